@@ -1,0 +1,37 @@
+"""What every lab needs and no lab teaches: the run, checks, figures, the report, assets.
+
+Names resolve on first use, so that the command line can list the labs on a machine without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labs.kit import assets as assets
+    from labs.kit.cards import Card as Card
+    from labs.kit.grading import Mistake as Mistake
+    from labs.kit.grading import expect_close as expect_close
+    from labs.kit.grading import tolerance as tolerance
+    from labs.kit.lab import Lab as Lab
+    from labs.kit.run import Run as Run
+    from labs.kit.timing import seconds as seconds
+    from labs.kit.timing import seconds_paired as seconds_paired
+
+_MODULE_OF = {
+    "Card": "cards",
+    "Lab": "lab",
+    "Mistake": "grading",
+    "Run": "run",
+    "expect_close": "grading",
+    "seconds": "timing",
+    "seconds_paired": "timing",
+    "tolerance": "grading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "assets":
+        return import_module("labs.kit.assets")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"labs.kit has no {name}")
+    return getattr(import_module(f"labs.kit.{_MODULE_OF[name]}"), name)

@@ -1,0 +1,50 @@
+"""The run's output: rich on a terminal, plain lines on a pipe, the same lines in log.txt."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TextIO, TypeVar
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+PLAIN_WIDTH = 100
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Output:
+    """Prints to the screen and to the log; draws progress."""
+
+    def __init__(self, log: TextIO) -> None:
+        self.screen = Console(highlight=False)
+        if not self.screen.is_terminal:
+            self.screen = Console(highlight=False, width=PLAIN_WIDTH)
+        self._log = Console(file=log, width=PLAIN_WIDTH, highlight=False, color_system=None)
+
+    def print(self, line: RenderableType = "", *, soft_wrap: bool = False) -> None:
+        self.screen.print(line, soft_wrap=soft_wrap)
+        self._log.print(line, soft_wrap=soft_wrap)
+
+    def progress(self, items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
+        """Yield `items`, showing how far along they are: a bar, or on a pipe a line now and then."""
+        if total is None and hasattr(items, "__len__"):
+            total = len(items)  # pyright: ignore[reportArgumentType]
+        if self.screen.is_terminal:
+            yield from self._bar(items, label, total)
+        else:
+            yield from self._lines(items, label, total)
+
+    def _bar(self, items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
+        columns = [TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn()]
+        bar = Progress(*columns, TimeRemainingColumn(), console=self.screen, transient=True)
+        with bar:
+            yield from bar.track(items, total=total, description=label)
+
+    def _lines(self, items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
+        self.print(f"   {label} …")
+        said = time.monotonic()
+        for done, item in enumerate(items):
+            if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+                self.print(f"   {label}: {done} of {total or '?'}")
+                said = time.monotonic()
+            yield item

@@ -1,0 +1,57 @@
+"""The one Accelerator of a run, and the precision it works in: asked of the hardware, not guessed."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from labs.kit.cards import Card
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_ACCELERATE_NAME = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def choose_precision(asked: str) -> tuple[str, str]:
+    """The precision for training and throughput, and why.
+
+    Raises:
+        Card: for fp16 without a GPU: CPUs have no fast fp16, and loss scaling isn't built for them.
+    """
+    gpu = torch.cuda.is_available()
+    if asked == "fp16" and not gpu:
+        raise Card(
+            "fp16 can't be trained on a CPU.",
+            "CPUs have no fp16 arithmetic worth using and no loss scaling; bf16 is their short format.",
+            "the same command with --precision bf16",
+        )
+    if asked != "auto":
+        return asked, "asked for"
+    if gpu:
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ("bf16", "this GPU has it") if fast else ("fp32", "this GPU lacks bf16")
+    if torch.cpu._is_avx512_bf16_supported():  # pyright: ignore[reportPrivateUsage]
+        return "bf16", "this CPU multiplies in it (AVX512-BF16)"
+    return "fp32", "this CPU lacks AVX512-BF16"
+
+
+def make_accelerator(precision: str) -> "Accelerator":
+    """Accelerate's object for this machine: it places models and sets autocast."""
+    from accelerate import Accelerator
+
+    return Accelerator(mixed_precision=_ACCELERATE_NAME[precision])
+
+
+def describe_device(device: torch.device) -> str:
+    """The device's own name, "AMD EPYC 9654, 2 threads, AVX512" or "NVIDIA H100"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _cpu_name() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return "CPU"

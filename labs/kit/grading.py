@@ -1,0 +1,67 @@
+"""How a part is proved right: compare with a reference, and name the likely mistake."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# The unit roundoff of each dtype times the length of the sums in our labs (about a thousand terms,
+# whose errors add up like √n in practice), with room for a softmax on top.
+_TOLERANCE = {
+    torch.float64: 1e-10,
+    torch.float32: 1e-5,
+    torch.float16: 1e-2,
+    torch.bfloat16: 8e-2,
+}
+
+
+class Mistake(AssertionError):
+    """A part doesn't do what it should; the message says what was expected and names the mistake."""
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """The largest difference to the library that rounding explains, for values of order one.
+
+    float64 1e-10 and float32 1e-5 are far above what a sum of a thousand terms loses and far below
+    what any mistake costs. bfloat16 keeps 8 bits (unit roundoff 2⁻⁹ = 2e-3), float16 11 (5e-4):
+    about twenty roundings of values up to 2.
+    """
+    return _TOLERANCE[dtype]
+
+
+def expect_close(got: Any, want: Tensor, mistake: str, tolerance: float | None = None) -> None:
+    """Compare `got` with `want`, elementwise and absolutely; NaN equals only NaN.
+
+    Raises:
+        Mistake: `mistake` where the values differ; a text of its own where type or shape does.
+    """
+    if not isinstance(got, Tensor):
+        raise Mistake(f"a tensor of shape {tuple(want.shape)} was expected, {_kind(got)} came")
+    if got.shape != want.shape:
+        raise Mistake(f"shape {tuple(want.shape)} was expected, {tuple(got.shape)} came; {mistake}")
+    if got.dtype != want.dtype:
+        raise Mistake(f"dtype {want.dtype} was expected, {got.dtype} came")
+    if want.dtype == torch.bool or not want.is_floating_point():
+        wrong = int((got != want).sum())
+        if wrong:
+            raise Mistake(f"{wrong} of {want.numel()} entries are wrong; {mistake}")
+        return
+    bound = _TOLERANCE[want.dtype] if tolerance is None else tolerance
+    if not torch.equal(got.isnan(), want.isnan()):
+        raise Mistake(f"NaN came where a number was expected, or the reverse; {mistake}")
+    difference = (got - want).nan_to_num().abs().max().item() if want.numel() else 0.0
+    if difference > bound:
+        raise Mistake(f"off by {difference:.2g} (at most {bound:.0e} is rounding); {mistake}")
+
+
+def _kind(value: Any) -> str:
+    return "nothing (None)" if value is None else f"a {type(value).__name__}"
+
+
+def check_of(lab: str, part: str) -> Callable[[Any], None]:
+    """The function in labs/checks that proves `part` right: "Class.method" is `class_name`."""
+    owner = part.split(".")[0]
+    words = "".join(f"_{c.lower()}" if c.isupper() else c for c in owner).lstrip("_")
+    return getattr(import_module(f"labs.checks.{lab.lower()}"), words)

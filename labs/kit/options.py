@@ -1,0 +1,61 @@
+"""The options that every lab has. Standard library only: the launcher's host has no torch."""
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from labs.kit.cards import WRONG_USAGE, Card
+
+SIZES = ("tiny", "small", "full")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+OUTPUTS = Path("outputs")
+LARGEST_SEED = 2**32 - 1  # what numpy takes
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are cards."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Card(
+            "The options can't be understood.", message, f"{self.prog} --help", WRONG_USAGE
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a lab is run. `size` None means: tiny on a CPU, small on a GPU."""
+
+    size: str | None = None
+    precision: str = "auto"
+    seed: int = 0
+    online: bool = False
+    outputs: Path = OUTPUTS
+    own: argparse.Namespace = field(default_factory=argparse.Namespace)
+
+
+def seed(text: str) -> int:
+    """A seed that torch, numpy and Python all take."""
+    if not text.isdecimal() or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {LARGEST_SEED}")
+    return int(text)
+
+
+def common_parser(prog: str, description: str = "", **how: Any) -> Parser:
+    """A parser that knows the options which every lab has."""
+    parser = Parser(prog=prog, description=description, allow_abbrev=False, **how)
+    parser.add_argument("--size", choices=SIZES, help="default: tiny on a CPU, small on a GPU")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="for training; default: auto"
+    )
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--online", action="store_true", help="allow the Hugging Face hub")
+    parser.add_argument("--outputs", type=Path, default=OUTPUTS, metavar="DIR")
+    return parser
+
+
+def settings_from(parsed: argparse.Namespace) -> Settings:
+    """Split a parsed command line into what every lab has and what is this lab's own."""
+    values = vars(parsed)
+    common = {name: values.pop(name) for name in ("size", "precision", "seed", "online", "outputs")}
+    return Settings(**common, own=argparse.Namespace(**values))

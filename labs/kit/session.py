@@ -1,0 +1,159 @@
+"""A lab at work: experiments one after the other, then results, report and the table of claims."""
+
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from inspect import cleandoc
+from typing import Any
+
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from labs.kit import results
+from labs.kit.cards import FAILED, Card
+from labs.kit.console import Output
+from labs.kit.device import choose_precision, describe_device
+from labs.kit.grading import Mistake, check_of
+from labs.kit.options import Settings
+from labs.kit.outputs import new_folder, refused, writing_to
+from labs.kit.records import Experiment
+from labs.kit.run import STYLES, Run
+from labs.kit.syllabus import Lesson
+
+Function = Callable[[Run], Any]
+
+
+class Session:
+    """One run of one lab. Use as a context: it closes the log.
+
+    Raises:
+        Card: where the precision can't be had here or the outputs folder can't be written.
+    """
+
+    def __init__(self, lesson: Lesson, settings: Settings) -> None:
+        self.lesson = lesson
+        precision, reason = choose_precision(settings.precision)
+        self._files = ExitStack()
+        self.folder = new_folder(settings.outputs, lesson.name)
+        self._files.enter_context(writing_to(self.folder))
+        log = self._files.enter_context((self.folder / "log.txt").open("w", encoding="utf-8"))
+        self.output = Output(log)
+        self.run = Run(settings, precision, self.output, self.folder)
+        self.experiments: list[Experiment] = []
+        self._say_hello(reason)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._files.__exit__(*error)
+
+    def _say_hello(self, reason: str) -> None:
+        run = self.run
+        self.output.print(Rule(f"{self.lesson.name} · {self.lesson.title}", align="left"))
+        self.output.print(
+            f"{describe_device(run.device)} · {run.precision} ({reason}) · "
+            f"size {run.size} · seed {run.seed}"
+        )
+
+    def conduct(self, name: str, doc: str, function: Function) -> Experiment:
+        """Run one experiment from its own seed; a crash is recorded and shown whole."""
+        from accelerate.utils import set_seed
+
+        claim, _, details = cleandoc(doc).partition("\n\n")
+        experiment = Experiment(name, " ".join(claim.split()), details.strip())
+        self.run.current = experiment
+        self.experiments.append(experiment)
+        self.output.print()
+        self.output.print(Text(f"{len(self.experiments)}. {experiment.claim}", style="bold"))
+        set_seed(self.run.seed)
+        start = time.perf_counter()
+        try:
+            experiment.conclusion = function(self.run) or ""
+        except OSError as error:
+            if refused(error, self.folder):
+                raise  # becomes a card: the disk is at fault, not the lab
+            self._crashed(experiment)
+        except Exception:
+            self._crashed(experiment)
+        experiment.seconds = time.perf_counter() - start
+        if experiment.conclusion:
+            self.output.print(Text(f"   → {experiment.conclusion}", style="italic"))
+        return experiment
+
+    def _crashed(self, experiment: Experiment) -> None:
+        experiment.crash = traceback.format_exc()
+        self.output.print(Text(experiment.crash, style="red"))
+
+    def grade(self, parts: dict[str, Any]) -> None:
+        """Prove every part right by labs/checks: one check each."""
+
+        def every_part(run: Run) -> None:
+            for part, implementation in parts.items():
+                message = _mistake(self.lesson.name, part, implementation)
+                run.check(f"{part}", message or "right", equals="right")
+
+        if parts:
+            self.conduct("parts", "Every part does what its specification says.", every_part)
+
+    def finish(self) -> int:
+        """Write results.json and report.html, print the table of claims; the exit code."""
+        from labs.kit import report
+
+        env = results.environment(self.run, self.lesson)
+        data = results.as_data(self.lesson, env, self.experiments)
+        results.write(data, self.folder / "results.json")
+        report.write(self.lesson, data, self.experiments, self.folder / "report.html")
+        self._summarize()
+        card = self._failure()
+        if card is None:
+            return 0
+        card.show()
+        return card.code
+
+    def _failure(self) -> Card | None:
+        """What went wrong, where anything did: the crash, or else the checks that failed."""
+        name, report = self.lesson.name, self.folder / "report.html"
+        crashed = [one for one in self.experiments if one.crash]
+        if crashed:
+            last_line = crashed[0].crash.strip().splitlines()[-1]
+            mend = f"mend labs/{self.lesson.path.name} (traceback above), then run it again"
+            return Card(f"{name} crashed in {crashed[0].name}.", last_line, mend, FAILED)
+        failed = [check for one in self.experiments for check in one.checks if not check.passed]
+        if not failed:
+            return None
+        why = "; ".join(f"{one.name}: {one.shown} (must be: {one.bound})" for one in failed)
+        what = f"{len(failed)} of {name}'s checks failed. They hold on every correct machine."
+        return Card(what, why, f"read what each means in {report}", FAILED)
+
+    def summary(self) -> tuple[str, str]:
+        """How many checks passed, and the peak memory, as a table of several labs tells them."""
+        checks = [check for one in self.experiments for check in one.checks]
+        passed = sum(check.passed for check in checks)
+        return f"{passed} of {len(checks)}", f"{results.peak_memory_mib():,.0f} MiB"
+
+    def _summarize(self) -> None:
+        table = Table(box=None, padding=(0, 2))
+        for column, side in (("", "right"), ("claim", "left"), ("checks", "right"), ("", "left")):
+            table.add_column(column, justify=side)  # pyright: ignore[reportArgumentType]
+        for number, one in enumerate(self.experiments, 1):
+            passed = f"{sum(check.passed for check in one.checks)} of {len(one.checks)}"
+            verdict = Text(one.verdict, style=STYLES.get(one.verdict, "red" if one.crash else ""))
+            table.add_row(str(number), Text(one.claim), passed, verdict)
+        self.output.print()
+        self.output.print(table)
+        self.output.print()
+        self.output.print(Text(f"report: {self.folder / 'report.html'}"), soft_wrap=True)
+
+
+def _mistake(lab: str, part: str, implementation: Any) -> str:
+    """What is wrong with a part, in one line; empty where it is right."""
+    try:
+        check_of(lab, part)(implementation)
+    except Mistake as mistake:
+        return str(mistake)
+    except Exception as error:
+        return f"it raised {type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,123 @@
+"""Run a container through the Docker SDK: output live, exit code kept, nothing left behind."""
+
+import secrets
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from launcher.compose import Container
+from launcher.engine import Engine
+from launcher.errors import explain, explain_exit
+from launcher.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container as Running
+
+LABEL = "llm-labs.lab"
+SECONDS_TO_STOP = 5
+ABANDONED = timedelta(minutes=1)
+
+
+def run(engine: Engine, container: Container, name: str, interrupts: Interrupts) -> int:
+    """Run `container` to its end.
+
+    Returns:
+        The exit code of what ran in it.
+
+    Raises:
+        Card: where the engine refuses, or the container is killed.
+        Interrupted: on INT, TERM or HUP; the container is gone then.
+    """
+    from docker.errors import APIError
+
+    _sweep(engine)
+    try:
+        with _created(engine, container, name, interrupts) as running:
+            return _watch(running, name)
+    except APIError as error:
+        raise explain(str(error.explanation or error), f"{name}'s container can't run.") from error
+
+
+@contextmanager
+def _created(
+    engine: Engine, container: Container, name: str, interrupts: Interrupts
+) -> Iterator["Running"]:
+    """A container that is gone after this block, however the block ends."""
+    from docker.errors import APIError
+
+    container = replace(container, labels={**container.labels, LABEL: name})
+    unique = f"llm-labs-{name.lower().replace(' ', '-')}-{secrets.token_hex(3)}"
+    terminal = sys.stdout.isatty()
+    running: Running | None = None
+    try:
+        with interrupts.held():
+            arguments = container.for_the_sdk()
+            running = engine.client.containers.create(**arguments, name=unique, tty=terminal)
+        yield running
+    finally:
+        if running is not None:
+            with suppress(APIError):
+                running.stop(timeout=SECONDS_TO_STOP)
+            with suppress(APIError):
+                running.remove(force=True)
+
+
+def _watch(running: "Running", name: str) -> int:
+    terminal = sys.stdout.isatty()
+    output: Any = running.attach(stream=True, logs=True, demux=not terminal)
+    running.start()
+    with _same_size(running) if terminal else suppress():
+        for chunk in output:
+            _write(sys.stdout, chunk if terminal else chunk[0])
+            _write(sys.stderr, None if terminal else chunk[1])
+        code = int(running.wait()["StatusCode"])
+    running.reload()
+    card = explain_exit(code, name, bool(running.attrs["State"].get("OOMKilled")))
+    if card is not None:
+        raise card
+    return code
+
+
+def _write(stream: Any, chunk: bytes | None) -> None:
+    """Bytes as they come: a character may be cut in two between chunks."""
+    if chunk:
+        stream.buffer.write(chunk)
+        stream.flush()
+
+
+@contextmanager
+def _same_size(running: "Running") -> Iterator[None]:
+    """Keep the container's terminal, which starts with no size at all, as large as the user's."""
+
+    def resize(*_: object) -> None:
+        from docker.errors import APIError
+
+        columns, lines = shutil.get_terminal_size()
+        with suppress(APIError):  # it may have ended just now
+            running.resize(height=lines, width=columns)
+
+    before = signal.signal(signal.SIGWINCH, resize)
+    resize()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+def _sweep(engine: Engine) -> None:
+    """Remove what a launcher left that was itself killed, and so couldn't."""
+    from docker.errors import APIError
+
+    ended = engine.client.containers.list(
+        all=True, filters={"label": LABEL, "status": ["exited", "dead"]}
+    )
+    for one in ended:
+        finished = datetime.fromisoformat(one.attrs["State"]["FinishedAt"])
+        if datetime.now(UTC) - finished > ABANDONED:
+            with suppress(APIError):
+                one.remove()

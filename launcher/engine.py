@@ -1,0 +1,54 @@
+"""The container engine: is there one, may we use it, what is it like."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from launcher.cards import Card
+from launcher.errors import explain
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+SECONDS_TO_ANSWER = 10
+
+
+class NoEngine(Exception):
+    """Nothing answers. The message is the reason, in words that follow "because"."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A container engine that answers."""
+
+    client: "DockerClient"
+    rootless: bool
+    root_dir: str
+
+
+def connect() -> Engine:
+    """The engine that the docker command would use.
+
+    Raises:
+        NoEngine: where none answers.
+        Card: where one is there and refuses this user.
+    """
+    import docker
+
+    if not hasattr(docker, "from_env"):
+        raise Card(
+            "The Docker SDK for Python is missing.",
+            "`import docker` finds only this project's folder of that name.",
+            "pip install -e .",
+        )
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=SECONDS_TO_ANSWER)
+        info: dict[str, Any] = client.info()
+    except DockerException as error:
+        if "PermissionError" in str(error) or "permission denied" in str(error).lower():
+            raise explain("PermissionError", "") from error
+        raise NoEngine("no container engine answers") from error
+    client.api.timeout = None  # a lab may be silent for as long as it likes
+    rootless = "name=rootless" in info.get("SecurityOptions", [])
+    return Engine(client, rootless, info.get("DockerRootDir", ""))

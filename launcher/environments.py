@@ -1,0 +1,217 @@
+"""The environment: the image's lock and models in a virtual environment, where no engine answers.
+
+It is kept in .lab-env/, under a name that says what it was made from. `stack.json` is written last:
+without it, an environment is one that was interrupted, and is made anew.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher import ROOT
+from launcher.cards import Card, say
+from launcher.errors import explain
+from launcher.owners import Owner, make_folder
+from launcher.processes import show_and_keep
+
+FOLDER = ROOT / ".lab-env"
+DOCKER = ROOT / "docker"
+TORCH = "2.13.0"
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+SECONDS_TO_ANSWER = 5
+# Measured for Linux on x86-64: downloads with PyTorch's CPU build, and what stands on the disk.
+DOWNLOAD_MB = 420
+NEEDED_GB = 3
+OLDEST, NEWEST = (3, 11), (3, 13)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment of one stack, for one Python and one lock. It may not be made yet."""
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "venv" / "bin" / "python"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def complete(self) -> bool:
+        return (self.home / "stack.json").is_file()
+
+    @property
+    def lock(self) -> Path:
+        return self.folder.with_suffix(".lock")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a lab's process needs to find its models and the clone."""
+        return {
+            "LABS_HOME": str(self.home),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONNOUSERSITE": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+
+
+def wanted(stack: str) -> Environment:
+    """The environment that this clone and this Python ask for.
+
+    Raises:
+        Card: for a Python that the lock isn't made for.
+    """
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        raise Card(
+            f"Python {sys.version_info[0]}.{sys.version_info[1]} can't run the labs.",
+            "The lock is made for Python 3.11 to 3.13.",
+            "make the environment that invoke is in with one of those: python3.12 -m venv .venv",
+        )
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {TORCH}".encode())
+    for name in ("requirements.lock", "assets.py", "stack.py"):
+        digest.update((DOCKER / name).read_bytes())
+    return Environment(FOLDER / f"{stack}-{digest.hexdigest()[:12]}")
+
+
+@contextmanager
+def ready(stack: str, owner: Owner) -> Iterator[Environment]:
+    """The environment, made if need be, and kept from being removed while it is in use.
+
+    Raises:
+        Card: where it can't be made.
+    """
+    environment = wanted(stack)
+    _make_folder(owner)
+    with environment.lock.open("w") as lock:
+        if not environment.complete:
+            _wait_for(lock.fileno())
+            if not environment.complete:
+                _make(environment, stack, owner)
+            _remove_others(environment)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield environment
+
+
+def _make_folder(owner: Owner) -> None:
+    try:
+        make_folder(FOLDER, owner)
+    except OSError as error:
+        raise Card(
+            f"{FOLDER} can't be made.", str(error), f"give yourself access: ls -ld {ROOT}"
+        ) from error
+
+
+def _wait_for(lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("Another process is making the environment; waiting for it.")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _make(environment: Environment, stack: str, owner: Owner) -> None:
+    folder = environment.folder
+    if folder.exists():
+        say("An earlier build was interrupted; starting anew.")
+        shutil.rmtree(folder)
+    _refuse_a_full_disk()
+    say(f"Making an environment in {folder}: about {DOWNLOAD_MB} MB to download, {NEEDED_GB} GB.")
+    make_folder(environment.home, owner)
+    try:
+        for command in steps(environment, stack, torch_source()):
+            _do(command, environment)
+        _give(folder, owner)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def steps(environment: Environment, stack: str, torch_source: list[str]) -> list[list[str]]:
+    """The commands that make an environment, in order; the last one marks it as complete."""
+    python, home = str(environment.python), str(environment.home)
+    lock = str(DOCKER / "requirements.lock")
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    install = [*pip, "install", "--only-binary=:all:"]
+    return [
+        [sys.executable, "-m", "venv", "--clear", str(environment.folder / "venv")],
+        [*install, "--no-deps", "--require-hashes", "--requirement", lock],
+        [*install, f"torch=={TORCH}", *torch_source],
+        [python, str(DOCKER / "assets.py"), str(environment.home / "assets")],
+        [python, str(DOCKER / "stack.py"), home, stack, TORCH, lock],
+    ]
+
+
+def _do(command: list[str], environment: Environment) -> None:
+    code, printed = show_and_keep(command, {**os.environ, "PYTHONNOUSERSITE": "1"})
+    if code != 0:
+        raise explain(printed, "The environment couldn't be made.")
+
+
+def torch_source() -> list[str]:
+    """Where pip takes torch from: PyTorch's index of CPU builds, or the default one, said aloud."""
+    index = os.environ.get("LABS_TORCH_INDEX", TORCH_INDEX)
+    if _answers(f"{index}/torch/"):
+        return ["--no-deps", "--index-url", index]
+    say(f"{index} can't be reached, so torch comes from pip's default index. Its build for Linux")
+    say("brings CUDA along, about 3 GB to download, unless your pip finds a CPU build on disk.")
+    return []
+
+
+def _answers(address: str) -> bool:
+    """Does it answer within seconds? In a thread, since a name server may take its time."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(address, timeout=SECONDS_TO_ANSWER):
+                answered.set()
+        except (OSError, ValueError):
+            pass
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(SECONDS_TO_ANSWER)
+    return answered.is_set()
+
+
+def _give(folder: Path, owner: Owner) -> None:
+    """Let the environment, made by root, belong to the owner of the clone."""
+    if os.geteuid() != 0 or owner.uid == 0:
+        return
+    for path in (folder, *folder.rglob("*")):
+        os.lchown(path, owner.uid, owner.gid)
+
+
+def _remove_others(environment: Environment) -> None:
+    """Remove environments of earlier locks, except those in which a lab is running."""
+    for other in FOLDER.glob("*.lock"):
+        if other == environment.lock:
+            continue
+        with other.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(other.with_suffix(""), ignore_errors=True)
+            other.unlink()
+
+
+def _refuse_a_full_disk() -> None:
+    free = shutil.disk_usage(FOLDER).free / 1e9
+    if free < NEEDED_GB:
+        raise Card(
+            "There isn't enough disk space for the environment.",
+            f"{FOLDER} has {free:.1f} GB free; it needs about {NEEDED_GB} GB.",
+            f"make room: du -sh {ROOT}/*",
+        )

@@ -1,0 +1,114 @@
+"""Foreign error texts, each turned into a card: the one place that reads them."""
+
+import re
+from dataclasses import dataclass
+
+from launcher.cards import Card
+
+
+@dataclass(frozen=True)
+class Known:
+    """An error known by a part of its text."""
+
+    text: str
+    what: str
+    why: str
+    mend: str
+
+
+KNOWN = (
+    Known(
+        r"permission denied.*(docker daemon|docker\.sock|docker API)|PermissionError",
+        "This user may not talk to the container engine.",
+        "Its socket belongs to a group that the user isn't in.",
+        'sudo usermod -aG docker "$USER" and log in again; or, without a container: --runtime venv',
+    ),
+    Known(
+        r"'compose' is not a docker command|unknown (shorthand )?flag|unknown command: docker compose",
+        "Docker's compose plugin is missing.",
+        "compose.yaml describes the container, and `docker compose` reads it.",
+        "sudo apt-get install docker-compose-v2 (or docker-compose-plugin, docker-compose)",
+    ),
+    Known(
+        r"'buildx' is not a docker command|requires? (the )?buildx|buildx.*(not found|is missing)",
+        "Docker's buildx plugin is missing.",
+        "The image is built by BuildKit, which `docker buildx` drives.",
+        "sudo apt-get install docker-buildx (or docker-buildx-plugin)",
+    ),
+    Known(
+        r"no space left on device|disk quota exceeded",
+        "The disk is full.",
+        "The engine ran out of room for the image.",
+        "docker system df, then for example: docker builder prune",
+    ),
+    Known(
+        r"no such host|dial tcp|temporary failure in name resolution|network is unreachable"
+        r"|could not resolve|failed to establish a new connection|max retries exceeded"
+        r"|could not find a version|certificate verify failed|i/o timeout|TLS handshake",
+        "Something that the image is built from can't be downloaded.",
+        "This machine doesn't reach where it comes from; the last lines above say which.",
+        "with a network: invoke build. Behind a mirror or with wheels on disk: see the README, "
+        "“Building without the internet”. Without an image: --runtime venv",
+    ),
+    Known(
+        r"manifest unknown|pull access denied|not found: (manifest|name) unknown",
+        "The base image isn't where it should be.",
+        "The registry doesn't have it, or not for you.",
+        "name one that you can have: LABS_BASE_IMAGE=… invoke build",
+    ),
+    Known(
+        r"THESE PACKAGES DO NOT MATCH THE HASHES",
+        "A package isn't the one that the lock names.",
+        "Its hash differs: the download is damaged or was tampered with. Nothing was installed.",
+        "docker builder prune, then invoke build; if it stays, look at the index you use",
+    ),
+    Known(
+        r"cannot connect to the docker daemon|connection (refused|aborted)|error while fetching server"
+        r"|FileNotFoundError|No such file or directory.*\.sock",
+        "No container engine answers.",
+        "It isn't running, or DOCKER_HOST points elsewhere.",
+        "sudo systemctl start docker; or, without a container: --runtime venv",
+    ),
+    Known(
+        r"bind source path does not exist|invalid mount config",
+        "A folder that the container needs isn't there.",
+        "The engine doesn't see it; it may have been removed, or the engine is on another machine.",
+        "invoke lab again; docker context show names the engine that is used",
+    ),
+    Known(
+        r"Conflict\. The container name",
+        "A container of that name is there already.",
+        "Another launch took the same name.",
+        "run the same command again: it takes a new one",
+    ),
+)
+
+
+def explain(text: str, otherwise: str) -> Card:
+    """The card for an error's text; one that says `otherwise` and quotes it where it is unknown."""
+    for known in KNOWN:
+        if re.search(known.text, text, re.IGNORECASE | re.DOTALL):
+            return Card(known.what, known.why, known.mend)
+    lines = [line for line in text.strip().splitlines() if line.strip()] or ["It said nothing."]
+    return Card(otherwise, lines[-1].strip(), "invoke --echo …, and read what stands above")
+
+
+def explain_exit(code: int, name: str, out_of_memory: bool) -> Card | None:
+    """The card for an exit code that the lab itself didn't choose; None for those it explains."""
+    if code == 137:
+        why = "It needed more memory than there is" if out_of_memory else "Something sent KILL"
+        hint = "" if out_of_memory else "; most often that is the kernel, out of memory"
+        return Card(
+            f"{name} was killed (137).",
+            f"{why}{hint}.",
+            "--size tiny, or more memory: LABS_MEMORY sets the container's limit, 0 is none",
+            code,
+        )
+    if code > 128:
+        return Card(
+            f"{name} was ended by signal {code - 128}.",
+            "A crash in native code, most likely; the lab's own output stands above.",
+            f"invoke lab {name} -- …; if it happens again, try --precision fp32",
+            code,
+        )
+    return None

@@ -1,0 +1,49 @@
+"""What is to be run, checked by the labs' own command line before anything is built for it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from launcher import ROOT
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The labs, and the arguments of `python -m labs` after them."""
+
+    labs: tuple[str, ...]
+    arguments: tuple[str, ...]
+    online: bool
+
+    @property
+    def command(self) -> list[str]:
+        return [",".join(self.labs), *self.arguments]
+
+    @property
+    def name(self) -> str:
+        """For people: LLM06, or LLM01 and 10 more."""
+        more = len(self.labs) - 1
+        return f"{self.labs[0]} and {more} more" if more else self.labs[0]
+
+
+def make(labs: str, options: dict[str, str], online: bool, own: list[str]) -> Plan:
+    """Ask `python -m labs --plan` on this host; it needs no torch for that.
+
+    Raises:
+        SystemExit: where it refuses; it has then said why.
+    """
+    given = [word for name, value in options.items() if value for word in (f"--{name}", value)]
+    online_flag = ["--online"] if online else []
+    command = [sys.executable, "-m", "labs", labs, *given, *online_flag, "--plan"]
+    asked = subprocess.run(
+        [*command, *(["--", *own] if own else [])],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if asked.returncode != 0:
+        raise SystemExit(asked.returncode)
+    answer = json.loads(asked.stdout)
+    return Plan(tuple(answer["labs"]), tuple(answer["arguments"]), online)

@@ -1,0 +1,61 @@
+"""Child processes that are ended when the launcher is, and whose last words are kept."""
+
+import fcntl
+import os
+import pty
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+SECONDS_TO_END = 10
+KEPT = 16_384  # bytes of output that an error is looked for in
+
+
+@contextmanager
+def started(command: list[str], **how: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """A child process, which doesn't outlive this block: TERM first, KILL if that doesn't help."""
+    child = subprocess.Popen(command, **how)
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def show_and_keep(command: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run `command` with its output on the user's screen, in colour where that is a terminal.
+
+    Returns:
+        Its exit code, and the end of what it printed.
+    """
+    ours, theirs = pty.openpty() if sys.stderr.isatty() else os.pipe()
+    if sys.stderr.isatty():
+        size = fcntl.ioctl(sys.stderr, termios.TIOCGWINSZ, b"\0" * 8)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
+    kept = b""
+    try:
+        with started(command, stdout=theirs, stderr=theirs, env=environment) as child:
+            os.close(theirs)
+            while chunk := _read(ours):
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.buffer.flush()
+                kept = (kept + chunk)[-KEPT:]
+            return child.wait(), kept.decode(errors="replace")
+    finally:
+        os.close(ours)
+
+
+def _read(descriptor: int) -> bytes:
+    """What is there; nothing at the end. A pty tells its end by an error (EIO)."""
+    try:
+        return os.read(descriptor, 65_536)
+    except OSError:
+        return b""

@@ -1,0 +1,108 @@
+"""The verbs: `invoke lab LLM06`. Each one parses, calls the launcher, and exits with its code."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+STACK = "auto (default), cpu, cuda, rocm"
+RUNTIME = "auto (default: docker where an engine answers, else venv), docker, venv"
+
+
+def _after_the_dashes() -> list[str]:
+    """What follows `--`, quoting intact; Invoke joins it into one string."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def _ending_in_a_card(work: Callable[[], int | None]) -> None:
+    """Do `work` and exit with its code; what can be foreseen ends in a card, never a traceback."""
+    from launcher.cards import Card, show
+    from launcher.interrupts import EXIT_CODE, Interrupted
+
+    try:
+        code = work() or 0
+    except Card as card:
+        show(card)
+        code = card.code
+    except (Interrupted, KeyboardInterrupt):
+        print("\ninterrupted", file=sys.stderr)
+        code = EXIT_CODE
+    if code:
+        raise Exit(code=code)
+
+
+@task(
+    positional=["labs"],
+    auto_shortflags=False,
+    help={
+        "labs": "LLM06, llm06 or 6; LLM01,LLM02; or all",
+        "stack": STACK,
+        "runtime": RUNTIME,
+        "size": "tiny (default on a CPU), small (default on a GPU), full",
+        "precision": "of training: auto (default), fp32, bf16, fp16",
+        "seed": "a whole number; default 0",
+        "online": "let the lab use the network, for the Hugging Face hub",
+    },
+)
+def lab(
+    c: Context,
+    labs: Any,
+    stack: str = "auto",
+    runtime: str = "auto",
+    size: str = "",
+    precision: str = "",
+    seed: str = "",
+    online: bool = False,
+) -> None:
+    """Run labs. Options of the lab's own follow --; with --dry in front: print what would run."""
+    if labs in ("--help", "-h"):  # Invoke takes the flag for the missing name
+        subprocess.run([sys.argv[0], "--help", "lab"], check=True)
+        return
+
+    def work() -> int:
+        from launcher import plan, run
+
+        options = {"size": size, "precision": precision, "seed": seed}
+        asked = plan.make(labs, options, online, _after_the_dashes())
+        return run.run(asked, stack, runtime, dry=c.config.run.dry)
+
+    _ending_in_a_card(work)
+
+
+@task
+def labs(_: Context) -> None:
+    """The syllabus: every lab and what it is about."""
+    from launcher import ROOT
+
+    subprocess.run([sys.executable, "-m", "labs", "--list"], cwd=ROOT, check=True)
+
+
+@task(auto_shortflags=False, help={"stack": STACK, "runtime": RUNTIME})
+def build(_: Context, stack: str = "auto", runtime: str = "auto") -> None:
+    """Build a stack's image or, without a container engine, its environment."""
+
+    def work() -> None:
+        from launcher import run
+
+        run.build(stack, runtime)
+
+    _ending_in_a_card(work)
+
+
+@task
+def test(_: Context) -> None:
+    """Run the tests. What follows -- goes to pytest."""
+    from launcher import ROOT
+
+    command = [sys.executable, "-m", "pytest", *_after_the_dashes()]
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if code:
+        raise Exit(code=code)
+
+
+namespace = Collection(lab, labs, build, test)
