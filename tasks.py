@@ -1,5 +1,7 @@
 """The verbs: `invoke lab LLM06`. Each one parses, calls the launcher, and exits with its code."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +34,9 @@ def _ending_in_a_card(work: Callable[[], int | None]) -> None:
     except (Interrupted, KeyboardInterrupt):
         print("\ninterrupted", file=sys.stderr)
         code = EXIT_CODE
+    except BrokenPipeError:  # the reader of our output, a `head` say, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     if code:
         raise Exit(code=code)
 

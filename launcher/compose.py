@@ -1,7 +1,7 @@
 """compose.yaml is the one description of a container; here it becomes one that can be run.
 
-`docker compose config` resolves the file; this module alone translates what it says, for the Docker
-SDK and for a `docker run` line. A key that it doesn't know is an error: nothing is dropped silently.
+`docker compose config` resolves the file; this module alone translates what it says, for the
+Docker SDK and for a `docker run` line. A key that it doesn't know is an error: nothing is dropped.
 """
 
 import json
@@ -70,7 +70,7 @@ class Container:
     pids_limit: int = 0
     mem_limit: int = 0
     binds: tuple[Bind, ...] = ()
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict[str, str])
     command: tuple[str, ...] = ()
 
     def with_bind(self, bind: Bind) -> "Container":
@@ -93,7 +93,7 @@ class Container:
             "read_only": self.read_only,
             "cap_drop": list(self.cap_drop),
             "security_opt": list(self.security_opt),
-            "tmpfs": dict(one.partition(":")[::2] for one in self.tmpfs),
+            "tmpfs": {path: how for path, _, how in (one.partition(":") for one in self.tmpfs)},
             "shm_size": self.shm_size or None,
             "pids_limit": self.pids_limit or None,
             "mem_limit": self.mem_limit or None,
@@ -110,8 +110,9 @@ class Container:
         words += [f"--cap-drop={one}" for one in self.cap_drop]
         words += [f"--security-opt={one}" for one in self.security_opt]
         words += [f"--tmpfs={one}" for one in self.tmpfs]
-        limits = {"shm-size": self.shm_size, "pids-limit": self.pids_limit, "memory": self.mem_limit}
-        words += [f"--{name}={limit}" for name, limit in limits.items() if limit]
+        limits = (("shm-size", self.shm_size), ("pids-limit", self.pids_limit))
+        limits += (("memory", self.mem_limit),)
+        words += [f"--{name}={limit}" for name, limit in limits if limit]
         for one in self.binds:
             mode = ",readonly" if one.read_only else ""
             words += ["--mount", f"type=bind,source={one.source},target={one.target}{mode}"]
@@ -143,13 +144,13 @@ def translate(service: Service) -> Container:
         binds=tuple(_bind(volume) for volume in left.pop("volumes", ())),
     )
     if left:
-        raise ValueError(f"compose.yaml has keys that the launcher doesn't translate: {sorted(left)}")
+        raise ValueError(f"compose.yaml has keys that aren't translated here: {sorted(left)}")
     return container
 
 
 def _bind(volume: dict[str, Any]) -> Bind:
-    known = {"type": "bind", "bind": {}}
+    known: dict[str, Any] = {"type": "bind", "bind": {}}
     odd = {key: value for key, value in volume.items() if key in known and value != known[key]}
     if odd or set(volume) - {"type", "bind", "source", "target", "read_only"}:
-        raise ValueError(f"compose.yaml has a volume that the launcher doesn't translate: {volume}")
+        raise ValueError(f"compose.yaml has a volume that isn't translated here: {volume}")
     return Bind(volume["source"], volume["target"], volume.get("read_only", False))

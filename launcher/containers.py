@@ -4,12 +4,13 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from launcher.cards import Card
 from launcher.compose import Container
 from launcher.engine import Engine
 from launcher.errors import explain, explain_exit
@@ -41,15 +42,21 @@ def run(engine: Engine, container: Container, name: str, interrupts: Interrupts)
             return _watch(running, name)
     except APIError as error:
         raise explain(str(error.explanation or error), f"{name}'s container can't run.") from error
+    except BrokenPipeError:
+        raise  # whoever read our output left; the engine is well
+    except OSError as error:
+        raise Card(
+            f"The container engine was lost while {name} ran.",
+            f"Its connection broke: {error}",
+            "docker info; when it answers again, run the lab again",
+        ) from error
 
 
 @contextmanager
 def _created(
     engine: Engine, container: Container, name: str, interrupts: Interrupts
-) -> Iterator["Running"]:
+) -> Generator["Running"]:
     """A container that is gone after this block, however the block ends."""
-    from docker.errors import APIError
-
     container = replace(container, labels={**container.labels, LABEL: name})
     unique = f"llm-labs-{name.lower().replace(' ', '-')}-{secrets.token_hex(3)}"
     terminal = sys.stdout.isatty()
@@ -61,9 +68,9 @@ def _created(
         yield running
     finally:
         if running is not None:
-            with suppress(APIError):
+            with suppress(OSError):  # the engine's errors are OSErrors: it may be lost
                 running.stop(timeout=SECONDS_TO_STOP)
-            with suppress(APIError):
+            with suppress(OSError):
                 running.remove(force=True)
 
 
@@ -71,7 +78,7 @@ def _watch(running: "Running", name: str) -> int:
     terminal = sys.stdout.isatty()
     output: Any = running.attach(stream=True, logs=True, demux=not terminal)
     running.start()
-    with _same_size(running) if terminal else suppress():
+    with _same_size(running) if terminal else nullcontext():
         for chunk in output:
             _write(sys.stdout, chunk if terminal else chunk[0])
             _write(sys.stderr, None if terminal else chunk[1])
@@ -91,7 +98,7 @@ def _write(stream: Any, chunk: bytes | None) -> None:
 
 
 @contextmanager
-def _same_size(running: "Running") -> Iterator[None]:
+def _same_size(running: "Running") -> Generator[None]:
     """Keep the container's terminal, which starts with no size at all, as large as the user's."""
 
     def resize(*_: object) -> None:

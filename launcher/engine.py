@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 SECONDS_TO_ANSWER = 10
+NO_LIMIT: Any = None
 
 
 class NoEngine(Exception):
@@ -45,10 +46,10 @@ def connect() -> Engine:
     try:
         client = docker.from_env(timeout=SECONDS_TO_ANSWER)
         info: dict[str, Any] = client.info()
-    except DockerException as error:
-        if "PermissionError" in str(error) or "permission denied" in str(error).lower():
-            raise explain("PermissionError", "") from error
+    except (DockerException, OSError) as error:
+        if "permission denied" in str(error).lower():
+            raise explain(str(error), "The container engine refuses.") from error
         raise NoEngine("no container engine answers") from error
-    client.api.timeout = None  # a lab may be silent for as long as it likes
+    client.api.timeout = NO_LIMIT  # a lab may be silent for as long as it likes
     rootless = "name=rootless" in info.get("SecurityOptions", [])
     return Engine(client, rootless, info.get("DockerRootDir", ""))

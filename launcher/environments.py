@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ def wanted(stack: str) -> Environment:
 
 
 @contextmanager
-def ready(stack: str, owner: Owner) -> Iterator[Environment]:
+def ready(stack: str, owner: Owner) -> Generator[Environment]:
     """The environment, made if need be, and kept from being removed while it is in use.
 
     Raises:
@@ -130,7 +130,7 @@ def _make(environment: Environment, stack: str, owner: Owner) -> None:
     make_folder(environment.home, owner)
     try:
         for command in steps(environment, stack, torch_source()):
-            _do(command, environment)
+            _do(command)
         _give(folder, owner)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -152,7 +152,7 @@ def steps(environment: Environment, stack: str, torch_source: list[str]) -> list
     ]
 
 
-def _do(command: list[str], environment: Environment) -> None:
+def _do(command: list[str]) -> None:
     code, printed = show_and_keep(command, {**os.environ, "PYTHONNOUSERSITE": "1"})
     if code != 0:
         raise explain(printed, "The environment couldn't be made.")

@@ -16,55 +16,49 @@ class Known:
     mend: str
 
 
+# The first that fits is told, so the particular stand before the general.
 KNOWN = (
     Known(
-        r"permission denied.*(docker daemon|docker\.sock|docker API)|PermissionError",
+        r"permission denied.*docker( daemon|\.sock| API)"
+        r"|fetching server API version.*PermissionError",
         "This user may not talk to the container engine.",
         "Its socket belongs to a group that the user isn't in.",
         'sudo usermod -aG docker "$USER" and log in again; or, without a container: --runtime venv',
     ),
     Known(
-        r"'compose' is not a docker command|unknown (shorthand )?flag|unknown command: docker compose",
+        r"'compose' is not a docker command|unknown (shorthand )?flag"
+        r"|unknown command: docker compose",
         "Docker's compose plugin is missing.",
         "compose.yaml describes the container, and `docker compose` reads it.",
-        "sudo apt-get install docker-compose-v2 (or docker-compose-plugin, docker-compose)",
+        "sudo apt-get install docker-compose-v2 (elsewhere docker-compose-plugin, docker-compose)",
     ),
     Known(
         r"'buildx' is not a docker command|requires? (the )?buildx|buildx.*(not found|is missing)",
         "Docker's buildx plugin is missing.",
         "The image is built by BuildKit, which `docker buildx` drives.",
-        "sudo apt-get install docker-buildx (or docker-buildx-plugin)",
+        "sudo apt-get install docker-buildx (elsewhere docker-buildx-plugin)",
     ),
     Known(
         r"no space left on device|disk quota exceeded",
         "The disk is full.",
-        "The engine ran out of room for the image.",
-        "docker system df, then for example: docker builder prune",
+        "There was no room for the next file; the lines above say where.",
+        "df -h; for the engine's own: docker system df, then docker builder prune",
     ),
     Known(
-        r"no such host|dial tcp|temporary failure in name resolution|network is unreachable"
-        r"|could not resolve|failed to establish a new connection|max retries exceeded"
-        r"|could not find a version|certificate verify failed|i/o timeout|TLS handshake",
-        "Something that the image is built from can't be downloaded.",
-        "This machine doesn't reach where it comes from; the last lines above say which.",
-        "with a network: invoke build. Behind a mirror or with wheels on disk: see the README, "
-        "“Building without the internet”. Without an image: --runtime venv",
-    ),
-    Known(
-        r"manifest unknown|pull access denied|not found: (manifest|name) unknown",
-        "The base image isn't where it should be.",
-        "The registry doesn't have it, or not for you.",
-        "name one that you can have: LABS_BASE_IMAGE=… invoke build",
-    ),
-    Known(
-        r"THESE PACKAGES DO NOT MATCH THE HASHES",
+        r"DO NOT MATCH THE HASHES",
         "A package isn't the one that the lock names.",
-        "Its hash differs: the download is damaged or was tampered with. Nothing was installed.",
+        "Its hash differs: the download is damaged, or was tampered with. It was not installed.",
         "docker builder prune, then invoke build; if it stays, look at the index you use",
     ),
     Known(
-        r"cannot connect to the docker daemon|connection (refused|aborted)|error while fetching server"
-        r"|FileNotFoundError|No such file or directory.*\.sock",
+        r"ensurepip is not available",
+        "This Python can't make virtual environments.",
+        "Debian and Ubuntu keep that part in a package of its own.",
+        "sudo apt-get install python3-venv",
+    ),
+    Known(
+        r"cannot connect to the docker daemon|error while fetching server"
+        r"|docker\.sock.*no such file",
         "No container engine answers.",
         "It isn't running, or DOCKER_HOST points elsewhere.",
         "sudo systemctl start docker; or, without a container: --runtime venv",
@@ -72,14 +66,29 @@ KNOWN = (
     Known(
         r"bind source path does not exist|invalid mount config",
         "A folder that the container needs isn't there.",
-        "The engine doesn't see it; it may have been removed, or the engine is on another machine.",
-        "invoke lab again; docker context show names the engine that is used",
+        "The engine doesn't see it: it was removed, or the engine is on another machine.",
+        "the same command again; docker context show names the engine that is used",
     ),
     Known(
         r"Conflict\. The container name",
         "A container of that name is there already.",
         "Another launch took the same name.",
-        "run the same command again: it takes a new one",
+        "the same command again: it takes a new one",
+    ),
+    Known(
+        r"manifest unknown|pull access denied",
+        "The base image isn't where it should be.",
+        "The registry doesn't have it, or not for you.",
+        "name one that you can have: LABS_BASE_IMAGE=… invoke build",
+    ),
+    Known(
+        r"no such host|dial tcp|name resolution|network is unreachable|could not resolve"
+        r"|failed to establish a new connection|max retries exceeded|could not find a version"
+        r"|certificate verify failed|i/o timeout|TLS handshake|no torch.* in the folder of wheels",
+        "Something to build from can't be downloaded.",
+        "This machine doesn't reach where it comes from; the lines above say which.",
+        "invoke build, with a network. Behind a mirror, or with wheels on disk: README.md, "
+        "“Without the internet”",
     ),
 )
 
@@ -90,7 +99,7 @@ def explain(text: str, otherwise: str) -> Card:
         if re.search(known.text, text, re.IGNORECASE | re.DOTALL):
             return Card(known.what, known.why, known.mend)
     lines = [line for line in text.strip().splitlines() if line.strip()] or ["It said nothing."]
-    return Card(otherwise, lines[-1].strip(), "invoke --echo …, and read what stands above")
+    return Card(otherwise, lines[-1].strip(), "read the lines above it; invoke build tries again")
 
 
 def explain_exit(code: int, name: str, out_of_memory: bool) -> Card | None:

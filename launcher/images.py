@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from launcher import ROOT
@@ -36,11 +37,11 @@ def missing(engine: Engine, service: Service) -> str:
     try:
         image = engine.client.images.get(name)
     except ImageNotFound:
-        return f"{name} isn't here"
+        return "it isn't here"
     wanted = inputs(service["build"]["args"]["BASE_IMAGE"])
     if image.labels.get(INPUTS_LABEL) == wanted:
         return ""
-    return f"{name} was built from other files than docker/ holds now"
+    return "the one here was made from other files than docker/ holds now"
 
 
 def build_command(stack: str, service: Service) -> tuple[dict[str, str], list[str]]:
@@ -61,10 +62,30 @@ def build(engine: Engine, stack: str, service: Service, reason: str) -> None:
         "and takes some minutes."
     )
     _refuse_a_full_disk(engine)
+    before = _identity(engine, service["image"])
     variables, command = build_command(stack, service)
     code, printed = show_and_keep(command, {**os.environ, **variables})
     if code != 0:
         raise explain(printed, f"The {stack} image couldn't be built.")
+    if before and before != _identity(engine, service["image"]):
+        _remove(engine, before)
+
+
+def _identity(engine: Engine, name: str) -> str:
+    from docker.errors import ImageNotFound
+
+    try:
+        return str(engine.client.images.get(name).id)
+    except ImageNotFound:
+        return ""
+
+
+def _remove(engine: Engine, identity: str) -> None:
+    """Remove the image that a new one took the name of, unless something still uses it."""
+    from docker.errors import APIError
+
+    with suppress(APIError):
+        engine.client.images.remove(identity)
 
 
 def _refuse_a_full_disk(engine: Engine) -> None:

@@ -1,7 +1,7 @@
 """INT, TERM and HUP, in one way: the first one raises, so that what was started is ended."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -37,7 +37,7 @@ class Interrupts:
         for one, handler in self._before.items():
             signal.signal(one, handler)
 
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
+    def _handle(self, _signum: int, _frame: FrameType | None) -> None:
         self._arrived = True
         if not self._held:
             self._raise_once()
@@ -48,7 +48,7 @@ class Interrupts:
             raise Interrupted
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Generator[None]:
         """Put a signal off until the end of this block: what it makes must not be lost sight of."""
         self._held = True
         try:

@@ -6,7 +6,7 @@ import pty
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ KEPT = 16_384  # bytes of output that an error is looked for in
 
 
 @contextmanager
-def started(command: list[str], **how: Any) -> Iterator["subprocess.Popen[bytes]"]:
+def started(command: list[str], **how: Any) -> Generator[subprocess.Popen[Any]]:
     """A child process, which doesn't outlive this block: TERM first, KILL if that doesn't help."""
     child = subprocess.Popen(command, **how)
     try:

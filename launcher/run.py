@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,9 +80,7 @@ def build(stack: str, runtime: str) -> None:
             images.build(where.engine, choice.stack, service, reason)
 
 
-def _in_container(
-    plan: Plan, stack: str, engine: Engine, dry: bool, interrupts: Interrupts
-) -> int:
+def _in_container(plan: Plan, stack: str, engine: Engine, dry: bool, interrupts: Interrupts) -> int:
     owner = owners.of_the_files()
     service = compose.resolve(stack, _variables(plan, owner, engine.rootless))
     container = _container(plan, service, owner)

@@ -70,9 +70,10 @@ def _from_hub(name: str) -> str:
 
     kinds = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt"]
     try:
-        return snapshot_download(name, allow_patterns=kinds)
+        return str(snapshot_download(name, allow_patterns=kinds))
     except HFValidationError as error:
-        raise Card(f"{name} is no hub id.", str(error), "a name like owner/model", WRONG_USAGE)
+        why = str(error)
+        raise Card(f"{name} is no hub id.", why, "owner/model", WRONG_USAGE) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise Card(
             f"{name} can't be had from the hub.",

@@ -10,7 +10,7 @@ WRONG_ENVIRONMENT = 3
 
 
 class Card(Exception):
-    """An expected failure. `code` is the process's exit code (1 failed, 2 wrong usage, 3 environment)."""
+    """An expected failure; `code` is the process's exit code: 1 failed, 2 usage, 3 environment."""
 
     def __init__(self, what: str, why: str, mend: str, code: int = WRONG_ENVIRONMENT) -> None:
         super().__init__(what)

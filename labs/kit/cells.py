@@ -1,4 +1,4 @@
-"""A lab's source as the cells that its reader sees: prose, code, and where each experiment stands."""
+"""A lab's source as its reader sees it: cells of prose and code, and where things stand."""
 
 import ast
 import re

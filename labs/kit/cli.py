@@ -9,12 +9,12 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from labs.kit.cards import Card
 from labs.kit.options import OUTPUTS, Parser, common_parser
 from labs.kit.syllabus import Lesson, find, lessons
+
+from rich.console import Console
+from rich.table import Table
 
 INTERRUPTED = 130
 DESCRIPTION = "Run labs. What a lab has of its own follows its options, or stands behind --."

@@ -26,7 +26,7 @@ class Output:
         self._log.print(line, soft_wrap=soft_wrap)
 
     def progress(self, items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
-        """Yield `items`, showing how far along they are: a bar, or on a pipe a line now and then."""
+        """Yield `items`, showing how far along they are: a bar, on a pipe a line now and then."""
         if total is None and hasattr(items, "__len__"):
             total = len(items)  # pyright: ignore[reportArgumentType]
         if self.screen.is_terminal:

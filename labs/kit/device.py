@@ -1,10 +1,11 @@
-"""The one Accelerator of a run, and the precision it works in: asked of the hardware, not guessed."""
+"""The one Accelerator of a run, and its precision: asked of the hardware, not guessed."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from labs.kit.cards import Card
+
+import torch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -22,7 +23,7 @@ def choose_precision(asked: str) -> tuple[str, str]:
     if asked == "fp16" and not gpu:
         raise Card(
             "fp16 can't be trained on a CPU.",
-            "CPUs have no fp16 arithmetic worth using and no loss scaling; bf16 is their short format.",
+            "CPUs have no fp16 arithmetic worth using; their short format is bf16.",
             "the same command with --precision bf16",
         )
     if asked != "auto":
@@ -46,11 +47,12 @@ def describe_device(device: torch.device) -> str:
     """The device's own name, "AMD EPYC 9654, 2 threads, AVX512" or "NVIDIA H100"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads, {capability}"
 
 
 def _cpu_name() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+    with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
         for line in lines:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()

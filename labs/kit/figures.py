@@ -3,6 +3,7 @@
 import sys
 
 import matplotlib as mpl
+from cycler import cycler
 
 # Okabe & Ito (2008): eight colours that people with any kind of colour vision can tell apart.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442"]
@@ -15,7 +16,7 @@ def use_style() -> None:
     mpl.rcParams.update(
         {
             "axes.grid": True,
-            "axes.prop_cycle": mpl.cycler(color=COLOURS),
+            "axes.prop_cycle": cycler(color=COLOURS),
             "axes.spines.right": False,
             "axes.spines.top": False,
             "axes.titlelocation": "left",

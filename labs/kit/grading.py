@@ -18,7 +18,7 @@ _TOLERANCE = {
 
 
 class Mistake(AssertionError):
-    """A part doesn't do what it should; the message says what was expected and names the mistake."""
+    """A part is wrong; the message says what was expected and names the mistake."""
 
 
 def tolerance(dtype: torch.dtype) -> float:

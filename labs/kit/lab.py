@@ -1,4 +1,4 @@
-"""A lab: the experiments and exercises of one file, runnable as a script, a module or a notebook."""
+"""A lab: the experiments and exercises of one file, run as a script, a module or a notebook."""
 
 import builtins
 import sys
@@ -42,7 +42,7 @@ class Lab:
         self.experiments: dict[str, Callable[[Run], Any]] = {}
         self.exercises: dict[str, Exercise] = {}
         self._parser = common_parser(f"python -m labs {name}", self.lesson.blurb)
-        self.summary = ("–", "–")  # checks and memory of the last run, for the table of several labs
+        self.summary = ("–", "–")  # the last run's checks and memory
         self._notebook: Session | None = None
         use_style()
 
@@ -66,9 +66,11 @@ class Lab:
         return register
 
     def experiment(self, function: Function) -> Function:
-        """Mark a function as an experiment; its docstring is its claim. A notebook runs it at once."""
+        """Mark a function as an experiment, its docstring its claim. A notebook runs it at once."""
         if not function.__doc__:
-            raise TypeError(f"the experiment {function.__name__} states no claim: give it a docstring")
+            raise TypeError(
+                f"the experiment {function.__name__} has no docstring to state its claim"
+            )
         self.experiments[function.__name__] = function
         if function.__module__ == "__main__" and _in_notebook():
             self._notebook = self._notebook or Session(self.lesson, Settings())

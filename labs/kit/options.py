@@ -17,9 +17,7 @@ class Parser(argparse.ArgumentParser):
     """argparse whose complaints are cards."""
 
     def error(self, message: str) -> NoReturn:
-        raise Card(
-            "The options can't be understood.", message, f"{self.prog} --help", WRONG_USAGE
-        )
+        raise Card("The options can't be understood.", message, f"{self.prog} --help", WRONG_USAGE)
 
 
 @dataclass(frozen=True)

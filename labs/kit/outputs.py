@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
@@ -22,7 +22,7 @@ LITTLE_ROOM = 4 * 2**20  # bytes: less than a run writes
 
 
 def refused(error: OSError, folder: Path) -> bool:
-    """Was it the disk under `folder` that refused? A write names no file, so its room is looked at."""
+    """Was it the disk under `folder` that refused? A write names no file: look at its room."""
     if error.filename is not None:
         return error.errno in _WHY and folder in (path := Path(error.filename), *path.parents)
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -32,7 +32,7 @@ def refused(error: OSError, folder: Path) -> bool:
 
 
 @contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
+def writing_to(folder: Path) -> Generator[None]:
     """Turn a refusal of the disk under `folder` into a card.
 
     Raises:

@@ -87,7 +87,7 @@ class Measurement:
 
     @property
     def verdict(self) -> str:
-        """`told` without an expectation; `inconclusive` where some values meet it and some don't."""
+        """`told` without an expectation; `inconclusive` where only some values meet it."""
         if not str(self.bound):
             return "told"
         held = [self.bound.holds(value) for value in self.values]
@@ -122,7 +122,9 @@ class Experiment:
     name: str
     claim: str
     details: str = ""
-    items: list[Check | Measurement | Table | Figure] = field(default_factory=list)
+    items: list[Check | Measurement | Table | Figure] = field(
+        default_factory=list[Check | Measurement | Table | Figure]
+    )
     conclusion: str = ""
     seconds: float = 0.0
     crash: str = ""

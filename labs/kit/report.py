@@ -2,22 +2,23 @@
 
 import base64
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from labs.kit import cells
+from labs.kit.records import Check, Experiment, Figure, Measurement, Table
+from labs.kit.syllabus import Lesson
 
 import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
-
-from labs.kit import cells
-from labs.kit.records import Check, Experiment, Figure, Measurement, Table
-from labs.kit.syllabus import Lesson
+from pygments.lexers.python import PythonLexer
 
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
-_FORMATTER = HtmlFormatter(style="friendly", nowrap=True)
+_FORMATTER: Any = HtmlFormatter(style="friendly", nowrap=True)
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,14 @@ def write(lesson: Lesson, data: dict[str, Any], found: list[Experiment], path: P
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(markdown=_markdown, inline=_inline, python=_python, embed=_embed)
-    environment.tests.update(
-        check=lambda item: isinstance(item, Check),
-        measurement=lambda item: isinstance(item, Measurement),
-        table=lambda item: isinstance(item, Table),
-        figure=lambda item: isinstance(item, Figure),
-    )
+    for kind in (Check, Measurement, Table, Figure):
+        environment.tests[kind.__name__.lower()] = partial(_is, kind)
     page = environment.get_template("report.html.j2").render(
         lesson=lesson,
         data=data,
         experiments=found,
         sections=_sections(lesson.path.read_text(encoding="utf-8"), found),
-        code_style=Markup(HtmlFormatter(style="friendly").get_style_defs(".code")),
+        code_style=Markup(_FORMATTER.get_style_defs(".code")),
     )
     part = path.with_suffix(".part")
     part.write_text(page, encoding="utf-8")
@@ -80,6 +77,10 @@ def _sections(source: str, found: list[Experiment]) -> list[Section]:
         sections.append(Section(title=cell.title, code=code))
         sections += [Section(experiment=one) for one in here]
     return sections
+
+
+def _is(kind: type, value: Any) -> bool:
+    return isinstance(value, kind)
 
 
 def _markdown(text: str) -> Markup:

@@ -48,7 +48,7 @@ def _stack() -> dict[str, Any]:
 
 
 def as_data(lesson: Lesson, env: dict[str, Any], experiments: list[Experiment]) -> dict[str, Any]:
-    """The whole run as JSON data. Two runs that agree in `environment` agree in all but `timings`."""
+    """The run as JSON data. Runs that agree in `environment` agree in all but `timings`."""
     return {
         "lab": lesson.name,
         "title": lesson.title,

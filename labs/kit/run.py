@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-MARKS = {"passed": "✓", "failed": "✗", "held": "●", "not held": "○", "inconclusive": "◐", "told": "·"}
-STYLES = {"failed": "bold red", "passed": "green", "not held": "yellow", "inconclusive": "yellow"}
+MARKS: dict[str, str] = dict(
+    zip(("passed", "failed", "held", "not held", "inconclusive", "told"), "✓✗●○◐·", strict=True)
+)
+STYLES: dict[str, str] = {
+    "failed": "bold red",
+    "passed": "green",
+    "not held": "yellow",
+    "inconclusive": "yellow",
+}
 
 
 class Run:
@@ -46,7 +53,7 @@ class Run:
 
     @cached_property
     def accelerator(self) -> "Accelerator":
-        """The run's one Accelerator: it alone places models and chooses the precision of training."""
+        """The run's one Accelerator: it alone places models and sets the precision of training."""
         from labs.kit.device import make_accelerator
 
         return make_accelerator(self.precision)
@@ -57,7 +64,7 @@ class Run:
 
     @cached_property
     def size(self) -> str:
-        """"tiny" on a CPU and "small" on a GPU, unless another was asked for."""
+        """What was asked for, or "tiny" on a CPU and "small" on a GPU."""
         return self.settings.size or ("tiny" if self.device.type == "cpu" else "small")
 
     def pick(self, tiny: Value, small: Value, full: Value) -> Value:
@@ -88,7 +95,7 @@ class Run:
             TypeError: without a bound: a check that can't fail is none.
         """
         if equals is not None:
-            check = Check(name, [value], f"equals {show(equals)}", bool(value == equals), because)
+            check = Check(name, [value], f"must be {show(equals)}", bool(value == equals), because)
         elif at_most is None and at_least is None:
             raise TypeError(f"the check {name!r} has no bound")
         else:

@@ -1,4 +1,4 @@
-"""A lab at work: experiments one after the other, then results, report and the table of claims."""
+"""A lab at work: one experiment after the other, then results, report and table of claims."""
 
 import time
 import traceback
@@ -6,10 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from inspect import cleandoc
 from typing import Any
-
-from rich.rule import Rule
-from rich.table import Table
-from rich.text import Text
 
 from labs.kit import results
 from labs.kit.cards import FAILED, Card
@@ -21,6 +17,10 @@ from labs.kit.outputs import new_folder, refused, writing_to
 from labs.kit.records import Experiment
 from labs.kit.run import STYLES, Run
 from labs.kit.syllabus import Lesson
+
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
 
 Function = Callable[[Run], Any]
 

@@ -17,7 +17,8 @@ def seconds(call: Call, repeats: int) -> list[float]:
 
 def seconds_paired(a: Call, b: Call, repeats: int) -> tuple[list[float], list[float]]:
     """The same for two calls in turn, a b a b …, so that a change of pace meets both alike."""
-    a(), b()
+    a()
+    b()
     pairs = [(_once(a), _once(b)) for _ in range(repeats)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
