@@ -21,7 +21,7 @@ _NOT_THE_CONTAINERS = {"build", "profiles", "pull_policy"}
 
 def file_arguments(stack: str) -> list[str]:
     """`docker compose` for this project's file and one stack."""
-    return ["docker", "compose", "--project-directory", str(ROOT), "--profile", stack]
+    return ["docker", "compose", "--file", str(ROOT / "compose.yaml"), "--profile", stack]
 
 
 def resolve(stack: str, variables: dict[str, str]) -> Service:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LABEL = "llm-labs.lab"
 SECONDS_TO_STOP = 5
+SHOW_THE_CURSOR = "\x1b[?25h"
 ABANDONED = timedelta(minutes=1)
 
 
@@ -114,6 +115,8 @@ def _same_size(running: "Running") -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGWINCH, before)
+        sys.stdout.write(SHOW_THE_CURSOR)  # a progress bar that was cut short has hidden it
+        sys.stdout.flush()
 
 
 def _sweep(engine: Engine) -> None:

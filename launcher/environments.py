@@ -142,7 +142,13 @@ def steps(environment: Environment, stack: str, torch_source: list[str]) -> list
     python, home = str(environment.python), str(environment.home)
     lock = str(DOCKER / "requirements.lock")
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
-    install = [*pip, "install", "--only-binary=:all:"]
+    wheels = os.environ.get("LABS_WHEELS")
+    install = [
+        *pip,
+        "install",
+        "--only-binary=:all:",
+        *(["--find-links", wheels] if wheels else []),
+    ]
     return [
         [sys.executable, "-m", "venv", "--clear", str(environment.folder / "venv")],
         [*install, "--no-deps", "--require-hashes", "--requirement", lock],
@@ -159,7 +165,12 @@ def _do(command: list[str]) -> None:
 
 
 def torch_source() -> list[str]:
-    """Where pip takes torch from: PyTorch's index of CPU builds, or the default one, said aloud."""
+    """Where pip takes torch from: LABS_WHEELS, else PyTorch's index of CPU builds.
+
+    Where that can't be reached it is pip's default index, which is said aloud.
+    """
+    if any(Path(os.environ.get("LABS_WHEELS", os.devnull)).glob(f"torch-{TORCH}*.whl")):
+        return ["--no-deps", "--no-index"]
     index = os.environ.get("LABS_TORCH_INDEX", TORCH_INDEX)
     if _answers(f"{index}/torch/"):
         return ["--no-deps", "--index-url", index]

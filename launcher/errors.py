@@ -88,7 +88,7 @@ KNOWN = (
         "Something to build from can't be downloaded.",
         "This machine doesn't reach where it comes from; the lines above say which.",
         "invoke build, with a network. Behind a mirror, or with wheels on disk: README.md, "
-        "“Without the internet”",
+        "“Without the internet”. Or, without an image: --runtime venv",
     ),
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from labs.kit import assets
 from labs.kit.cards import Card
 from labs.kit.figures import use_style
 from labs.kit.options import Settings, common_parser, settings_from
@@ -100,6 +101,8 @@ class Lab:
             return INTERRUPTED
 
     def _conduct_all(self, session: Session) -> int:
+        if getattr(session.run.options, "model", None):
+            assets.pretrained(session.run)  # a wrong name is told now, not when it is first used
         session.grade(self._parts())
         for name, function in self.experiments.items():
             if session.conduct(name, function.__doc__ or "", function).crash:

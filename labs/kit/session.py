@@ -72,6 +72,8 @@ class Session:
         start = time.perf_counter()
         try:
             experiment.conclusion = function(self.run) or ""
+        except Card:
+            raise
         except OSError as error:
             if refused(error, self.folder):
                 raise  # becomes a card: the disk is at fault, not the lab
@@ -85,7 +87,7 @@ class Session:
 
     def _crashed(self, experiment: Experiment) -> None:
         experiment.crash = traceback.format_exc()
-        self.output.print(Text(experiment.crash, style="red"))
+        self.output.print(Text(experiment.crash, style="red"), soft_wrap=True)
 
     def grade(self, parts: dict[str, Any]) -> None:
         """Prove every part right by labs/checks: one check each."""
