@@ -82,7 +82,7 @@ def convert(folder: Path, to: Path) -> None:
         loss = written(ids, labels=ids).loss.item()
     # A model that knows nothing has ln 49152 = 10.8; this one has about 2. NaN fails too.
     if not loss < 4:
-        sys.exit(f"assets: the model reads plain English with a loss of {loss:.2f}, so it is broken")
+        sys.exit(f"assets: the model is broken: plain English gives a loss of {loss:.2f}")
 
 
 def make(out: Path) -> None:

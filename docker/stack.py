@@ -16,7 +16,8 @@ def check(stack: str, version: str) -> None:
     """The right release, built for the right accelerator, able to multiply two matrices."""
     found = "cuda" if torch.version.cuda else "rocm" if torch.version.hip else "cpu"
     if found != stack or torch.__version__.split("+")[0] != version:
-        sys.exit(f"stack: torch {version} for {stack} was meant; here: {torch.__version__}, {found}")
+        here = f"{torch.__version__} for {found}"
+        sys.exit(f"stack: torch {version} for {stack} was meant, and {here} is installed")
     ones = torch.ones(64, 64)
     if torch.get_num_threads() < 1 or (ones @ ones).sum() != 64**3:
         sys.exit(f"stack: torch {torch.__version__} is here, but can't multiply matrices")

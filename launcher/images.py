@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def missing(engine: Engine, service: Service) -> str:
 
 
 def build_command(stack: str, service: Service) -> tuple[dict[str, str], list[str]]:
-    """The variable that names what went in, and the command that builds the image."""
+    """The variables that say what went in, and the command that builds the image."""
     wanted = inputs(service["build"]["args"]["BASE_IMAGE"])
-    return {"LABS_INPUTS": wanted}, [*file_arguments(stack), "build", stack]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    variables = {"LABS_INPUTS": wanted, "LABS_VERSION": project["version"]}
+    return variables, [*file_arguments(stack), "build", stack]
 
 
 def build(engine: Engine, stack: str, service: Service, reason: str) -> None:

