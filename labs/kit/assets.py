@@ -48,6 +48,9 @@ def pretrained(run: "Run") -> str:
     Raises:
         Card: for a hub id without --online, or one that the hub doesn't give.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # its weights load in less than a second
     asked = run.options.model
     if asked is None:
         return str(smollm2())

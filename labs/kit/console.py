@@ -6,6 +6,7 @@ from typing import TextIO, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 Item = TypeVar("Item")
 PLAIN_WIDTH = 100
@@ -21,9 +22,11 @@ class Output:
             self.screen = Console(highlight=False, width=PLAIN_WIDTH)
         self._log = Console(file=log, width=PLAIN_WIDTH, highlight=False, color_system=None)
 
-    def print(self, line: RenderableType = "", *, soft_wrap: bool = False) -> None:
-        self.screen.print(line, soft_wrap=soft_wrap)
-        self._log.print(line, soft_wrap=soft_wrap)
+    def print(self, line: RenderableType = "", *, whole: bool = False) -> None:
+        """Print a line; text is wrapped between words on a terminal, unless it must stay whole."""
+        text = isinstance(line, Text)
+        self.screen.print(line, soft_wrap=whole or (text and not self.screen.is_terminal))
+        self._log.print(line, soft_wrap=whole or text)
 
     def progress(self, items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
         """Yield `items`, showing how far along they are: a bar, on a pipe a line now and then."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 Number = int | float
 
@@ -23,9 +23,13 @@ def show(value: Any) -> str:
 
 def numbers(value: Any) -> list[float]:
     """`value` as a list of floats: a number, a 0-d tensor, or a sequence of either."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [float(one) for one in value]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return [float(value)]
+    if isinstance(value, list | tuple):
+        return [_number(one) for one in cast(Sequence[Any], value)]
+    return [_number(value)]
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if hasattr(value, "detach") else value)
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,10 @@ class Bound:
         if self.low is None and self.high is None:
             return ""
         if self.high is None:
-            return f"at least {self.low:g}"
+            return f"at least {self.low:.3g}"
         if self.low is None:
-            return f"at most {self.high:g}"
-        return f"{self.low:g} to {self.high:g}"
+            return f"at most {self.high:.3g}"
+        return f"{self.low:.3g} to {self.high:.3g}"
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,12 @@ class Experiment:
     @property
     def passed(self) -> bool:
         return not self.crash and all(check.passed for check in self.checks)
+
+    @property
+    def passed_of_all(self) -> str:
+        """How many checks passed, "2 of 2"; a dash where there are none."""
+        passed = sum(check.passed for check in self.checks)
+        return f"{passed} of {len(self.checks)}" if self.checks else "–"
 
     @property
     def verdict(self) -> str:

@@ -87,7 +87,7 @@ class Session:
 
     def _crashed(self, experiment: Experiment) -> None:
         experiment.crash = traceback.format_exc()
-        self.output.print(Text(experiment.crash, style="red"), soft_wrap=True)
+        self.output.print(Text(experiment.crash, style="red"), whole=True)
 
     def grade(self, parts: dict[str, Any]) -> None:
         """Prove every part right by labs/checks: one check each."""
@@ -141,13 +141,12 @@ class Session:
         for column, side in (("", "right"), ("claim", "left"), ("checks", "right"), ("", "left")):
             table.add_column(column, justify=side)  # pyright: ignore[reportArgumentType]
         for number, one in enumerate(self.experiments, 1):
-            passed = f"{sum(check.passed for check in one.checks)} of {len(one.checks)}"
             verdict = Text(one.verdict, style=STYLES.get(one.verdict, "red" if one.crash else ""))
-            table.add_row(str(number), Text(one.claim), passed, verdict)
+            table.add_row(str(number), Text(one.claim), one.passed_of_all, verdict)
         self.output.print()
         self.output.print(table)
         self.output.print()
-        self.output.print(Text(f"report: {self.folder / 'report.html'}"), soft_wrap=True)
+        self.output.print(Text(f"report: {self.folder / 'report.html'}"), whole=True)
 
 
 def _mistake(lab: str, part: str, implementation: Any) -> str:
