@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 INTERRUPTED = 130
+TERMINATED = 143
 DESCRIPTION = "Run labs. What a lab has of its own follows its options, or stands behind --."
 
 
@@ -107,6 +109,7 @@ class Outcome:
 
 def _run_all(asked: list[Lesson], arguments: list[str]) -> int:
     """Run each lab in a process of its own, so that memory and crashes stay apart."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # by way of `finally`
     outcomes = {lesson.name: _in_its_own_process(lesson, arguments) for lesson in asked}
     _print_outcomes(outcomes)
     return max(outcome.code for outcome in outcomes.values())
@@ -119,7 +122,10 @@ def _in_its_own_process(lesson: Lesson, arguments: list[str]) -> Outcome:
     start = time.perf_counter()
     process.start()
     sender.close()
-    process.join()
+    try:
+        process.join()
+    finally:
+        process.kill()
     code = process.exitcode or 0
     outcome = Outcome(code if code >= 0 else 128 - code, time.perf_counter() - start)
     if receiver.poll():
