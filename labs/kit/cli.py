@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any
 
 from labs.kit.cards import Card
@@ -107,9 +108,13 @@ class Outcome:
     memory: str = "–"
 
 
+def _end_by_way_of_finally(_signum: int, _frame: FrameType | None) -> None:
+    sys.exit(TERMINATED)
+
+
 def _run_all(asked: list[Lesson], arguments: list[str]) -> int:
     """Run each lab in a process of its own, so that memory and crashes stay apart."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # by way of `finally`
+    signal.signal(signal.SIGTERM, _end_by_way_of_finally)
     outcomes = {lesson.name: _in_its_own_process(lesson, arguments) for lesson in asked}
     _print_outcomes(outcomes)
     return max(outcome.code for outcome in outcomes.values())
