@@ -132,9 +132,13 @@ def _print_dry(
     if build_first:
         variables, command = images.build_command(stack, service)
         print(_line(command, variables))
+    owner = owners.of_the_files()
+    make = ["mkdir", "-p"]
+    if os.geteuid() == 0 and owner.uid != 0:
+        make = ["install", "-d", "-o", str(owner.uid), "-g", str(owner.gid)]
     for bind in container.binds:
         if not bind.read_only:
-            print(_line(["mkdir", "-p", bind.source]))
+            print(_line([*make, bind.source]))
     print(_line(container.as_docker_run()))
 
 
