@@ -2,12 +2,11 @@
 
 import math
 
-import pytest
-
 from labs import llm06_attention as lab
 from labs.checks import llm06 as checks
 from labs.kit import Mistake
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -103,7 +102,7 @@ def grouped(q, k, v):
     return (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
 
 
-def mask_forgotten(q, k, v, mask=None):
+def mask_forgotten(q, k, v, _mask=None):
     return lab.attention(q, *grouped(q, k, v))
 
 
@@ -192,7 +191,9 @@ def tiles(rescale_total=True, rescale_mixed=True, start=-math.inf, stable=True, 
         total, mixed = 0.0, 0.0
         for keys, values in zip(k.split(block, -2), v.split(block, -2), strict=True):
             scores = q @ keys.mT / q.shape[-1] ** power
-            new = torch.maximum(top, scores.amax(-1, keepdim=True)) if stable else 0 * scores[..., :1]
+            new = (
+                torch.maximum(top, scores.amax(-1, keepdim=True)) if stable else 0 * scores[..., :1]
+            )
             shrink, weights = (top - new).exp() if stable else 1.0, (scores - new).exp()
             total = total * (shrink if rescale_total else 1) + weights.sum(-1, keepdim=True)
             mixed = mixed * (shrink if rescale_mixed else 1) + weights @ values
@@ -202,7 +203,7 @@ def tiles(rescale_total=True, rescale_mixed=True, start=-math.inf, stable=True, 
     return attend
 
 
-def only_pretends_to_tile(q, k, v, block=32):
+def only_pretends_to_tile(q, k, v, **_block):
     return lab.attention(q, k, v)
 
 
@@ -235,11 +236,11 @@ WRONG = [
     ("multi_head_attention", ContextIgnored, "keys and values come from the context"),
     ("multi_head_attention", PositionForgotten, "it was given nothing"),
     ("multi_head_attention", ValuesRotatedToo, "not on the values"),
-    ("sliding_window_mask", window_of(lambda w: 0, lambda w: w + 1), "one key too many"),
-    ("sliding_window_mask", window_of(lambda w: 0, lambda w: w - 1), "one key too few"),
-    ("sliding_window_mask", window_of(lambda w: -99, lambda w: w), "the future is visible"),
+    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w + 1), "one key too many"),
+    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w - 1), "one key too few"),
+    ("sliding_window_mask", window_of(lambda _: -99, lambda w: w), "the future is visible"),
     ("sliding_window_mask", window_of(lambda w: 1 - w, lambda w: w), "reaches ahead"),
-    ("sliding_window_mask", window_of(lambda w: 0, lambda w: w, aligned=False), "top-left"),
+    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w, aligned=False), "top-left"),
     ("tiled_attention", tiles(rescale_total=False, rescale_mixed=False), "aren't rescaled"),
     ("tiled_attention", tiles(rescale_total=False), "the sum kept so far isn't rescaled"),
     ("tiled_attention", tiles(rescale_mixed=False), "the values kept so far aren't rescaled"),
