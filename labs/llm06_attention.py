@@ -92,7 +92,7 @@ def scaling_keeps_the_entropy(run: Run):
     run.check("off ln n − ½, less four standard errors", excess, at_most=bound, because=because)
     bound, because = 2 * rows[-1][3], "twice the theory; an even spread has 5.545"
     run.check("undivided, d = 1,024", rows[-1][2], at_most=bound, because=because)
-    return f"At d = 1,024 the weight is on {math.exp(rows[-1][1]):.0f} keys; without √d on one."
+    return "At d = 1,024 e^{1:.2f} keys share the weight; without √d e^{2:.2f}.".format(*rows[-1])
 
 
 # %% [markdown]
@@ -261,9 +261,10 @@ def heads_equal_multihead_attention(run: Run):
     got, want = ours(x[:, :41], mask, x), theirs(x[:, :41], x, x, hidden)[0]
     agree(run, "cross with padding", (got - want)[::2])
     agree(run, "ours, nothing to see, less the bias", got[1] - ours.out.bias, 0)
-    other = theirs.train()(x, x, x, hidden, need_weights=False)[0]
-    shown = [f"{(y[1] - ours.out.bias).abs().max():g}" for y in (want, other)]
-    return "Nothing to see: the library says {}, and with need_weights=False {}.".format(*shown)
+    other = theirs(x, x, x, hidden, need_weights=False)[0]
+    fast = theirs.eval()(x, x, x, hidden, need_weights=False)[0]
+    shown = [f"{(y[1] - ours.out.bias).abs().max():g}" for y in (want, other, fast)]
+    return "The library says {}; with need_weights=False {}; so in eval() {}.".format(*shown)
 
 
 # %% [markdown]
@@ -313,8 +314,7 @@ def a_window_costs_linear_time(run: Run):
 # the largest score m so far, the sum ℓ of e^(s − m), and the sum o of values under these weights.
 # When a tile brings a larger maximum m′, what was kept refers to the old one: multiply ℓ and o by
 # e^(m − m′). In the end o/ℓ is the answer, exactly. Take the scores 1, then 3: first ℓ = 1; then m′
-# = 3 and ℓ = e^(1 − 3) + 1, which is (e¹ + e³)/e³. FlashAttention (Dao et al. 2022) does so in fast
-# memory.
+# = 3 and ℓ = e^(1 − 3) + 1, which is (e¹ + e³)/e³. So does FlashAttention (Dao et al. 2022).
 
 
 # %% 7. Tiles
@@ -344,7 +344,7 @@ def peak_bytes(f: Any) -> int:
 
 @lab.experiment
 def tiles_need_linear_memory(run: Run):
-    """Attention in tiles gives the same answer, and its memory grows as T, not as T²."""
+    """Tiles give the same answer in memory linear in T; the fused kernel, made of them, is fast."""
     q, k, v = torch.randn(3, 2, 3, 100, 16, dtype=torch.float64)
     for scale in (1, 300):  # at 300 the scores reach thousands, and e to that power is no float
         error = tiled_attention(q * scale, k, v) - F.scaled_dot_product_attention(q * scale, k, v)
@@ -392,7 +392,7 @@ def tiles_need_linear_memory(run: Run):
 # A head's **mass** on something is the weight it puts there, averaged over the queries that matter:
 # here, in layer 1 on the previous token, in layer 2 on the one after the key's first copy. But mass
 # is correlation. To find causes, hide just these pairs from the trained model (**attention
-# knock-out**, Geva et al. 2023), or as many beside them: a mask does it. Hiding all silences a head.
+# knock-out**, Geva et al. 2023), or as many beside them: a mask does it. Hiding all mutes a head.
 
 # %% 8. Recall
 VOCABULARY, FIRST, PAIRS = 32, 16, 8
@@ -468,7 +468,7 @@ def recall_takes_two_layers(run: Run):
     axes["A"].set(xlabel="training step", title="Accuracy of recall, three seeds")
     axes["A"].legend(loc="center right")
     show_patterns((axes["B"], axes["C"]), patterns(model, tokens), ("previous token", "induction"))
-    run.figure(fig, "recall", "The sudden rise, and two heads: rows are queries, columns keys.")
+    run.figure(fig, "recall", "The sudden rise of accuracy, and the two heads that do the recall.")
     return f"The rise takes {median(rises):.0f} of {len(curve)} steps; before, nothing moves."
 
 
@@ -493,7 +493,7 @@ def patterns(model: Any, tokens: Tensor) -> list[Tensor]:  # -> (B, H, T, T) for
 def show_patterns(axes: Any, weights: Any, titles: Any, words: list[str] | None = None) -> None:
     for ax, layer, title in zip(axes, weights, titles, strict=True):
         ax.imshow(layer[0, 0].cpu(), vmin=0, vmax=1, aspect="auto")
-        ax.set_title(title)
+        ax.set(title=title, xlabel="key", ylabel="query")
         ax.grid(False)
         if words:
             ax.set_xticks(range(len(words)), words, rotation=60)
@@ -567,7 +567,7 @@ def language_model(run: Run) -> tuple[Any, Tensor, list[str]]:
 @lab.experiment
 @torch.no_grad()
 def our_weights_are_smollm2s(run: Run):
-    """SmolLM2's attention weights, computed by hand from what enters each of its layers."""
+    """Our code gives SmolLM2's attention weights from what enters each of its layers."""
     model, ids, _ = language_model(run)
     seen = model(ids, output_attentions=True, output_hidden_states=True)
     turn = partial(rope, base=model.config.rope_parameters["rope_theta"])
@@ -604,7 +604,7 @@ def trained_heads_have_trades(run: Run):
     run.measure("first token, all heads' mass", masses.mean(), expect_at_least=0.25)
     fig, axes = plt.subplots(3, 1, figsize=(7.2, 14))
     show_patterns(axes, shown, titles, words)
-    run.figure(fig, "smollm2_heads", "Three heads of SmolLM2: rows are queries, columns keys.")
+    run.figure(fig, "smollm2_heads", "Three heads of SmolLM2 on a sentence: who looks at whom.")
 
 
 # %% [markdown]

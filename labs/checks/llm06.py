@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from labs.kit import Mistake, expect_close
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from labs.kit import Mistake, expect_close
 
 Function = Callable[..., Any]
 
@@ -80,8 +80,8 @@ def _softmax_of_nothing(implementation: Function, scores: Tensor, mask: Tensor) 
     got.square().sum().backward()
     if scores.grad is None or scores.grad.isnan().any():
         raise Mistake(
-            "NaN in the gradient of a row without keys: nan_to_num hides the NaN of the answer, not "
-            "that of its gradient; don't let -inf into the softmax"
+            "NaN in the gradient of a row without keys: nan_to_num hides the NaN of the answer, "
+            "not that of its gradient; don't let -inf into the softmax"
         )
 
 
@@ -95,24 +95,20 @@ def cross_attention_mask(implementation: Function) -> None:
         raise Mistake("the mask is (B, 1, Tk, Tq): are queries and keys swapped?")
     if isinstance(got, Tensor) and got.shape == (3, tq, tk):
         raise Mistake("the mask is (B, Tq, Tk): against scores (B, H, Tq, Tk) B would meet H")
-    keys = torch.arange(tk)
-    shape = (3, 1, tq, tk)
+    lower = [torch.ones(tq, tk, dtype=torch.bool).tril(shift) for shift in (0, tk - tq)]
+    if any(_is(got, want & triangle) for triangle in lower):
+        raise Mistake("is it causal? A source has no future: every query may see all of it")
+    keys, shape = torch.arange(tk), (3, 1, tq, tk)
     _name_mistake(
         got,
         {
             "True and False are swapped: True means that a query may look": lambda: ~want,
             "one key too many: the first padding has the index `length`": lambda: (
-                (keys <= lengths[:, None, None, None]).expand(shape)
-            ),
-            "is it causal? A source has no future: every query may see all of it": lambda: (
-                want & torch.ones(tq, tk, dtype=torch.bool).tril(tk - tq)
-            ),
-            "is it causal? A source has no future, every query may see all of it": lambda: (
-                want & torch.ones(tq, tk, dtype=torch.bool).tril()
-            ),
+                keys <= lengths[:, None, None, None]
+            ).expand(shape),
             "padding on the left? These sources are padded on the right": lambda: (
-                (keys >= tk - lengths[:, None, None, None]).expand(shape)
-            ),
+                keys >= tk - lengths[:, None, None, None]
+            ).expand(shape),
         },
     )
     expect_close(got, want, "does each source's length hide exactly its padding?")
@@ -143,10 +139,11 @@ def grouped_query_attention(implementation: Function) -> None:
         },
     )
     expect_close(got, want, "do query heads 0, 1 share key-value head 0, and 2, 3 the next?")
-    expect_close(implementation(q, k[:, :1], v[:, :1]), library(k[:, :1].expand(-1, 6, -1, -1),
-                 v[:, :1].expand(-1, 6, -1, -1), None), "one key-value head serves all")  # fmt: skip
-    same = [x.repeat_interleave(2, 1) for x in (k, v)]
-    expect_close(implementation(q, *same), library(*same, None), "as many key-value heads as heads")
+    one = [x[:, :1] for x in (k, v)]
+    want = library(*(x.expand(-1, 6, -1, -1) for x in one), None)
+    expect_close(implementation(q, *one), want, "one key-value head serves all query heads")
+    message = "as many key-value heads as query heads: each has its own"
+    expect_close(implementation(q, *twice), library(*twice, None), message)
 
 
 def multi_head_attention(implementation: type) -> None:
@@ -331,7 +328,7 @@ def _holds_no_row(implementation: Function) -> None:
     largest = 0
 
     class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, arguments=(), named=None):  # noqa: ARG002
+        def __torch_dispatch__(self, function, types, arguments=(), named=None):
             nonlocal largest
             out = function(*arguments, **(named or {}))
             if isinstance(out, Tensor):
