@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-# Tests say `from conftest import Clone`, which pytest's importlib mode doesn't offer by itself.
+# Tests say `from tests.conftest import Clone`, which pytest's importlib mode doesn't offer by itself.
 sys.modules.setdefault("conftest", sys.modules[__name__])
 
 REPO = Path(__file__).resolve().parent.parent
@@ -82,10 +82,6 @@ if __name__ == "__main__":
 
 def indent(code: str) -> str:
     return "\n".join("        " + line for line in code.strip("\n").splitlines())
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "engine: needs a container engine; skipped without one")
 
 
 @dataclass

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from launcher import images
 from launcher.cards import Card
 from launcher.engine import Engine
+from tests.conftest import Clone
 
 import pytest
-from conftest import Clone
 
 TINY = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG INPUTS\nLABEL llm-labs.inputs=$INPUTS\nENV N={n}\n"
 Disk = namedtuple("Disk", "total used free")
