@@ -20,9 +20,6 @@ from typing import Any
 
 import pytest
 
-# Tests say `from tests.conftest import Clone`, which pytest's importlib mode doesn't offer by itself.
-sys.modules.setdefault("conftest", sys.modules[__name__])
-
 REPO = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SOCKET = "/var/run/docker.sock"
