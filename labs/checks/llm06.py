@@ -296,13 +296,16 @@ def _mistakes_of_windows(
 
 def tiled_attention(implementation: Function) -> None:
     q, k, v = _draw(2, 3, 10, 4), _draw(2, 3, 10, 4, seed=1), _draw(2, 3, 10, 6, seed=2)
-    attend = F.scaled_dot_product_attention
+    attend, scores = F.scaled_dot_product_attention, q @ k.mT / math.sqrt(q.shape[-1])
     for block in (10, 4, 3, 16, 1):
         got, want = implementation(q, k, v, block=block), attend(q, k, v)
         _name_mistake(got, _mistakes_of_tiles(q, k, v, block) if block < 10 else {})
         scales = {
             "is it divided by d, not by √d?": lambda: attend(q, k, v, scale=1 / 4),
             "is the division by √d missing?": lambda: attend(q, k, v, scale=1.0),
+            "the division by the sum, at the end, is missing": lambda: (
+                (scores - scores.amax(-1, keepdim=True)).exp() @ v
+            ),
         }
         _name_mistake(got, scales)
         expect_close(got, want, f"10 keys in blocks of {block}: is what was kept rescaled?")
@@ -332,10 +335,6 @@ def _mistakes_of_tiles(
             top = new
         return mixed / total
 
-    def never_divided() -> Tensor:
-        scores = q @ k.mT / math.sqrt(q.shape[-1])
-        return (scores - scores.amax(-1, keepdim=True)).exp() @ v
-
     def each_tile_alone() -> Tensor:
         tiles = zip(k.split(block, -2), v.split(block, -2), strict=True)
         answers = [F.scaled_dot_product_attention(q, keys, values) for keys, values in tiles]
@@ -350,7 +349,6 @@ def _mistakes_of_tiles(
             lambda: online(True, False)
         ),
         "each tile has a softmax of its own: they need one denominator together": each_tile_alone,
-        "the division by the sum, at the end, is missing": never_divided,
     }
 
 
