@@ -4,8 +4,8 @@
 #
 # **You will be able to** write attention by hand and prove it equal to PyTorch's; mask it without
 # leaks or NaN; compute it exactly and never hold the score matrix; find the two heads that let a
-# model copy, and prove that they do it. **Builds on** LLM02 (softmax), LLM03 (matrix products,
-# views), LLM05b (rotary positions). **Takes** an hour to read, a minute to run (`tiny`, 2 cores).
+# model copy, and prove that they do it. **Builds on** softmax and matrix products (LLM02 and
+# LLM03, to come). **Takes** an hour to read, a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -33,24 +33,28 @@ LENGTHS = torch.tensor([50, 0, 7])  # of padded sources: a whole one, an empty o
 # is equal. Attention does so softly, so that it can be learned: it compares the query with *every*
 # key by a dot product, makes of these scores positive weights that sum to one (softmax), and
 # returns the values' average under them. Take the query (2, 0) and the keys (1, 0) and (0, 1): the
-# scores are 2 and 0, the weights 0.88 and 0.12, so 88 % of the answer is the first value. In a
-# transformer learned matrices make all three from each token's vector x: `q = W_q x` says what it
-# looks for, `k = W_k x` by what it is found, `v = W_v x` what it hands over. Stacked for all tokens
-# the whole is `softmax(Q Kᵀ / √d) V` (Vaswani et al. 2017, eq. 1).
+# scores are 2 and 0, the weights 0.88 and 0.12, so 88 % of the answer is the first value.
+#
+# In a transformer learned matrices make all three from each token's vector x: `q = W_q x` says what
+# it looks for, `k = W_k x` what it can be found by, `v = W_v x` what it hands over. Stacked for all
+# tokens the whole is `softmax(Q Kᵀ / √d) V` (Vaswani et al. 2017, eq. 1).
 #
 # A **mask** says which keys a query may look at. It acts *before* the softmax, so that what is
 # hidden gets weight 0 and the rest still sums to one. A query that may look at nothing, as in
-# padded batches, would get 0/0: we say 0, as PyTorch's kernel does. (−1e9 for −∞ averages it all.)
+# padded batches, would get 0/0: we say 0, as PyTorch's kernel does. (With a large negative number
+# for −∞ and nothing more, it would quietly average all that was to be hidden.)
 #
-# **Why √d?** If the entries of q and k are independent with variance 1, q·k sums d products and has
-# variance d; divided by √d, it has variance 1 at any width. Draw n such scores s; let Z = Σ eˢ and
-# p = eˢ/Z. The entropy of the weights is H = ln Z − Σ p·s. For many keys Z ≈ n·E[eˢ] = n·√e and Σ
-# p·s ≈ E[s·eˢ]/E[eˢ] = 1, so `H ≈ ln n − ½`, and the next term is (e + 1)/2n. For 256 keys that is
-# 5.045, where an even spread is 5.545: untrained, a query looks almost everywhere. Undivided, the
-# scores spread by √d. Above √(2 ln n) = 3.3 a handful of keys hold nearly all (so freezes the
-# random energy model, Derrida 1981); far above it the largest alone does: its lead is exponential
-# with mean √d / √(2 ln n), which gives `H ≈ (π²/6)·√(2 ln n / d)` for √d ≫ 3.3. That is a hard
-# choice before anything is learned, with hardly a gradient to learn from.
+# **Why √d?** (For the curious; the experiment shows it too.) If the entries of q and k are
+# independent with variance 1, q·k sums d products and has variance d; divided by √d, it has
+# variance 1 at any width. Draw n such scores s; let Z = Σ eˢ and p = eˢ/Z. The entropy of the
+# weights is H = ln Z − Σ p·s. For many keys Z ≈ n·E[eˢ] = n·√e and Σ p·s ≈ E[s·eˢ]/E[eˢ] = 1, so `H
+# ≈ ln n − ½`, and the next term is (e + 1)/2n. For 256 keys that is 5.045, where an even spread is
+# 5.545: untrained, a query looks almost everywhere.
+#
+# Undivided, the scores spread by √d. Above √(2 ln n) = 3.3 a handful of keys hold nearly all (so
+# freezes the random energy model, Derrida 1981); far above it the largest alone does: its lead is
+# exponential with mean √d / √(2 ln n), which gives `H ≈ (π²/6)·√(2 ln n / d)` for √d ≫ 3.3. That is
+# a hard choice before anything is learned, with hardly a gradient to learn from.
 
 
 # %% 1. Scaled dot-product attention
@@ -110,8 +114,8 @@ def scaling_keeps_the_entropy(run: Run):
 # **causal** mask is a lower triangle. With a cache there are more keys than queries, which are the
 # *last* ones then: the triangle sits at the bottom right, and the last query sees every key. In
 # **cross-attention** a decoder's queries look at an encoder's keys: none is in the future, but
-# short sources were padded, and no query may look at padding. (Padded *queries* are the loss's
-# business.)
+# short sources were padded, and no query may look at padding. (What padded *queries*
+# answer, the loss throws away.)
 
 
 # %% 3. Masks
@@ -143,7 +147,7 @@ def no_gradient_reaches_the_future(run: Run):
     slopes = [torch.func.jacrev(lambda x, f=f: f(x).sum(-1))(x) for f in ways]  # (Tq, Tk, D)
     right, wrong = (slope.abs().amax(-1) for slope in slopes)  # (Tq, Tk)
     run.check("largest towards the future", right[future].max(), at_most=0, because="nothing added")
-    partner = {"at_least": 1e-9, "because": "the zero's partner; rounding would give 1e-16"}
+    partner = {"at_least": 1e-9, "because": "so a gradient would be seen; rounding gives 1e-16"}
     run.check("smallest towards the past", right[~future].min(), **partner)
     run.check("median future, masked after the softmax", wrong[future].median(), **partner)
 
@@ -168,8 +172,10 @@ def is_causal_aligns_top_left(run: Run):
 # %% [markdown]
 # ## 3. A set has no order
 # Nothing in the formula knows *where* a key stands: shuffle the tokens, and the answers are
-# shuffled alike. A mask or positions end this. **RoPE** (Su et al. 2021; see LLM05b) rotates pairs
-# of coordinates of q and k by angles that grow with position, so q·k depends on the distance.
+# shuffled alike. A mask or positions end this. **RoPE** (Su et al. 2021) rotates pairs
+# of coordinates of q and k by angles that grow with position. Turning both by the same angle leaves
+# q·k as it is, so it depends on the distance alone. (Slow angles tell far positions apart; base 100
+# is enough for our 32 positions, Llama takes 10,000 and more.)
 
 
 # %% 4. Order
@@ -182,17 +188,21 @@ def rope(x: Tensor, base: float = 100.0) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
+SAME = {"at_most": 1e-12, "because": "float64 rounding"}
+CHANGED = {"at_least": 1e-2, "because": "the values are of size 1"}
+
+
 @lab.experiment
 def attention_alone_sees_a_set(run: Run):
     """Permuting the tokens permutes the answers; a causal mask or positions put an end to that."""
     x, order = torch.randn(64, 32, dtype=torch.float64), torch.randperm(64)
     for name, f, bound in (
-        ("no mask, no positions", lambda x: attention(x, x, x), {"at_most": 1e-12}),
-        ("causal", lambda x: attention(x, x, x, causal_mask(64, 64)), {"at_least": 1e-2}),
-        ("rotary positions", lambda x: attention(rope(x), rope(x), x), {"at_least": 1e-2}),
+        ("no mask, no positions", lambda x: attention(x, x, x), SAME),
+        ("causal", lambda x: attention(x, x, x, causal_mask(64, 64)), CHANGED),
+        ("rotary positions", lambda x: attention(rope(x), rope(x), x), CHANGED),
     ):
         change = (f(x[order]) - f(x)[order]).abs().max()
-        run.check(f"change, {name}", change, **bound, because="float64 rounding, or values of 1")
+        run.check(f"change, {name}", change, **bound)
 
 
 # %% [markdown]
@@ -203,9 +213,9 @@ def attention_alone_sees_a_set(run: Run):
 # D), and only a transpose brings them in front. A bare `view(B, H, T, D)` fits, and jumbles all.
 #
 # In generation all past keys and values stay in memory, and for long texts reading them is most of
-# the work. One
-# key-value head for all query heads (Shazeer 2019) or for each group (**grouped-query attention**,
-# Ainslie et al. 2023) shrinks that: in SmolLM2 9 query heads share 3, the first three the first.
+# the work. One key-value head for all query heads (Shazeer 2019) or for each group (**grouped-query
+# attention**, Ainslie et al. 2023) shrinks that: in SmolLM2 9 query heads share 3, the first three
+# the first.
 
 
 # %% 5. Multi-head and grouped-query attention
@@ -314,8 +324,8 @@ def heads_equal_multihead_attention(run: Run):
 # ## 5. A sliding window
 # T queries on T keys make T² scores. If every query looks at itself and the w − 1 keys before it,
 # T·w are enough (Longformer, Beltagy et al. 2020), and L layers still reach L·(w − 1) back. A mask
-# alone saves nothing, for what it hides has been computed; it takes each query's own w keys laid
-# before it. (Real kernels do so in blocks, to copy less.)
+# alone saves nothing, for what it hides has been computed; to save, lay before each query its own w
+# keys. (Real kernels do so in blocks, to copy less.)
 
 
 # %% 6. A sliding window
@@ -359,12 +369,15 @@ def a_window_needs_linear_work(run: Run):
 
 # %% [markdown]
 # ## 6. Softmax without the whole row
-# The scores are the largest thing in attention, 256 MiB a head at T = 8,192. But a softmax can be
-# computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). Keep for each query
-# the largest score m so far, the sum ℓ of e^(s − m), and the sum o of values under these weights.
-# When a tile brings a larger maximum m′, what was kept refers to the old one: multiply ℓ and o by
-# e^(m − m′). In the end o/ℓ is the answer, exactly. Take the scores 1, then 3: first ℓ = 1; then m′
-# = 3 and ℓ = e^(1 − 3) + 1, which is (e¹ + e³)/e³. So does FlashAttention (Dao et al. 2022).
+# The scores are the largest thing in attention, 256 MiB a head in float32 at T = 8,192. But a
+# softmax can be computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). Keep
+# for each query the largest score m so far, the sum ℓ of e^(s − m), and the sum o of values under
+# these weights.
+#
+# When a tile brings a larger maximum m′, what was kept refers to the old one:
+# multiply ℓ and o by e^(m − m′). In the end o/ℓ is the answer, exactly. Take the scores 1, then 3:
+# first ℓ = 1; then m′ = 3 and ℓ = e^(1 − 3) + 1, which is (e¹ + e³)/e³. So does FlashAttention (Dao
+# et al. 2022).
 
 
 # %% 7. Tiles
@@ -507,6 +520,48 @@ def trained(run: Run, layers: int, heads: int, seed: int) -> tuple[Any, list[flo
     return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False), curve
 
 
+# %% 9. What heads look at
+def attention_weights(x: Tensor, w_q: Tensor, w_k: Tensor, head_dim: int, position: Any) -> Tensor:
+    """(B, T, d), (H·D, d), (Hkv·D, d) -> causal (B, H, T, T); a head is a slice of W_q."""
+    q, k = (torch.einsum("btm,hdm->bhtd", x, w.unflatten(0, (-1, head_dim))) for w in (w_q, w_k))
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, H, T, D)
+    scores = position(q) @ position(k).mT / math.sqrt(head_dim)
+    return masked_softmax(scores, causal_mask(*scores.shape[-2:], x.device))
+
+
+@torch.no_grad()
+def patterns(model: Any, tokens: Tensor) -> list[Tensor]:  # -> (B, H, T, T) for each layer
+    x, found = model.embed(tokens), []
+    for layer in model.layers:
+        found.append(attention_weights(x, layer.q.weight, layer.k.weight, layer.head_dim, rope))
+        x = x + layer(x, PAST.to(x.device))
+    return found
+
+
+def show_patterns(axes: Any, weights: Any, titles: Any, words: list[str] | None = None) -> None:
+    for ax, layer, title in zip(axes, weights, titles, strict=True):
+        ax.imshow(layer[0, 0].cpu(), vmin=0, vmax=1, aspect="auto")
+        ax.set(title=title, xlabel="key", ylabel="query")
+        ax.grid(False)
+        if words:
+            ax.set_xticks(range(len(words)), words, rotation=60)
+            ax.set_yticks(range(len(words)), words)
+
+
+def circuit(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """The pairs (B, T, T) that recall needs: previous token, token after the key's first copy."""
+    t = torch.arange(tokens.shape[1], device=tokens.device)
+    previous = (t[:, None] - t == 1) & (t < FIRST - 1)
+    # one to the right: from the first copy of the key to the token after it
+    copies = F.pad(tokens[:, None, :-1] == tokens[:, :, None], (1, 0)) & (t < FIRST)
+    return previous.expand_as(copies), copies & ((t >= FIRST) & (t % 2 == 0))[:, None]
+
+
+def mass(weights: Tensor, pairs: Tensor) -> list[float]:  # (B, H, T, T), (B, T, T) -> H numbers
+    return ((weights * pairs[:, None]).sum((0, 2, 3)) / pairs.any(-1).sum()).tolist()
+
+
+# %% 10. The rise
 @lab.experiment
 def recall_takes_two_layers(run: Run):
     """Two heads in a row learn to recall, and suddenly; side by side they don't in as many steps.
@@ -543,42 +598,7 @@ def recall_takes_two_layers(run: Run):
     return f"An accuracy of 0.2 takes {wait:.0f} steps, 0.9 another {rise:.0f}, of {len(curve)}."
 
 
-# %% 9. The heads that recall
-def attention_weights(x: Tensor, w_q: Tensor, w_k: Tensor, head_dim: int, position: Any) -> Tensor:
-    """(B, T, d), (H·D, d), (Hkv·D, d) -> causal (B, H, T, T); a head is a slice of W_q."""
-    q, k = (torch.einsum("btm,hdm->bhtd", x, w.unflatten(0, (-1, head_dim))) for w in (w_q, w_k))
-    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, H, T, D)
-    scores = position(q) @ position(k).mT / math.sqrt(head_dim)
-    return masked_softmax(scores, causal_mask(*scores.shape[-2:], x.device))
-
-
-@torch.no_grad()
-def patterns(model: Any, tokens: Tensor) -> list[Tensor]:  # -> (B, H, T, T) for each layer
-    x, found = model.embed(tokens), []
-    for layer in model.layers:
-        found.append(attention_weights(x, layer.q.weight, layer.k.weight, layer.head_dim, rope))
-        x = x + layer(x, PAST.to(x.device))
-    return found
-
-
-def show_patterns(axes: Any, weights: Any, titles: Any, words: list[str] | None = None) -> None:
-    for ax, layer, title in zip(axes, weights, titles, strict=True):
-        ax.imshow(layer[0, 0].cpu(), vmin=0, vmax=1, aspect="auto")
-        ax.set(title=title, xlabel="key", ylabel="query")
-        ax.grid(False)
-        if words:
-            ax.set_xticks(range(len(words)), words, rotation=60)
-            ax.set_yticks(range(len(words)), words)
-
-
-def circuit(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """The pairs (B, T, T) that recall needs: previous token, token after the key's first copy."""
-    t = torch.arange(tokens.shape[1], device=tokens.device)
-    previous = (t[:, None] - t == 1) & (t < FIRST - 1)
-    copies = F.pad(tokens[:, None, :-1] == tokens[:, :, None], (1, 0)) & (t < FIRST)
-    return previous.expand_as(copies), copies & ((t >= FIRST) & (t % 2 == 0))[:, None]
-
-
+# %% 11. The heads that recall
 @lab.experiment
 def two_heads_do_the_recall(run: Run):
     """A previous-token head and an induction head do the recall: hide their pairs and it is gone.
@@ -606,19 +626,15 @@ def two_heads_do_the_recall(run: Run):
                 masks[i][heads] = False
                 silent.append(accuracy(model, tokens, masks))
             masses = mass(patterns(model, tokens)[i], pairs[i])
-            rows += [[seed, i + 1, name, masses[head], silent[head], silent[3]] for head in (0, 1)]
+            rows += [[seed, i + 1, name, h, masses[h], silent[h], silent[3]] for h in (0, 1)]
             lost.append(silent[3] - silent[masses.index(max(masses))])
             both.append(silent[2])
         run.measure(f"{name}: accuracy lost without the head of most mass", lost)
         sentences.append(f"of two {name} heads one is worth {median(lost):.2f}")
-    columns = ["seed", "layer", "job", "mass", "accuracy without it", "with all"]
+    columns = ["seed", "layer", "job", "head", "mass", "accuracy without it", "with all"]
     run.table("Two heads in each layer, one silenced", columns, rows)
     run.check("accuracy without both of a layer", both, at_most=0.2, because="as with one layer")
     return f"In accuracy, {' and '.join(sentences)}: mass alone doesn't tell."
-
-
-def mass(weights: Tensor, pairs: Tensor) -> list[float]:  # (B, H, T, T), (B, T, T) -> H numbers
-    return ((weights * pairs[:, None]).sum((0, 2, 3)) / pairs.any(-1).sum()).tolist()
 
 
 # %% [markdown]
@@ -630,14 +646,16 @@ def mass(weights: Tensor, pairs: Tensor) -> list[float]:  # (B, H, T, T), (B, T,
 # so a head with nothing to say puts them where they do no harm.
 
 
-# %% 10. SmolLM2
+# %% 12. SmolLM2
 @cache
 def language_model(run: Run) -> tuple[Any, Tensor, list[str]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path, how = assets.pretrained(run), {"dtype": torch.float32, "attn_implementation": "eager"}
     tokenizer = AutoTokenizer.from_pretrained(path)
-    ids = tokenizer("Anna Brook met Tom Hall. Later Tom Hall wrote to Anna Brook.").input_ids
+    ids = tokenizer(
+        "Yesterday Anna Brook met Tom Hall. Later Tom Hall wrote to Anna Brook."
+    ).input_ids
     model = AutoModelForCausalLM.from_pretrained(path, **how).to(run.device).eval()
     return model, torch.tensor([ids], device=run.device), [tokenizer.decode(i).strip() for i in ids]
 
@@ -673,7 +691,7 @@ def trained_heads_have_trades(run: Run):
     weights = torch.stack(model(repeated, output_attentions=True).attentions, 1)  # (B, L, H, T, T)
     plain = torch.randint_like(repeated, 1000, model.config.vocab_size)  # the same, not repeated
     control = torch.stack(model(plain, output_attentions=True).attentions, 1)
-    trades = {"previous token": late - 1, "induction": late - 31, "first token": 0 * late}
+    trades = {"previous token": late - 1, "induction": late - 32 + 1, "first token": 0 * late}
     shown, titles, sentence = [], [], model(ids, output_attentions=True).attentions
     for name, keys in trades.items():
         masses = weights[..., late, keys].mean((0, -1))  # (L, H)
@@ -711,7 +729,7 @@ def trained_heads_have_trades(run: Run):
 # what it is worth: with a twin beside it, it may be spared (in large models many heads can be
 # removed at little cost, Michel et al. 2019, and later layers can step in, McGrath et al. 2023).
 # **Read on**: Elhage et al. 2021 and Olsson et al. 2022 on circuits · Dao et al. 2022,
-# *FlashAttention* · Xiao et al. 2023 on sinks. Next: LLM07 · LoRA.
+# *FlashAttention* · Xiao et al. 2023 on sinks. Next will be LLM07, LoRA.
 
 # %%
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Where the embedded models are. They are converted when the image or the environment is built."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +15,17 @@ def home() -> Path:
     """The folder that the image or the environment was built with: assets/ and stack.json.
 
     Raises:
-        Card: where LABS_HOME isn't set, so this Python belongs to neither.
+        Card: for a Python that is neither's, where LABS_HOME doesn't name one.
     """
-    folder = os.environ.get("LABS_HOME")
-    if not folder:
+    beside_the_environment = Path(sys.prefix).parent / "home"
+    folder = Path(os.environ.get("LABS_HOME") or beside_the_environment)
+    if not folder.is_dir():
         raise Card(
             "The labs' models aren't here.",
-            "LABS_HOME isn't set: this Python is neither the image's nor the environment's.",
-            "invoke lab …, or: python docker/assets.py DIR/assets && export LABS_HOME=DIR",
+            "This Python is neither the image's nor the environment's.",
+            "invoke lab …; or make an environment: invoke build --runtime venv",
         )
-    return Path(folder)
+    return folder
 
 
 def smollm2() -> Path:

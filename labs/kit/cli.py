@@ -32,7 +32,6 @@ def main(arguments: list[str] | None = None) -> int:
         card.show()
         return card.code
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -40,10 +39,10 @@ def _main(arguments: list[str]) -> int:
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     before, own = arguments[:cut], arguments[cut + 1 :]
     parsed, unknown = _parser().parse_known_args(before)
-    if parsed.list or not parsed.labs:
+    if parsed.list or (not parsed.labs and not parsed.plan):
         _print_syllabus()
         return 0
-    asked = find(parsed.labs)
+    asked = find(parsed.labs or "")
     if parsed.plan:
         planned = [*_common(parsed), *unknown, *(["--", *own] if own else [])]
         print(json.dumps({"labs": [one.name for one in asked], "arguments": planned}))
@@ -53,7 +52,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = common_parser("python -m labs", DESCRIPTION)
+    parser = common_parser("python -m labs", DESCRIPTION, "invoke lab --help")
     parser.add_argument("labs", nargs="?", help="LLM06, 6, a comma list, or all")
     parser.add_argument("--list", action="store_true", help="the syllabus")
     parser.add_argument(

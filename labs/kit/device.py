@@ -30,9 +30,9 @@ def choose_precision(asked: str) -> tuple[str, str]:
         return asked, "asked for"
     if gpu:
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return ("bf16", "this GPU has it") if fast else ("fp32", "this GPU lacks bf16")
+        return ("bf16", "which this GPU has") if fast else ("fp32", "this GPU lacks bf16")
     if torch.cpu._is_avx512_bf16_supported():  # pyright: ignore[reportPrivateUsage]
-        return "bf16", "this CPU multiplies in it (AVX512-BF16)"
+        return "bf16", "which this CPU multiplies in: AVX512-BF16"
     return "fp32", "this CPU lacks AVX512-BF16"
 
 

@@ -42,7 +42,8 @@ class Lab:
         self.lesson = find(name)[0]
         self.experiments: dict[str, Callable[[Run], Any]] = {}
         self.exercises: dict[str, Exercise] = {}
-        self._parser = common_parser(f"python -m labs {name}", self.lesson.blurb)
+        help_is_at = f"invoke lab {name} -- --help"
+        self._parser = common_parser(f"python -m labs {name}", self.lesson.blurb, help_is_at)
         self.summary = ("–", "–")  # the last run's checks and memory
         self._notebook: Session | None = None
         use_style()
@@ -99,7 +100,6 @@ class Lab:
             card.show()
             return card.code
         except KeyboardInterrupt:
-            print("\ninterrupted", file=sys.stderr)
             return INTERRUPTED
 
     def _conduct_all(self, session: Session) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from labs.kit.cards import WRONG_USAGE, Card
 
@@ -14,10 +14,12 @@ LARGEST_SEED = 2**32 - 1  # what numpy takes
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are cards."""
+    """argparse whose complaints are cards that say where the help is."""
+
+    help_is_at = ""
 
     def error(self, message: str) -> NoReturn:
-        raise Card("The options can't be understood.", message, f"{self.prog} --help", WRONG_USAGE)
+        raise Card("The options can't be understood.", message, self.help_is_at, WRONG_USAGE)
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ def seed(text: str) -> int:
     return int(text)
 
 
-def common_parser(prog: str, description: str = "", **how: Any) -> Parser:
+def common_parser(prog: str, description: str, help_is_at: str) -> Parser:
     """A parser that knows the options which every lab has."""
-    parser = Parser(prog=prog, description=description, allow_abbrev=False, **how)
+    parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    parser.help_is_at = help_is_at
     parser.add_argument("--size", choices=SIZES, help="default: tiny on a CPU, small on a GPU")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="auto", help="for training; default: auto"

@@ -1,5 +1,6 @@
 """A lab at work: one experiment after the other, then results, report and table of claims."""
 
+import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -23,6 +24,11 @@ from rich.table import Table
 from rich.text import Text
 
 Function = Callable[[Run], Any]
+MOST_TOLD = 3  # failed checks, in the card; the table and the report have them all
+LEGEND = (
+    "✓ ✗ a check: it must hold on every correct machine. ● held, ○ not held, ◐ inconclusive,\n"
+    "· told: a measurement, which depends on hardware or chance. 2 [1, 3]: a median and its range."
+)
 
 
 class Session:
@@ -48,7 +54,11 @@ class Session:
         return self
 
     def __exit__(self, *error: Any) -> bool | None:
-        return self._files.__exit__(*error)
+        try:
+            return self._files.__exit__(*error)
+        finally:
+            if not self.experiments:  # refused before it began: nothing worth keeping
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def _say_hello(self, reason: str) -> None:
         run = self.run
@@ -126,7 +136,9 @@ class Session:
         failed = [check for one in self.experiments for check in one.checks if not check.passed]
         if not failed:
             return None
-        why = "; ".join(f"{one.name}: {one.shown} (must be: {one.bound})" for one in failed)
+        told = [f"{one.name}: {one.shown} ({one.bound})" for one in failed[:MOST_TOLD]]
+        more = [f"and {len(failed) - MOST_TOLD} more"] if len(failed) > MOST_TOLD else []
+        why = "; ".join([*told, *more])
         what = f"{len(failed)} of {name}'s checks failed. They hold on every correct machine."
         return Card(what, why, f"read what each means in {report}", FAILED)
 
@@ -146,6 +158,7 @@ class Session:
         self.output.print()
         self.output.print(table)
         self.output.print()
+        self.output.print(Text(LEGEND, style="dim"))
         self.output.print(Text(f"report: {self.folder / 'report.html'}"), whole=True)
 
 

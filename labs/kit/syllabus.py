@@ -48,24 +48,28 @@ def find(text: str, among: Iterable[Lesson] | None = None) -> list[Lesson]:
         Card: where a name is unknown; it lists the nearest ones.
     """
     known = {lesson.name: lesson for lesson in (lessons() if among is None else among)}
-    if text.strip().lower() == "all":
-        return list(known.values())
-    names = [_name(word, list(known)) for word in text.split(",") if word.strip()]
-    if not names:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
         raise Card("No lab was named.", "The name is empty.", "invoke labs", WRONG_USAGE)
+    names = [name for word in words for name in _names(word, known)]
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def _name(word: str, known: list[str]) -> str:
+def _names(word: str, known: dict[str, Lesson]) -> list[str]:
+    return list(known) if word.lower() == "all" else [_name(word, known)]
+
+
+def _name(word: str, known: dict[str, Lesson]) -> str:
     called = _CALLED.fullmatch(word.strip())
     name = f"LLM{int(called[1]):02d}{called[2].lower()}" if called else word.strip()
     if name in known:
         return name
     near = [other for other in known if other.startswith(name)]
-    near = near or get_close_matches(name.upper(), known, n=3, cutoff=0.5) or known
+    near += [one.name for one in known.values() if word.lower() in one.title.lower()]
+    near = near or get_close_matches(name.upper(), known, n=3, cutoff=0.5)
     raise Card(
         f"There is no lab called {word.strip()!r}.",
-        f"Nearest: {', '.join(near)}.",
+        f"Nearest: {', '.join(near)}." if near else f"So far there are: {', '.join(known)}.",
         "invoke labs",
         WRONG_USAGE,
     )
