@@ -28,6 +28,7 @@ class Settings:
     precision: str = "auto"
     seed: int = 0
     online: bool = False
+    processes: int = 1
     outputs: Path = OUTPUTS
     own: argparse.Namespace = field(default_factory=argparse.Namespace)
 
@@ -39,6 +40,13 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
 def common_parser(prog: str, description: str = "", **how: Any) -> Parser:
     """A parser that knows the options which every lab has."""
     parser = Parser(prog=prog, description=description, allow_abbrev=False, **how)
@@ -47,6 +55,13 @@ def common_parser(prog: str, description: str = "", **how: Any) -> Parser:
         "--precision", choices=PRECISIONS, default="auto", help="for training; default: auto"
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="train as N processes; default: 1",
+    )
     parser.add_argument("--online", action="store_true", help="allow the Hugging Face hub")
     parser.add_argument("--outputs", type=Path, default=OUTPUTS, metavar="DIR")
     return parser
@@ -55,5 +70,6 @@ def common_parser(prog: str, description: str = "", **how: Any) -> Parser:
 def settings_from(parsed: argparse.Namespace) -> Settings:
     """Split a parsed command line into what every lab has and what is this lab's own."""
     values = vars(parsed)
-    common = {name: values.pop(name) for name in ("size", "precision", "seed", "online", "outputs")}
+    names = ("size", "precision", "seed", "online", "processes", "outputs")
+    common = {name: values.pop(name) for name in names}
     return Settings(**common, own=argparse.Namespace(**values))
