@@ -2,11 +2,13 @@
 
 import json
 import multiprocessing
+import signal
 import sys
 import time
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any
 
 from labs.kit.cards import Card
@@ -17,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 INTERRUPTED = 130
+TERMINATED = 143
 DESCRIPTION = "Run labs. What a lab has of its own follows its options, or stands behind --."
 
 
@@ -107,8 +110,13 @@ class Outcome:
     memory: str = "–"
 
 
+def _end_by_way_of_finally(_signum: int, _frame: FrameType | None) -> None:
+    sys.exit(TERMINATED)
+
+
 def _run_all(asked: list[Lesson], arguments: list[str]) -> int:
     """Run each lab in a process of its own, so that memory and crashes stay apart."""
+    signal.signal(signal.SIGTERM, _end_by_way_of_finally)
     outcomes = {lesson.name: _in_its_own_process(lesson, arguments) for lesson in asked}
     _print_outcomes(outcomes)
     return max(outcome.code for outcome in outcomes.values())
@@ -121,7 +129,10 @@ def _in_its_own_process(lesson: Lesson, arguments: list[str]) -> Outcome:
     start = time.perf_counter()
     process.start()
     sender.close()
-    process.join()
+    try:
+        process.join()
+    finally:
+        process.kill()
     code = process.exitcode or 0
     outcome = Outcome(code if code >= 0 else 128 - code, time.perf_counter() - start)
     if receiver.poll():
