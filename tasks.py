@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
+
+if TYPE_CHECKING:
+    from launcher.interrupts import Interrupts
 
 STACK = "auto (default), cpu, cuda, rocm"
 RUNTIME = "auto (default: docker where an engine answers, else venv), docker, venv"
@@ -21,17 +24,18 @@ def _after_the_dashes() -> list[str]:
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
-def _ending_in_a_card(work: Callable[[], int | None]) -> None:
+def _ending_in_a_card(work: Callable[["Interrupts"], int | None]) -> None:
     """Do `work` and exit with its code; what can be foreseen ends in a card, never a traceback."""
     from launcher.cards import Card, show
-    from launcher.interrupts import EXIT_CODE, Interrupted
+    from launcher.interrupts import EXIT_CODE, Interrupted, Interrupts
 
     try:
-        code = work() or 0
+        with Interrupts() as interrupts:
+            code = work(interrupts) or 0
     except Card as card:
         show(card)
         code = card.code
-    except (Interrupted, KeyboardInterrupt):
+    except Interrupted:
         print("\ninterrupted", file=sys.stderr)
         code = EXIT_CODE
     except BrokenPipeError:  # the reader of our output, a `head` say, has left
@@ -69,12 +73,12 @@ def lab(
         subprocess.run([sys.argv[0], "--help", "lab"], check=True)
         return
 
-    def work() -> int:
+    def work(interrupts: "Interrupts") -> int:
         from launcher import plan, run
 
         options = {"size": size, "precision": precision, "seed": seed}
         asked = plan.make(labs, options, online, _after_the_dashes())
-        return run.run(asked, stack, runtime, dry=c.config.run.dry)
+        return run.run(asked, stack, runtime, c.config.run.dry, interrupts)
 
     _ending_in_a_card(work)
 
@@ -91,7 +95,7 @@ def labs(_: Context) -> None:
 def build(_: Context, stack: str = "auto", runtime: str = "auto") -> None:
     """Build a stack's image or, without a container engine, its environment."""
 
-    def work() -> None:
+    def work(_: "Interrupts") -> None:
         from launcher import run
 
         run.build(stack, runtime)

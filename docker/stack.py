@@ -12,10 +12,15 @@ from pathlib import Path
 import torch
 
 
-def check(stack: str, version: str) -> None:
-    """The right release, built for the right accelerator, able to multiply two matrices."""
+def check(stack: str, version: str, image: bool) -> None:
+    """The right release, built for the right accelerator, able to multiply two matrices.
+
+    An environment may hold another build, which computes on a CPU all the same: where PyTorch's
+    index can't be reached, the default one has only CUDA's.
+    """
     found = "cuda" if torch.version.cuda else "rocm" if torch.version.hip else "cpu"
-    if found != stack or torch.__version__.split("+")[0] != version:
+    right = found == stack or not image
+    if not right or torch.__version__.split("+")[0] != version:
         here = f"{torch.__version__} for {found}"
         sys.exit(f"stack: torch {version} for {stack} was meant, and {here} is installed")
     ones = torch.ones(64, 64)
@@ -27,13 +32,14 @@ def main() -> None:
     if len(sys.argv) not in (5, 6):
         sys.exit("usage: python docker/stack.py LABS_HOME STACK TORCH_VERSION LOCK [BASE_IMAGE]")
     home, stack, version, lock = sys.argv[1:5]
-    check(stack, version)
+    base = sys.argv[5] if len(sys.argv) == 6 else None
+    check(stack, version, image=base is not None)
     made_of = {
         "stack": stack,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "lock": hashlib.sha256(Path(lock).read_bytes()).hexdigest(),
-        "base": sys.argv[5] if len(sys.argv) == 6 else None,
+        "base": base,
     }
     text = json.dumps(made_of, indent=2) + "\n"
     Path(home, "stack.json").write_text(text, encoding="utf-8")

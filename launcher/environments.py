@@ -15,6 +15,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from launcher import ROOT
 from launcher.cards import Card, say
@@ -59,6 +60,7 @@ class Environment:
     def variables(self) -> dict[str, str]:
         """What a lab's process needs to find its models and the clone."""
         return {
+            "CUDA_VISIBLE_DEVICES": "",  # the CPU stack means the CPU, whichever torch is here
             "LABS_HOME": str(self.home),
             "OMP_WAIT_POLICY": "PASSIVE",
             "PYTHONNOUSERSITE": "1",
@@ -92,8 +94,7 @@ def ready(stack: str, owner: Owner) -> Generator[Environment]:
         Card: where it can't be made.
     """
     environment = wanted(stack)
-    _make_folder(owner)
-    with environment.lock.open("w") as lock:
+    with _open_lock(environment, owner) as lock:
         if not environment.complete:
             _wait_for(lock.fileno())
             if not environment.complete:
@@ -103,13 +104,20 @@ def ready(stack: str, owner: Owner) -> Generator[Environment]:
         yield environment
 
 
-def _make_folder(owner: Owner) -> None:
+def _open_lock(environment: Environment, owner: Owner) -> TextIO:
+    """The file that processes wait for each other at; to read it is enough once all is made."""
     try:
         make_folder(FOLDER, owner)
+        lock = environment.lock.open("r" if environment.complete else "a")
+        if os.geteuid() == 0:
+            os.chown(environment.lock, owner.uid, owner.gid)
     except OSError as error:
         raise Card(
-            f"{FOLDER} can't be made.", str(error), f"give yourself access: ls -ld {ROOT}"
+            f"The environment can't be kept in {FOLDER}.",
+            f"{error.strerror}: {error.filename}",
+            f"give yourself access: ls -ld {ROOT} {FOLDER}",
         ) from error
+    return lock
 
 
 def _wait_for(lock: int) -> None:

@@ -50,17 +50,16 @@ def choose_runtime(asked: str) -> Where:
     return Where(engine, "it was asked for" if asked == "docker" else "a container engine answers")
 
 
-def run(plan: Plan, stack: str, runtime: str, dry: bool) -> int:
+def run(plan: Plan, stack: str, runtime: str, dry: bool, interrupts: Interrupts) -> int:
     """Run what `plan` says, or print the commands that would; the exit code."""
     choice = stacks.choose(stack)
     where = choose_runtime(runtime)
     kind = "container" if where.engine else "environment"
     say(f"{plan.name} on the {choice.stack} stack, because {choice.reason}; in {_article(kind)},")
     say(f"because {where.reason}.")
-    with Interrupts() as interrupts:
-        if where.engine is None:
-            return _in_environment(plan, choice.stack, dry)
-        return _in_container(plan, choice.stack, where.engine, dry, interrupts)
+    if where.engine is None:
+        return _in_environment(plan, choice.stack, dry)
+    return _in_container(plan, choice.stack, where.engine, dry, interrupts)
 
 
 def _article(kind: str) -> str:
@@ -70,14 +69,13 @@ def _article(kind: str) -> str:
 def build(stack: str, runtime: str) -> None:
     """Make the image or the environment, whether or not it is there."""
     choice, where = stacks.choose(stack), choose_runtime(runtime)
-    with Interrupts():
-        if where.engine is None:
-            with environments.ready(choice.stack, owners.of_the_files()) as environment:
-                say(f"{environment.folder} is ready.")
-        else:
-            service = compose.resolve(choice.stack, {})
-            reason = images.missing(where.engine, service) or "it was asked for"
-            images.build(where.engine, choice.stack, service, reason)
+    if where.engine is None:
+        with environments.ready(choice.stack, owners.of_the_files()) as environment:
+            say(f"{environment.folder} is ready.")
+    else:
+        service = compose.resolve(choice.stack, {})
+        reason = images.missing(where.engine, service) or "it was asked for"
+        images.build(where.engine, choice.stack, service, reason)
 
 
 def _in_container(plan: Plan, stack: str, engine: Engine, dry: bool, interrupts: Interrupts) -> int:
@@ -134,9 +132,13 @@ def _print_dry(
     if build_first:
         variables, command = images.build_command(stack, service)
         print(_line(command, variables))
+    owner = owners.of_the_files()
+    make = ["mkdir", "-p"]
+    if os.geteuid() == 0 and owner.uid != 0:
+        make = ["install", "-d", "-o", str(owner.uid), "-g", str(owner.gid)]
     for bind in container.binds:
         if not bind.read_only:
-            print(_line(["mkdir", "-p", bind.source]))
+            print(_line([*make, bind.source]))
     print(_line(container.as_docker_run()))
 
 

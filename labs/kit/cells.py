@@ -21,8 +21,9 @@ def split(source: str) -> list[Cell]:
     """The cells of `source`; what stands before the first mark is left out."""
     lines = source.splitlines()
     starts = [i for i, line in enumerate(lines) if _MARK.match(line)]
+    ends = [*starts, len(lines)][1:]
     cells: list[Cell] = []
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in zip(starts, ends, strict=True):
         mark = _MARK.match(lines[start])
         assert mark is not None
         body = lines[start + 1 : end]
