@@ -1,0 +1,126 @@
+"""What an image is known by, when it is stale, and what is said of it."""
+
+import copy
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from launcher import images
+from launcher.cards import Card
+
+import pytest
+
+SERVICES = {
+    "cpu": {"build": {"args": {"STACK": "cpu", "BASE_IMAGE": "base:1", "TORCH_INDEX": "a"}}},
+    "cuda": {"build": {"args": {"STACK": "cuda", "BASE_IMAGE": "base:1"}}},
+    "rocm": {
+        "build": {
+            "args": {"STACK": "rocm", "BASE_IMAGE": "base:1", "GFX": "gfx942", "TORCH": "rocm"}
+        }
+    },
+}
+
+
+def service(stack: str, **args: str) -> Any:
+    one = copy.deepcopy(SERVICES[stack])
+    one["build"]["args"].update(args)
+    return one
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder docker/ of one's own."""
+    for name in (*images.FILES, *images.locks("cuda")):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(images, "DOCKER", tmp_path)
+    return tmp_path
+
+
+def test_an_image_of_the_same_inputs_is_current(files: Path) -> None:
+    for stack in SERVICES:
+        assert images.stale(images.inputs(service(stack)), service(stack)) == ""
+
+
+def test_every_file_counts_and_is_told_under_its_kind(files: Path) -> None:
+    for name in (*images.FILES, *images.locks("cuda")):
+        before = images.inputs(service("cuda"))
+        (files / name).write_text("changed")
+        why = images.stale(before, service("cuda"))
+        kind = "the lock" if name.endswith(".lock") else "docker/'s files"
+        assert why == f"{kind} changed since it was built"
+
+
+def test_the_lock_of_another_stack_does_not_count(files: Path) -> None:
+    before = images.inputs(service("cpu"))
+    (files / "requirements-cuda.lock").write_text("changed")
+    assert images.inputs(service("cpu")) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"BASE_IMAGE": "base:2"}, "the base image changed since it was built"),
+        ({"GFX": "all"}, "the choice of torch changed since it was built"),
+        ({"TORCH": "base"}, "the choice of torch changed since it was built"),
+        ({"TORCH_INDEX": "a mirror"}, ""),
+    ],
+)
+def test_what_a_build_is_asked_for_counts(files: Path, changed: dict[str, str], why: str) -> None:
+    assert images.stale(images.inputs(service("rocm")), service("rocm", **changed)) == why
+
+
+@pytest.mark.parametrize("label", ["", "0228d27edf263c8d"])
+def test_an_image_that_says_nothing_of_itself_is_stale(files: Path, label: str) -> None:
+    assert "isn't known" in images.stale(label, service("cpu"))
+
+
+@pytest.mark.parametrize("gfx", ["gfx942", "gfx90a", "gfx1151", "all"])
+def test_a_target_reaches_compose(monkeypatch: pytest.MonkeyPatch, gfx: str) -> None:
+    monkeypatch.setenv("LABS_GFX", "")
+    images.aim_at(gfx, "rocm")
+    assert os.environ["LABS_GFX"] == gfx
+
+
+@pytest.mark.parametrize(
+    ("gfx", "stack"), [("mi300x", "rocm"), ("gfx942,gfx90a", "auto"), ("gfx942", "cuda")]
+)
+def test_what_is_no_target_is_refused(gfx: str, stack: str) -> None:
+    with pytest.raises(Card) as refused:
+        images.aim_at(gfx, stack)
+    assert refused.value.code == 2
+
+
+def test_rocm_is_not_built_without_a_target(files: Path) -> None:
+    with pytest.raises(Card, match="Which gfx target"):
+        images.build(SimpleNamespace(root_dir=""), "rocm", service("rocm", GFX=""), "")  # type: ignore
+
+
+def test_each_stack_has_a_size_and_every_target_at_once_its_own() -> None:
+    assert images.size("rocm", service("rocm")) != images.size("rocm", service("rocm", GFX="all"))
+    assert {images.size(stack, service(stack)).download for stack in SERVICES} == {
+        images.SIZES[stack].download for stack in SERVICES
+    }
+
+
+def test_the_build_passes_on_what_it_is_of(files: Path) -> None:
+    variables, command = images.build_command("rocm", service("rocm"))
+    assert variables["LABS_GFX"] == "gfx942"
+    assert variables["LABS_INPUTS"] == images.inputs(service("rocm"))
+    assert command[-2:] == ["build", "rocm"]
+
+
+def test_what_is_here_is_listed_with_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "resolve", lambda stack, variables: service("rocm"))
+    labels = {"llm-labs.stack": "rocm", "llm-labs.gfx": "gfx942"}
+    labels["llm-labs.inputs"] = images.inputs(service("rocm"))
+    made = {"Size": 5_000_000_000, "Created": "2026-11-20T10:11:12.123456789Z"}
+    image = SimpleNamespace(tags=["llm-labs:rocm-gfx942"], labels=labels, attrs=made)
+    client = SimpleNamespace(images=SimpleNamespace(list=lambda filters: [image]))
+    rows = images.here(SimpleNamespace(client=client))  # type: ignore
+    assert [(row.name, row.gfx, row.state.split(";")[0]) for row in rows] == [
+        ("llm-labs:rocm-gfx942", "gfx942", "current"),
+        ("llm-labs:cpu", "", "not here"),
+        ("llm-labs:cuda", "", "not here"),
+    ]
+    assert f"lock={rows[0].lock}" in labels["llm-labs.inputs"]
