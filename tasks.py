@@ -55,6 +55,8 @@ def _ending_in_a_card(work: Callable[["Interrupts"], int | None]) -> None:
         "size": "tiny (default on a CPU), small (default on a GPU), full",
         "precision": "of training: auto (default), fp32, bf16, fp16",
         "seed": "a whole number; default 0",
+        "gpus": "all, none, how many (2) or which (0,2); default 1; each is a process of its own",
+        "processes": "train as N processes, on a CPU too; default 1",
         "online": "let the lab use the network, for the Hugging Face hub",
     },
 )
@@ -66,6 +68,8 @@ def lab(
     size: str = "",
     precision: str = "",
     seed: str = "",
+    gpus: str = "",
+    processes: str = "",
     online: bool = False,
 ) -> None:
     """Run labs. Options of the lab's own follow --; with --dry in front: print what would run."""
@@ -76,9 +80,9 @@ def lab(
     def work(interrupts: "Interrupts") -> int:
         from launcher import plan, run
 
-        options = {"size": size, "precision": precision, "seed": seed}
+        options = {"size": size, "precision": precision, "seed": seed, "processes": processes}
         asked = plan.make(labs, options, online, _after_the_dashes())
-        return run.run(asked, stack, runtime, c.config.run.dry, interrupts)
+        return run.run(asked, stack, runtime, gpus, c.config.run.dry, interrupts)
 
     _ending_in_a_card(work)
 

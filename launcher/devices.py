@@ -113,19 +113,30 @@ def given(container: Container, stack: str, gpus: Sequence[Gpu], access: str) ->
     if access == "cdi":
         kind = {"rocm": "amd.com/gpu", "cuda": "nvidia.com/gpu"}[stack]
         names = tuple(f"{kind}={number}" for number in numbers)
-        return replace(without, requests=(Request("cdi", names),), groups=_groups(gpus, stack))
+        return replace(without, requests=(Request("cdi", names),), groups=_groups(gpus))
     if stack == "cuda":
         request = Request("nvidia", tuple(gpu.uuid or str(gpu.index) for gpu in gpus))
-        return replace(without, requests=(request,))
+        return replace(without, requests=(request,), groups=_groups(gpus))
     if access == "runtime":
         visible = {"AMD_VISIBLE_DEVICES": ",".join(numbers)}
         environment = {**container.environment, **visible}
-        return replace(without, runtime="amd", environment=environment, groups=_groups(gpus, stack))
+        return replace(without, runtime="amd", environment=environment, groups=_groups(gpus))
     nodes = dict.fromkeys(node for gpu in gpus for node in gpu.devices)  # each once, in order
-    return replace(without, devices=tuple(nodes), groups=_groups(gpus, stack))
+    return replace(without, devices=tuple(nodes), groups=_groups(gpus))
 
 
-def _groups(gpus: Sequence[Gpu], stack: str) -> tuple[str, ...]:
-    """The numeric groups of AMD's nodes: a name would be looked up in the image."""
-    gids = {gid for gpu in gpus for gid in gpu.gids} if stack == "rocm" else set[int]()
-    return tuple(str(gid) for gid in sorted(gids))
+def _groups(gpus: Sequence[Gpu]) -> tuple[str, ...]:
+    """The nodes' groups by number: a name would be looked up in the image."""
+    return tuple(str(gid) for gid in sorted({gid for gpu in gpus for gid in gpu.gids}))
+
+
+def visible(stack: str, gpus: Sequence[Gpu]) -> dict[str, str]:
+    """The variables that show a process, which no container keeps apart, these GPUs only."""
+    if not gpus:
+        return {}
+    numbers = ",".join(str(gpu.index) for gpu in gpus)
+    if stack == "cuda":
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": numbers}
+    # HIP would number what ROCR leaves: one filter, and not a second on top of it.
+    everything = ",".join(str(number) for number in range(len(gpus)))
+    return {"ROCR_VISIBLE_DEVICES": numbers, "HIP_VISIBLE_DEVICES": everything}

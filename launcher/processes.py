@@ -3,11 +3,12 @@
 import fcntl
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 SECONDS_TO_END = 10
@@ -16,18 +17,27 @@ KEPT = 16_384  # bytes of output that an error is looked for in
 
 @contextmanager
 def started(command: list[str], **how: Any) -> Generator[subprocess.Popen[Any]]:
-    """A child process, which doesn't outlive this block: TERM first, KILL if that doesn't help."""
+    """A child process, which doesn't outlive this block: TERM first, KILL if that doesn't help.
+
+    With `process_group=0` its own children are ended with it.
+    """
     child = subprocess.Popen(command, **how)
     try:
         yield child
     finally:
         if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(SECONDS_TO_END)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            _end(child, as_group=how.get("process_group") == 0)
+
+
+def _end(child: "subprocess.Popen[Any]", as_group: bool) -> None:
+    send = os.killpg if as_group else os.kill
+    send(child.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(SECONDS_TO_END)
+    if as_group or child.returncode is None:
+        with suppress(ProcessLookupError):  # all have ended
+            send(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def show_and_keep(command: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
@@ -42,7 +52,8 @@ def show_and_keep(command: list[str], environment: Mapping[str, str]) -> tuple[i
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
     kept = b""
     try:
-        with started(command, stdout=theirs, stderr=theirs, env=environment) as child:
+        how: dict[str, Any] = {"stdout": theirs, "stderr": theirs, "env": environment}
+        with started(command, process_group=0, **how) as child:
             os.close(theirs)
             while chunk := _read(ours):
                 sys.stderr.buffer.write(chunk)

@@ -37,8 +37,11 @@ def choose(asked: str, machine: Machine | None = None) -> Choice:
     able = [stack for stack in VENDORS if machine.usable(VENDORS[stack])]
     if able:
         return _best(able, machine)
-    if machine.gpus:
-        raise _unusable("a GPU", machine.gpus)
+    meant = [gpu for gpu in machine.gpus if not gpu.integrated]
+    if meant:
+        raise _unusable("a GPU", meant)
+    if machine.gpus:  # what a processor has beside its cores is no reason to stop a learner
+        return Choice("cpu", f"there is only {_reasons(machine.gpus)}")
     return Choice("cpu", f"there is {' and '.join(machine.absences)}")
 
 

@@ -44,10 +44,11 @@ def _main(arguments: list[str]) -> int:
         _print_syllabus()
         return 0
     asked = find(parsed.labs)
-    passed_on = [*_common(parsed), *unknown, *own]
     if parsed.plan:
-        print(json.dumps({"labs": [one.name for one in asked], "arguments": passed_on}))
+        planned = [*_common(parsed), *unknown, *(["--", *own] if own else [])]
+        print(json.dumps({"labs": [one.name for one in asked], "arguments": planned}))
         return 0
+    passed_on = [*_common(parsed), *unknown, *own]
     return _run_one(asked[0], passed_on) if len(asked) == 1 else _run_all(asked, passed_on)
 
 

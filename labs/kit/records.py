@@ -95,11 +95,13 @@ class Measurement:
         if not str(self.bound):
             return "told"
         held = [self.bound.holds(value) for value in self.values]
-        return "held" if all(held) else "inconclusive" if any(held) else "not held"
+        return "held" if held and all(held) else "inconclusive" if any(held) else "not held"
 
 
 def show_values(values: list[Any]) -> str:
     """One value, or the median and the range of several."""
+    if not values:
+        return "nothing"
     if len(values) == 1 or not all(isinstance(value, Number) for value in values):
         return ", ".join(show(value) for value in values)
     return f"{show(median(values))} [{show(min(values))}, {show(max(values))}]"

@@ -1,0 +1,128 @@
+"""What compose.yaml says, translated whole."""
+
+import os
+import subprocess
+
+from launcher import compose
+from launcher.compose import Bind
+
+import pytest
+
+# What `docker compose config --format json` gave for services.cpu (Compose 2.26, LABS_MEMORY=8g).
+RECORDED = {
+    "profiles": ["cpu"],
+    "build": {"context": "/clone/docker", "args": {"BASE_IMAGE": "base"}},
+    "cap_drop": ["ALL"],
+    "command": None,
+    "entrypoint": None,
+    "image": "llm-labs:cpu",
+    "init": True,
+    "mem_limit": "8589934592",
+    "network_mode": "none",
+    "pids_limit": 4096,
+    "pull_policy": "never",
+    "read_only": True,
+    "security_opt": ["no-new-privileges:true"],
+    "shm_size": "1073741824",
+    "tmpfs": ["/tmp:mode=1777,size=1g"],
+    "user": "1000:1000",
+    "volumes": [
+        {
+            "type": "bind",
+            "source": "/clone/labs",
+            "target": "/lab/labs",
+            "read_only": True,
+            "bind": {},
+        },
+        {"type": "bind", "source": "/clone/outputs", "target": "/lab/outputs", "bind": {}},
+    ],
+}
+
+
+def test_a_recorded_service_is_translated_whole() -> None:
+    container = compose.translate(RECORDED)
+    assert container.image == "llm-labs:cpu"
+    assert container.user == "1000:1000"
+    assert container.network_mode == "none"
+    assert container.init and container.read_only
+    assert container.cap_drop == ("ALL",)
+    assert container.security_opt == ("no-new-privileges:true",)
+    assert container.tmpfs == ("/tmp:mode=1777,size=1g",)
+    assert (container.shm_size, container.pids_limit, container.mem_limit) == (2**30, 4096, 2**33)
+    assert container.binds == (
+        Bind("/clone/labs", "/lab/labs", read_only=True),
+        Bind("/clone/outputs", "/lab/outputs"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("privileged", True),
+        ("cap_add", ["SYS_ADMIN"]),
+        ("devices", [{"source": "/dev/kfd", "target": "/dev/kfd", "permissions": "rwm"}]),
+        ("environment", {"A": "b"}),
+        ("networks", {"default": None}),
+        ("command", ["LLM06"]),
+    ],
+)
+def test_a_key_that_is_not_known_is_an_error(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=key):
+        compose.translate({**RECORDED, key: value})
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        {"type": "volume", "source": "named", "target": "/x"},
+        {"type": "bind", "source": "/a", "target": "/x", "bind": {"create_host_path": True}},
+        {"type": "bind", "source": "/a", "target": "/x", "bind": {"propagation": "shared"}},
+        {"type": "bind", "source": "/a", "target": "/x", "consistency": "cached"},
+    ],
+)
+def test_a_volume_that_is_not_known_is_an_error(volume: dict) -> None:
+    with pytest.raises(ValueError, match="volume"):
+        compose.translate({**RECORDED, "volumes": [volume]})
+
+
+def test_the_sdk_and_the_pasted_line_are_told_the_same() -> None:
+    container = compose.translate(RECORDED)
+    told, line = container.for_the_sdk(), container.as_docker_run()
+    assert told["tmpfs"] == {"/tmp": "mode=1777,size=1g"}
+    assert told["mounts"][0]["ReadOnly"] and not told["mounts"][1]["ReadOnly"]
+    for word in (
+        "--read-only",
+        "--init",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges:true",
+        "--tmpfs=/tmp:mode=1777,size=1g",
+        f"--shm-size={2**30}",
+        "--pids-limit=4096",
+        f"--memory={2**33}",
+        "type=bind,source=/clone/labs,target=/lab/labs,readonly",
+    ):
+        assert word in line
+
+
+def test_the_real_file_is_translated_whole() -> None:
+    try:
+        asked = subprocess.run(["docker", "compose", "version"], capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("the docker command isn't here")
+    if asked.returncode != 0:
+        pytest.skip("docker's compose plugin isn't here")
+    service = compose.resolve("cpu", {"LABS_UID": "7", "LABS_GID": "8", "LABS_MEMORY": "1g"})
+    container = compose.translate(service)
+    assert container.user == "7:8"
+    assert container.mem_limit == 2**30
+    assert {bind.target for bind in container.binds} == {"/lab/labs", "/lab/outputs"}
+    assert set(service) - set(RECORDED) == set(), "the recorded service is out of date"
+
+
+def test_without_the_docker_command_the_card_says_so(monkeypatch) -> None:
+    from launcher.cards import Card
+
+    monkeypatch.setitem(os.environ, "PATH", "/nonexistent")
+    with pytest.raises(Card) as caught:
+        compose.resolve("cpu", {})
+    assert caught.value.what == "The docker command isn't here."

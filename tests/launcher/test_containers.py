@@ -1,0 +1,368 @@
+"""A lab in a real container: what it may do, what it leaves, and how its end is told."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from conftest import BIN, SOMEBODY, Clone, as_user, containers_of
+
+pytestmark = pytest.mark.engine
+
+# Everything that a hardened container must refuse or show, asked from inside.
+PROBE = """
+def tried(work):
+    try:
+        work()
+        return "worked"
+    except OSError as error:
+        return error.strerror or str(error)
+
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status") if ":\\t" in line)
+print(json.dumps({
+    "uid": os.getuid(),
+    "gid": os.getgid(),
+    "groups": os.getgroups(),
+    "effective": status["CapEff"].strip(),
+    "permitted": status["CapPrm"].strip(),
+    "bounding": status["CapBnd"].strip(),
+    "no_new_privileges": status["NoNewPrivs"].strip(),
+    "seccomp": status["Seccomp"].strip(),
+    "interfaces": sorted(os.listdir("/sys/class/net")),
+    "connect": tried(lambda: socket.create_connection(("192.0.2.1", 80), timeout=20)),
+    "resolve": tried(lambda: socket.getaddrinfo("example.org", 80)),
+    "root": tried(lambda: open("/written", "w")),
+    "opt": tried(lambda: open("/opt/labs/written", "w")),
+    "lab": tried(lambda: open("/lab/labs/written", "w")),
+    "tmp": tried(lambda: open("/tmp/written", "w")),
+    "home": tried(lambda: os.makedirs(os.path.expanduser("~/a"), exist_ok=True)),
+    "outputs": tried(lambda: open("/lab/outputs/written", "w")),
+    "first": open("/proc/1/comm").read().strip(),
+    "shm": os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize,
+    "devices": sorted(os.listdir("/dev")),
+}))
+"""
+
+
+def owners_below(folder: Path) -> set[tuple[int, int]]:
+    return {(one.lstat().st_uid, one.lstat().st_gid) for one in (folder, *folder.rglob("*"))}
+
+
+def test_a_lab_is_shut_in_its_container(clone: Clone) -> None:
+    lab = clone.bare_lab(PROBE)
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 0, ended
+    seen = json.loads(ended.out)
+    assert {seen["effective"], seen["permitted"], seen["bounding"]} == {"0" * 16}
+    assert seen["no_new_privileges"] == "1"
+    assert seen["seccomp"] == "2"
+    assert seen["interfaces"] == ["lo"]
+    assert seen["connect"] == "Network is unreachable"
+    assert seen["resolve"] != "worked"
+    assert {seen["root"], seen["opt"], seen["lab"]} == {"Read-only file system"}
+    assert {seen["tmp"], seen["home"], seen["outputs"]} == {"worked"}
+    assert (clone.outputs / "written").is_file()
+    assert not (clone.path / "labs" / "written").exists()
+    assert seen["first"] in ("docker-init", "tini")
+    assert seen["shm"] == 2**30
+    assert not {"kfd", "dri", "nvidia0", "kvm", "fuse"} & set(seen["devices"])
+
+
+def test_online_opens_the_network_and_keeps_the_hub_s_files_for_the_user(clone: Clone) -> None:
+    hub = clone.path / "hub cache"
+    lab = clone.bare_lab(
+        "print(sorted(os.listdir('/sys/class/net')), os.environ['HF_HUB_OFFLINE'])\n"
+        "open(os.environ['HF_HOME'] + '/kept', 'w')"
+    )
+    ended = clone.invoke("lab", lab, "--runtime", "docker", "--online", HF_HOME=str(hub))
+    assert ended.code == 0, ended
+    assert ended.out.strip() == "['eth0', 'lo'] 0"
+    assert (hub / "kept").is_file()
+
+
+@pytest.mark.usefixtures("root")
+def test_root_s_own_clone_gets_root_s_files(clone: Clone) -> None:
+    ended = clone.invoke("lab", clone.bare_lab("open('outputs/mine', 'w')"), "--runtime", "docker")
+    assert ended.code == 0, ended
+    assert owners_below(clone.outputs) == {(0, 0)}
+
+
+@pytest.mark.usefixtures("root")
+def test_files_belong_to_the_clone_s_owner_where_root_calls(clone: Clone) -> None:
+    lab = clone.bare_lab("open('outputs/mine', 'w'); print(os.getuid(), os.getgid())")
+    clone.give_to(SOMEBODY)
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 0, ended
+    assert ended.out.split() == [str(SOMEBODY)] * 2
+    assert owners_below(clone.path) == {(SOMEBODY, SOMEBODY)}, "something of root's was left"
+
+
+def test_an_ordinary_user_in_the_socket_s_group_runs_labs(clone: Clone, socket_group: int) -> None:
+    lab = clone.bare_lab("open('outputs/mine', 'w'); print(os.getuid(), os.getgroups())")
+    clone.give_to(SOMEBODY)
+    user = as_user(SOMEBODY, socket_group)
+    ended = clone.invoke("lab", lab, "--runtime", "docker", user=user, HOME=str(clone.path))
+    assert ended.code == 0, ended
+    assert ended.out.strip() == f"{SOMEBODY} [{SOMEBODY}]"
+    assert owners_below(clone.outputs) == {(SOMEBODY, SOMEBODY)}
+
+
+def test_a_lab_of_the_kit_finds_its_models_and_leaves_its_report(clone: Clone) -> None:
+    lab = clone.kit_lab('''
+@lab.experiment
+def models(run: Run):
+    """The models are here."""
+    size = (assets.smollm2() / "model.safetensors").stat().st_size
+    run.check("bytes of the weights", size, at_least=500e6)
+    run.check("the hub is off", os.environ["HF_HUB_OFFLINE"], equals="1")
+    run.check("threads sleep while they wait", os.environ["OMP_WAIT_POLICY"], equals="PASSIVE")
+''')
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 0, ended
+    (report,) = clone.outputs.glob("LLM90/*/report.html")
+    results = json.loads((report.parent / "results.json").read_text())
+    assert results["environment"]["stack"]["stack"] == "cpu"
+    assert len(results["environment"]["stack"]["lock"]) == 64
+    assert not list(clone.path.glob("labs/**/__pycache__"))
+
+
+def test_two_launches_at_once_both_end_well(clone: Clone) -> None:
+    lab = clone.kit_lab('''
+@lab.experiment
+def waits(run: Run):
+    """Both are here at once."""
+    (run.folder.parent.parent / run.options.word).touch()
+    for _ in range(1200):
+        if all((run.folder.parent.parent / word).exists() for word in ("a", "b")):
+            break
+        time.sleep(0.05)
+    run.check("the other", (run.folder.parent.parent / "b").exists(), equals=True)
+''')
+    words = ("lab", lab, "--runtime", "docker", "--", "--word")
+    first, second = clone.start_invoke(*words, "a"), clone.start_invoke(*words, "b")
+    assert first.ended().code == 0, first.text
+    assert second.ended().code == 0, second.text
+    assert len(list(clone.outputs.glob("LLM90/*/results.json"))) == 2
+
+
+# Exit codes
+
+
+def test_a_failed_check_makes_the_exit_code_one(clone: Clone) -> None:
+    lab = clone.kit_lab('''
+@lab.experiment
+def wrong(run: Run):
+    """Two and two are five."""
+    run.check("the sum", 2 + 2, equals=5)
+''')
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 1, ended
+    assert "what: 1 of LLM90's checks failed" in ended.err
+    assert "the sum" in ended.err
+    assert "Traceback" not in ended.out + ended.err
+
+
+def test_a_crash_shows_its_traceback_whole_and_makes_the_exit_code_one(clone: Clone) -> None:
+    lab = clone.bare_lab("def deep():\n    return {}['nothing']\ndeep()")
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 1, ended
+    for line in ("Traceback (most recent call last)", "in deep", "KeyError: 'nothing'"):
+        assert line in ended.err
+    assert "launcher/" not in ended.err
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 77])
+def test_the_lab_s_exit_code_is_the_command_s(clone: Clone, code: int) -> None:
+    ended = clone.invoke("lab", clone.bare_lab(f"return {code}"), "--runtime", "docker")
+    assert ended.code == code, ended
+    assert "Traceback" not in ended.err
+
+
+def test_a_lab_over_its_memory_limit_ends_with_137_and_a_card(clone: Clone) -> None:
+    lab = clone.bare_lab("kept = []\nwhile True:\n    kept.append(bytearray(2**24))")
+    ended = clone.invoke("lab", lab, "--runtime", "docker", LABS_MEMORY="80m")
+    assert ended.code == 137, ended
+    assert "what: LLM91 was killed (137)." in ended.err
+    assert "needed more memory than there is" in ended.err
+    assert "LABS_MEMORY" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_lab_that_was_killed_ends_with_137_and_a_card(clone: Clone) -> None:
+    lab = clone.bare_lab("os.kill(os.getpid(), signal.SIGKILL)")
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 137, ended
+    assert "Something sent KILL" in ended.err
+
+
+def test_a_crash_in_native_code_is_told_by_its_signal(clone: Clone) -> None:
+    lab = clone.bare_lab("os.kill(os.getpid(), signal.SIGSEGV)")
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 128 + 11, ended
+    assert "ended by signal 11" in ended.err
+
+
+# Output
+
+
+def test_output_is_seen_while_the_lab_runs(clone: Clone) -> None:
+    lab = clone.bare_lab(
+        "print('first')\nprint('aside', file=sys.stderr)\nwait_for('seen')\nprint('last')"
+    )
+    running = clone.start_invoke("lab", lab, "--runtime", "docker")
+    running.wait_for("first")
+    running.wait_for("aside")
+    assert "last" not in running.text
+    (clone.outputs / "seen").touch()
+    ended = running.ended()
+    assert ended.code == 0, ended
+    assert ended.out == "first\nlast\n"
+    assert "aside" in ended.err
+
+
+@pytest.mark.parametrize("terminal", [None, (24, 80)])
+def test_a_character_that_is_cut_between_chunks_arrives_whole(
+    clone: Clone, terminal: tuple[int, int] | None
+) -> None:
+    lab = clone.bare_lab(
+        "sys.stdout.buffer.write(b'<\\xe2\\x82'); sys.stdout.flush()\n"
+        "wait_for('half')\n"
+        "sys.stdout.buffer.write(b'\\xac>\\n'); sys.stdout.flush()"
+    )
+    running = clone.start_invoke("lab", lab, "--runtime", "docker", terminal=terminal)
+    running.wait_for(lambda: b"<\xe2\x82" in running.printed)
+    assert b"\xac" not in running.printed
+    (clone.outputs / "half").touch()
+    assert running.ended().code == 0, running.text
+    assert "<€>".encode() in running.printed
+
+
+def test_a_terminal_is_as_large_inside_as_outside_and_follows_a_new_size(clone: Clone) -> None:
+    lab = clone.bare_lab("""
+print("a terminal:", sys.stdout.isatty())
+def size_becomes(columns, lines):
+    for _ in range(1200):
+        if os.get_terminal_size() == (columns, lines):
+            print("size", columns, lines)
+            return
+        time.sleep(0.05)
+    sys.exit(f"the size is {os.get_terminal_size()}")
+size_becomes(101, 33)
+size_becomes(67, 21)
+""")
+    running = clone.start_invoke("lab", lab, "--runtime", "docker", terminal=(33, 101))
+    running.wait_for("a terminal: True")
+    running.wait_for("size 101 33")
+    running.resize(21, 67)
+    running.wait_for("size 67 21")
+    assert running.ended().code == 0, running.text
+
+
+def test_a_reader_that_leaves_early_ends_the_lab_quietly(clone: Clone) -> None:
+    lab = clone.bare_lab("for number in range(100_000):\n    print('line', number)")
+    invoke = "$0 lab LLM91 --runtime docker | head -n 1"
+
+    assert lab == "LLM91"
+    ended = clone.run("bash", "-c", invoke, str(BIN / "invoke"))
+    assert ended.out == "line 0\n"
+    assert "Traceback" not in ended.err, ended
+
+
+# The outputs folder
+
+
+@pytest.fixture
+def mounted(clone: Clone, request: pytest.FixtureRequest):
+    """Mounts something on the clone's outputs folder, and takes it off again."""
+    request.getfixturevalue("root")
+    clone.outputs.mkdir()
+
+    def mount(*words: str) -> None:
+        ended = clone.run("mount", *words, str(clone.outputs))
+        assert ended.code == 0, ended
+
+    yield mount
+    while os.path.ismount(clone.outputs):
+        assert clone.run("umount", str(clone.outputs)).code == 0
+
+
+def test_outputs_without_room_are_told_by_a_card(clone: Clone, mounted) -> None:
+    mounted("-t", "tmpfs", "-o", "size=64k", "tmpfs")
+    lab = clone.kit_lab('''
+@lab.experiment
+def writes(run: Run):
+    """More than there is room for."""
+    (run.folder / "figures" / "large").write_bytes(b"x" * 1_000_000)
+''')
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 3, ended
+    assert "No space is left there" in ended.err
+    assert "Traceback" not in ended.out + ended.err
+
+
+def test_a_read_only_outputs_folder_is_told_by_a_card(clone: Clone, mounted) -> None:
+    mounted("-t", "tmpfs", "-o", "ro", "tmpfs")
+    lab = clone.kit_lab('''
+@lab.experiment
+def nothing(run: Run):
+    """Nothing."""
+''')
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 3, ended
+    assert "what: " in ended.err
+    assert "read-only" in ended.err
+    assert "Traceback" not in ended.out + ended.err
+
+
+def test_an_outputs_folder_of_somebody_else_is_told_by_a_card(
+    clone: Clone, socket_group: int
+) -> None:
+    lab = clone.bare_lab("print('ran')")
+    clone.give_to(SOMEBODY)
+    clone.outputs.mkdir()  # root's
+    user = as_user(SOMEBODY, socket_group)
+    ended = clone.invoke("lab", lab, "--runtime", "docker", user=user, HOME=str(clone.path))
+    assert ended.code == 3, ended
+    assert f"{clone.outputs} can't be written" in ended.err
+    assert "sudo chown" in ended.err
+    assert ended.out == ""
+
+
+def test_an_outputs_folder_in_the_way_of_a_file_is_told_by_a_card(clone: Clone) -> None:
+    lab = clone.bare_lab("print('ran')")
+    clone.outputs.write_text("a file")
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 3, ended
+    assert f"what: {clone.outputs}" in ended.err
+    assert "Traceback" not in ended.err
+
+
+# What an earlier launcher left
+
+
+def test_what_a_killed_launcher_left_is_swept_by_the_next(clone: Clone, monkeypatch) -> None:
+    from datetime import timedelta
+
+    from launcher import containers
+    from launcher.engine import connect
+
+    lab = clone.bare_lab("print('begun')\nwait_for('go')")
+    running = clone.start_invoke("lab", lab, "--runtime", "docker")
+    running.wait_for("begun")
+    running.process.kill()
+    running.process.wait()
+    (left,) = containers_of(clone)
+
+    engine = connect()
+    monkeypatch.setattr(containers, "ABANDONED", timedelta(0))
+    containers._sweep(engine)
+    assert [one.id for one in containers_of(clone)] == [left.id], "a running container was removed"
+    (clone.outputs / "go").touch()
+    left.wait()
+    for _ in range(100):  # the engine lists a container as ended a little later than it says so
+        containers._sweep(engine)
+        if not containers_of(clone):
+            break
+        time.sleep(0.1)
+    assert containers_of(clone) == []

@@ -1,0 +1,156 @@
+"""The SDK's container, the pasted `--dry` line and `docker compose run` are one and the same."""
+
+import shlex
+from typing import Any
+
+import pytest
+from conftest import BIN, SOMEBODY, Clone, Running, containers_of
+
+pytestmark = pytest.mark.engine
+
+# What may differ, and why: who removes the container, who named it and left notes on it, and what
+# only a user at a terminal has.
+ALLOWED = {
+    "HostConfig.AutoRemove",
+    "HostConfig.ConsoleSize",
+    "Config.Hostname",
+    "Config.AttachStdin",
+    "Config.AttachStdout",
+    "Config.AttachStderr",
+    "Config.OpenStdin",
+    "Config.StdinOnce",
+    "Config.Tty",
+}
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one; absent, None, empty and zero are the engine's same default."""
+    if isinstance(value, dict) and value:
+        return {
+            key: one
+            for inner, it in value.items()
+            for key, one in flat(it, f"{name}.{inner}" if name else inner).items()
+        }
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = sorted(sorted((k, str(v)) for k, v in one.items() if v) for one in value)
+    return {name: value} if value else {}
+
+
+def inspected(clone: Clone, running: Running) -> dict[str, Any]:
+    """What `docker inspect` says of the one container that runs; then let the lab end."""
+    running.wait_for("begun")
+    (one,) = containers_of(clone)
+    parts = {name: one.attrs[name] for name in ("HostConfig", "Config")}
+    mounts = sorted((m["Source"], m["Destination"], m["RW"]) for m in one.attrs["Mounts"])
+    (clone.outputs / "go").touch()
+    assert running.ended().code == 0, running.text
+    (clone.outputs / "go").unlink()
+    assert containers_of(clone) == []
+    return {**flat(parts), "mounts": mounts}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: (one.get(key), other.get(key))
+        for key in one.keys() | other.keys()
+        if one.get(key) != other.get(key)
+        and not key.startswith("Config.Labels.")
+        and key not in ALLOWED
+    }
+
+
+def test_the_three_ways_to_run_a_lab_make_the_same_container(clone: Clone) -> None:
+    lab = clone.bare_lab("print('begun')\nwait_for('go')")
+    how = {"LABS_MEMORY": "1g", "LABS_UID": str(SOMEBODY), "LABS_GID": str(SOMEBODY)}
+    clone.outputs.mkdir()
+    clone.outputs.chmod(0o777)
+    clone.path.chmod(0o755)
+    clone.give_to(SOMEBODY)
+    words = ("lab", lab, "--runtime", "docker", "--seed", "3")
+    by_sdk = inspected(clone, clone.start_invoke(*words, **how))
+
+    dry = clone.invoke("--dry", *words, **how)
+    assert dry.code == 0, dry
+    pasted = inspected(clone, clone.start("bash", "-c", dry.out))
+    assert differences(by_sdk, pasted) == {}
+
+    command = shlex.split(dry.out.splitlines()[-1])
+    arguments = command[command.index(lab) :]
+    compose = ["docker", "compose", "run", "--rm", "-T", "cpu", *arguments]
+    assert differences(by_sdk, inspected(clone, clone.start(*compose, **how))) == {}
+
+    # And it is what was meant, not three times nothing.
+    assert by_sdk["Config.User"] == f"{SOMEBODY}:{SOMEBODY}"
+    assert by_sdk["HostConfig.Memory"] == 2**30
+    assert by_sdk["HostConfig.NetworkMode"] == "none"
+    assert by_sdk["HostConfig.ReadonlyRootfs"] is True
+    assert by_sdk["HostConfig.CapDrop"] == ["ALL"]
+    assert by_sdk["HostConfig.SecurityOpt"] == ["no-new-privileges:true"]
+    assert by_sdk["HostConfig.PidsLimit"] == 4096
+    assert by_sdk["mounts"] == [
+        (f"{clone.path}/labs", "/lab/labs", False),
+        (f"{clone.path}/outputs", "/lab/outputs", True),
+    ]
+
+
+def test_dry_runs_and_makes_nothing(clone: Clone) -> None:
+    lab = clone.bare_lab("open('outputs/ran', 'w')")
+    ended = clone.invoke("--dry", "lab", lab, "--runtime", "docker")
+    assert ended.code == 0, ended
+    assert not clone.outputs.exists()
+    assert "docker run --rm" in ended.out
+    assert "a container" in ended.err, "which runtime, and why, is told beside the commands"
+
+
+def test_dry_tells_of_the_build_that_comes_first(clone: Clone) -> None:
+    clone.change("docker/stack.py", '"""Assert', '"""(changed) Assert')
+    ended = clone.invoke("--dry", "lab", clone.bare_lab("pass"), "--runtime", "docker")
+    assert ended.code == 0, ended
+    build, folder, run = ended.out.splitlines()
+    assert " docker compose " in build and build.endswith(" build cpu")
+    assert folder == f"mkdir -p {clone.path}/outputs"
+    assert run.startswith("docker run ")
+
+
+def test_a_pasted_line_runs_in_a_folder_with_a_space_and_a_quote(clone: Clone) -> None:
+    odd = Clone(clone.path / "it's a clone")
+    odd.path.mkdir()
+    parts = ("compose.yaml", "docker", "labs", "launcher", "tasks.py", "pyproject.toml")
+    assert clone.run("cp", "-r", *parts, str(odd.path)).code == 0
+    lab = odd.bare_lab("print(arguments[-3:])\nopen('outputs/ran', 'w')")
+    dry = odd.invoke("--dry", "lab", lab, "--runtime", "docker", "--", "--x", "a 'b' $HOME", "é*")
+    pasted = odd.run("bash", "-c", dry.out)
+    for one in odd.started:
+        one.close()
+    assert pasted.code == 0, (dry, pasted)
+    assert pasted.out.splitlines()[-1] == str(["--x", "a 'b' $HOME", "é*"])
+    assert (odd.outputs / "ran").exists()
+
+
+@pytest.mark.usefixtures("root")
+def test_what_root_pastes_works_in_a_clone_of_somebody_else(clone: Clone) -> None:
+    lab = clone.bare_lab("open('outputs/mine', 'w')")
+    clone.give_to(SOMEBODY)
+    dry = clone.invoke("--dry", "lab", lab, "--runtime", "docker")
+    pasted = clone.run("bash", "-c", dry.out)
+    assert pasted.code == 0, (dry, pasted)
+    assert (clone.outputs / "mine").stat().st_uid == SOMEBODY
+
+
+def test_the_readme_s_compose_line_runs(clone: Clone) -> None:
+    readme = (clone.path / "README.md").read_text(encoding="utf-8")
+    (line,) = [one for one in readme.splitlines() if "docker compose run" in one]
+    lab = clone.bare_lab("print('ran', os.getuid())")
+    ended = clone.run("bash", "-c", line.replace("--rm", "--rm -T").replace("LLM06", lab))
+    assert ended.code == 0, ended
+    assert ended.out.strip() == f"ran {clone.path.stat().st_uid}"
+
+
+def test_the_environment_s_dry_lines_are_complete(clone: Clone) -> None:
+    ended = clone.run(str(BIN / "invoke"), "--dry", "lab", "LLM06", "--runtime", "venv")
+    assert ended.code == 0, ended
+    last = ended.out.splitlines()[-1]
+    assert last.startswith(f"cd {clone.path} && ")
+    assert f" LABS_HOME={clone.path}/.lab-env/" in last
+    assert "requirements.lock" in ended.out
+    assert not (clone.path / ".lab-env").exists()

@@ -1,0 +1,107 @@
+"""Foreign error texts, as they were met, and the cards they become."""
+
+from launcher.errors import explain, explain_exit
+
+import pytest
+
+SOCKET = "/var/run/docker.sock"
+MET = [
+    (
+        "Error while fetching server API version: ('Connection aborted.', "
+        "PermissionError(13, 'Permission denied'))",
+        "may not talk to the container engine",
+    ),
+    (
+        "permission denied while trying to connect to the Docker daemon socket at "
+        f"unix://{SOCKET}: dial unix {SOCKET}: connect: permission denied",
+        "may not talk to the container engine",
+    ),
+    (
+        "Error while fetching server API version: ('Connection aborted.', "
+        "FileNotFoundError(2, 'No such file or directory'))",
+        "No container engine answers",
+    ),
+    (
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
+        "Is the docker daemon running?",
+        "No container engine answers",
+    ),
+    ("docker: 'compose' is not a docker command.\nSee 'docker --help'", "compose plugin"),
+    ("unknown shorthand flag: 'f' in -f\nSee 'docker --help'.", "compose plugin"),
+    ("unknown flag: --file\nSee 'docker --help'.", "compose plugin"),
+    ("docker: 'buildx' is not a docker command.", "buildx plugin"),
+    ("compose build requires buildx 0.17.0 or later", "buildx plugin"),
+    (
+        "ERROR: BuildKit is enabled but the buildx component is missing or broken.",
+        "buildx plugin",
+    ),
+    (
+        "failed to solve: registry.invalid/none:1: failed to resolve source metadata for "
+        "registry.invalid/none:1: failed to do request: Head "
+        '"https://registry.invalid/v2/none/manifests/1": dial tcp: lookup registry.invalid on '
+        "192.0.2.53:53: no such host",
+        "can't be downloaded",
+    ),
+    (
+        "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError("
+        "Failed to establish a new connection: [Errno 101] Network is unreachable')\n"
+        "ERROR: Could not find a version that satisfies the requirement torch==2.13.0+cpu",
+        "can't be downloaded",
+    ),
+    (
+        "No torch==2.13.0+cpu for Python 3.12.3 in the folder of wheels, nor from https://a.b.",
+        "can't be downloaded",
+    ),
+    ("SSLError(SSLCertVerificationError(1, 'certificate verify failed'))", "can't be downloaded"),
+    ("manifest unknown: manifest unknown", "base image isn't where"),
+    (
+        "pull access denied for nothing/here, repository does not exist or may require "
+        "'docker login'",
+        "base image isn't where",
+    ),
+    ("write /var/lib/docker/tmp/x: no space left on device", "disk is full"),
+    ("OSError: [Errno 28] No space left on device", "disk is full"),
+    (
+        "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
+        "isn't the one that the lock names",
+    ),
+    (
+        "The virtual environment was not created successfully because ensurepip is not available.",
+        "can't make virtual environments",
+    ),
+    (
+        'invalid mount config for type "bind": bind source path does not exist: /gone',
+        "folder that the container needs",
+    ),
+    (
+        'Conflict. The container name "/x" is already in use by container "0123".',
+        "A container of that name",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "what"), MET, ids=[what for _, what in MET])
+def test_a_text_that_was_met_has_its_card(text: str, what: str) -> None:
+    card = explain(f"#7 [stage 2/3] RUN something\n{text}\n", "Something else.")
+    assert what in card.what
+    assert card.why and card.mend
+    assert card.code == 3
+
+
+def test_an_unknown_text_is_quoted() -> None:
+    card = explain("first\n  the last line  \n\n", "It didn't work.")
+    assert (card.what, card.why) == ("It didn't work.", "the last line")
+    assert explain("", "It didn't work.").why == "It said nothing."
+
+
+def test_a_lab_s_own_exit_codes_are_left_to_it() -> None:
+    assert [explain_exit(code, "LLM06", False) for code in (0, 1, 2, 3, 77)] == [None] * 5
+
+
+def test_a_kill_is_told_apart_from_too_little_memory() -> None:
+    killed, starved = (explain_exit(137, "LLM06", out_of_memory) for out_of_memory in (False, True))
+    assert killed is not None and starved is not None
+    assert killed.code == starved.code == 137
+    assert killed.why != starved.why
+    assert "memory" in starved.why
+    assert "LABS_MEMORY" in starved.mend

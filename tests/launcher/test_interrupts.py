@@ -1,0 +1,189 @@
+"""INT, TERM and HUP: while the image is built, when the container starts, in mid-lab."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from launcher.interrupts import Interrupted, Interrupts
+
+import pytest
+from conftest import BIN, Clone, Running, containers_of
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def is_running(*words: str) -> list[str]:
+    """Every process on this machine whose command line has one of these words in it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if any(word in part for part in command for word in words):
+            found.append(" ".join(command))
+    return found
+
+
+def gone(*words: str) -> bool:
+    """Wait until no process has these words any more."""
+    for _ in range(600):
+        if not is_running(*words):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def check_interrupted(running: Running) -> None:
+    ended = running.ended()
+    assert ended.code == 130, ended
+    assert "interrupted" in running.text
+    assert "Traceback" not in running.text
+
+
+@pytest.fixture
+def slow_build(clone: Clone) -> tuple[Clone, str]:
+    """A clone whose image takes for ever to build; and a word by which that build is known."""
+    word = f"987.{os.getpid()}{time.monotonic_ns() % 10**6}"
+    (clone.path / "docker" / "Dockerfile").write_text(
+        f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nRUN echo it has begun; sleep {word}\n"
+    )
+    clone.change("compose.yaml", "image: llm-labs:cpu", f"image: llm-labs:never-{word}")
+    return clone, word
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("what", SIGNALS, ids=lambda one: one.name)
+def test_a_signal_ends_a_build(slow_build: tuple[Clone, str], what: signal.Signals) -> None:
+    clone, word = slow_build
+    running = clone.start_invoke("lab", clone.bare_lab("pass"), "--runtime", "docker")
+    running.wait_for(lambda: is_running(word))
+    running.send(what)
+    check_interrupted(running)
+    assert gone(word, str(clone.path)), is_running(word, str(clone.path))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("what", SIGNALS, ids=lambda one: one.name)
+def test_a_signal_at_the_start_leaves_no_container(clone: Clone, what: signal.Signals) -> None:
+    lab = clone.bare_lab("wait_for('never')")
+    running = clone.start_invoke("lab", lab, "--runtime", "docker")
+    running.wait_for(lambda: containers_of(clone))
+    running.send(what)
+    check_interrupted(running)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("what", SIGNALS, ids=lambda one: one.name)
+def test_a_signal_in_the_middle_of_a_lab_leaves_no_container(
+    clone: Clone, what: signal.Signals
+) -> None:
+    lab = clone.bare_lab("print('begun')\nwait_for('never')")
+    running = clone.start_invoke("lab", lab, "--runtime", "docker")
+    running.wait_for("begun")
+    running.send(what)
+    check_interrupted(running)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("what", SIGNALS, ids=lambda one: one.name)
+def test_a_signal_before_there_is_a_container_ends_it_well(
+    clone: Clone, what: signal.Signals
+) -> None:
+    """While compose.yaml is read, by a docker command that takes its time."""
+    fake = clone.path / "fake" / "docker"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho $$ > begun\nexec sleep 600\n")
+    fake.chmod(0o755)
+    path = f"{fake.parent}:{os.environ['PATH']}"
+    words = ("lab", clone.bare_lab("pass"), "--runtime", "docker")
+    running = clone.start_invoke(*words, PATH=path)
+    process = running.wait_for(
+        lambda: (clone.path / "begun").exists() and (clone.path / "begun").read_text().strip()
+    )
+    running.send(what)
+    check_interrupted(running)
+    assert not Path(f"/proc/{process}").exists()
+
+
+@pytest.mark.engine
+def test_ctrl_c_on_a_terminal_leaves_no_container(clone: Clone) -> None:
+    lab = clone.bare_lab("print('begun')\nwait_for('never')")
+    running = clone.start_invoke("lab", lab, "--runtime", "docker", terminal=(24, 80))
+    running.wait_for("begun")
+    running.type(b"\x03")
+    check_interrupted(running)
+
+
+@pytest.mark.engine
+def test_ctrl_c_on_a_terminal_ends_a_build(slow_build: tuple[Clone, str]) -> None:
+    clone, word = slow_build
+    lab = clone.bare_lab("pass")
+    running = clone.start_invoke("lab", lab, "--runtime", "docker", terminal=(24, 120))
+    running.wait_for(lambda: is_running(word))
+    running.type(b"\x03")
+    check_interrupted(running)
+    assert gone(word, str(clone.path)), is_running(word, str(clone.path))
+
+
+@pytest.mark.engine
+def test_a_lab_that_ignores_the_signal_is_killed(clone: Clone) -> None:
+    lab = clone.bare_lab(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('begun')\nwait_for('never')"
+    )
+    running = clone.start_invoke("lab", lab, "--runtime", "docker")
+    running.wait_for("begun")
+    running.send(signal.SIGTERM)
+    check_interrupted(running)
+
+
+@pytest.mark.engine
+def test_a_second_signal_leaves_the_clean_up_in_peace(clone: Clone) -> None:
+    lab = clone.bare_lab(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('begun')\nwait_for('never')"
+    )
+    running = clone.start_invoke("lab", lab, "--runtime", "docker")
+    running.wait_for("begun")
+    for _ in range(5):
+        running.send(signal.SIGINT)
+        time.sleep(0.1)
+    check_interrupted(running)
+
+
+@pytest.mark.engine
+def test_a_lab_under_nohup_outlives_the_terminal_s_end(clone: Clone) -> None:
+    lab = clone.bare_lab("print('begun')\nwait_for('go')\nprint('ended well')")
+
+    running = clone.start("nohup", str(BIN / "invoke"), "lab", lab, "--runtime", "docker")
+    running.wait_for("begun")
+    running.send(signal.SIGHUP)
+    time.sleep(0.3)
+    (clone.outputs / "go").touch()
+    ended = running.ended()
+    assert ended.code == 0, ended
+    assert "ended well" in ended.out
+
+
+# In this process
+
+
+@pytest.mark.parametrize("what", SIGNALS, ids=lambda one: one.name)
+def test_a_signal_raises_once(what: signal.Signals) -> None:
+    before = signal.getsignal(what)
+    with Interrupts():
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), what)
+            time.sleep(5)
+        os.kill(os.getpid(), what)
+        time.sleep(0.01)
+    assert signal.getsignal(what) == before
+
+
+def test_a_signal_waits_until_what_is_being_made_is_known() -> None:
+    made = []
+    with Interrupts() as interrupts, pytest.raises(Interrupted), interrupts.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        made.append("a container")
+    assert made == ["a container"]

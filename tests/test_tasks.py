@@ -1,0 +1,153 @@
+"""The verbs, as `invoke` offers them; and the README's commands, which CI runs."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import BIN, Clone
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+AWKWARD = ["--x", "a 'b' \"c\"", "$HOME", "*", "", "--help", "é", "a\\b"]
+
+
+def invoke(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / "invoke"), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_every_verb_is_listed_with_what_it_does() -> None:
+    listed = invoke("--list")
+    assert listed.returncode == 0, listed
+    verbs = dict(re.findall(r"^  (\w+)\s+(\S.*)$", listed.stdout, re.MULTILINE))
+    assert set(verbs) == {"build", "lab", "labs", "test"}
+
+
+@pytest.mark.parametrize("words", [("lab", "--help"), ("--help", "lab"), ("lab", "-h")])
+def test_help_helps(words: tuple[str, ...]) -> None:
+    helped = invoke(*words)
+    assert helped.returncode == 0, helped
+    for option in ("--stack", "--runtime", "--size", "--precision", "--seed", "--online"):
+        assert option in helped.stdout
+    assert "There is no lab" not in helped.stderr
+
+
+def test_no_option_takes_a_letter_or_a_name_of_invoke_s_own() -> None:
+    helped = invoke("--help", "lab").stdout
+    assert not re.findall(r"^\s+(-\w)\b", helped, re.MULTILINE)
+    core = {"--dry", "--echo", "--list", "--pty", "--config", "--debug", "--hide", "--help"}
+    assert not core & set(re.findall(r"--\w+", helped.split("Options:")[1]))
+
+
+def test_a_lab_must_be_named() -> None:
+    ended = invoke("lab")
+    assert ended.returncode == 1, ended  # Invoke's own complaint
+    assert "did not receive required positional arguments: 'labs'" in ended.stderr
+
+
+def test_the_syllabus_lists_every_lab() -> None:
+    ended = invoke("labs")
+    assert ended.returncode == 0, ended
+    for file in (ROOT / "labs").glob("llm*.py"):
+        number = re.sub(r"llm(\d\d[a-z]?)_.*", r"LLM\1", file.name)
+        assert number in ended.stdout
+
+
+@pytest.mark.usefixtures("lab_environment")
+def test_what_follows_the_dashes_arrives_as_it_was_typed(shared_clone: Clone) -> None:
+    lab = shared_clone.bare_lab("print(json.dumps(arguments))", "LLM94")
+    ended = shared_clone.invoke("lab", lab, "--runtime", "venv", "--seed", "5", "--", *AWKWARD)
+    assert ended.code == 0, ended
+    assert ended.out.startswith("["), ended
+    arguments = json.loads(ended.out)
+    assert arguments[-len(AWKWARD) :] == AWKWARD
+    assert arguments[arguments.index("--seed") + 1] == "5"
+
+
+@pytest.mark.engine
+def test_what_follows_the_dashes_arrives_in_a_container_too(clone: Clone) -> None:
+    lab = clone.bare_lab("print(json.dumps(arguments))")
+    ended = clone.invoke("lab", lab, "--runtime", "docker", "--", *AWKWARD)
+    assert ended.code == 0, ended
+    assert ended.out.startswith("["), ended
+    assert json.loads(ended.out)[-len(AWKWARD) :] == AWKWARD
+
+
+def test_the_verbs_work_from_a_folder_below(clone: Clone) -> None:
+    (clone.path / "below").mkdir()
+    lab = clone.bare_lab("pass")
+    words = f"cd below && '{BIN / 'invoke'}' --dry lab {lab} --runtime venv"
+    ended = clone.run("bash", "-c", words)
+    assert ended.code == 0, ended
+    assert f"cd {clone.path} &&" in ended.out
+
+
+def test_the_exit_code_of_the_tests_is_the_verb_s(clone: Clone) -> None:
+    (clone.path / "tests").mkdir()
+    (clone.path / "tests" / "test_one.py").write_text("def test_one():\n    assert 1 == 2\n")
+    ended = clone.invoke("test", "--", "-q", "-k", "one")
+    assert ended.code == 1, ended
+    assert "1 failed" in ended.out
+    assert clone.invoke("test", "--", "-k", "nosuchtest").code == 5
+
+
+# The README
+
+
+def commands(part: str) -> list[str]:
+    """The lines of the README's shell blocks below a heading."""
+    text = README.read_text(encoding="utf-8").split(f"\n## {part}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_ci_runs_the_readme_s_test_command_to_the_letter() -> None:
+    command = commands("For engineers")[0]
+    assert "invoke test" in command
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert script.rstrip().splitlines()[-1] == command
+
+
+def test_the_readme_s_first_command_makes_an_environment_and_runs_a_lab() -> None:
+    (command,) = commands("Your first lab")
+    made, installed, ran = command.split(" && ")
+    assert made == "python3 -m venv .venv"
+    assert installed == ".venv/bin/pip install -e ."
+    assert ran == ".venv/bin/invoke lab LLM06"
+
+
+def test_every_lab_command_that_the_readme_shows_is_understood(clone: Clone) -> None:
+    """The table for learners, run with --dry in front."""
+    text = README.read_text(encoding="utf-8")
+    shown = re.findall(r"^\| `invoke (lab [^`]*)` \|", text, re.MULTILINE)
+    assert len(shown) >= 3
+    for line in shown:
+        words = [word for word in line.split() if word != "…"]
+        ended = clone.invoke("--dry", *words, DOCKER_HOST="unix:///nonexistent")
+        assert ended.code == 0, (line, ended)
+
+
+def test_every_variable_that_the_readme_names_is_one_that_is_read() -> None:
+    named = set(re.findall(r"LABS_[A-Z_]+", README.read_text(encoding="utf-8")))
+    read = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "compose.yaml", *(ROOT / "launcher").glob("*.py"),
+                     *(ROOT / "labs").rglob("*.py"))
+    )  # fmt: skip
+    assert named
+    assert not {name for name in named if name not in read}
+
+
+def test_ci_is_a_script_that_shellcheck_passes() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    checker = BIN / "shellcheck"
+    checked = subprocess.run([str(checker), str(script)], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_python_is_one_that_the_lock_is_made_for() -> None:
+    assert (3, 11) <= sys.version_info[:2] <= (3, 13)

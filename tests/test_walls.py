@@ -1,0 +1,155 @@
+"""Two walls: the host side never needs torch, the labs never need the host side's packages."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# torch, and every package of the lock that imports it or that only labs need.
+HEAVY = {
+    "accelerate",
+    "datasets",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "peft",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "tokenizers",
+    "torch",
+    "transformers",
+}
+HOST = {"docker", "invoke", "launcher", "tasks"}
+
+
+def python_files(*names: str) -> list[Path]:
+    """Python files of the clone, below folders or by name."""
+    found = []
+    for name in names:
+        path = ROOT / name
+        found += [path] if path.is_file() else sorted(path.rglob("*.py"))
+    assert found
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """The first names of everything that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            function = node.func
+            name = getattr(function, "attr", getattr(function, "id", ""))
+            if name in ("import_module", "__import__"):
+                names.add(str(node.args[0].value).split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize(
+    "path", python_files("tasks.py", "launcher"), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_the_host_side_imports_neither_torch_nor_a_lab(path: Path) -> None:
+    assert not imported(path) & (HEAVY | {"labs"})
+
+
+@pytest.mark.parametrize("path", python_files("labs"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_labs_import_nothing_of_the_host_side(path: Path) -> None:
+    assert not imported(path) & HOST
+
+
+def run(code: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_whole_host_side_runs_without_torch() -> None:
+    """Imported whole, in a Python in which every heavy package refuses."""
+    modules = [f"launcher.{path.stem}" for path in python_files("launcher")]
+    modules = [one for one in modules if not one.endswith("__init__")]
+    code = f"""
+import importlib, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {HEAVY!r}:
+            raise ImportError('the host side imported ' + name)
+sys.meta_path.insert(0, Refuse())
+sys.path.insert(0, '')
+for name in ['tasks', *{modules!r}]:
+    importlib.import_module(name)
+import docker
+assert hasattr(docker, 'from_env'), 'the folder docker/ hides the SDK'
+"""
+    run(code)
+
+
+def test_the_labs_command_line_needs_no_torch_to_list_and_plan() -> None:
+    heavy = HEAVY | {"docker", "invoke"}
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {heavy!r}:
+            raise ImportError('listing the labs imported ' + name)
+sys.meta_path.insert(0, Refuse())
+sys.path.insert(0, '')
+from labs.kit.cli import main
+assert main(['--list']) == 0
+assert main(['LLM06', '--plan']) == 0
+"""
+    assert "LLM06" in run(code)
+
+
+def test_parsing_the_verbs_imports_none_of_their_work() -> None:
+    heavy = HEAVY | {"docker", "rich", "launcher"}
+    loaded = run("import sys; sys.path.insert(0, ''); import tasks; print(*sys.modules)")
+    assert not {name.split(".")[0] for name in loaded.split()} & heavy
+
+
+def test_the_folder_docker_is_no_package() -> None:
+    assert not (ROOT / "docker" / "__init__.py").exists()
+
+
+def tracked() -> list[Path]:
+    """The files that git keeps, and those that wait for their first commit."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+# Cut in two, so that this file isn't one of those that it looks for.
+HOSTS = [
+    "py|pi.org",
+    "python|hosted.org",
+    "deb.|debian.org",
+    "archive.|ubuntu.com",
+    "registry.|npmjs.org",
+    "anaconda|.org",
+    "docker|.io/library",
+]
+PLACES = ["/wo|rk/", "/opt/|wheels", "/tmp/|w/", ".py|env"]
+
+
+@pytest.mark.parametrize("words", [HOSTS, PLACES], ids=["registries", "places on this machine"])
+def test_no_tracked_file_names(words: list[str]) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for path in tracked()
+        for word in (cut.replace("|", "") for cut in words)
+        if word.encode() in path.read_bytes()
+    ]
+    assert found == []
