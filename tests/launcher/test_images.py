@@ -28,7 +28,7 @@ def service(stack: str, **args: str) -> Any:
     return one
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder docker/ of one's own."""
     for name in (*images.FILES, *images.locks("cuda")):
@@ -37,7 +37,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_an_image_of_the_same_inputs_is_current(files: Path) -> None:
+def test_an_image_of_the_same_inputs_is_current() -> None:
     for stack in SERVICES:
         assert images.stale(images.inputs(service(stack)), service(stack)) == ""
 
@@ -66,12 +66,12 @@ def test_the_lock_of_another_stack_does_not_count(files: Path) -> None:
         ({"TORCH_INDEX": "a mirror"}, ""),
     ],
 )
-def test_what_a_build_is_asked_for_counts(files: Path, changed: dict[str, str], why: str) -> None:
+def test_what_a_build_is_asked_for_counts(changed: dict[str, str], why: str) -> None:
     assert images.stale(images.inputs(service("rocm")), service("rocm", **changed)) == why
 
 
 @pytest.mark.parametrize("label", ["", "0228d27edf263c8d"])
-def test_an_image_that_says_nothing_of_itself_is_stale(files: Path, label: str) -> None:
+def test_an_image_that_says_nothing_of_itself_is_stale(label: str) -> None:
     assert "isn't known" in images.stale(label, service("cpu"))
 
 
@@ -91,7 +91,7 @@ def test_what_is_no_target_is_refused(gfx: str, stack: str) -> None:
     assert refused.value.code == 2
 
 
-def test_rocm_is_not_built_without_a_target(files: Path) -> None:
+def test_rocm_is_not_built_without_a_target() -> None:
     with pytest.raises(Card, match="Which gfx target"):
         images.build(SimpleNamespace(root_dir=""), "rocm", service("rocm", GFX=""), "")  # type: ignore
 
@@ -103,7 +103,7 @@ def test_each_stack_has_a_size_and_every_target_at_once_its_own() -> None:
     }
 
 
-def test_the_build_passes_on_what_it_is_of(files: Path) -> None:
+def test_the_build_passes_on_what_it_is_of() -> None:
     variables, command = images.build_command("rocm", service("rocm"))
     assert variables["LABS_GFX"] == "gfx942"
     assert variables["LABS_INPUTS"] == images.inputs(service("rocm"))
@@ -111,12 +111,12 @@ def test_the_build_passes_on_what_it_is_of(files: Path) -> None:
 
 
 def test_what_is_here_is_listed_with_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "resolve", lambda stack, variables: service("rocm"))
+    monkeypatch.setattr(images, "resolve", lambda *_: service("rocm"))
     labels = {"llm-labs.stack": "rocm", "llm-labs.gfx": "gfx942"}
     labels["llm-labs.inputs"] = images.inputs(service("rocm"))
     made = {"Size": 5_000_000_000, "Created": "2026-11-20T10:11:12.123456789Z"}
     image = SimpleNamespace(tags=["llm-labs:rocm-gfx942"], labels=labels, attrs=made)
-    client = SimpleNamespace(images=SimpleNamespace(list=lambda filters: [image]))
+    client = SimpleNamespace(images=SimpleNamespace(list=lambda **_: [image]))
     rows = images.here(SimpleNamespace(client=client))  # type: ignore
     assert [(row.name, row.gfx, row.state.split(";")[0]) for row in rows] == [
         ("llm-labs:rocm-gfx942", "gfx942", "current"),
