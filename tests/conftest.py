@@ -20,9 +20,6 @@ from typing import Any
 
 import pytest
 
-# Tests say `from conftest import Clone`, which pytest's importlib mode doesn't offer by itself.
-sys.modules.setdefault("conftest", sys.modules[__name__])
-
 REPO = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SOCKET = "/var/run/docker.sock"
@@ -82,10 +79,6 @@ if __name__ == "__main__":
 
 def indent(code: str) -> str:
     return "\n".join("        " + line for line in code.strip("\n").splitlines())
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "engine: needs a container engine; skipped without one")
 
 
 @dataclass

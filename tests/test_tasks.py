@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import BIN, Clone
+
 import pytest
-from conftest import BIN, Clone
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

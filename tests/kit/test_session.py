@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import Clone
+
 import pytest
-from conftest import Clone
 
 # Everything that an experiment can tell, once.
 WHOLE = '''
@@ -69,7 +70,7 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def module_clone(snapshot: Path):
-    from conftest import _fresh_clone
+    from tests.conftest import _fresh_clone
 
     one = _fresh_clone(snapshot)
     yield one

@@ -10,7 +10,7 @@ from launcher.cards import Card
 from launcher.engine import Engine
 
 import pytest
-from conftest import Clone
+from tests.conftest import Clone
 
 TINY = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG INPUTS\nLABEL llm-labs.inputs=$INPUTS\nENV N={n}\n"
 Disk = namedtuple("Disk", "total used free")

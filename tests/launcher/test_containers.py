@@ -5,8 +5,9 @@ import os
 import time
 from pathlib import Path
 
+from tests.conftest import BIN, SOMEBODY, Clone, as_user, containers_of
+
 import pytest
-from conftest import BIN, SOMEBODY, Clone, as_user, containers_of
 
 pytestmark = pytest.mark.engine
 

@@ -3,8 +3,9 @@
 import shlex
 from typing import Any
 
+from tests.conftest import BIN, SOMEBODY, Clone, Running, containers_of
+
 import pytest
-from conftest import BIN, SOMEBODY, Clone, Running, containers_of
 
 pytestmark = pytest.mark.engine
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from launcher import environments
 from launcher.cards import Card
 from launcher.environments import Environment
+from tests.conftest import Clone, Running
 
 import pytest
-from conftest import Clone, Running
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 Disk = namedtuple("Disk", "total used free")

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from launcher.interrupts import Interrupted, Interrupts
+from tests.conftest import BIN, Clone, Running, containers_of
 
 import pytest
-from conftest import BIN, Clone, Running, containers_of
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 

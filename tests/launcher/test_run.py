@@ -9,9 +9,9 @@ from pathlib import Path
 from launcher import run, stacks
 from launcher.cards import Card
 from launcher.owners import Owner
+from tests.conftest import BIN, SOMEBODY, Clone, as_user
 
 import pytest
-from conftest import BIN, SOMEBODY, Clone, as_user
 
 NOWHERE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 
