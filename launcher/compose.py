@@ -204,10 +204,12 @@ def _by_cdi(devices: list[dict[str, str]]) -> tuple[Request, ...]:
 def _requests(deploy: dict[str, Any]) -> tuple[Request, ...]:
     """GPUs that compose.yaml reserves: by driver and names, nothing else."""
     deploy = {key: value for key, value in deploy.items() if value}  # an empty placement is none
-    reserved = deploy.pop("resources", {}).pop("reservations", {}).pop("devices", [])
+    resources: dict[str, Any] = deploy.pop("resources", {})
+    reservations: dict[str, Any] = resources.pop("reservations", {})
+    reserved: list[dict[str, Any]] = reservations.pop("devices", [])
     odd = [one for one in reserved if set(one) != {"capabilities", "driver", "device_ids"}]
-    if deploy or odd:
-        raise ValueError(f"compose.yaml reserves what isn't translated here: {deploy or odd}")
+    if left := deploy or resources or reservations or odd:
+        raise ValueError(f"compose.yaml's deploy says what isn't translated here: {left}")
     return tuple(Request(one["driver"], tuple(one["device_ids"])) for one in reserved)
 
 

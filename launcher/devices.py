@@ -11,8 +11,8 @@ ACCESS = ("auto", "nodes", "cdi", "runtime")
 # ROCR filters first and HIP numbers what is left; on AMD, CUDA_VISIBLE_DEVICES is another name for
 # HIP's. https://rocm.docs.amd.com/en/latest/conceptual/gpu-isolation.html
 FILTERS = {
-    "rocm": ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
-    "cuda": ("CUDA_VISIBLE_DEVICES",),
+    "rocm": (("ROCR_VISIBLE_DEVICES",), ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")),
+    "cuda": (("CUDA_VISIBLE_DEVICES",),),
 }
 
 
@@ -73,10 +73,11 @@ def _assigned(
 ) -> tuple[list[Gpu], str]:
     """The GPUs that are left by what the user, or a batch system, has set; and what that was."""
     left, said = list(gpus), list[str]()
-    for name in FILTERS[stack]:
-        value = environment.get(name)
-        if value is None or (name == "CUDA_VISIBLE_DEVICES" and stack == "rocm" and len(said) == 2):
+    for names in FILTERS[stack]:
+        name = next((one for one in names if one in environment), None)
+        if name is None:
             continue
+        value = environment[name]
         left = [_named(word.strip(), left, name) for word in value.split(",") if word.strip()]
         said.append(f"{name}={value} leaves GPU {', '.join(str(gpu.index) for gpu in left)}")
     return left, "; ".join(said)

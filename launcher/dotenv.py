@@ -1,7 +1,6 @@
 """The facts of this host and user in a file .env: Compose reads it, and then needs no invoke."""
 
 import os
-import resource
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,10 +90,6 @@ def who(caller: Owner, rootless: bool, clone: Path) -> list[Line]:
         Line("LABS_UID", str(inside.uid), whose),
         Line("LABS_GID", str(inside.gid), "And this group's."),
     ]
-    if rootless:
-        hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
-        why = "A rootless engine can't lock more memory than you may: `ulimit -H -l`, in bytes."
-        lines.append(Line("LABS_MEMLOCK", str(hard), why))
     if not os.access(clone, os.W_OK):
         outputs = caller.home / "llm-labs-outputs"
         make_folder(outputs, caller)

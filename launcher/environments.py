@@ -191,10 +191,11 @@ def torch(environment: Environment) -> list[str]:
         index = os.environ.get("LABS_ROCM_INDEX", ROCM_INDEX)
         built = ["--no-binary=rocm", "--no-build-isolation", "--index-url", index]
         return [*built, f"torch[device-{environment.gfx}]=={TORCH}+{ROCM}"]
-    return [f"torch=={TORCH}", *_cpu_source()]
+    return [f"torch=={TORCH}", *cpu_source()]
 
 
-def _cpu_source() -> list[str]:
+def cpu_source() -> list[str]:
+    """Where the CPU's build comes from, in pip's words; nothing for pip's default index."""
     if any(Path(os.environ.get("LABS_WHEELS", os.devnull)).glob(f"torch-{TORCH}*.whl")):
         return ["--no-deps", "--no-index"]
     index = os.environ.get("LABS_TORCH_INDEX", TORCH_INDEX)

@@ -235,7 +235,7 @@ def test_every_profile_is_its_service_alone(profile: str) -> None:
 
 def test_only_a_gpu_service_has_devices_and_none_has_more_than_its_own() -> None:
     services = resolved()
-    assert services["cpu"].keys().isdisjoint(["devices", "deploy", "group_add", "ulimits"])
+    assert services["cpu"].keys().isdisjoint(["devices", "deploy", "group_add"])
     assert "devices" not in services["cuda"]
     assert "deploy" not in services["rocm"]
     assert [one["source"] for one in services["rocm"]["devices"]] == ["/dev/kfd", "/dev/dri"]
@@ -293,7 +293,6 @@ def test_what_a_host_with_amd_cards_sets_reaches_the_service() -> None:
         LABS_VIDEO_GID="991",
         LABS_SHM="16g",
         LABS_CPUS="12.5",
-        LABS_MEMLOCK="65536",
         LABS_ROCM_INDEX="index",
         LABS_TORCH="base",
     )["rocm"]
@@ -305,7 +304,6 @@ def test_what_a_host_with_amd_cards_sets_reaches_the_service() -> None:
     assert service["group_add"] == ["992", "991"]
     assert service["shm_size"] == str(16 * 2**30)
     assert service["cpus"] == 12.5
-    assert service["ulimits"] == {"memlock": 65536}
 
 
 @pytest.mark.parametrize("gpus", ["all", "0", "0,2", "GPU-6d14f3a1"])

@@ -78,7 +78,6 @@ def test_a_rootless_engines_root_is_the_caller() -> None:
     lines = {line.name: line.value for line in dotenv.who(ALICE, rootless=True, clone=ROOT)}
     assert (lines["LABS_UID"], lines["LABS_GID"]) == ("0", "0")
     assert lines["COMPOSE_PROJECT_NAME"] == "llm-labs-1000"
-    assert int(lines["LABS_MEMLOCK"]) >= -1
 
 
 def test_every_line_stands_below_its_explanation(env: Path) -> None:
