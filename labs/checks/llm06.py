@@ -38,7 +38,10 @@ def masked_softmax(implementation: Function) -> None:
     scores = _draw(2, 3, 4, 5)
     expect_close(implementation(scores), scores.softmax(-1), "without a mask it's a softmax")
     mask = torch.ones(4, 5, dtype=torch.bool).tril(1)
-    got, want = implementation(scores, mask), scores.masked_fill(~mask, -math.inf).softmax(-1)
+    given = scores.clone()
+    got, want = implementation(given, mask), scores.masked_fill(~mask, -math.inf).softmax(-1)
+    if not torch.equal(given, scores):
+        raise Mistake("your function changed its input: masked_fill_ with a _ works in place")
     _name_mistake(
         got,
         {
@@ -131,6 +134,10 @@ def grouped_query_attention(implementation: Function) -> None:
                 lambda: library(k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1))
             ),
             "the mask isn't used": lambda: library(*twice, mask=None),
+            "True and False of the mask are swapped": lambda: library(*twice, mask=~mask),
+            "keys and values must be shared alike: repeat_interleave both": (
+                lambda: library(twice[0], v.repeat(1, 2, 1, 1))
+            ),
             "is it divided by d, not by √d?": lambda: library(*twice, scale=1 / 8),
             "is the division by √d missing?": lambda: library(*twice, scale=1.0),
             "is the triangle aligned top-left? The mask says bottom-right": lambda: library(
@@ -141,7 +148,15 @@ def grouped_query_attention(implementation: Function) -> None:
     expect_close(got, want, "do query heads 0, 1 share key-value head 0, and 2, 3 the next?")
     one = [x[:, :1] for x in (k, v)]
     want = library(*(x.expand(-1, 6, -1, -1) for x in one), None)
-    expect_close(implementation(q, *one), want, "one key-value head serves all query heads")
+    got = implementation(q, *one)
+    causal = torch.ones(5, 7, dtype=torch.bool).tril(2)
+    alone = {
+        "without a mask every query sees all keys: is a causal mask always on?": (
+            lambda: library(*(x.expand(-1, 6, -1, -1) for x in one), causal)
+        )
+    }
+    _name_mistake(got, alone)
+    expect_close(got, want, "one key-value head serves all query heads")
     message = "as many key-value heads as query heads: each has its own"
     expect_close(implementation(q, *twice), library(*twice, None), message)
 
@@ -218,15 +233,22 @@ def _positions_are_applied(implementation: type) -> None:
 
     def position(y: Tensor) -> Tensor:
         seen.append(tuple(y.shape))
-        return y
+        return y * torch.arange(1, 1 + y.shape[-2], dtype=y.dtype)[:, None]  # tells them apart
 
     module = implementation(12, 6, kv_heads=2, position=position).double()
-    module(_draw(2, 5, 12))
+    x = _draw(2, 5, 12)
+    got = module(x).detach()
+    shape = (2, 5, -1, 2)
+    q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (module.q, module.k, module.v))
+    turned = F.scaled_dot_product_attention(position(q), position(k), v, enable_gqa=True)
+    want = module.out(turned.transpose(1, 2).flatten(2)).detach()
+    del seen[-2:]  # our own two calls
     if sorted(seen) != [(2, 2, 5, 2), (2, 6, 5, 2)]:
         raise Mistake(
             "self.position must act once on the queries, (B, H, T, D), and once on the keys, "
             f"(B, Hkv, T, D), and not on the values; it was given {seen or 'nothing'}"
         )
+    expect_close(got, want, "what self.position returns must be what the scores are made of")
 
 
 def sliding_window_mask(implementation: Function) -> None:
@@ -253,6 +275,12 @@ def _mistakes_of_windows(
         ),
         "the future is visible: a negative distance is ahead of the query": distance < window,
         "the window reaches ahead too: a negative distance is the future": distance.abs() < window,
+        "a query's own key is left out: distance 0 is its own": (
+            (distance > 0) & (distance <= window)
+        ),
+        "the distance has the wrong sign: it is the query's position less the key's": (
+            (distance <= 0) & (distance > -window)
+        ),
         "is the triangle aligned top-left? The last query stands at the last key": (
             (top_left >= 0) & (top_left < window)
         ),
@@ -268,13 +296,16 @@ def _mistakes_of_windows(
 
 def tiled_attention(implementation: Function) -> None:
     q, k, v = _draw(2, 3, 10, 4), _draw(2, 3, 10, 4, seed=1), _draw(2, 3, 10, 6, seed=2)
-    attend = F.scaled_dot_product_attention
+    attend, scores = F.scaled_dot_product_attention, q @ k.mT / math.sqrt(q.shape[-1])
     for block in (10, 4, 3, 16, 1):
         got, want = implementation(q, k, v, block=block), attend(q, k, v)
         _name_mistake(got, _mistakes_of_tiles(q, k, v, block) if block < 10 else {})
         scales = {
             "is it divided by d, not by √d?": lambda: attend(q, k, v, scale=1 / 4),
             "is the division by √d missing?": lambda: attend(q, k, v, scale=1.0),
+            "the division by the sum, at the end, is missing": lambda: (
+                (scores - scores.amax(-1, keepdim=True)).exp() @ v
+            ),
         }
         _name_mistake(got, scales)
         expect_close(got, want, f"10 keys in blocks of {block}: is what was kept rescaled?")
@@ -335,11 +366,12 @@ def _holds_no_row(implementation: Function) -> None:
                 largest = max(largest, out.numel())
             return out
 
-    q, k, v = (_draw(64, 4, seed=seed) for seed in range(3))
+    # Tiles of the keys need 64 · 4 numbers; tiles of the queries alone need 4 · 512.
+    q, k, v = (_draw(n, 1, seed=seed) for seed, n in enumerate((64, 512, 512)))
     with Watch():
-        implementation(q, k, v, block=8)
-    if largest >= 64 * 64:
+        implementation(q, k, v, block=4)
+    if largest > 512:
         raise Mistake(
-            f"a tensor of {largest:,} numbers came up for 64 queries on 64 keys in blocks of 8: "
-            "the whole score matrix is held, which tiles are there to avoid"
+            f"a tensor of {largest:,} numbers came up for 64 queries on 512 keys in blocks of 4: "
+            "whole rows of scores are held; are the queries tiled, and not the keys?"
         )

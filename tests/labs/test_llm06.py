@@ -207,6 +207,27 @@ def only_pretends_to_tile(q, k, v, **_block):
     return lab.attention(q, k, v)
 
 
+def tiles_the_queries(q, k, v, block=32):
+    return torch.cat([lab.attention(part, k, v) for part in q.split(block, -2)], -2)
+
+
+def forgets_to_divide(q, k, v, **_block):
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    return (scores - scores.amax(-1, keepdim=True)).exp() @ v
+
+
+def leaves_itself_out(tq, tk, window):
+    distance = torch.arange(tk - tq, tk)[:, None] - torch.arange(tk)
+    return (distance > 0) & (distance <= window)
+
+
+def changes_its_input(scores, mask=None):
+    if mask is None:
+        return scores.softmax(-1)
+    scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1).masked_fill(~mask, 0.0)
+
+
 def a_softmax_for_each_tile(q, k, v, block=32):
     parts = zip(k.split(block, -2), v.split(block, -2), strict=True)
     return torch.stack([lab.attention(q, keys, values) for keys, values in parts]).mean(0)
@@ -247,7 +268,11 @@ WRONG = [
     ("tiled_attention", tiles(stable=False), "maximum so far subtracted"),
     ("tiled_attention", tiles(start=0.0), "start at -inf, not at 0"),
     ("tiled_attention", tiles(power=1.0), "divided by d, not by √d"),
-    ("tiled_attention", only_pretends_to_tile, "the whole score matrix is held"),
+    ("tiled_attention", only_pretends_to_tile, "whole rows of scores are held"),
+    ("tiled_attention", tiles_the_queries, "are the queries tiled, and not the keys"),
+    ("tiled_attention", forgets_to_divide, "division by the sum, at the end, is missing"),
+    ("sliding_window_mask", leaves_itself_out, "own key is left out"),
+    ("masked_softmax", changes_its_input, "changed its input"),
     ("tiled_attention", a_softmax_for_each_tile, "a softmax of its own"),
 ]  # fmt: skip
 
