@@ -55,6 +55,8 @@ def _ending_in_a_card(work: Callable[["Interrupts"], int | None]) -> None:
         "size": "tiny (default on a CPU), small (default on a GPU), full",
         "precision": "of training: auto (default), fp32, bf16, fp16",
         "seed": "a whole number; default 0",
+        "gpus": "all, none, how many (2) or which (0,2); default 1; each is a process of its own",
+        "processes": "train as N processes, on a CPU too; default 1",
         "online": "let the lab use the network, for the Hugging Face hub",
     },
 )
@@ -66,6 +68,8 @@ def lab(
     size: str = "",
     precision: str = "",
     seed: str = "",
+    gpus: str = "",
+    processes: str = "",
     online: bool = False,
 ) -> None:
     """Run labs. Options of the lab's own follow --; with --dry in front: print what would run."""
@@ -76,9 +80,9 @@ def lab(
     def work(interrupts: "Interrupts") -> int:
         from launcher import plan, run
 
-        options = {"size": size, "precision": precision, "seed": seed}
+        options = {"size": size, "precision": precision, "seed": seed, "processes": processes}
         asked = plan.make(labs, options, online, _after_the_dashes())
-        return run.run(asked, stack, runtime, c.config.run.dry, interrupts)
+        return run.run(asked, stack, runtime, gpus, c.config.run.dry, interrupts)
 
     _ending_in_a_card(work)
 
@@ -91,14 +95,67 @@ def labs(_: Context) -> None:
     subprocess.run([sys.executable, "-m", "labs", "--list"], cwd=ROOT, check=True)
 
 
-@task(auto_shortflags=False, help={"stack": STACK, "runtime": RUNTIME})
-def build(_: Context, stack: str = "auto", runtime: str = "auto") -> None:
+@task(auto_shortflags=False, help={"json": "print the same as JSON"})
+def gpus(_: Context, json: bool = False) -> None:
+    """The GPUs of this machine, whether they can be used, and the stack that it comes to."""
+
+    def work(_: "Interrupts") -> None:
+        from launcher import inventory
+
+        inventory.show(as_json=json)
+
+    _ending_in_a_card(work)
+
+
+@task(
+    auto_shortflags=False,
+    help={"stack": STACK, "runtime": RUNTIME, "gfx": "ROCm's target: gfx942, …, or all"},
+)
+def build(_: Context, stack: str = "auto", runtime: str = "auto", gfx: str = "") -> None:
     """Build a stack's image or, without a container engine, its environment."""
 
     def work(_: "Interrupts") -> None:
-        from launcher import run
+        from launcher import images, run
 
-        run.build(stack, runtime)
+        if gfx:
+            images.aim_at(gfx, stack)
+        run.build("rocm" if gfx else stack, runtime)
+
+    _ending_in_a_card(work)
+
+
+@task(auto_shortflags=False, help={"json": "print the same as JSON"})
+def images(_: Context, json: bool = False) -> None:
+    """The images that are here: stack, gfx target, lock, size, age, current or stale."""
+
+    def work(_: "Interrupts") -> None:
+        from launcher import images
+
+        images.show(json)
+
+    _ending_in_a_card(work)
+
+
+@task(auto_shortflags=False, help={"upgrade": "look for newer releases of everything unpinned"})
+def lock(_: Context, upgrade: bool = False) -> None:
+    """Resolve the hashed locks anew from docker/*.in, by uv."""
+
+    def work(_: "Interrupts") -> None:
+        from launcher import locks
+
+        locks.make(upgrade)
+
+    _ending_in_a_card(work)
+
+
+@task(auto_shortflags=False, help={"file": "default: .env beside compose.yaml"})
+def dotenv(_: Context, file: str = "") -> None:
+    """Write this host's facts for Docker Compose alone, each explained: docker compose run …"""
+
+    def work(_: "Interrupts") -> None:
+        from launcher import dotenv
+
+        dotenv.write(file)
 
     _ending_in_a_card(work)
 
@@ -114,4 +171,4 @@ def test(_: Context) -> None:
         raise Exit(code=code)
 
 
-namespace = Collection(lab, labs, build, test)
+namespace = Collection(lab, labs, gpus, build, images, lock, dotenv, test)

@@ -511,7 +511,7 @@ def trained(run: Run, layers: int, heads: int, seed: int) -> tuple[Any, list[flo
     model, optimizer = run.accelerator.prepare(model, optimizer)
     steps, curve = run.pick(tiny=400, small=1000, full=4000), []
     for _ in run.progress(range(steps), f"{layers} × {heads} heads, seed {seed}"):
-        tokens = recall_batch(64).to(run.device)
+        tokens = run.share(recall_batch(64)).to(run.device)
         logits, answers = model(tokens, [PAST.to(run.device)] * layers), tokens[:, ANSWERS]
         run.accelerator.backward(F.cross_entropy(logits.flatten(0, 1), answers.flatten()))
         optimizer.step()

@@ -24,6 +24,8 @@ class Engine:
     client: "DockerClient"
     rootless: bool
     root_dir: str
+    selinux: bool = False
+    podman: bool = False
 
 
 def connect() -> Engine:
@@ -51,5 +53,11 @@ def connect() -> Engine:
             raise explain(str(error), "The container engine refuses.") from error
         raise NoEngine("no container engine answers") from error
     client.api.timeout = NO_LIMIT  # a lab may be silent for as long as it likes
-    rootless = "name=rootless" in info.get("SecurityOptions", [])
-    return Engine(client, rootless, info.get("DockerRootDir", ""))
+    security = info.get("SecurityOptions") or []
+    return Engine(
+        client,
+        rootless="name=rootless" in security,
+        root_dir=info.get("DockerRootDir", ""),
+        selinux="name=selinux" in security,
+        podman="podman" in info.get("BuildahVersion", "") or "BuildahVersion" in info,
+    )

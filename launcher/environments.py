@@ -28,9 +28,14 @@ DOCKER = ROOT / "docker"
 TORCH = "2.13.0"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 SECONDS_TO_ANSWER = 5
-# Measured for Linux on x86-64: downloads with PyTorch's CPU build, and what stands on the disk.
-DOWNLOAD_MB = 420
-NEEDED_GB = 3
+ROCM, ROCM_INDEX = "rocm10.1.0", "https://stable.repo.amd.com/rocm/whl-next/"
+# What is downloaded, and GB on the disk: measured on Linux for x86-64, but for rocm, AMD's figure.
+SIZES = {"cpu": ("420 MB", 3), "cuda": ("2.8 GB", 8), "rocm": ("1.5 GB", 8)}
+# So that a lab's file runs as a script and as a notebook, from whichever folder.
+FIND_THE_CLONE = (
+    "import pathlib, sys, sysconfig;"
+    "pathlib.Path(sysconfig.get_path('purelib'), 'llm-labs.pth').write_text(sys.argv[1] + '\\n')"
+)
 OLDEST, NEWEST = (3, 11), (3, 13)
 
 
@@ -39,6 +44,8 @@ class Environment:
     """An environment of one stack, for one Python and one lock. It may not be made yet."""
 
     folder: Path
+    stack: str
+    gfx: str = ""
 
     @property
     def python(self) -> Path:
@@ -59,8 +66,10 @@ class Environment:
     @property
     def variables(self) -> dict[str, str]:
         """What a lab's process needs to find its models and the clone."""
+        # The CPU stack means the CPU, whichever torch is here.
+        cpu = {"CUDA_VISIBLE_DEVICES": ""} if self.stack == "cpu" else {}
         return {
-            "CUDA_VISIBLE_DEVICES": "",  # the CPU stack means the CPU, whichever torch is here
+            **cpu,
             "LABS_HOME": str(self.home),
             "OMP_WAIT_POLICY": "PASSIVE",
             "PYTHONNOUSERSITE": "1",
@@ -68,8 +77,8 @@ class Environment:
         }
 
 
-def wanted(stack: str) -> Environment:
-    """The environment that this clone and this Python ask for.
+def wanted(stack: str, gfx: str = "") -> Environment:
+    """The environment that this clone and this Python ask for, on AMD for one gfx target.
 
     Raises:
         Card: for a Python that the lock isn't made for.
@@ -81,24 +90,24 @@ def wanted(stack: str) -> Environment:
             "make the environment that invoke is in with one of those: python3.12 -m venv .venv",
         )
     digest = hashlib.sha256(f"{sys.version_info[:2]} {TORCH}".encode())
-    for name in ("requirements.lock", "assets.py", "stack.py"):
+    for name in ("requirements.lock", "requirements-cuda.lock", "assets.py", "stack.py"):
         digest.update((DOCKER / name).read_bytes())
-    return Environment(FOLDER / f"{stack}-{digest.hexdigest()[:12]}")
+    kind = f"{stack}-{gfx}" if gfx else stack
+    return Environment(FOLDER / f"{kind}-{digest.hexdigest()[:12]}", stack, gfx)
 
 
 @contextmanager
-def ready(stack: str, owner: Owner) -> Generator[Environment]:
-    """The environment, made if need be, and kept from being removed while it is in use.
+def ready(environment: Environment, owner: Owner) -> Generator[Environment]:
+    """`environment`, made if need be, and kept from being removed while it is in use.
 
     Raises:
         Card: where it can't be made.
     """
-    environment = wanted(stack)
     with _open_lock(environment, owner) as lock:
         if not environment.complete:
             _wait_for(lock.fileno())
             if not environment.complete:
-                _make(environment, stack, owner)
+                _make(environment, owner)
             _remove_others(environment)
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield environment
@@ -128,16 +137,17 @@ def _wait_for(lock: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def _make(environment: Environment, stack: str, owner: Owner) -> None:
+def _make(environment: Environment, owner: Owner) -> None:
     folder = environment.folder
     if folder.exists():
         say("An earlier build was interrupted; starting anew.")
         shutil.rmtree(folder)
-    _refuse_a_full_disk()
-    say(f"Making an environment in {folder}: about {DOWNLOAD_MB} MB to download, {NEEDED_GB} GB.")
+    download, needed = SIZES[environment.stack]
+    _refuse_a_full_disk(needed)
+    say(f"Making an environment in {folder}: {download} to download, {needed} GB on disk.")
     make_folder(environment.home, owner)
     try:
-        for command in steps(environment, stack, torch_source()):
+        for command in steps(environment):
             _do(command)
         _give(folder, owner)
     except BaseException:
@@ -145,7 +155,7 @@ def _make(environment: Environment, stack: str, owner: Owner) -> None:
         raise
 
 
-def steps(environment: Environment, stack: str, torch_source: list[str]) -> list[list[str]]:
+def steps(environment: Environment) -> list[list[str]]:
     """The commands that make an environment, in order; the last one marks it as complete."""
     python, home = str(environment.python), str(environment.home)
     lock = str(DOCKER / "requirements.lock")
@@ -160,9 +170,10 @@ def steps(environment: Environment, stack: str, torch_source: list[str]) -> list
     return [
         [sys.executable, "-m", "venv", "--clear", str(environment.folder / "venv")],
         [*install, "--no-deps", "--require-hashes", "--requirement", lock],
-        [*install, f"torch=={TORCH}", *torch_source],
+        [*install, *torch(environment)],
+        [python, "-c", FIND_THE_CLONE, str(ROOT)],
         [python, str(DOCKER / "assets.py"), str(environment.home / "assets")],
-        [python, str(DOCKER / "stack.py"), home, stack, TORCH, lock],
+        [python, str(DOCKER / "stack.py"), home, environment.stack, TORCH, lock],
     ]
 
 
@@ -172,11 +183,25 @@ def _do(command: list[str]) -> None:
         raise explain(printed, "The environment couldn't be made.")
 
 
-def torch_source() -> list[str]:
-    """Where pip takes torch from: LABS_WHEELS, else PyTorch's index of CPU builds.
+def torch(environment: Environment) -> list[str]:
+    """What pip is told of torch: which build, and where it comes from.
 
-    Where that can't be reached it is pip's default index, which is said aloud.
+    CUDA's comes from the default index, hashed; ROCm's from AMD's index alone; the CPU's from
+    LABS_WHEELS, else from PyTorch's index, and where that can't be reached from the default one,
+    which is said aloud.
     """
+    if environment.stack == "cuda":
+        lock = str(DOCKER / "requirements-cuda.lock")
+        return ["--no-deps", "--require-hashes", "--requirement", lock]
+    if environment.stack == "rocm":
+        index = os.environ.get("LABS_ROCM_INDEX", ROCM_INDEX)
+        built = ["--no-binary=rocm", "--no-build-isolation", "--index-url", index]
+        return [*built, f"torch[device-{environment.gfx}]=={TORCH}+{ROCM}"]
+    return [f"torch=={TORCH}", *cpu_source()]
+
+
+def cpu_source() -> list[str]:
+    """Where the CPU's build comes from, in pip's words; nothing for pip's default index."""
     if any(Path(os.environ.get("LABS_WHEELS", os.devnull)).glob(f"torch-{TORCH}*.whl")):
         return ["--no-deps", "--no-index"]
     index = os.environ.get("LABS_TORCH_INDEX", TORCH_INDEX)
@@ -214,7 +239,8 @@ def _give(folder: Path, owner: Owner) -> None:
 
 def _remove_others(environment: Environment) -> None:
     """Remove environments of earlier locks, except those in which a lab is running."""
-    for other in FOLDER.glob("*.lock"):
+    kind = environment.folder.name.rpartition("-")[0]
+    for other in FOLDER.glob(f"{kind}-????????????.lock"):
         if other == environment.lock:
             continue
         with other.open() as lock:
@@ -226,11 +252,11 @@ def _remove_others(environment: Environment) -> None:
             other.unlink()
 
 
-def _refuse_a_full_disk() -> None:
+def _refuse_a_full_disk(needed_gb: int) -> None:
     free = shutil.disk_usage(FOLDER).free / 1e9
-    if free < NEEDED_GB:
+    if free < needed_gb:
         raise Card(
             "There isn't enough disk space for the environment.",
-            f"{FOLDER} has {free:.1f} GB free; it needs about {NEEDED_GB} GB.",
+            f"{FOLDER} has {free:.1f} GB free; it needs about {needed_gb} GB.",
             f"make room: du -sh {ROOT}/*",
         )

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher import ROOT
 
@@ -19,6 +19,12 @@ class Plan:
     @property
     def command(self) -> list[str]:
         return [",".join(self.labs), *self.arguments]
+
+    def on(self, processes: int) -> "Plan":
+        """The same on so many processes, one for each GPU."""
+        if processes < 2 or "--processes" in self.arguments:
+            return self
+        return replace(self, arguments=("--processes", str(processes), *self.arguments))
 
     @property
     def name(self) -> str:

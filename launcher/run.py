@@ -4,11 +4,13 @@ import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from launcher import ROOT, compose, containers, environments, images, owners, stacks
+from launcher import ROOT, compose, containers, devices, environments, images, owners, stacks
 from launcher.cards import Card, say, unknown_value
 from launcher.engine import Engine, NoEngine, connect
 from launcher.errors import explain_exit
+from launcher.gpus import Gpu, User, detect
 from launcher.interrupts import Interrupts
 from launcher.owners import Owner
 from launcher.plan import Plan
@@ -50,53 +52,108 @@ def choose_runtime(asked: str) -> Where:
     return Where(engine, "it was asked for" if asked == "docker" else "a container engine answers")
 
 
-def run(plan: Plan, stack: str, runtime: str, dry: bool, interrupts: Interrupts) -> int:
+@dataclass(frozen=True)
+class Target:
+    """Where a run goes: its stack, the GPUs of it, and whose files it writes."""
+
+    stack: str
+    gpus: tuple[Gpu, ...]
+    owner: Owner
+    reason: str
+
+    @property
+    def gfx(self) -> str:
+        """The target of an AMD image or environment; a person's choice comes first."""
+        if self.stack != "rocm":
+            return ""
+        return os.environ.get("LABS_GFX") or (self.gpus[0].target if self.gpus else "")
+
+
+def choose_target(where: Where, stack: str, gpus: str) -> Target:
+    """The stack, and which of its GPUs, for whoever is going to open their nodes.
+
+    Raises:
+        Card: where what was asked for can't be had here.
+    """
+    owner = owners.of_the_files()
+    if gpus == "none":
+        if stack not in ("auto", "cpu"):
+            raise Card(
+                f"--stack {stack} needs a GPU.", "--gpus none leaves it none.", "--stack cpu"
+            )
+        return Target("cpu", (), owner, "no GPU was asked for")
+    choice = stacks.choose(stack, detect(user=_who_opens(where, owner), ask=False))
+    if choice.stack == "cpu":
+        if gpus:
+            raise Card(f"--gpus {gpus} can't be had.", f"{choice.reason}.", "invoke gpus")
+        return Target("cpu", (), owner, choice.reason)
+    chosen = devices.select(gpus, choice.stack, choice.gpus, os.environ)
+    reason = f"{choice.reason}; {chosen.note}" if chosen.note else choice.reason
+    return Target(choice.stack, chosen.gpus, owner, reason)
+
+
+def _who_opens(where: Where, owner: Owner) -> User:
+    """A container's user is given the nodes' groups; anyone else has to be in them already."""
+    if where.engine is not None and not where.engine.rootless:
+        return User.contained(owner.uid, owner.gid)
+    if os.geteuid() == 0 and owner.uid != 0:
+        return User.of(owner.uid, owner.gid)
+    return User.caller()
+
+
+def run(plan: Plan, stack: str, runtime: str, gpus: str, dry: bool, interrupts: Interrupts) -> int:
     """Run what `plan` says, or print the commands that would; the exit code."""
-    choice = stacks.choose(stack)
     where = choose_runtime(runtime)
-    kind = "container" if where.engine else "environment"
-    say(f"{plan.name} on the {choice.stack} stack, because {choice.reason}; in {_article(kind)},")
+    target = choose_target(where, stack, gpus)
+    plan = plan.on(len(target.gpus))
+    kind = "a container" if where.engine else "an environment"
+    say(f"{plan.name} on the {target.stack} stack, because {target.reason}; in {kind},")
     say(f"because {where.reason}.")
     if where.engine is None:
-        return _in_environment(plan, choice.stack, dry)
-    return _in_container(plan, choice.stack, where.engine, dry, interrupts)
-
-
-def _article(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+        return _in_environment(plan, target, dry)
+    return _in_container(plan, target, where.engine, dry, interrupts)
 
 
 def build(stack: str, runtime: str) -> None:
-    """Make the image or the environment, whether or not it is there."""
-    choice, where = stacks.choose(stack), choose_runtime(runtime)
-    if where.engine is None:
-        with environments.ready(choice.stack, owners.of_the_files()) as environment:
-            say(f"{environment.folder} is ready.")
-    else:
-        service = compose.resolve(choice.stack, {})
-        reason = images.missing(where.engine, service) or "it was asked for"
-        images.build(where.engine, choice.stack, service, reason)
+    """Make the image or the environment, whether or not it is there.
 
-
-def _in_container(plan: Plan, stack: str, engine: Engine, dry: bool, interrupts: Interrupts) -> int:
+    A machine without the GPU can build for one: only what the stack is for is looked at then.
+    """
+    where = choose_runtime(runtime)
     owner = owners.of_the_files()
-    service = compose.resolve(stack, _variables(plan, owner, engine.rootless))
-    container = _container(plan, service, owner)
+    target = Target(stack, (), owner, "")
+    if stack not in ("cpu", "cuda") and not (stack == "rocm" and os.environ.get("LABS_GFX")):
+        target = choose_target(where, stack, "")
+    if where.engine is None:
+        environment = environments.wanted(target.stack, target.gfx)
+        with environments.ready(environment, owner):
+            say(f"{environment.folder} is ready.")
+        return
+    service = _resolve(target, {})
+    reason = images.missing(where.engine, service) or "it was asked for"
+    images.build(where.engine, target.stack, service, reason)
+
+
+def _in_container(
+    plan: Plan, target: Target, engine: Engine, dry: bool, interrupts: Interrupts
+) -> int:
+    service = _resolve(target, _variables(plan, target, engine.rootless))
+    container = _container(plan, service, target, engine)
     reason = images.missing(engine, service)
     if dry:
-        _print_dry(stack, service, container, bool(reason))
+        _print_dry(target, service, container, bool(reason))
         return 0
     if reason:
-        images.build(engine, stack, service, reason)
+        images.build(engine, target.stack, service, reason)
     for bind in container.binds:
         if not bind.read_only:
-            _make_writable(Path(bind.source), owner)
+            _make_writable(Path(bind.source), target.owner)
     return containers.run(engine, container, plan.name, interrupts)
 
 
-def _variables(plan: Plan, owner: Owner, rootless: bool) -> dict[str, str]:
+def _variables(plan: Plan, target: Target, rootless: bool) -> dict[str, str]:
     """What compose.yaml leaves open and this run decides."""
-    inside = owners.in_the_container(owner, rootless)
+    inside = owners.in_the_container(target.owner, rootless)
     return {
         "LABS_UID": str(inside.uid),
         "LABS_GID": str(inside.gid),
@@ -104,11 +161,28 @@ def _variables(plan: Plan, owner: Owner, rootless: bool) -> dict[str, str]:
     }
 
 
-def _container(plan: Plan, service: compose.Service, owner: Owner) -> compose.Container:
+def _resolve(target: Target, variables: dict[str, str]) -> compose.Service:
+    """The stack's service; for AMD's card, unless the shell or .env names another gfx target."""
+    service = compose.resolve(target.stack, variables)
+    if target.gfx and not service["build"]["args"].get("GFX"):
+        service = compose.resolve(target.stack, {**variables, "LABS_GFX": target.gfx})
+    return service
+
+
+def _container(
+    plan: Plan, service: compose.Service, target: Target, engine: Engine
+) -> compose.Container:
     container = replace(compose.translate(service), command=tuple(plan.command))
+    if target.gpus:
+        default = "cdi" if engine.podman and target.stack == "cuda" else "auto"
+        access = os.environ.get("LABS_DEVICES", default)
+        container = devices.given(container, target.stack, target.gpus, access)
+    if engine.selinux:  # its labels would keep the container from the mounts and the nodes
+        options = (*container.security_opt, "label=disable")
+        container = replace(container, security_opt=options)
     if not plan.online:
         return container
-    hub = Path(os.environ.get("HF_HOME") or owner.home / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HOME") or target.owner.home / ".cache" / "huggingface")
     return container.with_bind(compose.Bind(str(hub), HUB_CACHE))
 
 
@@ -127,18 +201,17 @@ def _make_writable(folder: Path, owner: Owner) -> None:
 
 
 def _print_dry(
-    stack: str, service: compose.Service, container: compose.Container, build_first: bool
+    target: Target, service: compose.Service, container: compose.Container, build_first: bool
 ) -> None:
     if build_first:
-        variables, command = images.build_command(stack, service)
-        print(_line(command, variables))
-    owner = owners.of_the_files()
-    make = ["mkdir", "-p"]
+        variables, command = images.build_command(target.stack, service)
+        print(f"{_line(command, variables)} &&")
+    owner, make = target.owner, ["mkdir", "-p"]
     if os.geteuid() == 0 and owner.uid != 0:
         make = ["install", "-d", "-o", str(owner.uid), "-g", str(owner.gid)]
     for bind in container.binds:
         if not bind.read_only:
-            print(_line([*make, bind.source]))
+            print(f"{_line([*make, bind.source])} &&")
     print(_line(container.as_docker_run()))
 
 
@@ -147,16 +220,16 @@ def _line(command: list[str], variables: dict[str, str] | None = None) -> str:
     return " ".join([*assignments, shlex.join(command)])
 
 
-def _in_environment(plan: Plan, stack: str, dry: bool) -> int:
-    owner = owners.of_the_files()
+def _in_environment(plan: Plan, target: Target, dry: bool) -> int:
+    environment = environments.wanted(target.stack, target.gfx)
+    visible = devices.visible(target.stack, target.gpus)
     if dry:
-        _print_dry_environment(plan, stack)
+        _print_dry_environment(plan, environment, visible)
         return 0
-    with environments.ready(stack, owner) as environment:
-        _make_writable(ROOT / "outputs", owner)
+    with environments.ready(environment, target.owner):
+        _make_writable(ROOT / "outputs", target.owner)
         command = [str(environment.python), "-m", "labs", *plan.command]
-        variables = {**os.environ, **environment.variables}
-        code = _run_as(owner, command, variables)
+        code = _run_as(target.owner, command, {**os.environ, **environment.variables, **visible})
     card = explain_exit(code, plan.name, out_of_memory=False)
     if card is not None:
         raise card
@@ -165,11 +238,11 @@ def _in_environment(plan: Plan, stack: str, dry: bool) -> int:
 
 def _run_as(owner: Owner, command: list[str], variables: dict[str, str]) -> int:
     """Run a command in the clone, as the owner of its files where root calls."""
+    who: dict[str, Any] = {}
     if os.geteuid() == 0 and owner.uid != 0:
         variables = {**variables, "HOME": str(owner.home)}
-        who = {"user": owner.uid, "group": owner.gid, "extra_groups": list[int]()}
-    else:
-        who = {}
+        groups = sorted(User.of(owner.uid, owner.gid).groups)
+        who = {"user": owner.uid, "group": owner.gid, "extra_groups": groups}
     try:
         with started(command, cwd=ROOT, env=variables, **who) as child:
             code = child.wait()
@@ -182,11 +255,12 @@ def _run_as(owner: Owner, command: list[str], variables: dict[str, str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _print_dry_environment(plan: Plan, stack: str) -> None:
-    environment = environments.wanted(stack)
+def _print_dry_environment(
+    plan: Plan, environment: environments.Environment, visible: dict[str, str]
+) -> None:
     if not environment.complete:
-        print(_line(["mkdir", "-p", str(environment.home)]))
-        for command in environments.steps(environment, stack, environments.torch_source()):
-            print(_line(command))
+        for command in (["mkdir", "-p", str(environment.home)], *environments.steps(environment)):
+            print(f"{_line(command)} &&")
     command = [str(environment.python), "-m", "labs", *plan.command]
-    print(f"cd {shlex.quote(str(ROOT))} && {_line(command, environment.variables)}")
+    variables = {**environment.variables, **visible}
+    print(f"cd {shlex.quote(str(ROOT))} && {_line(command, variables)}")

@@ -24,7 +24,7 @@ def test_every_verb_is_listed_with_what_it_does() -> None:
     listed = invoke("--list")
     assert listed.returncode == 0, listed
     verbs = dict(re.findall(r"^  (\w+)\s+(\S.*)$", listed.stdout, re.MULTILINE))
-    assert set(verbs) == {"build", "lab", "labs", "test"}
+    assert set(verbs) == {"build", "dotenv", "gpus", "images", "lab", "labs", "lock", "test"}
 
 
 @pytest.mark.parametrize("words", [("lab", "--help"), ("--help", "lab"), ("lab", "-h")])

@@ -65,7 +65,9 @@ def _common(parsed: Any) -> list[str]:
     size = ["--size", parsed.size] if parsed.size else []
     online = ["--online"] if parsed.online else []
     outputs = ["--outputs", str(parsed.outputs)] if parsed.outputs != OUTPUTS else []
-    return [*size, "--precision", parsed.precision, "--seed", str(parsed.seed), *online, *outputs]
+    processes = ["--processes", str(parsed.processes)] if parsed.processes > 1 else []
+    chosen = [*size, "--precision", parsed.precision, "--seed", str(parsed.seed)]
+    return [*chosen, *online, *processes, *outputs]
 
 
 def _print_syllabus() -> None:

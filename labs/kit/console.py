@@ -16,10 +16,10 @@ SECONDS_BETWEEN_LINES = 5.0
 class Output:
     """Prints to the screen and to the log; draws progress."""
 
-    def __init__(self, log: TextIO) -> None:
-        self.screen = Console(highlight=False)
+    def __init__(self, log: TextIO, silent: bool = False) -> None:
+        self.screen = Console(highlight=False, quiet=silent)
         if not self.screen.is_terminal:
-            self.screen = Console(highlight=False, width=PLAIN_WIDTH)
+            self.screen = Console(highlight=False, width=PLAIN_WIDTH, quiet=silent)
         self._log = Console(file=log, width=PLAIN_WIDTH, highlight=False, color_system=None)
 
     def print(self, line: RenderableType = "", *, whole: bool = False) -> None:

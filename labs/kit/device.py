@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.kit.cards import Card
+from labs.kit.ranks import group_size
 
 import torch
 
@@ -40,7 +41,13 @@ def make_accelerator(precision: str) -> "Accelerator":
     """Accelerate's object for this machine: it places models and sets autocast."""
     from accelerate import Accelerator
 
-    return Accelerator(mixed_precision=_ACCELERATE_NAME[precision])
+    cpu = not torch.cuda.is_available()  # also what makes Accelerate join processes on a CPU
+    accelerator = Accelerator(mixed_precision=_ACCELERATE_NAME[precision], cpu=cpu)
+    if accelerator.num_processes != group_size():
+        raise RuntimeError(
+            f"{group_size()} processes were started, not {accelerator.num_processes}"
+        )
+    return accelerator
 
 
 def describe_device(device: torch.device) -> str:

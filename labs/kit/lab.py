@@ -10,6 +10,7 @@ from labs.kit import assets
 from labs.kit.cards import Card
 from labs.kit.figures import use_style
 from labs.kit.options import common_parser, settings_from
+from labs.kit.ranks import group_size, start
 from labs.kit.run import Run
 from labs.kit.session import Session
 from labs.kit.syllabus import find
@@ -94,6 +95,8 @@ class Lab:
         """Run the whole lab as the command line asks; the exit code."""
         try:
             settings = settings_from(self._parser.parse_args(arguments))
+            if settings.processes > group_size():
+                return start(settings.processes, [self.lesson.name, *arguments])
             with Session(self.lesson, settings) as session:
                 return self._conduct_all(session)
         except Card as card:

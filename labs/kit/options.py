@@ -30,6 +30,7 @@ class Settings:
     precision: str = "auto"
     seed: int = 0
     online: bool = False
+    processes: int = 1
     outputs: Path = OUTPUTS
     own: argparse.Namespace = field(default_factory=argparse.Namespace)
 
@@ -38,6 +39,13 @@ def seed(text: str) -> int:
     """A seed that torch, numpy and Python all take."""
     if not text.isdecimal() or int(text) > LARGEST_SEED:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {LARGEST_SEED}")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
 
 
@@ -50,6 +58,13 @@ def common_parser(prog: str, description: str, help_is_at: str) -> Parser:
         "--precision", choices=PRECISIONS, default="auto", help="for training; default: auto"
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="train as N processes; default: 1",
+    )
     parser.add_argument("--online", action="store_true", help="allow the Hugging Face hub")
     parser.add_argument("--outputs", type=Path, default=OUTPUTS, metavar="DIR")
     return parser
@@ -58,5 +73,6 @@ def common_parser(prog: str, description: str, help_is_at: str) -> Parser:
 def settings_from(parsed: argparse.Namespace) -> Settings:
     """Split a parsed command line into what every lab has and what is this lab's own."""
     values = vars(parsed)
-    common = {name: values.pop(name) for name in ("size", "precision", "seed", "online", "outputs")}
+    names = ("size", "precision", "seed", "online", "processes", "outputs")
+    common = {name: values.pop(name) for name in names}
     return Settings(**common, own=argparse.Namespace(**values))

@@ -30,6 +30,7 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
         **{package: version(package) for package in PACKAGES},
         "device": describe_device(run.device),
         "threads": torch.get_num_threads(),
+        "processes": run.accelerator.num_processes,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "precision": run.precision,
         "size": run.size,

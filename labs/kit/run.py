@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from labs.kit.console import Output
 from labs.kit.options import Settings
+from labs.kit.ranks import is_main
 from labs.kit.records import Bound, Check, Experiment, Figure, Measurement, Table, numbers, show
 
 if TYPE_CHECKING:
@@ -66,6 +67,19 @@ class Run:
     def size(self) -> str:
         """What was asked for, or "tiny" on a CPU and "small" on a GPU."""
         return self.settings.size or ("tiny" if self.device.type == "cpu" else "small")
+
+    def share(self, batch: "torch.Tensor") -> "torch.Tensor":
+        """This process's part of a batch: N processes, each with its part, train as one with all.
+
+        (B, …) -> (B/N, …). Every process must have made the same batch, so from the same seed.
+
+        Raises:
+            ValueError: where the processes can't share the batch equally.
+        """
+        n = self.accelerator.num_processes
+        if batch.shape[0] % n:
+            raise ValueError(f"{n} processes can't share a batch of {batch.shape[0]} equally")
+        return batch.chunk(n)[self.accelerator.process_index]
 
     def pick(self, tiny: Value, small: Value, full: Value) -> Value:
         """The number for this run's size."""
@@ -152,8 +166,9 @@ class Run:
         from matplotlib import pyplot as plt
 
         path = self.folder / "figures" / f"{name}.png"
-        figure.savefig(path)
-        _display(figure)
+        if is_main():
+            figure.savefig(path)
+            _display(figure)
         plt.close(figure)
         self.current.items.append(Figure(name, caption, path))
 

@@ -1,11 +1,13 @@
 """A lab at work: one experiment after the other, then results, report and table of claims."""
 
+import os
 import shutil
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any
 
 from labs.kit import results
@@ -15,6 +17,7 @@ from labs.kit.device import choose_precision, describe_device
 from labs.kit.grading import Mistake, check_of
 from labs.kit.options import Settings
 from labs.kit.outputs import new_folder, refused, writing_to
+from labs.kit.ranks import is_main
 from labs.kit.records import Experiment
 from labs.kit.run import STYLES, Run
 from labs.kit.syllabus import Lesson
@@ -42,10 +45,11 @@ class Session:
         self.lesson = lesson
         precision, reason = choose_precision(settings.precision)
         self._files = ExitStack()
-        self.folder = new_folder(settings.outputs, lesson.name)
+        self.folder = new_folder(settings.outputs, lesson.name) if is_main() else Path(os.devnull)
         self._files.enter_context(writing_to(self.folder))
-        log = self._files.enter_context((self.folder / "log.txt").open("w", encoding="utf-8"))
-        self.output = Output(log)
+        log_path = self.folder / "log.txt" if is_main() else self.folder
+        log = self._files.enter_context(log_path.open("w", encoding="utf-8"))
+        self.output = Output(log, silent=not is_main())
         self.run = Run(settings, precision, self.output, self.folder)
         self.experiments: list[Experiment] = []
         self._say_hello(reason)
@@ -57,7 +61,7 @@ class Session:
         try:
             return self._files.__exit__(*error)
         finally:
-            if not self.experiments:  # refused before it began: nothing worth keeping
+            if is_main() and not self.experiments:  # refused before it began: nothing worth keeping
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def _say_hello(self, reason: str) -> None:
@@ -65,8 +69,12 @@ class Session:
         self.output.print(Rule(f"{self.lesson.name} · {self.lesson.title}", align="left"))
         self.output.print(
             f"{describe_device(run.device)} · {run.precision} ({reason}) · "
-            f"size {run.size} · seed {run.seed}"
+            f"size {run.size} · seed {run.seed}{self._processes()}"
         )
+
+    def _processes(self) -> str:
+        n = self.run.accelerator.num_processes
+        return f" · {n} processes" if n > 1 else ""
 
     def conduct(self, name: str, doc: str, function: Function) -> Experiment:
         """Run one experiment from its own seed; a crash is recorded and shown whole."""
@@ -111,8 +119,15 @@ class Session:
             self.conduct("parts", "Every part does what its specification says.", every_part)
 
     def finish(self) -> int:
-        """Write results.json and report.html, print the table of claims; the exit code."""
+        """Write results.json and report.html, print the table of claims; the exit code.
+
+        Of several processes the main one does this; the others only tell whether they crashed.
+        """
         from labs.kit import report
+
+        self.run.accelerator.end_training()
+        if not is_main():
+            return FAILED if any(one.crash for one in self.experiments) else 0
 
         env = results.environment(self.run, self.lesson)
         data = results.as_data(self.lesson, env, self.experiments)

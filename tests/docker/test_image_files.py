@@ -10,13 +10,18 @@ import tomllib
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
+from launcher import images, locks
+
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
-LOCK = (DOCKER / "requirements.lock").read_text()
+LOCKS = {
+    name: (DOCKER / name).read_text() for name in ("requirements.lock", "requirements-cuda.lock")
+}
+LOCK, CUDA_LOCK = LOCKS.values()
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 COMPOSE = (ROOT / "compose.yaml").read_text()
 
@@ -37,6 +42,8 @@ def pin(requirement: Requirement) -> str | None:
 ASKED = requirements((DOCKER / "requirements.in").read_text())
 LOCKED = requirements(LOCK)
 VERSIONS = {canonicalize_name(one.name): pin(one) for one in LOCKED}
+CUDA = {canonicalize_name(one.name): pin(one) for one in requirements(CUDA_LOCK)}
+every_lock = pytest.mark.parametrize("text", LOCKS.values(), ids=LOCKS)
 
 
 def tool(name: str) -> str:
@@ -53,19 +60,38 @@ def test_the_lock_gives_what_was_asked_for() -> None:
     assert {canonicalize_name(one.name): pin(one) for one in ASKED}.items() <= VERSIONS.items()
 
 
-def test_the_lock_pins_every_package_once() -> None:
-    assert [str(one) for one in LOCKED if pin(one) is None] == []
-    assert len(VERSIONS) == len(LOCKED)
+@pytest.mark.parametrize("lock", locks.LOCKS, ids=lambda lock: lock.name)
+def test_a_lock_was_made_from_its_input_as_it_stands(lock: locks.Lock) -> None:
+    assert lock.fresh, "invoke lock"
 
 
-def test_every_line_of_the_lock_has_a_hash() -> None:
-    lines = [line for line in LOCK.replace("\\\n", " ").splitlines() if "==" in line]
-    assert len(lines) == len(LOCKED)
+def test_another_input_makes_a_lock_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(DOCKER, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("wheels"))
+    monkeypatch.setattr(locks, "DOCKER", tmp_path)
+    asked = tmp_path / "requirements.in"
+    asked.write_text(asked.read_text() + "\n# a comment changes nothing\n")
+    assert locks.LOCKS[0].fresh
+    asked.write_text(asked.read_text() + "one-more==1.0\n")
+    assert not locks.LOCKS[0].fresh
+
+
+@every_lock
+def test_a_lock_pins_every_package_once(text: str) -> None:
+    locked = requirements(text)
+    assert [str(one) for one in locked if pin(one) is None] == []
+    assert len({canonicalize_name(one.name) for one in locked}) == len(locked)
+
+
+@every_lock
+def test_every_line_of_a_lock_has_a_hash(text: str) -> None:
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if "==" in line]
+    assert len(lines) == len(requirements(text))
     assert [line for line in lines if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", line)] == []
 
 
+@every_lock
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
-def test_the_whole_lock_applies_to_each_python(python: str) -> None:
+def test_the_whole_lock_applies_to_each_python(python: str, text: str) -> None:
     machine = {
         "python_version": python,
         "python_full_version": f"{python}.0",
@@ -73,7 +99,16 @@ def test_the_whole_lock_applies_to_each_python(python: str) -> None:
         "platform_system": "Linux",
         "platform_machine": "x86_64",
     }
-    assert [str(one) for one in LOCKED if one.marker and not one.marker.evaluate(machine)] == []
+    locked = requirements(text)
+    assert [str(one) for one in locked if one.marker and not one.marker.evaluate(machine)] == []
+
+
+def test_cuda_has_the_same_torch_and_repeats_nothing() -> None:
+    version = re.search(r"^ARG TORCH_VERSION=(.+)$", DOCKERFILE, re.MULTILINE)
+    assert version and CUDA["torch"] == version[1]
+    assert CUDA.keys() & VERSIONS.keys() == set()
+    others = CUDA.keys() - {"torch"}
+    assert [name for name in others if not name.startswith(("nvidia-", "cuda-"))] == []
 
 
 def test_the_lock_leaves_out_torch_and_what_the_overrides_name() -> None:
@@ -83,8 +118,9 @@ def test_the_lock_leaves_out_torch_and_what_the_overrides_name() -> None:
     assert [name for name in VERSIONS if name.startswith(("torch", "nvidia", "triton"))] == []
 
 
-def test_the_lock_names_no_index_and_no_path() -> None:
-    assert re.findall(r"://|--index|--extra-index|--find-links|(?<![\w.])/\w+", LOCK) == []
+@every_lock
+def test_a_lock_names_no_index_and_no_path(text: str) -> None:
+    assert re.findall(r"://|--index|--extra-index|--find-links|(?<![\w.])/\w+", text) == []
 
 
 def test_what_torch_imports_is_in_the_lock() -> None:
@@ -106,27 +142,43 @@ def test_the_image_and_the_environment_get_the_same_torch() -> None:
     assert f"torch=={version[1]}" in project["optional-dependencies"]["labs"]
 
 
-@pytest.mark.parametrize("name", ["BASE_IMAGE", "TORCH_INDEX"])
-def test_compose_and_dockerfile_have_the_same_default(name: str) -> None:
-    in_file = re.findall(rf"^ARG {name}=(.+)$", DOCKERFILE, re.MULTILINE)
-    in_compose = re.findall(rf"\$\{{LABS_{name}:-(.+)\}}", COMPOSE)
-    assert len(in_file) == 1
-    assert in_file == in_compose
+def test_compose_and_dockerfile_have_the_same_defaults() -> None:
+    def defaults(name: str) -> list[str]:
+        return re.findall(rf"^ARG {name}=(.+)$", DOCKERFILE, re.MULTILINE)
+
+    args = {name: service["build"]["args"] for name, service in resolved().items()}
+    assert defaults("BASE_IMAGE") == [args["cpu"]["BASE_IMAGE"]]
+    assert defaults("TORCH_INDEX") == [args[name]["TORCH_INDEX"] for name in ("cpu", "rocm")]
+    assert {one["BASE_IMAGE"] for one in args.values()} == {args["cpu"]["BASE_IMAGE"]}
+
+
+def test_what_the_build_mounts_is_what_an_image_is_known_by() -> None:
+    mounted = set(re.findall(r"--mount=type=bind,source=([\w.-]+)", DOCKERFILE))
+    assert mounted | {"Dockerfile"} == {*images.FILES, *images.locks("cpu"), *images.locks("cuda")}
 
 
 def test_the_base_is_pinned_by_digest() -> None:
     assert re.search(r"^ARG BASE_IMAGE=\S+@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
 
 
-def test_no_host_is_named_but_torchs_index() -> None:
+def test_no_host_is_named_but_those_of_torch() -> None:
     files = [ROOT / "compose.yaml", *(one for one in DOCKER.iterdir() if one.is_file())]
     hosts = {host for one in files for host in re.findall(r"https?://([\w.-]+)", one.read_text())}
-    assert hosts == {"download.pytorch.org"}
+    assert hosts == {"download.pytorch.org", "stable.repo.amd.com"}
 
 
-def test_the_build_copies_nothing_into_the_image() -> None:
+def test_the_build_copies_nothing_of_the_host_into_the_image() -> None:
     # Wheels, secrets, lock and scripts are mounted while they are needed.
-    assert re.findall(r"^(?:COPY|ADD)\b.*", DOCKERFILE, re.MULTILINE) == []
+    copied = re.findall(r"^(?:COPY|ADD)\b.*", DOCKERFILE, re.MULTILINE)
+    assert [line for line in copied if not line.startswith("COPY --from=installed ")] == []
+
+
+def test_torch_for_rocm_comes_from_one_index_alone() -> None:
+    stage = DOCKERFILE.split("AS torch-rocm")[1].split("\nFROM ")[0]
+    assert '--index-url "$TORCH_INDEX"' in stage
+    assert "--extra-index-url" not in stage
+    # A site's pip.conf may name more: a variable goes before it.
+    assert "export PIP_EXTRA_INDEX_URL=$TORCH_INDEX;" in stage
 
 
 def test_the_docker_folder_is_no_package() -> None:
@@ -148,13 +200,13 @@ def test_shellcheck_passes() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def resolved(**variables: str) -> dict:
+def resolved(profile: str = "*", **variables: str) -> dict:
     """The services of compose.yaml as Docker Compose reads it, given these variables alone."""
     docker = tool("docker")
     if subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose isn't installed")
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    command = [docker, "compose", "--env-file", os.devnull, "--profile", "*"]
+    command = [docker, "compose", "--env-file", os.devnull, "--profile", profile]
     done = subprocess.run(
         [*command, "config", "--format", "json"],
         capture_output=True,
@@ -168,7 +220,30 @@ def resolved(**variables: str) -> dict:
 
 
 def test_compose_needs_no_variable() -> None:
-    assert resolved()["cpu"]["image"] == "llm-labs:cpu"
+    named = {name: service["image"] for name, service in resolved().items()}
+    assert named == {
+        "cpu": "llm-labs:cpu",
+        "cuda": "llm-labs:cuda",
+        "rocm": "llm-labs:rocm-unset",
+    }
+
+
+@pytest.mark.parametrize("profile", ["cpu", "cuda", "rocm"])
+def test_every_profile_is_its_service_alone(profile: str) -> None:
+    assert list(resolved(profile)) == [profile]
+
+
+def test_only_a_gpu_service_has_devices_and_none_has_more_than_its_own() -> None:
+    services = resolved()
+    assert services["cpu"].keys().isdisjoint(["devices", "deploy", "group_add"])
+    assert "devices" not in services["cuda"]
+    assert "deploy" not in services["rocm"]
+    assert [one["source"] for one in services["rocm"]["devices"]] == ["/dev/kfd", "/dev/dri"]
+
+
+def test_groups_are_numbers() -> None:
+    # A name would be looked up in the image.
+    assert all(gid.isdecimal() for gid in resolved()["rocm"]["group_add"])
 
 
 def test_every_service_is_hardened() -> None:
@@ -179,7 +254,8 @@ def test_every_service_is_hardened() -> None:
         assert service["network_mode"] == "none", name
         assert service["user"] == "1000:1000", name
         assert service["profiles"] == [name], name
-        assert service.keys().isdisjoint(["privileged", "cap_add", "ports", "ipc", "pid"]), name
+        forbidden = ["privileged", "cap_add", "ports", "ipc", "pid", "userns_mode", "environment"]
+        assert service.keys().isdisjoint(forbidden), name
 
 
 def test_every_service_mounts_the_labs_read_only_and_makes_no_folder() -> None:
@@ -207,3 +283,30 @@ def test_what_a_site_sets_reaches_the_service(tmp_path: Path) -> None:
     assert service["build"]["args"]["BASE_IMAGE"] == "base:1"
     assert service["build"]["args"]["TORCH_INDEX"] == "index"
     assert service["build"]["additional_contexts"] == {"wheels": str(tmp_path)}
+
+
+def test_what_a_host_with_amd_cards_sets_reaches_the_service() -> None:
+    service = resolved(
+        LABS_GFX="gfx942",
+        LABS_RENDER_NODES="/dev/dri/renderD129",
+        LABS_RENDER_GID="992",
+        LABS_VIDEO_GID="991",
+        LABS_SHM="16g",
+        LABS_CPUS="12.5",
+        LABS_ROCM_INDEX="index",
+        LABS_TORCH="base",
+    )["rocm"]
+    assert service["image"] == "llm-labs:rocm-gfx942"
+    assert service["build"]["args"]["GFX"] == "gfx942"
+    assert service["build"]["args"]["TORCH"] == "base"
+    assert service["build"]["args"]["TORCH_INDEX"] == "index"
+    assert [one["source"] for one in service["devices"]] == ["/dev/kfd", "/dev/dri/renderD129"]
+    assert service["group_add"] == ["992", "991"]
+    assert service["shm_size"] == str(16 * 2**30)
+    assert service["cpus"] == 12.5
+
+
+@pytest.mark.parametrize("gpus", ["all", "0", "0,2", "GPU-6d14f3a1"])
+def test_what_a_host_with_nvidia_cards_sets_reaches_the_service(gpus: str) -> None:
+    reserved = resolved(LABS_GPUS=gpus)["cuda"]["deploy"]["resources"]["reservations"]["devices"]
+    assert reserved == [{"driver": "nvidia", "device_ids": [gpus], "capabilities": ["gpu"]}]

@@ -60,8 +60,7 @@ def test_a_recorded_service_is_translated_whole() -> None:
     [
         ("privileged", True),
         ("cap_add", ["SYS_ADMIN"]),
-        ("devices", [{"source": "/dev/kfd", "target": "/dev/kfd", "permissions": "rwm"}]),
-        ("environment", {"A": "b"}),
+        ("deploy", {"resources": {"limits": {"cpus": "2"}}}),
         ("networks", {"default": None}),
         ("command", ["LLM06"]),
     ],

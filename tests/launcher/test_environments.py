@@ -39,7 +39,7 @@ for _ in range(2400):
 sys.exit("nobody said go")
 '''
 
-def steps(environment, stack, source):
+def steps(environment):
     fails = [[sys.executable, "-c", "import sys; sys.exit('a step failed')"]]
     return [
         [sys.executable, "-c", BEGIN, str(environment.folder)],
@@ -48,9 +48,8 @@ def steps(environment, stack, source):
     ]
 
 environments.steps = steps
-environments.torch_source = lambda: []
 try:
-    with Interrupts(), environments.ready("cpu", owners.of_the_files()) as one:
+    with Interrupts(), environments.ready(environments.wanted("cpu"), owners.of_the_files()) as one:
         print("ready", one.complete, one.folder.name, flush=True)
         while "use" in sys.argv and not pathlib.Path("done").exists():
             time.sleep(0.05)
@@ -198,7 +197,7 @@ def silent_index(monkeypatch) -> Iterator[str]:
 def test_an_index_that_never_answers_gives_way_to_the_default_one(
     silent_index: str, capsys
 ) -> None:
-    assert environments.torch_source() == []
+    assert environments.cpu_source() == []
     said = capsys.readouterr().err
     assert f"{silent_index} can't be reached" in said
     assert "default index" in said
@@ -214,7 +213,7 @@ def test_an_index_that_answers_is_taken(tmp_path: Path, monkeypatch) -> None:
         server.wait_for("port ")
         port = server.text.split("port ")[1].split()[0]
         monkeypatch.setenv("LABS_TORCH_INDEX", f"http://127.0.0.1:{port}")
-        source = environments.torch_source()
+        source = environments.cpu_source()
     assert source == ["--no-deps", "--index-url", f"http://127.0.0.1:{port}"]
 
 
@@ -222,21 +221,21 @@ def test_an_index_that_answers_is_taken(tmp_path: Path, monkeypatch) -> None:
 def test_an_index_that_can_not_be_reached_gives_way(monkeypatch, index: str) -> None:
     monkeypatch.delenv("LABS_WHEELS", raising=False)
     monkeypatch.setenv("LABS_TORCH_INDEX", index)
-    assert environments.torch_source() == []
+    assert environments.cpu_source() == []
 
 
 def test_a_wheel_of_torch_on_disk_is_taken_before_any_index(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / f"torch-{environments.TORCH}+cpu-cp311-cp311-linux_x86_64.whl").touch()
     monkeypatch.setenv("LABS_WHEELS", str(tmp_path))
-    source = environments.torch_source()
+    source = environments.cpu_source()
     assert "--no-index" in source
-    steps = environments.steps(Environment(tmp_path / "cpu-0"), "cpu", source)
+    steps = environments.steps(Environment(tmp_path / "cpu-0", "cpu"))
     (torch,) = [step for step in steps if f"torch=={environments.TORCH}" in step]
     assert torch[torch.index("--find-links") + 1] == str(tmp_path)
 
 
 def test_the_lock_is_installed_with_its_hashes_and_nothing_beside_it(tmp_path: Path) -> None:
-    steps = environments.steps(Environment(tmp_path / "cpu-0"), "cpu", [])
+    steps = environments.steps(Environment(tmp_path / "cpu-0", "cpu"))
     (lock,) = [step for step in steps if "--require-hashes" in step]
     assert "--no-deps" in lock
     assert lock[lock.index("--requirement") + 1].endswith("docker/requirements.lock")
@@ -250,7 +249,7 @@ def test_a_full_disk_is_told_before_anything_is_made(tmp_path: Path, monkeypatch
     monkeypatch.setattr(environments, "FOLDER", tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**11, 10**11 - 10**9, 10**9))
     with pytest.raises(Card) as caught:
-        environments._refuse_a_full_disk()
+        environments._refuse_a_full_disk(3)
     assert "disk space" in caught.value.what
     assert "1.0 GB free" in caught.value.why
 
@@ -323,3 +322,17 @@ def test_a_signal_ends_a_real_making_and_leaves_nothing(clone: Clone) -> None:
     assert ended.code == 130, ended
     assert [one.suffix for one in (clone.path / ".lab-env").iterdir()] == [".lock"]
     assert processes_of(clone) == []
+
+
+def test_cuda_s_torch_is_hashed_and_rocm_s_comes_from_amd_s_index_alone(tmp_path: Path) -> None:
+    cuda = environments.torch(Environment(tmp_path / "cuda-0", "cuda"))
+    assert cuda[:2] == ["--no-deps", "--require-hashes"]
+    assert cuda[-1].endswith("docker/requirements-cuda.lock")
+    rocm = environments.torch(Environment(tmp_path / "rocm-gfx942-0", "rocm", "gfx942"))
+    assert rocm[rocm.index("--index-url") + 1] == environments.ROCM_INDEX
+    assert rocm[-1] == f"torch[device-gfx942]=={environments.TORCH}+rocm10.1.0"
+
+
+def test_only_the_cpu_stack_hides_the_gpus(tmp_path: Path) -> None:
+    assert Environment(tmp_path, "cpu").variables["CUDA_VISIBLE_DEVICES"] == ""
+    assert "CUDA_VISIBLE_DEVICES" not in Environment(tmp_path, "cuda").variables

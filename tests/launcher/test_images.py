@@ -1,126 +1,126 @@
-"""The image: built where it is missing or stale, said first, explained where it can't be."""
+"""What an image is known by, when it is stale, and what is said of it."""
 
-import shutil
-import uuid
-from collections import namedtuple
-from collections.abc import Iterator
+import copy
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from launcher import images
 from launcher.cards import Card
-from launcher.engine import Engine
-from tests.conftest import Clone
 
 import pytest
 
-TINY = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG INPUTS\nLABEL llm-labs.inputs=$INPUTS\nENV N={n}\n"
-Disk = namedtuple("Disk", "total used free")
+SERVICES = {
+    "cpu": {"build": {"args": {"STACK": "cpu", "BASE_IMAGE": "base:1", "TORCH_INDEX": "a"}}},
+    "cuda": {"build": {"args": {"STACK": "cuda", "BASE_IMAGE": "base:1"}}},
+    "rocm": {
+        "build": {
+            "args": {"STACK": "rocm", "BASE_IMAGE": "base:1", "GFX": "gfx942", "TORCH": "rocm"}
+        }
+    },
+}
 
 
-@pytest.fixture
-def own_image(clone: Clone, engine) -> Iterator[str]:
-    """A name that the clone's image has for itself, so that nobody else's is replaced."""
-    name = f"llm-labs:test-{uuid.uuid4().hex[:12]}"
-    clone.change("compose.yaml", "image: llm-labs:cpu", f"image: {name}")
-    (clone.path / "docker" / "Dockerfile").write_text(TINY.replace("{n}", "1"))
-    yield name
-    if engine.images.list(name):
-        engine.images.remove(name, force=True)
+def service(stack: str, **args: str) -> Any:
+    one = copy.deepcopy(SERVICES[stack])
+    one["build"]["args"].update(args)
+    return one
 
 
-@pytest.mark.engine
-def test_an_image_is_built_once_and_anew_when_its_files_change(
-    clone: Clone, engine, own_image: str
-) -> None:
-    words = ("lab", clone.bare_lab("pass"), "--runtime", "docker")
-    first = clone.invoke(*words)
-    assert f"Building {own_image}, because it isn't here." in first.err, first
-    assert "MB" in first.err.split("Building")[1].split("#")[0], "how big is said before"
-    before = engine.images.get(own_image).id
-
-    again = clone.invoke(*words)
-    assert "Building" not in again.err, again
-
-    (clone.path / "docker" / "Dockerfile").write_text(TINY.replace("{n}", "2"))
-    changed = clone.invoke(*words)
-    assert "other files than docker/ holds now" in changed.err, changed
-    after = engine.images.get(own_image).id
-    assert after != before
-    assert before not in {one.id for one in engine.images.list(all=True)}, "the old one is left"
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder docker/ of one's own."""
+    for name in (*images.FILES, *images.locks("cuda")):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(images, "DOCKER", tmp_path)
+    return tmp_path
 
 
-@pytest.mark.engine
-@pytest.mark.usefixtures("own_image")
-def test_another_base_image_makes_the_image_stale(clone: Clone) -> None:
-    assert clone.invoke("build", "--runtime", "docker").code == 0
-    base = f"llm-labs-base:{uuid.uuid4().hex[:12]}"
-    dry = clone.invoke("--dry", "lab", clone.bare_lab("pass"), LABS_BASE_IMAGE=base)
-    assert " build cpu" in dry.out, dry
+def test_an_image_of_the_same_inputs_is_current() -> None:
+    for stack in SERVICES:
+        assert images.stale(images.inputs(service(stack)), service(stack)) == ""
 
 
-@pytest.mark.engine
-@pytest.mark.usefixtures("own_image")
-def test_a_base_image_that_can_not_be_reached_is_a_card(clone: Clone) -> None:
-    lab = clone.bare_lab("print('ran')")
-    words = ("lab", lab, "--runtime", "docker")
-    ended = clone.invoke(*words, LABS_BASE_IMAGE="registry.invalid/none:1")
-    assert ended.code == 3, ended
-    assert "what: Something to build from can't be downloaded." in ended.err
-    assert "Without the internet" in ended.err
-    assert "Traceback" not in ended.err
+def test_every_file_counts_and_is_told_under_its_kind(files: Path) -> None:
+    for name in (*images.FILES, *images.locks("cuda")):
+        before = images.inputs(service("cuda"))
+        (files / name).write_text("changed")
+        why = images.stale(before, service("cuda"))
+        kind = "the lock" if name.endswith(".lock") else "docker/'s files"
+        assert why == f"{kind} changed since it was built"
 
 
-@pytest.mark.engine
-@pytest.mark.usefixtures("own_image")
-def test_a_step_that_fails_shows_its_words_and_ends_in_a_card(clone: Clone) -> None:
-    (clone.path / "docker" / "Dockerfile").write_text(
-        "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo the dog ate it >&2; exit 7\n"
-    )
-    ended = clone.invoke("build", "--runtime", "docker")
-    assert ended.code == 3, ended
-    assert "the dog ate it" in ended.err
-    assert "what: The cpu image couldn't be built." in ended.err
+def test_the_lock_of_another_stack_does_not_count(files: Path) -> None:
+    before = images.inputs(service("cpu"))
+    (files / "requirements-cuda.lock").write_text("changed")
+    assert images.inputs(service("cpu")) == before
 
 
-@pytest.mark.engine
-@pytest.mark.usefixtures("own_image")
-def test_a_folder_of_wheels_that_is_not_there_is_a_card(clone: Clone) -> None:
-    ended = clone.invoke("build", "--runtime", "docker", LABS_WHEELS="/nonexistent/wheels")
-    assert ended.code == 3, ended
-    assert "what: " in ended.err
-    assert "/nonexistent/wheels" in ended.err
-    assert "Traceback" not in ended.err
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"BASE_IMAGE": "base:2"}, "the base image changed since it was built"),
+        ({"GFX": "all"}, "the choice of torch changed since it was built"),
+        ({"TORCH": "base"}, "the choice of torch changed since it was built"),
+        ({"TORCH_INDEX": "a mirror"}, ""),
+    ],
+)
+def test_what_a_build_is_asked_for_counts(changed: dict[str, str], why: str) -> None:
+    assert images.stale(images.inputs(service("rocm")), service("rocm", **changed)) == why
 
 
-@pytest.mark.engine
-def test_a_compose_file_that_can_not_be_read_is_a_card(clone: Clone) -> None:
-    (clone.path / "compose.yaml").write_text("services: [")
-    ended = clone.invoke("build", "--runtime", "docker")
-    assert ended.code == 3, ended
-    assert "what: compose.yaml can't be read." in ended.err
-    assert "Traceback" not in ended.err
+@pytest.mark.parametrize("label", ["", "0228d27edf263c8d"])
+def test_an_image_that_says_nothing_of_itself_is_stale(label: str) -> None:
+    assert "isn't known" in images.stale(label, service("cpu"))
 
 
-def test_a_full_disk_is_told_before_anything_is_built(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**11, 10**11 - 10**9, 10**9))
-    engine = Engine(None, rootless=False, root_dir=str(tmp_path))
-    with pytest.raises(Card) as caught:
-        images._refuse_a_full_disk(engine)
-    assert "disk space" in caught.value.what
-    assert "1.0 GB free" in caught.value.why
-    assert "docker system df" in caught.value.mend
+@pytest.mark.parametrize("gfx", ["gfx942", "gfx90a", "gfx1151", "all"])
+def test_a_target_reaches_compose(monkeypatch: pytest.MonkeyPatch, gfx: str) -> None:
+    monkeypatch.setenv("LABS_GFX", "")
+    images.aim_at(gfx, "rocm")
+    assert os.environ["LABS_GFX"] == gfx
 
 
-def test_an_engine_elsewhere_is_not_asked_for_its_disk(monkeypatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(0, 0, 0))
-    images._refuse_a_full_disk(Engine(None, rootless=False, root_dir="/nonexistent/docker"))
+@pytest.mark.parametrize(
+    ("gfx", "stack"), [("mi300x", "rocm"), ("gfx942,gfx90a", "auto"), ("gfx942", "cuda")]
+)
+def test_what_is_no_target_is_refused(gfx: str, stack: str) -> None:
+    with pytest.raises(Card) as refused:
+        images.aim_at(gfx, stack)
+    assert refused.value.code == 2
 
 
-def test_every_file_that_goes_into_the_image_changes_its_inputs(tmp_path, monkeypatch) -> None:
-    shutil.copytree(images.DOCKER, tmp_path / "docker")
-    monkeypatch.setattr(images, "DOCKER", tmp_path / "docker")
-    seen = {images.inputs("base"), images.inputs("other base")}
-    for name in ("Dockerfile", "requirements.lock", "assets.py", "stack.py"):
-        with (tmp_path / "docker" / name).open("a") as file:
-            file.write("\n")
-        seen.add(images.inputs("base"))
-    assert len(seen) == 6
+def test_rocm_is_not_built_without_a_target() -> None:
+    with pytest.raises(Card, match="Which gfx target"):
+        images.build(SimpleNamespace(root_dir=""), "rocm", service("rocm", GFX=""), "")  # type: ignore
+
+
+def test_each_stack_has_a_size_and_every_target_at_once_its_own() -> None:
+    assert images.size("rocm", service("rocm")) != images.size("rocm", service("rocm", GFX="all"))
+    assert {images.size(stack, service(stack)).download for stack in SERVICES} == {
+        images.SIZES[stack].download for stack in SERVICES
+    }
+
+
+def test_the_build_passes_on_what_it_is_of() -> None:
+    variables, command = images.build_command("rocm", service("rocm"))
+    assert variables["LABS_GFX"] == "gfx942"
+    assert variables["LABS_INPUTS"] == images.inputs(service("rocm"))
+    assert command[-2:] == ["build", "rocm"]
+
+
+def test_what_is_here_is_listed_with_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "resolve", lambda *_: service("rocm"))
+    labels = {"llm-labs.stack": "rocm", "llm-labs.gfx": "gfx942"}
+    labels["llm-labs.inputs"] = images.inputs(service("rocm"))
+    made = {"Size": 5_000_000_000, "Created": "2026-11-20T10:11:12.123456789Z"}
+    image = SimpleNamespace(tags=["llm-labs:rocm-gfx942"], labels=labels, attrs=made)
+    client = SimpleNamespace(images=SimpleNamespace(list=lambda **_: [image]))
+    rows = images.here(SimpleNamespace(client=client))  # type: ignore
+    assert [(row.name, row.gfx, row.state.split(";")[0]) for row in rows] == [
+        ("llm-labs:rocm-gfx942", "gfx942", "current"),
+        ("llm-labs:cpu", "", "not here"),
+        ("llm-labs:cuda", "", "not here"),
+    ]
+    assert f"lock={rows[0].lock}" in labels["llm-labs.inputs"]

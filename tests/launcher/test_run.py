@@ -45,12 +45,12 @@ def test_auto_with_an_engine_takes_a_container_and_says_why(clone: Clone) -> Non
     assert "because a container engine answers" in ended.err
 
 
-@pytest.mark.parametrize("stack", ["cuda", "rocm"])
-def test_a_stack_that_does_not_exist_yet_is_a_card(clone: Clone, stack: str) -> None:
+@pytest.mark.parametrize(("stack", "vendor"), [("cuda", "NVIDIA"), ("rocm", "AMD")])
+def test_a_stack_without_its_gpu_is_a_card(clone: Clone, stack: str, vendor: str) -> None:
     ended = clone.invoke("lab", clone.bare_lab("pass"), "--stack", stack)
-    assert ended.code == 2, ended
+    assert ended.code == 3, ended
     assert is_a_card(ended.err), ended
-    assert f"There is no {stack} stack yet." in ended.err
+    assert f"There is no {vendor} GPU here." in ended.err
 
 
 @pytest.mark.parametrize(

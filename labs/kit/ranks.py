@@ -1,0 +1,87 @@
+"""A lab as N processes of one torch.distributed group: `--processes N`, or one for each GPU.
+
+`accelerate launch --cpu --num_processes 2` runs one process and says nothing; torchrun gives two but
+ends with 1 whatever they end with. So the group is started here, by the environment variables that
+torch and Accelerate read, and its size is asserted where the Accelerator is made.
+https://docs.pytorch.org/docs/stable/distributed.html#environment-variable-initialization
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+SECONDS_TO_FOLLOW = 10  # that a process has to end in after another one failed
+SECONDS_BETWEEN_LOOKS = 0.1
+
+
+def rank() -> int:
+    """This process's number in its group; 0 where it is alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_main() -> bool:
+    """Is this the process that prints, checks and writes files?"""
+    return rank() == 0
+
+
+def group_size() -> int:
+    """How many processes run this lab together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def start(processes: int, arguments: list[str]) -> int:
+    """Run `python -m labs` with `arguments` as a group of processes.
+
+    Returns:
+        The exit code of the first one that fails, else of the main one. The others are ended then.
+    """
+    group = [
+        subprocess.Popen([sys.executable, "-m", "labs", *arguments], env=_environment(one))
+        for one in _variables(processes)
+    ]
+    try:
+        return _watch(group)
+    finally:
+        for one in group:
+            if one.poll() is None:
+                one.kill()
+            one.wait()
+
+
+def _variables(processes: int) -> list[dict[str, str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    common = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+    }
+    return [{**common, "RANK": str(one), "LOCAL_RANK": str(one)} for one in range(processes)]
+
+
+def _environment(variables: dict[str, str]) -> dict[str, str]:
+    return {**os.environ, **variables}
+
+
+def _watch(group: list["subprocess.Popen[bytes]"]) -> int:
+    """Wait for all; once one has failed the rest is waiting for it, and isn't waited for long."""
+    deadline = None
+    while any(one.poll() is None for one in group):
+        failed = [one.returncode for one in group if one.poll()]
+        if failed and deadline is None:
+            deadline = time.monotonic() + SECONDS_TO_FOLLOW
+        if deadline and time.monotonic() > deadline:
+            return _exit_code(failed[0])
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    failed = [one.returncode for one in group if one.returncode]
+    return _exit_code(failed[0]) if failed else 0
+
+
+def _exit_code(code: int) -> int:
+    return code if code >= 0 else 128 - code

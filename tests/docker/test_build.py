@@ -1,0 +1,172 @@
+"""Builds, for real: what they are given, and what they refuse."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "docker"
+BASE = (
+    os.environ.get("LABS_BASE_IMAGE")
+    or re.findall(r"^ARG BASE_IMAGE=(.+)$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)[0]
+)
+CA = os.environ.get("LABS_CA", os.devnull)
+
+pytestmark = pytest.mark.engine
+
+
+def build(context: Path, wheels: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """`docker buildx build` with what compose.yaml gives it; its output is in stderr."""
+    given = ["--progress=plain", f"--build-context=wheels={wheels}", f"--secret=id=ca,src={CA}"]
+    if not any("id=pip_conf" in one for one in more):
+        given.append(f"--secret=id=pip_conf,src={os.devnull}")
+    command = ["docker", "buildx", "build", *given, f"--build-arg=BASE_IMAGE={BASE}", *more]
+    return subprocess.run([*command, str(context)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """A copy of docker/, to change."""
+    copy = tmp_path / "docker"
+    shutil.copytree(DOCKER, copy, ignore=shutil.ignore_patterns("wheels"))
+    return copy
+
+
+@pytest.mark.parametrize("stack", ["cpu", "cuda", "rocm"])
+def test_no_secret_and_no_history_is_sent_to_the_builder(stack: str, tmp_path: Path) -> None:
+    command = ["docker", "compose", "--env-file", os.devnull, "--profile", stack, "config"]
+    config = subprocess.run(
+        [*command, "--format=json"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    described = json.loads(config.stdout)["services"][stack]["build"]
+    recipe = tmp_path / "Dockerfile"
+    recipe.write_text("FROM scratch\nCOPY . /\n")
+    # A builder's .dockerignore is looked for beside its Dockerfile first, then in the context.
+    sent = tmp_path / "sent"
+    command = ["docker", "buildx", "build", "--quiet", f"--file={recipe}"]
+    done = subprocess.run(
+        [*command, f"--output=type=local,dest={sent}", described["context"]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    names = {str(path.relative_to(sent)) for path in sent.rglob("*") if path.is_file()}
+    suffixes = (".py", ".sh", ".txt", ".in", ".lock")
+    odd = {name for name in names if not name.endswith(suffixes)}
+    assert odd == {"Dockerfile", ".dockerignore"}
+    assert {one["source"] for one in described["secrets"]} == {"pip_conf", "ca"}
+
+
+def wheel(folder: Path, code: str) -> str:
+    """Put a small wheel that holds `code` into `folder`; its hash."""
+    name = "labs_tamper_test-1.0"
+    files = {
+        "labs_tamper_test.py": code,
+        f"{name}.dist-info/METADATA": "Metadata-Version: 2.1\nName: labs-tamper-test\nVersion: 1.0",
+        f"{name}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any",
+    }
+    lines: list[str] = []
+    for path, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        lines.append(f"{path},sha256={digest.rstrip('=')},{len(text)}")
+    files[f"{name}.dist-info/RECORD"] = "\n".join([*lines, f"{name}.dist-info/RECORD,,"])
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(zipfile.ZipInfo(path), text)
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}-py3-none-any.whl").write_bytes(whole.getvalue())
+    return hashlib.sha256(whole.getvalue()).hexdigest()
+
+
+@pytest.mark.parametrize("tampered", [False, True])
+def test_a_tampered_wheel_fails_the_build(context: Path, tmp_path: Path, tampered: bool) -> None:
+    wheels, offline = tmp_path / "wheels", tmp_path / "pip.conf"
+    offline.write_text("[global]\nno-index = true\n")
+    digest = wheel(wheels, "honest = True")
+    if tampered:
+        wheel(wheels, "honest = None")
+    (context / "requirements.lock").write_text(f"labs-tamper-test==1.0 --hash=sha256:{digest}\n")
+    done = build(context, wheels, f"--secret=id=pip_conf,src={offline}", "--target=installed")
+    assert ("DO NOT MATCH THE HASHES" in done.stderr) == tampered, done.stderr[-3000:]
+    # The honest one is installed; then the step looks for the weights, which aren't in this lock.
+    assert ("Successfully installed labs-tamper-test" in done.stderr) == (not tampered)
+    assert done.returncode != 0
+
+
+@pytest.fixture(scope="session")
+def rocm_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """AMD's index, as far as it can be stood in for."""
+    folders = [os.environ.get(name, "") for name in ("LABS_WHEELS", "PIP_FIND_LINKS")]
+    found = [one for name in folders if name for one in Path(name).glob("torch-*+cpu-*.whl")]
+    if not found:
+        pytest.skip("no torch-*+cpu-*.whl in LABS_WHEELS to make a stand-in of")
+    wheels = tmp_path_factory.mktemp("rocm")
+    script = Path(__file__).with_name("stand_in_rocm_index.py")
+    subprocess.run([sys.executable, str(script), str(found[0]), str(wheels)], check=True)
+    return wheels
+
+
+@pytest.fixture
+def tag() -> Iterator[str]:
+    """A name for an image that is removed afterwards."""
+    name = f"llm-labs:test-{os.getpid()}"
+    yield name
+    subprocess.run(["docker", "image", "rm", "--force", name], capture_output=True, check=False)
+
+
+def run_in(image: str, *command: str) -> str:
+    words = ["docker", "run", "--rm", "--network=none", f"--entrypoint={command[0]}", image]
+    return subprocess.check_output([*words, *command[1:]], text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("gfx", "devices"), [("gfx942", ["gfx942"]), ("all", ["gfx1151", "gfx942"])]
+)
+def test_the_rocm_image_has_the_rocm_torch_for_its_target(
+    rocm_wheels: Path, tag: str, gfx: str, devices: list[str]
+) -> None:
+    index = "--build-arg=TORCH_INDEX=file:///wheels/simple/"
+    stack = ["--build-arg=STACK=rocm", f"--build-arg=GFX={gfx}"]
+    done = build(DOCKER, rocm_wheels, *stack, index, f"--tag={tag}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = json.loads(run_in(tag, "cat", "/opt/labs/stack.json"))
+    assert (made["stack"], made["torch"]) == ("rocm", "2.13.0+rocm10.1.0")
+    assert run_in(tag, "cat", "/opt/labs/constraints.txt") == "torch==2.13.0+rocm10.1.0\n"
+    installed = run_in(tag, "pip", "list", "--format=freeze")
+    assert sorted(re.findall(r"amd-torch-device-(\w+)==", installed)) == devices
+    assert sorted(re.findall(r"rocm-sdk-device-(\w+)==", installed)) == devices
+    labels = "{{json .Config.Labels}}"
+    inspected = subprocess.check_output(["docker", "inspect", f"--format={labels}", tag])
+    assert json.loads(inspected)["llm-labs.gfx"] == gfx
+
+
+@pytest.mark.slow
+def test_another_torch_than_the_stacks_fails_the_build(rocm_wheels: Path) -> None:
+    # The stand-in's torch says of itself that it is for ROCm.
+    index = "--build-arg=TORCH_INDEX=file:///wheels/simple/"
+    given = ["--build-arg=STACK=cpu", "--build-arg=TORCH=rocm", "--build-arg=GFX=gfx942", index]
+    done = build(DOCKER, rocm_wheels, *given)
+    assert done.returncode != 0
+    assert "for cpu was meant, and 2.13.0+rocm10.1.0 for rocm is installed" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gfx", ["", "gfx", "mi300x", "gfx942,gfx90a"])
+def test_a_rocm_image_needs_a_target(rocm_wheels: Path, gfx: str) -> None:
+    done = build(DOCKER, rocm_wheels, "--build-arg=STACK=rocm", f"--build-arg=GFX={gfx}")
+    assert done.returncode != 0
+    assert f"LABS_GFX is '{gfx}'" in done.stderr
