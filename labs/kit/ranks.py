@@ -1,7 +1,7 @@
 """A lab as N processes of one torch.distributed group: `--processes N`, or one for each GPU.
 
-`accelerate launch --cpu --num_processes 2` runs one process and says nothing; torchrun gives two but
-ends with 1 whatever they end with. So the group is started here, by the environment variables that
+`accelerate launch --cpu --num_processes 2` runs one process and says nothing; torchrun gives two,
+and ends with 1 whatever they end with. So the group is started here, by the environment variables that
 torch and Accelerate read, and its size is asserted where the Accelerator is made.
 https://docs.pytorch.org/docs/stable/distributed.html#environment-variable-initialization
 """
@@ -71,16 +71,15 @@ def _environment(variables: dict[str, str]) -> dict[str, str]:
 
 def _watch(group: list["subprocess.Popen[bytes]"]) -> int:
     """Wait for all; once one has failed the rest is waiting for it, and isn't waited for long."""
-    deadline = None
-    while any(one.poll() is None for one in group):
-        failed = [one.returncode for one in group if one.poll()]
+    code, deadline = 0, None
+    while True:
+        running = [one for one in group if one.poll() is None]
+        failed = [one.returncode for one in group if one.returncode]
         if failed and deadline is None:
-            deadline = time.monotonic() + SECONDS_TO_FOLLOW
-        if deadline and time.monotonic() > deadline:
-            return _exit_code(failed[0])
+            code, deadline = failed[0], time.monotonic() + SECONDS_TO_FOLLOW
+        if not running or (deadline is not None and time.monotonic() > deadline):
+            return _exit_code(code)
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    failed = [one.returncode for one in group if one.returncode]
-    return _exit_code(failed[0]) if failed else 0
 
 
 def _exit_code(code: int) -> int:

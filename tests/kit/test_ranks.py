@@ -1,0 +1,95 @@
+"""A lab as N processes: they really run, and train as one process with the whole batch does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import Clone
+
+import pytest
+
+TRAINS = '''
+import torch
+from torch import nn
+
+lab.argument("--fail", type=int, default=-1, help="the process that crashes")
+
+
+@lab.experiment
+def trains(run: Run):
+    """Twenty steps of AdamW on batches of 16 rows."""
+    torch.manual_seed(run.seed)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    model, optimizer = run.accelerator.prepare(model, optimizer)
+    data = torch.Generator().manual_seed(run.seed)
+    losses = []
+    for step in range(20):
+        x = run.share(torch.randn(16, 8, generator=data)).to(run.device)
+        loss = (model(x) - x.sum(-1, keepdim=True)).square().mean()
+        run.accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(run.accelerator.gather(loss.detach()).mean().item())
+        if run.accelerator.process_index == run.options.fail:
+            os._exit(7)
+    run.measure("losses", losses)
+    run.measure("rows of a process", x.shape[0])
+    run.check("processes", run.accelerator.num_processes, at_least=1)
+'''
+
+
+def result(clone: Clone, lab: str, *words: str) -> dict[str, Any]:
+    out = f"outputs/{'-'.join(words) or 'one'}"
+    ended = clone.labs(lab, "--precision", "fp32", "--outputs", out, *words)
+    assert ended.code == 0, ended
+    (folder,) = (clone.path / out / lab).iterdir()
+    assert ended.out.count("Twenty steps of AdamW") == 2, (
+        "the claim, and its row in the table, once"
+    )
+    return json.loads((folder / "results.json").read_text())
+
+
+def values(results: dict[str, Any], name: str) -> list[float]:
+    (trains,) = [one for one in results["experiments"] if one["name"] == "trains"]
+    return next(one["values"] for one in trains["measurements"] if one["name"] == name)
+
+
+def test_n_processes_train_as_one_with_the_whole_batch(clone: Clone) -> None:
+    lab = clone.kit_lab(TRAINS)
+    alone = result(clone, lab)
+    together = result(clone, lab, "--processes", "2")
+    assert alone["environment"]["processes"] == 1
+    assert together["environment"]["processes"] == 2, "two really ran"
+    assert values(alone, "rows of a process") == [16.0]
+    assert values(together, "rows of a process") == [8.0]
+    assert values(together, "losses") == pytest.approx(values(alone, "losses"), rel=1e-5)
+    assert values(alone, "losses")[-1] < values(alone, "losses")[0] / 2, "it learns at all"
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_one_that_dies_ends_them_all_with_its_code(clone: Clone, rank: str) -> None:
+    lab = clone.kit_lab(TRAINS)
+    ended = clone.labs(lab, "--processes", "2", "--", "--fail", rank)
+    assert ended.code == 7, ended
+
+
+def test_a_batch_that_can_not_be_shared_equally_is_an_error(clone: Clone) -> None:
+    ended = clone.labs(clone.kit_lab(TRAINS), "--processes", "3")
+    assert ended.code == 1, ended
+    assert "3 processes can't share a batch of 16 equally" in ended.out
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two"])
+def test_a_number_of_processes_that_is_none_is_a_card(clone: Clone, number: str) -> None:
+    ended = clone.labs(clone.kit_lab(TRAINS), f"--processes={number}")
+    assert ended.code == 2, ended
+    assert "Traceback" not in ended.err
+
+
+def test_only_the_main_process_writes(clone: Clone) -> None:
+    lab = clone.kit_lab(TRAINS)
+    ended = clone.labs(lab, "--processes", "2")
+    assert ended.code == 0, ended
+    folders = list(Path(clone.outputs, lab).iterdir())
+    assert len(folders) == 1, folders
