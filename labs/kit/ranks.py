@@ -1,8 +1,8 @@
 """A lab as N processes of one torch.distributed group: `--processes N`, or one for each GPU.
 
 `accelerate launch --cpu --num_processes 2` runs one process and says nothing; torchrun gives two,
-and ends with 1 whatever they end with. So the group is started here, by the environment variables that
-torch and Accelerate read, and its size is asserted where the Accelerator is made.
+and ends with 1 whatever they end with. So the group is started here, by the environment variables
+that torch and Accelerate read, and its size is asserted where the Accelerator is made.
 https://docs.pytorch.org/docs/stable/distributed.html#environment-variable-initialization
 """
 
