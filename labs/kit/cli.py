@@ -52,7 +52,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = common_parser("python -m labs", DESCRIPTION, "invoke lab --help")
+    parser = common_parser("python -m labs", DESCRIPTION)
     parser.add_argument("labs", nargs="?", help="LLM06, 6, a comma list, or all")
     parser.add_argument("--list", action="store_true", help="the syllabus")
     parser.add_argument(

@@ -49,7 +49,9 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def common_parser(prog: str, description: str, help_is_at: str) -> Parser:
+def common_parser(
+    prog: str, description: str = "", help_is_at: str = "invoke lab --help"
+) -> Parser:
     """A parser that knows the options which every lab has."""
     parser = Parser(prog=prog, description=description, allow_abbrev=False)
     parser.help_is_at = help_is_at

@@ -108,8 +108,8 @@ def test_dry_tells_of_the_build_that_comes_first(clone: Clone) -> None:
     ended = clone.invoke("--dry", "lab", clone.bare_lab("pass"), "--runtime", "docker")
     assert ended.code == 0, ended
     build, folder, run = ended.out.splitlines()
-    assert " docker compose " in build and build.endswith(" build cpu")
-    assert folder == f"mkdir -p {clone.path}/outputs"
+    assert " docker compose " in build and build.endswith(" build cpu &&"), "or a stale one runs"
+    assert folder == f"mkdir -p {clone.path}/outputs &&"
     assert run.startswith("docker run ")
 
 
@@ -142,6 +142,8 @@ def test_the_readme_s_compose_line_runs(clone: Clone) -> None:
     readme = (clone.path / "README.md").read_text(encoding="utf-8")
     (line,) = [one for one in readme.splitlines() if "docker compose run" in one]
     lab = clone.bare_lab("print('ran', os.getuid())")
+    assert clone.invoke("dotenv").code == 0
+    assert f"\nLABS_UID={clone.path.stat().st_uid}\n" in (clone.path / ".env").read_text()
     ended = clone.run("bash", "-c", line.replace("--rm", "--rm -T").replace("LLM06", lab))
     assert ended.code == 0, ended
     assert ended.out.strip() == f"ran {clone.path.stat().st_uid}"
