@@ -64,6 +64,37 @@ KNOWN = (
         "sudo systemctl start docker; or, without a container: --runtime venv",
     ),
     Known(
+        r"could not select device driver",
+        "The engine can't give a container an NVIDIA GPU.",
+        "The NVIDIA Container Toolkit isn't installed, or not configured for this engine.",
+        "install nvidia-container-toolkit, then: sudo nvidia-ctk runtime configure "
+        "--runtime=docker && sudo systemctl restart docker",
+    ),
+    Known(
+        r"unknown or invalid runtime name|unknown runtime specified",
+        "The engine doesn't know the runtime that was asked for.",
+        "LABS_DEVICES=runtime needs AMD's container toolkit, configured for this engine.",
+        "sudo amd-ctk runtime configure && sudo systemctl restart docker; or LABS_DEVICES=nodes",
+    ),
+    Known(
+        r"error gathering device information",
+        "A GPU's device node isn't there.",
+        "The engine looked for it in vain: is the driver loaded, on the engine's machine?",
+        "invoke gpus shows what this machine has; sudo modprobe amdgpu loads AMD's driver",
+    ),
+    Known(
+        r"unresolvable CDI devices|CDI device injection failed",
+        "The engine knows no CDI device of that name.",
+        "CDI isn't enabled, or no specification of it stands in /etc/cdi.",
+        "sudo amd-ctk cdi generate (NVIDIA: nvidia-ctk cdi generate); or LABS_DEVICES=nodes",
+    ),
+    Known(
+        r"unable to find group",
+        "The image has no group of that name.",
+        "Groups have to be given as numbers: names are looked up in the image.",
+        "invoke dotenv writes the numbers of this host's nodes into .env",
+    ),
+    Known(
         r"bind source path does not exist|invalid mount config",
         "A folder that the container needs isn't there.",
         "The engine doesn't see it: it was removed, or the engine is on another machine.",
