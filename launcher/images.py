@@ -21,6 +21,7 @@ from launcher.errors import explain
 from launcher.processes import show_and_keep
 
 from rich.console import Console
+from rich.prompt import Confirm
 from rich.table import Table
 
 DOCKER = ROOT / "docker"
@@ -152,6 +153,7 @@ def build(engine: Engine, stack: str, service: Service, reason: str) -> None:
         "meanwhile, and takes some minutes."
     )
     _refuse_a_full_disk(engine, needs.needed_gb)
+    _ask_about_gigabytes(needs)
     before = _identity(engine, service["image"])
     variables, command = build_command(stack, service)
     code, printed = show_and_keep(command, {**os.environ, **variables})
@@ -159,6 +161,23 @@ def build(engine: Engine, stack: str, service: Service, reason: str) -> None:
         raise explain(printed, f"The {stack} image couldn't be built.")
     if before and before != _identity(engine, service["image"]):
         _remove(engine, before)
+
+
+def _ask_about_gigabytes(needs: Size) -> None:
+    """On a terminal, ask before gigabytes are downloaded: the connection may be metered.
+
+    Raises:
+        Card: where the answer is no.
+    """
+    if not needs.download.endswith("GB") or not sys.stdin.isatty():
+        return
+    question = f"Download about {needs.download}?"
+    if not Confirm.ask(question, default=True, console=Console(stderr=True)):
+        raise Card(
+            "Nothing was downloaded.",
+            f"The image needs about {needs.download}, and the answer was no.",
+            "invoke build, where the connection allows it; or --stack cpu, which needs less",
+        )
 
 
 def _refuse_no_target(service: Service) -> None:

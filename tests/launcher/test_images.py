@@ -1,7 +1,9 @@
 """What an image is known by, when it is stale, and what is said of it."""
 
 import copy
+import io
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,3 +126,34 @@ def test_what_is_here_is_listed_with_what_is_not(monkeypatch: pytest.MonkeyPatch
         ("llm-labs:cuda", "", "not here"),
     ]
     assert f"lock={rows[0].lock}" in labels["llm-labs.inputs"]
+
+
+class Typed(io.StringIO):
+    """A terminal's input."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stack", "typed"), [("cuda", "n\n"), ("rocm", "maybe\nn\n")])
+def test_gigabytes_that_are_declined_are_not_downloaded(
+    monkeypatch: pytest.MonkeyPatch, stack: str, typed: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Typed(typed))
+    with pytest.raises(Card, match="Nothing was downloaded"):
+        images._ask_about_gigabytes(images.SIZES[stack])
+
+
+def test_nobody_is_asked_about_megabytes_or_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Typed("n\n"))
+    images._ask_about_gigabytes(images.SIZES["cpu"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    images._ask_about_gigabytes(images.SIZES["cuda"])
+
+
+def test_a_yes_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for typed in ("y\n", "\n"):
+        monkeypatch.setattr(sys, "stdin", Typed(typed))
+        images._ask_about_gigabytes(images.SIZES["cuda"])
