@@ -146,8 +146,8 @@ def a_missing_axis_teaches_the_mean(run: Run):
     p = torch.randn(256, 1, dtype=torch.float64)
     formula = (p.mean() - t.mean()) ** 2 + p.var(correction=0) + t.var(correction=0)
     run.agree("mean over all pairs, less the formula", (p - t).square().mean() - formula)
-    because = "twice the noise's share of the variance, 0.01 of 4.01"
-    run.check("loss over var t, as meant", ends[0][1], at_most=0.005, because=because)
+    because = "four times the noise's share of the variance, 0.01 of 4.01; broken, it is 1"
+    run.check("loss over var t, as meant", ends[0][1], at_most=0.01, because=because)
     because = "where the formula is smallest; 500 steps shrink what is left at least by 1e-20"
     run.agree("broken: predictions less the mean", ends[1][0] - t.mean(), because=because)
     return f"Broken, the loss ends at {ends[1][1]:.3f} var t; as meant, at {ends[0][1]:.4f}."
@@ -199,7 +199,7 @@ def expand_copies_nothing(run: Run):
     column = torch.ones(3, 1)  # 12 bytes
     wide, copied = column.expand(3, 10**6), column.repeat(1, 10**6)
     run.check("expand: same pointer", wide.data_ptr() == column.data_ptr(), equals=True)
-    run.check("expand: stride", wide.stride(1) == 0, equals=True)
+    run.check("expand: stride of the new axis", wide.stride(1), equals=0)
     run.check("expand: bytes of storage", wide.untyped_storage().nbytes(), equals=12)
     run.check("repeat: same pointer", copied.data_ptr() == column.data_ptr(), equals=False)
     run.check("repeat: bytes of storage", copied.untyped_storage().nbytes(), equals=12 * 10**6)
@@ -567,6 +567,10 @@ def the_start_decides_what_survives(run: Run):
 #   matrices but the output have a bias, as long as their answer.
 # - **Positions**: GPT-2 learns a vector of d for each of 1,024. Rotary ones have no parameters.
 #
+# In SmolLM2 a layer has 2·576·(576 + 192) = 884,736 entries in attention, 3·576·1,536 = 2,654,208
+# in the feed-forward part and 1,152 gains. Thirty of them, 49,152·576 = 28,311,552 for the tied
+# embedding and 576 for the last norm make 134,515,008.
+#
 # **FLOPs.** Each entry of these matrices, the output included, works once on every token, for 2
 # FLOPs. Besides, each head of attention multiplies T queries by T keys, and T × T weights by T
 # values: 2·T²·D each. (Half is masked, but plain kernels compute it.) So a sequence takes
@@ -679,8 +683,7 @@ def language_model(run: Run) -> tuple[Any, Transformer]:
     """
     from transformers import AutoModelForCausalLM
 
-    how = {"dtype": torch.float32, "attn_implementation": "eager"}
-    model = AutoModelForCausalLM.from_pretrained(assets.pretrained(run), **how)
+    model = AutoModelForCausalLM.from_pretrained(assets.pretrained(run), dtype=torch.float32)
     config = model.config
     if config.model_type not in ("llama", "mistral") or getattr(config, "attention_bias", False):
         why = "This lab counts Llama's parts, and others have biases, experts or more norms."
@@ -729,7 +732,7 @@ def a_configuration_tells_the_flops(run: Run):
 
     Predict: for which of these models is 2N FLOPs a token too much, and why?
     """
-    fig, ax = plt.subplots()
+    told, (fig, ax) = [], plt.subplots()
     lengths = [2**i for i in range(7, 16)]
     for name, s in PUBLISHED.items():
         with torch.device("meta"):
@@ -740,6 +743,7 @@ def a_configuration_tells_the_flops(run: Run):
         run.check(f"{name}: backward over forward", backward / forward, equals=2.0)
         ratios = [forward_flops(s, 1, t) / (2 * total(s) * t) for t in lengths]
         ax.semilogx(lengths, ratios, "o-", base=2, label=name)
+        told.append(f"{name} {ratios[0]:.2f}")
     s = replace(SMOLLM2, layers=2, vocabulary=320)
     model, tokens = library_model(s), torch.randint(320, (2, 32))
     real = counted_flops(lambda: model(tokens))[1]
@@ -753,6 +757,7 @@ def a_configuration_tells_the_flops(run: Run):
     ax.set_title("How good is 2N FLOPs a token?")
     ax.legend()
     run.figure(fig, "flops", "The exact count over the estimate. Dotted: where they'd be equal.")
+    return f"FLOPs over 2N at {lengths[0]} tokens: {', '.join(told)}."
 
 
 # %% 9. Bytes
@@ -811,6 +816,8 @@ def a_configuration_tells_the_bytes(run: Run):
         rows.append([name, 2 * total(s) / 1e9, 16 * total(s) / 1e9, cache_token])
     columns = ["", "weights, bf16 (GB)", "to train, float32 (GB)", "cache a token, bf16 (KiB)"]
     run.table("Real models, activations apart", columns, rows)
+    sizes = f"{kept / 1e6:.1f} MB of activations, and {4 * n / 1e6:.1f} MB of weights"
+    return f"{batch * length} tokens leave {sizes}."
 
 
 # %% 10. Time
@@ -853,10 +860,12 @@ def rates_and_a_configuration_tell_the_time(run: Run):
 # closer, if slowly: see the right half of its figure.
 #
 # **A roof is a bound, not a promise.** Up to where the roofs meet, more inputs ought to be free;
-# see what 16 cost here. On a CPU the small squares may dip where a product is first split among
-# threads: on the two Xeon cores that this was written on, 64 × 64 took 57 µs, but 6 µs on one of
-# them, since the other has to be woken. And a short format isn't everywhere a fast one: those cores
-# have instructions for bfloat16, PyTorch used them, and its peak was half of float32's.
+# see what 16 cost here. And what costs hardly a FLOP may still cost time: when this lab read with
+# attention written out, whose T² scores go to memory and back, 1,024 tokens took four times the
+# floor. On a CPU the small squares may dip where a product is first split among threads: on the two
+# Xeon cores that this was written on, 64 × 64 took 57 µs, but 6 µs on one of them, since the other
+# has to be woken. And a short format isn't everywhere a fast one: those cores have instructions for
+# bfloat16, PyTorch used them, and its peak was half of float32's.
 #
 # **Read on**: Williams, Waterman & Patterson 2009, *Roofline* · He et al. 2015, *Delving Deep into
 # Rectifiers* · Hanin & Rolnick 2018, *How to Start Training* · Korthikanti et al. 2022, *Reducing
