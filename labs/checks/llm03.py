@@ -191,6 +191,8 @@ def parameter_count(implementation: Function) -> None:
             raise Mistake(
                 f"a dictionary with the keys {', '.join(want)} was expected, {got!r} came"
             )
+        if not all(isinstance(number, int) for number in got.values()):
+            raise Mistake(f"whole numbers were expected, {got!r} came: is there a / for a //?")
         mistakes = _mistakes_of_counts(s)
         for part, number in want.items():
             if got[part] != number:

@@ -7,7 +7,8 @@ import math
 from dataclasses import replace
 
 from labs import llm03_neural_networks as lab
-from labs.kit import assets
+from labs.kit import Card, Mistake, assets
+from labs.kit.grading import check_of
 
 import pytest
 import torch
@@ -18,6 +19,21 @@ from torch import nn
 def randn(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+KEYS = "embedding", "positions", "attention", "ffn", "norms", "output"
+
+
+@pytest.mark.parametrize("part", list(lab.lab.exercises))
+@pytest.mark.parametrize(
+    "answer",
+    [None, "text", 7, [], (None,) * 3, torch.zeros(3), torch.full((4, 4), torch.nan).double()]
+    + [dict.fromkeys(KEYS, value) for value in (None, [], math.nan)],
+    ids=str,
+)
+def test_whatever_a_part_returns_it_is_told_a_mistake(part, answer):
+    with pytest.raises(Mistake):
+        check_of("LLM03", part)(lambda *_: answer)
 
 
 # Shapes and views.
@@ -196,8 +212,6 @@ def test_the_embedded_models_are_counted_from_their_own_configurations():
 
 
 def test_a_model_of_another_kind_is_a_card(tmp_path):
-    from labs.kit import Card
-
     from transformers import GPT2Config, GPT2LMHeadModel
 
     sizes = {"vocab_size": 16, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
