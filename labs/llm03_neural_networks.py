@@ -352,7 +352,7 @@ def attention_by_einsum(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def einsum_spells_attention(run: Run):
     """Two einsums, no transpose and no view, spell attention: they equal PyTorch's.
 
-    What it is for, LLM06 tells; here it's a product with four axes to keep apart.
+    Predict: which letter does each of the two einsums sum over?
     """
     for dtype, bound in ((torch.float64, 1e-12), (torch.float32, FLOAT32)):
         q, k, v = torch.randn(3, 2, 50, 4, 16, dtype=dtype)  # (B, T, H, D) each
@@ -867,7 +867,7 @@ def rates_and_a_configuration_tell_the_time(run: Run):
 #
 # **PyTorch's default start is worse with biases than without**, if a network has no norms and no
 # residual paths; those save it in practice (LLM05a, LLM05b). And even He's start lets inputs come
-# closer, if slowly: see the right half of its figure.
+# closer, if slowly: see the right half of the figure.
 #
 # **A roof is a bound, not a promise.** Up to where the roofs meet, more inputs ought to be free;
 # see what 16 cost here. And what costs hardly a FLOP may still cost time: when this lab read with

@@ -30,7 +30,7 @@ def broadcast_shape(implementation: Function) -> None:
     ):
         got = _shape_or_none(implementation, a, b)
         if got != want:
-            told = [shape or "a ValueError" if shape != () else "()" for shape in (want, got)]
+            told = ["a ValueError" if shape is None else shape for shape in (want, got)]
             raise Mistake(f"{a} and {b} give {told[0]}, not {told[1]}; {mistake}")
 
 
