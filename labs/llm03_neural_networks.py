@@ -381,7 +381,8 @@ def einsum_spells_attention(run: Run):
 # **How the figure's roofs are measured**, on this machine and for each dtype. Peak: the best rate
 # of all products shown. Bandwidth: how fast as many bytes as the large matrix has are read, by a
 # sum or a dot product, whichever is faster (if a cache holds them, it is the cache's). Call: the
-# time of a 1 × 1 product. Each is the fastest of five.
+# time of a 1 × 1 product. Each is the fastest of five, for disturbance only adds; but on cores that
+# are busy all the while, all of them suffer.
 
 
 # %% 5. The roofline
@@ -423,7 +424,7 @@ def time_follows_the_flops(run: Run):
                 ax.loglog([x[0] for x in sweep], rates, f"C{i}{look}", label=f"{what}, {name}")
         large = [x for x in squares if x[0] >= 256]
         logs = [[math.log(of[x]) for x in large] for of in (flops, time)]
-        slope, because = linear_regression(*logs).slope, "a constant rate would have 1"
+        slope, because = linear_regression(*logs).slope, "a constant rate has 1"
         bounds = {"expect_between": (0.9, 1.1), "because": because, "timed": True}
         run.measure(f"{name}: slope of log time on log FLOPs, n ≥ 256", slope, **bounds)
         run.measure(f"{name}: peak", peak / 1e9, unit="GFLOP/s", timed=True)

@@ -5,6 +5,7 @@ What each exercise must do, and the wrong solutions, tests/labs/test_checks.py h
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 from labs import llm03_neural_networks as lab
 from labs.kit import Card, Mistake, assets
@@ -211,17 +212,25 @@ def test_the_embedded_models_are_counted_from_their_own_configurations():
     assert lab.total(lab.SMOLLM2) == 134_515_008
 
 
+class RunOf:
+    """As much of a run as opening a model needs."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, folder):
+        self.options = SimpleNamespace(model=str(folder))
+
+
+def test_a_model_that_was_asked_for_is_opened_and_its_shape_read():
+    model, shape = lab.language_model(RunOf(assets.glass()))
+    assert lab.total(shape) == sum(p.numel() for p in model.parameters())
+    assert (shape.layers, shape.heads, shape.kv_heads, shape.tied) == (4, 4, 2, True)
+
+
 def test_a_model_of_another_kind_is_a_card(tmp_path):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     sizes = {"vocab_size": 16, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
     GPT2LMHeadModel(GPT2Config(**sizes)).save_pretrained(tmp_path)
-
-    class Run:
-        class options:
-            model = str(tmp_path)
-
-        device = "cpu"
-
     with pytest.raises(Card, match="gpt2"):
-        lab.language_model(Run())
+        lab.language_model(RunOf(tmp_path))
