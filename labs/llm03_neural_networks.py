@@ -158,9 +158,9 @@ def a_missing_axis_teaches_the_mean(run: Run):
 # %% [markdown]
 # ## 2. Strides, views and copies
 # Memory has no axes: a tensor's numbers lie in a row, its **storage**. Shape, **strides** (how many
-# places on the next entry along each axis lies) and an offset make a box of it: entry (i, j) is at
-# `offset + i·stride₀ + j·stride₁`. For 3 rows of 4 numbers, row by row, the strides are (4, 1).
-# Read with shape (4, 3) and strides (1, 4), the same row of numbers is the transpose. Nothing
+# places further the next entry along each axis lies) and an offset make a box of it: entry (i, j)
+# is at `offset + i·stride₀ + j·stride₁`. For 3 rows of 4 numbers, row by row, the strides are (4,
+# 1). Read with shape (4, 3) and strides (1, 4), the same row of numbers is the transpose. Nothing
 # moved: this is a **view**. A slice steps over entries, so it is one too; `expand` stretches an
 # axis by giving it stride 0, and so broadcasting costs no memory. What no strides can describe must
 # be copied: `x.T.view(12)` refuses, `x.T.reshape(12)` does it without a word, `contiguous` and
@@ -224,9 +224,9 @@ def expand_copies_nothing(run: Run):
 # x is (B, n), the **weight** w (m, n), y (B, m). Each of the B·m sums takes n products and as many
 # additions: **2·B·m·n FLOPs** (floating-point operations). Four ways to say it: loops, as the
 # formula does. By broadcasting: x becomes (B, 1, n), all products (B, m, n) are laid out, which
-# takes n times the answer's memory, then summed. By **einsum**, which names the axes: an axis named
-# on both sides is matched, and one that the answer doesn't name is summed over, `"bj,ij->bi"`. And
-# as a matrix product, `x @ w.T`.
+# takes n times the answer's memory, then summed. By **einsum**, which names the axes: one named in
+# both inputs is matched, and one that the answer doesn't name is summed over, `"bj,ij->bi"`. And as
+# a matrix product, `x @ w.T`.
 #
 # **Backward** is given g = ∂loss/∂y, as large as y, and owes the loss's derivatives by x, w and
 # bias. An input collects from every answer it went into, times the factor it met there:
