@@ -871,12 +871,13 @@ def rates_and_a_configuration_tell_the_time(run: Run):
 # closer, if slowly: see the right half of the figure.
 #
 # **A roof is a bound, not a promise.** Up to where the roofs meet, more inputs ought to be free;
-# see what 16 cost here. And what costs hardly a FLOP may still cost time: when this lab read with
-# attention written out, whose T² scores go to memory and back, 1,024 tokens took four times the
-# floor. On a CPU the small squares may dip where a product is first split among threads: on the two
-# Xeon cores that this was written on, 64 × 64 took 57 µs, but 6 µs on one of them, since the other
-# has to be woken. And a short format isn't everywhere a fast one: those cores have instructions for
-# bfloat16, PyTorch used them, and its peak was half of float32's.
+# see what 16 cost here. And what costs hardly a FLOP may still cost time: at 1,024 tokens,
+# attention written out, whose T² scores go to memory and back, took SmolLM2's layers twice as long
+# as the fused kernel, with the same products. On a CPU the small squares may dip where a product is
+# first split among threads: on the two Xeon cores that this was written on, 64 × 64 took 57 µs, but
+# 6 µs on one of them, since the other has to be woken. And a short format isn't everywhere a fast
+# one: those cores have instructions for bfloat16, PyTorch used them, and its peak was half of
+# float32's.
 #
 # **Read on**: Williams, Waterman & Patterson 2009, *Roofline* · He et al. 2015, *Delving Deep into
 # Rectifiers* · Hanin & Rolnick 2018, *How to Start Training* · Korthikanti et al. 2022, *Reducing
