@@ -863,8 +863,8 @@ def rates_and_a_configuration_tell_the_time(run: Run):
 # **The backward's factor of two is no rule of thumb**, it is exact; 2N FLOPs a token is one, and it
 # errs in both directions: too much where an untied embedding counts as parameters but is only
 # looked up (the Llamas), too little as T grows (at its full context of 8,192 SmolLM2 does three
-# times as much). **A counter counts what it has formulas for**: the fused kernel's work was not in
-# it. **GPT-2's "117 M" is 124.4 M**: OpenAI's release says that the paper's counts were wrong.
+# times as much). **A counter counts what it has formulas for**: see what it missed of a fused
+# kernel. **GPT-2's "117 M" is 124.4 M**: OpenAI's release says that the paper's counts were wrong.
 #
 # **PyTorch's default start is worse with biases than without**, if a network has no norms and no
 # residual paths; those save it in practice (LLM05a, LLM05b). And even He's start lets inputs come
