@@ -9,10 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from labs.kit.cards import Card
+from labs.kit.cards import WRONG_USAGE, Card
+from labs.kit.graft import lab_of
 from labs.kit.options import OUTPUTS, Parser, common_parser
 from labs.kit.syllabus import Lesson, find, lessons
 
@@ -22,6 +24,8 @@ from rich.table import Table
 INTERRUPTED = 130
 TERMINATED = 143
 DESCRIPTION = "Run labs. What a lab has of its own follows its options, or stands behind --."
+# The other things to do with labs, each with options of its own.
+VERBS = {"learn": "labs.kit.work", "check": "labs.kit.check", "progress": "labs.kit.overview"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    if arguments and arguments[0] in VERBS:
+        return import_module(VERBS[arguments[0]]).main(arguments[1:])
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     before, own = arguments[:cut], arguments[cut + 1 :]
     parsed, unknown = _parser().parse_known_args(before)
@@ -48,7 +54,11 @@ def _main(arguments: list[str]) -> int:
         print(json.dumps({"labs": [one.name for one in asked], "arguments": planned}))
         return 0
     passed_on = [*_common(parsed), *unknown, *own]
-    return _run_one(asked[0], passed_on) if len(asked) == 1 else _run_all(asked, passed_on)
+    if parsed.sheet and len(asked) > 1:
+        raise Card("A sheet is of one lab.", f"{parsed.labs} was asked for.", "…", WRONG_USAGE)
+    if len(asked) == 1:
+        return _open(asked[0], parsed.sheet).run(passed_on)
+    return _run_all(asked, passed_on)
 
 
 def _parser() -> Parser:
@@ -65,9 +75,10 @@ def _common(parsed: Any) -> list[str]:
     size = ["--size", parsed.size] if parsed.size else []
     online = ["--online"] if parsed.online else []
     outputs = ["--outputs", str(parsed.outputs)] if parsed.outputs != OUTPUTS else []
+    sheet = ["--sheet", str(parsed.sheet)] if parsed.sheet else []
     processes = ["--processes", str(parsed.processes)] if parsed.processes > 1 else []
     chosen = [*size, "--precision", parsed.precision, "--seed", str(parsed.seed)]
-    return [*chosen, *online, *processes, *outputs]
+    return [*chosen, *online, *processes, *sheet, *outputs]
 
 
 def _print_syllabus() -> None:
@@ -79,18 +90,14 @@ def _print_syllabus() -> None:
     Console().print(table)
 
 
-def _run_one(lesson: Lesson, arguments: list[str]) -> int:
-    return _open(lesson).run(arguments)
-
-
-def _open(lesson: Lesson) -> Any:
-    """Import a lab.
+def _open(lesson: Lesson, sheet: Path | None = None) -> Any:
+    """Import a lab, or what a learner's sheet makes of it.
 
     Raises:
         Card: where this Python lacks the labs' packages.
     """
     try:
-        return import_module(lesson.module).lab
+        return lab_of(lesson, sheet) if sheet else import_module(lesson.module).lab
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("labs"):
             raise

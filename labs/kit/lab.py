@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from labs.kit import assets
+from labs.kit import assets, experiments
 from labs.kit.cards import Card
 from labs.kit.figures import use_style
 from labs.kit.options import common_parser, settings_from
-from labs.kit.ranks import group_size, start
+from labs.kit.ranks import group_size, is_main, start
 from labs.kit.run import Run
 from labs.kit.session import Session
 from labs.kit.syllabus import find
@@ -114,6 +114,8 @@ class Lab:
                 break
         code = session.finish()
         self.summary = session.summary()
+        if is_main() and self.lesson.yours is not None:
+            experiments.remember(self.lesson, session)
         return code
 
     def _parts(self) -> dict[str, Any]:

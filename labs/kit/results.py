@@ -24,7 +24,8 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
     import torch
 
     return {
-        "lab_sha256": hashlib.sha256(lesson.path.read_bytes()).hexdigest(),
+        "lab_sha256": hashlib.sha256(lesson.source.encode()).hexdigest(),
+        **({} if lesson.yours is None else {"written_by_you": ", ".join(lesson.yours)}),
         "stack": _stack(),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},

@@ -146,7 +146,7 @@ class Session:
         crashed = [one for one in self.experiments if one.crash]
         if crashed:
             last_line = crashed[0].crash.strip().splitlines()[-1]
-            mend = f"mend labs/{self.lesson.path.name} (traceback above), then run it again"
+            mend = f"mend {_shown(self.lesson.path)} (traceback above), then run it again"
             return Card(f"{name} crashed in {crashed[0].name}.", last_line, mend, FAILED)
         failed = [check for one in self.experiments for check in one.checks if not check.passed]
         if not failed:
@@ -175,6 +175,11 @@ class Session:
         self.output.print()
         self.output.print(Text(LEGEND, style="dim"))
         self.output.print(Text(f"report: {self.folder / 'report.html'}"), whole=True)
+
+
+def _shown(path: Path) -> str:
+    """A path below the clone as its reader would type it there."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _mistake(lab: str, part: str, implementation: Any) -> str:
