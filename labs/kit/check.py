@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from labs.kit import experiments, progress, sheets, tell, watch, work
 from labs.kit.cards import FAILED, WRONG_USAGE, Card
@@ -33,7 +34,7 @@ def parser() -> Parser:
     one.add_argument("lab", help="LLM06, or 6")
     one.add_argument("--all", action="store_true", help="all that is wrong, not the first alone")
     one.add_argument("--watch", action="store_true", help="check again whenever the sheet is saved")
-    how = {"nargs": "?", "const": CURRENT, "metavar": "EXERCISE"}
+    how: dict[str, Any] = {"nargs": "?", "const": CURRENT, "metavar": "EXERCISE"}
     one.add_argument("--hint", **how, help="the next hint, or all once it is right")
     one.add_argument("--solution", **how, help="the lab's own solution")
     one.add_argument("--plan", action="store_true", help="print what would run, as JSON")
@@ -84,16 +85,14 @@ class Checker:
         """Grade, tell, and where nothing is wrong run the experiments; the exit code."""
         verdicts = self.grade()
         states = {one.state for one in verdicts}
-        if WRONG in states or RIGHT not in states:
-            return FAILED
-        code = experiments.on_the_sheet(self.lesson, self.path)
-        if states != {RIGHT}:
-            return code or FAILED
-        tell.ending(self.lesson, self.grader.source)
-        return code
+        code = FAILED
+        if states != {NOT_WRITTEN} and WRONG not in states:
+            code = experiments.on_the_sheet(self.lesson, self.path)
+        self.tell_next(verdicts)
+        return code or (0 if states == {RIGHT} else FAILED)
 
     def grade(self, stop: Callable[[], bool] = lambda: False) -> list[Verdict]:
-        """A verdict on each exercise, told and remembered; none where `stop` said so."""
+        """A verdict on each exercise, told and remembered; fewer where `stop` said so."""
         text = work.read(self.path)
         verdicts = self.grader.grade(self.path, text, stop)
         work.put_back(self.path, text)
@@ -102,6 +101,18 @@ class Checker:
             tell.table(self.path, self.lesson, verdicts, record)
             self._tell_more(verdicts, record)
         return verdicts
+
+    def tell_next(self, verdicts: list[Verdict]) -> None:
+        """What to write next, where nothing is wrong and something is left; or the ending."""
+        if all(one.state == RIGHT for one in verdicts):
+            tell.ending(self.lesson, self.grader.source)
+        elif self.asked.hint is None and self.asked.solution is None:
+            for part in current(verdicts):
+                exercise = self.grader.exercises[part]
+                if all(one.state != WRONG for one in verdicts):
+                    tell.line(f"\nNext: {part}, level {exercise.level}", "bold")
+                    tell.labelled("asked", exercise.asked)
+                    self._tell_hints(part, progress.read(self.lesson.name))
 
     def _remember(self, verdicts: list[Verdict], text: str) -> Record:
         mine = sheets.found_in(text)
@@ -140,20 +151,10 @@ class Checker:
                 self._tell_hints(part, record)
         for part in self._meant(self.asked.solution, verdicts):
             tell.solution(self.grader.source, self.grader.exercises[part])
-        if not failing and self.asked.hint is None and self.asked.solution is None:
-            self._tell_next(verdicts, record)
 
     def _tell_hints(self, part: str, record: Record) -> None:
         one = record.of(part)
         tell.hints(self.grader.exercises[part], one.hints, self.lesson.name, bool(one.done))
-
-    def _tell_next(self, verdicts: list[Verdict], record: Record) -> None:
-        """What to write next, where nothing is wrong and something is left."""
-        for part in current(verdicts):
-            exercise = self.grader.exercises[part]
-            tell.line(f"\nNext: {part}, level {exercise.level}", "bold")
-            tell.labelled("asked", exercise.asked)
-            self._tell_hints(part, record)
 
 
 def current(verdicts: list[Verdict]) -> list[str]:

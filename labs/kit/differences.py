@@ -12,16 +12,20 @@ LONG = 90  # characters
 ROUNDING = 1e-5
 
 
+def _several(value: Any) -> list[Any]:
+    """The members of a tuple or a list; of anything else none."""
+    return list(cast(list[Any], value)) if isinstance(value, tuple | list) else []
+
+
 def kind(value: Any) -> str:
-    """(2, 3) float64; for other things than tensors a short repr."""
+    """float64 (2, 3) for a tensor; for other things a short repr."""
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
         return f"{dtype} {tuple(value.shape)}" if value.dim() else f"{dtype} {show(value.item())}"
-    if isinstance(value, tuple | list) and any(
-        isinstance(one, Tensor) for one in cast(list[Any], value)
-    ):
-        return f"({', '.join(kind(one) for one in cast(list[Any], value))})"
-    text = " ".join(repr(value).split())
+    several = _several(value)
+    if any(isinstance(one, Tensor) for one in several):
+        return f"({', '.join(kind(one) for one in several)})"
+    text = " ".join(repr(cast(object, value)).split())
     return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
 
 
@@ -36,15 +40,15 @@ def difference(expected: Any, came: Any) -> dict[str, str]:
     """`expected` and `came` as a reader sees their difference; empty where there is none."""
     if isinstance(expected, Tensor) and isinstance(came, Tensor):
         return _of_tensors(expected.detach(), came.detach())
-    if isinstance(expected, tuple | list) and isinstance(came, type(expected)):
-        pairs = list(zip(cast(list[Any], expected), cast(list[Any], came), strict=False))
-        for number, (one, other) in enumerate(pairs):
+    ours, theirs = _several(expected), _several(came)
+    if ours and len(ours) == len(theirs):
+        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
             if told := difference(one, other):
                 return {key: f"[{number}]: {text}" for key, text in told.items()}
-        same = len(cast(list[Any], expected)) == len(cast(list[Any], came))
-        return {} if same else {"expected": kind(expected), "came": kind(came)}
-    same = type(expected) is type(came) and bool(expected == came)
-    return {} if same else {"expected": kind(expected), "came": kind(came)}
+        return {}
+    if type(expected) is type(came) and not ours and bool(expected == came):
+        return {}
+    return {"expected": kind(expected), "came": kind(came)}
 
 
 def _of_tensors(expected: Tensor, came: Tensor) -> dict[str, str]:
@@ -69,6 +73,7 @@ def _number(value: Tensor) -> str:
 
 def _whole(value: Tensor) -> str:
     def text(one: Any) -> str:
-        return f"[{', '.join(map(text, one))}]" if isinstance(one, list) else show(one)
+        several = _several(one)
+        return f"[{', '.join(map(text, several))}]" if several else show(one)
 
     return text(value.tolist())

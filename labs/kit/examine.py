@@ -4,51 +4,67 @@ import ast
 import random
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from labs.kit.differences import difference, kinds
-from labs.kit.graft import graft, implementation, load
 from labs.kit.grading import Mistake, check_of
+from labs.kit.graft import graft, implementation, load
+from labs.kit.syllabus import Lesson
 
 import torch
 
 Found = dict[str, Any]
 
 
-def loads(sheet: Path, text: str, lab_source: str, parts: list[str], name: str) -> Found:
+@dataclass(frozen=True)
+class Sheet:
+    """A learner's sheet beside the lab that it was made from."""
+
+    lesson: Lesson
+    path: Path
+    text: str
+
+    def module(self, parts: list[str]) -> ModuleType:
+        """The sheet's module, with `parts` as they are in the lab."""
+        tree = graft(ast.parse(self.text), ast.parse(self.lesson.source), parts)
+        return load(self.path, tree, f"{self.path.stem}_sheet")
+
+
+def loads(sheet: Sheet, parts: list[str]) -> Found:
     """Can the sheet be run at all, with `parts` from the lab?"""
     try:
-        load(sheet, graft(ast.parse(text), ast.parse(lab_source), parts), name)
+        sheet.module(parts)
     except BaseException as error:
-        return _raised(error, sheet)
+        return _raised(error, sheet.path)
     return {"right": True}
 
 
-def part_of(
-    sheet: Path, text: str, lab_source: str, others: list[str], lab: str, reference: str, part: str
-) -> Found:
+def part_of(sheet: Sheet, others: list[str], part: str) -> Found:
     """Is `part` of the sheet right, where `others` are the lab's own?"""
-    name = f"{sheet.stem}_sheet"
+    check = check_of(sheet.lesson.name, part)
     try:
-        module = load(sheet, graft(ast.parse(text), ast.parse(lab_source), others), name)
-        check = check_of(lab, part)
-        check(implementation(module, part))
-    except Mistake as mistake:
-        return {"right": False, "said": str(mistake), **_compared(module, reference, part, check)}
+        module = sheet.module(others)
+        try:
+            check(implementation(module, part))
+        except Mistake as mistake:
+            return {"right": False, "said": str(mistake), **_compared(sheet, module, part, check)}
     except BaseException as error:
-        return _raised(error, sheet)
+        return _raised(error, sheet.path)
     return {"right": True}
 
 
-def _raised(error: BaseException, sheet: Path) -> Found:
+def _raised(error: BaseException, path: Path) -> Found:
     frames = traceback.extract_tb(error.__traceback__)
-    mine = [frame for frame in frames if frame.filename == str(sheet)]
-    inside = bool(mine) and not frames[-1].filename.endswith(f"checks/{sheet.stem[:5]}.py")
+    mine = [frame for frame in frames if frame.filename == str(path)]
+    inside = bool(mine) and Path(frames[-1].filename).parent.name != "checks"
     found: Found = {"right": False, "kind": type(error).__name__, "said": str(error)}
-    if isinstance(error, SyntaxError) and error.filename == str(sheet):
+    if isinstance(error, SyntaxError) and error.filename == str(path):
         return {**found, "said": error.msg, "line": error.lineno, "code": error.text or ""}
     if mine:
         found |= {"line": mine[-1].lineno, "code": mine[-1].line or "", "inside": inside}
@@ -59,19 +75,29 @@ class _Recorder:
     """Stands before a function, and remembers its last call: what it was given, and gave."""
 
     def __init__(self, function: Callable[..., Any], method: bool) -> None:
-        self.call: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self.calls = 0
+        self.given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self.came: Any = None
+        self.chance: tuple[Any, Any] = (None, None)
 
         @wraps(function)
         def recorded(*given: Any, **named: Any) -> Any:
-            bound, rest = (given[:1], given[1:]) if method else ((), given)
-            self.state = torch.get_rng_state(), random.getstate()
-            self.call = ((*bound, *_copied(rest)), _copied(named))
+            whose, rest = (given[:1], given[1:]) if method else ((), given)
+            self.calls += 1
+            self.chance = torch.get_rng_state(), random.getstate()
+            self.given = ((*whose, *_copied(rest)), _copied(named))
             self.came = None
             self.came = function(*given, **named)
             return self.came
 
         self.recorded = recorded
+
+    def once_more(self, function: Callable[..., Any]) -> Any:
+        """What another function answers to the same call, with the same chance."""
+        torch.set_rng_state(self.chance[0])
+        random.setstate(self.chance[1])
+        given, named = self.given
+        return function(*given, **named)
 
 
 def _copied(value: Any) -> Any:
@@ -85,31 +111,25 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def _compared(module: Any, reference: str, part: str, check: Callable[[Any], None]) -> Found:
-    """The call that the check was not content with: what it was given, what came, what ought to.
+def _compared(sheet: Sheet, module: ModuleType, part: str, check: Callable[[Any], None]) -> Found:
+    """What the check was not content with: the call, what ought to come, what came.
 
     The check runs a second time for it, so that the verdict itself was given without a recorder.
     Empty where the reference's answer is the same (a gradient is at fault, say) or can't be had.
     """
     owner, _, method = part.partition(".")
-    theirs = getattr(import_module(reference), owner)
+    mine, theirs = vars(module)[owner], getattr(import_module(sheet.lesson.module), owner)
     try:
-        recorder = _Recorder(
-            getattr(vars(module)[owner], method) if method else vars(module)[owner], bool(method)
-        )
+        recorder = _Recorder(getattr(mine, method) if method else mine, bool(method))
         if method:
-            setattr(vars(module)[owner], method, recorder.recorded)
-        try:
-            check(vars(module)[owner] if method else recorder.recorded)
-        except Mistake:
-            pass
-        if recorder.call is None:
+            setattr(mine, method, recorder.recorded)
+        with suppress(Mistake):
+            check(mine if method else recorder.recorded)
+        if not recorder.calls:
             return {}
-        given, named = recorder.call
-        torch.set_rng_state(recorder.state[0])
-        random.setstate(recorder.state[1])
-        expected = (getattr(theirs, method) if method else theirs)(*given, **named)
-        told = difference(expected, recorder.came)
-        return {**told, "given": kinds(given[bool(method) :], named)} if told else {}
+        expected = recorder.once_more(getattr(theirs, method) if method else theirs)
+        found = difference(expected, recorder.came)
+        given, named = recorder.given
+        return {**found, "given": kinds(given[bool(method) :], named)} if found else {}
     except Exception:  # a help more, never a verdict
         return {}

@@ -110,7 +110,7 @@ class _Watched:
         self, child: int, pipes: list[int], limits: Limits, stop: Callable[[], bool]
     ) -> None:
         self.child, self.pipes, self.limits, self.stop = child, pipes, limits, stop
-        self.kept = {pipe: b"" for pipe in pipes}
+        self.kept = dict.fromkeys(pipes, b"")
         self.deadline = time.monotonic() + limits.seconds
         self.status: int | None = None
 

@@ -9,7 +9,7 @@ from labs.kit import fence, sheets, verdicts
 from labs.kit.cards import FAILED, Card
 from labs.kit.fence import Limits
 from labs.kit.syllabus import Lesson
-from labs.kit.verdicts import NOT_WRITTEN, WRONG, Verdict
+from labs.kit.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
 
 CHECKED_IN = Limits()
 
@@ -46,35 +46,35 @@ class Grader:
         """
         from labs.kit import examine
 
+        sheet = examine.Sheet(self.lesson, path, text)
         states = sheets.written(text, path, self.exercises)
-        missing = [part for part in self.exercises if not states.get(part)]
-        load = partial(examine.loads, path, text, self.source, missing, f"{path.stem}_sheet")
-        self._must_load(path, load, stop)
+        lacking = [part for part in self.exercises if not states.get(part)]
+        self._must_load(path, partial(examine.loads, sheet, lacking), stop)
         found: list[Verdict] = []
         for part in self.exercises:
             if not states.get(part):
-                gone = part not in states
-                said = f"the sheet has no {part} (was it renamed?)" if gone else ""
-                found.append(Verdict(part, WRONG if gone else NOT_WRITTEN, said))
+                found.append(_without(part, there=part in states))
                 continue
             others = [one for one in self.exercises if one != part]
-            work = partial(examine.part_of, path, text, self.source, others)
-            work = partial(work, self.lesson.name, self.lesson.module, part)
-            ended = fence.run(work, CHECKED_IN, stop)
+            ended = fence.run(partial(examine.part_of, sheet, others, part), CHECKED_IN, stop)
             if ended.how == "stopped":
-                return found
+                break
             found.append(verdicts.of(part, ended, CHECKED_IN, str(path)))
         return found
 
     def _must_load(self, path: Path, load: Callable[[], object], stop: Callable[[], bool]) -> None:
         ended = fence.run(load, CHECKED_IN, stop)
         verdict = verdicts.of("", ended, CHECKED_IN, str(path))
-        if ended.how != "stopped" and verdict.state == WRONG:
-            at = f"line {verdict.line}: {verdict.code.strip()}" if verdict.line else "its own lines"
-            what = f"{path} can't be run."
-            raise Card(
-                what,
-                f"{at}\n     {verdict.said}",
-                "mend it; the lab's own lines are in git",
-                FAILED,
-            )
+        if ended.how == "stopped" or verdict.state == RIGHT:
+            return
+        at = f" Line {verdict.line}: {verdict.code.strip()}" if verdict.line else ""
+        what = f"{path} can't be run, so nothing in it can be checked."
+        mend = "mend that line; what the lab has in its place: "
+        mend += f"diff {path} labs/{self.lesson.path.name}"
+        raise Card(what, f"{verdict.said}.{at}", mend, FAILED)
+
+
+def _without(part: str, there: bool) -> Verdict:
+    if there:
+        return Verdict(part, NOT_WRITTEN)
+    return Verdict(part, WRONG, "your sheet has no function of this name: was it renamed, or lost?")

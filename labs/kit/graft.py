@@ -2,8 +2,8 @@
 
 import ast
 import sys
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 

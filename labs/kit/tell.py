@@ -1,6 +1,5 @@
 """How the grader talks: a line for each exercise, then one thing to do."""
 
-import ast
 from collections.abc import Sequence
 from pathlib import Path
 

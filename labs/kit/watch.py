@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from labs.kit import tell
 from labs.kit.cards import Card
-from labs.kit.verdicts import RIGHT
 
 if TYPE_CHECKING:
     from labs.kit.check import Checker
@@ -33,8 +32,8 @@ def _check(checker: "Checker", text: bytes) -> None:
         card.show()
         return
     tell.line(f"({time.perf_counter() - start:.1f} s)", "dim")
-    if verdicts and all(one.state == RIGHT for one in verdicts):
-        tell.ending(checker.lesson, checker.grader.source)
+    if len(verdicts) == len(checker.grader.exercises):
+        checker.tell_next(verdicts)
 
 
 def _saved(checker: "Checker", text: bytes) -> bool:
