@@ -59,11 +59,12 @@ def _of_tensors(expected: Tensor, came: Tensor) -> dict[str, str]:
         return {}
     if 1 < expected.numel() <= FEW:
         return {"expected": _whole(expected), "came": _whole(came)}
-    where = tuple((~close).nonzero()[0].tolist())
-    at = f" at {list(where)}" if where else ""
+    where: list[int] = (~close).nonzero()[0].tolist()
+    at = f" at {where}" if where else ""
+    ours, theirs = (_number(one[tuple(where)]) for one in (expected, came))
     return {
-        "expected": f"{_number(expected[where])}{at}, in {kind(expected)}",
-        "came": f"{_number(came[where])}{at}; {int((~close).sum()):,} of {close.numel():,} differ",
+        "expected": f"{ours}{at}, in {kind(expected)}",
+        "came": f"{theirs}{at}; {int((~close).sum()):,} of {close.numel():,} differ",
     }
 
 

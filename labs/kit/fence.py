@@ -22,7 +22,7 @@ class Limits:
     """What a child may use: a check of one part takes far less of each."""
 
     cpu_seconds: int = 10
-    seconds: float = 60.0
+    seconds: float = 30.0
     memory: int = 2 * 2**30  # beyond what its parent had
     processes: int = 16
     output: int = 2**20

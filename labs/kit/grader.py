@@ -4,12 +4,16 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labs.kit import fence, sheets, verdicts
 from labs.kit.cards import FAILED, Card
 from labs.kit.fence import Limits
 from labs.kit.syllabus import Lesson
 from labs.kit.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
+
+if TYPE_CHECKING:
+    from labs.kit import examine
 
 CHECKED_IN = Limits()
 
@@ -49,7 +53,7 @@ class Grader:
         sheet = examine.Sheet(self.lesson, path, text)
         states = sheets.written(text, path, self.exercises)
         lacking = [part for part in self.exercises if not states.get(part)]
-        self._must_load(path, partial(examine.loads, sheet, lacking), stop)
+        self._must_load(sheet, lacking, stop)
         found: list[Verdict] = []
         for part in self.exercises:
             if not states.get(part):
@@ -59,19 +63,22 @@ class Grader:
             ended = fence.run(partial(examine.part_of, sheet, others, part), CHECKED_IN, stop)
             if ended.how == "stopped":
                 break
-            found.append(verdicts.of(part, ended, CHECKED_IN, str(path)))
+            found.append(verdicts.of(part, ended, CHECKED_IN, str(path), text))
         return found
 
-    def _must_load(self, path: Path, load: Callable[[], object], stop: Callable[[], bool]) -> None:
-        ended = fence.run(load, CHECKED_IN, stop)
-        verdict = verdicts.of("", ended, CHECKED_IN, str(path))
+    def _must_load(
+        self, sheet: "examine.Sheet", lacking: list[str], stop: Callable[[], bool]
+    ) -> None:
+        from labs.kit import examine
+
+        ended = fence.run(partial(examine.loads, sheet, lacking), CHECKED_IN, stop)
+        verdict = verdicts.of("", ended, CHECKED_IN, str(sheet.path), sheet.text)
         if ended.how == "stopped" or verdict.state == RIGHT:
             return
-        at = f" Line {verdict.line}: {verdict.code.strip()}" if verdict.line else ""
-        what = f"{path} can't be run, so nothing in it can be checked."
-        mend = "mend that line; what the lab has in its place: "
-        mend += f"diff {path} labs/{self.lesson.path.name}"
-        raise Card(what, f"{verdict.said}.{at}", mend, FAILED)
+        at = f"Line {verdict.line}, {verdict.code.strip()!r}: " if verdict.line else ""
+        what = f"{sheet.path} can't be run, so nothing in it can be checked."
+        mend = f"mend that line; invoke learn {self.lesson.name} shows what you have changed"
+        raise Card(what, f"{at}{verdict.said}", mend, FAILED)
 
 
 def _without(part: str, there: bool) -> Verdict:

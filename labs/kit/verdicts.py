@@ -26,13 +26,14 @@ class Verdict:
     printed: str = ""
 
 
-def of(part: str, ended: Ended, limits: Limits, sheet: str) -> Verdict:
-    """The verdict on a part whose check has ended so."""
+def of(part: str, ended: Ended, limits: Limits, sheet: str, text: str) -> Verdict:
+    """The verdict on a part whose check has ended so; `sheet` is its file, `text` what it says."""
     printed = _last_lines(ended.output)
     if ended.how == "answered":
         return replace(_answered(part, ended.answer), printed=printed)
     line = _line_of(ended.trace, sheet)
-    return Verdict(part, WRONG, _stopped(ended, limits), line=line, printed=printed)
+    code = text.splitlines()[line - 1] if line else ""
+    return Verdict(part, WRONG, _stopped(ended, limits), line=line, code=code, printed=printed)
 
 
 def _answered(part: str, found: dict[str, Any]) -> Verdict:

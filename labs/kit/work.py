@@ -136,16 +136,14 @@ def _tell_of_old(lesson: Lesson, path: Path, source: str) -> None:
         _say(f"{path} is there already, and stays. It can't be compared with the lab: {error}")
         return
     _say(f"{path} is there already, and stays as it is.")
+    before, now = (sheets.without_head(one).splitlines() for one in (mine, sheets.blank(source)))
+    changes = list(difflib.unified_diff(before, now, "your sheet, bodies apart", "the lab", n=1))
     if sheets.made_from(text) != sheets.digest(source):
-        before, now = (sheets.without_head(one) for one in (mine, sheets.blank(source)))
-        changes = difflib.unified_diff(
-            before.splitlines(), now.splitlines(), "your sheet, bodies apart", "the lab now", n=1
-        )
-        _say(f"{lesson.name} has changed since the sheet was made, or the lines around the bodies:")
-        _say("\n".join(changes) or "only in the exercises' own bodies and later hints.")
-        _say("You can go on with it. To begin anew, and keep it beside the new one:")
-    else:
-        _say(f"It is of {lesson.name} as it stands. To begin anew, and keep it beside the new one:")
+        _say(f"{lesson.name} has changed since it was made. You can go on with it all the same.")
+    if changes:
+        _say("Apart from what you were to write, it differs from the lab in this:")
+        _say("\n".join(line.rstrip() for line in changes))
+    _say("To begin anew, and keep it beside the new one:")
     _say(f"    invoke learn {lesson.name} --reset")
 
 
