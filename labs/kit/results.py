@@ -1,4 +1,4 @@
-"""results.json: what a run found, reproducibly; what can't be reproduced has a key of its own."""
+"""results.json: what a run found, reproducibly; what can't be reproduced has keys of its own."""
 
 import hashlib
 import json
@@ -50,13 +50,17 @@ def _stack() -> dict[str, Any]:
 
 
 def as_data(lesson: Lesson, env: dict[str, Any], experiments: list[Experiment]) -> dict[str, Any]:
-    """The run as JSON data. Runs that agree in `environment` agree in all but `timings`."""
+    """The run as JSON data. Runs that agree in `environment` agree in all but two keys.
+
+    These are `timings`, and `guesses`: what the learner expected.
+    """
     return {
         "lab": lesson.name,
         "title": lesson.title,
         "passed": all(experiment.passed for experiment in experiments),
         "experiments": [_experiment(experiment) for experiment in experiments],
         "environment": env,
+        "guesses": {one.name: one.guess for one in experiments if one.guess},
         "timings": {
             "seconds": sum(experiment.seconds for experiment in experiments),
             "peak_memory_mib": peak_memory_mib(),

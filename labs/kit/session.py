@@ -10,7 +10,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
-from labs.kit import results
+from labs.kit import guesses, results
 from labs.kit.cards import FAILED, Card
 from labs.kit.console import Output
 from labs.kit.device import choose_precision, describe_device
@@ -86,6 +86,7 @@ class Session:
         self.experiments.append(experiment)
         self.output.print()
         self.output.print(Text(f"{len(self.experiments)}. {experiment.claim}", style="bold"))
+        experiment.guess = guesses.ask(experiment.details, self.output)
         set_seed(self.run.seed)
         start = time.perf_counter()
         try:
@@ -101,6 +102,8 @@ class Session:
         experiment.seconds = time.perf_counter() - start
         if experiment.conclusion:
             self.output.print(Text(f"   → {experiment.conclusion}", style="italic"))
+        if experiment.guess:
+            self.output.print(Text(f"   you guessed: {experiment.guess}"))
         return experiment
 
     def _crashed(self, experiment: Experiment) -> None:
