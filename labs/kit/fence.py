@@ -70,6 +70,8 @@ def _be_the_child(work: Callable[[], Any], limits: Limits, pipes: list[int]) -> 
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (printed, 1), (printed, 2)):
             os.dup2(source, target)
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+        sys.stdout = sys.stderr = os.fdopen(1, "w", 1, encoding="utf-8", closefd=False)
         for one in (signal.SIGINT, signal.SIGTERM):
             signal.signal(one, signal.SIG_DFL)
         faulthandler.enable(file=trace, all_threads=False)
@@ -77,11 +79,16 @@ def _be_the_child(work: Callable[[], Any], limits: Limits, pipes: list[int]) -> 
         _limit(limits)
         told = json.dumps(work()).encode()
         sys.stdout.flush()
-        sys.stderr.flush()
-        os.write(answer, told)
+        _write(answer, told)
         code = 0
     finally:
         os._exit(code)
+
+
+def _write(pipe: int, content: bytes) -> None:
+    """All of it: a pipe takes less at a time."""
+    while content:
+        content = content[os.write(pipe, content) :]
 
 
 def _limit(limits: Limits) -> None:
