@@ -31,21 +31,26 @@ def on_the_sheet(lesson: Lesson, path: Path) -> int:
         return 0 if last["passed"] == last["of"] else FAILED
     line(f"\nNow {lesson.name}'s experiments, on the parts that you wrote. Ctrl-C ends them; what")
     line("is written above is kept.")
-    command = [sys.executable, "-m", "labs", lesson.name, "--sheet", str(path)]
+    try:
+        return _run(lesson.name, path)
+    finally:
+        work.put_back(path, text)
+
+
+def _run(name: str, path: Path) -> int:
+    command = [sys.executable, "-m", "labs", name, "--sheet", str(path)]
     try:
         code = subprocess.run(command, timeout=SECONDS, check=False).returncode
     except subprocess.TimeoutExpired as error:
-        what = (
-            f"{lesson.name}'s experiments didn't end in {SECONDS // 60} minutes, and were stopped."
-        )
+        what = f"{name}'s experiments didn't end in {SECONDS // 60} minutes, and were stopped."
         why = "A part that passed its check loops, or is very slow, on larger inputs."
-        raise Card(
-            what, why, f"invoke lab {lesson.name} shows how long they take", FAILED
-        ) from error
+        mend = f"invoke lab {name} shows how long they take"
+        raise Card(what, why, mend, FAILED) from error
     if code < 0:
-        what = f"{lesson.name}'s experiments crashed Python itself ({signal.Signals(-code).name})."
+        what = f"{name}'s experiments crashed Python itself ({signal.Signals(-code).name})."
         why = "A part that passed its check doesn't bear larger inputs, or memory ran out."
-        raise Card(what, why, f"invoke lab {lesson.name} shows that the lab's own parts do", FAILED)
+        mend = f"invoke lab {name} shows that the lab's own parts do"
+        raise Card(what, why, mend, FAILED)
     return code
 
 
