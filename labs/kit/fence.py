@@ -7,6 +7,7 @@ import resource
 import select
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from labs.kit import landlock
+
 SECONDS_BETWEEN_LOOKS = 0.02
+WRITABLE = (Path("/dev/null"), Path("/dev/shm"))  # shm: tensors that processes share
 
 
 @dataclass(frozen=True)
@@ -43,26 +47,30 @@ def run(work: Callable[[], Any], limits: Limits, stop: Callable[[], bool] = lamb
     """Do `work` in a forked child and give its answer, which must be JSON.
 
     The child has a process group, an empty stdin and pipes of its own; whatever it leaves running
-    is ended with it. Memory is limited by RLIMIT_DATA: CUDA reserves terabytes of addresses, which
-    RLIMIT_AS would count. Processes are counted from here: RLIMIT_NPROC counts all that a user has
-    on the machine, other containers' too.
+    is ended with it. It may write temporary files and no others, where the kernel has Landlock.
+    Memory is limited by RLIMIT_DATA: CUDA reserves terabytes of addresses, which RLIMIT_AS would
+    count. Processes are counted from here: RLIMIT_NPROC counts all that a user has on the machine,
+    other containers' too.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    pipes = [os.pipe() for _ in range(3)]  # the answer, what is printed, where it was
-    child = os.fork()
-    if child == 0:
-        _be_the_child(work, limits, [writes for _, writes in pipes])
-    for _, writes in pipes:
-        os.close(writes)
-    watched = _Watched(child, [reads for reads, _ in pipes], limits, stop)
-    try:
-        return watched.ended()
-    finally:
-        watched.close()
+    with tempfile.TemporaryDirectory(prefix="llm-labs-", ignore_cleanup_errors=True) as folder:
+        pipes = [os.pipe() for _ in range(3)]  # the answer, what is printed, where it was
+        child = os.fork()
+        if child == 0:
+            _be_the_child(work, limits, [writes for _, writes in pipes], folder)
+        for _, writes in pipes:
+            os.close(writes)
+        watched = _Watched(child, [reads for reads, _ in pipes], limits, stop)
+        try:
+            return watched.ended()
+        finally:
+            watched.close()
 
 
-def _be_the_child(work: Callable[[], Any], limits: Limits, pipes: list[int]) -> NoReturn:
+def _be_the_child(
+    work: Callable[[], Any], limits: Limits, pipes: list[int], folder: str
+) -> NoReturn:
     code = 1
     try:
         os.setsid()
@@ -77,6 +85,8 @@ def _be_the_child(work: Callable[[], Any], limits: Limits, pipes: list[int]) -> 
         faulthandler.enable(file=trace, all_threads=False)
         faulthandler.register(signal.SIGXCPU, file=trace, all_threads=False, chain=True)
         _limit(limits)
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        landlock.only_writes_to([Path(folder), *WRITABLE])
         told = json.dumps(work()).encode()
         sys.stdout.flush()
         _write(answer, told)

@@ -50,6 +50,8 @@ def _of_error(found: dict[str, Any]) -> str:
     kind, text = str(found["kind"]), str(found["said"])
     if kind == "MemoryError" or "allocate memory" in text or "out of memory" in text:
         return f"it asked for more memory than its {Limits.memory >> 30} GiB: how large is it?"
+    if kind == "PermissionError" or "Read-only file system" in text:
+        return f"it may change no files but temporary ones: {text}"
     known = {
         "RecursionError": "it calls itself without end",
         "SystemExit": "it ended the program (exit): return the answer instead",

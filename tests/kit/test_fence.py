@@ -3,14 +3,16 @@
 import ctypes
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from labs.kit import fence
+from labs.kit import fence, landlock
 from labs.kit.fence import Limits
 
 import pytest
@@ -145,3 +147,51 @@ def test_a_process_that_it_leaves_running_is_ended_with_it() -> None:
     while Path(f"/proc/{ended.answer}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{ended.answer}").exists()
+
+
+@pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
+def test_it_may_write_temporary_files_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "folder").mkdir()
+
+    def tried(work: Callable[[], Any]) -> str:
+        try:
+            work()
+        except OSError as error:
+            return error.strerror or ""
+        return "worked"
+
+    def tries() -> list[str]:
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("temporary")
+        Path(os.devnull).write_text("gone")
+        refused = (
+            lambda: (tmp_path / "kept").unlink(),
+            lambda: (tmp_path / "kept").write_text("lost"),
+            lambda: os.truncate(tmp_path / "kept", 0),
+            lambda: (tmp_path / "new").touch(),
+            lambda: (tmp_path / "folder").rmdir(),
+            lambda: (tmp_path / "kept").rename(tmp_path / "moved"),
+            lambda: subprocess.run(["touch", tmp_path / "new"], check=True, capture_output=True),
+        )
+        found = []
+        for work in refused:
+            try:
+                found.append(tried(work))
+            except subprocess.CalledProcessError:
+                found.append("Permission denied")
+        return [*found, (tmp_path / "kept").read_text()]
+
+    ended = fence.run(tries, LITTLE)
+    assert ended.answer == ["Permission denied"] * 7 + ["kept"], ended
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "kept"]
+    assert fence.run(lambda: tempfile.mkdtemp(), LITTLE).answer.startswith(tempfile.gettempdir())
+
+
+def test_its_temporary_files_go_with_it() -> None:
+    def leaves() -> str:
+        folder = Path(tempfile.mkdtemp())
+        (folder / "large").write_text("x" * 1000)
+        return str(folder)
+
+    assert not Path(fence.run(leaves, LITTLE).answer).exists()

@@ -131,7 +131,7 @@ HOSTILE = [
     ("while True:\n        print('x' * 99)", "printed more than 1 MiB", False),
     ("import ctypes\n    ctypes.string_at(0)", "crashed Python itself (SIGSEGV)", True),
     ("import os\n    os.closerange(0, 999)\n    return scores.softmax(-1)", "ended Python", False),
-    ("import os\n    os.remove(__file__)\n    return scores", "off by", False),
+    ("import os\n    os.remove(__file__)", "may change no files", True),
     ("import einops\n    return scores", "no module named 'einops' here", True),
     ("return input('? ')", "nobody is there to type", True),
     ("if mask is None:\n        return scores.softmax(-1)\n    raise NotImplementedError",

@@ -91,16 +91,3 @@ def test_the_ending_is_told_when_the_last_one_passes(school: Clone) -> None:
     path.write_text((school.path / "labs" / "llm90_small.py").read_text())
     running.wait_for("All of LLM90's exercises are right")
     running.wait_for("Peano 1889")
-
-
-def test_a_sheet_that_removes_itself_is_checked_once_and_not_for_ever(school: Clone) -> None:
-    school.labs("learn", "LLM90")
-    path = school.path / "work" / "llm90_small.py"
-    text = path.read_text().replace(SENTINEL, "import os; os.remove(__file__)\n    return a", 1)
-    path.write_text(text)
-    running = watching(school)
-    waits(running, 1)
-    assert path.read_text() == text
-    path.write_text(text.replace("return a\n", "return a - b\n"))
-    running.wait_for("is that a difference?")
-    assert running.text.count("watching") <= 2
