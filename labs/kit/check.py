@@ -112,6 +112,7 @@ class Checker:
                 if all(one.state != WRONG for one in verdicts):
                     tell.line(f"\nNext: {part}, level {exercise.level}", "bold")
                     tell.labelled("asked", exercise.asked)
+                    tell.labelled("where", self._at(Verdict(part, NOT_WRITTEN)))
                     self._tell_hints(part, progress.read(self.lesson.name))
 
     def _remember(self, verdicts: list[Verdict], text: str) -> Record:
@@ -142,7 +143,7 @@ class Checker:
         failing = [one for one in verdicts if one.state == WRONG]
         shown = failing if self.asked.every else failing[:1]
         for verdict in shown:
-            tell.wrong(self.path, verdict, self.grader.exercises[verdict.part])
+            tell.wrong(self._at(verdict), verdict, self.grader.exercises[verdict.part])
             self._tell_hints(verdict.part, record)
         told = {one.part for one in shown}
         for part in self._meant(self.asked.hint, verdicts):
@@ -155,6 +156,12 @@ class Checker:
     def _tell_hints(self, part: str, record: Record) -> None:
         one = record.of(part)
         tell.hints(self.grader.exercises[part], one.hints, self.lesson.name, bool(one.done))
+
+    def _at(self, verdict: Verdict) -> str:
+        """Where it went wrong, else where the body is, else the file."""
+        mine = sheets.found_in(work.read(self.path)).get(verdict.part)
+        line = verdict.line or (mine.first_line if mine else 0)
+        return f"{self.path}:{line}  {verdict.code.strip()}".rstrip() if line else str(self.path)
 
 
 def current(verdicts: list[Verdict]) -> list[str]:

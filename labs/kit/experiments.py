@@ -29,8 +29,9 @@ def on_the_sheet(lesson: Lesson, path: Path) -> int:
         line(f"\n{lesson.name}'s experiments have run on this sheet: {told(last)}.")
         line(f"Its report: {last['report']}. Once more: invoke lab {lesson.name} -- --sheet {path}")
         return 0 if last["passed"] == last["of"] else FAILED
-    line(f"\nNow {lesson.name}'s experiments, on the parts that you wrote. Ctrl-C ends them; what")
-    line("is written above is kept.")
+    line(
+        f"\nNow {lesson.name}'s experiments on what you wrote. Ctrl-C ends them and loses nothing."
+    )
     try:
         return _run(lesson.name, path)
     finally:

@@ -19,6 +19,8 @@ from labs.kit import landlock
 
 SECONDS_BETWEEN_LOOKS = 0.02
 WRITABLE = (Path("/dev/null"), Path("/dev/shm"))  # shm: tensors that processes share
+# What names the folders in which libraries keep what they make on the way.
+CACHES = ("TMPDIR", "HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def _be_the_child(
         faulthandler.enable(file=trace, all_threads=False)
         faulthandler.register(signal.SIGXCPU, file=trace, all_threads=False, chain=True)
         _limit(limits)
-        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        tempfile.tempdir = folder
+        os.environ.update(dict.fromkeys(CACHES, folder))
         landlock.only_writes_to([Path(folder), *WRITABLE])
         told = json.dumps(work()).encode()
         sys.stdout.flush()

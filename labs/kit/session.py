@@ -86,7 +86,8 @@ class Session:
         self.experiments.append(experiment)
         self.output.print()
         self.output.print(Text(f"{len(self.experiments)}. {experiment.claim}", style="bold"))
-        experiment.guess = guesses.ask(experiment.details, self.output)
+        if self.lesson.yours is None:  # a sheet is checked again and again
+            experiment.guess = guesses.ask(experiment.details, self.output)
         set_seed(self.run.seed)
         start = time.perf_counter()
         try:

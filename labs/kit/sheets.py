@@ -46,6 +46,12 @@ class Exercise:
         return any(not _says_nothing(statement) for statement in body)
 
     @property
+    def first_line(self) -> int:
+        """Of the body, below the docstring where there is one."""
+        documented = ast.get_docstring(self.node) is not None and len(self.node.body) > 1
+        return self.node.body[documented].lineno
+
+    @property
     def text(self) -> str:
         """The body, comments and layout left out: the same text is the same attempt."""
         return hashlib.sha256("\n".join(map(ast.unparse, self.node.body)).encode()).hexdigest()[:12]

@@ -41,17 +41,16 @@ def table(path: Path, lesson: Lesson, verdicts: Sequence[Verdict], record: Recor
 
 def _aside(verdict: Verdict, part: Part) -> str:
     if verdict.state == NOT_WRITTEN:
-        return f"  {NOT_WRITTEN}; the lab's own stands in for it"
+        return f"  {NOT_WRITTEN}"
     if verdict.state == WRONG and part.done:
         return "  it was right before"
     return f"  after {part.tries} tries" if verdict.state == RIGHT and part.tries > 1 else ""
 
 
-def wrong(path: Path, verdict: Verdict, exercise: Exercise) -> None:
+def wrong(at: str, verdict: Verdict, exercise: Exercise) -> None:
     """What is wrong with a part: what was asked, given, expected, what came, the likely mistake."""
     line("")
     line(f"{verdict.part}, level {exercise.level}", "bold")
-    at = f"{path}:{verdict.line}  {verdict.code.strip()}".rstrip() if verdict.line else ""
     for label, text in (
         ("asked", exercise.asked),
         ("given", verdict.given),

@@ -10,8 +10,7 @@ from labs.kit import sheets
 from labs.kit.cards import FAILED, WRONG_USAGE, Card
 from labs.kit.options import Parser
 from labs.kit.syllabus import Lesson, find
-
-from rich.console import Console
+from labs.kit.tell import line
 
 FOLDER = Path("work")
 SECONDS_FOR_AN_EDITOR = 0.3  # that puts a new file in the place of the old one
@@ -34,10 +33,10 @@ def read(path: Path) -> str:
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        number = content[: error.start].count(b"\n") + 1
         raise Card(
             f"{path} is no UTF-8, so Python can't read it.",
-            f"Line {line} has the byte 0x{content[error.start]:02x}, which no UTF-8 has there.",
+            f"Line {number} has the byte 0x{content[error.start]:02x}, which no UTF-8 has there.",
             "save it as UTF-8: an editor has this under its encodings",
             FAILED,
         ) from error
@@ -49,7 +48,7 @@ def put_back(path: Path, text: str) -> None:
         return
     time.sleep(SECONDS_FOR_AN_EDITOR)
     if _write(path, text):
-        _say(f"{path} was removed while it was checked. It is back, as it was.")
+        line(f"{path} was removed while it was checked. It is back, as it was.")
 
 
 def main(arguments: list[str]) -> int:
@@ -67,17 +66,17 @@ def main(arguments: list[str]) -> int:
     for lesson in lessons:
         _learn(lesson, folder, asked.reset)
     if asked.handout:
-        _say(f"A learner puts a sheet into {FOLDER}/ of their own clone, and checks it there.")
+        line(f"A learner puts a sheet into {FOLDER}/ of their own clone, and checks it there.")
     return 0
 
 
 def _learn(lesson: Lesson, folder: Path, reset: bool) -> None:
     path, source = sheet_of(lesson, folder), lesson.path.read_text(encoding="utf-8")
     if not sheets.exercises(source):
-        _say(f"{lesson.name} has no exercises.")
+        line(f"{lesson.name} has no exercises.")
         return
     if reset and path.exists():
-        _say(f"Your old sheet is kept as {_set_aside(path)}.")
+        line(f"Your old sheet is kept as {_set_aside(path)}.")
     if _write(path, sheets.make(lesson.name, source)):
         _tell_of_new(lesson, path, sheets.exercises(source).values())
         return
@@ -120,11 +119,11 @@ def _set_aside(path: Path) -> Path:
 
 
 def _tell_of_new(lesson: Lesson, path: Path, exercises: Iterable[sheets.Exercise]) -> None:
-    _say(f"{path} is your sheet of {lesson.name}, {lesson.title}. Its exercises:")
+    line(f"{path} is your sheet of {lesson.name}, {lesson.title}. Its exercises:")
     for exercise in exercises:
-        _say(f"  {exercise.part}, level {exercise.level}: {exercise.asked}")
+        line(f"  {exercise.part}, level {exercise.level}: {exercise.asked}")
     if path.parent == FOLDER:
-        _say(f"Open it, write one of them, save, then: invoke check {lesson.name}")
+        line(f"Open it, write one of them, save, then: invoke check {lesson.name}")
 
 
 def _tell_of_old(lesson: Lesson, path: Path, source: str) -> None:
@@ -133,22 +132,18 @@ def _tell_of_old(lesson: Lesson, path: Path, source: str) -> None:
         text = read(path)
         mine = sheets.blank(text)
     except (SyntaxError, ValueError) as error:
-        _say(f"{path} is there already, and stays. It can't be compared with the lab: {error}")
+        line(f"{path} is there already, and stays. It can't be compared with the lab: {error}")
         return
-    _say(f"{path} is there already, and stays as it is.")
+    line(f"{path} is there already, and stays as it is.")
     before, now = (sheets.without_head(one).splitlines() for one in (mine, sheets.blank(source)))
     changes = list(difflib.unified_diff(before, now, "your sheet, bodies apart", "the lab", n=1))
     if sheets.made_from(text) != sheets.digest(source):
-        _say(f"{lesson.name} has changed since it was made. You can go on with it all the same.")
+        line(f"{lesson.name} has changed since it was made. You can go on with it all the same.")
     if changes:
-        _say("Apart from what you were to write, it differs from the lab in this:")
-        _say("\n".join(line.rstrip() for line in changes))
-    _say("To begin anew, and keep it beside the new one:")
-    _say(f"    invoke learn {lesson.name} --reset")
-
-
-def _say(text: str) -> None:
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+        line("Apart from what you were to write, it differs from the lab in this:")
+        line("\n".join(change.rstrip() for change in changes))
+    line("To begin anew, and keep it beside the new one:")
+    line(f"    invoke learn {lesson.name} --reset")
 
 
 def missing(lesson: Lesson) -> Card:

@@ -134,6 +134,9 @@ def test_a_check_in_a_container_leaves_the_owner_s_files_and_watches(
     sheet.write_text(text.replace(SENTINEL, "return scores.softmax(-1)", 1), encoding="utf-8")
     running.wait_for("✗ masked_softmax")
     running.wait_for(lambda: running.text.count("watching") == 2)
+    shutil.copyfile(clone.path / "labs" / "llm06_attention.py", sheet)
+    running.wait_for("All of LLM06's exercises are right")
+    running.wait_for(lambda: running.text.count("watching") == 3)
     running.type(b"\x03")
     assert running.ended().code == 130, running.text
     assert {one.stat().st_uid for one in (clone.path / "work").rglob("*")} == {SOMEBODY}
