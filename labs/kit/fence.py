@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def _be_the_child(
         sys.stdout.flush()
         _write(answer, told)
         code = 0
+    except BaseException:  # the work's own errors are part of its answer: this is one of ours
+        traceback.print_exc()
     finally:
         os._exit(code)
 
