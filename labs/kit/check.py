@@ -97,8 +97,14 @@ class Checker:
         verdicts = self.grader.grade(self.path, text, stop)
         work.put_back(self.path, text)
         if len(verdicts) == len(self.grader.exercises):
+            before = progress.read(self.lesson.name)
             record = self._remember(verdicts, text)
             tell.table(self.path, self.lesson, verdicts, record)
+            if sheets.made_from(text) not in ("", sheets.digest(self.grader.source)):
+                tell.older(self.lesson)
+            for verdict in verdicts:
+                if verdict.state == RIGHT and not before.of(verdict.part).done:
+                    tell.compare(self.lesson, verdict.part)
             self._tell_more(verdicts, record)
         return verdicts
 

@@ -47,6 +47,17 @@ def _aside(verdict: Verdict, part: Part) -> str:
     return f"  after {part.tries} tries" if verdict.state == RIGHT and part.tries > 1 else ""
 
 
+def older(lesson: Lesson) -> None:
+    """The sheet was made from another release of the lab."""
+    line(f"Made from another release of {lesson.name}, and checked all the same.")
+    line(f"What has changed since: invoke learn {lesson.name}")
+
+
+def compare(lesson: Lesson, part: str) -> None:
+    """A part has just passed: how the lab does it may be looked at."""
+    line(f"{part} is right. How the lab does it: invoke check {lesson.name} --solution {part}")
+
+
 def wrong(at: str, verdict: Verdict, exercise: Exercise) -> None:
     """What is wrong with a part: what was asked, given, expected, what came, the likely mistake."""
     line("")

@@ -98,6 +98,7 @@ def test_from_the_first_try_to_the_ending(sheet: Clone) -> None:
     assert ended.code == 1, ended
     assert marks(ended)["add"] == "✓"
     assert "after 2 tries" in ended.out
+    assert "How the lab does it: invoke check LLM90 --solution add" in ended.out
     assert "They come to 6." in ended.out, "the lab's experiments run on what is right"
     assert "Next: Counter.count" in ended.out.split("report:")[1]
     run = record(sheet)["best"]
@@ -105,6 +106,7 @@ def test_from_the_first_try_to_the_ending(sheet: Clone) -> None:
     assert record(sheet)["parts"]["add"]["tries"] == 2, "the same text is no other try"
 
     again = sheet.labs("check", "LLM90")
+    assert "How the lab does it" not in again.out, "once"
     assert "have run on this sheet" in again.out and "They come to" not in again.out
 
     first_only(sheet, COUNT)
@@ -165,6 +167,28 @@ def test_a_sheet_in_bytes_that_are_no_utf_8_is_a_card(sheet: Clone) -> None:
     assert ended.code == 1, ended
     assert "is no UTF-8" in ended.err and "0xe9" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_sheet_of_an_older_release_is_known_and_graded_all_the_same(sheet: Clone) -> None:
+    """The lab has a new exercise and another claim since; an old sheet has neither."""
+    first_only(sheet, ADD)
+    new = """@lab.exercise(level=1, hints=("a", "b", "c"))
+def double(a):
+    \"\"\"Twice the number.\"\"\"
+    return 2 * a
+
+
+# %% 2. A claim"""
+    sheet.change("labs/llm90_small.py", "# %% 2. A claim", new)
+    checks = sheet.path / "labs" / "checks" / "llm90.py"
+    checks.write_text(checks.read_text() + "\n\ndef double(implementation):\n    pass\n")
+    ended = sheet.labs("check", "LLM90")
+    assert ended.code == 1, ended
+    assert "Made from another release of LLM90" in ended.out
+    assert "invoke learn LLM90" in ended.out
+    assert marks(ended) == {"add": "✓", "Counter.count": "·", "double": "✗"}
+    assert "no function of this name" in ended.out
+    assert "2 * a" not in sheet.labs("learn", "LLM90").out
 
 
 def test_a_lab_can_be_run_on_a_sheet_as_it_is(sheet: Clone) -> None:
