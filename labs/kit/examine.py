@@ -2,6 +2,7 @@
 
 import ast
 import random
+import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -57,6 +58,14 @@ def part_of(sheet: Sheet, others: list[str], part: str) -> Found:
     except BaseException as error:
         return _raised(error, sheet.path)
     return {"right": True}
+
+
+def imports(lesson: Lesson, parts: list[str]) -> list[str]:
+    """The modules that the lab's own checks import on their way."""
+    before, module = set(sys.modules), import_module(lesson.module)
+    for part in parts:
+        check_of(lesson.name, part)(implementation(module, part))
+    return sorted(set(sys.modules) - before)
 
 
 def _raised(error: BaseException, path: Path) -> Found:

@@ -15,6 +15,7 @@ SECONDS_TO_SETTLE = 0.15  # a save comes in pieces: emptied, written, renamed
 
 def run(checker: "Checker") -> int:
     """Check, then wait for the next save, until Ctrl-C; it never returns by itself."""
+    checker.grader.keep_warm()
     while True:
         text = _text(checker)
         _check(checker, text)

@@ -1,5 +1,7 @@
 """The grader on LLM06: each part by itself, and whatever a sheet does, it is told in words."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from labs.kit.grader import Grader
 from labs.kit.sheets import SENTINEL
 from labs.kit.syllabus import find
 from labs.kit.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
+from tests.conftest import REPO
 
 import pytest
 import torch
@@ -227,6 +230,25 @@ def test_a_sheet_of_an_older_release_is_still_graded(desk: Desk) -> None:
     assert verdicts["tiled_attention"].state == RIGHT
     assert verdicts["sliding_window_mask"].state == WRONG
     assert "no function of this name" in verdicts["sliding_window_mask"].said
+
+
+def test_kept_warm_the_parent_has_what_a_check_imports_and_no_thread_or_process() -> None:
+    """In a Python of its own: what was imported can't be taken back."""
+    code = """
+import os, sys, threading
+from labs.kit.grader import Grader
+from labs.kit.syllabus import find
+grader = Grader(find("LLM06")[0])
+before = set(sys.modules)
+grader.keep_warm()
+assert "torch._inductor" in set(sys.modules) - before, "the tiled check asks for it"
+assert threading.active_count() == 1
+assert open(f"/proc/self/task/{os.getpid()}/children").read() == ""
+states = {one.state for one in grader.grade(grader.lesson.path, grader.source)}
+assert states == {"right"}, states
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_check_is_given_up_when_the_sheet_is_saved_again(desk: Desk) -> None:
