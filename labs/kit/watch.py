@@ -15,11 +15,14 @@ SECONDS_TO_SETTLE = 0.15  # a save comes in pieces: emptied, written, renamed
 
 def run(checker: "Checker") -> int:
     """Check, then wait for the next save, until Ctrl-C; it never returns by itself."""
-    checker.grader.keep_warm()
+    warm = False
     while True:
         text = _text(checker)
         _check(checker, text)
         tell.line(f"\nwatching {checker.path}: save, and it is checked again; Ctrl-C ends this")
+        if not warm:
+            checker.grader.keep_warm()
+            warm = True
         while not _saved(checker, text):
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
