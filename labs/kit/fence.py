@@ -181,6 +181,8 @@ class _Watched:
         others = _below(self.child)
         with suppress(ProcessLookupError):
             os.killpg(self.child, signal.SIGKILL)
+        if self.status is None:
+            others.append(self.child)  # which may not have had the time to make its group
         for one in others:
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
