@@ -79,6 +79,7 @@ class Checker:
     def __init__(self, lesson: Lesson, asked: Asked) -> None:
         self.lesson, self.asked = lesson, asked
         self.path = work.sheet_of(lesson)
+        self.text = ""  # the sheet's, as it was graded last
         self.grader = Grader(lesson)
 
     def check(self) -> int:
@@ -93,7 +94,7 @@ class Checker:
 
     def grade(self, stop: Callable[[], bool] = lambda: False) -> list[Verdict]:
         """A verdict on each exercise, told and remembered; fewer where `stop` said so."""
-        text = work.read(self.path)
+        self.text = text = work.read(self.path)
         verdicts = self.grader.grade(self.path, text, stop)
         work.put_back(self.path, text)
         if len(verdicts) == len(self.grader.exercises):
@@ -165,7 +166,7 @@ class Checker:
 
     def _at(self, verdict: Verdict) -> str:
         """Where it went wrong, else where the body is, else the file."""
-        mine = sheets.found_in(work.read(self.path)).get(verdict.part)
+        mine = sheets.found_in(self.text).get(verdict.part)
         line = verdict.line or (mine.first_line if mine else 0)
         return f"{self.path}:{line}  {verdict.code.strip()}".rstrip() if line else str(self.path)
 

@@ -55,7 +55,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     passed_on = [*_common(parsed), *unknown, *own]
     if parsed.sheet and len(asked) > 1:
-        raise Card("A sheet is of one lab.", f"{parsed.labs} was asked for.", "…", WRONG_USAGE)
+        raise Card("A sheet is of one lab.", f"{parsed.labs} is several.", "name one", WRONG_USAGE)
     if len(asked) == 1:
         return _open(asked[0], parsed.sheet).run(passed_on)
     return _run_all(asked, passed_on)

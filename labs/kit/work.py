@@ -1,6 +1,7 @@
 """work/: the learner's sheets. `python -m labs learn LLM06` writes one, never over another."""
 
 import difflib
+import os
 import time
 from collections.abc import Iterable
 from datetime import datetime
@@ -26,10 +27,13 @@ def read(path: Path) -> str:
     """A sheet's text.
 
     Raises:
-        Card: where it is no UTF-8.
-        FileNotFoundError: where it isn't there.
+        Card: where it isn't there, can't be read, or is no UTF-8.
     """
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        what, mend = f"{path} can't be read.", f"ls -l {path}; invoke learn writes a sheet"
+        raise Card(what, f"{error.strerror}.", mend, WRONG_USAGE) from error
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -44,7 +48,7 @@ def read(path: Path) -> str:
 
 def put_back(path: Path, text: str) -> None:
     """Write a sheet again that its own code has removed while it was checked."""
-    if path.exists():
+    if path.exists() or not os.access(path.parent, os.W_OK):  # read-only in a container
         return
     time.sleep(SECONDS_FOR_AN_EDITOR)
     if _write(path, text):

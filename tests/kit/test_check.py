@@ -191,6 +191,15 @@ def double(a):
     assert "2 * a" not in sheet.labs("learn", "LLM90").out
 
 
+def test_a_sheet_for_a_run_that_is_not_there_is_a_card(school: Clone) -> None:
+    ended = school.labs("LLM90", "--sheet", "work/nowhere.py")
+    assert ended.code == 2, ended
+    assert "what: work/nowhere.py can't be read." in ended.err
+    several = school.labs("all,LLM90", "--sheet", "work/nowhere.py")
+    assert several.code == 2, several
+    assert "Traceback" not in several.err
+
+
 def test_a_lab_can_be_run_on_a_sheet_as_it_is(sheet: Clone) -> None:
     first_only(sheet, "return a - b")
     ended = sheet.labs("LLM90", "--sheet", "work/llm90_small.py")
