@@ -9,12 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from labs.kit.cards import WRONG_USAGE, Card
-from labs.kit.graft import lab_of
+from labs.kit.cards import Card
 from labs.kit.options import OUTPUTS, Parser, common_parser
 from labs.kit.syllabus import Lesson, find, lessons
 
@@ -54,11 +52,7 @@ def _main(arguments: list[str]) -> int:
         print(json.dumps({"labs": [one.name for one in asked], "arguments": planned}))
         return 0
     passed_on = [*_common(parsed), *unknown, *own]
-    if parsed.sheet and len(asked) > 1:
-        raise Card("A sheet is of one lab.", f"{parsed.labs} is several.", "name one", WRONG_USAGE)
-    if len(asked) == 1:
-        return _open(asked[0], parsed.sheet).run(passed_on)
-    return _run_all(asked, passed_on)
+    return _run_one(asked[0], passed_on) if len(asked) == 1 else _run_all(asked, passed_on)
 
 
 def _parser() -> Parser:
@@ -90,14 +84,18 @@ def _print_syllabus() -> None:
     Console().print(table)
 
 
-def _open(lesson: Lesson, sheet: Path | None = None) -> Any:
-    """Import a lab, or what a learner's sheet makes of it.
+def _run_one(lesson: Lesson, arguments: list[str]) -> int:
+    return _open(lesson).run(arguments)
+
+
+def _open(lesson: Lesson) -> Any:
+    """Import a lab.
 
     Raises:
         Card: where this Python lacks the labs' packages.
     """
     try:
-        return lab_of(lesson, sheet) if sheet else import_module(lesson.module).lab
+        return import_module(lesson.module).lab
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("labs"):
             raise

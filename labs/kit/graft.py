@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from labs.kit import sheets, work
+from labs.kit.cards import WRONG_USAGE, Card
 from labs.kit.sheets import functions
 from labs.kit.syllabus import Lesson
 
@@ -43,7 +44,7 @@ def lab_of(lesson: Lesson, path: Path) -> Any:
     """The lab of a sheet: what its learner wrote, and for the rest the lab's own.
 
     Raises:
-        Card: where the sheet can't be read or is no Python.
+        Card: where the sheet can't be read, is no Python, or is another lab's.
     """
     text, source = work.read(path), lesson.source
     exercises = sheets.exercises(source)
@@ -52,6 +53,12 @@ def lab_of(lesson: Lesson, path: Path) -> Any:
     others = [part for part in exercises if part not in yours]
     tree = graft(ast.parse(text), ast.parse(source), others)
     lab = load(path, tree, f"{path.stem}_sheet").lab
+    if lab.lesson.name != lesson.name:
+        what, why = (
+            f"{path} is no sheet of {lesson.name}.",
+            f"It says that it is {lab.lesson.name}.",
+        )
+        raise Card(what, why, f"invoke lab {lab.lesson.name} -- --sheet {path}", WRONG_USAGE)
     lab.lesson = replace(lesson, path=path, text=text, yours=yours)
     return lab
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from labs.kit import assets, experiments
 from labs.kit.cards import Card
 from labs.kit.figures import use_style
+from labs.kit.graft import lab_of
 from labs.kit.options import common_parser, settings_from
 from labs.kit.ranks import group_size, is_main, start
 from labs.kit.run import Run
@@ -95,6 +96,8 @@ class Lab:
         """Run the whole lab as the command line asks; the exit code."""
         try:
             settings = settings_from(self._parser.parse_args(arguments))
+            if settings.sheet and self.lesson.yours is None:
+                return lab_of(self.lesson, settings.sheet).run(arguments)
             if settings.processes > group_size():
                 return start(settings.processes, [self.lesson.name, *arguments])
             with Session(self.lesson, settings) as session:

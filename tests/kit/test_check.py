@@ -195,14 +195,20 @@ def test_a_sheet_for_a_run_that_is_not_there_is_a_card(school: Clone) -> None:
     ended = school.labs("LLM90", "--sheet", "work/nowhere.py")
     assert ended.code == 2, ended
     assert "what: work/nowhere.py can't be read." in ended.err
-    several = school.labs("all,LLM90", "--sheet", "work/nowhere.py")
-    assert several.code == 2, several
-    assert "Traceback" not in several.err
+
+
+def test_another_lab_s_sheet_is_a_card(sheet: Clone) -> None:
+    other = (sheet.path / "labs" / "llm90_small.py").read_text().replace("LLM90", "LLM91")
+    (sheet.path / "labs" / "llm91_small.py").write_text(other)
+    ended = sheet.labs("LLM91", "--sheet", "work/llm90_small.py")
+    assert ended.code == 2, ended
+    assert "is no sheet of LLM91" in ended.err and "invoke lab LLM90" in ended.err
 
 
 def test_a_lab_can_be_run_on_a_sheet_as_it_is(sheet: Clone) -> None:
     first_only(sheet, "return a - b")
-    ended = sheet.labs("LLM90", "--sheet", "work/llm90_small.py")
-    assert ended.code == 1, ended
-    assert "✗ add: is that a difference?" in ended.out
+    for words in (("--sheet",), ("--", "--sheet")):
+        ended = sheet.labs("LLM90", *words, "work/llm90_small.py")
+        assert ended.code == 1, ended
+        assert "✗ add: is that a difference?" in ended.out
     assert "✓ Counter.count: right" not in ended.out, "it counts by the learner's add here"
