@@ -162,7 +162,7 @@ def test_a_sheet_that_removes_itself_is_put_back(sheet: Clone) -> None:
 
 def test_a_sheet_in_bytes_that_are_no_utf_8_is_a_card(sheet: Clone) -> None:
     path = sheet.path / "work" / "llm90_small.py"
-    path.write_bytes(path.read_bytes() + b"# caf\xe9\n")
+    path.write_bytes(path.read_bytes() + b"# \xe9t\xe9\n")
     ended = sheet.labs("check", "LLM90")
     assert ended.code == 1, ended
     assert "is no UTF-8" in ended.err and "0xe9" in ended.err

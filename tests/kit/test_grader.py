@@ -183,7 +183,7 @@ def test_a_sheet_that_can_not_be_run_is_one_card(
 
 def test_what_is_no_utf_8_is_a_card_that_names_the_byte(tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.py"
-    sheet.write_bytes(b"# one\n# caf\xe9\n")
+    sheet.write_bytes(b"# one\n# \xe9t\xe9\n")
     with pytest.raises(Card) as caught:
         work.read(sheet)
     assert "Line 2 has the byte 0xe9" in caught.value.why
