@@ -129,9 +129,9 @@ def images(_: Context, json: bool = False) -> None:
     """The images that are here: stack, gfx target, lock, size, age, current or stale."""
 
     def work(_: "Interrupts") -> None:
-        from launcher import images
+        from launcher import shelf
 
-        images.show(json)
+        shelf.show(json)
 
     _ending_in_a_card(work)
 

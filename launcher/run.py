@@ -1,104 +1,33 @@
-"""Run labs: choose the stack and the runtime, say why, and hand over."""
+"""Run labs: say where and why, make ready what is missing, and hand over."""
 
 import os
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launcher import ROOT, compose, containers, devices, environments, images, owners, stacks
-from launcher.cards import Card, say, unknown_value
-from launcher.engine import Engine, NoEngine, connect
+from launcher import (
+    ROOT,
+    building,
+    compose,
+    containers,
+    devices,
+    environments,
+    images,
+    owners,
+)
+from launcher.cards import Card, say
+from launcher.engine import Engine
 from launcher.errors import explain_exit
-from launcher.gpus import Gpu, User, detect
+from launcher.gpus import User
 from launcher.interrupts import Interrupts
 from launcher.owners import Owner
 from launcher.plan import Plan
 from launcher.processes import started
+from launcher.targets import Target, choose_runtime, choose_target
 
-RUNTIMES = ("auto", "docker", "venv")
 OUTPUTS = "/lab/outputs"
 HUB_CACHE = "/tmp/cache/huggingface"
-
-
-@dataclass(frozen=True)
-class Where:
-    """The runtime: a container of this engine, or without one an environment; and why."""
-
-    engine: Engine | None
-    reason: str
-
-
-def choose_runtime(asked: str) -> Where:
-    """Docker where an engine answers, else an environment.
-
-    Raises:
-        Card: for an unknown runtime, or where docker was asked for and no engine answers.
-    """
-    if asked not in RUNTIMES:
-        unknown_value("--runtime", asked, RUNTIMES)
-    if asked == "venv":
-        return Where(None, "it was asked for")
-    try:
-        engine = connect()
-    except NoEngine as error:
-        if asked == "auto":
-            return Where(None, str(error))
-        raise Card(
-            "No container engine answers.",
-            "It isn't running, or DOCKER_HOST points elsewhere.",
-            "sudo systemctl start docker; or, without a container: --runtime venv",
-        ) from error
-    return Where(engine, "it was asked for" if asked == "docker" else "a container engine answers")
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a run goes: its stack, the GPUs of it, and whose files it writes."""
-
-    stack: str
-    gpus: tuple[Gpu, ...]
-    owner: Owner
-    reason: str
-
-    @property
-    def gfx(self) -> str:
-        """The target of an AMD image or environment; a person's choice comes first."""
-        if self.stack != "rocm":
-            return ""
-        return os.environ.get("LABS_GFX") or (self.gpus[0].target if self.gpus else "")
-
-
-def choose_target(where: Where, stack: str, gpus: str) -> Target:
-    """The stack, and which of its GPUs, for whoever is going to open their nodes.
-
-    Raises:
-        Card: where what was asked for can't be had here.
-    """
-    owner = owners.of_the_files()
-    if gpus == "none":
-        if stack not in ("auto", "cpu"):
-            raise Card(
-                f"--stack {stack} needs a GPU.", "--gpus none leaves it none.", "--stack cpu"
-            )
-        return Target("cpu", (), owner, "no GPU was asked for")
-    choice = stacks.choose(stack, detect(user=_who_opens(where, owner), ask=False))
-    if choice.stack == "cpu":
-        if gpus:
-            raise Card(f"--gpus {gpus} can't be had.", f"{choice.reason}.", "invoke gpus")
-        return Target("cpu", (), owner, choice.reason)
-    chosen = devices.select(gpus, choice.stack, choice.gpus, os.environ)
-    reason = f"{choice.reason}; {chosen.note}" if chosen.note else choice.reason
-    return Target(choice.stack, chosen.gpus, owner, reason)
-
-
-def _who_opens(where: Where, owner: Owner) -> User:
-    """A container's user is given the nodes' groups; anyone else has to be in them already."""
-    if where.engine is not None and not where.engine.rootless:
-        return User.contained(owner.uid, owner.gid)
-    if os.geteuid() == 0 and owner.uid != 0:
-        return User.of(owner.uid, owner.gid)
-    return User.caller()
 
 
 def run(plan: Plan, stack: str, runtime: str, gpus: str, dry: bool, interrupts: Interrupts) -> int:
@@ -131,7 +60,7 @@ def build(stack: str, runtime: str) -> None:
         return
     service = _resolve(target, {})
     reason = images.missing(where.engine, service) or "it was asked for"
-    images.build(where.engine, target.stack, service, reason)
+    building.build(where.engine, target.stack, service, reason)
 
 
 def _in_container(
@@ -144,7 +73,7 @@ def _in_container(
         _print_dry(target, service, container, bool(reason))
         return 0
     if reason:
-        images.build(engine, target.stack, service, reason)
+        building.build(engine, target.stack, service, reason)
     for bind in container.binds:
         if not bind.read_only:
             _make_writable(Path(bind.source), target.owner)
@@ -204,7 +133,7 @@ def _print_dry(
     target: Target, service: compose.Service, container: compose.Container, build_first: bool
 ) -> None:
     if build_first:
-        variables, command = images.build_command(target.stack, service)
+        variables, command = building.command(target.stack, service)
         print(f"{_line(command, variables)} &&")
     owner, make = target.owner, ["mkdir", "-p"]
     if os.geteuid() == 0 and owner.uid != 0:

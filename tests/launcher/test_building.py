@@ -5,7 +5,7 @@ import uuid
 from collections import namedtuple
 from collections.abc import Iterator
 
-from launcher import images
+from launcher import building
 from launcher.cards import Card
 from launcher.engine import Engine
 from tests.conftest import Clone
@@ -104,7 +104,7 @@ def test_a_full_disk_is_told_before_anything_is_built(tmp_path, monkeypatch) -> 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**11, 10**11 - 10**9, 10**9))
     engine = Engine(None, rootless=False, root_dir=str(tmp_path))
     with pytest.raises(Card) as caught:
-        images._refuse_a_full_disk(engine, 4)
+        building._refuse_a_full_disk(engine, 4)
     assert "disk space" in caught.value.what
     assert "1.0 GB free" in caught.value.why
     assert "docker system df" in caught.value.mend
@@ -112,4 +112,4 @@ def test_a_full_disk_is_told_before_anything_is_built(tmp_path, monkeypatch) -> 
 
 def test_an_engine_elsewhere_is_not_asked_for_its_disk(monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(0, 0, 0))
-    images._refuse_a_full_disk(Engine(None, rootless=False, root_dir="/nonexistent/docker"), 4)
+    building._refuse_a_full_disk(Engine(None, rootless=False, root_dir="/nonexistent/docker"), 4)
