@@ -66,7 +66,7 @@ class Request:
     def as_docker_run(self) -> list[str]:
         if self.driver == "cdi":
             return [f"--device={name}" for name in self.names]
-        return ["--gpus", f'"device={",".join(self.names)}"']
+        return ["--gpus", f'driver={self.driver},"device={",".join(self.names)}"']
 
 
 @dataclass(frozen=True)

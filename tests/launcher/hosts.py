@@ -1,0 +1,197 @@
+"""A host of the tests' own: an engine, and a /dev, /sys/class and /proc/driver to put cards into.
+
+The engine and all that is run on the host live in a mount namespace, so the cards are nobody
+else's. They are null devices, with the mode and group that a GPU's have. The engine has CDI
+switched on, a runtime called amd, which is runc, and in place of NVIDIA's hook one that does
+nothing: what the engine does with a request is real, and what the vendor's tool would do is not.
+"""
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import BIN, PATIENCE, SOMEBODY, Clone, Running, as_user
+
+GROUP = 4300  # may talk to the engine
+RENDER = 60992  # has the cards; a gid that neither this machine nor the image has a name for
+FAKED = ("/sys/class", "/sys/bus/pci/devices", "/proc/driver")
+START = """
+set -e
+here=$1
+for folder in {faked}; do if [ -d "$folder" ]; then mount -t tmpfs tmpfs "$folder"; fi; done
+mount --bind "$here/cdi" /etc/cdi
+mount -t tmpfs -o dev tmpfs "$here/dev"
+cd /dev
+cp -a null zero full random urandom tty ptmx fd stdin stdout stderr "$here/dev"
+mkdir "$here/dev/pts" "$here/dev/shm"
+mount --bind /dev/pts "$here/dev/pts"
+mount --bind /dev/shm "$here/dev/shm"
+cd /
+mount --rbind "$here/dev" /dev
+export PATH="$here/bin:$PATH"
+exec dockerd --config-file "$here/daemon.json" --host "unix://$here/socket" --group {group} \\
+    --data-root "$here/data" --exec-root "$here/exec" --pidfile "$here/pid" \\
+    --bridge none --iptables=false --ip6tables=false
+""".format(faked=" ".join(FAKED), group=GROUP)
+
+# The image for such engines: 180 MB, in which a lab that needs only Python runs. It is built by the
+# launcher, so that it has the labels by which the launcher knows it.
+SMALL = """
+FROM llm-labs:cpu AS whole
+FROM base AS labs
+COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/rich /packages/rich
+COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/pygments /packages/pygments
+COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/markdown_it /packages/markdown_it
+COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/mdurl /packages/mdurl
+ENV HOME=/tmp/home PYTHONPATH=/lab:/packages PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /lab
+RUN mkdir labs outputs
+ARG STACK GFX INPUTS
+LABEL llm-labs.stack=$STACK llm-labs.gfx=$GFX llm-labs.inputs=$INPUTS
+USER 1000:1000
+ENTRYPOINT ["python3", "-m", "labs"]
+"""
+SMALL_ONES = ("llm-labs-small:cpu", "llm-labs-small:cuda", "llm-labs-small:rocm-gfx942")
+
+
+def made_small(clone: Clone) -> Clone:
+    """Let a clone's images be the small ones."""
+    file = clone.path / "docker" / "Dockerfile"
+    bare, _, _ = file.read_text(encoding="utf-8").partition("\n# The lock, whole.")
+    file.write_text(bare + SMALL, encoding="utf-8")
+    for stack in ("cpu", "cuda", "rocm-"):
+        clone.change("compose.yaml", f"image: llm-labs:{stack}", f"image: llm-labs-small:{stack}")
+    return clone
+
+
+def build_small(clone: Clone, archive: Path) -> None:
+    """Build the small images by the machine's engine, and keep them in one archive."""
+    for words in (("cpu",), ("cuda",), ("rocm", "--gfx", "gfx942")):
+        built = clone.invoke("build", "--runtime", "docker", "--stack", *words)
+        assert built.code == 0, built
+    subprocess.run(["docker", "save", "--output", archive, *SMALL_ONES], check=True)
+    subprocess.run(["docker", "image", "rm", *SMALL_ONES], check=True, capture_output=True)
+
+
+def wait_until_it_answers(socket: Path, process: "subprocess.Popen[Any]", log: Path) -> None:
+    import docker
+
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the engine ended:\n{log.read_text()[-4000:]}"
+        try:
+            docker.DockerClient(base_url=f"unix://{socket}").ping()
+            return
+        except (docker.errors.DockerException, OSError):
+            time.sleep(0.1)
+    raise AssertionError(f"the engine never answered:\n{log.read_text()[-4000:]}")
+
+
+@dataclass
+class Host:
+    """The host; `root` is its root folder as the tests see it from outside."""
+
+    folder: Path
+    process: "subprocess.Popen[Any] | None" = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def made(cls) -> "Host":
+        folder = Path(tempfile.mkdtemp(prefix="llm-labs-host-"))
+        folder.chmod(0o755)  # other users have to reach the socket
+        for name in ("bin", "cdi", "dev"):
+            (folder / name).mkdir()
+        hook = folder / "bin" / "nvidia-container-runtime-hook"
+        hook.write_text("#!/bin/sh\n")
+        hook.chmod(0o755)
+        settings = {"features": {"cdi": True}, "runtimes": {"amd": {"path": "runc"}}}
+        (folder / "daemon.json").write_text(json.dumps(settings))
+        return cls(folder)
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "socket"
+
+    @property
+    def root(self) -> Path:
+        assert self.process is not None
+        return Path(f"/proc/{self.process.pid}/root")
+
+    def start(self) -> None:
+        Path("/etc/cdi").mkdir(exist_ok=True)
+        log = self.folder / "log"
+        command = ["unshare", "--mount", "--propagation=private", "sh", "-c", START, "sh"]
+        with log.open("a") as file:
+            self.process = subprocess.Popen(
+                [*command, str(self.folder)], stdout=file, stderr=file, start_new_session=True
+            )
+        wait_until_it_answers(self.socket, self.process, log)
+
+    def load(self, archive: Path) -> None:
+        with self.client() as client:
+            client.images.load(archive.read_bytes())
+
+    def client(self) -> Any:
+        import docker
+
+        return contextlib.closing(docker.DockerClient(base_url=f"unix://{self.socket}"))
+
+    def containers(self) -> list[Any]:
+        with self.client() as client:
+            return client.containers.list(all=True)
+
+    def inspected(self, identity: str) -> Any:
+        with self.client() as client:
+            return client.containers.get(identity).attrs
+
+    def emptied(self) -> None:
+        """Take every card out, and every container that a test left."""
+        for one in self.containers():
+            one.remove(force=True)
+        for folder in FAKED:
+            for one in (self.root / folder.lstrip("/")).glob("*"):
+                shutil.rmtree(one)
+        for one in (*self.root.glob("dev/nvidia*"), *self.root.glob("dev/kfd")):
+            one.unlink()
+        shutil.rmtree(self.root / "dev" / "dri", ignore_errors=True)
+        for one in (self.folder / "cdi").iterdir():
+            one.unlink()
+
+    def here(self, clone: Clone, user: tuple[str, ...] | list[str] = ()) -> dict[str, Any]:
+        """Keywords for a command of the clone, so that it runs on this host."""
+        assert self.process is not None
+        enter = ["nsenter", f"--target={self.process.pid}", "--mount", f"--wdns={clone.path}", "--"]
+        return {
+            "user": [*enter, *user],
+            "DOCKER_HOST": f"unix://{self.socket}",
+            "HOME": str(clone.path),
+        }
+
+    def somebody(self, clone: Clone, *groups: int) -> dict[str, Any]:
+        """Keywords for a command of an ordinary user, who may talk to the engine."""
+        return self.here(clone, as_user(SOMEBODY, GROUP, *groups))
+
+    def invoke(self, clone: Clone, *words: str, **how: Any) -> Running:
+        """Start invoke on this host as an ordinary user."""
+        return clone.start(str(BIN / "invoke"), *words, **{**self.somebody(clone), **how})
+
+    def compose(self, clone: Clone, *words: str, **how: Any) -> Running:
+        """Start Docker Compose on this host as an ordinary user."""
+        return clone.start("docker", "compose", *words, **{**self.somebody(clone), **how})
+
+    def stop(self, what: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(what)
+            self.process.wait(PATIENCE)
+        self.process = None
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
