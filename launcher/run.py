@@ -103,8 +103,9 @@ def _container(
 ) -> compose.Container:
     container = replace(compose.translate(service), command=tuple(plan.command))
     if target.gpus:
-        default = "cdi" if engine.podman and target.stack == "cuda" else "auto"
-        access = os.environ.get("LABS_DEVICES", default)
+        access = os.environ.get("LABS_DEVICES", "auto")
+        if engine.podman:
+            access = devices.on_podman(target.stack, access)
         container = devices.given(container, target.stack, target.gpus, access)
     if engine.selinux:  # its labels would keep the container from the mounts and the nodes
         options = (*container.security_opt, "label=disable")

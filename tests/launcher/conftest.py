@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import Clone, _fresh_clone
-from tests.launcher.hosts import Host, build_small, made_small
+from tests.launcher.hosts import Host, build_small, card, kfd, made_small
+from tests.launcher.machines import nvidia_card, nvidia_driver
 
 import pytest
 
@@ -54,3 +55,21 @@ def host(running_host: Host) -> Iterator[Host]:
     left = running_host.containers()
     running_host.emptied()
     assert not left, "a container was left behind"
+
+
+@pytest.fixture
+def mi300x(host: Host) -> Host:
+    """A host with two of them."""
+    kfd(host)
+    card(host, 1, 90402, 128, 192)
+    card(host, 2, 90402, 136, 192)
+    return host
+
+
+@pytest.fixture
+def h100(host: Host) -> Host:
+    """A host with two of them, whose engine answers the toolkit's requests."""
+    nvidia_driver(host.root, "580.95.05")
+    nvidia_card(host.root, "0000:04:00.0", 0, uuid="GPU-aaaaaaaa-0000-0000-0000-000000000000")
+    nvidia_card(host.root, "0000:05:00.0", 1, uuid="GPU-bbbbbbbb-0000-0000-0000-000000000000")
+    return host

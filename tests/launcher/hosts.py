@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import BIN, PATIENCE, SOMEBODY, Clone, Running, as_user
+from tests.conftest import BIN, PATIENCE, SOMEBODY, Clone, Ended, Running, as_user
+from tests.launcher.machines import GIB, cpu_node, device, kfd_node
 
 GROUP = 4300  # may talk to the engine
 RENDER = 60992  # has the cards; a gid that neither this machine nor the image has a name for
@@ -164,12 +165,15 @@ class Host:
         for one in (self.folder / "cdi").iterdir():
             one.unlink()
 
+    def enter(self, folder: Path) -> list[str]:
+        """What to put before a command to run it on this host."""
+        assert self.process is not None
+        return ["nsenter", f"--target={self.process.pid}", "--mount", f"--wdns={folder}", "--"]
+
     def here(self, clone: Clone, user: tuple[str, ...] | list[str] = ()) -> dict[str, Any]:
         """Keywords for a command of the clone, so that it runs on this host."""
-        assert self.process is not None
-        enter = ["nsenter", f"--target={self.process.pid}", "--mount", f"--wdns={clone.path}", "--"]
         return {
-            "user": [*enter, *user],
+            "user": [*self.enter(clone.path), *user],
             "DOCKER_HOST": f"unix://{self.socket}",
             "HOME": str(clone.path),
         }
@@ -195,3 +199,55 @@ class Host:
     def close(self) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+# Opens what it is told to, in a container; what a user may not, is told by its name.
+TRIES = """
+for name in arguments[arguments.index("--word") + 1:]:
+    try:
+        open(name, "r+b").close()
+        print("opened", name)
+    except OSError as error:
+        print(type(error).__name__, name)
+shown = [name for name in os.environ if "VISIBLE_DEVICES" in name]
+print(json.dumps({
+    "uid": os.getuid(), "groups": os.getgroups(),
+    "shown": {name: os.environ[name] for name in shown},
+    "nodes": sorted(one for one in ("kfd", "dri") if os.path.exists(f"/dev/{one}")),
+    "cards": sorted(os.listdir("/dev/dri")) if os.path.exists("/dev/dri") else [],
+}))
+"""
+KFD, FIRST, SECOND = "/dev/kfd", "/dev/dri/renderD128", "/dev/dri/renderD136"
+
+
+def card(host: Host, number: int, version: int, minor: int, vram: int, mode: int = 0o660) -> None:
+    """A GPU, and its render node for the group RENDER only."""
+    device(host.root, f"/dev/dri/renderD{minor}", mode, RENDER)
+    kfd_node(host.root, number, version, minor, vram * GIB)
+
+
+def kfd(host: Host, mode: int = 0o660) -> None:
+    cpu_node(host.root)
+    device(host.root, KFD, mode, RENDER)
+
+
+def tried(ended: Ended) -> tuple[list[str], dict[str, Any]]:
+    """What opening each node came to, and what else the lab saw."""
+    assert ended.code == 0, ended
+    *lines, seen = ended.out.strip().splitlines()
+    return lines, json.loads(seen)
+
+
+def specification(
+    host: Host, *nodes: str, kind: str = "amd.com/gpu", each: tuple[str, ...] = (KFD,)
+) -> None:
+    """What a vendor's `cdi generate` writes: a device for each card, with the nodes all share."""
+    devices = [
+        {
+            "name": str(index),
+            "containerEdits": {"deviceNodes": [{"path": one} for one in (*each, node)]},
+        }
+        for index, node in enumerate(nodes)
+    ]
+    text = json.dumps({"cdiVersion": "0.6.0", "kind": kind, "devices": devices})
+    (host.folder / "cdi" / "cards.json").write_text(text)

@@ -7,50 +7,24 @@ import signal
 from typing import Any
 
 from tests.conftest import SOMEBODY, Clone, Ended, Running
-from tests.launcher.hosts import RENDER, Host
+from tests.launcher.hosts import (
+    FIRST,
+    KFD,
+    RENDER,
+    SECOND,
+    TRIES,
+    Host,
+    card,
+    kfd,
+    specification,
+    tried,
+)
 from tests.launcher.inspecting import differences, told
-from tests.launcher.machines import GIB, cpu_node, device, kfd_node, nvidia_card, nvidia_driver
+from tests.launcher.machines import GIB, cpu_node, nvidia_driver
 
 import pytest
 
 pytestmark = pytest.mark.engine
-# Opens what it is told to, in a container; what a user may not, is told by its name.
-TRIES = """
-for name in arguments[arguments.index("--word") + 1:]:
-    try:
-        open(name, "r+b").close()
-        print("opened", name)
-    except OSError as error:
-        print(type(error).__name__, name)
-shown = [name for name in os.environ if "VISIBLE_DEVICES" in name]
-print(json.dumps({
-    "uid": os.getuid(), "groups": os.getgroups(),
-    "shown": {name: os.environ[name] for name in shown},
-    "nodes": sorted(one for one in ("kfd", "dri") if os.path.exists(f"/dev/{one}")),
-    "cards": sorted(os.listdir("/dev/dri")) if os.path.exists("/dev/dri") else [],
-}))
-"""
-KFD, FIRST, SECOND = "/dev/kfd", "/dev/dri/renderD128", "/dev/dri/renderD136"
-
-
-def card(host: Host, number: int, version: int, minor: int, vram: int, mode: int = 0o660) -> None:
-    """A GPU, and its render node for the group RENDER only."""
-    device(host.root, f"/dev/dri/renderD{minor}", mode, RENDER)
-    kfd_node(host.root, number, version, minor, vram * GIB)
-
-
-def kfd(host: Host, mode: int = 0o660) -> None:
-    cpu_node(host.root)
-    device(host.root, KFD, mode, RENDER)
-
-
-@pytest.fixture
-def mi300x(host: Host) -> Host:
-    """A host with two of them."""
-    kfd(host)
-    card(host, 1, 90402, 128, 192)
-    card(host, 2, 90402, 136, 192)
-    return host
 
 
 @pytest.fixture
@@ -60,13 +34,6 @@ def theirs(small_clone: Clone) -> Clone:
     small_clone.outputs.mkdir()
     small_clone.give_to(SOMEBODY)
     return small_clone
-
-
-def tried(ended: Ended) -> tuple[list[str], dict[str, Any]]:
-    """What opening each node came to, and what else the lab saw."""
-    assert ended.code == 0, ended
-    *lines, seen = ended.out.strip().splitlines()
-    return lines, json.loads(seen)
 
 
 NODES = ("--", "--word", KFD, FIRST, SECOND)
@@ -189,19 +156,6 @@ def test_compose_and_a_node_that_is_missing(theirs: Clone, mi300x: Host) -> None
 # By CDI, and by a runtime
 
 
-def specification(host: Host, *nodes: str) -> None:
-    """What `amd-ctk cdi generate` writes: a device for each card, each with /dev/kfd."""
-    devices = [
-        {
-            "name": str(index),
-            "containerEdits": {"deviceNodes": [{"path": KFD}, {"path": node}]},
-        }
-        for index, node in enumerate(nodes)
-    ]
-    text = json.dumps({"cdiVersion": "0.6.0", "kind": "amd.com/gpu", "devices": devices})
-    (host.folder / "cdi" / "amd.json").write_text(text)
-
-
 def test_the_cards_come_by_cdi_where_that_is_asked_for(theirs: Clone, mi300x: Host) -> None:
     specification(mi300x, FIRST, SECOND)
     words = ("lab", "LLM91", "--gpus", "1,", *NODES)
@@ -239,15 +193,6 @@ def test_the_runtime_of_amd_s_toolkit_is_told_which_card(theirs: Clone, mi300x: 
 
 
 # NVIDIA
-
-
-@pytest.fixture
-def h100(host: Host) -> Host:
-    """A host with two of them, whose engine answers the toolkit's requests."""
-    nvidia_driver(host.root, "580.95.05")
-    nvidia_card(host.root, "0000:04:00.0", 0, uuid="GPU-aaaaaaaa-0000-0000-0000-000000000000")
-    nvidia_card(host.root, "0000:05:00.0", 1, uuid="GPU-bbbbbbbb-0000-0000-0000-000000000000")
-    return host
 
 
 def test_an_nvidia_card_is_requested_by_its_uuid(theirs: Clone, h100: Host) -> None:
