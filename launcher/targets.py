@@ -85,8 +85,15 @@ def choose_target(where: Where, stack: str, gpus: str) -> Target:
 
 def _who_opens(where: Where, owner: Owner) -> User:
     """A container's user is given the nodes' groups; anyone else has to be in them already."""
-    if where.engine is not None and not where.engine.rootless:
-        return User.contained(owner.uid, owner.gid)
+    if where.engine is not None:
+        return in_a_container(where.engine.rootless, owner)
     if os.geteuid() == 0 and owner.uid != 0:
         return User.of(owner.uid, owner.gid)
     return User.caller()
+
+
+def in_a_container(rootless: bool, owner: Owner) -> User:
+    """Who opens the nodes there."""
+    if rootless:
+        return User.behind_a_rootless_engine(os.geteuid())
+    return User.contained(owner.uid, owner.gid)

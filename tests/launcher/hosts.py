@@ -31,6 +31,7 @@ mount --bind "$here/cdi" /etc/cdi
 mount -t tmpfs -o dev tmpfs "$here/dev"
 cd /dev
 cp -a null zero full random urandom tty ptmx fd stdin stdout stderr "$here/dev"
+if [ -d net ]; then cp -a net "$here/dev"; fi
 mkdir "$here/dev/pts" "$here/dev/shm"
 mount --bind /dev/pts "$here/dev/pts"
 mount --bind /dev/shm "$here/dev/shm"
