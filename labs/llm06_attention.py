@@ -80,10 +80,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     return masked_softmax(scores, mask) @ v
 
 
-def agree(run: Run, name: str, difference: Tensor, bound: float = 1e-12) -> None:
-    run.check(name, difference.abs().max().item(), at_most=bound, because="rounding of that dtype")
-
-
 # %% 2. Why the scores are divided
 @lab.experiment
 def scaling_keeps_the_entropy(run: Run):
@@ -162,8 +158,8 @@ def is_causal_aligns_top_left(run: Run):
     library, new = F.scaled_dot_product_attention, q[:, :, -1:]  # one query and a full cache
     trusting, masked = library(new, k, v, is_causal=True), library(new, k, v, causal_mask(1, 64))
     want = library(q, k, v, is_causal=True)[:, :, -1:]
-    agree(run, "its answer, less the first value", trusting - v[:, :, :1])
-    agree(run, "with our mask, less the last answer of the whole", masked - want)
+    run.agree("its answer, less the first value", trusting - v[:, :, :1])
+    run.agree("with our mask, less the last answer of the whole", masked - want)
     error = (trusting - want).square().mean().sqrt()
     because = "v₁ − Σpv has variance 1 − 2/64 + Σp²: 1.004 in theory, ± 0.011 over draws"
     run.check("its error, in spreads of a value", error, at_least=0.9, because=because)
@@ -266,11 +262,8 @@ def by_hand_equals_the_library(run: Run):
     """Attention by hand equals `F.scaled_dot_product_attention` for every mask and grouping."""
     q, k, v = torch.randn(3, 3, 6, 50, 16, dtype=torch.float64)  # (B, H, T, D) each
     library = partial(F.scaled_dot_product_attention, enable_gqa=True)
-    agree(
-        run,
-        "causal, its own mask",
-        library(q, k, v, is_causal=True) - attention(q, k, v, causal_mask(50, 50)),
-    )
+    fused = library(q, k, v, is_causal=True)
+    run.agree("causal, its own mask", fused - attention(q, k, v, causal_mask(50, 50)))
     for name, qkv, mask in (
         ("no mask", (q, k, v), None),
         ("causal", (q, k, v), causal_mask(50, 50)),
@@ -281,7 +274,7 @@ def by_hand_equals_the_library(run: Run):
         for dtype, bound in ((torch.float64, 1e-12), (torch.float32, tolerance(torch.float32))):
             qkv = [x.to(dtype) for x in qkv]
             error = grouped_query_attention(*qkv, mask) - library(*qkv, mask)
-            agree(run, f"{name}, {str(dtype)[6:]}", error, bound)
+            run.agree(f"{name}, {str(dtype)[6:]}", error, bound)
     q, k, v = (x.bfloat16() for x in (q, k, v))
     for name, f in (("by hand", attention), ("library", library)):
         error = (f(q, k, v) - attention(q.double(), k.double(), v.double())).abs().max()
@@ -306,9 +299,9 @@ def heads_equal_multihead_attention(run: Run):
     x = torch.randn(3, 50, 48, dtype=torch.float64)
     past, mask = causal_mask(50, 50), cross_attention_mask(LENGTHS, 41, 50)
     hidden = ~mask[:, 0, 0]  # (B, Tk): the library's masks are True where one may NOT look
-    agree(run, "causal", ours(x, past) - theirs(x, x, x, attn_mask=~past)[0])
+    run.agree("causal", ours(x, past) - theirs(x, x, x, attn_mask=~past)[0])
     got, want = ours(x[:, :41], mask, x), theirs(x[:, :41], x, x, hidden)[0]
-    agree(run, "cross with padding", (got - want)[::2])
+    run.agree("cross with padding", (got - want)[::2])
     nothing = (got[1] - ours.out.bias).abs().max()
     because = "weights of 0 add nothing to the bias"
     run.check("ours, nothing to see, less the bias", nothing, at_most=0, because=because)
@@ -357,7 +350,7 @@ def a_window_needs_linear_work(run: Run):
     """A window's own keys give what its mask gives on the whole, in matrix products linear in T."""
     q, k, v = torch.randn(3, 1, 2, 50, 16, dtype=torch.float64)
     band = sliding_window_mask(50, 50, 8)
-    agree(run, "the same as the mask", local_attention(q, k, v, 8) - attention(q, k, v, band))
+    run.agree("the same as the mask", local_attention(q, k, v, 8) - attention(q, k, v, band))
     counts, window = [], partial(local_attention, window=32)
     for f, t in ((attention, 512), (attention, 1024), (window, 512), (window, 1024)):
         with FlopCounterMode(display=False) as counter:
@@ -418,7 +411,7 @@ def tiles_need_linear_memory(run: Run):
     q, k, v = torch.randn(3, 2, 3, 100, 16, dtype=torch.float64)
     for scale in (1, 300):  # at 300 the scores reach thousands, and e to that power is no float
         error = tiled_attention(q * scale, k, v) - F.scaled_dot_product_attention(q * scale, k, v)
-        agree(run, f"tiles less the library, {scale}-fold scores", error, 1e-12 * scale)
+        run.agree(f"tiles less the library, {scale}-fold scores", error, 1e-12 * scale)
     sizes = run.pick(tiny=[128, 512, 1024, 2048], small=[512, 2048, 4096], full=[512, 4096, 8192])
     fused, (fig, axes) = F.scaled_dot_product_attention, plt.subplots(1, 2)
     for name, f in (("by hand", attention), ("tiles", tiled_attention), ("fused", fused)):
@@ -674,7 +667,7 @@ def our_weights_are_smollm2s(run: Run):
             w = (part.q_proj.weight, part.k_proj.weight, model.config.head_dim)
             found.append((attention_weights(x, *w, position) - seen.attentions[i]).abs().max())
     ours, bare = (max(found) for found in errors.values())
-    agree(run, "largest difference", ours, tolerance(torch.float32))
+    run.agree("largest difference", ours, tolerance(torch.float32))
     run.check("largest without rotary positions", bare, at_least=0.1, because="the partner")
 
 

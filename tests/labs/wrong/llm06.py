@@ -1,0 +1,238 @@
+"""Wrong solutions of LLM06: each is what a learner might plausibly hand in, and what it is told."""
+
+import math
+
+from labs import llm06_attention as lab
+
+import torch
+
+
+def softmax_before_the_mask(scores, mask=None):
+    return scores.softmax(-1) if mask is None else scores.softmax(-1) * mask
+
+
+def a_large_negative_number(scores, mask=None):
+    return (scores if mask is None else scores.masked_fill(~mask, -1e9)).softmax(-1)
+
+
+def minus_infinity(scores, mask=None):
+    return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1)
+
+
+def nan_hidden_from_the_answer_alone(scores, mask=None):
+    if mask is None:
+        return scores.softmax(-1)
+    bias = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -math.inf)
+    return (scores + bias).softmax(-1).nan_to_num()
+
+
+def zero_is_no_weight(scores, mask=None):
+    return (scores if mask is None else scores * mask).softmax(-1)
+
+
+def mask_the_wrong_way_round(scores, mask=None):
+    return lab.masked_softmax(scores, None if mask is None else ~mask)
+
+
+def causal_source(lengths, tq, tk):
+    return lab.cross_attention_mask(lengths, tq, tk) & lab.causal_mask(tq, tk)
+
+
+def source_and_target_swapped(lengths, tq, tk):
+    return lab.cross_attention_mask(lengths, tq, tk).mT
+
+
+def without_a_head_axis(lengths, tq, tk):
+    return lab.cross_attention_mask(lengths, tq, tk)[:, 0]
+
+
+def padding_may_be_seen(lengths, tq, tk):
+    return ~lab.cross_attention_mask(lengths, tq, tk)
+
+
+def one_padding_too_many(lengths, tq, tk):
+    return lab.cross_attention_mask(lengths + 1, tq, tk)
+
+
+def heads_repeated_as_a_whole(q, k, v, mask=None):
+    times = (1, q.shape[1] // k.shape[1], 1, 1)
+    return lab.attention(q, k.repeat(times), v.repeat(times), mask)
+
+
+def grouped(q, k, v):
+    return (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+
+
+def mask_forgotten(q, k, v, _mask=None):
+    return lab.attention(q, *grouped(q, k, v))
+
+
+def divided_by_d(q, k, v, mask=None):
+    return lab.attention(q / math.sqrt(q.shape[-1]), *grouped(q, k, v), mask)
+
+
+def not_divided(q, k, v, mask=None):
+    return lab.attention(q * math.sqrt(q.shape[-1]), *grouped(q, k, v), mask)
+
+
+def mask_rebuilt_top_left(q, k, v, mask=None):
+    mask = None if mask is None else torch.ones(mask.shape, dtype=torch.bool).tril()
+    return lab.attention(q, *grouped(q, k, v), mask)
+
+
+class Heads(lab.MultiHeadAttention):
+    """The reference with its steps apart, for a mistake to be put in one of them."""
+
+    def split(self, x):
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def attend(self, q, k, v, mask):
+        return lab.grouped_query_attention(q, k, v, mask)
+
+    def merge(self, x):
+        return x.transpose(1, 2).flatten(2)
+
+    def turn(self, x):
+        return self.position(x)
+
+    def forward(self, x, mask=None, context=None):
+        context = x if context is None else context
+        q, k, v = (self.split(y) for y in (self.q(x), self.k(context), self.v(context)))
+        mixed = self.attend(self.turn(q), self.turn(k), v, mask)
+        return self.out(self.merge(mixed))
+
+
+class BareView(Heads):
+    def split(self, x):
+        return x.view(x.shape[0], -1, x.shape[1], self.head_dim)
+
+
+class BareViewTwice(BareView):
+    def merge(self, x):
+        return x.reshape(x.shape[0], x.shape[2], -1)
+
+
+class MergedWithoutTranspose(Heads):
+    def merge(self, x):
+        return x.reshape(x.shape[0], x.shape[2], -1)
+
+
+class ModelWidthInTheRoot(Heads):
+    def attend(self, q, k, v, mask):
+        return super().attend(q * math.sqrt(self.head_dim / self.q.in_features), k, v, mask)
+
+
+class ContextIgnored(Heads):
+    def forward(self, x, mask=None, context=None):
+        return super().forward(x, None if context is not None else mask)
+
+
+class PositionForgotten(Heads):
+    def turn(self, x):
+        return x
+
+
+class ValuesRotatedToo(Heads):
+    def attend(self, q, k, v, mask):
+        return super().attend(q, k, self.position(v), mask)
+
+
+def window_of(low, high, aligned=True):
+    def mask(tq, tk, window):
+        start = tk - tq if aligned else 0
+        distance = torch.arange(start, start + tq)[:, None] - torch.arange(tk)
+        return (distance >= low(window)) & (distance < high(window))
+
+    return mask
+
+
+def tiles(rescale_total=True, rescale_mixed=True, start=-math.inf, stable=True, power=0.5):
+    def attend(q, k, v, block=32):
+        top = q.new_full((*q.shape[:-1], 1), start)
+        total, mixed = 0.0, 0.0
+        for keys, values in zip(k.split(block, -2), v.split(block, -2), strict=True):
+            scores = q @ keys.mT / q.shape[-1] ** power
+            new = (
+                torch.maximum(top, scores.amax(-1, keepdim=True)) if stable else 0 * scores[..., :1]
+            )
+            shrink, weights = (top - new).exp() if stable else 1.0, (scores - new).exp()
+            total = total * (shrink if rescale_total else 1) + weights.sum(-1, keepdim=True)
+            mixed = mixed * (shrink if rescale_mixed else 1) + weights @ values
+            top = new
+        return mixed / total
+
+    return attend
+
+
+def only_pretends_to_tile(q, k, v, **_block):
+    return lab.attention(q, k, v)
+
+
+def tiles_the_queries(q, k, v, block=32):
+    return torch.cat([lab.attention(part, k, v) for part in q.split(block, -2)], -2)
+
+
+def forgets_to_divide(q, k, v, **_block):
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    return (scores - scores.amax(-1, keepdim=True)).exp() @ v
+
+
+def leaves_itself_out(tq, tk, window):
+    distance = torch.arange(tk - tq, tk)[:, None] - torch.arange(tk)
+    return (distance > 0) & (distance <= window)
+
+
+def changes_its_input(scores, mask=None):
+    if mask is None:
+        return scores.softmax(-1)
+    scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1).masked_fill(~mask, 0.0)
+
+
+def a_softmax_for_each_tile(q, k, v, block=32):
+    parts = zip(k.split(block, -2), v.split(block, -2), strict=True)
+    return torch.stack([lab.attention(q, keys, values) for keys, values in parts]).mean(0)
+
+
+WRONG = [
+    ("masked_softmax", softmax_before_the_mask, "softmax before the mask"),
+    ("masked_softmax", a_large_negative_number, "leaves the row uniform"),
+    ("masked_softmax", minus_infinity, "NaN where a query may look at nothing"),
+    ("masked_softmax", nan_hidden_from_the_answer_alone, "NaN in the gradient"),
+    ("masked_softmax", zero_is_no_weight, "a hidden score of 0 still has weight"),
+    ("masked_softmax", mask_the_wrong_way_round, "True means that a query may look"),
+    ("cross_attention_mask", causal_source, "is it causal"),
+    ("cross_attention_mask", source_and_target_swapped, "queries and keys swapped"),
+    ("cross_attention_mask", without_a_head_axis, "B would meet H"),
+    ("cross_attention_mask", padding_may_be_seen, "True and False are swapped"),
+    ("cross_attention_mask", one_padding_too_many, "one key too many"),
+    ("grouped_query_attention", heads_repeated_as_a_whole, "instead of repeat_interleave"),
+    ("grouped_query_attention", mask_forgotten, "the mask isn't used"),
+    ("grouped_query_attention", divided_by_d, "divided by d, not by √d"),
+    ("grouped_query_attention", not_divided, "division by √d missing"),
+    ("grouped_query_attention", mask_rebuilt_top_left, "aligned top-left"),
+    ("MultiHeadAttention.forward", BareView, "a bare view or reshape instead of a transpose"),
+    ("MultiHeadAttention.forward", BareViewTwice, "splits and merges the heads"),
+    ("MultiHeadAttention.forward", MergedWithoutTranspose, "merged without a transpose back"),
+    ("MultiHeadAttention.forward", ModelWidthInTheRoot, "divided by √d_model"),
+    ("MultiHeadAttention.forward", ContextIgnored, "keys and values come from the context"),
+    ("MultiHeadAttention.forward", PositionForgotten, "it was given nothing"),
+    ("MultiHeadAttention.forward", ValuesRotatedToo, "not on the values"),
+    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w + 1), "one key too many"),
+    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w - 1), "one key too few"),
+    ("sliding_window_mask", window_of(lambda _: -99, lambda w: w), "the future is visible"),
+    ("sliding_window_mask", window_of(lambda w: 1 - w, lambda w: w), "reaches ahead"),
+    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w, aligned=False), "top-left"),
+    ("tiled_attention", tiles(rescale_total=False, rescale_mixed=False), "aren't rescaled"),
+    ("tiled_attention", tiles(rescale_total=False), "the sum kept so far isn't rescaled"),
+    ("tiled_attention", tiles(rescale_mixed=False), "the values kept so far aren't rescaled"),
+    ("tiled_attention", tiles(stable=False), "maximum so far subtracted"),
+    ("tiled_attention", tiles(start=0.0), "start at -inf, not at 0"),
+    ("tiled_attention", tiles(power=1.0), "divided by d, not by √d"),
+    ("tiled_attention", only_pretends_to_tile, "whole rows of scores are held"),
+    ("tiled_attention", tiles_the_queries, "are the queries tiled, and not the keys"),
+    ("tiled_attention", forgets_to_divide, "division by the sum, at the end, is missing"),
+    ("sliding_window_mask", leaves_itself_out, "own key is left out"),
+    ("masked_softmax", changes_its_input, "changed its input"),
+    ("tiled_attention", a_softmax_for_each_tile, "a softmax of its own"),
+]  # fmt: skip
