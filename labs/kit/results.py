@@ -25,7 +25,7 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
 
     return {
         "lab_sha256": hashlib.sha256(lesson.path.read_bytes()).hexdigest(),
-        "stack": _stack(),
+        "stack": stack(),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "device": describe_device(run.device),
@@ -40,7 +40,7 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
     }
 
 
-def _stack() -> dict[str, Any]:
+def stack() -> dict[str, Any]:
     """What the image or the environment was built from; empty for a Python of one's own."""
     try:
         return json.loads((home() / "stack.json").read_text(encoding="utf-8"))
