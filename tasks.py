@@ -19,6 +19,15 @@ STACK = "auto (default), cpu, cuda, rocm"
 RUNTIME = "auto (default: docker where an engine answers, else venv), docker, venv"
 
 
+def _refuse_no_lab() -> None:
+    """`invoke lab` alone: Invoke's own complaint would tell nothing of labs, and exit with 1."""
+    from launcher.cards import WRONG_USAGE, Card, show
+
+    what, why = "Which lab?", "invoke lab needs a name: LLM06, LLM01,LLM02 or all."
+    show(Card(what, why, "invoke labs lists them; invoke lab --help"))
+    raise Exit(code=WRONG_USAGE)
+
+
 def _after_the_dashes() -> list[str]:
     """What follows `--`, quoting intact; Invoke joins it into one string."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
@@ -28,6 +37,7 @@ def _ending_in_a_card(work: Callable[["Interrupts"], int | None]) -> None:
     """Do `work` and exit with its code; what can be foreseen ends in a card, never a traceback."""
     from launcher.cards import Card, show
     from launcher.interrupts import EXIT_CODE, Interrupted, Interrupts
+    from launcher.owners import give_back_caches
 
     try:
         with Interrupts() as interrupts:
@@ -41,6 +51,8 @@ def _ending_in_a_card(work: Callable[["Interrupts"], int | None]) -> None:
     except BrokenPipeError:  # the reader of our output, a `head` say, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    finally:
+        give_back_caches()
     if code:
         raise Exit(code=code)
 
@@ -172,3 +184,6 @@ def test(_: Context) -> None:
 
 
 namespace = Collection(lab, labs, gpus, build, images, lock, dotenv, test)
+
+if sys.argv[1:] in (["lab"], ["--dry", "lab"]):  # read before Invoke parses what follows its own
+    _refuse_no_lab()

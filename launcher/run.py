@@ -67,6 +67,7 @@ def _in_container(
     plan: Plan, target: Target, engine: Engine, dry: bool, interrupts: Interrupts
 ) -> int:
     service = _resolve(target, _variables(plan, target, engine.rootless))
+    _refuse_another_target(target, service["build"]["args"].get("GFX", ""))
     container = _container(plan, service, target, engine)
     reason = images.missing(engine, service)
     if dry:
@@ -118,6 +119,17 @@ def _container(
     return container.with_bind(compose.Bind(str(hub), HUB_CACHE))
 
 
+def _refuse_another_target(target: Target, gfx: str) -> None:
+    """ROCm's wheels are for one gfx target; a card of another ends in hipErrorInvalidImage."""
+    others = [one.target for one in target.gpus if one.target != gfx]
+    if target.stack == "rocm" and others and gfx != "all":
+        raise Card(
+            f"The ROCm stack is for {gfx}, and the GPU is a {others[0]}.",
+            f"LABS_GFX names {gfx}, in the shell or in .env, and its image lacks {others[0]}.",
+            f"LABS_GFX={others[0]} invoke lab …; or for good: invoke dotenv",
+        )
+
+
 def _make_writable(folder: Path, owner: Owner) -> None:
     """Make a folder that the container writes to before the engine does, as root's."""
     try:
@@ -153,6 +165,7 @@ def _line(command: list[str], variables: dict[str, str] | None = None) -> str:
 
 
 def _in_environment(plan: Plan, target: Target, dry: bool) -> int:
+    _refuse_another_target(target, target.gfx)
     environment = environments.wanted(target.stack, target.gfx)
     visible = devices.visible(target.stack, target.gpus)
     if dry:

@@ -100,6 +100,18 @@ def test_a_compose_file_that_can_not_be_read_is_a_card(clone: Clone) -> None:
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.engine
+def test_gigabytes_that_are_declined_on_a_terminal_are_not_downloaded(clone: Clone) -> None:
+    (clone.path / "docker" / "Dockerfile").write_text("FROM scratch\nRUN it would fail\n")
+    words = ("build", "--runtime", "docker", "--stack", "cuda")
+    running = clone.start_invoke(*words, terminal=(24, 100))
+    running.wait_for("Download about 2.8 GB?")
+    running.type(b"n\n")
+    assert running.ended().code == 3, running.text
+    assert "Nothing was downloaded." in running.text
+    assert "RUN it would fail" not in running.text
+
+
 def test_a_full_disk_is_told_before_anything_is_built(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**11, 10**11 - 10**9, 10**9))
     engine = Engine(None, rootless=False, root_dir=str(tmp_path))

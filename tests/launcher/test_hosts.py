@@ -91,6 +91,16 @@ def test_a_missing_node_is_a_card(theirs: Clone, mi300x: Host) -> None:
     refused(ended, "/dev/kfd is missing though /sys/class/kfd lists the GPU", "modprobe amdgpu")
 
 
+@pytest.mark.parametrize("runtime", ["docker", "venv"])
+def test_a_target_that_the_image_lacks_is_a_card(theirs: Clone, mi300x: Host, runtime: str) -> None:
+    how = {**mi300x.somebody(theirs, RENDER), "LABS_GFX": "gfx90a"}
+    words = ("--dry", "lab", "LLM91", "--runtime", runtime)
+    ended = mi300x.invoke(theirs, *words, **how).ended()
+    refused(ended, "is for gfx90a, and the GPU is a gfx942", "LABS_GFX=gfx942 invoke lab")
+    every = mi300x.invoke(theirs, *words, **{**how, "LABS_GFX": "all"}).ended()
+    assert every.code == 0, every
+
+
 def test_one_card_s_missing_node_leaves_the_other_card(theirs: Clone, mi300x: Host) -> None:
     (mi300x.root / FIRST.lstrip("/")).unlink()
     lines, _ = tried(mi300x.invoke(theirs, "lab", "LLM91", *NODES).ended())
