@@ -1,7 +1,8 @@
-"""Build a stack's image by BuildKit: said first, asked about where it is large, explained."""
+"""Build a stack's image: said first, asked about where it is large, explained where it fails."""
 
 import os
 import shutil
+import subprocess
 import sys
 import tomllib
 from contextlib import suppress
@@ -18,20 +19,45 @@ from rich.console import Console
 from rich.prompt import Confirm
 
 
-def command(stack: str, service: Service) -> tuple[dict[str, str], list[str]]:
+def command(engine: Engine, stack: str, service: Service) -> tuple[dict[str, str], list[str]]:
     """The variables that say what went in, and the command that builds the image."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    variables = {"LABS_INPUTS": images.inputs(service), "LABS_VERSION": project["version"]}
+    made_of = {"INPUTS": images.inputs(service), "VERSION": project["version"]}
+    if engine.podman:
+        return {}, _by_podman(service, made_of)
+    variables = {f"LABS_{name}": value for name, value in made_of.items()}
     if gfx := service["build"]["args"].get("GFX"):
         variables["LABS_GFX"] = gfx
     return variables, [*file_arguments(stack), "build", stack]
 
 
+def _by_podman(service: Service, made_of: dict[str, str]) -> list[str]:
+    """What compose.yaml says of the build, in the words of `podman build`.
+
+    Podman's socket has no BuildKit behind it, and Podman itself builds such a Dockerfile. OCI's
+    format would drop SHELL.
+    """
+    build = service["build"]
+    words = ["podman", "--remote", "--url", _address(), "build", "--format=docker"]
+    contexts: dict[str, str] = build.get("additional_contexts", {})
+    words += [f"--build-context={name}={place}" for name, place in contexts.items()]
+    words += [f"--secret=id={one['source']},src={one['file']}" for one in build["secrets"]]
+    args = {**build["args"], **made_of}
+    words += [f"--build-arg={name}={value}" for name, value in args.items() if value]
+    return [*words, f"--tag={service['image']}", build["context"]]
+
+
+def _address() -> str:
+    """Where the docker command finds its engine, by DOCKER_HOST or its context."""
+    asked = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def build(engine: Engine, stack: str, service: Service, reason: str) -> None:
-    """Build the image by BuildKit, on the user's screen.
+    """Build the image, on the user's screen.
 
     Raises:
-        Card: no disk space, no network, a wrong hash, or whatever else BuildKit ends with.
+        Card: no disk space, no network, a wrong hash, or whatever else the build ends with.
     """
     _refuse_no_target(service)
     needs = images.size(stack, service)
@@ -43,8 +69,13 @@ def build(engine: Engine, stack: str, service: Service, reason: str) -> None:
     _refuse_a_full_disk(engine, needs.needed_gb)
     _ask_about_gigabytes(needs)
     before = _identity(engine, service["image"])
-    variables, words = command(stack, service)
-    code, printed = show_and_keep(words, {**os.environ, **variables})
+    variables, words = command(engine, stack, service)
+    try:
+        code, printed = show_and_keep(words, {**os.environ, **variables})
+    except FileNotFoundError as error:
+        why = "Podman's socket answers, and only the podman command builds by it."
+        mend = "install podman's command line, or: --runtime venv"
+        raise Card(f"The {words[0]} command isn't here.", why, mend) from error
     if code != 0:
         raise explain(printed, f"The {stack} image couldn't be built.")
     if before and before != _identity(engine, service["image"]):

@@ -27,7 +27,7 @@ def file_arguments(stack: str) -> list[str]:
 
 
 def resolve(stack: str, variables: dict[str, str]) -> Service:
-    """The service of one stack, every variable and path in it resolved.
+    """The service of one stack, every variable and path in it resolved, its secrets' files too.
 
     Raises:
         Card: where compose is missing or refuses the file.
@@ -44,7 +44,11 @@ def resolve(stack: str, variables: dict[str, str]) -> Service:
         ) from error
     if asked.returncode != 0:
         raise explain(asked.stderr, "compose.yaml can't be read.")
-    return json.loads(asked.stdout)["services"][stack]
+    whole = json.loads(asked.stdout)
+    service = whole["services"][stack]
+    for secret in service["build"].get("secrets", ()):
+        secret["file"] = whole["secrets"][secret["source"]]["file"]
+    return service
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def _in_container(
     container = _container(plan, service, target, engine)
     reason = images.missing(engine, service)
     if dry:
-        _print_dry(target, service, container, bool(reason))
+        _print_dry(target, service, container, engine if reason else None)
         return 0
     if reason:
         building.build(engine, target.stack, service, reason)
@@ -145,10 +145,13 @@ def _make_writable(folder: Path, owner: Owner) -> None:
 
 
 def _print_dry(
-    target: Target, service: compose.Service, container: compose.Container, build_first: bool
+    target: Target,
+    service: compose.Service,
+    container: compose.Container,
+    builder: Engine | None,
 ) -> None:
-    if build_first:
-        variables, command = building.command(target.stack, service)
+    if builder is not None:
+        variables, command = building.command(builder, target.stack, service)
         print(f"{_line(command, variables)} &&")
     owner, make = target.owner, ["mkdir", "-p"]
     if os.geteuid() == 0 and owner.uid != 0:

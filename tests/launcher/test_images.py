@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher import building, images, shelf
 from launcher.cards import Card
+from launcher.engine import Engine
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_each_stack_has_a_size_and_every_target_at_once_its_own() -> None:
 
 
 def test_the_build_passes_on_what_it_is_of() -> None:
-    variables, command = building.command("rocm", service("rocm"))
+    variables, command = building.command(Engine(None, False, ""), "rocm", service("rocm"))  # type: ignore
     assert variables["LABS_GFX"] == "gfx942"
     assert variables["LABS_INPUTS"] == images.inputs(service("rocm"))
     assert command[-2:] == ["build", "rocm"]

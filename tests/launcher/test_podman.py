@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from resource import RLIMIT_NOFILE, RLIMIT_NPROC, getrlimit
 from typing import Any
 
 from tests.conftest import BIN, SOMEBODY, Clone, Running
@@ -27,7 +28,17 @@ from tests.launcher.hosts import (
 import pytest
 
 pytestmark = pytest.mark.engine
-SETTINGS = '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+# For a machine without systemd, whose limits are lower than Podman would raise them.
+LIMITS = [
+    (one, getrlimit(kind)[1]) for one, kind in (("nofile", RLIMIT_NOFILE), ("nproc", RLIMIT_NPROC))
+]
+SETTINGS = f"""[containers]
+netns = "host"
+default_ulimits = {json.dumps([f"{one}={most}:{most}" for one, most in LIMITS])}
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
 SEEN = """
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status") if ":\\t" in line)
 def tried(name):
@@ -181,6 +192,36 @@ def test_compose_runs_a_lab(theirs: Clone, podman: Podman) -> None:
     ended = theirs.run(*words, LABS_UID=str(SOMEBODY), LABS_GID=str(SOMEBODY), **ours)
     assert ended.code == 0, ended
     assert ended.out.strip() == str(SOMEBODY)
+
+
+RECIPE = """ARG BASE_IMAGE
+FROM scratch AS wheels
+FROM ${BASE_IMAGE}
+USER root
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+RUN --mount=type=bind,from=wheels,target=/wheels ls /wheels > /found
+RUN --mount=type=secret,id=ca install -m 644 /run/secrets/ca /found.ca
+ARG STACK INPUTS
+LABEL llm-labs.stack=$STACK llm-labs.inputs=$INPUTS
+USER 1000:1000
+"""
+
+
+def test_podman_itself_builds_the_image_that_it_lacks(theirs: Clone, podman: Podman) -> None:
+    """With the contexts and secrets of compose.yaml: its socket has no BuildKit behind it."""
+    theirs.change("compose.yaml", "llm-labs-small:cpu", "llm-labs-small:built")
+    (theirs.path / "docker" / "Dockerfile").write_text(RECIPE)
+    theirs.bare_lab("print(open('/found').read() + open('/found.ca').read())")
+    (theirs.path / "wheels").mkdir()
+    (theirs.path / "wheels" / "one.whl").touch()
+    (theirs.path / "ca").write_text("an authority")
+    site = {"LABS_WHEELS": "./wheels", "LABS_CA": "./ca", "LABS_BASE_IMAGE": "llm-labs-small:cpu"}
+    dry = podman.invoke(theirs, "--dry", "lab", "LLM91", **site).ended()
+    assert dry.out.startswith("podman --remote --url unix://"), dry
+    ended = podman.invoke(theirs, "lab", "LLM91", **site).ended()
+    assert (ended.code, ended.out.split()) == (0, ["one.whl", "an", "authority"]), ended
+    assert "Building llm-labs-small:built, because it isn't here." in ended.err
+    assert "Building" not in podman.invoke(theirs, "lab", "LLM91", **site).ended().err
 
 
 # Cards
