@@ -61,3 +61,11 @@ def connect() -> Engine:
         selinux="name=selinux" in security,
         podman="podman" in info.get("BuildahVersion", "") or "BuildahVersion" in info,
     )
+
+
+def is_rootless() -> bool:
+    """Whether the engine that answers is rootless; no where none does, or none that we may use."""
+    try:
+        return connect().rootless
+    except (NoEngine, Card):
+        return False

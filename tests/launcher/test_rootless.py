@@ -168,6 +168,8 @@ def test_a_card_that_only_a_group_opens_can_not_be_used_and_the_card_says_why(
     assert ended.code == 3, ended
     assert "a rootless engine's container is in none of the user's groups" in ended.err
     assert f"sudo setfacl -m u:{SOMEBODY}:rw {KFD} {FIRST}" in ended.err
+    listed = rootless.invoke(theirs, "gpus").ended()
+    assert "In a container, AMD Instinct MI300 series can't be used: uid 4242" in listed.out
     # So it is: what the launcher refuses doesn't open.
     theirs.outputs.mkdir()
     theirs.give_to(SOMEBODY)
