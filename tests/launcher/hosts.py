@@ -15,6 +15,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from resource import RLIMIT_NOFILE, RLIMIT_NPROC, getrlimit
 from typing import Any
 
 from tests.conftest import BIN, PATIENCE, SOMEBODY, Clone, Ended, Running, as_user
@@ -42,6 +43,18 @@ exec dockerd --config-file "$here/daemon.json" --host "unix://$here/socket" --gr
     --data-root "$here/data" --exec-root "$here/exec" --pidfile "$here/pid" \\
     --bridge none --iptables=false --ip6tables=false
 """.format(faked=" ".join(FAKED), group=GROUP)
+
+# Podman's, for a machine without systemd, whose limits are lower than Podman would raise them.
+LIMITS = [
+    (one, getrlimit(kind)[1]) for one, kind in (("nofile", RLIMIT_NOFILE), ("nproc", RLIMIT_NPROC))
+]
+PODMAN_SETTINGS = f"""[containers]
+netns = "host"
+default_ulimits = {json.dumps([f"{one}={most}:{most}" for one, most in LIMITS])}
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
 
 # The image for such engines: 180 MB, in which a lab that needs only Python runs. It is built by the
 # launcher, so that it has the labels by which the launcher knows it.

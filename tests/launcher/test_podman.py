@@ -9,13 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from resource import RLIMIT_NOFILE, RLIMIT_NPROC, getrlimit
 from typing import Any
 
 from tests.conftest import BIN, SOMEBODY, Clone, Running
 from tests.launcher.hosts import (
     FIRST,
     KFD,
+    PODMAN_SETTINGS,
     RENDER,
     SECOND,
     TRIES,
@@ -28,17 +28,6 @@ from tests.launcher.hosts import (
 import pytest
 
 pytestmark = pytest.mark.engine
-# For a machine without systemd, whose limits are lower than Podman would raise them.
-LIMITS = [
-    (one, getrlimit(kind)[1]) for one, kind in (("nofile", RLIMIT_NOFILE), ("nproc", RLIMIT_NPROC))
-]
-SETTINGS = f"""[containers]
-netns = "host"
-default_ulimits = {json.dumps([f"{one}={most}:{most}" for one, most in LIMITS])}
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-"""
 SEEN = """
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status") if ":\\t" in line)
 def tried(name):
@@ -96,7 +85,7 @@ def podman(running_host: Host, small_images: Path) -> Iterator[Podman]:
     if not shutil.which("podman"):
         pytest.skip("podman isn't installed")
     one = Podman(Path(tempfile.mkdtemp(prefix="llm-labs-podman-")), running_host)
-    (one.folder / "containers.conf").write_text(SETTINGS)
+    (one.folder / "containers.conf").write_text(PODMAN_SETTINGS)
     one.run("load", "--input", str(small_images))
     log = one.folder / "log"
     service = [*one.command, "system", "service", "--time=0", f"unix://{one.socket}"]

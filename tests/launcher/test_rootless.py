@@ -1,4 +1,4 @@
-"""A rootless Docker for real: whose its files are, how it ends, and which cards it can open."""
+"""Rootless engines for real: whose their files are, how they end, and which cards they open."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from tests.launcher.hosts import (
     FAKED,
     FIRST,
     KFD,
+    PODMAN_SETTINGS,
     RENDER,
     SECOND,
     TRIES,
@@ -30,13 +31,17 @@ import pytest
 
 pytestmark = pytest.mark.engine
 SCRIPT = "/usr/share/docker.io/contrib/dockerd-rootless.sh"  # Debian's place; elsewhere on the PATH
-NEEDS = ("rootlesskit", "newuidmap", "slirp4netns", "setpriv")
+NEEDS = {
+    "docker": ("setpriv", "newuidmap", "rootlesskit", "slirp4netns"),
+    "podman": ("setpriv", "newuidmap", "podman"),
+}
 # In an /etc of its own, where SOMEBODY has a name, a range of subordinate ids, and group RENDER. It
 # sees the host's /dev, but the true /sys and /proc: the kernel gives a user who is root only to
 # himself no fresh ones, which a container needs, where something is mounted over these.
 START = f"""
 set -e
-here=$1 script=$2
+here=$1
+shift
 for folder in {" ".join(FAKED)}; do
     if mountpoint -q "$folder"; then umount "$folder"; fi
 done
@@ -47,9 +52,7 @@ echo "cards:x:{RENDER}:somebody" >> "$here/etc/group"
 echo "somebody:200000:65536" | tee "$here/etc/subuid" > "$here/etc/subgid"
 mount --bind "$here/etc" /etc
 exec setpriv --reuid={SOMEBODY} --regid={SOMEBODY} --init-groups env -i HOME="$here/home" \\
-    XDG_RUNTIME_DIR="$here/home" PATH=/usr/sbin:/usr/bin:/sbin:/bin \\
-    DOCKERD_ROOTLESS_ROOTLESSKIT_NET=slirp4netns \\
-    "$script" --bridge=none --iptables=false --ip6tables=false
+    XDG_RUNTIME_DIR="$here/home" PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
 """
 
 
@@ -75,28 +78,45 @@ class Rootless:
         return clone.start("docker", "compose", *words, **self.here(clone))
 
 
-@pytest.fixture(scope="module")
-def rootless(running_host: Host, small_images: Path) -> Iterator[Rootless]:
-    missing = [one for one in NEEDS if not shutil.which(one)]
+def command(engine: str, folder: Path, script: str) -> list[str]:
+    """What starts the engine, as SOMEBODY, and makes it answer at home/docker.sock."""
+    if engine == "docker":
+        network = "DOCKERD_ROOTLESS_ROOTLESSKIT_NET=slirp4netns"
+        return [network, script, "--bridge=none", "--iptables=false", "--ip6tables=false"]
+    (folder / "containers.conf").write_text(PODMAN_SETTINGS)
+    settings = [f"CONTAINERS_CONF={folder}/containers.conf", "PODMAN_IGNORE_CGROUPSV1_WARNING=1"]
+    address = f"unix://{folder}/home/docker.sock"
+    return [*settings, "podman", "system", "service", "--time=0", address]
+
+
+@pytest.fixture(scope="module", params=["docker", "podman"])
+def rootless(
+    request: pytest.FixtureRequest, running_host: Host, small_images: Path
+) -> Iterator[Rootless]:
+    missing = [one for one in NEEDS[request.param] if not shutil.which(one)]
     script = shutil.which("dockerd-rootless.sh") or SCRIPT
-    if missing or not Path(script).exists():
-        pytest.skip(f"no rootless Docker here: {', '.join(missing) or script} isn't installed")
+    if request.param == "docker" and not Path(script).exists():
+        missing.append("dockerd-rootless.sh")
+    if missing:
+        pytest.skip(f"no rootless {request.param} here: {', '.join(missing)} isn't installed")
     one = Rootless(Path(tempfile.mkdtemp(prefix="llm-labs-rootless-")), running_host)
     one.folder.chmod(0o755)
     (one.folder / "home").mkdir()
     os.chown(one.folder / "home", SOMEBODY, SOMEBODY)
     log = one.folder / "log"
-    command = [*running_host.enter(one.folder), "unshare", "--mount", "--propagation=private"]
+    words = [*running_host.enter(one.folder), "unshare", "--mount", "--propagation=private"]
+    words += ["bash", "-c", START, "bash", str(one.folder)]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [*command, "bash", "-c", START, "sh", str(one.folder), script],
+            [*words, *command(request.param, one.folder, script)],
             stdout=file,
             stderr=file,
             start_new_session=True,
         )
     try:
         wait_until_it_answers(one.socket, process, log)
-        docker.DockerClient(base_url=f"unix://{one.socket}").images.load(small_images.read_bytes())
+        client = docker.DockerClient(base_url=f"unix://{one.socket}")
+        list(client.api.load_image(small_images.read_bytes()))
         yield one
     finally:
         process.terminate()
