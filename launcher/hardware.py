@@ -170,8 +170,13 @@ def _join(gids: list[int], user: User) -> str:
     return " && ".join([*making, f"sudo usermod -aG {names} {login}"]) + ", and log in again"
 
 
-def gids(root: Path, devices: Iterable[str]) -> tuple[int, ...]:
-    """The groups that open the devices, for a container's user to be given; few are open to all."""
+def gids(root: Path, devices: Iterable[str], user: User) -> tuple[int, ...]:
+    """The groups that open the devices, for a container's user to be given; few are open to all.
+
+    None behind a rootless engine: they would mean nothing, and some it couldn't even name.
+    """
+    if user.rootless:
+        return ()
     there = (path for device in devices if (path := below(root, device)).exists())
     states = [path.stat() for path in there]
     return tuple(sorted({one.st_gid for one in states if one.st_mode & 0o066 == 0o060}))

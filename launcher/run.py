@@ -108,8 +108,6 @@ def _container(
         if engine.podman:
             access = devices.on_podman(target.stack, access)
         container = devices.given(container, target.stack, target.gpus, access)
-    if engine.rootless:  # the host's groups mean nothing in it, and some it can't even name
-        container = replace(container, groups=())
     if engine.selinux:  # its labels would keep the container from the mounts and the nodes
         options = (*container.security_opt, "label=disable")
         container = replace(container, security_opt=options)
