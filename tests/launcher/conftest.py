@@ -38,7 +38,7 @@ def running_host(small_images: Path) -> Iterator[Host]:
         pytest.skip("only root can start an engine of its own")
     if not all(map(shutil.which, ("dockerd", "unshare", "nsenter"))):
         pytest.skip("dockerd, unshare or nsenter isn't installed")
-    host = Host.made()
+    host = Host.new()
     try:
         host.start()
         host.load(small_images)

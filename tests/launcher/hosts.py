@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from resource import RLIMIT_NOFILE, RLIMIT_NPROC, getrlimit
 from typing import Any
@@ -23,6 +23,7 @@ from tests.launcher.machines import GIB, cpu_node, device, kfd_node
 
 GROUP = 4300  # may talk to the engine
 RENDER = 60992  # has the cards; a gid that neither this machine nor the image has a name for
+CDI = Path("/etc/cdi")
 FAKED = ("/sys/class", "/sys/bus/pci/devices", "/proc/driver")
 START = """
 set -e
@@ -115,10 +116,10 @@ class Host:
 
     folder: Path
     process: "subprocess.Popen[Any] | None" = None
-    environment: dict[str, str] = field(default_factory=dict)
+    made: bool = False  # the machine's empty /etc/cdi
 
     @classmethod
-    def made(cls) -> "Host":
+    def new(cls) -> "Host":
         folder = Path(tempfile.mkdtemp(prefix="llm-labs-host-"))
         folder.chmod(0o755)  # other users have to reach the socket
         for name in ("bin", "cdi", "dev"):
@@ -140,7 +141,8 @@ class Host:
         return Path(f"/proc/{self.process.pid}/root")
 
     def start(self) -> None:
-        Path("/etc/cdi").mkdir(exist_ok=True)
+        self.made = self.made or not CDI.exists()
+        CDI.mkdir(exist_ok=True)  # the host's own folder is mounted over it
         log = self.folder / "log"
         command = ["unshare", "--mount", "--propagation=private", "sh", "-c", START, "sh"]
         with log.open("a") as file:
@@ -213,6 +215,9 @@ class Host:
     def close(self) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self.made:
+            with contextlib.suppress(OSError):
+                CDI.rmdir()
 
 
 # Opens what it is told to, in a container; what a user may not, is told by its name.
