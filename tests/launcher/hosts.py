@@ -1,4 +1,4 @@
-"""A host of the tests' own: an engine, and a /dev, /sys/class and /proc/driver to put cards into.
+"""A host of the tests' own: an engine, and folders to put cards into (/dev, /sys/class, /etc/cdi).
 
 The engine and all that is run on the host live in a mount namespace, so the cards are nobody
 else's. They are null devices, with the mode and group that a GPU's have. The engine has CDI
@@ -23,13 +23,15 @@ from tests.launcher.machines import GIB, cpu_node, device, kfd_node
 
 GROUP = 4300  # may talk to the engine
 RENDER = 60992  # has the cards; a gid that neither this machine nor the image has a name for
-CDI = Path("/etc/cdi")
 FAKED = ("/sys/class", "/sys/bus/pci/devices", "/proc/driver")
 START = """
 set -e
 here=$1
 for folder in {faked}; do if [ -d "$folder" ]; then mount -t tmpfs tmpfs "$folder"; fi; done
-mount --bind "$here/cdi" /etc/cdi
+cp -a /etc "$here/etc"
+rm -rf "$here/etc/cdi"
+mkdir "$here/etc/cdi"
+mount --bind "$here/etc" /etc
 mount -t tmpfs -o dev tmpfs "$here/dev"
 cd /dev
 cp -a null zero full random urandom tty ptmx fd stdin stdout stderr "$here/dev"
@@ -116,13 +118,12 @@ class Host:
 
     folder: Path
     process: "subprocess.Popen[Any] | None" = None
-    made: bool = False  # the machine's empty /etc/cdi
 
     @classmethod
     def new(cls) -> "Host":
         folder = Path(tempfile.mkdtemp(prefix="llm-labs-host-"))
         folder.chmod(0o755)  # other users have to reach the socket
-        for name in ("bin", "cdi", "dev"):
+        for name in ("bin", "dev"):
             (folder / name).mkdir()
         hook = folder / "bin" / "nvidia-container-runtime-hook"
         hook.write_text("#!/bin/sh\n")
@@ -136,13 +137,17 @@ class Host:
         return self.folder / "socket"
 
     @property
+    def specifications(self) -> Path:
+        """The host's /etc/cdi."""
+        return self.folder / "etc" / "cdi"
+
+    @property
     def root(self) -> Path:
         assert self.process is not None
         return Path(f"/proc/{self.process.pid}/root")
 
     def start(self) -> None:
-        self.made = self.made or not CDI.exists()
-        CDI.mkdir(exist_ok=True)  # the host's own folder is mounted over it
+        shutil.rmtree(self.folder / "etc", ignore_errors=True)
         log = self.folder / "log"
         command = ["unshare", "--mount", "--propagation=private", "sh", "-c", START, "sh"]
         with log.open("a") as file:
@@ -178,7 +183,7 @@ class Host:
         for one in (*self.root.glob("dev/nvidia*"), *self.root.glob("dev/kfd")):
             one.unlink()
         shutil.rmtree(self.root / "dev" / "dri", ignore_errors=True)
-        for one in (self.folder / "cdi").iterdir():
+        for one in self.specifications.iterdir():
             one.unlink()
 
     def enter(self, folder: Path) -> list[str]:
@@ -215,9 +220,6 @@ class Host:
     def close(self) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self.made:
-            with contextlib.suppress(OSError):
-                CDI.rmdir()
 
 
 # Opens what it is told to, in a container; what a user may not, is told by its name.
@@ -269,4 +271,4 @@ def specification(
         for index, node in enumerate(nodes)
     ]
     text = json.dumps({"cdiVersion": "0.6.0", "kind": kind, "devices": devices})
-    (host.folder / "cdi" / "cards.json").write_text(text)
+    (host.specifications / "cards.json").write_text(text)
