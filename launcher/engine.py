@@ -59,7 +59,7 @@ def connect() -> Engine:
         rootless="name=rootless" in security,
         root_dir=info.get("DockerRootDir", ""),
         selinux="name=selinux" in security,
-        podman="podman" in info.get("BuildahVersion", "") or "BuildahVersion" in info,
+        podman="BuildahVersion" in info,
     )
 
 
