@@ -63,9 +63,7 @@ def test_an_ordinary_engine_is_given_the_caller_s_uid(answers) -> None:
     assert owners.in_the_container(Owner(1000, 1000), engine.rootless) == Owner(1000, 1000)
 
 
-def test_on_an_selinux_host_the_labels_are_off_for_the_lab_s_container(
-    answers, monkeypatch
-) -> None:
+def test_on_an_selinux_host_the_labels_are_off_for_the_lab_s_container(answers) -> None:
     service = {"image": "image", "security_opt": ["no-new-privileges:true"], "build": {"args": {}}}
     plan = Plan(("LLM06",), (), online=False)
     target = Target("cpu", (), Owner(1000, 1000), "it was asked for")
