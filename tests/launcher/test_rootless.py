@@ -121,6 +121,8 @@ def rootless(
     finally:
         process.terminate()
         process.wait()
+        for pause in one.folder.rglob("pause.pid"):  # what keeps Podman's user namespace
+            os.kill(int(pause.read_text()), signal.SIGKILL)
         shutil.rmtree(one.folder, ignore_errors=True)
 
 
