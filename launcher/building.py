@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tomllib
 from contextlib import suppress
@@ -13,7 +12,7 @@ from launcher.cards import WRONG_USAGE, Card, say
 from launcher.compose import Service, file_arguments
 from launcher.engine import Engine
 from launcher.errors import explain
-from launcher.processes import show_and_keep
+from launcher.processes import answer, show_and_keep
 
 from rich.console import Console
 from rich.prompt import Confirm
@@ -50,7 +49,7 @@ def _by_podman(service: Service, made_of: dict[str, str]) -> list[str]:
 def _address() -> str:
     """Where the docker command finds its engine, by DOCKER_HOST or its context."""
     asked = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    return answer(asked).stdout.strip()
 
 
 def build(engine: Engine, stack: str, service: Service, reason: str) -> None:

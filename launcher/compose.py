@@ -14,6 +14,7 @@ from typing import Any
 from launcher import ROOT
 from launcher.cards import Card
 from launcher.errors import explain
+from launcher.processes import answer
 
 Service = dict[str, Any]
 _CDI = re.compile(r"[\w.-]+/[\w.-]+=\S+")
@@ -35,7 +36,7 @@ def resolve(stack: str, variables: dict[str, str]) -> Service:
     command = [*file_arguments(stack), "config", "--format", "json"]
     environment = {**os.environ, **variables}
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, env=environment)
+        asked = answer(command, stderr=subprocess.PIPE, env=environment)
     except FileNotFoundError as error:
         raise Card(
             "The docker command isn't here.",

@@ -1,11 +1,11 @@
 """What is to be run, checked by the labs' own command line before anything is built for it."""
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 
 from launcher import ROOT
+from launcher.processes import answer
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,8 @@ def make(labs: str, options: dict[str, str], online: bool, own: list[str]) -> Pl
     given = [word for name, value in options.items() if value for word in (f"--{name}", value)]
     online_flag = ["--online"] if online else []
     command = [sys.executable, "-m", "labs", labs, *given, *online_flag, "--plan"]
-    asked = subprocess.run(
-        [*command, *(["--", *own] if own else [])],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    asked = answer([*command, *(["--", *own] if own else [])], cwd=ROOT)
     if asked.returncode != 0:
         raise SystemExit(asked.returncode)
-    answer = json.loads(asked.stdout)
-    return Plan(tuple(answer["labs"]), tuple(answer["arguments"]), online)
+    planned = json.loads(asked.stdout)
+    return Plan(tuple(planned["labs"]), tuple(planned["arguments"]), online)

@@ -149,7 +149,9 @@ class Host:
     def start(self) -> None:
         shutil.rmtree(self.folder / "etc", ignore_errors=True)
         log = self.folder / "log"
-        command = ["unshare", "--mount", "--propagation=private", "sh", "-c", START, "sh"]
+        # In a network of its own: without a bridge, dockerd would take away the other engine's.
+        namespaces = ["unshare", "--net", "--mount", "--propagation=private"]
+        command = [*namespaces, "sh", "-c", START, "sh"]
         with log.open("a") as file:
             self.process = subprocess.Popen(
                 [*command, str(self.folder)], stdout=file, stderr=file, start_new_session=True
