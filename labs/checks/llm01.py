@@ -111,8 +111,8 @@ def _mistakes_of_penalties(
             )
         ),
         "every token is penalised: only ids that occurred in that row": lambda: lowered(penalty),
-        "a token that occurred twice is penalised twice: once is enough": lambda: (
-            lowered(penalty**count)
+        "a token that occurred twice is penalised twice: once is enough": lambda: lowered(
+            penalty**count
         ),
         "the ids of all rows are penalised in each row: gather along dim 1": lambda: torch.where(
             seen.any(0), lowered(penalty), logits
@@ -231,7 +231,7 @@ def _mistakes_of_strides(ids: Tensor, window: int, stride: int) -> dict[str, flo
     starts = range(0, n - 1, stride)
     apart = torch.cat([_losses(ids, a, a + 1, min(a + window, n)) for a in starts])
     return {
-        "each window's mean counts alike, though the last has fewer tokens: sum first, divide once": (
+        "each window's mean counts alike, though the last has fewer tokens: divide at the end": (
             sum(one.mean().item() for one in new) / len(new)
         ),
         "tokens in two windows count twice: score only what is new": (
