@@ -73,21 +73,22 @@ TEXT, CARROLL = (text.replace("\n", " ") for text in (TEXT, CARROLL))
 
 # %% 1. A first call
 @cache
-def opened(path: str, device: torch.device) -> tuple[Any, Any]:
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device).eval()
+def opened(path: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
     return model, AutoTokenizer.from_pretrained(path)
 
 
-def smollm2(run: Run) -> tuple[Any, Any]:  # or what --model names; with its tokenizer
-    return opened(assets.pretrained(run), run.device)
+def smollm2(run: Run, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """The model (or what --model names) and its tokenizer."""
+    return opened(assets.pretrained(run), run.device, dtype)
 
 
 def called(run: Run) -> str:
     return "4-bit SmolLM2" if run.options.model is None else Path(run.options.model).name
 
 
-def glass(run: Run) -> tuple[Any, Any]:
-    return opened(str(assets.glass()), run.device)
+def glass(run: Run, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    return opened(str(assets.glass()), run.device, dtype)
 
 
 @torch.no_grad()
@@ -268,7 +269,7 @@ def entropy_rises_with_temperature(run: Run):
     ax.axhline(math.log(len(logits)), color="grey", ls=":", label="ln V: all tokens alike")
     ax.set(xlabel="temperature T", ylabel="entropy (nats)", title="What temperature does")
     ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
-    ax.legend()
+    ax.legend(loc="center left")
     run.figure(fig, "entropy", f"The next token of {called(run)}. Black: the slope Var(l)/T³ at 1.")
     one, two = (math.exp(h) for h in rows[-1][2:4])
     return f"After {rows[-1][0]}, e^H grows from {one:.0f} tokens at T = 1 to {two:,.0f} at T = 2."
@@ -340,12 +341,12 @@ def our_cuts_are_the_librarys(run: Run):
         p = logits.softmax(-1).sort(descending=True).values
         kept.append([int(x.isfinite().sum()) for x in (top_p(logits, 0.9), min_p(logits, 0.05))])
         inside = p.cumsum(0) - p < 0.9
-        ax.loglog(rank, p, f"C{i}", label=f"{name}: 90 % are held by {kept[i][0]}")
-        ax.loglog(rank[inside], p[inside], f"C{i}", marker="o", ms=4, lw=5, alpha=0.4)
+        ax.loglog(rank, p, f"C{i}", label=f"{name}: {kept[i][0]} hold 90 %")
+        ax.loglog(rank[inside], p[inside], f"C{i}o-", markevery=[0], ms=9, lw=7, alpha=0.4)
     ax.axvline(50, color="grey", ls=":", label="top-k with k = 50 cuts both here")
     ax.set(xlabel="rank of the token", ylabel="probability", ylim=(1e-9, 1.5))
     ax.set_title("The next token, and its nucleus")
-    ax.legend(loc="lower left")
+    ax.legend(loc="upper right")
     run.figure(fig, "nucleus", f"{called(run)} after {SURE!r} and {UNSURE!r}; thick: p = 0.9.")
     return (
         f"Sure, top-p 0.9 keeps {kept[0][0]} and min-p 0.05 {kept[0][1]} tokens; "
@@ -354,12 +355,7 @@ def our_cuts_are_the_librarys(run: Run):
 
 
 # %% [markdown]
-# ## 5. Repetition
-# The likeliest text is not the likeliest *kind* of text: what people write is full of tokens that
-# were not the likeliest. A greedy loop that has said something twice finds a third time likelier
-# still, and never leaves (Holtzman et al. 2020). We count **distinct n-grams**: of all runs of four
-# tokens in a text, the share that are different (Li et al. 2016).
-#
+# ## 5. A penalty for repetition
 # The **repetition penalty** θ > 1 pushes down tokens that stand in the text already (Keskar et al.
 # 2019). It was published as l/θ; but dividing a *negative* logit makes it larger, a reward. So code
 # divides what is positive and multiplies what is negative. Even then it rests on something that
@@ -368,7 +364,7 @@ def our_cuts_are_the_librarys(run: Run):
 # negative: another penalty under the same name.)
 
 
-# %% 5. Repetition
+# %% 5. A penalty for repetition
 @lab.exercise(
     level=1,
     hints=(
@@ -402,23 +398,27 @@ def distinct(ids: list[int], n: int = 4) -> float:
 def the_penalty_rests_on_an_arbitrary_zero(run: Run):
     """The penalty by hand is the library's; both change when a constant is added to all logits.
 
-    Predict: does adding 10 to all logits change the distribution without a penalty? With one?
+    Predict: does taking 20 from all logits change the distribution without a penalty? With one?
     """
     model, tokenizer = smollm2(run)
-    start = TEXT[: TEXT.index(" the weather would be")]
-    ids = torch.tensor([tokenizer(start).input_ids], device=run.device)
+    ids = torch.tensor([tokenizer(TEXT[: TEXT.index(" about fog")]).input_ids], device=run.device)
     logits = logits_of(model, ids[0].tolist())[-1:].double()  # (1, V)
     theirs = library.RepetitionPenaltyLogitsProcessor(1.3)
     run.agree("less the library's", repetition_penalty(ids, logits, 1.3) - theirs(ids, logits))
-    seen = logits.gather(1, ids)
-    lower = (repetition_penalty(ids, logits, 1.3).gather(1, ids) - seen).max()
-    run.check("largest change of a seen token's logit", lower, at_most=0, because="a penalty")
-    run.agree("without a penalty, moved by +10", (logits + 10).softmax(-1) - logits.softmax(-1))
-    moved, still = (repetition_penalty(ids, x, 1.3).softmax(-1) for x in (logits + 10, logits))
-    shift = (moved - still).abs().sum().item() / 2
-    because = "at +10 each seen token loses 10·(1 − 1/1.3) = 2.3 nats more"
-    run.check("share that moved, with the penalty", shift, at_least=0.01, because=because)
-    return f"The same distribution, penalised from another zero: {shift:.0%} of it went elsewhere."
+    change = (repetition_penalty(ids, logits, 1.3) - logits).gather(1, ids)
+    run.check(
+        "largest change of a seen token's logit", change.max(), at_most=0, because="a penalty"
+    )
+    lower = logits - 20
+    run.agree("without a penalty, 20 lower", lower.softmax(-1) - logits.softmax(-1))
+    penalised = (repetition_penalty(ids, x, 1.3) for x in (logits, lower))
+    seen = [x.softmax(-1)[0, ids[0].unique()].sum().item() for x in (logits, *penalised)]
+    because = "a seen token loses 0.23·l nats where l > 0: that depends on where l's zero is"
+    run.check(
+        "with it, the share that moves", abs(seen[2] - seen[1]), at_least=0.01, because=because
+    )
+    shown = "seen tokens have {:.0%} of the distribution, penalised {:.0%}, from 20 lower {:.0%}"
+    return f"After “Her guesses”, {shown.format(*seen)}."
 
 
 # %% [markdown]
@@ -572,10 +572,8 @@ def the_cache_changes_no_token(run: Run):
     """
     sizes, rows = run.pick(tiny=(1, 10), small=(3, 48), full=(3, 96)), []
     texts = (UNSURE, SURE, "The experiment showed that", CARROLL[:60])
-    for name, (model, tokenizer), some, new in (
-        (called(run), smollm2(run), *sizes),
-        ("glass model", glass(run), 4, 64),
-    ):
+    for name, which, some, new in ((called(run), smollm2, *sizes), ("glass model", glass, 4, 64)):
+        model, tokenizer = which(run)
         prompts, c = [tokenizer(text).input_ids for text in texts[:some]], model.config
         with counted(model) as plain:
             want = [write(model, prompt, new) for prompt in prompts]
@@ -586,22 +584,19 @@ def the_cache_changes_no_token(run: Run):
         run.check(f"{name}: places without", sum(plain), equals=sum(each), because="the whole text")
         each = [len(p) + new - 1 for p in prompts]
         run.check(f"{name}: places with", sum(cached), equals=sum(each), because="each once")
-        for net in (model, copy.deepcopy(model).bfloat16()):
-            ids = torch.ones(2, 40, dtype=torch.long, device=run.device)
-            kept = net(ids, use_cache=True, logits_to_keep=1).cache
+        short, ids = which(run, torch.bfloat16)[0], torch.ones(2, 40, dtype=torch.long)
+        for net in (model, short):
+            kept = net(ids.to(run.device), use_cache=True, logits_to_keep=1).cache
             size = sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
             each = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * net.dtype.itemsize
-            run.check(
-                f"{name}: cache, bytes", size, equals=each * ids.numel(), because=str(net.dtype)
-            )
-        for prompt in prompts:  # in bfloat16, the last of the two
-            a, b = write(net, prompt, new), generate(net, [prompt], new)[0]
+            what, bytes_ = f"{name}: bytes of a {str(net.dtype)[6:]} cache", each * ids.numel()
+            run.check(what, size, equals=bytes_, because="2·L·H_kv·D·T·size, two texts of 40")
+        for prompt in prompts:
+            a, b = write(short, prompt, new), generate(short, [prompt], new)[0]
             same = next((i for i in range(new) if a[i] != b[i]), new)
             rows.append([name, repr(tokenizer.decode(prompt)), same, new])
-    batch = generate(model, prompts, new)
-    run.check(
-        "glass model: tokens unlike, four prompts in a batch", differing(batch, want), equals=0
-    )
+    what, batch = "glass model: tokens unlike, in a batch of four", generate(model, prompts, new)
+    run.check(what, differing(batch, want), equals=0)
     run.table("In bfloat16", ["", "prompt", "tokens that are equal", "of"], rows)
     parted = sum(row[2] < row[3] for row in rows)
     run.measure("prompts on which bfloat16 parts", parted)
@@ -621,15 +616,12 @@ def the_cache_changes_no_token(run: Run):
 # little more than one, until the arithmetic takes over. And smaller numbers are faster: that is why
 # a model that runs in bfloat16 is *stored* so. (Mixed precision, as in training, keeps float32 and
 # converts in each step: that would read more, not less. So here the run's precision is that of the
-# stored weights.)
+# stored weights. Ask `from_pretrained` for it: `model.bfloat16()` would round the frequencies of
+# RoPE as well, and move far tokens.)
 
 
 # %% 8. What a token costs
-@cache
-def stored(run: Run) -> Any:  # in the run's precision
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[run.precision]
-    model = smollm2(run)[0]
-    return model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def random_ids(model: Any, batch: int, length: int) -> Tensor:
@@ -655,7 +647,7 @@ def the_cache_pays_more_the_longer_the_text(run: Run):
 
     Predict: behind 256 tokens, how many times faster is a step with the cache?
     """
-    model, rows = stored(run), []
+    model, rows = smollm2(run, DTYPES[run.precision])[0], []
     lengths = run.pick(tiny=[16, 64, 256], small=[64, 256, 1024, 2048], full=[256, 1024, 4096])
     for t in run.progress(lengths, "lengths"):
         whole = partial(model, random_ids(model, 1, t), use_cache=False, logits_to_keep=1)
@@ -689,15 +681,13 @@ def decoding_waits_for_memory(run: Run):
 
     Predict: eight texts at once: how many times as long does a step take?
     """
-    model, rows, repeats = stored(run), [], run.pick(tiny=5, small=20, full=20)
-    count, weights = (
-        sum(f(p) for p in model.parameters()) for f in (torch.numel, lambda p: p.nbytes)
-    )
+    model, rows = smollm2(run, DTYPES[run.precision])[0], []
+    weights = sum(p.nbytes for p in model.parameters())
     block = torch.ones(weights // 4, device=run.device)
     bandwidth = weights / median(seconds(block.sum, 5)) / 1e9
     for batch in run.progress([1, 2, 4, 8, 16], "batches"):
-        took = median(seconds(one_step(model, batch, 32), repeats))
-        done = 2 * count * batch / took / 1e9
+        took = median(seconds(one_step(model, batch, 32), run.pick(tiny=5, small=20, full=20)))
+        done = 2 * weights / model.dtype.itemsize * batch / took / 1e9
         rows.append([batch, 1000 * took, batch / took, weights / took / 1e9, done])
     columns = ["texts", "ms for a step", "tokens/s", "weights read (GB/s)", "GFLOP/s"]
     run.table("A decoding step behind 32 tokens", columns, rows)
@@ -706,6 +696,17 @@ def decoding_waits_for_memory(run: Run):
     gain, because = rows[3][2] / rows[0][2], "they share the reading; 8 would be a free lunch"
     run.measure("tokens/s, 8 texts over 1", gain, expect_at_least=2, because=because, timed=True)
     return f"A step for eight texts took {8 / gain:.1f} times as long as for one."
+
+
+# %% [markdown]
+# ## 9. Quality against diversity
+# The likeliest text is not the likeliest *kind* of text: what people write is full of tokens that
+# were not the likeliest. A greedy loop that has said something twice finds a third time likelier
+# still, and never leaves (Holtzman et al. 2020). We count **distinct n-grams**: of all runs of four
+# tokens in a text, the share that are different (Li et al. 2016).
+#
+# So there are two measures that pull apart: how likely a text's tokens are, on the average, and how
+# varied it is (Caccia et al. 2020). Each way to choose is a point between them.
 
 
 # %% 9. Quality against diversity
@@ -743,9 +744,8 @@ def greedy_repeats_itself(run: Run):
     for i, (name, likely) in enumerate(zip(WAYS, quality, strict=True)):
         mine = texts[i * len(prompts) :][: len(prompts)]
         spread[name] = [distinct(text) for text in mine]
-        rows.append(
-            [name, median(spread[name]), median(likely), repr(tokenizer.decode(mine[0][-10:]))]
-        )
+        tail = repr(tokenizer.decode(mine[0][-10:]))
+        rows.append([name, median(spread[name]), median(likely), tail])
         ax.plot(spread[name], likely, f"C{i}o", alpha=0.4)
         ax.plot(rows[-1][1], rows[-1][2], f"C{i}D", ms=10, label=name)
     columns = ["choice", "distinct 4-grams", "ln p", f"the end after {starts[0]!r}"]
@@ -755,15 +755,11 @@ def greedy_repeats_itself(run: Run):
     what, because = "a person's text over greedy, ln p per token", "Holtzman et al. 2020, fig. 2"
     run.measure(what, person - rows[0][2], unit="nats", expect_at_most=0, because=because)
     ax.axhline(person.item(), color="grey", ls=":", label="written by a person")
-    ax.set(
-        xlabel="diversity: distinct 4-grams (share)", ylabel="quality: mean ln p (nats per token)"
-    )
-    ax.set_title("Quality against diversity")
+    ax.set(xlabel="diversity: distinct 4-grams (share)", title="Quality against diversity")
+    ax.set_ylabel("quality: mean ln p (nats per token)")
     ax.legend()
     run.figure(fig, "quality", f"{called(run)}. Small: a text of {new} tokens; large: median.")
-    return (
-        f"Of four-token runs {rows[0][1]:.0%} were new in greedy text, {rows[-1][1]:.0%} at T = 1."
-    )
+    return f"Distinct 4-grams: {rows[0][1]:.0%} in greedy text, {rows[-1][1]:.0%} at T = 1."
 
 
 # %% [markdown]

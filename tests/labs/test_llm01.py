@@ -1,5 +1,6 @@
 """LLM01: the generators on hostile prompts, the theory it quotes, and what its figures rest on."""
 
+import copy
 import math
 from functools import partial
 from itertools import pairwise
@@ -162,6 +163,15 @@ def test_a_guess_is_what_followed_before():
     assert lab.look_up([1, 2, 3, 9, 1, 2], 2) == [3, 9]
     assert lab.look_up([1, 5, 9, 1], 5) == [5, 9, 1]
     assert lab.look_up([1, 2, 3], 5) == []
+
+
+def test_a_model_opened_in_bfloat16_keeps_its_frequencies_a_converted_one_does_not(glass):
+    opened = lab.opened(str(assets.glass()), torch.device("cpu"), torch.bfloat16)[0]
+    want = glass[0].model.rotary_emb.inv_freq
+    assert torch.equal(opened.model.rotary_emb.inv_freq, want)
+    assert opened.dtype == torch.bfloat16
+    converted = copy.deepcopy(glass[0]).bfloat16().model.rotary_emb.inv_freq
+    assert not torch.equal(converted.to(want), want)
 
 
 # Text, loss and rounding.
