@@ -40,6 +40,7 @@ CARROLL = """Alice was beginning to get very tired of sitting by her sister on t
 having nothing to do: once or twice she had peeped into the book her sister was reading, but it had
 no pictures or conversations in it, “and what is the use of a book,” thought Alice “without pictures
 or conversations?”"""
+LOBSTERS = "Will you, won’t you, will you, won’t you, will you"
 TEXT, CARROLL = (text.replace("\n", " ") for text in (TEXT, CARROLL))
 
 # %% [markdown]
@@ -668,6 +669,9 @@ def the_cache_pays_more_the_longer_the_text(run: Run):
     ax.set(xlabel="tokens so far", ylabel="time for the next token (ms)")
     ax.set_title(f"A cache: {gains[0]:.1f} to {gains[-1]:.0f} times faster")
     ax.set_xticks(lengths, [str(t) for t in lengths])
+    ticks = [10.0**e * m for e in range(-1, 5) for m in (1, 2, 5)]
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_ylim(min(steps) / 1.5, max(wholes) * 1.5)
     ax.minorticks_off()
     ax.legend()
     run.figure(fig, "cache", f"{called(run)}, one text, {run.precision}, on the run's device.")
@@ -886,7 +890,7 @@ def ours_writes_what_transformers_writes(run: Run):
         {"num_beams": 2, "length_penalty": 0.0},
         {"prompt_lookup_num_tokens": 8},
     ]
-    small, texts = run.pick(tiny=24, small=60, full=60), (CARROLL[:50], "“Why not?” said")
+    small, texts = run.pick(tiny=24, small=60, full=60), (CARROLL[:50], LOBSTERS)
     for name, (model, tokenizer), new, starts, some in (
         ("glass model", glass(run), small, texts, len(options)),
         (called(run), smollm2(run), run.pick(tiny=8, small=40, full=80), (UNSURE,), 2),
@@ -912,7 +916,7 @@ def ours_writes_what_transformers_writes(run: Run):
         run.check(what, others, at_least=len(rows) // 2, because="the partner")
         if name == "glass model":
             each = rows[-1][1] / rows[-1][2]
-    return f"Guessing ahead, the glass model yielded {each:.1f} tokens a call."
+    return f"Guessing ahead, the glass model yielded {each:.2f} tokens a call."
 
 
 # %% [markdown]
