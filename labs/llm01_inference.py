@@ -571,9 +571,9 @@ def the_cache_changes_no_token(run: Run):
 
     Predict: and in bfloat16, with 8 bits of precision? Where would two equal computations part?
     """
-    sizes, rows = run.pick(tiny=(1, 10), small=(3, 48), full=(3, 96)), []
+    sizes, rows = run.pick(tiny=(1, 8), small=(3, 48), full=(3, 96)), []
     texts = (UNSURE, SURE, "The experiment showed that", CARROLL[:60])
-    for name, which, some, new in ((called(run), smollm2, *sizes), ("glass model", glass, 4, 64)):
+    for name, which, some, new in ((called(run), smollm2, *sizes), ("glass model", glass, 4, 48)):
         model, tokenizer = which(run)
         prompts, c = [tokenizer(text).input_ids for text in texts[:some]], model.config
         with counted(model) as plain:
@@ -770,7 +770,7 @@ def greedy_repeats_itself(run: Run):
 # ## 10. Searching, and guessing ahead
 # The greedy text isn't the likeliest one: a token that is best now may lead nowhere. **Beam
 # search** keeps the n likeliest beginnings. Each step extends each by all tokens, and keeps the
-# best n of these n·V by their summed log-probability; what ends with an end token is set aside,
+# best n of these n·V by their summed log-probability; one that ends with an end token is set aside,
 # with its score divided by (its length)^α, for otherwise short texts would win: each token adds a
 # negative number. α is the **length penalty**, which (by its name it should not) favours length.
 # When to stop: with n finished texts (`early_stopping=True`); when no running one looks better than
@@ -853,10 +853,11 @@ def their_generate(
     return out[0, len(prompt) :].tolist()
 
 
-CHANGES: dict[str, Callable[[Any], Callable[[Tensor, Tensor], Tensor]]] = {
-    "repetition_penalty": lambda x: partial(repetition_penalty, penalty=x),
-    "no_repeat_ngram_size": lambda n: partial(no_ngram_twice, n=n),
-    "suppress_tokens": library.SuppressTokensLogitsProcessor,  # theirs, in our loop
+CHANGES: dict[str, Callable[[Any, Any], Callable[[Tensor, Tensor], Tensor]]] = {
+    "repetition_penalty": lambda x, _: partial(repetition_penalty, penalty=x),
+    "no_repeat_ngram_size": lambda n, _: partial(no_ngram_twice, n=n),
+    # theirs, in our loop
+    "suppress_tokens": lambda ids, device: library.SuppressTokensLogitsProcessor(ids, device),
 }
 
 
@@ -864,7 +865,7 @@ def our_generate(
     model: Any, prompt: list[int], new: int, eos_token_id: list[int], **how: Any
 ) -> list[int]:
     """One of our generators, called with the options of transformers' `generate`."""
-    change = [make(how.pop(name)) for name, make in CHANGES.items() if name in how]
+    change = [f(how.pop(name), model.device) for name, f in CHANGES.items() if name in how]
     if "prompt_lookup_num_tokens" in how:
         return generate_ahead(model, prompt, new, how["prompt_lookup_num_tokens"])
     if "num_beams" in how:
@@ -1069,7 +1070,11 @@ def a_model_beats_counting(run: Run):
     run.measure("steps down this ladder", steps, unit="nats", expect_at_least=0, because=because)
     gain, because = rows[3][2] - rows[4][2], "each token has more before it"
     run.measure("windows that overlap", gain, unit="nats", expect_at_least=0, because=because)
-    return f"{called(run)} needs {rows[4][4]:.2f} bits per byte; counting pairs, {rows[2][4]:.2f}."
+    times = rows[5][3] / rows[4][3]
+    return (
+        f"{called(run)} needs {rows[4][4]:.2f} bits per byte, counting pairs {rows[2][4]:.2f}; the "
+        f"glass model {rows[5][4]:.2f}, though its perplexity is only {times:.1f} times as large."
+    )
 
 
 # %% [markdown]
@@ -1081,8 +1086,10 @@ def a_model_beats_counting(run: Run):
 # In a block the largest is smaller. Q4_1, the format of our 4-bit SmolLM2, has blocks of 32, each
 # with its minimum and a step: 16 levels between its least and its largest weight.
 #
-# What should it cost? The loss is near a minimum in the weights, so an error costs in proportion to
-# its *square*, in each layer anew: with relative error ε in each of L layers, roughly c·L·ε².
+# What should it cost? Training ended near a minimum of the loss in the weights, so an error costs
+# in proportion to its *square* (LeCun et al. 1990), in each layer anew: with relative error ε in
+# each of L layers, roughly c·L·ε² nats, with c to be measured. That is how to ask why one model
+# minds more than another: is it the errors, the number of layers, or each layer's c?
 
 
 # %% 13. Smaller numbers
@@ -1163,16 +1170,17 @@ def eight_bits_are_nearly_free(run: Run):
 # than greedy text. `model.generate(do_sample=True)` cuts to the top 50 unless told otherwise.
 # bfloat16 may write another text with a cache than without, and neither is wrong: near a tie,
 # rounding decides. Rounding weights that had four bits to four bits costs a lot, or nothing: it
-# depends on where the levels lie. And most of the difference between the deep and the small model
-# is depth, not the weights: their errors are alike.
+# depends on where the levels lie. And the errors of the weights are alike in both models: what
+# rounding costs the deep one more is that it has 7.5 times the layers, and that each minds more
+# (the longer a model was trained for its size, the less rounding it bears: Kumar et al. 2024).
 #
 # Four strategies that `generate` once had (contrastive search, DoLa, diverse and constrained beams)
 # have left transformers for code on the hub, so they aren't compared here.
 #
 # **Read on**: Shannon 1951, *Prediction and entropy of printed English* · Holtzman et al. 2020 on
 # degeneration · Leviathan et al. 2023 on guessing ahead · Pope et al. 2022, *Efficiently scaling
-# transformer inference* · Kumar et al. 2024, *Scaling laws for precision*, on which models bear
-# rounding. Next is LLM02, what a network is made of.
+# transformer inference* · Kumar et al. 2024, *Scaling laws for precision*. Next is LLM02, what a
+# network is made of.
 
 # %%
 if __name__ == "__main__":
