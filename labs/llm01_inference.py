@@ -162,6 +162,8 @@ def a_chat_is_one_text(run: Run):
     Predict: given the bare question, without any marks, what does the chat model say?
     """
     model, tokenizer = smollm2(run)
+    if tokenizer.chat_template is None:
+        return f"{called(run)} has no chat template: it wasn't taught to converse."
     system, question = "You answer in one sentence.", "What is the capital of France?"
     messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
     theirs = tokenizer.apply_chat_template(messages, add_generation_prompt=True).input_ids
@@ -292,7 +294,9 @@ def entropy_rises_with_temperature(run: Run):
 # %% 4. Cutting the tail
 def top_k(logits: Tensor, k: int) -> Tensor:
     """(..., V) -> (..., V), -inf for all but the k likeliest."""
-    return logits.masked_fill(logits < logits.topk(k).values[..., -1:], -math.inf)
+    return logits.masked_fill(
+        logits < logits.topk(min(k, logits.shape[-1])).values[..., -1:], -math.inf
+    )
 
 
 @lab.exercise(
@@ -1094,8 +1098,9 @@ def a_model_beats_counting(run: Run):
 
 # %% 13. Smaller numbers
 def rounded(w: Tensor, bits: int, block: int = 0, least_to_largest: bool = False) -> Tensor:
-    """(out, in), with 2^bits levels for each row, or for each `block` weights of a row."""
-    x = w.unflatten(-1, (-1, block or w.shape[-1]))  # (out, blocks, block)
+    """(out, in), with 2^bits levels a row, or for each `block` weights where that divides it."""
+    width = w.shape[-1]
+    x = w.unflatten(-1, (-1, block if block and width % block == 0 else width))  # (out, blocks, _)
     if least_to_largest:
         low, high, levels = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True), 2**bits - 1
     else:
