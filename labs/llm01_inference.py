@@ -191,9 +191,10 @@ def a_chat_is_one_text(run: Run):
 # the better p-value, so a right one fails once in a million runs.
 #
 # **Temperature** T divides the logits before the softmax: below 1 it sharpens, towards 0 it becomes
-# greedy; above 1 it flattens. How spread out a distribution is, its **entropy** tells, in nats: H =
-# −Σ pᵢ ln pᵢ, and e^H is the number of equally likely tokens with the same H. It can only rise with
-# T, and here is how fast. Write β = 1/T, Z = Σ exp(β·lᵢ). Then ln pᵢ = β·lᵢ − ln Z, so H = ln Z −
+# greedy; above 1 it flattens. How spread out a distribution is, its **entropy** tells, H = −Σ pᵢ ln
+# pᵢ (Shannon 1948), in **nats**, the unit of natural logarithms (a bit is 0.69 nats); e^H is the
+# number of equally likely tokens with the same H. It can only rise with T, and here is how fast. Let
+# E and Var be the mean and the variance of the logits under p. Write β = 1/T, Z = Σ exp(β·lᵢ). Then ln pᵢ = β·lᵢ − ln Z, so H = ln Z −
 # β·E[l]. As d ln Z/dβ = E[l] and dE[l]/dβ = Var(l), dH/dβ = E[l] − E[l] − β·Var(l); with dβ/dT =
 # −1/T²:
 #
@@ -1164,7 +1165,7 @@ def eight_bits_are_nearly_free(run: Run):
     spread = max(laws[big]) / min(laws[big])
     run.measure("its largest c over its smallest", spread, expect_at_most=2, because=because)
     run.measure("c of the glass model", laws["glass model"])
-    deep, small = median(laws[big]), max(laws["glass model"])
+    deep, small = (median(laws[name]) for name in (big, "glass model"))
     return f"{big} loses c = {deep:.2f} nats for each layer and ε², the glass model {small:.2f}."
 
 
