@@ -193,10 +193,10 @@ def a_chat_is_one_text(run: Run):
 # **Temperature** T divides the logits before the softmax: below 1 it sharpens, towards 0 it becomes
 # greedy; above 1 it flattens. How spread out a distribution is, its **entropy** tells, H = −Σ pᵢ ln
 # pᵢ (Shannon 1948), in **nats**, the unit of natural logarithms (a bit is 0.69 nats); e^H is the
-# number of equally likely tokens with the same H. It can only rise with T, and here is how fast. Let
-# E and Var be the mean and the variance of the logits under p. Write β = 1/T, Z = Σ exp(β·lᵢ). Then ln pᵢ = β·lᵢ − ln Z, so H = ln Z −
-# β·E[l]. As d ln Z/dβ = E[l] and dE[l]/dβ = Var(l), dH/dβ = E[l] − E[l] − β·Var(l); with dβ/dT =
-# −1/T²:
+# number of equally likely tokens with the same H. It can only rise with T, and here is how fast.
+# Let E and Var be the mean and the variance of the logits under p. Write β = 1/T, Z = Σ exp(β·lᵢ).
+# Then ln pᵢ = β·lᵢ − ln Z, so H = ln Z − β·E[l]. As d ln Z/dβ = E[l] and dE[l]/dβ = Var(l), dH/dβ =
+# E[l] − E[l] − β·Var(l); with dβ/dT = −1/T²:
 #
 # `dH/dT = Var(l) / T³ ≥ 0`
 
