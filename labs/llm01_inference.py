@@ -330,7 +330,7 @@ def our_cuts_are_the_librarys(run: Run):
     """
     model, tokenizer = smollm2(run)
     texts = [tokenizer(text).input_ids for text in (SURE, UNSURE, TEXT)]
-    rows = torch.cat([logits_of(model, ids[:60]).double() for ids in texts])  # (rows, V)
+    rows = torch.cat([logits_of(model, ids[:20]).double() for ids in texts])  # (rows, V)
     for name, ours, theirs, values in (
         ("top-k", top_k, library.TopKLogitsWarper, (1, 50, 5000)),
         ("top-p", top_p, library.TopPLogitsWarper, (0.1, 0.5, 0.9, 0.99)),
@@ -734,7 +734,7 @@ def greedy_repeats_itself(run: Run):
 
     Predict: is a text by a person likelier, to the model, than its own greedy one?
     """
-    (model, tokenizer), new = smollm2(run), run.pick(tiny=96, small=256, full=512)
+    (model, tokenizer), new = smollm2(run), run.pick(tiny=80, small=256, full=512)
     starts = ("In the morning the train", "The old man opened the door and", "We know that")
     prompts, said = [tokenizer(text).input_ids for text in starts], []
 
