@@ -618,12 +618,13 @@ def the_cache_changes_no_token(run: Run):
 # with one vector: two operations (multiply and add) for each weight, which in float32 is 4 bytes.
 # Processors compute tens of operations in the time they read a byte, so **decoding waits for
 # memory**, and time per token ≈ bytes of weights / bandwidth. The share of the memory's bandwidth
-# that is used so is the **MBU**. Two things follow. A batch shares the reading, so B prompts cost
-# little more than one, until the arithmetic takes over. And smaller numbers are faster: that is why
-# a model that runs in bfloat16 is *stored* so. (Mixed precision, as in training, keeps float32 and
-# converts in each step: that would read more, not less. So here the run's precision is that of the
-# stored weights. Ask `from_pretrained` for it: `model.bfloat16()` would round the frequencies of
-# RoPE as well, and move far tokens.)
+# that is used so is the **MBU**, model bandwidth utilization. Two things follow. A batch shares the
+# reading, so B prompts cost little more than one, until the arithmetic takes over. And weights of
+# half the bytes should take half the time, if their kernels keep up: so a model that runs in
+# bfloat16 is also *stored* so. (Mixed precision, as in training, keeps float32 and converts in each
+# step: that would read more, not less. So here the run's precision is that of the stored weights.
+# Ask `from_pretrained` for it: `model.bfloat16()` would round the frequencies of RoPE as well, and
+# move far tokens.)
 
 
 # %% 8. What a token costs
@@ -704,7 +705,16 @@ def decoding_waits_for_memory(run: Run):
     run.measure("MBU, one text", rows[0][3] / bandwidth, timed=True)
     gain, because = rows[3][2] / rows[0][2], "they share the reading; 8 would be a free lunch"
     run.measure("tokens/s, 8 texts over 1", gain, expect_at_least=2, because=because, timed=True)
-    return f"A step for eight texts took {8 / gain:.1f} times as long as for one."
+    short, long = (one_step(smollm2(run, x)[0], 1, 32) for x in (torch.bfloat16, torch.float32))
+    a, b = seconds_paired(short, long, run.pick(tiny=5, small=20, full=20))
+    ratio = median(x / y for x, y in zip(a, b, strict=True))
+    because = "0.5 if memory were all; kernels for bfloat16 may be made for larger products"
+    what = "a step in bfloat16, in steps in float32"
+    run.measure(what, ratio, expect_at_most=1, because=because, timed=True)
+    return (
+        f"A step for eight texts took {8 / gain:.1f} times as long as for one; a step in bfloat16 "
+        f"took {ratio:.2f} times as long as in float32."
+    )
 
 
 # %% [markdown]
