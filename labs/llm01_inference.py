@@ -1185,10 +1185,13 @@ def eight_bits_are_nearly_free(run: Run):
 # changes no distribution, changes what a repetition penalty does. Text by people is far less likely
 # than greedy text. `model.generate(do_sample=True)` cuts to the top 50 unless told otherwise.
 # bfloat16 may write another text with a cache than without, and neither is wrong: near a tie,
-# rounding decides. Rounding weights that had four bits to four bits costs a lot, or nothing: it
-# depends on where the levels lie. And the errors of the weights are alike in both models: what
-# rounding costs the deep one more is that it has 7.5 times the layers, and that each minds more
-# (the longer a model was trained for its size, the less rounding it bears: Kumar et al. 2024).
+# rounding decides. Half the bytes weren't half the time: on the two CPU cores where this was
+# written a bfloat16 step for one text took no less than a float32 one, since products of a single
+# row gained nothing; a format is as fast as its kernels. Rounding weights that had four bits to
+# four bits costs a lot, or nothing: it depends on where the levels lie. And the errors of the
+# weights are alike in both models: what rounding costs the deep one more is that it has 7.5 times
+# the layers, and that each minds more (the longer a model was trained for its size, the less
+# rounding it bears: Kumar et al. 2024).
 #
 # Four strategies that `generate` once had (contrastive search, DoLa, diverse and constrained beams)
 # have left transformers for code on the hub, so they aren't compared here.
