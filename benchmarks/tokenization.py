@@ -21,6 +21,7 @@ import resource
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import cycle
 from pathlib import Path
@@ -38,35 +39,44 @@ Call = Callable[[], Any]
 PIECE = 100_000  # characters, or bytes of a stream
 
 
-def seconds(call: Call) -> float:
-    start = time.perf_counter()
+@dataclass(frozen=True)
+class Taken:
+    """Seconds on the clock, and seconds of all cores together."""
+
+    clock: float
+    cpu: float
+
+
+def taken(call: Call) -> Taken:
+    clock, cpu = time.perf_counter(), time.process_time()
     call()
-    return time.perf_counter() - start
+    return Taken(time.perf_counter() - clock, time.process_time() - cpu)
 
 
-def in_turn(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call in each round, after one that isn't counted."""
+def in_turn(calls: dict[str, Call], rounds: int) -> dict[str, list[Taken]]:
+    """What each call takes in each round, after one that isn't counted."""
     for call in calls.values():
         call()
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    found: dict[str, list[Taken]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            found[name].append(seconds(call))
+            found[name].append(taken(call))
     return found
 
 
-def show(title: str, found: dict[str, list[float]], megabytes: float) -> None:
+def show(title: str, found: dict[str, list[Taken]], megabytes: float) -> None:
     """Medians, and the first against each other one, round by round."""
     print(f"\n{title}")
     first, *others = found
     for name, times in found.items():
-        spread = f"[{min(times):.3f}, {max(times):.3f}]"
-        print(
-            f"  {name:34} {median(times):7.3f} s {spread:16} {megabytes / median(times):6.2f} MB/s"
-        )
+        clock, cpu = median(one.clock for one in times), median(one.cpu for one in times)
+        print(f"  {name:34} {clock:7.3f} s, {cpu:.3f} s of CPU, {megabytes / clock:6.2f} MB/s")
     for other in others:
-        ratio = median(a / b for a, b in zip(found[first], found[other], strict=True))
-        print(f"  {first} takes {ratio:.2f} times the time of {other}")
+        pairs = list(zip(found[first], found[other], strict=True))
+        clock, cpu = (
+            median(getattr(a, k) / getattr(b, k) for a, b in pairs) for k in ("clock", "cpu")
+        )
+        print(f"  {first}: {clock:.2f} times the time of {other}, {cpu:.2f} times its CPU time")
 
 
 def compare_training(text: str, size: int, rounds: int) -> None:
@@ -128,9 +138,7 @@ def show_growth(megabytes: int, merges: list[lab.Pair]) -> None:
     for share in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1):
         text, bpe = "".join(found[: max(round(len(found) * share), 1)]), lab.BPE(merges)
         sizes.append(len(lab.to_bytes(text)) / 1e6)
-        start = time.process_time()
-        bpe.encode(text)
-        times.append(time.process_time() - start)
+        times.append(taken(lambda text=text, bpe=bpe: bpe.encode(text)).cpu)
         print(f"  {sizes[-1]:7.2f} MB {times[-1]:7.2f} s {sizes[-1] / times[-1]:6.2f} MB/s")
     slope = linear_regression([*map(math.log, sizes)], [*map(math.log, times)]).slope
     print(f"  time grows as size to the {slope:.2f}")
