@@ -611,7 +611,7 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
     caption = "A vocabulary grows: trained on Shakespeare, tried on other texts, and as a model."
     run.figure(fig, "vocabulary", caption)
     ours, german, greek = rows[-1][1], rows[-1][4], [row[5] for row in rows]
-    because = "no two bytes of its letters were neighbours in the plays; only spaces and stops were"
+    because = "the plays have no Greek letter, so no two of its bytes were ever merged"
     run.check("Greek, at all sizes", greek, at_most=1.05, because=because)
     because = "its language against its alphabet alone"
     run.check("unseen Shakespeare, in German's", ours / german, at_least=1.3, because=because)
@@ -687,7 +687,7 @@ def subwords_lose_nothing(run: Run):
     run.measure("Unigram's in BPE's", unigram / bpe, expect_at_most=1, because=because)
     because = "its trainer breaks some ties by chance: a second run may differ"
     run.measure("WordPiece's in BPE's", wordpiece / bpe, because=because, timed=True)
-    return f"Of words {share:.0%} of unseen Shakespeare is lost, of BPE's tokens nothing."
+    return f"Of the words in unseen Shakespeare {share:.0%} are lost, of BPE's tokens none."
 
 
 # %% [markdown]
@@ -695,10 +695,10 @@ def subwords_lose_nothing(run: Run):
 # A context ends somewhere, and a batch is a rectangle. What is too long is **truncated**. Of a
 # pair, a question and its source, cut the longer one, **longest first**: one token at a time from
 # the end of the longer, *of two equal ones from the second*. What is too short is **padded** with
-# an id that a mask hides (LLM06), at the price of the work. Two ways to pad less: batches of like
-# lengths (**bucketing**: shuffle, then sort portions of many batches), or all texts in a row, each
-# with an end token, the whole cut into rows (**packing**; then texts mustn't see their neighbours:
-# LLM08).
+# an id that a mask hides (LLM06); the work is done all the same. Two ways to pad less: batches of
+# like lengths (**bucketing**: shuffle, then sort portions of many batches), or all texts in a row,
+# each with an end token, the whole cut into rows (**packing**; then texts mustn't see their
+# neighbours: LLM08).
 #
 # How much is lost? In a batch of B texts sorted by length each lacks at most the longest less the
 # shortest, and the next batch begins where this one ends: together at most B times the longest
