@@ -162,10 +162,8 @@ def encode_stream(megabytes: int, merges: list[lab.Pair]) -> None:
     count = sum(1 for _ in lab.encode_stream(bpe.encode, chunks()))
     speed = read / 1e6 / (time.process_time() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    limit = Path("/sys/fs/cgroup/memory.max")
-    memory = limit.read_text().strip() if limit.is_file() else "unknown"
     print(f"\nA stream of {read / 1e6:,.0f} MB: {count:,} ids, {speed:.2f} MB per CPU second")
-    print(f"  the process never had more than {peak:,.0f} MiB; its container's limit: {memory}")
+    print(f"  the process never had more than {peak:,.0f} MiB")
 
 
 def main() -> None:
