@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from labs.kit import assets, experiments
 from labs.kit.cards import Card
+from labs.kit.device import choose_precision
 from labs.kit.figures import use_style
 from labs.kit.graft import lab_of
 from labs.kit.options import common_parser, settings_from
@@ -99,7 +100,9 @@ class Lab:
             if settings.sheet and self.lesson.yours is None:
                 return lab_of(self.lesson, settings.sheet).run(arguments)
             if settings.processes > group_size():
-                return start(settings.processes, [self.lesson.name, *arguments])
+                precision = choose_precision(settings.precision)[0]  # once, for all of them
+                chosen = ["--precision", precision]
+                return start(settings.processes, [self.lesson.name, *arguments, *chosen])
             with Session(self.lesson, settings) as session:
                 return self._conduct_all(session)
         except Card as card:
