@@ -30,6 +30,7 @@ class Grader:
         self.lesson = lesson
         self.source = lesson.path.read_text(encoding="utf-8")
         self.exercises = sheets.exercises(self.source)
+        self._right: dict[str, str] = {}  # the text of a part that passed, and of all around it
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -65,16 +66,23 @@ class Grader:
         states = sheets.written(text, path, self.exercises)
         lacking = [part for part in self.exercises if not states.get(part)]
         self._must_load(sheet, lacking, stop)
+        around, mine = _around(text), sheets.found_in(text)
         found: list[Verdict] = []
         for part in self.exercises:
             if not states.get(part):
                 found.append(_without(part, there=part in states))
+                continue
+            now = around + mine[part].text
+            if self._right.get(part) == now:
+                found.append(Verdict(part, RIGHT))
                 continue
             others = [one for one in self.exercises if one != part]
             ended = fence.run(partial(examine.part_of, sheet, others, part), CHECKED_IN, stop)
             if ended.how == "stopped":
                 break
             found.append(verdicts.of(part, ended, CHECKED_IN, str(path), text))
+            if found[-1].state == RIGHT:
+                self._right[part] = now
         return found
 
     def _must_load(
@@ -90,6 +98,14 @@ class Grader:
         what = f"{sheet.path} can't be run, so nothing in it can be checked."
         mend = f"mend that line; invoke learn {self.lesson.name} shows what you have changed"
         raise Card(what, f"{at}{verdict.said}", mend, FAILED)
+
+
+def _around(text: str) -> str:
+    """A digest of a sheet without its exercises' bodies, which a part's verdict depends on, too."""
+    try:
+        return sheets.digest(sheets.blank(text))
+    except ValueError:  # a decorator was changed: then on every letter of it
+        return sheets.digest(text)
 
 
 def _without(part: str, there: bool) -> Verdict:

@@ -80,14 +80,24 @@ def exercises(source: str) -> dict[str, Exercise]:
     """What is marked `@lab.exercise(level=…, hints=(…))`, in the file's order.
 
     Raises:
-        ValueError: where a level or the hints aren't written out as constants.
+        ValueError: where a level or the hints, a tuple, aren't written out as constants.
     """
     found: dict[str, Exercise] = {}
     for part, node in functions(ast.parse(source)):
         if (mark := _mark(node)) is not None:
-            how = {word.arg: ast.literal_eval(word.value) for word in mark.keywords}
-            found[part] = Exercise(part, node, how["level"], tuple(how["hints"]))
+            found[part] = Exercise(part, node, *_level_and_hints(mark))
     return found
+
+
+def _level_and_hints(mark: ast.Call) -> tuple[int, tuple[str, ...]]:
+    try:
+        how = {word.arg: ast.literal_eval(word.value) for word in mark.keywords}
+        level, hints = how["level"], how["hints"]
+        if isinstance(hints, tuple) and hints:
+            return level, hints
+    except (ValueError, KeyError):
+        pass
+    raise ValueError(f"line {mark.lineno}: @lab.exercise needs level=… and hints=(…), written out")
 
 
 def found_in(sheet: str) -> dict[str, Exercise]:

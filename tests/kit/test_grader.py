@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from labs.kit import sheets, work
+from labs.kit import fence, sheets, work
 from labs.kit.cards import Card
 from labs.kit.grader import Grader
 from labs.kit.sheets import SENTINEL
@@ -220,6 +220,21 @@ def test_a_learner_s_helpers_and_a_lost_decorator_are_fine(desk: Desk) -> None:
     assert desk.grade(text=text[:first] + text[last:])["masked_softmax"].state == RIGHT
 
 
+@pytest.mark.parametrize("mark", ["@lab.exercise()", "@lab.exercise(level=1, hints=HINTS)"])
+def test_a_decorator_that_was_changed_is_the_sheet_s_own_error_or_none(
+    desk: Desk, mark: str
+) -> None:
+    first, last = desk.text.index("@lab.exercise("), desk.text.index("def masked_softmax")
+    text = f"{desk.text[:first]}HINTS = ('one',)\n{mark}\n{desk.text[last:]}"
+    text = text.replace(SENTINEL, RIGHT_BODY, 1)
+    if mark == "@lab.exercise()":
+        with pytest.raises(Card) as caught:
+            desk.grade(text=text)
+        assert "missing 2 required" in caught.value.why
+    else:
+        assert desk.grade(text=text)["masked_softmax"].state == RIGHT
+
+
 def test_a_sheet_of_an_older_release_is_still_graded(desk: Desk) -> None:
     """Its lab had one exercise less, another bound, and a function that is gone now."""
     older = with_bodies(desk.text, "tiled_attention").replace(sheets.made_from(desk.text), "0" * 16)
@@ -230,6 +245,37 @@ def test_a_sheet_of_an_older_release_is_still_graded(desk: Desk) -> None:
     assert verdicts["tiled_attention"].state == RIGHT
     assert verdicts["sliding_window_mask"].state == WRONG
     assert "no function of this name" in verdicts["sliding_window_mask"].said
+
+
+def test_a_part_that_passed_is_checked_again_only_where_it_or_what_is_around_it_changed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+    run = fence.run
+
+    def counting(work: Any, *rest: Any) -> Any:
+        checked.append(str(work.args[-1]))  # the part; of the first child, what is lacking
+        return run(work, *rest)
+
+    monkeypatch.setattr(fence, "run", counting)
+    text = f"{LAB.source}# another text around it\n"
+    parts = list(sheets.exercises(LAB.source))
+
+    def graded(changed: str) -> tuple[list[str], list[str]]:
+        checked.clear()
+        verdicts = desk.grade(text=changed)
+        return checked[1:], [part for part, one in verdicts.items() if one.state == WRONG]
+
+    assert graded(text) == (parts, [])
+    assert graded(text) == ([], [])
+    wrong = text.replace(".softmax(-1).masked_fill(~mask, 0.0)\n", ".softmax(-1)\n")
+    assert graded(wrong) == (["masked_softmax"], ["masked_softmax"])
+    assert graded(wrong) == (["masked_softmax"], ["masked_softmax"]), "only what passed is known"
+    assert graded(text) == ([], []), "the text that passed is back"
+    elsewhere = text.replace("/ math.sqrt(q.shape[-1])  # (..., Tq, Tk)", "# not divided")
+    assert elsewhere != text
+    again, broken = graded(elsewhere)
+    assert again == parts and "grouped_query_attention" in broken
 
 
 def test_kept_warm_the_parent_has_what_a_check_imports_and_no_thread_or_process() -> None:
@@ -252,7 +298,7 @@ assert states == {"right"}, states
 
 
 def test_a_check_is_given_up_when_the_sheet_is_saved_again(desk: Desk) -> None:
-    text = LAB.source
+    text = f"{LAB.source}# no text that was checked before\n"
     desk.path.write_text(text)
     asked = iter([False] * 3)
     found = desk.grader.grade(desk.path, text, stop=lambda: next(asked, True))
