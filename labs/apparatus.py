@@ -100,7 +100,7 @@ class Learned(Position):
 
     def __init__(self, length: int, d_model: int):
         super().__init__()
-        self.table = nn.Parameter(torch.randn(length, d_model))
+        self.table = nn.Parameter(0.02 * torch.randn(length, d_model))
 
     def embed(self, x: Tensor) -> Tensor:
         return x + self.table[: x.shape[1]]
