@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 lab = Lab("LLM05a")
+lab.argument("--tune", action="store_true", help="search the learning rates at tiny, too")
 DOUBLE = torch.float64
 
 # %% [markdown]
@@ -108,8 +109,8 @@ def by_hand_equals_the_library(run: Run):
 #
 # `√((1 + ε/m) / (1 + ε/s²m)) ≈ 1 + (ε/2m)(1 − 1/s²)`.
 #
-# For m = 1, ε = 10⁻⁵ and s = 10 that is 5·10⁻⁶ of each entry, and 2·10⁻⁵ of an entry of size 4, the
-# largest of some ten thousand. In general a vector keeps the share √(m / (m + ε)) of the size that
+# For m = 1, ε = 10⁻⁵ and s = 10 each entry changes by 5·10⁻⁶ of itself: the largest of some ten
+# thousand normal ones, about 4, by 2·10⁻⁵. In general a vector keeps the share √(m / (m + ε)) of the size that
 # it should have: ε is a threshold. Entries far above √ε = 0.003 become 1, those far below stay
 # small, multiplied by at most 1/√ε = 316.
 #
@@ -439,7 +440,7 @@ def rms_norm_is_faster(run: Run):
 # before the first layer. A **learned** table adds a vector for each place, as in GPT-2: simple, and
 # at the table's end it ends. The **sinusoid** (Vaswani et al. 2017, §3.5) needs no learning: entry
 # 2i is `sin(ωᵢt)` and entry 2i + 1 is `cos(ωᵢt)`, with `ωᵢ = 10000^(−2i/d)`: clock hands, d/2 of
-# them, the fastest turning once in 2π = 6.3 places, the slowest in about 60,000.
+# them, the fastest turning once in 2π = 6.3 places, the slowest, for large d, in some 60,000.
 #
 # Two places t and s then have the dot product Σᵢ (sin ωᵢt · sin ωᵢs + cos ωᵢt · cos ωᵢs) = Σᵢ cos
 # ωᵢ(t − s): it depends on the **offset** t − s alone, and near places are alike. But attention
@@ -525,7 +526,7 @@ def a_sinusoids_product_tells_the_offset(run: Run):
 # Three of them are nearly one. `x·σ(kx)`, **Swish** (Ramachandran et al. 2017), is SiLU at k = 1,
 # nearly GELU at k = 1.7, and ReLU as k → ∞: the larger k, the sharper the bend. And x·σ(kx) =
 # SiLU(kx)/k: between two matrices the k can be moved into them. So SiLU and Swish of any k make the
-# same functions of x; what differs is where training starts.
+# same functions of x; what differs is where training starts, and how far a step goes.
 
 
 # %% 8. Activations
@@ -587,8 +588,8 @@ def activations_have_shapes(run: Run):
 # SiLU for f this is **SwiGLU**, as in Llama. It has three matrices instead of two, so to have
 # as many parameters its inner width has to be smaller: 3·d·d_ff = 2·d·4d gives d_ff = 8d/3. For the
 # hardware's sake that is rounded up to a multiple of 8 or of 256. For d = 4,096 it is 10,922.7,
-# hence the 11,008 of Llama-2-7B. A comparison at the full 4d would be one against half as many
-# parameters again.
+# hence the 11,008 of Llama-2-7B. (At the full 4d a gated layer would race with 1.5 times the
+# parameters of the others.)
 
 
 # %% 9. SwiGLU
@@ -677,7 +678,6 @@ def a_gate_matches_in_parameters(run: Run):
 # %% 10. The arms
 GRID = (0.005, 0.01, 0.02, 0.04)
 RATES = {}
-lab.argument("--tune", action="store_true", help="search the learning rates at tiny, too")
 
 
 def identity(x: Tensor) -> Tensor:
