@@ -26,6 +26,9 @@ SOCKET = "/var/run/docker.sock"
 SOMEBODY = 4242  # a uid that no machine here knows by name
 PATIENCE = 300  # seconds until a test that waits gives up; no test passes or fails by speed
 
+# Tests that are run by hand, each kind by its mark: pytest -m slow.
+BY_HAND = {"slow": "takes minutes, or gigabytes", "sweep": "takes a quarter of an hour a lab"}
+
 # A lab that needs nothing but Python, for what the launcher does: `body` is the body of run().
 BARE = '''# %% [markdown]
 # # {name} · A bare lab
@@ -75,6 +78,20 @@ lab.argument("--word", default="none", help="an option of its own")
 if __name__ == "__main__":
     lab.main()
 """
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark, why in BY_HAND.items():
+        config.addinivalue_line("markers", f"{mark}: {why}; run with -m {mark}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for mark, why in BY_HAND.items():
+        if mark in config.option.markexpr:
+            continue
+        for item in items:
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=f"{why}: -m {mark}"))
 
 
 def indent(code: str) -> str:
