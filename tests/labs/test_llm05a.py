@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-ARMS = [*lab.ACTIVATIONS, "RMSNorm", "Post-LN", "sinusoid", "no positions", "no attention"]
+ARMS = list(lab.RATES)
 
 
 def randn(*shape, seed=0):
