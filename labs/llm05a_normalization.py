@@ -240,8 +240,10 @@ def statistics_need_float32(run: Run):
 #
 # The formula has a shape worth seeing. Two parts of g are taken away: its component along (1, …, 1)
 # and its component along x̂. They are the two directions which the forward pass can't see, so no
-# gradient may point there: with ε = 0, dx is orthogonal to both. And the 1/r says that s times
-# larger an x gets an s times smaller gradient. RMSNorm sees shifts: which part stays then?
+# gradient may point there: with ε = 0, dx is orthogonal to both. Of *two* numbers such as (3, 5)
+# LayerNorm tells only which one is larger, (−1, 1) or (1, −1), and so dx = 0 whatever dy is. And the
+# 1/r says that an x which is s times larger gets an s times smaller gradient. RMSNorm sees shifts:
+# which part stays then?
 
 
 # %% 5. Backward
@@ -346,6 +348,8 @@ def own_backward_passes_gradcheck(run: Run):
     seen = {"at_least": 0.1, "because": "the partner: 15 sums of 16 terms of size 1"}
     run.check("largest x · g, before the norm", (x * dy * gain).sum(-1).abs().max(), **seen)
     run.check("largest sum of dx of RMSNorm", rms.sum(-1).abs().max(), **seen)
+    two = layer_norm_backward(dy[..., :2], x[..., :2], gain[:2], 0)[0]
+    run.agree("LayerNorm of two numbers, ε = 0: dx", two * (x[..., 0] - x[..., 1])[..., None])
     ten = rms_norm_backward(dy, 10 * x, gain, 0)[0]
     run.agree("RMSNorm, ε = 0: dx at 10x, times 10, less dx at x", 10 * ten - rms)
 
@@ -773,6 +777,31 @@ def less(found: dict[str, list[float]], a: str, b: str) -> list[float]:
 
 
 # %% 11. The race
+def show_race(run: Run) -> None:
+    """Curves, and their differences to ReLU's: the batches are the same, so their noise cancels."""
+    fig, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(7.2, 7.5))
+    curves = {}
+    for name in ACTIVATIONS:
+        found = [trained(run, name, best_rate(run, name), seed)[1] for seed in run.seeds(3)]
+        curves[name] = torch.tensor(found).unfold(1, 20, 1).mean(-1)  # (3, steps − 19)
+    for i, (name, curve) in enumerate(curves.items()):
+        x, less_relu = torch.arange(20, curve.shape[1] + 20), curve - curves["ReLU"]
+        line = {"color": f"C{i}", "ls": ("-", "--", ":")[i % 3], "label": name}
+        top.plot(x, curve.mean(0), **line)
+        bottom.plot(x, less_relu.mean(0), **line)
+        bottom.fill_between(x, less_relu.amin(0), less_relu.amax(0), color=f"C{i}", alpha=0.1)
+    bound = apparatus.bigram(windows(run))
+    top.axhline(bound, color="grey", lw=1, label="best guess from the last character")
+    top.set(title="Loss in training (nats per character)", ylim=(None, 3))
+    top.legend(ncols=2, loc="upper right")
+    bottom.set(title="The same, less ReLU's", xlabel="training step", ylim=(-0.12, 0.12))
+    caption = (
+        "Activations at matched parameters, each at its own best learning rate. Lines: the mean "
+        "of 20 steps and 3 seeds; bands below: from the lowest seed to the highest."
+    )
+    run.figure(fig, "race", caption)
+
+
 @lab.experiment
 def gated_and_smooth_activations_win(run: Run):
     """At matched parameters and tuned rates, GELU and SwiGLU beat ReLU: a textbook claim.
@@ -794,19 +823,7 @@ def gated_and_smooth_activations_win(run: Run):
         ("Swish, k = 4", "ReLU", above, "the order of k"),
     ):
         run.measure(f"{a} less {b}", less(found, a, b), unit="nats", because=because, **how)
-    fig, ax = plt.subplots(figsize=(7.2, 5))
-    for i, name in enumerate(ACTIVATIONS):
-        curves = [trained(run, name, best_rate(run, name), seed)[1] for seed in run.seeds(3)]
-        smooth = torch.tensor(curves).unfold(1, 20, 1).mean(-1)  # (3, steps − 19)
-        x = torch.arange(20, len(curves[0]) + 1)
-        ax.plot(x, smooth.mean(0), f"C{i}", ls=("-", "--", ":")[i % 3], label=name)
-        ax.fill_between(x, smooth.amin(0), smooth.amax(0), color=f"C{i}", alpha=0.15, lw=0)
-    bound = apparatus.bigram(windows(run))
-    ax.axhline(bound, color="grey", lw=1, label="best guess from the last character")
-    ax.set(xlabel="training step", title="Loss in training (nats per character)", ylim=(None, 3))
-    ax.legend(ncols=2)
-    caption = "Activations at matched parameters and tuned rates: the mean of 20 steps and 3 seeds."
-    run.figure(fig, "race", caption)
+    show_race(run)
     order = sorted(ACTIVATIONS, key=lambda name: mean(found[name]))
     spread = max(stdev(losses) for losses in found.values())
     told = ", ".join(f"{name} {mean(found[name]):.3f}" for name in order)
