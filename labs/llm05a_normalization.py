@@ -682,9 +682,9 @@ def a_gate_matches_in_parameters(run: Run):
 
 # %% 10. The arms
 GRID = (0.005, 0.01, 0.02, 0.04, 0.08)
-RATES = {
+RATES = {  # at tiny
     **dict.fromkeys(("identity", "SiLU", "GELU", "Swish, k = 4", "ReLU", "ReLU²", "SwiGLU"), 0.02),
-    **{"RMSNorm": 0.02, "Post-LN": 0.01, "no positions": 0.01, "no attention": 0.02},
+    **{"RMSNorm": 0.02, "Post-LN": 0.01, "no attention": 0.02},
     **{"learned": 0.04, "learned, from sinusoids": 0.02},
 }
 
@@ -724,7 +724,6 @@ def arm(run: Run, name: str) -> Config:
         "Post-LN": {"placement": "post"},
         "learned": {"position": partial(Learned, length, d)},
         "learned, from sinusoids": {"position": partial(from_sinusoids, length, d)},
-        "no positions": {"position": Position},
         "no attention": {"heads": 0, "position": Position},
         **{name: {"ffn": ffn} for name, ffn in ACTIVATIONS.items()},
     }
@@ -919,7 +918,7 @@ def two_blocks_forgive(run: Run):
     Predict: which of these choices costs something?
     """
     base, others = "GELU", ("RMSNorm", "Post-LN", "learned", "learned, from sinusoids")
-    found = race(run, [base, *others, "no positions"])
+    found = race(run, [base, *others])
     for name, because in zip(
         others,
         (
@@ -932,9 +931,6 @@ def two_blocks_forgive(run: Run):
     ):
         how = {"expect_between": (-0.03, 0.03), "because": because}
         run.measure(f"{name} less the base", less(found, name, base), unit="nats", **how)
-    because = "the causal mask alone tells something of the order (Haviv et al. 2022)"
-    what = less(found, "no positions", base)
-    run.measure("no positions less the base", what, unit="nats", expect_at_least=0, because=because)
     most = max(found, key=lambda name: mean(found[name]))
     return f"The most costly is {most}: {mean(less(found, most, base)):+.3f} nats."
 
