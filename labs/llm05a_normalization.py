@@ -685,7 +685,7 @@ GRID = (0.005, 0.01, 0.02, 0.04, 0.08)
 RATES = {  # at tiny
     **dict.fromkeys(("identity", "SiLU", "GELU", "Swish, k = 4", "ReLU", "ReLU²", "SwiGLU"), 0.02),
     **{"RMSNorm": 0.02, "Post-LN": 0.01, "no attention": 0.02},
-    **{"learned": 0.04, "learned, from sinusoids": 0.02},
+    **{"learned": 0.01, "learned, from sinusoids": 0.02},
 }
 
 
