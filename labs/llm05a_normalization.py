@@ -408,7 +408,7 @@ NORMS = {  # each as a function of (x, gain, bias) or (x, gain)
 def rms_norm_is_faster(run: Run):
     """RMSNorm is faster than LayerNorm, because it does less: a textbook claim.
 
-    Predict: by hand and fused, forward and with backward: in which of the four is it true?
+    Predict: by hand or the library's, forward or with backward: in which of the four is it true?
     """
     widths = run.pick(tiny=[64, 256, 1024], small=[256, 1024, 4096], full=[1024, 4096, 16384])
     numbers, rows = run.pick(tiny=2**18, small=2**20, full=2**26), []
@@ -954,10 +954,10 @@ def two_blocks_forgive(run: Run):
 # the times again. And its ε, unless told, is a hundredth of LayerNorm's.
 #
 # **What is raced is rarely all that decides.** SiLU and Swish of any k are the same functions of x:
-# what sets them apart, where they are apart, is how their weights start. At `tiny` no activation and
-# no norm cost as much as a table of positions that starts at random, though it can learn whatever
-# the sinusoids say; started as sinusoids, it kept up with them. (Vaswani et al. found both alike
-# after 100,000 steps.) So a race at one size says who is ahead *there*: run it again at `small`.
+# what sets them apart, where they are apart, is how their weights start. At `tiny` no activation
+# and no norm cost as much as a table of positions that starts at random, though it can learn
+# whatever the sinusoids say; started as sinusoids, it kept up with them. (Vaswani et al. found both
+# alike after 100,000 steps.) So a race at one size says who is ahead *there*: try `small`.
 #
 # **A bound belongs to its tokens.** Counting pairs in 4.5 million characters of other plays ends
 # above it as well, by most of what training without attention does: the rest of the way can't be
