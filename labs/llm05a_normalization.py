@@ -5,8 +5,8 @@
 # **You will be able to** write LayerNorm and RMSNorm with their gradients and prove them; say where
 # ε and float32 belong, and why; match parameters, tune rates and count baselines, so that a race
 # between activations means something. **Builds on** gradients and matrix products (LLM02 and LLM03)
-# and takes attention as given (LLM06 opens it). **Takes** an hour to read, about a minute and a half
-# to run (`tiny`, 2 cores; `small` is for a GPU: it trains 96 models, an hour's work for one core).
+# and takes attention as given (LLM06 opens it). **Takes** an hour to read, a minute or two to run
+# (`tiny`, 2 cores; `small` is for a GPU: it trains 96 models, an hour's work for one core).
 
 # %% Imports
 import math
