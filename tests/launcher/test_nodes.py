@@ -58,6 +58,7 @@ def bare(clone: Clone, lab: str, *words: str) -> compose.Container:
         for one in compose.translate(service).binds
     )
     clone.outputs.mkdir(exist_ok=True)
+    (clone.path / "work" / "progress").mkdir(parents=True, exist_ok=True)
     return replace(compose.translate(service), binds=binds, command=(lab, "--", *words))
 
 
