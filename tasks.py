@@ -19,6 +19,15 @@ STACK = "auto (default), cpu, cuda, rocm"
 RUNTIME = "auto (default: docker where an engine answers, else venv), docker, venv"
 
 
+def _refuse_no_lab(verb: str) -> None:
+    """`invoke lab` alone: Invoke's own complaint would tell nothing of labs, and exit with 1."""
+    from launcher.cards import WRONG_USAGE, Card, show
+
+    why = f"invoke {verb} needs a name, LLM06 for example; invoke {verb} --help says more."
+    show(Card("Which lab?", why, "invoke labs lists them"))
+    raise Exit(code=WRONG_USAGE)
+
+
 def _after_the_dashes() -> list[str]:
     """What follows `--`, quoting intact; Invoke joins it into one string."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
@@ -28,6 +37,7 @@ def _ending_in_a_card(work: Callable[["Interrupts"], int | None]) -> None:
     """Do `work` and exit with its code; what can be foreseen ends in a card, never a traceback."""
     from launcher.cards import Card, show
     from launcher.interrupts import EXIT_CODE, Interrupted, Interrupts
+    from launcher.owners import give_back_caches
 
     try:
         with Interrupts() as interrupts:
@@ -41,6 +51,8 @@ def _ending_in_a_card(work: Callable[["Interrupts"], int | None]) -> None:
     except BrokenPipeError:  # the reader of our output, a `head` say, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    finally:
+        give_back_caches()
     if code:
         raise Exit(code=code)
 
@@ -200,9 +212,9 @@ def images(_: Context, json: bool = False) -> None:
     """The images that are here: stack, gfx target, lock, size, age, current or stale."""
 
     def work(_: "Interrupts") -> None:
-        from launcher import images
+        from launcher import shelf
 
-        images.show(json)
+        shelf.show(json)
 
     _ending_in_a_card(work)
 
@@ -243,3 +255,7 @@ def test(_: Context) -> None:
 
 
 namespace = Collection(lab, learn, check, progress, labs, gpus, build, images, lock, dotenv, test)
+
+asked = [word for word in sys.argv[1:] if word != "--dry"]
+if len(asked) == 1 and asked[0] in ("lab", "learn", "check"):  # read before Invoke parses it
+    _refuse_no_lab(asked[0])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LABEL = "llm-labs.lab"
 SECONDS_TO_STOP = 5
 ABANDONED = timedelta(minutes=1)
+ENDED = ("exited", "dead")
 
 
 def run(engine: Engine, container: Container, name: str, interrupts: Interrupts) -> int:
@@ -35,8 +36,8 @@ def run(engine: Engine, container: Container, name: str, interrupts: Interrupts)
     """
     from docker.errors import APIError
 
-    _sweep(engine)
     try:
+        _sweep(engine)
         with _created(engine, container, name, interrupts) as running:
             return _watch(running, name)
     except APIError as error:
@@ -106,10 +107,10 @@ def _sweep(engine: Engine) -> None:
     """Remove what a launcher left that was itself killed, and so couldn't."""
     from docker.errors import APIError
 
-    ended = engine.client.containers.list(
-        all=True, filters={"label": LABEL, "status": ["exited", "dead"]}
-    )
-    for one in ended:
+    ours = engine.client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL})
+    for one in ours:
+        if one.status not in ENDED:  # not a filter: Podman refuses to look for a state "dead"
+            continue
         finished = datetime.fromisoformat(one.attrs["State"]["FinishedAt"])
         if datetime.now(UTC) - finished > ABANDONED:
             with suppress(APIError):

@@ -1,12 +1,12 @@
 """What is to be run, checked by the labs' own command line before anything is built for it."""
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
 from launcher import ROOT
+from launcher.processes import answer
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def make(labs: str, options: dict[str, str], online: bool, own: list[str]) -> Pl
     """
     given = [word for name, value in options.items() if value for word in (f"--{name}", value)]
     online_flag = ["--online"] if online else []
-    answer = _ask([labs, *given, *online_flag, "--plan", *(["--", *own] if own else [])])
-    return Plan(tuple(answer["labs"]), tuple(answer["arguments"]), online)
+    planned = _ask([labs, *given, *online_flag, "--plan", *(["--", *own] if own else [])])
+    return Plan(tuple(planned["labs"]), tuple(planned["arguments"]), online)
 
 
 def make_check(lab: str, flags: dict[str, Any]) -> Plan:
@@ -60,13 +60,12 @@ def make_check(lab: str, flags: dict[str, Any]) -> Plan:
         if value
         for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
     ]
-    answer = _ask(["check", lab, *given, "--plan"])
-    return Plan(tuple(answer["labs"]), tuple(given), online=False, verb="check")
+    planned = _ask(["check", lab, *given, "--plan"])
+    return Plan(tuple(planned["labs"]), tuple(given), online=False, verb="check")
 
 
 def _ask(arguments: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "labs", *arguments]
-    asked = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    asked = answer([sys.executable, "-m", "labs", *arguments], cwd=ROOT)
     if asked.returncode != 0:
         raise SystemExit(asked.returncode)
     return json.loads(asked.stdout)

@@ -45,8 +45,17 @@ def test_no_option_takes_a_letter_or_a_name_of_invoke_s_own(verb: str) -> None:
     assert not core & set(re.findall(r"--\w+", helped.split("Options:")[1]))
 
 
-def test_a_lab_must_be_named() -> None:
-    ended = invoke("lab")
+@pytest.mark.parametrize("words", [("lab",), ("--dry", "lab")])
+def test_a_lab_must_be_named(words: tuple[str, ...]) -> None:
+    ended = invoke(*words)
+    assert ended.returncode == 2, ended
+    assert "what: Which lab?" in ended.stderr
+    assert "invoke labs" in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_lab_must_be_named_beside_options_too() -> None:
+    ended = invoke("lab", "--stack", "cpu")
     assert ended.returncode == 1, ended  # Invoke's own complaint
     assert "did not receive required positional arguments: 'labs'" in ended.stderr
 

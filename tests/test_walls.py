@@ -159,3 +159,26 @@ def test_no_tracked_file_names(words: list[str]) -> None:
         if word.encode() in path.read_bytes()
     ]
     assert found == []
+
+
+# What may hold more than data
+
+
+def calls(path: Path) -> list[ast.Call]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+OURS = [*python_files("labs"), *python_files("launcher", "docker", "tasks.py")]
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_pickle_is_opened_and_no_model_s_own_code_is_run(path: Path) -> None:
+    assert not imported(path) & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
+    for call in calls(path):
+        given = {one.arg: getattr(one.value, "value", None) for one in call.keywords}
+        assert "trust_remote_code" not in given, call.lineno
+        named = ast.unparse(call.func)
+        assert named != "torch.hub.load", call.lineno
+        assert named != "torch.load" or given.get("weights_only") is True, call.lineno
+        assert given.get("allow_pickle", False) is False, call.lineno

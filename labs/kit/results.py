@@ -26,7 +26,7 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
     return {
         "lab_sha256": hashlib.sha256(lesson.source.encode()).hexdigest(),
         **({} if lesson.yours is None else {"written_by_you": ", ".join(lesson.yours)}),
-        "stack": _stack(),
+        "stack": stack(),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "device": describe_device(run.device),
@@ -41,7 +41,7 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
     }
 
 
-def _stack() -> dict[str, Any]:
+def stack() -> dict[str, Any]:
     """What the image or the environment was built from; empty for a Python of one's own."""
     try:
         return json.loads((home() / "stack.json").read_text(encoding="utf-8"))

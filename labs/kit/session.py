@@ -10,7 +10,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
-from labs.kit import guesses, results
+from labs.kit import gpus, guesses, results
 from labs.kit.cards import FAILED, Card
 from labs.kit.console import Output
 from labs.kit.device import choose_precision, describe_device
@@ -38,11 +38,12 @@ class Session:
     """One run of one lab. Use as a context: it closes the log.
 
     Raises:
-        Card: where the precision can't be had here or the outputs folder can't be written.
+        Card: where the GPU or the precision can't be had, or the outputs folder can't be written.
     """
 
     def __init__(self, lesson: Lesson, settings: Settings) -> None:
         self.lesson = lesson
+        gpus.expect(results.stack().get("stack", "cpu"))
         precision, reason = choose_precision(settings.precision)
         self._files = ExitStack()
         self.folder = new_folder(settings.outputs, lesson.name) if is_main() else Path(os.devnull)
