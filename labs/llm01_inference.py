@@ -720,7 +720,8 @@ def decoding_waits_for_memory(run: Run):
 # tokens in a text, the share that are different (Li et al. 2016).
 #
 # So there are two measures that pull apart: how likely a text's tokens are, on the average, and how
-# varied it is (Caccia et al. 2020). Each way to choose is a point between them.
+# varied it is (Caccia et al. 2020). Each way to choose is a point between them. Likely is meant
+# here to the model as it is, at T = 1 and uncut, whichever way chose the tokens.
 
 
 # %% 9. Quality against diversity
@@ -746,7 +747,7 @@ def greedy_repeats_itself(run: Run):
     def each_its_way(ids: Tensor, logits: Tensor) -> Tensor:
         if said:  # of the step before only what was chosen then is of interest
             said[-1] = said[-1].gather(1, ids[:, -1:])
-        said.append(logits.log_softmax(-1))  # at T = 1, uncut
+        said.append(logits.log_softmax(-1))
         parts = zip(WAYS.values(), ids.chunk(len(WAYS)), logits.chunk(len(WAYS)), strict=True)
         return torch.cat([way(*part) for way, *part in parts])
 
@@ -1051,7 +1052,7 @@ def bits_per_byte_compare_what_perplexity_cannot(run: Run):
 
 # %% 13. Smaller numbers
 def rounded(w: Tensor, bits: int, block: int = 0, least_to_largest: bool = False) -> Tensor:
-    """(out, in), with 2^bits levels a row, or for each `block` weights where that divides it."""
+    """(out, in), with at most 2^bits levels a row, or for each `block` weights where that divides it."""
     width = w.shape[-1]
     x = w.unflatten(-1, (-1, block if block and width % block == 0 else width))  # (out, blocks, _)
     if least_to_largest:
