@@ -177,8 +177,8 @@ def a_chat_is_one_text(run: Run):
 # Greedy decoding gives one text. To get others, draw a token with the probability that the model
 # gives it. The usual way: lay the probabilities end to end on the line from 0 to 1, throw a uniform
 # number u, and take the token on whose stretch it falls (**inverse transform**). With p = 0.67,
-# 0.24, 0.09 the stretches end at 0.67, 0.91 and 1; u = 0.7 draws the second. (The running sum wants
-# float64: with 49,152 stretches, float32 would shift the small ones.)
+# 0.24, 0.09 the stretches end at 0.67, 0.91 and 1; u = 0.7 draws the second. (Both the running sum
+# and u want float64: thousands of the 49,152 stretches are shorter than a float32's last digit.)
 #
 # Is a sampler right? It must draw token i about n·pᵢ times in n draws. Pearson's **χ²** (1900) adds
 # up the squared misses, Σ (count − n·pᵢ)²/(n·pᵢ). For a right sampler that sum follows a known law,
@@ -203,7 +203,7 @@ def a_chat_is_one_text(run: Run):
 def draw(logits: Tensor, times: int = 1) -> Tensor:
     """Draw from the softmax of the logits: (..., V) -> ids (..., times)."""
     line = logits.double().softmax(-1).cumsum(-1)
-    u = torch.rand(*line.shape[:-1], times).to(line) * line[..., -1:]
+    u = torch.rand(*line.shape[:-1], times, dtype=line.dtype).to(line) * line[..., -1:]
     return torch.searchsorted(line, u, right=True)  # the first stretch that ends beyond u
 
 
@@ -1052,7 +1052,7 @@ def bits_per_byte_compare_what_perplexity_cannot(run: Run):
 
 # %% 13. Smaller numbers
 def rounded(w: Tensor, bits: int, block: int = 0, least_to_largest: bool = False) -> Tensor:
-    """(out, in), with at most 2^bits levels a row, or for each `block` weights where that divides it."""
+    """(out, in), at most 2^bits levels a row, or each `block` weights where that divides it."""
     width = w.shape[-1]
     x = w.unflatten(-1, (-1, block if block and width % block == 0 else width))  # (out, blocks, _)
     if least_to_largest:
