@@ -496,8 +496,8 @@ def filling_must_not_be_noticed(run: Run):
 #
 # `2 · L · H_kv · D · T · (bytes per number)`
 #
-# with L layers, H_kv key-value heads and width D: for SmolLM2 2 · 30 · 3 · 64 = 11,520 numbers, 46
-# kB for each token in float32.
+# with L layers, H_kv key-value heads in each, and D numbers in a key or a value: for SmolLM2
+# 2 · 30 · 3 · 64 = 11,520 numbers, in float32 46 kB, for each token.
 #
 # The tokens are the same, up to rounding. Where two tokens are nearly as likely, rounding decides:
 # float32 keeps 24 bits of each number, **bfloat16**, which takes 2 bytes, only 8.
