@@ -1,0 +1,1014 @@
+# %% [markdown]
+# # LLM02 · Deep learning basics
+# Tensors, what their numbers can't hold, autograd built by hand, and what it takes to train with it.
+#
+# **You will be able to** say where a tensor's elements lie and what its numbers can't hold; write
+# the backward pass of any operation, and prove it equal to PyTorch's; train a network with an
+# engine of a hundred lines; tell why a deep one may not learn, and find a layer that was cut off.
+# **Builds on** derivatives, the chain rule, matrix products. **Takes** an hour and a half to read,
+# half a minute to run (`tiny`, 2 cores).
+
+# %% Imports
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from itertools import accumulate, count, pairwise
+from statistics import mean, median
+from typing import Any
+
+from labs.checks.llm02 import STEPS, follow, random_graph
+from labs.kit import Lab, Run, assets
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+lab = Lab("LLM02")
+
+# %% [markdown]
+# ## 1. A row of numbers and a way to walk it
+# Memory is one long row. A **tensor** is such a row, its **storage**, with a shape, an offset and a
+# **stride** for each axis: how many numbers to step over to get to the next element along it.
+# Element [i, j] stands at `offset + i·stride₀ + j·stride₁`. A fresh 4×6 tensor has the strides (6,
+# 1), so its element [2, 3] is number 2·6 + 3·1 = 15 of the row, counted from 0.
+#
+# To transpose it no number has to move: swap shape and strides. The result is a **view**, the same
+# memory walked differently. Slices are views too (`x[:, ::2]` doubles a stride), and a stride of 0
+# repeats a number without storing it again. Views are free, and shared: who writes into one writes
+# into the other. `reshape` makes a view where strides can express the new shape, and quietly copies
+# where they can't; `view` raises instead.
+
+
+# %% 1. Strides
+def by_strides(storage: Tensor, offset: int, shape: Any, strides: Any) -> Tensor:
+    """Pick [i, j, …] out of a row of numbers, at offset + i·stride₀ + j·stride₁ + …"""
+    index = torch.tensor(offset)
+    for n, stride in zip(shape, strides, strict=True):
+        index = index[..., None] + stride * torch.arange(n)  # one axis more
+    return storage[index]
+
+
+@lab.experiment
+def views_only_walk_differently(run: Run):
+    """Transposes, slices, diagonals and repeats move no number: they walk the same ones.
+
+    Predict: `x.T.reshape(24)`, for x of 4×6: a view or a copy?
+    """
+    x, rows, wrong = torch.arange(24).view(4, 6), [], 0
+    for name, view in {
+        "x": x,
+        "x.T": x.T,
+        "x[1:, ::2]": x[1:, ::2],
+        "x.diagonal()": x.diagonal(),
+        "x[0].expand(3, 6)": x[0].expand(3, 6),
+        "x.unfold(1, 3, 1)": x.unfold(1, 3, 1),  # windows of three neighbours
+        "x.reshape(24)": x.reshape(24),
+        "x.T.reshape(24)": x.T.reshape(24),
+    }.items():
+        shared = view.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+        where = view.storage_offset(), tuple(view.shape), view.stride()
+        wrong += shared and not torch.equal(by_strides(x.flatten(), *where), view)
+        rows.append([name, *where, "view" if shared else "copy"])
+    run.table("Out of one row of 24", ["", "offset", "shape", "strides", ""], rows)
+    run.check("views that offset and strides don't give", wrong, at_most=0, because="exact")
+    copies = [name for name, *_, kind in rows if kind == "copy"]
+    because = "column by column memory is walked 0, 6, 12, 18, 1: no single stride does that"
+    run.check("copies", copies, equals=["x.T.reshape(24)"], because=because)
+    before = x.clone()
+    x.T[5, 0] = 100
+    run.check("x[0, 5] after x.T[5, 0] = 100", x[0, 5].item(), equals=100, because="shared")
+    run.check("in a clone made before", before[0, 5].item(), equals=5, because="the partner")
+
+
+# %% [markdown]
+# ## 2. What a number can't hold
+# A floating-point number is ±1.b₁b₂…·2ᵉ: some bits for the exponent e, and p **significand** bits,
+# counting the leading 1, which isn't stored. From 2ᵉ to 2ᵉ⁺¹ there are 2ᵖ⁻¹ of them, 2ᵉ⁻ᵖ⁺¹ apart;
+# the spacing above 1, ε = 2¹⁻ᵖ, is the **machine epsilon**. Arithmetic rounds to the nearest
+# number, a tie to the one whose last bit is 0 (IEEE 754), so it errs by up to half a spacing.
+#
+# bfloat16 is the upper half of a float32: the same range, p = 8. float16 has p = 11 and ends at
+# 65,504. (Integers wrap around: in int8, 127 + 1 is −128.)
+#
+# Training adds many small steps to a weight. Add 0.001 to 1 in bfloat16: above 1 the spacing is 2⁻⁷
+# = 0.0078, and what is below half of that, 2⁻⁸ = 0.0039, is rounded away, each time anew. Remedies:
+# keep the weights in float32 (**master weights**, Micikevicius et al. 2018); keep what an addition
+# lost and make up for it in the next (**compensated summation**, Kahan 1965); or round up or down
+# by chance, so that the *mean* is right (**stochastic rounding**, Gupta et al. 2015).
+
+
+# %% 2. Small updates
+def round_by_chance(x: Tensor) -> Tensor:
+    """float32 -> bfloat16, up or down at random, with x as the mean."""
+    noise = torch.randint(2**16, x.shape, dtype=torch.int32)  # below the last bit that is kept
+    return (x.view(torch.int32) + noise & -(2**16)).view(torch.float32).bfloat16()
+
+
+@lab.experiment
+def short_floats_lose_small_updates(run: Run):
+    """In bfloat16, 1,000 additions of 0.001 to 1.0 leave 1.0; float32 or rounding by chance helps.
+
+    Predict: 0.001 is too small to move 1.0. Which bfloat16 number is the smallest that does?
+    """
+    single, half, short = torch.float32, torch.float16, torch.bfloat16
+    kinds = [torch.finfo(dtype) for dtype in (single, half, short, torch.float8_e4m3fn)]
+    rows = [[i.dtype, 1 - int(math.log2(i.eps)), i.eps, f"{i.max:.3g}", i.tiny] for i in kinds]
+    run.table("Floats", ["", "p", "ε", "largest", "smallest with all p bits"], rows)
+
+    paths, many = {}, torch.ones(4096, dtype=short)
+    fig, ax = plt.subplots()
+    for name, dtype in (("float32", single), ("float16", half), ("bfloat16", short)):
+        step = torch.full((1000,), 0.001, dtype=dtype)
+        paths[name] = list(accumulate(step, initial=torch.ones(1, dtype=dtype)))
+    lucky = accumulate(step, lambda x, _: round_by_chance(x.float() + 0.001), initial=many)
+    paths["bfloat16, rounded by chance"] = list(lucky)
+    for name, path in paths.items():
+        ax.plot([x[0].item() for x in path], label=name)
+    ax.set(xlabel="additions of 0.001", ylabel="sum", title="1.0 and a thousand small steps")
+    ax.legend()
+    run.figure(fig, "small_updates", "The same additions; by chance: one sum of 4,096.")
+    full, coarse, plain, chance = (path[-1].double() for path in paths.values())
+
+    because = "0.001 is less than 2⁻⁸, half the spacing"
+    run.check("bfloat16", plain.item(), equals=1.0, because=because)
+    because = "1,000 times 2⁻²⁴, half the spacing below 2"
+    run.check("float32, off 2", (full - 2).abs(), at_most=1000 * 2**-24, because=because)
+    off = (chance.mean() - 2).abs() / (chance.std() / math.sqrt(len(chance)))
+    run.check("by chance: mean off 2, standard errors", off, at_most=5, because="it is unbiased")
+    numbers = torch.arange(1, 127 * 128, dtype=torch.int16).view(short)  # all between 0 and 1
+    moving = numbers[1 + numbers > 1].min().item()
+    because = "2⁻⁸ is a tie, which 1.0 wins, for its last bit is 0; this is the next one"
+    run.check("smallest that moves 1.0", moving, equals=2**-8 * (1 + 2**-7), because=because)
+    return f"In float16 the sum is {coarse.item():.3f}: 0.001 becomes one spacing, 2⁻¹⁰ = 0.00098."
+
+
+# %% [markdown]
+# ## 3. Slopes, by trying
+# A network is a function L of its parameters; its value, the **loss**, is one number, and is to
+# become small. The **gradient** holds the slope ∂L/∂w for each parameter w; a small step against it
+# lowers the loss fastest. The plainest way to a slope is to try: the **central difference**
+# (f(x + h) − f(x − h)) / 2h. But with which h?
+#
+# By Taylor's formula it is off by h²·|f‴|/6, so h should be small. But f comes rounded, off by up
+# to ε·|f|, and two such errors are divided by 2h: up to ε·|f|/h, so h should be large. The sum of
+# both is least where its derivative in h is zero:
+#
+# `−ε·|f|/h² + h·|f‴|/3 = 0`, so `h* = (3ε·|f|/|f‴|)^(1/3)`.
+#
+# For eˣ, |f| = |f‴|: in float64, with ε = 2⁻⁵² = 2.2·10⁻¹⁶, h* = 8.7·10⁻⁶. There some ten of sixteen
+# digits are right, and no h gives more. If f changes over lengths s, as e^(x/s) does, |f|/|f‴| is
+# s³: the best step grows with the scale.
+#
+# So a gradient takes two losses *for each parameter*, and is rough. All slopes together, exact but
+# for rounding, cost a few times *one* loss (Baur & Strassen 1983), as §4 shows.
+
+
+# %% 3. Finite differences
+def difference_errors(dtype: torch.dtype, scale: int, steps: Tensor) -> Tensor:
+    """The median relative error, over 1,024 points, of e^(x/scale)'s slope by each step."""
+    # Points and steps are multiples of powers of two: x ± h is exact, only f is rounded.
+    x = scale * torch.arange(512, 1536, dtype=dtype) / 1024
+    true, errors = (x.double() / scale).exp() / scale, []
+    for h in steps.tolist():
+        slope = (((x + h) / scale).exp() - ((x - h) / scale).exp()) / (2 * h)
+        errors.append(((slope.double() - true) / true).abs().median())
+    return torch.stack(errors)
+
+
+@lab.experiment
+def a_difference_has_a_best_step(run: Run):
+    """A central difference is best near h* = (3ε·|f|/|f‴|)^(1/3), and worse on both sides of it.
+
+    Predict: float32 has less than half of float64's digits. How much larger is its best step?
+    """
+    fig, ax = plt.subplots()
+    cases = ("float64", 1, 45), ("float64", 128, 45), ("float32", 1, 20)
+    for colour, (name, scale, last) in zip(("C0", "C1", "C2"), cases, strict=True):
+        dtype, label = (
+            getattr(torch, name),
+            f"{name}, " + ("eˣ" if scale == 1 else f"e^(x/{scale})"),
+        )
+        eps, steps = torch.finfo(dtype).eps, scale * 0.5 ** torch.arange(last + 1).double()
+        errors, theory = difference_errors(dtype, scale, steps), scale * (3 * eps) ** (1 / 3)
+        best = int(errors.argmin())
+        because = "h* takes the worst rounding, the usual is less; and steps are powers of two"
+        ratio = steps[best] / theory
+        run.check(f"{label}: best step / h*", ratio, at_least=0.25, at_most=4, because=because)
+        worse = [errors[best + k] / errors[best] for k in (-5, 5)]
+        because = "in theory 341 and 21 times"
+        run.check(f"{label}: error at 32 h and h/32", worse, at_least=8, because=because)
+        for side, i, k, want in (("above", 3, 5, 2), ("below", -1, -9, -1)):
+            found = math.log(errors[i] / errors[k]) / math.log(steps[i] / steps[k])
+            bound = {
+                "at_least": want - 0.1,
+                "at_most": want + 0.1,
+                "because": "h²·|f‴|/6 or ε·|f|/h",
+            }
+            run.check(f"{label}: error {side} h*, as h to the", found, **bound)
+        ax.loglog(steps, errors, f"{colour}o", ms=4, label=label)
+        ax.loglog(steps, (steps / scale) ** 2 / 6, colour, lw=1)
+        ax.loglog(steps, eps * scale / steps, f"{colour}--", lw=1)
+        ax.loglog(theory, 1.5 * eps * scale / theory, "k*", ms=9)
+    ax.set(xlabel="step h", ylabel="relative error of the slope", ylim=(1e-13, 10))
+    ax.set_title("A large step bends, a small one rounds")
+    ax.legend()
+    caption = "Median error (dots), Taylor's term (lines), worst rounding (dashed); h* (stars)."
+    run.figure(fig, "best_step", caption)
+
+
+# %% [markdown]
+# ## 4. Slopes, by remembering
+# If b changes 3 times as fast as a, and c 4 times as fast as b, then c changes 12 times as fast as
+# a: that is the chain rule. If several ways lead from a to c, their slopes *add*. So the slope is
+# **the sum over all paths of the product along each**. Each number need only remember what it was
+# made of, and the slope towards that: 1 and 1 for a sum, the other factor for a product.
+#
+# Two paths lead from z = x·y + x back to x: through the product, with slope y, and straight, with
+# slope 1. At x = 2, y = 3 therefore ∂z/∂x = 4, and ∂z/∂y = x = 2.
+
+
+# %% 4. A number that remembers
+class Number:
+    """A number, and what it was made of: pairs of a number and the slope towards it."""
+
+    def __init__(self, value: float, made_of: tuple = ()):
+        self.value, self.made_of, self.slope, self.visits = value, made_of, 0.0, 0
+
+    def __add__(self, other: "Number") -> "Number":
+        return Number(self.value + other.value, ((self, 1.0), (other, 1.0)))
+
+    def __mul__(self, other: "Number") -> "Number":
+        return Number(self.value * other.value, ((self, other.value), (other, self.value)))
+
+    def backward(self, product: float = 1.0) -> None:
+        """Walk every path from here; `product` is that of the slopes on the way."""
+        self.slope += product
+        self.visits += 1
+        for number, slope in self.made_of:
+            number.backward(product * slope)
+
+
+# %% [markdown]
+# It is right, and useless: double a number thirty times, `x = x + x`, and there are 2³⁰ paths. But
+# all paths through a value share what comes after it. So let a value wait until *all* slopes into
+# it are summed, and only then go on from it, once. What uses a value is made later, so there is a
+# simple order: **the youngest first**. This is **reverse-mode automatic differentiation**
+# (Linnainmaa 1970; for networks **backpropagation**, Rumelhart, Hinton & Williams 1986; survey:
+# Baydin et al. 2018).
+#
+# Now tensors. The slopes ∂yᵢ/∂aⱼ of an operation y = f(a), for all pairs of elements, are its
+# **Jacobian** J. Nobody stores it: that of a product of two 64×64 matrices towards one of them has
+# 4,096² entries. To go back we need only this: given g = ∂L/∂y, of y's shape, what is ∂L/∂a? By
+# the chain rule (∂L/∂a)ⱼ = Σᵢ gᵢ·∂yᵢ/∂aⱼ. This is gᵀJ, the **vector-Jacobian product** (VJP). Of the
+# elementwise y = a·b it is g·b towards a and g·a towards b. (The **Jacobian-vector product** J·v
+# goes the other way, from inputs to outputs: *forward mode*. It is cheap for one input and many
+# outputs. We have one output, the loss, and up to billions of inputs.)
+#
+# **Broadcasting** uses a number several times, where its tensor has size 1 along an axis or lacks a
+# leading one. Several uses are several paths, and paths add.
+
+
+# %% 5. What each operation sends back
+@lab.exercise(
+    level=1,
+    hints=(
+        "A number that was used n times gets n gradients: they add up.",
+        "First sum away the leading axes that `shape` lacks.",
+        "Then sum, with keepdim=True, each axis that has size 1 in `shape` and more in g.",
+    ),
+)
+def unbroadcast(g: Tensor, shape: torch.Size) -> Tensor:
+    """From g, the gradient of what was broadcast, that of its source, which has this shape."""
+    g = g.sum(list(range(g.ndim - len(shape)))) if g.ndim > len(shape) else g
+    grown = [axis for axis, n in enumerate(shape) if n == 1 and g.shape[axis] > 1]
+    return g.sum(grown, keepdim=True) if grown else g
+
+
+@lab.exercise(
+    level=2,
+    hints=(
+        "y_ij = Σ_k a_ik·b_kj: a_ik is in y_ij for every j. Times what, and summed over what?",
+        "Both are matrix products with one factor transposed; only one way fits the shapes.",
+        "Leading axes are a batch: transpose the last two alone, with .mT.",
+    ),
+)
+def matmul_vjp(g: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """For y = a @ b and its gradient g: those of a (…, n, k) and b (…, k, m).
+
+    Where leading axes were broadcast they may have g's, for `apply` sums them back.
+    """
+    return g @ b.mT, a.mT @ g
+
+
+@lab.exercise(
+    level=1,
+    hints=(
+        "log(eˣ / Σeˣ) = x − log Σeˣ. What is e¹⁰⁰⁰ in floating point? And log e⁻¹⁰⁰⁰?",
+        "The same number off all of x leaves the answer as it is. Which number is safe?",
+        "The row's largest: then no term of the sum is above e⁰ = 1, and one is equal to it.",
+    ),
+)
+def log_softmax(x: Tensor) -> Tensor:
+    """log(eˣ / Σeˣ) over the last axis, also where eˣ is too large or too small for a float."""
+    x = x - x.amax(-1, keepdim=True)
+    return x - x.exp().sum(-1, keepdim=True).log()
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The mean of −log p(target): logits (…, C), targets (…), whole numbers below C -> ()."""
+    return -log_softmax(logits).gather(-1, targets[..., None]).mean()
+
+
+@lab.exercise(
+    level=2,
+    hints=(
+        "For one row the loss is log Σeˣ − x_target. What is its slope towards each x?",
+        "The first part has the softmax, the second −1 at the target and 0 elsewhere.",
+        "Of N rows the loss is the mean: divide by N. And g multiplies everything.",
+    ),
+)
+def cross_entropy_vjp(g: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+    """For `cross_entropy` and its gradient g, a number: that of the logits (…, C)."""
+    p = log_softmax(logits).exp()
+    return g * (p - F.one_hot(targets, p.shape[-1])) / targets.numel()
+
+
+def sum_vjp(g: Tensor, a: Tensor, dim: int, keepdim: bool) -> Tensor:
+    """Each summand has slope 1: g, repeated along the axis that was summed."""
+    return (g if keepdim else g.unsqueeze(dim)).expand_as(a)
+
+
+# For each operation how to compute it, and its VJP: from g, the answer y and the inputs to one
+# gradient for each input. "_" stands for what isn't needed.
+OPERATIONS: dict[str, tuple[Callable, Callable]] = {
+    "add": (torch.add, lambda g, *_: (g, g)),
+    "sub": (torch.sub, lambda g, *_: (g, -g)),
+    "mul": (torch.mul, lambda g, _, a, b: (g * b, g * a)),
+    "div": (torch.div, lambda g, y, _, b: (g / b, -g * y / b)),
+    "pow": (torch.pow, lambda g, _, a, exponent: (g * exponent * a ** (exponent - 1),)),
+    "matmul": (torch.matmul, lambda g, _, a, b: matmul_vjp(g, a, b)),
+    "exp": (torch.exp, lambda g, y, _: (g * y,)),
+    "log": (torch.log, lambda g, _, a: (g / a,)),
+    "tanh": (torch.tanh, lambda g, y, _: (g * (1 - y**2),)),
+    "sigmoid": (torch.sigmoid, lambda g, y, _: (g * y * (1 - y),)),
+    "relu": (torch.relu, lambda g, _, a: (g * (a > 0),)),
+    "sum": (torch.sum, lambda g, _, a, dim, keepdim: (sum_vjp(g, a, dim, keepdim),)),
+    "reshape": (torch.reshape, lambda g, _, a, **_shape: (g.reshape(a.shape),)),
+    "transpose": (lambda a: a.mT, lambda g, *_: (g.mT,)),
+    "cross_entropy": (cross_entropy, lambda g, _, x, targets: (cross_entropy_vjp(g, x, targets),)),
+}
+
+
+# %% 6. The engine
+def method(name: str) -> Callable:
+    """An operation as a method: `a + b` calls `a.__add__(b)`, and that `apply("add", a, b)`."""
+    return lambda self, *others: apply(name, self, *others)
+
+
+class Value:
+    """A tensor that remembers what it was made of. A leaf, made of nothing, gets a `grad`."""
+
+    clock = count()
+
+    def __init__(self, data: Any, parents: tuple = (), vjp: Callable | None = None):
+        self.data, self.parents, self.vjp = torch.as_tensor(data), parents, vjp
+        self.grad, self.born = None, next(Value.clock)
+
+    def backward(self) -> None:
+        """Add to each leaf's `grad` the slope of this number, of shape (), towards it."""
+        waiting = {self: torch.ones_like(self.data)}  # values reached, and their gradients so far
+        while waiting:
+            value = max(waiting, key=lambda one: one.born)  # what uses it is younger: it is done
+            g = waiting.pop(value)
+            if not value.parents:
+                value.grad = g if value.grad is None else value.grad + g
+                continue
+            for parent, share in zip(value.parents, value.vjp(g), strict=True):
+                share = unbroadcast(share, parent.data.shape)
+                waiting[parent] = waiting[parent] + share if parent in waiting else share
+
+    __add__, __sub__, __mul__ = method("add"), method("sub"), method("mul")
+    __truediv__, __matmul__ = method("div"), method("matmul")
+    exp, log, tanh = method("exp"), method("log"), method("tanh")
+    sigmoid, relu = method("sigmoid"), method("relu")
+    mT = property(method("transpose"))
+
+    def __pow__(self, exponent: float) -> "Value":
+        return apply("pow", self, exponent=exponent)
+
+    def sum(self, dim: int, keepdim: bool = False) -> "Value":
+        return apply("sum", self, dim=dim, keepdim=keepdim)
+
+    def reshape(self, shape: tuple[int, ...]) -> "Value":
+        return apply("reshape", self, shape=shape)
+
+    def cross_entropy(self, targets: Tensor) -> "Value":
+        return apply("cross_entropy", self, targets=targets)
+
+
+def apply(name: str, *inputs: Any, **how: Any) -> Value:
+    """Compute, and remember how to go back. Plain tensors and numbers become leaves."""
+    parents = tuple(one if isinstance(one, Value) else Value(one) for one in inputs)
+    compute, vjp = OPERATIONS[name]
+    tensors = [one.data for one in parents]
+    y = compute(*tensors, **how)
+    return Value(y, parents, lambda g: vjp(g, y, *tensors, **how))
+
+
+@lab.experiment
+def each_value_is_left_once(run: Run):
+    """Path by path is right and takes 2ⁿ visits; the youngest first takes one for each value.
+
+    Predict: `x = x + x`, fifteen times over. How often is the first x visited, path by path?
+    """
+    a, b = Number(2.0), Number(3.0)
+    (a * b + a).backward()
+    run.check("the text's slopes of x·y + x", (a.slope, b.slope), equals=(4.0, 2.0))
+    number, value, calls = first, leaf, _ = Number(1.0), Value(1.0), []
+    for _ in range(15):
+        number, value = number + number, value + value
+        value.vjp = partial(lambda vjp, g: calls.append(g) or vjp(g), value.vjp)
+    number.backward()
+    value.backward()
+    run.check("both slopes", (first.slope, leaf.grad.item()), equals=(2.0**15, 2.0**15))
+    run.check("visits of x, path by path", first.visits, equals=2**15, because="2¹⁵ paths")
+    run.check("VJPs, the youngest first", len(calls), equals=15, because="one for each sum")
+
+
+# %% 7. Against PyTorch
+@lab.experiment
+def own_autograd_is_pytorchs(run: Run):
+    """Our engine's gradients equal PyTorch's on 200 random graphs of all its operations.
+
+    Each has four leaves, numbers up to tensors (2, 3, 4), some of whose axes are broadcast, and
+    twelve steps on any two of what there is so far, whose results all add to one number.
+    """
+    chance, errors, sizes, used, reused = random.Random(run.seed), [], [], Counter(), 0
+    for _ in run.progress(range(200), "graphs"):
+        shapes, steps = random_graph(chance)
+        tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+        values = [Value(x.detach()) for x in tensors]
+        follow(steps, values).backward()
+        follow(steps, tensors).backward()
+        errors += [(a.grad - b.grad).abs().max() for a, b in zip(values, tensors, strict=True)]
+        sizes += [x.grad.abs().max().item() for x in tensors]
+        used.update(name for name, *_ in steps)
+        reused += max(Counter(i for _, *ab in steps for i in set(ab)).values()) > 1
+    because = "float64 rounding, some hundred operations deep"
+    run.check("largest difference", max(errors), at_most=1e-10, because=because)
+    run.check("median gradient", median(sizes), at_least=0.1, because="the partner: they aren't 0")
+    run.check("graphs that use a value twice", reused, at_least=150, because="so that paths add")
+    because = f"2,400 steps of {len(STEPS)} kinds make 171 ± 13 each"
+    run.check("fewest uses of a step", min(used.values()), at_least=100, because=because)
+
+
+# %% [markdown]
+# ## 5. A network and its loop
+# A **linear layer** computes x·W + b: a batch (B, n) times weights (n, m) plus a bias (m,), which is
+# broadcast over the batch. A **multi-layer perceptron** (MLP) stacks them, with an elementwise
+# nonlinear function, the **activation**, between. Its answers, one **logit** for each class, become
+# probabilities p by a softmax, eˣ/Σeˣ. The loss is the **cross-entropy** −log p(target), averaged
+# over the batch: 0 if it is sure and right, log 10 = 2.3 if it guesses evenly among ten. (The log of
+# a p that was rounded to 0 would be −∞; hence `log_softmax`.) Weights start at random, for equal
+# ones would get equal gradients and stay equal; §6 says how large.
+#
+# **An optimizer's step** moves each parameter w against its gradient g. With **momentum** μ, a
+# velocity v remembers earlier gradients (Polyak 1964; here as PyTorch has it, with a learning rate
+# η): `v ← μ·v + g`, then `w ← w − η·v`. Under a steady gradient v grows to g·(1 + μ + μ² + …) =
+# g/(1 − μ), for μ = 0.9 tenfold; where gradients change their signs, they cancel.
+#
+# The **loop**: take a batch, compute the loss, go backward, step, clear the gradients (or they add
+# up). It learns 1,797 digits of 8×8 pixels (Alpaydin & Kaynak 1998): on 1,437 it is trained, 360 are
+# kept to test. A guess is right for a tenth. A baseline without training: average the images of
+# each class, and name the class of the nearest average. (The same thirteen people wrote both
+# parts, which flatters all methods.)
+
+
+# %% 8. Network, optimizer, loop
+class Momentum:
+    """v ← μ·v + g, then w ← w − η·v: for Values, and for PyTorch's parameters as well."""
+
+    def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.9):
+        self.parameters, self.lr, self.momentum = list(parameters), lr, momentum
+        self.velocities = [torch.zeros_like(one.data) for one in self.parameters]
+
+    @lab.exercise(
+        level=2,
+        hints=(
+            "Each parameter has .data, .grad, and at the same index a velocity of its own.",
+            "The learning rate stays out of the velocity: it multiplies it at the end.",
+            "Where the gradient is None, leave both parameter and velocity as they are.",
+        ),
+    )
+    def step(self) -> None:
+        """Change each parameter's `data` and its velocity in place; leave the gradients alone."""
+        for parameter, velocity in zip(self.parameters, self.velocities, strict=True):
+            if parameter.grad is not None:
+                velocity.mul_(self.momentum).add_(parameter.grad)
+                parameter.data -= self.lr * velocity
+
+    def clear(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+ACTIVATIONS: dict[str, tuple[Callable, Callable, float]] = {  # of tensors, of Values, and the gain
+    "sigmoid": (torch.sigmoid, Value.sigmoid, 1.0),
+    "tanh": (torch.tanh, Value.tanh, 1.0),
+    "ReLU": (torch.relu, Value.relu, math.sqrt(2)),
+    "identity": (lambda z: z, lambda z: z, 1.0),
+}
+
+
+class MLP:
+    """Layers x·W + b with an activation between; W is normal, of spread gain/√n; b is 0."""
+
+    def __init__(self, activation: str, *widths: int, dtype: torch.dtype = torch.float32):
+        _, self.activation, gain = ACTIVATIONS[activation]
+        draws = [torch.randn(n, m, dtype=dtype) / math.sqrt(n) for n, m in pairwise(widths)]
+        self.weights = [Value(gain * draw) for draw in draws]
+        self.biases = [Value(torch.zeros(m, dtype=dtype)) for m in widths[1:]]
+
+    def __call__(self, x: Tensor) -> Value:  # (B, n) -> (B, m)
+        y = Value(x)
+        for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            y = (self.activation(y) if i else y) @ w + b
+        return y
+
+    def parameters(self) -> list[Value]:
+        return [*self.weights, *self.biases]
+
+
+def train(model: MLP, optimizer: Momentum, x: Tensor, y: Tensor, batches: Iterable[Tensor]) -> None:
+    """The loop, on our engine; a batch is given by its indices."""
+    for batch in batches:
+        model(x[batch]).cross_entropy(y[batch]).backward()
+        optimizer.step()
+        optimizer.clear()
+
+
+def batches_of(size: int, n: int, steps: int) -> list[Tensor]:
+    """Indices into n examples for so many batches: all in random order, then all anew."""
+    rounds = -(-steps // (n // size))
+    orders = [torch.randperm(n)[: n // size * size].view(-1, size) for _ in range(rounds)]
+    return list(torch.cat(orders)[:steps])
+
+
+def accuracy(model: Callable, x: Tensor, y: Tensor) -> float:
+    """The share of x (B, n) whose largest logit is that of its class, y (B,)."""
+    return (model(x).data.argmax(-1) == y).float().mean().item()
+
+
+@cache
+def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images (1437, 64) from 0 to 1 and labels (1437,) to train on, and 360 of each to test."""
+    images, labels = assets.digits()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    images, labels = images.flatten(1)[order], labels[order]
+    return images[:1437], labels[:1437], images[1437:], labels[1437:]
+
+
+@cache
+def nearest_average() -> float:
+    """The accuracy, on the test digits, of naming the class of the nearest average image."""
+    x, y, x_test, y_test = digits()
+    averages = torch.stack([x[y == c].mean(0) for c in range(10)])
+    return accuracy(lambda z: -torch.cdist(z, averages), x_test, y_test)
+
+
+def reads_digits(seed: int, steps: int, lr: float, activation: str, *widths: int) -> float:
+    """Train an MLP of ours on digits -> its accuracy on those kept to test."""
+    x, y, x_test, y_test = digits()
+    torch.manual_seed(seed)
+    model = MLP(activation, *widths)
+    train(model, Momentum(model.parameters(), lr), x, y, batches_of(64, len(y), steps))
+    return accuracy(model, x_test, y_test)
+
+
+# %% 9. The engine trains
+@lab.experiment
+def own_engine_learns_to_read(run: Run):
+    """Our engine trains networks that read digits; and without activations they read as well.
+
+    Predict: of 360 unseen digits, how many more does the network with ReLU read?
+    """
+    steps, found, because = run.pick(tiny=300, small=1000, full=3000), {}, "nearest averages"
+    for name in ("ReLU", "tanh", "identity"):
+        seeds = run.progress(run.seeds(3), f"{name}, seeds")
+        found[name] = [reads_digits(seed, steps, 0.05, name, 64, 64, 64, 10) for seed in seeds]
+        run.check(f"accuracy, {name}", found[name], at_least=nearest_average(), because=because)
+    lead, bound = mean(found["ReLU"]) - mean(found["identity"]), 2 * math.sqrt(0.96 * 0.04 / 360)
+    because = "two standard errors of an accuracy of 0.96 on 360 images"
+    run.measure("ReLU's lead, either way", abs(lead), expect_at_most=bound, because=because)
+    return (
+        f"ReLU reads {360 * lead:+.1f} of 360 more. To tell these digits apart, planes are enough."
+    )
+
+
+# %% [markdown]
+# ## 6. Depth
+# A gradient passes a layer backward in two steps: times the activation's slope at each element, and
+# times Wᵀ. Let the entries of W be independent, of variance gain²/n, and all layers n wide. Then Wᵀ
+# multiplies the mean square by gain², and the slopes by the mean of theirs. So each layer changes
+# the gradient's size by the factor `gain · √E[f′(z)²]`, and L layers by that to the power L.
+#
+# The **sigmoid** 1/(1 + e⁻ᶻ) = σ has the slope σ·(1 − σ), at most 1/4: with gain 1, nineteen of them
+# leave less than 4⁻¹⁹ = 4·10⁻¹² (**vanishing gradients**: Hochreiter 1991, Bengio et al. 1994; by
+# layer: Glorot & Bengio 2010). **ReLU**, max(0, z), has slope 1 for half of its inputs and 0 for the
+# rest: a mean square of ½. So gain √2 makes the factor 1, forward and backward, at any depth:
+# **Kaiming initialisation** (He et al. 2015). That is a mean over draws of W; in one draw the
+# logarithm of the squared size strays by about √(5L/n) (Hanin & Nica 2020).
+#
+# **tanh** has slope 1 at 0 and less elsewhere. **GELU**, z·Φ(z) with the normal distribution Φ and
+# its density φ (Hendrycks & Gimpel 2016), is a smooth ReLU whose slope passes 1: it is steepest
+# where the second derivative φ(z)·(2 − z²) is 0, at √2, with a slope of 1.129.
+
+
+# %% 10. Activations
+def slope(f: Callable, z: Tensor) -> Tensor:
+    """The slope of an elementwise f at each z (n,)."""
+    return torch.func.vmap(torch.func.grad(f))(z)
+
+
+@lab.experiment
+def slopes_have_bounds(run: Run):
+    """A sigmoid's slope is at most 1/4, tanh's and ReLU's at most 1; GELU's passes 1.
+
+    Predict: where is GELU's slope negative?
+    """
+    fig, axes = plt.subplots(1, 2, sharex=True)
+    z, shown = torch.linspace(-5, 5, 10_001, dtype=torch.float64), {}
+    functions = {name: f for name, (f, *_) in ACTIVATIONS.items() if name != "identity"}
+    for name, f in {**functions, "GELU": F.gelu}.items():
+        shown[name] = slope(f, z)
+        axes[0].plot(z, f(z), label=name)
+        axes[1].plot(z, shown[name])
+    axes[0].set(xlabel="z", title="activation", ylim=(-1.2, 3))
+    axes[1].set(xlabel="z", title="its slope")
+    axes[0].legend()
+    run.figure(fig, "activations", "Four activations and their slopes.")
+    for name, top in (("sigmoid", 0.25), ("tanh", 1.0), ("ReLU", 1.0)):
+        run.check(f"{name}: largest slope", shown[name].max(), at_least=top - 1e-6, at_most=top)
+    off = abs(z[shown["GELU"].argmax()] - math.sqrt(2))
+    run.check("GELU: steepest, off √2", off, at_most=1e-3, because="the grid's width")
+    because = "Φ(√2) + √2·φ(√2) = 1.1289"
+    run.check(
+        "GELU: off 1.1289", (shown["GELU"].max() - 1.1289).abs(), at_most=1e-4, because=because
+    )
+
+
+# %% 11. Depth
+def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
+    """The RMS of the gradient of each layer's weights, untrained, for 64 normal inputs."""
+    model = MLP(activation, *[width] * (depth + 1))
+    answers = model(torch.randn(64, width)) * torch.randn(64, width)
+    answers.reshape((-1,)).sum(0).backward()
+    return [w.grad.square().mean().sqrt().item() for w in model.weights]
+
+
+def theory_by_layer(activation: str, depth: int) -> list[float]:
+    """The same by mean squares: forward, then backward, with z normal in every layer."""
+    f, _, gain = ACTIVATIONS[activation]
+    z = torch.special.ndtri(
+        (torch.arange(10_000).double() + 0.5) / 10_000
+    )  # a normal z's quantiles
+    inputs, slopes = [1.0], []  # mean squares: of a layer's input, of the slopes behind it
+    for _ in range(depth):
+        here = gain * math.sqrt(inputs[-1]) * z
+        inputs.append(f(here).square().mean().item())
+        slopes.append(slope(f, here).square().mean().item())
+    # of the gradients of the layers' answers, from the last to the first
+    back = list(accumulate(reversed(slopes[:-1]), lambda g, s: g * gain**2 * s, initial=1.0))
+    return [math.sqrt(64 * a * g) for a, g in zip(inputs, reversed(back), strict=False)]
+
+
+@lab.experiment
+def depth_kills_sigmoid_gradients(run: Run):
+    """Through twenty sigmoid layers hardly a gradient comes back; through Kaiming's ReLU it does.
+
+    Predict: each sigmoid divides it by 4 at least. What is left of it at the first layer?
+    """
+    depth, width, rows = 20, run.pick(tiny=256, small=512, full=1024), []
+    (fig, ax), layers = plt.subplots(), range(1, depth + 1)
+    for name, colour in (("sigmoid", "C0"), ("tanh", "C1"), ("ReLU", "C2")):
+        theory, ratios = theory_by_layer(name, depth), []
+        ax.semilogy(layers, theory, colour, lw=1, label=name)
+        for seed in run.seeds(3):
+            torch.manual_seed(seed)
+            sizes = gradients_by_layer(name, depth, width)
+            ratios.append(sizes[0] / sizes[-1])
+            ax.semilogy(layers, sizes, f"{colour}o", ms=3)
+        expected, spread = theory[0] / theory[-1], math.sqrt(5 * depth / width) / 2
+        rows.append([name, expected, *ratios])
+        off = [abs(math.log(ratio / expected)) / spread for ratio in ratios]
+        because = "√(5L/n)/2 for ReLU, less for smooth ones"
+        run.check(f"{name}: log off theory, in spreads", off, at_most=5, because=because)
+        if name == "sigmoid":
+            because = "4⁻¹⁹, and the last layer's input is at least half the size of the first's"
+            run.check("sigmoid: first / last", ratios, at_most=2 * 0.25**19, because=because)
+    columns = ["", "theory", *(f"seed {seed}" for seed in run.seeds(3))]
+    run.table("The first layer's gradient over the last one's", columns, rows)
+    ax.set(xlabel="layer, from the input", ylabel="RMS gradient of its weights")
+    ax.set(title="How much gradient arrives", xticks=range(2, depth + 1, 3))
+    ax.legend()
+    caption = f"{depth} untrained layers of {width}: three seeds (dots) and theory (lines)."
+    run.figure(fig, "depth", caption)
+    deep, ends = [64] * 10 + [10], {}
+    for name, bound in (("sigmoid", {"expect_at_most": 0.2}), ("ReLU", {"expect_at_least": 0.9})):
+        ends[name] = [reads_digits(seed, 300, 0.02, name, *deep) for seed in run.seeds(3)]
+        run.measure(f"ten layers of {name}: accuracy on digits", ends[name], **bound)
+    shown = " and ".join(f"{name} {median(found):.0%}" for name, found in ends.items())
+    return f"After 300 steps on digits, ten layers with {shown} of the unseen (a guess: 10 %)."
+
+
+# %% [markdown]
+# ## 7. Why not straight
+# Without activations depth is in vain: (x·W₁ + b₁)·W₂ + b₂ = x·(W₁W₂) + (b₁W₂ + b₂) is one linear
+# layer again, and a linear layer parts two classes by a straight line. On two spirals (after Lang &
+# Witbrock 1988) that is of little use. How little can be told exactly, for a plane has few lines:
+# try those of all directions, at all places.
+
+
+# %% 12. Two spirals
+def spirals(n: int, turns: float = 2.0) -> tuple[Tensor, Tensor]:
+    """Points (n, 2) on two arms, evenly over the disc, and which arm each is on (n,)."""
+    radius, arm = torch.rand(n).sqrt(), torch.randint(2, (n,))
+    angle = 2 * math.pi * turns * radius + math.pi * arm
+    points = radius[:, None] * torch.stack((angle.cos(), angle.sin()), 1)
+    return points + 0.02 * torch.randn(n, 2), arm
+
+
+def best_line(x: Tensor, y: Tensor, directions: int = 720) -> float:
+    """The accuracy of the best straight line between x (n, 2) of class 0 and 1, y (n,)."""
+    angle = math.pi * torch.arange(directions) / directions
+    order = (x @ torch.stack((angle.cos(), angle.sin()))).argsort(0)  # (n, directions)
+    lead = (2 * y - 1)[order].cumsum(0)  # ones less zeros, before each place for a line
+    return ((lead - lead[-1] / 2).abs().max() / len(y)).item() + 0.5  # whichever way round
+
+
+def draw_decision(ax: Any, model: MLP, x: Tensor, y: Tensor) -> None:
+    line = torch.linspace(-1.15, 1.15, 200)
+    grid = torch.cartesian_prod(line, line).flip(1)  # row by row, x before y
+    p = model(grid).data.softmax(-1)[:, 1].view(200, 200)
+    ax.imshow(p, extent=(-1.15, 1.15) * 2, origin="lower", cmap="RdBu_r", alpha=0.5, vmin=0, vmax=1)
+    for arm, colour in enumerate(("C0", "C1")):
+        ax.plot(*x[y == arm].T, "o", ms=3, color=colour, mec="white", mew=0.3)
+    ax.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    ax.grid(False)
+
+
+@lab.experiment
+def a_nonlinearity_is_needed(run: Run):
+    """No line parts two spirals, nor does a deep network without activations; with ReLU it does.
+
+    Predict: an accuracy of 0.5 is chance. What does the best of all lines get?
+    """
+    steps, lines, found = (
+        run.pick(tiny=800, small=2000, full=4000),
+        [],
+        {"ReLU": [], "identity": []},
+    )
+    (fig, axes), stops = plt.subplots(2, 2, figsize=(7.2, 7.4)), [steps // 8, steps // 4, steps]
+    for seed in run.seeds(3):
+        torch.manual_seed(seed)
+        (x, y), (x_test, y_test) = spirals(500), spirals(2000)
+        lines.append(best_line(x_test, y_test))
+        for name, ends in found.items():
+            model = MLP(name, 2, 64, 64, 2)
+            optimizer, drawn = (
+                Momentum(model.parameters(), 0.1),
+                name == "ReLU" and seed == run.seed,
+            )
+            stages = pairwise((0, 0, *stops))
+            for ax, (start, stop) in zip(axes.flat, stages, strict=True):
+                batches = [torch.arange(500)] * (stop - start)
+                train(model, optimizer, x, y, run.progress(batches, f"{name}, seed {seed}"))
+                if drawn:
+                    draw_decision(ax, model, x, y)
+                    ax.set_title(
+                        f"step {stop}: {accuracy(model, x_test, y_test):.0%} of unseen points"
+                    )
+            ends.append(accuracy(model, x_test, y_test))
+    run.figure(fig, "spirals", "What a 2-64-64-2 ReLU network says during training, by our engine.")
+    because = "chance is 0.5; seeds stray by less than 0.01"
+    run.check("ReLU", found["ReLU"], at_least=0.95, because=because)
+    run.check("the best of all lines", lines, at_most=0.7, because="less than half of that lead")
+    over = [a - b for a, b in zip(found["identity"], lines, strict=True)]
+    because = "it is a line; 720 directions may miss the very best by a few points"
+    run.check("identity, less the best line", over, at_most=0.005, because=because)
+    because = "near chance, if a line were of no use at all"
+    run.measure("identity", found["identity"], expect_at_most=0.55, because=because)
+    turns = {n: best_line(*spirals(4000, n)) for n in (1, 2, 4, 8, 16)}
+    run.table("The best line, by turns of the spirals", list(turns), [list(turns.values())])
+    cut = median(lines)
+    return f"A line gets {cut:.2f}: it cuts off the outermost half-turn, which counts less the more there are."
+
+
+# %% [markdown]
+# ## 8. The whole loop, under Accelerate
+# From here on the engine is PyTorch's: ours, with more operations, on any machine. **Accelerate**
+# (Gugger et al. 2022) puts the model where the accelerator is, lets several processes share a
+# batch, and computes in the precision that the run asked for. The loop stays, but for three places:
+# `prepare` takes model and optimizer, `accelerator.backward` takes the loss, and each process takes
+# its share of the batch. The optimizer is AdamW (Loshchilov & Hutter 2019): momentum, divided for
+# each weight by the size of its recent gradients, and weights that decay a little.
+#
+# The partner of a good accuracy is the same training with labels dealt out at random: were it good
+# too, the test digits would have leaked into it.
+#
+# In **mixed precision** products run in bfloat16 and weights stay in float32 (§2). The second
+# experiment takes that away. A step below 2⁻⁹·|w| never changes a bfloat16 weight w, one above
+# 2⁻⁸·|w| always does: these are half the spacing, seen from both ends of its range.
+
+
+# %% 13. Accelerate
+def train_on(run: Run, model: nn.Module, labels: Tensor, epochs: int) -> tuple[Tensor, Tensor]:
+    """Train on digits with these labels -> after each epoch its mean loss, and the test accuracy."""
+    x, _, x_test, y_test = (t.to(run.device) for t in digits())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    model, optimizer = run.accelerator.prepare(model, optimizer)
+    y, losses, accuracies = labels.to(run.device), torch.zeros(epochs), torch.zeros(epochs)
+    for epoch in run.progress(range(epochs), "epochs"):
+        batches = batches_of(64, len(y), len(y) // 64)
+        for batch in batches:
+            batch = run.share(batch).to(run.device)
+            loss = F.cross_entropy(model(x[batch]), y[batch])
+            run.accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses[epoch] += loss.detach().cpu() / len(batches)
+        with torch.no_grad():
+            accuracies[epoch] = accuracy(model, x_test, y_test)
+    return losses, accuracies
+
+
+def two_layers() -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+@lab.experiment
+def accelerate_runs_the_loop(run: Run):
+    """Under Accelerate the loop learns to read digits, in the run's precision, on float32 weights.
+
+    Predict: trained on labels dealt out at random, how many unseen digits does it read?
+    """
+    epochs, start, kinds = run.pick(tiny=20, small=40, full=100), time.perf_counter(), set()
+    y, ends, (fig, axes) = digits()[1], {"true labels": [], "dealt out": []}, plt.subplots(1, 2)
+    for seed in run.seeds(3):
+        torch.manual_seed(seed)
+        for name, labels, colour in zip(ends, (y, y[torch.randperm(len(y))]), "br", strict=True):
+            model = two_layers()
+            losses, accuracies = train_on(run, model, labels, epochs)
+            ends[name].append(accuracies[-1])
+            kinds |= {str(one.dtype) for one in model.parameters()}
+            axes[0].semilogy(losses, colour, label=name if seed == run.seed else None)
+            axes[1].plot(accuracies, colour)
+    speed = 6 * epochs * len(y) / (time.perf_counter() - start)
+    axes[0].set(xlabel="epoch", title="training loss (nats)")
+    axes[0].legend()
+    axes[1].set(xlabel="epoch", title="accuracy, 360 unseen", ylim=(0, 1))
+    axes[1].axhline(nearest_average(), color="grey", ls=":")
+    run.figure(fig, "training", "Digits under Accelerate, three seeds; dotted: nearest averages.")
+    bound, because = nearest_average(), "nearest averages, untrained"
+    run.check("accuracy, true labels", ends["true labels"], at_least=bound, because=because)
+    because = "a guess has 0.1, ± 0.09 even if it gave each class one label"
+    run.check("accuracy, dealt out", ends["dealt out"], at_most=0.4, because=because)
+    run.check("weights", kinds, equals={"torch.float32"}, because="whatever the precision")
+    run.measure("digits per second, tests included", speed, timed=True)
+
+
+def lost_steps(dtype: torch.dtype, lr: float, seed: int) -> tuple[float, float]:
+    """1,000 steps of SGD -> of weights with a gradient, the share a step left alone; the loss."""
+    (x, y, *_), shares, flat = digits(), [], nn.utils.parameters_to_vector
+    torch.manual_seed(seed)
+    model = two_layers().to(dtype)  # by hand, without Accelerate: its dtype is what we look at
+    optimizer = torch.optim.SGD(model.parameters(), lr)
+    for batch in batches_of(64, len(y), 1000):
+        F.cross_entropy(model(x[batch].to(dtype)).float(), y[batch]).backward()
+        old, asked = flat(model.parameters()), flat(one.grad for one in model.parameters()) != 0
+        optimizer.step()
+        optimizer.zero_grad()
+        shares.append((flat(model.parameters()) == old)[asked].float().mean().item())
+    return mean(shares), F.cross_entropy(model.float()(x), y).item()
+
+
+@lab.experiment
+def short_weights_stand_still(run: Run):
+    """Weights in bfloat16 lose most of their small steps, and learn less for it.
+
+    Predict: SGD at a learning rate of 0.01. Which share of its steps leaves a weight as it was?
+    """
+    ways = [(name, lr) for lr in (0.01, 0.1) for name in ("float32", "bfloat16")]
+    (whole, short, whole_fast, short_fast) = found = [
+        lost_steps(getattr(torch, name), lr, run.seed) for name, lr in ways
+    ]
+    columns = ["weights", "learning rate", "steps lost", "loss at the end"]
+    run.table("1,000 steps of SGD", columns, [[*a, *b] for a, b in zip(ways, found, strict=True)])
+    because = "most steps are below 2⁻⁹·|w|"
+    run.check("bfloat16, rate 0.01: steps lost", short[0], at_least=0.7, because=because)
+    because = "float32 has 16 bits more: steps down to 2⁻²⁵·|w| count"
+    run.check("float32, rate 0.01: steps lost", whole[0], at_most=0.02, because=because)
+    run.measure("loss over float32's, rate 0.01", short[1] / whole[1], expect_at_least=1.2)
+    run.measure("loss over float32's, rate 0.1", short_fast[1] / whole_fast[1])
+    return f"{short[0]:.0%} of the steps are lost at 0.01, {short_fast[0]:.0%} at 0.1."
+
+
+# %% [markdown]
+# ## 9. The layer that was cut off
+# There is a failure that raises nothing. What went through `.detach()`, `.data`,
+# `torch.no_grad()`, a list or NumPy has forgotten what it was made of. The loss is as before and
+# backward runs, but all layers before the cut stay as they were drawn. The loss doesn't tell: it
+# falls, for the layers *behind* the cut make do with what random ones give them.
+#
+# The graph tells. `loss.grad_fn` is the operation that made the loss. Its `next_functions` are
+# pairs: the operation that made an input (None where no gradient is wanted), and a number. The walk
+# ends at operations that have a `variable`, the parameter to whose `.grad` they add.
+
+
+# %% 14. Find the cut
+@lab.exercise(
+    level=3,
+    hints=(
+        "Walk from loss.grad_fn along next_functions, and collect each `variable` you meet.",
+        "What is used twice is met twice: without a set of what was seen, 2ⁿ paths are walked.",
+        "Graphs can be deeper than Python's recursion: keep a list of what is still to visit.",
+    ),
+)
+def unreached(loss: Tensor, module: nn.Module) -> list[str]:
+    """Names of parameters that require a gradient and get none from `loss`, in module order.
+
+    It leaves graph and gradients as they are: `loss.backward()` works afterwards.
+    """
+    reached, seen, waiting = set(), {None}, [loss.grad_fn]
+    while waiting:
+        operation = waiting.pop()
+        if operation not in seen:
+            seen.add(operation)
+            reached.add(id(getattr(operation, "variable", None)))
+            waiting += [made_by for made_by, _ in operation.next_functions]
+    wanted = [(name, one) for name, one in module.named_parameters() if one.requires_grad]
+    return [name for name, one in wanted if id(one) not in reached]
+
+
+class Reader(nn.Module):
+    """Three layers for digits; `between` is done to what the second one gives."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.third, self.between = nn.Linear(64, 10), between
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 64) -> (B, 10)
+        return self.third(self.between(self.second(self.first(x).relu())).relu())
+
+
+@lab.experiment
+def a_cut_off_layer_raises_nothing(run: Run):
+    """A detached layer raises no error and the loss still falls; the graph tells which one it is.
+
+    Predict: two of three layers stay random. How many of ten digits are read all the same?
+    """
+    before = ["first.weight", "first.bias", "second.weight", "second.bias"]
+    (x, y, *_), rows = digits(), []
+    for name, between, cut_off in (
+        ("intact", lambda z: z, []),
+        ("z.detach()", lambda z: z.detach(), before),
+        ("z.new_tensor(z.tolist())", lambda z: z.new_tensor(z.tolist()), before),
+        ("clamp under no_grad", torch.no_grad()(lambda z: z.clamp(-9, 9)), before),
+    ):
+        torch.manual_seed(run.seed)
+        model = Reader(between)
+        found = unreached(F.cross_entropy(model(x), y), model)
+        run.check(f"{name}: parameters not reached", found, equals=cut_off)
+        losses, accuracies = train_on(run, model, y, run.pick(tiny=20, small=40, full=100))
+        rows.append([name, *(one.item() for one in (losses[0], losses[-1], accuracies[-1]))])
+    run.table("Trained alike", ["", "first epoch's loss", "last one's", "accuracy"], rows)
+    fallen = [last / first for _, first, last, _ in rows]
+    run.check("last loss / first", fallen, at_most=0.7, because="it falls: all seems well")
+    (*_, whole), (*_, cut) = rows[:2]
+    run.measure("accuracy that the cut costs", whole - cut, expect_at_least=0.02)
+    return (
+        f"With two random layers of three it reads {cut:.0%} of unseen digits, intact {whole:.0%}."
+    )
+
+
+# %% [markdown]
+# ## What surprised
+# The best line through the spirals is no guess: it cuts off the outermost half-turn. Digits, with
+# which every course shows networks, need none: planes part them. A network with two random layers
+# of three reads most digits, so a falling loss proves nothing about a layer. And more than half of
+# the steps can be lost at little cost if those that count are long: compare the two learning rates
+# above. What is lost are the short ones, at low rates and late in training.
+#
+# **Read on**: Baydin et al. 2018, *Automatic differentiation in machine learning: a survey* ·
+# Goldberg 1991, *What every computer scientist should know about floating-point arithmetic* ·
+# Glorot & Bengio 2010 and He et al. 2015 on depth · Micikevicius et al. 2018, *Mixed precision
+# training*. Next is LLM03: what a layer does, four ways, and how it should begin.
+
+# %%
+if __name__ == "__main__":
+    lab.main()
