@@ -77,7 +77,7 @@ def views_only_walk_differently(run: Run):
     run.check("views that offset and strides don't give", wrong, at_most=0, because="exact")
     copies = [name for name, *_, kind in rows if kind == "copy"]
     because = "column by column memory is walked 0, 6, 12, 18, 1: no single stride does that"
-    run.check("copies", copies, equals=["x.T.reshape(24)"], because=because)
+    run.check("copies", " ".join(copies), equals="x.T.reshape(24)", because=because)
     before = x.clone()
     x.T[5, 0] = 100
     run.check("x[0, 5] after x.T[5, 0] = 100", x[0, 5].item(), equals=100, because="shared")
@@ -744,7 +744,7 @@ def draw_decision(ax: Any, model: MLP, x: Tensor, y: Tensor) -> None:
     line = torch.linspace(-1.15, 1.15, 200)
     grid = torch.cartesian_prod(line, line).flip(1)  # row by row, x before y
     p = model(grid).data.softmax(-1)[:, 1].view(200, 200)
-    ax.imshow(p, extent=(-1.15, 1.15) * 2, origin="lower", cmap="RdBu_r", alpha=0.5, vmin=0, vmax=1)
+    ax.imshow(p, extent=(-1.15, 1.15) * 2, origin="lower", cmap="RdBu_r", vmin=-0.5, vmax=1.5)
     for arm, colour in enumerate(("C0", "C1")):
         ax.plot(*x[y == arm].T, "o", ms=3, color=colour, mec="white", mew=0.3)
     ax.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
@@ -783,10 +783,10 @@ def a_nonlinearity_is_needed(run: Run):
     run.check("identity, less the best line", over, at_most=0.005, because=because)
     because = "near chance, were a line of no use at all"
     run.measure("identity", found["identity"], expect_at_most=0.55, because=because)
-    turns = {f"{n} turns": best_line(*spirals(4000, n)) for n in (1, 2, 4, 8, 16)}
+    turns = {f"turns: {n}": best_line(*spirals(4000, n)) for n in (1, 2, 4, 8, 16)}
     run.table("The best line", list(turns), [list(turns.values())])
     return (
-        f"The best line gets {median(lines):.2f}, ReLU {median(found['ReLU']):.2f}. A line can cut "
+        f"The best line gets {median(lines):.1%}, ReLU {median(found['ReLU']):.1%}. A line can cut "
         "off the outermost half-turn; the more turns there are, the less that counts."
     )
 
@@ -848,7 +848,7 @@ def accelerate_runs_the_loop(run: Run):
             model = two_layers()
             losses, accuracies = train_on(run, model, labels, epochs)
             ends[name].append(accuracies[-1])
-            kinds |= {str(one.dtype) for one in model.parameters()}
+            kinds |= {str(one.dtype)[6:] for one in model.parameters()}
             axes[0].semilogy(losses, colour, label=name if seed == run.seed else None)
             axes[1].plot(accuracies, colour)
     speed = 6 * epochs * len(y) / (time.perf_counter() - start)
@@ -861,7 +861,7 @@ def accelerate_runs_the_loop(run: Run):
     run.check("accuracy, true labels", ends["true labels"], at_least=bound, because=because)
     because = "a guess has 0.1, ± 0.09 even if it gave each class one label"
     run.check("accuracy, dealt out", ends["dealt out"], at_most=0.4, because=because)
-    run.check("weights", kinds, equals={"torch.float32"}, because="whatever the precision")
+    run.check("weights", " ".join(kinds), equals="float32", because="whatever the precision")
     run.measure("digits per second, tests included", speed, timed=True)
 
 
@@ -944,6 +944,8 @@ class Reader(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 64)
         self.third, self.between = nn.Linear(64, 10), between
+        for layer in self.children():
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 64) -> (B, 10)
         return self.third(self.between(self.second(self.first(x).relu())).relu())
@@ -966,7 +968,7 @@ def a_cut_off_layer_raises_nothing(run: Run):
         torch.manual_seed(run.seed)
         model, losses = Reader(between), []
         found = unreached(F.cross_entropy(model(x), y), model)
-        run.check(f"{name}: parameters not reached", found, equals=cut_off)
+        run.check(f"{name}: not reached", " ".join(found), equals=" ".join(cut_off))
         # Without Accelerate: with several processes it would notice (DistributedDataParallel).
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
         for batch in batches_of(64, len(y), run.pick(tiny=440, small=880, full=2200)):
@@ -979,7 +981,7 @@ def a_cut_off_layer_raises_nothing(run: Run):
         rows.append([name, losses[0], mean(losses[-20:]), right])
     run.table("Trained alike", ["", "first loss", "last 20 losses", "accuracy"], rows)
     fallen = [last / first for _, first, last, _ in rows]
-    run.check("last losses / the first", fallen, at_most=0.7, because="it falls: all seems well")
+    run.check("last losses / the first", fallen, at_most=0.5, because="halved: all seems well")
     (*_, whole), (*_, cut) = rows[:2]
     run.measure("accuracy that the cut costs", whole - cut, expect_at_least=0.02)
     return (
