@@ -88,6 +88,23 @@ def test_the_comparison_with_pytorch_notices_a_wrong_rule(operation, monkeypatch
     assert worst > 1e-4
 
 
+def test_a_number_sums_over_paths_what_the_text_says():
+    x, y = lab.Number(2.0), lab.Number(3.0)
+    (x * y + x).backward()
+    assert (x.slope, y.slope) == (4.0, 2.0)
+
+
+def test_a_value_is_left_once_however_many_paths_lead_to_it():
+    x, calls = lab.Value(1.0), []
+    y = x
+    for _ in range(60):  # 2⁶⁰ paths
+        y = y + y
+        y.vjp = lambda g, vjp=y.vjp: calls.append(g) or vjp(g)
+    y.backward()
+    assert x.grad.item() == 2.0**60
+    assert len(calls) == 60
+
+
 def test_gradients_of_two_backwards_add_up_and_leave_the_graph_usable():
     x = lab.Value(torch.tensor(3.0))
     y = x * x
