@@ -188,10 +188,7 @@ def a_difference_has_a_best_step(run: Run):
     (fig, ax), found_steps = plt.subplots(), []
     cases = ("float64", 1, 45), ("float64", 128, 45), ("float32", 1, 20)
     for colour, (name, scale, last) in zip(("C0", "C1", "C2"), cases, strict=True):
-        dtype, label = (
-            getattr(torch, name),
-            f"{name}, " + ("eˣ" if scale == 1 else f"e^(x/{scale})"),
-        )
+        dtype, label = getattr(torch, name), f"{name}, " + (f"e^(x/{scale})" if scale > 1 else "eˣ")
         eps, steps = torch.finfo(dtype).eps, scale * 0.5 ** torch.arange(last + 1).double()
         errors, theory = difference_errors(dtype, scale, steps), scale * (3 * eps) ** (1 / 3)
         best = int(errors.argmin())
@@ -216,9 +213,7 @@ def a_difference_has_a_best_step(run: Run):
     caption = "Median error (dots), Taylor's term (lines), worst rounding (dashed); h* (stars)."
     run.figure(fig, "best_step", caption)
     one, wide, single = found_steps
-    return (
-        f"Best are {one} in float64, {wide} for a function 128 times as wide, {single} in float32."
-    )
+    return f"Best are {one} in float64, {wide} where f is 128 times as wide, {single} in float32."
 
 
 # %% [markdown]
@@ -882,7 +877,11 @@ def short_weights_stand_still(run: Run):
     run.check("float32, rate 0.01: steps lost", whole[0], at_most=0.02, because=because)
     run.measure("loss over float32's, rate 0.01", short[1] / whole[1], expect_at_least=1.2)
     run.measure("loss over float32's, rate 0.1", short_fast[1] / whole_fast[1])
-    return f"{short[0]:.0%} of the steps are lost at 0.01, {short_fast[0]:.0%} at 0.1."
+    more, fast = short[1] / whole[1], short_fast[1] / whole_fast[1]
+    return (
+        f"At 0.01, {short[0]:.0%} of the steps are lost, and the loss is {more:.1f} times float32's; "
+        f"at 0.1, {short_fast[0]:.0%}, and {fast:.1f} times."
+    )
 
 
 # %% [markdown]

@@ -53,6 +53,15 @@ def test_rounding_by_chance_gives_a_neighbour_with_the_right_mean():
     assert lab.round_by_chance(-x).double().mean() < -1.001
 
 
+def test_a_bfloat16_weight_loses_the_steps_that_the_text_says():
+    w = torch.arange(0x3F00, 0x4080, dtype=torch.int16).view(torch.bfloat16)  # all of 0.5 to 4
+    for sign in (-1, 1):
+        for share, moves in ((0.999 * 2**-9, False), (1.001 * 2**-8, True)):
+            step = sign * share * w.double()
+            assert ((w.double() + step).bfloat16() != w).all() == moves
+            assert ((w.double() + step).bfloat16() != w).any() == moves
+
+
 # The engine.
 
 
