@@ -4,9 +4,9 @@
 #
 # **You will be able to** say where a tensor's elements lie and what its numbers can't hold; write
 # the backward pass of any operation, and prove it equal to PyTorch's; train a network with an
-# engine of a hundred lines; tell why a deep one may not learn, and find a layer that was cut off.
-# **Builds on** derivatives, the chain rule, matrix products. **Takes** an hour and a half to read,
-# half a minute to run (`tiny`, 2 cores).
+# engine you have read to the end; tell why a deep one may not learn, and find a layer that was cut
+# off. **Builds on** derivatives, the chain rule, matrix products. **Takes** an hour and a half to
+# read, half a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -91,8 +91,9 @@ def views_only_walk_differently(run: Run):
 # the spacing above 1, ε = 2¹⁻ᵖ, is the **machine epsilon**. Arithmetic rounds to the nearest
 # number, a tie to the one whose last bit is 0 (IEEE 754), so it errs by up to half a spacing.
 #
-# bfloat16 is the upper half of a float32: the same range, p = 8. float16 has p = 11 and ends at
-# 65,504. (Integers wrap around: in int8, 127 + 1 is −128.)
+# float32 has p = 24, so that 2²⁴ + 1 is 2²⁴ again. bfloat16 is the upper half of a float32: the
+# same range, p = 8. float16 has p = 11 and ends at 65,504. (Integers wrap around: in int8, 127 + 1
+# is −128.)
 #
 # Training adds many small steps to a weight. Add 0.001 to 1 in bfloat16: above 1 the spacing is 2⁻⁷
 # = 0.0078, and what is below half of that, 2⁻⁸ = 0.0039, is rounded away, each time anew. Remedies:
@@ -164,7 +165,7 @@ def short_floats_lose_small_updates(run: Run):
 # |f|/|f‴| is s³: the best step grows with the scale.
 #
 # So a gradient takes two losses *for each parameter*, and is rough. All slopes together, exact but
-# for rounding, cost a few times *one* loss (Baur & Strassen 1983), as §4 shows.
+# for rounding, cost a few times *one* loss (Baur & Strassen 1983). §4 builds what finds them.
 
 
 # %% 3. Finite differences
@@ -294,7 +295,7 @@ def unbroadcast(g: Tensor, shape: torch.Size) -> Tensor:
 def matmul_vjp(g: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """For y = a @ b and its gradient g: those of a (…, n, k) and b (…, k, m).
 
-    Where leading axes were broadcast they may have g's, for `apply` sums them back.
+    Where leading axes were broadcast they may have g's, for `backward` sums them back.
     """
     return g @ b.mT, a.mT @ g
 
@@ -406,7 +407,7 @@ class Value:
 
 
 def apply(name: str, *inputs: Any, **how: Any) -> Value:
-    """Compute, and remember how to go back. Plain tensors and numbers become leaves."""
+    """Compute, and remember how to go back. Plain tensors and numbers become leaves, too."""
     parents = tuple(one if isinstance(one, Value) else Value(one) for one in inputs)
     compute, vjp = OPERATIONS[name]
     tensors = [one.data for one in parents]
@@ -447,14 +448,17 @@ def own_autograd_is_pytorchs(run: Run):
 # is broadcast over the batch. A **multi-layer perceptron** (MLP) stacks them, with an elementwise
 # nonlinear function, the **activation**, between. Its answers, one **logit** for each class, become
 # probabilities p by a softmax, eˣ/Σeˣ. The loss is the **cross-entropy** −log p(target), averaged
-# over the batch: 0 if it is sure and right, log 10 = 2.3 if it guesses evenly among ten. (The log
-# of a p that was rounded to 0 would be −∞; hence `log_softmax`.) Weights start at random, for equal
-# ones would get equal gradients and stay equal; §6 says how large.
+# over the batch, in **nats** (the logarithm is the natural one): 0 if it is sure and right, log 10
+# = 2.3 if it guesses evenly among ten. (The log of a p that was rounded to 0 would be −∞; hence
+# `log_softmax`.) Weights start at random, for equal ones would get equal gradients and stay equal;
+# §6 says how large.
 #
 # **An optimizer's step** moves each parameter w against its gradient g. With **momentum** μ, a
 # velocity v remembers earlier gradients (Polyak 1964; here as PyTorch has it, with a learning rate
 # η): `v ← μ·v + g`, then `w ← w − η·v`. Under a steady gradient v grows to g·(1 + μ + μ² + …) =
-# g/(1 − μ), for μ = 0.9 tenfold; where gradients change their signs, they cancel.
+# g/(1 − μ), for μ = 0.9 tenfold; where gradients change their signs, they cancel. As each
+# batch is a random part of all, this is **stochastic gradient descent** (SGD); once through all of
+# them is an **epoch**.
 #
 # The **loop**: take a batch, compute the loss, go backward, step, clear the gradients (or they add
 # up). It learns 1,797 digits of 8×8 pixels (Alpaydin & Kaynak 1998): on 1,437 it is trained, 360
@@ -587,7 +591,8 @@ def own_engine_learns_to_read(run: Run):
 # A gradient passes a layer backward in two steps: times the activation's slope at each element, and
 # times Wᵀ. Let the entries of W be independent, of variance gain²/n, and all layers n wide. Then Wᵀ
 # multiplies the mean square by gain², and the slopes by the mean of theirs. So each layer changes
-# the gradient's size by the factor `gain · √E[f′(z)²]`, and L layers by that to the power L.
+# the gradient's size, its root mean square (RMS), by the factor `gain · √E[f′(z)²]`, and L layers
+# by that to the power L.
 #
 # The **sigmoid** 1/(1 + e⁻ᶻ) = σ has the slope σ·(1 − σ), at most 1/4: with gain 1, nineteen of
 # them leave less than 4⁻¹⁹ = 4·10⁻¹² (**vanishing gradients**: Hochreiter 1991, Bengio et al. 1994;
@@ -879,7 +884,7 @@ def short_weights_stand_still(run: Run):
     run.measure("loss over float32's, rate 0.1", short_fast[1] / whole_fast[1])
     more, fast = short[1] / whole[1], short_fast[1] / whole_fast[1]
     return (
-        f"At 0.01, {short[0]:.0%} of the steps are lost, and the loss is {more:.1f} times float32's; "
+        f"At 0.01, {short[0]:.0%} of the steps are lost and the loss is {more:.1f} times as high; "
         f"at 0.1, {short_fast[0]:.0%}, and {fast:.1f} times."
     )
 
