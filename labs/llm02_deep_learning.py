@@ -704,8 +704,8 @@ def depth_kills_sigmoid_gradients(run: Run):
 # ## 7. Why not straight
 # Without activations depth is in vain: (x·W₁ + b₁)·W₂ + b₂ = x·(W₁W₂) + (b₁W₂ + b₂) is one linear
 # layer again, and a linear layer parts two classes by a straight line. On two spirals (after Lang &
-# Witbrock 1988) that is of little use. How little can be told exactly, for a plane has few lines:
-# try those of all directions, at all places.
+# Witbrock 1988) that is of little use. How little can be told exactly: in a plane one can try lines
+# of all directions, at all places.
 
 
 # %% 12. Two spirals
