@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from labs.kit import assets
 from labs.kit.cards import Card
+from labs.kit.device import choose_precision
 from labs.kit.figures import use_style
 from labs.kit.options import common_parser, settings_from
 from labs.kit.ranks import group_size, start
@@ -96,7 +97,9 @@ class Lab:
         try:
             settings = settings_from(self._parser.parse_args(arguments))
             if settings.processes > group_size():
-                return start(settings.processes, [self.lesson.name, *arguments])
+                precision = choose_precision(settings.precision)[0]  # once, for all of them
+                chosen = ["--precision", precision]
+                return start(settings.processes, [self.lesson.name, *arguments, *chosen])
             with Session(self.lesson, settings) as session:
                 return self._conduct_all(session)
         except Card as card:
