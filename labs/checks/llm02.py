@@ -44,7 +44,7 @@ STEPS: dict[str, Callable[[Any, Any], Any]] = {  # they keep sizes moderate
     "log": lambda a, _: (a * a + 1).log(),
     "sigmoid": lambda a, _: a.sigmoid(),
     "relu": lambda a, _: a.relu(),
-    "sums": lambda a, _: (a + _FULL).sum(0) + (a + _FULL).sum(1, keepdim=True),
+    "sum": lambda a, b: a.tanh().sum() * b.tanh(),
     "reshape": lambda a, _: (a + _FULL).reshape((4, 6)).relu().reshape((2, 3, 4)),
     "cross-entropy": lambda a, b: _loss(a + _FULL) * b,
 }
@@ -67,7 +67,7 @@ def follow(steps: list[Step], leaves: list[Any]) -> Any:
     values = list(leaves)
     for name, a, b in steps:
         values.append(STEPS[name](values[a], values[b]))
-    totals = [value.tanh().reshape((-1,)).sum(0) for value in values]
+    totals = [value.tanh().sum() for value in values]
     return sum(totals[1:], totals[0])
 
 
@@ -131,17 +131,19 @@ def matmul_vjp(implementation: Function) -> None:
             expect_close(one, want, f"the gradient of {of}: which g's does an element of it meet?")
 
 
-def _two_gradients(implementation: Function, g: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+def _called(implementation: Function, hint: str, **inputs: Tensor) -> Any:
+    """What the part returns; that it can't cope with these shapes is a mistake of its own."""
     try:
-        got = implementation(g, a, b)
+        return implementation(*inputs.values())
     except (RuntimeError, IndexError) as error:
-        shapes = ", ".join(
-            f"{name} {tuple(x.shape)}" for name, x in zip("gab", (g, a, b), strict=True)
-        )
-        raise Mistake(
-            f"it raised {str(error).splitlines()[0]!r} for {shapes}: which factor has to be "
-            "transposed? Of a batch the last two axes alone, with .mT"
-        ) from error
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in inputs.items())
+        reason = str(error).splitlines()[0]
+        raise Mistake(f"it raised {reason!r} for {shapes}: {hint}") from error
+
+
+def _two_gradients(implementation: Function, g: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    hint = "which factor has to be transposed? Of a batch the last two axes alone, with .mT"
+    got = _called(implementation, hint, g=g, a=a, b=b)
     if not isinstance(got, tuple | list) or len(got) != 2:
         raise Mistake("two gradients were expected, as a tuple: a's and b's")
     return got[0], got[1]
@@ -158,9 +160,9 @@ def _name_mistakes_of_matmul(of_a: Any, of_b: Any, g: Tensor, a: Tensor, b: Tens
 
 
 def log_softmax(implementation: Function) -> None:
-    x = draw(3, 5)
+    x, hint = draw(3, 5), "each row has its own largest and its own sum: keepdim=True"
     given = x.clone()
-    got = implementation(given)
+    got = _called(implementation, hint, x=given)
     if not torch.equal(given, x):
         raise Mistake("your function changed its input: -= works in place")
     top = x.amax(-1, keepdim=True)
@@ -177,8 +179,9 @@ def log_softmax(implementation: Function) -> None:
     name_mistake(got, mistakes)
     expect_close(got, x.log_softmax(-1), "log(eˣ / Σeˣ) = x − log Σeˣ")
     for shape in ((4,), (2, 3, 4)):
-        x = draw(*shape)
-        expect_close(implementation(x), x.log_softmax(-1), f"x of shape {shape}")
+        x, hint = draw(*shape), "the last axis is -1, however many there are"
+        got = _called(implementation, hint, x=x)
+        expect_close(got, x.log_softmax(-1), f"x of shape {shape}: {hint}")
     _large_logits(implementation)
 
 
@@ -204,7 +207,8 @@ def cross_entropy_vjp(implementation: Function) -> None:
     g, leaf = torch.tensor(0.7, dtype=torch.float64), x.clone().requires_grad_()
     loss = F.cross_entropy(leaf.flatten(0, 1), targets.flatten())
     want = torch.autograd.grad(loss, leaf, g)[0]
-    got = implementation(g, x, targets)
+    hint = "there may be any number of leading axes, and the last one holds the classes"
+    got = _called(implementation, hint, g=g, logits=x, targets=targets)
     p, hot = x.softmax(-1), F.one_hot(targets, 4)
     mistakes = {
         "g is missing: the loss may be part of something larger": lambda: want / g,
@@ -256,7 +260,7 @@ def _step(optimizer: Any, missing: bool) -> None:
     try:
         optimizer.step()
     except (TypeError, AttributeError) as error:
-        if not missing:
+        if not missing or "NoneType" not in str(error):
             raise
         raise Mistake(
             f"a parameter whose grad is None must be left as it is; step raised {error}"
@@ -349,7 +353,11 @@ def unreached(implementation: Function) -> None:
     with torch.no_grad():
         loss = untracked(torch.ones(2, 3))
     what = "a loss without a graph (its grad_fn is None) reaches nothing"
-    _name_list(_limited(implementation, loss, untracked), UNUSED + FIRST + SECOND, untracked, what)
+    try:
+        got = _limited(implementation, loss, untracked)
+    except AttributeError as error:
+        raise Mistake(f"{what}; it raised {error}") from error
+    _name_list(got, UNUSED + FIRST + SECOND, untracked, what)
 
 
 def _tripled(z: Tensor) -> Tensor:
@@ -404,7 +412,8 @@ def _limited(implementation: Function, *arguments: Any) -> Any:
         lines += event == "line"
         if lines > MOST_LINES:
             raise Mistake(
-                "it takes every path anew, of which there are 3³⁰: remember what was seen"
+                "it takes every path anew, of which there are 3³⁰, or never ends: remember what "
+                "was seen"
             )
         return count
 

@@ -86,6 +86,16 @@ def over_the_first_axis(x):
     return x.log_softmax(0)
 
 
+def over_the_second_axis(x):
+    x = x - x.amax(1, keepdim=True)
+    return x - x.exp().sum(1, keepdim=True).log()
+
+
+def without_keepdim_in_the_rows(x):
+    x = x - x.amax(-1)
+    return x - x.exp().sum(-1).log()
+
+
 def forgot_the_sum(x):
     return x - x.amax(-1, keepdim=True)
 
@@ -117,6 +127,12 @@ def downhill(g, logits, targets):
 
 def the_softmax_alone(g, logits, targets):
     return g * logits.softmax(-1) / targets.numel()
+
+
+def for_a_matrix_alone(g, logits, targets):
+    p = logits.softmax(-1)
+    p[torch.arange(len(targets)), targets] -= 1
+    return g * p / len(targets)
 
 
 def by_a_bare_exponential(g, logits, targets):
@@ -233,6 +249,17 @@ class NothingSeen(set):
         pass
 
 
+def with_a_graph_for_granted(loss, module):
+    seen, waiting = set(), [loss.grad_fn]
+    while waiting:
+        operation = waiting.pop()
+        seen.add(operation)
+        for before, _ in operation.next_functions:
+            waiting += [before] if before is not None and before not in seen else []
+    found = {id(getattr(operation, "variable", None)) for operation in seen}
+    return [name for name, one in wanted(module) if id(one) not in found]
+
+
 def recursively(loss, module, seen=None):
     found = []
     along(loss.grad_fn, found, set() if seen is None else seen)
@@ -280,6 +307,8 @@ WRONG = [
     ("log_softmax", with_an_epsilon, "an epsilon or a clamp hides"),
     ("log_softmax", one_largest_for_all, "the largest of all rows"),
     ("log_softmax", over_the_first_axis, "over the last axis"),
+    ("log_softmax", over_the_second_axis, "the last axis is -1"),
+    ("log_softmax", without_keepdim_in_the_rows, "keepdim=True"),
     ("log_softmax", forgot_the_sum, "but log Σeˣ isn't"),
     ("log_softmax", in_place, "changed its input"),
     ("cross_entropy_vjp", not_averaged, "divide by their number"),
@@ -287,6 +316,7 @@ WRONG = [
     ("cross_entropy_vjp", without_g, "g is missing"),
     ("cross_entropy_vjp", downhill, "points uphill"),
     ("cross_entropy_vjp", the_softmax_alone, "that is the softmax alone"),
+    ("cross_entropy_vjp", for_a_matrix_alone, "any number of leading axes"),
     ("cross_entropy_vjp", by_a_bare_exponential, "logits of ±1,000"),
     ("Momentum.step", Uphill, "goes against the gradient"),
     ("Momentum.step", Damped, "without a factor of 1 − μ"),
@@ -301,6 +331,7 @@ WRONG = [
     ("unreached", by_grad, "an earlier backward prove nothing|only the unused layer"),
     ("unreached", by_going_backward, "it went backward"),
     ("unreached", spends_the_graph, "the graph is spent"),
+    ("unreached", with_a_graph_for_granted, "a loss without a graph"),
     ("unreached", recursively, "deeper than Python's recursion"),
     ("unreached", path_by_path, "it takes every path anew"),
     ("unreached", those_reached, "wanted are the others"),
