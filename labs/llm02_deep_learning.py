@@ -11,7 +11,6 @@
 # %% Imports
 import math
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -78,40 +77,35 @@ def views_only_walk_differently(run: Run):
     copies = [name for name, *_, kind in rows if kind == "copy"]
     because = "column by column memory is walked 0, 6, 12, 18, 1: no single stride does that"
     run.check("copies", " ".join(copies), equals="x.T.reshape(24)", because=because)
-    before = x.clone()
     x.T[5, 0] = 100
     run.check("x[0, 5] after x.T[5, 0] = 100", x[0, 5].item(), equals=100, because="shared")
-    run.check("in a clone made before", before[0, 5].item(), equals=5, because="the partner")
 
 
 # %% [markdown]
 # ## 2. What a number can't hold
-# A floating-point number is ±1.b₁b₂…·2ᵉ: some bits for the exponent e, and p **significand** bits,
-# counting the leading 1, which isn't stored. From 2ᵉ to 2ᵉ⁺¹ there are 2ᵖ⁻¹ of them, 2ᵉ⁻ᵖ⁺¹ apart;
-# the spacing above 1, ε = 2¹⁻ᵖ, is the **machine epsilon**. Arithmetic rounds to the nearest
-# number, a tie to the one whose last bit is 0 (IEEE 754), so it errs by up to half a spacing.
+# A floating-point number is ±1.b₁b₂…·2ᵉ, stored as a sign, some bits for the exponent e and p − 1
+# bits b₁b₂…; with the leading 1, which needs no storing, that makes p **significand** bits. From 2ᵉ
+# up to 2ᵉ⁺¹ there are 2ᵖ⁻¹ such numbers, 2ᵉ⁻ᵖ⁺¹ apart; the spacing above 1, ε = 2¹⁻ᵖ, is the
+# **machine epsilon**. Arithmetic rounds to the nearest of them, a tie to the one whose last bit is
+# 0 (IEEE 754), so it errs by up to half a spacing.
 #
 # float32 has p = 24, so that 2²⁴ + 1 is 2²⁴ again. bfloat16 is the upper half of a float32: the
 # same range, p = 8. float16 has p = 11 and ends at 65,504. (Integers wrap around: in int8, 127 + 1
 # is −128.)
 #
 # Training adds many small steps to a weight. Add 0.001 to 1 in bfloat16: above 1 the spacing is 2⁻⁷
-# = 0.0078, and what is below half of that, 2⁻⁸ = 0.0039, is rounded away, each time anew. Remedies:
-# keep the weights in float32 (**master weights**, Micikevicius et al. 2018); keep what an addition
-# lost and make up for it in the next (**compensated summation**, Kahan 1965); or round up or down
-# by chance, so that the *mean* is right (**stochastic rounding**, Gupta et al. 2015).
+# = 0.0078, and what is below half of that, 2⁻⁸ = 0.0039, is rounded away, each time anew. In
+# general a bfloat16 weight w keeps no step below 2⁻⁹·|w|, and loses none above 2⁻⁸·|w|: that is
+# half the spacing, seen from both ends of a stretch 2ᵉ to 2ᵉ⁺¹. Remedies: keep the weights in
+# float32 (**master weights**, Micikevicius et al. 2018); keep what an addition lost and make up for
+# it in the next (**compensated summation**, Kahan 1965); or round up or down by chance, so that the
+# *mean* is right (**stochastic rounding**, Gupta et al. 2015).
 
 
 # %% 2. Small updates
-def round_by_chance(x: Tensor) -> Tensor:
-    """float32 -> bfloat16, up or down at random, with x as the mean."""
-    noise = torch.randint(2**16, x.shape, dtype=torch.int32)  # below the last bit that is kept
-    return (x.view(torch.int32) + noise & -(2**16)).view(torch.float32).bfloat16()
-
-
 @lab.experiment
 def short_floats_lose_small_updates(run: Run):
-    """In bfloat16, 1,000 additions of 0.001 to 1.0 leave 1.0; float32 or rounding by chance helps.
+    """In bfloat16, 1,000 additions of 0.001 to 1.0 leave 1.0; in float32 they make 2.
 
     Predict: 0.001 is too small to move 1.0. Which bfloat16 number is the smallest that does?
     """
@@ -120,62 +114,59 @@ def short_floats_lose_small_updates(run: Run):
     rows = [[i.dtype, 1 - int(math.log2(i.eps)), i.eps, f"{i.max:.3g}", i.tiny] for i in kinds]
     run.table("Floats", ["", "p", "ε", "largest", "smallest with all p bits"], rows)
 
-    paths, many = {}, torch.ones(4096, dtype=short)
-    fig, ax = plt.subplots()
-    for name, dtype in (("float32", single), ("float16", half), ("bfloat16", short)):
-        step = torch.full((1000,), 0.001, dtype=dtype)
-        paths[name] = list(accumulate(step, initial=torch.ones(1, dtype=dtype)))
-    lucky = accumulate(step, lambda x, _: round_by_chance(x.float() + 0.001), initial=many)
-    paths["bfloat16, rounded by chance"] = list(lucky)
-    for name, path in paths.items():
-        ax.plot([x[0].item() for x in path], label=name)
+    (fig, ax), ends = plt.subplots(), {}
+    for dtype in (single, half, short):
+        name, step = str(dtype).removeprefix("torch."), torch.full((1000,), 0.001, dtype=dtype)
+        path = [x.item() for x in accumulate(step, initial=torch.ones((), dtype=dtype))]
+        ax.plot(path, label=name)
+        ends[name] = path[-1]
     ax.set(xlabel="additions of 0.001", ylabel="sum", title="1.0 and a thousand small steps")
     ax.legend()
-    run.figure(fig, "small_updates", "The same additions; by chance: one sum of 4,096.")
-    full, coarse, plain, chance = (path[-1].double() for path in paths.values())
+    run.figure(fig, "small_updates", "The same thousand additions in three formats.")
 
     because = "0.001 is less than 2⁻⁸, half the spacing"
-    run.check("bfloat16", plain.item(), equals=1.0, because=because)
-    because = "1,000 times 2⁻²⁴, half the spacing below 2"
-    run.check("float32, off 2", (full - 2).abs(), at_most=1000 * 2**-24, because=because)
-    off = (chance.mean() - 2).abs() / (chance.std() / math.sqrt(len(chance)))
-    run.check("by chance: mean off 2, standard errors", off, at_most=5, because="it is unbiased")
+    run.check("bfloat16", ends["bfloat16"], equals=1.0, because=because)
+    because = "1,000 times 2⁻²⁴, half the spacing below 2; and 0.001 itself is rounded"
+    off = abs(ends["float32"] - 2)
+    run.check("float32, off 2", off, at_most=1001 * 2**-24, because=because)
     numbers = torch.arange(1, 127 * 128, dtype=torch.int16).view(short)  # all between 0 and 1
     moving = numbers[1 + numbers > 1].min().item()
     because = "2⁻⁸ is a tie, which 1.0 wins, for its last bit is 0; this is the next one"
     run.check("smallest that moves 1.0", moving, equals=2**-8 * (1 + 2**-7), because=because)
-    return f"In float16 the sum is {coarse.item():.3f}: 0.001 becomes one spacing, 2⁻¹⁰ = 0.00098."
+    return (
+        f"In float16 the sum is {ends['float16']:.3f}: 0.001 becomes one spacing, 2⁻¹⁰ = 0.00098."
+    )
 
 
 # %% [markdown]
 # ## 3. Slopes, by trying
-# A network is a function L of its parameters; its value, the **loss**, is one number, and is to
-# become small. The **gradient** holds the slope ∂L/∂w for each parameter w; a small step against it
-# lowers the loss fastest. The plainest way to a slope is to try: the **central difference**
-# (f(x + h) − f(x − h)) / 2h. But with which h?
+# Training makes one number small, the **loss** L, which is a function of all the network's
+# parameters. Its **gradient** holds the slope ∂L/∂w for each parameter w; a small step against it
+# lowers the loss fastest. The plainest way to a slope is to try: the **central difference** (f(x +
+# h) − f(x − h)) / 2h. But with which h?
 #
-# By Taylor's formula it is off by h²·|f‴|/6, so h should be small. But f comes rounded, off by up
-# to ε·|f|, and two such errors are divided by 2h: up to ε·|f|/h, so h should be large. The sum of
-# both is least where its derivative in h is zero:
+# By Taylor's formula it is off by about h²·|f‴|/6, with f‴ the third derivative, so h should be
+# small. But f comes rounded, off by up to ε·|f|, and two such errors are divided by 2h: up to
+# ε·|f|/h, so h should be large. The sum of both is least where its derivative in h is zero:
 #
 # `−ε·|f|/h² + h·|f‴|/3 = 0`, so `h* = (3ε·|f|/|f‴|)^(1/3)`.
 #
 # For eˣ, |f| = |f‴|: in float64, with ε = 2⁻⁵² = 2.2·10⁻¹⁶, h* = 8.7·10⁻⁶. There some ten of
-# sixteen digits are right, and no h gives more. If f changes over lengths s, as e^(x/s) does,
-# |f|/|f‴| is s³: the best step grows with the scale.
+# sixteen digits are right, and no h gives more. (For e^(x/s) |f|/|f‴| is s³ and h* is s times as
+# large: the best step depends on how fast f changes, too.)
 #
 # So a gradient takes two losses *for each parameter*, and is rough. All slopes together, exact but
 # for rounding, cost a few times *one* loss (Baur & Strassen 1983). §4 builds what finds them.
 
 
 # %% 3. Finite differences
-def difference_errors(dtype: torch.dtype, scale: int, steps: Tensor) -> Tensor:
-    """The median relative error, over 1,024 points, of e^(x/scale)'s slope by each step."""
+def difference_errors(dtype: torch.dtype, steps: Tensor) -> Tensor:
+    """The median relative error, over 1,024 points, of eˣ's slope by each step."""
     # Points and steps are multiples of powers of two: x ± h is exact, only f is rounded.
-    x = scale * torch.arange(512, 1536, dtype=dtype) / 1024
-    true, errors = (x.double() / scale).exp() / scale, []
+    x, errors = torch.arange(512, 1536, dtype=dtype) / 1024, []
+    true = x.double().exp()  # eˣ is its own slope
     for h in steps.tolist():
-        slope = (((x + h) / scale).exp() - ((x - h) / scale).exp()) / (2 * h)
+        slope = ((x + h).exp() - (x - h).exp()) / (2 * h)
         errors.append(((slope.double() - true) / true).abs().median())
     return torch.stack(errors)
 
@@ -186,35 +177,35 @@ def a_difference_has_a_best_step(run: Run):
 
     Predict: float32 has less than half of float64's digits. How much larger is its best step?
     """
-    (fig, ax), found_steps = plt.subplots(), []
-    cases = ("float64", 1, 45), ("float64", 128, 45), ("float32", 1, 20)
-    for colour, (name, scale, last) in zip(("C0", "C1", "C2"), cases, strict=True):
-        dtype, label = getattr(torch, name), f"{name}, " + (f"e^(x/{scale})" if scale > 1 else "eˣ")
-        eps, steps = torch.finfo(dtype).eps, scale * 0.5 ** torch.arange(last + 1).double()
-        errors, theory = difference_errors(dtype, scale, steps), scale * (3 * eps) ** (1 / 3)
-        best = int(errors.argmin())
+    (fig, ax), found = plt.subplots(), {}
+    for colour, name, last in (("C0", "float64", 45), ("C1", "float32", 20)):
+        dtype, steps = getattr(torch, name), 0.5 ** torch.arange(last + 1).double()
+        eps, errors = torch.finfo(dtype).eps, difference_errors(dtype, steps)
+        theory, best = (3 * eps) ** (1 / 3), int(errors.argmin())
+        found[name] = steps[best].item()
         because = "h* takes the worst rounding, the usual is less; and steps are powers of two"
-        ratio = steps[best] / theory
-        found_steps.append(f"{steps[best]:.1e}")
-        run.check(f"{label}: best step / h*", ratio, at_least=0.25, at_most=4, because=because)
+        ratio = found[name] / theory
+        run.check(f"{name}: best step / h*", ratio, at_least=0.25, at_most=4, because=because)
         worse = [errors[best + k] / errors[best] for k in (-5, 5)]
-        because = "in theory 341 and 21 times"
-        run.check(f"{label}: error at 32 h and h/32", worse, at_least=8, because=because)
+        because = "by the two terms 341 and 21 times, from h*"
+        run.check(f"{name}: error at 32 h and h/32", worse, at_least=8, because=because)
         for side, i, k, want in (("above", 3, 5, 2), ("below", -1, -9, -1)):
-            found = math.log(errors[i] / errors[k]) / math.log(steps[i] / steps[k])
-            what, because = f"{label}: error {side} h*, as h to the", "h²·|f‴|/6 or ε·|f|/h"
-            run.check(what, found, at_least=want - 0.1, at_most=want + 0.1, because=because)
-        ax.loglog(steps, errors, f"{colour}o", ms=4, label=label)
-        ax.loglog(steps, (steps / scale) ** 2 / 6, colour, lw=1)
-        ax.loglog(steps, eps * scale / steps, f"{colour}--", lw=1)
-        ax.loglog(theory, 1.5 * eps * scale / theory, "k*", ms=9)
+            power = math.log(errors[i] / errors[k]) / math.log(steps[i] / steps[k])
+            what, because = f"{name}: error {side} h*, as h to the", "h²·|f‴|/6 or ε·|f|/h"
+            run.check(what, power, at_least=want - 0.1, at_most=want + 0.1, because=because)
+        ax.loglog(steps, errors, f"{colour}o", ms=4, label=name)
+        ax.loglog(steps, steps**2 / 6, "grey", lw=1)
+        ax.loglog(steps, eps / steps, f"{colour}--", lw=1)
+        ax.loglog(theory, 1.5 * eps / theory, "k*", ms=9)
     ax.set(xlabel="step h", ylabel="relative error of the slope", ylim=(1e-13, 10))
     ax.set_title("A large step bends, a small one rounds")
     ax.legend()
-    caption = "Median error (dots), Taylor's term (lines), worst rounding (dashed); h* (stars)."
+    caption = "Median error (dots), Taylor's term (line), worst rounding (dashed); h* (stars)."
     run.figure(fig, "best_step", caption)
-    one, wide, single = found_steps
-    return f"Best are {one} in float64, {wide} where f is 128 times as wide, {single} in float32."
+    times = found["float32"] / found["float64"]
+    return (
+        f"The best step is {found['float64']:.1e} in float64, and {times:,.0f} times it in float32."
+    )
 
 
 # %% [markdown]
@@ -266,6 +257,12 @@ class Number:
 #
 # **Broadcasting** uses a number several times, where its tensor has size 1 along an axis or lacks a
 # leading one. Several uses are several paths, and paths add.
+#
+# The last operation is a classifier's loss. Its answers x, one **logit** for each of C classes,
+# become probabilities by the **softmax**, p = eˣ/Σeˣ. The loss is the **cross-entropy** −log
+# p(target), averaged over all answers, in **nats** (the logarithm is the natural one): 0 if it is
+# sure and right, log 10 = 2.3 if it guesses evenly among ten. It is one operation here, and not an
+# exp, a division and a log: where p was rounded to 0, its log would be −∞.
 
 
 # %% 5. What each operation sends back
@@ -274,13 +271,13 @@ class Number:
     hints=(
         "A number that was used n times gets n gradients: they add up.",
         "First sum away the leading axes that `shape` lacks.",
-        "Then sum, with keepdim=True, each axis that has size 1 in `shape` and more in g.",
+        "Then sum, with keepdim=True, each axis that has size 1 in `shape` and another in g.",
     ),
 )
 def unbroadcast(g: Tensor, shape: torch.Size) -> Tensor:
     """From g, the gradient of what was broadcast, that of its source, which has this shape."""
     g = g.sum(list(range(g.ndim - len(shape)))) if g.ndim > len(shape) else g
-    grown = [axis for axis, n in enumerate(shape) if n == 1 and g.shape[axis] > 1]
+    grown = [axis for axis, n in enumerate(shape) if n == 1 != g.shape[axis]]
     return g.sum(grown, keepdim=True) if grown else g
 
 
@@ -333,11 +330,6 @@ def cross_entropy_vjp(g: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
     return g * (p - F.one_hot(targets, p.shape[-1])) / targets.numel()
 
 
-def sum_vjp(g: Tensor, a: Tensor, dim: int, keepdim: bool) -> Tensor:
-    """Each summand has slope 1: g, repeated along the axis that was summed."""
-    return (g if keepdim else g.unsqueeze(dim)).expand_as(a)
-
-
 # For each operation how to compute it, and its VJP: from g, the answer y and the inputs to one
 # gradient for each input. "_" stands for what isn't needed.
 OPERATIONS: dict[str, tuple[Callable, Callable]] = {
@@ -352,7 +344,7 @@ OPERATIONS: dict[str, tuple[Callable, Callable]] = {
     "tanh": (torch.tanh, lambda g, y, _: (g * (1 - y**2),)),
     "sigmoid": (torch.sigmoid, lambda g, y, _: (g * y * (1 - y),)),
     "relu": (torch.relu, lambda g, _, a: (g * (a > 0),)),
-    "sum": (torch.sum, lambda g, _, a, dim, keepdim: (sum_vjp(g, a, dim, keepdim),)),
+    "sum": (torch.sum, lambda g, _, a: (g.expand_as(a),)),
     "reshape": (torch.reshape, lambda g, _, a, **_shape: (g.reshape(a.shape),)),
     "transpose": (lambda a: a.mT, lambda g, *_: (g.mT,)),
     "cross_entropy": (cross_entropy, lambda g, _, x, targets: (cross_entropy_vjp(g, x, targets),)),
@@ -378,7 +370,7 @@ class Value:
         """Add to each leaf's `grad` the slope of this number, of shape (), towards it."""
         waiting = {self: torch.ones_like(self.data)}  # values reached, and their gradients so far
         while waiting:
-            value = max(waiting, key=lambda one: one.born)  # what uses it is younger: it is done
+            value = max(waiting, key=lambda one: one.born)  # all that use it are younger, so done
             g = waiting.pop(value)
             if not value.parents:
                 value.grad = g if value.grad is None else value.grad + g
@@ -389,15 +381,12 @@ class Value:
 
     __add__, __sub__, __mul__ = method("add"), method("sub"), method("mul")
     __truediv__, __matmul__ = method("div"), method("matmul")
-    exp, log, tanh = method("exp"), method("log"), method("tanh")
-    sigmoid, relu = method("sigmoid"), method("relu")
+    exp, log, sum = method("exp"), method("log"), method("sum")
+    tanh, sigmoid, relu = method("tanh"), method("sigmoid"), method("relu")
     mT = property(method("transpose"))
 
     def __pow__(self, exponent: float) -> "Value":
         return apply("pow", self, exponent=exponent)
-
-    def sum(self, dim: int, keepdim: bool = False) -> "Value":
-        return apply("sum", self, dim=dim, keepdim=keepdim)
 
     def reshape(self, shape: tuple[int, ...]) -> "Value":
         return apply("reshape", self, shape=shape)
@@ -421,9 +410,10 @@ def own_autograd_is_pytorchs(run: Run):
     """Our engine's gradients equal PyTorch's on 200 random graphs of all its operations.
 
     Each has four leaves, numbers up to tensors (2, 3, 4), some of whose axes are broadcast, and
-    twelve steps on any two of what there is so far, whose results all add to one number.
+    twelve steps on any two of what there is so far. All results add to one number, so that paths
+    meet: a value that a step uses is used by the sum as well.
     """
-    chance, errors, sizes, used, reused = random.Random(run.seed), [], [], Counter(), 0
+    chance, errors, sizes, used = random.Random(run.seed), [], [], Counter()
     for _ in run.progress(range(200), "graphs"):
         shapes, steps = random_graph(chance)
         tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
@@ -433,11 +423,9 @@ def own_autograd_is_pytorchs(run: Run):
         errors += [(a.grad - b.grad).abs().max() for a, b in zip(values, tensors, strict=True)]
         sizes += [x.grad.abs().max().item() for x in tensors]
         used.update(name for name, *_ in steps)
-        reused += max(Counter(i for _, *ab in steps for i in set(ab)).values()) > 1
-    because = "float64 rounding, some hundred operations deep"
+    because = "each operation rounds by about 10⁻¹⁶ of its values; those stay below some thousands"
     run.check("largest difference", max(errors), at_most=1e-10, because=because)
     run.check("median gradient", median(sizes), at_least=0.1, because="the partner: they aren't 0")
-    run.check("graphs that use a value twice", reused, at_least=150, because="so that paths add")
     because = f"2,400 steps of {len(STEPS)} kinds make 171 ± 13 each"
     run.check("fewest uses of a step", min(used.values()), at_least=100, because=because)
 
@@ -446,19 +434,15 @@ def own_autograd_is_pytorchs(run: Run):
 # ## 5. A network and its loop
 # A **linear layer** computes x·W + b: a batch (B, n) times weights (n, m) plus a bias (m,), which
 # is broadcast over the batch. A **multi-layer perceptron** (MLP) stacks them, with an elementwise
-# nonlinear function, the **activation**, between. Its answers, one **logit** for each class, become
-# probabilities p by a softmax, eˣ/Σeˣ. The loss is the **cross-entropy** −log p(target), averaged
-# over the batch, in **nats** (the logarithm is the natural one): 0 if it is sure and right, log 10
-# = 2.3 if it guesses evenly among ten. (The log of a p that was rounded to 0 would be −∞; hence
-# `log_softmax`.) Weights start at random, for equal ones would get equal gradients and stay equal;
-# §6 says how large.
+# nonlinear function, the **activation**, between; its answers are logits. Weights start at random,
+# for equal ones would get equal gradients and stay equal; §6 says how large.
 #
 # **An optimizer's step** moves each parameter w against its gradient g. With **momentum** μ, a
 # velocity v remembers earlier gradients (Polyak 1964; here as PyTorch has it, with a learning rate
 # η): `v ← μ·v + g`, then `w ← w − η·v`. Under a steady gradient v grows to g·(1 + μ + μ² + …) =
-# g/(1 − μ), for μ = 0.9 tenfold; where gradients change their signs, they cancel. As each
-# batch is a random part of all, this is **stochastic gradient descent** (SGD); once through all of
-# them is an **epoch**.
+# g/(1 − μ), for μ = 0.9 tenfold; where gradients change their signs, they cancel. As each batch is
+# a random part of all, this is **stochastic gradient descent** (SGD); once through all of them is
+# an **epoch**.
 #
 # The **loop**: take a batch, compute the loss, go backward, step, clear the gradients (or they add
 # up). It learns 1,797 digits of 8×8 pixels (Alpaydin & Kaynak 1998): on 1,437 it is trained, 360
@@ -504,7 +488,7 @@ ACTIVATIONS: dict[str, tuple[Callable, Callable, float]] = {  # of tensors, of V
 
 
 class MLP:
-    """Layers x·W + b with an activation between; W is normal, of spread gain/√n; b is 0."""
+    """Layers x·W + b, activations between; b is 0, W normal with standard deviation gain/√n."""
 
     def __init__(self, activation: str, *widths: int, dtype: torch.dtype = torch.float32):
         _, self.activation, gain = ACTIVATIONS[activation]
@@ -573,7 +557,7 @@ def reads_digits(seed: int, steps: int, lr: float, activation: str, *widths: int
 def own_engine_learns_to_read(run: Run):
     """Our engine trains networks that read digits; and without activations they read as well.
 
-    Predict: of 360 unseen digits, how many more does the network with ReLU read?
+    Predict: with the identity for activation, how many of 360 unseen digits does it read less?
     """
     steps, found, because = run.pick(tiny=300, small=1000, full=3000), {}, "nearest averages"
     for name in ("ReLU", "tanh", "identity"):
@@ -583,7 +567,8 @@ def own_engine_learns_to_read(run: Run):
     lead, bound = mean(found["ReLU"]) - mean(found["identity"]), 2 * math.sqrt(0.96 * 0.04 / 360)
     because = "two standard errors of an accuracy of 0.96 on 360 images"
     run.measure("ReLU's lead, either way", abs(lead), expect_at_most=bound, because=because)
-    return f"ReLU reads {360 * lead:+.1f} of 360 more: for these digits, planes are enough."
+    verdict = "digits don't show what activations are for" if abs(lead) <= bound else "so it helps"
+    return f"Of 360 images ReLU reads {360 * lead:+.1f} more than the identity: {verdict}."
 
 
 # %% [markdown]
@@ -594,16 +579,18 @@ def own_engine_learns_to_read(run: Run):
 # the gradient's size, its root mean square (RMS), by the factor `gain · √E[f′(z)²]`, and L layers
 # by that to the power L.
 #
-# The **sigmoid** 1/(1 + e⁻ᶻ) = σ has the slope σ·(1 − σ), at most 1/4: with gain 1, nineteen of
-# them leave less than 4⁻¹⁹ = 4·10⁻¹² (**vanishing gradients**: Hochreiter 1991, Bengio et al. 1994;
-# by layer: Glorot & Bengio 2010). **ReLU**, max(0, z), has slope 1 for half of its inputs and 0 for
-# the rest: a mean square of ½. So gain √2 makes the factor 1, forward and backward, at any depth:
-# **Kaiming initialisation** (He et al. 2015). That is a mean over draws of W; in one draw the
-# logarithm of the squared size strays by about √(5L/n) (Hanin & Nica 2020).
+# The **sigmoid** 1/(1 + e⁻ᶻ) = σ has the slope σ·(1 − σ), at most 1/4: with gain 1, the nineteen of
+# them between twenty layers leave less than 4⁻¹⁹ = 4·10⁻¹² (**vanishing gradients**: Hochreiter
+# 1991, Bengio et al. 1994; by layer: Glorot & Bengio 2010). **ReLU**, max(0, z), has slope 1 for
+# half of its inputs and 0 for the rest: a mean square of ½. So gain √2 makes the factor 1, forward
+# and backward, at any depth: **Kaiming initialisation** (He et al. 2015). That is a mean over draws
+# of W; in one draw the logarithm of the squared size strays by about √(5L/n) (Hanin & Nica 2020).
 #
-# **tanh** has slope 1 at 0 and less elsewhere. **GELU**, z·Φ(z) with the normal distribution Φ and
-# its density φ (Hendrycks & Gimpel 2016), is a smooth ReLU whose slope passes 1: it is steepest
-# where the second derivative φ(z)·(2 − z²) is 0, at √2, with a slope of 1.129.
+# **tanh** has slope 1 at 0 and less elsewhere, so with gain 1 its gradients shrink on their way
+# back. But its signal shrinks on the way forward, by about as much; a weight's gradient is the
+# product of the signal before and the gradient behind, and stays nearly even. **GELU**, z·Φ(z) with
+# the normal distribution Φ and its density φ (Hendrycks & Gimpel 2016), is a smooth ReLU whose
+# slope passes 1: it is steepest where the second derivative φ(z)·(2 − z²) is 0, at √2.
 
 
 # %% 10. Activations
@@ -616,7 +603,7 @@ def slope_of(f: Callable, z: Tensor) -> Tensor:
 def slopes_have_bounds(run: Run):
     """A sigmoid's slope is at most 1/4, tanh's and ReLU's at most 1; GELU's passes 1.
 
-    Predict: where is GELU's slope negative?
+    Predict: is the slope of GELU negative anywhere?
     """
     fig, axes = plt.subplots(1, 2, sharex=True)
     z, shown = torch.linspace(-5, 5, 10_001, dtype=torch.float64), {}
@@ -629,36 +616,19 @@ def slopes_have_bounds(run: Run):
     axes[1].set(xlabel="z", title="its slope")
     axes[0].legend()
     run.figure(fig, "activations", "Four activations and their slopes.")
-    for name, top in (("sigmoid", 0.25), ("tanh", 1.0), ("ReLU", 1.0)):
-        run.check(f"{name}: largest slope", shown[name].max(), at_least=top - 1e-6, at_most=top)
-    off = abs(z[shown["GELU"].argmax()] - math.sqrt(2))
-    run.check("GELU: steepest, off √2", off, at_most=1e-3, because="the grid's width")
-    off, because = abs(shown["GELU"].max() - 1.1289), "Φ(√2) + √2·φ(√2) = 1.1289"
-    run.check("GELU: steepest slope, off 1.1289", off, at_most=1e-4, because=because)
-    return f"GELU falls below z = {z[shown['GELU'] < 0].max():.2f}, where it is lowest."
+    steepest = (1 + math.erf(1)) / 2 + math.exp(-1) / math.sqrt(math.pi)  # Φ(√2) + √2·φ(√2)
+    for name, top in {"sigmoid": 0.25, "tanh": 1, "ReLU": 1, "GELU": steepest}.items():
+        off, because = shown[name].max() - top, f"{top:.5g}; z goes in steps of 0.001"
+        run.check(f"{name}: largest slope, off theory", abs(off), at_most=1e-6, because=because)
+    return f"GELU's slope is negative below z = {z[shown['GELU'] < 0].max():.2f}."
 
 
 # %% 11. Depth
 def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
     """The RMS of the gradient of each layer's weights, untrained, for 64 normal inputs."""
     model = MLP(activation, *[width] * (depth + 1))
-    answers = model(torch.randn(64, width)) * torch.randn(64, width)
-    answers.reshape((-1,)).sum(0).backward()
+    (model(torch.randn(64, width)) * torch.randn(64, width)).sum().backward()
     return [w.grad.square().mean().sqrt().item() for w in model.weights]
-
-
-def theory_by_layer(activation: str, depth: int) -> list[float]:
-    """The same by mean squares: forward, then backward, with z normal in every layer."""
-    f, _, gain = ACTIVATIONS[activation]
-    z = torch.special.ndtri((torch.arange(10_000).double() + 0.5) / 10_000)  # normal quantiles
-    inputs, slopes = [1.0], []  # mean squares: of a layer's input, of the slopes behind it
-    for _ in range(depth):
-        here = gain * math.sqrt(inputs[-1]) * z
-        inputs.append(f(here).square().mean().item())
-        slopes.append(slope_of(f, here).square().mean().item())
-    # of the gradients of the layers' answers, from the last to the first
-    back = list(accumulate(reversed(slopes[:-1]), lambda g, s: g * gain**2 * s, initial=1.0))
-    return [math.sqrt(64 * a * g) for a, g in zip(inputs, reversed(back), strict=False)]
 
 
 @lab.experiment
@@ -667,31 +637,28 @@ def depth_kills_sigmoid_gradients(run: Run):
 
     Predict: each sigmoid divides it by 4 at least. What is left of it at the first layer?
     """
-    depth, width, rows = 20, run.pick(tiny=256, small=512, full=1024), []
-    (fig, ax), layers = plt.subplots(), range(1, depth + 1)
+    depth, width, found = 20, run.pick(tiny=256, small=512, full=1024), {}
+    fig, ax = plt.subplots()
     for name, colour in (("sigmoid", "C0"), ("tanh", "C1"), ("ReLU", "C2")):
-        theory, ratios = theory_by_layer(name, depth), []
-        ax.semilogy(layers, theory, colour, lw=1, label=name)
+        found[name] = []
         for seed in run.seeds(3):
             torch.manual_seed(seed)
             sizes = gradients_by_layer(name, depth, width)
-            ratios.append(sizes[0] / sizes[-1])
-            ax.semilogy(layers, sizes, f"{colour}o", ms=3)
-        expected, spread = theory[0] / theory[-1], math.sqrt(5 * depth / width) / 2
-        rows.append([name, expected, *ratios])
-        off = [abs(math.log(ratio / expected)) / spread for ratio in ratios]
-        because = "√(5L/n)/2 for ReLU, less for smooth ones"
-        run.check(f"{name}: log off theory, in spreads", off, at_most=5, because=because)
-        if name == "sigmoid":
-            because = "4⁻¹⁹, and the last layer's input is at least half the size of the first's"
-            run.check("sigmoid: first / last", ratios, at_most=2 * 0.25**19, because=because)
-    columns = ["", "theory", *(f"seed {seed}" for seed in run.seeds(3))]
+            found[name].append(sizes[0] / sizes[-1])
+            label = name if seed == run.seed else None
+            ax.semilogy(range(1, depth + 1), sizes, f"{colour}o-", ms=3, lw=0.7, label=label)
+    columns = ["", *(f"seed {seed}" for seed in run.seeds(3))]
+    rows = [[name, *ratios] for name, ratios in found.items()]
     run.table("The first layer's gradient over the last one's", columns, rows)
     ax.set(xlabel="layer, from the input", ylabel="RMS gradient of its weights")
     ax.set(title="How much gradient arrives", xticks=range(2, depth + 1, 3))
     ax.legend()
-    caption = f"{depth} untrained layers of {width}: three seeds (dots) and theory (lines)."
-    run.figure(fig, "depth", caption)
+    run.figure(fig, "depth", f"{depth} untrained layers, {width} wide, three seeds each.")
+    because = "4⁻¹⁹, and the last layer's input is at least half the size of the first's"
+    run.check("sigmoid: first / last", found["sigmoid"], at_most=2 * 0.25**19, because=because)
+    off = [abs(math.log(ratio)) for ratio in found["ReLU"]]
+    bound, because = 5 * math.sqrt(5 * depth / width) / 2, "theory says 0, give or take √(5L/n)/2"
+    run.check("ReLU: |log(first / last)|", off, at_most=bound, because=f"{because}; five of these")
     deep, ends = [64] * 10 + [10], {}
     for name, bound in (("sigmoid", {"expect_at_most": 0.2}), ("ReLU", {"expect_at_least": 0.9})):
         ends[name] = [reads_digits(seed, 300, 0.02, name, *deep) for seed in run.seeds(3)]
@@ -762,7 +729,12 @@ def a_nonlinearity_is_needed(run: Run):
     run.figure(fig, "spirals", "What a 2-64-64-2 ReLU network says during training, by our engine.")
     because = "chance is 0.5; seeds stray by less than 0.01"
     run.check("ReLU", found["ReLU"], at_least=0.95, because=because)
-    run.check("the best of all lines", lines, at_most=0.7, because="less than half of that lead")
+    run.check(
+        "the best of all lines",
+        lines,
+        at_most=0.7,
+        because="its lead over chance is half ReLU's at most",
+    )
     over = [a - b for a, b in zip(found["identity"], lines, strict=True)]
     because = "it is a line; 720 directions may miss the very best by a few points"
     run.check("identity, less the best line", over, at_most=0.005, because=because)
@@ -785,21 +757,17 @@ def a_nonlinearity_is_needed(run: Run):
 # its share of the batch. The optimizer is AdamW (Loshchilov & Hutter 2019): momentum, divided for
 # each weight by the size of its recent gradients, and weights that decay a little.
 #
-# The partner of a good accuracy is the same training with labels dealt out at random: were it good
-# too, the test digits would have leaked into it.
-#
-# In **mixed precision** products run in bfloat16 and weights stay in float32 (§2). The second
-# experiment takes that away. A step below 2⁻⁹·|w| never changes a bfloat16 weight w, one above
-# 2⁻⁸·|w| always does: these are half the spacing, seen from both ends of its range.
+# A good accuracy needs a partner that is bad: the same training with the labels dealt out at random
+# among the images. Were that good too, it would be measured wrongly.
 
 
 # %% 13. Accelerate
-def train_on(run: Run, model: nn.Module, labels: Tensor, epochs: int) -> tuple[Tensor, Tensor]:
-    """Train on digits with these labels -> of each epoch the mean loss, and the test accuracy."""
+def train_on(run: Run, model: nn.Module, labels: Tensor, epochs: int) -> tuple[Tensor, float]:
+    """Train on digits with these labels -> each epoch's mean loss, the accuracy on unseen ones."""
     x, _, x_test, y_test = (t.to(run.device) for t in digits())
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     model, optimizer = run.accelerator.prepare(model, optimizer)
-    y, losses, accuracies = labels.to(run.device), torch.zeros(epochs), torch.zeros(epochs)
+    y, losses = labels.to(run.device), torch.zeros(epochs)
     for epoch in run.progress(range(epochs), "epochs"):
         batches = batches_of(64, len(y), len(y) // 64)
         for batch in batches:
@@ -809,96 +777,56 @@ def train_on(run: Run, model: nn.Module, labels: Tensor, epochs: int) -> tuple[T
             optimizer.step()
             optimizer.zero_grad()
             losses[epoch] += loss.detach().cpu() / len(batches)
-        with torch.no_grad():
-            accuracies[epoch] = accuracy(model, x_test, y_test)
-    return losses, accuracies
-
-
-def two_layers() -> nn.Module:
-    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    with torch.no_grad():
+        return losses, accuracy(model, x_test, y_test)
 
 
 @lab.experiment
 def accelerate_runs_the_loop(run: Run):
-    """Under Accelerate the loop learns to read digits, in the run's precision, on float32 weights.
+    """Under Accelerate the loop learns to read digits, on float32 weights, whatever the precision.
 
-    Predict: trained on labels dealt out at random, how many unseen digits does it read?
+    Predict: with labels dealt out at random, does the training loss fall, too?
     """
-    epochs, start, kinds = run.pick(tiny=20, small=40, full=100), time.perf_counter(), set()
-    y, ends, (fig, axes) = digits()[1], {"true labels": [], "dealt out": []}, plt.subplots(1, 2)
+    epochs, kinds, y = run.pick(tiny=20, small=40, full=100), set(), digits()[1]
+    (fig, ax), found, losses = plt.subplots(), {"true labels": [], "dealt out": []}, {}
     for seed in run.seeds(3):
         torch.manual_seed(seed)
         ways = (y, "C0"), (y[torch.randperm(len(y))], "C1")
-        for name, (labels, colour) in zip(ends, ways, strict=True):
-            model = two_layers()
-            losses, accuracies = train_on(run, model, labels, epochs)
-            ends[name].append(accuracies[-1])
-            kinds |= {str(one.dtype)[6:] for one in model.parameters()}
-            axes[0].semilogy(losses, colour, label=name if seed == run.seed else None)
-            axes[1].plot(accuracies, colour)
-    speed = 6 * epochs * len(y) / (time.perf_counter() - start)
-    axes[0].set(xlabel="epoch", title="training loss (nats)")
-    axes[0].legend()
-    axes[1].set(xlabel="epoch", title="accuracy, 360 unseen", ylim=(0, 1))
-    axes[1].axhline(nearest_average(), color="grey", ls=":")
-    run.figure(fig, "training", "Digits under Accelerate, three seeds; dotted: nearest averages.")
-    bound, because = nearest_average(), "nearest averages, untrained"
-    run.check("accuracy, true labels", ends["true labels"], at_least=bound, because=because)
-    because = "a guess has 0.1, ± 0.09 even if it gave each class one label"
-    run.check("accuracy, dealt out", ends["dealt out"], at_most=0.4, because=because)
+        for name, (labels, colour) in zip(found, ways, strict=True):
+            model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+            losses[name], right = train_on(run, model, labels, epochs)
+            found[name].append(right)
+            kinds |= {str(one.dtype).removeprefix("torch.") for one in model.parameters()}
+            label = name if seed == run.seed else None
+            ax.semilogy(range(1, epochs + 1), losses[name], colour, label=label)
+    ax.axhline(math.log(10), color="grey", ls=":", label="an even guess, log 10")
+    ax.set(xlabel="epoch", ylabel="training loss (nats)", title="Both seem to learn")
+    ax.legend()
+    run.figure(fig, "training", "Digits under Accelerate, three seeds each.")
+    because = "nearest averages, untrained"
+    run.check("accuracy, true", found["true labels"], at_least=nearest_average(), because=because)
+    because = "chance is 0.1; even one random label for each class would stray by 0.095 only"
+    run.check("accuracy, dealt out", found["dealt out"], at_most=0.4, because=because)
     run.check("weights", " ".join(kinds), equals="float32", because="whatever the precision")
-    run.measure("digits per second, tests included", speed, timed=True)
-
-
-def lost_steps(dtype: torch.dtype, lr: float, seed: int) -> tuple[float, float]:
-    """1,000 steps of SGD -> of weights with a gradient, the share a step left alone; the loss."""
-    (x, y, *_), shares, flat = digits(), [], nn.utils.parameters_to_vector
-    torch.manual_seed(seed)
-    model = two_layers().to(dtype)  # by hand, without Accelerate: its dtype is what we look at
-    optimizer = torch.optim.SGD(model.parameters(), lr)
-    for batch in batches_of(64, len(y), 1000):
-        F.cross_entropy(model(x[batch].to(dtype)).float(), y[batch]).backward()
-        old, asked = flat(model.parameters()), flat(one.grad for one in model.parameters()) != 0
-        optimizer.step()
-        optimizer.zero_grad()
-        shares.append((flat(model.parameters()) == old)[asked].float().mean().item())
-    return mean(shares), F.cross_entropy(model.float()(x), y).item()
-
-
-@lab.experiment
-def short_weights_stand_still(run: Run):
-    """Weights in bfloat16 lose most of their small steps, and learn less for it.
-
-    Predict: SGD at a learning rate of 0.01. Which share of its steps leaves a weight as it was?
-    """
-    ways = [(name, lr) for lr in (0.01, 0.1) for name in ("float32", "bfloat16")]
-    found = [lost_steps(getattr(torch, name), lr, run.seed) for name, lr in ways]
-    whole, short, whole_fast, short_fast = found
-    columns = ["weights", "learning rate", "steps lost", "loss at the end"]
-    run.table("1,000 steps of SGD", columns, [[*a, *b] for a, b in zip(ways, found, strict=True)])
-    because = "most steps are below 2⁻⁹·|w|"
-    run.check("bfloat16, rate 0.01: steps lost", short[0], at_least=0.7, because=because)
-    because = "float32 has 16 bits more: steps down to 2⁻²⁵·|w| count"
-    run.check("float32, rate 0.01: steps lost", whole[0], at_most=0.02, because=because)
-    run.measure("loss over float32's, rate 0.01", short[1] / whole[1], expect_at_least=1.2)
-    run.measure("loss over float32's, rate 0.1", short_fast[1] / whole_fast[1])
-    more, fast = short[1] / whole[1], short_fast[1] / whole_fast[1]
+    first, *_, last = losses["dealt out"].tolist()
+    run.measure("dealt out: the last epoch's loss over the first's", last / first, expect_at_most=1)
     return (
-        f"At 0.01, {short[0]:.0%} of the steps are lost and the loss is {more:.1f} times as high; "
-        f"at 0.1, {short_fast[0]:.0%}, and {fast:.1f} times."
+        f"With labels at random the training loss went from {first:.2f} to {last:.2f} nats, and "
+        f"{median(found['dealt out']):.0%} of unseen digits were read: only those tell."
     )
 
 
 # %% [markdown]
 # ## 9. The layer that was cut off
-# There is a failure that raises nothing. What went through `.detach()`, `.data`,
-# `torch.no_grad()`, a list or NumPy has forgotten what it was made of. The loss is as before and
-# backward runs, but all layers before the cut stay as they were drawn. The loss doesn't tell: it
-# falls, for the layers *behind* the cut make do with what random ones give them.
+# There is a failure that raises nothing. What went through `.detach()`, `.data`, `torch.no_grad()`,
+# a list or NumPy has forgotten what it was made of. The loss is as before and backward runs, but
+# all layers before the cut stay as they were drawn. The loss doesn't tell: it falls, for the layers
+# *behind* the cut make do with what random ones give them.
 #
 # The graph tells. `loss.grad_fn` is the operation that made the loss. Its `next_functions` are
-# pairs: the operation that made an input (None where no gradient is wanted), and a number. The walk
-# ends at operations that have a `variable`, the parameter to whose `.grad` they add.
+# pairs: the operation that made an input (None where no gradient is wanted), and which of its
+# outputs that was. A loss without a graph has None for `grad_fn`. The walk ends at operations that
+# have a `variable`, the parameter to whose `.grad` they add.
 
 
 # %% 14. Find the cut
@@ -926,18 +854,14 @@ def unreached(loss: Tensor, module: nn.Module) -> list[str]:
     return [name for name, one in wanted if id(one) not in reached]
 
 
-class Reader(nn.Module):
-    """Three layers for digits; `between` is done to what the second one gives."""
-
-    def __init__(self, between: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 64)
-        self.third, self.between = nn.Linear(64, 10), between
-        for layer in self.children():
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, 64) -> (B, 10)
-        return self.third(self.between(self.second(self.first(x).relu())).relu())
+def three_layers(between: Callable[[Tensor], Tensor]) -> nn.Sequential:
+    """A network for digits; `between` is done to what its second layer gives."""
+    first, second, third = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+    for layer in (first, second, third):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    # What a hook returns takes the place of the layer's answer.
+    second.register_forward_hook(lambda _layer, _inputs, z: between(z))
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
 
 
 @lab.experiment
@@ -946,8 +870,8 @@ def a_cut_off_layer_raises_nothing(run: Run):
 
     Predict: two of three layers stay random. How many of ten digits are read all the same?
     """
-    before = ["first.weight", "first.bias", "second.weight", "second.bias"]
     (x, y, x_test, y_test), rows = digits(), []
+    before = ["0.weight", "0.bias", "2.weight", "2.bias"]  # 1 and 3 are the activations
     for name, between, cut_off in (
         ("intact", lambda z: z, []),
         ("z.detach()", lambda z: z.detach(), before),
@@ -955,7 +879,7 @@ def a_cut_off_layer_raises_nothing(run: Run):
         ("clamp under no_grad", torch.no_grad()(lambda z: z.clamp(-9, 9)), before),
     ):
         torch.manual_seed(run.seed)
-        model, losses = Reader(between), []
+        model, losses = three_layers(between), []
         found = unreached(F.cross_entropy(model(x), y), model)
         run.check(f"{name}: not reached", " ".join(found), equals=" ".join(cut_off))
         # Without Accelerate: with several processes it would notice (DistributedDataParallel).
@@ -970,7 +894,7 @@ def a_cut_off_layer_raises_nothing(run: Run):
         rows.append([name, losses[0], mean(losses[-20:]), right])
     run.table("Trained alike", ["", "first loss", "last 20 losses", "accuracy"], rows)
     fallen = [last / first for _, first, last, _ in rows]
-    run.check("last losses / the first", fallen, at_most=0.5, because="halved: all seems well")
+    run.check("last losses / the first", fallen, at_most=0.5, because="it halves: all seems well")
     (*_, whole), (*_, cut) = rows[:2]
     run.measure("accuracy that the cut costs", whole - cut, expect_at_least=0.02)
     return (
@@ -982,9 +906,7 @@ def a_cut_off_layer_raises_nothing(run: Run):
 # ## What surprised
 # The best line through the spirals is no guess: it cuts off the outermost half-turn. Digits, with
 # which every course shows networks, need none: planes part them. A network with two random layers
-# of three reads most digits, so a falling loss proves nothing about a layer. And more than half of
-# the steps can be lost at little cost if those that count are long: compare the two learning rates
-# above. What is lost are the short ones, at low rates and late in training.
+# of three reads most digits, so a falling loss proves nothing about a layer.
 #
 # **Read on**: Baydin et al. 2018, *Automatic differentiation in machine learning: a survey* ·
 # Goldberg 1991, *What every computer scientist should know about floating-point arithmetic* ·
