@@ -152,8 +152,8 @@ def short_floats_lose_small_updates(run: Run):
 # `−ε·|f|/h² + h·|f‴|/3 = 0`, so `h* = (3ε·|f|/|f‴|)^(1/3)`.
 #
 # For eˣ, |f| = |f‴|: in float64, with ε = 2⁻⁵² = 2.2·10⁻¹⁶, h* = 8.7·10⁻⁶. There some ten of
-# sixteen digits are right, and no h gives more. (For e^(x/s) |f|/|f‴| is s³ and h* is s times as
-# large: the best step depends on how fast f changes, too.)
+# sixteen digits are right, and no h gives more. (For e^(x/s), |f|/|f‴| is s³, and h* is s times as
+# large: the best step also depends on how slowly f changes.)
 #
 # So a gradient takes two losses *for each parameter*, and is rough. All slopes together, exact but
 # for rounding, cost a few times *one* loss (Baur & Strassen 1983). §4 builds what finds them.
@@ -435,7 +435,8 @@ def own_autograd_is_pytorchs(run: Run):
 # A **linear layer** computes x·W + b: a batch (B, n) times weights (n, m) plus a bias (m,), which
 # is broadcast over the batch. A **multi-layer perceptron** (MLP) stacks them, with an elementwise
 # nonlinear function, the **activation**, between; its answers are logits. Weights start at random,
-# for two columns of W that were equal would get equal gradients and stay equal; §6 says how large.
+# for two units with the same weights in and out would get the same gradients and stay the same; §6
+# says how large.
 #
 # **An optimizer's step** moves each parameter w against its gradient g. With **momentum** μ, a
 # velocity v remembers earlier gradients (Polyak 1964; here as PyTorch has it, with a learning rate
@@ -741,16 +742,17 @@ def a_nonlinearity_is_needed(run: Run):
 
 # %% [markdown]
 # ## 8. The whole loop, under Accelerate
-# From here on the engine is PyTorch's: ours, with more operations, on any machine. **Accelerate**
-# (Gugger et al. 2022) puts the model where the accelerator is, lets several processes share a
-# batch, and computes in the precision that the run asked for: products in bfloat16, say, while the
-# weights stay in float32 (§2). The loop stays, but for three places: `prepare` takes model and
-# optimizer, `accelerator.backward` takes the loss, and each process takes its share of the batch.
-# The optimizer is AdamW (Loshchilov & Hutter 2019): momentum, divided for each weight by the size
-# of its recent gradients, and weights that decay a little.
+# From here on the engine is PyTorch's, which works like ours, with more operations and on any
+# machine. **Accelerate** (Gugger et al. 2022) puts the model where the accelerator is, lets several
+# processes share a batch, and computes in the precision that the run asked for: products in
+# bfloat16, say, while the weights stay in float32 (§2). The loop stays, but for three places:
+# `prepare` takes model and optimizer, `accelerator.backward` takes the loss, and each process takes
+# its share of the batch. The optimizer is AdamW (Loshchilov & Hutter 2019): momentum, divided for
+# each weight by the size of its recent gradients, and weights that decay a little.
 #
 # A good accuracy needs a partner that is bad: the same training with the labels dealt out at random
-# among the images. Were that good too, it would be measured wrongly.
+# among the images (as in Zhang et al. 2017). Were that accuracy good too, it would be measured
+# wrongly.
 
 
 # %% 13. Accelerate
@@ -899,8 +901,10 @@ def a_cut_off_layer_raises_nothing(run: Run):
 # %% [markdown]
 # ## What surprised
 # The best line through the spirals is no guess: it cuts off the outermost half-turn. Digits, with
-# which every course shows networks, need none: planes part them. A network with two random layers
-# of three reads most digits, so a falling loss proves nothing about a layer.
+# which every course shows networks, need no activation: a linear network reads about as many. And
+# the training loss falls for labels dealt out at random, and for a network of which two layers in
+# three are random. So a falling loss shows that something is being fitted; not that it is what you
+# meant, nor that every layer takes part.
 #
 # **Read on**: Baydin et al. 2018, *Automatic differentiation in machine learning: a survey* ·
 # Goldberg 1991, *What every computer scientist should know about floating-point arithmetic* ·
