@@ -735,10 +735,11 @@ def a_nonlinearity_is_needed(run: Run):
     run.measure("identity", found["identity"], expect_at_most=0.55, because=because)
     turns = {f"turns: {n}": best_line(*spirals(4000, n)) for n in (1, 2, 4, 8, 16)}
     run.table("The best line", list(turns), [list(turns.values())])
+    straight, line = median(found["identity"]), median(lines)
     return (
-        f"The best line gets {median(lines):.1%}, for it cuts off the outermost half-turn; the more "
-        f"turns there are, the less that counts. The identity gets {median(found['identity']):.1%}: "
-        "training makes the loss small, which isn't the number of errors."
+        f"The best line gets {line:.1%}, for it cuts off the outermost half-turn; the more turns "
+        f"there are, the less that counts. The identity gets {straight:.1%}: training makes the "
+        "loss small, which isn't the number of errors."
     )
 
 
@@ -809,7 +810,7 @@ def accelerate_runs_the_loop(run: Run):
     run.measure("dealt out: the last epoch's loss over the first's", last / first, expect_at_most=1)
     return (
         f"With labels at random the training loss went from {first:.2f} to {last:.2f} nats, and "
-        f"{median(found['dealt out']):.0%} of unseen digits were read: only those tell."
+        f"{median(found['dealt out']):.0%} of unseen digits were read: only unseen ones tell."
     )
 
 
