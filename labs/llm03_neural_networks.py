@@ -232,8 +232,7 @@ def expand_copies_nothing(run: Run):
 # - as a matrix product, `x @ w.T`.
 #
 # **Backward** is given g = ∂loss/∂y, of y's shape, and owes the loss's derivatives by x, w and
-# bias: dx, dw and dbias. An input collects from every answer it went into, times the factor it met
-# there:
+# bias: dx, dw and dbias. An input collects from each answer it went into, times the factor there:
 #
 # `dx[b, j] = Σᵢ g[b, i]·w[i, j]`, `dw[i, j] = Σ_b g[b, i]·x[b, j]`, `dbias[i] = Σ_b g[b, i]`.
 #
@@ -346,9 +345,9 @@ def the_backward_is_autograds(run: Run):
 # Names pay where axes are many. **Attention** (LLM06) has queries q, (B, Tq, H, D), and keys k and
 # values v, (B, Tk, H, D): in each of B sequences a vector of D numbers for each token and for each
 # of H heads. For each head by itself, the **scores** of a query are its dot products with all Tk
-# keys, over √D; the softmax makes them weights that sum to 1 over the keys; and the answer is the
-# mean of the values with these weights. As matrix products these want their axes transposed first,
-# and the answer's transposed back; einsum takes them where they stand.
+# keys, over √D; the softmax, each one's exp over the sum of all, makes them weights; and the answer
+# is the mean of the values with these weights. As matrix products these want their axes transposed
+# first, and the answer's transposed back; einsum takes them where they stand.
 
 
 # %% 4. Attention
@@ -448,7 +447,7 @@ def time_follows_the_flops(run: Run):
         run.measure(f"{name}: peak", peak / 1e9, unit="GFLOP/s", timed=True)
         run.measure(f"{name}: bandwidth", bandwidth / 1e9, unit="GB/s", timed=True)
         more, one = (16, side, side), (1, side, side)
-        told += [f"In {name} the time of large squares goes as their FLOPs to the {slope:.2f}."]
+        told += [f"In {name} large squares take time as FLOPs to the power {slope:.2f}."]
         told += [f"16 inputs take {time[more] / time[one]:.1f} times as long as one"]
         told[-1] += f" (by the roofs {floor[more] / floor[one]:.1f})."
     for ax in axes:
@@ -463,11 +462,11 @@ def time_follows_the_flops(run: Run):
 
 # %% [markdown]
 # ## 6. A start that keeps the signal
-# Before training, weights are random, and a deep network must not lose its input in them. Draw the
-# weights of a layer with n inputs with mean 0 and variance a/n, its biases with mean 0 and variance
-# c/n. Let q be the mean square of the inputs h. An answer z sums n products of variance (a/n)·q, so
-# `var z = a·q + c/n`. A ReLU keeps the positive half, and z is as often negative: `q′ = ½·(a·q +
-# c/n)`. From q = 1, after L layers:
+# Before training, weights are random, and a deep network must not lose its input in them. For a
+# layer of n inputs, draw the weights with mean 0 and variance a/n, the biases with mean 0 and
+# variance c/n. Let q be the mean square of the inputs h. An answer z sums n products of variance
+# (a/n)·q and a bias, so `var z = a·q + c/n`. ReLU(z) = max(z, 0), and z is as often negative as
+# positive, so half is kept: `q′ = ½·(a·q + c/n)`. Begin with q = 1, and go through L layers:
 #
 # - **a = 2, c = 0** (He et al. 2015): q stays 1. That is variance-preserving, for ReLU.
 # - **a = 1, c = 0** (Glorot & Bengio 2010, who thought of tanh): q halves at each layer.
@@ -476,10 +475,11 @@ def time_follows_the_flops(run: Run):
 #   6^(−10) = 1.7e-8 after 20. With them it comes to rest where q = q/6 + 1/(6n): q = 1/(5n).
 #
 # So the biases save the signal? They save its *size*. What must survive is what tells two inputs
-# apart, the **spread across inputs**. Let two inputs' z have variance v and correlation ρ. After
-# the ReLU, their product's mean is `v/2π · (√(1 − ρ²) + (π − arccos ρ)·ρ)` (Cho & Saul 2009), and
-# the squared spread is q′ less that. Near ρ = 1 it is multiplied by a/2 a layer: a sixth, with
-# biases or without, for a bias is the same for all inputs.
+# apart, the **spread across inputs**: its square is the variance of a unit's answer over the
+# inputs, so the mean square less the mean product for two unrelated inputs. Let their z have
+# variance v and correlation ρ. After the ReLU, the product's mean is `v/2π · (√(1 − ρ²) + (π −
+# arccos ρ)·ρ)` (Cho & Saul 2009), to be taken from q′. Near ρ = 1 the squared spread is multiplied
+# by a/2 a layer: a sixth, with biases or without, for a bias is the same for all inputs.
 #
 # Without biases a ReLU layer multiplies its answer by what its input is multiplied by, so PyTorch's
 # start is then He's, scaled down, and one normalisation at the end would undo it. With biases none
@@ -489,7 +489,7 @@ def time_follows_the_flops(run: Run):
 # **How exact is this?** Exact for infinite width. With He's weights a layer multiplies q by the
 # mean of n terms 2·ReLU(g)², g standard normal: each has mean 1 and variance ½·4·3 − 1 = 5, for g⁴
 # has mean 3. So ln q wanders, after L layers, from 0 to −5L/2n, give or take √(5L/n) (Hanin &
-# Rolnick 2018, who have it for any widths). At n = 512, L = 20 this makes √q uncertain by 22 %.
+# Rolnick 2018, for layers of any widths). At n = 512, L = 20 this makes √q uncertain by 22 %.
 
 
 # %% 6. Initialisation
@@ -584,12 +584,11 @@ def the_start_decides_what_survives(run: Run):
 # A **decoder** like GPT or Llama turns each of T tokens, out of a vocabulary of V, into a vector of
 # width d (a row of the **embedding**, V × d), passes it through L layers of one shape, and
 # multiplies the result by an **output** matrix, V × d, for the scores of the next token. It is
-# **tied** where that matrix is the embedding itself. A layer has two parts, each with a norm before
-# it:
+# **tied** where that matrix is the embedding itself. A layer has two parts, a norm before each:
 #
-# - **Attention** (LLM06): H query heads, H_kv key and value heads, of width D. The matrices of the
-#   queries and of the answer have d·H·D entries each, those of keys and values d·H_kv·D each: where
-#   H_kv < H, several query heads share one.
+# - **Attention**: H query heads, H_kv key and value heads, of width D. The matrices of the queries
+#   and of the answer have d·H·D entries each, those of keys and values d·H_kv·D each: where H_kv <
+#   H, several query heads share one.
 # - **Feed-forward**: up to width f, an activation, and down again, 2·d·f. **Gated** (SwiGLU,
 #   Shazeer 2020) it goes up twice, 3·d·f: one way's activation is multiplied with the other.
 # - **Norms** bring a vector to a standard size and then scale each coordinate by a learned gain: d
@@ -869,9 +868,6 @@ def rates_and_a_configuration_tell_the_time(run: Run):
     read, cached = best(lambda: model(tokens), 3), model(tokens).cache
     write = best(lambda: model(tokens[:, :1], cache=cached), 9)
     floors = forward_flops(s, 1, length) / rate, best(lambda: [p.sum() for p in model.parameters()])
-    rows = [[f"read {length:,}", 1e3 * floors[0], 1e3 * read]]
-    rows.append(["write one", 1e3 * floors[1], 1e3 * write])
-    run.table("SmolLM2 in float32, one sequence (ms)", ["tokens", "floor", "measured"], rows)
     because = "all FLOPs, at the rate of a product of 1,024 × 1,024 matrices"
     bounds = {"expect_between": (0.9, 3), "timed": True}
     run.measure("reading, in floors", read / floors[0], because=because, **bounds)
@@ -879,7 +875,8 @@ def rates_and_a_configuration_tell_the_time(run: Run):
     run.measure("writing, in floors", write / floors[1], because=because, **bounds)
     ratio = write / (read / length)
     run.measure("tokens read in the time of writing one", ratio, timed=True)
-    return f"In the time of writing one token the model reads {ratio:.0f}."
+    told = f"Reading {length:,} tokens takes {1e3 * read:.0f} ms, writing one {1e3 * write:.0f} ms."
+    return f"{told} In the time of writing one the model reads {ratio:.0f}."
 
 
 # %% [markdown]
@@ -898,8 +895,7 @@ def rates_and_a_configuration_tell_the_time(run: Run):
 # see what 16 cost here. And a short format isn't everywhere a fast one: where two peaks are shown,
 # compare them. Small squares may dip where a product is first split among threads, for the others
 # have to be woken: on the two Xeon cores that this was written on, 64 × 64 took 57 µs with both and
-# 6 µs with one. And where cores are busy with something else, nothing follows its roof: run this on
-# a quiet machine.
+# 6 µs with one. And on busy cores nothing follows its roof: time on a quiet machine.
 #
 # **Read on**: Williams, Waterman & Patterson 2009, *Roofline* · He et al. 2015, *Delving Deep into
 # Rectifiers* · Hanin & Rolnick 2018, *How to Start Training* · Korthikanti et al. 2022, *Reducing
