@@ -701,9 +701,10 @@ def library_model(s: Transformer) -> Any:
     if not s.positions:
         named = dict(zip(LLAMA_NAMES, astuple(s), strict=False))
         return LlamaForCausalLM(LlamaConfig(**named, **plain))
-    sizes = {"n_embd": s.width, "n_layer": s.layers, "n_head": s.heads, "n_inner": s.ffn}
-    config = GPT2Config(vocab_size=s.vocabulary, n_positions=s.positions, **sizes, **plain)
-    return GPT2LMHeadModel(config)
+    sizes: dict[str, Any] = {"n_embd": s.width, "n_layer": s.layers, "n_head": s.heads}
+    sizes |= {"n_inner": s.ffn, "vocab_size": s.vocabulary, "n_positions": s.positions}
+    sizes |= dict.fromkeys(("bos_token_id", "eos_token_id"))  # its own may lie outside of V
+    return GPT2LMHeadModel(GPT2Config(**sizes, **plain))
 
 
 @cache
