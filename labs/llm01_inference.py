@@ -345,7 +345,7 @@ def our_cuts_are_the_librarys(run: Run):
         p = logits.softmax(-1).sort(descending=True).values
         kept.append([int(x.isfinite().sum()) for x in (top_p(logits, 0.9), min_p(logits, 0.05))])
         inside = p.cumsum(0) - p < 0.9
-        ax.loglog(rank, p, f"C{i}", label=f"{name}: 90 % in {kept[i][0]}")
+        ax.loglog(rank, p, f"C{i}", label=f"{name}: {kept[i][0]} in the nucleus")
         ax.loglog(rank[inside], p[inside], f"C{i}o-", markevery=[0], ms=9, lw=7, alpha=0.4)
     ax.axvline(50, color="grey", ls=":", label="top-k with k = 50 cuts both here")
     ax.set(xlabel="rank of the token", ylabel="probability", ylim=(1e-9, 1.5))
