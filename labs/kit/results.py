@@ -16,7 +16,7 @@ from labs.kit.records import Check, Experiment, Measurement
 from labs.kit.run import Run
 from labs.kit.syllabus import Lesson
 
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "tokenizers", "numpy")
 
 
 def environment(run: Run, lesson: Lesson) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import unicodedata
 
 from labs.kit import assets, vocabularies
 
-import pytest
 from tokenizers import pre_tokenizers
 
 
@@ -21,14 +20,16 @@ def test_the_paragraphs_are_19_languages_in_11_scripts():
         assert len(text) > 80
 
 
-@pytest.mark.parametrize("vocabulary", vocabularies.real(), ids=lambda one: one.name)
-def test_a_real_vocabulary_cuts_a_text_into_its_bytes(vocabulary):
-    text = "The  quick\n\tbrown fox, 1234; naïve café — бабушка 🙂"
-    back = b"".join(vocabulary.pieces(text)).removeprefix(b" ")
-    if vocabulary.name == "AI21 J2":  # it reads line ends and tabs as spaces
-        text = text.replace("\n", " ").replace("\t", " ")
-    assert back == text.encode()
-    assert 10 < len(vocabulary.pieces(text)) < 50
+def test_a_real_vocabulary_cuts_a_text_into_its_bytes():
+    real = vocabularies.real()
+    assert len(real) == 5
+    for vocabulary in real:
+        text = "The  quick\n\tbrown fox, 1234; naïve café — бабушка 🙂"
+        back = b"".join(vocabulary.pieces(text)).removeprefix(b" ")
+        if vocabulary.name == "AI21 J2":  # it reads line ends and tabs as spaces
+            text = text.replace("\n", " ").replace("\t", " ")
+        assert back == text.encode(), vocabulary.name
+        assert 10 < len(vocabulary.pieces(text)) < 50, vocabulary.name
 
 
 def test_letters_are_those_of_tokenizers():
