@@ -58,7 +58,7 @@ lab.argument("--model", help="a Llama-like chat model instead of SmolLM2: a fold
 
 
 # %% 1. The layer
-class LoRALinear(nn.Module):
+class LoraLinear(nn.Module):
     """A linear layer `base`, which stays as it is, and a low-rank update beside it or merged."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float):
@@ -113,9 +113,9 @@ class LoRALinear(nn.Module):
         self.kept, self.merged = None, False
 
 
-def adapters(model: nn.Module) -> dict[str, LoRALinear]:
+def adapters(model: nn.Module) -> dict[str, LoraLinear]:
     """Every LoRA layer of a model by its name, such as model.layers.0.self_attn.q_proj."""
-    return {name: one for name, one in model.named_modules() if isinstance(one, LoRALinear)}
+    return {name: one for name, one in model.named_modules() if isinstance(one, LoraLinear)}
 
 
 @lab.exercise(
@@ -127,7 +127,7 @@ def adapters(model: nn.Module) -> dict[str, LoRALinear]:
     ),
 )
 def freeze_base(model: nn.Module) -> None:
-    """Let the A and B of every LoRALinear be trained, and nothing else, whatever was set before."""
+    """Let the A and B of every LoraLinear be trained, and nothing else, whatever was set before."""
     model.requires_grad_(False)
     for layer in adapters(model).values():
         layer.A.requires_grad_(True)
@@ -139,14 +139,14 @@ ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 
 
 def insert(model: Any, targets: Iterable[str], rank: int, alpha: float) -> Any:
-    """Put a LoRALinear in the place of each linear layer whose last name is in `targets`."""
+    """Put a LoraLinear in the place of each linear layer whose last name is in `targets`."""
     found = [
         (name, module)
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and name.split(".")[-1] in targets
     ]
     for name, module in found:
-        model.set_submodule(name, LoRALinear(module, rank, alpha))
+        model.set_submodule(name, LoraLinear(module, rank, alpha))
     freeze_base(model)
     return model
 
@@ -541,7 +541,7 @@ def merging_is_exact_enough(run: Run):
     lost = mean(((w + small == w)[small != 0]).float().mean().item() for w, small in pairs)
     run.measure("bf16: share of W that a ΔW of a sixteenth of this one leaves as it is", lost)
     x = torch.randn(run.pick(tiny=256, small=1024, full=4096), 576, device=run.device)
-    layer = LoRALinear(nn.Linear(576, 576, bias=False), 8, 16).to(run.device)
+    layer = LoraLinear(nn.Linear(576, 576, bias=False), 8, 16).to(run.device)
     slow, fast = seconds_paired(lambda: layer(x), lambda: layer.base(x), 15)
     ratio = median(a / b for a, b in zip(slow, fast, strict=True))
     what = "time of a 576 × 576 layer, unmerged over merged"
