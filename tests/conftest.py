@@ -27,7 +27,7 @@ SOMEBODY = 4242  # a uid that no machine here knows by name
 PATIENCE = 300  # seconds until a test that waits gives up; no test passes or fails by speed
 
 # Tests that are run by hand, each kind by its mark: pytest -m slow.
-BY_HAND = {"slow": "takes minutes and gigabytes", "sweep": "takes a quarter of an hour a lab"}
+BY_HAND = {"slow": "takes minutes, or gigabytes", "sweep": "takes a quarter of an hour a lab"}
 
 # A lab that needs nothing but Python, for what the launcher does: `body` is the body of run().
 BARE = '''# %% [markdown]

@@ -1,4 +1,8 @@
-"""The main job, whole: each lab there is, as a learner runs it, in both runtimes."""
+"""The main job, whole: each lab there is as a learner runs it, and one of them in a container too.
+
+What differs between the two runtimes is the launcher's; the lab's own code, packages and models are
+the same, so that one lab tells whether a container runs them.
+"""
 
 import json
 from pathlib import Path
@@ -26,11 +30,10 @@ def passes(clone: Clone, lab: str, runtime: str) -> None:
     assert results["timings"]["peak_memory_mib"] < 4096
 
 
-@LABS
 @pytest.mark.engine
 @pytest.mark.usefixtures("engine")
-def test_a_lab_passes_in_a_container(clone: Clone, lab: str) -> None:
-    passes(clone, lab, "docker")
+def test_a_lab_passes_in_a_container(clone: Clone) -> None:
+    passes(clone, "LLM06", "docker")
 
 
 @LABS

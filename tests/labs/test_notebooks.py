@@ -1,0 +1,34 @@
+"""Each lab as a notebook: its cells in order, in IPython, every experiment where it stands."""
+
+import json
+import sys
+from pathlib import Path
+
+from labs.kit.syllabus import Lesson, lessons
+from tests.conftest import Clone
+
+import pytest
+
+RUN_CELLS = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+from labs.kit import cells
+
+shell = InteractiveShell.instance()
+shell.user_ns["__name__"] = "__main__"
+for cell in cells.split(open(sys.argv[1], encoding="utf-8").read()):
+    if not cell.prose:
+        shell.run_cell(cell.text).raise_error()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.name)
+def test_the_cells_of_a_lab_run_to_the_end(lesson: Lesson, clone: Clone, labs_home: Path) -> None:
+    home = {"LABS_HOME": str(labs_home), "PYTHONPATH": str(clone.path), "MPLBACKEND": "Agg"}
+    ended = clone.run(sys.executable, "-c", RUN_CELLS, f"labs/{lesson.path.name}", **home)
+    assert ended.code == 0, ended
+    (folder,) = (clone.outputs / lesson.name).iterdir()
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert results["passed"] is True
+    assert len(results["experiments"]) > 3
