@@ -701,13 +701,14 @@ def adapting_beats_scratch(run: Run):
     for i, name in enumerate(TUNED):
         count, found = sizes(run, name)[0], losses(run, name)
         ax.plot([count] * 3, found, "o", color=f"C{i}")
-        ax.annotate(name, (count, max(found)), (0, 8), textcoords="offset points", ha="center")
-    for name in ("untouched", "from scratch"):
-        ax.axhline(mean(losses(run, name)), color="grey", ls=":")
-        ax.text(1400, mean(losses(run, name)), name, va="bottom")
-    ax.set(xscale="log", xlim=(1300, 2e6), xlabel="trainable parameters")
+        ax.annotate(name, (count, mean(found)), (8, -4), textcoords="offset points")
+    (untouched,), scratch = losses(run, "untouched"), mean(losses(run, "from scratch"))
+    ax.axhline(untouched, color="grey", ls=":")
+    ax.text(4200, untouched, "untouched", va="bottom")
+    ax.set(xscale="log", xlim=(4000, 2e6), xlabel="trainable parameters")
     ax.set(ylabel="loss on plays (nats per token)", title="Glass learns plays, three seeds")
-    run.figure(fig, "rank", "What an adapter gets by its size and place, and full fine-tuning.")
+    caption = "What an adapter gets by its size and place, and what full fine-tuning does."
+    run.figure(fig, "rank", f"{caption} A model from scratch ends at {scratch:.2f}, off the scale.")
     full = mean(gain(run, "full", "untouched"))
     shares = [f"{name} {mean(gain(run, name, 'untouched')) / full:.0%}" for name in LORA]
     return f"Of what full fine-tuning gains they get: {'; '.join(shares)}."
@@ -797,7 +798,8 @@ def how_low_is_its_rank(run: Run):
         table.append([kind, mine[7].item(), chance[7].item()])
         left.plot(range(1, 1 + len(mine)), mine, label=kind)
     left.plot(range(1, 1 + len(chance)), chance, "k:", label="random")
-    left.set(xscale="log", xlabel="directions kept", title="Share of ΔW's energy")
+    left.set(xscale="log", xlim=(0.15, 150), xlabel="directions kept", title="Share of ΔW's energy")
+    left.set_xticks((1, 8, 128), (1, 8, 128))
     left.legend(fontsize=9)
     run.table("Energy in 8 directions", ["layer", "ΔW (mean)", "random, same shape"], table)
     because, ratios = "1 if ΔW were random", [mine / random for _, mine, random in table]
@@ -809,8 +811,10 @@ def how_low_is_its_rank(run: Run):
     lora = {arm.rank: mean(losses(run, name)) for name, arm in LORA.items() if arm.targets == ALL}
     right.plot(list(lora), list(lora.values()), "s", label="LoRA of rank r")
     right.axhline(mean(losses(run, "full")), color="grey", ls=":", label="full fine-tuning")
-    right.set(xscale="symlog", xlabel="r", title="Loss on plays (nats per token)")
+    right.set(xscale="symlog", xlim=(-0.3, 20), xlabel="r", title="Loss on plays (nats/token)")
     right.set_xticks(ranks, ranks)
+    for ax in (left, right):
+        ax.minorticks_off()
     right.legend(fontsize=9)
     caption = "Full fine-tuning's update, direction by direction: its energy, and what it is worth."
     run.figure(fig, "spectrum", f"{caption} At r = 0 embeddings and norms keep theirs.")
@@ -870,7 +874,7 @@ def the_base_forgets(run: Run):
     columns = ["arm", "on what glass writes", "on plays", "forgotten per learned"]
     run.table("Loss (nats per token), mean of three seeds", columns, table)
     ax.set(xlabel="learned: fall of the loss on plays (nats per token)", title="Three seeds")
-    ax.set(ylabel="forgotten: rise on its own text")
+    ax.set(ylabel="forgotten: rise on its own text (nats)")
     ax.legend()
     run.figure(fig, "forgetting", "More to the right: more learned. Lower: less forgotten.")
     bare = take_out(copy.deepcopy(fits(run, "r = 4")[0].model))
@@ -1024,7 +1028,7 @@ def smollm2_learns_a_format(run: Run):
     then = answers(run, model, tokenizer, other)
     torch.manual_seed(run.seed)
     insert(model, ALL, rank=8, alpha=16)
-    steps = run.pick(tiny=14, small=60, full=300)
+    steps = run.pick(tiny=12, small=60, full=300)
     data = request_batches(tokenizer, 8, steps, run.seed)
     tuned = train(run, model, data, steps, 3e-3, "SmolLM2")
     said["after"] = answers(run, tuned.model.eval(), tokenizer, asked)
