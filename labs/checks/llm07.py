@@ -117,8 +117,10 @@ def freeze_base(implementation: Function) -> None:
 
 def _trains(model: nn.Module, wanted: set[str], when: str) -> None:
     found = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    told = f"{when}, " if when else ""
-    if not found and wanted:
+    told = f"{when}, "
+    if found == {name for name, _ in model.named_parameters()}:
+        raise Mistake(f"{told}everything can still be trained: freeze it all, then thaw A and B")
+    if not found:
         raise Mistake(f"{told}nothing can be trained: A and B must be thawed again")
     for kind, message in (
         ("lora_gate", "is it by name? lora_gate is a base layer: look at the module's type"),

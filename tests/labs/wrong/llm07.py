@@ -35,6 +35,10 @@ def freezes_all(model):
     model.requires_grad_(False)
 
 
+def freezes_nothing(model):
+    model.eval()
+
+
 def freezes_by_name(model):
     for name, weight in model.named_parameters():
         weight.requires_grad_("lora" in name or name.endswith((".A", ".B")))
@@ -170,8 +174,9 @@ WRONG = [
     ("LoraLinear.forward", layer(merged=False), "it is added twice"),
     ("LoraLinear.forward", Detached, "no gradient reaches A"),
     ("freeze_base", freezes_all, "nothing can be trained"),
+    ("freeze_base", freezes_nothing, "everything can still be trained"),
     ("freeze_base", freezes_by_name, "is it by name"),
-    ("freeze_base", freezes_the_bases_alone, "lora_gate|norms can still"),
+    ("freeze_base", freezes_the_bases_alone, "lora_gate is a base layer|norms"),
     ("freeze_base", thaws_whole_layers, "own base layer can still be trained"),
     ("freeze_base", trains_b_alone, "A can't be trained"),
     ("adapter_state", a_view_of_each, "clone each tensor"),
