@@ -125,7 +125,7 @@ def _gpu(root: Path, node: _Node, index: int, user: User) -> Gpu:
         integrated=node.integrated,
         uuid=f"GPU-{unique:016x}" if unique else "",
         devices=devices,
-        gids=gids(root, devices),
+        gids=gids(root, devices, user),
     )
 
 

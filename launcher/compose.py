@@ -14,6 +14,7 @@ from typing import Any
 from launcher import ROOT
 from launcher.cards import Card
 from launcher.errors import explain
+from launcher.processes import answer
 
 Service = dict[str, Any]
 _CDI = re.compile(r"[\w.-]+/[\w.-]+=\S+")
@@ -27,7 +28,7 @@ def file_arguments(stack: str) -> list[str]:
 
 
 def resolve(stack: str, variables: dict[str, str]) -> Service:
-    """The service of one stack, every variable and path in it resolved.
+    """The service of one stack, every variable and path in it resolved, its secrets' files too.
 
     Raises:
         Card: where compose is missing or refuses the file.
@@ -35,7 +36,7 @@ def resolve(stack: str, variables: dict[str, str]) -> Service:
     command = [*file_arguments(stack), "config", "--format", "json"]
     environment = {**os.environ, **variables}
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, env=environment)
+        asked = answer(command, stderr=subprocess.PIPE, env=environment)
     except FileNotFoundError as error:
         raise Card(
             "The docker command isn't here.",
@@ -44,7 +45,11 @@ def resolve(stack: str, variables: dict[str, str]) -> Service:
         ) from error
     if asked.returncode != 0:
         raise explain(asked.stderr, "compose.yaml can't be read.")
-    return json.loads(asked.stdout)["services"][stack]
+    whole = json.loads(asked.stdout)
+    service = whole["services"][stack]
+    for secret in service["build"].get("secrets", ()):
+        secret["file"] = whole["secrets"][secret["source"]]["file"]
+    return service
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Request:
     def as_docker_run(self) -> list[str]:
         if self.driver == "cdi":
             return [f"--device={name}" for name in self.names]
-        return ["--gpus", f'"device={",".join(self.names)}"']
+        return ["--gpus", f'driver={self.driver},"device={",".join(self.names)}"']
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,23 @@ def given(container: Container, stack: str, gpus: Sequence[Gpu], access: str) ->
     return replace(without, devices=tuple(nodes), groups=_groups(gpus))
 
 
+def on_podman(stack: str, access: str) -> str:
+    """The way that Podman knows: of others that it is asked for it says nothing, and gives no GPU.
+
+    Podman 5.4 passes over device requests but CDI's, and over runtimes that it doesn't know.
+
+    Raises:
+        Card: for a runtime.
+    """
+    if access == "runtime":
+        raise Card(
+            "Podman takes no runtime through its Docker-compatible socket.",
+            "It would start the container without the GPU, and say nothing.",
+            "LABS_DEVICES=nodes, or cdi",
+        )
+    return "cdi" if stack == "cuda" else access
+
+
 def _groups(gpus: Sequence[Gpu]) -> tuple[str, ...]:
     """The nodes' groups by number: a name would be looked up in the image."""
     return tuple(str(gid) for gid in sorted({gid for gpu in gpus for gid in gpu.gids}))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from launcher import ROOT
 from launcher.cards import Card, say
-from launcher.engine import NoEngine, connect
-from launcher.gpus import AMD, NVIDIA, Gpu, Machine, User, detect
+from launcher.engine import is_rootless
+from launcher.gpus import AMD, NVIDIA, Gpu, Machine, detect
 from launcher.owners import Owner, in_the_container, make_folder, of_the_files
+from launcher.targets import in_a_container
 
 MARK = "# Written by `invoke dotenv`"
 KEPT = "# ---- Below this line is yours. It wins over what stands above, and is kept. ----"
@@ -45,8 +46,9 @@ def write(file: str = "") -> None:
     path = Path(file).expanduser() if file else ROOT / ".env"
     yours = _yours(path)
     caller = of_the_files()
-    machine = detect(user=User.contained(caller.uid, caller.gid))
-    lines = who(caller, _rootless(), ROOT) + cards(machine, caller)
+    rootless = is_rootless()
+    machine = detect(user=in_a_container(rootless, caller))
+    lines = who(caller, rootless, ROOT) + cards(machine, caller)
     text = HOW.format(host=socket.gethostname()) + "\n" + "\n".join(map(str, lines))
     try:
         _replace(path, f"{text}\n{KEPT}\n{yours}", caller)
@@ -69,13 +71,6 @@ def _yours(path: Path) -> str:
             f"mv {path} {path}.mine && invoke dotenv && cat {path}.mine >> {path}",
         )
     return text.partition(f"{KEPT}\n")[2]
-
-
-def _rootless() -> bool:
-    try:
-        return connect().rootless
-    except NoEngine:
-        return False
 
 
 def who(caller: Owner, rootless: bool, clone: Path) -> list[Line]:

@@ -59,5 +59,13 @@ def connect() -> Engine:
         rootless="name=rootless" in security,
         root_dir=info.get("DockerRootDir", ""),
         selinux="name=selinux" in security,
-        podman="podman" in info.get("BuildahVersion", "") or "BuildahVersion" in info,
+        podman="BuildahVersion" in info,
     )
+
+
+def is_rootless() -> bool:
+    """Whether the engine that answers is rootless; no where none does, or none that we may use."""
+    try:
+        return connect().rootless
+    except (NoEngine, Card):
+        return False

@@ -9,15 +9,13 @@ import hashlib
 import os
 import shutil
 import sys
-import threading
-import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from launcher import ROOT
+from launcher import ROOT, torch_source
 from launcher.cards import Card, say
 from launcher.errors import explain
 from launcher.owners import Owner, make_folder
@@ -25,10 +23,6 @@ from launcher.processes import show_and_keep
 
 FOLDER = ROOT / ".lab-env"
 DOCKER = ROOT / "docker"
-TORCH = "2.13.0"
-TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-SECONDS_TO_ANSWER = 5
-ROCM, ROCM_INDEX = "rocm10.1.0", "https://stable.repo.amd.com/rocm/whl-next/"
 # What is downloaded, and GB on the disk: measured on Linux for x86-64, but for rocm, AMD's figure.
 SIZES = {"cpu": ("420 MB", 3), "cuda": ("2.8 GB", 8), "rocm": ("1.5 GB", 8)}
 # So that a lab's file runs as a script and as a notebook, from whichever folder.
@@ -89,7 +83,7 @@ def wanted(stack: str, gfx: str = "") -> Environment:
             "The lock is made for Python 3.11 to 3.13.",
             "make the environment that invoke is in with one of those: python3.12 -m venv .venv",
         )
-    digest = hashlib.sha256(f"{sys.version_info[:2]} {TORCH}".encode())
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {torch_source.VERSION}".encode())
     for name in ("requirements.lock", "requirements-cuda.lock", "assets.py", "stack.py"):
         digest.update((DOCKER / name).read_bytes())
     kind = f"{stack}-{gfx}" if gfx else stack
@@ -170,10 +164,10 @@ def steps(environment: Environment) -> list[list[str]]:
     return [
         [sys.executable, "-m", "venv", "--clear", str(environment.folder / "venv")],
         [*install, "--no-deps", "--require-hashes", "--requirement", lock],
-        [*install, *torch(environment)],
+        [*install, *torch_source.arguments(environment.stack, environment.gfx)],
         [python, "-c", FIND_THE_CLONE, str(ROOT)],
         [python, str(DOCKER / "assets.py"), str(environment.home / "assets")],
-        [python, str(DOCKER / "stack.py"), home, environment.stack, TORCH, lock],
+        [python, str(DOCKER / "stack.py"), home, environment.stack, torch_source.VERSION, lock],
     ]
 
 
@@ -181,52 +175,6 @@ def _do(command: list[str]) -> None:
     code, printed = show_and_keep(command, {**os.environ, "PYTHONNOUSERSITE": "1"})
     if code != 0:
         raise explain(printed, "The environment couldn't be made.")
-
-
-def torch(environment: Environment) -> list[str]:
-    """What pip is told of torch: which build, and where it comes from.
-
-    CUDA's comes from the default index, hashed; ROCm's from AMD's index alone; the CPU's from
-    LABS_WHEELS, else from PyTorch's index, and where that can't be reached from the default one,
-    which is said aloud.
-    """
-    if environment.stack == "cuda":
-        lock = str(DOCKER / "requirements-cuda.lock")
-        return ["--no-deps", "--require-hashes", "--requirement", lock]
-    if environment.stack == "rocm":
-        index = os.environ.get("LABS_ROCM_INDEX", ROCM_INDEX)
-        built = ["--no-binary=rocm", "--no-build-isolation", "--index-url", index]
-        return [*built, f"torch[device-{environment.gfx}]=={TORCH}+{ROCM}"]
-    return [f"torch=={TORCH}", *cpu_source()]
-
-
-def cpu_source() -> list[str]:
-    """Where the CPU's build comes from, in pip's words; nothing for pip's default index."""
-    if any(Path(os.environ.get("LABS_WHEELS", os.devnull)).glob(f"torch-{TORCH}*.whl")):
-        return ["--no-deps", "--no-index"]
-    index = os.environ.get("LABS_TORCH_INDEX", TORCH_INDEX)
-    if _answers(f"{index}/torch/"):
-        return ["--no-deps", "--index-url", index]
-    say(f"{index} can't be reached, so torch comes from pip's default index. Its build for Linux")
-    say("brings CUDA along, about 3 GB to download, unless your pip finds a CPU build on disk.")
-    return []
-
-
-def _answers(address: str) -> bool:
-    """Does it answer within seconds? In a thread, since a name server may take its time."""
-    answered = threading.Event()
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(address, timeout=SECONDS_TO_ANSWER):
-                answered.set()
-        except (OSError, ValueError):
-            pass
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(SECONDS_TO_ANSWER)
-    return answered.is_set()
 
 
 def _give(folder: Path, owner: Owner) -> None:

@@ -4,6 +4,7 @@ import grp
 import os
 import pwd
 import stat
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 AMD, NVIDIA = "amd", "nvidia"
 _DISPLAYS_AND_ACCELERATORS = ("0x03", "0x12")  # PCI classes
+_ACL_USER, _ACL_MASK = 0x02, 0x10
 _PCI_VENDORS = {AMD: "0x1002", NVIDIA: "0x10de"}
 
 
@@ -56,6 +58,9 @@ class User:
     groups: frozenset[int]
     joins: bool = False  # --group-add: given whatever group a device belongs to
     process: bool = False  # this process: the kernel can be asked
+    rootless: bool = (
+        False  # in no group at all, but sees the host's own nodes, access lists and all
+    )
 
     @classmethod
     def caller(cls) -> "User":
@@ -76,6 +81,11 @@ class User:
         """A container's user: no group of the host's but those that devices are given with."""
         return cls(uid, frozenset({gid}), joins=True)
 
+    @classmethod
+    def behind_a_rootless_engine(cls, uid: int) -> "User":
+        """The caller, whose groups such an engine's container leaves behind; none can be added."""
+        return cls(uid, frozenset(), rootless=True)
+
     def __str__(self) -> str:
         try:
             return f"{pwd.getpwuid(self.uid).pw_name} (uid {self.uid})"
@@ -94,11 +104,28 @@ def may_open(path: Path, user: User) -> bool:
     status = path.stat()
     if status.st_uid == user.uid:
         bits = status.st_mode >> 6
+    elif user.rootless and (listed := _listed(path, user.uid)) is not None:
+        bits = listed
     elif status.st_gid in user.groups or user.joins:
         bits = status.st_mode >> 3
     else:
         bits = status.st_mode
     return bits & 0o6 == 0o6
+
+
+def _listed(path: Path, uid: int) -> int | None:
+    """What a node's access list lets a user do, as mode bits; None where it doesn't name the user.
+
+    https://github.com/torvalds/linux/blob/master/include/uapi/linux/posix_acl_xattr.h
+    """
+    try:
+        entries = struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:])
+    except OSError:
+        return None
+    allowed = {(tag, who if tag == _ACL_USER else 0): bits for tag, bits, who in entries}
+    if (_ACL_USER, uid) not in allowed:
+        return None
+    return allowed[_ACL_USER, uid] & allowed.get((_ACL_MASK, 0), 0o7)
 
 
 def refusal(root: Path, devices: Iterable[str], user: User) -> Problem:
@@ -108,6 +135,10 @@ def refusal(root: Path, devices: Iterable[str], user: User) -> Problem:
         return Problem()
     nodes = " and ".join(shut)
     refused = f"{user} may not open {nodes}"
+    if user.rootless:
+        unusable = f"{refused}: a rootless engine's container is in none of the user's groups"
+        remedy = f"sudo setfacl -m u:{user.uid}:rw {' '.join(shut)}; or, without it: --runtime venv"
+        return Problem(unusable, remedy)
     states = [below(root, device).stat() for device in shut]
     if any(stat.S_IMODE(state.st_mode) & 0o060 != 0o060 for state in states):
         return Problem(f"{refused}: not even its group may", f"sudo chmod 660 {' '.join(shut)}")
@@ -139,8 +170,13 @@ def _join(gids: list[int], user: User) -> str:
     return " && ".join([*making, f"sudo usermod -aG {names} {login}"]) + ", and log in again"
 
 
-def gids(root: Path, devices: Iterable[str]) -> tuple[int, ...]:
-    """The groups that open the devices, for a container's user to be given; few are open to all."""
+def gids(root: Path, devices: Iterable[str], user: User) -> tuple[int, ...]:
+    """The groups that open the devices, for a container's user to be given; few are open to all.
+
+    None behind a rootless engine: they would mean nothing, and some it couldn't even name.
+    """
+    if user.rootless:
+        return ()
     there = (path for device in devices if (path := below(root, device)).exists())
     states = [path.stat() for path in there]
     return tuple(sorted({one.st_gid for one in states if one.st_mode & 0o066 == 0o060}))

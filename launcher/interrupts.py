@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -28,6 +28,7 @@ class Interrupts:
         self._raised = False
 
     def __enter__(self) -> "Interrupts":
+        _ENTERED.append(self)
         for one in SIGNALS:
             if signal.getsignal(one) is not signal.SIG_IGN:
                 self._before[one] = signal.signal(one, self._handle)
@@ -36,6 +37,7 @@ class Interrupts:
     def __exit__(self, *error: object) -> None:
         for one, handler in self._before.items():
             signal.signal(one, handler)
+        _ENTERED.remove(self)
 
     def _handle(self, _signum: int, _frame: FrameType | None) -> None:
         self._arrived = True
@@ -56,3 +58,11 @@ class Interrupts:
         finally:
             self._held = False
         self._raise_once()
+
+
+_ENTERED: list[Interrupts] = []
+
+
+def held() -> AbstractContextManager[None]:
+    """The same for who isn't handed the Interrupts; nothing where there are none."""
+    return _ENTERED[-1].held() if _ENTERED else nullcontext()

@@ -7,8 +7,10 @@ from typing import Any
 
 from launcher import owners
 from launcher.cards import Card
+from launcher.engine import is_rootless
 from launcher.gpus import Gpu, Machine, User, detect
 from launcher.stacks import choose, size
+from launcher.targets import in_a_container
 
 from rich.console import Console
 from rich.table import Table
@@ -53,10 +55,11 @@ def row(gpu: Gpu) -> tuple[str, ...]:
 
 
 def _in_a_container() -> list[str]:
-    """Where a container's user, who is given the groups of the devices, differs from the caller."""
-    owner = owners.of_the_files()
+    """Where what a container's user may open differs from what the caller may."""
     ours = detect(ask=False).gpus
-    theirs = detect(user=User.contained(owner.uid, owner.gid), ask=False).gpus
+    if not ours:
+        return []
+    theirs = detect(user=in_a_container(is_rootless(), owners.of_the_files()), ask=False).gpus
     notes = [
         f"In a container, {their.name} can be used: it is given the groups of the devices."
         if not their.unusable

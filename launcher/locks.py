@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from launcher import ROOT
 from launcher.cards import Card, say
 from launcher.errors import explain
 from launcher.owners import of_the_files
+from launcher.processes import answer
 
 DOCKER = ROOT / "docker"
 # For every Python that the labs run on; a lock names no index, so that a mirror will do.
@@ -90,7 +90,7 @@ def make(upgrade: bool) -> None:
     uv = _uv()
     for lock in LOCKS:
         before = _pins(lock)
-        asked = subprocess.run(command(uv, lock, upgrade), cwd=ROOT, stderr=PIPE, text=True)
+        asked = answer(command(uv, lock, upgrade), cwd=ROOT, stderr=PIPE)
         if asked.returncode != 0:
             print(asked.stderr, file=sys.stderr)
             raise explain(asked.stderr, f"docker/{lock.name} can't be made.")

@@ -136,7 +136,7 @@ def _gpu(root: Path, place: str, facts: dict[str, str], told: Told, driver: str,
         remedy=problem.remedy,
         uuid=told.uuid,
         devices=devices,
-        gids=gids(root, devices),
+        gids=gids(root, devices, user),
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,3 +52,15 @@ def make_folder(path: Path, owner: Owner) -> None:
     if os.geteuid() == 0:
         for one in missing:
             os.chown(one, owner.uid, owner.gid)
+
+
+def give_back_caches(clone: Path = ROOT) -> None:
+    """Let what Python keeps of the modules that root imported belong to the owner of the clone."""
+    if os.geteuid() != 0:
+        return
+    owner = of_the_files(clone)
+    for folder in (".", "launcher", "labs", "labs/kit", "labs/checks"):
+        cache = clone / folder / "__pycache__"
+        for path in (cache, *cache.glob("*")):
+            with suppress(FileNotFoundError):
+                os.lchown(path, owner.uid, owner.gid)

@@ -11,6 +11,8 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from launcher.interrupts import held
+
 SECONDS_TO_END = 10
 KEPT = 16_384  # bytes of output that an error is looked for in
 
@@ -21,12 +23,21 @@ def started(command: list[str], **how: Any) -> Generator[subprocess.Popen[Any]]:
 
     With `process_group=0` its own children are ended with it.
     """
-    child = subprocess.Popen(command, **how)
+    child: subprocess.Popen[Any] | None = None
     try:
+        with held():  # a signal in the middle of this would leave a child that nobody knows of
+            child = subprocess.Popen(command, **how)
         yield child
     finally:
-        if child.poll() is None:
+        if child is not None and child.poll() is None:
             _end(child, as_group=how.get("process_group") == 0)
+
+
+def answer(command: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+    """What a command prints and how it ends, as `subprocess.run` tells; see `started`."""
+    with started(command, stdout=subprocess.PIPE, text=True, **how) as child:
+        out, err = child.communicate()
+        return subprocess.CompletedProcess(command, child.returncode, out, err)
 
 
 def _end(child: "subprocess.Popen[Any]", as_group: bool) -> None:

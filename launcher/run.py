@@ -1,104 +1,33 @@
-"""Run labs: choose the stack and the runtime, say why, and hand over."""
+"""Run labs: say where and why, make ready what is missing, and hand over."""
 
 import os
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launcher import ROOT, compose, containers, devices, environments, images, owners, stacks
-from launcher.cards import Card, say, unknown_value
-from launcher.engine import Engine, NoEngine, connect
+from launcher import (
+    ROOT,
+    building,
+    compose,
+    containers,
+    devices,
+    environments,
+    images,
+    owners,
+)
+from launcher.cards import Card, say
+from launcher.engine import Engine
 from launcher.errors import explain_exit
-from launcher.gpus import Gpu, User, detect
+from launcher.gpus import User
 from launcher.interrupts import Interrupts
 from launcher.owners import Owner
 from launcher.plan import Plan
 from launcher.processes import started
+from launcher.targets import Target, choose_runtime, choose_target
 
-RUNTIMES = ("auto", "docker", "venv")
 OUTPUTS = "/lab/outputs"
 HUB_CACHE = "/tmp/cache/huggingface"
-
-
-@dataclass(frozen=True)
-class Where:
-    """The runtime: a container of this engine, or without one an environment; and why."""
-
-    engine: Engine | None
-    reason: str
-
-
-def choose_runtime(asked: str) -> Where:
-    """Docker where an engine answers, else an environment.
-
-    Raises:
-        Card: for an unknown runtime, or where docker was asked for and no engine answers.
-    """
-    if asked not in RUNTIMES:
-        unknown_value("--runtime", asked, RUNTIMES)
-    if asked == "venv":
-        return Where(None, "it was asked for")
-    try:
-        engine = connect()
-    except NoEngine as error:
-        if asked == "auto":
-            return Where(None, str(error))
-        raise Card(
-            "No container engine answers.",
-            "It isn't running, or DOCKER_HOST points elsewhere.",
-            "sudo systemctl start docker; or, without a container: --runtime venv",
-        ) from error
-    return Where(engine, "it was asked for" if asked == "docker" else "a container engine answers")
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a run goes: its stack, the GPUs of it, and whose files it writes."""
-
-    stack: str
-    gpus: tuple[Gpu, ...]
-    owner: Owner
-    reason: str
-
-    @property
-    def gfx(self) -> str:
-        """The target of an AMD image or environment; a person's choice comes first."""
-        if self.stack != "rocm":
-            return ""
-        return os.environ.get("LABS_GFX") or (self.gpus[0].target if self.gpus else "")
-
-
-def choose_target(where: Where, stack: str, gpus: str) -> Target:
-    """The stack, and which of its GPUs, for whoever is going to open their nodes.
-
-    Raises:
-        Card: where what was asked for can't be had here.
-    """
-    owner = owners.of_the_files()
-    if gpus == "none":
-        if stack not in ("auto", "cpu"):
-            raise Card(
-                f"--stack {stack} needs a GPU.", "--gpus none leaves it none.", "--stack cpu"
-            )
-        return Target("cpu", (), owner, "no GPU was asked for")
-    choice = stacks.choose(stack, detect(user=_who_opens(where, owner), ask=False))
-    if choice.stack == "cpu":
-        if gpus:
-            raise Card(f"--gpus {gpus} can't be had.", f"{choice.reason}.", "invoke gpus")
-        return Target("cpu", (), owner, choice.reason)
-    chosen = devices.select(gpus, choice.stack, choice.gpus, os.environ)
-    reason = f"{choice.reason}; {chosen.note}" if chosen.note else choice.reason
-    return Target(choice.stack, chosen.gpus, owner, reason)
-
-
-def _who_opens(where: Where, owner: Owner) -> User:
-    """A container's user is given the nodes' groups; anyone else has to be in them already."""
-    if where.engine is not None and not where.engine.rootless:
-        return User.contained(owner.uid, owner.gid)
-    if os.geteuid() == 0 and owner.uid != 0:
-        return User.of(owner.uid, owner.gid)
-    return User.caller()
 
 
 def run(plan: Plan, stack: str, runtime: str, gpus: str, dry: bool, interrupts: Interrupts) -> int:
@@ -131,23 +60,24 @@ def build(stack: str, runtime: str) -> None:
         return
     service = _resolve(target, {})
     reason = images.missing(where.engine, service) or "it was asked for"
-    images.build(where.engine, target.stack, service, reason)
+    building.build(where.engine, target.stack, service, reason)
 
 
 def _in_container(
     plan: Plan, target: Target, engine: Engine, dry: bool, interrupts: Interrupts
 ) -> int:
     service = _resolve(target, _variables(plan, target, engine.rootless))
+    _refuse_another_target(target, service["build"]["args"].get("GFX", ""))
     container = _container(plan, service, target, engine)
     reason = images.missing(engine, service)
     if dry:
-        _print_dry(target, service, container, bool(reason))
+        _print_dry(target, service, container, engine if reason else None)
         return 0
     if reason:
-        images.build(engine, target.stack, service, reason)
+        building.build(engine, target.stack, service, reason)
     for bind in container.binds:
         if not bind.read_only:
-            _make_writable(Path(bind.source), target.owner)
+            make_writable(Path(bind.source), target.owner)
     return containers.run(engine, container, plan.name, interrupts)
 
 
@@ -174,8 +104,9 @@ def _container(
 ) -> compose.Container:
     container = replace(compose.translate(service), command=tuple(plan.command))
     if target.gpus:
-        default = "cdi" if engine.podman and target.stack == "cuda" else "auto"
-        access = os.environ.get("LABS_DEVICES", default)
+        access = os.environ.get("LABS_DEVICES", "auto")
+        if engine.podman:
+            access = devices.on_podman(target.stack, access)
         container = devices.given(container, target.stack, target.gpus, access)
     if engine.selinux:  # its labels would keep the container from the mounts and the nodes
         options = (*container.security_opt, "label=disable")
@@ -186,7 +117,18 @@ def _container(
     return container.with_bind(compose.Bind(str(hub), HUB_CACHE))
 
 
-def _make_writable(folder: Path, owner: Owner) -> None:
+def _refuse_another_target(target: Target, gfx: str) -> None:
+    """ROCm's wheels are for one gfx target; a card of another ends in hipErrorInvalidImage."""
+    others = [one.target for one in target.gpus if one.target != gfx]
+    if target.stack == "rocm" and others and gfx != "all":
+        raise Card(
+            f"The ROCm stack is for {gfx}, and the GPU is a {others[0]}.",
+            f"LABS_GFX names {gfx}, in the shell or in .env, and its image lacks {others[0]}.",
+            f"LABS_GFX={others[0]} invoke lab …; or for good: invoke dotenv",
+        )
+
+
+def make_writable(folder: Path, owner: Owner) -> None:
     """Make a folder that the container writes to before the engine does, as root's."""
     try:
         owners.make_folder(folder, owner)
@@ -201,10 +143,13 @@ def _make_writable(folder: Path, owner: Owner) -> None:
 
 
 def _print_dry(
-    target: Target, service: compose.Service, container: compose.Container, build_first: bool
+    target: Target,
+    service: compose.Service,
+    container: compose.Container,
+    builder: Engine | None,
 ) -> None:
-    if build_first:
-        variables, command = images.build_command(target.stack, service)
+    if builder is not None:
+        variables, command = building.command(builder, target.stack, service)
         print(f"{_line(command, variables)} &&")
     owner, make = target.owner, ["mkdir", "-p"]
     if os.geteuid() == 0 and owner.uid != 0:
@@ -221,22 +166,23 @@ def _line(command: list[str], variables: dict[str, str] | None = None) -> str:
 
 
 def _in_environment(plan: Plan, target: Target, dry: bool) -> int:
+    _refuse_another_target(target, target.gfx)
     environment = environments.wanted(target.stack, target.gfx)
     visible = devices.visible(target.stack, target.gpus)
     if dry:
         _print_dry_environment(plan, environment, visible)
         return 0
     with environments.ready(environment, target.owner):
-        _make_writable(ROOT / "outputs", target.owner)
+        make_writable(ROOT / "outputs", target.owner)
         command = [str(environment.python), "-m", "labs", *plan.command]
-        code = _run_as(target.owner, command, {**os.environ, **environment.variables, **visible})
+        code = run_as(target.owner, command, {**os.environ, **environment.variables, **visible})
     card = explain_exit(code, plan.name, out_of_memory=False)
     if card is not None:
         raise card
     return code
 
 
-def _run_as(owner: Owner, command: list[str], variables: dict[str, str]) -> int:
+def run_as(owner: Owner, command: list[str], variables: dict[str, str]) -> int:
     """Run a command in the clone, as the owner of its files where root calls."""
     who: dict[str, Any] = {}
     if os.geteuid() == 0 and owner.uid != 0:

@@ -24,7 +24,7 @@ REPO = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SOCKET = "/var/run/docker.sock"
 SOMEBODY = 4242  # a uid that no machine here knows by name
-PATIENCE = 300  # seconds until a test that waits gives up; no test passes or fails by speed
+PATIENCE = 900  # seconds until a test that waits gives up; no test passes or fails by speed
 
 # Tests that are run by hand, each kind by its mark: pytest -m slow.
 BY_HAND = {"slow": "takes minutes, or gigabytes", "sweep": "takes a quarter of an hour a lab"}

@@ -92,19 +92,24 @@ assert hasattr(docker, 'from_env'), 'the folder docker/ hides the SDK'
     run(code)
 
 
-def test_the_labs_command_line_needs_no_torch_to_list_and_plan() -> None:
+def test_the_labs_command_line_needs_no_torch_to_list_plan_and_write_sheets() -> None:
     heavy = HEAVY | {"docker", "invoke"}
     code = f"""
-import sys
+import os, sys, tempfile
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] in {heavy!r}:
             raise ImportError('listing the labs imported ' + name)
 sys.meta_path.insert(0, Refuse())
-sys.path.insert(0, '')
+sys.path.insert(0, os.getcwd())
 from labs.kit.cli import main
 assert main(['--list']) == 0
 assert main(['LLM06', '--plan']) == 0
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    assert main(['learn', 'LLM06']) == 0
+    assert main(['check', 'LLM06', '--plan']) == 0
+    assert main(['progress']) == 0
 """
     assert "LLM06" in run(code)
 
@@ -141,7 +146,8 @@ HOSTS = [
     "anaconda|.org",
     "docker|.io/library",
 ]
-PLACES = ["/wo|rk/", "/opt/|wheels", "/tmp/|w/", ".py|env"]
+PLACES = [*(f"/wo|rk/{name}" for name in ("main", "wt", "shared", "labs-home", "brief"))]
+PLACES += ["/opt/|wheels", "/tmp/|w/", ".py|env"]
 
 
 @pytest.mark.parametrize("words", [HOSTS, PLACES], ids=["registries", "places on this machine"])
@@ -153,3 +159,26 @@ def test_no_tracked_file_names(words: list[str]) -> None:
         if word.encode() in path.read_bytes()
     ]
     assert found == []
+
+
+# What may hold more than data
+
+
+def calls(path: Path) -> list[ast.Call]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+OURS = [*python_files("labs"), *python_files("launcher", "docker", "tasks.py")]
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_pickle_is_opened_and_no_model_s_own_code_is_run(path: Path) -> None:
+    assert not imported(path) & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
+    for call in calls(path):
+        given = {one.arg: getattr(one.value, "value", None) for one in call.keywords}
+        assert "trust_remote_code" not in given, call.lineno
+        named = ast.unparse(call.func)
+        assert named != "torch.hub.load", call.lineno
+        assert named != "torch.load" or given.get("weights_only") is True, call.lineno
+        assert given.get("allow_pickle", False) is False, call.lineno

@@ -5,6 +5,7 @@ ordinary packages, which are found without importing the packages.
 """
 
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -93,6 +94,14 @@ def shakespeare() -> str:
     return "\n\n".join(_MARKUP.sub("", path.read_text(encoding="utf-8")) for path in plays)
 
 
+def parallel() -> dict[str, str]:
+    """One paragraph in 19 languages and 11 scripts, English first: the same meaning, our own words.
+
+    About everyday life, so that no language need borrow; each says it as it would say it itself.
+    """
+    return json.loads((Path(__file__).parent / "parallel.json").read_text(encoding="utf-8"))
+
+
 def digits() -> "tuple[Tensor, Tensor]":
     """1,797 handwritten digits: images (1797, 8, 8), float32 in [0, 1], and labels (1797,), int64.
 
@@ -119,7 +128,7 @@ def pretrained(run: "Run") -> str:
     if asked is None:
         return str(smollm2())
     if Path(asked).is_dir():
-        return asked
+        return _only_data(asked)
     if not run.online:
         raise Card(
             f"{asked} is no folder here, and the hub wasn't asked for.",
@@ -127,7 +136,27 @@ def pretrained(run: "Run") -> str:
             f"the same command with --online, or without --model {asked} for the embedded SmolLM2",
             WRONG_USAGE,
         )
-    return _from_hub(asked)
+    return _only_data(_from_hub(asked))
+
+
+def _only_data(folder: str) -> str:
+    """`folder`, if it holds a model that is data alone: no pickle is opened, no code of it is run.
+
+    Raises:
+        Card: where it has no safetensors, or isn't of a kind that transformers itself knows.
+    """
+    from transformers import CONFIG_MAPPING
+
+    config = Path(folder) / "config.json"
+    kind = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else None
+    why = ""
+    if not any(Path(folder).glob("*.safetensors")):
+        why = f"{folder} has no *.safetensors, the one format that can hold nothing but numbers."
+    elif kind not in CONFIG_MAPPING:
+        why = f"transformers knows no kind {kind!r}, and code that comes with a model isn't run."
+    if why:
+        raise Card("The model can't be opened.", why, "another model: --model …", WRONG_USAGE)
+    return folder
 
 
 def _from_hub(name: str) -> str:

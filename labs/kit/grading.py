@@ -1,5 +1,6 @@
 """How a part is proved right: compare with a reference, and name the likely mistake."""
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -89,5 +90,6 @@ def _kind(value: Any) -> str:
 def check_of(lab: str, part: str) -> Callable[[Any], None]:
     """The function in labs/checks that proves `part` right: "Class.method" is `class_name`."""
     owner = part.split(".")[0]
-    words = "".join(f"_{c.lower()}" if c.isupper() else c for c in owner).lstrip("_")
+    # a word begins at a capital after a small letter, or before one: multi_head, swi_glu, rms_norm
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", owner).lower()
     return getattr(import_module(f"labs.checks.{lab.lower()}"), words)

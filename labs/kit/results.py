@@ -1,4 +1,4 @@
-"""results.json: what a run found, reproducibly; what can't be reproduced has a key of its own."""
+"""results.json: what a run found, reproducibly; what can't be reproduced has keys of its own."""
 
 import hashlib
 import json
@@ -24,8 +24,9 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
     import torch
 
     return {
-        "lab_sha256": hashlib.sha256(lesson.path.read_bytes()).hexdigest(),
-        "stack": _stack(),
+        "lab_sha256": hashlib.sha256(lesson.source.encode()).hexdigest(),
+        **({} if lesson.yours is None else {"written_by_you": ", ".join(lesson.yours)}),
+        "stack": stack(),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "device": describe_device(run.device),
@@ -40,7 +41,7 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
     }
 
 
-def _stack() -> dict[str, Any]:
+def stack() -> dict[str, Any]:
     """What the image or the environment was built from; empty for a Python of one's own."""
     try:
         return json.loads((home() / "stack.json").read_text(encoding="utf-8"))
@@ -49,13 +50,17 @@ def _stack() -> dict[str, Any]:
 
 
 def as_data(lesson: Lesson, env: dict[str, Any], experiments: list[Experiment]) -> dict[str, Any]:
-    """The run as JSON data. Runs that agree in `environment` agree in all but `timings`."""
+    """The run as JSON data. Runs that agree in `environment` agree in all but two keys.
+
+    These are `timings`, and `guesses`: what the learner expected.
+    """
     return {
         "lab": lesson.name,
         "title": lesson.title,
         "passed": all(experiment.passed for experiment in experiments),
         "experiments": [_experiment(experiment) for experiment in experiments],
         "environment": env,
+        "guesses": {one.name: one.guess for one in experiments if one.guess},
         "timings": {
             "seconds": sum(experiment.seconds for experiment in experiments),
             "peak_memory_mib": peak_memory_mib(),

@@ -154,6 +154,41 @@ def test_the_rocm_image_has_the_rocm_torch_for_its_target(
     assert json.loads(inspected)["llm-labs.gfx"] == gfx
 
 
+# An image that has a Python with torch on its PATH, as AMD's own does.
+PREBUILT = """FROM {rocm} AS rocm
+FROM {base}
+COPY --from=rocm /opt/labs/venv /opt/venv
+RUN rm -r /opt/venv/lib/python3*/site-packages/transformers
+ENV PATH=/opt/venv/bin:$PATH
+"""
+
+
+@pytest.mark.slow
+def test_the_torch_that_a_base_image_brings_is_kept(
+    rocm_wheels: Path, tag: str, tmp_path: Path
+) -> None:
+    """LABS_TORCH=base, with a base that stands in for rocm/pytorch."""
+    index = "--build-arg=TORCH_INDEX=file:///wheels/simple/"
+    stack = ["--build-arg=STACK=rocm", "--build-arg=GFX=gfx942"]
+    done = build(DOCKER, rocm_wheels, *stack, index, f"--tag={tag}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    (tmp_path / "Dockerfile").write_text(PREBUILT.format(rocm=tag, base=BASE))
+    base = f"{tag}-base"
+    try:
+        done = build(tmp_path, rocm_wheels, f"--tag={base}")
+        assert done.returncode == 0, done.stderr[-3000:]
+        given = ["--build-arg=STACK=rocm", "--build-arg=TORCH=base", "--build-arg=GFX=all"]
+        given.append(f"--build-arg=BASE_IMAGE={base}")
+        done = build(DOCKER, rocm_wheels, *given, f"--tag={tag}")
+        assert done.returncode == 0, done.stderr[-3000:]
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", base], capture_output=True, check=False)
+    code = "import torch, transformers; print(torch.__file__, transformers.__file__)"
+    torch, transformers = run_in(tag, "python", "-c", code).split()
+    assert torch.startswith("/opt/venv/"), "the base's"
+    assert transformers.startswith("/opt/labs/venv/"), "the lock's"
+
+
 @pytest.mark.slow
 def test_another_torch_than_the_stacks_fails_the_build(rocm_wheels: Path) -> None:
     # The stand-in's torch says of itself that it is for ROCm.

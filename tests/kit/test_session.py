@@ -1,12 +1,17 @@
 """Small labs, run for real by `python -m labs`: what they leave, print, and end with."""
 
 import json
+import os
 import re
 import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
-from tests.conftest import Clone
+from labs.kit import gpus
+from tests.conftest import SOMEBODY, Clone, as_user
 
 import pytest
 
@@ -307,6 +312,146 @@ def test_a_hub_that_can_not_be_reached_is_a_card_that_names_the_embedded_model(
     assert "what: owner/model can't be had from the hub." in ended.err
     assert "SmolLM2" in ended.err
     assert "Traceback" not in ended.out + ended.err
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of a hub as a download asks for: one model, with a pickle and code of its own."""
+
+    files: ClassVar[dict[str, bytes]] = {
+        "config.json": b'{"model_type": "odd", "auto_map": {"AutoConfig": "code.Config"}}',
+        "pytorch_model.bin": b"a pickle",
+        "code.py": b"raise SystemExit('the code of a model was run')",
+    }
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        name = self.path.rpartition("/")[2]
+        about: Any = {"id": "owner/model", "sha": "0" * 40}
+        if "/tree/" in self.path:
+            about = [{"type": "file", "path": one, "oid": one, "size": 1} for one in self.files]
+        body = self.files.get(name, json.dumps(about).encode())
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{name}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Hub.asked.clear()
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_neither_pickles_nor_code_come_from_the_hub(clone: Clone, hub: str) -> None:
+    words = (clone.kit_lab(MODEL), "--model", "owner/model", "--online")
+    cache = {"HF_HOME": str(clone.path / "cache"), "HF_ENDPOINT": hub}
+    ended = clone.labs(*words, **cache, HF_HUB_OFFLINE=None)
+    assert ended.code == 2, ended
+    assert "no *.safetensors" in ended.err
+    fetched = {Path(one).name for one in Hub.asked if "/resolve/" in one}
+    assert fetched == {"config.json"}
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"config.json": '{"model_type": "llama"}', "pytorch_model.bin": ""}, "no *.safetensors"),
+        ({"config.json": '{"model_type": "odd"}', "a.safetensors": ""}, "knows no kind 'odd'"),
+        ({"a.safetensors": ""}, "knows no kind None"),
+    ],
+)
+def test_a_folder_that_holds_more_than_data_is_not_opened(
+    clone: Clone, files: dict[str, str], why: str
+) -> None:
+    for name, text in files.items():
+        (clone.path / "mine").mkdir(exist_ok=True)
+        (clone.path / "mine" / name).write_text(text)
+    ended = clone.labs(clone.kit_lab(MODEL), "--model", "mine")
+    assert ended.code == 2, ended
+    assert why in ended.err
+
+
+def test_a_folder_with_a_model_that_is_data_is_opened(clone: Clone, labs_home: Path) -> None:
+    folder = labs_home / "assets" / "smollm2"
+    ended = clone.labs(clone.kit_lab(MODEL), "--model", str(folder))
+    assert ended.code == 0, ended
+    assert str(folder) in ended.out
+
+
+# A stack for GPUs without one
+
+
+@pytest.fixture
+def built_for(clone: Clone, labs_home: Path):
+    """A home that says that it was built for a stack, and has the real assets."""
+
+    def make(stack: str) -> str:
+        home = clone.path / "home"
+        home.mkdir()
+        (home / "assets").symlink_to(labs_home / "assets")
+        (home / "stack.json").write_text(json.dumps({"stack": stack}))
+        return str(home)
+
+    return make
+
+
+@pytest.mark.parametrize(("stack", "node"), [("rocm", "/dev/kfd"), ("cuda", "/dev/nvidiactl")])
+def test_a_gpu_s_stack_without_a_gpu_is_a_card_and_no_slow_run(
+    clone: Clone, built_for, stack: str, node: str
+) -> None:
+    if Path(node).exists():
+        pytest.skip(f"this machine has {node}")
+    lab = clone.kit_lab(NOTHING)
+    unset = dict.fromkeys(gpus.FILTERS)
+    ended = clone.labs(lab, LABS_HOME=built_for(stack), **unset)
+    assert ended.code == 3, ended
+    assert f"what: This is the {stack} stack, and torch sees no GPU." in ended.err
+    assert f"{node} isn't here" in ended.err
+    assert not (clone.outputs / lab).exists() or not list((clone.outputs / lab).iterdir())
+
+
+def test_who_asks_for_no_gpu_runs_on_the_cpu(clone: Clone, built_for) -> None:
+    ended = clone.labs(clone.kit_lab(NOTHING), LABS_HOME=built_for("rocm"), HIP_VISIBLE_DEVICES="")
+    assert ended.code == 0, ended
+
+
+def test_a_node_that_may_not_be_opened_is_told_with_the_group_that_is_missing(
+    clone: Clone, root: None
+) -> None:
+    del root  # another user can be become
+    device = clone.path / "kfd"
+    device.touch()
+    device.chmod(0o660)
+    os.chown(device, 0, 4343)
+    code = (
+        "from pathlib import Path\nfrom labs.kit.gpus import absence\n"
+        f"absence('rocm', Path('{clone.path}')).show()"
+    )
+    how = {"user": as_user(SOMEBODY), "PYTHONPATH": str(clone.path), "HOME": str(clone.path)}
+    ended = clone.run(sys.executable, "-c", code, **how)
+    assert f"uid {SOMEBODY} in groups [] may not open {device}" in ended.err, ended
+    assert "give it group 4343" in ended.err
+
+
+def test_a_node_that_opens_leaves_the_word_to_torch(tmp_path: Path) -> None:
+    (tmp_path / "nvidiactl").touch()
+    card = gpus.absence("cuda", tmp_path)
+    assert card.why and "nvidiactl" not in card.why
 
 
 def test_models_that_are_not_there_are_a_card(clone: Clone) -> None:

@@ -5,7 +5,7 @@ import uuid
 from collections import namedtuple
 from collections.abc import Iterator
 
-from launcher import images
+from launcher import building
 from launcher.cards import Card
 from launcher.engine import Engine
 from tests.conftest import Clone
@@ -100,11 +100,23 @@ def test_a_compose_file_that_can_not_be_read_is_a_card(clone: Clone) -> None:
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.engine
+def test_gigabytes_that_are_declined_on_a_terminal_are_not_downloaded(clone: Clone) -> None:
+    (clone.path / "docker" / "Dockerfile").write_text("FROM scratch\nRUN it would fail\n")
+    words = ("build", "--runtime", "docker", "--stack", "cuda")
+    running = clone.start_invoke(*words, terminal=(24, 100))
+    running.wait_for("Download about 2.8 GB?")
+    running.type(b"n\n")
+    assert running.ended().code == 3, running.text
+    assert "Nothing was downloaded." in running.text
+    assert "RUN it would fail" not in running.text
+
+
 def test_a_full_disk_is_told_before_anything_is_built(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**11, 10**11 - 10**9, 10**9))
     engine = Engine(None, rootless=False, root_dir=str(tmp_path))
     with pytest.raises(Card) as caught:
-        images._refuse_a_full_disk(engine, 4)
+        building._refuse_a_full_disk(engine, 4)
     assert "disk space" in caught.value.what
     assert "1.0 GB free" in caught.value.why
     assert "docker system df" in caught.value.mend
@@ -112,4 +124,4 @@ def test_a_full_disk_is_told_before_anything_is_built(tmp_path, monkeypatch) -> 
 
 def test_an_engine_elsewhere_is_not_asked_for_its_disk(monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(0, 0, 0))
-    images._refuse_a_full_disk(Engine(None, rootless=False, root_dir="/nonexistent/docker"), 4)
+    building._refuse_a_full_disk(Engine(None, rootless=False, root_dir="/nonexistent/docker"), 4)

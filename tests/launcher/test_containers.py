@@ -70,6 +70,68 @@ def test_a_lab_is_shut_in_its_container(clone: Clone) -> None:
     assert not {"kfd", "dri", "nvidia0", "kvm", "fuse"} & set(seen["devices"])
 
 
+EVERYWHERE = """
+def writable(folder):
+    name = os.path.join(folder, "llm-labs-probe")
+    try:
+        open(name, "w").close()
+        os.remove(name)
+        return True
+    except OSError:
+        return False
+
+found = set()
+for folder, below, _ in os.walk("/"):
+    below[:] = [one for one in below if os.path.join(folder, one) not in ("/proc", "/sys")]
+    if writable(folder):
+        found.add(folder)
+        below.clear()
+kernel = [one for one in ("/proc/sys", "/sys", "/sys/fs/cgroup") if os.access(one, os.W_OK)]
+raw = []
+for name in os.listdir("/dev"):
+    try:
+        mode = os.stat(f"/dev/{name}").st_mode
+        if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
+            raw.append(name)
+    except OSError:
+        pass
+print(json.dumps({"writable": sorted(found), "kernel": kernel, "devices": sorted(raw)}))
+"""
+# What every container has, and nothing of it is a device of the host's.
+HARMLESS = {"full", "null", "ptmx", "random", "tty", "urandom", "zero", "console"}
+HARMLESS |= {"stdin", "stdout", "stderr"}
+
+
+@pytest.mark.usefixtures("root")
+def test_nothing_can_be_written_but_memory_and_outputs_and_no_device_is_there(
+    clone: Clone,
+) -> None:
+    lab = clone.bare_lab("import stat" + EVERYWHERE)
+    clone.give_to(SOMEBODY)  # for root, /dev itself can be written: it is memory, too
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 0, ended
+    seen = json.loads(ended.out)
+    assert seen["writable"] == ["/dev/mqueue", "/dev/shm", "/lab/outputs", "/tmp"]
+    assert seen["kernel"] == []
+    assert {"null", "urandom"} <= set(seen["devices"]) <= HARMLESS
+
+
+@pytest.mark.usefixtures("root")
+def test_under_sudo_the_clone_s_owner_runs_the_lab(clone: Clone) -> None:
+    """In what sudo leaves of an environment; the site's settings stand in .env."""
+    lab = clone.bare_lab("open('outputs/mine', 'w'); print(os.getuid())")
+    base = os.environ.get("LABS_BASE_IMAGE")
+    (clone.path / ".env").write_text(f"LABS_BASE_IMAGE={base}\n" if base else "")
+    clone.give_to(SOMEBODY)
+    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    words = ["env", "-i", path, "HOME=/root", f"SUDO_UID={SOMEBODY}", "SUDO_USER=somebody"]
+    ended = clone.invoke("lab", lab, "--runtime", "docker", user=words)
+    assert ended.code == 0, ended
+    assert "Building" not in ended.err
+    assert ended.out.strip() == str(SOMEBODY)
+    assert owners_below(clone.path) == {(SOMEBODY, SOMEBODY)}, "something of root's was left"
+
+
 def test_online_opens_the_network_and_keeps_the_hub_s_files_for_the_user(clone: Clone) -> None:
     hub = clone.path / "hub cache"
     lab = clone.bare_lab(

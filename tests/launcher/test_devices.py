@@ -120,7 +120,7 @@ def test_nvidia_s_are_requested_by_uuid() -> None:
     given = devices.given(Container("image"), "cuda", gpus, "auto")
     assert given.requests == (Request("nvidia", ("GPU-b0", "GPU-b3")),)
     line = given.as_docker_run()
-    assert line[line.index("--gpus") + 1] == '"device=GPU-b0,GPU-b3"'
+    assert line[line.index("--gpus") + 1] == 'driver=nvidia,"device=GPU-b0,GPU-b3"'
     request = given.for_the_sdk()["device_requests"][0]
     assert request["Capabilities"] == [["gpu"]]
     assert request["DeviceIDs"] == ["GPU-b0", "GPU-b3"]

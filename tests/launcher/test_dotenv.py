@@ -33,7 +33,7 @@ def values(*gpus: Gpu) -> dict[str, str]:
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the file goes, on a machine with one card and a rootful engine."""
     monkeypatch.setattr(dotenv, "detect", lambda **_: Machine((mi300x(0),)))
-    monkeypatch.setattr(dotenv, "_rootless", lambda: False)
+    monkeypatch.setattr(dotenv, "is_rootless", lambda: False)
     return tmp_path / ".env"
 
 

@@ -4,60 +4,23 @@ import shlex
 from typing import Any
 
 from tests.conftest import BIN, SOMEBODY, Clone, Running, containers_of
+from tests.launcher.inspecting import differences, told
 
 import pytest
 
 pytestmark = pytest.mark.engine
-
-# What may differ, and why: who removes the container, who named it and left notes on it, and what
-# only a user at a terminal has.
-ALLOWED = {
-    "HostConfig.AutoRemove",
-    "HostConfig.ConsoleSize",
-    "Config.Hostname",
-    "Config.AttachStdin",
-    "Config.AttachStdout",
-    "Config.AttachStderr",
-    "Config.OpenStdin",
-    "Config.StdinOnce",
-    "Config.Tty",
-}
-
-
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one; absent, None, empty and zero are the engine's same default."""
-    if isinstance(value, dict) and value:
-        return {
-            key: one
-            for inner, it in value.items()
-            for key, one in flat(it, f"{name}.{inner}" if name else inner).items()
-        }
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        value = sorted(sorted((k, str(v)) for k, v in one.items() if v) for one in value)
-    return {name: value} if value else {}
 
 
 def inspected(clone: Clone, running: Running) -> dict[str, Any]:
     """What `docker inspect` says of the one container that runs; then let the lab end."""
     running.wait_for("begun")
     (one,) = containers_of(clone)
-    parts = {name: one.attrs[name] for name in ("HostConfig", "Config")}
-    mounts = sorted((m["Source"], m["Destination"], m["RW"]) for m in one.attrs["Mounts"])
+    seen = told(one.attrs)
     (clone.outputs / "go").touch()
     assert running.ended().code == 0, running.text
     (clone.outputs / "go").unlink()
     assert containers_of(clone) == []
-    return {**flat(parts), "mounts": mounts}
-
-
-def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: (one.get(key), other.get(key))
-        for key in one.keys() | other.keys()
-        if one.get(key) != other.get(key)
-        and not key.startswith("Config.Labels.")
-        and key not in ALLOWED
-    }
+    return seen
 
 
 def test_the_three_ways_to_run_a_lab_make_the_same_container(clone: Clone) -> None:
@@ -91,6 +54,8 @@ def test_the_three_ways_to_run_a_lab_make_the_same_container(clone: Clone) -> No
     assert by_sdk["mounts"] == [
         (f"{clone.path}/labs", "/lab/labs", False),
         (f"{clone.path}/outputs", "/lab/outputs", True),
+        (f"{clone.path}/work", "/lab/work", False),
+        (f"{clone.path}/work/progress", "/lab/work/progress", True),
     ]
 
 
@@ -107,9 +72,10 @@ def test_dry_tells_of_the_build_that_comes_first(clone: Clone) -> None:
     clone.change("docker/stack.py", '"""Assert', '"""(changed) Assert')
     ended = clone.invoke("--dry", "lab", clone.bare_lab("pass"), "--runtime", "docker")
     assert ended.code == 0, ended
-    build, folder, run = ended.out.splitlines()
+    build, *folders, run = ended.out.splitlines()
     assert " docker compose " in build and build.endswith(" build cpu &&"), "or a stale one runs"
-    assert folder == f"mkdir -p {clone.path}/outputs &&"
+    made = (f"{clone.path}/outputs", f"{clone.path}/work/progress")
+    assert folders == [f"mkdir -p {one} &&" for one in made]
     assert run.startswith("docker run ")
 
 

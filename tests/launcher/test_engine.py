@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from launcher import owners
+from launcher import owners, run
 from launcher.cards import Card
 from launcher.engine import NoEngine, connect
 from launcher.owners import Owner
+from launcher.plan import Plan
+from launcher.targets import Target
 
 import pytest
 from docker.errors import DockerException
@@ -22,6 +24,8 @@ ROOTLESS = {
     "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"],
     "DockerRootDir": "/home/learner/.local/share/docker",
 }
+# By the documentation of `docker info`: no such host was at hand.
+SELINUX = {**ORDINARY, "SecurityOptions": [*ORDINARY["SecurityOptions"], "name=selinux"]}
 
 
 class Recorded:
@@ -57,6 +61,19 @@ def test_an_ordinary_engine_is_given_the_caller_s_uid(answers) -> None:
     engine = connect()
     assert not engine.rootless
     assert owners.in_the_container(Owner(1000, 1000), engine.rootless) == Owner(1000, 1000)
+
+
+def test_on_an_selinux_host_the_labels_are_off_for_the_lab_s_container(answers) -> None:
+    service = {"image": "image", "security_opt": ["no-new-privileges:true"], "build": {"args": {}}}
+    plan = Plan(("LLM06",), (), online=False)
+    target = Target("cpu", (), Owner(1000, 1000), "it was asked for")
+    for answer, options in (
+        (ORDINARY, ("no-new-privileges:true",)),
+        (SELINUX, ("no-new-privileges:true", "label=disable")),
+    ):
+        answers(answer)
+        container = run._container(plan, service, target, connect())
+        assert container.security_opt == options
 
 
 def test_a_silent_lab_is_not_cut_off(answers) -> None:

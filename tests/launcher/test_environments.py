@@ -10,7 +10,7 @@ from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher import environments
+from launcher import environments, torch_source
 from launcher.cards import Card
 from launcher.environments import Environment
 from tests.conftest import Clone, Running
@@ -187,7 +187,7 @@ def test_one_that_is_in_use_is_not_removed(quick: Quick) -> None:
 def silent_index(monkeypatch) -> Iterator[str]:
     """An index on this machine that takes connections and never answers."""
     monkeypatch.delenv("LABS_WHEELS", raising=False)
-    monkeypatch.setattr(environments, "SECONDS_TO_ANSWER", 1)
+    monkeypatch.setattr(torch_source, "SECONDS_TO_ANSWER", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         index = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("LABS_TORCH_INDEX", index)
@@ -197,7 +197,7 @@ def silent_index(monkeypatch) -> Iterator[str]:
 def test_an_index_that_never_answers_gives_way_to_the_default_one(
     silent_index: str, capsys
 ) -> None:
-    assert environments.cpu_source() == []
+    assert torch_source.cpu_source() == []
     said = capsys.readouterr().err
     assert f"{silent_index} can't be reached" in said
     assert "default index" in said
@@ -213,7 +213,7 @@ def test_an_index_that_answers_is_taken(tmp_path: Path, monkeypatch) -> None:
         server.wait_for("port ")
         port = server.text.split("port ")[1].split()[0]
         monkeypatch.setenv("LABS_TORCH_INDEX", f"http://127.0.0.1:{port}")
-        source = environments.cpu_source()
+        source = torch_source.cpu_source()
     assert source == ["--no-deps", "--index-url", f"http://127.0.0.1:{port}"]
 
 
@@ -221,16 +221,16 @@ def test_an_index_that_answers_is_taken(tmp_path: Path, monkeypatch) -> None:
 def test_an_index_that_can_not_be_reached_gives_way(monkeypatch, index: str) -> None:
     monkeypatch.delenv("LABS_WHEELS", raising=False)
     monkeypatch.setenv("LABS_TORCH_INDEX", index)
-    assert environments.cpu_source() == []
+    assert torch_source.cpu_source() == []
 
 
 def test_a_wheel_of_torch_on_disk_is_taken_before_any_index(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / f"torch-{environments.TORCH}+cpu-cp311-cp311-linux_x86_64.whl").touch()
+    (tmp_path / f"torch-{torch_source.VERSION}+cpu-cp311-cp311-linux_x86_64.whl").touch()
     monkeypatch.setenv("LABS_WHEELS", str(tmp_path))
-    source = environments.cpu_source()
+    source = torch_source.cpu_source()
     assert "--no-index" in source
     steps = environments.steps(Environment(tmp_path / "cpu-0", "cpu"))
-    (torch,) = [step for step in steps if f"torch=={environments.TORCH}" in step]
+    (torch,) = [step for step in steps if f"torch=={torch_source.VERSION}" in step]
     assert torch[torch.index("--find-links") + 1] == str(tmp_path)
 
 
@@ -324,13 +324,13 @@ def test_a_signal_ends_a_real_making_and_leaves_nothing(clone: Clone) -> None:
     assert processes_of(clone) == []
 
 
-def test_cuda_s_torch_is_hashed_and_rocm_s_comes_from_amd_s_index_alone(tmp_path: Path) -> None:
-    cuda = environments.torch(Environment(tmp_path / "cuda-0", "cuda"))
+def test_cuda_s_torch_is_hashed_and_rocm_s_comes_from_amd_s_index_alone() -> None:
+    cuda = torch_source.arguments("cuda", "")
     assert cuda[:2] == ["--no-deps", "--require-hashes"]
     assert cuda[-1].endswith("docker/requirements-cuda.lock")
-    rocm = environments.torch(Environment(tmp_path / "rocm-gfx942-0", "rocm", "gfx942"))
-    assert rocm[rocm.index("--index-url") + 1] == environments.ROCM_INDEX
-    assert rocm[-1] == f"torch[device-gfx942]=={environments.TORCH}+rocm10.1.0"
+    rocm = torch_source.arguments("rocm", "gfx942")
+    assert rocm[rocm.index("--index-url") + 1] == torch_source.ROCM_INDEX
+    assert rocm[-1] == f"torch[device-gfx942]=={torch_source.VERSION}+rocm10.1.0"
 
 
 def test_only_the_cpu_stack_hides_the_gpus(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from launcher import images
+from launcher import building, images, shelf
 from launcher.cards import Card
+from launcher.engine import Engine
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_what_is_no_target_is_refused(gfx: str, stack: str) -> None:
 
 def test_rocm_is_not_built_without_a_target() -> None:
     with pytest.raises(Card, match="Which gfx target"):
-        images.build(SimpleNamespace(root_dir=""), "rocm", service("rocm", GFX=""), "")  # type: ignore
+        building.build(SimpleNamespace(root_dir=""), "rocm", service("rocm", GFX=""), "")  # type: ignore
 
 
 def test_each_stack_has_a_size_and_every_target_at_once_its_own() -> None:
@@ -106,20 +107,20 @@ def test_each_stack_has_a_size_and_every_target_at_once_its_own() -> None:
 
 
 def test_the_build_passes_on_what_it_is_of() -> None:
-    variables, command = images.build_command("rocm", service("rocm"))
+    variables, command = building.command(Engine(None, False, ""), "rocm", service("rocm"))  # type: ignore
     assert variables["LABS_GFX"] == "gfx942"
     assert variables["LABS_INPUTS"] == images.inputs(service("rocm"))
     assert command[-2:] == ["build", "rocm"]
 
 
 def test_what_is_here_is_listed_with_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "resolve", lambda *_: service("rocm"))
+    monkeypatch.setattr(shelf, "resolve", lambda *_: service("rocm"))
     labels = {"llm-labs.stack": "rocm", "llm-labs.gfx": "gfx942"}
     labels["llm-labs.inputs"] = images.inputs(service("rocm"))
     made = {"Size": 5_000_000_000, "Created": "2026-11-20T10:11:12.123456789Z"}
     image = SimpleNamespace(tags=["llm-labs:rocm-gfx942"], labels=labels, attrs=made)
     client = SimpleNamespace(images=SimpleNamespace(list=lambda **_: [image]))
-    rows = images.here(SimpleNamespace(client=client))  # type: ignore
+    rows = shelf.here(SimpleNamespace(client=client))  # type: ignore
     assert [(row.name, row.gfx, row.state.split(";")[0]) for row in rows] == [
         ("llm-labs:rocm-gfx942", "gfx942", "current"),
         ("llm-labs:cpu", "", "not here"),
@@ -141,19 +142,19 @@ def test_gigabytes_that_are_declined_are_not_downloaded(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Typed(typed))
     with pytest.raises(Card, match="Nothing was downloaded"):
-        images._ask_about_gigabytes(images.SIZES[stack])
+        building._ask_about_gigabytes(images.SIZES[stack])
 
 
 def test_nobody_is_asked_about_megabytes_or_without_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Typed("n\n"))
-    images._ask_about_gigabytes(images.SIZES["cpu"])
+    building._ask_about_gigabytes(images.SIZES["cpu"])
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
-    images._ask_about_gigabytes(images.SIZES["cuda"])
+    building._ask_about_gigabytes(images.SIZES["cuda"])
 
 
 def test_a_yes_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for typed in ("y\n", "\n"):
         monkeypatch.setattr(sys, "stdin", Typed(typed))
-        images._ask_about_gigabytes(images.SIZES["cuda"])
+        building._ask_about_gigabytes(images.SIZES["cuda"])

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
+from launcher import processes
 from launcher.interrupts import Interrupted, Interrupts
 from tests.conftest import BIN, Clone, Running, containers_of
 
@@ -187,3 +189,23 @@ def test_a_signal_waits_until_what_is_being_made_is_known() -> None:
         time.sleep(0.01)
         made.append("a container")
     assert made == ["a container"]
+
+
+def test_a_signal_while_a_child_is_being_started_ends_the_child_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The child is there already, and whoever started it has not been told yet."""
+    born: list[int] = []
+
+    class Slow(subprocess.Popen):
+        def __init__(self, *words: object, **how: object) -> None:
+            super().__init__(*words, **how)
+            born.append(self.pid)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(processes.subprocess, "Popen", Slow)
+    with Interrupts(), pytest.raises(Interrupted), processes.started(["sleep", "600"]):
+        pass
+    (child,) = born
+    assert not Path(f"/proc/{child}").exists()

@@ -96,3 +96,27 @@ def test_what_the_engine_can_not_give_is_a_card(clone, stack: str, access: str, 
     with pytest.raises(Card) as caught, Interrupts() as interrupts:
         containers.run(connect(), given, "LLM91", interrupts)
     assert caught.value.what == what
+
+
+def test_a_group_by_a_name_that_the_image_lacks_is_a_card(clone) -> None:
+    container = replace(bare(clone, clone.bare_lab("pass")), groups=("nosuchgroup",))
+    with pytest.raises(Card) as caught, Interrupts() as interrupts:
+        containers.run(connect(), container, "LLM91", interrupts)
+    assert caught.value.what == "The image has no group of that name."
+
+
+def test_a_name_that_is_taken_is_a_card_and_its_holder_is_left_alone(clone, monkeypatch) -> None:
+    """By another launch with the same six hexadecimal digits, which a test has to arrange."""
+    container = bare(clone, clone.bare_lab("pass"))
+    token = uuid.uuid4().hex[:6]
+    taken = f"llm-labs-llm91-{token}"
+    monkeypatch.setattr(containers.secrets, "token_hex", lambda _: token)
+    engine = connect()
+    holder = engine.client.containers.create(**container.for_the_sdk(), name=taken)
+    try:
+        with pytest.raises(Card) as caught, Interrupts() as interrupts:
+            containers.run(engine, container, "LLM91", interrupts)
+        assert caught.value.what == "A container of that name is there already."
+        assert engine.client.containers.get(taken).id == holder.id
+    finally:
+        holder.remove()

@@ -1,0 +1,276 @@
+"""A host of the tests' own: an engine, and folders to put cards into (/dev, /sys/class, /etc/cdi).
+
+The engine and all that is run on the host live in a mount namespace, so the cards are nobody
+else's. They are null devices, with the mode and group that a GPU's have. The engine has CDI
+switched on, a runtime called amd, which is runc, and in place of NVIDIA's hook one that does
+nothing: what the engine does with a request is real, and what the vendor's tool would do is not.
+"""
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from resource import RLIMIT_NOFILE, RLIMIT_NPROC, getrlimit
+from typing import Any
+
+from tests.conftest import BIN, PATIENCE, SOMEBODY, Clone, Ended, Running, as_user
+from tests.launcher.machines import GIB, cpu_node, device, kfd_node
+
+GROUP = 4300  # may talk to the engine
+RENDER = 60992  # has the cards; a gid that neither this machine nor the image has a name for
+FAKED = ("/sys/class", "/sys/bus/pci/devices", "/proc/driver")
+START = """
+set -e
+here=$1
+for folder in {faked}; do if [ -d "$folder" ]; then mount -t tmpfs tmpfs "$folder"; fi; done
+cp -a /etc "$here/etc"
+rm -rf "$here/etc/cdi"
+mkdir "$here/etc/cdi"
+mount --bind "$here/etc" /etc
+mount -t tmpfs -o dev tmpfs "$here/dev"
+cd /dev
+cp -a null zero full random urandom tty ptmx fd stdin stdout stderr "$here/dev"
+if [ -d net ]; then cp -a net "$here/dev"; fi
+mkdir "$here/dev/pts" "$here/dev/shm"
+mount --bind /dev/pts "$here/dev/pts"
+mount --bind /dev/shm "$here/dev/shm"
+cd /
+mount --rbind "$here/dev" /dev
+export PATH="$here/bin:$PATH"
+exec dockerd --config-file "$here/daemon.json" --host "unix://$here/socket" --group {group} \\
+    --data-root "$here/data" --exec-root "$here/exec" --pidfile "$here/pid" \\
+    --bridge none --iptables=false --ip6tables=false
+""".format(faked=" ".join(FAKED), group=GROUP)
+
+# Podman's, for a machine without systemd, whose limits are lower than Podman would raise them.
+LIMITS = [
+    (one, getrlimit(kind)[1]) for one, kind in (("nofile", RLIMIT_NOFILE), ("nproc", RLIMIT_NPROC))
+]
+PODMAN_SETTINGS = f"""[containers]
+netns = "host"
+default_ulimits = {json.dumps([f"{one}={most}:{most}" for one, most in LIMITS])}
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+
+# The image for such engines: 180 MB, in which a lab that needs only Python runs. It is built by the
+# launcher, so that it has the labels by which the launcher knows it.
+SMALL = """
+FROM llm-labs:cpu AS whole
+FROM base AS labs
+COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/rich /packages/rich
+COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/pygments /packages/pygments
+COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/markdown_it /packages/markdown_it
+COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/mdurl /packages/mdurl
+ENV HOME=/tmp/home PYTHONPATH=/lab:/packages PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /lab
+RUN mkdir labs outputs
+ARG STACK GFX INPUTS
+LABEL llm-labs.stack=$STACK llm-labs.gfx=$GFX llm-labs.inputs=$INPUTS
+USER 1000:1000
+ENTRYPOINT ["python3", "-m", "labs"]
+"""
+SMALL_ONES = ("llm-labs-small:cpu", "llm-labs-small:cuda", "llm-labs-small:rocm-gfx942")
+
+
+def made_small(clone: Clone) -> Clone:
+    """Let a clone's images be the small ones."""
+    file = clone.path / "docker" / "Dockerfile"
+    bare, _, _ = file.read_text(encoding="utf-8").partition("\n# The lock, whole.")
+    file.write_text(bare + SMALL, encoding="utf-8")
+    for stack in ("cpu", "cuda", "rocm-"):
+        clone.change("compose.yaml", f"image: llm-labs:{stack}", f"image: llm-labs-small:{stack}")
+    return clone
+
+
+def build_small(clone: Clone, archive: Path) -> None:
+    """Build the small images by the machine's engine, and keep them in one archive."""
+    for words in (("cpu",), ("cuda",), ("rocm", "--gfx", "gfx942")):
+        built = clone.invoke("build", "--runtime", "docker", "--stack", *words)
+        assert built.code == 0, built
+    subprocess.run(["docker", "save", "--output", archive, *SMALL_ONES], check=True)
+    subprocess.run(["docker", "image", "rm", *SMALL_ONES], check=True, capture_output=True)
+
+
+def wait_until_it_answers(socket: Path, process: "subprocess.Popen[Any]", log: Path) -> None:
+    import docker
+
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the engine ended:\n{log.read_text()[-4000:]}"
+        try:
+            docker.DockerClient(base_url=f"unix://{socket}").ping()
+            return
+        except (docker.errors.DockerException, OSError):
+            time.sleep(0.1)
+    raise AssertionError(f"the engine never answered:\n{log.read_text()[-4000:]}")
+
+
+@dataclass
+class Host:
+    """The host; `root` is its root folder as the tests see it from outside."""
+
+    folder: Path
+    process: "subprocess.Popen[Any] | None" = None
+
+    @classmethod
+    def new(cls) -> "Host":
+        folder = Path(tempfile.mkdtemp(prefix="llm-labs-host-"))
+        folder.chmod(0o755)  # other users have to reach the socket
+        for name in ("bin", "dev"):
+            (folder / name).mkdir()
+        hook = folder / "bin" / "nvidia-container-runtime-hook"
+        hook.write_text("#!/bin/sh\n")
+        hook.chmod(0o755)
+        settings = {"features": {"cdi": True}, "runtimes": {"amd": {"path": "runc"}}}
+        (folder / "daemon.json").write_text(json.dumps(settings))
+        return cls(folder)
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "socket"
+
+    @property
+    def specifications(self) -> Path:
+        """The host's /etc/cdi."""
+        return self.folder / "etc" / "cdi"
+
+    @property
+    def root(self) -> Path:
+        assert self.process is not None
+        return Path(f"/proc/{self.process.pid}/root")
+
+    def start(self) -> None:
+        shutil.rmtree(self.folder / "etc", ignore_errors=True)
+        log = self.folder / "log"
+        # In a network of its own: without a bridge, dockerd would take away the other engine's.
+        namespaces = ["unshare", "--net", "--mount", "--propagation=private"]
+        command = [*namespaces, "sh", "-c", START, "sh"]
+        with log.open("a") as file:
+            self.process = subprocess.Popen(
+                [*command, str(self.folder)], stdout=file, stderr=file, start_new_session=True
+            )
+        wait_until_it_answers(self.socket, self.process, log)
+
+    def load(self, archive: Path) -> None:
+        with self.client() as client:
+            client.images.load(archive.read_bytes())
+
+    def client(self) -> Any:
+        import docker
+
+        return contextlib.closing(docker.DockerClient(base_url=f"unix://{self.socket}"))
+
+    def containers(self) -> list[Any]:
+        with self.client() as client:
+            return client.containers.list(all=True)
+
+    def inspected(self, identity: str) -> Any:
+        with self.client() as client:
+            return client.containers.get(identity).attrs
+
+    def emptied(self) -> None:
+        """Take every card out, and every container that a test left."""
+        for one in self.containers():
+            one.remove(force=True)
+        for folder in FAKED:
+            for one in (self.root / folder.lstrip("/")).glob("*"):
+                shutil.rmtree(one)
+        for one in (*self.root.glob("dev/nvidia*"), *self.root.glob("dev/kfd")):
+            one.unlink()
+        shutil.rmtree(self.root / "dev" / "dri", ignore_errors=True)
+        for one in self.specifications.iterdir():
+            one.unlink()
+
+    def enter(self, folder: Path) -> list[str]:
+        """What to put before a command to run it on this host."""
+        assert self.process is not None
+        return ["nsenter", f"--target={self.process.pid}", "--mount", f"--wdns={folder}", "--"]
+
+    def here(self, clone: Clone, user: tuple[str, ...] | list[str] = ()) -> dict[str, Any]:
+        """Keywords for a command of the clone, so that it runs on this host."""
+        return {
+            "user": [*self.enter(clone.path), *user],
+            "DOCKER_HOST": f"unix://{self.socket}",
+            "HOME": str(clone.path),
+        }
+
+    def somebody(self, clone: Clone, *groups: int) -> dict[str, Any]:
+        """Keywords for a command of an ordinary user, who may talk to the engine."""
+        return self.here(clone, as_user(SOMEBODY, GROUP, *groups))
+
+    def invoke(self, clone: Clone, *words: str, **how: Any) -> Running:
+        """Start invoke on this host as an ordinary user."""
+        return clone.start(str(BIN / "invoke"), *words, **{**self.somebody(clone), **how})
+
+    def compose(self, clone: Clone, *words: str, **how: Any) -> Running:
+        """Start Docker Compose on this host as an ordinary user."""
+        return clone.start("docker", "compose", *words, **{**self.somebody(clone), **how})
+
+    def stop(self, what: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(what)
+            self.process.wait(PATIENCE)
+        self.process = None
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+# Opens what it is told to, in a container; what a user may not, is told by its name.
+TRIES = """
+for name in arguments[arguments.index("--word") + 1:]:
+    try:
+        open(name, "r+b").close()
+        print("opened", name)
+    except OSError as error:
+        print(type(error).__name__, name)
+shown = [name for name in os.environ if "VISIBLE_DEVICES" in name]
+print(json.dumps({
+    "uid": os.getuid(), "groups": os.getgroups(),
+    "shown": {name: os.environ[name] for name in shown},
+    "nodes": sorted(one for one in ("kfd", "dri") if os.path.exists(f"/dev/{one}")),
+    "cards": sorted(os.listdir("/dev/dri")) if os.path.exists("/dev/dri") else [],
+}))
+"""
+KFD, FIRST, SECOND = "/dev/kfd", "/dev/dri/renderD128", "/dev/dri/renderD136"
+
+
+def card(host: Host, number: int, version: int, minor: int, vram: int, mode: int = 0o660) -> None:
+    """A GPU, and its render node for the group RENDER only."""
+    device(host.root, f"/dev/dri/renderD{minor}", mode, RENDER)
+    kfd_node(host.root, number, version, minor, vram * GIB)
+
+
+def kfd(host: Host, mode: int = 0o660) -> None:
+    cpu_node(host.root)
+    device(host.root, KFD, mode, RENDER)
+
+
+def tried(ended: Ended) -> tuple[list[str], dict[str, Any]]:
+    """What opening each node came to, and what else the lab saw."""
+    assert ended.code == 0, ended
+    *lines, seen = ended.out.strip().splitlines()
+    return lines, json.loads(seen)
+
+
+def specification(
+    host: Host, *nodes: str, kind: str = "amd.com/gpu", each: tuple[str, ...] = (KFD,)
+) -> None:
+    """What a vendor's `cdi generate` writes: a device for each card, with the nodes all share."""
+    devices = [
+        {
+            "name": str(index),
+            "containerEdits": {"deviceNodes": [{"path": one} for one in (*each, node)]},
+        }
+        for index, node in enumerate(nodes)
+    ]
+    text = json.dumps({"cdiVersion": "0.6.0", "kind": kind, "devices": devices})
+    (host.specifications / "cards.json").write_text(text)

@@ -1,0 +1,215 @@
+"""Rootless engines for real: whose their files are, how they end, and which cards they open."""
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+from tests.conftest import BIN, SOMEBODY, Clone, Running, as_user
+from tests.launcher.hosts import (
+    FAKED,
+    FIRST,
+    KFD,
+    PODMAN_SETTINGS,
+    RENDER,
+    SECOND,
+    TRIES,
+    Host,
+    tried,
+    wait_until_it_answers,
+)
+
+import pytest
+
+pytestmark = pytest.mark.engine
+SCRIPT = "/usr/share/docker.io/contrib/dockerd-rootless.sh"  # Debian's place; elsewhere on the PATH
+NEEDS = {
+    "docker": ("setpriv", "newuidmap", "rootlesskit", "slirp4netns"),
+    "podman": ("setpriv", "newuidmap", "podman"),
+}
+# In an /etc of its own, where SOMEBODY has a name, a range of subordinate ids, and group RENDER. It
+# sees the host's /dev, but the true /sys and /proc: the kernel gives a user who is root only to
+# himself no fresh ones, which a container needs, where something is mounted over these.
+START = f"""
+set -e
+here=$1
+shift
+for folder in {" ".join(FAKED)}; do
+    if mountpoint -q "$folder"; then umount "$folder"; fi
+done
+cp -a /etc "$here/etc"
+echo "somebody:x:{SOMEBODY}:{SOMEBODY}::$here/home:/bin/sh" >> "$here/etc/passwd"
+echo "somebody:x:{SOMEBODY}:" >> "$here/etc/group"
+echo "cards:x:{RENDER}:somebody" >> "$here/etc/group"
+echo "somebody:200000:65536" | tee "$here/etc/subuid" > "$here/etc/subgid"
+mount --bind "$here/etc" /etc
+exec setpriv --reuid={SOMEBODY} --regid={SOMEBODY} --init-groups env -i HOME="$here/home" \\
+    XDG_RUNTIME_DIR="$here/home" PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
+"""
+
+
+@dataclass
+class Rootless:
+    """The engine of SOMEBODY, on a host of the tests' own."""
+
+    folder: Path
+    host: Host
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "home" / "docker.sock"
+
+    def here(self, clone: Clone) -> dict[str, Any]:
+        ours = self.host.here(clone, as_user(SOMEBODY, RENDER))
+        return {**ours, "DOCKER_HOST": f"unix://{self.socket}"}
+
+    def invoke(self, clone: Clone, *words: str) -> Running:
+        return clone.start(str(BIN / "invoke"), *words, **self.here(clone))
+
+    def compose(self, clone: Clone, *words: str) -> Running:
+        return clone.start("docker", "compose", *words, **self.here(clone))
+
+
+def command(engine: str, folder: Path, script: str) -> list[str]:
+    """What starts the engine, as SOMEBODY, and makes it answer at home/docker.sock."""
+    if engine == "docker":
+        network = "DOCKERD_ROOTLESS_ROOTLESSKIT_NET=slirp4netns"
+        return [network, script, "--bridge=none", "--iptables=false", "--ip6tables=false"]
+    (folder / "containers.conf").write_text(PODMAN_SETTINGS)
+    settings = [f"CONTAINERS_CONF={folder}/containers.conf", "PODMAN_IGNORE_CGROUPSV1_WARNING=1"]
+    address = f"unix://{folder}/home/docker.sock"
+    return [*settings, "podman", "system", "service", "--time=0", address]
+
+
+@pytest.fixture(scope="module", params=["docker", "podman"])
+def rootless(
+    request: pytest.FixtureRequest, running_host: Host, small_images: Path
+) -> Iterator[Rootless]:
+    missing = [one for one in NEEDS[request.param] if not shutil.which(one)]
+    script = shutil.which("dockerd-rootless.sh") or SCRIPT
+    if request.param == "docker" and not Path(script).exists():
+        missing.append("dockerd-rootless.sh")
+    if missing:
+        pytest.skip(f"no rootless {request.param} here: {', '.join(missing)} isn't installed")
+    one = Rootless(Path(tempfile.mkdtemp(prefix="llm-labs-rootless-")), running_host)
+    one.folder.chmod(0o755)
+    (one.folder / "home").mkdir()
+    os.chown(one.folder / "home", SOMEBODY, SOMEBODY)
+    log = one.folder / "log"
+    words = [*running_host.enter(one.folder), "unshare", "--mount", "--propagation=private"]
+    words += ["bash", "-c", START, "bash", str(one.folder)]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*words, *command(request.param, one.folder, script)],
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        wait_until_it_answers(one.socket, process, log)
+        client = docker.DockerClient(base_url=f"unix://{one.socket}")
+        list(client.api.load_image(small_images.read_bytes()))
+        yield one
+    finally:
+        process.terminate()
+        process.wait()
+        for pause in one.folder.rglob("pause.pid"):  # what keeps Podman's user namespace
+            os.kill(int(pause.read_text()), signal.SIGKILL)
+        shutil.rmtree(one.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def theirs(small_clone: Clone, rootless: Rootless, host: Host) -> Iterator[Clone]:
+    """A clone of SOMEBODY; no container of it may be left."""
+    assert host is rootless.host  # without a card
+    small_clone.give_to(SOMEBODY)
+    yield small_clone
+    client = docker.DockerClient(base_url=f"unix://{rootless.socket}")
+    assert client.containers.list(all=True) == [], "a container was left behind"
+
+
+def test_its_root_is_the_caller_and_the_lab_s_code_is_kept(
+    theirs: Clone, rootless: Rootless
+) -> None:
+    lab = theirs.bare_lab(
+        "status = open('/proc/self/status').read()\n"
+        "open('outputs/mine', 'w')\n"
+        "bare = 'CapBnd:\\t' + '0' * 16 in status\n"
+        "print(json.dumps([os.getuid(), bare, os.listdir('/sys/class/net')]))\n"
+        "return 7"
+    )
+    ended = rootless.invoke(theirs, "lab", lab).ended()
+    assert ended.code == 7, ended
+    assert json.loads(ended.out) == [0, True, ["lo"]]
+    assert (theirs.outputs / "mine").stat().st_uid == SOMEBODY
+
+
+def test_a_signal_leaves_no_container(theirs: Clone, rootless: Rootless) -> None:
+    running = rootless.invoke(theirs, "lab", theirs.bare_lab("print('begun')\nwait_for('never')"))
+    running.wait_for("begun")
+    running.send(signal.SIGTERM)
+    assert running.ended().code == 130, running.text
+
+
+def test_compose_alone_runs_a_lab_by_what_dotenv_wrote(theirs: Clone, rootless: Rootless) -> None:
+    theirs.bare_lab("open('outputs/mine', 'w')\nprint(os.getuid())")
+    theirs.outputs.mkdir()
+    theirs.give_to(SOMEBODY)
+    assert rootless.invoke(theirs, "dotenv").ended().code == 0
+    ended = rootless.compose(theirs, "run", "--rm", "-T", "cpu", "LLM91").ended()
+    assert (ended.code, ended.out.strip()) == (0, "0"), ended
+    assert (theirs.outputs / "mine").stat().st_uid == SOMEBODY
+
+
+def allow(path: Path) -> None:
+    """What `setfacl -m u:SOMEBODY:rw` writes: owner, that user, group, mask, others."""
+    nobody = 0xFFFFFFFF
+    entries = [(1, 6, nobody), (2, 6, SOMEBODY), (4, 6, nobody), (16, 6, nobody), (32, 0, nobody)]
+    text = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)
+    os.setxattr(path, "system.posix_acl_access", text)
+
+
+NODES = ("--", "--word", KFD, FIRST, SECOND)
+
+
+@pytest.mark.usefixtures("mi300x")
+def test_a_card_that_only_a_group_opens_can_not_be_used_and_the_card_says_why(
+    theirs: Clone, rootless: Rootless
+) -> None:
+    """Its user is in that group; the container isn't, and no --group-add puts it there."""
+    theirs.bare_lab(TRIES)
+    ended = rootless.invoke(theirs, "lab", "LLM91", *NODES).ended()
+    assert ended.code == 3, ended
+    assert "a rootless engine's container is in none of the user's groups" in ended.err
+    assert f"sudo setfacl -m u:{SOMEBODY}:rw {KFD} {FIRST}" in ended.err
+    listed = rootless.invoke(theirs, "gpus").ended()
+    assert "In a container, AMD Instinct MI300 series can't be used: uid 4242" in listed.out
+    # So it is: what the launcher refuses doesn't open.
+    theirs.outputs.mkdir()
+    theirs.give_to(SOMEBODY)
+    assert rootless.invoke(theirs, "dotenv").ended().code == 0
+    words = ("run", "--rm", "-T", "rocm", "LLM91", *NODES[1:])
+    assert str(RENDER) not in (theirs.path / ".env").read_text()
+    lines, _ = tried(rootless.compose(theirs, *words).ended())
+    assert lines == [f"PermissionError {one}" for one in (KFD, FIRST, SECOND)]
+
+
+@pytest.mark.parametrize("opened", ["by an access list", "to everybody"])
+def test_a_card_that_is_open_without_a_group_opens(
+    theirs: Clone, rootless: Rootless, mi300x: Host, opened: str
+) -> None:
+    theirs.bare_lab(TRIES)
+    for node in (KFD, SECOND):
+        path = mi300x.root / node.lstrip("/")
+        allow(path) if opened == "by an access list" else path.chmod(0o666)
+    lines, seen = tried(rootless.invoke(theirs, "lab", "LLM91", *NODES).ended())
+    assert lines == [f"opened {KFD}", f"FileNotFoundError {FIRST}", f"opened {SECOND}"]
+    assert seen["uid"] == 0
