@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from labs.kit import Lab, Run, assets, seconds, seconds_paired, tolerance
+from labs.kit import Lab, Run, assets, seconds_paired, tolerance
 
 import matplotlib.pyplot as plt
 import torch
@@ -31,17 +31,12 @@ from transformers.generation import logits_process as library
 lab = Lab("LLM01")
 lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
 SURE, UNSURE = "Once upon a time", "My favourite thing about the sea is"
-TEXT = """The lighthouse keeper kept two notebooks. In the first she wrote down the weather, four
-times a day, because the harbour office paid her to. In the second she wrote what she thought the
-weather would be tomorrow, and nobody paid her for that. After three winters she laid the notebooks
-side by side and counted. Her guesses about the wind were right two times out of three, which was
-better than the office did. Her guesses about fog were no better than a coin."""
-CARROLL = """Alice was beginning to get very tired of sitting by her sister on the bank, and of
-having nothing to do: once or twice she had peeped into the book her sister was reading, but it had
-no pictures or conversations in it, “and what is the use of a book,” thought Alice “without pictures
-or conversations?”"""
-LOBSTERS = "Will you, won’t you, will you, won’t you, will you"
-TEXT, CARROLL = (text.replace("\n", " ") for text in (TEXT, CARROLL))
+CARROLL = (
+    "Alice was beginning to get very tired of sitting by her sister on the bank, and of having "
+    "nothing to do: once or twice she had peeped into the book her sister was reading, but it had "
+    "no pictures or conversations in it, “and what is the use of a book,” thought Alice “without "
+    "pictures or conversations?”"
+)
 
 # %% [markdown]
 # ## 1. Tokens in, a distribution out
@@ -66,10 +61,11 @@ TEXT, CARROLL = (text.replace("\n", " ") for text in (TEXT, CARROLL))
 #
 # Place t sees ids 1 to t and none after (LLM06 shows how). So one call on a text gives the
 # distributions after *all* its beginnings at once, which makes it cheap to ask how likely a given
-# text is, and to train. We use SmolLM2-135M-Instruct (Allal et al. 2025) in its 4-bit release, made
-# float32 again: *4-bit SmolLM2*, which is somewhat worse than the original, so say so when you
-# quote. V = 49,152, 30 layers. Beside it stands a *glass model* of 0.85 M parameters and 4 layers,
-# trained on Lewis Carroll.
+# text is, and to train. We use SmolLM2-135M-Instruct (Allal et al. 2025): 135 million
+# **parameters** or **weights**, numbers that were fitted in training, in 30 layers; V = 49,152. It
+# is here in its 4-bit release, made float32 (4 bytes a number) again: *4-bit SmolLM2*, which is
+# somewhat worse than the original, so say so when you quote. Beside it stands a *glass model* of
+# 0.85 million parameters and 4 layers, trained on Lewis Carroll.
 
 
 # %% 1. A first call
@@ -181,31 +177,33 @@ def a_chat_is_one_text(run: Run):
 # Greedy decoding gives one text. To get others, draw a token with the probability that the model
 # gives it. The usual way: lay the probabilities end to end on the line from 0 to 1, throw a uniform
 # number u, and take the token on whose stretch it falls (**inverse transform**). With p = 0.67,
-# 0.24, 0.09 the stretches end at 0.67, 0.91 and 1; u = 0.7 draws the second. (The running sum wants
-# float64: with 49,152 stretches, float32 would shift the small ones.)
+# 0.24, 0.09 the stretches end at 0.67, 0.91 and 1; u = 0.7 draws the second. (Both the running sum
+# and u want float64: tens of thousands of the 49,152 stretches are shorter than float32's steps.)
 #
 # Is a sampler right? It must draw token i about n·pᵢ times in n draws. Pearson's **χ²** (1900) adds
-# up the squared misses, Σ (count − n·pᵢ)²/(n·pᵢ); tokens expected fewer than five times are counted
-# together, for the sum then follows a known law. Its p-value is how often a *right* sampler misses
-# at least as badly: below 0.001 once in a thousand trials. We let each sampler try twice and take
-# the better p-value, so a right one fails once in a million runs.
+# up the squared misses, Σ (count − n·pᵢ)²/(n·pᵢ). For a right sampler that sum follows a known law,
+# nearly, if no expected count is small, so tokens expected fewer than five times are counted
+# together. The p-value is how often a *right* sampler misses at least as badly: it is below 0.001
+# once in a thousand trials. We let each sampler try twice and take the better p-value, so a right
+# one fails once in a million runs.
 #
-# **Temperature** T divides the logits before the softmax: below 1 it sharpens, towards 0 it becomes
-# greedy; above 1 it flattens. How spread out a distribution is, its **entropy** tells, H = −Σ pᵢ ln
-# pᵢ (Shannon 1948), in **nats**, the unit of natural logarithms (a bit is 0.69 nats); e^H is the
-# number of equally likely tokens with the same H. It can only rise with T, and here is how fast.
-# Let E and Var be the mean and the variance of the logits under p. Write β = 1/T, Z = Σ exp(β·lᵢ).
-# Then ln pᵢ = β·lᵢ − ln Z, so H = ln Z − β·E[l]. As d ln Z/dβ = E[l] and dE[l]/dβ = Var(l), dH/dβ =
-# E[l] − E[l] − β·Var(l); with dβ/dT = −1/T²:
+# The **temperature** T (by custom the same letter as the length, which it isn't) divides the logits
+# before the softmax: below 1 it sharpens, towards 0 it becomes greedy; above 1 it flattens. How
+# spread out a distribution is, its **entropy** tells, H = −Σ pᵢ ln pᵢ (Shannon 1948), in **nats**,
+# the unit of natural logarithms (a bit is 0.69 nats); e^H is the number of equally likely tokens
+# with the same H. It can only rise with T, and here is how fast. Write β = 1/T and Z = Σ exp(β·lᵢ),
+# so that pᵢ = exp(β·lᵢ)/Z; let E and Var be the mean and the variance of the logits under this p.
+# Then ln pᵢ = β·lᵢ − ln Z, so H = ln Z − β·E. As d ln Z/dβ = E and dE/dβ = Var, dH/dβ = E − E −
+# β·Var = −β·Var; and with dβ/dT = −1/T²:
 #
-# `dH/dT = Var(l) / T³ ≥ 0`
+# `dH/dT = Var / T³ ≥ 0`
 
 
 # %% 3. Sampling
 def draw(logits: Tensor, times: int = 1) -> Tensor:
     """Draw from the softmax of the logits: (..., V) -> ids (..., times)."""
     line = logits.double().softmax(-1).cumsum(-1)
-    u = torch.rand(*line.shape[:-1], times).to(line) * line[..., -1:]
+    u = torch.rand(*line.shape[:-1], times, dtype=line.dtype).to(line) * line[..., -1:]
     return torch.searchsorted(line, u, right=True)  # the first stretch that ends beyond u
 
 
@@ -246,7 +244,7 @@ def sampler_draws_from_the_distribution(run: Run):
 
 @lab.experiment
 def entropy_rises_with_temperature(run: Run):
-    """Entropy rises with temperature, by Var(l)/T³: little at first where the model is sure.
+    """Entropy rises with temperature, by Var/T³: little at first where the model is sure.
 
     Predict: at T = 2, among how many tokens (e^H) does the model choose?
     """
@@ -260,7 +258,7 @@ def entropy_rises_with_temperature(run: Run):
     for text in (SURE, "The capital of France is", UNSURE):
         logits = logits_of(model, tokenizer(text).input_ids)[-1].double().cpu()
         p, t = logits.softmax(-1), torch.tensor([1 - h, 1 + h, 0.5, 1, 2], dtype=torch.float64)
-        slope = (p * (logits - (p * logits).sum()) ** 2).sum()  # Var(l) / 1³
+        slope = (p * (logits - (p * logits).sum()) ** 2).sum()  # Var / 1³
         below, above, *shown = entropy(logits, t).tolist()
         errors.append((above - below) / (2 * h) / slope - 1)
         rows.append([repr(text), *shown, slope.item()])
@@ -269,12 +267,12 @@ def entropy_rises_with_temperature(run: Run):
         ax.plot(1, shown[1], "o", color=line.get_color())
     run.table("Entropy (nats)", ["text", "T = 0.5", "T = 1", "T = 2", "slope at 1"], rows)
     because = "a central difference of step h errs by order h², 1e-8"
-    run.agree("slope over Var(l)/T³, less one", torch.stack(errors), 1e-5, because)
+    run.agree("slope over Var/T³, less one", torch.stack(errors), 1e-5, because)
     ax.axhline(math.log(len(logits)), color="grey", ls=":", label="ln V: all tokens alike")
     ax.set(xlabel="temperature T", ylabel="entropy (nats)", title="What temperature does")
     ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
     ax.legend(loc="center left")
-    run.figure(fig, "entropy", f"The next token of {called(run)}. Black: the slope Var(l)/T³ at 1.")
+    run.figure(fig, "entropy", f"The next token of {called(run)}. Black: the slope Var/T³ at 1.")
     one, two = (math.exp(h) for h in rows[-1][2:4])
     return f"After {rows[-1][0]}, e^H grows from {one:.0f} tokens at T = 1 to {two:,.0f} at T = 2."
 
@@ -329,8 +327,8 @@ def our_cuts_are_the_librarys(run: Run):
     Predict: how many tokens hold 90 % where the model is sure, and how many where it isn't?
     """
     model, tokenizer = smollm2(run)
-    texts = [tokenizer(text).input_ids for text in (SURE, UNSURE, TEXT)]
-    rows = torch.cat([logits_of(model, ids[:20]).double() for ids in texts])  # (rows, V)
+    texts = [tokenizer(text).input_ids for text in (SURE, UNSURE, CARROLL)]
+    rows = torch.cat([logits_of(model, ids[:20])[::3] for ids in texts]).double()  # (rows, V)
     for name, ours, theirs, values in (
         ("top-k", top_k, library.TopKLogitsWarper, (1, 50, 5000)),
         ("top-p", top_p, library.TopPLogitsWarper, (0.1, 0.5, 0.9, 0.99)),
@@ -347,7 +345,7 @@ def our_cuts_are_the_librarys(run: Run):
         p = logits.softmax(-1).sort(descending=True).values
         kept.append([int(x.isfinite().sum()) for x in (top_p(logits, 0.9), min_p(logits, 0.05))])
         inside = p.cumsum(0) - p < 0.9
-        ax.loglog(rank, p, f"C{i}", label=f"{name}: {kept[i][0]} hold 90 %")
+        ax.loglog(rank, p, f"C{i}", label=f"{name}: 90 % in {kept[i][0]}")
         ax.loglog(rank[inside], p[inside], f"C{i}o-", markevery=[0], ms=9, lw=7, alpha=0.4)
     ax.axvline(50, color="grey", ls=":", label="top-k with k = 50 cuts both here")
     ax.set(xlabel="rank of the token", ylabel="probability", ylim=(1e-9, 1.5))
@@ -385,16 +383,6 @@ def repetition_penalty(ids: Tensor, logits: Tensor, penalty: float) -> Tensor:
     return logits.scatter(1, ids, torch.where(score < 0, score * penalty, score / penalty))
 
 
-def no_ngram_twice(ids: Tensor, logits: Tensor, n: int) -> Tensor:
-    """-inf for whatever would complete a run of n tokens that stands in the text already."""
-    logits = logits.clone()
-    for row, scores in zip(ids.tolist(), logits, strict=True):
-        last = row[len(row) - n + 1 :]
-        runs = (row[i : i + n] for i in range(len(row) - n + 1))
-        scores[[one[-1] for one in runs if one[:-1] == last]] = -math.inf
-    return logits
-
-
 def distinct(ids: list[int], n: int = 4) -> float:
     grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
     return len(set(grams)) / len(grams)
@@ -407,35 +395,33 @@ def the_penalty_rests_on_an_arbitrary_zero(run: Run):
     Predict: does taking 20 from all logits change the distribution without a penalty? With one?
     """
     model, tokenizer = smollm2(run)
-    ids = torch.tensor([tokenizer(TEXT[: TEXT.index(" about fog")]).input_ids], device=run.device)
+    text = CARROLL.removesuffix(" conversations?”")
+    ids = torch.tensor([tokenizer(text).input_ids], device=run.device)
     logits = logits_of(model, ids[0].tolist())[-1:].double()  # (1, V)
     theirs = library.RepetitionPenaltyLogitsProcessor(1.3)
     run.agree("less the library's", repetition_penalty(ids, logits, 1.3) - theirs(ids, logits))
     change = (repetition_penalty(ids, logits, 1.3) - logits).gather(1, ids)
-    run.check(
-        "largest change of a seen token's logit", change.max(), at_most=0, because="a penalty"
-    )
+    what, because = "largest change of a seen token's logit", "a penalty may only lower"
+    run.check(what, change.max(), at_most=0, because=because)
     lower = logits - 20
     run.agree("without a penalty, 20 lower", lower.softmax(-1) - logits.softmax(-1))
     penalised = (repetition_penalty(ids, x, 1.3) for x in (logits, lower))
     seen = [x.softmax(-1)[0, ids[0].unique()].sum().item() for x in (logits, *penalised)]
-    because = "a seen token loses 0.23·l nats where l > 0: that depends on where l's zero is"
-    run.check(
-        "with it, the share that moves", abs(seen[2] - seen[1]), at_least=0.01, because=because
-    )
+    because = "a seen token's l falls by 0.23·l where l > 0, by 0.3·|l| where l < 0"
+    moved = abs(seen[2] - seen[1])
+    run.check("with it, the share that moves", moved, at_least=0.01, because=because)
     shown = "seen tokens have {:.0%} of the distribution, penalised {:.0%}, from 20 lower {:.0%}"
-    return f"After “Her guesses”, {shown.format(*seen)}."
+    return f"After “without pictures or”, {shown.format(*seen)}."
 
 
 # %% [markdown]
 # ## 6. Many prompts at once
 # A model runs a **batch**: B texts of one length. Prompts differ in length, so the short ones are
 # filled up, and for generation on the *left*, since the next token follows the last place. The
-# model must not notice. Three things say what is text:
+# model must not notice. Two things tell it what is text, and then any ids will do as filling:
 #
 # - the **attention mask**, 1 where there is text: without it tokens look at the filling;
-# - the **position ids**, 0 for a text's first token, whatever is in front of it;
-# - the ids under the filling, which nobody should look at: any will do.
+# - the **position ids**, 0 for a text's first token, whatever is in front of it.
 #
 # Are positions needed? With **rotary** positions (RoPE, Su et al. 2021), as in SmolLM2, only the
 # distance of two tokens enters, and filling shifts all alike: the mask is enough. A model with a
@@ -510,10 +496,15 @@ def filling_must_not_be_noticed(run: Run):
 #
 # `2 · L · H_kv · D · T · (bytes per number)`
 #
-# with L layers, H_kv key-value heads and width D: for SmolLM2 2 · 30 · 3 · 64 = 11,520 numbers, 46
-# kB for each token in float32. Now the whole generator: any number of prompts, any changes to the
-# logits, any choice. `change` holds functions of (ids, logits), which is also how `transformers`'
-# own logits processors are called.
+# with L layers, H_kv key-value heads in each, and D numbers in a key or a value: for SmolLM2
+# 2 · 30 · 3 · 64 = 11,520 numbers, in float32 46 kB, for each token.
+#
+# The tokens are the same, up to rounding. Where two tokens are nearly as likely, rounding decides:
+# float32 keeps 24 bits of each number, **bfloat16**, which takes 2 bytes, only 8.
+#
+# Now the whole generator: any number of prompts, any changes to the logits, any choice. `change`
+# holds functions of (ids, logits), which is also how `transformers`' own logits processors are
+# called. (One that counts runs of tokens, not just tokens, wants prompts of one length.)
 
 
 # %% 7. A cache
@@ -535,7 +526,8 @@ def generate(
         out = model(fresh, attention_mask=mask, position_ids=here, cache=kept, use_cache=True,
                     logits_to_keep=1)  # fmt: skip
         logits = out.logits[:, -1].float()  # (B, V)
-        text = ids.where(mask == 1, ids[:, -1:])  # filling is no text that a penalty may count
+        # what fills is no text that a penalty may count: the last token again stands for it
+        text = ids.where(mask == 1, ids[:, -1:])
         for function in change:
             logits = function(text, logits)
         fresh = choose(logits)[:, None]  # (B, 1)
@@ -574,11 +566,11 @@ def counted(model: Any) -> Iterator[list[int]]:
 def the_cache_changes_no_token(run: Run):
     """With a cache the tokens are the same in float32, for far fewer places; its size is a formula.
 
-    Predict: and in bfloat16, with 8 bits of precision? Where would two equal computations part?
+    Predict: and in bfloat16? After how many tokens would the two texts part?
     """
     sizes, rows = run.pick(tiny=(1, 8), small=(3, 48), full=(3, 96)), []
     texts = (UNSURE, SURE, "The experiment showed that", CARROLL[:60])
-    for name, which, some, new in ((called(run), smollm2, *sizes), ("glass model", glass, 4, 48)):
+    for name, which, some, new in ((called(run), smollm2, *sizes), ("glass model", glass, 4, 32)):
         model, tokenizer = which(run)
         prompts, c = [tokenizer(text).input_ids for text in texts[:some]], model.config
         with counted(model) as plain:
@@ -590,13 +582,13 @@ def the_cache_changes_no_token(run: Run):
         run.check(f"{name}: places without", sum(plain), equals=sum(each), because="the whole text")
         each = [len(p) + new - 1 for p in prompts]
         run.check(f"{name}: places with", sum(cached), equals=sum(each), because="each once")
-        short, ids = which(run, torch.bfloat16)[0], torch.ones(2, 40, dtype=torch.long)
+        short, ids = which(run, torch.bfloat16)[0], torch.ones(2, 10, dtype=torch.long)
         for net in (model, short):
             kept = net(ids.to(run.device), use_cache=True, logits_to_keep=1).cache
             size = sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
             each = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * net.dtype.itemsize
             what, bytes_ = f"{name}: bytes of a {str(net.dtype)[6:]} cache", each * ids.numel()
-            run.check(what, size, equals=bytes_, because="2·L·H_kv·D·T·size, two texts of 40")
+            run.check(what, size, equals=bytes_, because="2·L·H_kv·D·T·size, two texts of 10")
         for prompt in prompts:
             a, b = write(short, prompt, new), generate(short, [prompt], new)[0]
             same = next((i for i in range(new) if a[i] != b[i]), new)
@@ -612,19 +604,21 @@ def the_cache_changes_no_token(run: Run):
 # %% [markdown]
 # ## 8. What a token costs
 # Without a cache step t computes t places; with one, one place, which still reads all keys and
-# values, but that is little. So the speed-up grows with the length of the text.
+# values, but that is little: 46 kB a token, beside 538 MB of weights. So the speed-up grows with
+# the length of the text.
 #
 # Decoding is the slow part for another reason. Each step reads *every weight* once, to multiply it
 # with one vector: two operations (multiply and add) for each weight, which in float32 is 4 bytes.
-# Processors compute tens of operations in the time they read a byte, so **decoding waits for
-# memory**, and time per token ≈ bytes of weights / bandwidth. The share of the memory's bandwidth
-# that is used so is the **MBU**, model bandwidth utilization. Two things follow. A batch shares the
-# reading, so B prompts cost little more than one, until the arithmetic takes over. And weights of
-# half the bytes should take half the time, if their kernels keep up: so a model that runs in
-# bfloat16 is also *stored* so. (Mixed precision, as in training, keeps float32 and converts in each
-# step: that would read more, not less. So here the run's precision is that of the stored weights.
-# Ask `from_pretrained` for it: `model.bfloat16()` would round the frequencies of RoPE as well, and
-# move far tokens.)
+# Processors compute tens of operations in the time they read a byte (GPUs in bfloat16, hundreds),
+# so **decoding waits for memory**, and time per token ≈ bytes of weights / bandwidth. The share of
+# the memory's bandwidth that is used so is the **MBU**, model bandwidth utilization; for the
+# bandwidth we take what a plain sum reads. Two things follow. A batch shares the reading, so B
+# prompts cost little more than one, until the arithmetic takes over. And weights of half the bytes
+# should take half the time, if their kernels (the routines that multiply) keep up: so a model that
+# runs in bfloat16 is also *stored* so. (Mixed precision, as in training, keeps float32 and converts
+# in each step: that would read more, not less. Ask `from_pretrained` for bfloat16:
+# `model.bfloat16()` would round the frequencies of RoPE as well, and turn far tokens by wrong
+# angles.)
 
 
 # %% 8. What a token costs
@@ -692,21 +686,23 @@ def decoding_waits_for_memory(run: Run):
     Predict: eight texts at once: how many times as long does a step take?
     """
     model, rows = smollm2(run, DTYPES[run.precision])[0], []
-    weights = sum(p.nbytes for p in model.parameters())
-    block = torch.ones(weights // 4, device=run.device)
-    bandwidth = weights / median(seconds(block.sum, 5)) / 1e9
+    weights, n = sum(p.nbytes for p in model.parameters()), run.pick(tiny=3, small=20, full=20)
+    block, single = torch.ones(weights // 4, device=run.device), one_step(model, 1, 32)
     for batch in run.progress([1, 2, 4, 8, 16], "batches"):
-        took = median(seconds(one_step(model, batch, 32), run.pick(tiny=5, small=20, full=20)))
+        ones, many = seconds_paired(single, one_step(model, batch, 32), n)
+        gain, took = median(batch * x / y for x, y in zip(ones, many, strict=True)), median(many)
         done = 2 * weights / model.dtype.itemsize * batch / took / 1e9
-        rows.append([batch, 1000 * took, batch / took, weights / took / 1e9, done])
-    columns = ["texts", "ms for a step", "tokens/s", "weights read (GB/s)", "GFLOP/s"]
-    run.table("A decoding step behind 32 tokens", columns, rows)
-    run.measure("a plain sum reads", bandwidth, unit="GB/s", timed=True)
-    run.measure("MBU, one text", rows[0][3] / bandwidth, timed=True)
-    gain, because = rows[3][2] / rows[0][2], "they share the reading; 8 would be a free lunch"
+        rows.append([batch, 1000 * took, batch / took, gain, weights / took / 1e9, done])
+    columns = ["texts", "ms for a step", "tokens/s", "over one text's", "weights, GB/s", "GFLOP/s"]
+    run.table("A step behind 32 tokens; GFLOP: 10⁹ operations", columns, rows)
+    steps, sums = seconds_paired(single, block.sum, n)
+    run.measure("a plain sum reads", weights / median(sums) / 1e9, unit="GB/s", timed=True)
+    mbu = median(y / x for x, y in zip(steps, sums, strict=True))
+    run.measure("MBU, one text", mbu, timed=True)
+    gain, because = rows[3][3], "they share the reading; 8 would be a free lunch"
     run.measure("tokens/s, 8 texts over 1", gain, expect_at_least=2, because=because, timed=True)
     short, long = (one_step(smollm2(run, x)[0], 1, 32) for x in (torch.bfloat16, torch.float32))
-    a, b = seconds_paired(short, long, run.pick(tiny=5, small=20, full=20))
+    a, b = seconds_paired(short, long, n)
     ratio = median(x / y for x, y in zip(a, b, strict=True))
     because = "0.5 if memory were all; kernels for bfloat16 may be made for larger products"
     what = "a step in bfloat16, in steps in float32"
@@ -725,7 +721,8 @@ def decoding_waits_for_memory(run: Run):
 # tokens in a text, the share that are different (Li et al. 2016).
 #
 # So there are two measures that pull apart: how likely a text's tokens are, on the average, and how
-# varied it is (Caccia et al. 2020). Each way to choose is a point between them.
+# varied it is (Caccia et al. 2020). Each way to choose is a point between them. Likely is meant
+# here to the model as it is, at T = 1 and uncut, whichever way chose the tokens.
 
 
 # %% 9. Quality against diversity
@@ -751,13 +748,13 @@ def greedy_repeats_itself(run: Run):
     def each_its_way(ids: Tensor, logits: Tensor) -> Tensor:
         if said:  # of the step before only what was chosen then is of interest
             said[-1] = said[-1].gather(1, ids[:, -1:])
-        said.append(logits.log_softmax(-1))  # at T = 1, uncut
+        said.append(logits.log_softmax(-1))
         parts = zip(WAYS.values(), ids.chunk(len(WAYS)), logits.chunk(len(WAYS)), strict=True)
         return torch.cat([way(*part) for way, *part in parts])
 
     texts = generate(model, prompts * len(WAYS), new, [each_its_way], sample)
     quality = torch.cat(said[:-1], 1).mean(1).view(len(WAYS), -1).tolist()  # (ways, prompts)
-    ids = tokenizer(TEXT).input_ids
+    ids = tokenizer(CARROLL).input_ids
     person = -F.cross_entropy(logits_of(model, ids)[:-1], torch.tensor(ids[1:]).to(model.device))
     (fig, ax), rows, spread = plt.subplots(), [], {}
     for i, (name, likely) in enumerate(zip(WAYS, quality, strict=True)):
@@ -771,9 +768,9 @@ def greedy_repeats_itself(run: Run):
     run.table(f"Medians of {len(prompts)} texts of {new} tokens; ln p per token", columns, rows)
     for name, bound in (("greedy", {"expect_at_most": 0.8}), ("T = 1", {"expect_at_least": 0.9})):
         run.measure(f"{name}: distinct 4-grams", rows[list(WAYS).index(name)][1], **bound)
-    what, because = "a person's text over greedy, ln p per token", "Holtzman et al. 2020, fig. 2"
+    what, because = "Carroll's text over greedy, ln p per token", "as Holtzman et al. 2020, fig. 2"
     run.measure(what, person - rows[0][2], unit="nats", expect_at_most=0, because=because)
-    ax.axhline(person.item(), color="grey", ls=":", label="written by a person")
+    ax.axhline(person.item(), color="grey", ls=":", label="written by Lewis Carroll")
     ax.set(xlabel="diversity: distinct 4-grams (share)", title="Quality against diversity")
     ax.set_ylabel("quality: mean ln p (nats per token)")
     ax.legend()
@@ -791,12 +788,12 @@ def greedy_repeats_itself(run: Run):
 # When to stop: with n finished texts (`early_stopping=True`); when no running one looks better than
 # the worst of them at its present length (`False`); or at any length it might reach (`"never"`).
 #
-# **Guessing ahead** makes greedy decoding faster and leaves its text alone. Guess k tokens cheaply,
-# and let the model judge all in *one* call, as it judges all places of a text. Keep those it would
-# have chosen, and its own choice after the first wrong one (speculative decoding: Leviathan et al.
-# 2023, Chen et al. 2023; Stern et al. 2018 for the greedy case). The guess may come from a smaller
-# model, or from the text itself: look where its last two tokens stood before, and propose what
-# followed there (**prompt lookup**, Saxena 2023).
+# **Guessing ahead** makes greedy decoding faster and leaves its text alone: guess k tokens cheaply,
+# let the model judge all of them in *one* call, keep those it would have chosen, and its own choice
+# after the first wrong one (Stern et al. 2018; for sampling, *speculative decoding*, Leviathan et
+# al. 2023). The guess comes from a smaller model or from the text itself, where it looks for what
+# followed its last tokens before (**prompt lookup**, Saxena 2023). We use the library's, and hold
+# it to our greedy text.
 
 
 # %% 10. Searching, and guessing ahead
@@ -833,32 +830,6 @@ def beam_search(
     return done[0][1][len(prompt) :]
 
 
-def look_up(ids: list[int], most: int) -> list[int]:
-    """What followed the last two tokens, or the last one, where they stood first."""
-    for n in (2, 1):
-        for i in range(len(ids) - n):
-            if ids[i : i + n] == ids[-n:]:
-                return ids[i + n : i + n + most]
-    return []
-
-
-@torch.no_grad()
-def generate_ahead(model: Any, prompt: list[int], new: int, most: int = 8) -> list[int]:
-    """Greedy decoding that guesses up to `most` tokens for each call."""
-    ids, kept = list(prompt), DynamicCache(config=model.config)
-    while (left := len(prompt) + new - len(ids)) > 0:
-        guess = look_up(ids, min(most, left - 1)) if left > 1 else []
-        fed = torch.tensor([ids[kept.get_seq_length() :] + guess], device=model.device)
-        out = model(fed, cache=kept, use_cache=True, logits_to_keep=len(guess) + 1)
-        chosen = greedy(out.logits[0]).tolist()  # after the text, and after each guess
-        right = 0
-        while right < len(guess) and guess[right] == chosen[right]:
-            right += 1
-        kept.crop(right - len(guess))
-        ids += chosen[: right + 1]
-    return ids[len(prompt) :]
-
-
 def their_generate(
     model: Any, prompt: list[int], new: int, end: list[int], **how: Any
 ) -> list[int]:
@@ -868,69 +839,58 @@ def their_generate(
     return out[0, len(prompt) :].tolist()
 
 
-CHANGES: dict[str, Callable[[Any, Any], Callable[[Tensor, Tensor], Tensor]]] = {
-    "repetition_penalty": lambda x, _: partial(repetition_penalty, penalty=x),
-    "no_repeat_ngram_size": lambda n, _: partial(no_ngram_twice, n=n),
-    # theirs, in our loop
-    "suppress_tokens": lambda ids, device: library.SuppressTokensLogitsProcessor(ids, device),
-}
-
-
-def our_generate(
-    model: Any, prompt: list[int], new: int, eos_token_id: list[int], **how: Any
-) -> list[int]:
-    """One of our generators, called with the options of transformers' `generate`."""
-    change = [f(how.pop(name), model.device) for name, f in CHANGES.items() if name in how]
-    if "prompt_lookup_num_tokens" in how:
-        return generate_ahead(model, prompt, new, how["prompt_lookup_num_tokens"])
-    if "num_beams" in how:
-        return beam_search(model, prompt, new, how.pop("num_beams"), change, eos_token_id, **how)
-    return generate(model, [prompt], new, change, end=eos_token_id)[0]
+def our_generate(model: Any, prompt: list[int], new: int, end: list[int], **how: Any) -> list[int]:
+    """Our generator for what the options of transformers' `generate` ask."""
+    change: list[Any] = []
+    if theta := how.pop("repetition_penalty", None):
+        change.append(partial(repetition_penalty, penalty=theta))
+    if n := how.pop("no_repeat_ngram_size", None):  # no run of n tokens twice; theirs, in our loop
+        change.append(library.NoRepeatNGramLogitsProcessor(n))
+    if beams := how.pop("num_beams", None):
+        return beam_search(model, prompt, new, beams, change, end, **how)
+    return generate(model, [prompt], new, change, end=end)[0]  # guessing ahead changes no text
 
 
 @lab.experiment
 def ours_writes_what_transformers_writes(run: Run):
-    """Our generators give `model.generate`'s ids for every deterministic strategy that it has.
+    """Greedy, by beams, with changed logits, ahead: our generators give `model.generate`'s ids.
 
-    Predict: how many tokens does one call of the model yield when it guesses ahead?
+    Predict: how many tokens does one call of the model yield when prompt lookup guesses ahead?
     """
     options: list[dict[str, Any]] = [
         {},
         {"num_beams": 3, "repetition_penalty": 1.3},
         {"repetition_penalty": 1.3},
         {"no_repeat_ngram_size": 3},
-        {"suppress_tokens": True},
         {"num_beams": 3},
         {"num_beams": 3, "early_stopping": True},
         {"num_beams": 4, "length_penalty": 2.0, "early_stopping": "never"},
         {"num_beams": 2, "length_penalty": 0.0},
         {"prompt_lookup_num_tokens": 8},
     ]
-    small, texts = run.pick(tiny=24, small=60, full=60), (CARROLL[:50], LOBSTERS)
+    small, texts = run.pick(tiny=24, small=60, full=60), (CARROLL[:50], "Will you, won’t you, will")
     for name, (model, tokenizer), new, starts, some in (
         ("glass model", glass(run), small, texts, len(options)),
         (called(run), smollm2(run), run.pick(tiny=8, small=40, full=80), (UNSURE,), 2),
     ):
         prompts, rows, wrong = [tokenizer(text).input_ids for text in starts], [], 0
-        stop, the = (tokenizer(text).input_ids[-1:] for text in (".", " the"))
-        never = [model.config.eos_token_id]
+        stop, never = tokenizer(".").input_ids[-1:], [model.config.eos_token_id]
         greedily = [our_generate(model, prompt, new, []) for prompt in prompts]
         for how in options[:some]:
             end = stop if {"early_stopping", "length_penalty"} & how.keys() else never
-            real = {**how, "suppress_tokens": the} if "suppress_tokens" in how else how
+            got = [our_generate(model, prompt, new, end, **how) for prompt in prompts]
             with counted(model) as calls:
-                got = [our_generate(model, prompt, new, end, **real) for prompt in prompts]
-            want = [their_generate(model, prompt, new, end, **real) for prompt in prompts]
+                want = [their_generate(model, prompt, new, end, **how) for prompt in prompts]
             wrong += sum(a != b for a, b in zip(got, want, strict=True))
             shown = ", ".join(f"{key}={value}" for key, value in how.items()) or "greedy"
             other = sum(a != b for a, b in zip(got, greedily, strict=True))
             rows.append([shown, sum(map(len, got)), len(calls), f"{other} of {len(got)}"])
-        columns = ["options", "tokens", "calls of the model", "texts that aren't greedy's"]
+        columns = ["options", "tokens", "their calls of the model", "texts that aren't greedy's"]
         run.table(name, columns, rows)
         run.check(f"{name}: texts unlike model.generate's", wrong, equals=0)
         others, what = sum(row[3][0] != "0" for row in rows), f"{name}: options that change a text"
         run.check(what, others, at_least=len(rows) // 2, because="the partner")
-        if name == "glass model":
+        if some == len(options):
             each = rows[-1][1] / rows[-1][2]
     return f"Guessing ahead, the glass model yielded {each:.2f} tokens a call."
 
@@ -993,16 +953,14 @@ def a_stop_is_never_shown(run: Run):
 # %% [markdown]
 # ## 12. How good is it?
 # A good model finds real text likely. Its **loss** is the mean of −ln p over a text's tokens, in
-# **nats** per token; its **perplexity** e^loss, the number of equally likely tokens among which it
-# seems to choose. Neither can be compared between two models with different vocabularies: who cuts
-# a text into more tokens has an easier choice each time. **Bits per byte** can: the loss summed
-# over the text, in bits (÷ ln 2), divided by the text's bytes. It is also how small the text could
-# be packed with the model's help (Shannon 1948). A number needs **baselines**:
-#
-# - *uniform*: every token alike, ln V;
-# - *unigram*: each as frequent as in other text, whatever comes before;
-# - *bigram*: as frequent as after the token before it, (n(a, b) + k·p(b)) / (n(a) + k), which falls
-#   back on the unigram p where the counts n are small (MacKay & Peto 1995).
+# nats per token; its **perplexity** e^loss, the number of equally likely tokens among which it
+# seems to choose. Who finds all V tokens alike has the loss ln V and the perplexity V; LLM10 climbs
+# from there, by counting words and pairs of words. Neither number can be compared between two
+# models with different vocabularies: who cuts a text into more tokens has an easier choice each
+# time. **Bits per byte** can: the loss summed over the text, in bits (÷ ln 2), divided by the
+# text's bytes. It is also how small the text could be packed with the model's help (Shannon 1948).
+# (The first token has nothing before it and isn't scored; in a text of 200 tokens that makes it
+# half a percent too good.)
 #
 # A text longer than the model's **context** is read in windows. A token at a window's start has
 # little before it, and looks worse than it is. So let windows overlap, and score in each only what
@@ -1044,51 +1002,36 @@ def reads(model: Any) -> Callable[[Tensor], Tensor]:
 
 
 @lab.experiment
-def a_model_beats_counting(run: Run):
-    """The model needs fewer bits per byte than counting does, and fewer with more context.
+def bits_per_byte_compare_what_perplexity_cannot(run: Run):
+    """Perplexity flatters the model with the shorter tokens; more context lowers either number.
 
     Predict: how many bits does 4-bit SmolLM2 need for a letter of Shakespeare?
     """
-    (model, tokenizer), plays = smollm2(run), assets.shakespeare()
-    cut = len(plays) * 9 // 10  # what is counted stands before, what is tested after
-    test = plays[cut:][: run.pick(tiny=700, small=8000, full=40_000)]
-    counted_on = plays[: run.pick(tiny=1_000_000, small=cut, full=cut)]
-    ids, seen = (torch.tensor(tokenizer(text).input_ids) for text in (test, counted_on))
-    v = model.config.vocab_size
-    n = seen.bincount(minlength=v).double()
-    unigram = (n + 1) / (n + 1).sum()  # one more of each: nothing is impossible
-    pairs, times = torch.unique(seen[:-1] * v + seen[1:], return_counts=True)
-    pair = ids[:-1] * v + ids[1:]
-    at = torch.searchsorted(pairs, pair).clamp(max=len(pairs) - 1)
-    both, k = times[at] * (pairs[at] == pair), 200
-    bigram = (both + k * unigram[ids[1:]]) / (n[ids[:-1]] + k)
-    net, window = reads(model), run.pick(tiny=64, small=512, full=2048)
-    small, its_tokenizer = glass(run)
+    (model, tokenizer), (small, its_tokenizer) = smollm2(run), glass(run)
+    plays, window = assets.shakespeare(), run.pick(tiny=64, small=512, full=2048)
+    test = plays[len(plays) * 9 // 10 :][: run.pick(tiny=700, small=8000, full=40_000)]
+    ids = torch.tensor(tokenizer(test).input_ids)
     its = torch.tensor(its_tokenizer(test, verbose=False).input_ids)
+    net, name, v = reads(model), called(run), model.config.vocab_size
     found = [
-        ("uniform", math.log(v), ids),
-        ("unigram", -unigram[ids[1:]].log().mean().item(), ids),
-        ("bigram", -bigram.log().mean().item(), ids),
-        (f"{called(run)}, stride {window - 1}", strided_loss(net, ids, window, window - 1), ids),
-        (f"{called(run)}, stride {window // 4}", strided_loss(net, ids, window, window // 4), ids),
+        ("all tokens alike", math.log(v), ids),
+        (f"{name}, stride {window - 1}", strided_loss(net, ids, window, window - 1), ids),
+        (f"{name}, stride {window // 4}", strided_loss(net, ids, window, window // 4), ids),
         ("glass model, stride 16", strided_loss(reads(small), its, 64, 16), its),
     ]
     size = len(test.encode())
     rows = [
-        [name, len(x), loss, math.exp(loss), loss * (len(x) - 1) / math.log(2) / size]
-        for name, loss, x in found
+        [what, len(x), loss, math.exp(loss), loss * (len(x) - 1) / math.log(2) / size]
+        for what, loss, x in found
     ]
     columns = ["", "tokens", "nats per token", "perplexity", "bits per byte"]
     run.table(f"{size:,} bytes of Shakespeare, windows of {window}", columns, rows)
-    steps = [a[2] - b[2] for a, b in pairwise(rows[:4])]
-    because = "uniform, unigram, bigram, model: each uses what the one before it doesn't"
-    run.measure("steps down this ladder", steps, unit="nats", expect_at_least=0, because=because)
-    gain, because = rows[3][2] - rows[4][2], "each token has more before it"
+    gain, because = rows[1][2] - rows[2][2], "each token has more before it"
     run.measure("windows that overlap", gain, unit="nats", expect_at_least=0, because=because)
-    times = rows[5][3] / rows[4][3]
+    per_byte, per_token = (rows[3][k] / rows[2][k] for k in (4, 2))
     return (
-        f"{called(run)} needs {rows[4][4]:.2f} bits per byte, counting pairs {rows[2][4]:.2f}; the "
-        f"glass model {rows[5][4]:.2f}, though its perplexity is only {times:.1f} times as large."
+        f"The glass model needs {per_token:.2f} times {name}'s nats per token, but {per_byte:.2f} "
+        f"times its bits per byte ({rows[3][4]:.2f} and {rows[2][4]:.2f})."
     )
 
 
@@ -1102,14 +1045,15 @@ def a_model_beats_counting(run: Run):
 # with its minimum and a step: 16 levels between its least and its largest weight.
 #
 # What should it cost? Training ended near a minimum of the loss in the weights, so an error costs
-# in proportion to its *square* (LeCun et al. 1990), in each layer anew: with relative error ε in
-# each of L layers, roughly c·L·ε² nats, with c to be measured. That is how to ask why one model
-# minds more than another: is it the errors, the number of layers, or each layer's c?
+# in proportion to its *square* (LeCun et al. 1990), in each layer anew: c·L·ε² nats or so, if in
+# each of L layers the matrices have the relative error ε (root mean square of the errors over that
+# of the weights), with c to be measured. That is how to ask why one model minds more than another:
+# is it the errors, the number of layers, or each layer's c?
 
 
 # %% 13. Smaller numbers
 def rounded(w: Tensor, bits: int, block: int = 0, least_to_largest: bool = False) -> Tensor:
-    """(out, in), with 2^bits levels a row, or for each `block` weights where that divides it."""
+    """(out, in), at most 2^bits levels a row, or each `block` weights where that divides it."""
     width = w.shape[-1]
     x = w.unflatten(-1, (-1, block if block and width % block == 0 else width))  # (out, blocks, _)
     if least_to_largest:
@@ -1174,7 +1118,8 @@ def eight_bits_are_nearly_free(run: Run):
     because = "the square law: one constant c, for 4 and 3 bits, in all layers and in four"
     spread = max(laws[big]) / min(laws[big])
     run.measure("its largest c over its smallest", spread, expect_at_most=2, because=because)
-    run.measure("c of the glass model", laws["glass model"])
+    because = "costs of hundredths of a nat on one paragraph: too small to test the law"
+    run.measure("c of the glass model", laws["glass model"], because=because)
     deep, small = (median(laws[name]) for name in (big, "glass model"))
     return f"{big} loses c = {deep:.2f} nats for each layer and ε², the glass model {small:.2f}."
 
@@ -1182,16 +1127,15 @@ def eight_bits_are_nearly_free(run: Run):
 # %% [markdown]
 # ## What surprised
 # The bare question made the chat model end its turn at once. Adding a constant to the logits, which
-# changes no distribution, changes what a repetition penalty does. Text by people is far less likely
-# than greedy text. `model.generate(do_sample=True)` cuts to the top 50 unless told otherwise.
-# bfloat16 may write another text with a cache than without, and neither is wrong: near a tie,
-# rounding decides. Half the bytes weren't half the time: on the two CPU cores where this was
-# written a bfloat16 step for one text took no less than a float32 one, since products of a single
-# row gained nothing; a format is as fast as its kernels. Rounding weights that had four bits to
-# four bits costs a lot, or nothing: it depends on where the levels lie. And the errors of the
-# weights are alike in both models: what rounding costs the deep one more is that it has 7.5 times
-# the layers, and that each minds more (the longer a model was trained for its size, the less
-# rounding it bears: Kumar et al. 2024).
+# changes no distribution, changes what a repetition penalty does. To the model, a paragraph by a
+# great writer is far less likely than its own greedy text. `model.generate(do_sample=True)` cuts to
+# the top 50 unless told otherwise. bfloat16 may write another text with a cache than without, and
+# neither is wrong. Half the bytes weren't half the time: on the two CPU cores where this was
+# written a bfloat16 step for one text took no less than a float32 one; a format is as fast as its
+# kernels. Rounding weights that had four bits to four bits costs a lot, or nothing: it depends on
+# where the levels lie. And the relative errors of the weights are much alike in both models: what
+# rounding costs the deep one more is that it has 7.5 times the layers, and that each minds more
+# (the longer a model was trained for its size, the less rounding it bears: Kumar et al. 2024).
 #
 # Four strategies that `generate` once had (contrastive search, DoLa, diverse and constrained beams)
 # have left transformers for code on the hub, so they aren't compared here.

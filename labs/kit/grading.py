@@ -26,8 +26,8 @@ def tolerance(dtype: torch.dtype) -> float:
     """The largest difference to the library that rounding explains, for values of order one.
 
     float64 1e-10 and float32 1e-5 are far above what a sum of a thousand terms loses and far below
-    what any mistake costs. bfloat16 keeps 8 bits (unit roundoff 2⁻⁹ = 2e-3), float16 11 (5e-4):
-    about twenty roundings of values up to 2.
+    what any mistake costs. bfloat16 keeps 8 bits (unit roundoff 2⁻⁸ = 4e-3), float16 11 (5e-4):
+    about twenty roundings of values up to 1.
     """
     return _TOLERANCE[dtype]
 
