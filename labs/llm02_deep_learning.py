@@ -6,8 +6,8 @@
 # the backward pass of any operation, and prove it equal to PyTorch's; train a network with an
 # engine you have read to the end; tell why a deep one may not learn, and find a layer that was cut
 # off. **Builds on** derivatives, the chain rule, matrix products. **Takes** an hour and a half to
-# read, half a minute to run (`tiny`, 2 cores; `small` half as long again, `full` three times as
-# long; all on less than 1 GB of memory).
+# read, half a minute to run (`tiny`, 2 cores; `small` twice as long, `full` about four times;
+# less than 1 GB of memory).
 
 # %% Imports
 import math
