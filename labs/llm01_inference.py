@@ -1132,8 +1132,8 @@ def eight_bits_are_nearly_free(run: Run):
 # great writer is far less likely than its own greedy text. `model.generate(do_sample=True)` cuts to
 # the top 50 unless told otherwise. bfloat16 may write another text with a cache than without, and
 # neither is wrong. Half the bytes weren't half the time: on the two CPU cores where this was
-# written a bfloat16 step for one text took no less than a float32 one: a format is as fast as its
-# kernels, and, as the MBU tells, memory isn't all that a step waits for. Rounding
+# written a bfloat16 step for one text took no less than a float32 one; a format is as fast as its
+# kernels, and the MBU tells that memory is not all that a step waits for. Rounding
 # weights that had four bits to four bits costs a lot, or nothing: it depends on where the levels
 # lie. And the relative errors of the weights are much alike in both models: what rounding costs the
 # deep one more is that it has 7.5 times the layers, and that each minds more (the longer a model
