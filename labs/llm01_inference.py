@@ -202,7 +202,7 @@ def a_chat_is_one_text(run: Run):
 # %% 3. Sampling
 def draw(logits: Tensor, times: int = 1) -> Tensor:
     """Draw from the softmax of the logits: (..., V) -> ids (..., times)."""
-    line = logits.double().softmax(-1).cumsum(-1)
+    line = logits.softmax(-1).double().cumsum(-1)
     u = torch.rand(*line.shape[:-1], times, dtype=line.dtype).to(line) * line[..., -1:]
     return torch.searchsorted(line, u, right=True)  # the first stretch that ends beyond u
 
@@ -612,11 +612,12 @@ def the_cache_changes_no_token(run: Run):
 # Processors compute tens of operations in the time they read a byte (GPUs in bfloat16, hundreds),
 # so **decoding waits for memory**, and time per token ≈ bytes of weights / bandwidth. The share of
 # the memory's bandwidth that is used so is the **MBU**, model bandwidth utilization; for the
-# bandwidth we take what a plain sum reads. Two things follow. A batch shares the reading, so B
-# prompts cost little more than one, until the arithmetic takes over. And weights of half the bytes
-# should take half the time, if their kernels (the routines that multiply) keep up: so a model that
-# runs in bfloat16 is also *stored* so. (Mixed precision, as in training, keeps float32 and converts
-# in each step: that would read more, not less. Ask `from_pretrained` for bfloat16:
+# bandwidth we take what a plain sum reads. An MBU far below 1 says that something else takes the
+# time: arithmetic, or starting hundreds of small operations. Two things follow. A batch shares the
+# reading, so B prompts cost little more than one, until the arithmetic takes over. And weights of
+# half the bytes should take half the time, if their kernels (the routines that multiply) keep up:
+# so a model that runs in bfloat16 is also *stored* so. (Mixed precision, as in training, keeps
+# float32 and converts in each step: that would read more, not less. Ask `from_pretrained` for it:
 # `model.bfloat16()` would round the frequencies of RoPE as well, and turn far tokens by wrong
 # angles.)
 
@@ -681,7 +682,7 @@ def the_cache_pays_more_the_longer_the_text(run: Run):
 @lab.experiment
 @torch.no_grad()
 def decoding_waits_for_memory(run: Run):
-    """Decoding reads all weights for each step: a batch shares that, so its tokens come cheaper.
+    """Decoding waits for memory: a batch shares the reading, and shorter weights take less time.
 
     Predict: eight texts at once: how many times as long does a step take?
     """
@@ -708,8 +709,8 @@ def decoding_waits_for_memory(run: Run):
     what = "a step in bfloat16, in steps in float32"
     run.measure(what, ratio, expect_at_most=1, because=because, timed=True)
     return (
-        f"A step for eight texts took {8 / gain:.1f} times as long as for one; a step in bfloat16 "
-        f"took {ratio:.2f} times as long as in float32."
+        f"One text used {mbu:.0%} of the bandwidth. A step for eight took {8 / gain:.1f} times as "
+        f"long as for one, a step in bfloat16 {ratio:.2f} times as long as in float32."
     )
 
 
@@ -955,7 +956,7 @@ def a_stop_is_never_shown(run: Run):
 # A good model finds real text likely. Its **loss** is the mean of −ln p over a text's tokens, in
 # nats per token; its **perplexity** e^loss, the number of equally likely tokens among which it
 # seems to choose. Who finds all V tokens alike has the loss ln V and the perplexity V; LLM10 climbs
-# from there, by counting words and pairs of words. Neither number can be compared between two
+# from there, by counting tokens, pairs and triples. Neither number can be compared between two
 # models with different vocabularies: who cuts a text into more tokens has an easier choice each
 # time. **Bits per byte** can: the loss summed over the text, in bits (÷ ln 2), divided by the
 # text's bytes. It is also how small the text could be packed with the model's help (Shannon 1948).
@@ -1005,7 +1006,7 @@ def reads(model: Any) -> Callable[[Tensor], Tensor]:
 def bits_per_byte_compare_what_perplexity_cannot(run: Run):
     """Perplexity flatters the model with the shorter tokens; more context lowers either number.
 
-    Predict: how many bits does 4-bit SmolLM2 need for a letter of Shakespeare?
+    Predict: how many bits does 4-bit SmolLM2 need for a byte of Shakespeare?
     """
     (model, tokenizer), (small, its_tokenizer) = smollm2(run), glass(run)
     plays, window = assets.shakespeare(), run.pick(tiny=64, small=512, full=2048)
@@ -1132,10 +1133,11 @@ def eight_bits_are_nearly_free(run: Run):
 # the top 50 unless told otherwise. bfloat16 may write another text with a cache than without, and
 # neither is wrong. Half the bytes weren't half the time: on the two CPU cores where this was
 # written a bfloat16 step for one text took no less than a float32 one; a format is as fast as its
-# kernels. Rounding weights that had four bits to four bits costs a lot, or nothing: it depends on
-# where the levels lie. And the relative errors of the weights are much alike in both models: what
-# rounding costs the deep one more is that it has 7.5 times the layers, and that each minds more
-# (the longer a model was trained for its size, the less rounding it bears: Kumar et al. 2024).
+# kernels, and the MBU tells that memory is not all that a step waits for. Rounding
+# weights that had four bits to four bits costs a lot, or nothing: it depends on where the levels
+# lie. And the relative errors of the weights are much alike in both models: what rounding costs the
+# deep one more is that it has 7.5 times the layers, and that each minds more (the longer a model
+# was trained for its size, the less rounding it bears: Kumar et al. 2024).
 #
 # Four strategies that `generate` once had (contrastive search, DoLa, diverse and constrained beams)
 # have left transformers for code on the hub, so they aren't compared here.
