@@ -222,14 +222,14 @@ def test_losses_by_counting_are_those_of_a_loop():
     generator = torch.Generator().manual_seed(0)
     v, k = 7, 200.0
     seen, ids = (torch.randint(v, (n,), generator=generator) for n in (60, 20))
-    words, pairs = seen.tolist(), list(zip(seen.tolist(), seen.tolist()[1:], strict=False))
+    words, pairs = seen.tolist(), list(pairwise(seen.tolist()))
     p = {a: (words.count(a) + 1) / (len(words) + v) for a in range(v)}
     assert abs(sum(p.values()) - 1) < 1e-12
     text = ids.tolist()
     unigram = [-math.log(p[b]) for b in text[1:]]
     bigram = [
         -math.log((pairs.count((a, b)) + k * p[b]) / (words.count(a) + k))
-        for a, b in zip(text, text[1:], strict=False)
+        for a, b in pairwise(text)
     ]
     got = lab.losses_by_counting(seen, ids, v)
     assert abs(got[0] - sum(unigram) / len(unigram)) < 1e-9
