@@ -19,12 +19,12 @@ STACK = "auto (default), cpu, cuda, rocm"
 RUNTIME = "auto (default: docker where an engine answers, else venv), docker, venv"
 
 
-def _refuse_no_lab() -> None:
+def _refuse_no_lab(verb: str) -> None:
     """`invoke lab` alone: Invoke's own complaint would tell nothing of labs, and exit with 1."""
     from launcher.cards import WRONG_USAGE, Card, show
 
-    what, why = "Which lab?", "invoke lab needs a name: LLM06, LLM01,LLM02 or all."
-    show(Card(what, why, "invoke labs lists them; invoke lab --help"))
+    why = f"invoke {verb} needs a name, LLM06 for example; invoke {verb} --help says more."
+    show(Card("Which lab?", why, "invoke labs lists them"))
     raise Exit(code=WRONG_USAGE)
 
 
@@ -95,6 +95,77 @@ def lab(
         options = {"size": size, "precision": precision, "seed": seed, "processes": processes}
         asked = plan.make(labs, options, online, _after_the_dashes())
         return run.run(asked, stack, runtime, gpus, c.config.run.dry, interrupts)
+
+    _ending_in_a_card(work)
+
+
+@task(
+    positional=["labs"],
+    auto_shortflags=False,
+    help={
+        "labs": "LLM06, llm06 or 6; LLM01,LLM02; or all",
+        "reset": "begin anew; the old sheet is kept beside the new one",
+        "handout": "a folder: write the sheets for a class there",
+    },
+)
+def learn(_: Context, labs: Any, reset: bool = False, handout: str = "") -> None:
+    """Write your sheet of a lab into work/: the lab, with its exercises left for you."""
+
+    def work(_: "Interrupts") -> int:
+        from launcher import learning
+
+        return learning.learn(labs, reset, handout)
+
+    _ending_in_a_card(work)
+
+
+@task(
+    positional=["lab"],
+    optional=["hint", "solution"],
+    auto_shortflags=False,
+    help={
+        "lab": "LLM06, llm06 or 6",
+        "all": "tell all that is wrong, not the first thing alone",
+        "watch": "check again whenever you save",
+        "hint": "the next hint, of the exercise you are at or of one that you name",
+        "solution": "the lab's own solution, likewise",
+        "stack": STACK,
+        "runtime": RUNTIME,
+    },
+)
+def check(
+    c: Context,
+    lab: Any,
+    all: bool = False,
+    watch: bool = False,
+    hint: Any = None,
+    solution: Any = None,
+    stack: str = "auto",
+    runtime: str = "auto",
+) -> None:
+    """Check your sheet of a lab; where nothing is wrong, run the lab's experiments on it."""
+
+    def work(interrupts: "Interrupts") -> int:
+        from launcher import plan, run
+
+        flags = {"all": all, "watch": watch, "hint": hint, "solution": solution}
+        asked = plan.make_check(lab, flags)
+        return run.run(asked, stack, runtime, "", c.config.run.dry, interrupts)
+
+    _ending_in_a_card(work)
+
+
+@task(
+    auto_shortflags=False,
+    help={"class": "a folder with many learners' folders", "csv": "as CSV, an exercise a line"},
+)
+def progress(_: Context, class_: str = "", csv: bool = False) -> None:
+    """What you have done, tried and not started, and what is next; or a class has."""
+
+    def work(_: "Interrupts") -> int:
+        from launcher import learning
+
+        return learning.progress(class_, csv)
 
     _ending_in_a_card(work)
 
@@ -183,7 +254,8 @@ def test(_: Context) -> None:
         raise Exit(code=code)
 
 
-namespace = Collection(lab, labs, gpus, build, images, lock, dotenv, test)
+namespace = Collection(lab, learn, check, progress, labs, gpus, build, images, lock, dotenv, test)
 
-if sys.argv[1:] in (["lab"], ["--dry", "lab"]):  # read before Invoke parses what follows its own
-    _refuse_no_lab()
+asked = [word for word in sys.argv[1:] if word != "--dry"]
+if len(asked) == 1 and asked[0] in ("lab", "learn", "check"):  # read before Invoke parses it
+    _refuse_no_lab(asked[0])

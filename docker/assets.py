@@ -57,6 +57,7 @@ def smollm2(folder: Path, to: Path) -> None:
     projection's weights would change in bf16, 25 % in fp16.
     """
     import torch
+    from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     model = AutoModelForCausalLM.from_pretrained(
@@ -67,7 +68,13 @@ def smollm2(folder: Path, to: Path) -> None:
     )
     model.config.quantization_config = None
     model.save_pretrained(to)
-    AutoTokenizer.from_pretrained(folder, gguf_file=GGUF).save_pretrained(to)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
+    # The file says "smollm": each digit by itself, then the pattern of GPT-2; the conversion knows
+    # that pattern alone. It shows in a number behind several spaces.
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, gpt2])
+    tokenizer.save_pretrained(to)
     _same_weights(model, to)
 
 

@@ -9,6 +9,7 @@
 
 # %% Imports
 import math
+import random
 import struct
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
@@ -82,6 +83,10 @@ def by_the_rule_and_by_pytorch(pair: Any) -> list[Any]:
     return answers
 
 
+def random_shape() -> tuple[int, ...]:
+    return tuple(random.choices((0, 1, 1, 2, 3), k=random.randrange(5)))
+
+
 def draw_shapes(ax: Any, a: tuple[int, ...], b: tuple[int, ...]) -> None:
     """Two shapes, the sum's below them, a box for each axis: dotted where it is stretched."""
     axes = max(len(a), len(b))
@@ -111,17 +116,11 @@ def the_rule_is_pytorchs(run: Run):
     rows = [[*pair, *answers] for pair, answers in zip(TWELVE, told, strict=True)]
     run.table("Twelve sums", ["a", "b", "by the rule", "PyTorch"], rows)
     run.check("of the twelve, told alike", sum(a == b for a, b in told), equals=12)
-    drawn = torch.tensor([0, 1, 1, 2, 3])[torch.randint(5, (2000, 2, 4))].tolist()
-    axes = torch.randint(5, (2000, 2)).tolist()
-    told = [
-        by_the_rule_and_by_pytorch([tuple(one[:n]) for one, n in zip(*case, strict=True)])
-        for case in zip(drawn, axes, strict=True)
-    ]
+    told = [by_the_rule_and_by_pytorch((random_shape(), random_shape())) for _ in range(2000)]
     run.check("of 2,000 random pairs, told alike", sum(a == b for a, b in told), equals=2000)
-    errors, because = sum(b == "error" for _, b in told), "the partner: both answers are common"
-    run.check(
-        "fewer of errors and shapes", min(errors, 2000 - errors), at_least=200, because=because
-    )
+    errors = sum(b == "error" for _, b in told)
+    both, because = [errors, 2000 - errors], "the partner: neither is a rarity"
+    run.check("errors, and shapes, among them", both, at_least=200, because=because)
     fig, plots = plt.subplots(2, 2, figsize=(7.2, 5.4))
     for ax, i in zip(plots.flat, (5, 1, 3, 10), strict=True):
         draw_shapes(ax, *(shape[-3:] for shape in TWELVE[i]))
@@ -159,15 +158,16 @@ def a_missing_axis_teaches_the_mean(run: Run):
 # ## 2. Strides, views and copies
 # Memory has no axes: a tensor's numbers lie in a row, its **storage**. Shape, **strides** (how many
 # places further the next entry along each axis lies) and an offset make a box of it: entry (i, j)
-# is at `offset + i·stride₀ + j·stride₁`. For 3 rows of 4 numbers, row by row, the strides are (4,
-# 1). Read with shape (4, 3) and strides (1, 4), the same row of numbers is the transpose. Nothing
-# moved: this is a **view**. A slice steps over entries, so it is one too; `expand` stretches an
-# axis by giving it stride 0, and so broadcasting costs no memory. What no strides can describe must
-# be copied: `x.T.view(12)` refuses, `x.T.reshape(12)` does it without a word, `contiguous` and
-# `repeat` do it because they are asked to.
+# is at `offset + i·stride₀ + j·stride₁`. Let x be 3 rows of 4 numbers, one row after the other: its
+# strides are (4, 1). Read with shape (4, 3) and strides (1, 4), the same numbers are its transpose,
+# x.T. Nothing moved: this is a **view**. A slice steps over entries, so it is one too; `expand`
+# stretches an axis by giving it stride 0, and so broadcasting lays out no copies of its inputs.
+# What no strides can describe must be copied: x.T row by row, as 12 numbers. `x.T.view(12)`
+# refuses, `x.T.reshape(12)` copies without a word. `contiguous` copies unless the numbers already
+# lie row by row, and `repeat` always does.
 #
 # Two consequences. Writing into a view writes into its source. And where a stride is 0 many entries
-# are one number, so PyTorch refuses to write in place.
+# are one number, so PyTorch refuses to write into all of them in place.
 
 
 # %% 2. Views
@@ -222,21 +222,24 @@ def expand_copies_nothing(run: Run):
 # `y[b, i] = Σⱼ w[i, j] · x[b, j] + bias[i]`,
 #
 # x is (B, n), the **weight** w (m, n), y (B, m). Each of the B·m sums takes n products and as many
-# additions: **2·B·m·n FLOPs** (floating-point operations). Four ways to say it: loops, as the
-# formula does. By broadcasting: x becomes (B, 1, n), all products (B, m, n) are laid out, which
-# takes n times the answer's memory, then summed. By **einsum**, which names the axes: one named in
-# both inputs is matched, and one that the answer doesn't name is summed over, `"bj,ij->bi"`. And as
-# a matrix product, `x @ w.T`.
+# additions: **2·B·m·n FLOPs** (floating-point operations). There are four ways to say it:
 #
-# **Backward** is given g = ∂loss/∂y, as large as y, and owes the loss's derivatives by x, w and
-# bias. An input collects from every answer it went into, times the factor it met there:
+# - by loops over b, i and j, as the formula stands;
+# - by broadcasting: x becomes (B, 1, n), and all products (B, m, n) are laid out, which takes n
+#   times the answer's memory, then summed over the last axis;
+# - by **einsum**, which names the axes, `"bj,ij->bi"`: one named in both inputs is matched, and one
+#   that the answer doesn't name is summed over;
+# - as a matrix product, `x @ w.T`.
+#
+# **Backward** is given g = ∂loss/∂y, of y's shape, and owes the loss's derivatives by x, w and
+# bias: dx, dw and dbias. An input collects from each answer it went into, times the factor there:
 #
 # `dx[b, j] = Σᵢ g[b, i]·w[i, j]`, `dw[i, j] = Σ_b g[b, i]·x[b, j]`, `dbias[i] = Σ_b g[b, i]`.
 #
-# As products dx = g w and dw = gᵀ x. Each takes 2·B·m·n FLOPs, so **backward costs twice what
-# forward does**. (Which one is transposed? Only one order has the right shape.) The bias was
-# stretched over the batch, and its gradient is summed over the batch; so it is with all that was
-# broadcast.
+# As products, dx = g w and dw = gᵀ x. (If you forget which is transposed: only one order has the
+# right shape.) Each takes 2·B·m·n FLOPs, so **backward costs twice what forward does**. The bias
+# was stretched over the batch, so its gradient is summed over the batch. That holds for everything
+# that was broadcast.
 
 
 # %% 3. Four ways
@@ -308,10 +311,10 @@ def four_ways_agree(run: Run):
         rows.append([name, 1e6 * best(partial(way, *short))])
     run.table("Forward in float32", ["", "time (µs)"], rows)
     error = (linear(*(t.bfloat16() for t in short)) - answer).abs().max()
-    run.measure("matmul, bfloat16", error, expect_at_most=tolerance(torch.bfloat16))
+    run.measure("matmul, bfloat16, off by", error, expect_at_most=tolerance(torch.bfloat16))
     ratio, because = rows[0][1] / rows[3][1], "one number at a time, and interpreted"
-    bounds = {"expect_at_least": 100, "because": because, "timed": True}
-    run.measure("time, loops over matmul", ratio, **bounds)
+    name = "time, loops over matmul"
+    run.measure(name, ratio, expect_at_least=100, because=because, timed=True)
     return f"The loops take {ratio:,.0f} times as long as the matrix product."
 
 
@@ -331,9 +334,23 @@ def the_backward_is_autograds(run: Run):
     run.agree("gradient through expand, less the sum", summed - g.sum((0, 1)))
     because = "the partner: sums of 40 normal numbers"
     run.check("largest of dbias", its[2].abs().max(), at_least=1, because=because)
+    twice = linear_backward(torch.cat((g, g)), torch.cat((x, x)), w)
+    for name, got, want in zip(("dw", "dbias"), twice[1:], its[1:], strict=True):
+        run.agree(f"batch given twice: {name} less 2·{name}", got - 2 * want)
+    run.agree("batch given twice: each half of dx less dx", twice[0].view(2, *x.shape) - its[0])
 
 
-# %% 4. Attention by einsum
+# %% [markdown]
+# ## 4. Attention by einsum
+# Names pay where axes are many. **Attention** (LLM06) has queries q, (B, Tq, H, D), and keys k and
+# values v, (B, Tk, H, D): in each of B sequences a vector of D numbers for each token and for each
+# of H heads. For each head by itself, the **scores** of a query are its dot products with all Tk
+# keys, over √D; the softmax, each one's exp over the sum of all, makes them weights; and the answer
+# is the mean of the values with these weights. As matrix products these want their axes transposed
+# first, and the answer's transposed back; einsum takes them where they stand.
+
+
+# %% 4. Attention
 @lab.exercise(
     level=2,
     hints=(
@@ -359,10 +376,11 @@ def einsum_spells_attention(run: Run):
         heads = (x.transpose(1, 2) for x in (q[:, :9], k, v))  # (B, H, T, D), as PyTorch wants
         want = F.scaled_dot_product_attention(*heads).transpose(1, 2)
         run.agree(f"less PyTorch's, {dtype}", attention_by_einsum(q[:, :9], k, v) - want, bound)
+    return "The scores sum over d, the answer over k: each is the letter that is named no more."
 
 
 # %% [markdown]
-# ## 4. What a product costs in time
+# ## 5. What a product costs in time
 # A machine has two rates: how many FLOPs it does, and how many bytes it fetches, in a second. A
 # product that needs both can't be faster than the slower supply:
 #
@@ -370,9 +388,9 @@ def einsum_spells_attention(run: Run):
 #
 # the **roofline** (Williams, Waterman & Patterson 2009). `x @ w.T` must at least read x and w and
 # write y: s·(B·n + m·n + B·m) bytes, at s bytes a number, for 2·B·m·n FLOPs. With one input, B = 1,
-# that is 2 FLOPs for each weight, so 1 for each byte in bf16, where an H100 could do 295 meanwhile
-# (989 TFLOP/s over 3.35 TB/s by NVIDIA's data sheet). With more inputs each weight that is fetched
-# serves them all, and the peak comes into reach. A third limit is the call itself, some
+# that is 2 FLOPs for each weight, so 1 for each byte in bf16, where an H100 SXM could do 295
+# meanwhile (989 TFLOP/s over 3.35 TB/s by NVIDIA's data sheet). With more inputs each weight that
+# is fetched serves them all, and the peak comes into reach. A third limit is the call itself, some
 # microseconds: it rules what is small.
 #
 # These are a language model's two lives. Reading a prompt, all its tokens pass each matrix
@@ -401,7 +419,7 @@ def reading_rate(run: Run, nbytes: int) -> float:
 
 @lab.experiment
 def time_follows_the_flops(run: Run):
-    """Once large, a product's time goes as its 2mnk FLOPs; small ones pay for bytes, or the call.
+    """Once large, a product's time follows its 2·B·m·n FLOPs; small ones pay for bytes or the call.
 
     Predict: weights of 2,048 × 2,048. How many times as long do 16 inputs take as one?
     """
@@ -422,34 +440,33 @@ def time_follows_the_flops(run: Run):
             for what, seconds_of, look in (("roof", floor, ":"), ("measured", time, "o-")):
                 rates = [flops[x] / seconds_of[x] / 1e9 for x in sweep]
                 ax.loglog([x[0] for x in sweep], rates, f"C{i}{look}", label=f"{what}, {name}")
-        large = [x for x in squares if x[0] >= 256]
-        logs = [[math.log(of[x]) for x in large] for of in (flops, time)]
+        logs = [[math.log(of[x]) for x in squares if x[0] >= 256] for of in (flops, time)]
         slope, because = linear_regression(*logs).slope, "a constant rate has 1"
         bounds = {"expect_between": (0.9, 1.1), "because": because, "timed": True}
         run.measure(f"{name}: slope of log time on log FLOPs, n ≥ 256", slope, **bounds)
         run.measure(f"{name}: peak", peak / 1e9, unit="GFLOP/s", timed=True)
         run.measure(f"{name}: bandwidth", bandwidth / 1e9, unit="GB/s", timed=True)
         more, one = (16, side, side), (1, side, side)
-        told.append(
-            f"{time[more] / time[one]:.1f} in {name} (roofs: {floor[more] / floor[one]:.1f})"
-        )
-    axes[0].set(xlabel="n, of n × n times n × n", ylabel="GFLOP/s", title="Square products")
-    axes[1].set(xlabel=f"inputs to {side:,} × {side:,}", title="One matrix, more inputs")
+        told += [f"In {name} large squares take time as FLOPs to the power {slope:.2f}."]
+        told += [f"16 inputs take {time[more] / time[one]:.1f} times as long as one"]
+        told[-1] += f" (by the roofs {floor[more] / floor[one]:.1f})."
     for ax in axes:
         ax.set_xscale("log", base=2)
+    axes[0].set(xlabel="n, of n × n times n × n", ylabel="GFLOP/s", title="Square products")
+    axes[1].set(xlabel=f"inputs to {side:,} × {side:,}", title="One matrix, more inputs")
     axes[1].legend(fontsize=9)
     caption = "Rates of products, and the roofs that call, bandwidth and peak put over them."
     run.figure(fig, "roofline", caption)
-    return f"16 inputs take as long as one, times {', '.join(told)}."
+    return " ".join(told)
 
 
 # %% [markdown]
-# ## 5. A start that keeps the signal
-# Before training, weights are random, and a deep network must not lose its input in them. Draw the
-# weights of a layer with n inputs with mean 0 and variance a/n, its biases with mean 0 and variance
-# c/n. Let q be the mean square of the inputs h. An answer z sums n products of variance (a/n)·q, so
-# `var z = a·q + c/n`. A ReLU keeps the positive half, and z is as often negative: `q′ = ½·(a·q +
-# c/n)`. From q = 1, after L layers:
+# ## 6. A start that keeps the signal
+# Before training, weights are random, and a deep network must not lose its input in them. For a
+# layer of n inputs, draw the weights with mean 0 and variance a/n, the biases with mean 0 and
+# variance c/n. Let q be the mean square of the inputs h. An answer z sums n products of variance
+# (a/n)·q and a bias, so `var z = a·q + c/n`. ReLU(z) = max(z, 0), and z is as often negative as
+# positive, so half is kept: `q′ = ½·(a·q + c/n)`. Begin with q = 1, and go through L layers:
 #
 # - **a = 2, c = 0** (He et al. 2015): q stays 1. That is variance-preserving, for ReLU.
 # - **a = 1, c = 0** (Glorot & Bengio 2010, who thought of tanh): q halves at each layer.
@@ -458,19 +475,21 @@ def time_follows_the_flops(run: Run):
 #   6^(−10) = 1.7e-8 after 20. With them it comes to rest where q = q/6 + 1/(6n): q = 1/(5n).
 #
 # So the biases save the signal? They save its *size*. What must survive is what tells two inputs
-# apart, the **spread across inputs**. Let two inputs' z have variance v and correlation ρ. After
-# the ReLU, their product's mean is `v/2π · (√(1 − ρ²) + (π − arccos ρ)·ρ)` (Cho & Saul 2009), and
-# the squared spread is q′ less that. Near ρ = 1 it is multiplied by a/2 a layer: a sixth, with
-# biases or without, for a bias is the same for all inputs.
+# apart, the **spread across inputs**: its square is the variance of a unit's answer over the
+# inputs, so the mean square less the mean product for two unrelated inputs. Let their z have
+# variance v and correlation ρ. After the ReLU, the product's mean is `v/2π · (√(1 − ρ²) + (π −
+# arccos ρ)·ρ)` (Cho & Saul 2009), to be taken from q′. Near ρ = 1 the squared spread is multiplied
+# by a/2 a layer: a sixth, with biases or without, for a bias is the same for all inputs.
 #
-# Without biases ReLU layers only pass a factor on: PyTorch's are then He's, scaled down, and one
-# normalisation at the end would undo it. With biases none would: for n = 512 what is left after 20
-# layers stands beside a constant 2 million times as large, and bfloat16, which keeps 8 significant
-# bits, rounds it away.
+# Without biases a ReLU layer multiplies its answer by what its input is multiplied by, so PyTorch's
+# start is then He's, scaled down, and one normalisation at the end would undo it. With biases none
+# would: for n = 512 what tells inputs apart stands, after 20 layers, beside a constant 2 million
+# times as large, and bfloat16, which keeps 8 significant bits, rounds it away.
 #
 # **How exact is this?** Exact for infinite width. With He's weights a layer multiplies q by the
-# mean of n terms 2·ReLU(g)², g normal: mean 1, variance 5 (as E g⁴ = 3). So ln q wanders from 0 to
-# −5L/2n, give or take √(5L/n) (Hanin & Rolnick 2018): at n = 512, L = 20 √q is uncertain by 22 %.
+# mean of n terms 2·ReLU(g)², g standard normal: each has mean 1 and variance ½·4·3 − 1 = 5, for g⁴
+# has mean 3. So ln q wanders, after L layers, from 0 to −5L/2n, give or take √(5L/n) (Hanin &
+# Rolnick 2018, for layers of any widths). At n = 512, L = 20 this makes √q uncertain by 22 %.
 
 
 # %% 6. Initialisation
@@ -549,7 +568,7 @@ def the_start_decides_what_survives(run: Run):
     because = "what is left is far above a rounding of bfloat16, 2⁻⁹ of the value"
     for start in ("He", BARE):
         run.check(f"{start}: kept in bfloat16", kept[start], at_least=0.9, because=because)
-    because = "what is left is 4,000 times smaller than a rounding, which takes its place"
+    because = "what is left is thousands of times smaller than a rounding, which takes its place"
     run.check("PyTorch: kept in bfloat16", kept["PyTorch"], at_most=0.5, because=because)
     for ax, title in zip(axes, ("RMS", "spread across inputs, over RMS"), strict=True):
         ax.set(xlabel="layer", title=title, xticks=range(0, DEPTH + 1, 5))
@@ -561,19 +580,20 @@ def the_start_decides_what_survives(run: Run):
 
 
 # %% [markdown]
-# ## 6. A transformer's bill
+# ## 7. A transformer's bill
 # A **decoder** like GPT or Llama turns each of T tokens, out of a vocabulary of V, into a vector of
-# width d (a row of the **embedding**, V·d), passes it through L equal layers, and multiplies the
-# result by an **output** matrix, V·d, which gives the scores of the next token (**tied**: it is the
-# embedding itself). A layer has two parts, each with a norm before it:
+# width d (a row of the **embedding**, V × d), passes it through L layers of one shape, and
+# multiplies the result by an **output** matrix, V × d, for the scores of the next token. It is
+# **tied** where that matrix is the embedding itself. A layer has two parts, a norm before each:
 #
-# - **Attention** (LLM06): H query heads, H_kv key and value heads, of width D. The matrices of the
-#   queries and of the answer have d·H·D entries each, those of keys and values d·H_kv·D each.
+# - **Attention**: H query heads, H_kv key and value heads, of width D. The matrices of the queries
+#   and of the answer have d·H·D entries each, those of keys and values d·H_kv·D each: where H_kv <
+#   H, several query heads share one.
 # - **Feed-forward**: up to width f, an activation, and down again, 2·d·f. **Gated** (SwiGLU,
 #   Shazeer 2020) it goes up twice, 3·d·f: one way's activation is multiplied with the other.
 # - **Norms** bring a vector to a standard size and then scale each coordinate by a learned gain: d
-#   each, two a layer and one at the end. GPT-2's have d shifts too, and all its matrices but the
-#   output have a bias, as long as their answer.
+#   each, two a layer and one at the end. GPT-2's have d shifts too.
+# - **Biases**: GPT-2 has one for each matrix of its layers, as long as the answer; Llama has none.
 # - **Positions**: GPT-2 learns a vector of d for each of 1,024. Rotary ones have no parameters.
 #
 # In SmolLM2 a layer has 2·576·(576 + 192) = 884,736 entries in attention, 3·576·1,536 = 2,654,208
@@ -599,11 +619,12 @@ def the_start_decides_what_survives(run: Run):
 #
 # `B·T·(6d + 2 + 4·H·D + 4f) + B·H·T²`
 #
-# numbers. Each norm: its input, what it normalised, what it scaled, and a factor for each token.
-# Attention: queries, keys and values (repeated for all heads), the mixed answer, and the weights,
-# T² a head. The gated part: its gate before and after the activation, the other way up, and their
-# product. To this come B·T·(3d + 1) of the last norm, the rotary cosines and sines, 2·T·D, and the
-# tokens, 8 bytes each. (A loss adds B·T·V for its softmax. A fused kernel keeps no T²: LLM06.)
+# numbers for B sequences. For each norm and token: its input, the same normalised, the same scaled,
+# and one factor. For attention: queries, keys and values (these two repeated for all H heads), the
+# heads' answers, and the weights, T² a head. For the gated part: the gate before and after its
+# activation, the other way up, and their product. To this come B·T·(3d + 1) of the last norm, the
+# rotary cosines and sines, 2·T·D, and the tokens, 8 bytes each. (A loss adds B·T·V for its softmax.
+# A fused kernel keeps no T²: LLM06.)
 
 
 # %% 7. Parameters
@@ -680,9 +701,10 @@ def library_model(s: Transformer) -> Any:
     if not s.positions:
         named = dict(zip(LLAMA_NAMES, astuple(s), strict=False))
         return LlamaForCausalLM(LlamaConfig(**named, **plain))
-    sizes = {"n_embd": s.width, "n_layer": s.layers, "n_head": s.heads, "n_inner": s.ffn}
-    config = GPT2Config(vocab_size=s.vocabulary, n_positions=s.positions, **sizes, **plain)
-    return GPT2LMHeadModel(config)
+    sizes: dict[str, Any] = {"n_embd": s.width, "n_layer": s.layers, "n_head": s.heads}
+    sizes |= {"n_inner": s.ffn, "vocab_size": s.vocabulary, "n_positions": s.positions}
+    sizes |= dict.fromkeys(("bos_token_id", "eos_token_id"))  # its own may lie outside of V
+    return GPT2LMHeadModel(GPT2Config(**sizes, **plain))
 
 
 @cache
@@ -744,7 +766,7 @@ def a_configuration_tells_the_flops(run: Run):
     Predict: for which of these models is 2N FLOPs a token too much, and why?
     """
     told, (fig, ax) = [], plt.subplots()
-    lengths = [2**i for i in range(7, 16)]
+    lengths = [2**i for i in range(7, 14)]
     for name, s in PUBLISHED.items():
         with torch.device("meta"):
             model, tokens = library_model(s).eval(), torch.zeros(2, 64, dtype=torch.long)
@@ -752,8 +774,9 @@ def a_configuration_tells_the_flops(run: Run):
             backward = counted_flops(logits.sum().backward)[1]
         run.check(f"{name}: forward, as counted", forward_flops(s, 2, 64), equals=forward)
         run.check(f"{name}: backward over forward", backward / forward, equals=2.0)
-        ratios = [forward_flops(s, 1, t) / (2 * total(s) * t) for t in lengths]
-        ax.semilogx(lengths, ratios, "o-", base=2, label=name)
+        reach = [t for t in lengths if t <= (s.positions or t)]
+        ratios = [forward_flops(s, 1, t) / (2 * total(s) * t) for t in reach]
+        ax.semilogx(reach, ratios, "o-", base=2, label=name)
         told.append(f"{name} {ratios[0]:.2f}")
     s = replace(SMOLLM2, layers=2, vocabulary=320)
     model, tokens = library_model(s), torch.randint(320, (2, 32))
@@ -767,7 +790,8 @@ def a_configuration_tells_the_flops(run: Run):
     ax.set(xlabel="tokens T in a sequence", ylabel="forward FLOPs over 2·N·T", ylim=(0, 4))
     ax.set_title("How good is 2N FLOPs a token?")
     ax.legend()
-    run.figure(fig, "flops", "The exact count over the estimate. Dotted: where they'd be equal.")
+    caption = "The exact count over the estimate, GPT-2's up to its 1,024 positions. Dotted: equal."
+    run.figure(fig, "flops", caption)
     return f"FLOPs over 2N at {lengths[0]} tokens: {', '.join(told)}."
 
 
@@ -845,9 +869,6 @@ def rates_and_a_configuration_tell_the_time(run: Run):
     read, cached = best(lambda: model(tokens), 3), model(tokens).cache
     write = best(lambda: model(tokens[:, :1], cache=cached), 9)
     floors = forward_flops(s, 1, length) / rate, best(lambda: [p.sum() for p in model.parameters()])
-    rows = [[f"read {length:,}", 1e3 * floors[0], 1e3 * read]]
-    rows.append(["write one", 1e3 * floors[1], 1e3 * write])
-    run.table("SmolLM2 in float32, one sequence (ms)", ["tokens", "floor", "measured"], rows)
     because = "all FLOPs, at the rate of a product of 1,024 × 1,024 matrices"
     bounds = {"expect_between": (0.9, 3), "timed": True}
     run.measure("reading, in floors", read / floors[0], because=because, **bounds)
@@ -855,7 +876,8 @@ def rates_and_a_configuration_tell_the_time(run: Run):
     run.measure("writing, in floors", write / floors[1], because=because, **bounds)
     ratio = write / (read / length)
     run.measure("tokens read in the time of writing one", ratio, timed=True)
-    return f"In the time of writing one token the model reads {ratio:.0f}."
+    told = f"Reading {length:,} tokens takes {1e3 * read:.0f} ms, writing one {1e3 * write:.0f} ms."
+    return f"{told} In the time of writing one the model reads {ratio:.0f}."
 
 
 # %% [markdown]
@@ -871,13 +893,10 @@ def rates_and_a_configuration_tell_the_time(run: Run):
 # closer, if slowly: see the right half of the figure.
 #
 # **A roof is a bound, not a promise.** Up to where the roofs meet, more inputs ought to be free;
-# see what 16 cost here. And what costs hardly a FLOP may still cost time: at 1,024 tokens,
-# attention written out, whose T² scores go to memory and back, took SmolLM2's layers twice as long
-# as the fused kernel, with the same products. On a CPU the small squares may dip where a product is
-# first split among threads: on the two Xeon cores that this was written on, 64 × 64 took 57 µs, but
-# 6 µs on one of them, since the other has to be woken. And a short format isn't everywhere a fast
-# one: those cores have instructions for bfloat16, PyTorch used them, and its peak was half of
-# float32's.
+# see what 16 cost here. And a short format isn't everywhere a fast one: where two peaks are shown,
+# compare them. Small squares may dip where a product is first split among threads, for the others
+# have to be woken: on the two Xeon cores that this was written on, 64 × 64 took 57 µs with both and
+# 6 µs with one. And on busy cores nothing follows its roof: time on a quiet machine.
 #
 # **Read on**: Williams, Waterman & Patterson 2009, *Roofline* · He et al. 2015, *Delving Deep into
 # Rectifiers* · Hanin & Rolnick 2018, *How to Start Training* · Korthikanti et al. 2022, *Reducing

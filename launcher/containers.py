@@ -1,15 +1,14 @@
 """Run a container through the Docker SDK: output live, exit code kept, nothing left behind."""
 
 import secrets
-import shutil
-import signal
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from launcher import terminals
 from launcher.cards import Card
 from launcher.compose import Container
 from launcher.engine import Engine
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 LABEL = "llm-labs.lab"
 SECONDS_TO_STOP = 5
-SHOW_THE_CURSOR = "\x1b[?25h"
 ABANDONED = timedelta(minutes=1)
 ENDED = ("exited", "dead")
 
@@ -66,7 +64,9 @@ def _created(
     try:
         with interrupts.held():
             arguments = container.for_the_sdk()
-            running = engine.client.containers.create(**arguments, name=unique, tty=terminal)
+            running = engine.client.containers.create(
+                **arguments, name=unique, tty=terminal, stdin_open=terminals.can_type()
+            )
         yield running
     finally:
         if running is not None:
@@ -80,7 +80,11 @@ def _watch(running: "Running", name: str) -> int:
     terminal = sys.stdout.isatty()
     output: Any = running.attach(stream=True, logs=True, demux=not terminal)
     running.start()
-    with _same_size(running) if terminal else nullcontext():
+    with ExitStack() as stack:
+        if terminal:
+            stack.enter_context(terminals.same_size(running))
+        if terminals.can_type():
+            stack.enter_context(terminals.typing(running))
         for chunk in output:
             _write(sys.stdout, chunk if terminal else chunk[0])
             _write(sys.stderr, None if terminal else chunk[1])
@@ -97,27 +101,6 @@ def _write(stream: Any, chunk: bytes | None) -> None:
     if chunk:
         stream.buffer.write(chunk)
         stream.flush()
-
-
-@contextmanager
-def _same_size(running: "Running") -> Generator[None]:
-    """Keep the container's terminal, which starts with no size at all, as large as the user's."""
-
-    def resize(*_: object) -> None:
-        from docker.errors import APIError
-
-        columns, lines = shutil.get_terminal_size()
-        with suppress(APIError):  # it may have ended just now
-            running.resize(height=lines, width=columns)
-
-    before = signal.signal(signal.SIGWINCH, resize)
-    resize()
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGWINCH, before)
-        sys.stdout.write(SHOW_THE_CURSOR)  # a progress bar that was cut short has hidden it
-        sys.stdout.flush()
 
 
 def _sweep(engine: Engine) -> None:

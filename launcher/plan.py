@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import dataclass, replace
+from typing import Any
 
 from launcher import ROOT
 from launcher.processes import answer
@@ -15,14 +16,16 @@ class Plan:
     labs: tuple[str, ...]
     arguments: tuple[str, ...]
     online: bool
+    verb: str = ""
 
     @property
     def command(self) -> list[str]:
-        return [",".join(self.labs), *self.arguments]
+        verb = [self.verb] if self.verb else []
+        return [*verb, ",".join(self.labs), *self.arguments]
 
     def on(self, processes: int) -> "Plan":
         """The same on so many processes, one for each GPU."""
-        if processes < 2 or "--processes" in self.arguments:
+        if processes < 2 or self.verb or "--processes" in self.arguments:
             return self
         return replace(self, arguments=("--processes", str(processes), *self.arguments))
 
@@ -41,9 +44,28 @@ def make(labs: str, options: dict[str, str], online: bool, own: list[str]) -> Pl
     """
     given = [word for name, value in options.items() if value for word in (f"--{name}", value)]
     online_flag = ["--online"] if online else []
-    command = [sys.executable, "-m", "labs", labs, *given, *online_flag, "--plan"]
-    asked = answer([*command, *(["--", *own] if own else [])], cwd=ROOT)
+    planned = _ask([labs, *given, *online_flag, "--plan", *(["--", *own] if own else [])])
+    return Plan(tuple(planned["labs"]), tuple(planned["arguments"]), online)
+
+
+def make_check(lab: str, flags: dict[str, Any]) -> Plan:
+    """The same for `python -m labs check`; a flag may be True, False, None or a value.
+
+    Raises:
+        SystemExit: where it refuses; it has then said why.
+    """
+    given = [
+        word
+        for name, value in flags.items()
+        if value
+        for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
+    ]
+    planned = _ask(["check", lab, *given, "--plan"])
+    return Plan(tuple(planned["labs"]), tuple(given), online=False, verb="check")
+
+
+def _ask(arguments: list[str]) -> dict[str, Any]:
+    asked = answer([sys.executable, "-m", "labs", *arguments], cwd=ROOT)
     if asked.returncode != 0:
         raise SystemExit(asked.returncode)
-    planned = json.loads(asked.stdout)
-    return Plan(tuple(planned["labs"]), tuple(planned["arguments"]), online)
+    return json.loads(asked.stdout)

@@ -77,7 +77,7 @@ def _in_container(
         building.build(engine, target.stack, service, reason)
     for bind in container.binds:
         if not bind.read_only:
-            _make_writable(Path(bind.source), target.owner)
+            make_writable(Path(bind.source), target.owner)
     return containers.run(engine, container, plan.name, interrupts)
 
 
@@ -128,7 +128,7 @@ def _refuse_another_target(target: Target, gfx: str) -> None:
         )
 
 
-def _make_writable(folder: Path, owner: Owner) -> None:
+def make_writable(folder: Path, owner: Owner) -> None:
     """Make a folder that the container writes to before the engine does, as root's."""
     try:
         owners.make_folder(folder, owner)
@@ -173,16 +173,16 @@ def _in_environment(plan: Plan, target: Target, dry: bool) -> int:
         _print_dry_environment(plan, environment, visible)
         return 0
     with environments.ready(environment, target.owner):
-        _make_writable(ROOT / "outputs", target.owner)
+        make_writable(ROOT / "outputs", target.owner)
         command = [str(environment.python), "-m", "labs", *plan.command]
-        code = _run_as(target.owner, command, {**os.environ, **environment.variables, **visible})
+        code = run_as(target.owner, command, {**os.environ, **environment.variables, **visible})
     card = explain_exit(code, plan.name, out_of_memory=False)
     if card is not None:
         raise card
     return code
 
 
-def _run_as(owner: Owner, command: list[str], variables: dict[str, str]) -> int:
+def run_as(owner: Owner, command: list[str], variables: dict[str, str]) -> int:
     """Run a command in the clone, as the owner of its files where root calls."""
     who: dict[str, Any] = {}
     if os.geteuid() == 0 and owner.uid != 0:

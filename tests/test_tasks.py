@@ -24,7 +24,8 @@ def test_every_verb_is_listed_with_what_it_does() -> None:
     listed = invoke("--list")
     assert listed.returncode == 0, listed
     verbs = dict(re.findall(r"^  (\w+)\s+(\S.*)$", listed.stdout, re.MULTILINE))
-    assert set(verbs) == {"build", "dotenv", "gpus", "images", "lab", "labs", "lock", "test"}
+    for_learners = {"check", "lab", "labs", "learn", "progress"}
+    assert set(verbs) == for_learners | {"build", "dotenv", "gpus", "images", "lock", "test"}
 
 
 @pytest.mark.parametrize("words", [("lab", "--help"), ("--help", "lab"), ("lab", "-h")])
@@ -36,8 +37,9 @@ def test_help_helps(words: tuple[str, ...]) -> None:
     assert "There is no lab" not in helped.stderr
 
 
-def test_no_option_takes_a_letter_or_a_name_of_invoke_s_own() -> None:
-    helped = invoke("--help", "lab").stdout
+@pytest.mark.parametrize("verb", ["lab", "learn", "check", "progress"])
+def test_no_option_takes_a_letter_or_a_name_of_invoke_s_own(verb: str) -> None:
+    helped = invoke("--help", verb).stdout
     assert not re.findall(r"^\s+(-\w)\b", helped, re.MULTILINE)
     core = {"--dry", "--echo", "--list", "--pty", "--config", "--debug", "--hide", "--help"}
     assert not core & set(re.findall(r"--\w+", helped.split("Options:")[1]))
@@ -137,6 +139,18 @@ def test_every_lab_command_that_the_readme_shows_is_understood(clone: Clone) -> 
     for line in shown:
         words = [word for word in line.split() if word != "…"]
         ended = clone.invoke("--dry", *words, DOCKER_HOST="unix:///nonexistent")
+        assert ended.code == 0, (line, ended)
+
+
+def test_every_line_on_exercises_that_the_readme_shows_is_understood(clone: Clone) -> None:
+    """Those of learn and progress are run; those of check with --dry in front."""
+    text = README.read_text(encoding="utf-8")
+    shown = re.findall(r"^\| `invoke ((?:learn|check|progress)[^`]*)` \|", text, re.MULTILINE)
+    assert {line.split()[0] for line in shown} == {"learn", "check", "progress"}
+    (clone.path / "class" / "ada" / "work" / "progress").mkdir(parents=True)
+    for line in sorted(shown, key=lambda line: "learn" not in line):
+        dry = ["--dry"] if line.startswith("check") else []
+        ended = clone.invoke(*dry, *line.split(), DOCKER_HOST="unix:///nonexistent")
         assert ended.code == 0, (line, ended)
 
 

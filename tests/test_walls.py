@@ -92,19 +92,24 @@ assert hasattr(docker, 'from_env'), 'the folder docker/ hides the SDK'
     run(code)
 
 
-def test_the_labs_command_line_needs_no_torch_to_list_and_plan() -> None:
+def test_the_labs_command_line_needs_no_torch_to_list_plan_and_write_sheets() -> None:
     heavy = HEAVY | {"docker", "invoke"}
     code = f"""
-import sys
+import os, sys, tempfile
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] in {heavy!r}:
             raise ImportError('listing the labs imported ' + name)
 sys.meta_path.insert(0, Refuse())
-sys.path.insert(0, '')
+sys.path.insert(0, os.getcwd())
 from labs.kit.cli import main
 assert main(['--list']) == 0
 assert main(['LLM06', '--plan']) == 0
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    assert main(['learn', 'LLM06']) == 0
+    assert main(['check', 'LLM06', '--plan']) == 0
+    assert main(['progress']) == 0
 """
     assert "LLM06" in run(code)
 
@@ -141,7 +146,8 @@ HOSTS = [
     "anaconda|.org",
     "docker|.io/library",
 ]
-PLACES = ["/wo|rk/", "/opt/|wheels", "/tmp/|w/", ".py|env"]
+PLACES = [*(f"/wo|rk/{name}" for name in ("main", "wt", "shared", "labs-home", "brief"))]
+PLACES += ["/opt/|wheels", "/tmp/|w/", ".py|env"]
 
 
 @pytest.mark.parametrize("words", [HOSTS, PLACES], ids=["registries", "places on this machine"])

@@ -105,9 +105,11 @@ def linear_backward(implementation: Function) -> None:
             got = implementation(g, x, w)
         except (RuntimeError, IndexError, ValueError) as error:
             told = f"g {tuple(g.shape)}, x {tuple(x.shape)}, w (3, 5): {error}"
-            raise Mistake(f"{told}; flatten all axes before the last") from error
+            flat, deep = "which factor is transposed?", "flatten all axes before the last"
+            raise Mistake(f"{told}; {flat if len(batch) == 1 else deep}") from error
         if not isinstance(got, tuple) or len(got) != 3:
-            raise Mistake(f"a tuple of three gradients, dx, dw, dbias, was expected, {got!r} came")
+            told = f"{len(got)} of them" if isinstance(got, tuple) else f"a {type(got).__name__}"
+            raise Mistake(f"a tuple of dx, dw and dbias was expected, {told} came")
         leaves = [t.clone().requires_grad_() for t in (x, w, w[:, 0])]
         wants = torch.autograd.grad(F.linear(*leaves), leaves, g)
         if equals(got[0], wants[1]) or equals(got[1], wants[0]):
@@ -202,25 +204,10 @@ def parameter_count(implementation: Function) -> None:
 
 def _counted(s: Any) -> dict[str, int]:
     """What transformers' own model of this shape has, by the names of its tensors."""
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+    from labs.llm03_neural_networks import library_model
 
     with torch.device("meta"):
-        if s.positions:
-            sizes = {"n_embd": s.width, "n_layer": s.layers, "n_head": s.heads, "n_inner": s.ffn}
-            config = GPT2Config(vocab_size=s.vocabulary, n_positions=s.positions, **sizes)
-            model = GPT2LMHeadModel(config)
-        else:
-            config = LlamaConfig(
-                vocab_size=s.vocabulary,
-                hidden_size=s.width,
-                num_hidden_layers=s.layers,
-                num_attention_heads=s.heads,
-                num_key_value_heads=s.kv_heads,
-                head_dim=s.head_dim,
-                intermediate_size=s.ffn,
-                tie_word_embeddings=s.tied,
-            )
-            model = LlamaForCausalLM(config)
+        model = library_model(s)
     words = {"embed_tokens": "embedding", "wte": "embedding", "wpe": "positions", "ln_": "norms"}
     words |= {"attn": "attention", "mlp": "ffn", "norm": "norms", "lm_head": "output"}
     found = dict.fromkeys(("embedding", "positions", "attention", "ffn", "norms", "output"), 0)

@@ -94,6 +94,14 @@ def shakespeare() -> str:
     return "\n\n".join(_MARKUP.sub("", path.read_text(encoding="utf-8")) for path in plays)
 
 
+def parallel() -> dict[str, str]:
+    """One paragraph in 19 languages and 11 scripts, English first: the same meaning, our own words.
+
+    About everyday life, so that no language need borrow; each says it as it would say it itself.
+    """
+    return json.loads((Path(__file__).parent / "parallel.json").read_text(encoding="utf-8"))
+
+
 def digits() -> "tuple[Tensor, Tensor]":
     """1,797 handwritten digits: images (1797, 8, 8), float32 in [0, 1], and labels (1797,), int64.
 

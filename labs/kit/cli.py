@@ -22,6 +22,8 @@ from rich.table import Table
 INTERRUPTED = 130
 TERMINATED = 143
 DESCRIPTION = "Run labs. What a lab has of its own follows its options, or stands behind --."
+# The other things to do with labs, each with options of its own.
+VERBS = {"learn": "labs.kit.work", "check": "labs.kit.check", "progress": "labs.kit.overview"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    if arguments and arguments[0] in VERBS:
+        return import_module(VERBS[arguments[0]]).main(arguments[1:])
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     before, own = arguments[:cut], arguments[cut + 1 :]
     parsed, unknown = _parser().parse_known_args(before)
@@ -65,9 +69,10 @@ def _common(parsed: Any) -> list[str]:
     size = ["--size", parsed.size] if parsed.size else []
     online = ["--online"] if parsed.online else []
     outputs = ["--outputs", str(parsed.outputs)] if parsed.outputs != OUTPUTS else []
+    sheet = ["--sheet", str(parsed.sheet)] if parsed.sheet else []
     processes = ["--processes", str(parsed.processes)] if parsed.processes > 1 else []
     chosen = [*size, "--precision", parsed.precision, "--seed", str(parsed.seed)]
-    return [*chosen, *online, *processes, *outputs]
+    return [*chosen, *online, *processes, *sheet, *outputs]
 
 
 def _print_syllabus() -> None:

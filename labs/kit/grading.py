@@ -1,5 +1,6 @@
 """How a part is proved right: compare with a reference, and name the likely mistake."""
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -25,8 +26,8 @@ def tolerance(dtype: torch.dtype) -> float:
     """The largest difference to the library that rounding explains, for values of order one.
 
     float64 1e-10 and float32 1e-5 are far above what a sum of a thousand terms loses and far below
-    what any mistake costs. bfloat16 keeps 8 bits (unit roundoff 2⁻⁹ = 2e-3), float16 11 (5e-4):
-    about twenty roundings of values up to 2.
+    what any mistake costs. bfloat16 keeps 8 bits (unit roundoff 2⁻⁸ = 4e-3), float16 11 (5e-4):
+    about twenty roundings of values up to 1.
     """
     return _TOLERANCE[dtype]
 
@@ -89,5 +90,6 @@ def _kind(value: Any) -> str:
 def check_of(lab: str, part: str) -> Callable[[Any], None]:
     """The function in labs/checks that proves `part` right: "Class.method" is `class_name`."""
     owner = part.split(".")[0]
-    words = "".join(f"_{c.lower()}" if c.isupper() else c for c in owner).lstrip("_")
+    # a word begins at a capital after a small letter, or before one: multi_head, swi_glu, rms_norm
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", owner).lower()
     return getattr(import_module(f"labs.checks.{lab.lower()}"), words)

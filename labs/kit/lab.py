@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from labs.kit import assets
+from labs.kit import assets, experiments
 from labs.kit.cards import Card
 from labs.kit.device import choose_precision
 from labs.kit.figures import use_style
+from labs.kit.graft import lab_of
 from labs.kit.options import common_parser, settings_from
-from labs.kit.ranks import group_size, start
+from labs.kit.ranks import group_size, is_main, start
 from labs.kit.run import Run
 from labs.kit.session import Session
 from labs.kit.syllabus import find
@@ -96,6 +97,8 @@ class Lab:
         """Run the whole lab as the command line asks; the exit code."""
         try:
             settings = settings_from(self._parser.parse_args(arguments))
+            if settings.sheet and self.lesson.yours is None:
+                return lab_of(self.lesson, settings.sheet).run(arguments)
             if settings.processes > group_size():
                 precision = choose_precision(settings.precision)[0]  # once, for all of them
                 chosen = ["--precision", precision]
@@ -117,6 +120,8 @@ class Lab:
                 break
         code = session.finish()
         self.summary = session.summary()
+        if is_main() and self.lesson.yours is not None:
+            experiments.remember(self.lesson, session)
         return code
 
     def _parts(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Settings:
     online: bool = False
     processes: int = 1
     outputs: Path = OUTPUTS
+    sheet: Path | None = None
     own: argparse.Namespace = field(default_factory=argparse.Namespace)
 
 
@@ -68,6 +69,9 @@ def common_parser(
         help="train as N processes; default: 1",
     )
     parser.add_argument("--online", action="store_true", help="allow the Hugging Face hub")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="with the parts that are written in this sheet"
+    )
     parser.add_argument("--outputs", type=Path, default=OUTPUTS, metavar="DIR")
     return parser
 
@@ -75,6 +79,6 @@ def common_parser(
 def settings_from(parsed: argparse.Namespace) -> Settings:
     """Split a parsed command line into what every lab has and what is this lab's own."""
     values = vars(parsed)
-    names = ("size", "precision", "seed", "online", "processes", "outputs")
+    names = ("size", "precision", "seed", "online", "processes", "outputs", "sheet")
     common = {name: values.pop(name) for name in names}
     return Settings(**common, own=argparse.Namespace(**values))

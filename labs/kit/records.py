@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, cast
 
 Number = int | float
+MOST_BESIDE_A_GUESS = 3
 
 
 def show(value: Any) -> str:
@@ -132,6 +133,7 @@ class Experiment:
         default_factory=list[Check | Measurement | Table | Figure]
     )
     conclusion: str = ""
+    guess: str = ""  # the learner's, before it was measured
     seconds: float = 0.0
     crash: str = ""
 
@@ -142,6 +144,12 @@ class Experiment:
     @property
     def measurements(self) -> list[Measurement]:
         return [item for item in self.items if isinstance(item, Measurement)]
+
+    @property
+    def outcome(self) -> str:
+        """What came, to be set beside a guess: the conclusion, or else the first numbers."""
+        shown = [f"{one.name}: {one.shown}" for one in (*self.measurements, *self.checks)]
+        return self.conclusion or "; ".join(shown[:MOST_BESIDE_A_GUESS])
 
     @property
     def passed(self) -> bool:

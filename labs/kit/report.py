@@ -47,7 +47,7 @@ def write(lesson: Lesson, data: dict[str, Any], found: list[Experiment], path: P
         lesson=lesson,
         data=data,
         experiments=found,
-        sections=_sections(lesson.path.read_text(encoding="utf-8"), found),
+        sections=_sections(lesson.source, found),
         code_style=Markup(_FORMATTER.get_style_defs(".code")),
     )
     part = path.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""results.json: what a run found, reproducibly; what can't be reproduced has a key of its own."""
+"""results.json: what a run found, reproducibly; what can't be reproduced has keys of its own."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from labs.kit.records import Check, Experiment, Measurement
 from labs.kit.run import Run
 from labs.kit.syllabus import Lesson
 
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "tokenizers", "numpy")
 
 
 def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
@@ -24,7 +24,8 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
     import torch
 
     return {
-        "lab_sha256": hashlib.sha256(lesson.path.read_bytes()).hexdigest(),
+        "lab_sha256": hashlib.sha256(lesson.source.encode()).hexdigest(),
+        **({} if lesson.yours is None else {"written_by_you": ", ".join(lesson.yours)}),
         "stack": stack(),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
@@ -49,13 +50,17 @@ def stack() -> dict[str, Any]:
 
 
 def as_data(lesson: Lesson, env: dict[str, Any], experiments: list[Experiment]) -> dict[str, Any]:
-    """The run as JSON data. Runs that agree in `environment` agree in all but `timings`."""
+    """The run as JSON data. Runs that agree in `environment` agree in all but two keys.
+
+    These are `timings`, and `guesses`: what the learner expected.
+    """
     return {
         "lab": lesson.name,
         "title": lesson.title,
         "passed": all(experiment.passed for experiment in experiments),
         "experiments": [_experiment(experiment) for experiment in experiments],
         "environment": env,
+        "guesses": {one.name: one.guess for one in experiments if one.guess},
         "timings": {
             "seconds": sum(experiment.seconds for experiment in experiments),
             "peak_memory_mib": peak_memory_mib(),

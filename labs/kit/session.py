@@ -10,7 +10,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
-from labs.kit import gpus, results
+from labs.kit import gpus, guesses, results
 from labs.kit.cards import FAILED, Card
 from labs.kit.console import Output
 from labs.kit.device import choose_precision, describe_device
@@ -87,6 +87,8 @@ class Session:
         self.experiments.append(experiment)
         self.output.print()
         self.output.print(Text(f"{len(self.experiments)}. {experiment.claim}", style="bold"))
+        if self.lesson.yours is None:  # a sheet is checked again and again
+            experiment.guess = guesses.ask(experiment.details, self.output)
         set_seed(self.run.seed)
         start = time.perf_counter()
         try:
@@ -102,6 +104,8 @@ class Session:
         experiment.seconds = time.perf_counter() - start
         if experiment.conclusion:
             self.output.print(Text(f"   → {experiment.conclusion}", style="italic"))
+        if experiment.guess:
+            self.output.print(Text(f"   you guessed: {experiment.guess}"))
         return experiment
 
     def _crashed(self, experiment: Experiment) -> None:
@@ -147,7 +151,7 @@ class Session:
         crashed = [one for one in self.experiments if one.crash]
         if crashed:
             last_line = crashed[0].crash.strip().splitlines()[-1]
-            mend = f"mend labs/{self.lesson.path.name} (traceback above), then run it again"
+            mend = f"mend {_shown(self.lesson.path)} (traceback above), then run it again"
             return Card(f"{name} crashed in {crashed[0].name}.", last_line, mend, FAILED)
         failed = [check for one in self.experiments for check in one.checks if not check.passed]
         if not failed:
@@ -176,6 +180,11 @@ class Session:
         self.output.print()
         self.output.print(Text(LEGEND, style="dim"))
         self.output.print(Text(f"report: {self.folder / 'report.html'}"), whole=True)
+
+
+def _shown(path: Path) -> str:
+    """A path below the clone as its reader would type it there."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _mistake(lab: str, part: str, implementation: Any) -> str:

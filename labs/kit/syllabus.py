@@ -22,6 +22,13 @@ class Lesson:
     path: Path
     title: str
     blurb: str
+    text: str = ""  # a sheet's, which its learner may change while it runs
+    yours: tuple[str, ...] | None = None  # of a sheet: the parts that its learner wrote
+
+    @property
+    def source(self) -> str:
+        """The whole file."""
+        return self.text or self.path.read_text(encoding="utf-8")
 
     @property
     def module(self) -> str:

@@ -259,10 +259,15 @@ def test_every_service_is_hardened() -> None:
         assert service.keys().isdisjoint(forbidden), name
 
 
-def test_every_service_mounts_the_labs_read_only_and_makes_no_folder() -> None:
+def test_every_service_mounts_labs_and_sheets_read_only_and_makes_no_folder() -> None:
     for name, service in resolved().items():
-        assert [one["target"] for one in service["volumes"]] == ["/lab/labs", "/lab/outputs"], name
-        assert [one.get("read_only", False) for one in service["volumes"]] == [True, False], name
+        mounts = {one["target"]: one.get("read_only", False) for one in service["volumes"]}
+        assert mounts == {
+            "/lab/labs": True,
+            "/lab/outputs": False,
+            "/lab/work": True,
+            "/lab/work/progress": False,
+        }, name
         assert not any(one["bind"].get("create_host_path") for one in service["volumes"]), name
 
 

@@ -40,6 +40,11 @@ def test_the_small_models_logits_are_the_originals(glass, original):
     assert (got - want.roll(1, 0)).abs().max() > 1
 
 
+def test_smollm2_splits_numbers_into_digits_whatever_stands_before():
+    tokenizer = AutoTokenizer.from_pretrained(assets.smollm2())
+    assert tokenizer.tokenize("a  512 b") == ["a", "ĠĠ", "5", "1", "2", "Ġb"]
+
+
 def test_the_plays_are_38_and_without_markup():
     text = assets.shakespeare()
     assert text.count("\nACT I\n") == 38

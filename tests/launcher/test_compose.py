@@ -35,6 +35,19 @@ RECORDED = {
             "bind": {},
         },
         {"type": "bind", "source": "/clone/outputs", "target": "/lab/outputs", "bind": {}},
+        {
+            "type": "bind",
+            "source": "/clone/work",
+            "target": "/lab/work",
+            "read_only": True,
+            "bind": {},
+        },
+        {
+            "type": "bind",
+            "source": "/clone/work/progress",
+            "target": "/lab/work/progress",
+            "bind": {},
+        },
     ],
 }
 
@@ -52,6 +65,8 @@ def test_a_recorded_service_is_translated_whole() -> None:
     assert container.binds == (
         Bind("/clone/labs", "/lab/labs", read_only=True),
         Bind("/clone/outputs", "/lab/outputs"),
+        Bind("/clone/work", "/lab/work", read_only=True),
+        Bind("/clone/work/progress", "/lab/work/progress"),
     )
 
 
@@ -114,7 +129,12 @@ def test_the_real_file_is_translated_whole() -> None:
     container = compose.translate(service)
     assert container.user == "7:8"
     assert container.mem_limit == 2**30
-    assert {bind.target for bind in container.binds} == {"/lab/labs", "/lab/outputs"}
+    assert [(bind.target, bind.read_only) for bind in container.binds] == [
+        ("/lab/labs", True),
+        ("/lab/outputs", False),
+        ("/lab/work", True),
+        ("/lab/work/progress", False),
+    ]
     assert set(service) - set(RECORDED) == set(), "the recorded service is out of date"
 
 

@@ -54,6 +54,8 @@ def test_the_three_ways_to_run_a_lab_make_the_same_container(clone: Clone) -> No
     assert by_sdk["mounts"] == [
         (f"{clone.path}/labs", "/lab/labs", False),
         (f"{clone.path}/outputs", "/lab/outputs", True),
+        (f"{clone.path}/work", "/lab/work", False),
+        (f"{clone.path}/work/progress", "/lab/work/progress", True),
     ]
 
 
@@ -70,9 +72,10 @@ def test_dry_tells_of_the_build_that_comes_first(clone: Clone) -> None:
     clone.change("docker/stack.py", '"""Assert', '"""(changed) Assert')
     ended = clone.invoke("--dry", "lab", clone.bare_lab("pass"), "--runtime", "docker")
     assert ended.code == 0, ended
-    build, folder, run = ended.out.splitlines()
+    build, *folders, run = ended.out.splitlines()
     assert " docker compose " in build and build.endswith(" build cpu &&"), "or a stale one runs"
-    assert folder == f"mkdir -p {clone.path}/outputs &&"
+    made = (f"{clone.path}/outputs", f"{clone.path}/work/progress")
+    assert folders == [f"mkdir -p {one} &&" for one in made]
     assert run.startswith("docker run ")
 
 

@@ -54,10 +54,11 @@ def bare(clone: Clone, lab: str, *words: str) -> compose.Container:
     """The CPU stack's container, as somebody who is no member of RENDER."""
     service = compose.resolve("cpu", {"LABS_UID": str(SOMEBODY), "LABS_GID": str(SOMEBODY)})
     binds = tuple(
-        replace(one, source=str(clone.path / one.target.rpartition("/")[2]))
+        replace(one, source=str(clone.path / one.target.removeprefix("/lab/")))
         for one in compose.translate(service).binds
     )
     clone.outputs.mkdir(exist_ok=True)
+    (clone.path / "work" / "progress").mkdir(parents=True, exist_ok=True)
     return replace(compose.translate(service), binds=binds, command=(lab, "--", *words))
 
 

@@ -223,7 +223,7 @@ def test_every_stack_has_a_reason() -> None:
 @pytest.mark.usefixtures("root")
 def test_root_runs_the_environment_s_lab_as_the_clone_s_owner(capfd) -> None:
     words = ["/bin/sh", "-c", "id -u; id -g; id -G; echo $HOME"]
-    assert run._run_as(Owner(SOMEBODY, SOMEBODY), words, dict(os.environ)) == 0
+    assert run.run_as(Owner(SOMEBODY, SOMEBODY), words, dict(os.environ)) == 0
     uid, gid, groups, _ = capfd.readouterr().out.splitlines()
     assert {uid, gid, groups} == {str(SOMEBODY)}
 
@@ -233,12 +233,12 @@ def test_a_python_out_of_the_owner_s_reach_is_a_card(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     shutil.copy2("/bin/true", tmp_path / "python")
     with pytest.raises(Card) as caught:
-        run._run_as(Owner(SOMEBODY, SOMEBODY), [str(tmp_path / "python")], dict(os.environ))
+        run.run_as(Owner(SOMEBODY, SOMEBODY), [str(tmp_path / "python")], dict(os.environ))
     assert "can't run" in caught.value.what
     assert "without sudo" in caught.value.mend
 
 
 def test_a_signal_s_exit_code_is_128_and_its_number() -> None:
     me = Owner(os.geteuid(), os.getegid())
-    assert run._run_as(me, ["/bin/sh", "-c", "kill -9 $$"], dict(os.environ)) == 137
-    assert run._run_as(me, ["/bin/sh", "-c", "exit 5"], dict(os.environ)) == 5
+    assert run.run_as(me, ["/bin/sh", "-c", "kill -9 $$"], dict(os.environ)) == 137
+    assert run.run_as(me, ["/bin/sh", "-c", "exit 5"], dict(os.environ)) == 5

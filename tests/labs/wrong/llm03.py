@@ -95,6 +95,15 @@ def input_changed(x, w, bias):
     return y
 
 
+def dx_by_the_transpose(g, x, w):
+    _, dw, dbias = lab.linear_backward(g, x, w)
+    return g @ w.T, dw, dbias
+
+
+def only_batches_of_rows(g, x, w):
+    return g @ w, torch.einsum("bi,bj->ij", g, x), g.sum(0)
+
+
 def weights_transposed(g, x, w):
     dx, dw, dbias = lab.linear_backward(g, x, w)
     return dx, dw.T, dbias
@@ -187,6 +196,8 @@ WRONG = [
     ("linear", answer_transposed, "the answer is transposed"),
     ("linear", only_a_batch_of_rows, "any number of axes"),
     ("linear", input_changed, "changed its input"),
+    ("linear_backward", dx_by_the_transpose, "which factor is transposed"),
+    ("linear_backward", only_batches_of_rows, "flatten all axes"),
     ("linear_backward", weights_transposed, "is dw transposed"),
     ("linear_backward", averaged, "is dw averaged"),
     ("linear_backward", bias_averaged, "is dbias averaged"),

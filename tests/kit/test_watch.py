@@ -1,0 +1,101 @@
+"""`check --watch`, in a real terminal: each save is checked, however an editor saves."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from tests.conftest import Clone, Running
+from tests.kit.test_check import SENTINEL
+
+import pytest
+
+
+def in_place(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def in_pieces(path: Path, text: str) -> None:
+    """Emptied first, then written in two pieces."""
+    with path.open("w") as file:
+        file.flush()
+        for piece in (text[: len(text) // 2], text[len(text) // 2 :]):
+            file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def by_renaming(path: Path, text: str) -> None:
+    new = path.with_suffix(".swp")
+    new.write_text(text)
+    new.replace(path)
+
+
+def by_removing(path: Path, text: str) -> None:
+    """As editors do that keep a backup: the old one moves away, a new one is written."""
+    path.rename(path.with_suffix(".py~"))
+    path.write_text(text)
+
+
+def watching(school: Clone) -> Running:
+    command = (sys.executable, "-m", "labs", "check", "LLM90", "--watch")
+    return school.start(*command, terminal=(40, 100), PYTHONPATH=str(school.path), TERM="xterm")
+
+
+def waits(running: Running, times: int) -> None:
+    running.wait_for(lambda: running.text.count("watching") >= times)
+
+
+@pytest.mark.parametrize("save", [in_place, in_pieces, by_renaming, by_removing])
+def test_every_save_is_checked_and_ctrl_c_ends_it(
+    school: Clone, save: Callable[[Path, str], None]
+) -> None:
+    school.labs("learn", "LLM90")
+    path = school.path / "work" / "llm90_small.py"
+    untouched = path.read_text()
+    running = watching(school)
+    waits(running, 1)
+    assert "Next: add" in running.text
+    save(path, untouched.replace(SENTINEL, "return a - b", 1))
+    running.wait_for("is that a difference?")
+    save(path, untouched.replace(SENTINEL, "return (a + b", 1))
+    running.wait_for("is no Python")
+    save(path, untouched.replace(SENTINEL, "return a + b", 1))
+    running.wait_for("✓ add")
+    running.type(b"\x03")
+    assert running.ended().code == 130
+
+
+def busiest_child(running: Running) -> float:
+    """The most seconds of computing that a child of it has spent."""
+    pid, spent = running.process.pid, [0.0]
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(OSError):
+            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+            spent.append(int(fields[11]) / os.sysconf("SC_CLK_TCK"))
+    return max(spent)
+
+
+def test_a_save_ends_a_check_that_is_still_running(school: Clone) -> None:
+    """An endless loop is given up at once, not after its ten seconds; the new text is checked."""
+    school.labs("learn", "LLM90")
+    path = school.path / "work" / "llm90_small.py"
+    untouched = path.read_text()
+    running = watching(school)
+    waits(running, 1)
+    path.write_text(untouched.replace(SENTINEL, "while True:\n        pass", 1))
+    running.wait_for(lambda: busiest_child(running) > 0.5)
+    path.write_text(untouched.replace(SENTINEL, "return a + b", 1))
+    running.wait_for("✓ add")
+    assert "endless loop" not in running.text
+
+
+def test_the_ending_is_told_when_the_last_one_passes(school: Clone) -> None:
+    school.labs("learn", "LLM90")
+    path = school.path / "work" / "llm90_small.py"
+    running = watching(school)
+    waits(running, 1)
+    path.write_text((school.path / "labs" / "llm90_small.py").read_text())
+    running.wait_for("All of LLM90's exercises are right")
+    running.wait_for("Peano 1889")

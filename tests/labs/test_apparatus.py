@@ -1,0 +1,228 @@
+"""The apparatus of LLM05a and LLM05b: its parts against PyTorch's, its counts, its training."""
+
+import io
+import math
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+from labs import apparatus
+from labs.apparatus import Config, Learned, Position
+from labs.kit.console import Output
+from labs.kit.options import Settings
+from labs.kit.run import Run
+
+import pytest
+import torch
+from torch import nn
+
+V = 11
+A_BLOCK = partial(Config, V, layers=1, d_model=16, heads=2)
+
+
+class Biased(Position):
+    """Adds nothing to the scores, by way of a bias."""
+
+    def bias(self, heads, length):
+        return torch.zeros(heads, length, length)
+
+
+class Backwards(Position):
+    """Turns queries and keys so that scores change their sign with every second position."""
+
+    def turn(self, x):
+        return x * (1 - 2 * (torch.arange(x.shape[-2]) % 2))[:, None]
+
+
+def model(config):
+    torch.manual_seed(0)
+    return apparatus.LanguageModel(config).double()
+
+
+def tokens(n=2, t=9, seed=0):
+    return torch.randint(V, (n, t), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("placement", ["pre", "post"])
+@pytest.mark.parametrize("position", [Position, Biased])
+def test_a_block_equals_torchs_with_its_weights(placement, position):
+    ours = model(A_BLOCK(placement=placement, position=position))
+    attention, ffn = ours.blocks[0].attention.branch, ours.blocks[0].ffn.branch
+    theirs = nn.TransformerEncoderLayer(
+        16, 2, 64, 0.0, "gelu", batch_first=True, norm_first=placement == "pre", bias=False
+    ).double()
+    stacked = torch.cat([attention.q.weight, attention.k.weight, attention.v.weight])
+    theirs.load_state_dict(
+        {
+            **theirs.state_dict(),
+            "self_attn.in_proj_weight": stacked,
+            "self_attn.out_proj.weight": attention.out.weight,
+            "linear1.weight": ffn.up.weight,
+            "linear2.weight": ffn.down.weight,
+        }
+    )
+    x = torch.randn(3, 7, 16, dtype=torch.float64)
+    ahead = torch.ones(7, 7, dtype=torch.bool).triu(1)
+    got = ours.blocks[0](x, ours.position)
+    torch.testing.assert_close(got, theirs(x, ahead), rtol=0, atol=1e-12)
+
+
+def test_a_sandwich_norms_both_ends_of_a_branch():
+    ffn = model(A_BLOCK(placement="sandwich")).blocks[0].ffn
+    norm = partial(nn.functional.layer_norm, normalized_shape=(16,))
+    x = torch.randn(3, 7, 16, dtype=torch.float64)
+    want = x + norm(ffn.branch(norm(x)))
+    torch.testing.assert_close(ffn(x), want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("position", [Position, partial(Learned, 9, 16), Biased, Backwards])
+@pytest.mark.parametrize("placement", apparatus.PLACEMENTS)
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_no_logit_depends_on_what_comes_later(position, placement, qk_norm):
+    whole = model(A_BLOCK(position=position, placement=placement, qk_norm=qk_norm))
+    x = tokens()
+    changed = x.clone()
+    changed[:, 5:] = (x[:, 5:] + 1) % V
+    before, after = whole(x), whole(changed)
+    assert torch.equal(before[:, :5], after[:, :5])
+    assert (before[:, 5:] - after[:, 5:]).abs().amax(-1).min() > 1e-3
+
+
+def test_without_heads_a_token_stands_alone():
+    x = tokens(1)
+    alone, with_others = A_BLOCK(heads=0), A_BLOCK()
+    for config, same in ((alone, True), (with_others, False)):
+        whole = model(config)
+        one_by_one = torch.cat([whole(x[:, [i]]) for i in range(x.shape[1])], 1)
+        assert torch.allclose(whole(x), one_by_one, atol=1e-12) is same
+
+
+def test_positions_reach_the_scores():
+    whole, turned = model(A_BLOCK()), model(A_BLOCK(position=Backwards))
+    x = tokens()
+    assert (whole(x) - turned(x))[:, 0].abs().max() < 1e-12  # alone, a token has no distance
+    assert (whole(x) - turned(x))[:, 1:].abs().max() > 1e-3
+
+
+def test_qk_norm_makes_the_size_of_queries_irrelevant():
+    for qk_norm in (True, False):
+        whole = model(A_BLOCK(qk_norm=qk_norm, norm=partial(nn.LayerNorm, eps=0)))
+        before = whole(tokens())
+        with torch.no_grad():
+            whole.blocks[0].attention.branch.q.weight.mul_(3)
+        assert torch.allclose(before, whole(tokens()), atol=1e-10) is qk_norm
+
+
+def test_parameters_are_what_the_formula_says():
+    d, layers, t = 16, 3, 9
+    for placement, norms in (("pre", 2 * layers + 1), ("post", 2 * layers), ("sandwich", 13)):
+        config = Config(V, layers, d, 2, placement=placement, position=partial(Learned, t, d))
+        matrices = layers * (4 * d * d + 2 * d * 4 * d)
+        assert apparatus.parameters(model(config)) == 2 * V * d + t * d + matrices + norms * 2 * d
+    bare = Config(V, 2, d, 0, norm=nn.Identity, ffn=partial(apparatus.FeedForward, d_ff=5))
+    assert apparatus.parameters(model(bare)) == 2 * V * d + 2 * 2 * d * 5
+
+
+def test_beta_scales_what_deepnorm_scales_and_nothing_else():
+    plain, scaled = (dict(model(A_BLOCK(beta=beta)).named_parameters()) for beta in (1.0, 0.5))
+    for name, weight in plain.items():
+        is_scaled = name.split(".")[-2] in {"v", "out", "up", "down"}
+        assert torch.allclose(scaled[name], weight * (0.5 if is_scaled else 1)), name
+
+
+def test_alpha_weighs_the_residual():
+    ffn = model(A_BLOCK(alpha=2.0, norm=nn.Identity)).blocks[0].ffn
+    x = torch.randn(3, 7, 16, dtype=torch.float64)
+    torch.testing.assert_close(ffn(x), 2 * x + ffn.branch(x))
+
+
+def test_at_the_start_logits_have_a_variance_of_about_one():
+    config = Config(82, layers=4, position=partial(Learned, 64, 64))
+    logits = model(config)(torch.randint(82, (8, 64)))
+    assert 0.5 < logits.var(-1).mean() < 2
+
+
+# The text.
+
+
+def test_the_text_comes_back_and_its_parts_do_not_overlap():
+    corpus = apparatus.shakespeare()
+    text = apparatus.assets.shakespeare()
+    assert len(corpus.characters) == len(set(text))
+    assert "".join(corpus.characters[i] for i in corpus.train[:500]) == text[:500]
+    assert "".join(corpus.characters[i] for i in corpus.validation[-500:]) == text[-500:]
+    assert len(corpus.train) + len(corpus.validation) == len(text)
+
+
+def test_batches_are_windows_of_the_training_text_and_its_ends_are_reached():
+    corpus = apparatus.Corpus(torch.arange(10), torch.arange(10, 20), "")
+    drawn = corpus.batch(500, 3, torch.Generator().manual_seed(0))
+    assert {tuple(row) for row in drawn.tolist()} == {tuple(range(i, i + 4)) for i in range(7)}
+
+
+def test_validation_windows_reach_from_the_first_character_to_the_last():
+    corpus = apparatus.Corpus(torch.arange(10), torch.arange(10, 20), "")
+    assert corpus.windows(3, 3).tolist() == [
+        [10, 11, 12, 13],
+        [13, 14, 15, 16],
+        [16, 17, 18, 19],
+    ]
+
+
+def test_the_baselines_are_the_best_losses_of_tables_fitted_to_the_windows():
+    windows = tokens(20, 30)
+    following, last = windows[:, 1:].flatten().tolist(), windows[:, :-1].flatten().tolist()
+    singles, firsts = Counter(following), Counter(last)
+    pairs, n = Counter(zip(last, following, strict=True)), len(following)
+    want = -sum(c * math.log(c / n) for c in singles.values()) / n
+    assert apparatus.unigram(windows) == pytest.approx(want, abs=1e-12)
+    want = -sum(c * math.log(c / firsts[pair[0]]) for pair, c in pairs.items()) / n
+    assert apparatus.bigram(windows) == pytest.approx(want, abs=1e-12)
+
+
+# The training.
+
+
+def test_the_rate_rises_to_one_and_falls_to_nearly_nothing():
+    rates = [apparatus.rate(step, 10, 4) for step in range(10)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[5:] == pytest.approx([5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert apparatus.rate(0, 10, 0) == 1
+
+
+@pytest.fixture(scope="module")
+def run():
+    return Run(Settings(), "fp32", Output(io.StringIO()), Path("nowhere"))
+
+
+COUNTING = apparatus.Corpus(torch.arange(3000) % V, torch.arange(3000) % V, "")
+TRAIN = {"steps": 60, "lr": 1e-2, "batch": 4, "length": 8}
+
+
+def test_training_learns_and_a_seed_repeats_it(run):
+    trained = [
+        apparatus.train(run, A_BLOCK(heads=0), COUNTING, seed=seed, **TRAIN) for seed in (1, 1, 2)
+    ]
+    first, again, other = trained
+    assert first.losses[0] > 2 > 0.5 > first.losses[-1]
+    assert (first.losses, first.gradient_norms) == (again.losses, again.gradient_norms)
+    assert first.losses != other.losses
+    loss = apparatus.nats(first.model, COUNTING.windows(5, 8))
+    assert loss.shape == (5, 8)
+    assert loss.mean() < 0.5
+
+
+def test_clipping_acts_and_tells_the_norm_before(run):
+    free, clipped = (
+        apparatus.train(run, A_BLOCK(heads=0), COUNTING, seed=1, clip=clip, **TRAIN)
+        for clip in (math.inf, 1e-3)
+    )
+    assert free.gradient_norms[0] == clipped.gradient_norms[0] > 0.1
+    assert free.losses[5] != clipped.losses[5]
+
+
+def test_a_loss_is_that_of_the_character_after_each():
+    whole, windows = model(A_BLOCK()), tokens(3, 9)
+    chances = whole(windows[:, :-1]).log_softmax(-1)
+    loss = apparatus.nats(whole, windows)
+    assert loss[1, 4] == pytest.approx(-chances[1, 4, windows[1, 5]].item())

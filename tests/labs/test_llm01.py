@@ -1,0 +1,218 @@
+"""LLM01: the generators on hostile prompts, the theory it quotes, and what its figures rest on."""
+
+import copy
+import math
+from functools import partial
+from itertools import pairwise
+
+from labs import llm01_inference as lab
+from labs.kit import assets
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+PROMPTS = [[7, 8, 9, 300, 12], [5], [40, 41, 42, 43, 44, 45, 46, 47, 48], [3, 3, 3]]
+
+
+@pytest.fixture(scope="module")
+def glass():
+    path = assets.glass()
+    return AutoModelForCausalLM.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+
+
+def logits(*shape, seed=0):
+    return 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+# Choosing.
+
+
+def test_a_token_of_probability_zero_is_never_drawn_nor_one_out_of_range():
+    few = torch.full((50_000,), -math.inf)
+    few[[3, 49_999]] = 0.0
+    drawn = lab.draw(few, 2000)
+    assert set(drawn.tolist()) == {3, 49_999}
+    assert lab.draw(logits(2, 3, 7)).shape == (2, 3, 1)
+    assert lab.sample(logits(4, 7)).shape == (4,)
+
+
+def test_the_sampler_draws_equal_stretches_equally():
+    counts = lab.draw(torch.zeros(4), 40_000).bincount(minlength=4)
+    assert (counts - 10_000).abs().max() < 6 * math.sqrt(40_000 * 3 / 16)
+
+
+def test_a_p_value_is_uniform_for_a_right_sampler_and_pools_what_is_rare():
+    torch.manual_seed(0)
+    p = torch.tensor([0.5, 0.3, 0.1999, 0.0001], dtype=torch.float64)
+    found = torch.tensor(
+        [
+            lab.p_value(lab.draw(p.log(), 1000).bincount(minlength=4).double(), 1000 * p)
+            for _ in range(400)
+        ]
+    )
+    assert 0.4 < found.mean() < 0.6
+    assert 0.02 < (found < 0.1).double().mean() < 0.18
+
+
+def test_a_p_value_is_that_of_the_tables():
+    # χ² = 3.841 with one degree of freedom has p = 0.05
+    off = math.sqrt(3.841459 * 500)
+    counts = torch.tensor([1000 - off, 1000 + off])
+    expected = torch.tensor([1000.0, 1000.0])
+    assert lab.p_value(counts.double(), expected.double()) == pytest.approx(0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+def test_top_k_keeps_k(k):
+    assert (lab.top_k(logits(5, 40), k).isfinite().sum(-1) == k).all()
+
+
+def test_the_three_cuts_keep_what_the_text_says_of_three_tokens():
+    three = torch.tensor([0.67, 0.24, 0.09]).log()
+    assert lab.top_p(three, 0.9).isfinite().tolist() == [True, True, False]
+    assert lab.top_p(three, 0.6).isfinite().tolist() == [True, False, False]
+    assert lab.min_p(three, 0.3).isfinite().tolist() == [True, True, False]
+    torch.testing.assert_close(
+        torch.tensor([2.0, 1.0, 0.0]).softmax(-1), three.exp(), rtol=0, atol=0.006
+    )
+
+
+def test_entropy_grows_by_the_variance_over_the_temperature_cubed():
+    scores, t = logits(100), torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+    logp = (scores / t).log_softmax(-1)
+    entropy = -(logp.exp() * logp).sum()
+    (slope,) = torch.autograd.grad(entropy, t)
+    p = logp.detach().exp()
+    variance = (p * (scores - (p * scores).sum()) ** 2).sum()
+    assert slope.item() == pytest.approx((variance / 1.7**3).item(), rel=1e-10)
+
+
+def test_distinct_counts_runs():
+    assert lab.distinct([1, 2, 3, 4, 5]) == 1
+    assert lab.distinct([1, 2] * 10, n=2) == 2 / 19
+
+
+# Generating.
+
+
+@pytest.mark.parametrize("new", [1, 2, 30])
+def test_a_batch_of_any_lengths_writes_what_each_prompt_writes_alone(glass, new):
+    alone = [lab.write(glass[0], prompt, new) for prompt in PROMPTS]
+    assert lab.generate(glass[0], PROMPTS, new) == alone
+    assert [len(text) for text in alone] == [new] * len(PROMPTS)
+
+
+def test_an_end_token_ends_its_own_text_and_no_other(glass):
+    whole = lab.generate(glass[0], PROMPTS, 30)
+    end = whole[0][4]
+    got = lab.generate(glass[0], PROMPTS, 30, end=[end])
+    for text, all_of_it in zip(got, whole, strict=True):
+        stop = all_of_it.index(end) + 1 if end in all_of_it else 30
+        assert text == all_of_it[:stop]
+    assert lab.write(glass[0], PROMPTS[0], 30, end=[end]) == got[0]
+
+
+def test_filling_is_not_text_that_a_penalty_counts(glass):
+    penalty = partial(lab.repetition_penalty, penalty=2.0)
+    together = lab.generate(glass[0], [[0, 5], PROMPTS[2]], 12, [penalty])
+    assert together[1] == lab.generate(glass[0], [PROMPTS[2]], 12, [penalty])[0]
+    assert together[0] == lab.generate(glass[0], [[0, 5]], 12, [penalty])[0]
+
+
+@pytest.mark.parametrize("beams", [1, 2, 5])
+@pytest.mark.parametrize("how", [{}, {"length_penalty": -1.0}, {"early_stopping": True}])
+def test_beam_search_is_the_librarys(glass, beams, how):
+    end = glass[1](".").input_ids[-1:]
+    for prompt in PROMPTS:
+        got = lab.beam_search(glass[0], prompt, 15, beams, end=end, **how)
+        theirs = {"num_beams": beams, **(how if beams > 1 else {})}
+        assert got == lab.their_generate(glass[0], prompt, 15, end, **theirs)
+
+
+def test_one_beam_is_greedy(glass):
+    for prompt in PROMPTS:
+        assert lab.beam_search(glass[0], prompt, 12, 1) == lab.write(glass[0], prompt, 12)
+
+
+@pytest.mark.parametrize("how", ["prompt_lookup_num_tokens", "assistant_model"])
+def test_guessing_ahead_writes_the_greedy_text_in_fewer_calls(glass, how):
+    end = [glass[0].config.eos_token_id]
+    prompt = glass[1]("Will you, won’t you, will").input_ids
+    guess = {how: 8 if how == "prompt_lookup_num_tokens" else glass[0]}
+    with lab.counted(glass[0]) as calls:
+        got = lab.their_generate(glass[0], prompt, 24, end, **guess)
+    assert got == lab.our_generate(glass[0], prompt, 24, end)
+    if how == "prompt_lookup_num_tokens":  # an assistant's own calls are counted, too
+        assert len(calls) < 24
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_no_run_of_n_tokens_stands_twice_where_that_is_asked(glass, n):
+    end = [glass[0].config.eos_token_id]
+    for prompt in PROMPTS[:3]:
+        got = lab.our_generate(glass[0], prompt, 15, end, no_repeat_ngram_size=n)
+        assert got == lab.their_generate(glass[0], prompt, 15, end, no_repeat_ngram_size=n)
+        assert lab.distinct(prompt + got, n) == 1
+
+
+def test_a_model_opened_in_bfloat16_keeps_its_frequencies_a_converted_one_does_not(glass):
+    opened = lab.opened(str(assets.glass()), torch.device("cpu"), torch.bfloat16)[0]
+    want = glass[0].model.rotary_emb.inv_freq
+    assert torch.equal(opened.model.rotary_emb.inv_freq, want)
+    assert opened.dtype == torch.bfloat16
+    converted = copy.deepcopy(glass[0]).bfloat16().model.rotary_emb.inv_freq
+    assert not torch.equal(converted.to(want), want)
+
+
+# Text, loss and rounding.
+
+
+def test_a_stop_ends_the_text_the_same_however_it_is_cut():
+    torch.manual_seed(0)
+    for _ in range(300):
+        text = "".join("ab#"[i] for i in torch.randint(3, (30,)).tolist())
+        stops = ["##a", "b#b#", "#a#"]
+        ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
+        first = min(ends, default=None)
+        whole = [stop for stop in stops if first and text[:first].endswith(stop)]
+        want = text[: first - max(map(len, whole))] if first else text
+        cuts = sorted({0, 30, *torch.randint(30, (6,)).tolist()})
+        pieces = [text[a:b] for a, b in pairwise(cuts)]
+        assert "".join(lab.until_stop(pieces, stops)) == want
+
+
+def test_a_window_as_long_as_the_text_gives_the_models_own_loss(glass):
+    ids = torch.arange(5, 70)
+    with torch.no_grad():
+        want = glass[0](ids[None], labels=ids[None]).loss.item()
+    got = lab.strided_loss(lab.reads(glass[0]), ids, 65, 1)
+    assert got == pytest.approx(want, abs=1e-5)
+    assert lab.strided_loss(lab.reads(glass[0]), ids, 8, 7) != pytest.approx(want, abs=1e-3)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("how", [{}, {"block": 8}, {"block": 8, "least_to_largest": True}])
+def test_rounding_moves_no_weight_by_more_than_half_a_step_and_keeps_its_levels(bits, how):
+    w = torch.randn(6, 32, generator=torch.Generator().manual_seed(0)).double()
+    new = lab.rounded(w, bits, **how)
+    blocks, before = (x.unflatten(-1, (-1, how.get("block", 32))) for x in (new, w))
+    assert max(len(set(row.tolist())) for row in blocks.flatten(0, 1)) <= 2**bits
+    if "least_to_largest" in how:
+        step = (before.amax(-1) - before.amin(-1)) / (2**bits - 1)
+    else:
+        step = before.abs().amax(-1) / (2 ** (bits - 1) - 1)
+    assert ((blocks - before).abs().amax(-1) <= step / 2 + 1e-12).all()
+    torch.testing.assert_close(lab.rounded(new, bits, **how), new)  # rounding twice is rounding
+
+
+def test_rounding_some_layers_leaves_the_model_itself_and_the_rest_alone(glass):
+    before = glass[0].model.layers[1].mlp.up_proj.weight.clone()
+    net, error = lab.with_layers_rounded(glass[0], 2, bits=3)
+    assert torch.equal(glass[0].model.layers[1].mlp.up_proj.weight, before)
+    changed = [
+        not torch.equal(a.mlp.up_proj.weight, b.mlp.up_proj.weight)
+        for a, b in zip(net.model.layers, glass[0].model.layers, strict=True)
+    ]
+    assert changed == [True, False, True, False]
+    assert 0.1 < error < 0.5

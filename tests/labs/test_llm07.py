@@ -1,0 +1,254 @@
+"""LLM07: the layer and its adapter on hostile ground, the training loop, and the task's data."""
+
+import json
+import math
+from typing import Any
+
+from labs import llm07_lora as lab
+from tests.conftest import Clone
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def layer(out=4, width=6, rank=2, alpha=6.0, dtype=torch.float64):
+    torch.manual_seed(0)
+    one = lab.LoraLinear(nn.Linear(width, out).to(dtype), rank, alpha)
+    nn.init.normal_(one.B)
+    return one
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q_proj, self.lora_norm = nn.Linear(6, 6), nn.LayerNorm(6)
+        self.mlp = nn.ModuleDict({"up_proj": nn.Linear(6, 9), "down_proj": nn.Linear(9, 6)})
+
+    def forward(self, x):
+        return self.mlp["down_proj"](self.mlp["up_proj"](self.lora_norm(self.q_proj(x))))
+
+
+# The layer.
+
+
+@pytest.mark.parametrize("shape", [(6,), (0, 6), (3, 6), (2, 5, 6), (2, 1, 3, 6)])
+def test_the_layer_answers_any_batch_as_its_merged_weight_does(shape):
+    one, x = layer(), torch.randn(*shape, dtype=torch.float64)
+    want = F.linear(x, one.base.weight + 3 * one.B @ one.A, one.base.bias)
+    torch.testing.assert_close(one(x), want, rtol=0, atol=1e-12)
+
+
+def test_a_matrix_of_out_by_in_is_never_made():
+    one = lab.LoraLinear(nn.Linear(1000, 1000, bias=False), 1, 1).requires_grad_(False)
+    made = lab.peak_bytes(lambda: one(torch.zeros(1, 1000)))
+    assert made < 4 * 1000 * 1000 / 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_an_adapter_has_its_bases_dtype_and_starts_as_nothing(dtype):
+    one = lab.LoraLinear(nn.Linear(6, 4).to(dtype), 2, 4)
+    assert one.A.dtype == one.B.dtype == dtype
+    assert one.delta().abs().max() == 0
+    assert 0 < one.A.abs().max() <= 1 / math.sqrt(6) + 0.01
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_merged_layer_refuses_to_merge_and_an_unmerged_one_to_unmerge(keep):
+    one, x = layer(), torch.randn(3, 6, dtype=torch.float64)
+    want = one(x)
+    with pytest.raises(RuntimeError, match="not merged"):
+        one.unmerge()
+    one.merge(keep)
+    torch.testing.assert_close(one(x), want, rtol=0, atol=1e-12)
+    with pytest.raises(RuntimeError, match="already merged"):
+        one.merge(keep)
+    torch.testing.assert_close(one(x), want, rtol=0, atol=1e-12)
+    one.unmerge()
+    torch.testing.assert_close(one(x), want, rtol=0, atol=1e-12)
+
+
+def test_a_kept_weight_comes_back_to_the_bit_where_subtraction_loses_it():
+    one = layer(64, 64, dtype=torch.float32)
+    before = one.base.weight.clone()
+    one.merge(keep=True)
+    one.unmerge()
+    assert torch.equal(one.base.weight, before)
+    one.merge()
+    one.unmerge()
+    assert not torch.equal(one.base.weight, before)
+    torch.testing.assert_close(one.base.weight, before, rtol=0, atol=1e-6)
+
+
+# Its place in a model.
+
+
+def test_insertion_finds_layers_by_their_last_name_and_take_out_undoes_it():
+    model = Two()
+    before = {name: id(one) for name, one in model.named_modules()}
+    x = torch.randn(2, 6)
+    want = model(x)
+    lab.insert(model, ("q_proj", "down_proj"), 2, 4)
+    assert set(lab.adapters(model)) == {"q_proj", "mlp.down_proj"}
+    assert torch.equal(model(x), want)
+    lab.take_out(model)
+    assert {name: id(one) for name, one in model.named_modules()} == before
+
+
+def test_inserting_twice_is_inserting_once():
+    model = lab.insert(lab.insert(Two(), ("q_proj",), 2, 4), ("q_proj",), 2, 4)
+    assert set(lab.adapters(model)) == {"q_proj"}
+
+
+def test_a_place_that_the_model_lacks_is_an_error():
+    with pytest.raises(ValueError, match="no linear layer"):
+        lab.insert(Two(), ("query",), 2, 4)
+
+
+def test_only_a_and_b_are_trained_and_the_fingerprint_is_of_the_rest():
+    model = lab.insert(Two(), ("q_proj",), 2, 4)
+    assert len(lab.trainable(model)) == 2
+    before = lab.fingerprint(model)
+    with torch.no_grad():
+        model.q_proj.A.add_(1)
+    assert lab.fingerprint(model) == before
+    with torch.no_grad():
+        model.lora_norm.bias[3] += 1e-7
+    assert lab.fingerprint(model) != before
+
+
+def test_what_ours_saves_is_what_peft_reads(tmp_path):
+    from peft import LoraConfig
+
+    model = lab.insert(lab.glass(), lab.QV, 3, 5)
+    lab.save(model, tmp_path)
+    config = LoraConfig.from_pretrained(tmp_path)
+    assert (config.r, config.lora_alpha) == (3, 5)
+    assert set(config.target_modules) == set(lab.QV)
+    again = lab.load(lab.glass(), tmp_path)
+    for key, tensor in lab.adapter_state(model).items():
+        assert torch.equal(tensor, lab.adapter_state(again)[key])
+
+
+# low_rank, energy, cut.
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (9, 4), (4, 9)])
+def test_the_error_of_a_low_rank_update_is_what_is_left_of_the_energy(shape):
+    delta = torch.randn(*shape, dtype=torch.float64)
+    a, b = lab.low_rank(delta, 2, alpha=7.0)
+    left = (delta - 3.5 * b @ a).square().sum() / delta.square().sum()
+    assert left.item() == pytest.approx(1 - lab.energy(delta)[1].item(), abs=1e-6)
+
+
+def test_a_matrix_of_rank_one_has_its_energy_in_one_direction():
+    assert lab.energy(torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 7)))[0] > 1 - 1e-6
+
+
+def test_cut_keeps_a_matrix_whole_at_its_full_rank_and_nothing_of_it_at_zero():
+    model, base = lab.glass(), lab.glass()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
+    for rank, want in ((64, model), (0, base)):  # a key projection is 64 × 128
+        short = lab.cut(model, rank)
+        one = short.model.layers[2].self_attn.k_proj
+        got, want = one.base.weight + one.delta(), want.model.layers[2].self_attn.k_proj.weight
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+        assert torch.equal(short.model.norm.weight, model.model.norm.weight)
+        assert torch.equal(short.lm_head.weight, model.lm_head.weight)
+
+
+# Training: N processes are as one. The first cross-entropy is PyTorch's own mean.
+
+TRAINS = '''
+import torch
+from labs import llm07_lora as lora
+
+
+@lab.experiment
+def adapts(run: Run):
+    """Five steps of an adapter on glass, with rows that have unlike numbers of labels."""
+    torch.manual_seed(run.seed)
+    model = lora.insert(lora.glass(), lora.ALL, 2, 4)
+    rows, data = lora.plays()[0], []
+    for step in range(5):
+        tokens = rows[4 * step : 4 * step + 4, :32]
+        labels = tokens.clone()
+        labels[0, 4:] = labels[1, :30] = -100
+        data.append((tokens, labels))
+    done = lora.train(run, model, data, 5, 1e-2, "adapts")
+    run.measure("losses", done.losses)
+    run.measure("test", lora.test_loss(run, done.model, lora.plays()[1][:4]))
+    run.measure("bytes", done.optimizer_bytes)
+    tokens, labels = data[0]
+    logits = lora.glass()(tokens).logits[:, :-1].flatten(0, 1)
+    want = torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten())
+    run.measure("first", want.item())
+    run.check("processes", run.accelerator.num_processes, at_least=1)
+'''
+
+
+def adapted(clone: Clone, lesson: str, *words: str) -> dict[str, Any]:
+    out = f"outputs/{'-'.join(words) or 'one'}"
+    ended = clone.labs(lesson, "--precision", "fp32", "--outputs", out, *words)
+    assert ended.code == 0, ended
+    (folder,) = (clone.path / out / lesson).iterdir()
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    found = next(one for one in results["experiments"] if one["name"] == "adapts")
+    assert results["environment"]["processes"] == (2 if words else 1)
+    return {one["name"]: one["values"] for one in found["measurements"]}
+
+
+def test_two_processes_adapt_as_one_though_labels_are_spread_unequally(clone: Clone) -> None:
+    lesson = clone.kit_lab(TRAINS)
+    alone, together = adapted(clone, lesson), adapted(clone, lesson, "--processes", "2")
+    assert alone["losses"][0] == pytest.approx(alone["first"][0], rel=1e-5)
+    assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    assert together["test"] == pytest.approx(alone["test"], rel=1e-4)
+    assert alone["bytes"] == [2 * 4 * 2 * 9212]  # two float32 moments; rank 1 has 9,212
+
+
+# The task.
+
+
+def test_held_out_combinations_are_new_and_all_of_their_parts_are_known():
+    known, held = lab.trips()
+    assert (len(known), len(held)) == (504, 168)
+    assert not set(known) & set(held)
+    for part in range(3):
+        assert {one[part] for one in held} == {one[part] for one in known}
+
+
+def test_every_record_is_another_and_none_stands_in_its_request():
+    everything = [one for part in lab.trips() for one in part]
+    assert len({lab.record(one) for one in everything}) == 672
+    for way in lab.WAYS:
+        assert all(lab.record(one) not in way.format(*one) for one in everything)
+        assert len({way.format(*one) for one in everything}) == 672
+
+
+def test_labels_are_the_record_and_the_end_and_nothing_else():
+    tokenizer = lab.AutoTokenizer.from_pretrained(lab.assets.smollm2())
+    ((tokens, labels),) = lab.request_batches(tokenizer, 6, 1, seed=0)
+    assert tokens.shape == labels.shape
+    records = {lab.record(one) for one in lab.trips()[0]}
+    for row, wanted in zip(tokens, labels, strict=True):
+        supervised = wanted != -100
+        assert torch.equal(row[supervised], wanted[supervised])
+        *answer, end = row[supervised].tolist()
+        assert tokenizer.decode(answer) in records
+        assert end == tokenizer.eos_token_id
+        start = supervised.int().argmax()
+        assert supervised[start : start + len(answer) + 1].all(), "in one piece"
+        assert tokenizer.decode(row[:start]).endswith("<|im_start|>assistant\n")
+
+
+def test_rows_of_plays_to_test_on_are_not_among_those_to_train_on():
+    train, test = lab.plays()
+    assert train.shape[1] == test.shape[1] == lab.LENGTH
+    assert test.shape[0] == 64
+    known = {tuple(row.tolist()) for row in train}
+    assert not any(tuple(row.tolist()) in known for row in test)

@@ -1,0 +1,61 @@
+"""The paragraphs in many languages, and the vocabularies of others beside their own libraries."""
+
+import json
+import unicodedata
+
+from labs.kit import assets, vocabularies
+
+from tokenizers import pre_tokenizers
+
+
+def test_the_paragraphs_are_19_languages_in_11_scripts():
+    paragraphs = assets.parallel()
+    assert next(iter(paragraphs)) == "English"
+    assert len(paragraphs) == len(set(paragraphs.values())) == 19
+    letters = {c for text in paragraphs.values() for c in text if c.isalpha()}
+    scripts = {unicodedata.name(c).split()[0] for c in letters}
+    assert scripts >= {"LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC", "DEVANAGARI", "BENGALI"}
+    assert scripts >= {"THAI", "CJK", "HIRAGANA", "HANGUL"}
+    for text in paragraphs.values():
+        assert len(text) > 80
+
+
+def test_a_real_vocabulary_cuts_a_text_into_its_bytes():
+    real = vocabularies.real()
+    assert len(real) == 5
+    for vocabulary in real:
+        text = "The  quick\n\tbrown fox, 1234; naïve café — бабушка 🙂"
+        back = b"".join(vocabulary.pieces(text)).removeprefix(b" ")
+        if vocabulary.name == "AI21 J2":  # it reads line ends and tabs as spaces
+            text = text.replace("\n", " ").replace("\t", " ")
+        assert back == text.encode(), vocabulary.name
+        assert 10 < len(vocabulary.pieces(text)) < 50, vocabulary.name
+
+
+def test_letters_are_those_of_tokenizers():
+    assert set(vocabularies.LETTERS) == set(pre_tokenizers.ByteLevel.alphabet())
+    shown = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(
+        " é\n"
+    )
+    assert shown[0][0] == "".join(vocabularies.LETTERS[byte] for byte in " é\n".encode())
+
+
+def test_smollm2s_ids_are_its_files():
+    tokenizer, merges, its_id = vocabularies.smollm2()
+    tokens = list(vocabularies.LETTERS)
+    for a, b in merges:
+        tokens.append(tokens[a] + tokens[b])
+    vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
+    assert len(merges) == 48_900
+    assert {tokens[i]: its for i, its in its_id.items()}.items() <= vocabulary.items()
+    assert len(its_id) == len(vocabulary) - 17  # special tokens
+
+
+def test_the_same_merges_in_tokenizers_give_the_same_tokens():
+    tokenizer = vocabularies.in_tokenizers([(0xC3, 0xA9), (97, 256), (32, 257)])
+    assert tokenizer.encode("é aé").ids == [256, 258]
+
+
+def test_ties_are_broken_by_the_bytes_values():
+    words = [b" b", b"ab", b"\xff\xfe"]  # as letters a space would come last
+    assert vocabularies.merges_by_tokenizers(words, 258) == [(b" ", b"b"), (b"a", b"b")]

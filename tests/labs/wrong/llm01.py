@@ -1,0 +1,233 @@
+"""Wrong solutions of LLM01: each is what a learner might plausibly hand in, and what it is told."""
+
+import math
+
+from labs import llm01_inference as lab
+
+import torch
+
+
+def nucleus(logits, keep):
+    """top_p with the rule for what stays put in: keep(shares, sums so far) -> bool, sorted."""
+    ordered, where = logits.sort(-1, descending=True)
+    share = ordered.softmax(-1)
+    kept = torch.zeros_like(logits, dtype=torch.bool).scatter(
+        -1, where, keep(share, share.cumsum(-1))
+    )
+    return logits.masked_fill(~kept, -math.inf)
+
+
+def without_the_one_that_crosses(logits, p):
+    return nucleus(logits, lambda _, sums: sums <= p)
+
+
+def order_forgotten(logits, p):
+    share = logits.softmax(-1).sort(-1, descending=True).values
+    return logits.masked_fill(share.cumsum(-1) - share >= p, -math.inf)
+
+
+def each_compared_with_p(logits, p):
+    share = logits.softmax(-1)
+    top = share == share.amax(-1, keepdim=True)
+    return logits.masked_fill(~(top | (share >= p)), -math.inf)
+
+
+def gives_probabilities(logits, p):
+    return lab.top_p(logits, p).softmax(-1)
+
+
+def cuts_to_zero(logits, p):
+    out = lab.top_p(logits, p)
+    return out.masked_fill(out == -math.inf, 0.0)
+
+
+def cuts_in_place(logits, p):
+    return logits.copy_(lab.top_p(logits, p))
+
+
+def over_the_batch(logits, p):
+    return lab.top_p(logits.flatten(), p).view(logits.shape)
+
+
+def penalised(change, once=True):
+    def repetition_penalty(ids, logits, penalty):
+        logits = logits.clone()
+        for row, scores in zip(ids.tolist(), logits, strict=True):
+            for token in set(row) if once else row:
+                scores[token] = change(scores[token], penalty)
+        return logits
+
+    return repetition_penalty
+
+
+def all_rows_alike(ids, logits, penalty):
+    return lab.repetition_penalty(ids.flatten().expand(len(ids), -1), logits, penalty)
+
+
+def every_token(_ids, logits, penalty):
+    return torch.where(logits < 0, logits * penalty, logits / penalty)
+
+
+def padded(ids=None, mask=None, positions=None):
+    """left_pad with one of its three answers made otherwise, from the right ones."""
+
+    def left_pad(prompts, pad=0):
+        right = lab.left_pad(prompts, pad)
+        ways = zip((ids, mask, positions), right, strict=True)
+        return tuple(way(prompts, *right) if way else one for way, one in ways)
+
+    return left_pad
+
+
+def on_the_right(prompts, ids, _mask, _positions):
+    width = ids.shape[1]
+    return torch.tensor([p + [77] * (width - len(p)) for p in prompts])
+
+
+def mask_from_ids(prompts, pad=0):
+    ids = lab.left_pad(prompts, pad)[0]
+    mask = (ids != pad).long()
+    return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def strided(first=True, total=lambda sums, _: sum(sums), shift=1, new=True):
+    """strided_loss with its steps apart, for a mistake to be put in one of them."""
+
+    def strided_loss(model, ids, window, stride):
+        sums, counts, scored = [], [], 1
+        while scored < len(ids):
+            end = min(window if scored == 1 else scored + stride, len(ids))
+            inside = ids[max(0, end - window) : end]
+            logp = model(inside).log_softmax(-1)
+            loss = -logp[: len(logp) - shift].gather(1, inside[shift:, None])[:, 0]
+            loss = loss[-(end - scored) :] if new else loss
+            sums.append(loss.sum().item())
+            counts.append(len(loss))
+            scored = end
+        return total(sums, counts) / (len(ids) - 1 if first else len(ids))
+
+    return strided_loss
+
+
+def mean_of_means(model, ids, window, stride):
+    spread = strided(total=lambda s, n: sum(a / b for a, b in zip(s, n, strict=True)) / len(s))
+    return spread(model, ids, window, stride) * (len(ids) - 1)
+
+
+def all_of_each_window(model, ids, window, stride):
+    mean = strided(new=False, total=lambda s, n: sum(s) / sum(n))
+    return mean(model, ids, window, stride) * (len(ids) - 1)
+
+
+def perplexity(model, ids, window, stride):
+    return math.exp(lab.strided_loss(model, ids, window, stride))
+
+
+def whole_text(model, ids, _window, _stride):
+    return lab.strided_loss(model, ids, len(ids), 1)
+
+
+def each_piece_alone(pieces, stops):
+    for piece in pieces:
+        at = [piece.index(stop) for stop in stops if stop in piece]
+        if at:
+            yield piece[: min(at)]
+            return
+        yield piece
+
+
+def shows_the_stop(pieces, stops):
+    text = "".join(pieces)
+    ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
+    yield text[: min(ends)] if ends else text
+
+
+def waits_for_all(pieces, stops):
+    yield from lab.until_stop(["".join(pieces)], stops)
+
+
+def forgets_what_it_held(pieces, stops):
+    held = ""
+    for piece in pieces:
+        held += piece
+        if any(stop in held for stop in stops):
+            yield held[: min(held.index(stop) for stop in stops if stop in held)]
+            return
+        wait = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
+        yield held[: len(held) - wait]
+        held = held[len(held) - wait :]
+
+
+def first_of_the_list(pieces, stops):
+    held = ""
+    for piece in pieces:
+        held += piece
+        for stop in stops:
+            if stop in held:
+                yield held[: held.index(stop)]
+                return
+        wait = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
+        yield held[: len(held) - wait]
+        held = held[len(held) - wait :]
+    yield held
+
+
+def earliest_start(pieces, stops):
+    def order(text):
+        return min((text.index(stop) for stop in stops if stop in text), default=None)
+
+    held = ""
+    for piece in pieces:
+        held += piece
+        at = order(held)
+        if at is not None:
+            yield held[:at]
+            return
+        wait = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
+        yield held[: len(held) - wait]
+        held = held[len(held) - wait :]
+    yield held
+
+
+def is_no_generator(pieces, stops):
+    return "".join(lab.until_stop(pieces, stops))
+
+
+WRONG = [
+    ("top_p", without_the_one_that_crosses, "crosses p is missing"),
+    ("top_p", order_forgotten, "scatter it back"),
+    ("top_p", each_compared_with_p, "add them up first"),
+    ("top_p", gives_probabilities, "probabilities came back"),
+    ("top_p", cuts_to_zero, "0 isn't out"),
+    ("top_p", cuts_in_place, "changed its input"),
+    ("top_p", lambda _logits, _p: None, "nothing"),
+    ("repetition_penalty", penalised(lambda x, p: x / p), "a negative logit got larger"),
+    ("repetition_penalty", penalised(lambda x, p: x * p), "a positive logit got larger"),
+    ("repetition_penalty", penalised(lambda x, p: x / p if x < 0 else x * p), "wrong way round"),
+    ("repetition_penalty", penalised(lambda x, p: x * p if x < 0 else x / p, once=False), "twice"),
+    ("repetition_penalty", every_token, "every token is penalised"),
+    ("repetition_penalty", all_rows_alike, "ids of all rows"),
+    ("repetition_penalty", penalised(lambda x, p: x - p), "it subtracts"),
+    ("left_pad", padded(ids=on_the_right), "on the right"),
+    ("left_pad", padded(mask=lambda _p, _i, mask, _q: 1 - mask), "the wrong way round"),
+    ("left_pad", padded(mask=lambda _p, _i, mask, _q: mask * 0 + 1), "1 everywhere"),
+    ("left_pad", padded(positions=lambda _p, _i, m, _q: torch.arange(m.shape[1]).expand_as(m)),
+     "count the filling"),
+    ("left_pad", padded(positions=lambda _p, _i, mask, _q: mask.cumsum(-1)), "start at 1"),
+    ("left_pad", padded(positions=lambda _p, _i, mask, _q: mask.cumsum(-1) - 1), "negative"),
+    ("left_pad", mask_from_ids, "from lengths, not from ids"),
+    ("strided_loss", mean_of_means, "each window's mean counts alike"),
+    ("strided_loss", all_of_each_window, "count twice: score only what is new"),
+    ("strided_loss", strided(new=False), "divided as if once"),
+    ("strided_loss", strided(first=False), "the first token isn't predicted"),
+    ("strided_loss", strided(shift=0), "shift by one"),
+    ("strided_loss", perplexity, "the perplexity"),
+    ("strided_loss", whole_text, "may be read"),
+    ("until_stop", each_piece_alone, "ends in the next isn't recognised"),
+    ("until_stop", shows_the_stop, "itself was shown"),
+    ("until_stop", waits_for_all, "yield what is safe at once"),
+    ("until_stop", forgets_what_it_held, "it was no stop after all"),
+    ("until_stop", first_of_the_list, "not the first of the list"),
+    ("until_stop", earliest_start, "is complete first"),
+    ("until_stop", is_no_generator, "must yield pieces"),
+]  # fmt: skip

@@ -1,0 +1,174 @@
+"""Wrong solutions of LLM05a: what a learner might plausibly hand in, and what it is told."""
+
+from labs import llm05a_normalization as lab
+
+import torch
+import torch.nn.functional as F
+
+
+def moments(x, axis=-1):
+    centred = x - x.mean(axis, keepdim=True)
+    return centred, centred.square().mean(axis, keepdim=True)
+
+
+def variance_by_d_minus_one(x, gain, bias, eps=1e-5):
+    centred, _ = moments(x)
+    return centred / (x.var(-1, keepdim=True) + eps).sqrt() * gain + bias
+
+
+def epsilon_outside(x, gain, bias, eps=1e-5):
+    centred, variance = moments(x)
+    return centred / (variance.sqrt() + eps) * gain + bias
+
+
+def over_everything(x, gain, bias, eps=1e-5):
+    centred = x - x.mean()
+    return centred / (centred.square().mean() + eps).sqrt() * gain + bias
+
+
+def over_the_tokens(x, gain, bias, eps=1e-5):
+    centred, variance = moments(x, -2)
+    return centred / (variance + eps).sqrt() * gain + bias
+
+
+def in_its_own_dtype(x, gain, bias, eps=1e-5):
+    centred, variance = moments(x)
+    return (centred / (variance + eps).sqrt() * gain + bias).to(x.dtype)
+
+
+def rms_epsilon_outside(x, gain, eps=1e-5):
+    return x / (x.square().mean(-1, keepdim=True).sqrt() + eps) * gain
+
+
+def rms_without_epsilon(x, gain, eps=1e-5):
+    del eps
+    return x / x.square().mean(-1, keepdim=True).sqrt() * gain
+
+
+def rms_of_the_sum(x, gain, eps=1e-5):
+    return x / (x.square().sum(-1, keepdim=True) + eps).sqrt() * gain
+
+
+def rms_with_the_variance(x, gain, eps=1e-5):
+    return x / (moments(x)[1] + eps).sqrt() * gain
+
+
+def rms_in_its_own_dtype(x, gain, eps=1e-5):
+    return (x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * gain).to(x.dtype)
+
+
+def rms_answers_in_float32(x, gain, eps=1e-5):
+    return F.rms_norm(lab.wide(x), (x.shape[-1],), gain.to(lab.wide(x).dtype), eps)
+
+
+def parts(dy, x, gain, eps):
+    r = (x.square().mean(-1, keepdim=True) + eps).sqrt()
+    return x / r, dy * gain, r
+
+
+def constant_root(dy, x, gain, eps=1e-5):
+    x_hat, g, r = parts(dy, x, gain, eps)
+    return g / r, (dy * x_hat).flatten(0, -2).sum(0)
+
+
+def layer_norms_gradient(dy, x, gain, eps=1e-5):
+    x_hat, g, r = parts(dy, x, gain, eps)
+    along = x_hat * (g * x_hat).mean(-1, keepdim=True)
+    return (g - g.mean(-1, keepdim=True) - along) / r, (dy * x_hat).flatten(0, -2).sum(0)
+
+
+def gain_forgotten(dy, x, gain, eps=1e-5):
+    return lab.rms_norm_backward(dy, x, torch.ones_like(gain), eps)
+
+
+def sum_for_mean(dy, x, gain, eps=1e-5):
+    x_hat, g, r = parts(dy, x, gain, eps)
+    dx = (g - x_hat * (g * x_hat).sum(-1, keepdim=True)) / r
+    return dx, (dy * x_hat).flatten(0, -2).sum(0)
+
+
+def one_gain_for_each_token(dy, x, gain, eps=1e-5):
+    return lab.rms_norm_backward(dy, x, gain, eps)[0], dy * parts(dy, x, gain, eps)[0]
+
+
+def halves(length, d):
+    table = lab.sinusoid(length, d)
+    return torch.cat((table[:, ::2], table[:, 1::2]), -1)
+
+
+def cosine_first(length, d):
+    return lab.sinusoid(length, d).unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+
+
+def from_one(length, d):
+    return lab.sinusoid(length + 1, d)[1:]
+
+
+def half_the_exponent(length, d):
+    angles = torch.arange(length).double()[:, None] * 10000 ** (-torch.arange(d // 2).double() / d)
+    return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
+
+
+def in_float32(length, d):
+    return lab.sinusoid(length, d).float()
+
+
+class Gated(lab.SwiGLU):
+    """The reference, for a mistake to be put in its place."""
+
+    def forward(self, x):
+        return self.down_proj(self.mix(self.gate_proj(x), self.up_proj(x)))
+
+
+class Swapped(Gated):
+    def mix(self, gate, up):
+        return gate * F.silu(up)
+
+
+class LogisticGate(Gated):
+    def mix(self, gate, up):
+        return gate.sigmoid() * up
+
+
+class AfterTheProduct(Gated):
+    def mix(self, gate, up):
+        return F.silu(gate * up)
+
+
+class Added(Gated):
+    def mix(self, gate, up):
+        return F.silu(gate) + up
+
+
+WRONG = [
+    ("layer_norm", variance_by_d_minus_one, "d − 1"),
+    ("layer_norm", epsilon_outside, "ε is outside the root"),
+    ("layer_norm", over_everything, "over everything"),
+    ("layer_norm", over_the_tokens, "over the tokens"),
+    ("layer_norm", in_its_own_dtype, "statistics taken in torch.bfloat16"),
+    ("rms_norm", rms_epsilon_outside, "ε is outside the root"),
+    ("rms_norm", rms_without_epsilon, "ε isn't used"),
+    ("rms_norm", rms_of_the_sum, "MEAN square"),
+    ("rms_norm", rms_with_the_variance, "not the variance"),
+    ("rms_norm", rms_in_its_own_dtype, "statistics taken in torch.float16"),
+    ("rms_norm", rms_answers_in_float32, "the answer has x's dtype"),
+    ("rms_norm_backward", constant_root, "treated as a constant"),
+    ("rms_norm_backward", layer_norms_gradient, "LayerNorm's gradient"),
+    ("rms_norm_backward", gain_forgotten, "gain is missing from dx"),
+    ("rms_norm_backward", sum_for_mean, "factor 1/d"),
+    ("rms_norm_backward", one_gain_for_each_token, "one vector"),
+    ("sinusoid", halves, "neighbours"),
+    ("sinusoid", cosine_first, "changed places"),
+    ("sinusoid", from_one, "from 0"),
+    ("sinusoid", half_the_exponent, "factor 2"),
+    ("sinusoid", in_float32, "float64 is asked for"),
+    ("gated_width", lambda d, n=8: 8 * d // (3 * n) * n, "rounded down"),
+    ("gated_width", lambda d, n=8: round(8 * d / 3 / n) * n, "nearest"),
+    ("gated_width", lambda d, n=8: (8 * d // 3 // n + 1) * n, "a multiple already"),
+    ("gated_width", lambda d, n=8: 8 * d // 3 + 0 * n, "not yet rounded"),
+    ("gated_width", lambda d, n=8: 8 * d / 3 + 0 * n, "whole number"),
+    ("SwiGLU.forward", Swapped, "swapped"),
+    ("SwiGLU.forward", LogisticGate, "logistic"),
+    ("SwiGLU.forward", AfterTheProduct, "after the product"),
+    ("SwiGLU.forward", Added, "a gate multiplies"),
+]

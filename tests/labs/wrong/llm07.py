@@ -1,0 +1,205 @@
+"""Wrong solutions of LLM07: each is what a learner might plausibly hand in, and what it is told."""
+
+import math
+
+from labs import llm07_lora as lab
+
+import torch
+import torch.nn.functional as F
+
+
+def layer(update=True, base=True, merged=True, scale=lambda alpha, rank: alpha / rank, twice=0.0):
+    class Layer(lab.LoraLinear):
+        def forward(self, x):
+            low = F.linear(F.linear(x, self.A), self.B) * scale(self.alpha, self.rank)
+            plain = self.base(x) + twice * (self.base.bias if self.base.bias is not None else 0)
+            if self.merged and merged:
+                return plain
+            return plain * base + low * update
+
+    return Layer
+
+
+class Detached(lab.LoraLinear):
+    def forward(self, x):
+        low = F.linear(F.linear(x, self.A.data), self.B)
+        return self.base(x) + (0 if self.merged else low * (self.alpha / self.rank))
+
+
+class FactorsConfused(lab.LoraLinear):
+    def forward(self, x):
+        return self.base(x) + x @ self.B @ self.A
+
+
+def freezes_all(model):
+    model.requires_grad_(False)
+
+
+def freezes_nothing(model):
+    model.eval()
+
+
+def freezes_by_name(model):
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("lora" in name or name.endswith((".A", ".B")))
+
+
+def freezes_the_bases_alone(model):
+    for one in lab.adapters(model).values():
+        one.base.requires_grad_(False)
+
+
+def thaws_whole_layers(model):
+    model.requires_grad_(False)
+    for one in lab.adapters(model).values():
+        one.requires_grad_(True)
+
+
+def trains_b_alone(model):
+    model.requires_grad_(False)
+    for one in lab.adapters(model).values():
+        one.B.requires_grad_(True)
+
+
+def a_view_of_each(model):
+    return {
+        f"base_model.model.{name}.lora_{letter}.weight": getattr(one, letter).detach()
+        for name, one in lab.adapters(model).items()
+        for letter in "AB"
+    }
+
+
+def all_of_it(model):
+    return dict(model.state_dict())
+
+
+def own_names(model):
+    return {
+        f"base_model.model.{name}.{letter}": getattr(one, letter).detach().clone()
+        for name, one in lab.adapters(model).items()
+        for letter in "AB"
+    }
+
+
+def without_the_prefix(model):
+    state = lab.adapter_state(model)
+    return {key.removeprefix("base_model.model."): one for key, one in state.items()}
+
+
+def still_in_the_graph(model):
+    return {key: one.requires_grad_() for key, one in lab.adapter_state(model).items()}
+
+
+def b_alone(model):
+    return {key: one for key, one in lab.adapter_state(model).items() if "lora_B" in key}
+
+
+def swap_by(put, check=True, old=lab.adapter_state, merged=True):
+    def swap(model, state):
+        before, layers = old(model), lab.adapters(model)
+        if check and {k: v.shape for k, v in before.items()} != {
+            k: v.shape for k, v in state.items()
+        }:
+            raise ValueError
+        if merged and any(one.merged for one in layers.values()):
+            raise ValueError
+        with torch.no_grad():
+            for name, one in layers.items():
+                for letter in "AB":
+                    put(one, letter, state[f"base_model.model.{name}.lora_{letter}.weight"])
+        return before
+
+    return swap
+
+
+def copies(one, letter, tensor):
+    getattr(one, letter).copy_(tensor)
+
+
+def shares(one, letter, tensor):
+    getattr(one, letter).data = tensor
+
+
+def copies_b(one, letter, tensor):
+    if letter == "B":
+        one.B.copy_(tensor)
+
+
+def checks_as_it_writes(model, state):
+    before = lab.adapter_state(model)
+    if any(one.merged for one in lab.adapters(model).values()):
+        raise ValueError
+    with torch.no_grad():
+        for name, one in lab.adapters(model).items():
+            for letter in "AB":
+                key = f"base_model.model.{name}.lora_{letter}.weight"
+                if key not in state or state[key].shape != getattr(one, letter).shape:
+                    raise ValueError
+                copies(one, letter, state[key])
+    return before
+
+
+def returns_nothing(model, state):
+    lab.swap(model, state)
+
+
+def factors(factor=lambda sigma, rank, alpha: (sigma * rank / alpha).sqrt(), start=0):
+    def low_rank(delta, rank, alpha):
+        u, sigma, vt = torch.linalg.svd(delta, full_matrices=False)
+        keep = slice(start or None, rank if not start else None)
+        root = factor(sigma[keep], rank, alpha)
+        return root[:, None] * vt[keep], u[:, keep] * root
+
+    return low_rank
+
+
+def all_on_one_side(delta, rank, alpha):
+    a, b = lab.low_rank(delta, rank, alpha)
+    size = a.norm(dim=1)
+    return a * size[:, None], b / size
+
+
+def swapped(delta, rank, alpha):
+    return lab.low_rank(delta, rank, alpha)[::-1]
+
+
+WRONG = [
+    ("LoraLinear.forward", layer(update=False), "the update isn't added"),
+    ("LoraLinear.forward", layer(base=False), "the base's own answer is missing"),
+    ("LoraLinear.forward", layer(scale=lambda *_: 1), "the factor alpha / rank is missing"),
+    ("LoraLinear.forward", layer(scale=lambda a, _: a), "multiplied by alpha alone"),
+    ("LoraLinear.forward", layer(scale=lambda a, r: r / a), "is it rank / alpha"),
+    ("LoraLinear.forward", layer(scale=lambda a, r: a / math.sqrt(r)), "alpha / √rank"),
+    ("LoraLinear.forward", layer(twice=1.0), "the bias is scaled or added twice"),
+    ("LoraLinear.forward", layer(merged=False), "it is added twice"),
+    ("LoraLinear.forward", Detached, "no gradient reaches A"),
+    ("freeze_base", freezes_all, "nothing can be trained"),
+    ("freeze_base", freezes_nothing, "everything can still be trained"),
+    ("freeze_base", freezes_by_name, "is it by name"),
+    ("freeze_base", freezes_the_bases_alone, "lora_gate is a base layer|norms"),
+    ("freeze_base", thaws_whole_layers, "own base layer can still be trained"),
+    ("freeze_base", trains_b_alone, "A can't be trained"),
+    ("adapter_state", a_view_of_each, "clone each tensor"),
+    ("adapter_state", all_of_it, "A and B alone"),
+    ("adapter_state", own_names, "peft calls them"),
+    ("adapter_state", without_the_prefix, "begin with base_model.model"),
+    ("adapter_state", still_in_the_graph, "detach it"),
+    ("adapter_state", b_alone, "a key for each A and B"),
+    ("swap", swap_by(lambda *_: None), "copy the new numbers"),
+    ("swap", swap_by(copies_b), "A isn't the new adapter's"),
+    ("swap", swap_by(shares), "don't share them"),
+    ("swap", swap_by(copies, old=a_view_of_each), "keep a copy before"),
+    ("swap", swap_by(copies, merged=False), "is merged, and it isn't refused"),
+    ("swap", swap_by(copies, check=False), "a ValueError was expected, KeyError"),
+    ("swap", checks_as_it_writes, "half of it is written"),
+    ("swap", returns_nothing, "a dict from name to tensor was expected"),
+    ("low_rank", factors(lambda s, _r, _a: s.sqrt()), "the layer will multiply"),
+    ("low_rank", factors(lambda s, r, a: (s * a / r).sqrt()), "the layer does so again"),
+    ("low_rank", factors(lambda s, r, a: s.sqrt() * r / a), "it counts twice"),
+    ("low_rank", factors(lambda s, _r, a: (s / a).sqrt()), "divided by alpha alone"),
+    ("low_rank", factors(lambda s, r, a: s * (r / a) ** 0.5), "√σ in each"),
+    ("low_rank", factors(lambda s, r, a: s**0 * (r / a) ** 0.5), "directions alone have no size"),
+    ("low_rank", factors(start=-2), "the smallest directions are kept"),
+    ("low_rank", all_on_one_side, "split evenly"),
+    ("low_rank", swapped, "A and B are swapped"),
+]  # fmt: skip

@@ -1,0 +1,178 @@
+"""learn, check and progress as a user calls them, in both runtimes."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from labs.kit import landlock
+from tests.conftest import BIN, SOMEBODY, Clone, as_user, containers_of
+
+import pytest
+
+SENTINEL = "raise NotImplementedError  # yours to write"
+# One for each of LLM06's exercises, in its order, and what is said of it.
+HOSTILE = {
+    "import os\n    os._exit(0)": "it ended Python itself, with code 0",
+    "return torch.empty(10 * 2**30, dtype=torch.uint8)": "more memory than its 2 GiB",
+    "import os\n    while True:\n        os.fork()": "more processes than its limit allows",
+    "while True:\n            pass": "is there an endless loop?",
+    "import shutil\n    shutil.rmtree('work')": "may change no files but temporary ones",
+    "while True:\n        print('x' * 99)": "printed more than 1 MiB",
+}
+
+
+def hostile(sheet: Path) -> str:
+    """Write the hostile bodies into a sheet; what it says then."""
+    text = sheet.read_text(encoding="utf-8")
+    for body in HOSTILE:
+        text = text.replace(SENTINEL, body, 1)
+    assert SENTINEL not in text
+    sheet.write_text(text, encoding="utf-8")
+    return text
+
+
+def untouched(clone: Clone) -> Path:
+    ended = clone.invoke("learn", "LLM06")
+    assert ended.code == 0, ended
+    return clone.path / "work" / "llm06_attention.py"
+
+
+@pytest.fixture
+def in_the_environment(shared_clone: Clone, lab_environment: Path) -> Iterator[Clone]:
+    assert lab_environment.is_dir()
+    yield shared_clone
+    shutil.rmtree(shared_clone.path / "work", ignore_errors=True)
+
+
+def check_hostile(clone: Clone, runtime: str) -> None:
+    sheet = untouched(clone)
+    text = hostile(sheet)
+    ended = clone.invoke("check", "LLM06", "--all", "--runtime", runtime)
+    assert ended.code == 1, ended
+    for told in HOSTILE.values():
+        assert told in ended.out, (told, ended)
+    assert sheet.read_text(encoding="utf-8") == text, "the sheet is as it was"
+    kept = json.loads((clone.path / "work" / "progress" / "LLM06.json").read_text())
+    assert {one["tries"] for one in kept["parts"].values()} == {1}
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.engine
+def test_hostile_bodies_are_stopped_and_explained_in_a_container(clone: Clone) -> None:
+    check_hostile(clone, "docker")
+    assert containers_of(clone) == []
+
+
+def test_hostile_bodies_are_stopped_and_explained_in_an_environment(
+    in_the_environment: Clone,
+) -> None:
+    if not landlock.version():
+        pytest.skip("this kernel has no Landlock, which alone protects files here")
+    check_hostile(in_the_environment, "venv")
+
+
+def test_check_without_a_sheet_starts_nothing(clone: Clone) -> None:
+    ended = clone.invoke("check", "LLM06")
+    assert ended.code == 2, ended
+    assert "There is no sheet of LLM06." in ended.err and "invoke learn LLM06" in ended.err
+    assert "stack" not in ended.err
+    assert not (clone.path / "outputs").exists()
+
+
+def test_an_unknown_exercise_starts_nothing(clone: Clone) -> None:
+    untouched(clone)
+    ended = clone.invoke("check", "LLM06", "--hint", "attention")
+    assert ended.code == 2, ended
+    assert "LLM06 has no exercise 'attention'" in ended.err
+    assert "stack" not in ended.err
+
+
+def test_the_flags_arrive_as_they_were_given(clone: Clone) -> None:
+    untouched(clone)
+    for given, told in (
+        (("--hint",), "check LLM06 --hint"),
+        (("--hint", "tiled_attention", "--all"), "check LLM06 --all --hint tiled_attention"),
+        (("--watch",), "check LLM06 --watch"),
+        (("--solution=tiled_attention",), "check LLM06 --solution tiled_attention"),
+    ):
+        ended = clone.invoke("--dry", "check", "6", *given, "--runtime", "venv")
+        assert ended.code == 0, ended
+        assert ended.out.rstrip().endswith(f"-m labs {told}"), ended
+
+
+def test_a_handout_goes_where_the_teacher_stands(clone: Clone) -> None:
+    (clone.path / "below").mkdir()
+    words = f"cd below && '{BIN / 'invoke'}' learn all --handout mine"
+    ended = clone.run("bash", "-c", words)
+    assert ended.code == 0, ended
+    assert (clone.path / "below" / "mine" / "llm06_attention.py").is_file()
+    assert list((clone.path / "work").iterdir()) == []
+
+
+def test_progress_needs_neither_container_nor_environment(clone: Clone) -> None:
+    ended = clone.invoke("progress", DOCKER_HOST="unix:///nonexistent")
+    assert ended.code == 0, ended
+    assert "LLM06" in ended.out and "0 of 6" in ended.out
+    assert "Next: invoke learn" in ended.out
+
+
+@pytest.mark.engine
+def test_a_check_in_a_container_leaves_the_owner_s_files_and_watches(
+    clone: Clone, socket_group: int
+) -> None:
+    """As an ordinary user, at a terminal: save, verdict, Ctrl-C."""
+    clone.give_to(SOMEBODY)
+    user = as_user(SOMEBODY, socket_group)
+    made = clone.invoke("learn", "LLM06", user=user, HOME=str(clone.path))
+    assert made.code == 0, made
+    sheet = clone.path / "work" / "llm06_attention.py"
+    how = {"terminal": (40, 100), "TERM": "xterm", "user": user, "HOME": str(clone.path)}
+    running = clone.start_invoke("check", "LLM06", "--watch", "--runtime", "docker", **how)
+    running.wait_for("watching")
+    text = sheet.read_text(encoding="utf-8")
+    sheet.write_text(text.replace(SENTINEL, "return scores.softmax(-1)", 1), encoding="utf-8")
+    running.wait_for("✗ masked_softmax")
+    running.wait_for(lambda: running.text.count("watching") == 2)
+    shutil.copyfile(clone.path / "labs" / "llm06_attention.py", sheet)
+    running.wait_for("All of LLM06's exercises are right")
+    running.wait_for(lambda: running.text.count("watching") == 3)
+    running.type(b"\x03")
+    assert running.ended().code == 130, running.text
+    assert {one.stat().st_uid for one in (clone.path / "work").rglob("*")} == {SOMEBODY}
+    assert containers_of(clone) == []
+
+
+GUESS = '''
+@lab.experiment
+def one(run: Run):
+    """One is one.
+
+    Predict: how much is it?
+    """
+    run.check("one", 1, equals=1)
+'''
+
+
+@pytest.mark.engine
+def test_a_guess_is_typed_into_a_container(clone: Clone) -> None:
+    lab = clone.kit_lab(GUESS)
+    how = {"terminal": (40, 100), "TERM": "xterm", "CI": None}
+    running = clone.start_invoke("lab", lab, "--runtime", "docker", **how)
+    running.wait_for("your guess (Enter skips):")
+    running.type("zwölf\n".encode())
+    assert running.ended().code == 0, running.text
+    (found,) = clone.outputs.glob("LLM90/*/results.json")
+    assert json.loads(found.read_text())["guesses"] == {"one": "zwölf"}
+    assert running.text.count("zwölf") == 2, "echoed once, told once"
+
+
+@pytest.mark.engine
+def test_ctrl_c_ends_a_container_that_waits_for_a_guess(clone: Clone) -> None:
+    lab = clone.kit_lab(GUESS)
+    how = {"terminal": (40, 100), "TERM": "xterm", "CI": None}
+    running = clone.start_invoke("lab", lab, "--runtime", "docker", **how)
+    running.wait_for("your guess (Enter skips):")
+    running.type(b"\x03")
+    assert running.ended().code == 130, running.text
+    assert containers_of(clone) == []
