@@ -170,11 +170,11 @@ def test_the_torch_that_a_base_image_brings_is_kept(
     """LABS_TORCH=base, with a base that stands in for rocm/pytorch."""
     index = "--build-arg=TORCH_INDEX=file:///wheels/simple/"
     stack = ["--build-arg=STACK=rocm", "--build-arg=GFX=gfx942"]
-    done = build(DOCKER, rocm_wheels, *stack, index, f"--tag={tag}")
-    assert done.returncode == 0, done.stderr[-3000:]
-    (tmp_path / "Dockerfile").write_text(PREBUILT.format(rocm=tag, base=BASE))
-    base = f"{tag}-base"
+    rocm, base = f"{tag}-rocm", f"{tag}-base"
+    (tmp_path / "Dockerfile").write_text(PREBUILT.format(rocm=rocm, base=BASE))
     try:
+        done = build(DOCKER, rocm_wheels, *stack, index, f"--tag={rocm}")
+        assert done.returncode == 0, done.stderr[-3000:]
         done = build(tmp_path, rocm_wheels, f"--tag={base}")
         assert done.returncode == 0, done.stderr[-3000:]
         given = ["--build-arg=STACK=rocm", "--build-arg=TORCH=base", "--build-arg=GFX=all"]
@@ -182,7 +182,8 @@ def test_the_torch_that_a_base_image_brings_is_kept(
         done = build(DOCKER, rocm_wheels, *given, f"--tag={tag}")
         assert done.returncode == 0, done.stderr[-3000:]
     finally:
-        subprocess.run(["docker", "image", "rm", "--force", base], capture_output=True, check=False)
+        left = ["docker", "image", "rm", "--force", base, rocm]
+        subprocess.run(left, capture_output=True, check=False)
     code = "import torch, transformers; print(torch.__file__, transformers.__file__)"
     torch, transformers = run_in(tag, "python", "-c", code).split()
     assert torch.startswith("/opt/venv/"), "the base's"
