@@ -235,6 +235,11 @@ class Clone:
     def outputs(self) -> Path:
         return self.path / "outputs"
 
+    def make_folders(self) -> None:
+        """What Compose alone doesn't make: mkdir -p outputs work/progress."""
+        for folder in (self.outputs, self.path / "work" / "progress"):
+            folder.mkdir(parents=True, exist_ok=True)
+
     def bare_lab(self, body: str, name: str = "LLM91") -> str:
         """Write a lab whose run(arguments) has this body; it needs only Python."""
         return self._write(name, BARE.format(name=name, body=indent(body)))

@@ -57,8 +57,7 @@ def bare(clone: Clone, lab: str, *words: str) -> compose.Container:
         replace(one, source=str(clone.path / one.target.removeprefix("/lab/")))
         for one in compose.translate(service).binds
     )
-    clone.outputs.mkdir(exist_ok=True)
-    (clone.path / "work" / "progress").mkdir(parents=True, exist_ok=True)
+    clone.make_folders()
     return replace(compose.translate(service), binds=binds, command=(lab, "--", *words))
 
 

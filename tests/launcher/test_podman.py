@@ -175,7 +175,7 @@ def test_the_pasted_line_is_podman_s_too(theirs: Clone, podman: Podman) -> None:
 
 def test_compose_runs_a_lab(theirs: Clone, podman: Podman) -> None:
     theirs.bare_lab("print(os.getuid())")
-    theirs.outputs.mkdir()
+    theirs.make_folders()
     ours = {**podman.host.here(theirs), "DOCKER_HOST": f"unix://{podman.socket}"}
     words = ("docker", "compose", "run", "--rm", "-T", "cpu", "LLM91")
     ended = theirs.run(*words, LABS_UID=str(SOMEBODY), LABS_GID=str(SOMEBODY), **ours)

@@ -161,7 +161,7 @@ def test_a_signal_leaves_no_container(theirs: Clone, rootless: Rootless) -> None
 
 def test_compose_alone_runs_a_lab_by_what_dotenv_wrote(theirs: Clone, rootless: Rootless) -> None:
     theirs.bare_lab("open('outputs/mine', 'w')\nprint(os.getuid())")
-    theirs.outputs.mkdir()
+    theirs.make_folders()
     theirs.give_to(SOMEBODY)
     assert rootless.invoke(theirs, "dotenv").ended().code == 0
     ended = rootless.compose(theirs, "run", "--rm", "-T", "cpu", "LLM91").ended()
@@ -193,7 +193,7 @@ def test_a_card_that_only_a_group_opens_can_not_be_used_and_the_card_says_why(
     listed = rootless.invoke(theirs, "gpus").ended()
     assert "In a container, AMD Instinct MI300 series can't be used: uid 4242" in listed.out
     # So it is: what the launcher refuses doesn't open.
-    theirs.outputs.mkdir()
+    theirs.make_folders()
     theirs.give_to(SOMEBODY)
     assert rootless.invoke(theirs, "dotenv").ended().code == 0
     words = ("run", "--rm", "-T", "rocm", "LLM91", *NODES[1:])
