@@ -111,7 +111,8 @@ def test_nothing_can_be_written_but_memory_and_outputs_and_no_device_is_there(
     ended = clone.invoke("lab", lab, "--runtime", "docker")
     assert ended.code == 0, ended
     seen = json.loads(ended.out)
-    assert seen["writable"] == ["/dev/mqueue", "/dev/shm", "/lab/outputs", "/tmp"]
+    ours = ["/lab/outputs", "/lab/work/progress"]
+    assert seen["writable"] == ["/dev/mqueue", "/dev/shm", *ours, "/tmp"]
     assert seen["kernel"] == []
     assert {"null", "urandom"} <= set(seen["devices"]) <= HARMLESS
 

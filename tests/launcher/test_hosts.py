@@ -31,7 +31,7 @@ pytestmark = pytest.mark.engine
 def theirs(small_clone: Clone) -> Clone:
     """A clone that belongs to SOMEBODY, with a lab that tries nodes."""
     small_clone.bare_lab(TRIES)
-    small_clone.outputs.mkdir()
+    small_clone.make_folders()
     small_clone.give_to(SOMEBODY)
     return small_clone
 
