@@ -9,6 +9,7 @@ from labs import llm04_tokenization as lab
 from labs.checks import llm04 as checks
 from labs.kit import Mistake, assets, vocabularies
 
+import numpy as np
 import pytest
 import tiktoken
 from hypothesis import example, given, settings
@@ -111,7 +112,8 @@ def refuses(*_arguments):
 
 HOSTILE = [lambda *_: None, lambda *_: 0, lambda *_: float("nan"), lambda *_: [None], refuses]
 HOSTILE += [lambda *_: "", lambda *_: b"", lambda *_: (None, None), lambda *_: iter(())]
-HOSTILE += [lambda *arguments: arguments[0], lambda: None]
+HOSTILE += [lambda *arguments: arguments[0], lambda: None, lambda *_: [np.arange(2)]]
+HOSTILE += [lambda *_: (np.arange(3), np.arange(2)), lambda *_: [float("nan")] * 3]
 
 
 @pytest.mark.parametrize("part", lab.lab.exercises)
