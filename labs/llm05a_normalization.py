@@ -84,7 +84,10 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float = 1e-5) -> Tensor:
 
 @lab.experiment
 def by_hand_equals_the_library(run: Run):
-    """Both norms by hand equal PyTorch's, near 0 and far from it."""
+    """Both norms by hand equal PyTorch's, near 0 and far from it.
+
+    Predict: both functions of the library have a default ε. Is it the same?
+    """
     gain, bias = torch.randn(2, 256, dtype=DOUBLE)
     for name, x in (
         ("entries of size 1", torch.randn(64, 256, dtype=DOUBLE)),
@@ -97,8 +100,11 @@ def by_hand_equals_the_library(run: Run):
             run.agree(f"LayerNorm, {name}, {str(dtype)[6:]}", error, bound)
             error = rms_norm(x, g) - F.rms_norm(x, (256,), g, 1e-5)
             run.agree(f"RMSNorm, {name}, {str(dtype)[6:]}", error, bound)
-    ours, theirs = nn.LayerNorm(256).eps, torch.finfo(torch.float32).eps
-    return f"The library's own ε: LayerNorm {ours:g}; RMSNorm, unless told, float32's {theirs:.2g}."
+    layer, rms = nn.LayerNorm(256).eps, torch.finfo(torch.float32).eps
+    small = torch.randn(64, 256) / 1000
+    error = rms_norm(small, torch.ones(256), rms) - F.rms_norm(small, (256,))
+    run.agree("RMSNorm, ε left to the library, float32", error, tolerance(torch.float32))
+    return f"The library's own ε: LayerNorm {layer:g}; RMSNorm the dtype's, in float32 {rms:.2g}."
 
 
 # %% [markdown]
@@ -146,7 +152,7 @@ def what_a_norm_cannot_see(run: Run):
     bound = {"at_most": (eps / m.min()).item(), "because": because}
     run.check("that change over (ε/2m)(1 − 1/s²), less 1", off, **bound)
     largest = (scaled - rms_norm(x, one, eps)).abs().max()
-    return f"The largest change of an entry is {largest:.1e}, and {first.mean():.1e} of each."
+    return f"Each entry changes by {first.mean():.1e} of itself, the largest one by {largest:.1e}."
 
 
 # %% 3. Epsilon
@@ -363,8 +369,7 @@ def own_backward_passes_gradcheck(run: Run):
 # memory and written back. A **fused** kernel does it once; a formula in PyTorch at every operation,
 # forward, and again backward. So we time both norms by hand and by the library's functions, which
 # one would think are fused, forward alone and with backward, and count the operations that PyTorch
-# runs for each. (In float32, which the residual stream, what norms act on, keeps under mixed
-# precision.)
+# runs for each. (In float32, in which mixed precision keeps what a model's norms act on.)
 
 
 # %% 6. Time
@@ -448,11 +453,11 @@ def rms_norm_is_faster(run: Run):
 # 2i is `sin(ωᵢt)` and entry 2i + 1 is `cos(ωᵢt)`, with `ωᵢ = 10000^(−2i/d)`: clock hands, d/2 of
 # them, the fastest turning once in 2π = 6.3 places, the slowest, for large d, in some 60,000.
 #
-# Two places t and s then have the dot product Σᵢ (sin ωᵢt · sin ωᵢs + cos ωᵢt · cos ωᵢs) = Σᵢ cos
-# ωᵢ(t − s): it depends on the **offset** t − s alone, and near places are alike. But attention
-# doesn't take this product. It takes pₜᵀ W_qᵀ W_k pₛ, with the tokens added to both, and for other
-# matrices than the identity the property is gone. RoPE, in LLM05b, turns the queries and the keys
-# themselves, and so keeps it.
+# The vectors pₜ and pₛ of two places then have the dot product Σᵢ (sin ωᵢt · sin ωᵢs + cos ωᵢt ·
+# cos ωᵢs) = Σᵢ cos ωᵢ(t − s): it depends on the **offset** t − s alone, and near places are alike.
+# But attention takes pₜᵀ W_qᵀ W_k pₛ, with two matrices that it learns and the tokens added to both
+# p, and with most matrices the property is gone. RoPE, in LLM05b, turns the queries W_q x and the
+# keys W_k x themselves, and so keeps it.
 
 
 # %% 7. Positions
@@ -666,16 +671,19 @@ def a_gate_matches_in_parameters(run: Run):
 # ## 9. A fair race
 # Which activation is best? Only small differences are to be expected, so everything else must be
 # equal, and chance must be seen. We train a small decoder on Shakespeare's plays, character by
-# character: two blocks of attention and FFN, sinusoids, a LayerNorm before each branch. All arms
-# have the same number of parameters. All see the same batches, if their seed is the same. Each has
-# its own learning rate, the best of a grid, as one optimizer's step suits one arm and not another;
-# it is chosen with a seed that isn't told afterwards. (At `tiny` the rates below are taken, which
+# character: two blocks, each of attention and an FFN. These two are **branches**: each reads a
+# LayerNorm of the vectors x and adds its answer to x (He et al. 2016). Sinusoids tell the places.
+# All contestants, the **arms**, have the same number of parameters, and see the same batches if
+# their seed is the same. AdamW (β 0.9 and 0.95, no weight decay) trains them; the learning rate
+# rises over the first tenth of the steps, then falls to 0. Its peak is each arm's own, the best of
+# a grid, chosen with a seed that isn't told afterwards. (At `tiny` the rates below are taken, which
 # `--tune` found; `small`, `full` and `--tune` search.) The loss is the mean of −ln p of the next
 # character, in **nats**, on the last tenth of the text, which no arm is trained on.
 #
-# A loss means something beside a baseline. Knowing nothing costs ln V. The best guess from
-# frequencies alone costs their entropy, about 3.3 nats here. The best guess from the *last
-# character* costs the **conditional entropy** H(next | last) = −Σ p(a, b) ln p(b | a), about 2.45.
+# A loss means something beside a baseline. With V different characters, knowing nothing costs ln V.
+# The best guess from frequencies alone costs their entropy, about 3.3 nats here. The best guess
+# from the *last character*, a, of the next, b, costs the **conditional entropy** H(next | last) =
+# −Σ p(a, b) ln p(b | a), about 2.45.
 #
 # What would one expect? Section 7 says that SiLU, GELU, Swish with k = 4 and nearly ReLU are one
 # function whose weights start out smaller or larger. Where entries are small, as at the start, a
@@ -890,12 +898,13 @@ def a_token_alone_cannot_beat_the_bigram(run: Run):
 # ## 11. Before or after
 # Where does the norm stand? In the first transformer (Vaswani et al. 2017) *after* the sum,
 # **Post-LN**: `x ← norm(x + f(x))`. Since GPT-2 mostly *before* the branch, **Pre-LN**: `x ← x +
-# f(norm(x))`, with one more norm at the end (Xiong et al. 2020 say why). Post-LN brings the
-# residual stream x back to size 1 at every step, and divides what came from below each time.
-# Pre-LN leaves the stream alone: it runs through unbroken and, as each branch adds its own
-# variance, grows. With d = 64 and Glorot's start an FFN's entries have variance 2·64/(64 + 256) =
-# 0.4 before the activation, and what it adds has 0.23; attention adds as much again or more. At two
-# blocks all this hardly matters; LLM05b goes to 32.
+# f(norm(x))`, with one more norm at the end (Xiong et al. 2020 say why). The
+# vectors x that run through all blocks are the **residual stream**. Post-LN brings it back to size
+# 1 at every step, and divides what came from below each time. Pre-LN leaves it alone: it runs
+# through unbroken and, as each branch adds its own variance, grows. Our matrices start with the
+# variance 2/(inputs + outputs) (Glorot & Bengio 2010). With d = 64 an FFN's entries have variance
+# 2·64/(64 + 256) = 0.4 before the activation, and what it adds has 0.23; attention adds as much
+# again or more. At two blocks all this hardly matters; LLM05b goes to 32.
 
 
 # %% 13. Before or after
