@@ -599,8 +599,7 @@ def activations_have_shapes(run: Run):
 # SiLU for f this is **SwiGLU**, as in Llama. It has three matrices instead of two, so to have
 # as many parameters its inner width has to be smaller: 3·d·d_ff = 2·d·4d gives d_ff = 8d/3. For the
 # hardware's sake that is rounded up to a multiple of 8 or of 256. For d = 4,096 it is 10,922.7,
-# hence the 11,008 of Llama-2-7B. (At the full 4d a gated layer would race with 1.5 times the
-# parameters of the others.)
+# hence the 11,008 of Llama-2-7B.
 
 
 # %% 9. SwiGLU
@@ -930,7 +929,7 @@ def post_norm_keeps_the_size(run: Run):
     off = [abs(size - 1) for size in found["post"]]
     run.check("Post-LN: distance from 1", off, at_most=1e-4, because=because)
     growth = [b / a for a, b in pairwise(found["pre"])]
-    because = "a branch's answer is nearly independent of x: variances add up"
+    because = "variances add up, as a branch's answer hardly depends on x; 1 is 4 sd of seeds away"
     run.check("Pre-LN: growth from block to block", growth, at_least=1, because=because)
     because = "8 FFNs alone add 0.23 each: 1.6·E[GELU(z)²] for z of variance 0.4, so √(1 + 1.86)"
     run.check("Pre-LN, after 8 blocks", found["pre"][-1], at_least=1.69, because=because)
