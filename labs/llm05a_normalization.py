@@ -966,10 +966,12 @@ def two_blocks_forgive(run: Run):
 # **What is raced is rarely all that decides.** SiLU and Swish of any k are the same functions of x:
 # what sets them apart, where they are apart, is how their weights start. At `tiny` a sharper bend
 # helped up to GELU's and no further, and Post-LN, at half the others' rate, was still 0.03 to 0.07
-# nats behind: even two blocks don't quite forgive it (LLM05b goes on from there). Nothing cost as
-# much as a table of positions that starts at random, though it can learn whatever the sinusoids
-# say; started as sinusoids, it kept up with them. (Vaswani et al. found both alike after 100,000
-# steps.) So a race at one size says who is ahead *there*: try `small`.
+# nats behind. Half of that is the grid's: between two of its rates, at 0.014, it was 0.02 behind.
+# The rest is warm-up: at 0.02, over four tenths of the steps, not one, 0.03 were left of 0.14 (two
+# seeds; LLM05b goes on from there). Nothing cost as much as a table of positions that starts at
+# random, though it can learn whatever the sinusoids say; started as sinusoids, it kept up with
+# them. (Vaswani et al. found both alike after 100,000 steps.) So a race at one size says who is
+# ahead *there*: try `small`.
 #
 # **A bound belongs to its tokens.** Counting pairs in 4.5 million characters of other plays ends
 # above it as well, by most of what training without attention does: the rest of the way can't be
