@@ -118,6 +118,16 @@ def test_only_a_and_b_are_trained_and_the_fingerprint_is_of_the_rest():
     assert lab.fingerprint(model) != before
 
 
+@pytest.mark.parametrize("how", [{"use_rslora": True}, {"alpha_pattern": {"q_proj": 7}}])
+def test_an_adapter_that_is_scaled_otherwise_is_refused(tmp_path, how):
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=list(lab.QV), **how)
+    get_peft_model(lab.glass(), config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="scaled otherwise"):
+        lab.load(lab.glass(), tmp_path)
+
+
 def test_what_ours_saves_is_what_peft_reads(tmp_path):
     from peft import LoraConfig
 
@@ -173,7 +183,7 @@ def adapts(run: Run):
     """Five steps of an adapter on glass, with rows that have unlike numbers of labels."""
     torch.manual_seed(run.seed)
     model = lora.insert(lora.glass(), lora.ALL, 2, 4)
-    rows, data = lora.plays()[0], []
+    rows, data = lora.plays().train, []
     for step in range(5):
         tokens = rows[4 * step : 4 * step + 4, :32]
         labels = tokens.clone()
@@ -181,7 +191,7 @@ def adapts(run: Run):
         data.append((tokens, labels))
     done = lora.train(run, model, data, 5, 1e-2, "adapts")
     run.measure("losses", done.losses)
-    run.measure("test", lora.test_loss(run, done.model, lora.plays()[1][:4]))
+    run.measure("test", lora.test_loss(run, done.model, lora.plays().test[:4]))
     run.measure("bytes", done.optimizer_bytes)
     tokens, labels = data[0]
     logits = lora.glass()(tokens).logits[:, :-1].flatten(0, 1)
@@ -246,9 +256,11 @@ def test_labels_are_the_record_and_the_end_and_nothing_else():
         assert tokenizer.decode(row[:start]).endswith("<|im_start|>assistant\n")
 
 
-def test_rows_of_plays_to_test_on_are_not_among_those_to_train_on():
-    train, test = lab.plays()
-    assert train.shape[1] == test.shape[1] == lab.LENGTH
-    assert test.shape[0] == 64
-    known = {tuple(row.tolist()) for row in train}
-    assert not any(tuple(row.tolist()) in known for row in test)
+def test_rows_of_plays_to_train_on_to_choose_by_and_to_test_on_are_all_others():
+    train, valid, test = lab.plays()
+    assert train.shape[1] == lab.LENGTH
+    assert valid.shape == test.shape == (64, lab.LENGTH)
+    rows = [{tuple(row.tolist()) for row in part} for part in (train, valid, test)]
+    assert not rows[0] & rows[1]
+    assert not rows[0] & rows[2]
+    assert not rows[1] & rows[2]
