@@ -210,22 +210,22 @@ def smollm2(run: Run) -> tuple[Any, Any]:
 
 
 def check_smollm2(run: Run, name: str, value: float, because: str, **bound: float) -> None:
-    """A check with a bound that is SmolLM2's own; of another --model the value is just told."""
+    """A check with a bound that is SmolLM2's own; of another --model a measurement."""
     if run.options.model is None:
         run.check(name, value, because=because, **bound)
     else:
-        run.measure(name, value)
+        run.measure(name, value, **{f"expect_{side}": limit for side, limit in bound.items()})
 
 
 LENGTH = 64  # tokens of a row; 165 characters or so
 
 
 class Plays(NamedTuple):
-    """Rows of Shakespeare's plays, (N, LENGTH) each; those to train on are of other plays."""
+    """Rows of plays, (N, LENGTH); of other plays than `train` 64 to choose rates by, 64 to test."""
 
     train: Tensor
-    valid: Tensor  # 64 to choose learning rates by
-    test: Tensor  # and 64 others
+    valid: Tensor
+    test: Tensor
 
 
 @cache
@@ -257,7 +257,7 @@ def row_losses(model: Any, tokens: Tensor) -> Tensor:
 
 
 def loss_on(model: Any, tokens: Tensor) -> Tensor:
-    """Nats per token that follows another, in all rows; tokens (B, T)."""
+    """The same over all rows."""
     return row_losses(model, tokens).mean()
 
 
@@ -861,13 +861,10 @@ def how_low_is_its_rank(run: Run):
     base, tuned, table = glass(), [one.model for one in fits(run, "full")], []
     fig, (left, right) = plt.subplots(1, 2)
     for kind in ALL:
-        names = [name for name, _ in base.named_modules() if name.endswith(kind)]
-        pairs = [
-            (one.get_submodule(name), base.get_submodule(name)) for one in tuned for name in names
-        ]
-        deltas = [one.weight.cpu() - was.weight for one, was in pairs]
-        mine = torch.stack([energy(delta) for delta in deltas]).mean(0)
-        chance = energy(torch.randn_like(deltas[0]))
+        was = {name: one.weight for name, one in base.named_modules() if name.endswith(kind)}
+        changes = [m.get_submodule(name).weight.cpu() - w for m in tuned for name, w in was.items()]
+        mine = torch.stack([energy(one) for one in changes]).mean(0)
+        chance = energy(torch.randn_like(changes[0]))
         table.append([kind, mine[7].item(), chance[7].item()])
         left.plot(range(1, 1 + len(mine)), mine, label=kind)
     left.plot(range(1, 1 + len(chance)), chance, "k:", label="random")
@@ -897,10 +894,8 @@ def how_low_is_its_rank(run: Run):
     run.measure("share of what all ΔW gain that 8 directions keep", kept, expect_at_least=0.8)
     low, high = (f(row[1] for row in table) for f in (min, max))
     alone = (untouched - none) / (untouched - full)
-    return (
-        f"8 directions hold {low:.0%} to {high:.0%} of ΔW's energy and keep {kept:.0%} of its gain. "
-        f"(Embeddings and norms alone have {alone:.0%} of full fine-tuning's gain.)"
-    )
+    told = f"8 directions hold {low:.0%} to {high:.0%} of ΔW's energy, and keep {kept:.0%} of its"
+    return f"{told} gain. Embeddings and norms alone have {alone:.0%} of full fine-tuning's."
 
 
 # %% [markdown]
@@ -954,9 +949,8 @@ def the_base_forgets(run: Run):
     ax.legend()
     run.figure(fig, "forgetting", "More to the right: more learned. Lower: less forgotten.")
     bare = take_out(copy.deepcopy(fits(run, "r = 4")[0].model))
-    run.check(
-        "adapter taken out: W's bytes", fingerprint(bare.cpu()) == fingerprint(glass()), equals=True
-    )
+    same = fingerprint(bare.cpu()) == fingerprint(glass())
+    run.check("adapter taken out: the base, to the byte", same, equals=True)
     because, ratio = "Biderman et al. 2024", price["r = 16"] / price["full"]
     run.measure("price, rank 16 over full", ratio, expect_at_most=1, because=because)
     return f"For each nat learned rank 16 forgets {price['r = 16']:.2f}, full {price['full']:.2f}."
@@ -981,10 +975,8 @@ def two_adapters_share_a_base(run: Run):
             logits.append(model(test[:4].to(run.device)).logits)
     rows = [[name, *row] for name, row in zip(("plays", "capitals"), found[:2], strict=True)]
     run.table("Loss (nats per token)", ["adapter", "on plays", "on capitals"], rows)
-    gains, because = (
-        [found[1][0] - found[0][0], found[0][1] - found[1][1]],
-        "far above the seeds' range",
-    )
+    gains = [found[1][0] - found[0][0], found[0][1] - found[1][1]]
+    because = "several times the seeds' range"
     run.check("on each task, the other adapter less its own", gains, at_least=0.2, because=because)
     there, back = ((one - logits[0]).abs().max() for one in logits[1:])
     run.check("swapped and back: change of a logit", back, at_most=0, because="the same numbers")
@@ -1033,8 +1025,8 @@ def memory_shrinks_by_less(run: Run):
 # records such as `OSL-FRI-3`: city, day, number. Of 672 combinations one in four is held out. Its
 # city, its day and its number were seen in training, but never together: what is right there was
 # put together, not remembered. The system prompt says what to do. For comparison, six examples
-# stand before the request instead, as plain lines: with those SmolLM2 did better than with the
-# turns of a chat. Only the answer's tokens have labels: the request has −100, and so has the
+# stand before the request instead, as plain lines: as turns of a chat they help SmolLM2 no more.
+# Only the answer's tokens have labels: the request has −100, and so has the
 # padding, which stands on the right, where a causal model can't see it from the answer.
 
 
@@ -1087,15 +1079,10 @@ def request_batches(tokenizer: Any, size: int, steps: int, seed: int) -> Iterato
 def answers(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
     """Greedy, in float32, the first line of each; padded on the left: generation goes on there."""
     given = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
-    given = given.to(model.device)
-    how = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
-    out = model.generate(
-        given.input_ids,
-        attention_mask=given.attention_mask,
-        eos_token_id=tokenizer.eos_token_id,
-        **how,
-    )
-    said = tokenizer.batch_decode(out[:, given.input_ids.shape[1] :], skip_special_tokens=True)
+    ids, mask = (given[key].to(model.device) for key in ("input_ids", "attention_mask"))
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    out = model.generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=False, **ends)
+    said = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
     return [one.strip().split("\n")[0] for one in said]
 
 
@@ -1145,7 +1132,10 @@ def smollm2_learns_a_format(run: Run):
     caption = "4-bit SmolLM2-135M-Instruct, unless --model named another, learns to write records."
     run.figure(fig, "records", caption)
     told = f"Right before {before:.0%}, with examples {examples:.0%}, after training {after:.0%}"
-    return f"{told}; {share:.1%} of the numbers were trained."
+    fall = (
+        f"loss {tuned.losses[0]:.1f} to {tuned.losses[-1]:.2f}, {share:.1%} of all numbers trained"
+    )
+    return f"{told} ({fall})."
 
 
 # %% [markdown]
