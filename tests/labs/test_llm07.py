@@ -2,15 +2,19 @@
 
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 from labs import llm07_lora as lab
+from labs.kit import Card
 from tests.conftest import Clone
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
 
 def layer(out=4, width=6, rank=2, alpha=6.0, dtype=torch.float64):
@@ -264,3 +268,42 @@ def test_rows_of_plays_to_train_on_to_choose_by_and_to_test_on_are_all_others():
     assert not rows[0] & rows[1]
     assert not rows[0] & rows[2]
     assert not rows[1] & rows[2]
+
+
+# Other models.
+
+
+def asked(folder):
+    options = SimpleNamespace(model=str(folder))
+    return SimpleNamespace(options=options, online=False, device=torch.device("cpu"))
+
+
+def test_a_model_of_plain_characters_learns_records_that_end_with_the_line(tmp_path):
+    characters = "\n".join(["", *sorted(map(chr, range(32, 127)))]).split("\n")
+    ids = {one or "\n": i for i, one in enumerate(characters)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=" "))
+    tokenizer.pre_tokenizer, tokenizer.decoder = (
+        pre_tokenizers.Split("", "isolated"),
+        decoders.Fuse(),
+    )
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32}
+    config = LlamaConfig(vocab_size=len(ids), eos_token_id=None, **shape, **heads)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    model, tokenizer = lab.smollm2(asked(tmp_path))
+    ((tokens, labels),) = lab.request_batches(tokenizer, 3, 1, seed=0)
+    assert tokens.max() < len(ids)
+    records = {f"{lab.record(one)}\n" for one in lab.trips()[0]}
+    assert all(tokenizer.decode(row[row != -100]) in records for row in labels)
+    lab.tiny_steps(lab.insert(model, lab.ALL, 2, 4), tokens, 1, lab.adamw(model, 1e-2))
+    prompts = [lab.prompt(tokenizer, "Seats"), lab.prompt(tokenizer, "More seats")]
+    assert len(lab.answers(model, tokenizer, prompts)) == 2
+
+
+def test_a_model_that_is_not_made_like_llama_is_told_so(tmp_path):
+    config = GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=16)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    lab.AutoTokenizer.from_pretrained(lab.assets.smollm2()).save_pretrained(tmp_path)
+    with pytest.raises(Card, match="isn't made like Llama"):
+        lab.smollm2(asked(tmp_path))
