@@ -163,7 +163,7 @@ def insert(model: Any, targets: Iterable[str], rank: int, alpha: float) -> Any:
 
 
 def take_out(model: Any) -> Any:
-    """Put the base layers back where they were."""
+    """Put the base layers back where they were; a merged one keeps the update."""
     for name, layer in adapters(model).items():
         model.set_submodule(name, layer.base)
     return model
@@ -367,16 +367,16 @@ def b_moves_first(run: Run):
 # ## 3. What α is for
 # Adam divides each gradient by its own size, so its first step moves every number of B by the
 # learning rate η, whatever s is: ΔW = −s · η · sign(G Aᵀ) · A. So **α is a learning rate in
-# disguise**: twice the α at half the rate is the same first step. (Not the same training: A's
-# steps aren't scaled so.) Under plain gradient descent s counts twice, once in the gradient and
-# once in the product.
+# disguise**, "roughly", say Hu et al. (§4.1): twice the α at half the rate is the same first step,
+# but not the same training, for A's steps aren't scaled so. Under plain gradient descent s counts
+# twice, once in the gradient and once in the product.
 #
 # Why divide by r? Let there be one token x, and g = ∂L/∂h at its output: then G = g xᵀ. With aₖ for
 # A's row k, the number Bᵢₖ moves by −η · sign(gᵢ) · sign(aₖ·x), and output i for x by −s·η·sign(gᵢ)
 # · Σₖ |aₖ·x|: all r terms have one sign. At fixed s that grows like r; at fixed α, with s = α/r, it
 # doesn't grow. With many tokens the terms agree only in part, and growth lies between √r (no
-# agreement) and r. Hu et al. (§4.1) divide by r so that η need not be searched for again at each
-# r; Kalajdzievski (2023) argues for √r.
+# agreement) and r. Hu et al. divide by r so that η need not be searched for again at each r;
+# Kalajdzievski (2023) argues for √r.
 
 
 # %% 5. α and the first step
@@ -782,7 +782,9 @@ def rank_one_is_enough(run: Run):
         model = learn(run, LORA[name], plays().train, run.seed, factor, label).model
         worse = test_loss(run, model, plays().test) - losses(run, name)[0]
         run.measure(f"{label}: worse by (nats)", worse, expect_at_least=0, because=because)
-    return f"Rank 16 gains {mean(more):.2f} nats over rank 1, and at rank 1's rate loses {worse:.2f}."
+    return (
+        f"Rank 16 gains {mean(more):.2f} nats over rank 1; at rank 1's rate it loses {worse:.2f}."
+    )
 
 
 # %% 12. Placement
