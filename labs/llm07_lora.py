@@ -560,8 +560,8 @@ def adapters_travel(run: Run):
 # nothing. Taking ΔW out again subtracts what was added, and floating point keeps no promise that
 # (W + Δ) − Δ is W: each of the two sums rounds, by at most half a unit in the last place. To get
 # the very same bytes, keep W. And in bf16, with 8 bits of precision, a change below 1/512 of a
-# weight is less than half a unit and vanishes (Adam's first step, say): merge in float32, and
-# round once, if at all.
+# weight is less than half a unit and vanishes, as much of Adam's first step does: merge in float32,
+# and round once, if at all.
 
 
 # %% 8. Merging
@@ -866,7 +866,7 @@ def how_low_is_its_rank(run: Run):
         chance = energy(torch.randn_like(changes[0]))
         table.append([kind, mine[7].item(), chance[7].item()])
         left.plot(range(1, 1 + len(mine)), mine, label=kind)
-    left.plot(range(1, 1 + len(chance)), chance, "k:", label="random")
+    left.plot(range(1, 1 + len(chance)), chance, "k:", label=f"random {kind}")
     left.set(xscale="log", xlim=(0.15, 150), xlabel="directions kept", title="Share of ΔW's energy")
     left.set_xticks((1, 8, 128), (1, 8, 128))
     left.legend(fontsize=9)
