@@ -1131,10 +1131,8 @@ def smollm2_learns_a_format(run: Run):
     caption = "4-bit SmolLM2-135M-Instruct, unless --model named another, learns to write records."
     run.figure(fig, "records", caption)
     told = f"Right before {before:.0%}, with examples {examples:.0%}, after training {after:.0%}"
-    fall = (
-        f"loss {tuned.losses[0]:.1f} to {tuned.losses[-1]:.2f}, {share:.1%} of all numbers trained"
-    )
-    return f"{told} ({fall})."
+    first, *_, last = tuned.losses
+    return f"{told} of {share:.1%} of the parameters; the loss fell from {first:.1f} to {last:.2f}."
 
 
 # %% [markdown]
@@ -1143,12 +1141,13 @@ def smollm2_learns_a_format(run: Run):
 # helps, where Hu et al. saw no gain on GPT-3: perhaps because plays are far from Carroll, and one
 # direction of glass has 128 numbers where one of GPT-3 has 12,288. Full fine-tuning's ΔW has far
 # more than eight directions, and hardly uses the rest: "low-rank" is true of what it is *for*, not
-# of what it *is*. Adapters are tiny; a training step isn't, for weights and activations stay. Ours
-# and peft's differ by nothing, not even rounding: the same operations in the same order. And
-# `model.double()` isn't all float64: transformers' RMSNorm computes in float32, so we compared
-# merged layers one by one. **Read on**: Hu et al. 2021, *LoRA* · Kalajdzievski 2023 on α/√r · Hayou
-# et al. 2024, *LoRA+*, on separate rates for A and B · Dettmers et al. 2023, *QLoRA*, adapters on a
-# 4-bit base · Biderman et al. 2024 on learning and forgetting.
+# of what it *is*. And much of its gain is in the embeddings, which no adapter here touches.
+# Adapters are tiny; a training step isn't, for weights and activations stay. Ours and peft's differ
+# by nothing, not even rounding: the same operations in the same order. And `model.double()` isn't
+# all float64: transformers' RMSNorm computes in float32, so we compared merged layers one by one.
+# **Read on**: Hu et al. 2021, *LoRA* · Kalajdzievski 2023 on α/√r · Hayou et al. 2024, *LoRA+*, on
+# separate rates for A and B · Dettmers et al. 2023, *QLoRA*, adapters on a 4-bit base · Biderman et
+# al. 2024 on learning and forgetting.
 
 # %%
 if __name__ == "__main__":
