@@ -252,8 +252,8 @@ def batches(rows: Tensor, size: int, steps: int, seed: int) -> Iterator[tuple[Te
 def row_losses(model: Any, tokens: Tensor) -> Tensor:
     """Nats per token that follows another, in each row; (B, T) -> (B,)."""
     logits = model(tokens).logits[:, :-1]
-    losses = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-    return losses.view(len(tokens), -1).mean(1)
+    nats = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+    return nats.view(len(tokens), -1).mean(1)
 
 
 def loss_on(model: Any, tokens: Tensor) -> Tensor:
