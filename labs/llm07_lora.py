@@ -221,9 +221,9 @@ LENGTH = 64  # tokens of a row; 165 characters or so
 
 
 class Plays(NamedTuple):
-    """Rows of plays, (N, LENGTH); of other plays than `train` 64 to choose rates by, 64 to test."""
+    """Rows of plays, (N, LENGTH); of other plays than `training` 64 to choose rates by, 64 to test."""
 
-    train: Tensor
+    training: Tensor
     valid: Tensor
     test: Tensor
 
@@ -231,8 +231,8 @@ class Plays(NamedTuple):
 @cache
 def plays() -> Plays:
     text = assets.shakespeare()
-    train, others = to_rows(text[:1_000_000]), to_rows(text[-200_000:])
-    return Plays(train, others[10::20][:64], others[::20][:64])
+    training, others = to_rows(text[:1_000_000]), to_rows(text[-200_000:])
+    return Plays(training, others[10::20][:64], others[::20][:64])
 
 
 def to_rows(text: str) -> Tensor:
@@ -333,7 +333,7 @@ def b_moves_first(run: Run):
 
     Predict: what would happen if A started at zero too?
     """
-    rows, full = plays().train[:4], glass().double()
+    rows, full = plays().training[:4], glass().double()
     loss_on(full, rows).backward()
     model = insert(glass().double(), ALL, rank=4, alpha=8)
     layers, before, optimizer = adapters(model), fingerprint(model), adamw(model, 1e-2)
@@ -387,7 +387,7 @@ def first_step(rank: int, alpha: float, rate: float, optimizer: Any = ADAM) -> A
     """Glass with an adapter after one step."""
     torch.manual_seed(1)  # the same A for the same rank
     model = insert(glass().double(), ALL, rank, alpha)
-    tiny_steps(model, plays().train[:4], 1, optimizer(trainable(model), lr=rate))
+    tiny_steps(model, plays().training[:4], 1, optimizer(trainable(model), lr=rate))
     return model
 
 
@@ -508,7 +508,7 @@ def own_equals_peft(run: Run):
     """
     ours = randomize(insert(glass().double(), ALL, rank=4, alpha=8))
     config = LoraConfig(r=4, lora_alpha=8, target_modules=list(ALL))
-    theirs, rows = get_peft_model(glass().double(), config), plays().train[:4]
+    theirs, rows = get_peft_model(glass().double(), config), plays().training[:4]
     set_peft_model_state_dict(theirs, adapter_state(ours))
 
     def apart() -> Tensor:
@@ -706,7 +706,7 @@ def fits(run: Run, name: str) -> list[Trained]:
     """An arm on three seeds, at the best of its rates on the first of them."""
     first, *others = run.seeds(3)
     factors = run.pick(tiny=(1.0,), small=(0.5, 1.0, 2.0), full=(0.5, 1.0, 2.0))
-    rows, label = plays().train, f"{name}, another seed"
+    rows, label = plays().training, f"{name}, another seed"
     found = {x: learn(run, ARMS[name], rows, first, x, f"{name}, rate × {x}") for x in factors}
     best = min(found, key=lambda x: test_loss(run, found[x].model, plays().valid))
     rest = [learn(run, ARMS[name], rows, seed, best, label) for seed in others]
@@ -779,7 +779,7 @@ def rank_one_is_enough(run: Run):
     because = "§3: at fixed α/r a larger rank is a larger step"
     for name, other in (("r = 1", "r = 16"), ("r = 16", "r = 1")):
         label, factor = f"{name} at the rate of {other}", LORA[other].rate / LORA[name].rate
-        model = learn(run, LORA[name], plays().train, run.seed, factor, label).model
+        model = learn(run, LORA[name], plays().training, run.seed, factor, label).model
         worse = test_loss(run, model, plays().test) - losses(run, name)[0]
         run.measure(f"{label}: worse by (nats)", worse, expect_at_least=0, because=because)
     return (
@@ -1132,7 +1132,9 @@ def smollm2_learns_a_format(run: Run):
     run.figure(fig, "records", caption)
     told = f"Right before {before:.0%}, with examples {examples:.0%}, after training {after:.0%}"
     first, *_, last = tuned.losses
-    return f"{told} of {share:.1%} of the parameters; the loss fell from {first:.1f} to {last:.2f}."
+    return (
+        f"{told}; the loss fell from {first:.1f} to {last:.2f}, by {share:.1%} of the parameters."
+    )
 
 
 # %% [markdown]

@@ -187,7 +187,7 @@ def adapts(run: Run):
     """Five steps of an adapter on glass, with rows that have unlike numbers of labels."""
     torch.manual_seed(run.seed)
     model = lora.insert(lora.glass(), lora.ALL, 2, 4)
-    rows, data = lora.plays().train, []
+    rows, data = lora.plays().training, []
     for step in range(5):
         tokens = rows[4 * step : 4 * step + 4, :32]
         labels = tokens.clone()
