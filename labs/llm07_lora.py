@@ -221,7 +221,7 @@ LENGTH = 64  # tokens of a row; 165 characters or so
 
 
 class Plays(NamedTuple):
-    """Rows of plays, (N, LENGTH); of other plays than `training` 64 to choose rates by, 64 to test."""
+    """Rows of plays, (N, LENGTH); of other plays than `training` 64 to choose by, 64 to test."""
 
     training: Tensor
     valid: Tensor
@@ -1133,7 +1133,7 @@ def smollm2_learns_a_format(run: Run):
     told = f"Right before {before:.0%}, with examples {examples:.0%}, after training {after:.0%}"
     first, *_, last = tuned.losses
     return (
-        f"{told}; the loss fell from {first:.1f} to {last:.2f}, by {share:.1%} of the parameters."
+        f"{told}; the loss fell from {first:.1f} to {last:.2f} by {share:.1%} of all weights."
     )
 
 
