@@ -1132,9 +1132,7 @@ def smollm2_learns_a_format(run: Run):
     run.figure(fig, "records", caption)
     told = f"Right before {before:.0%}, with examples {examples:.0%}, after training {after:.0%}"
     first, *_, last = tuned.losses
-    return (
-        f"{told}; the loss fell from {first:.1f} to {last:.2f} by {share:.1%} of all weights."
-    )
+    return f"{told}; the loss fell from {first:.1f} to {last:.2f} by {share:.1%} of all weights."
 
 
 # %% [markdown]
