@@ -763,7 +763,7 @@ def adapting_beats_scratch(run: Run):
     caption = "What an adapter gets by its size and place, and what full fine-tuning does."
     run.figure(fig, "rank", f"{caption} A model from scratch ends at {scratch:.2f}, off the scale.")
     full = mean(gain(run, "full", "untouched"))
-    shares = [f"{name} {mean(gain(run, name, 'untouched')) / full:.0%}" for name in LORA]
+    shares = [f"{mean(gain(run, name, 'untouched')) / full:.0%} by {name}" for name in LORA]
     return f"Of what full fine-tuning gains they get: {'; '.join(shares)}."
 
 
@@ -866,7 +866,7 @@ def how_low_is_its_rank(run: Run):
         chance = energy(torch.randn_like(changes[0]))
         table.append([kind, mine[7].item(), chance[7].item()])
         left.plot(range(1, 1 + len(mine)), mine, label=kind)
-    left.plot(range(1, 1 + len(chance)), chance, "k:", label=f"random {kind}")
+    left.plot(range(1, 1 + len(chance)), chance, "k:", label="random")
     left.set(xscale="log", xlim=(0.15, 150), xlabel="directions kept", title="Share of ΔW's energy")
     left.set_xticks((1, 8, 128), (1, 8, 128))
     left.legend(fontsize=9)
@@ -886,7 +886,8 @@ def how_low_is_its_rank(run: Run):
         ax.minorticks_off()
     right.legend(fontsize=9)
     caption = "Full fine-tuning's update, direction by direction: its energy, and what it is worth."
-    run.figure(fig, "spectrum", f"{caption} At r = 0 embeddings and norms keep theirs.")
+    caption += " At r = 0 embeddings and norms keep theirs."
+    run.figure(fig, "spectrum", f"{caption} (The random one has down_proj's shape.)")
     (untouched,), full = losses(run, "untouched"), mean(losses(run, "full"))
     none, *_, eight, _ = means
     kept = (none - eight) / (none - full)
@@ -1011,7 +1012,9 @@ def memory_shrinks_by_less(run: Run):
         parts = (weights, held, 8 * count)
         table.append([name, count, *(x / 2**20 for x in (*parts, sum(parts)))])
     columns = ["", "trainable", "weights", "forward and backward", "AdamW's moments", "together"]
-    run.table("MiB, float32 on the CPU: the fourth measured, the others counted", columns, table)
+    run.table(
+        "MiB, float32 on the CPU; forward and backward measured, the rest counted", columns, table
+    )
     fewer, less = (table[0][i] / table[1][i] for i in (1, 5))
     what, because = "times fewer parameters, over times less memory", "weights and activations stay"
     check_smollm2(run, what, fewer / less, because, at_least=5)
