@@ -1012,9 +1012,8 @@ def memory_shrinks_by_less(run: Run):
         parts = (weights, held, 8 * count)
         table.append([name, count, *(x / 2**20 for x in (*parts, sum(parts)))])
     columns = ["", "trainable", "weights", "forward and backward", "AdamW's moments", "together"]
-    run.table(
-        "MiB, float32 on the CPU; forward and backward measured, the rest counted", columns, table
-    )
+    title = "MiB, float32 on the CPU; forward and backward measured, the rest counted"
+    run.table(title, columns, table)
     fewer, less = (table[0][i] / table[1][i] for i in (1, 5))
     what, because = "times fewer parameters, over times less memory", "weights and activations stay"
     check_smollm2(run, what, fewer / less, because, at_least=5)
