@@ -1157,7 +1157,7 @@ def smollm2_learns_a_format(run: Run):
 # of what it *is*. And much of its gain is in the embeddings, which no adapter here touches.
 # Adapters are tiny; a training step isn't, for weights and activations stay. Ours equals peft's to
 # the bit while it adds its gradients in the same order; with A x before W x it was 1e-13 away after
-# ten steps, and with transformers' RMSNorm, which computes in float32, for one seed of ten 5e-6.
+# ten steps, and with transformers' RMSNorm, which computes in float32, for one seed of nine 5e-6.
 # **Read on**: Hu et al. 2021, *LoRA* · Kalajdzievski 2023 on α/√r · Hayou et al. 2024, *LoRA+*, on
 # separate rates for A and B · Dettmers et al. 2023, *QLoRA*, adapters on a 4-bit base · Biderman et
 # al. 2024 on learning and forgetting.
