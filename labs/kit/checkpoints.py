@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from labs.kit import kept, snapshots
-from labs.kit.cards import FAILED, Card
+from labs.kit.cards import FAILED, WRONG_USAGE, Card
+from labs.kit.carried import restore, state_of
 from labs.kit.outputs import refusal, writing_to
 from labs.kit.ranks import is_main, stop_all
 from labs.kit.run import Run
 from labs.kit.training import cure
 
 import torch
-from accelerate.utils import broadcast, broadcast_object_list, gather_object, load
+from accelerate.utils import RNG_STATE_NAME, broadcast, broadcast_object_list, gather_object, load
 
 CARRIED = "carried.pt"
 Found = tuple[Path, dict[str, Any]]  # a sound checkpoint and its manifest
@@ -68,7 +69,7 @@ class Checkpoints:
                 changes in place; anything with `state_dict` and `load_state_dict`.
         """
         for name, thing in things.items():
-            _state(name, thing)
+            state_of(name, thing)
         self._things.update(things)
 
     def resume(self) -> int:
@@ -135,7 +136,7 @@ class Checkpoints:
             raise
         found = _agreed(found)
         if found == "refused":
-            raise SystemExit(FAILED)
+            raise SystemExit(WRONG_USAGE)
         return cast(tuple[Found | None, Path], found)
 
     def _find(self) -> tuple[Found | None, Path]:
@@ -183,15 +184,22 @@ class Checkpoints:
         """Load everything, no pickled code: torch's and Accelerate's loaders refuse it."""
         try:
             self.run.accelerator.load_state(str(path))
+            self._look_at_random_numbers(path)
             carried = load(path / CARRIED, map_location="cpu")
             if set(carried) != set(self._things):
                 raise KeyError(f"it carries {sorted(carried)}, not {sorted(self._things)}")
             for name, state in carried.items():
-                _restore(self._things[name], state)
+                restore(self._things[name], state)
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             mend = f"rm -r {path.parent}, and begin anew"
             stop_all(Card(f"The checkpoint {path} can't be loaded.", why, mend, FAILED))
+
+    def _look_at_random_numbers(self, path: Path) -> None:
+        """Accelerate goes on in silence where it can't load them."""
+        file = f"{RNG_STATE_NAME}_{self.run.accelerator.process_index}.pkl"
+        if not torch.equal(load(path / file)["torch_manual_seed"], torch.get_rng_state()):
+            raise ValueError(f"{file} wasn't loaded")
 
     def _look_at_weights(self, done: int) -> None:
         models = cast(
@@ -231,7 +239,7 @@ class Checkpoints:
     def _fill(self, part: Path) -> None:
         self.run.accelerator.save_state(str(part))
         if is_main():
-            carried = {name: _state(name, thing) for name, thing in self._things.items()}
+            carried = {name: state_of(name, thing) for name, thing in self._things.items()}
             torch.save(carried, part / CARRIED)
             if not self._saved:
                 load(part / CARRIED)  # what can't be read is an error now, not after a kill
@@ -246,25 +254,3 @@ class Checkpoints:
 def _agreed(value: Any) -> Any:
     """The main process's value, in all of them."""
     return broadcast_object_list([value])[0]
-
-
-def _state(name: str, thing: Any) -> Any:
-    if isinstance(thing, torch.Generator):
-        return thing.get_state()
-    if isinstance(thing, list | dict):
-        return cast(Any, thing)
-    if hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
-        return thing.state_dict()
-    raise TypeError(f"{name} can't be carried: it is no generator, list or dict, nor has a state")
-
-
-def _restore(thing: Any, state: Any) -> None:
-    if isinstance(thing, torch.Generator):
-        thing.set_state(state)
-    elif isinstance(thing, list):
-        thing[:] = state
-    elif isinstance(thing, dict):
-        cast(dict[Any, Any], thing).clear()
-        cast(dict[Any, Any], thing).update(state)
-    else:
-        thing.load_state_dict(state)
