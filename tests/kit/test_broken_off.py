@@ -1,6 +1,7 @@
 """A lab that is broken off, and the command line for going on; several processes; TensorBoard."""
 
 import json
+import os
 import signal
 import time
 from importlib.util import find_spec
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labs.kit.options import common_parser, settings_from
-from tests.conftest import Clone
+from tests.conftest import Clone, containers_of
 from tests.kit.trainings import TRAINS, Training, began
 
 import pytest
@@ -57,6 +58,23 @@ def test_a_changed_lab_begins_anew(training: Training) -> None:
     ended = training.run()
     assert (ended.code, began(ended.out)) == (0, 0), ended
     assert "the lab's text has changed" in ended.out
+
+
+@pytest.mark.engine
+def test_in_a_container_it_goes_on_by_compose_alone(training: Training) -> None:
+    clone, words = training.clone, ("--precision", "fp32")
+    running = clone.start_invoke("lab", training.lab, "--runtime", "docker", *words)
+    running.wait_for("step 7\n")
+    (container,) = containers_of(clone)
+    container.kill()
+    assert running.ended().code == 137, running.text
+    clone.make_folders()
+    who = {"LABS_UID": str(os.getuid()), "LABS_GID": str(os.getgid())}
+    compose = ("docker", "compose", "run", "--rm", "cpu", training.lab)
+    ended = clone.run(*compose, *words, "--resume", **who)
+    assert ended.code == 0, ended
+    assert began(ended.out) in (6, 9), ended
+    assert not training.snapshots
 
 
 def losses(training: Training) -> tuple[dict[str, Any], dict[str, list[float]]]:
