@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from labs.kit import kept, snapshots
-from labs.kit.cards import FAILED, WRONG_USAGE, Card
+from labs.kit.cards import FAILED, Card
 from labs.kit.carried import restore, state_of
 from labs.kit.outputs import refusal, writing_to
 from labs.kit.ranks import is_main, stop_all
@@ -129,15 +129,16 @@ class Checkpoints:
 
     def _agreed_find(self) -> tuple[Found | None, Path]:
         """What the main process found, in all of them."""
-        try:
-            found = self._find() if is_main() else None
-        except Card:
-            _agreed("refused")
-            raise
+        found: Any = None
+        if is_main():
+            try:
+                found = self._find()
+            except Card as card:
+                found = (card.what, card.why, card.mend, card.code)
         found = _agreed(found)
-        if found == "refused":
-            raise SystemExit(WRONG_USAGE)
-        return cast(tuple[Found | None, Path], found)
+        if len(found) == 4:
+            stop_all(Card(*found))
+        return found
 
     def _find(self) -> tuple[Found | None, Path]:
         parent = kept.root(self.run)
