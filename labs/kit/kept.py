@@ -25,7 +25,7 @@ FOLDER = "checkpoints"
 MACHINE = ("stack", "python", "device", "threads", "cpu_capability")
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "tokenizers", "numpy")
 IRRELEVANT = ("online", "options")  # to the bits; the options are facts one by one
-LONGEST_TOLD = 100  # characters of a value, was and is; hashes are longer
+LONGEST_TOLD = 60  # characters, what was and what is together; one hash is longer
 CALLED = {"lab_sha256": "the lab's text", "sources_sha256": "the text of labs it builds on"}
 
 

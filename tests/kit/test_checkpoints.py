@@ -147,7 +147,7 @@ def test_what_was_half_written_is_none(tmp_path: Path) -> None:
     ("other", "told"),
     [
         ({"seed": 1}, "seed was 0 and is 1"),
-        ({"depends_on": {"width": 9}}, "width was null and is 9"),
+        ({"depends_on": {"width": 9}}, "width was nothing and is 9"),
         ({"depends_on": {"data": "x" * 64}}, "data has changed"),
     ],
 )
