@@ -58,7 +58,7 @@ class Checkpoints:
         self._facts = kept.facts(run, name, depends_on or {})
         self._things: dict[str, Any] = {}
         self._saved = 0  # the step of the newest checkpoint
-        self._folder = Path()
+        self._folder: Path | None = None  # resume finds it
         run.accelerator.free_memory()  # what was prepared until now is none of this training's
 
     def carry(self, **things: Any) -> None:
@@ -112,11 +112,13 @@ class Checkpoints:
         Raises:
             Card: where the weights are NaN or infinite, which no checkpoint should keep.
         """
+        if self._folder is None:
+            raise RuntimeError("resume comes before the first save")
         if done == self._saved:
             return
         self._look_at_weights(done)
         self.seconds = time.perf_counter() - self._since
-        reason = self._write(done)
+        reason = self._write(self._folder, done)
         self._clock = time.monotonic()
         if reason:
             self._say(f"no checkpoint of step {done:,}: {reason} The training goes on.")
@@ -177,7 +179,7 @@ class Checkpoints:
             try:
                 return one, snapshots.read(one)
             except ValueError as error:
-                self._say(f"{one.name} is damaged ({error}): removed, and the one before is taken")
+                self._say(f"{one.name} is damaged ({error}): removed, for the one before it")
                 shutil.rmtree(one)
         return None
 
@@ -194,12 +196,17 @@ class Checkpoints:
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             mend = f"rm -r {path.parent}, and begin anew"
-            stop_all(Card(f"The checkpoint {path} can't be loaded.", why, mend, FAILED))
+            raise Card(f"The checkpoint {path} can't be loaded.", why, mend, FAILED) from error
 
     def _look_at_random_numbers(self, path: Path) -> None:
         """Accelerate goes on in silence where it can't load them."""
         file = f"{RNG_STATE_NAME}_{self.run.accelerator.process_index}.pkl"
-        if not torch.equal(load(path / file)["torch_manual_seed"], torch.get_rng_state()):
+        saved = load(path / file)
+        pairs = [(saved["torch_manual_seed"], torch.get_rng_state())]
+        if torch.cuda.is_available():
+            now = torch.cuda.get_rng_state_all()
+            pairs += zip(saved["torch_cuda_manual_seed"], now, strict=True)
+        if not all(torch.equal(then, now) for then, now in pairs):
             raise ValueError(f"{file} wasn't loaded")
 
     def _look_at_weights(self, done: int) -> None:
@@ -215,29 +222,18 @@ class Checkpoints:
             why = f"A gradient was. No checkpoint is written; the last is of step {self._saved:,}."
             stop_all(Card(what, why, cure(self.run), FAILED))
 
-    def _write(self, done: int) -> str:
+    def _write(self, folder: Path, done: int) -> str:
         """Every process its part, then the main one all the rest; what kept it from it, if so."""
-        part = snapshots.aside(self._folder)
-        reasons = cast(list[str], gather_object([self._refused(self._fill, part)]))
+        reasons = cast(list[str], gather_object([_refused(self._fill, folder)]))
         reason = next((one for one in reasons if one), "")
         if is_main() and not reason:
-            reason = self._refused(self._seal, part, done)
+            reason = _refused(self._seal, folder, done)
         if is_main() and reason:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(snapshots.aside(folder), ignore_errors=True)
         return _agreed(reason)
 
-    def _refused(self, write: Any, part: Path, *more: Any) -> str:
-        """Write; the disk's refusal in a sentence, or nothing."""
-        try:
-            write(part, *more)
-        except Exception as error:  # safetensors and torch have no errno to tell
-            reason = refusal(error, self._folder)
-            if not reason:
-                raise
-            return reason
-        return ""
-
-    def _fill(self, part: Path) -> None:
+    def _fill(self, folder: Path) -> None:
+        part = snapshots.aside(folder)
         self.run.accelerator.save_state(str(part))
         if is_main():
             carried = {name: state_of(name, thing) for name, thing in self._things.items()}
@@ -245,11 +241,23 @@ class Checkpoints:
             if not self._saved:
                 load(part / CARRIED)  # what can't be read is an error now, not after a kill
 
-    def _seal(self, part: Path, done: int) -> None:
+    def _seal(self, folder: Path, done: int) -> None:
         facts = {"step": done, "seconds": self.seconds, "facts": self._facts}
-        snapshots.seal(part, snapshots.path_of(self._folder, done), facts)
-        for old in snapshots.all_in(self._folder)[self.keep :]:
+        snapshots.seal(snapshots.aside(folder), snapshots.path_of(folder, done), facts)
+        for old in snapshots.all_in(folder)[self.keep :]:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _refused(write: Any, folder: Path, *more: Any) -> str:
+    """Write; the disk's refusal in a sentence, or nothing."""
+    try:
+        write(folder, *more)
+    except Exception as error:  # safetensors and torch have no errno to tell
+        reason = refusal(error, folder)
+        if not reason:
+            raise
+        return reason
+    return ""
 
 
 def _agreed(value: Any) -> Any:

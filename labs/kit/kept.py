@@ -36,6 +36,11 @@ class Place:
     folder: Path
     lock: IO[str]
 
+    def leave(self) -> None:
+        """Leave it to the next run; where it holds no checkpoint, leave nothing."""
+        if not snapshots.all_in(self.folder):
+            self.remove()
+
     def remove(self) -> None:
         """Remove it with all that is in it."""
         shutil.rmtree(self.folder, ignore_errors=True)

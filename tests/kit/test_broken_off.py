@@ -43,6 +43,14 @@ def test_ctrl_c_leaves_the_checkpoints_and_the_end_removes_them(training: Traini
     assert not (training.clone.path / "elsewhere").exists()
 
 
+def test_broken_off_before_its_first_checkpoint_it_leaves_nothing(training: Training) -> None:
+    running = training.start("--steps", "4000", "--every", "3000")
+    running.wait_for("step 3\n")
+    running.send(signal.SIGINT)
+    assert running.ended().code == 130, running.text
+    assert not (training.runs / "checkpoints").exists()
+
+
 def test_a_crash_after_the_training_does_not_lose_it(training: Training) -> None:
     training.words = ("--crash",)
     assert training.run().code == 1

@@ -240,6 +240,8 @@ def test_weights_that_are_nan_are_not_kept(tmp_path: Path) -> None:
 def test_it_comes_before_prepare(tmp_path: Path) -> None:
     trained = Trained(tmp_path, 0)
     late = Checkpoints(trained.run, "late")
+    with pytest.raises(RuntimeError, match="resume comes before"):
+        late.save(1)
     late.resume()
     with pytest.raises(RuntimeError, match="comes before"):
         late.save(1)
