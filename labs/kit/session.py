@@ -51,7 +51,7 @@ class Session:
         log_path = self.folder / "log.txt" if is_main() else self.folder
         log = self._files.enter_context(log_path.open("w", encoding="utf-8"))
         self.output = Output(log, silent=not is_main())
-        self.run = Run(settings, precision, self.output, self.folder)
+        self.run = Run(settings, precision, self.output, self.folder, lesson)
         self.experiments: list[Experiment] = []
         self._say_hello(reason)
 
@@ -62,6 +62,8 @@ class Session:
         try:
             return self._files.__exit__(*error)
         finally:
+            for place in self.run.places:
+                place.leave()
             if is_main() and not self.experiments:  # refused before it began: nothing worth keeping
                 shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -131,13 +133,17 @@ class Session:
         from labs.kit import report
 
         self.run.accelerator.end_training()
+        crashed = any(one.crash for one in self.experiments)
         if not is_main():
-            return FAILED if any(one.crash for one in self.experiments) else 0
+            return FAILED if crashed else 0
 
         env = results.environment(self.run, self.lesson)
         data = results.as_data(self.lesson, env, self.experiments)
         results.write(data, self.folder / "results.json")
         report.write(self.lesson, data, self.experiments, self.folder / "report.html")
+        if not crashed:
+            for place in self.run.places:
+                place.remove()
         self._summarize()
         card = self._failure()
         if card is None:
@@ -185,6 +191,9 @@ class Session:
         self.output.print()
         self.output.print(Text(LEGEND, style="dim"))
         self.output.print(Text(f"report: {self.folder / 'report.html'}"), whole=True)
+        if self.run.settings.tensorboard:
+            board = f"tensorboard --logdir {self.folder}" if self.run.logged else "nothing logged"
+            self.output.print(Text(f"TensorBoard: {board}"), whole=True)
 
 
 def _shown(path: Path) -> str:
