@@ -770,7 +770,7 @@ def a_layer_can_be_asked(run: Run):
     right = sum(found)
     run.check("stacks of which all eight layers are named right", right, equals=len(FAULTS))
     least, most = (f(row[3] for row in rows) for f in (min, max))
-    return f"The size of the stream says little: sound {rows[0][3]:.2f}, all {least:.2f} to {most:.2f}."
+    return f"The stream's size says little: sound {rows[0][3]:.2f}, all {least:.2f} to {most:.2f}."
 
 
 # %% [markdown]
@@ -784,9 +784,9 @@ def a_layer_can_be_asked(run: Run):
 # `(a, b) → (a cos ωᵢt − b sin ωᵢt, a sin ωᵢt + b cos ωᵢt)`.
 #
 # As complex numbers, q = a + bi is multiplied by e^(iωt). The score of q at t and k at s is the sum
-# over pairs of Re(q e^(iωt) · k̄ e^(−iωs)) = Re(q k̄ e^(iω(t − s))), k̄ being the conjugate: it depends
-# on the **offset** t − s, whatever q and k are. Take q = k = (1, 0) and ω = 1: at the places 3 and
-# 5, or 103 and 105, the score is cos 2 = −0.416. Sizes stay: a turn changes none.
+# over pairs of Re(q e^(iωt) · k̄ e^(−iωs)) = Re(q k̄ e^(iω(t − s))), k̄ being the conjugate. It
+# depends on the **offset** t − s, whatever q and k are. Take q = k = (1, 0) and ω = 1: at the
+# places 3 and 5, or 103 and 105, the score is cos 2 = −0.416. Sizes stay: a turn changes none.
 #
 # The angles are a matter for float64 or at least float32: bfloat16 counts in ones to 256 only, so
 # that 256 and 257 are one place.
@@ -839,7 +839,7 @@ def a_rotary_score_tells_the_offset(run: Run):
     q, k = torch.randn(2, 32, head, dtype=DOUBLE) / 8  # 32 queries and keys; scores of size 1
 
     def score(places: Tensor, dtype: torch.dtype) -> Tensor:
-        """(places, 32): of q at a place with k `offset` places before, angles computed in `dtype`."""
+        """(places, 32): of q at a place with k `offset` places before; angles in `dtype`."""
         frequencies = angles(torch.ones(1), head)[0].to(dtype)
         turned = [
             rope(one.unsqueeze(1), (at.to(dtype)[:, None] * frequencies).double())
