@@ -2,12 +2,12 @@
 # # LLM05b · Advanced normalization
 # What lets a stack be deep, and what tells it where a token stands: norms' places, and positions.
 #
-# **You will be able to** say from a stack's first gradient how it will train; choose between
-# Pre-LN, Post-LN, DeepNorm and sandwich by measuring; write RoPE in both layouts and convert one
-# into the other; write ALiBi's slopes; read texts longer than those trained on, and say what
-# breaks; find the fault in a stack that doesn't train. **Builds on** LLM05a, whose norms, sinusoids
-# and race it goes on with. **Takes** an hour to read, two minutes to run (`tiny`, 2 cores; `small`
-# is for a GPU).
+# **You will be able to** say what depth does to a stack's gradient and to its first step; choose
+# between Pre-LN, Post-LN, DeepNorm and sandwich by measuring; find the fault in a layer by asking
+# it; write RoPE in both layouts and convert one into the other; write ALiBi's slopes; read texts
+# longer than those trained on, and say what breaks. **Builds on** LLM05a, whose norms, sinusoids
+# and fair race it goes on with, and takes attention as given (LLM06 opens it). **Takes** an hour to
+# read, two minutes to run (`tiny`, 2 cores; `small` is for a GPU).
 
 # %% Imports
 import copy
@@ -217,7 +217,9 @@ def at_start(config: Config, seed: int) -> tuple[list[float], list[float]]:
 
 
 def depths(run: Run) -> list[int]:
-    return run.pick(tiny=[2, 4, 8, 16, 32], small=[2, 4, 8, 16, 32, 64], full=[2, 8, 32, 64, 128])
+    return run.pick(
+        tiny=[2, 4, 8, 16, 32], small=[2, 4, 8, 16, 32, 64, 128], full=[2, 4, 8, 16, 32, 64, 128]
+    )
 
 
 def width(run: Run) -> int:
@@ -256,7 +258,7 @@ def the_stream_grows(run: Run):
     because = "the partner: two matrices a branch, so answers are at least four times as large"
     run.check("Pre-LN, matrices doubled: times", times, at_least=2, because=because)
     for name in ("Post-LN", "DeepNorm"):
-        because = "where γ = 1 and β = 0 an answer's mean square is σ²/(σ² + ε)"
+        because = "at the start γ = 1, and an answer's mean square is σ²/(σ² + ε)"
         run.check(name, grown(name), at_least=0.9999, at_most=1.0001, because=because)
     because = "1.2 to the power of 32 is 342: seen 2.6 a block, whatever the seed"
     run.check("no norm: size", grown("no norm"), at_least=300, because=because)
@@ -266,11 +268,14 @@ def the_stream_grows(run: Run):
 # %% [markdown]
 # ## 3. The gradient against depth
 # Now backwards. Under Pre-LN the last norm divides by the size of the stream, and so does its
-# gradient (LLM05a's 1/r): what arrives at the stream is `1/√(1 + c L)` of what left the loss. It
-# then runs down the stream unbroken, so *every* block gets about that much. Xiong et al. (2020,
-# Theorem 1) bound the gradient of the last FFN's second matrix: O(d √(ln d / L)) for Pre-LN, O(d
-# √ln d) for Post-LN, whatever L. On logarithmic axes a slope of −½ is reached where cL is far above
-# 1, and not before: what can be fitted from L = 2 on is a/√(1 + cL).
+# gradient (LLM05a's 1/r): what arrives at the stream is `1/√(1 + c L)` of what left the loss. Xiong
+# et al. (2020, Theorem 1) bound the gradient of the last FFN's second matrix: O(d √(ln d / L)) for
+# Pre-LN, O(d √ln d) for Post-LN, whatever L. On logarithmic axes a slope of −½ is reached where cL
+# is far above 1, and not before: what can be fitted from L = 2 on is a/√(1 + cL).
+#
+# Further down the gradient grows again: each branch that it passes adds to it, as it added to the
+# stream on the way up. Both grow by the same factors, so at block l there arrives about
+# 1/√(1 + c l), 1 over the size of the stream *there*.
 #
 # (c isn't quite a constant. An FFN adds 0.23, as LLM05a works out. Attention adds between 1/t, for
 # an average over t unlike tokens, and 1, where they are all alike; and the deeper, the more alike
@@ -318,7 +323,7 @@ def show_gradients(run: Run, found: dict[str, list[list[float]]]) -> None:
 def the_gradient_shrinks_under_pre_norm(run: Run):
     """At the start the last FFN's gradient shrinks as 1/√(1 + cL) under Pre-LN, not under Post-LN.
 
-    Predict: the stream of 32 blocks is 3.8 times that of 2. How do the gradients compare?
+    Predict: the stream of 32 blocks is four times that of 2. How do the gradients compare?
     """
     found, streams = {}, {}
     for name in ("Post-LN", "DeepNorm", "Pre-LN", "sandwich"):
@@ -329,7 +334,8 @@ def the_gradient_shrinks_under_pre_norm(run: Run):
         found[name] = [[gradients[-1] for _, gradients in one] for one in starts]
         streams[name] = [[sizes[-1] for sizes, _ in one] for one in starts]
     told = {name: torch.tensor(g).mean(0).tolist() for name, g in found.items()}
-    rows = [[name, *g, fit(depths(run), g, -0.5)[1]] for name, g in told.items()]
+    fitted = {name: fit(depths(run), told[name], -0.5)[1] for name in ("Pre-LN", "sandwich")}
+    rows = [[name, *g, fitted.get(name, "–")] for name, g in told.items()]
     run.table("Gradient norm, mean of 3 seeds", ["", *(f"L = {n}" for n in depths(run)), "c"], rows)
     shrunk = [g[0] / g[-1] for g in found["Pre-LN"]]
     because = "√((1 + 32c)/(1 + 2c)) with c = 0.23, what FFNs alone add"
@@ -340,18 +346,17 @@ def the_gradient_shrinks_under_pre_norm(run: Run):
     because = "the partner: Xiong et al. 2020, Theorem 1, has no L for Post-LN"
     run.check("Post-LN: the same", shrunk, at_most=1.25, because=because)
     for name in ("Pre-LN", "sandwich"):
-        product = torch.tensor(found[name]).mul(torch.tensor(streams[name])).mean(0)
+        both = torch.tensor(found[name]).mul(torch.tensor(streams[name])).mean(0)
         because = "the gradient is 1/size of the stream; three seeds' mean has a spread of a tenth"
-        ratio = product.max() / product.min()
-        run.check(
-            f"{name}: gradient times stream, largest over least",
-            ratio,
-            at_most=1.5,
-            because=because,
-        )
-    slope = math.log2(told["Pre-LN"][-1] / told["Pre-LN"][-2]) / math.log2(
-        depths(run)[-1] / depths(run)[-2]
-    )
+        how = {"at_most": 1.5, "because": because}
+        run.check(f"{name}: gradient · stream, largest over least", both.max() / both.min(), **how)
+    deepest = stack("Pre-LN", depths(run)[-1], width(run))
+    both = torch.tensor([at_start(deepest, seed) for seed in run.seeds(3)]).prod(1).mean(0)
+    because = "up and down the same factors: an argument, not a theorem"
+    how = {"expect_at_most": 1.5, "because": because}
+    run.measure("Pre-LN: the same over the blocks of one stack", both.max() / both.min(), **how)
+    (a, b), (x, y) = depths(run)[-2:], told["Pre-LN"][-2:]
+    slope = math.log(y / x) / math.log(b / a)
     because = "−½ only for large cL (Xiong et al. 2020)"
     run.measure("Pre-LN: slope at the end", slope, expect_between=(-0.8, -0.35), because=because)
     show_gradients(run, found)
@@ -366,43 +371,47 @@ def the_gradient_shrinks_under_pre_norm(run: Run):
 # size can't be why: Adam divides by it. Its first step moves every weight by the learning rate,
 # whatever the gradient (LLM08 derives it). What counts is how far *the output* moves when every
 # weight moves a little. Under Pre-LN the branches of block l are 1/√(1 + c l) of the stream, less
-# and less. Under Post-LN each is as large a part of the sum as all before it, for ever. Liu et al.
-# (2020) derive a variance of the change that grows like L for Post-LN and like ln L for Pre-LN, for
-# weights that change at *random*. A gradient's steps agree with each other, so that L of them add
-# up to L, not to √L.
+# and less. Under Post-LN each is as large a part of the sum as all before it, for ever. For weights
+# that move at *random* Liu et al. (2020) derive a variance of the change that grows like L for
+# Post-LN, so a size like √L, and a variance like ln L for Pre-LN. But a gradient's moves agree with
+# each other: what L layers change adds up to L times as much, not √L, or more.
 #
 # DeepNorm's promise, no growth at all, is for gradient descent. For Adam's first step the same sum
 # is another: each matrix moves as far as any other, and 2L branches times β/α make `2L/√(4L) = √L`.
-# And it is a promise about matrices. A norm has weights of its own, γ and β, which act on the whole
-# stream, and which no constant makes smaller.
+# (At random they make `√(2L) · β/α`, again a constant.) And it is a promise about matrices. A norm
+# has weights of its own, a gain and a bias, which act on the whole stream, and which no constant
+# makes smaller.
 
 
 # %% 4. One step
+HOW = ("gradient, matrices", "gradient, all weights", "as far, at random", "Adam's first, matrices")
+
+
 @cache
 def moved(config: Config, seed: int) -> list[float]:
-    """How far one small step on the blocks moves the logits, root mean square.
-
-    By gradient descent on the matrices alone, on all weights (the norms' too), and as Adam's first
-    step moves the matrices: each entry by the rate, against its gradient's sign.
-    """
+    """How far a small step of the blocks' weights moves the logits, root mean square, by HOW."""
     torch.manual_seed(seed)
     model, windows = LanguageModel(config), apparatus.shakespeare().windows(8, 32)
     weights = list(model.blocks.parameters())
     gradients = torch.autograd.grad(loss_of(model, windows), weights)
+    matrices = [g * (w.dim() > 1) for w, g in zip(weights, gradients, strict=True)]
+    signs = [g.sign() for g in matrices]
+    steps = {
+        "gradient, matrices": [1e-3 * g for g in matrices],
+        "gradient, all weights": [1e-3 * g for g in gradients],
+        "Adam's first, matrices": [1e-5 * g for g in signs],
+        "as far, at random": [1e-5 * g * torch.randn_like(g).sign() for g in signs],
+    }
     with torch.no_grad():
         before, found = model(windows[:, :-1]), []
-        for adam, rank in ((False, 2), (False, 1), (True, 2)):
+        for how in HOW:
             kept = [weight.clone() for weight in weights]
-            for weight, gradient in zip(weights, gradients, strict=True):
-                if weight.dim() >= rank:
-                    weight -= 1e-4 * gradient.sign() if adam else 1e-3 * gradient
+            for weight, step in zip(weights, steps[how], strict=True):
+                weight -= step
             found.append((model(windows[:, :-1]) - before).square().mean().sqrt().item())
             for weight, old in zip(weights, kept, strict=True):
                 weight.copy_(old)
     return found
-
-
-HOW = ("gradient descent, matrices", "gradient descent, all weights", "Adam's first, matrices")
 
 
 @lab.experiment
@@ -411,10 +420,7 @@ def deep_norm_bounds_what_a_step_changes(run: Run):
 
     Predict: 16 times as many blocks. How much further does one step of Adam move the output?
     """
-    steps, d = (
-        run.pick(tiny=[2, 8, 32], small=[2, 4, 8, 16, 32, 64], full=[2, 8, 32, 128]),
-        width(run),
-    )
+    steps, d = depths(run)[::2], width(run)
     alpha, beta = deepnorm(steps[-1])
     run.agree("α² less 4Lβ²", torch.tensor(alpha**2 - 4 * steps[-1] * beta**2))
     fig, axes = plt.subplots(1, 3, sharex=True, figsize=(7.2, 4))
@@ -422,32 +428,28 @@ def deep_norm_bounds_what_a_step_changes(run: Run):
     for i, name in enumerate(STACKS[:4]):
         seeds = run.progress(run.seeds(3), name)
         found = torch.tensor([[moved(stack(name, n, d), seed) for n in steps] for seed in seeds])
-        growth[name] = found[:, -1] / found[:, 0]  # (3 seeds, 3 ways)
+        growth[name] = found[:, -1] / found[:, 0]  # (3 seeds, 4 ways)
         rows.append([name, *growth[name].median(0).values.tolist()])
-        for ax, one in zip(axes, found.unbind(-1), strict=True):
+        for ax, one in zip(axes, found[..., [0, 2, 3]].unbind(-1), strict=True):
             ax.loglog(steps, one.mean(0), "osD^"[i] + "-", label=name)
             ax.fill_between(steps, one.amin(0), one.amax(0), alpha=0.15)
     run.table(f"Logits move further at L = {steps[-1]} than at 2: times", ["", *HOW], rows)
-    kept, post, times = growth["DeepNorm"], growth["Post-LN"], steps[-1] / 2
-    because = "Wang et al. 2022: 2L(β² + β²)/α² = 1 whatever L; seen 0.7"
-    run.check(f"DeepNorm, {HOW[0]}", kept[:, 0].tolist(), at_most=1.5, because=because)
-    because = "the partner: α = β = 1 leaves 4L; seen 100 and more"
-    run.check(f"Post-LN, {HOW[0]}", post[:, 0].tolist(), at_least=times, because=because)
+    deep_norm, post = ([one.tolist() for one in growth[n].T] for n in ("DeepNorm", "Post-LN"))
+    times, root = steps[-1] / 2, math.sqrt(steps[-1] / 2)
+    because = "Wang et al. 2022: 2L(β² + β²)/α² = 1 whatever L"
+    run.check(f"DeepNorm: {HOW[0]}", deep_norm[0], at_most=1.5, because=because)
+    because = "the partner: α = β = 1 leaves 4L, and more"
+    run.check(f"Post-LN: {HOW[0]}", post[0], at_least=times, because=because)
     because = "a norm's own gain acts on the whole stream, and no β makes it smaller"
-    run.check(f"DeepNorm, {HOW[1]}", kept[:, 1].tolist(), at_least=2, because=because)
-    root = (kept[:, 2] / math.sqrt(times)).tolist()
-    because = "2L · β/α = √L; seen 0.9"
-    run.check(
-        f"DeepNorm, {HOW[2]}: over √({times:g})", root, at_least=0.5, at_most=2, because=because
-    )
-    because = "√L (Liu et al. 2020), if steps were random"
-    run.measure(
-        f"Post-LN, {HOW[2]}",
-        post[:, 2].tolist(),
-        expect_between=(times**0.5 / 2, times**0.5 * 2),
-        because=because,
-    )
-    for ax, title in zip(axes, HOW, strict=True):
+    run.check(f"DeepNorm: {HOW[1]}", deep_norm[1], at_least=2, because=because)
+    because = f"2L · β/α = √L: {root:g}, give or take a factor of 2"
+    how = {"at_least": root / 2, "at_most": root * 2, "because": because}
+    run.check(f"DeepNorm: {HOW[3]}", deep_norm[3], **how)
+    how = {"expect_between": (root / 2, root * 2), "because": "√L (Liu et al. 2020)"}
+    run.measure(f"Post-LN: {HOW[2]}", post[2], **how)
+    how = {"expect_at_least": times, "because": "moves that agree: L at least"}
+    run.measure(f"Post-LN: {HOW[3]}", post[3], **how)
+    for ax, title in zip(axes, (HOW[0], *HOW[2:]), strict=True):
         ax.set(xlabel="blocks L", title=title.replace(", ", ",\n"), xticks=steps, xticklabels=steps)
         ax.minorticks_off()
     axes[0].set_ylabel("logits move by (root mean square)")
