@@ -489,36 +489,37 @@ def validation(run: Run) -> Tensor:
     return apparatus.shakespeare().windows(2**13 // length, length)
 
 
-@cache
-def deep(
+def train_deep(
     run: Run, name: str, lr: float, warm: bool, seed: int, layers: int = 0, **more: Any
-) -> Any:
-    """A trained stack: its loss at the end (nats per character), gradient norms and model."""
+) -> apparatus.Trained:
     blocks, d, length, batch, steps = deep_sizes(run)
     config = stack(name, layers or blocks, d, position=partial(Sinusoid, length, d), **more)
     how = {"lr": lr, "seed": seed, "steps": steps, "warmup": steps // 5 if warm else 0}
-    result = apparatus.train(
-        run, config, apparatus.shakespeare(), batch=batch, length=length, **how
-    )
-    loss = apparatus.nats(result.model, validation(run)).mean().item()
-    return loss, result.gradient_norms, result.model
+    text = apparatus.shakespeare()
+    return apparatus.train(run, config, text, batch=batch, length=length, **how)
+
+
+def held_out(run: Run, model: nn.Module) -> float:
+    """Its loss on `validation`."""
+    return apparatus.nats(model, validation(run)).mean().item()
 
 
 def losses(run: Run, name: str, lr: float, warm: bool) -> list[float]:
     """One a seed: three where something rests on it, and everywhere at `small`."""
     seeds = run.seeds(3 if lr == 0.01 or run.size != "tiny" else 1)
-    return [deep(run, name, lr, warm, seed)[0] for seed in seeds]
+    return [held_out(run, train_deep(run, name, lr, warm, seed).model) for seed in seeds]
 
 
 def show_rates(run: Run, found: dict[tuple[str, float, bool], list[float]], unigram: float) -> None:
     fig, axes = plt.subplots(1, 2, sharey=True, figsize=(7.2, 3.9))
+    best = min(mean(one) for one in found.values())
     for ax, warm in zip(axes, (False, True), strict=True):
         cells = [[mean(found[name, lr, warm]) for lr in GRID] for name in PLACES]
-        image = ax.imshow(cells, cmap="cividis_r", vmin=2.6, vmax=unigram, aspect="auto")
+        image = ax.imshow(cells, cmap="cividis_r", vmin=best, vmax=unigram, aspect="auto")
         for (i, name), (j, lr) in product(enumerate(PLACES), enumerate(GRID)):
             one = found[name, lr, warm]
             text = f"{mean(one):.2f}" + (f"\n± {stdev(one):.2f}" if len(one) > 1 else "")
-            dark = cells[i][j] > (2.6 + unigram) / 2
+            dark = cells[i][j] > (best + unigram) / 2
             ax.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
         ax.set(title="with warm-up" if warm else "without warm-up", xlabel="learning rate")
         ax.set(
@@ -543,32 +544,31 @@ def post_norm_needs_warm_up(run: Run):
     arms = list(product(PLACES, GRID, (False, True)))
     for name, lr, warm in run.progress(arms, "places, rates, warm-up"):
         found[name, lr, warm] = losses(run, name, lr, warm)
-    counts = {
-        name: apparatus.parameters(deep(run, name, 0.01, False, run.seed)[2]) for name in PLACES
-    }
+    layers, d, *_ = deep_sizes(run)
     rows = [
-        [name, counts[name], min(mean(found[name, lr, True]) for lr in GRID)] for name in PLACES
+        [
+            name,
+            apparatus.parameters(LanguageModel(stack(name, layers, d))),
+            *(f"{min(mean(found[name, lr, warm]) for lr in GRID):.3f}" for warm in (False, True)),
+        ]
+        for name in PLACES
     ]
-    run.table("At the best rate, with warm-up", ["", "parameters", "loss (nats)"], rows)
+    run.table("Loss at the best rate (nats)", ["", "parameters", "without warm-up", "with"], rows)
     post, pre = found["Post-LN", 0.01, False], found["Pre-LN", 0.01, False]
     because = f"the unigram, {unigram:.3f}, less 0.1"
     run.check("Post-LN, 0.01, without warm-up: loss", post, at_least=unigram - 0.1, because=because)
     because = "the unigram less 0.3"
     run.check("Pre-LN, the same", pre, at_most=unigram - 0.3, because=because)
-    warm = {
-        "expect_at_most": unigram - 0.3,
-        "because": "Xiong et al. 2020: warm-up is what it needs",
-    }
-    run.measure("Post-LN, 0.01, with warm-up", found["Post-LN", 0.01, True], unit="nats", **warm)
+    how = {"unit": "nats", "expect_at_most": unigram - 0.3}
+    because = "Xiong et al. 2020: warm-up is what it needs"
+    run.measure("Post-LN, 0.01, with warm-up", found["Post-LN", 0.01, True], **how, because=because)
     for name in ("DeepNorm", "sandwich"):
-        how = {"expect_at_most": unigram - 0.3, "because": "made to be stable"}
-        run.measure(f"{name}, 0.03, without warm-up", found[name, 0.03, False], unit="nats", **how)
+        what, because = f"{name}, 0.03, without warm-up", "made to be stable"
+        run.measure(what, found[name, 0.03, False], **how, because=because)
     show_rates(run, found, unigram)
     fell = [key for key in found if mean(found[key]) > unigram - 0.1]
-    told = ", ".join(
-        f"{name} at {lr:g}{' with warm-up' if warm else ''}" for name, lr, warm in fell
-    )
-    return f"It fell: {told or 'none'}."
+    names = [f"{name} at {lr:g}{' with warm-up' if warm else ''}" for name, lr, warm in fell]
+    return f"At the unigram: {', '.join(names) or 'none'}."
 
 
 # %% [markdown]
@@ -591,12 +591,13 @@ def without_norms_the_gradient_spikes(run: Run):
     found, rows = {}, []
     arms = list(product((0.01, 0.03), ("no norm", "Pre-LN")))
     for lr, name in run.progress(arms, "2 rates, 2 stacks, 3 seeds"):
-        runs = [deep(run, name, lr, True, seed, layers=4) for seed in run.seeds(3)]
-        losses, norms, _ = zip(*runs, strict=True)
+        runs = [train_deep(run, name, lr, True, seed, layers=4) for seed in run.seeds(3)]
+        norms = [one.gradient_norms for one in runs]
         found[name, lr] = [max(one) / median(one) for one in norms]
         later = [max(rest) / median(rest) for rest in (one[len(one) // 5 :] for one in norms)]
         steps = ", ".join(str(one.index(max(one)) + 1) for one in norms)
-        rows.append([name, lr, median(found[name, lr]), steps, median(later), median(losses)])
+        loss = median(held_out(run, one.model) for one in runs)
+        rows.append([name, lr, median(found[name, lr]), steps, median(later), loss])
         if lr == 0.01:
             for seed, one in zip(run.seeds(3), norms, strict=True):
                 line = {"color": "C1" if name == "no norm" else "C0", "lw": 1}
@@ -642,6 +643,12 @@ def scores(model: Any, tokens: Tensor) -> Tensor:
     return (q @ k.mT / math.sqrt(q.shape[-1])).tril()
 
 
+def gains(model: Any) -> float:
+    """The largest product, over the blocks, of the largest gains of queries and of keys."""
+    pairs = ((b.attention.branch.q_norm, b.attention.branch.k_norm) for b in model.blocks)
+    return max((q.weight.abs().max() * k.weight.abs().max()).item() for q, k in pairs)
+
+
 @lab.experiment
 def qk_norm_bounds_the_scores(run: Run):
     """With QK-norm no score exceeds √D times the gains, however large W_q and W_k are.
@@ -677,15 +684,21 @@ def qk_norm_bounds_the_scores(run: Run):
     run.check("without: 4 times over once", ratio, at_least=8, because=because)
     for qk_norm in (False, True):
         name = "with QK-norm" if qk_norm else "without"
-        runs = [
-            deep(run, "Pre-LN", 0.03, False, seed, norm=RMSNorm, qk_norm=qk_norm)
-            for seed in run.seeds(3)
+        how = {"norm": RMSNorm, "qk_norm": qk_norm}
+        models = [
+            train_deep(run, "Pre-LN", 0.03, False, seed, **how).model for seed in run.seeds(3)
         ]
-        grown = [scores(model.cpu(), tokens).abs().max() for _, _, model in runs]
+        run.measure(f"trained at 0.03, {name}: loss", [held_out(run, one) for one in models])
+        grown = [scores(one.cpu(), tokens).abs().max().item() for one in models]
         run.measure(f"trained at 0.03, {name}: largest score", grown)
-        run.measure(f"trained at 0.03, {name}: loss", [one[0] for one in runs], unit="nats")
-    told = f"without {rows[1][2]:.3g}, with QK-norm {rows[3][2]:.3g}"
-    return f"Largest scores, matrices four times as large: {told}."
+    limits = [math.sqrt(head) * gains(one) for one in models]  # those with QK-norm
+    share = [score / limit for score, limit in zip(grown, limits, strict=True)]
+    because = "Cauchy and Schwarz, whatever was trained"
+    run.check(
+        "trained with QK-norm: score over √D times its gains", share, at_most=1, because=because
+    )
+    largest_of = f"without {rows[1][2]:.3g}, with QK-norm {rows[3][2]:.3g}"
+    return f"Largest scores, matrices four times as large: {largest_of}."
 
 
 # %% [markdown]
