@@ -38,7 +38,7 @@ DOUBLE = torch.float64
 # √(mean(x²) + ε)`, and multiplies by a learned gain, `y = γ x̂`. Most models have it, and not all
 # the same. In bfloat16, which keeps 8 significant bits, three details show:
 #
-# - **The statistics** are taken in float32, in every model that works (LLM05a shows why).
+# - **The statistics** are taken in float32, by both (LLM05a shows why).
 # - **The order of casts.** Llama rounds x̂ to bfloat16, then multiplies by γ and rounds again. Gemma
 #   multiplies in float32 and rounds once. A rounding is off by at most half a unit in the last
 #   place, 2⁻⁸ = 0.4 % of the number, two by at most 2·2⁻⁸ + 2⁻¹⁶. That is little, yet a port that
@@ -161,8 +161,8 @@ def a_gain_near_one_is_better_kept_as_its_distance(run: Run):
 # small change of one of them with β/α of it, since the norm divides by about α. By plain gradient
 # descent the matrix itself moves in proportion to that same β/α. Two branches a block, two matrices
 # each: the output moves by about `2L · (β² + β²)/α²`. Setting this to 1 asks for `α² = 4L β²`. Of
-# the pairs that satisfy it they take the one that shares the burden, `α = (2L)^(1/4)`, and the β
-# that follows. For L = 24 that is α = 2.63.
+# the pairs that satisfy it they take `α = (2L)^(1/4)` and the β that follows. For L = 24 that is α
+# = 2.63.
 
 
 # %% 2. The places
@@ -851,7 +851,9 @@ def a_rotary_score_tells_the_offset(run: Run):
     Predict: and with angles computed in float32, or places kept in bfloat16?
     """
     head, offset = 64, 7
-    q, k = torch.randn(2, 32, head, dtype=DOUBLE) / 8  # 32 queries and keys; scores of size 1
+    q, k = torch.randn(2, 32, head, dtype=DOUBLE) / math.sqrt(
+        8
+    )  # 32 queries and keys; scores of size 1
 
     def score(places: Tensor, dtype: torch.dtype) -> Tensor:
         """(places, 32): of q at a place with k `offset` places before; angles in `dtype`."""
