@@ -1291,10 +1291,10 @@ def a_larger_base_reads_twice_as_far(run: Run):
 # **The gradient's size at the start says little.** Post-LN keeps it at any depth and falls;
 # DeepNorm has the smallest of all and trains. How far one step moves the answer says more.
 #
-# **Warm-up is no cure of its own.** At `tiny` Post-LN's six blocks stay at the unigram at every rate
-# of the grid, with warm-up as without: what is slow enough for them is too slow for 80 steps. And
-# DeepNorm, the best at 0.01, isn't safe at three times that, where a sandwich is. (Xiong et al. and
-# Wang et al. train for ten thousands of steps: try `small`.)
+# **Warm-up is no cure of its own.** At `tiny` Post-LN's six blocks stay at the unigram at every
+# rate of the grid, with warm-up as without: what is slow enough for them is too slow for 80 steps.
+# And DeepNorm, the best at 0.01, isn't safe at three times that, where a sandwich is. (Xiong et al.
+# and Wang et al. train for tens of thousands of steps: try `small`.)
 #
 # **A proof holds for what it is about.** DeepNorm's bound is met by gradient descent on matrices.
 # Let the norms' own gains move, or Adam, and the answer moves further with depth again, if much
