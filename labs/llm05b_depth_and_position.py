@@ -20,6 +20,7 @@ from typing import Any
 
 from labs import apparatus
 from labs.apparatus import Config, LanguageModel, Learned, Position
+from labs.checks.llm05b import planted
 from labs.kit import Lab, Run
 from labs.llm05a_normalization import RMSNorm, Sinusoid, rms_norm, wide
 
@@ -35,8 +36,8 @@ DOUBLE = torch.float64
 # %% [markdown]
 # ## 1. Two RMSNorms
 # RMSNorm (LLM05a) divides a token's d numbers by the root of their mean square, `x̂ = x /
-# √(mean(x²) + ε)`, and multiplies by a learned gain, `y = γ x̂`. Most models have it, and not all
-# the same. In bfloat16, which keeps 8 significant bits, three details show:
+# √(mean(x²) + ε)`, and multiplies by a learned gain, `y = γ x̂`. Not all models have the same. In
+# bfloat16, which keeps 8 significant bits, three details show:
 #
 # - **The statistics** are taken in float32, by both: where the mean square is rounded, all of a
 #   token's numbers are off by one factor, which no later sum averages out.
@@ -110,11 +111,8 @@ def a_norms_casts_have_an_order(run: Run):
     wrong = rms_norm(x.float(), g.float()).square().mean().sqrt()
     because = "its g has a spread of 1/4, where 1 + g is meant"
     run.check("Gemma's g in Llama's norm: size", wrong, at_most=0.3, because=because)
-    return (
-        "Largest errors: "
-        + ", ".join(f"{name} {100 * off:.2f} %" for name, off, _ in rows)
-        + (f"; all in bfloat16, a token is off by {100 * common:.2f} % as a whole, on average.")
-    )
+    told = ", ".join(f"{name} {100 * off:.2f} %" for name, off, _ in rows)
+    return f"Largest: {told}; the last is off by {100 * common:.2f} % in whole tokens, on average."
 
 
 @lab.experiment
@@ -637,12 +635,6 @@ def scores(model: Any, tokens: Tensor) -> Tensor:
     return (q @ k.mT / math.sqrt(q.shape[-1])).tril()
 
 
-def gains(model: Any) -> float:
-    """The largest product, over the blocks, of the largest gains of queries and of keys."""
-    pairs = ((b.attention.branch.q_norm, b.attention.branch.k_norm) for b in model.blocks)
-    return max((q.weight.abs().max() * k.weight.abs().max()).item() for q, k in pairs)
-
-
 @lab.experiment
 def qk_norm_bounds_the_scores(run: Run):
     """With QK-norm no score exceeds √D times the gains, however large W_q and W_k are.
@@ -679,8 +671,11 @@ def qk_norm_bounds_the_scores(run: Run):
         run.measure(f"trained at 0.03, {name}: loss", ended[name], unit="nats")
         grown = [scores(one.cpu(), tokens).abs().max().item() for one in models]
         run.measure(f"trained at 0.03, {name}: largest score", grown)
-    limits = [math.sqrt(head) * gains(one) for one in models]  # those with QK-norm
-    share = [score / limit for score, limit in zip(grown, limits, strict=True)]
+    share = []
+    for score, model in zip(grown, models, strict=True):  # those with QK-norm
+        branches = [block.attention.branch for block in model.blocks]
+        pairs = [(one.q_norm.weight.abs().max(), one.k_norm.weight.abs().max()) for one in branches]
+        share.append(score / (math.sqrt(head) * max((q * k).item() for q, k in pairs)))
     because = "Cauchy and Schwarz, whatever was trained"
     run.check("trained with it: score / (√D · largest gains)", share, at_most=1, because=because)
     a, b = (mean(one) for one in ended.values())
@@ -693,7 +688,7 @@ def qk_norm_bounds_the_scores(run: Run):
 # its layers can be *asked*. Let a layer be one branch with its residual and its norms, here
 # attention's; give it x, 1000x, or an x whose last token is another, and compare. A sound Pre-LN
 # layer adds to the stream something that doesn't depend on the stream's size. Which question finds
-# which of the faults below?
+# which of the faults below? (`planted` makes a layer with one: (B, T, d) -> (B, T, d), float64.)
 
 
 # %% 8. Faults
@@ -705,21 +700,6 @@ FAULTS = {
     "dead branch": "x + 0: say, the last matrix is still zero, for it was never loaded",
     "looks ahead": "the mask is turned round: a token sees itself and those after",
 }
-
-
-def planted(fault: str, d_model: int) -> Callable[[Tensor], Tensor]:
-    """An untrained attention layer, (B, T, d) -> (B, T, d) in float64, with a fault of FAULTS."""
-    changes: dict[str, Any] = {
-        "no norm": {"norm": nn.Identity},
-        "norm on the sum": {"placement": "post"},
-        "no residual": {"alpha": 0.0},
-        "dead branch": {"beta": 0.0},
-    }
-    model = LanguageModel(Config(2, 1, d_model, **changes.get(fault, {}))).double()
-    layer, position = model.blocks[0].attention, model.position
-    if fault == "looks ahead":
-        return lambda x: layer(x.flip(1), position).flip(1)
-    return lambda x: layer(x, position)
 
 
 @lab.exercise(
@@ -877,10 +857,9 @@ def a_rotary_score_tells_the_offset(run: Run):
 # %% [markdown]
 # ## 10. Two layouts
 # The paper, GPT-J and Meta's Llama turn **neighbours**, entries 2i and 2i + 1. GPT-NeoX and
-# transformers' Llama turn **halves**, entries i and i + D/2: on a GPU two halves are easier to
-# take than every second number. Both are RoPE: trained from scratch, a model can't tell. But W_q
-# and W_k, once trained, belong to a layout, and a file that is loaded into the other gives no error
-# and nonsense. The conversion is a reordering of the *rows* of W_q and W_k, head by head: of each
+# transformers' Llama turn **halves**, entries i and i + D/2. Trained from scratch, a model can't
+# tell. But W_q and W_k, once trained, belong to a layout, and a file that is loaded into the other
+# gives no error and nonsense. To convert, reorder the *rows* of W_q and W_k, head by head: of each
 # head's D, first all even rows, then all odd ones. For D = 4: rows 0, 2, 1, 3. A score sums over
 # all D, so the order of the sum doesn't matter. W_v and W_o, which no position turns, stay.
 
@@ -1267,25 +1246,24 @@ def a_larger_base_reads_twice_as_far(run: Run):
 # DeepNorm has the smallest of all and trains. How far one step moves the answer says more.
 #
 # **Warm-up is no cure of its own.** At `tiny` Post-LN's six blocks stay at the unigram at every
-# rate of the grid, with warm-up as without: what is slow enough for them is too slow for 80 steps.
-# And DeepNorm, the best at 0.01, isn't safe at three times that, where a sandwich is. (Xiong et al.
-# and Wang et al. train for tens of thousands of steps: try `small`.)
+# rate of the grid, with warm-up as without. (At lower rates 80 steps are too few for any stack:
+# POSTLN) And DeepNorm, the best at 0.01, isn't safe at three times that, where a sandwich is.
+# Xiong et al. and Wang et al. train for tens of thousands of steps: try `small`.
 #
 # **A proof holds for what it is about.** DeepNorm's bound is met by gradient descent on matrices.
 # Let the norms' own gains move, or Adam, and the answer moves further with depth again, if much
 # less than without it.
 #
 # **Norms aren't what makes four blocks learn.** Without them the loss comes near, and what spikes
-# is the first step, when logits are as large as the stream. At a high rate a stack with norms may
-# spike too.
+# is the first step, when logits are as large as the stream.
 #
 # **Who knows nothing about places loses nothing by length.** At `tiny` NoPE and the learned table
 # read on at next to no cost, and are no better than the best guess from the last character: their
 # curves are flat because they haven't learnt yet. ALiBi's is flat *and* low.
 #
-# **A cure can be beside the point.** For a model of 200 steps a few more on long texts are a
-# large part of an education: at `tiny` they brought RoPE as far without a cure as with one. The
-# cures were made for models that nobody can afford to teach again.
+# **A cure can be beside the point.** For a model of 200 steps a few more on long texts are a large
+# part of an education: at `tiny` they brought RoPE as far without a cure as with one. The cures
+# were made for models that nobody can afford to teach again.
 #
 # **Read on**: Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture* · Liu et
 # al. 2020, *Understanding the Difficulty of Training Transformers* · Wang et al. 2022, *DeepNet:
