@@ -50,7 +50,7 @@ DOUBLE = torch.float64
 #   0.003 to 0.4 % of *itself*. And weight decay, which pulls what is stored to 0, pulls Gemma's
 #   gain to 1, Llama's to nothing (so that gains are usually left out of it).
 #
-# A Gemma file in a Llama norm multiplies by g instead of 1 + g: nearly 0, and nothing complains.
+# A Gemma file in a Llama norm multiplies by g, numbers around 0, and nothing complains.
 
 
 # %% 1. Llama's and Gemma's
@@ -966,8 +966,8 @@ def alibi_is_blooms(run: Run):
 # Train on windows of 64 characters, and read 512: what happens after place 64? The race is between
 # **NoPE**, no positions at all (the causal mask alone tells a little: the first token sees one, the
 # second two; Haviv et al. 2022), a **learned** table, here 512 long, of which 64 rows are trained,
-# the **sinusoids**, **RoPE** and **ALiBi**, each at its own best rate. Press et al. (2021) found
-# that ALiBi reads on as if nothing had happened, and sinusoids don't; RoPE a little longer.
+# the **sinusoids**, **RoPE** and **ALiBi**, each at the best of four rates. Press et al. (2021)
+# found that ALiBi reads on as if nothing had happened, and sinusoids don't; RoPE a little longer.
 #
 # Some pages are harder than others, so we compare *the same characters*: the last 32 of each
 # window, read with 480 or more before them, and with 32 to 63, as in training. The difference is
