@@ -10,35 +10,36 @@
 
 # %% Imports
 import ctypes
-import hashlib
 import math
-import tempfile
+import resource
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import batched
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from labs.kit import Lab, Run, assets, seconds_paired, tolerance
-from labs.kit.corpus import chunks, text_file
-from labs.kit.vocabularies import LETTERS
+from labs.apparatus import FeedForward, rate
+from labs.kit import Checkpoints, Lab, Run, assets, seconds, seconds_paired, stop_on_nan, tolerance
 from labs.llm01_inference import draw, top_p
 from labs.llm03_neural_networks import Transformer, total
-from labs.llm04_tokenization import BPE, WORD, Pair, count_words, encode_stream, vocabulary
-from labs.llm04_tokenization import train as train_bpe
-from labs.llm05a_normalization import RMSNorm, SwiGLU, gated_width
+from labs.llm04_tokenization import BPE
+from labs.llm05a_normalization import RMSNorm, SwiGLU
 from labs.llm06_attention import causal_mask
+from labs.texts import Text, opened, tokenizer_of, witten_bell
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 from transformers.utils import logging
 
 lab = Lab("LLM10")
@@ -314,8 +315,8 @@ class Llama(nn.Module):
         return self.lm_head(self.norm(x[:, -1:] if last else x))
 
     def cache(self, batch: int, room: int) -> KVCache:
-        shape = (batch, self.config.kv_heads, room, self.config.head_dim)
-        return KVCache(self.config.layers, shape, self.embed_tokens.weight.detach())
+        size = (batch, self.config.kv_heads, room, self.config.head_dim)
+        return KVCache(self.config.layers, size, self.embed_tokens.weight.detach())
 
 
 # %% [markdown]
@@ -336,7 +337,9 @@ class Llama(nn.Module):
 #
 # for targets drawn evenly. Does h point there? A branch begins with a norm, so what it adds doesn't
 # depend on how long x is: entries of about (σ√d)², after two matrices, beside the embedding's of
-# σ. The branches are small only where d·σ is small against 1. So o rises as d·σ, then stays behind.
+# σ. They are small only where d·σ is small against 1: so o rises as d·σ, then falls behind, and is
+# hardly worth a thought in the sum. But where the branches' last matrices begin at 0, as some
+# recipes have it, o is d·σ in full: for d = 96 and σ = 0.05 that is 4.8, and e^4.8 = 121 terms.
 #
 # A first loss far from the formula is the cheapest alarm that there is: a wrong init, a wrong
 # scale, a target that leaks.
@@ -347,62 +350,69 @@ def random_tokens(config: Config, batch: int, length: int) -> Tensor:  # (B, T)
     return torch.randint(config.vocabulary, (batch, length))
 
 
+def silence(model: Llama) -> Llama:
+    """Let every branch add 0: its last matrix is 0."""
+    for layer in model.layers:
+        nn.init.zeros_(layer.self_attn.o_proj.weight)
+        nn.init.zeros_(layer.mlp.down_proj.weight)
+    return model
+
+
 @torch.no_grad()
-def first_loss(config: Config) -> tuple[float, float, float]:
+def first_loss(config: Config, change: Callable[[Llama], Llama]) -> tuple[float, float, float]:
     """Of an untrained model on random tokens: its loss, the formula's, and the mean own logit."""
-    model, c = Llama(config), config
-    tokens = random_tokens(c, 64, c.context + 1)
-    x, y = tokens[:, :-1], tokens[:, 1:]
-    logits = model(x)
+    model, v = change(Llama(config)), config.vocabulary
+    tokens = random_tokens(config, 64, config.context + 1)
+    logits, x = model(tokens[:, :-1]), tokens[:, :-1]
     own = logits.gather(-1, x[..., None]).double()  # (B, T, 1)
-    spread = c.d_model * c.std**2
-    if c.tied:
-        among = (c.vocabulary - 1) * math.exp(spread / 2) + own.exp()
-        formula = (among.log() - own / c.vocabulary).mean().item()
-    else:
-        formula = math.log(c.vocabulary) + spread / 2
-    return F.cross_entropy(logits.flatten(0, 1), y.flatten()).item(), formula, own.mean().item()
+    spread = config.d_model * config.std**2
+    formula = math.log(v) + spread / 2
+    if config.tied:
+        terms = (v - 1) * math.exp(spread / 2) + own.exp()
+        formula = (terms.log() - own / v).mean().item()
+    loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()
+    return loss, formula, own.mean().item()
 
 
 @lab.experiment
 def the_first_loss_is_foretold(run: Run):
-    """The first loss is ln V plus half the variance of a logit; tied, the own logit comes on top.
+    """The first loss is ln V plus half the variance of a logit; a large own logit comes on top.
 
-    Predict: V = 257, d = 96, σ = 0.05, tied. What is ln V, and what is the first loss?
+    Predict: V = 257, d = 96, σ = 0.05, tied, silent branches. ln V is 5.55; and the first loss?
     """
-    stds, rows, fig_rows = (0.001, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07), [], {}
+    stds, rows, found = (0.001, 0.005, 0.01, 0.02, 0.03, 0.05), [], {}
     fig, ax = plt.subplots()
-    for tied in (False, True):
-        # with ε next to nothing: beside vectors as small as the smallest σ makes it would count
-        found = [first_loss(Config(257, std=std, tied=tied, eps=1e-15)) for std in stds]
-        name = "tied" if tied else "untied"
-        off = [loss - formula for loss, formula, _ in found]
-        because = "the sum over 257 rows varies by s/√257 = 0.03 at the largest σ; measured below"
-        run.check(f"{name}: loss less formula, largest", max(map(abs, off)), at_most=0.03,
-                  because=because)  # fmt: skip
-        rows += [[name, std, *one] for std, one in zip(stds, found, strict=True)]
-        fig_rows[name] = found
-        ax.plot(stds, [one[1] for one in found], f"C{tied:d}-", label=f"{name}, formula")
-        ax.plot(stds, [one[0] for one in found], f"C{tied:d}o", label=f"{name}, measured")
+    cases = {"untied": (False, lambda model: model), "tied": (True, lambda model: model),
+             "tied, branches silent": (True, silence)}  # fmt: skip
+    for i, (name, (tied, change)) in enumerate(cases.items()):
+        # with ε next to nothing: beside vectors as small as the smallest σ makes, it would count
+        configs = [Config(257, std=std, tied=tied, eps=1e-15) for std in stds]
+        found[name] = [first_loss(config, change) for config in configs]
+        off = [abs(loss - formula) for loss, formula, _ in found[name]]
+        because = "a mean over 257 rows e varies by s/√257: 0.03 at the largest σ"
+        run.check(f"{name}: loss less formula", off, at_most=0.03, because=because)
+        rows += [[name, std, *one] for std, one in zip(stds, found[name], strict=True)]
+        ax.plot(stds, [one[1] for one in found[name]], f"C{i}-", label=f"{name}: formula")
+        ax.plot(stds, [one[0] for one in found[name]], f"C{i}o", label="measured")
     run.table("The first loss (nats)", ["", "σ", "loss", "formula", "own logit"], rows)
-    own = [one[2] / (96 * std) for one, std in zip(fig_rows["tied"], stds, strict=True)]
-    because = "|h| = √d and |e| ≈ σ√d: by Cauchy and Schwarz no more than 1, but for e's spread"
-    run.check("own logit over d·σ, tied", own, at_most=1.05, because=because)
-    because = "there d·σ is 0.1: the branches add little"
-    run.check("the same at the smallest σ", own[0], at_least=0.9, because=because)
-    run.measure("the same at σ = 0.05", own[-2], expect_at_most=0.5, because="d·σ is 4.8")
-    strangers = max(abs(one[2]) for one in fig_rows["untied"])
-    run.check("own logit, untied", strangers, at_most=0.2, because="a logit like all others")
+    parts = {name: [one[2] / (96 * std) for one, std in zip(found[name], stds, strict=True)]
+             for name in cases}  # fmt: skip
+    because = "|h| is √d, |e| is σ√d but for 1/√(2d) = 7 % from row to row"
+    run.check("own logit over d·σ, branches silent: off 1",
+              [abs(x - 1) for x in parts["tied, branches silent"]], at_most=0.05, because=because)  # fmt: skip
+    run.measure("the same, tied, at the smallest σ", parts["tied"][0], expect_at_least=0.9)
+    run.measure("and at the largest", parts["tied"][-1], expect_at_most=0.5, because="d·σ is 4.8")
+    stranger = max(abs(one[2]) for one in found["untied"])
+    run.check("own logit, untied", stranger, at_most=0.2, because="it is a logit like all others")
     ax.axhline(math.log(257), color="grey", ls=":", label="ln V")
     ax.set(xlabel="σ, standard deviation of the weights", ylabel="loss (nats per token)",
            title="The first loss of an untrained model, d = 96, V = 257")  # fmt: skip
-    ax.legend()
+    ax.legend(fontsize=9)
     run.figure(fig, "first_loss", "Measured on random tokens, and what the formulas say.")
-    loss, _, logit = fig_rows["tied"][stds.index(0.05)]
+    plain, silent = (found[name][-1] for name in ("tied", "tied, branches silent"))
     return (
-        f"ln V = {math.log(257):.2f}; at σ = 0.05 the untied model starts at "
-        f"{fig_rows['untied'][stds.index(0.05)][0]:.2f}, the tied one at {loss:.2f}: its own logit "
-        f"is {logit:.1f} on average."
+        f"At σ = 0.05 the tied model starts at {plain[0]:.2f}, its own logit {plain[2]:.1f}; with "
+        f"silent branches at {silent[0]:.2f}, its own logit {silent[2]:.1f}."
     )
 
 
@@ -493,7 +503,9 @@ def to_transformers(model: Llama) -> Any:
     return theirs
 
 
-def from_transformers(theirs: Any, convert: Callable[[Tensor, int], Tensor] = to_neighbours) -> Llama:
+def from_transformers(
+    theirs: Any, convert: Callable[[Tensor, int], Tensor] = to_neighbours
+) -> Llama:
     """Our model with the weights of a LlamaForCausalLM."""
     t = theirs.config
     config = Config(
@@ -521,7 +533,7 @@ def ours_equals_transformers(run: Run):
 
     Predict: and if the rows of W_q and W_k keep the other layout's order: an error, or what?
     """
-    config = Config(101, 48, 3, 6, 2, 136, std=0.3)
+    config = Config(101, 48, 3, 6, 2, 136, std=0.2)
     for dtype, bound in ((DOUBLE, 1e-4), (torch.float32, 1e-4)):
         ours, tokens = Llama(config).to(dtype), random_tokens(config, 3, 50)
         for gain in (p for p in ours.parameters() if p.dim() == 1):
@@ -649,8 +661,7 @@ def floor_of(tokens: Tensor) -> float:
         for t in range(1, len(row)):
             follow[tuple(row[:t])].append(row[t])
     counts = [np.unique(one, return_counts=True)[1] for one in follow.values()]
-    nats = sum(float(-(c * np.log(c / c.sum())).sum()) for c in counts)
-    return nats / tokens[:, 1:].numel()
+    return float(-sum((c * np.log(c / c.sum())).sum() for c in counts)) / tokens[:, 1:].numel()
 
 
 @lab.experiment
@@ -733,62 +744,12 @@ def no_logit_sees_the_future(run: Run):
 
 
 # %% 10. A text as numbers
-END = "<|endoftext|>"
-LEARNED_ON = 1_000_000  # bytes that merges are learned from
-COUNTED = 10_000_000  # tokens that n-grams are counted in
-
-
-@dataclass(frozen=True)
-class Text:
-    """Ids to train on and ids to validate, (N,) uint8 or uint16, perhaps mapped from the disk."""
-
-    train: Any
-    validation: Any
-    merges: tuple[Pair, ...]
-    name: str
-    sha256: str
-    bytes_per_token: float
-
-    @property
-    def vocabulary(self) -> int:
-        return 257 + len(self.merges)  # the bytes, the merges and END
-
-    def batch(self, size: int, length: int, generator: torch.Generator) -> Tensor:
-        """(size, length + 1): windows from anywhere in the training text."""
-        starts = torch.randint(len(self.train) - length, (size, 1), generator=generator)
-        return torch.from_numpy(self.train[starts + torch.arange(length + 1)].astype(np.int64))
-
-
 @cache
-def text(run: Run) -> Text:
+def corpus(run: Run) -> Text:
     """What --corpus names, or the embedded plays."""
-    path, merges = run.options.corpus, run.options.merges
-    least = 20 * (sizes(run)[0].context + 1)  # a tenth of it must hold two windows
-    if path is None:
-        data = np.frombuffer(assets.shakespeare().encode(), dtype=np.uint8)
-        name, digest = "Shakespeare's plays", hashlib.sha256(data).hexdigest()
-    else:
-        file = text_file(path, least)
-        data, name, digest = file.data, path.name, file.sha256
-    cut = len(data) * 9 // 10
-    if not merges:
-        return Text(data[:cut], data[cut:], (), name, digest, 1.0)
-    return in_tokens(run, data, cut, merges, name, digest)
-
-
-def in_tokens(run: Run, data: Any, cut: int, merges: int, name: str, digest: str) -> Text:
-    """The text in LLM04's BPE, its ids in a file without a name, which goes with the process."""
-    learned = train_bpe(count_words(data[:LEARNED_ON].tobytes().decode(errors="ignore")), merges)
-    bpe, parts = BPE(learned), []
-    for part in (data[:cut], data[cut:]):
-        file = tempfile.TemporaryFile(dir=run.settings.outputs)  # /tmp may be memory
-        pieces = (part[i : i + 2**20].tobytes() for i in range(0, len(part), 2**20))
-        for ids in batched(encode_stream(bpe.encode, pieces), 2**20):
-            np.array(ids, dtype=np.uint16).tofile(file)
-        file.flush()
-        parts.append(np.memmap(file, dtype=np.uint16, mode="r"))
-    each = (len(data) - cut) / len(parts[1])
-    return Text(parts[0], parts[1], tuple(bpe.merges), name, digest, each)
+    least = 20 * (sizes(run)[0].context + 1)  # so that a tenth of it holds two windows
+    asked = run.options
+    return opened(asked.corpus, asked.merges, least, run.settings.outputs)
 
 
 @torch.no_grad()
@@ -823,49 +784,17 @@ def nats(model: nn.Module, ids: Any, length: int) -> float:
 
 
 # %% 11. What counting can do
-def keys(ids: np.ndarray, n: int, v: int) -> np.ndarray:
-    """Each run of `n` ids as one number, (N − n + 1,) int64."""
-    found = np.zeros(len(ids) - n + 1, dtype=np.int64)
-    for i in range(n):
-        found = found * v + ids[i : len(found) + i]
-    return found
-
-
-def looked_up(wanted: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """`values` of those `known` keys (sorted) that are wanted; 0 for others."""
-    where = np.searchsorted(known, wanted).clip(max=len(known) - 1)
-    return np.where(known[where] == wanted, values[where], 0)
-
-
-def ladder(train: Any, validation: Any, v: int, orders: int = 5) -> list[float]:
-    """Nats per token of Witten & Bell's n-grams, n = 1 to `orders`, on all of the validation ids
-    but the first, which have the end of the training text before them."""
-    orders = min(orders, int(62 / math.log2(v)))  # longer runs don't fit into 64 bits
-    seen = np.asarray(train[:COUNTED])
-    asked = np.concatenate((np.asarray(train[-orders:]), validation))[1:]  # orders − 1 before it
-    p, found = np.full(len(validation) - 1, 1 / v), []
-    for n in range(1, orders + 1):
-        runs, counts = np.unique(keys(seen, n, v), return_counts=True)
-        histories, first, kinds = np.unique(runs // v, return_index=True, return_counts=True)
-        sums = np.add.reduceat(counts, first)  # c(h); `kinds` is t(h)
-        run_asked = keys(asked, n, v)[-len(p) :]
-        c, t = (looked_up(run_asked // v, histories, x) for x in (sums, kinds))
-        p = (looked_up(run_asked, runs, counts) + t * p) / np.maximum(c + t, 1) + (c == 0) * p
-        found.append(-np.log(p).mean())
-    return found
-
-
 RUNGS = ("unigram", "bigram", "trigram", "4-gram", "5-gram")
 
 
 @cache
 def rungs(run: Run) -> list[float]:
-    return ladder(text(run).train, judged_on(run), text(run).vocabulary)
+    return witten_bell(corpus(run).train, judged_on(run), corpus(run).vocabulary)
 
 
 def judged_on(run: Run) -> Any:
     """The validation text; at tiny its first 64 Ki tokens."""
-    return text(run).validation[: run.pick(tiny=2**16, small=None, full=None)]
+    return corpus(run).validation[: run.pick(tiny=2**16, small=None, full=None)]
 
 
 # %% [markdown]
@@ -925,6 +854,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
+        del closure  # others' optimizers may take one
         for group in self.param_groups:
             shapes: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
@@ -933,10 +863,612 @@ class Muon(torch.optim.Optimizer):
             for (rows, columns), matrices in shapes.items():
                 gradients = [p.grad for p in matrices]
                 for p in matrices:
-                    self.state[p].setdefault("momentum", torch.zeros_like(p))
+                    if not self.state[p]:
+                        self.state[p]["momentum"] = torch.zeros_like(p)
                 kept = [self.state[p]["momentum"] for p in matrices]
                 torch._foreach_lerp_(kept, gradients, 1 - group["momentum"])
                 ahead = torch._foreach_lerp(gradients, kept, group["momentum"])  # Nesterov's
                 moves = orthogonal(torch.stack(ahead)).unbind()
                 size = group["lr"] * math.sqrt(max(1, rows / columns))
                 torch._foreach_add_(matrices, moves, alpha=-size)
+
+
+# %% [markdown]
+# ## 12. Training
+# A step: draw B windows of T + 1 tokens from anywhere in the training text; the first T are read,
+# the last T are the answers, each one place on. The learning rate rises for a twentieth of the
+# steps and then falls in a straight line to nearly 0. With N processes each takes its part of the
+# same batch, and Accelerate averages the gradients, so that N train as one. A run that is killed
+# goes on from its last checkpoint when it is started again.
+
+
+# %% 13. Training
+@dataclass(frozen=True)
+class Recipe:
+    """`steps` of `batch` windows; learning rates of the matrices and of all else."""
+
+    steps: int
+    batch: int
+    muon: float | None = 0.02  # None: AdamW for the matrices, too
+    adamw: float = 0.006
+
+
+@dataclass(frozen=True)
+class Trained:
+    model: Llama
+    losses: list[float]  # nats per token, on the batch before each step
+    seen: dict[str, Any]  # what `watch` returned, by steps done
+    seconds: float
+
+
+def sizes(run: Run) -> tuple[Config, Recipe]:
+    """What this run trains; the vocabulary is the text's."""
+    return run.pick(
+        tiny=(Config(0, 64, 3, 4, 2, 176), Recipe(300, 32)),
+        small=(Config(0), Recipe(1000, 32)),
+        full=(Config(0, 384, 6, 6, 6, 1024, context=256), Recipe(3000, 64)),
+    )
+
+
+def optimizers(model: Llama, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    ends = {id(model.embed_tokens.weight), id(model.lm_head.weight)}
+    groups = decay_groups(model, 0.0)  # in less than ten passes over a text nothing is overfitted
+    inner = [p for p in groups[0]["params"] if id(p) not in ends] if recipe.muon else []
+    kept = {id(p) for p in inner}
+    for group in groups:
+        group["params"] = [p for p in group["params"] if id(p) not in kept]
+    adamw = torch.optim.AdamW(groups, recipe.adamw, betas=(0.9, 0.95), fused=True)
+    return [adamw, Muon(inner, recipe.muon)] if recipe.muon else [adamw]
+
+
+def told(config: Config) -> dict[str, Any]:
+    return {name: getattr(value, "__name__", value) for name, value in vars(config).items()}
+
+
+def train(
+    run: Run,
+    name: str,
+    config: Config,
+    text: Text,
+    recipe: Recipe,
+    seed: int,
+    watch: Callable[[Llama], Any] | None = None,
+    at: tuple[int, ...] = (),
+) -> Trained:
+    """Train a model; `watch` is called after each number of steps in `at`."""
+    keep_memory()
+    depends_on = {**told(config), **vars(recipe), "text": text.sha256, "watched": list(at)}
+    checkpoints = Checkpoints(run, f"{name}, seed {seed}", depends_on=depends_on)
+    torch.manual_seed(seed)
+    model = Llama(config)
+    net, *pulls = run.accelerator.prepare(model, *optimizers(model, recipe))
+    rates = [[group["lr"] for group in one.param_groups] for one in pulls]
+    draws, losses, seen = torch.Generator().manual_seed(seed), [], {}
+    checkpoints.carry(draws=draws, losses=losses, seen=seen)
+    for step in run.progress(range(checkpoints.resume(), recipe.steps), name):
+        share = rate(step, recipe.steps, recipe.steps // 20)
+        for one, its in zip(pulls, rates, strict=True):
+            for group, most in zip(one.param_groups, its, strict=True):
+                group["lr"] = most * share
+        tokens = run.share(text.batch(recipe.batch, config.context, draws)).to(run.device)
+        logits = net(tokens[:, :-1]).flatten(0, 1)  # (B·T, V)
+        loss = F.cross_entropy(logits, tokens[:, 1:].flatten())
+        losses.append(stop_on_nan(run, loss, step, tokens))
+        run.accelerator.backward(loss)
+        for one in pulls:
+            one.step()
+            one.zero_grad()
+        run.log({f"{name}/loss": losses[-1]}, step)
+        if watch and step + 1 in at:
+            seen[str(step + 1)] = watch(model)
+        checkpoints.save_if_due(step + 1)
+    checkpoints.save(recipe.steps)
+    model = run.accelerator.unwrap_model(net, keep_fp32_wrapper=False)
+    return Trained(model, losses, seen, checkpoints.seconds)
+
+
+# %% [markdown]
+# **What does a step cost?** Forward 2 operations for each weight and token, backward 4: `6·N·B·T`
+# (LLM03). At this size that is half of the story. A step makes and drops some hundred tensors of
+# about a megabyte. The C library asks the kernel for each block of more than 128 KiB and gives it
+# back when it is dropped; and a fresh page of 4 KiB is first cleared by the kernel and mapped, a
+# **page fault**, for each of 256 pages in a megabyte, each time. Two lines tell glibc to keep what
+# it has. Nothing about the model changes, not one bit of its numbers.
+
+
+# %% 14. What a step costs
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, DEFAULT = -1, -3, 2**17
+
+
+def keep_memory(keep: bool = True) -> None:
+    """Let glibc keep memory that was freed (or not, as at first); other C libraries are left be."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**30 if keep else DEFAULT)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1 if keep else DEFAULT)
+
+
+def page_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def step_of(model: Any, batch: int, length: int) -> Callable[[], None]:
+    """Forward and backward on one batch of random tokens, to be repeated."""
+    config = model.config
+    v = getattr(config, "vocab_size", None) or config.vocabulary
+    tokens = torch.randint(v, (batch, length + 1), device=next(model.parameters()).device)
+
+    def step() -> None:
+        out = model(tokens[:, :-1])
+        logits = out if isinstance(out, Tensor) else out.logits
+        F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        model.zero_grad()
+
+    return step
+
+
+@lab.experiment
+def a_step_pays_for_its_pages(run: Run):
+    """Of a small model's step a good part is memory that is asked for anew; it can be kept.
+
+    Predict: same model, same numbers, but freed memory is kept: how many times faster?
+    """
+    step, plain = step_of(Llama(Config(257)), 16, 64), step_of(
+        Llama(Config(257, norm=RMSNorm, ffn=SwiGLU)), 16, 64
+    )  # fmt: skip
+
+    faults: dict[bool, list[float]] = {True: [], False: []}
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in run.progress(range(run.pick(tiny=3, small=9, full=9)), "steps"):
+        for keep in (False, True):
+            keep_memory(keep)
+            step()
+            before = page_faults()
+            times[keep].append(median(seconds(step, 3)))
+            faults[keep].append((page_faults() - before) / 4)  # seconds() warms up with one
+    first, kept = median(faults[False]), median(faults[True])
+    run.measure("page faults of a step, at first", first, timed=True)
+    run.measure("page faults of a step, memory kept", kept, expect_at_most=first / 10, timed=True,
+                because="a block that was had before is mapped and cleared already")  # fmt: skip
+    gain = median(a / b for a, b in zip(times[False], times[True], strict=True))
+    run.measure("times as fast with memory kept", gain, expect_at_least=1.1, timed=True)
+    a, b = seconds_paired(plain, step, run.pick(tiny=5, small=15, full=15))
+    lean = median(x / y for x, y in zip(a, b, strict=True))
+    because = "fewer passes over the same numbers"
+    run.measure("times as fast with the lean norm and F.silu", lean, expect_at_least=1.02,
+                because=because, timed=True)  # fmt: skip
+    x, gain_ = torch.randn(2, 64, 48, dtype=DOUBLE, requires_grad=True), torch.rand(48).double()
+    gain_.requires_grad_()
+    up = torch.randn(2, 64, 48, dtype=DOUBLE)
+    ours = torch.autograd.grad(LeanRMSNorm.apply(x, gain_, 1e-5), (x, gain_), up)
+    theirs = torch.autograd.grad(F.rms_norm(x, (48,), gain_, 1e-5), (x, gain_), up)
+    for name, mine, other in zip(("x", "the gain"), ours, theirs, strict=True):
+        run.agree(f"the lean norm's gradient to {name}, less the library's", mine - other, 1e-11)
+    return (
+        f"Keeping memory made a step {gain:.2f} times as fast, leaner code {lean:.2f} times more."
+    )
+
+
+# %% [markdown]
+# ## 13. Down the ladder
+# Now the training itself. Watch the loss pass the rungs: what can be had by knowing frequencies
+# comes first, then pairs, then what no short history holds. From time to time the model writes,
+# after a newline, at temperature 0.8 within the top 0.95.
+
+
+# %% 15. Down the ladder
+def config_of(run: Run) -> Config:
+    return replace(sizes(run)[0], vocabulary=corpus(run).vocabulary)
+
+
+@cache
+def trained(run: Run) -> Trained:
+    """The run's model; what is seen on the way is its validation loss and a sample."""
+    config, recipe, text = config_of(run), sizes(run)[1], corpus(run)
+    part = text.validation[: run.pick(tiny=2**13, small=2**14, full=2**16)]
+    start = torch.tensor([[10]], device=run.device)  # a newline
+
+    def look(model: Llama) -> list[Any]:
+        ids = generate(model, start, 60, partial(choose, temperature=0.8, p=0.95))[0].tolist()
+        return [nats(model, part, config.context), text.decode(ids)]
+
+    at = tuple(sorted({max(1, recipe.steps * 2**i // 2**7) for i in range(8)}))
+    return train(run, "the model", config, text, recipe, run.seed, look, at)
+
+
+@lab.experiment
+def the_loss_passes_every_rung(run: Run):
+    """The loss falls below what unigrams, bigrams and trigrams can reach, in that order.
+
+    Predict: counting alone, with Witten & Bell's smoothing: how low do 5-grams get?
+    """
+    steps, v = rungs(run), corpus(run).vocabulary
+    result = trained(run)
+    loss = nats(result.model, judged_on(run), config_of(run).context)
+    because = "the rung before; smoothed frequencies, counted in the training text"
+    for name, rung in list(zip(RUNGS, steps, strict=False))[:3]:
+        run.check(f"nats below the {name}", rung - loss, at_least=0.0, because=because)
+    rows = [["uniform", math.log(v)], *zip(RUNGS, steps, strict=False), ["this model", loss]]
+    each = corpus(run).bytes_per_token
+    run.table("On the validation text", ["", "nats per token", "bits per byte"],
+              [[name, x, x / math.log(2) / each] for name, x in rows])  # fmt: skip
+    tokens = sizes(run)[1].steps * sizes(run)[1].batch * config_of(run).context
+    run.measure("tokens per second in training", tokens / result.seconds, timed=True)
+    run.table("What it wrote on the way", ["steps", "loss", "after a newline"],
+              [[int(n), one[0], repr(one[1])] for n, one in result.seen.items()])  # fmt: skip
+    show_descent(run, result, dict(rows), tokens // sizes(run)[1].steps)
+    longer = [name for name, rung in zip(RUNGS[3:], steps[3:], strict=False) if rung > loss]
+    beaten = f" It beats {' and '.join(longer)}s, too." if longer else (
+        f" {RUNGS[len(steps) - 1]}s, which only count, still do better: more steps (`small`) help."
+    )  # fmt: skip
+    return f"{loss:.3f} nats after {tokens:,} tokens; trigrams {steps[2]:.3f}.{beaten}"
+
+
+def show_descent(run: Run, result: Trained, rungs: dict[str, float], each: int) -> None:
+    fig, ax = plt.subplots(figsize=(7.2, 4.6))
+    smooth = torch.tensor(result.losses).unfold(0, 10, 1).mean(-1)
+    ax.plot(torch.arange(5, len(smooth) + 5) * each / 1000, smooth, "C4", lw=1,
+            label="training, ten steps' mean")  # fmt: skip
+    seen = [[int(n) * each / 1000, one[0]] for n, one in result.seen.items()]
+    ax.plot(*zip(*seen, strict=True), "C0o-", label="validation")
+    end = len(result.losses) * each / 1000
+    for name, rung in list(rungs.items())[:-1]:
+        ax.axhline(rung, color="grey", ls=":", lw=1)
+        ax.text(end * 1.02, rung, name, va="center", fontsize=9)
+    ax.set(xlabel="tokens seen (thousands)", ylabel="loss (nats per token)", xlim=(0, end * 1.18),
+           ylim=(min(min(rungs.values()), smooth.min()) - 0.1, math.log(257) + 0.2),
+           title="Down the ladder: the model, and what counting can do")  # fmt: skip
+    ax.legend()
+    run.figure(fig, "descent", "Loss in training; dotted: uniform, and smoothed n-grams.")
+
+
+# %% [markdown]
+# ## 14. What it has learned
+# Nobody told the model what a vowel is. Its embedding has a row for each letter; letters that occur
+# in like places should lie in like directions. And its heads: what do they look at?
+
+
+# %% 16. What it has learned
+VOWELS, CONSONANTS = b"aeiou", b"bcdfghjklmnpqrstvwxyz"
+
+
+@lab.experiment
+@torch.no_grad()
+def letters_find_their_kind(run: Run):
+    """The rows of like letters come to lie alike: vowels with vowels, capitals with capitals."""
+    model = trained(run).model
+    rows = F.normalize(model.embed_tokens.weight.float().cpu(), dim=-1)
+
+    def likeness(a: bytes, b: bytes) -> float:
+        found = [rows[x] @ rows[y] for x in a for y in b if x != y]
+        return mean(float(x) for x in found)
+
+    capitals = (VOWELS + CONSONANTS).upper()
+    among, across = likeness(VOWELS, VOWELS), likeness(VOWELS, CONSONANTS)
+    run.measure("cosine, vowel and vowel less vowel and consonant", among - across,
+                expect_at_least=0.05)  # fmt: skip
+    big = likeness(capitals, capitals) - likeness(capitals, VOWELS + CONSONANTS)
+    run.measure("cosine, capitals among themselves less with small letters", big,
+                expect_at_least=0.05)  # fmt: skip
+    shown = b"\n ,.;:'!?" + VOWELS + CONSONANTS + capitals
+    points = rows[list(shown)]
+    points = points - points.mean(0)
+    flat = points @ torch.linalg.svd(points, full_matrices=False).Vh[:2].T  # (letters, 2)
+    fig, (ax, right) = plt.subplots(1, 2, figsize=(10.4, 5), width_ratios=(1.1, 1))
+    ax.scatter(*flat.T, s=0)
+    for (x, y), byte in zip(flat.tolist(), shown, strict=True):
+        kind = "C1" if byte in VOWELS + VOWELS.upper() else "C0" if chr(byte).isalpha() else "k"
+        ax.text(x, y, {10: "\\n", 32: "␣"}.get(byte, chr(byte)), color=kind, ha="center")
+    ax.set(title="Letters' rows, first two principal axes", xlabel="axis 1 (cosine)",
+           ylabel="axis 2 (cosine)")  # fmt: skip
+    sentence = b"To be, or not to be: that is the "
+    ids = torch.tensor([list(sentence)], device=run.device)
+    weights = looks(model, ids)[:, 0]  # (L, H, T, T)
+    layer, head = divmod(int(weights[..., range(1, len(sentence)), range(len(sentence) - 1)]
+                             .mean(-1).argmax()), weights.shape[1])  # fmt: skip
+    right.imshow(weights[layer, head].cpu(), vmin=0, vmax=1)
+    right.grid(False)
+    names = [chr(byte).replace(" ", "␣") for byte in sentence]
+    right.set_xticks(range(len(names)), names, fontsize=8)
+    right.set_yticks(range(len(names)), names, fontsize=8)
+    right.set(title=f"Layer {layer + 1}, head {head + 1}: looks one back", xlabel="key",
+              ylabel="query")  # fmt: skip
+    run.figure(fig, "learned", "Embedding (vowels orange, signs black) and attention weights of "
+               "the head with most weight on the previous character.")  # fmt: skip
+    back = weights[layer, head, range(1, len(sentence)), range(len(sentence) - 1)].mean()
+    return f"That head puts {back:.0%} of its weight on the character before."
+
+
+def looks(model: Llama, ids: Tensor) -> Tensor:
+    """Attention weights (L, B, H, T, T), by giving each head, for its values, a unit matrix."""
+    found: list[Tensor] = []
+    for layer in model.layers:
+
+        def see(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            ones = torch.eye(k.shape[2], device=k.device).expand(*k.shape[:3], -1)
+            found.append(mix(q.float(), k.float(), ones))
+            return mix(q, k, v)
+
+        layer.self_attn.mix = see  # fmt: skip
+    try:
+        model(ids)
+    finally:
+        for layer in model.layers:
+            layer.self_attn.mix = mix
+    return torch.stack(found)
+
+
+# %% [markdown]
+# ## 15. What each part is worth
+# Every part came with a paper. Here each is taken out in turn, with as many parameters and all else
+# alike, and the loss is compared with the whole's, whose spread over seeds says what counts. (Not
+# tuned anew for each arm; a short run at `tiny`, which favours what learns fast.)
+
+
+# %% 17. What each part is worth
+def plain_ffn(d_model: int, d_ff: int) -> nn.Module:
+    """GELU without a gate: two matrices, half as wide again, as many parameters."""
+    return FeedForward(d_model, 3 * d_ff // 2)
+
+
+ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "without RoPE": ({"theta": None}, {}),
+    "GELU for SwiGLU": ({"ffn": plain_ffn}, {}),
+    "untied": ({"tied": False}, {}),
+    "σ = 0.02": ({"std": 0.02}, {}),
+    "LayerNorm": ({"norm": nn.LayerNorm}, {}),
+    "one key-value head": ({"kv_heads": 1}, {}),
+    "AdamW for all": ({}, {"muon": None}),
+}
+
+
+@lab.experiment
+def each_part_is_worth_something(run: Run):
+    """RoPE, SwiGLU, tying, the init, RMSNorm and Muon: what the loss is without each.
+
+    Predict: which of them costs most when it is left out, and which nothing?
+    """
+    base, recipe = run.pick(
+        tiny=(Config(0, 48, 2, 4, 4, 128, context=32), Recipe(200, 32)),
+        small=(Config(0), Recipe(600, 32)),
+        full=(Config(0), Recipe(2000, 32)),
+    )
+    text = corpus(run)
+    base = replace(base, vocabulary=text.vocabulary)
+    part = text.validation[: run.pick(tiny=2**14, small=2**16, full=2**17)]
+
+    def loss(name: str, config: Config, recipe: Recipe, seed: int) -> float:
+        return nats(train(run, name, config, text, recipe, seed).model, part, config.context)
+
+    whole = [loss("the whole", base, recipe, seed) for seed in run.seeds(3)]
+    spread = max(whole) - min(whole)
+    rows: list[list[Any]] = [["the whole", parameters(Llama(base)), mean(whole), 0.0]]
+    for name, (changes, other) in ARMS.items():
+        config = replace(base, **changes)
+        x = loss(name, config, replace(recipe, **other), run.seed)
+        rows.append([name, parameters(Llama(config)), x, x - whole[0]])
+    columns = ["arm", "parameters", "nats per token", "more than the whole, same seed"]
+    title = f"Validation loss after {recipe.steps} steps of {recipe.batch} × {base.context}"
+    run.table(title, columns, rows)
+    run.measure("the whole, three seeds", whole)
+    costs = {row[0]: row[3] for row in rows[1:]}
+    for name in ("without RoPE", "AdamW for all", "LayerNorm"):
+        bound = {"expect_at_most": 0.03} if name == "LayerNorm" else {"expect_at_least": 0.03}
+        run.measure(f"nats that it costs: {name}", costs[name], **bound)
+    fig, ax = plt.subplots()
+    order = sorted(costs, key=lambda name: costs[name])
+    ax.barh(order, [costs[name] for name in order], color="C0")
+    ax.axvspan(-spread, spread, color="grey", alpha=0.2, label="range of three seeds, either way")
+    ax.set(xlabel="loss more than the whole's (nats per token)", title="Each part, left out")
+    ax.legend(loc="lower right")
+    run.figure(fig, "parts", f"{recipe.steps} steps; bars inside the grey tell nothing.")
+    worst = max(costs, key=lambda name: costs[name])
+    nothing = [name for name, cost in costs.items() if abs(cost) <= spread]
+    return (
+        f"Most costs: {worst} ({costs[worst]:+.3f}). Within the seeds' range of {spread:.3f}: "
+        f"{', '.join(nothing) or 'nothing'}."
+    )
+
+
+# %% [markdown]
+# ## 16. The cache pays
+# Without a cache the n-th token reads n tokens again. With one it reads itself; only attention
+# still looks at n keys. So the gain grows with the length. Its price in bytes is `2·L·H_kv·D` for
+# each token, times 4.
+
+
+# %% 18. The cache pays
+@lab.experiment
+def the_cache_pays_more_the_longer(run: Run):
+    """Writing with a cache gets faster, compared with reading all again, the longer the text.
+
+    Predict: 256 tokens, with and without: how many times faster?
+    """
+    lengths = run.pick(
+        tiny=[32, 64, 128, 256], small=[64, 128, 256, 496], full=[128, 256, 512, 1024]
+    )
+    config = Config(257, 128, 4, 4, 2, 344, context=2 * lengths[-1])
+    model, gains, speeds = Llama(config).to(run.device), [], []
+    prompt = random_tokens(config, 1, 4).to(run.device)
+    for n in run.progress(lengths, "lengths"):
+        calls = partial(generate, model, prompt, n), partial(generate_slowly, model, prompt, n)
+        a, b = seconds_paired(*calls, run.pick(tiny=1, small=3, full=3))
+        gains.append(median(y / x for x, y in zip(a, b, strict=True)))
+        speeds.append((n / median(a), n / median(b)))
+    run.measure(f"times faster at {lengths} tokens", gains, timed=True)
+    run.measure("growth of that, shortest to longest", gains[-1] / gains[0], expect_at_least=1.5,
+                because="a token more costs one without growing, or all", timed=True)  # fmt: skip
+    kept = model.cache(1, lengths[-1])
+    size = sum(x.nbytes for x in (*kept.keys, *kept.values))
+    want = 2 * config.layers * config.kv_heads * config.head_dim * lengths[-1] * 4
+    run.check("bytes of the cache", size, equals=want, because="2·L·H_kv·D·T·4")
+    fig, ax = plt.subplots()
+    for name, values in zip(("with a cache", "without"), zip(*speeds, strict=True), strict=True):
+        ax.loglog(lengths, values, "o-", label=name)
+    ax.set(xlabel="new tokens", ylabel="tokens per second", title="Writing, one text at a time")
+    ax.set_xticks(lengths, [str(n) for n in lengths])
+    ax.minorticks_off()
+    ax.legend()
+    run.figure(fig, "cache", f"{parameters(model):,} parameters, on the run's device, float32.")
+    return f"From {gains[0]:.1f} to {gains[-1]:.1f} times faster at {lengths[-1]} tokens."
+
+
+# %% [markdown]
+# ## 17. For others to open
+# A model that only its author can open is no model. In Hugging Face's form it is a folder: weights
+# in safetensors, `config.json`, the tokenizer, and a **model card** (Mitchell et al. 2019), which
+# says what it is, what it was trained on, how good it is and what it is not for. Then anybody's
+# `AutoModelForCausalLM.from_pretrained` opens it, without a line of our code. So does LLM01:
+#
+# `invoke lab LLM01 -- --model outputs/LLM10/<time>/model`
+
+
+# %% 19. For others to open
+def save(model: Llama, text: Text, folder: Path, **facts: Any) -> None:
+    """Write the model, its tokenizer and its card."""
+    to_transformers(model.float().cpu()).save_pretrained(folder)
+    tokenizer_of(text).save_pretrained(folder)
+    kind = f"bytes and {len(text.merges):,} merges" if text.merges else "bytes"
+    template = (Path(__file__).parent / "llm10_model_card.md").read_text(encoding="utf-8")
+    card = {**vars(model.config), **facts, "parameters": parameters(model), "kind": kind}
+    card |= {"text": text.name, "sha256": text.sha256}
+    (folder / "README.md").write_text(template.format(**card), encoding="utf-8")
+
+
+@lab.experiment
+@torch.no_grad()
+def others_can_open_it(run: Run):
+    """Saved in Hugging Face's form, the model opens without our code and writes the same."""
+    if not run.accelerator.is_main_process:
+        return ""
+    model, text, folder = trained(run).model, corpus(run), run.folder / "model"
+    loss, recipe = nats(model, judged_on(run), model.config.context), sizes(run)[1]
+    facts = {"loss": loss, "bits": loss / math.log(2) / text.bytes_per_token, "seed": run.seed}
+    facts |= {"judged": len(judged_on(run)) - 1, "trigram": rungs(run)[2], **vars(recipe)}
+    save(model, text, folder, **facts)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer, ours = AutoTokenizer.from_pretrained(folder), model.cpu().eval()
+    prompt = "ROMEO\nWhat say you to this? — "
+    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    back = tokenizer.decode(ids[0]) == prompt == text.decode(ids[0].tolist())
+    run.check("the tokenizer gives the text back", back, equals=True)
+    want = ids[0].tolist() == (BPE(text.merges).encode(prompt))
+    run.check("its ids are LLM04's", want, equals=True)
+    off = (theirs(ids).logits - ours(ids)).abs().max() / ours(ids).abs().max()
+    run.check("logits: largest difference, of the largest logit", off,
+              at_most=tolerance(torch.float32), because="float32 rounding")  # fmt: skip
+    theirs.generation_config.eos_token_id = None
+    how = {"do_sample": False, "max_new_tokens": 24}
+    text_ids = theirs.generate(ids, attention_mask=torch.ones_like(ids), **how)[0, ids.shape[1] :]
+    wrong = (generate(ours, ids, 24)[0] != text_ids).sum()
+    run.check("greedy tokens unlike ours", wrong, at_most=0)
+    files = sorted(path.name for path in folder.iterdir())
+    run.check("pickles among its files", [name for name in files if name.endswith((".bin", ".pt"))],
+              equals=[])  # fmt: skip
+    return f"{folder} has {', '.join(files)}. To go on: invoke lab LLM01 -- --model {folder}"
+
+
+# %% [markdown]
+# ## 18. Five planted bugs
+# A broken model trains, and its loss falls: a slightly worse number is all that shows, and there is
+# no better one to compare it with. So test for each fault by what it would *do*. Five models of one
+# layer each have one of these bugs:
+
+
+# %% 20. Five planted bugs
+def _sees_ahead(model: Llama) -> None:
+    for layer in model.layers:
+        layer.self_attn.mix = partial(F.scaled_dot_product_attention, enable_gqa=True)
+
+
+def _forgets_where(model: Llama) -> None:
+    right = model.turns
+    model.turns = lambda _start, *what: right(0, *what)
+
+
+def _is_not_tied(model: Llama) -> None:
+    model.lm_head.weight = nn.Parameter(model.embed_tokens.weight.detach().clone())
+
+
+def _has_no_positions(model: Llama) -> None:
+    model.turns = lambda *_what: None
+
+
+def _skips_the_last_norm(model: Llama) -> None:
+    model.norm = nn.Identity()
+
+
+BUGS: dict[str, Callable[[Llama], None]] = {
+    "the future is seen": _sees_ahead,
+    "with a cache, positions begin at 0 again": _forgets_where,
+    "the two ends aren't tied": _is_not_tied,
+    "there are no positions": _has_no_positions,
+    "the last norm is missing": _skips_the_last_norm,
+}
+
+
+@lab.exercise(
+    level=3,
+    hints=(
+        "Each bug does something: change the last token, swap the first two, read in two parts.",
+        "Tied means one tensor, not equal ones. For the norm, look at what enters lm_head, by a "
+        "hook: an untrained norm's answer has a mean square of 1.",
+        "Without positions, one layer can't tell the order of earlier tokens: swap the first two "
+        "and look at the last logits. With a cache, compare with reading all at once.",
+    ),
+)
+@torch.no_grad()
+def diagnose(model: Llama) -> str:
+    """Which of BUGS an untrained model of one layer has, by its name; "" where it has none."""
+    tokens = torch.arange(8)[None]
+    entering: list[Tensor] = []
+    hook = model.lm_head.register_forward_pre_hook(lambda _m, inputs: entering.append(inputs[0]))
+    whole = model(tokens)
+    hook.remove()
+    changed, swapped, kept = tokens.clone(), tokens.clone(), model.cache(1, 8)
+    changed[0, -1] = 0
+    swapped[0, :2] = torch.tensor([1, 0])
+    parts = torch.cat([model(part, kept) for part in tokens.split(4, 1)], 1)
+    if not torch.allclose(model(changed)[:, :-1], whole[:, :-1], atol=1e-5):
+        return "the future is seen"
+    if torch.allclose(model(swapped)[:, -1], whole[:, -1], atol=1e-5):
+        return "there are no positions"
+    if not torch.allclose(parts, whole, atol=1e-4):
+        return "with a cache, positions begin at 0 again"
+    if model.lm_head.weight is not model.embed_tokens.weight:
+        return "the two ends aren't tied"
+    if abs(entering[0].square().mean() - 1) > 0.01:
+        return "the last norm is missing"
+    return ""
+
+
+@lab.experiment
+def a_bug_shows_where_one_looks(run: Run):
+    """Five bugs hardly show in the first loss; each shows in an experiment that looks for it."""
+    config, rows, right = Config(40, 32, 1, 4, 2, 88, std=0.15), [], []
+    tokens = random_tokens(config, 64, 33)
+    for name, plant in {"none": lambda _: None, **BUGS}.items():
+        torch.manual_seed(run.seed)
+        model = Llama(config)
+        plant(model)
+        found = diagnose(model)
+        right.append(found == name.replace("none", ""))
+        with torch.no_grad():
+            loss = F.cross_entropy(model(tokens[:, :-1]).mT, tokens[:, 1:]).item()
+        rows.append([name, loss, found or "none"])
+    run.table("First losses, and what was found", ["planted", "first loss", "found"], rows)
+    run.check("diagnoses that are right", sum(right), equals=len(rows))
+    losses = [row[1] for row in rows]
+    far = max(abs(loss - losses[0]) for loss in losses) / losses[0]
+    run.measure("first losses: farthest from the sound one's", far, expect_at_most=0.2,
+                because="a fifth: few would look twice")  # fmt: skip
+
+
+# %% [markdown]
+# ## What surprised
+# TODO
+# **Read on**: TODO
+
+# %%
+if __name__ == "__main__":
+    lab.main()

@@ -36,7 +36,9 @@ def text_file(path: Path, least: int) -> TextFile:
         raise _refused(path, why, f"mkdir -p outputs && cp {path} outputs/, and name it there")
     size = path.stat().st_size
     if size < least:
-        why = f"It has {size:,} bytes, and at least {least:,} are needed." if size else "It's empty."
+        why = (
+            f"It has {size:,} bytes, and at least {least:,} are needed." if size else "It's empty."
+        )
         raise _refused(path, why, "a longer text")
     try:
         digest = _look_through(path)
