@@ -47,14 +47,14 @@ def end_with_its_starter() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def start(processes: int, arguments: list[str]) -> int:
-    """Run `python -m labs` with `arguments` as a group of processes.
+def start(processes: int, arguments: list[str], module: str = "labs") -> int:
+    """Run `python -m module` with `arguments` as a group of processes.
 
     Returns:
         The exit code of the first one that fails, else of the main one. The others are ended then.
     """
     group = [
-        subprocess.Popen([sys.executable, "-m", "labs", *arguments], env=_environment(one))
+        subprocess.Popen([sys.executable, "-m", module, *arguments], env=_environment(one))
         for one in _variables(processes)
     ]
     try:
