@@ -9,6 +9,7 @@
 # an hour and a half to read, two minutes to run (`tiny`, 2 cores).
 
 # %% Imports
+import copy
 import ctypes
 import math
 import resource
@@ -27,7 +28,7 @@ from labs.llm03_neural_networks import Transformer, total
 from labs.llm04_tokenization import BPE
 from labs.llm05a_normalization import RMSNorm, SwiGLU
 from labs.llm06_attention import causal_mask
-from labs.texts import Text, opened, tokenizer_of, witten_bell
+from labs.texts import Text, merges, opened, tokenizer_of, witten_bell
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,7 +45,7 @@ from transformers.utils import logging
 
 lab = Lab("LLM10")
 lab.argument("--corpus", type=Path, metavar="FILE", help="a text in UTF-8 instead of Shakespeare")
-lab.argument("--merges", type=int, default=0, metavar="N", help="merges of LLM04's BPE; default: 0")
+lab.argument("--merges", type=merges, default=0, metavar="N", help="of LLM04's BPE; default: 0")
 DOUBLE = torch.float64
 
 # %% [markdown]
@@ -784,6 +785,7 @@ def nats(model: nn.Module, ids: Any, length: int) -> float:
 
 
 # %% 11. What counting can do
+PLAYS = "dc2217bcecaf751030ea6a4745efe9fe66075aae0594e6e52a6dd835aa997629"
 RUNGS = ("unigram", "bigram", "trigram", "4-gram", "5-gram")
 
 
@@ -907,7 +909,7 @@ HEADLINE = Config(0), Recipe(700, 32)  # benchmarks/nanogpt.py runs it beside na
 def sizes(run: Run) -> tuple[Config, Recipe]:
     """What this run trains; the vocabulary is the text's."""
     return run.pick(
-        tiny=(Config(0, 64, 3, 4, 2, 176), Recipe(300, 32)),
+        tiny=(Config(0, 64, 3, 4, 2, 176), Recipe(400, 32)),
         small=HEADLINE,
         full=(Config(0, 384, 6, 6, 6, 1024, context=256), Recipe(3000, 64)),
     )
@@ -1016,10 +1018,8 @@ def a_step_pays_for_its_pages(run: Run):
 
     Predict: same model, same numbers, but freed memory is kept: how many times faster?
     """
-    step, plain = step_of(Llama(Config(257)), 16, 64), step_of(
-        Llama(Config(257, norm=RMSNorm, ffn=SwiGLU)), 16, 64
-    )  # fmt: skip
-
+    lean, plain = Config(257), Config(257, norm=RMSNorm, ffn=SwiGLU)
+    step, other = (step_of(Llama(config), 16, 64) for config in (lean, plain))
     faults: dict[bool, list[float]] = {True: [], False: []}
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in run.progress(range(run.pick(tiny=3, small=9, full=9)), "steps"):
@@ -1035,21 +1035,18 @@ def a_step_pays_for_its_pages(run: Run):
                 because="a block that was had before is mapped and cleared already")  # fmt: skip
     gain = median(a / b for a, b in zip(times[False], times[True], strict=True))
     run.measure("times as fast with memory kept", gain, expect_at_least=1.1, timed=True)
-    a, b = seconds_paired(plain, step, run.pick(tiny=5, small=15, full=15))
-    lean = median(x / y for x, y in zip(a, b, strict=True))
+    a, b = seconds_paired(other, step, run.pick(tiny=5, small=15, full=15))
+    leaner = median(x / y for x, y in zip(a, b, strict=True))
     because = "fewer passes over the same numbers"
-    run.measure("times as fast with the lean norm and F.silu", lean, expect_at_least=1.02,
+    run.measure("times as fast with the lean norm and F.silu", leaner, expect_at_least=1.02,
                 because=because, timed=True)  # fmt: skip
-    x, gain_ = torch.randn(2, 64, 48, dtype=DOUBLE, requires_grad=True), torch.rand(48).double()
-    gain_.requires_grad_()
-    up = torch.randn(2, 64, 48, dtype=DOUBLE)
-    ours = torch.autograd.grad(LeanRMSNorm.apply(x, gain_, 1e-5), (x, gain_), up)
-    theirs = torch.autograd.grad(F.rms_norm(x, (48,), gain_, 1e-5), (x, gain_), up)
-    for name, mine, other in zip(("x", "the gain"), ours, theirs, strict=True):
-        run.agree(f"the lean norm's gradient to {name}, less the library's", mine - other, 1e-11)
-    return (
-        f"Keeping memory made a step {gain:.2f} times as fast, leaner code {lean:.2f} times more."
-    )
+    x, g, dy = (torch.randn(size, dtype=DOUBLE) for size in ((2, 64, 48), (48,), (2, 64, 48)))
+    norms = (LeanRMSNorm.apply, lambda x, g, eps: F.rms_norm(x, (48,), g, eps))
+    inputs = x.requires_grad_(), g.requires_grad_()
+    ours, theirs = (torch.autograd.grad(norm(x, g, 1e-5), inputs, dy) for norm in norms)
+    for name, mine, its in zip(("x", "the gain"), ours, theirs, strict=True):
+        run.agree(f"the lean norm's gradient to {name}, less the library's", mine - its, 1e-11)
+    return f"Memory kept: {gain:.2f} times as fast; leaner code: {leaner:.2f} times as fast again."
 
 
 # %% [markdown]
@@ -1079,34 +1076,6 @@ def trained(run: Run) -> Trained:
     return train(run, "the model", config, text, recipe, run.seed, look, at)
 
 
-@lab.experiment
-def the_loss_passes_every_rung(run: Run):
-    """The loss falls below what unigrams, bigrams and trigrams can reach, in that order.
-
-    Predict: counting alone, with Witten & Bell's smoothing: how low do 5-grams get?
-    """
-    steps, v = rungs(run), corpus(run).vocabulary
-    result = trained(run)
-    loss = nats(result.model, judged_on(run), config_of(run).context)
-    because = "the rung before; smoothed frequencies, counted in the training text"
-    for name, rung in list(zip(RUNGS, steps, strict=False))[:3]:
-        run.check(f"nats below the {name}", rung - loss, at_least=0.0, because=because)
-    rows = [["uniform", math.log(v)], *zip(RUNGS, steps, strict=False), ["this model", loss]]
-    each = corpus(run).bytes_per_token
-    run.table("On the validation text", ["", "nats per token", "bits per byte"],
-              [[name, x, x / math.log(2) / each] for name, x in rows])  # fmt: skip
-    tokens = sizes(run)[1].steps * sizes(run)[1].batch * config_of(run).context
-    run.measure("tokens per second in training", tokens / result.seconds, timed=True)
-    run.table("What it wrote on the way", ["steps", "loss", "after a newline"],
-              [[int(n), one[0], repr(one[1])] for n, one in result.seen.items()])  # fmt: skip
-    show_descent(run, result, dict(rows), tokens // sizes(run)[1].steps)
-    longer = [name for name, rung in zip(RUNGS[3:], steps[3:], strict=False) if rung > loss]
-    beaten = f" It beats {' and '.join(longer)}s, too." if longer else (
-        f" {RUNGS[len(steps) - 1]}s, which only count, still do better: more steps (`small`) help."
-    )  # fmt: skip
-    return f"{loss:.3f} nats after {tokens:,} tokens; trigrams {steps[2]:.3f}.{beaten}"
-
-
 def show_descent(run: Run, result: Trained, rungs: dict[str, float], each: int) -> None:
     fig, ax = plt.subplots(figsize=(7.2, 4.6))
     smooth = torch.tensor(result.losses).unfold(0, 10, 1).mean(-1)
@@ -1125,6 +1094,38 @@ def show_descent(run: Run, result: Trained, rungs: dict[str, float], each: int) 
     run.figure(fig, "descent", "Loss in training; dotted: uniform, and smoothed n-grams.")
 
 
+@lab.experiment
+def the_loss_passes_every_rung(run: Run):
+    """The loss falls below what unigrams, bigrams and trigrams can reach, in that order.
+
+    Predict: counting alone, with Witten & Bell's smoothing: how low do 5-grams get?
+    """
+    steps, text, result = rungs(run), corpus(run), trained(run)
+    loss = nats(result.model, judged_on(run), config_of(run).context)
+    for name, rung in zip(RUNGS[:3], steps[:3], strict=True):
+        if run.options.corpus is None and not text.merges:
+            because = "at tiny the least gap is 0.2, and seeds differ by 0.01"
+            run.check(f"nats below the {name}", rung - loss, at_least=0.0, because=because)
+        else:  # of another text nobody knows
+            run.measure(f"nats below the {name}", rung - loss, expect_at_least=0.0)
+    rows = [
+        ["uniform", math.log(text.vocabulary)],
+        *zip(RUNGS, steps, strict=False),
+        ["this model", loss],
+    ]
+    columns = ["", "nats per token", "bits per byte"]
+    bits = math.log(2) * text.bytes_per_token
+    run.table(f"On the last tenth of {text.name}", columns, [[*row, row[1] / bits] for row in rows])
+    tokens = sizes(run)[1].steps * sizes(run)[1].batch * config_of(run).context
+    run.measure("tokens per second in training", tokens / result.seconds, timed=True)
+    wrote = [[int(n), one[0], repr(one[1])] for n, one in result.seen.items()]
+    run.table("What it wrote on the way", ["steps", "loss", "after a newline"], wrote)
+    show_descent(run, result, dict(rows), tokens // sizes(run)[1].steps)
+    ahead = [f"{name}s ({x:.3f})" for name, x in zip(RUNGS, steps, strict=False) if x < loss]
+    still = f"still ahead: {', '.join(ahead)}" if ahead else "nothing that counts is ahead of it"
+    return f"{loss:.3f} nats after {tokens:,} tokens, where trigrams have {steps[2]:.3f}; {still}."
+
+
 # %% [markdown]
 # ## 14. What it has learned
 # Nobody told the model what a vowel is. Its embedding has a row for each letter; letters that occur
@@ -1133,6 +1134,25 @@ def show_descent(run: Run, result: Trained, rungs: dict[str, float], each: int) 
 
 # %% 16. What it has learned
 VOWELS, CONSONANTS = b"aeiou", b"bcdfghjklmnpqrstvwxyz"
+
+
+def looks(model: Llama, ids: Tensor) -> Tensor:
+    """Attention weights (L, B, H, T, T), by giving each head, for its values, a unit matrix."""
+    found: list[Tensor] = []
+    for layer in model.layers:
+
+        def see(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            ones = torch.eye(k.shape[2], device=k.device).expand(*k.shape[:3], -1)
+            found.append(mix(q.float(), k.float(), ones))
+            return mix(q, k, v)
+
+        layer.self_attn.mix = see  # fmt: skip
+    try:
+        model(ids)
+    finally:
+        for layer in model.layers:
+            layer.self_attn.mix = mix
+    return torch.stack(found)
 
 
 @lab.experiment
@@ -1180,25 +1200,6 @@ def letters_find_their_kind(run: Run):
                "the head with most weight on the previous character.")  # fmt: skip
     back = weights[layer, head, range(1, len(sentence)), range(len(sentence) - 1)].mean()
     return f"That head puts {back:.0%} of its weight on the character before."
-
-
-def looks(model: Llama, ids: Tensor) -> Tensor:
-    """Attention weights (L, B, H, T, T), by giving each head, for its values, a unit matrix."""
-    found: list[Tensor] = []
-    for layer in model.layers:
-
-        def see(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            ones = torch.eye(k.shape[2], device=k.device).expand(*k.shape[:3], -1)
-            found.append(mix(q.float(), k.float(), ones))
-            return mix(q, k, v)
-
-        layer.self_attn.mix = see  # fmt: skip
-    try:
-        model(ids)
-    finally:
-        for layer in model.layers:
-            layer.self_attn.mix = mix
-    return torch.stack(found)
 
 
 # %% [markdown]
@@ -1329,7 +1330,7 @@ def the_cache_pays_more_the_longer(run: Run):
 # %% 19. For others to open
 def save(model: Llama, text: Text, folder: Path, **facts: Any) -> None:
     """Write the model, its tokenizer and its card."""
-    to_transformers(model.float().cpu()).save_pretrained(folder)
+    to_transformers(copy.deepcopy(model).cpu()).save_pretrained(folder)
     tokenizer_of(text).save_pretrained(folder)
     kind = f"bytes and {len(text.merges):,} merges" if text.merges else "bytes"
     template = (Path(__file__).parent / "llm10_model_card.md").read_text(encoding="utf-8")
@@ -1350,7 +1351,7 @@ def others_can_open_it(run: Run):
     facts |= {"judged": len(judged_on(run)) - 1, "trigram": rungs(run)[2], **vars(recipe)}
     save(model, text, folder, **facts)
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer, ours = AutoTokenizer.from_pretrained(folder), model.cpu().eval()
+    tokenizer, ours = AutoTokenizer.from_pretrained(folder), copy.deepcopy(model).cpu()
     prompt = "ROMEO\nWhat say you to this? — "
     ids = tokenizer(prompt, return_tensors="pt").input_ids
     back = tokenizer.decode(ids[0]) == prompt == text.decode(ids[0].tolist())

@@ -1,5 +1,6 @@
 """Texts as numbers, for LLM10: anyone's file in bounded memory, its tokenizer, and its n-grams."""
 
+import argparse
 import hashlib
 import math
 import tempfile
@@ -24,6 +25,14 @@ END = "<|endoftext|>"
 LEARNED_ON = 1_000_000  # bytes at the beginning of a text, from which merges are learned
 COUNTED = 10_000_000  # tokens at its beginning, in which n-grams are counted
 AT_ONCE = 2**20
+MOST = 2**16 - 257  # merges, for ids of 16 bits
+
+
+def merges(text: str) -> int:
+    """How many merges, as an option of the command line."""
+    if not text.isdecimal() or int(text) > MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {MOST:,}")
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Text:
 
     train: Any
     validation: Any
-    merges: tuple[Pair, ...]
+    merges: tuple[Pair, ...]  # of LLM04's BPE, none where ids are bytes
     name: str
     sha256: str
     bytes_per_token: float  # of the validation text
