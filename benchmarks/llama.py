@@ -27,9 +27,9 @@ import torch.nn.functional as F
 import transformers
 
 SIZES = {  # shape, batch, length of training; tokens that are decoded
-    "0.5 M": (lab.Config(257, 96, 4, 4, 4, 256), 16, 64, 64),
-    "4 M": (lab.Config(1024, 256, 5, 8, 4, 688, context=128), 8, 128, 64),
-    "21 M": (lab.Config(4096, 512, 6, 8, 4, 1376, context=256), 4, 256, 48),
+    "0.5 M": (lab.Config(257, 96, 4, 4, 4, 256, std=0.2), 16, 64, 48),
+    "4 M": (lab.Config(1024, 256, 5, 8, 4, 688, context=128, std=0.1), 8, 128, 64),
+    "21 M": (lab.Config(4096, 512, 6, 8, 4, 1376, context=256, std=0.1), 4, 256, 48),
 }
 THOUSAND, MILLION = 1e3, 1e6
 

@@ -106,7 +106,7 @@ def train(corpus: Path, told: Path, seed: int) -> None:
         settings = Settings(size="small", precision="fp32", seed=seed, outputs=folder)
         run = Run(settings, "fp32", Output(log, silent=True), folder)
         config, recipe = lab.HEADLINE
-        text = opened(corpus, 0, 20 * config.context, folder)
+        text = opened(corpus, 0, folder)
         config = lab.replace(config, vocabulary=text.vocabulary)
         trained = lab.train(run, "headline", config, text, recipe, seed)
         if run.accelerator.is_main_process:

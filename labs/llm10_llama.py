@@ -748,9 +748,7 @@ def no_logit_sees_the_future(run: Run):
 @cache
 def corpus(run: Run) -> Text:
     """What --corpus names, or the embedded plays."""
-    least = 20 * (sizes(run)[0].context + 1)  # so that a tenth of it holds two windows
-    asked = run.options
-    return opened(asked.corpus, asked.merges, least, run.settings.outputs)
+    return opened(run.options.corpus, run.options.merges, run.settings.outputs)
 
 
 @torch.no_grad()
@@ -763,7 +761,8 @@ def nats(model: nn.Module, ids: Any, length: int) -> float:
         parts.append((ids[None, whole:-1], ids[None, whole + 1 :]))
     total = 0.0
     for x, y in parts:
-        for a, b in zip(x.split(2**13 // length), y.split(2**13 // length), strict=True):
+        some = max(1, 2**13 // length)
+        for a, b in zip(x.split(some), y.split(some), strict=True):
             logits = model(a.to(device)).float()
             total += F.cross_entropy(logits.mT, b.to(device), reduction="sum").item()
     return total / (len(ids) - 1)
@@ -785,7 +784,6 @@ def nats(model: nn.Module, ids: Any, length: int) -> float:
 
 
 # %% 11. What counting can do
-PLAYS = "dc2217bcecaf751030ea6a4745efe9fe66075aae0594e6e52a6dd835aa997629"
 RUNGS = ("unigram", "bigram", "trigram", "4-gram", "5-gram")
 
 
@@ -795,8 +793,8 @@ def rungs(run: Run) -> list[float]:
 
 
 def judged_on(run: Run) -> Any:
-    """The validation text; at tiny its first 64 Ki tokens."""
-    return corpus(run).validation[: run.pick(tiny=2**16, small=None, full=None)]
+    """The validation text; at tiny its first 64 Ki tokens, of a huge one its first mebi."""
+    return corpus(run).validation[: run.pick(tiny=2**16, small=2**20, full=2**20)]
 
 
 # %% [markdown]
@@ -1143,21 +1141,19 @@ VOWELS, CONSONANTS = b"aeiou", b"bcdfghjklmnpqrstvwxyz"
 
 
 def looks(model: Llama, ids: Tensor) -> Tensor:
-    """Attention weights (L, B, H, T, T), by giving each head, for its values, a unit matrix."""
+    """Attention weights (L, B, H, T, T): what heads answer whose values are a unit matrix."""
     found: list[Tensor] = []
+
+    def see(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        ones = torch.eye(k.shape[2], device=k.device).expand(*k.shape[:3], -1)
+        found.append(mix(q.float(), k.float(), ones))
+        return mix(q, k, v)
+
     for layer in model.layers:
-
-        def see(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            ones = torch.eye(k.shape[2], device=k.device).expand(*k.shape[:3], -1)
-            found.append(mix(q.float(), k.float(), ones))
-            return mix(q, k, v)
-
-        layer.self_attn.mix = see  # fmt: skip
-    try:
-        model(ids)
-    finally:
-        for layer in model.layers:
-            layer.self_attn.mix = mix
+        layer.self_attn.mix = see
+    model(ids)
+    for layer in model.layers:
+        layer.self_attn.mix = mix
     return torch.stack(found)
 
 
@@ -1193,8 +1189,8 @@ def letters_find_their_kind(run: Run):
     sentence = b"To be, or not to be: that is the "
     ids = torch.tensor([list(sentence)], device=run.device)
     weights = looks(model, ids)[:, 0]  # (L, H, T, T)
-    layer, head = divmod(int(weights[..., range(1, len(sentence)), range(len(sentence) - 1)]
-                             .mean(-1).argmax()), weights.shape[1])  # fmt: skip
+    back = weights.diagonal(-1, -2, -1).mean(-1)  # (L, H): on the character before
+    layer, head = divmod(int(back.argmax()), weights.shape[1])
     right.imshow(weights[layer, head].cpu(), vmin=0, vmax=1)
     right.grid(False)
     names = [chr(byte).replace(" ", "␣") for byte in sentence]
@@ -1204,15 +1200,15 @@ def letters_find_their_kind(run: Run):
               ylabel="query")  # fmt: skip
     run.figure(fig, "learned", "Embedding (vowels orange, signs black) and attention weights of "
                "the head with most weight on the previous character.")  # fmt: skip
-    back = weights[layer, head, range(1, len(sentence)), range(len(sentence) - 1)].mean()
-    return f"That head puts {back:.0%} of its weight on the character before."
+    return f"That head puts {back.max():.0%} of its weight on the character before."
 
 
 # %% [markdown]
 # ## 15. What each part is worth
-# Every part came with a paper. Here each is taken out in turn, with as many parameters and all else
-# alike, and the loss is compared with the whole's, whose spread over seeds says what counts. (Not
-# tuned anew for each arm; a short run at `tiny`, which favours what learns fast.)
+# Every part came with a paper. Here each is taken out in turn, all else alike (parameters, too,
+# where that can be had), and the loss is compared with the whole's, whose spread over seeds says
+# what counts. (Nothing is tuned anew for an arm. A run at `tiny` is short, which favours what learns
+# fast.)
 
 
 # %% 17. What each part is worth
@@ -1427,21 +1423,21 @@ BUGS: dict[str, Callable[[Llama], None]] = {
         "and look at the last logits. With a cache, compare with reading all at once.",
     ),
 )
-@torch.no_grad()
 def diagnose(model: Llama) -> str:
     """Which of BUGS an untrained model of one layer has, by its name; "" where it has none."""
     tokens = torch.arange(8)[None]
+    changed, swapped = tokens.clone(), tokens.clone()
+    changed[0, -1], swapped[0, :2] = 0, torch.tensor([1, 0])
     entering: list[Tensor] = []
     hook = model.lm_head.register_forward_pre_hook(lambda _m, inputs: entering.append(inputs[0]))
-    whole = model(tokens)
+    with torch.no_grad():
+        whole, ahead, order = model(tokens), model(changed), model(swapped)
+        kept = model.cache(1, 8)
+        parts = torch.cat([model(part, kept) for part in tokens.split(4, 1)], 1)
     hook.remove()
-    changed, swapped, kept = tokens.clone(), tokens.clone(), model.cache(1, 8)
-    changed[0, -1] = 0
-    swapped[0, :2] = torch.tensor([1, 0])
-    parts = torch.cat([model(part, kept) for part in tokens.split(4, 1)], 1)
-    if not torch.allclose(model(changed)[:, :-1], whole[:, :-1], atol=1e-5):
+    if not torch.allclose(ahead[:, :-1], whole[:, :-1], atol=1e-5):
         return "the future is seen"
-    if torch.allclose(model(swapped)[:, -1], whole[:, -1], atol=1e-5):
+    if torch.allclose(order[:, -1], whole[:, -1], atol=1e-5):
         return "there are no positions"
     if not torch.allclose(parts, whole, atol=1e-4):
         return "with a cache, positions begin at 0 again"
@@ -1477,12 +1473,12 @@ def a_bug_shows_where_one_looks(run: Run):
 # %% [markdown]
 # ## What surprised
 # The untrained tied model does *not* say each token twice, although its two ends are one matrix:
-# from σ = 0.01 on its branches drown the token that came in. Half of a small model's step may be
-# page faults, of which no profiler of operations tells. Counting is strong: five letters of history
-# and Witten & Bell's smoothing beat a small model for a good while. And of the parts that made LLaMA
-# a LLaMA, short runs of a small model notice RoPE at once, and Muon; the gate, RMSNorm and tying
-# they notice hardly or not at all (see the table): these were chosen for other sizes and other
-# reasons, memory and simplicity among them.
+# from σ = 0.01 on its branches drown the token that came in. A good part of a small model's step may
+# be page faults, of which no profiler of operations tells. Counting is strong: four letters of
+# history and Witten & Bell's smoothing beat a small model for a good while. And of the parts that
+# made LLaMA a LLaMA, short runs of a small model notice RoPE at once, and Muon; the gate, RMSNorm
+# and tying they notice hardly or not at all (see the table): these were chosen for other sizes and
+# other reasons, memory and simplicity among them.
 #
 # **Read on**: Touvron et al. 2023, *LLaMA* · Karpathy's nanoGPT and nanochat, whose CPU recipe
 # `benchmarks/nanogpt.py` runs beside ours · Jordan et al. 2024, *Muon*, and Bernstein 2025 on why

@@ -66,12 +66,11 @@ class Text:
         return torch.from_numpy(self.train[starts + torch.arange(length + 1)].astype(np.int64))
 
 
-def opened(path: Path | None, merges: int, least: int, folder: Path) -> Text:
+def opened(path: Path | None, merges: int, folder: Path) -> Text:
     """The text in a file, or Shakespeare's plays: nine tenths to train on, then one to validate.
 
     Args:
         merges: of LLM04's BPE; 0: ids are bytes.
-        least: bytes that it must have.
         folder: where ids are kept that aren't bytes, in a file without a name.
 
     Raises:
@@ -81,7 +80,7 @@ def opened(path: Path | None, merges: int, least: int, folder: Path) -> Text:
         data = np.frombuffer(assets.shakespeare().encode(), dtype=np.uint8)
         name, digest = "Shakespeare's plays", hashlib.sha256(data).hexdigest()
     else:
-        file = text_file(path, least)
+        file = text_file(path)
         data, name, digest = file.data, path.name, file.sha256
     cut = len(data) * 9 // 10
     parts = data[:cut], data[cut:]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 AT_ONCE = 2**22  # bytes that are looked at together
+LEAST = 10_000  # bytes: of less, a tenth is too little to be judged by
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class TextFile:
     sha256: str
 
 
-def text_file(path: Path, least: int) -> TextFile:
-    """Open a text of at least `least` bytes.
+def text_file(path: Path) -> TextFile:
+    """Open a text of at least LEAST bytes.
 
     Raises:
         Card: where there is no such file, or it is empty, too short, or no text in UTF-8.
@@ -35,9 +36,9 @@ def text_file(path: Path, least: int) -> TextFile:
         why = "There is no file of that name. A container sees the clone's outputs/, and no more."
         raise _refused(path, why, f"mkdir -p outputs && cp {path} outputs/, and name it there")
     size = path.stat().st_size
-    if size < least:
+    if size < LEAST:
         why = (
-            f"It has {size:,} bytes, and at least {least:,} are needed." if size else "It's empty."
+            f"It has {size:,} bytes, and at least {LEAST:,} are needed." if size else "It's empty."
         )
         raise _refused(path, why, "a longer text")
     try:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from labs.kit import assets, experiments, kept
 from labs.kit.cards import Card
+from labs.kit.corpus import text_file
 from labs.kit.device import choose_precision
 from labs.kit.figures import use_style
 from labs.kit.graft import lab_of
@@ -100,6 +101,8 @@ class Lab:
             if settings.sheet and self.lesson.yours is None:
                 return lab_of(self.lesson, settings.sheet).run(arguments)
             kept.expect(self.lesson, settings)
+            if getattr(settings.own, "corpus", None):
+                text_file(settings.own.corpus)  # a bad file is told now, and once
             if settings.processes > group_size():
                 precision = choose_precision(settings.precision)[0]  # once, for all of them
                 chosen = ["--precision", precision]

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 SMALL = lab.Config(40, 32, 2, 4, 2, 88, context=16, std=0.15)
-PROSE = "the cat sat on the mat, and the rat sat on the cat. " * 60
+PROSE = "the cat sat on the mat, and the rat sat on the cat. " * 200
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def written(tmp_path: Path, data: bytes) -> Path:
 
 
 def text_of(tmp_path: Path, merges: int = 0, data: str = PROSE) -> Text:
-    return opened(written(tmp_path, data.encode()), merges, 100, tmp_path)
+    return opened(written(tmp_path, data.encode()), merges, tmp_path)
 
 
 # The parts.
@@ -222,22 +222,30 @@ def test_the_saved_tokenizer_gives_the_same_ids_and_any_text_back(tmp_path, merg
     ("data", "why"),
     [
         (b"", "It's empty"),
-        (b"short", "at least 100"),
-        (b"x" * 200 + b"\0" + b"x" * 200, "Byte 200 is 0"),
-        ("é".encode("latin-1") * 200, "isn't UTF-8"),
-        (b"x" * 200 + "漢".encode()[:2], "isn't UTF-8"),
+        (b"short" * 100, "at least 10,000"),
+        (b"x" * 20_000 + b"\0" + b"x" * 200, "Byte 20,000 is 0"),
+        ("é".encode("latin-1") * 20_000, "isn't UTF-8"),
+        (b"x" * 20_000 + "漢".encode()[:2], "isn't UTF-8"),
     ],
 )
 def test_what_is_no_text_is_a_card(tmp_path, data, why):
     with pytest.raises(Card, match="can't be the corpus") as card:
-        opened(written(tmp_path, data), 0, 100, tmp_path)
+        opened(written(tmp_path, data), 0, tmp_path)
     assert why in card.value.why
 
 
 def test_a_missing_corpus_is_a_card_that_tells_where_to_put_it(tmp_path):
     with pytest.raises(Card, match="can't be the corpus") as card:
-        opened(tmp_path / "nothing.txt", 0, 100, tmp_path)
+        opened(tmp_path / "nothing.txt", 0, tmp_path)
     assert "outputs/" in card.value.why
+
+
+def test_a_bad_corpus_is_told_before_anything_is_run(clone: Clone, tmp_path: Path) -> None:
+    path = written(tmp_path, b"x" * 20_000 + b"\0")
+    ended = clone.labs("LLM10", "--processes", "2", "--", "--corpus", str(path))
+    assert ended.code == 2, ended
+    assert ended.err.count("can't be the corpus") == 1, "once, not by each process"
+    assert "First loss" not in ended.out
 
 
 # Training.
@@ -272,7 +280,7 @@ def trains(run: Run):
     from labs import llm10_llama as llama
     from labs.texts import opened
 
-    text = opened(run.options.text, 0, 100, run.settings.outputs)
+    text = opened(run.options.text, 0, run.settings.outputs)
     config = llama.Config(text.vocabulary, 32, 2, 4, 2, 88, context=16)
     recipe = llama.Recipe(8, 4)
     torch.manual_seed(run.seed)
