@@ -57,8 +57,6 @@ DOUBLE = torch.float64
 #
 # - **embedded**: row i of a matrix E (V × d) is the vector of token i;
 # - changed by L **blocks**, `x + attention(norm(x))`, then `x + ffn(norm(x))`: the vector x is
-#   added to, never replaced (the **residual stream**); the norm stands before each branch (Pre-LN,
-#   LLM05b);
 # - normed once more and compared with a row for each token, which gives V **logits**.
 #
 # Norms are RMSNorm, the feed-forward part is SwiGLU: both you wrote in LLM05a, and we import them.
@@ -1207,8 +1205,8 @@ def letters_find_their_kind(run: Run):
 # ## 15. What each part is worth
 # Every part came with a paper. Here each is taken out in turn, all else alike (parameters, too,
 # where that can be had), and the loss is compared with the whole's, whose spread over seeds says
-# what counts. (Nothing is tuned anew for an arm. A run at `tiny` is short, which favours what learns
-# fast.)
+# what counts. (Nothing is tuned anew for an arm. A run at `tiny` is short, which favours what
+# learns fast.)
 
 
 # %% 17. What each part is worth
@@ -1473,8 +1471,8 @@ def a_bug_shows_where_one_looks(run: Run):
 # %% [markdown]
 # ## What surprised
 # The untrained tied model does *not* say each token twice, although its two ends are one matrix:
-# from σ = 0.01 on its branches drown the token that came in. A good part of a small model's step may
-# be page faults, of which no profiler of operations tells. Counting is strong: four letters of
+# from σ = 0.01 on its branches drown the token that came in. A good part of a small model's step
+# may be page faults, of which no profiler of operations tells. Counting is strong: four letters of
 # history and Witten & Bell's smoothing beat a small model for a good while. And of the parts that
 # made LLaMA a LLaMA, short runs of a small model notice RoPE at once, and Muon; the gate, RMSNorm
 # and tying they notice hardly or not at all (see the table): these were chosen for other sizes and
