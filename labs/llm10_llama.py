@@ -391,8 +391,8 @@ def the_first_loss_is_foretold(run: Run):
         because = "a mean over 257 rows e varies by s/√257: 0.03 at the largest σ"
         run.check(f"{name}: loss less formula", off, at_most=0.03, because=because)
         rows += [[name, std, *one] for std, one in zip(stds, found[name], strict=True)]
-        ax.plot(stds, [one[1] for one in found[name]], f"C{i}-", label=f"{name}: formula")
-        ax.plot(stds, [one[0] for one in found[name]], f"C{i}o", label="measured")
+        ax.plot(stds, [one[1] for one in found[name]], f"C{i}-", label=f"{name}, formula")
+        ax.plot(stds, [one[0] for one in found[name]], f"C{i}o", label="" if i else "measured")
     run.table("The first loss (nats)", ["", "σ", "loss", "formula", "own logit"], rows)
     parts = {name: [one[2] / (96 * std) for one, std in zip(found[name], stds, strict=True)]
              for name in cases}  # fmt: skip
@@ -1079,20 +1079,20 @@ def trained(run: Run) -> Trained:
 
 
 def show_descent(run: Run, result: Trained, rungs: dict[str, float], each: int) -> None:
-    fig, ax = plt.subplots(figsize=(7.2, 4.6))
-    smooth = torch.tensor(result.losses).unfold(0, 10, 1).mean(-1)
-    ax.plot(torch.arange(5, len(smooth) + 5) * each / 1000, smooth, "C4", lw=1,
-            label="training, ten steps' mean")  # fmt: skip
-    seen = [[int(n) * each / 1000, one[0]] for n, one in result.seen.items()]
-    ax.plot(*zip(*seen, strict=True), "C0o-", label="validation")
-    end = len(result.losses) * each / 1000
+    """The loss over the tokens seen, `each` a step, with the rungs as dotted lines."""
+    fig, ax = plt.subplots(figsize=(7.2, 4.8))
+    smooth = torch.tensor(result.losses).unfold(0, 5, 1).mean(-1)
+    ax.semilogx(torch.arange(3, len(smooth) + 3) * each, smooth, "C4", lw=1.5,
+                label="training, mean of five steps")  # fmt: skip
+    seen = [(int(n) * each, one[0]) for n, one in result.seen.items()]
+    ax.plot(*zip(*seen, strict=True), "C0o", label="validation")
+    first, last = seen[0][0], len(result.losses) * each
     for name, rung in list(rungs.items())[:-1]:
-        ax.axhline(rung, color="grey", ls=":", lw=1)
-        ax.text(end * 1.02, rung, name, va="center", fontsize=9)
-    ax.set(xlabel="tokens seen (thousands)", ylabel="loss (nats per token)", xlim=(0, end * 1.18),
-           ylim=(min(min(rungs.values()), smooth.min()) - 0.1, math.log(257) + 0.2),
+        ax.hlines(rung, first, last, color="grey", ls=":", lw=1)
+        ax.text(last * 1.08, rung, name, va="center", fontsize=9)
+    ax.set(xlabel="tokens seen", ylabel="loss (nats per token)", xlim=(first, last * 2.2),
            title="Down the ladder: the model, and what counting can do")  # fmt: skip
-    ax.legend()
+    ax.legend(loc="lower left")
     run.figure(fig, "descent", "Loss in training; dotted: uniform, and smoothed n-grams.")
 
 

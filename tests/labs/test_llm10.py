@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from labs import llm07_lora as llm07
 from labs import llm10_llama as lab
 from labs.kit import Card
 from labs.kit.console import Output
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import AutoModelForCausalLM
 
 SMALL = lab.Config(40, 32, 2, 4, 2, 88, context=16, std=0.15)
 PROSE = "the cat sat on the mat, and the rat sat on the cat. " * 200
@@ -246,6 +248,41 @@ def test_a_bad_corpus_is_told_before_anything_is_run(clone: Clone, tmp_path: Pat
     assert ended.code == 2, ended
     assert ended.err.count("can't be the corpus") == 1, "once, not by each process"
     assert "First loss" not in ended.out
+
+
+# For others to open.
+
+
+def saved(tmp_path: Path, merges: int = 0) -> tuple[lab.Llama, Path]:
+    text = text_of(tmp_path, merges)
+    model = lab.Llama(lab.replace(SMALL, vocabulary=text.vocabulary))
+    facts = {"loss": 1.0, "bits": 1.0, "judged": 10, "trigram": 1.0, "seed": 0}
+    lab.save(model, text, tmp_path / "model", **facts, **vars(lab.Recipe(8, 4)))
+    return model, tmp_path / "model"
+
+
+@pytest.mark.parametrize("merges", [0, 10])
+def test_a_saved_model_comes_back_from_its_files_alone(tmp_path, merges):
+    model, folder = saved(tmp_path, merges)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    back = lab.from_transformers(theirs)
+    same = zip(model.parameters(), back.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+    assert back.lm_head.weight is back.embed_tokens.weight
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "text.txt" in card
+    assert "{" not in card.split("```")[0], "every place of the card is filled"
+
+
+def test_llm07s_adapters_tune_a_saved_model(tmp_path):
+    _, folder = saved(tmp_path)
+    tuned = llm07.insert(llm07.open_model(folder), llm07.ALL, rank=2, alpha=4.0)
+    base = llm07.fingerprint(llm07.open_model(folder))
+    rows = text_of(tmp_path).batch(8, 15, torch.Generator().manual_seed(0))
+    before = llm07.loss_on(tuned, rows).item()
+    llm07.tiny_steps(tuned, rows, 10, llm07.adamw(tuned, 0.02))
+    assert llm07.loss_on(tuned, rows).item() < before - 0.1
+    assert llm07.fingerprint(llm07.take_out(tuned)) == base
 
 
 # Training.
