@@ -952,7 +952,7 @@ def train(
     rates = [[group["lr"] for group in one.param_groups] for one in pulls]
     draws, losses, seen = torch.Generator().manual_seed(seed), [], {}
     checkpoints.carry(draws=draws, losses=losses, seen=seen)
-    for step in run.progress(range(checkpoints.resume(), recipe.steps), name):
+    for step in run.progress(range(checkpoints.resume(), recipe.steps), f"{name}, seed {seed}"):
         share = rate(step, recipe.steps, recipe.steps // 20)
         for one, its in zip(pulls, rates, strict=True):
             for group, most in zip(one.param_groups, its, strict=True):
