@@ -22,8 +22,19 @@ from statistics import mean, median
 from typing import Any
 
 from labs.apparatus import FeedForward, rate
-from labs.kit import Checkpoints, Lab, Run, assets, seconds, seconds_paired, stop_on_nan, tolerance
-from labs.llm01_inference import draw, top_p
+from labs.kit import (
+    Card,
+    Checkpoints,
+    Lab,
+    Run,
+    assets,
+    seconds,
+    seconds_paired,
+    stop_on_nan,
+    tolerance,
+)
+from labs.kit.cards import WRONG_USAGE
+from labs.llm01_inference import called, draw, top_p
 from labs.llm03_neural_networks import Transformer, total
 from labs.llm04_tokenization import BPE
 from labs.llm05a_normalization import RMSNorm, SwiGLU
@@ -44,6 +55,7 @@ from transformers import (
 from transformers.utils import logging
 
 lab = Lab("LLM10")
+lab.argument("--model", help="a Llama instead of SmolLM2: a folder, or a hub id")
 lab.argument("--corpus", type=Path, metavar="FILE", help="a text in UTF-8 instead of Shakespeare")
 lab.argument("--merges", type=merges, default=0, metavar="N", help="of LLM04's BPE; default: 0")
 DOUBLE = torch.float64
@@ -505,8 +517,16 @@ def to_transformers(model: Llama) -> Any:
 def from_transformers(
     theirs: Any, convert: Callable[[Tensor, int], Tensor] = to_neighbours
 ) -> Llama:
-    """Our model with the weights of a LlamaForCausalLM."""
+    """Our model with the weights of a LlamaForCausalLM.
+
+    Raises:
+        Card: for another kind, or a Llama with what ours hasn't: biases, scaled or other positions.
+    """
     t = theirs.config
+    plain = t.model_type == "llama" and t.head_dim * t.num_attention_heads == t.hidden_size
+    if not plain or t.attention_bias or t.mlp_bias or t.rope_parameters["rope_type"] != "default":
+        why = f"Ours is a Llama without biases and with plain RoPE; this one is {t.model_type!r}."
+        raise Card("Its weights have no place in our model.", why, "another --model", WRONG_USAGE)
     config = Config(
         t.vocab_size, t.hidden_size, t.num_hidden_layers, t.num_attention_heads,
         t.num_key_value_heads, t.intermediate_size, t.max_position_embeddings,
@@ -617,9 +637,10 @@ def smollm2_lives_in_our_model(run: Run):
     Predict: how much of transformers' code for it have we written again?
     """
     logging.disable_progress_bar()
-    theirs = AutoModelForCausalLM.from_pretrained(assets.smollm2(), dtype=torch.float32).eval()
+    path = assets.pretrained(run)
+    theirs = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     theirs.generation_config.eos_token_id = None  # as long for both, whatever they write
-    tokenizer = AutoTokenizer.from_pretrained(assets.smollm2())
+    tokenizer = AutoTokenizer.from_pretrained(path)
     ours, new = from_transformers(theirs), run.pick(tiny=16, small=48, full=128)
     run.check("parameters", parameters(ours), equals=sum(p.numel() for p in theirs.parameters()))
     rows, wrong, offs = [], 0, []
@@ -632,11 +653,11 @@ def smollm2_lives_in_our_model(run: Run):
         got = generate(ours, ids, new)
         wrong += (got != text_ids[:, ids.shape[1] :]).sum().item()
         rows.append([text, tokenizer.decode(got[0])])
-    because = "thirty layers of float32 rounding"
+    because = "tens of layers of float32 rounding"
     run.check("logits: largest difference, of the largest logit", max(offs),
               at_most=tolerance(torch.float32) * 10, because=because)  # fmt: skip
     run.check("greedy tokens unlike theirs", wrong, equals=0)
-    run.table("Written by our model, with its weights", ["prompt", "text"], rows)
+    run.table(f"Written by our model, with {called(run)}'s weights", ["prompt", "text"], rows)
 
 
 # %% [markdown]
@@ -783,6 +804,7 @@ def nats(model: nn.Module, ids: Any, length: int) -> float:
 
 # %% 11. What counting can do
 RUNGS = ("unigram", "bigram", "trigram", "4-gram", "5-gram")
+TINYSHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"  # SHA-256
 
 
 @cache

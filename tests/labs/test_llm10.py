@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 SMALL = lab.Config(40, 32, 2, 4, 2, 88, context=16, std=0.15)
 PROSE = "the cat sat on the mat, and the rat sat on the cat. " * 200
@@ -272,6 +272,23 @@ def test_a_saved_model_comes_back_from_its_files_alone(tmp_path, merges):
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "text.txt" in card
     assert "{" not in card.split("```")[0], "every place of the card is filled"
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"attention_bias": True},
+        {"head_dim": 8},
+        {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+    ],
+)
+def test_a_llama_that_ours_is_not_is_a_card(unlike):
+    shape = {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 1}
+    theirs = LlamaForCausalLM(
+        LlamaConfig(vocab_size=9, intermediate_size=8, num_key_value_heads=2, **shape, **unlike)
+    )
+    with pytest.raises(Card, match="no place in our model"):
+        lab.from_transformers(theirs)
 
 
 def test_llm07s_adapters_tune_a_saved_model(tmp_path):
