@@ -1114,7 +1114,7 @@ def show_descent(run: Run, result: Trained, rungs: dict[str, float], each: int) 
         ax.text(last * 1.08, rung, name, va="center", fontsize=9)
     ax.set(xlabel="tokens seen", ylabel="loss (nats per token)", xlim=(first, last * 2.2),
            title="Down the ladder: the model, and what counting can do")  # fmt: skip
-    ax.legend(loc="lower left")
+    ax.legend(loc="lower left", frameon=True, framealpha=1, edgecolor="none")
     run.figure(fig, "descent", "Loss in training; dotted: uniform, and smoothed n-grams.")
 
 
@@ -1284,7 +1284,8 @@ def each_part_is_worth_something(run: Run):
     fig, ax = plt.subplots()
     order = sorted(costs, key=lambda name: costs[name])
     ax.barh(order, [costs[name] for name in order], color="C0")
-    ax.axvspan(-spread, spread, color="grey", alpha=0.2, label="range of three seeds, either way")
+    label = "range of three seeds, either way"
+    ax.axvspan(-spread, spread, color="grey", alpha=0.3, zorder=0, label=label)
     ax.set(xlabel="loss more than the whole's (nats per token)", title="Each part, left out")
     ax.legend(loc="lower right")
     run.figure(fig, "parts", f"{recipe.steps} steps; bars inside the grey tell nothing.")
