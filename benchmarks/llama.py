@@ -62,7 +62,15 @@ def ratio(ours: list[float], theirs: list[float], tokens: int) -> str:
     return f"{speeds} | {median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
 
 
-def compare(name: str, rounds: int) -> None:
+def as_it_comes(name: str, rounds: int) -> float:
+    """Their tokens per second in training, in a process that was told nothing about memory."""
+    config, batch, length, _ = SIZES[name]
+    theirs = lab.to_transformers(lab.Llama(config)).train()
+    step = training_step(theirs, lab.random_tokens(config, batch, length + 1))
+    return batch * length / median(seconds(step, rounds))
+
+
+def compare(name: str, rounds: int, plain: float) -> None:
     config, batch, length, new = SIZES[name]
     torch.manual_seed(0)
     ours = lab.Llama(config)
@@ -72,11 +80,8 @@ def compare(name: str, rounds: int) -> None:
     losses = [(a(), b()) for _ in range(2)]
     if max(abs(x - y) for x, y in losses) > 1e-3:
         raise SystemExit(f"{name}: the losses differ, so the times mean nothing: {losses}")
-    lab.keep_memory()
     told = ratio(*seconds_paired(a, b, rounds), batch * length)
-    print(f"| {name}, train {batch} × {length} | {told} |", end="")
-    lab.keep_memory(False)
-    print(f" {batch * length / median(seconds(b, max(3, rounds // 3))):,.0f} |", flush=True)
+    print(f"| {name}, train {batch} × {length} | {told} | {plain:,.0f} |", flush=True)
     ours, theirs = ours.eval(), lab.to_transformers(ours).eval()
     theirs.generation_config.eos_token_id = None
     for size in (1, 8):
@@ -85,7 +90,6 @@ def compare(name: str, rounds: int) -> None:
         unlike = (pair[0]() != pair[1]()).float().mean().item()
         if unlike > 0.1:  # an untrained model's logits are near ties, which rounding may turn
             raise SystemExit(f"{name}: {unlike:.0%} of the texts differ")
-        lab.keep_memory()
         told = ratio(*seconds_paired(*pair, rounds), size * new)
         print(f"| {name}, decode {size} × {new} | {told} | |", flush=True)
 
@@ -118,8 +122,10 @@ def main() -> None:
     print(f"{describe_device(torch.device('cpu'))}; torch {torch.__version__}, "
           f"transformers {transformers.__version__}; tokens per second")  # fmt: skip
     print("| | ours | theirs | ratio [range] | theirs, as it comes |\n|---|---|---|---|---|")
+    plain = {name: as_it_comes(name, asked.rounds) for name in SIZES}
+    lab.keep_memory()
     for name in SIZES:
-        compare(name, asked.rounds)
+        compare(name, asked.rounds, plain[name])
     if asked.growth:
         grow()
 
