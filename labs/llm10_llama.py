@@ -373,20 +373,24 @@ def silence(model: Llama) -> Llama:
     return model
 
 
+MODELS = 8  # that each first loss is the mean of
+
+
 @torch.no_grad()
-def first_loss(config: Config, change: Callable[[Llama], Llama]) -> tuple[float, float, float]:
-    """Of an untrained model on random tokens: its loss, the formula's, and the mean own logit."""
-    model, v = change(Llama(config)), config.vocabulary
-    tokens = random_tokens(config, 64, config.context + 1)
-    logits, x = model(tokens[:, :-1]), tokens[:, :-1]
-    own = logits.gather(-1, x[..., None]).double()  # (B, T, 1)
-    spread = config.d_model * config.std**2
-    formula = math.log(v) + spread / 2
-    if config.tied:
-        terms = (v - 1) * math.exp(spread / 2) + own.exp()
-        formula = (terms.log() - own / v).mean().item()
-    loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()
-    return loss, formula, own.mean().item()
+def first_loss(config: Config, change: Callable[[Llama], Llama]) -> list[float]:
+    """Of untrained models on random tokens: their loss, the formula's, and the mean own logit."""
+    v, spread, found = config.vocabulary, config.d_model * config.std**2, []
+    for _ in range(MODELS):
+        model, tokens = change(Llama(config)), random_tokens(config, 16, config.context + 1)
+        x, logits = tokens[:, :-1], model(tokens[:, :-1])
+        own = logits.gather(-1, x[..., None]).double()  # (B, T, 1)
+        formula = torch.tensor(math.log(v) + spread / 2)
+        if config.tied:
+            terms = (v - 1) * math.exp(spread / 2) + own.exp()
+            formula = (terms.log() - own / v).mean()
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        found.append([loss.item(), formula.item(), own.mean().item()])
+    return [mean(column) for column in zip(*found, strict=True)]
 
 
 @lab.experiment
@@ -404,7 +408,7 @@ def the_first_loss_is_foretold(run: Run):
         configs = [Config(257, std=std, tied=tied, eps=1e-15) for std in stds]
         found[name] = [first_loss(config, change) for config in configs]
         off = [abs(loss - formula) for loss, formula, _ in found[name]]
-        because = "a mean over 257 rows e varies by s/√257: 0.03 at the largest σ"
+        because = "a mean over 8 models' 257 rows varies by s/√(8·257) at most: 0.011 at σ = 0.05"
         run.check(f"{name}: loss less formula", off, at_most=0.03, because=because)
         rows += [[name, std, *one] for std, one in zip(stds, found[name], strict=True)]
         ax.plot(stds, [one[1] for one in found[name]], f"C{i}-", label=f"{name}, formula")
@@ -1003,11 +1007,12 @@ def train(
 # %% [markdown]
 # **What does a step cost?** Forward 2 operations for each weight and token, backward 4: `6·N·B·T`
 # (LLM03). At this size that is half of the story. A step makes and drops some hundred tensors of
-# about a megabyte. The C library asks the kernel for each block of more than 128 KiB and gives it
-# back when it is dropped; and a fresh page of 4 KiB is first cleared by the kernel and mapped, a
-# **page fault**, for each of 256 pages in a megabyte, each time. Two lines tell glibc to keep what
-# it has. Nothing about the model changes, not one bit of its numbers. (A process that has freed
-# much before has blocks lying about, and may not notice: so we look at fresh ones.)
+# about a megabyte. The C library gets large blocks from the kernel and gives them back when they
+# are dropped (glibc's bound begins at 128 KiB and moves); and a fresh page of 4 KiB is first mapped
+# and cleared, a **page fault**, for each of 256 pages in a megabyte, each time. (Some kernels take
+# 2 MiB at once: fewer faults, as much to clear.) Two lines tell glibc to keep what it has. Nothing
+# about the model changes, not one bit of its numbers. (A process that has freed much before has
+# blocks lying about, and may not notice: so we look at fresh ones.)
 
 
 # %% 14. What a step costs
