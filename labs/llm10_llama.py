@@ -419,8 +419,9 @@ def the_first_loss_is_foretold(run: Run):
     because = "|h| is √d, |e| is σ√d but for 1/√(2d) = 7 % from row to row"
     off = [abs(x - 1) for x in parts["tied, branches silent"]]
     run.check("own logit over d·σ, silent: off 1", off, at_most=0.05, because=because)
-    run.measure("the same, tied, at the smallest σ", parts["tied"][0], expect_at_least=0.9)
-    run.measure("and at the largest", parts["tied"][-1], expect_at_most=0.5, because="d·σ is 4.8")
+    run.measure("own logit over d·σ, tied, smallest σ", parts["tied"][0], expect_at_least=0.9)
+    large, because = parts["tied"][-1], "d·σ is 4.8"
+    run.measure("own logit over d·σ, tied, σ = 0.05", large, expect_at_most=0.5, because=because)
     stranger = max(abs(one[2]) for one in found["untied"])
     run.check("own logit, untied", stranger, at_most=0.2, because="it is a logit like all others")
     ax.axhline(math.log(257), color="grey", ls=":", label="ln V")
@@ -715,7 +716,9 @@ def one_batch_is_learned_by_heart(run: Run):
         over.append(loss.item() - floors[-1])
     because = "a hundredth of ln 16: what is left when each answer has 0.97 of the probability"
     run.check("loss above the floor", over, at_most=0.03, because=because)
-    run.check("loss above the floor, again", over, at_least=-1e-4, because="no model is below it")
+    run.check(
+        "loss above the floor, the least", over, at_least=-1e-4, because="no model is below it"
+    )
     return (
         f"From {math.log(16):.2f} to {median(over):.4f} nats above the floor, which is at "
         f"{median(floors):.3f}."
