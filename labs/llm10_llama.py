@@ -915,9 +915,9 @@ class Muon(torch.optim.Optimizer):
 # The yardstick is nanoGPT's recipe for a CPU (Karpathy 2022): 0.80 million parameters, 2,000 steps
 # of 12 windows of 64, by AdamW; it publishes a loss of 1.88 on its "tinyshakespeare". `small` is
 # our answer, of 0.47 million and 550 steps: on that file it came to 1.66, over the whole validation
-# text. `benchmarks/nanogpt.py` runs both there, in turn. What makes the difference? Section 15 takes
-# Muon and the larger σ out again, and further down in this section a step gets cheaper. What is
-# left is a learning rate that falls to nothing.
+# text. `benchmarks/nanogpt.py` runs both there, in turn. What makes the difference? Section 15
+# takes Muon and the larger σ out again, and further down in this section a step gets cheaper. What
+# is left is a learning rate that falls to nothing.
 
 
 # %% 13. Training
