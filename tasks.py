@@ -69,6 +69,8 @@ def _ending_in_a_card(work: Callable[["Interrupts"], int | None]) -> None:
         "seed": "a whole number; default 0",
         "gpus": "all, none, how many (2) or which (0,2); default 1; each is a process of its own",
         "processes": "train as N processes, on a CPU too; default 1",
+        "resume": "go on from a broken-off run's checkpoints, or not at all",
+        "tensorboard": "log training for TensorBoard, into outputs/",
         "online": "let the lab use the network, for the Hugging Face hub",
     },
 )
@@ -82,6 +84,8 @@ def lab(
     seed: str = "",
     gpus: str = "",
     processes: str = "",
+    resume: bool = False,
+    tensorboard: bool = False,
     online: bool = False,
 ) -> None:
     """Run labs. Options of the lab's own follow --; with --dry in front: print what would run."""
@@ -92,7 +96,14 @@ def lab(
     def work(interrupts: "Interrupts") -> int:
         from launcher import plan, run
 
-        options = {"size": size, "precision": precision, "seed": seed, "processes": processes}
+        options: dict[str, str | bool] = {
+            "size": size,
+            "precision": precision,
+            "seed": seed,
+            "processes": processes,
+            "resume": resume,
+            "tensorboard": tensorboard,
+        }
         asked = plan.make(labs, options, online, _after_the_dashes())
         return run.run(asked, stack, runtime, gpus, c.config.run.dry, interrupts)
 

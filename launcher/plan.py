@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,32 +37,36 @@ class Plan:
         return f"{self.labs[0]} and {more} more" if more else self.labs[0]
 
 
-def make(labs: str, options: dict[str, str], online: bool, own: list[str]) -> Plan:
+def make(labs: str, options: dict[str, str | bool], online: bool, own: list[str]) -> Plan:
     """Ask `python -m labs --plan` on this host; it needs no torch for that.
 
     Raises:
         SystemExit: where it refuses; it has then said why.
     """
-    given = [word for name, value in options.items() if value for word in (f"--{name}", value)]
-    online_flag = ["--online"] if online else []
-    planned = _ask([labs, *given, *online_flag, "--plan", *(["--", *own] if own else [])])
+    given = _words({**options, "online": online})
+    planned = _ask([labs, *given, "--plan", *(["--", *own] if own else [])])
     return Plan(tuple(planned["labs"]), tuple(planned["arguments"]), online)
 
 
 def make_check(lab: str, flags: dict[str, Any]) -> Plan:
-    """The same for `python -m labs check`; a flag may be True, False, None or a value.
+    """The same for `python -m labs check`.
 
     Raises:
         SystemExit: where it refuses; it has then said why.
     """
-    given = [
+    given = _words(flags)
+    planned = _ask(["check", lab, *given, "--plan"])
+    return Plan(tuple(planned["labs"]), tuple(given), online=False, verb="check")
+
+
+def _words(flags: Mapping[str, Any]) -> list[str]:
+    """As on a command line; a flag may be True, False, None or a value."""
+    return [
         word
         for name, value in flags.items()
         if value
         for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
     ]
-    planned = _ask(["check", lab, *given, "--plan"])
-    return Plan(tuple(planned["labs"]), tuple(given), online=False, verb="check")
 
 
 def _ask(arguments: list[str]) -> dict[str, Any]:

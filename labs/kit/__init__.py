@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labs.kit import assets as assets
     from labs.kit.cards import Card as Card
+    from labs.kit.checkpoints import Checkpoints as Checkpoints
     from labs.kit.grading import Mistake as Mistake
     from labs.kit.grading import draw as draw
     from labs.kit.grading import equals as equals
@@ -19,18 +20,23 @@ if TYPE_CHECKING:
     from labs.kit.run import Run as Run
     from labs.kit.timing import seconds as seconds
     from labs.kit.timing import seconds_paired as seconds_paired
+    from labs.kit.training import batches as batches
+    from labs.kit.training import stop_on_nan as stop_on_nan
 
 _MODULE_OF = {
     "Card": "cards",
+    "Checkpoints": "checkpoints",
     "Lab": "lab",
     "Mistake": "grading",
     "Run": "run",
+    "batches": "training",
     "draw": "grading",
     "equals": "grading",
     "expect_close": "grading",
     "name_mistake": "grading",
     "seconds": "timing",
     "seconds_paired": "timing",
+    "stop_on_nan": "training",
     "tolerance": "grading",
 }
 

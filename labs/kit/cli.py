@@ -67,12 +67,12 @@ def _parser() -> Parser:
 
 def _common(parsed: Any) -> list[str]:
     size = ["--size", parsed.size] if parsed.size else []
-    online = ["--online"] if parsed.online else []
+    flags = [f"--{one}" for one in ("online", "resume", "tensorboard") if vars(parsed)[one]]
     outputs = ["--outputs", str(parsed.outputs)] if parsed.outputs != OUTPUTS else []
     sheet = ["--sheet", str(parsed.sheet)] if parsed.sheet else []
     processes = ["--processes", str(parsed.processes)] if parsed.processes > 1 else []
     chosen = [*size, "--precision", parsed.precision, "--seed", str(parsed.seed)]
-    return [*chosen, *online, *processes, *sheet, *outputs]
+    return [*chosen, *flags, *processes, *sheet, *outputs]
 
 
 def _print_syllabus() -> None:

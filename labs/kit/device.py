@@ -1,5 +1,6 @@
 """The one Accelerator of a run, and its precision: asked of the hardware, not guessed."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from accelerate.tracking import TensorBoardTracker
 
 WIDTH = 512  # of the matrices that a CPU is tried with: about a millisecond a product
 WORTH_IT = 1.2  # times as fast: for less, three digits aren't given up, nor may noise decide
@@ -56,17 +58,44 @@ def _gain_of_bf16() -> float:
     return min(single) / min(half)
 
 
-def make_accelerator(precision: str) -> "Accelerator":
-    """Accelerate's object for this machine: it places models and sets autocast."""
-    from accelerate import Accelerator
+def make_accelerator(precision: str, seed: int = 0, board: Path | None = None) -> "Accelerator":
+    """Accelerate's object for this machine: it places models and sets autocast.
 
-    cpu = not torch.cuda.is_available()  # also what makes Accelerate join processes on a CPU
-    accelerator = Accelerator(mixed_precision=_ACCELERATE_NAME[precision], cpu=cpu)
+    Args:
+        seed: of the order in which its data loaders shuffle. Their batches are those of all
+            processes together, like the steps of its schedulers.
+        board: a folder for what is logged to TensorBoard.
+
+    Raises:
+        Card: where that is asked for, and the stack lacks its writer.
+    """
+    from accelerate import Accelerator, DataLoaderConfiguration
+
+    loaders = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=seed)
+    accelerator = Accelerator(
+        mixed_precision=_ACCELERATE_NAME[precision],
+        cpu=not torch.cuda.is_available(),  # also what makes Accelerate join processes on a CPU
+        dataloader_config=loaders,
+        log_with=[_tracker(board)] if board else None,
+    )
+    accelerator.init_trackers("")
     if accelerator.num_processes != group_size():
         raise RuntimeError(
             f"{group_size()} processes were started, not {accelerator.num_processes}"
         )
     return accelerator
+
+
+def _tracker(board: Path) -> "TensorBoardTracker":
+    from accelerate.tracking import TensorBoardTracker
+
+    if find_spec("tensorboardX") is None:
+        raise Card(
+            "Nothing can be logged to TensorBoard.",
+            "This stack lacks its writer, the package tensorboardX.",
+            "invoke build, which makes it anew; or leave out --tensorboard",
+        )
+    return TensorBoardTracker("tensorboard", board)
 
 
 def describe_device(device: torch.device) -> str:

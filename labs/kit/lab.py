@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from labs.kit import assets, experiments
+from labs.kit import assets, experiments, kept
 from labs.kit.cards import Card
 from labs.kit.device import choose_precision
 from labs.kit.figures import use_style
 from labs.kit.graft import lab_of
 from labs.kit.options import common_parser, settings_from
-from labs.kit.ranks import group_size, is_main, start
+from labs.kit.ranks import end_with_its_starter, group_size, is_main, start
 from labs.kit.run import Run
 from labs.kit.session import Session
 from labs.kit.syllabus import find
@@ -99,10 +99,13 @@ class Lab:
             settings = settings_from(self._parser.parse_args(arguments))
             if settings.sheet and self.lesson.yours is None:
                 return lab_of(self.lesson, settings.sheet).run(arguments)
+            kept.expect(self.lesson, settings)
             if settings.processes > group_size():
                 precision = choose_precision(settings.precision)[0]  # once, for all of them
                 chosen = ["--precision", precision]
                 return start(settings.processes, [self.lesson.name, *arguments, *chosen])
+            if group_size() > 1:
+                end_with_its_starter()
             with Session(self.lesson, settings) as session:
                 return self._conduct_all(session)
         except Card as card:

@@ -1,7 +1,7 @@
 """The options that every lab has. Standard library only: the launcher's host has no torch."""
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +31,8 @@ class Settings:
     seed: int = 0
     online: bool = False
     processes: int = 1
+    resume: bool = False
+    tensorboard: bool = False
     outputs: Path = OUTPUTS
     sheet: Path | None = None
     own: argparse.Namespace = field(default_factory=argparse.Namespace)
@@ -68,6 +70,14 @@ def common_parser(
         metavar="N",
         help="train as N processes; default: 1",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from a broken-off run's checkpoints, or not at all; without it: where they fit",
+    )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="log training for TensorBoard, into outputs/"
+    )
     parser.add_argument("--online", action="store_true", help="allow the Hugging Face hub")
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="with the parts that are written in this sheet"
@@ -79,6 +89,6 @@ def common_parser(
 def settings_from(parsed: argparse.Namespace) -> Settings:
     """Split a parsed command line into what every lab has and what is this lab's own."""
     values = vars(parsed)
-    names = ("size", "precision", "seed", "online", "processes", "outputs", "sheet")
+    names = [one.name for one in fields(Settings) if one.name != "own"]
     common = {name: values.pop(name) for name in names}
     return Settings(**common, own=argparse.Namespace(**values))

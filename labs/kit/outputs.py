@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
@@ -29,6 +31,28 @@ def refused(error: OSError, folder: Path) -> bool:
         return False
     room = os.statvfs(folder)
     return error.errno == errno.EDQUOT or room.f_bavail * room.f_frsize < LITTLE_ROOM
+
+
+def refusal(error: Exception, folder: Path) -> str:
+    """What the disk under `folder` refused, in a sentence; nothing where it isn't at fault.
+
+    safetensors tells the number in its text, and torch tells none: a trial does.
+    """
+    if isinstance(error, OSError):
+        return _WHY[error.errno or 0] if refused(error, folder) else ""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return _WHY.get(int(told[1]) if told else _tried(folder), "")
+
+
+def _tried(folder: Path) -> int:
+    """The error that writing a little there gives; 0 where it gives none."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(LITTLE_ROOM))
+            file.flush()
+    except OSError as error:
+        return error.errno or 0
+    return 0
 
 
 @contextmanager

@@ -6,14 +6,20 @@ that torch and Accelerate read, and its size is asserted where the Accelerator i
 https://docs.pytorch.org/docs/stable/distributed.html#environment-variable-initialization
 """
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from typing import NoReturn
+
+from labs.kit.cards import Card
 
 SECONDS_TO_FOLLOW = 10  # that a process has to end in after another one failed
 SECONDS_BETWEEN_LOOKS = 0.1
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def rank() -> int:
@@ -29,6 +35,16 @@ def is_main() -> bool:
 def group_size() -> int:
     """How many processes run this lab together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def stop_all(card: Card) -> NoReturn:
+    """End this process by a card that every process has: the main one alone shows it."""
+    raise card if is_main() else SystemExit(card.code)
+
+
+def end_with_its_starter() -> None:
+    """Let the kernel end this process of a group when the one that started it is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def start(processes: int, arguments: list[str]) -> int:

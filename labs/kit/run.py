@@ -10,8 +10,11 @@ from labs.kit.console import Output
 from labs.kit.options import Settings
 from labs.kit.ranks import is_main
 from labs.kit.records import Bound, Check, Experiment, Figure, Measurement, Table, numbers, show
+from labs.kit.syllabus import Lesson
 
 if TYPE_CHECKING:
+    from labs.kit.kept import Place
+
     import torch
     from accelerate import Accelerator
     from matplotlib.figure import Figure as Drawing
@@ -32,12 +35,22 @@ STYLES: dict[str, str] = {
 class Run:
     """What an experiment is given: it asks for sizes and devices, and tells what it found."""
 
-    def __init__(self, settings: Settings, precision: str, output: Output, folder: Path) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        precision: str,
+        output: Output,
+        folder: Path,
+        lesson: Lesson | None = None,
+    ) -> None:
         self.settings = settings
+        self.lesson = lesson
         self.precision = precision
         self.output = output
         self.folder = folder
         self.current = Experiment("before the first experiment", "")
+        self.places: list[Place] = []  # of checkpoints; needed until the run has come to its end
+        self.logged = False
 
     @property
     def seed(self) -> int:
@@ -57,7 +70,8 @@ class Run:
         """The run's one Accelerator: it alone places models and sets the precision of training."""
         from labs.kit.device import make_accelerator
 
-        return make_accelerator(self.precision)
+        board = self.folder if self.settings.tensorboard else None
+        return make_accelerator(self.precision, self.seed, board)
 
     @property
     def device(self) -> "torch.device":
@@ -190,6 +204,16 @@ class Run:
     ) -> Iterator[Item]:
         """Iterate over `items` with a progress bar; on a pipe a plain line now and then."""
         return self.output.progress(items, label, total)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Numbers of a training step, for TensorBoard, where --tensorboard asks for it.
+
+        Args:
+            values: by name; "headline/loss" puts those of several trainings apart.
+        """
+        if self.settings.tensorboard:
+            self.accelerator.log(values, step)
+            self.logged = True
 
     def say(self, text: str) -> None:
         """A line of output."""

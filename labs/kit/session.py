@@ -51,7 +51,7 @@ class Session:
         log_path = self.folder / "log.txt" if is_main() else self.folder
         log = self._files.enter_context(log_path.open("w", encoding="utf-8"))
         self.output = Output(log, silent=not is_main())
-        self.run = Run(settings, precision, self.output, self.folder)
+        self.run = Run(settings, precision, self.output, self.folder, lesson)
         self.experiments: list[Experiment] = []
         self._say_hello(reason)
 
@@ -131,8 +131,12 @@ class Session:
         from labs.kit import report
 
         self.run.accelerator.end_training()
+        crashed = any(one.crash for one in self.experiments)
+        if not crashed:
+            for place in self.run.places:
+                place.remove()
         if not is_main():
-            return FAILED if any(one.crash for one in self.experiments) else 0
+            return FAILED if crashed else 0
 
         env = results.environment(self.run, self.lesson)
         data = results.as_data(self.lesson, env, self.experiments)
@@ -180,6 +184,9 @@ class Session:
         self.output.print()
         self.output.print(Text(LEGEND, style="dim"))
         self.output.print(Text(f"report: {self.folder / 'report.html'}"), whole=True)
+        if self.run.settings.tensorboard:
+            board = f"tensorboard --logdir {self.folder}" if self.run.logged else "nothing logged"
+            self.output.print(Text(f"TensorBoard: {board}"), whole=True)
 
 
 def _shown(path: Path) -> str:

@@ -1,0 +1,188 @@
+"""A small training, whole: what tests of checkpoints break off, go on with, and compare."""
+
+import json
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import Clone, Ended, Running
+
+TRAINS = '''
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from labs.kit import Checkpoints, batches, stop_on_nan
+
+lab.argument("--steps", type=int, default=40)
+lab.argument("--every", type=int, default=3)
+lab.argument("--width", type=int, default=32)
+lab.argument("--dropout", type=float, default=0.1)
+lab.argument("--rate", type=float, default=3e-3)
+lab.argument("--loader", action="store_true", help="rows come from a DataLoader")
+lab.argument("--poison", default="", help="STEP,PROCESS: where the batch becomes NaN")
+lab.argument("--crash", action="store_true", help="after the training")
+
+
+class Small(nn.Module):
+    """A transformer of one layer over bytes, its embedding tied to its head."""
+
+    def __init__(self, width, dropout):
+        super().__init__()
+        self.embedding = nn.Embedding(256, width)
+        self.layer = nn.TransformerEncoderLayer(width, 2, 2 * width, dropout, batch_first=True)
+        self.head = nn.Linear(width, 256, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, x):
+        return self.head(self.layer(self.embedding(x)))
+
+
+def rows():
+    text = torch.frombuffer(bytearray(Path(__file__).read_bytes()), dtype=torch.uint8)
+    return text[: len(text) // 17 * 17].view(-1, 17).long()  # (N, 17)
+
+
+def drawn(run, data, draws):
+    """Batches of 8 rows, drawn by a generator that is carried."""
+    while True:
+        yield run.share(data[torch.randint(len(data), (8,), generator=draws)])
+
+
+@lab.experiment
+def trains(run: Run):
+    """Many steps of AdamW."""
+    options, data = run.options, rows()
+    checkpoints = Checkpoints(
+        run, "many steps", depends_on={"rate": options.rate}, every_steps=options.every
+    )
+    torch.manual_seed(run.seed)
+    model = Small(options.width, options.dropout)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 - n / options.steps)
+    own = torch.Generator().manual_seed(run.seed)
+    loader = DataLoader(data, 8, shuffle=True, drop_last=True, generator=own)
+    model, optimizer, schedule, loader = run.accelerator.prepare(
+        model, optimizer, schedule, loader
+    )
+    draws, curve, rates = torch.Generator().manual_seed(run.seed), [], []
+    checkpoints.carry(draws=draws, curve=curve, rates=rates)
+    done = checkpoints.resume()
+    run.say(f"begins at {done}")
+    feed = batches(run, loader, done) if options.loader else drawn(run, data, draws)
+    for step, batch in zip(range(done, options.steps), feed):
+        batch = batch.to(run.device)
+        logits = model(batch[:, :-1])
+        loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        if options.poison == f"{step},{run.accelerator.process_index}":
+            loss = loss * float("nan")
+        curve.append(stop_on_nan(run, loss, step, {"rows": batch}))
+        run.accelerator.backward(loss)
+        run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        rates.append(schedule.get_last_lr()[0])
+        schedule.step()
+        optimizer.zero_grad()
+        run.log({"loss": curve[-1]}, step)
+        print(f"step {step}", flush=True)
+        checkpoints.save_if_due(step + 1)
+    checkpoints.save(options.steps)
+    run.measure("losses", curve)
+    run.measure("rates", rates)
+    run.measure("seconds", checkpoints.seconds, timed=True)
+    if run.accelerator.is_main_process:
+        plain = {name: one.clone() for name, one in model.state_dict().items()}
+        save_file(plain, run.folder / "final.safetensors")
+    if options.crash:
+        raise RuntimeError("after the training")
+'''
+
+
+@dataclass
+class Training:
+    """The training in a clone, with the options that it is always given."""
+
+    clone: Clone
+    words: tuple[str, ...] = ()
+    lab: str = "LLM90"
+
+    @property
+    def runs(self) -> Path:
+        return self.clone.outputs / self.lab
+
+    @property
+    def snapshots(self) -> list[Path]:
+        """Every checkpoint that is there, by its step."""
+        return sorted(self.runs.glob("checkpoints/*/step-*"), key=lambda one: one.name)
+
+    def command(self, *more: str) -> list[str]:
+        return ["-m", "labs", self.lab, "--precision", "fp32", *self.words, *more]
+
+    def start(self, *more: str, **how: Any) -> Running:
+        import sys
+
+        how = {"PYTHONPATH": str(self.clone.path), "OMP_NUM_THREADS": "1", **how}
+        return self.clone.start(sys.executable, *self.command(*more), **how)
+
+    def run(self, *more: str, **how: Any) -> Ended:
+        return self.start(*more, **how).ended()
+
+    def kill_at(self, step: int, seconds: float = 0, *more: str) -> str:
+        """SIGKILL so many seconds after a step; what it had printed."""
+        running = self.start(*more)
+        running.wait_for(f"step {step}\n")
+        time.sleep(seconds)
+        os.kill(running.process.pid, signal.SIGKILL)
+        assert running.ended().code == -signal.SIGKILL, running.text
+        return running.text
+
+    def kill_at_random(self, dice: random.Random, most: int) -> str:
+        """SIGKILL at a random moment within `most` steps of where it went on."""
+        running = self.start()
+        running.wait_for("begins at ")
+        running.wait_for(lambda: began(running.text) is not None)
+        running.wait_for(f"step {began(running.text) + dice.randrange(most)}\n")
+        time.sleep(dice.uniform(0, 0.02))
+        os.kill(running.process.pid, signal.SIGKILL)
+        assert running.ended().code == -signal.SIGKILL, running.text
+        return running.text
+
+    def found(self) -> tuple[bytes, dict[str, Any]]:
+        """The final weights' bytes, and the results of the run that came to its end."""
+        (weights,) = self.runs.glob("*/final.safetensors")
+        results = json.loads((weights.parent / "results.json").read_text())
+        return weights.read_bytes(), results
+
+
+def began(text: str) -> int | None:
+    """The step at which a run says that it begins."""
+    import re
+
+    said = re.search(r"begins at (\d+)\n", text)
+    return int(said[1]) if said else None
+
+
+def damage(snapshot: Path, how: str) -> None:
+    """What a disk, or a machine that lost its power, can do to a checkpoint."""
+    files = {one.name: one for one in snapshot.iterdir()}
+    if how == "a flipped bit":
+        data = bytearray(files["optimizer.bin"].read_bytes())
+        data[len(data) // 2] ^= 1
+        files["optimizer.bin"].write_bytes(data)
+    elif how == "half a file":
+        half = files["model.safetensors"].stat().st_size // 2
+        os.truncate(files["model.safetensors"], half)
+    elif how == "an empty manifest":
+        files["manifest.json"].write_bytes(b"")
+    elif how == "a lost file":
+        files["random_states_0.pkl"].unlink()
+    else:
+        raise ValueError(how)
