@@ -10,6 +10,7 @@
 # (LLM06). **Takes** an hour to read, two minutes to run (`tiny`, 2 cores).
 
 # %% Imports
+import copy
 import hashlib
 import json
 import math
@@ -19,16 +20,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from labs.kit import Card, Checkpoints, Lab, Run, assets, batches, stop_on_nan, tolerance
+from labs.kit import (
+    Card,
+    Checkpoints,
+    Lab,
+    Run,
+    assets,
+    batches,
+    seconds_paired,
+    stop_on_nan,
+    tolerance,
+)
 from labs.kit import dataset as reading
+from labs.kit.cards import WRONG_USAGE
 from labs.kit.console import Output
 from labs.kit.options import Settings
 from labs.kit.ranks import group, is_main, rank
@@ -71,8 +83,8 @@ DOUBLE, IGNORED = torch.float64, -100  # the label that cross_entropy leaves out
 
 
 # %% 1. The set
-WORDS = "ant bee cat cow dog elk fox hen owl pig rat yak".split()
-NUMBERS = "zero one two three four five six".split()
+WORDS = ["ant", "bee", "cat", "cow", "dog", "elk", "fox", "hen", "owl", "pig", "rat", "yak"]
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six"]
 TASKS: dict[str, Callable[[list[str]], list[str]]] = {
     "Repeat the words": lambda words: words,
     "Reverse the words": lambda words: words[::-1],
@@ -107,22 +119,23 @@ def split(seed: int, count: int) -> tuple[list[Example], list[Example]]:
     return list(islice(examples(seed, False), count)), list(islice(examples(seed, True), 200))
 
 
-def pairs(rows: Iterable[Example]) -> set[tuple[str, str]]:
-    return {(row["instruction"], row["input"]) for row in rows}
+def pairs(rows: Iterable[Example]) -> list[tuple[str, str]]:
+    return [(row["instruction"], row["input"]) for row in rows]
 
 
 @lab.experiment
 def nothing_held_out_was_seen(run: Run):
-    """Split by combination no tested pair was trained on, and all its parts were; at random, not so.
+    """Split by combination no tested pair was trained on, all its parts were; at random, not so.
 
     Predict: 4,200 rows are split at random. Which share of the 200 tested is among the others too?
     """
-    train, test = split(run.seed, 4000)
-    run.check("held-out pairs that were trained on", len(pairs(train) & pairs(test)), equals=0)
-    parts = [{word for pair in pairs(rows) for word in " ".join(pair).split()} for rows in split(run.seed, 4000)]
-    run.check("words and tasks of theirs that weren't", len(parts[1] - parts[0]), equals=0)
-    rows = list(islice(examples(run.seed, None), 4200))
-    leaked = mean(one in pairs(rows[200:]) for one in pairs(rows[:200]))
+    sides = [pairs(rows) for rows in split(run.seed, 4000)]
+    both = set.intersection(*map(set, sides))
+    run.check("held-out pairs that were trained on", len(both), equals=0)
+    known, tested = ({x for pair in one for x in (pair[0], *pair[1].split())} for one in sides)
+    run.check("their tasks and words that weren't", len(tested - known), equals=0)
+    drawn = pairs(islice(examples(run.seed, None), 4200))
+    leaked = mean(one in drawn[200:] for one in drawn[:200])
     because = "lists of one word are a sixth of all rows, and make 60 pairs"
     run.check("split at random: share that was", leaked, at_least=0.1, because=because)
     return f"Split at random, {leaked:.0%} of the test could have been known by heart."
@@ -153,33 +166,37 @@ def nothing_held_out_was_seen(run: Run):
 
 
 # %% 2. Files
+def write_files(folder: Path, a: Example, b: Example, c: Example) -> None:
+    """Five good rows in three kinds of file and three shapes, and five bad ones among them."""
+    talk = reading.messages_of({"prompt": "Hi", "completion": "Hello"})
+    lines = [json.dumps(a), '{"instruction": "Count', json.dumps({"instruction": "Count"})]
+    lines += [json.dumps({"messages": talk}), json.dumps({"messages": talk[:1]})]
+    (folder / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    table = 'prompt,completion\n"two\nlines",yes\nRepeat,the words,twice\n'
+    (folder / "b.csv").write_text(table, encoding="utf-8")
+    rows = datasets.Dataset.from_list([b, {**c, "output": None}, c])
+    rows.to_parquet(folder / "c.parquet")
+
+
 @lab.experiment
 def a_bad_row_is_told_with_its_place(run: Run):
-    """Files of three kinds and shapes give the same conversations; each bad row is told by place."""
-    shown, wanted = list(islice(examples(run.seed, None), 4)), []
+    """Files of three kinds and shapes become messages; each bad row is told with its place."""
+    a, b, c = islice(examples(run.seed, None), 3)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        a, b, c, d = shown
-        turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-        lines = [json.dumps(a), '{"instruction": "Count', json.dumps({"instruction": "Count"})]
-        lines += [json.dumps({"messages": turns}), json.dumps({"messages": turns[:1]})]
-        (folder / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
-        table = "prompt,completion\n\"two\nlines\",yes\nRepeat,the words,twice\n"
-        (folder / "b.csv").write_text(table, encoding="utf-8")
-        datasets.Dataset.from_list([b, {**c, "output": None}, d]).to_parquet(folder / "c.parquet")
-        read = reading.Conversations(name, skip=True)
-        found = [one["messages"][-1]["content"] for one in read]
-        places = [told.removeprefix(f"{folder}/").split(":")[0] for told in read.told]
-        run.table("Told", ["row", "why"], [told.removeprefix(f"{folder}/").split(": ", 1) for told in read.told])
+        write_files(Path(name), a, b, c)
+        read, stopped = reading.Conversations(name, skip=True), ""
+        answers = [one["messages"][-1]["content"] for one in read]
+        told = [one.removeprefix(f"{name}/").split(": ", 1) for one in read.told]
         try:
-            stopped = str(list(reading.Conversations(name)))
+            list(reading.Conversations(name))
         except Card as card:
-            stopped = card.why
-    wanted = [a["output"], "Hello", "yes", b["output"], d["output"]]
-    run.check("the good rows' answers, in their order", found == wanted, equals=True)
+            stopped = card.why.removeprefix(f"{name}/").split(": ", 1)[0]
+    run.table("Told", ["row", "why"], told)
+    wanted = [a["output"], "Hello", "yes", b["output"], c["output"]]
+    run.check("the good rows' answers, in their order", answers == wanted, equals=True)
     wanted = [f"a.jsonl, line {n}" for n in (2, 3, 5)] + ["b.csv, line 4", "c.parquet, row 2"]
-    run.check("the bad rows' places", places, equals=wanted)
-    run.check("and where it would have stopped", "a.jsonl, line 2" in stopped, equals=True)
+    run.check("the bad rows' places", [row for row, _ in told] == wanted, equals=True)
+    run.check("told to stop, it stops at", stopped, equals=wanted[0])
 
 
 # %% 3. Tables and streams
@@ -214,12 +231,12 @@ def a_table_is_cached_and_a_stream_is_lazy(run: Run):
     list(stream.map(lambda row: {"twice": 2 * row["number"]}).take(10))
     run.check("rows of a stream read for ten", len(read), at_most=11, because="one ahead, at most")
     drawn = [row["number"] for row in stream.shuffle(seed=run.seed, buffer_size=100)]
-    ahead = max(number - place for place, number in enumerate(drawn))
-    run.check("drawn ahead of their turn, by rows", ahead, at_most=99, because="the buffer holds 100")
-    late, because = max(place - n for place, n in enumerate(drawn)), "the partner: it is shuffled"
-    run.check("drawn behind their turn, by rows", late, at_least=100, because=because)
+    moved = [place - number for place, number in enumerate(drawn)]
+    run.check("rows drawn so far ahead", -min(moved), at_most=99, because="the buffer holds 100")
+    run.check("and so far behind", max(moved), at_least=100, because="the partner: it is shuffled")
     tasks = len({rows[number]["instruction"] for number in drawn[:100]})
-    run.measure("tasks among the first 100 drawn", tasks, expect_at_most=2)
+    because = "they are of the file's first 199 rows; the smallest task has far more than 100"
+    run.check("tasks among the first 100 drawn", tasks, at_most=2, because=because)
     return f"Of five tasks the first 100 rows hold {tasks}: shuffle the file itself, once, before."
 
 
@@ -248,15 +265,20 @@ TEMPLATE = """{% for one in messages %}{{ '<|' + one.role + '|>' }}\
 {% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
 
 
-@cache
-def tokenizer() -> Any:
+def make_tokenizer() -> Any:
     """A token for each word of the set, and five special ones."""
     special = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
     words = dict.fromkeys([*special, *" ".join(TASKS).split(), *WORDS, *NUMBERS])
     plain = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}))
     plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    kinds = {"pad_token": special[0], "eos_token": special[1], "additional_special_tokens": special[2:]}
-    return PreTrainedTokenizerFast(tokenizer_object=plain, chat_template=TEMPLATE, **kinds)
+    made = PreTrainedTokenizerFast(tokenizer_object=plain, chat_template=TEMPLATE)
+    made.add_special_tokens({"pad_token": special[0], "eos_token": special[1]})
+    made.add_special_tokens({"additional_special_tokens": special[2:]})
+    return made
+
+
+ours = make_tokenizer()
+PAD, END = ours.pad_token_id, ours.eos_token_id
 
 
 @lab.exercise(
@@ -304,7 +326,11 @@ def encode(tokenizer: Any, messages: list[reading.Message]) -> Row:
 
 
 def encoded(rows: Iterable[Example]) -> list[Row]:
-    return [encode(tokenizer(), reading.messages_of(row)) for row in rows]
+    return [encode(ours, reading.messages_of(row)) for row in rows]
+
+
+def some_rows(run: Run, count: int) -> list[Row]:
+    return encoded(split(run.seed, 4000)[0][:count])
 
 
 @lab.experiment
@@ -317,8 +343,8 @@ def labels_are_the_assistants_words(run: Run):
         for row in islice(made, dice.randint(1, 3)):
             talk += reading.messages_of(row)
         how = {"return_assistant_tokens_mask": True, "return_dict": True}
-        theirs = tokenizer().apply_chat_template(talk, **how)
-        labels = encode(tokenizer(), talk)["labels"]
+        theirs = ours.apply_chat_template(talk, **how)
+        labels = encode(ours, talk)["labels"]
         marks = [one != IGNORED for one in labels]
         wrong += marks != [bool(one) for one in theirs["assistant_masks"]]
         first = marks.index(True)  # "all that follows the first header"
@@ -334,7 +360,7 @@ def labels_are_the_assistants_words(run: Run):
     found = real.decode([one for one in row["labels"] if one != IGNORED])
     run.check("the real model's labels, as text", found, equals="".join(said))
     ids = encoded(islice(made, 1))[0]
-    columns = [tokenizer().convert_ids_to_tokens(ids["input_ids"]), ids["input_ids"], ids["labels"]]
+    columns = (ours.convert_ids_to_tokens(ids["input_ids"]), *ids.values())
     run.table("A row", ["token", "number", "label"], zip(*columns, strict=True))
 
 
@@ -386,24 +412,26 @@ def collate_by_value(rows: list[Row], pad: int) -> Batch:
 
 
 def build(run: Run, seed: int, dropout: float = 0.0) -> Any:
-    """A Llama of about a hundred thousand parameters (`tiny`), for `tokenizer`'s words."""
+    """A Llama for our words; of 80,000 parameters at `tiny`."""
     torch.manual_seed(seed)
     width, layers = run.pick(tiny=(64, 2), small=(128, 4), full=(256, 6))
-    words = tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(words),
+    return AutoModelForCausalLM.from_config(small_llama(width, layers, dropout))
+
+
+def small_llama(width: int, layers: int, dropout: float = 0.0) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(ours),
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=layers,
         num_attention_heads=4,
-        initializer_range=0.05,  # at 0.02, so small a model stands still for long
-        tie_word_embeddings=False,
         attention_dropout=dropout,
-        pad_token_id=words.pad_token_id,
-        eos_token_id=words.eos_token_id,
+        initializer_range=0.05,  # at the usual 0.02 so small a model stands still for long
+        tie_word_embeddings=False,
+        pad_token_id=PAD,
+        eos_token_id=END,
         bos_token_id=None,
     )
-    return AutoModelForCausalLM.from_config(config)
 
 
 def label_sum(model: Any, batch: Batch) -> Tensor:
@@ -422,18 +450,16 @@ def label_count(batch: Batch) -> int:
 @torch.no_grad()
 def what_pads_does_not_matter(run: Run):
     """Padded by place the loss is the same bits whatever token pads; by value the end is lost."""
-    model, rows = build(run, run.seed), encoded(split(run.seed, 4000)[0][:64])
-    words = tokenizer()
-    plain, shared, lost = (
-        how(rows, pad)
-        for how, pad in ((collate, words.pad_token_id), (collate, words.eos_token_id), (collate_by_value, words.eos_token_id))
-    )
+    model, rows = build(run, run.seed), some_rows(run, 64)
+    plain, shared, lost = collate(rows, PAD), collate(rows, END), collate_by_value(rows, END)
     change = (label_sum(model, plain) - label_sum(model, shared)).abs()
-    run.check("loss, padded with the end token or another", change, at_most=0, because="it is masked")
-    run.check("labels lost by value, for each row", (label_count(plain) - label_count(lost)) / len(rows), equals=1.0)
-    alone = torch.stack([label_sum(model, collate([row], words.pad_token_id)) for row in rows]).sum()
-    off = (alone / label_sum(model, plain) - 1).abs()
-    run.check("loss of rows one by one, over that of the batch, less 1", off, at_most=tolerance(torch.float32), because="rounding of float32")
+    because = "padding is looked at by nobody and has no label"
+    run.check("loss, padded by <|end|> less by <|pad|>", change, at_most=0, because=because)
+    fewer = (label_count(plain) - label_count(lost)) / len(rows)
+    run.check("labels lost by value, for each row", fewer, equals=1.0)
+    alone = sum(label_sum(model, collate([row], PAD)) for row in rows)
+    gap, bound = (alone / label_sum(model, plain) - 1).abs(), tolerance(torch.float32)
+    run.check("loss row by row, over it, less 1", gap, at_most=bound, because="rounding")
 
 
 # %% [markdown]
@@ -487,60 +513,57 @@ def adamw_step(
 
 
 class AdamW(torch.optim.Optimizer):
-    """AdamW as an optimizer of PyTorch, so that Accelerate, and checkpoints, know what to do."""
+    """`adamw_step` as an optimizer of PyTorch, so that Accelerate and checkpoints can handle it."""
 
     def __init__(self, weights: Any, lr: float, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.01):
         super().__init__(weights, {"lr": lr, "betas": betas, "eps": eps, "decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        for group in self.param_groups:
-            how = {name: group[name] for name in ("lr", "betas", "eps", "decay")}
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["t"], (state["m"], state["v"]) = 0, torch.zeros(2, *weight.shape).to(weight)
-                state["t"] += 1
-                adamw_step(weight, weight.grad, state["m"], state["v"], state["t"], **how)
+    def step(self, *_: Any) -> None:
+        for some in self.param_groups:
+            how = {name: some[name] for name in ("lr", "betas", "eps", "decay")}
+            for weight in (one for one in some["params"] if one.grad is not None):
+                now = self.state[weight]
+                if not now:
+                    now |= {"t": 0, "m": torch.zeros_like(weight), "v": torch.zeros_like(weight)}
+                now["t"] += 1
+                adamw_step(weight, weight.grad, now["m"], now["v"], now["t"], **how)
+
+
+def path(make: Any, gradients: Tensor, **how: Any) -> Tensor:
+    """Where weights go that begin at 1, step by step (steps, n); the rate falls to 0."""
+    weight = nn.Parameter(torch.ones_like(gradients[0]))
+    optimizer, places = make([weight], lr=0.01, betas=(0.9, 0.98), **how), []
+    for step, gradient in enumerate(gradients):
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / len(gradients))
+        weight.grad = gradient.clone()
+        optimizer.step()
+        places.append(weight.detach().clone())
+    return torch.stack(places)
 
 
 @lab.experiment
 def own_adamw_equals_torch(run: Run):
     """Over 1,000 steps our AdamW and PyTorch's take the same path, and Adam with L2 another.
 
-    Predict: how far does a weight of 1 move in the first step, if its gradient is 10⁻⁶?
+    Predict: η = 0.01. How far does a weight move in the first step, if its gradient is 0.0001?
     """
-    gradients = torch.randn(1000, 50, dtype=DOUBLE) * torch.logspace(-4, 4, 50, dtype=DOUBLE)
-    how = {"lr": 1e-2, "betas": (0.9, 0.98), "eps": 1e-8}
-
-    def path(make: Any, dtype: torch.dtype = DOUBLE, **more: Any) -> Tensor:
-        weight = nn.Parameter(torch.ones(50, dtype=dtype))
-        optimizer, places = make([weight], **how, **more), []
-        for step, gradient in enumerate(gradients.to(dtype)):
-            optimizer.param_groups[0]["lr"] = how["lr"] * (1 - step / 1000)
-            weight.grad = gradient.clone()
-            optimizer.step()
-            places.append(weight.detach().clone())
-        return torch.stack(places)  # (1000, 50)
-
-    ours, theirs = path(AdamW, weight_decay=0.1), path(torch.optim.AdamW, weight_decay=0.1)
-    run.agree("float64: ours less PyTorch's, all steps", ours - theirs, tolerance(DOUBLE))
-    single = path(AdamW, torch.float32, weight_decay=0.1)
-    single -= path(partial(torch.optim.AdamW, fused=True), torch.float32, weight_decay=0.1)
-    because = "1,000 roundings of weights near 1"
-    run.agree("float32: ours less its fused one, all steps", single, 1e-5, because)
-    other = path(torch.optim.Adam, weight_decay=0.1)
+    g = torch.randn(1000, 50, dtype=DOUBLE) * torch.logspace(-4, 4, 50, dtype=DOUBLE)
+    mine, theirs = (path(one, g, weight_decay=0.1) for one in (AdamW, torch.optim.AdamW))
+    run.agree("float64: ours less PyTorch's, all steps", mine - theirs, tolerance(DOUBLE))
+    fused = partial(torch.optim.AdamW, fused=True)
+    single = [path(one, g.float(), weight_decay=0.1) for one in (AdamW, fused)]
+    off, because = single[0] - single[1], "roundings of weights near 1, a thousand of them"
+    run.agree("float32: ours less its fused one", off, tolerance(torch.float32), because)
+    other = path(torch.optim.Adam, g, weight_decay=0.1)
     apart = (other - theirs)[-1].abs().max()
-    because = "AdamW's decay alone moves a weight by about 40 %"
-    run.check("Adam with L2 less AdamW, at the end", apart, at_least=0.05, because=because)
-    first = path(AdamW, weight_decay=0.0)[0]
-    moved = ((first - 1).abs() / how["lr"] - 1).abs().max()
-    because = "ε over the smallest |g|"
-    bound = 1.01 * how["eps"] / gradients[0].abs().min().item()
-    run.check("first step over η, less 1", moved, at_most=bound, because=because)
-    return f"Gradients from {gradients[0].abs().min():.0e} to {gradients[0].abs().max():.0e}: first steps of 0.01 all."
+    because = "AdamW's own decay alone takes 40 % of a weight in this time"
+    run.check("Adam with L2, less AdamW, at the end", apart, at_least=0.05, because=because)
+    first = (path(AdamW, g, weight_decay=0)[0] - 1).abs() / 0.01
+    because, bound = "ε over |g|, of the smallest gradient", 1.01e-8 / g[0].abs().min().item()
+    run.check("first step over η, less 1", (first - 1).abs().max(), at_most=bound, because=because)
+    low, high = g[0].abs().aminmax()
+    return f"Gradients from {low:.0e} to {high:.0e}, and all first steps are 0.01."
 
 
 # %% [markdown]
@@ -550,14 +573,12 @@ def own_adamw_equals_torch(run: Run):
 # **decays**, most often along a cosine (Loshchilov & Hutter 2017), often down to a tenth (GPT-3:
 # Brown et al. 2020, app. B). With t = 0, 1, …, S − 1, the share of η is
 #
-# `(t + 1) / w` for t < w, then `f + (1 − f) · ½ (1 + cos(π p))` with `p = (t + 1 − w) / (S + 1 − w)`
+# `(t + 1) / w` for t < w; then `f + (1 − f) · ½ (1 + cos π p)`, `p = (t + 1 − w) / (S + 1 − w)`
 #
-# and the floor f. (t + 1: the first step isn't wasted on a rate of 0, nor, at f = 0, the last.)
+# with the floor f. (t + 1: the first step isn't wasted on a rate of 0, nor, at f = 0, the last.)
 #
 # t counts *steps of the optimizer*. A loop that accumulates k batches and moves the schedule with
-# each batch is through after S/k steps. And a scheduler that Accelerate has prepared moves N times
-# for each step on N processes, as it assumes that its length counts batches of one process. We set
-# the rate ourselves.
+# each batch is through after S/k steps.
 
 
 # %% 7. The schedule
@@ -586,31 +607,34 @@ def the_rate_is_counted_in_steps(run: Run):
 
     Predict: 300 steps of 4 batches. For how many of them is the rate at its floor?
     """
-    steps, warmup, of = 300, 30, 4
-    ours = torch.tensor([rate(t, steps, warmup, floor=0) for t in range(steps)], dtype=DOUBLE)
+    steps, warmup, k = 300, 30, 4
+    mine = torch.tensor([rate(t, steps, warmup, floor=0) for t in range(steps)], dtype=DOUBLE)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     library, theirs = get_cosine_schedule_with_warmup(optimizer, warmup, steps + 1), []
     for _ in range(steps):
         optimizer.step()
         library.step()
-        theirs.append(library.get_last_lr()[0])
-    run.agree("ours less the library's, one step on", ours - torch.tensor(theirs, dtype=DOUBLE))
-    run.check("the largest share, and the first", [ours.max(), ours[0] * warmup], at_least=1, at_most=1)
-    right = [rate(t, steps, warmup) for t in range(steps)]
-    wrong = [rate(of * t, steps, warmup) for t in range(steps)]
-    idle = mean(one == 0.1 for one in wrong)
-    because = "(k − 1)/k of the steps come after it has ended"
-    run.check("share of steps at the floor, by batches", idle, at_least=0.74, because=because)
-    run.check("by steps", mean(one == 0.1 for one in right), at_most=0, because="the partner")
+        theirs += library.get_last_lr()
+    run.agree("ours less the library's, one step on", mine - torch.tensor(theirs, dtype=DOUBLE))
+    run.check("its largest share", mine.max(), equals=1.0)
+    curves = {
+        "counted in steps": [rate(t, steps, warmup) for t in range(steps)],
+        "counted in batches, 4 to a step": [rate(k * t, steps, warmup) for t in range(steps)],
+    }
+    right, wrong = (mean(share < 0.1001 for share in curve) for curve in curves.values())
+    because = "after S/k steps it has come to its end"
+    run.check("by batches: share of steps at the floor", wrong, at_least=0.74, because=because)
+    run.check("by steps: the same", right, at_most=0.02, because="the partner: a cosine's last bit")
     fig, ax = plt.subplots()
-    for name, curve, style in (("counted in steps", right, "-"), ("counted in batches, 4 to a step", wrong, "--")):
+    for (name, curve), style in zip(curves.items(), ("-", "--"), strict=True):
         ax.plot(curve, style, label=f"{name}: mean {mean(curve):.2f}")
     ax.axvline(warmup - 1, color="grey", ls=":")
     ax.text(warmup + 3, 0.03, "end of warm-up", color="grey")
-    ax.set(xlabel="step of the optimizer", title="Learning rate (share of its peak)", ylim=(0, 1.05))
+    ax.set(xlabel="step of the optimizer", ylim=(0, 1.05), title="Learning rate, share of its peak")
     ax.legend()
-    run.figure(fig, "rate", "Warm-up and cosine; and the same curve moved by each batch.")
-    return f"Counted in batches the mean rate is {mean(wrong):.2f} of the peak, not {mean(right):.2f}."
+    run.figure(fig, "rate", "Warm-up and cosine; and the same curve when each batch moves it.")
+    by_steps, by_batches = (mean(curve) for curve in curves.values())
+    return f"Counted in batches the mean rate is {by_batches:.2f} of the peak, not {by_steps:.2f}."
 
 
 # %% [markdown]
@@ -653,53 +677,76 @@ def windows(micro: Iterable[Batch], size: int) -> Iterator[tuple[list[Batch], in
 
 
 def gradient(model: nn.Module) -> Tensor:
-    """The gradients of all parameters in one long vector; they are gone from the model then."""
+    """The gradients of all parameters in one long vector; the model's own are 0 then."""
     found = torch.cat([one.grad.flatten() for one in model.parameters()])
     model.zero_grad()
-    return found.clone()
+    return found
+
+
+def off(found: Tensor, right: Tensor) -> float:
+    """The norm of the difference over that of what is right."""
+    return ((found - right).norm() / right.norm()).item()
 
 
 @lab.experiment
 def accumulated_equals_the_whole_batch(run: Run):
     """Divided by all its labels a window gives the whole batch's gradient; a mean of means doesn't.
 
-    Predict: 32 rows, 4 to a micro-batch. How far off is the mean of means, relative to the norm?
+    Predict: 32 rows in 8 micro-batches, short rows with short ones. How far off is the mean of
+    means, relative to the gradient's norm?
     """
-    model, rows = build(run, run.seed), encoded(split(run.seed, 4000)[0][:32])
-    make = partial(collate, pad=tokenizer().pad_token_id)
-    parts = [make(rows[i : i + 4]) for i in range(0, 32, 4)]
-    whole = make(rows)
+    model = build(run, run.seed)
+    rows = sorted(some_rows(run, 32), key=lambda row: len(row["input_ids"]))
+    parts, whole = [collate(rows[i : i + 4], PAD) for i in range(0, 32, 4)], collate(rows, PAD)
     (label_sum(model, whole) / label_count(whole)).backward()
-    right, sums, means, clipped = gradient(model), [], [], []
+    right, sums = gradient(model), []
     ((window, count),) = windows(parts, len(parts))
     for batch in window:
         label_sum(model, batch).backward()
         sums.append(gradient(model))
-        means.append(sums[-1] / label_count(batch))
-        scaled = sums[-1] / count
-        clipped.append(scaled * min(1.0, 0.1 / scaled.norm().item()))
-
-    def off(found: Tensor) -> float:
-        return ((found - right).norm() / right.norm()).item()
-
-    because = "rounding of float32"
-    run.check("sum over all labels: off by", off(sum(sums) / count), at_most=1e-5, because=because)
-    wrong, because = off(sum(means) / len(means)), "labels per row differ by a factor of up to 3.5"
-    run.check("mean of means: off by", wrong, at_least=0.05, because=because)
-    last = [(len(some), n) for some, n in windows(parts[:5], 2)][-1]
-    run.check("the last of 5 batches by 2: batches, labels", last == (1, label_count(parts[4])), equals=True)
-    small = (means[4] / 2).norm() / means[4].norm()
-    run.check("its step with loss / k, over what it should be", small, at_least=0.5, at_most=0.5, because="k = 2, one is there")
-    for weight, part in zip(model.parameters(), right.split([p.numel() for p in model.parameters()]), strict=True):
-        weight.grad = part.view_as(weight).clone()
-    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
-    found = gradient(model)
-    run.check("clipped to 0.1: the norm", found.norm(), at_least=0.0999, at_most=0.1001, because="c, and 1e-6 by torch")
-    cosine = partial(F.cosine_similarity, dim=0)
-    turned = [1 - cosine(one.double(), right.double()).item() for one in (found, sum(clipped))]
-    run.check("1 − cosine to the gradient, clipped whole", turned[0], at_most=1e-6, because="rounding")
-    run.check("clipped in parts", turned[1], at_least=1e-5, because="the partner: it has turned")
+    found = off(sum(sums) / count, right)
+    run.check("sum over all labels: off by", found, at_most=1e-5, because="rounding of float32")
+    means = [one / label_count(batch) for one, batch in zip(sums, window, strict=True)]
+    wrong = off(sum(means) / len(means), right)
+    because = "a label of the shortest rows weighs several times one of the longest"
+    run.check("mean of means: off by", wrong, at_least=0.1, because=because)
+    sizes = [len(some) for some, _ in windows(parts[:5], 2)]
+    run.check("5 batches by 2: windows of", sizes, equals=[2, 2, 1])
+    ((last, n),) = list(windows(parts[:5], 2))[2:]
+    (label_sum(model, last[0]) / n / 2).backward()
+    short, because = gradient(model).norm() / means[4].norm(), "k = 2, and one is there"
+    run.check("the last with loss / k: its norm over right", short, at_most=0.51, because=because)
     return f"The mean of means is off by {wrong:.0%} of the gradient's norm."
+
+
+@lab.experiment
+def clipping_keeps_the_direction(run: Run):
+    """Clipped once, a gradient is shorter and points where it did; in parts, somewhere else."""
+    model, parts = build(run, run.seed), windows([collate([x], PAD) for x in some_rows(run, 8)], 8)
+    ((window, count),) = parts
+    sums = []
+    for batch in window:
+        (label_sum(model, batch) / count).backward()
+        sums.append(gradient(model))
+    right, c = sum(sums), 0.1
+    for weight, part in zip(model.parameters(), right.split(sizes(model)), strict=True):
+        weight.grad = part.view_as(weight).clone()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), c)
+    found = gradient(model)
+    run.check("norm before, over c", norm / c, at_least=2, because="so that there was much to clip")
+    because = "PyTorch divides by ‖g‖ + 1e-6"
+    run.agree("clipped gradient less g · c / ‖g‖", found - right * c / norm, 1e-6, because)
+    each = sum(one * min(1.0, c / len(sums) / one.norm().item()) for one in sums)
+    cosines = [F.cosine_similarity(x.double(), right.double(), 0) for x in (found, each)]
+    turned = [math.degrees(math.acos(min(1, one))) for one in cosines]
+    run.check("turned by, degrees", turned[0], at_most=0.05, because="rounding of float32")
+    because = "the partner: rows have gradients of unlike norm"
+    run.check("clipped in parts: turned by", turned[1], at_least=1, because=because)
+    return f"Clipped in parts it points {turned[1]:.0f}° away."
+
+
+def sizes(model: nn.Module) -> list[int]:
+    return [one.numel() for one in model.parameters()]
 
 
 # %% [markdown]
@@ -724,22 +771,24 @@ class Recipe:
     steps: int
     lr: float = 5e-3
     warmup: int = 20  # steps
-    batch: int = 16  # rows of a micro-batch, of all processes together
-    accumulate: int = 2  # micro-batches of a step
+    batch: int = 32  # rows of a micro-batch, of all processes together
+    accumulate: int = 1  # micro-batches of a step
     clip: float = 1.0
     seed: int = 0
     mean_of_means: bool = False
     rate_by_batch: bool = False
 
+    def rate(self, step: int) -> float:
+        return self.lr * rate(step, self.steps, self.warmup)
+
 
 @dataclass(frozen=True)
 class Trained:
     model: Any
-    losses: list[float]  # nats per label, for each step
-    watched: list[tuple[int, float]]  # after how many steps, and what `watch` said
+    losses: list[float]  # nats per label, one for each step
+    watched: list[list[float]]  # after how many steps, and what `watch` said then
 
 
-Collate = Callable[[list[Row]], Batch]
 Watch = Callable[[Any], float]
 EVERY = 25  # steps between two looks at what is watched
 
@@ -750,75 +799,69 @@ def train(
     model: Any,
     rows: list[Row],
     how: Recipe,
-    make: Collate,
+    make: Callable[[list[Row]], Batch] | None = None,
     watch: Watch | None = None,
     optimizer: Any = AdamW,
-    checkpoints: Any = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Train `model` on `rows`; what was interrupted goes on where it was."""
-    accelerator, curve, watched = run.accelerator, [], []
+    """Train `model` on `rows`, which `make` turns into batches; an interrupted run goes on."""
     data = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-    checkpoints = checkpoints or Checkpoints(run, name, depends_on={**asdict(how), "data": data})
-    order = torch.Generator().manual_seed(how.seed)
-    loader = DataLoader(
-        rows,  # pyright: ignore[reportArgumentType]
-        how.batch // accelerator.num_processes,
-        shuffle=True,
-        generator=order,
-        collate_fn=make,
-        drop_last=True,  # else the last batch is filled up with rows from the front
-    )
+    checkpoints = checkpoints or Checkpoints(run, name, depends_on={**asdict(how), "rows": data})
+    make, own = make or partial(collate, pad=PAD), torch.Generator()  # it draws the rows' order
+    # an epoch's last batch would be filled up with rows from the front: it is dropped
+    loader = DataLoader(rows, how.batch, True, collate_fn=make, drop_last=True, generator=own)
     optimizer = optimizer(model.parameters(), how.lr)
-    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    checkpoints.carry(curve=curve, watched=watched)
+    model, optimizer, loader = run.accelerator.prepare(model, optimizer, loader)
+    losses, watched = [], []
+    checkpoints.carry(losses=losses, watched=watched)
     done = checkpoints.resume()
     model.train()
     data = windows(batches(run, loader, done * how.accumulate), how.accumulate)
-    for step, (window, count) in zip(run.progress(range(done, how.steps), name), data, strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = how.lr * rate(step * (how.accumulate if how.rate_by_batch else 1), how.steps, how.warmup)
-        loss = take_step(run, model, optimizer, window, count, how, step)
-        curve.append(loss)
-        run.log({f"{name}/loss": loss, f"{name}/lr": optimizer.param_groups[0]["lr"]}, step)
+    steps = run.progress(range(done, how.steps), name)
+    for step, (window, count) in zip(steps, data, strict=False):
+        counted = step * how.accumulate if how.rate_by_batch else step
+        for some in optimizer.param_groups:
+            some["lr"] = how.rate(counted)
+        loss = backward(run, model, window, count, how.mean_of_means)
+        losses.append(stop_on_nan(run, loss, step, window[-1]))
+        run.accelerator.clip_grad_norm_(model.parameters(), how.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        run.log({f"{name}/loss": losses[-1], f"{name}/rate": how.rate(counted)}, step)
         if watch and (step + 1) % EVERY == 0:
             watched.append([step + 1, watch(model)])
         checkpoints.save_if_due(step + 1)
     checkpoints.save(how.steps)
-    model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    return Trained(model, curve, [tuple(one) for one in watched])
+    return Trained(run.accelerator.unwrap_model(model, keep_fp32_wrapper=False), losses, watched)
 
 
-def take_step(run: Run, model: Any, optimizer: Any, window: list[Batch], count: int, how: Recipe, step: int) -> float:
-    """One step of the optimizer on a window; its loss, in nats per label over all processes."""
-    accelerator, total = run.accelerator, 0.0
-    n, labels = accelerator.num_processes, torch.tensor(count, device=run.device)
-    labels = accelerator.reduce(labels, "sum").item()  # of all processes' windows
-    for i, batch in enumerate(window):
-        waits = i + 1 < len(window)
-        share = n / labels
-        if how.mean_of_means:
-            share = 1 / max(1, label_count(batch)) / len(window)
-        with accelerator.no_sync(model) if waits else nullcontext():
-            loss = label_sum(model, batch) * share
-            accelerator.backward(loss)
-        total = total + loss.detach()
-    loss = stop_on_nan(run, total, step, window)
-    accelerator.clip_grad_norm_(model.parameters(), how.clip)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss
+def backward(run: Run, model: Any, window: list[Batch], count: int, means: bool) -> Tensor:
+    """A window's gradient, added up in the model; the loss, whose mean over processes is L."""
+    accelerator, losses = run.accelerator, []
+    labels = accelerator.reduce(torch.tensor(count, device=run.device), "sum").item()
+    for i, batch in enumerate(window, 1):
+        share = accelerator.num_processes / labels
+        if means:
+            share = 1 / (max(1, label_count(batch)) * len(window))
+        with nullcontext() if i == len(window) else accelerator.no_sync(model):
+            losses.append(label_sum(model, batch) * share)
+            accelerator.backward(losses[-1])
+    return torch.stack(losses).detach().sum()
 
 
-@torch.no_grad()
+def placed(run: Run, batch: Batch) -> Batch:
+    return {name: one.to(run.device) for name, one in batch.items()}
+
+
 def answer_loss(run: Run, rows: list[Row]) -> Watch:
-    """A judge: nats per label of the answers in `rows`, however the model was trained."""
-    batch = {name: one.to(run.device) for name, one in collate(rows, tokenizer().pad_token_id).items()}
+    """A judge: nats per label of these rows' answers, however the model was trained."""
+    batch = placed(run, collate(rows, PAD))
 
     @torch.no_grad()
     def judge(model: Any) -> float:
-        was, _ = model.training, model.eval()
+        model.eval()
         loss = label_sum(model, batch).item() / label_count(batch)
-        model.train(was)
+        model.train()
         return loss
 
     return judge
@@ -832,31 +875,30 @@ def answer_loss(run: Run, rows: list[Row]) -> Watch:
 
 
 # %% 10. The exam
-def ask(rows: list[Example], words: Any) -> Batch:
-    """Requests padded on the left, where generation wants it, and the answers wanted (B, 7)."""
-    talks = [reading.messages_of(row) for row in rows]
-    asked = [words.apply_chat_template(one[:1], tokenize=False, add_generation_prompt=True) for one in talks]
-    batch = words(asked, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt")
-    answers = words([row["output"] for row in rows], add_special_tokens=False).input_ids
-    wanted = torch.tensor([[*one, words.eos_token_id, *[IGNORED] * (6 - len(one))] for one in answers])
-    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "wanted": wanted}
+def ask(rows: list[Example]) -> Batch:
+    """Requests padded on the left, where generation wants it, and the answers wanted (B, 6)."""
+    talks = [reading.messages_of(row)[:1] for row in rows]
+    apply = partial(ours.apply_chat_template, tokenize=False, add_generation_prompt=True)
+    how = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
+    asked = ours([apply(one) for one in talks], add_special_tokens=False, **how)
+    wanted = ours([row["output"] for row in rows], add_special_tokens=False).input_ids
+    padded = torch.tensor([one + [IGNORED] * (6 - len(one)) for one in wanted])
+    return {**{name: asked[name] for name in ("input_ids", "attention_mask")}, "wanted": padded}
 
 
 @torch.no_grad()
 def exam(run: Run, model: Any, rows: list[Example]) -> tuple[float, float]:
-    """Shares of the rows that are answered with the right words, and in which the end is said."""
-    words, found = tokenizer(), []
-    loader = run.accelerator.prepare(DataLoader(rows, 100, collate_fn=partial(ask, words=words)))
-    model.eval()
-    for batch in loader:
-        wanted, asked = batch.pop("wanted"), batch["input_ids"].shape[1]
-        said = model.generate(**batch, max_new_tokens=8, do_sample=False, pad_token_id=words.pad_token_id)
-        said = F.pad(said[:, asked:], (0, 7), value=words.pad_token_id)[:, :8]
-        words_only = (wanted == IGNORED) | (wanted == words.eos_token_id)
-        right = ((said[:, :7] == wanted) | words_only).all(1)
-        stops = (said == words.eos_token_id).any(1)
-        found.append(run.accelerator.gather_for_metrics(torch.stack([right, stops], 1)))
-    return tuple(torch.cat(found).float().mean(0).tolist())
+    """The shares of rows answered with the right words, and of those in which the end is said."""
+    found = []
+    for batch in run.accelerator.prepare(DataLoader(rows, 100, collate_fn=ask)):
+        wanted, length = batch.pop("wanted"), batch["input_ids"].shape[1]
+        said = model.eval().generate(**batch, max_new_tokens=8, do_sample=False, pad_token_id=PAD)
+        said = F.pad(said[:, length:], (0, 8), value=PAD)  # where all have stopped before
+        right = ((said[:, :6] == wanted) | (wanted == IGNORED)).all(1)
+        marks = torch.stack([right, (said == END).any(1)], 1)  # (B, 2)
+        found.append(run.accelerator.gather_for_metrics(marks))
+    right, stops = torch.cat(found).float().mean(0).tolist()
+    return right, stops
 
 
 # %% [markdown]
@@ -880,7 +922,7 @@ def exam(run: Run, model: Any, rows: list[Example]) -> tuple[float, float]:
 class Arm:
     labels: Callable[[Row], Row] = lambda row: row
     collate: Callable[[list[Row], int], Batch] = collate
-    pad: str = "<|pad|>"
+    pad: int = PAD
     dtype: torch.dtype = torch.float32
     changes: tuple[tuple[str, Any], ...] = ()  # of the recipe
 
@@ -899,14 +941,15 @@ def collate_all(rows: list[Row], pad: int) -> Batch:
     return batch
 
 
+HALVES = (("batch", 16), ("accumulate", 2))
 ARMS = {
     "right": Arm(),
     "the prompt too": Arm(labels=all_labels),
     "padding too": Arm(collate=collate_all),
-    "end = pad": Arm(collate=collate_by_value, pad="<|end|>"),
+    "end = pad": Arm(collate=collate_by_value, pad=END),
     "shifted twice": Arm(labels=shifted),
-    "mean of means": Arm(changes=(("mean_of_means", True),)),
-    "rate by batch": Arm(changes=(("rate_by_batch", True),)),
+    "mean of means": Arm(changes=(*HALVES, ("mean_of_means", True))),
+    "rate by batch": Arm(changes=(*HALVES, ("rate_by_batch", True))),
     "bf16 weights": Arm(dtype=torch.bfloat16),
 }
 
@@ -917,96 +960,98 @@ class Fit:
     right: float  # share of the held-out requests
     stops: float
 
-
-def recipe(run: Run, seed: int) -> Recipe:
-    steps, batch = run.pick(tiny=(250, 16), small=(1500, 32), full=(8000, 64))
-    return Recipe(steps, batch=batch, seed=seed)
-
-
-def rows_of(run: Run, seed: int) -> tuple[list[Row], list[Example]]:
-    train, test = split(seed, run.pick(tiny=4000, small=40_000, full=200_000))
-    return encoded(train), test
+    @property
+    def loss(self) -> float:
+        """Of the held-out answers at the end (nats per label)."""
+        return self.trained.watched[-1][1]
 
 
 @cache
 def fit(run: Run, name: str, seed: int) -> Fit:
-    """An arm trained from scratch, and its exam."""
-    arm, (rows, test) = ARMS[name], rows_of(run, seed)
-    how = Recipe(**{**asdict(recipe(run, seed)), **dict(arm.changes)})
-    pad = tokenizer().convert_tokens_to_ids(arm.pad)
+    """An arm trained from scratch, on a seed's data, and its exam."""
+    arm, steps = ARMS[name], run.pick(tiny=250, small=1000, full=5000)
+    train_rows, test = split(seed, run.pick(tiny=4000, small=40_000, full=200_000))
+    rows = [arm.labels(row) for row in encoded(train_rows)]
+    how = replace(Recipe(steps, seed=seed), **dict(arm.changes))
+    make = partial(arm.collate, pad=arm.pad)
     model, judge = build(run, seed).to(arm.dtype), answer_loss(run, encoded(test))
-    data = [arm.labels(row) for row in rows]
-    done = train(run, f"{name}, seed {seed}", model, data, how, partial(arm.collate, pad=pad), judge)
-    return Fit(done, *exam(run, done.model, test))
+    trained = train(run, f"{name}, seed {seed}", model, rows, how, make, judge)
+    return Fit(trained, *exam(run, trained.model, test))
 
 
 def fits(run: Run, name: str) -> list[Fit]:
     return [fit(run, name, seed) for seed in run.seeds(3)]
 
 
+# %% 12. What they do
 @lab.experiment
 def an_end_that_is_padding_is_never_said(run: Run):
     """With the end token as padding, found by value, a model answers right and never stops.
 
-    Predict: its answers are as right as the other's? And in how many of 200 does it stop?
+    Predict: are its answers' words as often right? And in how many of 200 does it stop?
     """
-    right, lost = fits(run, "right"), fits(run, "end = pad")
-    rows = [
-        [name, *(f"{mean(one):.1%}" for one in ([x.right for x in of], [x.stops for x in of]))]
-        for name, of in (("right", right), ("end = pad, by value", lost))
-    ]
-    run.table("Held-out requests, three seeds", ["arm", "words right", "stops"], rows)
-    because = "three seeds' range is far above; a guess of one word of twelve would be 8 %"
-    run.check("right: words right", [one.right for one in right], at_least=0.5, because=because)
-    run.check("right: stops", [one.stops for one in right], at_least=0.9, because="a label of every row")
-    run.check("end = pad: words right", [one.right for one in lost], at_least=0.5, because=because)
-    because = "it is never a label, and each step pushes its logit down"
-    run.check("end = pad: stops", [one.stops for one in lost], at_most=0.05, because=because)
-    return f"Words right: {rows[0][1]} and {rows[1][1]}. Stops: {rows[0][2]} and {rows[1][2]}."
+    columns, table = ["arm", "words right", "stops"], []
+    for name, least, low, high in (("right", 0.5, 0.9, 1.0), ("end = pad", 0.5, 0.0, 0.05)):
+        right, stops = zip(*((one.right, one.stops) for one in fits(run, name)), strict=True)
+        because = "far below the three seeds; one of the twelve words would be 8 %"
+        run.check(f"{name}: words right", right, at_least=least, because=because)
+        because = "a label of every row" if low else "never a label: each step pushes it down"
+        run.check(f"{name}: stops", stops, at_least=low, at_most=high, because=because)
+        table.append([name, *(f"{mean(one):.1%}" for one in (right, stops))])
+    run.table("Held-out requests, three seeds", columns, table)
+    (_, *good), (_, *bad) = table
+    return f"Words right: {good[0]}, and {bad[0]} with the mistake; stops: {good[1]}, and {bad[1]}."
 
 
 @lab.experiment
 def none_of_these_mistakes_raises_an_error(run: Run):
     """A loop with a mistake runs to its end, and its own loss need not tell.
 
-    Predict: which of the seven has a *lower* training loss than the right loop?
+    Predict: which of the seven has a *lower* loss of its own than the right loop?
     """
     found, table = {name: fit(run, name, run.seed) for name in ARMS}, []
     fig, ax = plt.subplots()
     for i, (name, one) in enumerate(found.items()):
-        steps, losses = zip(*one.trained.watched, strict=True)
-        style = {"color": "black", "lw": 2.5} if name == "right" else {"color": f"C{i - 1}"}
-        ax.plot(steps, losses, **style, ls="-" if i < 5 else "--", label=name)
+        style = {"color": f"C{(i - 1) % 6}", "ls": "-" if i < 4 else "--"}
+        style |= {"color": "black", "lw": 3} if name == "right" else {}
+        ax.plot(*zip(*one.trained.watched, strict=True), **style, label=name)
         own = mean(one.trained.losses[-20:])
-        table.append([name, own, losses[-1], f"{one.right:.0%}", f"{one.stops:.0%}"])
+        table.append([name, own, one.loss, f"{one.right:.0%}", f"{one.stops:.0%}"])
     columns = ["arm", "its own loss", "answers' loss", "words right", "stops"]
-    run.table("At the end; losses in nats per label", columns, table)
-    ax.set(xlabel="steps", title="Loss of held-out answers (nats per label)", yscale="log")
+    run.table("At the end, held out; losses in nats per label", columns, table)
+    ax.set(xlabel="steps", yscale="log", title="Loss of held-out answers (nats per label)")
+    ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    ax.minorticks_off()
     ax.legend(fontsize=9, ncols=2)
-    run.figure(fig, "mistakes", "One right loop and seven mistakes, none of which raises an error.")
+    caption = "One right loop and seven mistakes, none of which raises an error."
+    run.figure(fig, "mistakes", caption)
+    right, wrong = found["right"], found["shifted twice"]
     because = "it says the token after the next"
-    run.check("shifted twice: words right", found["shifted twice"].right, at_most=0.4, because=because)
-    right = mean(found["right"].trained.losses[-20:])
-    lower = [row[0] for row in table if row[1] < right]
-    gap = found["right"].right - found["rate by batch"].right
-    run.measure("rate by batch: words right, less", gap, expect_at_least=0)
-    gap = found["right"].right - found["mean of means"].right
-    run.measure("mean of means: words right, less", gap, expect_at_least=0)
-    told = f"Lower than the right loop's own loss: {', '.join(lower)}." if lower else ""
-    return told or "None has a lower loss of its own than the right loop."
+    run.check("shifted twice: words right", wrong.right, at_most=0.3, because=because)
+    gap = wrong.loss - right.loss
+    run.check("its answers' loss, less the right one's", gap, at_least=0.5, because="the same")
+    for name in ("rate by batch", "mean of means", "padding too"):
+        gap = found[name].loss - right.loss
+        run.measure(f"{name}: answers' loss, less the right one's", gap, expect_at_least=0)
+    lower = [row[0] for row in table if row[1] < table[0][1]]
+    return f"A lower loss of their own than the right loop's: {', '.join(lower) or 'none'}."
 
 
 @lab.experiment
 def does_masking_the_prompt_help(run: Run):
-    """Masking the prompt's labels makes better answers: measured, on three seeds."""
+    """Masking the prompt's labels makes for better answers: measured, on three seeds."""
     masked, whole = fits(run, "right"), fits(run, "the prompt too")
     gains = [a.right - b.right for a, b in zip(masked, whole, strict=True)]
-    because = "the prompt's words are drawn at random: nothing about answers is in them"
+    because = "the prompt's words are drawn at random, and say nothing of answers"
     run.measure("words right, masked less not", gains, expect_at_least=0, because=because)
-    losses = [[one.trained.watched[-1][1] for one in of] for of in (masked, whole)]
-    run.measure("answers' loss, masked", losses[0], unit="nats")
-    run.measure("answers' loss, not masked", losses[1], unit="nats")
-    return f"Masked {mean(one.right for one in masked):.0%} right, not masked {mean(one.right for one in whole):.0%}."
+    for name, some in (("masked", masked), ("not masked", whole)):
+        run.measure(f"answers' loss, {name}", [one.loss for one in some], unit="nats")
+    rows = some_rows(run, 500)
+    share = sum(map(label_count, (collate([row], PAD) for row in rows)))
+    share /= sum(len(row["input_ids"]) - 1 for row in rows)
+    run.measure("the answers' share of all tokens", share)
+    a, b = (mean(one.right for one in some) for some in (masked, whole))
+    return f"Masked {a:.0%} right, not masked {b:.0%}: answers are {share:.0%} of the tokens."
 
 
 # %% [markdown]
@@ -1018,10 +1063,11 @@ def does_masking_the_prompt_help(run: Run):
 # must not be asked of the last token of the one before.
 #
 # Which rows go together? Longest first, each into the first pack that has room: "first fit
-# decreasing", never more than 11/9 of the fewest packs possible, and 6/9 of one (Dósa 2007).
+# decreasing". It never makes more than 11/9 · (the fewest packs possible) + 6/9 (Dósa 2007); as
+# short rows come last and fill what is left, it makes hardly more than the fewest.
 
 
-# %% 12. Packs
+# %% 13. Packs
 def pack(rows: list[Row], length: int) -> list[list[Row]]:
     """Rows sorted into packs of at most `length` tokens; first fit decreasing.
 
@@ -1068,76 +1114,513 @@ def collate_packs(packs: list[list[Row]], pad: int) -> Batch:
 def packed_equals_alone(run: Run):
     """In a pack each document gets the logits that it gets alone, and nothing leaks between them.
 
-    Predict: if positions don't start anew, but the mask is right, how much do the logits change?
+    Predict: the mask is right, but positions run on from document to document. What changes?
     """
-    torch.manual_seed(run.seed)
-    model, rows = build(run, run.seed).eval(), encoded(split(run.seed, 4000)[0][:6])
-    batch = collate_packs([rows], tokenizer().pad_token_id)
-    kept = {name: batch[name] for name in ("attention_mask", "position_ids")}
+    model, rows = build(run, run.seed).eval(), some_rows(run, 6)
+    batch = collate_packs([rows], PAD)
+    mask, positions = batch["attention_mask"], batch["position_ids"]
     alone = torch.cat([model(torch.tensor([row["input_ids"]])).logits[0] for row in rows])
-    vectors = model.get_input_embeddings()(batch["input_ids"]).detach().requires_grad_()  # (1, T, d)
+    vectors = model.get_input_embeddings()(batch["input_ids"]).detach()  # (1, T, d)
+    say = partial(model, inputs_embeds=vectors.requires_grad_())
+    causal = torch.ones_like(mask).tril()
+    logits = {
+        "packed": say(attention_mask=mask, position_ids=positions),
+        "positions running on": say(attention_mask=mask),
+        "causal mask alone": say(attention_mask=causal, position_ids=positions),
+    }
+    gaps = {name: (one.logits[0] - alone).abs().max() for name, one in logits.items()}
+    bound, because = tolerance(torch.float32), "rounding of float32"
+    run.check("packed: logits, less those alone", gaps["packed"], at_most=bound, because=because)
+    gap, because = gaps["positions running on"], "RoPE looks at distances, and they are the same"
+    run.check("positions running on: the same", gap, at_most=bound, because=because)
+    gap, because = gaps["causal mask alone"], "the partner: logits are of order one"
+    run.check("causal mask alone: the same", gap, at_least=0.05, because=because)
+    first, leaks = len(rows[0]["input_ids"]), []
+    for name in ("packed", "causal mask alone"):
+        later = logits[name].logits[0, first:].square().sum()
+        (slope,) = torch.autograd.grad(later, vectors)
+        leaks.append(slope[0, :first].abs().max())
+    because = "no path leads there"
+    run.check("packed: gradient of the others to document 1", leaks[0], at_most=0, because=because)
+    run.check("causal mask alone: the same", leaks[1], at_least=1e-3, because="the partner")
+    count = sum(label_count(collate([row], PAD)) for row in rows)
+    run.check("labels in the pack, as in its rows", label_count(batch), equals=count)
 
-    def logits(**how: Any) -> Tensor:
-        return model(inputs_embeds=vectors, **how).logits[0]
 
-    bound = tolerance(torch.float32)
-    run.agree("logits in a pack less those alone", logits(**kept) - alone, bound, "float32")
-    running = logits(attention_mask=batch["attention_mask"]) - alone
-    run.agree("positions running on", running, bound, "RoPE: distances count, and they are the same")
-    plain = logits(position_ids=torch.arange(len(alone))[None])
-    gap = (plain - alone).abs().max()
-    run.check("with no mask but the causal one", gap, at_least=0.01, because="the partner")
-    first = len(rows[0]["input_ids"])
-    for name, found in (("block-diagonal", logits(**kept)), ("causal alone", plain)):
-        (grad,) = torch.autograd.grad(found[first:].square().sum(), vectors, retain_graph=True)
-        leak = grad[0, :first].abs().max()
-        if name == "causal alone":
-            run.check(f"{name}: gradient of the others to document 1", leak, at_least=1e-6, because="the partner")
-        else:
-            run.check(f"{name}: gradient of the others to document 1", leak, at_most=0, because="no path leads there")
-    total = label_count(batch)
-    run.check("labels in the pack", total, equals=sum(label_count(collate([row], 0)) for row in rows))
+def padding(groups: list[list[Row]], places: int | None = None) -> float:
+    """The share of places that hold no token; a group has `places`, or rows of its longest one."""
+    tokens = [[len(row["input_ids"]) for row in one] for one in groups]
+    return 1 - sum(map(sum, tokens)) / sum(places or max(one) * len(one) for one in tokens)
+
+
+def in_groups(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 @lab.experiment
 def packing_removes_padding(run: Run):
-    """Packing leaves next to no padding; random batches waste a good part of what they compute."""
-    rows = encoded(split(run.seed, 4000)[0])
+    """Packing leaves next to no padding; batches of rows as they come waste a good part.
+
+    Predict: rows of 8 to 20 tokens, 16 to a batch. Which share of the places is padding?
+    """
+    rows, room = some_rows(run, 4000), 64
     lengths = [len(row["input_ids"]) for row in rows]
-    size, room, pad = 16, 64, tokenizer().pad_token_id
-    ways = {"as they come": rows, "sorted by length": sorted(rows, key=lambda x: len(x["input_ids"]))}
-    waste = {}
-    for name, some in ways.items():
-        places = sum(size * max(len(x["input_ids"]) for x in some[i : i + size]) for i in range(0, len(some), size))
-        waste[name] = 1 - sum(lengths) / places
+    by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
     packs = pack(rows, room)
-    waste["packed"] = 1 - sum(lengths) / (room * len(packs))
+    waste = {
+        "as they\ncome": padding(in_groups(rows, 16)),
+        "sorted by\nlength": padding(in_groups(by_length, 16)),
+        "packed": padding(packs, room),
+    }
+    plain, _, packed = waste.values()
+    because = "a batch is as long as the longest of 16"
+    run.check("padding as they come", plain, at_least=0.2, because=because)
+    bound, because = (min(lengths) - 1) / room, "where the shortest row has room, it goes"
+    run.check("padding packed", packed, at_most=bound, because=because)
     fewest = math.ceil(sum(lengths) / room)
-    because = "Dósa 2007: 11/9 of the fewest possible, and 6/9; no fewer than tokens over length"
-    run.check("packs", len(packs), at_most=11 / 9 * fewest + 6 / 9 + fewest, because=because)
-    because = "a batch is as long as its longest of 16; the mean row is shorter"
-    run.check("waste as they come", waste["as they come"], at_least=0.15, because=because)
-    run.check("waste packed", waste["packed"], at_most=0.05, because="short rows fill what is left")
-    model = build(run, run.seed).to(run.device).eval()
-    some = random.Random(run.seed).sample(rows, run.pick(tiny=512, small=4096, full=4096))
-    speed = {}
-    padded = [collate(some[i : i + 32], pad) for i in range(0, len(some), 32)]
-    together = pack(some, room)
-    packed = [collate_packs(together[i : i + 10], pad) for i in range(0, len(together), 10)]
-    for _ in range(3):
-        for name, data in (("padded", padded), ("packed", packed)):
-            began = time.perf_counter()
-            for one in data:
-                one = {key: value.to(run.device) for key, value in one.items() if key != "labels"}
-                model(**one).logits.sum().backward()
-            speed.setdefault(name, []).append(time.perf_counter() - began)
-    gain = [a / b for a, b in zip(speed["padded"], speed["packed"], strict=True)]
-    run.measure("time of a pass over the same rows, padded over packed", gain, expect_at_least=1, timed=True)
+    run.measure("packs, over the fewest for so many tokens", len(packs) / fewest)
+    model, some = build(run, run.seed).to(run.device), rows[:640]
+    loads = {
+        "padded": [collate(one, PAD) for one in in_groups(some, 32)],
+        "packed": [collate_packs(one, PAD) for one in in_groups(pack(some, room), 6)],
+    }
+
+    def both_ways(name: str) -> None:
+        for batch in (placed(run, one) for one in loads[name]):
+            batch.pop("labels")
+            model(**batch).logits.sum().backward()
+
+    times = seconds_paired(partial(both_ways, "padded"), partial(both_ways, "packed"), 5)
+    gain = [a / b for a, b in zip(*times, strict=True)]
+    what = "time over the same rows, forward and backward: padded over packed"
+    run.measure(what, gain, expect_at_least=1, timed=True)
     fig, (left, right) = plt.subplots(1, 2, width_ratios=(1.4, 1))
     left.hist(lengths, bins=range(min(lengths), max(lengths) + 2), align="left", rwidth=0.85)
-    left.set(xlabel="tokens in a row", title="4,000 rows by length (count)")
-    bars = right.bar(["as they\ncome", "sorted", "packed"], [100 * one for one in waste.values()], color=["C1", "C5", "C2"])
+    left.set(xlabel="tokens in a row", title="4,000 rows (count)")
+    bars = right.bar(list(waste), [100 * one for one in waste.values()], color=["C1", "C5", "C2"])
     right.bar_label(bars, fmt="%.1f")
-    right.set(title="Places that are padding (%)")
-    run.figure(fig, "lengths", "How long rows are, and what each way of batching wastes.")
-    return f"Padding: {waste['as they come']:.0%} as they come, {waste['packed']:.1%} packed."
+    right.set(title="Padding (% of the places)")
+    run.figure(fig, "lengths", "How long rows are, and what three ways of batching them waste.")
+    return f"Padding: {plain:.0%} as they come, {packed:.1%} packed."
+
+
+# %% [markdown]
+# ## 11. Sixteen bits
+# Training in **mixed precision** multiplies matrices in 16 bits and keeps the weights in 32. Why
+# not all in 16? bfloat16 has float32's range and 8 significant bits. Between 2ᵉ and 2ᵉ⁺¹ its
+# numbers lie 2ᵉ⁻⁷ apart, so adding u to a weight w there does nothing if |u| is below half of that:
+#
+# `|u| < 2^(e − 8)`, e = ⌊log₂ |w|⌋: about 1/256 to 1/512 of the weight.
+#
+# AdamW's steps are about η. With η = 10⁻⁴ every weight above 0.05 stands still, and late in
+# training, when the rate falls, so do the smaller ones.
+#
+# float16 has 11 bits, enough for more; but it ends at 6·10⁻⁸ below. Smaller gradients become 0.
+# **Loss scaling** (Micikevicius et al. 2018) multiplies the loss by 2ᵏ before the backward pass and
+# divides the gradients, in 32 bits, after it. Accelerate does so with `--precision fp16`, on a GPU.
+
+
+# %% 14. Small updates
+def steady(model: Any, rows: list[Row], steps: int) -> tuple[float, float]:
+    """Train all of it at a rate of 1e-5; which share of its weights never moved, and the gain."""
+    before = [one.detach().clone() for one in model.parameters()]
+    optimizer, batch = AdamW(model.parameters(), 1e-5, weight_decay=0), collate(rows, PAD)
+    losses = []
+    for _ in range(steps):
+        losses.append(label_sum(model, batch) / label_count(batch))
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    pairs = zip(before, model.parameters(), strict=True)
+    still = torch.cat([(a == b).flatten() for a, b in pairs]).float().mean().item()
+    return still, (losses[0] - losses[-1]).item()
+
+
+@lab.experiment
+def short_weights_lose_small_updates(run: Run):
+    """Where a step is below half a unit in a weight's last place, bf16 loses it, and fp32 doesn't.
+
+    Predict: a trained model and steps of 10⁻⁴. Which share of its weights doesn't move in bf16?
+    """
+    model, table = fit(run, "right", run.seed).trained.model.cpu(), []
+    w = torch.cat([one.detach().flatten() for one in model.parameters()])
+    for size in (1e-2, 1e-3, 1e-4, 1e-5):
+        step = size * (1 - 2 * (torch.arange(len(w)) % 2))  # up, down, up, …
+        short = w.bfloat16()
+        lost = ((short + step.bfloat16()) == short).float().mean().item()
+        limit = torch.exp2(short.float().abs().log2().floor() - 8)
+        formula = (size < limit).float().mean().item()
+        gap, because = abs(lost - formula), "below a power of two the gap is half: 1 weight in 128"
+        run.check(f"{size:g}: share lost less the formula's", gap, at_most=0.01, because=because)
+        table.append([f"{size:g}", lost, formula, ((w + step) == w).float().mean().item()])
+    run.table("Share of weights that don't move", ["step", "bf16", "formula", "fp32"], table)
+    rows = some_rows(run, 64)
+    still, gain = steady(copy.deepcopy(model), rows, 20)
+    still_short, gain_short = steady(copy.deepcopy(model).bfloat16(), rows, 20)
+    because = "twenty steps of 1e-5, none of which is kept"
+    run.check("bf16: weights that never moved", still_short, at_least=0.5, because=because)
+    because = "the partner: left are only words that no row has, whose gradient is 0"
+    run.check("fp32: the same", still, at_most=0.2, because=because)
+    run.measure("fp32: the loss falls by", gain, expect_at_least=0, unit="nats")
+    run.measure("bf16: of that it keeps", gain_short / gain, expect_at_most=0.8)
+    arms = [fit(run, name, run.seed).loss for name in ("right", "bf16 weights")]
+    what, gap = "from scratch, η = 0.005: bf16's loss less fp32's", arms[1] - arms[0]
+    run.measure(what, gap, expect_at_least=0, unit="nats")
+    return f"Of steps of 10⁻⁴ bf16 loses {table[2][1]:.0%}, of 10⁻⁵ {table[3][1]:.0%}."
+
+
+@lab.experiment
+def short_gradients_need_scaling(run: Run):
+    """In float16 small gradients become 0; multiplied by 2¹⁶ before, they survive.
+
+    Predict: of a trained model's gradients with respect to its logits, which share is lost?
+    """
+    small = (2.0 ** torch.tensor([-24, -25, -26])).half().float() * 2**24
+    run.check("2⁻²⁴, 2⁻²⁵, 2⁻²⁶ in float16, over 2⁻²⁴", small.tolist(), equals=[1.0, 0.0, 0.0])
+    model, batch = fit(run, "right", run.seed).trained.model.cpu(), collate(some_rows(run, 64), PAD)
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    loss = F.cross_entropy(logits.flatten(0, 1), batch["labels"][:, 1:].flatten())
+    (g,) = torch.autograd.grad(loss, logits)
+    g, table = g[g != 0], []
+    for k in (0, 8, 16):
+        half = (g * 2.0**k).half()
+        shares = [one.float().mean().item() for one in (half == 0, half.isinf())]
+        table.append([f"2^{k}", *shares])
+    run.table("Gradients (those not 0 in fp32)", ["scale", "share lost", "share infinite"], table)
+    because = "the threshold falls by a factor of 65,536"
+    plain, _, scaled = (row[1] for row in table)
+    run.check(
+        "share lost at 2¹⁶, less half of that", scaled - plain / 2, at_most=0, because=because
+    )
+    run.measure("share lost unscaled", plain, expect_at_least=0.01)
+    return f"Lost: {plain:.1%} unscaled, {scaled:.2%} at 2¹⁶."
+
+
+# %% [markdown]
+# ## 12. Interrupted
+# A run that was killed should end as if it hadn't been. To go on *exactly*, weights aren't enough:
+# AdamW's means and its t, the place in the schedule, the place in the data (which epoch's order,
+# how many batches in), and the state of every random number generator: dropout draws from one.
+# `Checkpoints` writes all of that by Accelerate's `save_state`, into a folder of another name that
+# is renamed when it is whole, so that a kill never leaves half a one; it keeps the last two; and
+# the next run finds it if everything that its bits depend on is the same. Try it: press Ctrl-C in
+# a run of `--size small`, and start it again.
+
+
+# %% 15. Resumed
+class Killed(Exception):
+    """What stands for a kill here."""
+
+
+@lab.experiment
+def resumed_is_bit_for_bit(run: Run):
+    """Killed in its middle and resumed, a training ends with the same losses and weights, exactly.
+
+    Predict: all is restored but the order of the data. How far off is the first loss after that?
+    """
+    rows, how = some_rows(run, 400), Recipe(40, seed=run.seed)  # an epoch has 12 steps
+
+    def go(name: str, seed: int, rows: list[Row], watch: Watch | None = None) -> Trained:
+        """With dropout, so that random numbers count."""
+        kept = Checkpoints(run, name, depends_on={"steps": how.steps}, every_steps=10)
+        return train(run, name, build(run, seed, 0.2), rows, how, watch=watch, checkpoints=kept)
+
+    def killed(name: str) -> None:
+        def kill(_: Any) -> float:
+            raise Killed  # at step 25
+
+        with suppress(Killed):
+            go(name, run.seed, rows, kill)
+
+    whole, other = go("never killed", run.seed, rows), run.seed + 1
+    killed("killed")
+    again = go("killed", other, rows)  # into a model of other weights
+    killed("killed, another order")
+    wrong = go("killed, another order", other, rows[::-1])
+
+    def losses(one: Trained) -> int:
+        return sum(a != b for a, b in zip(whole.losses, one.losses, strict=True))
+
+    def weights(one: Trained) -> float:
+        pairs = zip(whole.model.parameters(), one.model.parameters(), strict=True)
+        return max((a - b).abs().max().item() for a, b in pairs)
+
+    run.check("steps of 40 with another loss", losses(again), equals=0)
+    run.check("largest difference of a weight", weights(again), at_most=0, because="bit for bit")
+    because = "the partner: all 20 after the resume have other rows"
+    run.check("another order: steps with another loss", losses(wrong), at_least=15, because=because)
+    run.check("largest difference of a weight", weights(wrong), at_least=1e-4, because="the same")
+    gap = abs(wrong.losses[20] - whole.losses[20])
+    return f"Only the order lost, the first loss after the resume is off by {gap:.2f} nats."
+
+
+@lab.experiment
+def a_nan_stops_the_run(run: Run):
+    """The first loss that is no number ends the training, with its step and its batch."""
+    told = "nothing"
+    try:
+        stop_on_nan(run, torch.tensor(math.nan), 7, {"input_ids": torch.arange(6).view(2, 3)})
+    except Card as card:
+        told = f"{card.what} {card.why}"
+    run.check("the card tells the step", "step 7" in told, equals=True)
+    run.check("and keeps the batch", (run.folder / "nan-batch.safetensors").is_file(), equals=True)
+    run.check("a finite loss passes", stop_on_nan(run, torch.tensor(1.5), 8), equals=1.5)
+    (run.folder / "nan-batch.safetensors").unlink()
+    return told
+
+
+# %% [markdown]
+# ## 13. N processes
+# On N devices N processes run the same program. Each holds the whole model, takes its share of
+# every batch, and the gradients are averaged before the step ("data parallel"). The loss is that of
+# one process if, and only if, the division is right: by the labels of the *whole* window. A mean
+# over each process's own labels is a mean of means again. Here two processes are started for ten
+# steps (`invoke lab LLM08 --processes 2` runs the whole lab so), and a plain loop, without
+# Accelerate, is given what the two have seen, put together.
+
+
+# %% 16. One of several
+SEVERAL = Recipe(steps=10, warmup=2)
+
+
+def one_of_several(folder: str, seed: int) -> None:
+    """What each process of the experiment below does; its story goes into a file."""
+    seen: list[Row] = []
+
+    def make(rows: list[Row]) -> Batch:
+        seen.extend(rows)
+        return collate(rows, PAD)
+
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        run = Run(Settings(seed=seed), "fp32", Output(nowhere, silent=True), Path(folder))
+        rows = encoded(split(seed, 4000)[0])
+        done = train(run, "several", build(run, seed), rows, SEVERAL, make)
+        five = run.accelerator.prepare(DataLoader(range(5), 2))
+        ways = (run.accelerator.gather, run.accelerator.gather_for_metrics)
+        counts = [[one for batch in five for one in way(batch).tolist()] for way in ways]
+        story = {"id": os.getpid(), "losses": done.losses, "seen": seen, "counts": counts}
+        story["processes"] = run.accelerator.num_processes
+        (Path(folder) / f"{rank()}.json").write_text(json.dumps(story), encoding="utf-8")
+        run.accelerator.end_training()
+
+
+def start_two(seed: int) -> list[dict[str, Any]]:
+    """The stories of two processes, which run on the CPU wherever the lab does."""
+    code = "from labs import llm08_training as lab; lab.one_of_several({!r}, {})"
+    hidden = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
+    root = Path(reading.__file__).parents[2]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", code.format(folder, seed)]
+        if group(2, command, PYTHONPATH=str(root), **hidden):
+            raise RuntimeError("a process failed; what it said stands above")
+        return [json.loads((Path(folder) / f"{i}.json").read_text("utf-8")) for i in range(2)]
+
+
+def plainly(run: Run, steps: list[list[Row]]) -> list[float]:
+    """The losses of the same training in plain PyTorch: one process, whole batches."""
+    model, losses = build(run, run.seed), []
+    optimizer = AdamW(model.parameters(), SEVERAL.lr)
+    for step, rows in enumerate(steps):
+        batch = collate(rows, PAD)
+        loss = label_sum(model, batch) / label_count(batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), SEVERAL.clip)
+        optimizer.param_groups[0]["lr"] = SEVERAL.rate(step)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@lab.experiment
+def n_processes_are_as_one(run: Run):
+    """Two processes, each with its share of every batch, give the loss of one with all of it.
+
+    Predict: five rows, two to a batch. How many do the two processes count with `gather`?
+    """
+    if not is_main():
+        return None  # the main process starts two of its own
+    stories = start_two(run.seed)
+    run.check("processes that ran", len({one["id"] for one in stories}), equals=2)
+    run.check("as Accelerate counts", [one["processes"] for one in stories], equals=[2, 2])
+    half = SEVERAL.batch // 2
+    shares = [in_groups(one["seen"], half)[: SEVERAL.steps] for one in stories]
+    whole = plainly(run, [a + b for a, b in zip(*shares, strict=True)])
+
+    def apart(losses: list[float]) -> float:
+        return max(abs(a / b - 1) for a, b in zip(losses, whole, strict=True))
+
+    because = "rounding, which Adam's first steps magnify where a gradient is near 0"
+    found = apart(stories[0]["losses"])
+    run.check("their loss over that of one, less 1", found, at_most=1e-4, because=because)
+    found = apart(plainly(run, shares[0]))
+    run.check("one of them alone, the same", found, at_least=1e-3, because="the partner")
+    gathered, counted = stories[0]["counts"]
+    run.check("five rows by gather_for_metrics", sorted(counted), equals=[0, 1, 2, 3, 4])
+    return f"Of five rows `gather` counts {len(gathered)}: {gathered}."
+
+
+# %% [markdown]
+# ## 14. Where a step's time goes
+# A forward pass multiplies each weight with each token once, the backward pass twice (once for the
+# gradient of what came in, once for the weight's): so it takes about twice the time. Then come
+# clipping and the optimizer, which touch each weight a few times, whatever the batch. On a model as
+# small as ours that is a good part, and most of it is Python: our AdamW calls some ten kernels for
+# each of 21 tensors, PyTorch's fused one a single kernel for all.
+
+
+# %% 17. Stopwatch
+PARTS = ("collate", "forward", "backward", "clip", "optimizer")
+
+
+def stopwatch(run: Run, model: Any, rows: list[Row], optimizer: Any, steps: int) -> list[float]:
+    """Milliseconds (median) that each part of a step takes."""
+    model, optimizer = run.accelerator.prepare(model, optimizer(model.parameters(), 1e-3))
+    laps = []
+    for _ in range(steps + 3):
+        clock = [now()]
+        batch = placed(run, collate(rows, PAD))
+        clock.append(now())
+        loss = label_sum(model, batch) / label_count(batch)
+        clock.append(now())
+        run.accelerator.backward(loss)
+        clock.append(now())
+        run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        clock.append(now())
+        optimizer.step()
+        optimizer.zero_grad()
+        clock.append(now())
+        laps.append([1000 * (b - a) for a, b in pairwise(clock)])
+    return [median(one) for one in zip(*laps[3:], strict=True)]  # the first ones warm up
+
+
+def now() -> float:
+    """Seconds, when all that a GPU was given is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@lab.experiment
+def where_the_time_goes(run: Run):
+    """The backward pass takes twice the forward's time; a small model's optimizer is mostly Python.
+
+    Predict: which share of a small model's step is our optimizer's?
+    """
+    fused, rows = partial(torch.optim.AdamW, fused=True), some_rows(run, 32)
+    large = AutoModelForCausalLM.from_config(small_llama(256, 4))
+    long = [{name: 4 * one for name, one in row.items()} for row in rows]  # 76 tokens at most
+    ways = {
+        "small, our AdamW": (build(run, run.seed), rows, AdamW, 30),
+        "small, fused AdamW": (build(run, run.seed), rows, fused, 30),
+        "large, fused AdamW": (large, long, fused, 3),
+    }
+    found = {name: stopwatch(run, *how) for name, how in ways.items()}
+    ours, theirs, slow = found.values()
+    ratio, because = slow[2] / slow[1], "two products for each of the forward pass's"
+    between = {"expect_between": (1.5, 2.5), "because": because, "timed": True}
+    run.measure("large: backward over forward", ratio, **between)
+    run.measure("small: the same", ours[2] / ours[1], timed=True)
+    what, ratio = "our optimizer over the fused one", ours[4] / theirs[4]
+    run.measure(what, ratio, expect_at_least=1, timed=True)
+    fig, ax = plt.subplots(figsize=(7.2, 3.0))
+    left = torch.zeros(len(found))
+    for i, name in enumerate(PARTS):
+        shares = torch.tensor([100 * one[i] / sum(one) for one in found.values()])
+        ax.barh(list(found), shares, left=left, label=name)
+        left += shares
+    for i, one in enumerate(found.values()):
+        ax.text(101, i, f"{sum(one):.0f} ms", va="center")
+    ax.set(xlabel="share of the time (%)", xlim=(0, 115), title="Where the time of a step goes")
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.legend(ncols=5, fontsize=9, loc="upper center", bbox_to_anchor=(0.4, -0.25))
+    run.figure(
+        fig, "time", "Small: 72,000 parameters, 32 rows of 19 places. Large: 2.1 M, 32 of 76."
+    )
+
+
+# %% [markdown]
+# ## 15. A real model, and your data
+# The same loop, with SmolLM2 (135 M parameters, its 4-bit release) in place of the small model, and
+# its own tokenizer and template. To spare time and memory only its last four blocks of thirty are
+# trained. The rows are the set's or, with `--dataset FILE`, yours, read as a stream: mapped to
+# tokens, cut at a length, dropped where the cut left no label, shuffled through a buffer, the first
+# of them kept for the test.
+
+
+# %% 18. A stream of rows
+def tokens_of(words: Any, length: int) -> Callable[[dict[str, Any]], Row]:
+    """What `map` is given: messages to tokens, of which `length` are kept."""
+
+    def tokens(row: dict[str, Any]) -> Row:
+        try:
+            whole = encode(words, row["messages"])
+        except reading.BadRow:  # a special token in its text
+            whole = {"input_ids": [], "labels": []}
+        return {name: ids[:length] for name, ids in whole.items()}
+
+    return tokens
+
+
+def stream(source: Any, words: Any, length: int, seed: int) -> Any:
+    """Encoded rows with a label at least, out of a source of messages."""
+    rows = datasets.IterableDataset.from_generator(lambda: iter(source))
+    rows = rows.map(tokens_of(words, length), remove_columns=["messages"])
+    rows = rows.filter(lambda row: any(one != IGNORED for one in row["labels"][1:]))
+    return rows.shuffle(seed=seed, buffer_size=1000)
+
+
+@lab.experiment
+def a_real_model_learns_by_the_same_loop(run: Run):
+    """A few steps of the same loop lower a real model's loss on rows that it didn't see."""
+    path, length = assets.pretrained(run), run.pick(tiny=96, small=256, full=1024)
+    how = run.pick(tiny=Recipe(12, batch=4), small=Recipe(60, batch=16), full=Recipe(400, batch=32))
+    how = replace(how, lr=5e-4, warmup=2, accumulate=2, seed=run.seed)
+    words, asked = AutoTokenizer.from_pretrained(path), reading.asked_for(run)
+    made = [{"messages": reading.messages_of(one)} for one in split(run.seed, 4000)[0]]
+    some = stream(asked or made, words, length, run.seed).take(32 + 2 * how.batch * how.steps)
+    test, rows = (list(one) for one in (some.take(32), some.skip(32)))
+    if len(rows) < how.batch:
+        why = f"32 rows are kept for the test, {len(rows)} are left; a batch has {how.batch}."
+        raise Card("The dataset is too small.", why, "a larger one, or --size tiny", WRONG_USAGE)
+    lengths = [len(row["input_ids"]) for row in test + rows]
+    run.measure("tokens in a row", lengths)
+    labels = sum(label_count(collate([row], 0)) for row in test + rows)
+    run.measure("share of the tokens that are labels", labels / sum(lengths))
+    if asked:
+        run.measure("bad rows among those read", asked.skipped)
+        run.table("The first of the bad rows", ["row"], [[one] for one in asked.told])
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).requires_grad_(False)
+    for block in model.model.layers[-4:]:
+        block.requires_grad_(True)
+    pad = words.eos_token_id if words.pad_token_id is None else words.pad_token_id
+    batch = placed(run, collate(test, pad))
+
+    @torch.no_grad()
+    def loss(one: Any) -> float:
+        with run.accelerator.autocast():
+            return label_sum(one.to(run.device).eval(), batch).item() / label_count(batch)
+
+    before, fused = loss(model), partial(torch.optim.AdamW, fused=True)
+    make = partial(collate, pad=pad)
+    done = train(run, "a real model", model, rows, how, make, optimizer=fused)
+    after = loss(done.model)
+    if asked or run.options.model:
+        run.measure("loss before, less after", before - after, expect_at_least=0, unit="nats")
+    else:
+        because = "how answers look is soon learned; they were not asked for in so many words"
+        run.check("loss before, less after", before - after, at_least=0.3, because=because)
+    fig, ax = plt.subplots()
+    ax.plot(range(1, how.steps + 1), done.losses, "o-", label="in training")
+    ax.plot([0, how.steps], [before, after], "s", ms=9, label="rows not seen")
+    ax.set(xlabel=f"steps of {2 * how.batch} rows", title="Loss (nats per label)")
+    ax.legend()
+    caption = "The same loop on a real model, of which the last four blocks are trained."
+    run.figure(fig, "real", caption)
+    return f"On rows not seen the loss went from {before:.2f} to {after:.2f} nats per label."
+
+
+# %%
+if __name__ == "__main__":
+    lab.main()
