@@ -148,14 +148,16 @@ def _sources(name: str, online: bool) -> list[tuple[str, Callable[[], Records]]]
     """Each file, or the hub's set: what to call it, and what reads its rows."""
     path = Path(name)
     if path.is_dir():
-        files = sorted(one for one in path.rglob("*") if one.suffix in _READERS and one.is_file())
+        files = sorted(
+            one for one in path.rglob("*") if one.suffix.lower() in _READERS and one.is_file()
+        )
         if not files:
             why = f"It has no file that ends in {', '.join(_READERS)}."
             raise Card(f"The folder {name} holds no data.", why, "another folder", WRONG_USAGE)
         return [(str(file), _reader(file)) for file in files]
     if path.is_file():
         return [(name, _reader(path))]
-    if path.suffix in _READERS or name.startswith((".", "/")):
+    if path.suffix.lower() in _READERS or name.startswith((".", "/")):
         why = "A lab in a container sees of this clone's folders only work/ and outputs/."
         raise Card(f"There is no {name}.", why, f"put it into work/: work/{path.name}", WRONG_USAGE)
     if not online:
@@ -169,7 +171,7 @@ def _sources(name: str, online: bool) -> list[tuple[str, Callable[[], Records]]]
 
 
 def _reader(file: Path) -> Callable[[], Records]:
-    read = _READERS.get(file.suffix)
+    read = _READERS.get(file.suffix.lower())
     if read is None:
         why = f"It is read by how its name ends: {', '.join(_READERS)}."
         raise Card(f"{file} is of no known kind.", why, "another file", WRONG_USAGE)
