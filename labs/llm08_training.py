@@ -1635,10 +1635,11 @@ def a_real_model_learns_by_the_same_loop(run: Run):
 # through a pack are harmless under RoPE. And what resumes exactly is not the model: it is the whole
 # of the state, down to the order of rows not yet read.
 #
-# **Read on**: Loshchilov & Hutter 2019, *Decoupled weight decay regularization* · Micikevicius et al.
-# 2018, *Mixed precision training* · Krell et al. 2021, *Efficient sequence packing without
+# **Read on**: Loshchilov & Hutter 2019, *Decoupled weight decay regularization* · Micikevicius et
+# al. 2018, *Mixed precision training* · Krell et al. 2021, *Efficient sequence packing without
 # cross-contamination* · Shi et al. 2024, *Instruction tuning with loss over instructions*, on what
-# prompts' labels are good for · Zhou et al. 2023, *LIMA*, on how few rows it takes if they are good.
+# prompts' labels are good for · Zhou et al. 2023, *LIMA*, on how few rows it takes if they are
+# good.
 
 # %%
 if __name__ == "__main__":
