@@ -154,8 +154,7 @@ def one_round(name: str, rows: list[lab.Row], steps: int) -> tuple[float, float]
     for way in (ours, theirs):
         for state in (AcceleratorState, GradientState):  # else one's settings would be the other's
             state._reset_state(*([True] if state is AcceleratorState else []))
-        nothing = Path(os.devnull).open("w", encoding="utf-8")
-        with tempfile.TemporaryDirectory() as folder, nothing as nowhere:
+        with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
             run = Run(Settings(), "fp32", Output(nowhere, silent=True), Path(folder))
             times, loss = way(run, model_of(run, name), rows, steps)
         speeds.append(1000 * (times[-1] - times[FIRST - 1]) / (len(times) - FIRST))
