@@ -1012,7 +1012,10 @@ def none_of_these_mistakes_raises_an_error(run: Run):
     found, table = {name: fit(run, name, run.seed) for name in ARMS}, []
     fig, ax = plt.subplots()
     for i, (name, one) in enumerate(found.items()):
-        style = {"color": f"C{(i - 1) % 6}", "ls": "-" if i < 4 else "--"}
+        style = {
+            "color": [*(f"C{n}" for n in range(6)), "grey"][i - 1],
+            "ls": "-" if i < 4 else "--",
+        }
         style |= {"color": "black", "lw": 3} if name == "right" else {}
         ax.plot(*zip(*one.trained.watched, strict=True), **style, label=name)
         own = mean(one.trained.losses[-20:])
@@ -1174,7 +1177,7 @@ def packing_removes_padding(run: Run):
         "sorted by\nlength": padding(in_groups(by_length, 16)),
         "packed": padding(packs, room),
     }
-    plain, _, packed = waste.values()
+    plain, alike, packed = waste.values()
     because = "a batch is as long as the longest of 16"
     run.check("padding as they come", plain, at_least=0.2, because=because)
     bound, because = (min(lengths) - 1) / room, "where the shortest row has room, it goes"
@@ -1203,7 +1206,8 @@ def packing_removes_padding(run: Run):
     right.bar_label(bars, fmt="%.1f")
     right.set(title="Padding (% of the places)")
     run.figure(fig, "lengths", "How long rows are, and what three ways of batching them waste.")
-    return f"Padding: {plain:.0%} as they come, {packed:.1%} packed."
+    told = f"Padding: {plain:.0%} as they come, {packed:.1%} packed, {alike:.1%} sorted by length"
+    return f"{told}; but a batch of rows of one length isn't a random batch."
 
 
 # %% [markdown]
@@ -1471,7 +1475,8 @@ def n_processes_are_as_one(run: Run):
 # %% [markdown]
 # ## 14. Where a step's time goes
 # A forward pass multiplies each weight with each token once, the backward pass twice (once for the
-# gradient of what came in, once for the weight's): so it takes about twice the time. Then come
+# gradient of what came in, once for the weight's): it takes about twice the time, as far as it is
+# products that take time; norms, softmax and Python itself cost about as much both ways. Then come
 # clipping and the optimizer, which touch each weight a few times, whatever the batch. On a model as
 # small as ours that is a good part, and most of it is Python: our AdamW calls some ten kernels for
 # each of 21 tensors, PyTorch's fused one a single kernel for all.
@@ -1583,14 +1588,15 @@ def stream(source: Any, words: Any, length: int, seed: int) -> Any:
 def a_real_model_learns_by_the_same_loop(run: Run):
     """A few steps of the same loop lower a real model's loss on rows that it didn't see."""
     path, length = assets.pretrained(run), run.pick(tiny=96, small=256, full=1024)
-    how = run.pick(tiny=Recipe(12, batch=4), small=Recipe(60, batch=16), full=Recipe(400, batch=32))
+    how = run.pick(tiny=Recipe(8, batch=4), small=Recipe(60, batch=16), full=Recipe(400, batch=32))
     how = replace(how, lr=5e-4, warmup=2, accumulate=2, seed=run.seed)
     words, asked = AutoTokenizer.from_pretrained(path), reading.asked_for(run)
     made = [{"messages": reading.messages_of(one)} for one in split(run.seed, 4000)[0]]
-    some = stream(asked or made, words, length, run.seed).take(32 + 2 * how.batch * how.steps)
-    test, rows = (list(one) for one in (some.take(32), some.skip(32)))
+    kept = 16  # for the test
+    some = stream(asked or made, words, length, run.seed).take(kept + 2 * how.batch * how.steps)
+    test, rows = (list(one) for one in (some.take(kept), some.skip(kept)))
     if len(rows) < how.batch:
-        why = f"32 rows are kept for the test, {len(rows)} are left; a batch has {how.batch}."
+        why = f"{kept} rows are kept for the test, {len(rows)} are left; a batch has {how.batch}."
         raise Card("The dataset is too small.", why, "a larger one, or --size tiny", WRONG_USAGE)
     lengths = [len(row["input_ids"]) for row in test + rows]
     run.measure("tokens in a row", lengths)
