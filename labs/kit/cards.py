@@ -15,9 +15,12 @@ class Card(Exception):
     def __init__(self, what: str, why: str, mend: str, code: int = WRONG_ENVIRONMENT) -> None:
         super().__init__(what)
         self.what, self.why, self.mend, self.code = what, why, mend, code
+        self.told_elsewhere = False  # by another process of the same run
 
     def show(self) -> None:
         """Print the card to stderr: a panel on a terminal, three plain lines on a pipe."""
+        if self.told_elsewhere:
+            return
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         lines = [("what", self.what), ("why", self.why), ("mend", self.mend)]
         if not console.is_terminal:

@@ -13,13 +13,14 @@ from typing import Any, cast
 
 from labs.kit import kept, snapshots
 from labs.kit.cards import FAILED, Card
+from labs.kit.carried import restore, state_of
 from labs.kit.outputs import refusal, writing_to
 from labs.kit.ranks import is_main, stop_all
 from labs.kit.run import Run
 from labs.kit.training import cure
 
 import torch
-from accelerate.utils import broadcast, broadcast_object_list, gather_object, load
+from accelerate.utils import RNG_STATE_NAME, broadcast, broadcast_object_list, gather_object, load
 
 CARRIED = "carried.pt"
 Found = tuple[Path, dict[str, Any]]  # a sound checkpoint and its manifest
@@ -57,7 +58,7 @@ class Checkpoints:
         self._facts = kept.facts(run, name, depends_on or {})
         self._things: dict[str, Any] = {}
         self._saved = 0  # the step of the newest checkpoint
-        self._folder = Path()
+        self._folder: Path | None = None  # resume finds it
         run.accelerator.free_memory()  # what was prepared until now is none of this training's
 
     def carry(self, **things: Any) -> None:
@@ -68,7 +69,7 @@ class Checkpoints:
                 changes in place; anything with `state_dict` and `load_state_dict`.
         """
         for name, thing in things.items():
-            _state(name, thing)
+            state_of(name, thing)
         self._things.update(things)
 
     def resume(self) -> int:
@@ -111,11 +112,13 @@ class Checkpoints:
         Raises:
             Card: where the weights are NaN or infinite, which no checkpoint should keep.
         """
+        if self._folder is None:
+            raise RuntimeError("resume comes before the first save")
         if done == self._saved:
             return
         self._look_at_weights(done)
         self.seconds = time.perf_counter() - self._since
-        reason = self._write(done)
+        reason = self._write(self._folder, done)
         self._clock = time.monotonic()
         if reason:
             self._say(f"no checkpoint of step {done:,}: {reason} The training goes on.")
@@ -128,15 +131,16 @@ class Checkpoints:
 
     def _agreed_find(self) -> tuple[Found | None, Path]:
         """What the main process found, in all of them."""
-        try:
-            found = self._find() if is_main() else None
-        except Card:
-            _agreed("refused")
-            raise
+        found: Any = None
+        if is_main():
+            try:
+                found = self._find()
+            except Card as card:
+                found = (card.what, card.why, card.mend, card.code)
         found = _agreed(found)
-        if found == "refused":
-            raise SystemExit(FAILED)
-        return cast(tuple[Found | None, Path], found)
+        if len(found) == 4:
+            stop_all(Card(*found))
+        return found
 
     def _find(self) -> tuple[Found | None, Path]:
         parent = kept.root(self.run)
@@ -175,7 +179,7 @@ class Checkpoints:
             try:
                 return one, snapshots.read(one)
             except ValueError as error:
-                self._say(f"{one.name} is damaged ({error}): removed, and the one before is taken")
+                self._say(f"{one.name} is damaged ({error}): removed, for the one before it")
                 shutil.rmtree(one)
         return None
 
@@ -183,15 +187,27 @@ class Checkpoints:
         """Load everything, no pickled code: torch's and Accelerate's loaders refuse it."""
         try:
             self.run.accelerator.load_state(str(path))
+            self._look_at_random_numbers(path)
             carried = load(path / CARRIED, map_location="cpu")
             if set(carried) != set(self._things):
                 raise KeyError(f"it carries {sorted(carried)}, not {sorted(self._things)}")
             for name, state in carried.items():
-                _restore(self._things[name], state)
+                restore(self._things[name], state)
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             mend = f"rm -r {path.parent}, and begin anew"
-            stop_all(Card(f"The checkpoint {path} can't be loaded.", why, mend, FAILED))
+            raise Card(f"The checkpoint {path} can't be loaded.", why, mend, FAILED) from error
+
+    def _look_at_random_numbers(self, path: Path) -> None:
+        """Accelerate goes on in silence where it can't load them."""
+        file = f"{RNG_STATE_NAME}_{self.run.accelerator.process_index}.pkl"
+        saved = load(path / file)
+        pairs = [(saved["torch_manual_seed"], torch.get_rng_state())]
+        if torch.cuda.is_available():
+            now = torch.cuda.get_rng_state_all()
+            pairs += zip(saved["torch_cuda_manual_seed"], now, strict=True)
+        if not all(torch.equal(then, now) for then, now in pairs):
+            raise ValueError(f"{file} wasn't loaded")
 
     def _look_at_weights(self, done: int) -> None:
         models = cast(
@@ -206,65 +222,44 @@ class Checkpoints:
             why = f"A gradient was. No checkpoint is written; the last is of step {self._saved:,}."
             stop_all(Card(what, why, cure(self.run), FAILED))
 
-    def _write(self, done: int) -> str:
+    def _write(self, folder: Path, done: int) -> str:
         """Every process its part, then the main one all the rest; what kept it from it, if so."""
-        part = snapshots.aside(self._folder)
-        reasons = cast(list[str], gather_object([self._refused(self._fill, part)]))
+        reasons = cast(list[str], gather_object([_refused(self._fill, folder)]))
         reason = next((one for one in reasons if one), "")
         if is_main() and not reason:
-            reason = self._refused(self._seal, part, done)
+            reason = _refused(self._seal, folder, done)
         if is_main() and reason:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(snapshots.aside(folder), ignore_errors=True)
         return _agreed(reason)
 
-    def _refused(self, write: Any, part: Path, *more: Any) -> str:
-        """Write; the disk's refusal in a sentence, or nothing."""
-        try:
-            write(part, *more)
-        except Exception as error:  # safetensors and torch have no errno to tell
-            reason = refusal(error, self._folder)
-            if not reason:
-                raise
-            return reason
-        return ""
-
-    def _fill(self, part: Path) -> None:
+    def _fill(self, folder: Path) -> None:
+        part = snapshots.aside(folder)
         self.run.accelerator.save_state(str(part))
         if is_main():
-            carried = {name: _state(name, thing) for name, thing in self._things.items()}
+            carried = {name: state_of(name, thing) for name, thing in self._things.items()}
             torch.save(carried, part / CARRIED)
             if not self._saved:
                 load(part / CARRIED)  # what can't be read is an error now, not after a kill
 
-    def _seal(self, part: Path, done: int) -> None:
+    def _seal(self, folder: Path, done: int) -> None:
         facts = {"step": done, "seconds": self.seconds, "facts": self._facts}
-        snapshots.seal(part, snapshots.path_of(self._folder, done), facts)
-        for old in snapshots.all_in(self._folder)[self.keep :]:
+        snapshots.seal(snapshots.aside(folder), snapshots.path_of(folder, done), facts)
+        for old in snapshots.all_in(folder)[self.keep :]:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _refused(write: Any, folder: Path, *more: Any) -> str:
+    """Write; the disk's refusal in a sentence, or nothing."""
+    try:
+        write(folder, *more)
+    except Exception as error:  # safetensors and torch have no errno to tell
+        reason = refusal(error, folder)
+        if not reason:
+            raise
+        return reason
+    return ""
 
 
 def _agreed(value: Any) -> Any:
     """The main process's value, in all of them."""
     return broadcast_object_list([value])[0]
-
-
-def _state(name: str, thing: Any) -> Any:
-    if isinstance(thing, torch.Generator):
-        return thing.get_state()
-    if isinstance(thing, list | dict):
-        return cast(Any, thing)
-    if hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
-        return thing.state_dict()
-    raise TypeError(f"{name} can't be carried: it is no generator, list or dict, nor has a state")
-
-
-def _restore(thing: Any, state: Any) -> None:
-    if isinstance(thing, torch.Generator):
-        thing.set_state(state)
-    elif isinstance(thing, list):
-        thing[:] = state
-    elif isinstance(thing, dict):
-        cast(dict[Any, Any], thing).clear()
-        cast(dict[Any, Any], thing).update(state)
-    else:
-        thing.load_state_dict(state)

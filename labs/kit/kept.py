@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from labs.kit import snapshots
-from labs.kit.cards import FAILED, Card
+from labs.kit.cards import WRONG_USAGE, Card
 from labs.kit.options import Settings
 from labs.kit.syllabus import LABS, Lesson
 
@@ -25,6 +25,7 @@ FOLDER = "checkpoints"
 MACHINE = ("stack", "python", "device", "threads", "cpu_capability")
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "tokenizers", "numpy")
 IRRELEVANT = ("online", "options")  # to the bits; the options are facts one by one
+LONGEST_TOLD = 60  # characters, what was and what is together; one hash is longer
 CALLED = {"lab_sha256": "the lab's text", "sources_sha256": "the text of labs it builds on"}
 
 
@@ -34,6 +35,11 @@ class Place:
 
     folder: Path
     lock: IO[str]
+
+    def leave(self) -> None:
+        """Leave it to the next run; where it holds no checkpoint, leave nothing."""
+        if not snapshots.all_in(self.folder):
+            self.remove()
 
     def remove(self) -> None:
         """Remove it with all that is in it."""
@@ -63,7 +69,8 @@ def expect(lesson: Lesson, settings: Settings) -> None:
         raise Card(
             f"{lesson.name} has nothing to resume.",
             f"{folder} holds no checkpoint: the last run came to its end, or not to its first one.",
-            f"invoke lab {lesson.name}, which also finds by itself what there is",
+            f"invoke lab {lesson.name}, which finds by itself what there is",
+            WRONG_USAGE,
         )
 
 
@@ -136,10 +143,10 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str,
 
 
 def _told(key: str, there: Any, here: Any) -> str:
-    values = [json.dumps(value, ensure_ascii=False) for value in (there, here)]
-    if key in CALLED or max(map(len, values)) > 60:
+    was, now = ("nothing" if value is None else str(value) for value in (there, here))
+    if key in CALLED or len(was) + len(now) > LONGEST_TOLD:
         return f"{CALLED.get(key, key)} has changed"
-    return f"{key} was {values[0]} and is {values[1]}"
+    return f"{key} was {was} and is {now}"
 
 
 def of_another_machine(differences: Mapping[str, str]) -> bool:
@@ -153,5 +160,5 @@ def refuse(name: str, folder: Path, differences: Mapping[str, str]) -> Card:
         f"The checkpoints of {name!r} don't fit this run.",
         f"{'; '.join(differences.values())}. They are in {folder}.",
         "give what was given then; or leave out --resume, to begin anew",
-        FAILED,
+        WRONG_USAGE,
     )

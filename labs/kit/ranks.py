@@ -38,8 +38,9 @@ def group_size() -> int:
 
 
 def stop_all(card: Card) -> NoReturn:
-    """End this process by a card that every process has: the main one alone shows it."""
-    raise card if is_main() else SystemExit(card.code)
+    """Raise a card that every process of the group raises: the main one alone shows it."""
+    card.told_elsewhere = not is_main()
+    raise card
 
 
 def end_with_its_starter() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from labs.kit.console import Output
 from labs.kit.options import Settings
+from labs.kit.outputs import refusal
 from labs.kit.ranks import is_main
 from labs.kit.records import Bound, Check, Experiment, Figure, Measurement, Table, numbers, show
 from labs.kit.syllabus import Lesson
@@ -211,9 +212,17 @@ class Run:
         Args:
             values: by name; "headline/loss" puts those of several trainings apart.
         """
-        if self.settings.tensorboard:
+        if not self.settings.tensorboard:
+            return
+        try:
             self.accelerator.log(values, step)
             self.logged = True
+        except OSError as error:
+            reason = refusal(error, self.folder)
+            if not reason:
+                raise
+            self.accelerator.trackers.clear()
+            self.say(f"nothing more is logged to TensorBoard: {reason}")
 
     def say(self, text: str) -> None:
         """A line of output."""

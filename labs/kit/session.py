@@ -62,6 +62,8 @@ class Session:
         try:
             return self._files.__exit__(*error)
         finally:
+            for place in self.run.places:
+                place.leave()
             if is_main() and not self.experiments:  # refused before it began: nothing worth keeping
                 shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -132,9 +134,6 @@ class Session:
 
         self.run.accelerator.end_training()
         crashed = any(one.crash for one in self.experiments)
-        if not crashed:
-            for place in self.run.places:
-                place.remove()
         if not is_main():
             return FAILED if crashed else 0
 
@@ -142,6 +141,9 @@ class Session:
         data = results.as_data(self.lesson, env, self.experiments)
         results.write(data, self.folder / "results.json")
         report.write(self.lesson, data, self.experiments, self.folder / "report.html")
+        if not crashed:
+            for place in self.run.places:
+                place.remove()
         self._summarize()
         card = self._failure()
         if card is None:

@@ -19,10 +19,10 @@ def run(checker: "Checker") -> int:
     while True:
         text = _text(checker)
         _check(checker, text)
-        tell.line(f"\nwatching {checker.path}: save, and it is checked again; Ctrl-C ends this")
-        if not warm:
+        if not warm:  # before it is said to watch: a save in the meantime would wait for it
             checker.grader.keep_warm()
             warm = True
+        tell.line(f"\nwatching {checker.path}: save, and it is checked again; Ctrl-C ends this")
         while not _saved(checker, text):
             time.sleep(SECONDS_BETWEEN_LOOKS)
 

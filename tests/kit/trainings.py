@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import re
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +94,8 @@ def trains(run: Run):
         schedule.step()
         optimizer.zero_grad()
         run.log({"loss": curve[-1]}, step)
-        print(f"step {step}", flush=True)
+        if run.accelerator.is_main_process:
+            print(f"step {step}", flush=True)
         checkpoints.save_if_due(step + 1)
     checkpoints.save(options.steps)
     run.measure("losses", curve)
@@ -112,11 +115,12 @@ class Training:
 
     clone: Clone
     words: tuple[str, ...] = ()
+    folder: str = "outputs"
     lab: str = "LLM90"
 
     @property
     def runs(self) -> Path:
-        return self.clone.outputs / self.lab
+        return self.clone.path / self.folder / self.lab
 
     @property
     def snapshots(self) -> list[Path]:
@@ -127,8 +131,6 @@ class Training:
         return ["-m", "labs", self.lab, "--precision", "fp32", *self.words, *more]
 
     def start(self, *more: str, **how: Any) -> Running:
-        import sys
-
         how = {"PYTHONPATH": str(self.clone.path), "OMP_NUM_THREADS": "1", **how}
         return self.clone.start(sys.executable, *self.command(*more), **how)
 
@@ -144,45 +146,45 @@ class Training:
         assert running.ended().code == -signal.SIGKILL, running.text
         return running.text
 
-    def kill_at_random(self, dice: random.Random, most: int) -> str:
-        """SIGKILL at a random moment within `most` steps of where it went on."""
+    def kill_at_random(self, dice: random.Random, least: int, most: int) -> str:
+        """SIGKILL at a random moment, so many steps from where it went on."""
         running = self.start()
         running.wait_for("begins at ")
         running.wait_for(lambda: began(running.text) is not None)
-        running.wait_for(f"step {began(running.text) + dice.randrange(most)}\n")
+        running.wait_for(f"step {began(running.text) + dice.randint(least, most)}\n")
         time.sleep(dice.uniform(0, 0.02))
         os.kill(running.process.pid, signal.SIGKILL)
         assert running.ended().code == -signal.SIGKILL, running.text
         return running.text
 
-    def found(self) -> tuple[bytes, dict[str, Any]]:
-        """The final weights' bytes, and the results of the run that came to its end."""
+    def found(self) -> tuple[bytes, list[dict[str, Any]], Path]:
+        """The final weights' bytes, what was measured, and where: of the run that ended."""
         (weights,) = self.runs.glob("*/final.safetensors")
         results = json.loads((weights.parent / "results.json").read_text())
-        return weights.read_bytes(), results
+        return weights.read_bytes(), results["experiments"], self.runs
 
 
 def began(text: str) -> int | None:
     """The step at which a run says that it begins."""
-    import re
-
     said = re.search(r"begins at (\d+)\n", text)
     return int(said[1]) if said else None
 
 
+DAMAGES = ("a flipped bit", "half a file", "an empty manifest", "a lost file", "a lost manifest")
+
+
 def damage(snapshot: Path, how: str) -> None:
     """What a disk, or a machine that lost its power, can do to a checkpoint."""
-    files = {one.name: one for one in snapshot.iterdir()}
+    optimizer, model = snapshot / "optimizer.bin", snapshot / "model.safetensors"
     if how == "a flipped bit":
-        data = bytearray(files["optimizer.bin"].read_bytes())
+        data = bytearray(optimizer.read_bytes())
         data[len(data) // 2] ^= 1
-        files["optimizer.bin"].write_bytes(data)
+        optimizer.write_bytes(data)
     elif how == "half a file":
-        half = files["model.safetensors"].stat().st_size // 2
-        os.truncate(files["model.safetensors"], half)
+        os.truncate(model, model.stat().st_size // 2)
     elif how == "an empty manifest":
-        files["manifest.json"].write_bytes(b"")
+        (snapshot / "manifest.json").write_bytes(b"")
     elif how == "a lost file":
-        files["random_states_0.pkl"].unlink()
-    else:
-        raise ValueError(how)
+        (snapshot / "random_states_0.pkl").unlink()
+    elif how == "a lost manifest":
+        (snapshot / "manifest.json").unlink()

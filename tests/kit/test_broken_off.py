@@ -1,0 +1,198 @@
+"""A lab that is broken off, and the command line for going on; several processes; TensorBoard."""
+
+import json
+import os
+import signal
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from labs.kit.options import common_parser, settings_from
+from tests.conftest import Clone, containers_of
+from tests.kit.trainings import TRAINS, Training, began
+
+import pytest
+from safetensors.torch import load_file
+
+
+@pytest.fixture
+def training(clone: Clone) -> Training:
+    clone.kit_lab(TRAINS)
+    return Training(clone)
+
+
+def test_ctrl_c_leaves_the_checkpoints_and_the_end_removes_them(training: Training) -> None:
+    running = training.start("--steps", "4000")
+    running.wait_for("step 7\n")
+    running.send(signal.SIGINT)
+    assert running.ended().code == 130, running.text
+    assert len(training.snapshots) == 2
+    other = training.run("--resume")
+    assert other.code == 2, "other steps were asked for"
+    assert "don't fit this run" in other.err and "--steps was 4000 and is 40" in other.err
+    assert "Traceback" not in other.err
+    assert len(training.snapshots) == 2, "they stay"
+    ended = training.run()
+    assert (ended.code, began(ended.out)) == (0, 0), ended
+    assert "begins anew" in ended.out
+    assert len(training.snapshots) == 2, "another training's stay"
+    nothing = training.run("--resume", "--outputs", "elsewhere")
+    assert nothing.code == 2, nothing
+    assert "LLM90 has nothing to resume" in nothing.err
+    assert not (training.clone.path / "elsewhere").exists()
+
+
+def test_broken_off_before_its_first_checkpoint_it_leaves_nothing(training: Training) -> None:
+    running = training.start("--steps", "4000", "--every", "3000")
+    running.wait_for("step 3\n")
+    running.send(signal.SIGINT)
+    assert running.ended().code == 130, running.text
+    assert not (training.runs / "checkpoints").exists()
+
+
+def test_a_crash_after_the_training_does_not_lose_it(training: Training) -> None:
+    training.words = ("--crash",)
+    assert training.run().code == 1
+    assert len(training.snapshots) == 2
+    again = training.run("--resume")
+    assert again.code == 1, again
+    assert began(again.out) == 40, "nothing is trained again"
+
+
+def test_a_changed_lab_begins_anew(training: Training) -> None:
+    training.kill_at(8, 0)
+    training.clone.change("labs/llm90_small.py", "Many steps of AdamW", "Many good steps")
+    ended = training.run()
+    assert (ended.code, began(ended.out)) == (0, 0), ended
+    assert "the lab's text has changed" in ended.out
+
+
+@pytest.mark.engine
+def test_in_a_container_it_goes_on_by_compose_alone(training: Training) -> None:
+    clone, words = training.clone, ("--precision", "fp32")
+    running = clone.start_invoke("lab", training.lab, "--runtime", "docker", *words)
+    running.wait_for("step 7\n")
+    (container,) = containers_of(clone)
+    container.kill()
+    assert running.ended().code == 137, running.text
+    clone.make_folders()
+    who = {"LABS_UID": str(os.getuid()), "LABS_GID": str(os.getgid())}
+    compose = ("docker", "compose", "run", "--rm", "cpu", training.lab)
+    ended = clone.run(*compose, *words, "--resume", **who)
+    assert ended.code == 0, ended
+    assert began(ended.out) in (6, 9), ended
+    assert not training.snapshots
+
+
+def losses(training: Training) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    _, experiments, runs = training.found()
+    (results,) = runs.glob("*/results.json")
+    environment = json.loads(results.read_text())["environment"]
+    (trains,) = [one for one in experiments if one["name"] == "trains"]
+    return environment, {one["name"]: one["values"] for one in trains["measurements"]}
+
+
+def test_n_processes_train_as_one_step_by_step(clone: Clone) -> None:
+    clone.kit_lab(TRAINS)
+    words, found = ("--loader", "--dropout", "0", "--steps", "30"), {}
+    for n in ("1", "2", "4"):
+        training = Training(clone, (*words, "--processes", n), folder=n)
+        ended = training.run("--outputs", n)
+        assert ended.code == 0, ended
+        environment, found[n] = losses(training)
+        assert environment["processes"] == int(n), "they really ran"
+    alone = found.pop("1")
+    assert alone["losses"][-1] < alone["losses"][0] / 2, "it learns at all"
+    for together in found.values():
+        assert together["rates"] == alone["rates"], "a schedule steps once a step"
+        assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_nan_in_one_process_stops_them_all(training: Training, rank: str) -> None:
+    ended = training.run("--processes", "2", "--poison", f"5,{rank}")
+    assert ended.code == 1, ended
+    assert ended.err.count("The loss of step 5 is nan") == 1, "one card"
+    assert "step 5\n" not in ended.out and "Traceback" not in ended.err
+    (kept,) = training.runs.glob("*/nan-batch.safetensors")
+    assert {name: tuple(one.shape) for name, one in load_file(kept).items()} == {
+        "process0.rows": (4, 17),
+        "process1.rows": (4, 17),
+    }
+    assert [one.name for one in training.snapshots] == ["step-00000003"]
+
+
+def test_those_of_a_group_end_with_the_one_that_started_them(training: Training) -> None:
+    text = training.kill_at(5, 0, "--processes", "2", "--steps", "100000")
+    deadline = time.monotonic() + 60
+    while (left := processes_in(training.clone.path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, text
+
+
+def processes_in(folder: Path) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder:
+                found.append((process / "cmdline").read_text())
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def test_the_flags_arrive() -> None:
+    assert settings_from(common_parser("").parse_args([])).resume is False
+    parsed = settings_from(common_parser("").parse_args(["--resume", "--tensorboard"]))
+    assert (parsed.resume, parsed.tensorboard) == (True, True)
+
+
+@pytest.mark.parametrize("flags", [(), ("--resume",), ("--resume", "--tensorboard")])
+def test_the_launcher_hands_them_on(training: Training, flags: tuple[str, ...]) -> None:
+    dry = training.clone.invoke("--dry", "lab", training.lab, "--runtime", "venv", *flags)
+    assert dry.code == 0, dry
+    words = dry.out.splitlines()[-1].split()
+    assert [one for one in words if one in ("--resume", "--tensorboard")] == list(flags)
+
+
+@pytest.mark.skipif(not find_spec("tensorboardX"), reason="this Python lacks tensorboardX")
+def test_a_training_is_logged_for_tensorboard_where_asked_for(training: Training) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    ended = training.run("--tensorboard", "--steps", "6")
+    assert ended.code == 0, ended
+    assert "TensorBoard: tensorboard --logdir outputs/LLM90/" in ended.out
+    (file,) = training.runs.glob("*/tensorboard/events.*")
+    logged = {}
+    for record in records(file.read_bytes()):
+        event = Event.FromString(record)
+        for value in event.summary.value:
+            logged.setdefault(value.tag, []).append((event.step, value.simple_value))
+    _, measured = losses(training)
+    assert [step for step, _ in logged["loss"]] == list(range(6))
+    assert [value for _, value in logged["loss"]] == pytest.approx(measured["losses"])
+
+
+def records(data: bytes) -> list[bytes]:
+    """The records of an event file: a length in 8 bytes, 4 of checksum, the record, 4 more."""
+    found = []
+    while data:
+        end = 12 + int.from_bytes(data[:8], "little")
+        found.append(data[12:end])
+        data = data[end + 4 :]
+    return found
+
+
+def test_without_its_writer_that_is_a_card(training: Training) -> None:
+    hidden = training.clone.path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(
+        "import importlib.util as u; f = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'tensorboardX' else f(name, *more)\n"
+    )
+    path = f"{training.clone.path}:{hidden}"
+    ended = training.run("--tensorboard", PYTHONPATH=path)
+    assert ended.code == 3, ended
+    assert "lacks its writer, the package tensorboardX" in ended.err
+    assert not training.runs.exists() or not list(training.runs.glob("*/results.json"))
