@@ -43,7 +43,7 @@ from labs.kit import dataset as reading
 from labs.kit.cards import WRONG_USAGE
 from labs.kit.console import Output
 from labs.kit.options import Settings
-from labs.kit.ranks import group, is_main, rank
+from labs.kit.ranks import end_with_its_starter, group, is_main, rank
 
 import datasets
 import matplotlib.pyplot as plt
@@ -1397,6 +1397,7 @@ SEVERAL = Recipe(steps=10, warmup=2)
 
 def one_of_several(folder: str, seed: int) -> None:
     """What each process of the experiment below does; its story goes into a file."""
+    end_with_its_starter()
     seen: list[Row] = []
 
     def make(rows: list[Row]) -> Batch:
