@@ -523,20 +523,20 @@ class AdamW(torch.optim.Optimizer):
         for some in self.param_groups:
             how = {name: some[name] for name in ("lr", "betas", "eps", "decay")}
             for weight in (one for one in some["params"] if one.grad is not None):
-                now = self.state[weight]
-                if not now:
-                    now |= {"t": 0, "m": torch.zeros_like(weight), "v": torch.zeros_like(weight)}
-                now["t"] += 1
-                adamw_step(weight, weight.grad, now["m"], now["v"], now["t"], **how)
+                own = self.state[weight]
+                if not own:
+                    own |= {"t": 0, "m": torch.zeros_like(weight), "v": torch.zeros_like(weight)}
+                own["t"] += 1
+                adamw_step(weight, weight.grad, own["m"], own["v"], own["t"], **how)
 
 
 def path(make: Any, gradients: Tensor, **how: Any) -> Tensor:
     """Where weights go that begin at 1, step by step (steps, n); the rate falls to 0."""
     weight = nn.Parameter(torch.ones_like(gradients[0]))
     optimizer, places = make([weight], lr=0.01, betas=(0.9, 0.98), **how), []
-    for step, gradient in enumerate(gradients):
+    for step, g in enumerate(gradients):
         optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / len(gradients))
-        weight.grad = gradient.clone()
+        weight.grad = g.clone()
         optimizer.step()
         places.append(weight.detach().clone())
     return torch.stack(places)
@@ -553,8 +553,8 @@ def own_adamw_equals_torch(run: Run):
     run.agree("float64: ours less PyTorch's, all steps", mine - theirs, tolerance(DOUBLE))
     fused = partial(torch.optim.AdamW, fused=True)
     single = [path(one, g.float(), weight_decay=0.1) for one in (AdamW, fused)]
-    off, because = single[0] - single[1], "roundings of weights near 1, a thousand of them"
-    run.agree("float32: ours less its fused one", off, tolerance(torch.float32), because)
+    gap, because = single[0] - single[1], "roundings of weights near 1, a thousand of them"
+    run.agree("float32: ours less its fused one", gap, tolerance(torch.float32), because)
     other = path(torch.optim.Adam, g, weight_decay=0.1)
     apart = (other - theirs)[-1].abs().max()
     because = "AdamW's own decay alone takes 40 % of a weight in this time"
@@ -676,11 +676,15 @@ def windows(micro: Iterable[Batch], size: int) -> Iterator[tuple[list[Batch], in
         yield window, sum(label_count(batch) for batch in window)
 
 
-def gradient(model: nn.Module) -> Tensor:
+def gradient_of(model: nn.Module) -> Tensor:
     """The gradients of all parameters in one long vector; the model's own are 0 then."""
     found = torch.cat([one.grad.flatten() for one in model.parameters()])
     model.zero_grad()
     return found
+
+
+def sizes(model: nn.Module) -> list[int]:
+    return [one.numel() for one in model.parameters()]
 
 
 def off(found: Tensor, right: Tensor) -> float:
@@ -699,22 +703,22 @@ def accumulated_equals_the_whole_batch(run: Run):
     rows = sorted(some_rows(run, 32), key=lambda row: len(row["input_ids"]))
     parts, whole = [collate(rows[i : i + 4], PAD) for i in range(0, 32, 4)], collate(rows, PAD)
     (label_sum(model, whole) / label_count(whole)).backward()
-    right, sums = gradient(model), []
+    right, sums = gradient_of(model), []
     ((window, count),) = windows(parts, len(parts))
     for batch in window:
         label_sum(model, batch).backward()
-        sums.append(gradient(model))
+        sums.append(gradient_of(model))
     found = off(sum(sums) / count, right)
     run.check("sum over all labels: off by", found, at_most=1e-5, because="rounding of float32")
     means = [one / label_count(batch) for one, batch in zip(sums, window, strict=True)]
     wrong = off(sum(means) / len(means), right)
     because = "a label of the shortest rows weighs several times one of the longest"
     run.check("mean of means: off by", wrong, at_least=0.1, because=because)
-    sizes = [len(some) for some, _ in windows(parts[:5], 2)]
-    run.check("5 batches by 2: windows of", sizes, equals=[2, 2, 1])
+    found = [len(some) for some, _ in windows(parts[:5], 2)]
+    run.check("5 batches by 2: windows of", found, equals=[2, 2, 1])
     ((last, n),) = list(windows(parts[:5], 2))[2:]
     (label_sum(model, last[0]) / n / 2).backward()
-    short, because = gradient(model).norm() / means[4].norm(), "k = 2, and one is there"
+    short, because = gradient_of(model).norm() / means[4].norm(), "k = 2, and one is there"
     run.check("the last with loss / k: its norm over right", short, at_most=0.51, because=because)
     return f"The mean of means is off by {wrong:.0%} of the gradient's norm."
 
@@ -727,12 +731,12 @@ def clipping_keeps_the_direction(run: Run):
     sums = []
     for batch in window:
         (label_sum(model, batch) / count).backward()
-        sums.append(gradient(model))
+        sums.append(gradient_of(model))
     right, c = sum(sums), 0.1
     for weight, part in zip(model.parameters(), right.split(sizes(model)), strict=True):
         weight.grad = part.view_as(weight).clone()
     norm = nn.utils.clip_grad_norm_(model.parameters(), c)
-    found = gradient(model)
+    found = gradient_of(model)
     run.check("norm before, over c", norm / c, at_least=2, because="so that there was much to clip")
     because = "PyTorch divides by ‖g‖ + 1e-6"
     run.agree("clipped gradient less g · c / ‖g‖", found - right * c / norm, 1e-6, because)
@@ -743,10 +747,6 @@ def clipping_keeps_the_direction(run: Run):
     because = "the partner: rows have gradients of unlike norm"
     run.check("clipped in parts: turned by", turned[1], at_least=1, because=because)
     return f"Clipped in parts it points {turned[1]:.0f}° away."
-
-
-def sizes(model: nn.Module) -> list[int]:
-    return [one.numel() for one in model.parameters()]
 
 
 # %% [markdown]
@@ -1577,7 +1577,7 @@ def tokens_of(words: Any, length: int) -> Callable[[dict[str, Any]], Row]:
     return tokens
 
 
-def stream(source: Any, words: Any, length: int, seed: int) -> Any:
+def rows_from(source: Any, words: Any, length: int, seed: int) -> Any:
     """Encoded rows with a label at least, out of a source of messages."""
     rows = datasets.IterableDataset.from_generator(lambda: iter(source))
     rows = rows.map(tokens_of(words, length), remove_columns=["messages"])
@@ -1594,7 +1594,7 @@ def a_real_model_learns_by_the_same_loop(run: Run):
     words, asked = AutoTokenizer.from_pretrained(path), reading.asked_for(run)
     made = [{"messages": reading.messages_of(one)} for one in split(run.seed, 4000)[0]]
     kept = 16  # for the test
-    some = stream(asked or made, words, length, run.seed).take(kept + 2 * how.batch * how.steps)
+    some = rows_from(asked or made, words, length, run.seed).take(kept + 2 * how.batch * how.steps)
     test, rows = (list(one) for one in (some.take(kept), some.skip(kept)))
     if len(rows) < how.batch:
         why = f"{kept} rows are kept for the test, {len(rows)} are left; a batch has {how.batch}."

@@ -266,10 +266,10 @@ def test_a_stream_drops_what_has_no_label_and_cuts_what_is_long():
     talks = [{"messages": messages_of(row)} for row in islice(lab.examples(0, None), 50)]
     talks.append({"messages": messages_of({"prompt": "<|end|>", "completion": "cat"})})
     talks.append({"messages": messages_of({"prompt": "cat " * 30, "completion": "dog"})})
-    rows = list(lab.stream(talks, lab.ours, 20, seed=0))
+    rows = list(lab.rows_from(talks, lab.ours, 20, seed=0))
     assert len(rows) == 50
     assert all(len(row["input_ids"]) == len(row["labels"]) <= 20 for row in rows)
-    short = list(lab.stream(talks, lab.ours, 9, seed=0))
+    short = list(lab.rows_from(talks, lab.ours, 9, seed=0))
     assert 0 < len(short) < 50
     assert all(any(one != lab.IGNORED for one in row["labels"]) for row in short)
 
