@@ -1299,7 +1299,8 @@ def short_gradients_need_scaling(run: Run):
     plain, scaled = table[0][1], table[2][1]
     run.measure("share lost unscaled", plain, expect_at_least=0.1)
     because = "the threshold falls by a factor of 65,536"
-    run.check("share lost at 2¹⁶, over that", scaled / plain, at_most=0.7, because=because)
+    ratio = scaled / max(plain, 1e-9)
+    run.measure("share lost at 2¹⁶, over that", ratio, expect_at_most=0.7, because=because)
     run.check("share that is infinite at 2¹⁶", table[2][2], at_most=0, because="none is above 1/T")
     return f"Lost: {plain:.0%} unscaled, {scaled:.0%} at 2¹⁶."
 
