@@ -744,8 +744,8 @@ def clipping_keeps_the_direction(run: Run):
     cosines = [F.cosine_similarity(x.double(), right.double(), 0) for x in (found, each)]
     turned = [math.degrees(math.acos(min(1, one))) for one in cosines]
     run.check("turned by, degrees", turned[0], at_most=0.05, because="rounding of float32")
-    because = "the partner: rows have gradients of unlike norm"
-    run.check("clipped in parts: turned by", turned[1], at_least=1, because=because)
+    because = "the partner: rows have gradients of unlike norm; rounding turns by 1e-5"
+    run.check("clipped in parts: turned by", turned[1], at_least=0.2, because=because)
     return f"Clipped in parts it points {turned[1]:.0f}° away."
 
 
