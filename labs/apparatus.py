@@ -4,6 +4,7 @@ The labs bring what they teach (norms, feed-forward layers, positions) and put i
 attention inside is the library's, which LLM06 opens. A loss is in nats per character.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -256,7 +257,7 @@ def rate(step: int, steps: int, warmup: int) -> float:
 
 def train(
     run: Run,
-    config: Config,
+    start: Config | LanguageModel,
     corpus: Corpus,
     *,
     steps: int,
@@ -267,9 +268,10 @@ def train(
     batch: int = 32,
     length: int = 64,
 ) -> Trained:
-    """Train one model by AdamW. A seed gives the same batches whatever the model."""
+    """Train a new model, or a copy of one, by AdamW. A seed's batches are the same for all."""
     torch.manual_seed(seed)
-    model, draws = LanguageModel(config), torch.Generator().manual_seed(seed)
+    model = LanguageModel(start) if isinstance(start, Config) else copy.deepcopy(start)
+    draws = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
     )

@@ -5,7 +5,7 @@
 # **You will be able to** write attention by hand and prove it equal to PyTorch's; mask it without
 # leaks or NaN; compute it exactly and never hold the score matrix; find the two heads that let a
 # model copy, and prove that they do it. **Builds on** softmax and matrix products (LLM02 and
-# LLM03, to come). **Takes** an hour to read, a minute to run (`tiny`, 2 cores).
+# LLM03). **Takes** an hour to read, a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -722,7 +722,7 @@ def trained_heads_have_trades(run: Run):
 # what it is worth: with a twin beside it, it may be spared (in large models many heads can be
 # removed at little cost, Michel et al. 2019, and later layers can step in, McGrath et al. 2023).
 # **Read on**: Elhage et al. 2021 and Olsson et al. 2022 on circuits · Dao et al. 2022,
-# *FlashAttention* · Xiao et al. 2023 on sinks. Next will be LLM07, LoRA.
+# *FlashAttention* · Xiao et al. 2023 on sinks. Next: LLM07, LoRA.
 
 # %%
 if __name__ == "__main__":

@@ -5,18 +5,39 @@ the same, so that one lab tells whether a container runs them.
 """
 
 import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from labs.kit.syllabus import lessons
-from tests.conftest import Clone
+from tests.conftest import Clone, Ended
 
 import pytest
 
 LABS = pytest.mark.parametrize("lab", [lesson.name for lesson in lessons()])
+AT_ONCE = os.cpu_count() or 1  # one thread each: models this small gain little from a second
 
 
-def passes(clone: Clone, lab: str, runtime: str) -> None:
-    ended = clone.invoke("lab", lab, "--runtime", runtime, "--seed", "3")
+def run(clone: Clone, lab: str, runtime: str, **environment: str) -> Ended:
+    return clone.invoke("lab", lab, "--runtime", runtime, "--seed", "3", **environment)
+
+
+@pytest.fixture(scope="module")
+def running(
+    request: pytest.FixtureRequest, shared_clone: Clone
+) -> Iterator[dict[str, Future[Ended]]]:
+    """Each lab that is asked for, in the environment, several side by side."""
+    request.getfixturevalue("lab_environment")
+    tests = [one for one in request.session.items if isinstance(one, pytest.Function)]
+    mine = [one for one in tests if "running" in one.fixturenames]
+    labs = [str(one.callspec.params["lab"]) for one in mine]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        start = {lab: (shared_clone, lab, "venv") for lab in labs}
+        yield {lab: pool.submit(run, *how, OMP_NUM_THREADS="1") for lab, how in start.items()}
+
+
+def passed(clone: Clone, lab: str, ended: Ended) -> None:
     assert ended.code == 0, ended
     (folder,) = (clone.outputs / lab).iterdir()
     results = json.loads((folder / "results.json").read_text("utf-8"))
@@ -33,10 +54,11 @@ def passes(clone: Clone, lab: str, runtime: str) -> None:
 @pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_a_lab_passes_in_a_container(clone: Clone) -> None:
-    passes(clone, "LLM06", "docker")
+    passed(clone, "LLM06", run(clone, "LLM06", "docker"))
 
 
 @LABS
-@pytest.mark.usefixtures("lab_environment")
-def test_a_lab_passes_in_an_environment(shared_clone: Clone, lab: str) -> None:
-    passes(shared_clone, lab, "venv")
+def test_a_lab_passes_in_an_environment(
+    shared_clone: Clone, running: dict[str, Future[Ended]], lab: str
+) -> None:
+    passed(shared_clone, lab, running[lab].result())

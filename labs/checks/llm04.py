@@ -14,16 +14,25 @@ def _kind(value: Any) -> str:
     return "nothing (None)" if value is None else f"a {type(value).__name__}"
 
 
+def _same(got: Any, want: Any) -> bool:
+    """Equal, and of the same types all through: no array is ever asked whether it is true."""
+    if type(got) is not type(want):
+        return False
+    if isinstance(want, list | tuple):
+        return len(got) == len(want) and all(map(_same, got, want))
+    return bool(got == want)
+
+
 def _expect(got: Any, want: Any, mistake: str, known: dict[str, Any] | None = None) -> None:
     """`got` must be `want`, type included; where it is what a known mistake gives, say which.
 
     Raises:
         Mistake: the known one's message, or what was expected, what came, and `mistake`.
     """
-    if type(got) is type(want) and got == want:
+    if _same(got, want):
         return
     for message, wrong in (known or {}).items():
-        if type(got) is type(wrong) and got == wrong:
+        if _same(got, wrong):
             raise Mistake(message)
     if type(got) is not type(want):
         raise Mistake(f"{_kind(want)} was expected, {_kind(got)} came")
@@ -187,15 +196,9 @@ def truncate_pair(implementation: Function) -> None:
     known = {
         "only the first was cut: the longer one, which changes on the way": cut(2, 6),
         "both were cut alike; cut the longer until they are equal": cut(6, 2),
-        "half of the room each? Of two equal ones the second is cut": cut(4, 4),
         "cut at the end, not at the beginning": (a[-4:], b[-4:]),
     }
-    _expect(
-        _called(implementation, a, b, 8),
-        cut(4, 4),
-        "the longer is cut first",
-        {message: wrong for message, wrong in known.items() if wrong != cut(4, 4)},
-    )
+    _expect(_called(implementation, a, b, 8), cut(4, 4), "the longer is cut first", known)
     known = {
         "of two equal ones the second is cut, not the first": cut(4, 5),
         "half of the room each wastes a place of nine": cut(4, 4),

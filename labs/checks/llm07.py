@@ -8,6 +8,7 @@ from labs.kit import Mistake, draw, expect_close, name_mistake
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Function = Callable[..., Any]
 
@@ -21,13 +22,17 @@ class _Block(nn.Module):
         self.lora_gate, self.norm = nn.Linear(6, 6), nn.LayerNorm(6)
 
 
+def _callable(implementation: Any) -> None:
+    if not callable(implementation):
+        raise Mistake(f"a function was expected, a {type(implementation).__name__} came")
+
+
 def _model(implementation: Any, seed: int = 0, rank: int = 2) -> Any:
     """Two blocks with adapters of `rank` on q_proj and v_proj, every weight drawn, in float64.
 
     The layers are of the class that stands beside the implementation: a learner's copy has its own.
     """
-    if not callable(implementation):
-        raise Mistake(f"a function was expected, a {type(implementation).__name__} came")
+    _callable(implementation)
     layer = getattr(implementation, "__globals__", {}).get("LoraLinear")
     layer = layer or import_module("labs.llm07_lora").LoraLinear
     model = nn.Sequential(_Block(), _Block())
@@ -79,9 +84,30 @@ def lora_linear(implementation: type) -> None:
         expect_close(got, plain.detach(), "merged, the base's answer is the answer")
         layer.merged = False
     _gradients_reach(layer, x)
+    with _MadeOf(layer.base.weight) as watch:
+        layer(x)
+    if watch.made:
+        raise Mistake(f"it makes a matrix of {w.shape[0]} × {w.shape[1]}: first A x, then B (A x)")
 
 
-def _layer(implementation: type) -> Any:
+class _MadeOf(TorchDispatchMode):
+    """Sees whether a matrix of a weight's shape is made that isn't that weight."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight, self.made = weight, False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        shapes = (self.weight.shape, self.weight.mT.shape)
+        if isinstance(out, Tensor) and out.shape in shapes:
+            self.made |= out.data_ptr() != self.weight.data_ptr()
+        return out
+
+
+def _layer(implementation: Any) -> Any:
+    if not isinstance(implementation, type):
+        raise Mistake(f"a class was expected, a {type(implementation).__name__} came")
     layer = implementation(nn.Linear(6, 4).double(), rank=2, alpha=6.0)
     with torch.no_grad():
         for i, weight in enumerate((layer.base.weight, layer.base.bias, layer.A, layer.B)):
@@ -105,6 +131,8 @@ def _gradients_reach(layer: Any, x: Tensor) -> None:
 def freeze_base(implementation: Function) -> None:
     model = _model(implementation)
     model.requires_grad_(True)
+    before = list(model.parameters())
+    numbers = [one.detach().clone() for one in before]
     answer = implementation(model)
     wanted = {f"{name}.{letter}" for name in _adapters(model) for letter in "AB"}
     _trains(model, wanted, "after everything could be trained")
@@ -113,6 +141,10 @@ def freeze_base(implementation: Function) -> None:
     _trains(model, wanted, "after nothing could be trained")
     if answer is not None:
         raise Mistake("nothing is to be returned: the model is changed in place")
+    if any(one is not was for one, was in zip(model.parameters(), before, strict=True)):
+        raise Mistake("these are other parameters than before: an optimizer would miss the new")
+    if not all(map(torch.equal, before, numbers)):
+        raise Mistake("the weights have other numbers than before: only requires_grad is to change")
 
 
 def _trains(model: nn.Module, wanted: set[str], when: str) -> None:
@@ -156,9 +188,10 @@ def adapter_state(implementation: Function) -> None:
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
     return {
-        f"base_model.model.{name}.lora_{letter}.weight": getattr(layer, letter).detach().clone()
+        f"base_model.model.{name}.lora_{letter}.weight": weight.detach().clone()
         for name, layer in _adapters(model).items()
-        for letter in "AB"
+        for letter, weight in (("A", layer.A), ("B", layer.B))
+        if weight is not None
     }
 
 
@@ -186,27 +219,41 @@ def swap(implementation: Function) -> None:
     model, other = _model(implementation), _model(implementation, seed=1)
     first, second = _state(model), _state(other)
     given = {key: one.clone() for key, one in second.items()}
-    old = implementation(model, given)
+    base = [layer.base.weight.clone() for layer in _adapters(model).values()]
+    try:
+        old = implementation(model, given)
+    except ValueError as error:
+        raise Mistake(f"an adapter that fits is refused: {error}") from None
+    _is_state(_state(model), first)
     if all(torch.equal(one, first[key]) for key, one in _state(model).items()):
         raise Mistake("the model's adapter is what it was: copy the new numbers into A and B")
     for letter in "AB":
         wrong = [k for k, one in _state(model).items() if not torch.equal(one, second[k])]
         if any(f"lora_{letter}" in key for key in wrong):
             raise Mistake(f"{letter} isn't the new adapter's, bit for bit")
-    if any(not torch.equal(given[key], second[key]) for key in second):
+    if not _same(given, second):
         raise Mistake("the dict that was given has changed")
+    if not all(map(torch.equal, (one.base.weight for one in _adapters(model).values()), base)):
+        raise Mistake("the base's weights have changed: only A and B are the adapter's")
     _is_state(old, first)
     if any(torch.equal(old[key], second[key]) for key in first):
         raise Mistake("what came back is the new adapter: keep a copy before you overwrite it")
     with torch.no_grad():
         for layer in _adapters(model).values():
             layer.A.add_(1)
-    if any(not torch.equal(given[key], second[key]) for key in second):
+    if not _same(given, second):
         raise Mistake("training the model changes the dict: copy_ the numbers, don't share them")
     implementation(model, old)
     if any(not torch.equal(one, first[key]) for key, one in _state(model).items()):
         raise Mistake("swapped back, the model isn't what it was before")
     _refusals(implementation)
+
+
+def _same(got: dict[str, Any], want: dict[str, Tensor]) -> bool:
+    """The same names, and to each the same numbers."""
+    return got.keys() == want.keys() and all(
+        isinstance(got[key], Tensor) and torch.equal(got[key], want[key]) for key in want
+    )
 
 
 def _refusals(implementation: Function) -> None:
@@ -244,16 +291,9 @@ def _refused(implementation: Function, model: Any, state: Any, what: str) -> Non
 
 def low_rank(implementation: Function) -> None:
     delta, rank, alpha = draw(7, 5), 2, 6.0
-    got = implementation(delta, rank, alpha)
-    if not isinstance(got, tuple) or len(got) != 2:
-        raise Mistake(f"two tensors were expected, A and B; a {type(got).__name__} came")
-    a, b = got
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and (a.shape, b.shape) == ((7, 2), (2, 5)):
-        raise Mistake("A and B are swapped: A is (rank, in), B is (out, rank)")
+    a, b = _factors(implementation, delta, rank, alpha)
     u, sigma, vt = torch.linalg.svd(delta, full_matrices=False)
     best = (u[:, :rank] * sigma[:rank]) @ vt[:rank]
-    expect_close(a, torch.zeros(2, 5).double(), "A is (rank, in)", tolerance=torch.inf)
-    expect_close(b, torch.zeros(7, 2).double(), "B is (out, rank)", tolerance=torch.inf)
     name_mistake(
         b @ a,
         {
@@ -275,5 +315,21 @@ def low_rank(implementation: Function) -> None:
     expect_close(b @ a * 3, best, "(alpha / rank) B A is the best approximation of that rank")
     if not torch.allclose(a.norm(dim=1), b.norm(dim=0)):
         raise Mistake("each direction's size must be split evenly: √σ in A, √σ in B")
-    whole = implementation(delta, 5, 5.0)
-    expect_close(whole[1] @ whole[0], delta, "all directions give ΔW itself")
+    a, b = _factors(implementation, delta, 5, 5.0)
+    expect_close(b @ a, delta, "all directions give ΔW itself")
+
+
+def _factors(implementation: Function, delta: Tensor, rank: int, alpha: float) -> Any:
+    """A (rank, in) and B (out, rank), of whatever numbers."""
+    _callable(implementation)
+    got = implementation(delta.clone(), rank, alpha)
+    if not isinstance(got, tuple) or len(got) != 2:
+        raise Mistake(f"two tensors were expected, A and B; a {type(got).__name__} came")
+    a, b = got
+    want_a, want_b = delta.new_zeros(rank, delta.shape[1]), delta.new_zeros(delta.shape[0], rank)
+    shapes = [one.shape for one in got if isinstance(one, Tensor)]
+    if shapes == [want_b.shape, want_a.shape] != [want_a.shape, want_b.shape]:
+        raise Mistake("A and B are swapped: A is (rank, in), B is (out, rank)")
+    expect_close(a, want_a, "A is (rank, in)", tolerance=torch.inf)
+    expect_close(b, want_b, "B is (out, rank)", tolerance=torch.inf)
+    return a, b

@@ -9,7 +9,7 @@ from labs.kit import experiments, progress, sheets, tell, watch, work
 from labs.kit.cards import FAILED, WRONG_USAGE, Card
 from labs.kit.grader import Grader
 from labs.kit.options import Parser
-from labs.kit.progress import MOST_HINTS, Record
+from labs.kit.progress import Record
 from labs.kit.syllabus import Lesson, find
 from labs.kit.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
 
@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> int:
     if given.plan:
         print(json.dumps({"labs": [lesson.name], "arguments": arguments}))
         return 0
+    if (asked.hint or asked.solution) and not asked.watch:
+        return _show(lesson, asked)
     checker = Checker(lesson, asked)
     return watch.run(checker) if asked.watch else checker.check()
 
@@ -73,6 +75,23 @@ def _known(lesson: Lesson, part: str | None) -> None:
         raise Card(f"{lesson.name} has no exercise {part!r}.", why, mend, WRONG_USAGE)
 
 
+def _show(lesson: Lesson, asked: Asked) -> int:
+    """Hints or the solution of an exercise that was named: nothing has to be checked for it; 0."""
+    exercises = sheets.exercises(lesson.source)
+    with progress.changing(lesson.name) as record:
+        if asked.hint:
+            record.of(asked.hint).one_more_hint()
+        if asked.solution:
+            record.of(asked.solution).solution = True
+    if asked.hint:
+        one = record.of(asked.hint)
+        tell.line(asked.hint, "bold")
+        tell.hints(exercises[asked.hint], one.hints, lesson.name, bool(one.done))
+    if asked.solution:
+        tell.solution(lesson.source, exercises[asked.solution])
+    return 0
+
+
 class Checker:
     """Checks the sheet of one lab, as often as it is asked to."""
 
@@ -81,6 +100,7 @@ class Checker:
         self.path = work.sheet_of(lesson)
         self.text = ""  # the sheet's, as it was graded last
         self.grader = Grader(lesson)
+        self._ended = False  # has the ending been told?
 
     def check(self) -> int:
         """Grade, tell, and where nothing is wrong run the experiments; the exit code."""
@@ -103,16 +123,21 @@ class Checker:
             tell.table(self.path, self.lesson, verdicts, record)
             if sheets.made_from(text) not in ("", sheets.digest(self.grader.source)):
                 tell.older(self.lesson)
-            for verdict in verdicts:
-                if verdict.state == RIGHT and not before.of(verdict.part).done:
-                    tell.compare(self.lesson, verdict.part)
+            right = [one.part for one in verdicts if one.state == RIGHT]
+            tell.compare(self.lesson, [part for part in right if not before.of(part).done])
             self._tell_more(verdicts, record)
         return verdicts
 
     def tell_next(self, verdicts: list[Verdict]) -> None:
         """What to write next, where nothing is wrong and something is left; or the ending."""
         if all(one.state == RIGHT for one in verdicts):
-            tell.ending(self.lesson, self.grader.source)
+            if not self._ended:
+                tell.ending(self.lesson, self.grader.source)
+            if self.asked.watch:
+                tell.line(
+                    f"Now the lab's experiments, on your code: invoke check {self.lesson.name}"
+                )
+            self._ended = True
         elif self.asked.hint is None and self.asked.solution is None:
             for part in current(verdicts):
                 exercise = self.grader.exercises[part]
@@ -136,7 +161,7 @@ class Checker:
     def _show_more(self, verdicts: list[Verdict], record: Record) -> None:
         """Count what --hint and --solution are about to show."""
         for part in self._meant(self.asked.hint, verdicts):
-            record.of(part).hints = min(record.of(part).hints + 1, MOST_HINTS)
+            record.of(part).one_more_hint()
         for part in self._meant(self.asked.solution, verdicts):
             record.of(part).solution = True
 

@@ -1,5 +1,6 @@
 """The grader: each part of a sheet, in a child of one warm process, put to labs/checks."""
 
+import ast
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -101,11 +102,13 @@ class Grader:
 
 
 def _around(text: str) -> str:
-    """A digest of a sheet without its exercises' bodies, which a part's verdict depends on, too."""
-    try:
-        return sheets.digest(sheets.blank(text))
-    except ValueError:  # a decorator was changed: then on every letter of it
-        return sheets.digest(text)
+    """A digest of a sheet without its exercises' bodies, which a part's verdict depends on, too.
+
+    Of what Python reads of it: a comment changes nothing.
+    """
+    with suppress(ValueError):  # a decorator was changed: then on the bodies, too
+        text = sheets.blank(text)
+    return sheets.digest(ast.dump(ast.parse(text)))
 
 
 def _without(part: str, there: bool) -> Verdict:

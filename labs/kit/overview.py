@@ -17,7 +17,7 @@ from rich.table import Table
 
 DESCRIPTION = "Your progress: labs and exercises done, tried and not started, and what is next."
 MARKS = {"done": "✓", "tried": "✗", "not started": "·"}
-COLUMNS = ("learner", "lab", "exercise", "state", "tries", "hints", "solution", "done")
+COLUMNS = ("learner", "lab", "exercise", "state", "tries", "hints asked for", "solution", "done")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     if asked.csv:
         _print_csv(standings)
     elif asked.group:
-        _print_class(standings)
+        _print_class(standings, learners)
     else:
         _print_own(standings["you"])
     return 0
@@ -70,25 +70,28 @@ def _standings(folder: Path) -> Iterator[Standing]:
 
 
 def _learners(group: Path) -> dict[str, Path]:
-    """The folders of a class: each has what was a learner's clone, or its work/.
+    """The folders of a class, each named after a learner: a clone, or a copy of its work/.
+
+    One with sheets and no progress is a learner's, too, who has nothing done as far as is known.
 
     Raises:
-        Card: where no folder in it has any progress.
+        Card: where no folder in it has a sheet or any progress.
     """
     found: dict[str, Path] = {}
+    names = [lesson.path.name for lesson in lessons()]
     for folder in sorted(group.glob("*/")):
-        for below in (folder / "work" / "progress", folder / "progress"):
-            if below.is_dir():
-                found.setdefault(folder.name, below)
+        for below in (folder / "work", folder):
+            if (below / "progress").is_dir() or any((below / name).is_file() for name in names):
+                found.setdefault(folder.name, below / "progress")
     if not found:
-        why = "A learner's folder in it has work/progress/, or progress/."
+        why = "A learner's folder in it has work/progress/, progress/ or sheets."
         raise Card(f"{group} has no learners.", why, f"ls {group}", WRONG_USAGE)
     return found
 
 
 def _print_own(standings: list[Standing]) -> None:
     table = Table(box=None, padding=(0, 2))
-    for column in ("lab", "title", "done", "tried", "its experiments on your parts, at best"):
+    for column in ("lab", "title", "done", "tried", "best run on your parts"):
         table.add_column(column)
     for one in standings:
         done = f"{one.count('done')} of {len(one.exercises)}"
@@ -115,13 +118,17 @@ def _effort(part: Part) -> str:
     if part.state == "not started":
         return ""
     words = [f"{part.tries} {'try' if part.tries == 1 else 'tries'}"]
-    words += [f"{part.hints} hints"] if part.hints > 1 else []
+    asked = part.hints_asked
+    words += [f"{asked} {'hint' if asked == 1 else 'hints'} asked for"] if asked else []
     words += ["solution seen"] if part.solution else []
     return f"  {', '.join(words)}"
 
 
 def _next(standings: list[Standing]) -> str:
     """One thing to do: go on where something was begun, else begin the first that isn't done."""
+    for one in standings:
+        if one.finished and not one.record.best and work.sheet_of(one.lesson).is_file():
+            return f"invoke check {one.lesson.name}, which runs its experiments on your parts"
     left = [one for one in standings if not one.finished]
     if not left:
         return "every exercise of every lab is done. invoke lab all --size small, on a GPU"
@@ -137,7 +144,7 @@ def _next(standings: list[Standing]) -> str:
     raise AssertionError("an unfinished lab has an exercise left")
 
 
-def _print_class(standings: dict[str, list[Standing]]) -> None:
+def _print_class(standings: dict[str, list[Standing]], learners: dict[str, Path]) -> None:
     table = Table(box=None, padding=(0, 2))
     table.add_column("learner")
     begun = sorted({one.lesson.name for each in standings.values() for one in each if one.begun})
@@ -150,6 +157,9 @@ def _print_class(standings: dict[str, list[Standing]]) -> None:
         table.add_row(learner, *cells, f"{done} of {sum(len(one.exercises) for one in each)}")
     screen().print(table)
     line("\n✓ done, ✗ tried and not right yet, · not started; in the order of the lab")
+    without = [name for name, folder in learners.items() if not folder.is_dir()]
+    if without:
+        line(f"no progress/ beside the sheets of {', '.join(without)}: were they checked?")
 
 
 def _cell(one: Standing) -> str:
@@ -162,6 +172,6 @@ def _print_csv(standings: dict[str, list[Standing]]) -> None:
     for learner, each in standings.items():
         for one in each:
             for name, part in one.parts.items():
-                effort = (part.state, part.tries, part.hints if part.tries else 0)
+                effort = (part.state, part.tries, part.hints_asked)
                 seen = "yes" if part.solution else ""
                 rows.writerow((learner, one.lesson.name, name, *effort, seen, part.done))

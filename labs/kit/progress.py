@@ -26,6 +26,13 @@ class Part:
     hints: int = 1  # seen; the first is in the sheet
     solution: bool = False  # seen
 
+    def one_more_hint(self) -> None:
+        self.hints = min(self.hints + 1, MOST_HINTS)
+
+    @property
+    def hints_asked(self) -> int:
+        return self.hints - 1
+
     @property
     def state(self) -> str:
         return "done" if self.done else "tried" if self.tries else "not started"

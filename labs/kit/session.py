@@ -176,7 +176,12 @@ class Session:
 
     def _summarize(self) -> None:
         table = Table(box=None, padding=(0, 2))
-        for column, side in (("", "right"), ("claim", "left"), ("checks", "right"), ("", "left")):
+        for column, side in (
+            ("", "right"),
+            ("claim", "left"),
+            ("checks", "right"),
+            ("verdict", "left"),
+        ):
             table.add_column(column, justify=side)  # pyright: ignore[reportArgumentType]
         for number, one in enumerate(self.experiments, 1):
             verdict = Text(one.verdict, style=STYLES.get(one.verdict, "red" if one.crash else ""))

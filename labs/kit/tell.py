@@ -53,9 +53,12 @@ def older(lesson: Lesson) -> None:
     line(f"What has changed since: invoke learn {lesson.name}")
 
 
-def compare(lesson: Lesson, part: str) -> None:
-    """A part has just passed: how the lab does it may be looked at."""
-    line(f"{part} is right. How the lab does it: invoke check {lesson.name} --solution {part}")
+def compare(lesson: Lesson, parts: Sequence[str]) -> None:
+    """Parts that have just passed: how the lab does them may be looked at."""
+    if parts:
+        are = "is" if len(parts) == 1 else "are"
+        how = f"invoke check {lesson.name} --solution {parts[0]}"
+        line(f"{', '.join(parts)} {are} right. How the lab does it: {how}")
 
 
 def wrong(at: str, verdict: Verdict, exercise: Exercise) -> None:
@@ -73,12 +76,13 @@ def wrong(at: str, verdict: Verdict, exercise: Exercise) -> None:
         if text:
             labelled(label, text)
     if verdict.printed:
-        labelled("printed", verdict.printed.replace("\n", f"\n{' ' * 11}"))
+        labelled("printed", verdict.printed)
 
 
 def labelled(label: str, text: str) -> None:
     console = screen()
     if not console.is_terminal:
+        text = text.replace("\n", f"\n{' ' * 11}")
         console.print(f" {label:9} {text}", markup=False, soft_wrap=True)
         return
     body = Text(text).wrap(console, max(20, console.width - 12))
@@ -93,6 +97,8 @@ def hints(exercise: Exercise, upto: int, lab: str, done: bool) -> None:
         labelled(f"hint {number}", hint)
     if len(seen) < len(exercise.hints):
         labelled("", f"another hint: invoke check {lab} --hint {exercise.part}")
+    elif not done:
+        labelled("", f"that was the last; the lab's own: --solution {exercise.part}")
 
 
 def solution(source: str, exercise: Exercise) -> None:
@@ -114,6 +120,7 @@ def ending(lesson: Lesson, source: str) -> None:
     screen().print(Rule(f"All of {lesson.name}'s exercises are right", align="left"))
     screen().print(Markdown(_can_do(prose[0])))
     screen().print(Markdown(prose[-1]))
+    line(f'("Above" is in the report of the last run, under outputs/{lesson.name}/.)', "dim")
     following = [one for one in lessons() if one.name > lesson.name][:1]
     for one in following:
         line(f"Next: invoke learn {one.name}, {one.title}. {one.blurb}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_SETTLE = 0.15  # a save comes in pieces: emptied, written, renamed
+SECONDS_UNTIL_GONE = 1.0  # an editor's own new file is there long before
 
 
 def run(checker: "Checker") -> int:
@@ -18,13 +19,14 @@ def run(checker: "Checker") -> int:
     warm = False
     while True:
         text = _text(checker)
+        tell.line("checking …", "dim")
         _check(checker, text)
         if not warm:  # before it is said to watch: a save in the meantime would wait for it
+            tell.line("a few seconds more: later checks will be quicker …", "dim")
             checker.grader.keep_warm()
             warm = True
         tell.line(f"\nwatching {checker.path}: save, and it is checked again; Ctrl-C ends this")
-        while not _saved(checker, text):
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+        _wait(checker, text)
 
 
 def _check(checker: "Checker", text: bytes) -> None:
@@ -38,6 +40,19 @@ def _check(checker: "Checker", text: bytes) -> None:
     tell.line(f"({time.perf_counter() - start:.1f} s)", "dim")
     if len(verdicts) == len(checker.grader.exercises):
         checker.tell_next(verdicts)
+
+
+def _wait(checker: "Checker", text: bytes) -> None:
+    """Until the next save; a sheet that is gone is told, once."""
+    there, told = time.monotonic(), False
+    while not _saved(checker, text):
+        if checker.path.exists():
+            there, told = time.monotonic(), False
+        elif not told and time.monotonic() - there > SECONDS_UNTIL_GONE:
+            lab = checker.lesson.name
+            tell.line(f"{checker.path} is gone: save it again, or invoke learn {lab} for a new one")
+            told = True
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _saved(checker: "Checker", text: bytes) -> bool:

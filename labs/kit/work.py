@@ -80,7 +80,7 @@ def _learn(lesson: Lesson, folder: Path, reset: bool) -> None:
         line(f"{lesson.name} has no exercises.")
         return
     if reset and path.exists():
-        line(f"Your old sheet is kept as {_set_aside(path)}.")
+        line(f"Your old sheet is kept as {_set_aside(path)}, and so is your progress.")
     if _write(path, sheets.make(lesson.name, source)):
         _tell_of_new(lesson, path, sheets.exercises(source).values())
         return
@@ -123,7 +123,8 @@ def _set_aside(path: Path) -> Path:
 
 
 def _tell_of_new(lesson: Lesson, path: Path, exercises: Iterable[sheets.Exercise]) -> None:
-    line(f"{path} is your sheet of {lesson.name}, {lesson.title}. Its exercises:")
+    whose = "your sheet" if path.parent == FOLDER else "a sheet"
+    line(f"{path} is {whose} of {lesson.name}, {lesson.title}. Its exercises:")
     for exercise in exercises:
         line(f"  {exercise.part}, level {exercise.level}: {exercise.asked}")
     if path.parent == FOLDER:

@@ -67,12 +67,16 @@ def test_hints_come_one_by_one_and_are_remembered(sheet: Clone) -> None:
     assert record(sheet)["parts"]["add"]["hints"] == 3
     of_the_other = sheet.labs("check", "LLM90", "--hint", "Counter.count").out
     assert "Use add." in of_the_other and "self.total = add(…)" not in of_the_other
+    last = sheet.labs("check", "LLM90", "--hint", "Counter.count").out
+    assert "self.total = add(…)" in last and "that was the last" in last
 
 
 def test_the_solution_is_shown_when_asked_for_and_that_is_remembered(sheet: Clone) -> None:
     assert "the answer" not in sheet.labs("check", "LLM90").out
     ended = sheet.labs("check", "LLM90", "--solution", "Counter.count")
+    assert ended.code == 0, ended
     assert "self.total = add(self.total, n)" in ended.out
+    assert "not written yet" not in ended.out, "nothing has to be checked for it"
     assert record(sheet)["parts"]["Counter.count"]["solution"] is True
     assert record(sheet)["parts"]["add"]["solution"] is False
 

@@ -29,6 +29,14 @@ def sleeps() -> None:
     time.sleep(1000)
 
 
+def computes_for_a_second() -> str:
+    """On the core on which its rivals compute, too."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    while time.process_time() < 1:
+        pass
+    return "done"
+
+
 def forks_without_end() -> None:
     while True:
         os.fork()
@@ -195,3 +203,17 @@ def test_its_temporary_files_go_with_it() -> None:
         return str(folder)
 
     assert not Path(fence.run(leaves, LITTLE).answer).exists()
+
+
+def test_a_busy_machine_is_no_endless_loop() -> None:
+    """A second of computing takes two and more, beside others on its core: they don't count."""
+    core = min(os.sched_getaffinity(0))
+    rival = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    rivals = [subprocess.Popen([sys.executable, "-c", rival]) for _ in range(4)]
+    try:
+        ended = fence.run(computes_for_a_second, Limits(cpu_seconds=10, seconds=1.5))
+    finally:
+        for one in rivals:
+            one.kill()
+            one.wait()
+    assert ended.answer == "done", ended

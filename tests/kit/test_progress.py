@@ -106,10 +106,13 @@ def test_what_was_done_tried_and_not_started_is_told_with_the_next_thing(school:
     noted(school, "work/progress", add=DONE, Counter_count=TRIED)
     ended = school.labs("progress")
     assert "1 of 2" in ended.out
-    assert "✓ add  2 tries, 3 hints" in ended.out
+    assert "✓ add  2 tries, 2 hints asked for" in ended.out
     assert "✗ Counter.count  1 try" in ended.out
     assert "Next: mend Counter.count in work/llm90_small.py, then invoke check LLM90" in ended.out
     noted(school, "work/progress", add=DONE, Counter_count=DONE)
+    assert "Next: invoke check LLM90, which runs its experiments" in school.labs("progress").out
+    with progress.changing("LLM90", school.path / "work" / "progress") as record:
+        record.best = {"passed": 3, "of": 3, "yours": 2, "seconds": 1.5, "report": "x"}
     assert "every exercise of every lab is done" in school.labs("progress").out
 
 
@@ -124,11 +127,15 @@ def test_a_class_is_a_table_and_csv(school: Clone) -> None:
     noted(school, "class/ada/work/progress", add=DONE, Counter_count=DONE)
     noted(school, "class/bob/progress", add=TRIED)
     (school.path / "class" / "notes").mkdir()
+    (school.path / "class" / "cleo").mkdir()
+    (school.path / "class" / "cleo" / "llm90_small.py").write_text("# handed in alone")
     ended = school.labs("progress", "--class", "class")
     assert ended.code == 0, ended
     rows = {line.split()[0]: line.split()[1:] for line in ended.out.splitlines() if line.strip()}
     assert rows["ada"] == ["✓✓", "2", "of", "2"]
     assert rows["bob"] == ["✗·", "0", "of", "2"]
+    assert rows["cleo"] == ["··", "0", "of", "2"]
+    assert "no progress/ beside the sheets of cleo" in ended.out
     assert "notes" not in rows
 
     printed = school.labs("progress", "--class", "class", "--csv")
@@ -139,7 +146,10 @@ def test_a_class_is_a_table_and_csv(school: Clone) -> None:
         ("ada", "Counter.count"): ("done", "2"),
         ("bob", "add"): ("tried", "1"),
         ("bob", "Counter.count"): ("not started", "0"),
+        ("cleo", "add"): ("not started", "0"),
+        ("cleo", "Counter.count"): ("not started", "0"),
     }
+    assert [row["hints asked for"] for row in table] == ["2", "2", "0", "0", "0", "0"]
 
 
 def test_a_class_without_learners_is_a_card(school: Clone) -> None:

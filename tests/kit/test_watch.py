@@ -91,6 +91,18 @@ def test_a_save_ends_a_check_that_is_still_running(school: Clone) -> None:
     assert "endless loop" not in running.text
 
 
+def test_a_sheet_that_is_gone_is_told_and_waited_for(school: Clone) -> None:
+    school.labs("learn", "LLM90")
+    path = school.path / "work" / "llm90_small.py"
+    untouched = path.read_text()
+    running = watching(school)
+    waits(running, 1)
+    path.unlink()
+    running.wait_for("is gone: save it again, or invoke learn LLM90")
+    path.write_text(untouched.replace(SENTINEL, "return a + b", 1))
+    running.wait_for("✓ add")
+
+
 def test_the_ending_is_told_when_the_last_one_passes(school: Clone) -> None:
     school.labs("learn", "LLM90")
     path = school.path / "work" / "llm90_small.py"
@@ -99,3 +111,8 @@ def test_the_ending_is_told_when_the_last_one_passes(school: Clone) -> None:
     path.write_text((school.path / "labs" / "llm90_small.py").read_text())
     running.wait_for("All of LLM90's exercises are right")
     running.wait_for("Peano 1889")
+    running.wait_for("invoke check LLM90")
+    waits(running, 2)
+    path.write_text(path.read_text() + "# done\n")
+    waits(running, 3)
+    assert running.text.count("Peano 1889") == 1, "once is enough"

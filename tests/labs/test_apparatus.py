@@ -212,6 +212,15 @@ def test_training_learns_and_a_seed_repeats_it(run):
     assert loss.mean() < 0.5
 
 
+def test_training_goes_on_with_a_copy_of_a_model(run):
+    first = apparatus.train(run, A_BLOCK(heads=0), COUNTING, seed=1, **TRAIN)
+    before = first.model.embedding.weight.clone()
+    on = apparatus.train(run, first.model, COUNTING, seed=2, **TRAIN)
+    assert torch.equal(first.model.embedding.weight, before)
+    assert not torch.equal(on.model.embedding.weight, before)
+    assert on.losses[0] < 0.5 < first.losses[0]
+
+
 def test_clipping_acts_and_tells_the_norm_before(run):
     free, clipped = (
         apparatus.train(run, A_BLOCK(heads=0), COUNTING, seed=1, clip=clip, **TRAIN)

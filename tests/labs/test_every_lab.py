@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import re
 from pathlib import Path
 
 from labs.kit import cells
@@ -69,3 +70,11 @@ def test_the_file_is_cells_of_prose_and_code(lesson: Lesson) -> None:
     assert found[0].prose, "it opens with what the reader will be able to do"
     assert "You will be able to" in found[0].text
     assert sum(cell.prose for cell in found) >= 3
+
+
+@LABS
+def test_no_line_of_prose_is_a_list_or_a_quotation_by_accident(lesson: Lesson) -> None:
+    """Where a formula is broken before its +, Markdown begins a list; lists here have dashes."""
+    for cell in cells.split(Path(lesson.path).read_text(encoding="utf-8")):
+        marked = re.findall(r"^(?:[+*>]|\d+[.)]) .*", cell.text, re.MULTILINE) if cell.prose else []
+        assert not marked

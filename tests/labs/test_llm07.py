@@ -2,15 +2,19 @@
 
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 from labs import llm07_lora as lab
+from labs.kit import Card
 from tests.conftest import Clone
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
 
 def layer(out=4, width=6, rank=2, alpha=6.0, dtype=torch.float64):
@@ -118,6 +122,16 @@ def test_only_a_and_b_are_trained_and_the_fingerprint_is_of_the_rest():
     assert lab.fingerprint(model) != before
 
 
+@pytest.mark.parametrize("how", [{"use_rslora": True}, {"alpha_pattern": {"q_proj": 7}}])
+def test_an_adapter_that_is_scaled_otherwise_is_refused(tmp_path, how):
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=list(lab.QV), **how)
+    get_peft_model(lab.glass(), config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="scaled otherwise"):
+        lab.load(lab.glass(), tmp_path)
+
+
 def test_what_ours_saves_is_what_peft_reads(tmp_path):
     from peft import LoraConfig
 
@@ -173,7 +187,7 @@ def adapts(run: Run):
     """Five steps of an adapter on glass, with rows that have unlike numbers of labels."""
     torch.manual_seed(run.seed)
     model = lora.insert(lora.glass(), lora.ALL, 2, 4)
-    rows, data = lora.plays()[0], []
+    rows, data = lora.plays().training, []
     for step in range(5):
         tokens = rows[4 * step : 4 * step + 4, :32]
         labels = tokens.clone()
@@ -181,7 +195,7 @@ def adapts(run: Run):
         data.append((tokens, labels))
     done = lora.train(run, model, data, 5, 1e-2, "adapts")
     run.measure("losses", done.losses)
-    run.measure("test", lora.test_loss(run, done.model, lora.plays()[1][:4]))
+    run.measure("test", lora.test_loss(run, done.model, lora.plays().test[:4]))
     run.measure("bytes", done.optimizer_bytes)
     tokens, labels = data[0]
     logits = lora.glass()(tokens).logits[:, :-1].flatten(0, 1)
@@ -246,9 +260,50 @@ def test_labels_are_the_record_and_the_end_and_nothing_else():
         assert tokenizer.decode(row[:start]).endswith("<|im_start|>assistant\n")
 
 
-def test_rows_of_plays_to_test_on_are_not_among_those_to_train_on():
-    train, test = lab.plays()
-    assert train.shape[1] == test.shape[1] == lab.LENGTH
-    assert test.shape[0] == 64
-    known = {tuple(row.tolist()) for row in train}
-    assert not any(tuple(row.tolist()) in known for row in test)
+def test_rows_of_plays_to_train_on_to_choose_by_and_to_test_on_are_all_others():
+    train, valid, test = lab.plays()
+    assert train.shape[1] == lab.LENGTH
+    assert valid.shape == test.shape == (64, lab.LENGTH)
+    rows = [{tuple(row.tolist()) for row in part} for part in (train, valid, test)]
+    assert not rows[0] & rows[1]
+    assert not rows[0] & rows[2]
+    assert not rows[1] & rows[2]
+
+
+# Other models.
+
+
+def asked(folder):
+    options = SimpleNamespace(model=str(folder))
+    return SimpleNamespace(options=options, online=False, device=torch.device("cpu"))
+
+
+def test_a_model_of_plain_characters_learns_records_that_end_with_the_line(tmp_path):
+    characters = "\n".join(["", *sorted(map(chr, range(32, 127)))]).split("\n")
+    ids = {one or "\n": i for i, one in enumerate(characters)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=" "))
+    tokenizer.pre_tokenizer, tokenizer.decoder = (
+        pre_tokenizers.Split("", "isolated"),
+        decoders.Fuse(),
+    )
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32}
+    config = LlamaConfig(vocab_size=len(ids), eos_token_id=None, **shape, **heads)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    model, tokenizer = lab.smollm2(asked(tmp_path))
+    ((tokens, labels),) = lab.request_batches(tokenizer, 3, 1, seed=0)
+    assert tokens.max() < len(ids)
+    records = {f"{lab.record(one)}\n" for one in lab.trips()[0]}
+    assert all(tokenizer.decode(row[row != -100]) in records for row in labels)
+    lab.tiny_steps(lab.insert(model, lab.ALL, 2, 4), tokens, 1, lab.adamw(model, 1e-2))
+    prompts = [lab.prompt(tokenizer, "Seats"), lab.prompt(tokenizer, "More seats")]
+    assert len(lab.answers(model, tokenizer, prompts)) == 2
+
+
+def test_a_model_that_is_not_made_like_llama_is_told_so(tmp_path):
+    config = GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=16)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    lab.AutoTokenizer.from_pretrained(lab.assets.smollm2()).save_pretrained(tmp_path)
+    with pytest.raises(Card, match="isn't made like Llama"):
+        lab.smollm2(asked(tmp_path))

@@ -31,6 +31,11 @@ class FactorsConfused(lab.LoraLinear):
         return self.base(x) + x @ self.B @ self.A
 
 
+class MakesTheMatrix(lab.LoraLinear):
+    def forward(self, x):
+        return self.base(x) if self.merged else self.base(x) + F.linear(x, self.delta())
+
+
 def freezes_all(model):
     model.requires_grad_(False)
 
@@ -59,6 +64,18 @@ def trains_b_alone(model):
     model.requires_grad_(False)
     for one in lab.adapters(model).values():
         one.B.requires_grad_(True)
+
+
+def makes_new_ones(model):
+    lab.freeze_base(model)
+    for one in lab.adapters(model).values():
+        one.A, one.B = torch.nn.Parameter(one.A.data), torch.nn.Parameter(one.B.data)
+
+
+def zeroes_what_it_freezes(model):
+    lab.freeze_base(model)
+    for weight in model.parameters():
+        weight.data.mul_(weight.requires_grad)
 
 
 def a_view_of_each(model):
@@ -143,6 +160,23 @@ def returns_nothing(model, state):
     lab.swap(model, state)
 
 
+def refuses_all(*_):
+    raise ValueError("no")
+
+
+def empties_the_dict(model, state):
+    before = lab.swap(model, state)
+    state.clear()
+    return before
+
+
+def overwrites_the_base(model, state):
+    for one in lab.adapters(model).values():
+        one.merge()
+        one.merged = False
+    return lab.swap(model, state)
+
+
 def factors(factor=lambda sigma, rank, alpha: (sigma * rank / alpha).sqrt(), start=0):
     def low_rank(delta, rank, alpha):
         u, sigma, vt = torch.linalg.svd(delta, full_matrices=False)
@@ -173,12 +207,16 @@ WRONG = [
     ("LoraLinear.forward", layer(twice=1.0), "the bias is scaled or added twice"),
     ("LoraLinear.forward", layer(merged=False), "it is added twice"),
     ("LoraLinear.forward", Detached, "no gradient reaches A"),
+    ("LoraLinear.forward", MakesTheMatrix, "makes a matrix of 4 × 6"),
+    ("LoraLinear.forward", None, "a class was expected"),
     ("freeze_base", freezes_all, "nothing can be trained"),
     ("freeze_base", freezes_nothing, "everything can still be trained"),
     ("freeze_base", freezes_by_name, "is it by name"),
     ("freeze_base", freezes_the_bases_alone, "lora_gate is a base layer|norms"),
     ("freeze_base", thaws_whole_layers, "own base layer can still be trained"),
     ("freeze_base", trains_b_alone, "A can't be trained"),
+    ("freeze_base", makes_new_ones, "an optimizer would miss"),
+    ("freeze_base", zeroes_what_it_freezes, "other numbers than before"),
     ("adapter_state", a_view_of_each, "clone each tensor"),
     ("adapter_state", all_of_it, "A and B alone"),
     ("adapter_state", own_names, "peft calls them"),
@@ -193,6 +231,9 @@ WRONG = [
     ("swap", swap_by(copies, check=False), "a ValueError was expected, KeyError"),
     ("swap", checks_as_it_writes, "half of it is written"),
     ("swap", returns_nothing, "a dict from name to tensor was expected"),
+    ("swap", refuses_all, "fits is refused"),
+    ("swap", empties_the_dict, "the dict that was given has changed"),
+    ("swap", overwrites_the_base, "only A and B are the adapter's"),
     ("low_rank", factors(lambda s, _r, _a: s.sqrt()), "the layer will multiply"),
     ("low_rank", factors(lambda s, r, a: (s * a / r).sqrt()), "the layer does so again"),
     ("low_rank", factors(lambda s, r, a: s.sqrt() * r / a), "it counts twice"),
@@ -201,5 +242,6 @@ WRONG = [
     ("low_rank", factors(lambda s, r, a: s**0 * (r / a) ** 0.5), "directions alone have no size"),
     ("low_rank", factors(start=-2), "the smallest directions are kept"),
     ("low_rank", all_on_one_side, "split evenly"),
+    ("low_rank", lambda *given: lab.low_rank(*given) if given[1] == 2 else None, "two tensors"),
     ("low_rank", swapped, "A and B are swapped"),
 ]  # fmt: skip
