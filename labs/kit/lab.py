@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from labs.kit import assets, experiments, kept
+from labs.kit import assets, dataset, experiments, kept
 from labs.kit.cards import Card
 from labs.kit.corpus import text_file
 from labs.kit.device import choose_precision
@@ -120,6 +120,8 @@ class Lab:
     def _conduct_all(self, session: Session) -> int:
         if getattr(session.run.options, "model", None):
             assets.pretrained(session.run)  # a wrong name is told now, not when it is first used
+        if getattr(session.run.options, "dataset", None):
+            dataset.asked_for(session.run)
         session.grade(self._parts())
         for name, function in self.experiments.items():
             if session.conduct(name, function.__doc__ or "", function).crash:
