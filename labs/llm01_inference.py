@@ -890,7 +890,8 @@ def ours_writes_what_transformers_writes(run: Run):
         run.table(name, columns, rows)
         run.check(f"{name}: texts unlike model.generate's", wrong, equals=0)
         others, what = sum(row[3][0] != "0" for row in rows), f"{name}: options that change a text"
-        run.check(what, others, at_least=len(rows) // 2, because="the partner")
+        if run.options.model is None or some == len(options):  # of others nobody knows
+            run.check(what, others, at_least=len(rows) // 2, because="the partner")
         if some == len(options):
             each = rows[-1][1] / rows[-1][2]
     return f"Guessing ahead, the glass model yielded {each:.2f} tokens a call."
@@ -1094,7 +1095,7 @@ def rounded(w: Tensor, bits: int, block: int = 0, least_to_largest: bool = False
 def with_layers_rounded(model: Any, some: int, **how: Any) -> tuple[Any, float]:
     """A copy with `some` layers' matrices rounded, and their relative error (root mean square)."""
     net, error, whole = copy.deepcopy(model), 0.0, 0.0
-    layers = net.model.layers[:: len(net.model.layers) // some][:some]
+    layers = net.model.layers[:: max(1, len(net.model.layers) // some)][:some]
     for w in (w for w in layers.parameters() if w.dim() == 2):
         new = rounded(w, **how)
         error, whole = error + (new - w).square().sum(), whole + w.square().sum()
@@ -1122,7 +1123,7 @@ def eight_bits_are_nearly_free(run: Run):
         tries = [(what, how, depth) for what, how in A_ROW]
         if name == big:
             tries += [(what, how, depth) for what, how in BLOCKS]
-            tries += [(what, how, 4) for what, how in A_ROW[1:]]
+            tries += [(what, how, min(4, depth)) for what, how in A_ROW[1:]]
         for what, how, some in tries:
             net, error = with_layers_rounded(model, some, **how)
             cost = strided_loss(reads(net), ids, len(ids), 1) - loss

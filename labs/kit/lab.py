@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from labs.kit import assets, experiments, kept
+from labs.kit import assets, dataset, experiments, kept
 from labs.kit.cards import Card
+from labs.kit.corpus import text_file
 from labs.kit.device import choose_precision
 from labs.kit.figures import use_style
 from labs.kit.graft import lab_of
@@ -100,6 +101,8 @@ class Lab:
             if settings.sheet and self.lesson.yours is None:
                 return lab_of(self.lesson, settings.sheet).run(arguments)
             kept.expect(self.lesson, settings)
+            if getattr(settings.own, "corpus", None):
+                text_file(settings.own.corpus)  # a bad file is told now, and once
             if settings.processes > group_size():
                 precision = choose_precision(settings.precision)[0]  # once, for all of them
                 chosen = ["--precision", precision]
@@ -117,6 +120,8 @@ class Lab:
     def _conduct_all(self, session: Session) -> int:
         if getattr(session.run.options, "model", None):
             assets.pretrained(session.run)  # a wrong name is told now, not when it is first used
+        if getattr(session.run.options, "dataset", None):
+            dataset.asked_for(session.run)
         session.grade(self._parts())
         for name, function in self.experiments.items():
             if session.conduct(name, function.__doc__ or "", function).crash:

@@ -48,20 +48,25 @@ def end_with_its_starter() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def start(processes: int, arguments: list[str]) -> int:
-    """Run `python -m labs` with `arguments` as a group of processes.
+def start(processes: int, arguments: list[str], module: str = "labs") -> int:
+    """Run `python -m module` with `arguments` as a group of processes; its exit code."""
+    return group(processes, [sys.executable, "-m", module, *arguments])
+
+
+def group(processes: int, command: list[str], **variables: str) -> int:
+    """Run `command` as a group of processes, with some environment variables more.
 
     Returns:
         The exit code of the first one that fails, else of the main one. The others are ended then.
     """
-    group = [
-        subprocess.Popen([sys.executable, "-m", "labs", *arguments], env=_environment(one))
+    started = [
+        subprocess.Popen(command, env=_environment({**variables, **one}))
         for one in _variables(processes)
     ]
     try:
-        return _watch(group)
+        return _watch(started)
     finally:
-        for one in group:
+        for one in started:
             if one.poll() is None:
                 one.kill()
             one.wait()

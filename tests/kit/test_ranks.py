@@ -1,9 +1,11 @@
 """A lab as N processes: they really run, and train as one process with the whole batch does."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+from labs.kit.ranks import group
 from tests.conftest import Clone
 
 import pytest
@@ -124,3 +126,20 @@ def test_only_the_main_process_writes(clone: Clone) -> None:
     assert ended.code == 0, ended
     folders = list(Path(clone.outputs, lab).iterdir())
     assert len(folders) == 1, folders
+
+
+STORY = """
+import os, pathlib, sys
+told = " ".join(os.environ[name] for name in ("RANK", "WORLD_SIZE", "MORE"))
+pathlib.Path(sys.argv[1], os.environ["RANK"]).write_text(told)
+sys.exit(int(sys.argv[2]) if os.environ["RANK"] == "1" else 0)
+"""
+
+
+@pytest.mark.parametrize("code", [0, 5])
+def test_a_group_of_any_command_is_told_who_is_who_and_answers_with_its_code(
+    tmp_path: Path, code: int
+) -> None:
+    command = [sys.executable, "-I", "-S", "-c", STORY, str(tmp_path), str(code)]
+    assert group(2, command, MORE="x") == code
+    assert [(tmp_path / one).read_text() for one in "01"] == ["0 2 x", "1 2 x"]

@@ -1,0 +1,250 @@
+"""Reading instruction data: three kinds of files and shapes, and bad rows told by their place."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from labs.kit import Card
+from labs.kit.dataset import BadRow, Conversations, asked_for, messages_of
+
+import datasets
+import pytest
+
+USER = {"role": "user", "content": "Hi"}
+ASSISTANT = {"role": "assistant", "content": "Hello"}
+TALK = [USER, ASSISTANT]
+
+
+def write(path: Path, *lines: str | bytes) -> str:
+    path.write_bytes(b"\n".join(one if isinstance(one, bytes) else one.encode() for one in lines))
+    return str(path)
+
+
+def answers(read: Conversations) -> list[str]:
+    return [one["messages"][-1]["content"] for one in read]
+
+
+# Shapes.
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": TALK},
+        {"messages": json.dumps(TALK)},
+        {"prompt": "Hi", "completion": "Hello"},
+        {"prompt": [USER], "completion": [ASSISTANT]},
+        {"instruction": "Hi", "output": "Hello"},
+        {"instruction": "Hi", "input": "", "output": "Hello"},
+        {"instruction": "Hi", "input": None, "output": "Hello", "source": 7},
+        {"messages": None, "instruction": "Hi", "output": "Hello"},
+    ],
+)
+def test_every_shape_becomes_the_same_messages(row: dict[str, Any]) -> None:
+    assert messages_of(row) == TALK
+
+
+def test_an_input_follows_its_instruction_after_an_empty_line() -> None:
+    row = {"instruction": "Reverse", "input": "a b", "output": "b a"}
+    assert messages_of(row)[0] == {"role": "user", "content": "Reverse\n\na b"}
+
+
+def test_what_else_a_message_has_is_left_out() -> None:
+    assert messages_of({"messages": [{**USER, "name": "Ann"}, ASSISTANT]}) == TALK
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (None, "a NoneType came"),
+        ([1], "a list came"),
+        ("text", "a str came"),
+        ({}, "it has nothing"),
+        ({"text": "x"}, "it has text; wanted: messages"),
+        ({"instruction": "Hi", "output": None}, "output is missing"),
+        ({"instruction": None, "output": "x"}, "instruction is missing"),
+        ({"instruction": "Hi", "output": 7}, "output is no text: 7"),
+        ({"instruction": "Hi", "input": ["a"], "output": "x"}, "input is no text"),
+        ({"prompt": "Hi", "completion": ""}, "the assistant says nothing"),
+        ({"prompt": "Hi", "completion": "\ud800"}, "completion isn't valid UTF-8"),
+        ({"prompt": [USER], "completion": "Hello"}, "prompt is no text"),
+        ({"messages": []}, "the assistant says nothing"),
+        ({"messages": [USER]}, "the assistant says nothing"),
+        ({"messages": "Hi"}, "messages is text, and not JSON"),
+        ({"messages": {"role": "user"}}, "messages must be a list"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "needs a role"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "needs a role"),
+        ({"messages": ["Hi"]}, "needs a role"),
+        ({"messages": [{"role": "user"}, ASSISTANT]}, "user's content is missing"),
+    ],
+)
+def test_a_row_that_is_no_conversation_says_why(row: Any, why: str) -> None:
+    with pytest.raises(BadRow, match=why):
+        messages_of(row)
+
+
+# Files.
+
+
+def test_jsonl_has_blank_lines_a_mark_at_its_head_and_other_line_ends(tmp_path: Path) -> None:
+    good = json.dumps({"messages": TALK}).encode()
+    path = write(tmp_path / "a.jsonl", b"\xef\xbb\xbf" + good + b"\r", b"", b"  ", good)
+    assert answers(Conversations(path)) == ["Hello", "Hello"]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b'{"prompt": "Hi"', "it isn't JSON"),
+        (b'{"prompt": "Hi", "completion": "\xff"}', "it isn't valid UTF-8"),
+        (b"[" * 100_000, "it isn't JSON"),
+        (b"NaN", "a float came"),
+        (b'["Hi", "Hello"]', "a list came"),
+    ],
+)
+def test_a_bad_line_is_told_by_its_number(tmp_path: Path, line: bytes, why: str) -> None:
+    good = json.dumps({"messages": TALK})
+    path = write(tmp_path / "a.jsonl", good, "", line, good)
+    read = Conversations(path, skip=True)
+    assert answers(read) == ["Hello", "Hello"]
+    assert read.skipped == 1
+    assert read.told[0].startswith(f"{path}, line 3: ")
+    assert why in read.told[0]
+    with pytest.raises(Card) as stopped:
+        list(Conversations(path))
+    assert f"{path}, line 3" in stopped.value.why
+    assert "--bad-rows skip" in stopped.value.mend
+
+
+def test_a_csv_row_over_several_lines_is_told_by_its_first(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.csv",
+        "prompt,completion",
+        '"two',
+        'lines",yes',
+        "",
+        "too,many,fields",
+        'a,"b"c',
+        b"na\xefve,yes",
+        '"long","' + 200_000 * "x" + '"',
+        "last,one",
+    )
+    read = Conversations(path, skip=True)
+    assert [len(one) for one in answers(read)] == [3, 200_000, 3]
+    places = [one.removeprefix(f"{path}, ").split(":")[0] for one in read.told]
+    assert places == ["line 5", "line 6", "line 7"]
+
+
+def test_a_quote_that_never_closes_is_told_where_it_opened(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "prompt,completion", "Hi,Hello", '"open,oh', "x,y")
+    read = Conversations(path, skip=True)
+    assert answers(read) == ["Hello"]
+    assert read.told[0].startswith(f"{path}, line 3: it isn't CSV")
+
+
+def test_parquet_rows_are_numbered_through_its_row_groups(tmp_path: Path) -> None:
+    rows = [{"prompt": "Hi", "completion": str(i), "more": i} for i in range(5000)]
+    rows[4321]["completion"] = None
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet", batch_size=1000)
+    read = Conversations(str(tmp_path / "a.parquet"), skip=True)
+    assert len(answers(read)) == 4999
+    assert read.told == [f"{tmp_path / 'a.parquet'}, row 4322: completion is missing"]
+
+
+def test_messages_in_parquet_are_as_in_jsonl(tmp_path: Path) -> None:
+    datasets.Dataset.from_list([{"messages": TALK}]).to_parquet(tmp_path / "a.parquet")
+    assert list(Conversations(str(tmp_path / "a.parquet"))) == [{"messages": TALK}]
+
+
+def test_a_file_that_only_calls_itself_parquet_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", "nothing of the kind")
+    with pytest.raises(Card) as stopped:
+        list(Conversations(path))
+    assert "row 1: it can't be read" in stopped.value.why
+
+
+def test_a_folder_is_its_files_in_order_and_each_loop_reads_anew(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "b" / "1.jsonl", json.dumps({"prompt": "", "completion": "second"}))
+    write(tmp_path / "a.csv", "instruction,output", "x,first", "y,")
+    write(tmp_path / "notes.txt", "no data")
+    read = Conversations(str(tmp_path), skip=True)
+    for _ in range(2):
+        assert answers(read) == ["first", "second"]
+        assert read.skipped == 1
+
+
+def test_only_the_first_bad_rows_are_kept_and_all_are_counted(tmp_path: Path) -> None:
+    good = json.dumps({"messages": TALK})
+    read = Conversations(write(tmp_path / "a.jsonl", *["x"] * 500, good), skip=True)
+    assert answers(read) == ["Hello"]
+    assert read.skipped == 500
+    assert len(read.told) == 10
+
+
+# What can't be had.
+
+
+@pytest.mark.parametrize(
+    ("make", "what", "why"),
+    [
+        (lambda at: at / "none.jsonl", "There is no", "work/"),
+        (lambda at: at, "holds no data", ".parquet"),
+        (lambda _: "owner/name", "the hub wasn't asked for", "--online"),
+        (lambda at: write(at / "a.txt", "x"), "no known kind", ".csv"),
+    ],
+)
+def test_a_dataset_that_is_not_there_is_a_card(
+    tmp_path: Path, make: Any, what: str, why: str
+) -> None:
+    with pytest.raises(Card) as stopped:
+        Conversations(str(make(tmp_path)))
+    assert what in stopped.value.what
+    assert why in stopped.value.why
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("lines", [[], ["{"], ["", ""]])
+def test_a_dataset_without_a_good_row_is_a_card(tmp_path: Path, lines: list[str]) -> None:
+    with pytest.raises(Card, match="holds no conversation"):
+        list(Conversations(write(tmp_path / "a.jsonl", *lines), skip=True))
+
+
+def test_a_hub_that_cannot_be_reached_is_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no route\nto the host")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(Card) as stopped:
+        list(Conversations("owner/name", online=True))
+    assert stopped.value.why == "no route"
+    assert "without --dataset" in stopped.value.mend
+
+
+def test_a_hub_set_is_streamed_and_its_rows_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def hub(name: str, **how: Any) -> list[dict[str, Any]]:
+        asked.update(how, name=name)
+        return [{"messages": TALK}, {"messages": None, "text": ""}]
+
+    monkeypatch.setattr(datasets, "load_dataset", hub)
+    read = Conversations("owner/name", online=True, skip=True)
+    assert answers(read) == ["Hello"]
+    assert read.told[0].startswith("owner/name, row 2: ")
+    assert asked == {"name": "owner/name", "split": "train", "streaming": True}
+
+
+def test_a_run_reads_what_its_options_say(tmp_path: Path) -> None:
+    class Asked:
+        online = False
+
+        def __init__(self, dataset: str | None, bad_rows: str = "stop") -> None:
+            self.options = argparse.Namespace(dataset=dataset, bad_rows=bad_rows)
+
+    path = write(tmp_path / "a.jsonl", "x", json.dumps({"messages": TALK}))
+    assert asked_for(Asked(None)) is None  # pyright: ignore[reportArgumentType]
+    for how, skips in (("stop", False), ("skip", True)):
+        read = asked_for(Asked(path, how))  # pyright: ignore[reportArgumentType]
+        assert read is not None and read.skip == skips

@@ -1,0 +1,310 @@
+"""LLM08: its data, its parts on hostile ground, packing, and one training in many shapes."""
+
+import json
+import math
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from labs import llm08_training as lab
+from labs.kit import Run
+from labs.kit.console import Output
+from labs.kit.dataset import BadRow, messages_of
+from labs.kit.options import Settings
+from tests.conftest import Clone
+
+import pytest
+import torch
+from torch import nn
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    with (tmp_path / "log.txt").open("w", encoding="utf-8") as log:
+        yield Run(Settings(), "fp32", Output(log, silent=True), tmp_path)
+
+
+# The set.
+
+
+def test_of_each_list_one_task_is_held_out_and_every_task_is_for_some_list():
+    held = set()
+    for row in islice(lab.examples(0, None), 300):
+        words = row["input"].split()
+        tasks = [task for task in lab.TASKS if lab.is_held_out(task, words)]
+        assert len(tasks) == 1
+        held.update(tasks)
+    assert held == set(lab.TASKS)
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_answers_are_what_the_tasks_say(held_out: bool):
+    for row in islice(lab.examples(3, held_out), 500):
+        words, task = row["input"].split(), row["instruction"]
+        assert lab.is_held_out(task, words) == held_out
+        assert len(set(words)) == len(words) in range(1, 7)
+        want = {
+            "Repeat the words": row["input"],
+            "Reverse the words": " ".join(reversed(words)),
+            "Name the first": words[0],
+            "Name the last": words[-1],
+            "Count the words": ["one", "two", "three", "four", "five", "six"][len(words) - 1],
+        }
+        assert row["output"] == want[task]
+
+
+# Tokens and labels.
+
+
+def test_every_word_of_the_set_is_one_token_and_comes_back():
+    for row in islice(lab.examples(0, None), 200):
+        text = " ".join(row.values())
+        ids = lab.ours(text, add_special_tokens=False).input_ids
+        assert len(ids) == len(text.split())
+        assert lab.ours.decode(ids) == text
+
+
+def test_a_row_asks_with_the_request_and_is_taught_the_answer_and_its_end():
+    for row in islice(lab.examples(1, None), 200):
+        made = lab.encode(lab.ours, messages_of(row))
+        assert len(made["input_ids"]) == len(made["labels"])
+        taught = [one for one in made["labels"] if one != lab.IGNORED]
+        assert lab.ours.decode(taught) == f"{row['output']} <|end|>"
+        assert taught[-1] == lab.END
+        assert made["input_ids"][-len(taught) :] == taught
+
+
+@pytest.mark.parametrize("text", ["cat <|end|>", "<|assistant|> cat", "x<|pad|>y"])
+def test_a_text_that_could_open_or_close_a_turn_is_refused(text: str):
+    talk = messages_of({"prompt": text, "completion": "cat"})
+    with pytest.raises(BadRow, match="special token"):
+        lab.encode(lab.ours, talk)
+
+
+def test_supervising_takes_time_in_proportion_to_the_row():
+    ids = [7] * 20_000 + [7, 8, 5]
+    assert lab.supervise(ids, [7, 8], 2)[-2:] == [lab.IGNORED, 5]
+
+
+# Batches and windows.
+
+
+def test_the_loss_counts_the_labels_that_label_count_does():
+    rows = lab.encoded(islice(lab.examples(0, None), 8))
+    batch = lab.collate(rows, lab.PAD)
+    assert lab.label_count(batch) == sum(
+        one != lab.IGNORED for row in rows for one in row["labels"]
+    )
+
+    class Uniform(nn.Module):
+        def forward(self, ids: torch.Tensor, attention_mask: torch.Tensor):
+            del attention_mask
+            return type("Out", (), {"logits": torch.zeros(*ids.shape, 10_000)})()
+
+    mean = lab.label_sum(Uniform(), batch) / lab.label_count(batch)
+    assert mean.item() == pytest.approx(math.log(10_000))
+
+
+def test_a_window_keeps_nothing_of_a_stream_without_end():
+    def endless():
+        while True:
+            yield {"labels": torch.full((1, 3), 5)}
+
+    found = list(islice(lab.windows(endless(), 4), 3))
+    assert [(len(window), count) for window, count in found] == [(4, 8)] * 3
+
+
+# AdamW and the rate.
+
+
+def test_adamw_leaves_weights_without_a_gradient_alone():
+    moved, still = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizer = lab.AdamW([moved, still], 0.1)
+    moved.grad = torch.ones(3)
+    optimizer.step()
+    assert torch.equal(still, torch.ones(3))
+    assert moved.max() < 1
+
+
+def test_adamw_goes_on_from_its_state_dict():
+    def made(weight: nn.Parameter):
+        return lab.AdamW([weight], 0.1)
+
+    def go(weight: nn.Parameter, optimizer: Any, steps: int):
+        for _ in range(steps):
+            weight.grad = torch.sin(weight.detach())
+            optimizer.step()
+
+    whole, part = (nn.Parameter(torch.arange(4.0)) for _ in range(2))
+    go(whole, made(whole), 6)
+    first = made(part)
+    go(part, first, 3)
+    again = made(part)
+    again.load_state_dict(first.state_dict())
+    go(part, again, 3)
+    assert torch.equal(whole, part)
+
+
+@pytest.mark.parametrize(("steps", "warmup", "floor"), [(1, 0, 0.1), (1, 1, 0.0), (50, 7, 0.2)])
+def test_a_rate_is_never_above_one_nor_under_the_floor_after_the_warmup(steps, warmup, floor):
+    shares = [lab.rate(t, steps, warmup, floor) for t in range(steps)]
+    assert max(shares) <= 1
+    assert all(share >= floor for share in shares[warmup:])
+    assert min(shares) > 0
+
+
+# Packing.
+
+
+def test_packing_loses_no_row_and_fills_no_pack_beyond_its_length():
+    rows = lab.encoded(islice(lab.examples(0, None), 300))
+    packs = lab.pack(rows, 40)
+    assert all(sum(len(row["input_ids"]) for row in one) <= 40 for one in packs)
+    assert sorted(map(str, rows)) == sorted(str(row) for one in packs for row in one)
+
+
+def test_first_fit_decreasing_by_hand():
+    rows = [{"input_ids": [0] * n, "labels": [0] * n} for n in (3, 6, 4, 7, 2, 1)]
+    sizes = [[len(row["input_ids"]) for row in one] for one in lab.pack(rows, 10)]
+    assert sizes == [[7, 3], [6, 4], [2, 1]]
+
+
+def test_a_row_that_fits_into_no_pack_is_an_error():
+    with pytest.raises(ValueError, match="a row of 5 tokens"):
+        lab.pack([{"input_ids": [0] * 5, "labels": [0] * 5}], 4)
+
+
+def test_a_pack_is_a_staircase_with_positions_and_labels_of_its_own():
+    rows = [
+        {"input_ids": [5, 6, 7], "labels": [5, 6, 7]},
+        {"input_ids": [8, 9], "labels": [lab.IGNORED, 9]},
+    ]
+    alone = [{"input_ids": [4], "labels": [4]}]
+    batch = lab.collate_packs([rows, alone], pad=0)
+    x = lab.IGNORED
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [4, 0, 0, 0, 0]]
+    assert batch["labels"].tolist() == [[x, 6, 7, x, 9], [x, x, x, x, x]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1], [0, 0, 0, 0, 0]]
+    mask = batch["attention_mask"]
+    assert mask.shape == (2, 1, 5, 5)
+    assert mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 1],
+    ]
+    assert mask.any(-1).all(), "a row that may look nowhere would give NaN"
+
+
+def test_padding_is_counted_by_the_longest_or_by_the_room():
+    rows = [{"input_ids": [0] * n, "labels": []} for n in (2, 4)]
+    assert lab.padding([rows]) == pytest.approx(2 / 8)
+    assert lab.padding([rows], places=10) == pytest.approx(4 / 10)
+
+
+# Training.
+
+
+def small(count: int = 96) -> list[lab.Row]:
+    return lab.encoded(islice(lab.examples(0, False), count))
+
+
+def test_a_window_of_parts_trains_as_the_whole_batch_does(run: Run):
+    whole = lab.train(run, "whole", lab.build(run, 0), small(), lab.Recipe(4, batch=32, warmup=2))
+    how = lab.Recipe(4, batch=8, accumulate=4, warmup=2)
+    parts = lab.train(run, "parts", lab.build(run, 0), small(), how)
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-4)
+
+
+def test_the_first_loss_is_pytorchs_mean_over_labels(run: Run):
+    seen: list[lab.Batch] = []
+
+    def make(rows: list[lab.Row]) -> lab.Batch:
+        seen.append(lab.collate(rows, lab.PAD))
+        return seen[-1]
+
+    done = lab.train(run, "first", lab.build(run, 0), small(), lab.Recipe(1, warmup=1), make)
+    model, batch = lab.build(run, 0), seen[0]
+    want = model(batch["input_ids"], labels=batch["labels"]).loss.item()
+    assert done.losses == [pytest.approx(want, rel=1e-5)]
+
+
+def test_what_is_watched_is_told_with_its_step(run: Run):
+    how = lab.Recipe(2 * lab.EVERY, warmup=2)
+    rows = small(40)
+    judge = lab.answer_loss(run, rows)
+    model = lab.build(run, 0)
+    before = judge(model)
+    done = lab.train(run, "watched", model, rows, how, watch=judge)
+    assert [step for step, _ in done.watched] == [lab.EVERY, 2 * lab.EVERY]
+    assert done.watched[-1][1] == pytest.approx(judge(done.model), rel=1e-5)
+    assert done.watched[-1][1] < before
+
+
+def test_the_exam_tells_right_words_and_stops_apart(run: Run):
+    rows = list(islice(lab.examples(0, True), 7))
+    batch = lab.ask(rows)
+    answers = [lab.ours(row["output"]).input_ids for row in rows]
+
+    def says(*ends: int) -> Any:
+        class Says(nn.Module):
+            def generate(self, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+                said = [one + [*ends, *[lab.PAD] * 8][: 8 - len(one)] for one in answers]
+                return torch.cat([input_ids, torch.tensor(said)], 1)
+
+        return Says()
+
+    assert batch["wanted"].shape == (7, 6)
+    assert lab.exam(run, says(lab.END), rows) == (1.0, 1.0)
+    assert lab.exam(run, says(), rows) == (1.0, 0.0)
+    answers = [one[::-1] if len(set(one)) > 1 else [lab.END] for one in answers]
+    assert lab.exam(run, says(), rows)[0] == 0.0
+
+
+def test_a_stream_drops_what_has_no_label_and_cuts_what_is_long():
+    talks = [{"messages": messages_of(row)} for row in islice(lab.examples(0, None), 50)]
+    talks.append({"messages": messages_of({"prompt": "<|end|>", "completion": "cat"})})
+    talks.append({"messages": messages_of({"prompt": "cat " * 30, "completion": "dog"})})
+    rows = list(lab.rows_from(talks, lab.ours, 20, seed=0))
+    assert len(rows) == 50
+    assert all(len(row["input_ids"]) == len(row["labels"]) <= 20 for row in rows)
+    short = list(lab.rows_from(talks, lab.ours, 9, seed=0))
+    assert 0 < len(short) < 50
+    assert all(any(one != lab.IGNORED for one in row["labels"]) for row in short)
+
+
+# N processes, and a dataset of one's own.
+
+TRAINS = '''
+from labs import llm08_training as lab8
+
+
+@lab.experiment
+def trains(run: Run):
+    """Four steps of two micro-batches, then an exam."""
+    rows, test = (lab8.encoded(lab8.split(0, 200)[0]), lab8.split(0, 200)[1][:7])
+    how = lab8.Recipe(4, batch=16, accumulate=2, warmup=2)
+    done = lab8.train(run, "trains", lab8.build(run, 0), rows, how)
+    run.measure("losses", done.losses)
+    run.measure("exam", lab8.exam(run, done.model, test))
+    run.check("processes", run.accelerator.num_processes, at_least=1)
+'''
+
+
+def trained(clone: Clone, lesson: str, *words: str) -> dict[str, Any]:
+    out = f"outputs/{'-'.join(words) or 'one'}"
+    ended = clone.labs(lesson, "--precision", "fp32", "--outputs", out, *words)
+    assert ended.code == 0, ended
+    (path,) = (clone.path / out / lesson).glob("*/results.json")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    assert results["environment"]["processes"] == (2 if words else 1)
+    found = next(one for one in results["experiments"] if one["name"] == "trains")
+    return {one["name"]: one["values"] for one in found["measurements"]}
+
+
+def test_two_processes_train_and_are_examined_as_one(clone: Clone) -> None:
+    lesson = clone.kit_lab(TRAINS)
+    alone, together = trained(clone, lesson), trained(clone, lesson, "--processes", "2")
+    assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    assert together["exam"] == alone["exam"]

@@ -1,0 +1,370 @@
+"""LLM10: the parts on hostile shapes, the theory it quotes, its texts, and training as N."""
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from labs import llm07_lora as llm07
+from labs import llm10_llama as lab
+from labs.kit import Card
+from labs.kit.console import Output
+from labs.kit.options import Settings
+from labs.kit.run import Run
+from labs.llm04_tokenization import BPE
+from labs.texts import Text, opened, tokenizer_of, witten_bell
+from tests.conftest import Clone
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+SMALL = lab.Config(40, 32, 2, 4, 2, 88, context=16, std=0.15)
+PROSE = "the cat sat on the mat, and the rat sat on the cat. " * 200
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    with (tmp_path / "log.txt").open("w", encoding="utf-8") as log:
+        yield Run(Settings(outputs=tmp_path), "fp32", Output(log, silent=True), tmp_path)
+
+
+def written(tmp_path: Path, data: bytes) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_bytes(data)
+    return path
+
+
+def text_of(tmp_path: Path, merges: int = 0, data: str = PROSE) -> Text:
+    return opened(written(tmp_path, data.encode()), merges, tmp_path)
+
+
+# The parts.
+
+
+def test_a_turn_keeps_lengths_and_its_products_depend_on_the_distance():
+    turns = lab.rotations(12, 8, 100.0, torch.device("cpu"))
+    q, k = (torch.randn(8).double().expand(1, 12, 1, 8) for _ in range(2))
+    q, k = (lab.turn(x, turns)[0, :, 0] for x in (q, k))
+    torch.testing.assert_close(q.norm(dim=-1), q.norm(dim=-1)[:1].expand(12), rtol=0, atol=1e-6)
+    scores = q @ k.T
+    for distance in (0, 4, -7):
+        diagonal = scores.diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("heads", "d"), [(1, 2), (3, 4), (2, 10)])
+def test_the_way_to_halves_and_back_is_no_way(heads, d):
+    rows = torch.randn(heads * d, 5)
+    assert torch.equal(lab.to_neighbours(lab.to_halves(rows, d), d), rows)
+
+
+def test_grouped_heads_equal_as_many_with_the_keys_copied():
+    grouped = lab.Attention(16, 4, 2).double()
+    full = lab.Attention(16, 4, 4).double()
+    for name in ("k_proj", "v_proj"):
+        weight = getattr(grouped, name).weight.unflatten(0, (2, 4)).repeat_interleave(2, 0)
+        getattr(full, name).load_state_dict({"weight": weight.flatten(0, 1)})
+    full.q_proj, full.o_proj = grouped.q_proj, grouped.o_proj
+    x, turns = torch.randn(2, 6, 16).double(), lab.rotations(6, 4, 1e4, torch.device("cpu"))
+    torch.testing.assert_close(grouped(x, turns), full(x, turns), rtol=0, atol=1e-12)
+
+
+def test_the_lean_norm_is_the_plain_one_forward_and_backward():
+    x = torch.randn(3, 5, 8, dtype=torch.double, requires_grad=True)
+    gain = torch.rand(8, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *a: lab.LeanRMSNorm.apply(*a, 1e-5), (x, gain))
+    want = lab.RMSNorm(8).double()
+    lean = lab.Norm(8).double()
+    torch.testing.assert_close(lean(x), want(x), rtol=0, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(lean(x), want(x), rtol=0, atol=1e-12)
+
+
+def test_generation_goes_on_beyond_the_context():
+    torch.manual_seed(0)
+    model = lab.Llama(SMALL)
+    prompt = torch.arange(10)[None]
+    got = lab.generate(model, prompt, 30)
+    assert got.shape == (1, 30)
+    fits = lab.generate_slowly(model, prompt, 6)
+    assert torch.equal(got[:, :6], fits)
+    # the cache holds 16; the 17th token begins it anew, with the last 8
+    begun = torch.cat((prompt, got[:, :7]), 1)[:, -8:]
+    assert torch.equal(lab.generate_slowly(model, begun, 8), got[:, 7:15])
+
+
+def test_a_prompt_longer_than_the_context_is_read_from_its_end():
+    model = lab.Llama(SMALL)
+    prompt = torch.arange(30)[None]
+    assert torch.equal(lab.generate(model, prompt, 5), lab.generate(model, prompt[:, -16:], 5))
+
+
+def test_orthogonal_brings_every_direction_to_about_one():
+    for shape in ((1, 6, 6), (1, 4, 20), (2, 20, 4), (3, 8, 5)):
+        values = torch.linalg.svdvals(lab.orthogonal(torch.randn(shape)))
+        assert values.min() > 0.3, "small singular values rise"
+        assert values.max() < 1.3
+    x = torch.randn(5, 9)
+    u, _, v = torch.linalg.svd(x, full_matrices=False)
+    assert F.cosine_similarity(lab.orthogonal(x[None]).flatten(), (u @ v).flatten(), dim=0) > 0.95
+
+
+def test_the_polynomial_does_what_the_text_says():
+    s, seen = 0.01, []
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+        seen.append(s)
+    assert [round(x, 2) for x in seen] == [0.03, 0.12, 0.40, 1.09, 0.70]
+
+
+def test_muon_moves_as_torchs_does():
+    torch.manual_seed(0)
+    mine, other = (torch.nn.Parameter(torch.ones(6, 4)) for _ in range(2))
+    ours, theirs = lab.Muon([mine], 0.1), torch.optim.Muon([other], 0.1, weight_decay=0.0)
+    for _ in range(3):
+        mine.grad = other.grad = torch.randn(6, 4)
+        ours.step()
+        theirs.step()
+    moved, wanted = mine.detach() - 1, other.detach() - 1
+    assert (moved - wanted).abs().max() < 0.1 * wanted.abs().max(), "theirs is in bfloat16"
+
+
+def test_what_muon_takes_adamw_leaves():
+    model = lab.Llama(SMALL)
+    for muon in (0.02, None):
+        pulls = lab.optimizers(model, lab.Recipe(1, 1, muon))
+        found = [id(p) for one in pulls for group in one.param_groups for p in group["params"]]
+        assert sorted(found) == sorted(id(p) for p in model.parameters()), "each once"
+        assert len(pulls) == (2 if muon else 1)
+
+
+# The theory.
+
+
+def test_the_floor_of_a_batch_counts_what_beginnings_leave_open():
+    same_start = torch.tensor([[1, 2, 3], [1, 4, 3]])
+    assert lab.floor_of(same_start) == pytest.approx(2 * math.log(2) / 4)
+    assert lab.floor_of(torch.tensor([[1, 2, 3], [2, 2, 3]])) == 0
+
+
+def test_a_logit_of_an_untrained_model_has_the_variance_that_the_formula_takes():
+    config = lab.Config(500, 64, 2, std=0.05, d_ff=176, tied=False, eps=1e-12)
+    with torch.no_grad():
+        logits = lab.Llama(config)(lab.random_tokens(config, 8, 32))
+    assert logits.var().item() == pytest.approx(64 * 0.05**2, rel=0.1)
+
+
+def test_witten_bell_says_what_its_formula_says():
+    train, asked = np.array([0, 1, 0, 1, 0, 2, 0, 1]), np.array([0, 1, 0, 2, 2])
+    v = 3
+    unigram = [(np.sum(train == w) + 3 / v) / (8 + 3) for w in range(v)]
+    follow: dict[int, list[int]] = {h: [] for h in range(v)}
+    for a, b in pairwise(train):
+        follow[int(a)].append(int(b))
+
+    def bigram(h: int, w: int) -> float:
+        c, t = len(follow[h]), len(set(follow[h]))
+        return (follow[h].count(w) + t * unigram[w]) / (c + t) if c else unigram[w]
+
+    assert sum(bigram(0, w) for w in range(v)) == pytest.approx(1)
+    want = [-np.mean([math.log(unigram[w]) for w in asked[1:]])]
+    want.append(-np.mean([math.log(bigram(h, w)) for h, w in pairwise(asked)]))
+    assert witten_bell(train, asked, v, 2) == pytest.approx(want)
+
+
+def test_nats_counts_every_token_but_the_first_once():
+    model = lab.Llama(SMALL)
+    ids = np.random.default_rng(0).integers(0, 40, 39).astype(np.uint8)
+    x = torch.from_numpy(ids.astype(np.int64))
+    total = 0.0
+    for start in (0, 16, 32):
+        part = x[start : start + 17]
+        total += F.cross_entropy(model(part[None, :-1])[0], part[1:], reduction="sum").item()
+    assert lab.nats(model, ids, 16) == pytest.approx(total / 38, rel=1e-5)
+
+
+# Texts.
+
+
+def test_a_text_is_split_where_nanogpt_splits_it_and_its_bytes_are_its_ids(tmp_path):
+    text = text_of(tmp_path)
+    assert len(text.train) == len(PROSE) * 9 // 10
+    assert text.decode([*text.train, *text.validation]) == PROSE
+    draws = torch.Generator().manual_seed(0)
+    batch = text.batch(5, 7, draws)
+    assert batch.shape == (5, 8)
+    assert all(text.decode(row) in PROSE for row in batch.tolist())
+
+
+def test_merges_make_a_text_shorter_and_lose_nothing(tmp_path):
+    text = text_of(tmp_path, merges=10)
+    assert text.decode([*text.train, *text.validation]) == PROSE
+    assert text.train.dtype == np.uint16
+    assert text.bytes_per_token > 2
+    assert text.vocabulary == 267
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"], "ids' files have no name"
+
+
+@pytest.mark.parametrize("merges", [0, 20])
+def test_the_saved_tokenizer_gives_the_same_ids_and_any_text_back(tmp_path, merges):
+    text = text_of(tmp_path, merges)
+    tokenizer = tokenizer_of(text)
+    for sample in ("the rat", "  two  spaces\n\n", "naïve — 漢字 🙂", "they'll"):
+        ids = tokenizer(sample).input_ids
+        assert ids == BPE(text.merges).encode(sample)
+        assert tokenizer.decode(ids) == sample == text.decode(ids)
+    assert tokenizer.eos_token_id == text.vocabulary - 1
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "It's empty"),
+        (b"short" * 100, "at least 10,000"),
+        (b"x" * 20_000 + b"\0" + b"x" * 200, "Byte 20,000 is 0"),
+        ("é".encode("latin-1") * 20_000, "isn't UTF-8"),
+        (b"x" * 20_000 + "漢".encode()[:2], "isn't UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_a_card(tmp_path, data, why):
+    with pytest.raises(Card, match="can't be the corpus") as card:
+        opened(written(tmp_path, data), 0, tmp_path)
+    assert why in card.value.why
+
+
+def test_a_missing_corpus_is_a_card_that_tells_where_to_put_it(tmp_path):
+    with pytest.raises(Card, match="can't be the corpus") as card:
+        opened(tmp_path / "nothing.txt", 0, tmp_path)
+    assert "outputs/" in card.value.why
+
+
+def test_a_bad_corpus_is_told_before_anything_is_run(clone: Clone, tmp_path: Path) -> None:
+    path = written(tmp_path, b"x" * 20_000 + b"\0")
+    ended = clone.labs("LLM10", "--processes", "2", "--", "--corpus", str(path))
+    assert ended.code == 2, ended
+    assert ended.err.count("can't be the corpus") == 1, "once, not by each process"
+    assert "First loss" not in ended.out
+
+
+# For others to open.
+
+
+def saved(tmp_path: Path, merges: int = 0) -> tuple[lab.Llama, Path]:
+    text = text_of(tmp_path, merges)
+    model = lab.Llama(lab.replace(SMALL, vocabulary=text.vocabulary))
+    facts = {"loss": 1.0, "bits": 1.0, "judged": 10, "trigram": 1.0, "seed": 0}
+    lab.save(model, text, tmp_path / "model", **facts, **vars(lab.Recipe(8, 4)))
+    return model, tmp_path / "model"
+
+
+@pytest.mark.parametrize("merges", [0, 10])
+def test_a_saved_model_comes_back_from_its_files_alone(tmp_path, merges):
+    model, folder = saved(tmp_path, merges)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    back = lab.from_transformers(theirs)
+    same = zip(model.parameters(), back.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+    assert back.lm_head.weight is back.embed_tokens.weight
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "text.txt" in card
+    assert "{" not in card.split("```")[0], "every place of the card is filled"
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"attention_bias": True},
+        {"head_dim": 8},
+        {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+    ],
+)
+def test_a_llama_that_ours_is_not_is_a_card(unlike):
+    shape = {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 1}
+    theirs = LlamaForCausalLM(
+        LlamaConfig(vocab_size=9, intermediate_size=8, num_key_value_heads=2, **shape, **unlike)
+    )
+    with pytest.raises(Card, match="no place in our model"):
+        lab.from_transformers(theirs)
+
+
+def test_llm07s_adapters_tune_a_saved_model(tmp_path):
+    _, folder = saved(tmp_path)
+    tuned = llm07.insert(llm07.open_model(folder), llm07.ALL, rank=2, alpha=4.0)
+    base = llm07.fingerprint(llm07.open_model(folder))
+    rows = text_of(tmp_path).batch(8, 15, torch.Generator().manual_seed(0))
+    before = llm07.loss_on(tuned, rows).item()
+    llm07.tiny_steps(tuned, rows, 10, llm07.adamw(tuned, 0.02))
+    assert llm07.loss_on(tuned, rows).item() < before - 0.1
+    assert llm07.fingerprint(llm07.take_out(tuned)) == base
+
+
+# Training.
+
+
+RECIPE = lab.Recipe(8, 4)
+
+
+def test_training_lowers_the_loss_and_a_second_call_finds_it_done(tmp_path, run):
+    text = text_of(tmp_path)
+    config = lab.replace(SMALL, vocabulary=text.vocabulary)
+    first = lab.train(run, "a", config, text, RECIPE, 0, lambda _: 1.5, (2, 8))
+    assert first.losses[-1] < first.losses[0] - 0.5
+    assert first.seen == {"2": 1.5, "8": 1.5}
+    again = lab.train(run, "a", config, text, RECIPE, 0, lambda _: 2.5, (2, 8))
+    assert (again.losses, again.seen) == (first.losses, first.seen)
+    same = zip(first.model.parameters(), again.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+    assert again.model.lm_head.weight is again.model.embed_tokens.weight
+
+
+TRAINS = '''
+from pathlib import Path
+
+lab.argument("--text", type=Path)
+
+
+@lab.experiment
+def trains(run: Run):
+    """Eight steps of LLM10."""
+    import torch
+    from labs import llm10_llama as llama
+    from labs.texts import opened
+
+    text = opened(run.options.text, 0, run.settings.outputs)
+    config = llama.Config(text.vocabulary, 32, 2, 4, 2, 88, context=16)
+    recipe = llama.Recipe(8, 4)
+    torch.manual_seed(run.seed)
+    start = torch.cat([p.detach().flatten() for p in llama.Llama(config).parameters()])
+    result = llama.train(run, "a", config, text, recipe, run.seed)
+    end = torch.cat([p.detach().flatten() for p in result.model.parameters()])
+    run.measure("losses", result.losses)
+    run.measure("how far every 50th parameter went", (end - start)[::50].tolist())
+    run.check("processes", run.accelerator.num_processes, at_least=1)
+'''
+
+
+def test_two_processes_train_as_one(clone: Clone, tmp_path: Path) -> None:
+    name, path = clone.kit_lab(TRAINS), written(tmp_path, PROSE.encode())
+
+    def found(*words: str) -> dict[str, Any]:
+        out = f"outputs/{'-'.join(words) or 'one'}"
+        ended = clone.labs(name, "--precision", "fp32", "--outputs", out, *words,
+                           "--", "--text", str(path))  # fmt: skip
+        assert ended.code == 0, ended
+        (results,) = (clone.path / out / name).glob("*/results.json")
+        return json.loads(results.read_text())
+
+    alone, together = found(), found("--processes", "2")
+    assert (alone["environment"]["processes"], together["environment"]["processes"]) == (1, 2)
+    for which, how in (("losses", {"rel": 1e-4}), ("how far", {"rel": 1e-2, "abs": 1e-3})):
+        a, b = (
+            next(m["values"] for e in one["experiments"] for m in e["measurements"]
+                 if m["name"].startswith(which))
+            for one in (alone, together)
+        )  # fmt: skip
+        assert b == pytest.approx(a, **how)
+        assert max(map(abs, a)) > 0.01

@@ -1,0 +1,296 @@
+"""Wrong solutions of LLM08: each is what a learner might plausibly hand in, and what it is told."""
+
+import math
+from itertools import islice
+
+from labs import llm08_training as lab
+
+import torch
+
+IGNORED = -100
+
+
+def spans(ids, header, end):
+    """Where assistants' turns begin, behind the header, and where they end, the end included."""
+    place, found = 0, []
+    while place < len(ids):
+        if ids[place : place + len(header)] == header:
+            start = place + len(header)
+            place = ids.index(end, start) + 1 if end in ids[start:] else len(ids)
+            found.append((start, place))
+        else:
+            place += 1
+    return found
+
+
+def labelled(found, ids, fill=IGNORED):
+    labels = [fill] * len(ids)
+    for start, stop in found:
+        labels[start:stop] = ids[start:stop]
+    return labels
+
+
+def supervise_by(change, fill=IGNORED):
+    def supervise(ids, header, end):
+        return labelled(change(spans(ids, header, end), ids, header, end), ids, fill)
+
+    return supervise
+
+
+def whole(found, *_):
+    return found
+
+
+def without_end(found, ids, _, end):
+    return [(start, stop - (ids[stop - 1] == end)) for start, stop in found]
+
+
+def with_header(found, _ids, header, _end):
+    return [(start - len(header), stop) for start, stop in found]
+
+
+def first_only(found, *_):
+    return found[:1]
+
+
+def all_behind(found, ids, *_):
+    return [(found[0][0], len(ids))] if found else []
+
+
+def ended_only(found, ids, _, end):
+    return [(start, stop) for start, stop in found if ids[stop - 1] == end]
+
+
+def by_last_token(_, ids, header, end):
+    return spans(ids, header[-1:], end)
+
+
+def shifted(ids, header, end):
+    return [*lab.supervise(ids, header, end)[1:], IGNORED]
+
+
+def the_others(ids, header, end):
+    mine = lab.supervise(ids, header, end)
+    return [a if b == IGNORED else IGNORED for a, b in zip(ids, mine, strict=True)]
+
+
+def in_place(ids, header, end):
+    ids[:] = lab.supervise(ids, header, end)
+    return list(ids)
+
+
+def collate_by(fills=(None, IGNORED, 0), left=False, after=lambda *_: None):
+    def collate(rows, pad):
+        length = max(len(row["input_ids"]) for row in rows)
+        names = ("input_ids", "labels", "attention_mask")
+        batch = {}
+        for name, fill in zip(names, fills, strict=True):
+            fill = pad if fill is None else fill
+            lists = [row.get(name, [1] * len(row["input_ids"])) for row in rows]
+            padding = [[fill] * (length - len(one)) for one in lists]
+            lines = [p + one if left else one + p for one, p in zip(lists, padding, strict=True)]
+            batch[name] = torch.tensor(lines)
+        after(batch, pad)
+        return batch
+
+    return collate
+
+
+def tokens_as_labels(batch, _):
+    batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
+
+
+def mask_by_value(batch, pad):
+    batch["attention_mask"] = (batch["input_ids"] != pad).long()
+
+
+def mask_reversed(batch, _):
+    batch["attention_mask"] = 1 - batch["attention_mask"]
+
+
+def without_mask(batch, _):
+    del batch["attention_mask"]
+
+
+def as_floats(batch, _):
+    batch["attention_mask"] = batch["attention_mask"].float()
+
+
+def adam(
+    sign=1, corrected=True, inside=False, early=False, l2=False, by_rate=True, decays=True,
+    root=True, swapped=False, keeps=True,
+):  # fmt: skip
+    def adamw_step(weight, gradient, m, v, t, lr, betas, eps, decay):
+        one, two = betas[::-1] if swapped else betas
+        first, second = (m, v) if keeps else (m.clone(), v.clone())
+        if l2:
+            gradient = gradient + decay * weight
+        elif decays:
+            weight.mul_(1 - (lr if by_rate else 1) * decay)
+        first.mul_(one).add_(gradient, alpha=1 - one)
+        second.mul_(two).addcmul_(gradient, gradient, value=1 - two)
+        m_hat = first / (1 - betas[0] ** t) if corrected else first
+        factor = 1 - betas[1] ** t if corrected else 1
+        if inside:
+            below = (second / factor + eps).sqrt()
+        elif early:
+            below = (second.sqrt() + eps) / math.sqrt(factor)
+        else:
+            below = (second / factor).sqrt() if root else second / factor
+            below = below + eps
+        weight.sub_(sign * lr * m_hat / below)
+
+    return adamw_step
+
+
+def returns_new(weight, gradient, *_, **how):
+    return weight - how["lr"] * gradient
+
+
+def scales_the_gradient(weight, gradient, m, v, t, **how):
+    gradient.add_(how["decay"] * weight)
+    lab.adamw_step(weight, gradient, m, v, t, **{**how, "decay": 0})
+
+
+def curve(up=lambda t, w: (t + 1) / w, down=None):
+    def cosine(t, s, w, f):
+        p = min(1.0, (t + 1 - w) / (s + 1 - w))
+        return f + (1 - f) * (1 + math.cos(math.pi * p)) / 2
+
+    def rate(step, steps, warmup, floor=0.1):
+        if up and step < warmup:
+            return up(step, warmup)
+        return (down or cosine)(step, steps, warmup, floor)
+
+    return rate
+
+
+def half(p):
+    return (1 + math.cos(math.pi * p)) / 2
+
+
+def no_warmup(t, s, w, f):
+    return f + (1 - f) * half(min(1.0, (t + 1) / (s + 1))) if t < w else lab.rate(t, s, w, f)
+
+
+def from_zero(t, s, _, f):
+    return f + (1 - f) * half(min(1.0, (t + 1) / (s + 1)))
+
+
+def no_floor(t, s, w, _):
+    return half(min(1.0, (t + 1 - w) / (s + 1 - w)))
+
+
+def floor_on_top(t, s, w, f):
+    return f + no_floor(t, s, w, f)
+
+
+def line(t, s, w, f):
+    return 1 - (1 - f) * min(1.0, (t + 1 - w) / (s + 1 - w))
+
+
+def cut_off(t, s, w, f):
+    return max(f, no_floor(t, s, w, f))
+
+
+def unbounded(t, s, w, f):
+    return f + (1 - f) * half((t + 1 - w) / (s + 1 - w))
+
+
+def window_by(last=True, count=lambda window: sum(map(lab.label_count, window)), ahead=False):
+    def windows(micro, size):
+        source = iter(list(micro) if ahead else micro)
+        while window := list(islice(source, size)):
+            if len(window) == size or last:
+                yield window, count(window)
+
+    return windows
+
+
+def an_empty_one(micro, size):
+    yield from lab.windows(micro, size)
+    yield [], 0
+
+
+def filled_up(micro, size):
+    for window, _ in lab.windows(micro, size):
+        window = (window * size)[:size]
+        yield window, sum(map(lab.label_count, window))
+
+
+def running_on(micro, size):
+    count = 0
+    for window, n in lab.windows(micro, size):
+        count += n
+        yield window, count
+
+
+def places(window):
+    return sum(batch["labels"].numel() for batch in window)
+
+
+def unshifted(window):
+    return sum(int((batch["labels"] != IGNORED).sum()) for batch in window)
+
+
+WRONG = [
+    ("supervise", supervise_by(without_end), "never learns to stop"),
+    ("supervise", supervise_by(with_header), "the header is the template's"),
+    ("supervise", supervise_by(first_only), "more than one turn"),
+    ("supervise", supervise_by(all_behind), "next request is not an answer"),
+    ("supervise", supervise_by(whole, fill=0), "label −100, not 0"),
+    ("supervise", supervise_by(ended_only), "a turn that was cut off"),
+    ("supervise", supervise_by(by_last_token), "nothing else"),
+    ("supervise", shifted, "the labels are shifted"),
+    ("supervise", lambda ids, *_: list(ids), "all tokens are labelled"),
+    ("supervise", the_others, "the other way round"),
+    ("supervise", in_place, "the row that was given has changed"),
+    ("supervise", lambda *_: None, "a list of labels was expected, nothing"),
+    ("supervise", lambda *_: [math.nan] * 17, "must be a whole number"),
+    ("collate", lab.collate_by_value, "mask by place"),
+    ("collate", collate_by((None, None, 0)), "the pad token as its label"),
+    ("collate", collate_by((None, 0, 0)), "the label 0, which is a token"),
+    ("collate", collate_by(after=tokens_as_labels), "take the rows' labels"),
+    ("collate", collate_by(left=True), "padding stands on the left|mask by place"),
+    ("collate", collate_by((0, IGNORED, 0)), "it must be `pad`"),
+    ("collate", collate_by((None, IGNORED, 1)), "1 everywhere"),
+    ("collate", collate_by(after=mask_by_value), "the attention mask is by value"),
+    ("collate", collate_by(after=mask_reversed), "wrong way round"),
+    ("collate", collate_by(after=without_mask), "missing or too many: attention_mask"),
+    ("collate", collate_by(after=as_floats), "int64"),
+    ("collate", lambda *_: None, "a dict of tensors was expected"),
+    ("adamw_step", adam(sign=-1), "up the gradient"),
+    ("adamw_step", adam(corrected=False), "divide each by 1 − βᵗ"),
+    ("adamw_step", adam(inside=True), "ε is inside the root"),
+    ("adamw_step", adam(early=True), "first √v̂, then ε"),
+    ("adamw_step", adam(l2=True), "That is L2"),
+    ("adamw_step", adam(by_rate=False), "isn't multiplied by the rate"),
+    ("adamw_step", adam(decays=False), "the decay is missing"),
+    ("adamw_step", adam(root=False), "divides by the root"),
+    ("adamw_step", adam(swapped=True), "the betas are swapped"),
+    ("adamw_step", adam(keeps=False), "m or v is still 0"),
+    ("adamw_step", returns_new, "nothing is to be returned"),
+    ("adamw_step", scales_the_gradient, "the gradient has changed"),
+    ("adamw_step", lambda *_, **__: None, "m or v is still 0|nothing has moved"),
+    ("rate", curve(up=lambda t, w: t / w), "rate of 0 and is wasted"),
+    ("rate", curve(up=None, down=no_warmup), "there is no warm-up"),
+    ("rate", curve(down=from_zero), "the cosine begins at step 0"),
+    ("rate", curve(down=no_floor), "the floor is missing"),
+    ("rate", curve(down=floor_on_top), "the floor is added on top"),
+    ("rate", curve(down=line), "a straight line"),
+    ("rate", curve(down=cut_off), "glide to it"),
+    ("rate", curve(down=unbounded), "beyond the last step"),
+    ("rate", lambda *_: None, "a number was expected, nothing"),
+    ("rate", lambda *_: math.nan, "NaN came"),
+    ("windows", window_by(last=False), "the last window is lost"),
+    ("windows", an_empty_one, "the last window is empty"),
+    ("windows", filled_up, "the last window is filled up"),
+    ("windows", window_by(ahead=True), "read what the window needs"),
+    ("windows", window_by(count=len), "batches or rows are counted"),
+    ("windows", window_by(count=places), "all places are counted"),
+    ("windows", window_by(count=unshifted), "the first place's label is counted"),
+    ("windows", window_by(count=lambda one: lab.label_count(one[-1])), "only the last batch's"),
+    ("windows", running_on, "the count runs on"),
+    ("windows", lambda *_: None, "an iterator was expected, nothing"),
+    ("windows", lambda *_: iter([None]), "each window is a pair"),
+]
