@@ -580,7 +580,7 @@ def without_norms_the_gradient_spikes(run: Run):
     run.table("The gradient's norm, medians of 3 seeds", columns, rows)
     because = "the start: each block multiplies; seen 19 and more, with norms 3"
     run.check("no norm: largest over median", found["no norm", 0.01], at_least=8, because=because)
-    how = {"at_most": 6, "because": "the partner: nothing multiplies; seen 2.6 to 3.2"}
+    how = {"at_most": 6, "because": "the partner: nothing multiplies; seen 2.5 to 4.6"}
     run.check("Pre-LN: largest over median", found["Pre-LN", 0.01], **how)
     how = {"expect_at_most": 6, "because": "if norms did away with spikes at any rate"}
     run.measure("Pre-LN at 0.03: largest over median", found["Pre-LN", 0.03], **how)
@@ -1092,7 +1092,7 @@ def alibi_reads_on_and_rope_does_not(run: Run):
     run.table("Loss of the same characters (nats)", columns, rows)
     because = "Press et al. 2021: none; a tenth of what RoPE loses"
     run.check("ALiBi: cost of length (nats)", more["ALiBi"], at_most=0.1, because=because)
-    because = "the partner: unseen angles; seen 0.6 and more"
+    because = "the partner: unseen angles; seen 0.5 and more"
     run.check("RoPE: cost of length (nats)", more["RoPE"], at_least=0.3, because=because)
     for name, expected, because in (
         ("sinusoids", {"expect_at_least": 0.1}, "Press et al. 2021: they don't extrapolate"),
@@ -1228,7 +1228,7 @@ def a_larger_base_reads_twice_as_far(run: Run):
 # less than without it.
 #
 # **Norms aren't what makes four blocks learn.** Without them the loss comes near, and what spikes
-# is the first step, when logits are as large as the stream.
+# is the first step, when logits are as large as the stream. At 0.03 Pre-LN may spike, too.
 #
 # **Who knows nothing about places loses nothing by length.** At `tiny` NoPE and the learned table
 # read on at next to no cost, and are no better than the best guess from the last character: their
