@@ -342,8 +342,8 @@ def the_gradient_shrinks_under_pre_norm(run: Run):
     run.check("Post-LN: the same", shrunk, at_most=1.25, because=because)
     for name in ("Pre-LN", "sandwich"):
         both = torch.tensor(found[name]).mul(torch.tensor(streams[name])).mean(0)
-        because = "the gradient is 1/size of the stream; three seeds' mean has a spread of a tenth"
-        how = {"at_most": 1.5, "because": because}
+        because = "the gradient is 1/size of the stream; seen 1.1 to 1.4, and 3 and more without it"
+        how = {"at_most": 2, "because": because}
         run.check(f"{name}: gradient · stream, largest over least", both.max() / both.min(), **how)
     deepest = stack("Pre-LN", depths(run)[-1], width(run))
     both = torch.tensor([at_start(deepest, seed) for seed in run.seeds(3)]).prod(1).mean(0)
@@ -819,7 +819,7 @@ def a_rotary_score_tells_the_offset(run: Run):
         off = (score(at, dtype) - exact[0]).abs().amax(-1)
         rows.append([str(dtype)[6:], *off.tolist()])
     run.table("Error of a score, by place", ["angles in", *(f"{n:,}" for n in at.tolist())], rows)
-    because = "an angle of 1e5 in float32 is off by 2⁻⁸, of which a score of size 1 has some"
+    because = "an angle of 1e5 in float32 is off by up to 2⁻⁸; a score of size 1, by some of that"
     run.check("float32 at 100,000: error", rows[0][-1], at_least=1e-6, at_most=0.1, because=because)
     same = bool(torch.tensor(256).bfloat16() == torch.tensor(257).bfloat16())
     run.check("are 256 and 257 one place in bfloat16?", same, equals=True)
@@ -954,7 +954,7 @@ def alibi_is_blooms(run: Run):
         ours = Alibi().bias(heads, t)
         weights = [(raw + one).masked_fill(ahead, -math.inf).softmax(-1) for one in (ours, theirs)]
         because = "m · t, which they leave out, is the same for a row; but their slopes are float32"
-        run.agree(f"{heads} heads: attention weights", weights[0] - weights[1], 1e-5, because)
+        run.agree(f"H = {heads}: attention weights", weights[0] - weights[1], 1e-5, because)
     because = "the partner: a bias does change the weights"
     change = (weights[0] - raw.masked_fill(ahead, -math.inf).softmax(-1)).abs().max()
     run.check("with a bias less without", change, at_least=0.1, because=because)
