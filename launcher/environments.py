@@ -24,7 +24,7 @@ from launcher.processes import show_and_keep
 FOLDER = ROOT / ".lab-env"
 DOCKER = ROOT / "docker"
 # What is downloaded, and GB on the disk: measured on Linux for x86-64, but for rocm, AMD's figure.
-SIZES = {"cpu": ("420 MB", 3), "cuda": ("2.8 GB", 8), "rocm": ("1.5 GB", 8)}
+SIZES = {"cpu": ("490 MB", 3), "cuda": ("2.9 GB", 8), "rocm": ("1.6 GB", 8)}
 # So that a lab's file runs as a script and as a notebook, from whichever folder.
 FIND_THE_CLONE = (
     "import pathlib, sys, sysconfig;"

@@ -28,9 +28,9 @@ class Size:
 
 # Those of cpu and cuda were measured, on Linux for x86-64; of rocm's wheels AMD gives the size.
 SIZES = {
-    "cpu": Size("420 MB", 4),
-    "cuda": Size("2.8 GB", 10),
-    "rocm": Size("1.5 GB", 12),
+    "cpu": Size("490 MB", 4),
+    "cuda": Size("2.9 GB", 10),
+    "rocm": Size("1.6 GB", 12),
     "rocm-all": Size("more than 20 GB", 80),
 }
 

@@ -105,7 +105,7 @@ def test_gigabytes_that_are_declined_on_a_terminal_are_not_downloaded(clone: Clo
     (clone.path / "docker" / "Dockerfile").write_text("FROM scratch\nRUN it would fail\n")
     words = ("build", "--runtime", "docker", "--stack", "cuda")
     running = clone.start_invoke(*words, terminal=(24, 100))
-    running.wait_for("Download about 2.8 GB?")
+    running.wait_for("Download about 2.9 GB?")
     running.type(b"n\n")
     assert running.ended().code == 3, running.text
     assert "Nothing was downloaded." in running.text
