@@ -50,9 +50,7 @@ class Interrupts:
 
     def _handle(self, _signum: int, _frame: FrameType | None) -> None:
         self._arrived = True
-        signal.setitimer(
-            signal.ITIMER_REAL, SECONDS_BETWEEN_REMINDERS, SECONDS_BETWEEN_REMINDERS
-        )
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_BETWEEN_REMINDERS, SECONDS_BETWEEN_REMINDERS)
         self._raise_once()
 
     def _remind(self, _signum: int, _frame: FrameType | None) -> None:
