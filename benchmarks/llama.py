@@ -20,6 +20,7 @@ from typing import Any
 from labs import llm10_llama as lab
 from labs.kit import seconds, seconds_paired
 from labs.kit.device import describe_device
+from labs.llm05a_normalization import gated_width
 from labs.llm06_attention import peak_bytes
 
 import torch
@@ -31,7 +32,6 @@ SIZES = {  # shape, batch, length of training; tokens that are decoded
     "4 M": (lab.Config(1024, 256, 5, 8, 4, 688, context=128, std=0.1), 8, 128, 64),
     "21 M": (lab.Config(4096, 512, 6, 8, 4, 1376, context=256, std=0.1), 4, 256, 48),
 }
-THOUSAND, MILLION = 1e3, 1e6
 
 
 def training_step(model: Any, tokens: torch.Tensor) -> Callable[[], float]:
@@ -101,7 +101,7 @@ def grow() -> None:
     base = [(64, 16, 128), (256, 4, 128), (1024, 1, 128), (64, 4, 128), (64, 64, 128),
             (64, 16, 64), (64, 16, 256), (64, 16, 512)]  # fmt: skip
     for context, batch, width in base:
-        config = lab.Config(257, width, 4, 4, 4, lab.gated_width(width), context=context)
+        config = lab.Config(257, width, 4, 4, 4, gated_width(width), context=context)
         model = lab.Llama(config)
         step = lab.step_of(model, batch, context)
         n = lab.parameters(model)

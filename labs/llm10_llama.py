@@ -10,13 +10,7 @@
 
 # %% Imports
 import copy
-import ctypes
-import json
 import math
-import os
-import resource
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +19,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from labs import drawings
 from labs.apparatus import FeedForward, rate
 from labs.kit import (
     Card,
@@ -32,7 +27,6 @@ from labs.kit import (
     Lab,
     Run,
     assets,
-    seconds,
     seconds_paired,
     stop_on_nan,
     tolerance,
@@ -43,9 +37,9 @@ from labs.llm03_neural_networks import Transformer, total
 from labs.llm04_tokenization import BPE
 from labs.llm05a_normalization import RMSNorm, SwiGLU
 from labs.llm06_attention import causal_mask
+from labs.pages import cost, in_a_fresh_process, keep_memory
 from labs.texts import Text, merges, opened, tokenizer_of, witten_bell
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -96,8 +90,8 @@ DOUBLE = torch.float64
 @cache
 def rotations(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
     """(length, 1, D/2), complex: at position t pair i is turned by t · theta^(−2i/D)."""
-    t, i = torch.arange(length, dtype=DOUBLE), torch.arange(0, head_dim, 2)
-    angle = t[:, None] * theta ** (-i / head_dim)
+    t, twice_i = torch.arange(length, dtype=DOUBLE), torch.arange(0, head_dim, 2)
+    angle = t[:, None] * theta ** (-twice_i / head_dim)  # (length, D/2)
     return torch.polar(torch.ones_like(angle), angle)[:, None].to(device, torch.complex64)
 
 
@@ -400,10 +394,9 @@ def the_first_loss_is_foretold(run: Run):
     Predict: V = 257, d = 96, σ = 0.05, tied, silent branches. ln V is 5.55; and the first loss?
     """
     stds, rows, found = (0.001, 0.005, 0.01, 0.02, 0.03, 0.05), [], {}
-    fig, ax = plt.subplots()
     cases = {"untied": (False, lambda model: model), "tied": (True, lambda model: model),
              "tied, branches silent": (True, silence)}  # fmt: skip
-    for i, (name, (tied, change)) in enumerate(cases.items()):
+    for name, (tied, change) in cases.items():
         # with ε next to nothing: beside vectors as small as the smallest σ makes, it would count
         configs = [Config(257, std=std, tied=tied, eps=1e-15) for std in stds]
         found[name] = [first_loss(config, change) for config in configs]
@@ -411,8 +404,6 @@ def the_first_loss_is_foretold(run: Run):
         because = "a mean over 8 models' 257 rows varies by s/√(8·257) at most: 0.011 at σ = 0.05"
         run.check(f"{name}: loss less formula", off, at_most=0.03, because=because)
         rows += [[name, std, *one] for std, one in zip(stds, found[name], strict=True)]
-        ax.plot(stds, [one[1] for one in found[name]], f"C{i}-", label=f"{name}, formula")
-        ax.plot(stds, [one[0] for one in found[name]], f"C{i}o", label="" if i else "measured")
     run.table("The first loss (nats)", ["", "σ", "loss", "formula", "own logit"], rows)
     parts = {name: [one[2] / (96 * std) for one, std in zip(found[name], stds, strict=True)]
              for name in cases}  # fmt: skip
@@ -424,10 +415,7 @@ def the_first_loss_is_foretold(run: Run):
     run.measure("own logit over d·σ, tied, σ = 0.05", large, expect_at_most=0.5, because=because)
     stranger = max(abs(one[2]) for one in found["untied"])
     run.check("own logit, untied", stranger, at_most=0.2, because="it is a logit like all others")
-    ax.axhline(math.log(257), color="grey", ls=":", label="ln V")
-    ax.set(xlabel="σ, standard deviation of the weights", ylabel="loss (nats per token)",
-           title="The first loss of an untrained model, d = 96, V = 257")  # fmt: skip
-    ax.legend(fontsize=9)
+    fig = drawings.first_losses(stds, found, math.log(257))
     run.figure(fig, "first_loss", "Measured on random tokens, and what the formulas say.")
     plain, silent = (found[name][-1] for name in ("tied", "tied, branches silent"))
     return (
@@ -473,7 +461,7 @@ def tied_is_one_storage(run: Run):
     one = model.lm_head.weight.data_ptr() == shared.data_ptr()
     run.check("both ends are one storage", one, equals=True)
     twice = apart.lm_head.weight.data_ptr() == apart.embed_tokens.weight.data_ptr()
-    run.check("untied, too", twice, equals=False, because="the partner")
+    run.check("both ends are one storage, untied", twice, equals=False, because="the partner")
     off, because = abs(shared.std().item() / c.std - 1), "five standard errors, 1/√(2·V·d) each"
     run.check("σ after tying, relative error", off, at_most=5 / math.sqrt(2 * n), because=because)
     apart.load_state_dict(model.state_dict())
@@ -493,13 +481,26 @@ def tied_is_one_storage(run: Run):
 # its with its weights. Our modules bear the same names; only the rows of W_q and W_k are reordered.
 # A model that loads weights in the wrong layout raises no error at all: every shape fits.
 #
+# Logits alone don't prove a backward pass by hand, such as our norm's: so the gradients of a loss
+# are compared as well, matrix by matrix, rows reordered.
+#
 # If that works for random numbers, it works for real ones: SmolLM2-135M (in its 4-bit release,
-# dequantised) has 30 layers, d = 576, 9 query heads on 3, θ = 100,000, V = 49,152. We load it, and
-# let both write.
+# dequantised) has 30 layers, d = 576, 9 query heads on 3, θ = 100,000, V = 49,152. Section 7 loads
+# it as soon as our model can write, and lets both write.
 
 
 # %% 6. The real one
 PREFIX, TURNED = "model.", ("q_proj.weight", "k_proj.weight")
+
+
+def renamed(tensors: dict[str, Tensor], head_dim: int) -> dict[str, Tensor]:
+    """Weights of ours, or their gradients, by transformers' names and in its layout."""
+    return {
+        name if name.startswith("lm_head") else PREFIX + name: (
+            to_halves(one, head_dim) if name.endswith(TURNED) else one
+        )
+        for name, one in tensors.items()
+    }
 
 
 def to_transformers(model: Llama) -> Any:
@@ -515,12 +516,22 @@ def to_transformers(model: Llama) -> Any:
             eos_token_id=end, pad_token_id=end,
         )
     )  # fmt: skip
-    weights = {}
-    for name, weight in model.state_dict().items():
-        new = name if name.startswith("lm_head") else PREFIX + name
-        weights[new] = to_halves(weight, c.head_dim) if name.endswith(TURNED) else weight
+    weights = renamed(model.state_dict(), c.head_dim)
     theirs.to(model.embed_tokens.weight.dtype).load_state_dict(weights)
     return theirs
+
+
+def what_ours_has_not(t: Any) -> str:
+    """In words, of a model's configuration; empty where it is a Llama as ours."""
+    if t.model_type != "llama":
+        return f"the architecture {t.model_type!r}"
+    found = {
+        "biases": t.attention_bias or t.mlp_bias,
+        "heads that aren't d/H wide": t.head_dim * t.num_attention_heads != t.hidden_size,
+        f"the activation {t.hidden_act!r}": t.hidden_act != "silu",
+        "positions that aren't plain RoPE": t.rope_parameters["rope_type"] != "default",
+    }
+    return ", ".join(name for name, there in found.items() if there)
 
 
 def from_transformers(
@@ -529,12 +540,11 @@ def from_transformers(
     """Our model with the weights of a LlamaForCausalLM.
 
     Raises:
-        Card: for another kind, or a Llama with what ours hasn't: biases, scaled or other positions.
+        Card: for another kind, or a Llama with what ours hasn't.
     """
     t = theirs.config
-    plain = t.model_type == "llama" and t.head_dim * t.num_attention_heads == t.hidden_size
-    if not plain or t.attention_bias or t.mlp_bias or t.rope_parameters["rope_type"] != "default":
-        why = f"Ours is a Llama without biases and with plain RoPE; this one is {t.model_type!r}."
+    if foreign := what_ours_has_not(t):
+        why = f"Ours is a plain Llama; this one has {foreign}."
         raise Card("Its weights have no place in our model.", why, "another --model", WRONG_USAGE)
     config = Config(
         t.vocab_size, t.hidden_size, t.num_hidden_layers, t.num_attention_heads,
@@ -554,10 +564,18 @@ def from_transformers(
     return model
 
 
+def gradients(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
+    """Of the loss on (B, T + 1) tokens, by the parameters' names."""
+    out = model(tokens[:, :-1])
+    logits = out if isinstance(out, Tensor) else out.logits
+    named = dict(model.named_parameters())
+    loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+    return dict(zip(named, torch.autograd.grad(loss, [*named.values()]), strict=True))
+
+
 @lab.experiment
-@torch.no_grad()
 def ours_equals_transformers(run: Run):
-    """Our model equals LlamaForCausalLM with its weights, both ways, grouped queries included.
+    """Our model equals LlamaForCausalLM with its weights: logits, both ways, and gradients.
 
     Predict: and if the rows of W_q and W_k keep the other layout's order: an error, or what?
     """
@@ -567,13 +585,17 @@ def ours_equals_transformers(run: Run):
         for gain in (p for p in ours.parameters() if p.dim() == 1):
             nn.init.uniform_(gain, 0.5, 2.0)  # they start as 1, and would prove nothing
         theirs = to_transformers(ours).eval()
-        back, because = from_transformers(theirs), "its angles are float32, ours float64"
-        name, want = str(dtype)[6:], theirs(tokens).logits
+        back, because = from_transformers(theirs), "its angles are computed in float32"
+        name, want = str(dtype)[6:], theirs(tokens).logits.detach()
         run.agree(f"our weights in theirs, {name}", ours(tokens) - want, bound, because)
         run.agree(f"and back in ours, {name}", back(tokens) - want, bound, because)
         same = all(torch.equal(a, b) for a, b in
                    zip(ours.parameters(), back.parameters(), strict=True))  # fmt: skip
         run.check(f"the round trip keeps every bit, {name}", same, equals=True)
+        mine, its = renamed(gradients(ours, tokens), config.head_dim), gradients(theirs, tokens)
+        off = [((mine[name] - its[name]).norm() / its[name].norm()).item() for name in its]
+        run.check(f"gradients, {name}: each one's relative difference", max(off),
+                  at_most=bound, because=because)  # fmt: skip
     wrong = from_transformers(theirs, lambda rows, _: rows)
     off = (wrong(tokens) - want).abs().max().item()
     because = "the partner: of the size of the logits themselves"
@@ -643,7 +665,7 @@ def generate_slowly(model: Llama, ids: Tensor, new: int) -> Tensor:
 def smollm2_lives_in_our_model(run: Run):
     """4-bit SmolLM2's weights in our model give its logits and its greedy text.
 
-    Predict: how much of transformers' code for it have we written again?
+    Predict: 30 layers of float32 sums, in another order: how many digits of a logit are alike?
     """
     logging.disable_progress_bar()
     path = assets.pretrained(run)
@@ -667,6 +689,7 @@ def smollm2_lives_in_our_model(run: Run):
               at_most=tolerance(torch.float32) * 10, because=because)  # fmt: skip
     run.check("greedy tokens unlike theirs", wrong, equals=0)
     run.table(f"Written by our model, with {called(run)}'s weights", ["prompt", "text"], rows)
+    return f"The logits differ by at most {max(offs):.0e} of the largest one."
 
 
 # %% [markdown]
@@ -725,10 +748,13 @@ def one_batch_is_learned_by_heart(run: Run):
     )
 
 
-# %% 9. Does it peek
+# %% 8. Does it peek
 @lab.experiment
 def no_logit_sees_the_future(run: Run):
-    """No logit has a gradient to a later token's vector; with a cache, the logits are the same."""
+    """No logit has a gradient to a later token's vector; with a cache, the logits are the same.
+
+    Predict: the slope of a logit to a later token's vector: very small, or exactly 0?
+    """
     config = Config(50, 48, 3, 6, 2, 128, std=0.2)
     model, tokens = Llama(config).double(), random_tokens(config, 2, 20)
     vectors: list[Tensor] = []
@@ -757,7 +783,10 @@ def no_logit_sees_the_future(run: Run):
     short = Llama(Config(50, 48, 3, 6, 2, 128, std=0.2))
     prompt = tokens[:1, :5]
     wrong = (generate(short, prompt, 40) != generate_slowly(short, prompt, 40)).sum()
-    run.check("greedy tokens that the cache changes", wrong, at_most=0, because="float32")
+    because = "rounding in float32, 1e-6 of a logit, is far less than two random ones are apart"
+    run.check("greedy tokens that the cache changes", wrong, at_most=0, because=because)
+    past = slopes[~future].min().item()
+    return f"No slope to the past is below {past:.1g}; to the future each is 0, exactly."
 
 
 # %% [markdown]
@@ -774,7 +803,7 @@ def no_logit_sees_the_future(run: Run):
 # (Vocabularies can be compared only per byte, LLM01.)
 
 
-# %% 10. A text as numbers
+# %% 9. A text as numbers
 @cache
 def corpus(run: Run) -> Text:
     """What --corpus names, or the embedded plays."""
@@ -809,13 +838,14 @@ def nats(model: nn.Module, ids: Any, length: int) -> float:
 # `p(w | h) = (c(h, w) + t(h) · p(w | shorter h)) / (c(h) + t(h))`
 #
 # After "Q" seen 9 times, always with "u": t = 1, and p(u) = (9 + p₀(u))/10. At the bottom stands
-# 1/V. It has nothing to tune, and sums to one. Longer histories go on helping, for a while: the
-# ladder has two rungs that textbooks leave out.
+# 1/V. It has nothing to tune, and sums to one. Longer histories go on helping, for a while: so the
+# ladder has two rungs more, of four and five tokens.
 
 
-# %% 11. What counting can do
+# %% 10. What counting can do
 RUNGS = ("unigram", "bigram", "trigram", "4-gram", "5-gram")
 TINYSHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"  # SHA-256
+NANOGPT = 1.88  # nats, its README's figure on that text for a CPU, over 20 batches
 
 
 @cache
@@ -832,8 +862,9 @@ def judged_on(run: Run) -> Any:
 # ## 11. What pulls the weights
 # **AdamW** (Loshchilov & Hutter 2019) moves each number by about the learning rate, whatever its
 # gradient's size. **Muon** (Jordan et al. 2024) treats a matrix as what it is, a map: its momentum
-# M = U S Vᵀ is replaced by U Vᵀ, so that *every direction moves alike*, the strong and the rare.
-# U Vᵀ takes no decomposition. Scale M so that no singular value exceeds 1, then apply five times
+# M = U S Vᵀ (its singular value decomposition, LLM07) is replaced by U Vᵀ, so that *every direction
+# moves alike*, the strong and the rare. U Vᵀ can be had without the decomposition. Scale M so that
+# no singular value exceeds 1, then apply five times
 #
 # `X ← a·X + b·(X Xᵀ) X + c·(X Xᵀ)² X`, (a, b, c) = (3.4445, −4.7750, 2.0315),
 #
@@ -845,7 +876,7 @@ def judged_on(run: Run) -> Any:
 # matrix that serves twice must be pulled once.
 
 
-# %% 12. What pulls the weights
+# %% 11. What pulls the weights
 @lab.exercise(
     level=2,
     hints=(
@@ -913,14 +944,21 @@ class Muon(torch.optim.Optimizer):
 # goes on from its last checkpoint when it is started again.
 #
 # The yardstick is nanoGPT's recipe for a CPU (Karpathy 2022): 0.80 million parameters, 2,000 steps
-# of 12 windows of 64, by AdamW; it publishes a loss of 1.88 on its "tinyshakespeare". `small` is
-# our answer, of 0.47 million and 550 steps: on that file it came to 1.66, over the whole validation
-# text. `benchmarks/nanogpt.py` runs both there, in turn. What makes the difference? Section 15
-# takes Muon and the larger σ out again, and further down in this section a step gets cheaper. What
-# is left is a learning rate that falls to nothing.
+# of 12 windows of 64 tokens, by AdamW; it publishes a loss of 1.88 on its "tinyshakespeare".
+# `small` is our answer, of 0.47 million and 550 steps of 32 such windows: on that file it came to
+# 1.66, over the whole validation text. `benchmarks/nanogpt.py` runs both there, in turn, and tells
+# seconds.
+#
+# What makes the difference? In *loss*: section 15 takes Muon, the larger σ and some parts out
+# again; not told apart are a learning rate that is higher at first and falls to nothing (theirs to
+# a tenth), fewer and larger batches, and no learned positions. In *time*: at 6·N a token, ours is
+# 3.2·10¹² operations, theirs 7.4·10¹², so that half the seconds are first of all half the work; a
+# better recipe reaches more with less. Steps get cheaper, too, further down in this section, and
+# are taken by two processes of one thread each, theirs by one of two. Theirs was never meant as a
+# record: it is written to be understood, and stops nine times to estimate its loss.
 
 
-# %% 13. Training
+# %% 12. Training
 @dataclass(frozen=True)
 class Recipe:
     """`steps` of `batch` windows; learning rates of the matrices and of all else."""
@@ -953,7 +991,7 @@ def sizes(run: Run) -> tuple[Config, Recipe]:
 
 def optimizers(model: Llama, recipe: Recipe) -> list[torch.optim.Optimizer]:
     ends = {id(model.embed_tokens.weight), id(model.lm_head.weight)}
-    groups = decay_groups(model, 0.0)  # in less than ten passes over a text nothing is overfitted
+    groups = decay_groups(model, 0.0)  # tiny and small see less than the plays once: no need of it
     inner = [p for p in groups[0]["params"] if id(p) not in ends] if recipe.muon else []
     kept = {id(p) for p in inner}
     for group in groups:
@@ -1010,8 +1048,8 @@ def train(
 
 # %% [markdown]
 # **What does a step cost?** Forward 2 operations for each weight and token, backward 4: `6·N·B·T`
-# (LLM03). At this size that is half of the story. A step makes and drops some hundred tensors of
-# about a megabyte. The C library gets large blocks from the kernel and gives them back when they
+# (LLM03). At this size that is half of the story. A step makes and drops some hundred tensors of up
+# to a megabyte. The C library gets large blocks from the kernel and gives them back when they
 # are dropped (glibc's bound begins at 128 KiB and moves); and a fresh page of 4 KiB is first mapped
 # and cleared, a **page fault**, for each of 256 pages in a megabyte, each time. (Some kernels take
 # 2 MiB at once: fewer faults, as much to clear.) Two lines tell glibc to keep what it has. Nothing
@@ -1019,18 +1057,7 @@ def train(
 # blocks lying about, and may not notice: so we look at fresh ones.)
 
 
-# %% 14. What a step costs
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-
-
-def keep_memory() -> None:
-    """Let glibc keep memory that was freed; other C libraries are left as they are."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
+# %% 12. What a step costs
 def step_of(model: Any, batch: int, length: int) -> Callable[[], None]:
     """Forward and backward on one batch of random tokens, to be repeated."""
     config = model.config
@@ -1046,24 +1073,11 @@ def step_of(model: Any, batch: int, length: int) -> Callable[[], None]:
     return step
 
 
-def tell_step(keep: bool) -> None:
-    """Print the seconds and the page faults of a step of a small model."""
+def step_cost(keep: bool) -> tuple[float, float]:
+    """Seconds and page faults of a small model's step, where freed memory is kept or isn't."""
     if keep:
         keep_memory()
-    step = step_of(Llama(Config(257)), 16, 64)
-    times, before = seconds(step, 3), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    times += seconds(step, 6)
-    faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 7
-    print(json.dumps([median(times), faults]))
-
-
-def in_a_fresh_process(keep: bool) -> tuple[float, float]:
-    """What `tell_step` tells where no memory was ever asked for or freed."""
-    code = f"from labs import llm10_llama as lab; lab.tell_step({keep})"
-    here = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, env=here, check=True, capture_output=True, text=True)
-    return tuple(json.loads(done.stdout))
+    return cost(step_of(Llama(Config(257)), 16, 64))
 
 
 @lab.experiment
@@ -1072,7 +1086,8 @@ def a_step_pays_for_its_pages(run: Run):
 
     Predict: same model, same numbers, but freed memory is kept: how many times faster?
     """
-    found = [in_a_fresh_process(keep) for keep in run.progress((False, True), "fresh processes")]
+    calls = run.progress(("step_cost(False)", "step_cost(True)"), "fresh processes")
+    found = [in_a_fresh_process("labs.llm10_llama", call) for call in calls]
     (slow, first), (fast, kept) = found
     run.measure("page faults of a step, at first", first, timed=True)
     because = "a block that was had before is mapped and cleared already"
@@ -1103,7 +1118,7 @@ def a_step_pays_for_its_pages(run: Run):
 # after a newline, at temperature 0.8 within the top 0.95.
 
 
-# %% 15. Down the ladder
+# %% 13. Down the ladder
 def config_of(run: Run) -> Config:
     return replace(sizes(run)[0], vocabulary=corpus(run).vocabulary)
 
@@ -1123,27 +1138,9 @@ def trained(run: Run) -> Trained:
     return train(run, "the model", config, text, recipe, run.seed, look, at)
 
 
-def show_descent(run: Run, result: Trained, rungs: dict[str, float], each: int) -> None:
-    """The loss over the tokens seen, `each` a step, with the rungs as dotted lines."""
-    fig, ax = plt.subplots(figsize=(7.2, 4.8))
-    smooth = torch.tensor(result.losses).unfold(0, 5, 1).mean(-1)
-    ax.semilogx(torch.arange(3, len(smooth) + 3) * each, smooth, "C4", lw=1.5,
-                label="training, mean of five steps")  # fmt: skip
-    seen = [(int(n) * each, one[0]) for n, one in result.seen.items()]
-    ax.plot(*zip(*seen, strict=True), "C0o", label="validation")
-    first, last = seen[0][0], len(result.losses) * each
-    for name, rung in list(rungs.items())[:-1]:
-        ax.hlines(rung, first, last, color="grey", ls=":", lw=1)
-        ax.text(last * 1.08, rung, name, va="center", fontsize=9)
-    ax.set(xlabel="tokens seen", ylabel="loss (nats per token)", xlim=(first, last * 2.2),
-           title="Down the ladder: the model, and what counting can do")  # fmt: skip
-    ax.legend(loc="lower left", frameon=True, framealpha=1, edgecolor="none")
-    run.figure(fig, "descent", "Loss in training; dotted: uniform, and smoothed n-grams.")
-
-
 @lab.experiment
 def the_loss_passes_every_rung(run: Run):
-    """The loss falls below what unigrams, bigrams and trigrams can reach, in that order.
+    """The loss falls below what unigrams, bigrams and trigrams can reach, one after the other.
 
     Predict: counting alone, with Witten & Bell's smoothing: how low do 5-grams get?
     """
@@ -1164,10 +1161,18 @@ def the_loss_passes_every_rung(run: Run):
     bits = math.log(2) * text.bytes_per_token
     run.table(f"On the last tenth of {text.name}", columns, [[*row, row[1] / bits] for row in rows])
     tokens = sizes(run)[1].steps * sizes(run)[1].batch * config_of(run).context
-    run.measure("tokens per second in training", tokens / result.seconds, timed=True)
+    speed = tokens / result.seconds
+    run.measure("tokens per second in training", speed, timed=True)
+    work = 6 * parameters(result.model) * speed / 1e9
+    run.measure("of matrices, at 6·N operations a token", work, unit="GFLOP/s", timed=True)
     wrote = [[int(n), one[0], repr(one[1])] for n, one in result.seen.items()]
     run.table("What it wrote on the way", ["steps", "loss", "after a newline"], wrote)
-    show_descent(run, result, dict(rows), tokens // sizes(run)[1].steps)
+    lines = dict(rows[:-1])
+    if text.sha256 == TINYSHAKESPEARE:
+        lines["nanoGPT, published"] = NANOGPT
+    watched = {int(n): one[0] for n, one in result.seen.items()}
+    fig = drawings.descent(result.losses, watched, lines, tokens // sizes(run)[1].steps)
+    run.figure(fig, "descent", "Loss in training; dotted: uniform, and smoothed n-grams.")
     ahead = [f"{name}s ({x:.3f})" for name, x in zip(RUNGS, steps, strict=False) if x < loss]
     still = f"still ahead: {', '.join(ahead)}" if ahead else "nothing that counts is ahead of it"
     return f"{loss:.3f} nats after {tokens:,} tokens, where trigrams have {steps[2]:.3f}; {still}."
@@ -1179,7 +1184,7 @@ def the_loss_passes_every_rung(run: Run):
 # in like places should lie in like directions. And its heads: what do they look at?
 
 
-# %% 16. What it has learned
+# %% 14. What it has learned
 VOWELS, CONSONANTS = b"aeiou", b"bcdfghjklmnpqrstvwxyz"
 
 
@@ -1222,28 +1227,18 @@ def letters_find_their_kind(run: Run):
     points = rows[list(shown)]
     points = points - points.mean(0)
     flat = points @ torch.linalg.svd(points, full_matrices=False).Vh[:2].T  # (letters, 2)
-    fig, (ax, right) = plt.subplots(1, 2, figsize=(10.4, 5), width_ratios=(1.1, 1))
-    ax.scatter(*flat.T, s=0)
-    for (x, y), byte in zip(flat.tolist(), shown, strict=True):
-        kind = "C1" if byte in VOWELS + VOWELS.upper() else "C0" if chr(byte).isalpha() else "k"
-        ax.text(x, y, {10: "\\n", 32: "␣"}.get(byte, chr(byte)), color=kind, ha="center")
-    ax.set(title="Letters' rows, first two principal axes", xlabel="axis 1 (cosine)",
-           ylabel="axis 2 (cosine)")  # fmt: skip
+    fig = drawings.letters(flat.numpy(), shown, VOWELS + VOWELS.upper())
+    run.figure(fig, "letters", "Rows of the embedding: vowels orange, signs black.")
     sentence = b"To be, or not to be: that is the "
     ids = torch.tensor([list(sentence)], device=run.device)
     weights = looks(model, ids)[:, 0]  # (L, H, T, T)
     back = weights.diagonal(-1, -2, -1).mean(-1)  # (L, H): on the character before
     layer, head = divmod(int(back.argmax()), weights.shape[1])
-    right.imshow(weights[layer, head].cpu(), vmin=0, vmax=1)
-    right.grid(False)
-    names = [chr(byte).replace(" ", "␣") for byte in sentence]
-    right.set_xticks(range(len(names)), names, fontsize=8)
-    right.set_yticks(range(len(names)), names, fontsize=8)
-    right.set(title=f"Layer {layer + 1}, head {head + 1}: looks one back", xlabel="key",
-              ylabel="query")  # fmt: skip
-    run.figure(fig, "learned", "Embedding (vowels orange, signs black) and attention weights of "
-               "the head with most weight on the previous character.")  # fmt: skip
-    return f"That head puts {back.max():.0%} of its weight on the character before."
+    share = f"{back.max():.0%} of its weight on the character before"
+    title = f"Layer {layer + 1}, head {head + 1}: {share}"
+    fig = drawings.attention(weights[layer, head].cpu().numpy(), sentence, title)
+    run.figure(fig, "looks", "Attention weights of the head that looks most one character back.")
+    return f"The head that looks most one character back puts {share}."
 
 
 # %% [markdown]
@@ -1254,7 +1249,7 @@ def letters_find_their_kind(run: Run):
 # learns fast.)
 
 
-# %% 17. What each part is worth
+# %% 15. What each part is worth
 def plain_ffn(d_model: int, d_ff: int) -> nn.Module:
     """GELU without a gate: two matrices, half as wide again, as many parameters."""
     return FeedForward(d_model, 3 * d_ff // 2)
@@ -1301,16 +1296,11 @@ def each_part_is_worth_something(run: Run):
     run.table(title, columns, rows)
     run.measure("the whole, three seeds", whole)
     costs = {row[0]: row[3] for row in rows[1:]}
+    because = "several times what seeds make of it; the papers find RMSNorm as good as LayerNorm"
     for name in ("without RoPE", "AdamW for all", "LayerNorm"):
         bound = {"expect_at_most": 0.03} if name == "LayerNorm" else {"expect_at_least": 0.03}
-        run.measure(f"nats that it costs: {name}", costs[name], **bound)
-    fig, ax = plt.subplots()
-    order = sorted(costs, key=lambda name: costs[name])
-    ax.barh(order, [costs[name] for name in order], color="C0")
-    label = "range of three seeds, either way"
-    ax.axvspan(-spread, spread, color="grey", alpha=0.3, zorder=0, label=label)
-    ax.set(xlabel="loss more than the whole's (nats per token)", title="Each part, left out")
-    ax.legend(loc="lower right")
+        run.measure(f"nats that it costs: {name}", costs[name], because=because, **bound)
+    fig = drawings.parts(costs, spread)
     run.figure(fig, "parts", f"{recipe.steps} steps; bars inside the grey tell nothing.")
     worst = max(costs, key=lambda name: costs[name])
     nothing = [name for name, cost in costs.items() if abs(cost) <= spread]
@@ -1327,7 +1317,7 @@ def each_part_is_worth_something(run: Run):
 # each token, times 4.
 
 
-# %% 18. The cache pays
+# %% 16. The cache pays
 @lab.experiment
 def the_cache_pays_more_the_longer(run: Run):
     """Writing with a cache gets faster, compared with reading all again, the longer the text.
@@ -1347,19 +1337,13 @@ def the_cache_pays_more_the_longer(run: Run):
         speeds.append((n / median(a), n / median(b)))
     run.measure(f"times faster at {lengths} tokens", gains, timed=True)
     run.measure("growth of that, shortest to longest", gains[-1] / gains[0], expect_at_least=1.5,
-                because="a token more costs one without growing, or all", timed=True)  # fmt: skip
+                because="the n-th token costs the work of one, or of n", timed=True)  # fmt: skip
     kept = model.cache(1, lengths[-1])
     size = sum(x.nbytes for x in (*kept.keys, *kept.values))
     want = 2 * config.layers * config.kv_heads * config.head_dim * lengths[-1] * 4
     run.check("bytes of the cache", size, equals=want, because="2·L·H_kv·D·T·4")
-    fig, ax = plt.subplots()
-    for name, values in zip(("with a cache", "without"), zip(*speeds, strict=True), strict=True):
-        ax.semilogx(lengths, values, "o-", label=name)
-    ax.set(xlabel="new tokens", ylabel="tokens per second", title="Writing, one text at a time")
-    ax.set_ylim(bottom=0)
-    ax.set_xticks(lengths, [str(n) for n in lengths])
-    ax.minorticks_off()
-    ax.legend()
+    with_cache, without = zip(*speeds, strict=True)
+    fig = drawings.speeds(lengths, {"with a cache": with_cache, "without": without})
     run.figure(fig, "cache", f"{parameters(model):,} parameters, on the run's device, float32.")
     return f"From {gains[0]:.1f} to {gains[-1]:.1f} times faster at {lengths[-1]} tokens."
 
@@ -1374,7 +1358,7 @@ def the_cache_pays_more_the_longer(run: Run):
 # `invoke lab LLM01 -- --model outputs/LLM10/<time>/model`
 
 
-# %% 19. For others to open
+# %% 17. For others to open
 def save(model: Llama, text: Text, folder: Path, **facts: Any) -> None:
     """Write the model, its tokenizer and its card."""
     to_transformers(copy.deepcopy(model).cpu()).save_pretrained(folder)
@@ -1426,7 +1410,7 @@ def others_can_open_it(run: Run):
 # layer each have one of these bugs:
 
 
-# %% 20. Five planted bugs
+# %% 18. Five planted bugs
 def _sees_ahead(model: Llama) -> None:
     for layer in model.layers:
         layer.self_attn.mix = partial(F.scaled_dot_product_attention, enable_gqa=True)
@@ -1513,12 +1497,13 @@ def a_bug_shows_where_one_looks(run: Run):
     far = max(abs(loss - losses[0]) for loss in losses) / losses[0]
     run.measure("first losses: farthest from the sound one's", far, expect_at_most=0.2,
                 because="a fifth: few would look twice")  # fmt: skip
+    return f"The worst of five bugs changes the first loss by {far:.0%}."
 
 
 # %% [markdown]
 # ## What surprised
 # The untrained tied model does *not* say each token twice, although its two ends are one matrix:
-# from σ = 0.01 on its branches drown the token that came in. A good part of a small model's step
+# from σ = 0.02 on its branches drown the token that came in. A good part of a small model's step
 # may be page faults, of which no profiler of operations tells. Counting is strong: four letters of
 # history and Witten & Bell's smoothing beat a small model for a good while. And of the parts that
 # made LLaMA a LLaMA, short runs of a small model notice RoPE at once, and Muon; the gate, RMSNorm

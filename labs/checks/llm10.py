@@ -59,9 +59,9 @@ def kv_cache(implementation: type) -> None:
             "only the new ones came back: attention needs all that the layer holds": lambda: k[
                 :, :, 4:5
             ],
-            "the new ones replaced the first: write from self.filled[layer] on": lambda: k[
-                :, :, 4:5
-            ],
+            "the new ones replaced the first: write from self.filled[layer] on": lambda: torch.cat(
+                (k[:, :, 4:5], k[:, :, 1:4], torch.zeros_like(k[:, :, :1])), 2
+            ),
         },
     )
     expect_close(second[0], k[:, :, :5], "4 keys and then one more make 5, in order")
@@ -140,8 +140,9 @@ def _heads(module: Any, x: Tensor, turns: Tensor | None, turned: str = "qk") -> 
     found: list[Tensor] = []
     for name in "qkv":
         y = getattr(module, f"{name}_proj")(x).unflatten(-1, (-1, 4))  # (B, T, H, D)
-        found.append((_turn(y, turns) if turns is not None and name in turned else y).mT)
-    return [y.mT.transpose(1, 2) for y in found]
+        y = _turn(y, turns) if turns is not None and name in turned else y
+        found.append(y.transpose(1, 2))
+    return found
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = True) -> Tensor:
@@ -237,6 +238,8 @@ def decay_groups(implementation: Function) -> None:
         raise Mistake("the matrices come first, with the decay, then the rest, with 0")
     if decays != [0.3, 0.0]:
         raise Mistake(f"the decays should be 0.3 and 0, not {decays}")
+    if not all(isinstance(one["params"], list) for one in got):
+        raise Mistake("each group's `params` should be a list of parameters")
     groups = [[id(p) for p in one["params"]] for one in got]
     found = [one for group in groups for one in group]
     if len(found) > len(set(found)):

@@ -275,20 +275,22 @@ def test_a_saved_model_comes_back_from_its_files_alone(tmp_path, merges):
 
 
 @pytest.mark.parametrize(
-    "unlike",
+    ("unlike", "why"),
     [
-        {"attention_bias": True},
-        {"head_dim": 8},
-        {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+        ({"attention_bias": True}, "biases"),
+        ({"head_dim": 8}, "heads"),
+        ({"hidden_act": "gelu"}, "'gelu'"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "RoPE"),
     ],
 )
-def test_a_llama_that_ours_is_not_is_a_card(unlike):
+def test_a_llama_that_ours_is_not_is_a_card(unlike, why):
     shape = {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 1}
     theirs = LlamaForCausalLM(
         LlamaConfig(vocab_size=9, intermediate_size=8, num_key_value_heads=2, **shape, **unlike)
     )
-    with pytest.raises(Card, match="no place in our model"):
+    with pytest.raises(Card, match="no place in our model") as card:
         lab.from_transformers(theirs)
+    assert why in card.value.why
 
 
 def test_llm07s_adapters_tune_a_saved_model(tmp_path):

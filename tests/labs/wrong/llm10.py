@@ -24,7 +24,8 @@ def odd_first(rows, head_dim):
     return pairs.transpose(1, 2).flatten(0, 2)
 
 
-def cache(write=True, count=True, every=False, returned="all", look=True, anew=False, swap=False):
+def cache(write=True, count=True, every=False, returned="all", look=True, anew=False, swap=False,
+          front=False):  # fmt: skip
     class Cache(lab.KVCache):
         def extend(self, layer, k, v):
             start, end = self.filled[layer], self.filled[layer] + k.shape[2]
@@ -35,8 +36,9 @@ def cache(write=True, count=True, every=False, returned="all", look=True, anew=F
                 self.values[layer] = torch.cat((self.values[layer][:, :, :start], v), 2)
             elif write:
                 space = self.keys[layer][:, :, start:end].shape[2]
-                self.keys[layer][:, :, start:end] = k[:, :, :space]
-                self.values[layer][:, :, start:end] = v[:, :, :space]
+                where = slice(0, space) if front else slice(start, end)
+                self.keys[layer][:, :, where] = k[:, :, :space]
+                self.values[layer][:, :, where] = v[:, :, :space]
             for i in range(len(self.filled)) if every else [layer] * count:
                 self.filled[i] = end
             if returned == "new":
@@ -220,6 +222,7 @@ WRONG = [
     ("to_halves", odd_first, "even rows come first"),
     ("KVCache.extend", cache(returned="room"), "empty room"),
     ("KVCache.extend", cache(returned="new"), "only the new ones came back"),
+    ("KVCache.extend", cache(front=True), "replaced the first"),
     ("KVCache.extend", cache(count=False), "isn't counted up"),
     ("KVCache.extend", cache(every=True), "every layer was counted up"),
     ("KVCache.extend", cache(anew=True), "made anew"),
