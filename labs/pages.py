@@ -27,10 +27,10 @@ def keep_memory() -> None:
 
 def cost(step: Callable[[], Any]) -> tuple[float, float]:
     """The median seconds of a step, and its page faults."""
-    times = seconds(step, 3)
+    seconds(step, 3)  # memory and caches settle
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    times += seconds(step, 6)  # seven in all: the first isn't timed
-    return median(times), (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 7
+    times = seconds(step, 15)  # 16 calls: the first isn't timed
+    return median(times), (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 16
 
 
 def in_a_fresh_process(module: str, call: str) -> Any:

@@ -97,6 +97,14 @@ def test_generation_goes_on_beyond_the_context():
     assert torch.equal(lab.generate_slowly(model, begun, 8), got[:, 7:15])
 
 
+def test_what_was_written_can_be_trained_on_with_the_same_rotations():
+    lab.rotations.cache_clear()
+    model = lab.Llama(SMALL)
+    ids = lab.generate(model, torch.arange(4)[None], 8)
+    model(ids).square().sum().backward()
+    assert model.embed_tokens.weight.grad.abs().max() > 0
+
+
 def test_a_prompt_longer_than_the_context_is_read_from_its_end():
     model = lab.Llama(SMALL)
     prompt = torch.arange(30)[None]
