@@ -516,9 +516,11 @@ def to_transformers(model: Llama) -> Any:
             intermediate_size=c.d_ff, max_position_embeddings=c.context, rms_norm_eps=c.eps,
             rope_parameters={"rope_type": "default", "rope_theta": c.theta},
             tie_word_embeddings=c.tied, initializer_range=c.std, bos_token_id=end,
-            eos_token_id=end, pad_token_id=end,
+            eos_token_id=end,
         )
     )  # fmt: skip
+    # not in the model's configuration: its embedding of a padding token would get no gradient
+    theirs.generation_config.pad_token_id = end
     weights = renamed(model.state_dict(), c.head_dim)
     theirs.to(model.embed_tokens.weight.dtype).load_state_dict(weights)
     return theirs
@@ -1509,12 +1511,14 @@ def a_bug_shows_where_one_looks(run: Run):
 # %% [markdown]
 # ## What surprised
 # The untrained tied model does *not* say each token twice, although its two ends are one matrix:
-# from σ = 0.02 on its branches drown the token that came in. A good part of a small model's step
-# may be page faults, of which no profiler of operations tells. Counting is strong: four letters of
-# history and Witten & Bell's smoothing beat a small model for a good while. And of the parts that
-# made LLaMA a LLaMA, short runs of a small model notice RoPE at once, and Muon; the gate, RMSNorm
-# and tying they notice hardly or not at all (see the table): these were chosen for other sizes and
-# other reasons, memory and simplicity among them.
+# from σ = 0.02 on its branches drown the token that came in. Equal logits don't make equal models:
+# only when gradients were compared did it show that a padding token, named in the library's
+# configuration, gets none at the entrance, so that its row never learns there. A good part of a
+# small model's step may be page faults, of which no profiler of operations tells. Counting is
+# strong: four letters of history and Witten & Bell's smoothing beat a small model for a good while.
+# And of the parts that made LLaMA a LLaMA, short runs of a small model notice RoPE at once, and
+# Muon; the gate, RMSNorm and tying they notice hardly or not at all (see the table): these were
+# chosen for other sizes and other reasons, memory and simplicity among them.
 #
 # **Read on**: Touvron et al. 2023, *LLaMA* · Karpathy's nanoGPT and nanochat, whose CPU recipe
 # `benchmarks/nanogpt.py` runs beside ours · Jordan et al. 2024, *Muon*, and Bernstein 2025 on why

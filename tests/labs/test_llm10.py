@@ -277,6 +277,8 @@ def test_a_saved_model_comes_back_from_its_files_alone(tmp_path, merges):
     same = zip(model.parameters(), back.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
     assert back.lm_head.weight is back.embed_tokens.weight
+    assert theirs.get_input_embeddings().padding_idx is None, "END's row learns as all others"
+    assert theirs.generation_config.pad_token_id == model.config.vocabulary - 1
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "text.txt" in card
     assert "{" not in card.split("```")[0], "every place of the card is filled"
