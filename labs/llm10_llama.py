@@ -126,10 +126,10 @@ def to_neighbours(rows: Tensor, head_dim: int) -> Tensor:
 # ## 2. Attention with a cache
 # The T new queries see the keys of the tokens before and their own up to them. When a text is
 # written token by token, keys and values of all earlier tokens would be the same as the step
-# before, so they are kept (LLM01). Libraries append to them, which copies all of them each time; we
-# make room once and fill it. A step may bring one token or many: the **prefill** brings the prompt.
-# A key is turned by its own position *before* it is kept, so the next token's position is the
-# number of those in the cache, not 0.
+# before, so they are kept (LLM01). `transformers` appends to them, which copies all of them each
+# time; we make room once and fill it. A step may bring one token or many: the **prefill** brings
+# the prompt. A key is turned by its own position *before* it is kept, so the next token's position
+# is the number of those in the cache, not 0.
 
 
 # %% 2. Attention with a cache
@@ -222,7 +222,7 @@ class Attention(nn.Module):
 # `dx = r·γ·dy − x·r³·mean(x·γ·dy)`, `dγ = Σ x·r·dy` over all tokens.
 #
 # (It is LLM05a's formula; only the passes over memory were counted.) And `F.silu` is one kernel
-# where LLM05a's silu is two. Both are proven equal to what they replace.
+# where LLM05a's silu is two. Both are proven equal to what they replace, in sections 6 and 12.
 
 
 # %% 3. Assembly
