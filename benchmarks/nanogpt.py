@@ -124,8 +124,8 @@ def tell(rows: list[dict[str, Any]]) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for r in rows:
         speed, work = r["tokens"] / r["seconds"], 6 * r["parameters"] * r["tokens"]
-        print(f"| {r['who']} | {r['parameters']:,} | {r['tokens']:,} | {work:.1e} | {r['seconds']:.1f} | "
-              f"{speed:,.0f} | {r['loss']:.4f} | {r['told']} |")  # fmt: skip
+        print(f"| {r['who']} | {r['parameters']:,} | {r['tokens']:,} | {work:.1e} | "
+              f"{r['seconds']:.1f} | {speed:,.0f} | {r['loss']:.4f} | {r['told']} |")  # fmt: skip
     theirs = [r for r in rows if r["who"] == "nanoGPT"]
     ours = [r for r in rows if r["who"] != "nanoGPT"]
     shares = [a["seconds"] / b["seconds"] for a, b in zip(ours, theirs, strict=True)]
