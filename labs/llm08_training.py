@@ -264,10 +264,10 @@ def header_of(tokenizer: Any) -> list[int]:
 def encode(tokenizer: Any, messages: list[reading.Message]) -> Row:
     """Messages -> `input_ids` and `labels`, lists of the same length."""
     refuse_special(tokenizer, messages)
+    header = header_of(tokenizer)
     whole = tokenizer.apply_chat_template(messages, tokenize=False)
     ids = tokenizer(whole, add_special_tokens=False).input_ids
-    labels = supervise(ids, header_of(tokenizer), tokenizer.eos_token_id)
-    return {"input_ids": ids, "labels": labels}
+    return {"input_ids": ids, "labels": supervise(ids, header, tokenizer.eos_token_id)}
 
 
 def encoded(rows: Iterable[Example]) -> list[Row]:
@@ -938,7 +938,8 @@ def none_of_these_mistakes_raises_an_error(run: Run):
         what = f"{name}: answers' loss, less the right one's, three seeds"
         run.measure(what, losses_beyond_the_right(run, name), unit="nats", expect_at_least=0)
     lower = [row[0] for row in table if row[1] < table[0][1]]
-    return f"A lower loss of their own than the right loop's: {', '.join(lower) or 'none'}."
+    told = ", ".join(lower) or "none"
+    return f"A lower loss of their own than the right loop's, with seed {run.seed}: {told}."
 
 
 @lab.experiment
@@ -968,7 +969,7 @@ def does_masking_the_prompt_help(run: Run):
 #
 # Which rows go together? Longest first, each into the first pack that has room: "first fit
 # decreasing". It never makes more than 11/9 · (the fewest packs possible) + 6/9 (Dósa 2007); as
-# short rows come last and fill what is left, it makes hardly more than the fewest.
+# short rows come last and fill what is left, it seldom makes many more than the fewest.
 
 
 # %% 12. Packs
@@ -1063,7 +1064,7 @@ def in_groups(items: list[Any], size: int) -> list[list[Any]]:
 
 @lab.experiment
 def packing_removes_padding(run: Run):
-    """Packing leaves next to no padding; batches of rows as they come waste a good part.
+    """Packing leaves little padding; batches of rows as they come waste a good part.
 
     Predict: rows of 9 to 19 tokens, 16 to a batch. Which share of the places is padding?
     """
@@ -1166,7 +1167,7 @@ def short_weights_lose_small_updates(run: Run):
     run.measure("fp32: the loss falls by", gain, expect_at_least=0, unit="nats")
     run.measure("bf16: of that it keeps", gain_short / gain, expect_at_most=0.8)
     what = "from scratch, η = 0.005: bf16's loss less fp32's, three seeds"
-    run.measure(what, losses_beyond_the_right(run, "bf16 weights"), expect_at_least=0, unit="nats")
+    run.measure(what, losses_beyond_the_right(run, "bf16 weights"), unit="nats")
     return f"Of steps of 10⁻⁴ bf16 loses {table[2][1]:.0%}, of 10⁻⁵ {table[3][1]:.0%}."
 
 
@@ -1195,7 +1196,7 @@ def short_gradients_need_scaling(run: Run):
     run.measure("share lost unscaled", plain, expect_at_least=0.1)
     because = "the threshold falls by a factor of 65,536"
     ratio = scaled / max(plain, 1e-9)
-    run.measure("share lost at 2¹⁶, over that", ratio, expect_at_most=0.7, because=because)
+    run.measure("share lost at 2¹⁶, over that", ratio, expect_at_most=0.5, because=because)
     run.check("share that is infinite at 2¹⁶", table[2][2], at_most=0, because="none is above 1/T")
     return f"Lost: {plain:.0%} unscaled, {scaled:.0%} at 2¹⁶."
 
@@ -1373,9 +1374,9 @@ def n_processes_are_as_one(run: Run):
 # A forward pass multiplies each weight with each token once, the backward pass twice (once for the
 # gradient of what came in, once for the weight's): it takes about twice the time, as far as it is
 # products that take time; norms, softmax and Python itself cost about as much both ways. Then come
-# clipping and the optimizer, which touch each weight a few times, whatever the batch. On a model as
-# small as ours that is a good part, and most of it is Python: our AdamW calls some ten kernels for
-# each of its tensors (21 at `tiny`), PyTorch's fused one a single kernel for all.
+# clipping and the optimizer, which touch each weight a few times, whatever the batch. In a model as
+# small as ours much of the optimizer's time is Python: our AdamW calls some ten kernels for each of
+# its tensors (21 at `tiny`), PyTorch's fused one a single kernel for all.
 
 
 # %% 16. Stopwatch
@@ -1416,7 +1417,7 @@ def now() -> float:
 
 @lab.experiment
 def where_the_time_goes(run: Run):
-    """The backward pass takes twice the forward's time; a small model's optimizer is mostly Python.
+    """The backward pass takes twice the forward's time; fused, a small one's optimizer takes less.
 
     Predict: which share of a small model's step is our optimizer's?
     """
@@ -1434,6 +1435,7 @@ def where_the_time_goes(run: Run):
     between = {"expect_between": (1.5, 2.5), "because": because, "timed": True}
     run.measure("large: backward over forward", ratio, **between)
     run.measure("small: the same", ours[2] / ours[1], timed=True)
+    run.measure("small: our optimizer's share of a step", ours[4] / sum(ours), timed=True)
     what, ratio = "our optimizer over the fused one", ours[4] / theirs[4]
     run.measure(what, ratio, expect_at_least=1, timed=True)
     small, big = (sum(sizes(one)) for one in (build(run, run.seed), large))
@@ -1488,6 +1490,7 @@ def a_real_model_learns_by_the_same_loop(run: Run):
     run.measure("share of the tokens that are labels", labels / sum(lengths))
     if asked:
         run.measure("bad rows among those read", asked.skipped)
+    if asked and asked.told:
         run.table("The first of the bad rows", ["row"], [[one] for one in asked.told])
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).requires_grad_(False)
     lists = (one for one in model.modules() if isinstance(one, nn.ModuleList))
