@@ -1474,7 +1474,7 @@ def a_real_model_learns_by_the_same_loop(run: Run):
     words = AutoTokenizer.from_pretrained(path)
     asked = reading.asked_for(run.settings, partial(refuse_special, words))
     made = [{"messages": reading.messages_of(one)} for one in split(run.seed, 4000)[0]]
-    kept = 16  # for the test
+    kept = 32  # for the test
     some = rows_from(asked or made, words, length, run.seed).take(kept + 2 * how.batch * how.steps)
     test = list(some.take(kept))
     rows = [one for one in some.skip(kept) if one not in test]
