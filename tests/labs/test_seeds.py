@@ -33,7 +33,11 @@ def margin(value: float, bound: str) -> float:
     side, _, number = bound.rpartition(" ")
     if side == "at most":
         return float(number) / value if value > 0 else float("inf")
-    return value / float(number) if side == "at least" else float("inf")
+    if side == "at least":
+        least = float(number)
+        # from 0, or less, there is no factor
+        return value / least if least > 0 else float("inf" if value >= least else "-inf")
+    return float("inf")
 
 
 def margins(runs: list[dict[str, Any]]) -> list[tuple[float, str, str, list[float]]]:
