@@ -123,7 +123,8 @@ except Exception as error:
     refused = type(error).__name__
 import labs.llm09_custom_architectures
 model = AutoModelForCausalLM.from_pretrained(folder)
-written = model.generate(ids, max_new_tokens=6, do_sample=False, pad_token_id=0)
+how = {"attention_mask": torch.ones_like(ids), "do_sample": False, "pad_token_id": 0}
+written = model.generate(ids, max_new_tokens=6, **how)
 with torch.no_grad():
     print(json.dumps([refused, type(model).__name__, model(ids).logits.tolist(), written.tolist()]))
 """
@@ -240,6 +241,9 @@ class Training:
                 how(state[part])
 
 
+text = apparatus.shakespeare
+
+
 def loss_on(model: Any, task: str, tokens: Tensor) -> Tensor:
     """Nats per answer of "recall", LLM06's task, or per character of "text"."""
     if task == "recall":
@@ -254,15 +258,13 @@ def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
     model, optimizer = run.accelerator.prepare(model, optimizer)
     model.train()
+    torch.manual_seed(seed)  # the same batches, whatever the model drew
     draws, steps = torch.Generator().manual_seed(seed), run.pick(tiny=300, small=1500, full=6000)
     for step in run.progress(range(steps), label):
         tokens = recall_batch(64) if task == "recall" else text().batch(16, 64, draws)
         loss = loss_on(model, task, run.share(tokens).to(run.device))
         _step(run, model, optimizer, loss, 3e-3 * apparatus.rate(step, steps, steps // 20))
     return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False).cpu().eval()
-
-
-text = apparatus.shakespeare
 
 
 @torch.no_grad()
