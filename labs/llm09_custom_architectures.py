@@ -741,6 +741,8 @@ class CausalAttention(MultiHeadAttention):
 
 # %% 11. The hybrid
 class HybridConfig(transformers.PreTrainedConfig):
+    """Fields are saved as JSON, and given by name."""
+
     model_type = "llm09_hybrid"
     vocab_size: int = VOCABULARY
     hidden_size: int = 64
@@ -771,6 +773,8 @@ class Block(nn.Module):
 
 
 class Hybrid(transformers.PreTrainedModel, transformers.GenerationMixin):
+    """A causal language model that mixes tokens by convolution or attention, layer by layer."""
+
     config_class = HybridConfig
 
     def __init__(self, config: HybridConfig):

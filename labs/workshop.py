@@ -75,15 +75,16 @@ def draw_tree(ax: Any, model: nn.Module) -> None:
     """A row for each module with parameters, indented by its depth, and how many are below it."""
     found = [(name, parameters(one), type(one).__name__) for name, one in model.named_modules()]
     found = [row for row in found if row[1]]
-    ax.barh(range(len(found)), [count for _, count, _ in found], color="C4")
+    ax.plot([count for _, count, _ in found], range(len(found)), "o")
     for i, (name, count, kind) in enumerate(found):
         depth = name.count(".") + bool(name)
         own = f"{name.split('.')[-1]}: {kind}" if name else kind
-        ax.text(0, i, f" {'     ' * depth}{own}", va="center", fontsize=9,
+        ax.text(0, i, "     " * depth + own, va="center", fontsize=9,
                 transform=ax.get_yaxis_transform())  # fmt: skip
-        ax.text(count, i, f" {count:,}", va="center", fontsize=9)
-    ax.set(xscale="log", xlim=(1e-3, 3e6), xticks=[10, 1000, 100_000], yticks=[])
-    ax.set(xlabel="parameters", title="The modules of a hybrid")
+        ax.text(count, i, f"   {count:,}", va="center", fontsize=9)
+    ax.set(xscale="log", xlim=(0.01, 2e6), xticks=[100, 10_000, 1_000_000], yticks=[])
+    ax.set(xlabel="parameters, with all below", title="The modules of a hybrid")
+    ax.minorticks_off()
     ax.spines["left"].set_visible(False)
     ax.invert_yaxis()
 
