@@ -6,8 +6,8 @@
 # training so that it goes on bit for bit; open a file of weights without running anybody's code;
 # build a convolution and batch normalisation by hand; put LLM07's adapters into a CNN; join
 # convolution and attention into one model, and give it to others through transformers' Auto
-# classes. **Builds on** strides and training loops (LLM02), attention (LLM06), LoRA (LLM07).
-# **Takes** an hour to read, two minutes to run (`tiny`, 2 cores).
+# classes. **Builds on** strides and training loops (LLM02), RMSNorm (LLM05a), attention (LLM06),
+# LoRA (LLM07). **Takes** an hour to read, two minutes to run (`tiny`, 2 cores).
 
 # %% Imports
 import copy
@@ -128,8 +128,8 @@ def what_is_registered_is_saved(run: Run):
 # ## 2. Loading
 # `load_state_dict` is **strict**: names must agree, or it raises. With `strict=False` it takes what
 # it finds, and *returns* what it didn't; who doesn't look at that may have loaded nothing. A state
-# saved from under DistributedDataParallel has `module.` before each name: no name agrees, no error
-# is raised, and training begins from random weights. Shapes are another matter: one that differs
+# saved from under PyTorch's wrapper for several processes has `module.` before each name: no name
+# agrees, no error is raised, and training begins from random weights. Shapes are another matter: one that differs
 # raises even then, so a new head on an old body needs a loader of one's own.
 
 
@@ -348,10 +348,11 @@ def our_convolution_is_the_librarys(run: Run):
 # ## 5. Buffers that move
 # **Batch normalisation** (Ioffe & Szegedy 2015, algorithm 1) takes from each channel the mean μ of
 # the batch, over images and pixels, and divides by its standard deviation:
-# `γ · (x − μ)/√(σ² + ε) + β`, with γ and β learned. An answer must not depend on what else is in
-# the batch, though. So in training it keeps running means of μ and σ², m ← (1 − a)·m + a·μ with a =
-# 0.1, and in evaluation uses these. They are neither learned nor constant: the very case for
-# buffers. (σ² divides by n, the running one by n − 1, as an estimate for all images should.)
+# `γ · (x − μ)/√(σ² + ε) + β`, with γ and β learned and a small ε against a division by 0. An answer
+# must not depend on what else is in the batch, though. So in training it keeps running means of μ
+# and σ², m ← (1 − a)·m + a·μ with a = 0.1, and in evaluation uses these. They are neither learned
+# nor constant: the very case for buffers. (σ² divides by n, the running one by n − 1, as an
+# estimate for all images should. Of 1 and 3: μ = 2, σ² = 1, out come −1 and 1; the buffer gets 2.)
 #
 # Three things follow. In training a constant added to a channel is taken off again with its mean:
 # a bias before the norm has gradient 0, and its 48 numbers in our CNN would never learn. Who only
@@ -683,6 +684,7 @@ def frozen_weights_and_moving_buffers(run: Run):
 #
 # `y = W_out (b ⊙ conv(a ⊙ v))`, with conv(u)_t = Σᵢ wᵢ ⊙ u_{t−i} for i = 0 … k − 1.
 #
+# ⊙ multiplies entry by entry. With k = 2 and w = (1, −1) a channel 3, 5, 4 becomes 3, 2, −1.
 # Gates that multiply make it more than a moving average (Dauphin et al. 2017; in this form: LFM2,
 # Liquid AI 2025, with k = 3). It has as many parameters as attention, 4·d², and k·d more. It needs
 # no mask and no positions, and to write on it remembers k − 1 tokens, not all. Its price is its
