@@ -129,8 +129,8 @@ def what_is_registered_is_saved(run: Run):
 # `load_state_dict` is **strict**: names must agree, or it raises. With `strict=False` it takes what
 # it finds, and *returns* what it didn't; who doesn't look at that may have loaded nothing. A state
 # saved from under PyTorch's wrapper for several processes has `module.` before each name: no name
-# agrees, no error is raised, and training begins from random weights. Shapes are another matter: one that differs
-# raises even then, so a new head on an old body needs a loader of one's own.
+# agrees, no error is raised, and training begins from random weights. Shapes are another matter:
+# one that differs raises even then, so a new head on an old body needs a loader of one's own.
 
 
 # %% 2. Partial loading
