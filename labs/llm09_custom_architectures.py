@@ -170,8 +170,8 @@ def load_partial(module: nn.Module, state: dict[str, Tensor]) -> Loaded:
 @lab.experiment
 def not_strict_is_silent(run: Run):
     """With `strict=False` a wrong prefix loads nothing and raises nothing; our loader tells."""
-    trained, fresh = (nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4)) for _ in range(2))
-    state, before = trained.state_dict(), fresh[0].weight.clone()
+    learned, fresh = (nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4)) for _ in range(2))
+    state, before = learned.state_dict(), fresh[0].weight.clone()
     prefixed = {f"module.{name}": one for name, one in state.items()}
     wider = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 6))
     for name, action, error in (
@@ -184,7 +184,7 @@ def not_strict_is_silent(run: Run):
     run.check("the weights are as before", torch.equal(fresh[0].weight, before), equals=True)
     found = load_partial(wider, state).misshapen
     run.check("another shape, our loader: misshapen", found, equals=["1.bias", "1.weight"])
-    same = torch.equal(wider[0].weight, trained[0].weight)
+    same = torch.equal(wider[0].weight, learned[0].weight)
     run.check("and the body is loaded", same, equals=True)
 
 
