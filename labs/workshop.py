@@ -189,7 +189,7 @@ def mlp() -> nn.Module:
 
 
 @cache
-def reader(run: Run, kind: Any, seed: int, shuffle: bool = False) -> tuple[Any, float]:
+def reader(run: Run, kind: Any, seed: int, shuffle: bool) -> tuple[Any, float]:
     """A trained network, and its accuracy on the 360 test images."""
     torch.manual_seed(seed)
     x, y, x_test, y_test = images()
@@ -256,7 +256,7 @@ def loss_on(model: Any, task: str, tokens: Tensor) -> Tensor:
 
 def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     """Train a language model on "recall" or "text"; it comes back as from `fit`."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.98))
     model, optimizer = run.accelerator.prepare(model, optimizer)
     model.train()
     torch.manual_seed(seed)  # the same batches, whatever the model drew
@@ -264,7 +264,7 @@ def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     for step in run.progress(range(steps), label):
         tokens = recall_batch(64) if task == "recall" else text().batch(16, 64, draws)
         loss = loss_on(model, task, run.share(tokens).to(run.device))
-        _step(run, model, optimizer, loss, 3e-3 * apparatus.rate(step, steps, steps // 20))
+        _step(run, model, optimizer, loss, 4e-3 * apparatus.rate(step, steps, steps // 20))
     return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False).cpu().eval()
 
 
