@@ -598,7 +598,8 @@ def each_missing_part_shows(run: Run):
         run.check(f"{lost} left out: largest gap of a loss", gap, at_least=1e-3, because=because)
     ax.set(xlabel="step", ylabel="difference of the loss (nats)", title="Resumed without …")
     ax.legend(ncols=2, fontsize=9)
-    run.figure(fig, "resumed", "Stopped after 40 steps and resumed without one part of the state.")
+    caption = "Stopped after 40 steps, resumed without one part of the state; 10⁻⁶ stands for 0."
+    run.figure(fig, "resumed", caption)
     return f"Without its buffers no loss differs, but logits do, by up to {off:.2f}."
 
 
@@ -834,8 +835,8 @@ def a_convolution_has_a_reach(run: Run):
     run.check("parameters: convolutions less attentions", count[0] - count[1], equals=2 * 4 * 64,
               because="k·d more for each")  # fmt: skip
     fig, ax = plt.subplots(figsize=(7.2, 7.2))
-    workshop.draw_tree(ax, model)
-    run.figure(fig, "tree", "Each module with all the parameters below it.")
+    workshop.draw_tree(ax, Hybrid(HybridConfig()))
+    run.figure(fig, "tree", "Modules with all parameters below them; a kernel is a parameter, and no module.")
 
 
 # %% [markdown]
