@@ -1,5 +1,6 @@
 """`python -m labs`: the one command line that the container and the environment both run."""
 
 from labs.kit.cli import main
+from labs.kit.ranks import leave
 
-raise SystemExit(main())
+leave(main())

@@ -1,6 +1,7 @@
 """INT, TERM and HUP, in one way: the first one raises, so that what was started is ended."""
 
 import signal
+import weakref
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
@@ -8,6 +9,7 @@ from typing import Any
 
 EXIT_CODE = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SECONDS_BETWEEN_REMINDERS = 0.2
 
 
 class Interrupted(BaseException):
@@ -19,35 +21,47 @@ class Interrupts:
 
     Without this, TERM and HUP end Python on the spot, and a container that it started lives on.
     A signal that was ignored from the start, as HUP under nohup, stays ignored.
+
+    Where Python happens to be finalizing a file or a response of the engine, it drops what is
+    raised without a word (iobase_finalize in CPython's Modules/_io/iobase.c), and a signal that
+    comes just before a system call does not break it off. So an alarm reminds of it, until this is
+    left: an exception that is gone before that was dropped, and is raised again.
     """
 
     def __init__(self) -> None:
         self._before: dict[signal.Signals, Any] = {}
         self._held = False
         self._arrived = False
-        self._raised = False
+        self._raised: weakref.ref[Interrupted] | None = None
 
     def __enter__(self) -> "Interrupts":
         _ENTERED.append(self)
         for one in SIGNALS:
             if signal.getsignal(one) is not signal.SIG_IGN:
                 self._before[one] = signal.signal(one, self._handle)
+        self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._remind)
         return self
 
     def __exit__(self, *error: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for one, handler in self._before.items():
             signal.signal(one, handler)
         _ENTERED.remove(self)
 
     def _handle(self, _signum: int, _frame: FrameType | None) -> None:
         self._arrived = True
-        if not self._held:
-            self._raise_once()
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_BETWEEN_REMINDERS, SECONDS_BETWEEN_REMINDERS)
+        self._raise_once()
+
+    def _remind(self, _signum: int, _frame: FrameType | None) -> None:
+        self._raise_once()
 
     def _raise_once(self) -> None:
-        if self._arrived and not self._raised:
-            self._raised = True
-            raise Interrupted
+        if not self._arrived or self._held or (self._raised and self._raised()):
+            return
+        interrupted = Interrupted()
+        self._raised = weakref.ref(interrupted)
+        raise interrupted
 
     @contextmanager
     def held(self) -> Generator[None]:

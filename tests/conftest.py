@@ -26,6 +26,9 @@ SOCKET = "/var/run/docker.sock"
 SOMEBODY = 4242  # a uid that no machine here knows by name
 PATIENCE = 900  # seconds until a test that waits gives up; no test passes or fails by speed
 
+# A shell has what it starts in the background ignore Ctrl-C, and all that it starts does, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Tests that are run by hand, each kind by its mark: pytest -m slow.
 BY_HAND = {"slow": "takes minutes, or gigabytes", "sweep": "takes a quarter of an hour a lab"}
 

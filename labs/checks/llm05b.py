@@ -76,7 +76,10 @@ def diagnose(implementation: Function) -> None:
         for seed in range(3):
             x = draw(2, 9, 16, seed=seed)
             given = x.clone()
-            got = implementation(_planted(fault, seed), x)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                layer = planted(fault, 16)
+            got = implementation(layer, x)
             if not torch.equal(given, x):
                 raise Mistake("your function changed x: make another tensor to ask with")
             if not isinstance(got, str):
@@ -87,16 +90,15 @@ def diagnose(implementation: Function) -> None:
                 raise Mistake(f"a layer that is {fault!r} was called {got!r}: {question}")
 
 
-def _planted(fault: str, seed: int) -> Callable[[Tensor], Tensor]:
+def planted(fault: str, d_model: int) -> Callable[[Tensor], Tensor]:
+    """An untrained attention layer, (B, T, d) -> (B, T, d) in float64, with a fault of FAULTS."""
     changes: dict[str, Any] = {
         "no norm": {"norm": nn.Identity},
         "norm on the sum": {"placement": "post"},
         "no residual": {"alpha": 0.0},
         "dead branch": {"beta": 0.0},
     }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LanguageModel(Config(2, 1, 16, **changes.get(fault, {}))).double()
+    model = LanguageModel(Config(2, 1, d_model, **changes.get(fault, {}))).double()
     layer, position = model.blocks[0].attention, model.position
     if fault == "looks ahead":
         return lambda x: layer(x.flip(1), position).flip(1)

@@ -68,7 +68,7 @@ def _one(text: str) -> Lesson:
 
 
 def _known(lesson: Lesson, part: str | None) -> None:
-    exercises = sheets.exercises(lesson.path.read_text(encoding="utf-8"))
+    exercises = sheets.exercises(lesson.source)
     if part and part not in exercises:
         why = f"It has {', '.join(exercises)}."
         mend = f"invoke check {lesson.name} --hint {next(iter(exercises), '')}"

@@ -258,7 +258,7 @@ def test_a_part_that_passed_is_checked_again_only_where_it_or_what_is_around_it_
         return run(work, *rest)
 
     monkeypatch.setattr(fence, "run", counting)
-    text = f"{LAB.source}# another text around it\n"
+    text = f"{LAB.source}\nAROUND = 1\n"
     parts = list(sheets.exercises(LAB.source))
 
     def graded(changed: str) -> tuple[list[str], list[str]]:
@@ -268,6 +268,7 @@ def test_a_part_that_passed_is_checked_again_only_where_it_or_what_is_around_it_
 
     assert graded(text) == (parts, [])
     assert graded(text) == ([], [])
+    assert graded(f"{text}# said in a comment\n") == ([], [])
     wrong = text.replace(".softmax(-1).masked_fill(~mask, 0.0)\n", ".softmax(-1)\n")
     assert graded(wrong) == (["masked_softmax"], ["masked_softmax"])
     assert graded(wrong) == (["masked_softmax"], ["masked_softmax"]), "only what passed is known"
@@ -298,7 +299,7 @@ assert states == {"right"}, states
 
 
 def test_a_check_is_given_up_when_the_sheet_is_saved_again(desk: Desk) -> None:
-    text = f"{LAB.source}# no text that was checked before\n"
+    text = f"{LAB.source}\nUNSEEN = 1\n"
     desk.path.write_text(text)
     asked = iter([False] * 3)
     found = desk.grader.grade(desk.path, text, stop=lambda: next(asked, True))

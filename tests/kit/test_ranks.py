@@ -1,12 +1,14 @@
 """A lab as N processes: they really run, and train as one process with the whole batch does."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from labs.kit.ranks import group
-from tests.conftest import Clone
+from tests.conftest import REPO, Clone
 
 import pytest
 
@@ -143,3 +145,20 @@ def test_a_group_of_any_command_is_told_who_is_who_and_answers_with_its_code(
     command = [sys.executable, "-I", "-S", "-c", STORY, str(tmp_path), str(code)]
     assert group(2, command, MORE="x") == code
     assert [(tmp_path / one).read_text() for one in "01"] == ["0 2 x", "1 2 x"]
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_one_of_a_group_leaves_without_taking_python_apart(processes: str) -> None:
+    """What would be in the way of threads that still need Python; what was to be done, is."""
+    code = (
+        "import atexit, labs.kit.ranks as r\n"
+        "class Last:\n    def __del__(self): print('taken apart')\n"
+        "last = Last(); last.itself = last; atexit.register(print, 'tidied'); r.leave(3)\n"
+    )
+    variables = {**os.environ, "WORLD_SIZE": processes}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPO, env=variables, capture_output=True, text=True
+    )
+    assert ended.returncode == 3, ended
+    assert ended.stdout.split("\n")[0] == "tidied"
+    assert ("taken apart" in ended.stdout) == (processes == "1")

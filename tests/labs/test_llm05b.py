@@ -88,6 +88,11 @@ def test_at_the_start_there_is_a_number_for_each_block():
     assert min(gradients) > 0
 
 
+def test_without_norms_128_blocks_have_a_size():
+    sizes, _ = lab.at_start(lab.stack("no norm", 128, 16), 0)
+    assert 1e19 < sizes[-1] < math.inf  # its square is infinite in float32
+
+
 def test_a_step_of_the_norms_is_on_top_of_that_of_the_matrices():
     matrices, everything, random, adam = lab.moved(lab.stack("Post-LN", 2, 16), 0)
     assert 0 < matrices != everything > 0

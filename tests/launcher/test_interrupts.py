@@ -1,5 +1,6 @@
 """INT, TERM and HUP: while the image is built, when the container starts, in mid-lab."""
 
+import io
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import time
 from pathlib import Path
 
 from launcher import processes
-from launcher.interrupts import Interrupted, Interrupts
+from launcher.interrupts import SECONDS_BETWEEN_REMINDERS, Interrupted, Interrupts
 from tests.conftest import BIN, Clone, Running, containers_of
 
 import pytest
@@ -174,12 +175,28 @@ def test_a_lab_under_nohup_outlives_the_terminal_s_end(clone: Clone) -> None:
 def test_a_signal_raises_once(what: signal.Signals) -> None:
     before = signal.getsignal(what)
     with Interrupts():
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted) as raised:
             os.kill(os.getpid(), what)
             time.sleep(5)
         os.kill(os.getpid(), what)
-        time.sleep(0.01)
+        time.sleep(3 * SECONDS_BETWEEN_REMINDERS)
+        assert raised.value, "what is being dealt with is not raised again"
     assert signal.getsignal(what) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+class Finalized(io.RawIOBase):
+    """Takes a signal while Python finalizes it, as an answer of the engine may."""
+
+    def close(self) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        super().close()
+
+
+def test_a_signal_that_python_drops_is_raised_all_the_same() -> None:
+    with Interrupts(), pytest.raises(Interrupted):
+        Finalized()
+        time.sleep(60)
 
 
 def test_a_signal_waits_until_what_is_being_made_is_known() -> None:
