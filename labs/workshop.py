@@ -100,6 +100,21 @@ def draw_maps(axes: Any, image: Tensor, first: Tensor, second: Tensor) -> None:
         ax.grid(False)
 
 
+def draw_arms(
+    ax: Any, right: dict[str, list[float]], loss: dict[str, list[float]], bigram: float
+) -> None:
+    """Recall over the loss on text, a point a seed; a line for an arm that read no text."""
+    for i, (arm, found) in enumerate(right.items()):
+        if arm in loss:
+            ax.plot(loss[arm], found, "os^"[i], color=f"C{i}", ms=8, label=arm)
+        else:
+            ax.axhline(sum(found) / len(found), color=f"C{i}", ls="--", label=f"{arm}: recall")
+    ax.axvline(bigram, color="grey", ls=":", label="bigram: loss")
+    ax.set(xlabel="loss on text (nats per character)", ylabel="recall (accuracy)")
+    ax.set(ylim=(-0.03, 1.03), title="Two layers each, three seeds: upper left is better")
+    ax.legend(loc="center right")
+
+
 # A file that acts, and a process that knows nothing.
 
 
@@ -256,13 +271,14 @@ def loss_on(model: Any, task: str, tokens: Tensor) -> Tensor:
 
 def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     """Train a language model on "recall" or "text"; it comes back as from `fit`."""
+    recalls, draws = task == "recall", torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.98))
     model, optimizer = run.accelerator.prepare(model, optimizer)
     model.train()
     torch.manual_seed(seed)  # the same batches, whatever the model drew
-    draws, steps = torch.Generator().manual_seed(seed), run.pick(tiny=300, small=1500, full=6000)
+    steps = run.pick(tiny=300 if recalls else 200, small=1500, full=6000)
     for step in run.progress(range(steps), label):
-        tokens = recall_batch(64) if task == "recall" else text().batch(16, 64, draws)
+        tokens = recall_batch(32) if recalls else text().batch(16, 64, draws)
         loss = loss_on(model, task, run.share(tokens).to(run.device))
         _step(run, model, optimizer, loss, 4e-3 * apparatus.rate(step, steps, steps // 20))
     return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False).cpu().eval()

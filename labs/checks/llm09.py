@@ -443,7 +443,8 @@ def gated_convolution(implementation: type) -> None:
     with torch.no_grad():
         got, want = module(x), _gated(module, x)
         name_mistake(got, _mistakes_of_gates(module, x))
-        expect_close(got, want, "leave(b ⊙ conv(a ⊙ v)), column i of the kernel for i steps back")
+        what = "leave((1 + b) ⊙ conv((1 + a) ⊙ v)), column i of the kernel for i steps back"
+        expect_close(got, want, what)
         for t in (1, 2):  # shorter than the kernel
             expect_close(module(x[:, :t]), want[:, :t], "texts shorter than the kernel")
     given = x.clone().requires_grad_()
@@ -461,13 +462,13 @@ def gated_convolution(implementation: type) -> None:
 def _gated(module: Any, x: Tensor, shift: int = 0, flip: bool = False) -> Tensor:
     """By its definition, a loop over steps back; `shift` looks ahead, `flip` turns the kernel."""
     a, b, v = module.enter(x).chunk(3, -1)
-    u, kernel = a * v, module.kernel.flip(1) if flip else module.kernel
+    u, kernel = (1 + a) * v, module.kernel.flip(1) if flip else module.kernel
     mixed = torch.zeros_like(u)
     for t in range(u.shape[1]):
         for i in range(kernel.shape[1]):
             if 0 <= t - i + shift < u.shape[1]:
                 mixed[:, t] += kernel[:, i] * u[:, t - i + shift]
-    return module.leave(b * mixed)
+    return module.leave((1 + b) * mixed)
 
 
 def _mistakes_of_gates(module: Any, x: Tensor) -> dict[str, Callable[[], Tensor]]:
@@ -488,12 +489,15 @@ def _mistakes_of_gates(module: Any, x: Tensor) -> dict[str, Callable[[], Tensor]
         "it sees the future: the padding is on both sides, and the kernel isn't flipped": (
             lambda: _gated(module, x, shift=1, flip=True)
         ),
-        "the gate a is missing: the convolution is of a ⊙ v": lambda: module.leave(b * mixed(v)),
-        "the gate b is missing": lambda: module.leave(mixed(a * v)),
-        "the gates are confused: enter gives a, b and v in this order": (
-            lambda: module.leave(a * mixed(b * v))
+        "the gate a is missing: the convolution is of (1 + a) ⊙ v": (
+            lambda: module.leave((1 + b) * mixed(v))
         ),
-        "leave, the last matrix, is missing": lambda: b * mixed(a * v),
+        "the gate b is missing": lambda: module.leave(mixed((1 + a) * v)),
+        "the gates start open: 1 + a and 1 + b": lambda: module.leave(b * mixed(a * v)),
+        "the gates are confused: enter gives a, b and v in this order": (
+            lambda: module.leave((1 + a) * mixed((1 + b) * v))
+        ),
+        "leave, the last matrix, is missing": lambda: (1 + b) * mixed((1 + a) * v),
         "the gates have an activation: here they only multiply": (
             lambda: module.leave(b.sigmoid() * mixed(a.sigmoid() * v))
         ),

@@ -264,7 +264,9 @@ def one_kernel(convolution):
 # GatedConvolution.forward
 
 
-def gated(left=None, flip=True, first=True, second=True, swap=False, last=True, gate=lambda x: x):
+def gated(
+    left=None, flip=True, first=True, second=True, swap=False, last=True, gate=lambda x: 1 + x
+):
     """A mixer that goes wrong in one of these ways."""
 
     class GatedConvolution(lab.GatedConvolution):
@@ -350,6 +352,7 @@ WRONG = [
     ("GatedConvolution.forward", gated(second=False), "the gate b is missing"),
     ("GatedConvolution.forward", gated(swap=True), "the gates are confused"),
     ("GatedConvolution.forward", gated(last=False), "the last matrix, is missing"),
+    ("GatedConvolution.forward", gated(gate=lambda x: x), "the gates start open"),
     ("GatedConvolution.forward", gated(gate=torch.sigmoid), "they only multiply"),
     ("GatedConvolution.forward", CutOff, "no gradient reaches x"),
     ("GatedConvolution.forward", MixesChannels, "column i of the kernel"),
