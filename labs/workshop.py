@@ -272,15 +272,15 @@ def loss_on(model: Any, task: str, tokens: Tensor) -> Tensor:
 def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     """Train a language model on "recall" or "text"; it comes back as from `fit`."""
     recalls, draws = task == "recall", torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.98))
     model, optimizer = run.accelerator.prepare(model, optimizer)
     model.train()
     torch.manual_seed(seed)  # the same batches, whatever the model drew
-    steps = run.pick(tiny=300 if recalls else 200, small=1500, full=6000)
+    steps = run.pick(tiny=240 if recalls else 150, small=1500, full=6000)
     for step in run.progress(range(steps), label):
         tokens = recall_batch(32) if recalls else text().batch(16, 64, draws)
         loss = loss_on(model, task, run.share(tokens).to(run.device))
-        _step(run, model, optimizer, loss, 4e-3 * apparatus.rate(step, steps, steps // 20))
+        _step(run, model, optimizer, loss, 5e-3 * apparatus.rate(step, steps, steps // 20))
     return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False).cpu().eval()
 
 
