@@ -179,7 +179,7 @@ def fit(run: Run, model: Any, x: Tensor, y: Tensor, epochs: int, label: str, sti
     Returns:
         The model on the CPU, in float32 and in evaluation mode.
     """
-    optimizer = torch.optim.AdamW(trainable(model), lr=1e-2)
+    optimizer = torch.optim.AdamW(trainable(model), lr=1e-2, fused=True)
     model, optimizer = run.accelerator.prepare(model, optimizer)
     model.train(not still)
     steps = epochs * (len(x) // 64)
@@ -272,7 +272,7 @@ def loss_on(model: Any, task: str, tokens: Tensor) -> Tensor:
 def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     """Train a language model on "recall" or "text"; it comes back as from `fit`."""
     recalls, draws = task == "recall", torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.98), fused=True)
     model, optimizer = run.accelerator.prepare(model, optimizer)
     model.train()
     torch.manual_seed(seed)  # the same batches, whatever the model drew
