@@ -657,7 +657,7 @@ def qk_norm_bounds_the_scores(run: Run):
         share.append(score / (math.sqrt(head) * max((q * k).item() for q, k in pairs)))
     because = "Cauchy and Schwarz, whatever was trained"
     run.check("trained with it: score / (√D · largest gains)", share, at_most=1, because=because)
-    a, b = (mean(one) for one in ended.values())
+    a, b = (median(one) for one in ended.values())
     return f"At a rate as high as 0.03 the loss is {a:.2f} without QK-norm and {b:.2f} with it."
 
 
@@ -830,7 +830,7 @@ def a_rotary_score_tells_the_offset(run: Run):
     spread = max(added) - min(added)
     run.check("sinusoids at one offset: spread", spread, at_least=0.5, because=because)
     short, shorter = rows[0][-1], rows[1][-1]
-    return f"At place 100,000 a score is off by {short:.1e} in float32, {shorter:.1g} in bfloat16."
+    return f"At place 100,000 a score is off by {short:.1e} in float32, {shorter:.2g} in bfloat16."
 
 
 # %% [markdown]

@@ -42,6 +42,8 @@ def expect_close(got: Any, want: Tensor, mistake: str, tolerance: float | None =
         raise Mistake(f"a tensor of shape {tuple(want.shape)} was expected, {_kind(got)} came")
     if got.shape != want.shape:
         raise Mistake(f"shape {tuple(want.shape)} was expected, {tuple(got.shape)} came; {mistake}")
+    if _place(got) != _place(want):
+        raise Mistake(f"a tensor {_place(want)} was expected, one {_place(got)} came")
     if got.dtype != want.dtype:
         raise Mistake(f"dtype {want.dtype} was expected, {got.dtype} came")
     if want.dtype == torch.bool or not want.is_floating_point():
@@ -68,6 +70,8 @@ def equals(got: Any, wrong: Tensor) -> bool:
     return (
         isinstance(got, Tensor)
         and got.shape == wrong.shape
+        and _place(got) == _place(wrong)
+        and got.is_complex() == wrong.is_complex()
         and torch.allclose(got.to(wrong.dtype), wrong, rtol=0, atol=1e-8, equal_nan=True)
     )
 
@@ -85,6 +89,11 @@ def name_mistake(got: Any, mistakes: dict[str, Callable[[], Tensor]]) -> None:
 
 def _kind(value: Any) -> str:
     return "nothing (None)" if value is None else f"a {type(value).__name__}"
+
+
+def _place(tensor: Tensor) -> str:
+    """A tensor of the device meta has no numbers, a sparse one cannot be compared as it stands."""
+    return f"on {tensor.device} (layout {tensor.layout})"
 
 
 def check_of(lab: str, part: str) -> Callable[[Any], None]:
