@@ -481,7 +481,7 @@ def a_cnn_reads_digits(run: Run):
         for kind in (CNN, mlp)
         for shuffle in (False, True)
     }
-    because = "three standard errors of 0.985 on 360 images are 0.019"
+    because = "three standard errors of 0.99 on 360 images are 0.016"
     run.check("accuracy of the CNN", found[CNN, False], at_least=0.97, because=because)
     rows = [[kind.__name__, *(mean(found[kind, s]) for s in (False, True))] for kind in (CNN, mlp)]
     run.table("Accuracy, mean of three seeds", ["", "pixels in place", "shuffled alike"], rows)
@@ -673,14 +673,14 @@ def frozen_weights_and_moving_buffers(run: Run):
         rows.append([f"adapted in {name}", *read, accuracy(model, x_test, y_test)])
     columns = ["", "negatives", "positives", "positives, adapter taken out"]
     run.table("Accuracy on 360 test images", columns, rows)
-    run.check("negatives before", rows[0][1], at_most=0.6, because="it never saw one")
+    run.check("negatives before", rows[0][1], at_most=0.5, because="it never saw one")
     run.check("negatives after, evaluation mode", rows[1][1], at_least=0.8, because="chance: 0.1")
     run.check("evaluation mode, taken out: change of any tensor of the base", moved[0], at_most=0,
               because="nothing of it could move")  # fmt: skip
     run.check("training mode: the largest", max(moved[1]), at_least=1e-2, because="the partner")
     because = "its running means and variances are those of negatives"
     run.measure("positives that the base lost where buffers moved", before - rows[2][3],
-                expect_at_least=0.05, because=because)  # fmt: skip
+                expect_at_least=0.2, because=because)  # fmt: skip
     return (
         f"{share:.0%} of the numbers bring negatives from {rows[0][1]:.0%} to {rows[1][1]:.0%}. "
         f"Where buffers moved, the base reads {rows[2][3]:.0%} of positives, once {before:.0%}."
@@ -911,11 +911,12 @@ def the_hybrid_has_both(run: Run):
     because = "it sees more than one character"
     run.check("text, hybrid (nats)", loss["hybrid"], at_most=bigram, because=because)
     ahead = [a - b for a, b in zip(loss["attention"], loss["hybrid"], strict=True)]
+    gap = mean(loss["attention"]) - mean(loss["convolution"])
     behind = [a - b for a, b in zip(loss["hybrid"], loss["convolution"], strict=True)]
     because = "it need not learn to look back by one"
     run.measure("text: attention less hybrid (nats)", ahead, expect_at_least=0, because=because)
-    because = "what is near counts most, in a short training"
-    run.measure("text: hybrid less convolution (nats)", behind, expect_at_most=0.05,
+    because = "half the gap of attention: what is near counts most, in a short training"
+    run.measure("text: hybrid less convolution (nats)", behind, expect_at_most=gap / 2,
                 because=because)  # fmt: skip
     run.measure("text: the hybrid's range over seeds (nats)",
                 max(loss["hybrid"]) - min(loss["hybrid"]))  # fmt: skip

@@ -112,7 +112,7 @@ def draw_arms(
     ax.axvline(bigram, color="grey", ls=":", label="bigram: loss")
     ax.set(xlabel="loss on text (nats per character)", ylabel="recall (accuracy)")
     ax.set(ylim=(-0.03, 1.03), title="Two layers each, three seeds: upper left is better")
-    ax.legend(loc="center right")
+    ax.legend(loc="center")
 
 
 # A file that acts, and a process that knows nothing.
@@ -276,7 +276,7 @@ def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     model, optimizer = run.accelerator.prepare(model, optimizer)
     model.train()
     torch.manual_seed(seed)  # the same batches, whatever the model drew
-    steps = run.pick(tiny=240 if recalls else 150, small=1500, full=6000)
+    steps = run.pick(tiny=240 if recalls else 120, small=1500, full=6000)
     for step in run.progress(range(steps), label):
         tokens = recall_batch(32) if recalls else text().batch(16, 64, draws)
         loss = loss_on(model, task, run.share(tokens).to(run.device))
