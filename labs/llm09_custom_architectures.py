@@ -483,7 +483,10 @@ def a_cnn_reads_digits(run: Run):
     }
     because = "three standard errors of 0.99 on 360 images are 0.016"
     run.check("accuracy of the CNN", found[CNN, False], at_least=0.97, because=because)
-    rows = [[kind.__name__, *(mean(found[kind, s]) for s in (False, True))] for kind in (CNN, mlp)]
+    rows = [
+        [kind.__name__.upper(), *(mean(found[kind, s]) for s in (False, True))]
+        for kind in (CNN, mlp)
+    ]
     run.table("Accuracy, mean of three seeds", ["", "pixels in place", "shuffled alike"], rows)
     because = "what it knows beforehand is of places; a standard error is 0.01"
     (_, cnn, cnn_shuffled), (_, plain, plain_shuffled) = rows
@@ -693,7 +696,7 @@ def frozen_weights_and_moving_buffers(run: Run):
 # not be attention. A **gated causal convolution** makes of each token three vectors, a, b and v,
 # and mixes each channel by itself over the last k tokens:
 #
-# `y = W_out ((1 + b) ⊙ conv((1 + a) ⊙ v))`, with conv(u)_t = Σᵢ wᵢ ⊙ u_{t−i} for i = 0 … k − 1.
+# `y = W_out ((1 + b) ⊙ conv((1 + a) ⊙ v))`, with `conv(u)_t = Σᵢ wᵢ ⊙ u_{t−i}` over i = 0 … k − 1.
 #
 # ⊙ multiplies entry by entry. With k = 2 and w = (1, −1) a channel 3, 5, 4 becomes 3, 2, −1.
 # Gates that multiply make it more than a moving average (Dauphin et al. 2017; in this form, but for
@@ -707,7 +710,7 @@ def frozen_weights_and_moving_buffers(run: Run):
 #
 # So convolution is near-sighted and cheap, attention is far-sighted and must learn where to look.
 # LLM06 found that recall takes *two* layers of attention: one that notes the token before, and one
-# that finds it. A convolution has the token before for nothing. Is one layer of each enough? And in
+# that finds it. A convolution has the token before for free. Is one layer of each enough? And in
 # which order?
 
 
