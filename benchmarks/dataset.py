@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 from labs.kit.dataset import Conversations, messages_of
-from labs.llm08_training import examples
+from labs.wordtasks import examples
 
 import datasets
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from labs import wordtasks
 from labs.kit import (
     Card,
     Checkpoints,
@@ -43,22 +44,15 @@ from labs.kit import dataset as reading
 from labs.kit.cards import WRONG_USAGE
 from labs.kit.console import Output
 from labs.kit.options import Settings
-from labs.kit.ranks import end_with_its_starter, group, is_main, rank
+from labs.kit.ranks import end_with_its_starter, group, is_main, rank, stop_all
+from labs.wordtasks import END, PAD, Example, build, exam, examples, ours, split
 
 import datasets
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    PreTrainedTokenizerFast,
-    get_cosine_schedule_with_warmup,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedule_with_warmup
 
 datasets.disable_progress_bars()
 
@@ -71,70 +65,32 @@ DOUBLE, IGNORED = torch.float64, -100  # the label that cross_entropy leaves out
 # %% [markdown]
 # ## 1. Data whose answers can be checked
 # An **instruction set** is a list of requests with the answers that are wanted. Ours is made by
-# code, so that every answer can be checked: five tasks on lists of one to six animals out of
-# twelve. *Reverse the words: ant cow* wants *cow ant*. Rows come in the shape that Stanford's
-# Alpaca (Taori et al. 2023) made common: `instruction`, `input`, `output`.
+# code, in `labs/wordtasks.py`, so that every answer can be checked: five tasks (repeat, reverse,
+# name the first, the last, count) on lists of one to six animals out of twelve. *Reverse the words:
+# ant cow* wants *cow ant*. Rows come in the shape that Stanford's Alpaca (Taori et al. 2023) made
+# common: `instruction`, `input`, `output`.
 #
 # What is tested must not have been trained on. Split rows at random, and it has been: short lists
 # are drawn again and again, and stand on both sides. So split by **combination**. Number tasks and
 # words from 0, and of each list hold out the one task for which task + 1·word₁ + 2·word₂ + … leaves
-# no remainder when divided by 5. Each list was then seen with four tasks, each task with four lists
-# of five, and no held-out pair of the two ever: who answers right there has put it together.
+# no remainder when divided by 5. Training may meet each list with its four other tasks, and each
+# task with about four lists of five, but never a held-out pair of the two: who answers right there
+# has put it together.
 
 
 # %% 1. The set
-WORDS = ["ant", "bee", "cat", "cow", "dog", "elk", "fox", "hen", "owl", "pig", "rat", "yak"]
-NUMBERS = ["zero", "one", "two", "three", "four", "five", "six"]
-TASKS: dict[str, Callable[[list[str]], list[str]]] = {
-    "Repeat the words": lambda words: words,
-    "Reverse the words": lambda words: words[::-1],
-    "Name the first": lambda words: words[:1],
-    "Name the last": lambda words: words[-1:],
-    "Count the words": lambda words: [NUMBERS[len(words)]],
-}
-Example = dict[str, str]
-
-
-def is_held_out(task: str, words: list[str]) -> bool:
-    places = sum(i * WORDS.index(word) for i, word in enumerate(words, 1))
-    return (list(TASKS).index(task) + places) % len(TASKS) == 0
-
-
-def examples(seed: int, held_out: bool | None) -> Iterator[Example]:
-    """Rows without end, drawn at random; `held_out` None: of both kinds."""
-    dice = random.Random(seed)
-    while True:
-        task, words = dice.choice(list(TASKS)), dice.sample(WORDS, dice.randint(1, 6))
-        if held_out in (None, is_held_out(task, words)):
-            yield {
-                "instruction": task,
-                "input": " ".join(words),
-                "output": " ".join(TASKS[task](words)),
-            }
-
-
-@cache
-def split(seed: int, count: int) -> tuple[list[Example], list[Example]]:
-    """`count` rows to train on, and 200 held out."""
-    return list(islice(examples(seed, False), count)), list(islice(examples(seed, True), 200))
-
-
-def pairs(rows: Iterable[Example]) -> list[tuple[str, str]]:
-    return [(row["instruction"], row["input"]) for row in rows]
-
-
 @lab.experiment
 def nothing_held_out_was_seen(run: Run):
     """Split by combination no tested pair was trained on, all its parts were; at random, not so.
 
     Predict: 4,200 rows are split at random. Which share of the 200 tested is among the others too?
     """
-    sides = [pairs(rows) for rows in split(run.seed, 4000)]
+    sides = [wordtasks.pairs(rows) for rows in split(run.seed, 4000)]
     both = set.intersection(*map(set, sides))
     run.check("held-out pairs that were trained on", len(both), equals=0)
     known, tested = ({x for pair in one for x in (pair[0], *pair[1].split())} for one in sides)
     run.check("their tasks and words that weren't", len(tested - known), equals=0)
-    drawn = pairs(islice(examples(run.seed, None), 4200))
+    drawn = wordtasks.pairs(islice(examples(run.seed, None), 4200))
     leaked = mean(one in drawn[200:] for one in drawn[:200])
     because = "lists of one word are a sixth of all rows, and make 60 pairs"
     run.check("split at random: share that was", leaked, at_least=0.1, because=because)
@@ -166,24 +122,12 @@ def nothing_held_out_was_seen(run: Run):
 
 
 # %% 2. Files
-def write_files(folder: Path, a: Example, b: Example, c: Example) -> None:
-    """Five good rows in three kinds of file and three shapes, and five bad ones among them."""
-    talk = reading.messages_of({"prompt": "Hi", "completion": "Hello"})
-    lines = [json.dumps(a), '{"instruction": "Count', json.dumps({"instruction": "Count"})]
-    lines += [json.dumps({"messages": talk}), json.dumps({"messages": talk[:1]})]
-    (folder / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    table = 'prompt,completion\n"two\nlines",yes\nRepeat,the words,twice\n'
-    (folder / "b.csv").write_text(table, encoding="utf-8")
-    rows = datasets.Dataset.from_list([b, {**c, "output": None}, c])
-    rows.to_parquet(folder / "c.parquet")
-
-
 @lab.experiment
 def a_bad_row_is_told_with_its_place(run: Run):
     """Files of three kinds and shapes become messages; each bad row is told with its place."""
     a, b, c = islice(examples(run.seed, None), 3)
     with tempfile.TemporaryDirectory() as name:
-        write_files(Path(name), a, b, c)
+        wordtasks.write_files(Path(name), a, b, c)
         read, stopped = reading.Conversations(name, skip=True), ""
         answers = [one["messages"][-1]["content"] for one in read]
         told = [one.removeprefix(f"{name}/").split(": ", 1) for one in read.told]
@@ -204,8 +148,8 @@ def a_bad_row_is_told_with_its_place(run: Run):
 def a_table_is_cached_and_a_stream_is_lazy(run: Run):
     """A map is computed once for each function; a stream reads what is drawn, and shuffles nearby.
 
-    Predict: rows sorted by task, 200 of each; a shuffle buffer of 100. How many of the five tasks
-    are among the first 100 rows drawn?
+    Predict: rows sorted by task, some 200 of each; a shuffle buffer of 100. How many of the five
+    tasks are among the first 100 rows drawn?
     """
 
     def length(row: Example, unit: int = 1) -> dict[str, int]:
@@ -243,7 +187,8 @@ def a_table_is_cached_and_a_stream_is_lazy(run: Run):
 # %% [markdown]
 # ## 3. Tokens and labels
 # A model reads one row of tokens, so the turns are written one after the other with **special
-# tokens** between them, by the model's **chat template**. Ours is short (for SmolLM2's, LLM01):
+# tokens** between them, by the model's **chat template**. Ours is short (for SmolLM2's, LLM01), and
+# each word is one token:
 #
 # `<|user|> Reverse the words ant cow <|end|> <|assistant|> cow ant <|end|>`
 #
@@ -255,32 +200,13 @@ def a_table_is_cached_and_a_stream_is_lazy(run: Run):
 #
 # How do we know where an assistant's turn begins? By its **header**, the tokens that the template
 # adds when it asks for an answer; for SmolLM2 those are three, `<|im_start|>`, `assistant` and a
-# new line. A request may hold the *word* assistant, and later turns have answers of their own.
+# new line. A request may hold the *word* assistant, and later turns have answers of their own. A
+# request that holds a special token could open a turn of its own (LLM04): such a row is bad. (A
+# template may mark the answers itself, by `{% generation %}`. Ours does, so that we see whether we
+# find them; SmolLM2's, like most, does not.)
 
 
 # %% 4. Labels
-TEMPLATE = """{% for one in messages %}{{ '<|' + one.role + '|>' }}\
-{% if one.role == 'assistant' %}{% generation %}{{ one.content + '<|end|>' }}{% endgeneration %}\
-{% else %}{{ one.content + '<|end|>' }}{% endif %}{% endfor %}\
-{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
-
-
-def make_tokenizer() -> Any:
-    """A token for each word of the set, and five special ones."""
-    special = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
-    words = dict.fromkeys([*special, *" ".join(TASKS).split(), *WORDS, *NUMBERS])
-    plain = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}))
-    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(tokenizer_object=plain, chat_template=TEMPLATE)
-    made.add_special_tokens({"pad_token": special[0], "eos_token": special[1]})
-    made.add_special_tokens({"additional_special_tokens": special[2:]})
-    return made
-
-
-ours = make_tokenizer()
-PAD, END = ours.pad_token_id, ours.eos_token_id
-
-
 @lab.exercise(
     level=1,
     hints=(
@@ -307,20 +233,39 @@ def supervise(ids: list[int], header: list[int], end: int) -> list[int]:
 
 
 Row = dict[str, list[int]]
+Q_AND_A = {"prompt": "Which\nassistant\nare you?", "completion": "SmolLM2."}
 
 
-def encode(tokenizer: Any, messages: list[reading.Message]) -> Row:
-    """Messages -> `input_ids` and `labels`, lists of the same length.
-
-    Raises:
-        BadRow: where a text holds a special token: it could open a turn of its own (LLM04).
-    """
+def refuse_special(tokenizer: Any, messages: list[reading.Message]) -> None:
+    """Raises BadRow where a text holds a special token."""
     special = tokenizer.all_special_tokens
     for token in (one for turn in messages for one in special if one in turn["content"]):
         raise reading.BadRow(f"its text holds the special token {token}")
-    apply = partial(tokenizer.apply_chat_template, tokenize=False)
-    whole, asking = apply(messages), apply(messages, add_generation_prompt=True)
-    header = tokenizer(asking.removeprefix(whole), add_special_tokens=False).input_ids
+
+
+@cache
+def header_of(tokenizer: Any) -> list[int]:
+    """The tokens that the chat template adds when it asks for an answer.
+
+    Raises:
+        Card: where there is no template, or it adds none: answers can't be told then.
+    """
+    why, talk = "Its tokenizer has no chat template.", reading.messages_of(Q_AND_A)[:1]
+    if tokenizer.chat_template:
+        apply = partial(tokenizer.apply_chat_template, talk, tokenize=False)
+        asking = apply(add_generation_prompt=True).removeprefix(apply())
+        if header := tokenizer(asking, add_special_tokens=False).input_ids:
+            return header
+        why = "Its chat template puts nothing before an answer."
+    what = "Which tokens are the model's answers can't be told."
+    raise Card(what, why, "another model: --model …", WRONG_USAGE)
+
+
+def encode(tokenizer: Any, messages: list[reading.Message]) -> Row:
+    """Messages -> `input_ids` and `labels`, lists of the same length."""
+    refuse_special(tokenizer, messages)
+    header = header_of(tokenizer)
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
     ids = tokenizer(whole, add_special_tokens=False).input_ids
     return {"input_ids": ids, "labels": supervise(ids, header, tokenizer.eos_token_id)}
 
@@ -329,8 +274,13 @@ def encoded(rows: Iterable[Example]) -> list[Row]:
     return [encode(ours, reading.messages_of(row)) for row in rows]
 
 
+@cache
+def rows_of(seed: int, count: int) -> list[Row]:
+    return encoded(split(seed, count)[0])
+
+
 def some_rows(run: Run, count: int) -> list[Row]:
-    return encoded(split(run.seed, 4000)[0][:count])
+    return rows_of(run.seed, 4000)[:count]
 
 
 @lab.experiment
@@ -353,14 +303,14 @@ def labels_are_the_assistants_words(run: Run):
     because = "two of three have a second request, which it would teach the model to write"
     run.check("by labelling all behind the first header", naive, at_least=60, because=because)
     real = AutoTokenizer.from_pretrained(assets.pretrained(run))
-    talk = reading.messages_of({"prompt": "Which\nassistant\nare you?", "completion": "SmolLM2."})
+    talk = reading.messages_of(Q_AND_A)
     talk += reading.messages_of({"prompt": "Sure?", "completion": "Yes, the assistant\n2."})
     row = encode(real, talk)
     said = [f"{one['content']}{real.eos_token}" for one in talk if one["role"] == "assistant"]
     found = real.decode([one for one in row["labels"] if one != IGNORED])
     run.check("the real model's labels, as text", found, equals="".join(said))
-    ids = encoded(islice(made, 1))[0]
-    columns = (ours.convert_ids_to_tokens(ids["input_ids"]), *ids.values())
+    (row,) = encoded(islice(made, 1))
+    columns = (ours.convert_ids_to_tokens(row["input_ids"]), *row.values())
     run.table("A row", ["token", "number", "label"], zip(*columns, strict=True))
 
 
@@ -370,7 +320,10 @@ def labels_are_the_assistants_words(run: Run):
 # attention mask of 0 keeps the padding from being looked at, and its labels must be −100. Many
 # tokenizers have no padding token, and people use the end token for it, which does no harm, until
 # somebody finds the padding *by value*: `labels[input_ids == pad] = -100` drops the answers' own
-# end tokens with it. We shall train that too.
+# end tokens with it. We shall train that too, on a small Llama of 86,000 parameters (at `tiny`).
+#
+# The model's logits at a place give the next token's probabilities; the loss of one label is −ln of
+# its probability, in nats. Batches differ in how many labels they have, so we sum, and count.
 
 
 # %% 5. The collator
@@ -411,29 +364,6 @@ def collate_by_value(rows: list[Row], pad: int) -> Batch:
     return batch
 
 
-def build(run: Run, seed: int, dropout: float = 0.0) -> Any:
-    """A Llama for our words; of 86,000 parameters at `tiny`."""
-    torch.manual_seed(seed)
-    width, layers = run.pick(tiny=(64, 2), small=(128, 4), full=(256, 6))
-    return AutoModelForCausalLM.from_config(small_llama(width, layers, dropout))
-
-
-def small_llama(width: int, layers: int, dropout: float = 0.0) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=len(ours),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        attention_dropout=dropout,
-        initializer_range=0.05,  # at the usual 0.02 so small a model stands still for long
-        tie_word_embeddings=False,
-        pad_token_id=PAD,
-        eos_token_id=END,
-        bos_token_id=None,
-    )
-
-
 def label_sum(model: Any, batch: Batch) -> Tensor:
     """The loss summed over all labels (nats); labels are shifted here, and nowhere else."""
     logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
@@ -464,21 +394,22 @@ def what_pads_does_not_matter(run: Run):
 
 # %% [markdown]
 # ## 5. AdamW
-# Let g be a weight's gradient at step t = 1, 2, …. Adam (Kingma & Ba 2015) keeps two running means,
-# of g and of g²:
+# Let g be the gradient of a weight w at step t = 1, 2, …. Adam (Kingma & Ba 2015) keeps two running
+# means, m of g and v of g². How long they remember, two numbers say; ours are β₁ = 0.9, β₂ = 0.98:
 #
 # `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`.
 #
 # Both begin at 0, and so are too small at first: after t steps on a constant g, m = (1 − β₁ᵗ) g.
 # Divided by that factor they are right, m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ), and the step is
 #
-# `w ← w − η λ w − η m̂ / (√v̂ + ε)`.
+# `w ← w − η λ w − η m̂ / (√v̂ + ε)`
 #
-# The term η λ w is **weight decay**: it pulls each weight towards 0. Its place is what the W in
-# AdamW stands for (Loshchilov & Hutter 2019): added to the gradient instead, it would be divided by
-# √v̂ like the rest, and weights with large gradients would hardly decay. In the first step m̂ = g and
-# √v̂ = |g|: every weight moves by η, whatever its gradient. So η has the unit of the weights, and
-# rates carry over between models better than those of plain gradient descent do.
+# with the **learning rate** η, and ε = 10⁻⁸ against a division by 0. The term η λ w is **weight
+# decay**, which pulls each weight towards 0 (ours: λ = 0.01). Its place is what the W in AdamW
+# stands for (Loshchilov & Hutter 2019): added to the gradient instead, λ w would be divided by √v̂
+# like the rest, and weights with large gradients would hardly decay. In the first step m̂ = g and
+# √v̂ = |g|: every weight moves by η, whatever its gradient (decay apart). So η has the unit of the
+# weights, and not, as in plain gradient descent, one that depends on the loss.
 
 
 # %% 6. The optimizer
@@ -563,15 +494,16 @@ def own_adamw_equals_torch(run: Run):
     because, bound = "ε over |g|, of the smallest gradient", 1.01e-8 / g[0].abs().min().item()
     run.check("first step over η, less 1", (first - 1).abs().max(), at_most=bound, because=because)
     low, high = g[0].abs().aminmax()
-    return f"Gradients from {low:.0e} to {high:.0e}, and all first steps are 0.01."
+    least, most = (0.01 * first).aminmax()
+    return f"Gradients from {low:.0e} to {high:.0e}; first steps from {least:.5f} to {most:.5f}."
 
 
 # %% [markdown]
 # ## 6. The learning rate's curve
 # Adam's first steps are all of full size, and v̂ knows nothing yet: so the rate is **warmed up**,
-# from nearly 0 to η in w steps. Later steps should average out the noise of small batches: the rate
-# **decays**, most often along a cosine (Loshchilov & Hutter 2017), often down to a tenth (GPT-3:
-# Brown et al. 2020, app. B). With t = 0, 1, …, S − 1, the share of η is
+# from nearly 0 to its peak in w steps. Later steps should average out the noise of small batches:
+# the rate **decays**, most often along a cosine (Loshchilov & Hutter 2017), often down to a tenth
+# (GPT-3: Brown et al. 2020, app. B). Step t of S, t = 0, 1, …, S − 1, has this share of the peak:
 #
 # `(t + 1) / w` for t < w; then `f + (1 − f) · ½ (1 + cos π p)`, `p = (t + 1 − w) / (S + 1 − w)`
 #
@@ -625,13 +557,7 @@ def the_rate_is_counted_in_steps(run: Run):
     because = "after S/k steps it has come to its end"
     run.check("by batches: share of steps at the floor", wrong, at_least=0.74, because=because)
     run.check("by steps: the same", right, at_most=0.02, because="the partner: a cosine's last bit")
-    fig, ax = plt.subplots()
-    for (name, curve), style in zip(curves.items(), ("-", "--"), strict=True):
-        ax.plot(curve, style, label=f"{name}: mean {mean(curve):.2f}")
-    ax.axvline(warmup - 1, color="grey", ls=":")
-    ax.text(warmup + 3, 0.03, "end of warm-up", color="grey")
-    ax.set(xlabel="step of the optimizer", ylim=(0, 1.05), title="Learning rate, share of its peak")
-    ax.legend()
+    fig = wordtasks.draw_rates(curves, warmup)
     run.figure(fig, "rate", "Warm-up and cosine; and the same curve when each batch moves it.")
     by_steps, by_batches = (mean(curve) for curve in curves.values())
     return f"Counted in batches the mean rate is {by_batches:.2f} of the peak, not {by_steps:.2f}."
@@ -640,16 +566,16 @@ def the_rate_is_counted_in_steps(run: Run):
 # %% [markdown]
 # ## 7. Accumulation and clipping
 # A batch that doesn't fit is taken in parts, **micro-batches**, whose gradients add up before the
-# optimizer steps. Micro-batch i has nᵢ labels, whose losses ℓ sum to Sᵢ. What the whole batch would
+# optimizer steps. Micro-batch i has nᵢ labels, whose losses sum to sᵢ. What the whole batch would
 # give is the mean over all labels,
 #
-# `L = (S₁ + … + S_k) / (n₁ + … + n_k)`, and not `(S₁/n₁ + … + S_k/n_k) / k`,
+# `L = (s₁ + … + s_k) / (n₁ + … + n_k)`, and not `(s₁/n₁ + … + s_k/n_k) / k`,
 #
-# the mean of means, which every tutorial's `loss / k` computes. Take two micro-batches, one of 1
+# the mean of means, which the usual `loss / k` computes. Take two micro-batches, one of 1
 # label and one of 9: by L each label has the weight 1/10, by the other 1/2 and 1/18. Equal counts
-# hide it. transformers had it so until 2024 (version 4.46; found by Han, of Unsloth). So a
+# hide it. transformers had it so until 2024 (version 4.46; told by D. Han, of Unsloth). So a
 # **window** of k micro-batches is looked at as a whole before its first backward pass. The last
-# window of an epoch may be short. L doesn't care; `loss / k` makes its step too small.
+# window of an epoch may be short. L doesn't care; `loss / k` makes its gradient too small.
 #
 # **Clipping** (Pascanu et al. 2013) shortens a gradient whose norm, over all parameters together,
 # is above c, to c. Its direction stays. That is done once, when the window is complete; done to
@@ -746,16 +672,16 @@ def clipping_keeps_the_direction(run: Run):
     run.check("turned by, degrees", turned[0], at_most=0.05, because="rounding of float32")
     because = "the partner: rows have gradients of unlike norm; rounding turns by 1e-5"
     run.check("clipped in parts: turned by", turned[1], at_least=0.2, because=because)
-    return f"Clipped in parts it points {turned[1]:.0f}° away."
+    return f"Clipped in parts it points {turned[1]:.1f}° away."
 
 
 # %% [markdown]
 # ## 8. The loop
 # Now the parts come together, under **Accelerate**: `prepare` places model and data, sets the
 # precision, shares batches among processes, and makes their gradients one; `backward` and
-# `clip_grad_norm_` know what loss scaling is in force. A loss divided by the window's labels is
-# summed over processes by hand, as Accelerate averages: it is multiplied by N, the number of
-# processes. `no_sync` puts off the exchange of gradients to a window's last micro-batch.
+# `clip_grad_norm_` know what loss scaling (§11) is in force. Each of N processes has the gradient
+# of its own share of the window's labels. L wants their sum, and Accelerate takes their mean: so
+# each multiplies its loss by N. `no_sync` puts that exchange off to a window's last micro-batch.
 #
 # Three lines belong to long runs. `Checkpoints` writes the whole state every so often, and
 # `resume` finds it again after a kill (§12). `stop_on_nan` ends the run at the first loss that is
@@ -774,7 +700,7 @@ class Recipe:
     batch: int = 32  # rows of a micro-batch, of all processes together
     accumulate: int = 1  # micro-batches of a step
     clip: float = 1.0
-    seed: int = 0
+    seed: int = 0  # of the first weights, which a checkpoint must know
     mean_of_means: bool = False
     rate_by_batch: bool = False
 
@@ -823,7 +749,7 @@ def train(
         for some in optimizer.param_groups:
             some["lr"] = how.rate(counted)
         loss = backward(run, model, window, count, how.mean_of_means)
-        losses.append(stop_on_nan(run, loss, step, window[-1]))
+        losses.append(stop_on_nan(run, loss, step, in_one(window)))
         run.accelerator.clip_grad_norm_(model.parameters(), how.clip)
         optimizer.step()
         optimizer.zero_grad()
@@ -849,6 +775,11 @@ def backward(run: Run, model: Any, window: list[Batch], count: int, means: bool)
     return torch.stack(losses).detach().sum()
 
 
+def in_one(window: list[Batch]) -> Batch:
+    """All tensors of a window, by the number of their micro-batch and their name."""
+    return {f"{i}.{name}": one for i, batch in enumerate(window) for name, one in batch.items()}
+
+
 def placed(run: Run, batch: Batch) -> Batch:
     return {name: one.to(run.device) for name, one in batch.items()}
 
@@ -871,37 +802,9 @@ def answer_loss(run: Run, rows: list[Row]) -> Watch:
 # The exam is what counts: answer the 200 held-out requests, greedily, and compare words. Two things
 # are asked apart: are the answer's words *right*, and does the model then *stop* by saying
 # `<|end|>`? Processes share the requests. Accelerate fills the last batch with rows from the front,
-# so that all have as many; `gather_for_metrics` collects the answers and drops those again.
-
-
-# %% 10. The exam
-def ask(rows: list[Example]) -> Batch:
-    """Requests padded on the left, where generation wants it, and the answers wanted (B, 6)."""
-    talks = [reading.messages_of(row)[:1] for row in rows]
-    apply = partial(ours.apply_chat_template, tokenize=False, add_generation_prompt=True)
-    how = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
-    asked = ours([apply(one) for one in talks], add_special_tokens=False, **how)
-    wanted = ours([row["output"] for row in rows], add_special_tokens=False).input_ids
-    padded = torch.tensor([one + [IGNORED] * (6 - len(one)) for one in wanted])
-    return {**{name: asked[name] for name in ("input_ids", "attention_mask")}, "wanted": padded}
-
-
-@torch.no_grad()
-def exam(run: Run, model: Any, rows: list[Example]) -> tuple[float, float]:
-    """The shares of rows answered with the right words, and of those in which the end is said."""
-    found = []
-    for batch in run.accelerator.prepare(DataLoader(rows, 100, collate_fn=ask)):
-        wanted, length = batch.pop("wanted"), batch["input_ids"].shape[1]
-        said = model.eval().generate(**batch, max_new_tokens=8, do_sample=False, pad_token_id=PAD)
-        said = F.pad(said[:, length:], (0, 8), value=PAD)  # where all have stopped before
-        right = ((said[:, :6] == wanted) | (wanted == IGNORED)).all(1)
-        marks = torch.stack([right, (said == END).any(1)], 1)  # (B, 2)
-        found.append(run.accelerator.gather_for_metrics(marks))
-    right, stops = torch.cat(found).float().mean(0).tolist()
-    return right, stops
-
-
-# %% [markdown]
+# so that all have as many; `gather_for_metrics` collects the answers and drops those again. (`exam`
+# in `labs/wordtasks.py` does that.)
+#
 # ## 9. What mistakes cost
 # Eight ways to train, on the same data with the same number of steps. One is right; the others have
 # one mistake each, of kinds that people make, and none of them raises an error:
@@ -914,10 +817,10 @@ def exam(run: Run, model: Any, rows: list[Example]) -> tuple[float, float]:
 # | shifted twice | labels are shifted in the data and again in the loss |
 # | mean of means | §7 |
 # | rate by batch | §6 |
-# | bf16 weights | the weights themselves have 8 bits (§11) |
+# | bf16 weights | the weights, and AdamW's means with them, have 8 significant bits (§11) |
 
 
-# %% 11. The arms
+# %% 10. The arms
 @dataclass(frozen=True)
 class Arm:
     labels: Callable[[Row], Row] = lambda row: row
@@ -970,8 +873,8 @@ class Fit:
 def fit(run: Run, name: str, seed: int) -> Fit:
     """An arm trained from scratch, on a seed's data, and its exam."""
     arm, steps = ARMS[name], run.pick(tiny=250, small=1000, full=5000)
-    train_rows, test = split(seed, run.pick(tiny=4000, small=40_000, full=200_000))
-    rows = [arm.labels(row) for row in encoded(train_rows)]
+    count = run.pick(tiny=4000, small=40_000, full=200_000)
+    rows, test = [arm.labels(row) for row in rows_of(seed, count)], split(seed, count)[1]
     how = replace(Recipe(steps, seed=seed), **dict(arm.changes))
     make = partial(arm.collate, pad=arm.pad)
     model, judge = build(run, seed).to(arm.dtype), answer_loss(run, encoded(test))
@@ -983,7 +886,13 @@ def fits(run: Run, name: str) -> list[Fit]:
     return [fit(run, name, seed) for seed in run.seeds(3)]
 
 
-# %% 12. What they do
+def losses_beyond_the_right(run: Run, name: str) -> list[float]:
+    """What a mistake costs on three seeds: the answers' loss, less that of the right loop."""
+    both = zip(fits(run, name), fits(run, "right"), strict=True)
+    return [one.loss - right.loss for one, right in both]
+
+
+# %% 11. What they do
 @lab.experiment
 def an_end_that_is_padding_is_never_said(run: Run):
     """With the end token as padding, found by value, a model answers right and never stops.
@@ -1010,22 +919,12 @@ def none_of_these_mistakes_raises_an_error(run: Run):
     Predict: which of the seven has a *lower* loss of its own than the right loop?
     """
     found, table = {name: fit(run, name, run.seed) for name in ARMS}, []
-    fig, ax = plt.subplots()
-    for i, (name, one) in enumerate(found.items()):
-        style = {
-            "color": [*(f"C{n}" for n in range(6)), "grey"][i - 1],
-            "ls": "-" if i < 4 else "--",
-        }
-        style |= {"color": "black", "lw": 3} if name == "right" else {}
-        ax.plot(*zip(*one.trained.watched, strict=True), **style, label=name)
+    for name, one in found.items():
         own = mean(one.trained.losses[-20:])
         table.append([name, own, one.loss, f"{one.right:.0%}", f"{one.stops:.0%}"])
     columns = ["arm", "its own loss", "answers' loss", "words right", "stops"]
     run.table("At the end, held out; losses in nats per label", columns, table)
-    ax.set(xlabel="steps", yscale="log", title="Loss of held-out answers (nats per label)")
-    ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
-    ax.minorticks_off()
-    ax.legend(fontsize=9, ncols=2)
+    fig = wordtasks.draw_mistakes({name: one.trained.watched for name, one in found.items()})
     caption = "One right loop and seven mistakes, none of which raises an error."
     run.figure(fig, "mistakes", caption)
     right, wrong = found["right"], found["shifted twice"]
@@ -1036,10 +935,11 @@ def none_of_these_mistakes_raises_an_error(run: Run):
     spread = [one.loss for one in fits(run, "right")]
     run.measure("the right one's answers' loss, three seeds", spread, unit="nats")
     for name in ("rate by batch", "mean of means", "padding too"):
-        gap = found[name].loss - right.loss
-        run.measure(f"{name}: answers' loss, less the right one's", gap, expect_at_least=0)
+        what = f"{name}: answers' loss, less the right one's, three seeds"
+        run.measure(what, losses_beyond_the_right(run, name), unit="nats", expect_at_least=0)
     lower = [row[0] for row in table if row[1] < table[0][1]]
-    return f"A lower loss of their own than the right loop's: {', '.join(lower) or 'none'}."
+    told = ", ".join(lower) or "none"
+    return f"A lower loss of their own than the right loop's, with seed {run.seed}: {told}."
 
 
 @lab.experiment
@@ -1069,10 +969,10 @@ def does_masking_the_prompt_help(run: Run):
 #
 # Which rows go together? Longest first, each into the first pack that has room: "first fit
 # decreasing". It never makes more than 11/9 · (the fewest packs possible) + 6/9 (Dósa 2007); as
-# short rows come last and fill what is left, it makes hardly more than the fewest.
+# short rows come last and fill what is left, it seldom makes many more than the fewest.
 
 
-# %% 13. Packs
+# %% 12. Packs
 def pack(rows: list[Row], length: int) -> list[list[Row]]:
     """Rows sorted into packs of at most `length` tokens; first fit decreasing.
 
@@ -1164,7 +1064,7 @@ def in_groups(items: list[Any], size: int) -> list[list[Any]]:
 
 @lab.experiment
 def packing_removes_padding(run: Run):
-    """Packing leaves next to no padding; batches of rows as they come waste a good part.
+    """Packing leaves little padding; batches of rows as they come waste a good part.
 
     Predict: rows of 9 to 19 tokens, 16 to a batch. Which share of the places is padding?
     """
@@ -1180,7 +1080,8 @@ def packing_removes_padding(run: Run):
     plain, alike, packed = waste.values()
     because = "a batch is as long as the longest of 16"
     run.check("padding as they come", plain, at_least=0.2, because=because)
-    bound, because = (min(lengths) - 1) / room, "where the shortest row has room, it goes"
+    because = "a gap as long as the shortest row is filled with one, but in the last pack"
+    bound = (min(lengths) - 1) / room
     run.check("padding packed", packed, at_most=bound, because=because)
     fewest = math.ceil(sum(lengths) / room)
     run.measure("packs, over the fewest for so many tokens", len(packs) / fewest)
@@ -1199,12 +1100,7 @@ def packing_removes_padding(run: Run):
     gain = [a / b for a, b in zip(*times, strict=True)]
     what = "time over the same rows, forward and backward: padded over packed"
     run.measure(what, gain, expect_at_least=1, timed=True)
-    fig, (left, right) = plt.subplots(1, 2, width_ratios=(1.4, 1))
-    left.hist(lengths, bins=range(min(lengths), max(lengths) + 2), align="left", rwidth=0.85)
-    left.set(xlabel="tokens in a row", title="4,000 rows (count)")
-    bars = right.bar(list(waste), [100 * one for one in waste.values()], color=["C1", "C5", "C2"])
-    right.bar_label(bars, fmt="%.1f")
-    right.set(title="Padding (% of the places)")
+    fig = wordtasks.draw_padding(lengths, waste)
     run.figure(fig, "lengths", "How long rows are, and what three ways of batching them waste.")
     told = f"Padding: {plain:.0%} as they come, {packed:.1%} packed, {alike:.1%} sorted by length"
     return f"{told}; but a batch of rows of one length isn't a random batch."
@@ -1218,15 +1114,16 @@ def packing_removes_padding(run: Run):
 #
 # `|u| < 2^(e − 8)`, e = ⌊log₂ |w|⌋: about 1/256 to 1/512 of the weight.
 #
-# AdamW's steps are about η. With η = 10⁻⁴ every weight above 0.05 stands still, and late in
-# training, when the rate falls, so do the smaller ones.
+# AdamW's steps are about η. With η = 10⁻⁴ every weight of at least 2⁻⁵ ≈ 0.03 stands still, and
+# late in training, when the rate falls, so do the smaller ones.
 #
-# float16 has 11 bits, enough for more; but it ends at 6·10⁻⁸ below. Smaller gradients become 0.
-# **Loss scaling** (Micikevicius et al. 2018) multiplies the loss by 2ᵏ before the backward pass and
-# divides the gradients, in 32 bits, after it. Accelerate does so with `--precision fp16`, on a GPU.
+# float16 has 11 bits, enough for more; but its smallest number above 0 is 2⁻²⁴ ≈ 6·10⁻⁸. Gradients
+# of half of that or less become 0. **Loss scaling** (Micikevicius et al. 2018) multiplies the loss
+# by a power of two before the backward pass and divides the gradients, in 32 bits, after it.
+# Accelerate does so with `--precision fp16`, on a GPU.
 
 
-# %% 14. Small updates
+# %% 13. Small updates
 def steady(model: Any, rows: list[Row], steps: int) -> tuple[float, float]:
     """Train all of it at a rate of 1e-5; which share of its weights never moved, and the gain."""
     before = [one.detach().clone() for one in model.parameters()]
@@ -1269,9 +1166,8 @@ def short_weights_lose_small_updates(run: Run):
     run.check("fp32: the same", still, at_most=0.2, because=because)
     run.measure("fp32: the loss falls by", gain, expect_at_least=0, unit="nats")
     run.measure("bf16: of that it keeps", gain_short / gain, expect_at_most=0.8)
-    arms = [fit(run, name, run.seed).loss for name in ("right", "bf16 weights")]
-    what, gap = "from scratch, η = 0.005: bf16's loss less fp32's", arms[1] - arms[0]
-    run.measure(what, gap, expect_at_least=0, unit="nats")
+    what = "from scratch, η = 0.005: bf16's loss less fp32's, three seeds"
+    run.measure(what, losses_beyond_the_right(run, "bf16 weights"), unit="nats")
     return f"Of steps of 10⁻⁴ bf16 loses {table[2][1]:.0%}, of 10⁻⁵ {table[3][1]:.0%}."
 
 
@@ -1283,10 +1179,10 @@ def short_gradients_need_scaling(run: Run):
     """
     small = (2.0 ** torch.tensor([-24, -25, -26])).half().float() * 2**24
     run.check("2⁻²⁴, 2⁻²⁵, 2⁻²⁶ in float16, over 2⁻²⁴", small.tolist(), equals=[1.0, 0.0, 0.0])
-    path = assets.pretrained(run)
-    ids = AutoTokenizer.from_pretrained(path)(assets.parallel()["English"], return_tensors="pt")
+    real = assets.pretrained(run)
+    ids = AutoTokenizer.from_pretrained(real)(assets.parallel()["English"], return_tensors="pt")
     with torch.no_grad():
-        logits = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)(**ids).logits[0]
+        logits = AutoModelForCausalLM.from_pretrained(real, dtype=torch.float32)(**ids).logits[0]
     logits.requires_grad_()  # (T, V)
     F.cross_entropy(logits[:-1], ids.input_ids[0, 1:]).backward()
     g, table = logits.grad[logits.grad != 0], []
@@ -1300,7 +1196,7 @@ def short_gradients_need_scaling(run: Run):
     run.measure("share lost unscaled", plain, expect_at_least=0.1)
     because = "the threshold falls by a factor of 65,536"
     ratio = scaled / max(plain, 1e-9)
-    run.measure("share lost at 2¹⁶, over that", ratio, expect_at_most=0.7, because=because)
+    run.measure("share lost at 2¹⁶, over that", ratio, expect_at_most=0.5, because=because)
     run.check("share that is infinite at 2¹⁶", table[2][2], at_most=0, because="none is above 1/T")
     return f"Lost: {plain:.0%} unscaled, {scaled:.0%} at 2¹⁶."
 
@@ -1316,7 +1212,7 @@ def short_gradients_need_scaling(run: Run):
 # a run of `--size small`, and start it again.
 
 
-# %% 15. Resumed
+# %% 14. Resumed
 class Killed(Exception):
     """What stands for a kill here."""
 
@@ -1373,8 +1269,8 @@ def a_nan_stops_the_run(run: Run):
         stop_on_nan(run, torch.tensor(math.nan, device=run.device), 7, batch)
     except Card as card:
         told = card.what
-    except SystemExit:  # of several processes the main one alone has a card
-        return None
+    if not is_main():
+        return None  # the main process keeps the batch, of all
     kept = run.folder / "nan-batch.safetensors"
     run.check("the card tells the step", "step 7" in told, equals=True)
     run.check("the batch is kept", kept.is_file(), equals=True)
@@ -1392,7 +1288,7 @@ def a_nan_stops_the_run(run: Run):
 # Accelerate, is given what the two have seen, put together.
 
 
-# %% 16. One of several
+# %% 15. One of several
 SEVERAL = Recipe(steps=10, warmup=2)
 
 
@@ -1407,8 +1303,7 @@ def one_of_several(folder: str, seed: int) -> None:
 
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         run = Run(Settings(seed=seed), "fp32", Output(nowhere, silent=True), Path(folder))
-        rows = encoded(split(seed, 4000)[0])
-        done = train(run, "several", build(run, seed), rows, SEVERAL, make)
+        done = train(run, "several", build(run, seed), rows_of(seed, 4000), SEVERAL, make)
         five = run.accelerator.prepare(DataLoader(range(5), 2))
         ways = (run.accelerator.gather, run.accelerator.gather_for_metrics)
         counts = [[one for batch in five for one in way(batch).tolist()] for way in ways]
@@ -1479,13 +1374,28 @@ def n_processes_are_as_one(run: Run):
 # A forward pass multiplies each weight with each token once, the backward pass twice (once for the
 # gradient of what came in, once for the weight's): it takes about twice the time, as far as it is
 # products that take time; norms, softmax and Python itself cost about as much both ways. Then come
-# clipping and the optimizer, which touch each weight a few times, whatever the batch. On a model as
-# small as ours that is a good part, and most of it is Python: our AdamW calls some ten kernels for
-# each of 21 tensors, PyTorch's fused one a single kernel for all.
+# clipping and the optimizer, which touch each weight a few times, whatever the batch. In a model as
+# small as ours much of the optimizer's time is Python: our AdamW calls some ten kernels for each of
+# its tensors (21 at `tiny`), PyTorch's fused one a single kernel for all.
 
 
-# %% 17. Stopwatch
+# %% 16. Stopwatch
 PARTS = ("collate", "forward", "backward", "clip", "optimizer")
+
+
+def one_step(run: Run, model: Any, optimizer: Any, rows: list[Row]) -> Iterator[None]:
+    """A step of training, which pauses behind each of its PARTS."""
+    batch = placed(run, collate(rows, PAD))
+    yield
+    loss = label_sum(model, batch) / label_count(batch)
+    yield
+    run.accelerator.backward(loss)
+    yield
+    run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
+    yield
+    optimizer.step()
+    optimizer.zero_grad()
+    yield
 
 
 def stopwatch(run: Run, model: Any, rows: list[Row], optimizer: Any, steps: int) -> list[float]:
@@ -1493,19 +1403,8 @@ def stopwatch(run: Run, model: Any, rows: list[Row], optimizer: Any, steps: int)
     model, optimizer = run.accelerator.prepare(model, optimizer(model.parameters(), 1e-3))
     laps = []
     for _ in range(steps + 3):
-        clock = [now()]
-        batch = placed(run, collate(rows, PAD))
-        clock.append(now())
-        loss = label_sum(model, batch) / label_count(batch)
-        clock.append(now())
-        run.accelerator.backward(loss)
-        clock.append(now())
-        run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        clock.append(now())
-        optimizer.step()
-        optimizer.zero_grad()
-        clock.append(now())
-        laps.append([1000 * (b - a) for a, b in pairwise(clock)])
+        start, ends = now(), [now() for _ in one_step(run, model, optimizer, rows)]
+        laps.append([1000 * (b - a) for a, b in pairwise([start, *ends])])
     return [median(one) for one in zip(*laps[3:], strict=True)]  # the first ones warm up
 
 
@@ -1518,12 +1417,12 @@ def now() -> float:
 
 @lab.experiment
 def where_the_time_goes(run: Run):
-    """The backward pass takes twice the forward's time; a small model's optimizer is mostly Python.
+    """The backward pass takes twice the forward's time; fused, a small one's optimizer takes less.
 
     Predict: which share of a small model's step is our optimizer's?
     """
     fused, rows = partial(torch.optim.AdamW, fused=True), some_rows(run, 32)
-    large = AutoModelForCausalLM.from_config(small_llama(256, 4))
+    large = wordtasks.small_llama(256, 4)
     long = [{name: 4 * one for name, one in row.items()} for row in rows]  # 76 tokens at most
     ways = {
         "small, our AdamW": (build(run, run.seed), rows, AdamW, 30),
@@ -1536,23 +1435,12 @@ def where_the_time_goes(run: Run):
     between = {"expect_between": (1.5, 2.5), "because": because, "timed": True}
     run.measure("large: backward over forward", ratio, **between)
     run.measure("small: the same", ours[2] / ours[1], timed=True)
+    run.measure("small: our optimizer's share of a step", ours[4] / sum(ours), timed=True)
     what, ratio = "our optimizer over the fused one", ours[4] / theirs[4]
     run.measure(what, ratio, expect_at_least=1, timed=True)
-    fig, ax = plt.subplots(figsize=(7.2, 3.0))
-    left = torch.zeros(len(found))
-    for i, name in enumerate(PARTS):
-        shares = torch.tensor([100 * one[i] / sum(one) for one in found.values()])
-        ax.barh(list(found), shares, left=left, label=name)
-        left += shares
-    for i, one in enumerate(found.values()):
-        ax.text(101, i, f"{sum(one):.0f} ms", va="center")
-    ax.set(xlabel="share of the time (%)", xlim=(0, 115), title="Where the time of a step goes")
-    ax.invert_yaxis()
-    ax.grid(axis="y", visible=False)
-    ax.legend(ncols=5, fontsize=9, loc="upper center", bbox_to_anchor=(0.4, -0.25))
     small, big = (sum(sizes(one)) for one in (build(run, run.seed), large))
     caption = f"Small: {small:,} parameters, rows of 19 tokens at most. Large: {big:,}, of 76."
-    run.figure(fig, "time", f"{caption} Each step takes 32 rows.")
+    run.figure(wordtasks.draw_times(PARTS, found), "time", f"{caption} Each step takes 32 rows.")
 
 
 # %% [markdown]
@@ -1560,28 +1448,19 @@ def where_the_time_goes(run: Run):
 # The same loop, with SmolLM2 (135 M parameters, its 4-bit release) in place of the small model, and
 # its own tokenizer and template. To spare time and memory only its last four blocks of thirty are
 # trained. The rows are the set's or, with `--dataset FILE`, yours, read as a stream: mapped to
-# tokens, cut at a length, dropped where the cut left no label, shuffled through a buffer, the first
-# of them kept for the test.
+# tokens, cut at a length, dropped where the cut left no label, shuffled through a buffer. The first
+# of them are kept for the test, and rows like those aren't trained on.
 
 
-# %% 18. A stream of rows
-def tokens_of(words: Any, length: int) -> Callable[[dict[str, Any]], Row]:
-    """What `map` is given: messages to tokens, of which `length` are kept."""
-
-    def tokens(row: dict[str, Any]) -> Row:
-        try:
-            whole = encode(words, row["messages"])
-        except reading.BadRow:  # a special token in its text
-            whole = {"input_ids": [], "labels": []}
-        return {name: ids[:length] for name, ids in whole.items()}
-
-    return tokens
-
-
+# %% 17. A stream of rows
 def rows_from(source: Any, words: Any, length: int, seed: int) -> Any:
     """Encoded rows with a label at least, out of a source of messages."""
     rows = datasets.IterableDataset.from_generator(lambda: iter(source))
-    rows = rows.map(tokens_of(words, length), remove_columns=["messages"])
+
+    def tokens(row: dict[str, Any]) -> Row:
+        return {name: ids[:length] for name, ids in encode(words, row["messages"]).items()}
+
+    rows = rows.map(tokens, remove_columns=["messages"])
     rows = rows.filter(lambda row: any(one != IGNORED for one in row["labels"][1:]))
     return rows.shuffle(seed=seed, buffer_size=1000)
 
@@ -1592,23 +1471,30 @@ def a_real_model_learns_by_the_same_loop(run: Run):
     path, length = assets.pretrained(run), run.pick(tiny=96, small=256, full=1024)
     how = run.pick(tiny=Recipe(8, batch=4), small=Recipe(60, batch=16), full=Recipe(400, batch=32))
     how = replace(how, lr=5e-4, warmup=2, accumulate=2, seed=run.seed)
-    words, asked = AutoTokenizer.from_pretrained(path), reading.asked_for(run)
+    words = AutoTokenizer.from_pretrained(path)
+    asked = reading.asked_for(run.settings, partial(refuse_special, words))
     made = [{"messages": reading.messages_of(one)} for one in split(run.seed, 4000)[0]]
-    kept = 16  # for the test
+    kept = 32  # for the test
     some = rows_from(asked or made, words, length, run.seed).take(kept + 2 * how.batch * how.steps)
-    test, rows = (list(one) for one in (some.take(kept), some.skip(kept)))
+    test = list(some.take(kept))
+    rows = [one for one in some.skip(kept) if one not in test]
     if len(rows) < how.batch:
-        why = f"{kept} rows are kept for the test, {len(rows)} are left; a batch has {how.batch}."
-        raise Card("The dataset is too small.", why, "a larger one, or --size tiny", WRONG_USAGE)
+        why = (
+            f"{len(test)} rows are kept for the test; beside them and their like {len(rows)} have "
+            f"an answer that begins within {length} tokens, and a batch has {how.batch}."
+        )
+        stop_all(Card("The dataset is too small.", why, "more rows, or shorter ones", WRONG_USAGE))
     lengths = [len(row["input_ids"]) for row in test + rows]
     run.measure("tokens in a row", lengths)
     labels = sum(label_count(collate([row], 0)) for row in test + rows)
     run.measure("share of the tokens that are labels", labels / sum(lengths))
     if asked:
         run.measure("bad rows among those read", asked.skipped)
+    if asked and asked.told:
         run.table("The first of the bad rows", ["row"], [[one] for one in asked.told])
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).requires_grad_(False)
-    for block in model.model.layers[-4:]:
+    lists = (one for one in model.modules() if isinstance(one, nn.ModuleList))
+    for block in max(lists, key=len)[-4:]:  # of a transformer's lists its blocks are the longest
         block.requires_grad_(True)
     pad = words.eos_token_id if words.pad_token_id is None else words.pad_token_id
     batch = placed(run, collate(test, pad))
@@ -1627,11 +1513,7 @@ def a_real_model_learns_by_the_same_loop(run: Run):
     else:
         because = "how answers look is soon learned; they were not asked for in so many words"
         run.check("loss before, less after", before - after, at_least=0.3, because=because)
-    fig, ax = plt.subplots()
-    ax.plot(range(1, how.steps + 1), done.losses, "o-", label="in training")
-    ax.plot([0, how.steps], [before, after], "s", ms=9, label="rows not seen")
-    ax.set(xlabel=f"steps of {2 * how.batch} rows", title="Loss (nats per label)")
-    ax.legend()
+    fig = wordtasks.draw_fit(done.losses, before, after, 2 * how.batch)
     caption = "The same loop on a real model, of which the last four blocks are trained."
     run.figure(fig, "real", caption)
     return f"On rows not seen the loss went from {before:.2f} to {after:.2f} nats per label."

@@ -1,4 +1,4 @@
-"""What proves the parts of LLM08 right. References: PyTorch's AdamW, transformers' schedule."""
+"""What proves the parts of LLM08 right. Reference: PyTorch's AdamW; others are written out."""
 
 import math
 from collections.abc import Callable, Iterator

@@ -103,6 +103,7 @@ class Lab:
             kept.expect(self.lesson, settings)
             if getattr(settings.own, "corpus", None):
                 text_file(settings.own.corpus)  # a bad file is told now, and once
+            dataset.look_at_first(settings)
             if settings.processes > group_size():
                 precision = choose_precision(settings.precision)[0]  # once, for all of them
                 chosen = ["--precision", precision]
@@ -120,8 +121,6 @@ class Lab:
     def _conduct_all(self, session: Session) -> int:
         if getattr(session.run.options, "model", None):
             assets.pretrained(session.run)  # a wrong name is told now, not when it is first used
-        if getattr(session.run.options, "dataset", None):
-            dataset.asked_for(session.run)
         session.grade(self._parts())
         for name, function in self.experiments.items():
             if session.conduct(name, function.__doc__ or "", function).crash:

@@ -2,14 +2,18 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from labs.kit import Card
-from labs.kit.dataset import BadRow, Conversations, asked_for, messages_of
+from labs.kit.dataset import BadRow, Conversations, asked_for, look_at_first, messages_of
+from labs.kit.options import Settings
 
 import datasets
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Hello"}
@@ -117,6 +121,24 @@ def test_a_bad_line_is_told_by_its_number(tmp_path: Path, line: bytes, why: str)
     assert "--bad-rows skip" in stopped.value.mend
 
 
+@pytest.mark.parametrize("skip", [True, False])
+def test_what_the_caller_refuses_is_a_bad_row_with_its_place(tmp_path: Path, skip: bool) -> None:
+    def refuse(messages: list[dict[str, str]]) -> None:
+        if "<|" in messages[0]["content"]:
+            raise BadRow("it holds a mark")
+
+    rows = [json.dumps({"prompt": one, "completion": one}) for one in ("a", "<|b", "c")]
+    path = write(tmp_path / "a.jsonl", *rows)
+    read = Conversations(path, skip=skip, refuse=refuse)
+    if skip:
+        assert answers(read) == ["a", "c"]
+        assert read.told == [f"{path}, line 2: it holds a mark"]
+    else:
+        with pytest.raises(Card) as stopped:
+            answers(read)
+        assert stopped.value.why == f"{path}, line 2: it holds a mark"
+
+
 def test_a_csv_row_over_several_lines_is_told_by_its_first(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.csv",
@@ -150,6 +172,16 @@ def test_parquet_rows_are_numbered_through_its_row_groups(tmp_path: Path) -> Non
     read = Conversations(str(tmp_path / "a.parquet"), skip=True)
     assert len(answers(read)) == 4999
     assert read.told == [f"{tmp_path / 'a.parquet'}, row 4322: completion is missing"]
+
+
+def test_a_parquet_text_that_is_not_utf8_is_its_rows_alone(tmp_path: Path) -> None:
+    ends = pa.array([0, 2, 3, 5], pa.int32()).buffers()[1]
+    texts = pa.Array.from_buffers(pa.string(), 3, [None, ends, pa.py_buffer(b"Hi\xffYo")])
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"prompt": texts, "completion": ["x", "y", "z"]}), path)
+    read = Conversations(str(path), skip=True)
+    assert answers(read) == ["x", "z"]
+    assert read.told == [f"{path}, row 2: it isn't valid UTF-8"]
 
 
 def test_messages_in_parquet_are_as_in_jsonl(tmp_path: Path) -> None:
@@ -205,6 +237,16 @@ def test_a_dataset_that_is_not_there_is_a_card(
     assert stopped.value.code == 2
 
 
+def test_a_file_that_may_not_be_read_is_a_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.jsonl", json.dumps({"messages": TALK}))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read whatever it is
+    with pytest.raises(Card, match="can't be read") as stopped:
+        Conversations(path)
+    assert stopped.value.mend == f"chmod a+r {path}"
+
+
 @pytest.mark.parametrize("lines", [[], ["{"], ["", ""]])
 def test_a_dataset_without_a_good_row_is_a_card(tmp_path: Path, lines: list[str]) -> None:
     with pytest.raises(Card, match="holds no conversation"):
@@ -236,15 +278,25 @@ def test_a_hub_set_is_streamed_and_its_rows_are_numbered(monkeypatch: pytest.Mon
     assert asked == {"name": "owner/name", "split": "train", "streaming": True}
 
 
+def asking(dataset: str | None, bad_rows: str = "stop") -> Settings:
+    return Settings(own=argparse.Namespace(dataset=dataset, bad_rows=bad_rows))
+
+
 def test_a_run_reads_what_its_options_say(tmp_path: Path) -> None:
-    class Asked:
-        online = False
-
-        def __init__(self, dataset: str | None, bad_rows: str = "stop") -> None:
-            self.options = argparse.Namespace(dataset=dataset, bad_rows=bad_rows)
-
     path = write(tmp_path / "a.jsonl", "x", json.dumps({"messages": TALK}))
-    assert asked_for(Asked(None)) is None  # pyright: ignore[reportArgumentType]
+    assert asked_for(asking(None)) is None
+    assert asked_for(Settings()) is None
     for how, skips in (("stop", False), ("skip", True)):
-        read = asked_for(Asked(path, how))  # pyright: ignore[reportArgumentType]
+        read = asked_for(asking(path, how))
         assert read is not None and read.skip == skips
+
+
+def test_a_bad_row_among_the_first_is_told_before_a_lab_begins(tmp_path: Path) -> None:
+    good = json.dumps({"messages": TALK})
+    look_at_first(Settings())
+    look_at_first(asking(write(tmp_path / "late.jsonl", *[good] * 1000, "x")))
+    early = write(tmp_path / "early.jsonl", *[good] * 999, "x")
+    look_at_first(asking(early, "skip"))
+    with pytest.raises(Card) as stopped:
+        look_at_first(asking(early))
+    assert "line 1000" in stopped.value.why

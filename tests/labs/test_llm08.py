@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from labs import llm08_training as lab
-from labs.kit import Run
+from labs import wordtasks
+from labs.kit import Card, Run
 from labs.kit.console import Output
 from labs.kit.dataset import BadRow, messages_of
 from labs.kit.options import Settings
@@ -15,6 +16,7 @@ from tests.conftest import Clone
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 
@@ -31,17 +33,17 @@ def test_of_each_list_one_task_is_held_out_and_every_task_is_for_some_list():
     held = set()
     for row in islice(lab.examples(0, None), 300):
         words = row["input"].split()
-        tasks = [task for task in lab.TASKS if lab.is_held_out(task, words)]
+        tasks = [task for task in wordtasks.TASKS if wordtasks.is_held_out(task, words)]
         assert len(tasks) == 1
         held.update(tasks)
-    assert held == set(lab.TASKS)
+    assert held == set(wordtasks.TASKS)
 
 
 @pytest.mark.parametrize("held_out", [True, False])
 def test_answers_are_what_the_tasks_say(held_out: bool):
     for row in islice(lab.examples(3, held_out), 500):
         words, task = row["input"].split(), row["instruction"]
-        assert lab.is_held_out(task, words) == held_out
+        assert wordtasks.is_held_out(task, words) == held_out
         assert len(set(words)) == len(words) in range(1, 7)
         want = {
             "Repeat the words": row["input"],
@@ -79,6 +81,17 @@ def test_a_text_that_could_open_or_close_a_turn_is_refused(text: str):
     talk = messages_of({"prompt": text, "completion": "cat"})
     with pytest.raises(BadRow, match="special token"):
         lab.encode(lab.ours, talk)
+
+
+BARE = "{% for one in messages %}[{{ one.content }}]{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [None, BARE])
+def test_a_template_that_does_not_say_where_an_answer_begins_is_a_card(template: str | None):
+    words = wordtasks.make_tokenizer()
+    words.chat_template = template
+    with pytest.raises(Card, match="can't be told"):
+        lab.encode(words, messages_of({"prompt": "cat", "completion": "dog"}))
 
 
 def test_supervising_takes_time_in_proportion_to_the_row():
@@ -230,6 +243,16 @@ def test_the_first_loss_is_pytorchs_mean_over_labels(run: Run):
     assert done.losses == [pytest.approx(want, rel=1e-5)]
 
 
+def test_a_nan_keeps_every_batch_of_its_window(run: Run):
+    how = lab.Recipe(2, lr=math.nan, batch=8, accumulate=2, warmup=1)
+    with pytest.raises(Card, match="The loss of step 1"):
+        lab.train(run, "nan", lab.build(run, 0), small(), how)
+    kept = load_file(run.folder / "nan-batch.safetensors")
+    names = ("attention_mask", "input_ids", "labels")
+    assert sorted(kept) == [f"{i}.{name}" for i in range(2) for name in names]
+    assert all(one.shape[0] == 8 for one in kept.values())
+
+
 def test_what_is_watched_is_told_with_its_step(run: Run):
     how = lab.Recipe(2 * lab.EVERY, warmup=2)
     rows = small(40)
@@ -244,7 +267,7 @@ def test_what_is_watched_is_told_with_its_step(run: Run):
 
 def test_the_exam_tells_right_words_and_stops_apart(run: Run):
     rows = list(islice(lab.examples(0, True), 7))
-    batch = lab.ask(rows)
+    batch = wordtasks.ask(rows)
     answers = [lab.ours(row["output"]).input_ids for row in rows]
 
     def says(*ends: int) -> Any:
@@ -264,7 +287,6 @@ def test_the_exam_tells_right_words_and_stops_apart(run: Run):
 
 def test_a_stream_drops_what_has_no_label_and_cuts_what_is_long():
     talks = [{"messages": messages_of(row)} for row in islice(lab.examples(0, None), 50)]
-    talks.append({"messages": messages_of({"prompt": "<|end|>", "completion": "cat"})})
     talks.append({"messages": messages_of({"prompt": "cat " * 30, "completion": "dog"})})
     rows = list(lab.rows_from(talks, lab.ours, 20, seed=0))
     assert len(rows) == 50
