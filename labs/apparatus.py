@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from labs.kit import Run, assets
+from labs.kit import Run, assets, on_one_thread
 
 import torch
 import torch.nn.functional as F
@@ -255,6 +255,7 @@ def rate(step: int, steps: int, warmup: int) -> float:
     return min(up, (steps - step) / max(steps - warmup, 1))
 
 
+@on_one_thread
 def train(
     run: Run,
     start: Config | LanguageModel,

@@ -15,7 +15,7 @@ from itertools import accumulate
 from statistics import median
 from typing import Any
 
-from labs.kit import Lab, Run, assets, seconds_paired, tolerance
+from labs.kit import Lab, Run, assets, on_one_thread, seconds_paired, tolerance
 
 import matplotlib.pyplot as plt
 import torch
@@ -497,6 +497,7 @@ def accuracy(model: nn.Module, tokens: Tensor, masks: list[Tensor]) -> float:
 
 
 @cache
+@on_one_thread
 def trained(run: Run, layers: int, heads: int, seed: int) -> tuple[Any, list[float]]:  # + accuracy
     torch.manual_seed(seed)
     model = AttentionOnly(layers, heads)

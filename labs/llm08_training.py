@@ -36,6 +36,7 @@ from labs.kit import (
     Run,
     assets,
     batches,
+    on_one_thread,
     seconds_paired,
     stop_on_nan,
     tolerance,
@@ -870,6 +871,7 @@ class Fit:
 
 
 @cache
+@on_one_thread
 def fit(run: Run, name: str, seed: int) -> Fit:
     """An arm trained from scratch, on a seed's data, and its exam."""
     arm, steps = ARMS[name], run.pick(tiny=250, small=1000, full=5000)

@@ -27,6 +27,7 @@ from labs.kit import (
     Lab,
     Run,
     assets,
+    on_one_thread,
     seconds_paired,
     stop_on_nan,
     tolerance,
@@ -1012,6 +1013,7 @@ def told(config: Config) -> dict[str, Any]:
     return {name: getattr(value, "__name__", value) for name, value in vars(config).items()}
 
 
+@on_one_thread
 def train(
     run: Run,
     name: str,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labs import apparatus
-from labs.kit import Run
+from labs.kit import Run, on_one_thread
 from labs.llm02_deep_learning import accuracy, batches_of, digits
 from labs.llm06_attention import ANSWERS, KEYS, recall_batch
 from labs.llm07_lora import trainable
@@ -170,6 +170,7 @@ def shuffled(x: Tensor, seed: int) -> Tensor:
     return x.flatten(1)[:, order].view_as(x)
 
 
+@on_one_thread
 def fit(run: Run, model: Any, x: Tensor, y: Tensor, epochs: int, label: str, still=False) -> Any:
     """Train on images by AdamW what requires a gradient; the rate ends near 0.
 
@@ -269,6 +270,7 @@ def loss_on(model: Any, task: str, tokens: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), answers.flatten())
 
 
+@on_one_thread
 def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     """Train a language model on "recall" or "text"; it comes back as from `fit`."""
     recalls, draws = task == "recall", torch.Generator().manual_seed(seed)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from labs.kit.timing import seconds as seconds
     from labs.kit.timing import seconds_paired as seconds_paired
     from labs.kit.training import batches as batches
+    from labs.kit.training import on_one_thread as on_one_thread
     from labs.kit.training import stop_on_nan as stop_on_nan
 
 _MODULE_OF = {
@@ -34,6 +35,7 @@ _MODULE_OF = {
     "equals": "grading",
     "expect_close": "grading",
     "name_mistake": "grading",
+    "on_one_thread": "training",
     "seconds": "timing",
     "seconds_paired": "timing",
     "stop_on_nan": "training",
