@@ -169,12 +169,15 @@ def calls(path: Path) -> list[ast.Call]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
+PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
+# LLM09 shows what opening a pickle can do, by one that it has made itself a line before.
+TAUGHT = {"llm09_custom_architectures.py": {"pickle"}}
 OURS = [*python_files("labs"), *python_files("launcher", "docker", "tasks.py")]
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_pickle_is_opened_and_no_model_s_own_code_is_run(path: Path) -> None:
-    assert not imported(path) & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
+    assert not imported(path) & (PICKLES - TAUGHT.get(path.name, set()))
     for call in calls(path):
         given = {one.arg: getattr(one.value, "value", None) for one in call.keywords}
         assert "trust_remote_code" not in given, call.lineno

@@ -75,10 +75,10 @@ def test_an_unknown_value_is_a_card(clone: Clone, option: str, value: str, known
 
 def test_a_wrong_name_is_a_card_with_the_nearest_names(clone: Clone) -> None:
     clone.bare_lab("pass", "LLM91")
-    ended = clone.invoke("lab", "LLM9")
+    ended = clone.invoke("lab", "LLM911")
     assert ended.code == 2, ended
     assert is_a_card(ended.err), ended
-    assert "There is no lab called 'LLM9'" in ended.err
+    assert "There is no lab called 'LLM911'" in ended.err
     assert "LLM91" in ended.err
 
 
