@@ -1377,10 +1377,11 @@ def save(model: Llama, text: Text, folder: Path, **facts: Any) -> None:
     to_transformers(copy.deepcopy(model).cpu()).save_pretrained(folder)
     tokenizer_of(text).save_pretrained(folder)
     kind = f"bytes and {len(text.merges):,} merges" if text.merges else "bytes"
-    template = (Path(__file__).parent / "llm10_model_card.md").read_text(encoding="utf-8")
+    template = Path(drawings.__file__).with_name("llm10_model_card.md")
     card = {**vars(model.config), **facts, "parameters": parameters(model), "kind": kind}
     card |= {"text": text.name, "sha256": text.sha256}
-    (folder / "README.md").write_text(template.format(**card), encoding="utf-8")
+    text_of_it = template.read_text(encoding="utf-8").format(**card)
+    (folder / "README.md").write_text(text_of_it, encoding="utf-8")
 
 
 @lab.experiment

@@ -28,7 +28,7 @@ def test_the_cells_of_a_lab_run_to_the_end(lesson: Lesson, clone: Clone, labs_ho
     home = {"LABS_HOME": str(labs_home), "PYTHONPATH": str(clone.path), "MPLBACKEND": "Agg"}
     ended = clone.run(sys.executable, "-c", RUN_CELLS, f"labs/{lesson.path.name}", **home)
     assert ended.code == 0, ended
-    (folder,) = (clone.outputs / lesson.name).iterdir()
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    (told,) = (clone.outputs / lesson.name).glob("*/results.json")  # LLM10 leaves its model, too
+    results = json.loads(told.read_text(encoding="utf-8"))
     assert results["passed"] is True
     assert len(results["experiments"]) > 3
