@@ -33,12 +33,13 @@ from labs.kit import (
     tolerance,
 )
 from labs.kit.cards import WRONG_USAGE
+from labs.kit.fresh import in_a_fresh_process
 from labs.llm01_inference import called, draw, top_p
 from labs.llm03_neural_networks import Transformer, total
 from labs.llm04_tokenization import BPE
 from labs.llm05a_normalization import RMSNorm, SwiGLU
 from labs.llm06_attention import causal_mask
-from labs.pages import cost, in_a_fresh_process, keep_memory
+from labs.pages import cost, keep_memory
 from labs.texts import Text, merges, opened, tokenizer_of, witten_bell
 
 import numpy as np
@@ -1096,8 +1097,9 @@ def a_step_pays_for_its_pages(run: Run):
 
     Predict: a thousand page faults a step, out of some 50 ms: how much faster without them?
     """
-    calls = run.progress(("step_cost(False)", "step_cost(True)"), "fresh processes")
-    found = [in_a_fresh_process("labs.llm10_llama", call) for call in calls]
+    kinds = run.progress((False, True), "fresh processes")
+    code = "import json; from labs.llm10_llama import step_cost; print(json.dumps(step_cost({})))"
+    found = [in_a_fresh_process(code.format(keep)) for keep in kinds]
     (slow, first), (fast, kept) = found
     run.measure("page faults of a step, at first", first, timed=True)
     because = "a block that was had before is mapped and cleared already"

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from labs import apparatus
 from labs.kit import Run, on_one_thread
+from labs.kit.fresh import in_a_fresh_process
 from labs.llm02_deep_learning import accuracy, batches_of, digits
 from labs.llm06_attention import ANSWERS, KEYS, recall_batch
 from labs.llm07_lora import trainable
@@ -148,10 +147,7 @@ with torch.no_grad():
 
 def in_a_new_process(folder: str, ids: Tensor) -> list[Any]:
     """Open a model there: the refusal without LLM09's classes; with them kind, logits, writing."""
-    here = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    words = [sys.executable, "-c", STRANGER, folder, json.dumps(ids.tolist())]
-    done = subprocess.run(words, env=here, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return in_a_fresh_process(STRANGER, folder, json.dumps(ids.tolist()))
 
 
 # Training, under Accelerate.

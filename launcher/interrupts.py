@@ -61,7 +61,10 @@ class Interrupts:
             return
         interrupted = Interrupted()
         self._raised = weakref.ref(interrupted)
-        raise interrupted
+        try:
+            raise interrupted
+        finally:
+            del interrupted  # else its own traceback could keep it alive
 
     @contextmanager
     def held(self) -> Generator[None]:
