@@ -6,6 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+APART = 0.14  # nats from name to name beside a curve, so that they don't overlap
+
 
 def first_losses(
     stds: Sequence[float], found: dict[str, list[list[float]]], uniform: float
@@ -33,9 +35,11 @@ def descent(
     ax.semilogx(middle * each, smooth, "C4", lw=1.5, label="training, mean of five steps")
     ax.plot([steps * each for steps in seen], list(seen.values()), "C0o", label="validation")
     first, last = min(min(seen), 2) * each, len(losses) * each
-    for name, rung in rungs.items():
+    beside = -np.inf
+    for name, rung in sorted(rungs.items(), key=lambda item: item[1]):
         ax.hlines(rung, first, last, color="grey", ls=":", lw=1)
-        ax.text(last * 1.08, rung, name, va="center", fontsize=9)
+        beside = max(rung, beside + APART)
+        ax.text(last * 1.08, beside, name, va="center", fontsize=9)
     ax.set(xlabel="tokens seen", ylabel="loss (nats per token)", xlim=(first, last * 2.2),
            title="Down the ladder: the model, and what counting can do")  # fmt: skip
     ax.legend(loc="lower left", frameon=True, framealpha=1, edgecolor="none")

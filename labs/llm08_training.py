@@ -1193,10 +1193,10 @@ def short_gradients_need_scaling(run: Run):
     logits.requires_grad_()  # (T, V)
     F.cross_entropy(logits[:-1], ids.input_ids[0, 1:]).backward()
     g, table = logits.grad[logits.grad != 0], []
-    for k in (0, 8, 16):
+    for k, scale in ((0, "1"), (8, "2⁸"), (16, "2¹⁶")):
         half = (g * 2.0**k).half()
         shares = [one.float().mean().item() for one in (half == 0, half.isinf())]
-        table.append([f"2^{k}", *shares, (half.float() / 2.0**k - g).abs().sum().item()])
+        table.append([scale, *shares, (half.float() / 2.0**k - g).abs().sum().item()])
     columns = ["scale", "share lost", "share infinite", "total error"]
     run.table("Gradients with respect to the logits in float16", columns, table)
     plain, scaled = table[0][1], table[2][1]

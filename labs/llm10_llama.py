@@ -1180,7 +1180,7 @@ def the_loss_passes_every_rung(run: Run):
     run.measure("tokens per second in training", speed, timed=True)
     work = 6 * parameters(result.model) * speed / 1e9
     run.measure("of matrices, at 6·N operations a token", work, unit="GFLOP/s", timed=True)
-    wrote = [[int(n), one[0], repr(one[1])] for n, one in result.seen.items()]
+    wrote = [[int(n), one[0], repr(one[1])[:66]] for n, one in result.seen.items()]
     run.table("What it wrote on the way", ["steps", "loss", "after a newline"], wrote)
     lines = dict(rows[:-1])
     if text.sha256 == TINYSHAKESPEARE:

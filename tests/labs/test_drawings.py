@@ -1,5 +1,7 @@
 """LLM10's figures: what is computed in them."""
 
+from itertools import pairwise
+
 from labs import drawings
 
 import matplotlib.pyplot as plt
@@ -18,4 +20,14 @@ def test_a_smoothed_loss_stands_over_the_tokens_seen_before_its_middle_step():
 def test_parts_are_in_the_order_of_their_cost():
     fig = drawings.parts({"a": 0.2, "b": -0.1, "c": 0.1}, 0.01)
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["b", "c", "a"]
+    plt.close(fig)
+
+
+def test_names_beside_a_curve_do_not_overlap():
+    rungs = {"uniform": 5.5, "4-gram": 1.78, "5-gram": 1.66, "trigram": 2.06}
+    fig = drawings.descent([5.0] * 9, {3: 2.0}, rungs, 100)
+    at = {text.get_text(): text.get_position()[1] for text in fig.axes[0].texts}
+    assert at["5-gram"] == 1.66
+    heights = sorted(at.values())
+    assert min(b - a for a, b in pairwise(heights)) >= drawings.APART - 1e-9
     plt.close(fig)
