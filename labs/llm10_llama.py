@@ -1138,11 +1138,20 @@ def config_of(run: Run) -> Config:
     return replace(sizes(run)[0], vocabulary=corpus(run).vocabulary)
 
 
+def spread(ids: Any, count: int, length: int = 2**10) -> Any:
+    """Pieces of `length` tokens, from a text's first to its last at even distances, joined.
+
+    What is looked at often must be short; but a text's beginning is not like the whole.
+    """
+    starts = np.linspace(0, max(len(ids) - length, 0), count).astype(int)
+    return np.concatenate([ids[at : at + length] for at in starts])
+
+
 @cache
 def trained(run: Run) -> Trained:
     """The run's model; what is seen on the way is its validation loss and a sample."""
     config, recipe, text = config_of(run), sizes(run)[1], corpus(run)
-    part = text.validation[: run.pick(tiny=2**13, small=2**14, full=2**16)]
+    part = spread(judged_on(run), run.pick(tiny=8, small=16, full=64))
     start = torch.tensor([[10]], device=run.device)  # a newline
 
     def look(model: Llama) -> list[Any]:
@@ -1187,7 +1196,8 @@ def the_loss_passes_every_rung(run: Run):
         lines["nanoGPT, published"] = NANOGPT
     watched = {int(n): one[0] for n, one in result.seen.items()}
     fig = drawings.descent(result.losses, watched, lines, tokens // sizes(run)[1].steps)
-    run.figure(fig, "descent", "Loss in training; dotted: uniform, and smoothed n-grams.")
+    caption = "Loss in training, and on pieces of the validation text; dotted: what counting gives."
+    run.figure(fig, "descent", caption)
     ahead = [f"{name}s ({x:.3f})" for name, x in zip(RUNGS, steps, strict=False) if x < loss]
     still = f"still ahead: {', '.join(ahead)}" if ahead else "nothing that counts is ahead of it"
     return f"{loss:.3f} nats after {tokens:,} tokens, where trigrams have {steps[2]:.3f}; {still}."
