@@ -1138,7 +1138,7 @@ def config_of(run: Run) -> Config:
     return replace(sizes(run)[0], vocabulary=corpus(run).vocabulary)
 
 
-def spread(ids: Any, count: int, length: int = 2**10) -> Any:
+def excerpts(ids: Any, count: int, length: int = 2**10) -> Any:
     """Pieces of `length` tokens, from a text's first to its last at even distances, joined.
 
     What is looked at often must be short; but a text's beginning is not like the whole.
@@ -1151,7 +1151,7 @@ def spread(ids: Any, count: int, length: int = 2**10) -> Any:
 def trained(run: Run) -> Trained:
     """The run's model; what is seen on the way is its validation loss and a sample."""
     config, recipe, text = config_of(run), sizes(run)[1], corpus(run)
-    part = spread(judged_on(run), run.pick(tiny=8, small=16, full=64))
+    part = excerpts(judged_on(run), run.pick(tiny=8, small=16, full=64))
     start = torch.tensor([[10]], device=run.device)  # a newline
 
     def look(model: Llama) -> list[Any]:

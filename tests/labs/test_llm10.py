@@ -384,6 +384,6 @@ def test_two_processes_train_as_one(clone: Clone, tmp_path: Path) -> None:
 
 def test_pieces_are_spread_from_the_first_token_to_the_last():
     ids = np.arange(10_000)
-    pieces = lab.spread(ids, 3, 100)
+    pieces = lab.excerpts(ids, 3, 100)
     assert pieces.tolist() == [*range(100), *range(4950, 5050), *range(9900, 10_000)]
-    assert lab.spread(ids[:50], 2, 100).tolist() == [*range(50), *range(50)], "a short text, whole"
+    assert lab.excerpts(ids[:50], 2, 100).tolist() == [*range(50), *range(50)], "a short text, whole"
