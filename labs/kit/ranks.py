@@ -14,12 +14,13 @@ import socket
 import subprocess
 import sys
 import time
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import NoReturn
 
 from labs.kit.cards import Card
 
 SECONDS_TO_FOLLOW = 10  # that a process has to end in after another one failed
-SECONDS_BETWEEN_LOOKS = 0.1
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -109,15 +110,20 @@ def _environment(variables: dict[str, str]) -> dict[str, str]:
 
 def _watch(group: list["subprocess.Popen[bytes]"]) -> int:
     """Wait for all; once one has failed the rest is waiting for it, and isn't waited for long."""
-    code, deadline = 0, None
-    while True:
-        running = [one for one in group if one.poll() is None]
-        failed = [one.returncode for one in group if one.returncode]
-        if failed and deadline is None:
-            code, deadline = failed[0], time.monotonic() + SECONDS_TO_FOLLOW
-        if not running or (deadline is not None and time.monotonic() > deadline):
-            return _exit_code(code)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+    # In the order in which they end: the others fail within a moment, for they have lost the first.
+    ended: SimpleQueue[int] = SimpleQueue()
+    for one in group:
+        Thread(target=lambda one=one: ended.put(one.wait()), daemon=True).start()
+    code, deadline = 0, 0.0
+    for _ in group:
+        left = max(0.0, deadline - time.monotonic()) if code else None
+        try:
+            last = ended.get(timeout=left)
+        except Empty:
+            break
+        if last and code == 0:
+            code, deadline = last, time.monotonic() + SECONDS_TO_FOLLOW
+    return _exit_code(code)
 
 
 def _exit_code(code: int) -> int:

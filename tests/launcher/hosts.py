@@ -35,7 +35,7 @@ mount --bind "$here/etc" /etc
 mount -t tmpfs -o dev tmpfs "$here/dev"
 cd /dev
 cp -a null zero full random urandom tty ptmx fd stdin stdout stderr "$here/dev"
-if [ -d net ]; then cp -a net "$here/dev"; fi
+if [ -e net/tun ]; then cp -a net "$here/dev"; chmod 666 "$here/dev/net/tun"; fi  # as udev has it
 mkdir "$here/dev/pts" "$here/dev/shm"
 mount --bind /dev/pts "$here/dev/pts"
 mount --bind /dev/shm "$here/dev/shm"

@@ -97,8 +97,10 @@ def rootless(
     script = shutil.which("dockerd-rootless.sh") or SCRIPT
     if request.param == "docker" and not Path(script).exists():
         missing.append("dockerd-rootless.sh")
+    if request.param == "docker" and not Path("/dev/net/tun").exists():
+        missing.append("/dev/net/tun")
     if missing:
-        pytest.skip(f"no rootless {request.param} here: {', '.join(missing)} isn't installed")
+        pytest.skip(f"no rootless {request.param} here: there is no {', '.join(missing)}")
     one = Rootless(Path(tempfile.mkdtemp(prefix="llm-labs-rootless-")), running_host)
     one.folder.chmod(0o755)
     (one.folder / "home").mkdir()
