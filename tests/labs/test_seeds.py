@@ -23,9 +23,10 @@ def results(clone: Clone, lab: str, seed: int) -> dict[str, Any]:
     outputs = clone.path / f"seed-{seed}"
     precision = "bf16" if seed % 2 else "fp32"
     options = ("--seed", str(seed), "--precision", precision, "--size", "tiny")
-    clone.labs(lab, *options, "--outputs", str(outputs), OMP_NUM_THREADS="1")
-    (folder,) = (outputs / lab).iterdir()
-    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    ended = clone.labs(lab, *options, "--outputs", str(outputs), OMP_NUM_THREADS="1")
+    found = [*outputs.glob(f"{lab}/*/results.json")]
+    assert len(found) == 1, ended
+    return json.loads(found[0].read_text(encoding="utf-8"))
 
 
 def margin(value: float, bound: str) -> float:
