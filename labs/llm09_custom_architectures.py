@@ -107,17 +107,17 @@ def what_is_registered_is_saved(run: Run):
         off = (one(x) - other(x)).abs().max().item()
         double = refusal(lambda one=one: one.double()(x.double()))
         rows.append([kind.__name__, ", ".join(forgotten(one)) or "–", parameters(one), said])
-        rows[-1] += [double, off]
-    columns = ["", "forgotten", "learned", "loading raises", "double() raises", "then off by"]
+        rows[-1] += [off, double]
+    columns = ["", "forgotten", "learned", "loading raises", "then off by", "double() raises"]
     run.table("Both compute the same", columns, rows)
     lost = "layers.0.weight, layers.0.bias, scale"
     run.check("forgotten by the careless", rows[0][1], equals=lost)
     run.check("forgotten by the careful", rows[1][1], equals="–")
     run.check("numbers that are learned", [row[2] for row in rows], equals=[16, 36])
-    run.check("double() raises", [row[4] for row in rows], equals=["RuntimeError", "nothing"])
+    run.check("double() raises", [row[5] for row in rows], equals=["RuntimeError", "nothing"])
     because = "what was lost is of size 1"
-    run.check("careless, loaded: off by", rows[0][-1], at_least=1e-3, because=because)
-    run.check("careful, loaded: off by", rows[1][-1], at_most=0, because="the same numbers")
+    run.check("careless, loaded: off by", rows[0][4], at_least=1e-3, because=because)
+    run.check("careful, loaded: off by", rows[1][4], at_most=0, because="the same numbers")
     one = Careful()
     run.check("tied", tied(one), equals=[["first.weight", "last.weight"]])
     said = refusal(lambda: safetensors.torch.save(one.state_dict()))
@@ -126,7 +126,7 @@ def what_is_registered_is_saved(run: Run):
     for assign, left in ((False, 1), (True, 0)):
         one.load_state_dict(state, assign=assign)
         run.check(f"tied after loading two copies, assign={assign}", len(tied(one)), equals=left)
-    return f"Loading the careless one raised {rows[0][3]}; its answer was off by {rows[0][-1]:.2f}."
+    return f"Loading the careless one raised {rows[0][3]}; its answer was off by {rows[0][4]:.2f}."
 
 
 # %% [markdown]
@@ -435,7 +435,8 @@ def a_bias_before_the_norm_is_idle(run: Run):
     ours, theirs = BatchNorm(3).double(), nn.BatchNorm2d(3).double()
     for mode in (True, True, False):  # two steps of the buffers, then their use
         x = 2 * torch.randn(4, 3, 5, 6, dtype=torch.float64) + 3
-        run.agree("ours less nn.BatchNorm2d", ours.train(mode)(x) - theirs.train(mode)(x))
+        what = f"ours less nn.BatchNorm2d, training={mode}"
+        run.agree(what, ours.train(mode)(x) - theirs.train(mode)(x))
     run.agree("running variance, less the library's", ours.var - theirs.running_var)
     model, x, y = CNN(bias=True).double(), images()[0][:256].double(), images()[1][:256]
     run.check("parameters", parameters(model), equals=6186, because="48 are biases before norms")
@@ -563,7 +564,8 @@ def looking_leaves_nothing_behind(run: Run):
     run.check("never removed: answers kept of three looks", len(kept), equals=1 + 2 + 3)
     fig, axes = plt.subplots(3, 8, figsize=(7.2, 3.4))
     workshop.draw_maps(axes, x[0, 0], seen["conv1"][0], seen["conv2"][0])
-    run.figure(fig, "maps", "One digit, 15 feature maps of the first layer and 8 of the second.")
+    caption = "One digit, 15 maps of layer 1, 8 of layer 2, each map on a colour scale of its own."
+    run.figure(fig, "maps", caption)
 
 
 # %% [markdown]
@@ -613,7 +615,7 @@ def each_missing_part_shows(run: Run):
         run.check(f"{lost} left out: largest gap of a loss", gap, at_least=1e-3, because=because)
     ax.set(xlabel="step", ylabel="difference of the loss (nats)", title="Resumed without …")
     ax.legend(ncols=2, fontsize=9)
-    caption = "Stopped after 40 steps, resumed without one part of the state; 10⁻⁶ stands for 0."
+    caption = "Resumed after 40 steps; 10⁻⁶ stands for 0. Without buffers all differences are 0."
     run.figure(fig, "resumed", caption)
     return f"Without its buffers no loss differs, but logits do, by up to {off:.2f}."
 
@@ -912,7 +914,7 @@ def the_hybrid_has_both(run: Run):
     run.check("recall, hybrid", right["hybrid"], at_least=0.9, because="over four times that")
     because = "nothing notes for attention which token came before: a guess, as in LLM06"
     run.check("recall, attention first", right["hybrid, reversed"], at_most=0.2, because=because)
-    run.measure("recall, attention", right["attention"], expect_at_least=0.9, because="LLM06")
+    run.measure("recall, attention", right["attention"], expect_at_least=0.9, because="as in LLM06")
     because = "it sees more than one character"
     run.check("text, hybrid (nats)", loss["hybrid"], at_most=bigram, because=because)
     ahead = [a - b for a, b in zip(loss["attention"], loss["hybrid"], strict=True)]
