@@ -435,8 +435,7 @@ def a_bias_before_the_norm_is_idle(run: Run):
     ours, theirs = BatchNorm(3).double(), nn.BatchNorm2d(3).double()
     for mode in (True, True, False):  # two steps of the buffers, then their use
         x = 2 * torch.randn(4, 3, 5, 6, dtype=torch.float64) + 3
-        what = f"ours less nn.BatchNorm2d, training={mode}"
-        run.agree(what, ours.train(mode)(x) - theirs.train(mode)(x))
+        run.agree("ours less nn.BatchNorm2d", ours.train(mode)(x) - theirs.train(mode)(x))
     run.agree("running variance, less the library's", ours.var - theirs.running_var)
     model, x, y = CNN(bias=True).double(), images()[0][:256].double(), images()[1][:256]
     run.check("parameters", parameters(model), equals=6186, because="48 are biases before norms")
@@ -564,8 +563,7 @@ def looking_leaves_nothing_behind(run: Run):
     run.check("never removed: answers kept of three looks", len(kept), equals=1 + 2 + 3)
     fig, axes = plt.subplots(3, 8, figsize=(7.2, 3.4))
     workshop.draw_maps(axes, x[0, 0], seen["conv1"][0], seen["conv2"][0])
-    caption = "One digit, 15 maps of layer 1, 8 of layer 2, each map on a colour scale of its own."
-    run.figure(fig, "maps", caption)
+    run.figure(fig, "maps", "One digit; maps of layers 1 and 2, each on its own colour scale.")
 
 
 # %% [markdown]
@@ -574,8 +572,7 @@ def looking_leaves_nothing_behind(run: Run):
 # bit. The weights aren't enough. AdamW has two means for each weight and a count of steps; the
 # schedule has its place; the order of the data has a generator; dropout draws from torch's own. And
 # the buffers belong to the model's state. LLM08 leaves this to Accelerate; here each of these six
-# parts is left out in turn, to see what it would have been. (The CNN with dropout, 80 steps of 32
-# images: `Training` in `labs/workshop.py`.)
+# parts is left out in turn, to see what it would have been (by `Training` in `labs/workshop.py`).
 
 
 # %% 8. Resumed
