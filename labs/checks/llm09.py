@@ -250,6 +250,16 @@ def batch_norm(implementation: type) -> None:
     if not all(map(torch.equal, before, (ours.mean, ours.var))):
         raise Mistake("the buffers move in evaluation: only training may move them")
     _norm_gradients(ours, theirs, x)
+    _in_the_weights_dtype(implementation, x.bfloat16())
+
+
+def _in_the_weights_dtype(implementation: type, x: Tensor) -> None:
+    what = "x in bfloat16: cast it to the weight's dtype before taking its statistics"
+    try:
+        got = implementation(3)(x)
+    except RuntimeError as error:  # a step of float32 buffers by bfloat16 statistics
+        raise Mistake(f"{what} ({str(error).splitlines()[0]})") from None
+    expect_close(got, nn.BatchNorm2d(3)(x.float()).detach(), what)
 
 
 def _same_numbers(ours: Any, theirs: nn.BatchNorm2d) -> None:

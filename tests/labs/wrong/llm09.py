@@ -115,12 +115,12 @@ def ignores_what_follows(data):
 # BatchNorm.forward
 
 
-def norm(correction=0, eps_inside=True, step=True, ratio=True, flow=True, affine=True):
+def norm(correction=0, eps_inside=True, step=True, ratio=True, flow=True, affine=True, cast=True):
     """A BatchNorm that goes wrong in one of these ways."""
 
     class BatchNorm(lab.BatchNorm):
         def forward(self, x):
-            mean, var = self.mean, self.var
+            x, mean, var = x.to(self.weight.dtype) if cast else x, self.mean, self.var
             if self.training:
                 mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=correction)
                 if not flow:
@@ -324,6 +324,7 @@ WRONG = [
     ("BatchNorm.forward", norm(ratio=False), "divides by n − 1"),
     ("BatchNorm.forward", norm(flow=False), "the gradient to x: are the statistics detached"),
     ("BatchNorm.forward", norm(affine=False), "weight and bias aren't used"),
+    ("BatchNorm.forward", norm(cast=False), "cast it to the weight's dtype"),
     ("BatchNorm.forward", AlwaysTheBuffers, "are the buffers used"),
     ("BatchNorm.forward", AlwaysTheBatch, "in evaluation the buffers count"),
     ("BatchNorm.forward", MomentumTheOtherWay, "the share of the new"),
