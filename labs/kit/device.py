@@ -103,7 +103,8 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads, {capability}"
+    threads = torch.get_num_threads()
+    return f"{_cpu_name()}, {threads} thread{'s' if threads > 1 else ''}, {capability}"
 
 
 def _cpu_name() -> str:
