@@ -59,13 +59,13 @@ def _created(
     """A container that is gone after this block, however the block ends."""
     container = replace(container, labels={**container.labels, LABEL: name})
     unique = f"llm-labs-{name.lower().replace(' ', '-')}-{secrets.token_hex(3)}"
-    terminal = sys.stdout.isatty()
+    terminal = terminals.can_type()
     running: Running | None = None
     try:
         with interrupts.held():
             arguments = container.for_the_sdk()
             running = engine.client.containers.create(
-                **arguments, name=unique, tty=terminal, stdin_open=terminals.can_type()
+                **arguments, name=unique, tty=terminal, stdin_open=terminal
             )
         yield running
     finally:
@@ -77,13 +77,12 @@ def _created(
 
 
 def _watch(running: "Running", name: str) -> int:
-    terminal = sys.stdout.isatty()
+    terminal = terminals.can_type()
     output: Any = running.attach(stream=True, logs=True, demux=not terminal)
     running.start()
     with ExitStack() as stack:
         if terminal:
             stack.enter_context(terminals.same_size(running))
-        if terminals.can_type():
             stack.enter_context(terminals.typing(running))
         for chunk in output:
             _write(sys.stdout, chunk if terminal else chunk[0])

@@ -129,6 +129,9 @@ def pretrained(run: "Run") -> str:
         return str(smollm2())
     if Path(asked).is_dir():
         return _only_data(asked)
+    if asked.startswith((".", "/", "outputs/", "work/")) or asked.count("/") > 1:  # no hub id
+        why = "A lab in a container sees of this clone's folders only work/ and outputs/."
+        raise Card(f"There is no folder {asked}.", why, "ls -d outputs/LLM10/*/model", WRONG_USAGE)
     if not run.online:
         raise Card(
             f"{asked} is no folder here, and the hub wasn't asked for.",

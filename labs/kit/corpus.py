@@ -33,8 +33,8 @@ def text_file(path: Path) -> TextFile:
     import numpy as np
 
     if not path.is_file():
-        why = "There is no file of that name. A container sees the clone's outputs/, and no more."
-        raise _refused(path, why, f"mkdir -p outputs && cp {path} outputs/, and name it there")
+        why = "There is no file of that name. A lab in a container sees only work/ and outputs/."
+        raise _refused(path, why, f"put it into work/: work/{path.name}")
     size = path.stat().st_size
     if size < LEAST:
         why = (

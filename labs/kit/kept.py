@@ -68,7 +68,8 @@ def expect(lesson: Lesson, settings: Settings) -> None:
     if settings.resume and not any(snapshots.all_in(one) for one in folder.glob("*")):
         raise Card(
             f"{lesson.name} has nothing to resume.",
-            f"{folder} holds no checkpoint: the last run came to its end, or not to its first one.",
+            f"{folder} holds no checkpoint: the last run came to its end, or not to its first "
+            "checkpoint; or this lab trains for no longer than a minute and writes none.",
             f"invoke lab {lesson.name}, which finds by itself what there is",
             WRONG_USAGE,
         )

@@ -82,7 +82,9 @@ def common_parser(
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="with the parts that are written in this sheet"
     )
-    parser.add_argument("--outputs", type=Path, default=OUTPUTS, metavar="DIR")
+    parser.add_argument(
+        "--outputs", type=Path, default=OUTPUTS, metavar="DIR", help="where runs go: outputs/"
+    )
     return parser
 
 

@@ -84,8 +84,9 @@ def _learners(group: Path) -> dict[str, Path]:
             if (below / "progress").is_dir() or any((below / name).is_file() for name in names):
                 found.setdefault(folder.name, below / "progress")
     if not found:
-        why = "A learner's folder in it has work/progress/, progress/ or sheets."
-        raise Card(f"{group} has no learners.", why, f"ls {group}", WRONG_USAGE)
+        what = f"{group} has no learners." if group.is_dir() else f"There is no folder {group}."
+        why = "A class's folder has one for each learner, with work/progress/, progress/ or sheets."
+        raise Card(what, why, f"ls {group if group.is_dir() else '.'}", WRONG_USAGE)
     return found
 
 

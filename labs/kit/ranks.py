@@ -97,6 +97,8 @@ def _variables(processes: int) -> list[dict[str, str]]:
     common = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
+        # without it Gloo looks this machine's name up, which a container has no network for
+        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),

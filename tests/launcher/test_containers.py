@@ -323,6 +323,14 @@ size_becomes(67, 21)
     assert running.ended().code == 0, running.text
 
 
+def test_a_lab_whose_input_is_no_terminal_asks_nobody(clone: Clone) -> None:
+    lab = clone.bare_lab("print('can be asked:', sys.stdin.isatty() and sys.stdout.isatty())")
+    words = f"{BIN}/invoke lab {lab} --runtime docker < /dev/null"
+    running = clone.start("bash", "-c", words, terminal=(24, 80))
+    assert running.ended().code == 0, running.text
+    assert "can be asked: False" in running.text
+
+
 def test_a_reader_that_leaves_early_ends_the_lab_quietly(clone: Clone) -> None:
     lab = clone.bare_lab("for number in range(100_000):\n    print('line', number)")
     invoke = "$0 lab LLM91 --runtime docker | head -n 1"
