@@ -45,8 +45,11 @@ class Output:
     ) -> Iterator[Item]:
         columns = [TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn()]
         bar = Progress(*columns, TimeRemainingColumn(), console=self.screen, transient=True)
-        with bar:
-            yield from bar.track(items, total, before, description=label)
+        with bar:  # its own track() would end with the count of these items alone
+            task = bar.add_task(label, total=total, completed=before)
+            for item in items:
+                yield item
+                bar.advance(task)
 
     def _lines(
         self, items: Iterable[Item], label: str, total: int | None, before: int
