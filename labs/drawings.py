@@ -40,9 +40,10 @@ def descent(
         ax.hlines(rung, first, last, color="grey", ls=":", lw=1)
         beside = max(rung, beside + APART)
         ax.text(last * 1.08, beside, name, va="center", fontsize=9)
-    ax.set(xlabel="tokens seen", ylabel="loss (nats per token)", xlim=(first, last * 2.2),
-           title="Down the ladder: the model, and what counting can do")  # fmt: skip
-    ax.legend(loc="lower left", frameon=True, framealpha=1, edgecolor="none")
+    ax.set(xlabel="tokens seen", ylabel="loss (nats per token)", xlim=(first, last * 2.2))
+    ax.set_title("Down the ladder: the model, and what counting can do", pad=26)
+    # above: on a short text there is something in each corner
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, borderpad=0.2)
     return fig
 
 

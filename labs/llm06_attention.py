@@ -97,9 +97,10 @@ def scaling_keeps_the_entropy(run: Run):
         rows[-1].append(math.pi**2 / 6 * math.sqrt(2 * math.log(n) / d))
     run.table("Entropy (nats)", ["d", "divided", "undivided", "theory for large d"], rows)
     bound, because = (math.e + 1) / n, "twice the next term of the expansion, (e + 1)/2n"
-    run.check("off ln n − ½, less four standard errors", excess, at_most=bound, because=because)
+    what = "divided by √d: entropy's distance from ln n − ½, less four standard errors"
+    run.check(what, excess, at_most=bound, because=because)
     bound, because = 2 * rows[-1][3], "twice the theory; an even spread has 5.545"
-    run.check("undivided, d = 1,024", rows[-1][2], at_most=bound, because=because)
+    run.check("undivided: entropy at d = 1,024", rows[-1][2], at_most=bound, because=because)
     shared, alone = math.exp(rows[-1][1]), math.exp(rows[-1][2])
     return f"At d = 1,024 some {shared:.0f} keys (e^H) share the weight; without √d {alone:.1f}."
 
@@ -504,7 +505,8 @@ def trained(run: Run, layers: int, heads: int, seed: int) -> tuple[Any, list[flo
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
     model, optimizer = run.accelerator.prepare(model, optimizer)
     steps, curve = run.pick(tiny=400, small=1000, full=4000), []
-    for _ in run.progress(range(steps), f"{layers} × {heads} heads, seed {seed}"):
+    shape = f"{layers} layer{'s' * (layers > 1)} of {heads} head{'s' * (heads > 1)}"
+    for _ in run.progress(range(steps), f"training {shape}, seed {seed}"):
         tokens = run.share(recall_batch(64)).to(run.device)
         logits, answers = model(tokens, [PAST.to(run.device)] * layers), tokens[:, ANSWERS]
         run.accelerator.backward(F.cross_entropy(logits.flatten(0, 1), answers.flatten()))
@@ -580,13 +582,17 @@ def recall_takes_two_layers(run: Run):
     run.check("accuracy, two layers", found[2], at_least=0.9, because=f"ten times {guess:.2f}")
     because = "sudden would be: the rise from 0.2 to 0.9 takes half as long as the wait for 0.2"
     shares = [rise / max(wait, 1) for rise, wait in zip(rises, waits, strict=True)]
-    run.measure("rise, in waits", shares, expect_at_most=0.5, because=because)
+    what = "steps that accuracy takes from 0.2 to 0.9, over those before 0.2"
+    run.measure(what, shares, expect_at_most=0.5, because=because)
     axes["A"].axhline(guess, color="grey", ls=":", label="a guess among those not asked yet")
     axes["A"].set(xlabel="training step", title="Accuracy of recall, three seeds")
     axes["A"].legend(loc="center right")
     show_patterns((axes["B"], axes["C"]), patterns(model, tokens), ("previous token", "induction"))
     run.figure(
-        fig, "recall", "The rise of accuracy in training, and the two heads that do the recall."
+        fig,
+        "recall",
+        "The rise of accuracy in training, and the two heads that do the recall; attention weights "
+        "from 0 (dark) to 1 (yellow).",
     )
     wait, rise = median(waits), median(rises)
     return f"An accuracy of 0.2 takes {wait:.0f} steps, 0.9 another {rise:.0f}, of {len(curve)}."
@@ -620,7 +626,7 @@ def two_heads_do_the_recall(run: Run):
                 masks[i][heads] = False
                 silent.append(accuracy(model, tokens, masks))
             masses = mass(patterns(model, tokens)[i], pairs[i])
-            rows += [[seed, i + 1, name, h, masses[h], silent[h], silent[3]] for h in (0, 1)]
+            rows += [[seed, i + 1, name, h + 1, masses[h], silent[h], silent[3]] for h in (0, 1)]
             lost.append(silent[3] - silent[masses.index(max(masses))])
             both.append(silent[2])
         run.measure(f"{name}: accuracy lost without the head of most mass", lost)
@@ -691,7 +697,7 @@ def trained_heads_have_trades(run: Run):
         masses = weights[..., late, keys].mean((0, -1))  # (L, H)
         layer, head = divmod(int(masses.argmax()), masses.shape[1])
         shown.append(sentence[layer][:, head : head + 1])
-        titles.append(f"{name}: layer {layer}, head {head}")
+        titles.append(f"{name}: layer {layer + 1}, head {head + 1}")
         even = f"spread evenly it would be {(1 / (late + 1)).mean():.3f}"
         run.measure(
             f"{name}, the best head's mass", masses.max(), expect_at_least=0.5, because=even
@@ -711,7 +717,8 @@ def trained_heads_have_trades(run: Run):
         fig,
         "smollm2_heads",
         "Three heads of the model (4-bit SmolLM2-135M-Instruct, unless "
-        "--model named another) on a sentence: who looks at whom.",
+        "--model named another) on a sentence: who looks at whom. Layers and heads are counted "
+        "from 1; weights from 0 (dark) to 1 (yellow).",
     )
 
 

@@ -27,6 +27,7 @@ from statistics import mean, median
 from typing import Any, NamedTuple
 
 from labs.kit import Card, Lab, Run, assets, seconds_paired, tolerance
+from labs.llm01_inference import called
 from labs.llm06_attention import peak_bytes
 
 import matplotlib.pyplot as plt
@@ -265,7 +266,7 @@ def loss_on(model: Any, tokens: Tensor) -> Tensor:
 @lab.experiment
 @torch.no_grad()
 def insertion_changes_nothing(run: Run):
-    """Put by each linear layer of SmolLM2's blocks, new adapters change no logit at all.
+    """Put by each linear layer of a real model's blocks, new adapters change no logit at all.
 
     Predict: not even by rounding?
     """
@@ -542,7 +543,7 @@ def own_equals_peft(run: Run):
 @lab.experiment
 @torch.no_grad()
 def adapters_travel(run: Run):
-    """SmolLM2's adapter saved by us loads in peft with the same logits, and the other way round.
+    """An adapter saved by us loads in peft with the same logits, and the other way round.
 
     Predict: rank 8 in q and v of every layer: how many times smaller is its file than the model's?
     """
@@ -563,6 +564,7 @@ def adapters_travel(run: Run):
     run.measure("bytes of the adapter's file", small)
     large = 4 * sum(one.numel() for one in again.parameters())
     run.measure("of the model's weights in float32, times that", large / small)
+    return f"The adapter of {called(run)}: {small:,} bytes."
 
 
 # %% [markdown]
@@ -1101,7 +1103,7 @@ def answers(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
 # %% 18. Before and after
 @lab.experiment
 def smollm2_learns_a_format(run: Run):
-    """In a few steps SmolLM2 learns to make records of requests that it never saw.
+    """In a few steps a small chat model learns to make records of requests that it never saw.
 
     Predict: how many of the held-out are right before, with six examples in the prompt, and after?
     """
@@ -1120,10 +1122,10 @@ def smollm2_learns_a_format(run: Run):
     share = parameters(model) / sum(one.numel() for one in model.parameters())
     steps = run.pick(tiny=12, small=60, full=300)
     data = request_batches(tokenizer, 8, steps, run.seed)
-    tuned = train(run, model, data, steps, 3e-3, "SmolLM2")
+    tuned = train(run, model, data, steps, 3e-3, f"{called(run)} on requests")
     said["after"] = answers(tuned.model, tokenizer, asked)
     shown = [list(row) for row in zip(texts, *said.values(), strict=True)]
-    run.table("Held-out requests", ["request", *said], shown[:6])
+    run.table(f"Held-out requests, answered by {called(run)}", ["request", *said], shown[:6])
     right = [[a == record(b) for a, b in zip(s, trip, strict=True)] for s in said.values()]
     before, examples, after = (mean(one) for one in right)
     because = "it was told that records are wanted, not how they look"
@@ -1141,11 +1143,11 @@ def smollm2_learns_a_format(run: Run):
     left.set(xlabel="step of 8 requests", title="Loss (nats per token of the answer)")
     ax.bar(list(said), [100 * x for x in (before, examples, after)], color=["C4", "C5", "C0"])
     ax.set(title="Exact match, held out (%)", ylim=(0, 100))
-    caption = "4-bit SmolLM2-135M-Instruct, unless --model named another, learns to write records."
-    run.figure(fig, "records", caption)
-    told = f"Right before {before:.0%}, with examples {examples:.0%}, after training {after:.0%}"
+    run.figure(fig, "records", f"{called(run)}, trained to write records.")
+    told = f"right before {before:.0%}, with examples {examples:.0%}, after training {after:.0%}"
     first, *_, last = tuned.losses
-    return f"{told}; the loss fell from {first:.1f} to {last:.2f} by {share:.1%} of all weights."
+    fell = f"the loss fell from {first:.1f} to {last:.2f} by {share:.1%} of all weights"
+    return f"{called(run)}: {told}; {fell}."
 
 
 # %% [markdown]

@@ -733,7 +733,8 @@ def train(
 ) -> Trained:
     """Train `model` on `rows`, which `make` turns into batches; an interrupted run goes on."""
     data = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-    checkpoints = checkpoints or Checkpoints(run, name, depends_on={**asdict(how), "rows": data})
+    kept = {"depends_on": {**asdict(how), "rows": data}, "steps": how.steps}
+    checkpoints = checkpoints or Checkpoints(run, name, **kept)
     make, own = make or partial(collate, pad=PAD), torch.Generator()  # it draws the rows' order
     # an epoch's last batch would be filled up with rows from the front: it is dropped
     loader = DataLoader(rows, how.batch, True, collate_fn=make, drop_last=True, generator=own)

@@ -10,6 +10,7 @@
 
 # %% Imports
 import copy
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -40,7 +41,7 @@ from labs.llm04_tokenization import BPE
 from labs.llm05a_normalization import RMSNorm, SwiGLU
 from labs.llm06_attention import causal_mask
 from labs.pages import cost, keep_memory
-from labs.texts import Text, merges, opened, tokenizer_of, witten_bell
+from labs.texts import Text, merges, opened, prompt_of, tokenizer_of, witten_bell
 
 import numpy as np
 import torch
@@ -1028,7 +1029,8 @@ def train(
     """Train a model; `watch` is called after each number of steps in `at`."""
     keep_memory()
     depends_on = {**told(config), **vars(recipe), "text": text.sha256, "watched": list(at)}
-    checkpoints = Checkpoints(run, f"{name}, seed {seed}", depends_on=depends_on)
+    kept = {"depends_on": depends_on, "steps": recipe.steps}
+    checkpoints = Checkpoints(run, f"{name}, seed {seed}", **kept)
     torch.manual_seed(seed)
     model = Llama(config)
     net, *pulls = run.accelerator.prepare(model, *optimizers(model, recipe))
@@ -1147,11 +1149,16 @@ def excerpts(ids: Any, count: int, length: int = 2**10) -> Any:
     return np.concatenate([ids[at : at + length] for at in starts])
 
 
+def looked_at(run: Run) -> Any:
+    """What of the validation text is looked at on the way: pieces, of a short one all."""
+    ids, pieces = judged_on(run), run.pick(tiny=8, small=16, full=64)
+    return ids if len(ids) <= 4 * pieces * 2**10 else excerpts(ids, pieces)
+
+
 @cache
 def trained(run: Run) -> Trained:
     """The run's model; what is seen on the way is its validation loss and a sample."""
-    config, recipe, text = config_of(run), sizes(run)[1], corpus(run)
-    part = excerpts(judged_on(run), run.pick(tiny=8, small=16, full=64))
+    config, recipe, text, part = config_of(run), sizes(run)[1], corpus(run), looked_at(run)
     start = torch.tensor([[10]], device=run.device)  # a newline
 
     def look(model: Llama) -> list[Any]:
@@ -1160,6 +1167,17 @@ def trained(run: Run) -> Trained:
 
     at = tuple(sorted({max(1, recipe.steps * 2**i // 2**7) for i in range(8)}))
     return train(run, "the model", config, text, recipe, run.seed, look, at)
+
+
+def in_a_line(text: str, most: int = 66) -> str:
+    """The beginning of a text as Python shows it, at most so many letters; no escape is halved."""
+    shown = ""
+    for letter in text:
+        escaped = repr(letter)[1:-1]
+        if len(shown) + len(escaped) > most - 2:
+            break
+        shown += escaped
+    return f"“{shown}”"
 
 
 @lab.experiment
@@ -1183,21 +1201,26 @@ def the_loss_passes_every_rung(run: Run):
     ]
     columns = ["", "nats per token", "bits per byte"]
     bits = math.log(2) * text.bytes_per_token
-    run.table(f"On the last tenth of {text.name}", columns, [[*row, row[1] / bits] for row in rows])
+    whole, part = len(judged_on(run)), len(looked_at(run))
+    title = f"On {whole:,} tokens of the last tenth of {text.name}"
+    run.table(title, columns, [[*row, row[1] / bits] for row in rows])
     tokens = sizes(run)[1].steps * sizes(run)[1].batch * config_of(run).context
     speed = tokens / result.seconds
     run.measure("tokens per second in training", speed, timed=True)
     work = 6 * parameters(result.model) * speed / 1e9
     run.measure("of matrices, at 6·N operations a token", work, unit="GFLOP/s", timed=True)
-    wrote = [[int(n), one[0], repr(one[1])[:66]] for n, one in result.seen.items()]
-    run.table("What it wrote on the way", ["steps", "loss", "after a newline"], wrote)
+    wrote = [[int(n), one[0], in_a_line(one[1])] for n, one in result.seen.items()]
+    some = f"{part:,} of the {whole:,} tokens, in pieces"
+    over = f"all {whole:,} tokens" if part == whole else some
+    title = f"What it wrote on the way, and its loss over {over}"
+    run.table(title, ["steps", "nats per token", "after a newline"], wrote)
     lines = dict(rows[:-1])
     if text.sha256 == TINYSHAKESPEARE:
         lines["nanoGPT, published"] = NANOGPT
     watched = {int(n): one[0] for n, one in result.seen.items()}
     fig = drawings.descent(result.losses, watched, lines, tokens // sizes(run)[1].steps)
-    caption = "Loss in training, and on pieces of the validation text; dotted: what counting gives."
-    run.figure(fig, "descent", caption)
+    caption = f"Loss in training, and in validation over {over}"
+    run.figure(fig, "descent", f"{caption}; dotted: what counting gives, over all of them.")
     ahead = [f"{name}s ({x:.3f})" for name, x in zip(RUNGS, steps, strict=False) if x < loss]
     still = f"still ahead: {', '.join(ahead)}" if ahead else "nothing that counts is ahead of it"
     return f"{loss:.3f} nats after {tokens:,} tokens, where trigrams have {steps[2]:.3f}; {still}."
@@ -1392,6 +1415,7 @@ def save(model: Llama, text: Text, folder: Path, **facts: Any) -> None:
     template = Path(drawings.__file__).with_name("llm10_model_card.md")
     card = {**vars(model.config), **facts, "parameters": parameters(model), "kind": kind}
     card |= {"text": text.name, "sha256": text.sha256}
+    card["prompt"] = json.dumps(prompt_of(text), ensure_ascii=False)  # quoted, as in Python
     text_of_it = template.read_text(encoding="utf-8").format(**card)
     (folder / "README.md").write_text(text_of_it, encoding="utf-8")
 

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import math
+import re
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ END = "<|endoftext|>"
 LEARNED_ON = 1_000_000  # bytes at the beginning of a text, from which merges are learned
 COUNTED = 10_000_000  # tokens at its beginning, in which n-grams are counted
 AT_ONCE = 2**20
+PLAYS = "Shakespeare's plays"
 MOST = 2**16 - 257  # merges, for ids of 16 bits
 
 
@@ -78,7 +80,7 @@ def opened(path: Path | None, merges: int, folder: Path) -> Text:
     """
     if path is None:
         data = np.frombuffer(assets.shakespeare().encode(), dtype=np.uint8)
-        name, digest = "Shakespeare's plays", hashlib.sha256(data).hexdigest()
+        name, digest = PLAYS, hashlib.sha256(data).hexdigest()
     else:
         file = text_file(path)
         data, name, digest = file.data, path.name, file.sha256
@@ -90,6 +92,14 @@ def opened(path: Path | None, merges: int, folder: Path) -> Text:
     bpe = BPE(learned)
     ids = [_encoded(bpe, part, folder) for part in parts]
     return Text(*ids, tuple(learned), name, digest, len(parts[1]) / len(ids[1]))
+
+
+def prompt_of(text: Text) -> str:
+    """What to begin with, from the text itself: a name in the plays, else the first word."""
+    if text.name == PLAYS:
+        return "ROMEO\n"
+    word = re.search(r"\w{1,20}", text.decode(text.train[:1000].tolist()))
+    return word[0] if word else "\n"
 
 
 def _encoded(bpe: BPE, data: Any, folder: Path) -> Any:

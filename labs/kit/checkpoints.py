@@ -36,6 +36,7 @@ class Checkpoints:
         depends_on: what its bits depend on beside the lab, its options, seed and machine: a
             configuration, the number of steps, a data set's hash. A checkpoint of a training that
             depended on something else isn't loaded. Only what JSON can tell.
+        steps: how many it has in all, where that is known: then one that is done is told as such.
         every_steps: how often `save_if_due` saves; without it the clock decides.
         keep: so many are kept; an older one goes when the newest is safe on the disk.
     """
@@ -46,13 +47,14 @@ class Checkpoints:
         name: str,
         *,
         depends_on: Mapping[str, Any] | None = None,
+        steps: int | None = None,
         every_steps: int | None = None,
         every_minutes: float = 1,
         keep: int = 2,
     ) -> None:
         if keep < 1 or (every_steps is not None and every_steps < 1) or every_minutes < 0:
             raise ValueError("keep and every_steps begin at 1, every_minutes at 0")
-        self.run, self.name = run, name
+        self.run, self.name, self.steps = run, name, steps
         self.every_steps, self.every_minutes, self.keep = every_steps, every_minutes, keep
         self.seconds = 0.0  # that the training took until its last checkpoint, over all its runs
         self._facts = kept.facts(run, name, depends_on or {})
@@ -150,8 +152,13 @@ class Checkpoints:
         found = self._sound_one(place.folder)
         if found:
             anew = f"to begin anew: rm -r {place.folder}"
-            self._say(f"goes on after step {found[1]['step']:,}, from its checkpoint ({anew})")
+            self._say(f"{self._where(found)}, from its checkpoint ({anew})")
         return found or self._of_another(place), place.folder
+
+    def _where(self, found: Found) -> str:
+        done = found[1]["step"]
+        trained = self.steps is not None and done >= self.steps
+        return f"already trained, {done:,} steps" if trained else f"goes on after step {done:,}"
 
     def _of_another(self, place: kept.Place) -> Found | None:
         """A checkpoint that doesn't quite fit: taken from another machine's where asked for."""
@@ -164,7 +171,7 @@ class Checkpoints:
         found = self._sound_one(folder) if other else None
         if other and found:
             self.run.places.append(other)
-            self._say(f"goes on after step {found[1]['step']:,}, though not bit for bit:")
+            self._say(f"{self._where(found)}, though not bit for bit:")
             self._say("; ".join(differences.values()))
             return found
         if insists:

@@ -30,24 +30,39 @@ class Output:
 
     def progress(self, items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
         """Yield `items`, showing how far along they are: a bar, on a pipe a line now and then."""
+        before = _done_before(items)
         if total is None and hasattr(items, "__len__"):
-            total = len(items)  # pyright: ignore[reportArgumentType]
+            total = before + len(items)  # pyright: ignore[reportArgumentType]
+        if before and total == before:
+            return  # nothing is left to do, and nothing to be told
         if self.screen.is_terminal:
-            yield from self._bar(items, label, total)
+            yield from self._bar(items, label, total, before)
         else:
-            yield from self._lines(items, label, total)
+            yield from self._lines(items, label, total, before)
 
-    def _bar(self, items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
+    def _bar(
+        self, items: Iterable[Item], label: str, total: int | None, before: int
+    ) -> Iterator[Item]:
         columns = [TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn()]
         bar = Progress(*columns, TimeRemainingColumn(), console=self.screen, transient=True)
-        with bar:
-            yield from bar.track(items, total=total, description=label)
+        with bar:  # its own track() would end with the count of these items alone
+            task = bar.add_task(label, total=total, completed=before)
+            for item in items:
+                yield item
+                bar.advance(task)
 
-    def _lines(self, items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
+    def _lines(
+        self, items: Iterable[Item], label: str, total: int | None, before: int
+    ) -> Iterator[Item]:
         self.print(f"   {label} …")
         said = time.monotonic()
-        for done, item in enumerate(items):
+        for done, item in enumerate(items, before):
             if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
                 self.print(f"   {label}: {done} of {total or '?'}")
                 said = time.monotonic()
             yield item
+
+
+def _done_before(items: Iterable[object]) -> int:
+    """302 of range(302, 550): a training that goes on has done these."""
+    return items.start if isinstance(items, range) else 0

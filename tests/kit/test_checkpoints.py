@@ -227,6 +227,14 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
         assert not (tmp_path / "harm").exists(), name
 
 
+@pytest.mark.parametrize(
+    ("until", "told"), [(4, "goes on after step 4, from"), (9, "already trained, 9 steps, from")]
+)
+def test_what_is_trained_already_is_told_as_such(tmp_path: Path, until: int, told: str) -> None:
+    Trained(tmp_path, until, steps=STEPS).checkpoints.save(until)
+    assert f"it: {told} its checkpoint" in Trained(tmp_path, until, steps=STEPS).said
+
+
 def test_weights_that_are_nan_are_not_kept(tmp_path: Path) -> None:
     trained = Trained(tmp_path, 5)
     with torch.no_grad():

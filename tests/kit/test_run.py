@@ -62,3 +62,13 @@ def test_a_measurement_never_fails_a_run() -> None:
 def test_progress_passes_everything_through() -> None:
     assert list(a_run().progress(iter("abc"), "letters")) == ["a", "b", "c"]
     assert list(a_run().progress([], "nothing")) == []
+
+
+def test_progress_of_what_goes_on_counts_from_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labs.kit.console.SECONDS_BETWEEN_LINES", 0.0)
+    log = io.StringIO()
+    run = Run(Settings(), "fp32", Output(log), Path("nowhere"))
+    assert list(run.progress(range(3, 5), "steps")) == [3, 4]
+    assert log.getvalue() == "   steps …\n   steps: 3 of 5\n   steps: 4 of 5\n"
+    assert list(run.progress(range(5, 5), "no steps")) == []
+    assert "no steps" not in log.getvalue()

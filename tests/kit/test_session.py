@@ -503,6 +503,22 @@ def counts(run: Run):
 '''
 
 
+GOES_ON = """
+@lab.experiment
+def counts(run: Run):
+    '''It counts.'''
+    for number in run.progress(range(7, 9), "counting"):
+        time.sleep(0.5)
+"""
+
+
+def test_the_bar_of_what_goes_on_counts_what_was_done_before(clone: Clone) -> None:
+    command = (sys.executable, "-m", "labs", clone.kit_lab(GOES_ON))
+    running = clone.start(*command, terminal=(24, 80), PYTHONPATH=str(clone.path), TERM="xterm")
+    assert running.ended().code == 0
+    assert set(re.findall(r"(\d+)/9", running.text)) == {"7", "8", "9"}
+
+
 @pytest.mark.parametrize("terminal", [None, (24, 80)])
 def test_progress_is_seen_while_it_is_made(clone: Clone, terminal) -> None:
     lab = clone.kit_lab(PROGRESS)

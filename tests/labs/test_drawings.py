@@ -31,3 +31,14 @@ def test_names_beside_a_curve_do_not_overlap():
     heights = sorted(at.values())
     assert min(b - a for a, b in pairwise(heights)) >= drawings.APART - 1e-9
     plt.close(fig)
+
+
+def test_the_legend_of_the_descent_covers_nothing_that_is_drawn():
+    rungs = {"uniform": 5.5, "4-gram": 1.78, "5-gram": 1.2}
+    fig = drawings.descent([5.6, 4, 3, 2, 1.5, 1.3, 1.2, 1.1], {3: 2.0}, rungs, 100)
+    fig.draw_without_rendering()
+    (ax,) = fig.axes
+    assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1
+    title = ax.get_tightbbox().y1
+    assert title <= fig.bbox.y1, "nor does it push the title out"
+    plt.close(fig)

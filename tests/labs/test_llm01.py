@@ -1,12 +1,15 @@
 """LLM01: the generators on hostile prompts, the theory it quotes, and what its figures rest on."""
 
 import copy
+import io
 import math
 from functools import partial
 from itertools import pairwise
 
 from labs import llm01_inference as lab
-from labs.kit import assets
+from labs.kit import Run, assets
+from labs.kit.console import Output
+from labs.kit.options import Settings
 
 import pytest
 import torch
@@ -216,6 +219,22 @@ def test_rounding_some_layers_leaves_the_model_itself_and_the_rest_alone(glass):
     ]
     assert changed == [True, False, True, False]
     assert 0.1 < error < 0.5
+
+
+@pytest.mark.parametrize(
+    ("costs", "name", "verdict"),
+    [
+        ([0.2, 0.41], "largest c of it over its smallest", "held"),
+        ([0.2, 0.9], "largest c of it over its smallest", "not held"),
+        ([-0.2, 0.4], "c of it", "told"),
+        ([0.02, 0.4], "c of it", "told"),
+    ],
+)
+def test_a_law_is_tested_only_where_the_costs_tell(tmp_path, costs, name, verdict):
+    run = Run(Settings(), "fp32", Output(io.StringIO(), silent=True), tmp_path)
+    assert lab.square_law(run, "it", costs, [1.0, 2.0]) == (verdict != "told")
+    (found,) = run.current.measurements
+    assert (found.name, found.verdict) == (name, verdict)
 
 
 def test_losses_by_counting_are_those_of_a_loop():

@@ -1,7 +1,9 @@
 """LLM10: the parts on hostile shapes, the theory it quotes, its texts, and training as N."""
 
+import ast
 import json
 import math
+from argparse import Namespace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from labs.kit.console import Output
 from labs.kit.options import Settings
 from labs.kit.run import Run
 from labs.llm04_tokenization import BPE
-from labs.texts import Text, opened, tokenizer_of, witten_bell
+from labs.texts import Text, opened, prompt_of, tokenizer_of, witten_bell
 from tests.conftest import Clone
 
 import numpy as np
@@ -258,6 +260,23 @@ def test_a_bad_corpus_is_told_before_anything_is_run(clone: Clone, tmp_path: Pat
     assert "First loss" not in ended.out
 
 
+@pytest.mark.parametrize(
+    ("data", "prompt"),
+    [
+        (PROSE, "the"),
+        ("\n\n# Été, 1904" + PROSE, "Été"),
+        ("「漢字」" + PROSE, "漢字"),
+        ("-" * 20_000, "\n"),
+    ],
+)
+def test_a_text_is_begun_with_its_first_word(tmp_path, data, prompt):
+    assert prompt_of(text_of(tmp_path, data=data)) == prompt
+
+
+def test_the_plays_are_begun_with_a_name(tmp_path):
+    assert prompt_of(opened(None, 0, tmp_path)) == "ROMEO\n"
+
+
 # For others to open.
 
 
@@ -282,6 +301,7 @@ def test_a_saved_model_comes_back_from_its_files_alone(tmp_path, merges):
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "text.txt" in card
     assert "{" not in card.split("```")[0], "every place of the card is filled"
+    assert 'tokenizer("the", ' in card, "it begins with the text's first word"
 
 
 @pytest.mark.parametrize(
@@ -388,3 +408,21 @@ def test_pieces_are_spread_from_the_first_token_to_the_last():
     assert pieces.tolist() == [*range(100), *range(4950, 5050), *range(9900, 10_000)]
     short = lab.excerpts(ids[:50], 2, 100)
     assert short.tolist() == [*range(50), *range(50)], "a short text, whole"
+
+
+@pytest.mark.parametrize(("letters", "all_of_it"), [(320_000, True), (340_000, False)])
+def test_of_a_short_text_all_is_looked_at_on_the_way(tmp_path, letters, all_of_it):
+    path = written(tmp_path, (PROSE * 40)[:letters].encode())
+    with (tmp_path / "log.txt").open("w", encoding="utf-8") as log:
+        own = Namespace(corpus=path, merges=0)
+        settings = Settings(outputs=tmp_path, size="tiny", own=own)
+        run = Run(settings, "fp32", Output(log, silent=True), tmp_path)
+        assert len(lab.looked_at(run)) == (letters // 10 if all_of_it else 8 * 2**10)
+
+
+@pytest.mark.parametrize("most", range(2, 30))
+def test_a_text_in_a_line_is_cut_between_escapes(most):
+    text = "a\x00\\xé\u202e\U000e0001\n end"
+    shown = lab.in_a_line(text, most)
+    assert len(shown) <= most
+    assert text.startswith(ast.literal_eval(f"'{shown[1:-1]}'"))
