@@ -126,7 +126,7 @@ class Conversations:
 
     def _note(self, told: str) -> None:
         if not self.skip:
-            mend = "mend the row; or the same command with --bad-rows skip"
+            mend = "correct the row; or the same command with --bad-rows skip"
             stop_all(Card("A row of the dataset is bad.", told, mend, WRONG_USAGE))
         self.skipped += 1
         if len(self.told) < TOLD:
