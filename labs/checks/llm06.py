@@ -30,9 +30,7 @@ def masked_softmax(implementation: Function) -> None:
             "it looks where it must not: True means that a query may look": lambda: (
                 scores.masked_fill(mask, -math.inf).softmax(-1).nan_to_num()
             ),
-            "a hidden score of 0 still has weight, e⁰ = 1: fill with the lowest number instead": (
-                lambda: (scores * mask).softmax(-1)
-            ),
+            "a hidden score of 0 still has weight: e⁰ = 1": lambda: (scores * mask).softmax(-1),
         },
     )
     expect_close(got, want, "is the softmax over the last axis, and after the mask?")
@@ -48,14 +46,13 @@ def _softmax_of_nothing(implementation: Function, scores: Tensor, mask: Tensor) 
     got = implementation(scores, mask)
     if got.isnan().any():
         raise Mistake(
-            "NaN where a query may look at nothing: a softmax of a row of -inf is 0/0; fill with "
-            "the lowest finite number and set the hidden weights to 0 afterwards"
+            "NaN where a query may look at nothing: a row of -inf alone has no softmax, it is 0/0"
         )
     row = got[..., 2, :].detach()
     if torch.allclose(row, torch.full_like(row, 1 / row.shape[-1])):
         raise Mistake(
-            "a query that may look at nothing looks at everything alike: a large negative number "
-            "leaves the row uniform; set the hidden weights to 0 after the softmax"
+            "a query that may look at nothing looks at everything alike: one low number all along "
+            "leaves the row uniform"
         )
     if row.abs().max() > 0:
         raise Mistake("a query that may look at nothing should have weights of exactly 0")
@@ -63,7 +60,7 @@ def _softmax_of_nothing(implementation: Function, scores: Tensor, mask: Tensor) 
     if scores.grad is None or scores.grad.isnan().any():
         raise Mistake(
             "NaN in the gradient of a row without keys: nan_to_num hides the NaN of the answer, "
-            "not that of its gradient; don't let -inf into the softmax"
+            "not that of its gradient"
         )
 
 
@@ -109,12 +106,12 @@ def grouped_query_attention(implementation: Function) -> None:
     name_mistake(
         got,
         {
-            "heads 0 and 1 must share key-value head 0: repeat instead of repeat_interleave?": (
+            "heads 0 and 1 must share key-value head 0: here they are dealt out in turn": (
                 lambda: library(k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1))
             ),
             "the mask isn't used": lambda: library(*twice, mask=None),
             "True and False of the mask are swapped": lambda: library(*twice, mask=~mask),
-            "keys and values must be shared alike: repeat_interleave both": (
+            "the keys are shared one way and the values another": (
                 lambda: library(twice[0], v.repeat(1, 2, 1, 1))
             ),
             "is it divided by d, not by √d?": lambda: library(*twice, scale=1 / 8),
@@ -152,7 +149,7 @@ def multi_head_attention(implementation: type) -> None:
         got = module(x)
         want = torch_module(x, x, x)[0]
         name_mistake(got, _mistakes_of_heads(module, x))
-        expect_close(got, want, "split into heads, transpose, attend, transpose back, merge, mix")
+        expect_close(got, want, "are the way into heads and the way back both right?")
         want = torch_module(x, context, context, attn_mask=~mask)[0]
         got = module(x, mask, context)
         alone = {"the mask isn't used": lambda: torch_module(x, context, context)[0]}
@@ -192,7 +189,7 @@ def _mistakes_of_heads(module: Any, x: Tensor) -> dict[str, Callable[[], Tensor]
         "the heads are merged without a transpose back, so that tokens are jumbled": (
             lambda: module.out(attend(*split).reshape(b, t, d))
         ),
-        "a head is D neighbouring coordinates: unflatten to (heads, head_dim), not the reverse": (
+        "a head is D neighbouring coordinates: here it takes every H-th one": (
             lambda: module.out(attend(*strided).permute(0, 2, 3, 1).flatten(2))
         ),
         "is it divided by √d_model? Each head's width is head_dim": (
@@ -202,7 +199,7 @@ def _mistakes_of_heads(module: Any, x: Tensor) -> dict[str, Callable[[], Tensor]
         "the heads' answers aren't mixed: the last matrix, self.out, is missing": (
             lambda: attend(*split).transpose(1, 2).flatten(2)
         ),
-        "is there one head only? Split into heads first": lambda: module.out(attend(*raw)),
+        "is there one head only?": lambda: module.out(attend(*raw)),
     }
 
 
@@ -252,12 +249,12 @@ def _mistakes_of_windows(
         "one key too few: `window` keys count the query's own": (
             (distance >= 0) & (distance < window - 1)
         ),
-        "the future is visible: a negative distance is ahead of the query": distance < window,
-        "the window reaches ahead too: a negative distance is the future": distance.abs() < window,
+        "the future is visible: every key ahead of the query": distance < window,
+        "the window reaches ahead, too, as far as it reaches back": distance.abs() < window,
         "a query's own key is left out: distance 0 is its own": (
             (distance > 0) & (distance <= window)
         ),
-        "the distance has the wrong sign: it is the query's position less the key's": (
+        "the window lies ahead of the query: the distance has the wrong sign": (
             (distance <= 0) & (distance > -window)
         ),
         "is the triangle aligned top-left? The last query stands at the last key": (
@@ -289,10 +286,10 @@ def tiled_attention(implementation: Function) -> None:
         name_mistake(got, scales)
         expect_close(got, want, f"10 keys in blocks of {block}: is what was kept rescaled?")
     large = [500 * q, k, v]
-    message = "large scores: is the maximum so far subtracted before exp?"
+    message = "large scores: does exp overflow?"
     expect_close(implementation(*large, block=4), attend(*large), message)
     low = [torch.ones_like(q), -2000 * torch.ones_like(k), v]
-    message = "all scores far below 0: does the first maximum start at -inf, not at 0?"
+    message = "all scores far below 0: does the maximum start above them, so that every exp is 0?"
     expect_close(implementation(*low, block=4), attend(*low), message)
     _holds_no_row(implementation)
 

@@ -259,33 +259,124 @@ def decay_groups(implementation: Function) -> None:
 
 def choose(implementation: Function) -> None:
     torch.manual_seed(0)
-    logits = torch.tensor([2.0, 1.0, 0.0])
-    got = implementation(draw(2, 3, 9), 0)
-    expect_close(got, draw(2, 3, 9).argmax(-1), "at temperature 0, the likeliest of each")
-    many = logits.expand(4000, 3)
-    shares = _drawn(implementation(many, 4.0, 1.0), many).bincount(minlength=3) / 4000
-    want = (logits / 4).softmax(-1)
-    for message, wrong in (
-        ("is it multiplied by the temperature? Divide the logits", (logits * 4).softmax(-1)),
-        ("the draw itself isn't at the temperature: are logits undivided?", logits.softmax(-1)),
-        ("all tokens come alike: are the logits used?", torch.full((3,), 1 / 3)),
-    ):
-        if (shares - wrong).abs().max() < 0.04 < (shares - want).abs().max():
-            raise Mistake(message)
-    if (shares - want).abs().max() > 0.04:  # five standard deviations of 4,000 draws
-        shown = [round(x, 2) for x in shares.tolist()]
-        raise Mistake(
-            f"of 4,000 draws at temperature 4 the shares are {shown}, not those of softmax"
-        )
-    got = _drawn(implementation(many, 4.0, 0.6), many)
-    kinds = set(got.tolist())
-    if kinds == {0}:
-        raise Mistake("is the cut before the temperature? At 4, top 0.6 holds two tokens here")
-    if 2 in kinds:
-        raise Mistake("a token outside the top p was drawn: is the cut missing?")
-    alone = _drawn(implementation(many, 1.0, 1e-9), many)
-    if alone.any():
+    likely = draw(2, 3, 9)
+    got = implementation(likely.clone(), 0)
+    expect_close(got, likely.argmax(-1), "at temperature 0, the likeliest of each")
+    logits = torch.tensor([1.0, 0.0, 2.0])
+    _shares_are_those_of_softmax(implementation, logits)
+    many = logits.expand(DRAWS, 3)
+    if (_drawn(implementation(many, 1.0, 1e-9), many) != 2).any():
         raise Mistake("p near 0 leaves the likeliest: top p holds at least one token")
+    _takes_any_axes(implementation, likely)
+
+
+DRAWS = 4000
+CUTS = (0.999, 0.6, 0.7)  # at temperature 4, of 0.33, 0.25 and 0.42: all, two, and two stay
+
+
+def _shares_are_those_of_softmax(implementation: Function, logits: Tensor) -> None:
+    """How often each token comes, at temperature 4: the draws themselves need not agree."""
+    many = logits.expand(DRAWS, 3)
+    shares = [_shares(implementation(many.clone(), 4.0, p), many) for p in CUTS]
+    right = [_top(logits / 4, p) for p in CUTS]
+    wrong = [n for n in range(len(CUTS)) if not _may_come(shares[n], right[n])]
+    if wrong:
+        n = wrong[0]
+        raise _of_shares(_cause(logits, shares), shares[n], right[n], f", p = {CUTS[n]}")
+    whole = _shares(implementation(many.clone(), 4.0), many)
+    if not _may_come(whole, (logits / 4).softmax(-1)):
+        raise _of_shares("without p nothing is cut", whole, (logits / 4).softmax(-1), "")
+
+
+def _cause(logits: Tensor, shares: list[Tensor]) -> str:
+    """The one mistake that explains the shares at every p; where several do, or none, no cause."""
+    named = [
+        message
+        for message, way in _ways_to_choose_wrong(logits).items()
+        if all(_may_come(one, way(p)) for one, p in zip(shares, CUTS, strict=True))
+    ]
+    unknown = "the shares of the tokens aren't those of the softmax of what is left"
+    return named[0] if len(named) == 1 else unknown
+
+
+def _shares(got: Any, logits: Tensor) -> Tensor:
+    tokens = _drawn(got, logits)
+    if not ((tokens >= 0) & (tokens < logits.shape[-1])).all():
+        found = sorted({*tokens.tolist()} - {*range(logits.shape[-1])})
+        raise Mistake(f"token {found[0]} was drawn, and there are 0 to {logits.shape[-1] - 1}")
+    return tokens.bincount(minlength=logits.shape[-1]).double() / len(tokens)
+
+
+def _may_come(shares: Tensor, probabilities: Tensor) -> bool:
+    """Within five standard deviations of the binomial: once in 10⁶ a right share is outside."""
+    spread = (probabilities * (1 - probabilities)).clamp(min=0) / DRAWS
+    return bool(((shares - probabilities).abs() <= 5 * spread.sqrt() + 1e-6).all())
+
+
+def _of_shares(message: str, shares: Tensor, right: Tensor, p: str) -> Mistake:
+    ours, theirs = (", ".join(f"{x:.2f}" for x in one.tolist()) for one in (right, shares))
+    return Mistake(
+        f"{message}; of {DRAWS:,} draws at temperature 4{p} the shares should be {ours}, not "
+        f"{theirs}",
+        said=message,
+        given=f"{DRAWS:,} times the logits 1, 0, 2, temperature 4{p}",
+        expected=f"shares of the tokens near {ours}",
+        came=theirs,
+    )
+
+
+def _top(logits: Tensor, p: float, way: str = "") -> Tensor:
+    """Probabilities (V,) within the top p; `way` is how the cut goes wrong."""
+    ordered, where = logits.softmax(-1).sort(-1, descending=True)
+    up_to, rank = ordered.cumsum(-1), where.argsort()
+    kept = up_to <= p if way == "without what crosses" else up_to - ordered < p
+    kept = kept if way == "in sorted order" else kept[rank]
+    return logits.masked_fill(~kept, -torch.inf).softmax(-1)
+
+
+def _ways_to_choose_wrong(logits: Tensor) -> dict[str, Callable[[float], Tensor]]:
+    """What each mistake makes of p: probabilities at temperature 4."""
+    soft = logits / 4
+
+    def cut_by(other: Tensor, p: float) -> Tensor:
+        return soft.masked_fill(_top(other, p) == 0, -torch.inf).softmax(-1)
+
+    return {
+        "the token that crosses p is missing: it belongs to the nucleus": (
+            lambda p: _top(soft, p, "without what crosses")
+        ),
+        "the cut comes before the temperature: at 4, top 0.6 holds two tokens here": (
+            lambda p: cut_by(logits, p)
+        ),
+        "a token outside the top p was drawn: is the cut missing?": lambda _: soft.softmax(-1),
+        "is it multiplied by the temperature? Divide the logits": lambda p: _top(logits * 4, p),
+        "the temperature isn't used": lambda p: _top(logits, p),
+        "the draw itself isn't at the temperature: are logits undivided?": lambda p: (
+            logits.masked_fill(_top(soft, p) == 0, -torch.inf).softmax(-1)
+        ),
+        "all tokens come alike: are the logits used?": lambda _: torch.full((3,), 1 / 3),
+        "the likeliest came each time: is anything drawn?": lambda _: torch.tensor([0.0, 0, 1]),
+        "the cut is in sorted order: each token has a place of its own": (
+            lambda p: _top(soft, p, "in sorted order")
+        ),
+        "ranks came, not tokens: 0 is the likeliest in sorted order alone": lambda p: (
+            _top(soft, p).sort(-1, descending=True).values
+        ),
+    }
+
+
+def _takes_any_axes(implementation: Function, logits: Tensor) -> None:
+    """(V,) and (B, T, V), where so small a p leaves nothing to chance."""
+    for one in (logits[0, 0], logits):
+        try:
+            got = implementation(one.clone(), 1.0, 1e-9)
+        except Exception as error:
+            raise Mistake(
+                f"logits {tuple(one.shape)} raised {type(error).__name__} ({error}), though "
+                f"({DRAWS}, 3) passed: any axes may stand before the last",
+                given=f"logits {tuple(one.shape)}, temperature 1, p = 1e-9",
+            ) from error
+        expect_close(_drawn(got, one), one.argmax(-1), "the likeliest of each, for any axes")
 
 
 def _drawn(got: Any, logits: Tensor) -> Tensor:

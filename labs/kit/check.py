@@ -1,5 +1,6 @@
 """`python -m labs check LLM06`: grade the learner's sheet, tell one thing at a time, remember."""
 
+import difflib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ def main(arguments: list[str]) -> int:
     if not work.sheet_of(lesson).is_file():
         raise work.missing(lesson)
     asked = Asked(given.all, given.watch, given.hint, given.solution)
-    for part in (asked.hint, asked.solution):
-        _known(lesson, part)
+    for flag, part in (("--hint", asked.hint), ("--solution", asked.solution)):
+        _known(lesson, flag, part)
     if given.plan:
         print(json.dumps({"labs": [lesson.name], "arguments": arguments}))
         return 0
@@ -67,12 +68,20 @@ def _one(text: str) -> Lesson:
     return found[0]
 
 
-def _known(lesson: Lesson, part: str | None) -> None:
+def _known(lesson: Lesson, flag: str, part: str | None) -> None:
     exercises = sheets.exercises(lesson.source)
     if part and part not in exercises:
         why = f"It has {', '.join(exercises)}."
-        mend = f"invoke check {lesson.name} --hint {next(iter(exercises), '')}"
+        mend = f"invoke check {lesson.name} {flag} {_nearest(part, list(exercises))}".rstrip()
         raise Card(f"{lesson.name} has no exercise {part!r}.", why, mend, WRONG_USAGE)
+
+
+def _nearest(part: str, exercises: list[str]) -> str:
+    """The exercise that is meant by a misspelt name, or by a method's alone; else none."""
+    names = {one.lower().rpartition(".")[2]: one for one in reversed(exercises)}
+    names |= {one.lower(): one for one in exercises}
+    near = difflib.get_close_matches(part.lower(), names, n=1)
+    return names[near[0]] if near else ""
 
 
 def _show(lesson: Lesson, asked: Asked) -> int:
@@ -103,8 +112,13 @@ class Checker:
         self._ended = False  # has the ending been told?
 
     def check(self) -> int:
-        """Grade, tell, and where nothing is wrong run the experiments; the exit code."""
+        """Grade, tell, and where nothing is wrong run the experiments; the exit code.
+
+        The grading alone where a solution was asked for: it has to know whose, and no more.
+        """
         verdicts = self.grade()
+        if self.asked.solution is not None:
+            return 0
         states = {one.state for one in verdicts}
         code = FAILED
         if states != {NOT_WRITTEN} and WRONG not in states:

@@ -126,7 +126,7 @@ class Conversations:
 
     def _note(self, told: str) -> None:
         if not self.skip:
-            mend = "mend the row; or say --bad-rows skip behind the file's name"
+            mend = "correct the row; or say --bad-rows skip behind the file's name"
             stop_all(Card("A row of the dataset is bad.", told, mend, WRONG_USAGE))
         self.skipped += 1
         if len(self.told) < TOLD:

@@ -3,12 +3,14 @@
 import ast
 import random
 import sys
+import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -21,6 +23,7 @@ from labs.kit.syllabus import Lesson
 import torch
 
 Found = dict[str, Any]
+SECONDS_TO_REPEAT = 3  # a check that took longer might not end twice within its limit
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,24 @@ def part_of(sheet: Sheet, others: list[str], part: str) -> Found:
     """Is `part` of the sheet right, where `others` are the lab's own?"""
     check = check_of(sheet.lesson.name, part)
     try:
-        module = sheet.module(others)
-        try:
-            check(implementation(module, part))
-        except Mistake as mistake:
-            return {"right": False, "said": str(mistake), **_compared(sheet, module, part, check)}
+        return _checked(sheet, sheet.module(others), part, check)
     except BaseException as error:
         return _raised(error, sheet.path)
+
+
+def _checked(sheet: Sheet, module: ModuleType, part: str, check: Callable[[Any], None]) -> Found:
+    start = time.process_time()
+    try:
+        check(implementation(module, part))
+    except Exception as error:
+        found: Found = {"right": False, "said": str(error)}
+        if isinstance(error, Mistake) and error.told:
+            return found | error.told
+        short = time.process_time() - start < SECONDS_TO_REPEAT
+        call = _again(module, part, check, type(error)) if short else None
+        if isinstance(error, Mistake):
+            return found | _compared(sheet, call, part)
+        return _raised(error, sheet.path) | _shown(call)
     return {"right": True}
 
 
@@ -87,7 +101,9 @@ class _Recorder:
         self.calls = 0
         self.given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self.came: Any = None
+        self.printed = StringIO()
         self.chance: tuple[Any, Any] = (None, None)
+        self.method = method
 
         @wraps(function)
         def recorded(*given: Any, **named: Any) -> Any:
@@ -95,8 +111,9 @@ class _Recorder:
             self.calls += 1
             self.chance = torch.get_rng_state(), random.getstate()
             self.given = ((*whose, *_copied(rest)), _copied(named))
-            self.came = None
-            self.came = function(*given, **named)
+            self.came, self.printed = None, StringIO()
+            with redirect_stdout(self.printed), redirect_stderr(self.printed):
+                self.came = function(*given, **named)
             return self.came
 
         self.recorded = recorded
@@ -120,25 +137,49 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def _compared(sheet: Sheet, module: ModuleType, part: str, check: Callable[[Any], None]) -> Found:
-    """What the check was not content with: the call, what ought to come, what came.
+def _again(
+    module: ModuleType, part: str, check: Callable[[Any], None], error: type[Exception]
+) -> _Recorder | None:
+    """The last call of a check that ended in such an error; None where it now ends otherwise.
 
     The check runs a second time for it, so that the verdict itself was given without a recorder.
-    Empty where the reference's answer is the same (a gradient is at fault, say) or can't be had.
     """
     owner, _, method = part.partition(".")
-    mine, theirs = vars(module)[owner], getattr(import_module(sheet.lesson.module), owner)
+    mine, recorder = vars(module)[owner], None
     try:
         recorder = _Recorder(getattr(mine, method) if method else mine, bool(method))
         if method:
             setattr(mine, method, recorder.recorded)
-        with suppress(Mistake):
-            check(mine if method else recorder.recorded)
-        if not recorder.calls:
-            return {}
-        expected = recorder.once_more(getattr(theirs, method) if method else theirs)
-        found = difference(expected, recorder.came)
-        given, named = recorder.given
-        return {**found, "given": kinds(given[bool(method) :], named)} if found else {}
-    except Exception:  # a help more, never a verdict
-        return {}
+        check(mine if method else recorder.recorded)
+    except Exception as same:  # a help more, never a verdict
+        return recorder if type(same) is error and recorder and recorder.calls else None
+    return None
+
+
+def _shown(call: _Recorder | None) -> Found:
+    """What a call was given, and what it printed."""
+    found: Found = {}
+    with suppress(Exception):  # a help more, never a verdict
+        if call is not None:
+            given, named = call.given
+            found["given"] = kinds(given[call.method :], named)
+            if not isinstance(call.came, Iterator):  # which prints when it is asked, later on
+                found["printed"] = call.printed.getvalue().encode(errors="replace").decode()
+    return found
+
+
+def _compared(sheet: Sheet, call: _Recorder | None, part: str) -> Found:
+    """What the check was not content with: the call, what ought to come, what came.
+
+    Only what was printed, where the reference's answer is the same (a gradient is at fault, say).
+    """
+    owner, _, method = part.partition(".")
+    theirs = getattr(import_module(sheet.lesson.module), owner)
+    shown, found = _shown(call), {}
+    with suppress(Exception):
+        if call is not None:
+            expected = call.once_more(getattr(theirs, method) if method else theirs)
+            found = difference(expected, call.came)
+    if not found:
+        shown.pop("given", None)
+    return shown | found

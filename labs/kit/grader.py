@@ -97,7 +97,7 @@ class Grader:
             return
         at = f"Line {verdict.line}, {verdict.code.strip()!r}: " if verdict.line else ""
         what = f"{sheet.path} can't be run, so nothing in it can be checked."
-        mend = f"mend that line; invoke learn {self.lesson.name} shows what you have changed"
+        mend = f"correct that line; invoke learn {self.lesson.name} shows what you have changed"
         raise Card(what, f"{at}{verdict.said}", mend, FAILED)
 
 

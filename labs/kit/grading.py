@@ -19,7 +19,15 @@ _TOLERANCE = {
 
 
 class Mistake(AssertionError):
-    """A part is wrong; the message says what was expected and names the mistake."""
+    """A part is wrong; the message says what was expected and names the mistake.
+
+    `told` has what a learner is shown beside it, where comparing two answers would mislead, as with
+    random draws: given, expected and came, as texts, and in the message's place said.
+    """
+
+    def __init__(self, message: str, **told: str) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 def tolerance(dtype: torch.dtype) -> float:

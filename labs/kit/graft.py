@@ -44,7 +44,7 @@ def lab_of(lesson: Lesson, path: Path) -> Any:
     """The lab of a sheet: what its learner wrote, and for the rest the lab's own.
 
     Raises:
-        Card: where the sheet can't be read, is no Python, or is another lab's.
+        Card: where the sheet can't be read, not as Python either, or is another lab's.
     """
     text, source = work.read(path), lesson.source
     exercises = sheets.exercises(source)

@@ -114,8 +114,12 @@ def _watch(group: list["subprocess.Popen[bytes]"]) -> int:
     """Wait for all; once one has failed the rest is waiting for it, and isn't waited for long."""
     # In the order in which they end: the others fail within a moment, for they have lost the first.
     ended: SimpleQueue[int] = SimpleQueue()
+
+    def wait_for(one: "subprocess.Popen[bytes]") -> None:
+        ended.put(one.wait())
+
     for one in group:
-        Thread(target=lambda one=one: ended.put(one.wait()), daemon=True).start()
+        Thread(target=wait_for, args=(one,), daemon=True).start()
     code, deadline = 0, 0.0
     for _ in group:
         left = max(0.0, deadline - time.monotonic()) if code else None

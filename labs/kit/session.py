@@ -120,10 +120,15 @@ class Session:
         def every_part(run: Run) -> None:
             for part, implementation in parts.items():
                 message = _mistake(self.lesson.name, part, implementation)
-                run.check(f"{part}", message or "right", equals="right")
+                run.check(part + self._whose(part), message or "right", equals="right")
 
         if parts:
             self.conduct("parts", "Every part does what its specification says.", every_part)
+
+    def _whose(self, part: str) -> str:
+        """On a learner's sheet, what isn't written yet says whose it is."""
+        yours = self.lesson.yours
+        return "" if yours is None or part in yours else " (the lab's own)"
 
     def finish(self) -> int:
         """Write results.json and report.html, print the table of claims; the exit code.
@@ -157,7 +162,7 @@ class Session:
         crashed = [one for one in self.experiments if one.crash]
         if crashed:
             last_line = crashed[0].crash.strip().splitlines()[-1]
-            mend = f"mend {_shown(self.lesson.path)} (traceback above), then run it again"
+            mend = f"correct {_shown(self.lesson.path)} (traceback above), then run it again"
             return Card(f"{name} crashed in {crashed[0].name}.", last_line, mend, FAILED)
         failed = [check for one in self.experiments for check in one.checks if not check.passed]
         if not failed:

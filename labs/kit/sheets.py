@@ -109,7 +109,7 @@ def written(text: str, path: Path, exercises: dict[str, Exercise]) -> dict[str, 
     """For every exercise that a sheet still has, whether it is written.
 
     Raises:
-        Card: where the sheet is no Python.
+        Card: where the sheet can't be read as Python.
     """
     try:
         tree = ast.parse(text, str(path))
@@ -119,7 +119,8 @@ def written(text: str, path: Path, exercises: dict[str, Exercise]) -> dict[str, 
         at = f"line {line}: {code}" if line else ""
         message = getattr(error, "msg", None) or str(error)
         why = f"{message}, at {at}" if at else message
-        raise Card(f"{path} is no Python.", why, "mend that line and save", FAILED) from error
+        mend = f"correct {'that line' if at else 'that'} and save"
+        raise Card(f"{path} can't be read as Python.", why, mend, FAILED) from error
     mine = dict(functions(tree))
     return {part: Exercise(part, mine[part]).written for part in exercises if part in mine}
 

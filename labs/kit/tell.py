@@ -57,8 +57,12 @@ def compare(lesson: Lesson, parts: Sequence[str]) -> None:
     """Parts that have just passed: how the lab does them may be looked at."""
     if parts:
         are = "is" if len(parts) == 1 else "are"
-        how = f"invoke check {lesson.name} --solution {parts[0]}"
+        how = _how_the_lab_does(lesson.name, parts[0])
         line(f"{', '.join(parts)} {are} right. How the lab does it: {how}")
+
+
+def _how_the_lab_does(lab: str, part: str) -> str:
+    return f"invoke check {lab} --solution {part}"
 
 
 def wrong(at: str, verdict: Verdict, exercise: Exercise) -> None:
@@ -98,7 +102,7 @@ def hints(exercise: Exercise, upto: int, lab: str, done: bool) -> None:
     if len(seen) < len(exercise.hints):
         labelled("", f"another hint: invoke check {lab} --hint {exercise.part}")
     elif not done:
-        labelled("", f"that was the last; the lab's own: --solution {exercise.part}")
+        labelled("", f"that was the last; the lab's own: {_how_the_lab_does(lab, exercise.part)}")
 
 
 def solution(source: str, exercise: Exercise) -> None:

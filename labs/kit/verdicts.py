@@ -27,10 +27,14 @@ class Verdict:
 
 
 def of(part: str, ended: Ended, limits: Limits, sheet: str, text: str) -> Verdict:
-    """The verdict on a part whose check has ended so; `sheet` is its file, `text` what it says."""
-    printed = _last_lines(ended.output)
+    """The verdict on a part whose check has ended so; `sheet` is its file, `text` what it says.
+
+    What is shown of its printing is the failing call's, where that is known, or else all.
+    """
     if ended.how == "answered":
+        printed = _last_lines(ended.answer.get("printed", ended.output))
         return replace(_answered(part, ended.answer), printed=printed)
+    printed = _last_lines(ended.output)
     line = _line_of(ended.trace, sheet)
     code = text.splitlines()[line - 1] if line else ""
     return Verdict(part, WRONG, _stopped(ended, limits), line=line, code=code, printed=printed)
@@ -56,9 +60,9 @@ def _of_error(found: dict[str, Any]) -> str:
         "RecursionError": "it calls itself without end",
         "SystemExit": "it ended the program (exit): return the answer instead",
         "NotImplementedError": "a piece of it still says `raise NotImplementedError`",
-        "SyntaxError": f"that is no Python: {text}",
-        "IndentationError": f"that is no Python: {text}",
-        "TabError": f"that is no Python: {text}",
+        "SyntaxError": f"that can't be read as Python: {text}",
+        "IndentationError": f"that can't be read as Python: {text}",
+        "TabError": f"that can't be read as Python: {text}",
         "EOFError": "it waits for input, and nobody is there to type",
     }
     if kind in known:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import Clone, Ended
+from tests.kit.conftest import write
 
 import pytest
 
@@ -69,6 +70,7 @@ def test_hints_come_one_by_one_and_are_remembered(sheet: Clone) -> None:
     assert "Use add." in of_the_other and "self.total = add(…)" not in of_the_other
     last = sheet.labs("check", "LLM90", "--hint", "Counter.count").out
     assert "self.total = add(…)" in last and "that was the last" in last
+    assert "the lab's own: invoke check LLM90 --solution Counter.count\n" in last
 
 
 def test_the_solution_is_shown_when_asked_for_and_that_is_remembered(sheet: Clone) -> None:
@@ -81,10 +83,41 @@ def test_the_solution_is_shown_when_asked_for_and_that_is_remembered(sheet: Clon
     assert record(sheet)["parts"]["add"]["solution"] is False
 
 
-def test_an_exercise_that_is_not_there_is_a_card(sheet: Clone) -> None:
-    ended = sheet.labs("check", "LLM90", "--hint", "subtract")
+def test_a_solution_without_a_name_is_of_the_exercise_one_is_at_and_starts_no_experiment(
+    sheet: Clone,
+) -> None:
+    first_only(sheet, ADD)
+    ended = sheet.labs("check", "LLM90", "--solution")
+    assert ended.code == 0, ended
+    assert marks(ended) == {"add": "✓", "Counter.count": "·"}
+    assert "self.total = add(self.total, n)" in ended.out and "the answer" not in ended.out
+    assert "experiments" not in ended.out
+    parts = record(sheet)["parts"]
+    assert [parts[one]["solution"] for one in ("add", "Counter.count")] == [False, True]
+    first_only(sheet, "return n")
+    write(sheet, ADD, "return a - b")
+    wrong = sheet.labs("check", "LLM90", "--solution")
+    assert wrong.code == 0, wrong
+    assert "the answer" in wrong.out and "self.total = add(self.total, n)" not in wrong.out
+
+
+@pytest.mark.parametrize(
+    ("words", "mend"),
+    [
+        (("--hint", "subtract"), "--hint"),
+        (("--solution", "subtract"), "--solution"),
+        (("--solution", "count"), "--solution Counter.count"),
+        (("--hint", "counter.cuont"), "--hint Counter.count"),
+        (("--solution=ad",), "--solution add"),
+    ],
+)
+def test_an_exercise_that_is_not_there_is_a_card_that_names_the_nearest(
+    sheet: Clone, words: tuple[str, ...], mend: str
+) -> None:
+    ended = sheet.labs("check", "LLM90", *words)
     assert ended.code == 2, ended
     assert "It has add, Counter.count." in ended.err
+    assert ended.err.rstrip().endswith(f"mend: invoke check LLM90 {mend}")
 
 
 def first_only(school: Clone, body: str) -> None:
@@ -104,6 +137,7 @@ def test_from_the_first_try_to_the_ending(sheet: Clone) -> None:
     assert "after 2 tries" in ended.out
     assert "How the lab does it: invoke check LLM90 --solution add" in ended.out
     assert "They come to 6." in ended.out, "the lab's experiments run on what is right"
+    assert "✓ add: right" in ended.out and "✓ Counter.count (the lab's own): right" in ended.out
     assert "Next: Counter.count" in ended.out.split("report:")[1]
     run = record(sheet)["best"]
     assert (run["yours"], run["passed"], run["of"]) == (1, 3, 3)
@@ -151,7 +185,7 @@ def test_a_crash_in_an_experiment_names_the_sheet(sheet: Clone) -> None:
     ended = sheet.labs("check", "LLM90")
     assert ended.code == 1, ended
     assert "LLM90 crashed in counting_adds." in ended.err
-    assert "mend: mend work/llm90_small.py" in ended.err
+    assert "mend: correct work/llm90_small.py" in ended.err
 
 
 def test_a_sheet_that_removes_itself_is_put_back(sheet: Clone) -> None:
@@ -215,4 +249,6 @@ def test_a_lab_can_be_run_on_a_sheet_as_it_is(sheet: Clone) -> None:
         ended = sheet.labs("LLM90", *words, "work/llm90_small.py")
         assert ended.code == 1, ended
         assert "✗ add: is that a difference?" in ended.out
-    assert "✓ Counter.count: right" not in ended.out, "it counts by the learner's add here"
+        assert "✗ Counter.count (the lab's own): " in ended.out, (
+            "it counts by the learner's add here"
+        )

@@ -122,6 +122,22 @@ def test_what_it_printed_is_shown(desk: Desk) -> None:
     assert verdict.code == "return scoers"
 
 
+def test_of_eight_calls_what_the_failing_one_was_given_and_printed_is_shown(desk: Desk) -> None:
+    body = "print(k.shape)\n    if block < 10:\n        q @ v\n    return attention(q, k, v)"
+    node = sheets.exercises(desk.text)["tiled_attention"].node
+    head, _, rest = desk.text.partition(f"def {node.name}(")
+    verdict = desk.grade(text=f"{head}def {node.name}({rest.replace(SENTINEL, body, 1)}")[node.name]
+    assert "it raised RuntimeError" in verdict.said and verdict.code == "q @ v"
+    assert (
+        verdict.given == "float64 (2, 3, 10, 4), float64 (2, 3, 10, 4), float64 (2, 3, 10, 6), "
+        "block=4"
+    )
+    assert verdict.printed == "torch.Size([2, 3, 10, 4])", "of the second call alone"
+    wrong = "print(mask)\n    return scores.softmax(-1) if mask is None else scores"
+    assert desk.grade(wrong)["masked_softmax"].printed.count("tensor(") == 1
+    assert "None" not in desk.grade(wrong)["masked_softmax"].printed
+
+
 HOSTILE = [
     ("while True:\n        pass", "is there an endless loop?", True),
     ("return masked_softmax(scores, mask)", "calls itself without end", True),
@@ -162,11 +178,11 @@ def test_nothing_else_is_lost_by_a_hostile_body(desk: Desk) -> None:
 
 
 WHOLE: list[tuple[Any, str, str]] = [
-    (("def masked_softmax(", "def masked_softmax(("), "is no Python", "line 71"),
+    (("def masked_softmax(", "def masked_softmax(("), "can't be read as Python", "line 71"),
     (("import math\n", "import math\nimport einops\n"), "can't be run", "no module named 'einops'"),
     (("LENGTHS =", "1 / 0\nLENGTHS ="), "can't be run", "ZeroDivisionError"),
     (("LENGTHS =", "import os; os._exit(3)\nLENGTHS ="), "can't be run", "with code 3"),
-    (("import math\n", "import math\0\n"), "is no Python", "null"),
+    (("import math\n", "import math\0\n"), "can't be read as Python", "null"),
 ]
 
 

@@ -60,7 +60,7 @@ def test_every_save_is_checked_and_ctrl_c_ends_it(
     save(path, untouched.replace(SENTINEL, "return a - b", 1))
     running.wait_for("is that a difference?")
     save(path, untouched.replace(SENTINEL, "return (a + b", 1))
-    running.wait_for("is no Python")
+    running.wait_for("can't be read as Python")
     save(path, untouched.replace(SENTINEL, "return a + b", 1))
     running.wait_for("✓ add")
     running.type(b"\x03")

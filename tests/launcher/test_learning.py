@@ -82,9 +82,10 @@ def test_check_without_a_sheet_starts_nothing(clone: Clone) -> None:
 
 def test_an_unknown_exercise_starts_nothing(clone: Clone) -> None:
     untouched(clone)
-    ended = clone.invoke("check", "LLM06", "--hint", "attention")
+    ended = clone.invoke("check", "LLM06", "--solution", "forward")
     assert ended.code == 2, ended
-    assert "LLM06 has no exercise 'attention'" in ended.err
+    assert "LLM06 has no exercise 'forward'" in ended.err
+    assert "mend: invoke check LLM06 --solution MultiHeadAttention.forward" in ended.err
     assert "stack" not in ended.err
 
 

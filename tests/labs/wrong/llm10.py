@@ -180,6 +180,42 @@ def drawn_cold(logits, temperature=1.0, p=1.0):
     return draw(logits.masked_fill(kept.isinf(), -torch.inf))[..., 0]
 
 
+def without_what_crosses(logits, temperature=1.0, p=1.0):
+    """The first token stays by itself, as one writes it once draw has failed on NaN."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    ordered, where = (logits / temperature).sort(-1, descending=True)
+    kept = ordered.softmax(-1).cumsum(-1) <= p
+    kept[..., 0] = True
+    return draw(
+        (logits / temperature).masked_fill(
+            ~torch.zeros_like(kept).scatter(-1, where, kept), -torch.inf
+        )
+    )[..., 0]
+
+
+def rows_alone(logits, temperature=1.0, p=1.0):
+    """torch.multinomial takes one axis or two."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    return torch.multinomial(top_p(logits / temperature, p).softmax(-1), 1)[..., 0]
+
+
+def ranks(logits, temperature=1.0, p=1.0):
+    if temperature == 0:
+        return logits.argmax(-1)
+    return draw(top_p((logits / temperature).sort(-1, descending=True).values, p))[..., 0]
+
+
+def always_the_likeliest(logits, temperature=1.0, p=1.0):  # noqa: ARG001
+    return logits.argmax(-1)
+
+
+def square_root_of_the_temperature(logits, temperature=1.0, p=1.0):
+    """Nothing that the check knows: it must name no cause."""
+    return lab.choose(logits, temperature**0.5, p)
+
+
 def one_axis_too_many(logits, temperature=1.0, p=1.0):
     return logits.argmax(-1) if temperature == 0 else draw(top_p(logits / temperature, p))
 
@@ -244,7 +280,16 @@ WRONG = [
     ("decay_groups", embedding_spared, "the shared matrix must decay"),
     ("decay_groups", frozen_too, "isn't trained"),
     ("decay_groups", groups_swapped, "the matrices come first"),
-    ("choose", cut_first, "cut before the temperature"),
+    ("choose", cut_first, "cut comes before the temperature"),
+    ("choose", without_what_crosses, "the token that crosses p is missing"),
+    ("choose", rows_alone, r"\(2, 3, 9\) raised RuntimeError"),
+    ("choose", ranks, "ranks came"),
+    ("choose", always_the_likeliest, "is anything drawn"),
+    (
+        "choose",
+        square_root_of_the_temperature,
+        "of what is left; of 4,000 draws .* should be 0.33, 0.25, 0.42, not",
+    ),
     ("choose", never_cut, "is the cut missing"),
     ("choose", multiplied, "multiplied by the temperature"),
     ("choose", drawn_cold, "isn't at the temperature"),
