@@ -9,6 +9,7 @@ is faster. Before, the losses and the texts must be equal. Ours also tells glibc
 memory, which helps any model of this size, so it is given to both; `as it comes` is theirs without.
 `at most` is the ratio that a model would have of which nothing took time but the products with its
 matrices, one by one, which both have to compute: no other way to write the rest gets past it.
+For decoding ours is laid out once before, in the milliseconds that stand behind its name.
 --growth tells time and memory of our step as context, batch and width grow, beside the count.
 """
 
@@ -103,7 +104,9 @@ def compare(name: str, rounds: int, plain: float) -> None:
     alone = seconds(products(ours, batch * length, 1, backward=True), rounds)
     told = ratio(*seconds_paired(a, b, rounds), batch * length, alone)
     print(f"| {name}, train {batch} × {length} | {told} | {plain:,.0f} |", flush=True)
-    ours, theirs = ours.eval(), lab.to_transformers(ours).eval()
+    theirs = lab.to_transformers(ours).eval()
+    laying = median(seconds(partial(lab.laid_for_writing, ours), 3)) * 1e3
+    ours = lab.laid_for_writing(ours).eval()
     theirs.generation_config.eos_token_id = None
     for size in (1, 8):
         prompt = lab.random_tokens(config, size, 8)
@@ -113,7 +116,7 @@ def compare(name: str, rounds: int, plain: float) -> None:
             raise SystemExit(f"{name}: {unlike:.0%} of the texts differ")
         alone = seconds(products(ours, size, new, backward=False), rounds)
         told = ratio(*seconds_paired(*pair, rounds), size * new, alone)
-        print(f"| {name}, decode {size} × {new} | {told} | |", flush=True)
+        print(f"| {name}, decode {size} × {new} ({laying:.0f} ms) | {told} | |", flush=True)
 
 
 def grow() -> None:

@@ -1300,7 +1300,7 @@ def a_nan_stops_the_run(run: Run):
 SEVERAL = Recipe(steps=10, warmup=2)
 
 
-def one_of_several(folder: str, seed: int) -> None:
+def one_of_several(folder: str, size: str, seed: int) -> None:
     """What each process of the experiment below does; its story goes into a file."""
     end_with_its_starter()
     seen: list[Row] = []
@@ -1310,7 +1310,7 @@ def one_of_several(folder: str, seed: int) -> None:
         return collate(rows, PAD)
 
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        run = Run(Settings(seed=seed), "fp32", Output(nowhere, silent=True), Path(folder))
+        run = Run(Settings(size, seed=seed), "fp32", Output(nowhere, silent=True), Path(folder))
         done = train(run, "several", build(run, seed), rows_of(seed, 4000), SEVERAL, make)
         five = run.accelerator.prepare(DataLoader(range(5), 2))
         ways = (run.accelerator.gather, run.accelerator.gather_for_metrics)
@@ -1321,13 +1321,13 @@ def one_of_several(folder: str, seed: int) -> None:
         run.accelerator.end_training()
 
 
-def start_two(seed: int) -> list[dict[str, Any]]:
+def start_two(size: str, seed: int) -> list[dict[str, Any]]:
     """The stories of two processes, which run on the CPU wherever the lab does."""
-    code = "from labs import llm08_training as lab; lab.one_of_several({!r}, {})"
+    code = "from labs import llm08_training as lab; lab.one_of_several({!r}, {!r}, {})"
     hidden = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
     root = Path(reading.__file__).parents[2]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", code.format(folder, seed)]
+        command = [sys.executable, "-c", code.format(folder, size, seed)]
         if group(2, command, PYTHONPATH=str(root), **hidden):
             raise RuntimeError("a process failed; what it said stands above")
         return [json.loads((Path(folder) / f"{i}.json").read_text("utf-8")) for i in range(2)]
@@ -1357,7 +1357,7 @@ def n_processes_are_as_one(run: Run):
     """
     if not is_main():
         return None  # the main process starts two of its own
-    stories = start_two(run.seed)
+    stories = start_two(run.size, run.seed)
     run.check("processes that ran", len({one["id"] for one in stories}), equals=2)
     run.check("as Accelerate counts", [one["processes"] for one in stories], equals=[2, 2])
     half = SEVERAL.batch // 2

@@ -330,3 +330,12 @@ def test_two_processes_train_and_are_examined_as_one(clone: Clone) -> None:
     alone, together = trained(clone, lesson), trained(clone, lesson, "--processes", "2")
     assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     assert together["exam"] == alone["exam"]
+
+
+def test_processes_of_its_own_train_the_model_of_its_size(run: Run) -> None:
+    small = Run(Settings(size="small"), "fp32", run.output, run.folder)
+    stories = lab.start_two(small.size, small.seed)
+    half = lab.SEVERAL.batch // 2
+    shares = [lab.in_groups(one["seen"], half)[: lab.SEVERAL.steps] for one in stories]
+    whole = lab.plainly(small, [a + b for a, b in zip(*shares, strict=True)])
+    assert stories[0]["losses"] == pytest.approx(whole, rel=1e-4)
