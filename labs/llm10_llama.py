@@ -702,7 +702,11 @@ def smollm2_lives_in_our_model(run: Run):
     theirs.generation_config.eos_token_id = None  # as long for both, whatever they write
     tokenizer = AutoTokenizer.from_pretrained(path)
     ours, new = from_transformers(theirs), run.pick(tiny=16, small=48, full=128)
-    laid, gains = laid_for_writing(ours), []
+    laid, gains, written = laid_for_writing(ours), [], []
+
+    def write(model: Llama, ids: Tensor) -> None:
+        written.append(generate(model, ids, new))
+
     run.check("parameters", parameters(ours), equals=sum(p.numel() for p in theirs.parameters()))
     rows, wrong, offs = [], 0, []
     for text in ("Shakespeare was born in", "The three primary colours are"):
@@ -711,11 +715,11 @@ def smollm2_lives_in_our_model(run: Run):
         offs.append(((ours(ids) - want).abs().max() / want.abs().max()).item())
         how = {"do_sample": False, "pad_token_id": 0, "max_new_tokens": new}
         text_ids = theirs.generate(ids, attention_mask=torch.ones_like(ids), **how)
-        a, b = seconds_paired(*(partial(generate, one, ids, new) for one in (ours, laid)), 1)
+        written.clear()
+        a, b = seconds_paired(*(partial(write, one, ids) for one in (ours, laid)), 1)
         gains.append(a[0] / b[0])
-        got, other = generate(ours, ids, new), generate(laid, ids, new)
-        wrong += sum((one != text_ids[:, ids.shape[1] :]).sum().item() for one in (got, other))
-        rows.append([text, tokenizer.decode(got[0])])
+        wrong += sum((one != text_ids[:, ids.shape[1] :]).sum().item() for one in written)
+        rows.append([text, tokenizer.decode(written[0][0])])
     because = "tens of layers of float32 rounding"
     run.check("logits: largest difference, of the largest logit", max(offs),
               at_most=tolerance(torch.float32) * 10, because=because)  # fmt: skip

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labs.kit.cards import WRONG_USAGE, Card
+from labs.kit.cards import WHAT_IS_SEEN, WRONG_USAGE, Card
 
 if TYPE_CHECKING:
     from labs.kit.run import Run
@@ -130,8 +130,8 @@ def pretrained(run: "Run") -> str:
     if Path(asked).is_dir():
         return _only_data(asked)
     if asked.startswith((".", "/", "outputs/", "work/")) or asked.count("/") > 1:  # no hub id
-        why = "A lab in a container sees of this clone's folders only work/ and outputs/."
-        raise Card(f"There is no folder {asked}.", why, "ls -d outputs/LLM10/*/model", WRONG_USAGE)
+        mend = "ls -d outputs/LLM10/*/model"
+        raise Card(f"There is no folder {asked}.", WHAT_IS_SEEN, mend, WRONG_USAGE)
     if not run.online:
         raise Card(
             f"{asked} is no folder here, and the hub wasn't asked for.",

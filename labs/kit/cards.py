@@ -7,6 +7,7 @@ from rich.text import Text
 FAILED = 1
 WRONG_USAGE = 2
 WRONG_ENVIRONMENT = 3
+WHAT_IS_SEEN = "A lab in a container sees of your folders only the clone's work/ and outputs/."
 
 
 class Card(Exception):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labs.kit.cards import WRONG_USAGE, Card
+from labs.kit.cards import WHAT_IS_SEEN, WRONG_USAGE, Card
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ def text_file(path: Path) -> TextFile:
     import numpy as np
 
     if not path.is_file():
-        why = "There is no file of that name. A lab in a container sees only work/ and outputs/."
+        why = f"There is no file of that name. {WHAT_IS_SEEN}"
         raise _refused(path, why, f"put it into work/: work/{path.name}")
     size = path.stat().st_size
     if size < LEAST:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from labs.kit.cards import WRONG_USAGE, Card
+from labs.kit.cards import WHAT_IS_SEEN, WRONG_USAGE, Card
 
 Records = Iterator[tuple[str, Any]]  # where, such as "line 7"; and the row, or why there is none
 COLUMNS = ("messages", "prompt", "completion", "instruction", "input", "output")
@@ -40,8 +40,8 @@ def sources(name: str, online: bool) -> list[tuple[str, Callable[[], Records]]]:
     if path.is_file():
         return [(name, _reader(path))]
     if path.suffix.lower() in _READERS or name.startswith((".", "/")):
-        why = "A lab in a container sees of this clone's folders only work/ and outputs/."
-        raise Card(f"There is no {name}.", why, f"put it into work/: work/{path.name}", WRONG_USAGE)
+        mend = f"put it into work/: work/{path.name}"
+        raise Card(f"There is no {name}.", WHAT_IS_SEEN, mend, WRONG_USAGE)
     if not online:
         raise Card(
             f"{name} is no file or folder here, and the hub wasn't asked for.",

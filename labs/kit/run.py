@@ -203,7 +203,10 @@ class Run:
     def progress(
         self, items: Iterable[Item], label: str, total: int | None = None
     ) -> Iterator[Item]:
-        """Iterate over `items` with a progress bar; on a pipe a plain line now and then."""
+        """Iterate over `items` with a progress bar; on a pipe a plain line now and then.
+
+        A range that begins above 0 counts from there: what came before it is done.
+        """
         return self.output.progress(items, label, total)
 
     def log(self, values: dict[str, float], step: int) -> None:
