@@ -302,6 +302,13 @@ def test_a_hub_id_without_online_is_a_card(clone: Clone) -> None:
     assert "--online" in ended.err
 
 
+def test_a_model_s_folder_that_is_not_there_is_not_taken_for_a_hub_id(clone: Clone) -> None:
+    ended = clone.labs(clone.kit_lab(MODEL), "--model", "outputs/none")
+    assert ended.code == 2, ended
+    assert "what: There is no folder outputs/none." in ended.err
+    assert "--online" not in ended.err
+
+
 def test_a_hub_that_can_not_be_reached_is_a_card_that_names_the_embedded_model(
     clone: Clone,
 ) -> None:
