@@ -1,7 +1,5 @@
-"""The verbs: `invoke lab LLM06`. Each one parses, calls the launcher, and exits with its code."""
+"""The tasks of `invoke`, such as `invoke lab LLM06`: parse, call the launcher, exit."""
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,45 +13,23 @@ from invoke.tasks import task
 if TYPE_CHECKING:
     from launcher.interrupts import Interrupts
 
+LABS = "LLM06, llm06 or 6; LLM06+ for its deeper part; LLM01,LLM02; all, or all+ with deeper parts"
 STACK = "auto (default), cpu, cuda, rocm"
-RUNTIME = "auto (default: docker where an engine answers, else venv), docker, venv"
+RUNTIME = "auto (default: docker if an engine is running, else venv), docker, venv"
+# Options of `invoke lab` that the launcher handles. The lab gets all others.
+LAUNCHER_OPTIONS = ("c", "labs", "list", "stack", "runtime", "gpus")
 
 
-def _refuse_no_lab(verb: str) -> None:
-    """`invoke lab` alone: Invoke's own complaint would tell nothing of labs, and exit with 1."""
-    from launcher.cards import WRONG_USAGE, Card, show
-
-    why = f"invoke {verb} needs a name, LLM06 for example; invoke {verb} --help says more."
-    show(Card("Which lab?", why, "invoke labs lists them"))
-    raise Exit(code=WRONG_USAGE)
-
-
-def _after_the_dashes() -> list[str]:
-    """What follows `--`, quoting intact; Invoke joins it into one string."""
+def _after_dashes() -> list[str]:
+    """Return the words after `--` with their quoting; Invoke joins them into one string."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
-def _ending_in_a_card(work: Callable[["Interrupts"], int | None]) -> None:
-    """Do `work` and exit with its code; what can be foreseen ends in a card, never a traceback."""
-    from launcher.cards import Card, show
-    from launcher.interrupts import EXIT_CODE, Interrupted, Interrupts
-    from launcher.owners import give_back_caches
+def _exit_with(action: Callable[["Interrupts"], int | None]) -> None:
+    """Call `action` and exit with the code it returns; print a card for an expected failure."""
+    from launcher.task_exit import exit_code_of
 
-    try:
-        with Interrupts() as interrupts:
-            code = work(interrupts) or 0
-    except Card as card:
-        show(card)
-        code = card.code
-    except Interrupted:
-        print("\ninterrupted", file=sys.stderr)
-        code = EXIT_CODE
-    except BrokenPipeError:  # the reader of our output, a `head` say, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
-    finally:
-        give_back_caches()
-    if code:
+    if code := exit_code_of(action):
         raise Exit(code=code)
 
 
@@ -61,73 +37,69 @@ def _ending_in_a_card(work: Callable[["Interrupts"], int | None]) -> None:
     positional=["labs"],
     auto_shortflags=False,
     help={
-        "labs": "LLM06, llm06 or 6; LLM01,LLM02; or all",
+        "labs": LABS,
+        "list": "list the experiments of a lab, and run nothing",
         "stack": STACK,
         "runtime": RUNTIME,
+        "gpus": "all, none, a count (2) or a list (0,2); default 1; one process for each",
+        "only": "run one experiment: a name from --list",
         "size": "tiny (default on a CPU), small (default on a GPU), full",
-        "precision": "of training: auto (default), fp32, bf16, fp16",
-        "seed": "a whole number; default 0",
-        "gpus": "all, none, how many (2) or which (0,2); default 1; each is a process of its own",
-        "processes": "train as N processes, on a CPU too; default 1",
-        "resume": "go on from a broken-off run's checkpoints, or not at all",
+        "precision": "for training: auto (default), fp32, bf16, fp16",
+        "seed": "an integer; default 0",
+        "processes": "train with N processes, also on a CPU; default 1",
+        "resume": "continue an interrupted run from its checkpoints, or fail",
         "tensorboard": "log training for TensorBoard, into outputs/",
-        "online": "let the lab use the network, for the Hugging Face hub",
+        "online": "allow the network, for the Hugging Face hub",
     },
 )
 def lab(
     c: Context,
     labs: Any,
+    list: bool = False,
     stack: str = "auto",
     runtime: str = "auto",
+    gpus: str = "",
+    only: str = "",
     size: str = "",
     precision: str = "",
     seed: str = "",
-    gpus: str = "",
     processes: str = "",
     resume: bool = False,
     tensorboard: bool = False,
     online: bool = False,
 ) -> None:
-    """Run labs. Options of the lab's own follow --; with --dry in front: print what would run."""
+    """Run labs. A lab's own options follow --. `invoke --dry lab …` prints the commands only."""
+    arguments = locals()
     if labs in ("--help", "-h"):  # Invoke takes the flag for the missing name
         subprocess.run([sys.argv[0], "--help", "lab"], check=True)
         return
+    options = {name: arguments[name] for name in arguments if name not in LAUNCHER_OPTIONS}
 
-    def work(interrupts: "Interrupts") -> int:
-        from launcher import plan, run
+    def run(interrupts: "Interrupts") -> int:
+        from launcher import lab_command, run_lab
 
-        options: dict[str, str | bool] = {
-            "size": size,
-            "precision": precision,
-            "seed": seed,
-            "processes": processes,
-            "resume": resume,
-            "tensorboard": tensorboard,
-        }
-        asked = plan.make(labs, options, online, _after_the_dashes())
-        return run.run(asked, stack, runtime, gpus, c.config.run.dry, interrupts)
+        if list:
+            return lab_command.run_here([labs, "--list"])
+        command = lab_command.plan_run(labs, options, _after_dashes())
+        return run_lab.run(command, stack, runtime, gpus, c.config.run.dry, interrupts)
 
-    _ending_in_a_card(work)
+    _exit_with(run)
 
 
 @task(
     positional=["labs"],
     auto_shortflags=False,
     help={
-        "labs": "LLM06, llm06 or 6; LLM01,LLM02; or all",
-        "reset": "begin anew; the old sheet is kept beside the new one",
+        "labs": LABS,
+        "reset": "start over; the old sheet is saved beside the new one",
         "handout": "a folder: write the sheets for a class there",
     },
 )
 def learn(_: Context, labs: Any, reset: bool = False, handout: str = "") -> None:
-    """Write your sheet of a lab into work/: the lab, with its exercises left for you."""
+    """Write your sheet of a lab into work/: the lab without the code of its exercises."""
+    from launcher import sheets
 
-    def work(_: "Interrupts") -> int:
-        from launcher import learning
-
-        return learning.learn(labs, reset, handout)
-
-    _ending_in_a_card(work)
+    _exit_with(lambda _: sheets.learn(labs, reset, handout))
 
 
 @task(
@@ -135,11 +107,11 @@ def learn(_: Context, labs: Any, reset: bool = False, handout: str = "") -> None
     optional=["hint", "solution"],
     auto_shortflags=False,
     help={
-        "lab": "LLM06, llm06 or 6",
-        "all": "tell all that is wrong, not the first thing alone",
-        "watch": "check again whenever you save",
-        "hint": "the next hint, of the exercise you are at or of one that you name",
-        "solution": "the lab's own solution, likewise",
+        "lab": "LLM06, llm06 or 6; LLM06+ for its deeper part",
+        "all": "show every error, not only the first",
+        "watch": "check again each time you save",
+        "hint": "show the next hint for the current exercise, or for one that you name",
+        "solution": "show the solution of the current exercise, or of one that you name",
         "stack": STACK,
         "runtime": RUNTIME,
     },
@@ -154,51 +126,46 @@ def check(
     stack: str = "auto",
     runtime: str = "auto",
 ) -> None:
-    """Check your sheet of a lab; where nothing is wrong, run the lab's experiments on it."""
+    """Check your sheet of a lab; if all exercises are right, run the experiments with it."""
 
-    def work(interrupts: "Interrupts") -> int:
-        from launcher import plan, run
+    def run(interrupts: "Interrupts") -> int:
+        from launcher import lab_command, run_lab
 
-        flags = {"all": all, "watch": watch, "hint": hint, "solution": solution}
-        asked = plan.make_check(lab, flags)
-        return run.run(asked, stack, runtime, "", c.config.run.dry, interrupts)
+        options = {"all": all, "watch": watch, "hint": hint, "solution": solution}
+        command = lab_command.plan_check(lab, options)
+        return run_lab.run(command, stack, runtime, "", c.config.run.dry, interrupts)
 
-    _ending_in_a_card(work)
+    _exit_with(run)
 
 
 @task(
     auto_shortflags=False,
-    help={"class": "a folder with many learners' folders", "csv": "as CSV, an exercise a line"},
+    help={
+        "class": "a folder with the folders of many learners",
+        "csv": "print CSV, a line for each exercise",
+    },
 )
 def progress(_: Context, class_: str = "", csv: bool = False) -> None:
-    """What you have done, tried and not started, and what is next; or a class has."""
+    """Show your progress, or a class's, and the next exercise."""
+    from launcher import sheets
 
-    def work(_: "Interrupts") -> int:
-        from launcher import learning
-
-        return learning.progress(class_, csv)
-
-    _ending_in_a_card(work)
+    _exit_with(lambda _: sheets.progress(class_, csv))
 
 
 @task
 def labs(_: Context) -> None:
-    """The syllabus: every lab and what it is about."""
-    from launcher import ROOT
+    """List the labs and their topics."""
+    from launcher import lab_command
 
-    subprocess.run([sys.executable, "-m", "labs", "--list"], cwd=ROOT, check=True)
+    _exit_with(lambda _: lab_command.run_here(["--list"]))
 
 
-@task(auto_shortflags=False, help={"json": "print the same as JSON"})
+@task(auto_shortflags=False, help={"json": "print JSON"})
 def gpus(_: Context, json: bool = False) -> None:
-    """The GPUs of this machine, whether they can be used, and the stack that it comes to."""
+    """List the GPUs of this machine, whether they are usable, and the stack they lead to."""
+    from launcher import list_gpus
 
-    def work(_: "Interrupts") -> None:
-        from launcher import inventory
-
-        inventory.show(as_json=json)
-
-    _ending_in_a_card(work)
+    _exit_with(lambda _: list_gpus.show(as_json=json))
 
 
 @task(
@@ -208,58 +175,46 @@ def gpus(_: Context, json: bool = False) -> None:
 def build(_: Context, stack: str = "auto", runtime: str = "auto", gfx: str = "") -> None:
     """Build a stack's image or, without a container engine, its environment."""
 
-    def work(_: "Interrupts") -> None:
-        from launcher import images, run
+    def run(_: "Interrupts") -> None:
+        from launcher import image_status, run_lab
 
         if gfx:
-            images.aim_at(gfx, stack)
-        run.build("rocm" if gfx else stack, runtime)
+            image_status.set_gfx_target(gfx, stack)
+        run_lab.build("rocm" if gfx else stack, runtime)
 
-    _ending_in_a_card(work)
+    _exit_with(run)
 
 
-@task(auto_shortflags=False, help={"json": "print the same as JSON"})
+@task(auto_shortflags=False, help={"json": "print JSON"})
 def images(_: Context, json: bool = False) -> None:
-    """The images that are here: stack, gfx target, lock, size, age, current or stale."""
+    """List the images on this machine: stack, gfx target, lock, size, age, current or stale."""
+    from launcher import list_images
 
-    def work(_: "Interrupts") -> None:
-        from launcher import shelf
-
-        shelf.show(json)
-
-    _ending_in_a_card(work)
+    _exit_with(lambda _: list_images.show(as_json=json))
 
 
-@task(auto_shortflags=False, help={"upgrade": "look for newer releases of everything unpinned"})
+@task(auto_shortflags=False, help={"upgrade": "allow newer releases of all unpinned packages"})
 def lock(_: Context, upgrade: bool = False) -> None:
-    """Resolve the hashed locks anew from docker/*.in, by uv."""
+    """Compile the hashed locks from docker/*.in with uv."""
+    from launcher import lock_files
 
-    def work(_: "Interrupts") -> None:
-        from launcher import locks
-
-        locks.make(upgrade)
-
-    _ending_in_a_card(work)
+    _exit_with(lambda _: lock_files.compile_locks(upgrade))
 
 
 @task(auto_shortflags=False, help={"file": "default: .env beside compose.yaml"})
 def dotenv(_: Context, file: str = "") -> None:
-    """Write this host's facts for Docker Compose alone, each explained: docker compose run …"""
+    """Write this host's values to .env, with comments, for use of Docker Compose alone."""
+    from launcher import dotenv
 
-    def work(_: "Interrupts") -> None:
-        from launcher import dotenv
-
-        dotenv.write(file)
-
-    _ending_in_a_card(work)
+    _exit_with(lambda _: dotenv.write(file))
 
 
 @task
 def test(_: Context) -> None:
-    """Run the tests. What follows -- goes to pytest."""
+    """Run the tests. Options of pytest follow --."""
     from launcher import ROOT
 
-    command = [sys.executable, "-m", "pytest", *_after_the_dashes()]
+    command = [sys.executable, "-m", "pytest", *_after_dashes()]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code:
         raise Exit(code=code)
@@ -267,6 +222,9 @@ def test(_: Context) -> None:
 
 namespace = Collection(lab, learn, check, progress, labs, gpus, build, images, lock, dotenv, test)
 
-asked = [word for word in sys.argv[1:] if word != "--dry"]
-if len(asked) == 1 and asked[0] in ("lab", "learn", "check"):  # read before Invoke parses it
-    _refuse_no_lab(asked[0])
+# Invoke would report a missing lab in its own words, so this comes before it parses the tasks.
+_words = [word for word in sys.argv[1:] if word not in ("--dry", "--list")]
+if _words in (["lab"], ["learn"], ["check"]):
+    from launcher.task_exit import refuse_no_lab
+
+    raise Exit(code=refuse_no_lab(_words[0]))

@@ -1,8 +1,9 @@
-"""The host side: choose a stack, run a lab in a container or an environment, explain failures.
+"""The host side: pick a stack, run a lab in a container or an environment, explain failures.
 
-Nothing here imports torch, or anything that needs it.
+No module here imports torch, or a package that needs it.
 """
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCKER_FOLDER = ROOT / "docker"

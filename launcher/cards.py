@@ -1,6 +1,6 @@
-"""A failure that could be foreseen is a card: what happened, why, and the command that mends it.
+"""Cards: an expected failure as three lines, what happened, why, and the command that fixes it.
 
-labs/kit has its own: the two sides share a command line and no code.
+The labs have their own cards: both sides share a command line and no code.
 """
 
 from typing import NoReturn
@@ -14,32 +14,46 @@ WRONG_ENVIRONMENT = 3
 
 
 class Card(Exception):
-    """An expected failure; `code` is what `invoke` exits with."""
+    """An expected failure; `invoke` exits with its `code`."""
 
-    def __init__(self, what: str, why: str, mend: str, code: int = WRONG_ENVIRONMENT) -> None:
+    def __init__(self, what: str, why: str, fix: str, code: int = WRONG_ENVIRONMENT) -> None:
+        """Create a card.
+
+        Args:
+            what: What happened, as a sentence.
+            why: The reason, as a sentence.
+            fix: The command or the advice that fixes it.
+            code: The exit code of the command.
+        """
         super().__init__(what)
-        self.what, self.why, self.mend, self.code = what, why, mend, code
+        self.what = what
+        self.why = why
+        self.fix = fix
+        self.code = code
 
 
-def show(card: Card) -> None:
+def print_card(card: Card) -> None:
     """Print a card to stderr: a panel on a terminal, three plain lines on a pipe."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    parts = (("what", card.what), ("why", card.why), ("mend", card.mend))
+    parts = (("what", card.what), ("why", card.why), ("fix", card.fix))
     if console.is_terminal:
         lines = [Text.assemble((f"{label:5}", "bold"), text) for label, text in parts]
-        title = "llm-labs"
-        console.print(Panel(Text("\n\n").join(lines), border_style="red", title=title))
+        console.print(Panel(Text("\n\n").join(lines), border_style="red", title="llm-labs"))
     else:
         for label, text in parts:
             console.print(f"{label}: {text}", markup=False)
 
 
-def say(line: str) -> None:
-    """Tell the user what is being done. On stderr: stdout belongs to the lab."""
+def print_status(line: str) -> None:
+    """Print a line about the launcher's progress to stderr: stdout belongs to the lab."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False, style="dim")
 
 
-def unknown_value(option: str, value: str, known: tuple[str, ...]) -> NoReturn:
-    """Refuse an option's value."""
-    why = f"{option} is one of {', '.join(known)}."
+def refuse_value(option: str, value: str, choices: tuple[str, ...]) -> NoReturn:
+    """Refuse the value of an option.
+
+    Raises:
+        Card: Always, with the valid choices.
+    """
+    why = f"{option} is one of {', '.join(choices)}."
     raise Card(f"{option} can't be {value!r}.", why, "invoke lab --help", WRONG_USAGE)

@@ -1,233 +1,126 @@
-"""compose.yaml is the one description of a container; here it becomes one that can be run.
+"""Translate compose.yaml, the only description of a container, into a container spec.
 
-`docker compose config` resolves the file; this module alone translates what it says, for the
-Docker SDK and for a `docker run` line. A key that it doesn't know is an error: nothing is dropped.
+`docker compose config` resolves the file. A key that this module doesn't know is an error, so
+that no setting is dropped silently.
 """
 
 import json
 import os
 import re
 import subprocess
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from launcher import ROOT
 from launcher.cards import Card
-from launcher.errors import explain
-from launcher.processes import answer
+from launcher.container_spec import Bind, ContainerSpec, GpuRequest
+from launcher.known_errors import explain
+from launcher.processes import capture
 
 Service = dict[str, Any]
-_CDI = re.compile(r"[\w.-]+/[\w.-]+=\S+")
-# What belongs to building or choosing the service, and not to a container of it.
-_NOT_THE_CONTAINERS = {"build", "profiles", "pull_policy"}
+_CDI_NAME = re.compile(r"[\w.-]+/[\w.-]+=\S+")
+# These keys are about building or choosing the service; they don't affect its container.
+_IGNORED_KEYS = {"build", "profiles", "pull_policy"}
 
 
-def file_arguments(stack: str) -> list[str]:
-    """`docker compose` for this project's file and one stack."""
+def compose_command(stack: str) -> list[str]:
+    """Return `docker compose` with the options for this project's file and one stack."""
     return ["docker", "compose", "--file", str(ROOT / "compose.yaml"), "--profile", stack]
 
 
 def resolve(stack: str, variables: dict[str, str]) -> Service:
-    """The service of one stack, every variable and path in it resolved, its secrets' files too.
+    """Resolve a stack's service: every variable and path, and the files of its secrets.
 
     Raises:
-        Card: where compose is missing or refuses the file.
+        Card: If Compose is missing or refuses the file.
     """
-    command = [*file_arguments(stack), "config", "--format", "json"]
+    command = [*compose_command(stack), "config", "--format", "json"]
     environment = {**os.environ, **variables}
     try:
-        asked = answer(command, stderr=subprocess.PIPE, env=environment)
+        result = capture(command, stderr=subprocess.PIPE, env=environment)
     except FileNotFoundError as error:
         raise Card(
-            "The docker command isn't here.",
-            "compose.yaml describes the container, and `docker compose` reads it.",
+            "The docker command is missing.",
+            "The launcher reads compose.yaml with `docker compose`.",
             "install Docker's command line with its compose plugin, or: --runtime venv",
         ) from error
-    if asked.returncode != 0:
-        raise explain(asked.stderr, "compose.yaml can't be read.")
-    whole = json.loads(asked.stdout)
-    service = whole["services"][stack]
+    if result.returncode != 0:
+        raise explain(result.stderr, "compose.yaml can't be read.")
+    project = json.loads(result.stdout)
+    service = project["services"][stack]
     for secret in service["build"].get("secrets", ()):
-        secret["file"] = whole["secrets"][secret["source"]]["file"]
+        secret["file"] = project["secrets"][secret["source"]]["file"]
     return service
 
 
-@dataclass(frozen=True)
-class Bind:
-    """A folder of the host in the container."""
-
-    source: str
-    target: str
-    read_only: bool = False
-
-
-@dataclass(frozen=True)
-class Request:
-    """GPUs by name: of a driver ("nvidia") or by CDI ("cdi", "amd.com/gpu=0")."""
-
-    driver: str
-    names: tuple[str, ...]
-
-    def as_docker_run(self) -> list[str]:
-        if self.driver == "cdi":
-            return [f"--device={name}" for name in self.names]
-        return ["--gpus", f'driver={self.driver},"device={",".join(self.names)}"']
-
-
-@dataclass(frozen=True)
-class Container:
-    """A container as both the SDK and `docker run` are told of it."""
-
-    image: str
-    user: str = ""
-    network_mode: str = ""
-    init: bool = False
-    read_only: bool = False
-    cap_drop: tuple[str, ...] = ()
-    security_opt: tuple[str, ...] = ()
-    tmpfs: tuple[str, ...] = ()
-    shm_size: int = 0
-    pids_limit: int = 0
-    mem_limit: int = 0
-    cpus: float = 0
-    ulimits: tuple[tuple[str, int], ...] = ()
-    binds: tuple[Bind, ...] = ()
-    devices: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    requests: tuple[Request, ...] = ()
-    runtime: str = ""
-    environment: dict[str, str] = field(default_factory=dict[str, str])
-    labels: dict[str, str] = field(default_factory=dict[str, str])
-    command: tuple[str, ...] = ()
-
-    def with_bind(self, bind: Bind) -> "Container":
-        return replace(self, binds=(*self.binds, bind))
-
-    def for_the_sdk(self) -> dict[str, Any]:
-        """Arguments of `client.containers.create`."""
-        from docker.types import DeviceRequest, Mount, Ulimit
-
-        binds = [
-            Mount(one.target, one.source, type="bind", read_only=one.read_only)
-            for one in self.binds
-        ]
-        return {
-            "image": self.image,
-            "command": list(self.command),
-            "user": self.user,
-            "network_mode": self.network_mode,
-            "init": self.init,
-            "read_only": self.read_only,
-            "cap_drop": list(self.cap_drop),
-            "security_opt": list(self.security_opt),
-            "tmpfs": {path: how for path, _, how in (one.partition(":") for one in self.tmpfs)},
-            "shm_size": self.shm_size or None,
-            "pids_limit": self.pids_limit or None,
-            "mem_limit": self.mem_limit or None,
-            "nano_cpus": round(self.cpus * 1e9) or None,
-            "ulimits": [Ulimit(name=name, soft=most, hard=most) for name, most in self.ulimits],
-            "mounts": binds,
-            "devices": [f"{node}:{node}:rwm" for node in self.devices],
-            "group_add": list(self.groups),
-            "device_requests": [
-                DeviceRequest(driver=one.driver, device_ids=list(one.names), capabilities=[["gpu"]])
-                if one.driver != "cdi"
-                else DeviceRequest(driver="cdi", device_ids=list(one.names))
-                for one in self.requests
-            ],
-            "runtime": self.runtime or None,
-            "environment": self.environment,
-            "labels": self.labels,
-        }
-
-    def as_docker_run(self) -> list[str]:
-        """The same container as a command that can be pasted."""
-        words = ["docker", "run", "--rm"]
-        words += ["--user", self.user, "--network", self.network_mode]
-        words += ["--init"] if self.init else []
-        words += ["--read-only"] if self.read_only else []
-        words += [f"--cap-drop={one}" for one in self.cap_drop]
-        words += [f"--security-opt={one}" for one in self.security_opt]
-        words += [f"--tmpfs={one}" for one in self.tmpfs]
-        words += [f"--cpus={self.cpus:g}"] if self.cpus else []
-        words += [f"--ulimit={name}={most}:{most}" for name, most in self.ulimits]
-        words += [f"--device={node}" for node in self.devices]
-        words += [f"--group-add={gid}" for gid in self.groups]
-        words += [word for one in self.requests for word in one.as_docker_run()]
-        words += [f"--runtime={self.runtime}"] if self.runtime else []
-        words += [f"--env={name}={value}" for name, value in self.environment.items()]
-        limits = (("shm-size", self.shm_size), ("pids-limit", self.pids_limit))
-        limits += (("memory", self.mem_limit),)
-        words += [f"--{name}={limit}" for name, limit in limits if limit]
-        for one in self.binds:
-            mode = ",readonly" if one.read_only else ""
-            words += ["--mount", f"type=bind,source={one.source},target={one.target}{mode}"]
-        words += [f"--label={name}={value}" for name, value in self.labels.items()]
-        return [*words, self.image, *self.command]
-
-
-def translate(service: Service) -> Container:
-    """A resolved service as a container.
+def translate(service: Service) -> ContainerSpec:
+    """Translate a resolved service into a container spec.
 
     Raises:
-        ValueError: for a key that isn't translated: compose.yaml says more than would be done.
+        ValueError: For a key of compose.yaml that this module doesn't know.
     """
-    left = {key: value for key, value in service.items() if value is not None}
-    for key in _NOT_THE_CONTAINERS:
-        left.pop(key, None)
-    devices: list[dict[str, str]] = left.pop("devices", [])
-    container = Container(
-        image=left.pop("image"),
-        user=left.pop("user", ""),
-        network_mode=left.pop("network_mode", ""),
-        init=left.pop("init", False),
-        read_only=left.pop("read_only", False),
-        cap_drop=tuple(left.pop("cap_drop", ())),
-        security_opt=tuple(left.pop("security_opt", ())),
-        tmpfs=tuple(left.pop("tmpfs", ())),
-        shm_size=int(left.pop("shm_size", 0)),
-        pids_limit=int(left.pop("pids_limit", 0)),
-        mem_limit=int(left.pop("mem_limit", 0)),
-        cpus=float(left.pop("cpus", 0)),
-        ulimits=tuple(left.pop("ulimits", {}).items()),
-        binds=tuple(_bind(volume) for volume in left.pop("volumes", ())),
-        devices=tuple(one["source"] for one in devices if not _CDI.fullmatch(one["source"])),
-        groups=tuple(left.pop("group_add", ())),
-        requests=(*_requests(left.pop("deploy", {})), *_by_cdi(devices)),
-        environment=_environment(left.pop("environment", {})),
+    keys = {key: value for key, value in service.items() if value is not None}
+    for key in _IGNORED_KEYS:
+        keys.pop(key, None)
+    devices: list[dict[str, str]] = keys.pop("devices", [])
+    spec = ContainerSpec(
+        image=keys.pop("image"),
+        user=keys.pop("user", ""),
+        network_mode=keys.pop("network_mode", ""),
+        init=keys.pop("init", False),
+        read_only=keys.pop("read_only", False),
+        cap_drop=tuple(keys.pop("cap_drop", ())),
+        security_opt=tuple(keys.pop("security_opt", ())),
+        tmpfs=tuple(keys.pop("tmpfs", ())),
+        shm_size=int(keys.pop("shm_size", 0)),
+        pids_limit=int(keys.pop("pids_limit", 0)),
+        mem_limit=int(keys.pop("mem_limit", 0)),
+        cpus=float(keys.pop("cpus", 0)),
+        ulimits=tuple(keys.pop("ulimits", {}).items()),
+        binds=tuple(_bind(volume) for volume in keys.pop("volumes", ())),
+        devices=_nodes(devices),
+        groups=tuple(keys.pop("group_add", ())),
+        requests=(*_reservations(keys.pop("deploy", {})), *_cdi_requests(devices)),
+        environment=_environment(keys.pop("environment", {})),
     )
-    if left:
-        raise ValueError(f"compose.yaml has keys that aren't translated here: {sorted(left)}")
-    return container
+    if keys:
+        raise ValueError(f"compose.yaml has keys that the launcher doesn't know: {sorted(keys)}")
+    return spec
 
 
-def _by_cdi(devices: list[dict[str, str]]) -> tuple[Request, ...]:
-    names = tuple(one["source"] for one in devices if _CDI.fullmatch(one["source"]))
-    return (Request("cdi", names),) if names else ()
+def _nodes(devices: list[dict[str, str]]) -> tuple[str, ...]:
+    sources = (device["source"] for device in devices)
+    return tuple(source for source in sources if not _CDI_NAME.fullmatch(source))
 
 
-def _requests(deploy: dict[str, Any]) -> tuple[Request, ...]:
-    """GPUs that compose.yaml reserves: by driver and names, nothing else."""
-    deploy = {key: value for key, value in deploy.items() if value}  # an empty placement is none
+def _cdi_requests(devices: list[dict[str, str]]) -> tuple[GpuRequest, ...]:
+    sources = (device["source"] for device in devices)
+    names = tuple(source for source in sources if _CDI_NAME.fullmatch(source))
+    return (GpuRequest("cdi", names),) if names else ()
+
+
+def _reservations(deploy: dict[str, Any]) -> tuple[GpuRequest, ...]:
+    """Translate the GPUs that compose.yaml reserves; each by a driver and names only."""
+    deploy = {key: value for key, value in deploy.items() if value}  # drop an empty placement
     resources: dict[str, Any] = deploy.pop("resources", {})
     reservations: dict[str, Any] = resources.pop("reservations", {})
     reserved: list[dict[str, Any]] = reservations.pop("devices", [])
-    odd = [one for one in reserved if set(one) != {"capabilities", "driver", "device_ids"}]
-    if left := deploy or resources or reservations or odd:
-        raise ValueError(f"compose.yaml's deploy says what isn't translated here: {left}")
-    return tuple(Request(one["driver"], tuple(one["device_ids"])) for one in reserved)
+    known = {"capabilities", "driver", "device_ids"}
+    unknown = [device for device in reserved if set(device) != known]
+    if rest := deploy or resources or reservations or unknown:
+        raise ValueError(f"compose.yaml's deploy has what the launcher doesn't know: {rest}")
+    return tuple(GpuRequest(device["driver"], tuple(device["device_ids"])) for device in reserved)
 
 
 def _environment(variables: dict[str, str | None]) -> dict[str, str]:
-    """Resolved JSON doubles each $, and gives null for a variable that the host doesn't set."""
+    """Undo the JSON's doubled $, and drop variables that the host doesn't set (null)."""
     return {
         name: value.replace("$$", "$") for name, value in variables.items() if value is not None
     }
 
 
 def _bind(volume: dict[str, Any]) -> Bind:
-    known: dict[str, Any] = {"type": "bind", "bind": {}}
-    odd = {key: value for key, value in volume.items() if key in known and value != known[key]}
-    if odd or set(volume) - {"type", "bind", "source", "target", "read_only"}:
-        raise ValueError(f"compose.yaml has a volume that isn't translated here: {volume}")
+    expected: dict[str, Any] = {"type": "bind", "bind": {}}
+    differs = any(volume[key] != value for key, value in expected.items() if key in volume)
+    if differs or set(volume) - {"type", "bind", "source", "target", "read_only"}:
+        raise ValueError(f"compose.yaml has a volume that the launcher doesn't know: {volume}")
     return Bind(volume["source"], volume["target"], volume.get("read_only", False))

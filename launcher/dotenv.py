@@ -1,143 +1,155 @@
-"""The facts of this host and user in a file .env: Compose reads it, and then needs no invoke."""
+"""`invoke dotenv`: write a file .env with this host's and user's values for Compose alone."""
 
 import os
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher import ROOT
-from launcher.cards import Card, say
+from launcher.cards import Card, print_status
+from launcher.detect_gpus import Machine, detect
 from launcher.engine import is_rootless
-from launcher.gpus import AMD, NVIDIA, Gpu, Machine, detect
-from launcher.owners import Owner, in_the_container, make_folder, of_the_files
-from launcher.targets import in_a_container
+from launcher.file_owner import Owner, container_user, file_owner, give_to, make_folder
+from launcher.gpu import AMD, NVIDIA, Gpu
+from launcher.placement import container_device_user
 
 MARK = "# Written by `invoke dotenv`"
-KEPT = "# ---- Below this line is yours. It wins over what stands above, and is kept. ----"
-HOW = f"""{MARK} on {{host}}. Run it again after a change of cards, driver or user.
-# Docker Compose reads this file in the folder of compose.yaml; a value in the shell wins over one
-# here. Where several users share one clone, each has a file of their own and names it:
+USER_SECTION = "# ---- Lines below are yours. They override the lines above. ----"
+_ANY_USER_SECTION = re.compile(r"^# ---- .* ----\n", re.MULTILINE)  # the wording may change
+HEADER = f"""{MARK} on {{host}}. Run it again after a change of GPUs, driver or user.
+# Docker Compose reads this file in the folder of compose.yaml. A variable in the shell overrides
+# it. If several users share one clone, each writes a separate file and names it:
 #   invoke dotenv --file ~/llm-labs.env && docker compose --env-file ~/llm-labs.env run --rm …
 """
-VIDEO = 44  # compose.yaml's default, the number that Debian and Ubuntu give to the group
-NOBODY = 65534
+VIDEO_GID = 44  # compose.yaml's default: Debian's and Ubuntu's number for the group "video"
+NOBODY_GID = 65534
 
 
 @dataclass(frozen=True)
 class Line:
-    """A variable, its value, and what a reader should know of it."""
+    """A variable of the file, its value, and the comment above it."""
 
     name: str
     value: str
-    why: str
+    comment: str
 
     def __str__(self) -> str:
-        comment = "".join(f"# {one}\n" for one in self.why.splitlines())
+        """Return the lines of the file."""
+        comment = "".join(f"# {text}\n" for text in self.comment.splitlines())
         return f"{comment}{self.name}={self.value}\n"
 
 
 def write(file: str = "") -> None:
-    """Write `file`, by default .env beside compose.yaml, or bring it up to date if it is there.
+    """Write or update `file`, by default .env beside compose.yaml.
 
     Raises:
-        Card: where it isn't this command's own, or can't be written.
+        Card: If another program wrote the file, or it can't be written.
     """
     path = Path(file).expanduser() if file else ROOT / ".env"
-    yours = _yours(path)
-    caller = of_the_files()
+    user_section = _user_section(path)
+    owner = file_owner()
     rootless = is_rootless()
-    machine = detect(user=in_a_container(rootless, caller))
-    lines = who(caller, rootless, ROOT) + cards(machine, caller)
-    text = HOW.format(host=socket.gethostname()) + "\n" + "\n".join(map(str, lines))
+    machine = detect(user=container_device_user(rootless, owner))
+    lines = user_lines(owner, rootless, ROOT) + gpu_lines(machine, owner)
+    text = HEADER.format(host=socket.gethostname()) + "\n" + "\n".join(map(str, lines))
     try:
-        _replace(path, f"{text}\n{KEPT}\n{yours}", caller)
+        _replace(path, f"{text}\n{USER_SECTION}\n{user_section}", owner)
     except OSError as error:
         raise Card(f"{path} can't be written.", str(error), f"ls -ld {path.parent}") from error
     for line in lines:
         print(f"{line.name}={line.value}")
-    say(f"{path} is written, with a comment on each of these lines.")
+    print_status(f"Wrote these lines to {path}, each with a comment.")
 
 
-def _yours(path: Path) -> str:
-    """What a person added below the mark; nothing where there is no file yet."""
+def _user_section(path: Path) -> str:
+    """Return the lines that a user added to the file; none if it doesn't exist."""
     if not path.exists():
         return ""
     text = path.read_text(encoding="utf-8")
     if not text.startswith(MARK):
         raise Card(
-            f"{path} is there, and isn't by `invoke dotenv`.",
-            "It would be overwritten. Its lines can follow the ones that are written.",
+            f"{path} exists, and `invoke dotenv` didn't write it.",
+            "This command would overwrite it. You can append its lines to the new file.",
             f"mv {path} {path}.mine && invoke dotenv && cat {path}.mine >> {path}",
         )
-    return text.partition(f"{KEPT}\n")[2]
+    sections = _ANY_USER_SECTION.split(text, maxsplit=1)
+    return sections[1] if len(sections) == 2 else ""
 
 
-def who(caller: Owner, rootless: bool, clone: Path) -> list[Line]:
-    """The lines on the user; a rootless engine maps the container's root to who runs it."""
-    inside = in_the_container(caller, rootless)
-    whose = "The files in outputs/ are this user's: `id -u` and `id -g`."
+def user_lines(owner: Owner, rootless: bool, clone: Path) -> list[Line]:
+    """Return the lines about the user and the output folder."""
+    inside = container_user(owner, rootless)
+    comment = "This user owns the files in outputs/: `id -u` and `id -g`."
     if rootless:
-        whose = "The engine is rootless: its root is you, and the files in outputs/ are yours."
-    project = "One project a user: `docker compose down` of one leaves another's labs alone."
+        comment = "The engine is rootless: its root is you, and you own the files in outputs/."
+    project = "A project for each user: `docker compose down` doesn't stop other users' labs."
     lines = [
-        Line("COMPOSE_PROJECT_NAME", f"llm-labs-{caller.uid}", project),
-        Line("LABS_UID", str(inside.uid), whose),
-        Line("LABS_GID", str(inside.gid), "And this group's."),
+        Line("COMPOSE_PROJECT_NAME", f"llm-labs-{owner.uid}", project),
+        Line("LABS_UID", str(inside.uid), comment),
+        Line("LABS_GID", str(inside.gid), "The group of those files."),
     ]
     if not os.access(clone, os.W_OK):
-        outputs = caller.home / "llm-labs-outputs"
-        make_folder(outputs, caller)
-        lines.append(Line("LABS_OUTPUTS", str(outputs), "The clone isn't yours to write to."))
+        outputs = owner.home / "llm-labs-outputs"
+        make_folder(outputs, owner)
+        lines.append(Line("LABS_OUTPUTS", str(outputs), "You can't write to the clone."))
     return lines
 
 
-def cards(machine: Machine, caller: Owner) -> list[Line]:
-    """The lines on the accelerators that were found; none where there are none."""
+def gpu_lines(machine: Machine, owner: Owner) -> list[Line]:
+    """Return the lines about the GPUs, if there are any."""
     amd = list(machine.usable(AMD) or machine.of(AMD))
     nvidia = machine.of(NVIDIA)
-    lines = _amd(amd, caller) if amd else []
+    lines = _amd_lines(amd, owner) if amd else []
     if nvidia:
-        why = f'{_listed(nvidia)}\nall, or one by its number or UUID; "0,2" for several.'
-        lines.append(Line("LABS_GPUS", "all", why))
+        comment = f'{_description(nvidia)}\nall, or a number or UUID; "0,2" for several.'
+        lines.append(Line("LABS_GPUS", "all", comment))
     return lines
 
 
-def _amd(gpus: list[Gpu], caller: Owner) -> list[Line]:
+def _amd_lines(gpus: list[Gpu], owner: Owner) -> list[Line]:
     first = gpus[0]
-    others = sorted({one.target for one in gpus} - {first.target})
+    others = sorted({gpu.target for gpu in gpus} - {first.target})
     target = f"The gfx target of the image, llm-labs:rocm-{first.target}."
     if others:
-        target += f"\nThe cards of another target ({', '.join(others)}) can't run it."
-    nodes = f"{_listed(gpus)}\nOne card's node, or /dev/dri for all; for several see compose.yaml."
-    whole = len(gpus) > 1 and not others
-    groups = [*dict.fromkeys(gid for one in gpus for gid in one.gids)]
-    # Compose wants two, and two different ones: the spare adds nothing that this user hasn't got.
-    groups += [one for one in (VIDEO, caller.gid, NOBODY) if one not in groups]
-    of = "The groups that /dev/kfd and the render nodes belong to, as `stat -c %g` gives them."
+        target += f"\nGPUs with another target ({', '.join(others)}) can't run it."
+    nodes = (
+        f"{_description(gpus)}\nThe node of one GPU, or /dev/dri for all; for several, see "
+        "compose.yaml."
+    )
+    use_all = len(gpus) > 1 and not others
+    groups = _two_groups(gpus, owner)
+    comment = "The groups of /dev/kfd and the render nodes, as `stat -c %g` prints them."
     return [
         Line("LABS_GFX", first.target, target),
-        Line("LABS_RENDER_NODES", "/dev/dri" if whole else first.node, nodes),
-        Line("LABS_RENDER_GID", str(groups[0]), of),
-        Line("LABS_VIDEO_GID", str(groups[1]), "The second of them, or one that adds nothing."),
+        Line("LABS_RENDER_NODES", "/dev/dri" if use_all else first.node, nodes),
+        Line("LABS_RENDER_GID", str(groups[0]), comment),
+        Line("LABS_VIDEO_GID", str(groups[1]), "The second group, or one without effect."),
     ]
 
 
-def _listed(gpus: Sequence[Gpu]) -> str:
-    """A line for each GPU, and what is wrong with it if anything is."""
+def _two_groups(gpus: list[Gpu], owner: Owner) -> list[int]:
+    """Return the nodes' groups, filled up to the two different ones that Compose needs."""
+    groups = [*dict.fromkeys(gid for gpu in gpus for gid in gpu.gids)]
+    fillers = (VIDEO_GID, owner.gid, NOBODY_GID)
+    return groups + [gid for gid in fillers if gid not in groups]
+
+
+def _description(gpus: Sequence[Gpu]) -> str:
+    """Return a line for each GPU, with its problem if there is one."""
     return "\n".join(
-        f"{one.index}: {one.name}, {one.target}, {one.node} {one.unusable}".rstrip() for one in gpus
+        f"{gpu.index}: {gpu.name}, {gpu.target}, {gpu.node} {gpu.unusable}".rstrip() for gpu in gpus
     )
 
 
-def _replace(path: Path, text: str, caller: Owner) -> None:
-    """Whole or not at all, and the caller's."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+def _replace(path: Path, text: str, owner: Owner) -> None:
+    """Replace the file atomically, and give it to `owner`."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.chmod(0o644)
-        if os.geteuid() == 0:
-            os.chown(fresh, caller.uid, caller.gid)
-        fresh.replace(path)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.chmod(0o644)
+        give_to(owner, [temporary])
+        temporary.replace(path)
     finally:
-        fresh.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

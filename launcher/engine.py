@@ -1,25 +1,24 @@
-"""The container engine: is there one, may we use it, what is it like."""
+"""Connect to the container engine, if one is running and this user may use it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launcher.cards import Card
-from launcher.errors import explain
+from launcher.known_errors import explain
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-SECONDS_TO_ANSWER = 10
-NO_LIMIT: Any = None
+SECONDS_TO_CONNECT = 10
 
 
 class NoEngine(Exception):
-    """Nothing answers. The message is the reason, in words that follow "because"."""
+    """No engine responds. The message is the reason, in words that follow "because"."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A container engine that answers."""
+    """A running container engine."""
 
     client: "DockerClient"
     rootless: bool
@@ -29,30 +28,31 @@ class Engine:
 
 
 def connect() -> Engine:
-    """The engine that the docker command would use.
+    """Connect to the engine that the docker command would use.
 
     Raises:
-        NoEngine: where none answers.
-        Card: where one is there and refuses this user.
+        NoEngine: If no engine responds.
+        Card: If the engine refuses this user.
     """
     import docker
 
     if not hasattr(docker, "from_env"):
         raise Card(
             "The Docker SDK for Python is missing.",
-            "`import docker` finds only this project's folder of that name.",
+            "`import docker` finds this project's folder of the same name instead.",
             "pip install -e .",
         )
     from docker.errors import DockerException
 
     try:
-        client = docker.from_env(timeout=SECONDS_TO_ANSWER)
+        client = docker.from_env(timeout=SECONDS_TO_CONNECT)
         info: dict[str, Any] = client.info()
     except (DockerException, OSError) as error:
         if "permission denied" in str(error).lower():
-            raise explain(str(error), "The container engine refuses.") from error
-        raise NoEngine("no container engine answers") from error
-    client.api.timeout = NO_LIMIT  # a lab may be silent for as long as it likes
+            raise explain(str(error), "The container engine refuses this user.") from error
+        raise NoEngine("no container engine is running") from error
+    no_timeout: Any = None
+    client.api.timeout = no_timeout  # a lab may print nothing for hours
     security = info.get("SecurityOptions") or []
     return Engine(
         client,
@@ -64,7 +64,7 @@ def connect() -> Engine:
 
 
 def is_rootless() -> bool:
-    """Whether the engine that answers is rootless; no where none does, or none that we may use."""
+    """Return whether the running engine is rootless; False if this user can't use one."""
     try:
         return connect().rootless
     except (NoEngine, Card):

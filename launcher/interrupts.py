@@ -1,4 +1,4 @@
-"""INT, TERM and HUP, in one way: the first one raises, so that what was started is ended."""
+"""Handle INT, TERM and HUP alike: the first signal raises, so that clean-up code runs."""
 
 import signal
 import weakref
@@ -7,46 +7,49 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
-EXIT_CODE = 130
+INTERRUPTED = 130  # exit code
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_BETWEEN_REMINDERS = 0.2
 
 
 class Interrupted(BaseException):
-    """The user, or the system, wants this to end."""
+    """The user or the system wants this process to end."""
 
 
 class Interrupts:
-    """While entered, the first of the signals raises Interrupted; the clean-up is left in peace.
+    """While entered, raise Interrupted at the first signal, and ignore later ones.
 
-    Without this, TERM and HUP end Python on the spot, and a container that it started lives on.
-    A signal that was ignored from the start, as HUP under nohup, stays ignored.
+    By default TERM and HUP end Python at once, and a container that it started lives on. A signal
+    that was ignored from the start, such as HUP under nohup, stays ignored.
 
-    Where Python happens to be finalizing a file or a response of the engine, it drops what is
-    raised without a word (iobase_finalize in CPython's Modules/_io/iobase.c), and a signal that
-    comes just before a system call does not break it off. So an alarm reminds of it, until this is
-    left: an exception that is gone before that was dropped, and is raised again.
+    Python can lose the exception. While it finalizes a file or a response of the engine, it drops
+    exceptions silently (iobase_finalize in CPython's Modules/_io/iobase.c), and a signal just
+    before a system call doesn't interrupt that call. So an alarm repeats until the context exits:
+    if the exception object no longer exists, Python dropped it, and the alarm raises a new one.
     """
 
     def __init__(self) -> None:
+        """Create a handler that isn't active yet."""
         self._before: dict[signal.Signals, Any] = {}
-        self._held = False
+        self._deferred = False
         self._arrived = False
         self._raised: weakref.ref[Interrupted] | None = None
 
     def __enter__(self) -> "Interrupts":
-        _ENTERED.append(self)
-        for one in SIGNALS:
-            if signal.getsignal(one) is not signal.SIG_IGN:
-                self._before[one] = signal.signal(one, self._handle)
+        """Install the signal handlers."""
+        _active.append(self)
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._handle)
         self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._remind)
         return self
 
     def __exit__(self, *error: object) -> None:
+        """Restore the signal handlers from before."""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for one, handler in self._before.items():
-            signal.signal(one, handler)
-        _ENTERED.remove(self)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        _active.remove(self)
 
     def _handle(self, _signum: int, _frame: FrameType | None) -> None:
         self._arrived = True
@@ -57,29 +60,29 @@ class Interrupts:
         self._raise_once()
 
     def _raise_once(self) -> None:
-        if not self._arrived or self._held or (self._raised and self._raised()):
+        if not self._arrived or self._deferred or (self._raised and self._raised()):
             return
         interrupted = Interrupted()
         self._raised = weakref.ref(interrupted)
         try:
             raise interrupted
         finally:
-            del interrupted  # else its own traceback could keep it alive
+            del interrupted  # otherwise its own traceback could keep it alive
 
     @contextmanager
-    def held(self) -> Generator[None]:
-        """Put a signal off until the end of this block: what it makes must not be lost sight of."""
-        self._held = True
+    def deferred(self) -> Generator[None]:
+        """Defer signals to the end of this block, so that what it creates can be cleaned up."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._held = False
+            self._deferred = False
         self._raise_once()
 
 
-_ENTERED: list[Interrupts] = []
+_active: list[Interrupts] = []
 
 
-def held() -> AbstractContextManager[None]:
-    """The same for who isn't handed the Interrupts; nothing where there are none."""
-    return _ENTERED[-1].held() if _ENTERED else nullcontext()
+def defer_interrupts() -> AbstractContextManager[None]:
+    """Defer signals of the innermost active Interrupts, if there is one."""
+    return _active[-1].deferred() if _active else nullcontext()

@@ -1,4 +1,4 @@
-"""Child processes that are ended when the launcher is, and whose last words are kept."""
+"""Child processes that end with the launcher, and whose output can be captured."""
 
 import fcntl
 import os
@@ -11,31 +11,33 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from launcher.interrupts import held
+from launcher.interrupts import defer_interrupts
 
 SECONDS_TO_END = 10
-KEPT = 16_384  # bytes of output that an error is looked for in
+TAIL_BYTES = 16_384  # the launcher looks for known errors in this much output
 
 
 @contextmanager
-def started(command: list[str], **how: Any) -> Generator[subprocess.Popen[Any]]:
-    """A child process, which doesn't outlive this block: TERM first, KILL if that doesn't help.
+def child_process(command: list[str], **options: Any) -> Generator[subprocess.Popen[Any]]:
+    """Start a child process and end it with this block: TERM first, then KILL.
 
-    With `process_group=0` its own children are ended with it.
+    Args:
+        command: The command and its arguments.
+        **options: Options of `subprocess.Popen`. With `process_group=0`, grandchildren end too.
     """
     child: subprocess.Popen[Any] | None = None
     try:
-        with held():  # a signal in the middle of this would leave a child that nobody knows of
-            child = subprocess.Popen(command, **how)
+        with defer_interrupts():  # a signal inside Popen would leave a child that nobody ends
+            child = subprocess.Popen(command, **options)
         yield child
     finally:
         if child is not None and child.poll() is None:
-            _end(child, as_group=how.get("process_group") == 0)
+            _end(child, as_group=options.get("process_group") == 0)
 
 
-def answer(command: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
-    """What a command prints and how it ends, as `subprocess.run` tells; see `started`."""
-    with started(command, stdout=subprocess.PIPE, text=True, **how) as child:
+def capture(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command and capture its stdout, as `subprocess.run` does; see `child_process`."""
+    with child_process(command, stdout=subprocess.PIPE, text=True, **options) as child:
         out, err = child.communicate()
         return subprocess.CompletedProcess(command, child.returncode, out, err)
 
@@ -46,37 +48,37 @@ def _end(child: "subprocess.Popen[Any]", as_group: bool) -> None:
     with suppress(subprocess.TimeoutExpired):
         child.wait(SECONDS_TO_END)
     if as_group or child.returncode is None:
-        with suppress(ProcessLookupError):  # all have ended
+        with suppress(ProcessLookupError):  # they have all ended
             send(child.pid, signal.SIGKILL)
     child.wait()
 
 
-def show_and_keep(command: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run `command` with its output on the user's screen, in colour where that is a terminal.
+def show_output(command: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run `command` and show its output on stderr, in color if that is a terminal.
 
     Returns:
-        Its exit code, and the end of what it printed.
+        Its exit code and the last TAIL_BYTES bytes of its output.
     """
     ours, theirs = pty.openpty() if sys.stderr.isatty() else os.pipe()
     if sys.stderr.isatty():
         size = fcntl.ioctl(sys.stderr, termios.TIOCGWINSZ, b"\0" * 8)
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
-    kept = b""
+    tail = b""
+    options: dict[str, Any] = {"stdout": theirs, "stderr": theirs, "env": environment}
     try:
-        how: dict[str, Any] = {"stdout": theirs, "stderr": theirs, "env": environment}
-        with started(command, process_group=0, **how) as child:
+        with child_process(command, process_group=0, **options) as child:
             os.close(theirs)
             while chunk := _read(ours):
                 sys.stderr.buffer.write(chunk)
                 sys.stderr.buffer.flush()
-                kept = (kept + chunk)[-KEPT:]
-            return child.wait(), kept.decode(errors="replace")
+                tail = (tail + chunk)[-TAIL_BYTES:]
+            return child.wait(), tail.decode(errors="replace")
     finally:
         os.close(ours)
 
 
 def _read(descriptor: int) -> bytes:
-    """What is there; nothing at the end. A pty tells its end by an error (EIO)."""
+    """Return the next bytes, or b"" at the end, which a pty reports as an error (EIO)."""
     try:
         return os.read(descriptor, 65_536)
     except OSError:

@@ -1,61 +1,80 @@
-"""torch for an environment: which build, and where it comes from."""
+"""Which build of torch an environment gets, and from where. docker/Dockerfile names the version."""
 
 import os
+import re
 import threading
 import urllib.request
 from pathlib import Path
 
-from launcher import ROOT
-from launcher.cards import say
+from launcher import DOCKER_FOLDER
+from launcher.cards import print_status
+from launcher.image_status import CUDA_LOCK
 
-DOCKER = ROOT / "docker"
-VERSION = "2.13.0"
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-SECONDS_TO_ANSWER = 5
-ROCM, ROCM_INDEX = "rocm10.1.0", "https://stable.repo.amd.com/rocm/whl-next/"
+SECONDS_TO_CONNECT = 5
 
 
-def arguments(stack: str, gfx: str) -> list[str]:
-    """What pip is told of torch: which build, and where it comes from.
+def dockerfile_defaults(argument: str) -> list[str]:
+    """Return the defaults of a build argument in the Dockerfile, in the order of its stages."""
+    text = (DOCKER_FOLDER / "Dockerfile").read_text(encoding="utf-8")
+    return re.findall(rf"^ARG {argument}=(\S+)$", text, re.MULTILINE)
 
-    CUDA's comes from the default index, hashed; ROCm's from AMD's index alone; the CPU's from
-    LABS_WHEELS, else from PyTorch's index, and where that can't be reached from the default one,
-    which is said aloud.
+
+def torch_version() -> str:
+    """Return the version of torch that every stack uses."""
+    return dockerfile_defaults("TORCH_VERSION")[0]
+
+
+def cpu_index() -> str:
+    """Return the URL of the package index for the CPU's torch."""
+    return os.environ.get("LABS_TORCH_INDEX") or dockerfile_defaults("TORCH_INDEX")[0]
+
+
+def rocm_index() -> str:
+    """Return the URL of the package index for ROCm's torch."""
+    return os.environ.get("LABS_ROCM_INDEX") or dockerfile_defaults("TORCH_INDEX")[1]
+
+
+def pip_arguments(stack: str, gfx: str) -> list[str]:
+    """Return the arguments of `pip install` for a stack's torch.
+
+    CUDA's build comes from pip's default index, with hashes. ROCm's comes from AMD's index only.
+    The CPU's comes from LABS_WHEELS, else from PyTorch's index. If that index is unreachable, it
+    comes from pip's default index, and the launcher prints a warning.
     """
     if stack == "cuda":
-        lock = str(DOCKER / "requirements-cuda.lock")
-        return ["--no-deps", "--require-hashes", "--requirement", lock]
+        return ["--no-deps", "--require-hashes", "--requirement", str(DOCKER_FOLDER / CUDA_LOCK)]
     if stack == "rocm":
-        index = os.environ.get("LABS_ROCM_INDEX", ROCM_INDEX)
-        built = ["--no-binary=rocm", "--no-build-isolation", "--index-url", index]
-        return [*built, f"torch[device-{gfx}]=={VERSION}+{ROCM}"]
-    return [f"torch=={VERSION}", *cpu_source()]
+        build = f"{torch_version()}+rocm{dockerfile_defaults('ROCM_VERSION')[0]}"
+        options = ["--no-binary=rocm", "--no-build-isolation", "--index-url", rocm_index()]
+        return [*options, f"torch[device-{gfx}]=={build}"]
+    return [f"torch=={torch_version()}", *cpu_source()]
 
 
 def cpu_source() -> list[str]:
-    """Where the CPU's build comes from, in pip's words; nothing for pip's default index."""
-    if any(Path(os.environ.get("LABS_WHEELS", os.devnull)).glob(f"torch-{VERSION}*.whl")):
+    """Return pip's options for the source of the CPU build; none for pip's default index."""
+    wheels = Path(os.environ.get("LABS_WHEELS", os.devnull))
+    if any(wheels.glob(f"torch-{torch_version()}*.whl")):
         return ["--no-deps", "--no-index"]
-    index = os.environ.get("LABS_TORCH_INDEX", CPU_INDEX)
-    if _answers(f"{index}/torch/"):
+    index = cpu_index()
+    if _is_reachable(f"{index}/torch/"):
         return ["--no-deps", "--index-url", index]
-    say(f"{index} can't be reached, so torch comes from pip's default index. Its build for Linux")
-    say("brings CUDA along, about 3 GB to download, unless your pip finds a CPU build on disk.")
+    print_status(f"{index} is unreachable, so torch comes from pip's default index. Its build for")
+    print_status("Linux includes CUDA, a download of about 3 GB, unless pip finds a CPU wheel.")
     return []
 
 
-def _answers(address: str) -> bool:
-    """Does it answer within seconds? In a thread, since a name server may take its time."""
-    answered = threading.Event()
+def _is_reachable(url: str) -> bool:
+    """Return whether a URL responds within seconds; a thread limits a slow name server too."""
+    reached = threading.Event()
 
-    def ask() -> None:
+    def request() -> None:
         try:
-            with urllib.request.urlopen(address, timeout=SECONDS_TO_ANSWER):
-                answered.set()
+            with urllib.request.urlopen(url, timeout=SECONDS_TO_CONNECT):
+                reached.set()
         except (OSError, ValueError):
             pass
 
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(SECONDS_TO_ANSWER)
-    return answered.is_set()
+    thread = threading.Thread(target=request, daemon=True)
+    thread.start()
+    thread.join(SECONDS_TO_CONNECT)
+    return reached.is_set()

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from labs.kit import landlock
+from labs.kit.grader import landlock
 from tests.conftest import BIN, SOMEBODY, Clone, as_user, containers_of
 
 import pytest

@@ -1,0 +1,137 @@
+"""Convert SmolLM2 from GGUF, and glassllm's model from numpy, to transformers and safetensors."""
+
+import json
+import sys
+from pathlib import Path
+
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def convert_smollm2(folder: Path, to: Path) -> None:
+    """Dequantize SmolLM2's GGUF file in `folder` and save the model in `to`.
+
+    The weights are float32, because a product of 4 bits and two fp16 scales needs that precision:
+    bf16 would change 67 % of a projection's weights, fp16 25 %.
+    """
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        gguf_file=GGUF,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+    )
+    model.config.quantization_config = None
+    model.save_pretrained(to)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
+    # The file's pre-tokenizer "smollm" splits digits and then applies GPT-2's pattern. transformers
+    # only applies the pattern, which gives other tokens for a number after several spaces.
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, gpt2])
+    tokenizer.save_pretrained(to)
+    _check_weights(model, to)
+
+
+def convert_glass(folder: Path, to: Path) -> None:
+    """Convert glassllm's model, a Llama in numpy, to transformers and save it in `to`."""
+    import numpy as np
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    with np.load(folder / "weights" / "en.npz") as arrays:
+        config = json.loads(str(arrays["__config__"]))
+        names = [name for name in arrays.files if not name.startswith("_")]
+        weights = {name: torch.tensor(arrays[name]).float() for name in names}
+    width = config["d_model"]
+    heads = config["n_heads"]
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=config["vocab_size"],
+            hidden_size=width,
+            intermediate_size=weights["blocks.0.ffn.W1"].shape[1],
+            num_hidden_layers=config["n_layers"],
+            num_attention_heads=heads,
+            num_key_value_heads=config["n_kv_heads"],
+            max_position_embeddings=config["max_len"],
+            rms_norm_eps=config["eps"],
+            rope_parameters={"rope_type": "default", "rope_theta": config["rope_base"]},
+            tie_word_embeddings=True,
+            bos_token_id=2,
+            eos_token_id=3,
+            pad_token_id=0,
+        )
+    )
+    state = {
+        "model.embed_tokens.weight": weights["E"],
+        "model.norm.weight": weights["norm_f.gamma"],
+    }
+    for i in range(config["n_layers"]):
+        state |= _block(weights, f"blocks.{i}.", f"model.layers.{i}.", width // heads)
+    model.load_state_dict({**state, "lm_head.weight": weights["E"]})
+    model.save_pretrained(to)
+    file = folder / "weights" / "en.tokenizer.json"
+    _glass_tokenizer(file, config["max_len"]).save_pretrained(to)
+    _check_weights(model, to)
+
+
+def _block(weights, source: str, target: str, head_dim: int):
+    """Return a block's weights with transformers' names and shapes, (out, in) for (in, out).
+
+    glassllm's rotary embedding rotates coordinates 2i and 2i + 1 of a head, transformers' rotates
+    i and i + D/2. So this reorders the rows of q and k within each head.
+    """
+
+    def reorder(weight):
+        pairs = weight.unflatten(0, (-1, head_dim // 2, 2))  # (H, D/2, 2, C)
+        return pairs.transpose(1, 2).flatten(0, 2).contiguous()  # (H * D, C)
+
+    names = {"attn.W_V": "self_attn.v", "attn.W_O": "self_attn.o"}
+    names |= {"ffn.W1": "mlp.gate", "ffn.W3": "mlp.up", "ffn.W2": "mlp.down"}
+    state = {}
+    for old, new in names.items():
+        state[f"{target}{new}_proj.weight"] = weights[source + old].T.contiguous()
+    for old, new in (("attn.W_Q", "self_attn.q"), ("attn.W_K", "self_attn.k")):
+        state[f"{target}{new}_proj.weight"] = reorder(weights[source + old].T)
+    state[f"{target}input_layernorm.weight"] = weights[source + "norm1.gamma"]
+    state[f"{target}post_attention_layernorm.weight"] = weights[source + "norm2.gamma"]
+    return state
+
+
+def _glass_tokenizer(file: Path, max_length: int):
+    """Return glassllm's tokenizer, a BPE of characters with ▁ for a space, for transformers."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    data = json.loads(file.read_text(encoding="utf-8"))
+    merges = [(a, b) for a, b in data["merges"]]
+    specials = ["<pad>", "<unk>", "<bos>", "<eos>"]
+    vocabulary = [*specials, *data["alphabet"], *(a + b for a, b in merges)]
+    ids = {token: i for i, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.BPE(ids, merges, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(" ", "▁")])
+    chunks = Regex(r"\n|▁*[^▁\n]+|▁+")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(chunks, "isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+    )
+
+
+def _check_weights(model, folder: Path) -> None:
+    """Open the saved model and compare its weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    written = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype).state_dict()
+    for name, weight in model.state_dict().items():
+        if not torch.equal(weight, written[name]):
+            sys.exit(f"assets: {name} has other values in the saved model")

@@ -1,0 +1,170 @@
+"""Select the GPUs of a run, and attach them to its container: as nodes, by CDI or by a runtime."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from launcher.cards import WRONG_USAGE, Card, refuse_value
+from launcher.container_spec import ContainerSpec, GpuRequest
+from launcher.gpu import Gpu
+
+ACCESS = ("auto", "nodes", "cdi", "runtime")
+# ROCR filters first, and HIP numbers the remaining GPUs. On AMD, CUDA_VISIBLE_DEVICES is another
+# name of HIP's variable. https://rocm.docs.amd.com/en/latest/conceptual/gpu-isolation.html
+FILTERS = {
+    "rocm": (("ROCR_VISIBLE_DEVICES",), ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")),
+    "cuda": (("CUDA_VISIBLE_DEVICES",),),
+}
+CDI_KINDS = {"rocm": "amd.com/gpu", "cuda": "nvidia.com/gpu"}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The GPUs of a run, and a note on the variables that limited the choice."""
+
+    gpus: tuple[Gpu, ...]
+    note: str = ""
+
+
+def select(
+    request: str, stack: str, gpus: Sequence[Gpu], environment: Mapping[str, str]
+) -> Selection:
+    """Select the requested GPUs among those that the environment variables leave visible.
+
+    Args:
+        request: "" for one, "all", "none", a count, or a comma list of the vendor's numbers
+            ("0,2").
+        stack: The stack, cuda or rocm.
+        gpus: The usable GPUs, in order of preference.
+        environment: The environment variables of the caller.
+
+    Raises:
+        Card: If the request is invalid, or names a GPU that isn't visible.
+    """
+    visible, note = _visible(stack, gpus, environment)
+    if request == "none":
+        return Selection((), note)
+    if request == "all":
+        return Selection(tuple(visible), note)
+    if "," in request:
+        numbers = (word for word in request.split(",") if word)
+        return Selection(tuple(_by_number(number, visible) for number in numbers), note)
+    count = _count(request or "1")
+    if count > len(visible):
+        raise Card(
+            f"There are not {count} GPUs.",
+            f"{len(visible)} can be used here{': ' + note if note else ''}.",
+            "invoke gpus",
+        )
+    return Selection(tuple(visible[:count]), note)
+
+
+def _count(request: str) -> int:
+    if not request.isdecimal() or int(request) < 1:
+        why = "--gpus is all, none, a count (2), or a list (0,2; a single GPU with a comma: 0,)."
+        raise Card(f"--gpus can't be {request!r}.", why, "invoke gpus", WRONG_USAGE)
+    return int(request)
+
+
+def _by_number(word: str, visible: Sequence[Gpu]) -> Gpu:
+    for gpu in visible:
+        if word.strip() == str(gpu.index):
+            return gpu
+    numbers = ", ".join(str(gpu.index) for gpu in visible) or "none"
+    why = f"The usable GPUs are: {numbers}."
+    raise Card(f"There is no GPU {word.strip()!r}.", why, "invoke gpus", WRONG_USAGE)
+
+
+def _visible(
+    stack: str, gpus: Sequence[Gpu], environment: Mapping[str, str]
+) -> tuple[list[Gpu], str]:
+    """Apply the variables that the user or a batch system has set; return GPUs and a note."""
+    visible = list(gpus)
+    notes: list[str] = []
+    for names in FILTERS[stack]:
+        name = next((name for name in names if name in environment), None)
+        if name is None:
+            continue
+        value = environment[name]
+        words = [word.strip() for word in value.split(",") if word.strip()]
+        visible = [_by_number_or_uuid(word, visible, name) for word in words]
+        indices = ", ".join(str(gpu.index) for gpu in visible)
+        notes.append(f"{name}={value} leaves GPU {indices}")
+    return visible, "; ".join(notes)
+
+
+def _by_number_or_uuid(word: str, gpus: Sequence[Gpu], variable: str) -> Gpu:
+    """Find a GPU by its position among `gpus`, by its UUID or by the beginning of its UUID."""
+    if word.isdecimal() and int(word) < len(gpus):
+        return gpus[int(word)]
+    for gpu in gpus:
+        if gpu.uuid and gpu.uuid.lower().startswith(word.lower()):
+            return gpu
+    raise Card(
+        f"{variable} names a GPU that isn't here: {word}.",
+        f"There are {len(gpus)} GPUs; your shell or the batch system sets {variable}.",
+        f"unset {variable}, or set it to what invoke gpus shows",
+    )
+
+
+def attach(spec: ContainerSpec, stack: str, gpus: Sequence[Gpu], access: str) -> ContainerSpec:
+    """Return the container spec with these GPUs and no others.
+
+    Args:
+        spec: The container.
+        stack: The stack, cuda or rocm.
+        gpus: The GPUs to attach.
+        access: "nodes", "cdi", "runtime" or "auto": nodes for AMD; for NVIDIA a device request,
+            which the NVIDIA Container Toolkit handles.
+
+    Raises:
+        Card: If `access` is unknown.
+    """
+    if access not in ACCESS:
+        refuse_value("LABS_DEVICES", access, ACCESS)
+    spec = replace(spec, devices=(), groups=_groups(gpus), requests=(), runtime="")
+    numbers = [str(gpu.index) for gpu in gpus]
+    if access == "cdi":
+        names = tuple(f"{CDI_KINDS[stack]}={number}" for number in numbers)
+        return replace(spec, requests=(GpuRequest("cdi", names),))
+    if stack == "cuda":
+        names = tuple(gpu.uuid or str(gpu.index) for gpu in gpus)
+        return replace(spec, requests=(GpuRequest("nvidia", names),))
+    if access == "runtime":
+        environment = {**spec.environment, "AMD_VISIBLE_DEVICES": ",".join(numbers)}
+        return replace(spec, runtime="amd", environment=environment)
+    nodes = dict.fromkeys(node for gpu in gpus for node in gpu.devices)  # unique, in order
+    return replace(spec, devices=tuple(nodes))
+
+
+def podman_access(stack: str, access: str) -> str:
+    """Return the kind of access to use with Podman.
+
+    Podman 5.4 silently ignores device requests other than CDI, and runtimes it doesn't know.
+
+    Raises:
+        Card: If `access` is "runtime".
+    """
+    if access == "runtime":
+        raise Card(
+            "Podman ignores the runtime in requests to its Docker-compatible socket.",
+            "It would start the container without the GPU, and report no error.",
+            "LABS_DEVICES=nodes, or cdi",
+        )
+    return "cdi" if stack == "cuda" else access
+
+
+def _groups(gpus: Sequence[Gpu]) -> tuple[str, ...]:
+    """Return the nodes' groups as numbers: the engine looks names up in the image."""
+    return tuple(str(gid) for gid in sorted({gid for gpu in gpus for gid in gpu.gids}))
+
+
+def visibility_variables(stack: str, gpus: Sequence[Gpu]) -> dict[str, str]:
+    """Return the variables that limit a process outside a container to these GPUs."""
+    if not gpus:
+        return {}
+    numbers = ",".join(str(gpu.index) for gpu in gpus)
+    if stack == "cuda":
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": numbers}
+    # HIP numbers the GPUs that ROCR leaves, so its list must not filter them again.
+    remaining = ",".join(str(number) for number in range(len(gpus)))
+    return {"ROCR_VISIBLE_DEVICES": numbers, "HIP_VISIBLE_DEVICES": remaining}

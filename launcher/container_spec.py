@@ -1,0 +1,141 @@
+"""Container spec, rendered for the Docker SDK and for `docker run`."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A folder of the host, mounted into the container."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class GpuRequest:
+    """GPUs by name: from a driver ("nvidia") or by CDI ("cdi", "amd.com/gpu=0")."""
+
+    driver: str
+    names: tuple[str, ...]
+
+    def docker_run_words(self) -> list[str]:
+        """Return the options of `docker run`."""
+        if self.driver == "cdi":
+            return [f"--device={name}" for name in self.names]
+        return ["--gpus", f'driver={self.driver},"device={",".join(self.names)}"']
+
+    def sdk_request(self) -> Any:
+        """Return the SDK's device request."""
+        from docker.types import DeviceRequest
+
+        if self.driver == "cdi":
+            return DeviceRequest(driver="cdi", device_ids=list(self.names))
+        names = list(self.names)
+        return DeviceRequest(driver=self.driver, device_ids=names, capabilities=[["gpu"]])
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """Everything that decides how a lab's container runs."""
+
+    image: str
+    user: str = ""
+    network_mode: str = ""
+    init: bool = False
+    read_only: bool = False
+    cap_drop: tuple[str, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    tmpfs: tuple[str, ...] = ()
+    shm_size: int = 0
+    pids_limit: int = 0
+    mem_limit: int = 0
+    cpus: float = 0
+    ulimits: tuple[tuple[str, int], ...] = ()
+    binds: tuple[Bind, ...] = ()
+    devices: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    requests: tuple[GpuRequest, ...] = ()
+    runtime: str = ""
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+    labels: dict[str, str] = field(default_factory=dict[str, str])
+    command: tuple[str, ...] = ()
+
+    @property
+    def writable_folders(self) -> list[str]:
+        """Return the host's folders that the container writes to."""
+        return [bind.source for bind in self.binds if not bind.read_only]
+
+    def with_bind(self, bind: Bind) -> "ContainerSpec":
+        """Return a copy with one more mounted folder."""
+        return replace(self, binds=(*self.binds, bind))
+
+    def sdk_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the SDK's `client.containers.create`."""
+        from docker.types import Mount, Ulimit
+
+        tmpfs = (mount.partition(":") for mount in self.tmpfs)
+        return {
+            "image": self.image,
+            "command": list(self.command),
+            "user": self.user,
+            "network_mode": self.network_mode,
+            "init": self.init,
+            "read_only": self.read_only,
+            "cap_drop": list(self.cap_drop),
+            "security_opt": list(self.security_opt),
+            "tmpfs": {path: options for path, _, options in tmpfs},
+            "shm_size": self.shm_size or None,
+            "pids_limit": self.pids_limit or None,
+            "mem_limit": self.mem_limit or None,
+            "nano_cpus": round(self.cpus * 1e9) or None,
+            "ulimits": [Ulimit(name=name, soft=limit, hard=limit) for name, limit in self.ulimits],
+            "mounts": [
+                Mount(bind.target, bind.source, type="bind", read_only=bind.read_only)
+                for bind in self.binds
+            ],
+            "devices": [f"{node}:{node}:rwm" for node in self.devices],
+            "group_add": list(self.groups),
+            "device_requests": [request.sdk_request() for request in self.requests],
+            "runtime": self.runtime or None,
+            "environment": self.environment,
+            "labels": self.labels,
+        }
+
+    def docker_run_command(self) -> list[str]:
+        """Return a `docker run` command that starts the same container."""
+        words = ["docker", "run", "--rm", "--user", self.user, "--network", self.network_mode]
+        words += self._hardening_words()
+        words += self._device_words()
+        words += [f"--env={name}={value}" for name, value in self.environment.items()]
+        words += self._limit_words()
+        for bind in self.binds:
+            mode = ",readonly" if bind.read_only else ""
+            words += ["--mount", f"type=bind,source={bind.source},target={bind.target}{mode}"]
+        words += [f"--label={name}={value}" for name, value in self.labels.items()]
+        return [*words, self.image, *self.command]
+
+    def _hardening_words(self) -> list[str]:
+        words = ["--init"] if self.init else []
+        words += ["--read-only"] if self.read_only else []
+        words += [f"--cap-drop={capability}" for capability in self.cap_drop]
+        words += [f"--security-opt={option}" for option in self.security_opt]
+        return words + [f"--tmpfs={mount}" for mount in self.tmpfs]
+
+    def _device_words(self) -> list[str]:
+        words = [f"--device={node}" for node in self.devices]
+        words += [f"--group-add={gid}" for gid in self.groups]
+        for request in self.requests:
+            words += request.docker_run_words()
+        return words + ([f"--runtime={self.runtime}"] if self.runtime else [])
+
+    def _limit_words(self) -> list[str]:
+        words = [f"--cpus={self.cpus:g}"] if self.cpus else []
+        words += [f"--ulimit={name}={limit}:{limit}" for name, limit in self.ulimits]
+        limits = (
+            ("shm-size", self.shm_size),
+            ("pids-limit", self.pids_limit),
+            ("memory", self.mem_limit),
+        )
+        return words + [f"--{name}={limit}" for name, limit in limits if limit]

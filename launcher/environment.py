@@ -1,0 +1,203 @@
+"""The environment: the image's lock and models in a virtual environment, for use without an engine.
+
+It is stored in .lab-env/, in a folder named after a hash of its inputs. The last step writes
+`stack.json`: an environment without it was interrupted, and is created again.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from launcher import DOCKER_FOLDER, ROOT, torch_source
+from launcher.cards import Card, print_status
+from launcher.disk_space import refuse_full_disk, sizes_of
+from launcher.file_owner import Owner, give_to, make_folder
+from launcher.image_status import CUDA_LOCK, LOCK, SCRIPTS
+from launcher.known_errors import explain
+from launcher.processes import show_output
+
+FOLDER = ROOT / ".lab-env"
+OLDEST_PYTHON = (3, 11)
+NEWEST_PYTHON = (3, 13)
+# Writes a .pth file, so that a lab's file runs as a script or a notebook from any folder.
+_ADD_CLONE_TO_PATH = (
+    "import pathlib, sys, sysconfig;"
+    "pathlib.Path(sysconfig.get_path('purelib'), 'llm-labs.pth').write_text(sys.argv[1] + '\\n')"
+)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The environment of a stack, for one Python and one lock. It may not exist yet."""
+
+    folder: Path
+    stack: str
+    gfx: str = ""
+
+    @property
+    def python(self) -> Path:
+        """Return the path of its Python."""
+        return self.folder / "venv" / "bin" / "python"
+
+    @property
+    def home(self) -> Path:
+        """Return the folder with the models and stack.json."""
+        return self.folder / "home"
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether every step has succeeded."""
+        return (self.home / "stack.json").is_file()
+
+    @property
+    def lock_file(self) -> Path:
+        """Return the file that processes lock while they create or use the environment."""
+        return self.folder.with_suffix(".lock")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the variables that a lab's process needs to find its models and the clone."""
+        # The CPU stack hides the GPUs: its torch may be a build with CUDA.
+        cpu = {"CUDA_VISIBLE_DEVICES": ""} if self.stack == "cpu" else {}
+        return {
+            **cpu,
+            "LABS_HOME": str(self.home),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONNOUSERSITE": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+
+
+def required_environment(stack: str, gfx: str = "") -> Environment:
+    """Return the environment that this clone and this Python need.
+
+    Raises:
+        Card: If the lock doesn't support this Python.
+    """
+    version = sys.version_info[:2]
+    if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
+        raise Card(
+            f"Python {version[0]}.{version[1]} can't run the labs.",
+            "The lock supports Python 3.11 to 3.13.",
+            "install invoke with one of those: python3.12 -m venv .venv",
+        )
+    digest = hashlib.sha256(f"{version} {torch_source.torch_version()}".encode())
+    for name in (LOCK, CUDA_LOCK, *SCRIPTS):
+        digest.update((DOCKER_FOLDER / name).read_bytes())
+    prefix = f"{stack}-{gfx}" if gfx else stack
+    return Environment(FOLDER / f"{prefix}-{digest.hexdigest()[:12]}", stack, gfx)
+
+
+@contextmanager
+def ready(environment: Environment, owner: Owner) -> Generator[Environment]:
+    """Create the environment if necessary, and protect it from removal inside this block.
+
+    Raises:
+        Card: If it can't be created.
+    """
+    with _open_lock_file(environment, owner) as lock_file:
+        if not environment.is_complete:
+            _lock_exclusively(lock_file.fileno())
+            if not environment.is_complete:
+                _create(environment, owner)
+            _remove_outdated(environment)
+        fcntl.flock(lock_file, fcntl.LOCK_SH)
+        yield environment
+
+
+def _open_lock_file(environment: Environment, owner: Owner) -> TextIO:
+    """Open the lock file; a complete environment needs no write access to it."""
+    path = environment.lock_file
+    try:
+        make_folder(FOLDER, owner)
+        lock_file = path.open("r" if environment.is_complete else "a")
+        give_to(owner, [path])
+    except OSError as error:
+        raise Card(
+            f"The environment can't be stored in {FOLDER}.",
+            f"{error.strerror}: {error.filename}",
+            f"give yourself access: ls -ld {ROOT} {FOLDER}",
+        ) from error
+    return lock_file
+
+
+def _lock_exclusively(lock_file: int) -> None:
+    try:
+        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print_status("Another process is creating the environment; waiting for it.")
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
+
+
+def _create(environment: Environment, owner: Owner) -> None:
+    folder = environment.folder
+    if folder.exists():
+        print_status("An earlier build was interrupted; starting over.")
+        shutil.rmtree(folder)
+    sizes = sizes_of(environment.stack, environment.gfx)
+    _check_disk_space(sizes.environment_gb)
+    print_status(
+        f"Creating an environment in {folder}: {sizes.download} to download, "
+        f"{sizes.environment_gb} GB on disk."
+    )
+    make_folder(environment.home, owner)
+    try:
+        for command in steps(environment):
+            _run_step(command)
+        give_to(owner, (folder, *folder.rglob("*")))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def steps(environment: Environment) -> list[list[str]]:
+    """Return the commands that create an environment; the last one marks it as complete."""
+    python = str(environment.python)
+    lock = str(DOCKER_FOLDER / LOCK)
+    assets = str(DOCKER_FOLDER / "assets.py")
+    stack = str(DOCKER_FOLDER / "stack.py")
+    install = [python, "-m", "pip", "--disable-pip-version-check", "install"]
+    install.append("--only-binary=:all:")
+    if wheels := os.environ.get("LABS_WHEELS"):
+        install += ["--find-links", wheels]
+    version = torch_source.torch_version()
+    return [
+        [sys.executable, "-m", "venv", "--clear", str(environment.folder / "venv")],
+        [*install, "--no-deps", "--require-hashes", "--requirement", lock],
+        [*install, *torch_source.pip_arguments(environment.stack, environment.gfx)],
+        [python, "-c", _ADD_CLONE_TO_PATH, str(ROOT)],
+        [python, assets, str(environment.home / "assets")],
+        [python, stack, str(environment.home), environment.stack, version, lock],
+    ]
+
+
+def _run_step(command: list[str]) -> None:
+    code, output = show_output(command, {**os.environ, "PYTHONNOUSERSITE": "1"})
+    if code != 0:
+        raise explain(output, "The environment couldn't be created.")
+
+
+def _remove_outdated(environment: Environment) -> None:
+    """Remove environments of earlier locks, except those that a running lab uses."""
+    prefix = environment.folder.name.rpartition("-")[0]
+    for path in FOLDER.glob(f"{prefix}-????????????.lock"):
+        if path == environment.lock_file:
+            continue
+        with path.open() as lock_file:
+            try:
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+            path.unlink()
+
+
+def _check_disk_space(needed_gb: int) -> None:
+    refuse_full_disk(FOLDER, needed_gb, "the environment", f"free disk space: du -sh {ROOT}/*")

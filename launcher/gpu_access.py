@@ -1,0 +1,149 @@
+"""Whether a user may open a GPU's device nodes, and the command that grants access."""
+
+import grp
+import os
+import pwd
+import stat
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.file_owner import Owner
+from launcher.gpu import Problem, under
+
+_READ_WRITE = 0o6
+_ACL_USER = 0x02
+_ACL_MASK = 0x10
+
+
+@dataclass(frozen=True)
+class User:
+    """The user whose process opens the device nodes."""
+
+    uid: int
+    groups: frozenset[int]
+    joins_device_groups: bool = False  # docker run --group-add, for every node
+    this_process: bool = False  # so the kernel can be asked
+    # In none of the user's groups, but on the host's own nodes, so access control lists count.
+    rootless: bool = False
+
+    @classmethod
+    def caller(cls) -> "User":
+        """Return the user of this process."""
+        groups = frozenset({os.getgid(), *os.getgroups()})
+        return cls(os.getuid(), groups, this_process=True)
+
+    @classmethod
+    def on_host(cls, owner: Owner) -> "User":
+        """Return a user of this machine, in all of their groups."""
+        return cls(owner.uid, frozenset(owner.groups))
+
+    @classmethod
+    def in_container(cls, owner: Owner) -> "User":
+        """Return a container's user, who joins the groups of the devices and no others."""
+        return cls(owner.uid, frozenset({owner.gid}), joins_device_groups=True)
+
+    @classmethod
+    def in_rootless_container(cls, uid: int) -> "User":
+        """Return a rootless engine's user: its containers leave all groups and can't join any."""
+        return cls(uid, frozenset(), rootless=True)
+
+    def __str__(self) -> str:
+        """Return the login name and the uid."""
+        try:
+            return f"{pwd.getpwuid(self.uid).pw_name} (uid {self.uid})"
+        except KeyError:
+            return f"uid {self.uid}"
+
+
+def may_open(path: Path, user: User) -> bool:
+    """Return whether `user` may read and write `path`.
+
+    For a user of another process the mode decides. A device in a container has no access control
+    list of the host, and a container's root without capabilities can't override the mode.
+    """
+    if user.this_process:
+        return os.access(path, os.R_OK | os.W_OK)
+    status = path.stat()
+    if status.st_uid == user.uid:
+        bits = status.st_mode >> 6
+    elif user.rootless and (acl_bits := _acl_bits(path, user.uid)) is not None:
+        bits = acl_bits
+    elif status.st_gid in user.groups or user.joins_device_groups:
+        bits = status.st_mode >> 3
+    else:
+        bits = status.st_mode
+    return bits & _READ_WRITE == _READ_WRITE
+
+
+def _acl_bits(path: Path, uid: int) -> int | None:
+    """Return the mode bits that the node's access control list gives `uid`, if it names them.
+
+    https://github.com/torvalds/linux/blob/master/include/uapi/linux/posix_acl_xattr.h
+    """
+    try:
+        entries = struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:])
+    except OSError:
+        return None
+    allowed = {(tag, name if tag == _ACL_USER else 0): bits for tag, bits, name in entries}
+    if (_ACL_USER, uid) not in allowed:
+        return None
+    return allowed[_ACL_USER, uid] & allowed.get((_ACL_MASK, 0), 0o7)
+
+
+def access_problem(root: Path, devices: Iterable[str], user: User) -> Problem:
+    """Return which of the devices `user` may not open, and the group that would help."""
+    closed = [device for device in devices if not may_open(under(root, device), user)]
+    if not closed:
+        return Problem()
+    refused = f"{user} may not open {' and '.join(closed)}"
+    nodes = " ".join(closed)
+    if user.rootless:
+        return Problem(
+            f"{refused}: a rootless engine's container is in none of the user's groups",
+            f"sudo setfacl -m u:{user.uid}:rw {nodes}; or, without it: --runtime venv",
+        )
+    statuses = [under(root, device).stat() for device in closed]
+    if any(stat.S_IMODE(status.st_mode) & 0o060 != 0o060 for status in statuses):
+        return Problem(f"{refused}: its group may not either", f"sudo chmod 660 {nodes}")
+    gids = sorted({status.st_gid for status in statuses})
+    missing = " and ".join(_group(gid) for gid in gids)
+    return Problem(f"{refused}: not in group {missing}", _join_groups(gids, user))
+
+
+def node_groups(root: Path, devices: Iterable[str], user: User) -> tuple[int, ...]:
+    """Return the groups that open nodes which are closed to other users.
+
+    A rootless engine's container can't join any, so the result is empty for its user.
+    """
+    if user.rootless:
+        return ()
+    existing = (path for device in devices if (path := under(root, device)).exists())
+    statuses = [path.stat() for path in existing]
+    group_only = {status.st_gid for status in statuses if status.st_mode & 0o066 == 0o060}
+    return tuple(sorted(group_only))
+
+
+def _group(gid: int) -> str:
+    name = _group_name(gid)
+    return f"{name} (gid {gid})" if name else f"{gid} (unnamed)"
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return ""
+
+
+def _join_groups(gids: list[int], user: User) -> str:
+    """Return the command that adds `user` to the groups; it creates those without a name."""
+    try:
+        login = pwd.getpwuid(user.uid).pw_name
+    except KeyError:
+        return "for a container's user: " + " ".join(f"--group-add {gid}" for gid in gids)
+    unnamed = [gid for gid in gids if not _group_name(gid)]
+    create = [f"sudo groupadd --gid {gid} gpu{gid}" for gid in unnamed]
+    names = ",".join(_group_name(gid) or f"gpu{gid}" for gid in gids)
+    return " && ".join([*create, f"sudo usermod -aG {names} {login}"]) + ", and log in again"

@@ -1,0 +1,92 @@
+"""Check whether the image of a stack exists and is up to date with this clone."""
+
+import hashlib
+import os
+import re
+
+from launcher import DOCKER_FOLDER
+from launcher.cards import WRONG_USAGE, Card
+from launcher.compose import Service
+from launcher.engine import Engine
+
+INPUTS_LABEL = "llm-labs.inputs"
+STACK_LABEL = "llm-labs.stack"
+GFX_LABEL = "llm-labs.gfx"
+SCRIPTS = ("assets.py", "convert_models.py", "stack.py")  # an environment needs them too
+BUILD_FILES = ("Dockerfile", "build.sh", *SCRIPTS)
+LOCK = "requirements.lock"
+CUDA_LOCK = "requirements-cuda.lock"
+_GFX_TARGET = re.compile(r"gfx[0-9a-f]+|all")
+_CHANGED = {
+    "files": "the files in docker/",
+    "lock": "the lock",
+    "base": "the base image",
+    "torch": "the choice of torch",
+}
+
+
+def set_gfx_target(gfx: str, stack: str) -> None:
+    """Set the gfx target of compose.yaml's rocm service, for this process.
+
+    Raises:
+        Card: If `gfx` isn't a target, or `stack` isn't ROCm.
+    """
+    if not _GFX_TARGET.fullmatch(gfx) or stack not in ("auto", "rocm"):
+        raise Card(
+            f"--gfx {gfx} isn't possible with --stack {stack}.",
+            "It is an AMD GPU's target, gfx942 for an MI300X, or all, which is very large.",
+            "invoke gpus shows the target of each GPU here",
+            WRONG_USAGE,
+        )
+    os.environ["LABS_GFX"] = gfx
+
+
+def lock_names(stack: str) -> tuple[str, ...]:
+    """Return the locks that a stack's image is built from."""
+    return (LOCK, CUDA_LOCK) if stack == "cuda" else (LOCK,)
+
+
+def input_hashes(service: Service) -> str:
+    """Return hashes of everything that decides an image's content, as `name=hash` words.
+
+    The package indexes aren't part of it: a mirror has the same packages.
+    """
+    args = service["build"]["args"]
+    stack = args["STACK"]
+    parts = {
+        "files": [(DOCKER_FOLDER / name).read_bytes() for name in BUILD_FILES],
+        "lock": [(DOCKER_FOLDER / name).read_bytes() for name in lock_names(stack)],
+        "base": [args["BASE_IMAGE"].encode()],
+        "torch": [args.get(name, "").encode() for name in ("STACK", "TORCH", "GFX")],
+    }
+    return " ".join(f"{name}={_short_hash(contents)}" for name, contents in parts.items())
+
+
+def _short_hash(contents: list[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()[:8]
+
+
+def why_stale(built_from: str, service: Service) -> str:
+    """Return why an image with these input hashes is out of date, or "" if it is current."""
+    current = input_hashes(service)
+    if built_from == current:
+        return ""
+    if "lock=" not in built_from:
+        return "its inputs are unknown: invoke didn't build it"
+    old = set(built_from.split())
+    changed = [part.partition("=")[0] for part in current.split() if part not in old]
+    return f"{' and '.join(_CHANGED[name] for name in changed)} changed since it was built"
+
+
+def why_build(engine: Engine, service: Service) -> str:
+    """Return why the image must be built, in words that follow "because", or ""."""
+    from docker.errors import ImageNotFound
+
+    try:
+        image = engine.client.images.get(service["image"])
+    except ImageNotFound:
+        return "it doesn't exist yet"
+    return why_stale(image.labels.get(INPUTS_LABEL, ""), service)

@@ -1,0 +1,97 @@
+"""`invoke images`: list the images on this machine, and the stacks without one."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from launcher.compose import resolve
+from launcher.disk_space import sizes_of
+from launcher.engine import Engine, NoEngine, connect
+from launcher.image_status import GFX_LABEL, INPUTS_LABEL, STACK_LABEL, why_stale
+from launcher.known_errors import NO_ENGINE
+from launcher.stack import STACKS
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """An image of this project, or, without a size, a stack that has no image."""
+
+    name: str
+    stack: str
+    gfx: str
+    lock: str
+    state: str
+    size_bytes: int = 0
+    created: str = ""
+
+
+def find_images(engine: Engine) -> list[ImageRow]:
+    """Return a row for each image of this project, and for each stack without one."""
+    rows = [
+        _row(name, image)
+        for image in engine.client.images.list(filters={"label": STACK_LABEL})
+        for name in image.tags or [image.short_id]
+    ]
+    rows.sort(key=lambda row: row.name)
+    for stack in STACKS:
+        if not any(row.stack == stack for row in rows):
+            state = f"not built; about {sizes_of(stack).download} to download"
+            rows.append(ImageRow(f"llm-labs:{stack}", stack, "", "", state))
+    return rows
+
+
+def _row(name: str, image: Any) -> ImageRow:
+    stack = image.labels[STACK_LABEL]
+    gfx = image.labels.get(GFX_LABEL, "")
+    built_from = image.labels.get(INPUTS_LABEL, "")
+    hashes = dict(part.partition("=")[::2] for part in built_from.split())
+    reason = why_stale(built_from, resolve(stack, {"LABS_GFX": gfx}))
+    state = f"stale: {reason}" if reason else "current"
+    created = image.attrs["Created"][:19] + "Z"
+    size = int(image.attrs["Size"])
+    return ImageRow(name, stack, gfx, hashes.get("lock", ""), state, size, created)
+
+
+def show(as_json: bool) -> None:
+    """Print a table on a terminal, tab-separated lines on a pipe, or JSON.
+
+    Raises:
+        Card: If no engine is running.
+    """
+    try:
+        rows = find_images(connect())
+    except NoEngine as error:
+        raise NO_ENGINE.card() from error
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    header = ("image", "stack", "gfx", "lock", "size", "age", "state")
+    lines = [
+        (row.name, row.stack, row.gfx, row.lock, _size(row), _age(row), row.state) for row in rows
+    ]
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(line) for line in (header, *lines)))
+        return
+    table = Table(*header, box=None)
+    for line in lines:
+        table.add_row(*line)
+    Console(highlight=False).print(table)
+
+
+def _size(row: ImageRow) -> str:
+    return f"{row.size_bytes / 1e9:.2f} GB" if row.size_bytes else ""
+
+
+def _age(row: ImageRow) -> str:
+    if not row.created:
+        return ""
+    age = datetime.now(UTC) - datetime.fromisoformat(row.created)
+    hours = int(age.total_seconds() // 3600)
+    if hours >= 48:
+        return f"{hours // 24} days"
+    return f"{hours} h" if hours else "< 1 h"

@@ -1,0 +1,69 @@
+"""Choose the stack and the GPUs of a run, and the user who owns its files."""
+
+import os
+from dataclasses import dataclass
+
+from launcher import assign_gpus
+from launcher.cards import Card
+from launcher.detect_gpus import detect
+from launcher.file_owner import Owner, file_owner
+from launcher.gpu import Gpu
+from launcher.gpu_access import User
+from launcher.runtime import Runtime
+from launcher.stack import choose_stack
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The stack and the GPUs of a run, the owner of its files, and the reason for the stack."""
+
+    stack: str
+    gpus: tuple[Gpu, ...]
+    owner: Owner
+    reason: str
+
+    @property
+    def gfx(self) -> str:
+        """Return the gfx target for ROCm: LABS_GFX if it is set, else that of the GPU."""
+        if self.stack != "rocm":
+            return ""
+        return os.environ.get("LABS_GFX") or (self.gpus[0].target if self.gpus else "")
+
+
+def choose_placement(runtime: Runtime, stack: str, gpus: str) -> Placement:
+    """Choose the stack and the GPUs for the user who opens their device nodes.
+
+    Raises:
+        Card: If the request can't be met on this machine.
+    """
+    owner = file_owner()
+    if gpus == "none":
+        if stack not in ("auto", "cpu"):
+            what = f"--stack {stack} needs a GPU."
+            raise Card(what, "--gpus none selects no GPU.", "--stack cpu")
+        return Placement("cpu", (), owner, "no GPU was asked for")
+    machine = detect(user=_device_user(runtime, owner), ask_nvidia_smi=False)
+    choice = choose_stack(stack, machine)
+    if choice.stack == "cpu":
+        if gpus:
+            raise Card(f"--gpus {gpus} isn't possible.", f"{choice.reason}.", "invoke gpus")
+        return Placement("cpu", (), owner, choice.reason)
+    selection = assign_gpus.select(gpus, choice.stack, choice.gpus, os.environ)
+    reason = f"{choice.reason}; {selection.note}" if selection.note else choice.reason
+    return Placement(choice.stack, selection.gpus, owner, reason)
+
+
+def _device_user(runtime: Runtime, owner: Owner) -> User:
+    """Return the user who opens the nodes; only a container's user can join their groups."""
+    if runtime.engine is not None:
+        return container_device_user(runtime.engine.rootless, owner)
+    if os.geteuid() == 0 and owner.uid != 0:
+        return User.on_host(owner)
+    return User.caller()
+
+
+def container_device_user(rootless: bool, owner: Owner) -> User:
+    """Return the user who opens the nodes in a container."""
+    if rootless:
+        return User.in_rootless_container(os.geteuid())
+    return User.in_container(owner)

@@ -1,0 +1,42 @@
+"""Choose the runtime: a container if an engine is running, else a virtual environment."""
+
+from dataclasses import dataclass
+
+from launcher.cards import refuse_value
+from launcher.engine import Engine, NoEngine, connect
+from launcher.known_errors import NO_ENGINE
+
+CHOICES = ("auto", "docker", "venv")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The engine to run a container with, or None for an environment; and the reason."""
+
+    engine: Engine | None
+    reason: str
+
+    @property
+    def description(self) -> str:
+        """Return where the lab runs, for people."""
+        return "a container" if self.engine else "an environment"
+
+
+def choose_runtime(request: str) -> Runtime:
+    """Choose the runtime that was requested, or the best one for "auto".
+
+    Raises:
+        Card: If the runtime is unknown, or "docker" is requested and no engine is running.
+    """
+    if request not in CHOICES:
+        refuse_value("--runtime", request, CHOICES)
+    if request == "venv":
+        return Runtime(None, "it was asked for")
+    try:
+        engine = connect()
+    except NoEngine as error:
+        if request == "auto":
+            return Runtime(None, str(error))
+        raise NO_ENGINE.card() from error
+    reason = "it was asked for" if request == "docker" else "a container engine is running"
+    return Runtime(engine, reason)

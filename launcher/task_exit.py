@@ -1,0 +1,35 @@
+"""Run the action of an invoke task, and turn its end into an exit code."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from launcher.cards import WRONG_USAGE, Card, print_card
+from launcher.file_owner import give_caches_to_owner
+from launcher.interrupts import INTERRUPTED, Interrupted, Interrupts
+
+
+def exit_code_of(action: Callable[[Interrupts], int | None]) -> int:
+    """Call `action` and return its exit code; print a card for an expected failure."""
+    try:
+        with Interrupts() as interrupts:
+            return action(interrupts) or 0
+    except Card as card:
+        print_card(card)
+        return card.code
+    except Interrupted:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    finally:
+        give_caches_to_owner()
+
+
+def refuse_no_lab(task_name: str) -> int:
+    """Print a card for `invoke lab` without a lab, and return the exit code."""
+    why = f"invoke {task_name} needs a lab, such as LLM06; see invoke {task_name} --help."
+    print_card(Card("Which lab?", why, "invoke labs lists them"))
+    return WRONG_USAGE
