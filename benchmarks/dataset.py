@@ -25,8 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from labs.kit.dataset import Conversations, messages_of
-from labs.wordtasks import examples
+from labs.llm08_training.conversations import Conversations, messages_of
+from labs.llm08_training.word_tasks import examples
 
 import datasets
 

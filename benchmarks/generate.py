@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from labs.kit import assets, seconds_paired
-from labs.kit.device import describe_device
+from labs.kit.run.devices import describe_device
 from labs.llm01_inference import generate, left_pad
 
 import torch

@@ -20,11 +20,11 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from labs import llm10_llama as lab
 from labs.kit import seconds, seconds_paired
-from labs.kit.device import describe_device
+from labs.kit.measure import peak_bytes
+from labs.kit.run.devices import describe_device
 from labs.llm05a_normalization import gated_width
-from labs.llm06_attention import peak_bytes
+from labs.llm10_llama import lesson as lab
 
 import torch
 import torch.nn.functional as F

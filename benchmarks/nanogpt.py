@@ -26,13 +26,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from labs import llm10_llama as lab
-from labs.kit.console import Output
-from labs.kit.device import describe_device
-from labs.kit.options import Settings
-from labs.kit.ranks import start
-from labs.kit.run import Run
-from labs.texts import opened
+from labs.course.options import Settings
+from labs.kit.run.console import Output
+from labs.kit.run.devices import describe_device
+from labs.kit.run.processes import start
+from labs.kit.run.run import Run
+from labs.llm10_llama import lesson as lab
+from labs.llm10_llama.corpus import opened
 
 import numpy as np
 import torch

@@ -28,9 +28,10 @@ from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any
 
-from labs import llm04_tokenization as lab
-from labs.kit import assets, vocabularies
-from labs.kit.device import describe_device
+from labs.kit import assets
+from labs.kit.run.devices import describe_device
+from labs.llm04_tokenization import lesson as lab
+from labs.llm04_tokenization import vocabularies
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers

@@ -22,11 +22,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
-from labs import llm08_training as lab
+from labs.course.options import Settings
 from labs.kit import Run, assets
-from labs.kit.console import Output
-from labs.kit.device import describe_device
-from labs.kit.options import Settings
+from labs.kit.run.console import Output
+from labs.kit.run.devices import describe_device
+from labs.llm08_training import lesson as lab
 
 import torch
 import transformers

@@ -1,6 +1,7 @@
-"""`python -m labs`: the one command line that the container and the environment both run."""
+"""Run `python -m labs`, the command line of the container and of the environment."""
 
-from labs.kit.cli import main
-from labs.kit.ranks import leave
+from labs.cli.main import main
+from labs.kit.run.processes import leave
 
-leave(main())
+if __name__ == "__main__":
+    leave(main())

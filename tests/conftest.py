@@ -52,10 +52,15 @@ class lab:
     summary = ("–", "–")
 
     @staticmethod
-    def run(arguments):
+    def run(arguments, common=None):
 {body}
         return 0
 '''
+
+NO_CHECKS = """from labs.kit import Checks, Mistake
+
+checks = Checks()
+"""
 
 # What the labs of the kit begin with.
 KIT = """# %% [markdown]
@@ -249,11 +254,25 @@ class Clone:
 
     def kit_lab(self, body: str, name: str = "LLM90", checks: str = "") -> str:
         """Write a lab of the kit with this body, and what proves its parts right."""
-        (self.path / "labs" / "checks" / f"{name.lower()}.py").write_text(checks)
-        return self._write(name, KIT.format(name=name, body=body.strip("\n")))
+        self._write(name, KIT.format(name=name, body=body.strip("\n")))
+        (self.lab_folder(name) / "checks.py").write_text(NO_CHECKS + checks)
+        return name
+
+    def deeper_part(self, body: str, name: str = "LLM90") -> str:
+        """Write the second sitting of a small lab, with this body."""
+        source = KIT.format(name=f"{name}+", body=body.strip("\n"))
+        (self.lab_folder(name) / "deeper.py").write_text(source, encoding="utf-8")
+        return f"{name}+"
+
+    def lab_folder(self, name: str) -> Path:
+        """Return the folder of a small lab."""
+        return self.path / "labs" / f"{name.lower()}_small"
 
     def _write(self, name: str, source: str) -> str:
-        (self.path / "labs" / f"{name.lower()}_small.py").write_text(source, encoding="utf-8")
+        folder = self.lab_folder(name)
+        folder.mkdir(exist_ok=True)
+        (folder / "__init__.py").write_text("")
+        (folder / "lesson.py").write_text(source, encoding="utf-8")
         return name
 
     def change(self, name: str, old: str, new: str) -> None:

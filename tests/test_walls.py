@@ -102,7 +102,7 @@ class Refuse:
             raise ImportError('listing the labs imported ' + name)
 sys.meta_path.insert(0, Refuse())
 sys.path.insert(0, os.getcwd())
-from labs.kit.cli import main
+from labs.cli.main import main
 assert main(['--list']) == 0
 assert main(['LLM06', '--plan']) == 0
 with tempfile.TemporaryDirectory() as folder:

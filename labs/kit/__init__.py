@@ -1,45 +1,49 @@
-"""What every lab needs and no lab teaches: the run, checks, figures, the report, assets.
+"""What every lab needs and no lab teaches: runs, checks, figures, reports, assets.
 
-Names resolve on first use, so that the command line can list the labs on a machine without torch.
+Names are imported at first use, so that the command line lists the labs without torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from labs.course.cards import Card as Card
     from labs.kit import assets as assets
-    from labs.kit.cards import Card as Card
-    from labs.kit.checkpoints import Checkpoints as Checkpoints
-    from labs.kit.grading import Mistake as Mistake
-    from labs.kit.grading import draw as draw
-    from labs.kit.grading import equals as equals
-    from labs.kit.grading import expect_close as expect_close
-    from labs.kit.grading import name_mistake as name_mistake
-    from labs.kit.grading import tolerance as tolerance
-    from labs.kit.lab import Lab as Lab
-    from labs.kit.run import Run as Run
-    from labs.kit.timing import seconds as seconds
-    from labs.kit.timing import seconds_paired as seconds_paired
-    from labs.kit.training import batches as batches
-    from labs.kit.training import on_one_thread as on_one_thread
-    from labs.kit.training import stop_on_nan as stop_on_nan
+    from labs.kit.compare import Checks as Checks
+    from labs.kit.compare import Mistake as Mistake
+    from labs.kit.compare import draw as draw
+    from labs.kit.compare import equals as equals
+    from labs.kit.compare import expect_close as expect_close
+    from labs.kit.compare import name_mistake as name_mistake
+    from labs.kit.compare import tolerance as tolerance
+    from labs.kit.measure import seconds as seconds
+    from labs.kit.measure import seconds_paired as seconds_paired
+    from labs.kit.records import Results as Results
+    from labs.kit.run.lab import Lab as Lab
+    from labs.kit.run.run import Run as Run
+    from labs.kit.training.checkpoints import Checkpoints as Checkpoints
+    from labs.kit.training.loop import batches as batches
+    from labs.kit.training.loop import on_one_thread as on_one_thread
+    from labs.kit.training.loop import stop_on_nan as stop_on_nan
 
 _MODULE_OF = {
-    "Card": "cards",
-    "Checkpoints": "checkpoints",
-    "Lab": "lab",
-    "Mistake": "grading",
-    "Run": "run",
-    "batches": "training",
-    "draw": "grading",
-    "equals": "grading",
-    "expect_close": "grading",
-    "name_mistake": "grading",
-    "on_one_thread": "training",
-    "seconds": "timing",
-    "seconds_paired": "timing",
-    "stop_on_nan": "training",
-    "tolerance": "grading",
+    "Card": "labs.course.cards",
+    "Checkpoints": "labs.kit.training.checkpoints",
+    "Checks": "labs.kit.compare",
+    "Lab": "labs.kit.run.lab",
+    "Mistake": "labs.kit.compare",
+    "Results": "labs.kit.records",
+    "Run": "labs.kit.run.run",
+    "batches": "labs.kit.training.loop",
+    "draw": "labs.kit.compare",
+    "equals": "labs.kit.compare",
+    "expect_close": "labs.kit.compare",
+    "name_mistake": "labs.kit.compare",
+    "on_one_thread": "labs.kit.training.loop",
+    "seconds": "labs.kit.measure",
+    "seconds_paired": "labs.kit.measure",
+    "stop_on_nan": "labs.kit.training.loop",
+    "tolerance": "labs.kit.compare",
 }
 
 
@@ -48,4 +52,4 @@ def __getattr__(name: str) -> Any:
         return import_module("labs.kit.assets")
     if name not in _MODULE_OF:
         raise AttributeError(f"labs.kit has no {name}")
-    return getattr(import_module(f"labs.kit.{_MODULE_OF[name]}"), name)
+    return getattr(import_module(_MODULE_OF[name]), name)

@@ -1,4 +1,4 @@
-"""What an experiment leaves behind: checks, measurements, tables and figures, as plain data."""
+"""The findings of an experiment as plain data: checks, measurements, tables, figures, verdict."""
 
 import math
 from collections.abc import Sequence
@@ -8,11 +8,12 @@ from statistics import median
 from typing import Any, cast
 
 Number = int | float
-MOST_BESIDE_A_GUESS = 3
+SHOWN_BESIDE_GUESS = 3  # numbers
+SHOWN = "shown"  # the verdict of an experiment without deciding evidence
 
 
 def show(value: Any) -> str:
-    """A value as a reader wants it: three significant digits, thousands apart."""
+    """Format a value for a reader: three significant digits, thousands separated."""
     if isinstance(value, bool) or not isinstance(value, Number):
         return str(value)
     if not math.isfinite(value):
@@ -22,10 +23,19 @@ def show(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def show_values(values: list[Any]) -> str:
+    """Format one value, or the median and the range of several."""
+    if not values:
+        return "nothing"
+    if len(values) == 1 or not all(isinstance(value, Number) for value in values):
+        return ", ".join(show(value) for value in values)
+    return f"{show(median(values))} [{show(min(values))}, {show(max(values))}]"
+
+
 def numbers(value: Any) -> list[float]:
-    """`value` as a list of floats: a number, a 0-d tensor, or a sequence of either."""
+    """Return `value` as a list of floats: a number, a 0-d tensor, or a sequence of either."""
     if isinstance(value, list | tuple):
-        return [_number(one) for one in cast(Sequence[Any], value)]
+        return [_number(member) for member in cast(Sequence[Any], value)]
     return [_number(value)]
 
 
@@ -35,13 +45,13 @@ def _number(value: Any) -> float:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a number has to be: between `low` and `high`, each where given."""
+    """The range that a number must be in: from `low` to `high`, each if given."""
 
     low: float | None = None
     high: float | None = None
 
     def holds(self, value: float) -> bool:
-        """NaN holds no bound."""
+        """Return whether `value` is in the range; NaN never is."""
         above = self.low is None or value >= self.low
         below = self.high is None or value <= self.high
         return above and below and not math.isnan(value)
@@ -58,26 +68,48 @@ class Bound:
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold on every correct machine."""
+    """Something that must hold on every correct machine.
+
+    Attributes:
+        name: what is checked.
+        values: the values that were found.
+        bound: the bound, in words.
+        passed: whether all values meet it.
+        because: where the bound comes from.
+        decides: whether it decides the claim of its experiment.
+    """
 
     name: str
     values: list[Any]
     bound: str
     passed: bool
     because: str = ""
+    decides: bool = False
 
     @property
     def shown(self) -> str:
+        """The values, formatted."""
         return show_values(self.values)
 
     @property
     def verdict(self) -> str:
+        """Either "passed" or "failed"."""
         return "passed" if self.passed else "failed"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A number that is told, with what was expected of it; it never fails a run."""
+    """A number with what was expected of it; it never fails a run.
+
+    Attributes:
+        name: what is measured.
+        values: one value, or one for each seed or repetition.
+        unit: the unit of the values.
+        bound: what was expected; empty if nothing was.
+        because: where the expectation comes from.
+        timed: whether a second run with the same seed may give other values.
+        decides: whether it decides the claim of its experiment.
+    """
 
     name: str
     values: list[float]
@@ -85,31 +117,26 @@ class Measurement:
     bound: Bound
     because: str = ""
     timed: bool = False
+    decides: bool = False
 
     @property
     def shown(self) -> str:
+        """The values with their unit, formatted."""
         return f"{show_values(self.values)} {self.unit}".strip()
 
     @property
     def verdict(self) -> str:
-        """`told` without an expectation; `inconclusive` where only some values meet it."""
+        """Held, not held, inconclusive (some values meet the bound), or shown (no bound)."""
         if not str(self.bound):
-            return "told"
+            return SHOWN
         held = [self.bound.holds(value) for value in self.values]
         return "held" if held and all(held) else "inconclusive" if any(held) else "not held"
 
 
-def show_values(values: list[Any]) -> str:
-    """One value, or the median and the range of several."""
-    if not values:
-        return "nothing"
-    if len(values) == 1 or not all(isinstance(value, Number) for value in values):
-        return ", ".join(show(value) for value in values)
-    return f"{show(median(values))} [{show(min(values))}, {show(max(values))}]"
-
-
 @dataclass(frozen=True)
 class Table:
+    """A table of formatted cells."""
+
     title: str
     columns: list[str]
     rows: list[list[str]]
@@ -117,6 +144,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
+    """A figure that was saved to `path`."""
+
     name: str
     caption: str
     path: Path
@@ -124,7 +153,18 @@ class Figure:
 
 @dataclass
 class Experiment:
-    """One claim and everything that was found out about it, in the order it was found."""
+    """One claim and everything that was found about it, in the order it was found.
+
+    Attributes:
+        name: the name of its function.
+        claim: the first paragraph of its docstring.
+        details: the rest of the docstring.
+        items: checks, measurements, tables and figures.
+        conclusion: the sentence that the function returned.
+        guess: the learner's prediction.
+        seconds: how long it took.
+        crash: its traceback, if it crashed.
+    """
 
     name: str
     claim: str
@@ -133,43 +173,82 @@ class Experiment:
         default_factory=list[Check | Measurement | Table | Figure]
     )
     conclusion: str = ""
-    guess: str = ""  # the learner's, before it was measured
+    guess: str = ""
     seconds: float = 0.0
     crash: str = ""
 
     @property
     def checks(self) -> list[Check]:
+        """Its checks."""
         return [item for item in self.items if isinstance(item, Check)]
 
     @property
     def measurements(self) -> list[Measurement]:
+        """Its measurements."""
         return [item for item in self.items if isinstance(item, Measurement)]
 
     @property
     def outcome(self) -> str:
-        """What came, to be set beside a guess: the conclusion, or else the first numbers."""
-        shown = [f"{one.name}: {one.shown}" for one in (*self.measurements, *self.checks)]
-        return self.conclusion or "; ".join(shown[:MOST_BESIDE_A_GUESS])
+        """What to show beside a guess: the conclusion, or else the first numbers."""
+        shown = [f"{item.name}: {item.shown}" for item in (*self.measurements, *self.checks)]
+        return self.conclusion or "; ".join(shown[:SHOWN_BESIDE_GUESS])
 
     @property
     def passed(self) -> bool:
+        """Whether it ran to its end and all its checks passed."""
         return not self.crash and all(check.passed for check in self.checks)
 
     @property
     def passed_of_all(self) -> str:
-        """How many checks passed, "2 of 2"; a dash where there are none."""
+        """The number of checks that passed, "2 of 2"; a dash if it has none."""
         passed = sum(check.passed for check in self.checks)
         return f"{passed} of {len(self.checks)}" if self.checks else "–"
 
     @property
     def verdict(self) -> str:
-        """The claim's verdict: `failed` first, then the weakest of its measurements."""
+        """The verdict on the claim.
+
+        A crash or a failed check comes first. Else the evidence marked `decides` alone counts, the
+        weakest of it. An experiment without deciding evidence is "shown".
+        """
         if self.crash:
             return "crashed"
         if not self.passed:
             return "failed"
-        verdicts = {measurement.verdict for measurement in self.measurements}
-        for weakest in ("not held", "inconclusive"):
-            if weakest in verdicts:
-                return weakest
-        return "held" if self.checks or "held" in verdicts else "told"
+        deciding = {one.verdict for one in self.measurements if one.decides}
+        deciding |= {"held" for check in self.checks if check.decides}
+        for verdict in ("not held", "inconclusive", "held"):
+            if verdict in deciding:
+                return verdict
+        return SHOWN
+
+
+class Results:
+    """The results of a run, for a closing that is computed from them."""
+
+    def __init__(self, experiments: Sequence[Experiment]) -> None:
+        self._experiments = {experiment.name: experiment for experiment in experiments}
+
+    def verdict(self, experiment: str) -> str:
+        """Return the verdict on an experiment's claim."""
+        return self._experiments[experiment].verdict
+
+    def values(self, experiment: str, name: str) -> list[Any]:
+        """Return the values of a check or measurement.
+
+        Raises:
+            KeyError: if the experiment has none of that name.
+        """
+        items = self._experiments[experiment].items
+        for item in items:
+            if isinstance(item, Check | Measurement) and item.name == name:
+                return item.values
+        raise KeyError(f"{experiment} has no check or measurement {name!r}")
+
+    def value(self, experiment: str, name: str) -> float:
+        """Return the value of a check or measurement, the median of several."""
+        return float(median(self.values(experiment, name)))
+
+    def shown(self, experiment: str, name: str) -> str:
+        """Return the values of a check or measurement, formatted."""
+        return show_values(self.values(experiment, name))

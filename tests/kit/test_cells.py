@@ -1,6 +1,6 @@
 """A lab's source, cut into cells."""
 
-from labs.kit import cells
+from labs.course import source
 
 SOURCE = '''"""Left out."""
 import nothing
@@ -30,7 +30,7 @@ last = 1
 
 
 def test_cells_are_prose_or_code_in_their_order() -> None:
-    first, second, third = cells.split(SOURCE)
+    first, second, third = source.split(SOURCE)
     assert (first.prose, first.title) == (True, "")
     assert first.text == "# LLM90 · A title\nA line with `code`.\n\n  indented"
     assert (second.prose, second.title) == (False, "1. First")
@@ -40,11 +40,11 @@ def test_cells_are_prose_or_code_in_their_order() -> None:
 
 def test_a_cell_knows_its_line() -> None:
     lines = SOURCE.splitlines()
-    assert all(lines[cell.first_line - 1].startswith("# %%") for cell in cells.split(SOURCE))
+    assert all(lines[cell.first_line - 1].startswith("# %%") for cell in source.split(SOURCE))
 
 
 def test_functions_are_found_with_their_decorators() -> None:
-    found = cells.functions(SOURCE)
+    found = source.functions(SOURCE)
     assert set(found) == {"helper", "part"}
     assert found["part"].source.startswith("@decorated(")
     assert SOURCE.splitlines()[found["part"].line - 1] == "@decorated("
@@ -52,4 +52,4 @@ def test_functions_are_found_with_their_decorators() -> None:
 
 
 def test_a_file_without_marks_has_no_cells() -> None:
-    assert cells.split("x = 1\n") == []
+    assert source.split("x = 1\n") == []

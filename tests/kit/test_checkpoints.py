@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labs.kit import snapshots
-from labs.kit.cards import Card
-from labs.kit.checkpoints import Checkpoints
-from labs.kit.console import Output
-from labs.kit.options import Settings
-from labs.kit.run import Run
-from labs.kit.training import batches, stop_on_nan
+from labs.course.cards import Card
+from labs.course.options import Settings
+from labs.kit import atomic_folder
+from labs.kit.run.console import Output
+from labs.kit.run.run import Run
+from labs.kit.training.checkpoints import Checkpoints
+from labs.kit.training.loop import batches, stop_on_nan
 from tests.kit.trainings import DAMAGES, damage
 
 import pytest
@@ -221,7 +221,7 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
         one = one.rename(one.parent / ".part")
         (one / "manifest.json").unlink()
         facts.pop("files")
-        snapshots.seal(one, snapshots.path_of(one.parent, 2), facts)
+        atomic_folder.seal(one, atomic_folder.path_of(one.parent, 2), facts)
         with pytest.raises(Card, match="can't be loaded"):
             Trained(folder)
         assert not (tmp_path / "harm").exists(), name

@@ -6,9 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from labs.course.options import Settings
 from labs.kit import Card
-from labs.kit.dataset import BadRow, Conversations, asked_for, look_at_first, messages_of
-from labs.kit.options import Settings
+from labs.llm08_training.conversations import (
+    BadRow,
+    Conversations,
+    asked_for,
+    look_at_first,
+    messages_of,
+)
 
 import datasets
 import pyarrow as pa
@@ -113,8 +119,8 @@ def test_a_bad_line_is_told_by_its_number(tmp_path: Path, line: bytes, why: str)
     read = Conversations(path, skip=True)
     assert answers(read) == ["Hello", "Hello"]
     assert read.skipped == 1
-    assert read.told[0].startswith(f"{path}, line 3: ")
-    assert why in read.told[0]
+    assert read.reported[0].startswith(f"{path}, line 3: ")
+    assert why in read.reported[0]
     with pytest.raises(Card) as stopped:
         list(Conversations(path))
     assert f"{path}, line 3" in stopped.value.why
@@ -132,7 +138,7 @@ def test_what_the_caller_refuses_is_a_bad_row_with_its_place(tmp_path: Path, ski
     read = Conversations(path, skip=skip, refuse=refuse)
     if skip:
         assert answers(read) == ["a", "c"]
-        assert read.told == [f"{path}, line 2: it holds a mark"]
+        assert read.reported == [f"{path}, line 2: it holds a mark"]
     else:
         with pytest.raises(Card) as stopped:
             answers(read)
@@ -154,7 +160,7 @@ def test_a_csv_row_over_several_lines_is_told_by_its_first(tmp_path: Path) -> No
     )
     read = Conversations(path, skip=True)
     assert [len(one) for one in answers(read)] == [3, 200_000, 3]
-    places = [one.removeprefix(f"{path}, ").split(":")[0] for one in read.told]
+    places = [one.removeprefix(f"{path}, ").split(":")[0] for one in read.reported]
     assert places == ["line 5", "line 6", "line 7"]
 
 
@@ -162,7 +168,7 @@ def test_a_quote_that_never_closes_is_told_where_it_opened(tmp_path: Path) -> No
     path = write(tmp_path / "a.csv", "prompt,completion", "Hi,Hello", '"open,oh', "x,y")
     read = Conversations(path, skip=True)
     assert answers(read) == ["Hello"]
-    assert read.told[0].startswith(f"{path}, line 3: it isn't CSV")
+    assert read.reported[0].startswith(f"{path}, line 3: it isn't CSV")
 
 
 def test_parquet_rows_are_numbered_through_its_row_groups(tmp_path: Path) -> None:
@@ -171,7 +177,7 @@ def test_parquet_rows_are_numbered_through_its_row_groups(tmp_path: Path) -> Non
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet", batch_size=1000)
     read = Conversations(str(tmp_path / "a.parquet"), skip=True)
     assert len(answers(read)) == 4999
-    assert read.told == [f"{tmp_path / 'a.parquet'}, row 4322: completion is missing"]
+    assert read.reported == [f"{tmp_path / 'a.parquet'}, row 4322: completion is missing"]
 
 
 def test_a_parquet_text_that_is_not_utf8_is_its_rows_alone(tmp_path: Path) -> None:
@@ -181,7 +187,7 @@ def test_a_parquet_text_that_is_not_utf8_is_its_rows_alone(tmp_path: Path) -> No
     parquet.write_table(pa.table({"prompt": texts, "completion": ["x", "y", "z"]}), path)
     read = Conversations(str(path), skip=True)
     assert answers(read) == ["x", "z"]
-    assert read.told == [f"{path}, row 2: it isn't valid UTF-8"]
+    assert read.reported == [f"{path}, row 2: it isn't valid UTF-8"]
 
 
 def test_messages_in_parquet_are_as_in_jsonl(tmp_path: Path) -> None:
@@ -212,7 +218,7 @@ def test_only_the_first_bad_rows_are_kept_and_all_are_counted(tmp_path: Path) ->
     read = Conversations(write(tmp_path / "a.jsonl", *["x"] * 500, good), skip=True)
     assert answers(read) == ["Hello"]
     assert read.skipped == 500
-    assert len(read.told) == 10
+    assert len(read.reported) == 10
 
 
 # What can't be had.
@@ -274,7 +280,7 @@ def test_a_hub_set_is_streamed_and_its_rows_are_numbered(monkeypatch: pytest.Mon
     monkeypatch.setattr(datasets, "load_dataset", hub)
     read = Conversations("owner/name", online=True, skip=True)
     assert answers(read) == ["Hello"]
-    assert read.told[0].startswith("owner/name, row 2: ")
+    assert read.reported[0].startswith("owner/name, row 2: ")
     assert asked == {"name": "owner/name", "split": "train", "streaming": True}
 
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from labs.kit import fence, landlock
-from labs.kit.fence import Limits
+from labs.kit.grader import landlock, sandbox
+from labs.kit.grader.sandbox import Limits
 
 import pytest
 
@@ -85,7 +85,7 @@ def takes_memory() -> str:
 def test_a_child_that_does_not_answer_is_told_from_one_that_does(
     work: Callable[[], Any], limits: Limits, how: str, code: int | None
 ) -> None:
-    ended = fence.run(work, limits)
+    ended = sandbox.run(work, limits)
     assert ended.how == how, ended
     assert ended.answer is None
     if code is not None:
@@ -107,23 +107,23 @@ def _left() -> list[str]:
 
 
 def test_an_answer_comes_back_with_what_was_printed() -> None:
-    ended = fence.run(lambda: [print("said", end=""), 1, "ä"][1:], LITTLE)
+    ended = sandbox.run(lambda: [print("said", end=""), 1, "ä"][1:], LITTLE)
     assert (ended.how, ended.answer, ended.output) == ("answered", [1, "ä"], "said")
 
 
 def test_an_answer_longer_than_a_pipe_comes_whole() -> None:
-    ended = fence.run(lambda: "x" * 300_000, Limits())
+    ended = sandbox.run(lambda: "x" * 300_000, Limits())
     assert ended.answer == "x" * 300_000
 
 
 def test_memory_is_refused_and_the_child_lives_on() -> None:
-    assert fence.run(takes_memory, LITTLE).answer == "refused"
-    assert fence.run(lambda: len(bytearray(2**26)), LITTLE).answer == 2**26
+    assert sandbox.run(takes_memory, LITTLE).answer == "refused"
+    assert sandbox.run(lambda: len(bytearray(2**26)), LITTLE).answer == 2**26
 
 
 def test_where_it_was_when_it_was_stopped_is_known() -> None:
     for work in (loops, sleeps):
-        ended = fence.run(work, Limits(cpu_seconds=1, seconds=3))
+        ended = sandbox.run(work, Limits(cpu_seconds=1, seconds=3))
         line = work.__code__.co_firstlineno
         assert f'test_fence.py", line {line + 1} in {work.__name__}' in ended.trace or (
             f'test_fence.py", line {line + 2} in {work.__name__}' in ended.trace
@@ -134,12 +134,12 @@ def test_the_child_has_no_terminal_no_input_and_no_signals_of_its_parent_s() -> 
     def look() -> list[Any]:
         return [os.isatty(0), sys.stdin.read(), os.getpgrp() == os.getpid()]
 
-    assert fence.run(look, LITTLE).answer == [False, "", True]
+    assert sandbox.run(look, LITTLE).answer == [False, "", True]
 
 
 def test_a_child_is_given_up_when_it_is_no_longer_wanted() -> None:
     started = time.monotonic()
-    ended = fence.run(sleeps, Limits(seconds=1000), stop=lambda: time.monotonic() > started + 0.2)
+    ended = sandbox.run(sleeps, Limits(seconds=1000), stop=lambda: time.monotonic() > started + 0.2)
     assert ended.how == "stopped"
 
 
@@ -150,7 +150,7 @@ def test_a_process_that_it_leaves_running_is_ended_with_it() -> None:
             time.sleep(1000)
         return child
 
-    ended = fence.run(leaves_one, LITTLE)
+    ended = sandbox.run(leaves_one, LITTLE)
     deadline = time.monotonic() + 60
     while Path(f"/proc/{ended.answer}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -190,10 +190,10 @@ def test_it_may_write_temporary_files_and_no_others(tmp_path: Path) -> None:
                 found.append("Permission denied")
         return [*found, (tmp_path / "kept").read_text()]
 
-    ended = fence.run(tries, LITTLE)
+    ended = sandbox.run(tries, LITTLE)
     assert ended.answer == ["Permission denied"] * 7 + ["kept"], ended
     assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "kept"]
-    assert fence.run(lambda: tempfile.mkdtemp(), LITTLE).answer.startswith(tempfile.gettempdir())
+    assert sandbox.run(lambda: tempfile.mkdtemp(), LITTLE).answer.startswith(tempfile.gettempdir())
 
 
 def test_its_temporary_files_go_with_it() -> None:
@@ -202,7 +202,7 @@ def test_its_temporary_files_go_with_it() -> None:
         (folder / "large").write_text("x" * 1000)
         return str(folder)
 
-    assert not Path(fence.run(leaves, LITTLE).answer).exists()
+    assert not Path(sandbox.run(leaves, LITTLE).answer).exists()
 
 
 def test_a_busy_machine_is_no_endless_loop() -> None:
@@ -211,7 +211,7 @@ def test_a_busy_machine_is_no_endless_loop() -> None:
     rival = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
     rivals = [subprocess.Popen([sys.executable, "-c", rival]) for _ in range(4)]
     try:
-        ended = fence.run(computes_for_a_second, Limits(cpu_seconds=10, seconds=1.5))
+        ended = sandbox.run(computes_for_a_second, Limits(cpu_seconds=10, seconds=1.5))
     finally:
         for one in rivals:
             one.kill()

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from labs.kit import fence, sheets, work
-from labs.kit.cards import Card
-from labs.kit.grader import Grader
-from labs.kit.sheets import SENTINEL
-from labs.kit.syllabus import find
-from labs.kit.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
+from labs.course import sheets, workbook
+from labs.course.cards import Card
+from labs.course.sheets import SENTINEL
+from labs.course.syllabus import find
+from labs.kit.grader import sandbox
+from labs.kit.grader.grader import Grader
+from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
 from tests.conftest import REPO
 
 import pytest
@@ -46,7 +47,7 @@ class Desk:
         text = text or self.text.replace(SENTINEL, first or SENTINEL, 1)
         self.path.write_text(text, encoding="utf-8")
         found = self.grader.grade(self.path, text)
-        work.put_back(self.path, text)
+        workbook.put_back(self.path, text)
         assert self.path.read_text(encoding="utf-8") == text, "the sheet is as it was"
         return {one.part: one for one in found}
 
@@ -201,14 +202,14 @@ def test_what_is_no_utf_8_is_a_card_that_names_the_byte(tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.py"
     sheet.write_bytes(b"# one\n# \xe9t\xe9\n")
     with pytest.raises(Card) as caught:
-        work.read(sheet)
+        workbook.read(sheet)
     assert "Line 2 has the byte 0xe9" in caught.value.why
 
 
 def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.py"
     sheet.write_bytes(b"\xef\xbb\xbfx = 1\r\ny = 2\r\n")
-    assert work.read(sheet) == "x = 1\ny = 2\n"
+    assert workbook.read(sheet) == "x = 1\ny = 2\n"
 
 
 def test_a_lost_or_renamed_function_is_told_and_hurts_no_other(desk: Desk) -> None:
@@ -267,13 +268,13 @@ def test_a_part_that_passed_is_checked_again_only_where_it_or_what_is_around_it_
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
-    run = fence.run
+    run = sandbox.run
 
     def counting(work: Any, *rest: Any) -> Any:
         checked.append(str(work.args[-1]))  # the part; of the first child, what is lacking
         return run(work, *rest)
 
-    monkeypatch.setattr(fence, "run", counting)
+    monkeypatch.setattr(sandbox, "run", counting)
     text = f"{LAB.source}\nAROUND = 1\n"
     parts = list(sheets.exercises(LAB.source))
 
@@ -299,8 +300,8 @@ def test_kept_warm_the_parent_has_what_a_check_imports_and_no_thread_or_process(
     """In a Python of its own: what was imported can't be taken back."""
     code = """
 import os, sys, threading
-from labs.kit.grader import Grader
-from labs.kit.syllabus import find
+from labs.kit.grader.grader import Grader
+from labs.course.syllabus import find
 grader = Grader(find("LLM06")[0])
 before = set(sys.modules)
 grader.keep_warm()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from labs.kit.grading import Mistake, expect_close, name_mistake
+from labs.kit.compare import Mistake, expect_close, name_mistake
 
 import pytest
 import torch

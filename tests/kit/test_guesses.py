@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labs.kit.guesses import question
+from labs.kit.run.predictions import question
 from tests.conftest import Clone, Running
 
 PROMPT = "your guess (Enter skips):"

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from labs.kit.cards import Card
-from labs.kit.options import common_parser, settings_from
+from labs.course.cards import Card
+from labs.course.options import common_parser, settings_from
 
 import pytest
 

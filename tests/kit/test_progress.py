@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from labs.kit import progress
-from labs.kit.cards import Card
+from labs.course import progress
+from labs.course.cards import Card
 from tests.conftest import REPO, Clone
 
 import pytest

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labs.kit.ranks import group
+from labs.kit.run.processes import group
 from tests.conftest import REPO, Clone
 
 import pytest
@@ -151,7 +151,7 @@ def test_a_group_of_any_command_is_told_who_is_who_and_answers_with_its_code(
 def test_one_of_a_group_leaves_without_taking_python_apart(processes: str) -> None:
     """What would be in the way of threads that still need Python; what was to be done, is."""
     code = (
-        "import atexit, labs.kit.ranks as r\n"
+        "import atexit, labs.kit.run.processes as r\n"
         "class Last:\n    def __del__(self): print('taken apart')\n"
         "last = Last(); last.itself = last; atexit.register(print, 'tidied'); r.leave(3)\n"
     )

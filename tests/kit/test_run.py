@@ -3,9 +3,9 @@
 import io
 from pathlib import Path
 
-from labs.kit.console import Output
-from labs.kit.options import Settings
-from labs.kit.run import Run
+from labs.course.options import Settings
+from labs.kit.run.console import Output
+from labs.kit.run.run import Run
 
 import pytest
 
@@ -65,7 +65,7 @@ def test_progress_passes_everything_through() -> None:
 
 
 def test_progress_of_what_goes_on_counts_from_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labs.kit.console.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("labs.kit.run.console.SECONDS_BETWEEN_LINES", 0.0)
     log = io.StringIO()
     run = Run(Settings(), "fp32", Output(log), Path("nowhere"))
     assert list(run.progress(range(3, 5), "steps")) == [3, 4]

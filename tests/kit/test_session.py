@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
-from labs.kit import gpus
+from labs.kit.run import missing_gpu
 from tests.conftest import SOMEBODY, Clone, as_user
 
 import pytest
@@ -424,7 +424,7 @@ def test_a_gpu_s_stack_without_a_gpu_is_a_card_and_no_slow_run(
     if Path(node).exists():
         pytest.skip(f"this machine has {node}")
     lab = clone.kit_lab(NOTHING)
-    unset = dict.fromkeys(gpus.FILTERS)
+    unset = dict.fromkeys(missing_gpu.FILTERS)
     ended = clone.labs(lab, LABS_HOME=built_for(stack), **unset)
     assert ended.code == 3, ended
     assert f"what: This is the {stack} stack, and torch sees no GPU." in ended.err
@@ -446,7 +446,7 @@ def test_a_node_that_may_not_be_opened_is_told_with_the_group_that_is_missing(
     device.chmod(0o660)
     os.chown(device, 0, 4343)
     code = (
-        "from pathlib import Path\nfrom labs.kit.gpus import absence\n"
+        "from pathlib import Path\nfrom labs.kit.run.missing_gpu import absence\n"
         f"absence('rocm', Path('{clone.path}')).show()"
     )
     how = {"user": as_user(SOMEBODY), "PYTHONPATH": str(clone.path), "HOME": str(clone.path)}
@@ -457,7 +457,7 @@ def test_a_node_that_may_not_be_opened_is_told_with_the_group_that_is_missing(
 
 def test_a_node_that_opens_leaves_the_word_to_torch(tmp_path: Path) -> None:
     (tmp_path / "nvidiactl").touch()
-    card = gpus.absence("cuda", tmp_path)
+    card = missing_gpu.absence("cuda", tmp_path)
     assert card.why and "nvidiactl" not in card.why
 
 
@@ -565,7 +565,7 @@ from pathlib import Path
 from IPython.core.interactiveshell import InteractiveShell
 import labs
 from labs.kit import cells
-from labs.kit.syllabus import find
+from labs.course.syllabus import find
 
 shell = InteractiveShell.instance()
 shell.user_module.__name__ = "__main__"

@@ -4,10 +4,10 @@ import ast
 import io
 import tokenize
 
-from labs.kit import sheets
-from labs.kit.cards import Card
-from labs.kit.sheets import SENTINEL
-from labs.kit.syllabus import Lesson, lessons
+from labs.course import sheets
+from labs.course.cards import Card
+from labs.course.sheets import SENTINEL
+from labs.course.syllabus import Lesson, lessons
 
 import pytest
 

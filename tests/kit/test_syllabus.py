@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from labs.kit.cards import Card
-from labs.kit.syllabus import Lesson, find, lessons
+from labs.course.cards import Card
+from labs.course.syllabus import Lesson, find, lessons
 
 import pytest
 

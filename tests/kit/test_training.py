@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from labs.course.options import Settings
 from labs.kit import Run, on_one_thread
-from labs.kit.console import Output
-from labs.kit.options import Settings
+from labs.kit.run.console import Output
 
 import pytest
 import torch

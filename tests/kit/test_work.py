@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from labs.kit import work
+from labs.course import workbook
 from tests.conftest import Clone
 from tests.kit.conftest import write
 
@@ -97,8 +97,8 @@ def test_a_lab_that_is_not_there_is_a_card(school: Clone) -> None:
 
 def test_a_sheet_that_was_removed_is_put_back_and_one_that_is_there_is_left(tmp_path: Path) -> None:
     path = tmp_path / "sheet.py"
-    work.put_back(path, "as it was")
+    workbook.put_back(path, "as it was")
     assert path.read_text() == "as it was"
     path.write_text("saved meanwhile")
-    work.put_back(path, "as it was")
+    workbook.put_back(path, "as it was")
     assert path.read_text() == "saved meanwhile"

@@ -6,11 +6,11 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from labs import apparatus
-from labs.apparatus import Config, Learned, Position
-from labs.kit.console import Output
-from labs.kit.options import Settings
-from labs.kit.run import Run
+from labs.course.options import Settings
+from labs.kit.run.console import Output
+from labs.kit.run.run import Run
+from labs.shared import small_gpt
+from labs.shared.small_gpt import Config, Learned, Position
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ class Backwards(Position):
 
 def model(config):
     torch.manual_seed(0)
-    return apparatus.LanguageModel(config).double()
+    return small_gpt.LanguageModel(config).double()
 
 
 def tokens(n=2, t=9, seed=0):
@@ -76,7 +76,7 @@ def test_a_sandwich_norms_both_ends_of_a_branch():
 
 
 @pytest.mark.parametrize("position", [Position, partial(Learned, 9, 16), Biased, Backwards])
-@pytest.mark.parametrize("placement", apparatus.PLACEMENTS)
+@pytest.mark.parametrize("placement", small_gpt.PLACEMENTS)
 @pytest.mark.parametrize("qk_norm", [False, True])
 def test_no_logit_depends_on_what_comes_later(position, placement, qk_norm):
     whole = model(A_BLOCK(position=position, placement=placement, qk_norm=qk_norm))
@@ -118,9 +118,9 @@ def test_parameters_are_what_the_formula_says():
     for placement, norms in (("pre", 2 * layers + 1), ("post", 2 * layers), ("sandwich", 13)):
         config = Config(V, layers, d, 2, placement=placement, position=partial(Learned, t, d))
         matrices = layers * (4 * d * d + 2 * d * 4 * d)
-        assert apparatus.parameters(model(config)) == 2 * V * d + t * d + matrices + norms * 2 * d
-    bare = Config(V, 2, d, 0, norm=nn.Identity, ffn=partial(apparatus.FeedForward, d_ff=5))
-    assert apparatus.parameters(model(bare)) == 2 * V * d + 2 * 2 * d * 5
+        assert small_gpt.parameters(model(config)) == 2 * V * d + t * d + matrices + norms * 2 * d
+    bare = Config(V, 2, d, 0, norm=nn.Identity, ffn=partial(small_gpt.FeedForward, d_ff=5))
+    assert small_gpt.parameters(model(bare)) == 2 * V * d + 2 * 2 * d * 5
 
 
 def test_beta_scales_what_deepnorm_scales_and_nothing_else():
@@ -146,8 +146,8 @@ def test_at_the_start_logits_have_a_variance_of_about_one():
 
 
 def test_the_text_comes_back_and_its_parts_do_not_overlap():
-    corpus = apparatus.shakespeare()
-    text = apparatus.assets.shakespeare()
+    corpus = small_gpt.shakespeare()
+    text = small_gpt.assets.shakespeare()
     assert len(corpus.characters) == len(set(text))
     assert "".join(corpus.characters[i] for i in corpus.train[:500]) == text[:500]
     assert "".join(corpus.characters[i] for i in corpus.validation[-500:]) == text[-500:]
@@ -155,13 +155,13 @@ def test_the_text_comes_back_and_its_parts_do_not_overlap():
 
 
 def test_batches_are_windows_of_the_training_text_and_its_ends_are_reached():
-    corpus = apparatus.Corpus(torch.arange(10), torch.arange(10, 20), "")
+    corpus = small_gpt.Corpus(torch.arange(10), torch.arange(10, 20), "")
     drawn = corpus.batch(500, 3, torch.Generator().manual_seed(0))
     assert {tuple(row) for row in drawn.tolist()} == {tuple(range(i, i + 4)) for i in range(7)}
 
 
 def test_validation_windows_reach_from_the_first_character_to_the_last():
-    corpus = apparatus.Corpus(torch.arange(10), torch.arange(10, 20), "")
+    corpus = small_gpt.Corpus(torch.arange(10), torch.arange(10, 20), "")
     assert corpus.windows(3, 3).tolist() == [
         [10, 11, 12, 13],
         [13, 14, 15, 16],
@@ -175,19 +175,19 @@ def test_the_baselines_are_the_best_losses_of_tables_fitted_to_the_windows():
     singles, firsts = Counter(following), Counter(last)
     pairs, n = Counter(zip(last, following, strict=True)), len(following)
     want = -sum(c * math.log(c / n) for c in singles.values()) / n
-    assert apparatus.unigram(windows) == pytest.approx(want, abs=1e-12)
+    assert small_gpt.unigram(windows) == pytest.approx(want, abs=1e-12)
     want = -sum(c * math.log(c / firsts[pair[0]]) for pair, c in pairs.items()) / n
-    assert apparatus.bigram(windows) == pytest.approx(want, abs=1e-12)
+    assert small_gpt.bigram(windows) == pytest.approx(want, abs=1e-12)
 
 
 # The training.
 
 
 def test_the_rate_rises_to_one_and_falls_to_nearly_nothing():
-    rates = [apparatus.rate(step, 10, 4) for step in range(10)]
+    rates = [small_gpt.rate(step, 10, 4) for step in range(10)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5:] == pytest.approx([5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
-    assert apparatus.rate(0, 10, 0) == 1
+    assert small_gpt.rate(0, 10, 0) == 1
 
 
 @pytest.fixture(scope="module")
@@ -195,27 +195,27 @@ def run():
     return Run(Settings(), "fp32", Output(io.StringIO()), Path("nowhere"))
 
 
-COUNTING = apparatus.Corpus(torch.arange(3000) % V, torch.arange(3000) % V, "")
+COUNTING = small_gpt.Corpus(torch.arange(3000) % V, torch.arange(3000) % V, "")
 TRAIN = {"steps": 60, "lr": 1e-2, "batch": 4, "length": 8}
 
 
 def test_training_learns_and_a_seed_repeats_it(run):
     trained = [
-        apparatus.train(run, A_BLOCK(heads=0), COUNTING, seed=seed, **TRAIN) for seed in (1, 1, 2)
+        small_gpt.train(run, A_BLOCK(heads=0), COUNTING, seed=seed, **TRAIN) for seed in (1, 1, 2)
     ]
     first, again, other = trained
     assert first.losses[0] > 2 > 0.5 > first.losses[-1]
     assert (first.losses, first.gradient_norms) == (again.losses, again.gradient_norms)
     assert first.losses != other.losses
-    loss = apparatus.nats(first.model, COUNTING.windows(5, 8))
+    loss = small_gpt.nats(first.model, COUNTING.windows(5, 8))
     assert loss.shape == (5, 8)
     assert loss.mean() < 0.5
 
 
 def test_training_goes_on_with_a_copy_of_a_model(run):
-    first = apparatus.train(run, A_BLOCK(heads=0), COUNTING, seed=1, **TRAIN)
+    first = small_gpt.train(run, A_BLOCK(heads=0), COUNTING, seed=1, **TRAIN)
     before = first.model.embedding.weight.clone()
-    on = apparatus.train(run, first.model, COUNTING, seed=2, **TRAIN)
+    on = small_gpt.train(run, first.model, COUNTING, seed=2, **TRAIN)
     assert torch.equal(first.model.embedding.weight, before)
     assert not torch.equal(on.model.embedding.weight, before)
     assert on.losses[0] < 0.5 < first.losses[0]
@@ -223,7 +223,7 @@ def test_training_goes_on_with_a_copy_of_a_model(run):
 
 def test_clipping_acts_and_tells_the_norm_before(run):
     free, clipped = (
-        apparatus.train(run, A_BLOCK(heads=0), COUNTING, seed=1, clip=clip, **TRAIN)
+        small_gpt.train(run, A_BLOCK(heads=0), COUNTING, seed=1, clip=clip, **TRAIN)
         for clip in (math.inf, 1e-3)
     )
     assert free.gradient_norms[0] == clipped.gradient_norms[0] > 0.1
@@ -233,5 +233,5 @@ def test_clipping_acts_and_tells_the_norm_before(run):
 def test_a_loss_is_that_of_the_character_after_each():
     whole, windows = model(A_BLOCK()), tokens(3, 9)
     chances = whole(windows[:, :-1]).log_softmax(-1)
-    loss = apparatus.nats(whole, windows)
+    loss = small_gpt.nats(whole, windows)
     assert loss[1, 4] == pytest.approx(-chances[1, 4, windows[1, 5]].item())

@@ -8,9 +8,9 @@ from collections import Counter
 from importlib import import_module
 from typing import Any
 
+from labs.course.syllabus import Lesson, lessons
 from labs.kit import Mistake
-from labs.kit.grading import check_of
-from labs.kit.syllabus import Lesson, lessons
+from labs.kit.compare import check_of
 
 import pytest
 

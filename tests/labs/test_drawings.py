@@ -2,14 +2,14 @@
 
 from itertools import pairwise
 
-from labs import drawings
+from labs.llm10_llama import figures
 
 import matplotlib.pyplot as plt
 import pytest
 
 
 def test_a_smoothed_loss_stands_over_the_tokens_seen_before_its_middle_step():
-    fig = drawings.descent([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], {3: 2.0}, {"uniform": 5.5}, 100)
+    fig = figures.descent([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], {3: 2.0}, {"uniform": 5.5}, 100)
     training, validation = fig.axes[0].lines
     assert training.get_xdata().tolist() == [200, 300]
     assert training.get_ydata().tolist() == pytest.approx([3.0, 2.0])
@@ -18,24 +18,24 @@ def test_a_smoothed_loss_stands_over_the_tokens_seen_before_its_middle_step():
 
 
 def test_parts_are_in_the_order_of_their_cost():
-    fig = drawings.parts({"a": 0.2, "b": -0.1, "c": 0.1}, 0.01)
+    fig = figures.parts({"a": 0.2, "b": -0.1, "c": 0.1}, 0.01)
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["b", "c", "a"]
     plt.close(fig)
 
 
 def test_names_beside_a_curve_do_not_overlap():
     rungs = {"uniform": 5.5, "4-gram": 1.78, "5-gram": 1.66, "trigram": 2.06}
-    fig = drawings.descent([5.0] * 9, {3: 2.0}, rungs, 100)
+    fig = figures.descent([5.0] * 9, {3: 2.0}, rungs, 100)
     at = {text.get_text(): text.get_position()[1] for text in fig.axes[0].texts}
     assert at["5-gram"] == 1.66
     heights = sorted(at.values())
-    assert min(b - a for a, b in pairwise(heights)) >= drawings.APART - 1e-9
+    assert min(b - a for a, b in pairwise(heights)) >= figures.APART - 1e-9
     plt.close(fig)
 
 
 def test_the_legend_of_the_descent_covers_nothing_that_is_drawn():
     rungs = {"uniform": 5.5, "4-gram": 1.78, "5-gram": 1.2}
-    fig = drawings.descent([5.6, 4, 3, 2, 1.5, 1.3, 1.2, 1.1], {3: 2.0}, rungs, 100)
+    fig = figures.descent([5.6, 4, 3, 2, 1.5, 1.3, 1.2, 1.1], {3: 2.0}, rungs, 100)
     fig.draw_without_rendering()
     (ax,) = fig.axes
     assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1

@@ -5,9 +5,9 @@ import builtins
 import re
 from pathlib import Path
 
-from labs.kit import cells
-from labs.kit.grading import check_of
-from labs.kit.syllabus import Lesson, lessons
+from labs.course import source
+from labs.course.syllabus import Lesson, lessons
+from labs.kit.compare import check_of
 
 import pytest
 
@@ -66,7 +66,7 @@ def test_every_exercise_has_three_hints_and_a_check(lesson: Lesson) -> None:
 
 @LABS
 def test_the_file_is_cells_of_prose_and_code(lesson: Lesson) -> None:
-    found = cells.split(Path(lesson.path).read_text(encoding="utf-8"))
+    found = source.split(Path(lesson.path).read_text(encoding="utf-8"))
     assert found[0].prose, "it opens with what the reader will be able to do"
     assert "You will be able to" in found[0].text
     assert sum(cell.prose for cell in found) >= 3
@@ -75,6 +75,6 @@ def test_the_file_is_cells_of_prose_and_code(lesson: Lesson) -> None:
 @LABS
 def test_no_line_of_prose_is_a_list_or_a_quotation_by_accident(lesson: Lesson) -> None:
     """Where a formula is broken before its +, Markdown begins a list; lists here have dashes."""
-    for cell in cells.split(Path(lesson.path).read_text(encoding="utf-8")):
+    for cell in source.split(Path(lesson.path).read_text(encoding="utf-8")):
         marked = re.findall(r"^(?:[+*>]|\d+[.)]) .*", cell.text, re.MULTILINE) if cell.prose else []
         assert not marked

@@ -9,11 +9,13 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from labs.kit import Mistake, examine, fence, sheets, verdicts
-from labs.kit.grader import CHECKED_IN, Grader
-from labs.kit.grading import check_of
-from labs.kit.syllabus import Lesson, lessons
-from labs.kit.verdicts import NOT_WRITTEN, RIGHT, WRONG
+from labs.course import sheets
+from labs.course.syllabus import Lesson, lessons
+from labs.kit import Mistake
+from labs.kit.compare import check_of
+from labs.kit.grader import sandbox, verdicts, worker
+from labs.kit.grader.grader import CHECKED_IN, Grader
+from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG
 
 import pytest
 import torch
@@ -40,10 +42,10 @@ def test_an_untouched_sheet_is_not_written_yet(lesson: Lesson) -> None:
 def test_a_sentinel_fails_its_check(lesson: Lesson) -> None:
     """Were it run: what the learner hasn't written can't pass by any path."""
     grader = Grader(lesson)
-    sheet = examine.Sheet(lesson, lesson.path, sheets.make(lesson.name, grader.source))
+    sheet = worker.Sheet(lesson, lesson.path, sheets.make(lesson.name, grader.source))
     for part in grader.exercises:
         others = [one for one in grader.exercises if one != part]
-        ended = fence.run(partial(examine.part_of, sheet, others, part), CHECKED_IN)
+        ended = sandbox.run(partial(worker.part_of, sheet, others, part), CHECKED_IN)
         verdict = verdicts.of(part, ended, CHECKED_IN, str(sheet.path), sheet.text)
         assert verdict.state == WRONG, verdict
 
@@ -70,7 +72,7 @@ def test_every_wrong_solution_is_told_its_own_mistake_in_a_child(lesson: Lesson)
     assert wrong
     missed = []
     for part, implementation, message in wrong:
-        ended = fence.run(partial(told, lesson.name, part, implementation), CHECKED_IN)
+        ended = sandbox.run(partial(told, lesson.name, part, implementation), CHECKED_IN)
         if ended.how != "answered" or not re.search(message, ended.answer):
             missed.append((part, message, ended))
     assert missed == []

@@ -6,10 +6,10 @@ import math
 from functools import partial
 from itertools import pairwise
 
-from labs import llm01_inference as lab
+from labs.course.options import Settings
 from labs.kit import Run, assets
-from labs.kit.console import Output
-from labs.kit.options import Settings
+from labs.kit.run.console import Output
+from labs.llm01_inference import lesson as lab
 
 import pytest
 import torch

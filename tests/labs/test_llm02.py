@@ -4,8 +4,8 @@ import math
 import random
 from itertools import pairwise
 
-from labs import llm02_deep_learning as lab
-from labs.checks.llm02 import STEPS, follow, random_graph
+from labs.llm02_deep_learning import lesson as lab
+from labs.llm02_deep_learning.random_graphs import STEPS, follow, random_graph
 
 import pytest
 import torch

@@ -7,9 +7,9 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
-from labs import llm03_neural_networks as lab
 from labs.kit import Card, Mistake, assets
-from labs.kit.grading import check_of
+from labs.kit.compare import check_of
+from labs.llm03_neural_networks import lesson as lab
 
 import pytest
 import torch

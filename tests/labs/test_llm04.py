@@ -5,9 +5,10 @@ import random
 from collections import Counter
 from itertools import pairwise
 
-from labs import llm04_tokenization as lab
-from labs.checks import llm04 as checks
-from labs.kit import Mistake, assets, vocabularies
+from labs.kit import Mistake, assets
+from labs.llm04_tokenization import checks as checks
+from labs.llm04_tokenization import lesson as lab
+from labs.llm04_tokenization import vocabularies
 
 import numpy as np
 import pytest

@@ -4,12 +4,12 @@ import io
 import math
 from pathlib import Path
 
-from labs import apparatus
-from labs import llm05a_normalization as lab
-from labs.kit.console import Output
-from labs.kit.grading import check_of
-from labs.kit.options import Settings
-from labs.kit.run import Run
+from labs.course.options import Settings
+from labs.kit.compare import check_of
+from labs.kit.run.console import Output
+from labs.kit.run.run import Run
+from labs.llm05a_normalization import lesson as lab
+from labs.shared import small_gpt
 
 import pytest
 import torch
@@ -130,8 +130,8 @@ def test_a_norms_change_under_scale_is_what_the_prose_derives():
 
 
 def test_swish_is_silu_with_its_scale_moved():
-    ours = apparatus.FeedForward(8, activation=lab.swish).double()
-    moved = apparatus.FeedForward(8, activation=F.silu).double()
+    ours = small_gpt.FeedForward(8, activation=lab.swish).double()
+    moved = small_gpt.FeedForward(8, activation=F.silu).double()
     moved.up.weight.data = 4 * ours.up.weight
     moved.down.weight.data = ours.down.weight / 4
     x = randn(5, 8)
@@ -151,7 +151,7 @@ def test_the_mean_of_a_random_gate_is_gelu():
 def test_all_activations_have_as_many_parameters_at_every_size(size):
     run = a_run(size)
     counts = {
-        apparatus.parameters(apparatus.LanguageModel(lab.arm(run, name)))
+        small_gpt.parameters(small_gpt.LanguageModel(lab.arm(run, name)))
         for name in lab.ACTIVATIONS
     }
     assert len(counts) == 1
@@ -169,7 +169,7 @@ def test_every_arm_is_a_model_of_its_own():
     for name in ARMS:
         torch.manual_seed(0)
         losses.add(
-            round(apparatus.LanguageModel(lab.arm(run, name))(tokens).square().sum().item(), 3)
+            round(small_gpt.LanguageModel(lab.arm(run, name))(tokens).square().sum().item(), 3)
         )
     # RMSNorm and LayerNorm start alike only where every mean is 0, so all differ
     assert len(losses) == len(ARMS)

@@ -5,12 +5,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from labs import apparatus
-from labs import llm05b_depth_and_position as lab
-from labs.apparatus import LanguageModel, Position
-from labs.kit.console import Output
-from labs.kit.options import Settings
-from labs.kit.run import Run
+from labs.course.options import Settings
+from labs.kit.run.console import Output
+from labs.kit.run.run import Run
+from labs.llm05b_depth_and_position import lesson as lab
+from labs.shared import small_gpt
+from labs.shared.small_gpt import LanguageModel, Position
 
 import pytest
 import torch
@@ -236,7 +236,7 @@ def test_encodings_are_models_of_their_own_with_as_many_parameters_but_for_the_t
     for name in lab.ENCODINGS:
         torch.manual_seed(0)
         model = LanguageModel(lab.encoding(run, name))
-        counts[name] = apparatus.parameters(model)
+        counts[name] = small_gpt.parameters(model)
         found.add(round(model(tokens).square().sum().item(), 2))
     assert len(found) == len(lab.ENCODINGS)
     assert counts["learned"] - counts["NoPE"] == 512 * 48

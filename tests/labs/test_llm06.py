@@ -2,7 +2,7 @@
 
 import math
 
-from labs import llm06_attention as lab
+from labs.llm06_attention import lesson as lab
 
 import pytest
 import torch

@@ -5,8 +5,8 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
-from labs import llm07_lora as lab
 from labs.kit import Card
+from labs.llm07_lora import lesson as lab
 from tests.conftest import Clone
 
 import pytest

@@ -6,12 +6,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from labs import llm08_training as lab
-from labs import wordtasks
+from labs.course.options import Settings
 from labs.kit import Card, Run
-from labs.kit.console import Output
-from labs.kit.dataset import BadRow, messages_of
-from labs.kit.options import Settings
+from labs.kit.run.console import Output
+from labs.llm08_training import lesson as lab
+from labs.llm08_training import word_tasks
+from labs.llm08_training.conversations import BadRow, messages_of
 from tests.conftest import Clone
 
 import pytest
@@ -33,17 +33,17 @@ def test_of_each_list_one_task_is_held_out_and_every_task_is_for_some_list():
     held = set()
     for row in islice(lab.examples(0, None), 300):
         words = row["input"].split()
-        tasks = [task for task in wordtasks.TASKS if wordtasks.is_held_out(task, words)]
+        tasks = [task for task in word_tasks.TASKS if word_tasks.is_held_out(task, words)]
         assert len(tasks) == 1
         held.update(tasks)
-    assert held == set(wordtasks.TASKS)
+    assert held == set(word_tasks.TASKS)
 
 
 @pytest.mark.parametrize("held_out", [True, False])
 def test_answers_are_what_the_tasks_say(held_out: bool):
     for row in islice(lab.examples(3, held_out), 500):
         words, task = row["input"].split(), row["instruction"]
-        assert wordtasks.is_held_out(task, words) == held_out
+        assert word_tasks.is_held_out(task, words) == held_out
         assert len(set(words)) == len(words) in range(1, 7)
         want = {
             "Repeat the words": row["input"],
@@ -88,7 +88,7 @@ BARE = "{% for one in messages %}[{{ one.content }}]{% endfor %}"
 
 @pytest.mark.parametrize("template", [None, BARE])
 def test_a_template_that_does_not_say_where_an_answer_begins_is_a_card(template: str | None):
-    words = wordtasks.make_tokenizer()
+    words = word_tasks.make_tokenizer()
     words.chat_template = template
     with pytest.raises(Card, match="can't be told"):
         lab.encode(words, messages_of({"prompt": "cat", "completion": "dog"}))
@@ -267,7 +267,7 @@ def test_what_is_watched_is_told_with_its_step(run: Run):
 
 def test_the_exam_tells_right_words_and_stops_apart(run: Run):
     rows = list(islice(lab.examples(0, True), 7))
-    batch = wordtasks.ask(rows)
+    batch = word_tasks.ask(rows)
     answers = [lab.ours(row["output"]).input_ids for row in rows]
 
     def says(*ends: int) -> Any:

@@ -3,9 +3,9 @@
 import json
 import pickle
 
-from labs import llm09_custom_architectures as lab
-from labs import workshop
 from labs.llm07_lora import LoraLinear
+from labs.llm09_custom_architectures import lesson as lab
+from labs.llm09_custom_architectures import workshop
 
 import pytest
 import safetensors.torch

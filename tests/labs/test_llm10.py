@@ -8,14 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from labs import llm07_lora as llm07
-from labs import llm10_llama as lab
+from labs.course.options import Settings
 from labs.kit import Card
-from labs.kit.console import Output
-from labs.kit.options import Settings
-from labs.kit.run import Run
+from labs.kit.run.console import Output
+from labs.kit.run.run import Run
 from labs.llm04_tokenization import BPE
-from labs.texts import Text, opened, prompt_of, tokenizer_of, witten_bell
+from labs.llm07_lora import lesson as llm07
+from labs.llm10_llama import lesson as lab
+from labs.llm10_llama.corpus import Text, opened, prompt_of, tokenizer_of, witten_bell
 from tests.conftest import Clone
 
 import numpy as np
@@ -364,7 +364,7 @@ def trains(run: Run):
     """Eight steps of LLM10."""
     import torch
     from labs import llm10_llama as llama
-    from labs.texts import opened
+    from labs.llm10_llama.corpus import opened
 
     text = opened(run.options.text, 0, run.settings.outputs)
     config = llama.Config(text.vocabulary, 32, 2, 4, 2, 88, context=16)

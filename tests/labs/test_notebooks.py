@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from labs.kit.syllabus import Lesson, lessons
+from labs.course.syllabus import Lesson, lessons
 from tests.conftest import Clone
 
 import pytest

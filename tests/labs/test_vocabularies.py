@@ -3,7 +3,8 @@
 import json
 import unicodedata
 
-from labs.kit import assets, vocabularies
+from labs.kit import assets
+from labs.llm04_tokenization import vocabularies
 
 from tokenizers import pre_tokenizers
 

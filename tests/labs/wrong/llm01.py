@@ -2,7 +2,7 @@
 
 import math
 
-from labs import llm01_inference as lab
+from labs.llm01_inference import lesson as lab
 
 import torch
 

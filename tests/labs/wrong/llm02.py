@@ -1,6 +1,6 @@
 """Wrong solutions of LLM02: each is what a learner might plausibly hand in, and what it is told."""
 
-from labs import llm02_deep_learning as lab
+from labs.llm02_deep_learning import lesson as lab
 
 import torch
 import torch.nn.functional as F

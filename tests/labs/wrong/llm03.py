@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from labs import llm03_neural_networks as lab
+from labs.llm03_neural_networks import lesson as lab
 
 import torch
 

@@ -2,7 +2,7 @@
 
 import re
 
-from labs import llm04_tokenization as lab
+from labs.llm04_tokenization import lesson as lab
 
 
 def one_merge_alone(ids, pair, new):

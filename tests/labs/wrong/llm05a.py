@@ -1,6 +1,6 @@
 """Wrong solutions of LLM05a: what a learner might plausibly hand in, and what it is told."""
 
-from labs import llm05a_normalization as lab
+from labs.llm05a_normalization import lesson as lab
 
 import torch
 import torch.nn.functional as F

@@ -2,7 +2,7 @@
 
 import math
 
-from labs import llm05b_depth_and_position as lab
+from labs.llm05b_depth_and_position import lesson as lab
 
 import torch
 

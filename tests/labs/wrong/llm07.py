@@ -2,7 +2,7 @@
 
 import math
 
-from labs import llm07_lora as lab
+from labs.llm07_lora import lesson as lab
 
 import torch
 import torch.nn.functional as F

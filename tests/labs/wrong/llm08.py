@@ -3,7 +3,7 @@
 import math
 from itertools import islice
 
-from labs import llm08_training as lab
+from labs.llm08_training import lesson as lab
 
 import torch
 

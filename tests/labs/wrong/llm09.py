@@ -2,7 +2,7 @@
 
 import json
 
-from labs import llm09_custom_architectures as lab
+from labs.llm09_custom_architectures import lesson as lab
 
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,7 @@
 """Wrong solutions of LLM10: each is what a learner might plausibly hand in, and what it is told."""
 
-from labs import llm10_llama as lab
 from labs.llm01_inference import draw, top_p
+from labs.llm10_llama import lesson as lab
 
 import torch
 import torch.nn.functional as F

@@ -1,0 +1,117 @@
+"""`python -m labs`: run one lab, or several one after the other, and end in one table."""
+
+import argparse
+import json
+import sys
+from importlib import import_module
+
+from labs.cli import run_several
+from labs.course.cards import INTERRUPTED, WRONG_USAGE, Card
+from labs.course.options import Parser, common_parser, settings_from
+from labs.course.source import experiments, require_experiment
+from labs.course.syllabus import Lesson, find, lessons
+from labs.course.terminal import screen
+
+from rich.table import Table
+from rich.text import Text
+
+DESCRIPTION = "Run labs. A lab's own options follow the options of every lab, or stand behind --."
+# The other verbs, each with options of its own.
+VERBS = {"learn": "labs.cli.learn", "check": "labs.cli.check", "progress": "labs.cli.progress"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code: 0 passed, 1 a check failed, 2 wrong usage, 3 wrong environment, 130
+        interrupted.
+    """
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    except Card as card:
+        card.show()
+        return card.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _main(arguments: list[str]) -> int:
+    if arguments and arguments[0] in VERBS:
+        return import_module(VERBS[arguments[0]]).main(arguments[1:])
+    parsed, own_words = _parse(arguments)
+    names: str | None = parsed.labs
+    listing: bool = parsed.list
+    planning: bool = parsed.plan
+    for name in ("labs", "list", "plan"):
+        delattr(parsed, name)
+    settings = settings_from(parsed)
+    if not names and not planning:
+        print_syllabus()
+        return 0
+    chosen = find(names or "")
+    if listing:
+        print_experiments(chosen)
+        return 0
+    _check_only(chosen, settings.only)
+    if planning:
+        print(json.dumps({"labs": [lesson.name for lesson in chosen]}))
+        return 0
+    if len(chosen) > 1:
+        return run_several.run(chosen, settings, own_words)
+    return run_several.load(chosen[0]).run(own_words, settings)
+
+
+def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Parse the options of every lab; return them, and the words that are a lab's own options."""
+    separator = arguments.index("--") if "--" in arguments else len(arguments)
+    parsed, unknown = _parser().parse_known_args(arguments[:separator])
+    return parsed, [*unknown, *arguments[separator + 1 :]]
+
+
+def _parser() -> Parser:
+    parser = common_parser("python -m labs", DESCRIPTION)
+    parser.add_argument("labs", nargs="?", help="LLM06, 6, LLM06+, a comma list, all or all+")
+    parser.add_argument(
+        "--list", action="store_true", help="list the labs; with a lab: list its experiments"
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="check the options and print the labs as JSON"
+    )
+    return parser
+
+
+def _check_only(chosen: list[Lesson], name: str | None) -> None:
+    """Check that --only names an experiment of the one lab that was chosen.
+
+    Raises:
+        Card: if it doesn't.
+    """
+    if name is None:
+        return
+    if len(chosen) > 1:
+        why = f"{len(chosen)} labs were named, and --only runs one experiment of one lab."
+        fix = f"invoke lab {chosen[0].name} --only {name}"
+        raise Card("--only needs one lab.", why, fix, WRONG_USAGE)
+    require_experiment(chosen[0].name, chosen[0].source, name)
+
+
+def print_syllabus() -> None:
+    """Print every lab: name, title and one line on its content."""
+    table = Table(box=None, padding=(0, 2))
+    for column in ("lab", "title", ""):
+        table.add_column(column, no_wrap=column == "lab")
+    for lesson in lessons():
+        table.add_row(lesson.name, lesson.title, lesson.blurb)
+    screen().print(table)
+
+
+def print_experiments(chosen: list[Lesson]) -> None:
+    """Print the name and the claim of every experiment of some labs."""
+    for lesson in chosen:
+        table = Table(box=None, padding=(0, 2))
+        table.add_column(lesson.name, no_wrap=True)
+        table.add_column("claim")
+        for name, claim in experiments(lesson.source).items():
+            table.add_row(name, Text(claim))
+        screen().print(table)

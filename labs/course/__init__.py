@@ -1,0 +1,1 @@
+"""The course without torch: syllabus, lab sources, sheets, progress, options, cards, terminal."""

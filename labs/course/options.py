@@ -1,0 +1,101 @@
+"""The options that every lab has. Standard library only: the launcher's host has no torch.
+
+A field of `Settings` declares an option once: its type, its default and its place on the command
+line. An option of one lab is declared by that lab, with `lab.argument`.
+"""
+
+import argparse
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from labs.course.cards import WRONG_USAGE, Card
+
+SIZES = ("tiny", "small", "full")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+OUTPUTS = Path("outputs")
+LARGEST_SEED = 2**32 - 1  # numpy's limit
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that reports errors as cards and names the command that shows help."""
+
+    help_command = ""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a card in place of argparse's usage message."""
+        raise Card("The options can't be parsed.", message, self.help_command, WRONG_USAGE)
+
+
+def seed(text: str) -> int:
+    """Parse a seed that torch, numpy and Python accept."""
+    if not text.isdecimal() or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to {LARGEST_SEED}")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Parse an integer of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def _option(default: Any, help: str, **argparse_keywords: Any) -> Any:
+    return field(default=default, metadata={"help": help, **argparse_keywords})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a lab is run: one field for each option that every lab has.
+
+    Attributes:
+        own: the options that this lab alone has.
+    """
+
+    size: str | None = _option(None, "default: tiny on a CPU, small on a GPU", choices=SIZES)
+    precision: str = _option("auto", "of training; default: auto", choices=PRECISIONS)
+    seed: int = _option(0, "default: 0", type=seed, metavar="N")
+    processes: int = _option(1, "train as N processes; default: 1", type=positive, metavar="N")
+    only: str | None = _option(None, "run one experiment; --list shows their names", metavar="NAME")
+    resume: bool = _option(
+        False, "resume an interrupted run or stop; without it: resume if a checkpoint fits"
+    )
+    tensorboard: bool = _option(False, "log training for TensorBoard, into outputs/")
+    online: bool = _option(False, "allow downloads from the Hugging Face hub")
+    sheet: Path | None = _option(
+        None, "run with the exercises written in this sheet", type=Path, metavar="FILE"
+    )
+    outputs: Path = _option(OUTPUTS, "where runs are written: outputs/", type=Path, metavar="DIR")
+    own: argparse.Namespace = field(default_factory=argparse.Namespace)
+
+
+SHARED = tuple(one for one in fields(Settings) if one.name != "own")
+
+
+def common_parser(
+    prog: str, description: str = "", help_command: str = "invoke lab --help"
+) -> Parser:
+    """Return a parser for the options that every lab has."""
+    parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    parser.help_command = help_command
+    for option in SHARED:
+        keywords = dict(option.metadata)
+        if isinstance(option.default, bool):
+            keywords["action"] = "store_true"
+        else:
+            keywords["default"] = option.default
+        parser.add_argument(f"--{option.name}", **keywords)
+    return parser
+
+
+def settings_from(parsed: argparse.Namespace) -> Settings:
+    """Build the settings from a parsed command line; what no field declares is the lab's own."""
+    values = dict(vars(parsed))
+    shared = {option.name: values.pop(option.name) for option in SHARED}
+    return Settings(**shared, own=argparse.Namespace(**values))
+
+
+def namespace_of(settings: Settings) -> argparse.Namespace:
+    """Return settings as a namespace, so that a lab's parser adds its own options to them."""
+    return argparse.Namespace(**{option.name: getattr(settings, option.name) for option in SHARED})

@@ -1,0 +1,30 @@
+"""Print to the terminal; on a pipe, print plain lines."""
+
+from rich.console import Console
+from rich.text import Text
+
+WIDTH = 100  # columns on a pipe
+
+
+def screen() -> Console:
+    """Return a console for standard output; on a pipe, plain and of a fixed width."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def line(text: str, style: str = "") -> None:
+    """Print a line, wrapped between words on a terminal and never on a pipe."""
+    console = screen()
+    console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
+
+
+def labelled(label: str, text: str) -> None:
+    """Print text beside a label of up to nine letters."""
+    console = screen()
+    if not console.is_terminal:
+        text = text.replace("\n", f"\n{' ' * 11}")
+        console.print(f" {label:9} {text}", markup=False, soft_wrap=True)
+        return
+    body = Text(text).wrap(console, max(20, console.width - 12))
+    for number, part in enumerate(body):
+        console.print(Text.assemble((f" {label if not number else '':9} ", "bold"), part))

@@ -1,0 +1,1 @@
+"""Grade a learner's sheet: each exercise in a sandboxed child process."""

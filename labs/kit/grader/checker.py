@@ -1,0 +1,158 @@
+"""Check the sheet of one lab: grade it, record progress, show what to do next."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from labs.course import progress, sheets, workbook
+from labs.course.cards import FAILED
+from labs.course.progress import Record
+from labs.course.syllabus import Lesson
+from labs.course.terminal import labelled, line
+from labs.kit.grader import feedback, sheet_run
+from labs.kit.grader.grader import Grader
+from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
+
+CURRENT = ""  # --hint or --solution without the name of an exercise
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the learner asked for; `hint` and `solution` are None, CURRENT or an exercise."""
+
+    every: bool = False
+    watch: bool = False
+    hint: str | None = None
+    solution: str | None = None
+
+
+class Checker:
+    """Checks the sheet of one lab, any number of times."""
+
+    def __init__(self, lesson: Lesson, request: Request) -> None:
+        self.lesson = lesson
+        self.request = request
+        self.path = workbook.sheet_of(lesson)
+        self.text = ""  # the sheet as it was graded last
+        self.grader = Grader(lesson)
+        self._ending_shown = False
+
+    def check(self) -> int:
+        """Grade the sheet and, if nothing is wrong, run the experiments on it.
+
+        With --solution and no exercise's name it only grades: it must know which one is meant.
+
+        Returns:
+            The exit code.
+        """
+        verdicts = self.grade()
+        if self.request.solution is not None:
+            return 0
+        states = {verdict.state for verdict in verdicts}
+        code = FAILED
+        if states != {NOT_WRITTEN} and WRONG not in states:
+            code = sheet_run.run_experiments(self.lesson, self.path)
+        self.show_next(verdicts)
+        return code or (0 if states == {RIGHT} else FAILED)
+
+    def grade(self, stop: Callable[[], bool] = lambda: False) -> list[Verdict]:
+        """Grade each exercise, print and record the verdicts; fewer verdicts if `stop` says so."""
+        self.text = text = workbook.read(self.path)
+        verdicts = self.grader.grade(self.path, text, stop)
+        workbook.restore(self.path, text)
+        if len(verdicts) == len(self.grader.exercises):
+            self._report(verdicts, text)
+        return verdicts
+
+    def _report(self, verdicts: list[Verdict], text: str) -> None:
+        before = progress.read(self.lesson.name)
+        record = self._record(verdicts, text)
+        feedback.print_verdicts(self.path, self.lesson, verdicts, record)
+        if sheets.made_from(text) not in ("", sheets.digest(self.grader.source)):
+            feedback.print_older_sheet(self.lesson)
+        right = [verdict.part for verdict in verdicts if verdict.state == RIGHT]
+        new = [part for part in right if not before.of(part).done]
+        feedback.print_newly_right(self.lesson, new)
+        self._print_details(verdicts, record)
+
+    def show_next(self, verdicts: list[Verdict]) -> None:
+        """Show the exercise to write next, or the ending if all are right."""
+        if all(verdict.state == RIGHT for verdict in verdicts):
+            self._show_ending()
+        elif self.request.hint is None and self.request.solution is None:
+            self._show_exercise(verdicts)
+
+    def _show_ending(self) -> None:
+        name = self.lesson.name
+        if not self._ending_shown:
+            report = progress.read(name).last.get("report", "")
+            feedback.print_ending(self.lesson, self.grader.source, report)
+        if self.request.watch:
+            line(f"To run the lab's experiments on your code: invoke check {name}")
+        self._ending_shown = True
+
+    def _show_exercise(self, verdicts: list[Verdict]) -> None:
+        if any(verdict.state == WRONG for verdict in verdicts):
+            return
+        for part in current(verdicts):
+            exercise = self.grader.exercises[part]
+            line(f"\nNext: {part}, level {exercise.level}", "bold")
+            labelled("task", exercise.task)
+            labelled("where", self._place(Verdict(part, NOT_WRITTEN)))
+            self._print_hints(part, progress.read(self.lesson.name))
+
+    def _record(self, verdicts: list[Verdict], text: str) -> Record:
+        mine = sheets.found_in(text)
+        with progress.changing(self.lesson.name) as record:
+            for verdict in verdicts:
+                part = record.of(verdict.part)
+                if verdict.state == NOT_WRITTEN or verdict.part not in mine:
+                    continue
+                part.add_try(mine[verdict.part].text, right=verdict.state == RIGHT)
+            for name in self._named(self.request.hint, verdicts):
+                record.of(name).add_hint()
+            for name in self._named(self.request.solution, verdicts):
+                record.of(name).solution = True
+        return record
+
+    def _named(self, name: str | None, verdicts: list[Verdict]) -> list[str]:
+        """Return the exercise of that name; for CURRENT the first that isn't right, else all."""
+        if name is None:
+            return []
+        return [name] if name else current(verdicts) or [verdict.part for verdict in verdicts]
+
+    def _print_details(self, verdicts: list[Verdict], record: Record) -> None:
+        wrong = [verdict for verdict in verdicts if verdict.state == WRONG]
+        shown = wrong if self.request.every else wrong[:1]
+        for verdict in shown:
+            exercise = self.grader.exercises[verdict.part]
+            feedback.print_mistake(self._place(verdict), verdict, exercise)
+            self._print_hints(verdict.part, record)
+        already = {verdict.part for verdict in shown}
+        for part in self._named(self.request.hint, verdicts):
+            if part not in already:
+                line(f"\n{part}", "bold")
+                self._print_hints(part, record)
+        for part in self._named(self.request.solution, verdicts):
+            feedback.print_solution(self.grader.source, self.grader.exercises[part])
+
+    def _print_hints(self, part: str, record: Record) -> None:
+        effort = record.of(part)
+        exercise = self.grader.exercises[part]
+        feedback.print_hints(exercise, effort.hints, self.lesson.name, bool(effort.done))
+
+    def _place(self, verdict: Verdict) -> str:
+        """Return file and line of the mistake, else of the body, else the file alone."""
+        mine = sheets.found_in(self.text).get(verdict.part)
+        number = verdict.line or (mine.first_line if mine else 0)
+        return (
+            f"{self.path}:{number}  {verdict.code.strip()}".rstrip() if number else str(self.path)
+        )
+
+
+def current(verdicts: list[Verdict]) -> list[str]:
+    """Return the exercise to work on: the first wrong one, else the first unwritten one."""
+    for state in (WRONG, NOT_WRITTEN):
+        for verdict in verdicts:
+            if verdict.state == state:
+                return [verdict.part]
+    return []

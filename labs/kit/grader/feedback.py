@@ -1,0 +1,118 @@
+"""What the grader prints: a line for each exercise, then one thing to do."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from labs.course import source
+from labs.course.progress import Part, Record
+from labs.course.sheets import Exercise
+from labs.course.syllabus import Lesson, deeper_part, following
+from labs.course.terminal import labelled, line, screen
+from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
+
+from rich.markdown import Markdown
+from rich.rule import Rule
+from rich.syntax import Syntax
+
+MARKS = {RIGHT: ("✓", "green"), WRONG: ("✗", "bold red"), NOT_WRITTEN: ("·", "dim")}
+
+
+def print_verdicts(path: Path, lesson: Lesson, verdicts: Sequence[Verdict], record: Record) -> None:
+    """Print a line for each exercise."""
+    screen().print(Rule(f"{lesson.name} · {lesson.title} · {path}", align="left"))
+    for verdict in verdicts:
+        mark, style = MARKS[verdict.state]
+        line(f" {mark} {verdict.part}{_remark(verdict, record.of(verdict.part))}", style)
+
+
+def _remark(verdict: Verdict, part: Part) -> str:
+    if verdict.state == NOT_WRITTEN:
+        return f"  {NOT_WRITTEN}"
+    if verdict.state == WRONG and part.done:
+        return "  it was right before"
+    return f"  after {part.tries} tries" if verdict.state == RIGHT and part.tries > 1 else ""
+
+
+def print_older_sheet(lesson: Lesson) -> None:
+    """Report that the sheet was made from another release of the lab."""
+    line(f"This sheet was made from another release of {lesson.name}. It is checked all the same.")
+    line(f"To see what has changed: invoke learn {lesson.name}")
+
+
+def print_newly_right(lesson: Lesson, parts: Sequence[str]) -> None:
+    """Name the parts that have just passed, and where to see the lab's solution."""
+    if parts:
+        verb = "is" if len(parts) == 1 else "are"
+        command = _solution_command(lesson.name, parts[0])
+        line(f"{', '.join(parts)} {verb} right. The lab's solution: {command}")
+
+
+def _solution_command(lab: str, part: str) -> str:
+    return f"invoke check {lab} --solution {part}"
+
+
+def print_mistake(place: str, verdict: Verdict, exercise: Exercise) -> None:
+    """Print what is wrong with a part: task, arguments, expected and actual result, the mistake."""
+    line("")
+    line(f"{verdict.part}, level {exercise.level}", "bold")
+    for label, text in (
+        ("task", exercise.task),
+        ("arguments", verdict.arguments),
+        ("expected", verdict.expected),
+        ("got", verdict.got),
+        ("likely" if verdict.expected else "mistake", verdict.message),
+        ("where", place),
+    ):
+        if text:
+            labelled(label, text)
+    if verdict.printed:
+        labelled("printed", verdict.printed)
+
+
+def print_hints(exercise: Exercise, number: int, lab: str, done: bool) -> None:
+    """Print the first `number` hints; all of them once the part is right."""
+    seen = exercise.hints if done else exercise.hints[:number]
+    for position, hint in enumerate(seen, 1):
+        labelled(f"hint {position}", hint)
+    if len(seen) < len(exercise.hints):
+        labelled("", f"another hint: invoke check {lab} --hint {exercise.part}")
+    elif not done:
+        command = _solution_command(lab, exercise.part)
+        labelled("", f"that was the last hint; the lab's solution: {command}")
+
+
+def print_solution(text: str, exercise: Exercise) -> None:
+    """Print the lab's own function from the lab's source."""
+    node = exercise.node
+    lines = text.splitlines()[node.lineno - 1 : node.end_lineno]
+    line("")
+    console = screen()
+    if console.is_terminal:
+        console.print(Syntax("\n".join(lines), "python", theme="ansi_light"))
+    else:
+        console.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def print_ending(lesson: Lesson, text: str, report: str) -> None:
+    """Print what was learned and what to do next, in the words of the lab."""
+    prose = [cell.text for cell in source.split(text) if cell.prose]
+    line("")
+    screen().print(Rule(f"All of {lesson.name}'s exercises are right", align="left"))
+    screen().print(Markdown(_abilities(prose[0])))
+    screen().print(Markdown(prose[-1]))
+    if report:
+        line(f"What your last run measured is in its report: {report}", "dim")
+    deeper = deeper_part(lesson)
+    if deeper:
+        line(f"Deeper: invoke learn {deeper.name}, {deeper.title}. {deeper.blurb}")
+    after = following(lesson)
+    if after:
+        line(f"Next: invoke learn {after.name}, {after.title}. {after.blurb}")
+
+
+def _abilities(opening: str) -> str:
+    """Return the paragraph of the opening cell that says what the learner will be able to do."""
+    paragraphs = [text for text in opening.split("\n\n") if "You will be able to" in text]
+    text = paragraphs[0] if paragraphs else opening
+    text = text.split("**Builds on**")[0]
+    return text.replace("You will be able to", "You are now able to")

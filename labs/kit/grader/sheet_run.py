@@ -1,0 +1,58 @@
+"""Run a lab's own experiments on the parts that a learner wrote."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from labs.course import progress, sheets, workbook
+from labs.course.cards import FAILED, Card
+from labs.course.syllabus import Lesson
+from labs.course.terminal import line
+
+TIMEOUT_SECONDS = 3600  # more than any lab takes in its default size
+
+
+def run_experiments(lesson: Lesson, path: Path) -> int:
+    """Run the experiments in their own process, unless they have run on this very sheet.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Card: if they don't end, or crash Python.
+    """
+    text = workbook.read(path)
+    last = progress.read(lesson.name).last
+    if last.get("text") == sheets.digest(text):
+        line(f"\n{lesson.name}'s experiments have run on this sheet: {_summary(last)}.")
+        again = f"invoke lab {lesson.name} -- --sheet {path}"
+        line(f"Report: {last['report']}. To run them again: {again}")
+        return 0 if last["passed"] == last["of"] else FAILED
+    line(f"\nNow {lesson.name}'s experiments run on your code. Ctrl-C ends them; nothing is lost.")
+    try:
+        return _run(lesson.name, path)
+    finally:
+        workbook.restore(path, text)
+
+
+def _run(name: str, path: Path) -> int:
+    command = [sys.executable, "-m", "labs", name, "--sheet", str(path)]
+    try:
+        code = subprocess.run(command, timeout=TIMEOUT_SECONDS, check=False).returncode
+    except subprocess.TimeoutExpired as error:
+        what = f"{name}'s experiments were stopped after {TIMEOUT_SECONDS // 60} minutes."
+        why = "A part that passed its check loops, or is very slow, on larger inputs."
+        fix = f"invoke lab {name} shows how long they take with the lab's own parts"
+        raise Card(what, why, fix, FAILED) from error
+    if code < 0:
+        what = f"{name}'s experiments crashed Python itself ({signal.Signals(-code).name})."
+        why = "A part that passed its check fails on larger inputs, or memory ran out."
+        fix = f"invoke lab {name} runs them with the lab's own parts"
+        raise Card(what, why, fix, FAILED)
+    return code
+
+
+def _summary(run: dict[str, Any]) -> str:
+    return f"{run['passed']} of {run['of']} checks passed in {run['seconds']:.0f} s"

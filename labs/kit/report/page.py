@@ -1,0 +1,103 @@
+"""report.html: one file that needs no network, with prose, figures, numbers, verdicts and code."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from labs.course import source
+from labs.course.syllabus import Lesson
+from labs.kit.records import Check, Experiment, Figure, Measurement, Table
+
+import jinja2
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers.python import PythonLexer
+
+_MARKDOWN = MarkdownIt("commonmark").enable("table")
+_FORMATTER: Any = HtmlFormatter(style="friendly", nowrap=True)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: prose, code, or an experiment; one of them is set."""
+
+    title: str = ""
+    prose: str = ""
+    code: str = ""
+    experiment: Experiment | None = None
+
+
+def write(
+    lesson: Lesson, data: dict[str, Any], experiments: Sequence[Experiment], path: Path
+) -> None:
+    """Write the report of one run to `path`, in one step."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(markdown=_markdown, inline=_inline, python=_python, embed=_embed)
+    for kind in (Check, Measurement, Table, Figure):
+        environment.tests[kind.__name__.lower()] = partial(_is_instance, kind)
+    page = environment.get_template("page.html.j2").render(
+        lesson=lesson,
+        data=data,
+        experiments=experiments,
+        sections=_sections(lesson.source, experiments, data["closing"]),
+        code_style=Markup(_FORMATTER.get_style_defs(".code")),
+    )
+    part = path.with_suffix(".part")
+    part.write_text(page, encoding="utf-8")
+    part.replace(path)
+
+
+def _sections(text: str, experiments: Sequence[Experiment], closing: str) -> list[Section]:
+    """Return the lab in its file's order, each experiment and the closing where it is defined.
+
+    Experiments that the file doesn't define follow its first cell.
+    """
+    functions = source.functions(text)
+    closing_function = source.closing(text)
+    sections: list[Section] = []
+    for cell in source.split(text):
+        if cell.prose:
+            sections.append(Section(prose=cell.text))
+            if len(sections) == 1:
+                sections += [Section(experiment=e) for e in experiments if e.name not in functions]
+            continue
+        lines = range(cell.first_line, cell.first_line + cell.text.count("\n") + 2)
+        here = [e for e in experiments if e.name in functions and functions[e.name].line in lines]
+        here.sort(key=lambda experiment: functions[experiment.name].line)
+        code = "" if cell.text.startswith("if __name__") else cell.text
+        sections.append(Section(title=cell.title, code=code))
+        sections += [Section(experiment=experiment) for experiment in here]
+        if closing and functions[closing_function].line in lines:
+            sections.append(Section(prose=closing))
+    return sections
+
+
+def _is_instance(kind: type, value: Any) -> bool:
+    return isinstance(value, kind)
+
+
+def _markdown(text: str) -> Markup:
+    return Markup(_MARKDOWN.render(text))
+
+
+def _inline(text: str) -> Markup:
+    return Markup(_MARKDOWN.renderInline(text))
+
+
+def _python(code: str) -> Markup:
+    return Markup(highlight(code, PythonLexer(), _FORMATTER))
+
+
+def _embed(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

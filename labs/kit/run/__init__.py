@@ -1,0 +1,1 @@
+"""Run one lab: parse its options, conduct its experiments, write results."""

@@ -1,0 +1,45 @@
+"""What the results of a run depend on: code, versions, device, threads, precision, seed, size."""
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from labs.course.cards import Card
+from labs.course.syllabus import Lesson
+from labs.kit.assets import home
+from labs.kit.run.devices import describe_device
+from labs.kit.run.run import Run
+
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "tokenizers", "numpy")
+
+
+def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
+    """Return everything that the results of a run depend on."""
+    import torch
+
+    return {
+        "lab_sha256": hashlib.sha256(lesson.source.encode()).hexdigest(),
+        **({} if lesson.yours is None else {"written_by_you": ", ".join(lesson.yours)}),
+        "stack": stack(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+        "device": describe_device(run.device),
+        "threads": torch.get_num_threads(),
+        "processes": run.accelerator.num_processes,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "precision": run.precision,
+        "size": run.size,
+        "seed": run.seed,
+        "online": run.online,
+        "options": {name: str(value) for name, value in vars(run.options).items()},
+    }
+
+
+def stack() -> dict[str, Any]:
+    """Return what the image or the environment was built from; empty for any other Python."""
+    try:
+        return json.loads((home() / "stack.json").read_text(encoding="utf-8"))
+    except (Card, FileNotFoundError):
+        return {}

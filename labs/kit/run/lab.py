@@ -1,0 +1,198 @@
+"""A lab: the experiments and exercises of one file, run as a script, a module or a notebook."""
+
+import builtins
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, TypeVar
+
+from labs.course import progress, sheets
+from labs.course.cards import INTERRUPTED, Card
+from labs.course.options import Settings, common_parser, namespace_of, settings_from
+from labs.course.source import require_experiment
+from labs.course.syllabus import find
+from labs.kit.report.figure_style import use_style
+from labs.kit.run.devices import choose_precision
+from labs.kit.run.filled_sheet import open_sheet
+from labs.kit.run.processes import group_size, is_main, run_ranks
+from labs.kit.run.resume import require_checkpoints
+from labs.kit.run.run import Run
+from labs.kit.run.session import Closing, Session
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Hook = Callable[[Settings], None]
+
+
+class Lab:
+    """The experiments and exercises of one lab, `Lab("LLM06")`."""
+
+    def __init__(self, name: str) -> None:
+        self.lesson = find(name)[0]
+        self.experiments: dict[str, Callable[[Run], Any]] = {}
+        self.exercises: dict[str, Callable[..., Any]] = {}
+        help_command = f"invoke lab {name} -- --help"
+        self._parser = common_parser(f"python -m labs {name}", self.lesson.blurb, help_command)
+        self._hooks: list[Hook] = []
+        self._closing: Closing | None = None
+        self.summary = ("–", "–")  # checks and memory of the last run
+        self._notebook: Session | None = None
+        use_style()
+
+    def argument(self, *names: str, **keywords: Any) -> None:
+        """Declare an option of this lab alone, as `ArgumentParser.add_argument` does.
+
+        An experiment reads it as `run.options.<name>`.
+        """
+        self._parser.add_argument(*names, **keywords)
+
+    def before_run(self, hook: Function) -> Function:
+        """Register a function of the settings that is called before a run, once for all processes.
+
+        It raises a card if the run can't start.
+        """
+        self._hooks.append(hook)
+        return hook
+
+    def exercise(self, level: int, hints: tuple[str, ...]) -> Callable[[Function], Function]:
+        """Mark a function or method as a part that the learner writes.
+
+        Args:
+            level: 1 (follow the text) to 3 (think it out).
+            hints: from a first nudge to nearly the solution. Sheets read both from the source.
+        """
+        del level, hints
+
+        def register(function: Function) -> Function:
+            self.exercises[function.__qualname__] = function
+            return function
+
+        return register
+
+    def experiment(self, function: Function) -> Function:
+        """Mark a function as an experiment, its docstring as the claim. A notebook runs it now."""
+        if not function.__doc__:
+            raise TypeError(f"the experiment {function.__name__} needs a docstring with its claim")
+        self.experiments[function.__name__] = function
+        if function.__module__ == "__main__" and _in_notebook():
+            if self._notebook is None:
+                self._notebook = Session(self.lesson, self._parse([], None))
+            self._notebook.conduct(function.__name__, function.__doc__, function)
+        return function
+
+    def closing(self, function: Function) -> Function:
+        """Mark a function as the closing: it computes Markdown from the results of a full run."""
+        self._closing = function
+        return function
+
+    def main(self) -> None:
+        """Run the lab and exit with its code; in a notebook, print the table of claims."""
+        if self._notebook is not None:
+            with self._notebook as session:
+                self._check_parts(session)
+                session.finish(self._closing)
+            return
+        sys.exit(self.run(sys.argv[1:]))
+
+    def run(self, words: list[str], common: Settings | None = None) -> int:
+        """Run the lab as the command line asks.
+
+        Args:
+            words: the options to parse: the lab's own, and those of every lab if `common` is None.
+            common: the options of every lab, already parsed.
+
+        Returns:
+            The exit code.
+        """
+        try:
+            return self.run_with(self._parse(words, common))
+        except Card as card:
+            card.show()
+            return card.code
+        except KeyboardInterrupt:
+            return INTERRUPTED
+
+    def _parse(self, words: list[str], common: Settings | None) -> Settings:
+        """Parse the words; argparse keeps the values that `common` has."""
+        known = namespace_of(common) if common else None
+        return settings_from(self._parser.parse_args(words, known))
+
+    def run_with(self, settings: Settings) -> int:
+        """Run the lab, or the learner's sheet that the settings name; return the exit code.
+
+        Raises:
+            Card: if it can't start.
+        """
+        if settings.sheet and self.lesson.yours is None:
+            return open_sheet(self.lesson, settings.sheet).run_with(settings)
+        if group_size() > 1:  # one of the processes that the lines below have started
+            return self._run(settings)
+        if settings.only:
+            require_experiment(self.lesson.name, self.lesson.source, settings.only)
+        require_checkpoints(self.lesson, settings)
+        for hook in self._hooks:
+            hook(settings)
+        if settings.processes > 1:
+            precision = choose_precision(settings.precision)[0]  # the same for all of them
+            settings = replace(settings, precision=precision)
+            return run_ranks(settings.processes, run_rank, self.lesson.name, settings)
+        return self._run(settings)
+
+    def _run(self, settings: Settings) -> int:
+        with Session(self.lesson, settings) as session:
+            if settings.only:
+                return self._run_one(session, settings.only)
+            return self._run_all(session)
+
+    def _run_one(self, session: Session, name: str) -> int:
+        """Run one experiment; a training that it shares with others runs when it is needed."""
+        function = self.experiments[name]
+        session.conduct(name, function.__doc__ or "", function)
+        code = session.finish()
+        self.summary = session.summary()
+        return code
+
+    def _run_all(self, session: Session) -> int:
+        self._check_parts(session)
+        for name, function in self.experiments.items():
+            if session.conduct(name, function.__doc__ or "", function).crash:
+                break
+        code = session.finish(self._closing)
+        self.summary = session.summary()
+        if is_main() and self.lesson.yours is not None:
+            self._record_progress(session)
+        return code
+
+    def _check_parts(self, session: Session) -> None:
+        for function in list(self.exercises.values())[:1]:
+            session.check_parts(list(self.exercises), sys.modules[function.__module__])
+
+    def _record_progress(self, session: Session) -> None:
+        """Record the result of a run on a learner's sheet."""
+        checks = [check for one in session.experiments for check in one.checks]
+        run: dict[str, Any] = {
+            "text": sheets.digest(self.lesson.source),
+            "yours": len(self.lesson.yours or ()),
+            "passed": sum(check.passed for check in checks),
+            "of": len(checks),
+            "seconds": round(sum(one.seconds for one in session.experiments), 1),
+            "report": str(session.folder / "report.html"),
+            "when": progress.now(),
+        }
+        with progress.changing(self.lesson.name) as record:
+            record.add_run(run)
+
+
+def run_rank(name: str, settings: Settings) -> int:
+    """Run a lab in one process of a group; return the exit code."""
+    try:
+        return import_module(find(name)[0].module).lab.run_with(settings)
+    except Card as card:
+        card.show()
+        return card.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _in_notebook() -> bool:
+    return hasattr(builtins, "get_ipython") or hasattr(builtins, "__IPYTHON__")

@@ -1,0 +1,47 @@
+"""Ask the learner for a prediction before an experiment; the report shows it beside the result."""
+
+import builtins
+import os
+import sys
+import termios
+
+from labs.kit.run.console import Output
+from labs.kit.run.processes import group_size
+
+from rich.text import Text
+
+MAX_CHARACTERS = 200
+
+
+def question(details: str) -> str:
+    """Return the paragraph of a docstring that asks for a prediction; empty if there is none."""
+    for paragraph in details.split("\n\n"):
+        if paragraph.startswith("Predict:"):
+            return " ".join(paragraph.split())
+    return ""
+
+
+def can_ask() -> bool:
+    """Return whether a person can answer: on a terminal, not in CI, a notebook or a group.
+
+    In a group the other processes would wait for the answer and give up after a while.
+    """
+    if group_size() > 1 or "CI" in os.environ or hasattr(builtins, "get_ipython"):
+        return False
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def ask(details: str, output: Output) -> str:
+    """Return the learner's guess; empty without a question, a person or an answer."""
+    text = question(details)
+    if not text or not can_ask():
+        return ""
+    output.print(Text(f"   {text}", style="cyan"))
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)  # keys pressed during the last experiment
+    try:
+        typed = input("   your guess (Enter skips): ")
+    except EOFError:  # Ctrl-D
+        print()
+        return ""
+    printable = "".join(character for character in typed if character.isprintable())
+    return printable.strip()[:MAX_CHARACTERS]

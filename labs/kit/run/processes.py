@@ -1,0 +1,181 @@
+"""Run a lab as N processes of one torch.distributed group: `--processes N`, or one for each GPU.
+
+The group is started by the environment variables that torch and Accelerate read, and its size is
+asserted where the Accelerator is made. `accelerate launch --cpu --num_processes 2` runs one process
+and reports nothing. torchrun and torch.distributed.elastic poll the processes in rank order, so
+that of two failures in the same tenth of a second the one with the lower rank is reported, not the
+first one.
+https://docs.pytorch.org/docs/stable/distributed.html#environment-variable-initialization
+"""
+
+import atexit
+import ctypes
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, NoReturn
+
+from labs.course.cards import Card
+
+GRACE_SECONDS = 10  # for the other processes to end after one has failed
+PR_SET_PDEATHSIG = 1  # prctl(2)
+Wait = Callable[[], int]
+
+
+def rank() -> int:
+    """Return this process's number in its group; 0 if it is alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_main() -> bool:
+    """Return whether this is the process that prints, checks and writes files."""
+    return rank() == 0
+
+
+def group_size() -> int:
+    """Return the number of processes that run this lab together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def stop_all(card: Card) -> NoReturn:
+    """Raise a card that every process of the group raises; only the main process shows it."""
+    card.shown_elsewhere = not is_main()
+    raise card
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when the process that started it is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def run_ranks(processes: int, function: Callable[..., int], *arguments: Any) -> int:
+    """Call `function` in each process of a new group.
+
+    Args:
+        processes: the size of the group.
+        function: a function of a module, which can be imported; it returns an exit code.
+        arguments: its arguments, which must be picklable.
+
+    Returns:
+        The exit code of the first process that fails, else 0. The others are ended then.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    started: list[Any] = []
+    try:
+        for variables in _rank_variables(processes):
+            process = spawn.Process(target=_rank_main, args=(function, arguments))
+            with _environment(variables):
+                process.start()
+            started.append(process)
+        return _first_failure([_joining(process) for process in started])
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+
+
+def _rank_main(function: Callable[..., int], arguments: tuple[Any, ...]) -> None:
+    end_with_parent()
+    leave(function(*arguments))
+
+
+def _joining(process: Any) -> Wait:
+    def wait() -> int:
+        process.join()
+        return process.exitcode
+
+    return wait
+
+
+def run_group(processes: int, command: list[str], **variables: str) -> int:
+    """Run `command` as a group of processes, with additional environment variables.
+
+    Returns:
+        The exit code of the first process that fails, else 0. The others are ended then.
+    """
+    started = [
+        subprocess.Popen(command, env={**os.environ, **variables, **of_rank})
+        for of_rank in _rank_variables(processes)
+    ]
+    try:
+        return _first_failure([process.wait for process in started])
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process; in a group, without Python's own finalisation.
+
+    Gloo's threads may release the tensors of the last collective during finalisation, which needs
+    Python: one run in twelve that a NaN stopped was aborted by that, with exit code 134. Destroying
+    the group first doesn't help: a prepared model keeps it and its threads alive.
+    """
+    if group_size() == 1:
+        sys.exit(code)
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _rank_variables(processes: int) -> list[dict[str, str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    common = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        # without it, Gloo looks up this machine's name, which fails in a container without network
+        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+    }
+    return [{**common, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Generator[None]:
+    """Set environment variables that a process started meanwhile inherits."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _first_failure(waits: list[Wait]) -> int:
+    """Wait for all processes, each in a thread; after a failure wait for the others briefly."""
+    # The order in which they end matters: the others fail a moment later, having lost the first.
+    ended: SimpleQueue[int] = SimpleQueue()
+    for wait in waits:
+        Thread(target=lambda wait=wait: ended.put(wait()), daemon=True).start()
+    code = 0
+    deadline = 0.0
+    for _ in waits:
+        timeout = max(0.0, deadline - time.monotonic()) if code else None
+        try:
+            last = ended.get(timeout=timeout)
+        except Empty:
+            break
+        if last and code == 0:
+            code = last
+            deadline = time.monotonic() + GRACE_SECONDS
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,30 @@
+"""Where the checkpoints of a lab are, and whether there are any to resume from."""
+
+from pathlib import Path
+
+from labs.course.cards import WRONG_USAGE, Card
+from labs.course.options import Settings
+from labs.course.syllabus import Lesson
+from labs.kit import atomic_folder
+
+
+def checkpoints_folder(lesson: Lesson, settings: Settings) -> Path:
+    """Return the folder of all checkpoints of a lab, beside its runs."""
+    return settings.outputs / lesson.name / "checkpoints"
+
+
+def require_checkpoints(lesson: Lesson, settings: Settings) -> None:
+    """Check that there is a checkpoint if --resume is given.
+
+    Raises:
+        Card: if there is none.
+    """
+    folder = checkpoints_folder(lesson, settings)
+    if settings.resume and not any(atomic_folder.all_in(one) for one in folder.glob("*")):
+        raise Card(
+            f"{lesson.name} has nothing to resume.",
+            f"{folder} has no checkpoint: the last run ended by itself or before its first "
+            "checkpoint, or this lab trains for less than a minute and writes none.",
+            f"invoke lab {lesson.name}, which resumes by itself if a checkpoint fits",
+            WRONG_USAGE,
+        )

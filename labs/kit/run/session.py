@@ -1,0 +1,229 @@
+"""Run a lab's experiments one after the other, then write results, report and table of claims."""
+
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from inspect import cleandoc
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from labs.course.cards import FAILED, Card
+from labs.course.options import Settings
+from labs.course.syllabus import Lesson
+from labs.kit.compare import Mistake, check_part
+from labs.kit.records import Experiment, Results
+from labs.kit.report import page
+from labs.kit.run import predictions, results
+from labs.kit.run.console import Output
+from labs.kit.run.devices import choose_precision, describe_device
+from labs.kit.run.environment import environment, stack
+from labs.kit.run.missing_gpu import require_gpu
+from labs.kit.run.outputs import new_folder, refused, writing_to
+from labs.kit.run.processes import is_main
+from labs.kit.run.run import STYLES, Run
+
+from rich.markdown import Markdown
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+Function = Callable[[Run], Any]
+Closing = Callable[[Results], str]
+MAX_FAILURES = 3  # in the card; the table and the report have all
+LEGEND = (
+    "✓ ✗ a check: it must hold on every correct machine. ● held, ○ not held, ◐ inconclusive,\n"
+    "· shown: a measurement, which depends on hardware or chance. 2 [1, 3]: median and range."
+)
+
+
+class Session:
+    """One run of one lab. Use it as a context: it closes the log.
+
+    Raises:
+        Card: if the GPU or the precision isn't available, or the outputs folder can't be written.
+    """
+
+    def __init__(self, lesson: Lesson, settings: Settings) -> None:
+        self.lesson = lesson
+        require_gpu(stack().get("stack", "cpu"))
+        precision, reason = choose_precision(settings.precision)
+        self._files = ExitStack()
+        self.folder = new_folder(settings.outputs, lesson.name) if is_main() else Path(os.devnull)
+        self._files.enter_context(writing_to(self.folder))
+        log_path = self.folder / "log.txt" if is_main() else self.folder
+        log = self._files.enter_context(log_path.open("w", encoding="utf-8"))
+        self.output = Output(log, silent=not is_main())
+        self.run = Run(settings, precision, self.output, self.folder, lesson)
+        self.experiments: list[Experiment] = []
+        self._print_header(reason)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        try:
+            return self._files.__exit__(*error)
+        finally:
+            for folder in self.run.checkpoint_folders:
+                folder.release()
+            if is_main() and not self.experiments:  # refused before the first experiment
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _print_header(self, reason: str) -> None:
+        run = self.run
+        processes = run.accelerator.num_processes
+        group = f" · {processes} processes" if processes > 1 else ""
+        self.output.print(Rule(f"{self.lesson.name} · {self.lesson.title}", align="left"))
+        self.output.print(
+            f"{describe_device(run.device)} · {run.precision} ({reason}) · "
+            f"size {run.size} · seed {run.seed}{group}"
+        )
+
+    def conduct(self, name: str, doc: str, function: Function) -> Experiment:
+        """Run one experiment from its own seed; a crash is recorded and printed in full."""
+        from accelerate.utils import set_seed
+
+        claim, _, details = cleandoc(doc).partition("\n\n")
+        experiment = Experiment(name, " ".join(claim.split()), details.strip())
+        self.run.current = experiment
+        self.experiments.append(experiment)
+        self.output.print()
+        self.output.print(Text(f"{len(self.experiments)}. {experiment.claim}", style="bold"))
+        if self.lesson.yours is None:  # a sheet's experiments run again and again
+            experiment.guess = predictions.ask(experiment.details, self.output)
+        set_seed(self.run.seed)
+        start = time.perf_counter()
+        self._call(experiment, function)
+        experiment.seconds = time.perf_counter() - start
+        if experiment.conclusion:
+            self.output.print(Text(f"   → {experiment.conclusion}", style="italic"))
+        if experiment.guess:
+            self.output.print(Text(f"   you guessed: {experiment.guess}"))
+        return experiment
+
+    def _call(self, experiment: Experiment, function: Function) -> None:
+        try:
+            experiment.conclusion = function(self.run) or ""
+        except Card:
+            raise
+        except OSError as error:
+            if refused(error, self.folder):
+                raise  # becomes a card: the disk is the cause, not the lab
+            self._record_crash(experiment)
+        except Exception:
+            self._record_crash(experiment)
+
+    def _record_crash(self, experiment: Experiment) -> None:
+        experiment.crash = traceback.format_exc()
+        self.output.print(Text(experiment.crash, style="red"), wrap=False)
+
+    def check_parts(self, parts: Sequence[str], module: ModuleType) -> None:
+        """Check every exercise as `module` implements it: one check each."""
+
+        def every_part(run: Run) -> None:
+            for part in parts:
+                message = _mistake(self.lesson, part, module)
+                run.check(
+                    part + self._author(part), message or "right", equals="right", decides=True
+                )
+
+        if parts:
+            self.conduct("parts", "Every part meets its specification.", every_part)
+
+    def _author(self, part: str) -> str:
+        """Mark the parts of a learner's sheet that the learner hasn't written."""
+        yours = self.lesson.yours
+        return "" if yours is None or part in yours else " (the lab's own)"
+
+    def finish(self, closing: Closing | None = None) -> int:
+        """Write results.json and report.html, print the table of claims; return the exit code.
+
+        Of several processes only the main one does this; the others return whether they crashed.
+        """
+        self.run.accelerator.end_training()
+        crashed = any(experiment.crash for experiment in self.experiments)
+        if not is_main():
+            return FAILED if crashed else 0
+        text = closing(Results(self.experiments)) if closing and not crashed else ""
+        facts = environment(self.run, self.lesson)
+        data = results.as_data(self.lesson, facts, self.experiments, text)
+        results.write(data, self.folder / "results.json")
+        page.write(self.lesson, data, self.experiments, self.folder / "report.html")
+        if not crashed:
+            for folder in self.run.checkpoint_folders:
+                folder.remove()
+        if text:
+            self.output.print()
+            self.output.print(Markdown(text))
+        self._print_claims()
+        card = self._failure()
+        if card is None:
+            return 0
+        card.show()
+        return card.code
+
+    def _failure(self) -> Card | None:
+        """Return the card for a crash, or else for failed checks; None if there is neither."""
+        name = self.lesson.name
+        crashed = [experiment for experiment in self.experiments if experiment.crash]
+        if crashed:
+            last_line = crashed[0].crash.strip().splitlines()[-1]
+            path = _relative(self.lesson.sheet or self.lesson.path)
+            fix = f"correct {path} (traceback above), then run it again"
+            return Card(f"{name} crashed in {crashed[0].name}.", last_line, fix, FAILED)
+        checks = [check for experiment in self.experiments for check in experiment.checks]
+        failed = [check for check in checks if not check.passed]
+        if not failed:
+            return None
+        words = [f"{check.name}: {check.shown} ({check.bound})" for check in failed[:MAX_FAILURES]]
+        if len(failed) > MAX_FAILURES:
+            words.append(f"and {len(failed) - MAX_FAILURES} more")
+        what = f"{len(failed)} of {name}'s checks failed. They hold on every correct machine."
+        fix = f"read about each check in {self.folder / 'report.html'}"
+        return Card(what, "; ".join(words), fix, FAILED)
+
+    def summary(self) -> tuple[str, str]:
+        """Return the number of passed checks and the peak memory, for a table of several labs."""
+        checks = [check for experiment in self.experiments for check in experiment.checks]
+        passed = sum(check.passed for check in checks)
+        return f"{passed} of {len(checks)}", f"{results.peak_memory_mib():,.0f} MiB"
+
+    def _print_claims(self) -> None:
+        table = Table(box=None, padding=(0, 2))
+        table.add_column("", justify="right")
+        table.add_column("claim")
+        table.add_column("checks", justify="right")
+        table.add_column("verdict")
+        for number, experiment in enumerate(self.experiments, 1):
+            style = STYLES.get(experiment.verdict, "red" if experiment.crash else "")
+            verdict = Text(experiment.verdict, style=style)
+            claim = Text(experiment.claim)
+            table.add_row(str(number), claim, experiment.passed_of_all, verdict)
+        self.output.print()
+        self.output.print(table)
+        self.output.print()
+        self.output.print(Text(LEGEND, style="dim"))
+        self.output.print(Text(f"report: {self.folder / 'report.html'}"), wrap=False)
+        if self.run.settings.tensorboard:
+            board = f"tensorboard --logdir {self.folder}" if self.run.logged else "nothing logged"
+            self.output.print(Text(f"TensorBoard: {board}"), wrap=False)
+
+
+def _relative(path: Path) -> str:
+    """Return a path below the current folder without that folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _mistake(lesson: Lesson, part: str, module: ModuleType) -> str:
+    """Return what is wrong with a part, in one line; empty if it is right."""
+    try:
+        check_part(lesson, part, module)
+    except Mistake as mistake:
+        return str(mistake)
+    except Exception as error:
+        return f"it raised {type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,1 @@
+"""Long trainings: watch the loss, write checkpoints, resume."""

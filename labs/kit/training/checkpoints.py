@@ -1,0 +1,301 @@
+"""Checkpoints of a training: saved by Accelerate, found again after an interruption.
+
+An interrupted run resumes from its last checkpoint and ends with the same weights, bit for bit, as
+an uninterrupted one: on the same machine, with the same lab, data, seed and options.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from labs.course.cards import FAILED, Card
+from labs.kit import atomic_folder
+from labs.kit.run.outputs import refusal, writing_to
+from labs.kit.run.processes import is_main, stop_all
+from labs.kit.run.run import Run
+from labs.kit.training import checkpoint_store
+from labs.kit.training.loop import nan_fix
+from labs.kit.training.state import restore, state_of
+
+import torch
+from accelerate.utils import RNG_STATE_NAME, broadcast, broadcast_object_list, gather_object, load
+
+STATE_FILE = "state.pt"
+Found = tuple[Path, dict[str, Any]]  # a valid checkpoint and its manifest
+# It warns of tied weights at each checkpoint. Loading ties them again.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+
+
+class Checkpoints:
+    """The checkpoints of one training. Create it before `accelerator.prepare`.
+
+    Args:
+        run: the run.
+        name: the name of the training; a lab may have several, one after the other.
+        depends_on: what the weights depend on beside the lab, its options, seed and machine: a
+            configuration, the number of steps, a data set's hash. It must be JSON. A checkpoint
+            of a training that depended on something else isn't loaded.
+        steps: the number of steps, if it is known: then a finished training is reported as such.
+        every_steps: save every so many steps; by default every so many minutes.
+        every_minutes: minutes between checkpoints, without `every_steps`.
+        keep: the number of checkpoints to retain.
+
+    Raises:
+        ValueError: for a number that is too small.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        name: str,
+        *,
+        depends_on: Mapping[str, Any] | None = None,
+        steps: int | None = None,
+        every_steps: int | None = None,
+        every_minutes: float = 1,
+        keep: int = 2,
+    ) -> None:
+        if keep < 1 or (every_steps is not None and every_steps < 1) or every_minutes < 0:
+            raise ValueError("keep and every_steps must be at least 1, every_minutes at least 0")
+        self.run = run
+        self.name = name
+        self.steps = steps
+        self.every_steps = every_steps
+        self.every_minutes = every_minutes
+        self.keep = keep
+        self.seconds = 0.0  # of training until the last checkpoint, over all runs
+        self._facts = checkpoint_store.facts_of(run, name, depends_on or {})
+        self._extras: dict[str, Any] = {}
+        self._saved = 0  # the step of the newest checkpoint
+        self._folder: Path | None = None  # resume finds it
+        run.accelerator.free_memory()  # what was prepared before belongs to another training
+
+    def include(self, **extras: Any) -> None:
+        """Include what belongs to the training beside the objects that Accelerate prepared.
+
+        Args:
+            extras: by name a torch.Generator; a list or dict of numbers and strings, which
+                `resume` changes in place; anything with `state_dict` and `load_state_dict`.
+
+        Raises:
+            TypeError: for anything else.
+        """
+        for name, value in extras.items():
+            state_of(name, value)
+        self._extras.update(extras)
+
+    def resume(self) -> int:
+        """Load the newest valid checkpoint.
+
+        Call it right before the loop: it also restores every random number generator.
+
+        Returns:
+            The number of steps that are done; 0 without a checkpoint.
+
+        Raises:
+            Card: with --resume, if there are checkpoints of this training and none of them fits.
+        """
+        found, self._folder = self._find_together()
+        if found:
+            path, manifest = found
+            self._load(path)
+            self._saved = manifest["step"]
+            self.seconds = manifest["seconds"]
+        self._since = time.perf_counter() - self.seconds
+        self._clock = time.monotonic()
+        return self._saved
+
+    def save_if_due(self, done: int) -> None:
+        """Save if it is time to, after a step.
+
+        With `every_minutes`, the main process decides for all processes at each step.
+
+        Args:
+            done: the number of steps that are done.
+        """
+        if self.every_steps is not None:
+            due = done % self.every_steps == 0
+        else:
+            due = time.monotonic() - self._clock >= 60 * self.every_minutes
+            if self.run.accelerator.num_processes > 1:
+                decision = torch.tensor(float(due), device=self.run.device)
+                due = bool(cast(torch.Tensor, broadcast(decision)))
+        if due:
+            self.save(done)
+
+    def save(self, done: int) -> None:
+        """Save now; also after the loop, so that a run interrupted later needn't train again.
+
+        A full disk is reported, and the training goes on; earlier checkpoints stay.
+
+        Raises:
+            Card: if the weights are NaN or infinite.
+        """
+        if self._folder is None:
+            raise RuntimeError("call resume before the first save")
+        if done == self._saved:
+            return
+        self._require_finite_weights(done)
+        self.seconds = time.perf_counter() - self._since
+        reason = self._write(self._folder, done)
+        self._clock = time.monotonic()
+        if reason:
+            self._say(f"no checkpoint of step {done:,}: {reason} The training continues.")
+            self._say(
+                f"the last checkpoint is of step {self._saved:,}; free space for {self._folder}"
+            )
+        else:
+            self._saved = done
+
+    def _say(self, text: str) -> None:
+        self.run.say(f"{self.name}: {text}")
+
+    def _find_together(self) -> tuple[Found | None, Path]:
+        """Return what the main process found, in all processes."""
+        found: Any = None
+        if is_main():
+            try:
+                found = self._find()
+            except Card as card:
+                found = (card.what, card.why, card.fix, card.code)
+        found = _from_main(found)
+        if len(found) == 4:
+            stop_all(Card(*found))
+        return found
+
+    def _find(self) -> tuple[Found | None, Path]:
+        parent = checkpoint_store.root(self.run)
+        with writing_to(parent):
+            place = checkpoint_store.take(parent, self.name, self._facts)
+        self.run.checkpoint_folders.append(place)
+        found = self._newest_valid(place.folder)
+        if found:
+            restart = f"to start over: rm -r {place.folder}"
+            self._say(f"{self._progress(found)}, from its checkpoint ({restart})")
+        return found or self._find_similar(place), place.folder
+
+    def _progress(self, found: Found) -> str:
+        done = found[1]["step"]
+        trained = self.steps is not None and done >= self.steps
+        return f"already trained, {done:,} steps" if trained else f"resumes after step {done:,}"
+
+    def _find_similar(self, place: checkpoint_store.Place) -> Found | None:
+        """Report a checkpoint that doesn't fit; with --resume, take one of another machine."""
+        near = checkpoint_store.nearest(place, self._facts)
+        if near is None:
+            return None
+        folder, differences = near
+        resume = self.run.settings.resume
+        usable = resume and checkpoint_store.only_machine_differs(differences)
+        other = checkpoint_store.lock(folder) if usable else None
+        found = self._newest_valid(folder) if other else None
+        if other and found:
+            self.run.checkpoint_folders.append(other)
+            self._say(f"{self._progress(found)}, but not bit for bit:")
+            self._say("; ".join(differences.values()))
+            return found
+        if resume:
+            raise checkpoint_store.does_not_fit(self.name, folder, differences)
+        self._say(f"starts over: the checkpoints in {folder} don't fit.")
+        self._say("; ".join(differences.values()))
+        return None
+
+    def _newest_valid(self, folder: Path) -> Found | None:
+        """Return the newest checkpoint whose files are unchanged; remove the others."""
+        for path in atomic_folder.all_in(folder):
+            try:
+                return path, atomic_folder.read(path)
+            except ValueError as error:
+                self._say(f"{path.name} is damaged ({error}) and was removed")
+                shutil.rmtree(path)
+        return None
+
+    def _load(self, path: Path) -> None:
+        """Load everything. torch's and Accelerate's loaders refuse pickled code."""
+        try:
+            self.run.accelerator.load_state(str(path))
+            self._require_random_states(path)
+            states = load(path / STATE_FILE, map_location="cpu")
+            if set(states) != set(self._extras):
+                raise KeyError(f"it has {sorted(states)}, not {sorted(self._extras)}")
+            for name, state in states.items():
+                restore(self._extras[name], state)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            fix = f"rm -r {path.parent}, which starts over"
+            raise Card(f"The checkpoint {path} can't be loaded.", why, fix, FAILED) from error
+
+    def _require_random_states(self, path: Path) -> None:
+        """Check that the random states were loaded: Accelerate reports nothing if they weren't."""
+        file = f"{RNG_STATE_NAME}_{self.run.accelerator.process_index}.pkl"
+        saved = load(path / file)
+        pairs = [(saved["torch_manual_seed"], torch.get_rng_state())]
+        if torch.cuda.is_available():
+            now = torch.cuda.get_rng_state_all()
+            pairs += zip(saved["torch_cuda_manual_seed"], now, strict=True)
+        if not all(torch.equal(then, now) for then, now in pairs):
+            raise ValueError(f"{file} wasn't loaded")
+
+    def _require_finite_weights(self, done: int) -> None:
+        models = cast(
+            list[torch.nn.Module],
+            self.run.accelerator._models,  # pyright: ignore[reportPrivateUsage]
+        )
+        if not models:
+            raise RuntimeError("create Checkpoints before accelerator.prepare: it has no model")
+        parameters = [parameter for model in models for parameter in model.parameters()]
+        finite = [parameter.detach().isfinite().all() for parameter in parameters]
+        if not all(finite):
+            what = f"The weights of {self.name!r} are NaN or infinite after step {done:,}."
+            why = f"A gradient was, too. The last checkpoint is of step {self._saved:,}."
+            stop_all(Card(what, why, nan_fix(self.run), FAILED))
+
+    def _write(self, folder: Path, done: int) -> str:
+        """Write a checkpoint: every process its part, then the main one the rest.
+
+        Returns:
+            Why it can't be written; empty if it was.
+        """
+        reasons = cast(list[str], gather_object([_try_to(self._write_states, folder)]))
+        reason = next((reason for reason in reasons if reason), "")
+        if is_main() and not reason:
+            reason = _try_to(self._publish, folder, done)
+        if is_main() and reason:
+            shutil.rmtree(atomic_folder.aside(folder), ignore_errors=True)
+        return _from_main(reason)
+
+    def _write_states(self, folder: Path) -> None:
+        part = atomic_folder.aside(folder)
+        self.run.accelerator.save_state(str(part))
+        if is_main():
+            states = {name: state_of(name, value) for name, value in self._extras.items()}
+            torch.save(states, part / STATE_FILE)
+            if not self._saved:
+                load(part / STATE_FILE)  # what can't be loaded is an error now
+
+    def _publish(self, folder: Path, done: int) -> None:
+        facts = {"step": done, "seconds": self.seconds, "facts": self._facts}
+        snapshot = atomic_folder.path_of(folder, done)
+        atomic_folder.publish(atomic_folder.aside(folder), snapshot, facts)
+        for old in atomic_folder.all_in(folder)[self.keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _try_to(write: Any, folder: Path, *more: Any) -> str:
+    """Write; return why the disk refused, in a sentence, or nothing."""
+    try:
+        write(folder, *more)
+    except Exception as error:  # safetensors and torch report no errno
+        reason = refusal(error, folder)
+        if not reason:
+            raise
+        return reason
+    return ""
+
+
+def _from_main(value: Any) -> Any:
+    """Return the main process's value, in all processes."""
+    return broadcast_object_list([value])[0]

@@ -1,0 +1,37 @@
+"""Save and restore what a checkpoint has beside the objects that Accelerate prepared.
+
+Generators, curves, running averages. Accelerate's `register_for_checkpointing` would load them with
+`weights_only=False`, which runs code from the file.
+"""
+
+from typing import Any, cast
+
+import torch
+
+
+def state_of(name: str, value: Any) -> Any:
+    """Return the state of a generator, list, dict, or object with a `state_dict`.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    if isinstance(value, list | dict):
+        return cast(Any, value)
+    if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
+        return value.state_dict()
+    raise TypeError(f"{name} can't be saved: it is no generator, list or dict, and has no state")
+
+
+def restore(value: Any, state: Any) -> None:
+    """Restore a state, in place."""
+    if isinstance(value, torch.Generator):
+        value.set_state(state)
+    elif isinstance(value, list):
+        value[:] = state
+    elif isinstance(value, dict):
+        cast(dict[Any, Any], value).clear()
+        cast(dict[Any, Any], value).update(state)
+    else:
+        value.load_state_dict(state)

@@ -1,0 +1,1 @@
+"""LLM05b: no later lab imports from it."""

@@ -1,0 +1,7 @@
+"""LLM07: the parts that later labs may import."""
+
+from labs.llm07_lora.lesson import LoraLinear as LoraLinear
+from labs.llm07_lora.lesson import insert as insert
+from labs.llm07_lora.lesson import randomize as randomize
+from labs.llm07_lora.lesson import take_out as take_out
+from labs.llm07_lora.lesson import trainable as trainable

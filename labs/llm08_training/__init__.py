@@ -1,0 +1,1 @@
+"""LLM08: no later lab imports from it."""

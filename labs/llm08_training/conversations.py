@@ -1,0 +1,167 @@
+"""Read conversations from instruction data, one row at a time.
+
+A JSONL, CSV or Parquet file, a folder of such files, or a set on the Hugging Face hub. Only the
+current row (of Parquet: 2,000 rows) is in memory. A bad row is reported with its file and line, and
+stops the reading or is skipped.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, cast
+
+from labs.course.cards import WRONG_USAGE, Card
+from labs.course.options import Settings
+from labs.kit.run.processes import stop_all
+from labs.llm08_training.readers import BadRow, sources
+
+Message = dict[str, str]
+Row = Mapping[str, Any]
+Refuse = Callable[[list[Message]], None]
+ROLES = ("system", "user", "assistant")
+SHAPES = "messages; prompt and completion; or instruction, output and perhaps input"
+FIRST = 1000  # rows that are checked before a lab starts
+REPORTED = 10  # bad rows that are named; all are counted
+
+
+def messages_of(row: Any) -> list[Message]:
+    """Return the messages of a row in any of the three shapes, each with `role` and `content`.
+
+    Raises:
+        BadRow: for any other shape, for values that aren't text, or without an answer.
+    """
+    if isinstance(row, BadRow):
+        raise row
+    if not isinstance(row, Mapping):
+        raise BadRow(f"expected an object with names, got a {type(row).__name__}")
+    messages = _messages(cast(Row, row))
+    if not any(one["role"] == "assistant" and one["content"] for one in messages):
+        raise BadRow("it has no text by the assistant, so there is nothing to learn")
+    return messages
+
+
+def _messages(row: Row) -> list[Message]:
+    if row.get("messages") is not None:
+        return _turns("messages", row["messages"])
+    if "prompt" in row and "completion" in row:
+        prompt = row["prompt"]
+        completion = row["completion"]
+        if isinstance(prompt, list) and isinstance(completion, list):
+            return _turns("prompt", prompt) + _turns("completion", completion)
+        user = _message("user", "prompt", prompt)
+        return [user, _message("assistant", "completion", completion)]
+    if "instruction" in row and "output" in row:
+        user = _message("user", "instruction", row["instruction"])
+        if row.get("input"):
+            user["content"] += "\n\n" + _message("user", "input", row["input"])["content"]
+        return [user, _message("assistant", "output", row["output"])]
+    raise BadRow(f"it has {', '.join(map(str, row)) or 'nothing'}; wanted: {SHAPES}")
+
+
+def _turns(name: str, turns: Any) -> list[Message]:
+    if isinstance(turns, str):  # a CSV file has no other way to write them
+        try:
+            turns = json.loads(turns)
+        except ValueError:
+            raise BadRow(f"{name} is text and not JSON") from None
+    if not isinstance(turns, list):
+        raise BadRow(f"{name} must be a list, not a {type(turns).__name__}")
+    messages: list[Message] = []
+    for turn in cast(list[Any], turns):
+        role = cast(Row, turn).get("role") if isinstance(turn, Mapping) else None
+        if role not in ROLES:
+            raise BadRow(f"each of {name} needs a role ({', '.join(ROLES)}) and a content")
+        messages.append(_message(role, f"{role}'s content", turn.get("content")))
+    return messages
+
+
+def _message(role: str, name: str, text: Any) -> Message:
+    if not isinstance(text, str):
+        raise BadRow(f"{name} is missing" if text is None else f"{name} is not text: {text!r:.40}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRow(f"{name} isn't valid UTF-8") from None
+    return {"role": role, "content": text}
+
+
+@dataclass
+class Conversations:
+    """The conversations of a file, folder or hub set, as `{"messages": [...]}`; each loop rereads it.
+
+    Args:
+        name: the file, folder or hub id.
+        online: whether the hub may be used.
+        skip: whether bad rows are skipped.
+        refuse: raises BadRow for messages that the caller can't use.
+        skipped: after a loop, the number of bad rows.
+        reported: after a loop, the first bad rows with their places.
+
+    Raises:
+        Card: if it doesn't exist; during a loop for a bad row, unless `skip`.
+    """
+
+    name: str
+    online: bool = False
+    skip: bool = False
+    refuse: Refuse | None = None
+    skipped: int = 0
+    reported: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        self._sources = sources(self.name, self.online)
+
+    def __iter__(self) -> Iterator[dict[str, list[Message]]]:
+        self.skipped = 0
+        self.reported = []
+        good = 0
+        for source, records in self._sources:
+            for where, row in records():
+                try:
+                    messages = messages_of(row)
+                    if self.refuse:
+                        self.refuse(messages)
+                except BadRow as bad:
+                    self._note(f"{source}, {where}: {bad}")
+                    continue
+                yield {"messages": messages}
+                good += 1
+        if not good:
+            why = f"All {self.skipped} rows are bad. {' '.join(self.reported[:1])}".strip()
+            what = f"{self.name} has no conversation."
+            raise Card(what, why, f"rows with {SHAPES}", WRONG_USAGE)
+
+    def _note(self, problem: str) -> None:
+        if not self.skip:
+            fix = "correct the row; or add --bad-rows skip"
+            stop_all(Card("A row of the dataset is bad.", problem, fix, WRONG_USAGE))
+        self.skipped += 1
+        if len(self.reported) < REPORTED:
+            self.reported.append(problem)
+
+
+def requested(settings: Settings, refuse: Refuse | None = None) -> Conversations | None:
+    """Return the data that --dataset names; None without that option.
+
+    Args:
+        settings: the settings of the run.
+        refuse: raises BadRow for messages that the caller can't use.
+
+    Raises:
+        Card: if the data doesn't exist.
+    """
+    options = settings.own
+    if options.dataset is None:
+        return None
+    return Conversations(options.dataset, settings.online, options.bad_rows == "skip", refuse)
+
+
+def check_first_rows(settings: Settings) -> None:
+    """Read the first rows of --dataset, so that a problem is reported before the lab starts.
+
+    Raises:
+        Card: if it doesn't exist, or if one of these rows is bad and stops the reading.
+    """
+    for _ in islice(requested(settings) or (), FIRST):
+        pass

@@ -1,0 +1,1 @@
+"""LLM09: no later lab imports from it."""

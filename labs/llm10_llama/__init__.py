@@ -1,0 +1,1 @@
+"""LLM10: no later lab imports from it."""

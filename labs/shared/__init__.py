@@ -1,0 +1,1 @@
+"""What several labs use and none of them teaches."""
