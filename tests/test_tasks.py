@@ -20,7 +20,7 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_every_verb_is_listed_with_what_it_does() -> None:
+def test_every_task_is_listed_with_a_description() -> None:
     listed = invoke("--list")
     assert listed.returncode == 0, listed
     verbs = dict(re.findall(r"^  (\w+)\s+(\S.*)$", listed.stdout, re.MULTILINE))
@@ -29,7 +29,7 @@ def test_every_verb_is_listed_with_what_it_does() -> None:
 
 
 @pytest.mark.parametrize("words", [("lab", "--help"), ("--help", "lab"), ("lab", "-h")])
-def test_help_helps(words: tuple[str, ...]) -> None:
+def test_help_shows_the_options_of_a_lab(words: tuple[str, ...]) -> None:
     helped = invoke(*words)
     assert helped.returncode == 0, helped
     for option in ("--stack", "--runtime", "--size", "--precision", "--seed", "--online"):
@@ -38,7 +38,7 @@ def test_help_helps(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("verb", ["lab", "learn", "check", "progress"])
-def test_no_option_takes_a_letter_or_a_name_of_invoke_s_own(verb: str) -> None:
+def test_no_option_has_a_short_form_or_hides_an_option_of_invoke(verb: str) -> None:
     helped = invoke("--help", verb).stdout
     assert not re.findall(r"^\s+(-\w)\b", helped, re.MULTILINE)
     core = {"--dry", "--echo", "--list", "--pty", "--config", "--debug", "--hide", "--help"}
@@ -54,7 +54,7 @@ def test_a_lab_must_be_named(words: tuple[str, ...]) -> None:
     assert ended.stdout == ""
 
 
-def test_a_lab_must_be_named_beside_options_too() -> None:
+def test_a_lab_must_be_named_with_options_too() -> None:
     ended = invoke("lab", "--stack", "cpu")
     assert ended.returncode == 1, ended  # Invoke's own complaint
     assert "did not receive required positional arguments: 'labs'" in ended.stderr
@@ -69,7 +69,7 @@ def test_the_syllabus_lists_every_lab() -> None:
 
 
 @pytest.mark.usefixtures("lab_environment")
-def test_what_follows_the_dashes_arrives_as_it_was_typed(shared_clone: Clone) -> None:
+def test_words_after_the_dashes_reach_the_lab_unchanged(shared_clone: Clone) -> None:
     lab = shared_clone.bare_lab("print(json.dumps(arguments))", "LLM94")
     ended = shared_clone.invoke("lab", lab, "--runtime", "venv", "--seed", "5", "--", *AWKWARD)
     assert ended.code == 0, ended
@@ -80,7 +80,7 @@ def test_what_follows_the_dashes_arrives_as_it_was_typed(shared_clone: Clone) ->
 
 
 @pytest.mark.engine
-def test_what_follows_the_dashes_arrives_in_a_container_too(clone: Clone) -> None:
+def test_words_after_the_dashes_reach_a_lab_in_a_container_unchanged(clone: Clone) -> None:
     lab = clone.bare_lab("print(json.dumps(arguments))")
     ended = clone.invoke("lab", lab, "--runtime", "docker", "--", *AWKWARD)
     assert ended.code == 0, ended
@@ -88,7 +88,7 @@ def test_what_follows_the_dashes_arrives_in_a_container_too(clone: Clone) -> Non
     assert json.loads(ended.out)[-len(AWKWARD) :] == AWKWARD
 
 
-def test_the_verbs_work_from_a_folder_below(clone: Clone) -> None:
+def test_tasks_work_from_a_subfolder(clone: Clone) -> None:
     (clone.path / "below").mkdir()
     lab = clone.bare_lab("pass")
     words = f"cd below && '{BIN / 'invoke'}' --dry lab {lab} --runtime venv"
@@ -97,7 +97,7 @@ def test_the_verbs_work_from_a_folder_below(clone: Clone) -> None:
     assert f"cd {clone.path} &&" in ended.out
 
 
-def test_the_exit_code_of_the_tests_is_the_verb_s(clone: Clone) -> None:
+def test_invoke_test_returns_the_exit_code_of_pytest(clone: Clone) -> None:
     (clone.path / "tests").mkdir()
     (clone.path / "tests" / "test_one.py").write_text("def test_one():\n    assert 1 == 2\n")
     ended = clone.invoke("test", "--", "-q", "-k", "one")
@@ -116,14 +116,14 @@ def commands(part: str) -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
-def test_ci_runs_the_readme_s_test_command_to_the_letter() -> None:
+def test_ci_runs_exactly_the_test_command_of_the_readme() -> None:
     command = commands("For engineers")[0]
     assert "invoke test" in command
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.rstrip().splitlines()[-1] == command
 
 
-def test_the_readme_s_first_command_makes_an_environment_and_runs_a_lab() -> None:
+def test_the_first_command_of_the_readme_creates_an_environment_and_runs_a_lab() -> None:
     (command,) = commands("Your first lab")
     made, installed, ran = command.split(" && ")
     assert made == "python3 -m venv .venv"
@@ -131,7 +131,7 @@ def test_the_readme_s_first_command_makes_an_environment_and_runs_a_lab() -> Non
     assert ran == ".venv/bin/invoke lab LLM06"
 
 
-def test_every_lab_command_that_the_readme_shows_is_understood(clone: Clone) -> None:
+def test_every_lab_command_of_the_readme_is_valid(clone: Clone) -> None:
     """The table for learners, run with --dry in front."""
     text = README.read_text(encoding="utf-8")
     shown = re.findall(r"^\| `invoke (lab [^`]*)` \|", text, re.MULTILINE)
@@ -142,7 +142,7 @@ def test_every_lab_command_that_the_readme_shows_is_understood(clone: Clone) -> 
         assert ended.code == 0, (line, ended)
 
 
-def test_every_line_on_exercises_that_the_readme_shows_is_understood(clone: Clone) -> None:
+def test_every_exercise_command_of_the_readme_is_valid(clone: Clone) -> None:
     """Those of learn and progress are run; those of check with --dry in front."""
     text = README.read_text(encoding="utf-8")
     shown = re.findall(r"^\| `invoke ((?:learn|check|progress)[^`]*)` \|", text, re.MULTILINE)
@@ -154,7 +154,7 @@ def test_every_line_on_exercises_that_the_readme_shows_is_understood(clone: Clon
         assert ended.code == 0, (line, ended)
 
 
-def test_every_variable_that_the_readme_names_is_one_that_is_read() -> None:
+def test_every_variable_of_the_readme_is_used() -> None:
     named = set(re.findall(r"LABS_[A-Z_]+", README.read_text(encoding="utf-8")))
     read = "".join(
         path.read_text(encoding="utf-8")
@@ -165,7 +165,7 @@ def test_every_variable_that_the_readme_names_is_one_that_is_read() -> None:
     assert not {name for name in named if name not in read}
 
 
-def test_ci_is_a_script_that_shellcheck_passes() -> None:
+def test_shellcheck_passes_for_the_ci_script() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     checker = BIN / "shellcheck"
@@ -173,5 +173,5 @@ def test_ci_is_a_script_that_shellcheck_passes() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-def test_python_is_one_that_the_lock_is_made_for() -> None:
+def test_the_lock_supports_this_python() -> None:
     assert (3, 11) <= sys.version_info[:2] <= (3, 13)

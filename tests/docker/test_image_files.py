@@ -1,4 +1,4 @@
-"""What the image is made from, checked without an engine: pins, hashes, the lock, compose.yaml."""
+"""The inputs of the image, checked without an engine: pins, hashes, locks, compose.yaml."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import tomllib
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
-from launcher import images, locks
+from launcher import image_status, lock_files
 
 import pytest
 from packaging.requirements import Requirement
@@ -27,14 +27,14 @@ COMPOSE = (ROOT / "compose.yaml").read_text()
 
 
 def requirements(text: str) -> list[Requirement]:
-    """The requirements of a file in pip's format, without comments and hashes."""
+    """Return the requirements of a file in pip's format, without comments and hashes."""
     lines = text.replace("\\\n", " ").splitlines()
     plain = (re.sub(r"(^|\s)(#|--hash).*", "", line).strip() for line in lines)
     return [Requirement(line) for line in plain if line]
 
 
 def pin(requirement: Requirement) -> str | None:
-    """The one version that a requirement allows, if it allows one."""
+    """Return the version of a requirement that allows only one."""
     found = re.fullmatch(r"==([^*,]+)", str(requirement.specifier))
     return found[1] if found else None
 
@@ -47,32 +47,34 @@ every_lock = pytest.mark.parametrize("text", LOCKS.values(), ids=LOCKS)
 
 
 def tool(name: str) -> str:
-    """A command of the test extra, from beside this Python or from PATH."""
+    """Return the path of a command: beside this Python, or on PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return shutil.which(name, path=path) or pytest.skip(f"{name} isn't installed")
 
 
-def test_what_a_lab_names_is_pinned_to_one_version() -> None:
+def test_every_direct_requirement_is_pinned_to_one_version() -> None:
     assert [str(one) for one in ASKED if pin(one) is None] == []
 
 
-def test_the_lock_gives_what_was_asked_for() -> None:
+def test_the_lock_contains_the_direct_requirements() -> None:
     assert {canonicalize_name(one.name): pin(one) for one in ASKED}.items() <= VERSIONS.items()
 
 
-@pytest.mark.parametrize("lock", locks.LOCKS, ids=lambda lock: lock.name)
-def test_a_lock_was_made_from_its_input_as_it_stands(lock: locks.Lock) -> None:
-    assert lock.fresh, "invoke lock"
+@pytest.mark.parametrize("lock", lock_files.LOCKS, ids=lambda lock: lock.name)
+def test_a_lock_is_current(lock: lock_files.Lock) -> None:
+    assert lock.is_current, "invoke lock"
 
 
-def test_another_input_makes_a_lock_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_input_makes_a_lock_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(DOCKER, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("wheels"))
-    monkeypatch.setattr(locks, "DOCKER", tmp_path)
+    monkeypatch.setattr(lock_files, "DOCKER_FOLDER", tmp_path)
     asked = tmp_path / "requirements.in"
     asked.write_text(asked.read_text() + "\n# a comment changes nothing\n")
-    assert locks.LOCKS[0].fresh
+    assert lock_files.LOCKS[0].is_current
     asked.write_text(asked.read_text() + "one-more==1.0\n")
-    assert not locks.LOCKS[0].fresh
+    assert not lock_files.LOCKS[0].is_current
 
 
 @every_lock
@@ -91,7 +93,7 @@ def test_every_line_of_a_lock_has_a_hash(text: str) -> None:
 
 @every_lock
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
-def test_the_whole_lock_applies_to_each_python(python: str, text: str) -> None:
+def test_every_package_of_a_lock_applies_to_each_python(python: str, text: str) -> None:
     machine = {
         "python_version": python,
         "python_full_version": f"{python}.0",
@@ -103,7 +105,7 @@ def test_the_whole_lock_applies_to_each_python(python: str, text: str) -> None:
     assert [str(one) for one in locked if one.marker and not one.marker.evaluate(machine)] == []
 
 
-def test_cuda_has_the_same_torch_and_repeats_nothing() -> None:
+def test_the_cuda_lock_has_the_same_torch_and_repeats_no_package() -> None:
     version = re.search(r"^ARG TORCH_VERSION=(.+)$", DOCKERFILE, re.MULTILINE)
     assert version and CUDA["torch"] == version[1]
     assert CUDA.keys() & VERSIONS.keys() == set()
@@ -111,7 +113,7 @@ def test_cuda_has_the_same_torch_and_repeats_nothing() -> None:
     assert [name for name in others if not name.startswith(("nvidia-", "cuda-"))] == []
 
 
-def test_the_lock_leaves_out_torch_and_what_the_overrides_name() -> None:
+def test_the_lock_omits_torch_and_the_overrides() -> None:
     named = requirements((DOCKER / "overrides.txt").read_text())
     out = {one.name for one in named if one.marker and not one.marker.evaluate()}
     assert "torch" in out
@@ -124,7 +126,7 @@ def test_a_lock_names_no_index_and_no_path(text: str) -> None:
     assert re.findall(r"://|--index|--extra-index|--find-links|(?<![\w.])/\w+", text) == []
 
 
-def test_what_torch_imports_is_in_the_lock() -> None:
+def test_the_lock_contains_the_requirements_of_torch() -> None:
     try:
         asked = [Requirement(line) for line in requires("torch") or []]
     except PackageNotFoundError:
@@ -153,37 +155,37 @@ def test_compose_and_dockerfile_have_the_same_defaults() -> None:
     assert {one["BASE_IMAGE"] for one in args.values()} == {args["cpu"]["BASE_IMAGE"]}
 
 
-def test_what_the_build_mounts_is_what_an_image_is_known_by() -> None:
+def test_every_file_that_the_build_mounts_is_hashed() -> None:
     mounted = set(re.findall(r"--mount=type=bind,source=([\w.-]+)", DOCKERFILE))
-    assert mounted | {"Dockerfile"} == {*images.FILES, *images.locks("cpu"), *images.locks("cuda")}
+    assert mounted | {"Dockerfile"} == {*image_status.BUILD_FILES, *image_status.lock_names("cuda")}
 
 
 def test_the_base_is_pinned_by_digest() -> None:
     assert re.search(r"^ARG BASE_IMAGE=\S+@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
 
 
-def test_no_host_is_named_but_those_of_torch() -> None:
+def test_only_the_hosts_of_torch_are_named() -> None:
     files = [ROOT / "compose.yaml", *(one for one in DOCKER.iterdir() if one.is_file())]
     hosts = {host for one in files for host in re.findall(r"https?://([\w.-]+)", one.read_text())}
     assert hosts == {"download.pytorch.org", "stable.repo.amd.com"}
 
 
-def test_the_build_copies_nothing_of_the_host_into_the_image() -> None:
-    # Wheels, secrets, lock and scripts are mounted while they are needed.
+def test_the_build_copies_no_file_of_the_host_into_the_image() -> None:
+    # The steps mount wheels, secrets, the lock and scripts.
     copied = re.findall(r"^(?:COPY|ADD)\b.*", DOCKERFILE, re.MULTILINE)
     assert [line for line in copied if not line.startswith("COPY --from=installed ")] == []
 
 
-def test_torch_for_rocm_comes_from_one_index_alone() -> None:
+def test_torch_for_rocm_comes_from_one_index_only() -> None:
     stage = DOCKERFILE.split("AS torch-rocm")[1].split("\nFROM ")[0]
     assert '--index-url "$TORCH_INDEX"' in stage
     assert "--extra-index-url" not in stage
-    # A site's pip.conf may name more: a variable goes before it.
+    # The variable overrides a site's pip.conf.
     assert "export PIP_EXTRA_INDEX_URL=$TORCH_INDEX;" in stage
 
 
-def test_the_docker_folder_is_no_package() -> None:
-    # As one, it would hide the Docker SDK from `import docker`.
+def test_the_docker_folder_is_not_a_package() -> None:
+    # As a package, it would hide the Docker SDK from `import docker`.
     assert not (DOCKER / "__init__.py").exists()
 
 
@@ -202,7 +204,7 @@ def test_shellcheck_passes() -> None:
 
 
 def resolved(profile: str = "*", **variables: str) -> dict:
-    """The services of compose.yaml as Docker Compose reads it, given these variables alone."""
+    """Resolve the services of compose.yaml with these variables only."""
     docker = tool("docker")
     if subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose isn't installed")
@@ -230,11 +232,11 @@ def test_compose_needs_no_variable() -> None:
 
 
 @pytest.mark.parametrize("profile", ["cpu", "cuda", "rocm"])
-def test_every_profile_is_its_service_alone(profile: str) -> None:
+def test_every_profile_has_one_service(profile: str) -> None:
     assert list(resolved(profile)) == [profile]
 
 
-def test_only_a_gpu_service_has_devices_and_none_has_more_than_its_own() -> None:
+def test_each_gpu_service_has_only_its_own_devices() -> None:
     services = resolved()
     assert services["cpu"].keys().isdisjoint(["devices", "deploy", "group_add"])
     assert "devices" not in services["cuda"]
@@ -243,7 +245,7 @@ def test_only_a_gpu_service_has_devices_and_none_has_more_than_its_own() -> None
 
 
 def test_groups_are_numbers() -> None:
-    # A name would be looked up in the image.
+    # The engine would look up names in the image.
     assert all(gid.isdecimal() for gid in resolved()["rocm"]["group_add"])
 
 
@@ -259,7 +261,7 @@ def test_every_service_is_hardened() -> None:
         assert service.keys().isdisjoint(forbidden), name
 
 
-def test_every_service_mounts_labs_and_sheets_read_only_and_makes_no_folder() -> None:
+def test_every_service_mounts_labs_and_sheets_read_only_and_creates_no_folder() -> None:
     for name, service in resolved().items():
         mounts = {one["target"]: one.get("read_only", False) for one in service["volumes"]}
         assert mounts == {
@@ -271,7 +273,7 @@ def test_every_service_mounts_labs_and_sheets_read_only_and_makes_no_folder() ->
         assert not any(one["bind"].get("create_host_path") for one in service["volumes"]), name
 
 
-def test_what_a_site_sets_reaches_the_service(tmp_path: Path) -> None:
+def test_variables_of_a_site_reach_the_service(tmp_path: Path) -> None:
     service = resolved(
         LABS_UID="4242",
         LABS_GID="4343",
@@ -291,7 +293,7 @@ def test_what_a_site_sets_reaches_the_service(tmp_path: Path) -> None:
     assert service["build"]["additional_contexts"] == {"wheels": str(tmp_path)}
 
 
-def test_what_a_host_with_amd_cards_sets_reaches_the_service() -> None:
+def test_variables_of_a_host_with_amd_gpus_reach_the_service() -> None:
     service = resolved(
         LABS_GFX="gfx942",
         LABS_RENDER_NODES="/dev/dri/renderD129",
@@ -313,6 +315,6 @@ def test_what_a_host_with_amd_cards_sets_reaches_the_service() -> None:
 
 
 @pytest.mark.parametrize("gpus", ["all", "0", "0,2", "GPU-6d14f3a1"])
-def test_what_a_host_with_nvidia_cards_sets_reaches_the_service(gpus: str) -> None:
+def test_variables_of_a_host_with_nvidia_gpus_reach_the_service(gpus: str) -> None:
     reserved = resolved(LABS_GPUS=gpus)["cuda"]["deploy"]["resources"]["reservations"]["devices"]
     assert reserved == [{"driver": "nvidia", "device_ids": [gpus], "capabilities": ["gpu"]}]

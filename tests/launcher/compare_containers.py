@@ -1,9 +1,8 @@
-"""Two containers, as `docker inspect` tells of them: are they one and the same?"""
+"""Compare two containers by what `docker inspect` reports."""
 
 from typing import Any
 
-# What may differ, and why: who removes the container, who named it and left notes on it, and what
-# only a user at a terminal has.
+# These settings may differ: the removal of the container, its name and labels, and its terminal.
 ALLOWED = {
     "HostConfig.AutoRemove",
     "HostConfig.ConsoleSize",
@@ -18,7 +17,7 @@ ALLOWED = {
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one; absent, None, empty and zero are the engine's same default."""
+    """Flatten nested dictionaries; drop None, empty and zero, which all mean the default."""
     if isinstance(value, dict) and value:
         return {
             key: one
@@ -30,8 +29,8 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     return {name: value} if value else {}
 
 
-def told(attributes: dict[str, Any]) -> dict[str, Any]:
-    """What `docker inspect` says of a container, flat."""
+def inspected_settings(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the flattened settings of a container from `docker inspect`."""
     parts = {name: attributes[name] for name in ("HostConfig", "Config")}
     mounts = sorted((m["Source"], m["Destination"], m["RW"]) for m in attributes["Mounts"])
     return {**flat(parts), "mounts": mounts}

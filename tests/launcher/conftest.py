@@ -1,4 +1,4 @@
-"""What the launcher's tests share: hosts and engines of their own, and the image for them."""
+"""Fixtures of the launcher's tests: hosts with separate engines, and small images for them."""
 
 import os
 import shutil
@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import Clone, _fresh_clone
-from tests.launcher.hosts import Host, build_small, card, kfd, made_small
-from tests.launcher.machines import nvidia_card, nvidia_driver
+from tests.launcher.device_trees import nvidia_card, nvidia_driver
+from tests.launcher.gpu_host import Host, build_small, card, kfd, use_small_images
 
 import pytest
 
 
 @pytest.fixture(scope="session")
 def small_images(snapshot: Path, engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive of the small images, for engines that begin with none."""
+    """Return an archive of the small images, to load into new engines."""
     del engine  # it has the image that these are made from
-    builder = made_small(_fresh_clone(snapshot))
+    builder = use_small_images(_fresh_clone(snapshot))
     archive = tmp_path_factory.mktemp("small") / "images.tar"
     try:
         build_small(builder, archive)
@@ -28,8 +28,8 @@ def small_images(snapshot: Path, engine: Any, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def small_clone(clone: Clone) -> Clone:
-    """A clone whose images are the small ones."""
-    return made_small(clone)
+    """Return a clone that uses the small images."""
+    return use_small_images(clone)
 
 
 @pytest.fixture(scope="session")
@@ -49,17 +49,17 @@ def running_host(small_images: Path) -> Iterator[Host]:
 
 @pytest.fixture
 def host(running_host: Host) -> Iterator[Host]:
-    """A host of the tests' own, without a card; no container of a test may be left on it."""
-    running_host.emptied()
+    """Return a host without a GPU; fail if a test leaves a container on it."""
+    running_host.clear()
     yield running_host
     left = running_host.containers()
-    running_host.emptied()
+    running_host.clear()
     assert not left, "a container was left behind"
 
 
 @pytest.fixture
 def mi300x(host: Host) -> Host:
-    """A host with two of them."""
+    """Return a host with two MI300X."""
     kfd(host)
     card(host, 1, 90402, 128, 192)
     card(host, 2, 90402, 136, 192)
@@ -68,7 +68,7 @@ def mi300x(host: Host) -> Host:
 
 @pytest.fixture
 def h100(host: Host) -> Host:
-    """A host with two of them, whose engine answers the toolkit's requests."""
+    """Return a host with two H100, whose engine accepts requests for NVIDIA GPUs."""
     nvidia_driver(host.root, "580.95.05")
     nvidia_card(host.root, "0000:04:00.0", 0, uuid="GPU-aaaaaaaa-0000-0000-0000-000000000000")
     nvidia_card(host.root, "0000:05:00.0", 1, uuid="GPU-bbbbbbbb-0000-0000-0000-000000000000")

@@ -1,11 +1,11 @@
-"""Machines as trees of files, in the shape of /sys/class/kfd, /proc/driver/nvidia and /dev."""
+"""Write trees of files in the shape of /sys/class/kfd, /proc/driver/nvidia and /dev."""
 
 import os
 import stat
 from pathlib import Path
 
 GIB = 2**30
-# A GPU's node as kernel 6.8 writes it, in the order of the file; an MI300X's numbers.
+# The node of an MI300X, as kernel 6.8 writes it.
 PROPERTIES = """\
 cpu_cores_count {cores}
 simd_count {simds}
@@ -67,7 +67,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def device(root: Path, name: str, mode: int = 0o666, gid: int = 0) -> None:
-    """A character device where that may be made, else a file: /dev/null's numbers either way."""
+    """Create a null device, or a file if this process isn't root."""
     path = root / name.lstrip("/")
     path.parent.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
@@ -88,7 +88,7 @@ def kfd_node(
     heap: int = 1,
     unique: int = 0,
 ) -> Path:
-    """A node of KFD's topology: a CPU's for version 0; None for a kernel that doesn't tell one."""
+    """Write a node of the KFD topology: version 0 is a CPU, None an old kernel."""
     folder = root / "sys/class/kfd/kfd/topology/nodes" / str(number)
     simds = 0 if version == 0 else 304
     line = "" if version is None else f"gfx_target_version {version}\n"
@@ -107,7 +107,7 @@ def cpu_node(root: Path, number: int = 0) -> None:
 
 
 def amd_card(root: Path, number: int, version: int, minor: int, vram: int = 0, **how: int) -> Path:
-    """A GPU's node of the topology, and its render node for everybody."""
+    """Write a GPU's node of the topology, and its render node, open to all users."""
     device(root, f"/dev/dri/renderD{minor}")
     return kfd_node(root, number, version, minor, vram, **how)
 

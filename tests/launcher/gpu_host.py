@@ -1,9 +1,9 @@
-"""A host of the tests' own: an engine, and folders to put cards into (/dev, /sys/class, /etc/cdi).
+"""A host for tests with fake GPUs: a real engine with separate /dev, /sys/class and /etc/cdi.
 
-The engine and all that is run on the host live in a mount namespace, so the cards are nobody
-else's. They are null devices, with the mode and group that a GPU's have. The engine has CDI
-switched on, a runtime called amd, which is runc, and in place of NVIDIA's hook one that does
-nothing: what the engine does with a request is real, and what the vendor's tool would do is not.
+The engine and all commands on the host run in a mount namespace, so no other process sees the GPUs.
+They are null devices with the mode and group of a GPU's nodes. The engine has CDI enabled, a runtime
+named amd, which is runc, and an NVIDIA hook that does nothing. So the tests cover the engine's part
+of a request, and not the vendor's tool.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from resource import RLIMIT_NOFILE, RLIMIT_NPROC, getrlimit
 from typing import Any
 
 from tests.conftest import BIN, PATIENCE, SOMEBODY, Clone, Ended, Running, as_user
-from tests.launcher.machines import GIB, cpu_node, device, kfd_node
+from tests.launcher.device_trees import GIB, cpu_node, device, kfd_node
 
-GROUP = 4300  # may talk to the engine
-RENDER = 60992  # has the cards; a gid that neither this machine nor the image has a name for
+GROUP = 4300  # may use the engine
+RENDER = 60992  # owns the nodes; a gid without a name on this machine and in the image
 FAKED = ("/sys/class", "/sys/bus/pci/devices", "/proc/driver")
 START = """
 set -e
@@ -47,7 +47,7 @@ exec dockerd --config-file "$here/daemon.json" --host "unix://$here/socket" --gr
     --bridge none --iptables=false --ip6tables=false
 """.format(faked=" ".join(FAKED), group=GROUP)
 
-# Podman's, for a machine without systemd, whose limits are lower than Podman would raise them.
+# Settings of Podman for a machine without systemd, whose limits Podman can't raise.
 LIMITS = [
     (one, getrlimit(kind)[1]) for one, kind in (("nofile", RLIMIT_NOFILE), ("nproc", RLIMIT_NPROC))
 ]
@@ -59,8 +59,8 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 
-# The image for such engines: 180 MB, in which a lab that needs only Python runs. It is built by the
-# launcher, so that it has the labels by which the launcher knows it.
+# A small image (180 MB) for labs that only need Python. The launcher builds it, so that it has the
+# labels that the launcher checks.
 SMALL = """
 FROM llm-labs:cpu AS whole
 FROM base AS labs
@@ -79,10 +79,10 @@ ENTRYPOINT ["python3", "-m", "labs"]
 SMALL_ONES = ("llm-labs-small:cpu", "llm-labs-small:cuda", "llm-labs-small:rocm-gfx942")
 
 
-def made_small(clone: Clone) -> Clone:
-    """Let a clone's images be the small ones."""
+def use_small_images(clone: Clone) -> Clone:
+    """Change a clone so that it uses the small images."""
     file = clone.path / "docker" / "Dockerfile"
-    bare, _, _ = file.read_text(encoding="utf-8").partition("\n# The lock, whole.")
+    bare, _, _ = file.read_text(encoding="utf-8").partition("\n# The complete lock.")
     file.write_text(bare + SMALL, encoding="utf-8")
     for stack in ("cpu", "cuda", "rocm-"):
         clone.change("compose.yaml", f"image: llm-labs:{stack}", f"image: llm-labs-small:{stack}")
@@ -90,7 +90,7 @@ def made_small(clone: Clone) -> Clone:
 
 
 def build_small(clone: Clone, archive: Path) -> None:
-    """Build the small images by the machine's engine, and keep them in one archive."""
+    """Build the small images with the machine's engine, and save them in one archive."""
     for words in (("cpu",), ("cuda",), ("rocm", "--gfx", "gfx942")):
         built = clone.invoke("build", "--runtime", "docker", "--stack", *words)
         assert built.code == 0, built
@@ -98,7 +98,7 @@ def build_small(clone: Clone, archive: Path) -> None:
     subprocess.run(["docker", "image", "rm", *SMALL_ONES], check=True, capture_output=True)
 
 
-def wait_until_it_answers(socket: Path, process: "subprocess.Popen[Any]", log: Path) -> None:
+def wait_for_engine(socket: Path, process: "subprocess.Popen[Any]", log: Path) -> None:
     import docker
 
     deadline = time.monotonic() + PATIENCE
@@ -109,12 +109,12 @@ def wait_until_it_answers(socket: Path, process: "subprocess.Popen[Any]", log: P
             return
         except (docker.errors.DockerException, OSError):
             time.sleep(0.1)
-    raise AssertionError(f"the engine never answered:\n{log.read_text()[-4000:]}")
+    raise AssertionError(f"the engine never responded:\n{log.read_text()[-4000:]}")
 
 
 @dataclass
 class Host:
-    """The host; `root` is its root folder as the tests see it from outside."""
+    """A host with a separate engine; `root` is its root folder as seen from outside."""
 
     folder: Path
     process: "subprocess.Popen[Any] | None" = None
@@ -138,7 +138,7 @@ class Host:
 
     @property
     def specifications(self) -> Path:
-        """The host's /etc/cdi."""
+        """Return the host's /etc/cdi."""
         return self.folder / "etc" / "cdi"
 
     @property
@@ -149,14 +149,14 @@ class Host:
     def start(self) -> None:
         shutil.rmtree(self.folder / "etc", ignore_errors=True)
         log = self.folder / "log"
-        # In a network of its own: without a bridge, dockerd would take away the other engine's.
+        # In a separate network namespace: dockerd without a bridge removes the other engine's.
         namespaces = ["unshare", "--net", "--mount", "--propagation=private"]
         command = [*namespaces, "sh", "-c", START, "sh"]
         with log.open("a") as file:
             self.process = subprocess.Popen(
                 [*command, str(self.folder)], stdout=file, stderr=file, start_new_session=True
             )
-        wait_until_it_answers(self.socket, self.process, log)
+        wait_for_engine(self.socket, self.process, log)
 
     def load(self, archive: Path) -> None:
         with self.client() as client:
@@ -175,8 +175,8 @@ class Host:
         with self.client() as client:
             return client.containers.get(identity).attrs
 
-    def emptied(self) -> None:
-        """Take every card out, and every container that a test left."""
+    def clear(self) -> None:
+        """Remove every GPU, and every container that a test left."""
         for one in self.containers():
             one.remove(force=True)
         for folder in FAKED:
@@ -189,12 +189,12 @@ class Host:
             one.unlink()
 
     def enter(self, folder: Path) -> list[str]:
-        """What to put before a command to run it on this host."""
+        """Return the words before a command that run it on this host."""
         assert self.process is not None
         return ["nsenter", f"--target={self.process.pid}", "--mount", f"--wdns={folder}", "--"]
 
     def here(self, clone: Clone, user: tuple[str, ...] | list[str] = ()) -> dict[str, Any]:
-        """Keywords for a command of the clone, so that it runs on this host."""
+        """Return keywords that run a command of the clone on this host."""
         return {
             "user": [*self.enter(clone.path), *user],
             "DOCKER_HOST": f"unix://{self.socket}",
@@ -202,7 +202,7 @@ class Host:
         }
 
     def somebody(self, clone: Clone, *groups: int) -> dict[str, Any]:
-        """Keywords for a command of an ordinary user, who may talk to the engine."""
+        """Return keywords that run a command as an ordinary user who may use the engine."""
         return self.here(clone, as_user(SOMEBODY, GROUP, *groups))
 
     def invoke(self, clone: Clone, *words: str, **how: Any) -> Running:
@@ -224,8 +224,8 @@ class Host:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-# Opens what it is told to, in a container; what a user may not, is told by its name.
-TRIES = """
+# A lab that opens the named nodes and prints the result for each.
+OPEN_NODES = """
 for name in arguments[arguments.index("--word") + 1:]:
     try:
         open(name, "r+b").close()
@@ -244,7 +244,7 @@ KFD, FIRST, SECOND = "/dev/kfd", "/dev/dri/renderD128", "/dev/dri/renderD136"
 
 
 def card(host: Host, number: int, version: int, minor: int, vram: int, mode: int = 0o660) -> None:
-    """A GPU, and its render node for the group RENDER only."""
+    """Add a GPU whose render node is open to the group RENDER only."""
     device(host.root, f"/dev/dri/renderD{minor}", mode, RENDER)
     kfd_node(host.root, number, version, minor, vram * GIB)
 
@@ -254,8 +254,8 @@ def kfd(host: Host, mode: int = 0o660) -> None:
     device(host.root, KFD, mode, RENDER)
 
 
-def tried(ended: Ended) -> tuple[list[str], dict[str, Any]]:
-    """What opening each node came to, and what else the lab saw."""
+def opened_nodes(ended: Ended) -> tuple[list[str], dict[str, Any]]:
+    """Return the lines about each node, and what else the lab printed."""
     assert ended.code == 0, ended
     *lines, seen = ended.out.strip().splitlines()
     return lines, json.loads(seen)
@@ -264,7 +264,7 @@ def tried(ended: Ended) -> tuple[list[str], dict[str, Any]]:
 def specification(
     host: Host, *nodes: str, kind: str = "amd.com/gpu", each: tuple[str, ...] = (KFD,)
 ) -> None:
-    """What a vendor's `cdi generate` writes: a device for each card, with the nodes all share."""
+    """Write a CDI specification: a device for each GPU, with the nodes that all share."""
     devices = [
         {
             "name": str(index),

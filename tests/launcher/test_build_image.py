@@ -1,11 +1,11 @@
-"""The image: built where it is missing or stale, said first, explained where it can't be."""
+"""Builds of a missing or stale image: announced before, explained if they fail."""
 
 import shutil
 import uuid
 from collections import namedtuple
 from collections.abc import Iterator
 
-from launcher import building
+from launcher import build_image
 from launcher.cards import Card
 from launcher.engine import Engine
 from tests.conftest import Clone
@@ -18,7 +18,7 @@ Disk = namedtuple("Disk", "total used free")
 
 @pytest.fixture
 def own_image(clone: Clone, engine) -> Iterator[str]:
-    """A name that the clone's image has for itself, so that nobody else's is replaced."""
+    """Give the clone's image a unique name, so that a build replaces no other image."""
     name = f"llm-labs:test-{uuid.uuid4().hex[:12]}"
     clone.change("compose.yaml", "image: llm-labs:cpu", f"image: {name}")
     (clone.path / "docker" / "Dockerfile").write_text(TINY.replace("{n}", "1"))
@@ -28,13 +28,15 @@ def own_image(clone: Clone, engine) -> Iterator[str]:
 
 
 @pytest.mark.engine
-def test_an_image_is_built_once_and_anew_when_its_files_change(
+def test_an_image_is_built_once_and_again_after_its_files_change(
     clone: Clone, engine, own_image: str
 ) -> None:
     words = ("lab", clone.bare_lab("pass"), "--runtime", "docker")
     first = clone.invoke(*words)
-    assert f"Building {own_image}, because it isn't here." in first.err, first
-    assert "MB" in first.err.split("Building")[1].split("#")[0], "how big is said before"
+    assert f"Building {own_image}, because it doesn't exist yet." in first.err, first
+    assert "MB" in first.err.split("Building")[1].split("#")[0], (
+        "the size is printed before the build"
+    )
     before = engine.images.get(own_image).id
 
     again = clone.invoke(*words)
@@ -42,10 +44,10 @@ def test_an_image_is_built_once_and_anew_when_its_files_change(
 
     (clone.path / "docker" / "Dockerfile").write_text(TINY.replace("{n}", "2"))
     changed = clone.invoke(*words)
-    assert "docker/'s files changed since it was built" in changed.err, changed
+    assert "the files in docker/ changed since it was built" in changed.err, changed
     after = engine.images.get(own_image).id
     assert after != before
-    assert before not in {one.id for one in engine.images.list(all=True)}, "the old one is left"
+    assert before not in {one.id for one in engine.images.list(all=True)}, "the old image remains"
 
 
 @pytest.mark.engine
@@ -59,19 +61,19 @@ def test_another_base_image_makes_the_image_stale(clone: Clone) -> None:
 
 @pytest.mark.engine
 @pytest.mark.usefixtures("own_image")
-def test_a_base_image_that_can_not_be_reached_is_a_card(clone: Clone) -> None:
+def test_an_unreachable_base_image_is_a_card(clone: Clone) -> None:
     lab = clone.bare_lab("print('ran')")
     words = ("lab", lab, "--runtime", "docker")
     ended = clone.invoke(*words, LABS_BASE_IMAGE="registry.invalid/none:1")
     assert ended.code == 3, ended
-    assert "what: Something to build from can't be downloaded." in ended.err
+    assert "what: A download for the build failed." in ended.err
     assert "Without the internet" in ended.err
     assert "Traceback" not in ended.err
 
 
 @pytest.mark.engine
 @pytest.mark.usefixtures("own_image")
-def test_a_step_that_fails_shows_its_words_and_ends_in_a_card(clone: Clone) -> None:
+def test_a_failed_step_shows_its_output_and_ends_in_a_card(clone: Clone) -> None:
     (clone.path / "docker" / "Dockerfile").write_text(
         "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo the dog ate it >&2; exit 7\n"
     )
@@ -83,7 +85,7 @@ def test_a_step_that_fails_shows_its_words_and_ends_in_a_card(clone: Clone) -> N
 
 @pytest.mark.engine
 @pytest.mark.usefixtures("own_image")
-def test_a_folder_of_wheels_that_is_not_there_is_a_card(clone: Clone) -> None:
+def test_a_missing_folder_of_wheels_is_a_card(clone: Clone) -> None:
     ended = clone.invoke("build", "--runtime", "docker", LABS_WHEELS="/nonexistent/wheels")
     assert ended.code == 3, ended
     assert "what: " in ended.err
@@ -92,7 +94,7 @@ def test_a_folder_of_wheels_that_is_not_there_is_a_card(clone: Clone) -> None:
 
 
 @pytest.mark.engine
-def test_a_compose_file_that_can_not_be_read_is_a_card(clone: Clone) -> None:
+def test_an_invalid_compose_file_is_a_card(clone: Clone) -> None:
     (clone.path / "compose.yaml").write_text("services: [")
     ended = clone.invoke("build", "--runtime", "docker")
     assert ended.code == 3, ended
@@ -101,7 +103,7 @@ def test_a_compose_file_that_can_not_be_read_is_a_card(clone: Clone) -> None:
 
 
 @pytest.mark.engine
-def test_gigabytes_that_are_declined_on_a_terminal_are_not_downloaded(clone: Clone) -> None:
+def test_a_declined_download_on_a_terminal_builds_nothing(clone: Clone) -> None:
     (clone.path / "docker" / "Dockerfile").write_text("FROM scratch\nRUN it would fail\n")
     words = ("build", "--runtime", "docker", "--stack", "cuda")
     running = clone.start_invoke(*words, terminal=(24, 100))
@@ -116,12 +118,12 @@ def test_a_full_disk_is_told_before_anything_is_built(tmp_path, monkeypatch) -> 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**11, 10**11 - 10**9, 10**9))
     engine = Engine(None, rootless=False, root_dir=str(tmp_path))
     with pytest.raises(Card) as caught:
-        building._refuse_a_full_disk(engine, 4)
+        build_image._check_disk_space(engine, 4)
     assert "disk space" in caught.value.what
     assert "1.0 GB free" in caught.value.why
-    assert "docker system df" in caught.value.mend
+    assert "docker system df" in caught.value.fix
 
 
-def test_an_engine_elsewhere_is_not_asked_for_its_disk(monkeypatch) -> None:
+def test_the_disk_of_a_remote_engine_is_not_checked(monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(0, 0, 0))
-    building._refuse_a_full_disk(Engine(None, rootless=False, root_dir="/nonexistent/docker"), 4)
+    build_image._check_disk_space(Engine(None, rootless=False, root_dir="/nonexistent/docker"), 4)

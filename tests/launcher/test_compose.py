@@ -1,14 +1,14 @@
-"""What compose.yaml says, translated whole."""
+"""The translation of compose.yaml into a container spec."""
 
 import os
 import subprocess
 
 from launcher import compose
-from launcher.compose import Bind
+from launcher.container_spec import Bind
 
 import pytest
 
-# What `docker compose config --format json` gave for services.cpu (Compose 2.26, LABS_MEMORY=8g).
+# Output of `docker compose config --format json` for services.cpu (Compose 2.26, LABS_MEMORY=8g).
 RECORDED = {
     "profiles": ["cpu"],
     "build": {"context": "/clone/docker", "args": {"BASE_IMAGE": "base"}},
@@ -52,7 +52,7 @@ RECORDED = {
 }
 
 
-def test_a_recorded_service_is_translated_whole() -> None:
+def test_a_recorded_service_is_translated_completely() -> None:
     container = compose.translate(RECORDED)
     assert container.image == "llm-labs:cpu"
     assert container.user == "1000:1000"
@@ -80,7 +80,7 @@ def test_a_recorded_service_is_translated_whole() -> None:
         ("command", ["LLM06"]),
     ],
 )
-def test_a_key_that_is_not_known_is_an_error(key: str, value: object) -> None:
+def test_an_unknown_key_is_an_error(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=key):
         compose.translate({**RECORDED, key: value})
 
@@ -94,16 +94,17 @@ def test_a_key_that_is_not_known_is_an_error(key: str, value: object) -> None:
         {"type": "bind", "source": "/a", "target": "/x", "consistency": "cached"},
     ],
 )
-def test_a_volume_that_is_not_known_is_an_error(volume: dict) -> None:
+def test_an_unknown_kind_of_volume_is_an_error(volume: dict) -> None:
     with pytest.raises(ValueError, match="volume"):
         compose.translate({**RECORDED, "volumes": [volume]})
 
 
-def test_the_sdk_and_the_pasted_line_are_told_the_same() -> None:
+def test_the_sdk_and_docker_run_get_the_same_settings() -> None:
     container = compose.translate(RECORDED)
-    told, line = container.for_the_sdk(), container.as_docker_run()
-    assert told["tmpfs"] == {"/tmp": "mode=1777,size=1g"}
-    assert told["mounts"][0]["ReadOnly"] and not told["mounts"][1]["ReadOnly"]
+    arguments = container.sdk_arguments()
+    line = container.docker_run_command()
+    assert arguments["tmpfs"] == {"/tmp": "mode=1777,size=1g"}
+    assert arguments["mounts"][0]["ReadOnly"] and not arguments["mounts"][1]["ReadOnly"]
     for word in (
         "--read-only",
         "--init",
@@ -118,7 +119,7 @@ def test_the_sdk_and_the_pasted_line_are_told_the_same() -> None:
         assert word in line
 
 
-def test_the_real_file_is_translated_whole() -> None:
+def test_the_real_file_is_translated_completely() -> None:
     try:
         asked = subprocess.run(["docker", "compose", "version"], capture_output=True)
     except FileNotFoundError:
@@ -138,10 +139,10 @@ def test_the_real_file_is_translated_whole() -> None:
     assert set(service) - set(RECORDED) == set(), "the recorded service is out of date"
 
 
-def test_without_the_docker_command_the_card_says_so(monkeypatch) -> None:
+def test_a_missing_docker_command_is_a_card(monkeypatch) -> None:
     from launcher.cards import Card
 
     monkeypatch.setitem(os.environ, "PATH", "/nonexistent")
     with pytest.raises(Card) as caught:
         compose.resolve("cpu", {})
-    assert caught.value.what == "The docker command isn't here."
+    assert caught.value.what == "The docker command is missing."

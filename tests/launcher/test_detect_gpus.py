@@ -1,13 +1,16 @@
-"""Detection, from trees of files in the shape of /sys/class/kfd, /proc/driver/nvidia and /dev."""
+"""GPU detection in trees of files with the shape of /sys, /proc and /dev."""
 
 import grp
 import os
 import pwd
 from pathlib import Path
 
-from launcher import amd, nvidia
-from launcher.gpus import Gpu, Machine, User, detect
-from tests.launcher.machines import (
+from launcher import amd_gpus, nvidia_gpus
+from launcher.detect_gpus import Machine, detect
+from launcher.file_owner import Owner
+from launcher.gpu import Gpu
+from launcher.gpu_access import User
+from tests.launcher.device_trees import (
     GIB,
     OPEN_MODULE,
     OWN_MODULE,
@@ -28,7 +31,7 @@ STRANGER = User(4242, frozenset({4242}))
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """The root of a machine with one CPU, amdgpu and /dev/kfd, and no GPU yet."""
+    """Return the root of a machine with one CPU, amdgpu and /dev/kfd, and no GPU yet."""
     cpu_node(tmp_path)
     (tmp_path / "sys/module/amdgpu").mkdir(parents=True)
     device(tmp_path, "/dev/kfd")
@@ -37,21 +40,21 @@ def host(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nvidia_host(tmp_path: Path) -> Path:
-    """The root of a machine with NVIDIA's driver and no GPU yet."""
+    """Return the root of a machine with NVIDIA's driver and no GPU yet."""
     nvidia_driver(tmp_path, "580.95.05")
     return tmp_path
 
 
 @pytest.fixture
 def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in front of PATH, where a test puts an nvidia-smi."""
+    """Return a folder at the front of PATH, for a test's nvidia-smi."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return folder
 
 
-def answering(folder: Path, script: str) -> None:
+def fake_nvidia_smi(folder: Path, script: str) -> None:
     path = write(folder / "nvidia-smi", f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
 
@@ -81,10 +84,10 @@ def only(machine: Machine) -> Gpu:
     ],
 )
 def test_a_target_is_spelled_with_its_step_in_hex(version: int, target: str) -> None:
-    assert amd.target_name(version) == target
+    assert amd_gpus.target_name(version) == target
 
 
-def test_an_mi300x_is_found_whole(host: Path) -> None:
+def test_an_mi300x_has_all_its_properties(host: Path) -> None:
     amd_card(host, 1, 90402, 128, 192 * GIB, unique=0xC34EC50444DD0A6C)
     machine = detect(host, STRANGER)
     assert only(machine) == Gpu(
@@ -108,7 +111,7 @@ def test_an_mi250_is_two_gpus_with_a_node_each(host: Path) -> None:
 
 
 def test_a_strix_halo_alone_is_usable_and_integrated(host: Path) -> None:
-    # Kernel 6.x gives the GPU of such a chip a node of its own, without CPU cores.
+    # Kernel 6.x gives an integrated GPU a separate node, without CPU cores.
     amd_card(host, 1, 110501, 128, 96 * GIB)
     gpu = only(detect(host, STRANGER))
     assert (gpu.target, gpu.integrated, gpu.unusable) == ("gfx1151", True, "")
@@ -133,7 +136,7 @@ def test_the_render_node_is_the_one_that_kfd_names(host: Path) -> None:
     assert only(detect(host, STRANGER)).node == "/dev/dri/renderD153"
 
 
-def test_memory_of_both_kinds_counts_and_the_systems_does_not(host: Path) -> None:
+def test_visible_and_invisible_vram_count_and_system_memory_does_not(host: Path) -> None:
     folder = amd_card(host, 1, 90402, 128, 16 * GIB)
     for number, (heap, size) in enumerate([(2, 48 * GIB), (0, 500 * GIB), (4, GIB)], start=1):
         bank = folder / f"mem_banks/{number}/properties"
@@ -141,7 +144,7 @@ def test_memory_of_both_kinds_counts_and_the_systems_does_not(host: Path) -> Non
     assert only(detect(host, STRANGER)).vram_bytes == 64 * GIB
 
 
-def test_a_card_that_says_its_name_is_called_that(host: Path) -> None:
+def test_a_gpu_with_a_product_name_is_called_by_it(host: Path) -> None:
     amd_card(host, 1, 90402, 128)
     name = "AMD Instinct MI300X OAM\n"
     write(host / "sys/class/drm/renderD128/device/product_name", name)
@@ -166,16 +169,16 @@ def test_eight_mi300x_in_64_partitions_are_64_gpus(host: Path) -> None:
     assert not any(gpu.unusable for gpu in gpus)
 
 
-def test_a_node_that_is_withheld_is_told_and_not_counted_first(host: Path) -> None:
+def test_a_withheld_node_is_listed_last_with_the_reason(host: Path) -> None:
     withheld = amd_card(host, 1, 90402, 128)
     amd_card(host, 2, 90402, 136)
     (withheld / "properties").unlink()
-    (withheld / "properties").symlink_to("/proc/self/mem")  # opens, and refuses to be read
+    (withheld / "properties").symlink_to("/proc/self/mem")  # can be opened but not read
     shown, hidden = detect(host, STRANGER).gpus
     assert (shown.index, shown.node, shown.unusable) == (0, "/dev/dri/renderD136", "")
     assert hidden.index == 1
     assert "node 1 can't be read" in hidden.unusable
-    assert "--device /dev/kfd" in hidden.remedy
+    assert "--device /dev/kfd" in hidden.fix
 
 
 def test_kfd_without_a_gpu_is_no_gpu(host: Path) -> None:
@@ -201,8 +204,8 @@ def test_a_missing_node_makes_a_gpu_unusable(host: Path, missing: str) -> None:
     amd_card(host, 1, 90402, 128)
     (host / missing.lstrip("/")).unlink()
     gpu = only(detect(host, STRANGER))
-    assert gpu.unusable == f"{missing} is missing though /sys/class/kfd lists the GPU"
-    assert "modprobe amdgpu" in gpu.remedy
+    assert gpu.unusable == f"{missing} is missing, although /sys/class/kfd lists the GPU"
+    assert "modprobe amdgpu" in gpu.fix
 
 
 @pytest.mark.parametrize(("version", "target"), [(120304, "gfx1234"), (80003, "gfx803")])
@@ -221,63 +224,63 @@ def test_every_target_that_torch_is_built_for_is_usable(host: Path) -> None:
     for number, version in enumerate(versions, start=1):
         amd_card(host, number, version, 127 + number)
     gpus = detect(host, STRANGER).gpus
-    assert {gpu.target for gpu in gpus} == set(amd.TARGETS)
+    assert {gpu.target for gpu in gpus} == set(amd_gpus.TARGETS)
     assert [gpu.target for gpu in gpus if gpu.unusable] == []
 
 
-def test_a_kernel_that_tells_no_target_is_too_old(host: Path) -> None:
+def test_a_kernel_that_reports_no_target_is_too_old(host: Path) -> None:
     device(host, "/dev/dri/renderD128")
     kfd_node(host, 1, None, 128, 16 * GIB)
     gpu = only(detect(host, STRANGER))
     assert "too old" in gpu.unusable
-    assert gpu.remedy == "update the kernel"
+    assert gpu.fix == "update the kernel"
 
 
-# On the PCI bus only
+# GPUs on the PCI bus only
 
 
 @pytest.mark.parametrize(
     ("vendor", "kind", "driver", "says"),
     [
-        ("0x1002", "0x120000", "", "its driver amdgpu isn't loaded: nothing drives it"),
-        ("0x1002", "0x030000", "radeon", "its driver amdgpu isn't loaded: radeon has it"),
+        ("0x1002", "0x120000", "", "its driver amdgpu isn't loaded: no driver is bound to it"),
+        ("0x1002", "0x030000", "radeon", "its driver amdgpu isn't loaded: radeon is bound to it"),
         ("0x1002", "0x038000", "amdgpu", "amdgpu drives it, but KFD doesn't list it"),
-        ("0x10de", "0x030000", "nouveau", "NVIDIA's driver isn't loaded: nouveau has it"),
+        ("0x10de", "0x030000", "nouveau", "NVIDIA's driver isn't loaded: nouveau is bound to it"),
         ("0x10de", "0x030200", "nvidia", "/proc/driver/nvidia/gpus doesn't list it"),
     ],
 )
-def test_a_card_that_no_driver_lists_is_there_and_unusable(
+def test_a_gpu_that_no_driver_lists_is_found_and_unusable(
     tmp_path: Path, vendor: str, kind: str, driver: str, says: str
 ) -> None:
     pci_card(tmp_path, "0000:c1:00.0", vendor, kind, driver)
     gpu = only(detect(tmp_path, STRANGER))
     assert says in gpu.unusable
-    assert gpu.remedy
+    assert gpu.fix
     assert "0000:c1:00.0" in gpu.name
 
 
 @pytest.mark.parametrize(
     ("vendor", "kind", "driver"),
     [
-        ("0x10de", "0x040300", "snd_hda_intel"),  # the sound on the card's HDMI
-        ("0x1002", "0x030000", "vfio-pci"),  # a virtual machine's
-        ("0x1a03", "0x030000", "ast"),  # a server's own display
+        ("0x10de", "0x040300", "snd_hda_intel"),  # the audio device of an HDMI port
+        ("0x1002", "0x030000", "vfio-pci"),  # reserved for a virtual machine
+        ("0x1a03", "0x030000", "ast"),  # a server's display adapter
     ],
 )
-def test_what_is_no_gpu_of_this_machines_is_passed_over(
+def test_devices_that_are_not_gpus_of_this_machine_are_skipped(
     tmp_path: Path, vendor: str, kind: str, driver: str
 ) -> None:
     pci_card(tmp_path, "0000:c1:00.1", vendor, kind, driver)
     assert detect(tmp_path, STRANGER).gpus == ()
 
 
-def test_a_card_that_its_driver_lists_is_not_told_again_from_the_bus(host: Path) -> None:
+def test_a_gpu_that_its_driver_lists_is_not_listed_twice(host: Path) -> None:
     amd_card(host, 1, 90402, 128)
     pci_card(host, "0000:c1:00.0", "0x1002", "0x120000", "amdgpu")
     assert len(detect(host, STRANGER).gpus) == 1
 
 
-# Permission
+# Permissions
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mknod and chown need root")
@@ -285,7 +288,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mknod and chown need 
 
 @pytest.fixture
 def guarded(host: Path) -> Path:
-    """A gfx942 whose nodes are for group 992 only."""
+    """Return a machine with a gfx942 whose nodes are open to group 992 only."""
     (host / "dev/kfd").unlink()
     device(host, "/dev/kfd", 0o660, 992)
     device(host, "/dev/dri/renderD128", 0o660, 992)
@@ -300,15 +303,15 @@ def test_a_user_in_the_devices_group_may_use_it(guarded: Path) -> None:
 
 
 @needs_root
-def test_a_user_in_another_group_is_told_the_one_that_is_missing(guarded: Path) -> None:
+def test_a_user_in_another_group_learns_which_group_is_missing(guarded: Path) -> None:
     gpu = only(detect(guarded, User(4242, frozenset({4242, 44, 993}))))
     assert "uid 4242 may not open /dev/kfd and /dev/dri/renderD128" in gpu.unusable
     assert "not in group" in gpu.unusable and "992" in gpu.unusable
-    assert "--group-add 992" in gpu.remedy
+    assert "--group-add 992" in gpu.fix
 
 
 @needs_root
-def test_the_node_that_is_open_is_not_named_among_the_shut(guarded: Path) -> None:
+def test_an_open_node_is_not_named_among_the_closed_ones(guarded: Path) -> None:
     (guarded / "dev/kfd").chmod(0o666)
     gpu = only(detect(guarded, STRANGER))
     assert "/dev/dri/renderD128" in gpu.unusable
@@ -316,7 +319,7 @@ def test_the_node_that_is_open_is_not_named_among_the_shut(guarded: Path) -> Non
 
 
 @needs_root
-def test_a_groups_name_is_told_beside_its_number(guarded: Path) -> None:
+def test_a_group_is_reported_with_name_and_number(guarded: Path) -> None:
     group = next(one for one in grp.getgrall() if one.gr_gid)
     os.chown(guarded / "dev/kfd", 0, group.gr_gid)
     gpu = only(detect(guarded, User(4242, frozenset({992}))))
@@ -324,63 +327,63 @@ def test_a_groups_name_is_told_beside_its_number(guarded: Path) -> None:
 
 
 @needs_root
-def test_a_user_with_a_name_is_told_the_command(guarded: Path) -> None:
+def test_a_user_with_a_login_name_gets_the_usermod_command(guarded: Path) -> None:
     someone = pwd.getpwnam("daemon")
-    user = User.of(someone.pw_uid, someone.pw_gid)
+    user = User.on_host(Owner(someone.pw_uid, someone.pw_gid))
     named = next(one for one in grp.getgrall() if one.gr_gid and one.gr_gid not in user.groups)
     for node in ("dev/kfd", "dev/dri/renderD128"):
         os.chown(guarded / node, 0, named.gr_gid)
     gpu = only(detect(guarded, user))
     assert gpu.unusable.startswith(f"daemon (uid {someone.pw_uid}) may not open /dev/kfd")
-    assert gpu.remedy == f"sudo usermod -aG {named.gr_name} daemon, and log in again"
+    assert gpu.fix == f"sudo usermod -aG {named.gr_name} daemon, and log in again"
 
 
 @needs_root
-def test_a_group_without_a_name_is_given_one_first(guarded: Path) -> None:
+def test_a_group_without_a_name_gets_one_first(guarded: Path) -> None:
     for node in ("dev/kfd", "dev/dri/renderD128"):
         os.chown(guarded / node, 0, 54321)
     someone = pwd.getpwnam("daemon")
-    gpu = only(detect(guarded, User.of(someone.pw_uid, someone.pw_gid)))
-    assert gpu.remedy.startswith("sudo groupadd --gid 54321 gpu54321 && sudo usermod -aG gpu54321")
+    gpu = only(detect(guarded, User.on_host(Owner(someone.pw_uid, someone.pw_gid))))
+    assert gpu.fix.startswith("sudo groupadd --gid 54321 gpu54321 && sudo usermod -aG gpu54321")
 
 
 @needs_root
-def test_a_container_is_given_the_devices_group(guarded: Path) -> None:
-    gpu = only(detect(guarded, User.contained(4242, 4242)))
+def test_a_container_joins_the_group_of_the_devices(guarded: Path) -> None:
+    gpu = only(detect(guarded, User.in_container(Owner(4242, 4242))))
     assert gpu.unusable == ""
 
 
 @needs_root
 @pytest.mark.parametrize("mode", [0o600, 0o640])
-def test_a_node_that_is_shut_to_its_group_is_shut_to_a_container(guarded: Path, mode: int) -> None:
+def test_a_node_closed_to_its_group_is_closed_to_a_container(guarded: Path, mode: int) -> None:
     (guarded / "dev/kfd").chmod(mode)
-    gpu = only(detect(guarded, User.contained(4242, 4242)))
-    assert gpu.unusable == "uid 4242 may not open /dev/kfd: not even its group may"
-    assert gpu.remedy == "sudo chmod 660 /dev/kfd"
+    gpu = only(detect(guarded, User.in_container(Owner(4242, 4242))))
+    assert gpu.unusable == "uid 4242 may not open /dev/kfd: its group may not either"
+    assert gpu.fix == "sudo chmod 660 /dev/kfd"
 
 
 @needs_root
-def test_a_containers_root_is_not_above_the_mode(guarded: Path) -> None:
+def test_root_in_a_container_can_not_override_the_mode(guarded: Path) -> None:
     os.chown(guarded / "dev/kfd", 4242, 992)
     gpu = only(detect(guarded, User(0, frozenset({0}))))
     assert "may not open /dev/kfd" in gpu.unusable
 
 
 @needs_root
-def test_the_machines_root_may_open_what_is_shut(guarded: Path) -> None:
+def test_root_of_the_machine_may_open_closed_nodes(guarded: Path) -> None:
     assert only(detect(guarded)).unusable == ""
 
 
 @needs_root
-def test_a_group_that_everybody_does_without_is_not_given(guarded: Path) -> None:
+def test_a_node_open_to_all_adds_no_group(guarded: Path) -> None:
     (guarded / "dev/dri/renderD128").chmod(0o666)
     os.chown(guarded / "dev/dri/renderD128", 0, 44)
     assert only(detect(guarded, STRANGER)).gids == (992,)
 
 
-def test_this_process_is_asked_for_as_the_kernel_sees_it(host: Path) -> None:
+def test_access_of_this_process_is_checked_by_the_kernel(host: Path) -> None:
     amd_card(host, 1, 90402, 128)
-    assert User.caller().process
+    assert User.caller().this_process
     assert only(detect(host)).unusable == ""
 
 
@@ -404,52 +407,52 @@ def test_an_h100_is_found_without_nvidia_smi(nvidia_host: Path) -> None:
 @pytest.mark.parametrize("wording", [OPEN_MODULE, OWN_MODULE])
 def test_the_drivers_version_is_read_from_either_module(tmp_path: Path, wording: str) -> None:
     nvidia_driver(tmp_path, "580.95.05", wording)
-    assert nvidia.driver_version(tmp_path) == "580.95.05"
+    assert nvidia_gpus.driver_version(tmp_path) == "580.95.05"
 
 
 def test_the_drivers_version_is_also_read_from_sys(tmp_path: Path) -> None:
     write(tmp_path / "sys/module/nvidia/version", "580.95\n")
-    assert nvidia.driver_version(tmp_path) == "580.95"
+    assert nvidia_gpus.driver_version(tmp_path) == "580.95"
 
 
-def test_a_driver_older_than_cuda_13_needs_is_told_with_both_versions(tmp_path: Path) -> None:
+def test_a_driver_too_old_for_cuda_13_is_reported_with_both_versions(tmp_path: Path) -> None:
     nvidia_driver(tmp_path, "550.54.14", OWN_MODULE)
     nvidia_card(tmp_path, "0000:04:00.0", 0)
     gpu = only(detect(tmp_path, STRANGER))
     assert "550.54.14" in gpu.unusable
     assert "580" in gpu.unusable
-    assert "580" in gpu.remedy
+    assert "580" in gpu.fix
 
 
-def test_the_node_is_the_drivers_minor_and_the_order_that_of_the_bus(nvidia_host: Path) -> None:
+def test_the_node_has_the_drivers_minor_and_the_order_is_that_of_the_bus(nvidia_host: Path) -> None:
     for place, minor in [("0000:48:00.0", 0), ("0000:07:00.0", 2), ("0000:c8:00.0", 1)]:
         nvidia_card(nvidia_host, place, minor)
     nodes = [(gpu.index, gpu.node) for gpu in detect(nvidia_host, STRANGER).gpus]
     assert nodes == [(0, "/dev/nvidia2"), (1, "/dev/nvidia0"), (2, "/dev/nvidia1")]
 
 
-def test_a_card_that_the_driver_must_leave_alone_is_unusable(nvidia_host: Path) -> None:
+def test_a_gpu_that_the_driver_excludes_is_unusable(nvidia_host: Path) -> None:
     nvidia_card(nvidia_host, "0000:04:00.0", 0, excluded="Yes")
-    assert "leave it alone" in only(detect(nvidia_host, STRANGER)).unusable
+    assert "exclude it" in only(detect(nvidia_host, STRANGER)).unusable
 
 
-def test_a_card_that_is_asleep_has_no_name_and_no_uuid(nvidia_host: Path) -> None:
+def test_a_sleeping_gpu_has_no_name_and_no_uuid(nvidia_host: Path) -> None:
     unknown = "GPU-????????-????-????-????-????????????"
     nvidia_card(nvidia_host, "0000:04:00.0", 0, model="Unknown", uuid=unknown)
     gpu = only(detect(nvidia_host, STRANGER))
     assert (gpu.name, gpu.uuid, gpu.unusable) == ("NVIDIA GPU at 0000:04:00.0", "", "")
 
 
-def test_a_node_that_is_not_made_yet_is_a_note(nvidia_host: Path) -> None:
+def test_a_node_that_does_not_exist_yet_is_a_note(nvidia_host: Path) -> None:
     nvidia_card(nvidia_host, "0000:04:00.0", 0)
     (nvidia_host / "dev/nvidia-uvm").unlink()
     machine = detect(nvidia_host, STRANGER)
     assert only(machine).unusable == ""
-    assert any("/dev/nvidia-uvm isn't there yet" in note for note in machine.notes)
+    assert any("/dev/nvidia-uvm doesn't exist yet" in note for note in machine.notes)
 
 
 @needs_root
-def test_an_nvidia_node_can_be_shut_too(nvidia_host: Path) -> None:
+def test_an_nvidia_node_can_be_closed_too(nvidia_host: Path) -> None:
     nvidia_card(nvidia_host, "0000:04:00.0", 0)
     (nvidia_host / "dev/nvidia0").chmod(0o660)
     os.chown(nvidia_host / "dev/nvidia0", 0, 44)
@@ -458,7 +461,7 @@ def test_an_nvidia_node_can_be_shut_too(nvidia_host: Path) -> None:
     assert gpu.gids == (44,)
 
 
-def test_a_driver_without_a_card_is_no_gpu(nvidia_host: Path) -> None:
+def test_a_driver_without_a_gpu_is_no_gpu(nvidia_host: Path) -> None:
     absences = detect(nvidia_host, STRANGER).absences
     assert "no NVIDIA GPU (/proc/driver/nvidia has no GPU)" in absences
 
@@ -472,32 +475,32 @@ def test_nvidia_smi_adds_memory_capability_and_its_own_order(
         "0, NVIDIA H100 80GB HBM3, 81559, 9.0, GPU-b, 00000000:C8:00.0\n"
         "1, NVIDIA A100-SXM4-40GB, 40960, 8.0, GPU-a, 00000000:04:00.0"
     )
-    answering(nvidia_smi, f'echo "$*" > {nvidia_smi}/asked\ncat <<END\n{rows}\nEND')
-    first, second = detect(nvidia_host, STRANGER, ask=True).gpus
+    fake_nvidia_smi(nvidia_smi, f'echo "$*" > {nvidia_smi}/asked\ncat <<END\n{rows}\nEND')
+    first, second = detect(nvidia_host, STRANGER, ask_nvidia_smi=True).gpus
     assert (first.index, first.target, first.node) == (0, "9.0", "/dev/nvidia0")
     assert (first.vram_bytes, first.uuid) == (81559 * 2**20, "GPU-b")
     assert (second.index, second.name, second.node) == (1, "NVIDIA A100-SXM4-40GB", "/dev/nvidia1")
     assert "--format=csv,noheader,nounits" in (nvidia_smi / "asked").read_text()
 
 
-def test_what_nvidia_smi_cannot_tell_is_unknown(nvidia_host: Path, nvidia_smi: Path) -> None:
+def test_a_value_that_nvidia_smi_does_not_know_is_unknown(
+    nvidia_host: Path, nvidia_smi: Path
+) -> None:
     nvidia_card(nvidia_host, "0000:01:00.0", 0)
-    answering(nvidia_smi, 'echo "0, NVIDIA GB10, [N/A], [N/A], GPU-b, 00000000:01:00.0"')
-    gpu = only(detect(nvidia_host, STRANGER, ask=True))
+    fake_nvidia_smi(nvidia_smi, 'echo "0, NVIDIA GB10, [N/A], [N/A], GPU-b, 00000000:01:00.0"')
+    gpu = only(detect(nvidia_host, STRANGER, ask_nvidia_smi=True))
     assert (gpu.name, gpu.vram_bytes, gpu.target, gpu.unusable) == ("NVIDIA GB10", 0, "", "")
 
 
-def test_a_card_older_than_cuda_13_builds_for_is_unusable(
-    nvidia_host: Path, nvidia_smi: Path
-) -> None:
+def test_a_gpu_too_old_for_cuda_13_is_unusable(nvidia_host: Path, nvidia_smi: Path) -> None:
     for place, minor in [("0000:01:00.0", 0), ("0000:02:00.0", 1)]:
         nvidia_card(nvidia_host, place, minor)
-    answering(
+    fake_nvidia_smi(
         nvidia_smi,
         'echo "0, Tesla V100-SXM2-32GB, 32768, 7.0, GPU-a, 00000000:01:00.0"\n'
         'echo "1, NVIDIA RTX PRO 6000, 97887, 12.0, GPU-b, 00000000:02:00.0"',
     )
-    old, new = detect(nvidia_host, STRANGER, ask=True).gpus
+    old, new = detect(nvidia_host, STRANGER, ask_nvidia_smi=True).gpus
     assert "7.5" in old.unusable and "7.0" in old.unusable
     assert new.unusable == ""
 
@@ -505,28 +508,28 @@ def test_a_card_older_than_cuda_13_builds_for_is_unusable(
 def test_a_failing_nvidia_smi_is_a_note(nvidia_host: Path, nvidia_smi: Path) -> None:
     nvidia_card(nvidia_host, "0000:01:00.0", 0)
     message = "Failed to initialize NVML: Driver/library version mismatch"
-    answering(nvidia_smi, f'echo "{message}"; exit 18')
-    machine = detect(nvidia_host, STRANGER, ask=True)
+    fake_nvidia_smi(nvidia_smi, f'echo "{message}"; exit 18')
+    machine = detect(nvidia_host, STRANGER, ask_nvidia_smi=True)
     assert only(machine).name == "NVIDIA H100 80GB HBM3"
     assert machine.notes == (f"nvidia-smi fails (18): {message}",)
 
 
 def test_a_hanging_nvidia_smi_is_a_note_in_time(nvidia_smi: Path) -> None:
-    answering(nvidia_smi, "exec sleep 60")
-    told, note = nvidia.nvidia_smi(seconds=0.2)
-    assert (told, note) == ({}, "nvidia-smi doesn't answer within 0.2 s")
+    fake_nvidia_smi(nvidia_smi, "exec sleep 60")
+    properties, note = nvidia_gpus.nvidia_smi(timeout=0.2)
+    assert (properties, note) == ({}, "nvidia-smi doesn't respond within 0.2 s")
 
 
 def test_a_tree_of_files_is_not_mixed_with_this_machines_nvidia_smi(
     nvidia_host: Path, nvidia_smi: Path
 ) -> None:
     nvidia_card(nvidia_host, "0000:01:00.0", 0)
-    answering(nvidia_smi, f"touch {nvidia_smi}/asked")
+    fake_nvidia_smi(nvidia_smi, f"touch {nvidia_smi}/asked")
     detect(nvidia_host, STRANGER)
     assert not (nvidia_smi / "asked").exists()
 
 
-def test_both_vendors_are_told_in_one_machine(host: Path) -> None:
+def test_both_vendors_are_detected_in_one_machine(host: Path) -> None:
     nvidia_driver(host, "580.95.05")
     nvidia_card(host, "0000:01:00.0", 0)
     amd_card(host, 1, 110000, 128)

@@ -1,4 +1,4 @@
-"""`invoke dotenv`: the file, its lines and whose they are."""
+"""`invoke dotenv`: the file, its lines, and the lines that a user adds."""
 
 import json
 import os
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from launcher import ROOT, dotenv
 from launcher.cards import Card
-from launcher.gpus import AMD, NVIDIA, Gpu, Machine
-from launcher.owners import Owner
+from launcher.detect_gpus import Machine
+from launcher.file_owner import Owner
+from launcher.gpu import AMD, NVIDIA, Gpu
 
 import pytest
 
@@ -26,29 +27,29 @@ H100 = Gpu(NVIDIA, 0, "NVIDIA H100", "9.0", 80 * 2**30, "/dev/nvidia0")
 
 
 def values(*gpus: Gpu) -> dict[str, str]:
-    return {line.name: line.value for line in dotenv.cards(Machine(gpus), ALICE)}
+    return {line.name: line.value for line in dotenv.gpu_lines(Machine(gpus), ALICE)}
 
 
 @pytest.fixture
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the file goes, on a machine with one card and a rootful engine."""
+    """Return the path of the file, on a machine with one GPU and a rootful engine."""
     monkeypatch.setattr(dotenv, "detect", lambda **_: Machine((mi300x(0),)))
     monkeypatch.setattr(dotenv, "is_rootless", lambda: False)
     return tmp_path / ".env"
 
 
-def test_one_card_is_its_node_and_several_are_the_folder() -> None:
+def test_one_gpu_gives_its_node_and_several_give_the_folder() -> None:
     assert values(mi300x(0))["LABS_RENDER_NODES"] == "/dev/dri/renderD128"
     assert values(mi300x(0), mi300x(1))["LABS_RENDER_NODES"] == "/dev/dri"
 
 
-def test_of_an_apu_beside_a_card_the_card_is_meant() -> None:
-    given = values(APU, mi300x(0))
-    assert given["LABS_GFX"] == "gfx942"
-    assert given["LABS_RENDER_NODES"] == "/dev/dri/renderD128"
+def test_a_discrete_gpu_is_preferred_over_an_apu() -> None:
+    lines = values(APU, mi300x(0))
+    assert lines["LABS_GFX"] == "gfx942"
+    assert lines["LABS_RENDER_NODES"] == "/dev/dri/renderD128"
 
 
-def test_a_card_that_can_be_used_goes_before_one_that_cannot() -> None:
+def test_a_usable_gpu_is_preferred_over_an_unusable_one() -> None:
     assert values(mi300x(0, unusable="is lost"), mi300x(1))["LABS_RENDER_NODES"] == (
         "/dev/dri/renderD136"
     )
@@ -63,24 +64,24 @@ def test_a_card_that_can_be_used_goes_before_one_that_cannot() -> None:
         ((), ("44", "1000")),
     ],
 )
-def test_two_different_groups_are_given(gids: tuple[int, ...], groups: tuple[str, str]) -> None:
-    # Compose refuses the same one twice.
-    given = values(mi300x(0, gids))
-    assert (given["LABS_RENDER_GID"], given["LABS_VIDEO_GID"]) == groups
+def test_the_two_groups_always_differ(gids: tuple[int, ...], groups: tuple[str, str]) -> None:
+    # Compose refuses a repeated group.
+    lines = values(mi300x(0, gids))
+    assert (lines["LABS_RENDER_GID"], lines["LABS_VIDEO_GID"]) == groups
 
 
-def test_an_nvidia_card_needs_no_node_and_no_group() -> None:
+def test_an_nvidia_gpu_needs_no_node_and_no_group() -> None:
     assert values(H100) == {"LABS_GPUS": "all"}
     assert values() == {}
 
 
-def test_a_rootless_engines_root_is_the_caller() -> None:
-    lines = {line.name: line.value for line in dotenv.who(ALICE, rootless=True, clone=ROOT)}
+def test_a_rootless_engine_gives_uid_0() -> None:
+    lines = {line.name: line.value for line in dotenv.user_lines(ALICE, rootless=True, clone=ROOT)}
     assert (lines["LABS_UID"], lines["LABS_GID"]) == ("0", "0")
     assert lines["COMPOSE_PROJECT_NAME"] == "llm-labs-1000"
 
 
-def test_every_line_stands_below_its_explanation(env: Path) -> None:
+def test_every_variable_has_a_comment_above_it(env: Path) -> None:
     dotenv.write(str(env))
     lines = env.read_text().splitlines()
     assigned = [number for number, line in enumerate(lines) if line and line[0] not in "# "]
@@ -89,44 +90,44 @@ def test_every_line_stands_below_its_explanation(env: Path) -> None:
     assert oct(env.stat().st_mode & 0o777) == "0o644"
 
 
-def test_it_tells_where_it_wrote(env: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_path_and_the_lines_are_printed(env: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dotenv.write(str(env))
-    told = capsys.readouterr()
-    assert str(env) in told.err
-    assert "LABS_GFX=gfx942" in told.out.splitlines()
+    printed = capsys.readouterr()
+    assert str(env) in printed.err
+    assert "LABS_GFX=gfx942" in printed.out.splitlines()
 
 
-def test_lines_of_ones_own_are_kept(env: Path) -> None:
+def test_lines_of_the_user_survive_an_update(env: Path) -> None:
     dotenv.write(str(env))
     mine = "LABS_MEMORY=64g\n# and a remark\n"
     env.write_text(env.read_text().replace("LABS_GFX=gfx942", "LABS_GFX=gfx90a") + mine)
     dotenv.write(str(env))
     text = env.read_text()
-    assert text.endswith(f"{dotenv.KEPT}\n{mine}")
+    assert text.endswith(f"{dotenv.USER_SECTION}\n{mine}")
     assert "LABS_GFX=gfx942\n" in text and "gfx90a" not in text
 
 
-def test_a_file_by_somebody_else_is_not_overwritten(env: Path) -> None:
+def test_a_file_from_another_program_is_not_overwritten(env: Path) -> None:
     env.write_text("LABS_MEMORY=64g\n")
-    with pytest.raises(Card, match="isn't by"):
+    with pytest.raises(Card, match="didn't write it"):
         dotenv.write(str(env))
     assert env.read_text() == "LABS_MEMORY=64g\n"
 
 
-def test_what_the_card_says_to_do_keeps_those_lines(env: Path) -> None:
+def test_the_fix_on_the_card_preserves_those_lines(env: Path) -> None:
     env.write_text("LABS_MEMORY=64g\n")
     with pytest.raises(Card) as refused:
         dotenv.write(str(env))
-    before, _, after = refused.value.mend.split(" && ")
+    before, _, after = refused.value.fix.split(" && ")
     subprocess.run(before, shell=True, check=True)
     dotenv.write(str(env))
     subprocess.run(after, shell=True, check=True)
     dotenv.write(str(env))
-    assert env.read_text().endswith(f"{dotenv.KEPT}\nLABS_MEMORY=64g\n")
+    assert env.read_text().endswith(f"{dotenv.USER_SECTION}\nLABS_MEMORY=64g\n")
 
 
 def resolved(env: Path, **shell: str) -> dict:
-    """The rocm service with this file, and these variables in the shell."""
+    """Resolve compose.yaml with this file and these variables in the shell."""
     ours = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = ["docker", "compose", "--env-file", str(env), "--profile", "rocm", "config"]
     try:
@@ -141,10 +142,10 @@ def resolved(env: Path, **shell: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_compose_reads_it(env: Path) -> None:
+def test_compose_reads_the_file(env: Path) -> None:
     dotenv.write(str(env))
     config = resolved(env)
-    caller = dotenv.of_the_files()
+    caller = dotenv.file_owner()
     service = config["services"]["rocm"]
     assert config["name"] == f"llm-labs-{caller.uid}"
     assert service["user"] == f"{caller.uid}:{caller.gid}"
@@ -153,10 +154,10 @@ def test_compose_reads_it(env: Path) -> None:
     assert service["group_add"] == ["992", "44"]
 
 
-def test_ones_own_lines_win_and_the_shell_wins_over_them(env: Path) -> None:
+def test_lines_of_the_user_override_the_file_and_the_shell_overrides_both(env: Path) -> None:
     dotenv.write(str(env))
     env.write_text(env.read_text() + "LABS_GFX=gfx90a\n")
     assert resolved(env)["services"]["rocm"]["image"] == "llm-labs:rocm-gfx90a"
-    given = resolved(env, LABS_GFX="all", LABS_UID="4242")["services"]["rocm"]
-    assert given["image"] == "llm-labs:rocm-all"
-    assert given["user"].startswith("4242:")
+    lines = resolved(env, LABS_GFX="all", LABS_UID="4242")["services"]["rocm"]
+    assert lines["image"] == "llm-labs:rocm-all"
+    assert lines["user"].startswith("4242:")

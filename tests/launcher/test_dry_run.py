@@ -1,10 +1,10 @@
-"""The SDK's container, the pasted `--dry` line and `docker compose run` are one and the same."""
+"""The launcher, the lines of `--dry` and `docker compose run` start the same container."""
 
 import shlex
 from typing import Any
 
 from tests.conftest import BIN, SOMEBODY, Clone, Running, containers_of
-from tests.launcher.inspecting import differences, told
+from tests.launcher.compare_containers import differences, inspected_settings
 
 import pytest
 
@@ -12,10 +12,10 @@ pytestmark = pytest.mark.engine
 
 
 def inspected(clone: Clone, running: Running) -> dict[str, Any]:
-    """What `docker inspect` says of the one container that runs; then let the lab end."""
+    """Return the settings of the only running container, then let the lab end."""
     running.wait_for("begun")
     (one,) = containers_of(clone)
-    seen = told(one.attrs)
+    seen = inspected_settings(one.attrs)
     (clone.outputs / "go").touch()
     assert running.ended().code == 0, running.text
     (clone.outputs / "go").unlink()
@@ -23,7 +23,7 @@ def inspected(clone: Clone, running: Running) -> dict[str, Any]:
     return seen
 
 
-def test_the_three_ways_to_run_a_lab_make_the_same_container(clone: Clone) -> None:
+def test_three_ways_to_run_a_lab_give_the_same_container(clone: Clone) -> None:
     lab = clone.bare_lab("print('begun')\nwait_for('go')")
     how = {"LABS_MEMORY": "1g", "LABS_UID": str(SOMEBODY), "LABS_GID": str(SOMEBODY)}
     clone.outputs.mkdir()
@@ -43,7 +43,7 @@ def test_the_three_ways_to_run_a_lab_make_the_same_container(clone: Clone) -> No
     compose = ["docker", "compose", "run", "--rm", "-T", "cpu", *arguments]
     assert differences(by_sdk, inspected(clone, clone.start(*compose, **how))) == {}
 
-    # And it is what was meant, not three times nothing.
+    # The settings are also the right ones.
     assert by_sdk["Config.User"] == f"{SOMEBODY}:{SOMEBODY}"
     assert by_sdk["HostConfig.Memory"] == 2**30
     assert by_sdk["HostConfig.NetworkMode"] == "none"
@@ -59,21 +59,23 @@ def test_the_three_ways_to_run_a_lab_make_the_same_container(clone: Clone) -> No
     ]
 
 
-def test_dry_runs_and_makes_nothing(clone: Clone) -> None:
+def test_dry_runs_and_creates_nothing(clone: Clone) -> None:
     lab = clone.bare_lab("open('outputs/ran', 'w')")
     ended = clone.invoke("--dry", "lab", lab, "--runtime", "docker")
     assert ended.code == 0, ended
     assert not clone.outputs.exists()
     assert "docker run --rm" in ended.out
-    assert "a container" in ended.err, "which runtime, and why, is told beside the commands"
+    assert "a container" in ended.err, "the runtime and the reason are printed too"
 
 
-def test_dry_tells_of_the_build_that_comes_first(clone: Clone) -> None:
-    clone.change("docker/stack.py", '"""Assert', '"""(changed) Assert')
+def test_dry_prints_the_necessary_build_first(clone: Clone) -> None:
+    clone.change("docker/stack.py", '"""Check', '"""(changed) Check')
     ended = clone.invoke("--dry", "lab", clone.bare_lab("pass"), "--runtime", "docker")
     assert ended.code == 0, ended
     build, *folders, run = ended.out.splitlines()
-    assert " docker compose " in build and build.endswith(" build cpu &&"), "or a stale one runs"
+    assert " docker compose " in build and build.endswith(" build cpu &&"), (
+        "otherwise a stale image would run"
+    )
     made = (f"{clone.path}/outputs", f"{clone.path}/work/progress")
     assert folders == [f"mkdir -p {one} &&" for one in made]
     assert run.startswith("docker run ")
@@ -95,7 +97,7 @@ def test_a_pasted_line_runs_in_a_folder_with_a_space_and_a_quote(clone: Clone) -
 
 
 @pytest.mark.usefixtures("root")
-def test_what_root_pastes_works_in_a_clone_of_somebody_else(clone: Clone) -> None:
+def test_root_can_paste_the_lines_in_a_clone_of_another_user(clone: Clone) -> None:
     lab = clone.bare_lab("open('outputs/mine', 'w')")
     clone.give_to(SOMEBODY)
     dry = clone.invoke("--dry", "lab", lab, "--runtime", "docker")
@@ -104,7 +106,7 @@ def test_what_root_pastes_works_in_a_clone_of_somebody_else(clone: Clone) -> Non
     assert (clone.outputs / "mine").stat().st_uid == SOMEBODY
 
 
-def test_the_readme_s_compose_line_runs(clone: Clone) -> None:
+def test_the_compose_line_of_the_readme_runs(clone: Clone) -> None:
     readme = (clone.path / "README.md").read_text(encoding="utf-8")
     (line,) = [one for one in readme.splitlines() if "docker compose run" in one]
     lab = clone.bare_lab("print('ran', os.getuid())")
@@ -115,7 +117,7 @@ def test_the_readme_s_compose_line_runs(clone: Clone) -> None:
     assert ended.out.strip() == f"ran {clone.path.stat().st_uid}"
 
 
-def test_the_environment_s_dry_lines_are_complete(clone: Clone) -> None:
+def test_the_dry_lines_for_the_environment_are_complete(clone: Clone) -> None:
     ended = clone.run(str(BIN / "invoke"), "--dry", "lab", "LLM06", "--runtime", "venv")
     assert ended.code == 0, ended
     last = ended.out.splitlines()[-1]

@@ -1,21 +1,21 @@
-"""Is there an engine, may we use it, what is it like; and whose the files are."""
+"""The connection to the engine, its properties, and the owner of the files."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 import docker
-from launcher import owners, run
+from launcher import file_owner, run_lab
 from launcher.cards import Card
 from launcher.engine import NoEngine, connect
-from launcher.owners import Owner
-from launcher.plan import Plan
-from launcher.targets import Target
+from launcher.file_owner import Owner
+from launcher.lab_command import LabCommand
+from launcher.placement import Placement
 
 import pytest
 from docker.errors import DockerException
 
-# As Engine 26.1 told them; the second from the rootless mode's own documentation.
+# Output of Engine 26.1; ROOTLESS is from the documentation of the rootless mode.
 ORDINARY = {
     "SecurityOptions": ["name=seccomp,profile=builtin"],
     "DockerRootDir": "/var/lib/docker",
@@ -24,60 +24,60 @@ ROOTLESS = {
     "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"],
     "DockerRootDir": "/home/learner/.local/share/docker",
 }
-# By the documentation of `docker info`: no such host was at hand.
+# From the documentation of `docker info`; not recorded on a real host.
 SELINUX = {**ORDINARY, "SecurityOptions": [*ORDINARY["SecurityOptions"], "name=selinux"]}
 
 
 class Recorded:
-    """A client that answers what an engine once answered."""
+    """A client that returns the recorded information of an engine."""
 
-    def __init__(self, answer: dict[str, Any] | Exception) -> None:
-        self.answer = answer
+    def __init__(self, info: dict[str, Any] | Exception) -> None:
+        self.recorded = info
         self.api = type("Api", (), {"timeout": 10})()
 
     def info(self) -> dict[str, Any]:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if isinstance(self.recorded, Exception):
+            raise self.recorded
+        return self.recorded
 
 
 @pytest.fixture
-def answers(monkeypatch):
-    def use(answer: dict[str, Any] | Exception) -> None:
-        monkeypatch.setattr(docker, "from_env", lambda **_: Recorded(answer))
+def engine_info(monkeypatch):
+    def use(info: dict[str, Any] | Exception) -> None:
+        monkeypatch.setattr(docker, "from_env", lambda **_: Recorded(info))
 
     return use
 
 
-def test_a_rootless_engine_s_root_is_the_caller(answers) -> None:
-    answers(ROOTLESS)
+def test_a_rootless_engine_runs_labs_as_root_who_is_the_caller(engine_info) -> None:
+    engine_info(ROOTLESS)
     engine = connect()
     assert engine.rootless
-    assert owners.in_the_container(Owner(1000, 1000), engine.rootless) == Owner(0, 0)
+    assert file_owner.container_user(Owner(1000, 1000), engine.rootless) == Owner(0, 0)
 
 
-def test_an_ordinary_engine_is_given_the_caller_s_uid(answers) -> None:
-    answers(ORDINARY)
+def test_an_ordinary_engine_runs_labs_with_the_callers_uid(engine_info) -> None:
+    engine_info(ORDINARY)
     engine = connect()
     assert not engine.rootless
-    assert owners.in_the_container(Owner(1000, 1000), engine.rootless) == Owner(1000, 1000)
+    assert file_owner.container_user(Owner(1000, 1000), engine.rootless) == Owner(1000, 1000)
 
 
-def test_on_an_selinux_host_the_labels_are_off_for_the_lab_s_container(answers) -> None:
+def test_on_an_selinux_host_labels_are_disabled_for_the_container(engine_info) -> None:
     service = {"image": "image", "security_opt": ["no-new-privileges:true"], "build": {"args": {}}}
-    plan = Plan(("LLM06",), (), online=False)
-    target = Target("cpu", (), Owner(1000, 1000), "it was asked for")
-    for answer, options in (
+    command = LabCommand(("LLM06",))
+    placement = Placement("cpu", (), Owner(1000, 1000), "it was asked for")
+    for info, options in (
         (ORDINARY, ("no-new-privileges:true",)),
         (SELINUX, ("no-new-privileges:true", "label=disable")),
     ):
-        answers(answer)
-        container = run._container(plan, service, target, connect())
+        engine_info(info)
+        container = run_lab._container_spec(command, service, placement, connect())
         assert container.security_opt == options
 
 
-def test_a_silent_lab_is_not_cut_off(answers) -> None:
-    answers(ORDINARY)
+def test_a_lab_may_be_silent_for_a_long_time(engine_info) -> None:
+    engine_info(ORDINARY)
     assert connect().client.api.timeout is None
 
 
@@ -88,53 +88,53 @@ def test_a_silent_lab_is_not_cut_off(answers) -> None:
         ConnectionResetError(104, "Connection reset by peer"),
     ],
 )
-def test_an_engine_that_does_not_answer_is_none(answers, error: Exception) -> None:
-    answers(error)
-    with pytest.raises(NoEngine, match="no container engine answers"):
+def test_an_engine_that_does_not_respond_raises_no_engine(engine_info, error: Exception) -> None:
+    engine_info(error)
+    with pytest.raises(NoEngine, match="no container engine is running"):
         connect()
 
 
-def test_an_engine_that_refuses_is_a_card(answers) -> None:
-    answers(
+def test_an_engine_that_refuses_is_a_card(engine_info) -> None:
+    engine_info(
         DockerException(
             "Error while fetching server API version: ('Connection aborted.', "
             "PermissionError(13, 'Permission denied'))"
         )
     )
-    with pytest.raises(Card, match="may not talk"):
+    with pytest.raises(Card, match="may not use"):
         connect()
 
 
-def test_no_engine_answers_at_an_address_where_there_is_none(monkeypatch) -> None:
+def test_a_wrong_address_raises_no_engine(monkeypatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     with pytest.raises(NoEngine):
         connect()
 
 
-def test_a_missing_sdk_is_a_card_and_not_an_empty_package(monkeypatch) -> None:
+def test_a_missing_sdk_is_a_card(monkeypatch) -> None:
     monkeypatch.delattr(docker, "from_env")
     with pytest.raises(Card) as caught:
         connect()
-    assert caught.value.mend == "pip install -e ."
+    assert caught.value.fix == "pip install -e ."
 
 
 # Owners
 
 
 @pytest.mark.usefixtures("root")
-def test_root_works_for_the_owner_of_the_clone(tmp_path: Path) -> None:
+def test_root_acts_for_the_owner_of_the_clone(tmp_path: Path) -> None:
     os.chown(tmp_path, 4242, 4343)
-    assert owners.of_the_files(tmp_path) == Owner(4242, 4343)
+    assert file_owner.file_owner(tmp_path) == Owner(4242, 4343)
 
 
-def test_anyone_else_works_for_themselves(tmp_path: Path, monkeypatch) -> None:
+def test_other_users_act_for_themselves(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
     monkeypatch.setattr(os, "getegid", lambda: 4321)
-    assert owners.of_the_files(tmp_path) == Owner(1234, 4321)
+    assert file_owner.file_owner(tmp_path) == Owner(1234, 4321)
 
 
 @pytest.mark.usefixtures("root")
-def test_every_folder_that_is_made_belongs_to_the_owner(tmp_path: Path) -> None:
-    owners.make_folder(tmp_path / "a" / "b", Owner(4242, 4242))
+def test_every_created_folder_belongs_to_the_owner(tmp_path: Path) -> None:
+    file_owner.make_folder(tmp_path / "a" / "b", Owner(4242, 4242))
     assert [(tmp_path / one).stat().st_uid for one in ("a", "a/b")] == [4242, 4242]
-    assert tmp_path.stat().st_uid == 0, "what was there already keeps its owner"
+    assert tmp_path.stat().st_uid == 0, "an existing folder keeps its owner"

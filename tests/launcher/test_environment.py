@@ -1,4 +1,4 @@
-"""The environment: made once, whole or not at all, anew when the lock changes, and said aloud."""
+"""The environment: created once, completely or not at all, and again after the lock changes."""
 
 import json
 import os
@@ -10,9 +10,9 @@ from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher import environments, torch_source
+from launcher import environment, torch_source
 from launcher.cards import Card
-from launcher.environments import Environment
+from launcher.environment import Environment
 from tests.conftest import Clone, Running
 
 import pytest
@@ -20,12 +20,14 @@ import pytest
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 Disk = namedtuple("Disk", "total used free")
 
-# An environment whose making takes as long as the test wants: its first step says that it has
-# begun and waits for the file `go`, its last writes stack.json. Then it is in use until `done`.
+# An environment whose build the test controls. The first step writes the file `begun` and waits for
+# the file `go`; the last step writes stack.json. With `use`, the environment is then in use until
+# the file `done` exists.
 QUICK = """
 import sys, time, pathlib
-from launcher import environments, owners
-from launcher.cards import Card, show
+from launcher import environment
+from launcher.file_owner import file_owner
+from launcher.cards import Card, print_card
 from launcher.interrupts import Interrupted, Interrupts
 
 BEGIN = '''
@@ -39,30 +41,31 @@ for _ in range(2400):
 sys.exit("nobody said go")
 '''
 
-def steps(environment):
+def steps(target):
     fails = [[sys.executable, "-c", "import sys; sys.exit('a step failed')"]]
     return [
-        [sys.executable, "-c", BEGIN, str(environment.folder)],
+        [sys.executable, "-c", BEGIN, str(target.folder)],
         *(fails if "fail" in sys.argv else []),
-        ["touch", str(environment.home / "stack.json")],
+        ["touch", str(target.home / "stack.json")],
     ]
 
-environments.steps = steps
+environment.steps = steps
 try:
-    with Interrupts(), environments.ready(environments.wanted("cpu"), owners.of_the_files()) as one:
-        print("ready", one.complete, one.folder.name, flush=True)
+    required = environment.required_environment("cpu")
+    with Interrupts(), environment.ready(required, file_owner()):
+        print("ready", required.is_complete, required.folder.name, flush=True)
         while "use" in sys.argv and not pathlib.Path("done").exists():
             time.sleep(0.05)
 except Interrupted:
     sys.exit(130)
 except Card as card:
-    show(card)
+    print_card(card)
     sys.exit(card.code)
 """
 
 
 class Quick:
-    """The clone whose environment is made by QUICK."""
+    """A clone whose environment QUICK creates."""
 
     def __init__(self, clone: Clone) -> None:
         self.clone = clone
@@ -99,11 +102,11 @@ def processes_of(clone: Clone) -> list[str]:
     return found
 
 
-def test_two_processes_make_it_once(quick: Quick) -> None:
+def test_two_processes_create_one_environment(quick: Quick) -> None:
     first = quick.start()
     first.wait_for(quick.begun)
     second = quick.start()
-    second.wait_for("Another process is making the environment")
+    second.wait_for("Another process is creating the environment")
     quick.say("go")
     for one in (first, second):
         ended = one.ended()
@@ -112,16 +115,16 @@ def test_two_processes_make_it_once(quick: Quick) -> None:
     assert (quick.clone.path / "begun").read_text() == "once "
 
 
-def test_one_that_is_there_is_taken_as_it_is(quick: Quick) -> None:
+def test_a_complete_environment_is_reused(quick: Quick) -> None:
     quick.say("go")
     assert quick.start().ended().code == 0
     again = quick.start().ended()
     assert again.code == 0, again
-    assert "Making" not in again.err
+    assert "Creating" not in again.err
     assert (quick.clone.path / "begun").read_text() == "once "
 
 
-def test_one_whose_making_was_killed_is_made_anew(quick: Quick) -> None:
+def test_a_killed_build_is_started_over(quick: Quick) -> None:
     first = quick.start()
     first.wait_for(quick.begun)
     os.killpg(first.process.pid, signal.SIGKILL)
@@ -137,7 +140,7 @@ def test_one_whose_making_was_killed_is_made_anew(quick: Quick) -> None:
 
 
 @pytest.mark.parametrize("what", SIGNALS, ids=lambda one: one.name)
-def test_a_signal_while_it_is_made_leaves_nothing(quick: Quick, what: signal.Signals) -> None:
+def test_a_signal_during_the_build_leaves_no_files(quick: Quick, what: signal.Signals) -> None:
     running = quick.start()
     running.wait_for(quick.begun)
     running.send(what)
@@ -147,16 +150,16 @@ def test_a_signal_while_it_is_made_leaves_nothing(quick: Quick, what: signal.Sig
     assert processes_of(quick.clone) == []
 
 
-def test_a_step_that_fails_leaves_nothing_and_ends_in_a_card(quick: Quick) -> None:
+def test_a_failed_step_leaves_no_files_and_ends_in_a_card(quick: Quick) -> None:
     quick.say("go")
     ended = quick.start("fail").ended()
     assert ended.code == 3, ended
     assert "a step failed" in ended.err
-    assert "what: The environment couldn't be made." in ended.err
+    assert "what: The environment couldn't be created." in ended.err
     assert quick.folders == []
 
 
-def test_a_changed_lock_makes_a_new_one_and_removes_the_old(quick: Quick) -> None:
+def test_a_changed_lock_replaces_the_environment(quick: Quick) -> None:
     quick.say("go")
     assert quick.start().ended().code == 0
     (old,) = quick.folders
@@ -167,7 +170,7 @@ def test_a_changed_lock_makes_a_new_one_and_removes_the_old(quick: Quick) -> Non
     assert new != old
 
 
-def test_one_that_is_in_use_is_not_removed(quick: Quick) -> None:
+def test_an_environment_in_use_is_not_removed(quick: Quick) -> None:
     quick.say("go")
     user = quick.start("use")
     user.wait_for("ready True")
@@ -180,30 +183,30 @@ def test_one_that_is_in_use_is_not_removed(quick: Quick) -> None:
     assert user.ended().code == 0
 
 
-# Where torch comes from
+# The source of torch
 
 
 @pytest.fixture
 def silent_index(monkeypatch) -> Iterator[str]:
-    """An index on this machine that takes connections and never answers."""
+    """Start an index on this machine that accepts connections and never responds."""
     monkeypatch.delenv("LABS_WHEELS", raising=False)
-    monkeypatch.setattr(torch_source, "SECONDS_TO_ANSWER", 1)
+    monkeypatch.setattr(torch_source, "SECONDS_TO_CONNECT", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         index = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("LABS_TORCH_INDEX", index)
         yield index
 
 
-def test_an_index_that_never_answers_gives_way_to_the_default_one(
+def test_an_index_that_never_responds_is_replaced_by_the_default_index(
     silent_index: str, capsys
 ) -> None:
     assert torch_source.cpu_source() == []
     said = capsys.readouterr().err
-    assert f"{silent_index} can't be reached" in said
+    assert f"{silent_index} is unreachable" in said
     assert "default index" in said
 
 
-def test_an_index_that_answers_is_taken(tmp_path: Path, monkeypatch) -> None:
+def test_a_reachable_index_is_used(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("LABS_WHEELS", raising=False)
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "index.html").touch()
@@ -218,60 +221,58 @@ def test_an_index_that_answers_is_taken(tmp_path: Path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("index", ["http://127.0.0.1:9", "http://registry.invalid", "nonsense"])
-def test_an_index_that_can_not_be_reached_gives_way(monkeypatch, index: str) -> None:
+def test_an_unreachable_index_is_replaced_by_the_default_index(monkeypatch, index: str) -> None:
     monkeypatch.delenv("LABS_WHEELS", raising=False)
     monkeypatch.setenv("LABS_TORCH_INDEX", index)
     assert torch_source.cpu_source() == []
 
 
-def test_a_wheel_of_torch_on_disk_is_taken_before_any_index(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / f"torch-{torch_source.VERSION}+cpu-cp311-cp311-linux_x86_64.whl").touch()
+def test_a_torch_wheel_on_disk_takes_precedence_over_any_index(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / f"torch-{torch_source.torch_version()}+cpu-cp311-cp311-linux_x86_64.whl").touch()
     monkeypatch.setenv("LABS_WHEELS", str(tmp_path))
     source = torch_source.cpu_source()
     assert "--no-index" in source
-    steps = environments.steps(Environment(tmp_path / "cpu-0", "cpu"))
-    (torch,) = [step for step in steps if f"torch=={torch_source.VERSION}" in step]
+    steps = environment.steps(Environment(tmp_path / "cpu-0", "cpu"))
+    (torch,) = [step for step in steps if f"torch=={torch_source.torch_version()}" in step]
     assert torch[torch.index("--find-links") + 1] == str(tmp_path)
 
 
-def test_the_lock_is_installed_with_its_hashes_and_nothing_beside_it(tmp_path: Path) -> None:
-    steps = environments.steps(Environment(tmp_path / "cpu-0", "cpu"))
+def test_the_lock_is_installed_with_hashes_and_without_dependencies(tmp_path: Path) -> None:
+    steps = environment.steps(Environment(tmp_path / "cpu-0", "cpu"))
     (lock,) = [step for step in steps if "--require-hashes" in step]
     assert "--no-deps" in lock
     assert lock[lock.index("--requirement") + 1].endswith("docker/requirements.lock")
-    assert steps[-1][1].endswith("docker/stack.py"), "what marks it as complete comes last"
+    assert steps[-1][1].endswith("docker/stack.py"), "the step that marks it as complete comes last"
 
 
-# What can't be
+# Refusals
 
 
-def test_a_full_disk_is_told_before_anything_is_made(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(environments, "FOLDER", tmp_path)
+def test_a_full_disk_is_reported_before_the_build(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(environment, "FOLDER", tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**11, 10**11 - 10**9, 10**9))
     with pytest.raises(Card) as caught:
-        environments._refuse_a_full_disk(3)
+        environment._check_disk_space(3)
     assert "disk space" in caught.value.what
     assert "1.0 GB free" in caught.value.why
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 14)])
-def test_a_python_without_a_lock_is_a_card(monkeypatch, version: tuple[int, int]) -> None:
+def test_an_unsupported_python_is_a_card(monkeypatch, version: tuple[int, int]) -> None:
     monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
     with pytest.raises(Card) as caught:
-        environments.wanted("cpu")
+        environment.required_environment("cpu")
     assert f"Python {version[0]}.{version[1]} can't run the labs." == caught.value.what
 
 
-# The real one
+# The real environment
 
 
-def test_the_real_environment_runs_a_lab_of_the_kit(
-    shared_clone: Clone, lab_environment: Path
-) -> None:
+def test_the_real_environment_runs_a_lab(shared_clone: Clone, lab_environment: Path) -> None:
     lab = shared_clone.kit_lab('''
 @lab.experiment
 def models(run: Run):
-    """The models are here, and open."""
+    """The models exist and can be opened."""
     from transformers import AutoTokenizer
     words = AutoTokenizer.from_pretrained(assets.smollm2())("a few words").input_ids
     run.check("tokens", len(words), at_least=3)
@@ -279,7 +280,7 @@ def models(run: Run):
 ''')
     ended = shared_clone.invoke("lab", lab, "--runtime", "venv")
     assert ended.code == 0, ended
-    assert "Making" not in ended.err
+    assert "Creating" not in ended.err
     assert "in an environment" in ended.err
     (results,) = shared_clone.outputs.glob("LLM90/*/results.json")
     stack = json.loads(results.read_text())["environment"]["stack"]
@@ -289,7 +290,9 @@ def models(run: Run):
 
 @pytest.mark.usefixtures("lab_environment")
 @pytest.mark.parametrize("code", [1, 2, 137])
-def test_the_real_environment_keeps_a_lab_s_exit_code(shared_clone: Clone, code: int) -> None:
+def test_the_real_environment_returns_the_exit_code_of_a_lab(
+    shared_clone: Clone, code: int
+) -> None:
     body = "os.kill(os.getpid(), signal.SIGKILL)" if code == 137 else f"return {code}"
     lab = shared_clone.bare_lab(body, "LLM92")
     ended = shared_clone.invoke("lab", lab, "--runtime", "venv")
@@ -314,7 +317,7 @@ def test_a_signal_ends_a_lab_in_the_real_environment(
     assert not Path(f"/proc/{process}").exists()
 
 
-def test_a_signal_ends_a_real_making_and_leaves_nothing(clone: Clone) -> None:
+def test_a_signal_ends_a_real_build_and_leaves_no_files(clone: Clone) -> None:
     running = clone.start_invoke("build", "--runtime", "venv")
     running.wait_for(lambda: list(clone.path.glob(".lab-env/*/venv/bin/python")))
     running.send(signal.SIGTERM)
@@ -324,13 +327,13 @@ def test_a_signal_ends_a_real_making_and_leaves_nothing(clone: Clone) -> None:
     assert processes_of(clone) == []
 
 
-def test_cuda_s_torch_is_hashed_and_rocm_s_comes_from_amd_s_index_alone() -> None:
-    cuda = torch_source.arguments("cuda", "")
+def test_cuda_torch_is_hashed_and_rocm_torch_comes_from_amd_only() -> None:
+    cuda = torch_source.pip_arguments("cuda", "")
     assert cuda[:2] == ["--no-deps", "--require-hashes"]
     assert cuda[-1].endswith("docker/requirements-cuda.lock")
-    rocm = torch_source.arguments("rocm", "gfx942")
-    assert rocm[rocm.index("--index-url") + 1] == torch_source.ROCM_INDEX
-    assert rocm[-1] == f"torch[device-gfx942]=={torch_source.VERSION}+rocm10.1.0"
+    rocm = torch_source.pip_arguments("rocm", "gfx942")
+    assert rocm[rocm.index("--index-url") + 1] == torch_source.rocm_index()
+    assert rocm[-1] == f"torch[device-gfx942]=={torch_source.torch_version()}+rocm10.1.0"
 
 
 def test_only_the_cpu_stack_hides_the_gpus(tmp_path: Path) -> None:

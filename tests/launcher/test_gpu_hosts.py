@@ -1,4 +1,4 @@
-"""`invoke lab` and `docker compose run` on hosts with cards, by users who have no rights there."""
+"""`invoke lab` and `docker compose run` on hosts with GPUs, for users without privileges."""
 
 import json
 import os
@@ -7,20 +7,20 @@ import signal
 from typing import Any
 
 from tests.conftest import SOMEBODY, Clone, Ended, Running
-from tests.launcher.hosts import (
+from tests.launcher.compare_containers import differences, inspected_settings
+from tests.launcher.device_trees import GIB, cpu_node, nvidia_driver
+from tests.launcher.gpu_host import (
     FIRST,
     KFD,
+    OPEN_NODES,
     RENDER,
     SECOND,
-    TRIES,
     Host,
     card,
     kfd,
+    opened_nodes,
     specification,
-    tried,
 )
-from tests.launcher.inspecting import differences, told
-from tests.launcher.machines import GIB, cpu_node, nvidia_driver
 
 import pytest
 
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def theirs(small_clone: Clone) -> Clone:
-    """A clone that belongs to SOMEBODY, with a lab that tries nodes."""
-    small_clone.bare_lab(TRIES)
+    """Return a clone that belongs to SOMEBODY, with a lab that opens nodes."""
+    small_clone.bare_lab(OPEN_NODES)
     small_clone.make_folders()
     small_clone.give_to(SOMEBODY)
     return small_clone
@@ -39,60 +39,66 @@ def theirs(small_clone: Clone) -> Clone:
 NODES = ("--", "--word", KFD, FIRST, SECOND)
 
 
-def test_an_ordinary_user_s_lab_opens_its_card_and_no_other(theirs: Clone, mi300x: Host) -> None:
-    lines, seen = tried(mi300x.invoke(theirs, "lab", "LLM91", *NODES).ended())
+def test_a_lab_of_an_ordinary_user_opens_its_gpu_and_no_other(theirs: Clone, mi300x: Host) -> None:
+    lines, seen = opened_nodes(mi300x.invoke(theirs, "lab", "LLM91", *NODES).ended())
     assert lines == [f"opened {KFD}", f"opened {FIRST}", f"FileNotFoundError {SECOND}"]
     assert seen["uid"] == SOMEBODY
     assert sorted(seen["groups"]) == [SOMEBODY, RENDER]
     assert seen["shown"] == {}, "a filter beside isolation would filter twice"
 
 
-def test_the_second_card_alone_is_given_alone(theirs: Clone, mi300x: Host) -> None:
-    lines, _ = tried(mi300x.invoke(theirs, "lab", "LLM91", "--gpus", "1,", *NODES).ended())
+def test_the_second_gpu_can_be_attached_alone(theirs: Clone, mi300x: Host) -> None:
+    lines, _ = opened_nodes(mi300x.invoke(theirs, "lab", "LLM91", "--gpus", "1,", *NODES).ended())
     assert lines == [f"opened {KFD}", f"FileNotFoundError {FIRST}", f"opened {SECOND}"]
 
 
-def test_what_a_batch_system_assigned_is_honoured_and_said(theirs: Clone, mi300x: Host) -> None:
+def test_the_assignment_of_a_batch_system_is_respected_and_reported(
+    theirs: Clone, mi300x: Host
+) -> None:
     words = ("lab", "LLM91", *NODES)
     ended = mi300x.invoke(theirs, *words, ROCR_VISIBLE_DEVICES="1").ended()
-    lines, seen = tried(ended)
+    lines, seen = opened_nodes(ended)
     assert lines == [f"opened {KFD}", f"FileNotFoundError {FIRST}", f"opened {SECOND}"]
     assert "ROCR_VISIBLE_DEVICES=1 leaves GPU 1" in ended.err
     assert seen["shown"] == {}
 
 
-def test_no_card_is_given_where_none_is_asked_for(theirs: Clone, mi300x: Host) -> None:
+def test_no_gpu_is_attached_if_none_is_requested(theirs: Clone, mi300x: Host) -> None:
     ended = mi300x.invoke(theirs, "lab", "LLM91", "--gpus", "none", *NODES).ended()
-    _, seen = tried(ended)
+    _, seen = opened_nodes(ended)
     assert seen["nodes"] == []
     assert "cpu stack, because no GPU was asked for" in ended.err
 
 
 def refused(ended: Ended, *said: str) -> None:
-    """It ended in a card that says these words, and ran nothing."""
+    """Check that a command ended in a card with these words, and ran nothing."""
     assert ended.code == 3, ended
     assert ended.out == "", ended
     assert "Traceback" not in ended.err
-    for one in ("what: ", "why: ", "mend: ", *said):
+    for one in ("what: ", "why: ", "fix: ", *said):
         assert one in ended.err, ended
 
 
-def test_a_node_shut_to_its_group_is_a_card_and_no_silent_cpu(theirs: Clone, mi300x: Host) -> None:
+def test_a_node_closed_to_its_group_is_a_card_and_not_a_cpu_run(
+    theirs: Clone, mi300x: Host
+) -> None:
     (mi300x.root / KFD.lstrip("/")).chmod(0o600)
     ended = mi300x.invoke(theirs, "lab", "LLM91").ended()
     refused(
-        ended, "There are 2 GPUs here, and none", "not even its group may", "chmod 660 /dev/kfd"
+        ended, "This machine has 2 GPUs, and none", "its group may not either", "chmod 660 /dev/kfd"
     )
 
 
 def test_a_missing_node_is_a_card(theirs: Clone, mi300x: Host) -> None:
     (mi300x.root / KFD.lstrip("/")).unlink()
     ended = mi300x.invoke(theirs, "lab", "LLM91").ended()
-    refused(ended, "/dev/kfd is missing though /sys/class/kfd lists the GPU", "modprobe amdgpu")
+    refused(ended, "/dev/kfd is missing, although /sys/class/kfd lists the GPU", "modprobe amdgpu")
 
 
 @pytest.mark.parametrize("runtime", ["docker", "venv"])
-def test_a_target_that_the_image_lacks_is_a_card(theirs: Clone, mi300x: Host, runtime: str) -> None:
+def test_a_gfx_target_that_the_image_lacks_is_a_card(
+    theirs: Clone, mi300x: Host, runtime: str
+) -> None:
     how = {**mi300x.somebody(theirs, RENDER), "LABS_GFX": "gfx90a"}
     words = ("--dry", "lab", "LLM91", "--runtime", runtime)
     ended = mi300x.invoke(theirs, *words, **how).ended()
@@ -101,13 +107,13 @@ def test_a_target_that_the_image_lacks_is_a_card(theirs: Clone, mi300x: Host, ru
     assert every.code == 0, every
 
 
-def test_one_card_s_missing_node_leaves_the_other_card(theirs: Clone, mi300x: Host) -> None:
+def test_a_missing_node_of_one_gpu_leaves_the_other_gpu(theirs: Clone, mi300x: Host) -> None:
     (mi300x.root / FIRST.lstrip("/")).unlink()
-    lines, _ = tried(mi300x.invoke(theirs, "lab", "LLM91", *NODES).ended())
+    lines, _ = opened_nodes(mi300x.invoke(theirs, "lab", "LLM91", *NODES).ended())
     assert lines == [f"opened {KFD}", f"FileNotFoundError {FIRST}", f"opened {SECOND}"]
 
 
-def test_a_user_outside_the_group_is_told_it_where_there_is_no_container(
+def test_outside_a_container_a_user_needs_the_group_of_the_nodes(
     theirs: Clone, mi300x: Host
 ) -> None:
     words = ("--dry", "lab", "LLM91", "--runtime", "venv")
@@ -130,32 +136,34 @@ def dotenv(host: Host, clone: Clone, *groups: int) -> None:
 COMPOSE = ("run", "--rm", "-T", "rocm", "LLM91", *NODES[1:])
 
 
-def test_compose_alone_opens_the_cards_by_what_dotenv_wrote(theirs: Clone, mi300x: Host) -> None:
+def test_compose_alone_opens_the_gpus_with_the_file_of_dotenv(theirs: Clone, mi300x: Host) -> None:
     dotenv(mi300x, theirs)
-    lines, seen = tried(mi300x.compose(theirs, *COMPOSE).ended())
+    lines, seen = opened_nodes(mi300x.compose(theirs, *COMPOSE).ended())
     assert lines == [f"opened {KFD}", f"opened {FIRST}", f"opened {SECOND}"]
     assert seen["uid"] == SOMEBODY
     one = mi300x.compose(theirs, *COMPOSE, LABS_RENDER_NODES=SECOND).ended()
-    assert tried(one)[0] == [f"opened {KFD}", f"FileNotFoundError {FIRST}", f"opened {SECOND}"]
+    assert opened_nodes(one)[0] == [
+        f"opened {KFD}",
+        f"FileNotFoundError {FIRST}",
+        f"opened {SECOND}",
+    ]
 
 
-def test_compose_with_a_wrong_group_shows_nodes_that_do_not_open(
-    theirs: Clone, mi300x: Host
-) -> None:
+def test_compose_with_a_wrong_group_can_not_open_the_nodes(theirs: Clone, mi300x: Host) -> None:
     dotenv(mi300x, theirs)
-    lines, seen = tried(mi300x.compose(theirs, *COMPOSE, LABS_RENDER_GID="4343").ended())
+    lines, seen = opened_nodes(mi300x.compose(theirs, *COMPOSE, LABS_RENDER_GID="4343").ended())
     assert lines == [f"PermissionError {one}" for one in (KFD, FIRST, SECOND)]
     assert 4343 in seen["groups"] and RENDER not in seen["groups"]
 
 
-def test_compose_and_a_node_that_is_shut_to_its_group(theirs: Clone, mi300x: Host) -> None:
+def test_compose_can_not_open_a_node_closed_to_its_group(theirs: Clone, mi300x: Host) -> None:
     dotenv(mi300x, theirs)
     (mi300x.root / KFD.lstrip("/")).chmod(0o600)
-    lines, _ = tried(mi300x.compose(theirs, *COMPOSE).ended())
+    lines, _ = opened_nodes(mi300x.compose(theirs, *COMPOSE).ended())
     assert lines[0] == f"PermissionError {KFD}"
 
 
-def test_compose_and_a_node_that_is_missing(theirs: Clone, mi300x: Host) -> None:
+def test_compose_fails_if_a_node_is_missing(theirs: Clone, mi300x: Host) -> None:
     dotenv(mi300x, theirs)
     (mi300x.root / KFD.lstrip("/")).unlink()
     ended = mi300x.compose(theirs, *COMPOSE).ended()
@@ -163,19 +171,19 @@ def test_compose_and_a_node_that_is_missing(theirs: Clone, mi300x: Host) -> None
     assert "error gathering device information" in ended.err and KFD in ended.err
 
 
-# By CDI, and by a runtime
+# GPUs by CDI and by a runtime
 
 
-def test_the_cards_come_by_cdi_where_that_is_asked_for(theirs: Clone, mi300x: Host) -> None:
+def test_gpus_are_attached_by_cdi_on_request(theirs: Clone, mi300x: Host) -> None:
     specification(mi300x, FIRST, SECOND)
     words = ("lab", "LLM91", "--gpus", "1,", *NODES)
-    lines, seen = tried(mi300x.invoke(theirs, *words, LABS_DEVICES="cdi").ended())
+    lines, seen = opened_nodes(mi300x.invoke(theirs, *words, LABS_DEVICES="cdi").ended())
     assert lines == [f"opened {KFD}", f"FileNotFoundError {FIRST}", f"opened {SECOND}"]
     assert sorted(seen["groups"]) == [SOMEBODY, RENDER]
 
 
-def test_compose_takes_the_cards_by_cdi(theirs: Clone, mi300x: Host) -> None:
-    """As the comment in compose.yaml says."""
+def test_compose_attaches_gpus_by_cdi(theirs: Clone, mi300x: Host) -> None:
+    """Change compose.yaml as its comment explains."""
     specification(mi300x, FIRST, SECOND)
     dotenv(mi300x, theirs)
     nodes = "    devices:\n      - /dev/kfd\n      - ${LABS_RENDER_NODES:-/dev/dri}\n"
@@ -186,64 +194,64 @@ def test_compose_takes_the_cards_by_cdi(theirs: Clone, mi300x: Host) -> None:
         '    #     { driver: cdi, device_ids: ["amd',
         '      { driver: cdi, device_ids: ["amd',
     )
-    lines, seen = tried(mi300x.compose(theirs, *COMPOSE).ended())
+    lines, seen = opened_nodes(mi300x.compose(theirs, *COMPOSE).ended())
     assert lines == [f"opened {KFD}", f"opened {FIRST}", f"FileNotFoundError {SECOND}"]
     assert RENDER in seen["groups"]
 
 
-def test_a_card_that_no_specification_names_is_a_card(theirs: Clone, mi300x: Host) -> None:
+def test_a_gpu_without_a_cdi_specification_is_a_card(theirs: Clone, mi300x: Host) -> None:
     ended = mi300x.invoke(theirs, "lab", "LLM91", LABS_DEVICES="cdi").ended()
     refused(ended, "The engine knows no CDI device of that name.", "amd-ctk cdi generate")
 
 
-def test_the_runtime_of_amd_s_toolkit_is_told_which_card(theirs: Clone, mi300x: Host) -> None:
+def test_the_runtime_of_amds_toolkit_gets_the_gpu_number(theirs: Clone, mi300x: Host) -> None:
     words = ("lab", "LLM91", "--gpus", "1,", *NODES)
-    _, seen = tried(mi300x.invoke(theirs, *words, LABS_DEVICES="runtime").ended())
+    _, seen = opened_nodes(mi300x.invoke(theirs, *words, LABS_DEVICES="runtime").ended())
     assert seen["shown"] == {"AMD_VISIBLE_DEVICES": "1"}
 
 
 # NVIDIA
 
 
-def test_an_nvidia_card_is_requested_by_its_uuid(theirs: Clone, h100: Host) -> None:
+def test_an_nvidia_gpu_is_requested_by_its_uuid(theirs: Clone, h100: Host) -> None:
     ended = h100.invoke(theirs, "lab", "LLM91", "--gpus", "1,", *NODES).ended()
-    _, seen = tried(ended)
+    _, seen = opened_nodes(ended)
     assert seen["shown"]["NVIDIA_VISIBLE_DEVICES"] == "GPU-bbbbbbbb-0000-0000-0000-000000000000"
     assert "NVIDIA's driver 580.95.05 lists 2 × NVIDIA H100 80GB HBM3" in ended.err
 
 
-def test_compose_requests_the_nvidia_cards(theirs: Clone, h100: Host) -> None:
+def test_compose_requests_the_nvidia_gpus(theirs: Clone, h100: Host) -> None:
     dotenv(h100, theirs)
     words = ("run", "--rm", "-T", "cuda", "LLM91", "--word")
-    assert tried(h100.compose(theirs, *words).ended())[1]["shown"] == {
+    assert opened_nodes(h100.compose(theirs, *words).ended())[1]["shown"] == {
         "NVIDIA_VISIBLE_DEVICES": "all"
     }
 
 
-def test_a_driver_that_is_too_old_is_a_card(theirs: Clone, h100: Host) -> None:
+def test_an_old_driver_is_a_card(theirs: Clone, h100: Host) -> None:
     nvidia_driver(h100.root, "550.54.14")
     ended = h100.invoke(theirs, "lab", "LLM91").ended()
     refused(ended, "CUDA 13 needs NVIDIA's driver 580 or newer, and 550.54.14 is loaded")
 
 
-# One container, three ways
+# Three ways to start a container
 
 
 def inspected(host: Host, running: Running, clone: Clone) -> dict[str, Any]:
-    """What the engine says of the one container that runs; then let the lab end."""
+    """Return the settings of the only running container, then let the lab end."""
     running.wait_for("begun")
     (one,) = host.containers()
-    seen = told(one.attrs)
+    seen = inspected_settings(one.attrs)
     (clone.outputs / "go").touch()
     assert running.ended().code == 0, running.text
     (clone.outputs / "go").unlink()
     return seen
 
 
-def agree(
+def check_three_ways(
     host: Host, clone: Clone, stack: str, compose: dict[str, str], **how: str
 ) -> dict[str, Any]:
-    """What the launcher's container, the pasted line's and Compose's are like, all three."""
+    """Check that the launcher, the pasted line and Compose start the same container."""
     clone.bare_lab("print('begun')\nwait_for('go')")
     words = ("lab", "LLM91", "--seed", "3")
     launched = inspected(host, host.invoke(clone, *words, **how), clone)
@@ -260,9 +268,9 @@ def agree(
     return launched
 
 
-def test_three_ways_to_one_container_with_an_amd_card(theirs: Clone, mi300x: Host) -> None:
+def test_three_ways_give_the_same_container_with_an_amd_gpu(theirs: Clone, mi300x: Host) -> None:
     os.chown(mi300x.root / FIRST.lstrip("/"), 0, 60044)  # two groups: .env has a line for each
-    seen = agree(mi300x, theirs, "rocm", {"LABS_RENDER_NODES": FIRST})
+    seen = check_three_ways(mi300x, theirs, "rocm", {"LABS_RENDER_NODES": FIRST})
     nodes = [dict(one)["PathOnHost"] for one in seen["HostConfig.Devices"]]
     assert sorted(nodes) == [FIRST, KFD]
     assert sorted(seen["HostConfig.GroupAdd"]) == ["60044", str(RENDER)]
@@ -270,16 +278,16 @@ def test_three_ways_to_one_container_with_an_amd_card(theirs: Clone, mi300x: Hos
     assert seen["HostConfig.CapDrop"] == ["ALL"]
 
 
-def test_three_ways_to_one_container_with_an_nvidia_card(theirs: Clone, h100: Host) -> None:
+def test_three_ways_give_the_same_container_with_an_nvidia_gpu(theirs: Clone, h100: Host) -> None:
     first = "GPU-aaaaaaaa-0000-0000-0000-000000000000"
-    seen = agree(h100, theirs, "cuda", {"LABS_GPUS": first})
+    seen = check_three_ways(h100, theirs, "cuda", {"LABS_GPUS": first})
     (request,) = (dict(one) for one in seen["HostConfig.DeviceRequests"])
     assert request["DeviceIDs"] == str([first])
     assert request["Driver"] == "nvidia"
     assert seen["HostConfig.ShmSize"] == 8 * GIB
 
 
-def test_a_pasted_line_with_a_card_by_cdi_makes_the_launcher_s_container(
+def test_a_pasted_line_with_cdi_gives_the_container_of_the_launcher(
     theirs: Clone, mi300x: Host
 ) -> None:
     specification(mi300x, FIRST, SECOND)
@@ -291,7 +299,7 @@ def test_a_pasted_line_with_a_card_by_cdi_makes_the_launcher_s_container(
     assert "amd.com/gpu=0" in str(launched["HostConfig.DeviceRequests"])
 
 
-# Which card, which image: the machines that there are
+# The image and the nodes for real machines
 
 
 def mi250(host: Host) -> None:
@@ -350,10 +358,10 @@ def test_each_machine_gets_its_image_and_its_nodes(
     assert len(json.loads(listed.out)["gpus"]) == found
 
 
-# The engine is lost
+# A lost engine
 
 
-def test_an_engine_that_is_lost_in_mid_run_is_a_card(theirs: Clone, host: Host) -> None:
+def test_a_lost_engine_is_a_card(theirs: Clone, host: Host) -> None:
     theirs.bare_lab("print('begun')\nwait_for('never')")
     running = host.invoke(theirs, "lab", "LLM91")
     running.wait_for("begun")
@@ -361,7 +369,7 @@ def test_an_engine_that_is_lost_in_mid_run_is_a_card(theirs: Clone, host: Host) 
     ended = running.ended()
     host.start()
     assert ended.code == 3, ended
-    assert "what: The container engine was lost while LLM91 ran." in ended.err
+    assert "what: The connection to the container engine broke while LLM91 ran." in ended.err
     assert "Traceback" not in ended.err
-    for one in host.containers():  # the engine's own to end: nobody else could
+    for one in host.containers():  # only the restarted engine can remove it
         one.remove(force=True)

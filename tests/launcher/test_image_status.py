@@ -1,4 +1,4 @@
-"""What an image is known by, when it is stale, and what is said of it."""
+"""The input hashes of an image, the reasons to build it, and the list of images."""
 
 import copy
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from launcher import building, images, shelf
+from launcher import build_image, disk_space, image_status, list_images
 from launcher.cards import Card
 from launcher.engine import Engine
 
@@ -33,31 +33,33 @@ def service(stack: str, **args: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder docker/ of one's own."""
-    for name in (*images.FILES, *images.locks("cuda")):
+    """Return a temporary docker/ folder."""
+    for name in (*image_status.BUILD_FILES, *image_status.lock_names("cuda")):
         (tmp_path / name).write_text(name)
-    monkeypatch.setattr(images, "DOCKER", tmp_path)
+    monkeypatch.setattr(image_status, "DOCKER_FOLDER", tmp_path)
     return tmp_path
 
 
-def test_an_image_of_the_same_inputs_is_current() -> None:
+def test_an_image_with_the_same_inputs_is_current() -> None:
     for stack in SERVICES:
-        assert images.stale(images.inputs(service(stack)), service(stack)) == ""
+        assert (
+            image_status.why_stale(image_status.input_hashes(service(stack)), service(stack)) == ""
+        )
 
 
-def test_every_file_counts_and_is_told_under_its_kind(files: Path) -> None:
-    for name in (*images.FILES, *images.locks("cuda")):
-        before = images.inputs(service("cuda"))
+def test_a_change_of_any_build_file_makes_the_image_stale(files: Path) -> None:
+    for name in (*image_status.BUILD_FILES, *image_status.lock_names("cuda")):
+        before = image_status.input_hashes(service("cuda"))
         (files / name).write_text("changed")
-        why = images.stale(before, service("cuda"))
-        kind = "the lock" if name.endswith(".lock") else "docker/'s files"
+        why = image_status.why_stale(before, service("cuda"))
+        kind = "the lock" if name.endswith(".lock") else "the files in docker/"
         assert why == f"{kind} changed since it was built"
 
 
-def test_the_lock_of_another_stack_does_not_count(files: Path) -> None:
-    before = images.inputs(service("cpu"))
+def test_the_lock_of_another_stack_has_no_effect(files: Path) -> None:
+    before = image_status.input_hashes(service("cpu"))
     (files / "requirements-cuda.lock").write_text("changed")
-    assert images.inputs(service("cpu")) == before
+    assert image_status.input_hashes(service("cpu")) == before
 
 
 @pytest.mark.parametrize(
@@ -69,92 +71,99 @@ def test_the_lock_of_another_stack_does_not_count(files: Path) -> None:
         ({"TORCH_INDEX": "a mirror"}, ""),
     ],
 )
-def test_what_a_build_is_asked_for_counts(changed: dict[str, str], why: str) -> None:
-    assert images.stale(images.inputs(service("rocm")), service("rocm", **changed)) == why
+def test_a_change_of_a_build_argument_makes_the_image_stale(
+    changed: dict[str, str], why: str
+) -> None:
+    assert (
+        image_status.why_stale(
+            image_status.input_hashes(service("rocm")), service("rocm", **changed)
+        )
+        == why
+    )
 
 
 @pytest.mark.parametrize("label", ["", "0228d27edf263c8d"])
-def test_an_image_that_says_nothing_of_itself_is_stale(label: str) -> None:
-    assert "isn't known" in images.stale(label, service("cpu"))
+def test_an_image_without_input_hashes_is_stale(label: str) -> None:
+    assert "are unknown" in image_status.why_stale(label, service("cpu"))
 
 
 @pytest.mark.parametrize("gfx", ["gfx942", "gfx90a", "gfx1151", "all"])
-def test_a_target_reaches_compose(monkeypatch: pytest.MonkeyPatch, gfx: str) -> None:
+def test_the_gfx_target_reaches_compose(monkeypatch: pytest.MonkeyPatch, gfx: str) -> None:
     monkeypatch.setenv("LABS_GFX", "")
-    images.aim_at(gfx, "rocm")
+    image_status.set_gfx_target(gfx, "rocm")
     assert os.environ["LABS_GFX"] == gfx
 
 
 @pytest.mark.parametrize(
     ("gfx", "stack"), [("mi300x", "rocm"), ("gfx942,gfx90a", "auto"), ("gfx942", "cuda")]
 )
-def test_what_is_no_target_is_refused(gfx: str, stack: str) -> None:
+def test_an_invalid_gfx_target_is_refused(gfx: str, stack: str) -> None:
     with pytest.raises(Card) as refused:
-        images.aim_at(gfx, stack)
+        image_status.set_gfx_target(gfx, stack)
     assert refused.value.code == 2
 
 
-def test_rocm_is_not_built_without_a_target() -> None:
+def test_a_rocm_build_needs_a_gfx_target() -> None:
     with pytest.raises(Card, match="Which gfx target"):
-        building.build(SimpleNamespace(root_dir=""), "rocm", service("rocm", GFX=""), "")  # type: ignore
+        build_image.build(SimpleNamespace(root_dir=""), "rocm", service("rocm", GFX=""), "")  # type: ignore
 
 
-def test_each_stack_has_a_size_and_every_target_at_once_its_own() -> None:
-    assert images.size("rocm", service("rocm")) != images.size("rocm", service("rocm", GFX="all"))
-    assert {images.size(stack, service(stack)).download for stack in SERVICES} == {
-        images.SIZES[stack].download for stack in SERVICES
+def test_all_gfx_targets_at_once_have_a_separate_size() -> None:
+    assert disk_space.sizes_of("rocm", "gfx942") != disk_space.sizes_of("rocm", "all")
+    assert {disk_space.sizes_of(stack).download for stack in SERVICES} == {
+        disk_space.SIZES[stack].download for stack in SERVICES
     }
 
 
-def test_the_build_passes_on_what_it_is_of() -> None:
-    variables, command = building.command(Engine(None, False, ""), "rocm", service("rocm"))  # type: ignore
+def test_the_build_command_passes_the_input_hashes() -> None:
+    variables, command = build_image.build_command(Engine(None, False, ""), "rocm", service("rocm"))  # type: ignore
     assert variables["LABS_GFX"] == "gfx942"
-    assert variables["LABS_INPUTS"] == images.inputs(service("rocm"))
+    assert variables["LABS_INPUTS"] == image_status.input_hashes(service("rocm"))
     assert command[-2:] == ["build", "rocm"]
 
 
-def test_what_is_here_is_listed_with_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "resolve", lambda *_: service("rocm"))
+def test_images_are_listed_with_the_stacks_that_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_images, "resolve", lambda *_: service("rocm"))
     labels = {"llm-labs.stack": "rocm", "llm-labs.gfx": "gfx942"}
-    labels["llm-labs.inputs"] = images.inputs(service("rocm"))
+    labels["llm-labs.inputs"] = image_status.input_hashes(service("rocm"))
     made = {"Size": 5_000_000_000, "Created": "2026-11-20T10:11:12.123456789Z"}
     image = SimpleNamespace(tags=["llm-labs:rocm-gfx942"], labels=labels, attrs=made)
     client = SimpleNamespace(images=SimpleNamespace(list=lambda **_: [image]))
-    rows = shelf.here(SimpleNamespace(client=client))  # type: ignore
+    rows = list_images.find_images(SimpleNamespace(client=client))  # type: ignore
     assert [(row.name, row.gfx, row.state.split(";")[0]) for row in rows] == [
         ("llm-labs:rocm-gfx942", "gfx942", "current"),
-        ("llm-labs:cpu", "", "not here"),
-        ("llm-labs:cuda", "", "not here"),
+        ("llm-labs:cpu", "", "not built"),
+        ("llm-labs:cuda", "", "not built"),
     ]
     assert f"lock={rows[0].lock}" in labels["llm-labs.inputs"]
 
 
 class Typed(io.StringIO):
-    """A terminal's input."""
+    """Input from a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 @pytest.mark.parametrize(("stack", "typed"), [("cuda", "n\n"), ("rocm", "maybe\nn\n")])
-def test_gigabytes_that_are_declined_are_not_downloaded(
+def test_a_declined_download_of_gigabytes_is_a_card(
     monkeypatch: pytest.MonkeyPatch, stack: str, typed: str
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Typed(typed))
     with pytest.raises(Card, match="Nothing was downloaded"):
-        building._ask_about_gigabytes(images.SIZES[stack])
+        build_image._confirm_download(disk_space.SIZES[stack])
 
 
-def test_nobody_is_asked_about_megabytes_or_without_a_terminal(
+def test_megabytes_or_a_missing_terminal_ask_no_question(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Typed("n\n"))
-    building._ask_about_gigabytes(images.SIZES["cpu"])
+    build_image._confirm_download(disk_space.SIZES["cpu"])
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
-    building._ask_about_gigabytes(images.SIZES["cuda"])
+    build_image._confirm_download(disk_space.SIZES["cuda"])
 
 
-def test_a_yes_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yes_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     for typed in ("y\n", "\n"):
         monkeypatch.setattr(sys, "stdin", Typed(typed))
-        building._ask_about_gigabytes(images.SIZES["cuda"])
+        build_image._confirm_download(disk_space.SIZES["cuda"])

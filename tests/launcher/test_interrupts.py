@@ -1,4 +1,4 @@
-"""INT, TERM and HUP: while the image is built, when the container starts, in mid-lab."""
+"""INT, TERM and HUP during a build, at the start of a container and during a lab."""
 
 import io
 import os
@@ -17,7 +17,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 def is_running(*words: str) -> list[str]:
-    """Every process on this machine whose command line has one of these words in it."""
+    """Return the processes on this machine whose command line contains one of these words."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -30,7 +30,7 @@ def is_running(*words: str) -> list[str]:
 
 
 def gone(*words: str) -> bool:
-    """Wait until no process has these words any more."""
+    """Wait until no process contains these words, and return whether that happened."""
     for _ in range(600):
         if not is_running(*words):
             return True
@@ -47,7 +47,7 @@ def check_interrupted(running: Running) -> None:
 
 @pytest.fixture
 def slow_build(clone: Clone) -> tuple[Clone, str]:
-    """A clone whose image takes for ever to build; and a word by which that build is known."""
+    """Return a clone whose build never ends, and a word of the build's command line."""
     word = f"987.{os.getpid()}{time.monotonic_ns() % 10**6}"
     (clone.path / "docker" / "Dockerfile").write_text(
         f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nRUN echo it has begun; sleep {word}\n"
@@ -79,9 +79,7 @@ def test_a_signal_at_the_start_leaves_no_container(clone: Clone, what: signal.Si
 
 @pytest.mark.engine
 @pytest.mark.parametrize("what", SIGNALS, ids=lambda one: one.name)
-def test_a_signal_in_the_middle_of_a_lab_leaves_no_container(
-    clone: Clone, what: signal.Signals
-) -> None:
+def test_a_signal_during_a_lab_leaves_no_container(clone: Clone, what: signal.Signals) -> None:
     lab = clone.bare_lab("print('begun')\nwait_for('never')")
     running = clone.start_invoke("lab", lab, "--runtime", "docker")
     running.wait_for("begun")
@@ -91,10 +89,10 @@ def test_a_signal_in_the_middle_of_a_lab_leaves_no_container(
 
 @pytest.mark.engine
 @pytest.mark.parametrize("what", SIGNALS, ids=lambda one: one.name)
-def test_a_signal_before_there_is_a_container_ends_it_well(
+def test_a_signal_before_the_container_exists_ends_the_launcher(
     clone: Clone, what: signal.Signals
 ) -> None:
-    """While compose.yaml is read, by a docker command that takes its time."""
+    """Send the signal while a slow docker command reads compose.yaml."""
     fake = clone.path / "fake" / "docker"
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\necho $$ > begun\nexec sleep 600\n")
@@ -142,7 +140,7 @@ def test_a_lab_that_ignores_the_signal_is_killed(clone: Clone) -> None:
 
 
 @pytest.mark.engine
-def test_a_second_signal_leaves_the_clean_up_in_peace(clone: Clone) -> None:
+def test_a_second_signal_does_not_disturb_the_clean_up(clone: Clone) -> None:
     lab = clone.bare_lab(
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('begun')\nwait_for('never')"
     )
@@ -155,7 +153,7 @@ def test_a_second_signal_leaves_the_clean_up_in_peace(clone: Clone) -> None:
 
 
 @pytest.mark.engine
-def test_a_lab_under_nohup_outlives_the_terminal_s_end(clone: Clone) -> None:
+def test_a_lab_under_nohup_survives_a_hangup(clone: Clone) -> None:
     lab = clone.bare_lab("print('begun')\nwait_for('go')\nprint('ended well')")
 
     running = clone.start("nohup", str(BIN / "invoke"), "lab", lab, "--runtime", "docker")
@@ -168,7 +166,7 @@ def test_a_lab_under_nohup_outlives_the_terminal_s_end(clone: Clone) -> None:
     assert "ended well" in ended.out
 
 
-# In this process
+# Tests in this process
 
 
 @pytest.mark.parametrize("what", SIGNALS, ids=lambda one: one.name)
@@ -180,38 +178,38 @@ def test_a_signal_raises_once(what: signal.Signals) -> None:
             time.sleep(5)
         os.kill(os.getpid(), what)
         time.sleep(3 * SECONDS_BETWEEN_REMINDERS)
-        assert raised.value, "what is being dealt with is not raised again"
+        assert raised.value, "an exception that still exists is not raised again"
     assert signal.getsignal(what) == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 class Finalized(io.RawIOBase):
-    """Takes a signal while Python finalizes it, as an answer of the engine may."""
+    """A file that gets a signal while Python finalizes it, as a response of the engine can."""
 
     def close(self) -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         super().close()
 
 
-def test_a_signal_that_python_drops_is_raised_all_the_same() -> None:
+def test_an_exception_that_python_drops_is_raised_again() -> None:
     with Interrupts(), pytest.raises(Interrupted):
         Finalized()
         time.sleep(60)
 
 
-def test_a_signal_waits_until_what_is_being_made_is_known() -> None:
+def test_a_deferred_signal_raises_after_the_block() -> None:
     made = []
-    with Interrupts() as interrupts, pytest.raises(Interrupted), interrupts.held():
+    with Interrupts() as interrupts, pytest.raises(Interrupted), interrupts.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
         made.append("a container")
     assert made == ["a container"]
 
 
-def test_a_signal_while_a_child_is_being_started_ends_the_child_too(
+def test_a_signal_during_the_start_of_a_child_process_ends_the_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The child is there already, and whoever started it has not been told yet."""
+    """Send the signal after the child starts and before Popen returns."""
     born: list[int] = []
 
     class Slow(subprocess.Popen):
@@ -222,7 +220,7 @@ def test_a_signal_while_a_child_is_being_started_ends_the_child_too(
             time.sleep(0.01)
 
     monkeypatch.setattr(processes.subprocess, "Popen", Slow)
-    with Interrupts(), pytest.raises(Interrupted), processes.started(["sleep", "600"]):
+    with Interrupts(), pytest.raises(Interrupted), processes.child_process(["sleep", "600"]):
         pass
     (child,) = born
     assert not Path(f"/proc/{child}").exists()

@@ -1,30 +1,30 @@
-"""Foreign error texts, as they were met, and the cards they become."""
+"""Error messages of Docker, pip and others, and the cards for them."""
 
-from launcher.errors import explain, explain_exit
+from launcher.known_errors import explain, explain_exit
 
 import pytest
 
 SOCKET = "/var/run/docker.sock"
-MET = [
+MESSAGES = [
     (
         "Error while fetching server API version: ('Connection aborted.', "
         "PermissionError(13, 'Permission denied'))",
-        "may not talk to the container engine",
+        "may not use the container engine",
     ),
     (
         "permission denied while trying to connect to the Docker daemon socket at "
         f"unix://{SOCKET}: dial unix {SOCKET}: connect: permission denied",
-        "may not talk to the container engine",
+        "may not use the container engine",
     ),
     (
         "Error while fetching server API version: ('Connection aborted.', "
         "FileNotFoundError(2, 'No such file or directory'))",
-        "No container engine answers",
+        "No container engine is running",
     ),
     (
         "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
         "Is the docker daemon running?",
-        "No container engine answers",
+        "No container engine is running",
     ),
     ("docker: 'compose' is not a docker command.\nSee 'docker --help'", "compose plugin"),
     ("unknown shorthand flag: 'f' in -f\nSee 'docker --help'.", "compose plugin"),
@@ -40,30 +40,33 @@ MET = [
         "registry.invalid/none:1: failed to do request: Head "
         '"https://registry.invalid/v2/none/manifests/1": dial tcp: lookup registry.invalid on '
         "192.0.2.53:53: no such host",
-        "can't be downloaded",
+        "download for the build failed",
     ),
     (
         "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError("
         "Failed to establish a new connection: [Errno 101] Network is unreachable')\n"
         "ERROR: Could not find a version that satisfies the requirement torch==2.13.0+cpu",
-        "can't be downloaded",
+        "download for the build failed",
     ),
     (
         "No torch==2.13.0+cpu for Python 3.12.3 in the folder of wheels, nor from https://a.b.",
-        "can't be downloaded",
+        "download for the build failed",
     ),
-    ("SSLError(SSLCertVerificationError(1, 'certificate verify failed'))", "can't be downloaded"),
-    ("manifest unknown: manifest unknown", "base image isn't where"),
+    (
+        "SSLError(SSLCertVerificationError(1, 'certificate verify failed'))",
+        "download for the build failed",
+    ),
+    ("manifest unknown: manifest unknown", "base image isn't available"),
     (
         "pull access denied for nothing/here, repository does not exist or may require "
         "'docker login'",
-        "base image isn't where",
+        "base image isn't available",
     ),
     ("write /var/lib/docker/tmp/x: no space left on device", "disk is full"),
     ("OSError: [Errno 28] No space left on device", "disk is full"),
     (
         "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
-        "isn't the one that the lock names",
+        "differs from the one in the lock",
     ),
     (
         "The virtual environment was not created successfully because ensurepip is not available.",
@@ -80,28 +83,28 @@ MET = [
 ]
 
 
-@pytest.mark.parametrize(("text", "what"), MET, ids=[what for _, what in MET])
-def test_a_text_that_was_met_has_its_card(text: str, what: str) -> None:
+@pytest.mark.parametrize(("text", "what"), MESSAGES, ids=[what for _, what in MESSAGES])
+def test_a_known_error_has_a_card(text: str, what: str) -> None:
     card = explain(f"#7 [stage 2/3] RUN something\n{text}\n", "Something else.")
     assert what in card.what
-    assert card.why and card.mend
+    assert card.why and card.fix
     assert card.code == 3
 
 
-def test_an_unknown_text_is_quoted() -> None:
+def test_an_unknown_error_is_quoted() -> None:
     card = explain("first\n  the last line  \n\n", "It didn't work.")
     assert (card.what, card.why) == ("It didn't work.", "the last line")
-    assert explain("", "It didn't work.").why == "It said nothing."
+    assert explain("", "It didn't work.").why == "It printed nothing."
 
 
-def test_a_lab_s_own_exit_codes_are_left_to_it() -> None:
+def test_exit_codes_of_the_lab_have_no_card() -> None:
     assert [explain_exit(code, "LLM06", False) for code in (0, 1, 2, 3, 77)] == [None] * 5
 
 
-def test_a_kill_is_told_apart_from_too_little_memory() -> None:
+def test_a_kill_differs_from_too_little_memory() -> None:
     killed, starved = (explain_exit(137, "LLM06", out_of_memory) for out_of_memory in (False, True))
     assert killed is not None and starved is not None
     assert killed.code == starved.code == 137
     assert killed.why != starved.why
     assert "memory" in starved.why
-    assert "LABS_MEMORY" in starved.mend
+    assert "LABS_MEMORY" in starved.fix

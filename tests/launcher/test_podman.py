@@ -1,4 +1,4 @@
-"""Podman for real, through the socket on which it speaks Docker's language."""
+"""A real Podman, through its Docker-compatible socket."""
 
 import json
 import os
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import BIN, SOMEBODY, Clone, Running
-from tests.launcher.hosts import (
+from tests.launcher.gpu_host import (
     FIRST,
     KFD,
+    OPEN_NODES,
     PODMAN_SETTINGS,
     RENDER,
     SECOND,
-    TRIES,
     Host,
+    opened_nodes,
     specification,
-    tried,
-    wait_until_it_answers,
+    wait_for_engine,
 )
 
 import pytest
@@ -49,7 +49,7 @@ return 7
 
 @dataclass
 class Podman:
-    """Podman's service on a socket, with a storage of its own."""
+    """Podman's service on a socket, with separate storage."""
 
     folder: Path
     host: Host
@@ -92,7 +92,7 @@ def podman(running_host: Host, small_images: Path) -> Iterator[Podman]:
     with log.open("w") as file:
         process = subprocess.Popen(service, env=one.environment, stdout=file, stderr=file)
     try:
-        wait_until_it_answers(one.socket, process, log)
+        wait_for_engine(one.socket, process, log)
         yield one
     finally:
         process.terminate()
@@ -106,14 +106,14 @@ def podman(running_host: Host, small_images: Path) -> Iterator[Podman]:
 
 @pytest.fixture
 def theirs(small_clone: Clone, podman: Podman, host: Host) -> Iterator[Clone]:
-    """A clone of SOMEBODY, who has no rights here; no container of it may be left."""
+    """Return a clone of SOMEBODY; fail if a test leaves a container of it."""
     assert host is podman.host  # without a card
     small_clone.give_to(SOMEBODY)
     yield small_clone
     assert podman.run("ps", "--all", "--quiet") == "", "a container was left behind"
 
 
-def test_a_lab_runs_shut_in_and_its_code_is_kept(theirs: Clone, podman: Podman) -> None:
+def test_a_lab_is_confined_and_its_exit_code_is_returned(theirs: Clone, podman: Podman) -> None:
     ended = podman.invoke(theirs, "lab", theirs.bare_lab(SEEN)).ended()
     assert ended.code == 7, ended
     assert "in a container" in ended.err and "Building" not in ended.err
@@ -143,7 +143,7 @@ def test_a_signal_leaves_no_container(theirs: Clone, podman: Podman, what: signa
     assert "Traceback" not in ended.err
 
 
-def test_a_terminal_shows_the_lab_s_output_and_its_size(theirs: Clone, podman: Podman) -> None:
+def test_a_terminal_shows_the_output_and_has_the_users_size(theirs: Clone, podman: Podman) -> None:
     lab = theirs.bare_lab("""
 for _ in range(1200):
     if os.get_terminal_size() == (101, 33):
@@ -156,15 +156,15 @@ print("size", *os.get_terminal_size())
     assert "size 101 33" in running.text
 
 
-def test_too_little_memory_is_told(theirs: Clone, podman: Podman) -> None:
+def test_too_little_memory_is_a_card(theirs: Clone, podman: Podman) -> None:
     lab = theirs.bare_lab("kept = []\nwhile True:\n    kept.append(bytearray(2**24))")
     ended = podman.invoke(theirs, "lab", lab, LABS_MEMORY="80m").ended()
     assert ended.code == 137, ended
     assert "what: LLM91 was killed (137)." in ended.err
 
 
-def test_the_pasted_line_is_podman_s_too(theirs: Clone, podman: Podman) -> None:
-    """`docker run` words for the docker command, which talks to the same socket."""
+def test_the_pasted_line_works_with_podman(theirs: Clone, podman: Podman) -> None:
+    """Paste the `docker run` line; the docker command uses Podman's socket."""
     theirs.bare_lab("print(os.getuid())")
     dry = podman.invoke(theirs, "--dry", "lab", "LLM91").ended()
     ours = {**podman.host.here(theirs), "DOCKER_HOST": f"unix://{podman.socket}"}
@@ -196,8 +196,8 @@ USER 1000:1000
 """
 
 
-def test_podman_itself_builds_the_image_that_it_lacks(theirs: Clone, podman: Podman) -> None:
-    """With the contexts and secrets of compose.yaml: its socket has no BuildKit behind it."""
+def test_podman_builds_a_missing_image(theirs: Clone, podman: Podman) -> None:
+    """Build with the contexts and secrets of compose.yaml; Podman's socket has no BuildKit."""
     theirs.change("compose.yaml", "llm-labs-small:cpu", "llm-labs-small:built")
     (theirs.path / "docker" / "Dockerfile").write_text(RECIPE)
     theirs.bare_lab("print(open('/found').read() + open('/found.ca').read())")
@@ -209,35 +209,35 @@ def test_podman_itself_builds_the_image_that_it_lacks(theirs: Clone, podman: Pod
     assert dry.out.startswith("podman --remote --url unix://"), dry
     ended = podman.invoke(theirs, "lab", "LLM91", **site).ended()
     assert (ended.code, ended.out.split()) == (0, ["one.whl", "an", "authority"]), ended
-    assert "Building llm-labs-small:built, because it isn't here." in ended.err
+    assert "Building llm-labs-small:built, because it doesn't exist yet." in ended.err
     assert "Building" not in podman.invoke(theirs, "lab", "LLM91", **site).ended().err
 
 
-# Cards
+# GPUs
 
 
 NODES = ("--", "--word", KFD, FIRST, SECOND)
 
 
 @pytest.mark.parametrize("access", [None, "cdi"])
-def test_a_lab_opens_its_card_by_nodes_or_by_cdi(
+def test_a_lab_opens_its_gpu_by_nodes_or_by_cdi(
     theirs: Clone, podman: Podman, mi300x: Host, access: str | None
 ) -> None:
-    theirs.bare_lab(TRIES)
+    theirs.bare_lab(OPEN_NODES)
     specification(mi300x, FIRST, SECOND)
     words = ("lab", "LLM91", "--gpus", "1,", *NODES)
-    lines, seen = tried(podman.invoke(theirs, *words, LABS_DEVICES=access).ended())
+    lines, seen = opened_nodes(podman.invoke(theirs, *words, LABS_DEVICES=access).ended())
     assert lines == [f"opened {KFD}", f"FileNotFoundError {FIRST}", f"opened {SECOND}"]
     assert sorted(seen["groups"]) == [SOMEBODY, RENDER]
 
 
-def test_what_podman_would_pass_over_in_silence_is_a_card(
+def test_a_request_that_podman_would_silently_ignore_is_a_card(
     theirs: Clone, podman: Podman, mi300x: Host
 ) -> None:
     theirs.bare_lab("print('ran')")
     for access, what in (
-        ("runtime", "Podman takes no runtime"),
-        ("cdi", "The engine knows no CDI device of that name."),  # for there is no specification
+        ("runtime", "Podman ignores the runtime"),
+        ("cdi", "The engine knows no CDI device of that name."),  # no specification exists
     ):
         ended = podman.invoke(theirs, "lab", "LLM91", LABS_DEVICES=access).ended()
         assert ended.code == 3, ended
@@ -249,11 +249,11 @@ def test_what_podman_would_pass_over_in_silence_is_a_card(
 
 
 @pytest.mark.parametrize("access", [None, "nodes"])
-def test_an_nvidia_card_comes_by_cdi(
+def test_an_nvidia_gpu_is_attached_by_cdi(
     theirs: Clone, podman: Podman, h100: Host, access: str | None
 ) -> None:
-    theirs.bare_lab(TRIES)
+    theirs.bare_lab(OPEN_NODES)
     specification(h100, "/dev/nvidia0", "/dev/nvidia1", kind="nvidia.com/gpu", each=())
     words = ("lab", "LLM91", "--gpus", "1,", "--", "--word", "/dev/nvidia0", "/dev/nvidia1")
-    lines, _ = tried(podman.invoke(theirs, *words, LABS_DEVICES=access).ended())
+    lines, _ = opened_nodes(podman.invoke(theirs, *words, LABS_DEVICES=access).ended())
     assert lines == ["FileNotFoundError /dev/nvidia0", "opened /dev/nvidia1"]

@@ -1,4 +1,4 @@
-"""Rootless engines for real: whose their files are, how they end, and which cards they open."""
+"""Real rootless engines: the owner of their files, how they end, and the GPUs they open."""
 
 import json
 import os
@@ -14,17 +14,17 @@ from typing import Any
 
 import docker
 from tests.conftest import BIN, SOMEBODY, Clone, Running, as_user
-from tests.launcher.hosts import (
+from tests.launcher.gpu_host import (
     FAKED,
     FIRST,
     KFD,
+    OPEN_NODES,
     PODMAN_SETTINGS,
     RENDER,
     SECOND,
-    TRIES,
     Host,
-    tried,
-    wait_until_it_answers,
+    opened_nodes,
+    wait_for_engine,
 )
 
 import pytest
@@ -35,9 +35,9 @@ NEEDS = {
     "docker": ("setpriv", "newuidmap", "rootlesskit", "slirp4netns"),
     "podman": ("setpriv", "newuidmap", "podman"),
 }
-# In an /etc of its own, where SOMEBODY has a name, a range of subordinate ids, and group RENDER. It
-# sees the host's /dev, but the true /sys and /proc: the kernel gives a user who is root only to
-# himself no fresh ones, which a container needs, where something is mounted over these.
+# Starts the engine with a separate /etc, in which SOMEBODY has a name, subordinate ids and the
+# group RENDER. The engine sees the host's /dev, but the real /sys and /proc: a container needs new mounts
+# of them, which the kernel denies to a user namespace while they have mounts on top.
 START = f"""
 set -e
 here=$1
@@ -58,7 +58,7 @@ exec setpriv --reuid={SOMEBODY} --regid={SOMEBODY} --init-groups env -i HOME="$h
 
 @dataclass
 class Rootless:
-    """The engine of SOMEBODY, on a host of the tests' own."""
+    """An engine of SOMEBODY on the tests' host."""
 
     folder: Path
     host: Host
@@ -79,7 +79,7 @@ class Rootless:
 
 
 def command(engine: str, folder: Path, script: str) -> list[str]:
-    """What starts the engine, as SOMEBODY, and makes it answer at home/docker.sock."""
+    """Return the command that starts the engine on the socket home/docker.sock."""
     if engine == "docker":
         network = "DOCKERD_ROOTLESS_ROOTLESSKIT_NET=slirp4netns"
         return [network, script, "--bridge=none", "--iptables=false", "--ip6tables=false"]
@@ -116,21 +116,21 @@ def rootless(
             start_new_session=True,
         )
     try:
-        wait_until_it_answers(one.socket, process, log)
+        wait_for_engine(one.socket, process, log)
         client = docker.DockerClient(base_url=f"unix://{one.socket}")
         list(client.api.load_image(small_images.read_bytes()))
         yield one
     finally:
         process.terminate()
         process.wait()
-        for pause in one.folder.rglob("pause.pid"):  # what keeps Podman's user namespace
+        for pause in one.folder.rglob("pause.pid"):  # this process holds Podman's user namespace
             os.kill(int(pause.read_text()), signal.SIGKILL)
         shutil.rmtree(one.folder, ignore_errors=True)
 
 
 @pytest.fixture
 def theirs(small_clone: Clone, rootless: Rootless, host: Host) -> Iterator[Clone]:
-    """A clone of SOMEBODY; no container of it may be left."""
+    """Return a clone of SOMEBODY; fail if a test leaves a container of it."""
     assert host is rootless.host  # without a card
     small_clone.give_to(SOMEBODY)
     yield small_clone
@@ -138,7 +138,7 @@ def theirs(small_clone: Clone, rootless: Rootless, host: Host) -> Iterator[Clone
     assert client.containers.list(all=True) == [], "a container was left behind"
 
 
-def test_its_root_is_the_caller_and_the_lab_s_code_is_kept(
+def test_root_in_the_container_is_the_caller_and_the_exit_code_is_returned(
     theirs: Clone, rootless: Rootless
 ) -> None:
     lab = theirs.bare_lab(
@@ -161,7 +161,9 @@ def test_a_signal_leaves_no_container(theirs: Clone, rootless: Rootless) -> None
     assert running.ended().code == 130, running.text
 
 
-def test_compose_alone_runs_a_lab_by_what_dotenv_wrote(theirs: Clone, rootless: Rootless) -> None:
+def test_compose_alone_runs_a_lab_with_the_file_of_dotenv(
+    theirs: Clone, rootless: Rootless
+) -> None:
     theirs.bare_lab("open('outputs/mine', 'w')\nprint(os.getuid())")
     theirs.make_folders()
     theirs.give_to(SOMEBODY)
@@ -172,7 +174,7 @@ def test_compose_alone_runs_a_lab_by_what_dotenv_wrote(theirs: Clone, rootless: 
 
 
 def allow(path: Path) -> None:
-    """What `setfacl -m u:SOMEBODY:rw` writes: owner, that user, group, mask, others."""
+    """Write the access control list of `setfacl -m u:SOMEBODY:rw`."""
     nobody = 0xFFFFFFFF
     entries = [(1, 6, nobody), (2, 6, SOMEBODY), (4, 6, nobody), (16, 6, nobody), (32, 0, nobody)]
     text = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)
@@ -183,35 +185,35 @@ NODES = ("--", "--word", KFD, FIRST, SECOND)
 
 
 @pytest.mark.usefixtures("mi300x")
-def test_a_card_that_only_a_group_opens_can_not_be_used_and_the_card_says_why(
+def test_a_gpu_that_needs_a_group_is_a_card_with_the_reason(
     theirs: Clone, rootless: Rootless
 ) -> None:
-    """Its user is in that group; the container isn't, and no --group-add puts it there."""
-    theirs.bare_lab(TRIES)
+    """The user is in the group, but the container isn't, and --group-add has no effect."""
+    theirs.bare_lab(OPEN_NODES)
     ended = rootless.invoke(theirs, "lab", "LLM91", *NODES).ended()
     assert ended.code == 3, ended
     assert "a rootless engine's container is in none of the user's groups" in ended.err
     assert f"sudo setfacl -m u:{SOMEBODY}:rw {KFD} {FIRST}" in ended.err
     listed = rootless.invoke(theirs, "gpus").ended()
     assert "In a container, AMD Instinct MI300 series can't be used: uid 4242" in listed.out
-    # So it is: what the launcher refuses doesn't open.
+    # Compose alone shows that the nodes really don't open.
     theirs.make_folders()
     theirs.give_to(SOMEBODY)
     assert rootless.invoke(theirs, "dotenv").ended().code == 0
     words = ("run", "--rm", "-T", "rocm", "LLM91", *NODES[1:])
     assert str(RENDER) not in (theirs.path / ".env").read_text()
-    lines, _ = tried(rootless.compose(theirs, *words).ended())
+    lines, _ = opened_nodes(rootless.compose(theirs, *words).ended())
     assert lines == [f"PermissionError {one}" for one in (KFD, FIRST, SECOND)]
 
 
 @pytest.mark.parametrize("opened", ["by an access list", "to everybody"])
-def test_a_card_that_is_open_without_a_group_opens(
+def test_a_gpu_that_needs_no_group_opens(
     theirs: Clone, rootless: Rootless, mi300x: Host, opened: str
 ) -> None:
-    theirs.bare_lab(TRIES)
+    theirs.bare_lab(OPEN_NODES)
     for node in (KFD, SECOND):
         path = mi300x.root / node.lstrip("/")
         allow(path) if opened == "by an access list" else path.chmod(0o666)
-    lines, seen = tried(rootless.invoke(theirs, "lab", "LLM91", *NODES).ended())
+    lines, seen = opened_nodes(rootless.invoke(theirs, "lab", "LLM91", *NODES).ended())
     assert lines == [f"opened {KFD}", f"FileNotFoundError {FIRST}", f"opened {SECOND}"]
     assert seen["uid"] == 0

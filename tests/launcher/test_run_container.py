@@ -1,4 +1,4 @@
-"""A lab in a real container: what it may do, what it leaves, and how its end is told."""
+"""A lab in a real container: its limits, its files, its output and its exit code."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.engine
 
-# Everything that a hardened container must refuse or show, asked from inside.
+# A lab that prints what a hardened container allows.
 PROBE = """
 def tried(work):
     try:
@@ -50,7 +50,7 @@ def owners_below(folder: Path) -> set[tuple[int, int]]:
     return {(one.lstat().st_uid, one.lstat().st_gid) for one in (folder, *folder.rglob("*"))}
 
 
-def test_a_lab_is_shut_in_its_container(clone: Clone) -> None:
+def test_a_lab_is_confined_to_its_container(clone: Clone) -> None:
     lab = clone.bare_lab(PROBE)
     ended = clone.invoke("lab", lab, "--runtime", "docker")
     assert ended.code == 0, ended
@@ -97,17 +97,17 @@ for name in os.listdir("/dev"):
         pass
 print(json.dumps({"writable": sorted(found), "kernel": kernel, "devices": sorted(raw)}))
 """
-# What every container has, and nothing of it is a device of the host's.
+# Devices that every container has; none is a device of the host.
 HARMLESS = {"full", "null", "ptmx", "random", "tty", "urandom", "zero", "console"}
 HARMLESS |= {"stdin", "stdout", "stderr"}
 
 
 @pytest.mark.usefixtures("root")
-def test_nothing_can_be_written_but_memory_and_outputs_and_no_device_is_there(
+def test_a_lab_can_only_write_to_memory_and_outputs_and_has_no_devices(
     clone: Clone,
 ) -> None:
     lab = clone.bare_lab("import stat" + EVERYWHERE)
-    clone.give_to(SOMEBODY)  # for root, /dev itself can be written: it is memory, too
+    clone.give_to(SOMEBODY)  # root can also write to /dev, which is in memory
     ended = clone.invoke("lab", lab, "--runtime", "docker")
     assert ended.code == 0, ended
     seen = json.loads(ended.out)
@@ -118,8 +118,8 @@ def test_nothing_can_be_written_but_memory_and_outputs_and_no_device_is_there(
 
 
 @pytest.mark.usefixtures("root")
-def test_under_sudo_the_clone_s_owner_runs_the_lab(clone: Clone) -> None:
-    """In what sudo leaves of an environment; the site's settings stand in .env."""
+def test_under_sudo_the_lab_runs_as_the_owner_of_the_clone(clone: Clone) -> None:
+    """Run with the variables that sudo leaves; the site's settings are in .env."""
     lab = clone.bare_lab("open('outputs/mine', 'w'); print(os.getuid())")
     base = os.environ.get("LABS_BASE_IMAGE")
     (clone.path / ".env").write_text(f"LABS_BASE_IMAGE={base}\n" if base else "")
@@ -130,10 +130,10 @@ def test_under_sudo_the_clone_s_owner_runs_the_lab(clone: Clone) -> None:
     assert ended.code == 0, ended
     assert "Building" not in ended.err
     assert ended.out.strip() == str(SOMEBODY)
-    assert owners_below(clone.path) == {(SOMEBODY, SOMEBODY)}, "something of root's was left"
+    assert owners_below(clone.path) == {(SOMEBODY, SOMEBODY)}, "a file belongs to root"
 
 
-def test_online_opens_the_network_and_keeps_the_hub_s_files_for_the_user(clone: Clone) -> None:
+def test_online_enables_the_network_and_mounts_the_hub_cache(clone: Clone) -> None:
     hub = clone.path / "hub cache"
     lab = clone.bare_lab(
         "print(sorted(os.listdir('/sys/class/net')), os.environ['HF_HUB_OFFLINE'])\n"
@@ -146,23 +146,25 @@ def test_online_opens_the_network_and_keeps_the_hub_s_files_for_the_user(clone: 
 
 
 @pytest.mark.usefixtures("root")
-def test_root_s_own_clone_gets_root_s_files(clone: Clone) -> None:
+def test_a_clone_of_root_gets_files_of_root(clone: Clone) -> None:
     ended = clone.invoke("lab", clone.bare_lab("open('outputs/mine', 'w')"), "--runtime", "docker")
     assert ended.code == 0, ended
     assert owners_below(clone.outputs) == {(0, 0)}
 
 
 @pytest.mark.usefixtures("root")
-def test_files_belong_to_the_clone_s_owner_where_root_calls(clone: Clone) -> None:
+def test_files_belong_to_the_owner_of_the_clone_if_root_calls(clone: Clone) -> None:
     lab = clone.bare_lab("open('outputs/mine', 'w'); print(os.getuid(), os.getgid())")
     clone.give_to(SOMEBODY)
     ended = clone.invoke("lab", lab, "--runtime", "docker")
     assert ended.code == 0, ended
     assert ended.out.split() == [str(SOMEBODY)] * 2
-    assert owners_below(clone.path) == {(SOMEBODY, SOMEBODY)}, "something of root's was left"
+    assert owners_below(clone.path) == {(SOMEBODY, SOMEBODY)}, "a file belongs to root"
 
 
-def test_an_ordinary_user_in_the_socket_s_group_runs_labs(clone: Clone, socket_group: int) -> None:
+def test_an_ordinary_user_in_the_group_of_the_socket_can_run_labs(
+    clone: Clone, socket_group: int
+) -> None:
     lab = clone.bare_lab("open('outputs/mine', 'w'); print(os.getuid(), os.getgroups())")
     clone.give_to(SOMEBODY)
     user = as_user(SOMEBODY, socket_group)
@@ -172,11 +174,11 @@ def test_an_ordinary_user_in_the_socket_s_group_runs_labs(clone: Clone, socket_g
     assert owners_below(clone.outputs) == {(SOMEBODY, SOMEBODY)}
 
 
-def test_a_lab_of_the_kit_finds_its_models_and_leaves_its_report(clone: Clone) -> None:
+def test_a_lab_finds_its_models_and_writes_its_report(clone: Clone) -> None:
     lab = clone.kit_lab('''
 @lab.experiment
 def models(run: Run):
-    """The models are here."""
+    """The models exist."""
     size = (assets.smollm2() / "model.safetensors").stat().st_size
     run.check("bytes of the weights", size, at_least=500e6)
     run.check("the hub is off", os.environ["HF_HUB_OFFLINE"], equals="1")
@@ -191,11 +193,11 @@ def models(run: Run):
     assert not list(clone.path.glob("labs/**/__pycache__"))
 
 
-def test_two_launches_at_once_both_end_well(clone: Clone) -> None:
+def test_two_launches_at_once_both_succeed(clone: Clone) -> None:
     lab = clone.kit_lab('''
 @lab.experiment
 def waits(run: Run):
-    """Both are here at once."""
+    """Both run at once."""
     (run.folder.parent.parent / run.options.word).touch()
     for _ in range(1200):
         if all((run.folder.parent.parent / word).exists() for word in ("a", "b")):
@@ -213,7 +215,7 @@ def waits(run: Run):
 # Exit codes
 
 
-def test_a_failed_check_makes_the_exit_code_one(clone: Clone) -> None:
+def test_a_failed_check_gives_exit_code_1(clone: Clone) -> None:
     lab = clone.kit_lab('''
 @lab.experiment
 def wrong(run: Run):
@@ -227,7 +229,7 @@ def wrong(run: Run):
     assert "Traceback" not in ended.out + ended.err
 
 
-def test_a_crash_shows_its_traceback_whole_and_makes_the_exit_code_one(clone: Clone) -> None:
+def test_a_crash_shows_the_full_traceback_and_gives_exit_code_1(clone: Clone) -> None:
     lab = clone.bare_lab("def deep():\n    return {}['nothing']\ndeep()")
     ended = clone.invoke("lab", lab, "--runtime", "docker")
     assert ended.code == 1, ended
@@ -237,7 +239,7 @@ def test_a_crash_shows_its_traceback_whole_and_makes_the_exit_code_one(clone: Cl
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 77])
-def test_the_lab_s_exit_code_is_the_command_s(clone: Clone, code: int) -> None:
+def test_the_exit_code_of_the_lab_is_the_exit_code_of_the_command(clone: Clone, code: int) -> None:
     ended = clone.invoke("lab", clone.bare_lab(f"return {code}"), "--runtime", "docker")
     assert ended.code == code, ended
     assert "Traceback" not in ended.err
@@ -248,19 +250,19 @@ def test_a_lab_over_its_memory_limit_ends_with_137_and_a_card(clone: Clone) -> N
     ended = clone.invoke("lab", lab, "--runtime", "docker", LABS_MEMORY="80m")
     assert ended.code == 137, ended
     assert "what: LLM91 was killed (137)." in ended.err
-    assert "needed more memory than there is" in ended.err
+    assert "needed more memory than the limit allows" in ended.err
     assert "LABS_MEMORY" in ended.err
     assert "Traceback" not in ended.err
 
 
-def test_a_lab_that_was_killed_ends_with_137_and_a_card(clone: Clone) -> None:
+def test_a_killed_lab_ends_with_137_and_a_card(clone: Clone) -> None:
     lab = clone.bare_lab("os.kill(os.getpid(), signal.SIGKILL)")
     ended = clone.invoke("lab", lab, "--runtime", "docker")
     assert ended.code == 137, ended
-    assert "Something sent KILL" in ended.err
+    assert "A process sent it KILL" in ended.err
 
 
-def test_a_crash_in_native_code_is_told_by_its_signal(clone: Clone) -> None:
+def test_a_crash_in_native_code_is_reported_with_its_signal(clone: Clone) -> None:
     lab = clone.bare_lab("os.kill(os.getpid(), signal.SIGSEGV)")
     ended = clone.invoke("lab", lab, "--runtime", "docker")
     assert ended.code == 128 + 11, ended
@@ -270,7 +272,7 @@ def test_a_crash_in_native_code_is_told_by_its_signal(clone: Clone) -> None:
 # Output
 
 
-def test_output_is_seen_while_the_lab_runs(clone: Clone) -> None:
+def test_output_is_streamed_while_the_lab_runs(clone: Clone) -> None:
     lab = clone.bare_lab(
         "print('first')\nprint('aside', file=sys.stderr)\nwait_for('seen')\nprint('last')"
     )
@@ -286,7 +288,7 @@ def test_output_is_seen_while_the_lab_runs(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize("terminal", [None, (24, 80)])
-def test_a_character_that_is_cut_between_chunks_arrives_whole(
+def test_a_character_split_between_chunks_arrives_complete(
     clone: Clone, terminal: tuple[int, int] | None
 ) -> None:
     lab = clone.bare_lab(
@@ -302,7 +304,9 @@ def test_a_character_that_is_cut_between_chunks_arrives_whole(
     assert "<€>".encode() in running.printed
 
 
-def test_a_terminal_is_as_large_inside_as_outside_and_follows_a_new_size(clone: Clone) -> None:
+def test_the_terminal_in_the_container_has_the_size_of_the_users_and_follows_it(
+    clone: Clone,
+) -> None:
     lab = clone.bare_lab("""
 print("a terminal:", sys.stdout.isatty())
 def size_becomes(columns, lines):
@@ -323,7 +327,7 @@ size_becomes(67, 21)
     assert running.ended().code == 0, running.text
 
 
-def test_a_lab_whose_input_is_no_terminal_asks_nobody(clone: Clone) -> None:
+def test_a_lab_without_terminal_input_is_not_interactive(clone: Clone) -> None:
     lab = clone.bare_lab("print('can be asked:', sys.stdin.isatty() and sys.stdout.isatty())")
     words = f"{BIN}/invoke lab {lab} --runtime docker < /dev/null"
     running = clone.start("bash", "-c", words, terminal=(24, 80))
@@ -331,7 +335,7 @@ def test_a_lab_whose_input_is_no_terminal_asks_nobody(clone: Clone) -> None:
     assert "can be asked: False" in running.text
 
 
-def test_a_reader_that_leaves_early_ends_the_lab_quietly(clone: Clone) -> None:
+def test_a_closed_pipe_ends_the_lab_quietly(clone: Clone) -> None:
     lab = clone.bare_lab("for number in range(100_000):\n    print('line', number)")
     invoke = "$0 lab LLM91 --runtime docker | head -n 1"
 
@@ -346,7 +350,7 @@ def test_a_reader_that_leaves_early_ends_the_lab_quietly(clone: Clone) -> None:
 
 @pytest.fixture
 def mounted(clone: Clone, request: pytest.FixtureRequest):
-    """Mounts something on the clone's outputs folder, and takes it off again."""
+    """Return a function that mounts a file system on the outputs folder; unmount it later."""
     request.getfixturevalue("root")
     clone.outputs.mkdir()
 
@@ -359,12 +363,12 @@ def mounted(clone: Clone, request: pytest.FixtureRequest):
         assert clone.run("umount", str(clone.outputs)).code == 0
 
 
-def test_outputs_without_room_are_told_by_a_card(clone: Clone, mounted) -> None:
+def test_a_full_outputs_folder_is_a_card(clone: Clone, mounted) -> None:
     mounted("-t", "tmpfs", "-o", "size=64k", "tmpfs")
     lab = clone.kit_lab('''
 @lab.experiment
 def writes(run: Run):
-    """More than there is room for."""
+    """The figure doesn't fit."""
     (run.folder / "figures" / "large").write_bytes(b"x" * 1_000_000)
 ''')
     ended = clone.invoke("lab", lab, "--runtime", "docker")
@@ -373,7 +377,7 @@ def writes(run: Run):
     assert "Traceback" not in ended.out + ended.err
 
 
-def test_a_read_only_outputs_folder_is_told_by_a_card(clone: Clone, mounted) -> None:
+def test_a_read_only_outputs_folder_is_a_card(clone: Clone, mounted) -> None:
     mounted("-t", "tmpfs", "-o", "ro", "tmpfs")
     lab = clone.kit_lab('''
 @lab.experiment
@@ -387,9 +391,7 @@ def nothing(run: Run):
     assert "Traceback" not in ended.out + ended.err
 
 
-def test_an_outputs_folder_of_somebody_else_is_told_by_a_card(
-    clone: Clone, socket_group: int
-) -> None:
+def test_an_outputs_folder_of_another_user_is_a_card(clone: Clone, socket_group: int) -> None:
     lab = clone.bare_lab("print('ran')")
     clone.give_to(SOMEBODY)
     clone.outputs.mkdir()  # root's
@@ -401,7 +403,7 @@ def test_an_outputs_folder_of_somebody_else_is_told_by_a_card(
     assert ended.out == ""
 
 
-def test_an_outputs_folder_in_the_way_of_a_file_is_told_by_a_card(clone: Clone) -> None:
+def test_a_file_in_place_of_the_outputs_folder_is_a_card(clone: Clone) -> None:
     lab = clone.bare_lab("print('ran')")
     clone.outputs.write_text("a file")
     ended = clone.invoke("lab", lab, "--runtime", "docker")
@@ -410,13 +412,13 @@ def test_an_outputs_folder_in_the_way_of_a_file_is_told_by_a_card(clone: Clone) 
     assert "Traceback" not in ended.err
 
 
-# What an earlier launcher left
+# Containers of an earlier launcher
 
 
-def test_what_a_killed_launcher_left_is_swept_by_the_next(clone: Clone, monkeypatch) -> None:
+def test_the_next_launch_removes_containers_of_a_killed_launcher(clone: Clone, monkeypatch) -> None:
     from datetime import timedelta
 
-    from launcher import containers
+    from launcher import run_container
     from launcher.engine import connect
 
     lab = clone.bare_lab("print('begun')\nwait_for('go')")
@@ -427,13 +429,13 @@ def test_what_a_killed_launcher_left_is_swept_by_the_next(clone: Clone, monkeypa
     (left,) = containers_of(clone)
 
     engine = connect()
-    monkeypatch.setattr(containers, "ABANDONED", timedelta(0))
-    containers._sweep(engine)
+    monkeypatch.setattr(run_container, "ABANDONED_AFTER", timedelta(0))
+    run_container._remove_abandoned(engine)
     assert [one.id for one in containers_of(clone)] == [left.id], "a running container was removed"
     (clone.outputs / "go").touch()
     left.wait()
-    for _ in range(100):  # the engine lists a container as ended a little later than it says so
-        containers._sweep(engine)
+    for _ in range(100):  # the engine lists a container as ended slightly later
+        run_container._remove_abandoned(engine)
         if not containers_of(clone):
             break
         time.sleep(0.1)

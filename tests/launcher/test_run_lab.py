@@ -1,4 +1,4 @@
-"""Which runtime is chosen and why; and the cards for engines that aren't there, or refuse."""
+"""The choice of the runtime, and the cards for engines that are missing or refuse."""
 
 import os
 import shlex
@@ -6,9 +6,9 @@ import shutil
 import stat
 from pathlib import Path
 
-from launcher import run, stacks
+from launcher import file_owner, stack
 from launcher.cards import Card
-from launcher.owners import Owner
+from launcher.file_owner import Owner
 from tests.conftest import BIN, SOMEBODY, Clone, as_user
 
 import pytest
@@ -18,39 +18,39 @@ NOWHERE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 
 def is_a_card(err: str) -> bool:
     lines = [line.split(":", 1)[0] for line in err.splitlines()]
-    return [one for one in lines if one in ("what", "why", "mend")] == ["what", "why", "mend"]
+    return [one for one in lines if one in ("what", "why", "fix")] == ["what", "why", "fix"]
 
 
 def test_docker_without_an_engine_is_a_card(clone: Clone) -> None:
     ended = clone.invoke("lab", clone.bare_lab("pass"), "--runtime", "docker", **NOWHERE)
     assert ended.code == 3, ended
     assert is_a_card(ended.err), ended
-    assert "No container engine answers." in ended.err
+    assert "No container engine is running." in ended.err
     assert "--runtime venv" in ended.err
 
 
-def test_auto_without_an_engine_takes_the_environment_and_says_why(clone: Clone) -> None:
+def test_auto_without_an_engine_uses_the_environment_and_prints_the_reason(clone: Clone) -> None:
     ended = clone.invoke("--dry", "lab", clone.bare_lab("pass"), **NOWHERE)
     assert ended.code == 0, ended
     assert "in an environment" in ended.err
-    assert "because no container engine answers" in ended.err
+    assert "because no container engine is running" in ended.err
     assert "docker run" not in ended.out
 
 
 @pytest.mark.engine
-def test_auto_with_an_engine_takes_a_container_and_says_why(clone: Clone) -> None:
+def test_auto_with_an_engine_uses_a_container_and_prints_the_reason(clone: Clone) -> None:
     ended = clone.invoke("lab", clone.bare_lab("print('ran')"))
     assert ended.code == 0, ended
     assert "in a container" in ended.err
-    assert "because a container engine answers" in ended.err
+    assert "because a container engine is running" in ended.err
 
 
 @pytest.mark.parametrize(("stack", "vendor"), [("cuda", "NVIDIA"), ("rocm", "AMD")])
-def test_a_stack_without_its_gpu_is_a_card(clone: Clone, stack: str, vendor: str) -> None:
+def test_a_stack_without_a_gpu_is_a_card(clone: Clone, stack: str, vendor: str) -> None:
     ended = clone.invoke("lab", clone.bare_lab("pass"), "--stack", stack)
     assert ended.code == 3, ended
     assert is_a_card(ended.err), ended
-    assert f"There is no {vendor} GPU here." in ended.err
+    assert f"This machine has no {vendor} GPU." in ended.err
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_an_unknown_value_is_a_card(clone: Clone, option: str, value: str, known
     assert ended.out == ""
 
 
-def test_a_wrong_name_is_a_card_with_the_nearest_names(clone: Clone) -> None:
+def test_an_unknown_lab_is_a_card_with_similar_names(clone: Clone) -> None:
     clone.bare_lab("pass", "LLM91")
     ended = clone.invoke("lab", "LLM911")
     assert ended.code == 2, ended
@@ -84,7 +84,7 @@ def test_a_wrong_name_is_a_card_with_the_nearest_names(clone: Clone) -> None:
 
 @pytest.mark.engine
 @pytest.mark.usefixtures("socket_group")
-def test_a_user_whom_the_socket_refuses_gets_a_card(clone: Clone) -> None:
+def test_a_user_without_access_to_the_socket_gets_a_card(clone: Clone) -> None:
     assert not stat.S_IMODE(Path("/var/run/docker.sock").stat().st_mode) & stat.S_IWOTH
     lab = clone.bare_lab("print('ran')")
     clone.give_to(SOMEBODY)
@@ -94,7 +94,7 @@ def test_a_user_whom_the_socket_refuses_gets_a_card(clone: Clone) -> None:
         ended = clone.invoke(*words, user=user, HOME=str(clone.path))
         assert ended.code == 3, ended
         assert is_a_card(ended.err), ended
-        assert "This user may not talk to the container engine." in ended.err
+        assert "This user may not use the container engine." in ended.err
         assert "usermod -aG docker" in ended.err
 
 
@@ -108,11 +108,11 @@ def test_a_missing_docker_command_is_a_card(clone: Clone) -> None:
     ended = clone.invoke("lab", clone.bare_lab("pass"), "--runtime", "docker", PATH=str(empty))
     assert ended.code == 3, ended
     assert is_a_card(ended.err), ended
-    assert "The docker command isn't here." in ended.err
+    assert "The docker command is missing." in ended.err
 
 
 def plugin_folders() -> list[Path]:
-    """Where the docker command finds the plugins that the system installed."""
+    """Return the system's folders of docker plugins."""
     roots = ("/usr/libexec", "/usr/lib", "/usr/local/lib", "/usr/local/libexec")
     folders = [Path(root) / "docker" / "cli-plugins" for root in roots]
     return [folder for folder in folders if folder.is_dir()]
@@ -120,7 +120,7 @@ def plugin_folders() -> list[Path]:
 
 @pytest.fixture
 def without_plugin(clone: Clone):
-    """A folder for PATH whose docker is the real one, but says what it says without a plugin."""
+    """Return a function that puts a docker without a plugin on PATH: a wrapper of the real one."""
     real = shutil.which("docker")
     folder = clone.path / "fake"
     folder.mkdir()
@@ -142,7 +142,7 @@ def without_plugin(clone: Clone):
 @pytest.mark.parametrize(
     "text",
     [
-        # What Docker 26 says to `docker compose --file … config` without the plugin.
+        # Output of Docker 26 for `docker compose --file … config` without the plugin.
         "unknown flag: --file\nSee 'docker --help'.",
         "unknown shorthand flag: 'f' in -f\nSee 'docker --help'.",
         "docker: 'compose' is not a docker command.\nSee 'docker --help'",
@@ -158,8 +158,8 @@ def test_a_missing_compose_plugin_is_a_card(clone: Clone, without_plugin, text: 
 
 
 @pytest.mark.engine
-def test_a_docker_that_really_has_no_compose_is_a_card(clone: Clone) -> None:
-    """The real docker command with its plugins hidden by an empty folder mounted over them."""
+def test_a_real_docker_without_compose_is_a_card(clone: Clone) -> None:
+    """Hide the plugins of the real docker command by mounting an empty folder over them."""
     here = plugin_folders()
     if os.geteuid() != 0 or not here:
         pytest.skip("needs root, and plugins in a folder of the system")
@@ -175,9 +175,9 @@ def test_a_docker_that_really_has_no_compose_is_a_card(clone: Clone) -> None:
 def test_without_the_buildx_plugin_the_image_is_built_or_a_card_names_it(
     clone: Clone, engine
 ) -> None:
-    """A HOME with compose for its one plugin, and empty folders over the system's.
+    """Hide the system's plugins and provide only compose in HOME.
 
-    Compose up to 2.36 brings BuildKit's client along, later ones ask the plugin.
+    Compose up to 2.36 includes a client for BuildKit; later versions use the plugin.
     """
     here = plugin_folders()
     compose = [one for place in here if (one := place / "docker-compose").exists()]
@@ -199,7 +199,7 @@ def test_without_the_buildx_plugin_the_image_is_built_or_a_card_names_it(
     assert "Docker's buildx plugin is missing." in ended.err
 
 
-def test_two_options_may_be_given_in_any_order_and_quoting_is_kept(clone: Clone) -> None:
+def test_options_work_in_any_order_and_quoting_is_preserved(clone: Clone) -> None:
     lab = clone.bare_lab("pass")
     words = ("--dry", "lab", "--seed", "3", lab, "--runtime", "venv", "--size=tiny")
     ended = clone.invoke(*words, "--", "--x", "a b", "c'd")
@@ -211,34 +211,36 @@ def test_two_options_may_be_given_in_any_order_and_quoting_is_kept(clone: Clone)
     assert given[given.index("--seed") + 1] == "3"
 
 
-# In this process
+# Tests in this process
 
 
 def test_every_stack_has_a_reason() -> None:
-    assert stacks.choose("cpu").reason == "it was asked for"
-    assert stacks.choose("auto").stack == "cpu"
-    assert stacks.choose("auto").reason != stacks.choose("cpu").reason
+    assert stack.choose_stack("cpu").reason == "it was asked for"
+    assert stack.choose_stack("auto").stack == "cpu"
+    assert stack.choose_stack("auto").reason != stack.choose_stack("cpu").reason
 
 
 @pytest.mark.usefixtures("root")
-def test_root_runs_the_environment_s_lab_as_the_clone_s_owner(capfd) -> None:
+def test_root_runs_a_lab_in_the_environment_as_the_owner_of_the_clone(capfd) -> None:
     words = ["/bin/sh", "-c", "id -u; id -g; id -G; echo $HOME"]
-    assert run.run_as(Owner(SOMEBODY, SOMEBODY), words, dict(os.environ)) == 0
+    assert file_owner.run_as_owner(Owner(SOMEBODY, SOMEBODY), words, dict(os.environ)) == 0
     uid, gid, groups, _ = capfd.readouterr().out.splitlines()
     assert {uid, gid, groups} == {str(SOMEBODY)}
 
 
 @pytest.mark.usefixtures("root")
-def test_a_python_out_of_the_owner_s_reach_is_a_card(tmp_path: Path) -> None:
+def test_a_python_that_the_owner_may_not_execute_is_a_card(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     shutil.copy2("/bin/true", tmp_path / "python")
     with pytest.raises(Card) as caught:
-        run.run_as(Owner(SOMEBODY, SOMEBODY), [str(tmp_path / "python")], dict(os.environ))
+        file_owner.run_as_owner(
+            Owner(SOMEBODY, SOMEBODY), [str(tmp_path / "python")], dict(os.environ)
+        )
     assert "can't run" in caught.value.what
-    assert "without sudo" in caught.value.mend
+    assert "without sudo" in caught.value.fix
 
 
-def test_a_signal_s_exit_code_is_128_and_its_number() -> None:
+def test_the_exit_code_of_a_signal_is_128_plus_its_number() -> None:
     me = Owner(os.geteuid(), os.getegid())
-    assert run.run_as(me, ["/bin/sh", "-c", "kill -9 $$"], dict(os.environ)) == 137
-    assert run.run_as(me, ["/bin/sh", "-c", "exit 5"], dict(os.environ)) == 5
+    assert file_owner.run_as_owner(me, ["/bin/sh", "-c", "kill -9 $$"], dict(os.environ)) == 137
+    assert file_owner.run_as_owner(me, ["/bin/sh", "-c", "exit 5"], dict(os.environ)) == 5

@@ -1,4 +1,4 @@
-"""learn, check and progress as a user calls them, in both runtimes."""
+"""`invoke learn`, `check` and `progress`, in both runtimes."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from tests.conftest import BIN, SOMEBODY, Clone, as_user, containers_of
 import pytest
 
 SENTINEL = "raise NotImplementedError  # yours to write"
-# One for each of LLM06's exercises, in its order, and what is said of it.
+# A hostile body for each exercise of LLM06, in order, and the expected message.
 HOSTILE = {
     "import os\n    os._exit(0)": "it ended Python itself, with code 0",
     "return torch.empty(10 * 2**30, dtype=torch.uint8)": "more memory than its 2 GiB",
@@ -23,7 +23,7 @@ HOSTILE = {
 
 
 def hostile(sheet: Path) -> str:
-    """Write the hostile bodies into a sheet; what it says then."""
+    """Write the hostile bodies into a sheet, and return its text."""
     text = sheet.read_text(encoding="utf-8")
     for body in HOSTILE:
         text = text.replace(SENTINEL, body, 1)
@@ -52,19 +52,19 @@ def check_hostile(clone: Clone, runtime: str) -> None:
     assert ended.code == 1, ended
     for told in HOSTILE.values():
         assert told in ended.out, (told, ended)
-    assert sheet.read_text(encoding="utf-8") == text, "the sheet is as it was"
+    assert sheet.read_text(encoding="utf-8") == text, "the sheet is unchanged"
     kept = json.loads((clone.path / "work" / "progress" / "LLM06.json").read_text())
     assert {one["tries"] for one in kept["parts"].values()} == {1}
     assert "Traceback" not in ended.err
 
 
 @pytest.mark.engine
-def test_hostile_bodies_are_stopped_and_explained_in_a_container(clone: Clone) -> None:
+def test_hostile_code_is_stopped_and_explained_in_a_container(clone: Clone) -> None:
     check_hostile(clone, "docker")
     assert containers_of(clone) == []
 
 
-def test_hostile_bodies_are_stopped_and_explained_in_an_environment(
+def test_hostile_code_is_stopped_and_explained_in_an_environment(
     in_the_environment: Clone,
 ) -> None:
     if not landlock.version():
@@ -85,11 +85,11 @@ def test_an_unknown_exercise_starts_nothing(clone: Clone) -> None:
     ended = clone.invoke("check", "LLM06", "--solution", "forward")
     assert ended.code == 2, ended
     assert "LLM06 has no exercise 'forward'" in ended.err
-    assert "mend: invoke check LLM06 --solution MultiHeadAttention.forward" in ended.err
+    assert "fix: invoke check LLM06 --solution MultiHeadAttention.forward" in ended.err
     assert "stack" not in ended.err
 
 
-def test_the_flags_arrive_as_they_were_given(clone: Clone) -> None:
+def test_flags_of_check_are_passed_on_unchanged(clone: Clone) -> None:
     untouched(clone)
     for given, told in (
         (("--hint",), "check LLM06 --hint"),
@@ -102,7 +102,7 @@ def test_the_flags_arrive_as_they_were_given(clone: Clone) -> None:
         assert ended.out.rstrip().endswith(f"-m labs {told}"), ended
 
 
-def test_a_handout_goes_where_the_teacher_stands(clone: Clone) -> None:
+def test_a_handout_is_written_relative_to_the_current_folder(clone: Clone) -> None:
     (clone.path / "below").mkdir()
     words = f"cd below && '{BIN / 'invoke'}' learn all --handout mine"
     ended = clone.run("bash", "-c", words)
@@ -111,7 +111,7 @@ def test_a_handout_goes_where_the_teacher_stands(clone: Clone) -> None:
     assert list((clone.path / "work").iterdir()) == []
 
 
-def test_progress_needs_neither_container_nor_environment(clone: Clone) -> None:
+def test_progress_needs_no_container_and_no_environment(clone: Clone) -> None:
     ended = clone.invoke("progress", DOCKER_HOST="unix:///nonexistent")
     assert ended.code == 0, ended
     assert "LLM06" in ended.out and "0 of 6" in ended.out
@@ -119,10 +119,10 @@ def test_progress_needs_neither_container_nor_environment(clone: Clone) -> None:
 
 
 @pytest.mark.engine
-def test_a_check_in_a_container_leaves_the_owner_s_files_and_watches(
+def test_check_watch_in_a_container_writes_files_of_the_owner(
     clone: Clone, socket_group: int
 ) -> None:
-    """As an ordinary user, at a terminal: save, verdict, Ctrl-C."""
+    """As an ordinary user at a terminal: save, read the result, press Ctrl-C."""
     clone.give_to(SOMEBODY)
     user = as_user(SOMEBODY, socket_group)
     made = clone.invoke("learn", "LLM06", user=user, HOME=str(clone.path))
@@ -156,7 +156,7 @@ def one(run: Run):
 
 
 @pytest.mark.engine
-def test_a_guess_is_typed_into_a_container(clone: Clone) -> None:
+def test_a_guess_can_be_typed_into_a_container(clone: Clone) -> None:
     lab = clone.kit_lab(GUESS)
     how = {"terminal": (40, 100), "TERM": "xterm", "CI": None}
     running = clone.start_invoke("lab", lab, "--runtime", "docker", **how)
@@ -165,7 +165,7 @@ def test_a_guess_is_typed_into_a_container(clone: Clone) -> None:
     assert running.ended().code == 0, running.text
     (found,) = clone.outputs.glob("LLM90/*/results.json")
     assert json.loads(found.read_text())["guesses"] == {"one": "zwölf"}
-    assert running.text.count("zwölf") == 2, "echoed once, told once"
+    assert running.text.count("zwölf") == 2, "once as echo, once as output"
 
 
 @pytest.mark.engine
