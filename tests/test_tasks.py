@@ -1,17 +1,22 @@
-"""The verbs, as `invoke` offers them; and the README's commands, which CI runs."""
+"""The tasks of `invoke`, and the README's commands, which CI runs."""
 
+import inspect
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import tasks
+from labs.course.options import common_parser
 from tests.conftest import BIN, Clone
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+LESSON = (ROOT / "labs" / "llm06_attention" / "lesson.py").read_text(encoding="utf-8")
+EXPERIMENTS = re.findall(r"^@lab\.experiment.*\ndef (\w+)\(", LESSON, re.MULTILINE)
 AWKWARD = ["--x", "a 'b' \"c\"", "$HOME", "*", "", "--help", "é", "a\\b"]
 
 
@@ -41,11 +46,12 @@ def test_help_shows_the_options_of_a_lab(words: tuple[str, ...]) -> None:
 def test_no_option_has_a_short_form_or_hides_an_option_of_invoke(verb: str) -> None:
     helped = invoke("--help", verb).stdout
     assert not re.findall(r"^\s+(-\w)\b", helped, re.MULTILINE)
-    core = {"--dry", "--echo", "--list", "--pty", "--config", "--debug", "--hide", "--help"}
+    # Invoke's own --list can't be used after a task, so `invoke lab LLM06 --list` may be the lab's.
+    core = {"--dry", "--echo", "--pty", "--config", "--debug", "--hide", "--help"}
     assert not core & set(re.findall(r"--\w+", helped.split("Options:")[1]))
 
 
-@pytest.mark.parametrize("words", [("lab",), ("--dry", "lab")])
+@pytest.mark.parametrize("words", [("lab",), ("--dry", "lab"), ("lab", "--list")])
 def test_a_lab_must_be_named(words: tuple[str, ...]) -> None:
     ended = invoke(*words)
     assert ended.returncode == 2, ended
@@ -63,20 +69,55 @@ def test_a_lab_must_be_named_with_options_too() -> None:
 def test_the_syllabus_lists_every_lab() -> None:
     ended = invoke("labs")
     assert ended.returncode == 0, ended
-    for file in (ROOT / "labs").glob("llm*.py"):
-        number = re.sub(r"llm(\d\d[a-z]?)_.*", r"LLM\1", file.name)
+    folders = list((ROOT / "labs").glob("llm*_*/"))
+    assert len(folders) >= 11
+    for folder in folders:
+        number = re.sub(r"llm(\d\d[a-z]?)_.*", r"LLM\1", folder.name)
         assert number in ended.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [("LLM06", "--list"), ("--list", "6"), ("LLM06", "--list", "--seed=1")]
+)
+def test_the_experiments_of_a_lab_are_listed_without_a_stack(words: tuple[str, ...]) -> None:
+    ended = invoke("lab", *words)
+    assert ended.returncode == 0, ended
+    assert len(EXPERIMENTS) >= 6
+    assert [name for name in EXPERIMENTS if name not in ended.stdout] == []
+    assert "stack" not in ended.stderr
+
+
+def test_listing_an_unknown_lab_returns_the_exit_code_of_the_labs() -> None:
+    ended = invoke("lab", "LLM99", "--list")
+    assert ended.returncode == 2, ended
+    assert "what: There is no lab" in ended.stderr
+
+
+def test_only_selects_one_experiment(clone: Clone) -> None:
+    words = ("--dry", "lab", "6", "--runtime", "venv", "--only")
+    planned = clone.invoke(*words, EXPERIMENTS[0])
+    assert planned.code == 0, planned
+    assert planned.out.rstrip().endswith(f"-m labs LLM06 --only {EXPERIMENTS[0]}")
+    assert clone.invoke(*words, "no_such_experiment").code == 2
+
+
+def test_every_option_that_the_launcher_does_not_handle_reaches_the_labs() -> None:
+    """A new option of the labs only needs the signature and the help of `lab`."""
+    names = set(inspect.signature(tasks.lab.body).parameters)
+    parsed = common_parser("test").parse_args([])
+    assert names - set(tasks.LAUNCHER_OPTIONS) <= set(vars(parsed))
+    assert set(tasks.lab.help) == names - {"c"}
 
 
 @pytest.mark.usefixtures("lab_environment")
 def test_words_after_the_dashes_reach_the_lab_unchanged(shared_clone: Clone) -> None:
-    lab = shared_clone.bare_lab("print(json.dumps(arguments))", "LLM94")
+    lab = shared_clone.bare_lab("print(json.dumps([arguments, common.seed]))", "LLM94")
     ended = shared_clone.invoke("lab", lab, "--runtime", "venv", "--seed", "5", "--", *AWKWARD)
     assert ended.code == 0, ended
     assert ended.out.startswith("["), ended
-    arguments = json.loads(ended.out)
-    assert arguments[-len(AWKWARD) :] == AWKWARD
-    assert arguments[arguments.index("--seed") + 1] == "5"
+    arguments, seed = json.loads(ended.out)
+    assert arguments == AWKWARD
+    assert seed == 5
 
 
 @pytest.mark.engine
@@ -110,7 +151,7 @@ def test_invoke_test_returns_the_exit_code_of_pytest(clone: Clone) -> None:
 
 
 def commands(part: str) -> list[str]:
-    """The lines of the README's shell blocks below a heading."""
+    """Return the lines of the README's shell blocks below a heading."""
     text = README.read_text(encoding="utf-8").split(f"\n## {part}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
@@ -132,7 +173,7 @@ def test_the_first_command_of_the_readme_creates_an_environment_and_runs_a_lab()
 
 
 def test_every_lab_command_of_the_readme_is_valid(clone: Clone) -> None:
-    """The table for learners, run with --dry in front."""
+    """Run the commands of the table for learners with --dry."""
     text = README.read_text(encoding="utf-8")
     shown = re.findall(r"^\| `invoke (lab [^`]*)` \|", text, re.MULTILINE)
     assert len(shown) >= 3
@@ -143,7 +184,7 @@ def test_every_lab_command_of_the_readme_is_valid(clone: Clone) -> None:
 
 
 def test_every_exercise_command_of_the_readme_is_valid(clone: Clone) -> None:
-    """Those of learn and progress are run; those of check with --dry in front."""
+    """Run the commands of learn and progress, and those of check with --dry."""
     text = README.read_text(encoding="utf-8")
     shown = re.findall(r"^\| `invoke ((?:learn|check|progress)[^`]*)` \|", text, re.MULTILINE)
     assert {line.split()[0] for line in shown} == {"learn", "check", "progress"}

@@ -66,11 +66,11 @@ def wheel(index: Path, name: str, version: str, tag: str, requires: tuple[str, .
         f"{dist_info}/WHEEL": about.encode(),
     }
     files[f"{dist_info}/RECORD"] = record(files, dist_info)
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w") as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         for path, content in files.items():
             archive.writestr(path, content)
-    publish(index, name, f"{module}-{version}-{tag}.whl", whole.getvalue())
+    publish(index, name, f"{module}-{version}-{tag}.whl", buffer.getvalue())
 
 
 def torch(index: Path, cpu: Path) -> tuple[str, str]:
@@ -91,9 +91,7 @@ def torch(index: Path, cpu: Path) -> tuple[str, str]:
                 content = amended(content, r"^__version__ = .*$", f"__version__ = {new!r}")
             elif name.endswith(".dist-info/METADATA"):
                 content = amended(content, r"^Version: .*$", f"Version: {new}")
-                content = amended(
-                    content, r"^Requires-Python:", f"{requirements(new)}Requires-Python:"
-                )
+                content = amended(content, r"^Requires-Python:", f"{extras(new)}Requires-Python:")
             elif name.endswith(".dist-info/RECORD"):
                 # pip reads the paths and ignores the hashes.
                 content = re.sub(rb"(?m),sha256=.*$", b",,", content).replace(
@@ -113,7 +111,7 @@ def amended(content: bytes, pattern: str, line: str) -> bytes:
     return changed.encode()
 
 
-def requirements(version: str) -> str:
+def extras(version: str) -> str:
     """Return the additional requirements of AMD's torch, as lines of its METADATA."""
     lines = [f"Requires-Dist: rocm[libraries]=={ROCM}", f"Requires-Dist: triton==3.7.1+rocm{ROCM}"]
     for extra in (*TARGETS, "all"):
@@ -127,18 +125,18 @@ def requirements(version: str) -> str:
 def rocm(index: Path) -> None:
     """Publish the package that AMD's index only has as a source archive."""
     root = f"rocm-{ROCM}"
-    whole = io.BytesIO()
+    buffer = io.BytesIO()
     files = {
         "setup.py": SETUP,
         "PKG-INFO": f"Metadata-Version: 2.1\nName: rocm\nVersion: {ROCM}\n",
         "src/rocm_sdk/__init__.py": "",
     }
-    with tarfile.open(fileobj=whole, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, text in files.items():
             info = tarfile.TarInfo(f"{root}/{name}")
             info.size = len(text.encode())
             archive.addfile(info, io.BytesIO(text.encode()))
-    publish(index, "rocm", f"{root}.tar.gz", whole.getvalue())
+    publish(index, "rocm", f"{root}.tar.gz", buffer.getvalue())
 
 
 def main() -> None:

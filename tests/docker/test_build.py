@@ -85,13 +85,13 @@ def wheel(folder: Path, code: str) -> str:
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()
         lines.append(f"{path},sha256={digest.rstrip('=')},{len(text)}")
     files[f"{name}.dist-info/RECORD"] = "\n".join([*lines, f"{name}.dist-info/RECORD,,"])
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w") as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         for path, text in files.items():
             archive.writestr(zipfile.ZipInfo(path), text)
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}-py3-none-any.whl").write_bytes(whole.getvalue())
-    return hashlib.sha256(whole.getvalue()).hexdigest()
+    (folder / f"{name}-py3-none-any.whl").write_bytes(buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 @pytest.mark.parametrize("tampered", [False, True])

@@ -1,9 +1,9 @@
 """A host for tests with fake GPUs: a real engine with separate /dev, /sys/class and /etc/cdi.
 
 The engine and all commands on the host run in a mount namespace, so no other process sees the GPUs.
-They are null devices with the mode and group of a GPU's nodes. The engine has CDI enabled, a runtime
-named amd, which is runc, and an NVIDIA hook that does nothing. So the tests cover the engine's part
-of a request, and not the vendor's tool.
+They are null devices with the mode and group of a GPU's nodes. The engine has CDI enabled, a
+runtime named amd, which is runc, and an NVIDIA hook that does nothing. So the tests cover the
+engine's part of a request, and not the vendor's tool.
 """
 
 import contextlib

@@ -107,6 +107,14 @@ def test_lines_of_the_user_survive_an_update(env: Path) -> None:
     assert "LABS_GFX=gfx942\n" in text and "gfx90a" not in text
 
 
+def test_lines_of_the_user_survive_a_new_wording_of_the_heading(env: Path) -> None:
+    dotenv.write(str(env))
+    old = env.read_text().replace(dotenv.USER_SECTION, "# ---- Below this line is yours. ----")
+    env.write_text(old + "LABS_MEMORY=64g\n")
+    dotenv.write(str(env))
+    assert env.read_text().endswith(f"{dotenv.USER_SECTION}\nLABS_MEMORY=64g\n")
+
+
 def test_a_file_from_another_program_is_not_overwritten(env: Path) -> None:
     env.write_text("LABS_MEMORY=64g\n")
     with pytest.raises(Card, match="didn't write it"):

@@ -36,8 +36,8 @@ NEEDS = {
     "podman": ("setpriv", "newuidmap", "podman"),
 }
 # Starts the engine with a separate /etc, in which SOMEBODY has a name, subordinate ids and the
-# group RENDER. The engine sees the host's /dev, but the real /sys and /proc: a container needs new mounts
-# of them, which the kernel denies to a user namespace while they have mounts on top.
+# group RENDER. The engine sees the host's /dev, but the real /sys and /proc: a container needs new
+# mounts of them, which the kernel denies to a user namespace while they have mounts on top.
 START = f"""
 set -e
 here=$1

@@ -60,9 +60,9 @@ def test_a_stack_without_a_gpu_is_a_card(clone: Clone, stack: str, vendor: str) 
         ("--runtime", "podman", "auto, docker, venv"),
         ("--size", "huge", "tiny"),
         ("--precision", "fp8", "bf16"),
-        ("--seed", "-1", "whole number"),
-        ("--seed", "4294967296", "whole number"),
-        ("--seed", "x", "whole number"),
+        ("--seed", "-1", "integer"),
+        ("--seed", "4294967296", "integer"),
+        ("--seed", "x", "integer"),
     ],
 )
 def test_an_unknown_value_is_a_card(clone: Clone, option: str, value: str, known: str) -> None:
