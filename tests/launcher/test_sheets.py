@@ -1,6 +1,7 @@
 """`invoke learn`, `check` and `progress`, in both runtimes."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,28 +12,27 @@ from tests.conftest import BIN, SOMEBODY, Clone, as_user, containers_of
 import pytest
 
 SENTINEL = "raise NotImplementedError  # yours to write"
-# A hostile body for each exercise of LLM06, in order, and the expected message.
+# Hostile bodies of functions, and the message for each.
 HOSTILE = {
-    "import os\n    os._exit(0)": "it ended Python itself, with code 0",
+    '__import__("os")._exit(0)': "it ended Python itself, with code 0",
     "return torch.empty(10 * 2**30, dtype=torch.uint8)": "more memory than its 2 GiB",
-    "import os\n    while True:\n        os.fork()": "more processes than its limit allows",
-    "while True:\n            pass": "is there an endless loop?",
-    "import shutil\n    shutil.rmtree('work')": "may change no files but temporary ones",
-    "while True:\n        print('x' * 99)": "printed more than 1 MiB",
+    'while True: __import__("os").fork()': "more processes than its limit allows",
+    "while True: pass": "is there an endless loop?",
+    '__import__("shutil").rmtree("work")': "may change no files but temporary ones",
+    'while True: print("x" * 99)': "printed more than 1 MiB",
 }
 
 
-def hostile(sheet: Path) -> str:
-    """Write the hostile bodies into a sheet, and return its text."""
-    text = sheet.read_text(encoding="utf-8")
-    for body in HOSTILE:
-        text = text.replace(SENTINEL, body, 1)
-    assert SENTINEL not in text
-    sheet.write_text(text, encoding="utf-8")
-    return text
+def with_bodies(sheet: str, bodies: list[str]) -> str:
+    """Return the sheet with these bodies for its first exercises."""
+    for body in bodies:
+        assert SENTINEL in sheet
+        sheet = sheet.replace(SENTINEL, body, 1)
+    return sheet
 
 
-def untouched(clone: Clone) -> Path:
+def new_sheet(clone: Clone) -> Path:
+    """Write the sheet of LLM06 and return its path."""
     ended = clone.invoke("learn", "LLM06")
     assert ended.code == 0, ended
     return clone.path / "work" / "llm06_attention.py"
@@ -46,16 +46,25 @@ def in_the_environment(shared_clone: Clone, lab_environment: Path) -> Iterator[C
 
 
 def check_hostile(clone: Clone, runtime: str) -> None:
-    sheet = untouched(clone)
-    text = hostile(sheet)
-    ended = clone.invoke("check", "LLM06", "--all", "--runtime", runtime)
-    assert ended.code == 1, ended
-    for told in HOSTILE.values():
-        assert told in ended.out, (told, ended)
-    assert sheet.read_text(encoding="utf-8") == text, "the sheet is unchanged"
-    kept = json.loads((clone.path / "work" / "progress" / "LLM06.json").read_text())
-    assert {one["tries"] for one in kept["parts"].values()} == {1}
-    assert "Traceback" not in ended.err
+    """Check sheets with hostile bodies; a sheet has room for as many as LLM06 has exercises."""
+    sheet = new_sheet(clone)
+    unwritten = sheet.read_text(encoding="utf-8")
+    exercises = unwritten.count(SENTINEL)
+    assert exercises >= 2
+    bodies = list(HOSTILE)
+    for start in range(0, len(bodies), exercises):
+        written = bodies[start : start + exercises]
+        text = with_bodies(unwritten, written)
+        sheet.write_text(text, encoding="utf-8")
+        ended = clone.invoke("check", "LLM06", "--all", "--runtime", runtime)
+        assert ended.code == 1, ended
+        for body in written:
+            assert HOSTILE[body] in ended.out, (body, ended)
+        assert sheet.read_text(encoding="utf-8") == text, "the sheet is unchanged"
+        assert "Traceback" not in ended.err
+        progress = json.loads((clone.path / "work" / "progress" / "LLM06.json").read_text())
+        tries = [part["tries"] for part in progress["parts"].values()]
+        assert sum(tries) == start + len(written), "each body is one try"
 
 
 @pytest.mark.engine
@@ -81,7 +90,7 @@ def test_check_without_a_sheet_starts_nothing(clone: Clone) -> None:
 
 
 def test_an_unknown_exercise_starts_nothing(clone: Clone) -> None:
-    untouched(clone)
+    new_sheet(clone)
     ended = clone.invoke("check", "LLM06", "--solution", "forward")
     assert ended.code == 2, ended
     assert "LLM06 has no exercise 'forward'" in ended.err
@@ -90,16 +99,16 @@ def test_an_unknown_exercise_starts_nothing(clone: Clone) -> None:
 
 
 def test_flags_of_check_are_passed_on_unchanged(clone: Clone) -> None:
-    untouched(clone)
-    for given, told in (
+    new_sheet(clone)
+    for flags, words in (
         (("--hint",), "check LLM06 --hint"),
-        (("--hint", "tiled_attention", "--all"), "check LLM06 --all --hint tiled_attention"),
+        (("--hint", "masked_softmax", "--all"), "check LLM06 --all --hint masked_softmax"),
         (("--watch",), "check LLM06 --watch"),
-        (("--solution=tiled_attention",), "check LLM06 --solution tiled_attention"),
+        (("--solution=masked_softmax",), "check LLM06 --solution masked_softmax"),
     ):
-        ended = clone.invoke("--dry", "check", "6", *given, "--runtime", "venv")
+        ended = clone.invoke("--dry", "check", "6", *flags, "--runtime", "venv")
         assert ended.code == 0, ended
-        assert ended.out.rstrip().endswith(f"-m labs {told}"), ended
+        assert ended.out.rstrip().endswith(f"-m labs {words}"), ended
 
 
 def test_a_handout_is_written_relative_to_the_current_folder(clone: Clone) -> None:
@@ -114,7 +123,7 @@ def test_a_handout_is_written_relative_to_the_current_folder(clone: Clone) -> No
 def test_progress_needs_no_container_and_no_environment(clone: Clone) -> None:
     ended = clone.invoke("progress", DOCKER_HOST="unix:///nonexistent")
     assert ended.code == 0, ended
-    assert "LLM06" in ended.out and "0 of 6" in ended.out
+    assert re.search(r"LLM06\b.* 0 of \d", ended.out), ended
     assert "Next: invoke learn" in ended.out
 
 
@@ -135,7 +144,7 @@ def test_check_watch_in_a_container_writes_files_of_the_owner(
     sheet.write_text(text.replace(SENTINEL, "return scores.softmax(-1)", 1), encoding="utf-8")
     running.wait_for("✗ masked_softmax")
     running.wait_for(lambda: running.text.count("watching") == 2)
-    shutil.copyfile(clone.path / "labs" / "llm06_attention.py", sheet)
+    shutil.copyfile(clone.path / "labs" / "llm06_attention" / "lesson.py", sheet)
     running.wait_for("All of LLM06's exercises are right")
     running.wait_for(lambda: running.text.count("watching") == 3)
     running.type(b"\x03")
