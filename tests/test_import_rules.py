@@ -1,0 +1,112 @@
+"""The rules of the labs' imports: no circle, nothing climbs, and the kit knows no lab."""
+
+import ast
+import re
+from pathlib import Path
+
+from tests.import_graph import ROOT, circles, graph, imports, modules
+
+import pytest
+
+# From the bottom to the top: a module imports only what stands on its own level or below.
+LEVELS = (
+    r"labs\.course(\..+)?",
+    r"labs\.kit\.(records|compare|measure|assets|atomic_folder)",
+    r"labs\.kit\.report(\..+)?",
+    r"labs\.kit\.run(\..+)?",
+    r"labs\.kit\.training(\..+)?",
+    r"labs\.kit\.grader(\..+)?",
+    r"labs\.kit",
+    r"labs\.shared(\..+)?",
+    r"labs\.llm\d\d[a-z]?_\w+(\..+)?",
+    r"labs\.cli(\..+)?",
+    r"labs|labs\.__main__",
+)
+LABS = sorted(path.name for path in (ROOT / "labs").glob("llm*/"))
+
+
+def level(module: str) -> int:
+    (found,) = [i for i, pattern in enumerate(LEVELS) if re.fullmatch(pattern, module)]
+    return found
+
+
+def files(pattern: str) -> list[Path]:
+    found = sorted((ROOT / "labs").glob(pattern))
+    assert found
+    return found
+
+
+def by_path(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circles(graph()) == []
+
+
+def test_a_circle_is_found_where_there_is_one(tmp_path: Path) -> None:
+    """A check of the check: a type-checking import back closes the circle."""
+    folder = tmp_path / "labs"
+    folder.mkdir()
+    (folder / "a.py").write_text("def later():\n    from labs.b import g\n")
+    (folder / "b.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from labs.c import h\n"
+    )
+    (folder / "c.py").write_text("import labs.a\n")
+    (folder / "d.py").write_text("import labs.a\n")
+    assert circles(graph(tmp_path)) == [["labs.a", "labs.b", "labs.c"]]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_no_import_climbs(module: str) -> None:
+    climbing = [other for other in graph()[module] if level(other) > level(module)]
+    assert climbing == []
+
+
+@pytest.mark.parametrize("path", [*files("kit/**/*.py"), *files("course/*.py")], ids=by_path)
+def test_course_and_kit_know_no_lab(path: Path) -> None:
+    """They neither import one nor name its folder or its options."""
+    text = path.read_text(encoding="utf-8")
+    assert not [lab for lab in LABS if lab in text]
+    assert not re.search(r"--(corpus|dataset|merges|tune|bad-rows)\b", text)
+
+
+@pytest.mark.parametrize("path", files("llm*/*.py"), ids=by_path)
+def test_a_lesson_never_imports_its_checks(path: Path) -> None:
+    assert not [one for one in imports(path) if one.module.endswith(".checks")]
+
+
+@pytest.mark.parametrize("path", files("**/*.py"), ids=by_path)
+def test_nothing_looks_into_a_function_s_globals(path: Path) -> None:
+    assert "__globals__" not in path.read_text(encoding="utf-8")
+
+
+def exports(lab: str) -> set[str]:
+    """The names that a lab's __init__.py imports under their own names."""
+    tree = ast.parse((ROOT / "labs" / lab / "__init__.py").read_text(encoding="utf-8"))
+    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or "" for node in froms for alias in node.names}
+
+
+@pytest.mark.parametrize("path", files("llm*/*.py"), ids=by_path)
+def test_a_lab_imports_only_what_earlier_labs_export(path: Path) -> None:
+    own = path.parent.name
+    for one in imports(path):
+        lab = one.module.split(".")[1]
+        if lab in LABS and lab != own:
+            assert one.module == f"labs.{lab}", f"{one.module} is a part of another lab"
+            assert lab < own, f"{lab} comes later"
+            assert set(one.names) <= exports(lab), f"{lab} doesn't export all of {one.names}"
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_a_lab_exports_nothing_that_no_later_lab_imports(lab: str) -> None:
+    later = [path for path in files("llm*/*.py") if path.parent.name > lab]
+    used = {
+        name
+        for path in later
+        for one in imports(path)
+        if one.module == f"labs.{lab}"
+        for name in one.names
+    }
+    assert exports(lab) == used
