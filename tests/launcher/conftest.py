@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import Clone, _fresh_clone
-from tests.launcher.device_trees import nvidia_card, nvidia_driver
-from tests.launcher.gpu_host import Host, build_small, card, kfd, use_small_images
+from tests.launcher.device_trees import add_nvidia_gpu, nvidia_driver
+from tests.launcher.gpu_host import Host, add_gpu, add_kfd, build_small, use_small_images
 
 import pytest
 
@@ -60,9 +60,9 @@ def host(running_host: Host) -> Iterator[Host]:
 @pytest.fixture
 def mi300x(host: Host) -> Host:
     """Return a host with two MI300X."""
-    kfd(host)
-    card(host, 1, 90402, 128, 192)
-    card(host, 2, 90402, 136, 192)
+    add_kfd(host)
+    add_gpu(host, 1, 90402, 128, 192)
+    add_gpu(host, 2, 90402, 136, 192)
     return host
 
 
@@ -70,6 +70,6 @@ def mi300x(host: Host) -> Host:
 def h100(host: Host) -> Host:
     """Return a host with two H100, whose engine accepts requests for NVIDIA GPUs."""
     nvidia_driver(host.root, "580.95.05")
-    nvidia_card(host.root, "0000:04:00.0", 0, uuid="GPU-aaaaaaaa-0000-0000-0000-000000000000")
-    nvidia_card(host.root, "0000:05:00.0", 1, uuid="GPU-bbbbbbbb-0000-0000-0000-000000000000")
+    add_nvidia_gpu(host.root, "0000:04:00.0", 0, uuid="GPU-aaaaaaaa-0000-0000-0000-000000000000")
+    add_nvidia_gpu(host.root, "0000:05:00.0", 1, uuid="GPU-bbbbbbbb-0000-0000-0000-000000000000")
     return host

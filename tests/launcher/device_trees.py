@@ -106,7 +106,9 @@ def cpu_node(root: Path, number: int = 0) -> None:
     kfd_node(root, number, 0, vram=1024 * GIB, cores=96, heap=0)
 
 
-def amd_card(root: Path, number: int, version: int, minor: int, vram: int = 0, **how: int) -> Path:
+def add_amd_gpu(
+    root: Path, number: int, version: int, minor: int, vram: int = 0, **how: int
+) -> Path:
     """Write a GPU's node of the topology, and its render node, open to all users."""
     device(root, f"/dev/dri/renderD{minor}")
     return kfd_node(root, number, version, minor, vram, **how)
@@ -116,7 +118,7 @@ def nvidia_driver(root: Path, version: str, wording: str = OPEN_MODULE) -> None:
     write(root / "proc/driver/nvidia/version", wording.format(version))
 
 
-def nvidia_card(
+def add_nvidia_gpu(
     root: Path,
     place: str,
     minor: int,
@@ -132,7 +134,7 @@ def nvidia_card(
     write(root / f"proc/driver/nvidia/gpus/{place}/information", said)
 
 
-def pci_card(root: Path, place: str, vendor: str, kind: str, driver: str = "") -> None:
+def add_pci_device(root: Path, place: str, vendor: str, kind: str, driver: str = "") -> None:
     folder = root / "sys/bus/pci/devices" / place
     write(folder / "vendor", f"{vendor}\n")
     write(folder / "class", f"{kind}\n")

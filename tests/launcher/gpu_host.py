@@ -243,13 +243,15 @@ print(json.dumps({
 KFD, FIRST, SECOND = "/dev/kfd", "/dev/dri/renderD128", "/dev/dri/renderD136"
 
 
-def card(host: Host, number: int, version: int, minor: int, vram: int, mode: int = 0o660) -> None:
+def add_gpu(
+    host: Host, number: int, version: int, minor: int, vram: int, mode: int = 0o660
+) -> None:
     """Add a GPU whose render node is open to the group RENDER only."""
     device(host.root, f"/dev/dri/renderD{minor}", mode, RENDER)
     kfd_node(host.root, number, version, minor, vram * GIB)
 
 
-def kfd(host: Host, mode: int = 0o660) -> None:
+def add_kfd(host: Host, mode: int = 0o660) -> None:
     cpu_node(host.root)
     device(host.root, KFD, mode, RENDER)
 

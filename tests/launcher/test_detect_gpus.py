@@ -14,13 +14,13 @@ from tests.launcher.device_trees import (
     GIB,
     OPEN_MODULE,
     OWN_MODULE,
-    amd_card,
+    add_amd_gpu,
+    add_nvidia_gpu,
+    add_pci_device,
     cpu_node,
     device,
     kfd_node,
-    nvidia_card,
     nvidia_driver,
-    pci_card,
     write,
 )
 
@@ -88,7 +88,7 @@ def test_a_target_is_spelled_with_its_step_in_hex(version: int, target: str) -> 
 
 
 def test_an_mi300x_has_all_its_properties(host: Path) -> None:
-    amd_card(host, 1, 90402, 128, 192 * GIB, unique=0xC34EC50444DD0A6C)
+    add_amd_gpu(host, 1, 90402, 128, 192 * GIB, unique=0xC34EC50444DD0A6C)
     machine = detect(host, STRANGER)
     assert only(machine) == Gpu(
         vendor="amd",
@@ -104,40 +104,40 @@ def test_an_mi300x_has_all_its_properties(host: Path) -> None:
 
 
 def test_an_mi250_is_two_gpus_with_a_node_each(host: Path) -> None:
-    amd_card(host, 1, 90010, 128, 64 * GIB)
-    amd_card(host, 2, 90010, 129, 64 * GIB)
+    add_amd_gpu(host, 1, 90010, 128, 64 * GIB)
+    add_amd_gpu(host, 2, 90010, 129, 64 * GIB)
     found = [(gpu.index, gpu.target, gpu.node) for gpu in detect(host, STRANGER).gpus]
     assert found == [(0, "gfx90a", "/dev/dri/renderD128"), (1, "gfx90a", "/dev/dri/renderD129")]
 
 
 def test_a_strix_halo_alone_is_usable_and_integrated(host: Path) -> None:
     # Kernel 6.x gives an integrated GPU a separate node, without CPU cores.
-    amd_card(host, 1, 110501, 128, 96 * GIB)
+    add_amd_gpu(host, 1, 110501, 128, 96 * GIB)
     gpu = only(detect(host, STRANGER))
     assert (gpu.target, gpu.integrated, gpu.unusable) == ("gfx1151", True, "")
 
 
 def test_a_gpu_on_a_node_with_cpu_cores_is_integrated(tmp_path: Path) -> None:
     device(tmp_path, "/dev/kfd")
-    amd_card(tmp_path, 0, 110000, 128, cores=16)
+    add_amd_gpu(tmp_path, 0, 110000, 128, cores=16)
     assert only(detect(tmp_path, STRANGER)).integrated
 
 
 def test_nodes_are_in_the_order_of_their_numbers(host: Path) -> None:
     minors = {9: 128, 10: 136, 2: 144}
     for number, minor in minors.items():
-        amd_card(host, number, 90402, minor)
+        add_amd_gpu(host, number, 90402, minor)
     nodes = [gpu.node[-3:] for gpu in detect(host, STRANGER).gpus]
     assert nodes == ["144", "128", "136"]
 
 
 def test_the_render_node_is_the_one_that_kfd_names(host: Path) -> None:
-    amd_card(host, 1, 90402, 153)
+    add_amd_gpu(host, 1, 90402, 153)
     assert only(detect(host, STRANGER)).node == "/dev/dri/renderD153"
 
 
 def test_visible_and_invisible_vram_count_and_system_memory_does_not(host: Path) -> None:
-    folder = amd_card(host, 1, 90402, 128, 16 * GIB)
+    folder = add_amd_gpu(host, 1, 90402, 128, 16 * GIB)
     for number, (heap, size) in enumerate([(2, 48 * GIB), (0, 500 * GIB), (4, GIB)], start=1):
         bank = folder / f"mem_banks/{number}/properties"
         write(bank, f"heap_type {heap}\nsize_in_bytes {size}\n")
@@ -145,15 +145,15 @@ def test_visible_and_invisible_vram_count_and_system_memory_does_not(host: Path)
 
 
 def test_a_gpu_with_a_product_name_is_called_by_it(host: Path) -> None:
-    amd_card(host, 1, 90402, 128)
+    add_amd_gpu(host, 1, 90402, 128)
     name = "AMD Instinct MI300X OAM\n"
     write(host / "sys/class/drm/renderD128/device/product_name", name)
     assert only(detect(host, STRANGER)).name == "AMD Instinct MI300X OAM"
 
 
 def test_a_discrete_gpu_comes_before_the_integrated_one(host: Path) -> None:
-    amd_card(host, 1, 110501, 128, 96 * GIB)
-    amd_card(host, 2, 110000, 129, 24 * GIB)
+    add_amd_gpu(host, 1, 110501, 128, 96 * GIB)
+    add_amd_gpu(host, 2, 110000, 129, 24 * GIB)
     machine = detect(host, STRANGER)
     assert [gpu.target for gpu in machine.gpus] == ["gfx1151", "gfx1100"]
     assert [gpu.target for gpu in machine.usable("amd")] == ["gfx1100", "gfx1151"]
@@ -162,7 +162,7 @@ def test_a_discrete_gpu_comes_before_the_integrated_one(host: Path) -> None:
 def test_eight_mi300x_in_64_partitions_are_64_gpus(host: Path) -> None:
     cpu_node(host, 1)
     for number in range(64):
-        amd_card(host, 2 + number, 90402, 128 + number, 24 * GIB)
+        add_amd_gpu(host, 2 + number, 90402, 128 + number, 24 * GIB)
     gpus = detect(host, STRANGER).gpus
     assert [gpu.index for gpu in gpus] == list(range(64))
     assert [gpu.node for gpu in gpus] == [f"/dev/dri/renderD{128 + n}" for n in range(64)]
@@ -170,8 +170,8 @@ def test_eight_mi300x_in_64_partitions_are_64_gpus(host: Path) -> None:
 
 
 def test_a_withheld_node_is_listed_last_with_the_reason(host: Path) -> None:
-    withheld = amd_card(host, 1, 90402, 128)
-    amd_card(host, 2, 90402, 136)
+    withheld = add_amd_gpu(host, 1, 90402, 128)
+    add_amd_gpu(host, 2, 90402, 136)
     (withheld / "properties").unlink()
     (withheld / "properties").symlink_to("/proc/self/mem")  # can be opened but not read
     shown, hidden = detect(host, STRANGER).gpus
@@ -201,7 +201,7 @@ def test_a_machine_without_either_driver_has_no_gpu(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["/dev/kfd", "/dev/dri/renderD128"])
 def test_a_missing_node_makes_a_gpu_unusable(host: Path, missing: str) -> None:
-    amd_card(host, 1, 90402, 128)
+    add_amd_gpu(host, 1, 90402, 128)
     (host / missing.lstrip("/")).unlink()
     gpu = only(detect(host, STRANGER))
     assert gpu.unusable == f"{missing} is missing, although /sys/class/kfd lists the GPU"
@@ -212,7 +212,7 @@ def test_a_missing_node_makes_a_gpu_unusable(host: Path, missing: str) -> None:
 def test_a_target_that_torch_is_not_built_for_is_unusable(
     host: Path, version: int, target: str
 ) -> None:
-    amd_card(host, 1, version, 128)
+    add_amd_gpu(host, 1, version, 128)
     gpu = only(detect(host, STRANGER))
     assert gpu.target == target
     assert gpu.unusable == f"torch for ROCm is not built for {target}"
@@ -222,7 +222,7 @@ def test_every_target_that_torch_is_built_for_is_usable(host: Path) -> None:
     versions = [90008, 90010, 90402, 90500, 110000, 110001, 110002, 110003]
     versions += [110500, 110501, 110502, 110503, 120000, 120001]
     for number, version in enumerate(versions, start=1):
-        amd_card(host, number, version, 127 + number)
+        add_amd_gpu(host, number, version, 127 + number)
     gpus = detect(host, STRANGER).gpus
     assert {gpu.target for gpu in gpus} == set(amd_gpus.TARGETS)
     assert [gpu.target for gpu in gpus if gpu.unusable] == []
@@ -252,7 +252,7 @@ def test_a_kernel_that_reports_no_target_is_too_old(host: Path) -> None:
 def test_a_gpu_that_no_driver_lists_is_found_and_unusable(
     tmp_path: Path, vendor: str, kind: str, driver: str, says: str
 ) -> None:
-    pci_card(tmp_path, "0000:c1:00.0", vendor, kind, driver)
+    add_pci_device(tmp_path, "0000:c1:00.0", vendor, kind, driver)
     gpu = only(detect(tmp_path, STRANGER))
     assert says in gpu.unusable
     assert gpu.fix
@@ -270,13 +270,13 @@ def test_a_gpu_that_no_driver_lists_is_found_and_unusable(
 def test_devices_that_are_not_gpus_of_this_machine_are_skipped(
     tmp_path: Path, vendor: str, kind: str, driver: str
 ) -> None:
-    pci_card(tmp_path, "0000:c1:00.1", vendor, kind, driver)
+    add_pci_device(tmp_path, "0000:c1:00.1", vendor, kind, driver)
     assert detect(tmp_path, STRANGER).gpus == ()
 
 
 def test_a_gpu_that_its_driver_lists_is_not_listed_twice(host: Path) -> None:
-    amd_card(host, 1, 90402, 128)
-    pci_card(host, "0000:c1:00.0", "0x1002", "0x120000", "amdgpu")
+    add_amd_gpu(host, 1, 90402, 128)
+    add_pci_device(host, "0000:c1:00.0", "0x1002", "0x120000", "amdgpu")
     assert len(detect(host, STRANGER).gpus) == 1
 
 
@@ -382,7 +382,7 @@ def test_a_node_open_to_all_adds_no_group(guarded: Path) -> None:
 
 
 def test_access_of_this_process_is_checked_by_the_kernel(host: Path) -> None:
-    amd_card(host, 1, 90402, 128)
+    add_amd_gpu(host, 1, 90402, 128)
     assert User.caller().this_process
     assert only(detect(host)).unusable == ""
 
@@ -391,7 +391,7 @@ def test_access_of_this_process_is_checked_by_the_kernel(host: Path) -> None:
 
 
 def test_an_h100_is_found_without_nvidia_smi(nvidia_host: Path) -> None:
-    nvidia_card(nvidia_host, "0000:04:00.0", 0)
+    add_nvidia_gpu(nvidia_host, "0000:04:00.0", 0)
     machine = detect(nvidia_host, STRANGER)
     assert only(machine) == Gpu(
         vendor="nvidia",
@@ -417,7 +417,7 @@ def test_the_drivers_version_is_also_read_from_sys(tmp_path: Path) -> None:
 
 def test_a_driver_too_old_for_cuda_13_is_reported_with_both_versions(tmp_path: Path) -> None:
     nvidia_driver(tmp_path, "550.54.14", OWN_MODULE)
-    nvidia_card(tmp_path, "0000:04:00.0", 0)
+    add_nvidia_gpu(tmp_path, "0000:04:00.0", 0)
     gpu = only(detect(tmp_path, STRANGER))
     assert "550.54.14" in gpu.unusable
     assert "580" in gpu.unusable
@@ -426,25 +426,25 @@ def test_a_driver_too_old_for_cuda_13_is_reported_with_both_versions(tmp_path: P
 
 def test_the_node_has_the_drivers_minor_and_the_order_is_that_of_the_bus(nvidia_host: Path) -> None:
     for place, minor in [("0000:48:00.0", 0), ("0000:07:00.0", 2), ("0000:c8:00.0", 1)]:
-        nvidia_card(nvidia_host, place, minor)
+        add_nvidia_gpu(nvidia_host, place, minor)
     nodes = [(gpu.index, gpu.node) for gpu in detect(nvidia_host, STRANGER).gpus]
     assert nodes == [(0, "/dev/nvidia2"), (1, "/dev/nvidia0"), (2, "/dev/nvidia1")]
 
 
 def test_a_gpu_that_the_driver_excludes_is_unusable(nvidia_host: Path) -> None:
-    nvidia_card(nvidia_host, "0000:04:00.0", 0, excluded="Yes")
+    add_nvidia_gpu(nvidia_host, "0000:04:00.0", 0, excluded="Yes")
     assert "exclude it" in only(detect(nvidia_host, STRANGER)).unusable
 
 
 def test_a_sleeping_gpu_has_no_name_and_no_uuid(nvidia_host: Path) -> None:
     unknown = "GPU-????????-????-????-????-????????????"
-    nvidia_card(nvidia_host, "0000:04:00.0", 0, model="Unknown", uuid=unknown)
+    add_nvidia_gpu(nvidia_host, "0000:04:00.0", 0, model="Unknown", uuid=unknown)
     gpu = only(detect(nvidia_host, STRANGER))
     assert (gpu.name, gpu.uuid, gpu.unusable) == ("NVIDIA GPU at 0000:04:00.0", "", "")
 
 
 def test_a_node_that_does_not_exist_yet_is_a_note(nvidia_host: Path) -> None:
-    nvidia_card(nvidia_host, "0000:04:00.0", 0)
+    add_nvidia_gpu(nvidia_host, "0000:04:00.0", 0)
     (nvidia_host / "dev/nvidia-uvm").unlink()
     machine = detect(nvidia_host, STRANGER)
     assert only(machine).unusable == ""
@@ -453,7 +453,7 @@ def test_a_node_that_does_not_exist_yet_is_a_note(nvidia_host: Path) -> None:
 
 @needs_root
 def test_an_nvidia_node_can_be_closed_too(nvidia_host: Path) -> None:
-    nvidia_card(nvidia_host, "0000:04:00.0", 0)
+    add_nvidia_gpu(nvidia_host, "0000:04:00.0", 0)
     (nvidia_host / "dev/nvidia0").chmod(0o660)
     os.chown(nvidia_host / "dev/nvidia0", 0, 44)
     gpu = only(detect(nvidia_host, STRANGER))
@@ -469,8 +469,8 @@ def test_a_driver_without_a_gpu_is_no_gpu(nvidia_host: Path) -> None:
 def test_nvidia_smi_adds_memory_capability_and_its_own_order(
     nvidia_host: Path, nvidia_smi: Path
 ) -> None:
-    nvidia_card(nvidia_host, "0000:04:00.0", 1)
-    nvidia_card(nvidia_host, "0000:c8:00.0", 0)
+    add_nvidia_gpu(nvidia_host, "0000:04:00.0", 1)
+    add_nvidia_gpu(nvidia_host, "0000:c8:00.0", 0)
     rows = (
         "0, NVIDIA H100 80GB HBM3, 81559, 9.0, GPU-b, 00000000:C8:00.0\n"
         "1, NVIDIA A100-SXM4-40GB, 40960, 8.0, GPU-a, 00000000:04:00.0"
@@ -486,7 +486,7 @@ def test_nvidia_smi_adds_memory_capability_and_its_own_order(
 def test_a_value_that_nvidia_smi_does_not_know_is_unknown(
     nvidia_host: Path, nvidia_smi: Path
 ) -> None:
-    nvidia_card(nvidia_host, "0000:01:00.0", 0)
+    add_nvidia_gpu(nvidia_host, "0000:01:00.0", 0)
     fake_nvidia_smi(nvidia_smi, 'echo "0, NVIDIA GB10, [N/A], [N/A], GPU-b, 00000000:01:00.0"')
     gpu = only(detect(nvidia_host, STRANGER, ask_nvidia_smi=True))
     assert (gpu.name, gpu.vram_bytes, gpu.target, gpu.unusable) == ("NVIDIA GB10", 0, "", "")
@@ -494,7 +494,7 @@ def test_a_value_that_nvidia_smi_does_not_know_is_unknown(
 
 def test_a_gpu_too_old_for_cuda_13_is_unusable(nvidia_host: Path, nvidia_smi: Path) -> None:
     for place, minor in [("0000:01:00.0", 0), ("0000:02:00.0", 1)]:
-        nvidia_card(nvidia_host, place, minor)
+        add_nvidia_gpu(nvidia_host, place, minor)
     fake_nvidia_smi(
         nvidia_smi,
         'echo "0, Tesla V100-SXM2-32GB, 32768, 7.0, GPU-a, 00000000:01:00.0"\n'
@@ -506,7 +506,7 @@ def test_a_gpu_too_old_for_cuda_13_is_unusable(nvidia_host: Path, nvidia_smi: Pa
 
 
 def test_a_failing_nvidia_smi_is_a_note(nvidia_host: Path, nvidia_smi: Path) -> None:
-    nvidia_card(nvidia_host, "0000:01:00.0", 0)
+    add_nvidia_gpu(nvidia_host, "0000:01:00.0", 0)
     message = "Failed to initialize NVML: Driver/library version mismatch"
     fake_nvidia_smi(nvidia_smi, f'echo "{message}"; exit 18')
     machine = detect(nvidia_host, STRANGER, ask_nvidia_smi=True)
@@ -523,7 +523,7 @@ def test_a_hanging_nvidia_smi_is_a_note_in_time(nvidia_smi: Path) -> None:
 def test_a_tree_of_files_is_not_mixed_with_this_machines_nvidia_smi(
     nvidia_host: Path, nvidia_smi: Path
 ) -> None:
-    nvidia_card(nvidia_host, "0000:01:00.0", 0)
+    add_nvidia_gpu(nvidia_host, "0000:01:00.0", 0)
     fake_nvidia_smi(nvidia_smi, f"touch {nvidia_smi}/asked")
     detect(nvidia_host, STRANGER)
     assert not (nvidia_smi / "asked").exists()
@@ -531,8 +531,8 @@ def test_a_tree_of_files_is_not_mixed_with_this_machines_nvidia_smi(
 
 def test_both_vendors_are_detected_in_one_machine(host: Path) -> None:
     nvidia_driver(host, "580.95.05")
-    nvidia_card(host, "0000:01:00.0", 0)
-    amd_card(host, 1, 110000, 128)
+    add_nvidia_gpu(host, "0000:01:00.0", 0)
+    add_amd_gpu(host, 1, 110000, 128)
     machine = detect(host, STRANGER)
     assert [(gpu.vendor, gpu.index) for gpu in machine.gpus] == [("amd", 0), ("nvidia", 0)]
     assert machine.absences == ()

@@ -47,8 +47,8 @@ def nodes() -> Iterator[list[str]]:
         Path(node).unlink()
 
 
-def card(*opened: str) -> Gpu:
-    return Gpu(AMD, 0, "A card", "gfx942", node=opened[-1], devices=opened, gids=(RENDER,))
+def amd_gpu(*opened: str) -> Gpu:
+    return Gpu(AMD, 0, "A GPU", "gfx942", node=opened[-1], devices=opened, gids=(RENDER,))
 
 
 def bare(clone: Clone, lab: str, *words: str) -> ContainerSpec:
@@ -70,14 +70,14 @@ def ran(container: ContainerSpec, capfd: pytest.CaptureFixture[str]) -> list[str
 
 def test_attached_nodes_open_and_others_are_missing(clone, nodes, capfd) -> None:
     container = bare(clone, clone.bare_lab(OPEN_NODES), *nodes)
-    attached = assign_gpus.attach(container, "rocm", [card(nodes[0], nodes[1])], "nodes")
+    attached = assign_gpus.attach(container, "rocm", [amd_gpu(nodes[0], nodes[1])], "nodes")
     said = ran(attached, capfd)
     assert [line.split()[0] for line in said[-3:]] == ["opened", "opened", "FileNotFoundError"]
 
 
 def test_a_node_does_not_open_without_its_group(clone, nodes, capfd) -> None:
     container = bare(clone, clone.bare_lab(OPEN_NODES), nodes[0])
-    attached = assign_gpus.attach(container, "rocm", [card(nodes[0])], "nodes")
+    attached = assign_gpus.attach(container, "rocm", [amd_gpu(nodes[0])], "nodes")
     assert ran(replace(attached, groups=()), capfd)[-1].startswith("PermissionError")
     assert ran(replace(attached, groups=("4243",)), capfd)[-1].startswith("PermissionError")
 
@@ -93,7 +93,7 @@ def test_a_node_does_not_open_without_its_group(clone, nodes, capfd) -> None:
 def test_a_gpu_that_the_engine_can_not_attach_is_a_card(
     clone, stack: str, access: str, what: str
 ) -> None:
-    gpus = {"rocm": card("/dev/llm-labs-nothing"), "cuda": Gpu(NVIDIA, 0, "A card", uuid="GPU-0")}
+    gpus = {"rocm": amd_gpu("/dev/llm-labs-nothing"), "cuda": Gpu(NVIDIA, 0, "A GPU", uuid="GPU-0")}
     container = bare(clone, clone.bare_lab("pass"))
     attached = assign_gpus.attach(container, stack, [replace(gpus[stack], gids=())], access)
     with pytest.raises(Card) as caught, Interrupts() as interrupts:

@@ -16,8 +16,8 @@ from tests.launcher.gpu_host import (
     RENDER,
     SECOND,
     Host,
-    card,
-    kfd,
+    add_gpu,
+    add_kfd,
     opened_nodes,
     specification,
 )
@@ -303,28 +303,28 @@ def test_a_pasted_line_with_cdi_gives_the_container_of_the_launcher(
 
 
 def mi250(host: Host) -> None:
-    card(host, 1, 90010, 128, 64)
-    card(host, 2, 90010, 129, 64)
+    add_gpu(host, 1, 90010, 128, 64)
+    add_gpu(host, 2, 90010, 129, 64)
 
 
 def eight_mi300x(host: Host) -> None:
     for number in range(8):
-        card(host, 2 + number, 90402, 128 + 8 * number, 192)
+        add_gpu(host, 2 + number, 90402, 128 + 8 * number, 192)
 
 
 def partitioned(host: Host) -> None:
     cpu_node(host.root, 1)
     for number in range(64):
-        card(host, 2 + number, 90402, 128 + number, 24)
+        add_gpu(host, 2 + number, 90402, 128 + number, 24)
 
 
 def strix_halo(host: Host) -> None:
-    card(host, 1, 110501, 128, 96)
+    add_gpu(host, 1, 110501, 128, 96)
 
 
 def beside_a_discrete_one(host: Host) -> None:
     strix_halo(host)
-    card(host, 2, 110000, 129, 48)
+    add_gpu(host, 2, 110000, 129, 48)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def beside_a_discrete_one(host: Host) -> None:
 def test_each_machine_gets_its_image_and_its_nodes(
     theirs: Clone, host: Host, machine, gpus: str, gfx: str, minors: list[int], found: int
 ) -> None:
-    kfd(host)
+    add_kfd(host)
     machine(host)
     dry = host.invoke(theirs, "--dry", "lab", "LLM91", "--gpus", gpus).ended()
     assert dry.code == 0, dry

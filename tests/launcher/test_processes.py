@@ -20,16 +20,16 @@ def test_output_is_shown_and_returned_with_the_exit_code(capfdbinary) -> None:
 
 def test_only_the_end_of_long_output_is_returned(capfdbinary) -> None:
     code = "print('x' * 200_000); print('the end')"
-    _, kept = show_output([*PYTHON, code], {})
-    assert kept.endswith("the end\n")
-    assert len(kept) == processes.TAIL_BYTES
+    _, tail = show_output([*PYTHON, code], {})
+    assert tail.endswith("the end\n")
+    assert len(tail) == processes.TAIL_BYTES
     assert len(capfdbinary.readouterr().err) == 200_009
 
 
 def test_invalid_utf8_is_shown_unchanged(capfdbinary) -> None:
     code = "import sys; sys.stdout.buffer.write(b'a\\xffb')"
-    ended, kept = show_output([*PYTHON, code], {})
-    assert (ended, kept) == (0, "a�b")
+    ended, tail = show_output([*PYTHON, code], {})
+    assert (ended, tail) == (0, "a�b")
     assert capfdbinary.readouterr().err == b"a\xffb"
 
 
