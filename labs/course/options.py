@@ -41,8 +41,9 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def _option(default: Any, help: str, **argparse_keywords: Any) -> Any:
-    return field(default=default, metadata={"help": help, **argparse_keywords})
+def _help(text: str, **argparse_keywords: Any) -> dict[str, Any]:
+    """Describe an option's place on the command line, as the metadata of its field."""
+    return {"help": text, **argparse_keywords}
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,35 @@ class Settings:
         own: the options that this lab alone has.
     """
 
-    size: str | None = _option(None, "default: tiny on a CPU, small on a GPU", choices=SIZES)
-    precision: str = _option("auto", "of training; default: auto", choices=PRECISIONS)
-    seed: int = _option(0, "default: 0", type=seed, metavar="N")
-    processes: int = _option(1, "train as N processes; default: 1", type=positive, metavar="N")
-    only: str | None = _option(None, "run one experiment; --list shows their names", metavar="NAME")
-    resume: bool = _option(
-        False, "resume an interrupted run or stop; without it: resume if a checkpoint fits"
+    size: str | None = field(
+        default=None, metadata=_help("default: tiny on a CPU, small on a GPU", choices=SIZES)
     )
-    tensorboard: bool = _option(False, "log training for TensorBoard, into outputs/")
-    online: bool = _option(False, "allow downloads from the Hugging Face hub")
-    sheet: Path | None = _option(
-        None, "run with the exercises written in this sheet", type=Path, metavar="FILE"
+    precision: str = field(
+        default="auto", metadata=_help("of training; default: auto", choices=PRECISIONS)
     )
-    outputs: Path = _option(OUTPUTS, "where runs are written: outputs/", type=Path, metavar="DIR")
+    seed: int = field(default=0, metadata=_help("default: 0", type=seed, metavar="N"))
+    processes: int = field(
+        default=1, metadata=_help("train as N processes; default: 1", type=positive, metavar="N")
+    )
+    only: str | None = field(
+        default=None,
+        metadata=_help("run one experiment; --list shows their names", metavar="NAME"),
+    )
+    resume: bool = field(
+        default=False,
+        metadata=_help("resume an interrupted run or stop; without it: resume if it fits"),
+    )
+    tensorboard: bool = field(
+        default=False, metadata=_help("log training for TensorBoard, into outputs/")
+    )
+    online: bool = field(default=False, metadata=_help("allow downloads from the Hugging Face hub"))
+    sheet: Path | None = field(
+        default=None,
+        metadata=_help("run with the exercises of this sheet", type=Path, metavar="FILE"),
+    )
+    outputs: Path = field(
+        default=OUTPUTS, metadata=_help("where runs are written", type=Path, metavar="DIR")
+    )
     own: argparse.Namespace = field(default_factory=argparse.Namespace)
 
 
