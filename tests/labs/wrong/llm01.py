@@ -1,4 +1,4 @@
-"""Wrong solutions of LLM01: each is what a learner might plausibly hand in, and what it is told."""
+"""Plausible wrong solutions of LLM01's exercises, each with the message that names its mistake."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 
 
 def nucleus(logits, keep):
-    """top_p with the rule for what stays put in: keep(shares, sums so far) -> bool, sorted."""
+    """Return top_p's result by another rule: keep(shares, running sums), both sorted -> bool."""
     ordered, where = logits.sort(-1, descending=True)
     share = ordered.softmax(-1)
     kept = torch.zeros_like(logits, dtype=torch.bool).scatter(
@@ -17,7 +17,7 @@ def nucleus(logits, keep):
     return logits.masked_fill(~kept, -math.inf)
 
 
-def without_the_one_that_crosses(logits, p):
+def without_the_crossing_token(logits, p):
     return nucleus(logits, lambda _, sums: sums <= p)
 
 
@@ -26,13 +26,13 @@ def order_forgotten(logits, p):
     return logits.masked_fill(share.cumsum(-1) - share >= p, -math.inf)
 
 
-def each_compared_with_p(logits, p):
+def each_probability_compared_with_p(logits, p):
     share = logits.softmax(-1)
     top = share == share.amax(-1, keepdim=True)
     return logits.masked_fill(~(top | (share >= p)), -math.inf)
 
 
-def gives_probabilities(logits, p):
+def returns_probabilities(logits, p):
     return lab.top_p(logits, p).softmax(-1)
 
 
@@ -69,14 +69,18 @@ def every_token(_ids, logits, penalty):
 
 
 def padded(ids=None, mask=None, positions=None):
-    """left_pad with one of its three answers made otherwise, from the right ones."""
+    """Return a left_pad that computes ids, mask or positions in another way."""
 
     def left_pad(prompts, pad=0):
         right = lab.left_pad(prompts, pad)
-        ways = zip((ids, mask, positions), right, strict=True)
-        return tuple(way(prompts, *right) if way else one for way, one in ways)
+        changes = zip((ids, mask, positions), right, strict=True)
+        return tuple(change(prompts, *right) if change else value for change, value in changes)
 
     return left_pad
+
+
+def count_from_the_edge(_prompts, _ids, mask, _positions):
+    return torch.arange(mask.shape[1]).expand_as(mask)
 
 
 def on_the_right(prompts, ids, _mask, _positions):
@@ -91,10 +95,12 @@ def mask_from_ids(prompts, pad=0):
 
 
 def strided(first=True, total=lambda sums, _: sum(sums), shift=1, new=True):
-    """strided_loss with its steps apart, for a mistake to be put in one of them."""
+    """Return a strided_loss with a mistake in one of its steps."""
 
     def strided_loss(model, ids, window, stride):
-        sums, counts, scored = [], [], 1
+        sums = []
+        counts = []
+        scored = 1
         while scored < len(ids):
             end = min(window if scored == 1 else scored + stride, len(ids))
             inside = ids[max(0, end - window) : end]
@@ -123,15 +129,15 @@ def perplexity(model, ids, window, stride):
     return math.exp(lab.strided_loss(model, ids, window, stride))
 
 
-def whole_text(model, ids, _window, _stride):
+def all_text_at_once(model, ids, _window, _stride):
     return lab.strided_loss(model, ids, len(ids), 1)
 
 
 def each_piece_alone(pieces, stops):
     for piece in pieces:
-        at = [piece.index(stop) for stop in stops if stop in piece]
-        if at:
-            yield piece[: min(at)]
+        begins = [piece.index(stop) for stop in stops if stop in piece]
+        if begins:
+            yield piece[: min(begins)]
             return
         yield piece
 
@@ -189,16 +195,16 @@ def earliest_start(pieces, stops):
     yield held
 
 
-def is_no_generator(pieces, stops):
+def returns_a_string(pieces, stops):
     return "".join(lab.until_stop(pieces, stops))
 
 
 WRONG = [
-    ("top_p", without_the_one_that_crosses, "crosses p is missing"),
+    ("top_p", without_the_crossing_token, "crosses p is missing"),
     ("top_p", order_forgotten, "scatter it back"),
-    ("top_p", each_compared_with_p, "add them up first"),
-    ("top_p", gives_probabilities, "probabilities came back"),
-    ("top_p", cuts_to_zero, "0 isn't out"),
+    ("top_p", each_probability_compared_with_p, "add them up first"),
+    ("top_p", returns_probabilities, "got probabilities"),
+    ("top_p", cuts_to_zero, "0 doesn't remove a token"),
     ("top_p", cuts_in_place, "changed its input"),
     ("top_p", lambda _logits, _p: None, "nothing"),
     ("repetition_penalty", penalised(lambda x, p: x / p), "a negative logit got larger"),
@@ -207,27 +213,26 @@ WRONG = [
     ("repetition_penalty", penalised(lambda x, p: x * p if x < 0 else x / p, once=False), "twice"),
     ("repetition_penalty", every_token, "every token is penalised"),
     ("repetition_penalty", all_rows_alike, "ids of all rows"),
-    ("repetition_penalty", penalised(lambda x, p: x - p), "it subtracts"),
+    ("repetition_penalty", penalised(lambda x, p: x - p), "the penalty is subtracted"),
     ("left_pad", padded(ids=on_the_right), "on the right"),
     ("left_pad", padded(mask=lambda _p, _i, mask, _q: 1 - mask), "the wrong way round"),
     ("left_pad", padded(mask=lambda _p, _i, mask, _q: mask * 0 + 1), "1 everywhere"),
-    ("left_pad", padded(positions=lambda _p, _i, m, _q: torch.arange(m.shape[1]).expand_as(m)),
-     "count the filling"),
+    ("left_pad", padded(positions=count_from_the_edge), "count the padding"),
     ("left_pad", padded(positions=lambda _p, _i, mask, _q: mask.cumsum(-1)), "start at 1"),
     ("left_pad", padded(positions=lambda _p, _i, mask, _q: mask.cumsum(-1) - 1), "negative"),
     ("left_pad", mask_from_ids, "from lengths, not from ids"),
-    ("strided_loss", mean_of_means, "each window's mean counts alike"),
-    ("strided_loss", all_of_each_window, "count twice: score only what is new"),
-    ("strided_loss", strided(new=False), "divided as if once"),
-    ("strided_loss", strided(first=False), "the first token isn't predicted"),
+    ("strided_loss", mean_of_means, "each window's mean has the same weight"),
+    ("strided_loss", all_of_each_window, "count twice: score only new tokens"),
+    ("strided_loss", strided(new=False), "divided as if they counted once"),
+    ("strided_loss", strided(first=False), "nothing predicts the first token"),
     ("strided_loss", strided(shift=0), "shift by one"),
     ("strided_loss", perplexity, "the perplexity"),
-    ("strided_loss", whole_text, "may be read"),
+    ("strided_loss", all_text_at_once, "a window has at most"),
     ("until_stop", each_piece_alone, "ends in the next isn't recognised"),
     ("until_stop", shows_the_stop, "itself was shown"),
-    ("until_stop", waits_for_all, "yield what is safe at once"),
+    ("until_stop", waits_for_all, "yield safe text at once"),
     ("until_stop", forgets_what_it_held, "it was no stop after all"),
     ("until_stop", first_of_the_list, "not the first of the list"),
     ("until_stop", earliest_start, "is complete first"),
-    ("until_stop", is_no_generator, "must yield pieces"),
-]  # fmt: skip
+    ("until_stop", returns_a_string, "must yield pieces"),
+]

@@ -1,4 +1,4 @@
-"""Wrong solutions of LLM02: each is what a learner might plausibly hand in, and what it is told."""
+"""Plausible wrong solutions of LLM02's exercises, each with the message that names its mistake."""
 
 from labs.llm02_deep_learning import lesson as lab
 
@@ -9,6 +9,11 @@ import torch.nn.functional as F
 def grown_axes(g, shape):
     lead = g.ndim - len(shape)
     return lead, [i for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] > 1]
+
+
+def axes_to_sum(g, shape):
+    lead, grown = grown_axes(g, shape)
+    return [*range(lead), *(lead + axis for axis in grown)]
 
 
 def the_mean(g, shape):
@@ -24,14 +29,12 @@ def the_first_copy(g, shape):
 
 
 def leading_axes_kept(g, shape):
-    lead, grown = grown_axes(g, shape)
-    axes = [*range(lead), *(lead + axis for axis in grown)]
+    axes = axes_to_sum(g, shape)
     return g.sum(axes, keepdim=True) if axes else g
 
 
 def without_keepdim(g, shape):
-    lead, grown = grown_axes(g, shape)
-    axes = [*range(lead), *(lead + axis for axis in grown)]
+    axes = axes_to_sum(g, shape)
     return g.sum(axes) if axes else g
 
 
@@ -77,7 +80,7 @@ def with_an_epsilon(x):
     return (x.softmax(-1) + 1e-12).log()
 
 
-def one_largest_for_all(x):
+def one_maximum_for_all_rows(x):
     x = x - x.max()
     return x - x.exp().sum(-1, keepdim=True).log()
 
@@ -105,24 +108,24 @@ def in_place(x):
     return x - x.exp().sum(-1, keepdim=True).log()
 
 
-def p_less_hot(logits, targets):
+def p_minus_one_hot(logits, targets):
     return logits.softmax(-1) - F.one_hot(targets, logits.shape[-1])
 
 
 def not_averaged(g, logits, targets):
-    return g * p_less_hot(logits, targets)
+    return g * p_minus_one_hot(logits, targets)
 
 
 def averaged_over_the_first_axis(g, logits, targets):
-    return g * p_less_hot(logits, targets) / len(targets)
+    return g * p_minus_one_hot(logits, targets) / len(targets)
 
 
 def without_g(_g, logits, targets):
-    return p_less_hot(logits, targets) / targets.numel()
+    return p_minus_one_hot(logits, targets) / targets.numel()
 
 
 def downhill(g, logits, targets):
-    return -g * p_less_hot(logits, targets) / targets.numel()
+    return -g * p_minus_one_hot(logits, targets) / targets.numel()
 
 
 def the_softmax_alone(g, logits, targets):
@@ -141,7 +144,7 @@ def by_a_bare_exponential(g, logits, targets):
 
 
 class Steps(lab.Momentum):
-    """`change` is what each wrong solution does with a parameter that has a gradient."""
+    """Call `change`, the wrong rule, for each parameter that has a gradient."""
 
     def step(self):
         for i, parameter in enumerate(self.parameters):
@@ -212,27 +215,27 @@ class NeverNone(lab.Momentum):
             w.data -= self.lr * velocity
 
 
-def wanted(module):
-    return [(name, one) for name, one in module.named_parameters() if one.requires_grad]
+def trainable(module):
+    return [pair for pair in module.named_parameters() if pair[1].requires_grad]
 
 
 def by_grad(loss, module):
     if not loss.requires_grad:
-        return [name for name, _ in wanted(module)]
-    return [name for name, one in wanted(module) if one.grad is None]
+        return [name for name, _ in trainable(module)]
+    return [name for name, parameter in trainable(module) if parameter.grad is None]
 
 
 def by_going_backward(loss, module):
     module.zero_grad()
     loss.backward()
-    return [name for name, one in wanted(module) if one.grad is None]
+    return [name for name, parameter in trainable(module) if parameter.grad is None]
 
 
 def spends_the_graph(loss, module):
     if not loss.requires_grad:
-        return [name for name, _ in wanted(module)]
-    found = torch.autograd.grad(loss, [one for _, one in wanted(module)], allow_unused=True)
-    return [name for (name, _), g in zip(wanted(module), found, strict=True) if g is None]
+        return [name for name, _ in trainable(module)]
+    found = torch.autograd.grad(loss, [x for _, x in trainable(module)], allow_unused=True)
+    return [name for (name, _), g in zip(trainable(module), found, strict=True) if g is None]
 
 
 def along(operation, found, seen):
@@ -250,20 +253,21 @@ class NothingSeen(set):
 
 
 def with_a_graph_for_granted(loss, module):
-    seen, waiting = set(), [loss.grad_fn]
+    seen = set()
+    waiting = [loss.grad_fn]
     while waiting:
         operation = waiting.pop()
         seen.add(operation)
         for before, _ in operation.next_functions:
             waiting += [before] if before is not None and before not in seen else []
     found = {id(getattr(operation, "variable", None)) for operation in seen}
-    return [name for name, one in wanted(module) if id(one) not in found]
+    return [name for name, parameter in trainable(module) if id(parameter) not in found]
 
 
 def recursively(loss, module, seen=None):
     found = []
     along(loss.grad_fn, found, set() if seen is None else seen)
-    return [name for name, one in wanted(module) if id(one) not in found]
+    return [name for name, parameter in trainable(module) if id(parameter) not in found]
 
 
 def path_by_path(loss, module):
@@ -272,11 +276,11 @@ def path_by_path(loss, module):
 
 def those_reached(loss, module):
     lost = lab.unreached(loss, module)
-    return [name for name, _ in wanted(module) if name not in lost]
+    return [name for name, _ in trainable(module) if name not in lost]
 
 
 def frozen_ones_too(loss, module):
-    frozen = [name for name, one in module.named_parameters() if not one.requires_grad]
+    frozen = [name for name, x in module.named_parameters() if not x.requires_grad]
     lost = {*lab.unreached(loss, module), *frozen}
     return [name for name, _ in module.named_parameters() if name in lost]
 
@@ -287,25 +291,25 @@ def in_another_order(loss, module):
 
 def parameters_for_names(loss, module):
     lost = lab.unreached(loss, module)
-    return [one for name, one in module.named_parameters() if name in lost]
+    return [parameter for name, parameter in module.named_parameters() if name in lost]
 
 
 WRONG = [
-    ("unbroadcast", the_mean, "that is the mean"),
-    ("unbroadcast", the_first_copy, "one copy's gradient"),
+    ("unbroadcast", the_mean, "expected a sum, got the mean"),
+    ("unbroadcast", the_first_copy, "the gradient of one copy"),
     ("unbroadcast", leading_axes_kept, "leading axes that the source lacks"),
     ("unbroadcast", without_keepdim, "an axis of size 1 is gone"),
-    ("unbroadcast", only_leading_axes, "came back as it was"),
-    ("unbroadcast", nothing_returned, r"nothing \(None\) came"),
+    ("unbroadcast", only_leading_axes, "as g came in"),
+    ("unbroadcast", nothing_returned, r"got nothing \(None\)"),
     ("matmul_vjp", not_transposed, "a factor isn't transposed"),
     ("matmul_vjp", in_the_wrong_order, "in the wrong order"),
     ("matmul_vjp", gradients_swapped, "the two gradients are swapped"),
-    ("matmul_vjp", all_axes_transposed, "Of a batch the last two axes alone"),
+    ("matmul_vjp", all_axes_transposed, "the last two axes of a batch only"),
     ("matmul_vjp", by_elements, "a product of elements"),
-    ("matmul_vjp", only_one, "two gradients were expected"),
+    ("matmul_vjp", only_one, "expected a tuple of two gradients"),
     ("log_softmax", log_of_the_softmax, "never take the logarithm of a softmax"),
     ("log_softmax", with_an_epsilon, "an epsilon or a clamp hides"),
-    ("log_softmax", one_largest_for_all, "the largest of all rows"),
+    ("log_softmax", one_maximum_for_all_rows, "the maximum of all rows"),
     ("log_softmax", over_the_first_axis, "over the last axis"),
     ("log_softmax", over_the_second_axis, "the last axis is -1"),
     ("log_softmax", without_keepdim_in_the_rows, "keepdim=True"),
@@ -319,23 +323,23 @@ WRONG = [
     ("cross_entropy_vjp", for_a_matrix_alone, "any number of leading axes"),
     ("cross_entropy_vjp", by_a_bare_exponential, "logits of ±1,000"),
     ("Momentum.step", Uphill, "goes against the gradient"),
-    ("Momentum.step", Damped, "without a factor of 1 − μ"),
+    ("Momentum.step", Damped, "has no factor of 1 − μ"),
     ("Momentum.step", RateInTheVelocity, "the learning rate is inside the velocity"),
     ("Momentum.step", Nesterov, "Nesterov"),
-    ("Momentum.step", Forgetful, "no momentum"),
+    ("Momentum.step", Forgetful, "there is no momentum"),
     ("Momentum.step", OneStepLate, "one step late"),
     ("Momentum.step", IntoTheGradient, "step changed a gradient"),
-    ("Momentum.step", TheGradientItself, "in memory of its own"),
+    ("Momentum.step", TheGradientItself, "in memory separate from the gradient"),
     ("Momentum.step", NewTensors, "nothing moves"),
     ("Momentum.step", NeverNone, "whose grad is None"),
     ("unreached", by_grad, "an earlier backward prove nothing|only the unused layer"),
-    ("unreached", by_going_backward, "it went backward"),
-    ("unreached", spends_the_graph, "the graph is spent"),
+    ("unreached", by_going_backward, "your function went backward"),
+    ("unreached", spends_the_graph, "the graph is used up"),
     ("unreached", with_a_graph_for_granted, "a loss without a graph"),
     ("unreached", recursively, "deeper than Python's recursion"),
-    ("unreached", path_by_path, "it takes every path anew"),
-    ("unreached", those_reached, "wanted are the others"),
+    ("unreached", path_by_path, "walks every path separately"),
+    ("unreached", those_reached, "got those that are"),
     ("unreached", frozen_ones_too, "a frozen parameter"),
     ("unreached", in_another_order, "in another order"),
-    ("unreached", parameters_for_names, "a list of names was expected"),
-]  # fmt: skip
+    ("unreached", parameters_for_names, "expected a list of names"),
+]

@@ -1,4 +1,4 @@
-"""Wrong solutions of LLM03: each is what a learner might plausibly hand in, and what it is told."""
+"""Plausible wrong solutions of LLM03's exercises, each with the message that names its mistake."""
 
 import math
 from dataclasses import replace
@@ -8,15 +8,19 @@ from labs.llm03_neural_networks import lesson as lab
 import torch
 
 
+def padded(a, b):
+    """Align two shapes at the right."""
+    axes = max(len(a), len(b))
+    return (1,) * (axes - len(a)) + a, (1,) * (axes - len(b)) + b
+
+
 def aligned_at_the_left(a, b):
     axes = max(len(a), len(b))
-    a, b = a + (1,) * (axes - len(a)), b + (1,) * (axes - len(b))
-    return lab.broadcast_shape(a, b)
+    return lab.broadcast_shape(a + (1,) * (axes - len(a)), b + (1,) * (axes - len(b)))
 
 
 def the_larger_of_two(a, b):
-    axes = max(len(a), len(b))
-    a, b = (1,) * (axes - len(a)) + a, (1,) * (axes - len(b)) + b
+    a, b = padded(a, b)
     if any(m != n and 1 not in (m, n) for m, n in zip(a, b, strict=True)):
         raise ValueError
     return tuple(max(pair) for pair in zip(a, b, strict=True))
@@ -42,8 +46,7 @@ def only_the_second_is_stretched(a, b):
 
 
 def multiples_fit(a, b):
-    axes = max(len(a), len(b))
-    a, b = (1,) * (axes - len(a)) + a, (1,) * (axes - len(b)) + b
+    a, b = padded(a, b)
     if any(m != n and (0 in (m, n) or max(m, n) % min(m, n)) for m, n in zip(a, b, strict=True)):
         return lab.broadcast_shape(a, b)
     return tuple(n if m == 1 else max(m, n) * (n > 0) for m, n in zip(a, b, strict=True))
@@ -61,7 +64,7 @@ def as_long_as_there_are_rows(x):
     return x.as_strided((x.shape[0],), (sum(x.stride()),))
 
 
-def a_copied_diagonal(x):
+def returns_a_copy(x):
     return torch.stack([x[i, i] for i in range(min(x.shape))])
 
 
@@ -77,11 +80,11 @@ def bias_forgotten(x, w, _bias):
     return x @ w.T
 
 
-def bias_of_an_input(x, w, bias):
+def bias_along_the_batch(x, w, bias):
     return x @ w.T + bias[:, None]
 
 
-def answer_transposed(x, w, bias):
+def output_transposed(x, w, bias):
     return w @ x.T + bias[:, None]
 
 
@@ -158,7 +161,7 @@ def without_softmax(q, k, v):
 
 
 def counted(**changes):
-    """The count of another shape: what one gets who overlooks a field of the configuration."""
+    """Return a count that reads other fields: it overlooks a part of the configuration."""
 
     def count(s):
         return lab.parameter_count(replace(s, **{k: v(s) for k, v in changes.items()}))
@@ -180,20 +183,20 @@ def a_single_number(s):
 
 WRONG = [
     ("broadcast_shape", aligned_at_the_left, "aligned at the left"),
-    ("broadcast_shape", the_larger_of_two, "the other's size, not the larger"),
-    ("broadcast_shape", errors_are_none, "a ValueError was expected, None came"),
+    ("broadcast_shape", the_larger_of_two, "the other size, not the larger"),
+    ("broadcast_shape", errors_are_none, "a ValueError for .* got None"),
     ("broadcast_shape", shapes_must_be_as_long, "shapes may differ in length"),
     ("broadcast_shape", only_the_second_is_stretched, "the shorter shape may come first"),
     ("broadcast_shape", multiples_fit, "only 1 is stretched"),
     ("diagonal", strides_from_the_shape, "ask x.stride"),
-    ("diagonal", offset_forgotten, "a slice, with an offset"),
+    ("diagonal", offset_forgotten, "a slice with an offset"),
     ("diagonal", as_long_as_there_are_rows, "as long as the shorter axis|end of the storage"),
-    ("diagonal", a_copied_diagonal, "it is a copy"),
+    ("diagonal", returns_a_copy, "got a copy"),
     ("diagonal", one_stride_is_enough, "a square"),
     ("linear", transpose_forgotten, "is the transpose missing"),
     ("linear", bias_forgotten, "is the bias missing"),
-    ("linear", bias_of_an_input, "belongs to an answer, not to an input"),
-    ("linear", answer_transposed, "the answer is transposed"),
+    ("linear", bias_along_the_batch, "each output has a bias, not each input"),
+    ("linear", output_transposed, "got the transpose"),
     ("linear", only_a_batch_of_rows, "any number of axes"),
     ("linear", input_changed, "changed its input"),
     ("linear_backward", dx_by_the_transpose, "which factor is transposed"),
@@ -202,31 +205,31 @@ WRONG = [
     ("linear_backward", averaged, "is dw averaged"),
     ("linear_backward", bias_averaged, "is dbias averaged"),
     ("linear_backward", another_order, "the order is dx, dw, dbias"),
-    ("linear_backward", bias_not_summed, "dbias is as large as g"),
+    ("linear_backward", bias_not_summed, "dbias has the shape of g"),
     ("linear_backward", summed_over_one_axis, "over the first axis only"),
-    ("linear_backward", a_gradient_for_each_row, "left for each sequence"),
+    ("linear_backward", a_gradient_for_each_row, "a dw for each sequence"),
     ("attention_by_einsum", attention(scale=1.0), "division by √D missing"),
     ("attention_by_einsum", attention(scale=0.25), "divided by D, not by √D"),
     ("attention_by_einsum", attention(axis=-2), "run over the queries"),
     ("attention_by_einsum", attention(axis=1), "run over the heads"),
-    ("attention_by_einsum", attention(mix="bhqk,bkhd->bhqd"), "which order do its letters"),
-    ("attention_by_einsum", attention(mixed="keys"), "keys are mixed, not values"),
+    ("attention_by_einsum", attention(mix="bhqk,bkhd->bhqd"), "the order of the letters"),
+    ("attention_by_einsum", attention(mixed="keys"), "the weights mix keys"),
     ("attention_by_einsum", attention(scores="bthd,bthd->bht"), "share a letter for T"),
-    ("attention_by_einsum", one_weight_for_all_heads, "one weight for all heads"),
+    ("attention_by_einsum", one_weight_for_all_heads, "all heads share one weight"),
     ("attention_by_einsum", without_softmax, "is the softmax missing"),
     ("parameter_count", counted(kv_heads=lambda s: s.heads), "k and v have kv_heads heads"),
     ("parameter_count", counted(tied=lambda _: False), "tied, the output is the embedding"),
-    ("parameter_count", counted(tied=lambda _: True), "untied, the output has a matrix"),
-    ("parameter_count", counted(gated=lambda _: False), "gated, it goes up twice"),
+    ("parameter_count", counted(tied=lambda _: True), "untied, the output has a separate matrix"),
+    ("parameter_count", counted(gated=lambda _: False), "with a gate, it goes up twice"),
     ("parameter_count", counted(biases=lambda _: False), "are the biases missing"),
-    ("parameter_count", counted(layers=lambda _: 1), "as many as layers"),
+    ("parameter_count", counted(layers=lambda _: 1), "multiply by the number of layers"),
     ("parameter_count", counted(positions=lambda _: 0), "learns a vector for each position"),
     ("parameter_count", changed("norms", lambda s: -s.width * (1 + s.biases)), "the last norm"),
     ("parameter_count", changed("ffn", lambda s: -s.layers * s.width * s.biases), "the way down"),
     (
         "parameter_count",
         counted(head_dim=lambda s: s.width // s.heads),
-        "heads · head_dim needn't be the width",
+        "heads · head_dim may differ from the width",
     ),
     ("parameter_count", a_single_number, "a dictionary with the keys"),
 ]
