@@ -1,8 +1,9 @@
-"""Sheets: nothing of an answer is left in them, and nothing else of the lab is lost."""
+"""Sheets: they contain nothing of a solution, and everything else of the lab."""
 
 import ast
 import io
 import tokenize
+from pathlib import Path
 
 from labs.course import sheets
 from labs.course.cards import Card
@@ -13,7 +14,7 @@ import pytest
 
 LABS = pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.name)
 
-# Whatever may stand around a body; each answer has the word "secret" in it.
+# Everything that may surround a body; each solution contains the word "secret".
 AWKWARD = '''\
 # %% [markdown]
 # # LLM90 · Å läb with – wide characters
@@ -129,7 +130,7 @@ def undocumented(x):
 '''
 
 
-def test_the_answers_are_cut_out_and_nothing_else() -> None:
+def test_blanking_removes_the_solutions_and_nothing_else() -> None:
     made = sheets.blank(AWKWARD)
     assert made == SHEET
     assert "secret" not in made
@@ -137,18 +138,17 @@ def test_the_answers_are_cut_out_and_nothing_else() -> None:
 
 
 @LABS
-def test_a_lab_s_sheet_has_nothing_of_a_body_but_signature_docstring_and_sentinel(
-    lesson: Lesson,
-) -> None:
+def test_an_exercise_in_a_sheet_is_signature_docstring_and_sentinel(lesson: Lesson) -> None:
     made = sheets.make(lesson.name, lesson.source)
-    kept, whole = sheets.found_in(made), sheets.exercises(lesson.source)
+    blanked = sheets.found_in(made)
     comments = {
         token.start[0]: token.string
         for token in tokenize.generate_tokens(io.StringIO(made).readline)
         if token.type == tokenize.COMMENT
     }
-    for part, exercise in whole.items():
-        node, theirs = kept[part].node, exercise.node
+    for part, exercise in sheets.exercises(lesson.source).items():
+        node = blanked[part].node
+        theirs = exercise.node
         assert ast.unparse(node.args) == ast.unparse(theirs.args)
         assert ast.get_docstring(node, clean=False) == ast.get_docstring(theirs, clean=False)
         assert ast.unparse(node.body[-1]) == "raise NotImplementedError"
@@ -158,16 +158,17 @@ def test_a_lab_s_sheet_has_nothing_of_a_body_but_signature_docstring_and_sentine
             comments[line] for line in range(node.body[0].lineno, last + 1) if line in comments
         }
         assert inside == {SENTINEL.partition("  ")[2]}
-        assert not kept[part].written and exercise.written
+        assert not blanked[part].written
+        assert exercise.written
         for hint in exercise.hints[1:]:
             assert hint not in made
         assert exercise.hints[0] in " ".join(sheets.exercises(made)[part].hints)
 
 
 @LABS
-def test_outside_its_exercises_a_sheet_is_the_lab_character_for_character(lesson: Lesson) -> None:
+def test_outside_its_exercises_a_sheet_equals_the_lab(lesson: Lesson) -> None:
     def outside(source: str) -> list[str]:
-        """The lines of no exercise, its decorator included."""
+        """Return the lines outside of all exercises and their decorators."""
         taken: set[int] = set()
         for exercise in sheets.exercises(source).values():
             first = exercise.node.decorator_list[0].lineno
@@ -180,7 +181,7 @@ def test_outside_its_exercises_a_sheet_is_the_lab_character_for_character(lesson
 
 
 @LABS
-def test_a_sheet_remembers_its_lab_and_blanking_it_again_changes_nothing(lesson: Lesson) -> None:
+def test_a_sheet_names_its_release_and_blanking_it_again_changes_nothing(lesson: Lesson) -> None:
     made = sheets.make(lesson.name, lesson.source)
     assert sheets.made_from(made) == sheets.digest(lesson.source)
     assert sheets.made_from(lesson.source) == ""
@@ -188,7 +189,7 @@ def test_a_sheet_remembers_its_lab_and_blanking_it_again_changes_nothing(lesson:
     assert sheets.without_head(made) == sheets.blank(lesson.source)
 
 
-def test_a_written_body_is_taken_out_of_a_sheet_again() -> None:
+def test_blanking_a_sheet_removes_what_the_learner_wrote() -> None:
     written = SHEET.replace(SENTINEL, "return 1  # mine\n    # mine, too", 1)
     assert written != SHEET
     assert sheets.blank(written) == SHEET
@@ -207,25 +208,40 @@ def test_a_written_body_is_taken_out_of_a_sheet_again() -> None:
         ("raise ValueError", True),
     ],
 )
-def test_a_body_that_says_nothing_is_not_written(body: str, written: bool) -> None:
+def test_a_placeholder_is_not_a_written_body(body: str, written: bool) -> None:
     tree = f"def one(x):\n    {body}\n"
     assert sheets.found_in(tree)["one"].written is written
 
 
-def test_layout_and_comments_make_no_other_attempt() -> None:
-    one, same, other = (
+def test_layout_and_comments_make_no_new_attempt() -> None:
+    first, same, other = (
         sheets.found_in(f"def f(x):\n{body}")["f"].text
         for body in ("    return x+1\n", "    # so\n\n    return (x + 1)\n", "    return x + 2\n")
     )
-    assert one == same != other
+    assert first == same != other
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "why"),
     [("def f(:\n", "line 1: def f(:"), ("x = 1\n  y = 2\n", "line 2"), ("a\0b", "null")],
 )
-def test_what_is_no_python_is_a_card_that_says_where(text: str, told: str, tmp_path) -> None:
+def test_invalid_python_is_a_card_that_names_the_line(text: str, why: str, tmp_path: Path) -> None:
     with pytest.raises(Card) as caught:
         sheets.written(text, tmp_path / "sheet.py", {})
-    assert told in caught.value.why
+    assert why in caught.value.why
     assert caught.value.code == 1
+
+
+def test_the_head_of_a_sheet_names_the_command_that_checks_it() -> None:
+    made = sheets.make("LLM90+", AWKWARD)
+    assert made.startswith("# Your sheet of LLM90+, made from the lab with sha256 ")
+    assert "#     invoke check LLM90+\n" in made
+    assert sheets.made_from(made) == sheets.digest(AWKWARD)
+
+
+@pytest.mark.parametrize(
+    "mark", ["@lab.exercise()", "@lab.exercise(level=1, hints=HINTS)", "@lab.exercise(level=1)"]
+)
+def test_a_level_or_a_hint_that_is_no_literal_is_an_error_that_names_the_line(mark: str) -> None:
+    with pytest.raises(ValueError, match=r"line 2: @lab\.exercise needs"):
+        sheets.exercises(f"\n{mark}\ndef f(x):\n    return x\n")
