@@ -124,7 +124,7 @@ KNOWN_ERRORS = (
         r"|certificate verify failed|i/o timeout|TLS handshake|no torch.* in the folder of wheels",
         "A download for the build failed.",
         "This machine can't reach the server that the lines above name.",
-        "invoke build, with a network. Behind a mirror, or with wheels on disk: README.md, "
+        "invoke build, with a network. For a mirror or wheels on disk, see docs/administrators.md, "
         "“Without the internet”. Or, without an image: --runtime venv",
     ),
 )

@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 LESSON = (ROOT / "labs" / "llm06_attention" / "lesson.py").read_text(encoding="utf-8")
 EXPERIMENTS = re.findall(r"^@lab\.experiment.*\ndef (\w+)\(", LESSON, re.MULTILINE)
 AWKWARD = ["--x", "a 'b' \"c\"", "$HOME", "*", "", "--help", "é", "a\\b"]
@@ -147,7 +149,7 @@ def test_invoke_test_returns_the_exit_code_of_pytest(clone: Clone) -> None:
     assert clone.invoke("test", "--", "-k", "nosuchtest").code == 5
 
 
-# The README
+# The README and the pages in docs/
 
 
 def commands(part: str) -> list[str]:
@@ -158,7 +160,7 @@ def commands(part: str) -> list[str]:
 
 
 def test_ci_runs_exactly_the_test_command_of_the_readme() -> None:
-    command = commands("For engineers")[0]
+    command = commands("Tests")[0]
     assert "invoke test" in command
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.rstrip().splitlines()[-1] == command
@@ -172,10 +174,9 @@ def test_the_first_command_of_the_readme_creates_an_environment_and_runs_a_lab()
     assert ran == ".venv/bin/invoke lab LLM06"
 
 
-def test_every_lab_command_of_the_readme_is_valid(clone: Clone) -> None:
-    """Run the commands of the table for learners with --dry."""
-    text = README.read_text(encoding="utf-8")
-    shown = re.findall(r"^\| `invoke (lab [^`]*)` \|", text, re.MULTILINE)
+def test_every_lab_command_of_the_documentation_is_valid(clone: Clone) -> None:
+    """Run the commands of the tables with --dry."""
+    shown = re.findall(r"^\| `invoke (lab [^`]*)` \|", DOCUMENTATION, re.MULTILINE)
     assert len(shown) >= 3
     for line in shown:
         words = [word for word in line.split() if word != "…"]
@@ -183,10 +184,10 @@ def test_every_lab_command_of_the_readme_is_valid(clone: Clone) -> None:
         assert ended.code == 0, (line, ended)
 
 
-def test_every_exercise_command_of_the_readme_is_valid(clone: Clone) -> None:
+def test_every_exercise_command_of_the_documentation_is_valid(clone: Clone) -> None:
     """Run the commands of learn and progress, and those of check with --dry."""
-    text = README.read_text(encoding="utf-8")
-    shown = re.findall(r"^\| `invoke ((?:learn|check|progress)[^`]*)` \|", text, re.MULTILINE)
+    pattern = r"^\| `invoke ((?:learn|check|progress)[^`]*)` \|"
+    shown = re.findall(pattern, DOCUMENTATION, re.MULTILINE)
     assert {line.split()[0] for line in shown} == {"learn", "check", "progress"}
     (clone.path / "class" / "ada" / "work" / "progress").mkdir(parents=True)
     for line in sorted(shown, key=lambda line: "learn" not in line):
@@ -195,8 +196,8 @@ def test_every_exercise_command_of_the_readme_is_valid(clone: Clone) -> None:
         assert ended.code == 0, (line, ended)
 
 
-def test_every_variable_of_the_readme_is_used() -> None:
-    named = set(re.findall(r"LABS_[A-Z_]+", README.read_text(encoding="utf-8")))
+def test_every_variable_of_the_documentation_is_used() -> None:
+    named = set(re.findall(r"LABS_[A-Z_]+", DOCUMENTATION))
     read = "".join(
         path.read_text(encoding="utf-8")
         for path in (ROOT / "compose.yaml", *(ROOT / "launcher").glob("*.py"),

@@ -106,9 +106,9 @@ def test_root_can_paste_the_lines_in_a_clone_of_another_user(clone: Clone) -> No
     assert (clone.outputs / "mine").stat().st_uid == SOMEBODY
 
 
-def test_the_compose_line_of_the_readme_runs(clone: Clone) -> None:
-    readme = (clone.path / "README.md").read_text(encoding="utf-8")
-    (line,) = [one for one in readme.splitlines() if "docker compose run" in one]
+def test_the_compose_line_of_the_documentation_runs(clone: Clone) -> None:
+    page = (clone.path / "docs" / "administrators.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if "docker compose run" in line]
     lab = clone.bare_lab("print('ran', os.getuid())")
     assert clone.invoke("dotenv").code == 0
     assert f"\nLABS_UID={clone.path.stat().st_uid}\n" in (clone.path / ".env").read_text()

@@ -107,7 +107,7 @@ def podman(running_host: Host, small_images: Path) -> Iterator[Podman]:
 @pytest.fixture
 def theirs(small_clone: Clone, podman: Podman, host: Host) -> Iterator[Clone]:
     """Return a clone of SOMEBODY; fail if a test leaves a container of it."""
-    assert host is podman.host  # without a card
+    assert host is podman.host  # has no GPU
     small_clone.give_to(SOMEBODY)
     yield small_clone
     assert podman.run("ps", "--all", "--quiet") == "", "a container was left behind"

@@ -131,7 +131,7 @@ def rootless(
 @pytest.fixture
 def theirs(small_clone: Clone, rootless: Rootless, host: Host) -> Iterator[Clone]:
     """Return a clone of SOMEBODY; fail if a test leaves a container of it."""
-    assert host is rootless.host  # without a card
+    assert host is rootless.host  # has no GPU
     small_clone.give_to(SOMEBODY)
     yield small_clone
     client = docker.DockerClient(base_url=f"unix://{rootless.socket}")
