@@ -205,9 +205,9 @@ def attention_by_einsum(module: Any) -> None:
         raise Mistake(f"Tq = 5, Tk = 7: {error}; do q and k share a letter for T?") from error
     if isinstance(got, Tensor) and got.shape == (2, 3, 5, 4):
         raise Mistake("expected (B, Tq, H, D), got (B, H, Tq, D): check the order of the letters")
-    heads = [x.transpose(1, 2) for x in (q, k, v)]  # (B, H, T, D) each
-    name_mistake(got, _mistakes_of_attention(*heads))
-    want = F.scaled_dot_product_attention(*heads).transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D) each
+    name_mistake(got, _mistakes_of_attention(q, k, v))
+    want = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
     expect_close(got, want, "softmax(QKᵀ/√D)V, for each head separately")
 
 
@@ -271,7 +271,8 @@ def _counted(module: Any, s: Any) -> dict[str, int]:
         "norm": "norms",
         "lm_head": "output",
     }
-    counts = dict.fromkeys(("embedding", "positions", "attention", "ffn", "norms", "output"), 0)
+    parts = ("embedding", "positions", "attention", "ffn", "norms", "output")
+    counts: dict[str, int] = dict.fromkeys(parts, 0)
     for name, parameter in model.named_parameters():  # a tied tensor comes once
         part = next(part for word, part in part_of.items() if word in name)
         counts[part] += parameter.numel()
