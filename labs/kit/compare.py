@@ -12,7 +12,6 @@ from labs.course.syllabus import Lesson
 
 import torch
 from torch import Tensor
-from torch.testing import assert_close
 
 Check = Callable[[Any], None]
 # The unit roundoff of each dtype times the length of the sums in our labs (about a thousand terms,
@@ -48,9 +47,14 @@ class Checks:
         """Register a function as the check of an exercise, "function" or "Class.method".
 
         The function takes the module that has the implementation: the lesson, or a sheet.
+
+        Raises:
+            ValueError: if the exercise already has a check.
         """
 
         def register(check: Check) -> Check:
+            if part in self._of:
+                raise ValueError(f"{part!r} has two checks")
             self._of[part] = check
             return check
 
@@ -61,12 +65,15 @@ class Checks:
 
         Raises:
             Mistake: if it is wrong.
+            LookupError: if the part has no check.
         """
+        if part not in self._of:
+            raise LookupError(f"{part!r} has no check")
         self._of[part](module)
 
     @property
     def parts(self) -> list[str]:
-        """The exercises that have a check."""
+        """The exercises that have a check, in the order of registration."""
         return list(self._of)
 
 
@@ -75,6 +82,7 @@ def check_part(lesson: Lesson, part: str, module: ModuleType) -> None:
 
     Raises:
         Mistake: if it is wrong.
+        LookupError: if the lab has no check of it.
     """
     checks: Checks = import_module(lesson.checks_module).checks
     checks.check(part, module)
@@ -98,18 +106,32 @@ def expect_close(got: Any, want: Tensor, mistake: str, tolerance: float | None =
     """
     if not isinstance(got, Tensor):
         raise Mistake(f"expected a tensor of shape {tuple(want.shape)}, got {_type_of(got)}")
-    exact = want.dtype == torch.bool or not (want.is_floating_point() or want.is_complex())
+    for name in ("shape", "dtype", "device", "layout"):
+        expected = _attribute(want, name)
+        returned = _attribute(got, name)
+        if expected != returned:
+            raise Mistake(f"expected {name} {expected}, got {returned}; {mistake}")
+    exact = not (want.is_floating_point() or want.is_complex())
     bound = 0.0 if exact else _TOLERANCE[want.dtype] if tolerance is None else tolerance
-    try:
-        assert_close(got, want, rtol=0, atol=bound, equal_nan=True)
-    except AssertionError as error:
-        raise Mistake(f"{_first_facts(str(error))}; {mistake}") from None
+    close = torch.isclose(got, want, rtol=0, atol=bound, equal_nan=True)
+    if not close.all():
+        raise Mistake(f"{_describe(got, want, close, bound)}; {mistake}")
 
 
-def _first_facts(message: str) -> str:
-    """Shorten a message of `assert_close` to one line: what differs, where, by how much."""
-    lines = [line for line in message.splitlines() if line and "relative" not in line]
-    return " ".join(line.rstrip("!.") + "." for line in lines).rstrip(".")
+def _attribute(tensor: Tensor, name: str) -> Any:
+    value = getattr(tensor, name)
+    return tuple(value) if name == "shape" else value
+
+
+def _describe(got: Tensor, want: Tensor, close: Tensor, bound: float) -> str:
+    """Say in one line how many values are wrong and, for floating-point numbers, how far off."""
+    facts = f"{int((~close).sum())} of {close.numel()} values are wrong"
+    if bound == 0.0:
+        return facts
+    if not torch.equal(got.isnan(), want.isnan()):
+        return f"{facts}, with NaN in place of a number or the reverse"
+    largest = (got - want).abs()[~close].max().item()
+    return f"{facts}, off by up to {largest:.2g} (rounding explains {bound:.0e})"
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

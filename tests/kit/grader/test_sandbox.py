@@ -1,4 +1,4 @@
-"""The fence: whatever a child does, its parent learns how it ended, and nothing of it is left."""
+"""The sandbox: the parent always learns how a child ended, and no process of it is left."""
 
 import ctypes
 import os
@@ -30,7 +30,7 @@ def sleeps() -> None:
 
 
 def computes_for_a_second() -> str:
-    """On the core on which its rivals compute, too."""
+    """Compute on the core that the rivals also use."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     while time.process_time() < 1:
         pass
@@ -66,7 +66,7 @@ def takes_memory() -> str:
 
 
 @pytest.mark.parametrize(
-    ("work", "limits", "how", "code"),
+    ("task", "limits", "kind", "code"),
     [
         (loops, LITTLE, "time", signal.SIGXCPU),
         (sleeps, Limits(seconds=0.5), "time", None),
@@ -82,14 +82,14 @@ def takes_memory() -> str:
         (lambda: object(), LITTLE, "exited", 1),
     ],
 )
-def test_a_child_that_does_not_answer_is_told_from_one_that_does(
-    work: Callable[[], Any], limits: Limits, how: str, code: int | None
+def test_a_child_that_returns_nothing_is_reported_with_the_reason(
+    task: Callable[[], Any], limits: Limits, kind: str, code: int | None
 ) -> None:
-    ended = sandbox.run(work, limits)
-    assert ended.how == how, ended
-    assert ended.answer is None
+    outcome = sandbox.run(task, limits)
+    assert outcome.kind == kind, outcome
+    assert outcome.answer is None
     if code is not None:
-        assert ended.code == code
+        assert outcome.code == code
     deadline = time.monotonic() + 60
     while _left() and time.monotonic() < deadline:
         time.sleep(0.05)  # a killed process takes a moment
@@ -97,8 +97,9 @@ def test_a_child_that_does_not_answer_is_told_from_one_that_does(
 
 
 def _left() -> list[str]:
-    """Other processes of this very program and its arguments: forks of it that still run."""
-    ours, found = Path("/proc/self/cmdline").read_bytes(), []
+    """Return the other processes with the command line of this one: its forks that still run."""
+    ours = Path("/proc/self/cmdline").read_bytes()
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if process.name != str(os.getpid()) and (process / "cmdline").read_bytes() == ours:
@@ -106,70 +107,71 @@ def _left() -> list[str]:
     return found
 
 
-def test_an_answer_comes_back_with_what_was_printed() -> None:
-    ended = sandbox.run(lambda: [print("said", end=""), 1, "ä"][1:], LITTLE)
-    assert (ended.how, ended.answer, ended.output) == ("answered", [1, "ä"], "said")
+def test_a_result_is_returned_with_the_output() -> None:
+    outcome = sandbox.run(lambda: [print("said", end=""), 1, "ä"][1:], LITTLE)
+    assert (outcome.kind, outcome.answer, outcome.output) == ("answered", [1, "ä"], "said")
 
 
-def test_an_answer_longer_than_a_pipe_comes_whole() -> None:
-    ended = sandbox.run(lambda: "x" * 300_000, Limits())
-    assert ended.answer == "x" * 300_000
+def test_a_result_larger_than_a_pipe_is_complete() -> None:
+    outcome = sandbox.run(lambda: "x" * 300_000, Limits())
+    assert outcome.answer == "x" * 300_000
 
 
-def test_memory_is_refused_and_the_child_lives_on() -> None:
+def test_a_child_that_is_refused_memory_goes_on() -> None:
     assert sandbox.run(takes_memory, LITTLE).answer == "refused"
     assert sandbox.run(lambda: len(bytearray(2**26)), LITTLE).answer == 2**26
 
 
-def test_where_it_was_when_it_was_stopped_is_known() -> None:
-    for work in (loops, sleeps):
-        ended = sandbox.run(work, Limits(cpu_seconds=1, seconds=3))
-        line = work.__code__.co_firstlineno
-        assert f'test_fence.py", line {line + 1} in {work.__name__}' in ended.trace or (
-            f'test_fence.py", line {line + 2} in {work.__name__}' in ended.trace
-        ), ended.trace
+def test_the_trace_shows_where_a_child_was_stopped() -> None:
+    for task in (loops, sleeps):
+        trace = sandbox.run(task, Limits(cpu_seconds=1, seconds=3)).trace
+        line = task.__code__.co_firstlineno
+        assert f'test_sandbox.py", line {line + 1} in {task.__name__}' in trace or (
+            f'test_sandbox.py", line {line + 2} in {task.__name__}' in trace
+        ), trace
 
 
-def test_the_child_has_no_terminal_no_input_and_no_signals_of_its_parent_s() -> None:
+def test_a_child_has_no_terminal_no_input_and_its_own_process_group() -> None:
     def look() -> list[Any]:
         return [os.isatty(0), sys.stdin.read(), os.getpgrp() == os.getpid()]
 
     assert sandbox.run(look, LITTLE).answer == [False, "", True]
 
 
-def test_a_child_is_given_up_when_it_is_no_longer_wanted() -> None:
+def test_a_child_is_ended_when_stop_says_so() -> None:
     started = time.monotonic()
-    ended = sandbox.run(sleeps, Limits(seconds=1000), stop=lambda: time.monotonic() > started + 0.2)
-    assert ended.how == "stopped"
+    limits = Limits(seconds=1000)
+    outcome = sandbox.run(sleeps, limits, stop=lambda: time.monotonic() > started + 0.2)
+    assert outcome.kind == "stopped"
 
 
-def test_a_process_that_it_leaves_running_is_ended_with_it() -> None:
+def test_a_process_that_a_child_leaves_running_is_ended_with_it() -> None:
     def leaves_one() -> int:
         child = os.fork()
         if child == 0:
             time.sleep(1000)
         return child
 
-    ended = sandbox.run(leaves_one, LITTLE)
+    left = Path(f"/proc/{sandbox.run(leaves_one, LITTLE).answer}")
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{ended.answer}").exists() and time.monotonic() < deadline:
+    while left.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not Path(f"/proc/{ended.answer}").exists()
+    assert not left.exists()
 
 
 @pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
-def test_it_may_write_temporary_files_and_no_others(tmp_path: Path) -> None:
+def test_a_child_can_write_temporary_files_and_no_others(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("kept")
     (tmp_path / "folder").mkdir()
 
-    def tried(work: Callable[[], Any]) -> str:
+    def attempt(change: Callable[[], Any]) -> str:
         try:
-            work()
+            change()
         except OSError as error:
             return error.strerror or ""
         return "worked"
 
-    def tries() -> list[str]:
+    def attempt_all() -> list[str]:
         with tempfile.NamedTemporaryFile("w") as file:
             file.write("temporary")
         Path(os.devnull).write_text("gone")
@@ -183,20 +185,20 @@ def test_it_may_write_temporary_files_and_no_others(tmp_path: Path) -> None:
             lambda: subprocess.run(["touch", tmp_path / "new"], check=True, capture_output=True),
         )
         found = []
-        for work in refused:
+        for change in refused:
             try:
-                found.append(tried(work))
+                found.append(attempt(change))
             except subprocess.CalledProcessError:
                 found.append("Permission denied")
         return [*found, (tmp_path / "kept").read_text()]
 
-    ended = sandbox.run(tries, LITTLE)
-    assert ended.answer == ["Permission denied"] * 7 + ["kept"], ended
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "kept"]
+    outcome = sandbox.run(attempt_all, LITTLE)
+    assert outcome.answer == ["Permission denied"] * 7 + ["kept"], outcome
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "kept"]
     assert sandbox.run(lambda: tempfile.mkdtemp(), LITTLE).answer.startswith(tempfile.gettempdir())
 
 
-def test_its_temporary_files_go_with_it() -> None:
+def test_the_temporary_files_of_a_child_are_removed() -> None:
     def leaves() -> str:
         folder = Path(tempfile.mkdtemp())
         (folder / "large").write_text("x" * 1000)
@@ -205,15 +207,15 @@ def test_its_temporary_files_go_with_it() -> None:
     assert not Path(sandbox.run(leaves, LITTLE).answer).exists()
 
 
-def test_a_busy_machine_is_no_endless_loop() -> None:
-    """A second of computing takes two and more, beside others on its core: they don't count."""
+def test_a_busy_machine_is_not_taken_for_an_endless_loop() -> None:
+    """Beside four rivals on its core, a second of computing takes longer than the time limit."""
     core = min(os.sched_getaffinity(0))
     rival = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
     rivals = [subprocess.Popen([sys.executable, "-c", rival]) for _ in range(4)]
     try:
-        ended = sandbox.run(computes_for_a_second, Limits(cpu_seconds=10, seconds=1.5))
+        outcome = sandbox.run(computes_for_a_second, Limits(cpu_seconds=10, seconds=1.5))
     finally:
-        for one in rivals:
-            one.kill()
-            one.wait()
-    assert ended.answer == "done", ended
+        for process in rivals:
+            process.kill()
+            process.wait()
+    assert outcome.answer == "done", outcome

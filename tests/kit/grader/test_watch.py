@@ -1,4 +1,4 @@
-"""`check --watch`, in a real terminal: each save is checked, however an editor saves."""
+"""`check --watch`, in a real terminal: each save is checked, however the editor saves."""
 
 import os
 import sys
@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from labs.course.sheets import SENTINEL
 from tests.conftest import Clone, Running
-from tests.kit.test_check import SENTINEL
+from tests.small_lab import LESSON, SHEET
 
 import pytest
 
@@ -17,7 +18,7 @@ def in_place(path: Path, text: str) -> None:
 
 
 def in_pieces(path: Path, text: str) -> None:
-    """Emptied first, then written in two pieces."""
+    """Empty the file first, then write it in two pieces."""
     with path.open("w") as file:
         file.flush()
         for piece in (text[: len(text) // 2], text[len(text) // 2 :]):
@@ -33,7 +34,7 @@ def by_renaming(path: Path, text: str) -> None:
 
 
 def by_removing(path: Path, text: str) -> None:
-    """As editors do that keep a backup: the old one moves away, a new one is written."""
+    """Rename the old file and write a new one, as editors do that make a backup."""
     path.rename(path.with_suffix(".py~"))
     path.write_text(text)
 
@@ -48,19 +49,18 @@ def waits(running: Running, times: int) -> None:
 
 
 @pytest.mark.parametrize("save", [in_place, in_pieces, by_renaming, by_removing])
-def test_every_save_is_checked_and_ctrl_c_ends_it(
-    school: Clone, save: Callable[[Path, str], None]
+def test_every_save_is_checked_and_ctrl_c_ends_the_watch(
+    sheet: Clone, save: Callable[[Path, str], None]
 ) -> None:
-    school.labs("learn", "LLM90")
-    path = school.path / "work" / "llm90_small.py"
+    path = sheet.path / SHEET
     untouched = path.read_text()
-    running = watching(school)
+    running = watching(sheet)
     waits(running, 1)
     assert "Next: add" in running.text
     save(path, untouched.replace(SENTINEL, "return a - b", 1))
     running.wait_for("is that a difference?")
     save(path, untouched.replace(SENTINEL, "return (a + b", 1))
-    running.wait_for("can't be read as Python")
+    running.wait_for("is not valid Python")
     save(path, untouched.replace(SENTINEL, "return a + b", 1))
     running.wait_for("✓ add")
     running.type(b"\x03")
@@ -68,8 +68,9 @@ def test_every_save_is_checked_and_ctrl_c_ends_it(
 
 
 def busiest_child(running: Running) -> float:
-    """The most seconds of computing that a child of it has spent."""
-    pid, spent = running.process.pid, [0.0]
+    """Return the most CPU seconds that one of its children has used."""
+    pid = running.process.pid
+    spent = [0.0]
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         with suppress(OSError):
             fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
@@ -77,12 +78,11 @@ def busiest_child(running: Running) -> float:
     return max(spent)
 
 
-def test_a_save_ends_a_check_that_is_still_running(school: Clone) -> None:
-    """An endless loop is given up at once, not after its ten seconds; the new text is checked."""
-    school.labs("learn", "LLM90")
-    path = school.path / "work" / "llm90_small.py"
+def test_a_save_ends_a_check_that_is_still_running(sheet: Clone) -> None:
+    """An endless loop is ended at once, not after ten seconds, and the new text is checked."""
+    path = sheet.path / SHEET
     untouched = path.read_text()
-    running = watching(school)
+    running = watching(sheet)
     waits(running, 1)
     path.write_text(untouched.replace(SENTINEL, "while True:\n        pass", 1))
     running.wait_for(lambda: busiest_child(running) > 0.5)
@@ -91,28 +91,26 @@ def test_a_save_ends_a_check_that_is_still_running(school: Clone) -> None:
     assert "endless loop" not in running.text
 
 
-def test_a_sheet_that_is_gone_is_told_and_waited_for(school: Clone) -> None:
-    school.labs("learn", "LLM90")
-    path = school.path / "work" / "llm90_small.py"
+def test_a_missing_sheet_is_reported_and_the_watch_goes_on(sheet: Clone) -> None:
+    path = sheet.path / SHEET
     untouched = path.read_text()
-    running = watching(school)
+    running = watching(sheet)
     waits(running, 1)
     path.unlink()
-    running.wait_for("is gone: save it again, or invoke learn LLM90")
+    running.wait_for("is gone: save it again, or write a new one by invoke learn LLM90")
     path.write_text(untouched.replace(SENTINEL, "return a + b", 1))
     running.wait_for("✓ add")
 
 
-def test_the_ending_is_told_when_the_last_one_passes(school: Clone) -> None:
-    school.labs("learn", "LLM90")
-    path = school.path / "work" / "llm90_small.py"
-    running = watching(school)
+def test_the_ending_is_shown_once_when_the_last_exercise_passes(sheet: Clone) -> None:
+    path = sheet.path / SHEET
+    running = watching(sheet)
     waits(running, 1)
-    path.write_text((school.path / "labs" / "llm90_small.py").read_text())
+    path.write_text((sheet.path / LESSON).read_text())
     running.wait_for("All of LLM90's exercises are right")
     running.wait_for("Peano 1889")
     running.wait_for("invoke check LLM90")
     waits(running, 2)
     path.write_text(path.read_text() + "# done\n")
     waits(running, 3)
-    assert running.text.count("Peano 1889") == 1, "once is enough"
+    assert running.text.count("Peano 1889") == 1
