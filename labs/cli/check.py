@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
     """
     parsed = _parser().parse_args(arguments)
     lesson = _one_lesson(parsed.lab)
+    _require_exercises(lesson)
     if not workbook.sheet_of(lesson).is_file():
         raise workbook.missing(lesson)
     request = Request(parsed.all, parsed.watch, parsed.hint, parsed.solution)
@@ -56,6 +57,12 @@ def _one_lesson(text: str) -> Lesson:
         why = f"{text} names {len(lessons)} labs."
         raise Card("Sheets are checked one at a time.", why, "invoke check LLM06", WRONG_USAGE)
     return lessons[0]
+
+
+def _require_exercises(lesson: Lesson) -> None:
+    if not sheets.exercises(lesson.source):
+        what = f"{lesson.name} has no exercises."
+        raise Card(what, "There is nothing to check.", f"invoke lab {lesson.name}", WRONG_USAGE)
 
 
 def _require_exercise(lesson: Lesson, flag: str, part: str | None) -> None:

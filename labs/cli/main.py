@@ -15,8 +15,11 @@ from labs.course.terminal import screen
 from rich.table import Table
 from rich.text import Text
 
-DESCRIPTION = "Run labs. A lab's own options follow the options of every lab, or stand behind --."
-# The other verbs, each with options of its own.
+DESCRIPTION = (
+    "Run labs. A lab's own options follow the options of every lab, or stand behind --; "
+    "`python -m labs LLM06 -- --help` shows them."
+)
+# The other verbs; each parses its own options.
 VERBS = {"learn": "labs.cli.learn", "check": "labs.cli.check", "progress": "labs.cli.progress"}
 
 

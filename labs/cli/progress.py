@@ -52,8 +52,10 @@ def main(arguments: list[str]) -> int:
     """Run `python -m labs progress`; return 0."""
     parser = Parser(prog="python -m labs progress", description=DESCRIPTION, allow_abbrev=False)
     parser.help_command = "invoke progress --help"
-    parser.add_argument("--class", dest="group", type=Path, metavar="DIR", help="of many learners")
-    parser.add_argument("--csv", action="store_true", help="as CSV, a line for each exercise")
+    parser.add_argument(
+        "--class", dest="group", type=Path, metavar="DIR", help="show the progress of many learners"
+    )
+    parser.add_argument("--csv", action="store_true", help="print CSV, one line for each exercise")
     parsed = parser.parse_args(arguments)
     group: Path | None = parsed.group
     learners = _learners(group) if group else {"you": progress.FOLDER}

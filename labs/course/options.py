@@ -1,4 +1,4 @@
-"""The options that every lab has. Standard library only: the launcher's host has no torch.
+"""The options that every lab has. No torch: the launcher's host doesn't have it.
 
 A field of `Settings` declares an option once: its type, its default and its place on the command
 line. An option of one lab is declared by that lab, with `lab.argument`.
@@ -86,7 +86,7 @@ class Settings:
     own: argparse.Namespace = field(default_factory=argparse.Namespace)
 
 
-SHARED = tuple(one for one in fields(Settings) if one.name != "own")
+SHARED = tuple(option for option in fields(Settings) if option.name != "own")
 
 
 def common_parser(

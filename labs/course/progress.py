@@ -72,7 +72,7 @@ class Record:
     best: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def of(self, part: str) -> Part:
-        """Return the progress on an exercise; create it if there is none."""
+        """Return the progress on an exercise, created at first use."""
         return self.parts.setdefault(part, Part())
 
     def add_run(self, run: dict[str, Any]) -> None:
@@ -92,7 +92,7 @@ def now() -> str:
 
 
 def read(lab: str, folder: Path = FOLDER) -> Record:
-    """Return the progress on a lab; an empty record if there is none.
+    """Return the progress on a lab; an empty record before the first check.
 
     Raises:
         Card: if the file is damaged.

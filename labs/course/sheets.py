@@ -78,8 +78,8 @@ def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
         if isinstance(node, ast.FunctionDef):
             yield node.name, node
         elif isinstance(node, ast.ClassDef):
-            methods = (one for one in node.body if isinstance(one, ast.FunctionDef))
-            yield from ((f"{node.name}.{one.name}", one) for one in methods)
+            methods = (member for member in node.body if isinstance(member, ast.FunctionDef))
+            yield from ((f"{node.name}.{method.name}", method) for method in methods)
 
 
 def exercises(source: str) -> dict[str, Exercise]:
@@ -133,9 +133,9 @@ def written(text: str, path: Path, exercises: dict[str, Exercise]) -> dict[str, 
 
 
 def _mark(node: ast.FunctionDef) -> ast.Call | None:
-    for one in node.decorator_list:
-        if isinstance(one, ast.Call) and ast.unparse(one.func) == "lab.exercise":
-            return one
+    for decorator in node.decorator_list:
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "lab.exercise":
+            return decorator
     return None
 
 
@@ -145,7 +145,7 @@ def digest(source: str) -> str:
 
 
 def made_from(sheet: str) -> str:
-    """Return the hash recorded in a sheet's first lines; empty if there is none."""
+    """Return the hash recorded in a sheet's first lines; empty if the line was removed."""
     for line in sheet.splitlines()[:5]:
         if mark := _MADE_FROM.match(line):
             return mark[2]

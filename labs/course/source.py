@@ -50,7 +50,7 @@ def functions(source: str) -> dict[str, Defined]:
     lines = source.splitlines()
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef):
-            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+            first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
             found[node.name] = Defined(first, "\n".join(lines[first - 1 : node.end_lineno]))
     return found
 

@@ -101,13 +101,13 @@ def find(text: str, among: Iterable[Lesson] | None = None) -> list[Lesson]:
 
 def following(lesson: Lesson) -> Lesson | None:
     """Return the next lesson of the course, after either sitting of a lab."""
-    later = [one for one in lessons() if one.folder > lesson.folder and not one.deeper]
-    return later[0] if later else None
+    later = (other for other in lessons() if other.folder > lesson.folder and not other.deeper)
+    return next(later, None)
 
 
 def deeper_part(lesson: Lesson) -> Lesson | None:
     """Return the deeper part of a lesson; None for a lab without one."""
-    return next((one for one in lessons() if one.name == f"{lesson.name}+"), None)
+    return next((other for other in lessons() if other.name == f"{lesson.name}+"), None)
 
 
 def _names(word: str, known: dict[str, Lesson]) -> list[str]:

@@ -299,6 +299,22 @@ def test_the_ending_of_a_lesson_names_its_deeper_part(deeper: Clone) -> None:
     assert "Deeper: invoke learn LLM90+, A small lab." in ended.out
 
 
+def test_a_deeper_part_without_exercises_is_run_and_not_checked(sheet: Clone) -> None:
+    sheet.deeper_part("")
+    learned = sheet.labs("learn", "LLM90+")
+    assert learned.code == 0, learned
+    assert learned.out == "LLM90+ has no exercises.\n"
+    ended = sheet.labs("check", "LLM90+")
+    assert ended.code == 2, ended
+    assert "what: LLM90+ has no exercises." in ended.err
+    assert "fix: invoke lab LLM90+" in ended.err
+    write_next(sheet, ADD)
+    write_next(sheet, COUNT)
+    ending = sheet.labs("check", "LLM90")
+    assert ending.code == 0, ending
+    assert "Deeper: invoke lab LLM90+, A small lab." in ending.out
+
+
 def test_a_lesson_s_sheet_is_not_a_sheet_of_its_deeper_part(deeper: Clone) -> None:
     assert deeper.labs("learn", "LLM90").code == 0
     ended = deeper.labs("LLM90+", "--sheet", SHEET)

@@ -209,8 +209,8 @@ def test_blanking_a_sheet_removes_what_the_learner_wrote() -> None:
     ],
 )
 def test_a_placeholder_is_not_a_written_body(body: str, written: bool) -> None:
-    tree = f"def one(x):\n    {body}\n"
-    assert sheets.found_in(tree)["one"].written is written
+    tree = f"def part(x):\n    {body}\n"
+    assert sheets.found_in(tree)["part"].written is written
 
 
 def test_layout_and_comments_make_no_new_attempt() -> None:

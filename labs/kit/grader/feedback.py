@@ -5,7 +5,7 @@ from pathlib import Path
 
 from labs.course import source
 from labs.course.progress import Part, Record
-from labs.course.sheets import Exercise
+from labs.course.sheets import Exercise, exercises
 from labs.course.syllabus import Lesson, deeper_part, following
 from labs.course.terminal import labelled, line, screen
 from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
@@ -104,7 +104,8 @@ def print_ending(lesson: Lesson, text: str, report: str) -> None:
         line(f"What your last run measured is in its report: {report}", "dim")
     deeper = deeper_part(lesson)
     if deeper:
-        line(f"Deeper: invoke learn {deeper.name}, {deeper.title}. {deeper.blurb}")
+        verb = "learn" if exercises(deeper.source) else "lab"
+        line(f"Deeper: invoke {verb} {deeper.name}, {deeper.title}. {deeper.blurb}")
     after = following(lesson)
     if after:
         line(f"Next: invoke learn {after.name}, {after.title}. {after.blurb}")

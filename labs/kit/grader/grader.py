@@ -55,7 +55,7 @@ class Grader:
         from labs.kit.grader import worker
 
         task = partial(worker.imports, self.lesson, list(self.exercises))
-        names: list[str] = sandbox.run(task, LIMITS).answer or []
+        names: list[str] = sandbox.run(task, LIMITS).result or []
         for name in names:
             with suppress(Exception):  # an optional dependency that isn't installed
                 import_module(name)

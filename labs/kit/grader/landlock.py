@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def version() -> int:
-    """Return the kernel's Landlock version; 0 if it has none or has it switched off."""
+    """Return the kernel's Landlock version; 0 if the kernel lacks it or has it switched off."""
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, 0, _VERSION)))
 
 

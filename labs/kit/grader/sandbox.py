@@ -48,15 +48,15 @@ class Outcome:
     """How a child ended.
 
     Attributes:
-        kind: answered, exited, killed, time, processes, output or stopped.
-        answer: the result of its task.
+        kind: returned, exited, killed, time, processes, output or stopped.
+        result: what its task returned.
         code: its exit code, or the signal that killed it.
         output: what it printed.
         trace: where it was when it was killed, by faulthandler.
     """
 
     kind: str
-    answer: Any = None
+    result: Any = None
     code: int = 0
     output: str = ""
     trace: str = ""
@@ -76,7 +76,7 @@ def run(
     sys.stdout.flush()
     sys.stderr.flush()
     with tempfile.TemporaryDirectory(prefix="llm-labs-", ignore_cleanup_errors=True) as folder:
-        pipes = [os.pipe() for _ in range(3)]  # answer, output, trace
+        pipes = [os.pipe() for _ in range(3)]  # result, output, trace
         child = os.fork()
         if child == 0:
             _run_child(task, limits, [writes for _, writes in pipes], folder)
@@ -93,7 +93,7 @@ def _run_child(task: Callable[[], Any], limits: Limits, pipes: list[int], folder
     code = 1
     try:
         os.setsid()
-        answer, output, trace = pipes
+        result, output, trace = pipes
         empty = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((empty, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
@@ -107,11 +107,11 @@ def _run_child(task: Callable[[], Any], limits: Limits, pipes: list[int], folder
         tempfile.tempdir = folder
         os.environ.update(dict.fromkeys(CACHES, folder))
         landlock.allow_writes_only_to([Path(folder), *WRITABLE])
-        result = json.dumps(task()).encode()
+        content = json.dumps(task()).encode()
         sys.stdout.flush()
-        _write(answer, result)
+        _write(result, content)
         code = 0
-    except BaseException:  # a fault of ours: the task's own errors are part of its answer
+    except BaseException:  # a fault of ours: the task catches a learner's errors
         traceback.print_exc()
     finally:
         os._exit(code)
@@ -222,7 +222,7 @@ class _Watched:
             time.sleep(seconds)  # the child closed its pipes and still runs
 
     def _describe(self, exceeded: str) -> Outcome:
-        answer, output, trace = (
+        result, output, trace = (
             self.received[pipe].decode(errors="replace") for pipe in self.pipes
         )
         status = self.status or 0
@@ -230,9 +230,9 @@ class _Watched:
             number = os.WTERMSIG(status)
             kind = "time" if number == signal.SIGXCPU else "killed"
             return Outcome(kind, None, number, output, trace)
-        if not exceeded and answer:
+        if not exceeded and result:
             with suppress(ValueError):
-                return Outcome("answered", json.loads(answer), 0, output)
+                return Outcome("returned", json.loads(result), 0, output)
         return Outcome(exceeded or "exited", None, os.WEXITSTATUS(status), output, trace)
 
     def close(self) -> None:

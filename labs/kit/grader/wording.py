@@ -29,10 +29,10 @@ def verdict_of(part: str, outcome: Outcome, limits: Limits, sheet: str, text: st
         sheet: the sheet's path.
         text: the sheet's text.
     """
-    if outcome.kind == "answered":
+    if outcome.kind == "returned":
         # the failing call's output if it is known, else everything that was printed
-        printed = _last_lines(outcome.answer.get("printed", outcome.output))
-        return replace(_verdict_from(part, outcome.answer), printed=printed)
+        printed = _last_lines(outcome.result.get("printed", outcome.output))
+        return replace(_verdict_from(part, outcome.result), printed=printed)
     printed = _last_lines(outcome.output)
     number = _line_in(outcome.trace, sheet)
     code = text.splitlines()[number - 1] if number else ""
@@ -40,18 +40,18 @@ def verdict_of(part: str, outcome: Outcome, limits: Limits, sheet: str, text: st
     return Verdict(part, WRONG, message, line=number, code=code, printed=printed)
 
 
-def _verdict_from(part: str, answer: dict[str, Any]) -> Verdict:
-    if answer["right"]:
+def _verdict_from(part: str, findings: dict[str, Any]) -> Verdict:
+    if findings["right"]:
         return Verdict(part, RIGHT)
     names = ("arguments", "expected", "got", "line", "code")
-    details = {name: answer[name] for name in names if name in answer}
-    message = _error_message(answer) if "error" in answer else answer["message"]
+    details = {name: findings[name] for name in names if name in findings}
+    message = _error_message(findings) if "error" in findings else findings["message"]
     return Verdict(part, WRONG, message, **details)
 
 
-def _error_message(answer: dict[str, Any]) -> str:
-    error = str(answer["error"])
-    text = str(answer["message"])
+def _error_message(findings: dict[str, Any]) -> str:
+    error = str(findings["error"])
+    text = str(findings["message"])
     if error == "MemoryError" or "allocate memory" in text or "out of memory" in text:
         gib = Limits.memory >> 30
         return f"it asked for more memory than its limit of {gib} GiB: how large is it?"
@@ -63,7 +63,7 @@ def _error_message(answer: dict[str, Any]) -> str:
         return KNOWN_ERRORS[error]
     if error == "ModuleNotFoundError":
         return f"{text[0].lower()}{text[1:]} here: only the labs' packages are installed"
-    if answer.get("inside") is False or "line" not in answer:
+    if findings.get("inside") is False or "line" not in findings:
         return f"its check failed on the result, with {error}: {text}"
     return f"it raised {error}: {text}"
 
@@ -86,7 +86,7 @@ def _stop_message(outcome: Outcome, limits: Limits) -> str:
 
 
 def _line_in(trace: str, sheet: str) -> int:
-    """Return the sheet's innermost line in a trace by faulthandler; 0 if there is none."""
+    """Return the sheet's innermost line in a trace by faulthandler; 0 if the sheet isn't in it."""
     match = re.search(rf'File "{re.escape(sheet)}", line (\d+)', trace)
     return int(match[1]) if match else 0
 

@@ -22,7 +22,7 @@ from labs.kit.run.filled_sheet import fill, load_module
 
 import torch
 
-Answer = dict[str, Any]
+Findings = dict[str, Any]
 REPEATABLE_SECONDS = 3  # a longer check might not end twice within its limit
 
 
@@ -40,7 +40,7 @@ class Sheet:
         return load_module(self.path, tree, f"{self.path.stem}_sheet")
 
 
-def load(sheet: Sheet, parts: list[str]) -> Answer:
+def load(sheet: Sheet, parts: list[str]) -> Findings:
     """Try to run the sheet with the reference solutions of `parts`."""
     try:
         sheet.module(parts)
@@ -49,7 +49,7 @@ def load(sheet: Sheet, parts: list[str]) -> Answer:
     return {"right": True}
 
 
-def check(sheet: Sheet, others: list[str], part: str) -> Answer:
+def check(sheet: Sheet, others: list[str], part: str) -> Findings:
     """Check `part` of the sheet with the reference solutions of `others`."""
     try:
         return _check(sheet, sheet.module(others), part)
@@ -57,18 +57,18 @@ def check(sheet: Sheet, others: list[str], part: str) -> Answer:
         return _describe_error(error, sheet.path)
 
 
-def _check(sheet: Sheet, module: ModuleType, part: str) -> Answer:
+def _check(sheet: Sheet, module: ModuleType, part: str) -> Findings:
     start = time.process_time()
     try:
         check_part(sheet.lesson, part, module)
     except Exception as error:
-        answer: Answer = {"right": False, "message": str(error)}
+        findings: Findings = {"right": False, "message": str(error)}
         if isinstance(error, Mistake) and error.details:
-            return answer | error.details
+            return findings | error.details
         short = time.process_time() - start < REPEATABLE_SECONDS
         call = _record_call(sheet, module, part, type(error)) if short else None
         if isinstance(error, Mistake):
-            return answer | _compare(sheet, call, part)
+            return findings | _compare(sheet, call, part)
         return _describe_error(error, sheet.path) | _describe_call(call)
     return {"right": True}
 
@@ -82,16 +82,16 @@ def imports(lesson: Lesson, parts: list[str]) -> list[str]:
     return sorted(set(sys.modules) - before)
 
 
-def _describe_error(error: BaseException, path: Path) -> Answer:
+def _describe_error(error: BaseException, path: Path) -> Findings:
     frames = traceback.extract_tb(error.__traceback__)
     mine = [frame for frame in frames if frame.filename == str(path)]
     inside = bool(mine) and Path(frames[-1].filename).name != "checks.py"
-    answer: Answer = {"right": False, "error": type(error).__name__, "message": str(error)}
+    findings: Findings = {"right": False, "error": type(error).__name__, "message": str(error)}
     if isinstance(error, SyntaxError) and error.filename == str(path):
-        return {**answer, "message": error.msg, "line": error.lineno, "code": error.text or ""}
+        return {**findings, "message": error.msg, "line": error.lineno, "code": error.text or ""}
     if mine:
-        answer |= {"line": mine[-1].lineno, "code": mine[-1].line or "", "inside": inside}
-    return answer
+        findings |= {"line": mine[-1].lineno, "code": mine[-1].line or "", "inside": inside}
+    return findings
 
 
 class _Recorder:
@@ -158,32 +158,32 @@ def _record_call(
     return None
 
 
-def _describe_call(call: _Recorder | None) -> Answer:
+def _describe_call(call: _Recorder | None) -> Findings:
     """Describe the arguments of a call, and return what it printed."""
-    answer: Answer = {}
+    findings: Findings = {}
     with suppress(Exception):  # this helps the learner and never decides the verdict
         if call is not None:
             positional, named = call.arguments
-            answer["arguments"] = describe_arguments(positional[call.is_method :], named)
+            findings["arguments"] = describe_arguments(positional[call.is_method :], named)
             if not isinstance(call.result, Iterator):  # a generator prints later
                 text = call.printed.getvalue()
-                answer["printed"] = text.encode(errors="replace").decode()
-    return answer
+                findings["printed"] = text.encode(errors="replace").decode()
+    return findings
 
 
-def _compare(sheet: Sheet, call: _Recorder | None, part: str) -> Answer:
+def _compare(sheet: Sheet, call: _Recorder | None, part: str) -> Findings:
     """Describe the failing call: arguments, expected result, actual result.
 
     Without a difference in the results (if a gradient is wrong, say) only the output is described.
     """
     owner, _, method = part.partition(".")
     reference = getattr(import_module(sheet.lesson.module), owner)
-    answer = _describe_call(call)
-    differences: Answer = {}
+    findings = _describe_call(call)
+    differences: Findings = {}
     with suppress(Exception):
         if call is not None:
             expected = call.repeat(getattr(reference, method) if method else reference)
             differences = difference(expected, call.result)
     if not differences:
-        answer.pop("arguments", None)
-    return answer | differences
+        findings.pop("arguments", None)
+    return findings | differences

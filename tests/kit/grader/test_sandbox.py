@@ -87,7 +87,7 @@ def test_a_child_that_returns_nothing_is_reported_with_the_reason(
 ) -> None:
     outcome = sandbox.run(task, limits)
     assert outcome.kind == kind, outcome
-    assert outcome.answer is None
+    assert outcome.result is None
     if code is not None:
         assert outcome.code == code
     deadline = time.monotonic() + 60
@@ -109,17 +109,17 @@ def _left() -> list[str]:
 
 def test_a_result_is_returned_with_the_output() -> None:
     outcome = sandbox.run(lambda: [print("said", end=""), 1, "ä"][1:], LITTLE)
-    assert (outcome.kind, outcome.answer, outcome.output) == ("answered", [1, "ä"], "said")
+    assert (outcome.kind, outcome.result, outcome.output) == ("returned", [1, "ä"], "said")
 
 
 def test_a_result_larger_than_a_pipe_is_complete() -> None:
     outcome = sandbox.run(lambda: "x" * 300_000, Limits())
-    assert outcome.answer == "x" * 300_000
+    assert outcome.result == "x" * 300_000
 
 
 def test_a_child_that_is_refused_memory_goes_on() -> None:
-    assert sandbox.run(takes_memory, LITTLE).answer == "refused"
-    assert sandbox.run(lambda: len(bytearray(2**26)), LITTLE).answer == 2**26
+    assert sandbox.run(takes_memory, LITTLE).result == "refused"
+    assert sandbox.run(lambda: len(bytearray(2**26)), LITTLE).result == 2**26
 
 
 def test_the_trace_shows_where_a_child_was_stopped() -> None:
@@ -135,7 +135,7 @@ def test_a_child_has_no_terminal_no_input_and_its_own_process_group() -> None:
     def look() -> list[Any]:
         return [os.isatty(0), sys.stdin.read(), os.getpgrp() == os.getpid()]
 
-    assert sandbox.run(look, LITTLE).answer == [False, "", True]
+    assert sandbox.run(look, LITTLE).result == [False, "", True]
 
 
 def test_a_child_is_ended_when_stop_says_so() -> None:
@@ -152,7 +152,7 @@ def test_a_process_that_a_child_leaves_running_is_ended_with_it() -> None:
             time.sleep(1000)
         return child
 
-    left = Path(f"/proc/{sandbox.run(leaves_one, LITTLE).answer}")
+    left = Path(f"/proc/{sandbox.run(leaves_one, LITTLE).result}")
     deadline = time.monotonic() + 60
     while left.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -193,9 +193,9 @@ def test_a_child_can_write_temporary_files_and_no_others(tmp_path: Path) -> None
         return [*found, (tmp_path / "kept").read_text()]
 
     outcome = sandbox.run(attempt_all, LITTLE)
-    assert outcome.answer == ["Permission denied"] * 7 + ["kept"], outcome
+    assert outcome.result == ["Permission denied"] * 7 + ["kept"], outcome
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "kept"]
-    assert sandbox.run(lambda: tempfile.mkdtemp(), LITTLE).answer.startswith(tempfile.gettempdir())
+    assert sandbox.run(lambda: tempfile.mkdtemp(), LITTLE).result.startswith(tempfile.gettempdir())
 
 
 def test_the_temporary_files_of_a_child_are_removed() -> None:
@@ -204,7 +204,7 @@ def test_the_temporary_files_of_a_child_are_removed() -> None:
         (folder / "large").write_text("x" * 1000)
         return str(folder)
 
-    assert not Path(sandbox.run(leaves, LITTLE).answer).exists()
+    assert not Path(sandbox.run(leaves, LITTLE).result).exists()
 
 
 def test_a_busy_machine_is_not_taken_for_an_endless_loop() -> None:
@@ -218,4 +218,4 @@ def test_a_busy_machine_is_not_taken_for_an_endless_loop() -> None:
         for process in rivals:
             process.kill()
             process.wait()
-    assert outcome.answer == "done", outcome
+    assert outcome.result == "done", outcome
