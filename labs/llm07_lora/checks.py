@@ -1,4 +1,4 @@
-"""What proves the parts of LLM07 right. References: W + (α/r) B A in full, and PyTorch's SVD."""
+"""Check the exercises of LLM07 against W + (α/r) B A computed in full, and PyTorch's SVD."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,22 +14,31 @@ checks = Checks()
 Function = Callable[..., Any]
 
 
+def _require_function(implementation: Any) -> None:
+    if not callable(implementation):
+        raise Mistake(f"expected a function, got {_type_of(implementation)}")
+
+
+def _type_of(value: Any) -> str:
+    return "nothing (None)" if value is None else f"a {type(value).__name__}"
+
+
+# A model for the checks.
+
+
 class _Block(nn.Module):
-    """Names that mislead: a base layer called lora_gate, and adapters in places without `lora`."""
+    """A block with misleading names: lora_gate is a base layer, adapters have no `lora`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.q_proj, self.v_proj = nn.Linear(6, 4), nn.Linear(4, 6, bias=False)
-        self.lora_gate, self.norm = nn.Linear(6, 6), nn.LayerNorm(6)
-
-
-def _callable(implementation: Any) -> None:
-    if not callable(implementation):
-        raise Mistake(f"a function was expected, a {type(implementation).__name__} came")
+        self.q_proj = nn.Linear(6, 4)
+        self.v_proj = nn.Linear(4, 6, bias=False)
+        self.lora_gate = nn.Linear(6, 6)
+        self.norm = nn.LayerNorm(6)
 
 
 def _model(module: Any, seed: int = 0, rank: int = 2) -> Any:
-    """Return two blocks with the module's adapters on q_proj and v_proj, weights random, float64."""
+    """Return two blocks in float64 with adapters on q_proj and v_proj, all weights random."""
     layer = module.LoraLinear
     model = nn.Sequential(_Block(), _Block())
     for block in model:
@@ -42,58 +51,62 @@ def _model(module: Any, seed: int = 0, rank: int = 2) -> Any:
 
 
 def _adapters(model: nn.Module) -> dict[str, Any]:
-    return {name: one for name, one in model.named_modules() if hasattr(one, "alpha")}
+    return {name: layer for name, layer in model.named_modules() if hasattr(layer, "alpha")}
+
+
+# LoraLinear
 
 
 @checks.proves("LoraLinear.forward")
 def lora_linear(module: Any) -> None:
-    implementation = module.LoraLinear
-    layer = _layer(implementation)
+    layer = _layer(module.LoraLinear)
     x = draw(2, 5, 6, seed=9)
-    w, bias, a, b = layer.base.weight, layer.base.bias, layer.A, layer.B
-    low, plain = x @ a.mT @ b.mT, x @ w.mT + bias
-    want = (plain + 3 * low).detach()  # alpha 6 over rank 2
+    base = layer.base
+    update = x @ layer.A.mT @ layer.B.mT
+    plain = x @ base.weight.mT + base.bias
+    want = (plain + 3 * update).detach()  # alpha 6 over rank 2
     with torch.no_grad():
         got = layer(x)
         name_mistake(
             got,
             {
-                "the update isn't added to what the base gives": lambda: plain,
-                "the base's own answer is missing": lambda: 3 * low,
-                "the factor alpha / rank is missing": lambda: plain + low,
+                "the update isn't added to the base's output": lambda: plain,
+                "the base's own output is missing": lambda: 3 * update,
+                "the factor alpha / rank is missing": lambda: plain + update,
                 "is it multiplied by alpha alone? The factor is alpha / rank": lambda: (
-                    plain + 6 * low
+                    plain + 6 * update
                 ),
-                "is it rank / alpha? The factor is alpha / rank": lambda: plain + low / 3,
-                "is it alpha / √rank? That is another method's: here alpha / rank": (
-                    lambda: plain + 6 / 2**0.5 * low
+                "is it rank / alpha? The factor is alpha / rank": lambda: plain + update / 3,
+                "is it alpha / √rank? That is rsLoRA; here the factor is alpha / rank": (
+                    lambda: plain + 6 / 2**0.5 * update
                 ),
                 "the bias is scaled or added twice: only B A x has the factor": (
-                    lambda: plain + 3 * low + bias
+                    lambda: plain + 3 * update + base.bias
                 ),
             },
         )
-        expect_close(got, want, "W x + b, and alpha / rank times B (A x)")
-        layer.merged = True  # as after merge(): the base has it
+        expect_close(got, want, "expected W x + b, plus alpha / rank times B (A x)")
+        layer.merged = True  # as after merge(): the base's weight contains the update
         got = layer(x)
-        name_mistake(
-            got, {"merged, the update is in the base's weight: it is added twice": lambda: want}
-        )
-        expect_close(got, plain.detach(), "merged, the base's answer is the answer")
+        twice = "once merged, the base's weight contains the update: here it is added twice"
+        name_mistake(got, {twice: lambda: want})
+        expect_close(got, plain.detach(), "once merged, expected the base's output alone")
         layer.merged = False
-    _gradients_reach(layer, x)
-    with _MadeOf(layer.base.weight) as watch:
+    _expect_gradients(layer, x)
+    with _WatchMatrices(base.weight) as watch:
         layer(x)
     if watch.made:
-        raise Mistake(f"it makes a matrix of {w.shape[0]} × {w.shape[1]}: first A x, then B (A x)")
+        rows, columns = base.weight.shape
+        raise Mistake(f"it makes a matrix of {rows} × {columns}: compute A x first, then B (A x)")
 
 
-class _MadeOf(TorchDispatchMode):
-    """Sees whether a matrix of a weight's shape is made that isn't that weight."""
+class _WatchMatrices(TorchDispatchMode):
+    """Watch whether an operation makes another matrix of a weight's shape."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.weight, self.made = weight, False
+        self.weight = weight
+        self.made = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -105,89 +118,97 @@ class _MadeOf(TorchDispatchMode):
 
 def _layer(implementation: Any) -> Any:
     if not isinstance(implementation, type):
-        raise Mistake(f"a class was expected, a {type(implementation).__name__} came")
-    layer = implementation(nn.Linear(6, 4).double(), rank=2, alpha=6.0)
+        raise Mistake(f"expected a class, got {_type_of(implementation)}")
+    layer: Any = implementation(nn.Linear(6, 4).double(), rank=2, alpha=6.0)
     with torch.no_grad():
         for i, weight in enumerate((layer.base.weight, layer.base.bias, layer.A, layer.B)):
             weight.copy_(draw(*weight.shape, seed=i))
     return layer
 
 
-def _gradients_reach(layer: Any, x: Tensor) -> None:
+def _expect_gradients(layer: Any, x: Tensor) -> None:
     x = x.clone().requires_grad_()
-    answer = layer(x)
-    if not answer.requires_grad:
+    output = layer(x)
+    if not output.requires_grad:
         raise Mistake("no gradient: is it computed under no_grad, or detached?")
-    grads = torch.autograd.grad(answer.sum(), (layer.A, layer.B, x), allow_unused=True)
-    for name, grad in zip(("A", "B", "x"), grads, strict=True):
-        if grad is None:
+    gradients = torch.autograd.grad(output.sum(), (layer.A, layer.B, x), allow_unused=True)
+    for name, gradient in zip(("A", "B", "x"), gradients, strict=True):
+        if gradient is None:
             raise Mistake(f"no gradient reaches {name}: is something detached, or .data used?")
-    want = (layer.base.weight + 3 * layer.B @ layer.A).detach().sum(0)  # of each token
-    expect_close(grads[2], want.expand_as(x).contiguous(), "the gradient to x, through both paths")
+    want = (layer.base.weight + 3 * layer.B @ layer.A).detach().sum(0)  # the same for each token
+    expect_close(
+        gradients[2], want.expand_as(x).contiguous(), "the gradient of x through both paths"
+    )
+
+
+# freeze_base
 
 
 @checks.proves("freeze_base")
 def freeze_base(module: Any) -> None:
     implementation = module.freeze_base
-    _callable(implementation)
+    _require_function(implementation)
     model = _model(module)
     model.requires_grad_(True)
-    before = list(model.parameters())
-    numbers = [one.detach().clone() for one in before]
-    answer = implementation(model)
+    parameters = list(model.parameters())
+    values = [parameter.detach().clone() for parameter in parameters]
+    result = implementation(model)
     wanted = {f"{name}.{letter}" for name in _adapters(model) for letter in "AB"}
-    _trains(model, wanted, "after everything could be trained")
+    _expect_trainable(model, wanted, "everything was trainable before")
     model.requires_grad_(False)
     implementation(model)
-    _trains(model, wanted, "after nothing could be trained")
-    if answer is not None:
-        raise Mistake("nothing is to be returned: the model is changed in place")
-    if any(one is not was for one, was in zip(model.parameters(), before, strict=True)):
-        raise Mistake("these are other parameters than before: an optimizer would miss the new")
-    if not all(map(torch.equal, before, numbers)):
-        raise Mistake("the weights have other numbers than before: only requires_grad is to change")
+    _expect_trainable(model, wanted, "nothing was trainable before")
+    if result is not None:
+        raise Mistake("it must return nothing: it changes the model in place")
+    pairs = zip(model.parameters(), parameters, strict=True)
+    if any(now is not before for now, before in pairs):
+        raise Mistake("the parameters are new objects: an optimizer would miss them")
+    if not all(map(torch.equal, parameters, values)):
+        raise Mistake("the weights have other values than before: change only requires_grad")
 
 
-def _trains(model: nn.Module, wanted: set[str], when: str) -> None:
+def _expect_trainable(model: nn.Module, wanted: set[str], when: str) -> None:
     found = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    told = f"{when}, "
     if found == {name for name, _ in model.named_parameters()}:
-        raise Mistake(f"{told}everything can still be trained: freeze it all, then thaw A and B")
+        raise Mistake(f"{when}: now everything is trainable; freeze it all, then unfreeze A and B")
     if not found:
-        raise Mistake(f"{told}nothing can be trained: A and B must be thawed again")
-    for kind, message in (
-        ("lora_gate", "is it by name? lora_gate is a base layer: look at the module's type"),
-        (".base.", "an adapter's own base layer can still be trained: only its A and B may"),
-        ("norm", "norms can still be trained: freeze everything, then thaw A and B"),
+        raise Mistake(f"{when}: now nothing is trainable; unfreeze A and B")
+    for part, message in (
+        ("lora_gate", "is it by name? lora_gate is a base layer: check the module's type"),
+        (".base.", "an adapter's own base layer is still trainable: only its A and B may be"),
+        ("norm", "norms are still trainable: freeze everything, then unfreeze A and B"),
     ):
-        if any(kind in name for name in found):
-            raise Mistake(f"{told}{message}")
+        if any(part in name for name in found):
+            raise Mistake(f"{when}: {message}")
     for letter in "AB":
         if not any(name.endswith(f".{letter}") for name in found):
-            raise Mistake(f"{told}{letter} can't be trained: both factors must be")
+            raise Mistake(f"{when}: {letter} isn't trainable; both factors must be")
     if found != wanted:
-        raise Mistake(f"{told}these are wrong: {', '.join(sorted(found ^ wanted)[:3])}")
+        raise Mistake(f"{when}: wrong for {', '.join(sorted(found ^ wanted)[:3])}")
+
+
+# adapter_state
 
 
 @checks.proves("adapter_state")
 def adapter_state(module: Any) -> None:
     implementation = module.adapter_state
-    _callable(implementation)
+    _require_function(implementation)
     model = _model(module)
     got = implementation(model)
     want = _state(model)
-    _is_state(got, want)
+    _expect_state(got, want)
     for key, tensor in got.items():
         if tensor.requires_grad:
             raise Mistake(f"{key} still belongs to the graph: detach it")
-        expect_close(tensor, want[key], f"{key} has other numbers than the model's")
+        expect_close(tensor, want[key], f"{key} has other values than the model's")
         if not tensor.is_contiguous():
             raise Mistake(f"{key} isn't contiguous: safetensors can't save a transposed view")
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(1)
     if any(not torch.equal(tensor, want[key]) for key, tensor in got.items()):
-        raise Mistake("what was saved changes when training goes on: clone each tensor")
+        raise Mistake("the saved tensors change when training continues: clone each tensor")
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
@@ -199,9 +220,9 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _is_state(got: Any, want: dict[str, Tensor]) -> None:
+def _expect_state(got: Any, want: dict[str, Tensor]) -> None:
     if not isinstance(got, dict):
-        raise Mistake(f"a dict from name to tensor was expected, a {type(got).__name__} came")
+        raise Mistake(f"expected a dict of tensors by name, got {_type_of(got)}")
     keys = {str(key) for key in got}
     if any(".base." in key for key in keys) or any("norm" in key for key in keys):
         raise Mistake("the base's weights are in it: an adapter is A and B alone")
@@ -209,98 +230,123 @@ def _is_state(got: Any, want: dict[str, Tensor]) -> None:
         raise Mistake("peft's names begin with base_model.model.")
     if any(key.endswith((".A", ".B")) for key in keys):
         raise Mistake("peft calls them lora_A.weight and lora_B.weight")
-    if keys != set(want):
-        missing = sorted(set(want) - keys) or sorted(keys - set(want))
-        raise Mistake(f"names missing or too many, {missing[0]} first; a key for each A and B")
+    missing = sorted(set(want) - keys)
+    if missing:
+        raise Mistake(f"names are missing, first {missing[0]}: it needs a key for each A and B")
+    extra = sorted(keys - set(want))
+    if extra:
+        raise Mistake(f"it has names that no A or B has, first {extra[0]}")
     for key, tensor in got.items():
         if not isinstance(tensor, Tensor):
-            raise Mistake(f"{key}: a tensor was expected, a {type(tensor).__name__} came")
+            raise Mistake(f"{key}: expected a tensor, got {_type_of(tensor)}")
         if tensor.shape != want[key].shape:
             raise Mistake(f"{key} is {tuple(tensor.shape)}: A is (rank, in), B is (out, rank)")
+
+
+# swap
 
 
 @checks.proves("swap")
 def swap(module: Any) -> None:
     implementation = module.swap
-    _callable(implementation)
-    model, other = _model(module), _model(module, seed=1)
-    first, second = _state(model), _state(other)
-    given = {key: one.clone() for key, one in second.items()}
+    _require_function(implementation)
+    model = _model(module)
+    first = _state(model)
+    second = _state(_model(module, seed=1))
+    given = {key: tensor.clone() for key, tensor in second.items()}
     base = [layer.base.weight.clone() for layer in _adapters(model).values()]
     try:
         old = implementation(model, given)
     except ValueError as error:
-        raise Mistake(f"an adapter that fits is refused: {error}") from None
-    _is_state(_state(model), first)
-    if all(torch.equal(one, first[key]) for key, one in _state(model).items()):
-        raise Mistake("the model's adapter is what it was: copy the new numbers into A and B")
-    for letter in "AB":
-        wrong = [k for k, one in _state(model).items() if not torch.equal(one, second[k])]
-        if any(f"lora_{letter}" in key for key in wrong):
-            raise Mistake(f"{letter} isn't the new adapter's, bit for bit")
-    if not _same(given, second):
-        raise Mistake("the dict that was given has changed")
-    if not all(map(torch.equal, (one.base.weight for one in _adapters(model).values()), base)):
-        raise Mistake("the base's weights have changed: only A and B are the adapter's")
-    _is_state(old, first)
+        raise Mistake(f"it refuses an adapter that fits: {error}") from None
+    _expect_second_adapter(model, first, second, given)
+    if not all(map(torch.equal, (layer.base.weight for layer in _adapters(model).values()), base)):
+        raise Mistake("the base's weights have changed: only A and B belong to the adapter")
+    _expect_state(old, first)
     if any(torch.equal(old[key], second[key]) for key in first):
-        raise Mistake("what came back is the new adapter: keep a copy before you overwrite it")
+        raise Mistake("it returns the new adapter: copy the old one before you overwrite it")
     with torch.no_grad():
         for layer in _adapters(model).values():
             layer.A.add_(1)
     if not _same(given, second):
-        raise Mistake("training the model changes the dict: copy_ the numbers, don't share them")
+        raise Mistake("training the model changes the dict: copy_ the values, don't share them")
     implementation(model, old)
-    if any(not torch.equal(one, first[key]) for key, one in _state(model).items()):
+    if not _same(_state(model), first):
         raise Mistake("swapped back, the model isn't what it was before")
-    _refusals(module)
+    _expect_refusals(module)
+
+
+def _expect_second_adapter(
+    model: nn.Module, first: dict[str, Tensor], second: dict[str, Tensor], given: dict[str, Tensor]
+) -> None:
+    """Check that the model has the second adapter, and that the dict `given` is unchanged."""
+    now = _state(model)
+    _expect_state(now, first)
+    if _same(now, first):
+        raise Mistake("the model's adapter hasn't changed: copy the new values into A and B")
+    wrong = [key for key, tensor in now.items() if not torch.equal(tensor, second[key])]
+    for letter in "AB":
+        if any(f"lora_{letter}" in key for key in wrong):
+            raise Mistake(f"{letter} isn't the new adapter's, bit for bit")
+    if not _same(given, second):
+        raise Mistake("the dict that was passed in has changed")
 
 
 def _same(got: dict[str, Any], want: dict[str, Tensor]) -> bool:
-    """The same names, and to each the same numbers."""
+    """Return whether two states have the same names and values."""
     return got.keys() == want.keys() and all(
         isinstance(got[key], Tensor) and torch.equal(got[key], want[key]) for key in want
     )
 
 
-def _refusals(module: Any) -> None:
+def _expect_refusals(module: Any) -> None:
     """Check that unsuitable adapters are refused and leave the model unchanged."""
     implementation = module.swap
     good = _state(_model(module, seed=1))
     key = next(reversed(good))
-    hostile = {
-        "a layer of the model isn't in the adapter": {k: v for k, v in good.items() if k != key},
+    unsuitable = {
+        "the adapter lacks a layer of the model": {k: v for k, v in good.items() if k != key},
         "the adapter has a layer that the model lacks": {
             **good,
             key.replace("v_", "x_"): good[key],
         },
         "the adapter has another rank": _state(_model(module, seed=1, rank=4)),
     }
-    for what, state in hostile.items():
-        _refused(implementation, _model(module), state, what)
+    for problem, state in unsuitable.items():
+        _expect_refusal(implementation, _model(module), state, problem)
     merged = _model(module)
     for layer in _adapters(merged).values():
         layer.merge()
-    _refused(implementation, merged, good, "the model's adapter is merged")
+    _expect_refusal(implementation, merged, good, "the model's adapter is merged")
 
 
-def _refused(implementation: Function, model: Any, state: Any, what: str) -> None:
+def _expect_refusal(implementation: Function, model: Any, state: Any, problem: str) -> None:
     before = _state(model)
     try:
         implementation(model, state)
     except ValueError:
-        if any(not torch.equal(one, before[key]) for key, one in _state(model).items()):
-            raise Mistake(f"{what}: refused, but half of it is written; compare first") from None
+        if not _same(_state(model), before):
+            raise Mistake(
+                f"{problem}: it is refused, but some layers are already overwritten; "
+                "compare names and shapes first"
+            ) from None
         return
     except Exception as error:
-        raise Mistake(f"{what}: a ValueError was expected, {type(error).__name__} came") from None
-    raise Mistake(f"{what}, and it isn't refused")
+        kind = type(error).__name__
+        raise Mistake(f"{problem}: expected a ValueError, got {kind}") from None
+    raise Mistake(f"{problem}, but it isn't refused: raise a ValueError")
+
+
+# low_rank
 
 
 @checks.proves("low_rank")
 def low_rank(module: Any) -> None:
     implementation = module.low_rank
-    delta, rank, alpha = draw(7, 5), 2, 6.0
+    _require_function(implementation)
+    delta = draw(7, 5)
+    rank = 2
+    alpha = 6.0
     a, b = _factors(implementation, delta, rank, alpha)
     u, sigma, vt = torch.linalg.svd(delta, full_matrices=False)
     best = (u[:, :rank] * sigma[:rank]) @ vt[:rank]
@@ -308,38 +354,40 @@ def low_rank(module: Any) -> None:
         b @ a,
         {
             "the layer will multiply by alpha / rank: divide by it first": lambda: best,
-            "multiplied by alpha / rank, and the layer does so again: divide": lambda: 3 * best,
-            "divided by alpha / rank in each factor: it counts twice; take its root": (
+            "it multiplies by alpha / rank, and the layer does so again: divide": (
+                lambda: 3 * best
+            ),
+            "each factor is divided by alpha / rank, so it counts twice: divide by its root": (
                 lambda: best / 9
             ),
-            "divided by alpha alone: the layer's factor is alpha / rank": lambda: best / 6,
-            "the smallest directions are kept: σ comes sorted, largest first": (
+            "it divides by alpha alone: the layer's factor is alpha / rank": lambda: best / 6,
+            "these are the smallest directions: σ is sorted, largest first": (
                 lambda: (u[:, -rank:] * sigma[-rank:]) @ vt[-rank:] / 3
             ),
-            "σ is in both factors: its square comes out; √σ in each": (
+            "both factors contain σ, so their product contains σ²: use √σ in each": (
                 lambda: (u[:, :rank] * sigma[:rank].square()) @ vt[:rank] / 3
             ),
             "σ is missing: directions alone have no size": lambda: u[:, :rank] @ vt[:rank] / 3,
         },
     )
-    expect_close(b @ a * 3, best, "(alpha / rank) B A is the best approximation of that rank")
+    expect_close(b @ a * 3, best, "expected (alpha / rank) B A to be the best rank-2 approximation")
     if not torch.allclose(a.norm(dim=1), b.norm(dim=0)):
-        raise Mistake("each direction's size must be split evenly: √σ in A, √σ in B")
+        raise Mistake("split each direction's size evenly: √σ in A, √σ in B")
     a, b = _factors(implementation, delta, 5, 5.0)
-    expect_close(b @ a, delta, "all directions give ΔW itself")
+    expect_close(b @ a, delta, "with all five directions, expected ΔW itself")
 
 
 def _factors(implementation: Function, delta: Tensor, rank: int, alpha: float) -> Any:
-    """A (rank, in) and B (out, rank), of whatever numbers."""
-    _callable(implementation)
+    """Return A (rank, in) and B (out, rank) after checking their shapes."""
     got = implementation(delta.clone(), rank, alpha)
     if not isinstance(got, tuple) or len(got) != 2:
-        raise Mistake(f"two tensors were expected, A and B; a {type(got).__name__} came")
+        raise Mistake(f"expected two tensors, A and B, got {_type_of(got)}")
     a, b = got
-    want_a, want_b = delta.new_zeros(rank, delta.shape[1]), delta.new_zeros(delta.shape[0], rank)
-    shapes = [one.shape for one in got if isinstance(one, Tensor)]
-    if shapes == [want_b.shape, want_a.shape] != [want_a.shape, want_b.shape]:
+    a_like = delta.new_zeros(rank, delta.shape[1])
+    b_like = delta.new_zeros(delta.shape[0], rank)
+    shapes = [factor.shape for factor in got if isinstance(factor, Tensor)]
+    if shapes == [b_like.shape, a_like.shape] != [a_like.shape, b_like.shape]:
         raise Mistake("A and B are swapped: A is (rank, in), B is (out, rank)")
-    expect_close(a, want_a, "A is (rank, in)", tolerance=torch.inf)
-    expect_close(b, want_b, "B is (out, rank)", tolerance=torch.inf)
+    expect_close(a, a_like, "A is (rank, in)", tolerance=torch.inf)
+    expect_close(b, b_like, "B is (out, rank)", tolerance=torch.inf)
     return a, b

@@ -24,7 +24,7 @@ from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from statistics import mean, median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from labs.kit import Card, Lab, Run, assets, seconds_paired, tolerance
 from labs.kit.measure import peak_bytes
@@ -211,12 +211,19 @@ def smollm2(run: Run) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def check_smollm2(run: Run, name: str, value: float, because: str, **bound: float) -> None:
-    """A check with a bound that is SmolLM2's own; of another --model a measurement."""
+def check_smollm2(
+    run: Run,
+    name: str,
+    value: float,
+    because: str,
+    at_most: float | None = None,
+    at_least: float | None = None,
+) -> None:
+    """Check a bound that is SmolLM2's own; of another --model, measure. It decides the claim."""
     if run.options.model is None:
-        run.check(name, value, because=because, **bound)
+        run.check(name, value, at_most=at_most, at_least=at_least, because=because, decides=True)
     else:
-        run.measure(name, value, **{f"expect_{side}": limit for side, limit in bound.items()})
+        run.measure(name, value, expect_at_most=at_most, expect_at_least=at_least, decides=True)
 
 
 LENGTH = 64  # tokens of a row; 165 characters or so
@@ -277,7 +284,9 @@ def insertion_changes_nothing(run: Run):
     insert(model, ALL, rank=8, alpha=16)
     run.measure("layers", len(adapters(model)))
     change = (model(ids).logits - before).abs().max()
-    run.check("largest change of a logit", change, at_most=0, because="W x + 0 is W x")
+    run.check(
+        "largest change of a logit", change, at_most=0, because="W x + 0 is W x", decides=True
+    )
     change = (randomize(model)(ids).logits - before).abs().max()
     run.check("with a random B", change, at_least=0.1, because="the partner: logits differ by ones")
     change = (take_out(model)(ids).logits - before).abs().max()
@@ -346,16 +355,34 @@ def b_moves_first(run: Run):
         return [[getattr(one, name).grad.abs().max() for one in layers.values()] for name in "AB"]
 
     a, b = largest_gradients()
-    run.check("step 0, A: largest gradient of a layer", a, at_most=0, because="Bᵀ G with B = 0")
-    run.check("step 0, B: the same", b, at_least=1e-6, because="rounding would give 1e-16")
+    run.check(
+        "step 0, A: largest gradient of a layer",
+        a,
+        at_most=0,
+        because="Bᵀ G with B = 0",
+        decides=True,
+    )
+    run.check(
+        "step 0, B: the same", b, at_least=1e-6, because="rounding would give 1e-16", decides=True
+    )
     g = {name: full.get_submodule(name).weight.grad for name in layers}
     off = [(one.B.grad - 2 * g[name] @ one.A.mT).abs().max() for name, one in layers.items()]
     run.agree("B's gradient, less s · G Aᵀ", torch.stack(off))  # s is 2
     optimizer.step()
     a, b = largest_gradients()
-    run.check("step 1, A: largest gradient of a layer", a, at_least=1e-6, because="B has moved")
-    run.check("step 1, B: the same", b, at_least=1e-6, because="and A is still random")
-    run.check("W is the same bytes after a step", fingerprint(model) == before, equals=True)
+    run.check(
+        "step 1, A: largest gradient of a layer",
+        a,
+        at_least=1e-6,
+        because="B has moved",
+        decides=True,
+    )
+    run.check(
+        "step 1, B: the same", b, at_least=1e-6, because="and A is still random", decides=True
+    )
+    run.check(
+        "W is the same bytes after a step", fingerprint(model) == before, equals=True, decides=True
+    )
     tiny_steps(full, rows, 1, adamw(full, 1e-2))
     run.check("and without freezing, the partner", fingerprint(full) == before, equals=False)
     for weight in trainable(model):
@@ -405,7 +432,9 @@ def alpha_is_a_learning_rate(run: Run):
     Predict: at fixed α/r and rate, how much further does the first step of rank 64 go than rank 1?
     """
     one, two = (deltas(first_step(4, *pair)) for pair in ((8, 1e-3), (16, 5e-4)))
-    run.agree("Adam: ΔW with 2α and η/2, less ΔW, over its norm", (two - one) / one.norm())
+    run.agree(
+        "Adam: ΔW with 2α and η/2, less ΔW, over its norm", (two - one) / one.norm(), decides=True
+    )
     plain = torch.optim.SGD
     one, two = (deltas(first_step(4, *pair, plain)) for pair in ((8, 1e-3), (16, 5e-4)))
     run.agree("gradient descent: the ratio of their norms, less 4 · ½", two.norm() / one.norm() - 2)
@@ -415,7 +444,7 @@ def alpha_is_a_learning_rate(run: Run):
         one, two = ((model(rows).logits - base(rows).logits).norm().item() for model in models)
     slope, because = math.log(two / one) / math.log(64), "√r to r: how far do the tokens agree?"
     what = "at fixed s the first step's change of the logits grows as r to the"
-    run.measure(what, slope, expect_between=(0.5, 1), because=because)
+    run.measure(what, slope, expect_between=(0.5, 1), because=because, decides=True)
     return f"At fixed α/r rank 64 steps {two / one:.0f} times as far as rank 1."
 
 
@@ -528,7 +557,7 @@ def own_equals_peft(run: Run):
         with torch.no_grad():
             return ours(rows).logits - theirs(rows).logits
 
-    run.agree("logits", apart(), tolerance(torch.float64))
+    run.agree("logits", apart(), tolerance(torch.float64), decides=True)
     with torch.no_grad():
         change = (ours(rows).logits - exact(glass())(rows).logits).abs().max()
     run.check("logits, with and without ours", change, at_least=0.1, because="the partner")
@@ -536,7 +565,7 @@ def own_equals_peft(run: Run):
     run.check("trainable parameters", parameters(theirs), equals=parameters(ours))
     for model in (ours, theirs):
         tiny_steps(model, rows, 10, adamw(model, 1e-2))
-    run.agree("logits after 10 steps of AdamW", apart(), tolerance(torch.float64))
+    run.agree("logits after 10 steps of AdamW", apart(), tolerance(torch.float64), decides=True)
     moved = (deltas(ours) - start).norm() / start.norm()
     run.check("ΔW has moved by, relatively", moved, at_least=0.1, because="so that it was trained")
 
@@ -556,10 +585,12 @@ def adapters_travel(run: Run):
         save(ours, Path(folder))
         theirs = PeftModel.from_pretrained(take_out(ours), folder)
         small = (Path(folder) / "adapter_model.safetensors").stat().st_size
-        run.agree("ours in peft", theirs(ids).logits - want, tolerance(torch.float32))
+        run.agree("ours in peft", theirs(ids).logits - want, tolerance(torch.float32), decides=True)
         theirs.save_pretrained(f"{folder}/back")
         again = load(theirs.unload(), Path(folder) / "back")
-        run.agree("peft's in ours", again(ids).logits - want, tolerance(torch.float32))
+        run.agree(
+            "peft's in ours", again(ids).logits - want, tolerance(torch.float32), decides=True
+        )
     change = (take_out(again)(ids).logits - want).abs().max()
     run.check("without either", change, at_least=0.1, because="the partner")
     run.measure("bytes of the adapter's file", small)
@@ -593,7 +624,9 @@ def merging_is_exact_enough(run: Run):
         want = layer(x)
         layer.merge()
         off.append((layer(x) - want).abs().max())
-    run.agree("float64: merged less unmerged", torch.stack(off), tolerance(torch.float64))
+    run.agree(
+        "float64: merged less unmerged", torch.stack(off), tolerance(torch.float64), decides=True
+    )
     layers, base, missed = adapters(randomize(insert(glass(), ALL, 4, 8))), glass(), []
     w = torch.cat([base.get_submodule(name).weight.flatten() for name in layers])
     for keep in (True, False):
@@ -607,13 +640,25 @@ def merging_is_exact_enough(run: Run):
             layer.unmerge()
         off = torch.cat([layer.base.weight.flatten() for layer in layers.values()]) - w
         if keep:
-            run.check("W as it came back, kept", off.abs().max(), at_most=0, because="a copy")
+            run.check(
+                "W as it came back, kept",
+                off.abs().max(),
+                at_most=0,
+                because="a copy",
+                decides=True,
+            )
     because = "two roundings, of at most half a unit of the largest weight each"
     bound = largest.item() * torch.finfo(torch.float32).eps
-    run.check("W as it came back, subtracted", off.abs().max(), at_most=bound, because=because)
+    run.check(
+        "W as it came back, subtracted",
+        off.abs().max(),
+        at_most=bound,
+        because=because,
+        decides=True,
+    )
     share, because = (off != 0).float().mean(), "the partner: subtracting isn't exact"
     run.check("share of W with other bits", share, at_least=0.005, because=because)
-    run.check("second merges that weren't refused", len(missed), equals=0)
+    run.check("second merges that weren't refused", len(missed), equals=0, decides=True)
     step = deltas(first_step(4, 8, rate=1e-3)).bfloat16()  # ordered as w is
     lost = (w.bfloat16() + step == w.bfloat16()).float().mean()
     run.measure("bf16: share of W that the ΔW of Adam's first step, η = 0.001, leaves as is", lost)
@@ -664,7 +709,8 @@ def train(run: Run, model: Any, data: Any, steps: int, rate: float, label: str) 
         prepared.step()
         prepared.zero_grad()
         schedule.step()
-        losses.append(run.accelerator.reduce(loss.detach(), "mean").item())
+        mean_loss = cast(Tensor, run.accelerator.reduce(loss.detach(), "mean"))
+        losses.append(mean_loss.item())
     moments = [one for state in optimizer.state.values() for one in state.values() if one.dim()]
     model = run.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return Trained(model, losses, sum(one.numel() * one.element_size() for one in moments))
@@ -763,7 +809,7 @@ def adapting_beats_scratch(run: Run):
     because = "several times the range over seeds"
     for other in ("untouched", "from scratch"):
         gains = [one for name in LORA for one in gain(run, name, other)]
-        run.check(f"{other}, less each adapter", gains, at_least=0.2, because=because)
+        run.check(f"{other}, less each adapter", gains, at_least=0.2, because=because, decides=True)
     fig, ax = plt.subplots()
     for i, name in enumerate(TUNED):
         count, found = sizes(run, name)[0], losses(run, name)
@@ -789,7 +835,9 @@ def rank_one_is_enough(run: Run):
     """
     because = "on GPT-3 r = 1 was as good as more (their table 6)"
     more = gain(run, "r = 16", "r = 1")
-    run.measure("what rank 16 gains (nats)", more, expect_at_most=0.02, because=because)
+    run.measure(
+        "what rank 16 gains (nats)", more, expect_at_most=0.02, because=because, decides=True
+    )
     because = "§3: at fixed α/r a larger rank is a larger step"
     for name, other in (("r = 1", "r = 16"), ("r = 16", "r = 1")):
         label, factor = f"{name} at the rate of {other}", LORA[other].rate / LORA[name].rate
@@ -811,7 +859,7 @@ def places_count_more_than_rank(run: Run):
     deep, wide = (sizes(run, name)[0] for name in ("r = 1", "r = 8, q and v"))
     because = "q and v leave the MLP as it is, and that has most of the weights"
     what, gains = "what rank 1 everywhere gains (nats)", gain(run, "r = 1", "r = 8, q and v")
-    run.measure(what, gains, expect_at_least=0, because=because)
+    run.measure(what, gains, expect_at_least=0, because=because, decides=True)
     return f"{deep:,} parameters everywhere, {wide:,} in q and v: a gain of {mean(gains):.2f} nats."
 
 
@@ -905,7 +953,9 @@ def how_low_is_its_rank(run: Run):
     (untouched,), full = losses(run, "untouched"), mean(losses(run, "full"))
     none, *_, eight, _ = means
     kept = (none - eight) / (none - full)
-    run.measure("share of what all ΔW gain that 8 directions keep", kept, expect_at_least=0.8)
+    run.measure(
+        "share of what all ΔW gain that 8 directions keep", kept, expect_at_least=0.8, decides=True
+    )
     low, high = (f(row[1] for row in table) for f in (min, max))
     alone = (untouched - none) / (untouched - full)
     told = f"8 directions hold {low:.0%} to {high:.0%} of ΔW's energy, and keep {kept:.0%} of its"
@@ -955,7 +1005,9 @@ def the_base_forgets(run: Run):
         table.append([name, after, mean(losses(run, name)), price[name]])
         ax.plot(learned, forgot, "o", label=name)
         sure = [one.mean() / one.std() * math.sqrt(len(one)) for one in rises]
-        run.check(f"{name}: rise, in standard errors", sure, at_least=5, because=because)
+        run.check(
+            f"{name}: rise, in standard errors", sure, at_least=5, because=because, decides=True
+        )
     columns = ["arm", "on what glass writes", "on plays", "forgotten per learned"]
     run.table("Loss (nats per token), mean of three seeds", columns, table)
     ax.set(xlabel="learned: fall of the loss on plays (nats per token)", title="Three seeds")
@@ -964,7 +1016,7 @@ def the_base_forgets(run: Run):
     run.figure(fig, "forgetting", "More to the right: more learned. Lower: less forgotten.")
     bare = take_out(copy.deepcopy(fits(run, "r = 4")[0].model))
     same = fingerprint(bare.cpu()) == fingerprint(glass())
-    run.check("adapter taken out: the base, to the byte", same, equals=True)
+    run.check("adapter taken out: the base, to the byte", same, equals=True, decides=True)
     because, ratio = "Biderman et al. 2024", price["r = 16"] / price["full"]
     run.measure("price, rank 16 over full", ratio, expect_at_most=1, because=because)
     return f"For each nat learned rank 16 forgets {price['r = 16']:.2f}, full {price['full']:.2f}."
@@ -991,9 +1043,21 @@ def two_adapters_share_a_base(run: Run):
     run.table("Loss (nats per token)", ["adapter", "on plays", "on capitals"], rows)
     gains = [found[1][0] - found[0][0], found[0][1] - found[1][1]]
     because = "several times the seeds' range"
-    run.check("on each task, the other adapter less its own", gains, at_least=0.2, because=because)
+    run.check(
+        "on each task, the other adapter less its own",
+        gains,
+        at_least=0.2,
+        because=because,
+        decides=True,
+    )
     there, back = ((one - logits[0]).abs().max() for one in logits[1:])
-    run.check("swapped and back: change of a logit", back, at_most=0, because="the same numbers")
+    run.check(
+        "swapped and back: change of a logit",
+        back,
+        at_most=0,
+        because="the same numbers",
+        decides=True,
+    )
     run.check("swapped", there, at_least=0.1, because="the partner")
 
 

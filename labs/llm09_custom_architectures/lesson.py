@@ -17,7 +17,7 @@ import math
 import pickle
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -26,19 +26,11 @@ from labs.kit import Lab, Run, tolerance
 from labs.llm02_deep_learning import accuracy
 from labs.llm06_attention import VOCABULARY, MultiHeadAttention, causal_mask, recall_batch, rope
 from labs.llm07_lora import insert, randomize, take_out, trainable
-from labs.llm09_custom_architectures import workshop
-from labs.llm09_custom_architectures.workshop import (
-    Training,
-    fit,
-    forgotten,
-    hooks,
-    images,
-    mlp,
-    parameters,
-    reader,
-    refusal,
-    tied,
-)
+from labs.llm09_custom_architectures import figures, training
+from labs.llm09_custom_architectures.inspection import forgotten, hooks, parameters, refusal, tied
+from labs.llm09_custom_architectures.new_process import open_in_new_process
+from labs.llm09_custom_architectures.training import Training, fit, images, mlp, reader
+from labs.llm09_custom_architectures.trap import Trap
 from labs.shared import small_gpt
 
 import matplotlib.pyplot as plt
@@ -66,7 +58,7 @@ lab = Lab("LLM09")
 # saved; layers in a plain list aren't trained either. Until something is moved nothing raises, and
 # the model computes. And a tensor that stands under two names (**tied**, as the two ends of GPT-2
 # are) is one tensor with two entries: saved as two, it may come back as two, which drift apart from
-# then on. (Helpers are in `labs/workshop.py`: `refusal` tells the kind of error that an action
+# then on. (Helpers are in `inspection.py`: `refusal` tells the kind of error that an action
 # raises, `forgotten` finds tensors in plain attributes, `tied` names that share memory.)
 
 
@@ -114,11 +106,18 @@ def what_is_registered_is_saved(run: Run):
     lost = "layers.0.weight, layers.0.bias, scale"
     run.check("forgotten by the careless", rows[0][1], equals=lost)
     run.check("forgotten by the careful", rows[1][1], equals="–")
-    run.check("numbers that are learned", [row[2] for row in rows], equals=[16, 36])
-    run.check("double() raises", [row[5] for row in rows], equals=["RuntimeError", "nothing"])
+    run.check("numbers that are learned", [row[2] for row in rows], equals=[16, 36], decides=True)
+    run.check(
+        "double() raises",
+        [row[5] for row in rows],
+        equals=["RuntimeError", "nothing"],
+        decides=True,
+    )
     because = "what was lost is of size 1"
-    run.check("careless, loaded: off by", rows[0][4], at_least=1e-3, because=because)
-    run.check("careful, loaded: off by", rows[1][4], at_most=0, because="the same numbers")
+    run.check("careless, loaded: off by", rows[0][4], at_least=1e-3, because=because, decides=True)
+    run.check(
+        "careful, loaded: off by", rows[1][4], at_most=0, because="the same numbers", decides=True
+    )
     one = Careful()
     run.check("tied", tied(one), equals=[["first.weight", "last.weight"]])
     said = refusal(lambda: safetensors.torch.save(one.state_dict()))
@@ -177,20 +176,28 @@ def load_partial(module: nn.Module, state: dict[str, Tensor]) -> Loaded:
 def not_strict_is_silent(run: Run):
     """With `strict=False` a wrong prefix loads nothing and raises nothing; our loader tells."""
     learned, fresh = (nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4)) for _ in range(2))
-    state, before = learned.state_dict(), fresh[0].weight.clone()
+    state = learned.state_dict()
+    before = fresh.state_dict()["0.weight"].clone()
     prefixed = {f"module.{name}": one for name, one in state.items()}
     wider = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 6))
-    for name, action, error in (
-        ("prefix, strict", lambda: fresh.load_state_dict(prefixed), "RuntimeError"),
-        ("prefix, not strict", lambda: fresh.load_state_dict(prefixed, strict=False), "nothing"),
-        ("prefix, our loader", lambda: load_partial(fresh, prefixed), "ValueError"),
-        ("shape, not strict", lambda: wider.load_state_dict(state, strict=False), "RuntimeError"),
+    lenient = partial(fresh.load_state_dict, prefixed, strict=False)
+    for name, action, error, decides in (
+        ("prefix, strict", lambda: fresh.load_state_dict(prefixed), "RuntimeError", False),
+        ("prefix, not strict", lenient, "nothing", True),
+        ("prefix, our loader", lambda: load_partial(fresh, prefixed), "ValueError", True),
+        (
+            "shape, not strict",
+            lambda: wider.load_state_dict(state, strict=False),
+            "RuntimeError",
+            False,
+        ),
     ):
-        run.check(f"another {name}: raises", refusal(action), equals=error)
-    run.check("the weights are as before", torch.equal(fresh[0].weight, before), equals=True)
+        run.check(f"another {name}: raises", refusal(action), equals=error, decides=decides)
+    same = torch.equal(fresh.state_dict()["0.weight"], before)
+    run.check("the weights are as before", same, equals=True, decides=True)
     found = load_partial(wider, state).misshapen
     run.check("another shape, our loader: misshapen", found, equals=["1.bias", "1.weight"])
-    same = torch.equal(wider[0].weight, learned[0].weight)
+    same = torch.equal(wider.state_dict()["0.weight"], state["0.weight"])
     run.check("and the body is loaded", same, equals=True)
 
 
@@ -268,13 +275,15 @@ def a_pickle_is_refused(run: Run):
     got, want = read_safetensors(data), safetensors.torch.load(data)
     pairs = [(got[name], one) for name, one in want.items()]
     same = [a for a, b in pairs if a.dtype == b.dtype and torch.equal(a, b)]
-    run.check("tensors equal to the library's, bit for bit", len(same), equals=len(state))
+    run.check(
+        "tensors equal to the library's, bit for bit", len(same), equals=len(state), decides=True
+    )
     for name, one in {"cut off": data[:-1], "a byte more": data + b"0", "short": data[:6]}.items():
         said = refusal(lambda one=one: read_safetensors(one))
         run.check(f"{name}: our reader raises", said, equals="ValueError")
     with tempfile.TemporaryDirectory() as folder:
         path, file = Path(folder) / "trap", io.BytesIO()
-        trap = workshop.Trap(path)
+        trap = Trap(path)
         torch.save({"weight": torch.zeros(3), "more": trap}, file)
         data = file.getvalue()
         ways = (
@@ -283,10 +292,10 @@ def a_pickle_is_refused(run: Run):
             lambda: safetensors.torch.load(data),
         )
         said, want = list(map(refusal, ways)), ["UnpicklingError", "ValueError", "SafetensorError"]
-        run.check("torch.load, our reader and safetensors raise", said, equals=want)
-        run.check("its code has run", path.exists(), equals=False)
+        run.check("torch.load, our reader and safetensors raise", said, equals=want, decides=True)
+        run.check("its code has run", path.exists(), equals=False, decides=True)
         pickle.loads(pickle.dumps(trap))
-        run.check("its code has run, by pickle.loads", path.exists(), equals=True)
+        run.check("its code has run, by pickle.loads", path.exists(), equals=True, decides=True)
 
 
 # %% [markdown]
@@ -342,15 +351,16 @@ def our_convolution_is_the_librarys(run: Run):
     kinds = [(3, 1, 1, 1), (3, 2, 1, 1), (1, 1, 0, 1), (2, 3, 0, 1), (5, 1, 4, 2), (3, 4, 2, 3)]
     for name, x in inputs.items():
         errors, x = [], x.requires_grad_()
-        for size, *how in kinds:  # stride, padding, dilation
-            layer = Convolution(3, 5, size, *how).double()
+        for size, stride, padding, dilation in kinds:
+            layer = Convolution(3, 5, size, stride, padding, dilation).double()
             weight = layer.linear.weight.view(5, 3, size, size)  # each row is a window: C, k, k
-            ours, theirs = layer(x), F.conv2d(x, weight, layer.linear.bias, *how)
+            bias = layer.linear.bias
+            ours, theirs = layer(x), F.conv2d(x, weight, bias, stride, padding, dilation)
             slope, inputs_of = torch.randn_like(theirs), (x, layer.linear.weight)
             a, b = (torch.autograd.grad(y, inputs_of, slope, True) for y in (ours, theirs))
             pairs = zip((ours, *a), (theirs, *b), strict=True)
             errors += [(one - other).abs().max() for one, other in pairs]
-        run.agree(f"answer and gradients, {name}", torch.stack(errors), 1e-10)
+        run.agree(f"answer and gradients, {name}", torch.stack(errors), 1e-10, decides=True)
 
 
 # %% [markdown]
@@ -374,9 +384,13 @@ def our_convolution_is_the_librarys(run: Run):
 class BatchNorm(nn.Module):
     """`mean` and `var` are running statistics, (C,) each, updated in training."""
 
+    mean: Tensor
+    var: Tensor
+
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5):
         super().__init__()
-        self.momentum, self.eps = momentum, eps
+        self.momentum = momentum
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("mean", torch.zeros(channels))
@@ -437,6 +451,7 @@ def a_bias_before_the_norm_is_idle(run: Run):
     for mode in (True, True, False):  # two steps of the buffers, then their use
         x = 2 * torch.randn(4, 3, 5, 6, dtype=torch.float64) + 3
         run.agree("ours less nn.BatchNorm2d", ours.train(mode)(x) - theirs.train(mode)(x))
+    assert theirs.running_var is not None
     run.agree("running variance, less the library's", ours.var - theirs.running_var)
     model, x, y = CNN(bias=True).double(), images()[0][:256].double(), images()[1][:256]
     run.check("parameters", parameters(model), equals=6186, because="48 are biases before norms")
@@ -448,14 +463,16 @@ def a_bias_before_the_norm_is_idle(run: Run):
         after = copy.deepcopy(model.state_dict())
         model.zero_grad()
         F.cross_entropy(model(x), y).backward()
-        bias, weight = ([getattr(one, kind).grad.abs().max() for one in layers]
-                        for kind in ("bias", "weight"))  # fmt: skip
+        bias, weight = (
+            [getattr(one, kind).grad.abs().max() for one in layers] for kind in ("bias", "weight")
+        )
         shares.append(max(bias) / min(weight))
         changed.append([name for name in after if not torch.equal(before[name], after[name])])
     because = "0 but for rounding: 16,384 terms in float64"
-    run.check("bias's gradient over the weight's, in training", shares[0], at_most=1e-10,
-              because=because)  # fmt: skip
-    run.check("in evaluation, the partner", shares[1], at_least=1e-3, because="there it acts")
+    what = "bias's gradient over the weight's, in training"
+    run.check(what, shares[0], at_most=1e-10, because=because, decides=True)
+    because = "there it acts"
+    run.check("in evaluation, the partner", shares[1], at_least=1e-3, because=because, decides=True)
     want = ["norm1.mean", "norm1.var", "norm2.mean", "norm2.var"]
     run.check("changed by a look in training mode", changed[0], equals=want)
     run.check("in evaluation mode", changed[1], equals=[])
@@ -479,14 +496,16 @@ def a_cnn_reads_digits(run: Run):
 
     Predict: shuffled, is it still better than the MLP?
     """
-    run.check("parameters", parameters(CNN()), equals=6138)
+    run.check("parameters", parameters(CNN()), equals=6138, decides=True)
     found = {
         (kind, shuffle): [reader(run, kind, seed, shuffle)[1] for seed in run.seeds(3)]
         for kind in (CNN, mlp)
         for shuffle in (False, True)
     }
     because = "three standard errors of 0.99 on 360 images are 0.016"
-    run.check("accuracy of the CNN", found[CNN, False], at_least=0.97, because=because)
+    run.check(
+        "accuracy of the CNN", found[CNN, False], at_least=0.97, because=because, decides=True
+    )
     rows = [
         [kind.__name__.upper(), *(mean(found[kind, s]) for s in (False, True))]
         for kind in (CNN, mlp)
@@ -494,10 +513,16 @@ def a_cnn_reads_digits(run: Run):
     run.table("Accuracy, mean of three seeds", ["", "pixels in place", "shuffled alike"], rows)
     because = "what it knows beforehand is of places; a standard error is 0.01"
     (_, cnn, cnn_shuffled), (_, plain, plain_shuffled) = rows
-    run.measure("what shuffling costs the CNN", cnn - cnn_shuffled, expect_at_least=0.01,
-                because=because)  # fmt: skip
-    run.measure("what it costs the MLP", plain - plain_shuffled, expect_between=(-0.02, 0.02),
-                because="to it all orders are alike")  # fmt: skip
+    cost = cnn - cnn_shuffled
+    run.measure(
+        "what shuffling costs the CNN", cost, expect_at_least=0.01, because=because, decides=True
+    )
+    run.measure(
+        "what it costs the MLP",
+        plain - plain_shuffled,
+        expect_between=(-0.02, 0.02),
+        because="to it all orders are alike",
+    )
     return (
         f"In place the CNN reads {cnn:.1%} and the MLP {plain:.1%}; "
         f"shuffled {cnn_shuffled:.1%} and {plain_shuffled:.1%}."
@@ -552,18 +577,23 @@ def looking_leaves_nothing_behind(run: Run):
     """
     model, x = copy.deepcopy(reader(run, CNN, run.seed, False)[0]), images()[2][:1]
     seen = look_inside(model, ["conv1", "conv2"], x)
-    run.agree("conv1's answer, less what it answers alone", seen["conv1"] - model.conv1(x), 1e-6)
-    run.check("hooks left after a look", hooks(model), equals=0)
+    run.agree(
+        "conv1's answer, less what it answers alone",
+        seen["conv1"] - model.conv1(x),
+        1e-6,
+        decides=True,
+    )
+    run.check("hooks left after a look", hooks(model), equals=0, decides=True)
     said = refusal(lambda: look_inside(model, ["conv1"], torch.zeros(1, 3, 8, 8)))
     run.check("three channels for one: raises", said, equals="RuntimeError")
-    run.check("hooks left after that", hooks(model), equals=0)
+    run.check("hooks left after that", hooks(model), equals=0, decides=True)
     kept: list[Tensor] = []
     for _ in range(3):
         model.conv1.register_forward_hook(lambda _module, _inputs, answer: kept.append(answer))
         model(x)
     run.check("never removed: answers kept of three looks", len(kept), equals=1 + 2 + 3)
     fig, axes = plt.subplots(3, 8, figsize=(7.2, 3.4))
-    workshop.draw_maps(axes, x[0, 0], seen["conv1"][0], seen["conv2"][0])
+    figures.draw_maps(axes, x[0, 0], seen["conv1"][0], seen["conv2"][0])
     run.figure(fig, "maps", "One digit; maps of layers 1 and 2, each on its own colour scale.")
 
 
@@ -573,7 +603,7 @@ def looking_leaves_nothing_behind(run: Run):
 # bit. The weights aren't enough. AdamW has two means for each weight and a count of steps; the
 # schedule has its place; the order of the data has a generator; dropout draws from torch's own. And
 # the buffers belong to the model's state. LLM08 leaves this to Accelerate; here each of these six
-# parts is left out in turn, to see what it would have been (by `Training` in `labs/workshop.py`).
+# parts is left out in turn, to see what it would have been (by `Training` in `training.py`).
 
 
 # %% 8. Resumed
@@ -601,16 +631,24 @@ def each_missing_part_shows(run: Run):
         if gaps.max() > 0:
             ax.semilogy(range(41, 81), gaps.clamp(min=1e-6), label=lost)
     columns = ["left out", "first loss", "largest of 40 losses", "logits at the end"]
-    run.table("Differences to the training that never stopped", columns,
-              [[lost, *row] for lost, row in rows.items()])  # fmt: skip
-    run.check("nothing left out", rows.pop("nothing"), at_most=0, because="bit for bit")
+    run.table(
+        "Differences to the training that never stopped",
+        columns,
+        [[lost, *row] for lost, row in rows.items()],
+    )
+    run.check(
+        "nothing left out", rows.pop("nothing"), at_most=0, because="bit for bit", decides=True
+    )
     *gaps, off = rows.pop("buffers")
     run.check("buffers left out: losses", gaps, at_most=0, because="training uses the batch's own")
     because = "running means keep 0.9⁴⁰ = 1.5 % of what was there"
-    run.check("buffers left out: logits at the end", off, at_least=1e-3, because=because)
+    run.check(
+        "buffers left out: logits at the end", off, at_least=1e-3, because=because, decides=True
+    )
     because = "losses are of size 0.1 and more, float32's rounding is 1e-8"
     for lost, (_, gap, _) in rows.items():
-        run.check(f"{lost} left out: largest gap of a loss", gap, at_least=1e-3, because=because)
+        what = f"{lost} left out: largest gap of a loss"
+        run.check(what, gap, at_least=1e-3, because=because, decides=True)
     ax.set(xlabel="step", ylabel="difference of the loss (nats)", title="Resumed without …")
     ax.legend(ncols=2, fontsize=9)
     caption = "Resumed after 40 steps; 10⁻⁶ stands for 0. Without buffers all differences are 0."
@@ -645,7 +683,8 @@ def adapter_kernels(convolution: Convolution) -> tuple[Tensor, Tensor]:
     (r, C, k, k), to be used with the convolution's own stride, padding and dilation; then
     (out, r, 1, 1), with the factor alpha / rank in it.
     """
-    adapter, k = convolution.linear, convolution.size
+    adapter: Any = convolution.linear
+    k = convolution.size
     factor = adapter.alpha / adapter.rank
     return adapter.A.view(adapter.rank, -1, k, k), factor * adapter.B[:, :, None, None]
 
@@ -681,14 +720,27 @@ def frozen_weights_and_moving_buffers(run: Run):
         rows.append([f"adapted in {name}", *read, accuracy(model, x_test, y_test)])
     columns = ["", "negatives", "positives", "positives, adapter taken out"]
     run.table("Accuracy on 360 test images", columns, rows)
-    run.check("negatives before", rows[0][1], at_most=0.5, because="it never saw one")
-    run.check("negatives after, evaluation mode", rows[1][1], at_least=0.8, because="chance: 0.1")
-    run.check("evaluation mode, taken out: change of any tensor of the base", moved[0], at_most=0,
-              because="nothing of it could move")  # fmt: skip
-    run.check("training mode: the largest", max(moved[1]), at_least=1e-2, because="the partner")
+    run.check("negatives before", rows[0][1], at_most=0.5, because="it never saw one", decides=True)
+    what = "negatives after, evaluation mode"
+    run.check(what, rows[1][1], at_least=0.8, because="chance: 0.1", decides=True)
+    run.check(
+        "evaluation mode, taken out: change of any tensor of the base",
+        moved[0],
+        at_most=0,
+        because="nothing of it could move",
+        decides=True,
+    )
+    largest = max(moved[1])
+    run.check(
+        "training mode: the largest", largest, at_least=1e-2, because="the partner", decides=True
+    )
     because = "its running means and variances are those of negatives"
-    run.measure("positives that the base lost where buffers moved", before - rows[2][3],
-                expect_at_least=0.2, because=because)  # fmt: skip
+    run.measure(
+        "positives that the base lost where buffers moved",
+        before - rows[2][3],
+        expect_at_least=0.2,
+        because=because,
+    )
     return (
         f"{share:.0%} of the numbers bring negatives from {rows[0][1]:.0%} to {rows[1][1]:.0%}. "
         f"Where buffers moved, the base reads {rows[2][3]:.0%} of positives, once {before:.0%}."
@@ -854,12 +906,18 @@ def a_convolution_has_a_reach(run: Run):
         size = torch.autograd.grad(answer, entered)[0][0].abs().amax(-1)  # (T,)
         reach.append(int((size[:13] > 0).sum()) - 1)
         run.check(f"{name}: gradient to the future", size[13:].max(), at_most=0, because="causal")
-    run.check("tokens back, two convolutions", reach[0], equals=6, because="2 · (4 − 1)")
-    run.check("with attention", reach[1:], at_least=12, because="all there are")
-    run.check("parameters: convolutions less attentions", count[0] - count[1], equals=2 * 4 * 64,
-              because="k·d more for each")  # fmt: skip
+    run.check(
+        "tokens back, two convolutions", reach[0], equals=6, because="2 · (4 − 1)", decides=True
+    )
+    run.check("with attention", reach[1:], at_least=12, because="all there are", decides=True)
+    run.check(
+        "parameters: convolutions less attentions",
+        count[0] - count[1],
+        equals=2 * 4 * 64,
+        because="k·d more for each",
+    )
     fig, ax = plt.subplots(figsize=(7.2, 7.2))
-    workshop.draw_tree(ax, Hybrid(HybridConfig()))
+    figures.draw_tree(ax, Hybrid(HybridConfig()))
     run.figure(fig, "tree", "Modules with all parameters below them. A kernel is no module.")
 
 
@@ -880,9 +938,9 @@ def a_convolution_has_a_reach(run: Run):
 def trained(run: Run, arm: str, task: str, seed: int) -> Any:
     """A model of an arm that has learned "recall" or "text"."""
     torch.manual_seed(seed)
-    vocabulary = VOCABULARY if task == "recall" else len(workshop.text().characters)
+    vocabulary = VOCABULARY if task == "recall" else len(small_gpt.shakespeare().characters)
     model = Hybrid(HybridConfig(vocab_size=vocabulary, mixers=ARMS[arm]))
-    return workshop.teach(run, model, task, f"{arm}, {task}, seed {seed}", seed)
+    return training.teach(run, model, task, f"{arm}, {task}, seed {seed}", seed)
 
 
 @lab.experiment
@@ -892,16 +950,18 @@ def the_hybrid_has_both(run: Run):
 
     Predict: and with the attention first?
     """
-    tokens, rows = recall_batch(1000), workshop.text().windows(256, 64)
+    tokens, rows = recall_batch(1000), small_gpt.shakespeare().windows(256, 64)
     right = {
-        arm: [workshop.recall(trained(run, arm, "recall", seed), tokens) for seed in run.seeds(3)]
+        arm: [training.recall(trained(run, arm, "recall", seed), tokens) for seed in run.seeds(3)]
         for arm in ARMS
     }
     loss = {
-        arm: [workshop.loss_on(trained(run, arm, "text", seed), "text", rows).item()
-              for seed in run.seeds(3)]
+        arm: [
+            training.loss_on(trained(run, arm, "text", seed), "text", rows).item()
+            for seed in run.seeds(3)
+        ]
         for arm in ("convolution", "attention", "hybrid")
-    }  # fmt: skip
+    }
     bigram = small_gpt.bigram(rows)
     table = [[arm, mean(right[arm]), mean(loss[arm]) if arm in loss else "–"] for arm in ARMS]
     others = [["bigram", "–", bigram], ["unigram", "–", small_gpt.unigram(rows)]]
@@ -909,7 +969,8 @@ def the_hybrid_has_both(run: Run):
     run.table("Mean of three seeds", columns, table + others)
     because = "it sees 9 answers of 120, and 1 in 10 guesses of the others are right at best: 0.17"
     run.check("recall, convolution", right["convolution"], at_most=0.2, because=because)
-    run.check("recall, hybrid", right["hybrid"], at_least=0.9, because="over four times that")
+    because = "over four times that"
+    run.check("recall, hybrid", right["hybrid"], at_least=0.9, because=because, decides=True)
     because = "nothing notes for attention which token came before: a guess, as in LLM06"
     run.check("recall, attention first", right["hybrid, reversed"], at_most=0.2, because=because)
     run.measure("recall, attention", right["attention"], expect_at_least=0.9, because="as in LLM06")
@@ -919,14 +980,16 @@ def the_hybrid_has_both(run: Run):
     gap = mean(loss["attention"]) - mean(loss["convolution"])
     behind = [a - b for a, b in zip(loss["hybrid"], loss["convolution"], strict=True)]
     because = "it need not learn to look back by one"
-    run.measure("text: attention less hybrid (nats)", ahead, expect_at_least=0, because=because)
+    what = "text: attention less hybrid (nats)"
+    run.measure(what, ahead, expect_at_least=0, because=because, decides=True)
     because = "half the gap of attention: what is near counts most, in a short training"
-    run.measure("text: hybrid less convolution (nats)", behind, expect_at_most=gap / 2,
-                because=because)  # fmt: skip
-    run.measure("text: the hybrid's range over seeds (nats)",
-                max(loss["hybrid"]) - min(loss["hybrid"]))  # fmt: skip
+    what = "text: hybrid less convolution (nats)"
+    run.measure(what, behind, expect_at_most=gap / 2, because=because, decides=True)
+    run.measure(
+        "text: the hybrid's range over seeds (nats)", max(loss["hybrid"]) - min(loss["hybrid"])
+    )
     fig, ax = plt.subplots(figsize=(7.2, 4.6))
-    workshop.draw_arms(ax, right, loss, bigram)
+    figures.draw_arms(ax, right, loss, bigram)
     run.figure(fig, "hybrid", "Recall against the loss on text, by the mixers of the two layers.")
     told = "; ".join(f"{arm} {mean(right[arm]):.2f} / {mean(loss[arm]):.2f}" for arm in loss)
     late = mean(right["hybrid, reversed"])
@@ -955,22 +1018,22 @@ def the_auto_classes_open_it(run: Run):
         ours, state = read_safetensors(file.read_bytes()), model.state_dict()
         same = [name for name in state if torch.equal(ours[name], state[name])]
         run.check("tensors in the file, bit for bit", len(same), equals=len(state))
-        refused, kind, logits, written = workshop.in_a_new_process(folder, ids)
+        refused, kind, logits, written = open_in_new_process(folder, ids)
         run.check("without our classes it raises", refused, equals="ValueError")
         run.check("with them it is a", kind, equals="Hybrid")
         off = torch.tensor(logits) - model(ids).logits
-        run.agree("its logits less ours", off, tolerance(torch.float32))
-        want = workshop.greedy(model, ids, 6).tolist()
-        run.check("what it writes is what ours does", written == want, equals=True)
+        run.agree("its logits less ours", off, tolerance(torch.float32), decides=True)
+        want = training.greedy(model, ids, 6).tolist()
+        run.check("what it writes is what ours does", written == want, equals=True, decides=True)
         file.unlink()
         pickled = file.with_name("pytorch_model.bin")
         torch.save(state, pickled)
         said = refusal(lambda: opened(folder))
         run.check("opening numbers alone in a pickle raises", said, equals="nothing")
-        torch.save({**state, "more": workshop.Trap(trap)}, pickled)
+        torch.save({**state, "more": Trap(trap)}, pickled)
         said = refusal(lambda: opened(folder))
-        run.check("opening a trap in a pickle raises", said, equals="UnpicklingError")
-        run.check("its code has run", trap.exists(), equals=False)
+        run.check("opening a trap in a pickle raises", said, equals="UnpicklingError", decides=True)
+        run.check("its code has run", trap.exists(), equals=False, decides=True)
     return f"Without our classes it said {refused}; the trap ended in {said}."
 
 
