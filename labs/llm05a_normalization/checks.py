@@ -1,4 +1,4 @@
-"""What proves the parts of LLM05a right. References: PyTorch's own kernels, or the definition."""
+"""Check the exercises of LLM05a against PyTorch's own kernels, or the definition."""
 
 import math
 from collections.abc import Callable
@@ -12,181 +12,213 @@ from torch import Tensor
 
 checks = Checks()
 
-Function = Callable[..., Any]
-EPS = 0.1  # large, so that its place makes a difference that nobody can overlook
+Mistakes = dict[str, Callable[[], Tensor]]  # by message: the result that each mistake gives
+EPS = 0.1  # large enough for its position in the formula to make a clear difference
 
 
 @checks.proves("layer_norm")
 def layer_norm(module: Any) -> None:
+    """Check the values, the input, the dtype, and that statistics are computed in float32."""
     implementation = module.layer_norm
-    x, (gain, bias) = draw(3, 4, 8) + 2, draw(2, 8, seed=1)
+    x = draw(3, 4, 8) + 2
+    gain, bias = draw(2, 8, seed=1)
     given = x.clone()
     got = implementation(x, gain, bias, EPS)
     if not torch.equal(given, x):
-        raise Mistake("your function changed its input: -=, sub_ and the like work in place")
-    centred = x - x.mean(-1, keepdim=True)
-    variance = centred.square().mean(-1, keepdim=True)
-    unbiased, whole = x.var(-1, keepdim=True), x - x.mean()
-
-    def answer(root: Tensor, centred: Tensor = centred) -> Tensor:
-        return centred / root * gain + bias
-
-    mistakes = _places_of_epsilon(variance, answer) | {
-        "is the variance divided by d − 1? A norm divides by d: correction=0": lambda: answer(
-            (unbiased + EPS).sqrt()
-        ),
-        "are mean and variance taken over everything? Each token has its own: mean(-1, …)": (
-            lambda: answer((whole.square().mean() + EPS).sqrt(), whole)
-        ),
-        "are mean and variance taken over the tokens of a text? Over the last axis: mean(-1, …)": (
-            lambda: _over(x, 1) * gain + bias
-        ),
-        "the mean isn't taken away": lambda: answer((variance + EPS).sqrt(), x),
-        "is that RMSNorm? LayerNorm takes away the mean first": lambda: answer(
-            (x.square().mean(-1, keepdim=True) + EPS).sqrt(), x
-        ),
-        "the bias is missing": lambda: answer((variance + EPS).sqrt()) - bias,
-        "gain and bias are missing": lambda: centred / (variance + EPS).sqrt(),
-        "the gain is missing": lambda: centred / (variance + EPS).sqrt() + bias,
-        "the gain acts on the bias too: first the gain, then the bias": lambda: (
-            (centred / (variance + EPS).sqrt() + bias) * gain
-        ),
-    }
-    name_mistake(got, mistakes)
+        raise Mistake("your function changed its input: -=, sub_ and similar work in place")
+    name_mistake(got, _mistakes_of_layer_norm(x, gain, bias))
     expect_close(got, F.layer_norm(x, (8,), gain, bias, EPS), "(x − μ) / √(σ² + ε) · γ + β")
     short = (draw(4, 64) + 100.25).bfloat16()
     got = implementation(short, torch.ones(64).double(), torch.zeros(64).double())
-    _in_float32(got, F.layer_norm(short.double(), (64,)), short)
+    _check_short_dtype(got, F.layer_norm(short.double(), (64,)), short)
 
 
-def _over(x: Tensor, axis: int) -> Tensor:
-    centred = x - x.mean(axis, keepdim=True)
-    return centred / (centred.square().mean(axis, keepdim=True) + EPS).sqrt()
+def _mistakes_of_layer_norm(x: Tensor, gain: Tensor, bias: Tensor) -> Mistakes:
+    """Return the result of each known mistake."""
+    centred = x - x.mean(-1, keepdim=True)
+    variance = centred.square().mean(-1, keepdim=True)
+    unbiased = x.var(-1, keepdim=True)
+    x_hat = centred / (variance + EPS).sqrt()
 
+    def normed(root: Tensor, centred: Tensor = centred) -> Tensor:
+        return centred / root * gain + bias
 
-def _places_of_epsilon(
-    square: Tensor, answer: Callable[[Tensor], Tensor]
-) -> dict[str, Callable[[], Tensor]]:
-    """What comes out where ε, or the root, isn't where it should be."""
-    return {
-        "ε is outside the root: √(… + ε), not √… + ε": lambda: answer(square.sqrt() + EPS),
-        "ε isn't used": lambda: answer(square.sqrt()),
-        "is ε squared? It is added to a square as it is": lambda: answer((square + EPS**2).sqrt()),
-        "the root is missing": lambda: answer(square + EPS),
+    def with_statistics_over(*axes: int) -> Tensor:
+        centred = x - x.mean(axes, keepdim=True)
+        return normed((centred.square().mean(axes, keepdim=True) + EPS).sqrt(), centred)
+
+    return _mistakes_of_epsilon(variance, normed) | {
+        "the variance is divided by d − 1: a norm divides by d, correction=0": (
+            lambda: normed((unbiased + EPS).sqrt())
+        ),
+        "mean and variance are taken over all numbers, but each token has its own: mean(-1, …)": (
+            lambda: with_statistics_over(0, 1, 2)
+        ),
+        "mean and variance are taken over the tokens of a text, not over the last axis": (
+            lambda: with_statistics_over(1)
+        ),
+        "the mean isn't subtracted": lambda: normed((variance + EPS).sqrt(), x),
+        "that is RMSNorm: LayerNorm subtracts the mean first": (
+            lambda: normed((x.square().mean(-1, keepdim=True) + EPS).sqrt(), x)
+        ),
+        "the bias is missing": lambda: x_hat * gain,
+        "gain and bias are missing": lambda: x_hat,
+        "the gain is missing": lambda: x_hat + bias,
+        "the gain multiplies the bias too: apply the gain first, then the bias": (
+            lambda: (x_hat + bias) * gain
+        ),
     }
 
 
-def _in_float32(got: Any, want: Tensor, given: Tensor) -> None:
-    """An answer in a short dtype: of that dtype, and one rounding away from the exact one."""
+def _mistakes_of_epsilon(square: Tensor, normed: Callable[[Tensor], Tensor]) -> Mistakes:
+    """Return the result of each known mistake with ε and the root.
+
+    Args:
+        square: what ε is added to: the variance, or the mean square.
+        normed: returns the norm's result for a denominator.
+    """
+    return {
+        "ε is outside the root: √(… + ε), not √… + ε": lambda: normed(square.sqrt() + EPS),
+        "ε isn't used": lambda: normed(square.sqrt()),
+        "ε is squared: add ε itself to the square": lambda: normed((square + EPS**2).sqrt()),
+        "the root is missing": lambda: normed(square + EPS),
+    }
+
+
+def _check_short_dtype(got: Any, want: Tensor, given: Tensor) -> None:
+    """Check a result in a short dtype: it has that dtype, and it was rounded once."""
     if isinstance(got, Tensor) and got.dtype != given.dtype:
-        raise Mistake(f"{given.dtype} was given, {got.dtype} came: the answer has x's dtype")
+        raise Mistake(f"expected the dtype of x, {given.dtype}, got {got.dtype}")
     rounding = want.abs().max().item() * torch.finfo(given.dtype).eps / 2
     message = (
-        f"are the statistics taken in {given.dtype}? `wide` makes float32 of it; only the answer "
-        "is rounded again"
+        f"are the statistics computed in {given.dtype}? Use `wide`, which gives float32, and round "
+        "only the result"
     )
-    wide = got.double() if isinstance(got, Tensor) else got
-    expect_close(wide, want, message, 1.01 * rounding)
+    result = got.double() if isinstance(got, Tensor) else got
+    expect_close(result, want, message, 1.01 * rounding)
 
 
 @checks.proves("rms_norm")
 def rms_norm(module: Any) -> None:
+    """Check the values, a zero vector, the dtype, and that statistics are computed in float32."""
     implementation = module.rms_norm
-    x, gain = draw(3, 4, 8) + 1, draw(8, seed=1)
+    x = draw(3, 4, 8) + 1
+    gain = draw(8, seed=1)
     given = x.clone()
     got = implementation(x, gain, EPS)
     if not torch.equal(given, x):
-        raise Mistake("your function changed its input: /=, mul_ and the like work in place")
-    square = x.square().mean(-1, keepdim=True)
-    centred = x - x.mean(-1, keepdim=True)
-
-    def answer(root: Tensor) -> Tensor:
-        return x / root * gain
-
-    mistakes = _places_of_epsilon(square, answer) | {
-        "is the mean taken away? RMSNorm leaves it: that is LayerNorm": lambda: F.layer_norm(
-            x, (8,), gain, eps=EPS
-        ),
-        "the mean square is meant, not the variance: nothing is taken away before": lambda: answer(
-            (centred.square().mean(-1, keepdim=True) + EPS).sqrt()
-        ),
-        "is that the norm √Σx²? The root of the MEAN square is meant": lambda: answer(
-            (square * 8 + EPS).sqrt()
-        ),
-        "is the mean taken over everything? Each token has its own: mean(-1, keepdim=True)": (
-            lambda: answer((x.square().mean() + EPS).sqrt())
-        ),
-        "the gain is missing": lambda: x / (square + EPS).sqrt(),
-        "the gain is 1 + gain here: this one starts from 1, not from 0": lambda: (
-            x / (square + EPS).sqrt() * (1 + gain)
-        ),
-    }
-    name_mistake(got, mistakes)
+        raise Mistake("your function changed its input: /=, mul_ and similar work in place")
+    name_mistake(got, _mistakes_of_rms_norm(x, gain))
     expect_close(got, F.rms_norm(x, (8,), gain, EPS), "x / √(mean(x²) + ε) · γ")
-    zeros = implementation(torch.zeros(2, 8).double(), gain, 1e-5)
-    expect_close(zeros, torch.zeros(2, 8).double(), "a vector of zeros stays zero: is ε used?")
+    zeros = torch.zeros(2, 8).double()
+    got = implementation(zeros, gain, 1e-5)
+    expect_close(got, zeros, "a vector of zeros must give zeros: is ε used?")
     short = (300 * draw(4, 64)).half()
     got = implementation(short, torch.ones(64).double())
-    _in_float32(got, F.rms_norm(short.double(), (64,), eps=1e-5), short)
+    _check_short_dtype(got, F.rms_norm(short.double(), (64,), eps=1e-5), short)
+
+
+def _mistakes_of_rms_norm(x: Tensor, gain: Tensor) -> Mistakes:
+    """Return the result of each known mistake."""
+    square = x.square().mean(-1, keepdim=True)
+    variance = x.var(-1, correction=0, keepdim=True)
+    x_hat = x / (square + EPS).sqrt()
+
+    def normed(root: Tensor) -> Tensor:
+        return x / root * gain
+
+    return _mistakes_of_epsilon(square, normed) | {
+        "the mean is subtracted: that is LayerNorm, and RMSNorm keeps the mean": (
+            lambda: F.layer_norm(x, (8,), gain, eps=EPS)
+        ),
+        "use the mean square, not the variance: don't subtract the mean before you square": (
+            lambda: normed((variance + EPS).sqrt())
+        ),
+        "that is the length √Σx²: RMSNorm divides by the root of the MEAN square": (
+            lambda: normed((square * 8 + EPS).sqrt())
+        ),
+        "the mean is taken over all numbers, but each token has its own: mean(-1, keepdim=True)": (
+            lambda: normed((x.square().mean() + EPS).sqrt())
+        ),
+        "the gain is missing": lambda: x_hat,
+        "the gain is used as 1 + gain, but this one starts at 1, not at 0": (
+            lambda: x_hat * (1 + gain)
+        ),
+    }
 
 
 @checks.proves("rms_norm_backward")
 def rms_norm_backward(module: Any) -> None:
+    """Check both gradients against autograd's, for a batch and for one token."""
     implementation = module.rms_norm_backward
-    dy, x, gain = draw(3, 4, 8), draw(3, 4, 8, seed=1) + 1, draw(8, seed=2)
+    dy = draw(3, 4, 8)
+    x = draw(3, 4, 8, seed=1) + 1
+    gain = draw(8, seed=2)
     inputs = [x.clone().requires_grad_(), gain.clone().requires_grad_()]
     want = torch.autograd.grad(F.rms_norm(inputs[0], (8,), inputs[1], EPS), inputs, dy)
     got = implementation(dy, x, gain, EPS)
     if not isinstance(got, tuple) or len(got) != 2:
-        raise Mistake("two gradients are asked for: return dx, dgain")
-    r = (x.square().mean(-1, keepdim=True) + EPS).sqrt()
-    x_hat, g = x / r, dy * gain
-
-    def along(a: Tensor, b: Tensor) -> Tensor:
-        return b * (a * b).mean(-1, keepdim=True)
-
-    mistakes = {
-        "r is treated as a constant: the part of g along x̂ must be taken away": lambda: g / r,
-        "that is LayerNorm's gradient: RMSNorm sees shifts, so mean(g) stays": lambda: (
-            (g - g.mean(-1, keepdim=True) - along(g, x_hat)) / r
-        ),
-        "the gain is missing from dx: it is g = γ·dy that arrives at x̂": lambda: (
-            (dy - along(dy, x_hat)) / r
-        ),
-        "the division by r is missing": lambda: g - along(g, x_hat),
-        "the part along x̂ has the wrong sign: it is taken away": lambda: (g + along(g, x_hat)) / r,
-        "x or x̂? x̂ · mean(g · x̂), both divided by r": lambda: (g - along(g, x)) / r,
-        "is the sum taken where the mean is meant? ∂r/∂xᵢ has a factor 1/d": lambda: (
-            (g - 8 * along(g, x_hat)) / r
-        ),
-        "ε is missing from r": lambda: (
-            (g - along(g, x / x.square().mean(-1, keepdim=True).sqrt()))
-            / x.square().mean(-1, keepdim=True).sqrt()
-        ),
-    }
-    name_mistake(got[0], mistakes)
-    expect_close(got[0], want[0], "dx = (g − its part along x̂) / r, with g = γ·dy")
+        raise Mistake("expected two gradients: return dx, dgain")
+    name_mistake(got[0], _mistakes_of_dx(dy, x, gain))
+    expect_close(got[0], want[0], "dx = (g − its component along x̂) / r, with g = γ·dy")
+    x_hat = x / (x.square().mean(-1, keepdim=True) + EPS).sqrt()
     unsummed = [dy * x_hat, *((dy * x_hat).sum(axis) for axis in (0, 1))]
     if any(equals(got[1], wrong) for wrong in unsummed):
-        raise Mistake("dgain is one vector (d,): sum over all axes but the last")
-    mistakes = {
-        "dgain is made of dy · x̂, not of dy · x": lambda: (dy * x).sum((0, 1)),
-        "the gain has no part in its own gradient: dy · x̂, not g · x̂": lambda: (g * x_hat).sum(
-            (0, 1)
-        ),
-        "is dgain a mean? Every token adds to it: a sum": lambda: (dy * x_hat).mean((0, 1)),
-        "dgain is the sum of dy · x̂; the sum of dy is a bias's": lambda: dy.sum((0, 1)),
-    }
-    name_mistake(got[1], mistakes)
+        raise Mistake("dgain is one vector, (d,): sum over all axes but the last")
+    name_mistake(got[1], _mistakes_of_dgain(dy, x, x_hat, gain))
     expect_close(got[1], want[1], "dgain = Σ dy · x̂ over all tokens")
-    alone = implementation(dy[0, 0], x[0, 0], gain, EPS)
-    expect_close(alone[1], dy[0, 0] * x_hat[0, 0], "one token alone, (d,): its dgain is dy · x̂")
+    _, dgain = implementation(dy[0, 0], x[0, 0], gain, EPS)
+    expect_close(dgain, dy[0, 0] * x_hat[0, 0], "for one token, (d,), dgain is dy · x̂")
+
+
+def _mistakes_of_dx(dy: Tensor, x: Tensor, gain: Tensor) -> Mistakes:
+    """Return the result of each known mistake in the gradient of x."""
+    bare_r = x.square().mean(-1, keepdim=True).sqrt()
+    r = (x.square().mean(-1, keepdim=True) + EPS).sqrt()
+    x_hat = x / r
+    g = dy * gain
+
+    def along(a: Tensor, b: Tensor) -> Tensor:
+        """Return b times the mean of a · b: if b is x̂, the component of a along it."""
+        return b * (a * b).mean(-1, keepdim=True)
+
+    return {
+        "r is treated as a constant: subtract the component of g along x̂": lambda: g / r,
+        "that is LayerNorm's gradient: RMSNorm depends on shifts, so don't subtract mean(g)": (
+            lambda: (g - g.mean(-1, keepdim=True) - along(g, x_hat)) / r
+        ),
+        "the gain is missing from dx: the gradient that arrives at x̂ is g = γ·dy": (
+            lambda: (dy - along(dy, x_hat)) / r
+        ),
+        "the division by r is missing": lambda: g - along(g, x_hat),
+        "the component along x̂ has the wrong sign: subtract it": lambda: (g + along(g, x_hat)) / r,
+        "x is used in place of x̂: subtract x̂ · mean(g · x̂)": lambda: (g - along(g, x)) / r,
+        "a sum is used in place of the mean: ∂r/∂xᵢ has a factor 1/d": (
+            lambda: (g - 8 * along(g, x_hat)) / r
+        ),
+        "ε is missing from r": lambda: (g - along(g, x / bare_r)) / bare_r,
+    }
+
+
+def _mistakes_of_dgain(dy: Tensor, x: Tensor, x_hat: Tensor, gain: Tensor) -> Mistakes:
+    """Return the result of each known mistake in the gradient of the gain."""
+    return {
+        "dgain uses dy · x, but it is the sum of dy · x̂": lambda: (dy * x).sum((0, 1)),
+        "dgain contains the gain itself: it is dy · x̂, not g · x̂": (
+            lambda: (dy * gain * x_hat).sum((0, 1))
+        ),
+        "dgain is a mean, but it is a sum over the tokens": lambda: (dy * x_hat).mean((0, 1)),
+        "dgain is the sum of dy, the gradient of a bias: it is the sum of dy · x̂": (
+            lambda: dy.sum((0, 1))
+        ),
+    }
 
 
 @checks.proves("sinusoid")
 def sinusoid(module: Any) -> None:
-    implementation = module.sinusoid
-    length, d = 7, 6
+    """Check 7 positions of 6 entries against the definition."""
+    length = 7
+    d = 6
     want = torch.tensor(
         [
             [(math.sin, math.cos)[k % 2](t * 10000 ** (-(k - k % 2) / d)) for k in range(d)]
@@ -194,109 +226,122 @@ def sinusoid(module: Any) -> None:
         ],
         dtype=torch.float64,
     )
-    got = implementation(length, d)
+    got = module.sinusoid(length, d)
     if isinstance(got, Tensor) and got.dtype != torch.float64:
-        raise Mistake(f"float64 is asked for, {got.dtype} came: pass dtype=torch.float64 to arange")
-    t, i = torch.arange(length).double()[:, None], torch.arange(d // 2).double()
+        raise Mistake(f"expected float64, got {got.dtype}: pass dtype=torch.float64 to arange")
+    name_mistake(got, _mistakes_of_sinusoids(length, d))
+    expect_close(got, want, "entries 2i and 2i + 1 are sin and cos of t · 10000^(−2i/d)")
+
+
+def _mistakes_of_sinusoids(length: int, d: int) -> Mistakes:
+    """Return the result of each known mistake."""
+    t = torch.arange(length).double()[:, None]
+    i = torch.arange(d // 2).double()
+    angles = t * 10000 ** (-2 * i / d)
+    own_angles = t * 10000 ** (-torch.arange(d).double() / d)
+    even = torch.arange(d) % 2 == 0
 
     def table(angles: Tensor) -> Tensor:
         return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
 
-    angles = t * 10000 ** (-2 * i / d)
-    mistakes = {
-        "all sines come before all cosines: entries 2i and 2i + 1 are neighbours": lambda: (
-            torch.cat((angles.sin(), angles.cos()), -1)
+    return {
+        "all sines come before all cosines, but entries 2i and 2i + 1 are neighbours": (
+            lambda: torch.cat((angles.sin(), angles.cos()), -1)
         ),
-        "sine and cosine have changed places: entry 0 is the sine": lambda: torch.stack(
-            (angles.cos(), angles.sin()), -1
-        ).flatten(-2),
-        "the factor 2 of the exponent is missing: −2i/d for i = 0 … d/2 − 1": lambda: table(
-            t * 10000 ** (-i / d)
+        "sine and cosine are swapped: entry 0 is the sine": (
+            lambda: torch.stack((angles.cos(), angles.sin()), -1).flatten(-2)
         ),
-        "the frequencies grow: the exponent is negative": lambda: table(t * 10000 ** (2 * i / d)),
-        "places count from 0, not from 1": lambda: table((t + 1) * 10000 ** (-2 * i / d)),
-        "is every entry given a frequency of its own? Two neighbours share one": lambda: (
-            _own_frequencies(t, d)
+        "the factor 2 of the exponent is missing: −2i/d for i = 0 … d/2 − 1": (
+            lambda: table(t * 10000 ** (-i / d))
         ),
-        "the slowest frequency is 10000^(−(d − 2)/d), not 1/10000: divide by d": lambda: table(
-            t * 10000 ** (-i / (d // 2 - 1))
+        "the frequencies grow: the exponent must be negative": (
+            lambda: table(t * 10000 ** (2 * i / d))
+        ),
+        "the places start at 1, but they must start at 0": (
+            lambda: table((t + 1) * 10000 ** (-2 * i / d))
+        ),
+        "every entry has a separate frequency, but neighbours 2i and 2i + 1 share one": (
+            lambda: torch.where(even, own_angles.sin(), own_angles.cos())
+        ),
+        "the slowest frequency is 10000^(−(d − 2)/d), not 1/10000: divide 2i by d": (
+            lambda: table(t * 10000 ** (-i / (d // 2 - 1)))
         ),
     }
-    name_mistake(got, mistakes)
-    expect_close(got, want, "entries 2i, 2i + 1: sin and cos of t · 10000^(−2i/d)")
-
-
-def _own_frequencies(t: Tensor, d: int) -> Tensor:
-    angles = t * 10000 ** (-torch.arange(d).double() / d)
-    return torch.where(torch.arange(d) % 2 == 0, angles.sin(), angles.cos())
 
 
 @checks.proves("gated_width")
 def gated_width(module: Any) -> None:
+    """Check five widths, among them those of two Llama models."""
     implementation = module.gated_width
     cases = {(64, 8): 176, (48, 8): 128, (96, 8): 256, (4096, 256): 11_008, (5120, 256): 13_824}
-    wrong = {
-        "is it rounded down? So that at least as much fits, it is rounded up": lambda d, n: (
-            8 * d // (3 * n) * n
-        ),
-        "is it rounded to the nearest multiple? It is rounded up": lambda d, n: (
-            round(8 * d / 3 / n) * n
-        ),
-        "4d is the width without a gate; three matrices want two thirds of it": lambda d, _: 4 * d,
-        "is 8/3 of d not yet rounded to a multiple?": lambda d, _: 8 * d // 3,
-        "is a whole multiple added where 8d/3 is a multiple already?": lambda d, n: (
-            (8 * d // 3 // n + 1) * n
-        ),
-    }
-    found = {}
-    for (d, n), want in cases.items():
-        got = implementation(d, n)
+    results: dict[tuple[int, int], int] = {}
+    for (d, multiple), want in cases.items():
+        got = implementation(d, multiple)
         if isinstance(got, bool) or not isinstance(got, int):
-            raise Mistake(f"a whole number was expected, {type(got).__name__} came: use // ")
-        found[d, n] = got
-        if got % n and got != want and got not in (8 * d // 3, 4 * d):
-            raise Mistake(f"{got} isn't a multiple of {n}")
-    if found == cases:
-        if implementation(64) != 176:
-            raise Mistake("without a second argument the multiple is 8")
-        return
-    for message, rule in wrong.items():
-        if found == {(d, n): rule(d, n) for d, n in cases}:
+            raise Mistake(f"expected a whole number, got a {type(got).__name__}: use //")
+        results[d, multiple] = got
+        if got % multiple and got != want and got not in (8 * d // 3, 4 * d):
+            raise Mistake(f"expected a multiple of {multiple}, got {got}")
+    for message, rule in WRONG_WIDTHS.items():
+        if results == {(d, multiple): rule(d, multiple) for d, multiple in cases}:
             raise Mistake(message)
-    (d, n), got = next((case, got) for case, got in found.items() if got != cases[case])
-    raise Mistake(f"d = {d} and multiples of {n}: {cases[d, n]} was expected, {got} came")
+    for (d, multiple), want in cases.items():
+        got = results[d, multiple]
+        if got != want:
+            raise Mistake(f"d = {d}, multiples of {multiple}: expected {want}, got {got}")
+    if implementation(64) != 176:
+        raise Mistake("without a second argument the multiple must be 8")
+
+
+WRONG_WIDTHS: dict[str, Callable[[int, int], int]] = {
+    "the width is rounded down, but it must be rounded up": (
+        lambda d, multiple: 8 * d // (3 * multiple) * multiple
+    ),
+    "the width is rounded to the nearest multiple, but it must be rounded up": (
+        lambda d, multiple: round(8 * d / 3 / multiple) * multiple
+    ),
+    "4d is the width without a gate: three matrices need two thirds of it": lambda d, _: 4 * d,
+    "8d/3 isn't rounded to a multiple yet": lambda d, _: 8 * d // 3,
+    "one multiple too many where 8d/3 is a multiple already": (
+        lambda d, multiple: (8 * d // 3 // multiple + 1) * multiple
+    ),
+}
 
 
 @checks.proves("SwiGLU.forward")
 def swi_glu(module: Any) -> None:
-    implementation = module.SwiGLU
-    module = implementation(6, 10).double()
-    with torch.no_grad():
-        for i, parameter in enumerate(module.parameters()):
-            parameter.copy_(draw(*parameter.shape, seed=10 + i))
+    """Check the layer with random weights."""
+    layer = module.SwiGLU(6, 10).double()
     x = draw(2, 5, 6)
     with torch.no_grad():
-        gate, up, down = module.gate_proj(x), module.up_proj(x), module.down_proj
-        got = module(x)
-        mistakes = {
-            "gate and up are swapped: the activation belongs on the gate": lambda: down(
-                gate * F.silu(up)
-            ),
-            "both projections go through the activation: only the gate does": lambda: down(
-                F.silu(gate) * F.silu(up)
-            ),
-            "the activation is missing": lambda: down(gate * up),
-            "the activation comes after the product: only the gate goes through it": lambda: down(
-                F.silu(gate * up)
-            ),
-            "gate and up are added: a gate multiplies": lambda: down(F.silu(gate) + up),
-            "that is a gate with the logistic σ (Dauphin et al. 2017): SiLU is x·σ(x)": lambda: (
-                down(gate.sigmoid() * up)
-            ),
-            "that is GEGLU: the activation is silu, not gelu": lambda: down(F.gelu(gate) * up),
-            "down_proj is missing": lambda: F.silu(gate) * up,
-            "the gate isn't used": lambda: down(F.silu(up)),
-            "up_proj isn't used": lambda: down(F.silu(gate)),
-        }
-        name_mistake(got, mistakes)
-        expect_close(got, down(F.silu(gate) * up), "down_proj(silu(gate_proj(x)) · up_proj(x))")
+        for i, parameter in enumerate(layer.parameters()):
+            parameter.copy_(draw(*parameter.shape, seed=10 + i))
+        got = layer(x)
+        name_mistake(got, _mistakes_of_swi_glu(layer, x))
+        want = layer.down_proj(F.silu(layer.gate_proj(x)) * layer.up_proj(x))
+        expect_close(got, want, "down_proj(silu(gate_proj(x)) · up_proj(x))")
+
+
+def _mistakes_of_swi_glu(layer: Any, x: Tensor) -> Mistakes:
+    """Return the result of each known mistake."""
+    gate = layer.gate_proj(x)
+    up = layer.up_proj(x)
+    down = layer.down_proj
+    return {
+        "gate and up are swapped: the activation acts on the gate": lambda: down(gate * F.silu(up)),
+        "both projections go through the activation, but only the gate should": (
+            lambda: down(F.silu(gate) * F.silu(up))
+        ),
+        "the activation is missing": lambda: down(gate * up),
+        "the activation comes after the product, but it acts on the gate alone": (
+            lambda: down(F.silu(gate * up))
+        ),
+        "gate and up are added, but a gate multiplies": lambda: down(F.silu(gate) + up),
+        "that is a gate with the logistic σ (Dauphin et al. 2017): SiLU is x·σ(x)": (
+            lambda: down(gate.sigmoid() * up)
+        ),
+        "that is GEGLU: the activation is silu, not gelu": lambda: down(F.gelu(gate) * up),
+        "down_proj is missing": lambda: F.silu(gate) * up,
+        "the gate isn't used": lambda: down(F.silu(up)),
+        "up_proj isn't used": lambda: down(F.silu(gate)),
+    }

@@ -1,4 +1,4 @@
-"""Layers with a planted fault, which the learner's `diagnose` must name."""
+"""Layers with a planted fault, for the learner's `diagnose` to name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 
 def planted(fault: str, d_model: int) -> Callable[[Tensor], Tensor]:
-    """Return an untrained attention layer, (B, T, d) -> (B, T, d) in float64, with a fault of FAULTS."""
+    """Return an untrained attention layer, (B, T, d) -> (B, T, d) in float64, with one fault.
+
+    Args:
+        fault: a key of FAULTS in the lesson; "sound" for none.
+        d_model: the width of the vectors, d.
+    """
     changes: dict[str, Any] = {
         "no norm": {"norm": nn.Identity},
         "norm on the sum": {"placement": "post"},
@@ -17,7 +22,9 @@ def planted(fault: str, d_model: int) -> Callable[[Tensor], Tensor]:
         "dead branch": {"beta": 0.0},
     }
     model = LanguageModel(Config(2, 1, d_model, **changes.get(fault, {}))).double()
-    layer, position = model.blocks[0].attention, model.position
+    block: Any = model.blocks[0]
+    layer = block.attention
+    position = model.position
     if fault == "looks ahead":
         return lambda x: layer(x.flip(1), position).flip(1)
     return lambda x: layer(x, position)

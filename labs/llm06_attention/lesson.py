@@ -3,9 +3,9 @@
 # What a token does when it looks at the others: from one weighted average to the heads of SmolLM2.
 #
 # **You will be able to** write attention by hand and prove it equal to PyTorch's; mask it without
-# leaks or NaN; compute it exactly and never hold the score matrix; find the two heads that let a
-# model copy, and prove that they do it. **Builds on** softmax and matrix products (LLM02 and
-# LLM03). **Takes** an hour to read, a minute to run (`tiny`, 2 cores).
+# leaks or NaN; find the two heads that let a model copy, and prove that they do it. **Builds on**
+# softmax and matrix products (LLM02 and LLM03). **Takes** an hour to read, a minute to run
+# (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -13,13 +13,12 @@ from functools import cache, partial
 from statistics import median
 from typing import Any
 
-from labs.kit import Lab, Run, assets, on_one_thread, seconds_paired, tolerance
+from labs.kit import Lab, Results, Run, assets, on_one_thread, tolerance
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 lab = Lab("LLM06")
 lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
@@ -56,7 +55,7 @@ LENGTHS = torch.tensor([50, 0, 7])  # of padded sources: a whole one, an empty o
 # a hard choice before anything is learned, with hardly a gradient to learn from.
 
 
-# %% 1. Scaled dot-product attention
+# %% Scaled dot-product attention
 @lab.exercise(
     level=1,
     hints=(
@@ -79,7 +78,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     return masked_softmax(scores, mask) @ v
 
 
-# %% 2. Why the scores are divided
+# %% Why the scores are divided
 @lab.experiment
 def scaling_keeps_the_entropy(run: Run):
     """Divided by √d, the weights' entropy stays at ln n − ½ at any width; undivided it collapses.
@@ -97,9 +96,10 @@ def scaling_keeps_the_entropy(run: Run):
     run.table("Entropy (nats)", ["d", "divided", "undivided", "theory for large d"], rows)
     bound, because = (math.e + 1) / n, "twice the next term of the expansion, (e + 1)/2n"
     what = "divided by √d: entropy's distance from ln n − ½, less four standard errors"
-    run.check(what, excess, at_most=bound, because=because)
+    run.check(what, excess, at_most=bound, because=because, decides=True)
     bound, because = 2 * rows[-1][3], "twice the theory; an even spread has 5.545"
-    run.check("undivided: entropy at d = 1,024", rows[-1][2], at_most=bound, because=because)
+    what = "undivided: entropy at d = 1,024"
+    run.check(what, rows[-1][2], at_most=bound, because=because, decides=True)
     shared, alone = math.exp(rows[-1][1]), math.exp(rows[-1][2])
     return f"At d = 1,024 some {shared:.0f} keys (e^H) share the weight; without √d {alone:.1f}."
 
@@ -114,7 +114,7 @@ def scaling_keeps_the_entropy(run: Run):
 # answer, the loss throws away.)
 
 
-# %% 3. Masks
+# %% Masks
 def causal_mask(tq: int, tk: int, device: torch.device | None = None) -> Tensor:
     """(Tq, Tk), True where a query may look: the queries are the last Tq of Tk positions."""
     return torch.ones(tq, tk, dtype=torch.bool, device=device).tril(tk - tq)
@@ -142,8 +142,11 @@ def no_gradient_reaches_the_future(run: Run):
     ways = (lambda x: attention(x, x, x, past), lambda x: ((x @ x.mT).softmax(-1) * past) @ x)
     slopes = [torch.func.jacrev(lambda x, f=f: f(x).sum(-1))(x) for f in ways]  # (Tq, Tk, D)
     right, wrong = (slope.abs().amax(-1) for slope in slopes)  # (Tq, Tk)
-    run.check("largest towards the future", right[future].max(), at_most=0, because="nothing added")
-    partner = {"at_least": 1e-9, "because": "so a gradient would be seen; rounding gives 1e-16"}
+    ahead = right[future].max()
+    because = "nothing added"
+    run.check("largest towards the future", ahead, at_most=0, because=because, decides=True)
+    partner: dict[str, Any] = {"at_least": 1e-9}
+    partner["because"] = "so a gradient would be seen; rounding gives 1e-16"
     run.check("smallest towards the past", right[~future].min(), **partner)
     run.check("median future, masked after the softmax", wrong[future].median(), **partner)
 
@@ -158,11 +161,12 @@ def is_causal_aligns_top_left(run: Run):
     library, new = F.scaled_dot_product_attention, q[:, :, -1:]  # one query and a full cache
     trusting, masked = library(new, k, v, is_causal=True), library(new, k, v, causal_mask(1, 64))
     want = library(q, k, v, is_causal=True)[:, :, -1:]
-    run.agree("its answer, less the first value", trusting - v[:, :, :1])
+    run.agree("its answer, less the first value", trusting - v[:, :, :1], decides=True)
     run.agree("with our mask, less the last answer of the whole", masked - want)
     error = (trusting - want).square().mean().sqrt()
     because = "v₁ − Σpv has variance 1 − 2/64 + Σp²: 1.004 in theory, ± 0.011 over draws"
-    run.check("its error, in spreads of a value", error, at_least=0.9, because=because)
+    what = "its error, in spreads of a value"
+    run.check(what, error, at_least=0.9, because=because, decides=True)
 
 
 # %% [markdown]
@@ -174,7 +178,7 @@ def is_causal_aligns_top_left(run: Run):
 # is enough for our 32 positions, Llama takes 10,000 and more.)
 
 
-# %% 4. Order
+# %% Order
 def rope(x: Tensor, base: float = 100.0) -> Tensor:
     """Rotate (..., T, D) by position; coordinate i is paired with i + D/2, as in Llama."""
     t, d = (torch.arange(size, device=x.device) for size in x.shape[-2:])
@@ -184,8 +188,8 @@ def rope(x: Tensor, base: float = 100.0) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
-SAME = {"at_most": 1e-12, "because": "float64 rounding"}
-CHANGED = {"at_least": 1e-2, "because": "the values are of size 1"}
+SAME: dict[str, Any] = {"at_most": 1e-12, "because": "float64 rounding"}
+CHANGED: dict[str, Any] = {"at_least": 1e-2, "because": "the values are of size 1"}
 
 
 @lab.experiment
@@ -198,7 +202,7 @@ def attention_alone_sees_a_set(run: Run):
         ("rotary positions", lambda x: attention(rope(x), rope(x), x), CHANGED),
     ):
         change = (f(x[order]) - f(x)[order]).abs().max()
-        run.check(f"change, {name}", change, **bound)
+        run.check(f"change, {name}", change, **bound, decides=True)
 
 
 # %% [markdown]
@@ -214,7 +218,7 @@ def attention_alone_sees_a_set(run: Run):
 # the first.
 
 
-# %% 5. Multi-head and grouped-query attention
+# %% Multi-head and grouped-query attention
 @lab.exercise(
     level=2,
     hints=(
@@ -263,7 +267,8 @@ def by_hand_equals_the_library(run: Run):
     q, k, v = torch.randn(3, 3, 6, 50, 16, dtype=torch.float64)  # (B, H, T, D) each
     library = partial(F.scaled_dot_product_attention, enable_gqa=True)
     fused = library(q, k, v, is_causal=True)
-    run.agree("causal, its own mask", fused - attention(q, k, v, causal_mask(50, 50)))
+    error = fused - attention(q, k, v, causal_mask(50, 50))
+    run.agree("causal, its own mask", error, decides=True)
     for name, qkv, mask in (
         ("no mask", (q, k, v), None),
         ("causal", (q, k, v), causal_mask(50, 50)),
@@ -272,9 +277,10 @@ def by_hand_equals_the_library(run: Run):
         ("causal, 6 heads on 2", (q, k[:, :2], v[:, :2]), causal_mask(50, 50)),
     ):
         for dtype, bound in ((torch.float64, 1e-12), (torch.float32, tolerance(torch.float32))):
-            qkv = [x.to(dtype) for x in qkv]
-            error = grouped_query_attention(*qkv, mask) - library(*qkv, mask)
-            run.agree(f"{name}, {str(dtype)[6:]}", error, bound)
+            queries, keys, values = (x.to(dtype) for x in qkv)
+            want = library(queries, keys, values, mask)
+            error = grouped_query_attention(queries, keys, values, mask) - want
+            run.agree(f"{name}, {str(dtype)[6:]}", error, bound, decides=True)
     q, k, v = (x.bfloat16() for x in (q, k, v))
     for name, f in (("by hand", attention), ("library", library)):
         error = (f(q, k, v) - attention(q.double(), k.double(), v.double())).abs().max()
@@ -299,9 +305,9 @@ def heads_equal_multihead_attention(run: Run):
     x = torch.randn(3, 50, 48, dtype=torch.float64)
     past, mask = causal_mask(50, 50), cross_attention_mask(LENGTHS, 41, 50)
     hidden = ~mask[:, 0, 0]  # (B, Tk): the library's masks are True where one may NOT look
-    run.agree("causal", ours(x, past) - theirs(x, x, x, attn_mask=~past)[0])
+    run.agree("causal", ours(x, past) - theirs(x, x, x, attn_mask=~past)[0], decides=True)
     got, want = ours(x[:, :41], mask, x), theirs(x[:, :41], x, x, hidden)[0]
-    run.agree("cross with padding", (got - want)[::2])
+    run.agree("cross with padding", (got - want)[::2], decides=True)
     nothing = (got[1] - ours.out.bias).abs().max()
     because = "weights of 0 add nothing to the bias"
     run.check("ours, nothing to see, less the bias", nothing, at_most=0, because=because)
@@ -314,128 +320,7 @@ def heads_equal_multihead_attention(run: Run):
 
 
 # %% [markdown]
-# ## 5. A sliding window
-# T queries on T keys make T² scores. If every query looks at itself and the w − 1 keys before it,
-# T·w are enough (Longformer, Beltagy et al. 2020), and L layers still reach L·(w − 1) back. A mask
-# alone saves nothing, for what it hides has been computed; to save, lay before each query its own w
-# keys. (Real kernels do so in blocks, to copy less.)
-
-
-# %% 6. A sliding window
-@lab.exercise(
-    level=2,
-    hints=(
-        "The queries are the last tq of tk positions: at which position is the first one?",
-        "Subtract each key's position from each query's: what does a negative distance mean?",
-        "A window of w holds the distances 0 to w − 1, its own key among them.",
-    ),
-)
-def sliding_window_mask(tq: int, tk: int, window: int) -> Tensor:
-    """(Tq, Tk), True for a query's own key and the `window` − 1 before it; aligned bottom-right."""
-    distance = torch.arange(tk - tq, tk)[:, None] - torch.arange(tk)  # (Tq, Tk)
-    return (distance >= 0) & (distance < window)
-
-
-def local_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """Attention under `sliding_window_mask` with T·w scores; (..., T, D) each."""
-    k, v = (F.pad(x, (0, 0, window - 1, 0)).unfold(-2, window, 1) for x in (k, v))  # (..., T, D, w)
-    index = torch.arange(q.shape[-2], device=q.device)[:, None] + torch.arange(window).to(q.device)
-    scores = (q.unsqueeze(-2) @ k).squeeze(-2) / math.sqrt(q.shape[-1])  # (..., T, w)
-    weights = masked_softmax(scores, index >= window - 1)  # nothing comes before the first key
-    return (v @ weights.unsqueeze(-1)).squeeze(-1)  # (..., T, D)
-
-
-@lab.experiment
-def a_window_needs_linear_work(run: Run):
-    """A window's own keys give what its mask gives on the whole, in matrix products linear in T."""
-    q, k, v = torch.randn(3, 1, 2, 50, 16, dtype=torch.float64)
-    band = sliding_window_mask(50, 50, 8)
-    run.agree("the same as the mask", local_attention(q, k, v, 8) - attention(q, k, v, band))
-    counts, window = [], partial(local_attention, window=32)
-    for f, t in ((attention, 512), (attention, 1024), (window, 512), (window, 1024)):
-        with FlopCounterMode(display=False) as counter:
-            f(*torch.zeros(3, t, 16))
-        counts.append(counter.get_total_flops())
-    run.check("masked: twice the T, times the FLOPs", counts[1] / counts[0], equals=4.0)
-    run.check("windowed: twice the T, times the FLOPs", counts[3] / counts[2], equals=2.0)
-
-
-# %% [markdown]
-# ## 6. Softmax without the whole row
-# The scores are the largest thing in attention, 256 MiB a head in float32 at T = 8,192. But a
-# softmax can be computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). Keep
-# for each query the largest score m so far, the sum ℓ of e^(s − m), and the sum o of values under
-# these weights.
-#
-# When a tile brings a larger maximum m′, what was kept refers to the old one:
-# multiply ℓ and o by e^(m − m′). In the end o/ℓ is the answer, exactly. Take the scores 1, then 3:
-# first ℓ = 1; then m′ = 3 and ℓ = e^(1 − 3) + 1, which is (e¹ + e³)/e³. So does FlashAttention (Dao
-# et al. 2022).
-
-
-# %% 7. Tiles
-@lab.exercise(
-    level=3,
-    hints=(
-        "Three things per query survive from tile to tile: the maximum, the sum, the mixed values.",
-        "When the maximum grows, the sum and the values refer to the old one: rescale both.",
-        "Multiply both by exp(old − new); start from -inf, 0 and 0, and divide once, at the end.",
-    ),
-)
-def tiled_attention(q: Tensor, k: Tensor, v: Tensor, block: int = 32) -> Tensor:
-    """Attention without a mask that never holds more than (..., Tq, block) scores."""
-    top, total, mixed = q.new_full((*q.shape[:-1], 1), -math.inf), 0.0, 0.0
-    for keys, values in zip(k.split(block, -2), v.split(block, -2), strict=True):
-        scores = q @ keys.mT / math.sqrt(q.shape[-1])  # (..., Tq, block)
-        new_top = torch.maximum(top, scores.amax(-1, keepdim=True))  # (..., Tq, 1)
-        shrink, weights = (top - new_top).exp(), (scores - new_top).exp()
-        total = total * shrink + weights.sum(-1, keepdim=True)  # (..., Tq, 1)
-        mixed = mixed * shrink + weights @ values  # (..., Tq, Dv)
-        top = new_top
-    return mixed / total
-
-
-@lab.experiment
-def tiles_need_linear_memory(run: Run):
-    """Tiles give the same answer in memory linear in T; the fused kernel, made of them, is fast."""
-    q, k, v = torch.randn(3, 2, 3, 100, 16, dtype=torch.float64)
-    for scale in (1, 300):  # at 300 the scores reach thousands, and e to that power is no float
-        error = tiled_attention(q * scale, k, v) - F.scaled_dot_product_attention(q * scale, k, v)
-        run.agree(f"tiles less the library, {scale}-fold scores", error, 1e-12 * scale)
-    sizes = run.pick(tiny=[128, 512, 1024, 2048], small=[512, 2048, 4096], full=[512, 4096, 8192])
-    fused, (fig, axes) = F.scaled_dot_product_attention, plt.subplots(1, 2)
-    for name, f in (("by hand", attention), ("tiles", tiled_attention), ("fused", fused)):
-        times, peaks, ratios = [], [], []
-        for t in run.progress(sizes, name):
-            qkv = torch.randn(3, 1, 4, t, 64)  # (q, k and v, B, H, T, D)
-            peaks.append(peak_bytes(partial(f, *qkv)) / 2**20)
-            qkv = qkv.to(run.device)
-            with run.accelerator.autocast(), torch.no_grad():
-                ours, theirs = seconds_paired(partial(f, *qkv), partial(fused, *qkv), 7)
-            times.append(1000 * median(ours))
-            ratios.append(median(a / b for a, b in zip(ours, theirs, strict=True)))
-        axes[0].loglog(sizes, times, "o-", label=name)
-        axes[1].loglog(sizes, peaks, "o-")
-        growth = math.log(peaks[-1] / peaks[-2]) / math.log(sizes[-1] / sizes[-2])
-        bounds = {"by hand": {"at_least": 1.9}, "tiles": {"at_most": 1.1}}
-        if name in bounds:  # the fused kernel's memory is its author's choice
-            what, because = f"{name}: memory grows as T to the", "T² scores, or T·D and T·block"
-            run.check(what, growth, **bounds[name], because=because)
-            run.measure(f"time, {name} over fused, {sizes}", ratios, expect_at_least=1, timed=True)
-    for ax, title in zip(axes, ("time (ms)", "most memory held (MiB)"), strict=True):
-        ax.set(xlabel="length T", title=title, xticks=sizes, xticklabels=sizes)
-        ax.minorticks_off()
-    axes[0].legend()
-    run.figure(
-        fig,
-        "cost",
-        "Three ways to the same answer: 4 heads of 64, no mask, forward. Time "
-        "on the run's device in its precision, memory on the CPU in float32.",
-    )
-
-
-# %% [markdown]
-# ## 7. Two heads in a row
+# ## 5. Two heads in a row
 # What takes two layers? Here a model of attention alone, no MLP, no norm, learns **recall**: 16
 # different tokens, then eight of them again, in random order, each followed by what followed it
 # before, which is to be predicted: `… D B A F C … | A F  D B …`. One layer adds to a token terms
@@ -453,7 +338,7 @@ def tiles_need_linear_memory(run: Run):
 # is correlation. To find causes, hide just these pairs from the trained model (**attention
 # knock-out**, Geva et al. 2023), or as many beside them: a mask does it. Hiding all mutes a head.
 
-# %% 8. Recall
+# %% Recall
 VOCABULARY, FIRST, PAIRS = 32, 16, 8
 PAST = causal_mask(FIRST + 2 * PAIRS, FIRST + 2 * PAIRS)
 KEYS, ANSWERS = slice(FIRST, None, 2), slice(FIRST + 1, None, 2)
@@ -505,13 +390,14 @@ def trained(run: Run, layers: int, heads: int, seed: int) -> tuple[Any, list[flo
     return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False), curve
 
 
-# %% 9. What heads look at
+# %% What heads look at
 def attention_weights(x: Tensor, w_q: Tensor, w_k: Tensor, head_dim: int, position: Any) -> Tensor:
     """(B, T, d), (H·D, d), (Hkv·D, d) -> causal (B, H, T, T); a head is a slice of W_q."""
     q, k = (torch.einsum("btm,hdm->bhtd", x, w.unflatten(0, (-1, head_dim))) for w in (w_q, w_k))
     k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, H, T, D)
     scores = position(q) @ position(k).mT / math.sqrt(head_dim)
-    return masked_softmax(scores, causal_mask(*scores.shape[-2:], x.device))
+    tq, tk = scores.shape[-2:]
+    return masked_softmax(scores, causal_mask(tq, tk, x.device))
 
 
 @torch.no_grad()
@@ -546,7 +432,10 @@ def mass(weights: Tensor, pairs: Tensor) -> list[float]:  # (B, H, T, T), (B, T,
     return ((weights * pairs[:, None]).sum((0, 2, 3)) / pairs.any(-1).sum()).tolist()
 
 
-# %% 10. The rise
+# %% The rise
+RISE = "steps that accuracy takes from 0.2 to 0.9, over those before 0.2"
+
+
 @lab.experiment
 def recall_takes_two_layers(run: Run):
     """Two heads in a row learn to recall, and suddenly; side by side they don't in as many steps.
@@ -567,12 +456,12 @@ def recall_takes_two_layers(run: Run):
         rises.append(end - start)
     guess = sum(1 / (FIRST - 1 - i) for i in range(PAIRS)) / PAIRS
     because = f"a guess among what followed in the first part and wasn't asked yet has {guess:.2f}"
-    run.check("accuracy, one layer", found[1], at_most=0.2, because=because)
-    run.check("accuracy, two layers", found[2], at_least=0.9, because=f"ten times {guess:.2f}")
+    run.check("accuracy, one layer", found[1], at_most=0.2, because=because, decides=True)
+    because = f"ten times {guess:.2f}"
+    run.check("accuracy, two layers", found[2], at_least=0.9, because=because, decides=True)
     because = "sudden would be: the rise from 0.2 to 0.9 takes half as long as the wait for 0.2"
     shares = [rise / max(wait, 1) for rise, wait in zip(rises, waits, strict=True)]
-    what = "steps that accuracy takes from 0.2 to 0.9, over those before 0.2"
-    run.measure(what, shares, expect_at_most=0.5, because=because)
+    run.measure(RISE, shares, expect_at_most=0.5, because=because, decides=True)
     axes["A"].axhline(guess, color="grey", ls=":", label="a guess among those not asked yet")
     axes["A"].set(xlabel="training step", title="Accuracy of recall, three seeds")
     axes["A"].legend(loc="center right")
@@ -587,7 +476,7 @@ def recall_takes_two_layers(run: Run):
     return f"An accuracy of 0.2 takes {wait:.0f} steps, 0.9 another {rise:.0f}, of {len(curve)}."
 
 
-# %% 11. The heads that recall
+# %% The heads that recall
 @lab.experiment
 def two_heads_do_the_recall(run: Run):
     """A previous-token head and an induction head do the recall: hide their pairs and it is gone.
@@ -604,8 +493,10 @@ def two_heads_do_the_recall(run: Run):
                 masks = [PAST, PAST]
                 masks[i] = (PAST & ~hidden.cpu())[:, None]  # (B, 1, T, T)
                 accuracies.append(accuracy(model, tokens, masks))
-        run.check(f"mass on {name}", masses, at_least=0.6, because="spread evenly: below 0.2")
-        run.check(f"accuracy with {name} hidden", gone, at_most=0.2, because="as with one layer")
+        because = "spread evenly: below 0.2"
+        run.check(f"mass on {name}", masses, at_least=0.6, because=because, decides=True)
+        what = f"accuracy with {name} hidden"
+        run.check(what, gone, at_most=0.2, because="as with one layer", decides=True)
         run.check("accuracy with its neighbour hidden", beside, at_least=0.8, because="the partner")
         lost = []
         for seed in run.seeds(3):
@@ -627,7 +518,7 @@ def two_heads_do_the_recall(run: Run):
 
 
 # %% [markdown]
-# ## 8. The heads of a language model
+# ## 6. The heads of a language model
 # SmolLM2-135M has 30 layers of 9 heads (ours is its 4-bit release: say so when you quote). If our
 # code gives its attention weights, they have no secret left. Then its heads. In random tokens,
 # repeated, the second half can be predicted only by looking back, which tells induction heads
@@ -635,18 +526,20 @@ def two_heads_do_the_recall(run: Run):
 # so a head with nothing to say puts them where they do no harm.
 
 
-# %% 12. SmolLM2
+# %% SmolLM2
 @cache
 def language_model(run: Run) -> tuple[Any, Tensor, list[str]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path, how = assets.pretrained(run.options.model, run.online), {"dtype": torch.float32, "attn_implementation": "eager"}
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    path = assets.pretrained(run.options.model, run.online)
+    how: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
+    tokenizer: Any = AutoTokenizer.from_pretrained(path)
     ids = tokenizer(
         "Yesterday Anna Brook met Tom Hall. Later Tom Hall wrote to Anna Brook."
     ).input_ids
-    model = AutoModelForCausalLM.from_pretrained(path, **how).to(run.device).eval()
-    return model, torch.tensor([ids], device=run.device), [tokenizer.decode(i).strip() for i in ids]
+    model: Any = AutoModelForCausalLM.from_pretrained(path, **how)
+    words = [tokenizer.decode(i).strip() for i in ids]
+    return model.to(run.device).eval(), torch.tensor([ids], device=run.device), words
 
 
 @lab.experiment
@@ -663,7 +556,7 @@ def our_weights_are_smollm2s(run: Run):
             w = (part.q_proj.weight, part.k_proj.weight, model.config.head_dim)
             found.append((attention_weights(x, *w, position) - seen.attentions[i]).abs().max())
     ours, bare = (max(found) for found in errors.values())
-    run.agree("largest difference", ours, tolerance(torch.float32))
+    run.agree("largest difference", ours, tolerance(torch.float32), decides=True)
     run.check("largest without rotary positions", bare, at_least=0.1, because="the partner")
 
 
@@ -688,18 +581,16 @@ def trained_heads_have_trades(run: Run):
         shown.append(sentence[layer][:, head : head + 1])
         titles.append(f"{name}: layer {layer + 1}, head {head + 1}")
         even = f"spread evenly it would be {(1 / (late + 1)).mean():.3f}"
-        run.measure(
-            f"{name}, the best head's mass", masses.max(), expect_at_least=0.5, because=even
-        )
+        what = f"{name}, the best head's mass"
+        run.measure(what, masses.max(), expect_at_least=0.5, because=even, decides=True)
         if name == "induction":
             mass_there = control[:, layer, head, late, keys].mean()
             because = "it looks for the repetition, not for a distance"
             what = "that head's mass there without a repetition"
-            run.measure(what, mass_there, expect_at_most=0.1, because=because)
+            run.measure(what, mass_there, expect_at_most=0.1, because=because, decides=True)
     because = f"in random tokens, from the second half; {even}"
-    run.measure(
-        "first token, all heads' mass", masses.mean(), expect_at_least=0.25, because=because
-    )
+    what = "first token, all heads' mass"
+    run.measure(what, masses.mean(), expect_at_least=0.25, because=because, decides=True)
     fig, axes = plt.subplots(3, 1, figsize=(7.2, 14))
     show_patterns(axes, shown, titles, words)
     run.figure(
@@ -714,12 +605,24 @@ def trained_heads_have_trades(run: Run):
 # %% [markdown]
 # ## What surprised
 # The library's answer to a query that may see nothing depends on how it is called, and on the
-# release of torch. The fused kernel isn't always the faster one: see your own figure. The rise is
-# no cliff at this size: compare its length with the wait before it, above. And a head's mass isn't
-# what it is worth: with a twin beside it, it may be spared (in large models many heads can be
-# removed at little cost, Michel et al. 2019, and later layers can step in, McGrath et al. 2023).
-# **Read on**: Elhage et al. 2021 and Olsson et al. 2022 on circuits · Dao et al. 2022,
-# *FlashAttention* · Xiao et al. 2023 on sinks. Next: LLM07, LoRA.
+# release of torch. And a head's mass isn't what it is worth: with a twin beside it, it may be
+# spared (in large models many heads can be removed at little cost, Michel et al. 2019, and later
+# layers can step in, McGrath et al. 2023).
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Say how sudden the rise was in this run."""
+    share = results.value("recall_takes_two_layers", RISE)
+    rise = "sudden" if share <= 0.5 else "no cliff at this size"
+    return f"The rise is {rise}: it takes {share:.2f} times as long as the wait before it."
+
+
+# %% [markdown]
+# **Read on**: Elhage et al. 2021 and Olsson et al. 2022 on circuits · Xiao et al. 2023 on sinks.
+# **Deeper**: LLM06+ has a sliding window, which needs linear work, and softmax in tiles, as in
+# FlashAttention, which needs linear memory. Next: LLM07, LoRA.
 
 # %%
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What several labs use and none of them teaches."""
+"""What several labs use and none teaches."""

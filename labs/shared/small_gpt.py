@@ -1,7 +1,7 @@
-"""The apparatus of LLM05a and LLM05b: one small language model, its text and its training.
+"""The small GPT of LLM05a and LLM05b: a language model, its text and its training.
 
-The labs bring what they teach (norms, feed-forward layers, positions) and put it in here; the
-attention inside is the library's, which LLM06 opens. A loss is in nats per character.
+The labs pass in the modules that they teach: norms, feed-forward layers, positions. The attention
+is the library's; LLM06 teaches it. Losses are in nats per character.
 """
 
 import copy
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Make = Callable[[int], nn.Module]  # a layer for vectors of the given width
+MakeLayer = Callable[[int], nn.Module]  # takes the width of the vectors
 
 
 # The text.
@@ -25,44 +25,53 @@ Make = Callable[[int], nn.Module]  # a layer for vectors of the given width
 
 @dataclass(frozen=True)
 class Corpus:
-    """Characters as numbers: the first nine tenths to train on, the last to validate."""
+    """A text as numbers: the first nine tenths for training, the rest for validation.
 
-    train: Tensor  # (N,), int64
-    validation: Tensor  # (M,), int64
+    Attributes:
+        train: (N,), int64.
+        validation: (M,), int64.
+        characters: the character of each number.
+    """
+
+    train: Tensor
+    validation: Tensor
     characters: str
 
     def batch(self, size: int, length: int, generator: torch.Generator) -> Tensor:
-        """(size, length + 1): windows anywhere in the training text."""
+        """Return windows at random places of the training text, (size, length + 1)."""
         starts = torch.randint(len(self.train) - length, (size, 1), generator=generator)
         return self.train[starts + torch.arange(length + 1)]
 
     def windows(self, count: int, length: int) -> Tensor:
-        """(count, length + 1): always the same windows, spread evenly over the validation text."""
+        """Return windows spread evenly over the validation text, (count, length + 1)."""
         starts = torch.linspace(0, len(self.validation) - length - 1, count).long()
         return self.validation[starts[:, None] + torch.arange(length + 1)]
 
 
 @cache
 def shakespeare() -> Corpus:
-    """38 plays by title, 5 million characters; from Timon of Athens on they validate."""
+    """Return Shakespeare's 38 plays by title, 5 million characters.
+
+    The validation text begins in Timon of Athens.
+    """
     text = assets.shakespeare()
     codes = torch.frombuffer(bytearray(text.encode("utf-32-le")), dtype=torch.int32)
-    distinct, tokens = codes.unique(return_inverse=True)
+    distinct, tokens = torch.unique(codes, return_inverse=True)
     cut = len(tokens) * 9 // 10
     return Corpus(tokens[:cut], tokens[cut:], "".join(map(chr, distinct.tolist())))
 
 
 def unigram(windows: Tensor) -> float:
-    """The best loss on these windows (n, T + 1) of a predictor that looks at nothing."""
+    """Return the best loss on windows, (n, T + 1), of a predictor that sees no token."""
     counts = windows[:, 1:].flatten().bincount().double()
     return _entropy(counts[None])
 
 
 def bigram(windows: Tensor) -> float:
-    """The best loss on these windows (n, T + 1) of a predictor that looks at the last token alone.
+    """Return the best loss on windows, (n, T + 1), of a predictor that sees the last token alone.
 
-    The conditional entropy of the next token given the last, counted on the windows themselves:
-    for each last token no guess is better than the frequencies of what follows it (Gibbs).
+    It is the conditional entropy of the next token given the last, counted on these windows: for
+    each last token, no prediction beats the frequencies of the next ones (Gibbs' inequality).
     """
     size = int(windows.max()) + 1
     pairs = windows[:, :-1] * size + windows[:, 1:]
@@ -71,7 +80,7 @@ def bigram(windows: Tensor) -> float:
 
 
 def _entropy(counts: Tensor) -> float:
-    """(rows, V) counts -> nats, the rows' entropies weighted by how often each row is met."""
+    """Return the mean entropy of the rows of counts, (rows, V), weighted by their sums; in nats."""
     share = counts / counts.sum(-1, keepdim=True).clamp(min=1)
     return -(counts * share.clamp(min=1e-300).log()).sum().item() / counts.sum().item()
 
@@ -80,87 +89,111 @@ def _entropy(counts: Tensor) -> float:
 
 
 class Position(nn.Module):
-    """Where a token stands, told in one of three places; this one tells nothing. Override one."""
+    """No positions. A subclass overrides one of the three methods to add them."""
 
     def embed(self, x: Tensor) -> Tensor:
-        """What enters the first block, (B, T, d) -> (B, T, d)."""
+        """Add positions to the embeddings, (B, T, d) -> (B, T, d)."""
         return x
 
     def turn(self, x: Tensor) -> Tensor:
-        """Queries, and keys, (B, H, T, D) -> (B, H, T, D)."""
+        """Rotate queries or keys by position, (B, H, T, D) -> (B, H, T, D)."""
         return x
 
     def bias(self, heads: int, length: int) -> Tensor | None:
-        """What is added to the scores, (H, T, T) over (query, key); what is ahead is hidden."""
+        """Return what to add to the scores, (H, T, T) over (query, key); later keys are masked."""
         del heads, length
         return None
 
 
 class Learned(Position):
-    """A learned vector for each place, as in GPT-2; the model can't read past `length`."""
+    """A learned vector for each position, as in GPT-2; a text has at most `length` tokens."""
 
     def __init__(self, length: int, d_model: int):
         super().__init__()
         self.table = nn.Parameter(0.02 * torch.randn(length, d_model))
 
     def embed(self, x: Tensor) -> Tensor:
+        """Add the vector of each position, (B, T, d) -> (B, T, d)."""
         return x + self.table[: x.shape[1]]
 
 
 class FeedForward(nn.Module):
-    """Each token by itself: d -> d_ff, an activation, and back."""
+    """Two matrices with an activation between them, d -> d_ff -> d, for each token alone."""
 
     def __init__(
         self, d_model: int, d_ff: int | None = None, activation: Callable[[Tensor], Tensor] = F.gelu
     ):
         super().__init__()
-        self.up = nn.Linear(d_model, d_ff or 4 * d_model, bias=False)
-        self.down = nn.Linear(d_ff or 4 * d_model, d_model, bias=False)
+        d_ff = d_ff or 4 * d_model
+        self.up = nn.Linear(d_model, d_ff, bias=False)
+        self.down = nn.Linear(d_ff, d_model, bias=False)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform each token, (..., d) -> (..., d)."""
         return self.down(self.activation(self.up(x)))
 
 
 @dataclass(frozen=True)
 class Config:
-    """What the model is made of; defaults are those of a small GPT-2 without biases."""
+    """The parts and sizes of a model; the defaults are a small GPT-2 without biases.
+
+    Attributes:
+        vocabulary: the number of different tokens, V.
+        layers: the number of blocks.
+        d_model: the width of the vectors, d.
+        heads: the number of attention heads; 0 for a model without attention.
+        norm: makes a norm; `nn.Identity` for none.
+        placement: where the norms stand, a key of PLACEMENTS.
+        position: makes the positions.
+        ffn: makes a feed-forward layer.
+        qk_norm: whether `norm` acts on the queries and keys of each head (Henry et al. 2020).
+        alpha: the factor of x before a branch is added to it (DeepNorm, Wang et al. 2022).
+        beta: the gain of the matrices that DeepNorm scales.
+    """
 
     vocabulary: int
     layers: int = 2
     d_model: int = 64
-    heads: int = 4  # 0: no attention, each token by itself
-    norm: Make = nn.LayerNorm  # nn.Identity: none
-    placement: str = "pre"  # a key of PLACEMENTS
+    heads: int = 4
+    norm: MakeLayer = nn.LayerNorm
+    placement: str = "pre"
     position: Callable[[], Position] = Position
-    ffn: Make = FeedForward
-    qk_norm: bool = False  # `norm` on each head's queries and keys (Henry et al. 2020)
-    alpha: float = 1.0  # x is multiplied by it before a branch is added (Wang et al. 2022)
-    beta: float = 1.0  # the gain of the matrices that DeepNorm scales (the same)
+    ffn: MakeLayer = FeedForward
+    qk_norm: bool = False
+    alpha: float = 1.0
+    beta: float = 1.0
 
 
 class Attention(nn.Module):
+    """Causal multi-head attention, with QK-norm if the configuration says so."""
+
     def __init__(self, config: Config):
         super().__init__()
-        d, self.heads = config.d_model, config.heads
+        d = config.d_model
+        self.heads = config.heads
         self.q, self.k, self.v, self.out = (nn.Linear(d, d, bias=False) for _ in range(4))
         norm = config.norm if config.qk_norm else nn.Identity
-        self.q_norm, self.k_norm = norm(d // self.heads), norm(d // self.heads)
+        self.q_norm = norm(d // self.heads)
+        self.k_norm = norm(d // self.heads)
 
-    def forward(self, x: Tensor, position: Position) -> Tensor:  # (B, T, d) -> (B, T, d)
+    def forward(self, x: Tensor, position: Position) -> Tensor:
+        """Mix the tokens, (B, T, d) -> (B, T, d)."""
         split = (self.heads, -1)
         q, k, v = (f(x).unflatten(-1, split).transpose(1, 2) for f in (self.q, self.k, self.v))
-        q, k = position.turn(self.q_norm(q)), position.turn(self.k_norm(k))  # (B, H, T, D)
+        q = position.turn(self.q_norm(q))  # (B, H, T, D)
+        k = position.turn(self.k_norm(k))  # (B, H, T, D)
         mixed = attend(q, k, v, position.bias(self.heads, x.shape[1]))
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Causal attention by the library, (B, H, T, D) each -> (B, H, T, D).
+    """Return causal attention by the library's kernel, (B, H, T, D) each -> (B, H, T, D).
 
-    On a CPU in float32 at least: its kernel's bfloat16 takes some five times as long backwards.
+    It computes in float32 at least: on a CPU the kernel's bfloat16 backward is ~5× slower.
     """
-    dtype, t = torch.promote_types(v.dtype, torch.float32), v.shape[-2]
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    t = v.shape[-2]
     if bias is not None:
         ahead = torch.ones(t, t, dtype=torch.bool, device=v.device).triu(1)
         bias = bias.to(v.device, dtype).masked_fill(ahead, -math.inf)
@@ -169,7 +202,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, bias, is_causal=bias is None)
 
 
-# Which norms there are: on what enters a branch, on what leaves it, on the sum.
+# Whether there is a norm before a branch, after it, and after the sum.
 PLACEMENTS = {
     "pre": (True, False, False),  # Xiong et al. 2020; GPT-2, Llama
     "post": (False, False, True),  # Vaswani et al. 2017; with alpha and beta it is DeepNorm
@@ -178,37 +211,40 @@ PLACEMENTS = {
 
 
 class Residual(nn.Module):
-    """x plus what a branch makes of it."""
+    """A branch with its residual connection and its norms."""
 
     def __init__(self, branch: nn.Module, config: Config):
         super().__init__()
-        self.branch, self.alpha = branch, config.alpha
+        self.branch = branch
+        self.alpha = config.alpha
         norms = (config.norm if there else nn.Identity for there in PLACEMENTS[config.placement])
         self.enters, self.leaves, self.sum = (norm(config.d_model) for norm in norms)
 
-    def forward(self, x: Tensor, *more: Any) -> Tensor:  # (B, T, d) -> (B, T, d)
+    def forward(self, x: Tensor, *more: Any) -> Tensor:
+        """Add the output of the branch to x, (B, T, d) -> (B, T, d)."""
         return self.sum(self.alpha * x + self.leaves(self.branch(self.enters(x), *more)))
 
 
 class Block(nn.Module):
-    """Attention, which looks at the tokens before, and a feed-forward layer."""
+    """Causal attention and a feed-forward layer, each with its residual connection."""
 
     def __init__(self, config: Config):
         super().__init__()
         self.attention = Residual(Attention(config), config) if config.heads else None
         self.ffn = Residual(config.ffn(config.d_model), config)
 
-    def forward(self, x: Tensor, position: Position) -> Tensor:  # (B, T, d) -> (B, T, d)
+    def forward(self, x: Tensor, position: Position) -> Tensor:
+        """Transform the residual stream, (B, T, d) -> (B, T, d)."""
         if self.attention is not None:
             x = self.attention(x, position)
         return self.ffn(x)
 
 
 class LanguageModel(nn.Module):
-    """A decoder: (B, T) tokens -> (B, T, V) logits, those of the token after each.
+    """A decoder, (B, T) tokens -> (B, T, V) logits of each next token.
 
-    Vectors enter with entries of variance 1. Matrices are drawn as Glorot & Bengio (2010) do, with
-    variance 2 / (fan in + fan out), so that logits leave with a variance of about 1.
+    The entries of the embeddings have variance 1. The matrices start with the variance
+    2 / (fan in + fan out) of Glorot & Bengio (2010), which gives logits of variance about 1.
     """
 
     def __init__(self, config: Config):
@@ -226,6 +262,7 @@ class LanguageModel(nn.Module):
                 nn.init.xavier_normal_(module.weight, gain)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits of each next token, (B, T) -> (B, T, V)."""
         x = self.position.embed(self.embedding(tokens))  # (B, T, d)
         for block in self.blocks:
             x = block(x, self.position)
@@ -233,7 +270,7 @@ class LanguageModel(nn.Module):
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers a module learns."""
+    """Return the number of parameters of a module."""
     return sum(p.numel() for p in module.parameters())
 
 
@@ -242,15 +279,21 @@ def parameters(module: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model with its curves, one number a step (of this process's part of the batch)."""
+    """A trained model and its curves, of this process's part of each batch.
 
-    model: Any  # unwrapped: in float32, without autocast
-    losses: list[float]  # nats per character, before the step
-    gradient_norms: list[float]  # of all parameters, before clipping
+    Attributes:
+        model: unwrapped: in float32, without autocast.
+        losses: before each step, in nats per character.
+        gradient_norms: the norm of all gradients together, before clipping.
+    """
+
+    model: Any
+    losses: list[float]
+    gradient_norms: list[float]
 
 
 def rate(step: int, steps: int, warmup: int) -> float:
-    """The learning rate's share at a step: up linearly to 1, then down linearly to nearly 0."""
+    """Return the factor of the learning rate: up linearly to 1, then down linearly to almost 0."""
     up = (step + 1) / (warmup + 1)
     return min(up, (steps - step) / max(steps - warmup, 1))
 
@@ -269,23 +312,25 @@ def train(
     batch: int = 32,
     length: int = 64,
 ) -> Trained:
-    """Train a new model, or a copy of one, by AdamW. A seed's batches are the same for all."""
+    """Train a new model, or a copy of one, with AdamW; the seed alone determines the batches."""
     torch.manual_seed(seed)
     model = LanguageModel(start) if isinstance(start, Config) else copy.deepcopy(start)
-    draws = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
     )
     model, optimizer = run.accelerator.prepare(model, optimizer)
-    losses, norms = [], []
+    losses: list[Tensor] = []
+    norms: list[Tensor] = []
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr * rate(step, steps, warmup)
-        tokens = run.share(corpus.batch(batch, length, draws)).to(run.device)
+        tokens = run.share(corpus.batch(batch, length, generator)).to(run.device)
         logits = model(tokens[:, :-1])
         loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         run.accelerator.backward(loss)
-        norms.append(run.accelerator.clip_grad_norm_(model.parameters(), clip))
+        norm: Any = run.accelerator.clip_grad_norm_(model.parameters(), clip)
+        norms.append(norm)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.detach())
@@ -295,11 +340,14 @@ def train(
 
 @torch.no_grad()
 def nats(model: nn.Module, windows: Tensor) -> Tensor:
-    """The loss of each next character, (n, T + 1) windows -> (n, T), on the model's device."""
+    """Return the loss of each next character, (n, T + 1) windows -> (n, T).
+
+    The result is on the model's device.
+    """
     device = next(model.parameters()).device
-    some = max(1, 2**14 // windows.shape[1])  # 16,384 tokens at a time
-    found = []
-    for tokens in windows.to(device).split(some):
+    rows = max(1, 2**14 // windows.shape[1])  # 16,384 tokens at a time
+    losses: list[Tensor] = []
+    for tokens in torch.split(windows.to(device), rows):
         logits = model(tokens[:, :-1])
-        found.append(F.cross_entropy(logits.mT, tokens[:, 1:], reduction="none"))
-    return torch.cat(found)
+        losses.append(F.cross_entropy(logits.mT, tokens[:, 1:], reduction="none"))
+    return torch.cat(losses)

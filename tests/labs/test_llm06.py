@@ -1,4 +1,4 @@
-"""LLM06: the parts on hostile shapes, and the theory that it quotes."""
+"""LLM06: its parts on unusual shapes and masks, its recall task, and the theory it quotes."""
 
 import math
 
@@ -15,12 +15,15 @@ def randn(*shape, dtype=torch.float64, seed=0):
 
 
 def qkv(t, tk=None, heads=2, kv_heads=None, d=8, dtype=torch.float64):
-    kv = (3, kv_heads or heads, tk or t, d)
+    """Return q, (B, H, T, D), and k and v, (B, Hkv, Tk, D)."""
+    kv_shape = (3, kv_heads or heads, tk or t, d)
     q = randn(3, heads, t, d, dtype=dtype)
-    return q, randn(*kv, dtype=dtype, seed=1), randn(*kv, dtype=dtype, seed=2)
+    k = randn(*kv_shape, dtype=dtype, seed=1)
+    v = randn(*kv_shape, dtype=dtype, seed=2)
+    return q, k, v
 
 
-# The parts, where shapes and masks are hostile.
+# The parts.
 
 
 @pytest.mark.parametrize(("t", "tk"), [(1, 1), (1, 40), (7, 3), (3, 7)])
@@ -30,24 +33,24 @@ def test_attention_equals_the_library_for_any_lengths(t, tk):
     torch.testing.assert_close(lab.attention(q, k, v), want, rtol=0, atol=1e-12)
 
 
-def test_more_queries_than_keys_leave_the_first_queries_nothing():
+def test_with_more_queries_than_keys_the_first_queries_see_no_key():
     q, k, v = qkv(7, 3)
-    answer = lab.attention(q, k, v, lab.causal_mask(7, 3))
-    assert answer[:, :, :4].abs().max() == 0
-    assert torch.equal(answer[:, :, 4], v[:, :, 0])  # the first that sees a key sees one alone
+    mixed = lab.attention(q, k, v, lab.causal_mask(7, 3))
+    assert mixed[:, :, :4].abs().max() == 0
+    assert torch.equal(mixed[:, :, 4], v[:, :, 0])  # query 4 sees one key
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_a_batch_of_nothing_but_padding_is_zero_with_gradient_zero(dtype):
+def test_a_batch_that_is_all_padding_gives_zeros_and_zero_gradients(dtype):
     q, k, v = (x.requires_grad_() for x in qkv(4, dtype=dtype))
     mask = lab.cross_attention_mask(torch.tensor([0, 0, 0]), 4, 4)
-    answer = lab.attention(q, k, v, mask)
-    answer.float().square().sum().backward()
-    assert answer.abs().max() == 0
+    mixed = lab.attention(q, k, v, mask)
+    mixed.float().square().sum().backward()
+    assert mixed.abs().max() == 0
     assert all(x.grad.abs().max() == 0 for x in (q, k, v))
 
 
-def test_an_empty_source_leaves_its_neighbours_gradient_alone():
+def test_an_empty_source_does_not_change_its_neighbours_gradients():
     q, k, v = (x.requires_grad_() for x in qkv(4))
     lab.attention(q, k, v, lab.cross_attention_mask(torch.tensor([0, 4, 2]), 4, 4)).sum().backward()
     assert v.grad[0].abs().max() == 0
@@ -55,58 +58,32 @@ def test_an_empty_source_leaves_its_neighbours_gradient_alone():
     assert v.grad[2, :, 2:].abs().max() == 0 < v.grad[2, :, :2].abs().min()
 
 
-def test_large_scores_in_a_short_dtype_stay_finite():
+def test_large_scores_in_float16_give_finite_weights():
     scores = torch.tensor([[6e4, -6e4, 6e4]], dtype=torch.float16)
     weights = lab.masked_softmax(scores, torch.tensor([[True, True, False]]))
     assert weights.tolist() == [[1.0, 0.0, 0.0]]
 
 
-def test_the_gradient_of_masked_attention_is_the_finite_difference():
+def test_the_gradient_of_masked_attention_equals_finite_differences():
     q, k, v = (x[0, 0].clone().requires_grad_() for x in qkv(4, d=3))
     mask = lab.causal_mask(4, 4)
     mask[2] = False
     assert torch.autograd.gradcheck(lambda *x: lab.attention(*x, mask), (q, k, v))
 
 
-@pytest.mark.parametrize("block", [1, 3, 7, 8, 100])
-def test_tiles_give_the_same_answer_and_gradient_whatever_the_block(block):
-    q, k, v = (x.requires_grad_() for x in qkv(5, 8))
-    tiled = lab.tiled_attention(q, k, v, block)
-    whole = F.scaled_dot_product_attention(q, k, v)
-    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-12)
-    for got, want in zip(
-        torch.autograd.grad(tiled.square().sum(), (q, k, v)),
-        torch.autograd.grad(whole.square().sum(), (q, k, v)),
-        strict=True,
-    ):
-        torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
-
-
-@pytest.mark.parametrize(("t", "window"), [(1, 1), (1, 5), (9, 1), (9, 4), (9, 9), (9, 20)])
-def test_a_window_on_its_own_keys_equals_the_band_mask(t, window):
-    q, k, v = qkv(t)
-    want = F.scaled_dot_product_attention(q, k, v, lab.sliding_window_mask(t, t, window))
-    got = lab.local_attention(q, k, v, window)
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
-
-
-def test_a_window_of_the_whole_length_is_the_causal_mask():
-    assert torch.equal(lab.sliding_window_mask(3, 8, 8), lab.causal_mask(3, 8))
-    assert not torch.equal(lab.sliding_window_mask(3, 8, 7), lab.causal_mask(3, 8))
-
-
-def test_a_model_with_shared_heads_equals_one_with_the_heads_copied():
+def test_shared_key_value_heads_equal_copied_ones():
     shared = lab.MultiHeadAttention(16, 4, kv_heads=2, position=lab.rope).double()
     full = lab.MultiHeadAttention(16, 4, position=lab.rope).double()
-    for mine, theirs in ((shared.k, full.k), (shared.v, full.v)):
-        copied = mine.weight.unflatten(0, (2, 4)).repeat_interleave(2, 0).flatten(0, 1)
-        theirs.load_state_dict({"weight": copied})
-    full.q, full.out = shared.q, shared.out
+    for source, target in ((shared.k, full.k), (shared.v, full.v)):
+        copied = source.weight.unflatten(0, (2, 4)).repeat_interleave(2, 0).flatten(0, 1)
+        target.load_state_dict({"weight": copied})
+    full.q = shared.q
+    full.out = shared.out
     x = randn(2, 6, 16)
     torch.testing.assert_close(shared(x), full(x), rtol=0, atol=1e-12)
 
 
-def test_rope_keeps_lengths_and_makes_scores_depend_on_the_distance():
+def test_rope_keeps_norms_and_its_scores_depend_on_the_distance_alone():
     q, k = (randn(8, seed=seed).expand(12, -1) for seed in (0, 1))
     scores = lab.rope(q) @ lab.rope(k).mT
     torch.testing.assert_close(lab.rope(q).norm(dim=-1), q.norm(dim=-1), rtol=0, atol=1e-6)
@@ -116,10 +93,10 @@ def test_rope_keeps_lengths_and_makes_scores_depend_on_the_distance():
     assert (scores[0, 0] - scores[3, 0]).abs() > 0.1
 
 
-# What the recall experiment rests on.
+# The recall task.
 
 
-def test_recall_puts_the_answer_after_the_keys_first_copy_and_nowhere_fixed():
+def test_the_answer_follows_the_first_copy_of_the_key_at_varying_distances():
     tokens = lab.recall_batch(200)
     first, keys, answers = tokens[:, : lab.FIRST], tokens[:, lab.KEYS], tokens[:, lab.ANSWERS]
     assert all(len(set(row)) == lab.FIRST for row in first.tolist())
@@ -128,7 +105,7 @@ def test_recall_puts_the_answer_after_the_keys_first_copy_and_nowhere_fixed():
     assert len(set((torch.arange(lab.FIRST, tokens.shape[1], 2) - where).flatten().tolist())) > 15
 
 
-def test_the_circuits_pairs_are_where_a_reader_would_look():
+def test_the_circuit_has_the_previous_token_and_the_token_after_the_first_copy():
     tokens = lab.recall_batch(3)
     previous, copies = lab.circuit(tokens)
     assert copies.sum() == 3 * lab.PAIRS
@@ -138,9 +115,10 @@ def test_the_circuits_pairs_are_where_a_reader_would_look():
     assert previous[0].nonzero().tolist() == [[t, t - 1] for t in range(1, lab.FIRST)]
 
 
-def test_hiding_everything_from_a_head_silences_it():
+def test_masking_all_keys_of_a_head_equals_zeroing_its_output():
     layer = lab.MultiHeadAttention(16, 2).double()
-    x, mask = randn(1, 6, 16), lab.causal_mask(6, 6).expand(2, -1, -1).clone()
+    x = randn(1, 6, 16)
+    mask = lab.causal_mask(6, 6).expand(2, -1, -1).clone()  # (H, T, T)
     mask[0] = False
     without = layer(x, mask)
     with torch.no_grad():
@@ -148,14 +126,14 @@ def test_hiding_everything_from_a_head_silences_it():
     torch.testing.assert_close(without, layer(x, lab.causal_mask(6, 6)), rtol=0, atol=1e-12)
 
 
-def test_mass_is_one_where_all_the_weight_is():
+def test_mass_is_the_share_of_weight_on_the_pairs():
     pairs = torch.zeros(2, 4, 4, dtype=torch.bool)
     pairs[:, 2, 1] = pairs[:, 3, 0] = True
     weights = torch.stack((pairs, pairs.roll(1, -1)), 1).double()  # (B, H, T, T)
     assert lab.mass(weights, pairs) == [1.0, 0.0]
 
 
-def test_attention_weights_are_those_that_the_module_uses():
+def test_attention_weights_equal_those_of_the_module():
     layer = lab.MultiHeadAttention(16, 4, kv_heads=2, position=lab.rope).double()
     x = randn(2, 6, 16)
     weights = lab.attention_weights(x, layer.q.weight, layer.k.weight, 4, lab.rope)
@@ -164,19 +142,12 @@ def test_attention_weights_are_those_that_the_module_uses():
     torch.testing.assert_close(got, layer(x, lab.causal_mask(6, 6)), rtol=0, atol=1e-12)
 
 
-def test_a_tensor_of_a_mebibyte_is_counted_as_one_and_freed_again():
-    def twice():
-        for _ in range(2):
-            torch.empty(2**18)  # float32: 1 MiB, freed at once
-
-    assert 2**20 <= lab.peak_bytes(twice) < 1.1 * 2**20
+# The theory that the prose quotes.
 
 
-# The theory.
-
-
-def test_the_entropy_of_many_gaussian_scores_is_what_the_expansion_says():
-    n, draws = 256, 20_000
+def test_the_expansion_predicts_the_entropy_of_many_gaussian_scores():
+    n = 256
+    draws = 20_000
     scores = randn(draws, n)
     entropy = scores.logsumexp(-1) - (scores.softmax(-1) * scores).sum(-1)
     expected = math.log(n) - 0.5 + (math.e + 1) / (2 * n)
@@ -184,7 +155,7 @@ def test_the_entropy_of_many_gaussian_scores_is_what_the_expansion_says():
     assert abs(entropy.mean() - (expected - (math.e + 1) / (2 * n))) > 5 * entropy.std() / 141
 
 
-def test_a_lead_that_is_exponential_gives_the_entropy_of_a_hard_choice():
+def test_an_exponential_lead_gives_the_entropy_of_a_hard_choice():
     gap = torch.linspace(0, 60, 200_001, dtype=torch.float64)
     two = gap * torch.sigmoid(-gap) + F.softplus(-gap)  # entropy of two keys whose scores differ
     assert abs(torch.trapezoid(two, gap) - math.pi**2 / 6) < 1e-6

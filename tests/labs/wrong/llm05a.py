@@ -1,4 +1,4 @@
-"""Wrong solutions of LLM05a: what a learner might plausibly hand in, and what it is told."""
+"""Wrong solutions of LLM05a: what a learner might plausibly hand in, and the message."""
 
 from labs.llm05a_normalization import lesson as lab
 
@@ -57,7 +57,7 @@ def rms_in_its_own_dtype(x, gain, eps=1e-5):
     return (x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * gain).to(x.dtype)
 
 
-def rms_answers_in_float32(x, gain, eps=1e-5):
+def rms_returns_float32(x, gain, eps=1e-5):
     return F.rms_norm(lab.wide(x), (x.shape[-1],), gain.to(lab.wide(x).dtype), eps)
 
 
@@ -114,7 +114,7 @@ def in_float32(length, d):
 
 
 class Gated(lab.SwiGLU):
-    """The reference, for a mistake to be put in its place."""
+    """The reference in two steps: each subclass makes a mistake in `mix`."""
 
     def forward(self, x):
         return self.down_proj(self.mix(self.gate_proj(x), self.up_proj(x)))
@@ -143,31 +143,31 @@ class Added(Gated):
 WRONG = [
     ("layer_norm", variance_by_d_minus_one, "d − 1"),
     ("layer_norm", epsilon_outside, "ε is outside the root"),
-    ("layer_norm", over_everything, "over everything"),
-    ("layer_norm", over_the_tokens, "over the tokens"),
-    ("layer_norm", in_its_own_dtype, "statistics taken in torch.bfloat16"),
+    ("layer_norm", over_everything, "over all numbers"),
+    ("layer_norm", over_the_tokens, "over the tokens of a text"),
+    ("layer_norm", in_its_own_dtype, "statistics computed in torch.bfloat16"),
     ("rms_norm", rms_epsilon_outside, "ε is outside the root"),
     ("rms_norm", rms_without_epsilon, "ε isn't used"),
     ("rms_norm", rms_of_the_sum, "MEAN square"),
     ("rms_norm", rms_with_the_variance, "not the variance"),
-    ("rms_norm", rms_in_its_own_dtype, "statistics taken in torch.float16"),
-    ("rms_norm", rms_answers_in_float32, "the answer has x's dtype"),
+    ("rms_norm", rms_in_its_own_dtype, "statistics computed in torch.float16"),
+    ("rms_norm", rms_returns_float32, "expected the dtype of x"),
     ("rms_norm_backward", constant_root, "treated as a constant"),
     ("rms_norm_backward", layer_norms_gradient, "LayerNorm's gradient"),
     ("rms_norm_backward", gain_forgotten, "gain is missing from dx"),
     ("rms_norm_backward", sum_for_mean, "factor 1/d"),
     ("rms_norm_backward", one_gain_for_each_token, "one vector"),
     ("sinusoid", halves, "neighbours"),
-    ("sinusoid", cosine_first, "changed places"),
-    ("sinusoid", from_one, "from 0"),
+    ("sinusoid", cosine_first, "sine and cosine are swapped"),
+    ("sinusoid", from_one, "start at 1"),
     ("sinusoid", half_the_exponent, "factor 2"),
-    ("sinusoid", in_float32, "float64 is asked for"),
+    ("sinusoid", in_float32, "expected float64"),
     ("gated_width", lambda d, n=8: 8 * d // (3 * n) * n, "rounded down"),
     ("gated_width", lambda d, n=8: round(8 * d / 3 / n) * n, "nearest"),
     ("gated_width", lambda d, n=8: (8 * d // 3 // n + 1) * n, "a multiple already"),
-    ("gated_width", lambda d, n=8: 8 * d // 3 + 0 * n, "not yet rounded"),
+    ("gated_width", lambda d, n=8: 8 * d // 3 + 0 * n, "isn't rounded to a multiple yet"),
     ("gated_width", lambda d, n=8: 8 * d / 3 + 0 * n, "whole number"),
-    ("SwiGLU.forward", Swapped, "swapped"),
+    ("SwiGLU.forward", Swapped, "gate and up are swapped"),
     ("SwiGLU.forward", LogisticGate, "logistic"),
     ("SwiGLU.forward", AfterTheProduct, "after the product"),
     ("SwiGLU.forward", Added, "a gate multiplies"),

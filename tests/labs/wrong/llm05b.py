@@ -1,4 +1,4 @@
-"""Wrong solutions of LLM05b: what a learner might plausibly hand in, and what it is told."""
+"""Wrong solutions of LLM05b: what a learner might plausibly hand in, and the message."""
 
 import math
 
@@ -92,7 +92,7 @@ def in_its_own_dtype(x, angle):
     return turned(x, angle.to(x.dtype))
 
 
-def answers_in_float64(x, angle):
+def returns_float64(x, angle):
     return turned(x, angle)
 
 
@@ -156,37 +156,37 @@ def cut_off(length, trained):
 
 
 WRONG = [
-    ("deepnorm", swapped, "changed places"),
+    ("deepnorm", swapped, "are swapped"),
     ("deepnorm", beside_an_encoder, "beside an encoder"),
     ("deepnorm", one_branch_a_block, "two branches"),
     ("deepnorm", square_roots, "square root"),
     ("deepnorm", reciprocal, "isn't 1/α"),
-    ("deepnorm", alpha_alone, "two numbers are asked for"),
-    ("diagnose", never_asks_about_the_future, "earlier answer change"),
-    ("diagnose", by_size_alone, "of which size"),
+    ("deepnorm", alpha_alone, "expected two numbers"),
+    ("diagnose", never_asks_about_the_future, "earlier output change"),
+    ("diagnose", by_size_alone, "What is the size of the output"),
     ("diagnose", thinks_that_any_change_is_growth, "its size not 1"),
-    ("diagnose", twice_is_too_little, "grow with x"),
-    ("diagnose", dead_is_sound, "x itself"),
-    ("diagnose", a_sentence, "no fault that FAULTS has"),
+    ("diagnose", twice_is_too_little, "adds to x grow with x"),
+    ("diagnose", dead_is_sound, "Is the output x itself"),
+    ("diagnose", a_sentence, "isn't a key of FAULTS"),
     ("diagnose", asks_in_place, "changed x"),
-    ("rope", backwards, "backwards"),
+    ("rope", backwards, "rotates backwards"),
     ("rope", without_a_minus, "one minus"),
-    ("rope", halves, "neighbours are asked for"),
-    ("rope", not_side_by_side, "side by side"),
+    ("rope", halves, "rotate the neighbours"),
+    ("rope", not_side_by_side, "aren't neighbours any more"),
     ("rope", in_its_own_dtype, "computed in bfloat16"),
-    ("rope", answers_in_float64, "the answer has x's dtype"),
-    ("to_halves", all_heads_at_once, "Each head's D"),
+    ("rope", returns_float64, "expected the dtype of x"),
+    ("to_halves", all_heads_at_once, "convert each head's D rows separately"),
     ("to_halves", the_way_back, "way back"),
-    ("to_halves", odd_first, "even ones first"),
+    ("to_halves", odd_first, "put the even ones first"),
     ("to_halves", as_they_are, "nothing is changed"),
-    ("alibi_slopes", from_zero, "from 1"),
+    ("alibi_slopes", from_zero, "starts at 1"),
     ("alibi_slopes", geometric, "isn't a power of 2"),
-    ("alibi_slopes", sorted_slopes, "aren't sorted"),
-    ("alibi_slopes", every_slope_of_the_next, "every second one"),
-    ("alibi_slopes", the_second_fourth, "not the 2nd"),
+    ("alibi_slopes", sorted_slopes, "don't sort them"),
+    ("alibi_slopes", every_slope_of_the_next, "every second slope of 2p"),
+    ("alibi_slopes", the_second_fourth, "not the 2nd, 4th"),
     ("interpolated", squeezed_too, "keeps its places"),
     ("interpolated", stretched, "stretched"),
-    ("interpolated", to_the_last, "trained − 1"),
+    ("interpolated", to_the_last, "the last place is trained − 1"),
     ("interpolated", whole_places, "rounded"),
     ("interpolated", cut_off, "cut off"),
 ]

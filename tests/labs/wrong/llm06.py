@@ -1,4 +1,4 @@
-"""Wrong solutions of LLM06: each is what a learner might plausibly hand in, and what it is told."""
+"""Wrong solutions of LLM06: what a learner might plausibly hand in, and the message."""
 
 import math
 
@@ -81,7 +81,7 @@ def mask_rebuilt_top_left(q, k, v, mask=None):
 
 
 class Heads(lab.MultiHeadAttention):
-    """The reference with its steps apart, for a mistake to be put in one of them."""
+    """The reference in separate steps: each subclass makes a mistake in one of them."""
 
     def split(self, x):
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -137,51 +137,6 @@ class ValuesRotatedToo(Heads):
         return super().attend(q, k, self.position(v), mask)
 
 
-def window_of(low, high, aligned=True):
-    def mask(tq, tk, window):
-        start = tk - tq if aligned else 0
-        distance = torch.arange(start, start + tq)[:, None] - torch.arange(tk)
-        return (distance >= low(window)) & (distance < high(window))
-
-    return mask
-
-
-def tiles(rescale_total=True, rescale_mixed=True, start=-math.inf, stable=True, power=0.5):
-    def attend(q, k, v, block=32):
-        top = q.new_full((*q.shape[:-1], 1), start)
-        total, mixed = 0.0, 0.0
-        for keys, values in zip(k.split(block, -2), v.split(block, -2), strict=True):
-            scores = q @ keys.mT / q.shape[-1] ** power
-            new = (
-                torch.maximum(top, scores.amax(-1, keepdim=True)) if stable else 0 * scores[..., :1]
-            )
-            shrink, weights = (top - new).exp() if stable else 1.0, (scores - new).exp()
-            total = total * (shrink if rescale_total else 1) + weights.sum(-1, keepdim=True)
-            mixed = mixed * (shrink if rescale_mixed else 1) + weights @ values
-            top = new
-        return mixed / total
-
-    return attend
-
-
-def only_pretends_to_tile(q, k, v, **_block):
-    return lab.attention(q, k, v)
-
-
-def tiles_the_queries(q, k, v, block=32):
-    return torch.cat([lab.attention(part, k, v) for part in q.split(block, -2)], -2)
-
-
-def forgets_to_divide(q, k, v, **_block):
-    scores = q @ k.mT / math.sqrt(q.shape[-1])
-    return (scores - scores.amax(-1, keepdim=True)).exp() @ v
-
-
-def leaves_itself_out(tq, tk, window):
-    distance = torch.arange(tk - tq, tk)[:, None] - torch.arange(tk)
-    return (distance > 0) & (distance <= window)
-
-
 def changes_its_input(scores, mask=None):
     if mask is None:
         return scores.softmax(-1)
@@ -189,50 +144,29 @@ def changes_its_input(scores, mask=None):
     return scores.softmax(-1).masked_fill(~mask, 0.0)
 
 
-def a_softmax_for_each_tile(q, k, v, block=32):
-    parts = zip(k.split(block, -2), v.split(block, -2), strict=True)
-    return torch.stack([lab.attention(q, keys, values) for keys, values in parts]).mean(0)
-
-
 WRONG = [
-    ("masked_softmax", softmax_before_the_mask, "softmax before the mask"),
-    ("masked_softmax", a_large_negative_number, "leaves the row uniform"),
-    ("masked_softmax", minus_infinity, "NaN where a query may look at nothing"),
-    ("masked_softmax", nan_hidden_from_the_answer_alone, "NaN in the gradient"),
-    ("masked_softmax", zero_is_no_weight, "a hidden score of 0 still has weight"),
+    ("masked_softmax", softmax_before_the_mask, "does the softmax come before the mask"),
+    ("masked_softmax", a_large_negative_number, "gets uniform weights"),
+    ("masked_softmax", minus_infinity, "NaN where a query may look at no key: the softmax"),
+    ("masked_softmax", nan_hidden_from_the_answer_alone, "the gradient is NaN"),
+    ("masked_softmax", zero_is_no_weight, "a masked score of 0 still gets weight"),
     ("masked_softmax", mask_the_wrong_way_round, "True means that a query may look"),
-    ("cross_attention_mask", causal_source, "is it causal"),
+    ("masked_softmax", changes_its_input, "changed its input"),
+    ("cross_attention_mask", causal_source, "the mask is causal"),
     ("cross_attention_mask", source_and_target_swapped, "queries and keys swapped"),
-    ("cross_attention_mask", without_a_head_axis, "B would meet H"),
+    ("cross_attention_mask", without_a_head_axis, "B would broadcast against H"),
     ("cross_attention_mask", padding_may_be_seen, "True and False are swapped"),
     ("cross_attention_mask", one_padding_too_many, "one key too many"),
-    ("grouped_query_attention", heads_repeated_as_a_whole, "dealt out in turn"),
+    ("grouped_query_attention", heads_repeated_as_a_whole, "assigned in turn"),
     ("grouped_query_attention", mask_forgotten, "the mask isn't used"),
     ("grouped_query_attention", divided_by_d, "divided by d, not by √d"),
-    ("grouped_query_attention", not_divided, "division by √d missing"),
+    ("grouped_query_attention", not_divided, "division by √d is missing"),
     ("grouped_query_attention", mask_rebuilt_top_left, "aligned top-left"),
-    ("MultiHeadAttention.forward", BareView, "a bare view or reshape instead of a transpose"),
+    ("MultiHeadAttention.forward", BareView, "use a transpose, not a bare view or reshape"),
     ("MultiHeadAttention.forward", BareViewTwice, "splits and merges the heads"),
     ("MultiHeadAttention.forward", MergedWithoutTranspose, "merged without a transpose back"),
     ("MultiHeadAttention.forward", ModelWidthInTheRoot, "divided by √d_model"),
     ("MultiHeadAttention.forward", ContextIgnored, "keys and values come from the context"),
-    ("MultiHeadAttention.forward", PositionForgotten, "it was given nothing"),
+    ("MultiHeadAttention.forward", PositionForgotten, "it was called with nothing"),
     ("MultiHeadAttention.forward", ValuesRotatedToo, "not on the values"),
-    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w + 1), "one key too many"),
-    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w - 1), "one key too few"),
-    ("sliding_window_mask", window_of(lambda _: -99, lambda w: w), "the future is visible"),
-    ("sliding_window_mask", window_of(lambda w: 1 - w, lambda w: w), "reaches ahead"),
-    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w, aligned=False), "top-left"),
-    ("tiled_attention", tiles(rescale_total=False, rescale_mixed=False), "aren't rescaled"),
-    ("tiled_attention", tiles(rescale_total=False), "the sum kept so far isn't rescaled"),
-    ("tiled_attention", tiles(rescale_mixed=False), "the values kept so far aren't rescaled"),
-    ("tiled_attention", tiles(stable=False), "does exp overflow"),
-    ("tiled_attention", tiles(start=0.0), "start above them"),
-    ("tiled_attention", tiles(power=1.0), "divided by d, not by √d"),
-    ("tiled_attention", only_pretends_to_tile, "whole rows of scores are held"),
-    ("tiled_attention", tiles_the_queries, "are the queries tiled, and not the keys"),
-    ("tiled_attention", forgets_to_divide, "division by the sum, at the end, is missing"),
-    ("sliding_window_mask", leaves_itself_out, "own key is left out"),
-    ("masked_softmax", changes_its_input, "changed its input"),
-    ("tiled_attention", a_softmax_for_each_tile, "a softmax of its own"),
-]  # fmt: skip
+]

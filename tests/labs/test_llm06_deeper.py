@@ -1,0 +1,54 @@
+"""LLM06+: a window and tiles give the results of plain attention, for any shape."""
+
+from labs.kit.measure import peak_bytes
+from labs.llm06_attention import deeper as lab
+from labs.llm06_attention.lesson import causal_mask
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+
+def randn(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def qkv(t, tk=None):
+    """Return q, (B, H, T, D), and k and v, (B, H, Tk, D), in float64."""
+    q = randn(3, 2, t, 8)
+    k = randn(3, 2, tk or t, 8, seed=1)
+    v = randn(3, 2, tk or t, 8, seed=2)
+    return q, k, v
+
+
+@pytest.mark.parametrize(("t", "window"), [(1, 1), (1, 5), (9, 1), (9, 4), (9, 9), (9, 20)])
+def test_local_attention_equals_attention_under_the_window_mask(t, window):
+    q, k, v = qkv(t)
+    want = F.scaled_dot_product_attention(q, k, v, lab.sliding_window_mask(t, t, window))
+    got = lab.local_attention(q, k, v, window)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+def test_a_window_as_wide_as_the_text_is_the_causal_mask():
+    assert torch.equal(lab.sliding_window_mask(3, 8, 8), causal_mask(3, 8))
+    assert not torch.equal(lab.sliding_window_mask(3, 8, 7), causal_mask(3, 8))
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 8, 100])
+def test_tiles_give_the_same_result_and_gradient_for_any_block_size(block):
+    q, k, v = (x.requires_grad_() for x in qkv(5, 8))
+    tiled = lab.tiled_attention(q, k, v, block)
+    want = F.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(tiled, want, rtol=0, atol=1e-12)
+    gradients = torch.autograd.grad(tiled.square().sum(), (q, k, v))
+    wanted = torch.autograd.grad(want.square().sum(), (q, k, v))
+    torch.testing.assert_close(gradients, wanted, rtol=0, atol=1e-11)
+
+
+def test_peak_bytes_counts_a_freed_tensor_once():
+    def twice():
+        for _ in range(2):
+            torch.empty(2**18)  # float32: 1 MiB, freed at once
+
+    assert 2**20 <= peak_bytes(twice) < 1.1 * 2**20

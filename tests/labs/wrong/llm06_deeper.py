@@ -1,0 +1,82 @@
+"""Wrong solutions of LLM06+: what a learner might plausibly hand in, and the message."""
+
+import math
+
+from labs.llm06_attention import lesson as lab
+
+import torch
+
+
+def window_of(low, high, aligned=True):
+    def mask(tq, tk, window):
+        start = tk - tq if aligned else 0
+        distance = torch.arange(start, start + tq)[:, None] - torch.arange(tk)
+        return (distance >= low(window)) & (distance < high(window))
+
+    return mask
+
+
+def tiles(rescale_total=True, rescale_mixed=True, start=-math.inf, stable=True, power=0.5):
+    def attend(q, k, v, block=32):
+        top = q.new_full((*q.shape[:-1], 1), start)
+        total = 0.0
+        mixed = 0.0
+        for keys, values in zip(k.split(block, -2), v.split(block, -2), strict=True):
+            scores = q @ keys.mT / q.shape[-1] ** power
+            largest = torch.maximum(top, scores.amax(-1, keepdim=True))
+            new = largest if stable else torch.zeros_like(largest)
+            shrink = (top - new).exp() if stable else 1.0
+            weights = (scores - new).exp()
+            total = total * (shrink if rescale_total else 1) + weights.sum(-1, keepdim=True)
+            mixed = mixed * (shrink if rescale_mixed else 1) + weights @ values
+            top = new
+        return mixed / total
+
+    return attend
+
+
+def only_pretends_to_tile(q, k, v, **_block):
+    return lab.attention(q, k, v)
+
+
+def tiles_the_queries(q, k, v, block=32):
+    return torch.cat([lab.attention(part, k, v) for part in q.split(block, -2)], -2)
+
+
+def forgets_to_divide(q, k, v, **_block):
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    return (scores - scores.amax(-1, keepdim=True)).exp() @ v
+
+
+def leaves_itself_out(tq, tk, window):
+    distance = torch.arange(tk - tq, tk)[:, None] - torch.arange(tk)
+    return (distance > 0) & (distance <= window)
+
+
+def a_softmax_for_each_tile(q, k, v, block=32):
+    parts = zip(k.split(block, -2), v.split(block, -2), strict=True)
+    return torch.stack([lab.attention(q, keys, values) for keys, values in parts]).mean(0)
+
+
+WRONG = [
+    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w + 1), "one key too many"),
+    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w - 1), "one key too few"),
+    ("sliding_window_mask", window_of(lambda _: -99, lambda w: w), "the future is visible"),
+    ("sliding_window_mask", window_of(lambda w: 1 - w, lambda w: w), "reaches ahead"),
+    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w, aligned=False), "top-left"),
+    ("sliding_window_mask", leaves_itself_out, "own key is masked"),
+    (
+        "tiled_attention",
+        tiles(rescale_total=False, rescale_mixed=False),
+        "the sum and the values so far aren't rescaled",
+    ),
+    ("tiled_attention", tiles(rescale_total=False), "the sum so far isn't rescaled"),
+    ("tiled_attention", tiles(rescale_mixed=False), "the values so far aren't rescaled"),
+    ("tiled_attention", tiles(stable=False), "does exp overflow"),
+    ("tiled_attention", tiles(start=0.0), "start above them"),
+    ("tiled_attention", tiles(power=1.0), "divided by d, not by √d"),
+    ("tiled_attention", only_pretends_to_tile, "entire rows of scores"),
+    ("tiled_attention", tiles_the_queries, "split the keys, not the queries"),
+    ("tiled_attention", forgets_to_divide, "division by the sum, at the end, is missing"),
+    ("tiled_attention", a_softmax_for_each_tile, "one common denominator"),
+]
