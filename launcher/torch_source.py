@@ -13,25 +13,28 @@ from launcher.image_status import CUDA_LOCK
 SECONDS_TO_CONNECT = 5
 
 
-def dockerfile_defaults(argument: str) -> list[str]:
-    """Return the defaults of a build argument in the Dockerfile, in the order of its stages."""
+def dockerfile_default(argument: str) -> str:
+    """Return the default of a build argument in the Dockerfile."""
     text = (DOCKER_FOLDER / "Dockerfile").read_text(encoding="utf-8")
-    return re.findall(rf"^ARG {argument}=(\S+)$", text, re.MULTILINE)
+    default = re.search(rf"^ARG {argument}=(\S+)$", text, re.MULTILINE)
+    if default is None:
+        raise ValueError(f"docker/Dockerfile has no default for {argument}")
+    return default[1]
 
 
 def torch_version() -> str:
     """Return the version of torch that every stack uses."""
-    return dockerfile_defaults("TORCH_VERSION")[0]
+    return dockerfile_default("TORCH_VERSION")
 
 
 def cpu_index() -> str:
     """Return the URL of the package index for the CPU's torch."""
-    return os.environ.get("LABS_TORCH_INDEX") or dockerfile_defaults("TORCH_INDEX")[0]
+    return os.environ.get("LABS_TORCH_INDEX") or dockerfile_default("CPU_INDEX")
 
 
 def rocm_index() -> str:
     """Return the URL of the package index for ROCm's torch."""
-    return os.environ.get("LABS_ROCM_INDEX") or dockerfile_defaults("TORCH_INDEX")[1]
+    return os.environ.get("LABS_ROCM_INDEX") or dockerfile_default("ROCM_INDEX")
 
 
 def pip_arguments(stack: str, gfx: str) -> list[str]:
@@ -44,7 +47,7 @@ def pip_arguments(stack: str, gfx: str) -> list[str]:
     if stack == "cuda":
         return ["--no-deps", "--require-hashes", "--requirement", str(DOCKER_FOLDER / CUDA_LOCK)]
     if stack == "rocm":
-        build = f"{torch_version()}+rocm{dockerfile_defaults('ROCM_VERSION')[0]}"
+        build = f"{torch_version()}+rocm{dockerfile_default('ROCM_VERSION')}"
         options = ["--no-binary=rocm", "--no-build-isolation", "--index-url", rocm_index()]
         return [*options, f"torch[device-{gfx}]=={build}"]
     return [f"torch=={torch_version()}", *cpu_source()]

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.torch_source import dockerfile_defaults, torch_version
+from launcher.torch_source import dockerfile_default, torch_version
 
 import pytest
 
@@ -23,7 +23,7 @@ BASE = (
     os.environ.get("LABS_BASE_IMAGE")
     or re.findall(r"^ARG BASE_IMAGE=(.+)$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)[0]
 )
-ROCM_TORCH = f"{torch_version()}+rocm{dockerfile_defaults('ROCM_VERSION')[0]}"
+ROCM_TORCH = f"{torch_version()}+rocm{dockerfile_default('ROCM_VERSION')}"
 CA = os.environ.get("LABS_CA", os.devnull)
 
 pytestmark = pytest.mark.engine
@@ -142,7 +142,7 @@ def run_in(image: str, *command: str) -> str:
 def test_the_rocm_image_has_the_rocm_torch_for_its_target(
     rocm_wheels: Path, tag: str, gfx: str, devices: list[str]
 ) -> None:
-    index = "--build-arg=TORCH_INDEX=file:///wheels/simple/"
+    index = "--build-arg=ROCM_INDEX=file:///wheels/simple/"
     stack = ["--build-arg=STACK=rocm", f"--build-arg=GFX={gfx}"]
     done = build(DOCKER, rocm_wheels, *stack, index, f"--tag={tag}")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -169,7 +169,7 @@ ENV PATH=/opt/venv/bin:$PATH
 @pytest.mark.slow
 def test_the_torch_of_a_base_image_is_used(rocm_wheels: Path, tag: str, tmp_path: Path) -> None:
     """Build with LABS_TORCH=base on a stand-in for rocm/pytorch."""
-    index = "--build-arg=TORCH_INDEX=file:///wheels/simple/"
+    index = "--build-arg=ROCM_INDEX=file:///wheels/simple/"
     stack = ["--build-arg=STACK=rocm", "--build-arg=GFX=gfx942"]
     rocm, base = f"{tag}-rocm", f"{tag}-base"
     (tmp_path / "Dockerfile").write_text(PREBUILT.format(rocm=rocm, base=BASE))
@@ -194,7 +194,7 @@ def test_the_torch_of_a_base_image_is_used(rocm_wheels: Path, tag: str, tmp_path
 @pytest.mark.slow
 def test_a_torch_for_another_stack_fails_the_build(rocm_wheels: Path) -> None:
     # The stand-in's torch reports ROCm.
-    index = "--build-arg=TORCH_INDEX=file:///wheels/simple/"
+    index = "--build-arg=ROCM_INDEX=file:///wheels/simple/"
     options = ["--build-arg=STACK=cpu", "--build-arg=TORCH=rocm", "--build-arg=GFX=gfx942", index]
     done = build(DOCKER, rocm_wheels, *options)
     assert done.returncode != 0

@@ -151,7 +151,8 @@ def test_compose_and_dockerfile_have_the_same_defaults() -> None:
 
     args = {name: service["build"]["args"] for name, service in resolved().items()}
     assert defaults("BASE_IMAGE") == [args["cpu"]["BASE_IMAGE"]]
-    assert defaults("TORCH_INDEX") == [args[name]["TORCH_INDEX"] for name in ("cpu", "rocm")]
+    assert defaults("CPU_INDEX") == [args["cpu"]["CPU_INDEX"]]
+    assert defaults("ROCM_INDEX") == [args["rocm"]["ROCM_INDEX"]]
     assert {one["BASE_IMAGE"] for one in args.values()} == {args["cpu"]["BASE_IMAGE"]}
 
 
@@ -178,10 +179,10 @@ def test_the_build_copies_no_file_of_the_host_into_the_image() -> None:
 
 def test_torch_for_rocm_comes_from_one_index_only() -> None:
     stage = DOCKERFILE.split("AS torch-rocm")[1].split("\nFROM ")[0]
-    assert '--index-url "$TORCH_INDEX"' in stage
+    assert '--index-url "$ROCM_INDEX"' in stage
     assert "--extra-index-url" not in stage
     # The variable overrides a site's pip.conf.
-    assert "export PIP_EXTRA_INDEX_URL=$TORCH_INDEX;" in stage
+    assert "export PIP_EXTRA_INDEX_URL=$ROCM_INDEX;" in stage
 
 
 def test_the_docker_folder_is_not_a_package() -> None:
@@ -289,7 +290,7 @@ def test_variables_of_a_site_reach_the_service(tmp_path: Path) -> None:
     assert service["mem_limit"] == str(2**30)
     assert service["volumes"][1]["source"] == str(tmp_path)
     assert service["build"]["args"]["BASE_IMAGE"] == "base:1"
-    assert service["build"]["args"]["TORCH_INDEX"] == "index"
+    assert service["build"]["args"]["CPU_INDEX"] == "index"
     assert service["build"]["additional_contexts"] == {"wheels": str(tmp_path)}
 
 
@@ -307,7 +308,7 @@ def test_variables_of_a_host_with_amd_gpus_reach_the_service() -> None:
     assert service["image"] == "llm-labs:rocm-gfx942"
     assert service["build"]["args"]["GFX"] == "gfx942"
     assert service["build"]["args"]["TORCH"] == "base"
-    assert service["build"]["args"]["TORCH_INDEX"] == "index"
+    assert service["build"]["args"]["ROCM_INDEX"] == "index"
     assert [one["source"] for one in service["devices"]] == ["/dev/kfd", "/dev/dri/renderD129"]
     assert service["group_add"] == ["992", "991"]
     assert service["shm_size"] == str(16 * 2**30)

@@ -15,7 +15,7 @@ from launcher.engine import Engine
 import pytest
 
 SERVICES = {
-    "cpu": {"build": {"args": {"STACK": "cpu", "BASE_IMAGE": "base:1", "TORCH_INDEX": "a"}}},
+    "cpu": {"build": {"args": {"STACK": "cpu", "BASE_IMAGE": "base:1", "CPU_INDEX": "a"}}},
     "cuda": {"build": {"args": {"STACK": "cuda", "BASE_IMAGE": "base:1"}}},
     "rocm": {
         "build": {
@@ -68,7 +68,7 @@ def test_the_lock_of_another_stack_has_no_effect(files: Path) -> None:
         ({"BASE_IMAGE": "base:2"}, "the base image changed since it was built"),
         ({"GFX": "all"}, "the choice of torch changed since it was built"),
         ({"TORCH": "base"}, "the choice of torch changed since it was built"),
-        ({"TORCH_INDEX": "a mirror"}, ""),
+        ({"ROCM_INDEX": "a mirror"}, ""),
     ],
 )
 def test_a_change_of_a_build_argument_makes_the_image_stale(

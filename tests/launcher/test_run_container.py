@@ -373,7 +373,7 @@ def writes(run: Run):
 ''')
     ended = clone.invoke("lab", lab, "--runtime", "docker")
     assert ended.code == 3, ended
-    assert "No space is left there" in ended.err
+    assert "The disk is full" in ended.err
     assert "Traceback" not in ended.out + ended.err
 
 

@@ -14,11 +14,11 @@ import pytest
 SENTINEL = "raise NotImplementedError  # yours to write"
 # Hostile bodies of functions, and the message for each.
 HOSTILE = {
-    '__import__("os")._exit(0)': "it ended Python itself, with code 0",
-    "return torch.empty(10 * 2**30, dtype=torch.uint8)": "more memory than its 2 GiB",
-    'while True: __import__("os").fork()': "more processes than its limit allows",
+    '__import__("os")._exit(0)': "it ended Python itself with code 0",
+    "return torch.empty(10 * 2**30, dtype=torch.uint8)": "more memory than its limit of 2 GiB",
+    'while True: __import__("os").fork()': "it started more than",
     "while True: pass": "is there an endless loop?",
-    '__import__("shutil").rmtree("work")': "may change no files but temporary ones",
+    '__import__("shutil").rmtree("work")': "may only change temporary files",
     'while True: print("x" * 99)': "printed more than 1 MiB",
 }
 
