@@ -1,4 +1,9 @@
-"""What proves the parts of LLM10 right. References: loops, LLM06's formula, and planted bugs."""
+"""Check the exercises of LLM10.
+
+References: an explicit order of rows for `to_halves`, recorded calls for `KVCache.extend`, LLM06's
+formula for `Attention.forward`, the shares of a softmax for `choose`, a module with misleading
+names for `decay_groups`, and the lab's planted bugs for `diagnose`.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,144 +17,171 @@ from torch import Tensor, nn
 checks = Checks()
 
 Function = Callable[..., Any]
+Mistakes = dict[str, Callable[[], Tensor]]
+DRAWS = 4000
+# At temperature 4, the tokens of `choose` have probabilities 0.33, 0.25 and 0.42: all three stay,
+# then two, then two.
+CUTS = (0.999, 0.6, 0.7)
 
 
 @checks.proves("to_halves")
 def to_halves(module: Any) -> None:
+    """Compare with an explicit order, for two heads of six rows and for rows without columns."""
     implementation = module.to_halves
-    heads, d = 2, 6
+    heads = 2
+    d = 6
     rows = draw(heads * d, heads * d)
-    order = [h * d + i for h in range(heads) for i in (0, 2, 4, 1, 3, 5)]
-    got, want = implementation(rows.clone(), d), rows[order]
-    back = torch.tensor(order).argsort()
-    name_mistake(
-        got,
-        {
-            "every row stayed where it was": lambda: rows,
-            "that is the way back, from halves to neighbours": lambda: rows[back],
-            "each head has pairs of its own: is the whole matrix taken for one head?": lambda: (
-                torch.cat((rows[::2], rows[1::2]))
-            ),
-            "the columns changed places: a row of W makes one coordinate": lambda: rows[:, order],
-            "in a head the even rows come first, then the odd ones": lambda: rows[
-                [h * d + i for h in range(heads) for i in (1, 3, 5, 0, 2, 4)]
-            ],
-        },
-    )
-    expect_close(got, want, "in each head 0 1 2 3 4 5 become 0 2 4 1 3 5")
-    message = "rows without columns, (H·D,), are reordered alike"
-    expect_close(
-        implementation(torch.arange(8), 4), torch.tensor([0, 2, 1, 3, 4, 6, 5, 7]), message
-    )
+    got = implementation(rows.clone(), d)
+    name_mistake(got, _mistakes_of_halves(rows, heads, d))
+    want = rows[_order(heads, d, (0, 2, 4, 1, 3, 5))]
+    expect_close(got, want, "in each head, rows 0 1 2 3 4 5 become 0 2 4 1 3 5")
+    got = implementation(torch.arange(8), 4)
+    want = torch.tensor([0, 2, 1, 3, 4, 6, 5, 7])
+    expect_close(got, want, "rows without columns, (H·D,), change places in the same way")
+
+
+def _order(heads: int, d: int, within: tuple[int, ...]) -> list[int]:
+    """Return the order of all rows, from the order within a head."""
+    return [head * d + i for head in range(heads) for i in within]
+
+
+def _mistakes_of_halves(rows: Tensor, heads: int, d: int) -> Mistakes:
+    order = _order(heads, d, (0, 2, 4, 1, 3, 5))
+    inverse = torch.tensor(order).argsort()
+    odd_first = _order(heads, d, (1, 3, 5, 0, 2, 4))
+    return {
+        "every row stayed where it was": lambda: rows,
+        "this is the inverse, from halves to neighbours": lambda: rows[inverse],
+        "each head has its own pairs: did you take all rows for one head?": lambda: torch.cat(
+            (rows[::2], rows[1::2])
+        ),
+        "the columns changed places: a row of W makes one coordinate": lambda: rows[:, order],
+        "in each head the even rows come first, then the odd rows": lambda: rows[odd_first],
+    }
 
 
 @checks.proves("KVCache.extend")
 def kv_cache(module: Any) -> None:
-    implementation = module.KVCache
-    kept = implementation(2, (1, 2, 6, 3), draw(1))
-    k, v = draw(1, 2, 6, 3, seed=1), draw(1, 2, 6, 3, seed=2)
-    rooms = kept.keys[0].data_ptr()
-    first = _two(kept.extend(0, k[:, :, :4], v[:, :, :4]))
-    if first[0].shape == (1, 2, 6, 3):
-        raise Mistake("the empty room behind the new ones is returned, too: cut at what is filled")
-    if equals(first[0], v[:, :, :4]):
-        raise Mistake("keys and values are swapped")
-    expect_close(first[0], k[:, :, :4], "into an empty room go 4 keys, and 4 come back")
-    expect_close(first[1], v[:, :, :4], "into an empty room go 4 values, and 4 come back")
-    _counts(kept.filled)
-    second = _two(kept.extend(0, k[:, :, 4:5], v[:, :, 4:5]))
-    name_mistake(
-        second[0],
-        {
-            "only the new ones came back: attention needs all that the layer holds": lambda: k[
-                :, :, 4:5
-            ],
-            "the new ones replaced the first: write from self.filled[layer] on": lambda: torch.cat(
-                (k[:, :, 4:5], k[:, :, 1:4], torch.zeros_like(k[:, :, :1])), 2
-            ),
-        },
-    )
-    expect_close(second[0], k[:, :, :5], "4 keys and then one more make 5, in order")
-    expect_close(second[1], v[:, :, :5], "4 values and then one more make 5, in order")
-    if kept.keys[0].data_ptr() != rooms or kept.keys[0].shape[2] != 6:
+    """Fill two layers in several calls, then exceed the room."""
+    cache = module.KVCache(2, (1, 2, 6, 3), draw(1))
+    k = draw(1, 2, 6, 3, seed=1)
+    v = draw(1, 2, 6, 3, seed=2)
+    storage = cache.keys[0].data_ptr()
+    _extend_empty(cache, k, v)
+    _extend_again(cache, k, v)
+    if cache.keys[0].data_ptr() != storage or cache.keys[0].shape[2] != 6:
         raise Mistake(
-            "the room was made anew: torch.cat copies everything, write into what is there"
+            "you replaced the room: torch.cat copies everything, so write into the existing tensors"
         )
-    other = _two(kept.extend(1, v[:, :, :2], k[:, :, :2]))
-    expect_close(other[0], v[:, :, :2], "each layer has keys of its own")
-    _no_room(kept, k, v)
+    keys, _ = _two_tensors(cache.extend(1, v[:, :, :2], k[:, :, :2]))
+    expect_close(keys, v[:, :, :2], "each layer has its own keys")
+    _exceed_the_room(cache, k, v)
 
 
-def _two(got: Any) -> tuple[Tensor, Tensor]:
+def _extend_empty(cache: Any, k: Tensor, v: Tensor) -> None:
+    keys, values = _two_tensors(cache.extend(0, k[:, :, :4], v[:, :, :4]))
+    if keys.shape == (1, 2, 6, 3):
+        raise Mistake("the empty room behind the new tokens is returned too: cut it off")
+    if equals(keys, v[:, :, :4]):
+        raise Mistake("keys and values are swapped")
+    expect_close(keys, k[:, :, :4], "after 4 keys in an empty room, return those 4")
+    expect_close(values, v[:, :, :4], "after 4 values in an empty room, return those 4")
+    filled = cache.filled
+    if filled == [0, 0]:
+        raise Mistake("self.filled isn't updated: the next tokens would overwrite these")
+    if filled == [4, 4]:
+        raise Mistake("self.filled is updated for every layer: a layer counts only its own tokens")
+    if filled != [4, 0]:
+        raise Mistake(f"after 4 tokens in layer 0, expected self.filled == [4, 0], got {filled}")
+
+
+def _extend_again(cache: Any, k: Tensor, v: Tensor) -> None:
+    keys, values = _two_tensors(cache.extend(0, k[:, :, 4:5], v[:, :, 4:5]))
+    overwritten = torch.cat((k[:, :, 4:5], k[:, :, 1:4], torch.zeros_like(k[:, :, :1])), 2)
+    mistakes: Mistakes = {
+        "only the new tokens are returned: attention needs all that the layer holds": lambda: k[
+            :, :, 4:5
+        ],
+        "the new tokens replaced the first: write from self.filled[layer] on": lambda: overwritten,
+    }
+    name_mistake(keys, mistakes)
+    expect_close(keys, k[:, :, :5], "after 4 keys and 1 more, return all 5 in order")
+    expect_close(values, v[:, :, :5], "after 4 values and 1 more, return all 5 in order")
+
+
+def _two_tensors(got: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(got, tuple) or len(got) != 2 or not all(isinstance(x, Tensor) for x in got):
-        raise Mistake(f"two tensors were expected, keys and values; {type(got).__name__} came")
+        raise Mistake(f"expected two tensors, keys and values, got {type(got).__name__}")
     return got
 
 
-def _counts(filled: Any) -> None:
-    if filled == [0, 0]:
-        raise Mistake("self.filled isn't counted up: the next tokens would overwrite these")
-    if filled == [4, 4]:
-        raise Mistake("every layer was counted up: a layer counts its own tokens alone")
-    if filled != [4, 0]:
-        raise Mistake(f"4 tokens in layer 0 make self.filled [4, 0], not {filled}")
-
-
-def _no_room(kept: Any, k: Tensor, v: Tensor) -> None:
-    before = [x.clone() for x in (*kept.keys, *kept.values)]
+def _exceed_the_room(cache: Any, k: Tensor, v: Tensor) -> None:
+    before = [x.clone() for x in (*cache.keys, *cache.values)]
     try:
-        kept.extend(0, k[:, :, :2], v[:, :, :2])
+        cache.extend(0, k[:, :, :2], v[:, :, :2])
     except ValueError:
         pass
     except Exception as error:
-        raise Mistake(
-            f"7 tokens in room for 6: a ValueError, not {type(error).__name__}"
-        ) from error
+        message = f"for 7 tokens in room for 6, raise a ValueError, not a {type(error).__name__}"
+        raise Mistake(message) from error
     else:
-        raise Mistake("7 tokens in room for 6 must be a ValueError: a slice is cut off silently")
-    after = (*kept.keys, *kept.values)
-    if kept.filled != [5, 2] or any(
-        not torch.equal(a, b) for a, b in zip(before, after, strict=True)
-    ):
-        raise Mistake("what didn't fit must change nothing: look before you write")
+        raise Mistake("for 7 tokens in room for 6, raise a ValueError: a slice is cut silently")
+    after = (*cache.keys, *cache.values)
+    same = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    if cache.filled != [5, 2] or not same:
+        raise Mistake("tokens that don't fit must change nothing: compare before you write")
 
 
 @checks.proves("Attention.forward")
 def attention(module: Any) -> None:
-    implementation = module.Attention
-    module = implementation(16, 4, 2).double()
+    """Compare with LLM06's formula: bare, with positions, and with a cache."""
+    layer = module.Attention(16, 4, 2).double()
     with torch.no_grad():
-        for i, weight in enumerate(module.parameters()):
+        for i, weight in enumerate(layer.parameters()):
             weight.copy_(draw(*weight.shape, seed=i) / 2)
-    angle = draw(5, 1, 2, seed=9) * 3
-    turns, x = torch.polar(torch.ones_like(angle), angle), draw(2, 5, 16, seed=8)
-    with torch.no_grad():
-        bare = {"a triangle is missing: a query must not look ahead": lambda: (
-            _attention(module, x, None, causal=False))}  # fmt: skip
-        got = module(x)
-        name_mistake(got, {**bare, **_merges(module, x, None)})
-        expect_close(got, _attention(module, x, None), "without positions and without a cache")
-        got = module(x, turns)
-        name_mistake(got, {**_turnings(module, x, turns), **_merges(module, x, turns)})
-        expect_close(
-            got, _attention(module, x, turns), "project, name the heads, turn, attend, mix"
+        angle = draw(5, 1, 2, seed=9) * 3
+        turns = torch.polar(torch.ones_like(angle), angle)
+        x = draw(2, 5, 16, seed=8)
+        _attend_without_positions(layer, x)
+        _attend_with_positions(layer, x, turns)
+        _attend_with_a_cache(layer, x, turns)
+
+
+def _attend_without_positions(layer: Any, x: Tensor) -> None:
+    got = layer(x)
+    mistakes: Mistakes = {
+        "the causal mask is missing: a query must not look ahead": lambda: _attention(
+            layer, x, None, causal=False
         )
-        _with_a_cache(module, x, turns)
+    }
+    name_mistake(got, {**mistakes, **_mistakes_of_merging(layer, x, None)})
+    want = _attention(layer, x, None)
+    expect_close(got, want, "without positions and cache: project, split into heads, attend, merge")
 
 
-def _turn(x: Tensor, turns: Tensor) -> Tensor:  # (B, T, H, D)
+def _attend_with_positions(layer: Any, x: Tensor, turns: Tensor) -> None:
+    got = layer(x, turns)
+    mistakes = _mistakes_of_turning(layer, x, turns)
+    name_mistake(got, {**mistakes, **_mistakes_of_merging(layer, x, turns)})
+    want = _attention(layer, x, turns)
+    expect_close(got, want, "project, split into heads, turn, attend, merge")
+
+
+def _turn(x: Tensor, turns: Tensor) -> Tensor:
+    """Rotate (B, T, H, D)."""
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
     return torch.view_as_real(pairs * turns).flatten(-2)
 
 
-def _heads(module: Any, x: Tensor, turns: Tensor | None, turned: str = "qk") -> list[Tensor]:
-    """Queries, keys and values, (B, H, T, D); `turned` says which of them are turned."""
-    found: list[Tensor] = []
+def _heads(layer: Any, x: Tensor, turns: Tensor | None, turned: str = "qk") -> list[Tensor]:
+    """Return queries, keys and values, (B, H, T, D); `turned` lists those that are rotated."""
+    heads: list[Tensor] = []
     for name in "qkv":
-        y = getattr(module, f"{name}_proj")(x).unflatten(-1, (-1, 4))  # (B, T, H, D)
-        y = _turn(y, turns) if turns is not None and name in turned else y
-        found.append(y.transpose(1, 2))
-    return found
+        y = getattr(layer, f"{name}_proj")(x).unflatten(-1, (-1, 4))  # (B, T, H, D)
+        if turns is not None and name in turned:
+            y = _turn(y, turns)
+        heads.append(y.transpose(1, 2))
+    return heads
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = True) -> Tensor:
@@ -157,76 +189,228 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = True) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, mask if causal else None, enable_gqa=True)
 
 
+def _merge(layer: Any, y: Tensor) -> Tensor:
+    """Merge the heads of (B, H, T, D) and apply the last matrix."""
+    return layer.o_proj(y.transpose(1, 2).flatten(2))
+
+
 def _attention(
-    module: Any, x: Tensor, turns: Tensor | None, turned: str = "qk", causal: bool = True
+    layer: Any, x: Tensor, turns: Tensor | None, turned: str = "qk", causal: bool = True
 ) -> Tensor:
-    mixed = _attend(*_heads(module, x, turns, turned), causal=causal)
-    return module.o_proj(mixed.transpose(1, 2).flatten(2))
+    q, k, v = _heads(layer, x, turns, turned)
+    return _merge(layer, _attend(q, k, v, causal))
 
 
-def _turnings(module: Any, x: Tensor, turns: Tensor) -> dict[str, Callable[[], Tensor]]:
-    names = {
+def _mistakes_of_turning(layer: Any, x: Tensor, turns: Tensor) -> Mistakes:
+    messages = {
         "": "nothing is turned: without `turn` the model knows no order",
-        "q": "the keys aren't turned: only the distance should count",
-        "k": "the queries aren't turned: only the distance should count",
-        "qkv": "values are turned, too: a value is handed over as it is",
+        "q": "the keys aren't turned: turn them, so that only the distance counts",
+        "k": "the queries aren't turned: turn them, so that only the distance counts",
+        "qkv": "the values are turned too: turn only queries and keys",
     }
     return {
-        message: lambda turned=turned: _attention(module, x, turns, turned)
-        for turned, message in names.items()
+        message: lambda turned=turned: _attention(layer, x, turns, turned)
+        for turned, message in messages.items()
     }
 
 
-def _merges(module: Any, x: Tensor, turns: Tensor | None) -> dict[str, Callable[[], Tensor]]:
-    def mixed() -> Tensor:
-        return _attend(*_heads(module, x, turns))  # (B, H, T, D)
-
-    def dealt_out() -> Tensor:
-        q, k, v = _heads(module, x, turns)
-        k, v = (y.repeat(1, 2, 1, 1) for y in (k, v))
-        return module.o_proj(_attend(q, k, v).transpose(1, 2).flatten(2))
-
+def _mistakes_of_merging(layer: Any, x: Tensor, turns: Tensor | None) -> Mistakes:
+    q, k, v = _heads(layer, x, turns)
+    y = _attend(q, k, v)
+    repeated = _attend(q, k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1))
     return {
-        "the heads are merged without a transpose back: tokens are jumbled": lambda: module.o_proj(
-            mixed().reshape(x.shape)
+        "the heads are merged without transposing back, which mixes tokens": lambda: layer.o_proj(
+            y.reshape(x.shape)
         ),
-        "the last matrix, o_proj, is missing": lambda: mixed().transpose(1, 2).flatten(2),
-        "query heads 0 and 1 share key-value head 0: self.mix sees to that": dealt_out,
+        "the last matrix, o_proj, is missing": lambda: y.transpose(1, 2).flatten(2),
+        "query heads 0 and 1 share key-value head 0: self.mix sees to that": lambda: _merge(
+            layer, repeated
+        ),
     }
 
 
-def _with_a_cache(module: Any, x: Tensor, turns: Tensor) -> None:
-    """Three tokens are kept; the last two come with their own turns."""
-    q, k, v = _heads(module, x, turns)
-    given: list[Any] = []
+def _attend_with_a_cache(layer: Any, x: Tensor, turns: Tensor) -> None:
+    """Pass the last two of five tokens; a stand-in for the cache holds the first three."""
+    q, k, v = _heads(layer, x, turns)
+    calls: list[tuple[Any, Any]] = []
 
     def extend(new_k: Tensor, new_v: Tensor) -> tuple[Tensor, Tensor]:
-        given.append((new_k, new_v))
+        calls.append((new_k, new_v))
         return torch.cat((k[:, :, :3], new_k), 2), torch.cat((v[:, :, :3], new_v), 2)
 
-    got = module(x[:, 3:], turns[3:], extend)
-    if len(given) != 1:
-        raise Mistake(f"`extend` must be called once, with the new keys and values: {len(given)}×")
-    new_k = given[0][0]
+    got = layer(x[:, 3:], turns[3:], extend)
+    if len(calls) != 1:
+        raise Mistake(
+            f"call `extend` once, with the new keys and values; you called it {len(calls)} times"
+        )
+    new_k, new_v = calls[0]
     if not isinstance(new_k, Tensor) or new_k.shape != (2, 2, 2, 4):
         raise Mistake("`extend` takes keys of shape (B, H_kv, T, D): transpose before")
-    if equals(new_k, _heads(module, x[:, 3:], None)[1]):
+    if equals(new_k, _heads(layer, x[:, 3:], None)[1]):
         raise Mistake("keys go into the cache before they are turned: turn them first")
-    expect_close(new_k, k[:, :, 3:], "the keys that are kept")
-    expect_close(given[0][1], v[:, :, 3:], "the values that are kept")
-    alone = module.o_proj(_attend(q[:, :, 3:], k[:, :, 3:], v[:, :, 3:]).transpose(1, 2).flatten(2))
-    name_mistake(got, {"what `extend` returns isn't used: the new look only at the new": (
-        lambda: alone)})  # fmt: skip
-    want = _attention(module, x, turns)[:, 3:]
-    expect_close(got, want, "the new queries look at all that `extend` returns")
+    expect_close(new_k, k[:, :, 3:], "the keys that go into the cache")
+    expect_close(new_v, v[:, :, 3:], "the values that go into the cache")
+    alone = _merge(layer, _attend(q[:, :, 3:], k[:, :, 3:], v[:, :, 3:]))
+    mistake = "the result of `extend` isn't used: the new queries see only the new keys"
+    name_mistake(got, {mistake: lambda: alone})
+    want = _attention(layer, x, turns)[:, 3:]
+    expect_close(got, want, "the new queries see all keys that `extend` returns")
+
+
+@checks.proves("choose")
+def choose(module: Any) -> None:
+    """Compare the shares of 4,000 draws with a softmax; exactly where nothing is left to chance."""
+    implementation = module.choose
+    torch.manual_seed(0)
+    logits = draw(2, 3, 9)
+    got = implementation(logits.clone(), 0)
+    expect_close(got, logits.argmax(-1), "at temperature 0, return the likeliest token of each")
+    three = torch.tensor([1.0, 0.0, 2.0])
+    _compare_shares(implementation, three)
+    rows = three.expand(DRAWS, 3)
+    if (_tokens(implementation(rows, 1.0, 1e-9), rows) != 2).any():
+        raise Mistake("with p near 0, only the likeliest stays: top p holds at least one token")
+    _try_other_axes(implementation, logits)
+
+
+def _compare_shares(implementation: Function, logits: Tensor) -> None:
+    """Compare how often each token comes at temperature 4; single draws need not agree."""
+    rows = logits.expand(DRAWS, 3)
+    shares = [_shares(implementation(rows.clone(), 4.0, p), rows) for p in CUTS]
+    expected = [_top(logits / 4, p) for p in CUTS]
+    for p, share, want in zip(CUTS, shares, expected, strict=True):
+        if not _plausible(share, want):
+            raise _wrong_shares(_cause(logits, shares), share, want, f", p = {p}")
+    share = _shares(implementation(rows.clone(), 4.0), rows)
+    want = (logits / 4).softmax(-1)
+    if not _plausible(share, want):
+        raise _wrong_shares("without p, every token stays", share, want, "")
+
+
+def _cause(logits: Tensor, shares: list[Tensor]) -> str:
+    """Return the message of the only mistake that explains the shares at every p."""
+    explanations = [
+        message
+        for message, probabilities in _mistakes_of_choosing(logits).items()
+        if all(_plausible(share, probabilities(p)) for share, p in zip(shares, CUTS, strict=True))
+    ]
+    if len(explanations) == 1:
+        return explanations[0]
+    return "the shares of the tokens differ from the softmax of the logits that stay"
+
+
+def _shares(got: Any, logits: Tensor) -> Tensor:
+    """Return how often each token was drawn, (V,)."""
+    tokens = _tokens(got, logits)
+    count = logits.shape[-1]
+    unknown = sorted({*tokens.tolist()} - {*range(count)})
+    if unknown:
+        raise Mistake(f"expected tokens from 0 to {count - 1}, got {unknown[0]}")
+    return tokens.bincount(minlength=count).double() / len(tokens)
+
+
+def _plausible(shares: Tensor, probabilities: Tensor) -> bool:
+    """Return whether shares are within 5 standard deviations; correct ones are not once in 10⁶."""
+    variance = (probabilities * (1 - probabilities)).clamp(min=0) / DRAWS
+    return bool(((shares - probabilities).abs() <= 5 * variance.sqrt() + 1e-6).all())
+
+
+def _wrong_shares(message: str, shares: Tensor, want: Tensor, p: str) -> Mistake:
+    expected = ", ".join(f"{x:.2f}" for x in want.tolist())
+    got = ", ".join(f"{x:.2f}" for x in shares.tolist())
+    return Mistake(
+        f"{message}; of {DRAWS:,} draws at temperature 4{p}, expected shares of {expected}, got "
+        f"{got}",
+        message=message,
+        arguments=f"{DRAWS:,} times the logits 1, 0, 2, temperature 4{p}",
+        expected=f"shares of the tokens near {expected}",
+        got=got,
+    )
+
+
+def _top(logits: Tensor, p: float, mistake: str = "") -> Tensor:
+    """Return the probabilities (V,) within the top p.
+
+    Args:
+        logits: (V,).
+        p: the share to keep.
+        mistake: "no crossing" drops the token that crosses p, "sorted" applies the cut to the
+            tokens in sorted order.
+    """
+    ordered, where = logits.softmax(-1).sort(-1, descending=True)
+    up_to = ordered.cumsum(-1)
+    stays = up_to <= p if mistake == "no crossing" else up_to - ordered < p
+    if mistake != "sorted":
+        stays = stays[where.argsort()]
+    return logits.masked_fill(~stays, -torch.inf).softmax(-1)
+
+
+def _mistakes_of_choosing(logits: Tensor) -> dict[str, Callable[[float], Tensor]]:
+    """Return the probabilities at temperature 4 that each mistake gives, as functions of p."""
+    soft = logits / 4
+
+    def cut(other: Tensor, p: float, rest: Tensor) -> Tensor:
+        """Draw from `rest` what is in the top p of `other`."""
+        return rest.masked_fill(_top(other, p) == 0, -torch.inf).softmax(-1)
+
+    return {
+        "the token that crosses p is missing: it belongs to the nucleus": (
+            lambda p: _top(soft, p, "no crossing")
+        ),
+        "the cut comes before the temperature: at 4, top 0.6 holds two tokens here": (
+            lambda p: cut(logits, p, soft)
+        ),
+        "a token outside the top p was drawn: is the cut missing?": lambda _: soft.softmax(-1),
+        "the logits are multiplied by the temperature: divide them": lambda p: _top(logits * 4, p),
+        "the temperature isn't used": lambda p: _top(logits, p),
+        "the draw doesn't use the temperature: are its logits undivided?": (
+            lambda p: cut(soft, p, logits)
+        ),
+        "all tokens are equally frequent: are the logits used?": lambda _: torch.full((3,), 1 / 3),
+        "the likeliest token came every time: is anything drawn?": (
+            lambda _: torch.tensor([0.0, 0, 1])
+        ),
+        "the cut is in sorted order: put it back to the tokens' own places": (
+            lambda p: _top(soft, p, "sorted")
+        ),
+        "expected tokens, got ranks: rank 0 is the likeliest token only in sorted order": (
+            lambda p: _top(soft, p).sort(-1, descending=True).values
+        ),
+    }
+
+
+def _try_other_axes(implementation: Function, logits: Tensor) -> None:
+    """Try (V,) and (B, T, V), with so small a p that nothing is left to chance."""
+    for batch in (logits[0, 0], logits):
+        try:
+            got = implementation(batch.clone(), 1.0, 1e-9)
+        except Exception as error:
+            raise Mistake(
+                f"logits {tuple(batch.shape)} raised {type(error).__name__} ({error}), but "
+                f"({DRAWS}, 3) passed: allow any axes before the last",
+                arguments=f"logits {tuple(batch.shape)}, temperature 1, p = 1e-9",
+            ) from error
+        expect_close(_tokens(got, batch), batch.argmax(-1), "the likeliest of each, for any axes")
+
+
+def _tokens(got: Any, logits: Tensor) -> Tensor:
+    if not isinstance(got, Tensor):
+        raise Mistake(f"expected a tensor of tokens, got {type(got).__name__}")
+    if got.shape == (*logits.shape[:-1], 1):
+        raise Mistake("draw returns (..., 1): take [..., 0]")
+    if got.shape != logits.shape[:-1] or got.dtype != torch.int64:
+        want = tuple(logits.shape[:-1])
+        raise Mistake(f"expected token ids {want} int64, got {tuple(got.shape)} {got.dtype}")
+    return got
 
 
 class _Tied(nn.Module):
-    """Misleading names: a gain called weight, a matrix called norm, a frozen one, a shared one."""
+    """Misleading names: a gain called weight, a matrix called norm, a frozen and a tied matrix."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed, self.head = nn.Embedding(7, 4), nn.Linear(4, 7)
+        self.embed = nn.Embedding(7, 4)
+        self.head = nn.Linear(4, 7)
         self.head.weight = self.embed.weight
         self.weight = nn.Parameter(torch.ones(4))
         self.norm = nn.Linear(4, 4, bias=False)
@@ -235,175 +419,44 @@ class _Tied(nn.Module):
 
 @checks.proves("decay_groups")
 def decay_groups(module: Any) -> None:
-    implementation = module.decay_groups
+    """Check form and content of the groups of a module with misleading names."""
     model = _Tied()
-    got = implementation(model, 0.3)
-    if not isinstance(got, list) or len(got) != 2 or not all(isinstance(one, dict) for one in got):
-        raise Mistake("a list of two dicts was expected, with `params` and `weight_decay` each")
-    if any(not {"params", "weight_decay"} <= one.keys() for one in got):
-        raise Mistake("each group needs `params` and `weight_decay`")
-    decays = [one["weight_decay"] for one in got]
-    if decays == [0.0, 0.3]:
-        raise Mistake("the matrices come first, with the decay, then the rest, with 0")
-    if decays != [0.3, 0.0]:
-        raise Mistake(f"the decays should be 0.3 and 0, not {decays}")
-    if not all(isinstance(one["params"], list) for one in got):
-        raise Mistake("each group's `params` should be a list of parameters")
-    groups = [[id(p) for p in one["params"]] for one in got]
-    found = [one for group in groups for one in group]
-    if len(found) > len(set(found)):
-        raise Mistake("a parameter comes twice: the shared matrix has two names, and is one")
-    if found and set(found) & {id(p) for p in model.frozen.parameters()}:
-        raise Mistake("what isn't trained (requires_grad False) has no place in an optimizer")
-    if id(model.embed.weight) not in groups[0]:
-        raise Mistake("the shared matrix must decay: an embedding is a matrix, too")
-    if {id(model.weight), id(model.head.bias)} & set(groups[0]):
-        raise Mistake("gains and biases are pulled to 0: what has one axis is spared")
-    if id(model.norm.weight) not in groups[0]:
-        raise Mistake("a matrix is spared for its name: its axes tell, p.dim()")
-    missing = {id(p) for p in model.parameters() if p.requires_grad} - set(found)
+    got = module.decay_groups(model, 0.3)
+    _require_two_groups(got)
+    matrices, others = ([id(p) for p in group["params"]] for group in got)
+    both = [*matrices, *others]
+    if len(both) > len(set(both)):
+        raise Mistake("a parameter is listed twice: the tied matrix has two names, list it once")
+    if set(both) & {id(p) for p in model.frozen.parameters()}:
+        raise Mistake("an untrained parameter (requires_grad False) is listed: leave it out")
+    if id(model.embed.weight) not in matrices:
+        raise Mistake("the tied matrix must decay: an embedding is a matrix too")
+    if {id(model.weight), id(model.head.bias)} & set(matrices):
+        raise Mistake("gains and biases decay: spare every parameter with one axis")
+    if id(model.norm.weight) not in matrices:
+        raise Mistake("a matrix is spared because of its name: decide by its axes, p.dim()")
+    missing = {id(p) for p in model.parameters() if p.requires_grad} - set(both)
     if missing:
         raise Mistake(f"{len(missing)} trained parameters are in neither group")
 
 
-@checks.proves("choose")
-def choose(module: Any) -> None:
-    implementation = module.choose
-    torch.manual_seed(0)
-    likely = draw(2, 3, 9)
-    got = implementation(likely.clone(), 0)
-    expect_close(got, likely.argmax(-1), "at temperature 0, the likeliest of each")
-    logits = torch.tensor([1.0, 0.0, 2.0])
-    _shares_are_those_of_softmax(implementation, logits)
-    many = logits.expand(DRAWS, 3)
-    if (_drawn(implementation(many, 1.0, 1e-9), many) != 2).any():
-        raise Mistake("p near 0 leaves the likeliest: top p holds at least one token")
-    _takes_any_axes(implementation, likely)
-
-
-DRAWS = 4000
-CUTS = (0.999, 0.6, 0.7)  # at temperature 4, of 0.33, 0.25 and 0.42: all, two, and two stay
-
-
-def _shares_are_those_of_softmax(implementation: Function, logits: Tensor) -> None:
-    """How often each token comes, at temperature 4: the draws themselves need not agree."""
-    many = logits.expand(DRAWS, 3)
-    shares = [_shares(implementation(many.clone(), 4.0, p), many) for p in CUTS]
-    right = [_top(logits / 4, p) for p in CUTS]
-    wrong = [n for n in range(len(CUTS)) if not _may_come(shares[n], right[n])]
-    if wrong:
-        n = wrong[0]
-        raise _of_shares(_cause(logits, shares), shares[n], right[n], f", p = {CUTS[n]}")
-    whole = _shares(implementation(many.clone(), 4.0), many)
-    if not _may_come(whole, (logits / 4).softmax(-1)):
-        raise _of_shares("without p nothing is cut", whole, (logits / 4).softmax(-1), "")
-
-
-def _cause(logits: Tensor, shares: list[Tensor]) -> str:
-    """The one mistake that explains the shares at every p; where several do, or none, no cause."""
-    named = [
-        message
-        for message, way in _ways_to_choose_wrong(logits).items()
-        if all(_may_come(one, way(p)) for one, p in zip(shares, CUTS, strict=True))
-    ]
-    unknown = "the shares of the tokens aren't those of the softmax of what is left"
-    return named[0] if len(named) == 1 else unknown
-
-
-def _shares(got: Any, logits: Tensor) -> Tensor:
-    tokens = _drawn(got, logits)
-    if not ((tokens >= 0) & (tokens < logits.shape[-1])).all():
-        found = sorted({*tokens.tolist()} - {*range(logits.shape[-1])})
-        raise Mistake(f"token {found[0]} was drawn, and there are 0 to {logits.shape[-1] - 1}")
-    return tokens.bincount(minlength=logits.shape[-1]).double() / len(tokens)
-
-
-def _may_come(shares: Tensor, probabilities: Tensor) -> bool:
-    """Within five standard deviations of the binomial: once in 10⁶ a right share is outside."""
-    spread = (probabilities * (1 - probabilities)).clamp(min=0) / DRAWS
-    return bool(((shares - probabilities).abs() <= 5 * spread.sqrt() + 1e-6).all())
-
-
-def _of_shares(message: str, shares: Tensor, right: Tensor, p: str) -> Mistake:
-    ours, theirs = (", ".join(f"{x:.2f}" for x in one.tolist()) for one in (right, shares))
-    return Mistake(
-        f"{message}; of {DRAWS:,} draws at temperature 4{p} the shares should be {ours}, not "
-        f"{theirs}",
-        message=message,
-        arguments=f"{DRAWS:,} times the logits 1, 0, 2, temperature 4{p}",
-        expected=f"shares of the tokens near {ours}",
-        got=theirs,
-    )
-
-
-def _top(logits: Tensor, p: float, way: str = "") -> Tensor:
-    """Probabilities (V,) within the top p; `way` is how the cut goes wrong."""
-    ordered, where = logits.softmax(-1).sort(-1, descending=True)
-    up_to, rank = ordered.cumsum(-1), where.argsort()
-    kept = up_to <= p if way == "without what crosses" else up_to - ordered < p
-    kept = kept if way == "in sorted order" else kept[rank]
-    return logits.masked_fill(~kept, -torch.inf).softmax(-1)
-
-
-def _ways_to_choose_wrong(logits: Tensor) -> dict[str, Callable[[float], Tensor]]:
-    """What each mistake makes of p: probabilities at temperature 4."""
-    soft = logits / 4
-
-    def cut_by(other: Tensor, p: float) -> Tensor:
-        return soft.masked_fill(_top(other, p) == 0, -torch.inf).softmax(-1)
-
-    return {
-        "the token that crosses p is missing: it belongs to the nucleus": (
-            lambda p: _top(soft, p, "without what crosses")
-        ),
-        "the cut comes before the temperature: at 4, top 0.6 holds two tokens here": (
-            lambda p: cut_by(logits, p)
-        ),
-        "a token outside the top p was drawn: is the cut missing?": lambda _: soft.softmax(-1),
-        "is it multiplied by the temperature? Divide the logits": lambda p: _top(logits * 4, p),
-        "the temperature isn't used": lambda p: _top(logits, p),
-        "the draw itself isn't at the temperature: are logits undivided?": lambda p: (
-            logits.masked_fill(_top(soft, p) == 0, -torch.inf).softmax(-1)
-        ),
-        "all tokens come alike: are the logits used?": lambda _: torch.full((3,), 1 / 3),
-        "the likeliest came each time: is anything drawn?": lambda _: torch.tensor([0.0, 0, 1]),
-        "the cut is in sorted order: each token has a place of its own": (
-            lambda p: _top(soft, p, "in sorted order")
-        ),
-        "ranks came, not tokens: 0 is the likeliest in sorted order alone": lambda p: (
-            _top(soft, p).sort(-1, descending=True).values
-        ),
-    }
-
-
-def _takes_any_axes(implementation: Function, logits: Tensor) -> None:
-    """(V,) and (B, T, V), where so small a p leaves nothing to chance."""
-    for one in (logits[0, 0], logits):
-        try:
-            got = implementation(one.clone(), 1.0, 1e-9)
-        except Exception as error:
-            raise Mistake(
-                f"logits {tuple(one.shape)} raised {type(error).__name__} ({error}), though "
-                f"({DRAWS}, 3) passed: any axes may stand before the last",
-                arguments=f"logits {tuple(one.shape)}, temperature 1, p = 1e-9",
-            ) from error
-        expect_close(_drawn(got, one), one.argmax(-1), "the likeliest of each, for any axes")
-
-
-def _drawn(got: Any, logits: Tensor) -> Tensor:
-    if not isinstance(got, Tensor):
-        raise Mistake(f"a tensor of tokens was expected, {type(got).__name__} came")
-    if got.shape == (*logits.shape[:-1], 1):
-        raise Mistake("draw gives (..., 1): take [..., 0]")
-    if got.shape != logits.shape[:-1] or got.dtype != torch.int64:
-        want = tuple(logits.shape[:-1])
-        raise Mistake(f"token ids {want} int64 were expected; {tuple(got.shape)} {got.dtype} came")
-    return got
+def _require_two_groups(got: Any) -> None:
+    if not isinstance(got, list) or len(got) != 2 or not all(isinstance(one, dict) for one in got):
+        raise Mistake("expected a list of two dicts, each with `params` and `weight_decay`")
+    if any(not {"params", "weight_decay"} <= group.keys() for group in got):
+        raise Mistake("each group needs `params` and `weight_decay`")
+    decays = [group["weight_decay"] for group in got]
+    if decays == [0.0, 0.3]:
+        raise Mistake("the groups are swapped: first the matrices with the decay, then the rest")
+    if decays != [0.3, 0.0]:
+        raise Mistake(f"expected decays of 0.3 and 0, got {decays}")
+    if not all(isinstance(group["params"], list) for group in got):
+        raise Mistake("each group's `params` must be a list of parameters")
 
 
 @checks.proves("diagnose")
 def diagnose(module: Any) -> None:
-    implementation = module.diagnose
+    """Let it diagnose a correct model and each planted bug, with two seeds."""
     for seed in (0, 1):
         for name, plant in {"": None, **module.BUGS}.items():
             torch.manual_seed(seed)
@@ -411,19 +464,20 @@ def diagnose(module: Any) -> None:
             if plant is not None:
                 plant(model)
             before = [p.detach().clone() for p in model.parameters()]
-            got = implementation(model)
+            got = module.diagnose(model)
             if not isinstance(got, str) or (got and got not in module.BUGS):
-                raise Mistake(f"a name of BUGS or an empty string was expected, {got!r} came")
+                raise Mistake(f"expected a name of BUGS or an empty string, got {got!r}")
             after = model.parameters()
             if any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)):
-                raise Mistake("the model was changed: a diagnosis leaves the weights as they are")
+                raise Mistake("your function changed the model: leave the weights as they are")
             if got != name:
-                raise Mistake(_misread(name, got))
+                raise Mistake(_wrong_diagnosis(name, got))
 
 
-def _misread(bug: str, found: str) -> str:
+def _wrong_diagnosis(bug: str, found: str) -> str:
     if not bug:
-        return f"a sound model was told that {found}: is it rounding, or a test that always fails?"
-    if not found:
-        return f"a model was taken for sound, but {bug}"
-    return f"“{bug}” was taken for “{found}”"
+        return (
+            f"expected no bug in a correct model, got “{found}”: is it rounding, or a test that "
+            "always fails?"
+        )
+    return f"expected “{bug}”, got “{found}”" if found else f"expected “{bug}”, got no bug"

@@ -1,4 +1,4 @@
-"""Texts as numbers, for LLM10: anyone's file in bounded memory, its tokenizer, and its n-grams."""
+"""A text as token ids, in bounded memory; its tokenizer; and n-gram baselines for its loss."""
 
 import argparse
 import hashlib
@@ -31,98 +31,115 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 END = "<|endoftext|>"
-LEARNED_ON = 1_000_000  # bytes at the beginning of a text, from which merges are learned
-COUNTED = 10_000_000  # tokens at its beginning, in which n-grams are counted
-AT_ONCE = 2**20
 PLAYS = "Shakespeare's plays"
-MOST = 2**16 - 257  # merges, for ids of 16 bits
+MAX_MERGES = 2**16 - 257  # ids have 16 bits
+MERGES_FROM = 1_000_000  # bytes at the beginning of a text, from which merges are learned
+COUNTED = 10_000_000  # tokens at the beginning of a text, in which n-grams are counted
+CHUNK = 2**20  # bytes or tokens that are in memory at once
 
 
-def merges(text: str) -> int:
-    """How many merges, as an option of the command line."""
-    if not text.isdecimal() or int(text) > MOST:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {MOST:,}")
+def merge_count(text: str) -> int:
+    """Parse the option --merges: the number of merges of a BPE."""
+    if not text.isdecimal() or int(text) > MAX_MERGES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to {MAX_MERGES:,}")
     return int(text)
 
 
 @dataclass(frozen=True)
 class Text:
-    """Ids to train on and ids to validate, (N,) uint8 or uint16, perhaps mapped from the disk.
+    """A text as token ids: bytes first, then one for each merge of a BPE, then END.
 
-    Ids are bytes, then one for each merge of a BPE; the last one, `vocabulary` − 1, is END.
+    Attributes:
+        train: the ids to train on, (N,) uint8 or uint16, perhaps mapped from the disk.
+        validation: the ids to validate on, (M,) of the same type.
+        merges: the merges of LLM04's BPE; empty if ids are bytes.
+        name: the name of the file, or PLAYS.
+        sha256: the hash of the text's bytes.
+        bytes_per_token: the mean over the validation text.
     """
 
     train: Any
     validation: Any
-    merges: tuple[Pair, ...]  # of LLM04's BPE, none where ids are bytes
+    merges: tuple[Pair, ...]
     name: str
     sha256: str
-    bytes_per_token: float  # of the validation text
+    bytes_per_token: float
 
     @property
     def vocabulary(self) -> int:
+        """The number of ids; the last one is END's."""
         return 257 + len(self.merges)
 
     @cached_property
     def tokens(self) -> list[bytes]:
+        """The bytes of each id."""
         return [*vocabulary(self.merges), END.encode()]
 
     def decode(self, ids: list[int]) -> str:
+        """Return the text of some ids; incomplete UTF-8 becomes "�"."""
         return b"".join(self.tokens[i] for i in ids).decode(errors="replace")
 
     def batch(self, size: int, length: int, generator: torch.Generator) -> Tensor:
-        """(size, length + 1), int64: windows from anywhere in the training text."""
+        """Return random windows of the training text: (size, length + 1), int64."""
         starts = torch.randint(len(self.train) - length, (size, 1), generator=generator)
         return torch.from_numpy(self.train[starts + torch.arange(length + 1)].astype(np.int64))
 
 
-def opened(path: Path | None, merges: int, folder: Path) -> Text:
-    """The text in a file, or Shakespeare's plays: nine tenths to train on, then one to validate.
+def open_text(path: Path | None, merges: int, folder: Path) -> Text:
+    """Open a file, or Shakespeare's plays: 90 % to train on, the last 10 % to validate on.
 
     Args:
-        merges: of LLM04's BPE; 0: ids are bytes.
-        folder: where ids are kept that aren't bytes, in a file without a name.
+        path: the file; None for the plays.
+        merges: the number of merges of LLM04's BPE; with 0, ids are bytes.
+        folder: where ids that aren't bytes are stored, in a file without a name.
 
     Raises:
-        Card: for a file that is no text or too short.
+        Card: if the file is missing, too short or not text.
     """
     if path is None:
-        data = np.frombuffer(assets.shakespeare().encode(), dtype=np.uint8)
-        name, digest = PLAYS, hashlib.sha256(data).hexdigest()
+        plays = assets.shakespeare().encode()
+        data: Any = np.frombuffer(plays, dtype=np.uint8)
+        name = PLAYS
+        digest = hashlib.sha256(plays).hexdigest()
     else:
         file = text_file(path)
-        data, name, digest = file.data, path.name, file.sha256
+        data = file.data
+        name = path.name
+        digest = file.sha256
     cut = len(data) * 9 // 10
-    parts = data[:cut], data[cut:]
+    start = data[:cut]
+    rest = data[cut:]
     if not merges:
-        return Text(*parts, (), name, digest, 1.0)
-    learned = train(count_words(data[:LEARNED_ON].tobytes().decode(errors="ignore")), merges)
+        return Text(start, rest, (), name, digest, 1.0)
+    words = count_words(data[:MERGES_FROM].tobytes().decode(errors="ignore"))
+    learned = train(words, merges)
     bpe = BPE(learned)
-    ids = [_encoded(bpe, part, folder) for part in parts]
-    return Text(*ids, tuple(learned), name, digest, len(parts[1]) / len(ids[1]))
+    ids = _encode(bpe, start, folder)
+    validation = _encode(bpe, rest, folder)
+    return Text(ids, validation, tuple(learned), name, digest, len(rest) / len(validation))
 
 
 def prompt_of(text: Text) -> str:
-    """What to begin with, from the text itself: a name in the plays, else the first word."""
+    """Return a prompt from the text itself: a name in the plays, else the first word."""
     if text.name == PLAYS:
         return "ROMEO\n"
     word = re.search(r"\w{1,20}", text.decode(text.train[:1000].tolist()))
     return word[0] if word else "\n"
 
 
-def _encoded(bpe: BPE, data: Any, folder: Path) -> Any:
-    """(bytes,) -> (tokens,) uint16, mapped from a file that goes with the process."""
-    pieces = (data[i : i + AT_ONCE].tobytes() for i in range(0, len(data), AT_ONCE))
+def _encode(bpe: BPE, data: Any, folder: Path) -> Any:
+    """Encode bytes (N,) as ids (M,) uint16, mapped from a file that ends with the process."""
+    pieces = (data[i : i + CHUNK].tobytes() for i in range(0, len(data), CHUNK))
     stream = encode_stream(bpe.encode, pieces)
-    with tempfile.TemporaryFile(dir=folder) as file:  # not in /tmp, which may be memory
-        while ids := list(islice(stream, AT_ONCE)):
+    with tempfile.TemporaryFile(dir=folder) as file:  # /tmp may be memory
+        while ids := list(islice(stream, CHUNK)):
             np.array(ids, dtype=np.uint16).tofile(file)
         file.flush()
         return np.memmap(file, dtype=np.uint16, mode="r")
 
 
 def tokenizer_of(text: Text) -> PreTrainedTokenizerFast:
-    """The same ids in `tokenizers`, which keeps bytes as letters."""
+    """Return a tokenizer of `transformers` with the same ids; it writes bytes as letters."""
     names = ["".join(LETTERS[byte] for byte in token) for token in vocabulary(text.merges)]
     ids = {name: i for i, name in enumerate([*names, END])}
     library = Tokenizer(models.BPE(ids, [(names[a], names[b]) for a, b in text.merges]))
@@ -134,41 +151,47 @@ def tokenizer_of(text: Text) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=library, **special)
 
 
-# What counting can do.
-
-
 def witten_bell(train: Any, validation: Any, v: int, orders: int = 5) -> list[float]:
-    """Nats per token of Witten & Bell's (1991) interpolated n-grams, n = 1 to `orders`.
+    """Return the loss of smoothed n-grams, n = 1 to `orders`, in nats per token.
 
-    p(w | h) = (c(h, w) + t(h) · p(w | shorter h)) / (c(h) + t(h)), where the history h was seen
-    c(h) times, followed by t(h) different tokens; at the bottom stands 1/v. Asked about all of the
-    validation ids but the first; the earliest have the end of the training text before them.
+    p(w | h) = (c(h, w) + t(h) · p(w | shorter h)) / (c(h) + t(h)), where the history h occurs c(h)
+    times, followed by t(h) different tokens; the shortest history uses 1/v. The loss is over all
+    validation ids but the first; the first histories reach back into the training text.
+    Source: Witten & Bell 1991.
+
+    Args:
+        train: the ids to count in, (N,).
+        validation: the ids to predict, (M,).
+        v: the size of the vocabulary.
+        orders: the largest n; smaller for a large vocabulary, if n ids don't fit into 64 bits.
     """
-    orders = min(orders, int(62 / math.log2(v)))  # longer runs don't fit into 64 bits
-    seen = np.asarray(train[:COUNTED])
-    asked = np.concatenate((np.asarray(train[-orders:]), validation))
-    p, found = np.full(len(validation) - 1, 1 / v), []
+    orders = min(orders, int(62 / math.log2(v)))
+    counted = np.asarray(train[:COUNTED])
+    predicted = np.concatenate((np.asarray(train[-orders:]), validation))
+    p = np.full(len(validation) - 1, 1 / v)
+    losses: list[float] = []
     for n in range(1, orders + 1):
-        runs, counts = np.unique(_runs(seen, n, v), return_counts=True)
-        histories, first, kinds = np.unique(runs // v, return_index=True, return_counts=True)
+        grams, counts = np.unique(_ngrams(counted, n, v), return_counts=True)
+        histories, first, kinds = np.unique(grams // v, return_index=True, return_counts=True)
         sums = np.add.reduceat(counts, first)
-        wanted = _runs(asked, n, v)[-len(p) :]
-        c, t = (_look_up(wanted // v, histories, values) for values in (sums, kinds))
-        new = (_look_up(wanted, runs, counts) + t * p) / np.maximum(c + t, 1)
-        p = np.where(c > 0, new, p)
-        found.append(float(-np.log(p).mean()))
-    return found
+        wanted = _ngrams(predicted, n, v)[-len(p) :]
+        c = _look_up(wanted // v, histories, sums)
+        t = _look_up(wanted // v, histories, kinds)
+        smoothed = (_look_up(wanted, grams, counts) + t * p) / np.maximum(c + t, 1)
+        p = np.where(c > 0, smoothed, p)
+        losses.append(float(-np.log(p).mean()))
+    return losses
 
 
-def _runs(ids: Any, n: int, v: int) -> Any:
-    """Each run of `n` ids as one number, (N − n + 1,) int64."""
-    found = np.zeros(len(ids) - n + 1, dtype=np.int64)
+def _ngrams(ids: Any, n: int, v: int) -> Any:
+    """Return every run of `n` ids as one number: (N − n + 1,) int64."""
+    grams = np.zeros(len(ids) - n + 1, dtype=np.int64)
     for i in range(n):
-        found = found * v + ids[i : len(found) + i]
-    return found
+        grams = grams * v + ids[i : len(grams) + i]
+    return grams
 
 
 def _look_up(wanted: Any, known: Any, values: Any) -> Any:
-    """`values` of those `known` keys (sorted) that are wanted; 0 for others."""
-    where = np.searchsorted(known, wanted).clip(max=len(known) - 1)
-    return np.where(known[where] == wanted, values[where], 0)
+    """Return the `values` of the sorted `known` keys that are wanted; 0 for unknown keys."""
+    position = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+    return np.where(known[position] == wanted, values[position], 0)

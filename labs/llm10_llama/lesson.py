@@ -6,7 +6,8 @@
 # and its parameters; load a real model's weights into it and get that model's text; train it to a
 # loss that means something; decode with a cache; save it so that others can open it. **Builds on**
 # all labs before, above all norms and gates (LLM05a), attention (LLM06) and BPE (LLM04). **Takes**
-# an hour and a half to read, two minutes to run (`tiny`, 2 cores).
+# an hour and a half to read, two minutes to run (`tiny`, 2 cores). Its deeper part, LLM10+, shows
+# what a step pays for its pages of memory, how the matrices lie there, and what each part is worth.
 
 # %% Imports
 import copy
@@ -25,6 +26,7 @@ from labs.kit import (
     Card,
     Checkpoints,
     Lab,
+    Results,
     Run,
     assets,
     on_one_thread,
@@ -32,17 +34,16 @@ from labs.kit import (
     stop_on_nan,
     tolerance,
 )
-from labs.kit.measure import in_new_process
 from labs.llm01_inference import called, draw, top_p
 from labs.llm03_neural_networks import Transformer, total
 from labs.llm04_tokenization import BPE
 from labs.llm05a_normalization import RMSNorm, SwiGLU
 from labs.llm06_attention import causal_mask
 from labs.llm10_llama import figures
-from labs.llm10_llama.corpus import Text, merges, opened, prompt_of, tokenizer_of, witten_bell
-from labs.llm10_llama.memory import cost, keep_memory
-from labs.llm10_llama.text_file import corpus_path
-from labs.shared.small_gpt import FeedForward, rate
+from labs.llm10_llama.corpus import Text, open_text, prompt_of, tokenizer_of, witten_bell
+from labs.llm10_llama.memory import keep_memory
+from labs.llm10_llama.options import declare_options
+from labs.shared.small_gpt import rate
 
 import numpy as np
 import torch
@@ -57,12 +58,7 @@ from transformers import (
 from transformers.utils import logging
 
 lab = Lab("LLM10")
-lab.argument("--model", help="a Llama instead of SmolLM2: a folder, or a hub id")
-lab.before_run(assets.check_model)
-lab.argument(
-    "--corpus", type=corpus_path, metavar="FILE", help="a text in UTF-8 instead of Shakespeare"
-)
-lab.argument("--merges", type=merges, default=0, metavar="N", help="of LLM04's BPE; default: 0")
+declare_options(lab)
 DOUBLE = torch.float64
 
 # %% [markdown]
@@ -186,7 +182,8 @@ class Attention(nn.Module):
 
     def __init__(self, d_model: int, heads: int, kv_heads: int):
         super().__init__()
-        self.head_dim, self.mix = d_model // heads, mix
+        self.head_dim = d_model // heads
+        self.mix: Callable[[Tensor, Tensor, Tensor], Tensor] = mix
         self.q_proj = nn.Linear(d_model, heads * self.head_dim, bias=False)
         self.k_proj, self.v_proj = (
             nn.Linear(d_model, kv_heads * self.head_dim, bias=False) for _ in range(2)
@@ -229,7 +226,8 @@ class Attention(nn.Module):
 # `dx = r·γ·dy − x·r³·mean(x·γ·dy)`, `dγ = Σ x·r·dy` over all tokens.
 #
 # (It is LLM05a's formula; only the passes over memory were counted.) And `F.silu` is one kernel
-# where LLM05a's silu is two. Both are proven equal to what they replace, in sections 6 and 12.
+# where LLM05a's silu is two. Both are proven equal to what they replace, in section 6 and in
+# LLM10+.
 
 
 # %% 3. Assembly
@@ -370,9 +368,9 @@ def random_tokens(config: Config, batch: int, length: int) -> Tensor:  # (B, T)
 
 def silence(model: Llama) -> Llama:
     """Let every branch add 0: its last matrix is 0."""
-    for layer in model.layers:
-        nn.init.zeros_(layer.self_attn.o_proj.weight)
-        nn.init.zeros_(layer.mlp.down_proj.weight)
+    for name, matrix in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            nn.init.zeros_(matrix)
     return model
 
 
@@ -403,19 +401,24 @@ def the_first_loss_is_foretold(run: Run):
     Predict: V = 257, d = 96, σ = 0.05, tied, silent branches. ln V is 5.55; and the first loss?
     """
     stds, rows, found = (0.001, 0.005, 0.01, 0.02, 0.03, 0.05), [], {}
-    cases = {"untied": (False, lambda model: model), "tied": (True, lambda model: model),
-             "tied, branches silent": (True, silence)}  # fmt: skip
+    cases = {
+        "untied": (False, lambda model: model),
+        "tied": (True, lambda model: model),
+        "tied, branches silent": (True, silence),
+    }
     for name, (tied, change) in cases.items():
         # with ε next to nothing: beside vectors as small as the smallest σ makes, it would count
         configs = [Config(257, std=std, tied=tied, eps=1e-15) for std in stds]
         found[name] = [first_loss(config, change) for config in configs]
         off = [abs(loss - formula) for loss, formula, _ in found[name]]
         because = "a mean over 8 models' 257 rows varies by s/√(8·257) at most: 0.011 at σ = 0.05"
-        run.check(f"{name}: loss less formula", off, at_most=0.03, because=because)
+        run.check(f"{name}: loss less formula", off, at_most=0.03, because=because, decides=True)
         rows += [[name, std, *one] for std, one in zip(stds, found[name], strict=True)]
     run.table("The first loss (nats)", ["", "σ", "loss", "formula", "own logit"], rows)
-    parts = {name: [one[2] / (96 * std) for one, std in zip(found[name], stds, strict=True)]
-             for name in cases}  # fmt: skip
+    parts = {
+        name: [one[2] / (96 * std) for one, std in zip(found[name], stds, strict=True)]
+        for name in cases
+    }
     because = "|h| is √d, |e| is σ√d but for 1/√(2d) = 7 % from row to row"
     off = [abs(x - 1) for x in parts["tied, branches silent"]]
     run.check("own logit over d·σ, silent: off 1", off, at_most=0.05, because=because)
@@ -464,23 +467,35 @@ def tied_is_one_storage(run: Run):
     """Tied, one matrix serves at both ends: counted once, drawn once, with both ends' gradients."""
     for c in (Config(257), Config(257, tied=False), Config(1025, 128, 6, 8, 2, 344)):
         name = f"d {c.d_model}, {c.kv_heads} key-value heads, {'' if c.tied else 'un'}tied"
-        run.check(f"parameters, {name}", parameters(Llama(c)), equals=total(shape_of(c)))
+        count = parameters(Llama(c))
+        run.check(f"parameters, {name}", count, equals=total(shape_of(c)), decides=c.tied)
     c = Config(257, 48, 2)
     model, apart = Llama(c).double(), Llama(replace(c, tied=False)).double()
     shared, n = model.embed_tokens.weight, c.vocabulary * c.d_model
     one = model.lm_head.weight.data_ptr() == shared.data_ptr()
-    run.check("both ends are one storage", one, equals=True)
+    run.check("both ends are one storage", one, equals=True, decides=True)
     twice = apart.lm_head.weight.data_ptr() == apart.embed_tokens.weight.data_ptr()
     run.check("both ends are one storage, untied", twice, equals=False, because="the partner")
     off, because = abs(shared.std().item() / c.std - 1), "five standard errors, 1/√(2·V·d) each"
-    run.check("σ after tying, relative error", off, at_most=5 / math.sqrt(2 * n), because=because)
+    run.check(
+        "σ after tying, relative error",
+        off,
+        at_most=5 / math.sqrt(2 * n),
+        because=because,
+        decides=True,
+    )
     apart.load_state_dict(model.state_dict())
     tokens = random_tokens(c, 4, 17)
-    for net in (model, apart):
-        F.cross_entropy(net(tokens[:, :-1]).mT, tokens[:, 1:]).backward()
-    ends = [apart.embed_tokens.weight.grad, apart.lm_head.weight.grad]
-    run.agree("its gradient, less the sum of both ends'", shared.grad - sum(ends))
-    share = (ends[0].norm() / ends[1].norm()).item()
+
+    def slopes(net: Llama, *of: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of the loss to some of its parameters."""
+        loss = F.cross_entropy(net(tokens[:, :-1]).mT, tokens[:, 1:])
+        return torch.autograd.grad(loss, of)
+
+    (both,) = slopes(model, shared)
+    entrance, exit = slopes(apart, apart.embed_tokens.weight, apart.lm_head.weight)
+    run.agree("its gradient, less the sum of both ends'", both - (entrance + exit), decides=True)
+    share = (entrance.norm() / exit.norm()).item()
     run.check("the entrance's part, in the exit's", share, at_least=0.01, because="the partner")
     return f"Tying saves {n:,} of {parameters(apart):,} parameters here."
 
@@ -516,16 +531,24 @@ def renamed(tensors: dict[str, Tensor], head_dim: int) -> dict[str, Tensor]:
 def to_transformers(model: Llama) -> Any:
     """The same model as transformers' LlamaForCausalLM."""
     c, end = model.config, model.config.vocabulary - 1
-    theirs = LlamaForCausalLM(
+    theirs: Any = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=c.vocabulary, hidden_size=c.d_model, num_hidden_layers=c.layers,
-            num_attention_heads=c.heads, num_key_value_heads=c.kv_heads, head_dim=c.head_dim,
-            intermediate_size=c.d_ff, max_position_embeddings=c.context, rms_norm_eps=c.eps,
+            vocab_size=c.vocabulary,
+            hidden_size=c.d_model,
+            num_hidden_layers=c.layers,
+            num_attention_heads=c.heads,
+            num_key_value_heads=c.kv_heads,
+            head_dim=c.head_dim,
+            intermediate_size=c.d_ff,
+            max_position_embeddings=c.context,
+            rms_norm_eps=c.eps,
             rope_parameters={"rope_type": "default", "rope_theta": c.theta},
-            tie_word_embeddings=c.tied, initializer_range=c.std, bos_token_id=end,
+            tie_word_embeddings=c.tied,
+            initializer_range=c.std,
+            bos_token_id=end,
             eos_token_id=end,
         )
-    )  # fmt: skip
+    )
     # not in the model's configuration: its embedding of a padding token would get no gradient
     theirs.generation_config.pad_token_id = end
     weights = renamed(model.state_dict(), c.head_dim)
@@ -559,11 +582,18 @@ def from_transformers(
         why = f"Ours is a plain Llama; this one has {foreign}."
         raise Card("Its weights have no place in our model.", why, "another --model", WRONG_USAGE)
     config = Config(
-        t.vocab_size, t.hidden_size, t.num_hidden_layers, t.num_attention_heads,
-        t.num_key_value_heads, t.intermediate_size, t.max_position_embeddings,
-        t.rope_parameters["rope_theta"], t.rms_norm_eps, t.tie_word_embeddings,
+        t.vocab_size,
+        t.hidden_size,
+        t.num_hidden_layers,
+        t.num_attention_heads,
+        t.num_key_value_heads,
+        t.intermediate_size,
+        t.max_position_embeddings,
+        t.rope_parameters["rope_theta"],
+        t.rms_norm_eps,
+        t.tie_word_embeddings,
         t.initializer_range,
-    )  # fmt: skip
+    )
     with torch.device("meta"):  # no time for numbers that will be replaced
         model = Llama(config)
     weights = {}
@@ -599,15 +629,23 @@ def ours_equals_transformers(run: Run):
         theirs = to_transformers(ours).eval()
         back, because = from_transformers(theirs), "its angles are computed in float32"
         name, want = str(dtype)[6:], theirs(tokens).logits.detach()
-        run.agree(f"our weights in theirs, {name}", ours(tokens) - want, bound, because)
-        run.agree(f"and back in ours, {name}", back(tokens) - want, bound, because)
-        same = all(torch.equal(a, b) for a, b in
-                   zip(ours.parameters(), back.parameters(), strict=True))  # fmt: skip
+        run.agree(
+            f"our weights in theirs, {name}", ours(tokens) - want, bound, because, decides=True
+        )
+        run.agree(f"and back in ours, {name}", back(tokens) - want, bound, because, decides=True)
+        same = all(
+            torch.equal(a, b) for a, b in zip(ours.parameters(), back.parameters(), strict=True)
+        )
         run.check(f"the round trip keeps every bit, {name}", same, equals=True)
         mine, its = renamed(gradients(ours, tokens), config.head_dim), gradients(theirs, tokens)
         off = [((mine[name] - its[name]).norm() / its[name].norm()).item() for name in its]
-        run.check(f"gradients, {name}: each one's relative difference", max(off),
-                  at_most=bound, because=because)  # fmt: skip
+        run.check(
+            f"gradients, {name}: each one's relative difference",
+            max(off),
+            at_most=bound,
+            because=because,
+            decides=True,
+        )
     wrong = from_transformers(theirs, lambda rows, _: rows)
     off = (wrong(tokens) - want).abs().max().item()
     because = "the partner: of the size of the logits themselves"
@@ -628,14 +666,8 @@ def ours_equals_transformers(run: Run):
 #
 # A step for one token is little arithmetic and, in a small model, mostly Python's and PyTorch's own
 # bookkeeping. Part of that is for gradients; `torch.inference_mode` leaves out what `no_grad` still
-# keeps, such as whose view a tensor is.
-#
-# In a large model the step is mostly reading: each matrix meets one row, so that each of its
-# numbers is fetched for two operations. `nn.Linear` keeps W as (d_out, d_in), row after row. For
-# products of many rows the order hardly matters; for one row it can, for here the library walks
-# through memory once and does nothing else. `laid_for_writing` copies the matrices into the other
-# order, column after column: same shapes, same numbers. What that brings depends on the processor
-# and its library, and is measured.
+# keeps, such as whose view a tensor is. (In a large model the step is mostly reading; LLM10+ lays
+# the matrices out for it.)
 
 
 # %% 7. Writing
@@ -673,17 +705,6 @@ def generate(
     return ids[:, start:].clone()  # one that gradients may know again
 
 
-def laid_for_writing(model: Llama) -> Llama:
-    """A copy whose matrices lie column after column; the embedding, read by rows, doesn't."""
-    model = copy.deepcopy(model)
-    rows = model.embed_tokens.weight.detach().clone()  # tied, it would be turned with the last one
-    for one in model.modules():
-        if isinstance(one, nn.Linear):
-            one.weight = nn.Parameter(one.weight.detach().mT.contiguous().mT)
-    model.embed_tokens.weight = nn.Parameter(rows)
-    return model
-
-
 @torch.no_grad()
 def generate_slowly(model: Llama, ids: Tensor, new: int) -> Tensor:
     """The same, greedily and without a cache: the whole text is read for each token."""
@@ -702,15 +723,10 @@ def smollm2_lives_in_our_model(run: Run):
     """
     logging.disable_progress_bar()
     path = assets.pretrained(run.options.model, run.online)
-    theirs = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    theirs: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     theirs.generation_config.eos_token_id = None  # as long for both, whatever they write
     tokenizer = AutoTokenizer.from_pretrained(path)
     ours, new = from_transformers(theirs), run.pick(tiny=16, small=48, full=128)
-    laid, gains, written = laid_for_writing(ours), [], []
-
-    def write(model: Llama, ids: Tensor) -> None:
-        written.append(generate(model, ids, new))
-
     run.check("parameters", parameters(ours), equals=sum(p.numel() for p in theirs.parameters()))
     rows, wrong, offs = [], 0, []
     for text in ("Shakespeare was born in", "The three primary colours are"):
@@ -719,16 +735,18 @@ def smollm2_lives_in_our_model(run: Run):
         offs.append(((ours(ids) - want).abs().max() / want.abs().max()).item())
         how = {"do_sample": False, "pad_token_id": 0, "max_new_tokens": new}
         text_ids = theirs.generate(ids, attention_mask=torch.ones_like(ids), **how)
-        written.clear()
-        a, b = seconds_paired(*(partial(write, one, ids) for one in (ours, laid)), 1)
-        gains.append(a[0] / b[0])
-        wrong += sum((one != text_ids[:, ids.shape[1] :]).sum().item() for one in written)
-        rows.append([text, tokenizer.decode(written[0][0])])
+        written = generate(ours, ids, new)
+        wrong += (written != text_ids[:, ids.shape[1] :]).sum().item()
+        rows.append([text, tokenizer.decode(written[0])])
     because = "tens of layers of float32 rounding"
-    run.check("logits: largest difference, of the largest logit", max(offs),
-              at_most=tolerance(torch.float32) * 10, because=because)  # fmt: skip
-    run.check("greedy tokens unlike theirs, laid out either way", wrong, equals=0)
-    run.measure("times as fast with matrices laid for one row", gains, timed=True)
+    run.check(
+        "logits: largest difference, of the largest logit",
+        max(offs),
+        at_most=tolerance(torch.float32) * 10,
+        because=because,
+        decides=True,
+    )
+    run.check("greedy tokens unlike theirs", wrong, equals=0, decides=True)
     run.table(f"Written by our model, with {called(run)}'s weights", ["prompt", "text"], rows)
     return f"The logits differ by at most {max(offs):.0e} of the largest one."
 
@@ -779,7 +797,7 @@ def one_batch_is_learned_by_heart(run: Run):
         floors.append(floor_of(tokens))
         over.append(loss.item() - floors[-1])
     because = "a hundredth of ln 16: what is left when each answer has 0.97 of the probability"
-    run.check("loss above the floor", over, at_most=0.03, because=because)
+    run.check("loss above the floor", over, at_most=0.03, because=because, decides=True)
     run.check(
         "loss above the floor, the least", over, at_least=-1e-4, because="no model is below it"
     )
@@ -798,24 +816,27 @@ def no_logit_sees_the_future(run: Run):
     """
     config = Config(50, 48, 3, 6, 2, 128, std=0.2)
     model, tokens = Llama(config).double(), random_tokens(config, 2, 20)
-    vectors: list[Tensor] = []
+    vectors: list[Any] = []
     hook = model.embed_tokens.register_forward_hook(lambda _m, _i, out: vectors.append(out))
     logits = model(tokens)
     hook.remove()
-    slopes = torch.stack([
-        torch.autograd.grad(logits[0, t].square().sum(), vectors[0], retain_graph=True)[0][0]
-        .abs().amax(-1)
-        for t in range(20)
-    ])  # (place, token that it may depend on)  # fmt: skip
+    slopes = torch.stack(
+        [
+            torch.autograd.grad(logits[0, t].square().sum(), vectors[0], retain_graph=True)[0][0]
+            .abs()
+            .amax(-1)
+            for t in range(20)
+        ]
+    )  # (place, token that it may depend on)
     future = torch.arange(20) > torch.arange(20)[:, None]
-    run.check("largest slope to the future", slopes[future].max(), at_most=0)
+    run.check("largest slope to the future", slopes[future].max(), at_most=0, decides=True)
     because = "the partner: each place sees itself and all before"
     run.check("least slope to the past", slopes[~future].min(), at_least=1e-6, because=because)
     with torch.no_grad():
         for name, cuts in (("one by one", [1] * 20), ("prefill, then steps", [9, 1, 1, 7, 2])):
             kept = model.cache(2, 20)
             parts = [model(part, kept) for part in tokens.split(cuts, 1)]
-            run.agree(f"with a cache, {name}", torch.cat(parts, 1) - logits, 1e-10)
+            run.agree(f"with a cache, {name}", torch.cat(parts, 1) - logits, 1e-10, decides=True)
         lost = model.cache(2, 20)
         model(tokens[:, :9], lost)
         lost.filled = [0] * config.layers  # as if nothing had been read
@@ -848,7 +869,7 @@ def no_logit_sees_the_future(run: Run):
 @cache
 def corpus(run: Run) -> Text:
     """What --corpus names, or the embedded plays."""
-    return opened(run.options.corpus, run.options.merges, run.settings.outputs)
+    return open_text(run.options.corpus, run.options.merges, run.settings.outputs)
 
 
 @torch.no_grad()
@@ -943,8 +964,9 @@ def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         square = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), x,
-                          beta=3.4445)  # fmt: skip
+        x = torch.baddbmm(
+            x, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445
+        )
     return x.mT if tall else x
 
 
@@ -959,21 +981,22 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:
         del closure  # others' optimizers may take one
         for group in self.param_groups:
-            shapes: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
+            shapes: dict[tuple[int, ...], list[Any]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
                     shapes[tuple(p.shape)].append(p)
             for (rows, columns), matrices in shapes.items():
-                gradients = [p.grad for p in matrices]
+                ahead: list[Tensor] = []
                 for p in matrices:
                     if not self.state[p]:
                         self.state[p]["momentum"] = torch.zeros_like(p)
-                kept = [self.state[p]["momentum"] for p in matrices]
-                torch._foreach_lerp_(kept, gradients, 1 - group["momentum"])
-                ahead = torch._foreach_lerp(gradients, kept, group["momentum"])  # Nesterov's
+                    momentum = self.state[p]["momentum"]
+                    momentum.lerp_(p.grad, 1 - group["momentum"])
+                    ahead.append(p.grad.lerp(momentum, group["momentum"]))  # Nesterov's
                 moves = orthogonal(torch.stack(ahead)).unbind()
                 size = group["lr"] * math.sqrt(max(1, rows / columns))
-                torch._foreach_add_(matrices, moves, alpha=-size)
+                for p, move in zip(matrices, moves, strict=True):
+                    p.add_(move, alpha=-size)
 
 
 # %% [markdown]
@@ -990,13 +1013,13 @@ class Muon(torch.optim.Optimizer):
 # 1.66, over the whole validation text. `benchmarks/nanogpt.py` runs both there, in turn, and tells
 # seconds.
 #
-# What makes the difference? In *loss*: section 15 takes Muon, the larger σ and some parts out
-# again; not told apart are a learning rate that is higher at first and falls to nothing (theirs to
-# a tenth), fewer and larger batches, and no learned positions. In *time*: at 6·N a token, ours is
+# What makes the difference? In *loss*: LLM10+ takes Muon, the larger σ and some parts out again;
+# not told apart are a learning rate that is higher at first and falls to nothing (theirs to a
+# tenth), fewer and larger batches, and no learned positions. In *time*: at 6·N a token, ours is
 # 3.2·10¹² operations, theirs 7.4·10¹², so that half the seconds are first of all half the work; a
-# better recipe reaches more with less. Steps get cheaper, too, further down in this section, and
-# are taken by two processes of one thread each, theirs by one of two. Theirs was never meant as a
-# record: it is written to be understood, and stops nine times to estimate its loss.
+# better recipe reaches more with less. Steps get cheaper, too (LLM10+), and are taken by two
+# processes of one thread each, theirs by one of two. Theirs was never meant as a record: it is
+# written to be understood, and stops nine times to estimate its loss.
 
 
 # %% 12. Training
@@ -1041,7 +1064,7 @@ def optimizers(model: Llama, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return [adamw, Muon(inner, recipe.muon)] if recipe.muon else [adamw]
 
 
-def told(config: Config) -> dict[str, Any]:
+def facts_of(config: Config) -> dict[str, Any]:
     return {name: getattr(value, "__name__", value) for name, value in vars(config).items()}
 
 
@@ -1057,8 +1080,8 @@ def train(
     at: tuple[int, ...] = (),
 ) -> Trained:
     """Train a model; `watch` is called after each number of steps in `at`."""
-    keep_memory()
-    depends_on = {**told(config), **vars(recipe), "text": text.sha256, "watched": list(at)}
+    keep_memory()  # why: LLM10+
+    depends_on = {**facts_of(config), **vars(recipe), "text": text.sha256, "watched": list(at)}
     kept = {"depends_on": depends_on, "steps": recipe.steps}
     checkpoints = Checkpoints(run, f"{name}, seed {seed}", **kept)
     torch.manual_seed(seed)
@@ -1087,75 +1110,6 @@ def train(
     checkpoints.save(recipe.steps)
     model = run.accelerator.unwrap_model(net, keep_fp32_wrapper=False)
     return Trained(model, losses, seen, checkpoints.seconds)
-
-
-# %% [markdown]
-# **What does a step cost?** Forward 2 operations for each weight and token, backward 4: `6·N·B·T`
-# (LLM03). At this size that isn't the whole story. A step makes and drops some hundred tensors of
-# up to a megabyte. The C library gets large blocks from the kernel and gives them back when they
-# are dropped (glibc's bound begins at 128 KiB and moves); and a fresh page of 4 KiB is first mapped
-# and cleared, a **page fault**, for each of 256 pages in a megabyte, each time. (Some kernels take
-# 2 MiB at once: fewer faults, as much to clear.) Two lines in labs/pages.py tell glibc to keep what
-# it has. Nothing about the model changes, not one bit of its numbers. (A process that has freed
-# much before has blocks lying about, and may not notice: so we look at fresh ones.)
-
-
-# %% 12. What a step costs
-def step_of(model: Any, batch: int, length: int) -> Callable[[], None]:
-    """Forward and backward on one batch of random tokens, to be repeated."""
-    config = model.config
-    v = getattr(config, "vocab_size", None) or config.vocabulary
-    tokens = torch.randint(v, (batch, length + 1), device=next(model.parameters()).device)
-
-    def step() -> None:
-        out = model(tokens[:, :-1])
-        logits = out if isinstance(out, Tensor) else out.logits
-        F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
-        model.zero_grad()
-
-    return step
-
-
-def step_cost(keep: bool) -> tuple[float, float]:
-    """Seconds and page faults of a small model's step, where freed memory is kept or isn't."""
-    if keep:
-        keep_memory()
-    return cost(step_of(Llama(Config(257)), 16, 64))
-
-
-@lab.experiment
-def a_step_pays_for_its_pages(run: Run):
-    """Some of a small model's step goes into memory that is asked for anew; it can be kept.
-
-    Predict: a thousand page faults a step, out of some 50 ms: how much faster without them?
-    """
-    kinds = run.progress((False, True), "fresh processes")
-    code = "import json; from labs.llm10_llama import step_cost; print(json.dumps(step_cost({})))"
-    found = [in_new_process(code.format(keep)) for keep in kinds]
-    (slow, first), (fast, kept) = found
-    run.measure("page faults of a step, at first", first, timed=True)
-    because = "a block that was had before is mapped and cleared already"
-    run.measure("page faults of a step, memory kept", kept, expect_at_most=first / 10 + 100,
-                because=because, timed=True)  # fmt: skip
-    gain, each = slow / fast, (slow - fast) / max(first - kept, 1) * 1e6
-    because = "a thousand pages to map and clear, a microsecond or two each"
-    run.measure("times as little processor time with memory kept", gain, expect_at_least=1.02,
-                because=because, timed=True)  # fmt: skip
-    run.measure("what a page fault costs", each, unit="µs", timed=True)
-    lean, plain = Config(257), Config(257, norm=RMSNorm, ffn=SwiGLU)
-    step, other = (step_of(Llama(config), 16, 64) for config in (lean, plain))
-    a, b = seconds_paired(other, step, run.pick(tiny=5, small=15, full=15))
-    leaner = median(x / y for x, y in zip(a, b, strict=True))
-    because = "fewer passes over the same numbers"
-    run.measure("times as fast with the lean norm and F.silu", leaner, expect_at_least=1.02,
-                because=because, timed=True)  # fmt: skip
-    x, g, dy = (torch.randn(size, dtype=DOUBLE) for size in ((2, 64, 48), (48,), (2, 64, 48)))
-    norms = (LeanRMSNorm.apply, lambda x, g, eps: F.rms_norm(x, (48,), g, eps))
-    inputs = x.requires_grad_(), g.requires_grad_()
-    ours, theirs = (torch.autograd.grad(norm(x, g, 1e-5), inputs, dy) for norm in norms)
-    for name, mine, its in zip(("x", "the gain"), ours, theirs, strict=True):
-        run.agree(f"the lean norm's gradient to {name}, less the library's", mine - its, 1e-11)
-    return f"Memory kept: {gain:.2f} times as fast; leaner code: {leaner:.2f} times as fast again."
 
 
 # %% [markdown]
@@ -1210,6 +1164,9 @@ def in_a_line(text: str, most: int = 66) -> str:
     return f"“{shown}”"
 
 
+LOSS = "nats per token, this model"
+
+
 @lab.experiment
 def the_loss_passes_every_rung(run: Run):
     """The loss falls below what unigrams, bigrams and trigrams can reach, one after the other.
@@ -1218,12 +1175,16 @@ def the_loss_passes_every_rung(run: Run):
     """
     steps, text, result = rungs(run), corpus(run), trained(run)
     loss = nats(result.model, judged_on(run), config_of(run).context)
+    run.measure(LOSS, loss)
     for name, rung in zip(RUNGS[:3], steps[:3], strict=True):
+        gap = rung - loss
         if run.options.corpus is None and not text.merges:
             because = "at tiny the least gap is 0.2, and seeds differ by 0.01"
-            run.check(f"nats below the {name}", rung - loss, at_least=0.0, because=because)
+            run.check(f"nats below the {name}", gap, at_least=0.0, because=because, decides=True)
         else:  # of another text nobody knows
-            run.measure(f"nats below the {name}", rung - loss, expect_at_least=0.0)
+            run.measure(f"nats below the {name}", gap, expect_at_least=0.0, decides=True)
+    for name, rung in zip(RUNGS[3:], steps[3:], strict=False):
+        run.measure(f"nats below the {name}", rung - loss)
     rows = [
         ["uniform", math.log(text.vocabulary)],
         *zip(RUNGS, steps, strict=False),
@@ -1275,11 +1236,12 @@ def looks(model: Llama, ids: Tensor) -> Tensor:
         found.append(mix(q.float(), k.float(), ones))
         return mix(q, k, v)
 
-    for layer in model.layers:
-        layer.self_attn.mix = see
+    attentions = [module for module in model.modules() if isinstance(module, Attention)]
+    for attention in attentions:
+        attention.mix = see
     model(ids)
-    for layer in model.layers:
-        layer.self_attn.mix = mix
+    for attention in attentions:
+        attention.mix = mix
     return torch.stack(found)
 
 
@@ -1296,11 +1258,19 @@ def letters_find_their_kind(run: Run):
 
     capitals = (VOWELS + CONSONANTS).upper()
     among, across = likeness(VOWELS, VOWELS), likeness(VOWELS, CONSONANTS)
-    run.measure("cosine, vowel and vowel less vowel and consonant", among - across,
-                expect_at_least=0.05)  # fmt: skip
+    run.measure(
+        "cosine, vowel and vowel less vowel and consonant",
+        among - across,
+        expect_at_least=0.05,
+        decides=True,
+    )
     big = likeness(capitals, capitals) - likeness(capitals, VOWELS + CONSONANTS)
-    run.measure("cosine, capitals among themselves less with small letters", big,
-                expect_at_least=0.05)  # fmt: skip
+    run.measure(
+        "cosine, capitals among themselves less with small letters",
+        big,
+        expect_at_least=0.05,
+        decides=True,
+    )
     shown = b"\n ,.;:'!?" + VOWELS + CONSONANTS + capitals
     points = rows[list(shown)]
     points = points - points.mean(0)
@@ -1320,82 +1290,13 @@ def letters_find_their_kind(run: Run):
 
 
 # %% [markdown]
-# ## 15. What each part is worth
-# Every part came with a paper. Here each is taken out in turn, all else alike (parameters, too,
-# where that can be had), and the loss is compared with the whole's, whose spread over seeds says
-# what counts. (Nothing is tuned anew for an arm. A run at `tiny` is short, which favours what
-# learns fast.)
-
-
-# %% 15. What each part is worth
-def plain_ffn(d_model: int, d_ff: int) -> nn.Module:
-    """GELU without a gate: two matrices, half as wide again, as many parameters."""
-    return FeedForward(d_model, 3 * d_ff // 2)
-
-
-ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "without RoPE": ({"theta": None}, {}),
-    "GELU for SwiGLU": ({"ffn": plain_ffn}, {}),
-    "untied": ({"tied": False}, {}),
-    "σ = 0.02": ({"std": 0.02}, {}),
-    "LayerNorm": ({"norm": nn.LayerNorm}, {}),
-    "one key-value head": ({"kv_heads": 1}, {}),
-    "AdamW for all": ({}, {"muon": None}),
-}
-
-
-@lab.experiment
-def each_part_is_worth_something(run: Run):
-    """RoPE, SwiGLU, tying, the init, RMSNorm and Muon: what the loss is without each.
-
-    Predict: which of them costs most when it is left out, and which nothing?
-    """
-    base, recipe = run.pick(
-        tiny=(Config(0, 48, 2, 4, 4, 128, context=32), Recipe(200, 32)),
-        small=(Config(0), Recipe(600, 32)),
-        full=(Config(0), Recipe(2000, 32)),
-    )
-    text = corpus(run)
-    base = replace(base, vocabulary=text.vocabulary)
-    part = text.validation[: run.pick(tiny=2**14, small=2**16, full=2**17)]
-
-    def loss(name: str, config: Config, recipe: Recipe, seed: int) -> float:
-        return nats(train(run, name, config, text, recipe, seed).model, part, config.context)
-
-    whole = [loss("the whole", base, recipe, seed) for seed in run.seeds(3)]
-    spread = max(whole) - min(whole)
-    rows: list[list[Any]] = [["the whole", parameters(Llama(base)), mean(whole), 0.0]]
-    for name, (changes, other) in ARMS.items():
-        config = replace(base, **changes)
-        x = loss(name, config, replace(recipe, **other), run.seed)
-        rows.append([name, parameters(Llama(config)), x, x - whole[0]])
-    columns = ["arm", "parameters", "nats per token", "more than the whole, same seed"]
-    title = f"Validation loss after {recipe.steps} steps of {recipe.batch} × {base.context}"
-    run.table(title, columns, rows)
-    run.measure("the whole, three seeds", whole)
-    costs = {row[0]: row[3] for row in rows[1:]}
-    because = "several times what seeds make of it; the papers find RMSNorm as good as LayerNorm"
-    for name in ("without RoPE", "AdamW for all", "LayerNorm"):
-        bound = {"expect_at_most": 0.03} if name == "LayerNorm" else {"expect_at_least": 0.03}
-        run.measure(f"nats that it costs: {name}", costs[name], because=because, **bound)
-    fig = figures.parts(costs, spread)
-    run.figure(fig, "parts", f"{recipe.steps} steps; bars inside the grey tell nothing.")
-    worst = max(costs, key=lambda name: costs[name])
-    nothing = [name for name, cost in costs.items() if abs(cost) <= spread]
-    return (
-        f"Most costs: {worst} ({costs[worst]:+.3f}). Within the seeds' range of {spread:.3f}: "
-        f"{', '.join(nothing) or 'nothing'}."
-    )
-
-
-# %% [markdown]
-# ## 16. The cache pays
+# ## 15. The cache pays
 # Without a cache the n-th token reads n tokens again. With one it reads itself; only attention
 # still looks at n keys. So the gain grows with the length. Its price in bytes is `2·L·H_kv·D` for
 # each token, times 4.
 
 
-# %% 16. The cache pays
+# %% 15. The cache pays
 @lab.experiment
 def the_cache_pays_more_the_longer(run: Run):
     """Writing with a cache gets faster, compared with reading all again, the longer the text.
@@ -1414,8 +1315,14 @@ def the_cache_pays_more_the_longer(run: Run):
         gains.append(median(y / x for x, y in zip(a, b, strict=True)))
         speeds.append((n / median(a), n / median(b)))
     run.measure(f"times faster at {lengths} tokens", gains, timed=True)
-    run.measure("growth of that, shortest to longest", gains[-1] / gains[0], expect_at_least=1.5,
-                because="the n-th token costs the work of one, or of n", timed=True)  # fmt: skip
+    run.measure(
+        "growth of that, shortest to longest",
+        gains[-1] / gains[0],
+        expect_at_least=1.5,
+        because="the n-th token costs the work of one, or of n",
+        timed=True,
+        decides=True,
+    )
     kept = model.cache(1, lengths[-1])
     size = sum(x.nbytes for x in (*kept.keys, *kept.values))
     want = 2 * config.layers * config.kv_heads * config.head_dim * lengths[-1] * 4
@@ -1427,7 +1334,7 @@ def the_cache_pays_more_the_longer(run: Run):
 
 
 # %% [markdown]
-# ## 17. For others to open
+# ## 16. For others to open
 # A model that only its author can open is no model. In Hugging Face's form it is a folder: weights
 # in safetensors, `config.json`, the tokenizer, and a **model card** (Mitchell et al. 2019), which
 # says what it is, what it was trained on, how good it is and what it is not for. Then anybody's
@@ -1436,7 +1343,7 @@ def the_cache_pays_more_the_longer(run: Run):
 # `invoke lab LLM01 -- --model outputs/LLM10/<time>/model`
 
 
-# %% 17. For others to open
+# %% 16. For others to open
 def save(model: Llama, text: Text, folder: Path, **facts: Any) -> None:
     """Write the model, its tokenizer and its card."""
     to_transformers(copy.deepcopy(model).cpu()).save_pretrained(folder)
@@ -1461,42 +1368,51 @@ def others_can_open_it(run: Run):
     facts = {"loss": loss, "bits": loss / math.log(2) / text.bytes_per_token, "seed": run.seed}
     facts |= {"judged": len(judged_on(run)) - 1, "trigram": rungs(run)[2], **vars(recipe)}
     save(model, text, folder, **facts)
-    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    theirs: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer, ours = AutoTokenizer.from_pretrained(folder), copy.deepcopy(model).cpu()
     prompt = "ROMEO\nWhat say you to this? — "
     ids = tokenizer(prompt, return_tensors="pt").input_ids
     back = tokenizer.decode(ids[0]) == prompt == text.decode(ids[0].tolist())
     run.check("the tokenizer gives the text back", back, equals=True)
     want = ids[0].tolist() == (BPE(text.merges).encode(prompt))
-    run.check("its ids are LLM04's", want, equals=True)
+    run.check("its ids are LLM04's", want, equals=True, decides=True)
     off = (theirs(ids).logits - ours(ids)).abs().max() / ours(ids).abs().max()
-    run.check("logits: largest difference, of the largest logit", off,
-              at_most=tolerance(torch.float32), because="float32 rounding")  # fmt: skip
+    run.check(
+        "logits: largest difference, of the largest logit",
+        off,
+        at_most=tolerance(torch.float32),
+        because="float32 rounding",
+        decides=True,
+    )
     theirs.generation_config.eos_token_id = None
     how = {"do_sample": False, "max_new_tokens": 24}
     text_ids = theirs.generate(ids, attention_mask=torch.ones_like(ids), **how)[0, ids.shape[1] :]
     wrong = (generate(ours, ids, 24)[0] != text_ids).sum()
-    run.check("greedy tokens unlike ours", wrong, at_most=0)
+    run.check("greedy tokens unlike ours", wrong, at_most=0, decides=True)
     files = sorted(path.name for path in folder.iterdir())
-    run.check("pickles among its files", [name for name in files if name.endswith((".bin", ".pt"))],
-              equals=[])  # fmt: skip
+    run.check(
+        "pickles among its files",
+        [name for name in files if name.endswith((".bin", ".pt"))],
+        equals=[],
+    )
     return f"{folder} has {', '.join(files)}. To go on: invoke lab LLM01 -- --model {folder}"
 
 
 # %% [markdown]
-# ## 18. Five planted bugs
+# ## 17. Five planted bugs
 # A broken model trains, and its loss falls: a slightly worse number is all that shows, and there is
 # no better one to compare it with. So test for each fault by what it would *do*. Five models of one
 # layer each have one of these bugs:
 
 
-# %% 18. Five planted bugs
+# %% 17. Five planted bugs
 def _sees_ahead(model: Llama) -> None:
-    for layer in model.layers:
-        layer.self_attn.mix = partial(F.scaled_dot_product_attention, enable_gqa=True)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.mix = partial(F.scaled_dot_product_attention, enable_gqa=True)
 
 
-def _forgets_where(model: Llama) -> None:
+def _forgets_where(model: Any) -> None:
     right = model.turns
     model.turns = lambda _start, *what: right(0, *what)
 
@@ -1505,7 +1421,7 @@ def _is_not_tied(model: Llama) -> None:
     model.lm_head.weight = nn.Parameter(model.embed_tokens.weight.detach().clone())
 
 
-def _has_no_positions(model: Llama) -> None:
+def _has_no_positions(model: Any) -> None:
     model.turns = lambda *_what: None
 
 
@@ -1572,26 +1488,136 @@ def a_bug_shows_where_one_looks(run: Run):
             loss = F.cross_entropy(model(tokens[:, :-1]).mT, tokens[:, 1:]).item()
         rows.append([name, loss, found or "none"])
     run.table("First losses, and what was found", ["planted", "first loss", "found"], rows)
-    run.check("diagnoses that are right", sum(right), equals=len(rows))
+    run.check("diagnoses that are right", sum(right), equals=len(rows), decides=True)
     losses = [row[1] for row in rows]
     far = max(abs(loss - losses[0]) for loss in losses) / losses[0]
-    run.measure("first losses: farthest from the sound one's", far, expect_at_most=0.2,
-                because="a fifth: few would look twice")  # fmt: skip
+    run.measure(
+        "first losses: farthest from the sound one's",
+        far,
+        expect_at_most=0.2,
+        because="a fifth: few would look twice",
+        decides=True,
+    )
     return f"The worst of five bugs changes the first loss by {far:.0%}."
 
 
+# %% What surprised
+@lab.closing
+def closing(results: Results) -> str:
+    """Return what surprised, in the numbers of this run."""
+    said = (_start, _parity, _ladder, _letters, _writing, _bugs, _verdicts)
+    return "\n\n".join(["## What surprised", *(part(results) for part in said)])
+
+
+def _start(results: Results) -> str:
+    """Report whether the branches drown the token that came in."""
+    name = "the_first_loss_is_foretold"
+    small = results.value(name, "own logit over d·σ, tied, smallest σ")
+    large = results.value(name, "own logit over d·σ, tied, σ = 0.05")
+    found = f"The token's own logit is {small:.0%} of d·σ at σ = 0.001, and {large:.0%} at σ = 0.05"
+    if large > small / 2:
+        return f"The untrained tied model expects each token twice. {found}."
+    return (
+        "The untrained tied model does *not* expect each token twice, although its two ends are "
+        f"one matrix. {found}: there the branches drown the token that came in."
+    )
+
+
+def _parity(results: Results) -> str:
+    """Report how far the model is from the library's, with rows in either order."""
+    name = "ours_equals_transformers"
+    gradient = results.value(name, "gradients, float64: each one's relative difference")
+    wrong = results.value(name, "rows not reordered: largest difference")
+    return (
+        "Rows of W_q and W_k in the wrong order raise no error; the logits are off by "
+        f"{wrong:.1f}. In the right order even the gradients agree, within {gradient:.0e}. Equal "
+        "logits don't make equal models: only when gradients were compared did it show that a "
+        "padding token, named in the library's configuration, gets none at the entrance, so that "
+        "its row never learns there."
+    )
+
+
+def _ladder(results: Results) -> str:
+    """Report which n-grams the model has passed, and which are still ahead of it."""
+    gaps = _gaps(results)
+    passed = [f"{rung}s" for rung, gap in gaps.items() if gap > 0]
+    ahead = [f"{rung}s by {-gap:.3f}" for rung, gap in gaps.items() if gap <= 0]
+    loss = results.value("the_loss_passes_every_rung", LOSS)
+    text = f"The trained model's loss is {loss:.3f} nats per token. "
+    text += f"It has passed {in_words(passed)}. " if passed else "It has passed no n-grams. "
+    if ahead:
+        return f"{text}Counting is strong, though: still ahead are {in_words(ahead)}."
+    return f"{text}Nothing that we counted is ahead of it any more."
+
+
+def _gaps(results: Results) -> dict[str, float]:
+    """Return by how many nats the model is below each n-gram that was counted."""
+    gaps: dict[str, float] = {}
+    for rung in RUNGS:
+        try:
+            gaps[rung] = results.value("the_loss_passes_every_rung", f"nats below the {rung}")
+        except KeyError:  # a large vocabulary leaves no room for long histories
+            break
+    return gaps
+
+
+def _letters(results: Results) -> str:
+    """Report whether like letters lie alike in the embedding."""
+    name = "letters_find_their_kind"
+    vowels = results.value(name, "cosine, vowel and vowel less vowel and consonant")
+    capitals = results.value(name, "cosine, capitals among themselves less with small letters")
+    found = (
+        f"two vowels' rows have a cosine {vowels:.2f} higher than a vowel's and a consonant's, two "
+        f"capitals' rows {capitals:.2f} higher than a capital's and a small letter's"
+    )
+    if results.verdict(name) == "held":
+        return f"Nobody labelled vowels or capitals for the model, and yet {found}."
+    return f"The model has hardly found out what vowels and capitals are: {found}."
+
+
+def _writing(results: Results) -> str:
+    """Report how the gain of the cache grows with the length."""
+    name = "the_cache_pays_more_the_longer"
+    growth = results.value(name, "growth of that, shortest to longest")
+    if results.verdict(name) == "held":
+        return f"From the shortest text to the longest, the gain of the cache grew {growth:.1f}×."
+    return f"The gain of the cache hardly grew with the length, on this machine: {growth:.1f}×."
+
+
+def _bugs(results: Results) -> str:
+    """Report how little a first loss says about a bug."""
+    name = "a_bug_shows_where_one_looks"
+    far = results.value(name, "first losses: farthest from the sound one's")
+    right = results.value(name, "diagnoses that are right")
+    return (
+        f"No planted bug moved the first loss by more than {far:.0%}. Tests of what each bug would "
+        f"do were right about {right:.0f} of {len(BUGS) + 1} models."
+    )
+
+
+def _verdicts(results: Results) -> str:
+    """Count the claims that held, and list the others."""
+    verdicts = {name: results.verdict(name) for name in lab.experiments}
+    others = [
+        f"- {verdict}: {claim(name)}" for name, verdict in verdicts.items() if verdict != "held"
+    ]
+    if not others:
+        return f"All of this run's {len(verdicts)} claims held."
+    count = f"Of this run's {len(verdicts)} claims, {len(verdicts) - len(others)} held. The others:"
+    return "\n".join([f"{count}\n", *others])
+
+
+def claim(name: str) -> str:
+    """Return what an experiment claims."""
+    return " ".join((lab.experiments[name].__doc__ or "").split("\n\n")[0].split())
+
+
+def in_words(items: list[str]) -> str:
+    """Join items as a sentence does: a, b and c."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if items[1:] else items)
+
+
 # %% [markdown]
-# ## What surprised
-# The untrained tied model does *not* say each token twice, although its two ends are one matrix:
-# from σ = 0.02 on its branches drown the token that came in. Equal logits don't make equal models:
-# only when gradients were compared did it show that a padding token, named in the library's
-# configuration, gets none at the entrance, so that its row never learns there. Some of a
-# small model's step are page faults, of which no profiler of operations tells. Counting is
-# strong: four letters of history and Witten & Bell's smoothing beat a small model for a good while.
-# And of the parts that made LLaMA a LLaMA, short runs of a small model notice RoPE at once, and
-# Muon; the gate, RMSNorm and tying they notice hardly or not at all (see the table): these were
-# chosen for other sizes and other reasons, memory and simplicity among them.
-#
 # **Read on**: Touvron et al. 2023, *LLaMA* · Karpathy's nanoGPT and nanochat, whose CPU recipe
 # `benchmarks/nanogpt.py` runs beside ours · Jordan et al. 2024, *Muon*, and Bernstein 2025 on why
 # it works · Shannon 1951 on n-grams and people · Chen & Goodman 1999 on smoothing · Mitchell et al.

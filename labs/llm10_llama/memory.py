@@ -1,33 +1,37 @@
-"""For LLM10: what a step pays for fresh memory, and how the C library is told to keep it."""
+"""The page faults of a training step, and how to make the C library reuse freed memory."""
 
 import ctypes
 import resource
 from collections.abc import Callable
 from typing import Any
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+M_TRIM_THRESHOLD = -1  # from glibc's malloc.h
+M_MMAP_THRESHOLD = -3
+WARM_UP = 4  # calls until the allocator has settled
 
 
 def keep_memory() -> None:
-    """Let glibc keep memory that was freed; other C libraries are left as they are."""
+    """Make glibc reuse freed memory instead of returning it; do nothing with another C library."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and (
-        mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)  # older ones' most
-    ):
+    if mallopt is None:
+        return
+    # 32 MiB is the limit of older versions
+    if mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25):
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def cost(step: Callable[[], Any], calls: int = 20) -> tuple[float, float]:
-    """Of a step, a mean: its seconds of processor time, the kernel's included, and page faults.
+    """Return the processor seconds and the page faults of a step, averaged over `calls` calls.
 
-    Processor time, for it hardly depends on what else the machine does.
+    Processor time includes the kernel's, and hardly depends on other programs on the machine.
     """
-    for _ in range(4):  # memory settles
+    for _ in range(WARM_UP):
         step()
     before = resource.getrusage(resource.RUSAGE_SELF)
     for _ in range(calls):
         step()
     after = resource.getrusage(resource.RUSAGE_SELF)
-    names = ("ru_utime", "ru_stime", "ru_minflt")
-    user, system, faults = (getattr(after, name) - getattr(before, name) for name in names)
+    user = after.ru_utime - before.ru_utime
+    system = after.ru_stime - before.ru_stime
+    faults = after.ru_minflt - before.ru_minflt
     return (user + system) / calls, faults / calls

@@ -1,4 +1,4 @@
-"""Open a text file of any size, mapped from the disk."""
+"""Open a text file of any size; its bytes are mapped from the disk, not read into memory."""
 
 import codecs
 import hashlib
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CHUNK = 2**22  # bytes
-MIN_BYTES = 10_000  # with less, a tenth is too small a validation text
+MIN_BYTES = 10_000  # 10 % of a shorter text is too little to validate on
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,8 @@ def text_file(path: Path) -> TextFile:
         raise _refused(path, why, f"put it into work/: work/{path.name}")
     size = path.stat().st_size
     if size < MIN_BYTES:
-        why = (
-            f"It has {size:,} bytes, and at least {MIN_BYTES:,} are needed." if size else "It is empty."
-        )
-        raise _refused(path, why, "a longer text")
+        why = f"It has {size:,} bytes, and at least {MIN_BYTES:,} are needed."
+        raise _refused(path, why if size else "It is empty.", "a longer text")
     try:
         digest = _hash_of_text(path)
     except OSError as error:

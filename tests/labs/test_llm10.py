@@ -1,4 +1,4 @@
-"""LLM10: the parts on hostile shapes, the theory it quotes, its texts, and training as N."""
+"""LLM10: its parts on difficult shapes, its theory, its texts, and training in processes."""
 
 import ast
 import json
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from labs.course.options import Settings
-from labs.kit import Card
+from labs.kit import Card, Results
+from labs.kit.records import Bound, Experiment, Measurement
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm04_tokenization import BPE
 from labs.llm07_lora import lesson as llm07
 from labs.llm10_llama import lesson as lab
-from labs.llm10_llama.corpus import Text, opened, prompt_of, tokenizer_of, witten_bell
+from labs.llm10_llama.corpus import Text, open_text, prompt_of, tokenizer_of, witten_bell
 from tests.conftest import Clone
 
 import numpy as np
@@ -41,13 +42,13 @@ def written(tmp_path: Path, data: bytes) -> Path:
 
 
 def text_of(tmp_path: Path, merges: int = 0, data: str = PROSE) -> Text:
-    return opened(written(tmp_path, data.encode()), merges, tmp_path)
+    return open_text(written(tmp_path, data.encode()), merges, tmp_path)
 
 
 # The parts.
 
 
-def test_a_turn_keeps_lengths_and_its_products_depend_on_the_distance():
+def test_a_rotation_preserves_lengths_and_dot_products_depend_on_the_distance():
     turns = lab.rotations(12, 8, 100.0, torch.device("cpu"))
     q, k = (torch.randn(8).double().expand(1, 12, 1, 8) for _ in range(2))
     q, k = (lab.turn(x, turns)[0, :, 0] for x in (q, k))
@@ -59,23 +60,25 @@ def test_a_turn_keeps_lengths_and_its_products_depend_on_the_distance():
 
 
 @pytest.mark.parametrize(("heads", "d"), [(1, 2), (3, 4), (2, 10)])
-def test_the_way_to_halves_and_back_is_no_way(heads, d):
+def test_to_neighbours_is_the_inverse_of_to_halves(heads, d):
     rows = torch.randn(heads * d, 5)
     assert torch.equal(lab.to_neighbours(lab.to_halves(rows, d), d), rows)
 
 
-def test_grouped_heads_equal_as_many_with_the_keys_copied():
+def test_grouped_heads_equal_full_heads_with_copied_keys():
     grouped = lab.Attention(16, 4, 2).double()
     full = lab.Attention(16, 4, 4).double()
     for name in ("k_proj", "v_proj"):
         weight = getattr(grouped, name).weight.unflatten(0, (2, 4)).repeat_interleave(2, 0)
         getattr(full, name).load_state_dict({"weight": weight.flatten(0, 1)})
-    full.q_proj, full.o_proj = grouped.q_proj, grouped.o_proj
-    x, turns = torch.randn(2, 6, 16).double(), lab.rotations(6, 4, 1e4, torch.device("cpu"))
+    full.q_proj = grouped.q_proj
+    full.o_proj = grouped.o_proj
+    x = torch.randn(2, 6, 16).double()
+    turns = lab.rotations(6, 4, 1e4, torch.device("cpu"))
     torch.testing.assert_close(grouped(x, turns), full(x, turns), rtol=0, atol=1e-12)
 
 
-def test_the_lean_norm_is_the_plain_one_forward_and_backward():
+def test_the_lean_norm_equals_the_plain_norm_forward_and_backward():
     x = torch.randn(3, 5, 8, dtype=torch.double, requires_grad=True)
     gain = torch.rand(8, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda *a: lab.LeanRMSNorm.apply(*a, 1e-5), (x, gain))
@@ -86,7 +89,7 @@ def test_the_lean_norm_is_the_plain_one_forward_and_backward():
         torch.testing.assert_close(lean(x), want(x), rtol=0, atol=1e-12)
 
 
-def test_generation_goes_on_beyond_the_context():
+def test_generation_continues_beyond_the_context():
     torch.manual_seed(0)
     model = lab.Llama(SMALL)
     prompt = torch.arange(10)[None]
@@ -99,7 +102,7 @@ def test_generation_goes_on_beyond_the_context():
     assert torch.equal(lab.generate_slowly(model, begun, 8), got[:, 7:15])
 
 
-def test_what_was_written_can_be_trained_on_with_the_same_rotations():
+def test_training_after_generation_uses_the_same_rotations():
     lab.rotations.cache_clear()
     model = lab.Llama(SMALL)
     ids = lab.generate(model, torch.arange(4)[None], 8)
@@ -107,13 +110,13 @@ def test_what_was_written_can_be_trained_on_with_the_same_rotations():
     assert model.embed_tokens.weight.grad.abs().max() > 0
 
 
-def test_a_prompt_longer_than_the_context_is_read_from_its_end():
+def test_of_a_prompt_longer_than_the_context_only_the_end_is_read():
     model = lab.Llama(SMALL)
     prompt = torch.arange(30)[None]
     assert torch.equal(lab.generate(model, prompt, 5), lab.generate(model, prompt[:, -16:], 5))
 
 
-def test_orthogonal_brings_every_direction_to_about_one():
+def test_orthogonal_brings_every_singular_value_close_to_one():
     for shape in ((1, 6, 6), (1, 4, 20), (2, 20, 4), (3, 8, 5)):
         values = torch.linalg.svdvals(lab.orthogonal(torch.randn(shape)))
         assert values.min() > 0.3, "small singular values rise"
@@ -123,27 +126,30 @@ def test_orthogonal_brings_every_direction_to_about_one():
     assert F.cosine_similarity(lab.orthogonal(x[None]).flatten(), (u @ v).flatten(), dim=0) > 0.95
 
 
-def test_the_polynomial_does_what_the_text_says():
-    s, seen = 0.01, []
+def test_the_polynomial_gives_the_numbers_in_the_text():
+    s = 0.01
+    seen = []
     for _ in range(5):
         s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
         seen.append(s)
     assert [round(x, 2) for x in seen] == [0.03, 0.12, 0.40, 1.09, 0.70]
 
 
-def test_muon_moves_as_torchs_does():
+def test_muon_moves_like_torchs():
     torch.manual_seed(0)
     mine, other = (torch.nn.Parameter(torch.ones(6, 4)) for _ in range(2))
-    ours, theirs = lab.Muon([mine], 0.1), torch.optim.Muon([other], 0.1, weight_decay=0.0)
+    ours = lab.Muon([mine], 0.1)
+    theirs = torch.optim.Muon([other], 0.1, weight_decay=0.0)
     for _ in range(3):
         mine.grad = other.grad = torch.randn(6, 4)
         ours.step()
         theirs.step()
-    moved, wanted = mine.detach() - 1, other.detach() - 1
-    assert (moved - wanted).abs().max() < 0.1 * wanted.abs().max(), "theirs is in bfloat16"
+    moved = mine.detach() - 1
+    wanted = other.detach() - 1
+    assert (moved - wanted).abs().max() < 0.1 * wanted.abs().max(), "theirs uses bfloat16"
 
 
-def test_what_muon_takes_adamw_leaves():
+def test_every_parameter_belongs_to_muon_or_adamw():
     model = lab.Llama(SMALL)
     for muon in (0.02, None):
         pulls = lab.optimizers(model, lab.Recipe(1, 1, muon))
@@ -155,21 +161,22 @@ def test_what_muon_takes_adamw_leaves():
 # The theory.
 
 
-def test_the_floor_of_a_batch_counts_what_beginnings_leave_open():
+def test_the_floor_of_a_batch_is_the_entropy_after_each_beginning():
     same_start = torch.tensor([[1, 2, 3], [1, 4, 3]])
     assert lab.floor_of(same_start) == pytest.approx(2 * math.log(2) / 4)
     assert lab.floor_of(torch.tensor([[1, 2, 3], [2, 2, 3]])) == 0
 
 
-def test_a_logit_of_an_untrained_model_has_the_variance_that_the_formula_takes():
+def test_a_logit_of_an_untrained_model_has_the_variance_in_the_formula():
     config = lab.Config(500, 64, 2, std=0.05, d_ff=176, tied=False, eps=1e-12)
     with torch.no_grad():
         logits = lab.Llama(config)(lab.random_tokens(config, 8, 32))
     assert logits.var().item() == pytest.approx(64 * 0.05**2, rel=0.1)
 
 
-def test_witten_bell_says_what_its_formula_says():
-    train, asked = np.array([0, 1, 0, 1, 0, 2, 0, 1]), np.array([0, 1, 0, 2, 2])
+def test_witten_bell_equals_its_formula():
+    train = np.array([0, 1, 0, 1, 0, 2, 0, 1])
+    asked = np.array([0, 1, 0, 2, 2])
     v = 3
     unigram = [(np.sum(train == w) + 3 / v) / (8 + 3) for w in range(v)]
     follow: dict[int, list[int]] = {h: [] for h in range(v)}
@@ -177,7 +184,8 @@ def test_witten_bell_says_what_its_formula_says():
         follow[int(a)].append(int(b))
 
     def bigram(h: int, w: int) -> float:
-        c, t = len(follow[h]), len(set(follow[h]))
+        c = len(follow[h])
+        t = len(set(follow[h]))
         return (follow[h].count(w) + t * unigram[w]) / (c + t) if c else unigram[w]
 
     assert sum(bigram(0, w) for w in range(v)) == pytest.approx(1)
@@ -200,7 +208,7 @@ def test_nats_counts_every_token_but_the_first_once():
 # Texts.
 
 
-def test_a_text_is_split_where_nanogpt_splits_it_and_its_bytes_are_its_ids(tmp_path):
+def test_a_text_is_split_like_nanogpts_and_its_bytes_are_its_ids(tmp_path):
     text = text_of(tmp_path)
     assert len(text.train) == len(PROSE) * 9 // 10
     assert text.decode([*text.train, *text.validation]) == PROSE
@@ -210,7 +218,7 @@ def test_a_text_is_split_where_nanogpt_splits_it_and_its_bytes_are_its_ids(tmp_p
     assert all(text.decode(row) in PROSE for row in batch.tolist())
 
 
-def test_merges_make_a_text_shorter_and_lose_nothing(tmp_path):
+def test_merges_shorten_a_text_and_lose_nothing(tmp_path):
     text = text_of(tmp_path, merges=10)
     assert text.decode([*text.train, *text.validation]) == PROSE
     assert text.train.dtype == np.uint16
@@ -220,7 +228,7 @@ def test_merges_make_a_text_shorter_and_lose_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("merges", [0, 20])
-def test_the_saved_tokenizer_gives_the_same_ids_and_any_text_back(tmp_path, merges):
+def test_the_saved_tokenizer_has_the_same_ids_and_restores_any_text(tmp_path, merges):
     text = text_of(tmp_path, merges)
     tokenizer = tokenizer_of(text)
     for sample in ("the rat", "  two  spaces\n\n", "naïve — 漢字 🙂", "they'll"):
@@ -233,31 +241,31 @@ def test_the_saved_tokenizer_gives_the_same_ids_and_any_text_back(tmp_path, merg
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "It's empty"),
+        (b"", "It is empty"),
         (b"short" * 100, "at least 10,000"),
         (b"x" * 20_000 + b"\0" + b"x" * 200, "Byte 20,000 is 0"),
-        ("é".encode("latin-1") * 20_000, "isn't UTF-8"),
-        (b"x" * 20_000 + "漢".encode()[:2], "isn't UTF-8"),
+        ("é".encode("latin-1") * 20_000, "is not UTF-8"),
+        (b"x" * 20_000 + "漢".encode()[:2], "is not UTF-8"),
     ],
 )
-def test_what_is_no_text_is_a_card(tmp_path, data, why):
-    with pytest.raises(Card, match="can't be the corpus") as card:
-        opened(written(tmp_path, data), 0, tmp_path)
+def test_a_file_that_is_not_text_gives_a_card(tmp_path, data, why):
+    with pytest.raises(Card, match="can't be used as the corpus") as card:
+        open_text(written(tmp_path, data), 0, tmp_path)
     assert why in card.value.why
 
 
-def test_a_missing_corpus_is_a_card_that_tells_where_to_put_it(tmp_path):
-    with pytest.raises(Card, match="can't be the corpus") as card:
-        opened(tmp_path / "nothing.txt", 0, tmp_path)
+def test_the_card_for_a_missing_corpus_names_a_folder_to_put_it_into(tmp_path):
+    with pytest.raises(Card, match="can't be used as the corpus") as card:
+        open_text(tmp_path / "nothing.txt", 0, tmp_path)
     assert "outputs/" in card.value.why
 
 
-def test_a_bad_corpus_is_told_before_anything_is_run(clone: Clone, tmp_path: Path) -> None:
+def test_a_bad_corpus_is_reported_once_and_nothing_runs(clone: Clone, tmp_path: Path) -> None:
     path = written(tmp_path, b"x" * 20_000 + b"\0")
     ended = clone.labs("LLM10", "--processes", "2", "--", "--corpus", str(path))
     assert ended.code == 2, ended
-    assert ended.err.count("can't be the corpus") == 1, "once, not by each process"
-    assert "First loss" not in ended.out
+    assert ended.err.count("can't be used as the corpus") == 1, "once, not in each process"
+    assert ended.out == "", "no experiment ran"
 
 
 @pytest.mark.parametrize(
@@ -269,15 +277,15 @@ def test_a_bad_corpus_is_told_before_anything_is_run(clone: Clone, tmp_path: Pat
         ("-" * 20_000, "\n"),
     ],
 )
-def test_a_text_is_begun_with_its_first_word(tmp_path, data, prompt):
+def test_the_prompt_is_the_texts_first_word(tmp_path, data, prompt):
     assert prompt_of(text_of(tmp_path, data=data)) == prompt
 
 
-def test_the_plays_are_begun_with_a_name(tmp_path):
-    assert prompt_of(opened(None, 0, tmp_path)) == "ROMEO\n"
+def test_the_prompt_of_the_plays_is_a_name(tmp_path):
+    assert prompt_of(open_text(None, 0, tmp_path)) == "ROMEO\n"
 
 
-# For others to open.
+# Saving.
 
 
 def saved(tmp_path: Path, merges: int = 0) -> tuple[lab.Llama, Path]:
@@ -289,7 +297,7 @@ def saved(tmp_path: Path, merges: int = 0) -> tuple[lab.Llama, Path]:
 
 
 @pytest.mark.parametrize("merges", [0, 10])
-def test_a_saved_model_comes_back_from_its_files_alone(tmp_path, merges):
+def test_a_saved_model_is_restored_from_its_files_alone(tmp_path, merges):
     model, folder = saved(tmp_path, merges)
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     back = lab.from_transformers(theirs)
@@ -313,7 +321,7 @@ def test_a_saved_model_comes_back_from_its_files_alone(tmp_path, merges):
         ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "RoPE"),
     ],
 )
-def test_a_llama_that_ours_is_not_is_a_card(unlike, why):
+def test_a_llama_with_features_that_ours_lacks_gives_a_card(unlike, why):
     shape = {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 1}
     theirs = LlamaForCausalLM(
         LlamaConfig(vocab_size=9, intermediate_size=8, num_key_value_heads=2, **shape, **unlike)
@@ -323,7 +331,7 @@ def test_a_llama_that_ours_is_not_is_a_card(unlike, why):
     assert why in card.value.why
 
 
-def test_llm07s_adapters_tune_a_saved_model(tmp_path):
+def test_adapters_of_llm07_tune_a_saved_model(tmp_path):
     _, folder = saved(tmp_path)
     tuned = llm07.insert(llm07.open_model(folder), llm07.ALL, rank=2, alpha=4.0)
     base = llm07.fingerprint(llm07.open_model(folder))
@@ -340,7 +348,7 @@ def test_llm07s_adapters_tune_a_saved_model(tmp_path):
 RECIPE = lab.Recipe(8, 4)
 
 
-def test_training_lowers_the_loss_and_a_second_call_finds_it_done(tmp_path, run):
+def test_training_lowers_the_loss_and_a_second_call_finds_its_checkpoint(tmp_path, run):
     text = text_of(tmp_path)
     config = lab.replace(SMALL, vocabulary=text.vocabulary)
     first = lab.train(run, "a", config, text, RECIPE, 0, lambda _: 1.5, (2, 8))
@@ -363,10 +371,10 @@ lab.argument("--text", type=Path)
 def trains(run: Run):
     """Eight steps of LLM10."""
     import torch
-    from labs import llm10_llama as llama
-    from labs.llm10_llama.corpus import opened
+    from labs.llm10_llama import lesson as llama
+    from labs.llm10_llama.corpus import open_text
 
-    text = opened(run.options.text, 0, run.settings.outputs)
+    text = open_text(run.options.text, 0, run.settings.outputs)
     config = llama.Config(text.vocabulary, 32, 2, 4, 2, 88, context=16)
     recipe = llama.Recipe(8, 4)
     torch.manual_seed(run.seed)
@@ -379,39 +387,44 @@ def trains(run: Run):
 '''
 
 
-def test_two_processes_train_as_one(clone: Clone, tmp_path: Path) -> None:
-    name, path = clone.kit_lab(TRAINS), written(tmp_path, PROSE.encode())
+def test_two_processes_train_like_one(clone: Clone, tmp_path: Path) -> None:
+    name = clone.kit_lab(TRAINS)
+    path = written(tmp_path, PROSE.encode())
 
-    def found(*words: str) -> dict[str, Any]:
+    def results(*words: str) -> dict[str, Any]:
         out = f"outputs/{'-'.join(words) or 'one'}"
-        ended = clone.labs(name, "--precision", "fp32", "--outputs", out, *words,
-                           "--", "--text", str(path))  # fmt: skip
+        options = ("--precision", "fp32", "--outputs", out, *words)
+        ended = clone.labs(name, *options, "--", "--text", str(path))
         assert ended.code == 0, ended
-        (results,) = (clone.path / out / name).glob("*/results.json")
-        return json.loads(results.read_text())
+        (file,) = (clone.path / out / name).glob("*/results.json")
+        return json.loads(file.read_text())
 
-    alone, together = found(), found("--processes", "2")
+    alone = results()
+    together = results("--processes", "2")
     assert (alone["environment"]["processes"], together["environment"]["processes"]) == (1, 2)
     for which, how in (("losses", {"rel": 1e-4}), ("how far", {"rel": 1e-2, "abs": 1e-3})):
-        a, b = (
-            next(m["values"] for e in one["experiments"] for m in e["measurements"]
-                 if m["name"].startswith(which))
-            for one in (alone, together)
-        )  # fmt: skip
+        a, b = (measured(one, which) for one in (alone, together))
         assert b == pytest.approx(a, **how)
         assert max(map(abs, a)) > 0.01
 
 
-def test_pieces_are_spread_from_the_first_token_to_the_last():
+def measured(results: dict[str, Any], start: str) -> list[float]:
+    """Return the values of the measurement whose name begins with `start`."""
+    experiments = results["experiments"]
+    measurements = [one for experiment in experiments for one in experiment["measurements"]]
+    return next(one["values"] for one in measurements if one["name"].startswith(start))
+
+
+def test_excerpts_are_spread_from_the_first_token_to_the_last():
     ids = np.arange(10_000)
     pieces = lab.excerpts(ids, 3, 100)
     assert pieces.tolist() == [*range(100), *range(4950, 5050), *range(9900, 10_000)]
     short = lab.excerpts(ids[:50], 2, 100)
-    assert short.tolist() == [*range(50), *range(50)], "a short text, whole"
+    assert short.tolist() == [*range(50), *range(50)], "all of a short text, each time"
 
 
 @pytest.mark.parametrize(("letters", "all_of_it"), [(320_000, True), (340_000, False)])
-def test_of_a_short_text_all_is_looked_at_on_the_way(tmp_path, letters, all_of_it):
+def test_all_of_a_short_text_is_validated_during_training(tmp_path, letters, all_of_it):
     path = written(tmp_path, (PROSE * 40)[:letters].encode())
     with (tmp_path / "log.txt").open("w", encoding="utf-8") as log:
         own = Namespace(corpus=path, merges=0)
@@ -426,3 +439,60 @@ def test_a_text_in_a_line_is_cut_between_escapes(most):
     shown = lab.in_a_line(text, most)
     assert len(shown) <= most
     assert text.startswith(ast.literal_eval(f"'{shown[1:-1]}'"))
+
+
+# The closing.
+
+
+def results(gaps: dict[str, float], far: float = 0.04, alike: float = 0.3) -> Results:
+    """Return the results of a run, with the model below each n-gram by these nats."""
+    values = {
+        "the_first_loss_is_foretold": {
+            "own logit over d·σ, tied, smallest σ": 0.99,
+            "own logit over d·σ, tied, σ = 0.05": 0.1,
+        },
+        "ours_equals_transformers": {
+            "gradients, float64: each one's relative difference": 2e-7,
+            "rows not reordered: largest difference": 9.8,
+        },
+        "the_loss_passes_every_rung": {lab.LOSS: 1.7},
+        "letters_find_their_kind": {
+            "cosine, vowel and vowel less vowel and consonant": alike,
+            "cosine, capitals among themselves less with small letters": alike,
+        },
+        "the_cache_pays_more_the_longer": {"growth of that, shortest to longest": 4.0},
+        "a_bug_shows_where_one_looks": {
+            "diagnoses that are right": 6.0,
+            "first losses: farthest from the sound one's": far,
+        },
+    }
+    values["the_loss_passes_every_rung"] |= {f"nats below the {n}": x for n, x in gaps.items()}
+    experiments: list[Experiment] = []
+    for name in lab.lab.experiments:
+        bound = Bound(low=0.05) if name == "letters_find_their_kind" else Bound(low=0.0)
+        items = [
+            Measurement(item, [value], "", bound, decides=not item.startswith("nats"))
+            for item, value in {"evidence": 1.0, **values.get(name, {})}.items()
+        ]
+        experiments.append(Experiment(name, "", items=[*items]))
+    return Results(experiments)
+
+
+def test_the_closing_names_the_n_grams_that_are_passed_and_ahead():
+    text = lab.closing(results({"unigram": 1.5, "bigram": 0.8, "trigram": 0.4, "4-gram": -0.02}))
+    assert "1.700 nats" in text
+    assert "passed unigrams, bigrams and trigrams." in text
+    assert "still ahead are 4-grams by 0.020." in text
+    assert "All of this run's 11 claims held." in text
+
+
+def test_the_closing_of_a_run_that_passes_everything_or_nothing():
+    assert "Nothing that we counted" in lab.closing(results({"unigram": 1.5, "bigram": 0.8}))
+    assert "It has passed no n-grams." in lab.closing(results({"unigram": -0.5}))
+
+
+def test_the_closing_lists_the_claims_that_did_not_hold():
+    text = lab.closing(results({"unigram": 1.5}, alike=0.01))
+    assert "hardly found out what vowels" in text
+    assert "11 claims, 10 held" in text
+    assert "- not held: The rows of like letters" in text

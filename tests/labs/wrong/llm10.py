@@ -1,4 +1,4 @@
-"""Wrong solutions of LLM10: each is what a learner might plausibly hand in, and what it is told."""
+"""Plausible wrong solutions of LLM10's exercises, each with the message that names its mistake."""
 
 from labs.llm01_inference import draw, top_p
 from labs.llm10_llama import lesson as lab
@@ -24,17 +24,19 @@ def odd_first(rows, head_dim):
     return pairs.transpose(1, 2).flatten(0, 2)
 
 
-def cache(write=True, count=True, every=False, returned="all", look=True, anew=False, swap=False,
-          front=False):  # fmt: skip
+def cache(count=True, every=False, returned="all", look=True, anew=False, swap=False, front=False):
+    """Return a KVCache with mistakes: without arguments it is right."""
+
     class Cache(lab.KVCache):
         def extend(self, layer, k, v):
-            start, end = self.filled[layer], self.filled[layer] + k.shape[2]
+            start = self.filled[layer]
+            end = start + k.shape[2]
             if look and end > self.room:
                 raise ValueError
             if anew:
                 self.keys[layer] = torch.cat((self.keys[layer][:, :, :start], k), 2)
                 self.values[layer] = torch.cat((self.values[layer][:, :, :start], v), 2)
-            elif write:
+            else:
                 space = self.keys[layer][:, :, start:end].shape[2]
                 where = slice(0, space) if front else slice(start, end)
                 self.keys[layer][:, :, where] = k[:, :, :space]
@@ -44,19 +46,20 @@ def cache(write=True, count=True, every=False, returned="all", look=True, anew=F
             if returned == "new":
                 return k, v
             cut = None if returned == "room" else end
-            a, b = self.keys[layer][:, :, :cut], self.values[layer][:, :, :cut]
-            return (b, a) if swap else (a, b)
+            keys = self.keys[layer][:, :, :cut]
+            values = self.values[layer][:, :, :cut]
+            return (values, keys) if swap else (keys, values)
 
     return Cache
 
 
 class Attending(lab.Attention):
-    """The reference with its steps apart, for a mistake to be put in one of them."""
+    """The reference, its steps apart, so that a subclass gets one of them wrong."""
 
     turned = "qk"
-    turns_before_keeping = True
-    uses_what_is_kept = True
-    keeps = True
+    turns_before_caching = True
+    uses_the_cache = True
+    caches = True
 
     def merge(self, y):
         return self.o_proj(y.transpose(1, 2).flatten(2))
@@ -71,9 +74,9 @@ class Attending(lab.Attention):
         if turns is not None:
             heads |= {name: lab.turn(heads[name], turns) for name in self.turned}
         q, k, v = (y.transpose(1, 2) for y in heads.values())
-        if extend is not None and self.keeps:
-            kept = extend(k if self.turns_before_keeping else raw, v)
-            k, v = kept if self.uses_what_is_kept else (k, v)
+        if extend is not None and self.caches:
+            cached = extend(k if self.turns_before_caching else raw, v)
+            k, v = cached if self.uses_the_cache else (k, v)
         return self.merge(self.attend(q, k, v))
 
 
@@ -89,16 +92,16 @@ class KeysNotTurned(Attending):
     turned = "q"
 
 
-class KeptUnturned(Attending):
-    turns_before_keeping = False
+class CachedUnturned(Attending):
+    turns_before_caching = False
 
 
-class KeptForNothing(Attending):
-    uses_what_is_kept = False
+class CachedForNothing(Attending):
+    uses_the_cache = False
 
 
-class NotKept(Attending):
-    keeps = False
+class NotCached(Attending):
+    caches = False
 
 
 class NoTransposeBack(Attending):
@@ -111,7 +114,7 @@ class NoLastMatrix(Attending):
         return y.transpose(1, 2).flatten(2)
 
 
-class HeadsDealtOut(Attending):
+class HeadsRepeated(Attending):
     def attend(self, q, k, v):
         times = q.shape[1] // k.shape[1]
         return self.mix(q, k.repeat(1, times, 1, 1), v.repeat(1, times, 1, 1))
@@ -180,22 +183,20 @@ def drawn_cold(logits, temperature=1.0, p=1.0):
     return draw(logits.masked_fill(kept.isinf(), -torch.inf))[..., 0]
 
 
-def without_what_crosses(logits, temperature=1.0, p=1.0):
-    """The first token stays by itself, as one writes it once draw has failed on NaN."""
+def without_the_crossing_token(logits, temperature=1.0, p=1.0):
+    """The first token always stays: learners add that after `draw` fails on NaN."""
     if temperature == 0:
         return logits.argmax(-1)
-    ordered, where = (logits / temperature).sort(-1, descending=True)
-    kept = ordered.softmax(-1).cumsum(-1) <= p
-    kept[..., 0] = True
-    return draw(
-        (logits / temperature).masked_fill(
-            ~torch.zeros_like(kept).scatter(-1, where, kept), -torch.inf
-        )
-    )[..., 0]
+    divided = logits / temperature
+    ordered, where = divided.sort(-1, descending=True)
+    in_order = ordered.softmax(-1).cumsum(-1) <= p
+    in_order[..., 0] = True
+    stays = torch.zeros_like(in_order).scatter(-1, where, in_order)
+    return draw(divided.masked_fill(~stays, -torch.inf))[..., 0]
 
 
 def rows_alone(logits, temperature=1.0, p=1.0):
-    """torch.multinomial takes one axis or two."""
+    """torch.multinomial takes one or two axes."""
     if temperature == 0:
         return logits.argmax(-1)
     return torch.multinomial(top_p(logits / temperature, p).softmax(-1), 1)[..., 0]
@@ -212,7 +213,7 @@ def always_the_likeliest(logits, temperature=1.0, p=1.0):  # noqa: ARG001
 
 
 def square_root_of_the_temperature(logits, temperature=1.0, p=1.0):
-    """Nothing that the check knows: it must name no cause."""
+    """The check doesn't know this mistake, so it must name no cause."""
     return lab.choose(logits, temperature**0.5, p)
 
 
@@ -252,52 +253,52 @@ def says_none(model):
 
 WRONG = [
     ("to_halves", rows_as_they_are, "stayed where it was"),
-    ("to_halves", lab.to_neighbours, "the way back"),
-    ("to_halves", one_head, "taken for one head"),
+    ("to_halves", lab.to_neighbours, "this is the inverse"),
+    ("to_halves", one_head, "all rows for one head"),
     ("to_halves", columns, "columns changed places"),
     ("to_halves", odd_first, "even rows come first"),
     ("KVCache.extend", cache(returned="room"), "empty room"),
-    ("KVCache.extend", cache(returned="new"), "only the new ones came back"),
+    ("KVCache.extend", cache(returned="new"), "only the new tokens are returned"),
     ("KVCache.extend", cache(front=True), "replaced the first"),
-    ("KVCache.extend", cache(count=False), "isn't counted up"),
-    ("KVCache.extend", cache(every=True), "every layer was counted up"),
-    ("KVCache.extend", cache(anew=True), "made anew"),
-    ("KVCache.extend", cache(look=False), "must be a ValueError"),
+    ("KVCache.extend", cache(count=False), "self.filled isn't updated"),
+    ("KVCache.extend", cache(every=True), "updated for every layer"),
+    ("KVCache.extend", cache(anew=True), "you replaced the room"),
+    ("KVCache.extend", cache(look=False), "raise a ValueError: a slice"),
     ("KVCache.extend", cache(swap=True), "keys and values are swapped"),
     ("Attention.forward", NothingTurned, "nothing is turned"),
-    ("Attention.forward", ValuesTurned, "values are turned, too"),
+    ("Attention.forward", ValuesTurned, "values are turned too"),
     ("Attention.forward", KeysNotTurned, "the keys aren't turned"),
-    ("Attention.forward", KeptUnturned, "before they are turned"),
-    ("Attention.forward", KeptForNothing, "isn't used"),
-    ("Attention.forward", NotKept, "must be called once"),
-    ("Attention.forward", NoTransposeBack, "without a transpose back"),
+    ("Attention.forward", CachedUnturned, "before they are turned"),
+    ("Attention.forward", CachedForNothing, "isn't used"),
+    ("Attention.forward", NotCached, "call `extend` once"),
+    ("Attention.forward", NoTransposeBack, "without transposing back"),
     ("Attention.forward", NoLastMatrix, "o_proj, is missing"),
-    ("Attention.forward", HeadsDealtOut, "share key-value head 0"),
+    ("Attention.forward", HeadsRepeated, "share key-value head 0"),
     ("Attention.forward", LooksAhead, "must not look ahead"),
-    ("decay_groups", shared_twice, "comes twice"),
-    ("decay_groups", everything_decays, "gains and biases are pulled"),
-    ("decay_groups", by_name, "spared for its name"),
-    ("decay_groups", embedding_spared, "the shared matrix must decay"),
-    ("decay_groups", frozen_too, "isn't trained"),
-    ("decay_groups", groups_swapped, "the matrices come first"),
     ("choose", cut_first, "cut comes before the temperature"),
-    ("choose", without_what_crosses, "the token that crosses p is missing"),
+    ("choose", without_the_crossing_token, "the token that crosses p is missing"),
     ("choose", rows_alone, r"\(2, 3, 9\) raised RuntimeError"),
-    ("choose", ranks, "ranks came"),
+    ("choose", ranks, "got ranks"),
     ("choose", always_the_likeliest, "is anything drawn"),
     (
         "choose",
         square_root_of_the_temperature,
-        "of what is left; of 4,000 draws .* should be 0.33, 0.25, 0.42, not",
+        "logits that stay; of 4,000 draws .* expected shares of 0.33, 0.25, 0.42, got",
     ),
     ("choose", never_cut, "is the cut missing"),
     ("choose", multiplied, "multiplied by the temperature"),
-    ("choose", drawn_cold, "isn't at the temperature"),
+    ("choose", drawn_cold, "the draw doesn't use the temperature"),
     ("choose", one_axis_too_many, r"take \[\.\.\., 0\]"),
-    ("diagnose", blind, "taken for sound, but the future is seen"),
-    ("diagnose", always_cries_wolf, "a sound model was told"),
-    ("diagnose", equal_is_tied, "taken for sound, but the two ends"),
-    ("diagnose", order_of_questions, "was taken for"),
-    ("diagnose", breaks_what_it_looks_at, "the model was changed"),
-    ("diagnose", says_none, "or an empty string"),
+    ("decay_groups", shared_twice, "is listed twice"),
+    ("decay_groups", everything_decays, "gains and biases decay"),
+    ("decay_groups", by_name, "spared because of its name"),
+    ("decay_groups", embedding_spared, "the tied matrix must decay"),
+    ("decay_groups", frozen_too, "an untrained parameter"),
+    ("decay_groups", groups_swapped, "the groups are swapped"),
+    ("diagnose", blind, "expected “the future is seen”, got no bug"),
+    ("diagnose", always_cries_wolf, "expected no bug in a correct model"),
+    ("diagnose", equal_is_tied, "expected “the two ends aren't tied”, got no bug"),
+    ("diagnose", order_of_questions, "got “the last norm is missing”"),
+    ("diagnose", breaks_what_it_looks_at, "your function changed the model"),
+    ("diagnose", says_none, "or an empty string, got None"),
 ]

@@ -1,4 +1,4 @@
-"""LLM10's figures: what is computed in them."""
+"""LLM10's figures: what they compute, and their layout."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 
-def test_a_smoothed_loss_stands_over_the_tokens_seen_before_its_middle_step():
+def test_a_smoothed_loss_is_drawn_at_the_tokens_seen_before_its_middle_step():
     fig = figures.descent([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], {3: 2.0}, {"uniform": 5.5}, 100)
     training, validation = fig.axes[0].lines
     assert training.get_xdata().tolist() == [200, 300]
@@ -17,13 +17,13 @@ def test_a_smoothed_loss_stands_over_the_tokens_seen_before_its_middle_step():
     plt.close(fig)
 
 
-def test_parts_are_in_the_order_of_their_cost():
+def test_parts_are_sorted_by_their_cost():
     fig = figures.parts({"a": 0.2, "b": -0.1, "c": 0.1}, 0.01)
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["b", "c", "a"]
     plt.close(fig)
 
 
-def test_names_beside_a_curve_do_not_overlap():
+def test_labels_beside_a_curve_do_not_overlap():
     rungs = {"uniform": 5.5, "4-gram": 1.78, "5-gram": 1.66, "trigram": 2.06}
     fig = figures.descent([5.0] * 9, {3: 2.0}, rungs, 100)
     at = {text.get_text(): text.get_position()[1] for text in fig.axes[0].texts}
@@ -33,12 +33,12 @@ def test_names_beside_a_curve_do_not_overlap():
     plt.close(fig)
 
 
-def test_the_legend_of_the_descent_covers_nothing_that_is_drawn():
+def test_the_legend_of_the_descent_covers_nothing():
     rungs = {"uniform": 5.5, "4-gram": 1.78, "5-gram": 1.2}
     fig = figures.descent([5.6, 4, 3, 2, 1.5, 1.3, 1.2, 1.1], {3: 2.0}, rungs, 100)
     fig.draw_without_rendering()
     (ax,) = fig.axes
     assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1
     title = ax.get_tightbbox().y1
-    assert title <= fig.bbox.y1, "nor does it push the title out"
+    assert title <= fig.bbox.y1, "and it doesn't push the title out of the figure"
     plt.close(fig)

@@ -1,0 +1,345 @@
+# %% [markdown]
+# # LLM10+ · A tiny LLaMA, deeper
+# What a step pays for its memory, how matrices lie there, and what each part of the model is worth.
+#
+# **You will be able to** count a step's page faults and avoid them; lay out a matrix for the
+# product that it is used in; tell by an ablation, against the spread over seeds, what a part of a
+# model is worth. **Builds on** LLM10, whose model, text and training it takes. **Takes** a quarter
+# of an hour to read, a minute to run (`tiny`, 2 cores).
+
+# %% Imports
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from statistics import mean, median
+from typing import Any
+
+from labs.kit import Lab, Results, Run, assets, seconds_paired
+from labs.kit.measure import in_new_process
+from labs.llm01_inference import called
+from labs.llm05a_normalization import RMSNorm, SwiGLU
+from labs.llm10_llama import figures
+from labs.llm10_llama.lesson import (
+    DOUBLE,
+    Config,
+    LeanRMSNorm,
+    Llama,
+    Recipe,
+    corpus,
+    from_transformers,
+    generate,
+    nats,
+    parameters,
+    train,
+)
+from labs.llm10_llama.memory import cost, keep_memory
+from labs.llm10_llama.options import declare_options
+from labs.shared.small_gpt import FeedForward
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+lab = Lab("LLM10+")
+declare_options(lab)
+
+# %% [markdown]
+# ## 1. What does a step cost?
+# Forward 2 operations for each weight and token, backward 4: `6·N·B·T` (LLM03). At this size that
+# isn't the whole story. A step makes and drops some hundred tensors of up to a megabyte. The C
+# library gets large blocks from the kernel and gives them back when they are dropped (glibc's bound
+# begins at 128 KiB and moves); and a fresh page of 4 KiB is first mapped and cleared, a **page
+# fault**, for each of 256 pages in a megabyte, each time. (Some kernels take 2 MiB at once: fewer
+# faults, as much to clear.) Two lines in labs/llm10_llama/memory.py tell glibc to keep what it has;
+# LLM10's `train` calls them first. Nothing about the model changes, not one bit of its numbers. (A
+# process that has freed much before has blocks lying about, and may not notice: so we look at fresh
+# ones.)
+
+
+# %% 1. What a step costs
+def step_of(model: Any, batch: int, length: int) -> Callable[[], None]:
+    """Forward and backward on one batch of random tokens, to be repeated."""
+    config = model.config
+    v = getattr(config, "vocab_size", None) or config.vocabulary
+    tokens = torch.randint(v, (batch, length + 1), device=next(model.parameters()).device)
+
+    def step() -> None:
+        out = model(tokens[:, :-1])
+        logits = out if isinstance(out, Tensor) else out.logits
+        F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        model.zero_grad()
+
+    return step
+
+
+def step_cost(keep: bool) -> tuple[float, float]:
+    """Seconds and page faults of a small model's step, where freed memory is kept or isn't."""
+    if keep:
+        keep_memory()
+    return cost(step_of(Llama(Config(257)), 16, 64))
+
+
+IN_A_NEW_PROCESS = """
+import json
+from labs.llm10_llama.deeper import step_cost
+print(json.dumps(step_cost({})))
+"""
+
+
+@lab.experiment
+def a_step_pays_for_its_pages(run: Run):
+    """Some of a small model's step goes into memory that is asked for anew; it can be kept.
+
+    Predict: a thousand page faults a step, out of some 50 ms: how much faster without them?
+    """
+    kinds = run.progress((False, True), "fresh processes")
+    found = [in_new_process(IN_A_NEW_PROCESS.format(keep)) for keep in kinds]
+    (slow, first), (fast, kept) = found
+    run.measure("page faults of a step, at first", first, timed=True)
+    run.measure(
+        "page faults of a step, memory kept",
+        kept,
+        expect_at_most=first / 10 + 100,
+        because="a block that was had before is mapped and cleared already",
+        timed=True,
+        decides=True,
+    )
+    gain = slow / fast
+    each = (slow - fast) / max(first - kept, 1) * 1e6
+    run.measure(
+        "times as little processor time with memory kept",
+        gain,
+        expect_at_least=1.02,
+        because="a thousand pages to map and clear, a microsecond or two each",
+        timed=True,
+        decides=True,
+    )
+    run.measure("what a page fault costs", each, unit="µs", timed=True)
+    lean = Config(257)
+    plain = Config(257, norm=RMSNorm, ffn=SwiGLU)
+    step, other = (step_of(Llama(config), 16, 64) for config in (lean, plain))
+    a, b = seconds_paired(other, step, run.pick(tiny=5, small=15, full=15))
+    leaner = median(x / y for x, y in zip(a, b, strict=True))
+    run.measure(
+        "times as fast with the lean norm and F.silu",
+        leaner,
+        expect_at_least=1.02,
+        because="fewer passes over the same numbers",
+        timed=True,
+    )
+    x, g, dy = (torch.randn(size, dtype=DOUBLE) for size in ((2, 64, 48), (48,), (2, 64, 48)))
+    norms = (LeanRMSNorm.apply, lambda x, g, eps: F.rms_norm(x, (48,), g, eps))
+    inputs = x.requires_grad_(), g.requires_grad_()
+    ours, theirs = (torch.autograd.grad(norm(x, g, 1e-5), inputs, dy) for norm in norms)
+    for name, mine, its in zip(("x", "the gain"), ours, theirs, strict=True):
+        run.agree(f"the lean norm's gradient to {name}, less the library's", mine - its, 1e-11)
+    return f"Memory kept: {gain:.2f} times as fast; leaner code: {leaner:.2f} times as fast again."
+
+
+# %% [markdown]
+# ## 2. A matrix laid out for one row
+# In a large model the step for one token is mostly reading: each matrix meets one row, so that each
+# of its numbers is fetched for two operations. `nn.Linear` keeps W as (d_out, d_in), row after row.
+# For products of many rows the order hardly matters; for one row it can, for here the library walks
+# through memory once and does nothing else. `column_major` copies the matrices into the other
+# order, column after column: same shapes, same numbers. What that brings depends on the processor
+# and its library, and is measured.
+
+
+# %% 2. A matrix laid out for one row
+def column_major(model: Llama) -> Llama:
+    """A copy whose matrices lie column after column; the embedding, read by rows, doesn't."""
+    model = copy.deepcopy(model)
+    rows = model.embed_tokens.weight.detach().clone()  # tied, it would be turned with the last one
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.weight = nn.Parameter(module.weight.detach().mT.contiguous().mT)
+    model.embed_tokens.weight = nn.Parameter(rows)
+    return model
+
+
+@lab.experiment
+@torch.no_grad()
+def either_order_writes_the_same(run: Run):
+    """4-bit SmolLM2 writes the same greedy text with its matrices laid out either way.
+
+    Predict: how many times as fast is it with the matrices laid out for one row?
+    """
+    logging.disable_progress_bar()
+    path = assets.pretrained(run.options.model, run.online)
+    theirs = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    tokenizer: Any = AutoTokenizer.from_pretrained(path)
+    by_rows = from_transformers(theirs)
+    by_columns = column_major(by_rows)
+    new = run.pick(tiny=16, small=48, full=128)
+    gains: list[float] = []
+    unlike = 0
+    for text in ("Shakespeare was born in", "The three primary colours are"):
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        written: list[Tensor] = []
+
+        def write(model: Llama, ids: Tensor = ids, written: list[Tensor] = written) -> None:
+            written.append(generate(model, ids, new))
+
+        a, b = seconds_paired(partial(write, by_rows), partial(write, by_columns), 1)
+        gains.append(a[0] / b[0])
+        unlike += sum(int((ids != written[0]).sum()) for ids in written[1:])
+    run.check("greedy tokens that the order changes", unlike, equals=0, decides=True)
+    run.measure("times as fast with matrices laid out for one row", gains, timed=True)
+    return f"{called(run)} writes {median(gains):.2f} times as fast with the other order, here."
+
+
+# %% [markdown]
+# ## 3. What each part is worth
+# Every part came with a paper. Here each is taken out in turn, all else alike (parameters, too,
+# where that can be had), and the loss is compared with the whole's, whose spread over seeds says
+# what counts. (Nothing is tuned anew for an arm. A run at `tiny` is short, which favours what
+# learns fast.)
+
+
+# %% 3. What each part is worth
+def plain_ffn(d_model: int, d_ff: int) -> nn.Module:
+    """GELU without a gate: two matrices, half as wide again, as many parameters."""
+    return FeedForward(d_model, 3 * d_ff // 2)
+
+
+# for each arm: what changes in the configuration, and in the recipe
+ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "without RoPE": ({"theta": None}, {}),
+    "GELU for SwiGLU": ({"ffn": plain_ffn}, {}),
+    "untied": ({"tied": False}, {}),
+    "σ = 0.02": ({"std": 0.02}, {}),
+    "LayerNorm": ({"norm": nn.LayerNorm}, {}),
+    "one key-value head": ({"kv_heads": 1}, {}),
+    "AdamW for all": ({}, {"muon": None}),
+}
+EXPECTED: dict[str, dict[str, float]] = {
+    "without RoPE": {"expect_at_least": 0.03},
+    "AdamW for all": {"expect_at_least": 0.03},
+    "LayerNorm": {"expect_at_most": 0.03},
+}
+
+
+@lab.experiment
+def each_part_is_worth_something(run: Run):
+    """RoPE, SwiGLU, tying, the init, RMSNorm and Muon: what the loss is without each.
+
+    Predict: which of them costs most when it is left out, and which nothing?
+    """
+    base, recipe = run.pick(
+        tiny=(Config(0, 48, 2, 4, 4, 128, context=32), Recipe(200, 32)),
+        small=(Config(0), Recipe(600, 32)),
+        full=(Config(0), Recipe(2000, 32)),
+    )
+    text = corpus(run)
+    base = replace(base, vocabulary=text.vocabulary)
+    part = text.validation[: run.pick(tiny=2**14, small=2**16, full=2**17)]
+
+    def loss(name: str, config: Config, recipe: Recipe, seed: int) -> float:
+        return nats(train(run, name, config, text, recipe, seed).model, part, config.context)
+
+    whole = [loss("the whole", base, recipe, seed) for seed in run.seeds(3)]
+    spread = max(whole) - min(whole)
+    rows: list[list[Any]] = [["the whole", parameters(Llama(base)), mean(whole), 0.0]]
+    for name, (changes, other) in ARMS.items():
+        config = replace(base, **changes)
+        x = loss(name, config, replace(recipe, **other), run.seed)
+        rows.append([name, parameters(Llama(config)), x, x - whole[0]])
+    columns = ["arm", "parameters", "nats per token", "more than the whole, same seed"]
+    title = f"Validation loss after {recipe.steps} steps of {recipe.batch} × {base.context}"
+    run.table(title, columns, rows)
+    run.measure("the whole, three seeds", whole)
+    costs = {row[0]: row[3] for row in rows[1:]}
+    because = "several times what seeds make of it; the papers find RMSNorm as good as LayerNorm"
+    for name, cost_of_it in costs.items():
+        bound: dict[str, Any] = EXPECTED.get(name, {})
+        reason = because if bound else ""
+        run.measure(f"nats that it costs: {name}", cost_of_it, because=reason, **bound)
+    fig = figures.parts(costs, spread)
+    run.figure(fig, "parts", f"{recipe.steps} steps; bars inside the grey tell nothing.")
+    worst = max(costs, key=lambda name: costs[name])
+    nothing = [name for name, cost in costs.items() if abs(cost) <= spread]
+    return (
+        f"Most costs: {worst} ({costs[worst]:+.3f}). Within the seeds' range of {spread:.3f}: "
+        f"{', '.join(nothing) or 'nothing'}."
+    )
+
+
+# %% What surprised
+@lab.closing
+def closing(results: Results) -> str:
+    """Say what this run found, in its own numbers."""
+    return f"## What surprised\n\n{_pages(results)} {_order(results)}\n\n{_parts(results)}"
+
+
+def _pages(results: Results) -> str:
+    name = "a_step_pays_for_its_pages"
+    first = results.value(name, "page faults of a step, at first")
+    kept = results.value(name, "page faults of a step, memory kept")
+    gain = results.value(name, "times as little processor time with memory kept")
+    lean = results.value(name, "times as fast with the lean norm and F.silu")
+    found = f"A step of a model of half a million parameters had {first:,.0f} page faults"
+    if results.verdict(name) != "held":
+        return (
+            f"{found}, and {kept:,.0f} with freed memory kept; its processor time was divided by "
+            f"{gain:.2f}, which is not what we expected of it on this machine."
+        )
+    return (
+        f"{found}, of which no profiler of operations tells. With freed memory kept there were "
+        f"{kept:,.0f}, and processor time was divided by {gain:.2f}; leaner code brought a factor "
+        f"of {lean:.2f}."
+    )
+
+
+def _order(results: Results) -> str:
+    gain = results.value(
+        "either_order_writes_the_same", "times as fast with matrices laid out for one row"
+    )
+    if abs(gain - 1) < 0.05:
+        return "How the matrices lie in memory made no difference to speak of."
+    better = "for one row" if gain > 1 else "as `nn.Linear` has it"
+    return f"Matrices laid out {better} write {max(gain, 1 / gain):.2f} times as fast."
+
+
+def _parts(results: Results) -> str:
+    """Sort the arms by what they cost, against the range of three seeds."""
+    name = "each_part_is_worth_something"
+    whole = results.values(name, "the whole, three seeds")
+    spread = max(whole) - min(whole)
+    costs = {arm: results.value(name, f"nats that it costs: {arm}") for arm in ARMS}
+    order = sorted(costs, key=lambda arm: costs[arm], reverse=True)
+    groups = {
+        "It is worse by more than seeds explain": [a for a in order if costs[a] > spread],
+        "Seeds explain the difference": [a for a in order if abs(costs[a]) <= spread],
+        "It is better by more than seeds explain": [a for a in order if costs[a] < -spread],
+    }
+    lines = [
+        f"- {title}: {', '.join(f'{arm} ({costs[arm]:+.3f})' for arm in arms)}."
+        for title, arms in groups.items()
+        if arms
+    ]
+    return "\n".join(
+        [
+            "Of the parts that made LLaMA a LLaMA, a short run of a small model notices some at "
+            f"once and others not at all. Three seeds of the complete model differ by "
+            f"{spread:.3f} nats per token. What changes if one part is replaced:",
+            "",
+            *lines,
+            "",
+            "What such a run doesn't notice was chosen for other sizes and other reasons, memory "
+            "and simplicity among them.",
+        ]
+    )
+
+
+# %% [markdown]
+# **Read on**: Jordan et al. 2024, *Muon*, and Bernstein 2025 on why it works · Karpathy's nanochat,
+# whose log of experiments keeps those that brought nothing · `man 3 mallopt`, on the two bounds ·
+# `benchmarks/llama.py`, which measures training and writing beside `transformers` at three sizes.
+
+# %%
+if __name__ == "__main__":
+    lab.main()
