@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from labs.kit.compare import tolerance as tolerance
     from labs.kit.measure import seconds as seconds
     from labs.kit.measure import seconds_paired as seconds_paired
-    from labs.kit.records import Results as Results
     from labs.kit.run.lab import Lab as Lab
+    from labs.kit.run.results import Results as Results
     from labs.kit.run.run import Run as Run
     from labs.kit.training.checkpoints import Checkpoints as Checkpoints
     from labs.kit.training.loop import batches as batches
@@ -32,7 +32,7 @@ _MODULE_OF = {
     "Checks": "labs.kit.compare",
     "Lab": "labs.kit.run.lab",
     "Mistake": "labs.kit.compare",
-    "Results": "labs.kit.records",
+    "Results": "labs.kit.run.results",
     "Run": "labs.kit.run.run",
     "batches": "labs.kit.training.loop",
     "draw": "labs.kit.compare",

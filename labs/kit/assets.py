@@ -102,9 +102,12 @@ def parallel() -> dict[str, str]:
 
 
 def digits() -> "tuple[Tensor, Tensor]":
-    """Return 1,797 handwritten digits: images (1797, 8, 8), float32 in [0, 1], labels (1797,), int64.
+    """Return 1,797 handwritten digits, the test set of Alpaydin & Kaynak (1998).
 
-    The test set of Alpaydin & Kaynak (1998), from scikit-learn (BSD-3-Clause).
+    From scikit-learn (BSD-3-Clause).
+
+    Returns:
+        Images (1797, 8, 8), float32 in [0, 1], and labels (1797,), int64.
     """
     import numpy as np
     import torch

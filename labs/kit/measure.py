@@ -65,6 +65,7 @@ def peak_bytes(call: Call) -> int:
     os.environ["KINETO_LOG_LEVEL"] = "99"  # else the profiler prints when it starts and stops
     with torch.profiler.profile(profile_memory=True) as profiler:
         call()
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    profile: Any = profiler.profiler
+    events = [e for e in profile.kineto_results.events() if e.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
     return max(accumulate(event.nbytes() for event in events))

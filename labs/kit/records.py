@@ -57,6 +57,7 @@ class Bound:
         return above and below and not math.isnan(value)
 
     def __str__(self) -> str:
+        """Return the range in words; empty without an end."""
         if self.low is None and self.high is None:
             return ""
         if self.high is None:
@@ -200,9 +201,14 @@ class Experiment:
 
     @property
     def passed_of_all(self) -> str:
-        """The number of checks that passed, "2 of 2"; a dash if it has none."""
+        """The number of checks that passed, "2 of 2"; a dash without checks."""
         passed = sum(check.passed for check in self.checks)
         return f"{passed} of {len(self.checks)}" if self.checks else "–"
+
+    @property
+    def decided_by_time(self) -> bool:
+        """Whether a second run with the same seed may give another verdict."""
+        return self.passed and any(one.timed and one.decides for one in self.measurements)
 
     @property
     def verdict(self) -> str:
@@ -221,34 +227,3 @@ class Experiment:
             if verdict in deciding:
                 return verdict
         return SHOWN
-
-
-class Results:
-    """The results of a run, for a closing that is computed from them."""
-
-    def __init__(self, experiments: Sequence[Experiment]) -> None:
-        self._experiments = {experiment.name: experiment for experiment in experiments}
-
-    def verdict(self, experiment: str) -> str:
-        """Return the verdict on an experiment's claim."""
-        return self._experiments[experiment].verdict
-
-    def values(self, experiment: str, name: str) -> list[Any]:
-        """Return the values of a check or measurement.
-
-        Raises:
-            KeyError: if the experiment has none of that name.
-        """
-        items = self._experiments[experiment].items
-        for item in items:
-            if isinstance(item, Check | Measurement) and item.name == name:
-                return item.values
-        raise KeyError(f"{experiment} has no check or measurement {name!r}")
-
-    def value(self, experiment: str, name: str) -> float:
-        """Return the value of a check or measurement, the median of several."""
-        return float(median(self.values(experiment, name)))
-
-    def shown(self, experiment: str, name: str) -> str:
-        """Return the values of a check or measurement, formatted."""
-        return show_values(self.values(experiment, name))

@@ -1,12 +1,14 @@
-"""Bounds, verdicts, and numbers as a reader wants them."""
+"""Bounds, verdicts, and the format of numbers."""
 
 import math
+from dataclasses import replace
 
 from labs.kit.records import Bound, Check, Experiment, Measurement, numbers, show, show_values
 
 import pytest
 
-NAN, INF = math.nan, math.inf
+NAN = math.nan
+INF = math.inf
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ def test_a_bound_includes_its_ends(bound: Bound, value: float, holds: bool) -> N
 
 
 @pytest.mark.parametrize("bound", [Bound(), Bound(low=0), Bound(high=0), Bound(-INF, INF)])
-def test_nan_holds_no_bound(bound: Bound) -> None:
+def test_nan_is_outside_of_every_bound(bound: Bound) -> None:
     assert not bound.holds(NAN)
 
 
@@ -39,7 +41,7 @@ def measured(values: list[float], bound: Bound) -> str:
 @pytest.mark.parametrize(
     ("values", "bound", "verdict"),
     [
-        ([3.0], Bound(), "told"),
+        ([3.0], Bound(), "shown"),
         ([3.0], Bound(low=2), "held"),
         ([1.0], Bound(low=2), "not held"),
         ([3.0, 4.0], Bound(low=2), "held"),
@@ -49,7 +51,7 @@ def measured(values: list[float], bound: Bound) -> str:
         ([NAN, 3.0], Bound(low=2), "inconclusive"),
     ],
 )
-def test_a_measurement_s_verdict(values: list[float], bound: Bound, verdict: str) -> None:
+def test_the_verdict_on_a_measurement(values: list[float], bound: Bound, verdict: str) -> None:
     assert measured(values, bound) == verdict
 
 
@@ -57,31 +59,62 @@ def experiment(*items: Check | Measurement, crash: str = "") -> Experiment:
     return Experiment("name", "claim", items=list(items), crash=crash)
 
 
-PASSED = Check("a", [1.0], "at most 2", True)
-FAILED = Check("b", [3.0], "at most 2", False)
-HELD = Measurement("c", [3.0], "", Bound(low=2))
-NOT_HELD = Measurement("d", [1.0], "", Bound(low=2))
-UNSURE = Measurement("e", [1.0, 3.0], "", Bound(low=2))
-TOLD = Measurement("f", [1.0], "", Bound())
+# Evidence that decides the claim, and evidence that doesn't.
+PASSED = Check("a", [1.0], "at most 2", True, decides=True)
+FAILED = Check("b", [3.0], "at most 2", False, decides=True)
+HELD = Measurement("c", [3.0], "", Bound(low=2), decides=True)
+NOT_HELD = Measurement("d", [1.0], "", Bound(low=2), decides=True)
+UNSURE = Measurement("e", [1.0, 3.0], "", Bound(low=2), decides=True)
+SHOWN = Measurement("f", [1.0], "", Bound())
+TIMED = Measurement("g", [3.0], "s", Bound(low=2), timed=True, decides=True)
+ALSO_PASSED = replace(PASSED, decides=False)
+ALSO_FAILED = replace(FAILED, decides=False)
+ALSO_HELD = replace(HELD, decides=False)
+ALSO_NOT_HELD = replace(NOT_HELD, decides=False)
 
 
 @pytest.mark.parametrize(
     ("items", "crash", "verdict", "passed"),
     [
-        ((), "", "told", True),
-        ((TOLD,), "", "told", True),
+        ((), "", "shown", True),
+        ((SHOWN,), "", "shown", True),
         ((PASSED,), "", "held", True),
-        ((HELD, TOLD), "", "held", True),
+        ((HELD, SHOWN), "", "held", True),
         ((PASSED, HELD, UNSURE), "", "inconclusive", True),
         ((PASSED, HELD, UNSURE, NOT_HELD), "", "not held", True),
         ((PASSED, FAILED, NOT_HELD), "", "failed", False),
         ((PASSED, HELD), "Traceback", "crashed", False),
         ((FAILED,), "Traceback", "crashed", False),
+        ((ALSO_PASSED,), "", "shown", True),
+        ((ALSO_PASSED, ALSO_HELD, ALSO_NOT_HELD), "", "shown", True),
+        ((HELD, ALSO_NOT_HELD), "", "held", True),
+        ((NOT_HELD, ALSO_HELD, ALSO_PASSED), "", "not held", True),
+        ((HELD, PASSED, ALSO_FAILED), "", "failed", False),
     ],
 )
-def test_a_claim_s_verdict_is_its_weakest(items, crash: str, verdict: str, passed: bool) -> None:
-    one = experiment(*items, crash=crash)
-    assert (one.verdict, one.passed) == (verdict, passed)
+def test_the_weakest_deciding_evidence_gives_the_verdict_on_a_claim(
+    items: tuple[Check | Measurement, ...], crash: str, verdict: str, passed: bool
+) -> None:
+    found = experiment(*items, crash=crash)
+    assert found.verdict == verdict
+    assert found.passed is passed
+
+
+@pytest.mark.parametrize(
+    ("items", "crash", "by_time"),
+    [
+        ((TIMED,), "", True),
+        ((TIMED, PASSED), "", True),
+        ((replace(TIMED, decides=False), PASSED), "", False),
+        ((TIMED, ALSO_FAILED), "", False),
+        ((TIMED,), "Traceback", False),
+        ((HELD,), "", False),
+    ],
+)
+def test_a_timing_decides_unless_the_experiment_failed(
+    items: tuple[Check | Measurement, ...], crash: str, by_time: bool
+) -> None:
+    assert experiment(*items, crash=crash).decided_by_time is by_time
 
 
 @pytest.mark.parametrize(
@@ -99,7 +132,7 @@ def test_a_claim_s_verdict_is_its_weakest(items, crash: str, verdict: str, passe
         (INF, "inf"),
     ],
 )
-def test_numbers_are_shown_for_readers(value: object, shown: str) -> None:
+def test_numbers_are_formatted_for_a_reader(value: object, shown: str) -> None:
     assert show(value) == shown
 
 
@@ -109,7 +142,7 @@ def test_several_values_are_shown_as_median_and_range() -> None:
     assert show_values(["a", "b"]) == "a, b"
 
 
-def test_numbers_come_alone_or_in_a_row() -> None:
+def test_numbers_takes_one_value_or_several() -> None:
     assert numbers(3) == [3.0]
     assert numbers([1, 2.5]) == [1.0, 2.5]
     assert numbers((1,)) == [1.0]
@@ -126,5 +159,5 @@ def test_numbers_come_alone_or_in_a_row() -> None:
         (Bound(), ""),
     ],
 )
-def test_a_bound_is_told_in_words(bound: Bound, words: str) -> None:
+def test_a_bound_is_shown_in_words(bound: Bound, words: str) -> None:
     assert str(bound) == words

@@ -33,9 +33,21 @@ class Section:
 
 
 def write(
-    lesson: Lesson, data: dict[str, Any], experiments: Sequence[Experiment], path: Path
+    lesson: Lesson,
+    data: dict[str, Any],
+    experiments: Sequence[Experiment],
+    closing: str,
+    path: Path,
 ) -> None:
-    """Write the report of one run to `path`, in one step."""
+    """Write the report of one run, in one step: a reader never sees an incomplete page.
+
+    Args:
+        lesson: the lab.
+        data: the run as results.json has it.
+        experiments: the experiments, in the order in which they ran.
+        closing: the Markdown of the closing; empty if there is no closing.
+        path: the file to write.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -50,7 +62,7 @@ def write(
         lesson=lesson,
         data=data,
         experiments=experiments,
-        sections=_sections(lesson.source, experiments, data["closing"]),
+        sections=_sections(lesson.source, experiments, closing),
         code_style=Markup(_FORMATTER.get_style_defs(".code")),
     )
     part = path.with_suffix(".part")
@@ -64,7 +76,7 @@ def _sections(text: str, experiments: Sequence[Experiment], closing: str) -> lis
     Experiments that the file doesn't define follow its first cell.
     """
     functions = source.functions(text)
-    closing_function = source.closing(text)
+    closing_line = functions[name].line if (name := source.closing(text)) in functions else 0
     sections: list[Section] = []
     for cell in source.split(text):
         if cell.prose:
@@ -78,7 +90,7 @@ def _sections(text: str, experiments: Sequence[Experiment], closing: str) -> lis
         code = "" if cell.text.startswith("if __name__") else cell.text
         sections.append(Section(title=cell.title, code=code))
         sections += [Section(experiment=experiment) for experiment in here]
-        if closing and functions[closing_function].line in lines:
+        if closing and closing_line in lines:
             sections.append(Section(prose=closing))
     return sections
 

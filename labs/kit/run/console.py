@@ -15,9 +15,15 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class Output:
-    """Prints to the screen and to the log, and draws progress."""
+    """Print to the screen and to the log, and draw progress.
+
+    Args:
+        log: the open file of the log.
+        silent: print to the log alone.
+    """
 
     def __init__(self, log: TextIO, silent: bool = False) -> None:
+        """Find out whether the screen is a terminal or a pipe."""
         self.screen = Console(highlight=False, quiet=silent)
         if not self.screen.is_terminal:
             self.screen = Console(highlight=False, width=WIDTH, quiet=silent)

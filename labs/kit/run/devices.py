@@ -80,10 +80,9 @@ def make_accelerator(precision: str, seed: int = 0, board: Path | None = None) -
         log_with=[_tracker(board)] if board else None,
     )
     accelerator.init_trackers("")
-    if accelerator.num_processes != group_size():
-        raise RuntimeError(
-            f"{group_size()} processes were started, and Accelerate joined {accelerator.num_processes}"
-        )
+    joined = accelerator.num_processes
+    if joined != group_size():
+        raise RuntimeError(f"{group_size()} processes were started, and Accelerate joined {joined}")
     return accelerator
 
 

@@ -18,23 +18,28 @@ from labs.kit.run.filled_sheet import open_sheet
 from labs.kit.run.processes import group_size, is_main, run_ranks
 from labs.kit.run.resume import require_checkpoints
 from labs.kit.run.run import Run
-from labs.kit.run.session import Closing, Session
+from labs.kit.run.session import ClosingFunction, Session
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Hook = Callable[[Settings], None]
 
 
 class Lab:
-    """The experiments and exercises of one lab, `Lab("LLM06")`."""
+    """The experiments and exercises of one lab, `Lab("LLM06")`.
+
+    Args:
+        name: the name of a lesson or a deeper part.
+    """
 
     def __init__(self, name: str) -> None:
+        """Find the lab's file; it registers its parts and experiments as it is imported."""
         self.lesson = find(name)[0]
         self.experiments: dict[str, Callable[[Run], Any]] = {}
         self.exercises: dict[str, Callable[..., Any]] = {}
         help_command = f"invoke lab {name} -- --help"
         self._parser = common_parser(f"python -m labs {name}", self.lesson.blurb, help_command)
         self._hooks: list[Hook] = []
-        self._closing: Closing | None = None
+        self._closing: ClosingFunction | None = None
         self.summary = ("–", "–")  # checks and memory of the last run
         self._notebook: Session | None = None
         use_style()
@@ -114,8 +119,9 @@ class Lab:
 
     def _parse(self, words: list[str], common: Settings | None) -> Settings:
         """Parse the words; argparse keeps the values that `common` has."""
-        known = namespace_of(common) if common else None
-        return settings_from(self._parser.parse_args(words, known))
+        if common is None:
+            return settings_from(self._parser.parse_args(words))
+        return settings_from(self._parser.parse_args(words, namespace_of(common)))
 
     def run_with(self, settings: Settings) -> int:
         """Run the lab, or the learner's sheet that the settings name; return the exit code.

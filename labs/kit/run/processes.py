@@ -1,10 +1,10 @@
 """Run a lab as N processes of one torch.distributed group: `--processes N`, or one for each GPU.
 
-The group is started by the environment variables that torch and Accelerate read, and its size is
-asserted where the Accelerator is made. `accelerate launch --cpu --num_processes 2` runs one process
-and reports nothing. torchrun and torch.distributed.elastic poll the processes in rank order, so
-that of two failures in the same tenth of a second the one with the lower rank is reported, not the
-first one.
+torch and Accelerate read the group from environment variables, which are set here. The Accelerator
+checks that as many processes joined. Launchers of others don't fit: `accelerate launch --cpu
+--num_processes 2` starts one process and reports nothing. torchrun and torch.distributed.elastic
+look at the processes every 0.1 s in the order of their ranks, so that of two failures they may
+report the second one.
 https://docs.pytorch.org/docs/stable/distributed.html#environment-variable-initialization
 """
 
@@ -52,8 +52,11 @@ def stop_all(card: Card) -> NoReturn:
 
 
 def end_with_parent() -> None:
-    """Let the kernel end this process when the process that started it is killed."""
+    """Let the kernel end this process when the process that started it ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # it ended while this process was importing
+        os._exit(128 + signal.SIGKILL)
 
 
 def run_ranks(processes: int, function: Callable[..., int], *arguments: Any) -> int:
@@ -137,7 +140,7 @@ def _rank_variables(processes: int) -> list[dict[str, str]]:
     common = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
-        # without it, Gloo looks up this machine's name, which fails in a container without network
+        # Else Gloo looks up this machine's name, which fails in a container without a network.
         "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
@@ -163,10 +166,11 @@ def _environment(variables: dict[str, str]) -> Generator[None]:
 
 def _first_failure(waits: list[Wait]) -> int:
     """Wait for all processes, each in a thread; after a failure wait for the others briefly."""
-    # The order in which they end matters: the others fail a moment later, having lost the first.
+    # One thread for each: the order in which they end matters. When one fails, the others lose
+    # their connection to it and fail a moment later.
     ended: SimpleQueue[int] = SimpleQueue()
     for wait in waits:
-        Thread(target=lambda wait=wait: ended.put(wait()), daemon=True).start()
+        Thread(target=_report_end, args=(wait, ended), daemon=True).start()
     code = 0
     deadline = 0.0
     for _ in waits:
@@ -179,3 +183,7 @@ def _first_failure(waits: list[Wait]) -> int:
             code = last
             deadline = time.monotonic() + GRACE_SECONDS
     return code if code >= 0 else 128 - code
+
+
+def _report_end(wait: Wait, ended: "SimpleQueue[int]") -> None:
+    ended.put(wait())

@@ -1,17 +1,98 @@
-"""results.json: the findings of a run, reproducible but for two keys, `timings` and `guesses`."""
+"""The results of a run: for the closing of its lab, and as results.json."""
 
 import json
 import math
 import resource
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from labs.course.syllabus import Lesson
-from labs.kit.records import Check, Experiment, Measurement
+from labs.kit.records import Check, Experiment, Measurement, show_values
+
+SEE_TIMINGS = "see timings"
+
+
+class Results:
+    """The results of a run, for a closing that is computed from them.
+
+    Args:
+        experiments: the experiments of the run.
+
+    Attributes:
+        timed: whether a verdict or a value that was asked for depends on a timing.
+    """
+
+    def __init__(self, experiments: Sequence[Experiment]) -> None:
+        """Index the experiments by name."""
+        self._experiments = {experiment.name: experiment for experiment in experiments}
+        self.timed = False
+
+    def verdict(self, experiment: str) -> str:
+        """Return the verdict on an experiment's claim.
+
+        Raises:
+            KeyError: if the run has no such experiment.
+        """
+        found = self._find(experiment)
+        self.timed |= found.decided_by_time
+        return found.verdict
+
+    def values(self, experiment: str, name: str) -> list[Any]:
+        """Return the values of a check or measurement.
+
+        Raises:
+            KeyError: if the run has no such experiment, or the experiment no such item.
+        """
+        for item in self._find(experiment).items:
+            if isinstance(item, Check | Measurement) and item.name == name:
+                self.timed |= isinstance(item, Measurement) and item.timed
+                return item.values
+        raise KeyError(f"{experiment} has no check or measurement {name!r}")
+
+    def value(self, experiment: str, name: str) -> float:
+        """Return the value of a check or measurement, the median of several."""
+        return float(median(self.values(experiment, name)))
+
+    def shown(self, experiment: str, name: str) -> str:
+        """Return the values of a check or measurement, formatted."""
+        return show_values(self.values(experiment, name))
+
+    def _find(self, experiment: str) -> Experiment:
+        if experiment not in self._experiments:
+            raise KeyError(f"the run has no experiment {experiment!r}")
+        return self._experiments[experiment]
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The closing of a lab.
+
+    Attributes:
+        text: Markdown; empty for a lab without a closing.
+        timed: whether a second run with the same seed may give another text.
+    """
+
+    text: str = ""
+    timed: bool = False
+
+
+def compute_closing(
+    function: Callable[[Results], str], experiments: Sequence[Experiment]
+) -> Closing:
+    """Compute the closing of a lab from the results of its experiments."""
+    results = Results(experiments)
+    text = function(results)
+    return Closing(text, results.timed)
 
 
 def as_data(
-    lesson: Lesson, environment: dict[str, Any], experiments: list[Experiment], closing: str
+    lesson: Lesson,
+    environment: dict[str, Any],
+    experiments: Sequence[Experiment],
+    closing: Closing,
 ) -> dict[str, Any]:
     """Return the run as JSON data.
 
@@ -22,13 +103,14 @@ def as_data(
         "title": lesson.title,
         "passed": all(experiment.passed for experiment in experiments),
         "experiments": [_experiment(experiment) for experiment in experiments],
-        "closing": closing,
+        "closing": SEE_TIMINGS if closing.timed else closing.text,
         "environment": environment,
         "guesses": {one.name: one.guess for one in experiments if one.guess},
         "timings": {
             "seconds": sum(experiment.seconds for experiment in experiments),
             "peak_memory_mib": peak_memory_mib(),
             "experiments": {experiment.name: _timed(experiment) for experiment in experiments},
+            "closing": closing.text,
         },
     }
 
@@ -38,17 +120,11 @@ def _experiment(experiment: Experiment) -> dict[str, Any]:
     return {
         "name": experiment.name,
         "claim": experiment.claim,
-        "verdict": _reproducible_verdict(experiment),
+        "verdict": SEE_TIMINGS if experiment.decided_by_time else experiment.verdict,
         "crash": experiment.crash,
         "checks": [_check(check) for check in experiment.checks],
         "measurements": [_measurement(measurement) for measurement in untimed],
     }
-
-
-def _reproducible_verdict(experiment: Experiment) -> str:
-    """Return the verdict, unless a timed measurement decides it: then it is in `timings`."""
-    decided_by_time = any(one.timed and one.decides for one in experiment.measurements)
-    return "see timings" if decided_by_time else experiment.verdict
 
 
 def _timed(experiment: Experiment) -> dict[str, Any]:

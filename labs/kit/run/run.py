@@ -1,39 +1,21 @@
-"""One run of a lab, as its experiments see it: sizes, seeds, the device, and where results go."""
+"""One run of a lab, as its experiments see it: sizes, seeds, the device, its findings."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from labs.course.options import Settings
 from labs.course.syllabus import Lesson
-from labs.kit.records import Bound, Check, Experiment, Figure, Measurement, Table, numbers, show
 from labs.kit.run.console import Output
+from labs.kit.run.findings import Findings
 from labs.kit.run.outputs import refusal
-from labs.kit.run.processes import is_main
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
-    from matplotlib.figure import Figure as Drawing
 
-Item = TypeVar("Item")
 Value = TypeVar("Value")
-MARKS = {
-    "passed": "✓",
-    "failed": "✗",
-    "held": "●",
-    "not held": "○",
-    "inconclusive": "◐",
-    "shown": "·",
-}
-STYLES: dict[str, str] = {
-    "failed": "bold red",
-    "passed": "green",
-    "not held": "yellow",
-    "inconclusive": "yellow",
-}
 
 
 class CheckpointFolder(Protocol):
@@ -48,8 +30,16 @@ class CheckpointFolder(Protocol):
         ...
 
 
-class Run:
-    """What an experiment gets: sizes, seeds, the device, and methods to record its findings."""
+class Run(Findings):
+    """What an experiment gets: sizes, seeds, the device, and methods to record its findings.
+
+    Args:
+        settings: the options of the run.
+        precision: of training and throughput: fp32, bf16 or fp16.
+        output: the screen and the log.
+        folder: the folder of the run.
+        lesson: the lab that is run; None in a benchmark or a test.
+    """
 
     def __init__(
         self,
@@ -59,12 +49,11 @@ class Run:
         folder: Path,
         lesson: Lesson | None = None,
     ) -> None:
+        """Start a run; nothing is loaded or written yet."""
+        super().__init__(output, folder)
         self.settings = settings
         self.lesson = lesson
         self.precision = precision
-        self.output = output
-        self.folder = folder
-        self.current = Experiment("before the first experiment", "")
         self.checkpoint_folders: list[CheckpointFolder] = []
         self.logged = False
 
@@ -123,137 +112,6 @@ class Run:
         """Return `n` seeds, for a claim that depends on chance: the run's own and the next ones."""
         return [(self.seed + i) % 2**32 for i in range(n)]
 
-    def check(
-        self,
-        name: str,
-        value: Any,
-        *,
-        at_most: float | None = None,
-        at_least: float | None = None,
-        equals: Any = None,
-        because: str = "",
-        decides: bool = False,
-    ) -> bool:
-        """Check something that must hold on every correct machine; a failure gives exit code 1.
-
-        Args:
-            name: what is checked.
-            value: a number or a sequence of numbers (each must hold), or anything with `equals`.
-            at_most: the upper bound.
-            at_least: the lower bound.
-            equals: the value that is required.
-            because: where the bound comes from: theory, a citation, a gap and its spread.
-            decides: whether this decides the claim of the experiment.
-
-        Returns:
-            Whether it holds.
-
-        Raises:
-            TypeError: without a bound, because such a check can't fail.
-        """
-        if equals is not None:
-            values = [value]
-            requirement = f"must be {show(equals)}"
-            passed = bool(value == equals)
-        elif at_most is None and at_least is None:
-            raise TypeError(f"the check {name!r} has no bound")
-        else:
-            bound = Bound(at_least, at_most)
-            values = numbers(value)
-            requirement = str(bound)
-            passed = bool(values) and all(bound.holds(number) for number in values)
-        check = Check(name, values, requirement, passed, because, decides)
-        self._record(check, "" if passed and equals is not None else requirement)
-        return passed
-
-    def agree(
-        self,
-        name: str,
-        difference: "torch.Tensor",
-        at_most: float = 1e-12,
-        because: str = "rounding of that dtype",
-        decides: bool = False,
-    ) -> bool:
-        """Check that two computations agree: the largest |difference| is at most `at_most`.
-
-        1e-12 suits float64 values of order 1; labs.kit.tolerance gives the bounds by dtype.
-        """
-        largest = difference.abs().max().item()
-        return self.check(name, largest, at_most=at_most, because=because, decides=decides)
-
-    def measure(
-        self,
-        name: str,
-        value: Any,
-        *,
-        unit: str = "",
-        expect_at_least: float | None = None,
-        expect_at_most: float | None = None,
-        expect_between: tuple[float, float] | None = None,
-        because: str = "",
-        timed: bool = False,
-        decides: bool = False,
-    ) -> str:
-        """Record a number with its verdict: held, not held, inconclusive or shown. Never fails.
-
-        Args:
-            name: what is measured.
-            value: a number, or one for each seed or repetition.
-            unit: the unit of the value.
-            expect_at_least: the expected lower bound.
-            expect_at_most: the expected upper bound.
-            expect_between: both bounds.
-            because: where the expectation comes from.
-            timed: True if a second run with the same seed may give another value.
-            decides: whether this decides the claim of the experiment.
-
-        Returns:
-            The verdict.
-        """
-        low, high = expect_between or (expect_at_least, expect_at_most)
-        bound = Bound(low, high)
-        measurement = Measurement(name, numbers(value), unit, bound, because, timed, decides)
-        self._record(measurement, f"expected {bound}" if str(bound) else "")
-        return measurement.verdict
-
-    def _record(self, item: Check | Measurement, bound: str) -> None:
-        self.current.items.append(item)
-        line = f"   {MARKS[item.verdict]} {item.name}: {item.shown}"
-        self.output.print(_plain(f"{line}  ({bound})" if bound else line, item.verdict))
-
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Print a table and put it into the report; numbers get three significant digits."""
-        import rich.table
-
-        shown = Table(title, list(columns), [[show(cell) for cell in row] for row in rows])
-        self.current.items.append(shown)
-        drawn = rich.table.Table(title=title, title_justify="left", box=None, padding=(0, 2))
-        for column in shown.columns:
-            drawn.add_column(column)
-        for row in shown.rows:
-            drawn.add_row(*(_plain(cell) for cell in row))
-        self.output.print(drawn)
-
-    def figure(self, figure: "Drawing", name: str, caption: str) -> None:
-        """Save a matplotlib figure as figures/<name>.png, put it into the report, and close it."""
-        from matplotlib import pyplot as plt
-
-        path = self.folder / "figures" / f"{name}.png"
-        if is_main():
-            figure.savefig(path)
-            _display(figure)
-        plt.close(figure)
-        self.current.items.append(Figure(name, caption, path))
-
-    def progress(
-        self, items: Iterable[Item], label: str, total: int | None = None
-    ) -> Iterator[Item]:
-        """Yield `items` and show a progress bar; on a pipe, a line now and then.
-
-        A range that starts above 0 is counted from its start: the steps before it are done.
-        """
-        return self.output.progress(items, label, total)
-
     def log(self, values: dict[str, float], step: int) -> None:
         """Log numbers of a training step for TensorBoard, if --tensorboard is given.
 
@@ -272,25 +130,3 @@ class Run:
                 raise
             self.accelerator.trackers.clear()
             self.say(f"logging to TensorBoard stopped: {reason}")
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        self.output.print(_plain(f"   {text}"))
-
-
-def _plain(text: str, verdict: str = "") -> Any:
-    from rich.text import Text
-
-    return Text(text, style=STYLES.get(verdict, ""))
-
-
-def _display(figure: "Drawing") -> None:
-    """Show the figure in a notebook."""
-    import sys
-
-    if "IPython" in sys.modules:
-        from IPython.core.getipython import get_ipython
-        from IPython.display import display
-
-        if get_ipython() is not None:
-            display(figure)

@@ -15,7 +15,7 @@ from labs.course.cards import FAILED, Card
 from labs.course.options import Settings
 from labs.course.syllabus import Lesson
 from labs.kit.compare import Mistake, check_part
-from labs.kit.records import Experiment, Results
+from labs.kit.records import Experiment
 from labs.kit.report import page
 from labs.kit.run import predictions, results
 from labs.kit.run.console import Output
@@ -24,30 +24,31 @@ from labs.kit.run.environment import environment, stack
 from labs.kit.run.missing_gpu import require_gpu
 from labs.kit.run.outputs import new_folder, refused, writing_to
 from labs.kit.run.processes import is_main
-from labs.kit.run.run import STYLES, Run
+from labs.kit.run.results import Closing, Results, compute_closing
+from labs.kit.run.run import Run
+from labs.kit.run.summary import LEGEND, failure, table_of_claims
 
 from rich.markdown import Markdown
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
 Function = Callable[[Run], Any]
-Closing = Callable[[Results], str]
-MAX_FAILURES = 3  # in the card; the table and the report have all
-LEGEND = (
-    "✓ ✗ a check: it must hold on every correct machine. ● held, ○ not held, ◐ inconclusive,\n"
-    "· shown: a measurement, which depends on hardware or chance. 2 [1, 3]: median and range."
-)
+ClosingFunction = Callable[[Results], str]
 
 
 class Session:
-    """One run of one lab. Use it as a context: it closes the log.
+    """One run of one lab. Use it in a `with` statement, which closes the log.
+
+    Args:
+        lesson: the lab.
+        settings: the options of the run.
 
     Raises:
         Card: if the GPU or the precision isn't available, or the outputs folder can't be written.
     """
 
     def __init__(self, lesson: Lesson, settings: Settings) -> None:
+        """Create the folder of the run, open its log and print the header."""
         self.lesson = lesson
         require_gpu(stack().get("stack", "cpu"))
         precision, reason = choose_precision(settings.precision)
@@ -62,9 +63,11 @@ class Session:
         self._print_header(reason)
 
     def __enter__(self) -> "Session":
+        """Return the session."""
         return self
 
     def __exit__(self, *error: Any) -> bool | None:
+        """Close the log, leave the checkpoints to the next run, remove an empty run."""
         try:
             return self._files.__exit__(*error)
         finally:
@@ -139,52 +142,54 @@ class Session:
         yours = self.lesson.yours
         return "" if yours is None or part in yours else " (the lab's own)"
 
-    def finish(self, closing: Closing | None = None) -> int:
+    def finish(self, closing_function: ClosingFunction | None = None) -> int:
         """Write results.json and report.html, print the table of claims; return the exit code.
 
         Of several processes only the main one does this; the others return whether they crashed.
         """
         self.run.accelerator.end_training()
-        crashed = any(experiment.crash for experiment in self.experiments)
         if not is_main():
-            return FAILED if crashed else 0
-        text = closing(Results(self.experiments)) if closing and not crashed else ""
-        facts = environment(self.run, self.lesson)
-        data = results.as_data(self.lesson, facts, self.experiments, text)
-        results.write(data, self.folder / "results.json")
-        page.write(self.lesson, data, self.experiments, self.folder / "report.html")
-        if not crashed:
+            return FAILED if self._crashed else 0
+        closing = self._close(closing_function)
+        self._write(closing)
+        if not self._crashed:
             for folder in self.run.checkpoint_folders:
                 folder.remove()
-        if text:
+        if closing.text:
             self.output.print()
-            self.output.print(Markdown(text))
+            self.output.print(Markdown(closing.text))
         self._print_claims()
-        card = self._failure()
+        card = failure(self.lesson, self.experiments, self._report)
         if card is None:
             return 0
         card.show()
         return card.code
 
-    def _failure(self) -> Card | None:
-        """Return the card for a crash, or else for failed checks; None if there is neither."""
-        name = self.lesson.name
-        crashed = [experiment for experiment in self.experiments if experiment.crash]
-        if crashed:
-            last_line = crashed[0].crash.strip().splitlines()[-1]
-            path = _relative(self.lesson.sheet or self.lesson.path)
-            fix = f"correct {path} (traceback above), then run it again"
-            return Card(f"{name} crashed in {crashed[0].name}.", last_line, fix, FAILED)
-        checks = [check for experiment in self.experiments for check in experiment.checks]
-        failed = [check for check in checks if not check.passed]
-        if not failed:
-            return None
-        words = [f"{check.name}: {check.shown} ({check.bound})" for check in failed[:MAX_FAILURES]]
-        if len(failed) > MAX_FAILURES:
-            words.append(f"and {len(failed) - MAX_FAILURES} more")
-        what = f"{len(failed)} of {name}'s checks failed. They hold on every correct machine."
-        fix = f"read about each check in {self.folder / 'report.html'}"
-        return Card(what, "; ".join(words), fix, FAILED)
+    @property
+    def _report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def _crashed(self) -> bool:
+        return any(experiment.crash for experiment in self.experiments)
+
+    def _close(self, function: ClosingFunction | None) -> Closing:
+        """Compute the closing, unless the run crashed. A crash of the closing is recorded."""
+        if function is None or self._crashed:
+            return Closing()
+        try:
+            return compute_closing(function, self.experiments)
+        except Exception:
+            claim = "The closing is computed from the results."
+            self.experiments.append(Experiment(function.__name__, claim))
+            self._record_crash(self.experiments[-1])
+        return Closing()
+
+    def _write(self, closing: Closing) -> None:
+        facts = environment(self.run, self.lesson)
+        data = results.as_data(self.lesson, facts, self.experiments, closing)
+        results.write(data, self.folder / "results.json")
+        page.write(self.lesson, data, self.experiments, closing.text, self._report)
 
     def summary(self) -> tuple[str, str]:
         """Return the number of passed checks and the peak memory, for a table of several labs."""
@@ -193,29 +198,14 @@ class Session:
         return f"{passed} of {len(checks)}", f"{results.peak_memory_mib():,.0f} MiB"
 
     def _print_claims(self) -> None:
-        table = Table(box=None, padding=(0, 2))
-        table.add_column("", justify="right")
-        table.add_column("claim")
-        table.add_column("checks", justify="right")
-        table.add_column("verdict")
-        for number, experiment in enumerate(self.experiments, 1):
-            style = STYLES.get(experiment.verdict, "red" if experiment.crash else "")
-            verdict = Text(experiment.verdict, style=style)
-            claim = Text(experiment.claim)
-            table.add_row(str(number), claim, experiment.passed_of_all, verdict)
         self.output.print()
-        self.output.print(table)
+        self.output.print(table_of_claims(self.experiments))
         self.output.print()
         self.output.print(Text(LEGEND, style="dim"))
-        self.output.print(Text(f"report: {self.folder / 'report.html'}"), wrap=False)
+        self.output.print(Text(f"report: {self._report}"), wrap=False)
         if self.run.settings.tensorboard:
             board = f"tensorboard --logdir {self.folder}" if self.run.logged else "nothing logged"
             self.output.print(Text(f"TensorBoard: {board}"), wrap=False)
-
-
-def _relative(path: Path) -> str:
-    """Return a path below the current folder without that folder."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _mistake(lesson: Lesson, part: str, module: ModuleType) -> str:

@@ -104,7 +104,7 @@ def _imports(text: str) -> set[Path]:
 
 
 def take(parent: Path, name: str, facts: Mapping[str, Any]) -> Place:
-    """Take the folder of the training with these facts; a second run at the same time gets another."""
+    """Take the folder of the training with these facts, or another one if a run has taken it."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     for attempt in count(1):
         suffix = f"-{attempt}" if attempt > 1 else ""

@@ -13,18 +13,18 @@ from typing import Any, cast
 
 from labs.course.cards import FAILED, Card
 from labs.kit import atomic_folder
-from labs.kit.run.outputs import refusal, writing_to
+from labs.kit.run.outputs import refusal
 from labs.kit.run.processes import is_main, stop_all
 from labs.kit.run.run import Run
 from labs.kit.training import checkpoint_store
+from labs.kit.training.find_checkpoint import Found, Search
 from labs.kit.training.loop import nan_fix
-from labs.kit.training.state import restore, state_of
+from labs.kit.training.state import require_random_states, restore, state_of
 
 import torch
-from accelerate.utils import RNG_STATE_NAME, broadcast, broadcast_object_list, gather_object, load
+from accelerate.utils import broadcast, broadcast_object_list, gather_object, load
 
 STATE_FILE = "state.pt"
-Found = tuple[Path, dict[str, Any]]  # a valid checkpoint and its manifest
 # It warns of tied weights at each checkpoint. Loading ties them again.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
@@ -58,6 +58,7 @@ class Checkpoints:
         every_minutes: float = 1,
         keep: int = 2,
     ) -> None:
+        """Note what the training depends on; nothing is read or written yet."""
         if keep < 1 or (every_steps is not None and every_steps < 1) or every_minutes < 0:
             raise ValueError("keep and every_steps must be at least 1, every_minutes at least 0")
         self.run = run
@@ -155,10 +156,11 @@ class Checkpoints:
 
     def _find_together(self) -> tuple[Found | None, Path]:
         """Return what the main process found, in all processes."""
+        search = Search(self.run, self.name, self._facts, self.steps, self._say)
         found: Any = None
         if is_main():
             try:
-                found = self._find()
+                found = search.find()
             except Card as card:
                 found = (card.what, card.why, card.fix, card.code)
         found = _from_main(found)
@@ -166,58 +168,11 @@ class Checkpoints:
             stop_all(Card(*found))
         return found
 
-    def _find(self) -> tuple[Found | None, Path]:
-        parent = checkpoint_store.root(self.run)
-        with writing_to(parent):
-            place = checkpoint_store.take(parent, self.name, self._facts)
-        self.run.checkpoint_folders.append(place)
-        found = self._newest_valid(place.folder)
-        if found:
-            restart = f"to start over: rm -r {place.folder}"
-            self._say(f"{self._progress(found)}, from its checkpoint ({restart})")
-        return found or self._find_similar(place), place.folder
-
-    def _progress(self, found: Found) -> str:
-        done = found[1]["step"]
-        trained = self.steps is not None and done >= self.steps
-        return f"already trained, {done:,} steps" if trained else f"resumes after step {done:,}"
-
-    def _find_similar(self, place: checkpoint_store.Place) -> Found | None:
-        """Report a checkpoint that doesn't fit; with --resume, take one of another machine."""
-        near = checkpoint_store.nearest(place, self._facts)
-        if near is None:
-            return None
-        folder, differences = near
-        resume = self.run.settings.resume
-        usable = resume and checkpoint_store.only_machine_differs(differences)
-        other = checkpoint_store.lock(folder) if usable else None
-        found = self._newest_valid(folder) if other else None
-        if other and found:
-            self.run.checkpoint_folders.append(other)
-            self._say(f"{self._progress(found)}, but not bit for bit:")
-            self._say("; ".join(differences.values()))
-            return found
-        if resume:
-            raise checkpoint_store.does_not_fit(self.name, folder, differences)
-        self._say(f"starts over: the checkpoints in {folder} don't fit.")
-        self._say("; ".join(differences.values()))
-        return None
-
-    def _newest_valid(self, folder: Path) -> Found | None:
-        """Return the newest checkpoint whose files are unchanged; remove the others."""
-        for path in atomic_folder.all_in(folder):
-            try:
-                return path, atomic_folder.read(path)
-            except ValueError as error:
-                self._say(f"{path.name} is damaged ({error}) and was removed")
-                shutil.rmtree(path)
-        return None
-
     def _load(self, path: Path) -> None:
         """Load everything. torch's and Accelerate's loaders refuse pickled code."""
         try:
             self.run.accelerator.load_state(str(path))
-            self._require_random_states(path)
+            require_random_states(path, self.run.accelerator.process_index)
             states = load(path / STATE_FILE, map_location="cpu")
             if set(states) != set(self._extras):
                 raise KeyError(f"it has {sorted(states)}, not {sorted(self._extras)}")
@@ -227,17 +182,6 @@ class Checkpoints:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             fix = f"rm -r {path.parent}, which starts over"
             raise Card(f"The checkpoint {path} can't be loaded.", why, fix, FAILED) from error
-
-    def _require_random_states(self, path: Path) -> None:
-        """Check that the random states were loaded: Accelerate reports nothing if they weren't."""
-        file = f"{RNG_STATE_NAME}_{self.run.accelerator.process_index}.pkl"
-        saved = load(path / file)
-        pairs = [(saved["torch_manual_seed"], torch.get_rng_state())]
-        if torch.cuda.is_available():
-            now = torch.cuda.get_rng_state_all()
-            pairs += zip(saved["torch_cuda_manual_seed"], now, strict=True)
-        if not all(torch.equal(then, now) for then, now in pairs):
-            raise ValueError(f"{file} wasn't loaded")
 
     def _require_finite_weights(self, done: int) -> None:
         models = cast(

@@ -41,7 +41,9 @@ def on_one_thread(
 
 
 def stop_on_nan(run: Run, loss: torch.Tensor, step: int, batch: Any = None) -> float:
-    """Return the mean loss of all processes; stop if it is NaN or infinite. Call it before the step.
+    """Return the mean loss of all processes; stop if it is NaN or infinite.
+
+    Call it before the optimizer's step.
 
     Args:
         run: the run.

@@ -4,9 +4,11 @@ Generators, curves, running averages. Accelerate's `register_for_checkpointing` 
 `weights_only=False`, which runs code from the file.
 """
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.utils import RNG_STATE_NAME, load
 
 
 def state_of(name: str, value: Any) -> Any:
@@ -35,3 +37,20 @@ def restore(value: Any, state: Any) -> None:
         cast(dict[Any, Any], value).update(state)
     else:
         value.load_state_dict(state)
+
+
+def require_random_states(checkpoint: Path, process: int) -> None:
+    """Check that the random states of a process were loaded.
+
+    Accelerate reports nothing if they weren't.
+
+    Raises:
+        ValueError: if a generator isn't in the state that the checkpoint has.
+    """
+    file = f"{RNG_STATE_NAME}_{process}.pkl"
+    saved = load(checkpoint / file)
+    pairs = [(saved["torch_manual_seed"], torch.get_rng_state())]
+    if torch.cuda.is_available():
+        pairs += zip(saved["torch_cuda_manual_seed"], torch.cuda.get_rng_state_all(), strict=True)
+    if not all(torch.equal(then, now) for then, now in pairs):
+        raise ValueError(f"{file} wasn't loaded")

@@ -1,4 +1,4 @@
-"""The precision of a run: asked for, or found out from the hardware."""
+"""The precision of a run: as requested, or chosen for the hardware."""
 
 from labs.kit import Card
 from labs.kit.run import devices
@@ -15,25 +15,29 @@ def cpu_with_bf16(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize(("gain", "chosen"), [(0.5, "fp32"), (1.1, "fp32"), (1.9, "bf16")])
-def test_a_cpu_that_has_bf16_trains_in_it_where_that_is_faster(cpu_with_bf16, gain, chosen):
+def test_a_cpu_with_bf16_trains_in_it_if_that_is_faster(
+    cpu_with_bf16: pytest.MonkeyPatch, gain: float, chosen: str
+) -> None:
     cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda: gain)
     precision, reason = devices.choose_precision("auto")
     assert precision == chosen
     assert f"{gain if chosen == 'bf16' else 1 / gain:.1f} times as" in reason
 
 
-def test_a_cpu_without_bf16_isnt_tried(cpu_with_bf16):
+def test_the_speed_of_a_cpu_without_bf16_is_not_measured(
+    cpu_with_bf16: pytest.MonkeyPatch,
+) -> None:
     cpu_with_bf16.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda: pytest.fail("it was"))
+    cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda: pytest.fail("it was measured"))
     assert devices.choose_precision("auto")[0] == "fp32"
 
 
 @pytest.mark.usefixtures("cpu_with_bf16")
-def test_what_is_asked_for_is_taken_but_for_fp16_on_a_cpu():
-    assert devices.choose_precision("bf16") == ("bf16", "asked for")
+def test_a_requested_precision_is_taken_except_fp16_on_a_cpu() -> None:
+    assert devices.choose_precision("bf16") == ("bf16", "as requested")
     with pytest.raises(Card, match="fp16"):
         devices.choose_precision("fp16")
 
 
-def test_the_gain_is_measured_on_this_cpu():
+def test_the_gain_is_measured_on_this_cpu() -> None:
     assert 0.01 < devices._gain_of_bf16() < 100

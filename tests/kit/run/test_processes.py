@@ -1,4 +1,4 @@
-"""A lab as N processes: they really run, and train as one process with the whole batch does."""
+"""A lab as N processes: all of them run, and they train as one process with all rows would."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labs.kit.run.processes import group
+from labs.kit.run.processes import run_group
 from tests.conftest import REPO, Clone
 
 import pytest
@@ -42,25 +42,23 @@ def trains(run: Run):
     run.check("processes", run.accelerator.num_processes, at_least=1)
 '''
 
-# The training of LLM06, as it stands there, but for its length: rounding grows from step to step.
+# The training of LLM06, with 20 steps: rounding grows from step to step.
 RECALL = '''
 import torch
 
 @lab.experiment
 def trains(run: Run):
     """Twenty steps of AdamW, in LLM06."""
-    from labs import llm06_attention
+    from labs.llm06_attention import lesson
 
     run.pick = lambda **_: 20
-    start = torch.cat([one.detach().flatten() for one in _fresh(llm06_attention).parameters()])
-    model, _ = llm06_attention.trained(run, 2, 1, run.seed)
-    moved = torch.cat([one.detach().flatten().cpu() for one in model.parameters()]) - start
-    run.measure("how far every 50th parameter went", moved[::50].tolist())
-    run.measure("how far they went together", moved.norm().item())
-
-def _fresh(llm06_attention):
     torch.manual_seed(0)
-    return llm06_attention.AttentionOnly(2, 1)
+    untrained = lesson.AttentionOnly(2, 1)
+    start = torch.cat([one.detach().flatten() for one in untrained.parameters()])
+    model, _ = lesson.trained(run, 2, 1, run.seed)
+    moved = torch.cat([one.detach().flatten().cpu() for one in model.parameters()]) - start
+    run.measure("change of every 50th parameter", moved[::50].tolist())
+    run.measure("norm of the change", moved.norm().item())
 '''
 
 
@@ -70,7 +68,7 @@ def result(clone: Clone, lab: str, *words: str) -> dict[str, Any]:
     assert ended.code == 0, ended
     (folder,) = (clone.path / out / lab).iterdir()
     assert ended.out.count("Twenty steps of AdamW") == 2, (
-        "the claim, and its row in the table, once"
+        "the claim and its row in the table, from one process"
     )
     return json.loads((folder / "results.json").read_text())
 
@@ -80,7 +78,7 @@ def values(results: dict[str, Any], name: str) -> list[float]:
     return next(one["values"] for one in trains["measurements"] if one["name"] == name)
 
 
-def test_n_processes_train_as_one_with_the_whole_batch(clone: Clone) -> None:
+def test_n_processes_train_as_one_with_all_rows(clone: Clone) -> None:
     lab = clone.kit_lab(TRAINS)
     alone = result(clone, lab)
     together = result(clone, lab, "--processes", "2")
@@ -89,34 +87,37 @@ def test_n_processes_train_as_one_with_the_whole_batch(clone: Clone) -> None:
     assert values(alone, "rows of a process") == [16.0]
     assert values(together, "rows of a process") == [8.0]
     assert values(together, "losses") == pytest.approx(values(alone, "losses"), rel=1e-5)
-    assert values(alone, "losses")[-1] < values(alone, "losses")[0] / 2, "it learns at all"
+    assert values(alone, "losses")[-1] < values(alone, "losses")[0] / 2, "the loss falls"
 
 
-def test_n_processes_train_llm06_as_one_with_the_whole_batch(clone: Clone) -> None:
+def test_n_processes_train_llm06_as_one_with_all_rows(clone: Clone) -> None:
     lab = clone.kit_lab(RECALL)
-    alone, together = result(clone, lab), result(clone, lab, "--processes", "2")
+    alone = result(clone, lab)
+    together = result(clone, lab, "--processes", "2")
     assert together["environment"]["processes"] == 2, "two really ran"
-    name = "how far every 50th parameter went"
-    # Adam divides by a gradient's size, and where that is nearly nothing its rounding counts.
+    name = "change of every 50th parameter"
+    # Adam divides by the size of a gradient: where that is nearly 0, rounding matters.
     assert values(together, name) == pytest.approx(values(alone, name), rel=1e-3, abs=1e-4)
-    assert values(alone, "how far they went together")[0] > 1, "it moved at all"
+    assert values(alone, "norm of the change")[0] > 1, "the parameters change"
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_one_that_dies_ends_them_all_with_its_code(clone: Clone, rank: str) -> None:
+def test_a_process_that_fails_ends_the_others_and_gives_its_exit_code(
+    clone: Clone, rank: str
+) -> None:
     lab = clone.kit_lab(TRAINS)
     ended = clone.labs(lab, "--processes", "2", "--", "--fail", rank)
     assert ended.code == 7, ended
 
 
-def test_a_batch_that_can_not_be_shared_equally_is_an_error(clone: Clone) -> None:
+def test_a_batch_that_cannot_be_divided_is_an_error(clone: Clone) -> None:
     ended = clone.labs(clone.kit_lab(TRAINS), "--processes", "3")
     assert ended.code == 1, ended
     assert "3 processes can't share a batch of 16 equally" in ended.out
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "two"])
-def test_a_number_of_processes_that_is_none_is_a_card(clone: Clone, number: str) -> None:
+def test_an_invalid_number_of_processes_is_a_card(clone: Clone, number: str) -> None:
     ended = clone.labs(clone.kit_lab(TRAINS), f"--processes={number}")
     assert ended.code == 2, ended
     assert "Traceback" not in ended.err
@@ -130,29 +131,29 @@ def test_only_the_main_process_writes(clone: Clone) -> None:
     assert len(folders) == 1, folders
 
 
-STORY = """
+WRITES_VARIABLES = """
 import os, pathlib, sys
-told = " ".join(os.environ[name] for name in ("RANK", "WORLD_SIZE", "MORE"))
-pathlib.Path(sys.argv[1], os.environ["RANK"]).write_text(told)
+words = " ".join(os.environ[name] for name in ("RANK", "WORLD_SIZE", "MORE"))
+pathlib.Path(sys.argv[1], os.environ["RANK"]).write_text(words)
 sys.exit(int(sys.argv[2]) if os.environ["RANK"] == "1" else 0)
 """
 
 
 @pytest.mark.parametrize("code", [0, 5])
-def test_a_group_of_any_command_is_told_who_is_who_and_answers_with_its_code(
+def test_each_command_of_a_group_gets_its_rank_and_the_group_returns_the_exit_code(
     tmp_path: Path, code: int
 ) -> None:
-    command = [sys.executable, "-I", "-S", "-c", STORY, str(tmp_path), str(code)]
-    assert group(2, command, MORE="x") == code
-    assert [(tmp_path / one).read_text() for one in "01"] == ["0 2 x", "1 2 x"]
+    command = [sys.executable, "-I", "-S", "-c", WRITES_VARIABLES, str(tmp_path), str(code)]
+    assert run_group(2, command, MORE="x") == code
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["0 2 x", "1 2 x"]
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_one_of_a_group_leaves_without_taking_python_apart(processes: str) -> None:
-    """What would be in the way of threads that still need Python; what was to be done, is."""
+def test_a_process_of_a_group_leaves_without_finalising_python(processes: str) -> None:
+    """Finalisation would break threads that still need Python; exit handlers run in any case."""
     code = (
         "import atexit, labs.kit.run.processes as r\n"
-        "class Last:\n    def __del__(self): print('taken apart')\n"
+        "class Last:\n    def __del__(self): print('finalised')\n"
         "last = Last(); last.itself = last; atexit.register(print, 'tidied'); r.leave(3)\n"
     )
     variables = {**os.environ, "WORLD_SIZE": processes}
@@ -161,4 +162,4 @@ def test_one_of_a_group_leaves_without_taking_python_apart(processes: str) -> No
     )
     assert ended.returncode == 3, ended
     assert ended.stdout.split("\n")[0] == "tidied"
-    assert ("taken apart" in ended.stdout) == (processes == "1")
+    assert ("finalised" in ended.stdout) == (processes == "1")

@@ -1,25 +1,27 @@
-"""What an experiment is given: sizes, seeds, checks that can fail."""
+"""A run, as an experiment sees it: sizes, seeds, checks and measurements."""
 
 import io
 from pathlib import Path
+from typing import Any
 
 from labs.course.options import Settings
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 
 import pytest
+import torch
 
 
-def a_run(**settings) -> Run:
+def a_run(**settings: Any) -> Run:
     return Run(Settings(**settings), "fp32", Output(io.StringIO()), Path("nowhere"))
 
 
 @pytest.mark.parametrize(("size", "number"), [("tiny", 1), ("small", 2), ("full", 3)])
-def test_a_size_picks_a_number(size: str, number: int) -> None:
+def test_the_size_chooses_a_number(size: str, number: int) -> None:
     assert a_run(size=size).pick(tiny=1, small=2, full=3) == number
 
 
-def test_seeds_begin_with_the_run_s_own_and_wrap_around() -> None:
+def test_seeds_start_at_the_seed_of_the_run_and_wrap_around() -> None:
     assert a_run(seed=7).seeds(3) == [7, 8, 9]
     assert a_run(seed=2**32 - 1).seeds(2) == [2**32 - 1, 0]
 
@@ -40,7 +42,7 @@ def test_seeds_begin_with_the_run_s_own_and_wrap_around() -> None:
         ([1, 2], {"equals": [1, 2]}, True),
     ],
 )
-def test_a_check_holds_or_fails(value: object, bounds: dict, passed: bool) -> None:
+def test_a_check_holds_or_fails(value: object, bounds: dict[str, Any], passed: bool) -> None:
     run = a_run()
     assert run.check("it", value, **bounds) is passed
     assert run.current.passed is passed
@@ -55,20 +57,20 @@ def test_a_measurement_never_fails_a_run() -> None:
     run = a_run()
     assert run.measure("it", 1.0, expect_at_least=2) == "not held"
     assert run.measure("it", [1.0, 3.0], expect_between=(2, 4)) == "inconclusive"
-    assert run.measure("it", 1.0) == "told"
+    assert run.measure("it", 1.0) == "shown"
     assert run.current.passed
 
 
-def test_progress_passes_everything_through() -> None:
-    assert list(a_run().progress(iter("abc"), "letters")) == ["a", "b", "c"]
-    assert list(a_run().progress([], "nothing")) == []
-
-
-def test_progress_of_what_goes_on_counts_from_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labs.kit.run.console.SECONDS_BETWEEN_LINES", 0.0)
-    log = io.StringIO()
-    run = Run(Settings(), "fp32", Output(log), Path("nowhere"))
-    assert list(run.progress(range(3, 5), "steps")) == [3, 4]
-    assert log.getvalue() == "   steps …\n   steps: 3 of 5\n   steps: 4 of 5\n"
-    assert list(run.progress(range(5, 5), "no steps")) == []
-    assert "no steps" not in log.getvalue()
+def test_evidence_is_recorded_as_deciding_only_if_it_is_marked() -> None:
+    run = a_run()
+    run.check("a check", 1, equals=1)
+    run.measure("a measurement", 1, expect_at_least=2)
+    assert run.current.verdict == "shown"
+    run.agree("another check", torch.zeros(2), decides=True)
+    assert run.current.verdict == "held"
+    run.measure("another measurement", [1, 3], expect_at_least=2, decides=True)
+    assert run.current.verdict == "inconclusive"
+    run.check("a failing check", 1, equals=2)
+    assert run.current.verdict == "failed"
+    assert [one.decides for one in run.current.checks] == [False, True, False]
+    assert [one.decides for one in run.current.measurements] == [False, True]

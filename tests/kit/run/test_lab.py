@@ -1,0 +1,154 @@
+"""A lab as a script, a module and a notebook; one experiment of it; its hooks."""
+
+import sys
+from pathlib import Path
+
+from tests.conftest import Clone
+from tests.kit.every_finding import CHECKS, LAB, NOTHING, only_run, read_page, read_results
+
+import pytest
+
+
+def test_a_lab_runs_as_a_script(clone: Clone) -> None:
+    clone.kit_lab(NOTHING)
+    script = str(clone.lab_folder("LLM90").relative_to(clone.path) / "lesson.py")
+    words = (sys.executable, script, "--size", "full", "--precision", "fp32")
+    ended = clone.run(*words, PYTHONPATH=str(clone.path))
+    assert ended.code == 0, ended
+    assert "precision fp32" in ended.out
+    assert read_results(only_run(clone))["environment"]["size"] == "full"
+
+
+def test_importing_a_lab_does_and_prints_nothing(clone: Clone) -> None:
+    clone.kit_lab(LAB, checks=CHECKS)
+    code = "from labs.llm90_small.lesson import add; assert add(1, 2) == 3"
+    ended = clone.run(sys.executable, "-c", code, PYTHONPATH=str(clone.path))
+    assert (ended.code, ended.out, ended.err) == (0, "", ""), ended
+    assert not clone.outputs.exists()
+
+
+NOTEBOOK = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+import labs
+from labs.course import source
+from labs.course.syllabus import find
+
+shell = InteractiveShell.instance()
+shell.user_module.__name__ = "__main__"
+sys.modules["__main__"] = shell.user_module
+shell.user_ns["__name__"] = "__main__"
+for cell in source.split(find("LLM90")[0].source):
+    if not cell.prose:
+        print("CELL", cell.title)
+        shell.run_cell(cell.text).raise_error()
+"""
+CLOSING = """
+
+@lab.closing
+def closing(results):
+    return "The sum is " + results.shown("figures", "the sum")
+"""
+
+
+def test_in_a_notebook_each_experiment_runs_with_its_cell(clone: Clone) -> None:
+    body = LAB.replace("@lab.experiment\ndef figures", "# %% 2. More\n@lab.experiment\ndef figures")
+    clone.kit_lab(body + CLOSING, checks=CHECKS)
+    ended = clone.run(sys.executable, "-c", NOTEBOOK, PYTHONPATH=str(clone.path))
+    assert ended.code == 0, ended
+    first, second, last = ended.out.split("CELL ")[1:]
+    assert first.startswith("1. Preparations")
+    assert "It was drawn." in first
+    assert second.startswith("2. More")
+    assert "the sum" in second
+    assert "The sum is 2" in last
+    assert "report.html" in last
+    results = read_results(only_run(clone))
+    assert {one["name"] for one in results["experiments"]} == {"parts", "chance", "figures"}
+
+
+# One experiment
+
+TWO = '''
+@lab.exercise(level=1, hints=("Add.", "a + b", "return a + b"))
+def add(a, b):
+    return a + b
+
+@lab.experiment
+def right(run: Run):
+    """This one passes."""
+    run.check("one", 1, equals=1, decides=True)
+
+@lab.experiment
+def wrong(run: Run):
+    """This one fails."""
+    run.check("two", 1, equals=2, decides=True)
+'''
+
+
+@pytest.mark.parametrize(("name", "code"), [("right", 0), ("wrong", 1)])
+def test_only_runs_one_experiment_and_reports_it(clone: Clone, name: str, code: int) -> None:
+    ended = clone.labs(clone.kit_lab(TWO, checks=CHECKS), "--only", name)
+    assert ended.code == code, ended
+    assert ("checks failed" in ended.err) == (code == 1)
+    results = read_results(only_run(clone))
+    assert [one["name"] for one in results["experiments"]] == [name]
+    assert results["passed"] is (code == 0)
+    page = read_page(only_run(clone))
+    assert f'<section class="experiment" id="{name}">' in page
+    assert page.count('<section class="experiment"') == 1
+
+
+def test_only_with_an_unknown_name_is_a_card_with_the_nearest(clone: Clone) -> None:
+    ended = clone.labs(clone.kit_lab(TWO, checks=CHECKS), "--only", "rigth")
+    assert ended.code == 2, ended
+    assert "what: LLM90 has no experiment 'rigth'." in ended.err
+    assert "right" in ended.err
+    assert "invoke lab LLM90 --list" in ended.err
+    assert not clone.outputs.exists()
+
+
+def test_only_in_a_lab_run_as_a_script_checks_the_name(clone: Clone) -> None:
+    clone.kit_lab(TWO, checks=CHECKS)
+    script = str(clone.lab_folder("LLM90") / "lesson.py")
+    ended = clone.run(sys.executable, script, "--only", "rigth", PYTHONPATH=str(clone.path))
+    assert ended.code == 2, ended
+    assert "what: LLM90 has no experiment 'rigth'." in ended.err
+
+
+# Hooks
+
+HOOKED = '''
+@lab.before_run
+def note(settings):
+    with open("hooked", "a") as file:
+        file.write(f"{os.getpid()} {settings.own.word}\\n")
+    if settings.own.word == "refused":
+        from labs.course.cards import Card
+        raise Card("No.", "The hook refuses.", "another word", 2)
+
+@lab.experiment
+def nothing(run: Run):
+    """Nothing."""
+    run.measure("processes", run.accelerator.num_processes)
+'''
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_hook_runs_once_for_all_processes(clone: Clone, processes: str) -> None:
+    ended = clone.labs(clone.kit_lab(HOOKED), "--processes", processes, "--word", "mine")
+    assert ended.code == 0, ended
+    assert [line.split()[1] for line in _lines(clone.path / "hooked")] == ["mine"]
+    (measured,) = read_results(only_run(clone))["experiments"][0]["measurements"]
+    assert measured["values"] == [float(processes)]
+
+
+def test_a_hook_can_refuse_before_anything_is_written(clone: Clone) -> None:
+    ended = clone.labs(clone.kit_lab(HOOKED), "--word", "refused")
+    assert ended.code == 2, ended
+    assert "why: The hook refuses." in ended.err
+    assert not clone.outputs.exists()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
