@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from labs.kit.grader import landlock
+from labs.kit.grader import landlock, proc
 
 POLL_SECONDS = 0.02
 WRITABLE = (Path("/dev/null"), Path("/dev/shm"))  # shm: tensors shared by processes
@@ -128,19 +128,11 @@ def _limit(limits: Limits) -> None:
     spent = resource.getrusage(resource.RUSAGE_SELF)
     cpu = int(spent.ru_utime + spent.ru_stime) + limits.cpu_seconds
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 2))
-    soft = _data_bytes() + limits.memory
+    soft = proc.data_bytes() + limits.memory
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard != resource.RLIM_INFINITY:
         soft = min(soft, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def _data_bytes() -> int:
-    """Return the bytes of data that this process has allocated."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 class _Watched:
@@ -179,11 +171,11 @@ class _Watched:
     def _exceeded_limit(self) -> str:
         if self.stop():
             return "stopped"
-        if time.monotonic() > self.deadline + _seconds_waiting(self.child):
+        if time.monotonic() > self.deadline + proc.seconds_waiting(self.child):
             return "time"
         if len(self.received[self.pipes[1]]) > self.limits.output:
             return "output"
-        if len(_descendants(self.child)) > self.limits.processes:
+        if len(proc.descendants(self.child)) > self.limits.processes:
             return "processes"
         return ""
 
@@ -199,7 +191,7 @@ class _Watched:
 
     def _end(self) -> None:
         """End the child and all its descendants, including those in separate sessions."""
-        others = _descendants(self.child)
+        others = proc.descendants(self.child)
         with suppress(ProcessLookupError):
             os.killpg(self.child, signal.SIGKILL)
         if self.status is None:
@@ -241,25 +233,3 @@ class _Watched:
             self._end()
         for pipe in self.pipes:
             os.close(pipe)
-
-
-def _seconds_waiting(process: int) -> float:
-    """Return the seconds in which a process was ready to run and other processes had the cores.
-
-    A busy machine is not an endless loop. This is the second number of /proc/PID/schedstat
-    (proc(5)); 0 if the kernel doesn't count it.
-    """
-    with suppress(OSError, ValueError, IndexError):
-        return int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
-    return 0.0
-
-
-def _descendants(process: int) -> list[int]:
-    """Return the processes that `process` started, and those that they started."""
-    descendants: list[int] = []
-    with suppress(OSError):
-        for task in Path(f"/proc/{process}/task").iterdir():
-            children = (task / "children").read_text().split()
-            for child in map(int, children):
-                descendants += [child, *_descendants(child)]
-    return descendants
