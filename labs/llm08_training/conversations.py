@@ -88,7 +88,9 @@ def _message(role: str, name: str, text: Any) -> Message:
 
 @dataclass
 class Conversations:
-    """The conversations of a file, folder or hub set, as `{"messages": [...]}`; each loop rereads it.
+    """Read the conversations of a file, folder or hub set, each as `{"messages": [...]}`.
+
+    Each loop reads it again.
 
     Args:
         name: the file, folder or hub id.

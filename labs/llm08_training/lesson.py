@@ -26,7 +26,7 @@ from functools import cache, partial
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, cast
 
 from labs.course.cards import WRONG_USAGE
 from labs.course.options import Settings
@@ -45,8 +45,17 @@ from labs.kit import (
 from labs.kit.run.console import Output
 from labs.kit.run.processes import end_with_parent, is_main, rank, run_group, stop_all
 from labs.llm08_training import conversations as reading
-from labs.llm08_training import word_tasks
-from labs.llm08_training.word_tasks import END, PAD, Example, build, exam, examples, ours, split
+from labs.llm08_training import figures, word_tasks
+from labs.llm08_training.word_tasks import (
+    END,
+    PAD,
+    Example,
+    build,
+    exam,
+    examples,
+    split,
+    word_tokenizer,
+)
 
 import datasets
 import torch
@@ -68,7 +77,7 @@ DOUBLE, IGNORED = torch.float64, -100  # the label that cross_entropy leaves out
 # %% [markdown]
 # ## 1. Data whose answers can be checked
 # An **instruction set** is a list of requests with the answers that are wanted. Ours is made by
-# code, in `labs/wordtasks.py`, so that every answer can be checked: five tasks (repeat, reverse,
+# code, in `word_tasks.py`, so that every answer can be checked: five tasks (repeat, reverse,
 # name the first, the last, count) on lists of one to six animals out of twelve. *Reverse the words:
 # ant cow* wants *cow ant*. Rows come in the shape that Stanford's Alpaca (Taori et al. 2023) made
 # common: `instruction`, `input`, `output`.
@@ -90,13 +99,15 @@ def nothing_held_out_was_seen(run: Run):
     """
     sides = [word_tasks.pairs(rows) for rows in split(run.seed, 4000)]
     both = set.intersection(*map(set, sides))
-    run.check("held-out pairs that were trained on", len(both), equals=0)
+    run.check("held-out pairs that were trained on", len(both), equals=0, decides=True)
     known, tested = ({x for pair in one for x in (pair[0], *pair[1].split())} for one in sides)
-    run.check("their tasks and words that weren't", len(tested - known), equals=0)
+    run.check("their tasks and words that weren't", len(tested - known), equals=0, decides=True)
     drawn = word_tasks.pairs(islice(examples(run.seed, None), 4200))
     leaked = mean(one in drawn[200:] for one in drawn[:200])
     because = "lists of one word are a sixth of all rows, and make 60 pairs"
-    run.check("split at random: share that was", leaked, at_least=0.1, because=because)
+    run.check(
+        "split at random: share that was", leaked, at_least=0.1, because=because, decides=True
+    )
     return f"Split at random, {leaked:.0%} of the test could have been known by heart."
 
 
@@ -110,7 +121,7 @@ def nothing_held_out_was_seen(run: Run):
 # | prompt and completion | two texts |
 # | instruction | `instruction`, perhaps an `input`, and `output` |
 #
-# The first can say all that the others can, so `labs/kit/dataset.py` turns every row into messages,
+# The first can say all that the others can, so `conversations.py` turns every row into messages,
 # one row at a time, whatever the size of the file. A row that can't be turned is told with its file
 # and line: in a million rows some are broken, and a reader that drops them in silence, or stops
 # with "failed to parse", costs a day. `--bad-rows` says whether to stop or to skip and count.
@@ -140,9 +151,11 @@ def a_bad_row_is_told_with_its_place(run: Run):
             stopped = card.why.removeprefix(f"{name}/").split(": ", 1)[0]
     run.table("Told", ["row", "why"], told)
     wanted = [a["output"], "Hello", "yes", b["output"], c["output"]]
-    run.check("the good rows' answers, in their order", answers == wanted, equals=True)
+    run.check(
+        "the good rows' answers, in their order", answers == wanted, equals=True, decides=True
+    )
     wanted = [f"a.jsonl, line {n}" for n in (2, 3, 5)] + ["b.csv, line 4", "c.parquet, row 2"]
-    run.check("the bad rows' places", [row for row, _ in told] == wanted, equals=True)
+    run.check("the bad rows' places", [row for row, _ in told] == wanted, equals=True, decides=True)
     run.check("told to stop, it stops at", stopped, equals=wanted[0])
 
 
@@ -161,12 +174,16 @@ def a_table_is_cached_and_a_stream_is_lazy(run: Run):
     with tempfile.TemporaryDirectory() as folder:
         rows = sorted(islice(examples(run.seed, None), 1000), key=lambda row: row["instruction"])
         datasets.Dataset.from_list(rows).to_json(f"{folder}/rows.jsonl")
-        where = {"data_files": f"{folder}/rows.jsonl", "cache_dir": folder, "split": "train"}
-        table, files = datasets.load_dataset("json", **where), []
+        table = datasets.load_dataset(
+            "json", data_files=f"{folder}/rows.jsonl", cache_dir=folder, split="train"
+        )
+        files = []
         for how in (length, length, partial(length, unit=2)):
             table.map(how)
             files.append(len(list(Path(folder).rglob("cache-*.arrow"))))
-    run.check("results kept after a map, the same map, another", files, equals=[1, 1, 2])
+    run.check(
+        "results kept after a map, the same map, another", files, equals=[1, 1, 2], decides=True
+    )
     read = []
 
     def source() -> Iterator[dict[str, int]]:
@@ -176,10 +193,22 @@ def a_table_is_cached_and_a_stream_is_lazy(run: Run):
 
     stream = datasets.IterableDataset.from_generator(source)
     list(stream.map(lambda row: {"twice": 2 * row["number"]}).take(10))
-    run.check("rows of a stream read for ten", len(read), at_most=11, because="one ahead, at most")
+    run.check(
+        "rows of a stream read for ten",
+        len(read),
+        at_most=11,
+        because="one ahead, at most",
+        decides=True,
+    )
     drawn = [row["number"] for row in stream.shuffle(seed=run.seed, buffer_size=100)]
     moved = [place - number for place, number in enumerate(drawn)]
-    run.check("rows drawn so far ahead", -min(moved), at_most=99, because="the buffer holds 100")
+    run.check(
+        "rows drawn so far ahead",
+        -min(moved),
+        at_most=99,
+        because="the buffer holds 100",
+        decides=True,
+    )
     run.check("and so far behind", max(moved), at_least=100, because="the partner: it is shuffled")
     tasks = len({rows[number]["instruction"] for number in drawn[:100]})
     because = "they are of the file's first 199 rows; the smallest task has far more than 100"
@@ -274,7 +303,7 @@ def encode(tokenizer: Any, messages: list[reading.Message]) -> Row:
 
 
 def encoded(rows: Iterable[Example]) -> list[Row]:
-    return [encode(ours, reading.messages_of(row)) for row in rows]
+    return [encode(word_tokenizer, reading.messages_of(row)) for row in rows]
 
 
 @cache
@@ -295,14 +324,20 @@ def labels_are_the_assistants_words(run: Run):
         talk = [system] * dice.randint(0, 1)
         for row in islice(made, dice.randint(1, 3)):
             talk += reading.messages_of(row)
-        how = {"return_assistant_tokens_mask": True, "return_dict": True}
-        theirs = ours.apply_chat_template(talk, **how)
-        labels = encode(ours, talk)["labels"]
+        theirs = word_tokenizer.apply_chat_template(
+            talk, return_assistant_tokens_mask=True, return_dict=True
+        )
+        labels = encode(word_tokenizer, talk)["labels"]
         marks = [one != IGNORED for one in labels]
         wrong += marks != [bool(one) for one in theirs["assistant_masks"]]
         first = marks.index(True)  # "all that follows the first header"
         naive += marks != [place >= first for place in range(len(marks))]
-    run.check("of 200 conversations, labelled otherwise than by the template", wrong, equals=0)
+    run.check(
+        "of 200 conversations, labelled otherwise than by the template",
+        wrong,
+        equals=0,
+        decides=True,
+    )
     because = "two of three have a second request, which it would teach the model to write"
     run.check("by labelling all behind the first header", naive, at_least=60, because=because)
     real = AutoTokenizer.from_pretrained(assets.pretrained(run.options.model, run.online))
@@ -311,9 +346,9 @@ def labels_are_the_assistants_words(run: Run):
     row = encode(real, talk)
     said = [f"{one['content']}{real.eos_token}" for one in talk if one["role"] == "assistant"]
     found = real.decode([one for one in row["labels"] if one != IGNORED])
-    run.check("the real model's labels, as text", found, equals="".join(said))
+    run.check("the real model's labels, as text", found, equals="".join(said), decides=True)
     (row,) = encoded(islice(made, 1))
-    columns = (ours.convert_ids_to_tokens(row["input_ids"]), *row.values())
+    columns = (word_tokenizer.convert_ids_to_tokens(row["input_ids"]), *row.values())
     run.table("A row", ["token", "number", "label"], zip(*columns, strict=True))
 
 
@@ -387,9 +422,11 @@ def what_pads_does_not_matter(run: Run):
     plain, shared, lost = collate(rows, PAD), collate(rows, END), collate_by_value(rows, END)
     change = (label_sum(model, plain) - label_sum(model, shared)).abs()
     because = "padding is looked at by nobody and has no label"
-    run.check("loss, padded by <|end|> less by <|pad|>", change, at_most=0, because=because)
+    run.check(
+        "loss, padded by <|end|> less by <|pad|>", change, at_most=0, because=because, decides=True
+    )
     fewer = (label_count(plain) - label_count(lost)) / len(rows)
-    run.check("labels lost by value, for each row", fewer, equals=1.0)
+    run.check("labels lost by value, for each row", fewer, equals=1.0, decides=True)
     alone = sum(label_sum(model, collate([row], PAD)) for row in rows)
     gap, bound = (alone / label_sum(model, plain) - 1).abs(), tolerance(torch.float32)
     run.check("loss row by row, over it, less 1", gap, at_most=bound, because="rounding")
@@ -484,15 +521,21 @@ def own_adamw_equals_torch(run: Run):
     """
     g = torch.randn(1000, 50, dtype=DOUBLE) * torch.logspace(-4, 4, 50, dtype=DOUBLE)
     mine, theirs = (path(one, g, weight_decay=0.1) for one in (AdamW, torch.optim.AdamW))
-    run.agree("float64: ours less PyTorch's, all steps", mine - theirs, tolerance(DOUBLE))
+    run.agree(
+        "float64: ours less PyTorch's, all steps", mine - theirs, tolerance(DOUBLE), decides=True
+    )
     fused = partial(torch.optim.AdamW, fused=True)
     single = [path(one, g.float(), weight_decay=0.1) for one in (AdamW, fused)]
     gap, because = single[0] - single[1], "roundings of weights near 1, a thousand of them"
-    run.agree("float32: ours less its fused one", gap, tolerance(torch.float32), because)
+    run.agree(
+        "float32: ours less its fused one", gap, tolerance(torch.float32), because, decides=True
+    )
     other = path(torch.optim.Adam, g, weight_decay=0.1)
     apart = (other - theirs)[-1].abs().max()
     because = "AdamW's own decay alone takes 40 % of a weight in this time"
-    run.check("Adam with L2, less AdamW, at the end", apart, at_least=0.05, because=because)
+    run.check(
+        "Adam with L2, less AdamW, at the end", apart, at_least=0.05, because=because, decides=True
+    )
     first = (path(AdamW, g, weight_decay=0)[0] - 1).abs() / 0.01
     because, bound = "ε over |g|, of the smallest gradient", 1.01e-8 / g[0].abs().min().item()
     run.check("first step over η, less 1", (first - 1).abs().max(), at_most=bound, because=because)
@@ -550,7 +593,11 @@ def the_rate_is_counted_in_steps(run: Run):
         optimizer.step()
         library.step()
         theirs += library.get_last_lr()
-    run.agree("ours less the library's, one step on", mine - torch.tensor(theirs, dtype=DOUBLE))
+    run.agree(
+        "ours less the library's, one step on",
+        mine - torch.tensor(theirs, dtype=DOUBLE),
+        decides=True,
+    )
     run.check("its largest share", mine.max().item(), equals=1.0)
     curves = {
         "counted in steps": [rate(t, steps, warmup) for t in range(steps)],
@@ -558,9 +605,15 @@ def the_rate_is_counted_in_steps(run: Run):
     }
     right, wrong = (mean(share < 0.1001 for share in curve) for curve in curves.values())
     because = "after S/k steps it has come to its end"
-    run.check("by batches: share of steps at the floor", wrong, at_least=0.74, because=because)
+    run.check(
+        "by batches: share of steps at the floor",
+        wrong,
+        at_least=0.74,
+        because=because,
+        decides=True,
+    )
     run.check("by steps: the same", right, at_most=0.02, because="the partner: a cosine's last bit")
-    fig = word_tasks.draw_rates(curves, warmup)
+    fig = figures.draw_rates(curves, warmup)
     run.figure(fig, "rate", "Warm-up and cosine; and the same curve when each batch moves it.")
     by_steps, by_batches = (mean(curve) for curve in curves.values())
     return f"Counted in batches the mean rate is {by_batches:.2f} of the peak, not {by_steps:.2f}."
@@ -607,9 +660,13 @@ def windows(micro: Iterable[Batch], size: int) -> Iterator[tuple[list[Batch], in
 
 def gradient_of(model: nn.Module) -> Tensor:
     """The gradients of all parameters in one long vector; the model's own are 0 then."""
-    found = torch.cat([one.grad.flatten() for one in model.parameters()])
+    found = torch.cat([cast(Tensor, one.grad).flatten() for one in model.parameters()])
     model.zero_grad()
     return found
+
+
+def added(parts: Iterable[Tensor]) -> Tensor:
+    return sum(parts, torch.zeros(()))
 
 
 def sizes(model: nn.Module) -> list[int]:
@@ -637,12 +694,18 @@ def accumulated_equals_the_whole_batch(run: Run):
     for batch in window:
         label_sum(model, batch).backward()
         sums.append(gradient_of(model))
-    found = off(sum(sums) / count, right)
-    run.check("sum over all labels: off by", found, at_most=1e-5, because="rounding of float32")
+    found = off(added(sums) / count, right)
+    run.check(
+        "sum over all labels: off by",
+        found,
+        at_most=1e-5,
+        because="rounding of float32",
+        decides=True,
+    )
     means = [one / label_count(batch) for one, batch in zip(sums, window, strict=True)]
-    wrong = off(sum(means) / len(means), right)
+    wrong = off(added(means) / len(means), right)
     because = "a label of the shortest rows weighs several times one of the longest"
-    run.check("mean of means: off by", wrong, at_least=0.1, because=because)
+    run.check("mean of means: off by", wrong, at_least=0.1, because=because, decides=True)
     found = [len(some) for some, _ in windows(parts[:5], 2)]
     run.check("5 batches by 2: windows of", found, equals=[2, 2, 1])
     ((last, n),) = list(windows(parts[:5], 2))[2:]
@@ -661,20 +724,25 @@ def clipping_keeps_the_direction(run: Run):
     for batch in window:
         (label_sum(model, batch) / count).backward()
         sums.append(gradient_of(model))
-    right, c = sum(sums), 0.1
+    right = added(sums)
+    c = 0.1
     for weight, part in zip(model.parameters(), right.split(sizes(model)), strict=True):
         weight.grad = part.view_as(weight).clone()
     norm = nn.utils.clip_grad_norm_(model.parameters(), c)
     found = gradient_of(model)
     run.check("norm before, over c", norm / c, at_least=2, because="so that there was much to clip")
     because = "PyTorch divides by ‖g‖ + 1e-6"
-    run.agree("clipped gradient less g · c / ‖g‖", found - right * c / norm, 1e-6, because)
-    each = sum(one * min(1.0, c / len(sums) / one.norm().item()) for one in sums)
+    run.agree(
+        "clipped gradient less g · c / ‖g‖", found - right * c / norm, 1e-6, because, decides=True
+    )
+    each = added(one * min(1.0, c / len(sums) / one.norm().item()) for one in sums)
     cosines = [F.cosine_similarity(x.double(), right.double(), 0) for x in (found, each)]
     turned = [math.degrees(math.acos(min(1, one))) for one in cosines]
-    run.check("turned by, degrees", turned[0], at_most=0.05, because="rounding of float32")
+    run.check(
+        "turned by, degrees", turned[0], at_most=0.05, because="rounding of float32", decides=True
+    )
     because = "the partner: rows have gradients of unlike norm; rounding turns by 1e-5"
-    run.check("clipped in parts: turned by", turned[1], at_least=0.2, because=because)
+    run.check("clipped in parts: turned by", turned[1], at_least=0.2, because=because, decides=True)
     return f"Clipped in parts it points {turned[1]:.1f}° away."
 
 
@@ -739,7 +807,8 @@ def train(
     checkpoints = checkpoints or Checkpoints(run, name, **kept)
     make, own = make or partial(collate, pad=PAD), torch.Generator()  # it draws the rows' order
     # an epoch's last batch would be filled up with rows from the front: it is dropped
-    loader = DataLoader(rows, how.batch, True, collate_fn=make, drop_last=True, generator=own)
+    dataset = cast(Any, rows)  # a list serves as one
+    loader = DataLoader(dataset, how.batch, True, collate_fn=make, drop_last=True, generator=own)
     optimizer = optimizer(model.parameters(), how.lr)
     model, optimizer, loader = run.accelerator.prepare(model, optimizer, loader)
     losses, watched = [], []
@@ -768,7 +837,8 @@ def train(
 def backward(run: Run, model: Any, window: list[Batch], count: int, means: bool) -> Tensor:
     """A window's gradient, added up in the model; the loss, whose mean over processes is L."""
     accelerator, losses = run.accelerator, []
-    labels = accelerator.reduce(torch.tensor(count, device=run.device), "sum").item()
+    own = torch.tensor(count, device=run.device)  # labels of this process's window
+    labels = cast(Tensor, accelerator.reduce(own, "sum")).item()
     for i, batch in enumerate(window, 1):
         share = accelerator.num_processes / labels
         if means:
@@ -807,7 +877,7 @@ def answer_loss(run: Run, rows: list[Row]) -> Watch:
 # are asked apart: are the answer's words *right*, and does the model then *stop* by saying
 # `<|end|>`? Processes share the requests. Accelerate fills the last batch with rows from the front,
 # so that all have as many; `gather_for_metrics` collects the answers and drops those again. (`exam`
-# in `labs/wordtasks.py` does that.)
+# in `word_tasks.py` does that.)
 #
 # ## 9. What mistakes cost
 # Eight ways to train, on the same data with the same number of steps. One is right; the others have
@@ -881,7 +951,10 @@ def fit(run: Run, name: str, seed: int) -> Fit:
     count = run.pick(tiny=4000, small=40_000, full=200_000)
     rows, test = [arm.labels(row) for row in rows_of(seed, count)], split(seed, count)[1]
     how = replace(Recipe(steps, seed=seed), **dict(arm.changes))
-    make = partial(arm.collate, pad=arm.pad)
+
+    def make(some: list[Row]) -> Batch:
+        return arm.collate(some, arm.pad)
+
     model, judge = build(run, seed).to(arm.dtype), answer_loss(run, encoded(test))
     trained = train(run, f"{name}, seed {seed}", model, rows, how, make, judge)
     return Fit(trained, *exam(run, trained.model, test))
@@ -913,9 +986,12 @@ def an_end_that_is_padding_is_never_said(run: Run):
     for name, least, low, high in (("right", 0.5, 0.9, 1.0), ("end = pad", 0.5, 0.0, 0.05)):
         right, stops = zip(*((one.right, one.stops) for one in fits(run, name)), strict=True)
         because = "far below the three seeds; one of the twelve words would be 8 %"
-        run.check(f"{name}: words right", right, at_least=least, because=because)
+        decides = name == "end = pad"
+        run.check(f"{name}: words right", right, at_least=least, because=because, decides=decides)
         because = "a label of every row" if low else "never a label: each step pushes it down"
-        run.check(f"{name}: stops", stops, at_least=low, at_most=high, because=because)
+        run.check(
+            f"{name}: stops", stops, at_least=low, at_most=high, because=because, decides=decides
+        )
         table.append([name, *(f"{mean(one):.1%}" for one in (right, stops))])
     run.table("Held-out requests, three seeds", columns, table)
     (_, *good), (_, *bad) = table
@@ -934,7 +1010,7 @@ def none_of_these_mistakes_raises_an_error(run: Run):
         table.append([name, own, one.loss, f"{one.right:.0%}", f"{one.stops:.0%}"])
     columns = ["arm", "its own loss", "answers' loss", "words right", "stops"]
     run.table("At the end, held out; losses in nats per label", columns, table)
-    fig = word_tasks.draw_mistakes({name: one.trained.watched for name, one in found.items()})
+    fig = figures.draw_mistakes({name: one.trained.watched for name, one in found.items()})
     caption = "One right loop and seven mistakes, none of which raises an error."
     run.figure(fig, "mistakes", caption)
     right, wrong = found["right"], found["shifted twice"]
@@ -958,7 +1034,9 @@ def does_masking_the_prompt_help(run: Run):
     masked, whole = fits(run, "right"), fits(run, "the prompt too")
     gains = [a.right - b.right for a, b in zip(masked, whole, strict=True)]
     because = "the prompt's words are drawn at random, and say nothing of answers"
-    run.measure("words right, masked less not", gains, expect_at_least=0, because=because)
+    run.measure(
+        "words right, masked less not", gains, expect_at_least=0, because=because, decides=True
+    )
     for name, some in (("masked", masked), ("not masked", whole)):
         run.measure(f"answers' loss, {name}", [one.loss for one in some], unit="nats")
     rows = some_rows(run, 500)
@@ -1045,7 +1123,13 @@ def packed_equals_alone(run: Run):
     }
     gaps = {name: (one.logits[0] - alone).abs().max() for name, one in logits.items()}
     bound, because = tolerance(torch.float32), "rounding of float32"
-    run.check("packed: logits, less those alone", gaps["packed"], at_most=bound, because=because)
+    run.check(
+        "packed: logits, less those alone",
+        gaps["packed"],
+        at_most=bound,
+        because=because,
+        decides=True,
+    )
     gap, because = gaps["positions running on"], "RoPE looks at distances, and they are the same"
     run.check("positions running on: the same", gap, at_most=bound, because=because)
     gap, because = gaps["causal mask alone"], "the partner: logits are of order one"
@@ -1056,7 +1140,13 @@ def packed_equals_alone(run: Run):
         (slope,) = torch.autograd.grad(later, vectors)
         leaks.append(slope[0, :first].abs().max())
     because = "no path leads there"
-    run.check("packed: gradient of the others to document 1", leaks[0], at_most=0, because=because)
+    run.check(
+        "packed: gradient of the others to document 1",
+        leaks[0],
+        at_most=0,
+        because=because,
+        decides=True,
+    )
     run.check("causal mask alone: the same", leaks[1], at_least=1e-3, because="the partner")
     count = sum(label_count(collate([row], PAD)) for row in rows)
     run.check("labels in the pack, as in its rows", label_count(batch), equals=count)
@@ -1089,10 +1179,10 @@ def packing_removes_padding(run: Run):
     }
     plain, alike, packed = waste.values()
     because = "a batch is as long as the longest of 16"
-    run.check("padding as they come", plain, at_least=0.2, because=because)
+    run.check("padding as they come", plain, at_least=0.2, because=because, decides=True)
     because = "a gap as long as the shortest row is filled with one, but in the last pack"
     bound = (min(lengths) - 1) / room
-    run.check("padding packed", packed, at_most=bound, because=because)
+    run.check("padding packed", packed, at_most=bound, because=because, decides=True)
     fewest = math.ceil(sum(lengths) / room)
     run.measure("packs, over the fewest for so many tokens", len(packs) / fewest)
     model, some = build(run, run.seed).to(run.device), rows[:640]
@@ -1110,7 +1200,7 @@ def packing_removes_padding(run: Run):
     gain = [a / b for a, b in zip(*times, strict=True)]
     what = "time over the same rows, forward and backward: padded over packed"
     run.measure(what, gain, expect_at_least=1, timed=True)
-    fig = word_tasks.draw_padding(lengths, waste)
+    fig = figures.draw_padding(lengths, waste)
     run.figure(fig, "lengths", "How long rows are, and what three ways of batching them waste.")
     told = f"Padding: {plain:.0%} as they come, {packed:.1%} packed, {alike:.1%} sorted by length"
     return f"{told}; but a batch of rows of one length isn't a random batch."
@@ -1164,16 +1254,24 @@ def short_weights_lose_small_updates(run: Run):
         limit = torch.exp2(short.float().abs().log2().floor() - 8)
         formula = (size < limit).float().mean().item()
         gap, because = abs(lost - formula), "below a power of two the gap is half: 1 weight in 128"
-        run.check(f"{size:g}: share lost less the formula's", gap, at_most=0.01, because=because)
+        run.check(
+            f"{size:g}: share lost less the formula's",
+            gap,
+            at_most=0.01,
+            because=because,
+            decides=True,
+        )
         table.append([f"{size:g}", lost, formula, ((w + step) == w).float().mean().item()])
     run.table("Share of weights that don't move", ["step", "bf16", "formula", "fp32"], table)
     rows = some_rows(run, 64)
     still, gain = steady(copy.deepcopy(model), rows, 20)
     still_short, gain_short = steady(copy.deepcopy(model).bfloat16(), rows, 20)
     because = "twenty steps of 1e-5, none of which is kept"
-    run.check("bf16: weights that never moved", still_short, at_least=0.5, because=because)
+    run.check(
+        "bf16: weights that never moved", still_short, at_least=0.5, because=because, decides=True
+    )
     because = "the partner: left are only words that no row has, whose gradient is 0"
-    run.check("fp32: the same", still, at_most=0.2, because=because)
+    run.check("fp32: the same", still, at_most=0.2, because=because, decides=True)
     run.measure("fp32: the loss falls by", gain, expect_at_least=0, unit="nats")
     run.measure("bf16: of that it keeps", gain_short / gain, expect_at_most=0.8)
     what = "from scratch, η = 0.005: bf16's loss less fp32's"
@@ -1203,10 +1301,12 @@ def short_gradients_need_scaling(run: Run):
     columns = ["scale", "share lost", "share infinite", "total error"]
     run.table("Gradients with respect to the logits in float16", columns, table)
     plain, scaled = table[0][1], table[2][1]
-    run.measure("share lost unscaled", plain, expect_at_least=0.1)
+    run.measure("share lost unscaled", plain, expect_at_least=0.1, decides=True)
     because = "the threshold falls by a factor of 65,536"
     ratio = scaled / max(plain, 1e-9)
-    run.measure("share lost at 2¹⁶, over that", ratio, expect_at_most=0.5, because=because)
+    run.measure(
+        "share lost at 2¹⁶, over that", ratio, expect_at_most=0.5, because=because, decides=True
+    )
     run.check("share that is infinite at 2¹⁶", table[2][2], at_most=0, because="none is above 1/T")
     return f"Lost: {plain:.0%} unscaled, {scaled:.0%} at 2¹⁶."
 
@@ -1260,8 +1360,14 @@ def resumed_is_bit_for_bit(run: Run):
         pairs = zip(whole.model.parameters(), one.model.parameters(), strict=True)
         return max((a - b).abs().max().item() for a, b in pairs)
 
-    run.check("steps of 40 with another loss", losses(again), equals=0)
-    run.check("largest difference of a weight", weights(again), at_most=0, because="bit for bit")
+    run.check("steps of 40 with another loss", losses(again), equals=0, decides=True)
+    run.check(
+        "largest difference of a weight",
+        weights(again),
+        at_most=0,
+        because="bit for bit",
+        decides=True,
+    )
     because = "the partner: all 20 after the resume have other rows"
     run.check("another order: steps with another loss", losses(wrong), at_least=15, because=because)
     run.check("largest difference of a weight", weights(wrong), at_least=1e-4, because="the same")
@@ -1282,8 +1388,8 @@ def a_nan_stops_the_run(run: Run):
     if not is_main():
         return None  # the main process keeps the batch, of all
     kept = run.folder / "nan-batch.safetensors"
-    run.check("the card tells the step", "step 7" in told, equals=True)
-    run.check("the batch is kept", kept.is_file(), equals=True)
+    run.check("the card tells the step", "step 7" in told, equals=True, decides=True)
+    run.check("the batch is kept", kept.is_file(), equals=True, decides=True)
     kept.unlink(missing_ok=True)
     return told
 
@@ -1314,8 +1420,8 @@ def one_of_several(folder: str, size: str, seed: int) -> None:
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         run = Run(Settings(size, seed=seed), "fp32", Output(nowhere, silent=True), Path(folder))
         done = train(run, "several", build(run, seed), rows_of(seed, 4000), SEVERAL, make)
-        five = run.accelerator.prepare(DataLoader(range(5), 2))
-        ways = (run.accelerator.gather, run.accelerator.gather_for_metrics)
+        five = run.accelerator.prepare(DataLoader(cast(Any, range(5)), 2))
+        ways: Any = (run.accelerator.gather, run.accelerator.gather_for_metrics)
         counts = [[one for batch in five for one in way(batch).tolist()] for way in ways]
         story = {"id": os.getpid(), "losses": done.losses, "seen": seen, "counts": counts}
         story["processes"] = run.accelerator.num_processes
@@ -1325,7 +1431,7 @@ def one_of_several(folder: str, size: str, seed: int) -> None:
 
 def start_two(size: str, seed: int) -> list[dict[str, Any]]:
     """The stories of two processes, which run on the CPU wherever the lab does."""
-    code = "from labs import llm08_training as lab; lab.one_of_several({!r}, {!r}, {})"
+    code = "from labs.llm08_training import lesson; lesson.one_of_several({!r}, {!r}, {})"
     hidden = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
     root = Path(reading.__file__).parents[2]
     with tempfile.TemporaryDirectory() as folder:
@@ -1371,7 +1477,9 @@ def n_processes_are_as_one(run: Run):
 
     because = "rounding, which Adam's first steps magnify where a gradient is near 0"
     found = apart(stories[0]["losses"])
-    run.check("their loss over that of one, less 1", found, at_most=1e-4, because=because)
+    run.check(
+        "their loss over that of one, less 1", found, at_most=1e-4, because=because, decides=True
+    )
     found = apart(plainly(run, shares[0]))
     run.check("one of them alone, the same", found, at_least=1e-3, because="the partner")
     gathered, counted = stories[0]["counts"]
@@ -1442,15 +1550,21 @@ def where_the_time_goes(run: Run):
     found = {name: stopwatch(run, *how) for name, how in ways.items()}
     ours, theirs, slow = found.values()
     ratio, because = slow[2] / slow[1], "two products for each of the forward pass's"
-    between = {"expect_between": (1.5, 2.5), "because": because, "timed": True}
-    run.measure("large: backward over forward", ratio, **between)
+    run.measure(
+        "large: backward over forward",
+        ratio,
+        expect_between=(1.5, 2.5),
+        because=because,
+        timed=True,
+        decides=True,
+    )
     run.measure("small: the same", ours[2] / ours[1], timed=True)
     run.measure("small: our optimizer's share of a step", ours[4] / sum(ours), timed=True)
     what, ratio = "our optimizer over the fused one", ours[4] / theirs[4]
-    run.measure(what, ratio, expect_at_least=1, timed=True)
+    run.measure(what, ratio, expect_at_least=1, timed=True, decides=True)
     small, big = (sum(sizes(one)) for one in (build(run, run.seed), large))
     caption = f"Small: {small:,} parameters, rows of 19 tokens at most. Large: {big:,}, of 76."
-    run.figure(word_tasks.draw_times(PARTS, found), "time", f"{caption} Each step takes 32 rows.")
+    run.figure(figures.draw_times(PARTS, found), "time", f"{caption} Each step takes 32 rows.")
 
 
 # %% [markdown]
@@ -1478,7 +1592,8 @@ def rows_from(source: Any, words: Any, length: int, seed: int) -> Any:
 @lab.experiment
 def a_real_model_learns_by_the_same_loop(run: Run):
     """A few steps of the same loop lower a real model's loss on rows that it didn't see."""
-    path, length = assets.pretrained(run.options.model, run.online), run.pick(tiny=96, small=256, full=1024)
+    path = assets.pretrained(run.options.model, run.online)
+    length = run.pick(tiny=96, small=256, full=1024)
     how = run.pick(tiny=Recipe(8, batch=4), small=Recipe(60, batch=16), full=Recipe(400, batch=32))
     how = replace(how, lr=5e-4, warmup=2, accumulate=2, seed=run.seed)
     words = AutoTokenizer.from_pretrained(path)
@@ -1519,11 +1634,15 @@ def a_real_model_learns_by_the_same_loop(run: Run):
     done = train(run, "a real model", model, rows, how, make, optimizer=fused)
     after = loss(done.model)
     if asked or run.options.model:
-        run.measure("loss before, less after", before - after, expect_at_least=0, unit="nats")
+        run.measure(
+            "loss before, less after", before - after, expect_at_least=0, unit="nats", decides=True
+        )
     else:
         because = "how answers look is soon learned; they were not asked for in so many words"
-        run.check("loss before, less after", before - after, at_least=0.3, because=because)
-    fig = word_tasks.draw_fit(done.losses, before, after, 2 * how.batch)
+        run.check(
+            "loss before, less after", before - after, at_least=0.3, because=because, decides=True
+        )
+    fig = figures.draw_fit(done.losses, before, after, 2 * how.batch)
     caption = "The same loop on a real model, of which the last four blocks are trained."
     run.figure(fig, "real", caption)
     return f"On rows not seen the loss went from {before:.2f} to {after:.2f} nats per label."

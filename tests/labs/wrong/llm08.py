@@ -1,4 +1,4 @@
-"""Wrong solutions of LLM08: each is what a learner might plausibly hand in, and what it is told."""
+"""Wrong solutions that a learner might write for LLM08, and the message that each must get."""
 
 import math
 from itertools import islice
@@ -11,8 +11,9 @@ IGNORED = -100
 
 
 def spans(ids, header, end):
-    """Where assistants' turns begin, behind the header, and where they end, the end included."""
-    place, found = 0, []
+    """Return the start of each assistant's turn, after the header, and its end, exclusive."""
+    place = 0
+    found = []
     while place < len(ids):
         if ids[place : place + len(header)] == header:
             start = place + len(header)
@@ -37,7 +38,7 @@ def supervise_by(change, fill=IGNORED):
     return supervise
 
 
-def whole(found, *_):
+def every_turn(found, *_):
     return found
 
 
@@ -117,9 +118,17 @@ def as_floats(batch, _):
 
 
 def adam(
-    sign=1, corrected=True, inside=False, early=False, l2=False, by_rate=True, decays=True,
-    root=True, swapped=False, keeps=True,
-):  # fmt: skip
+    sign=1,
+    corrected=True,
+    inside=False,
+    early=False,
+    l2=False,
+    by_rate=True,
+    decays=True,
+    root=True,
+    swapped=False,
+    keeps=True,
+):
     def adamw_step(weight, gradient, m, v, t, lr, betas, eps, decay):
         one, two = betas[::-1] if swapped else betas
         first, second = (m, v) if keeps else (m.clone(), v.clone())
@@ -235,30 +244,30 @@ def unshifted(window):
 
 WRONG = [
     ("supervise", supervise_by(without_end), "never learns to stop"),
-    ("supervise", supervise_by(with_header), "the header is the template's"),
+    ("supervise", supervise_by(with_header), "the template writes the header"),
     ("supervise", supervise_by(first_only), "more than one turn"),
     ("supervise", supervise_by(all_behind), "next request is not an answer"),
-    ("supervise", supervise_by(whole, fill=0), "label −100, not 0"),
+    ("supervise", supervise_by(every_turn, fill=0), "label −100, not 0"),
     ("supervise", supervise_by(ended_only), "a turn that was cut off"),
     ("supervise", supervise_by(by_last_token), "nothing else"),
     ("supervise", shifted, "the labels are shifted"),
     ("supervise", lambda ids, *_: list(ids), "all tokens are labelled"),
-    ("supervise", the_others, "the other way round"),
-    ("supervise", in_place, "the row that was given has changed"),
-    ("supervise", lambda *_: None, "a list of labels was expected, nothing"),
-    ("supervise", lambda *_: [math.nan] * 17, "must be a whole number"),
+    ("supervise", the_others, "labelled and the assistant's aren't"),
+    ("supervise", in_place, "the row that was passed in has changed"),
+    ("supervise", lambda *_: None, "expected a list of labels, got nothing"),
+    ("supervise", lambda *_: [math.nan] * 17, "must be an integer"),
     ("collate", lab.collate_by_value, "mask by place"),
     ("collate", collate_by((None, None, 0)), "the pad token as its label"),
     ("collate", collate_by((None, 0, 0)), "the label 0, which is a token"),
     ("collate", collate_by(after=tokens_as_labels), "take the rows' labels"),
-    ("collate", collate_by(left=True), "padding stands on the left|mask by place"),
+    ("collate", collate_by(left=True), "the padding is on the left|mask by place"),
     ("collate", collate_by((0, IGNORED, 0)), "it must be `pad`"),
-    ("collate", collate_by((None, IGNORED, 1)), "1 everywhere"),
+    ("collate", collate_by((None, IGNORED, 1)), "1 everywhere: it must be 0"),
     ("collate", collate_by(after=mask_by_value), "the attention mask is by value"),
-    ("collate", collate_by(after=mask_reversed), "wrong way round"),
+    ("collate", collate_by(after=mask_reversed), "mask is inverted"),
     ("collate", collate_by(after=without_mask), "missing or too many: attention_mask"),
     ("collate", collate_by(after=as_floats), "int64"),
-    ("collate", lambda *_: None, "a dict of tensors was expected"),
+    ("collate", lambda *_: None, "expected a dict of tensors"),
     ("adamw_step", adam(sign=-1), "up the gradient"),
     ("adamw_step", adam(corrected=False), "divide each by 1 − βᵗ"),
     ("adamw_step", adam(inside=True), "ε is inside the root"),
@@ -269,28 +278,28 @@ WRONG = [
     ("adamw_step", adam(root=False), "divides by the root"),
     ("adamw_step", adam(swapped=True), "the betas are swapped"),
     ("adamw_step", adam(keeps=False), "m or v is still 0"),
-    ("adamw_step", returns_new, "nothing is to be returned"),
+    ("adamw_step", returns_new, "it must return nothing"),
     ("adamw_step", scales_the_gradient, "the gradient has changed"),
-    ("adamw_step", lambda *_, **__: None, "m or v is still 0|nothing has moved"),
+    ("adamw_step", lambda *_, **__: None, "m or v is still 0|hasn't moved"),
     ("rate", curve(up=lambda t, w: t / w), "rate of 0 and is wasted"),
     ("rate", curve(up=None, down=no_warmup), "there is no warm-up"),
     ("rate", curve(down=from_zero), "the cosine begins at step 0"),
     ("rate", curve(down=no_floor), "the floor is missing"),
     ("rate", curve(down=floor_on_top), "the floor is added on top"),
     ("rate", curve(down=line), "a straight line"),
-    ("rate", curve(down=cut_off), "glide to it"),
-    ("rate", curve(down=unbounded), "beyond the last step"),
-    ("rate", lambda *_: None, "a number was expected, nothing"),
-    ("rate", lambda *_: math.nan, "NaN came"),
+    ("rate", curve(down=cut_off), "is cut off at the floor"),
+    ("rate", curve(down=unbounded), "after the last step"),
+    ("rate", lambda *_: None, "expected a number, got nothing"),
+    ("rate", lambda *_: math.nan, "got NaN"),
     ("windows", window_by(last=False), "the last window is lost"),
     ("windows", an_empty_one, "the last window is empty"),
     ("windows", filled_up, "the last window is filled up"),
-    ("windows", window_by(ahead=True), "read what the window needs"),
+    ("windows", window_by(ahead=True), "read only what the window needs"),
     ("windows", window_by(count=len), "batches or rows are counted"),
     ("windows", window_by(count=places), "all places are counted"),
     ("windows", window_by(count=unshifted), "the first place's label is counted"),
     ("windows", window_by(count=lambda one: lab.label_count(one[-1])), "only the last batch's"),
-    ("windows", running_on, "the count runs on"),
-    ("windows", lambda *_: None, "an iterator was expected, nothing"),
+    ("windows", running_on, "the count continues"),
+    ("windows", lambda *_: None, "expected an iterator, got nothing"),
     ("windows", lambda *_: iter([None]), "each window is a pair"),
 ]

@@ -1,4 +1,4 @@
-"""Wrong solutions of LLM09: each is what a learner might plausibly hand in, and what it is told."""
+"""Wrong solutions that a learner might write for LLM09, and the message that each must get."""
 
 import json
 
@@ -15,8 +15,9 @@ def report(module, state):
     own = module.state_dict()
     both = own.keys() & state.keys()
     fits = sorted(name for name in both if own[name].shape == state[name].shape)
-    rest = sorted(own.keys() - both), sorted(state.keys() - both), sorted(both.difference(fits))
-    return fits, *rest
+    missing = sorted(own.keys() - both)
+    unexpected = sorted(state.keys() - both)
+    return fits, missing, unexpected, sorted(both.difference(fits))
 
 
 def raises_for_a_shape(module, state):
@@ -52,7 +53,7 @@ def assigns(module, state):
     return found
 
 
-def tells_and_does_not_load(module, state):
+def reports_without_loading(module, state):
     return report(module, state)
 
 
@@ -66,11 +67,11 @@ def unsorted_sets(module, state):
 def trusts_every_header(data):
     start = 8 + int.from_bytes(data[:8], "little")
     found = {}
-    for name, one in json.loads(data[8:start]).items():
+    for name, entry in json.loads(data[8:start]).items():
         if name != "__metadata__":
-            begin, end = (start + at for at in one["data_offsets"])
-            raw, dtype = torch.tensor(list(data[begin:end]), dtype=torch.uint8), one["dtype"]
-            found[name] = raw.view(lab.DTYPES[dtype]).view(one["shape"])
+            begin, end = (start + at for at in entry["data_offsets"])
+            raw = torch.tensor(list(data[begin:end]), dtype=torch.uint8)
+            found[name] = raw.view(lab.DTYPES[entry["dtype"]]).view(entry["shape"])
     return found
 
 
@@ -79,19 +80,19 @@ def offsets_from_the_files_beginning(data):
     header = json.loads(data[8:start])
     header.pop("__metadata__", None)
     found = {}
-    for name, one in header.items():
-        begin, end = one["data_offsets"]
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
         raw = torch.tensor(list(data[begin:end]), dtype=torch.uint8)
-        found[name] = raw.view(lab.DTYPES[one["dtype"]]).view(one["shape"])
+        found[name] = raw.view(lab.DTYPES[entry["dtype"]]).view(entry["shape"])
     return found
 
 
 def casts(data):
-    return {name: one.float() for name, one in lab.read_safetensors(data).items()}
+    return {name: tensor.float() for name, tensor in lab.read_safetensors(data).items()}
 
 
 def flat(data):
-    return {name: one.flatten() for name, one in lab.read_safetensors(data).items()}
+    return {name: tensor.flatten() for name, tensor in lab.read_safetensors(data).items()}
 
 
 def big_endian(data):
@@ -116,21 +117,26 @@ def ignores_what_follows(data):
 
 
 def norm(correction=0, eps_inside=True, step=True, ratio=True, flow=True, affine=True, cast=True):
-    """A BatchNorm that goes wrong in one of these ways."""
+    """Return a BatchNorm with one of these mistakes."""
 
     class BatchNorm(lab.BatchNorm):
         def forward(self, x):
-            x, mean, var = x.to(self.weight.dtype) if cast else x, self.mean, self.var
+            x = x.to(self.weight.dtype) if cast else x
+            mean = self.mean
+            var = self.var
             if self.training:
-                mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=correction)
+                mean = x.mean((0, 2, 3))
+                var = x.var((0, 2, 3), correction=correction)
                 if not flow:
-                    mean, var = mean.detach(), var.detach()
+                    mean = mean.detach()
+                    var = var.detach()
                 n = x.numel() / x.shape[1]
                 if step:
                     with torch.no_grad():
                         self.mean.lerp_(mean, self.momentum)
                         self.var.lerp_(var * (n / (n - 1) if ratio else 1), self.momentum)
-            mean, var = mean[:, None, None], var[:, None, None]
+            mean = mean[:, None, None]
+            var = var[:, None, None]
             root = (var + self.eps).sqrt() if eps_inside else var.sqrt() + self.eps
             y = (x - mean) / root
             if not affine:
@@ -142,7 +148,8 @@ def norm(correction=0, eps_inside=True, step=True, ratio=True, flow=True, affine
 
 class AlwaysTheBuffers(lab.BatchNorm):
     def forward(self, x):
-        mode, self.training = self.training, False
+        mode = self.training
+        self.training = False
         y = super().forward(x)
         self.training = mode
         return y
@@ -152,7 +159,8 @@ class AlwaysTheBatch(lab.BatchNorm):
     def forward(self, x):
         if self.training:
             return super().forward(x)
-        mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+        mean = x.mean((0, 2, 3))
+        var = x.var((0, 2, 3), correction=0)
         y = (x - mean[:, None, None]) / (var[:, None, None] + self.eps).sqrt()
         return y * self.weight[:, None, None] + self.bias[:, None, None]
 
@@ -186,10 +194,11 @@ def leaves_its_hooks(model, names, x):
 
 
 def looks(copy=True, late=False, grad=False, mode=False, tidy=True):
-    """A look that goes wrong in one of these ways."""
+    """Return a `look_inside` with one of these mistakes."""
 
     def look_inside(model, names, x):
-        seen, handles = {}, []
+        seen = {}
+        handles = []
 
         def keep(name):
             def hook(_module, _inputs, y):
@@ -220,8 +229,8 @@ def clears_all_hooks(model, names, x):
     try:
         return leaves_its_hooks(model, names, x)
     finally:
-        for one in model.modules():
-            one._forward_hooks.clear()
+        for module in model.modules():
+            module._forward_hooks.clear()
 
 
 def swallows_the_error(model, names, x):
@@ -235,7 +244,7 @@ def swallows_the_error(model, names, x):
 
 
 def kernels(first=lambda a, _s: a, second=lambda b, s: s * b):
-    """Two kernels, made otherwise; s is alpha / rank."""
+    """Return an `adapter_kernels` with other factors of A and B; s is alpha / rank."""
 
     def adapter_kernels(convolution):
         adapter = convolution.linear
@@ -247,13 +256,14 @@ def kernels(first=lambda a, _s: a, second=lambda b, s: s * b):
 
 
 def channels_last(convolution):
-    adapter, k = convolution.linear, convolution.size
+    adapter = convolution.linear
+    k = convolution.size
     down = adapter.A.view(adapter.rank, k, k, -1).permute(0, 3, 1, 2)
     return down, lab.adapter_kernels(convolution)[1]
 
 
 def cut_from_the_graph(convolution):
-    return tuple(one.detach() for one in lab.adapter_kernels(convolution))
+    return tuple(kernel.detach() for kernel in lab.adapter_kernels(convolution))
 
 
 def one_kernel(convolution):
@@ -267,7 +277,7 @@ def one_kernel(convolution):
 def gated(
     left=None, flip=True, first=True, second=True, swap=False, last=True, gate=lambda x: 1 + x
 ):
-    """A mixer that goes wrong in one of these ways."""
+    """Return a GatedConvolution with one of these mistakes."""
 
     class GatedConvolution(lab.GatedConvolution):
         def forward(self, x):
@@ -301,57 +311,57 @@ class MixesChannels(lab.GatedConvolution):
 
 
 WRONG = [
-    ("load_partial", raises_for_a_shape, "another shape must be told"),
+    ("load_partial", raises_for_a_shape, "report another shape, don't raise"),
     ("load_partial", swaps_missing_and_unexpected, "missing and unexpected are swapped"),
-    ("load_partial", silent_where_nothing_fits, "nothing is raised"),
+    ("load_partial", silent_where_nothing_fits, "so nothing is loaded: raise a ValueError"),
     ("load_partial", parameters_alone, "buffers belong to the state"),
     ("load_partial", assigns, "copy in place, don't assign"),
-    ("load_partial", tells_and_does_not_load, "body.weight fits, and it isn't loaded"),
+    ("load_partial", reports_without_loading, "body.weight fits, but it isn't loaded"),
     ("load_partial", unsorted_sets, "must be a list"),
-    ("load_partial", lambda *_: None, "four lists of names were expected, nothing"),
-    ("load_partial", None, "a function was expected"),
-    ("read_safetensors", trusts_every_header, "isn't refused|a ValueError was expected"),
+    ("load_partial", lambda *_: None, "expected four lists of names, got nothing"),
+    ("load_partial", None, "expected a function"),
+    ("read_safetensors", trusts_every_header, "isn't refused|expected a ValueError"),
     ("read_safetensors", offsets_from_the_files_beginning, "count from the header's end"),
-    ("read_safetensors", casts, "bytes are viewed, not cast"),
-    ("read_safetensors", flat, "must have the shape"),
-    ("read_safetensors", big_endian, "a sound file is refused"),
+    ("read_safetensors", casts, "view the bytes as that dtype"),
+    ("read_safetensors", flat, "expected the shape"),
+    ("read_safetensors", big_endian, "refuses a valid file"),
     ("read_safetensors", keeps_the_metadata, "text for people"),
     ("read_safetensors", ignores_what_follows, "bytes after the last tensor isn't refused"),
-    ("read_safetensors", lambda _: None, "a dict from name to tensor was expected"),
-    ("BatchNorm.forward", norm(correction=1, ratio=False), "σ² divides by n where"),
+    ("read_safetensors", lambda _: None, "expected a dict of tensors by name"),
+    ("BatchNorm.forward", norm(correction=1, ratio=False), "to normalise, σ² divides by n"),
     ("BatchNorm.forward", norm(eps_inside=False), "inside the root"),
-    ("BatchNorm.forward", norm(step=False), "the buffers don't move"),
+    ("BatchNorm.forward", norm(step=False), "the buffers don't change"),
     ("BatchNorm.forward", norm(ratio=False), "divides by n − 1"),
-    ("BatchNorm.forward", norm(flow=False), "the gradient to x: are the statistics detached"),
+    ("BatchNorm.forward", norm(flow=False), "the gradient of x: are the statistics detached"),
     ("BatchNorm.forward", norm(affine=False), "weight and bias aren't used"),
     ("BatchNorm.forward", norm(cast=False), "cast it to the weight's dtype"),
     ("BatchNorm.forward", AlwaysTheBuffers, "are the buffers used"),
-    ("BatchNorm.forward", AlwaysTheBatch, "in evaluation the buffers count"),
-    ("BatchNorm.forward", MomentumTheOtherWay, "the share of the new"),
+    ("BatchNorm.forward", AlwaysTheBatch, "in evaluation use the buffers"),
+    ("BatchNorm.forward", MomentumTheOtherWay, "the share of the new mean"),
     ("BatchNorm.forward", InTheGraph, "belong to the graph"),
     ("look_inside", leaves_its_hooks, "a hook is left behind"),
-    ("look_inside", looks(copy=False), "changed what was kept: clone it"),
+    ("look_inside", looks(copy=False), "changed the stored output: clone it"),
     ("look_inside", looks(late=True), "bind it"),
-    ("look_inside", looks(grad=True), "belongs to a graph"),
-    ("look_inside", looks(mode=True), "leave the model in the one it was in"),
-    ("look_inside", looks(tidy=False), "where the model raises, hooks are left behind"),
-    ("look_inside", looks(), "where a name is unknown, hooks are left behind"),
-    ("look_inside", clears_all_hooks, "remove your own alone"),
+    ("look_inside", looks(grad=True), "belong to a graph"),
+    ("look_inside", looks(mode=True), "leave the model in training or evaluation mode"),
+    ("look_inside", looks(tidy=False), "if the model raises, hooks are left behind"),
+    ("look_inside", looks(), "if a name is unknown, hooks are left behind"),
+    ("look_inside", clears_all_hooks, "remove only your own"),
     ("look_inside", swallows_the_error, "it must raise as well"),
-    ("adapter_kernels", channels_last, "channels come first"),
+    ("adapter_kernels", channels_last, "channels first"),
     ("adapter_kernels", kernels(second=lambda b, _: b), "alpha / rank is missing"),
     ("adapter_kernels", kernels(second=lambda b, s: b / s), "is it rank / alpha"),
     ("adapter_kernels", kernels(first=lambda a, s: s * a), "belongs to the second kernel"),
-    ("adapter_kernels", kernels(first=lambda a, _: a.flip(2, 3)), "turned round"),
-    ("adapter_kernels", cut_from_the_graph, "left the graph"),
-    ("adapter_kernels", one_kernel, "two kernels were expected"),
+    ("adapter_kernels", kernels(first=lambda a, _: a.flip(2, 3)), "the kernel is flipped"),
+    ("adapter_kernels", cut_from_the_graph, "cut off from the graph"),
+    ("adapter_kernels", one_kernel, "expected two kernels"),
     ("GatedConvolution.forward", gated(flip=False), "column 0 is for the token itself"),
     ("GatedConvolution.forward", gated(left=0), "the padding is on the right"),
     ("GatedConvolution.forward", gated(left=1), "none on the right"),
     ("GatedConvolution.forward", gated(left=1, flip=False), "the padding is on both sides"),
     ("GatedConvolution.forward", gated(first=False), "the gate a is missing"),
     ("GatedConvolution.forward", gated(second=False), "the gate b is missing"),
-    ("GatedConvolution.forward", gated(swap=True), "the gates are confused"),
+    ("GatedConvolution.forward", gated(swap=True), "the gates are swapped"),
     ("GatedConvolution.forward", gated(last=False), "the last matrix, is missing"),
     ("GatedConvolution.forward", gated(gate=lambda x: x), "the gates start open"),
     ("GatedConvolution.forward", gated(gate=torch.sigmoid), "they only multiply"),
