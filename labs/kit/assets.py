@@ -167,10 +167,13 @@ def _require_safe(folder: str) -> str:
     from transformers import CONFIG_MAPPING
 
     config = Path(folder) / "config.json"
-    model_type = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else ""
+    facts = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    model_type = facts.get("model_type")
     why = ""
     if not any(Path(folder).glob("*.safetensors")):
         why = f"{folder} has no *.safetensors, the only format that can't contain code."
+    elif model_type is None:
+        why = f"{folder} has no config.json with a model type."
     elif model_type not in CONFIG_MAPPING:
         why = f"transformers has no model type {model_type!r}, and a model's own code isn't run."
     if why:

@@ -103,7 +103,7 @@ def test_no_pickle_and_no_code_is_downloaded(clone: Clone, hub: str) -> None:
     [
         ({"config.json": '{"model_type": "llama"}', "pytorch_model.bin": ""}, "no *.safetensors"),
         ({"config.json": '{"model_type": "odd"}', "a.safetensors": ""}, "has no model type 'odd'"),
-        ({"a.safetensors": ""}, "has no model type None"),
+        ({"a.safetensors": ""}, "has no config.json with a model type"),
     ],
 )
 def test_a_folder_with_more_than_data_is_refused(

@@ -1,4 +1,4 @@
-"""A lab that is broken off, and the command line for going on; several processes; TensorBoard."""
+"""An interrupted lab, and the command that resumes it; several processes; TensorBoard."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 from labs.course.options import common_parser, settings_from
 from tests.conftest import Clone, containers_of
-from tests.kit.trainings import TRAINS, Training, began
+from tests.kit.training.trainings import TRAINS, Training, first_step
 
 import pytest
 from safetensors.torch import load_file
@@ -22,28 +22,29 @@ def training(clone: Clone) -> Training:
     return Training(clone)
 
 
-def test_ctrl_c_leaves_the_checkpoints_and_the_end_removes_them(training: Training) -> None:
+def test_ctrl_c_leaves_the_checkpoints_to_the_next_run(training: Training) -> None:
     running = training.start("--steps", "4000")
     running.wait_for("step 7\n")
     running.send(signal.SIGINT)
     assert running.ended().code == 130, running.text
     assert len(training.snapshots) == 2
     other = training.run("--resume")
-    assert other.code == 2, "other steps were asked for"
-    assert "don't fit this run" in other.err and "--steps was 4000 and is 40" in other.err
+    assert other.code == 2, "the number of steps is another one"
+    assert "don't fit this run" in other.err
+    assert "--steps was 4000 and is 40" in other.err
     assert "Traceback" not in other.err
-    assert len(training.snapshots) == 2, "they stay"
+    assert len(training.snapshots) == 2, "the checkpoints stay"
     ended = training.run()
-    assert (ended.code, began(ended.out)) == (0, 0), ended
-    assert "begins anew" in ended.out
-    assert len(training.snapshots) == 2, "another training's stay"
+    assert (ended.code, first_step(ended.out)) == (0, 0), ended
+    assert "starts over" in ended.out
+    assert len(training.snapshots) == 2, "those of another training stay"
     nothing = training.run("--resume", "--outputs", "elsewhere")
     assert nothing.code == 2, nothing
     assert "LLM90 has nothing to resume" in nothing.err
     assert not (training.clone.path / "elsewhere").exists()
 
 
-def test_broken_off_before_its_first_checkpoint_it_leaves_nothing(training: Training) -> None:
+def test_an_interruption_before_the_first_checkpoint_leaves_no_folder(training: Training) -> None:
     running = training.start("--steps", "4000", "--every", "3000")
     running.wait_for("step 3\n")
     running.send(signal.SIGINT)
@@ -57,20 +58,21 @@ def test_a_crash_after_the_training_does_not_lose_it(training: Training) -> None
     assert len(training.snapshots) == 2
     again = training.run("--resume")
     assert again.code == 1, again
-    assert began(again.out) == 40, "nothing is trained again"
+    assert first_step(again.out) == 40, "no step is trained again"
 
 
-def test_a_changed_lab_begins_anew(training: Training) -> None:
+def test_a_changed_lab_starts_over(training: Training) -> None:
     training.kill_at(8, 0)
-    training.clone.change("labs/llm90_small.py", "Many steps of AdamW", "Many good steps")
+    training.clone.change("labs/llm90_small/lesson.py", "Many steps of AdamW", "Many good steps")
     ended = training.run()
-    assert (ended.code, began(ended.out)) == (0, 0), ended
+    assert (ended.code, first_step(ended.out)) == (0, 0), ended
     assert "the lab's text has changed" in ended.out
 
 
 @pytest.mark.engine
-def test_in_a_container_it_goes_on_by_compose_alone(training: Training) -> None:
-    clone, words = training.clone, ("--precision", "fp32")
+def test_a_killed_container_is_resumed_by_docker_compose(training: Training) -> None:
+    clone = training.clone
+    words = ("--precision", "fp32")
     running = clone.start_invoke("lab", training.lab, "--runtime", "docker", *words)
     running.wait_for("step 7\n")
     (container,) = containers_of(clone)
@@ -79,35 +81,36 @@ def test_in_a_container_it_goes_on_by_compose_alone(training: Training) -> None:
     last = int(training.snapshots[-1].name.removeprefix("step-"))
     assert last >= 6
     clone.make_folders()
-    who = {"LABS_UID": str(os.getuid()), "LABS_GID": str(os.getgid())}
+    user = {"LABS_UID": str(os.getuid()), "LABS_GID": str(os.getgid())}
     compose = ("docker", "compose", "run", "--rm", "cpu", training.lab)
-    ended = clone.run(*compose, *words, "--resume", **who)
+    ended = clone.run(*compose, *words, "--resume", **user)
     assert ended.code == 0, ended
-    assert began(ended.out) == last, ended
+    assert first_step(ended.out) == last, ended
     assert not training.snapshots
 
 
-def losses(training: Training) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    _, experiments, runs = training.found()
-    (results,) = runs.glob("*/results.json")
+def measured(training: Training) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    finished = training.finished()
+    (results,) = finished.runs.glob("*/results.json")
     environment = json.loads(results.read_text())["environment"]
-    (trains,) = [one for one in experiments if one["name"] == "trains"]
+    (trains,) = [one for one in finished.experiments if one["name"] == "trains"]
     return environment, {one["name"]: one["values"] for one in trains["measurements"]}
 
 
-def test_n_processes_train_as_one_step_by_step(clone: Clone) -> None:
+def test_n_processes_have_the_losses_of_one_at_every_step(clone: Clone) -> None:
     clone.kit_lab(TRAINS)
-    words, found = ("--loader", "--dropout", "0", "--steps", "30"), {}
+    words = ("--loader", "--dropout", "0", "--steps", "30")
+    found = {}
     for n in ("1", "2", "4"):
         training = Training(clone, (*words, "--processes", n), folder=n)
         ended = training.run("--outputs", n)
         assert ended.code == 0, ended
-        environment, found[n] = losses(training)
-        assert environment["processes"] == int(n), "they really ran"
+        environment, found[n] = measured(training)
+        assert environment["processes"] == int(n), "all of them ran"
     alone = found.pop("1")
-    assert alone["losses"][-1] < alone["losses"][0] / 2, "it learns at all"
+    assert alone["losses"][-1] < alone["losses"][0] / 2, "the loss falls"
     for together in found.values():
-        assert together["rates"] == alone["rates"], "a schedule steps once a step"
+        assert together["rates"] == alone["rates"], "the schedule advances once a step"
         assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
 
 
@@ -116,16 +119,17 @@ def test_a_nan_in_one_process_stops_them_all(training: Training, rank: str) -> N
     ended = training.run("--processes", "2", "--poison", f"5,{rank}")
     assert ended.code == 1, ended
     assert ended.err.count("The loss of step 5 is nan") == 1, "one card"
-    assert "step 5\n" not in ended.out and "Traceback" not in ended.err
-    (kept,) = training.runs.glob("*/nan-batch.safetensors")
-    assert {name: tuple(one.shape) for name, one in load_file(kept).items()} == {
+    assert "step 5\n" not in ended.out
+    assert "Traceback" not in ended.err
+    (saved,) = training.runs.glob("*/nan-batch.safetensors")
+    assert {name: tuple(one.shape) for name, one in load_file(saved).items()} == {
         "process0.rows": (4, 17),
         "process1.rows": (4, 17),
     }
     assert [one.name for one in training.snapshots] == ["step-00000003"]
 
 
-def test_those_of_a_group_end_with_the_one_that_started_them(training: Training) -> None:
+def test_every_process_ends_when_the_first_one_is_killed(training: Training) -> None:
     text = training.kill_at(5, 0, "--processes", "2", "--steps", "100000")
     deadline = time.monotonic() + 60
     while (left := processes_in(training.clone.path)) and time.monotonic() < deadline:
@@ -144,14 +148,14 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
-def test_the_flags_arrive() -> None:
+def test_resume_and_tensorboard_are_options_of_every_lab() -> None:
     assert settings_from(common_parser("").parse_args([])).resume is False
     parsed = settings_from(common_parser("").parse_args(["--resume", "--tensorboard"]))
     assert (parsed.resume, parsed.tensorboard) == (True, True)
 
 
 @pytest.mark.parametrize("flags", [(), ("--resume",), ("--resume", "--tensorboard")])
-def test_the_launcher_hands_them_on(training: Training, flags: tuple[str, ...]) -> None:
+def test_the_launcher_passes_them_to_the_lab(training: Training, flags: tuple[str, ...]) -> None:
     dry = training.clone.invoke("--dry", "lab", training.lab, "--runtime", "venv", *flags)
     assert dry.code == 0, dry
     words = dry.out.splitlines()[-1].split()
@@ -159,7 +163,7 @@ def test_the_launcher_hands_them_on(training: Training, flags: tuple[str, ...]) 
 
 
 @pytest.mark.skipif(not find_spec("tensorboardX"), reason="this Python lacks tensorboardX")
-def test_a_training_is_logged_for_tensorboard_where_asked_for(training: Training) -> None:
+def test_a_training_is_logged_for_tensorboard(training: Training) -> None:
     from tensorboardX.proto.event_pb2 import Event
 
     ended = training.run("--tensorboard", "--steps", "6")
@@ -171,13 +175,16 @@ def test_a_training_is_logged_for_tensorboard_where_asked_for(training: Training
         event = Event.FromString(record)
         for value in event.summary.value:
             logged.setdefault(value.tag, []).append((event.step, value.simple_value))
-    _, measured = losses(training)
+    _, values = measured(training)
     assert [step for step, _ in logged["loss"]] == list(range(6))
-    assert [value for _, value in logged["loss"]] == pytest.approx(measured["losses"])
+    assert [value for _, value in logged["loss"]] == pytest.approx(values["losses"])
 
 
 def records(data: bytes) -> list[bytes]:
-    """The records of an event file: a length in 8 bytes, 4 of checksum, the record, 4 more."""
+    """Return the records of an event file.
+
+    Each is a length in 8 bytes, a checksum in 4, the data, and another checksum in 4.
+    """
     found = []
     while data:
         end = 12 + int.from_bytes(data[:8], "little")
@@ -186,7 +193,7 @@ def records(data: bytes) -> list[bytes]:
     return found
 
 
-def test_without_its_writer_that_is_a_card(training: Training) -> None:
+def test_without_the_package_that_writes_logs_tensorboard_is_a_card(training: Training) -> None:
     hidden = training.clone.path / "hidden"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text(
@@ -196,5 +203,5 @@ def test_without_its_writer_that_is_a_card(training: Training) -> None:
     path = f"{training.clone.path}:{hidden}"
     ended = training.run("--tensorboard", PYTHONPATH=path)
     assert ended.code == 3, ended
-    assert "lacks its writer, the package tensorboardX" in ended.err
+    assert "lacks the package tensorboardX" in ended.err
     assert not training.runs.exists() or not list(training.runs.glob("*/results.json"))

@@ -1,4 +1,4 @@
-"""A small training, whole: what tests of checkpoints break off, go on with, and compare."""
+"""A small training that tests interrupt, resume and compare."""
 
 import json
 import os
@@ -53,8 +53,8 @@ def rows():
     return text[: len(text) // 17 * 17].view(-1, 17).long()  # (N, 17)
 
 
-def drawn(run, data, draws):
-    """Batches of 8 rows, drawn by a generator that is carried."""
+def sample(run, data, draws):
+    """Yield batches of 8 rows, drawn by a generator that the checkpoints include."""
     while True:
         yield run.share(data[torch.randint(len(data), (8,), generator=draws)])
 
@@ -62,7 +62,8 @@ def drawn(run, data, draws):
 @lab.experiment
 def trains(run: Run):
     """Many steps of AdamW."""
-    options, data = run.options, rows()
+    options = run.options
+    data = rows()
     checkpoints = Checkpoints(
         run, "many steps", depends_on={"rate": options.rate}, every_steps=options.every
     )
@@ -75,11 +76,13 @@ def trains(run: Run):
     model, optimizer, schedule, loader = run.accelerator.prepare(
         model, optimizer, schedule, loader
     )
-    draws, curve, rates = torch.Generator().manual_seed(run.seed), [], []
-    checkpoints.carry(draws=draws, curve=curve, rates=rates)
+    draws = torch.Generator().manual_seed(run.seed)
+    curve = []
+    rates = []
+    checkpoints.include(draws=draws, curve=curve, rates=rates)
     done = checkpoints.resume()
-    run.say(f"begins at {done}")
-    feed = batches(run, loader, done) if options.loader else drawn(run, data, draws)
+    run.say(f"starts at {done}")
+    feed = batches(run, loader, done) if options.loader else sample(run, data, draws)
     for step, batch in zip(range(done, options.steps), feed):
         batch = batch.to(run.device)
         logits = model(batch[:, :-1])
@@ -110,8 +113,17 @@ def trains(run: Run):
 
 
 @dataclass
+class Finished:
+    """The results of a run that ended: the final weights, the experiments, the lab's folder."""
+
+    weights: bytes
+    experiments: list[dict[str, Any]]
+    runs: Path
+
+
+@dataclass
 class Training:
-    """The training in a clone, with the options that it is always given."""
+    """The training in a clone, with the options of every run of it."""
 
     clone: Clone
     words: tuple[str, ...] = ()
@@ -124,21 +136,21 @@ class Training:
 
     @property
     def snapshots(self) -> list[Path]:
-        """Every checkpoint that is there, by its step."""
+        """Return every checkpoint, sorted by its step."""
         return sorted(self.runs.glob("checkpoints/*/step-*"), key=lambda one: one.name)
 
     def command(self, *more: str) -> list[str]:
         return ["-m", "labs", self.lab, "--precision", "fp32", *self.words, *more]
 
-    def start(self, *more: str, **how: Any) -> Running:
-        how = {"PYTHONPATH": str(self.clone.path), "OMP_NUM_THREADS": "1", **how}
-        return self.clone.start(sys.executable, *self.command(*more), **how)
+    def start(self, *more: str, **variables: Any) -> Running:
+        variables = {"PYTHONPATH": str(self.clone.path), "OMP_NUM_THREADS": "1", **variables}
+        return self.clone.start(sys.executable, *self.command(*more), **variables)
 
-    def run(self, *more: str, **how: Any) -> Ended:
-        return self.start(*more, **how).ended()
+    def run(self, *more: str, **variables: Any) -> Ended:
+        return self.start(*more, **variables).ended()
 
     def kill_at(self, step: int, seconds: float = 0, *more: str) -> str:
-        """SIGKILL so many seconds after a step; what it had printed."""
+        """Kill a run some seconds after a step; return what it printed."""
         running = self.start(*more)
         running.wait_for(f"step {step}\n")
         time.sleep(seconds)
@@ -147,35 +159,36 @@ class Training:
         return running.text
 
     def kill_at_random(self, dice: random.Random, least: int, most: int) -> str:
-        """SIGKILL at a random moment, so many steps from where it went on."""
+        """Kill a run at a random moment, `least` to `most` steps after its first step."""
         running = self.start()
-        running.wait_for("begins at ")
-        running.wait_for(lambda: began(running.text) is not None)
-        running.wait_for(f"step {began(running.text) + dice.randint(least, most)}\n")
+        running.wait_for("starts at ")
+        running.wait_for(lambda: first_step(running.text) is not None)
+        running.wait_for(f"step {first_step(running.text) + dice.randint(least, most)}\n")
         time.sleep(dice.uniform(0, 0.02))
         os.kill(running.process.pid, signal.SIGKILL)
         assert running.ended().code == -signal.SIGKILL, running.text
         return running.text
 
-    def found(self) -> tuple[bytes, list[dict[str, Any]], Path]:
-        """The final weights' bytes, what was measured, and where: of the run that ended."""
+    def finished(self) -> Finished:
+        """Return what the only finished run wrote."""
         (weights,) = self.runs.glob("*/final.safetensors")
         results = json.loads((weights.parent / "results.json").read_text())
-        return weights.read_bytes(), results["experiments"], self.runs
+        return Finished(weights.read_bytes(), results["experiments"], self.runs)
 
 
-def began(text: str) -> int | None:
-    """The step at which a run says that it begins."""
-    said = re.search(r"begins at (\d+)\n", text)
-    return int(said[1]) if said else None
+def first_step(text: str) -> int | None:
+    """Return the step at which a run starts, from its output."""
+    line = re.search(r"starts at (\d+)\n", text)
+    return int(line[1]) if line else None
 
 
 DAMAGES = ("a flipped bit", "half a file", "an empty manifest", "a lost file", "a lost manifest")
 
 
 def damage(snapshot: Path, how: str) -> None:
-    """What a disk, or a machine that lost its power, can do to a checkpoint."""
-    optimizer, model = snapshot / "optimizer.bin", snapshot / "model.safetensors"
+    """Damage a checkpoint as a faulty disk or a power failure can."""
+    optimizer = snapshot / "optimizer.bin"
+    model = snapshot / "model.safetensors"
     if how == "a flipped bit":
         data = bytearray(optimizer.read_bytes())
         data[len(data) // 2] ^= 1
