@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from launcher import assign_gpus
+from launcher import select_gpus
 from launcher.cards import Card
 from launcher.detect_gpus import detect
 from launcher.file_owner import Owner, file_owner
@@ -48,7 +48,7 @@ def choose_placement(runtime: Runtime, stack: str, gpus: str) -> Placement:
         if gpus:
             raise Card(f"--gpus {gpus} isn't possible.", f"{choice.reason}.", "invoke gpus")
         return Placement("cpu", (), owner, choice.reason)
-    selection = assign_gpus.select(gpus, choice.stack, choice.gpus, os.environ)
+    selection = select_gpus.select(gpus, choice.stack, choice.gpus, os.environ)
     reason = f"{choice.reason}; {selection.note}" if selection.note else choice.reason
     return Placement(choice.stack, selection.gpus, owner, reason)
 

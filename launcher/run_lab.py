@@ -5,7 +5,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import ROOT, assign_gpus, build_image, compose, environment, run_container
+from launcher import ROOT, build_image, compose, environment, run_container, select_gpus
 from launcher.cards import Card, print_status
 from launcher.compose import Service
 from launcher.container_spec import Bind, ContainerSpec
@@ -31,7 +31,7 @@ def run(
         command: The labs and their options.
         stack: The requested stack, or "auto".
         runtime: The requested runtime, or "auto".
-        gpus: The requested GPUs, as in `assign_gpus.select`.
+        gpus: The requested GPUs, as in `select_gpus.select`.
         dry: Whether to print the commands only.
         interrupts: The active signal handlers.
 
@@ -113,8 +113,8 @@ def _container_spec(
     if placement.gpus:
         access = os.environ.get("LABS_DEVICES", "auto")
         if engine.podman:
-            access = assign_gpus.podman_access(placement.stack, access)
-        spec = assign_gpus.attach(spec, placement.stack, placement.gpus, access)
+            access = select_gpus.podman_access(placement.stack, access)
+        spec = select_gpus.attach(spec, placement.stack, placement.gpus, access)
     if engine.selinux:  # its labels would block the mounts and the device nodes
         spec = replace(spec, security_opt=(*spec.security_opt, "label=disable"))
     if not command.online:
@@ -156,7 +156,7 @@ def _shell_line(command: list[str], variables: dict[str, str] | None = None) -> 
 def _run_in_environment(command: LabCommand, placement: Placement, dry: bool) -> int:
     _refuse_other_target(placement, placement.gfx)
     required = environment.required_environment(placement.stack, placement.gfx)
-    gpus = assign_gpus.visibility_variables(placement.stack, placement.gpus)
+    gpus = select_gpus.visibility_variables(placement.stack, placement.gpus)
     variables = {**required.variables, **gpus}
     words = labs_command(command.words, str(required.python))
     if dry:

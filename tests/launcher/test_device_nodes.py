@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import assign_gpus, compose, run_container
+from launcher import compose, run_container, select_gpus
 from launcher.cards import Card
 from launcher.container_spec import ContainerSpec
 from launcher.engine import connect
@@ -70,14 +70,14 @@ def ran(container: ContainerSpec, capfd: pytest.CaptureFixture[str]) -> list[str
 
 def test_attached_nodes_open_and_others_are_missing(clone, nodes, capfd) -> None:
     container = bare(clone, clone.bare_lab(OPEN_NODES), *nodes)
-    attached = assign_gpus.attach(container, "rocm", [amd_gpu(nodes[0], nodes[1])], "nodes")
+    attached = select_gpus.attach(container, "rocm", [amd_gpu(nodes[0], nodes[1])], "nodes")
     said = ran(attached, capfd)
     assert [line.split()[0] for line in said[-3:]] == ["opened", "opened", "FileNotFoundError"]
 
 
 def test_a_node_does_not_open_without_its_group(clone, nodes, capfd) -> None:
     container = bare(clone, clone.bare_lab(OPEN_NODES), nodes[0])
-    attached = assign_gpus.attach(container, "rocm", [amd_gpu(nodes[0])], "nodes")
+    attached = select_gpus.attach(container, "rocm", [amd_gpu(nodes[0])], "nodes")
     assert ran(replace(attached, groups=()), capfd)[-1].startswith("PermissionError")
     assert ran(replace(attached, groups=("4243",)), capfd)[-1].startswith("PermissionError")
 
@@ -95,7 +95,7 @@ def test_a_gpu_that_the_engine_can_not_attach_is_a_card(
 ) -> None:
     gpus = {"rocm": amd_gpu("/dev/llm-labs-nothing"), "cuda": Gpu(NVIDIA, 0, "A GPU", uuid="GPU-0")}
     container = bare(clone, clone.bare_lab("pass"))
-    attached = assign_gpus.attach(container, stack, [replace(gpus[stack], gids=())], access)
+    attached = select_gpus.attach(container, stack, [replace(gpus[stack], gids=())], access)
     with pytest.raises(Card) as caught, Interrupts() as interrupts:
         run_container.run(connect(), attached, "LLM91", interrupts)
     assert caught.value.what == what

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from launcher import assign_gpus
+from launcher import select_gpus
 from launcher.cards import Card
 from launcher.container_spec import ContainerSpec, GpuRequest
 from launcher.gpu import AMD, NVIDIA, Gpu
@@ -28,7 +28,7 @@ BARE = ContainerSpec("image", devices=("/dev/kfd", "/dev/dri"), groups=("109", "
 def numbers(
     asked: str, stack: str = "rocm", gpus: list[Gpu] = EIGHT, **variables: str
 ) -> list[int]:
-    return [gpu.index for gpu in assign_gpus.select(asked, stack, gpus, variables).gpus]
+    return [gpu.index for gpu in select_gpus.select(asked, stack, gpus, variables).gpus]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_visibility_variables_apply_once(variables: dict[str, str], want: list[i
 
 
 def test_the_note_names_the_visibility_variable() -> None:
-    chosen = assign_gpus.select("1", "rocm", EIGHT, {"HIP_VISIBLE_DEVICES": "4,5"})
+    chosen = select_gpus.select("1", "rocm", EIGHT, {"HIP_VISIBLE_DEVICES": "4,5"})
     assert chosen.note == "HIP_VISIBLE_DEVICES=4,5 leaves GPU 4, 5"
 
 
@@ -91,7 +91,7 @@ def test_a_variable_that_names_no_gpu_is_a_card() -> None:
 
 
 def test_amd_gpus_are_attached_as_nodes_with_numeric_groups() -> None:
-    spec = assign_gpus.attach(BARE, "rocm", [EIGHT[2], EIGHT[0]], "auto")
+    spec = select_gpus.attach(BARE, "rocm", [EIGHT[2], EIGHT[0]], "auto")
     assert spec.devices == ("/dev/kfd", "/dev/dri/renderD144", "/dev/dri/renderD128")
     assert spec.groups == ("44", "992")
     assert spec.requests == ()
@@ -99,7 +99,7 @@ def test_amd_gpus_are_attached_as_nodes_with_numeric_groups() -> None:
 
 
 def test_amd_gpus_are_attached_by_cdi_with_their_groups() -> None:
-    spec = assign_gpus.attach(BARE, "rocm", [EIGHT[0], EIGHT[2]], "cdi")
+    spec = select_gpus.attach(BARE, "rocm", [EIGHT[0], EIGHT[2]], "cdi")
     assert spec.requests == (GpuRequest("cdi", ("amd.com/gpu=0", "amd.com/gpu=2")),)
     assert (spec.devices, spec.groups) == ((), ("44", "992"))
     assert "--device=amd.com/gpu=2" in spec.docker_run_command()
@@ -107,7 +107,7 @@ def test_amd_gpus_are_attached_by_cdi_with_their_groups() -> None:
 
 
 def test_the_amd_runtime_gets_the_gpu_numbers() -> None:
-    spec = assign_gpus.attach(BARE, "rocm", [EIGHT[1], EIGHT[2]], "runtime")
+    spec = select_gpus.attach(BARE, "rocm", [EIGHT[1], EIGHT[2]], "runtime")
     assert spec.runtime == "amd"
     assert spec.environment == {"AMD_VISIBLE_DEVICES": "1,2"}
     assert spec.devices == ()
@@ -115,7 +115,7 @@ def test_the_amd_runtime_gets_the_gpu_numbers() -> None:
 
 def test_nvidia_gpus_are_requested_by_uuid() -> None:
     gpus = [nvidia(0), nvidia(3)]
-    spec = assign_gpus.attach(ContainerSpec("image"), "cuda", gpus, "auto")
+    spec = select_gpus.attach(ContainerSpec("image"), "cuda", gpus, "auto")
     assert spec.requests == (GpuRequest("nvidia", ("GPU-b0", "GPU-b3")),)
     line = spec.docker_run_command()
     assert line[line.index("--gpus") + 1] == 'driver=nvidia,"device=GPU-b0,GPU-b3"'
@@ -126,11 +126,11 @@ def test_nvidia_gpus_are_requested_by_uuid() -> None:
 
 def test_an_unknown_access_is_refused() -> None:
     with pytest.raises(Card, match="LABS_DEVICES"):
-        assign_gpus.attach(BARE, "rocm", EIGHT[:1], "magic")
+        select_gpus.attach(BARE, "rocm", EIGHT[:1], "magic")
 
 
 def test_a_process_outside_a_container_gets_one_filter() -> None:
-    shown = assign_gpus.visibility_variables("rocm", [EIGHT[2], EIGHT[5]])
+    shown = select_gpus.visibility_variables("rocm", [EIGHT[2], EIGHT[5]])
     assert shown == {"ROCR_VISIBLE_DEVICES": "2,5", "HIP_VISIBLE_DEVICES": "0,1"}
-    assert assign_gpus.visibility_variables("cuda", [nvidia(3)])["CUDA_VISIBLE_DEVICES"] == "3"
-    assert assign_gpus.visibility_variables("cpu", []) == {}
+    assert select_gpus.visibility_variables("cuda", [nvidia(3)])["CUDA_VISIBLE_DEVICES"] == "3"
+    assert select_gpus.visibility_variables("cpu", []) == {}
