@@ -130,9 +130,9 @@ def test_only_runs_one_experiment_without_parts_and_closing(recording: Clone) ->
 def test_only_with_an_unknown_name_is_a_card_with_the_nearest_names(
     recording: Clone, plan: tuple[str, ...]
 ) -> None:
-    ended = recording.labs("LLM90", "--only", "secnd", *plan)
+    ended = recording.labs("LLM90", "--only", "sec", *plan)
     assert ended.code == 2, ended
-    assert "what: LLM90 has no experiment 'secnd'." in ended.err
+    assert "what: LLM90 has no experiment 'sec'." in ended.err
     assert "why: Nearest: second." in ended.err
     assert "fix: invoke lab LLM90 --list" in ended.err
     assert ended.out == ""
@@ -147,7 +147,7 @@ def test_only_takes_one_lab(deeper: Clone) -> None:
 
 
 def test_only_in_the_lab_s_own_words_is_checked_too(recording: Clone) -> None:
-    ended = recording.labs("LLM90", "--", "--only", "secnd")
+    ended = recording.labs("LLM90", "--", "--only", "sec")
     assert ended.code == 2, ended
     assert "why: Nearest: second." in ended.err
     assert not recording.outputs.exists()
