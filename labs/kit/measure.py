@@ -17,13 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def seconds(call: Call, repeats: int) -> list[float]:
-    """Return the seconds of each of `repeats` calls, after one that isn't counted."""
+    """Return the seconds of each of `repeats` calls, after a call that warms up."""
     call()
     return [_once(call) for _ in range(repeats)]
 
 
 def seconds_paired(a: Call, b: Call, repeats: int) -> tuple[list[float], list[float]]:
-    """Return the seconds of two calls in turn, a b a b …, so that a slowdown affects both."""
+    """Return the seconds of two calls in turn, a b a b …, so that other load affects both."""
     a()
     b()
     pairs = [(_once(a), _once(b)) for _ in range(repeats)]
@@ -44,9 +44,9 @@ def _synchronize() -> None:
 
 
 def in_new_process(code: str, *arguments: str) -> Any:
-    """Run `code` in a Python that has imported nothing and allocated nothing yet.
+    """Run `code` in a new Python process, which has allocated no memory for other work.
 
-    The code finds the labs, and the arguments in `sys.argv[1:]`.
+    The code can import the labs; it finds the arguments in `sys.argv[1:]`.
 
     Returns:
         The last line that it prints, parsed as JSON.

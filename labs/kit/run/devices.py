@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from accelerate.tracking import TensorBoardTracker
 
 WIDTH = 512  # of the matrices in the speed test: about a millisecond a product
-MIN_GAIN = 1.2  # bf16 ÷ fp32 speed: less isn't worth three digits, and is close to the noise
+MIN_GAIN = 1.2  # bf16 ÷ fp32 speed; a smaller gain is close to the noise and costs precision
 _ACCELERATE_NAME = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -47,8 +47,8 @@ def choose_precision(asked: str) -> tuple[str, str]:
 def _gain_of_bf16() -> float:
     """Return the measured speed of matrix products, bf16 ÷ fp32.
 
-    The instructions alone don't decide: of two CPUs with AVX512-BF16, an AMD EPYC was twice as fast
-    in bf16 and an Intel Xeon half as fast.
+    It can't be read from the instruction set: of two CPUs with AVX512-BF16, an AMD EPYC was twice
+    as fast in bf16, an Intel Xeon half as fast.
     """
     from labs.kit.measure import seconds_paired
 
@@ -63,8 +63,8 @@ def make_accelerator(precision: str, seed: int = 0, board: Path | None = None) -
 
     Args:
         precision: fp32, bf16 or fp16.
-        seed: the seed of its data loaders' order. A batch is that of all processes together, like
-            a step of its schedulers.
+        seed: the seed of the order in data loaders. Their batches, and the steps of schedulers,
+            are those of all processes together.
         board: a folder for TensorBoard's logs.
 
     Raises:

@@ -118,7 +118,9 @@ class Findings:
         timed: bool = False,
         decides: bool = False,
     ) -> str:
-        """Record a number with its verdict: held, not held, inconclusive or shown. Never fails.
+        """Record a number with its verdict: held, not held, inconclusive or shown.
+
+        A measurement never fails a run.
 
         Args:
             name: what is measured.

@@ -45,7 +45,7 @@ class Lab:
         use_style()
 
     def argument(self, *names: str, **keywords: Any) -> None:
-        """Declare an option of this lab alone, as `ArgumentParser.add_argument` does.
+        """Declare an option of this lab, with the arguments of `ArgumentParser.add_argument`.
 
         An experiment reads it as `run.options.<name>`.
         """
@@ -75,7 +75,10 @@ class Lab:
         return register
 
     def experiment(self, function: Function) -> Function:
-        """Mark a function as an experiment, its docstring as the claim. A notebook runs it now."""
+        """Mark a function as an experiment; its docstring starts with the claim.
+
+        A notebook runs it at once.
+        """
         if not function.__doc__:
             raise TypeError(f"the experiment {function.__name__} needs a docstring with its claim")
         self.experiments[function.__name__] = function
@@ -151,7 +154,7 @@ class Lab:
             return self._run_all(session)
 
     def _run_one(self, session: Session, name: str) -> int:
-        """Run one experiment; a training that it shares with others runs when it is needed."""
+        """Run one experiment, and what it needs: a training that others use too, for example."""
         function = self.experiments[name]
         session.conduct(name, function.__doc__ or "", function)
         code = session.finish()

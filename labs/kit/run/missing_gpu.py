@@ -10,13 +10,13 @@ from labs.course.cards import Card
 
 import torch
 
-# Set to nothing, any of these asks for no GPU.
+# Each of these hides all GPUs if it is empty or -1.
 FILTERS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 NODES = {"cuda": "nvidiactl", "rocm": "kfd"}
 
 
 def require_gpu(stack: str) -> None:
-    """Check that a GPU stack has a GPU, unless none is asked for.
+    """Check that a GPU stack has a GPU, unless the environment hides all GPUs.
 
     Args:
         stack: what the image or the environment was built for: cpu, cuda or rocm.
@@ -31,7 +31,7 @@ def require_gpu(stack: str) -> None:
 
 
 def explain_absence(stack: str, devices: Path = Path("/dev")) -> Card:
-    """Return the card that says why torch sees no GPU: no node, no permission, or torch's error."""
+    """Return the card for an invisible GPU: no node, no permission, or the error of torch."""
     what = f"This is the {stack} stack, and torch sees no GPU."
     node = devices / NODES[stack]
     cpu = "to run on the CPU: --stack cpu"

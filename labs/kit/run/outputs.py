@@ -26,7 +26,7 @@ MIN_FREE = 4 * 2**20  # bytes: less than a run writes
 def refused(error: OSError, folder: Path) -> bool:
     """Return whether the disk of `folder` caused an error.
 
-    The error of a write names no file, so the free space is looked at.
+    A failed write doesn't name its file. Then the free space decides.
     """
     if error.filename is not None:
         return error.errno in _WHY and folder in (path := Path(error.filename), *path.parents)
@@ -39,7 +39,7 @@ def refused(error: OSError, folder: Path) -> bool:
 def refusal(error: Exception, folder: Path) -> str:
     """Return why the disk of `folder` refused a write; empty if the disk isn't the cause.
 
-    safetensors puts the error number into its message. torch reports none: a trial write does.
+    safetensors puts the error number into its message. torch leaves it out: a trial write finds it.
     """
     if isinstance(error, OSError):
         return _WHY[error.errno or 0] if refused(error, folder) else ""

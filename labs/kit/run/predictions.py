@@ -14,7 +14,7 @@ MAX_CHARACTERS = 200
 
 
 def question(details: str) -> str:
-    """Return the paragraph of a docstring that asks for a prediction; empty if there is none."""
+    """Return the paragraph of a docstring that asks for a prediction; empty without one."""
     for paragraph in details.split("\n\n"):
         if paragraph.startswith("Predict:"):
             return " ".join(paragraph.split())
@@ -22,9 +22,9 @@ def question(details: str) -> str:
 
 
 def can_ask() -> bool:
-    """Return whether a person can answer: on a terminal, not in CI, a notebook or a group.
+    """Return whether a person can reply: on a terminal, not in CI, a notebook or a group.
 
-    In a group the other processes would wait for the answer and give up after a while.
+    In a group the other processes would wait for the reply and give up after a while.
     """
     if group_size() > 1 or "CI" in os.environ or hasattr(builtins, "get_ipython"):
         return False
@@ -32,7 +32,7 @@ def can_ask() -> bool:
 
 
 def ask(details: str, output: Output) -> str:
-    """Return the learner's guess; empty without a question, a person or an answer."""
+    """Return the learner's guess; empty without a question, a person or a reply."""
     text = question(details)
     if not text or not can_ask():
         return ""

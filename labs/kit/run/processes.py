@@ -1,10 +1,10 @@
 """Run a lab as N processes of one torch.distributed group: `--processes N`, or one for each GPU.
 
 torch and Accelerate read the group from environment variables, which are set here. The Accelerator
-checks that as many processes joined. Launchers of others don't fit: `accelerate launch --cpu
+checks that as many processes joined. Other launchers don't fit: `accelerate launch --cpu
 --num_processes 2` starts one process and reports nothing. torchrun and torch.distributed.elastic
-look at the processes every 0.1 s in the order of their ranks, so that of two failures they may
-report the second one.
+poll the processes in the order of their ranks. When rank 1 failed 50 ms before rank 0, they
+returned the exit code of rank 0.
 https://docs.pytorch.org/docs/stable/distributed.html#environment-variable-initialization
 """
 
@@ -120,9 +120,9 @@ def run_group(processes: int, command: list[str], **variables: str) -> int:
 def leave(code: int) -> NoReturn:
     """End this process; in a group, without Python's own finalisation.
 
-    Gloo's threads may release the tensors of the last collective during finalisation, which needs
-    Python: one run in twelve that a NaN stopped was aborted by that, with exit code 134. Destroying
-    the group first doesn't help: a prepared model keeps it and its threads alive.
+    Gloo's threads may release the tensors of the last collective during finalisation, when Python
+    is no longer there. Of the runs that a NaN had stopped, this aborted one in twelve, with exit
+    code 134. Destroying the group first doesn't help: a prepared model keeps its threads alive.
     """
     if group_size() == 1:
         sys.exit(code)

@@ -17,7 +17,7 @@ def require_checkpoints(lesson: Lesson, settings: Settings) -> None:
     """Check that there is a checkpoint if --resume is given.
 
     Raises:
-        Card: if there is none.
+        Card: if the lab has no checkpoint.
     """
     folder = checkpoints_folder(lesson, settings)
     if settings.resume and not any(atomic_folder.all_in(one) for one in folder.glob("*")):

@@ -87,7 +87,7 @@ class Session:
         )
 
     def conduct(self, name: str, doc: str, function: Function) -> Experiment:
-        """Run one experiment from its own seed; a crash is recorded and printed in full."""
+        """Seed all generators and run one experiment; a crash is recorded and printed in full."""
         from accelerate.utils import set_seed
 
         claim, _, details = cleandoc(doc).partition("\n\n")

@@ -1,4 +1,4 @@
-"""The folders in which a training's checkpoints wait for the next run, and which of them fit it."""
+"""The folders with the checkpoints of trainings, and which of them fit a run."""
 
 import ast
 import fcntl
@@ -20,9 +20,9 @@ from labs.kit.run.environment import PACKAGES, environment
 from labs.kit.run.resume import checkpoints_folder
 from labs.kit.run.run import Run
 
-# These differ on another machine; a training can go on there, but not bit for bit.
+# These differ on another machine; a training can resume there, but not bit for bit.
 MACHINE = ("stack", "python", "device", "threads", "cpu_capability")
-IRRELEVANT = ("online", "only", "options")  # to the weights; each option is a fact of its own
+IRRELEVANT = ("online", "only", "options")  # to the weights; each option is a fact by its name
 MAX_CHARACTERS = 60  # of two values that are shown
 NAMES = {"lab_sha256": "the lab's text", "sources_sha256": "the text of labs that it imports"}
 

@@ -25,7 +25,7 @@ import torch
 from accelerate.utils import broadcast, broadcast_object_list, gather_object, load
 
 STATE_FILE = "state.pt"
-# It warns of tied weights at each checkpoint. Loading ties them again.
+# Accelerate warns of tied weights at each checkpoint. Loading ties them again.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 
@@ -39,8 +39,8 @@ class Checkpoints:
             configuration, the number of steps, a data set's hash. It must be JSON. A checkpoint
             of a training that depended on something else isn't loaded.
         steps: the number of steps, if it is known: then a finished training is reported as such.
-        every_steps: save every so many steps; by default every so many minutes.
-        every_minutes: minutes between checkpoints, without `every_steps`.
+        every_steps: the number of steps between checkpoints; by default the clock decides.
+        every_minutes: the minutes between checkpoints, without `every_steps`.
         keep: the number of checkpoints to retain.
 
     Raises:
@@ -75,7 +75,7 @@ class Checkpoints:
         run.accelerator.free_memory()  # what was prepared before belongs to another training
 
     def include(self, **extras: Any) -> None:
-        """Include what belongs to the training beside the objects that Accelerate prepared.
+        """Include more state in the checkpoints, beside the objects that Accelerate prepared.
 
         Args:
             extras: by name a torch.Generator; a list or dict of numbers and strings, which
@@ -128,9 +128,9 @@ class Checkpoints:
             self.save(done)
 
     def save(self, done: int) -> None:
-        """Save now; also after the loop, so that a run interrupted later needn't train again.
+        """Save now. Call it after the loop, too: a later interruption then loses no step.
 
-        A full disk is reported, and the training goes on; earlier checkpoints stay.
+        A full disk is reported and the training continues; earlier checkpoints stay.
 
         Raises:
             Card: if the weights are NaN or infinite.

@@ -127,14 +127,14 @@ def batches(run: Run, loader: "DataLoader[Any]", done: int = 0) -> Iterator[Any]
     """Yield the batches of a prepared loader, epoch after epoch, without those already `done`.
 
     The order within an epoch depends only on the run's seed and the number of the epoch, so that a
-    resumed training gets the same batches. For that the loader needs its own `generator`: without
-    one, each epoch draws a number from torch's generator, once more after a resume.
+    resumed training gets the same batches. The loader needs a `generator`: without one, each epoch
+    draws a number from torch's generator, and the first epoch after a resume draws one more.
 
     Raises:
         ValueError: if the loader has no generator or no batch.
     """
     if loader.generator is None:
-        raise ValueError("a loader that can be resumed needs its own generator")
+        raise ValueError("the loader needs a generator, so that a training can be resumed")
     if not len(loader):
         raise ValueError("the loader has no batch")
     epoch, first = divmod(done, len(loader))

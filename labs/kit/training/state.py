@@ -1,7 +1,7 @@
 """Save and restore what a checkpoint has beside the objects that Accelerate prepared.
 
-Generators, curves, running averages. Accelerate's `register_for_checkpointing` would load them with
-`weights_only=False`, which runs code from the file.
+It may be a generator, a curve or a running average. Accelerate's `register_for_checkpointing` would
+load it with `weights_only=False`, which runs code from the file.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ def state_of(name: str, value: Any) -> Any:
         return cast(Any, value)
     if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
         return value.state_dict()
-    raise TypeError(f"{name} can't be saved: it is no generator, list or dict, and has no state")
+    raise TypeError(f"{name} can't be saved: it isn't a generator, list or dict, and has no state")
 
 
 def restore(value: Any, state: Any) -> None:

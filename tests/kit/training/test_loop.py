@@ -68,7 +68,7 @@ def test_another_seed_gives_another_order(tmp_path: Path) -> None:
 
 def test_batches_need_a_generator_and_a_batch(tmp_path: Path) -> None:
     run = a_run(tmp_path)
-    with pytest.raises(ValueError, match="its own generator"):
+    with pytest.raises(ValueError, match="the loader needs a generator"):
         next(batches(run, run.accelerator.prepare(DataLoader(range(9), 2))))  # pyright: ignore
     few = DataLoader(range(3), 4, drop_last=True, generator=torch.Generator())  # pyright: ignore
     with pytest.raises(ValueError, match="no batch"):
