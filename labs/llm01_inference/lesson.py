@@ -11,7 +11,7 @@
 # %% Imports
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import pairwise
@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from labs.kit import Lab, Run, assets, seconds_paired, tolerance
+from labs.kit import Lab, Results, Run, assets, seconds_paired, tolerance
 
 import matplotlib.pyplot as plt
 import torch
@@ -72,8 +72,8 @@ CARROLL = (
 # %% 1. A first call
 @cache
 def opened(path: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
-    return model, AutoTokenizer.from_pretrained(path)
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(path)
 
 
 def smollm2(run: Run, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
@@ -112,12 +112,15 @@ def one_call_answers_for_every_beginning(run: Run):
     ids = tokenizer("The capital of France is").input_ids
     logits = logits_of(model, ids)  # (T, V)
     p, best = logits[-1].softmax(-1).topk(5)
-    rows = [[repr(tokenizer.decode(i)), i, logits[-1, i].item(), p[n].item()]
-            for n, i in enumerate(best.tolist())]  # fmt: skip
+    rows = [
+        [repr(tokenizer.decode(i)), i, logits[-1, i].item(), p[n].item()]
+        for n, i in enumerate(best.tolist())
+    ]
     run.table("The five likeliest next tokens", ["token", "id", "logit", "probability"], rows)
     run.agree("sum of the probabilities, less one", logits.double().softmax(-1).sum(-1) - 1)
     alone = torch.stack([logits_of(model, ids[:t])[-1] for t in range(1, len(ids) + 1)])
-    run.agree("all at once, less one beginning at a time", logits - alone, rounding(logits))
+    name = "all at once, less one beginning at a time"
+    run.agree(name, logits - alone, rounding(logits), decides=True)
     other = logits_of(model, [*ids[:-2], ids[-2] + 1, ids[-1]])[-1].softmax(-1)
     moved = (other - logits[-1].softmax(-1)).abs().max()
     because = "the partner: the last place does see the one before it"
@@ -170,9 +173,12 @@ def a_chat_is_one_text(run: Run):
     ours, end = tokenizer(chat(system, question)).input_ids, (tokenizer.eos_token_id,)
     because = "that is how SmolLM2 was trained; another --model may have other marks"
     unlike = sum(a != b for a, b in zip(ours, theirs, strict=False)) + abs(len(ours) - len(theirs))
-    run.measure("ids unlike the template's", unlike, expect_at_most=0, because=because)
-    marked, bare = (tokenizer.decode(write(model, ids, 12, end=end))
-                    for ids in (theirs, tokenizer(question).input_ids))  # fmt: skip
+    name = "ids unlike the template's"
+    run.measure(name, unlike, expect_at_most=0, because=because, decides=True)
+    marked, bare = (
+        tokenizer.decode(write(model, ids, 12, end=end))
+        for ids in (theirs, tokenizer(question).input_ids)
+    )
     return f"With the marks it says {marked!r}, without them {bare!r}."
 
 
@@ -241,8 +247,10 @@ def sampler_draws_from_the_distribution(run: Run):
         draws = [draw(logits / t, n).bincount(minlength=len(logits)).double() for _ in range(2)]
         return max(p_value(counts, expected) for counts in draws)
 
-    run.check("better p-value, T = 1", better_of_two(1.0), at_least=1e-3, because=because)
-    run.check("the same, T = 1.1", better_of_two(1.1), at_most=1e-3, because="the partner")
+    better = better_of_two(1.0)
+    run.check("better p-value, T = 1", better, at_least=1e-3, because=because, decides=True)
+    better = better_of_two(1.1)
+    run.check("the same, T = 1.1", better, at_most=1e-3, because="the partner", decides=True)
     return f"{int((expected >= 5).sum())} of the tokens were expected at least five times."
 
 
@@ -271,7 +279,7 @@ def entropy_rises_with_temperature(run: Run):
         ax.plot(1, shown[1], "o", color=line.get_color())
     run.table("Entropy (nats)", ["text", "T = 0.5", "T = 1", "T = 2", "slope at 1"], rows)
     because = "a central difference of step h errs by order h², 1e-8"
-    run.agree("slope over Var/T³, less one", torch.stack(errors), 1e-5, because)
+    run.agree("slope over Var/T³, less one", torch.stack(errors), 1e-5, because, decides=True)
     ax.axhline(math.log(len(logits)), color="grey", ls=":", label="ln V: all tokens alike")
     ax.set(xlabel="temperature T", ylabel="entropy (nats)", title="What temperature does")
     ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
@@ -333,15 +341,16 @@ def our_cuts_are_the_librarys(run: Run):
     model, tokenizer = smollm2(run)
     texts = [tokenizer(text).input_ids for text in (SURE, UNSURE, CARROLL)]
     rows = torch.cat([logits_of(model, ids[:20])[::3] for ids in texts]).double()  # (rows, V)
-    for name, ours, theirs, values in (
-        ("top-k", top_k, library.TopKLogitsWarper, (1, 50, 5000)),
-        ("top-p", top_p, library.TopPLogitsWarper, (0.1, 0.5, 0.9, 0.99)),
-        ("min-p", min_p, library.MinPLogitsWarper, (0.01, 0.1, 1.0)),
-    ):
+    cuts: list[tuple[str, Callable, Any, list[Any]]] = [
+        ("top-k", top_k, library.TopKLogitsWarper, [1, 50, 5000]),
+        ("top-p", top_p, library.TopPLogitsWarper, [0.1, 0.5, 0.9, 0.99]),
+        ("min-p", min_p, library.MinPLogitsWarper, [0.01, 0.1, 1.0]),
+    ]
+    for name, ours, theirs, values in cuts:
         # sorted, for two tokens with equal logits at the edge may change places
         pairs = [(ours(rows, x), theirs(x)(None, rows)) for x in values]
         unlike = sum((a.sort(-1).values != b.sort(-1).values).sum().item() for a, b in pairs)
-        run.check(f"{name}: logits unlike the library's", unlike, equals=0)
+        run.check(f"{name}: logits unlike the library's", unlike, equals=0, decides=True)
     rank, (fig, ax) = torch.arange(1, rows.shape[1] + 1), plt.subplots()
     kept = []
     for i, (name, ids) in enumerate(zip(("sure", "unsure"), texts, strict=False)):
@@ -402,8 +411,9 @@ def the_penalty_rests_on_an_arbitrary_zero(run: Run):
     text = CARROLL.removesuffix(" conversations?”")
     ids = torch.tensor([tokenizer(text).input_ids], device=run.device)
     logits = logits_of(model, ids[0].tolist())[-1:].double()  # (1, V)
-    theirs = library.RepetitionPenaltyLogitsProcessor(1.3)
-    run.agree("less the library's", repetition_penalty(ids, logits, 1.3) - theirs(ids, logits))
+    theirs: Any = library.RepetitionPenaltyLogitsProcessor(1.3)
+    off = repetition_penalty(ids, logits, 1.3) - theirs(ids, logits)
+    run.agree("less the library's", off, decides=True)
     change = (repetition_penalty(ids, logits, 1.3) - logits).gather(1, ids)
     what, because = "largest change of a seen token's logit", "a penalty may only lower"
     run.check(what, change.max(), at_most=0, because=because)
@@ -413,7 +423,8 @@ def the_penalty_rests_on_an_arbitrary_zero(run: Run):
     seen = [x.softmax(-1)[0, ids[0].unique()].sum().item() for x in (logits, *penalised)]
     because = "a seen token's l falls by 0.23·l where l > 0, by 0.3·|l| where l < 0"
     moved = abs(seen[2] - seen[1])
-    run.check("with it, the share that moves", moved, at_least=0.01, because=because)
+    name = "with it, the share that moves"
+    run.check(name, moved, at_least=0.01, because=because, decides=True)
     shown = "seen tokens have {:.0%} of the distribution, penalised {:.0%}, from 20 lower {:.0%}"
     return f"After “without pictures or”, {shown.format(*seen)}."
 
@@ -459,10 +470,18 @@ def filling_must_not_be_noticed(run: Run):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model, tokenizer = smollm2(run)
-    config = GPT2Config(vocab_size=500, n_positions=64, n_embd=64, n_layer=2, n_head=4,
-                        bos_token_id=0, eos_token_id=0)  # fmt: skip
+    config = GPT2Config(
+        vocab_size=500,
+        n_positions=64,
+        n_embd=64,
+        n_layer=2,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     config.initializer_range = 0.2  # untrained; at GPT-2's own 0.02 positions hardly matter yet
-    random = GPT2LMHeadModel(config).double().to(run.device).eval()
+    random: Any = GPT2LMHeadModel(config)
+    random = random.double().to(run.device).eval()
     prompts = {
         f"RoPE: {called(run)}": (
             model,
@@ -482,9 +501,11 @@ def filling_must_not_be_noticed(run: Run):
         rows.append([name, *errors])
         enough = errors[:2] if name.startswith("RoPE") else errors[:1]
         bound = rounding(alone) if name.startswith("RoPE") else 1e-10
-        run.check(f"{name}, with what it needs", enough, at_most=bound, because="rounding")
+        what = f"{name}, with what it needs"
+        run.check(what, enough, at_most=bound, because="rounding", decides=True)
         because = "the partner: logits are of order one and more"
-        run.check(f"{name}, with less", errors[len(enough) :], at_least=0.05, because=because)
+        less = errors[len(enough) :]
+        run.check(f"{name}, with less", less, at_least=0.05, because=because, decides=True)
     columns = ["positions", "mask and positions", "mask", "positions alone", "neither"]
     run.table("Largest change of a logit, batch against single", columns, rows)
 
@@ -527,8 +548,14 @@ def generate(
     ends, going = torch.tensor(list(end), device=ids.device), ids[:, 0] >= 0  # (B,), all True
     for _ in range(new):
         here = positions[:, -fresh.shape[1] :]
-        out = model(fresh, attention_mask=mask, position_ids=here, cache=kept, use_cache=True,
-                    logits_to_keep=1)  # fmt: skip
+        out = model(
+            fresh,
+            attention_mask=mask,
+            position_ids=here,
+            cache=kept,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         logits = out.logits[:, -1].float()  # (B, V)
         # what fills is no text that a penalty may count: the last token again stands for it
         text = ids.where(mask == 1, ids[:, -1:])
@@ -581,18 +608,21 @@ def the_cache_changes_no_token(run: Run):
             want = [write(model, prompt, new) for prompt in prompts]
         with counted(model) as cached:
             got = [generate(model, [prompt], new)[0] for prompt in prompts]
-        run.check(f"{name}: tokens unlike", differing(got, want), equals=0)
-        each = [sum(range(len(p), len(p) + new)) for p in prompts]
-        run.check(f"{name}: places without", sum(plain), equals=sum(each), because="the whole text")
-        each = [len(p) + new - 1 for p in prompts]
-        run.check(f"{name}: places with", sum(cached), equals=sum(each), because="each once")
+        run.check(f"{name}: tokens unlike", differing(got, want), equals=0, decides=True)
+        each = sum(sum(range(len(p), len(p) + new)) for p in prompts)
+        because = "the whole text"
+        run.check(f"{name}: places without", sum(plain), equals=each, because=because, decides=True)
+        each = sum(len(p) + new - 1 for p in prompts)
+        because = "each once"
+        run.check(f"{name}: places with", sum(cached), equals=each, because=because, decides=True)
         short, ids = which(run, torch.bfloat16)[0], torch.ones(2, 10, dtype=torch.long)
         for net in (model, short):
             kept = net(ids.to(run.device), use_cache=True, logits_to_keep=1).cache
             size = sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
             each = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * net.dtype.itemsize
             what, bytes_ = f"{name}: bytes of a {str(net.dtype)[6:]} cache", each * ids.numel()
-            run.check(what, size, equals=bytes_, because="2·L·H_kv·D·T·size, two texts of 10")
+            because = "2·L·H_kv·D·T·size, two texts of 10"
+            run.check(what, size, equals=bytes_, because=because, decides=True)
         for prompt in prompts:
             a, b = write(short, prompt, new), generate(short, [prompt], new)[0]
             same = next((i for i in range(new) if a[i] != b[i]), new)
@@ -665,7 +695,7 @@ def the_cache_pays_more_the_longer_the_text(run: Run):
     run.measure(f"speed-up behind {lengths} tokens", gains, timed=True)
     because = f"{lengths[-1] // lengths[0]} times the places, if nothing else took time"
     grew = gains[-1] / gains[0]
-    run.measure("how it grew", grew, expect_at_least=2, because=because, timed=True)
+    run.measure("how it grew", grew, expect_at_least=2, because=because, timed=True, decides=True)
     each, what = steps[-1] / (wholes[-1] / lengths[-1]), "a token decoded, in tokens of prefill"
     run.measure(what, each, expect_at_least=2, because="prefill shares the weights", timed=True)
     fig, ax = plt.subplots()
@@ -705,13 +735,20 @@ def decoding_waits_for_memory(run: Run):
     mbu = median(y / x for x, y in zip(steps, sums, strict=True))
     run.measure("MBU, one text", mbu, timed=True)
     gain, because = rows[3][3], "they share the reading; 8 would be a free lunch"
-    run.measure("tokens/s, 8 texts over 1", gain, expect_at_least=2, because=because, timed=True)
+    run.measure(
+        "tokens/s, 8 texts over 1",
+        gain,
+        expect_at_least=2,
+        because=because,
+        timed=True,
+        decides=True,
+    )
     short, long = (one_step(smollm2(run, x)[0], 1, 32) for x in (torch.bfloat16, torch.float32))
     a, b = seconds_paired(short, long, n)
     ratio = median(x / y for x, y in zip(a, b, strict=True))
     because = "0.5 if memory were all; kernels for bfloat16 may be made for larger products"
     what = "a step in bfloat16, in steps in float32"
-    run.measure(what, ratio, expect_at_most=1, because=because, timed=True)
+    run.measure(what, ratio, expect_at_most=1, because=because, timed=True, decides=True)
     return (
         f"One text used {mbu:.0%} of the bandwidth. A step for eight took {8 / gain:.1f} times as "
         f"long as for one, a step in bfloat16 {ratio:.2f} times as long as in float32."
@@ -771,8 +808,9 @@ def greedy_repeats_itself(run: Run):
         ax.plot(rows[-1][1], rows[-1][2], f"C{i}D", ms=10, label=name)
     columns = ["choice", "distinct 4-grams", "ln p", f"the end after {starts[0]!r}"]
     run.table(f"Medians of {len(prompts)} texts of {new} tokens; ln p per token", columns, rows)
-    for name, bound in (("greedy", {"expect_at_most": 0.8}), ("T = 1", {"expect_at_least": 0.9})):
-        run.measure(f"{name}: distinct 4-grams", rows[list(WAYS).index(name)][1], **bound)
+    same, other = (rows[list(WAYS).index(name)][1] for name in ("greedy", "T = 1"))
+    run.measure("greedy: distinct 4-grams", same, expect_at_most=0.8, decides=True)
+    run.measure("T = 1: distinct 4-grams", other, expect_at_least=0.9, decides=True)
     what, because = "Carroll's text over greedy, ln p per token", "as Holtzman et al. 2020, fig. 2"
     run.measure(what, person - rows[0][2], unit="nats", expect_at_most=0, because=because)
     ax.axhline(person.item(), color="grey", ls=":", label="written by Lewis Carroll")
@@ -804,9 +842,15 @@ def greedy_repeats_itself(run: Run):
 # %% 10. Searching, and guessing ahead
 @torch.no_grad()
 def beam_search(
-    model: Any, prompt: list[int], new: int, beams: int, change: Any = (), end: Iterable[int] = (),
-    length_penalty: float = 1.0, early_stopping: bool | str = False,
-) -> list[int]:  # fmt: skip
+    model: Any,
+    prompt: list[int],
+    new: int,
+    beams: int,
+    change: Any = (),
+    end: Iterable[int] = (),
+    length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
+) -> list[int]:
     """The best of `beams` texts after one prompt, as `generate(num_beams=…)` of transformers."""
     ids, scores = torch.tensor([prompt], device=model.device), torch.zeros(1, device=model.device)
     kept, fresh, ends = DynamicCache(config=model.config), ids, torch.tensor(list(end)).to(ids)
@@ -892,7 +936,7 @@ def ours_writes_what_transformers_writes(run: Run):
             rows.append([shown, sum(map(len, got)), len(calls), f"{other} of {len(got)}"])
         columns = ["options", "tokens", "their calls of the model", "texts that aren't greedy's"]
         run.table(name, columns, rows)
-        run.check(f"{name}: texts unlike model.generate's", wrong, equals=0)
+        run.check(f"{name}: texts unlike model.generate's", wrong, equals=0, decides=True)
         others, what = sum(row[3][0] != "0" for row in rows), f"{name}: options that change a text"
         if run.options.model is None or some == len(options):  # of others nobody knows
             run.check(what, others, at_least=len(rows) // 2, because="the partner")
@@ -952,7 +996,7 @@ def a_stop_is_never_shown(run: Run):
     for pieces in cuts:
         shown.append("".join(until_stop(pieces, stops)))
         missed += not any(stops[0] in piece for piece in pieces)
-    run.check("shown otherwise", sum(one != want for one in shown), equals=0)
+    run.check("shown otherwise", sum(one != want for one in shown), equals=0, decides=True)
     return f"Of {len(cuts)} ways to cut it, {missed} have the stop string in no piece as a whole."
 
 
@@ -1055,9 +1099,11 @@ def bits_per_byte_compare_what_perplexity_cannot(run: Run):
     run.table(f"{size:,} bytes of Shakespeare, windows of {window}", columns, rows)
     steps = [a[2] - b[2] for a, b in pairwise(rows[:4])]
     because = "uniform, unigram, bigram, model: each uses what the one before it doesn't"
-    run.measure("steps down this ladder", steps, unit="nats", expect_at_least=0, because=because)
+    what = "steps down this ladder"
+    run.measure(what, steps, unit="nats", expect_at_least=0, because=because, decides=True)
     gain, because = rows[3][2] - rows[4][2], "each token has more before it"
-    run.measure("windows that overlap", gain, unit="nats", expect_at_least=0, because=because)
+    what = "windows that overlap"
+    run.measure(what, gain, unit="nats", expect_at_least=0, because=because, decides=True)
     per_byte, per_token = (rows[5][k] / rows[4][k] for k in (4, 2))
     return (
         f"The glass model needs {per_token:.2f} times {name}'s nats per token, but {per_byte:.2f} "
@@ -1115,7 +1161,7 @@ BLOCKS = [
 TELLS = 0.05  # nats: on one paragraph rounding may also gain a few hundredths, by chance
 
 
-def square_law(run: Run, name: str, costs: list[float], weighed: list[float]) -> bool:
+def square_law(run: Run, name: str, costs: Sequence[float], weighed: Sequence[float]) -> bool:
     """Compare the c of several roundings, where their costs tell: each cost is c · `weighed`."""
     c = [cost / weight for cost, weight in zip(costs, weighed, strict=True)]
     tells = min(costs) >= TELLS
@@ -1156,9 +1202,13 @@ def eight_bits_are_nearly_free(run: Run):
         off = (rounded(w, bits) - w).abs() / (w.abs().amax(-1, keepdim=True) / (2**bits / 2 - 1))
         run.check(f"{bits} bits: farthest, in steps", off.max(), at_most=0.501, because="rounding")
     eight, four, three, _, own = (row[4] for row in rows[:5])
-    run.measure("8 bits: nats", eight, expect_between=(-0.02, 0.02), because="ε² is 300 times less")
-    run.measure("4 bits: nats", four, expect_at_least=0.1, because="15 levels for a whole row")
-    run.measure("3 bits: nats", three, expect_at_least=1, because="7 levels for a whole row")
+    free = (-0.02, 0.02)
+    because = "ε² is 300 times less"
+    run.measure("8 bits: nats", eight, expect_between=free, because=because, decides=True)
+    because = "15 levels for a whole row"
+    run.measure("4 bits: nats", four, expect_at_least=0.1, because=because, decides=True)
+    because = "7 levels for a whole row"
+    run.measure("3 bits: nats", three, expect_at_least=1, because=because, decides=True)
     if run.options.model is None:
         stored, because = (-1e-3, 1e-3), "its weights lie on such levels already"
     else:
@@ -1173,18 +1223,57 @@ def eight_bits_are_nearly_free(run: Run):
 
 # %% [markdown]
 # ## What surprised
-# The bare question made the chat model end its turn at once. Adding a constant to the logits, which
-# changes no distribution, changes what a repetition penalty does. To the model, a paragraph by a
-# great writer is far less likely than its own greedy text. `model.generate(do_sample=True)` cuts to
-# the top 50 unless told otherwise. bfloat16 may write another text with a cache than without, and
-# neither is wrong. Half the bytes weren't half the time: on the two CPU cores where this was
-# written a bfloat16 step for one text took no less than a float32 one; a format is as fast as its
-# kernels, and the MBU tells that memory is not all that a step waits for. Rounding
-# weights that had four bits to four bits costs a lot, or nothing: it depends on where the levels
-# lie. And the relative errors of the weights are much alike in both models: what rounding costs the
-# deep one more is that it has 7.5 times the layers, and that each minds more (the longer a model
-# was trained for its size, the less rounding it bears: Kumar et al. 2024).
-#
+# See what the chat model makes of the bare question. `model.generate(do_sample=True)` cuts to the
+# top 50 unless told otherwise. And the relative errors of the weights are much alike in both
+# models: what rounding costs the deep one more is that it has 7.5 times the layers, and that each
+# minds more (the longer a model was trained for its size, the less rounding it bears: Kumar et al.
+# 2024).
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Say what surprised, in the numbers of this run."""
+    return " ".join(part(results) for part in (_distributions, _formats, _levels))
+
+
+def _distributions(results: Results) -> str:
+    penalty = "the_penalty_rests_on_an_arbitrary_zero"
+    moved = results.value(penalty, "with it, the share that moves")
+    person = results.value("greedy_repeats_itself", "Carroll's text over greedy, ln p per token")
+    likely = "less" if person < 0 else "more"
+    return (
+        "Adding a constant to the logits, which changes no distribution, changes what a repetition "
+        f"penalty does: it moved {moved:.0%} of the distribution. To the model, a paragraph by a "
+        f"great writer is {likely} likely than its own greedy text, by {abs(person):.1f} nats a "
+        "token."
+    )
+
+
+def _formats(results: Results) -> str:
+    parted = results.shown("the_cache_changes_no_token", "prompts on which bfloat16 parts")
+    memory = "decoding_waits_for_memory"
+    step = results.value(memory, "a step in bfloat16, in steps in float32")
+    mbu = results.value(memory, "MBU, one text")
+    return (
+        "bfloat16 may write another text with a cache than without, and neither is wrong: here on "
+        f"{parted} of the prompts. With half the bytes a step for one text took {step:.2f} times "
+        "as long as in float32: a format is as fast as its kernels, and an MBU of "
+        f"{mbu:.0%} tells how much of a step is waiting for memory."
+    )
+
+
+def _levels(results: Results) -> str:
+    rounding_costs = "eight_bits_are_nearly_free"
+    by_row = results.value(rounding_costs, "4 bits: nats")
+    own = results.value(rounding_costs, "4 bits as Q4_1: nats")
+    return (
+        f"Rounding weights to four bits cost {by_row:.2f} nats a token with a scale a row, "
+        f"{own:.2f} as Q4_1: it depends on where the levels lie."
+    )
+
+
+# %% [markdown]
 # Four strategies that `generate` once had (contrastive search, DoLa, diverse and constrained beams)
 # have left transformers for code on the hub, so they aren't compared here.
 #

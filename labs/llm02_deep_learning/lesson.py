@@ -19,7 +19,7 @@ from itertools import accumulate, count, pairwise
 from statistics import mean, median
 from typing import Any
 
-from labs.kit import Lab, Run, assets
+from labs.kit import Lab, Results, Run, assets
 from labs.llm02_deep_learning.random_graphs import STEPS, follow, random_graph
 
 import matplotlib.pyplot as plt
@@ -70,16 +70,19 @@ def views_only_walk_differently(run: Run):
         "x.T.reshape(24)": x.T.reshape(24),
     }.items():
         shared = view.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
-        where = view.storage_offset(), tuple(view.shape), view.stride()
+        where = int(view.storage_offset()), tuple(view.shape), view.stride()
         wrong += shared and not torch.equal(by_strides(x.flatten(), *where), view)
         rows.append([name, *where, "view" if shared else "copy"])
     run.table("Out of one row of 24", ["", "offset", "shape", "strides", ""], rows)
-    run.check("views that offset and strides don't give", wrong, at_most=0, because="exact")
+    name = "views that offset and strides don't give"
+    run.check(name, wrong, at_most=0, because="exact", decides=True)
     copies = [name for name, *_, kind in rows if kind == "copy"]
     because = "column by column memory is walked 0, 6, 12, 18, 1: no single stride does that"
-    run.check("copies", " ".join(copies), equals="x.T.reshape(24)", because=because)
+    copied = " ".join(copies)
+    run.check("copies", copied, equals="x.T.reshape(24)", because=because, decides=True)
     x.T[5, 0] = 100
-    run.check("x[0, 5] after x.T[5, 0] = 100", x[0, 5].item(), equals=100, because="shared")
+    name = "x[0, 5] after x.T[5, 0] = 100"
+    run.check(name, x[0, 5].item(), equals=100, because="shared", decides=True)
 
 
 # %% [markdown]
@@ -126,10 +129,10 @@ def short_floats_lose_small_updates(run: Run):
     run.figure(fig, "small_updates", "The same thousand additions in three formats.")
 
     because = "0.001 is less than 2⁻⁸, half the spacing"
-    run.check("bfloat16", ends["bfloat16"], equals=1.0, because=because)
+    run.check("bfloat16", ends["bfloat16"], equals=1.0, because=because, decides=True)
     because = "1,000 times 2⁻²⁴, half the spacing below 2; and 0.001 itself is rounded"
     off = abs(ends["float32"] - 2)
-    run.check("float32, off 2", off, at_most=1001 * 2**-24, because=because)
+    run.check("float32, off 2", off, at_most=1001 * 2**-24, because=because, decides=True)
     numbers = torch.arange(1, 127 * 128, dtype=torch.int16).view(short)  # all between 0 and 1
     moving = numbers[1 + numbers > 1].min().item()
     because = "2⁻⁸ is a tie, which 1.0 wins, for its last bit is 0; this is the next one"
@@ -186,10 +189,18 @@ def a_difference_has_a_best_step(run: Run):
         found[name] = steps[best].item()
         because = "h* takes the worst rounding, the usual is less; and steps are powers of two"
         ratio = found[name] / theory
-        run.check(f"{name}: best step / h*", ratio, at_least=0.25, at_most=4, because=because)
+        run.check(
+            f"{name}: best step / h*",
+            ratio,
+            at_least=0.25,
+            at_most=4,
+            because=because,
+            decides=True,
+        )
         worse = [errors[best + k] / errors[best] for k in (-5, 5)]
         because = "by the two terms 341 and 21 times, from h*"
-        run.check(f"{name}: error at 32 h and h/32", worse, at_least=8, because=because)
+        what = f"{name}: error at 32 h and h/32"
+        run.check(what, worse, at_least=8, because=because, decides=True)
         for side, i, k, want in (("above", 3, 5, 2), ("below", -1, -9, -1)):
             power = math.log(errors[i] / errors[k]) / math.log(steps[i] / steps[k])
             what, because = f"{name}: error {side} h*, as h to the", "h²·|f‴|/6 or ε·|f|/h"
@@ -364,8 +375,11 @@ class Value:
     clock = count()
 
     def __init__(self, data: Any, parents: tuple = (), vjp: Callable | None = None):
-        self.data, self.parents, self.vjp = torch.as_tensor(data), parents, vjp
-        self.grad, self.born = None, next(Value.clock)
+        self.data = torch.as_tensor(data)
+        self.parents = parents
+        self.vjp: Any = vjp  # a leaf has none
+        self.grad: Any = None
+        self.born = next(Value.clock)
 
     def backward(self) -> None:
         """Add to each leaf's `grad` the slope of this number, of shape (), towards it."""
@@ -417,7 +431,9 @@ def own_autograd_is_pytorchs(run: Run):
     chance, errors, sizes, used = random.Random(run.seed), [], [], Counter()
     for _ in run.progress(range(200), "graphs"):
         shapes, steps = random_graph(chance)
-        tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+        tensors: list[Any] = [
+            torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes
+        ]
         values = [Value(x.detach()) for x in tensors]
         follow(steps, values).backward()
         follow(steps, tensors).backward()
@@ -425,7 +441,7 @@ def own_autograd_is_pytorchs(run: Run):
         sizes += [x.grad.abs().max().item() for x in tensors]
         used.update(name for name, *_ in steps)
     because = "each operation rounds by about 10⁻¹⁶ of its values; those stay below some thousands"
-    run.check("largest difference", max(errors), at_most=1e-10, because=because)
+    run.check("largest difference", max(errors), at_most=1e-10, because=because, decides=True)
     run.check("median gradient", median(sizes), at_least=0.1, because="the partner: they aren't 0")
     because = f"2,400 steps of {len(STEPS)} kinds make 171 ± 13 each"
     run.check("fewest uses of a step", min(used.values()), at_least=100, because=because)
@@ -565,10 +581,12 @@ def own_engine_learns_to_read(run: Run):
     for name in ("ReLU", "tanh", "identity"):
         seeds = run.progress(run.seeds(3), f"{name}, seeds")
         found[name] = [reads_digits(seed, steps, 0.05, name, 64, 64, 64, 10) for seed in seeds]
-        run.check(f"accuracy, {name}", found[name], at_least=nearest_average(), because=because)
+        least = nearest_average()
+        run.check(f"accuracy, {name}", found[name], at_least=least, because=because, decides=True)
     lead, bound = mean(found["ReLU"]) - mean(found["identity"]), 2 * math.sqrt(0.96 * 0.04 / 360)
     because = "two standard errors of an accuracy of 0.96 on 360 images"
-    run.measure("ReLU's lead, either way", abs(lead), expect_at_most=bound, because=because)
+    name = "ReLU's lead, either way"
+    run.measure(name, abs(lead), expect_at_most=bound, because=because, decides=True)
     more = "no more" if abs(lead) <= bound else "more"
     return (
         f"Of 360, ReLU reads {360 * lead:+.1f} more than the identity: {more} than chance explains."
@@ -618,7 +636,8 @@ def slopes_have_bounds(run: Run):
     steepest = (1 + math.erf(1)) / 2 + math.exp(-1) / math.sqrt(math.pi)  # Φ(√2) + √2·φ(√2)
     for name, top in {"sigmoid": 0.25, "tanh": 1, "ReLU": 1, "GELU": steepest}.items():
         off, because = shown[name].max() - top, f"{top:.5g}; z goes in steps of 0.001"
-        run.check(f"{name}: largest slope, off theory", abs(off), at_most=1e-6, because=because)
+        what = f"{name}: largest slope, off theory"
+        run.check(what, abs(off), at_most=1e-6, because=because, decides=True)
     return f"GELU's slope is negative below z = {z[shown['GELU'] < 0].max():.2f}."
 
 
@@ -651,17 +670,24 @@ def depth_kills_sigmoid_gradients(run: Run):
     ax.legend()
     run.figure(fig, "depth", f"{depth} untrained layers, {width} wide, three seeds each.")
     because = "4⁻¹⁹, and the last layer's input is at least half the size of the first's"
-    run.check("sigmoid: first / last", found["sigmoid"], at_most=2 * 0.25**19, because=because)
+    ratios, most = found["sigmoid"], 2 * 0.25**19
+    run.check("sigmoid: first / last", ratios, at_most=most, because=because, decides=True)
     off = [abs(math.log(ratio)) for ratio in found["ReLU"]]
-    bound, because = 5 * math.sqrt(5 * depth / width) / 2, "theory says 0, give or take √(5L/n)/2"
-    run.check("ReLU: |log(first / last)|", off, at_most=bound, because=f"{because}; five of these")
+    bound = 5 * math.sqrt(5 * depth / width) / 2
+    because = "theory says 0, give or take √(5L/n)/2; five of these"
+    run.check("ReLU: |log(first / last)|", off, at_most=bound, because=because, decides=True)
     run.measure("tanh: first / last", found["tanh"])
-    deep, ends = [64] * 10 + [10], {}
-    for name, bound in (("sigmoid", {"expect_at_most": 0.2}), ("ReLU", {"expect_at_least": 0.9})):
-        ends[name] = [reads_digits(seed, 300, 0.02, name, *deep) for seed in run.seeds(3)]
-        run.measure(f"ten layers of {name}: accuracy after 300 steps", ends[name], **bound)
-    sigmoid, relu = (median(ends[name]) for name in ("sigmoid", "ReLU"))
-    return f"Ten layers learn to read {sigmoid:.0%} of digits with sigmoid, {relu:.0%} with ReLU."
+    deep = [64] * 10 + [10]
+    sigmoid, relu = (
+        [reads_digits(seed, 300, 0.02, name, *deep) for seed in run.seeds(3)]
+        for name in ("sigmoid", "ReLU")
+    )
+    run.measure("ten layers of sigmoid: accuracy after 300 steps", sigmoid, expect_at_most=0.2)
+    run.measure("ten layers of ReLU: accuracy after 300 steps", relu, expect_at_least=0.9)
+    return (
+        f"Ten layers learn to read {median(sigmoid):.0%} of digits with sigmoid, "
+        f"{median(relu):.0%} with ReLU."
+    )
 
 
 # %% [markdown]
@@ -725,14 +751,15 @@ def a_nonlinearity_is_needed(run: Run):
             ends.append(right)
     run.figure(fig, "spirals", "What a 2-64-64-2 ReLU network says during training, by our engine.")
     because = "chance is 0.5; seeds stray by less than 0.01"
-    run.check("ReLU", found["ReLU"], at_least=0.95, because=because)
+    run.check("ReLU", found["ReLU"], at_least=0.95, because=because, decides=True)
     because = "its lead over chance is half of ReLU's at most"
     run.check("the best of all lines", lines, at_most=0.7, because=because)
     over = [a - b for a, b in zip(found["identity"], lines, strict=True)]
     because = "it is a line; 720 directions may miss the very best by a few points"
     run.check("identity, less the best line", over, at_most=0.005, because=because)
     because = "near chance, were a line of no use at all"
-    run.measure("identity", found["identity"], expect_at_most=0.55, because=because)
+    ends = found["identity"]
+    run.measure("identity", ends, expect_at_most=0.55, because=because, decides=True)
     turns = {f"turns: {n}": best_line(*spirals(4000, n)) for n in (1, 2, 4, 8, 16)}
     run.table("The best line", list(turns), [list(turns.values())])
     straight, line = median(found["identity"]), median(lines)
@@ -802,10 +829,12 @@ def accelerate_runs_the_loop(run: Run):
     ax.legend()
     run.figure(fig, "training", "Digits under Accelerate, three seeds each.")
     because = "nearest averages, untrained"
-    run.check("accuracy, true", found["true labels"], at_least=nearest_average(), because=because)
+    right, least = found["true labels"], nearest_average()
+    run.check("accuracy, true", right, at_least=least, because=because, decides=True)
     because = "chance is 0.1; even one random label for each class would stray by 0.095 only"
     run.check("accuracy, dealt out", found["dealt out"], at_most=0.4, because=because)
-    run.check("weights", " ".join(kinds), equals="float32", because="whatever the precision")
+    because = "whatever the precision"
+    run.check("weights", " ".join(kinds), equals="float32", because=because, decides=True)
     first, *_, last = losses["dealt out"].tolist()
     run.measure("dealt out: the last epoch's loss over the first's", last / first, expect_at_most=1)
     return (
@@ -841,7 +870,9 @@ def unreached(loss: Tensor, module: nn.Module) -> list[str]:
 
     It leaves graph and gradients as they are: `loss.backward()` works afterwards.
     """
-    reached, seen, waiting = set(), {None}, [loss.grad_fn]
+    reached: set[int] = set()
+    seen: set[Any] = {None}
+    waiting: list[Any] = [loss.grad_fn]
     while waiting:
         operation = waiting.pop()
         if operation not in seen:
@@ -857,8 +888,11 @@ def three_layers(between: Callable[[Tensor], Tensor]) -> nn.Sequential:
     first, second, third = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
     for layer in (first, second, third):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    # What a hook returns takes the place of the layer's answer.
-    second.register_forward_hook(lambda _layer, _inputs, z: between(z))
+
+    def hook(_layer: nn.Module, _inputs: Any, z: Tensor) -> Tensor:
+        return between(z)  # it takes the place of the layer's answer
+
+    second.register_forward_hook(hook)
     return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
 
 
@@ -879,8 +913,9 @@ def a_cut_off_layer_raises_nothing(run: Run):
         torch.manual_seed(run.seed)
         model, losses = three_layers(between), []
         found = unreached(F.cross_entropy(model(x), y), model)
-        shown, want, because = ", ".join(found), ", ".join(cut_off), "what is before the cut"
-        run.check(f"{name}: not reached", shown or "none", equals=want or "none", because=because)
+        shown, want = (", ".join(names) or "none" for names in (found, cut_off))
+        because = "what is before the cut"
+        run.check(f"{name}: not reached", shown, equals=want, because=because, decides=True)
         # Without Accelerate: with several processes it would notice (DistributedDataParallel).
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
         for batch in batches_of(64, len(y), run.pick(tiny=440, small=880, full=2200)):
@@ -894,7 +929,7 @@ def a_cut_off_layer_raises_nothing(run: Run):
     run.table("Trained alike", ["", "first loss", "last 20 losses", "accuracy"], rows)
     fallen = [last / first for _, first, last, _ in rows]
     because = "it halves, and all seems well (with a cut, at tiny, seeds give 0.24 to 0.34)"
-    run.check("last losses / the first", fallen, at_most=0.5, because=because)
+    run.check("last losses / the first", fallen, at_most=0.5, because=because, decides=True)
     (*_, whole), (*_, cut) = rows[:2]
     run.measure("accuracy that the cut costs", whole - cut, expect_at_least=0.02)
     return (
@@ -904,12 +939,31 @@ def a_cut_off_layer_raises_nothing(run: Run):
 
 # %% [markdown]
 # ## What surprised
-# The best line through the spirals is no guess: it cuts off the outermost half-turn. Digits, with
-# which every course shows networks, need no activation: a linear network reads about as many. And
-# the training loss falls for labels dealt out at random, and for a network of which two layers in
-# three are random. So a falling loss shows that something is being fitted; not that it is what you
-# meant, nor that every layer takes part.
-#
+# A falling loss shows that something is being fitted; not that it is what you meant, nor that
+# every layer takes part.
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Say what surprised, in the numbers of this run."""
+    line = results.value("a_nonlinearity_is_needed", "the best of all lines")
+    lead = results.value("own_engine_learns_to_read", "ReLU's lead, either way")
+    same = results.verdict("own_engine_learns_to_read") == "held"
+    activation = "need no activation" if same else "are read otherwise with an activation"
+    random_labels = "dealt out: the last epoch's loss over the first's"
+    dealt_out = results.value("accelerate_runs_the_loop", random_labels)
+    cut_off = max(results.values("a_cut_off_layer_raises_nothing", "last losses / the first"))
+    return (
+        f"The best line through the spirals, with {line:.1%} right, is no guess: it cuts off the "
+        f"outermost half-turn. Digits, with which every course shows networks, {activation}: the "
+        f"share that a linear network reads differs by {lead:.1%}. And the training loss went to "
+        f"{dealt_out:.2f} of what it was for labels dealt out at random, and to {cut_off:.2f} for "
+        "a network of which two layers in three are random."
+    )
+
+
+# %% [markdown]
 # **Read on**: Baydin et al. 2018, *Automatic differentiation in machine learning: a survey* ·
 # Goldberg 1991, *What every computer scientist should know about floating-point arithmetic* ·
 # Glorot & Bengio 2010 and He et al. 2015 on depth · Micikevicius et al. 2018, *Mixed precision

@@ -1,4 +1,4 @@
-"""Vocabularies that people use, out of their embedded files: text in, the tokens' bytes out."""
+"""Vocabularies that people use, from embedded files: each maps a text to its tokens' bytes."""
 
 import base64
 import json
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 Pieces = Callable[[str], list[bytes]]
 
-# `tokenizers` keeps bytes as letters (Radford et al. 2019): the printable ones of Latin-1 stand for
-# themselves, the other 68 are the letters from U+0100 on. A space is Ġ.
+# `tokenizers` writes bytes as letters (Radford et al. 2019): the printable characters of Latin-1
+# stand for themselves, the other 68 are the letters from U+0100 on. A space is Ġ.
 _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 LETTERS = "".join(chr(b if b in _PRINTABLE else 256 + _OTHERS.index(b)) for b in range(256))
@@ -25,7 +25,14 @@ _BYTE = {letter: byte for byte, letter in enumerate(LETTERS)}
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`size` ids, special ones included; `pieces` cuts a text into its tokens' bytes."""
+    """A vocabulary of `size` ids, special ones included.
+
+    Attributes:
+        name: the model or the library that uses it.
+        kind: its family.
+        size: the number of ids.
+        pieces: the function that cuts a text into the bytes of its tokens.
+    """
 
     name: str
     kind: str
@@ -34,7 +41,7 @@ class Vocabulary:
 
 
 def byte_level(tokenizer: "Tokenizer") -> Pieces:
-    """How a byte-level tokenizer of `tokenizers` cuts a text."""
+    """Return the function that cuts a text by a byte-level tokenizer of `tokenizers`."""
     return lambda text: [
         bytes(_BYTE[letter] for letter in token)
         for token in tokenizer.encode(text, add_special_tokens=False).tokens
@@ -43,7 +50,7 @@ def byte_level(tokenizer: "Tokenizer") -> Pieces:
 
 @cache
 def real() -> tuple[Vocabulary, ...]:
-    """Five of three families, from 32,000 to 262,144 ids; they open in about two seconds."""
+    """Open five vocabularies of three families, 32,000 to 262,144 ids, in about two seconds."""
     mistral = partial(assets.file_of, "mistral_common")
     ai21 = assets.file_of("ai21_tokenizer", "resources/j2-tokenizer/j2-tokenizer.model")
     return (
@@ -63,7 +70,7 @@ def _hugging_face(name: str, path: Path) -> Vocabulary:
 
 
 def _sentencepiece(name: str, kind: str, path: Path) -> Vocabulary:
-    """SentencePiece writes a space as ▁, and a byte by itself as <0x0A>."""
+    """Open a model of SentencePiece, which writes a space as ▁ and a single byte as <0x0A>."""
     from sentencepiece import SentencePieceProcessor
 
     model: Any = SentencePieceProcessor(model_file=str(path))
@@ -76,29 +83,36 @@ def _sentencepiece(name: str, kind: str, path: Path) -> Vocabulary:
 
 
 def _tekken(name: str, path: Path) -> Vocabulary:
-    """Mistral's Tekken is a list of bytes by rank, for tiktoken; it uses the first so many."""
+    """Open Mistral's Tekken, a list of bytes by rank for tiktoken, of which it uses a part."""
     import tiktoken
 
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    config = found["config"]
+    file: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config = file["config"]
+    pattern = str(config["pattern"])
     size = int(config["default_vocab_size"])
-    used = found["vocab"][: size - int(config["default_num_special_tokens"])]
-    ranks = {base64.b64decode(one["token_bytes"]): int(one["rank"]) for one in used}
-    how: dict[str, Any] = {"mergeable_ranks": ranks, "special_tokens": {}}
-    encoding = tiktoken.Encoding(name, pat_str=str(config["pattern"]), **how)
-    pieces: Pieces = lambda text: [  # noqa: E731
-        encoding.decode_single_token_bytes(i) for i in encoding.encode_ordinary(text)
-    ]
+    used = file["vocab"][: size - int(config["default_num_special_tokens"])]
+    ranks = {base64.b64decode(token["token_bytes"]): int(token["rank"]) for token in used}
+    encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+
+    def pieces(text: str) -> list[bytes]:
+        return [encoding.decode_single_token_bytes(i) for i in encoding.encode_ordinary(text)]
+
     return Vocabulary(name, "byte BPE", size, pieces)
 
 
 def smollm2() -> "tuple[Tokenizer, list[tuple[int, int]], dict[int, int]]":
-    """SmolLM2's tokenizer; its merges, in ids where bytes come first; and its own id for each."""
+    """Open SmolLM2's tokenizer.
+
+    Returns:
+        The tokenizer; its merges, in ids of which 0 to 255 are the bytes; and SmolLM2's id for each
+        of these ids.
+    """
     from tokenizers import Tokenizer
 
     path = assets.smollm2() / "tokenizer.json"
     model: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["model"]
-    ids, merges = {letter: byte for byte, letter in enumerate(LETTERS)}, list[tuple[int, int]]()
+    ids = {letter: byte for byte, letter in enumerate(LETTERS)}
+    merges: list[tuple[int, int]] = []
     for a, b in model["merges"]:
         merges.append((ids[a], ids[b]))
         ids[a + b] = 255 + len(merges)
@@ -107,7 +121,7 @@ def smollm2() -> "tuple[Tokenizer, list[tuple[int, int]], dict[int, int]]":
 
 
 def in_tokenizers(merges: list[tuple[int, int]]) -> "Tokenizer":
-    """Byte-level BPE with these merges, and GPT-2's pattern, in `tokenizers`, with the same ids."""
+    """Build byte-level BPE in `tokenizers` with these merges, their ids and GPT-2's pattern."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     tokens = list(LETTERS)
@@ -120,15 +134,16 @@ def in_tokenizers(merges: list[tuple[int, int]]) -> "Tokenizer":
 
 
 def merges_by_tokenizers(words: Iterable[bytes], size: int) -> list[tuple[bytes, bytes]]:
-    """What `tokenizers` merges in these words up to `size` ids, ties by the bytes' values.
+    """Return the merges of `tokenizers` for these words, up to `size` ids.
 
-    Its ids follow the code points of its alphabet. In Latin-1 these are the bytes' values; with
-    the letters that it uses for bytes they are not, and ties would fall otherwise.
+    Ties are broken by the bytes' values: its ids follow the code points of its alphabet, and in
+    Latin-1 these are the bytes' values. With the letters that it uses for bytes they are not.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    between = "\u2400"  # no byte is written so
-    tokenizer, alphabet = Tokenizer(models.BPE()), [chr(byte) for byte in range(256)]
+    between = "\u2400"  # stands for no byte
+    alphabet = [chr(byte) for byte in range(256)]
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Split(between, "removed")
     trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator((word.decode("latin-1") + between for word in words), trainer)
