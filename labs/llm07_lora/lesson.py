@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple, cast
 
-from labs.kit import Card, Lab, Run, assets, seconds_paired, tolerance
+from labs.kit import Card, Lab, Results, Run, assets, seconds_paired, tolerance
 from labs.kit.measure import peak_bytes
 from labs.llm01_inference import called
 
@@ -1217,14 +1217,44 @@ def smollm2_learns_a_format(run: Run):
 
 # %% [markdown]
 # ## What surprised
-# One direction in every layer goes a long way, and further than eight in q and v. More rank still
-# helps, where Hu et al. saw no gain on GPT-3: perhaps because plays are far from Carroll, and one
-# direction of glass has 128 numbers where one of GPT-3 has 12,288. Full fine-tuning's ΔW has far
-# more than eight directions, and hardly uses the rest: "low-rank" is true of what it is *for*, not
-# of what it *is*. And much of its gain is in the embeddings, which no adapter here touches.
-# Adapters are tiny; a training step isn't, for weights and activations stay. Ours equals peft's to
-# the bit while it adds its gradients in the same order; with A x before W x it was 1e-13 away after
-# ten steps, and with transformers' RMSNorm, which computes in float32, for one seed of nine 5e-6.
+# What this run measured:
+
+
+# %% 19. What surprised
+@lab.closing
+def what_surprised(results: Results) -> str:
+    """Sentences about this run, from its own numbers."""
+    places = results.value("places_count_more_than_rank", "what rank 1 everywhere gains (nats)")
+    rank = results.value("rank_one_is_enough", "what rank 16 gains (nats)")
+    what = "share of what all ΔW gain that 8 directions keep"
+    kept = results.value("how_low_is_its_rank", what)
+    energy = results.shown("how_low_is_its_rank", "that, over the random one's")
+    apart = results.value("own_equals_peft", "logits after 10 steps of AdamW")
+    what = "times fewer parameters, over times less memory"
+    memory = results.value("memory_shrinks_by_less", what)
+    if results.verdict("rank_one_is_enough") == "held":
+        compared = "as good as none, as Hu et al. found on GPT-3"
+    else:
+        compared = "where Hu et al. saw no gain on GPT-3"
+    return (
+        f"- Rank 1 in every layer gains {places:.2f} nats over rank 8 in q and v.\n"
+        f"- Rank 16 gains {rank:.2f} nats over rank 1, {compared}.\n"
+        f"- Eight directions of full fine-tuning's ΔW keep {kept:.0%} of what all of them gain. "
+        f"Their energy relative to a random matrix: {energy}.\n"
+        f"- The number of trainable parameters falls {memory:.0f} times as far as the memory of a "
+        "training step.\n"
+        f"- After ten steps in float64 our logits and peft's differ by {apart:.1g}."
+    )
+
+
+# %% [markdown]
+# If more rank helps here, it is perhaps because plays are far from Carroll, and one direction of
+# glass has 128 numbers where one of GPT-3 has 12,288. "Low-rank" is true of what a ΔW is *for*, not
+# of what it *is*. No adapter here touches the embeddings. Adapters are tiny; a training step isn't,
+# for weights and activations stay. Ours can equal peft's to the bit because it adds its gradients
+# in the same order, and because the norms compute in float64 here (transformers' RMSNorm computes
+# in float32).
+#
 # **Read on**: Hu et al. 2021, *LoRA* · Kalajdzievski 2023 on α/√r · Hayou et al. 2024, *LoRA+*, on
 # separate rates for A and B · Dettmers et al. 2023, *QLoRA*, adapters on a 4-bit base · Biderman et
 # al. 2024 on learning and forgetting.

@@ -34,6 +34,7 @@ from labs.kit import (
     Card,
     Checkpoints,
     Lab,
+    Results,
     Run,
     assets,
     batches,
@@ -1650,14 +1651,37 @@ def a_real_model_learns_by_the_same_loop(run: Run):
 
 # %% [markdown]
 # ## What surprised
-# The labels decide more than the optimizer does. Labelling the prompt as well took away a good part
-# of what the same steps would have taught: its words are random, so that its part of the loss can't
-# fall, and it is most of the loss. Where prompts are text like any other, people found little
-# difference: measure it on your own. The mean of means, a quarter of the gradient's norm off, cost
-# nothing that would show beside the range over seeds: it is a fair estimate of *another* loss, in
-# which micro-batches count alike. bf16 weights did little harm at a large rate and lost nearly
-# everything at a small one. Of the loops with a mistake some had the lower loss of their own.
-# Positions that run on through a pack are harmless under RoPE. And what resumes exactly is not the
+# What this run measured:
+
+
+# %% 18. What surprised
+@lab.closing
+def what_surprised(results: Results) -> str:
+    """Sentences about this run, from its own numbers."""
+    masked = results.shown("does_masking_the_prompt_help", "words right, masked less not")
+    off = results.value("accumulated_equals_the_whole_batch", "mean of means: off by")
+    mistakes = "none_of_these_mistakes_raises_an_error"
+    cost = results.shown(mistakes, "mean of means: costs the answers' loss")
+    spread = results.values(mistakes, "the right one's answers' loss, three seeds")
+    large = "from scratch, η = 0.005: bf16's loss less fp32's"
+    harm = results.shown("short_weights_lose_small_updates", large)
+    kept = results.value("short_weights_lose_small_updates", "bf16: of that it keeps")
+    positions = results.value("packed_equals_alone", "positions running on: the same")
+    return (
+        f"- Words right with the prompt masked, minus without: {masked}.\n"
+        f"- The mean of means is off by {off:.0%} of the gradient's norm. It costs {cost} nats; "
+        f"the right loop's range over seeds is {max(spread) - min(spread):.3g} nats.\n"
+        f"- bf16 weights cost {harm} nats at a rate of 0.005, and keep {kept:.0%} of what fp32 "
+        "gains at a rate of 0.00001.\n"
+        f"- Positions that run on through a pack change a logit by {positions:.1g} at most."
+    )
+
+
+# %% [markdown]
+# A prompt's words are random here, so that its part of the loss can't fall, and it is most of the
+# loss. Where prompts are text like any other, people found little difference: measure it on your
+# own. The mean of means is a fair estimate of *another* loss, in which micro-batches count alike.
+# Under RoPE only distances count, so positions may run on. And what resumes exactly is not the
 # model: it is the whole of the state, down to the order of rows that are still to come.
 #
 # **Read on**: Loshchilov & Hutter 2019, *Decoupled weight decay regularization* · Micikevicius et

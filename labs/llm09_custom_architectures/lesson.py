@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from labs.kit import Lab, Run, tolerance
+from labs.kit import Lab, Results, Run, tolerance
 from labs.llm02_deep_learning import accuracy
 from labs.llm06_attention import VOCABULARY, MultiHeadAttention, causal_mask, recall_batch, rope
 from labs.llm07_lora import insert, randomize, take_out, trainable
@@ -1039,11 +1039,33 @@ def the_auto_classes_open_it(run: Run):
 
 # %% [markdown]
 # ## What surprised
-# The dangerous faults raise nothing: a list of layers, a prefix, a buffer. Without its buffers a
-# training resumes with every loss right, and ends with other answers. A frozen model can change. Of
-# two mixers the order decides what one layer of each can do. And the safest file format is the one
-# that can do the least.
-#
+# The dangerous faults raise nothing: a list of layers, a prefix, a buffer. And the safest file
+# format is the one that can do the least. What this run measured:
+
+
+# %% 14. What surprised
+@lab.closing
+def what_surprised(results: Results) -> str:
+    """Sentences about this run, from its own numbers."""
+    losses = max(results.values("each_missing_part_shows", "buffers left out: losses"))
+    logits = results.value("each_missing_part_shows", "buffers left out: logits at the end")
+    what = "positives that the base lost where buffers moved"
+    lost = results.value("frozen_weights_and_moving_buffers", what)
+    right = {
+        order: results.value("the_hybrid_has_both", f"recall, {order}")
+        for order in ("hybrid", "attention first")
+    }
+    return (
+        f"- Resumed without its buffers, a training's losses are off by {losses:.3g} and its "
+        f"logits at the end by {logits:.3g}.\n"
+        f"- With frozen weights and moving buffers the base reads {100 * lost:.0f} percentage "
+        "points fewer positives.\n"
+        f"- Convolution first, the two mixers recall {right['hybrid']:.0%}; attention first, "
+        f"{right['attention first']:.0%}."
+    )
+
+
+# %% [markdown]
 # **Read on**: LeCun et al. 1989 and 1998 on convolutional networks · Ioffe & Szegedy 2015, *Batch
 # normalization* · Dauphin et al. 2017, *Language modeling with gated convolutional networks* · Fu
 # et al. 2023, *Hungry hungry hippos* · Arora et al. 2023, *Zoology*, on what recall tells about

@@ -1,4 +1,4 @@
-"""LLM07: the layer and its adapter on hostile ground, the training loop, and the task's data."""
+"""LLM07: edge cases of the layer and its adapter, the training loop, and the data of the task."""
 
 import json
 import math
@@ -27,7 +27,8 @@ def layer(out=4, width=6, rank=2, alpha=6.0, dtype=torch.float64):
 class Two(nn.Module):
     def __init__(self):
         super().__init__()
-        self.q_proj, self.lora_norm = nn.Linear(6, 6), nn.LayerNorm(6)
+        self.q_proj = nn.Linear(6, 6)
+        self.lora_norm = nn.LayerNorm(6)
         self.mlp = nn.ModuleDict({"up_proj": nn.Linear(6, 9), "down_proj": nn.Linear(9, 6)})
 
     def forward(self, x):
@@ -38,20 +39,21 @@ class Two(nn.Module):
 
 
 @pytest.mark.parametrize("shape", [(6,), (0, 6), (3, 6), (2, 5, 6), (2, 1, 3, 6)])
-def test_the_layer_answers_any_batch_as_its_merged_weight_does(shape):
-    one, x = layer(), torch.randn(*shape, dtype=torch.float64)
+def test_the_layer_computes_what_its_merged_weight_computes_for_any_batch(shape):
+    one = layer()
+    x = torch.randn(*shape, dtype=torch.float64)
     want = F.linear(x, one.base.weight + 3 * one.B @ one.A, one.base.bias)
     torch.testing.assert_close(one(x), want, rtol=0, atol=1e-12)
 
 
-def test_a_matrix_of_out_by_in_is_never_made():
-    one = lab.LoraLinear(nn.Linear(1000, 1000, bias=False), 1, 1).requires_grad_(False)
-    made = lab.peak_bytes(lambda: one(torch.zeros(1, 1000)))
+def test_the_layer_never_makes_a_matrix_of_out_by_in():
+    wide = lab.LoraLinear(nn.Linear(1000, 1000, bias=False), 1, 1).requires_grad_(False)
+    made = lab.peak_bytes(lambda: wide(torch.zeros(1, 1000)))
     assert made < 4 * 1000 * 1000 / 10
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_an_adapter_has_its_bases_dtype_and_starts_as_nothing(dtype):
+def test_an_adapter_has_the_dtype_of_its_base_and_starts_at_zero(dtype):
     one = lab.LoraLinear(nn.Linear(6, 4).to(dtype), 2, 4)
     assert one.A.dtype == one.B.dtype == dtype
     assert one.delta().abs().max() == 0
@@ -59,8 +61,9 @@ def test_an_adapter_has_its_bases_dtype_and_starts_as_nothing(dtype):
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_a_merged_layer_refuses_to_merge_and_an_unmerged_one_to_unmerge(keep):
-    one, x = layer(), torch.randn(3, 6, dtype=torch.float64)
+def test_a_merged_layer_refuses_to_merge_and_an_unmerged_layer_to_unmerge(keep):
+    one = layer()
+    x = torch.randn(3, 6, dtype=torch.float64)
     want = one(x)
     with pytest.raises(RuntimeError, match="not merged"):
         one.unmerge()
@@ -73,7 +76,7 @@ def test_a_merged_layer_refuses_to_merge_and_an_unmerged_one_to_unmerge(keep):
     torch.testing.assert_close(one(x), want, rtol=0, atol=1e-12)
 
 
-def test_a_kept_weight_comes_back_to_the_bit_where_subtraction_loses_it():
+def test_a_saved_weight_is_restored_bit_for_bit_where_subtraction_rounds():
     one = layer(64, 64, dtype=torch.float32)
     before = one.base.weight.clone()
     one.merge(keep=True)
@@ -85,32 +88,32 @@ def test_a_kept_weight_comes_back_to_the_bit_where_subtraction_loses_it():
     torch.testing.assert_close(one.base.weight, before, rtol=0, atol=1e-6)
 
 
-# Its place in a model.
+# The layer in a model.
 
 
 def test_insertion_finds_layers_by_their_last_name_and_take_out_undoes_it():
     model = Two()
-    before = {name: id(one) for name, one in model.named_modules()}
+    before = {name: id(module) for name, module in model.named_modules()}
     x = torch.randn(2, 6)
     want = model(x)
     lab.insert(model, ("q_proj", "down_proj"), 2, 4)
     assert set(lab.adapters(model)) == {"q_proj", "mlp.down_proj"}
     assert torch.equal(model(x), want)
     lab.take_out(model)
-    assert {name: id(one) for name, one in model.named_modules()} == before
+    assert {name: id(module) for name, module in model.named_modules()} == before
 
 
-def test_inserting_twice_is_inserting_once():
+def test_inserting_twice_is_the_same_as_inserting_once():
     model = lab.insert(lab.insert(Two(), ("q_proj",), 2, 4), ("q_proj",), 2, 4)
     assert set(lab.adapters(model)) == {"q_proj"}
 
 
-def test_a_place_that_the_model_lacks_is_an_error():
+def test_a_target_that_the_model_lacks_is_an_error():
     with pytest.raises(ValueError, match="no linear layer"):
         lab.insert(Two(), ("query",), 2, 4)
 
 
-def test_only_a_and_b_are_trained_and_the_fingerprint_is_of_the_rest():
+def test_only_a_and_b_are_trained_and_the_fingerprint_covers_the_other_weights():
     model = lab.insert(Two(), ("q_proj",), 2, 4)
     assert len(lab.trainable(model)) == 2
     before = lab.fingerprint(model)
@@ -122,17 +125,17 @@ def test_only_a_and_b_are_trained_and_the_fingerprint_is_of_the_rest():
     assert lab.fingerprint(model) != before
 
 
-@pytest.mark.parametrize("how", [{"use_rslora": True}, {"alpha_pattern": {"q_proj": 7}}])
-def test_an_adapter_that_is_scaled_otherwise_is_refused(tmp_path, how):
+@pytest.mark.parametrize("options", [{"use_rslora": True}, {"alpha_pattern": {"q_proj": 7}}])
+def test_an_adapter_with_another_scaling_is_refused(tmp_path, options):
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=list(lab.QV), **how)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=list(lab.QV), **options)
     get_peft_model(lab.glass(), config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="scaled otherwise"):
         lab.load(lab.glass(), tmp_path)
 
 
-def test_what_ours_saves_is_what_peft_reads(tmp_path):
+def test_peft_reads_what_we_save(tmp_path):
     from peft import LoraConfig
 
     model = lab.insert(lab.glass(), lab.QV, 3, 5)
@@ -149,19 +152,20 @@ def test_what_ours_saves_is_what_peft_reads(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (9, 4), (4, 9)])
-def test_the_error_of_a_low_rank_update_is_what_is_left_of_the_energy(shape):
+def test_the_error_of_a_low_rank_update_is_the_remaining_energy(shape):
     delta = torch.randn(*shape, dtype=torch.float64)
     a, b = lab.low_rank(delta, 2, alpha=7.0)
     left = (delta - 3.5 * b @ a).square().sum() / delta.square().sum()
     assert left.item() == pytest.approx(1 - lab.energy(delta)[1].item(), abs=1e-6)
 
 
-def test_a_matrix_of_rank_one_has_its_energy_in_one_direction():
+def test_a_matrix_of_rank_one_has_all_its_energy_in_one_direction():
     assert lab.energy(torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 7)))[0] > 1 - 1e-6
 
 
-def test_cut_keeps_a_matrix_whole_at_its_full_rank_and_nothing_of_it_at_zero():
-    model, base = lab.glass(), lab.glass()
+def test_cut_keeps_all_of_an_update_at_full_rank_and_none_at_rank_zero():
+    model = lab.glass()
+    base = lab.glass()
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in model.parameters():
@@ -169,25 +173,27 @@ def test_cut_keeps_a_matrix_whole_at_its_full_rank_and_nothing_of_it_at_zero():
     for rank, want in ((64, model), (0, base)):  # a key projection is 64 × 128
         short = lab.cut(model, rank)
         one = short.model.layers[2].self_attn.k_proj
-        got, want = one.base.weight + one.delta(), want.model.layers[2].self_attn.k_proj.weight
+        got = one.base.weight + one.delta()
+        want = want.model.layers[2].self_attn.k_proj.weight
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
         assert torch.equal(short.model.norm.weight, model.model.norm.weight)
         assert torch.equal(short.lm_head.weight, model.lm_head.weight)
 
 
-# Training: N processes are as one. The first cross-entropy is PyTorch's own mean.
+# Training: N processes give the losses of one. The first loss is PyTorch's own mean.
 
 TRAINS = '''
 import torch
-from labs import llm07_lora as lora
+from labs.llm07_lora import lesson as lora
 
 
 @lab.experiment
 def adapts(run: Run):
-    """Five steps of an adapter on glass, with rows that have unlike numbers of labels."""
+    """Five steps of an adapter on glass, on rows with different numbers of labels."""
     torch.manual_seed(run.seed)
     model = lora.insert(lora.glass(), lora.ALL, 2, 4)
-    rows, data = lora.plays().training, []
+    rows = lora.plays().training
+    data = []
     for step in range(5):
         tokens = rows[4 * step : 4 * step + 4, :32]
         labels = tokens.clone()
@@ -216,9 +222,10 @@ def adapted(clone: Clone, lesson: str, *words: str) -> dict[str, Any]:
     return {one["name"]: one["values"] for one in found["measurements"]}
 
 
-def test_two_processes_adapt_as_one_though_labels_are_spread_unequally(clone: Clone) -> None:
+def test_two_processes_train_as_one_although_they_share_labels_unequally(clone: Clone) -> None:
     lesson = clone.kit_lab(TRAINS)
-    alone, together = adapted(clone, lesson), adapted(clone, lesson, "--processes", "2")
+    alone = adapted(clone, lesson)
+    together = adapted(clone, lesson, "--processes", "2")
     assert alone["losses"][0] == pytest.approx(alone["first"][0], rel=1e-5)
     assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     assert together["test"] == pytest.approx(alone["test"], rel=1e-4)
@@ -228,7 +235,7 @@ def test_two_processes_adapt_as_one_though_labels_are_spread_unequally(clone: Cl
 # The task.
 
 
-def test_held_out_combinations_are_new_and_all_of_their_parts_are_known():
+def test_held_out_combinations_are_new_but_all_their_parts_are_trained_on():
     known, held = lab.trips()
     assert (len(known), len(held)) == (504, 168)
     assert not set(known) & set(held)
@@ -236,7 +243,7 @@ def test_held_out_combinations_are_new_and_all_of_their_parts_are_known():
         assert {one[part] for one in held} == {one[part] for one in known}
 
 
-def test_every_record_is_another_and_none_stands_in_its_request():
+def test_all_records_differ_and_no_request_contains_its_record():
     everything = [one for part in lab.trips() for one in part]
     assert len({lab.record(one) for one in everything}) == 672
     for way in lab.WAYS:
@@ -244,7 +251,7 @@ def test_every_record_is_another_and_none_stands_in_its_request():
         assert len({way.format(*one) for one in everything}) == 672
 
 
-def test_labels_are_the_record_and_the_end_and_nothing_else():
+def test_only_the_record_and_the_end_are_labels():
     tokenizer = lab.AutoTokenizer.from_pretrained(lab.assets.smollm2())
     ((tokens, labels),) = lab.request_batches(tokenizer, 6, 1, seed=0)
     assert tokens.shape == labels.shape
@@ -260,7 +267,7 @@ def test_labels_are_the_record_and_the_end_and_nothing_else():
         assert tokenizer.decode(row[:start]).endswith("<|im_start|>assistant\n")
 
 
-def test_rows_of_plays_to_train_on_to_choose_by_and_to_test_on_are_all_others():
+def test_rows_of_plays_for_training_validation_and_test_are_disjoint():
     train, valid, test = lab.plays()
     assert train.shape[1] == lab.LENGTH
     assert valid.shape == test.shape == (64, lab.LENGTH)
@@ -273,25 +280,23 @@ def test_rows_of_plays_to_train_on_to_choose_by_and_to_test_on_are_all_others():
 # Other models.
 
 
-def asked(folder):
+def run_with_model(folder):
     options = SimpleNamespace(model=str(folder))
     return SimpleNamespace(options=options, online=False, device=torch.device("cpu"))
 
 
-def test_a_model_of_plain_characters_learns_records_that_end_with_the_line(tmp_path):
+def test_a_model_without_an_end_token_learns_records_that_end_with_the_line(tmp_path):
     characters = "\n".join(["", *sorted(map(chr, range(32, 127)))]).split("\n")
     ids = {one or "\n": i for i, one in enumerate(characters)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=" "))
-    tokenizer.pre_tokenizer, tokenizer.decoder = (
-        pre_tokenizers.Split("", "isolated"),
-        decoders.Fuse(),
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path)
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32}
     config = LlamaConfig(vocab_size=len(ids), eos_token_id=None, **shape, **heads)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    model, tokenizer = lab.smollm2(asked(tmp_path))
+    model, tokenizer = lab.smollm2(run_with_model(tmp_path))
     ((tokens, labels),) = lab.request_batches(tokenizer, 3, 1, seed=0)
     assert tokens.max() < len(ids)
     records = {f"{lab.record(one)}\n" for one in lab.trips()[0]}
@@ -301,9 +306,9 @@ def test_a_model_of_plain_characters_learns_records_that_end_with_the_line(tmp_p
     assert len(lab.answers(model, tokenizer, prompts)) == 2
 
 
-def test_a_model_that_is_not_made_like_llama_is_told_so(tmp_path):
+def test_a_model_that_is_not_made_like_llama_is_a_card(tmp_path):
     config = GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=16)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     lab.AutoTokenizer.from_pretrained(lab.assets.smollm2()).save_pretrained(tmp_path)
     with pytest.raises(Card, match="isn't made like Llama"):
-        lab.smollm2(asked(tmp_path))
+        lab.smollm2(run_with_model(tmp_path))

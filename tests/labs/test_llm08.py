@@ -1,4 +1,4 @@
-"""LLM08: its data, its parts on hostile ground, packing, and one training in many shapes."""
+"""LLM08: its data, edge cases of its parts, packing, and its training."""
 
 import json
 import math
@@ -11,7 +11,8 @@ from labs.kit import Card, Run
 from labs.kit.run.console import Output
 from labs.llm08_training import lesson as lab
 from labs.llm08_training import word_tasks
-from labs.llm08_training.conversations import BadRow, messages_of
+from labs.llm08_training.conversations import messages_of
+from labs.llm08_training.readers import BadRow
 from tests.conftest import Clone
 
 import pytest
@@ -26,10 +27,10 @@ def run(tmp_path: Path):
         yield Run(Settings(), "fp32", Output(log, silent=True), tmp_path)
 
 
-# The set.
+# The rows.
 
 
-def test_of_each_list_one_task_is_held_out_and_every_task_is_for_some_list():
+def test_one_task_is_held_out_for_each_list_and_every_task_for_some_list():
     held = set()
     for row in islice(lab.examples(0, None), 300):
         words = row["input"].split()
@@ -40,9 +41,10 @@ def test_of_each_list_one_task_is_held_out_and_every_task_is_for_some_list():
 
 
 @pytest.mark.parametrize("held_out", [True, False])
-def test_answers_are_what_the_tasks_say(held_out: bool):
+def test_outputs_are_what_the_tasks_ask_for(held_out: bool):
     for row in islice(lab.examples(3, held_out), 500):
-        words, task = row["input"].split(), row["instruction"]
+        words = row["input"].split()
+        task = row["instruction"]
         assert word_tasks.is_held_out(task, words) == held_out
         assert len(set(words)) == len(words) in range(1, 7)
         want = {
@@ -58,20 +60,20 @@ def test_answers_are_what_the_tasks_say(held_out: bool):
 # Tokens and labels.
 
 
-def test_every_word_of_the_set_is_one_token_and_comes_back():
+def test_every_word_of_a_row_is_one_token_and_decodes_to_itself():
     for row in islice(lab.examples(0, None), 200):
         text = " ".join(row.values())
-        ids = lab.ours(text, add_special_tokens=False).input_ids
+        ids = lab.word_tokenizer(text, add_special_tokens=False).input_ids
         assert len(ids) == len(text.split())
-        assert lab.ours.decode(ids) == text
+        assert lab.word_tokenizer.decode(ids) == text
 
 
-def test_a_row_asks_with_the_request_and_is_taught_the_answer_and_its_end():
+def test_the_labels_of_a_row_are_its_output_and_the_end():
     for row in islice(lab.examples(1, None), 200):
-        made = lab.encode(lab.ours, messages_of(row))
+        made = lab.encode(lab.word_tokenizer, messages_of(row))
         assert len(made["input_ids"]) == len(made["labels"])
-        taught = [one for one in made["labels"] if one != lab.IGNORED]
-        assert lab.ours.decode(taught) == f"{row['output']} <|end|>"
+        taught = [label for label in made["labels"] if label != lab.IGNORED]
+        assert lab.word_tokenizer.decode(taught) == f"{row['output']} <|end|>"
         assert taught[-1] == lab.END
         assert made["input_ids"][-len(taught) :] == taught
 
@@ -80,21 +82,21 @@ def test_a_row_asks_with_the_request_and_is_taught_the_answer_and_its_end():
 def test_a_text_that_could_open_or_close_a_turn_is_refused(text: str):
     talk = messages_of({"prompt": text, "completion": "cat"})
     with pytest.raises(BadRow, match="special token"):
-        lab.encode(lab.ours, talk)
+        lab.encode(lab.word_tokenizer, talk)
 
 
 BARE = "{% for one in messages %}[{{ one.content }}]{% endfor %}"
 
 
 @pytest.mark.parametrize("template", [None, BARE])
-def test_a_template_that_does_not_say_where_an_answer_begins_is_a_card(template: str | None):
+def test_a_template_that_does_not_mark_the_start_of_an_answer_is_a_card(template: str | None):
     words = word_tasks.make_tokenizer()
     words.chat_template = template
     with pytest.raises(Card, match="can't be told"):
         lab.encode(words, messages_of({"prompt": "cat", "completion": "dog"}))
 
 
-def test_supervising_takes_time_in_proportion_to_the_row():
+def test_supervise_takes_time_in_proportion_to_the_row():
     ids = [7] * 20_000 + [7, 8, 5]
     assert lab.supervise(ids, [7, 8], 2)[-2:] == [lab.IGNORED, 5]
 
@@ -102,7 +104,7 @@ def test_supervising_takes_time_in_proportion_to_the_row():
 # Batches and windows.
 
 
-def test_the_loss_counts_the_labels_that_label_count_does():
+def test_the_loss_counts_the_same_labels_as_label_count():
     rows = lab.encoded(islice(lab.examples(0, None), 8))
     batch = lab.collate(rows, lab.PAD)
     assert lab.label_count(batch) == sum(
@@ -118,7 +120,7 @@ def test_the_loss_counts_the_labels_that_label_count_does():
     assert mean.item() == pytest.approx(math.log(10_000))
 
 
-def test_a_window_keeps_nothing_of_a_stream_without_end():
+def test_windows_read_an_endless_stream():
     def endless():
         while True:
             yield {"labels": torch.full((1, 3), 5)}
@@ -130,7 +132,7 @@ def test_a_window_keeps_nothing_of_a_stream_without_end():
 # AdamW and the rate.
 
 
-def test_adamw_leaves_weights_without_a_gradient_alone():
+def test_adamw_leaves_weights_without_a_gradient_unchanged():
     moved, still = (nn.Parameter(torch.ones(3)) for _ in range(2))
     optimizer = lab.AdamW([moved, still], 0.1)
     moved.grad = torch.ones(3)
@@ -139,7 +141,7 @@ def test_adamw_leaves_weights_without_a_gradient_alone():
     assert moved.max() < 1
 
 
-def test_adamw_goes_on_from_its_state_dict():
+def test_adamw_continues_from_its_state_dict():
     def made(weight: nn.Parameter):
         return lab.AdamW([weight], 0.1)
 
@@ -148,18 +150,18 @@ def test_adamw_goes_on_from_its_state_dict():
             weight.grad = torch.sin(weight.detach())
             optimizer.step()
 
-    whole, part = (nn.Parameter(torch.arange(4.0)) for _ in range(2))
-    go(whole, made(whole), 6)
+    full, part = (nn.Parameter(torch.arange(4.0)) for _ in range(2))
+    go(full, made(full), 6)
     first = made(part)
     go(part, first, 3)
     again = made(part)
     again.load_state_dict(first.state_dict())
     go(part, again, 3)
-    assert torch.equal(whole, part)
+    assert torch.equal(full, part)
 
 
 @pytest.mark.parametrize(("steps", "warmup", "floor"), [(1, 0, 0.1), (1, 1, 0.0), (50, 7, 0.2)])
-def test_a_rate_is_never_above_one_nor_under_the_floor_after_the_warmup(steps, warmup, floor):
+def test_a_rate_is_never_above_one_and_after_the_warmup_never_below_the_floor(steps, warmup, floor):
     shares = [lab.rate(t, steps, warmup, floor) for t in range(steps)]
     assert max(shares) <= 1
     assert all(share >= floor for share in shares[warmup:])
@@ -169,7 +171,7 @@ def test_a_rate_is_never_above_one_nor_under_the_floor_after_the_warmup(steps, w
 # Packing.
 
 
-def test_packing_loses_no_row_and_fills_no_pack_beyond_its_length():
+def test_packing_loses_no_row_and_overfills_no_pack():
     rows = lab.encoded(islice(lab.examples(0, None), 300))
     packs = lab.pack(rows, 40)
     assert all(sum(len(row["input_ids"]) for row in one) <= 40 for one in packs)
@@ -182,12 +184,12 @@ def test_first_fit_decreasing_by_hand():
     assert sizes == [[7, 3], [6, 4], [2, 1]]
 
 
-def test_a_row_that_fits_into_no_pack_is_an_error():
+def test_a_row_that_is_longer_than_a_pack_is_an_error():
     with pytest.raises(ValueError, match="a row of 5 tokens"):
         lab.pack([{"input_ids": [0] * 5, "labels": [0] * 5}], 4)
 
 
-def test_a_pack_is_a_staircase_with_positions_and_labels_of_its_own():
+def test_a_pack_has_a_block_diagonal_mask_and_separate_positions_and_labels():
     rows = [
         {"input_ids": [5, 6, 7], "labels": [5, 6, 7]},
         {"input_ids": [8, 9], "labels": [lab.IGNORED, 9]},
@@ -207,10 +209,10 @@ def test_a_pack_is_a_staircase_with_positions_and_labels_of_its_own():
         [0, 0, 0, 1, 0],
         [0, 0, 0, 1, 1],
     ]
-    assert mask.any(-1).all(), "a row that may look nowhere would give NaN"
+    assert mask.any(-1).all(), "a row of the mask without True would give NaN"
 
 
-def test_padding_is_counted_by_the_longest_or_by_the_room():
+def test_padding_is_counted_relative_to_the_longest_row_or_to_the_given_places():
     rows = [{"input_ids": [0] * n, "labels": []} for n in (2, 4)]
     assert lab.padding([rows]) == pytest.approx(2 / 8)
     assert lab.padding([rows], places=10) == pytest.approx(4 / 10)
@@ -223,14 +225,14 @@ def small(count: int = 96) -> list[lab.Row]:
     return lab.encoded(islice(lab.examples(0, False), count))
 
 
-def test_a_window_of_parts_trains_as_the_whole_batch_does(run: Run):
-    whole = lab.train(run, "whole", lab.build(run, 0), small(), lab.Recipe(4, batch=32, warmup=2))
+def test_a_window_of_micro_batches_trains_like_one_batch(run: Run):
+    full = lab.train(run, "full", lab.build(run, 0), small(), lab.Recipe(4, batch=32, warmup=2))
     how = lab.Recipe(4, batch=8, accumulate=4, warmup=2)
     parts = lab.train(run, "parts", lab.build(run, 0), small(), how)
-    assert parts.losses == pytest.approx(whole.losses, rel=1e-4)
+    assert parts.losses == pytest.approx(full.losses, rel=1e-4)
 
 
-def test_the_first_loss_is_pytorchs_mean_over_labels(run: Run):
+def test_the_first_loss_is_the_mean_over_labels_that_pytorch_computes(run: Run):
     seen: list[lab.Batch] = []
 
     def make(rows: list[lab.Row]) -> lab.Batch:
@@ -238,22 +240,23 @@ def test_the_first_loss_is_pytorchs_mean_over_labels(run: Run):
         return seen[-1]
 
     done = lab.train(run, "first", lab.build(run, 0), small(), lab.Recipe(1, warmup=1), make)
-    model, batch = lab.build(run, 0), seen[0]
+    model = lab.build(run, 0)
+    batch = seen[0]
     want = model(batch["input_ids"], labels=batch["labels"]).loss.item()
     assert done.losses == [pytest.approx(want, rel=1e-5)]
 
 
-def test_a_nan_keeps_every_batch_of_its_window(run: Run):
+def test_a_nan_saves_every_batch_of_its_window(run: Run):
     how = lab.Recipe(2, lr=math.nan, batch=8, accumulate=2, warmup=1)
     with pytest.raises(Card, match="The loss of step 1"):
         lab.train(run, "nan", lab.build(run, 0), small(), how)
-    kept = load_file(run.folder / "nan-batch.safetensors")
+    saved = load_file(run.folder / "nan-batch.safetensors")
     names = ("attention_mask", "input_ids", "labels")
-    assert sorted(kept) == [f"{i}.{name}" for i in range(2) for name in names]
-    assert all(one.shape[0] == 8 for one in kept.values())
+    assert sorted(saved) == [f"{i}.{name}" for i in range(2) for name in names]
+    assert all(tensor.shape[0] == 8 for tensor in saved.values())
 
 
-def test_what_is_watched_is_told_with_its_step(run: Run):
+def test_watched_values_have_their_step(run: Run):
     how = lab.Recipe(2 * lab.EVERY, warmup=2)
     rows = small(40)
     judge = lab.answer_loss(run, rows)
@@ -265,10 +268,10 @@ def test_what_is_watched_is_told_with_its_step(run: Run):
     assert done.watched[-1][1] < before
 
 
-def test_the_exam_tells_right_words_and_stops_apart(run: Run):
+def test_the_exam_counts_right_words_and_ends_separately(run: Run):
     rows = list(islice(lab.examples(0, True), 7))
-    batch = word_tasks.ask(rows)
-    answers = [lab.ours(row["output"]).input_ids for row in rows]
+    batch = word_tasks.collate_requests(rows)
+    answers = [lab.word_tokenizer(row["output"]).input_ids for row in rows]
 
     def says(*ends: int) -> Any:
         class Says(nn.Module):
@@ -285,27 +288,29 @@ def test_the_exam_tells_right_words_and_stops_apart(run: Run):
     assert lab.exam(run, says(), rows)[0] == 0.0
 
 
-def test_a_stream_drops_what_has_no_label_and_cuts_what_is_long():
+def test_a_stream_drops_rows_without_a_label_and_cuts_long_rows():
     talks = [{"messages": messages_of(row)} for row in islice(lab.examples(0, None), 50)]
     talks.append({"messages": messages_of({"prompt": "cat " * 30, "completion": "dog"})})
-    rows = list(lab.rows_from(talks, lab.ours, 20, seed=0))
+    rows = list(lab.rows_from(talks, lab.word_tokenizer, 20, seed=0))
     assert len(rows) == 50
     assert all(len(row["input_ids"]) == len(row["labels"]) <= 20 for row in rows)
-    short = list(lab.rows_from(talks, lab.ours, 9, seed=0))
+    short = list(lab.rows_from(talks, lab.word_tokenizer, 9, seed=0))
     assert 0 < len(short) < 50
     assert all(any(one != lab.IGNORED for one in row["labels"]) for row in short)
 
 
-# N processes, and a dataset of one's own.
+# N processes.
 
 TRAINS = '''
-from labs import llm08_training as lab8
+from labs.llm08_training import lesson as lab8
 
 
 @lab.experiment
 def trains(run: Run):
     """Four steps of two micro-batches, then an exam."""
-    rows, test = (lab8.encoded(lab8.split(0, 200)[0]), lab8.split(0, 200)[1][:7])
+    training, held_out = lab8.split(0, 200)
+    rows = lab8.encoded(training)
+    test = held_out[:7]
     how = lab8.Recipe(4, batch=16, accumulate=2, warmup=2)
     done = lab8.train(run, "trains", lab8.build(run, 0), rows, how)
     run.measure("losses", done.losses)
@@ -325,14 +330,15 @@ def trained(clone: Clone, lesson: str, *words: str) -> dict[str, Any]:
     return {one["name"]: one["values"] for one in found["measurements"]}
 
 
-def test_two_processes_train_and_are_examined_as_one(clone: Clone) -> None:
+def test_two_processes_train_and_take_the_exam_as_one(clone: Clone) -> None:
     lesson = clone.kit_lab(TRAINS)
-    alone, together = trained(clone, lesson), trained(clone, lesson, "--processes", "2")
+    alone = trained(clone, lesson)
+    together = trained(clone, lesson, "--processes", "2")
     assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     assert together["exam"] == alone["exam"]
 
 
-def test_processes_of_its_own_train_the_model_of_its_size(run: Run) -> None:
+def test_the_two_processes_of_the_lab_train_the_model_of_the_run_size(run: Run) -> None:
     small = Run(Settings(size="small"), "fp32", run.output, run.folder)
     stories = lab.start_two(small.size, small.seed)
     half = lab.SEVERAL.batch // 2

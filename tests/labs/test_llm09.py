@@ -1,11 +1,12 @@
-"""LLM09: the parts on hostile ground, the reader against broken files, what the prose counts."""
+"""LLM09: edge cases of its parts, the reader and broken files, numbers that the text states."""
 
 import json
 import pickle
 
 from labs.llm07_lora import LoraLinear
+from labs.llm09_custom_architectures import inspection, training
 from labs.llm09_custom_architectures import lesson as lab
-from labs.llm09_custom_architectures import workshop
+from labs.llm09_custom_architectures.trap import Trap
 
 import pytest
 import safetensors.torch
@@ -19,30 +20,35 @@ from transformers import AutoConfig, AutoModelForCausalLM
 # What is registered.
 
 
-def test_tensors_are_found_in_whatever_holds_them():
+def test_forgotten_tensors_are_found_in_dicts_lists_tuples_and_modules():
     module = nn.Sequential(nn.Linear(2, 2))
-    module.plain = {"a": [torch.zeros(1), (torch.zeros(2), 3)], "b": "no tensor"}
+    module.plain = {"a": [torch.zeros(1), (torch.zeros(2), 3)], "b": "not a tensor"}
     module[0].hidden = [nn.Linear(2, 2, bias=False)]
     assert lab.forgotten(module) == ["plain.a.0", "plain.a.1.0", "0.hidden.0.weight"]
     assert lab.forgotten(nn.BatchNorm2d(3)) == []
 
 
-def test_the_careful_one_computes_what_the_careless_one_does():
+def test_the_careful_module_computes_what_the_careless_one_computes():
     torch.manual_seed(0)
     careless = lab.Careless()
     torch.manual_seed(0)
-    careful, x = lab.Careful(), torch.randn(5, 4)
+    careful = lab.Careful()
+    x = torch.randn(5, 4)
     assert torch.equal(careless(x), careful(x))
     assert set(careful.state_dict()) == {
-        "scale", "first.weight", "last.weight", "layers.0.weight", "layers.0.bias"
-    }  # fmt: skip
+        "scale",
+        "first.weight",
+        "last.weight",
+        "layers.0.weight",
+        "layers.0.bias",
+    }
 
 
 # The reader.
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(lab.DTYPES)), st.lists(st.integers(0, 4)))))
-def test_what_the_library_writes_ours_reads(entries):
+def test_our_reader_reads_what_the_library_writes(entries):
     state = {
         f"t{i}": torch.randint(2, shape[:3]).to(lab.DTYPES[kind])
         for i, (kind, shape) in enumerate(entries)
@@ -55,7 +61,7 @@ def test_what_the_library_writes_ours_reads(entries):
 
 
 @given(st.binary(max_size=200))
-def test_bytes_of_any_kind_are_read_or_refused_with_a_value_error(data):
+def test_any_bytes_are_read_or_refused_with_a_value_error(data):
     try:
         lab.read_safetensors(data)
     except ValueError:
@@ -87,10 +93,10 @@ def test_a_strange_header_is_a_value_error(entry):
 
 
 @pytest.mark.parametrize("height", [5, 8, 9])
-@pytest.mark.parametrize("how", [(3, 1, 1, 1), (3, 2, 0, 1), (2, 2, 1, 2), (5, 3, 2, 1)])
-def test_there_are_as_many_windows_as_the_prose_counts(height, how):
-    size, stride, padding, dilation = how
-    layer = lab.Convolution(2, 3, *how)
+@pytest.mark.parametrize("shape", [(3, 1, 1, 1), (3, 2, 0, 1), (2, 2, 1, 2), (5, 3, 2, 1)])
+def test_the_number_of_windows_is_that_of_the_formula(height, shape):
+    size, stride, padding, dilation = shape
+    layer = lab.Convolution(2, 3, *shape)
     out = layer(torch.zeros(1, 2, height, 11))
     want = [(n + 2 * padding - dilation * (size - 1) - 1) // stride + 1 for n in (height, 11)]
     assert list(out.shape[2:]) == want
@@ -111,20 +117,21 @@ def test_a_window_larger_than_its_image_is_an_error():
         lab.Convolution(1, 1, size=5, padding=0)(torch.zeros(1, 1, 4, 9))
 
 
-@pytest.mark.parametrize("how", [(3, 1, 1, 1), (2, 2, 0, 1), (3, 1, 2, 2)])
-def test_an_adapter_is_two_convolutions_at_any_stride(how):
-    layer = lab.Convolution(2, 3, *how).double()
-    base, x = layer.linear, torch.randn(2, 2, 9, 7, dtype=torch.float64)
+@pytest.mark.parametrize("shape", [(3, 1, 1, 1), (2, 2, 0, 1), (3, 1, 2, 2)])
+def test_an_adapter_is_two_convolutions_at_any_stride(shape):
+    layer = lab.Convolution(2, 3, *shape).double()
+    base = layer.linear
+    x = torch.randn(2, 2, 9, 7, dtype=torch.float64)
     plain = layer(x)
     layer.linear = LoraLinear(base, 2, 5)
     nn.init.normal_(layer.linear.B)
     down, up = lab.adapter_kernels(layer)
-    _, stride, padding, dilation = how
+    _, stride, padding, dilation = shape
     added = F.conv2d(F.conv2d(x, down, None, stride, padding, dilation), up)
     torch.testing.assert_close(layer(x) - plain, added, rtol=0, atol=1e-12)
 
 
-def test_batch_normalisation_keeps_its_weights_precision():
+def test_batch_normalisation_returns_the_dtype_of_its_weight():
     norm = lab.BatchNorm(3)
     assert norm(torch.randn(2, 3, 4, 4, dtype=torch.bfloat16)).dtype == torch.float32
     assert norm.double()(torch.randn(2, 3, 4, 4)).dtype == torch.float64
@@ -139,7 +146,7 @@ def test_a_gated_convolution_reads_any_length(t):
     assert mixer(torch.zeros(2, t, 6)).shape == (2, t, 6)
 
 
-def test_every_arm_has_as_many_parameters_but_for_its_kernels():
+def test_arms_have_the_same_number_of_parameters_except_for_kernels():
     counts = {
         arm: lab.parameters(lab.Hybrid(lab.HybridConfig(mixers=mixers)))
         for arm, mixers in lab.ARMS.items()
@@ -149,13 +156,14 @@ def test_every_arm_has_as_many_parameters_but_for_its_kernels():
 
 
 def test_nine_of_120_places_are_within_reach():
-    """Keys stand at 16, 18 … 30, and the reach is six; a pair begins at 0 to 14."""
+    """Keys are at 16, 18 … 30, and the reach is six; a pair begins at 0 to 14."""
     seen = [first >= key - 6 for key in range(16, 32, 2) for first in range(15)]
     assert (sum(seen), len(seen)) == (9, 120)
 
 
 def test_padding_is_refused():
-    model, ids = lab.Hybrid(lab.HybridConfig()), torch.zeros(1, 4, dtype=torch.int64)
+    model = lab.Hybrid(lab.HybridConfig())
+    ids = torch.zeros(1, 4, dtype=torch.int64)
     model(ids, attention_mask=torch.ones(1, 4))
     with pytest.raises(ValueError, match="padding"):
         model(ids, attention_mask=torch.tensor([[0, 1, 1, 1]]))
@@ -172,11 +180,11 @@ def test_the_hybrid_is_saved_and_opened_by_the_auto_classes(tmp_path):
     ids = torch.arange(5)[None]
     how = {"attention_mask": torch.ones_like(ids), "do_sample": False, "pad_token_id": 0}
     written = again.generate(ids, max_new_tokens=3, **how)
-    assert torch.equal(written, workshop.greedy(model, ids, 3))
+    assert torch.equal(written, training.greedy(model, ids, 3))
 
 
-def test_a_training_goes_on_from_its_state_and_not_without_it():
-    one = workshop.Training(lab.CNN, 0)
+def test_a_training_loads_its_state_and_leaves_missing_parts_unchanged():
+    one = training.Training(lab.CNN, 0)
     one.step()
     state = {
         name: json.loads(json.dumps(part)) if name == "schedule" else part
@@ -184,7 +192,7 @@ def test_a_training_goes_on_from_its_state_and_not_without_it():
     }
     state["weights"] = {name: part.detach().clone() for name, part in state["weights"].items()}
     state["buffers"] = {name: part.clone() for name, part in state["buffers"].items()}
-    other = workshop.Training(lab.CNN, 1)
+    other = training.Training(lab.CNN, 1)
     before = other.model.head.weight.clone()
     other.load({})
     assert torch.equal(other.model.head.weight, before)
@@ -193,27 +201,27 @@ def test_a_training_goes_on_from_its_state_and_not_without_it():
         assert torch.equal(other.model.state_dict()[name], part), name
 
 
-def test_shuffled_pixels_are_the_same_pixels_in_one_order():
+def test_all_images_are_shuffled_in_the_same_order():
     x = torch.randn(3, 1, 8, 8)
-    one, two = workshop.shuffled(x, 0), workshop.shuffled(x, 0)
+    one, two = training.shuffled(x, 0), training.shuffled(x, 0)
     assert torch.equal(one, two)
     assert not torch.equal(one, x)
     assert torch.equal(one.flatten(1).sort().values, x.flatten(1).sort().values)
 
 
-def test_the_trap_is_a_trap(tmp_path):
-    pickle.loads(pickle.dumps(workshop.Trap(tmp_path / "made")))
+def test_opening_the_trap_runs_its_code(tmp_path):
+    pickle.loads(pickle.dumps(Trap(tmp_path / "made")))
     assert (tmp_path / "made").is_dir()
 
 
 def test_the_mlp_is_as_large_as_the_cnn():
-    assert lab.parameters(workshop.mlp()) == 6160
+    assert lab.parameters(training.mlp()) == 6160
     assert lab.parameters(lab.CNN()) == 6138
 
 
-def test_a_look_leaves_an_image_reader_alone():
+def test_look_inside_leaves_no_hook_in_a_cnn():
     model = lab.CNN()
     seen = lab.look_inside(model, ["conv1", "conv2"], torch.zeros(2, 1, 8, 8))
     assert seen["conv1"].shape == (2, 16, 8, 8)
     assert seen["conv2"].shape == (2, 32, 4, 4)
-    assert workshop.hooks(model) == 0
+    assert inspection.hooks(model) == 0

@@ -1,4 +1,4 @@
-"""Reading instruction data: three kinds of files and shapes, and bad rows told by their place."""
+"""LLM08 reads instruction data: three file formats, three shapes, and bad rows by their place."""
 
 import argparse
 import json
@@ -9,12 +9,12 @@ from typing import Any
 from labs.course.options import Settings
 from labs.kit import Card
 from labs.llm08_training.conversations import (
-    BadRow,
     Conversations,
-    asked_for,
-    look_at_first,
+    check_first_rows,
     messages_of,
+    requested,
 )
+from labs.llm08_training.readers import BadRow
 
 import datasets
 import pyarrow as pa
@@ -27,12 +27,13 @@ TALK = [USER, ASSISTANT]
 
 
 def write(path: Path, *lines: str | bytes) -> str:
-    path.write_bytes(b"\n".join(one if isinstance(one, bytes) else one.encode() for one in lines))
+    encoded = [line if isinstance(line, bytes) else line.encode() for line in lines]
+    path.write_bytes(b"\n".join(encoded))
     return str(path)
 
 
 def answers(read: Conversations) -> list[str]:
-    return [one["messages"][-1]["content"] for one in read]
+    return [row["messages"][-1]["content"] for row in read]
 
 
 # Shapes.
@@ -55,33 +56,33 @@ def test_every_shape_becomes_the_same_messages(row: dict[str, Any]) -> None:
     assert messages_of(row) == TALK
 
 
-def test_an_input_follows_its_instruction_after_an_empty_line() -> None:
+def test_an_input_follows_its_instruction_after_a_blank_line() -> None:
     row = {"instruction": "Reverse", "input": "a b", "output": "b a"}
     assert messages_of(row)[0] == {"role": "user", "content": "Reverse\n\na b"}
 
 
-def test_what_else_a_message_has_is_left_out() -> None:
+def test_other_fields_of_a_message_are_dropped() -> None:
     assert messages_of({"messages": [{**USER, "name": "Ann"}, ASSISTANT]}) == TALK
 
 
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        (None, "a NoneType came"),
-        ([1], "a list came"),
-        ("text", "a str came"),
+        (None, "got a NoneType"),
+        ([1], "got a list"),
+        ("text", "got a str"),
         ({}, "it has nothing"),
         ({"text": "x"}, "it has text; wanted: messages"),
         ({"instruction": "Hi", "output": None}, "output is missing"),
         ({"instruction": None, "output": "x"}, "instruction is missing"),
-        ({"instruction": "Hi", "output": 7}, "output is no text: 7"),
-        ({"instruction": "Hi", "input": ["a"], "output": "x"}, "input is no text"),
-        ({"prompt": "Hi", "completion": ""}, "the assistant says nothing"),
+        ({"instruction": "Hi", "output": 7}, "output is not text: 7"),
+        ({"instruction": "Hi", "input": ["a"], "output": "x"}, "input is not text"),
+        ({"prompt": "Hi", "completion": ""}, "no text by the assistant"),
         ({"prompt": "Hi", "completion": "\ud800"}, "completion isn't valid UTF-8"),
-        ({"prompt": [USER], "completion": "Hello"}, "prompt is no text"),
-        ({"messages": []}, "the assistant says nothing"),
-        ({"messages": [USER]}, "the assistant says nothing"),
-        ({"messages": "Hi"}, "messages is text, and not JSON"),
+        ({"prompt": [USER], "completion": "Hello"}, "prompt is not text"),
+        ({"messages": []}, "no text by the assistant"),
+        ({"messages": [USER]}, "no text by the assistant"),
+        ({"messages": "Hi"}, "messages is text and not JSON"),
         ({"messages": {"role": "user"}}, "messages must be a list"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "needs a role"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "needs a role"),
@@ -89,7 +90,7 @@ def test_what_else_a_message_has_is_left_out() -> None:
         ({"messages": [{"role": "user"}, ASSISTANT]}, "user's content is missing"),
     ],
 )
-def test_a_row_that_is_no_conversation_says_why(row: Any, why: str) -> None:
+def test_a_row_that_is_not_a_conversation_is_refused_with_the_reason(row: Any, why: str) -> None:
     with pytest.raises(BadRow, match=why):
         messages_of(row)
 
@@ -97,7 +98,7 @@ def test_a_row_that_is_no_conversation_says_why(row: Any, why: str) -> None:
 # Files.
 
 
-def test_jsonl_has_blank_lines_a_mark_at_its_head_and_other_line_ends(tmp_path: Path) -> None:
+def test_jsonl_may_have_blank_lines_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
     good = json.dumps({"messages": TALK}).encode()
     path = write(tmp_path / "a.jsonl", b"\xef\xbb\xbf" + good + b"\r", b"", b"  ", good)
     assert answers(Conversations(path)) == ["Hello", "Hello"]
@@ -109,11 +110,11 @@ def test_jsonl_has_blank_lines_a_mark_at_its_head_and_other_line_ends(tmp_path: 
         (b'{"prompt": "Hi"', "it isn't JSON"),
         (b'{"prompt": "Hi", "completion": "\xff"}', "it isn't valid UTF-8"),
         (b"[" * 100_000, "it isn't JSON"),
-        (b"NaN", "a float came"),
-        (b'["Hi", "Hello"]', "a list came"),
+        (b"NaN", "got a float"),
+        (b'["Hi", "Hello"]', "got a list"),
     ],
 )
-def test_a_bad_line_is_told_by_its_number(tmp_path: Path, line: bytes, why: str) -> None:
+def test_a_bad_line_is_reported_with_its_number(tmp_path: Path, line: bytes, why: str) -> None:
     good = json.dumps({"messages": TALK})
     path = write(tmp_path / "a.jsonl", good, "", line, good)
     read = Conversations(path, skip=True)
@@ -124,16 +125,18 @@ def test_a_bad_line_is_told_by_its_number(tmp_path: Path, line: bytes, why: str)
     with pytest.raises(Card) as stopped:
         list(Conversations(path))
     assert f"{path}, line 3" in stopped.value.why
-    assert "--bad-rows skip" in stopped.value.mend
+    assert "--bad-rows skip" in stopped.value.fix
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_what_the_caller_refuses_is_a_bad_row_with_its_place(tmp_path: Path, skip: bool) -> None:
+def test_a_row_that_the_caller_refuses_is_a_bad_row_with_its_place(
+    tmp_path: Path, skip: bool
+) -> None:
     def refuse(messages: list[dict[str, str]]) -> None:
         if "<|" in messages[0]["content"]:
             raise BadRow("it holds a mark")
 
-    rows = [json.dumps({"prompt": one, "completion": one}) for one in ("a", "<|b", "c")]
+    rows = [json.dumps({"prompt": text, "completion": text}) for text in ("a", "<|b", "c")]
     path = write(tmp_path / "a.jsonl", *rows)
     read = Conversations(path, skip=skip, refuse=refuse)
     if skip:
@@ -145,7 +148,7 @@ def test_what_the_caller_refuses_is_a_bad_row_with_its_place(tmp_path: Path, ski
         assert stopped.value.why == f"{path}, line 2: it holds a mark"
 
 
-def test_a_csv_row_over_several_lines_is_told_by_its_first(tmp_path: Path) -> None:
+def test_a_csv_row_over_several_lines_has_the_number_of_its_first_line(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.csv",
         "prompt,completion",
@@ -159,19 +162,19 @@ def test_a_csv_row_over_several_lines_is_told_by_its_first(tmp_path: Path) -> No
         "last,one",
     )
     read = Conversations(path, skip=True)
-    assert [len(one) for one in answers(read)] == [3, 200_000, 3]
-    places = [one.removeprefix(f"{path}, ").split(":")[0] for one in read.reported]
+    assert [len(text) for text in answers(read)] == [3, 200_000, 3]
+    places = [line.removeprefix(f"{path}, ").split(":")[0] for line in read.reported]
     assert places == ["line 5", "line 6", "line 7"]
 
 
-def test_a_quote_that_never_closes_is_told_where_it_opened(tmp_path: Path) -> None:
+def test_a_quote_that_never_closes_is_reported_where_it_opens(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "prompt,completion", "Hi,Hello", '"open,oh', "x,y")
     read = Conversations(path, skip=True)
     assert answers(read) == ["Hello"]
     assert read.reported[0].startswith(f"{path}, line 3: it isn't CSV")
 
 
-def test_parquet_rows_are_numbered_through_its_row_groups(tmp_path: Path) -> None:
+def test_parquet_rows_are_numbered_across_row_groups(tmp_path: Path) -> None:
     rows = [{"prompt": "Hi", "completion": str(i), "more": i} for i in range(5000)]
     rows[4321]["completion"] = None
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet", batch_size=1000)
@@ -180,7 +183,7 @@ def test_parquet_rows_are_numbered_through_its_row_groups(tmp_path: Path) -> Non
     assert read.reported == [f"{tmp_path / 'a.parquet'}, row 4322: completion is missing"]
 
 
-def test_a_parquet_text_that_is_not_utf8_is_its_rows_alone(tmp_path: Path) -> None:
+def test_a_parquet_text_that_is_not_utf8_spoils_only_its_row(tmp_path: Path) -> None:
     ends = pa.array([0, 2, 3, 5], pa.int32()).buffers()[1]
     texts = pa.Array.from_buffers(pa.string(), 3, [None, ends, pa.py_buffer(b"Hi\xffYo")])
     path = tmp_path / "a.parquet"
@@ -190,19 +193,19 @@ def test_a_parquet_text_that_is_not_utf8_is_its_rows_alone(tmp_path: Path) -> No
     assert read.reported == [f"{path}, row 2: it isn't valid UTF-8"]
 
 
-def test_messages_in_parquet_are_as_in_jsonl(tmp_path: Path) -> None:
+def test_messages_in_parquet_are_the_same_as_in_jsonl(tmp_path: Path) -> None:
     datasets.Dataset.from_list([{"messages": TALK}]).to_parquet(tmp_path / "a.parquet")
     assert list(Conversations(str(tmp_path / "a.parquet"))) == [{"messages": TALK}]
 
 
-def test_a_file_that_only_calls_itself_parquet_is_told(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", "nothing of the kind")
+def test_a_file_that_is_not_parquet_in_spite_of_its_name_is_reported(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", "not Parquet")
     with pytest.raises(Card) as stopped:
         list(Conversations(path))
     assert "row 1: it can't be read" in stopped.value.why
 
 
-def test_a_folder_is_its_files_in_order_and_each_loop_reads_anew(tmp_path: Path) -> None:
+def test_a_folder_is_read_file_by_file_and_each_loop_reads_it_again(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     write(tmp_path / "b" / "1.jsonl", json.dumps({"prompt": "", "completion": "second"}))
     write(tmp_path / "a.csv", "instruction,output", "x,first", "y,")
@@ -213,7 +216,7 @@ def test_a_folder_is_its_files_in_order_and_each_loop_reads_anew(tmp_path: Path)
         assert read.skipped == 1
 
 
-def test_only_the_first_bad_rows_are_kept_and_all_are_counted(tmp_path: Path) -> None:
+def test_only_the_first_bad_rows_are_reported_and_all_are_counted(tmp_path: Path) -> None:
     good = json.dumps({"messages": TALK})
     read = Conversations(write(tmp_path / "a.jsonl", *["x"] * 500, good), skip=True)
     assert answers(read) == ["Hello"]
@@ -221,19 +224,19 @@ def test_only_the_first_bad_rows_are_kept_and_all_are_counted(tmp_path: Path) ->
     assert len(read.reported) == 10
 
 
-# What can't be had.
+# Unavailable data.
 
 
 @pytest.mark.parametrize(
     ("make", "what", "why"),
     [
         (lambda at: at / "none.jsonl", "There is no", "work/"),
-        (lambda at: at, "holds no data", ".parquet"),
-        (lambda _: "owner/name", "the hub wasn't asked for", "--online"),
-        (lambda at: write(at / "a.txt", "x"), "no known kind", ".csv"),
+        (lambda at: at, "has no data", ".parquet"),
+        (lambda _: "owner/name", "the hub is off", "--online"),
+        (lambda at: write(at / "a.txt", "x"), "has an unknown format", ".csv"),
     ],
 )
-def test_a_dataset_that_is_not_there_is_a_card(
+def test_a_dataset_that_does_not_exist_is_a_card(
     tmp_path: Path, make: Any, what: str, why: str
 ) -> None:
     with pytest.raises(Card) as stopped:
@@ -243,19 +246,19 @@ def test_a_dataset_that_is_not_there_is_a_card(
     assert stopped.value.code == 2
 
 
-def test_a_file_that_may_not_be_read_is_a_card(
+def test_a_file_without_read_permission_is_a_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "a.jsonl", json.dumps({"messages": TALK}))
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read whatever it is
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read every file
     with pytest.raises(Card, match="can't be read") as stopped:
         Conversations(path)
-    assert stopped.value.mend == f"chmod a+r {path}"
+    assert stopped.value.fix == f"chmod a+r {path}"
 
 
 @pytest.mark.parametrize("lines", [[], ["{"], ["", ""]])
 def test_a_dataset_without_a_good_row_is_a_card(tmp_path: Path, lines: list[str]) -> None:
-    with pytest.raises(Card, match="holds no conversation"):
+    with pytest.raises(Card, match="has no conversation"):
         list(Conversations(write(tmp_path / "a.jsonl", *lines), skip=True))
 
 
@@ -267,42 +270,41 @@ def test_a_hub_that_cannot_be_reached_is_a_card(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(Card) as stopped:
         list(Conversations("owner/name", online=True))
     assert stopped.value.why == "no route"
-    assert "without --dataset" in stopped.value.mend
+    assert "leave out --dataset" in stopped.value.fix
 
 
 def test_a_hub_set_is_streamed_and_its_rows_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
 
-    def hub(name: str, **how: Any) -> list[dict[str, Any]]:
-        asked.update(how, name=name)
+    def load_dataset(name: str, **options: Any) -> list[dict[str, Any]]:
+        arguments.update(options, name=name)
         return [{"messages": TALK}, {"messages": None, "text": ""}]
 
-    monkeypatch.setattr(datasets, "load_dataset", hub)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     read = Conversations("owner/name", online=True, skip=True)
     assert answers(read) == ["Hello"]
     assert read.reported[0].startswith("owner/name, row 2: ")
-    assert asked == {"name": "owner/name", "split": "train", "streaming": True}
+    assert arguments == {"name": "owner/name", "split": "train", "streaming": True}
 
 
-def asking(dataset: str | None, bad_rows: str = "stop") -> Settings:
+def settings(dataset: str | None, bad_rows: str = "stop") -> Settings:
     return Settings(own=argparse.Namespace(dataset=dataset, bad_rows=bad_rows))
 
 
-def test_a_run_reads_what_its_options_say(tmp_path: Path) -> None:
+def test_a_run_reads_the_data_that_its_options_name(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "x", json.dumps({"messages": TALK}))
-    assert asked_for(asking(None)) is None
-    assert asked_for(Settings()) is None
+    assert requested(settings(None)) is None
     for how, skips in (("stop", False), ("skip", True)):
-        read = asked_for(asking(path, how))
+        read = requested(settings(path, how))
         assert read is not None and read.skip == skips
 
 
-def test_a_bad_row_among_the_first_is_told_before_a_lab_begins(tmp_path: Path) -> None:
+def test_a_bad_row_among_the_first_thousand_is_reported_before_a_lab_starts(tmp_path: Path) -> None:
     good = json.dumps({"messages": TALK})
-    look_at_first(Settings())
-    look_at_first(asking(write(tmp_path / "late.jsonl", *[good] * 1000, "x")))
+    check_first_rows(settings(None))
+    check_first_rows(settings(write(tmp_path / "late.jsonl", *[good] * 1000, "x")))
     early = write(tmp_path / "early.jsonl", *[good] * 999, "x")
-    look_at_first(asking(early, "skip"))
+    check_first_rows(settings(early, "skip"))
     with pytest.raises(Card) as stopped:
-        look_at_first(asking(early))
+        check_first_rows(settings(early))
     assert "line 1000" in stopped.value.why
