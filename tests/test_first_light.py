@@ -1,6 +1,6 @@
 """Run each lab as a learner does, in an environment, and one of them in a container, too.
 
-Code, packages and models of a lab are the same in both runtimes, so one lab in a container is enough.
+A lab has the same code, packages and models in both runtimes, so one lab in a container is enough.
 """
 
 import json
