@@ -9,14 +9,17 @@ from tests.kit.every_finding import CHECKS, LAB, NOTHING, only_run, read_page, r
 import pytest
 
 
-def test_a_lab_runs_as_a_script(clone: Clone) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_lab_runs_as_a_script(clone: Clone, processes: int) -> None:
     clone.kit_lab(NOTHING)
     script = str(clone.lab_folder("LLM90").relative_to(clone.path) / "lesson.py")
-    words = (sys.executable, script, "--size", "full", "--precision", "fp32")
-    ended = clone.run(*words, PYTHONPATH=str(clone.path))
+    words = ("--size", "full", "--precision", "fp32", "--processes", str(processes))
+    ended = clone.run(sys.executable, script, *words, PYTHONPATH=str(clone.path))
     assert ended.code == 0, ended
     assert "precision fp32" in ended.out
-    assert read_results(only_run(clone))["environment"]["size"] == "full"
+    environment = read_results(only_run(clone))["environment"]
+    assert environment["size"] == "full"
+    assert environment["processes"] == processes
 
 
 def test_importing_a_lab_does_and_prints_nothing(clone: Clone) -> None:
@@ -100,10 +103,10 @@ def test_only_runs_one_experiment_and_reports_it(clone: Clone, name: str, code: 
 
 
 def test_only_with_an_unknown_name_is_a_card_with_the_nearest(clone: Clone) -> None:
-    ended = clone.labs(clone.kit_lab(TWO, checks=CHECKS), "--only", "rigth")
+    ended = clone.labs(clone.kit_lab(TWO, checks=CHECKS), "--only", "rights")
     assert ended.code == 2, ended
-    assert "what: LLM90 has no experiment 'rigth'." in ended.err
-    assert "right" in ended.err
+    assert "what: LLM90 has no experiment 'rights'." in ended.err
+    assert "Nearest: right." in ended.err
     assert "invoke lab LLM90 --list" in ended.err
     assert not clone.outputs.exists()
 
@@ -111,9 +114,9 @@ def test_only_with_an_unknown_name_is_a_card_with_the_nearest(clone: Clone) -> N
 def test_only_in_a_lab_run_as_a_script_checks_the_name(clone: Clone) -> None:
     clone.kit_lab(TWO, checks=CHECKS)
     script = str(clone.lab_folder("LLM90") / "lesson.py")
-    ended = clone.run(sys.executable, script, "--only", "rigth", PYTHONPATH=str(clone.path))
+    ended = clone.run(sys.executable, script, "--only", "rights", PYTHONPATH=str(clone.path))
     assert ended.code == 2, ended
-    assert "what: LLM90 has no experiment 'rigth'." in ended.err
+    assert "what: LLM90 has no experiment 'rights'." in ended.err
 
 
 # Hooks

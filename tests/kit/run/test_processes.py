@@ -116,6 +116,17 @@ def test_a_batch_that_cannot_be_divided_is_an_error(clone: Clone) -> None:
     assert "3 processes can't share a batch of 16 equally" in ended.out
 
 
+def test_a_sheet_and_a_deeper_part_run_as_several_processes(deeper: Clone) -> None:
+    assert deeper.labs("learn", "LLM90").code == 0
+    for lab, words in (("LLM90", ("--sheet", "work/llm90_small.py")), ("LLM90+", ())):
+        ended = deeper.labs(lab, "--processes", "2", *words)
+        assert ended.code == 0, ended
+        (results,) = (deeper.outputs / lab).glob("*/results.json")
+        environment = json.loads(results.read_text())["environment"]
+        assert environment["processes"] == 2
+        assert ("written_by_you" in environment) == bool(words)
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "two"])
 def test_an_invalid_number_of_processes_is_a_card(clone: Clone, number: str) -> None:
     ended = clone.labs(clone.kit_lab(TRAINS), f"--processes={number}")
