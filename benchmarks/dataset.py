@@ -1,13 +1,13 @@
-"""A million rows through LLM08's reading of data, beside plain `datasets`: rows per second, memory.
+"""Compare LLM08's reading of data with plain `datasets`: rows per second and memory.
 
     python -m benchmarks.dataset [--rows 1000000] [--rounds 3]
 
-It is run from the clone's root with the labs' Python (`.lab-env/cpu-…/venv/bin/python`). A JSONL
-file of instruction, input and output is written once, with a tenth of it in a second file. Each
-way turns every row into messages, and looks at each of them; it is a process of its own, so that
-its peak memory is its own, and the ways take turns, so that a change of pace meets all alike. What
-`datasets` keeps goes into a fresh folder each time. Memory is bounded where ten times the rows take
-no more of it. (Resident memory: that of Arrow's files, which are mapped, counts while it is there.)
+Run it from the clone's root with the labs' Python (`.lab-env/cpu-…/venv/bin/python`). It writes a
+JSONL file of instruction, input and output, and a second file with a tenth of the rows. Each way
+turns every row into messages and reads them. Each way runs in a separate process, so that peak
+memory can be compared, and the ways take turns, so that a slowdown affects all. The cache of
+`datasets` goes into a new folder each time. Memory is bounded if ten times the rows take no more of
+it. Resident memory includes the mapped Arrow files.
 """
 
 import argparse
@@ -35,29 +35,29 @@ def as_messages(row: dict[str, Any]) -> dict[str, Any]:
     return {"messages": messages_of(row)}
 
 
-def ours(file: str, _: str) -> Iterable[Any]:
+def own(file: str, _: str) -> Iterable[Any]:
     return Conversations(file)
 
 
-def ours_as_a_stream(file: str, _: str) -> Iterable[Any]:
+def own_stream(file: str, _: str) -> Iterable[Any]:
     return datasets.IterableDataset.from_generator(lambda: iter(Conversations(file)))
 
 
 def plain_map(file: str, folder: str) -> Iterable[Any]:
-    made = datasets.load_dataset("json", data_files=file, split="train", cache_dir=folder)
-    return made.map(as_messages, remove_columns=made.column_names)
+    table = datasets.load_dataset("json", data_files=file, split="train", cache_dir=folder)
+    return table.map(as_messages, remove_columns=table.column_names)
 
 
 def plain_stream(file: str, folder: str) -> Iterable[Any]:
-    made = datasets.load_dataset(
+    stream = datasets.load_dataset(
         "json", data_files=file, split="train", cache_dir=folder, streaming=True
     )
-    return made.map(as_messages, remove_columns=["instruction", "input", "output"])
+    return stream.map(as_messages, remove_columns=["instruction", "input", "output"])
 
 
 WAYS: dict[str, Callable[[str, str], Iterable[Any]]] = {
-    "LLM08's reading": ours,
-    "LLM08's, as an IterableDataset": ours_as_a_stream,
+    "LLM08's reading": own,
+    "LLM08's, as an IterableDataset": own_stream,
     "datasets, map": plain_map,
     "datasets, streaming map": plain_stream,
 }
@@ -75,13 +75,13 @@ def measure(way: str, file: str) -> None:
     print(json.dumps([rows, seconds, before, peak]))
 
 
-def in_its_own_process(way: str, file: Path, rows: int) -> tuple[float, float]:
-    """Rows per second, and the MiB that the reading took beyond what was there before it."""
+def in_new_process(way: str, file: Path, rows: int) -> tuple[float, float]:
+    """Return rows per second, and the growth of peak resident memory in MiB."""
     command = [sys.executable, "-m", "benchmarks.dataset", "--way", way, "--file", str(file)]
     ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found, seconds, before, peak = json.loads(ended.stdout.splitlines()[-1])
-    if found != rows:
-        raise SystemExit(f"{way}: {found} of {rows} rows came, so its time means nothing")
+    read, seconds, before, peak = json.loads(ended.stdout.splitlines()[-1])
+    if read != rows:
+        raise SystemExit(f"{way}: it read {read} of {rows} rows, so its time means nothing")
     return rows / seconds, peak - before
 
 
@@ -97,33 +97,34 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--file", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.way:
-        measure(asked.way, asked.file)
+    options = parser.parse_args()
+    if options.way:
+        measure(options.way, options.file)
         return
     print(
-        f"Python {platform.python_version()}, datasets {version('datasets')}, {asked.rows:,} rows"
+        f"Python {platform.python_version()}, datasets {version('datasets')}, {options.rows:,} rows"
     )
     with tempfile.TemporaryDirectory() as folder:
-        tenth, whole = Path(folder) / "tenth.jsonl", Path(folder) / "whole.jsonl"
-        write(tenth, asked.rows // 10)
-        write(whole, asked.rows)
+        tenth = Path(folder) / "tenth.jsonl"
+        full = Path(folder) / "full.jsonl"
+        write(tenth, options.rows // 10)
+        write(full, options.rows)
         speeds: dict[str, list[float]] = {way: [] for way in WAYS}
         memory: dict[str, list[float]] = {}
         for way in WAYS:
-            memory[way] = [in_its_own_process(way, tenth, asked.rows // 10)[1]]
-        for _ in range(asked.rounds):
+            memory[way] = [in_new_process(way, tenth, options.rows // 10)[1]]
+        for _ in range(options.rounds):
             for way in WAYS:
-                speed, taken = in_its_own_process(way, whole, asked.rows)
+                speed, taken = in_new_process(way, full, options.rows)
                 speeds[way].append(speed)
                 memory[way].append(taken)
-    print("way: rows/s [range], MiB for a tenth of the rows and for all, times datasets' map")
-    for way, found in speeds.items():
-        times = [a / b for a, b in zip(found, speeds["datasets, map"], strict=True)]
+    print("way: rows/s [range], MiB for a tenth of the rows and for all, speed ÷ datasets' map")
+    for way, measured in speeds.items():
+        ratios = [a / b for a, b in zip(measured, speeds["datasets, map"], strict=True)]
         small, *large = memory[way]
         print(
-            f"{way:32} {median(found):9,.0f} [{min(found):,.0f}, {max(found):,.0f}], "
-            f"{small:.0f} and {median(large):.0f} MiB, × {median(times):.2f}"
+            f"{way:32} {median(measured):9,.0f} [{min(measured):,.0f}, {max(measured):,.0f}], "
+            f"{small:.0f} and {median(large):.0f} MiB, × {median(ratios):.2f}"
         )
 
 

@@ -1,15 +1,15 @@
-"""LLM08's training loop beside `transformers.Trainer`: the same model, rows, order and recipe.
+"""Compare LLM08's training loop with `transformers.Trainer`: same model, rows, order and recipe.
 
     python -m benchmarks.training [--rounds 7] [--steps 30] [--model small|glass|smollm2]
 
-It is run from the clone's root with the labs' Python (`.lab-env/cpu-…/venv/bin/python`). Both train
-in float32 with PyTorch's fused AdamW at a constant rate, clip, and accumulate two micro-batches of
-16 rows, divided by the labels of the whole; rows come in the order that they have. So both take the
-same steps, and their mean losses must agree, or the times mean nothing. Neither writes checkpoints
-or reports. (Ours brings each step's loss to the CPU and looks whether it is a number; Trainer adds
-its losses up where they are.) The two take turns, a b a b …; printed are medians and ranges of
-milliseconds per step, and of the ratios round by round: below 1 our loop is faster. The first steps
-of each run, in which things are set up, are left out.
+Run it from the clone's root with the labs' Python (`.lab-env/cpu-…/venv/bin/python`). Both train in
+float32 with PyTorch's fused AdamW at a constant rate. Both clip, and accumulate two micro-batches
+of 16 rows, divided by the labels of both; they read rows in the given order. So both take the same
+steps, and their mean losses must agree, or the times mean nothing. Neither writes checkpoints or
+reports. Our loop moves each step's loss to the CPU and checks that it is finite; Trainer sums its
+losses on the device. The two take turns, a b a b …. The benchmark prints medians and ranges of
+milliseconds per step, and of the ratios of each round: below 1 our loop is faster. It leaves out
+the first steps of each run, which include the set-up.
 """
 
 import argparse
@@ -35,8 +35,11 @@ from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
-BATCH, ACCUMULATE, FIRST = 16, 2, 2
-LR, CLIP = 1e-3, 1.0
+BATCH = 16
+ACCUMULATE = 2
+FIRST = 2  # steps that are left out
+LR = 1e-3
+CLIP = 1.0
 
 
 def model_of(run: Run, name: str) -> Any:
@@ -47,7 +50,7 @@ def model_of(run: Run, name: str) -> Any:
 
 
 class Clock(TrainerCallback):
-    """When each step has ended."""
+    """Record when each step ends."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -57,17 +60,19 @@ class Clock(TrainerCallback):
 
 
 class InOrder(Trainer):
-    """Trainer, with rows in their own order."""
+    """A Trainer that reads rows in the given order."""
 
     def _get_train_sampler(self, *_: Any, **__: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
 
 
-def theirs(run: Run, model: Any, rows: list[lab.Row], steps: int) -> tuple[list[float], float]:
-    """When the steps ended, and the mean loss over all of them."""
+def train_with_trainer(
+    run: Run, model: Any, rows: list[lab.Row], steps: int
+) -> tuple[list[float], float]:
+    """Return the end of each step in seconds, and the mean loss of all steps."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        how = TrainingArguments(
+        arguments = TrainingArguments(
             folder,
             per_device_train_batch_size=BATCH,
             gradient_accumulation_steps=ACCUMULATE,
@@ -86,21 +91,21 @@ def theirs(run: Run, model: Any, rows: list[lab.Row], steps: int) -> tuple[list[
             use_cpu=run.device.type == "cpu",
         )
         collate = partial(lab.collate, pad=lab.PAD)
-        trainer = InOrder(model, how, collate, rows, callbacks=[clock])
+        trainer = InOrder(model, arguments, collate, rows, callbacks=[clock])
         with contextlib.redirect_stdout(None):
             ended = trainer.train()
     return clock.times, ended.training_loss
 
 
 class Ordered(lab.DataLoader):
-    """The lab's loader, with rows in their own order."""
+    """The lab's loader, which reads rows in the given order."""
 
-    def __init__(self, rows: Any, size: int, _: bool, **how: Any) -> None:
-        super().__init__(rows, size, False, **how)
+    def __init__(self, rows: Any, size: int, _: bool, **options: Any) -> None:
+        super().__init__(rows, size, False, **options)
 
 
 class Clocked(lab.Checkpoints):
-    """It saves nothing, and notes when each step has ended."""
+    """Checkpoints that save nothing and record when each step ends."""
 
     times: ClassVar[list[float]] = []
 
@@ -118,10 +123,15 @@ class Constant(lab.Recipe):
         return self.lr
 
 
-def ours(run: Run, model: Any, rows: list[lab.Row], steps: int) -> tuple[list[float], float]:
-    how, Clocked.times = Constant(steps, LR, 0, BATCH, ACCUMULATE, CLIP), []
+def train_with_lab(
+    run: Run, model: Any, rows: list[lab.Row], steps: int
+) -> tuple[list[float], float]:
+    """Return the end of each step in seconds, and the mean loss of all steps."""
+    recipe = Constant(steps, LR, 0, BATCH, ACCUMULATE, CLIP)
+    Clocked.times = []
     fused = partial(torch.optim.AdamW, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    done = lab.train(run, "ours", model, rows, how, optimizer=fused, checkpoints=Clocked(run, "o"))
+    checkpoints = Clocked(run, "ours")
+    done = lab.train(run, "ours", model, rows, recipe, optimizer=fused, checkpoints=checkpoints)
     return Clocked.times, sum(done.losses) / steps
 
 
@@ -130,18 +140,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--model", choices=("small", "glass", "smollm2"), default="small")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     logging.set_verbosity_error()
     lab.DataLoader = Ordered
-    rows = lab.encoded(lab.split(0, 4000)[0])[: BATCH * ACCUMULATE * asked.steps]
-    rounds = [one_round(asked.model, rows, asked.steps) for _ in range(asked.rounds + 1)][1:]
+    rows = lab.encoded(lab.split(0, 4000)[0])[: BATCH * ACCUMULATE * options.steps]
+    rounds = [one_round(options.model, rows, options.steps) for _ in range(options.rounds + 1)]
+    rounds = rounds[1:]  # the first one warms up
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     print(f"{describe_device(device())}; {versions}, transformers {transformers.__version__}")
-    print(f"{asked.model}: milliseconds per step of {BATCH * ACCUMULATE} rows [range]")
-    mine, library = zip(*rounds, strict=True)
+    print(f"{options.model}: milliseconds per step of {BATCH * ACCUMULATE} rows [range]")
+    own, library = zip(*rounds, strict=True)
     ratios = [a / b for a, b in rounds]
-    for name, found in (("ours", mine), ("Trainer", library), ("ours over Trainer's", ratios)):
-        print(f"{name:20} {median(found):.3f} [{min(found):.3f}, {max(found):.3f}]")
+    for name, values in (("ours", own), ("Trainer", library), ("ours ÷ Trainer", ratios)):
+        print(f"{name:20} {median(values):.3f} [{min(values):.3f}, {max(values):.3f}]")
 
 
 def device() -> torch.device:
@@ -149,10 +160,11 @@ def device() -> torch.device:
 
 
 def one_round(name: str, rows: list[lab.Row], steps: int) -> tuple[float, float]:
-    """Milliseconds per step, ours and Trainer's."""
-    speeds, losses = [], []
-    for way in (ours, theirs):
-        for state in (AcceleratorState, GradientState):  # else one's settings would be the other's
+    """Return milliseconds per step, ours and Trainer's."""
+    speeds = []
+    losses = []
+    for way in (train_with_lab, train_with_trainer):
+        for state in (AcceleratorState, GradientState):  # else both would share their settings
             state._reset_state(*([True] if state is AcceleratorState else []))
         with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
             run = Run(Settings(), "fp32", Output(nowhere, silent=True), Path(folder))
