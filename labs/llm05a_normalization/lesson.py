@@ -16,7 +16,7 @@ from itertools import pairwise
 from statistics import mean, median, stdev
 from typing import Any
 
-from labs.kit import Lab, Run, seconds_paired, tolerance
+from labs.kit import Lab, Results, Run, seconds_paired, tolerance
 from labs.shared import small_gpt
 from labs.shared.small_gpt import Config, FeedForward, Learned, Position
 
@@ -47,7 +47,7 @@ DOUBLE = torch.float64
 # statistician's estimate would be (and as `Tensor.std` does unless told otherwise).
 
 
-# %% 1. Forward
+# %% Forward
 def wide(x: Tensor) -> Tensor:
     """At least float32, which statistics need: section 3 shows it."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -97,9 +97,9 @@ def by_hand_equals_the_library(run: Run):
         for dtype, bound in ((DOUBLE, 1e-12), (torch.float32, tolerance(torch.float32))):
             x, g, b = x.to(dtype), gain.to(dtype), bias.to(dtype)
             error = layer_norm(x, g, b) - F.layer_norm(x, (256,), g, b, 1e-5)
-            run.agree(f"LayerNorm, {name}, {str(dtype)[6:]}", error, bound)
+            run.agree(f"LayerNorm, {name}, {str(dtype)[6:]}", error, bound, decides=True)
             error = rms_norm(x, g) - F.rms_norm(x, (256,), g, 1e-5)
-            run.agree(f"RMSNorm, {name}, {str(dtype)[6:]}", error, bound)
+            run.agree(f"RMSNorm, {name}, {str(dtype)[6:]}", error, bound, decides=True)
     layer, rms = nn.LayerNorm(256).eps, torch.finfo(torch.float32).eps
     small = torch.randn(64, 256) / 1000
     error = rms_norm(small, torch.ones(256), rms) - F.rms_norm(small, (256,))
@@ -127,7 +127,7 @@ def by_hand_equals_the_library(run: Run):
 # float16.)
 
 
-# %% 2. Invariance
+# %% Invariance
 @lab.experiment
 def what_a_norm_cannot_see(run: Run):
     """With ε = 0 neither norm sees x's scale, and LayerNorm alone can't see a shift either.
@@ -136,26 +136,28 @@ def what_a_norm_cannot_see(run: Run):
     """
     x, one, eps = torch.randn(64, 256, dtype=DOUBLE), torch.ones(256, dtype=DOUBLE), 1e-5
     layer = partial(layer_norm, gain=one, bias=0 * one)
-    exact = {"at_most": 1e-9, "because": "they cancel; float64 rounding is 1e-15"}
+    exact: dict[str, Any] = {"at_most": 1e-9, "decides": True}
+    exact["because"] = "they cancel; float64 rounding is 1e-15"
     run.agree("LayerNorm, 10x", layer(10 * x, eps=0) - layer(x, eps=0), **exact)
     run.agree("LayerNorm, x + 3", layer(x + 3, eps=0) - layer(x, eps=0), **exact)
     run.agree("RMSNorm, 10x", rms_norm(10 * x, one, 0) - rms_norm(x, one, 0), **exact)
     change = (rms_norm(x + 3, one, 0) - rms_norm(x, one, 0)).square().mean().sqrt()
     because = "half of √((1 − 1/√10)² + 9/10) = 1.17, from 1 + 3² = 10"
-    run.check("RMSNorm, x + 3, root mean square", change, at_least=0.58, because=because)
+    what = "RMSNorm, x + 3, root mean square"
+    run.check(what, change, at_least=0.58, because=because, decides=True)
     m = x.square().mean(-1, keepdim=True)  # (64, 1)
     factor, first = ((1 + eps / m) / (1 + eps / (100 * m))).sqrt(), eps / (2 * m) * 0.99
     scaled = rms_norm(10 * x, one, eps)
     run.agree("ε = 1e-5: 10x, less the derived factor", scaled - factor * rms_norm(x, one, eps))
     off = ((scaled / rms_norm(x, one, eps) - 1) / first - 1).abs().max()
     because = "the next term of the expansion: below ε/m of it"
-    bound = {"at_most": (eps / m.min()).item(), "because": because}
-    run.check("that change over (ε/2m)(1 − 1/s²), less 1", off, **bound)
+    what = "that change over (ε/2m)(1 − 1/s²), less 1"
+    run.check(what, off, at_most=(eps / m.min()).item(), because=because)
     largest = (scaled - rms_norm(x, one, eps)).abs().max()
     return f"Each entry changes by {first.mean():.1e} of itself, the largest one by {largest:.1e}."
 
 
-# %% 3. Epsilon
+# %% Epsilon
 @lab.experiment
 def epsilon_belongs_inside_the_root(run: Run):
     """Inside the root ε limits a norm's gain to 1/√ε; outside it a zero vector's gradient is NaN.
@@ -170,14 +172,16 @@ def epsilon_belongs_inside_the_root(run: Run):
     for size in (1.0, 1e-2, 1e-3, 1e-4, 1e-6):
         inside = rms_norm(size * signs, one).abs()
         theory = size / math.sqrt(size**2 + 1e-5)
-        run.agree(f"{size:g} before: size after, less √(m / (m + ε))", inside - theory)
+        what = f"{size:g} before: size after, less √(m / (m + ε))"
+        run.agree(what, inside - theory, decides=True)
         rows.append([f"{size:g}", inside.mean().item(), outside(size * signs).abs().mean().item()])
     run.table("Size of entries", ["before", "ε inside", "ε outside"], rows)
     zero = torch.zeros(256, dtype=DOUBLE)
     slope = torch.func.jacrev(lambda x: rms_norm(x, one))(zero).diagonal()
-    run.agree("slope at 0, less 1/√ε", slope - 1e-5**-0.5, 1e-9)
+    run.agree("slope at 0, less 1/√ε", slope - 1e-5**-0.5, 1e-9, decides=True)
     broken = torch.func.grad(lambda x: outside(x).sum())(zero)
-    run.check("ε outside: is that gradient NaN?", bool(broken.isnan().all()), equals=True)
+    is_nan = bool(broken.isnan().all())
+    run.check("ε outside: is that gradient NaN?", is_nan, equals=True, decides=True)
     lost = zero.half() / (zero.half().square().mean(-1, keepdim=True) + 1e-8).sqrt()
     run.check("ε = 1e-8 in float16: are zeros NaN?", bool(lost.isnan().all()), equals=True)
     return f"Entries of 1e-4 become {rows[3][1]:.2g}, not 1: they lie below √ε = 0.0032."
@@ -197,7 +201,7 @@ def epsilon_belongs_inside_the_root(run: Run):
 # float32 lie 4 or 8 apart: a variance of 1 can't be what remains. Subtract first, then square.
 
 
-# %% 4. Statistics in float32
+# %% Statistics in float32
 @lab.experiment
 def statistics_need_float32(run: Run):
     """Short dtypes spoil a norm's statistics; from float32 ones a single rounding is left.
@@ -215,16 +219,19 @@ def statistics_need_float32(run: Run):
     x = (torch.randn(64, 1024) + 100.25).bfloat16()
     off = (x.mean(-1).double() - x.double().mean(-1)).abs()
     because = "0.25 less six times the spread of a mean of 1,024, 1/32"
-    run.check("the mean in bfloat16 is off by", off.min(), at_least=0.0625, because=because)
+    what = "the mean in bfloat16 is off by"
+    run.check(what, off.min(), at_least=0.0625, because=because, decides=True)
     because = "half a unit in the last place, 2⁻⁸; float32's part is 1e-4 of it"
     for name, norm in (("by hand", layer), ("library", fused)):
         off = error(norm, x, layer)
-        run.check(f"LayerNorm of it, {name}: error", off, at_most=2**-8 * 1.001, because=because)
+        what = f"LayerNorm of it, {name}: error"
+        run.check(what, off, at_most=2**-8 * 1.001, because=because, decides=True)
     x = (300 * torch.randn(64, 1024)).half()
     infinite = bool(x.square().mean(-1).isinf().all())
-    run.check("is 300's mean square infinite in float16?", infinite, equals=True)
+    run.check("is 300's mean square infinite in float16?", infinite, equals=True, decides=True)
     off, because = error(rms, x, rms), "half a unit in the last place, 2⁻¹¹ in float16"
-    run.check("RMSNorm of it, by hand: error", off, at_most=2**-11 * 1.01, because=because)
+    what = "RMSNorm of it, by hand: error"
+    run.check(what, off, at_most=2**-11 * 1.01, because=because, decides=True)
     x = torch.randn(64, 1024) + 2**13
     one_pass, true = x.square().mean(-1) - x.mean(-1).square(), x.double().var(-1, correction=0)
     because = "only multiples of 4 are possible, and the variance is near 1"
@@ -253,7 +260,7 @@ def statistics_need_float32(run: Run):
 # shifts: which part stays then?
 
 
-# %% 5. Backward
+# %% Backward
 def layer_norm_backward(
     dy: Tensor, x: Tensor, gain: Tensor, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -294,7 +301,8 @@ class LayerNormByHand(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor):
-        return *layer_norm_backward(dy, *ctx.saved_tensors, ctx.eps), None
+        x, gain = ctx.saved_tensors
+        return *layer_norm_backward(dy, x, gain, ctx.eps), None
 
 
 class RMSNormByHand(torch.autograd.Function):
@@ -306,7 +314,8 @@ class RMSNormByHand(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor):
-        return *rms_norm_backward(dy, *ctx.saved_tensors, ctx.eps), None
+        x, gain = ctx.saved_tensors
+        return *rms_norm_backward(dy, x, gain, ctx.eps), None
 
 
 class Mixed(RMSNormByHand):
@@ -314,7 +323,8 @@ class Mixed(RMSNormByHand):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor):
-        return *layer_norm_backward(dy, *ctx.saved_tensors, ctx.eps)[:2], None
+        x, gain = ctx.saved_tensors
+        return *layer_norm_backward(dy, x, gain, ctx.eps)[:2], None
 
 
 class RMSNorm(nn.Module):
@@ -338,8 +348,10 @@ def own_backward_passes_gradcheck(run: Run):
     gain, bias = torch.randn(2, 16, dtype=DOUBLE)
     inputs = [one.clone().requires_grad_() for one in (x, gain, bias)]
     near = partial(torch.autograd.gradcheck, raise_exception=False)
-    run.check("LayerNorm passes gradcheck", near(LayerNormByHand.apply, inputs), equals=True)
-    run.check("RMSNorm passes gradcheck", near(RMSNormByHand.apply, inputs[:2]), equals=True)
+    passes = near(LayerNormByHand.apply, inputs)
+    run.check("LayerNorm passes gradcheck", passes, equals=True, decides=True)
+    passes = near(RMSNormByHand.apply, inputs[:2])
+    run.check("RMSNorm passes gradcheck", passes, equals=True, decides=True)
     run.check("RMSNorm passes with LayerNorm's", near(Mixed.apply, inputs[:2]), equals=False)
     for name, ours, f, n in (
         ("LayerNorm", layer_norm_backward, lambda x, g, b: F.layer_norm(x, (16,), g, b, 1e-5), 3),
@@ -347,12 +359,13 @@ def own_backward_passes_gradcheck(run: Run):
     ):
         theirs = torch.autograd.grad(f(*inputs[:n]), inputs[:n], dy)
         for what, mine, want in zip(("dx", "dγ", "dβ"), ours(dy, x, gain), theirs, strict=False):
-            run.agree(f"{name}: {what} less the library's", mine - want)
+            run.agree(f"{name}: {what} less the library's", mine - want, decides=True)
     layer, rms = layer_norm_backward(dy, x, gain, 0)[0], rms_norm_backward(dy, x, gain, 0)[0]
     run.agree("RMSNorm, ε = 0: x · dx", (x * rms).sum(-1))
     run.agree("LayerNorm, ε = 0: x · dx", (x * layer).sum(-1))
     run.agree("LayerNorm, ε = 0: sum of dx", layer.sum(-1))
-    seen = {"at_least": 0.1, "because": "the partner: 15 sums of 16 terms of size 1"}
+    seen: dict[str, Any] = {"at_least": 0.1}
+    seen["because"] = "the partner: 15 sums of 16 terms of size 1"
     run.check("largest x · g, before the norm", (x * dy * gain).sum(-1).abs().max(), **seen)
     run.check("largest sum of dx of RMSNorm", rms.sum(-1).abs().max(), **seen)
     two = layer_norm_backward(dy[..., :2], x[..., :2], gain[:2], 0)[0]
@@ -372,7 +385,7 @@ def own_backward_passes_gradcheck(run: Run):
 # runs for each. (In float32, in which mixed precision keeps what a model's norms act on.)
 
 
-# %% 6. Time
+# %% Time
 class Counting(TorchDispatchMode):
     """Counts the operations that reach the device's library while it is entered."""
 
@@ -426,13 +439,13 @@ def rms_norm_is_faster(run: Run):
                 inputs = [x, *torch.ones(2, width, device=run.device)]
                 back = dy if what == "with backward" else None
                 calls = [partial(call, f, inputs[: 3 - n], back) for n, f in enumerate(norms)]
-                both = seconds_paired(*calls, 15)
+                both = seconds_paired(calls[0], calls[1], 15)
                 ratios.append(median(a / b for a, b in zip(*both, strict=True)))
                 for found, measured in zip(times, both, strict=True):
                     found.append(1e9 * median(measured) / numbers)
             rows.append([name, what, *(operations(one) for one in calls)])
             text = f"LayerNorm's time over RMSNorm's, {name}, {what}, widths {widths}"
-            run.measure(text, ratios, expect_at_least=1, timed=True)
+            run.measure(text, ratios, expect_at_least=1, timed=True, decides=True)
             ax.loglog(widths, times[0], "o-", color=colour, label=f"LayerNorm, {name}")
             ax.loglog(widths, times[1], "s--", color=colour, label=f"RMSNorm, {name}")
         ax.set(xlabel="width d", title=what, xticks=widths, xticklabels=widths)
@@ -460,7 +473,7 @@ def rms_norm_is_faster(run: Run):
 # keys W_k x themselves, and so keeps it.
 
 
-# %% 7. Positions
+# %% Positions
 @lab.exercise(
     level=2,
     hints=(
@@ -478,6 +491,8 @@ def sinusoid(length: int, d_model: int) -> Tensor:
 
 
 class Sinusoid(Position):
+    table: Tensor  # (T, d)
+
     def __init__(self, length: int, d_model: int):
         super().__init__()
         self.register_buffer("table", sinusoid(length, d_model).float())
@@ -501,13 +516,16 @@ def a_sinusoids_product_tells_the_offset(run: Run):
         diagonals = (products.diagonal(offset) for offset in range(-400, 401, 16))
         return torch.stack([one.max() - one.min() for one in diagonals]).max()
 
-    run.agree("spread at one offset", spread(products), 1e-10, "float64: 32 cosines of up to 512")
+    because = "float64: 32 cosines of up to 512"
+    run.agree("spread at one offset", spread(products), 1e-10, because, decides=True)
     theory = (places[:, None] * slow).cos().sum(-1)
     run.agree("products with place 0, less Σ cos ωt", products[0] - theory, 1e-10)
     between = torch.randn(d, d, dtype=DOUBLE) / math.sqrt(d)
     learned = torch.randn(512, d, dtype=DOUBLE)
-    size = {"at_least": 1.0, "because": "the products have a spread of √d/2 = 4 or more"}
-    run.check("spread with a random W_qᵀW_k between", spread(table @ between @ table.T), **size)
+    size: dict[str, Any] = {"at_least": 1.0}
+    size["because"] = "the products have a spread of √d/2 = 4 or more"
+    mixed = spread(table @ between @ table.T)
+    run.check("spread with a random W_qᵀW_k between", mixed, **size, decides=True)
     run.check("spread of an untrained learned table", spread(learned @ learned.T), **size)
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.6))
     left.imshow(table[:64], cmap="cividis", aspect="auto")
@@ -540,7 +558,7 @@ def a_sinusoids_product_tells_the_offset(run: Run):
 # same functions of x; what differs is where training starts, and how far a step goes.
 
 
-# %% 8. Activations
+# %% Activations
 def relu(x: Tensor) -> Tensor:
     return x.clamp(min=0)
 
@@ -575,7 +593,7 @@ def activations_have_shapes(run: Run):
         ("GELU", gelu, F.gelu, "-."),
         ("SiLU", silu, F.silu, ":"),
     ):
-        run.agree(f"{name} less the library's", f(x) - theirs(x))
+        run.agree(f"{name} less the library's", f(x) - theirs(x), decides=True)
         for ax, y in zip(axes, (f(x), torch.func.vmap(torch.func.grad(f))(x)), strict=True):
             ax.plot(x, y, style, lw=2, label=name)
         lowest.append(f"{name} {f(x).min():.3f} at {x[f(x).argmin()]:.2f}")
@@ -586,9 +604,11 @@ def activations_have_shapes(run: Run):
     run.agree("x·σ(4x) less SiLU(4x)/4", swish(x) - silu(4 * x) / 4)
     by_tanh = (F.gelu(x, approximate="tanh") - gelu(x)).abs().max()
     because = "another function, drawn to follow GELU (Hendrycks & Gimpel 2016)"
-    run.check("GELU by tanh: off by", by_tanh, at_least=1e-4, at_most=1e-3, because=because)
+    close: dict[str, Any] = {"at_least": 1e-4, "at_most": 1e-3, "because": because}
+    run.check("GELU by tanh: off by", by_tanh, **close, decides=True)
     off = (swish(x, 1.702) - gelu(x)).abs().max()
-    run.check("x·σ(1.702x): off by", off, at_least=1e-3, at_most=0.03, because=because)
+    close = {"at_least": 1e-3, "at_most": 0.03, "because": because}
+    run.check("x·σ(1.702x): off by", off, **close, decides=True)
     return f"Lowest: {'; '.join(lowest[2:])}."
 
 
@@ -602,7 +622,7 @@ def activations_have_shapes(run: Run):
 # hence the 11,008 of Llama-2-7B.
 
 
-# %% 9. SwiGLU
+# %% SwiGLU
 @lab.exercise(
     level=1,
     hints=(
@@ -653,7 +673,7 @@ def a_gate_matches_in_parameters(run: Run):
     ).double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(64, 48, dtype=DOUBLE)
-    run.agree("ours less transformers' LlamaMLP", ours(x) - theirs(x))
+    run.agree("ours less transformers' LlamaMLP", ours(x) - theirs(x), decides=True)
     theirs.gate_proj, theirs.up_proj = theirs.up_proj, theirs.gate_proj
     change = (ours(x) - theirs(x)).abs().max()
     because = "the partner: silu(a)·b isn't a·silu(b)"
@@ -661,7 +681,7 @@ def a_gate_matches_in_parameters(run: Run):
     for d, width, model in ((4096, 11_008, "Llama-2-7B"), (5120, 13_824, "Llama-2-13B")):
         run.check(f"width of {model}, d = {d:,}", gated_width(d, 256), equals=width)
     gated, plain = small_gpt.parameters(ours), small_gpt.parameters(FeedForward(48))
-    run.check("d = 48: parameters, less those at 4d", gated - plain, equals=0)
+    run.check("d = 48: parameters, less those at 4d", gated - plain, equals=0, decides=True)
     unmatched = small_gpt.parameters(SwiGLU(48, 4 * 48))
     return f"{gated:,} parameters with a gate or without; at width 4d there would be {unmatched:,}."
 
@@ -690,7 +710,7 @@ def a_gate_matches_in_parameters(run: Run):
 # entries are small, as at the start, a gentle bend is hardly any. If that is what matters, they
 # finish in the order of their k: a claim of its own, below.
 
-# %% 10. The arms
+# %% The arms
 GRID = (0.005, 0.01, 0.02, 0.04, 0.08)
 RATES = {  # at tiny
     **dict.fromkeys(("identity", "SiLU", "GELU", "Swish, k = 4", "ReLU", "ReLU²", "SwiGLU"), 0.02),
@@ -786,7 +806,7 @@ def less(found: dict[str, list[float]], a: str, b: str) -> list[float]:
     return [x - y for x, y in zip(found[a], found[b], strict=True)]
 
 
-# %% 11. The race
+# %% The race
 def show_race(run: Run) -> None:
     """Curves, and their differences to ReLU's: the batches are the same, so their noise cancels."""
     fig, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(7.2, 7.5))
@@ -826,8 +846,8 @@ def gated_and_smooth_activations_win(run: Run):
         ("ReLU²", "So et al. 2021, on larger models"),
         ("SwiGLU", "Shazeer 2020, at 220 M parameters"),
     ):
-        how = {"unit": "nats", "expect_at_most": 0, "because": because}
-        run.measure(f"{name} less ReLU", less(found, name, "ReLU"), **how)
+        how: dict[str, Any] = {"unit": "nats", "expect_at_most": 0, "because": because}
+        run.measure(f"{name} less ReLU", less(found, name, "ReLU"), **how, decides=True)
     how = {"unit": "nats", "because": "nanochat's log of 2026-02-05 has SwiGLU behind"}
     run.measure("SwiGLU less ReLU²", less(found, "SwiGLU", "ReLU²"), **how)
     show_race(run)
@@ -846,7 +866,8 @@ def a_sharper_bend_is_better(run: Run):
     family = ["identity", "SiLU", "GELU", "Swish, k = 4", "ReLU"]
     found = race(run, family)
     for a, b in pairwise(family):
-        how = {"unit": "nats", "expect_at_least": 0, "because": "k is larger, the bend sharper"}
+        how: dict[str, Any] = {"unit": "nats", "expect_at_least": 0, "decides": True}
+        how["because"] = "k is larger, the bend sharper"
         run.measure(f"{a} less {b}", less(found, a, b), **how)
     best = min(family, key=lambda name: mean(found[name]))
     gain, first = mean(less(found, "identity", best)), mean(less(found, "identity", "SiLU"))
@@ -863,7 +884,7 @@ def a_sharper_bend_is_better(run: Run):
 # bound. Learned positions would let the table differ from place to place: they are left out.)
 
 
-# %% 12. A bound
+# %% A bound
 @lab.experiment
 def a_token_alone_cannot_beat_the_bigram(run: Run):
     """Without attention no loss is below H(next | last), counted on the tokens it is told on.
@@ -874,7 +895,8 @@ def a_token_alone_cannot_beat_the_bigram(run: Run):
     found = race(run, ["no attention", "GELU"])
     alone, together = found["no attention"], found["GELU"]
     because = f"H(next | last) = {bound:.4f}; less 1e-5 for float32"
-    run.check("loss without attention (nats)", alone, at_least=bound - 1e-5, because=because)
+    what = "loss without attention (nats)"
+    run.check(what, alone, at_least=bound - 1e-5, because=because, decides=True)
     run.check("with attention", together, at_most=bound, because="the partner: it knows more")
     counts = torch.ones(2 * [len(corpus.characters)], dtype=DOUBLE)  # (last, next), each seen once
     pair = corpus.train[:-1], corpus.train[1:]
@@ -907,7 +929,7 @@ def a_token_alone_cannot_beat_the_bigram(run: Run):
 # again or more. At two blocks all this should matter little, so we ask; LLM05b goes to 32.
 
 
-# %% 13. Before or after
+# %% Before or after
 @lab.experiment
 @torch.no_grad()
 def post_norm_keeps_the_size(run: Run):
@@ -927,12 +949,14 @@ def post_norm_keeps_the_size(run: Run):
     run.table("Size (RMS) of the residual stream", ["after block", "Pre-LN", "Post-LN"], rows)
     because = "where γ = 1 and β = 0 an answer's mean square is σ²/(σ² + ε)"
     off = [abs(size - 1) for size in found["post"]]
-    run.check("Post-LN: distance from 1", off, at_most=1e-4, because=because)
+    run.check("Post-LN: distance from 1", off, at_most=1e-4, because=because, decides=True)
     growth = [b / a for a, b in pairwise(found["pre"])]
     because = "variances add up, as a branch's answer hardly depends on x; 1 is 4 sd of seeds away"
-    run.check("Pre-LN: growth from block to block", growth, at_least=1, because=because)
+    what = "Pre-LN: growth from block to block"
+    run.check(what, growth, at_least=1, because=because, decides=True)
     because = "8 FFNs alone add 0.23 each: 1.6·E[GELU(z)²] for z of variance 0.4, so √(1 + 1.86)"
-    run.check("Pre-LN, after 8 blocks", found["pre"][-1], at_least=1.69, because=because)
+    what = "Pre-LN, after 8 blocks"
+    run.check(what, found["pre"][-1], at_least=1.69, because=because, decides=True)
     return f"After 8 blocks: Pre-LN {found['pre'][-1]:.2f}, Post-LN {found['post'][-1]:.2f}."
 
 
@@ -951,31 +975,47 @@ def two_blocks_forgive(run: Run):
     base = "GELU"
     found = race(run, [base, *others])
     for name, because in others.items():
-        how = {"expect_between": (-0.03, 0.03), "because": because}
-        run.measure(f"{name} less the base", less(found, name, base), unit="nats", **how)
+        how: dict[str, Any] = {"expect_between": (-0.03, 0.03), "because": because}
+        off = less(found, name, base)
+        run.measure(f"{name} less the base", off, unit="nats", **how, decides=True)
     most = max(found, key=lambda name: mean(found[name]))
     return f"The most costly is {most}: {mean(less(found, most, base)):+.3f} nats."
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Sum up this run's times and races."""
+    family = ("identity", "SiLU", "GELU", "Swish, k = 4", "ReLU")
+    steps = ((f"to {b}", f"{a} less {b}") for a, b in pairwise(family))
+    gains = ((name, results.value("a_sharper_bend_is_better", what)) for name, what in steps)
+    bends = ", ".join(f"{name} {gain:+.3f}" for name, gain in gains)
+    arms = ("RMSNorm", "Post-LN", "learned", "learned, from sinusoids")
+    costs = ((arm, results.value("two_blocks_forgive", f"{arm} less the base")) for arm in arms)
+    behind = "; ".join(f"{arm} {cost:+.3f}" for arm, cost in costs)
+    verdict = results.verdict("rms_norm_is_faster")
+    return (
+        f"## In this run\nThe verdict on RMSNorm being faster: {verdict}. What a sharper bend "
+        f"gained, step by step, in nats: {bends}. What other choices cost at two blocks, in nats: "
+        f"{behind}."
+    )
 
 
 # %% [markdown]
 # ## What surprised
 # **A function of the library may be a formula.** On a CPU `F.rms_norm` is several operations where
-# `F.layer_norm` is one, and the norm that does less takes longer; where yours says 1 and 1, look at
-# the times again. And its ε, unless told, is a hundredth of LayerNorm's.
+# `F.layer_norm` is one; where yours says 1 and 1, look at the times again. And its ε, unless told,
+# is a hundredth of LayerNorm's.
 #
 # **What is raced is rarely all that decides.** SiLU and Swish of any k are the same functions of x:
-# what sets them apart, where they are apart, is how their weights start. At `tiny` a sharper bend
-# helped up to GELU's and no further, and Post-LN, at half the others' rate, was still 0.03 to 0.07
-# nats behind. Half of that is the grid's: between two of its rates, at 0.014, it was 0.02 behind.
-# The rest is warm-up: at 0.02, over four tenths of the steps, not one, 0.03 were left of 0.14 (two
-# seeds; LLM05b goes on from there). Nothing cost as much as a table of positions that starts at
-# random, though it can learn whatever the sinusoids say; started as sinusoids, it kept up with
-# them. (Vaswani et al. found both alike after 100,000 steps.) So a race at one size says who is
-# ahead *there*: try `small`.
+# what sets them apart, where they are apart, is how their weights start. Part of what Post-LN costs
+# is the grid's, whose rates lie a factor of 2 apart, part is warm-up's: LLM05b goes on from there.
+# A table of positions that starts at random can learn whatever the sinusoids say. (Vaswani et al.
+# found both alike after 100,000 steps.) So a race at one size says who is ahead *there*: try
+# `small`.
 #
 # **A bound belongs to its tokens.** Counting pairs in 4.5 million characters of other plays ends
-# above it as well, by most of what training without attention does: the rest of the way can't be
-# learned from other plays.
+# above it as well: the rest of the way can't be learned from other plays.
 #
 # **Read on**: Ba et al. 2016, *Layer Normalization* · Zhang & Sennrich 2019, *Root Mean Square
 # Layer Normalization* · Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture*

@@ -87,7 +87,7 @@ def diagnose(module: Any) -> None:
                 )
 
 
-QUESTIONS = {  # by fault: what tells it from the others
+QUESTIONS = {  # by fault: what distinguishes it
     "looks ahead": "Does an earlier output change with the last token?",
     "dead branch": "Is the output x itself?",
     "norm on the sum": "What is the size of the output, token by token?",

@@ -18,7 +18,7 @@ from itertools import pairwise, product
 from statistics import mean, median, stdev
 from typing import Any
 
-from labs.kit import Lab, Run
+from labs.kit import Lab, Results, Run
 from labs.llm05a_normalization import RMSNorm, Sinusoid, rms_norm, wide
 from labs.llm05b_depth_and_position.planted_faults import planted
 from labs.shared import small_gpt
@@ -53,7 +53,7 @@ DOUBLE = torch.float64
 # A Gemma file in a Llama norm multiplies by g, numbers around 0, and nothing complains.
 
 
-# %% 1. Llama's and Gemma's
+# %% Llama's and Gemma's
 def llama_norm(x: Tensor, gain: Tensor) -> Tensor:
     """(..., d), (d,) -> (..., d): rounded before the gain, and after it."""
     return rms_norm(x, torch.ones_like(gain)) * gain
@@ -94,11 +94,12 @@ def a_norms_casts_have_an_order(run: Run):
     run.table("Relative error", ["", "of a number, largest", "of a token's mean, on average"], rows)
     (_, gemma, _), (_, llama, _), (*_, common) = rows
     one, because = 2**-8 * 1.001, "half a unit in the last place; float32's part is 1e-5 of it"
-    run.check("Gemma's: largest error", gemma, at_most=one, because=because)
+    run.check("Gemma's: largest error", gemma, at_most=one, because=because, decides=True)
     because = "two roundings, each off by at most 2⁻⁸/(1 + 2⁻⁸)"
-    run.check("Llama's: largest error", llama, at_most=2 * one, because=because)
+    run.check("Llama's: largest error", llama, at_most=2 * one, because=because, decides=True)
     because = "the partner: 262,144 entries, of which two roundings in one direction meet in some"
-    run.check("Llama's: more than one rounding", llama, at_least=one, because=because)
+    what = "Llama's: more than one rounding"
+    run.check(what, llama, at_least=one, because=because, decides=True)
     because = "one rounding costs 2⁻⁹ on average, here all of a token alike; Llama's seen: 0.0004"
     run.check("all in bfloat16: a whole token is off", common, at_least=2**-10, because=because)
     for name, theirs, ours, weight in (
@@ -124,15 +125,19 @@ def a_gain_near_one_is_better_kept_as_its_distance(run: Run):
     g = torch.randn(4096) / 50
     llama, gemma = (1 + g).bfloat16().double() - 1 - g.double(), g.bfloat16().double() - g.double()
     because = "numbers just above 1 lie 2⁻⁷ apart: half of that, less a little"
-    run.check("1 + g stored: largest error", llama.abs().max(), at_least=2**-9, because=because)
+    off = llama.abs().max()
+    what = "1 + g stored: largest error"
+    run.check(what, off, at_least=2**-9, because=because, decides=True)
     off, because = (gemma / g).abs().max(), "half a unit in g's last place"
-    run.check("g stored: largest error / |g|", off, at_most=2**-8, because=because)
+    what = "g stored: largest error / |g|"
+    run.check(what, off, at_most=2**-8, because=because, decides=True)
     gain, distance = torch.ones(1).bfloat16(), torch.zeros(1).bfloat16()
     for _ in range(100):
         gain, distance = gain + 0.001, distance + 0.001
-    run.check("the gain 1 after 100 steps of 0.001", gain.item(), equals=1.0)
+    run.check("the gain 1 after 100 steps of 0.001", gain.item(), equals=1.0, decides=True)
     because = "0.1, less or more by 100 · 2⁻⁸ · 0.05: each sum is off by at most 2⁻⁸ of itself"
-    run.check("the distance 0 after them", distance, at_least=0.08, at_most=0.12, because=because)
+    near: dict[str, Any] = {"at_least": 0.08, "at_most": 0.12, "because": because}
+    run.check("the distance 0 after them", distance, **near, decides=True)
     return f"A hundred steps of 0.001: 1 stays {gain.item():g}, 0 becomes {distance.item():.3g}."
 
 
@@ -164,7 +169,7 @@ def a_gain_near_one_is_better_kept_as_its_distance(run: Run):
 # they take `α = (2L)^(1/4)` and the β that follows. For L = 24 that is α = 2.63.
 
 
-# %% 2. The places
+# %% The places
 @lab.exercise(
     level=1,
     hints=(
@@ -207,7 +212,8 @@ def at_start(config: Config, seed: int) -> tuple[list[float], list[float]]:
     It is the gradient of the FFN's second matrix, `blocks.<i>.ffn.branch.down.weight`.
     """
     torch.manual_seed(seed)
-    model, sizes = LanguageModel(config), []
+    model: Any = LanguageModel(config)
+    sizes: list[float] = []
     if config.norm is nn.Identity:
         model.double()  # scores are the stream's square: float32 ends (1e38) at some 80 blocks
     for block in model.blocks:
@@ -246,16 +252,19 @@ def the_stream_grows(run: Run):
         rows.append([name, *(f"{median(sizes(name, n)):.3g}" for n in depths(run))])
     run.table("Size of the stream", ["", *(f"after {n}" for n in depths(run))], rows)
     because = "2L answers of size 1, nearly independent: √(1 + 2L); dependence may take a quarter"
-    how = {"at_least": 0.75, "at_most": 1.25}
+    how: dict[str, Any] = {"at_least": 0.75, "at_most": 1.25}
     sandwich = [size / math.sqrt(1 + 2 * last) for size in sizes("sandwich")]
-    run.check("sandwich: size over √(1 + 2L)", sandwich, **how, because=because)
+    what = "sandwich: size over √(1 + 2L)"
+    run.check(what, sandwich, **how, because=because, decides=True)
     because = "its answers are normed, however large the matrices are"
     run.check("sandwich, matrices doubled: times", doubled("sandwich"), **how, because=because)
     because = "the partner: two matrices a branch, so answers are at least four times as large"
-    run.check("Pre-LN, matrices doubled: times", doubled("Pre-LN"), at_least=2, because=because)
+    what = "Pre-LN, matrices doubled: times"
+    run.check(what, doubled("Pre-LN"), at_least=2, because=because, decides=True)
     for name in ("Post-LN", "DeepNorm"):
         because = "at the start γ = 1, and an answer's mean square is σ²/(σ² + ε)"
-        run.check(name, sizes(name), at_least=0.9999, at_most=1.0001, because=because)
+        how = {"at_least": 0.9999, "at_most": 1.0001, "because": because}
+        run.check(name, sizes(name), **how, decides=name == "Post-LN")
     times = [size ** (1 / last) for size in sizes("no norm")]
     because = "each block multiplies: seen 1.6, whatever the seed; √(1 + 2L) makes 1.07 at L = 32"
     run.check("no norm: times a block, on average", times, at_least=1.2, because=because)
@@ -280,7 +289,7 @@ def the_stream_grows(run: Run):
 # shows, whose c is 2. What is checked is gradient times stream, without any fit.)
 
 
-# %% 3. The gradient against depth
+# %% The gradient against depth
 def fit(depths: list[int], values: list[float], power: float) -> tuple[float, float]:
     """a and c of a · (1 + c L)^power, by least squares of logarithms over c from 0.001 to 100."""
     x, y = torch.tensor(depths, dtype=DOUBLE), torch.tensor(values, dtype=DOUBLE).log()
@@ -336,14 +345,14 @@ def the_gradient_shrinks_under_pre_norm(run: Run):
     shrunk = [g[0] / g[-1] for g in found["Pre-LN"]]
     what, because = "Pre-LN: gradient at L = 2 over the deepest", "what FFNs alone add, c = 0.23"
     because += ": √((1 + 32c)/(1 + 2c))"
-    run.check(what, mean(shrunk), at_least=2.39, because=because)
+    run.check(what, mean(shrunk), at_least=2.39, because=because, decides=True)
     shrunk = [g[0] / g[-1] for g in found["Post-LN"]]
     because = "the partner: Xiong et al. 2020, Theorem 1, has no L for Post-LN"
-    run.check("Post-LN: the same", shrunk, at_most=1.25, because=because)
+    run.check("Post-LN: the same", shrunk, at_most=1.25, because=because, decides=True)
     for name in ("Pre-LN", "sandwich"):
         both = torch.tensor(found[name]).mul(torch.tensor(streams[name])).mean(0)
         because = "the gradient is 1/size of the stream; seen 1.1 to 1.4, and 3 and more without it"
-        how = {"at_most": 2, "because": because}
+        how: dict[str, Any] = {"at_most": 2, "because": because, "decides": name == "Pre-LN"}
         run.check(f"{name}: gradient · stream, largest over least", both.max() / both.min(), **how)
     deepest = stack("Pre-LN", depths(run)[-1], width(run))
     both = torch.tensor([at_start(deepest, seed) for seed in run.seeds(3)]).prod(1).mean(0)
@@ -376,7 +385,7 @@ def the_gradient_shrinks_under_pre_norm(run: Run):
 # act on the whole stream, and no constant makes them smaller.
 
 
-# %% 4. One step
+# %% One step
 HOW = ("gradient, matrices", "gradient, all weights", "as far, at random", "Adam's first, matrices")
 
 
@@ -426,13 +435,14 @@ def deep_norm_bounds_what_a_step_changes(run: Run):
     deep_norm, post = ([one.tolist() for one in growth[n].T] for n in ("DeepNorm", "Post-LN"))
     times, root = steps[-1] / 2, math.sqrt(steps[-1] / 2)
     because = "Wang et al. 2022: 2L(β² + β²)/α² = 1 whatever L"
-    run.check(f"DeepNorm: {HOW[0]}", deep_norm[0], at_most=1.5, because=because)
+    run.check(f"DeepNorm: {HOW[0]}", deep_norm[0], at_most=1.5, because=because, decides=True)
     because = "the partner: α = β = 1 leaves 4L, and more"
-    run.check(f"Post-LN: {HOW[0]}", post[0], at_least=times, because=because)
+    run.check(f"Post-LN: {HOW[0]}", post[0], at_least=times, because=because, decides=True)
     because = "a norm's own gain acts on the whole stream, and no β makes it smaller"
     run.check(f"DeepNorm: {HOW[1]}", deep_norm[1], at_least=2, because=because)
-    how = {"because": f"2L · β/α = √L: {root:g}, give or take a factor of 2"}
-    run.check(f"DeepNorm: {HOW[3]}", deep_norm[3], at_least=root / 2, at_most=root * 2, **how)
+    because = f"2L · β/α = √L: {root:g}, give or take a factor of 2"
+    how: dict[str, Any] = {"at_least": root / 2, "at_most": root * 2, "because": because}
+    run.check(f"DeepNorm: {HOW[3]}", deep_norm[3], **how)
     between, because = (root / 2, root * 2), "√L (Liu et al. 2020)"
     run.measure(f"Post-LN: {HOW[2]}", post[2], expect_between=between, because=because)
     because = "moves that agree: L at least"
@@ -459,7 +469,7 @@ def deep_norm_bounds_what_a_step_changes(run: Run):
 # means: not 0.1 below the unigram.
 
 
-# %% 5. Learning rate and place
+# %% Learning rate and place
 PLACES = STACKS[:4]
 GRID = (0.003, 0.01, 0.03)
 
@@ -528,10 +538,11 @@ def post_norm_needs_warm_up(run: Run):
     run.table("Loss at the best rate (nats)", ["", "parameters", "without warm-up", "with"], rows)
     post, pre = found["Post-LN", 0.01, False], found["Pre-LN", 0.01, False]
     because = f"it fell: not 0.1 below the unigram, {unigram:.3f}; seen above it, spread 0.01"
-    run.check("Post-LN, 0.01, without warm-up: loss", post, at_least=unigram - 0.1, because=because)
+    what = "Post-LN, 0.01, without warm-up: loss"
+    run.check(what, post, at_least=unigram - 0.1, because=because, decides=True)
     because = "the partner: far below it; seen 0.5 and more, spread 0.04"
-    run.check("Pre-LN, the same", pre, at_most=unigram - 0.3, because=because)
-    how = {"unit": "nats", "expect_at_most": unigram - 0.3}
+    run.check("Pre-LN, the same", pre, at_most=unigram - 0.3, because=because, decides=True)
+    how: dict[str, Any] = {"unit": "nats", "expect_at_most": unigram - 0.3}
     because = "Xiong et al. 2020: warm-up is what it needs"
     run.measure("Post-LN, 0.01, with warm-up", found["Post-LN", 0.01, True], **how, because=because)
     for name in ("DeepNorm", "sandwich"):
@@ -552,7 +563,7 @@ def post_norm_needs_warm_up(run: Run):
 # has the same ratio without the first fifth of the steps, the warm-up.
 
 
-# %% 6. Without norms
+# %% Without norms
 @lab.experiment
 def without_norms_the_gradient_spikes(run: Run):
     """Without norms the largest gradient norm of a run is several times its median (lr 0.01).
@@ -579,8 +590,13 @@ def without_norms_the_gradient_spikes(run: Run):
     columns = ["", "rate", "largest / median", "at step", "later", "loss (nats)"]
     run.table("The gradient's norm, medians of 3 seeds", columns, rows)
     because = "the start: each block multiplies; seen 19 and more, with norms 3"
-    run.check("no norm: largest over median", found["no norm", 0.01], at_least=8, because=because)
-    how = {"at_most": 6, "because": "the partner: nothing multiplies; seen 2.5 to 4.6"}
+    what = "no norm: largest over median"
+    spikes = found["no norm", 0.01]
+    run.check(what, spikes, at_least=8, because=because, decides=True)
+    how: dict[str, Any] = {
+        "at_most": 6,
+        "because": "the partner: nothing multiplies; seen 2.5 to 4.6",
+    }
     run.check("Pre-LN: largest over median", found["Pre-LN", 0.01], **how)
     how = {"expect_at_most": 6, "because": "if norms did away with spikes at any rate"}
     run.measure("Pre-LN at 0.03: largest over median", found["Pre-LN", 0.03], **how)
@@ -600,7 +616,7 @@ def without_norms_the_gradient_spikes(run: Run):
 # `√D · max|γ_q| · max|γ_k|`, whatever W_q and W_k are. With D = 8 and gains of 1: 2.83.
 
 
-# %% 7. QK-norm
+# %% QK-norm
 @torch.no_grad()
 def scores(model: Any, tokens: Tensor) -> Tensor:
     """(L, B, H, T, T): q·k/√D in every block; 0 for what is ahead."""
@@ -628,16 +644,18 @@ def qk_norm_bounds_the_scores(run: Run):
         for seed in run.seeds(3):
             torch.manual_seed(seed)
             model = LanguageModel(stack("Pre-LN", layers, d, norm=RMSNorm, qk_norm=qk_norm))
-            for block in model.blocks:
+            blocks: Any = model.blocks
+            for block in blocks:
                 block.attention.branch.q.weight.data *= times
                 block.attention.branch.k.weight.data *= times
             found.append(scores(model, tokens).abs().max().item())
         largest[qk_norm, times] = found
         rows.append(["with" if qk_norm else "without", times, median(found)])
     run.table("Largest score at the start", ["QK-norm", "W_q and W_k times", "score"], rows)
-    how = {"at_most": math.sqrt(head) * 1.0001, "because": "√D, as γ = 1: Cauchy and Schwarz"}
+    bound: dict[str, Any] = {"at_most": math.sqrt(head) * 1.0001, "decides": True}
+    bound["because"] = "√D, as γ = 1: Cauchy and Schwarz"
     for times in (1, 4):
-        run.check(f"with QK-norm, times {times}", largest[True, times], **how)
+        run.check(f"with QK-norm, times {times}", largest[True, times], **bound)
     ratio = [b / a for a, b in zip(largest[False, 1], largest[False, 4], strict=True)]
     because = "the partner: 4 · 4, in the first block exactly"
     run.check("without: 4 times over once", ratio, at_least=8, because=because)
@@ -656,7 +674,8 @@ def qk_norm_bounds_the_scores(run: Run):
         pairs = [(one.q_norm.weight.abs().max(), one.k_norm.weight.abs().max()) for one in branches]
         share.append(score / (math.sqrt(head) * max((q * k).item() for q, k in pairs)))
     because = "Cauchy and Schwarz, whatever was trained"
-    run.check("trained with it: score / (√D · largest gains)", share, at_most=1, because=because)
+    what = "trained with it: score / (√D · largest gains)"
+    run.check(what, share, at_most=1, because=because, decides=True)
     a, b = (median(one) for one in ended.values())
     return f"At a rate as high as 0.03 the loss is {a:.2f} without QK-norm and {b:.2f} with it."
 
@@ -670,7 +689,7 @@ def qk_norm_bounds_the_scores(run: Run):
 # which of the faults below? (`planted` makes a layer with one: (B, T, d) -> (B, T, d), float64.)
 
 
-# %% 8. Faults
+# %% Faults
 FAULTS = {
     "sound": "x + f(norm(x)), where a token sees itself and those before",
     "no norm": "x + f(x)",
@@ -728,7 +747,8 @@ def a_layer_can_be_asked(run: Run):
         rows.append([fault, at + 1, named[at], x.square().mean().sqrt().item()])
     run.table("One of eight", ["fault", "in layer", "diagnosed", "size of the stream"], rows)
     right = sum(found)
-    run.check("stacks of which all eight layers are named right", right, equals=len(FAULTS))
+    what = "stacks of which all eight layers are named right"
+    run.check(what, right, equals=len(FAULTS), decides=True)
     least, most = (f(row[3] for row in rows) for f in (min, max))
     return f"The stream's size says little: sound {rows[0][3]:.2f}, all {least:.2f} to {most:.2f}."
 
@@ -752,7 +772,7 @@ def a_layer_can_be_asked(run: Run):
 # that 256 and 257 are one place.
 
 
-# %% 9. RoPE
+# %% RoPE
 def angles(places: Tensor, head: int, base: float = 10_000.0) -> Tensor:
     """(T,) places -> (T, D/2) in float64: by how much each pair is turned, in radians."""
     frequencies = base ** (-torch.arange(0, head, 2, dtype=DOUBLE) / head)
@@ -809,7 +829,8 @@ def a_rotary_score_tells_the_offset(run: Run):
 
     at, rows = torch.tensor([7, 100, 1_000, 10_000, 100_000]), []
     exact = score(at, DOUBLE)
-    run.agree("score at one offset, less that at place 7", exact - exact[0], 1e-9, "float64")
+    what = "score at one offset, less that at place 7"
+    run.agree(what, exact - exact[0], 1e-9, "float64", decides=True)
     sizes = rope(q, angles(torch.full((1,), 100_000), head)).norm(dim=-1) - q.norm(dim=-1)
     run.agree("size of a turned query, less its own", sizes)
     other = (q * k).sum(-1)  # offset 0
@@ -843,7 +864,7 @@ def a_rotary_score_tells_the_offset(run: Run):
 # all D, so the order of the sum doesn't matter. W_v and W_o, which no position turns, stay.
 
 
-# %% 10. Layouts
+# %% Layouts
 @lab.exercise(
     level=2,
     hints=(
@@ -892,12 +913,15 @@ def layouts_convert(run: Run):
 
     ours = rope(split(w_q), angle) @ rope(split(w_k), angle).mT / math.sqrt(head)
     converted = theirs(to_halves(w_q, heads), to_halves(w_k, heads))
-    run.agree("scores, rows reordered, less transformers'", ours - converted, 1e-10)
+    what = "scores, rows reordered, less transformers'"
+    run.agree(what, ours - converted, 1e-10, decides=True)
     because = "the partner: scores have size 1"
     off = (ours - theirs(w_q, w_k)).abs().max()
-    run.check("rows as they are: largest difference", off, at_least=0.1, because=because)
+    what = "rows as they are: largest difference"
+    run.check(what, off, at_least=0.1, because=because, decides=True)
     off = (ours - theirs(to_halves(w_q, 1), to_halves(w_k, 1))).abs().max()
-    run.check("reordered across heads: the same", off, at_least=0.1, because=because)
+    what = "reordered across heads: the same"
+    run.check(what, off, at_least=0.1, because=because, decides=True)
     q, _ = apply_rotary_pos_emb(split(w_q), split(w_k), twice.cos(), twice.sin())
     run.agree("halves by hand, less transformers'", rope_halves(split(w_q), angle) - q)
     run.agree("there and back", to_neighbours(to_halves(w_q, heads), heads) - w_q)
@@ -915,7 +939,7 @@ def layouts_convert(run: Run):
 # those of 2p, until there are n: 6 heads have the four of 4, 1/4, 1/16, 1/64, 1/256, and 1/2, 1/8.
 
 
-# %% 11. ALiBi
+# %% ALiBi
 @lab.exercise(
     level=2,
     hints=(
@@ -954,7 +978,8 @@ def alibi_is_blooms(run: Run):
         ours = Alibi().bias(heads, t)
         weights = [(raw + one).masked_fill(ahead, -math.inf).softmax(-1) for one in (ours, theirs)]
         because = "m · t, which they leave out, is the same for a row; but their slopes are float32"
-        run.agree(f"H = {heads}: attention weights", weights[0] - weights[1], 1e-5, because)
+        off = weights[0] - weights[1]
+        run.agree(f"H = {heads}: attention weights", off, 1e-5, because, decides=True)
     because = "the partner: a bias does change the weights"
     change = (weights[0] - raw.masked_fill(ahead, -math.inf).softmax(-1)).abs().max()
     run.check("with a bias less without", change, at_least=0.1, because=because)
@@ -976,7 +1001,7 @@ def alibi_is_blooms(run: Run):
 # guess from the last character alone, counted on this very text.)
 
 
-# %% 12. Longer than trained
+# %% Longer than trained
 LONG = 8  # times as long as in training
 ENCODINGS = ("NoPE", "learned", "sinusoids", "RoPE", "ALiBi")
 POSITION_GRID = (0.005, 0.01, 0.02, 0.04)
@@ -1091,16 +1116,19 @@ def alibi_reads_on_and_rope_does_not(run: Run):
     columns = ["", "parameters", "learning rate", "as trained", "sd", "8 times as long", "cost"]
     run.table("Loss of the same characters (nats)", columns, rows)
     because = "Press et al. 2021: none; a tenth of what RoPE loses"
-    run.check("ALiBi: cost of length (nats)", more["ALiBi"], at_most=0.1, because=because)
+    what = "ALiBi: cost of length (nats)"
+    run.check(what, more["ALiBi"], at_most=0.1, because=because, decides=True)
     because = "the partner: unseen angles; seen 0.5 and more"
-    run.check("RoPE: cost of length (nats)", more["RoPE"], at_least=0.3, because=because)
+    what = "RoPE: cost of length (nats)"
+    run.check(what, more["RoPE"], at_least=0.3, because=because, decides=True)
     for name, expected, because in (
         ("sinusoids", {"expect_at_least": 0.1}, "Press et al. 2021: they don't extrapolate"),
         ("learned", {"expect_at_least": 0.1}, "rows that were never trained are noise"),
         ("NoPE", {"expect_at_most": 0.1}, "Kazemnejad et al. 2023: it reads on"),
     ):
         what = f"{name}: cost of length"
-        run.measure(what, more[name], unit="nats", **expected, because=because)
+        expect: dict[str, Any] = {**expected, "because": because}
+        run.measure(what, more[name], unit="nats", **expect)
     gain = [found["NoPE", seed][0] - found["RoPE", seed][0] for seed in run.seeds(3)]
     because = "what RoPE knows of places, within the length trained on; seen 0.2 and more"
     run.check("NoPE less RoPE, as trained (nats)", gain, at_least=0.05, because=because)
@@ -1125,7 +1153,7 @@ def alibi_reads_on_and_rope_does_not(run: Run):
 # from 2,048 to 8,192 tokens and more in 1,000 steps; without a cure 10,000 steps brought little.
 
 
-# %% 13. Position interpolation
+# %% Position interpolation
 @lab.exercise(
     level=1,
     hints=(
@@ -1199,10 +1227,12 @@ def a_larger_base_reads_twice_as_far(run: Run):
     plain, base = found["as it is", 2, False], found["larger base", 2, False]
     gain = [a - b for a, b in zip(plain, base, strict=True)]
     because = "slow pairs are slowed most, back into the arc that they have seen; seen 0.3 and more"
-    run.check("twice as far: as it is less larger base (nats)", gain, at_least=0.1, because=because)
+    what = "twice as far: as it is less larger base (nats)"
+    run.check(what, gain, at_least=0.1, because=because, decides=True)
     for name in CURES[1:]:
         what = f"{name}, 8 times, untrained"
-        how = {"expect_at_least": 0.3, "because": "three times what ALiBi may lose: no cure"}
+        how: dict[str, Any] = {"expect_at_least": 0.3, "decides": True}
+        how["because"] = "three times what ALiBi may lose: no cure"
         run.measure(what, found[name, LONG, False], unit="nats", **how)
         because = "Chen et al. 2023, on Llama: without a cure training doesn't help"
         both = zip(found["as it is", LONG, True], found[name, LONG, True], strict=True)
@@ -1213,30 +1243,52 @@ def a_larger_base_reads_twice_as_far(run: Run):
     return f"Eight times as far, trained on, costs: {told} nats."
 
 
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Sum up this run's trainings."""
+    rates = partial(results.shown, "post_norm_needs_warm_up")
+    lengths = partial(results.shown, "alibi_reads_on_and_rope_does_not")
+    cures = partial(results.shown, "a_larger_base_reads_twice_as_far")
+    spikes = results.shown(
+        "without_norms_the_gradient_spikes", "Pre-LN at 0.03: largest over median"
+    )
+    return f"""## In this run
+Medians, with the range over seeds:
+
+- Loss at 0.01, in nats: Post-LN {rates("Post-LN, 0.01, without warm-up: loss")} without warm-up and
+  {rates("Post-LN, 0.01, with warm-up")} with it, Pre-LN {rates("Pre-LN, the same")} without. At
+  0.03 without warm-up: DeepNorm {rates("DeepNorm, 0.03, without warm-up")}, sandwich
+  {rates("sandwich, 0.03, without warm-up")}.
+- Pre-LN at 0.03: the largest gradient norm is {spikes} times the median.
+- Cost of eight times the length, in nats: ALiBi {lengths("ALiBi: cost of length (nats)")}, NoPE
+  {lengths("NoPE: cost of length")}, a learned table {lengths("learned: cost of length")}.
+- What a cure gains for RoPE once it is trained on long texts, in nats: interpolation
+  {cures("trained on: as it is less interpolated")}, a larger base
+  {cures("trained on: as it is less larger base")}.
+"""
+
+
 # %% [markdown]
 # ## What surprised
 # **The gradient's size at the start says little.** Post-LN keeps it at any depth and falls;
 # DeepNorm has the smallest of all and trains. How far one step moves the answer says more.
 #
-# **Warm-up is no cure of its own.** At `tiny` Post-LN's six blocks stay at the unigram at every
-# rate of the grid, with warm-up as without. (Lower rates are too slow for 80 steps: at 0.001
-# Pre-LN, too, is above the unigram.) And DeepNorm, best at 0.01, isn't safe at 0.03, where a
-# sandwich is. Xiong et al. and Wang et al. train for tens of thousands of steps: try `small`.
+# **Warm-up may be no cure of its own**, and a stable place may not be safe at every rate: compare
+# the losses above. Xiong et al. and Wang et al. train for tens of thousands of steps: try `small`.
 #
 # **A proof holds for what it is about.** DeepNorm's bound is met by gradient descent on matrices.
 # Let the norms' own gains move, or Adam, and the answer moves further with depth again, if much
 # less than without it.
 #
 # **Norms aren't what makes four blocks learn.** Without them the loss comes near, and what spikes
-# is the first step, when logits are as large as the stream. At 0.03 Pre-LN may spike, too.
+# is the first step, when logits are as large as the stream.
 #
-# **Who knows nothing about places loses nothing by length.** At `tiny` NoPE and the learned table
-# read on at next to no cost, and are no better than the best guess from the last character: their
-# curves are flat because they haven't learnt yet. ALiBi's is flat *and* low.
+# **Who knows nothing about places loses nothing by length.** A model that is no better than the
+# best guess from the last character has a flat curve, because it hasn't learnt yet.
 #
 # **A cure can be beside the point.** For a model of 200 steps a few more on long texts are a large
-# part of an education: at `tiny` they brought RoPE as far without a cure as with one. The cures
-# were made for models that nobody can afford to teach again.
+# part of an education. The cures were made for models that nobody can afford to teach again.
 #
 # **Read on**: Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture* · Liu et
 # al. 2020, *Understanding the Difficulty of Training Transformers* · Wang et al. 2022, *DeepNet:

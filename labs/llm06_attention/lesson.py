@@ -602,24 +602,22 @@ def trained_heads_have_trades(run: Run):
     )
 
 
-# %% [markdown]
-# ## What surprised
-# The library's answer to a query that may see nothing depends on how it is called, and on the
-# release of torch. And a head's mass isn't what it is worth: with a twin beside it, it may be
-# spared (in large models many heads can be removed at little cost, Michel et al. 2019, and later
-# layers can step in, McGrath et al. 2023).
-
-
 # %% The closing
 @lab.closing
 def closing(results: Results) -> str:
     """Say how sudden the rise was in this run."""
     share = results.value("recall_takes_two_layers", RISE)
     rise = "sudden" if share <= 0.5 else "no cliff at this size"
-    return f"The rise is {rise}: it takes {share:.2f} times as long as the wait before it."
+    sentence = f"The rise is {rise}: it takes {share:.2f} times as long as the wait before it."
+    return f"## In this run\n{sentence}"
 
 
 # %% [markdown]
+# ## What surprised
+# The library's answer to a query that may see nothing depends on how it is called, and on the
+# release of torch. And a head's mass isn't what it is worth: with a twin beside it, it may be
+# spared (in large models many heads can be removed at little cost, Michel et al. 2019, and later
+# layers can step in, McGrath et al. 2023).
 # **Read on**: Elhage et al. 2021 and Olsson et al. 2022 on circuits · Xiao et al. 2023 on sinks.
 # **Deeper**: LLM06+ has a sliding window, which needs linear work, and softmax in tiles, as in
 # FlashAttention, which needs linear memory. Next: LLM07, LoRA.

@@ -1,4 +1,4 @@
-"""LLM05b: the parts on hostile shapes, the theory that it quotes, what its figures rest on."""
+"""LLM05b: its parts on unusual shapes, the theory it quotes, and its trainings."""
 
 import io
 import math
@@ -30,21 +30,22 @@ def a_run(size="tiny"):
 # Norms.
 
 
-def test_in_bfloat16_the_norms_are_transformers_bit_for_bit():
+def test_in_bfloat16_the_norms_equal_those_of_transformers_bit_for_bit():
     from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-    x, gain = randn(64, 256).bfloat16(), (1 + randn(256, seed=1) / 4).bfloat16()
+    x = randn(64, 256).bfloat16()
+    gain = (1 + randn(256, seed=1) / 4).bfloat16()
     for module, ours, weight in (
         (LlamaRMSNorm(256, 1e-5), lab.llama_norm, gain),
         (GemmaRMSNorm(256, 1e-5), lab.gemma_norm, gain - 1),
     ):
         module.weight.data = weight
         same = (module(x) == ours(x, weight)).double().mean()
-        assert same > 0.999  # √ and 1/√ may round to different sides of a tie
+        assert same > 0.999  # √ and 1/√ may round a tie differently
 
 
-def test_short_norm_keeps_its_dtype():
+def test_short_norm_returns_the_dtype_of_x():
     assert lab.short_norm(torch.ones(2, 8).bfloat16(), torch.ones(8).bfloat16()).dtype == (
         torch.bfloat16
     )
@@ -54,25 +55,25 @@ def test_short_norm_keeps_its_dtype():
 
 
 @pytest.mark.parametrize("layers", [1, 2, 7, 100, 1000])
-def test_deep_norm_meets_its_condition(layers):
+def test_deepnorm_meets_its_condition(layers):
     alpha, beta = lab.deepnorm(layers)
     assert 2 * layers * 2 * beta**2 / alpha**2 == pytest.approx(1)
     assert alpha > 1 > beta
 
 
-def test_the_prose_has_deep_norms_alpha_for_24_blocks():
+def test_the_prose_quotes_the_right_alpha_for_24_blocks():
     assert f"{lab.deepnorm(24)[0]:.2f}" == "2.63"
 
 
 @pytest.mark.parametrize("power", [-0.5, 0.5])
-def test_a_fit_finds_what_made_the_points(power):
+def test_the_fit_recovers_the_constants_of_exact_points(power):
     depths = [2, 4, 8, 16, 32]
     a, c = lab.fit(depths, [0.7 * (1 + 0.4 * n) ** power for n in depths], power)
     assert a == pytest.approx(0.7, rel=0.01)
     assert c == pytest.approx(0.4, rel=0.02)
 
 
-def test_stacks_differ_in_their_norms_alone():
+def test_stacks_differ_in_their_norms_but_not_in_their_matrices():
     def count(name):
         model = LanguageModel(lab.stack(name, 4, 32))
         return sum(p.numel() for p in model.parameters() if p.dim() > 1)
@@ -81,78 +82,80 @@ def test_stacks_differ_in_their_norms_alone():
     assert len({lab.stack(name, 4, 32) for name in lab.STACKS}) == len(lab.STACKS)
 
 
-def test_at_the_start_there_is_a_number_for_each_block():
+def test_at_start_returns_a_size_and_a_gradient_for_each_block():
     sizes, gradients = lab.at_start(lab.stack("Pre-LN", 3, 16), 0)
     assert len(sizes) == len(gradients) == 3
     assert sizes == sorted(sizes)
     assert min(gradients) > 0
 
 
-def test_without_norms_128_blocks_have_a_size():
+def test_the_stream_of_128_blocks_without_norms_has_a_finite_size():
     sizes, _ = lab.at_start(lab.stack("no norm", 128, 16), 0)
     assert 1e19 < sizes[-1] < math.inf  # its square is infinite in float32
 
 
-def test_a_step_of_the_norms_is_on_top_of_that_of_the_matrices():
+def test_a_step_of_all_weights_differs_from_a_step_of_the_matrices():
     matrices, everything, random, adam = lab.moved(lab.stack("Post-LN", 2, 16), 0)
     assert 0 < matrices != everything > 0
-    assert adam > random > 0  # a gradient's moves agree
+    assert adam > random > 0  # the gradient's changes add up
     assert lab.moved(replace(lab.stack("Post-LN", 2, 16), beta=0.5), 0)[0] != matrices
 
 
-def test_scores_are_the_products_and_hide_what_is_ahead():
+def test_scores_are_scaled_products_and_zero_for_later_keys():
     torch.manual_seed(0)
     model = LanguageModel(lab.stack("Pre-LN", 2, 16)).double()
     tokens = torch.randint(10, (3, 6))
-    found = lab.scores(model, tokens)
-    assert found.shape == (2, 3, 4, 6, 6)
-    assert found.triu(1).abs().max() == 0
+    scores = lab.scores(model, tokens)
+    assert scores.shape == (2, 3, 4, 6, 6)
+    assert scores.triu(1).abs().max() == 0
     first = model.blocks[0].attention
     x = first.enters(model.embedding(tokens))
     q, k = (f(x).unflatten(-1, (4, 4)).transpose(1, 2) for f in (first.branch.q, first.branch.k))
-    torch.testing.assert_close(found[0], (q @ k.mT / 2).tril())
+    torch.testing.assert_close(scores[0], (q @ k.mT / 2).tril())
 
 
 @pytest.mark.parametrize("fault", lab.FAULTS)
 @pytest.mark.parametrize("shape", [(1, 2, 8), (2, 9, 32), (5, 40, 64)])
-def test_a_fault_is_named_whatever_the_shape(fault, shape):
+def test_every_fault_is_named_for_any_shape(fault, shape):
     for seed in range(3):
         torch.manual_seed(seed)
         assert lab.diagnose(lab.planted(fault, shape[-1]), randn(*shape, seed=seed)) == fault
 
 
-# Places.
+# Positions.
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (5, 8), (2, 3, 5, 64), (0, 5, 8)])
-def test_rope_is_a_product_of_complex_numbers(shape):
-    x, angle = randn(*shape), 10 * randn(shape[-2], shape[-1] // 2, seed=1)
-    turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.polar(
-        torch.ones_like(angle), angle
-    )
-    want = torch.view_as_real(turned).flatten(-2)
+def test_rope_is_a_multiplication_of_complex_numbers(shape):
+    x = randn(*shape)
+    angle = 10 * randn(shape[-2], shape[-1] // 2, seed=1)
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    rotated = pairs * torch.polar(torch.ones_like(angle), angle)
+    want = torch.view_as_real(rotated).flatten(-2)
     torch.testing.assert_close(lab.rope(x, angle), want, rtol=0, atol=1e-13)
 
 
-def test_turns_add_up_and_no_turn_is_none():
-    x, one, other = randn(2, 5, 8), randn(5, 4, seed=1), randn(5, 4, seed=2)
-    torch.testing.assert_close(lab.rope(lab.rope(x, one), other), lab.rope(x, one + other))
-    assert torch.equal(lab.rope(x, 0 * one), x)
+def test_rotations_add_up_and_an_angle_of_zero_changes_nothing():
+    x = randn(2, 5, 8)
+    first = randn(5, 4, seed=1)
+    second = randn(5, 4, seed=2)
+    torch.testing.assert_close(lab.rope(lab.rope(x, first), second), lab.rope(x, first + second))
+    assert torch.equal(lab.rope(x, 0 * first), x)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_rope_keeps_the_dtype(dtype):
+def test_rope_returns_the_dtype_of_x(dtype):
     assert lab.rope(randn(5, 8).to(dtype), randn(5, 4)).dtype == dtype
 
 
-def test_the_prose_has_the_score_of_two_places():
-    one = torch.tensor([[1.0, 0.0]]).double().expand(4, 2)
-    turned = lab.rope(one, torch.tensor([3.0, 5.0, 103.0, 105.0]).double()[:, None])
+def test_the_prose_quotes_the_right_score_of_two_positions():
+    vectors = torch.tensor([[1.0, 0.0]]).double().expand(4, 2)
+    rotated = lab.rope(vectors, torch.tensor([3.0, 5.0, 103.0, 105.0]).double()[:, None])
     for a, b in ((0, 1), (2, 3)):
-        assert f"{turned[a] @ turned[b]:.3f}" == "-0.416"
+        assert f"{rotated[a] @ rotated[b]:.3f}" == "-0.416"
 
 
-def test_a_rotary_model_does_not_see_where_a_text_begins():
+def test_a_rotary_model_depends_on_offsets_and_not_on_absolute_positions():
     torch.manual_seed(0)
     model = LanguageModel(lab.stack("Pre-LN", 2, 32, position=lab.Rotary)).double()
     tokens = torch.randint(10, (2, 12))
@@ -164,16 +167,16 @@ def test_a_rotary_model_does_not_see_where_a_text_begins():
 
 
 @pytest.mark.parametrize(("heads", "head"), [(1, 2), (3, 4), (4, 64)])
-def test_layouts_are_there_and_back_the_same(heads, head):
+def test_converting_a_layout_and_back_changes_nothing(heads, head):
     rows = randn(heads * head, 5)
     halves = lab.to_halves(rows, heads)
     assert torch.equal(lab.to_neighbours(halves, heads), rows)
-    for h in range(heads):  # a head stays among its own rows
+    for h in range(heads):  # each head keeps its own rows
         own = slice(h * head, (h + 1) * head)
         assert torch.equal(halves[own][: head // 2], rows[own][::2])
 
 
-def test_slopes_are_distinct_powers_below_one_for_any_number_of_heads():
+def test_slopes_are_distinct_and_below_one_for_any_number_of_heads():
     for heads in range(1, 65):
         slopes = lab.alibi_slopes(heads)
         assert slopes.shape == (heads,)
@@ -181,7 +184,7 @@ def test_slopes_are_distinct_powers_below_one_for_any_number_of_heads():
         assert 2**-8 <= slopes.min() < slopes.max() < 1 or heads == 1
 
 
-def test_alibi_takes_the_distance_times_the_slope():
+def test_the_alibi_bias_is_minus_the_slope_times_the_distance():
     bias = lab.Alibi().bias(8, 10)
     assert bias.shape == (8, 10, 10)
     assert bias[0, 7, 3] == -0.5 * 4
@@ -189,7 +192,7 @@ def test_alibi_takes_the_distance_times_the_slope():
 
 
 @pytest.mark.parametrize("length", [1, 64, 65, 128, 5000])
-def test_interpolated_places_are_equally_far_apart_and_below_the_trained(length):
+def test_interpolated_places_are_evenly_spaced_below_the_training_length(length):
     places = lab.interpolated(length, 64)
     assert places[0] == 0
     assert places[-1] < 64
@@ -199,12 +202,12 @@ def test_interpolated_places_are_equally_far_apart_and_below_the_trained(length)
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("times", [2, 8])
-def test_a_larger_base_slows_the_slowest_pair_alone_by_the_whole_factor(size, times):
+def test_a_larger_base_divides_the_slowest_frequency_alone_by_the_full_factor(size, times):
     run = a_run(size)
     head = lab.long_sizes(run)[1] // 4
-    one = torch.ones(1)
+    place = torch.ones(1)
     plain, slowed = (
-        lab.angles(one, head, lab.cure(run, name, times).base)[0]
+        lab.angles(place, head, lab.cure(run, name, times).base)[0]
         for name in ("as it is", "larger base")
     )
     ratio = plain / slowed
@@ -213,11 +216,11 @@ def test_a_larger_base_slows_the_slowest_pair_alone_by_the_whole_factor(size, ti
     assert (ratio.diff() > 0).all()
 
 
-# The races.
+# The trainings.
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_heads_have_pairs_and_all_texts_fit(size):
+def test_heads_have_even_widths_and_all_texts_fit_at_every_size(size):
     run = a_run(size)
     for _, d, *_ in (lab.deep_sizes(run), lab.long_sizes(run)):
         assert d % 8 == 0
@@ -225,25 +228,27 @@ def test_heads_have_pairs_and_all_texts_fit(size):
     assert lab.validation(run)[:, 1:].numel() == 2**13
 
 
-def test_every_encoding_has_a_rate_of_the_grid():
+def test_the_rate_of_each_encoding_is_in_the_grid():
     assert set(lab.RATES) == set(lab.ENCODINGS)
     assert set(lab.RATES.values()) <= set(lab.POSITION_GRID)
 
 
-def test_encodings_are_models_of_their_own_with_as_many_parameters_but_for_the_table():
-    run, found, counts = a_run(), set(), {}
+def test_encodings_are_different_models_with_equally_many_parameters_except_the_learned_table():
+    run = a_run()
+    outputs = set()
+    counts = {}
     tokens = lab.long_windows(run)[:2, :-1]
     for name in lab.ENCODINGS:
         torch.manual_seed(0)
         model = LanguageModel(lab.encoding(run, name))
         counts[name] = small_gpt.parameters(model)
-        found.add(round(model(tokens).square().sum().item(), 2))
-    assert len(found) == len(lab.ENCODINGS)
+        outputs.add(round(model(tokens).square().sum().item(), 2))
+    assert len(outputs) == len(lab.ENCODINGS)
     assert counts["learned"] - counts["NoPE"] == 512 * 48
     assert {counts[name] for name in lab.ENCODINGS if name != "learned"} == {counts["NoPE"]}
 
 
-def test_length_costs_a_model_nothing_that_sees_one_token():
+def test_a_model_without_attention_loses_nothing_on_longer_texts():
     run = a_run()
     config = replace(lab.encoding(run, "NoPE"), heads=0, position=Position)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The apparatus of LLM05a and LLM05b: its parts against PyTorch's, its counts, its training."""
+"""The small GPT of LLM05a and LLM05b: model, text and training."""
 
 import io
 import math
@@ -21,14 +21,14 @@ A_BLOCK = partial(Config, V, layers=1, d_model=16, heads=2)
 
 
 class Biased(Position):
-    """Adds nothing to the scores, by way of a bias."""
+    """A bias of zeros."""
 
     def bias(self, heads, length):
         return torch.zeros(heads, length, length)
 
 
 class Backwards(Position):
-    """Turns queries and keys so that scores change their sign with every second position."""
+    """Multiplies every second query and key by −1."""
 
     def turn(self, x):
         return x * (1 - 2 * (torch.arange(x.shape[-2]) % 2))[:, None]
@@ -45,9 +45,10 @@ def tokens(n=2, t=9, seed=0):
 
 @pytest.mark.parametrize("placement", ["pre", "post"])
 @pytest.mark.parametrize("position", [Position, Biased])
-def test_a_block_equals_torchs_with_its_weights(placement, position):
+def test_a_block_equals_torchs_encoder_layer_with_its_weights(placement, position):
     ours = model(A_BLOCK(placement=placement, position=position))
-    attention, ffn = ours.blocks[0].attention.branch, ours.blocks[0].ffn.branch
+    attention = ours.blocks[0].attention.branch
+    ffn = ours.blocks[0].ffn.branch
     theirs = nn.TransformerEncoderLayer(
         16, 2, 64, 0.0, "gelu", batch_first=True, norm_first=placement == "pre", bias=False
     ).double()
@@ -67,7 +68,7 @@ def test_a_block_equals_torchs_with_its_weights(placement, position):
     torch.testing.assert_close(got, theirs(x, ahead), rtol=0, atol=1e-12)
 
 
-def test_a_sandwich_norms_both_ends_of_a_branch():
+def test_a_sandwich_norms_a_branchs_input_and_output():
     ffn = model(A_BLOCK(placement="sandwich")).blocks[0].ffn
     norm = partial(nn.functional.layer_norm, normalized_shape=(16,))
     x = torch.randn(3, 7, 16, dtype=torch.float64)
@@ -78,43 +79,45 @@ def test_a_sandwich_norms_both_ends_of_a_branch():
 @pytest.mark.parametrize("position", [Position, partial(Learned, 9, 16), Biased, Backwards])
 @pytest.mark.parametrize("placement", small_gpt.PLACEMENTS)
 @pytest.mark.parametrize("qk_norm", [False, True])
-def test_no_logit_depends_on_what_comes_later(position, placement, qk_norm):
-    whole = model(A_BLOCK(position=position, placement=placement, qk_norm=qk_norm))
+def test_no_logit_depends_on_later_tokens(position, placement, qk_norm):
+    decoder = model(A_BLOCK(position=position, placement=placement, qk_norm=qk_norm))
     x = tokens()
     changed = x.clone()
     changed[:, 5:] = (x[:, 5:] + 1) % V
-    before, after = whole(x), whole(changed)
+    before = decoder(x)
+    after = decoder(changed)
     assert torch.equal(before[:, :5], after[:, :5])
     assert (before[:, 5:] - after[:, 5:]).abs().amax(-1).min() > 1e-3
 
 
-def test_without_heads_a_token_stands_alone():
+def test_without_heads_each_token_is_processed_alone():
     x = tokens(1)
-    alone, with_others = A_BLOCK(heads=0), A_BLOCK()
-    for config, same in ((alone, True), (with_others, False)):
-        whole = model(config)
-        one_by_one = torch.cat([whole(x[:, [i]]) for i in range(x.shape[1])], 1)
-        assert torch.allclose(whole(x), one_by_one, atol=1e-12) is same
+    for config, same in ((A_BLOCK(heads=0), True), (A_BLOCK(), False)):
+        decoder = model(config)
+        one_by_one = torch.cat([decoder(x[:, [i]]) for i in range(x.shape[1])], 1)
+        assert torch.allclose(decoder(x), one_by_one, atol=1e-12) is same
 
 
-def test_positions_reach_the_scores():
-    whole, turned = model(A_BLOCK()), model(A_BLOCK(position=Backwards))
+def test_positions_act_on_the_scores():
     x = tokens()
-    assert (whole(x) - turned(x))[:, 0].abs().max() < 1e-12  # alone, a token has no distance
-    assert (whole(x) - turned(x))[:, 1:].abs().max() > 1e-3
+    change = model(A_BLOCK())(x) - model(A_BLOCK(position=Backwards))(x)
+    assert change[:, 0].abs().max() < 1e-12  # the first token sees itself alone
+    assert change[:, 1:].abs().max() > 1e-3
 
 
-def test_qk_norm_makes_the_size_of_queries_irrelevant():
+def test_with_qk_norm_the_size_of_the_queries_does_not_matter():
     for qk_norm in (True, False):
-        whole = model(A_BLOCK(qk_norm=qk_norm, norm=partial(nn.LayerNorm, eps=0)))
-        before = whole(tokens())
+        decoder = model(A_BLOCK(qk_norm=qk_norm, norm=partial(nn.LayerNorm, eps=0)))
+        before = decoder(tokens())
         with torch.no_grad():
-            whole.blocks[0].attention.branch.q.weight.mul_(3)
-        assert torch.allclose(before, whole(tokens()), atol=1e-10) is qk_norm
+            decoder.blocks[0].attention.branch.q.weight.mul_(3)
+        assert torch.allclose(before, decoder(tokens()), atol=1e-10) is qk_norm
 
 
-def test_parameters_are_what_the_formula_says():
-    d, layers, t = 16, 3, 9
+def test_the_number_of_parameters_follows_the_formula():
+    d = 16
+    layers = 3
+    t = 9
     for placement, norms in (("pre", 2 * layers + 1), ("post", 2 * layers), ("sandwich", 13)):
         config = Config(V, layers, d, 2, placement=placement, position=partial(Learned, t, d))
         matrices = layers * (4 * d * d + 2 * d * 4 * d)
@@ -123,14 +126,14 @@ def test_parameters_are_what_the_formula_says():
     assert small_gpt.parameters(model(bare)) == 2 * V * d + 2 * 2 * d * 5
 
 
-def test_beta_scales_what_deepnorm_scales_and_nothing_else():
+def test_beta_scales_only_the_matrices_that_deepnorm_scales():
     plain, scaled = (dict(model(A_BLOCK(beta=beta)).named_parameters()) for beta in (1.0, 0.5))
     for name, weight in plain.items():
         is_scaled = name.split(".")[-2] in {"v", "out", "up", "down"}
         assert torch.allclose(scaled[name], weight * (0.5 if is_scaled else 1)), name
 
 
-def test_alpha_weighs_the_residual():
+def test_alpha_multiplies_the_residual():
     ffn = model(A_BLOCK(alpha=2.0, norm=nn.Identity)).blocks[0].ffn
     x = torch.randn(3, 7, 16, dtype=torch.float64)
     torch.testing.assert_close(ffn(x), 2 * x + ffn.branch(x))
@@ -145,7 +148,7 @@ def test_at_the_start_logits_have_a_variance_of_about_one():
 # The text.
 
 
-def test_the_text_comes_back_and_its_parts_do_not_overlap():
+def test_the_numbers_decode_to_the_text_and_its_parts_do_not_overlap():
     corpus = small_gpt.shakespeare()
     text = small_gpt.assets.shakespeare()
     assert len(corpus.characters) == len(set(text))
@@ -154,7 +157,7 @@ def test_the_text_comes_back_and_its_parts_do_not_overlap():
     assert len(corpus.train) + len(corpus.validation) == len(text)
 
 
-def test_batches_are_windows_of_the_training_text_and_its_ends_are_reached():
+def test_batches_are_windows_of_the_training_text_from_end_to_end():
     corpus = small_gpt.Corpus(torch.arange(10), torch.arange(10, 20), "")
     drawn = corpus.batch(500, 3, torch.Generator().manual_seed(0))
     assert {tuple(row) for row in drawn.tolist()} == {tuple(range(i, i + 4)) for i in range(7)}
@@ -169,11 +172,14 @@ def test_validation_windows_reach_from_the_first_character_to_the_last():
     ]
 
 
-def test_the_baselines_are_the_best_losses_of_tables_fitted_to_the_windows():
+def test_unigram_and_bigram_equal_the_entropies_counted_by_hand():
     windows = tokens(20, 30)
-    following, last = windows[:, 1:].flatten().tolist(), windows[:, :-1].flatten().tolist()
-    singles, firsts = Counter(following), Counter(last)
-    pairs, n = Counter(zip(last, following, strict=True)), len(following)
+    following = windows[:, 1:].flatten().tolist()
+    last = windows[:, :-1].flatten().tolist()
+    n = len(following)
+    singles = Counter(following)
+    firsts = Counter(last)
+    pairs = Counter(zip(last, following, strict=True))
     want = -sum(c * math.log(c / n) for c in singles.values()) / n
     assert small_gpt.unigram(windows) == pytest.approx(want, abs=1e-12)
     want = -sum(c * math.log(c / firsts[pair[0]]) for pair, c in pairs.items()) / n
@@ -183,7 +189,7 @@ def test_the_baselines_are_the_best_losses_of_tables_fitted_to_the_windows():
 # The training.
 
 
-def test_the_rate_rises_to_one_and_falls_to_nearly_nothing():
+def test_the_rate_rises_to_one_and_falls_to_almost_zero():
     rates = [small_gpt.rate(step, 10, 4) for step in range(10)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5:] == pytest.approx([5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
@@ -199,7 +205,7 @@ COUNTING = small_gpt.Corpus(torch.arange(3000) % V, torch.arange(3000) % V, "")
 TRAIN = {"steps": 60, "lr": 1e-2, "batch": 4, "length": 8}
 
 
-def test_training_learns_and_a_seed_repeats_it(run):
+def test_training_learns_and_the_same_seed_gives_the_same_curves(run):
     trained = [
         small_gpt.train(run, A_BLOCK(heads=0), COUNTING, seed=seed, **TRAIN) for seed in (1, 1, 2)
     ]
@@ -212,16 +218,16 @@ def test_training_learns_and_a_seed_repeats_it(run):
     assert loss.mean() < 0.5
 
 
-def test_training_goes_on_with_a_copy_of_a_model(run):
+def test_training_continues_with_a_copy_of_a_model(run):
     first = small_gpt.train(run, A_BLOCK(heads=0), COUNTING, seed=1, **TRAIN)
     before = first.model.embedding.weight.clone()
-    on = small_gpt.train(run, first.model, COUNTING, seed=2, **TRAIN)
+    second = small_gpt.train(run, first.model, COUNTING, seed=2, **TRAIN)
     assert torch.equal(first.model.embedding.weight, before)
-    assert not torch.equal(on.model.embedding.weight, before)
-    assert on.losses[0] < 0.5 < first.losses[0]
+    assert not torch.equal(second.model.embedding.weight, before)
+    assert second.losses[0] < 0.5 < first.losses[0]
 
 
-def test_clipping_acts_and_tells_the_norm_before(run):
+def test_clipping_changes_training_and_the_norm_before_it_is_recorded(run):
     free, clipped = (
         small_gpt.train(run, A_BLOCK(heads=0), COUNTING, seed=1, clip=clip, **TRAIN)
         for clip in (math.inf, 1e-3)
@@ -230,8 +236,9 @@ def test_clipping_acts_and_tells_the_norm_before(run):
     assert free.losses[5] != clipped.losses[5]
 
 
-def test_a_loss_is_that_of_the_character_after_each():
-    whole, windows = model(A_BLOCK()), tokens(3, 9)
-    chances = whole(windows[:, :-1]).log_softmax(-1)
-    loss = small_gpt.nats(whole, windows)
-    assert loss[1, 4] == pytest.approx(-chances[1, 4, windows[1, 5]].item())
+def test_each_loss_is_that_of_the_next_character():
+    decoder = model(A_BLOCK())
+    windows = tokens(3, 9)
+    log_p = decoder(windows[:, :-1]).log_softmax(-1)
+    loss = small_gpt.nats(decoder, windows)
+    assert loss[1, 4] == pytest.approx(-log_p[1, 4, windows[1, 5]].item())

@@ -67,8 +67,10 @@ def asks_in_place(layer, x):
 
 
 def turned(x, angle, one=1, other=1):
-    a, b = x[..., ::2], x[..., 1::2]
-    cos, sin = angle.cos(), angle.sin()
+    a = x[..., ::2]
+    b = x[..., 1::2]
+    cos = angle.cos()
+    sin = angle.sin()
     return torch.stack((a * cos - one * b * sin, other * a * sin + b * cos), -1).flatten(-2)
 
 
