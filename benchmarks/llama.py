@@ -3,14 +3,14 @@
     python -m benchmarks.llama [--rounds 9] [--growth]
 
 A training step (forward, loss, backward, fused AdamW) and greedy decoding with a cache, in float32,
-at three sizes, in pairs, a b a b …, so that a change of pace meets both alike. Printed are medians
-of tokens per second and the median of the ratios, round by round, with their range: above 1 ours
-is faster. Before, the losses and the texts must be equal. Ours also tells glibc to keep freed
-memory, which helps any model of this size, so it is given to both; `as it comes` is theirs without.
-`at most` is the ratio that a model would have of which nothing took time but the products with its
-matrices, one by one, which both have to compute: no other way to write the rest gets past it.
-For decoding ours is laid out once before, in the milliseconds that stand behind its name.
---growth tells time and memory of our step as context, batch and width grow, beside the count.
+at three sizes. The two models run in turn, a b a b …, so that a slowdown affects both. The table
+shows medians of tokens per second and the median of the ratios, round by round, with their range:
+above 1 ours is faster. Losses and texts are compared first. Ours also makes glibc reuse freed
+memory, which helps any model of this size, so theirs gets it too; the last column is theirs without
+it. `at most` is the ratio of a model that computes nothing but the products with its matrices, one
+by one, which both need: no other implementation of the rest is faster. For decoding, our matrices
+are laid out column-major once before; the milliseconds behind the name are for that. --growth
+measures time and memory of our step as context, batch and width grow, beside the counted work.
 """
 
 import argparse
@@ -25,12 +25,15 @@ from labs.kit.measure import peak_bytes
 from labs.kit.run.devices import describe_device
 from labs.llm05a_normalization import gated_width
 from labs.llm10_llama import lesson as lab
+from labs.llm10_llama.deeper import column_major, step_of
+from labs.llm10_llama.memory import keep_memory
 
 import torch
 import torch.nn.functional as F
 import transformers
 
-SIZES = {  # shape, batch, length of training; tokens that are decoded
+# by name: shape; batch and length in training; number of tokens to decode
+SIZES = {
     "0.5 M": (lab.Config(257, 96, 4, 4, 4, 256, std=0.2), 16, 64, 48),
     "4 M": (lab.Config(1024, 256, 5, 8, 4, 688, context=128, std=0.1), 8, 128, 64),
     "21 M": (lab.Config(4096, 512, 6, 8, 4, 1376, context=256, std=0.1), 4, 256, 48),
@@ -38,8 +41,10 @@ SIZES = {  # shape, batch, length of training; tokens that are decoded
 
 
 def training_step(model: Any, tokens: torch.Tensor) -> Callable[[], float]:
+    """Return a function that takes a training step on tokens (B, T + 1) and returns the loss."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
-    x, y = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    x = tokens[:, :-1].contiguous()
+    y = tokens[:, 1:].contiguous()
 
     def step() -> float:
         out = model(x)
@@ -54,14 +59,23 @@ def training_step(model: Any, tokens: torch.Tensor) -> Callable[[], float]:
 
 
 def their_text(model: Any, prompt: torch.Tensor, new: int) -> torch.Tensor:
-    how = {"do_sample": False, "pad_token_id": 0, "max_new_tokens": new}
-    text = model.generate(prompt, attention_mask=torch.ones_like(prompt), **how)
+    """Return `new` greedy tokens after each row of the prompt, by `model.generate`."""
+    options = {"do_sample": False, "pad_token_id": 0, "max_new_tokens": new}
+    text = model.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
     return text[:, prompt.shape[1] :]
 
 
 def products(model: lab.Llama, rows: int, times: int, backward: bool) -> Callable[[], None]:
-    """The products of (rows, d) with each matrix alone; if it is trained, those backwards, too."""
-    weights = [one.weight.detach() for one in model.modules() if isinstance(one, torch.nn.Linear)]
+    """Return a function that multiplies (rows, d) by each matrix of a model, and nothing else.
+
+    Args:
+        model: the model.
+        rows: tokens at once.
+        times: how often it does so.
+        backward: whether to compute the products of the backward pass too.
+    """
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    weights = [module.weight.detach() for module in linear]
     pairs = [(torch.randn(rows, w.shape[1]), w, torch.randn(rows, w.shape[0])) for w in weights]
 
     @torch.inference_mode()
@@ -77,82 +91,111 @@ def products(model: lab.Llama, rows: int, times: int, backward: bool) -> Callabl
 
 
 def ratio(ours: list[float], theirs: list[float], tokens: int, alone: list[float]) -> str:
+    """Return speeds, their ratio and its upper bound as cells of the table.
+
+    Args:
+        ours: seconds of each round.
+        theirs: seconds of each round.
+        tokens: tokens of a round.
+        alone: seconds of the products with the matrices alone.
+    """
     ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
     speeds = " | ".join(f"{tokens / median(x):,.0f}" for x in (ours, theirs))
-    most = median(theirs) / median(alone)
-    return f"{speeds} | {median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] | {most:.2f}"
+    bound = median(theirs) / median(alone)
+    return f"{speeds} | {median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] | {bound:.2f}"
 
 
-def as_it_comes(name: str, rounds: int) -> float:
-    """Their tokens per second in training, in a process that was told nothing about memory."""
+def by_default(name: str, rounds: int) -> float:
+    """Return their tokens per second in training, with glibc's default settings for memory."""
     config, batch, length, _ = SIZES[name]
     theirs = lab.to_transformers(lab.Llama(config)).train()
     step = training_step(theirs, lab.random_tokens(config, batch, length + 1))
     return batch * length / median(seconds(step, rounds))
 
 
-def compare(name: str, rounds: int, plain: float) -> None:
-    config, batch, length, new = SIZES[name]
+def compare(name: str, rounds: int, default: float) -> None:
+    """Print the rows of one size."""
+    trained = compare_training(name, rounds, default)
+    compare_decoding(name, rounds, trained)
+
+
+def compare_training(name: str, rounds: int, default: float) -> lab.Llama:
+    """Print the row for training; `default` is `by_default`'s result. Return our model."""
+    config, batch, length, _ = SIZES[name]
     torch.manual_seed(0)
     ours = lab.Llama(config)
     theirs = lab.to_transformers(ours).train()
     tokens = lab.random_tokens(config, batch, length + 1)
-    a, b = training_step(ours, tokens), training_step(theirs, tokens)
-    losses = [(a(), b()) for _ in range(2)]
+    our_step = training_step(ours, tokens)
+    their_step = training_step(theirs, tokens)
+    losses = [(our_step(), their_step()) for _ in range(2)]
     if max(abs(x - y) for x, y in losses) > 1e-3:
         raise SystemExit(f"{name}: the losses differ, so the times mean nothing: {losses}")
     alone = seconds(products(ours, batch * length, 1, backward=True), rounds)
-    told = ratio(*seconds_paired(a, b, rounds), batch * length, alone)
-    print(f"| {name}, train {batch} × {length} | {told} | {plain:,.0f} |", flush=True)
-    theirs = lab.to_transformers(ours).eval()
-    laying = median(seconds(partial(lab.laid_for_writing, ours), 3)) * 1e3
-    ours = lab.laid_for_writing(ours).eval()
+    cells = ratio(*seconds_paired(our_step, their_step, rounds), batch * length, alone)
+    print(f"| {name}, train {batch} × {length} | {cells} | {default:,.0f} |", flush=True)
+    return ours
+
+
+def compare_decoding(name: str, rounds: int, by_rows: lab.Llama) -> None:
+    """Print the rows for decoding one text and eight texts."""
+    config, _, _, new = SIZES[name]
+    theirs = lab.to_transformers(by_rows).eval()
+    layout = median(seconds(partial(column_major, by_rows), 3)) * 1e3
+    ours = column_major(by_rows).eval()
     theirs.generation_config.eos_token_id = None
     for size in (1, 8):
         prompt = lab.random_tokens(config, size, 8)
-        pair = partial(lab.generate, ours, prompt, new), partial(their_text, theirs, prompt, new)
-        unlike = (pair[0]() != pair[1]()).float().mean().item()
-        if unlike > 0.1:  # an untrained model's logits are near ties, which rounding may turn
+        our_text = partial(lab.generate, ours, prompt, new)
+        text_of_theirs = partial(their_text, theirs, prompt, new)
+        unlike = (our_text() != text_of_theirs()).float().mean().item()
+        if unlike > 0.1:  # logits of an untrained model are close, so rounding may change a token
             raise SystemExit(f"{name}: {unlike:.0%} of the texts differ")
         alone = seconds(products(ours, size, new, backward=False), rounds)
-        told = ratio(*seconds_paired(*pair, rounds), size * new, alone)
-        print(f"| {name}, decode {size} × {new} ({laying:.0f} ms) | {told} | |", flush=True)
+        cells = ratio(*seconds_paired(our_text, text_of_theirs, rounds), size * new, alone)
+        print(f"| {name}, decode {size} × {new} ({layout:.0f} ms) | {cells} | |", flush=True)
 
 
 def grow() -> None:
-    """Time and memory of forward and backward, beside the count: 6·N·B·T + 6·L·d·B·T², LLM03."""
-    print("\n| context | batch | width | parameters | GFLOP counted | ms | GFLOP/s | MiB held |")
+    """Print time and memory of forward and backward beside the counted operations.
+
+    The count is 6·N·B·T + 6·L·d·B·T² (LLM03).
+    """
+    print("\n| context | batch | width | parameters | GFLOP counted | ms | GFLOP/s | peak MiB |")
     print("|---|---|---|---|---|---|---|---|")
-    base = [(64, 16, 128), (256, 4, 128), (1024, 1, 128), (64, 4, 128), (64, 64, 128),
-            (64, 16, 64), (64, 16, 256), (64, 16, 512)]  # fmt: skip
-    for context, batch, width in base:
+    shapes = [(64, 16, 128), (256, 4, 128), (1024, 1, 128), (64, 4, 128), (64, 64, 128)]
+    shapes += [(64, 16, 64), (64, 16, 256), (64, 16, 512)]
+    for context, batch, width in shapes:
         config = lab.Config(257, width, 4, 4, 4, gated_width(width), context=context)
         model = lab.Llama(config)
-        step = lab.step_of(model, batch, context)
+        step = step_of(model, batch, context)
         n = lab.parameters(model)
         count = 6 * n * batch * context + 6 * 4 * width * batch * context**2
         taken = median(seconds(step, 5))
-        held = peak_bytes(step) / 2**20
-        print(f"| {context} | {batch} | {width} | {n:,} | {count / 1e9:.2f} | {taken * 1e3:.1f} | "
-              f"{count / taken / 1e9:.0f} | {held:.0f} |", flush=True)  # fmt: skip
+        peak = peak_bytes(step) / 2**20
+        cells = [f"{context}", f"{batch}", f"{width}", f"{n:,}", f"{count / 1e9:.2f}"]
+        cells += [f"{taken * 1e3:.1f}", f"{count / taken / 1e9:.0f}", f"{peak:.0f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
         del model, step
         gc.collect()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Parse the command line and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--growth", action="store_true")
-    asked = parser.parse_args()
-    print(f"{describe_device(torch.device('cpu'))}; torch {torch.__version__}, "
-          f"transformers {transformers.__version__}; tokens per second")  # fmt: skip
-    print("| | ours | theirs | ratio [range] | at most | theirs, as it comes |")
+    parsed = parser.parse_args()
+    device = describe_device(torch.device("cpu"))
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    print(f"{device}; {versions}; tokens per second")
+    print("| | ours | theirs | ratio [range] | at most | theirs, default memory |")
     print("|---|---|---|---|---|---|")
-    plain = {name: as_it_comes(name, asked.rounds) for name in SIZES}
-    lab.keep_memory()
+    default = {name: by_default(name, parsed.rounds) for name in SIZES}
+    keep_memory()
     for name in SIZES:
-        compare(name, asked.rounds, plain[name])
-    if asked.growth:
+        compare(name, parsed.rounds, default[name])
+    if parsed.growth:
         grow()
 
 

@@ -284,13 +284,13 @@ def _pages(results: Results) -> str:
     found = f"A step of a model of half a million parameters had {first:,.0f} page faults"
     if results.verdict(name) != "held":
         return (
-            f"{found}, and {kept:,.0f} with freed memory kept; its processor time was divided by "
-            f"{gain:.2f}, which is not what we expected of it on this machine."
+            f"{found}, and {kept:,.0f} with freed memory kept. That took {1 / gain:.2f}× the "
+            "processor time, which is not what we expected on this machine."
         )
     return (
-        f"{found}, of which no profiler of operations tells. With freed memory kept there were "
-        f"{kept:,.0f}, and processor time was divided by {gain:.2f}; leaner code brought a factor "
-        f"of {lean:.2f}."
+        f"{found}, which no profiler of operations shows. With freed memory kept there were "
+        f"{kept:,.0f}, and the step took {1 / gain:.2f}× the processor time. Leaner code made it "
+        f"{lean:.2f} times as fast again."
     )
 
 

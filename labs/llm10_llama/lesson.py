@@ -1069,6 +1069,7 @@ def facts_of(config: Config) -> dict[str, Any]:
 
 
 @on_one_thread
+@torch.enable_grad()  # an experiment that needs no gradients may be the first to need a model
 def train(
     run: Run,
     name: str,
@@ -1361,9 +1362,9 @@ def save(model: Llama, text: Text, folder: Path, **facts: Any) -> None:
 @torch.no_grad()
 def others_can_open_it(run: Run):
     """Saved in Hugging Face's form, the model opens without our code and writes the same."""
+    model, text, folder = trained(run).model, corpus(run), run.folder / "model"
     if not run.accelerator.is_main_process:
         return ""
-    model, text, folder = trained(run).model, corpus(run), run.folder / "model"
     loss, recipe = nats(model, judged_on(run), model.config.context), sizes(run)[1]
     facts = {"loss": loss, "bits": loss / math.log(2) / text.bytes_per_token, "seed": run.seed}
     facts |= {"judged": len(judged_on(run)) - 1, "trigram": rungs(run)[2], **vars(recipe)}
@@ -1602,8 +1603,9 @@ def _verdicts(results: Results) -> str:
         f"- {verdict}: {claim(name)}" for name, verdict in verdicts.items() if verdict != "held"
     ]
     if not others:
-        return f"All of this run's {len(verdicts)} claims held."
-    count = f"Of this run's {len(verdicts)} claims, {len(verdicts) - len(others)} held. The others:"
+        return f"The claims of all {len(verdicts)} experiments held."
+    held = len(verdicts) - len(others)
+    count = f"The claims of {held} of {len(verdicts)} experiments held. The others:"
     return "\n".join([f"{count}\n", *others])
 
 

@@ -361,6 +361,14 @@ def test_training_lowers_the_loss_and_a_second_call_finds_its_checkpoint(tmp_pat
     assert again.model.lm_head.weight is again.model.embed_tokens.weight
 
 
+def test_training_works_inside_an_experiment_without_gradients(tmp_path, run):
+    text = text_of(tmp_path)
+    config = lab.replace(SMALL, vocabulary=text.vocabulary)
+    with torch.no_grad():
+        trained = lab.train(run, "a", config, text, RECIPE, 0)
+    assert trained.losses[-1] < trained.losses[0] - 0.5
+
+
 TRAINS = '''
 from pathlib import Path
 
@@ -483,7 +491,7 @@ def test_the_closing_names_the_n_grams_that_are_passed_and_ahead():
     assert "1.700 nats" in text
     assert "passed unigrams, bigrams and trigrams." in text
     assert "still ahead are 4-grams by 0.020." in text
-    assert "All of this run's 11 claims held." in text
+    assert "The claims of all 11 experiments held." in text
 
 
 def test_the_closing_of_a_run_that_passes_everything_or_nothing():
@@ -494,5 +502,5 @@ def test_the_closing_of_a_run_that_passes_everything_or_nothing():
 def test_the_closing_lists_the_claims_that_did_not_hold():
     text = lab.closing(results({"unigram": 1.5}, alike=0.01))
     assert "hardly found out what vowels" in text
-    assert "11 claims, 10 held" in text
+    assert "10 of 11 experiments held" in text
     assert "- not held: The rows of like letters" in text
