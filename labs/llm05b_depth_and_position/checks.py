@@ -224,7 +224,7 @@ WRONG_SLOPES: dict[str, Callable[[int], list[float]]] = {
     "the minus in the exponent is missing: tokens that are far away must weigh less": (
         lambda n: [1 / slope for slope in _slopes(n)]
     ),
-    "where n isn't a power of 2, the paper combines the slopes of the next lower and higher": (
+    "where n isn't a power of 2, the paper combines slopes of the next lower and higher powers": (
         _geometric_slopes
     ),
     "add every second slope of 2p, [::2]: the others are slopes of p already": (
