@@ -1,12 +1,13 @@
-"""Decoding with LLM01's own loop, beside `model.generate` of transformers.
+"""Compare decoding with LLM01's loop and with `model.generate` of transformers.
 
-    python benchmarks/generate.py [--rounds 5] [--tokens 64]
+    python -m benchmarks.generate [--rounds 5] [--tokens 64]
 
-The same model, the same prompts, greedy, as many new tokens, in float32; the two in turn, a b a b
-…, so that a change of pace meets both alike. Printed are medians and ranges of tokens per second,
-and the median of the ratios round by round: above 1 our loop is faster. The texts must be equal.
-There are two models, the embedded SmolLM2 (4-bit release) and the tiny glass model, on which the
-loop's own work shows most. It needs the labs' Python: the image's, or the environment's.
+Both decode greedily in float32, with the same model, prompts and number of new tokens. They run in
+turn, a b a b …, so that a change of pace affects both. The benchmark prints medians and ranges of
+tokens per second, and the median of the ratios round by round: above 1, our loop is faster. The
+texts must be equal. There are two models: the embedded SmolLM2 (4-bit release), and the tiny glass
+model, in which the loop takes the largest share of the time. Run it from the root of the clone with
+the labs' Python: the image's, or the environment's.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from typing import Any
 
 from labs.kit import assets, seconds_paired
 from labs.kit.run.devices import describe_device
-from labs.llm01_inference import generate, left_pad
+from labs.llm01_inference.lesson import generate, left_pad
 
 import torch
 import transformers
@@ -25,13 +26,20 @@ from transformers.utils import logging
 
 
 def theirs(model: Any, prompts: list[list[int]], new: int) -> list[list[int]]:
-    """The same by transformers: left-padded, greedy, exactly `new` tokens."""
+    """Return exactly `new` greedy tokens after each left-padded prompt, by transformers."""
     ids, mask, _ = (x.to(model.device) for x in left_pad(prompts))
-    how = {"do_sample": False, "pad_token_id": 0, "max_new_tokens": new}
-    return model.generate(ids, attention_mask=mask, **how)[:, ids.shape[1] :].tolist()
+    output = model.generate(
+        ids, attention_mask=mask, do_sample=False, pad_token_id=0, max_new_tokens=new
+    )
+    return output[:, ids.shape[1] :].tolist()
 
 
 def compare(model: Any, name: str, batch: int, new: int, rounds: int) -> None:
+    """Time both on one batch and print a line.
+
+    Raises:
+        SystemExit: if the texts differ.
+    """
     prompts = torch.randint(5, 1000, (batch, 16)).tolist()
     prompts = [prompt[i % 4 :] for i, prompt in enumerate(prompts)]  # lengths 13 to 16
     if generate(model, prompts, new) != theirs(model, prompts, new):
@@ -47,10 +55,11 @@ def compare(model: Any, name: str, batch: int, new: int, rounds: int) -> None:
 
 
 def main() -> None:
+    """Compare both models, batches of 1 and 8, and two lengths."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     logging.disable_progress_bar()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
@@ -60,11 +69,11 @@ def main() -> None:
     )
     for name, path in (("glass model", assets.glass()), ("SmolLM2", assets.smollm2())):
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device).eval()
-        model.generation_config.eos_token_id = None  # as long for both, whatever they write
+        model.generation_config.eos_token_id = None  # the same length for both
         for batch in (1, 8):
-            for new in (asked.tokens // 4, asked.tokens):
+            for new in (arguments.tokens // 4, arguments.tokens):
                 torch.manual_seed(0)
-                compare(model, name, batch, new, asked.rounds)
+                compare(model, name, batch, new, arguments.rounds)
 
 
 if __name__ == "__main__":

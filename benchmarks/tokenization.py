@@ -1,13 +1,13 @@
-"""LLM04's tokenizer beside `tokenizers` and tiktoken: training, encoding, growth, and a stream.
+"""Compare LLM04's tokenizer with `tokenizers` and tiktoken: training, encoding, growth, a stream.
 
     python -m benchmarks.tokenization [--rounds 7] [--megabytes 50]
     python -m benchmarks.tokenization --stream 1000
 
-It is run from the clone's root with the labs' Python (`.lab-env/cpu-…/venv/bin/python`). What
-competes runs in turn, a b c a b c …, so that a change of pace meets all alike; printed are the
-medians, and those of the ratios round by round. The text is 1.1 MB of Shakespeare; for growth all
-plays and the Python sources installed here, in shuffled pieces, so that nothing comes twice. The
-stream, the plays again and again, is for a container that hasn't as much memory:
+Run it from the root of the clone with the labs' Python (`.lab-env/cpu-…/venv/bin/python`). The
+libraries run in turn, a b c a b c …, so that a change of pace affects all of them. The benchmark
+prints medians, and medians of the ratios round by round. The text is 1.1 MB of Shakespeare. Growth
+uses all plays and the Python sources installed here, in shuffled pieces, so that nothing repeats.
+The stream repeats the plays, for a container with less memory than the stream has bytes:
 
     docker run --rm --memory 512m --memory-swap 512m -v $PWD:/clone -w /clone \\
         --entrypoint python llm-labs:cpu -m benchmarks.tokenization --stream 1000
@@ -22,6 +22,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import cycle
 from pathlib import Path
@@ -41,46 +42,49 @@ PIECE = 100_000  # characters, or bytes of a stream
 
 
 @dataclass(frozen=True)
-class Taken:
-    """Seconds on the clock, and seconds of all cores together."""
+class Seconds:
+    """Seconds on the clock, and CPU seconds of all cores together."""
 
     clock: float
     cpu: float
 
 
-def taken(call: Call) -> Taken:
-    clock, cpu = time.perf_counter(), time.process_time()
+def seconds(call: Call) -> Seconds:
+    """Time one call."""
+    clock = time.perf_counter()
+    cpu = time.process_time()
     call()
-    return Taken(time.perf_counter() - clock, time.process_time() - cpu)
+    return Seconds(time.perf_counter() - clock, time.process_time() - cpu)
 
 
-def in_turn(calls: dict[str, Call], rounds: int) -> dict[str, list[Taken]]:
-    """What each call takes in each round, after one that isn't counted."""
+def in_turn(calls: dict[str, Call], rounds: int) -> dict[str, list[Seconds]]:
+    """Time each call in each round, after one round that isn't counted."""
     for call in calls.values():
         call()
-    found: dict[str, list[Taken]] = {name: [] for name in calls}
+    times: dict[str, list[Seconds]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            found[name].append(taken(call))
-    return found
+            times[name].append(seconds(call))
+    return times
 
 
-def show(title: str, found: dict[str, list[Taken]], megabytes: float) -> None:
-    """Medians, and the first against each other one, round by round."""
+def show(title: str, results: dict[str, list[Seconds]], megabytes: float) -> None:
+    """Print medians, and the ratios of the first to each other one, round by round."""
     print(f"\n{title}")
-    first, *others = found
-    for name, times in found.items():
-        clock, cpu = median(one.clock for one in times), median(one.cpu for one in times)
+    first, *others = results
+    for name, times in results.items():
+        clock = median(time.clock for time in times)
+        cpu = median(time.cpu for time in times)
         print(f"  {name:34} {clock:7.3f} s, {cpu:.3f} s of CPU, {megabytes / clock:6.2f} MB/s")
     for other in others:
-        pairs = list(zip(found[first], found[other], strict=True))
-        clock, cpu = (
-            median(getattr(a, k) / getattr(b, k) for a, b in pairs) for k in ("clock", "cpu")
-        )
+        pairs = list(zip(results[first], results[other], strict=True))
+        clock = median(a.clock / b.clock for a, b in pairs)
+        cpu = median(a.cpu / b.cpu for a, b in pairs)
         print(f"  {first}: {clock:.2f} times the time of {other}, {cpu:.2f} times its CPU time")
 
 
 def compare_training(text: str, size: int, rounds: int) -> None:
+    """Time training of `size` ids."""
     lines = text.splitlines(keepends=True)
     letters = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=letters, show_progress=False)
@@ -92,7 +96,7 @@ def compare_training(text: str, size: int, rounds: int) -> None:
 
     calls: dict[str, Call] = {
         "ours": lambda: lab.train(lab.count_words(text), size - 256),
-        "tokenizers, the whole text": lambda: theirs([text]),
+        "tokenizers, all text at once": lambda: theirs([text]),
         "tokenizers, line by line": lambda: theirs(lines),
     }
     title = f"Training {size:,} ids"
@@ -100,13 +104,16 @@ def compare_training(text: str, size: int, rounds: int) -> None:
 
 
 def compare_encoding(text: str, size: int, rounds: int) -> None:
+    """Time encoding with the same `size` ids."""
     merges = lab.train(lab.count_words(text), size - 256)
-    ours, lines = lab.BPE(merges), text.splitlines(keepends=True)
-    hugging, openai = vocabularies.in_tokenizers(merges), lab.in_tiktoken(ours)
+    ours = lab.BPE(merges)
+    hugging = vocabularies.in_tokenizers(merges)
+    openai = lab.in_tiktoken(ours)
+    lines = text.splitlines(keepends=True)
     ids = ours.encode(text)
     assert ids == hugging.encode(text).ids == openai.encode_ordinary(text)
     calls: dict[str, Call] = {
-        "ours, text met before": lambda: ours.encode(text),
+        "ours, text encoded before": lambda: ours.encode(text),
         "ours, a new table": lambda: lab.BPE(merges).encode(text),
         "tokenizers.encode": lambda: hugging.encode(text),
         "tokenizers.encode_batch_fast, lines": lambda: hugging.encode_batch_fast(lines),
@@ -117,8 +124,9 @@ def compare_encoding(text: str, size: int, rounds: int) -> None:
 
 
 def pieces(megabytes: int) -> list[str]:
-    """Plays and Python sources, up to so many MB of characters, in shuffled pieces."""
-    texts, enough = [assets.shakespeare()], megabytes * 1_000_000
+    """Return plays and Python sources, at most `megabytes` of characters, in shuffled pieces."""
+    texts = [assets.shakespeare()]
+    enough = megabytes * 1_000_000
     folders = {sysconfig.get_paths()[name] for name in ("stdlib", "platlib")}
     files = sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
     random.Random(0).shuffle(files)
@@ -127,26 +135,29 @@ def pieces(megabytes: int) -> list[str]:
             break
         texts.append(path.read_text(encoding="utf-8", errors="replace"))
     text = "\n".join(texts)[:enough]
-    found = [text[i : i + PIECE] for i in range(0, len(text), PIECE)]
-    random.Random(0).shuffle(found)
-    return found
+    parts = [text[i : i + PIECE] for i in range(0, len(text), PIECE)]
+    random.Random(0).shuffle(parts)
+    return parts
 
 
 def show_growth(megabytes: int, merges: list[lab.Pair]) -> None:
-    """CPU time against size, each size with a table of its own, and the slope in logarithms."""
-    found, sizes, times = pieces(megabytes), [], []
+    """Print CPU time by size, a new table for each, and the slope of its logarithm."""
+    parts = pieces(megabytes)
+    sizes: list[float] = []
+    times: list[float] = []
     print("\nGrowth, CPU time: text that doesn't repeat, a new table for each size")
     for share in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1):
-        text, bpe = "".join(found[: max(round(len(found) * share), 1)]), lab.BPE(merges)
+        text = "".join(parts[: max(round(len(parts) * share), 1)])
+        bpe = lab.BPE(merges)
         sizes.append(len(lab.to_bytes(text)) / 1e6)
-        times.append(taken(lambda text=text, bpe=bpe: bpe.encode(text)).cpu)
+        times.append(seconds(partial(bpe.encode, text)).cpu)
         print(f"  {sizes[-1]:7.2f} MB {times[-1]:7.2f} s {sizes[-1] / times[-1]:6.2f} MB/s")
     slope = linear_regression([*map(math.log, sizes)], [*map(math.log, times)]).slope
     print(f"  time grows as size to the {slope:.2f}")
 
 
 def encode_stream(megabytes: int, merges: list[lab.Pair]) -> None:
-    """Encode the plays again and again, keep no id, and tell the process's largest size."""
+    """Encode the plays repeatedly, store no id, and print the process's peak memory."""
     text = lab.to_bytes(assets.shakespeare())
     data = [text[i : i + PIECE] for i in range(0, len(text), PIECE)]  # cut inside words
     read = 0
@@ -159,31 +170,37 @@ def encode_stream(megabytes: int, merges: list[lab.Pair]) -> None:
             read += len(chunk)
             yield chunk
 
-    start, bpe = time.process_time(), lab.BPE(merges)
+    bpe = lab.BPE(merges)
+    start = time.process_time()
     count = sum(1 for _ in lab.encode_stream(bpe.encode, chunks()))
     speed = read / 1e6 / (time.process_time() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\nA stream of {read / 1e6:,.0f} MB: {count:,} ids, {speed:.2f} MB per CPU second")
-    print(f"  the process never had more than {peak:,.0f} MiB")
+    print(f"  the process never used more than {peak:,.0f} MiB")
 
 
 def main() -> None:
+    """Run the comparisons, or the stream alone."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--megabytes", type=int, default=50, help="of the growth's largest text")
-    parser.add_argument("--stream", type=int, metavar="MB", help="the stream alone, of so many MB")
-    asked = parser.parse_args()
+    parser.add_argument(
+        "--megabytes", type=int, default=50, help="size of the largest text for growth"
+    )
+    parser.add_argument(
+        "--stream", type=int, metavar="MB", help="only encode a stream of this size"
+    )
+    arguments = parser.parse_args()
     versions = ", ".join(f"{name} {version(name)}" for name in ("tokenizers", "tiktoken", "regex"))
     print(f"{describe_device(torch.device('cpu'))}, Python {platform.python_version()}, {versions}")
     text = assets.shakespeare()[:1_100_000]
     merges = lab.train(lab.count_words(text), 4096 - 256)
-    if asked.stream:
-        encode_stream(asked.stream, merges)
+    if arguments.stream:
+        encode_stream(arguments.stream, merges)
         return
     for size in (512, 4096):
-        compare_training(text, size, asked.rounds)
-    compare_encoding(text, 4096, asked.rounds)
-    show_growth(asked.megabytes, merges)
+        compare_training(text, size, arguments.rounds)
+    compare_encoding(text, 4096, arguments.rounds)
+    show_growth(arguments.megabytes, merges)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""LLM01: the generators on hostile prompts, the theory it quotes, and what its figures rest on."""
+"""LLM01: sampling, generators on unusual prompts, and the theory that the lab quotes."""
 
 import copy
 import io
@@ -31,7 +31,7 @@ def logits(*shape, seed=0):
 # Choosing.
 
 
-def test_a_token_of_probability_zero_is_never_drawn_nor_one_out_of_range():
+def test_draw_returns_no_token_of_probability_zero_and_none_out_of_range():
     few = torch.full((50_000,), -math.inf)
     few[[3, 49_999]] = 0.0
     drawn = lab.draw(few, 2000)
@@ -40,12 +40,12 @@ def test_a_token_of_probability_zero_is_never_drawn_nor_one_out_of_range():
     assert lab.sample(logits(4, 7)).shape == (4,)
 
 
-def test_the_sampler_draws_equal_stretches_equally():
+def test_draw_returns_equally_likely_tokens_equally_often():
     counts = lab.draw(torch.zeros(4), 40_000).bincount(minlength=4)
     assert (counts - 10_000).abs().max() < 6 * math.sqrt(40_000 * 3 / 16)
 
 
-def test_a_p_value_is_uniform_for_a_right_sampler_and_pools_what_is_rare():
+def test_p_values_of_a_right_sampler_are_uniform_and_rare_tokens_are_pooled():
     torch.manual_seed(0)
     p = torch.tensor([0.5, 0.3, 0.1999, 0.0001], dtype=torch.float64)
     found = torch.tensor(
@@ -58,7 +58,7 @@ def test_a_p_value_is_uniform_for_a_right_sampler_and_pools_what_is_rare():
     assert 0.02 < (found < 0.1).double().mean() < 0.18
 
 
-def test_a_p_value_is_that_of_the_tables():
+def test_p_value_agrees_with_the_published_table():
     # χ² = 3.841 with one degree of freedom has p = 0.05
     off = math.sqrt(3.841459 * 500)
     counts = torch.tensor([1000 - off, 1000 + off])
@@ -67,11 +67,11 @@ def test_a_p_value_is_that_of_the_tables():
 
 
 @pytest.mark.parametrize("k", [1, 3, 40])
-def test_top_k_keeps_k(k):
+def test_top_k_keeps_k_tokens(k):
     assert (lab.top_k(logits(5, 40), k).isfinite().sum(-1) == k).all()
 
 
-def test_the_three_cuts_keep_what_the_text_says_of_three_tokens():
+def test_cuts_of_three_tokens_agree_with_the_text():
     three = torch.tensor([0.67, 0.24, 0.09]).log()
     assert lab.top_p(three, 0.9).isfinite().tolist() == [True, True, False]
     assert lab.top_p(three, 0.6).isfinite().tolist() == [True, False, False]
@@ -81,8 +81,9 @@ def test_the_three_cuts_keep_what_the_text_says_of_three_tokens():
     )
 
 
-def test_entropy_grows_by_the_variance_over_the_temperature_cubed():
-    scores, t = logits(100), torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+def test_slope_of_the_entropy_is_the_variance_over_the_temperature_cubed():
+    scores = logits(100)
+    t = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
     logp = (scores / t).log_softmax(-1)
     entropy = -(logp.exp() * logp).sum()
     (slope,) = torch.autograd.grad(entropy, t)
@@ -91,7 +92,7 @@ def test_entropy_grows_by_the_variance_over_the_temperature_cubed():
     assert slope.item() == pytest.approx((variance / 1.7**3).item(), rel=1e-10)
 
 
-def test_distinct_counts_runs():
+def test_distinct_is_the_share_of_different_runs():
     assert lab.distinct([1, 2, 3, 4, 5]) == 1
     assert lab.distinct([1, 2] * 10, n=2) == 2 / 19
 
@@ -100,23 +101,23 @@ def test_distinct_counts_runs():
 
 
 @pytest.mark.parametrize("new", [1, 2, 30])
-def test_a_batch_of_any_lengths_writes_what_each_prompt_writes_alone(glass, new):
+def test_a_batch_of_any_lengths_gives_the_text_of_each_prompt_alone(glass, new):
     alone = [lab.write(glass[0], prompt, new) for prompt in PROMPTS]
     assert lab.generate(glass[0], PROMPTS, new) == alone
     assert [len(text) for text in alone] == [new] * len(PROMPTS)
 
 
-def test_an_end_token_ends_its_own_text_and_no_other(glass):
-    whole = lab.generate(glass[0], PROMPTS, 30)
-    end = whole[0][4]
+def test_an_end_token_ends_one_text_of_a_batch_and_no_other(glass):
+    full = lab.generate(glass[0], PROMPTS, 30)
+    end = full[0][4]
     got = lab.generate(glass[0], PROMPTS, 30, end=[end])
-    for text, all_of_it in zip(got, whole, strict=True):
-        stop = all_of_it.index(end) + 1 if end in all_of_it else 30
-        assert text == all_of_it[:stop]
+    for text, unstopped in zip(got, full, strict=True):
+        stop = unstopped.index(end) + 1 if end in unstopped else 30
+        assert text == unstopped[:stop]
     assert lab.write(glass[0], PROMPTS[0], 30, end=[end]) == got[0]
 
 
-def test_filling_is_not_text_that_a_penalty_counts(glass):
+def test_a_penalty_does_not_count_padding_as_text(glass):
     penalty = partial(lab.repetition_penalty, penalty=2.0)
     together = lab.generate(glass[0], [[0, 5], PROMPTS[2]], 12, [penalty])
     assert together[1] == lab.generate(glass[0], [PROMPTS[2]], 12, [penalty])[0]
@@ -151,7 +152,7 @@ def test_guessing_ahead_writes_the_greedy_text_in_fewer_calls(glass, how):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_no_run_of_n_tokens_stands_twice_where_that_is_asked(glass, n):
+def test_no_run_of_n_tokens_repeats_with_no_repeat_ngram_size(glass, n):
     end = [glass[0].config.eos_token_id]
     for prompt in PROMPTS[:3]:
         got = lab.our_generate(glass[0], prompt, 15, end, no_repeat_ngram_size=n)
@@ -159,7 +160,7 @@ def test_no_run_of_n_tokens_stands_twice_where_that_is_asked(glass, n):
         assert lab.distinct(prompt + got, n) == 1
 
 
-def test_a_model_opened_in_bfloat16_keeps_its_frequencies_a_converted_one_does_not(glass):
+def test_opening_in_bfloat16_keeps_the_rope_frequencies_and_converting_rounds_them(glass):
     opened = lab.opened(str(assets.glass()), torch.device("cpu"), torch.bfloat16)[0]
     want = glass[0].model.rotary_emb.inv_freq
     assert torch.equal(opened.model.rotary_emb.inv_freq, want)
@@ -171,21 +172,21 @@ def test_a_model_opened_in_bfloat16_keeps_its_frequencies_a_converted_one_does_n
 # Text, loss and rounding.
 
 
-def test_a_stop_ends_the_text_the_same_however_it_is_cut():
+def test_the_text_before_a_stop_is_the_same_for_every_way_to_cut_it():
     torch.manual_seed(0)
     for _ in range(300):
         text = "".join("ab#"[i] for i in torch.randint(3, (30,)).tolist())
         stops = ["##a", "b#b#", "#a#"]
         ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
         first = min(ends, default=None)
-        whole = [stop for stop in stops if first and text[:first].endswith(stop)]
-        want = text[: first - max(map(len, whole))] if first else text
+        complete = [stop for stop in stops if first and text[:first].endswith(stop)]
+        want = text[: first - max(map(len, complete))] if first else text
         cuts = sorted({0, 30, *torch.randint(30, (6,)).tolist()})
         pieces = [text[a:b] for a, b in pairwise(cuts)]
         assert "".join(lab.until_stop(pieces, stops)) == want
 
 
-def test_a_window_as_long_as_the_text_gives_the_models_own_loss(glass):
+def test_strided_loss_in_one_window_is_the_loss_that_the_model_computes(glass):
     ids = torch.arange(5, 70)
     with torch.no_grad():
         want = glass[0](ids[None], labels=ids[None]).loss.item()
@@ -196,7 +197,7 @@ def test_a_window_as_long_as_the_text_gives_the_models_own_loss(glass):
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @pytest.mark.parametrize("how", [{}, {"block": 8}, {"block": 8, "least_to_largest": True}])
-def test_rounding_moves_no_weight_by_more_than_half_a_step_and_keeps_its_levels(bits, how):
+def test_rounding_moves_weights_by_half_a_step_at_most_to_2_to_the_bits_levels(bits, how):
     w = torch.randn(6, 32, generator=torch.Generator().manual_seed(0)).double()
     new = lab.rounded(w, bits, **how)
     blocks, before = (x.unflatten(-1, (-1, how.get("block", 32))) for x in (new, w))
@@ -209,7 +210,7 @@ def test_rounding_moves_no_weight_by_more_than_half_a_step_and_keeps_its_levels(
     torch.testing.assert_close(lab.rounded(new, bits, **how), new)  # rounding twice is rounding
 
 
-def test_rounding_some_layers_leaves_the_model_itself_and_the_rest_alone(glass):
+def test_rounding_some_layers_changes_neither_the_model_nor_the_other_layers(glass):
     before = glass[0].model.layers[1].mlp.up_proj.weight.clone()
     net, error = lab.with_layers_rounded(glass[0], 2, bits=3)
     assert torch.equal(glass[0].model.layers[1].mlp.up_proj.weight, before)
@@ -226,22 +227,26 @@ def test_rounding_some_layers_leaves_the_model_itself_and_the_rest_alone(glass):
     [
         ([0.2, 0.41], "largest c of it over its smallest", "held"),
         ([0.2, 0.9], "largest c of it over its smallest", "not held"),
-        ([-0.2, 0.4], "c of it", "told"),
-        ([0.02, 0.4], "c of it", "told"),
+        ([-0.2, 0.4], "c of it", "shown"),
+        ([0.02, 0.4], "c of it", "shown"),
     ],
 )
-def test_a_law_is_tested_only_where_the_costs_tell(tmp_path, costs, name, verdict):
+def test_the_square_law_has_a_bound_only_where_all_costs_exceed_chance(
+    tmp_path, costs, name, verdict
+):
     run = Run(Settings(), "fp32", Output(io.StringIO(), silent=True), tmp_path)
-    assert lab.square_law(run, "it", costs, [1.0, 2.0]) == (verdict != "told")
+    assert lab.square_law(run, "it", costs, [1.0, 2.0]) == (verdict != "shown")
     (found,) = run.current.measurements
     assert (found.name, found.verdict) == (name, verdict)
 
 
-def test_losses_by_counting_are_those_of_a_loop():
+def test_losses_by_counting_agree_with_a_loop():
     generator = torch.Generator().manual_seed(0)
-    v, k = 7, 200.0
+    v = 7
+    k = 200.0
     seen, ids = (torch.randint(v, (n,), generator=generator) for n in (60, 20))
-    words, pairs = seen.tolist(), list(pairwise(seen.tolist()))
+    words = seen.tolist()
+    pairs = list(pairwise(words))
     p = {a: (words.count(a) + 1) / (len(words) + v) for a in range(v)}
     assert abs(sum(p.values()) - 1) < 1e-12
     text = ids.tolist()

@@ -1,4 +1,4 @@
-"""LLM04: what holds for any text, the parts on hostile input, and what the prose says of others."""
+"""LLM04: properties for any text, parts on hostile input, and what the lab says of libraries."""
 
 import codecs
 import random
@@ -6,9 +6,9 @@ from collections import Counter
 from itertools import pairwise
 
 from labs.kit import Mistake, assets
-from labs.llm04_tokenization import checks as checks
 from labs.llm04_tokenization import lesson as lab
 from labs.llm04_tokenization import vocabularies
+from tests.labs.solutions import check_wrong
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ MERGES = lab.train(lab.count_words(TEXT + "naïve café 漢字 漢字 бабуш
 BPE = lab.BPE(MERGES)
 SPECIALS = ["<|start|>", "<|end|>", "<|end|>!"]
 CHAT = lab.ChatBPE(MERGES[:300], SPECIALS)
-# Every kind of character that the pattern tells apart, and what is easily cut wrongly.
+# Every kind of character that the pattern distinguishes, and texts that are easily cut wrongly.
 SCRAPS = [*"aZ9 \n\t'.|<>é漢🙂", "'ll", "'s", "  ", " \n", "\u00a0", "\u0301", "\x1c", "²", "<|"]
 texts = st.lists(st.sampled_from([*SCRAPS, *SPECIALS]) | st.text(max_size=5)).map("".join)
 settings.register_profile("labs", deadline=None, derandomize=True, database=None, max_examples=100)
@@ -33,7 +33,7 @@ def escaped(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-# What holds for any text.
+# Properties for any text.
 
 
 @given(st.binary(max_size=200))
@@ -59,7 +59,7 @@ def test_plain_text_never_becomes_special_and_allowed_names_do(text):
 
 
 @given(texts, st.integers(0, 2**32))
-def test_a_stream_gives_the_ids_of_the_whole_however_it_is_cut(text, seed):
+def test_a_stream_gives_the_ids_of_the_joined_text_for_any_cuts(text, seed):
     data = lab.to_bytes(text)
     cuts = sorted(random.Random(seed).choices(range(len(data) + 1), k=9))
     chunks = [data[a:b] for a, b in pairwise([0, *cuts, len(data)])]
@@ -67,15 +67,15 @@ def test_a_stream_gives_the_ids_of_the_whole_however_it_is_cut(text, seed):
 
 
 @given(st.binary(max_size=60))
-def test_a_stream_of_broken_bytes_gives_the_ids_of_the_whole(data):
+def test_a_stream_of_broken_bytes_gives_the_ids_of_the_joined_bytes(data):
     chunks = [bytes([byte]) for byte in data]
     assert list(lab.encode_stream(BPE.encode, chunks)) == BPE.encode(escaped(data))
 
 
 @given(texts)
 def test_stretches_never_cut_a_word(text):
-    stretches = lab.STRETCH.findall(text)
-    assert [word for one in stretches for word in lab.WORD.findall(one)] == lab.WORD.findall(text)
+    words = [word for part in lab.STRETCH.findall(text) for word in lab.WORD.findall(part)]
+    assert words == lab.WORD.findall(text)
 
 
 @given(texts)
@@ -104,7 +104,7 @@ def test_training_makes_the_merges_of_tokenizers(words):
     assert [(tokens[a], tokens[b]) for a, b in merges] == theirs
 
 
-# The parts, where the input is hostile.
+# Parts with hostile results, and unusual input.
 
 
 def refuses(*_arguments):
@@ -119,9 +119,9 @@ HOSTILE += [lambda *_: (np.arange(3), np.arange(2)), lambda *_: [float("nan")] *
 
 @pytest.mark.parametrize("part", lab.lab.exercises)
 @pytest.mark.parametrize("wrong", range(len(HOSTILE)))
-def test_a_hostile_answer_is_a_mistake_and_no_traceback(part, wrong):
+def test_a_hostile_result_is_a_mistake_and_no_other_error(part, wrong):
     with pytest.raises(Mistake):
-        getattr(checks, part)(HOSTILE[wrong])
+        check_wrong(lab.lab.lesson, part, HOSTILE[wrong])
 
 
 def test_training_ends_when_every_word_is_one_token():
@@ -131,7 +131,7 @@ def test_training_ends_when_every_word_is_one_token():
     assert lab.train({}, 5) == []
 
 
-def test_the_words_in_the_prose_merge_as_it_says():
+def test_the_words_in_the_text_merge_as_it_says():
     words = lab.count_words("low low lower")
     tokens = lab.vocabulary(lab.train(words, 3))
     assert tokens[256:] == [b"lo", b"low", b" low"]
@@ -140,18 +140,19 @@ def test_the_words_in_the_prose_merge_as_it_says():
 
 
 def test_the_count_of_a_pair_that_exists_never_rises():
-    """Which is what the heap rests on: from merge to merge, in every word at once."""
-    words, known = [list(lab.to_bytes(w)) for w in lab.count_words(TEXT[:4000])], {}
+    """The heap relies on this: no count rises from one merge to the next."""
+    words = [list(lab.to_bytes(word)) for word in lab.count_words(TEXT[:4000])]
+    known = {}
     for i, pair in enumerate(lab.train(Counter(map(bytes.decode, map(bytes, words))), 100)):
-        counts = Counter(two for ids in words for two in pairwise(ids))
-        for two, count in counts.items():
-            assert count <= known.get(two, count)
+        counts = Counter(neighbours for ids in words for neighbours in pairwise(ids))
+        for neighbours, count in counts.items():
+            assert count <= known.get(neighbours, count)
         known = dict(counts)
         words = [lab.merge(ids, pair, 256 + i) for ids in words]
 
 
-def test_a_long_word_takes_time_that_grows_with_its_length_alone():
-    """Merging everywhere at once: as many passes as there are different merges, at most."""
+def test_a_word_of_60_000_letters_survives():
+    """Merging everywhere at once takes one pass for each different merge, at most."""
     assert BPE.decode(BPE.encode("the" * 20_000)) == "the" * 20_000
 
 
@@ -160,7 +161,7 @@ def test_the_table_of_stretches_has_a_limit():
 
 
 @pytest.mark.parametrize("room", [0, 1, 7, 24, 25, 100])
-def test_truncation_differs_from_tokenizers_by_the_last_place_of_an_odd_room(room):
+def test_truncation_differs_from_tokenizers_only_in_the_last_place_of_an_odd_room(room):
     tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.enable_truncation(room, strategy="longest_first")
@@ -169,7 +170,7 @@ def test_truncation_differs_from_tokenizers_by_the_last_place_of_an_odd_room(roo
             kinds = tokenizer.encode("a " * a, "a " * b).type_ids
             first, second = lab.truncate_pair([0] * a, [0] * b, room)
             assert len(first) + len(second) == min(a + b, room) == len(kinds)
-            odd = room % 2 == 1 and min(a, b) > room // 2  # its last place is the longer text's
+            odd = room % 2 == 1 and min(a, b) > room // 2  # the longer text gets its last place
             assert len(first) - kinds.count(0) == (odd and a <= b)
 
 
@@ -182,25 +183,25 @@ def test_tiktoken_raises_an_error_for_a_name_in_plain_text():
     assert encoding.encode("<|end|>", allowed_special="all") == [256]
 
 
-# What the measurements rest on.
+# Functions that the measurements use.
 
 
-def test_utf8_by_hand_at_every_length_and_its_borders():
+def test_utf8_by_hand_at_the_limits_of_every_length():
     for code in (0, 0x7F, 0x80, 0x7FF, 0x800, 0xFFFF, 0x10000, 0x10FFFF):
         assert lab.utf8(code) == chr(code).encode()
 
 
-def test_longest_first_takes_the_longest():
+def test_longest_first_takes_the_longest_token():
     assert lab.longest_first(b"abcab", {b"a", b"b", b"c", b"ab", b"bca"}) == [b"ab", b"c", b"ab"]
 
 
-def test_unigram_bits_are_those_of_the_frequencies():
+def test_unigram_bits_follow_from_the_frequencies():
     bytes_alone = lab.BPE([])
     bits = lab.unigram_bits(bytes_alone, "a" * 256, "a")  # (256 + 1) of (256 + 256)
     assert bits == pytest.approx(-lab.math.log2(257 / 512))
 
 
-def test_waste_is_the_share_of_the_rectangle():
+def test_waste_is_the_share_of_padding_in_the_rectangle():
     assert lab.waste([[1, 3], [2, 2]]) == pytest.approx(1 - 8 / 10)
     assert lab.batches([1, 2, 3], 2) == [[1, 2], [3]]
 
@@ -213,20 +214,19 @@ def test_sorted_batches_waste_at_most_a_batch_of_the_longest(lengths):
 
 
 @given(st.binary(min_size=1, max_size=99), st.integers(1, 9))
-def test_chunks_are_the_data(data, most):
+def test_joined_chunks_are_the_data(data, most):
     random.seed(0)
     chunks = lab.cut_anywhere(data, most)
     assert b"".join(chunks) == data
     assert all(1 <= len(chunk) <= most for chunk in chunks)
 
 
-def test_a_differing_place_is_counted_once_and_so_is_a_missing_one():
+def test_differing_counts_different_and_missing_places_once():
     assert lab.differing([1, 2, 3], [1, 9, 3, 4]) == 2
 
 
-def test_an_incremental_decoder_keeps_broken_bytes_as_the_whole_does():
+def test_an_incremental_decoder_keeps_broken_bytes_like_one_call():
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     data = b"a\xe6\xbc b\xff\xf0\x9f"
-    assert "".join(decoder.decode(bytes([b])) for b in data) + decoder.decode(b"", True) == escaped(
-        data
-    )
+    decoded = "".join(decoder.decode(bytes([byte])) for byte in data)
+    assert decoded + decoder.decode(b"", True) == escaped(data)

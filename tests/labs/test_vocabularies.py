@@ -1,4 +1,4 @@
-"""The paragraphs in many languages, and the vocabularies of others beside their own libraries."""
+"""The paragraphs in many languages, and the vocabularies compared with their own libraries."""
 
 import json
 import unicodedata
@@ -9,7 +9,7 @@ from labs.llm04_tokenization import vocabularies
 from tokenizers import pre_tokenizers
 
 
-def test_the_paragraphs_are_19_languages_in_11_scripts():
+def test_the_paragraphs_have_19_languages_in_11_scripts():
     paragraphs = assets.parallel()
     assert next(iter(paragraphs)) == "English"
     assert len(paragraphs) == len(set(paragraphs.values())) == 19
@@ -33,7 +33,7 @@ def test_a_real_vocabulary_cuts_a_text_into_its_bytes():
         assert 10 < len(vocabulary.pieces(text)) < 50, vocabulary.name
 
 
-def test_letters_are_those_of_tokenizers():
+def test_letters_equal_the_alphabet_of_tokenizers():
     assert set(vocabularies.LETTERS) == set(pre_tokenizers.ByteLevel.alphabet())
     shown = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(
         " é\n"
@@ -41,14 +41,15 @@ def test_letters_are_those_of_tokenizers():
     assert shown[0][0] == "".join(vocabularies.LETTERS[byte] for byte in " é\n".encode())
 
 
-def test_smollm2s_ids_are_its_files():
+def test_the_ids_of_smollm2_equal_those_in_its_file():
     tokenizer, merges, its_id = vocabularies.smollm2()
     tokens = list(vocabularies.LETTERS)
     for a, b in merges:
         tokens.append(tokens[a] + tokens[b])
     vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
     assert len(merges) == 48_900
-    assert {tokens[i]: its for i, its in its_id.items()}.items() <= vocabulary.items()
+    ids = {tokens[i]: its for i, its in its_id.items()}
+    assert ids.items() <= vocabulary.items()
     assert len(its_id) == len(vocabulary) - 17  # special tokens
 
 
