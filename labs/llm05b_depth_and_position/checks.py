@@ -82,9 +82,7 @@ def diagnose(module: Any) -> None:
             if got not in QUESTIONS:
                 raise Mistake(f"{got!r} isn't a key of FAULTS: {', '.join(QUESTIONS)}")
             if got != fault:
-                raise Mistake(
-                    f"a layer that is {fault!r}: your function returns {got!r}. {question}"
-                )
+                raise Mistake(f"expected {fault!r}, got {got!r}. {question}")
 
 
 QUESTIONS = {  # by fault: what distinguishes it
