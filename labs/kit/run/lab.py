@@ -106,7 +106,7 @@ class Lab:
         """Run the lab as the command line asks.
 
         Args:
-            words: the options to parse: the lab's own, and those of every lab if `common` is None.
+            words: the options to parse: the lab's own, and without `common` those of every lab.
             common: the options of every lab, already parsed.
 
         Returns:
