@@ -9,7 +9,7 @@ above 1 ours is faster. Losses and texts are compared first. Ours also makes gli
 memory, which helps any model of this size, so theirs gets it too; the last column is theirs without
 it. `at most` is the ratio of a model that computes nothing but the products with its matrices, one
 by one, which both need: no other implementation of the rest is faster. For decoding, our matrices
-are laid out column-major once before; the milliseconds behind the name are for that. --growth
+are first copied to column-major order; the milliseconds behind the name are for that. --growth
 measures time and memory of our step as context, batch and width grow, beside the counted work.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 from labs.kit import seconds, seconds_paired
 from labs.kit.measure import peak_bytes
 from labs.kit.run.devices import describe_device
-from labs.llm05a_normalization import gated_width
+from labs.llm05a_normalization.lesson import gated_width
 from labs.llm10_llama import lesson as lab
 from labs.llm10_llama.deeper import column_major, step_of
 from labs.llm10_llama.memory import keep_memory

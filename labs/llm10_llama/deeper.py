@@ -61,7 +61,7 @@ declare_options(lab)
 
 # %% 1. What a step costs
 def step_of(model: Any, batch: int, length: int) -> Callable[[], None]:
-    """Forward and backward on one batch of random tokens, to be repeated."""
+    """Return a function that goes forward and backward on one batch of random tokens."""
     config = model.config
     v = getattr(config, "vocab_size", None) or config.vocabulary
     tokens = torch.randint(v, (batch, length + 1), device=next(model.parameters()).device)
@@ -76,7 +76,7 @@ def step_of(model: Any, batch: int, length: int) -> Callable[[], None]:
 
 
 def step_cost(keep: bool) -> tuple[float, float]:
-    """Seconds and page faults of a small model's step, where freed memory is kept or isn't."""
+    """Return the processor seconds and the page faults of a small model's step."""
     if keep:
         keep_memory()
     return cost(step_of(Llama(Config(257)), 16, 64))
@@ -151,9 +151,9 @@ def a_step_pays_for_its_pages(run: Run):
 
 # %% 2. A matrix laid out for one row
 def column_major(model: Llama) -> Llama:
-    """A copy whose matrices lie column after column; the embedding, read by rows, doesn't."""
+    """Copy a model, its matrices column after column; the embedding, read by rows, is unchanged."""
     model = copy.deepcopy(model)
-    rows = model.embed_tokens.weight.detach().clone()  # tied, it would be turned with the last one
+    rows = model.embed_tokens.weight.detach().clone()  # tied, it would change with the last matrix
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.weight = nn.Parameter(module.weight.detach().mT.contiguous().mT)
@@ -202,7 +202,7 @@ def either_order_writes_the_same(run: Run):
 
 # %% 3. What each part is worth
 def plain_ffn(d_model: int, d_ff: int) -> nn.Module:
-    """GELU without a gate: two matrices, half as wide again, as many parameters."""
+    """Return a GELU layer without a gate: two matrices, 1.5 times as wide, as many parameters."""
     return FeedForward(d_model, 3 * d_ff // 2)
 
 
@@ -271,11 +271,12 @@ def each_part_is_worth_something(run: Run):
 # %% What surprised
 @lab.closing
 def closing(results: Results) -> str:
-    """Say what this run found, in its own numbers."""
+    """Return what surprised, in the numbers of this run."""
     return f"## What surprised\n\n{_pages(results)} {_order(results)}\n\n{_parts(results)}"
 
 
 def _pages(results: Results) -> str:
+    """Report page faults and processor time with either setting of the C library."""
     name = "a_step_pays_for_its_pages"
     first = results.value(name, "page faults of a step, at first")
     kept = results.value(name, "page faults of a step, memory kept")
@@ -295,6 +296,7 @@ def _pages(results: Results) -> str:
 
 
 def _order(results: Results) -> str:
+    """Report which order of the matrices writes faster."""
     gain = results.value(
         "either_order_writes_the_same", "times as fast with matrices laid out for one row"
     )
