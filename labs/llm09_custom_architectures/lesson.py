@@ -696,6 +696,7 @@ def frozen_weights_and_moving_buffers(run: Run):
     Predict: trained in training mode and the adapter taken out: how many digits does the base read?
     """
     base, before = reader(run, CNN, run.seed, False)
+    torch.manual_seed(run.seed)  # the same numbers, whether the reader was trained just now or not
     (x, y, x_test, y_test), places = images(), ("linear",)
     layer = randomize(insert(copy.deepcopy(base).double(), places, 4, 8)).conv2
     wide = torch.randn(2, 16, 9, 7, dtype=torch.float64)
