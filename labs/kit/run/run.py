@@ -9,7 +9,7 @@ from labs.course.options import Settings
 from labs.course.syllabus import Lesson
 from labs.kit.run.console import Output
 from labs.kit.run.findings import Findings
-from labs.kit.run.outputs import refusal
+from labs.kit.run.run_folder import refusal
 
 if TYPE_CHECKING:
     import torch

@@ -22,10 +22,10 @@ from labs.kit.run.console import Output
 from labs.kit.run.devices import choose_precision, describe_device
 from labs.kit.run.environment import environment, stack
 from labs.kit.run.missing_gpu import require_gpu
-from labs.kit.run.outputs import new_folder, refused, writing_to
 from labs.kit.run.processes import is_main
 from labs.kit.run.results import Closing, Results, compute_closing
 from labs.kit.run.run import Run
+from labs.kit.run.run_folder import new_folder, refused, writing_to
 from labs.kit.run.summary import LEGEND, failure, table_of_claims
 
 from rich.markdown import Markdown

@@ -13,10 +13,10 @@ from typing import Any, cast
 
 from labs.course.cards import FAILED, Card
 from labs.kit import atomic_folder
-from labs.kit.run.outputs import refusal
 from labs.kit.run.processes import is_main, stop_all
 from labs.kit.run.run import Run
-from labs.kit.training import checkpoint_store
+from labs.kit.run.run_folder import refusal
+from labs.kit.training import checkpoint_folders
 from labs.kit.training.find_checkpoint import Found, Search
 from labs.kit.training.loop import nan_fix
 from labs.kit.training.state import require_random_states, restore, state_of
@@ -68,7 +68,7 @@ class Checkpoints:
         self.every_minutes = every_minutes
         self.keep = keep
         self.seconds = 0.0  # of training until the last checkpoint, over all runs
-        self._facts = checkpoint_store.facts_of(run, name, depends_on or {})
+        self._facts = checkpoint_folders.facts_of(run, name, depends_on or {})
         self._extras: dict[str, Any] = {}
         self._saved = 0  # the step of the newest checkpoint
         self._folder: Path | None = None  # resume finds it

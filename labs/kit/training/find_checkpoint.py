@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from labs.kit import atomic_folder
-from labs.kit.run.outputs import writing_to
 from labs.kit.run.run import Run
-from labs.kit.training import checkpoint_store
+from labs.kit.run.run_folder import writing_to
+from labs.kit.training import checkpoint_folders
 
 Found = tuple[Path, dict[str, Any]]  # a valid checkpoint and its manifest
 
@@ -46,9 +46,9 @@ class Search:
             Card: with --resume, if there are checkpoints of this training and none of them fits;
                 if the folder can't be written.
         """
-        parent = checkpoint_store.root(self._run)
+        parent = checkpoint_folders.root(self._run)
         with writing_to(parent):
-            place = checkpoint_store.take(parent, self._name, self._facts)
+            place = checkpoint_folders.take(parent, self._name, self._facts)
         self._run.checkpoint_folders.append(place)
         found = self._newest_valid(place.folder)
         if found:
@@ -61,15 +61,15 @@ class Search:
         trained = self._steps is not None and done >= self._steps
         return f"already trained, {done:,} steps" if trained else f"resumes after step {done:,}"
 
-    def _find_similar(self, place: checkpoint_store.Place) -> Found | None:
+    def _find_similar(self, place: checkpoint_folders.Place) -> Found | None:
         """Report a checkpoint that doesn't fit; with --resume, take one of another machine."""
-        near = checkpoint_store.nearest(place, self._facts)
+        near = checkpoint_folders.nearest(place, self._facts)
         if near is None:
             return None
         folder, differences = near
         resume = self._run.settings.resume
-        usable = resume and checkpoint_store.only_machine_differs(differences)
-        other = checkpoint_store.lock(folder) if usable else None
+        usable = resume and checkpoint_folders.only_machine_differs(differences)
+        other = checkpoint_folders.lock(folder) if usable else None
         found = self._newest_valid(folder) if other else None
         if other and found:
             self._run.checkpoint_folders.append(other)
@@ -77,7 +77,7 @@ class Search:
             self._say("; ".join(differences.values()))
             return found
         if resume:
-            raise checkpoint_store.does_not_fit(self._name, folder, differences)
+            raise checkpoint_folders.does_not_fit(self._name, folder, differences)
         self._say(f"starts over: the checkpoints in {folder} don't fit.")
         self._say("; ".join(differences.values()))
         return None

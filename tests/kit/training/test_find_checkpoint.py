@@ -91,8 +91,8 @@ def test_a_dependency_that_is_not_json_is_an_error(tmp_path: Path) -> None:
 
 LOCKS = """
 import sys, pathlib
-from labs.kit.training import checkpoint_store
-place = checkpoint_store.lock(pathlib.Path(sys.argv[1]))
+from labs.kit.training import checkpoint_folders
+place = checkpoint_folders.lock(pathlib.Path(sys.argv[1]))
 assert place
 print("locked", flush=True)
 sys.stdin.read()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from labs.course.syllabus import LABS, find
-from labs.kit.training.checkpoint_store import imported_modules
+from labs.kit.training.checkpoint_folders import imported_modules
 from tests.conftest import REPO, Clone
 from tests.kit.training.trainings import TRAINS, Training, first_step
 
