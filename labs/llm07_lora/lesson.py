@@ -920,6 +920,7 @@ def how_low_is_its_rank(run: Run):
     Predict: of 128 directions keep 8. How much is left of the energy, and how much of the gain?
     """
     base, tuned, table = glass(), [one.model for one in fits(run, "full")], []
+    torch.manual_seed(run.seed)  # the same numbers, whether `fits` trained just now or not
     fig, (left, right) = plt.subplots(1, 2)
     for kind in ALL:
         was = {name: one.weight for name, one in base.named_modules() if name.endswith(kind)}
