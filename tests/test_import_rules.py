@@ -84,8 +84,8 @@ def test_nothing_looks_into_a_function_s_globals(path: Path) -> None:
 def exports(lab: str) -> set[str]:
     """The names that a lab's __init__.py imports under their own names."""
     tree = ast.parse((ROOT / "labs" / lab / "__init__.py").read_text(encoding="utf-8"))
-    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    return {alias.asname or "" for node in froms for alias in node.names}
+    statements = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or "" for node in statements for alias in node.names}
 
 
 @pytest.mark.parametrize("path", files("llm*/*.py"), ids=by_path)
