@@ -90,7 +90,7 @@ def test_the_experiments_of_a_lab_are_listed_without_a_stack(words: tuple[str, .
 
 
 def test_listing_an_unknown_lab_returns_the_exit_code_of_the_labs() -> None:
-    ended = invoke("lab", "LLM99", "--list")
+    ended = invoke("lab", "LLM77", "--list")
     assert ended.returncode == 2, ended
     assert "what: There is no lab" in ended.stderr
 

@@ -224,7 +224,7 @@ def double(a):
     )
     ended = sheet.labs("check", "LLM90")
     assert ended.code == 1, ended
-    assert "made from another release of LLM90" in ended.out
+    assert "LLM90 has changed since this sheet was made" in ended.out
     assert "invoke learn LLM90" in ended.out
     assert marks(ended) == {"add": "✓", "Counter.count": "·", "double": "✗"}
     assert "no function of this name" in ended.out

@@ -70,7 +70,8 @@ def test_every_exercise_has_three_hints_and_a_level(lesson: Lesson) -> None:
 @LESSONS
 def test_a_lab_has_three_to_ten_exercises(lesson: Lesson) -> None:
     sittings = [sitting for sitting in lessons() if sitting.folder == lesson.folder]
-    assert 3 <= sum(len(sheets.exercises(sitting.source)) for sitting in sittings) <= 10
+    exercises = sum(len(sheets.exercises(sitting.source)) for sitting in sittings)
+    assert 3 <= exercises <= 10, "a lab of the course has three to ten exercises"
 
 
 @LABS

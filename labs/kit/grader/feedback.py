@@ -34,8 +34,8 @@ def _remark(verdict: Verdict, part: Part) -> str:
 
 
 def print_older_sheet(lesson: Lesson) -> None:
-    """Report that the sheet was made from another release of the lab."""
-    line(f"This sheet was made from another release of {lesson.name}. It is checked all the same.")
+    """Report that the lab has changed since the sheet was made."""
+    line(f"{lesson.name} has changed since this sheet was made. The sheet is checked all the same.")
     line(f"To see what has changed: invoke learn {lesson.name}")
 
 
