@@ -1,4 +1,4 @@
-"""What the tests share: copies of this clone with small labs in them, and `invoke` run for real."""
+"""Fixtures of all tests: copies of this clone with small labs in them, and real runs of `invoke`."""
 
 import fcntl
 import os
@@ -26,13 +26,13 @@ SOCKET = "/var/run/docker.sock"
 SOMEBODY = 4242  # a uid that no machine here knows by name
 PATIENCE = 900  # seconds until a test that waits gives up; no test passes or fails by speed
 
-# A shell has what it starts in the background ignore Ctrl-C, and all that it starts does, too.
+# A shell makes background processes and their children ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tests that are run by hand, each kind by its mark: pytest -m slow.
+# Tests that are run by hand, by their mark: pytest -m slow.
 BY_HAND = {"slow": "takes minutes, or gigabytes", "sweep": "takes a quarter of an hour a lab"}
 
-# A lab that needs nothing but Python, for what the launcher does: `body` is the body of run().
+# A lab that needs only Python, for tests of the launcher; `body` is the body of run().
 BARE = '''# %% [markdown]
 # # {name} · A bare lab
 # Runs one function and nothing of the kit.
@@ -41,7 +41,7 @@ import json, os, pathlib, signal, socket, sys, time
 OUTPUTS = pathlib.Path("outputs")
 
 def wait_for(name):
-    """Until the test makes outputs/<name>; a test that never does is seen by its exit code, 99."""
+    """Wait until the test makes outputs/<name>; exit with 99 if it never does."""
     for _ in range(1200):
         if (OUTPUTS / name).exists():
             return
@@ -62,7 +62,7 @@ NO_CHECKS = """from labs.kit import Checks, Mistake
 checks = Checks()
 """
 
-# What the labs of the kit begin with.
+# The first cells of a small lab that uses the kit.
 KIT = """# %% [markdown]
 # # {name} · A small lab
 # Measures next to nothing.
@@ -108,7 +108,7 @@ def indent(code: str) -> str:
 
 @dataclass
 class Ended:
-    """A command that has ended."""
+    """An ended command."""
 
     code: int
     out: str
@@ -119,17 +119,17 @@ class Ended:
 
 
 class Running:
-    """A started command: what it has printed so far, and how it ends."""
+    """A running command: its output so far, and how it ends."""
 
     def __init__(self, command: list[str], terminal: tuple[int, int] | None = None, **how: Any):
-        self.printed = bytearray()  # both streams, as they came
+        self.printed = bytearray()  # both streams, in order
         self._out, self._err = bytearray(), bytearray()
         self._terminal = None
         if terminal:
             self._terminal, theirs = pty.openpty()
             self.resize(*terminal)
             streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-            # Make it the controlling terminal, so that Ctrl-C and a new size reach the command.
+            # the controlling terminal, so that Ctrl-C and a new size reach the command
             how["preexec_fn"] = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         else:
             streams = {
@@ -154,15 +154,15 @@ class Running:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _read(self, descriptor: int, kept: bytearray) -> None:
+    def _read(self, descriptor: int, received: bytearray) -> None:
         while True:
             try:
                 chunk = os.read(descriptor, 65_536)
-            except OSError:  # how a terminal tells its end
+            except OSError:  # the terminal was closed
                 return
             if not chunk:
                 return
-            kept += chunk
+            received += chunk
             self.printed += chunk
 
     @property
@@ -170,7 +170,7 @@ class Running:
         return self.printed.decode(errors="replace")
 
     def wait_for(self, what: str | Callable[[], Any]) -> Any:
-        """Until `what` is printed, or returns something true."""
+        """Wait until `what` is printed, or returns something true."""
         ask = what if callable(what) else lambda: what in self.text
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
@@ -196,14 +196,14 @@ class Running:
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
 
     def ended(self) -> Ended:
-        """How it ends; it is waited for."""
+        """Wait for its end; return how it ended."""
         self.process.wait(PATIENCE)
         for reader in self._readers:
             reader.join(10)
         return Ended(self.process.returncode, self._out.decode(), self._err.decode())
 
     def close(self) -> None:
-        """End it, if it hasn't ended, with all that it started in its session."""
+        """End it, if it still runs, with all processes of its session."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             try:
@@ -221,10 +221,10 @@ class Running:
 
 
 def as_user(uid: int, *groups: int) -> list[str]:
-    """What to put before a command to run it as another user, as root.
+    """Return the words before a command that run it as another user, if this user is root.
 
-    It may read everything, for this Python can stand in root's home; it may write nothing more
-    than that user, and a socket has to be written to.
+    It may read everything, because this Python can be in root's home. It may write, and use a socket,
+    only as that user may.
     """
     more = ["--groups", ",".join(map(str, groups))] if groups else ["--clear-groups"]
     reads = "-all,+dac_read_search"
@@ -234,7 +234,7 @@ def as_user(uid: int, *groups: int) -> list[str]:
 
 @dataclass
 class Clone:
-    """A copy of this clone, in a folder of its own."""
+    """A copy of this clone in a separate folder."""
 
     path: Path
     started: list[Running] = field(default_factory=list)
@@ -244,16 +244,16 @@ class Clone:
         return self.path / "outputs"
 
     def make_folders(self) -> None:
-        """What Compose alone doesn't make: mkdir -p outputs work/progress."""
+        """Make the folders that Compose alone doesn't make: outputs and work/progress."""
         for folder in (self.outputs, self.path / "work" / "progress"):
             folder.mkdir(parents=True, exist_ok=True)
 
     def bare_lab(self, body: str, name: str = "LLM91") -> str:
-        """Write a lab whose run(arguments) has this body; it needs only Python."""
+        """Write a lab whose run() has this body; it needs only Python."""
         return self._write(name, BARE.format(name=name, body=indent(body)))
 
     def kit_lab(self, body: str, name: str = "LLM90", checks: str = "") -> str:
-        """Write a lab of the kit with this body, and what proves its parts right."""
+        """Write a small lab of the kit with this body and these checks."""
         self._write(name, KIT.format(name=name, body=body.strip("\n")))
         (self.lab_folder(name) / "checks.py").write_text(NO_CHECKS + checks)
         return name
@@ -332,7 +332,7 @@ def _copy_of(source: Path, names: list[str], to: Path) -> None:
 
 @pytest.fixture(scope="session")
 def snapshot() -> Iterator[Path]:
-    """This clone's files as they are when the tests begin: tracked, or not ignored by git."""
+    """Copy this clone's files as they are when the tests start: tracked, or not ignored by git."""
     with tempfile.TemporaryDirectory(prefix="llm-labs-snapshot-") as folder:
         command = ["git", "-C", str(REPO), "ls-files", "-z", "--cached", "--others"]
         listed = subprocess.run(
@@ -352,7 +352,7 @@ def _fresh_clone(snapshot: Path, prefix: str = "llm-labs-test-") -> Clone:
 
 @pytest.fixture
 def clone(snapshot: Path, request: pytest.FixtureRequest) -> Iterator[Clone]:
-    """A copy of this clone for one test; with the engine, no container of it may be left."""
+    """Copy this clone for one test; no container of it may be left behind."""
     one = _fresh_clone(snapshot)
     yield one
     try:
@@ -365,14 +365,14 @@ def clone(snapshot: Path, request: pytest.FixtureRequest) -> Iterator[Clone]:
 
 @pytest.fixture(scope="session")
 def shared_clone(snapshot: Path) -> Iterator[Clone]:
-    """A copy of this clone that all tests share; it has the environment."""
+    """Copy this clone once for all tests; it has the environment."""
     one = _fresh_clone(snapshot)
     yield one
     one.close()
 
 
 def containers_of(clone: Clone) -> list[Any]:
-    """Every container, running or not, that mounts a folder of this clone."""
+    """Return every container, running or not, that mounts a folder of this clone."""
     import docker
 
     client = docker.from_env()
@@ -401,7 +401,7 @@ def _remove_containers_of(clone: Clone) -> None:
 
 
 def _no_engine() -> str:
-    """Why the tests can't use an engine here, in one line; empty where they can."""
+    """Return why the tests can't use an engine, in one line; empty if they can."""
     import docker
 
     try:
@@ -422,7 +422,7 @@ def _no_engine() -> str:
 
 @pytest.fixture(scope="session")
 def engine(snapshot: Path) -> Iterator[Any]:
-    """A client of the engine, with the image built. Skips where there is no engine to use."""
+    """Yield a client of the engine, with the image built; skip without an engine."""
     import docker
 
     if reason := _no_engine():
@@ -443,7 +443,7 @@ def engine(snapshot: Path) -> Iterator[Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Tests that lack an engine are told in one line, not in one for each."""
+    """Report all tests that lack an engine in one line."""
     report = yield
     if report.skipped and item.get_closest_marker("engine") and isinstance(report.longrepr, tuple):
         report.longrepr = (__file__, None, report.longrepr[2])
@@ -458,7 +458,7 @@ def _engine_where_marked(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def socket_group() -> int:
-    """The group that may talk to the engine, for tests marked so: the one of its socket."""
+    """Return the group of the engine's socket, which may use the engine."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     if not stat.S_ISSOCK(Path(SOCKET).stat().st_mode):
@@ -474,7 +474,7 @@ def root() -> None:
 
 @pytest.fixture(scope="session")
 def lab_environment(shared_clone: Clone) -> Path:
-    """A real environment, made once by the launcher: the folder with venv/ and home/."""
+    """Return the folder of a real environment, with venv/ and home/, made once by the launcher."""
     name = shared_clone.bare_lab("print('made')")
     made = shared_clone.invoke("lab", name, "--runtime", "venv")
     assert made.code == 0, f"the environment can't be made:\n{made.err[-4000:]}"
@@ -484,7 +484,7 @@ def lab_environment(shared_clone: Clone) -> Path:
 
 @pytest.fixture(scope="session")
 def labs_home(request: pytest.FixtureRequest) -> Path:
-    """The models: LABS_HOME's, or those of an environment made for it."""
+    """Return the folder of the models: LABS_HOME, or that of the environment."""
     if given := os.environ.get("LABS_HOME"):
         return Path(given)
     return request.getfixturevalue("lab_environment") / "home"
