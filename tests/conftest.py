@@ -1,4 +1,4 @@
-"""Fixtures of all tests: copies of this clone with small labs in them, and real runs of `invoke`."""
+"""Fixtures of all tests: copies of this clone with small labs, and real runs of `invoke`."""
 
 import fcntl
 import os
@@ -223,8 +223,8 @@ class Running:
 def as_user(uid: int, *groups: int) -> list[str]:
     """Return the words before a command that run it as another user, if this user is root.
 
-    It may read everything, because this Python can be in root's home. It may write, and use a socket,
-    only as that user may.
+    It may read everything, because this Python can be in root's home. It may write, and use a
+    socket, only as that user may.
     """
     more = ["--groups", ",".join(map(str, groups))] if groups else ["--clear-groups"]
     reads = "-all,+dac_read_search"
