@@ -56,7 +56,7 @@ def compare(model: Any, name: str, batch: int, new: int, rounds: int) -> None:
 
 def main() -> None:
     """Compare both models, batches of 1 and 8, and two lengths."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
     arguments = parser.parse_args()
@@ -68,7 +68,8 @@ def main() -> None:
         "model, batch, tokens: ours [range], model.generate [range], ratio round by round [range]"
     )
     for name, path in (("glass model", assets.glass()), ("SmolLM2", assets.smollm2())):
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        model.to(device).eval()
         model.generation_config.eos_token_id = None  # the same length for both
         for batch in (1, 8):
             for new in (arguments.tokens // 4, arguments.tokens):

@@ -101,7 +101,7 @@ def clone_with_empty_lab(folder: Path) -> Path:
 
 def main() -> None:
     """Measure the empty lab, `invoke --list` and a real lab."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--lab", default="LLM06")
     arguments = parser.parse_args()

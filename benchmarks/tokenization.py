@@ -181,7 +181,7 @@ def encode_stream(megabytes: int, merges: list[lab.Pair]) -> None:
 
 def main() -> None:
     """Run the comparisons, or the stream alone."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
         "--megabytes", type=int, default=50, help="size of the largest text for growth"

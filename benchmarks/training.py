@@ -63,7 +63,8 @@ class InOrder(Trainer):
     """A Trainer that reads rows in the given order."""
 
     def _get_train_sampler(self, *_: Any, **__: Any) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
+        rows: Any = self.train_dataset  # a list, which the Trainer's types don't know
+        return SequentialSampler(rows)
 
 
 def train_with_trainer(
@@ -91,7 +92,8 @@ def train_with_trainer(
             use_cpu=run.device.type == "cpu",
         )
         collate = partial(lab.collate, pad=lab.PAD)
-        trainer = InOrder(model, arguments, collate, rows, callbacks=[clock])
+        dataset: Any = rows
+        trainer = InOrder(model, arguments, collate, dataset, callbacks=[clock])
         with contextlib.redirect_stdout(None):
             ended = trainer.train()
     return clock.times, ended.training_loss
@@ -136,7 +138,7 @@ def train_with_lab(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--model", choices=("small", "glass", "smollm2"), default="small")
