@@ -26,8 +26,9 @@ SOCKET = "/var/run/docker.sock"
 SOMEBODY = 4242  # a uid that no machine here knows by name
 PATIENCE = 900  # seconds until a test that waits gives up; no test passes or fails by speed
 
-# A shell makes background processes and their children ignore Ctrl-C.
+# A shell makes background processes and their children ignore Ctrl-C; nohup, a hang-up.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests that are run by hand, by their mark: pytest -m slow.
 BY_HAND = {"slow": "takes minutes, or gigabytes", "sweep": "takes a quarter of an hour a lab"}
