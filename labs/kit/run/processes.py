@@ -82,7 +82,8 @@ def run_ranks(processes: int, function: Callable[..., int], *arguments: Any) -> 
     finally:
         for process in started:
             process.kill()
-            process.join()
+            while process.is_alive():  # until the thread that waits for it has its exit code, too
+                process.join(timeout=0.1)
 
 
 def _rank_main(function: Callable[..., int], arguments: tuple[Any, ...]) -> None:
