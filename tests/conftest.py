@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.browser import chromium
+
 import pytest
 
 REPO = Path(__file__).resolve().parent.parent
@@ -455,6 +457,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 def _engine_where_marked(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("engine"):
         request.getfixturevalue("engine")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Return a headless Chromium. It ends with the module: its event loop would disturb others."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
