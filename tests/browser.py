@@ -1,4 +1,4 @@
-"""A real browser for the tests of pages: Debian's Chromium, driven by Playwright; axe-core in it."""
+"""A real browser for tests of pages: Debian's Chromium, driven by Playwright, with axe-core."""
 
 import shutil
 from collections.abc import Iterator
