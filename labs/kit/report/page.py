@@ -10,15 +10,14 @@ from typing import Any
 from labs.course import source
 from labs.course.syllabus import Lesson
 from labs.kit.records import Check, Experiment, Figure, Measurement, Table
+from labs.kit.report.markdown import render, render_inline
 
 import jinja2
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers.python import PythonLexer
 
-_MARKDOWN = MarkdownIt("commonmark").enable("table")
 _FORMATTER: Any = HtmlFormatter(style="friendly", nowrap=True)
 
 
@@ -55,7 +54,7 @@ def write(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(markdown=_markdown, inline=_inline, python=_python, embed=_embed)
+    environment.filters.update(markdown=render, inline=render_inline, python=_python, embed=_embed)
     for kind in (Check, Measurement, Table, Figure):
         environment.tests[kind.__name__.lower()] = partial(_is_instance, kind)
     page = environment.get_template("page.html.j2").render(
@@ -97,14 +96,6 @@ def _sections(text: str, experiments: Sequence[Experiment], closing: str) -> lis
 
 def _is_instance(kind: type, value: Any) -> bool:
     return isinstance(value, kind)
-
-
-def _markdown(text: str) -> Markup:
-    return Markup(_MARKDOWN.render(text))
-
-
-def _inline(text: str) -> Markup:
-    return Markup(_MARKDOWN.renderInline(text))
 
 
 def _python(code: str) -> Markup:
