@@ -42,17 +42,17 @@ CARROLL = (
 # %% [markdown]
 # ## 1. Tokens in, a distribution out
 # A language model reads no letters. A **tokenizer** cuts a text into pieces from a fixed list, the
-# **vocabulary** of V pieces, and hands over their numbers, the **ids** (LLM04 builds one). Frequent
-# words are one piece, rare ones several: a **token** is one such piece, four letters or so of
-# English.
+# **vocabulary** of $V$ pieces, and hands over their numbers, the **ids** (LLM04 builds one).
+# Frequent words are one piece, rare ones several: a **token** is one such piece, four letters or so
+# of English.
 #
-# The model is a function. It takes T ids and returns, for each of the T places, V numbers: one
-# score, a **logit**, for each token that might come next. A softmax makes of them a
+# The model is a function. It takes $T$ ids and returns, for each of the $T$ places, $V$ numbers:
+# one score, a **logit**, for each token that might come next. A softmax makes of them a
 # **distribution**, positive numbers that sum to one:
 #
-# `pᵢ = exp(lᵢ) / Σⱼ exp(lⱼ)`
+# $$p_i = \frac{e^{l_i}}{\sum_j e^{l_j}}$$
 #
-# With three tokens and logits 2, 1 and 0 that is 7.39, 2.72 and 1 over their sum 11.1: p = 0.67,
+# With three tokens and logits 2, 1 and 0 that is 7.39, 2.72 and 1 over their sum 11.1: $p = 0.67$,
 # 0.24 and 0.09. Adding one number to all logits changes nothing: it cancels. So a logit alone means
 # nothing; a difference of two does, the logarithm of how many times likelier one token is.
 #
@@ -60,11 +60,11 @@ CARROLL = (
 # behind the text and call the model again. It is **autoregressive**, and the probability of a whole
 # text is the product of those of its tokens, each given what stands before it.
 #
-# Place t sees ids 1 to t and none after (LLM06 shows how). So one call on a text gives the
+# Place $t$ sees ids 1 to $t$ and none after (LLM06 shows how). So one call on a text gives the
 # distributions after *all* its beginnings at once, which makes it cheap to ask how likely a given
 # text is, and to train. We use SmolLM2-135M-Instruct (Allal et al. 2025): 135 million
-# **parameters** or **weights**, numbers that were fitted in training, in 30 layers; V = 49,152. It
-# is here in its 4-bit release, made float32 (4 bytes a number) again: *4-bit SmolLM2*, which is
+# **parameters** or **weights**, numbers that were fitted in training, in 30 layers; $V$ = 49,152.
+# It is here in its 4-bit release, made float32 (4 bytes a number) again: *4-bit SmolLM2*, which is
 # somewhat worse than the original, so say so when you quote. Beside it stands a *glass model* of
 # 0.85 million parameters and 4 layers, trained on Lewis Carroll.
 
@@ -186,27 +186,39 @@ def a_chat_is_one_text(run: Run):
 # ## 3. Choosing by lot
 # Greedy decoding gives one text. To get others, draw a token with the probability that the model
 # gives it. The usual way: lay the probabilities end to end on the line from 0 to 1, throw a uniform
-# number u, and take the token on whose stretch it falls (**inverse transform**). With p = 0.67,
-# 0.24, 0.09 the stretches end at 0.67, 0.91 and 1; u = 0.7 draws the second. (Both the running sum
-# and u want float64: tens of thousands of the 49,152 stretches are shorter than float32's steps.)
+# number $u$, and take the token on whose stretch it falls (**inverse transform**). With $p = 0.67$,
+# 0.24, 0.09 the stretches end at 0.67, 0.91 and 1; $u = 0.7$ draws the second. (Both the running
+# sum and $u$ want float64: tens of thousands of the 49,152 stretches are shorter than float32's
+# steps.)
 #
-# Is a sampler right? It must draw token i about n·pᵢ times in n draws. Pearson's **χ²** (1900) adds
-# up the squared misses, Σ (count − n·pᵢ)²/(n·pᵢ). For a right sampler that sum follows a known law,
-# nearly, if no expected count is small, so tokens expected fewer than five times are counted
-# together. The p-value is how often a *right* sampler misses at least as badly: it is below 0.001
-# once in a thousand trials. We let each sampler try twice and take the better p-value, so a right
-# one fails once in a million runs.
+# Is a sampler right? It must draw token $i$ about $n p_i$ times in $n$ draws. With $c_i$ for the
+# number of times it did, Pearson's **$\chi^2$** (1900) adds up the squared misses:
 #
-# The **temperature** T (by custom the same letter as the length, which it isn't) divides the logits
-# before the softmax: below 1 it sharpens, towards 0 it becomes greedy; above 1 it flattens. How
-# spread out a distribution is, its **entropy** tells, H = −Σ pᵢ ln pᵢ (Shannon 1948), in **nats**,
-# the unit of natural logarithms (a bit is 0.69 nats); e^H is the number of equally likely tokens
-# with the same H. It can only rise with T, and here is how fast. Write β = 1/T and Z = Σ exp(β·lᵢ),
-# so that pᵢ = exp(β·lᵢ)/Z; let E and Var be the mean and the variance of the logits under this p.
-# Then ln pᵢ = β·lᵢ − ln Z, so H = ln Z − β·E. As d ln Z/dβ = E and dE/dβ = Var, dH/dβ = E − E −
-# β·Var = −β·Var; and with dβ/dT = −1/T²:
+# $$\chi^2 = \sum_i \frac{(c_i - n p_i)^2}{n p_i}$$
 #
-# `dH/dT = Var / T³ ≥ 0`
+# For a right sampler that sum follows a known law, nearly, if no expected count is small, so tokens
+# expected fewer than five times are counted together. The p-value is how often a *right* sampler
+# misses at least as badly: it is below 0.001 once in a thousand trials. We let each sampler try
+# twice and take the better p-value, so a right one fails once in a million runs.
+#
+# The **temperature** $T$ (by custom the same letter as the length, which it isn't) divides the
+# logits before the softmax: below 1 it sharpens, towards 0 it becomes greedy; above 1 it flattens.
+# The **entropy** (Shannon 1948) measures how spread out a distribution is:
+#
+# $$H = -\sum_i p_i \ln p_i$$
+#
+# Its unit is the **nat**, the unit of natural logarithms (a bit is 0.69 nats); $e^H$ is the number
+# of equally likely tokens with the same $H$. It can only rise with $T$, and here is how fast. Write
+# $\beta = 1/T$ and $Z = \sum_i e^{\beta l_i}$, so that $p_i = e^{\beta l_i}/Z$; let $E$ and
+# $\text{Var}$ be the mean and the variance of the logits under this $p$. Then
+# $\ln p_i = \beta l_i - \ln Z$, so $H = \ln Z - \beta E$. The derivatives are $d\ln Z/d\beta = E$
+# and $dE/d\beta = \text{Var}$, so
+#
+# $$\frac{dH}{d\beta} = E - E - \beta\,\text{Var} = -\beta\,\text{Var}$$
+#
+# and with $d\beta/dT = -1/T^2$:
+#
+# $$\frac{dH}{dT} = \frac{\text{Var}}{T^3} \ge 0$$
 
 
 # %% 3. Sampling
@@ -293,13 +305,13 @@ def entropy_rises_with_temperature(run: Run):
 # ## 4. Cutting the tail
 # Each of the tens of thousands of unlikely tokens is nearly impossible; together they are not, and
 # one bad token spoils what follows. So samplers cut the tail before they draw: set its logits to
-# −∞, and the softmax shares its weight among the rest.
+# $-\infty$, and the softmax shares its weight among the rest.
 #
-# **Top-k** keeps the k likeliest (Fan et al. 2018), whether the model is sure or not. **Top-p**
-# keeps the smallest set that holds at least the share p, the *nucleus* (Holtzman et al. 2020): few
-# where the model is sure, many where it hesitates. With p = 0.67, 0.24 and 0.09, a nucleus of 0.9
-# needs two tokens, one of 0.6 just the first. **Min-p** keeps what has at least a given part of the
-# top probability (Nguyen et al. 2024).
+# **Top-k** keeps the $k$ likeliest (Fan et al. 2018), whether the model is sure or not. **Top-p**
+# keeps the smallest set that holds at least the share $p$, the *nucleus* (Holtzman et al. 2020):
+# few where the model is sure, many where it hesitates. With $p = 0.67$, 0.24 and 0.09, a nucleus of
+# 0.9 needs two tokens, one of 0.6 just the first. **Min-p** keeps what has at least a given part of
+# the top probability (Nguyen et al. 2024).
 
 
 # %% 4. Cutting the tail
@@ -373,12 +385,12 @@ def our_cuts_are_the_librarys(run: Run):
 
 # %% [markdown]
 # ## 5. A penalty for repetition
-# The **repetition penalty** θ > 1 pushes down tokens that stand in the text already (Keskar et al.
-# 2019). It was published as l/θ; but dividing a *negative* logit makes it larger, a reward. So code
-# divides what is positive and multiplies what is negative. Even then it rests on something that
-# means nothing: logits are known up to a constant, their zero is arbitrary, and the penalty acts
-# around that zero. (In beam search `transformers` applies it to log-probabilities, all of them
-# negative: another penalty under the same name.)
+# The **repetition penalty** $\theta > 1$ pushes down tokens that stand in the text already (Keskar
+# et al. 2019). It was published as $l/\theta$; but dividing a *negative* logit makes it larger, a
+# reward. So code divides what is positive and multiplies what is negative. Even then it rests on
+# something that means nothing: logits are known up to a constant, their zero is arbitrary, and the
+# penalty acts around that zero. (In beam search `transformers` applies it to log-probabilities, all
+# of them negative: another penalty under the same name.)
 
 
 # %% 5. A penalty for repetition
@@ -431,7 +443,7 @@ def the_penalty_rests_on_an_arbitrary_zero(run: Run):
 
 # %% [markdown]
 # ## 6. Many prompts at once
-# A model runs a **batch**: B texts of one length. Prompts differ in length, so the short ones are
+# A model runs a **batch**: $B$ texts of one length. Prompts differ in length, so the short ones are
 # filled up, and for generation on the *left*, since the next token follows the last place. The
 # model must not notice. Two things tell it what is text, and then any ids will do as filling:
 #
@@ -517,12 +529,12 @@ def filling_must_not_be_noticed(run: Run):
 # it. What later places need of it are its **keys** and **values**, two vectors in each layer and
 # each key-value head (LLM06 explains them). Keep them in a **KV cache**, and each step computes one
 # place. Generation then has two parts: **prefill**, one call on the prompt, and **decode**, one
-# place a call. For T tokens the cache holds, for each prompt,
+# place a call. For $T$ tokens the cache holds, for each prompt,
 #
-# `2 · L · H_kv · D · T · (bytes per number)`
+# $$2 \cdot L \cdot H_\text{kv} \cdot D \cdot T \cdot \text{bytes per number}$$
 #
-# with L layers, H_kv key-value heads in each, and D numbers in a key or a value: for SmolLM2
-# 2 · 30 · 3 · 64 = 11,520 numbers, in float32 46 kB, for each token.
+# with $L$ layers, $H_\text{kv}$ key-value heads in each, and $D$ numbers in a key or a value: for
+# SmolLM2 2 · 30 · 3 · 64 = 11,520 numbers, in float32 46 kB, for each token.
 #
 # The tokens are the same, up to rounding. Where two tokens are nearly as likely, rounding decides:
 # float32 keeps 24 bits of each number, **bfloat16**, which takes 2 bytes, only 8.
@@ -637,22 +649,25 @@ def the_cache_changes_no_token(run: Run):
 
 # %% [markdown]
 # ## 8. What a token costs
-# Without a cache step t computes t places; with one, one place, which still reads all keys and
+# Without a cache step $t$ computes $t$ places; with one, one place, which still reads all keys and
 # values, but that is little: 46 kB a token, beside 538 MB of weights. So the speed-up grows with
 # the length of the text.
 #
 # Decoding is the slow part for another reason. Each step reads *every weight* once, to multiply it
 # with one vector: two operations (multiply and add) for each weight, which in float32 is 4 bytes.
 # Processors compute tens of operations in the time they read a byte (GPUs in bfloat16, hundreds),
-# so **decoding waits for memory**, and time per token ≈ bytes of weights / bandwidth. The share of
-# the memory's bandwidth that is used so is the **MBU**, model bandwidth utilization; for the
-# bandwidth we take what a plain sum reads. An MBU far below 1 says that something else takes the
-# time: arithmetic, or starting hundreds of small operations. Two things follow. A batch shares the
-# reading, so B prompts cost little more than one, until the arithmetic takes over. And weights of
-# half the bytes should take half the time, if their kernels (the routines that multiply) keep up:
-# so a model that runs in bfloat16 is also *stored* so. (Mixed precision, as in training, keeps
-# float32 and converts in each step: that would read more, not less. Ask `from_pretrained` for it:
-# `model.bfloat16()` would round the frequencies of RoPE as well, and turn far tokens by wrong
+# so **decoding waits for memory**, and
+#
+# $$\text{time per token} \approx \frac{\text{bytes of weights}}{\text{bandwidth}}$$
+#
+# The share of the memory's bandwidth that is used so is the **MBU**, model bandwidth utilization;
+# for the bandwidth we take what a plain sum reads. An MBU far below 1 says that something else
+# takes the time: arithmetic, or starting hundreds of small operations. Two things follow. A batch
+# shares the reading, so $B$ prompts cost little more than one, until the arithmetic takes over. And
+# weights of half the bytes should take half the time, if their kernels (the routines that multiply)
+# keep up: so a model that runs in bfloat16 is also *stored* so. (Mixed precision, as in training,
+# keeps float32 and converts in each step: that would read more, not less. Ask `from_pretrained` for
+# it: `model.bfloat16()` would round the frequencies of RoPE as well, and turn far tokens by wrong
 # angles.)
 
 
@@ -764,7 +779,7 @@ def decoding_waits_for_memory(run: Run):
 #
 # So there are two measures that pull apart: how likely a text's tokens are, on the average, and how
 # varied it is (Caccia et al. 2020). Each way to choose is a point between them. Likely is meant
-# here to the model as it is, at T = 1 and uncut, whichever way chose the tokens.
+# here to the model as it is, at $T = 1$ and uncut, whichever way chose the tokens.
 
 
 # %% 9. Quality against diversity
@@ -824,19 +839,20 @@ def greedy_repeats_itself(run: Run):
 # %% [markdown]
 # ## 10. Searching, and guessing ahead
 # The greedy text isn't the likeliest one: a token that is best now may lead nowhere. **Beam
-# search** keeps the n likeliest beginnings. Each step extends each by all tokens, and keeps the
-# best n of these n·V by their summed log-probability; one that ends with an end token is set aside,
-# with its score divided by (its length)^α, for otherwise short texts would win: each token adds a
-# negative number. α is the **length penalty**, which (by its name it should not) favours length.
-# When to stop: with n finished texts (`early_stopping=True`); when no running one looks better than
-# the worst of them at its present length (`False`); or at any length it might reach (`"never"`).
+# search** keeps the $n$ likeliest beginnings. Each step extends each by all tokens, and keeps the
+# best $n$ of these $nV$ by their summed log-probability; one that ends with an end token is set
+# aside, with its score divided by $\text{length}^\alpha$, for otherwise short texts would win: each
+# token adds a negative number. $\alpha$ is the **length penalty**, which (by its name it should
+# not) favours length. When to stop: with $n$ finished texts (`early_stopping=True`); when no
+# running one looks better than the worst of them at its present length (`False`); or at any length
+# it might reach (`"never"`).
 #
-# **Guessing ahead** makes greedy decoding faster and leaves its text alone: guess k tokens cheaply,
-# let the model judge all of them in *one* call, keep those it would have chosen, and its own choice
-# after the first wrong one (Stern et al. 2018; for sampling, *speculative decoding*, Leviathan et
-# al. 2023). The guess comes from a smaller model or from the text itself, where it looks for what
-# followed its last tokens before (**prompt lookup**, Saxena 2023). We use the library's, and hold
-# it to our greedy text.
+# **Guessing ahead** makes greedy decoding faster and leaves its text alone: guess $k$ tokens
+# cheaply, let the model judge all of them in *one* call, keep those it would have chosen, and its
+# own choice after the first wrong one (Stern et al. 2018; for sampling, *speculative decoding*,
+# Leviathan et al. 2023). The guess comes from a smaller model or from the text itself, where it
+# looks for what followed its last tokens before (**prompt lookup**, Saxena 2023). We use the
+# library's, and hold it to our greedy text.
 
 
 # %% 10. Searching, and guessing ahead
@@ -1002,19 +1018,23 @@ def a_stop_is_never_shown(run: Run):
 
 # %% [markdown]
 # ## 12. How good is it?
-# A good model finds real text likely. Its **loss** is the mean of −ln p over a text's tokens, in
-# nats per token; its **perplexity** e^loss, the number of equally likely tokens among which it
-# seems to choose. Neither can be compared between two models with different vocabularies: who cuts
-# a text into more tokens has an easier choice each time. **Bits per byte** can: the loss summed
-# over the text, in bits (÷ ln 2), divided by the text's bytes. It is also how small the text could
-# be packed with the model's help (Shannon 1948). (The first token has nothing before it and isn't
-# scored; in a text of 200 tokens that makes it half a percent too good.)
+# A good model finds real text likely. Its **loss** is the mean of $-\ln p$ over a text's tokens, in
+# nats per token; its **perplexity** $e^{\text{loss}}$, the number of equally likely tokens among
+# which it seems to choose. Neither can be compared between two models with different vocabularies:
+# who cuts a text into more tokens has an easier choice each time. **Bits per byte** can: the loss
+# summed over the text, in bits (divide by $\ln 2$), divided by the text's bytes. It is also how
+# small the text could be packed with the model's help (Shannon 1948). (The first token has nothing
+# before it and isn't scored; in a text of 200 tokens that makes it half a percent too good.)
 #
-# A loss says little without a **baseline**. Who finds all V tokens alike, the *uniform* one, has
-# the loss ln V and the perplexity V. The *unigram* has counted how frequent each token is in other
-# text, and ignores what stands before; the *bigram* has counted pairs, n(a, b), and goes by the
-# token before: `p(b | a) = (n(a, b) + k·p(b)) / (n(a) + k)`, which falls back on the unigram's p(b)
-# where a was seldom met (MacKay & Peto 1995). LLM10 goes on to triples.
+# A loss says little without a **baseline**. Who finds all $V$ tokens alike, the *uniform* one, has
+# the loss $\ln V$ and the perplexity $V$. The *unigram* has counted how frequent each token is in
+# other text, and ignores what stands before; the *bigram* has counted pairs, $n(a, b)$, and goes by
+# the token before:
+#
+# $$p(b \mid a) = \frac{n(a, b) + k\,p(b)}{n(a) + k}$$
+#
+# It falls back on the unigram's $p(b)$ where $a$ was seldom met (MacKay & Peto 1995). LLM10 goes on
+# to triples.
 #
 # A text longer than the model's **context** is read in windows. A token at a window's start has
 # little before it, and looks worse than it is. So let windows overlap, and score in each only what
@@ -1116,16 +1136,16 @@ def bits_per_byte_compare_what_perplexity_cannot(run: Run):
 # ## 13. Smaller numbers
 # Decoding reads all weights, so weights of 8 or 4 bits would make it faster, and fit where float32
 # doesn't. **Rounding to the nearest**: divide each row of a weight matrix by a **scale**, its
-# largest magnitude over 2^(b−1) − 1, round to whole numbers, multiply back. With b = 8 a row has
-# 255 levels, with 4 bits 15, with 3 bits 7. Do shorter **blocks** with a scale of their own help?
-# In a block the largest is smaller. Q4_1, the format of our 4-bit SmolLM2, has blocks of 32, each
-# with its minimum and a step: 16 levels between its least and its largest weight.
+# largest magnitude over $2^{b-1} - 1$, round to whole numbers, multiply back. With $b = 8$ a row
+# has 255 levels, with 4 bits 15, with 3 bits 7. Do shorter **blocks** with a scale of their own
+# help? In a block the largest is smaller. Q4_1, the format of our 4-bit SmolLM2, has blocks of 32,
+# each with its minimum and a step: 16 levels between its least and its largest weight.
 #
 # What should it cost? Training ended near a minimum of the loss in the weights, so an error costs
-# in proportion to its *square* (LeCun et al. 1990), in each layer anew: c·L·ε² nats or so, if in
-# each of L layers the matrices have the relative error ε (root mean square of the errors over that
-# of the weights), with c to be measured. That is how to ask why one model minds more than another:
-# is it the errors, the number of layers, or each layer's c?
+# in proportion to its *square* (LeCun et al. 1990), in each layer anew: $c L \varepsilon^2$ nats or
+# so, if in each of $L$ layers the matrices have the relative error $\varepsilon$ (root mean square
+# of the errors over that of the weights), with $c$ to be measured. That is how to ask why one model
+# minds more than another: is it the errors, the number of layers, or each layer's $c$?
 
 
 # %% 13. Smaller numbers
