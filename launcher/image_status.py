@@ -16,6 +16,7 @@ SCRIPTS = ("assets.py", "convert_models.py", "stack.py")  # an environment needs
 BUILD_FILES = ("Dockerfile", "build.sh", *SCRIPTS)
 LOCK = "requirements.lock"
 CUDA_LOCK = "requirements-cuda.lock"
+NOTEBOOK_LOCK = "requirements-notebook.lock"
 _GFX_TARGET = re.compile(r"gfx[0-9a-f]+|all")
 _CHANGED = {
     "files": "the files in docker/",

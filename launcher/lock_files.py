@@ -11,7 +11,7 @@ from subprocess import PIPE
 from launcher import DOCKER_FOLDER, ROOT
 from launcher.cards import Card, print_status
 from launcher.file_owner import file_owner, give_to
-from launcher.image_status import CUDA_LOCK, LOCK
+from launcher.image_status import CUDA_LOCK, LOCK, NOTEBOOK_LOCK
 from launcher.known_errors import explain
 from launcher.processes import capture
 
@@ -59,7 +59,7 @@ class Lock:
         return {line.split(" ")[0] for line in lines}
 
 
-# CUDA's lock omits the packages of the main lock, and may not contradict it.
+# The other locks omit the packages of the main lock, and may not contradict it.
 LOCKS = (
     Lock(
         LOCK,
@@ -71,6 +71,7 @@ LOCKS = (
         ("requirements-cuda.in", "overrides-cuda.txt"),
         ("--overrides", "docker/overrides-cuda.txt", "--constraint", f"docker/{LOCK}"),
     ),
+    Lock(NOTEBOOK_LOCK, ("requirements-notebook.in",), ("--constraint", f"docker/{LOCK}")),
 )
 
 
