@@ -33,8 +33,12 @@ lab = Lab("LLM02")
 # ## 1. A row of numbers and a way to walk it
 # Memory is one long row. A **tensor** is such a row, its **storage**, with a shape, an offset and a
 # **stride** for each axis: how many numbers to step over to get to the next element along it.
-# Element [i, j] stands at `offset + i·stride₀ + j·stride₁`. A fresh 4×6 tensor has the strides (6,
-# 1), so its element [2, 3] is number 2·6 + 3·1 = 15 of the row, counted from 0.
+# Element $[i, j]$ stands at
+#
+# $$\text{offset} + i \cdot \text{stride}_0 + j \cdot \text{stride}_1$$
+#
+# A fresh 4×6 tensor has the strides (6, 1), so its element $[2, 3]$ is number
+# $2 \cdot 6 + 3 \cdot 1 = 15$ of the row, counted from 0.
 #
 # To transpose it no number has to move: swap shape and strides. The result is a **view**, the same
 # memory walked differently. Slices are views too (`x[:, ::2]` doubles a stride), and a stride of 0
@@ -87,23 +91,24 @@ def views_only_walk_differently(run: Run):
 
 # %% [markdown]
 # ## 2. What a number can't hold
-# A floating-point number is ±1.b₁b₂…·2ᵉ, stored as a sign, some bits for the exponent e and p − 1
-# bits b₁b₂…; with the leading 1, which needs no storing, that makes p **significand** bits. From 2ᵉ
-# up to 2ᵉ⁺¹ there are 2ᵖ⁻¹ such numbers, 2ᵉ⁻ᵖ⁺¹ apart; the spacing above 1, ε = 2¹⁻ᵖ, is the
-# **machine epsilon**. Arithmetic rounds to the nearest of them, a tie to the one whose last bit is
-# 0 (IEEE 754), so it errs by up to half a spacing.
+# A floating-point number is $\pm 1.b_1 b_2 \ldots \cdot 2^e$, stored as a sign, some bits for the
+# exponent $e$ and $p - 1$ bits $b_1 b_2 \ldots$; with the leading 1, which needs no storing, that
+# makes $p$ **significand** bits. From $2^e$ up to $2^{e+1}$ there are $2^{p-1}$ such numbers,
+# $2^{e-p+1}$ apart; the spacing above 1, $\varepsilon = 2^{1-p}$, is the **machine epsilon**.
+# Arithmetic rounds to the nearest of them, a tie to the one whose last bit is 0 (IEEE 754), so it
+# errs by up to half a spacing.
 #
-# float32 has p = 24, so that 2²⁴ + 1 is 2²⁴ again. bfloat16 is the upper half of a float32: the
-# same range, p = 8. float16 has p = 11 and ends at 65,504. (Integers wrap around: in int8, 127 + 1
-# is −128.)
+# float32 has $p = 24$, so that $2^{24} + 1$ is $2^{24}$ again. bfloat16 is the upper half of a
+# float32: the same range, $p = 8$. float16 has $p = 11$ and ends at 65,504. (Integers wrap around:
+# in int8, 127 + 1 is −128.)
 #
-# Training adds many small steps to a weight. Add 0.001 to 1 in bfloat16: above 1 the spacing is 2⁻⁷
-# = 0.0078, and what is below half of that, 2⁻⁸ = 0.0039, is rounded away, each time anew. In
-# general no step below 2⁻⁹·|w| changes a bfloat16 weight w, and each above 2⁻⁸·|w| does: that is
-# half the spacing, seen from both ends of a stretch 2ᵉ to 2ᵉ⁺¹. Remedies: keep the weights in
-# float32 (**master weights**, Micikevicius et al. 2018); keep what an addition lost and make up for
-# it in the next (**compensated summation**, Kahan 1965); or round up or down by chance, so that the
-# *mean* is right (**stochastic rounding**, Gupta et al. 2015).
+# Training adds many small steps to a weight. Add 0.001 to 1 in bfloat16: above 1 the spacing is
+# $2^{-7} = 0.0078$, and what is below half of that, $2^{-8} = 0.0039$, is rounded away, each time
+# anew. In general no step below $2^{-9}|w|$ changes a bfloat16 weight $w$, and each above
+# $2^{-8}|w|$ does: that is half the spacing, seen from both ends of a stretch $2^e$ to $2^{e+1}$.
+# Remedies: keep the weights in float32 (**master weights**, Micikevicius et al. 2018); keep what an
+# addition lost and make up for it in the next (**compensated summation**, Kahan 1965); or round up
+# or down by chance, so that the *mean* is right (**stochastic rounding**, Gupta et al. 2015).
 
 
 # %% 2. Small updates
@@ -144,20 +149,29 @@ def short_floats_lose_small_updates(run: Run):
 
 # %% [markdown]
 # ## 3. Slopes, by trying
-# Training makes one number small, the **loss** L, which is a function of all the network's
-# parameters. Its **gradient** holds the slope ∂L/∂w for each parameter w; a small step against it
-# lowers the loss fastest. The plainest way to a slope is to try: the **central difference** (f(x +
-# h) − f(x − h)) / 2h. But with which h?
+# Training makes one number small, the **loss** $L$, which is a function of all the network's
+# parameters. Its **gradient** holds the slope $\partial L/\partial w$ for each parameter $w$; a
+# small step against it lowers the loss fastest. The plainest way to a slope is to try, by the
+# **central difference**
 #
-# By Taylor's formula it is off by about h²·|f‴|/6, with f‴ the third derivative, so h should be
-# small. But f comes rounded, off by up to ε·|f|, and two such errors are divided by 2h: up to
-# ε·|f|/h, so h should be large. The sum of both is least where its derivative in h is zero:
+# $$f'(x) \approx \frac{f(x + h) - f(x - h)}{2h}$$
 #
-# `−ε·|f|/h² + h·|f‴|/3 = 0`, so `h* = (3ε·|f|/|f‴|)^(1/3)`.
+# But with which $h$?
 #
-# For eˣ, |f| = |f‴|: in float64, with ε = 2⁻⁵² = 2.2·10⁻¹⁶, h* = 8.7·10⁻⁶. There some ten of
-# sixteen digits are right, and no h gives more. (For e^(x/s), |f|/|f‴| is s³, and h* is s times as
-# large: the best step also depends on how slowly f changes.)
+# By Taylor's formula it is off by about $h^2|f'''|/6$, with $f'''$ the third derivative, so $h$
+# should be small. But $f$ comes rounded, off by up to $\varepsilon|f|$, and two such errors are
+# divided by $2h$: up to $\varepsilon|f|/h$, so $h$ should be large. The sum of both is least where
+# its derivative in $h$ is zero:
+#
+# $$
+# -\frac{\varepsilon|f|}{h^2} + \frac{h|f'''|}{3} = 0,
+# \quad\text{so}\quad h^* = \left(\frac{3\varepsilon|f|}{|f'''|}\right)^{1/3}
+# $$
+#
+# For $e^x$, $|f| = |f'''|$: in float64, with $\varepsilon = 2^{-52} = 2.2 \cdot 10^{-16}$,
+# $h^* = 8.7 \cdot 10^{-6}$. There some ten of sixteen digits are right, and no $h$ gives more. (For
+# $e^{x/s}$, $|f|/|f'''|$ is $s^3$, and $h^*$ is $s$ times as large: the best step also depends on
+# how slowly $f$ changes.)
 #
 # So a gradient takes two losses *for each parameter*, and is rough. All slopes together, exact but
 # for rounding, cost a few times *one* loss (Baur & Strassen 1983). §4 builds what finds them.
@@ -222,13 +236,15 @@ def a_difference_has_a_best_step(run: Run):
 
 # %% [markdown]
 # ## 4. Slopes, by remembering
-# If b changes 3 times as fast as a, and c 4 times as fast as b, then c changes 12 times as fast as
-# a: that is the chain rule. If several ways lead from a to c, their slopes *add*. So the slope is
-# **the sum over all paths of the product along each**. Each number need only remember what it was
-# made of, and the slope towards that: 1 and 1 for a sum, the other factor for a product.
+# If $b$ changes 3 times as fast as $a$, and $c$ 4 times as fast as $b$, then $c$ changes 12 times
+# as fast as $a$: that is the chain rule. If several ways lead from $a$ to $c$, their slopes *add*.
+# So the slope is **the sum over all paths of the product along each**. Each number need only
+# remember what it was made of, and the slope towards that: 1 and 1 for a sum, the other factor for
+# a product.
 #
-# Two paths lead from z = x·y + x back to x: through the product, with slope y, and straight, with
-# slope 1. At x = 2, y = 3 therefore ∂z/∂x = 4, and ∂z/∂y = x = 2.
+# Two paths lead from $z = xy + x$ back to $x$: through the product, with slope $y$, and straight,
+# with slope 1. At $x = 2$, $y = 3$ therefore $\partial z/\partial x = y + 1 = 4$, and
+# $\partial z/\partial y = x = 2$.
 
 
 # %% 4. A number that remembers
@@ -252,29 +268,37 @@ class Number:
 
 
 # %% [markdown]
-# It is right, and useless: double a number thirty times, `x = x + x`, and there are 2³⁰ paths. But
-# all paths through a value share what comes after it. So let a value wait until *all* slopes into
-# it are summed, and only then go on from it, once. What uses a value is made later, so there is a
-# simple order: **the youngest first**. This is **reverse-mode automatic differentiation**
+# It is right, and useless: double a number thirty times, `x = x + x`, and there are $2^{30}$ paths.
+# But all paths through a value share what comes after it. So let a value wait until *all* slopes
+# into it are summed, and only then go on from it, once. What uses a value is made later, so there
+# is a simple order: **the youngest first**. This is **reverse-mode automatic differentiation**
 # (Linnainmaa 1970; for networks **backpropagation**, Rumelhart, Hinton & Williams 1986; survey:
 # Baydin et al. 2018).
 #
-# Now tensors. The slopes ∂yᵢ/∂aⱼ of an operation y = f(a), for all pairs of elements, are its
-# **Jacobian** J. Nobody stores it: that of a product of two 64×64 matrices towards one of them has
-# 4,096² entries. To go back we need only this: given g = ∂L/∂y, of y's shape, what is ∂L/∂a? By the
-# chain rule (∂L/∂a)ⱼ = Σᵢ gᵢ·∂yᵢ/∂aⱼ. This is gᵀJ, the **vector-Jacobian product** (VJP). Of the
-# elementwise y = a·b it is g·b towards a and g·a towards b. (The **Jacobian-vector product** J·v
-# goes the other way, from inputs to outputs: *forward mode*. It is cheap for one input and many
-# outputs. We have one output, the loss, and up to billions of inputs.)
+# Now tensors. The slopes $\partial y_i/\partial a_j$ of an operation $y = f(a)$, for all pairs of
+# elements, are its **Jacobian** $J$. Nobody stores it: that of a product of two 64×64 matrices
+# towards one of them has $4096^2$ entries. To go back we need only this: given
+# $g = \partial L/\partial y$, of $y$'s shape, what is $\partial L/\partial a$? By the chain rule
+#
+# $$\frac{\partial L}{\partial a_j} = \sum_i g_i \frac{\partial y_i}{\partial a_j}$$
+#
+# This is $g^\top J$, the **vector-Jacobian product** (VJP). Of the elementwise $y = ab$ it is $gb$
+# towards $a$ and $ga$ towards $b$. (The **Jacobian-vector product** $Jv$ goes the other way, from
+# inputs to outputs: *forward mode*. It is cheap for one input and many outputs. We have one output,
+# the loss, and up to billions of inputs.)
 #
 # **Broadcasting** uses a number several times, where its tensor has size 1 along an axis or lacks a
 # leading one. Several uses are several paths, and paths add.
 #
-# The last operation is a classifier's loss. Its answers x, one **logit** for each of C classes,
-# become probabilities by the **softmax**, p = eˣ/Σeˣ. The loss is the **cross-entropy** −log
-# p(target), averaged over all answers, in **nats** (the logarithm is the natural one): 0 if it is
-# sure and right, log 10 = 2.3 if it guesses evenly among ten. It is one operation here, and not an
-# exp, a division and a log: where p was rounded to 0, its log would be −∞.
+# The last operation is a classifier's loss. Its answers $x$, one **logit** for each of $C$ classes,
+# become probabilities by the **softmax**,
+#
+# $$p_i = \frac{e^{x_i}}{\sum_j e^{x_j}}$$
+#
+# The loss is the **cross-entropy** $-\ln p_\text{target}$, averaged over all answers, in **nats**:
+# 0 if it is sure and right, $\ln 10 = 2.3$ if it guesses evenly among ten. It is one operation
+# here, and not an exp, a division and a log: where $p$ was rounded to 0, its log would be
+# $-\infty$.
 
 
 # %% 5. What each operation sends back
@@ -449,18 +473,22 @@ def own_autograd_is_pytorchs(run: Run):
 
 # %% [markdown]
 # ## 5. A network and its loop
-# A **linear layer** computes x·W + b: a batch (B, n) times weights (n, m) plus a bias (m,), which
+# A **linear layer** computes $xW + b$: a batch (B, n) times weights (n, m) plus a bias (m,), which
 # is broadcast over the batch. A **multi-layer perceptron** (MLP) stacks them, with an elementwise
 # nonlinear function, the **activation**, between; its answers are logits. Weights start at random,
 # for two units with the same weights in and out would get the same gradients and stay the same; §6
 # says how large.
 #
-# **An optimizer's step** moves each parameter w against its gradient g. With **momentum** μ, a
-# velocity v remembers earlier gradients (Polyak 1964; here as PyTorch has it, with a learning rate
-# η): `v ← μ·v + g`, then `w ← w − η·v`. Under a steady gradient v grows to g·(1 + μ + μ² + …) =
-# g/(1 − μ), for μ = 0.9 tenfold; where gradients change their signs, they cancel. As each batch is
-# a random part of all, this is **stochastic gradient descent** (SGD); once through all of them is
-# an **epoch**.
+# **An optimizer's step** moves each parameter $w$ against its gradient $g$. With **momentum**
+# $\mu$, a velocity $v$ remembers earlier gradients (Polyak 1964; here as PyTorch has it, with a
+# learning rate $\eta$):
+#
+# $$v \leftarrow \mu v + g, \qquad w \leftarrow w - \eta v$$
+#
+# Under a steady gradient $v$ grows to $g \cdot (1 + \mu + \mu^2 + \ldots) = g/(1 - \mu)$, for
+# $\mu = 0.9$ tenfold; where gradients change their signs, they cancel. As each batch is a random
+# part of all, this is **stochastic gradient descent** (SGD); once through all of them is an
+# **epoch**.
 #
 # The **loop**: take a batch, compute the loss, go backward, step, clear the gradients (or they add
 # up). It learns 1,797 digits of 8×8 pixels (Alpaydin & Kaynak 1998): on 1,437 it is trained, 360
@@ -596,23 +624,29 @@ def own_engine_learns_to_read(run: Run):
 # %% [markdown]
 # ## 6. Depth
 # A gradient passes a layer backward in two steps: times the activation's slope at each element, and
-# times Wᵀ. Let the entries of W be independent, of variance gain²/n, and all layers n wide. Then Wᵀ
-# multiplies the mean square by gain², and the slopes by the mean of theirs. So each layer changes
-# the gradient's size, its root mean square (RMS), by the factor `gain · √E[f′(z)²]`, and L layers
-# by that to the power L.
+# times $W^\top$. Let the entries of $W$ be independent, of variance $\text{gain}^2/n$, and all
+# layers $n$ wide. Then $W^\top$ multiplies the mean square by $\text{gain}^2$, and the slopes by
+# the mean of theirs. So each layer changes the gradient's size, its root mean square (RMS), by the
+# factor
 #
-# The **sigmoid** 1/(1 + e⁻ᶻ) = σ has the slope σ·(1 − σ), at most 1/4: with gain 1, the nineteen of
-# them between twenty layers leave less than 4⁻¹⁹ = 4·10⁻¹² (**vanishing gradients**: Hochreiter
-# 1991, Bengio et al. 1994; by layer: Glorot & Bengio 2010). **ReLU**, max(0, z), has slope 1 for
-# half of its inputs and 0 for the rest: a mean square of ½. So gain √2 makes the factor 1, forward
-# and backward, at any depth: **Kaiming initialisation** (He et al. 2015). That is a mean over draws
-# of W; in one draw the logarithm of the squared size strays by about √(5L/n) (Hanin & Nica 2020).
+# $$\text{gain} \cdot \sqrt{\text{E}\left[f'(z)^2\right]}$$
+#
+# and $L$ layers change it by that factor to the power $L$.
+#
+# The **sigmoid** $\sigma(z) = 1/(1 + e^{-z})$ has the slope $\sigma(1 - \sigma)$, at most $1/4$:
+# with gain 1, the nineteen of them between twenty layers leave less than
+# $4^{-19} = 4 \cdot 10^{-12}$ (**vanishing gradients**: Hochreiter 1991, Bengio et al. 1994; by
+# layer: Glorot & Bengio 2010). **ReLU**, $\max(0, z)$, has slope 1 for half of its inputs and 0 for
+# the rest: a mean square of ½. So gain $\sqrt 2$ makes the factor 1, forward and backward, at any
+# depth: **Kaiming initialisation** (He et al. 2015). That is a mean over draws of $W$; in one draw
+# the logarithm of the squared size strays by about $\sqrt{5L/n}$ (Hanin & Nica 2020).
 #
 # **tanh** has slope 1 at 0 and less elsewhere, so with gain 1 its gradients shrink on their way
 # back. But its signal shrinks on the way forward, by about as much; a weight's gradient is the
-# product of the signal before and the gradient behind, and stays nearly even. **GELU**, z·Φ(z) with
-# the normal distribution Φ and its density φ (Hendrycks & Gimpel 2016), is a smooth ReLU whose
-# slope passes 1: it is steepest where the second derivative φ(z)·(2 − z²) is 0, at √2.
+# product of the signal before and the gradient behind, and stays nearly even. **GELU**,
+# $z\,\Phi(z)$ with the normal distribution $\Phi$ and its density $\varphi$ (Hendrycks & Gimpel
+# 2016), is a smooth ReLU whose slope passes 1: it is steepest where the second derivative
+# $\varphi(z)\,(2 - z^2)$ is 0, at $z = \sqrt 2$.
 
 
 # %% 10. Activations
@@ -692,10 +726,13 @@ def depth_kills_sigmoid_gradients(run: Run):
 
 # %% [markdown]
 # ## 7. Why not straight
-# Without activations depth is in vain: (x·W₁ + b₁)·W₂ + b₂ = x·(W₁W₂) + (b₁W₂ + b₂) is one linear
-# layer again, and a linear layer parts two classes by a straight line. On two spirals (after Lang &
-# Witbrock 1988) that is of little use. How little can be told exactly: in a plane one can try lines
-# of all directions, at all places.
+# Without activations depth is in vain:
+#
+# $$(x W_1 + b_1) W_2 + b_2 = x (W_1 W_2) + (b_1 W_2 + b_2)$$
+#
+# This is one linear layer again, and a linear layer parts two classes by a straight line. On two
+# spirals (after Lang & Witbrock 1988) that is of little use. How little can be told exactly: in a
+# plane one can try lines of all directions, at all places.
 
 
 # %% 12. Two spirals
