@@ -40,14 +40,15 @@ FLOAT32 = tolerance(torch.float32)
 # Anything else is an error (NumPy's rule, which PyTorch took over). The figure draws four cases.
 #
 # Two traps. A 1 also stretches to 0: the answer has the *other's* size, not the larger. And what
-# fits needn't be what you meant. Say pᵢ are n predictions, shape (n, 1), and tⱼ their targets,
-# shape (n,). Then p − t is (n, n), without a word, and `((p - t) ** 2).mean()` is taken over all
-# pairs. With a bar for the mean and var for the mean squared deviation from it, that is
+# fits needn't be what you meant. Say $p_i$ are $n$ predictions, shape (n, 1), and $t_j$ their
+# targets, shape (n,). Then $p - t$ has the shape (n, n), without a word, and `((p - t) **
+# 2).mean()` is taken over all pairs. With a bar for the mean and $\text{var}$ for the mean squared
+# deviation from it, that is
 #
-# `mean over i, j of (pᵢ − tⱼ)² = (p̄ − t̄)² + var p + var t`,
+# $$\frac{1}{n^2} \sum_{i,j} (p_i - t_j)^2 = (\bar p - \bar t)^2 + \text{var}(p) + \text{var}(t)$$
 #
-# for the cross terms average to zero. It is smallest where every pᵢ = t̄: training teaches the
-# model to say the mean, whatever it is asked.
+# for the cross terms average to zero. It is smallest where every $p_i = \bar t$: training teaches
+# the model to say the mean, whatever it is asked.
 
 
 # %% 1. Broadcasting
@@ -176,14 +177,18 @@ def a_missing_axis_teaches_the_mean(run: Run):
 # %% [markdown]
 # ## 2. Strides, views and copies
 # Memory has no axes: a tensor's numbers lie in a row, its **storage**. Shape, **strides** (how many
-# places further the next entry along each axis lies) and an offset make a box of it: entry (i, j)
-# is at `offset + i·stride₀ + j·stride₁`. Let x be 3 rows of 4 numbers, one row after the other: its
-# strides are (4, 1). Read with shape (4, 3) and strides (1, 4), the same numbers are its transpose,
-# x.T. Nothing moved: this is a **view**. A slice steps over entries, so it is one too; `expand`
-# stretches an axis by giving it stride 0, and so broadcasting lays out no copies of its inputs.
-# What no strides can describe must be copied: x.T row by row, as 12 numbers. `x.T.view(12)`
-# refuses, `x.T.reshape(12)` copies without a word. `contiguous` copies unless the numbers already
-# lie row by row, and `repeat` always does.
+# places further the next entry along each axis lies) and an offset make a box of it: entry $(i, j)$
+# is at
+#
+# $$\text{offset} + i \cdot \text{stride}_0 + j \cdot \text{stride}_1$$
+#
+# Let $x$ be 3 rows of 4 numbers, one row after the other: its strides are (4, 1). Read with shape
+# (4, 3) and strides (1, 4), the same numbers are its transpose, `x.T`. Nothing moved: this is a
+# **view**. A slice steps over entries, so it is one too; `expand` stretches an axis by giving it
+# stride 0, and so broadcasting lays out no copies of its inputs. What no strides can describe must
+# be copied: `x.T` row by row, as 12 numbers. `x.T.view(12)` refuses, `x.T.reshape(12)` copies
+# without a word. `contiguous` copies unless the numbers already lie row by row, and `repeat` always
+# does.
 #
 # Two consequences. Writing into a view writes into its source. And where a stride is 0 many entries
 # are one number, so PyTorch refuses to write into all of them in place.
@@ -238,29 +243,34 @@ def expand_copies_nothing(run: Run):
 
 # %% [markdown]
 # ## 3. A linear layer, four ways
-# A **linear layer** maps n numbers to m. For a batch of B inputs,
+# A **linear layer** maps $n$ numbers to $m$. For a batch of $B$ inputs,
 #
-# `y[b, i] = Σⱼ w[i, j] · x[b, j] + bias[i]`,
+# $$y_{bi} = \sum_j w_{ij} x_{bj} + \text{bias}_i$$
 #
-# x is (B, n), the **weight** w (m, n), y (B, m). Each of the B·m sums takes n products and as many
-# additions: **2·B·m·n FLOPs** (floating-point operations). There are four ways to say it:
+# where $x$ has the shape (B, n), the **weight** $w$ (m, n), and $y$ (B, m). Each of the $Bm$ sums
+# takes $n$ products and as many additions: **$2Bmn$ FLOPs** (floating-point operations). There are
+# four ways to say it:
 #
-# - by loops over b, i and j, as the formula stands;
-# - by broadcasting: x becomes (B, 1, n), and all products (B, m, n) are laid out, which takes n
+# - by loops over $b$, $i$ and $j$, as the formula stands;
+# - by broadcasting: $x$ becomes (B, 1, n), and all products (B, m, n) are laid out, which takes $n$
 #   times the answer's memory, then summed over the last axis;
 # - by **einsum**, which names the axes, `"bj,ij->bi"`: one named in both inputs is matched, and one
 #   that the answer doesn't name is summed over;
 # - as a matrix product, `x @ w.T`.
 #
-# **Backward** is given g = ∂loss/∂y, of y's shape, and owes the loss's derivatives by x, w and
-# bias: dx, dw and dbias. An input collects from each answer it went into, times the factor there:
+# **Backward** is given $g = \partial\text{loss}/\partial y$, of $y$'s shape, and owes the loss's
+# derivatives by $x$, $w$ and bias: $dx$, $dw$ and $d\text{bias}$. An input collects from each
+# answer it went into, times the factor there:
 #
-# `dx[b, j] = Σᵢ g[b, i]·w[i, j]`, `dw[i, j] = Σ_b g[b, i]·x[b, j]`, `dbias[i] = Σ_b g[b, i]`.
+# $$
+# dx_{bj} = \sum_i g_{bi} w_{ij}, \qquad dw_{ij} = \sum_b g_{bi} x_{bj}, \qquad
+# d\text{bias}_i = \sum_b g_{bi}
+# $$
 #
-# As products, dx = g w and dw = gᵀ x. (If you forget which is transposed: only one order has the
-# right shape.) Each takes 2·B·m·n FLOPs, so **backward costs twice what forward does**. The bias
-# was stretched over the batch, so its gradient is summed over the batch. That holds for everything
-# that was broadcast.
+# As products, $dx = g w$ and $dw = g^\top x$. (If you forget which is transposed: only one order
+# has the right shape.) Each takes $2Bmn$ FLOPs, so **backward costs twice what forward does**. The
+# bias was stretched over the batch, so its gradient is summed over the batch. That holds for
+# everything that was broadcast.
 
 
 # %% 3. Four ways
@@ -365,12 +375,20 @@ def the_backward_is_autograds(run: Run):
 
 # %% [markdown]
 # ## 4. Attention by einsum
-# Names pay where axes are many. **Attention** (LLM06) has queries q, (B, Tq, H, D), and keys k and
-# values v, (B, Tk, H, D): in each of B sequences a vector of D numbers for each token and for each
-# of H heads. For each head by itself, the **scores** of a query are its dot products with all Tk
-# keys, over √D; the softmax, each one's exp over the sum of all, makes them weights; and the answer
-# is the mean of the values with these weights. As matrix products these want their axes transposed
-# first, and the answer's transposed back; einsum takes them where they stand.
+# Names pay where axes are many. **Attention** (LLM06) has queries $q$, (B, Tq, H, D), and keys $k$
+# and values $v$, (B, Tk, H, D): in each of $B$ sequences a vector of $D$ numbers for each token and
+# for each of $H$ heads. For each head by itself, the **scores** of a query are its dot products
+# with all Tk keys, over $\sqrt D$; the softmax, each one's exp over the sum of all, makes them
+# weights; and the answer $o$ is the mean of the values with these weights. For each sequence and
+# head, with $t$ for the query's place and $s$, $u$ for a key's,
+#
+# $$
+# a_{ts} = \frac{e^{q_t \cdot k_s/\sqrt D}}{\sum_u e^{q_t \cdot k_u/\sqrt D}},
+# \qquad o_t = \sum_s a_{ts} v_s
+# $$
+#
+# As matrix products these want their axes transposed first, and the answer's transposed back;
+# einsum takes them where they stand.
 
 
 # %% 4. Attention
@@ -409,14 +427,17 @@ def einsum_spells_attention(run: Run):
 # A machine has two rates: how many FLOPs it does, and how many bytes it fetches, in a second. A
 # product that needs both can't be faster than the slower supply:
 #
-# `time ≥ max(FLOPs / peak, bytes / bandwidth)`,
+# $$
+# \text{time} \ge
+# \max\left(\frac{\text{FLOPs}}{\text{peak}}, \frac{\text{bytes}}{\text{bandwidth}}\right)
+# $$
 #
-# the **roofline** (Williams, Waterman & Patterson 2009). `x @ w.T` must at least read x and w and
-# write y: s·(B·n + m·n + B·m) bytes, at s bytes a number, for 2·B·m·n FLOPs. With one input, B = 1,
-# that is 2 FLOPs for each weight, so 1 for each byte in bf16, where an H100 SXM could do 295
-# meanwhile (989 TFLOP/s over 3.35 TB/s by NVIDIA's data sheet). With more inputs each weight that
-# is fetched serves them all, and the peak comes into reach. A third limit is the call itself, some
-# microseconds: it rules what is small.
+# This is the **roofline** (Williams, Waterman & Patterson 2009). `x @ w.T` must at least read $x$
+# and $w$ and write $y$: $s(Bn + mn + Bm)$ bytes, at $s$ bytes a number, for $2Bmn$ FLOPs. With one
+# input, $B = 1$, that is 2 FLOPs for each weight, so 1 for each byte in bf16, where an H100 SXM
+# could do 295 meanwhile (989 TFLOP/s over 3.35 TB/s by NVIDIA's data sheet). With more inputs each
+# weight that is fetched serves them all, and the peak comes into reach. A third limit is the call
+# itself, some microseconds: it rules what is small.
 #
 # These are a language model's two lives. Reading a prompt, all its tokens pass each matrix
 # together. Writing, each new token passes alone, and for it all weights are fetched.
@@ -494,33 +515,42 @@ def time_follows_the_flops(run: Run):
 # %% [markdown]
 # ## 6. A start that keeps the signal
 # Before training, weights are random, and a deep network must not lose its input in them. For a
-# layer of n inputs, draw the weights with mean 0 and variance a/n, the biases with mean 0 and
-# variance c/n. Let q be the mean square of the inputs h. An answer z sums n products of variance
-# (a/n)·q and a bias, so `var z = a·q + c/n`. ReLU(z) = max(z, 0), and z is as often negative as
-# positive, so half is kept: `q′ = ½·(a·q + c/n)`. Begin with q = 1, and go through L layers:
+# layer of $n$ inputs, draw the weights with mean 0 and variance $a/n$, the biases with mean 0 and
+# variance $c/n$. Let $q$ be the mean square of the inputs $h$. An answer $z$ sums $n$ products of
+# variance $(a/n)q$ and a bias, so $\text{var}(z) = aq + c/n$. $\text{ReLU}(z) = \max(z, 0)$, and
+# $z$ is as often negative as positive, so half is kept:
 #
-# - **a = 2, c = 0** (He et al. 2015): q stays 1. That is variance-preserving, for ReLU.
-# - **a = 1, c = 0** (Glorot & Bengio 2010, who thought of tanh): q halves at each layer.
-# - **PyTorch's** `nn.Linear` draws both from U(−1/√n, 1/√n), of variance (2/√n)²/12 = 1/(3n), so a
-#   = c = ⅓. Were its biases 0, q would shrink sixfold a layer and the root mean square (RMS) √q be
-#   6^(−10) = 1.7e-8 after 20. With them it comes to rest where q = q/6 + 1/(6n): q = 1/(5n).
+# $$q' = \frac{1}{2}\left(aq + \frac{c}{n}\right)$$
+#
+# Begin with $q = 1$, and go through $L$ layers:
+#
+# - **$a = 2$, $c = 0$** (He et al. 2015): $q$ stays 1. That is variance-preserving, for ReLU.
+# - **$a = 1$, $c = 0$** (Glorot & Bengio 2010, who thought of tanh): $q$ halves at each layer.
+# - **PyTorch's** `nn.Linear` draws both from $U(-1/\sqrt n, 1/\sqrt n)$, of variance
+#   $(2/\sqrt n)^2/12 = 1/(3n)$, so $a = c = 1/3$. Were its biases 0, $q$ would shrink sixfold a
+#   layer and the root mean square (RMS) $\sqrt q$ be $6^{-10} = 1.7 \cdot 10^{-8}$ after 20. With
+#   them it comes to rest where $q = q/6 + 1/(6n)$, which is $q = 1/(5n)$.
 #
 # So the biases save the signal? They save its *size*. What must survive is what tells two inputs
 # apart, the **spread across inputs**: its square is the variance of a unit's answer over the
-# inputs, so the mean square less the mean product for two unrelated inputs. Let their z have
-# variance v and correlation ρ. After the ReLU, the product's mean is `v/2π · (√(1 − ρ²) + (π −
-# arccos ρ)·ρ)` (Cho & Saul 2009), to be taken from q′. Near ρ = 1 the squared spread is multiplied
-# by a/2 a layer: a sixth, with biases or without, for a bias is the same for all inputs.
+# inputs, so the mean square less the mean product for two unrelated inputs. Let their $z$ have
+# variance $v$ and correlation $\rho$. After the ReLU, the product's mean is (Cho & Saul 2009)
+#
+# $$\frac{v}{2\pi}\left(\sqrt{1 - \rho^2} + (\pi - \arccos\rho)\rho\right)$$
+#
+# Subtract it from $q'$. Near $\rho = 1$ the squared spread is multiplied by $a/2$ a layer: a sixth,
+# with biases or without, for a bias is the same for all inputs.
 #
 # Without biases a ReLU layer multiplies its answer by what its input is multiplied by, so PyTorch's
 # start is then He's, scaled down, and one normalisation at the end would undo it. With biases none
-# would: for n = 512 what tells inputs apart stands, after 20 layers, beside a constant 2 million
+# would: for $n = 512$ what tells inputs apart stands, after 20 layers, beside a constant 2 million
 # times as large, and bfloat16, which keeps 8 significant bits, rounds it away.
 #
-# **How exact is this?** Exact for infinite width. With He's weights a layer multiplies q by the
-# mean of n terms 2·ReLU(g)², g standard normal: each has mean 1 and variance ½·4·3 − 1 = 5, for g⁴
-# has mean 3. So ln q wanders, after L layers, from 0 to −5L/2n, give or take √(5L/n) (Hanin &
-# Rolnick 2018, for layers of any widths). At n = 512, L = 20 this makes √q uncertain by 22 %.
+# **How exact is this?** Exact for infinite width. With He's weights a layer multiplies $q$ by the
+# mean of $n$ terms $2\,\text{ReLU}(g)^2$, $g$ standard normal: each has mean 1 and variance
+# $\frac{1}{2} \cdot 4 \cdot 3 - 1 = 5$, for $g^4$ has mean 3. So $\ln q$ wanders, after $L$ layers,
+# from 0 to $-5L/(2n)$, give or take $\sqrt{5L/n}$ (Hanin & Rolnick 2018, for layers of any widths).
+# At $n = 512$, $L = 20$ this makes $\sqrt q$ uncertain by 22 %.
 
 
 # %% 6. Initialisation
@@ -614,50 +644,54 @@ def the_start_decides_what_survives(run: Run):
 
 # %% [markdown]
 # ## 7. A transformer's bill
-# A **decoder** like GPT or Llama turns each of T tokens, out of a vocabulary of V, into a vector of
-# width d (a row of the **embedding**, V × d), passes it through L layers of one shape, and
-# multiplies the result by an **output** matrix, V × d, for the scores of the next token. It is
-# **tied** where that matrix is the embedding itself. A layer has two parts, a norm before each:
+# A **decoder** like GPT or Llama turns each of $T$ tokens, out of a vocabulary of $V$, into a
+# vector of width $d$ (a row of the **embedding**, $V \times d$), passes it through $L$ layers of
+# one shape, and multiplies the result by an **output** matrix, $V \times d$, for the scores of the
+# next token. It is **tied** where that matrix is the embedding itself. A layer has two parts, a
+# norm before each:
 #
-# - **Attention**: H query heads, H_kv key and value heads, of width D. The matrices of the queries
-#   and of the answer have d·H·D entries each, those of keys and values d·H_kv·D each: where H_kv <
-#   H, several query heads share one.
-# - **Feed-forward**: up to width f, an activation, and down again, 2·d·f. **Gated** (SwiGLU,
-#   Shazeer 2020) it goes up twice, 3·d·f: one way's activation is multiplied with the other.
-# - **Norms** bring a vector to a standard size and then scale each coordinate by a learned gain: d
-#   each, two a layer and one at the end. GPT-2's have d shifts too.
+# - **Attention**: $H$ query heads, $H_\text{kv}$ key and value heads, of width $D$. The matrices of
+#   the queries and of the answer have $dHD$ entries each, those of keys and values $dH_\text{kv}D$
+#   each: where $H_\text{kv} < H$, several query heads share one.
+# - **Feed-forward**: up to width $f$, an activation, and down again, $2df$. **Gated** (SwiGLU,
+#   Shazeer 2020) it goes up twice, $3df$: one way's activation is multiplied with the other.
+# - **Norms** bring a vector to a standard size and then scale each coordinate by a learned gain:
+#   $d$ each, two a layer and one at the end. GPT-2's have $d$ shifts too.
 # - **Biases**: GPT-2 has one for each matrix of its layers, as long as the answer; Llama has none.
-# - **Positions**: GPT-2 learns a vector of d for each of 1,024. Rotary ones have no parameters.
+# - **Positions**: GPT-2 learns a vector of $d$ for each of 1,024. Rotary ones have no parameters.
 #
 # In SmolLM2 a layer has 2·576·(576 + 192) = 884,736 entries in attention, 3·576·1,536 = 2,654,208
 # in the feed-forward part and 1,152 gains. Thirty of them, 49,152·576 = 28,311,552 for the tied
 # embedding and 576 for the last norm make 134,515,008.
 #
 # **FLOPs.** Each entry of the matrices, the output's included, works once on every token, for 2
-# FLOPs. Besides, each head of attention multiplies T queries by T keys, and T × T weights by T
-# values: 2·T²·D each. (Half is masked, but plain kernels compute it.) So a sequence takes
+# FLOPs. Besides, each head of attention multiplies $T$ queries by $T$ keys, and $T \times T$
+# weights by $T$ values: $2T^2D$ each. (Half is masked, but plain kernels compute it.) So a sequence
+# takes
 #
-# `2·T·(attention's and feed-forward's matrices + V·d) + 4·T²·L·H·D`
+# $$2T\left(N_\text{att} + N_\text{ff} + Vd\right) + 4T^2LHD$$
 #
-# forward, and twice as many backward. That counts matrix products, as PyTorch's counter does;
-# norms, softmax, activations and look-ups have far fewer. The usual estimate is 2N a token for N
-# parameters, 6N with backward (Kaplan et al. 2020, who leave embeddings out of N; many don't).
+# forward, where $N_\text{att}$ and $N_\text{ff}$ count the entries of attention's and of
+# feed-forward's matrices, and twice as many backward. That counts matrix products, as PyTorch's
+# counter does; norms, softmax, activations and look-ups have far fewer. The usual estimate is $2N$
+# a token for $N$ parameters, $6N$ with backward (Kaplan et al. 2020, who leave embeddings out of
+# $N$; many don't).
 #
-# **Bytes.** Training with AdamW in float32 holds 4N for weights, 4N for gradients and 8N for
+# **Bytes.** Training with AdamW in float32 holds $4N$ for weights, $4N$ for gradients and $8N$ for
 # AdamW's averages of the gradients and of their squares. (bf16 autocast changes none of that.) A
-# model that writes keeps the keys and values of all tokens so far, its **KV cache**: 2·L·H_kv·D
-# numbers a token. And backward needs what forward computed, the **activations**: a linear layer
-# keeps its input, a product of two things both, a softmax its answer. In Llama as transformers
-# writes it, a layer keeps
+# model that writes keeps the keys and values of all tokens so far, its **KV cache**:
+# $2LH_\text{kv}D$ numbers a token. And backward needs what forward computed, the **activations**: a
+# linear layer keeps its input, a product of two things both, a softmax its answer. In Llama as
+# transformers writes it, a layer keeps
 #
-# `B·T·(6d + 2 + 4·H·D + 4f) + B·H·T²`
+# $$BT\left(6d + 2 + 4HD + 4f\right) + BHT^2$$
 #
-# numbers for B sequences. For each norm and token: its input, the same normalised, the same scaled,
-# and one factor. For attention: queries, keys and values (these two repeated for all H heads), the
-# heads' answers, and the weights, T² a head. For the gated part: the gate before and after its
-# activation, the other way up, and their product. To this come B·T·(3d + 1) of the last norm, the
-# rotary cosines and sines, 2·T·D, and the tokens, 8 bytes each. (A loss adds B·T·V for its softmax.
-# A fused kernel keeps no T²: LLM06.)
+# numbers for $B$ sequences. For each norm and token: its input, the same normalised, the same
+# scaled, and one factor. For attention: queries, keys and values (these two repeated for all $H$
+# heads), the heads' answers, and the weights, $T^2$ a head. For the gated part: the gate before and
+# after its activation, the other way up, and their product. To this come $BT(3d + 1)$ of the last
+# norm, the rotary cosines and sines, $2TD$, and the tokens, 8 bytes each. (A loss adds $BTV$ for
+# its softmax. A fused kernel keeps no $T^2$: LLM06.)
 
 
 # %% 7. Parameters
