@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from labs.kit.compare import tolerance as tolerance
     from labs.kit.measure import seconds as seconds
     from labs.kit.measure import seconds_paired as seconds_paired
+    from labs.kit.report.views import pack_array as pack_array
     from labs.kit.run.lab import Lab as Lab
     from labs.kit.run.results import Results as Results
     from labs.kit.run.run import Run as Run
@@ -40,6 +41,7 @@ _MODULE_OF = {
     "expect_close": "labs.kit.compare",
     "name_mistake": "labs.kit.compare",
     "on_one_thread": "labs.kit.training.loop",
+    "pack_array": "labs.kit.report.views",
     "seconds": "labs.kit.measure",
     "seconds_paired": "labs.kit.measure",
     "stop_on_nan": "labs.kit.training.loop",

@@ -1,4 +1,4 @@
-"""The findings of an experiment as plain data: checks, measurements, tables, figures, verdict."""
+"""The findings of an experiment as plain data: checks, measurements, tables, figures, views."""
 
 import math
 from collections.abc import Sequence
@@ -152,6 +152,27 @@ class Figure:
     path: Path
 
 
+@dataclass(frozen=True)
+class View:
+    """An interactive view, whose data was saved to `path`.
+
+    Attributes:
+        kind: its script, labs/kit/report/views/<kind>.js.
+        name: unique in its run.
+        caption: what it shows.
+        columns: of the table that stands in where there is no script.
+        rows: the formatted cells of that table.
+        path: the data, as JSON.
+    """
+
+    kind: str
+    name: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    path: Path
+
+
 @dataclass
 class Experiment:
     """One claim and everything that was found about it, in the order it was found.
@@ -160,7 +181,7 @@ class Experiment:
         name: the name of its function.
         claim: the first paragraph of its docstring.
         details: the rest of the docstring.
-        items: checks, measurements, tables and figures.
+        items: checks, measurements, tables, figures and views.
         conclusion: the sentence that the function returned.
         guess: the learner's prediction.
         seconds: how long it took.
@@ -170,8 +191,8 @@ class Experiment:
     name: str
     claim: str
     details: str = ""
-    items: list[Check | Measurement | Table | Figure] = field(
-        default_factory=list[Check | Measurement | Table | Figure]
+    items: list[Check | Measurement | Table | Figure | View] = field(
+        default_factory=list[Check | Measurement | Table | Figure | View]
     )
     conclusion: str = ""
     guess: str = ""

@@ -9,7 +9,8 @@ from typing import Any
 
 from labs.course import source
 from labs.course.syllabus import Lesson
-from labs.kit.records import Check, Experiment, Figure, Measurement, Table
+from labs.kit.records import Check, Experiment, Figure, Measurement, Table, View
+from labs.kit.report import views
 from labs.kit.report.markdown import render, render_inline
 
 import jinja2
@@ -55,14 +56,18 @@ def write(
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(markdown=render, inline=render_inline, python=_python, embed=_embed)
-    for kind in (Check, Measurement, Table, Figure):
+    environment.filters.update(view=views.figure)
+    for kind in (Check, Measurement, Table, Figure, View):
         environment.tests[kind.__name__.lower()] = partial(_is_instance, kind)
+    shown = [item for one in experiments for item in one.items if isinstance(item, View)]
     page = environment.get_template("page.html.j2").render(
         lesson=lesson,
         data=data,
         experiments=experiments,
         sections=_sections(lesson.source, experiments, closing),
         code_style=Markup(_FORMATTER.get_style_defs(".code")),
+        view_style=views.style() if shown else "",
+        view_script=views.script(view.kind for view in shown) if shown else "",
     )
     part = path.with_suffix(".part")
     part.write_text(page, encoding="utf-8")

@@ -1,11 +1,22 @@
-"""Record what an experiment finds: checks, measurements, tables and figures."""
+"""Record what an experiment finds: checks, measurements, tables, figures and views."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from labs.kit.records import Bound, Check, Experiment, Figure, Measurement, Table, numbers, show
+from labs.kit.records import (
+    Bound,
+    Check,
+    Experiment,
+    Figure,
+    Measurement,
+    Table,
+    View,
+    numbers,
+    show,
+)
+from labs.kit.report import views
 from labs.kit.run.console import Output
 from labs.kit.run.processes import is_main
 
@@ -170,6 +181,33 @@ class Findings:
         plt.close(figure)
         self.current.items.append(Figure(name, caption, path))
 
+    def view(
+        self,
+        kind: str,
+        name: str,
+        data: Mapping[str, Any],
+        caption: str,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+    ) -> None:
+        """Save the data of an interactive view as views/<name>.json, and put it into the report.
+
+        Args:
+            kind: its script, labs/kit/report/views/<kind>.js.
+            name: unique in its run: letters, digits and underscores.
+            data: what the script gets; `labs.kit.pack_array` packs large arrays.
+            caption: what it shows, and what is approximated.
+            columns: of the table that stands in where there is no script.
+            rows: of that table; numbers get three significant digits.
+        """
+        cells = [[show(cell) for cell in row] for row in rows]
+        path = self.folder / "views" / f"{name}.json"
+        view = View(kind, name, caption, list(columns), cells, path)
+        if is_main():
+            views.write(data, path)
+            _display_view(view)
+        self.current.items.append(view)
+
     def progress(
         self, items: Iterable[Item], label: str, total: int | None = None
     ) -> Iterator[Item]:
@@ -186,9 +224,23 @@ class Findings:
 
 def _display(figure: "Drawing") -> None:
     """Show the figure in a notebook."""
-    if "IPython" in sys.modules:
-        from IPython.core.getipython import get_ipython
+    if _in_notebook():
         from IPython.display import display
 
-        if get_ipython() is not None:
-            display(figure)
+        display(figure)
+
+
+def _display_view(view: View) -> None:
+    """Show the view in a notebook."""
+    if _in_notebook():
+        from IPython.display import display
+
+        display({"text/html": views.frame(view), "text/plain": view.caption}, raw=True)
+
+
+def _in_notebook() -> bool:
+    if "IPython" not in sys.modules:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    return get_ipython() is not None
