@@ -579,14 +579,17 @@ def a_stream_gives_the_same_ids(run: Run):
 # %% [markdown]
 # ## 6. How many ids?
 # Each merge can only shorten a text: fewer steps to generate it, and more of it in a context. What
-# does it cost? A row of d numbers in the embedding for each id (SmolLM2's 49,152 × 576 are 28 of
+# does it cost? A row of $d$ numbers in the embedding for each id (SmolLM2's 49,152 × 576 are 28 of
 # its 135 million parameters), a logit at each step; and rare tokens are seldom trained. And merges
 # know only *their* text.
 #
 # Losses per token can't be compared across vocabularies, as tokens differ in length. **Bits per
-# byte** can (Gao et al. 2020): Σ −log₂ p over all tokens, divided by the bytes of their text. The
-# simplest model, a **unigram**, draws each token by its frequency alone (counted in training, one
-# added to each, so that none has probability 0). Even for it larger tokens help: inside them
+# byte** can (Gao et al. 2020): over the tokens $t_i$ of a text,
+#
+# $$\text{bits per byte} = \frac{-\sum_i \log_2 p(t_i)}{\text{bytes of the text}}$$
+#
+# The simplest model, a **unigram**, draws each token by its frequency alone (counted in training,
+# one added to each, so that none has probability 0). Even for it larger tokens help: inside them
 # nothing is left to guess.
 #
 # Merges nest: the first ones of a large vocabulary are a small one. One training makes all sizes.
@@ -725,8 +728,8 @@ def subwords_lose_nothing(run: Run):
 # each with an end token, the whole cut into rows (**packing**; then texts mustn't see their
 # neighbours: LLM08).
 #
-# How much is lost? In a batch of B texts sorted by length each lacks at most the longest less the
-# shortest, and the next batch begins where this one ends: together at most B times the longest
+# How much is lost? In a batch of $B$ texts sorted by length each lacks at most the longest less the
+# shortest, and the next batch begins where this one ends: together at most $B$ times the longest
 # text. Packed, only the last row can lack anything.
 
 
