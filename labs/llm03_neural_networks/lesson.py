@@ -41,9 +41,9 @@ FLOAT32 = tolerance(torch.float32)
 #
 # Two traps. A 1 also stretches to 0: the answer has the *other's* size, not the larger. And what
 # fits needn't be what you meant. Say $p_i$ are $n$ predictions, shape (n, 1), and $t_j$ their
-# targets, shape (n,). Then $p - t$ has the shape (n, n), without a word, and `((p - t) **
-# 2).mean()` is taken over all pairs. With a bar for the mean and $\text{var}$ for the mean squared
-# deviation from it, that is
+# targets, shape (n,). Then $p - t$ has the shape (n, n), without a word, and
+# `((p - t) ** 2).mean()` is taken over all pairs. With a bar for the mean and $\text{var}$ for the
+# mean squared deviation from it, that is
 #
 # $$\frac{1}{n^2} \sum_{i,j} (p_i - t_j)^2 = (\bar p - \bar t)^2 + \text{var}(p) + \text{var}(t)$$
 #
