@@ -34,6 +34,8 @@ class Checker:
         self.path = workbook.sheet_of(lesson)
         self.text = ""  # the sheet as it was graded last
         self.grader = Grader(lesson)
+        self.chosen = ""  # the exercise that the learner chose to work on, while it isn't right
+        self.keys = False  # whether the watch reads keys
         self._ending_shown = False
 
     def check(self) -> int:
@@ -87,18 +89,33 @@ class Checker:
             report = progress.read(name).last.get("report", "")
             feedback.print_ending(self.lesson, self.grader.source, report)
         if self.request.watch:
-            line(f"To run the lab's experiments on your code: invoke check {name}")
+            how = "press r" if self.keys else f"invoke check {name}"
+            line(f"To run the lab's experiments on your code: {how}")
         self._ending_shown = True
 
     def _show_exercise(self, verdicts: list[Verdict]) -> None:
-        if any(verdict.state == WRONG for verdict in verdicts):
-            return
-        for part in current(verdicts):
-            exercise = self.grader.exercises[part]
-            line(f"\nNext: {part}, level {exercise.level}", "bold")
+        for verdict in self._current(verdicts):
+            if verdict.state == NOT_WRITTEN:
+                self.show(verdict)
+
+    def show(self, verdict: Verdict) -> None:
+        """Show an exercise to write next, or what is wrong with it."""
+        record = progress.read(self.lesson.name)
+        exercise = self.grader.exercises[verdict.part]
+        if verdict.state == WRONG:
+            feedback.print_mistake(self._place(verdict), verdict, exercise)
+        else:
+            line(f"\nNext: {verdict.part}, level {exercise.level}", "bold")
             labelled("task", exercise.task)
-            labelled("where", self._place(Verdict(part, NOT_WRITTEN)))
-            self._print_hints(part, progress.read(self.lesson.name))
+            labelled("where", self._place(verdict))
+        self._print_hints(verdict.part, record)
+
+    def show_next_hint(self, part: str) -> None:
+        """Show one more hint for an exercise, and record that it was seen."""
+        with progress.changing(self.lesson.name) as record:
+            record.of(part).add_hint()
+        line(f"\n{part}", "bold")
+        self._print_hints(part, record)
 
     def _record(self, verdicts: list[Verdict], text: str) -> Record:
         mine = sheets.found_in(text)
@@ -118,15 +135,19 @@ class Checker:
         """Return the exercise of that name; for CURRENT the first that isn't right, else all."""
         if name is None:
             return []
-        return [name] if name else current(verdicts) or [verdict.part for verdict in verdicts]
+        if name:
+            return [name]
+        return [verdict.part for verdict in self._current(verdicts) or verdicts]
+
+    def _current(self, verdicts: list[Verdict]) -> list[Verdict]:
+        return current(verdicts, self.chosen)
 
     def _print_details(self, verdicts: list[Verdict], record: Record) -> None:
         wrong = [verdict for verdict in verdicts if verdict.state == WRONG]
-        shown = wrong if self.request.every else wrong[:1]
+        mistakes = [verdict for verdict in self._current(verdicts) if verdict.state == WRONG]
+        shown = wrong if self.request.every else mistakes
         for verdict in shown:
-            exercise = self.grader.exercises[verdict.part]
-            feedback.print_mistake(self._place(verdict), verdict, exercise)
-            self._print_hints(verdict.part, record)
+            self.show(verdict)
         already = {verdict.part for verdict in shown}
         for part in self._named(self.request.hint, verdicts):
             if part not in already:
@@ -138,7 +159,8 @@ class Checker:
     def _print_hints(self, part: str, record: Record) -> None:
         effort = record.of(part)
         exercise = self.grader.exercises[part]
-        feedback.print_hints(exercise, effort.hints, self.lesson.name, bool(effort.done))
+        another = "press h" if self.keys else ""
+        feedback.print_hints(exercise, effort.hints, self.lesson.name, bool(effort.done), another)
 
     def _place(self, verdict: Verdict) -> str:
         """Return file and line of the mistake, else of the body, else the file alone."""
@@ -149,10 +171,13 @@ class Checker:
         )
 
 
-def current(verdicts: list[Verdict]) -> list[str]:
-    """Return the exercise to work on: the first wrong one, else the first unwritten one."""
-    for state in (WRONG, NOT_WRITTEN):
-        for verdict in verdicts:
-            if verdict.state == state:
-                return [verdict.part]
-    return []
+def current(verdicts: list[Verdict], chosen: str = "") -> list[Verdict]:
+    """Return the exercise to work on, in a list that is empty if all are right.
+
+    It is the chosen one while it isn't right, else the first wrong one, else the first unwritten
+    one.
+    """
+    unsolved = [verdict for verdict in verdicts if verdict.state != RIGHT]
+    ranks = {WRONG: 1, NOT_WRITTEN: 2}
+    unsolved.sort(key=lambda verdict: 0 if verdict.part == chosen else ranks[verdict.state])
+    return unsolved[:1]

@@ -69,13 +69,22 @@ def print_mistake(place: str, verdict: Verdict, exercise: Exercise) -> None:
         labelled("printed", verdict.printed)
 
 
-def print_hints(exercise: Exercise, number: int, lab: str, done: bool) -> None:
-    """Print the first `number` hints; all of them once the part is right."""
+def print_hints(exercise: Exercise, number: int, lab: str, done: bool, another: str = "") -> None:
+    """Print the first `number` hints; all of them once the part is right.
+
+    Args:
+        exercise: The exercise.
+        number: How many hints the learner has seen.
+        lab: The lab's name.
+        done: Whether the part is right.
+        another: What shows one more hint; by default a command.
+    """
     seen = exercise.hints if done else exercise.hints[:number]
     for position, hint in enumerate(seen, 1):
         labelled(f"hint {position}", hint)
     if len(seen) < len(exercise.hints):
-        labelled("", f"another hint: invoke check {lab} --hint {exercise.part}")
+        another = another or f"invoke check {lab} --hint {exercise.part}"
+        labelled("", f"another hint: {another}")
     elif not done:
         command = _solution_command(lab, exercise.part)
         labelled("", f"that was the last hint; the lab's solution: {command}")
