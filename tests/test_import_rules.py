@@ -10,6 +10,7 @@ import pytest
 
 # From the bottom to the top: a module imports only what stands on its own level or below.
 LEVELS = (
+    r"labs\.cpus",
     r"labs\.course(\..+)?",
     r"labs\.kit\.(records|compare|measure|assets|atomic_folder)",
     r"labs\.kit\.report(\..+)?",

@@ -24,6 +24,7 @@ from threading import Thread
 from typing import Any, NoReturn
 
 from labs.course.cards import Card
+from labs.cpus import cpu_limit, usable_cpus
 
 GRACE_SECONDS = 10  # for the other processes to end after one has failed
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -137,7 +138,6 @@ def _rank_variables(processes: int) -> list[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    threads = max(1, (os.cpu_count() or 1) // processes)
     common = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
@@ -145,9 +145,17 @@ def _rank_variables(processes: int) -> list[dict[str, str]]:
         "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        "OMP_NUM_THREADS": _threads_of_each(processes),
     }
     return [{**common, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
+
+
+def _threads_of_each(processes: int) -> str:
+    """Return the user's number of threads; else share the CPUs between the processes."""
+    given = os.environ.get("OMP_NUM_THREADS")
+    if given is not None and given != str(cpu_limit()):  # labs/__init__.py sets it to the limit
+        return given
+    return str(max(1, usable_cpus() // processes))
 
 
 @contextmanager
