@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from labs.course.syllabus import Lesson
-from labs.kit.records import Check, Experiment, Measurement, show_values
+from labs.kit.records import Check, Experiment, Figure, Measurement, show_values
 
 SEE_TIMINGS = "see timings"
 
@@ -124,6 +124,7 @@ def _experiment(experiment: Experiment) -> dict[str, Any]:
         "crash": experiment.crash,
         "checks": [_check(check) for check in experiment.checks],
         "measurements": [_measurement(measurement) for measurement in untimed],
+        "figures": [item.path.name for item in experiment.items if isinstance(item, Figure)],
     }
 
 
