@@ -93,7 +93,7 @@ def test_processes_share_the_cpus_unless_the_user_says_otherwise(
 
 @pytest.mark.engine
 def test_a_limited_container_starts_that_many_threads(clone: Clone) -> None:
-    lab = clone.bare_lab("        print('threads:', os.environ.get('OMP_NUM_THREADS'))")
+    lab = clone.bare_lab("print('threads:', os.environ.get('OMP_NUM_THREADS'))")
     ended = clone.invoke("lab", lab, LABS_CPUS="1")
     assert ended.code == 0, str(ended)
     assert "threads: 1" in ended.out
