@@ -35,22 +35,25 @@ DOUBLE = torch.float64
 
 # %% [markdown]
 # ## 1. Two RMSNorms
-# RMSNorm (LLM05a) divides a token's d numbers by the root of their mean square, `x̂ = x /
-# √(mean(x²) + ε)`, and multiplies by a learned gain, `y = γ x̂`. Not all models have the same. In
-# bfloat16, which keeps 8 significant bits, three details show:
+# RMSNorm (LLM05a) divides a token's $d$ numbers by the root of their mean square and multiplies by
+# a learned gain:
+#
+# $$\hat x = \frac{x}{\sqrt{\text{mean}(x^2) + \varepsilon}}, \quad y = \gamma \hat x$$
+#
+# Not all models have the same. In bfloat16, which keeps 8 significant bits, three details show:
 #
 # - **The statistics** are taken in float32, by both: where the mean square is rounded, all of a
 #   token's numbers are off by one factor, which no later sum averages out.
-# - **The order of casts.** Llama rounds x̂ to bfloat16, then multiplies by γ and rounds again. Gemma
-#   multiplies in float32 and rounds once. A rounding is off by at most half a unit in the last
-#   place, 2⁻⁸ = 0.4 % of the number, two by less than twice that. It is little, yet a port that
-#   mixes the orders up gives other logits than the original.
-# - **What is stored.** Llama stores γ, which starts at 1. Gemma stores g = γ − 1, which starts at
-#   0. Above 1 numbers of bfloat16 lie 2⁻⁷ apart, so a gain of 1.003 is stored as 1, but a g of
-#   0.003 to 0.4 % of *itself*. And weight decay, which pulls what is stored to 0, pulls Gemma's
-#   gain to 1, Llama's to nothing (so that gains are usually left out of it).
+# - **The order of casts.** Llama rounds $\hat x$ to bfloat16, then multiplies by $\gamma$ and
+#   rounds again. Gemma multiplies in float32 and rounds once. A rounding is off by at most half a
+#   unit in the last place, $2^{-8}$ = 0.4 % of the number, two by less than twice that. It is
+#   little, yet a port that mixes the orders up gives other logits than the original.
+# - **What is stored.** Llama stores $\gamma$, which starts at 1. Gemma stores $g = \gamma - 1$,
+#   which starts at 0. Above 1 numbers of bfloat16 lie $2^{-7}$ apart, so a gain of 1.003 is stored
+#   as 1, but a $g$ of 0.003 to 0.4 % of *itself*. And weight decay, which pulls what is stored to
+#   0, pulls Gemma's gain to 1, Llama's to nothing (so that gains are usually left out of it).
 #
-# A Gemma file in a Llama norm multiplies by g, numbers around 0, and nothing complains.
+# A Gemma file in a Llama norm multiplies by $g$, numbers around 0, and nothing complains.
 
 
 # %% Llama's and Gemma's
@@ -143,30 +146,35 @@ def a_gain_near_one_is_better_kept_as_its_distance(run: Run):
 
 # %% [markdown]
 # ## 2. Four places for a norm
-# A transformer is a stack: L blocks, each of two **branches** f, attention and feed-forward (FFN),
-# whose answers are added to the **residual stream** x. In shapes B texts have T tokens each, a
-# token d numbers, and attention H heads of D = d/H. A norm can stand in several places:
+# A transformer is a stack: $L$ blocks, each of two **branches** $f$, attention and feed-forward
+# (FFN), whose answers are added to the **residual stream** $x$. In shapes $B$ texts have $T$ tokens
+# each, a token $d$ numbers, and attention $H$ heads of $D = d/H$. A norm can stand in several
+# places:
 #
-# | | | |
-# |---|---|---|
-# | Post-LN | x ← norm(x + f(x)) | Vaswani et al. 2017 |
-# | Pre-LN | x ← x + f(norm(x)), one more norm at the end | GPT-2; Xiong et al. 2020 |
-# | sandwich | x ← x + norm(f(norm(x))), one more at the end | Ding et al. 2021; Gemma 2 |
-# | DeepNorm | x ← norm(α x + f(x)), f's matrices start β times as large | Wang et al. 2022 |
+# | place | $x$ becomes | besides | source |
+# |---|---|---|---|
+# | Post-LN | $\text{norm}(x + f(x))$ | | Vaswani et al. 2017 |
+# | Pre-LN | $x + f(\text{norm}(x))$ | one last norm | GPT-2; Xiong et al. 2020 |
+# | sandwich | $x + \text{norm}(f(\text{norm}(x)))$ | one last norm | Ding et al. 2021; Gemma 2 |
+# | DeepNorm | $\text{norm}(\alpha x + f(x))$ | matrices $\beta$ times as large | Wang et al. 2022 |
 #
-# Under Pre-LN nothing brings the stream back to size 1. If x enters with variance 1 and each block
-# adds an independent c, then after L blocks the size (the root of the mean square) is `√(1 + c L)`.
-# A sandwich norms what a branch answers, so each adds 1 whatever its matrices are, and the size is
-# √(1 + 2L): 8.06 at L = 32. Without any norm a branch answers in proportion to what it reads, or
-# worse: the size is *multiplied* from block to block.
+# Under Pre-LN nothing brings the stream back to size 1. If $x$ enters with variance 1 and each
+# block adds an independent $c$, then after $L$ blocks the size (the root of the mean square) is
+# $\sqrt{1 + cL}$. A sandwich norms what a branch answers, so each adds 1 whatever its matrices are,
+# and the size is $\sqrt{1 + 2L}$: 8.06 at $L = 32$. Without any norm a branch answers in proportion
+# to what it reads, or worse: the size is *multiplied* from block to block.
 #
-# **DeepNorm** chooses α and β so that a training step changes the output by an amount that doesn't
-# depend on L. Roughly (their §4): a branch whose two matrices start β times as large (attention's
-# are W_v and W_o; W_q and W_k, which say where to look, stay) answers a small change of one of them
-# with β/α of it, since the norm divides by about α. By plain gradient descent the matrix itself
-# moves in proportion to that same β/α. Two branches a block, two matrices each: the output moves by
-# about `2L · (β² + β²)/α²`. Setting this to 1 asks for `α² = 4L β²`. Of the pairs that satisfy it
-# they take `α = (2L)^(1/4)` and the β that follows. For L = 24 that is α = 2.63.
+# **DeepNorm** chooses $\alpha$ and $\beta$ so that a training step changes the output by an amount
+# that doesn't depend on $L$. Roughly (their §4): a branch whose two matrices start $\beta$ times as
+# large (attention's are $W_v$ and $W_o$; $W_q$ and $W_k$, which say where to look, stay) answers a
+# small change of one of them with $\beta/\alpha$ of it, since the norm divides by about $\alpha$.
+# By plain gradient descent the matrix itself moves in proportion to that same $\beta/\alpha$. Two
+# branches a block, two matrices each: the output moves by about
+#
+# $$2L \cdot \frac{\beta^2 + \beta^2}{\alpha^2}$$
+#
+# Setting this to 1 asks for $\alpha^2 = 4L\beta^2$. Of the pairs that satisfy it they take
+# $\alpha = (2L)^{1/4}$ and the $\beta$ that follows. For $L = 24$ that is $\alpha = 2.63$.
 
 
 # %% The places
@@ -274,19 +282,21 @@ def the_stream_grows(run: Run):
 # %% [markdown]
 # ## 3. The gradient against depth
 # Now backwards. Under Pre-LN the last norm divides by the size of the stream, and so does its
-# gradient (LLM05a's 1/r): what arrives at the stream is `1/√(1 + c L)` of what left the loss. Xiong
-# et al. (2020, Theorem 1) bound the gradient of the last FFN's second matrix: O(d √(ln d / L)) for
-# Pre-LN, O(d √ln d) for Post-LN, whatever L. On logarithmic axes a slope of −½ is reached where cL
-# is far above 1, and not before: what can be fitted from L = 2 on is a/√(1 + cL).
+# gradient (LLM05a's $1/r$): what arrives at the stream is $1/\sqrt{1 + cL}$ of what left the loss.
+# Xiong et al. (2020, Theorem 1) bound the gradient of the last FFN's second matrix:
+# $O(d\sqrt{(\ln d)/L})$ for Pre-LN, $O(d\sqrt{\ln d})$ for Post-LN, whatever $L$. On logarithmic
+# axes a slope of −½ is reached where $cL$ is far above 1, and not before: what can be fitted from
+# $L = 2$ on is $a/\sqrt{1 + cL}$.
 #
 # Further down the gradient grows again: each branch that it passes adds to it, as it added to the
-# stream on the way up. So at block l there arrives about 1/√(1 + c l), 1 over the stream's size
-# *there*.
+# stream on the way up. So at block $l$ there arrives about $1/\sqrt{1 + cl}$, 1 over the stream's
+# size *there*.
 #
-# (c isn't quite a constant: an FFN adds 0.23, as LLM05a works out, and attention between 1/t, for
-# an average over t unlike tokens, and 1, where they are all alike, as they are the more the deeper.
-# Nor does a fit find it: where cL is well above 1 the curve is L^−½ whatever c, as the sandwich's
-# shows, whose c is 2. What is checked is gradient times stream, without any fit.)
+# ($c$ isn't quite a constant: an FFN adds 0.23, as LLM05a works out, and attention between $1/t$,
+# for an average over $t$ unlike tokens, and 1, where they are all alike, as they are the more the
+# deeper. Nor does a fit find it: where $cL$ is well above 1 the curve is $L^{-1/2}$ whatever $c$,
+# as the sandwich's shows, whose $c$ is 2. What is checked is gradient times stream, without any
+# fit.)
 
 
 # %% The gradient against depth
@@ -373,16 +383,16 @@ def the_gradient_shrinks_under_pre_norm(run: Run):
 # So Post-LN, whose gradients keep their size, should train best? It doesn't: Adam divides by that
 # size. Its first step moves every weight by the learning rate, whatever the gradient (LLM08 derives
 # it). What counts is how far *the output* moves when every weight moves a little. Under Pre-LN the
-# branches of block l are 1/√(1 + c l) of the stream, less and less. Under Post-LN each is as large
-# a part of the sum as all before it, for ever. For weights that move at *random* Liu et al. (2020)
-# derive a variance of the change that grows like L for Post-LN, so a size like √L, and a variance
-# like ln L for Pre-LN. But a gradient's moves agree with each other: what L layers change adds up
-# to L times as much, not √L, or more.
+# branches of block $l$ are $1/\sqrt{1 + cl}$ of the stream, less and less. Under Post-LN each is as
+# large a part of the sum as all before it, for ever. For weights that move at *random* Liu et al.
+# (2020) derive a variance of the change that grows like $L$ for Post-LN, so a size like $\sqrt L$,
+# and a variance like $\ln L$ for Pre-LN. But a gradient's moves agree with each other: what $L$
+# layers change adds up to $L$ times as much, not $\sqrt L$, or more.
 #
 # DeepNorm's promise, no growth at all, is for gradient descent. In Adam's first step each matrix
-# moves as far as any other, and 2L branches times β/α make `2L/√(4L) = √L`. (At random they make
-# `√(2L) · β/α`, again a constant.) And it is a promise about matrices: a norm's own gain and bias
-# act on the whole stream, and no constant makes them smaller.
+# moves as far as any other, and $2L$ branches times $\beta/\alpha$ make $2L/\sqrt{4L} = \sqrt L$.
+# (At random they make $\sqrt{2L} \cdot \beta/\alpha$, again a constant.) And it is a promise about
+# matrices: a norm's own gain and bias act on the whole stream, and no constant makes them smaller.
 
 
 # %% One step
@@ -608,12 +618,16 @@ def without_norms_the_gradient_spikes(run: Run):
 
 # %% [markdown]
 # ## 7. QK-norm
-# One place is left. Attention's **scores** are q·k/√D, for queries q and keys k of D numbers, and
-# nothing bounds them: W_q and W_k can grow together, scores then grow like their product, and the
-# softmax gives all its weight to one token, where its gradient is 0. **QK-norm** (Henry et al.
-# 2020; for stability, Dehghani et al. 2023) norms each head's queries and keys. With RMSNorm, ‖q‖
-# and ‖k‖ are at most √D times the largest gain, so by Cauchy and Schwarz no score is larger than
-# `√D · max|γ_q| · max|γ_k|`, whatever W_q and W_k are. With D = 8 and gains of 1: 2.83.
+# One place is left. Attention's **scores** are $q \cdot k/\sqrt D$, for queries $q$ and keys $k$ of
+# $D$ numbers, and nothing bounds them: $W_q$ and $W_k$ can grow together, scores then grow like
+# their product, and the softmax gives all its weight to one token, where its gradient is 0.
+# **QK-norm** (Henry et al. 2020; for stability, Dehghani et al. 2023) norms each head's queries and
+# keys. With RMSNorm, $\lVert q \rVert$ and $\lVert k \rVert$ are at most $\sqrt D$ times the
+# largest gain, so by Cauchy and Schwarz
+#
+# $$\frac{|q \cdot k|}{\sqrt D} \le \sqrt D \cdot \max|\gamma_q| \cdot \max|\gamma_k|$$
+#
+# whatever $W_q$ and $W_k$ are. With $D = 8$ and gains of 1: 2.83.
 
 
 # %% QK-norm
@@ -684,9 +698,10 @@ def qk_norm_bounds_the_scores(run: Run):
 # ## 8. What is wrong with this layer?
 # A broken stack looks like any other: it is as large, runs as fast, and often trains a little. But
 # its layers can be *asked*. Let a layer be one branch with its residual and its norms, here
-# attention's; give it x, 1000x, or an x whose last token is another, and compare. A sound Pre-LN
-# layer adds to the stream something that doesn't depend on the stream's size. Which question finds
-# which of the faults below? (`planted` makes a layer with one: (B, T, d) -> (B, T, d), float64.)
+# attention's; give it $x$, $1000x$, or an $x$ whose last token is another, and compare. A sound
+# Pre-LN layer adds to the stream something that doesn't depend on the stream's size. Which question
+# finds which of the faults below? (`planted` makes a layer with one: (B, T, d) -> (B, T, d),
+# float64.)
 
 
 # %% Faults
@@ -756,17 +771,27 @@ def a_layer_can_be_asked(run: Run):
 # %% [markdown]
 # ## 9. RoPE
 # Now for places. LLM05a's sinusoids are added to the stream, and their dot product depends on the
-# offset of two places alone, until W_q and W_k come between. **RoPE** (Su et al. 2021, §3.4) comes
-# after them: it takes each pair of neighbours (a, b) of a query or key at place t as a point in the
-# plane, and turns it by the angle `ωᵢ t`, with `ωᵢ = θ^(−2i/D)` for pair i = 0 … D/2 − 1 of a head
-# and θ = 10,000, the **base**:
+# offset of two places alone, until $W_q$ and $W_k$ come between. **RoPE** (Su et al. 2021, §3.4)
+# comes after them: it takes each pair of neighbours $(a, b)$ of a query or key at place $t$ as a
+# point in the plane, and turns it by the angle $\omega_i t$, with $\omega_i = \theta^{-2i/D}$ for
+# pair $i = 0, \ldots, D/2 - 1$ of a head and $\theta$ = 10,000, the **base**:
 #
-# `(a, b) → (a cos ωᵢt − b sin ωᵢt, a sin ωᵢt + b cos ωᵢt)`.
+# $$
+# (a, b) \to
+# (a\cos(\omega_i t) - b\sin(\omega_i t),\; a\sin(\omega_i t) + b\cos(\omega_i t))
+# $$
 #
-# As complex numbers (j² = −1), q = a + bj is multiplied by e^(jωt). The score of q at t and k at s
-# is the sum over pairs of Re(q e^(jωt) · k̄ e^(−jωs)) = Re(q k̄ e^(jω(t − s))), k̄ being the
-# conjugate. It depends on the **offset** t − s, whatever q and k are. Take q = k = (1, 0) and
-# ω = 1: at the places 3 and 5, or 103 and 105, the score is cos 2 = −0.416. (√D divides it later.)
+# As complex numbers ($j^2 = -1$), $q = a + bj$ is multiplied by $e^{j\omega t}$. The score of $q$
+# at $t$ and $k$ at $s$ is the sum over pairs of
+#
+# $$
+# \text{Re}\left(q\,e^{j\omega t} \cdot \bar k\,e^{-j\omega s}\right)
+# = \text{Re}\left(q\,\bar k\,e^{j\omega(t - s)}\right)
+# $$
+#
+# with the conjugate $\bar k$. It depends on the **offset** $t - s$, whatever $q$ and $k$ are. Take
+# $q = k = (1, 0)$ and $\omega = 1$: at the places 3 and 5, or 103 and 105, the score is
+# $\cos(2) = -0.416$. ($\sqrt D$ divides it later.)
 #
 # The angles are a matter for float64 or at least float32: bfloat16 counts in ones to 256 only, so
 # that 256 and 257 are one place.
@@ -856,12 +881,13 @@ def a_rotary_score_tells_the_offset(run: Run):
 
 # %% [markdown]
 # ## 10. Two layouts
-# The paper, GPT-J and Meta's Llama turn **neighbours**, entries 2i and 2i + 1. GPT-NeoX and
-# transformers' Llama turn **halves**, entries i and i + D/2. Trained from scratch, a model can't
-# tell. But W_q and W_k, once trained, belong to a layout, and a file that is loaded into the other
-# gives no error and nonsense. To convert, reorder the *rows* of W_q and W_k, head by head: of each
-# head's D, first all even rows, then all odd ones. For D = 4: rows 0, 2, 1, 3. A score sums over
-# all D, so the order of the sum doesn't matter. W_v and W_o, which no position turns, stay.
+# The paper, GPT-J and Meta's Llama turn **neighbours**, entries $2i$ and $2i + 1$. GPT-NeoX and
+# transformers' Llama turn **halves**, entries $i$ and $i + D/2$. Trained from scratch, a model
+# can't tell. But $W_q$ and $W_k$, once trained, belong to a layout, and a file that is loaded into
+# the other gives no error and nonsense. To convert, reorder the *rows* of $W_q$ and $W_k$, head by
+# head: of each head's $D$, first all even rows, then all odd ones. For $D = 4$: rows 0, 2, 1, 3. A
+# score sums over all $D$, so the order of the sum doesn't matter. $W_v$ and $W_o$, which no
+# position turns, stay.
 
 
 # %% Layouts
@@ -932,11 +958,15 @@ def layouts_convert(run: Run):
 # %% [markdown]
 # ## 11. ALiBi
 # **ALiBi** (Press et al. 2021) turns nothing and adds nothing to the stream. It takes from each
-# score the distance times a **slope** m of the head: `q·k/√D − m (t − s)`, so that in the softmax a
-# token weighs e^(−m (t − s)) times as much. For n heads, n a power of 2, the slopes are 2^(−8i/n),
-# i = 1 … n: with 8 heads 1/2, 1/4, … 1/256, each with a horizon of its own, 1/m tokens. For other n
-# the paper's code takes the slopes of the next lower power of 2, p, and then the 1st, 3rd, 5th … of
-# those of 2p, until there are n: 6 heads have the four of 4, 1/4, 1/16, 1/64, 1/256, and 1/2, 1/8.
+# score the distance times a **slope** $m$ of the head:
+#
+# $$\frac{q \cdot k}{\sqrt D} - m (t - s)$$
+#
+# So in the softmax a token weighs $e^{-m(t - s)}$ times as much. For $n$ heads, $n$ a power of 2,
+# the slopes are $2^{-8i/n}$ for $i = 1, \ldots, n$: with 8 heads 1/2, 1/4, … 1/256, each with a
+# horizon of its own, $1/m$ tokens. For other $n$ the paper's code takes the slopes of the next
+# lower power of 2, $p$, and then the 1st, 3rd, 5th … of those of $2p$, until there are $n$: 6 heads
+# have the four of 4, which are 1/4, 1/16, 1/64 and 1/256, and 1/2 and 1/8.
 
 
 # %% ALiBi
@@ -1139,15 +1169,17 @@ def alibi_reads_on_and_rope_does_not(run: Run):
 
 # %% [markdown]
 # ## 13. Position interpolation
-# Why does RoPE fail? Fast pairs, those with ωᵢ · 64 > 2π, have turned all the way round in
+# Why does RoPE fail? Fast pairs, those with $64\,\omega_i > 2\pi$, have turned all the way round in
 # training: an offset of 500 gives them no angle that they haven't seen. The slow ones, four of the
-# six at D = 12, have seen an arc, and what they answer beyond it no loss ever asked for. Two cures:
+# six at $D = 12$, have seen an arc, and what they answer beyond it no loss ever asked for. Two
+# cures:
 #
 # - **Position interpolation** (Chen et al. 2023): divide all places by 8, so that 0 … 511 becomes 0
 #   … 63.9, all within what was seen. But neighbours are now 1/8 apart, which wasn't seen either,
 #   least of all by the fast pairs, whose task they are.
-# - **A larger base**, "NTK-aware" (bloc97 2023): θ becomes `θ · 8^(D/(D − 2))`. The slowest pair's
-#   frequency, θ^(−(D − 2)/D), is then divided by 8, the fastest, 1, stays, those between share it.
+# - **A larger base**, "NTK-aware" (bloc97 2023): $\theta$ becomes $\theta \cdot 8^{D/(D - 2)}$. The
+#   slowest pair's frequency, $\theta^{-(D - 2)/D}$, is then divided by 8, the fastest, 1, stays,
+#   those between share it.
 #
 # The weights stay, in both. Or they are trained a little at the new length: Chen et al. took Llama
 # from 2,048 to 8,192 tokens and more in 1,000 steps; without a cure 10,000 steps brought little.
