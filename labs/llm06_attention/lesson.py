@@ -33,26 +33,37 @@ LENGTHS = torch.tensor([50, 0, 7])  # of padded sources: a whole one, an empty o
 # returns the values' average under them. Take the query (2, 0) and the keys (1, 0) and (0, 1): the
 # scores are 2 and 0, the weights 0.88 and 0.12, so 88 % of the answer is the first value.
 #
-# In a transformer learned matrices make all three from each token's vector x: `q = W_q x` says what
-# it looks for, `k = W_k x` what it can be found by, `v = W_v x` what it hands over. Stacked for all
-# tokens the whole is `softmax(Q Kᵀ / √d) V` (Vaswani et al. 2017, eq. 1).
+# In a transformer learned matrices make all three from each token's vector $x$: $q = W_q x$ says
+# what it looks for, $k = W_k x$ what it can be found by, $v = W_v x$ what it hands over. Stacked
+# for all tokens, attention is (Vaswani et al. 2017, eq. 1)
+#
+# $$\text{softmax}\left(\frac{Q K^\top}{\sqrt d}\right) V$$
 #
 # A **mask** says which keys a query may look at. It acts *before* the softmax, so that what is
 # hidden gets weight 0 and the rest still sums to one. A query that may look at nothing, as in
 # padded batches, would get 0/0: we say 0, as PyTorch's kernel does. (With a large negative number
-# for −∞ and nothing more, it would quietly average all that was to be hidden.)
+# for $-\infty$ and nothing more, it would quietly average all that was to be hidden.)
 #
-# **Why √d?** (For the curious; the experiment shows it too.) If the entries of q and k are
-# independent with variance 1, q·k sums d products and has variance d; divided by √d, it has
-# variance 1 at any width. Draw n such scores s; let Z = Σ eˢ and p = eˢ/Z. The entropy of the
-# weights is H = ln Z − Σ p·s. For many keys Z ≈ n·E[eˢ] = n·√e and Σ p·s ≈ E[s·eˢ]/E[eˢ] = 1, so `H
-# ≈ ln n − ½`, and the next term is (e + 1)/2n. For 256 keys that is 5.045, where an even spread is
-# 5.545: untrained, a query looks almost everywhere.
+# **Why $\sqrt d$?** (For the curious; the experiment shows it too.) If the entries of $q$ and $k$
+# are independent with variance 1, $q \cdot k$ sums $d$ products and has variance $d$; divided by
+# $\sqrt d$, it has variance 1 at any width. Draw $n$ such scores $s_i$; let $Z = \sum_i e^{s_i}$
+# and $p_i = e^{s_i}/Z$. The entropy of the weights is $H = \ln Z - \sum_i p_i s_i$. For many keys
+# $Z \approx n\,\text{E}[e^s] = n\sqrt e$ and
+# $\sum_i p_i s_i \approx \text{E}[s e^s]/\text{E}[e^s] = 1$, so
 #
-# Undivided, the scores spread by √d. Above √(2 ln n) = 3.3 a handful of keys hold nearly all (so
-# freezes the random energy model, Derrida 1981); far above it the largest alone does: its lead is
-# exponential with mean √d / √(2 ln n), which gives `H ≈ (π²/6)·√(2 ln n / d)` for √d ≫ 3.3. That is
-# a hard choice before anything is learned, with hardly a gradient to learn from.
+# $$H \approx \ln n - \frac{1}{2}$$
+#
+# and the next term is $(e + 1)/(2n)$. For 256 keys that is 5.045, where an even spread is 5.545:
+# untrained, a query looks almost everywhere.
+#
+# Undivided, the scores spread by $\sqrt d$. Above $\sqrt{2\ln n} = 3.3$ a handful of keys hold
+# nearly all (so freezes the random energy model, Derrida 1981); far above it the largest alone
+# does: its lead is exponential with mean $\sqrt d/\sqrt{2\ln n}$, which gives, for
+# $\sqrt d \gg 3.3$,
+#
+# $$H \approx \frac{\pi^2}{6}\sqrt{\frac{2\ln n}{d}}$$
+#
+# That is a hard choice before anything is learned, with hardly a gradient to learn from.
 
 
 # %% Scaled dot-product attention
@@ -172,10 +183,10 @@ def is_causal_aligns_top_left(run: Run):
 # %% [markdown]
 # ## 3. A set has no order
 # Nothing in the formula knows *where* a key stands: shuffle the tokens, and the answers are
-# shuffled alike. A mask or positions end this. **RoPE** (Su et al. 2021) rotates pairs
-# of coordinates of q and k by angles that grow with position. Turning both by the same angle leaves
-# q·k as it is, so it depends on the distance alone. (Slow angles tell far positions apart; base 100
-# is enough for our 32 positions, Llama takes 10,000 and more.)
+# shuffled alike. A mask or positions end this. **RoPE** (Su et al. 2021) rotates pairs of
+# coordinates of $q$ and $k$ by angles that grow with position. Turning both by the same angle
+# leaves $q \cdot k$ as it is, so it depends on the distance alone. (Slow angles tell far positions
+# apart; base 100 is enough for our 32 positions, Llama takes 10,000 and more.)
 
 
 # %% Order
@@ -208,9 +219,10 @@ def attention_alone_sees_a_set(run: Run):
 # %% [markdown]
 # ## 4. Heads
 # One softmax makes one choice. To fetch the subject *and* the verb a token needs two: so there are
-# H **heads** of width D, and a last matrix mixes their answers (Vaswani et al. 2017, §3.2.2). Mind
-# the axes: a projection gives (B, T, H·D), the heads one after another; naming them gives (B, T, H,
-# D), and only a transpose brings them in front. A bare `view(B, H, T, D)` fits, and jumbles all.
+# $H$ **heads** of width $D$, and a last matrix mixes their answers (Vaswani et al. 2017, §3.2.2).
+# Mind the axes: a projection gives (B, T, H·D), the heads one after another; naming them gives (B,
+# T, H, D), and only a transpose brings them in front. A bare `view(B, H, T, D)` fits, and jumbles
+# all.
 #
 # In generation all past keys and values stay in memory, and for long texts reading them is most of
 # the work. One key-value head for all query heads (Shazeer 2019) or for each group (**grouped-query
@@ -324,14 +336,14 @@ def heads_equal_multihead_attention(run: Run):
 # What takes two layers? Here a model of attention alone, no MLP, no norm, learns **recall**: 16
 # different tokens, then eight of them again, in random order, each followed by what followed it
 # before, which is to be predicted: `… D B A F C … | A F  D B …`. One layer adds to a token terms
-# weight(query, xⱼ, t − j) · M xⱼ, each about *one* token of the context. But F is the answer
-# because of *two*, itself and the A before it: the softmax's denominator apart, no term can tell F
-# after A from F elsewhere. A second layer can, if the first left a note at F of what came before.
-# This is an **induction circuit** (Elhage et al. 2021, Olsson et al. 2022): in layer 1 a
-# **previous-token head** writes the notes; in layer 2 an **induction head** finds the note that
-# equals the current token and copies what stands there. To be fair, two heads side by side meet two
-# in a row: as many parameters. (One layer ends *below* a good guess: the terms of tokens that were
-# seen twice, because they were asked before, add up.)
+# $\text{weight}(\text{query}, x_j, t - j) \cdot M x_j$, each about *one* token of the context. But
+# F is the answer because of *two*, itself and the A before it: the softmax's denominator apart, no
+# term can tell F after A from F elsewhere. A second layer can, if the first left a note at F of
+# what came before. This is an **induction circuit** (Elhage et al. 2021, Olsson et al. 2022): in
+# layer 1 a **previous-token head** writes the notes; in layer 2 an **induction head** finds the
+# note that equals the current token and copies what stands there. To be fair, two heads side by
+# side meet two in a row: as many parameters. (One layer ends *below* a good guess: the terms of
+# tokens that were seen twice, because they were asked before, add up.)
 #
 # A head's **mass** on something is the weight it puts there, averaged over the queries that matter:
 # here, in layer 1 on the previous token, in layer 2 on the one after the key's first copy. But mass
