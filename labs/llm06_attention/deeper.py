@@ -27,10 +27,10 @@ lab = Lab("LLM06+")
 
 # %% [markdown]
 # ## 1. A sliding window
-# T queries on T keys make T² scores. If every query looks at itself and the w − 1 keys before it,
-# T·w are enough (Longformer, Beltagy et al. 2020), and L layers still reach L·(w − 1) back. A mask
-# alone saves nothing, for what it hides has been computed; to save, lay before each query its own w
-# keys. (Real kernels do so in blocks, to copy less.)
+# $T$ queries on $T$ keys make $T^2$ scores. If every query looks at itself and the $w - 1$ keys
+# before it, $Tw$ are enough (Longformer, Beltagy et al. 2020), and $L$ layers still reach
+# $L(w - 1)$ back. A mask alone saves nothing, for what it hides has been computed; to save, lay
+# before each query its own $w$ keys. (Real kernels do so in blocks, to copy less.)
 
 
 # %% A sliding window
@@ -77,15 +77,19 @@ def a_window_needs_linear_work(run: Run):
 
 # %% [markdown]
 # ## 2. Softmax without the whole row
-# The scores are the largest thing in attention, 256 MiB a head in float32 at T = 8,192. But a
+# The scores are the largest thing in attention, 256 MiB a head in float32 at $T$ = 8,192. But a
 # softmax can be computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). Keep
-# for each query the largest score m so far, the sum ℓ of e^(s − m), and the sum o of values under
-# these weights.
+# for each query the largest score $m$ so far, the sum $\ell$ of $e^{s - m}$ over the scores $s$,
+# and the sum $o$ of values under these weights.
 #
-# When a tile brings a larger maximum m′, what was kept refers to the old one:
-# multiply ℓ and o by e^(m − m′). In the end o/ℓ is the answer, exactly. Take the scores 1, then 3:
-# first ℓ = 1; then m′ = 3 and ℓ = e^(1 − 3) + 1, which is (e¹ + e³)/e³. So does FlashAttention (Dao
-# et al. 2022).
+# When a tile brings a larger maximum $m'$, what was kept refers to the old one, so correct it
+# before the new terms are added:
+#
+# $$\ell \leftarrow e^{m - m'}\,\ell, \qquad o \leftarrow e^{m - m'}\,o$$
+#
+# In the end $o/\ell$ is the answer, exactly. Take the scores 1, then 3: first $\ell = 1$; then
+# $m' = 3$ and $\ell = e^{1 - 3} + 1$, which is $(e^1 + e^3)/e^3$. So does FlashAttention (Dao et
+# al. 2022).
 
 
 # %% Tiles
