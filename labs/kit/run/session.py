@@ -16,7 +16,7 @@ from labs.course.options import Settings
 from labs.course.syllabus import Lesson
 from labs.kit.compare import Mistake, check_part
 from labs.kit.records import Experiment
-from labs.kit.report import page
+from labs.kit.report import index, page
 from labs.kit.run import predictions, results
 from labs.kit.run.console import Output
 from labs.kit.run.devices import choose_precision, describe_device
@@ -152,6 +152,7 @@ class Session:
             return FAILED if self._crashed else 0
         closing = self._close(closing_function)
         self._write(closing)
+        self._update_index()
         if not self._crashed:
             for folder in self.run.checkpoint_folders:
                 folder.remove()
@@ -190,6 +191,14 @@ class Session:
         data = results.as_data(self.lesson, facts, self.experiments, closing)
         results.write(data, self.folder / "results.json")
         page.write(self.lesson, data, self.experiments, closing.text, self._report)
+
+    def _update_index(self) -> None:
+        """Add this run to the page of all runs. Whatever prevents that, the run has ended well."""
+        try:
+            index.update(self.run.settings.outputs)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            self.output.print(Text(f"The page of all runs wasn't updated. {problem}"), wrap=False)
 
     def summary(self) -> tuple[str, str]:
         """Return the number of passed checks and the peak memory, for a table of several labs."""
