@@ -48,20 +48,24 @@ lab.before_run(assets.check_model)
 
 # %% [markdown]
 # ## 1. A small change to a large matrix
-# A linear layer of a trained model maps x to Wx; W has `out × in` numbers. Fine-tuning adds a ΔW of
-# that size, and AdamW keeps two more numbers for each. **LoRA** (Hu et al. 2021, eq. 3) leaves W as
-# it is, and writes ΔW as a product of two thin matrices, A of r rows and B of r columns:
+# A linear layer of a trained model maps $x$ to $Wx$; $W$ has $\text{out} \times \text{in}$ numbers.
+# Fine-tuning adds a $\Delta W$ of that size, and AdamW keeps two more numbers for each. **LoRA**
+# (Hu et al. 2021, eq. 3) leaves $W$ as it is, and writes $\Delta W$ as a product of two thin
+# matrices, $A$ of $r$ rows and $B$ of $r$ columns:
 #
-# `h = W x + (α/r) · B (A x)`, A: (r, in), B: (out, r), so ΔW = (α/r) · B A has rank r at most.
+# $$h = W x + \frac{\alpha}{r}\,B (A x)$$
 #
-# The **rank** r says how many directions ΔW may read and write. It costs r · (in + out) numbers: in
-# SmolLM2 a query projection has 576 · 576 = 331,776 weights, its update of rank 8 has 9,216. α is a
-# number to choose; the factor **α/r** only scales, and §3 shows what it is good for. By hand, with
-# r = 1 and α = 2: let A = (1, 0) and B = (0, 3)ᵀ. x = (1, 2) gives A x = 1, B A x = (0, 3), and
-# (0, 6) is added to W x.
+# with $A$: (r, in) and $B$: (out, r), so $\Delta W = \frac{\alpha}{r}\,B A$ has rank $r$ at most.
 #
-# A starts random, **B starts at zero**, so that the model begins as what it was. To put this into a
-# real model, walk over its modules and replace each linear layer of a given name.
+# The **rank** $r$ says how many directions $\Delta W$ may read and write. It costs
+# $r\,(\text{in} + \text{out})$ numbers: in SmolLM2 a query projection has 576 · 576 = 331,776
+# weights, its update of rank 8 has 9,216. $\alpha$ is a number to choose; the factor $\alpha/r$
+# only scales, and §3 shows what it is good for. By hand, with $r = 1$ and $\alpha = 2$: let
+# $A = (1, 0)$ and $B = (0, 3)^\top$. Then $x = (1, 2)$ gives $A x = 1$ and $B A x = (0, 3)$, and
+# $(0, 6)$ is added to $W x$.
+#
+# $A$ starts random, **$B$ starts at zero**, so that the model begins as what it was. To put this
+# into a real model, walk over its modules and replace each linear layer of a given name.
 
 
 # %% 1. The layer
@@ -179,10 +183,10 @@ def randomize(model: Any) -> Any:
 
 
 # %% [markdown]
-# Two models serve this lab. **SmolLM2-135M-Instruct** is real: 30 layers, d = 576, and ours is its
-# 4-bit release, dequantised (say so when you quote). **Glass** is small enough to be trained many
-# times over: 0.85 M parameters, 4 layers, d = 128, trained in float32 on Lewis Carroll; its new
-# domain will be Shakespeare's plays.
+# Two models serve this lab. **SmolLM2-135M-Instruct** is real: 30 layers, $d = 576$, and ours is
+# its 4-bit release, dequantised (say so when you quote). **Glass** is small enough to be trained
+# many times over: 0.85 M parameters, 4 layers, $d = 128$, trained in float32 on Lewis Carroll; its
+# new domain will be Shakespeare's plays.
 
 
 # %% 2. Two models
@@ -295,13 +299,17 @@ def insertion_changes_nothing(run: Run):
 
 # %% [markdown]
 # ## 2. What moves first
-# Let L be the loss, s = α/r, and G = ∂L/∂W the gradient that W itself would get, `out × in`. Since
-# W + s·BA stands where W stood, the chain rule gives
+# Let $L$ be the loss, $s = \alpha/r$, and $G = \partial L/\partial W$ the gradient that $W$ itself
+# would get, $\text{out} \times \text{in}$. Since $W + sBA$ stands where $W$ stood, the chain rule
+# gives
 #
-# `∂L/∂B = s · G Aᵀ` and `∂L/∂A = s · Bᵀ G`.
+# $$
+# \frac{\partial L}{\partial B} = s\,G A^\top \quad\text{and}\quad
+# \frac{\partial L}{\partial A} = s\,B^\top G
+# $$
 #
-# So an adapter sees G through the other factor. B = 0 makes A's gradient exactly 0 in the first
-# step; A is random, so B's is not. After one step B isn't 0 any more, and both move. If both
+# So each factor sees $G$ through the other one. $B = 0$ makes $A$'s gradient exactly 0 in the first
+# step; $A$ is random, so $B$'s is not. After one step $B$ isn't 0 any more, and both move. If both
 # started at 0, neither ever would.
 
 
@@ -394,18 +402,26 @@ def b_moves_first(run: Run):
 
 # %% [markdown]
 # ## 3. What α is for
-# Adam divides each gradient by its own size, so its first step moves every number of B by the
-# learning rate η, whatever s is: ΔW = −s · η · sign(G Aᵀ) · A. So **α is a learning rate in
-# disguise**, "roughly", say Hu et al. (§4.1): twice the α at half the rate is the same first step,
-# but not the same training, for A's steps aren't scaled so. Under plain gradient descent s counts
-# twice, once in the gradient and once in the product.
+# Adam divides each gradient by its own size, so its first step moves every number of $B$ by the
+# learning rate $\eta$, whatever $s$ is:
 #
-# Why divide by r? Let there be one token x, and g = ∂L/∂h at its output: then G = g xᵀ. With aₖ for
-# A's row k, the number Bᵢₖ moves by −η · sign(gᵢ) · sign(aₖ·x), and output i for x by −s·η·sign(gᵢ)
-# · Σₖ |aₖ·x|: all r terms have one sign. At fixed s that grows like r; at fixed α, with s = α/r, it
-# doesn't grow. With many tokens the terms agree only in part, and growth lies between √r (no
-# agreement) and r. Hu et al. divide by r so that η need not be searched for again at each r;
-# Kalajdzievski (2023) argues for √r.
+# $$\Delta W = -s\,\eta\,\text{sign}(G A^\top)\,A$$
+#
+# So **$\alpha$ is a learning rate in disguise**, "roughly", say Hu et al. (§4.1): twice the
+# $\alpha$ at half the rate is the same first step, but not the same training, for $A$'s steps
+# aren't scaled so. Under plain gradient descent $s$ counts twice, once in the gradient and once in
+# the product.
+#
+# Why divide by $r$? Let there be one token $x$, and $g = \partial L/\partial h$ at its output: then
+# $G = g x^\top$. With $a_k$ for $A$'s row $k$, the number $B_{ik}$ moves by
+# $-\eta\,\text{sign}(g_i)\,\text{sign}(a_k \cdot x)$, and output $i$ for $x$ by
+#
+# $$-s\,\eta\,\text{sign}(g_i) \sum_k |a_k \cdot x|$$
+#
+# All $r$ terms have the same sign. At fixed $s$ that grows like $r$; at fixed $\alpha$, with
+# $s = \alpha/r$, it doesn't grow. With many tokens the terms agree only in part, and growth lies
+# between $\sqrt r$ (no agreement) and $r$. Hu et al. divide by $r$ so that $\eta$ need not be
+# searched for again at each $r$; Kalajdzievski (2023) argues for $\sqrt r$.
 
 
 # %% 5. α and the first step
@@ -450,10 +466,11 @@ def alpha_is_a_learning_rate(run: Run):
 
 # %% [markdown]
 # ## 4. The same as peft
-# **peft** is the library that most adapters are made with. It names our A `lora_A.weight` and our B
-# `lora_B.weight`, puts `base_model.model.` before the layer's name, and saves two files:
-# `adapter_model.safetensors` with the numbers, `adapter_config.json` with rank, α and places. What
-# follows these names is exchangeable. Only the adapter is saved: who loads it must have the base.
+# **peft** is the library that most adapters are made with. It names our $A$ `lora_A.weight` and our
+# $B$ `lora_B.weight`, puts `base_model.model.` before the layer's name, and saves two files:
+# `adapter_model.safetensors` with the numbers, `adapter_config.json` with rank, $\alpha$ and
+# places. What follows these names is exchangeable. Only the adapter is saved: who loads it must
+# have the base.
 
 
 # %% 6. Save and swap
@@ -601,12 +618,12 @@ def adapters_travel(run: Run):
 
 # %% [markdown]
 # ## 5. Merged
-# An adapter costs two more products in each layer. Merged, W + ΔW is one matrix again, and costs
-# nothing. Taking ΔW out again subtracts what was added, and floating point keeps no promise that
-# (W + Δ) − Δ is W: each of the two sums rounds, by at most half a unit in the last place. To get
-# the very same bytes, keep W. And in bf16, with 8 bits of precision, a change below 1/512 of a
-# weight is less than half a unit and vanishes, as much of Adam's first step does: merge in float32,
-# and round once, if at all.
+# An adapter costs two more products in each layer. Merged, $W + \Delta W$ is one matrix again, and
+# costs nothing. Taking $\Delta W$ out again subtracts what was added, and floating point keeps no
+# promise that $(W + \Delta W) - \Delta W$ is $W$: each of the two sums rounds, by at most half a
+# unit in the last place. To get the very same bytes, keep $W$. And in bf16, with 8 bits of
+# precision, a change below 1/512 of a weight is less than half a unit and vanishes, as much of
+# Adam's first step does: merge in float32, and round once, if at all.
 
 
 # %% 8. Merging
@@ -673,9 +690,9 @@ def merging_is_exact_enough(run: Run):
 
 # %% [markdown]
 # ## 6. Training, under Accelerate
-# Accelerate places the model, sets the precision, and shares the work among processes. Each of N
+# Accelerate places the model, sets the precision, and shares the work among processes. Each of $N$
 # processes takes its part of the same batch, and their gradients are averaged. So we divide the
-# summed loss by the number of labels in the *whole* batch and multiply by N: then N processes
+# summed loss by the number of labels in the *whole* batch and multiply by $N$: then $N$ processes
 # train as one with all of it does. (A label of −100 isn't counted.)
 
 
@@ -724,13 +741,13 @@ def test_loss(run: Run, model: Any, rows: Tensor) -> float:
 
 # %% [markdown]
 # ## 7. How much rank, and where
-# Glass learns plays: by LoRA in all linear layers of its blocks at ranks 1, 4 and 16; by LoRA in q
-# and v alone at rank 8; by all its weights (full fine-tuning); and, to know what the base is worth,
-# as a new model from scratch. α/r is 2 throughout, and all arms see the same batches. Each has the
-# learning rate that is best for itself, among steps of a factor of two, on rows that serve nothing
-# else (`valid`): for `tiny`'s 40 steps it was found beforehand; larger sizes train longer, and try
-# half and twice that rate as well. A larger rank wants a lower rate, as §3 let us expect, so one
-# rate for all would have told us about rates, not ranks.
+# Glass learns plays: by LoRA in all linear layers of its blocks at ranks 1, 4 and 16; by LoRA in
+# $q$ and $v$ alone at rank 8; by all its weights (full fine-tuning); and, to know what the base is
+# worth, as a new model from scratch. $\alpha/r$ is 2 throughout, and all arms see the same batches.
+# Each has the learning rate that is best for itself, among steps of a factor of two, on rows that
+# serve nothing else (`valid`): for `tiny`'s 40 steps it was found beforehand; larger sizes train
+# longer, and try half and twice that rate as well. A larger rank wants a lower rate, as §3 let us
+# expect, so one rate for all would have told us about rates, not ranks.
 
 
 # %% 10. The arms
@@ -866,12 +883,15 @@ def places_count_more_than_rank(run: Run):
 # %% [markdown]
 # ## 8. Is the update low-rank?
 # LoRA rests on a guess: that what fine-tuning changes has a low "intrinsic rank" (Hu et al. 2021,
-# §4.1). We can look. The **singular value decomposition** ΔW = U diag(σ) Vᵀ sorts a matrix into
-# directions by size. Its first r terms are the best approximation of rank r in the sum of squares
-# (Eckart & Young 1936), and their share of the **energy** Σσ² says how good. The yardstick is a
+# §4.1). We can look. The **singular value decomposition** sorts a matrix into directions by size:
+#
+# $$\Delta W = U\,\text{diag}(\sigma)\,V^\top = \sum_i \sigma_i\,u_i v_i^\top$$
+#
+# Its first $r$ terms are the best approximation of rank $r$ in the sum of squares (Eckart & Young
+# 1936), and their share of the **energy** $\sum_i \sigma_i^2$ says how good. The yardstick is a
 # random matrix of the same shape, whose energy is spread over all directions. But energy isn't use:
-# what does the *loss* say if of each ΔW only r directions are kept? Split the r terms between A and
-# B, and it is an adapter.
+# what does the *loss* say if of each $\Delta W$ only $r$ directions are kept? Split the $r$ terms
+# between $A$ and $B$, and it is an adapter.
 
 
 # %% 13. The update of full fine-tuning
@@ -966,12 +986,15 @@ def how_low_is_its_rank(run: Run):
 # %% [markdown]
 # ## 9. What is forgotten, and a second adapter
 # The base's own domain is what it writes: draw text from it, and ask the adapted model for its loss
-# there. On text drawn from p₀ another model p₁ loses, in the mean, the **Kullback–Leibler
-# divergence** Σ p₀ ln(p₀/p₁) more than p₀ itself, and that is never negative: on its own text
-# nothing beats the base. Biderman et al. (2024): "LoRA learns less and forgets less". What was
-# forgotten under an adapter is still there, though: take the adapter out, and the base is back. So
-# one base serves many tasks, each with some kilobytes of its own. Here the second is PLAYS IN
-# CAPITALS, which glass's tokenizer spells letter by letter.
+# there. On text drawn from $p_0$ another model $p_1$ loses, in the mean, more than $p_0$ itself, by
+# the **Kullback–Leibler divergence**
+#
+# $$\sum_x p_0(x) \ln\frac{p_0(x)}{p_1(x)} \ge 0$$
+#
+# It is never negative: on its own text nothing beats the base. Biderman et al. (2024): "LoRA learns
+# less and forgets less". What was forgotten under an adapter is still there, though: take the
+# adapter out, and the base is back. So one base serves many tasks, each with some kilobytes of its
+# own. Here the second is PLAYS IN CAPITALS, which glass's tokenizer spells letter by letter.
 
 
 # %% 14. Forgetting
@@ -1065,7 +1088,7 @@ def two_adapters_share_a_base(run: Run):
 # %% [markdown]
 # ## 10. What shrinks
 # LoRA shrinks what belongs to *trainable* numbers: the gradient, one float32 for each, and AdamW's
-# two moments. The weights stay, and so do most activations: to reach the first A and B, the
+# two moments. The weights stay, and so do most activations: to reach the first $A$ and $B$, the
 # backward pass runs through every layer, and what it needs must be kept. So fifty times fewer
 # trainable parameters is not fifty times less memory.
 
