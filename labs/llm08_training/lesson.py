@@ -85,10 +85,13 @@ DOUBLE, IGNORED = torch.float64, -100  # the label that cross_entropy leaves out
 #
 # What is tested must not have been trained on. Split rows at random, and it has been: short lists
 # are drawn again and again, and stand on both sides. So split by **combination**. Number tasks and
-# words from 0, and of each list hold out the one task for which task + 1·word₁ + 2·word₂ + … leaves
-# no remainder when divided by 5. Training may meet each list with its four other tasks, and each
-# task with about four lists of five, but never a held-out pair of the two: who answers right there
-# has put it together.
+# words from 0, and of each list hold out the one task for which
+#
+# $$\text{task} + 1 \cdot \text{word}_1 + 2 \cdot \text{word}_2 + \ldots$$
+#
+# leaves no remainder when divided by 5. Training may meet each list with its four other tasks, and
+# each task with about four lists of five, but never a held-out pair of the two: who answers right
+# there has put it together.
 
 
 # %% 1. The set
@@ -132,8 +135,8 @@ def nothing_held_out_was_seen(run: Run):
 # and keeps the result in a file named by a hash of the data, the function and all that the function
 # refers to. Ask again, and nothing is computed. An *IterableDataset* is a **stream**: rows pass
 # once, `map` and `filter` work on what passes. It can't be shuffled as a whole, only through a
-# buffer of b rows: each row that is drawn makes room for the next that is read. So what is drawn at
-# place p (from 0) was among the first p + b rows of the file.
+# buffer of $b$ rows: each row that is drawn makes room for the next that is read. So what is drawn
+# at place $p$ (from 0) was among the first $p + b$ rows of the file.
 
 
 # %% 2. Files
@@ -355,14 +358,15 @@ def labels_are_the_assistants_words(run: Run):
 
 # %% [markdown]
 # ## 4. Batches
-# Rows of unlike length become a rectangle (B rows, T places) by **padding** on the right. An
+# Rows of unlike length become a rectangle ($B$ rows, $T$ places) by **padding** on the right. An
 # attention mask of 0 keeps the padding from being looked at, and its labels must be −100. Many
 # tokenizers have no padding token, and people use the end token for it, which does no harm, until
 # somebody finds the padding *by value*: `labels[input_ids == pad] = -100` drops the answers' own
 # end tokens with it. We shall train that too, on a small Llama of 86,000 parameters (at `tiny`).
 #
-# The model's logits at a place give the next token's probabilities; the loss of one label is −ln of
-# its probability, in nats. Batches differ in how many labels they have, so we sum, and count.
+# The model's logits at a place give the next token's probabilities; the loss of one label of
+# probability $p$ is $-\ln p$, in nats. Batches differ in how many labels they have, so we sum, and
+# count.
 
 
 # %% 5. The collator
@@ -435,21 +439,27 @@ def what_pads_does_not_matter(run: Run):
 
 # %% [markdown]
 # ## 5. AdamW
-# Let g be the gradient of a weight w at step t = 1, 2, …. Adam (Kingma & Ba 2015) keeps two running
-# means, m of g and v of g². How long they remember, two numbers say; ours are β₁ = 0.9, β₂ = 0.98:
+# Let $g$ be the gradient of a weight $w$ at step $t = 1, 2, \ldots$ Adam (Kingma & Ba 2015) keeps
+# two running means, $m$ of $g$ and $v$ of $g^2$. Two numbers set how long they remember; ours are
+# $\beta_1 = 0.9$, $\beta_2 = 0.98$:
 #
-# `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`.
+# $$m \leftarrow \beta_1 m + (1 - \beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2$$
 #
-# Both begin at 0, and so are too small at first: after t steps on a constant g, m = (1 − β₁ᵗ) g.
-# Divided by that factor they are right, m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ), and the step is
+# Both begin at 0, and so are too small at first: after $t$ steps on a constant $g$,
+# $m = (1 - \beta_1^t)\,g$. Divided by that factor they are right,
 #
-# `w ← w − η λ w − η m̂ / (√v̂ + ε)`
+# $$\hat m = \frac{m}{1 - \beta_1^t}, \qquad \hat v = \frac{v}{1 - \beta_2^t}$$
 #
-# with the **learning rate** η, and ε = 10⁻⁸ against a division by 0. The term η λ w is **weight
-# decay**, which pulls each weight towards 0 (ours: λ = 0.01). Its place is what the W in AdamW
-# stands for (Loshchilov & Hutter 2019): added to the gradient instead, λ w would be divided by √v̂
-# like the rest, and weights with large gradients would hardly decay. In the first step m̂ = g and
-# √v̂ = |g|: every weight moves by η, whatever its gradient (decay apart). So η has the unit of the
+# and the step is
+#
+# $$w \leftarrow w - \eta \lambda w - \eta\,\frac{\hat m}{\sqrt{\hat v} + \varepsilon}$$
+#
+# with the **learning rate** $\eta$, and $\varepsilon = 10^{-8}$ against a division by 0. The term
+# $\eta \lambda w$ is **weight decay**, which pulls each weight towards 0 (ours: $\lambda = 0.01$).
+# Its place is what the W in AdamW stands for (Loshchilov & Hutter 2019): added to the gradient
+# instead, $\lambda w$ would be divided by $\sqrt{\hat v}$ like the rest, and weights with large
+# gradients would hardly decay. In the first step $\hat m = g$ and $\sqrt{\hat v} = |g|$: every
+# weight moves by $\eta$, whatever its gradient (decay apart). So $\eta$ has the unit of the
 # weights, and not, as in plain gradient descent, one that depends on the loss.
 
 
@@ -547,17 +557,23 @@ def own_adamw_equals_torch(run: Run):
 
 # %% [markdown]
 # ## 6. The learning rate's curve
-# Adam's first steps are all of full size, and v̂ knows nothing yet: so the rate is **warmed up**,
-# from nearly 0 to its peak in w steps. Later steps should average out the noise of small batches:
-# the rate **decays**, most often along a cosine (Loshchilov & Hutter 2017), often down to a tenth
-# (GPT-3: Brown et al. 2020, app. B). Step t of S, t = 0, 1, …, S − 1, has this share of the peak:
+# Adam's first steps are all of full size, and $\hat v$ knows nothing yet: so the rate is **warmed
+# up**, from nearly 0 to its peak in $w$ steps. Later steps should average out the noise of small
+# batches: the rate **decays**, most often along a cosine (Loshchilov & Hutter 2017), often down to
+# a tenth (GPT-3: Brown et al. 2020, app. B). Step $t$ of $S$, with $t = 0, 1, \ldots, S - 1$, has
+# this share of the peak:
 #
-# `(t + 1) / w` for t < w; then `f + (1 − f) · ½ (1 + cos π p)`, `p = (t + 1 − w) / (S + 1 − w)`
+# $$
+# \begin{cases} \dfrac{t + 1}{w} & t < w \\
+# f + (1 - f) \cdot \dfrac{1 + \cos(\pi p)}{2} & t \ge w \end{cases}
+# \qquad\text{with}\quad p = \frac{t + 1 - w}{S + 1 - w}
+# $$
 #
-# with the floor f. (t + 1: the first step isn't wasted on a rate of 0, nor, at f = 0, the last.)
+# and the floor $f$. ($t + 1$: the first step isn't wasted on a rate of 0, nor, at $f = 0$, the
+# last.)
 #
-# t counts *steps of the optimizer*. A loop that accumulates k batches and moves the schedule with
-# each batch is through after S/k steps.
+# $t$ counts *steps of the optimizer*. A loop that accumulates $k$ batches and moves the schedule
+# with each batch is through after $S/k$ steps.
 
 
 # %% 7. The schedule
@@ -623,19 +639,22 @@ def the_rate_is_counted_in_steps(run: Run):
 # %% [markdown]
 # ## 7. Accumulation and clipping
 # A batch that doesn't fit is taken in parts, **micro-batches**, whose gradients add up before the
-# optimizer steps. Micro-batch i has nᵢ labels, whose losses sum to sᵢ. What the whole batch would
-# give is the mean over all labels,
+# optimizer steps. Micro-batch $i$ has $n_i$ labels, whose losses sum to $s_i$. What the whole batch
+# would give is the mean over all labels,
 #
-# `L = (s₁ + … + s_k) / (n₁ + … + n_k)`, and not `(s₁/n₁ + … + s_k/n_k) / k`,
+# $$
+# L = \frac{s_1 + \ldots + s_k}{n_1 + \ldots + n_k} \quad\text{and not}\quad
+# \frac{1}{k}\left(\frac{s_1}{n_1} + \ldots + \frac{s_k}{n_k}\right)
+# $$
 #
-# the mean of means, which the usual `loss / k` computes. Take two micro-batches, one of 1
-# label and one of 9: by L each label has the weight 1/10, by the other 1/2 and 1/18. Equal counts
-# hide it. transformers had it so until 2024 (version 4.46; told by D. Han, of Unsloth). So a
-# **window** of k micro-batches is looked at as a whole before its first backward pass. The last
-# window of an epoch may be short. L doesn't care; `loss / k` makes its gradient too small.
+# The second is the mean of means, which the usual `loss / k` computes. Take two micro-batches, one
+# of 1 label and one of 9: by $L$ each label has the weight 1/10, by the other 1/2 and 1/18. Equal
+# counts hide it. transformers had it so until 2024 (version 4.46; told by D. Han, of Unsloth). So a
+# **window** of $k$ micro-batches is looked at as a whole before its first backward pass. The last
+# window of an epoch may be short. $L$ doesn't care; `loss / k` makes its gradient too small.
 #
 # **Clipping** (Pascanu et al. 2013) shortens a gradient whose norm, over all parameters together,
-# is above c, to c. Its direction stays. That is done once, when the window is complete; done to
+# is above $c$, to $c$. Its direction stays. That is done once, when the window is complete; done to
 # each micro-batch it turns the sum.
 
 
@@ -751,9 +770,9 @@ def clipping_keeps_the_direction(run: Run):
 # ## 8. The loop
 # Now the parts come together, under **Accelerate**: `prepare` places model and data, sets the
 # precision, shares batches among processes, and makes their gradients one; `backward` and
-# `clip_grad_norm_` know what loss scaling (§11) is in force. Each of N processes has the gradient
-# of its own share of the window's labels. L wants their sum, and Accelerate takes their mean: so
-# each multiplies its loss by N. `no_sync` puts that exchange off to a window's last micro-batch.
+# `clip_grad_norm_` know what loss scaling (§11) is in force. Each of $N$ processes has the gradient
+# of its own share of the window's labels. $L$ wants their sum, and Accelerate takes their mean: so
+# each multiplies its loss by $N$. `no_sync` puts that exchange off to a window's last micro-batch.
 #
 # Three lines belong to long runs. `Checkpoints` writes the whole state every so often, and
 # `resume` finds it again after a kill (§12). `stop_on_nan` ends the run at the first loss that is
@@ -1057,8 +1076,9 @@ def does_masking_the_prompt_help(run: Run):
 # must not be asked of the last token of the one before.
 #
 # Which rows go together? Longest first, each into the first pack that has room: "first fit
-# decreasing". It never makes more than 11/9 · (the fewest packs possible) + 6/9 (Dósa 2007); as
-# short rows come last and fill what is left, it seldom makes many more than the fewest.
+# decreasing". Where $n$ packs are the fewest possible, it never makes more than
+# $\frac{11}{9} n + \frac{6}{9}$ (Dósa 2007); as short rows come last and fill what is left, it
+# seldom makes many more than the fewest.
 
 
 # %% 12. Packs
@@ -1210,18 +1230,22 @@ def packing_removes_padding(run: Run):
 # %% [markdown]
 # ## 11. Sixteen bits
 # Training in **mixed precision** multiplies matrices in 16 bits and keeps the weights in 32. Why
-# not all in 16? bfloat16 has float32's range and 8 significant bits. Between 2ᵉ and 2ᵉ⁺¹ its
-# numbers lie 2ᵉ⁻⁷ apart, so adding u to a weight w there does nothing if |u| is below half of that:
+# not all in 16? bfloat16 has float32's range and 8 significant bits. Between $2^e$ and $2^{e+1}$
+# its numbers lie $2^{e-7}$ apart, so adding $u$ to a weight $w$ there does nothing if $|u|$ is
+# below half of that:
 #
-# `|u| < 2^(e − 8)`, e = ⌊log₂ |w|⌋: about 1/256 to 1/512 of the weight.
+# $$|u| < 2^{e - 8}, \qquad e = \lfloor \log_2 |w| \rfloor$$
 #
-# AdamW's steps are about η. With η = 10⁻⁴ every weight of at least 2⁻⁵ ≈ 0.03 stands still, and
-# late in training, when the rate falls, so do the smaller ones.
+# which is about 1/256 to 1/512 of the weight.
 #
-# float16 has 11 bits, enough for more; but its smallest number above 0 is 2⁻²⁴ ≈ 6·10⁻⁸. Gradients
-# of half of that or less become 0. **Loss scaling** (Micikevicius et al. 2018) multiplies the loss
-# by a power of two before the backward pass and divides the gradients, in 32 bits, after it.
-# Accelerate does so with `--precision fp16`, on a GPU.
+# AdamW's steps are about $\eta$. With $\eta = 10^{-4}$ every weight of at least
+# $2^{-5} \approx 0.03$ stands still, and late in training, when the rate falls, so do the smaller
+# ones.
+#
+# float16 has 11 bits, enough for more; but its smallest number above 0 is
+# $2^{-24} \approx 6 \cdot 10^{-8}$. Gradients of half of that or less become 0. **Loss scaling**
+# (Micikevicius et al. 2018) multiplies the loss by a power of two before the backward pass and
+# divides the gradients, in 32 bits, after it. Accelerate does so with `--precision fp16`, on a GPU.
 
 
 # %% 13. Small updates
@@ -1315,12 +1339,12 @@ def short_gradients_need_scaling(run: Run):
 # %% [markdown]
 # ## 12. Interrupted
 # A run that was killed should end as if it hadn't been. To go on *exactly*, weights aren't enough:
-# AdamW's means and its t, the place in the schedule, the place in the data (which epoch's order,
+# AdamW's means and its $t$, the place in the schedule, the place in the data (which epoch's order,
 # how many batches in), and the state of every random number generator: dropout draws from one.
 # `Checkpoints` writes all of that by Accelerate's `save_state`, into a folder of another name that
 # is renamed when it is whole, so that a kill never leaves half a one; it keeps the last two; and
-# the next run finds it if everything that its bits depend on is the same. Try it: press Ctrl-C in
-# a run of `--size small`, and start it again.
+# the next run finds it if everything that its bits depend on is the same. Try it: press Ctrl-C in a
+# run of `--size small`, and start it again.
 
 
 # %% 14. Resumed
@@ -1397,7 +1421,7 @@ def a_nan_stops_the_run(run: Run):
 
 # %% [markdown]
 # ## 13. N processes
-# On N devices N processes run the same program. Each holds the whole model, takes its share of
+# On $N$ devices $N$ processes run the same program. Each holds the whole model, takes its share of
 # every batch, and the gradients are averaged before the step ("data parallel"). The loss is that of
 # one process if, and only if, the division is right: by the labels of the *whole* window. A mean
 # over each process's own labels is a mean of means again. Here two processes are started for ten
