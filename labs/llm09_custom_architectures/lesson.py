@@ -209,8 +209,8 @@ def not_strict_is_silent(run: Run):
 # unless told otherwise: an unpickler with a short list of what may be called (which could be got
 # round before 2.6: CVE-2025-32434). **safetensors** (Hugging Face, 2022) has nothing to call:
 #
-# - 8 bytes: the length n of the header, little-endian, unsigned;
-# - n bytes of JSON: for each name its `dtype`, `shape` and `data_offsets`, where its bytes begin
+# - 8 bytes: the length $n$ of the header, little-endian, unsigned;
+# - $n$ bytes of JSON: for each name its `dtype`, `shape` and `data_offsets`, where its bytes begin
 #   and end, counted from the header's end (`__metadata__`, if there, is text for people);
 # - the bytes, one tensor after the other, rows first, without gap or overlap, to the file's end.
 #
@@ -300,18 +300,21 @@ def a_pickle_is_refused(run: Run):
 
 # %% [markdown]
 # ## 4. A convolution by hand
-# An image is a tensor (C, H, W): C channels, H pixels down, W across. A **convolution** (LeCun et
-# al. 1989) is one linear layer for all its windows of k × k: for each number it answers, the same
-# C·k·k weights look at every place, so what is learned at one is known at all. Windows begin every
-# s pixels (the **stride**), after p zeros on every side (**padding**), and a window's rows and
-# columns lie d pixels apart (**dilation**; 1: side by side). There are
+# An image is a tensor (C, H, W): $C$ channels, $H$ pixels down, $W$ across. A **convolution**
+# (LeCun et al. 1989) is one linear layer for all its windows of $k \times k$: for each number it
+# answers, the same $C k^2$ weights look at every place, so what is learned at one is known at all.
+# Windows begin every $s$ pixels (the **stride**), after $p$ zeros on every side (**padding**), and
+# a window's rows and columns lie $d$ pixels apart (**dilation**; 1: side by side). The number of
+# windows down is
 #
-# `H′ = ⌊(H + 2p − d·(k − 1) − 1) / s⌋ + 1` windows down, and W′ across likewise.
+# $$H' = \left\lfloor \frac{H + 2p - d\,(k - 1) - 1}{s} \right\rfloor + 1$$
 #
-# Eight pixels, k = 3, p = 1, s = 2, d = 1: ⌊(8 + 2 − 2 − 1)/2⌋ + 1 = 4. Windows are a matter of
-# strides (LLM02): `unfold` makes all of them as a view and copies nothing; what copies, k² times
-# the image, is laying each out as a row for the matrix product. (Deep learning says convolution and
-# means correlation: the kernel isn't turned round.)
+# and $W'$, the number across, is computed in the same way.
+#
+# Eight pixels, $k = 3$, $p = 1$, $s = 2$, $d = 1$: $\lfloor (8 + 2 - 2 - 1)/2 \rfloor + 1 = 4$.
+# Windows are a matter of strides (LLM02): `unfold` makes all of them as a view and copies nothing;
+# what copies, $k^2$ times the image, is laying each out as a row for the matrix product. (Deep
+# learning says convolution and means correlation: the kernel isn't turned round.)
 
 
 # %% 4. A convolution
@@ -365,14 +368,18 @@ def our_convolution_is_the_librarys(run: Run):
 
 # %% [markdown]
 # ## 5. Buffers that move
-# **Batch normalisation** (Ioffe & Szegedy 2015, algorithm 1) takes from each channel the mean μ of
-# the batch, over images and pixels, and divides by its standard deviation:
-# `γ · (x − μ)/√(σ² + ε) + β`, with γ and β learned and a small ε against a division by 0. An answer
-# must not depend on what else is in the batch, though. So in training it keeps running means of μ
-# and σ², m ← (1 − a)·m + a·μ with a = 0.1 (PyTorch's `momentum`), and in evaluation uses these.
-# They are neither learned nor constant: the very case for buffers. (σ² is a sum over the batch's n
-# numbers of the channel, divided by n; for the running one by n − 1, as an estimate for all images
-# should be. Of 1 and 3: μ = 2, σ² = 1, out come −1 and 1; the running variance steps towards 2.)
+# **Batch normalisation** (Ioffe & Szegedy 2015, algorithm 1) takes from each channel the mean $\mu$
+# of the batch, over images and pixels, and divides by its standard deviation:
+#
+# $$\gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta$$
+#
+# with $\gamma$ and $\beta$ learned and a small $\varepsilon$ against a division by 0. An answer
+# must not depend on what else is in the batch, though. So in training it keeps running means of
+# $\mu$ and $\sigma^2$, such as $m \leftarrow (1 - a)\,m + a \mu$ with $a = 0.1$ (PyTorch's
+# `momentum`), and in evaluation uses these. They are neither learned nor constant: the very case
+# for buffers. ($\sigma^2$ is a sum over the batch's $n$ numbers of the channel, divided by $n$; for
+# the running one by $n - 1$, as an estimate for all images should be. Of 1 and 3: $\mu = 2$,
+# $\sigma^2 = 1$, out come −1 and 1; the running variance steps towards 2.)
 #
 # Three things follow. In training a constant added to a channel is taken off again with its mean:
 # a bias before the norm has gradient 0, and 48 such numbers in our CNN would never learn. Who only
@@ -659,12 +666,12 @@ def each_missing_part_shows(run: Run):
 # %% [markdown]
 # ## 8. LoRA in a CNN
 # Our convolution holds a linear layer, so LLM07's `insert` puts an adapter into it as it is. What
-# is it, seen as a convolution? A reads each window: r kernels of k × k. B mixes the r maps that
-# come of it: a convolution with windows of 1 × 1.
+# is it, seen as a convolution? $A$ reads each window: $r$ kernels of $k \times k$. $B$ mixes the
+# $r$ maps that come of it: a convolution with windows of 1 × 1.
 #
-# The task: a CNN that reads bright strokes on black gets the photographic negative, 1 − x. The
-# base is frozen, and the adapter learns. But the norms' buffers are no parameters: unless they
-# are frozen too (by evaluation mode), they follow the new images, and without its adapter the base
+# The task: a CNN that reads bright strokes on black gets the photographic negative, $1 - x$. The
+# base is frozen, and the adapter learns. But the norms' buffers are no parameters: unless they are
+# frozen too (by evaluation mode), they follow the new images, and without its adapter the base
 # isn't what it was.
 
 
@@ -751,20 +758,23 @@ def frozen_weights_and_moving_buffers(run: Run):
 # %% [markdown]
 # ## 9. A mixer that isn't attention
 # In a block of a transformer one part mixes tokens and another thinks about each. The mixer need
-# not be attention. A **gated causal convolution** makes of each token three vectors, a, b and v,
-# and mixes each channel by itself over the last k tokens:
+# not be attention. A **gated causal convolution** makes of each token three vectors, $a$, $b$ and
+# $v$, and mixes each channel by itself over the last $k$ tokens:
 #
-# `y = W_out ((1 + b) ⊙ conv((1 + a) ⊙ v))`, with `conv(u)_t = Σᵢ wᵢ ⊙ u_{t−i}` over i = 0 … k − 1.
+# $$
+# y = W_\text{out} \left((1 + b) \odot \text{conv}((1 + a) \odot v)\right),
+# \quad\text{with}\quad \text{conv}(u)_t = \sum_{i=0}^{k-1} w_i \odot u_{t-i}
+# $$
 #
-# ⊙ multiplies entry by entry. With k = 2 and w = (1, −1) a channel 3, 5, 4 becomes 3, 2, −1.
-# Gates that multiply make it more than a moving average (Dauphin et al. 2017; in this form, but for
-# the 1s: LFM2, Liquid AI 2025, with k = 3). The 1s hold them open at first: else an answer would
-# begin as the product of three small numbers, and its gradients too (for the same reason an LSTM's
-# forget gate starts open, Jozefowicz et al. 2015).
+# $\odot$ multiplies entry by entry. With $k = 2$ and $w = (1, -1)$ a channel 3, 5, 4 becomes 3, 2,
+# −1. Gates that multiply make it more than a moving average (Dauphin et al. 2017; in this form, but
+# for the 1s: LFM2, Liquid AI 2025, with $k = 3$). The 1s hold them open at first: else an answer
+# would begin as the product of three small numbers, and its gradients too (for the same reason an
+# LSTM's forget gate starts open, Jozefowicz et al. 2015).
 #
-# It has as many parameters as attention, 4·d², and k·d more. It needs no mask and no positions, and
-# to write on it remembers k − 1 tokens, not all. Its price is its reach: L layers see L·(k − 1)
-# tokens back, and nothing before.
+# It has as many parameters as attention, $4d^2$, and $kd$ more. It needs no mask and no positions,
+# and to write on it remembers $k - 1$ tokens, not all. Its price is its reach: $L$ layers see
+# $L(k - 1)$ tokens back, and nothing before.
 #
 # LLM06 found that recall takes *two* layers of attention: one that notes the token before, and one
 # that finds it. A convolution has the token before for free. Is one layer of each enough? And in
@@ -815,8 +825,8 @@ class CausalAttention(MultiHeadAttention):
 # that imports this file. The configuration is plain fields; the model's `__init__` takes nothing
 # else, so the model can be built again from JSON. `save_pretrained` writes safetensors; nothing of
 # our code is in the folder, so there is none for `trust_remote_code` to run. (Positions in
-# attention are LLM06's RoPE. A cache would hold keys, values and the last k − 1 of (1 + a) ⊙ v:
-# left out here, so `use_cache` is off.)
+# attention are LLM06's RoPE. A cache would hold keys, values and the last $k - 1$ of
+# $(1 + a) \odot v$: left out here, so `use_cache` is off.)
 
 
 # %% 11. The hybrid
