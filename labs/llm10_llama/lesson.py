@@ -64,30 +64,32 @@ DOUBLE = torch.float64
 # %% [markdown]
 # ## 1. The parts
 # A LLaMA (Touvron et al. 2023) is a decoder: token ids in, for each place a score for every token
-# that might come next. We write V for the size of the vocabulary, d for the width of the vectors, L
-# for the number of layers, H for query heads of width D = d/H, H_kv for key-value heads, B for the
-# texts of a batch and T for their length. On its way a token is
+# that might come next. We write $V$ for the size of the vocabulary, $d$ for the width of the
+# vectors, $L$ for the number of layers, $H$ for query heads of width $D = d/H$, $H_\text{kv}$ for
+# key-value heads, $B$ for the texts of a batch and $T$ for their length. On its way a token is
 #
-# - **embedded**: row i of a matrix E (V × d) is the vector of token i;
-# - changed by L **blocks**, each of which adds two **branches** to the vector x: first it becomes
-#   `x + attention(norm(x))`, then `x + ffn(norm(x))`;
-# - normed once more and compared with a row for each token, which gives V **logits**.
+# - **embedded**: row $i$ of a matrix $E$ ($V \times d$) is the vector of token $i$;
+# - changed by $L$ **blocks**, each of which adds two **branches** to the vector $x$: first it
+#   becomes $x + \text{attention}(\text{norm}(x))$, then $x + \text{ffn}(\text{norm}(x))$;
+# - normed once more and compared with a row for each token, which gives $V$ **logits**.
 #
 # Norms are RMSNorm, the feed-forward part is SwiGLU: both you wrote in LLM05a, and we import them.
 # Attention is grouped-query attention, as in LLM06, by PyTorch's kernel, which you proved equal to
-# yours. No matrix has a bias. Where the last matrix *is* E, the model is **tied** (Press & Wolf
+# yours. No matrix has a bias. Where the last matrix *is* $E$, the model is **tied** (Press & Wolf
 # 2017).
 #
 # Positions are **RoPE** (Su et al. 2021): a query and a key are cut into pairs of coordinates, and
-# at position t pair i is turned by the angle t·θ^(−2i/D), with θ = 10,000. Turn (1, 0) by 90° and
-# it is (0, 1). A pair (a, b) is the complex number a + b·i, and turning it is *one* multiplication:
-# with cos φ + sin φ·i. The products q·k then depend on distances alone (LLM05b).
+# at position $t$ pair $i$ is turned by the angle $t\,\theta^{-2i/D}$, with $\theta$ = 10,000. Turn
+# $(1, 0)$ by 90° and it is $(0, 1)$. A pair $(a, b)$ is the complex number $a + bj$ (with
+# $j^2 = -1$), and turning it by an angle $\varphi$ is *one* multiplication: with
+# $\cos\varphi + j\sin\varphi$. The products $q \cdot k$ then depend on distances alone (LLM05b).
 #
 # **Which coordinates make a pair?** The paper, and Meta's own LLaMA, take neighbours: 0 and 1, 2
-# and 3. `transformers` takes i and i + D/2, and so did LLM06. Either works if it is kept to from
-# the beginning, but weights that were trained in one layout are noise in the other. A row of W_q
-# makes one coordinate, so that reordering rows of W_q and W_k converts: with D = 6, the rows 0 1 2
-# 3 4 5 of each head become 0 2 4 1 3 5. We use neighbours: they are complex numbers as they lie.
+# and 3. `transformers` takes $i$ and $i + D/2$, and so did LLM06. Either works if it is kept to
+# from the beginning, but weights that were trained in one layout are noise in the other. A row of
+# $W_q$ makes one coordinate, so that reordering rows of $W_q$ and $W_k$ converts: with $D = 6$, the
+# rows 0 1 2 3 4 5 of each head become 0 2 4 1 3 5. We use neighbours: they are complex numbers as
+# they lie.
 
 
 # %% 1. Positions
@@ -127,7 +129,7 @@ def to_neighbours(rows: Tensor, head_dim: int) -> Tensor:
 
 # %% [markdown]
 # ## 2. Attention with a cache
-# The T new queries see the keys of the tokens before and their own up to them. When a text is
+# The $T$ new queries see the keys of the tokens before and their own up to them. When a text is
 # written token by token, keys and values of all earlier tokens would be the same as the step
 # before, so they are kept (LLM01). `transformers` appends to them, which copies all of them each
 # time; we make room once and fill it. A step may bring one token or many: the **prefill** brings
@@ -221,9 +223,12 @@ class Attention(nn.Module):
 # ## 3. Assembly
 # LLM05a's RMSNorm says what the layer does; in training it costs more than it should, because
 # autograd goes back through each of its six steps. So here is its derivative in one go. With the
-# gain γ, `r = 1/√(mean(x²) + ε)` and y = γ·r·x, entry by entry:
+# gain $\gamma$, $r = 1/\sqrt{\text{mean}(x^2) + \varepsilon}$ and $y = \gamma r x$, entry by entry:
 #
-# `dx = r·γ·dy − x·r³·mean(x·γ·dy)`, `dγ = Σ x·r·dy` over all tokens.
+# $$
+# dx = r\,\gamma\,dy - x\,r^3\,\text{mean}(x\,\gamma\,dy), \qquad
+# d\gamma = \sum_\text{tokens} x\,r\,dy
+# $$
 #
 # (It is LLM05a's formula; only the passes over memory were counted.) And `F.silu` is one kernel
 # where LLM05a's silu is two. Both are proven equal to what they replace, in section 6 and in
@@ -337,25 +342,31 @@ class Llama(nn.Module):
 
 # %% [markdown]
 # ## 4. The first loss
-# Untrained, a model should know nothing: V equally likely tokens, a loss of ln V. It is a little
-# more. Let h be the vector that meets the last matrix; after the norm its square length is d. A
-# logit is h·e with a row e whose d entries have the standard deviation σ ("std" in the code), so it
-# has variance s² = d·σ². The loss is ln Σ exp(logits) less the target's logit, whose mean is 0; and
-# the mean of exp of a normal variable is exp(s²/2). So, for V large,
+# Untrained, a model should know nothing: $V$ equally likely tokens, a loss of $\ln V$. It is a
+# little more. Let $h$ be the vector that meets the last matrix; after the norm its square length is
+# $d$. A logit is $h \cdot e$ with a row $e$ whose $d$ entries have the standard deviation $\sigma$
+# ("std" in the code), so it has variance $s^2 = d\sigma^2$. The loss is $\ln \sum_i \exp(l_i)$ over
+# all logits $l_i$ minus the target's logit, whose mean is 0; and the mean of $\exp$ of a normal
+# variable is $\exp(s^2/2)$. So, for $V$ large,
 #
-# `loss ≈ ln V + d·σ²/2`.
+# $$\text{loss} \approx \ln V + \frac{d\sigma^2}{2}$$
 #
-# Tied, one logit is not like the others: that of the token itself. If h still points along the
-# token's own row e, whose length is about σ·√d, its **own logit** o = h·e is √d · σ√d = d·σ: an
-# untrained tied model thinks that each token comes twice! In the sum of V terms one is exp(o) then:
+# Tied, one logit is not like the others: that of the token itself. If $h$ still points along the
+# token's own row $e$, whose length is about $\sigma\sqrt d$, its **own logit** $o = h \cdot e$ is
+# $\sqrt d \cdot \sigma\sqrt d = d\sigma$: an untrained tied model thinks that each token comes
+# twice! In the sum of $V$ terms one is $\exp(o)$ then:
 #
-# `loss ≈ ln((V − 1)·exp(d·σ²/2) + exp(o)) − o/V`
+# $$
+# \text{loss} \approx
+# \ln\left((V - 1)\exp\left(\frac{d\sigma^2}{2}\right) + \exp(o)\right) - \frac{o}{V}
+# $$
 #
-# for targets drawn evenly. Does h point there? A branch begins with a norm, so what it adds doesn't
-# depend on how long x is: entries of about (σ√d)², after two matrices, beside the embedding's of
-# σ. They are small only where d·σ is small against 1: so o rises as d·σ, then falls behind, and is
-# hardly worth a thought in the sum. But where the branches' last matrices begin at 0, as some
-# recipes have it, o is d·σ in full: for d = 96 and σ = 0.05 that is 4.8, and e^4.8 = 121 terms.
+# for targets drawn evenly. Does $h$ point there? A branch begins with a norm, so what it adds
+# doesn't depend on how long $x$ is: entries of about $(\sigma\sqrt d)^2$, after two matrices,
+# beside the embedding's of $\sigma$. They are small only where $d\sigma$ is small against 1: so $o$
+# rises as $d\sigma$, then falls behind, and is hardly worth a thought in the sum. But where the
+# branches' last matrices begin at 0, as some recipes have it, $o$ is $d\sigma$ in full: for
+# $d = 96$ and $\sigma = 0.05$ that is 4.8, and $e^{4.8} = 121$ terms.
 #
 # A first loss far from the formula is the cheapest alarm that there is: a wrong init, a wrong
 # scale, a target that leaks.
@@ -439,15 +450,16 @@ def the_first_loss_is_foretold(run: Run):
 
 # %% [markdown]
 # ## 5. Tying, and every parameter
-# A block has 2·d·H·D numbers in W_q and W_o, 2·d·H_kv·D in W_k and W_v, 3·d·d_ff in the gated
-# feed-forward part and 2·d in its norms. With the last norm and, tied, one matrix V × d:
+# A block has $2dHD$ numbers in $W_q$ and $W_o$, $2dH_\text{kv}D$ in $W_k$ and $W_v$,
+# $3d\,d_\text{ff}$ in the gated feed-forward part and $2d$ in its norms. With the last norm and,
+# tied, one matrix $V \times d$:
 #
-# `N = V·d + L·(2·d·(H + H_kv)·D + 3·d·d_ff + 2·d) + d`
+# $$N = Vd + L\left(2d\,(H + H_\text{kv})\,D + 3d\,d_\text{ff} + 2d\right) + d$$
 #
 # Tied means one **storage**, not two equal copies. Its gradient is the sum of what comes from both
 # ends. And the order matters: initialise, then tie, then measure. `nn.Linear` draws its matrix by a
-# rule of its own (evenly up to 1/√d), `nn.Embedding` with σ = 1; a model that ties first and
-# initialises by layer afterwards gets whichever came last.
+# rule of its own (evenly up to $1/\sqrt d$), `nn.Embedding` with $\sigma = 1$; a model that ties
+# first and initialises by layer afterwards gets whichever came last.
 
 
 # %% 5. Tying
@@ -503,15 +515,16 @@ def tied_is_one_storage(run: Run):
 # %% [markdown]
 # ## 6. The real one
 # Is it a LLaMA? Then `transformers`' LlamaForCausalLM with our weights must give our logits, and we
-# its with its weights. Our modules bear the same names; only the rows of W_q and W_k are reordered.
-# A model that loads weights in the wrong layout raises no error at all: every shape fits.
+# its with its weights. Our modules bear the same names; only the rows of $W_q$ and $W_k$ are
+# reordered. A model that loads weights in the wrong layout raises no error at all: every shape
+# fits.
 #
 # Logits alone don't prove a backward pass by hand, such as our norm's: so the gradients of a loss
 # are compared as well, matrix by matrix, rows reordered.
 #
 # If that works for random numbers, it works for real ones: SmolLM2-135M (in its 4-bit release,
-# dequantised) has 30 layers, d = 576, 9 query heads on 3, θ = 100,000, V = 49,152. Section 7 loads
-# it as soon as our model can write, and lets both write.
+# dequantised) has 30 layers, $d = 576$, 9 query heads on 3, $\theta$ = 100,000, $V$ = 49,152.
+# Section 7 loads it as soon as our model can write, and lets both write.
 
 
 # %% 6. The real one
@@ -655,12 +668,12 @@ def ours_equals_transformers(run: Run):
 
 # %% [markdown]
 # ## 7. Writing
-# To write is to choose a token, append it, and go on (LLM01). A **temperature** τ divides the
+# To write is to choose a token, append it, and go on (LLM01). A **temperature** $\tau$ divides the
 # logits: below 1 sharpens, 0 means the likeliest token. **Top-p** keeps the fewest likeliest tokens
-# that hold a share p, and draws among them. In this order: first the temperature, which changes the
-# shares, then the cut.
+# that hold a share $p$, and draws among them. In this order: first the temperature, which changes
+# the shares, then the cut.
 #
-# The model was trained to look back T tokens (its **context**). When the cache has that many, we
+# The model was trained to look back $T$ tokens (its **context**). When the cache has that many, we
 # begin anew with the last half of the context: simple, and nothing is ever farther than in
 # training.
 #
@@ -759,9 +772,9 @@ def smollm2_lives_in_our_model(run: Run):
 # fall? Where two rows of the batch begin alike and go on differently, no model can know which it
 # is in: that sets a **floor**, the entropy of what follows each beginning that occurs.
 #
-# **It doesn't peek**: the gradient of place t's logits to the vectors of later tokens is exactly 0,
-# as nothing was added. **The cache tells the truth**: whatever is read at once and whatever step by
-# step, the logits are the same up to rounding.
+# **It doesn't peek**: the gradient of place $t$'s logits to the vectors of later tokens is exactly
+# 0, as nothing was added. **The cache tells the truth**: whatever is read at once and whatever step
+# by step, the logits are the same up to rounding.
 
 
 # %% 8. Can it learn
@@ -861,7 +874,7 @@ def no_logit_sees_the_future(run: Run):
 # a batch touches the pages that it needs, and a gigabyte costs no more than a megabyte.
 #
 # Every loss below is in **nats per token**, on text that wasn't trained on, cut into windows of the
-# model's context: the first token of a window is guessed from one token alone, the last from T.
+# model's context: the first token of a window is guessed from one token alone, the last from $T$.
 # (Vocabularies can be compared only per byte, LLM01.)
 
 
@@ -891,17 +904,19 @@ def nats(model: nn.Module, ids: Any, length: int) -> float:
 
 # %% [markdown]
 # ## 10. What counting can do
-# A loss means nothing alone. **Uniform**: ln V. **Unigram**: how frequent each token is. **Bigram,
-# trigram**: how frequent it is after the last one, the last two. Counted in the training text and
-# asked about another, a count may be 0, so counts are **smoothed**. We take Witten & Bell's way
-# (1991): after a history h that was seen c(h) times, followed by t(h) different tokens, the chance
-# of something new is taken to be t/(c + t), and shared out as the next shorter history says:
+# A loss means nothing alone. **Uniform**: $\ln V$. **Unigram**: how frequent each token is.
+# **Bigram, trigram**: how frequent it is after the last one, the last two. Counted in the training
+# text and asked about another, a count may be 0, so counts are **smoothed**. We take Witten &
+# Bell's way (1991): after a history $h$ that was seen $c(h)$ times, followed by $t(h)$ different
+# tokens, the chance of something new is taken to be $t/(c + t)$, and shared out as the next shorter
+# history says:
 #
-# `p(w | h) = (c(h, w) + t(h) · p(w | shorter h)) / (c(h) + t(h))`
+# $$p(w \mid h) = \frac{c(h, w) + t(h)\,p(w \mid \text{shorter } h)}{c(h) + t(h)}$$
 #
-# After "Q" seen 9 times, always with "u": t = 1, and p(u) = (9 + p₀(u))/10. At the bottom stands
-# 1/V. It has nothing to tune, and sums to one. Longer histories go on helping, for a while: so the
-# ladder has two rungs more, of four and five tokens.
+# After "Q" seen 9 times, always with "u": $t = 1$, and $p(\text{u}) = (9 + p_0(\text{u}))/10$,
+# where $p_0$ is the shorter history's. At the bottom stands $1/V$. It has nothing to tune, and sums
+# to one. Longer histories go on helping, for a while: so the ladder has two rungs more, of four and
+# five tokens.
 
 
 # %% 10. What counting can do
@@ -924,15 +939,19 @@ def judged_on(run: Run) -> Any:
 # ## 11. What pulls the weights
 # **AdamW** (Loshchilov & Hutter 2019) moves each number by about the learning rate, whatever its
 # gradient's size. **Muon** (Jordan et al. 2024) treats a matrix as what it is, a map: its momentum
-# M = U S Vᵀ (its singular value decomposition, LLM07) is replaced by U Vᵀ, so that *every direction
-# moves alike*, the strong and the rare. U Vᵀ can be had without the decomposition. Scale M so that
-# no singular value exceeds 1, then apply five times
+# $M = U S V^\top$ (its singular value decomposition, LLM07) is replaced by $U V^\top$, so that
+# *every direction moves alike*, the strong and the rare. $U V^\top$ can be computed without the
+# decomposition. Scale $M$ so that no singular value exceeds 1, then apply five times
 #
-# `X ← a·X + b·(X Xᵀ) X + c·(X Xᵀ)² X`, (a, b, c) = (3.4445, −4.7750, 2.0315),
+# $$
+# X \leftarrow a X + b\,(X X^\top) X + c\,(X X^\top)^2 X,
+# \qquad (a, b, c) = (3.4445, -4.7750, 2.0315)
+# $$
 #
-# which acts on each singular value s as the polynomial a·s + b·s³ + c·s⁵ and brings nearly all into
-# 0.7 … 1.2: 0.01 goes to 0.034, 0.118, 0.40, 1.09, 0.70. Embeddings and norms aren't maps: they
-# keep AdamW. The price is 5 · 3 products a step for each matrix, so that Muon wants large batches.
+# which acts on each singular value $s$ as the polynomial $a s + b s^3 + c s^5$ and brings nearly
+# all into 0.7 … 1.2: 0.01 goes to 0.034, 0.118, 0.40, 1.09, 0.70. Embeddings and norms aren't maps:
+# they keep AdamW. The price is 5 · 3 products a step for each matrix, so that Muon wants large
+# batches.
 #
 # **Weight decay** pulls weights towards 0. A norm's gain is near 1 for a reason and is spared; a
 # matrix that serves twice must be pulled once.
@@ -1001,11 +1020,11 @@ class Muon(torch.optim.Optimizer):
 
 # %% [markdown]
 # ## 12. Training
-# A step: draw B windows of T + 1 tokens from anywhere in the training text; the first T are read,
-# the last T are the answers, each one place on. The learning rate rises for a twentieth of the
-# steps and then falls in a straight line to nearly 0. With N processes each takes its part of the
-# same batch, and Accelerate averages the gradients, so that N train as one. A run that is killed
-# goes on from its last checkpoint when it is started again.
+# A step: draw $B$ windows of $T + 1$ tokens from anywhere in the training text; the first $T$ are
+# read, the last $T$ are the answers, each one place on. The learning rate rises for a twentieth of
+# the steps and then falls in a straight line to nearly 0. With $N$ processes each takes its part of
+# the same batch, and Accelerate averages the gradients, so that $N$ train as one. A run that is
+# killed goes on from its last checkpoint when it is started again.
 #
 # The yardstick is nanoGPT's recipe for a CPU (Karpathy 2022): 0.80 million parameters, 2,000 steps
 # of 12 windows of 64 tokens, by AdamW; it publishes a loss of 1.88 on its "tinyshakespeare".
@@ -1013,13 +1032,13 @@ class Muon(torch.optim.Optimizer):
 # 1.66, over the whole validation text. `benchmarks/nanogpt.py` runs both there, in turn, and tells
 # seconds.
 #
-# What makes the difference? In *loss*: LLM10+ takes Muon, the larger σ and some parts out again;
-# not told apart are a learning rate that is higher at first and falls to nothing (theirs to a
-# tenth), fewer and larger batches, and no learned positions. In *time*: at 6·N a token, ours is
-# 3.2·10¹² operations, theirs 7.4·10¹², so that half the seconds are first of all half the work; a
-# better recipe reaches more with less. Steps get cheaper, too (LLM10+), and are taken by two
-# processes of one thread each, theirs by one of two. Theirs was never meant as a record: it is
-# written to be understood, and stops nine times to estimate its loss.
+# What makes the difference? In *loss*: LLM10+ takes Muon, the larger $\sigma$ and some parts out
+# again; not told apart are a learning rate that is higher at first and falls to nothing (theirs to
+# a tenth), fewer and larger batches, and no learned positions. In *time*: at $6N$ a token, ours is
+# $3.2 \cdot 10^{12}$ operations, theirs $7.4 \cdot 10^{12}$, so that half the seconds are first of
+# all half the work; a better recipe reaches more with less. Steps get cheaper, too (LLM10+), and
+# are taken by two processes of one thread each, theirs by one of two. Theirs was never meant as a
+# record: it is written to be understood, and stops nine times to estimate its loss.
 
 
 # %% 12. Training
@@ -1292,9 +1311,9 @@ def letters_find_their_kind(run: Run):
 
 # %% [markdown]
 # ## 15. The cache pays
-# Without a cache the n-th token reads n tokens again. With one it reads itself; only attention
-# still looks at n keys. So the gain grows with the length. Its price in bytes is `2·L·H_kv·D` for
-# each token, times 4.
+# Without a cache the $n$-th token reads $n$ tokens again. With one it reads itself; only attention
+# still looks at $n$ keys. So the gain grows with the length. Its price is $2LH_\text{kv}D$ numbers
+# of 4 bytes for each token.
 
 
 # %% 15. The cache pays
