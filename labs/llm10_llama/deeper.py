@@ -48,15 +48,15 @@ declare_options(lab)
 
 # %% [markdown]
 # ## 1. What does a step cost?
-# Forward 2 operations for each weight and token, backward 4: `6·N·B·T` (LLM03). At this size that
-# isn't the whole story. A step makes and drops some hundred tensors of up to a megabyte. The C
-# library gets large blocks from the kernel and gives them back when they are dropped (glibc's bound
-# begins at 128 KiB and moves); and a fresh page of 4 KiB is first mapped and cleared, a **page
-# fault**, for each of 256 pages in a megabyte, each time. (Some kernels take 2 MiB at once: fewer
-# faults, as much to clear.) Two lines in labs/llm10_llama/memory.py tell glibc to keep what it has;
-# LLM10's `train` calls them first. Nothing about the model changes, not one bit of its numbers. (A
-# process that has freed much before has blocks lying about, and may not notice: so we look at fresh
-# ones.)
+# A step takes 2 operations forward and 4 backward for each weight and token, so $6NBT$ for $N$
+# weights and $B$ texts of $T$ tokens (LLM03). At this size that isn't the whole story. A step makes
+# and drops some hundred tensors of up to a megabyte. The C library gets large blocks from the
+# kernel and gives them back when they are dropped (glibc's bound begins at 128 KiB and moves); and
+# a fresh page of 4 KiB is first mapped and cleared, a **page fault**, for each of 256 pages in a
+# megabyte, each time. (Some kernels take 2 MiB at once: fewer faults, as much to clear.) Two lines
+# in labs/llm10_llama/memory.py tell glibc to keep what it has; LLM10's `train` calls them first.
+# Nothing about the model changes, not one bit of its numbers. (A process that has freed much before
+# has blocks lying about, and may not notice: so we look at fresh ones.)
 
 
 # %% 1. What a step costs
@@ -142,9 +142,9 @@ def a_step_pays_for_its_pages(run: Run):
 # %% [markdown]
 # ## 2. A matrix laid out for one row
 # In a large model the step for one token is mostly reading: each matrix meets one row, so that each
-# of its numbers is fetched for two operations. `nn.Linear` keeps W as (d_out, d_in), row after row.
-# For products of many rows the order hardly matters; for one row it can, for here the library walks
-# through memory once and does nothing else. `column_major` copies the matrices into the other
+# of its numbers is fetched for two operations. `nn.Linear` keeps $W$ as (d_out, d_in), row after
+# row. For products of many rows the order hardly matters; for one row it can, for here the library
+# walks through memory once and does nothing else. `column_major` copies the matrices into the other
 # order, column after column: same shapes, same numbers. What that brings depends on the processor
 # and its library, and is measured.
 
