@@ -37,7 +37,7 @@ lab = Lab("LLM02")
 #
 # $$\text{offset} + i \cdot \text{stride}_0 + j \cdot \text{stride}_1$$
 #
-# A fresh 4×6 tensor has the strides (6, 1), so its element $[2, 3]$ is number
+# A fresh 4×6 tensor has the strides `(6, 1)`, so its element $[2, 3]$ is number
 # $2 \cdot 6 + 3 \cdot 1 = 15$ of the row, counted from 0.
 #
 # To transpose it no number has to move: swap shape and strides. The result is a **view**, the same
@@ -473,11 +473,11 @@ def own_autograd_is_pytorchs(run: Run):
 
 # %% [markdown]
 # ## 5. A network and its loop
-# A **linear layer** computes $xW + b$: a batch (B, n) times weights (n, m) plus a bias (m,), which
-# is broadcast over the batch. A **multi-layer perceptron** (MLP) stacks them, with an elementwise
-# nonlinear function, the **activation**, between; its answers are logits. Weights start at random,
-# for two units with the same weights in and out would get the same gradients and stay the same; §6
-# says how large.
+# A **linear layer** computes $xW + b$: a batch `(B, n)` times weights `(n, m)` plus a bias `(m,)`,
+# which is broadcast over the batch. A **multi-layer perceptron** (MLP) stacks them, with an
+# elementwise nonlinear function, the **activation**, between; its answers are logits. Weights start
+# at random, for two units with the same weights in and out would get the same gradients and stay
+# the same; §6 says how large.
 #
 # **An optimizer's step** moves each parameter $w$ against its gradient $g$. With **momentum**
 # $\mu$, a velocity $v$ remembers earlier gradients (Polyak 1964; here as PyTorch has it, with a
