@@ -40,8 +40,8 @@ FLOAT32 = tolerance(torch.float32)
 # Anything else is an error (NumPy's rule, which PyTorch took over). The figure draws four cases.
 #
 # Two traps. A 1 also stretches to 0: the answer has the *other's* size, not the larger. And what
-# fits needn't be what you meant. Say $p_i$ are $n$ predictions, shape (n, 1), and $t_j$ their
-# targets, shape (n,). Then $p - t$ has the shape (n, n), without a word, and
+# fits needn't be what you meant. Say $p_i$ are $n$ predictions, shape `(n, 1)`, and $t_j$ their
+# targets, shape `(n,)`. Then $p - t$ has the shape `(n, n)`, without a word, and
 # `((p - t) ** 2).mean()` is taken over all pairs. With a bar for the mean and $\text{var}$ for the
 # mean squared deviation from it, that is
 #
@@ -182,8 +182,8 @@ def a_missing_axis_teaches_the_mean(run: Run):
 #
 # $$\text{offset} + i \cdot \text{stride}_0 + j \cdot \text{stride}_1$$
 #
-# Let $x$ be 3 rows of 4 numbers, one row after the other: its strides are (4, 1). Read with shape
-# (4, 3) and strides (1, 4), the same numbers are its transpose, `x.T`. Nothing moved: this is a
+# Let $x$ be 3 rows of 4 numbers, one row after the other: its strides are `(4, 1)`. Read with shape
+# `(4, 3)` and strides `(1, 4)`, the same numbers are its transpose, `x.T`. Nothing moved: this is a
 # **view**. A slice steps over entries, so it is one too; `expand` stretches an axis by giving it
 # stride 0, and so broadcasting lays out no copies of its inputs. What no strides can describe must
 # be copied: `x.T` row by row, as 12 numbers. `x.T.view(12)` refuses, `x.T.reshape(12)` copies
@@ -247,13 +247,13 @@ def expand_copies_nothing(run: Run):
 #
 # $$y_{bi} = \sum_j w_{ij} x_{bj} + \text{bias}_i$$
 #
-# where $x$ has the shape (B, n), the **weight** $w$ (m, n), and $y$ (B, m). Each of the $Bm$ sums
-# takes $n$ products and as many additions: **$2Bmn$ FLOPs** (floating-point operations). There are
-# four ways to say it:
+# where $x$ has the shape `(B, n)`, the **weight** $w$ `(m, n)`, and $y$ `(B, m)`. Each of the $Bm$
+# sums takes $n$ products and as many additions: **$2Bmn$ FLOPs** (floating-point operations). There
+# are four ways to say it:
 #
 # - by loops over $b$, $i$ and $j$, as the formula stands;
-# - by broadcasting: $x$ becomes (B, 1, n), and all products (B, m, n) are laid out, which takes $n$
-#   times the answer's memory, then summed over the last axis;
+# - by broadcasting: $x$ becomes `(B, 1, n)`, and all products `(B, m, n)` are laid out, which takes
+#   $n$ times the answer's memory, then summed over the last axis;
 # - by **einsum**, which names the axes, `"bj,ij->bi"`: one named in both inputs is matched, and one
 #   that the answer doesn't name is summed over;
 # - as a matrix product, `x @ w.T`.
@@ -375,12 +375,12 @@ def the_backward_is_autograds(run: Run):
 
 # %% [markdown]
 # ## 4. Attention by einsum
-# Names pay where axes are many. **Attention** (LLM06) has queries $q$, (B, Tq, H, D), and keys $k$
-# and values $v$, (B, Tk, H, D): in each of $B$ sequences a vector of $D$ numbers for each token and
-# for each of $H$ heads. For each head by itself, the **scores** of a query are its dot products
-# with all Tk keys, over $\sqrt D$; the softmax, each one's exp over the sum of all, makes them
-# weights; and the answer $o$ is the mean of the values with these weights. For each sequence and
-# head, with $t$ for the query's place and $s$, $u$ for a key's,
+# Names pay where axes are many. **Attention** (LLM06) has queries $q$, `(B, Tq, H, D)`, and keys
+# $k$ and values $v$, `(B, Tk, H, D)`: in each of $B$ sequences a vector of $D$ numbers for each
+# token and for each of $H$ heads. For each head by itself, the **scores** of a query are its dot
+# products with all `Tk` keys, over $\sqrt D$; the softmax, each one's exp over the sum of all,
+# makes them weights; and the answer $o$ is the mean of the values with these weights. For each
+# sequence and head, with $t$ for the query's place and $s$, $u$ for a key's,
 #
 # $$
 # a_{ts} = \frac{e^{q_t \cdot k_s/\sqrt D}}{\sum_u e^{q_t \cdot k_u/\sqrt D}},
