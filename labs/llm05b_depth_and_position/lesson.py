@@ -700,7 +700,7 @@ def qk_norm_bounds_the_scores(run: Run):
 # its layers can be *asked*. Let a layer be one branch with its residual and its norms, here
 # attention's; give it $x$, $1000x$, or an $x$ whose last token is another, and compare. A sound
 # Pre-LN layer adds to the stream something that doesn't depend on the stream's size. Which question
-# finds which of the faults below? (`planted` makes a layer with one: (B, T, d) -> (B, T, d),
+# finds which of the faults below? (`planted` makes a layer with one: `(B, T, d) -> (B, T, d)`,
 # float64.)
 
 
