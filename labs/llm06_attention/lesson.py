@@ -220,9 +220,9 @@ def attention_alone_sees_a_set(run: Run):
 # ## 4. Heads
 # One softmax makes one choice. To fetch the subject *and* the verb a token needs two: so there are
 # $H$ **heads** of width $D$, and a last matrix mixes their answers (Vaswani et al. 2017, §3.2.2).
-# Mind the axes: a projection gives (B, T, H·D), the heads one after another; naming them gives (B,
-# T, H, D), and only a transpose brings them in front. A bare `view(B, H, T, D)` fits, and jumbles
-# all.
+# Mind the axes: a projection gives `(B, T, H * D)`, the heads one after another; naming them gives
+# `(B, T, H, D)`, and only a transpose brings them in front. A bare `view(B, H, T, D)` fits, and
+# jumbles all.
 #
 # In generation all past keys and values stay in memory, and for long texts reading them is most of
 # the work. One key-value head for all query heads (Shazeer 2019) or for each group (**grouped-query
