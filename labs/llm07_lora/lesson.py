@@ -55,7 +55,8 @@ lab.before_run(assets.check_model)
 #
 # $$h = W x + \frac{\alpha}{r}\,B (A x)$$
 #
-# with $A$: (r, in) and $B$: (out, r), so $\Delta W = \frac{\alpha}{r}\,B A$ has rank $r$ at most.
+# with $A$ of shape `(r, in)` and $B$ of shape `(out, r)`, so $\Delta W = \frac{\alpha}{r}\,B A$ has
+# rank $r$ at most.
 #
 # The **rank** $r$ says how many directions $\Delta W$ may read and write. It costs
 # $r\,(\text{in} + \text{out})$ numbers: in SmolLM2 a query projection has 576 · 576 = 331,776
