@@ -300,7 +300,7 @@ def a_pickle_is_refused(run: Run):
 
 # %% [markdown]
 # ## 4. A convolution by hand
-# An image is a tensor (C, H, W): $C$ channels, $H$ pixels down, $W$ across. A **convolution**
+# An image is a tensor `(C, H, W)`: $C$ channels, $H$ pixels down, $W$ across. A **convolution**
 # (LeCun et al. 1989) is one linear layer for all its windows of $k \times k$: for each number it
 # answers, the same $C k^2$ weights look at every place, so what is learned at one is known at all.
 # Windows begin every $s$ pixels (the **stride**), after $p$ zeros on every side (**padding**), and
