@@ -14,9 +14,11 @@ STACK_LABEL = "llm-labs.stack"
 GFX_LABEL = "llm-labs.gfx"
 SCRIPTS = ("assets.py", "convert_models.py", "stack.py")  # an environment needs them too
 BUILD_FILES = ("Dockerfile", "build.sh", *SCRIPTS)
+NOTEBOOK_FILES = ("jupyter_server_config.py", "jupyterlab_overrides.json")
 LOCK = "requirements.lock"
 CUDA_LOCK = "requirements-cuda.lock"
 NOTEBOOK_LOCK = "requirements-notebook.lock"
+NOTEBOOK_TARGET = "notebook"  # the Dockerfile's stage with JupyterLab
 _GFX_TARGET = re.compile(r"gfx[0-9a-f]+|all")
 _CHANGED = {
     "files": "the files in docker/",
@@ -43,7 +45,7 @@ def set_gfx_target(gfx: str, stack: str) -> None:
 
 
 def lock_names(stack: str) -> tuple[str, ...]:
-    """Return the locks that a stack's image is built from."""
+    """Return the locks that a stack's image is built from, without JupyterLab's."""
     return (LOCK, CUDA_LOCK) if stack == "cuda" else (LOCK,)
 
 
@@ -53,10 +55,14 @@ def input_hashes(service: Service) -> str:
     The package indexes aren't part of it: a mirror has the same packages.
     """
     args = service["build"]["args"]
-    stack = args["STACK"]
+    files = BUILD_FILES
+    locks = lock_names(args["STACK"])
+    if service["build"].get("target") == NOTEBOOK_TARGET:
+        files = (*files, *NOTEBOOK_FILES)
+        locks = (*locks, NOTEBOOK_LOCK)
     parts = {
-        "files": [(DOCKER_FOLDER / name).read_bytes() for name in BUILD_FILES],
-        "lock": [(DOCKER_FOLDER / name).read_bytes() for name in lock_names(stack)],
+        "files": [(DOCKER_FOLDER / name).read_bytes() for name in files],
+        "lock": [(DOCKER_FOLDER / name).read_bytes() for name in locks],
         "base": [args["BASE_IMAGE"].encode()],
         "torch": [args.get(name, "").encode() for name in ("STACK", "TORCH", "GFX")],
     }

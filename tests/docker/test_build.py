@@ -46,7 +46,7 @@ def context(tmp_path: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("stack", ["cpu", "cuda", "rocm"])
+@pytest.mark.parametrize("stack", ["cpu", "cuda", "rocm", "notebook"])
 def test_the_builder_gets_no_secret_and_no_history(stack: str, tmp_path: Path) -> None:
     command = ["docker", "compose", "--env-file", os.devnull, "--profile", stack, "config"]
     config = subprocess.run(
@@ -66,7 +66,7 @@ def test_the_builder_gets_no_secret_and_no_history(stack: str, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     names = {str(path.relative_to(sent)) for path in sent.rglob("*") if path.is_file()}
-    suffixes = (".py", ".sh", ".txt", ".in", ".lock")
+    suffixes = (".py", ".sh", ".txt", ".in", ".json", ".lock")
     odd = {name for name in names if not name.endswith(suffixes)}
     assert odd == {"Dockerfile", ".dockerignore"}
     assert {one["source"] for one in described["secrets"]} == {"pip_conf", "ca"}
