@@ -16,6 +16,7 @@ LEVELS = (
     r"labs\.kit\.report(\..+)?",
     r"labs\.kit\.run(\..+)?",
     r"labs\.kit\.training(\..+)?",
+    r"labs\.kit\.chat(\..+)?",
     r"labs\.kit\.grader(\..+)?",
     r"labs\.kit",
     r"labs\.shared(\..+)?",

@@ -9,8 +9,9 @@ from labs.cli import run_several
 from labs.course.cards import INTERRUPTED, WRONG_USAGE, Card
 from labs.course.options import Parser, common_parser, settings_from
 from labs.course.source import experiments, require_experiment
-from labs.course.syllabus import Lesson, find, lessons
+from labs.course.syllabus import LABS, Lesson, find, lessons
 from labs.course.terminal import screen
+from labs.course.workbook import sheet_of
 
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +21,12 @@ DESCRIPTION = (
     "`python -m labs LLM06 -- --help` shows them."
 )
 # The other verbs; each parses its own options.
-VERBS = {"learn": "labs.cli.learn", "check": "labs.cli.check", "progress": "labs.cli.progress"}
+VERBS = {
+    "chat": "labs.cli.chat",
+    "check": "labs.cli.check",
+    "learn": "labs.cli.learn",
+    "progress": "labs.cli.progress",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,7 +64,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     _check_only(chosen, settings.only)
     if planning:
-        print(json.dumps({"labs": [lesson.name for lesson in chosen]}))
+        print(json.dumps(_plan(chosen)))
         return 0
     if len(chosen) > 1:
         return run_several.run(chosen, settings, own_words)
@@ -82,6 +88,15 @@ def _parser() -> Parser:
         "--plan", action="store_true", help="check the options and print the labs as JSON"
     )
     return parser
+
+
+def _plan(chosen: list[Lesson]) -> dict[str, list[str]]:
+    """Return the labs' names, and their files and sheets as paths in the clone."""
+    return {
+        "labs": [lesson.name for lesson in chosen],
+        "files": [str(lesson.path.relative_to(LABS.parent)) for lesson in chosen],
+        "sheets": [str(sheet_of(lesson)) for lesson in chosen],
+    }
 
 
 def _check_only(chosen: list[Lesson], name: str | None) -> None:
