@@ -1138,6 +1138,7 @@ def memory_shrinks_by_less(run: Run):
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 CITIES = ["Athens", "Berlin", "Cairo", "Dublin", "Geneva", "Lisbon", "London", "Madrid", "Oslo"]
 CITIES += ["Paris", "Rome", "Vienna"]
+SYSTEM = "Turn requests into records."
 WAYS = ["Book {} seats to {} on {}.", "I need {} seats to {}, for {}.", "{} to {} on {}, please."]
 Trip = tuple[int, str, str]
 
@@ -1157,7 +1158,7 @@ def record(trip: Trip) -> str:
 
 def prompt(tokenizer: Any, text: str) -> str:
     """A request as the model's chat template puts it, or without one as two lines."""
-    said = [{"role": "system", "content": "Turn requests into records."}]
+    said = [{"role": "system", "content": SYSTEM}]
     said.append({"role": "user", "content": text})
     if tokenizer.chat_template is None:
         return "".join(f"{one['content']}\n" for one in said)
@@ -1190,6 +1191,20 @@ def answers(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
     return [one.strip().split("\n")[0] for one in said]
 
 
+def save_for_chat(run: Run, model: Any) -> None:
+    """Save the adapter with a card, in the folder of the run: `invoke chat LLM07` opens it."""
+    folder = run.folder / "adapter"
+    folder.mkdir(exist_ok=True)
+    save(model, folder)
+    card = f"""# A LoRA adapter of {called(run)}
+
+Trained in LLM07 of llm-labs, at size {run.size} with seed {run.seed}, to turn requests for seats
+into records such as `{record((3, "Oslo", "Friday"))}`. The system prompt was `{SYSTEM}`. It is a
+lesson, and not for anything else. peft opens it, on the base model alone.
+"""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
 # %% 18. Before and after
 @lab.experiment
 def smollm2_learns_a_format(run: Run):
@@ -1214,6 +1229,8 @@ def smollm2_learns_a_format(run: Run):
     data = request_batches(tokenizer, 8, steps, run.seed)
     tuned = train(run, model, data, steps, 3e-3, f"{called(run)} on requests")
     said["after"] = answers(tuned.model, tokenizer, asked)
+    if run.accelerator.is_main_process:
+        save_for_chat(run, tuned.model)
     shown = [list(row) for row in zip(texts, *said.values(), strict=True)]
     run.table(f"Held-out requests, answered by {called(run)}", ["request", *said], shown[:6])
     right = [[a == record(b) for a, b in zip(s, trip, strict=True)] for s in said.values()]
