@@ -75,13 +75,13 @@ def lab(
         return
     options = {name: arguments[name] for name in arguments if name not in LAUNCHER_OPTIONS}
 
-    def run(interrupts: "Interrupts") -> int:
+    def run(_: "Interrupts") -> int:
         from launcher import lab_command, run_lab
 
         if list:
             return lab_command.run_here([labs, "--list"])
         command = lab_command.plan_run(labs, options, _after_dashes())
-        return run_lab.run(command, stack, runtime, gpus, c.config.run.dry, interrupts)
+        return run_lab.run(command, stack, runtime, gpus, c.config.run.dry)
 
     _exit_with(run)
 
@@ -128,12 +128,12 @@ def check(
 ) -> None:
     """Check your sheet of a lab; if all exercises are right, run the experiments with it."""
 
-    def run(interrupts: "Interrupts") -> int:
+    def run(_: "Interrupts") -> int:
         from launcher import lab_command, run_lab
 
         options = {"all": all, "watch": watch, "hint": hint, "solution": solution}
         command = lab_command.plan_check(lab, options)
-        return run_lab.run(command, stack, runtime, "", c.config.run.dry, interrupts)
+        return run_lab.run(command, stack, runtime, "", c.config.run.dry)
 
     _exit_with(run)
 

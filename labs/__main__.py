@@ -1,7 +1,9 @@
 """Run `python -m labs`, the command line of the container and of the environment."""
 
+from labs.cli.heartbeat import end_with_launcher
 from labs.cli.main import main
 from labs.kit.run.processes import leave
 
 if __name__ == "__main__":
+    end_with_launcher()
     leave(main())

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 SECONDS_TO_CONNECT = 10
+SECONDS_TO_RESPOND = 60  # the removal of an image takes the longest
 
 
 class NoEngine(Exception):
@@ -51,8 +52,7 @@ def connect() -> Engine:
         if "permission denied" in str(error).lower():
             raise explain(str(error), "The container engine refuses this user.") from error
         raise NoEngine("no container engine is running") from error
-    no_timeout: Any = None
-    client.api.timeout = no_timeout  # a lab may print nothing for hours
+    client.api.timeout = SECONDS_TO_RESPOND
     security = info.get("SecurityOptions") or []
     return Engine(
         client,

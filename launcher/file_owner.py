@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import ROOT
+from launcher import ROOT, folder_problems
 from launcher.cards import Card
 from launcher.processes import child_process
 
@@ -92,17 +92,13 @@ def make_writable_folder(folder: Path, owner: Owner) -> None:
     Raises:
         Card: If the folder can't be created, or its owner can't write to it.
     """
+    folder_problems.refuse_file_or_link(folder)
     try:
         make_folder(folder, owner)
     except OSError as error:
-        fix = f"ls -ld {folder.parent}"
-        raise Card(f"{folder} can't be created.", str(error), fix) from error
+        raise folder_problems.cannot_create(folder, error) from error
     if os.geteuid() == owner.uid and not os.access(folder, os.W_OK):
-        raise Card(
-            f"{folder} can't be written.",
-            "It is read-only, or belongs to another user.",
-            f"ls -ld {folder}; then for example: sudo chown -R $(id -u):$(id -g) {folder}",
-        )
+        raise folder_problems.cannot_write(folder)
 
 
 def run_as_owner(owner: Owner, command: list[str], variables: dict[str, str]) -> int:

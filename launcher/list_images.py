@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from launcher import orphans
 from launcher.compose import resolve
 from launcher.disk_space import sizes_of
 from launcher.engine import Engine, NoEngine, connect
@@ -64,9 +65,11 @@ def show(as_json: bool) -> None:
         Card: If no engine is running.
     """
     try:
-        rows = find_images(connect())
+        engine = connect()
     except NoEngine as error:
         raise NO_ENGINE.card() from error
+    orphans.clean_up(engine)
+    rows = find_images(engine)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return

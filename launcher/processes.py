@@ -1,5 +1,6 @@
 """Child processes that end with the launcher, and whose output can be captured."""
 
+import ctypes
 import fcntl
 import os
 import pty
@@ -7,19 +8,22 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from launcher.interrupts import defer_interrupts
 
 SECONDS_TO_END = 10
+PR_SET_PDEATHSIG = 1  # prctl(2)
 TAIL_BYTES = 16_384  # the launcher looks for known errors in this much output
 
 
 @contextmanager
 def child_process(command: list[str], **options: Any) -> Generator[subprocess.Popen[Any]]:
     """Start a child process and end it with this block: TERM first, then KILL.
+
+    If this process is killed, the kernel kills the child.
 
     Args:
         command: The command and its arguments.
@@ -28,11 +32,24 @@ def child_process(command: list[str], **options: Any) -> Generator[subprocess.Po
     child: subprocess.Popen[Any] | None = None
     try:
         with defer_interrupts():  # a signal inside Popen would leave a child that nobody ends
-            child = subprocess.Popen(command, **options)
+            end_with_launcher = _end_with(os.getpid())
+            child = subprocess.Popen(command, preexec_fn=end_with_launcher, **options)
         yield child
     finally:
         if child is not None and child.poll() is None:
             _end(child, as_group=options.get("process_group") == 0)
+
+
+def _end_with(launcher: int) -> Callable[[], None]:
+    """Return a function that, called in a child process, ends it with the launcher."""
+    prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec this could deadlock
+
+    def request() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != launcher:  # it ended before the request
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return request
 
 
 def capture(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:

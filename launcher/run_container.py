@@ -2,36 +2,34 @@
 
 import secrets
 import sys
+import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from launcher import terminal
-from launcher.cards import Card
+from launcher import heartbeat, orphans, terminal
+from launcher.cards import Card, print_status
 from launcher.container_spec import ContainerSpec
 from launcher.engine import Engine
-from launcher.interrupts import Interrupts
+from launcher.interrupts import Interrupted
 from launcher.known_errors import explain, explain_exit
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-LABEL = "llm-labs.lab"
 SECONDS_TO_STOP = 5
-ABANDONED_AFTER = timedelta(minutes=1)
-ENDED_STATES = ("exited", "dead")
+SECONDS_TO_CREATE = 3  # for a request that a signal interrupted
+SECONDS_TO_RESPOND = 3  # of an engine that isn't frozen
 
 
-def run(engine: Engine, spec: ContainerSpec, name: str, interrupts: Interrupts) -> int:
+def run(engine: Engine, spec: ContainerSpec, name: str) -> int:
     """Run a container to its end.
 
     Args:
         engine: The engine that runs it.
         spec: The container to run.
         name: The lab's name, for people.
-        interrupts: The active signal handlers.
 
     Returns:
         The exit code of the container's process.
@@ -43,8 +41,7 @@ def run(engine: Engine, spec: ContainerSpec, name: str, interrupts: Interrupts) 
     from docker.errors import APIError
 
     try:
-        _remove_abandoned(engine)
-        with _created(engine, spec, name, interrupts) as container:
+        with _created(engine, spec, name) as container:
             return _stream(container, name)
     except APIError as error:
         raise explain(str(error.explanation or error), f"{name}'s container can't run.") from error
@@ -65,28 +62,73 @@ def container_name(name: str) -> str:
 
 
 @contextmanager
-def _created(
-    engine: Engine, spec: ContainerSpec, name: str, interrupts: Interrupts
-) -> Generator["Container"]:
+def _created(engine: Engine, spec: ContainerSpec, name: str) -> Generator["Container"]:
     """Create a container, and remove it at the end of this block, however that is reached."""
-    spec = replace(spec, labels={**spec.labels, LABEL: name})
+    own_name = container_name(name)
     interactive = terminal.is_interactive()
-    container: Container | None = None
-    try:
-        with interrupts.deferred():
+    seconds_to_create = 0
+    with heartbeat.hold_lock(spec, own_name) as spec:
+        spec = replace(spec, labels={**spec.labels, orphans.LABEL: name})
+        try:
             container = engine.client.containers.create(
                 **spec.sdk_arguments(),
-                name=container_name(name),
+                name=own_name,
                 tty=interactive,
                 stdin_open=interactive,
             )
-        yield container
-    finally:
-        if container is not None:
-            with suppress(OSError):  # includes the SDK's errors: the engine may be gone
-                container.stop(timeout=SECONDS_TO_STOP)
-            with suppress(OSError):
-                container.remove(force=True)
+            yield container
+        except Interrupted:
+            seconds_to_create = SECONDS_TO_CREATE
+            raise
+        finally:
+            _end(engine, own_name, seconds_to_create)
+
+
+def _end(engine: Engine, name: str, seconds_to_create: float) -> None:
+    """Stop and remove a container, if it exists within `seconds_to_create`.
+
+    A frozen engine can't. Then the container ends when the launcher gives up its lock, and the next
+    command removes it.
+    """
+    from docker.errors import APIError
+
+    try:
+        container = _find(engine, name, seconds_to_create)
+        if container is None:
+            return
+        with suppress(OSError):  # includes the SDK's errors
+            container.stop(timeout=SECONDS_TO_STOP)
+        container.remove(force=True)
+    except APIError:
+        return  # the engine responds; another command removes the container, too
+    except OSError:
+        print_status(
+            f"The container engine doesn't respond. The lab in the container {name} ends by "
+            "itself; the next command removes the container."
+        )
+
+
+def _find(engine: Engine, name: str, seconds: float) -> "Container | None":
+    """Return a container, or None if it doesn't exist within `seconds`.
+
+    Raises:
+        OSError: If the engine doesn't respond.
+    """
+    from docker.errors import NotFound
+
+    deadline = time.monotonic() + seconds
+    usual = engine.client.api.timeout
+    engine.client.api.timeout = SECONDS_TO_RESPOND
+    while True:
+        try:
+            container = engine.client.containers.get(name)
+        except NotFound:
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(0.1)
+        else:
+            engine.client.api.timeout = usual
+            return container
 
 
 def _stream(container: "Container", name: str) -> int:
@@ -101,7 +143,7 @@ def _stream(container: "Container", name: str) -> int:
         for chunk in output:
             _write(sys.stdout, chunk if interactive else chunk[0])
             _write(sys.stderr, None if interactive else chunk[1])
-        code = int(container.wait()["StatusCode"])
+        code = int(container.wait(timeout=None)["StatusCode"])
     container.reload()
     card = explain_exit(code, name, bool(container.attrs["State"].get("OOMKilled")))
     if card is not None:
@@ -114,17 +156,3 @@ def _write(stream: Any, chunk: bytes | None) -> None:
     if chunk:
         stream.buffer.write(chunk)
         stream.flush()
-
-
-def _remove_abandoned(engine: Engine) -> None:
-    """Remove ended containers of a launcher that was killed before it could remove them."""
-    from docker.errors import APIError
-
-    ours = engine.client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL})
-    for container in ours:
-        if container.status not in ENDED_STATES:  # Podman rejects a filter for the state "dead"
-            continue
-        finished = datetime.fromisoformat(container.attrs["State"]["FinishedAt"])
-        if datetime.now(UTC) - finished > ABANDONED_AFTER:
-            with suppress(APIError):
-                container.remove()

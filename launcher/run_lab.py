@@ -5,7 +5,15 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import ROOT, build_image, compose, environment, run_container, select_gpus
+from launcher import (
+    ROOT,
+    build_image,
+    compose,
+    environment,
+    orphans,
+    run_container,
+    select_gpus,
+)
 from launcher.cards import Card, print_status
 from launcher.compose import Service
 from launcher.container_spec import Bind, ContainerSpec
@@ -13,7 +21,6 @@ from launcher.engine import Engine
 from launcher.environment import Environment
 from launcher.file_owner import container_user, file_owner, make_writable_folder, run_as_owner
 from launcher.image_status import why_build
-from launcher.interrupts import Interrupts
 from launcher.known_errors import explain_exit
 from launcher.lab_command import LabCommand, labs_command
 from launcher.placement import Placement, choose_placement
@@ -22,9 +29,7 @@ from launcher.runtime import choose_runtime
 HUB_CACHE = "/tmp/cache/huggingface"
 
 
-def run(
-    command: LabCommand, stack: str, runtime: str, gpus: str, dry: bool, interrupts: Interrupts
-) -> int:
+def run(command: LabCommand, stack: str, runtime: str, gpus: str, dry: bool) -> int:
     """Run a lab command, or print the shell commands that would run it.
 
     Args:
@@ -33,7 +38,6 @@ def run(
         runtime: The requested runtime, or "auto".
         gpus: The requested GPUs, as in `select_gpus.select`.
         dry: Whether to print the commands only.
-        interrupts: The active signal handlers.
 
     Returns:
         The exit code.
@@ -45,7 +49,7 @@ def run(
     print_status(f"It runs in {chosen.description}, because {chosen.reason}.")
     if chosen.engine is None:
         return _run_in_environment(command, placement, dry)
-    return _run_in_container(command, placement, chosen.engine, dry, interrupts)
+    return _run_in_container(command, placement, chosen.engine, dry)
 
 
 def build(stack: str, runtime: str) -> None:
@@ -64,13 +68,12 @@ def build(stack: str, runtime: str) -> None:
             print_status(f"{required.folder} is ready.")
         return
     service = _resolve(placement, {})
+    orphans.clean_up(chosen.engine)
     reason = why_build(chosen.engine, service) or "it was asked for"
     build_image.build(chosen.engine, placement.stack, service, reason)
 
 
-def _run_in_container(
-    command: LabCommand, placement: Placement, engine: Engine, dry: bool, interrupts: Interrupts
-) -> int:
+def _run_in_container(command: LabCommand, placement: Placement, engine: Engine, dry: bool) -> int:
     service = _resolve(placement, _variables(command, placement, engine.rootless))
     _refuse_other_target(placement, service["build"]["args"].get("GFX", ""))
     spec = _container_spec(command, service, placement, engine)
@@ -85,7 +88,8 @@ def _run_in_container(
         build_image.build(engine, placement.stack, service, reason)
     for folder in spec.writable_folders:
         make_writable_folder(Path(folder), placement.owner)
-    return run_container.run(engine, spec, command.name, interrupts)
+    orphans.clean_up(engine)
+    return run_container.run(engine, spec, command.name)
 
 
 def _variables(command: LabCommand, placement: Placement, rootless: bool) -> dict[str, str]:

@@ -122,7 +122,7 @@ def changing(lab: str, folder: Path = FOLDER) -> Generator[Record]:
     path = folder / f"{lab}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f".{lab}.lock").open("w") as lock:
+        with open(folder / f".{lab}.lock", "a", opener=_open_no_link) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             record = read(lab, folder)
             yield record
@@ -140,8 +140,14 @@ def _write(path: Path, lab: str, record: Record) -> None:
         "last": record.last,
         "best": record.best,
     }
-    part.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    with open(part, "w", encoding="utf-8", opener=_open_no_link) as file:
+        file.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     part.replace(path)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file, and refuse a link: a sheet's code could have put it here."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from launcher import heartbeat
+
 # These settings may differ: the removal of the container, its name and labels, and its terminal.
 ALLOWED = {
     "HostConfig.AutoRemove",
@@ -32,6 +34,10 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
 def inspected_settings(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the flattened settings of a container from `docker inspect`."""
     parts = {name: attributes[name] for name in ("HostConfig", "Config")}
+    # Only a launched container has a launcher to wait for.
+    lock = f"{heartbeat.VARIABLE}="
+    variables = [one for one in parts["Config"]["Env"] if not one.startswith(lock)]
+    parts["Config"] = {**parts["Config"], "Env": variables}
     mounts = sorted((m["Source"], m["Destination"], m["RW"]) for m in attributes["Mounts"])
     return {**flat(parts), "mounts": mounts}
 

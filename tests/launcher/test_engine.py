@@ -76,11 +76,6 @@ def test_on_an_selinux_host_labels_are_disabled_for_the_container(engine_info) -
         assert container.security_opt == options
 
 
-def test_a_lab_may_be_silent_for_a_long_time(engine_info) -> None:
-    engine_info(ORDINARY)
-    assert connect().client.api.timeout is None
-
-
 @pytest.mark.parametrize(
     "error",
     [

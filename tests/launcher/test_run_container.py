@@ -2,10 +2,14 @@
 
 import json
 import os
-import time
+import shlex
 from pathlib import Path
 
-from tests.conftest import BIN, SOMEBODY, Clone, as_user, containers_of
+import docker
+from launcher import run_container
+from launcher.container_spec import Bind, ContainerSpec
+from launcher.engine import Engine
+from tests.conftest import BIN, SOMEBODY, Clone, as_user
 
 import pytest
 
@@ -345,6 +349,18 @@ def test_a_closed_pipe_ends_the_lab_quietly(clone: Clone) -> None:
     assert "Traceback" not in ended.err, ended
 
 
+def test_a_lab_may_print_nothing_for_longer_than_the_engine_may_take(clone: Clone) -> None:
+    """The limit of 60 s for the engine's other responses is 1 s here."""
+    clone.make_folders()
+    dry = clone.invoke("--dry", "lab", "LLM06", "--runtime", "docker")
+    image = shlex.split(dry.out.splitlines()[-1])[-2]
+    (clone.path / "labs" / "__main__.py").write_text("import time; time.sleep(3)")
+    client = docker.from_env(timeout=1)
+    spec = ContainerSpec(image, binds=(Bind(f"{clone.path}/labs", "/lab/labs"),))
+    assert run_container.run(Engine(client, False, ""), spec, "silent") == 0
+    client.close()
+
+
 # The outputs folder
 
 
@@ -410,33 +426,3 @@ def test_a_file_in_place_of_the_outputs_folder_is_a_card(clone: Clone) -> None:
     assert ended.code == 3, ended
     assert f"what: {clone.outputs}" in ended.err
     assert "Traceback" not in ended.err
-
-
-# Containers of an earlier launcher
-
-
-def test_the_next_launch_removes_containers_of_a_killed_launcher(clone: Clone, monkeypatch) -> None:
-    from datetime import timedelta
-
-    from launcher import run_container
-    from launcher.engine import connect
-
-    lab = clone.bare_lab("print('begun')\nwait_for('go')")
-    running = clone.start_invoke("lab", lab, "--runtime", "docker")
-    running.wait_for("begun")
-    running.process.kill()
-    running.process.wait()
-    (left,) = containers_of(clone)
-
-    engine = connect()
-    monkeypatch.setattr(run_container, "ABANDONED_AFTER", timedelta(0))
-    run_container._remove_abandoned(engine)
-    assert [one.id for one in containers_of(clone)] == [left.id], "a running container was removed"
-    (clone.outputs / "go").touch()
-    left.wait()
-    for _ in range(100):  # the engine lists a container as ended slightly later
-        run_container._remove_abandoned(engine)
-        if not containers_of(clone):
-            break
-        time.sleep(0.1)
-    assert containers_of(clone) == []

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ _WHY = {
     errno.ENOTDIR: "A part of that path is a file.",
 }
 MIN_FREE = 4 * 2**20  # bytes: less than a run writes
+FIRST_LINES = 2**14  # bytes: the log writes its first lines before an error of it becomes a card
 
 
 def refused(error: OSError, folder: Path) -> bool:
@@ -44,14 +46,14 @@ def refusal(error: Exception, folder: Path) -> str:
     if isinstance(error, OSError):
         return _WHY[error.errno or 0] if refused(error, folder) else ""
     number = re.search(r"\(os error (\d+)\)", str(error))
-    return _WHY.get(int(number[1]) if number else _try_writing(folder), "")
+    return _WHY.get(int(number[1]) if number else _try_writing(folder, MIN_FREE), "")
 
 
-def _try_writing(folder: Path) -> int:
-    """Return the error number of a small write; 0 if it succeeds."""
+def _try_writing(folder: Path, size: int) -> int:
+    """Return the error number of a trial write of `size` bytes; 0 if it succeeds."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(MIN_FREE))
+            file.write(bytes(size))
             file.flush()
     except OSError as error:
         return error.errno or 0
@@ -88,6 +90,22 @@ def new_folder(root: Path, lab: str) -> Path:
                 folder.mkdir()
             except FileExistsError:
                 continue
-            (folder / "figures").mkdir()
+            _prepare(folder)
             return folder
     raise AssertionError("unreachable")
+
+
+def _prepare(folder: Path) -> None:
+    """Make a run's folder ready, or remove it again.
+
+    Raises:
+        Card: if the disk is full.
+    """
+    try:
+        with writing_to(folder):
+            (folder / "figures").mkdir()
+            if number := _try_writing(folder, FIRST_LINES):
+                raise OSError(number, os.strerror(number))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -1,0 +1,88 @@
+"""Why a folder for a lab's files can't be made or written, and the command that fixes it."""
+
+import errno
+import os
+import pwd
+import shlex
+from pathlib import Path
+
+from launcher import ROOT
+from launcher.cards import Card
+
+_FULL = {
+    errno.ENOSPC: "The disk is full.",
+    errno.EDQUOT: "Your quota on that disk is used up.",
+}
+
+
+def refuse_file_or_link(folder: Path) -> None:
+    """Refuse a path of which a part is a file, or a link that leads to no folder.
+
+    Raises:
+        Card: If there is such a part.
+    """
+    for part in (*reversed(folder.parents), folder):
+        if not os.path.lexists(part) or _is_folder(part):
+            continue
+        why = "The labs write their files to a folder of that name."
+        quoted = shlex.quote(str(part))
+        if not part.is_symlink():
+            raise Card(f"{part} is a file.", why, f"mv {quoted} {quoted}.old")
+        target = part.parent / part.readlink()
+        if os.path.lexists(target):
+            raise Card(f"{part} is a link to {target}, which is no folder.", why, f"rm {quoted}")
+        fix = f"mkdir -p {shlex.quote(str(target))}; or remove the link: rm {quoted}"
+        raise Card(f"{part} is a link to {target}, which doesn't exist.", why, fix)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:  # behind a folder that is closed to this user, which is another card
+        return True
+
+
+def cannot_create(folder: Path, error: OSError) -> Card:
+    """Return the card for a folder that can't be created."""
+    parent = next(path for path in folder.parents if os.access(path, os.F_OK))
+    if why := _FULL.get(error.errno or 0):
+        what = f"The run's files can't be written to {folder}."
+        return Card(what, why, f"free space, then run it again: df -h {shlex.quote(str(parent))}")
+    why = f"{error.strerror}. {_owner_and_disk(parent)}"
+    return Card(f"{folder} can't be created.", why, _fix(folder, parent))
+
+
+def cannot_write(folder: Path) -> Card:
+    """Return the card for a folder that this user may not write to."""
+    return Card(f"{folder} can't be written.", _owner_and_disk(folder), _fix(folder, folder))
+
+
+def _owner_and_disk(folder: Path) -> str:
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"The file system of {folder} is read-only."
+    uid = folder.stat().st_uid
+    if uid == os.geteuid():
+        return f"You own {folder}, but its mode denies you to write."
+    try:
+        name = f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        name = f"uid {uid}"
+    return f"{folder} belongs to {name}."
+
+
+def _fix(folder: Path, closed: Path) -> str:
+    """Return the fix for `folder`; `closed` is the folder that refuses.
+
+    It changes nothing but the user's own folders and what lies within the user's own clone.
+    """
+    quoted = shlex.quote(str(closed))
+    if os.statvfs(closed).f_flag & os.ST_RDONLY:
+        return f"findmnt --target {quoted} shows its file system"
+    if closed.stat().st_uid == os.geteuid():
+        return f"chmod u+rwx {quoted}"
+    own_clone = ROOT.stat().st_uid == os.geteuid()
+    if own_clone and ROOT in closed.resolve().parents:
+        return f"ls -ld {quoted}; then: sudo chown -R $(id -u):$(id -g) {quoted}"
+    if ROOT in folder.parents:
+        return f"make your own clone, for example: git clone {shlex.quote(str(ROOT))} ~/llm-labs"
+    return "name a folder of yours: mkdir -p ~/llm-labs-outputs, LABS_OUTPUTS=~/llm-labs-outputs"
