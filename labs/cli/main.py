@@ -21,7 +21,12 @@ DESCRIPTION = (
     "`python -m labs LLM06 -- --help` shows them."
 )
 # The other verbs; each parses its own options.
-VERBS = {"learn": "labs.cli.learn", "check": "labs.cli.check", "progress": "labs.cli.progress"}
+VERBS = {
+    "chat": "labs.cli.chat",
+    "check": "labs.cli.check",
+    "learn": "labs.cli.learn",
+    "progress": "labs.cli.progress",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
