@@ -39,8 +39,10 @@ DOUBLE = torch.float64
 # offset anew, each entry its own:
 #
 # $$
-# \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}}, \quad y = \gamma \hat x + \beta,
-# \quad\text{with}\quad \mu = \text{mean}(x), \quad \sigma^2 = \text{mean}\left((x - \mu)^2\right)
+# \begin{aligned}
+# \mu &= \text{mean}(x) & \sigma^2 &= \text{mean}\left((x - \mu)^2\right) \\
+# \hat x &= \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} & y &= \gamma \hat x + \beta
+# \end{aligned}
 # $$
 #
 # **RMSNorm** (Zhang & Sennrich 2019) leaves out the mean and the bias, and divides by the root of
@@ -490,9 +492,11 @@ def rms_norm_is_faster(run: Run):
 # The vectors $p_t$ and $p_s$ of two places then have the dot product
 #
 # $$
-# p_t \cdot p_s =
-# \sum_i \left(\sin(\omega_i t)\sin(\omega_i s) + \cos(\omega_i t)\cos(\omega_i s)\right)
-# = \sum_i \cos(\omega_i (t - s))
+# \begin{aligned}
+# p_t \cdot p_s
+# &= \sum_i \left(\sin(\omega_i t)\sin(\omega_i s) + \cos(\omega_i t)\cos(\omega_i s)\right) \\
+# &= \sum_i \cos(\omega_i (t - s))
+# \end{aligned}
 # $$
 #
 # It depends on the **offset** $t - s$ alone, and near places are alike. But attention takes
@@ -577,8 +581,10 @@ def a_sinusoids_product_tells_the_offset(run: Run):
 # The activations are
 #
 # $$
-# \text{ReLU}(x) = \max(0, x), \quad \text{GELU}(x) = x\,\Phi(x),
-# \quad \text{SiLU}(x) = x\,\sigma(x), \quad \text{ReLU}^2(x) = \max(0, x)^2
+# \begin{aligned}
+# \text{ReLU}(x) &= \max(0, x) & \text{ReLU}^2(x) &= \max(0, x)^2 \\
+# \text{GELU}(x) &= x\,\Phi(x) & \text{SiLU}(x) &= x\,\sigma(x)
+# \end{aligned}
 # $$
 #
 # **GELU** (Hendrycks & Gimpel 2016) is $x$ times the chance that a standard normal number lies

@@ -762,8 +762,10 @@ def frozen_weights_and_moving_buffers(run: Run):
 # $v$, and mixes each channel by itself over the last $k$ tokens:
 #
 # $$
-# y = W_\text{out} \left((1 + b) \odot \text{conv}((1 + a) \odot v)\right),
-# \quad\text{with}\quad \text{conv}(u)_t = \sum_{i=0}^{k-1} w_i \odot u_{t-i}
+# \begin{aligned}
+# y &= W_\text{out} \left((1 + b) \odot \text{conv}((1 + a) \odot v)\right) \\
+# \text{conv}(u)_t &= \sum_{i=0}^{k-1} w_i \odot u_{t-i}
+# \end{aligned}
 # $$
 #
 # $\odot$ multiplies entry by entry. With $k = 2$ and $w = (1, -1)$ a channel 3, 5, 4 becomes 3, 2,

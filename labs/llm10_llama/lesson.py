@@ -944,8 +944,10 @@ def judged_on(run: Run) -> Any:
 # decomposition. Scale $M$ so that no singular value exceeds 1, then apply five times
 #
 # $$
-# X \leftarrow a X + b\,(X X^\top) X + c\,(X X^\top)^2 X,
-# \qquad (a, b, c) = (3.4445, -4.7750, 2.0315)
+# \begin{aligned}
+# X &\leftarrow a X + b\,(X X^\top) X + c\,(X X^\top)^2 X \\
+# (a, b, c) &= (3.4445, -4.7750, 2.0315)
+# \end{aligned}
 # $$
 #
 # which acts on each singular value $s$ as the polynomial $a s + b s^3 + c s^5$ and brings nearly
