@@ -91,9 +91,9 @@ def views_only_walk_differently(run: Run):
 
 # %% [markdown]
 # ## 2. What a number can't hold
-# A floating-point number is $\pm 1.b_1 b_2 \ldots \cdot 2^e$, stored as a sign, some bits for the
-# exponent $e$ and $p - 1$ bits $b_1 b_2 \ldots$; with the leading 1, which needs no storing, that
-# makes $p$ **significand** bits. From $2^e$ up to $2^{e+1}$ there are $2^{p-1}$ such numbers,
+# A floating-point number is $\pm\text{1.}b_1 b_2 \ldots \cdot 2^e$, stored as a sign, some bits for
+# the exponent $e$ and $p - 1$ bits $b_1 b_2 \ldots$; with the leading 1, which needs no storing,
+# that makes $p$ **significand** bits. From $2^e$ up to $2^{e+1}$ there are $2^{p-1}$ such numbers,
 # $2^{e-p+1}$ apart; the spacing above 1, $\varepsilon = 2^{1-p}$, is the **machine epsilon**.
 # Arithmetic rounds to the nearest of them, a tie to the one whose last bit is 0 (IEEE 754), so it
 # errs by up to half a spacing.
@@ -158,20 +158,20 @@ def short_floats_lose_small_updates(run: Run):
 #
 # But with which $h$?
 #
-# By Taylor's formula it is off by about $h^2|f'''|/6$, with $f'''$ the third derivative, so $h$
-# should be small. But $f$ comes rounded, off by up to $\varepsilon|f|$, and two such errors are
+# By Taylor's formula it is off by about $h^2|f^{(3)}|/6$, with $f^{(3)}$ the third derivative, so
+# $h$ should be small. But $f$ comes rounded, off by up to $\varepsilon|f|$, and two such errors are
 # divided by $2h$: up to $\varepsilon|f|/h$, so $h$ should be large. The sum of both is least where
 # its derivative in $h$ is zero:
 #
 # $$
-# -\frac{\varepsilon|f|}{h^2} + \frac{h|f'''|}{3} = 0,
-# \quad\text{so}\quad h^* = \left(\frac{3\varepsilon|f|}{|f'''|}\right)^{1/3}
+# -\frac{\varepsilon|f|}{h^2} + \frac{h|f^{(3)}|}{3} = 0,
+# \quad\text{so}\quad h^* = \left(\frac{3\varepsilon|f|}{|f^{(3)}|}\right)^{1/3}
 # $$
 #
-# For $e^x$, $|f| = |f'''|$: in float64, with $\varepsilon = 2^{-52} = 2.2 \cdot 10^{-16}$,
+# For $e^x$, $|f| = |f^{(3)}|$: in float64, with $\varepsilon = 2^{-52} = 2.2 \cdot 10^{-16}$,
 # $h^* = 8.7 \cdot 10^{-6}$. There some ten of sixteen digits are right, and no $h$ gives more. (For
-# $e^{x/s}$, $|f|/|f'''|$ is $s^3$, and $h^*$ is $s$ times as large: the best step also depends on
-# how slowly $f$ changes.)
+# $e^{x/s}$, $|f|/|f^{(3)}|$ is $s^3$, and $h^*$ is $s$ times as large: the best step also depends
+# on how slowly $f$ changes.)
 #
 # So a gradient takes two losses *for each parameter*, and is rough. All slopes together, exact but
 # for rounding, cost a few times *one* loss (Baur & Strassen 1983). §4 builds what finds them.
