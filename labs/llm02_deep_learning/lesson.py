@@ -164,8 +164,10 @@ def short_floats_lose_small_updates(run: Run):
 # its derivative in $h$ is zero:
 #
 # $$
-# -\frac{\varepsilon|f|}{h^2} + \frac{h|f^{(3)}|}{3} = 0,
-# \quad\text{so}\quad h^* = \left(\frac{3\varepsilon|f|}{|f^{(3)}|}\right)^{1/3}
+# \begin{aligned}
+# -\frac{\varepsilon|f|}{h^2} + \frac{h|f^{(3)}|}{3} &= 0, \quad\text{so} \\
+# h^* &= \left(\frac{3\varepsilon|f|}{|f^{(3)}|}\right)^{1/3}
+# \end{aligned}
 # $$
 #
 # For $e^x$, $|f| = |f^{(3)}|$: in float64, with $\varepsilon = 2^{-52} = 2.2 \cdot 10^{-16}$,
@@ -728,7 +730,12 @@ def depth_kills_sigmoid_gradients(run: Run):
 # ## 7. Why not straight
 # Without activations depth is in vain:
 #
-# $$(x W_1 + b_1) W_2 + b_2 = x (W_1 W_2) + (b_1 W_2 + b_2)$$
+# $$
+# \begin{aligned}
+# & (x W_1 + b_1) W_2 + b_2 \\
+# &\quad = x (W_1 W_2) + (b_1 W_2 + b_2)
+# \end{aligned}
+# $$
 #
 # This is one linear layer again, and a linear layer parts two classes by a straight line. On two
 # spirals (after Lang & Witbrock 1988) that is of little use. How little can be told exactly: in a

@@ -263,8 +263,11 @@ def expand_copies_nothing(run: Run):
 # answer it went into, times the factor there:
 #
 # $$
-# dx_{bj} = \sum_i g_{bi} w_{ij}, \qquad dw_{ij} = \sum_b g_{bi} x_{bj}, \qquad
-# d\text{bias}_i = \sum_b g_{bi}
+# \begin{aligned}
+# dx_{bj} &= \sum_i g_{bi} w_{ij} \\
+# dw_{ij} &= \sum_b g_{bi} x_{bj} \\
+# d\text{bias}_i &= \sum_b g_{bi}
+# \end{aligned}
 # $$
 #
 # As products, $dx = g w$ and $dw = g^\top x$. (If you forget which is transposed: only one order
@@ -383,8 +386,10 @@ def the_backward_is_autograds(run: Run):
 # sequence and head, with $t$ for the query's place and $s$, $u$ for a key's,
 #
 # $$
-# a_{ts} = \frac{e^{q_t \cdot k_s/\sqrt D}}{\sum_u e^{q_t \cdot k_u/\sqrt D}},
-# \qquad o_t = \sum_s a_{ts} v_s
+# \begin{aligned}
+# a_{ts} &= \frac{e^{q_t \cdot k_s/\sqrt D}}{\sum_u e^{q_t \cdot k_u/\sqrt D}} \\
+# o_t &= \sum_s a_{ts} v_s
+# \end{aligned}
 # $$
 #
 # As matrix products these want their axes transposed first, and the answer's transposed back;

@@ -40,8 +40,10 @@ DOUBLE = torch.float64
 #
 # $$
 # \begin{aligned}
-# \mu &= \text{mean}(x) & \sigma^2 &= \text{mean}\left((x - \mu)^2\right) \\
-# \hat x &= \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} & y &= \gamma \hat x + \beta
+# \mu &= \text{mean}(x) \\
+# \sigma^2 &= \text{mean}\left((x - \mu)^2\right) \\
+# \hat x &= \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} \\
+# y &= \gamma \hat x + \beta
 # \end{aligned}
 # $$
 #
@@ -49,8 +51,11 @@ DOUBLE = torch.float64
 # the mean square:
 #
 # $$
-# \hat x = \frac{x}{\sqrt{m + \varepsilon}}, \quad y = \gamma \hat x,
-# \quad\text{with}\quad m = \text{mean}(x^2)
+# \begin{aligned}
+# m &= \text{mean}(x^2) \\
+# \hat x &= \frac{x}{\sqrt{m + \varepsilon}} \\
+# y &= \gamma \hat x
+# \end{aligned}
 # $$
 #
 # Take $x = (3, 5)$: $\mu = 4$ and $\sigma = 1$, so LayerNorm says $(-1, 1)$; $m = 17$, so RMSNorm
@@ -582,8 +587,10 @@ def a_sinusoids_product_tells_the_offset(run: Run):
 #
 # $$
 # \begin{aligned}
-# \text{ReLU}(x) &= \max(0, x) & \text{ReLU}^2(x) &= \max(0, x)^2 \\
-# \text{GELU}(x) &= x\,\Phi(x) & \text{SiLU}(x) &= x\,\sigma(x)
+# \text{ReLU}(x) &= \max(0, x) \\
+# \text{ReLU}^2(x) &= \max(0, x)^2 \\
+# \text{GELU}(x) &= x\,\Phi(x) \\
+# \text{SiLU}(x) &= x\,\sigma(x)
 # \end{aligned}
 # $$
 #
@@ -970,8 +977,10 @@ def a_token_alone_cannot_beat_the_bigram(run: Run):
 # **Post-LN**. Since GPT-2 mostly *before* the branch, **Pre-LN**:
 #
 # $$
-# \text{Post-LN:}\quad x \leftarrow \text{norm}(x + f(x)) \qquad
-# \text{Pre-LN:}\quad x \leftarrow x + f(\text{norm}(x))
+# \begin{aligned}
+# \text{Post-LN:}\quad x &\leftarrow \text{norm}(x + f(x)) \\
+# \text{Pre-LN:}\quad x &\leftarrow x + f(\text{norm}(x))
+# \end{aligned}
 # $$
 #
 # Pre-LN has one more norm at the end (Xiong et al. 2020 say why). The vectors $x$ that run through

@@ -777,16 +777,20 @@ def a_layer_can_be_asked(run: Run):
 # pair $i = 0, \ldots, D/2 - 1$ of a head and $\theta$ = 10,000, the **base**:
 #
 # $$
-# (a, b) \to
-# (a\cos(\omega_i t) - b\sin(\omega_i t),\; a\sin(\omega_i t) + b\cos(\omega_i t))
+# \begin{aligned}
+# a' &= a\cos(\omega_i t) - b\sin(\omega_i t) \\
+# b' &= a\sin(\omega_i t) + b\cos(\omega_i t)
+# \end{aligned}
 # $$
 #
 # As complex numbers ($j^2 = -1$), $q = a + bj$ is multiplied by $e^{j\omega t}$. The score of $q$
 # at $t$ and $k$ at $s$ is the sum over pairs of
 #
 # $$
-# \text{Re}\left(q\,e^{j\omega t} \cdot \bar k\,e^{-j\omega s}\right)
-# = \text{Re}\left(q\,\bar k\,e^{j\omega(t - s)}\right)
+# \begin{aligned}
+# & \text{Re}\left(q\,e^{j\omega t} \cdot \bar k\,e^{-j\omega s}\right) \\
+# &\quad = \text{Re}\left(q\,\bar k\,e^{j\omega(t - s)}\right)
+# \end{aligned}
 # $$
 #
 # with the conjugate $\bar k$. It depends on the **offset** $t - s$, whatever $q$ and $k$ are. Take

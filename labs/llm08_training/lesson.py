@@ -443,7 +443,12 @@ def what_pads_does_not_matter(run: Run):
 # two running means, $m$ of $g$ and $v$ of $g^2$. Two numbers set how long they remember; ours are
 # $\beta_1 = 0.9$, $\beta_2 = 0.98$:
 #
-# $$m \leftarrow \beta_1 m + (1 - \beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2$$
+# $$
+# \begin{aligned}
+# m &\leftarrow \beta_1 m + (1 - \beta_1)\,g \\
+# v &\leftarrow \beta_2 v + (1 - \beta_2)\,g^2
+# \end{aligned}
+# $$
 #
 # Both begin at 0, and so are too small at first: after $t$ steps on a constant $g$,
 # $m = (1 - \beta_1^t)\,g$. Divided by that factor they are right,
@@ -566,8 +571,11 @@ def own_adamw_equals_torch(run: Run):
 # $$
 # \begin{cases} \dfrac{t + 1}{w} & t < w \\
 # f + (1 - f) \cdot \dfrac{1 + \cos(\pi p)}{2} & t \ge w \end{cases}
-# \qquad\text{with}\quad p = \frac{t + 1 - w}{S + 1 - w}
 # $$
+#
+# with the progress
+#
+# $$p = \frac{t + 1 - w}{S + 1 - w}$$
 #
 # and the floor $f$. ($t + 1$: the first step isn't wasted on a rate of 0, nor, at $f = 0$, the
 # last.)
@@ -643,8 +651,10 @@ def the_rate_is_counted_in_steps(run: Run):
 # would give is the mean over all labels,
 #
 # $$
-# L = \frac{s_1 + \ldots + s_k}{n_1 + \ldots + n_k} \quad\text{and not}\quad
-# \frac{1}{k}\left(\frac{s_1}{n_1} + \ldots + \frac{s_k}{n_k}\right)
+# \begin{aligned}
+# L &= \frac{s_1 + \ldots + s_k}{n_1 + \ldots + n_k}, \quad\text{and not} \\
+# & \frac{1}{k}\left(\frac{s_1}{n_1} + \ldots + \frac{s_k}{n_k}\right)
+# \end{aligned}
 # $$
 #
 # The second is the mean of means, which the usual `loss / k` computes. Take two micro-batches, one

@@ -226,8 +226,10 @@ class Attention(nn.Module):
 # gain $\gamma$, $r = 1/\sqrt{\text{mean}(x^2) + \varepsilon}$ and $y = \gamma r x$, entry by entry:
 #
 # $$
-# dx = r\,\gamma\,dy - x\,r^3\,\text{mean}(x\,\gamma\,dy), \qquad
-# d\gamma = \sum_\text{tokens} x\,r\,dy
+# \begin{aligned}
+# dx &= r\,\gamma\,dy - x\,r^3\,\text{mean}(x\,\gamma\,dy) \\
+# d\gamma &= \sum_\text{tokens} x\,r\,dy
+# \end{aligned}
 # $$
 #
 # (It is LLM05a's formula; only the passes over memory were counted.) And `F.silu` is one kernel
