@@ -50,8 +50,8 @@ def require_good_run(clone: Clone, lab: str, ended: Ended) -> None:
     assert results["environment"]["stack"]["stack"] == "cpu"
     assert folder.name in ended.out.splitlines()[-1], "the last line names the report"
     page = (folder / "report.html").read_text("utf-8")
-    figures = list(Path(folder, "figures").glob("*.png"))
-    assert len(figures) == page.count("data:image/png;base64,") >= (1 if deeper else 2)
+    figures = list(Path(folder, "figures").glob("*.svg"))
+    assert len(figures) == page.count('<svg class="drawing"') >= (1 if deeper else 2)
     assert results["timings"]["peak_memory_mib"] < 4096
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 Number = int | float
 SHOWN_BESIDE_GUESS = 3  # numbers
+PARTS = "parts"  # the experiment that checks the exercises
 SHOWN = "shown"  # the verdict of an experiment without deciding evidence
 
 
@@ -145,11 +146,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that was saved to `path`."""
+    """A figure that was saved as SVG.
+
+    Attributes:
+        name: the name of its file.
+        caption: what it shows, in Markdown.
+        path: the file.
+        alt: what one sees in it; empty if the caption says it.
+    """
 
     name: str
     caption: str
     path: Path
+    alt: str = ""
 
 
 @dataclass(frozen=True)

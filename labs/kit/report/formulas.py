@@ -14,7 +14,8 @@ THIN_SPACE = "0.167em"
 _RENAMED = {r"{aligned}": "{align*}", r"\operatorname*": r"\operatorname"}
 # Operators that latex2mathml writes as identifiers, which get no space around them.
 _OPERATORS = {"~": "∼", "±": "±", "∓": "∓", "⌈": "⌈", "⌉": "⌉", "⌊": "⌊", "⌋": "⌋", "*": "∗"}
-_FENCES = set("⌈⌉⌊⌋‖")
+_IDENTIFIERS = set("∞⊤")  # the opposite case
+_FENCES = set("⌈⌉⌊⌋‖/")  # no space around them
 _ACCENTS = set("^~¯―→")
 _CHILDREN = {
     "mfrac": 2,
@@ -109,7 +110,8 @@ def _translate(element: ET.Element, latex: str) -> None:
         text = _OPERATORS[text]
     if text in _FENCES and "stretchy" not in element.attrib:
         element.attrib.update(stretchy="false", lspace="0", rspace="0")
-    if name == "mo" and len(text) > 1 and text.isalpha() and text != "mod":
+    is_name = len(text) > 1 and text.isalpha() and text != "mod"
+    if name == "mo" and (is_name or text in _IDENTIFIERS):
         element.tag = "mi"
     if name == "mover" and element[1].text in _ACCENTS:
         element.attrib["accent"] = "true"

@@ -1,35 +1,35 @@
-"""report.html: one file that needs no network, with prose, figures, numbers, verdicts and code."""
+"""report.html: one file that needs no network, with prose, figures, numbers, verdicts and code.
+
+`sections.py` orders it; `markdown.py`, `formulas.py` and `inline_svg.py` render its parts.
+"""
 
 import base64
+import hashlib
+import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labs.course import source
 from labs.course.syllabus import Lesson
-from labs.kit.records import Check, Experiment, Figure, Measurement, Table, View
-from labs.kit.report import views
-from labs.kit.report.markdown import render, render_inline
+from labs.kit.records import Check, Experiment, Figure, Measurement, Table
+from labs.kit.report import inline_svg
+from labs.kit.report.code import highlight
+from labs.kit.report.markdown import Markdown, link_to, plain, render_inline
+from labs.kit.report.sections import sections
 
 import jinja2
 from markupsafe import Markup
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers.python import PythonLexer
 
-_FORMATTER: Any = HtmlFormatter(style="friendly", nowrap=True)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: prose, code, or an experiment; one of them is set."""
-
-    title: str = ""
-    prose: str = ""
-    code: str = ""
-    experiment: Experiment | None = None
+FOLDER = Path(__file__).parent
+# What a terminal takes as a command: colours, the window's title, other control characters.
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
+    r"|\x1b[@-_]?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
 
 
 def write(
@@ -48,64 +48,73 @@ def write(
         closing: the Markdown of the closing; empty if there is no closing.
         path: the file to write.
     """
+    markdown = Markdown()
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(markdown=render, inline=render_inline, python=_python, embed=_embed)
-    environment.filters.update(view=views.figure)
-    for kind in (Check, Measurement, Table, Figure, View):
+    filters: dict[str, Any] = {"inline": render_inline, "python": highlight, "drawing": _drawing}
+    environment.filters.update(filters, markdown=markdown.render)
+    for kind in (Check, Measurement, Table, Figure):
         environment.tests[kind.__name__.lower()] = partial(_is_instance, kind)
-    shown = [item for one in experiments for item in one.items if isinstance(item, View)]
+    script = _source("page.js")
+    common: dict[str, Any] = {"lesson": lesson, "data": data, "experiments": experiments}
+    main = environment.get_template("main.html.j2").render(
+        **common,
+        sections=sections(lesson.source, experiments, closing),
+        heading=markdown.heading,
+        level=partial(_experiment_level, markdown),
+        link_to=link_to,
+    )
     page = environment.get_template("page.html.j2").render(
-        lesson=lesson,
-        data=data,
-        experiments=experiments,
-        sections=_sections(lesson.source, experiments, closing),
-        code_style=Markup(_FORMATTER.get_style_defs(".code")),
-        view_style=views.style() if shown else "",
-        view_script=views.script(view.kind for view in shown) if shown else "",
+        **common,
+        main=Markup(main),
+        headings=[heading for heading in markdown.headings if heading.level == 2],
+        verdicts=Counter(experiment.verdict for experiment in experiments),
+        checks=_passed_of_all(experiments),
+        style=Markup(_source("style.css") + _source("page.css")),
+        script=script,
+        policy=_policy([script]),
     )
     part = path.with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
+    part.write_text(_ESCAPES.sub("", page), encoding="utf-8")
     part.replace(path)
 
 
-def _sections(text: str, experiments: Sequence[Experiment], closing: str) -> list[Section]:
-    """Return the lab in its file's order, each experiment and the closing where it is defined.
+def _source(name: str) -> Markup:
+    """Return one of our own style sheets or scripts."""
+    return Markup((FOLDER / name).read_text(encoding="utf-8"))
 
-    Experiments that the file doesn't define follow its first cell.
-    """
-    functions = source.functions(text)
-    closing_line = functions[name].line if (name := source.closing(text)) in functions else 0
-    sections: list[Section] = []
-    for cell in source.split(text):
-        if cell.prose:
-            sections.append(Section(prose=cell.text))
-            if len(sections) == 1:
-                sections += [Section(experiment=e) for e in experiments if e.name not in functions]
-            continue
-        lines = range(cell.first_line, cell.first_line + cell.text.count("\n") + 2)
-        here = [e for e in experiments if e.name in functions and functions[e.name].line in lines]
-        here.sort(key=lambda experiment: functions[experiment.name].line)
-        code = "" if cell.text.startswith("if __name__") else cell.text
-        sections.append(Section(title=cell.title, code=code))
-        sections += [Section(experiment=experiment) for experiment in here]
-        if closing and closing_line in lines:
-            sections.append(Section(prose=closing))
-    return sections
+
+def _policy(scripts: Sequence[str]) -> Markup:
+    """Return a content security policy: no request leaves the page, and no other script runs."""
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return Markup(
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _experiment_level(markdown: Markdown) -> int:
+    """Return the level of an experiment's heading: below the section that it is in."""
+    in_section = any(heading.level == 2 for heading in markdown.headings)
+    return 3 if in_section else 2
+
+
+def _passed_of_all(experiments: Sequence[Experiment]) -> tuple[int, int]:
+    checks = [check for experiment in experiments for check in experiment.checks]
+    return sum(check.passed for check in checks), len(checks)
 
 
 def _is_instance(kind: type, value: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _python(code: str) -> Markup:
-    return Markup(highlight(code, PythonLexer(), _FORMATTER))
-
-
-def _embed(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def _drawing(figure: Figure, number: int) -> Markup:
+    """Return a figure as an `<svg>` element; the number makes its ids unique."""
+    alt = figure.alt or plain(render_inline(figure.caption))
+    return inline_svg.inline(figure.path.read_text(encoding="utf-8"), f"f{number}", alt)

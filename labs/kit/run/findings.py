@@ -17,6 +17,7 @@ from labs.kit.records import (
     show,
 )
 from labs.kit.report import views
+from labs.kit.report.save_figure import save
 from labs.kit.run.console import Output
 from labs.kit.run.processes import is_main
 
@@ -170,16 +171,23 @@ class Findings:
             drawn.add_row(*(Text(cell) for cell in row))
         self.output.print(drawn)
 
-    def figure(self, figure: "Drawing", name: str, caption: str) -> None:
-        """Save a matplotlib figure as figures/<name>.png, put it into the report, and close it."""
+    def figure(self, figure: "Drawing", name: str, caption: str, *, alt: str = "") -> None:
+        """Save a matplotlib figure as figures/<name>.svg, put it into the report, and close it.
+
+        Args:
+            figure: the figure.
+            name: the name of its file.
+            caption: what it shows, in Markdown.
+            alt: what one sees in it, for readers who can't see it; by default the caption.
+        """
         from matplotlib import pyplot as plt
 
-        path = self.folder / "figures" / f"{name}.png"
+        path = self.folder / "figures" / f"{name}.svg"
         if is_main():
-            figure.savefig(path)
+            save(figure, path)
             _display(figure)
         plt.close(figure)
-        self.current.items.append(Figure(name, caption, path))
+        self.current.items.append(Figure(name, caption, path, alt))
 
     def view(
         self,

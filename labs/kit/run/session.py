@@ -15,7 +15,7 @@ from labs.course.cards import FAILED, Card
 from labs.course.options import Settings
 from labs.course.syllabus import Lesson
 from labs.kit.compare import Mistake, check_part
-from labs.kit.records import Experiment
+from labs.kit.records import PARTS, Experiment
 from labs.kit.report import index, page
 from labs.kit.run import predictions, results
 from labs.kit.run.console import Output
@@ -135,7 +135,7 @@ class Session:
                 )
 
         if parts:
-            self.conduct("parts", "Every part meets its specification.", every_part)
+            self.conduct(PARTS, "Every part meets its specification.", every_part)
 
     def _author(self, part: str) -> str:
         """Mark the parts of a learner's sheet that the learner hasn't written."""

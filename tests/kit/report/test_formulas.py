@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 from labs.course import source
 from labs.course.syllabus import Lesson, lessons
 from labs.kit.report.formulas import FormulaError, mathml
-from labs.kit.report.markdown import render, tokens
+from labs.kit.report.markdown import Markdown, tokens
 
 import pytest
 from markdown_it.token import Token
@@ -38,7 +38,7 @@ def dollar(token: Token) -> bool:
 @pytest.mark.parametrize(
     ("latex", "shown"),
     [
-        (r"\frac{QK^\top}{\sqrt{d_k}}", "<mfrac><mrow><mi>Q</mi><msup><mi>K</mi><mo>⊤</mo></msup>"),
+        (r"\frac{QK^\top}{\sqrt{d_k}}", "<mfrac><mrow><mi>Q</mi><msup><mi>K</mi><mi>⊤</mi></msup>"),
         (r"\sim\mathcal N(0, \sigma^2)", "<mo>∼</mo><mi>𝒩</mi>"),
         (r"\mathbb{R}^{B \times T}", "<msup><mi>ℝ</mi>"),
         (r"-p\log_2 p", '<mi>p</mi><mspace width="0.167em" /><msub><mi>log</mi><mn>2</mn></msub>'),
@@ -73,14 +73,14 @@ def test_a_wrong_formula_is_refused(latex: str) -> None:
 
 
 def test_a_wrong_formula_is_shown_as_code_on_the_page() -> None:
-    page = render("Here $\\nosuch{<b>}$ is wrong.")
+    page = Markdown().render("Here $\\nosuch{<b>}$ is wrong.")
     assert r'<code class="formula">\nosuch{&lt;b&gt;}</code>' in page
 
 
 def test_money_and_code_are_no_formulas() -> None:
     for text in ("It costs $5 or $6.", "It costs 5$ or 6$.", "In the shell, `$x$` is code."):
-        assert "<math" not in render(text), text
+        assert "<math" not in Markdown().render(text), text
 
 
 def test_a_formula_of_its_own_is_a_block() -> None:
-    assert '<math display="block">' in render("Text.\n\n$$\n\\sum_i x_i\n$$\n\nText.")
+    assert '<math display="block">' in Markdown().render("Text.\n\n$$\n\\sum_i x_i\n$$\n\nText.")

@@ -104,7 +104,7 @@ def test_every_part_is_checked_before_the_experiments(runs: dict[str, OneRun]) -
 def test_the_folder_of_a_run_has_all_its_files(runs: dict[str, OneRun]) -> None:
     folder = runs["one"].folder
     names = sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
-    assert names == ["figures/dots.png", "figures/line.png", "log.txt", "report.html",
+    assert names == ["figures/dots.svg", "figures/line.svg", "log.txt", "report.html",
                      "results.json"]  # fmt: skip
     log = (folder / "log.txt").read_text("utf-8")
     assert "It was drawn." in log
@@ -129,7 +129,7 @@ def test_a_failed_check_is_in_the_report_the_card_and_the_exit_code(clone: Clone
     assert "did you subtract?" in ended.err
     assert read_results(only_run(clone))["passed"] is False
     page = read_page(only_run(clone))
-    assert "failed" in page.split("The claims and their verdicts")[1]
+    assert "failed" in page.split("The claims and their verdicts")[-1]
     assert "did you subtract?" in page
 
 
@@ -250,7 +250,7 @@ def test_only_deciding_evidence_makes_a_verdict(clone: Clone) -> None:
     deciding = [one["decides"] for one in experiment_of(results, "held")["measurements"]]
     assert deciding == [True, False]
     assert [one["decides"] for one in experiment_of(results, "weakest")["checks"]] == [True]
-    rows = read_page(only_run(clone)).split("The claims and their verdicts")[1].split("<tr>")[2:]
+    rows = read_page(only_run(clone)).split("The claims and their verdicts")[-1].split("<tr>")[2:]
     shown = [row.split("</span>")[0].rpartition(">")[2] for row in rows[:4]]
     assert shown == ["shown", "held", "inconclusive", "held"]
 

@@ -1,0 +1,78 @@
+"""Order the page: the lab's prose and code, with each finding where it is taught."""
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from labs.course import source
+from labs.kit.records import PARTS, Check, Experiment
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: prose, code with the checks of its exercises, or an experiment.
+
+    Attributes:
+        prose: Markdown.
+        title: the title of the code's cell.
+        code: Python.
+        parts: the checks of the exercises that the code defines.
+        experiment: what one experiment found.
+    """
+
+    prose: str = ""
+    title: str = ""
+    code: str = ""
+    parts: list[Check] = field(default_factory=list[Check])
+    experiment: Experiment | None = None
+
+
+def sections(text: str, experiments: Sequence[Experiment], closing: str) -> list[Section]:
+    """Return the lab in its file's order, each finding and the closing where it is defined.
+
+    Experiments that the file doesn't define follow its first cell.
+
+    Args:
+        text: the lab's source.
+        experiments: what the run found.
+        closing: the Markdown of the closing; empty without one.
+    """
+    lines = definitions(text)
+    parts = [check for one in experiments if one.name == PARTS for check in one.checks]
+    shown = [one for one in experiments if one.name != PARTS or one.crash]
+    elsewhere = [Section(experiment=one) for one in shown if one.name not in lines]
+    ordered: list[Section] = []
+    for cell in source.split(text):
+        if cell.prose:
+            ordered.append(Section(prose=cell.text))
+            ordered += elsewhere
+            elsewhere = []
+            continue
+        inside = range(cell.first_line, cell.first_line + cell.text.count("\n") + 2)
+        here = {name for name, line in lines.items() if line in inside}
+        code = "" if cell.text.startswith("if __name__") else cell.text
+        proved = [check for check in parts if _exercise(check) in here]
+        ordered.append(Section(title=cell.title, code=code, parts=proved))
+        found = [one for one in shown if one.name in here]
+        found.sort(key=lambda experiment: lines[experiment.name])
+        ordered += [Section(experiment=experiment) for experiment in found]
+        if closing and source.closing(text) in here:
+            ordered.append(Section(prose=closing))
+    return ordered + elsewhere
+
+
+def definitions(text: str) -> dict[str, int]:
+    """Return the first line of every top-level function and every method ("Class.method")."""
+    found: dict[str, int] = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = node.lineno
+        elif isinstance(node, ast.ClassDef):
+            methods = [one for one in node.body if isinstance(one, ast.FunctionDef)]
+            found |= {f"{node.name}.{method.name}": method.lineno for method in methods}
+    return found
+
+
+def _exercise(check: Check) -> str:
+    """Return the name of the exercise that a check proves; a remark may follow it in brackets."""
+    return check.name.partition(" (")[0]
