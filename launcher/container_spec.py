@@ -1,5 +1,7 @@
 """Container spec, rendered for the Docker SDK and for `docker run`."""
 
+import csv
+import io
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +13,15 @@ class Bind:
     source: str
     target: str
     read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of the container, published on one address of the host."""
+
+    address: str
+    published: int
+    target: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,9 @@ class ContainerSpec:
     image: str
     user: str = ""
     network_mode: str = ""
+    network_options: dict[str, str] = field(default_factory=dict[str, str])  # for a new network
+    ports: tuple[Port, ...] = ()
+    dns: tuple[str, ...] = ()
     init: bool = False
     read_only: bool = False
     cap_drop: tuple[str, ...] = ()
@@ -52,7 +66,9 @@ class ContainerSpec:
     pids_limit: int = 0
     mem_limit: int = 0
     cpus: float = 0
-    ulimits: tuple[tuple[str, int], ...] = ()
+    cpuset: str = ""
+    cgroup_parent: str = ""
+    ulimits: tuple[tuple[str, int, int], ...] = ()  # name, soft, hard
     binds: tuple[Bind, ...] = ()
     devices: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -81,6 +97,8 @@ class ContainerSpec:
             "command": list(self.command),
             "user": self.user,
             "network_mode": self.network_mode,
+            "ports": {port.target: (port.address, port.published) for port in self.ports},
+            "dns": list(self.dns),
             "init": self.init,
             "read_only": self.read_only,
             "cap_drop": list(self.cap_drop),
@@ -90,7 +108,11 @@ class ContainerSpec:
             "pids_limit": self.pids_limit or None,
             "mem_limit": self.mem_limit or None,
             "nano_cpus": round(self.cpus * 1e9) or None,
-            "ulimits": [Ulimit(name=name, soft=limit, hard=limit) for name, limit in self.ulimits],
+            "cpuset_cpus": self.cpuset or None,
+            "cgroup_parent": self.cgroup_parent or None,
+            "ulimits": [
+                Ulimit(name=name, soft=soft, hard=hard) for name, soft, hard in self.ulimits
+            ],
             "mounts": [
                 Mount(bind.target, bind.source, type="bind", read_only=bind.read_only)
                 for bind in self.binds
@@ -106,15 +128,19 @@ class ContainerSpec:
     def docker_run_command(self) -> list[str]:
         """Return a `docker run` command that starts the same container."""
         words = ["docker", "run", "--rm", "--user", self.user, "--network", self.network_mode]
+        words += self._network_words()
         words += self._hardening_words()
         words += self._device_words()
         words += [f"--env={name}={value}" for name, value in self.environment.items()]
         words += self._limit_words()
         for bind in self.binds:
-            mode = ",readonly" if bind.read_only else ""
-            words += ["--mount", f"type=bind,source={bind.source},target={bind.target}{mode}"]
+            words += ["--mount", _mount_words(bind)]
         words += [f"--label={name}={value}" for name, value in self.labels.items()]
         return [*words, self.image, *self.command]
+
+    def _network_words(self) -> list[str]:
+        words = [f"--publish={port.address}:{port.published}:{port.target}" for port in self.ports]
+        return words + [f"--dns={server}" for server in self.dns]
 
     def _hardening_words(self) -> list[str]:
         words = ["--init"] if self.init else []
@@ -132,10 +158,21 @@ class ContainerSpec:
 
     def _limit_words(self) -> list[str]:
         words = [f"--cpus={self.cpus:g}"] if self.cpus else []
-        words += [f"--ulimit={name}={limit}:{limit}" for name, limit in self.ulimits]
+        words += [f"--cpuset-cpus={self.cpuset}"] if self.cpuset else []
+        words += [f"--cgroup-parent={self.cgroup_parent}"] if self.cgroup_parent else []
+        words += [f"--ulimit={name}={soft}:{hard}" for name, soft, hard in self.ulimits]
         limits = (
             ("shm-size", self.shm_size),
             ("pids-limit", self.pids_limit),
             ("memory", self.mem_limit),
         )
         return words + [f"--{name}={limit}" for name, limit in limits if limit]
+
+
+def _mount_words(bind: Bind) -> str:
+    """Return the value of --mount, which is CSV: a path with a comma needs quotes."""
+    fields = ["type=bind", f"source={bind.source}", f"target={bind.target}"]
+    fields += ["readonly"] if bind.read_only else []
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()

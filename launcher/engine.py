@@ -1,10 +1,11 @@
 """Connect to the container engine, if one is running and this user may use it."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launcher.cards import Card
-from launcher.known_errors import explain
+from launcher.known_errors import FROZEN_ENGINE, explain
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -26,6 +27,8 @@ class Engine:
     root_dir: str
     selinux: bool = False
     podman: bool = False
+    cpus: int = 0  # 0: unknown
+    first_uid: int = 0  # of a container's root on the host, if the engine remaps users
 
 
 def connect() -> Engine:
@@ -33,7 +36,7 @@ def connect() -> Engine:
 
     Raises:
         NoEngine: If no engine responds.
-        Card: If the engine refuses this user.
+        Card: If the engine refuses this user, or is frozen.
     """
     import docker
 
@@ -49,6 +52,8 @@ def connect() -> Engine:
         client = docker.from_env(timeout=SECONDS_TO_CONNECT)
         info: dict[str, Any] = client.info()
     except (DockerException, OSError) as error:
+        if re.search(FROZEN_ENGINE.pattern, str(error), re.IGNORECASE):
+            raise FROZEN_ENGINE.card() from error
         if "permission denied" in str(error).lower():
             raise explain(str(error), "The container engine refuses this user.") from error
         raise NoEngine("no container engine is running") from error
@@ -60,7 +65,18 @@ def connect() -> Engine:
         root_dir=info.get("DockerRootDir", ""),
         selinux="name=selinux" in security,
         podman="BuildahVersion" in info,
+        cpus=info.get("NCPU", 0),
+        first_uid=_first_uid(info) if "name=userns" in security else 0,
     )
+
+
+def _first_uid(info: dict[str, Any]) -> int:
+    """Return the host's uid of a container's root; the engine's folder is named after it.
+
+    https://docs.docker.com/engine/security/userns-remap/
+    """
+    match = re.search(r"/(\d+)\.\d+/?$", info.get("DockerRootDir", ""))
+    return int(match[1]) if match else 0
 
 
 def is_rootless() -> bool:

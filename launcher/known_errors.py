@@ -21,6 +21,7 @@ class KnownError:
         return Card(self.what, self.why, self.fix)
 
 
+TRY_AGAIN = "read the lines above; invoke build tries again"
 NO_ENGINE = KnownError(
     r"cannot connect to the docker daemon|error while fetching server"
     r"|docker\.sock.*no such file",
@@ -28,14 +29,23 @@ NO_ENGINE = KnownError(
     "The engine is stopped, or DOCKER_HOST points elsewhere.",
     "sudo systemctl start docker; or, without a container: --runtime venv",
 )
+FROZEN_ENGINE = KnownError(
+    r"timed out|deadline exceeded",
+    "The container engine doesn't respond.",
+    "It accepts connections and doesn't answer: it is overloaded, stopped or frozen.",
+    "docker info, to see when it answers again; sudo systemctl restart docker; or, without a "
+    "container: --runtime venv",
+)
 # The first match wins, so specific patterns come before general ones.
 KNOWN_ERRORS = (
     KnownError(
         r"permission denied.*docker( daemon|\.sock| API)"
         r"|fetching server API version.*PermissionError",
         "This user may not use the container engine.",
-        "The user isn't in the group that owns the engine's socket.",
-        'sudo usermod -aG docker "$USER" and log in again; or, without a container: --runtime venv',
+        "The user isn't in the group that owns the engine's socket. That group is as powerful as "
+        "root: its members can read and change every file of this machine.",
+        "without that group: --runtime venv, or a rootless engine (dockerd-rootless-setuptool.sh "
+        'install, or Podman); if you may have root\'s rights: sudo usermod -aG docker "$USER"',
     ),
     KnownError(
         r"'compose' is not a docker command|unknown (shorthand )?flag"
@@ -130,19 +140,19 @@ KNOWN_ERRORS = (
 )
 
 
-def explain(text: str, otherwise: str) -> Card:
+def explain(text: str, otherwise: str, fix: str = TRY_AGAIN) -> Card:
     """Return the card for an error message.
 
     Args:
         text: The output that ends with the error.
         otherwise: What happened, for a message that no pattern matches; its card quotes the
             last line.
+        fix: The fix for such a message.
     """
     for known in KNOWN_ERRORS:
         if re.search(known.pattern, text, re.IGNORECASE | re.DOTALL):
             return known.card()
     lines = [line for line in text.strip().splitlines() if line.strip()] or ["It printed nothing."]
-    fix = "read the lines above; invoke build tries again"
     return Card(otherwise, lines[-1].strip(), fix)
 
 

@@ -44,7 +44,9 @@ def run(engine: Engine, spec: ContainerSpec, name: str) -> int:
         with _created(engine, spec, name) as container:
             return _stream(container, name)
     except APIError as error:
-        raise explain(str(error.explanation or error), f"{name}'s container can't run.") from error
+        what = f"The engine refuses the container of {name}."
+        fix = "correct what it names: compose.yaml, its override and .env describe the container"
+        raise explain(str(error.explanation or error), what, fix) from error
     except BrokenPipeError:
         raise  # the reader of our output left; the engine is fine
     except OSError as error:

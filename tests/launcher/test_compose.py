@@ -2,9 +2,11 @@
 
 import os
 import subprocess
+from pathlib import Path
 
-from launcher import compose
-from launcher.container_spec import Bind
+from launcher import ROOT, compose
+from launcher.cards import Card
+from launcher.container_spec import Bind, ContainerSpec
 
 import pytest
 
@@ -76,13 +78,14 @@ def test_a_recorded_service_is_translated_completely() -> None:
         ("privileged", True),
         ("cap_add", ["SYS_ADMIN"]),
         ("deploy", {"resources": {"limits": {"cpus": "2"}}}),
-        ("networks", {"default": None}),
-        ("command", ["LLM06"]),
+        ("logging", {"driver": "none"}),
+        ("entrypoint", ["sh"]),
     ],
 )
-def test_an_unknown_key_is_an_error(key: str, value: object) -> None:
-    with pytest.raises(ValueError, match=key):
+def test_an_unknown_key_is_a_card(key: str, value: object) -> None:
+    with pytest.raises(Card, match=rf"compose.yaml sets '{key}") as refused:
         compose.translate({**RECORDED, key: value})
+    assert "docker compose run" in refused.value.fix
 
 
 @pytest.mark.parametrize(
@@ -94,8 +97,8 @@ def test_an_unknown_key_is_an_error(key: str, value: object) -> None:
         {"type": "bind", "source": "/a", "target": "/x", "consistency": "cached"},
     ],
 )
-def test_an_unknown_kind_of_volume_is_an_error(volume: dict) -> None:
-    with pytest.raises(ValueError, match="volume"):
+def test_an_unknown_kind_of_volume_is_a_card(volume: dict) -> None:
+    with pytest.raises(Card, match=r"compose.yaml sets 'volumes'"):
         compose.translate({**RECORDED, "volumes": [volume]})
 
 
@@ -140,9 +143,64 @@ def test_the_real_file_is_translated_completely() -> None:
 
 
 def test_a_missing_docker_command_is_a_card(monkeypatch) -> None:
-    from launcher.cards import Card
-
     monkeypatch.setitem(os.environ, "PATH", "/nonexistent")
     with pytest.raises(Card) as caught:
         compose.resolve("cpu", {})
     assert caught.value.what == "The docker command is missing."
+
+
+@pytest.fixture
+def override(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the path of a site's override, in a folder with this clone's compose.yaml."""
+    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode != 0:
+        pytest.skip("docker's compose plugin isn't here")
+    (tmp_path / "compose.yaml").write_bytes((ROOT / "compose.yaml").read_bytes())
+    monkeypatch.setattr(compose, "ROOT", tmp_path)
+    return tmp_path / "compose.override.yaml"
+
+
+def test_the_override_that_the_comments_recommend_is_applied(override: Path) -> None:
+    override.write_text("services: { cpu: { security_opt: [label=disable] } }")
+    spec = compose.translate(compose.resolve("cpu", {}))
+    assert "label=disable" in spec.security_opt
+
+
+def test_a_site_may_pin_cpus_and_set_limits(override: Path) -> None:
+    override.write_text(
+        "services:\n  cpu:\n    cpuset: 0-1\n    cgroup_parent: /labs\n"
+        "    ulimits: { core: 0, nofile: { soft: 10, hard: 20 } }\n"
+    )
+    spec = compose.translate(compose.resolve("cpu", {}))
+    assert (spec.cpuset, spec.cgroup_parent) == ("0-1", "/labs")
+    arguments = spec.sdk_arguments()
+    assert arguments["cpuset_cpus"] == "0-1"
+    assert {(one["Name"], one["Soft"], one["Hard"]) for one in arguments["ulimits"]} == {
+        ("core", 0, 0),
+        ("nofile", 10, 20),
+    }
+    line = spec.docker_run_command()
+    for word in ("--cpuset-cpus=0-1", "--cgroup-parent=/labs", "--ulimit=nofile=10:20"):
+        assert word in line
+
+
+def test_a_key_of_the_override_that_cannot_be_applied_is_a_card(override: Path) -> None:
+    override.write_text("services: { cpu: { logging: { driver: none } } }")
+    with pytest.raises(Card) as refused:
+        compose.translate(compose.resolve("cpu", {}))
+    assert refused.value.what == f"{override} sets 'logging', which `invoke lab` can't apply."
+
+
+def test_an_invalid_override_is_quoted_in_full(override: Path) -> None:
+    override.write_text("services: { cpu: { cpu_shares: many } }")
+    with pytest.raises(Card) as refused:
+        compose.resolve("cpu", {})
+    assert refused.value.what == "compose.yaml with compose.override.yaml can't be read."
+    assert "cpu_shares" in refused.value.why
+
+
+def test_a_path_with_a_comma_is_quoted_for_docker_run() -> None:
+    spec = ContainerSpec("image", binds=(Bind("/a, b/labs", "/lab/labs", read_only=True),))
+    line = spec.docker_run_command()
+    assert (
+        line[line.index("--mount") + 1] == 'type=bind,"source=/a, b/labs",target=/lab/labs,readonly'
+    )
