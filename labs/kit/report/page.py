@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from labs.course.syllabus import Lesson
-from labs.kit.records import Check, Experiment, Figure, Measurement, Table
-from labs.kit.report import inline_svg
+from labs.kit.records import Check, Experiment, Figure, Measurement, Table, View
+from labs.kit.report import inline_svg, views
 from labs.kit.report.code import highlight
 from labs.kit.report.markdown import Markdown, link_to, plain, render_inline
 from labs.kit.report.sections import sections
@@ -57,10 +57,13 @@ def write(
         undefined=jinja2.StrictUndefined,
     )
     filters: dict[str, Any] = {"inline": render_inline, "python": highlight, "drawing": _drawing}
-    environment.filters.update(filters, markdown=markdown.render)
-    for kind in (Check, Measurement, Table, Figure):
+    environment.filters.update(filters, markdown=markdown.render, view=views.figure)
+    for kind in (Check, Measurement, Table, Figure, View):
         environment.tests[kind.__name__.lower()] = partial(_is_instance, kind)
-    script = _source("page.js")
+    items = [item for experiment in experiments for item in experiment.items]
+    kinds = {item.kind for item in items if isinstance(item, View)}
+    styles = [_source("style.css"), _source("page.css"), *([views.style()] if kinds else [])]
+    scripts = [_source("page.js"), *([views.script(kinds)] if kinds else [])]
     common: dict[str, Any] = {"lesson": lesson, "data": data, "experiments": experiments}
     main = environment.get_template("main.html.j2").render(
         **common,
@@ -75,9 +78,9 @@ def write(
         headings=[heading for heading in markdown.headings if heading.level == 2],
         verdicts=Counter(experiment.verdict for experiment in experiments),
         checks=_passed_of_all(experiments),
-        style=Markup(_source("style.css") + _source("page.css")),
-        script=script,
-        policy=_policy([script]),
+        styles=styles,
+        scripts=scripts,
+        policy=_policy(scripts),
     )
     part = path.with_suffix(".part")
     part.write_text(_ESCAPES.sub("", page), encoding="utf-8")
