@@ -98,7 +98,7 @@ def open_model(saved: SavedModel) -> ChatModel:
 
 
 def _opened(folder: Path, load: Callable[[], Any]) -> Any:
-    """Call `load`; a folder of unknown origin can be wrong in any way, and all of them are a card."""
+    """Call `load`. A folder of unknown origin can be wrong in any way: each of them is a card."""
     try:
         return load()
     except (Card, MemoryError, torch.cuda.OutOfMemoryError):
@@ -119,20 +119,27 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     Raises:
         Card: if it isn't data alone, or lacks a weight.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     assets.pretrained(str(folder))  # raises for anything but safetensors of a known type
-    options: dict[str, Any] = {"local_files_only": True}
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, **options)
-    model, report = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+    tokenizer = _tokenizer(folder)
+    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+    opened: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, output_loading_info=True, **options
     )
-    missing = sorted(report["missing_keys"])
+    model, report = opened
+    missing: list[str] = sorted(report["missing_keys"])
     if missing:  # transformers would fill them with random numbers
         raise _damaged(folder, f"Its weights lack {missing[0]}, and {len(missing) - 1} more.")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise _damaged(folder, "Its tokenizer has more tokens than the model has embeddings.")
     return model, tokenizer
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def _base_of(folder: Path) -> Path:

@@ -1,7 +1,7 @@
 """The sampling settings of a chat, each with a command that changes it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labs.course.options import LARGEST_SEED
@@ -63,13 +63,11 @@ class Sampling:
             raise ValueError(f"/{command} needs {bounds}") from None
         if not setting.low <= number <= setting.high:  # NaN isn't, either
             raise ValueError(f"/{command} needs {bounds}")
-        return replace(self, **{command.replace("-", "_"): number})
+        return replace(self, **{_field(command): number})
 
     def shown(self) -> dict[str, str]:
         """Return each setting's command and its value."""
-        return {
-            f"/{one.name.replace('_', '-')}": f"{getattr(self, one.name)}" for one in fields(self)
-        }
+        return {f"/{command}": str(getattr(self, _field(command))) for command in SETTINGS}
 
     def generation_options(self) -> dict[str, Any]:
         """Return the arguments of transformers' GenerationConfig."""
@@ -82,6 +80,10 @@ class Sampling:
             "top_k": self.top_k,
             "min_p": self.min_p or None,
         }
+
+
+def _field(command: str) -> str:
+    return command.replace("-", "_")
 
 
 SETTINGS = {

@@ -60,6 +60,9 @@ class Session:
             except EOFError:  # Ctrl-D
                 print()
                 return
+            except KeyboardInterrupt:
+                print()
+                raise
             except UnicodeDecodeError:
                 self._note("That line isn't UTF-8. Nothing was sent.")
                 continue
@@ -134,9 +137,8 @@ class Session:
             self._note("A base model has no system prompt.")
             return
         self.conversation.system = value
-        self._note(
-            "The system prompt is set." if value else "The model's own system prompt is used."
-        )
+        note = "The system prompt is set." if value else "The model's own system prompt is used."
+        self._note(note)
 
     def _reset(self, _: str) -> None:
         self.conversation.reset()

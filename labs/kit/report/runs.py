@@ -1,4 +1,4 @@
-"""The runs below outputs/, read from their files. Nothing in a run folder is trusted to be whole."""
+"""The runs below outputs/, read from their files. Any file of a run may be missing or damaged."""
 
 import json
 import re
