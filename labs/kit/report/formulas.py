@@ -15,7 +15,9 @@ _RENAMED = {r"{aligned}": "{align*}", r"\operatorname*": r"\operatorname"}
 # Operators that latex2mathml writes as identifiers, which get no space around them.
 _OPERATORS = {"~": "∼", "±": "±", "∓": "∓", "⌈": "⌈", "⌉": "⌉", "⌊": "⌊", "⌋": "⌋", "*": "∗"}
 _IDENTIFIERS = set("∞⊤")  # the opposite case
-_FENCES = set("⌈⌉⌊⌋‖/")  # no space around them
+_FENCES = set("⌈⌉⌊⌋‖|/∂")  # no space around them
+_CLOSING = set(")]}|‖⌉⌋")
+_SIGNS = set("+−±∓")
 _ACCENTS = set("^~¯―→")
 _CHILDREN = {
     "mfrac": 2,
@@ -75,6 +77,7 @@ def mathml(latex: str, *, display: bool = False) -> str:
     for element in root.iter():
         _translate(element, latex)
     for element in list(root.iter()):
+        _space_operators(element)
         _space_functions(element)
     return ET.tostring(root, encoding="unicode")
 
@@ -108,7 +111,7 @@ def _translate(element: ET.Element, latex: str) -> None:
     if name == "mi" and text in _OPERATORS:
         element.tag = "mo"
         text = _OPERATORS[text]
-    if text in _FENCES and "stretchy" not in element.attrib:
+    if text in _FENCES and "form" not in element.attrib:
         element.attrib.update(stretchy="false", lspace="0", rspace="0")
     is_name = len(text) > 1 and text.isalpha() and text != "mod"
     if name == "mo" and (is_name or text in _IDENTIFIERS):
@@ -134,13 +137,28 @@ def _letter(character: str, variant: str) -> str:
     return character
 
 
+def _space_operators(row: ET.Element) -> None:
+    """Take the space from the sign of a number, and from an operator that stands alone."""
+    children = list(row)
+    if len(children) == 1 and children[0].tag == "mo":
+        children[0].attrib.update(lspace="0", rspace="0")
+    for before, after in pairwise(children):
+        if after.tag == "mo" and after.text in _SIGNS and _separates(before):
+            after.attrib["form"] = "prefix"
+
+
+def _separates(element: ET.Element) -> bool:
+    """Return whether an element is a space or an operator, closing brackets excepted."""
+    return element.tag == "mspace" or (element.tag == "mo" and element.text not in _CLOSING)
+
+
 def _space_functions(row: ET.Element) -> None:
     """Put a thin space between the name of a function (log, softmax) and its neighbours."""
     if row.tag not in ("mrow", "mtd", "mstyle", "math"):
         return
     children = list(row)
     for before, after in pairwise(children):
-        spaced = before.tag in ("mo", "mspace") or after.tag in ("mo", "mspace") or _opens(after)
+        spaced = _separates(before) or after.tag in ("mo", "mspace") or _opens(after)
         if not spaced and (_is_function(before) or _is_function(after)):
             row.insert(list(row).index(after), ET.Element("mspace", width=THIN_SPACE))
 

@@ -14,6 +14,8 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 FOCUSABLE = ("<pre", '<div class="math block"', '<div class="scroll"')  # they may scroll
 _TAG = re.compile(r"<[^>]*>")
+# Browsers break a line between a formula and the comma after it.
+_FORMULA_AND_PUNCTUATION = re.compile(r'\(*<span class="math inline">.*?</span>[^\s<]+', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Markdown:
 
     def _finish(self, parsed: Sequence[Token]) -> Markup:
         html: str = _PARSER.renderer.render(parsed, _PARSER.options, {})
+        html = _FORMULA_AND_PUNCTUATION.sub(r'<span class="together">\g<0></span>', html)
         html = html.replace("<table>", '<div class="scroll"><table>')
         html = html.replace("</table>", "</table></div>")
         for opening in FOCUSABLE:

@@ -47,6 +47,13 @@ def dollar(token: Token) -> bool:
         (r"\begin{aligned}a &= b\\ c &= d\end{aligned}", '<mtd columnalign="right"><mi>a</mi>'),
         (r"a < b", "<mo>&lt;</mo>"),
         (r"\text{train\_loss}", "<mtext>train_loss</mtext>"),
+        (r"|x|", '<mo stretchy="false" lspace="0" rspace="0">|</mo><mi>x</mi>'),
+        (r"(-1, 1)", '<mo form="prefix">−</mo><mn>1</mn>'),
+        (r"x = -1", '<mo form="prefix">−</mo><mn>1</mn>'),
+        (r"|x| - 1", "<mo>−</mo><mn>1</mn>"),
+        (r"(n - 1) - m", "<mo>−</mo><mi>m</mi>"),
+        (r"\odot", '<mo lspace="0" rspace="0">⊙</mo>'),
+        (r"p(a)\ln p", '<mspace width="0.167em" /><mi>ln</mi>'),
     ],
 )
 def test_a_formula_becomes_mathml_that_browsers_know(latex: str, shown: str) -> None:
@@ -84,3 +91,10 @@ def test_money_and_code_are_no_formulas() -> None:
 
 def test_a_formula_of_its_own_is_a_block() -> None:
     assert '<math display="block">' in Markdown().render("Text.\n\n$$\n\\sum_i x_i\n$$\n\nText.")
+
+
+def test_a_formula_and_its_comma_stand_on_the_same_line() -> None:
+    page = Markdown().render("With ($x$) and $y$, all $z$ are 0.")
+    assert page.count('<span class="together">') == 2
+    assert '<span class="together">(<span class="math inline">' in page
+    assert "</math></span>,</span> all" in page
