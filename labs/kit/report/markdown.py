@@ -15,7 +15,9 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 FOCUSABLE = ("<pre", '<div class="math block"', '<div class="scroll"')  # they may scroll
 _TAG = re.compile(r"<[^>]*>")
 # Browsers break a line between a formula and the comma after it.
-_FORMULA_AND_PUNCTUATION = re.compile(r'\(*<span class="math inline">.*?</span>[^\s<]+', re.DOTALL)
+_FORMULA_AND_PUNCTUATION = re.compile(
+    r'\(*<span class="math inline">(?:(?!</span>).)*</span>[^\s<]+', re.DOTALL
+)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ def test_a_formula_of_its_own_is_a_block() -> None:
 
 
 def test_a_formula_and_its_comma_stand_on_the_same_line() -> None:
-    page = Markdown().render("With ($x$) and $y$, all $z$ are 0.")
+    page = Markdown().render("All $z$ are 0 with ($x$) and $y$, not more.")
     assert page.count('<span class="together">') == 2
-    assert '<span class="together">(<span class="math inline">' in page
-    assert "</math></span>,</span> all" in page
+    assert 'with <span class="together">(<span class="math inline">' in page
+    assert "</math></span>,</span> not more" in page
+    assert "</math></span> are 0" in page
