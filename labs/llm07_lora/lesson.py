@@ -48,10 +48,10 @@ lab.before_run(assets.check_model)
 
 # %% [markdown]
 # ## 1. A small change to a large matrix
-# A linear layer of a trained model maps $x$ to $Wx$; $W$ has $\text{out} \times \text{in}$ numbers.
-# Fine-tuning adds a $\Delta W$ of that size, and AdamW keeps two more numbers for each. **LoRA**
-# (Hu et al. 2021, eq. 3) leaves $W$ as it is, and writes $\Delta W$ as a product of two thin
-# matrices, $A$ of $r$ rows and $B$ of $r$ columns:
+# A linear layer of a trained model maps $x$ to $Wx$; $W$ has
+# $\operatorname{out} \times \operatorname{in}$ numbers. Fine-tuning adds a $\Delta W$ of that size,
+# and AdamW keeps two more numbers for each. **LoRA** (Hu et al. 2021, eq. 3) leaves $W$ as it is,
+# and writes $\Delta W$ as a product of two thin matrices, $A$ of $r$ rows and $B$ of $r$ columns:
 #
 # $$h = W x + \frac{\alpha}{r}\,B (A x)$$
 #
@@ -301,8 +301,8 @@ def insertion_changes_nothing(run: Run):
 # %% [markdown]
 # ## 2. What moves first
 # Let $L$ be the loss, $s = \alpha/r$, and $G = \partial L/\partial W$ the gradient that $W$ itself
-# would get, $\text{out} \times \text{in}$. Since $W + sBA$ stands where $W$ stood, the chain rule
-# gives
+# would get, $\operatorname{out} \times \operatorname{in}$. Since $W + sBA$ stands where $W$ stood,
+# the chain rule gives
 #
 # $$
 # \frac{\partial L}{\partial B} = s\,G A^\top \quad\text{and}\quad
