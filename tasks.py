@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -23,6 +24,28 @@ LAUNCHER_OPTIONS = ("c", "labs", "list", "stack", "runtime", "gpus")
 def _after_dashes() -> list[str]:
     """Return the words after `--` with their quoting; Invoke joins them into one string."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def _optional(name: str, task_name: str, *with_values: str) -> list[str]:
+    """Return `name` as a positional argument if a word was given for it.
+
+    Invoke requires every positional argument. Without a word, this one is an option.
+
+    Args:
+        name: The argument.
+        task_name: The task.
+        *with_values: The options of the task that take a value.
+    """
+    words = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
+    if task_name not in words:
+        return []
+    after = words[words.index(task_name) :]
+    given = [
+        word
+        for before, word in pairwise(after)
+        if not word.startswith("-") and before not in with_values
+    ]
+    return [name] if given else []
 
 
 def _exit_with(action: Callable[["Interrupts"], int | None]) -> None:
@@ -152,6 +175,26 @@ def progress(_: Context, class_: str = "", csv: bool = False) -> None:
     _exit_with(lambda _: sheets.progress(class_, csv))
 
 
+@task(
+    name="open",
+    positional=_optional("lab", "open", "--port"),
+    auto_shortflags=False,
+    help={
+        "lab": "LLM06, llm06 or 6; without a lab: the newest report of all",
+        "index": "open the page of all runs, where two runs can be compared",
+        "serve": "serve the pages on 127.0.0.1, for a remote machine, until Ctrl-C",
+        "port": "the port for --serve; default: any free one",
+    },
+)
+def open_(
+    _: Context, lab: Any = None, index: bool = False, serve: bool = False, port: str = ""
+) -> None:
+    """Open the newest report, or print its path where there is no desktop."""
+    from launcher import open_page
+
+    _exit_with(lambda _: open_page.show(lab or "", index, serve, port))
+
+
 @task
 def labs(_: Context) -> None:
     """List the labs and their topics."""
@@ -220,7 +263,9 @@ def test(_: Context) -> None:
         raise Exit(code=code)
 
 
-namespace = Collection(lab, learn, check, progress, labs, gpus, build, images, lock, dotenv, test)
+namespace = Collection(
+    lab, learn, check, progress, open_, labs, gpus, build, images, lock, dotenv, test
+)
 
 # Invoke would report a missing lab in its own words, so this comes before it parses the tasks.
 _words = [word for word in sys.argv[1:] if word not in ("--dry", "--list")]
