@@ -80,6 +80,21 @@ class Interrupts:
         self._raise_once()
 
 
+@contextmanager
+def leave_ctrl_c_to_child() -> Generator[None]:
+    """Ignore INT in this block: the terminal sends it to the child process, too, which obeys it."""
+    # Not SIG_IGN, which the child would inherit.
+    before = signal.signal(signal.SIGINT, _ignore)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _ignore(_signum: int, _frame: FrameType | None) -> None:
+    pass
+
+
 _active: list[Interrupts] = []
 
 
