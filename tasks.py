@@ -195,6 +195,26 @@ def open_(
     _exit_with(lambda _: open_page.show(lab or "", index, serve, port))
 
 
+@task(
+    positional=_optional("model", "chat", "--stack", "--runtime"),
+    auto_shortflags=False,
+    help={
+        "model": "a folder, or a lab (LLM10) for its newest model; default: SmolLM2",
+        "list": "list the models",
+        "stack": STACK,
+        "runtime": RUNTIME,
+    },
+)
+def chat(
+    c: Context, model: Any = None, list: bool = False, stack: str = "auto", runtime: str = "auto"
+) -> None:
+    """Talk to SmolLM2 or to a model that a run saved; piped input is answered once."""
+    from launcher import chat
+
+    dry: bool = c.config.run.dry
+    _exit_with(lambda _: chat.run(model or "", list, stack, runtime, dry))
+
+
 @task
 def labs(_: Context) -> None:
     """List the labs and their topics."""
@@ -264,7 +284,7 @@ def test(_: Context) -> None:
 
 
 namespace = Collection(
-    lab, learn, check, progress, open_, labs, gpus, build, images, lock, dotenv, test
+    lab, learn, check, progress, open_, chat, labs, gpus, build, images, lock, dotenv, test
 )
 
 # Invoke would report a missing lab in its own words, so this comes before it parses the tasks.

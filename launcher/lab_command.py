@@ -25,7 +25,13 @@ class LabCommand:
         """Return the words after `python -m labs`."""
         verb = [self.verb] if self.verb else []
         after = ["--", *self.lab_options] if self.lab_options else []
-        return [*verb, ",".join(self.labs), *self.options, *after]
+        labs = [",".join(self.labs)] if self.labs else []
+        return [*verb, *labs, *self.options, *after]
+
+    @property
+    def is_chat(self) -> bool:
+        """Return whether it reads standard input, and Ctrl-C only stops an answer."""
+        return self.verb == "chat"
 
     @property
     def online(self) -> bool:
@@ -34,7 +40,9 @@ class LabCommand:
 
     @property
     def name(self) -> str:
-        """Return a name for people: LLM06, or LLM01 and 10 more."""
+        """Return a name for people: LLM06, LLM01 and 10 more, or chat."""
+        if not self.labs:
+            return self.verb
         more = len(self.labs) - 1
         return f"{self.labs[0]} and {more} more" if more else self.labs[0]
 

@@ -31,7 +31,7 @@ def test_every_task_is_listed_with_a_description() -> None:
     listed = invoke("--list")
     assert listed.returncode == 0, listed
     verbs = dict(re.findall(r"^  (\w+)\s+(\S.*)$", listed.stdout, re.MULTILINE))
-    for_learners = {"check", "lab", "labs", "learn", "open", "progress"}
+    for_learners = {"chat", "check", "lab", "labs", "learn", "open", "progress"}
     assert set(verbs) == for_learners | {"build", "dotenv", "gpus", "images", "lock", "test"}
 
 
