@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.prompt import Confirm
 
 
-def build_command(engine: Engine, stack: str, service: Service) -> tuple[dict[str, str], list[str]]:
+def build_command(engine: Engine, name: str, service: Service) -> tuple[dict[str, str], list[str]]:
     """Return the environment variables and the command that build the image."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     labels = {"INPUTS": input_hashes(service), "VERSION": project["version"]}
@@ -28,7 +28,7 @@ def build_command(engine: Engine, stack: str, service: Service) -> tuple[dict[st
     variables = {f"LABS_{name}": value for name, value in labels.items()}
     if gfx := service["build"]["args"].get("GFX"):
         variables["LABS_GFX"] = gfx
-    return variables, [*compose_command(stack), "build", stack]
+    return variables, [*compose_command(name), "build", name]
 
 
 def _podman_command(service: Service, labels: dict[str, str]) -> list[str]:
@@ -44,6 +44,7 @@ def _podman_command(service: Service, labels: dict[str, str]) -> list[str]:
     words += [f"--build-context={name}={path}" for name, path in contexts.items()]
     words += [f"--secret=id={secret['source']},src={secret['file']}" for secret in build["secrets"]]
     words += [f"--build-arg={name}={value}" for name, value in args.items() if value]
+    words += [f"--target={build['target']}"] if "target" in build else []
     return [*words, f"--tag={service['image']}", build["context"]]
 
 
@@ -53,14 +54,15 @@ def _engine_url() -> str:
     return capture(command).stdout.strip()
 
 
-def build(engine: Engine, stack: str, service: Service, reason: str) -> None:
-    """Build the image, and show the output of the build.
+def build(engine: Engine, name: str, service: Service, reason: str) -> None:
+    """Build the image of a service, and show the output of the build.
 
     Raises:
         Card: If there is no disk space or network, a hash is wrong, or the build fails.
     """
     gfx = service["build"]["args"].get("GFX")
     _refuse_no_target(gfx)
+    stack = service["build"]["args"]["STACK"]
     sizes = sizes_of(stack, gfx or "")
     print_status(f"Building {service['image']}, because {reason}.")
     print_status(
@@ -70,7 +72,7 @@ def build(engine: Engine, stack: str, service: Service, reason: str) -> None:
     _check_disk_space(engine, sizes.image_gb)
     _confirm_download(sizes)
     before = _image_id(engine, service["image"])
-    variables, command = build_command(engine, stack, service)
+    variables, command = build_command(engine, name, service)
     try:
         code, output = show_output(command, {**os.environ, **variables})
     except FileNotFoundError as error:

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from launcher import file_owner, run_lab
+from launcher import file_owner, lab_service
 from launcher.cards import Card
 from launcher.engine import NoEngine, connect
 from launcher.file_owner import Owner
-from launcher.lab_command import LabCommand
 from launcher.placement import Placement
 
 import pytest
@@ -65,14 +64,13 @@ def test_an_ordinary_engine_runs_labs_with_the_callers_uid(engine_info) -> None:
 
 def test_on_an_selinux_host_labels_are_disabled_for_the_container(engine_info) -> None:
     service = {"image": "image", "security_opt": ["no-new-privileges:true"], "build": {"args": {}}}
-    command = LabCommand(("LLM06",))
     placement = Placement("cpu", (), Owner(1000, 1000), "it was asked for")
     for info, options in (
         (ORDINARY, ("no-new-privileges:true",)),
         (SELINUX, ("no-new-privileges:true", "label=disable")),
     ):
         engine_info(info)
-        container = run_lab._container_spec(command, service, placement, connect())
+        container = lab_service.container_spec(service, placement, connect())
         assert container.security_opt == options
 
 

@@ -1,0 +1,92 @@
+"""A service of compose.yaml for one run: its user, image and GPUs, or the commands for --dry."""
+
+import os
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from launcher import build_image, compose, orphans, select_gpus
+from launcher.cards import Card
+from launcher.compose import Service
+from launcher.container_spec import ContainerSpec
+from launcher.engine import Engine
+from launcher.file_owner import Owner, container_user, make_writable_folder
+from launcher.image_status import why_build
+from launcher.placement import Placement
+
+
+def user_variables(placement: Placement, rootless: bool) -> dict[str, str]:
+    """Return compose.yaml's variables for the user of the container."""
+    user = container_user(placement.owner, rootless)
+    return {"LABS_UID": str(user.uid), "LABS_GID": str(user.gid)}
+
+
+def resolve(name: str, placement: Placement, variables: dict[str, str]) -> Service:
+    """Resolve a service; LABS_GFX in the shell or .env overrides the GPU's target."""
+    service = compose.resolve(name, variables)
+    if placement.gfx and not service["build"]["args"].get("GFX"):
+        service = compose.resolve(name, {**variables, "LABS_GFX": placement.gfx})
+    return service
+
+
+def container_spec(service: Service, placement: Placement, engine: Engine) -> ContainerSpec:
+    """Translate a service, and attach the GPUs of the run.
+
+    Raises:
+        Card: If a GPU can't be attached, or the image isn't for its target.
+    """
+    refuse_other_target(placement, service["build"]["args"].get("GFX", ""))
+    spec = compose.translate(service)
+    if placement.gpus:
+        access = os.environ.get("LABS_DEVICES", "auto")
+        if engine.podman:
+            access = select_gpus.podman_access(placement.stack, access)
+        spec = select_gpus.attach(spec, placement.stack, placement.gpus, access)
+    if engine.selinux:  # its labels would block the mounts and the device nodes
+        spec = replace(spec, security_opt=(*spec.security_opt, "label=disable"))
+    return spec
+
+
+def refuse_other_target(placement: Placement, gfx: str) -> None:
+    """Refuse a GPU that the ROCm wheels aren't built for; HIP would fail on it.
+
+    Raises:
+        Card: If the target of a GPU differs from `gfx`.
+    """
+    others = [gpu.target for gpu in placement.gpus if gpu.target != gfx]
+    if placement.stack == "rocm" and others and gfx != "all":
+        raise Card(
+            f"The ROCm stack is for {gfx}, and the GPU is a {others[0]}.",
+            f"LABS_GFX names {gfx}, in the shell or in .env, and its image lacks {others[0]}.",
+            f"LABS_GFX={others[0]} invoke lab …; or permanently: invoke dotenv",
+        )
+
+
+def commands(
+    engine: Engine, name: str, service: Service, spec: ContainerSpec, owner: Owner
+) -> list[str]:
+    """Return the shell commands that do what `prepare` does, and run the container."""
+    lines: list[str] = []
+    if why_build(engine, service):
+        variables, words = build_image.build_command(engine, name, service)
+        lines.append(shell_line(words, variables))
+    make_folder = ["mkdir", "-p"]
+    if os.geteuid() == 0 and owner.uid != 0:
+        make_folder = ["install", "-d", "-o", str(owner.uid), "-g", str(owner.gid)]
+    lines += [shell_line([*make_folder, folder]) for folder in spec.writable_folders]
+    return [*lines, shell_line(spec.docker_run_command())]
+
+
+def shell_line(command: list[str], variables: dict[str, str] | None = None) -> str:
+    """Return a command as a line for a shell."""
+    assignments = [f"{name}={shlex.quote(value)}" for name, value in (variables or {}).items()]
+    return " ".join([*assignments, shlex.join(command)])
+
+
+def prepare(engine: Engine, name: str, service: Service, spec: ContainerSpec, owner: Owner) -> None:
+    """Build the image if it is missing or stale, and create the folders that it writes to."""
+    if reason := why_build(engine, service):
+        build_image.build(engine, name, service, reason)
+    for folder in spec.writable_folders:
+        make_writable_folder(Path(folder), owner)
+    orphans.clean_up(engine)
