@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets, on_one_thread, tolerance
+from labs.llm06_attention import head_patterns
 
 import matplotlib.pyplot as plt
 import torch
@@ -536,11 +537,15 @@ def two_heads_do_the_recall(run: Run):
 # repeated, the second half can be predicted only by looking back, which tells induction heads
 # (Olsson et al. 2022). The first token is a **sink** (Xiao et al. 2023): weights must sum to one,
 # so a head with nothing to say puts them where they do no harm.
+#
+# **Try it**: the last view of this section has all heads. Choose "random words, twice" and "what
+# followed last time": a few heads stay lit. Select one of them, then walk through the second half
+# of the words with the arrow keys. The head looks at the word that came next in the first half.
 
 
 # %% SmolLM2
 @cache
-def language_model(run: Run) -> tuple[Any, Tensor, list[str]]:
+def language_model(run: Run) -> tuple[Any, Tensor, Any]:  # the model, ids (1, T), the tokenizer
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = assets.pretrained(run.options.model, run.online)
@@ -550,8 +555,7 @@ def language_model(run: Run) -> tuple[Any, Tensor, list[str]]:
         "Yesterday Anna Brook met Tom Hall. Later Tom Hall wrote to Anna Brook."
     ).input_ids
     model: Any = AutoModelForCausalLM.from_pretrained(path, **how)
-    words = [tokenizer.decode(i).strip() for i in ids]
-    return model.to(run.device).eval(), torch.tensor([ids], device=run.device), words
+    return model.to(run.device).eval(), torch.tensor([ids], device=run.device), tokenizer
 
 
 @lab.experiment
@@ -579,7 +583,7 @@ def trained_heads_have_trades(run: Run):
 
     Predict: which share of all weight goes to the first token, whatever it is?
     """
-    model, ids, words = language_model(run)
+    model, ids, tokenizer = language_model(run)
     half = torch.randint(1000, model.config.vocab_size, (run.pick(tiny=8, small=32, full=64), 32))
     repeated, late = half.repeat(1, 2).to(run.device), torch.arange(32, 64)
     weights = torch.stack(model(repeated, output_attentions=True).attentions, 1)  # (B, L, H, T, T)
@@ -604,7 +608,7 @@ def trained_heads_have_trades(run: Run):
     what = "first token, all heads' mass"
     run.measure(what, masses.mean(), expect_at_least=0.25, because=because, decides=True)
     fig, axes = plt.subplots(3, 1, figsize=(7.2, 14))
-    show_patterns(axes, shown, titles, words)
+    show_patterns(axes, shown, titles, [tokenizer.decode(i).strip() for i in ids[0]])
     run.figure(
         fig,
         "smollm2_heads",
@@ -612,6 +616,7 @@ def trained_heads_have_trades(run: Run):
         "--model named another) on a sentence: who looks at whom. Layers and heads are counted "
         "from 1; weights from 0 (dark) to 1 (yellow).",
     )
+    run.view("attention", "heads", *head_patterns.view(model, tokenizer))
 
 
 # %% The closing

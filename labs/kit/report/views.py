@@ -103,12 +103,13 @@ def script(kinds: Iterable[str]) -> Markup:
 
 def document(view: View) -> str:
     """Return a complete page with this view alone, for a notebook's output."""
-    colours = (FOLDER / "notebook.css").read_text(encoding="utf-8")
+    colours = FOLDER.with_name("style.css").read_text(encoding="utf-8")
+    notebook = (FOLDER / "notebook.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(view.name)}</title><link rel="icon" href="data:,">\n'
-        f"<style>\n{colours}\n{style()}</style></head><body><main>\n{figure(view)}\n</main>\n"
+        f"<style>\n{colours}\n{style()}\n{notebook}</style></head><body><main>\n{figure(view)}\n</main>\n"
         f"<script>\n{script([view.kind])}</script></body></html>"
     )
 

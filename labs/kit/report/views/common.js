@@ -4,7 +4,7 @@ const LabViews = { kinds: {}, count: 0 };
 
 // Create an element: element("p", { class: "note" }, "text", another, …).
 LabViews.element = (tag, attributes = {}, ...children) => {
-  const svg = ["svg", "g", "rect", "path", "line", "text", "circle", "title"].includes(tag);
+  const svg = ["svg", "g", "rect", "path", "line", "text", "circle"].includes(tag);
   const made = svg
     ? document.createElementNS("http://www.w3.org/2000/svg", tag)
     : document.createElement(tag);
@@ -35,14 +35,14 @@ LabViews.thousands = (n) => n.toString().replace(/\B(?=(\d{3})+$)/g, ",");
 LabViews.visible = (text) =>
   text.replace(/ /g, "·").replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "∅";
 
-// A group of radio buttons that look like one bar. Calls pick(index) on every change.
-LabViews.choice = (label, options, pick) => {
+// A group of radio buttons. Calls pick(index) on every change.
+LabViews.choice = (label, options, pick, chosen = 0) => {
   const { element } = LabViews;
   const name = `view-choice-${(LabViews.count += 1)}`;
   const group = element("fieldset", { class: "view-choice" }, element("legend", {}, label));
   options.forEach((option, i) => {
     const button = element("input", { type: "radio", name, value: i });
-    button.checked = i === 0;
+    button.checked = i === chosen;
     button.addEventListener("change", () => pick(i));
     group.append(element("label", {}, button, element("span", {}, option)));
   });
@@ -117,6 +117,17 @@ LabViews.live = () => {
     }, 250);
   };
   return line;
+};
+
+// A box for something wide: it scrolls where the page is narrow, and then the keyboard reaches it.
+LabViews.scroller = (label, child) => {
+  const box = LabViews.element("div", { class: "view-scroll", role: "group", "aria-label": label });
+  box.append(child);
+  new ResizeObserver(() => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }).observe(box);
+  return box;
 };
 
 // Draw again when the page changes between light and dark.

@@ -9,8 +9,8 @@ for (const figure of document.querySelectorAll("figure.view:not(.started)")) {
     figure.prepend(stage);
     kinds[figure.dataset.view](stage, data);
     const fold = element("details", {}, element("summary", {}, "The same as a table"));
-    table.replaceWith(fold);
     fold.append(table);
+    figure.append(fold);
   } catch (error) {
     stage.remove(); // the table stays as it is
     throw error;
