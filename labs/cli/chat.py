@@ -6,13 +6,10 @@ from pathlib import Path
 
 from labs.course.cards import WRONG_USAGE, Card
 from labs.course.options import OUTPUTS, Parser
-from labs.course.terminal import screen
+from labs.course.terminal import line
 from labs.kit.chat import saved_models
 from labs.kit.chat.plain import plain
 from labs.kit.chat.saved_models import SavedModel
-
-from rich.table import Table
-from rich.text import Text
 
 DESCRIPTION = "Talk to SmolLM2, or to a model that a run saved. Piped input is answered once."
 MAX_INPUT = 2**20  # bytes of piped input; the longest context here is 8,192 tokens
@@ -40,14 +37,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _print_models(outputs: Path) -> None:
-    table = Table(box=None, padding=(0, 2))
-    for column in ("invoke chat …", "", "MB"):
-        table.add_column(column, justify="right" if column == "MB" else "left")
-    table.add_row("", "SmolLM2-135M-Instruct, a chat model", "")
+    line("invoke chat  (SmolLM2-135M-Instruct, a chat model)")
     for model in saved_models.saved_below(outputs):
-        folder = Text(plain(str(model.folder)), overflow="fold")
-        table.add_row(folder, model.kind, f"{model.megabytes:,.1f}")
-    screen().print(table)
+        folder = plain(str(model.folder))
+        line(f"invoke chat {folder}  ({model.kind}, {model.megabytes:,.1f} MB)")
 
 
 def _chat(saved: SavedModel) -> None:

@@ -1199,8 +1199,8 @@ def save_for_chat(run: Run, model: Any) -> None:
     card = f"""# A LoRA adapter of {called(run)}
 
 Trained in LLM07 of llm-labs, at size {run.size} with seed {run.seed}, to turn requests for seats
-into records such as `{record((3, "Oslo", "Friday"))}`. The system prompt was `{SYSTEM}`. It is a
-lesson, and not for anything else. peft opens it, on the base model alone.
+into records such as `{record((3, "Oslo", "Friday"))}`, with the system prompt "{SYSTEM}"
+It is a lesson, and not for anything else. peft opens it, on its base model alone.
 """
     (folder / "README.md").write_text(card, encoding="utf-8")
 

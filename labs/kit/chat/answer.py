@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -13,6 +14,19 @@ from labs.kit.chat.sampling import Sampling
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextStreamer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer.
+
+    Attributes:
+        text: its text, without control characters.
+        tokens: the number of its tokens.
+    """
+
+    text: str
+    tokens: int
 
 
 class StopButton(StoppingCriteria):
@@ -64,7 +78,7 @@ def generate(
     sampling: Sampling,
     write: Callable[[str], object],
     button: StopButton,
-) -> str:
+) -> Answer:
     """Generate an answer with the global random numbers.
 
     Args:
@@ -73,21 +87,18 @@ def generate(
         sampling: the settings.
         write: called with each new piece of text.
         button: ends the answer.
-
-    Returns:
-        The text of the answer, without control characters.
     """
     ids = torch.tensor([prompt.ids], device=model.model.device)
     streamer = _Streamer(model.tokenizer, write)
     with torch.inference_mode():
-        model.model.generate(
+        written = model.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             generation_config=_configuration(model, sampling, prompt.max_tokens),
             stopping_criteria=StoppingCriteriaList([button]),
             streamer=streamer,
         )
-    return streamer.text
+    return Answer(streamer.text, written.shape[1] - ids.shape[1])
 
 
 def _configuration(model: ChatModel, sampling: Sampling, max_tokens: int) -> GenerationConfig:

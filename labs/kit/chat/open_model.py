@@ -1,6 +1,7 @@
 """Open a model for a chat: from safetensors alone, without running any code of its folder."""
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,9 @@ def open_model(saved: SavedModel) -> ChatModel:
 def _opened(folder: Path, load: Callable[[], Any]) -> Any:
     """Call `load`. A folder of unknown origin can be wrong in any way: each of them is a card."""
     try:
-        return load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of a library, about another one
+            return load()
     except (Card, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:

@@ -110,7 +110,13 @@ class Session:
             self._note(f"To fit into {context}, {prompt.dropped} were left out.")
         answer = generate(self.model, prompt, self.sampling, _write, button)
         _write("\n")
-        self.conversation.record(message, answer)
+        self.conversation.record(message, answer.text)
+        if answer.tokens < prompt.max_tokens or button.pressed:
+            return
+        if prompt.max_tokens < self.sampling.max_tokens:
+            self._note(f"(the context of {self.model.context:,} tokens is full)")
+        else:
+            self._note(f"({answer.tokens:,} tokens; /max-tokens allows longer answers)")
 
     def _obey(self, line: str) -> None:
         command, _, value = line[1:].partition(" ")
