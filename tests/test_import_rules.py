@@ -12,6 +12,7 @@ import pytest
 LEVELS = (
     r"labs\.cpus",
     r"labs\.course(\..+)?",
+    r"labs\.kit\.sandbox(\..+)?",
     r"labs\.kit\.(records|compare|measure|assets|atomic_folder)",
     r"labs\.kit\.report(\..+)?",
     r"labs\.kit\.run(\..+)?",

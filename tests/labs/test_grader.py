@@ -11,10 +11,11 @@ from typing import Any
 from labs.course import sheets
 from labs.course.syllabus import Lesson, lessons
 from labs.kit import Mistake
-from labs.kit.grader import sandbox, worker
+from labs.kit.grader import worker
 from labs.kit.grader.grader import LIMITS, Grader
 from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG
 from labs.kit.grader.wording import verdict_of
+from labs.kit.sandbox import child
 from tests.labs.solutions import check_wrong, exercises, wrong_solutions
 
 import pytest
@@ -45,7 +46,7 @@ def test_an_unwritten_exercise_fails_its_check(lesson: Lesson) -> None:
     sheet = worker.Sheet(lesson, lesson.path, sheets.make(lesson.name, grader.source))
     for part in grader.exercises:
         others = [name for name in grader.exercises if name != part]
-        outcome = sandbox.run(partial(worker.check, sheet, others, part), LIMITS)
+        outcome = child.run(partial(worker.check, sheet, others, part), LIMITS)
         verdict = verdict_of(part, outcome, LIMITS, str(sheet.path), sheet.text)
         assert verdict.state == WRONG, verdict
 
@@ -75,7 +76,7 @@ def test_the_message_names_each_mistake_in_a_child_too(lesson: Lesson) -> None:
     missed = []
     for part, implementation, message in wrong:
         task = partial(message_for, lesson, part, implementation)
-        outcome = sandbox.run(task, LIMITS)
+        outcome = child.run(task, LIMITS)
         if outcome.kind != "returned" or not re.search(message, outcome.result):
             missed.append((part, message, outcome))
     assert missed == []

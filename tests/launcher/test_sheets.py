@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from labs.kit.grader import landlock
+from labs.kit.sandbox import landlock
 from tests.conftest import BIN, SOMEBODY, Clone, as_user, containers_of
 
 import pytest
@@ -18,7 +18,7 @@ HOSTILE = {
     "return torch.empty(10 * 2**30, dtype=torch.uint8)": "more memory than its limit of 2 GiB",
     'while True: __import__("os").fork()': "it started more than",
     "while True: pass": "is there an endless loop?",
-    '__import__("shutil").rmtree("work")': "may only change temporary files",
+    '__import__("shutil").rmtree("work")': "and change temporary files",
     'while True: print("x" * 99)': "printed more than 1 MiB",
 }
 

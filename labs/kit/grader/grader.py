@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from labs.course import sheets
 from labs.course.cards import FAILED, Card
 from labs.course.syllabus import Lesson
-from labs.kit.grader import sandbox
-from labs.kit.grader.sandbox import Limits
 from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
 from labs.kit.grader.wording import verdict_of
+from labs.kit.sandbox import child
+from labs.kit.sandbox.child import Limits
 
 if TYPE_CHECKING:
     from labs.kit.grader import worker
@@ -55,7 +55,7 @@ class Grader:
         from labs.kit.grader import worker
 
         task = partial(worker.imports, self.lesson, list(self.exercises))
-        names: list[str] = sandbox.run(task, LIMITS).result or []
+        names: list[str] = child.run(task, LIMITS).result or []
         for name in names:
             with suppress(Exception):  # an optional dependency that isn't installed
                 import_module(name)
@@ -94,7 +94,7 @@ class Grader:
         if self._passed.get(part) == text:
             return Verdict(part, RIGHT)
         others = [name for name in self.exercises if name != part]
-        outcome = sandbox.run(partial(worker.check, sheet, others, part), LIMITS, stop)
+        outcome = child.run(partial(worker.check, sheet, others, part), LIMITS, stop)
         if outcome.kind == "stopped":
             return None
         verdict = verdict_of(part, outcome, LIMITS, str(sheet.path), sheet.text)
@@ -105,7 +105,7 @@ class Grader:
     def _require_loadable(self, sheet: "worker.Sheet", unwritten: list[str], stop: Stop) -> None:
         from labs.kit.grader import worker
 
-        outcome = sandbox.run(partial(worker.load, sheet, unwritten), LIMITS, stop)
+        outcome = child.run(partial(worker.load, sheet, unwritten), LIMITS, stop)
         verdict = verdict_of("", outcome, LIMITS, str(sheet.path), sheet.text)
         if outcome.kind == "stopped" or verdict.state == RIGHT:
             return

@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from labs.course import progress, sheets, workbook
 from labs.course.cards import FAILED, Card
 from labs.course.syllabus import Lesson
 from labs.course.terminal import line
+from labs.kit.run import sheet_process
 
 TIMEOUT_SECONDS = 3600  # more than any lab takes in its default size
 
@@ -32,15 +33,16 @@ def run_experiments(lesson: Lesson, path: Path) -> int:
         return 0 if last["passed"] == last["of"] else FAILED
     line(f"\nNow {lesson.name}'s experiments run on your code. Ctrl-C ends them; nothing is lost.")
     try:
-        return _run(lesson.name, path)
+        return _run(lesson, path)
     finally:
         workbook.restore(path, text)
 
 
-def _run(name: str, path: Path) -> int:
-    command = [sys.executable, "-m", "labs", name, "--sheet", str(path)]
+def _run(lesson: Lesson, path: Path) -> int:
+    name = lesson.name
+    settings = import_module(lesson.module).lab.parse(["--sheet", str(path)])
     try:
-        code = subprocess.run(command, timeout=TIMEOUT_SECONDS, check=False).returncode
+        code = sheet_process.run(lesson, settings, [], TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired as error:
         what = f"{name}'s experiments were stopped after {TIMEOUT_SECONDS // 60} minutes."
         why = "A part that passed its check loops, or is very slow, on larger inputs."

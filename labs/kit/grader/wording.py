@@ -5,8 +5,8 @@ import signal
 from dataclasses import replace
 from typing import Any
 
-from labs.kit.grader.sandbox import Limits, Outcome
 from labs.kit.grader.verdicts import RIGHT, WRONG, Verdict
+from labs.kit.sandbox.child import Limits, Outcome
 
 PRINTED_LINES = 10
 PRINTED_COLUMNS = 200
@@ -55,8 +55,10 @@ def _error_message(findings: dict[str, Any]) -> str:
     if error == "MemoryError" or "allocate memory" in text or "out of memory" in text:
         gib = Limits.memory >> 30
         return f"it asked for more memory than its limit of {gib} GiB: how large is it?"
+    if error == "PermissionError" and "[Errno 1]" in text:
+        return f"a check has no network, no other processes and no file permissions: {text}"
     if error == "PermissionError" or "Read-only file system" in text:
-        return f"it may only change temporary files: {text}"
+        return f"it may read the labs' files and change temporary files, and no others: {text}"
     if error in SYNTAX_ERRORS:
         return f"this is not valid Python: {text}"
     if error in KNOWN_ERRORS:
@@ -76,6 +78,10 @@ def _stop_message(outcome: Outcome, limits: Limits) -> str:
         )
     if outcome.kind == "processes":
         return f"it started more than {limits.processes} processes: all of them were ended"
+    if outcome.kind == "memory":
+        return f"its processes used more than {limits.memory >> 30} GiB together: how large is it?"
+    if outcome.kind == "disk":
+        return f"it wrote more than {limits.disk >> 20} MiB of temporary files, or 10,000 of them"
     if outcome.kind == "output":
         return f"it printed more than {limits.output >> 20} MiB and was stopped: in a loop?"
     if outcome.kind == "killed" and outcome.code == signal.SIGKILL:

@@ -49,10 +49,8 @@ def open_sheet(lesson: Lesson, path: Path) -> Any:
     """
     text = workbook.read(path)
     source = lesson.source
-    exercises = sheets.exercises(source)
-    states = sheets.written(text, path, exercises)
-    yours = tuple(part for part in exercises if states.get(part))
-    others = [part for part in exercises if part not in yours]
+    yours = written_parts(lesson, path, text)
+    others = [part for part in sheets.exercises(source) if part not in yours]
     tree = fill(ast.parse(text), ast.parse(source), others)
     lab = load_module(path, tree, f"{path.stem}_sheet").lab
     if lab.lesson.name != lesson.name:
@@ -61,6 +59,17 @@ def open_sheet(lesson: Lesson, path: Path) -> Any:
         raise Card(what, f"It is a sheet of {lab.lesson.name}.", fix, WRONG_USAGE)
     lab.lesson = replace(lesson, sheet=path, text=text, yours=yours)
     return lab
+
+
+def written_parts(lesson: Lesson, path: Path, text: str) -> tuple[str, ...]:
+    """Return the exercises that the learner has written in a sheet.
+
+    Raises:
+        Card: if the sheet isn't valid Python.
+    """
+    exercises = sheets.exercises(lesson.source)
+    states = sheets.written(text, path, exercises)
+    return tuple(part for part in exercises if states.get(part))
 
 
 def load_module(path: Path, tree: ast.Module, name: str) -> ModuleType:

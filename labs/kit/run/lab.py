@@ -7,15 +7,14 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any, TypeVar
 
-from labs.course import progress, sheets
-from labs.course.cards import INTERRUPTED, Card
 from labs.course.options import Settings, common_parser, namespace_of, settings_from
 from labs.course.source import require_experiment
 from labs.course.syllabus import find
 from labs.kit.report.figure_style import use_style
+from labs.kit.run import sheet_process
 from labs.kit.run.devices import choose_precision
 from labs.kit.run.filled_sheet import open_sheet
-from labs.kit.run.processes import group_size, is_main, run_ranks
+from labs.kit.run.processes import group_size, run_ranks
 from labs.kit.run.resume import require_checkpoints
 from labs.kit.run.run import Run
 from labs.kit.run.session import ClosingFunction, Session
@@ -84,7 +83,7 @@ class Lab:
         self.experiments[function.__name__] = function
         if function.__module__ == "__main__" and _in_notebook():
             if self._notebook is None:
-                self._notebook = Session(self.lesson, self._parse([], None))
+                self._notebook = Session(self.lesson, self.parse([], None))
             self._notebook.conduct(function.__name__, function.__doc__, function)
         return function
 
@@ -112,16 +111,21 @@ class Lab:
         Returns:
             The exit code.
         """
-        try:
-            return self.run_with(self._parse(words, common))
-        except Card as card:
-            card.show()
-            return card.code
-        except KeyboardInterrupt:
-            return INTERRUPTED
+        return sheet_process.call(lambda: self._run_words(words, common))
 
-    def _parse(self, words: list[str], common: Settings | None) -> Settings:
-        """Parse the words; argparse keeps the values that `common` has."""
+    def _run_words(self, words: list[str], common: Settings | None) -> int:
+        settings = self.parse(words, common)
+        if settings.sheet and not sheet_process.is_inside():
+            code = sheet_process.run(self.lesson, settings, words)
+            return code if code >= 0 else 128 - code  # as a shell does
+        return self.run_with(settings)
+
+    def parse(self, words: list[str], common: Settings | None = None) -> Settings:
+        """Parse the words; argparse keeps the values that `common` has.
+
+        Raises:
+            Card: if they can't be parsed.
+        """
         if common is None:
             return settings_from(self._parser.parse_args(words))
         return settings_from(self._parser.parse_args(words, namespace_of(common)))
@@ -168,39 +172,17 @@ class Lab:
                 break
         code = session.finish(self._closing)
         self.summary = session.summary()
-        if is_main() and self.lesson.yours is not None:
-            self._record_progress(session)
         return code
 
     def _check_parts(self, session: Session) -> None:
         for function in list(self.exercises.values())[:1]:
             session.check_parts(list(self.exercises), sys.modules[function.__module__])
 
-    def _record_progress(self, session: Session) -> None:
-        """Record the result of a run on a learner's sheet."""
-        checks = [check for one in session.experiments for check in one.checks]
-        run: dict[str, Any] = {
-            "text": sheets.digest(self.lesson.source),
-            "yours": len(self.lesson.yours or ()),
-            "passed": sum(check.passed for check in checks),
-            "of": len(checks),
-            "seconds": round(sum(one.seconds for one in session.experiments), 1),
-            "report": str(session.folder / "report.html"),
-            "when": progress.now(),
-        }
-        with progress.changing(self.lesson.name) as record:
-            record.add_run(run)
-
 
 def run_rank(name: str, settings: Settings) -> int:
     """Run a lab in one process of a group; return the exit code."""
-    try:
-        return import_module(find(name)[0].module).lab.run_with(settings)
-    except Card as card:
-        card.show()
-        return card.code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    lab = import_module(find(name)[0].module).lab
+    return sheet_process.call(lambda: lab.run_with(settings))
 
 
 def _in_notebook() -> bool:

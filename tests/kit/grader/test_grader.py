@@ -10,9 +10,9 @@ from labs.course import sheets, workbook
 from labs.course.cards import Card
 from labs.course.sheets import SENTINEL
 from labs.course.syllabus import lessons
-from labs.kit.grader import sandbox
 from labs.kit.grader.grader import Grader
 from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
+from labs.kit.sandbox import child
 from tests.conftest import REPO
 from tests.kit.grader import attention_lab
 
@@ -167,7 +167,7 @@ HOSTILE = [
     ("while True:\n        print('x' * 99)", "printed more than 1 MiB", False),
     ("import ctypes\n    ctypes.string_at(0)", "crashed Python itself (SIGSEGV)", True),
     ("import os\n    os.closerange(0, 999)\n    return scores.softmax(-1)", "ended Python", False),
-    ("import os\n    os.remove(__file__)", "may only change temporary files", True),
+    ("import os\n    os.remove(__file__)", "and change temporary files", True),
     ("import einops\n    return scores", "no module named 'einops' here", True),
     ("return input('? ')", "waits for input, and there is none", True),
     (
@@ -271,13 +271,13 @@ def test_a_part_that_passed_is_checked_again_only_after_a_change_in_it_or_around
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
-    run = sandbox.run
+    run = child.run
 
     def counting(task: Any, *rest: Any) -> Any:
         checked.append(str(task.args[-1]))  # the part; for the first child, the unwritten parts
         return run(task, *rest)
 
-    monkeypatch.setattr(sandbox, "run", counting)
+    monkeypatch.setattr(child, "run", counting)
     text = f"{LAB.source}\nAROUND = 1\n"
     parts = list(sheets.exercises(LAB.source))
 

@@ -4,6 +4,7 @@ import faulthandler
 import json
 import os
 import resource
+import secrets
 import select
 import signal
 import sys
@@ -16,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from labs.kit.grader import landlock, proc
+from labs.kit.sandbox import files, landlock, proc, seccomp, syscalls
 
 POLL_SECONDS = 0.02
-WRITABLE = (Path("/dev/null"), Path("/dev/shm"))  # shm: tensors shared by processes
-# Variables that name the folders of libraries' caches.
-CACHES = ("TMPDIR", "HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
+POLLS_BETWEEN_DISK_CHECKS = 5
+MOST_FILES = 10_000
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class Limits:
     Attributes:
         cpu_seconds: seconds of computing.
         seconds: seconds in total, without those in which other processes had the cores.
-        memory: bytes beyond those of its parent.
+        memory: bytes beyond those of its parent, of all its processes.
         processes: child processes.
         output: printed bytes.
+        disk: bytes in temporary files.
     """
 
     cpu_seconds: int = 10
@@ -41,6 +42,7 @@ class Limits:
     memory: int = 2 * 2**30
     processes: int = 16
     output: int = 2**20
+    disk: int = 2**28
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Outcome:
     """How a child ended.
 
     Attributes:
-        kind: returned, exited, killed, time, processes, output or stopped.
+        kind: returned, exited, killed, time, processes, memory, output, disk or stopped.
         result: what its task returned.
         code: its exit code, or the signal that killed it.
         output: what it printed.
@@ -67,49 +69,69 @@ def run(
 ) -> Outcome:
     """Run `task` in a forked child and return its result, which must be JSON.
 
-    The child has its own process group, an empty stdin and its own pipes. Processes that it leaves
-    running are ended with it. If the kernel has Landlock, it can write temporary files only.
-    Memory is limited by RLIMIT_DATA: CUDA reserves terabytes of addresses, which RLIMIT_AS would
-    count. Processes are counted by the parent: RLIMIT_NPROC counts all processes of the user on
-    the machine, including those of other containers.
+    The child has its own session, an empty stdin and its own pipes. Processes that it leaves
+    running are ended with it, also in sessions of their own. Where the kernel has Landlock, it
+    reads the labs' files only and changes temporary files only. It has no sockets. It can't trace
+    or signal other processes. RLIMIT_DATA limits its private memory: CUDA reserves terabytes of
+    addresses, which RLIMIT_AS would count. The parent watches what that leaves out: shared memory,
+    and the sum over processes. It counts processes too: RLIMIT_NPROC counts all processes of the
+    user on the machine, including those of other containers.
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    protect_parent()
     with tempfile.TemporaryDirectory(prefix="llm-labs-", ignore_cleanup_errors=True) as folder:
+        known = set(proc.descendants(os.getpid()))
         pipes = [os.pipe() for _ in range(3)]  # result, output, trace
+        seal = secrets.token_bytes(16)
         child = os.fork()
         if child == 0:
-            _run_child(task, limits, [writes for _, writes in pipes], folder)
+            _run_child(task, limits, [writes for _, writes in pipes], folder, seal)
         for _, writes in pipes:
             os.close(writes)
-        watched = _Watched(child, [reads for reads, _ in pipes], limits, stop)
+        reads = [reads for reads, _ in pipes]
+        watched = _Watched(child, reads, limits, stop, Path(folder), seal)
         try:
             return watched.outcome()
         finally:
             watched.close()
+            proc.end_orphans(known)
 
 
-def _run_child(task: Callable[[], Any], limits: Limits, pipes: list[int], folder: str) -> NoReturn:
+def protect_parent() -> None:
+    """Make orphans of a child this process's own, and keep the child from tracing it."""
+    syscalls.set_attribute(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    syscalls.set_attribute(syscalls.PR_SET_DUMPABLE, 0)
+
+
+def _run_child(
+    task: Callable[[], Any], limits: Limits, pipes: list[int], folder: str, seal: bytes
+) -> NoReturn:
     code = 1
     try:
         os.setsid()
+        # The parent finds orphans among the child's own children, and reads the list of open files.
+        syscalls.set_attribute(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        syscalls.set_attribute(syscalls.PR_SET_DUMPABLE, 1)
         result, output, trace = pipes
         empty = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((empty, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
         sys.stdout = sys.stderr = os.fdopen(1, "w", 1, encoding="utf-8", closefd=False)
+        _close_others((0, 1, 2, result, trace))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         faulthandler.enable(file=trace, all_threads=False)
         faulthandler.register(signal.SIGXCPU, file=trace, all_threads=False, chain=True)
         _limit(limits)
         tempfile.tempdir = folder
-        os.environ.update(dict.fromkeys(CACHES, folder))
-        landlock.allow_writes_only_to([Path(folder), *WRITABLE])
+        os.environ.update(dict.fromkeys(files.CACHES, folder))
+        landlock.restrict_files(files.readable(), [Path(folder), Path(os.devnull)])
+        seccomp.restrict_calls(as_check=True)
         content = json.dumps(task()).encode()
         sys.stdout.flush()
-        _write(result, content)
+        _write(result, seal + content)
         code = 0
     except BaseException:  # a fault of ours: the task catches a learner's errors
         traceback.print_exc()
@@ -123,8 +145,17 @@ def _write(pipe: int, content: bytes) -> None:
         content = content[os.write(pipe, content) :]
 
 
+def _close_others(keep: tuple[int, ...]) -> None:
+    """Close what the parent had open: its terminal, its log, the pipes of others."""
+    for path in Path("/proc/self/fd").iterdir():
+        if int(path.name) not in keep:
+            with suppress(OSError):  # the descriptor of this listing is closed already
+                os.close(int(path.name))
+
+
 def _limit(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.disk, limits.disk))
     spent = resource.getrusage(resource.RUSAGE_SELF)
     cpu = int(spent.ru_utime + spent.ru_stime) + limits.cpu_seconds
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 2))
@@ -139,12 +170,22 @@ class _Watched:
     """A child process, watched by its parent."""
 
     def __init__(
-        self, child: int, pipes: list[int], limits: Limits, stop: Callable[[], bool]
+        self,
+        child: int,
+        pipes: list[int],
+        limits: Limits,
+        stop: Callable[[], bool],
+        folder: Path,
+        seal: bytes,
     ) -> None:
         self.child = child
         self.pipes = pipes
         self.limits = limits
         self.stop = stop
+        self.folder = folder
+        self.seal = seal  # without it, a result isn't the child's own
+        self.resident = proc.resident_bytes("self")
+        self.polls = 0
         self.received = dict.fromkeys(pipes, b"")
         self.deadline = time.monotonic() + limits.seconds
         self.status: int | None = None
@@ -175,9 +216,30 @@ class _Watched:
             return "time"
         if len(self.received[self.pipes[1]]) > self.limits.output:
             return "output"
-        if len(proc.descendants(self.child)) > self.limits.processes:
+        children = proc.descendants(self.child)
+        if len(children) > self.limits.processes:
             return "processes"
-        return ""
+        if self._memory([self.child, *children]) > self.limits.memory:
+            return "memory"
+        self.polls += 1
+        checked = self.polls % POLLS_BETWEEN_DISK_CHECKS == 0
+        return "disk" if checked and self._fills_disk([self.child, *children]) else ""
+
+    def _memory(self, processes: list[int]) -> int:
+        """Return the bytes that the processes fill beyond those that they share with this one."""
+        return sum(max(0, proc.resident_bytes(one) - self.resident) for one in processes)
+
+    def _fills_disk(self, processes: list[int]) -> bool:
+        size = sum(map(proc.deleted_file_bytes, processes))
+        count = 0
+        for parent, folders, names in os.walk(self.folder):
+            count += len(folders) + len(names)
+            for name in names:
+                with suppress(OSError):
+                    size += Path(parent, name).lstat().st_blocks * 512
+            if size > self.limits.disk or count > MOST_FILES:
+                return True
+        return size > self.limits.disk
 
     def _request_trace(self) -> None:
         """Make faulthandler write a trace; the signal then ends the child."""
@@ -214,9 +276,9 @@ class _Watched:
             time.sleep(seconds)  # the child closed its pipes and still runs
 
     def _describe(self, exceeded: str) -> Outcome:
-        result, output, trace = (
-            self.received[pipe].decode(errors="replace") for pipe in self.pipes
-        )
+        answer = self.received[self.pipes[0]]
+        result = answer.removeprefix(self.seal) if answer.startswith(self.seal) else b""
+        output, trace = (self.received[pipe].decode(errors="replace") for pipe in self.pipes[1:])
         status = self.status or 0
         if not exceeded and os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
