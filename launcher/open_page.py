@@ -1,14 +1,9 @@
 """Open a page of a run in the browser, or print its path where there is no desktop."""
 
-import os
-import shutil
-import subprocess
-
-from launcher import lab_command, run_pages
+from launcher import desktop, lab_command, run_pages
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.serve_pages import serve
 
-SECONDS_TO_OPEN = 10  # xdg-open returns once the browser has the page
 LARGEST_PORT = 65_535
 
 
@@ -70,27 +65,8 @@ def _port(text: str) -> int:
 def _open(page: run_pages.Page) -> None:
     """Open a file in the desktop's browser, and print its path."""
     print(page.file)
-    if reason := _why_no_desktop():
+    if reason := desktop.why_no_desktop():
         print_status(f"{reason} Open this file in a browser, or: invoke open --serve")
         return
-    # In its own session, because xdg-open may become the browser, which stays open.
-    child = subprocess.Popen(
-        ["xdg-open", str(page.file)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        code = child.wait(SECONDS_TO_OPEN)
-    except subprocess.TimeoutExpired:
-        return
-    if code != 0:
-        print_status(f"xdg-open failed with exit code {code}. Open this file in a browser.")
-
-
-def _why_no_desktop() -> str:
-    """Return why no browser can be opened here; empty if one can."""
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return "This machine has no desktop."
-    return "" if shutil.which("xdg-open") else "This machine has no xdg-open."
+    if problem := desktop.open_file(page.file):
+        print_status(f"{problem} Open this file in a browser.")
