@@ -42,7 +42,7 @@ def run(engine: Engine, spec: ContainerSpec, name: str) -> int:
 
     try:
         with _created(engine, spec, name) as container:
-            return _stream(container, name)
+            return _stream(container, name, spec.reads_input)
     except APIError as error:
         what = f"The engine refuses the container of {name}."
         fix = "correct what it names: compose.yaml, its override and .env describe the container"
@@ -76,7 +76,7 @@ def _created(engine: Engine, spec: ContainerSpec, name: str) -> Generator["Conta
                 **spec.sdk_arguments(),
                 name=own_name,
                 tty=interactive,
-                stdin_open=interactive,
+                stdin_open=interactive or spec.reads_input,
             )
             yield container
         except Interrupted:
@@ -133,7 +133,7 @@ def _find(engine: Engine, name: str, seconds: float) -> "Container | None":
             return container
 
 
-def _stream(container: "Container", name: str) -> int:
+def _stream(container: "Container", name: str, reads_input: bool) -> int:
     """Start a container, stream its output and return its exit code."""
     interactive = terminal.is_interactive()
     output: Any = container.attach(stream=True, logs=True, demux=not interactive)
@@ -141,7 +141,9 @@ def _stream(container: "Container", name: str) -> int:
     with ExitStack() as stack:
         if interactive:
             stack.enter_context(terminal.sync_size(container))
-            stack.enter_context(terminal.forward_keys(container))
+            stack.enter_context(terminal.forward_keys(container, with_ctrl_c=reads_input))
+        elif reads_input:
+            stack.enter_context(terminal.forward_input(container))
         for chunk in output:
             _write(sys.stdout, chunk if interactive else chunk[0])
             _write(sys.stderr, None if interactive else chunk[1])
