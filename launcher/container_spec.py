@@ -77,6 +77,7 @@ class ContainerSpec:
     environment: dict[str, str] = field(default_factory=dict[str, str])
     labels: dict[str, str] = field(default_factory=dict[str, str])
     command: tuple[str, ...] = ()
+    reads_input: bool = False  # and handles Ctrl-C, as a chat does
 
     @property
     def writable_folders(self) -> list[str]:
@@ -129,6 +130,7 @@ class ContainerSpec:
         """Return a `docker run` command that starts the same container."""
         words = ["docker", "run", "--rm", "--user", self.user, "--network", self.network_mode]
         words += self._network_words()
+        words += ["--interactive", "--tty"] if self.reads_input else []
         words += self._hardening_words()
         words += self._device_words()
         words += [f"--env={name}={value}" for name, value in self.environment.items()]

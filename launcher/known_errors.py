@@ -160,7 +160,7 @@ def explain_exit(code: int, name: str, out_of_memory: bool) -> Card | None:
     """Return the card for an exit code that the lab didn't choose, or None for its own codes."""
     if code == 128 + signal.SIGKILL:
         return _explain_kill(code, name, out_of_memory)
-    if code > 128:
+    if code > 128 and code != 128 + signal.SIGINT:
         return Card(
             f"{name} was ended by signal {code - 128}.",
             "Native code probably crashed; see the lab's own output above.",

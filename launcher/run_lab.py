@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from launcher import (
     orphans,
     run_container,
     select_gpus,
+    terminal,
 )
 from launcher.cards import print_status
 from launcher.container_spec import Bind, ContainerSpec
@@ -20,6 +22,7 @@ from launcher.engine import Engine
 from launcher.environment import Environment
 from launcher.file_owner import file_owner, make_writable_folder, run_as_owner
 from launcher.image_status import why_build
+from launcher.interrupts import leave_ctrl_c_to_child
 from launcher.known_errors import explain_exit
 from launcher.lab_command import LabCommand, labs_command
 from launcher.lab_service import shell_line
@@ -91,7 +94,7 @@ def _run_in_container(command: LabCommand, placement: Placement, engine: Engine,
 
 def _with_command(spec: ContainerSpec, command: LabCommand, placement: Placement) -> ContainerSpec:
     """Return the spec with the lab's command, and with the hub's cache if it may be used."""
-    spec = replace(spec, command=tuple(command.words))
+    spec = replace(spec, command=tuple(command.words), reads_input=command.is_chat)
     if not command.online:
         return spec
     cache = Path(os.environ.get("HF_HOME") or placement.owner.home / ".cache" / "huggingface")
@@ -107,7 +110,9 @@ def _run_in_environment(command: LabCommand, placement: Placement, dry: bool) ->
     if dry:
         _print_environment(required, words, variables)
         return 0
-    with environment.ready(required, placement.owner):
+    chatting = command.is_chat and terminal.is_interactive()
+    ctrl_c = leave_ctrl_c_to_child() if chatting else nullcontext()
+    with environment.ready(required, placement.owner), ctrl_c:
         make_writable_folder(ROOT / "outputs", placement.owner)
         code = run_as_owner(placement.owner, words, {**os.environ, **variables})
     card = explain_exit(code, command.name, out_of_memory=False)
