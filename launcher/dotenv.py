@@ -14,6 +14,7 @@ from launcher.engine import is_rootless
 from launcher.file_owner import Owner, container_user, file_owner, give_to, make_folder
 from launcher.gpu import AMD, NVIDIA, Gpu
 from launcher.placement import container_device_user
+from launcher.visible_gpus import SEATS, visible_gpus
 
 MARK = "# Written by `invoke dotenv`"
 USER_SECTION = "# ---- Lines below are yours. They override the lines above. ----"
@@ -98,17 +99,28 @@ def user_lines(owner: Owner, rootless: bool, clone: Path) -> list[Line]:
 
 
 def gpu_lines(machine: Machine, owner: Owner) -> list[Line]:
-    """Return the lines about the GPUs, if there are any."""
-    amd = list(machine.usable(AMD) or machine.of(AMD))
-    nvidia = machine.of(NVIDIA)
-    lines = _amd_lines(amd, owner) if amd else []
+    """Return the lines about the GPUs, if there are any.
+
+    They give no GPU that a batch system, the user or the site denies to this shell.
+    """
+    amd = _permitted("rocm", machine.usable(AMD) or machine.of(AMD))
+    nvidia = _permitted("cuda", machine.of(NVIDIA))
+    lines = _amd_lines(amd, owner, len(amd) == len(machine.of(AMD))) if amd else []
     if nvidia:
         comment = f'{_description(nvidia)}\nall, or a number or UUID; "0,2" for several.'
-        lines.append(Line("LABS_GPUS", "all", comment))
+        names = ",".join(gpu.uuid or str(gpu.index) for gpu in nvidia)
+        everything = len(nvidia) == len(machine.of(NVIDIA))
+        lines.append(Line("LABS_GPUS", "all" if everything else names, comment))
     return lines
 
 
-def _amd_lines(gpus: list[Gpu], owner: Owner) -> list[Line]:
+def _permitted(stack: str, gpus: Sequence[Gpu]) -> list[Gpu]:
+    seat = os.environ.get(SEATS[stack][0], "")
+    return visible_gpus(stack, gpus, os.environ, seat)[0] if gpus else []
+
+
+def _amd_lines(gpus: list[Gpu], owner: Owner, everything: bool) -> list[Line]:
+    """Return AMD's lines; `everything` is whether these are all GPUs of the machine."""
     first = gpus[0]
     others = sorted({gpu.target for gpu in gpus} - {first.target})
     target = f"The gfx target of the image, llm-labs:rocm-{first.target}."
@@ -118,7 +130,7 @@ def _amd_lines(gpus: list[Gpu], owner: Owner) -> list[Line]:
         f"{_description(gpus)}\nThe node of one GPU, or /dev/dri for all; for several, see "
         "compose.yaml."
     )
-    use_all = len(gpus) > 1 and not others
+    use_all = everything and len(gpus) > 1 and not others
     groups = _two_groups(gpus, owner)
     comment = "The groups of /dev/kfd and the render nodes, as `stat -c %g` prints them."
     return [

@@ -1,5 +1,6 @@
 """Whether a user may open a GPU's device nodes, and the command that grants access."""
 
+import errno
 import grp
 import os
 import pwd
@@ -12,6 +13,7 @@ from pathlib import Path
 from launcher.file_owner import Owner
 from launcher.gpu import Problem, under
 
+_DENIED = (errno.EPERM, errno.EACCES)
 _READ_WRITE = 0o6
 _ACL_USER = 0x02
 _ACL_MASK = 0x10
@@ -62,9 +64,14 @@ def may_open(path: Path, user: User) -> bool:
 
     For a user of another process the mode decides. A device in a container has no access control
     list of the host, and a container's root without capabilities can't override the mode.
+
+    A device cgroup, as a batch system uses it, denies this process other jobs' GPUs. It doesn't
+    confine the engine's containers, and yet they may not use those GPUs.
     """
     if user.this_process:
-        return os.access(path, os.R_OK | os.W_OK)
+        return _error_of_opening(path) == 0
+    if _error_of_opening(path) == errno.EPERM:
+        return False
     status = path.stat()
     if status.st_uid == user.uid:
         bits = status.st_mode >> 6
@@ -75,6 +82,18 @@ def may_open(path: Path, user: User) -> bool:
     else:
         bits = status.st_mode
     return bits & _READ_WRITE == _READ_WRITE
+
+
+def _error_of_opening(path: Path) -> int:
+    """Return the error number of an attempt to open a node; `os.access` sees no device cgroup.
+
+    The number is EPERM for a device cgroup, and EACCES for the mode.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as error:
+        return error.errno or 0
+    return 0
 
 
 def _acl_bits(path: Path, uid: int) -> int | None:
@@ -99,6 +118,17 @@ def access_problem(root: Path, devices: Iterable[str], user: User) -> Problem:
         return Problem()
     refused = f"{user} may not open {' and '.join(closed)}"
     nodes = " ".join(closed)
+    errors = [_error_of_opening(under(root, device)) for device in closed]
+    if user.this_process and (others := [error for error in errors if error not in _DENIED]):
+        return Problem(
+            f"{nodes} can't be opened: {os.strerror(others[0])}",
+            "sudo dmesg | grep -i -e kfd -e drm",
+        )
+    if errno.EPERM in errors:
+        return Problem(
+            f"{refused}: a device cgroup denies it to this process",
+            "in a batch job, ask for this GPU; in a container, start it with --device",
+        )
     if user.rootless:
         return Problem(
             f"{refused}: a rootless engine's container is in none of the user's groups",

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from launcher import select_gpus
+from launcher import select_gpus, settings
 from launcher.cards import Card
 from launcher.detect_gpus import detect
 from launcher.file_owner import Owner, file_owner
@@ -11,6 +11,7 @@ from launcher.gpu import Gpu
 from launcher.gpu_access import User
 from launcher.runtime import Runtime
 from launcher.stack import choose_stack
+from launcher.visible_gpus import SEATS
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,17 @@ def choose_placement(runtime: Runtime, stack: str, gpus: str) -> Placement:
         if gpus:
             raise Card(f"--gpus {gpus} isn't possible.", f"{choice.reason}.", "invoke gpus")
         return Placement("cpu", (), owner, choice.reason)
-    selection = select_gpus.select(gpus, choice.stack, choice.gpus, os.environ)
+    labs_on = select_gpus.count_labs(runtime.engine) if runtime.engine else None
+    environment = {**os.environ, **_seat(choice.stack)}
+    selection = select_gpus.select(gpus, choice.stack, choice.gpus, environment, labs_on)
     reason = f"{choice.reason}; {selection.note}" if selection.note else choice.reason
     return Placement(choice.stack, selection.gpus, owner, reason)
+
+
+def _seat(stack: str) -> dict[str, str]:
+    """Return the site's variable that restricts the GPUs of this seat, if it is set."""
+    setting = settings.find(SEATS[stack][0])
+    return {setting.name: setting.value} if setting else {}
 
 
 def _device_user(runtime: Runtime, owner: Owner) -> User:

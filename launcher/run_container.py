@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from launcher import heartbeat, orphans, terminal
+from launcher import heartbeat, orphans, settings, terminal
 from launcher.cards import Card, print_status
 from launcher.container_spec import ContainerSpec
 from launcher.engine import Engine
@@ -40,6 +40,7 @@ def run(engine: Engine, spec: ContainerSpec, name: str) -> int:
     """
     from docker.errors import APIError
 
+    settings.refuse_invalid_cpus(engine.cpus)
     try:
         with _created(engine, spec, name) as container:
             return _stream(container, name, spec.reads_input)
@@ -66,24 +67,32 @@ def container_name(name: str) -> str:
 @contextmanager
 def _created(engine: Engine, spec: ContainerSpec, name: str) -> Generator["Container"]:
     """Create a container, and remove it at the end of this block, however that is reached."""
+    from docker.errors import APIError
+
     own_name = container_name(name)
     interactive = terminal.is_interactive()
+    exists = True  # as far as this process knows: a signal can interrupt the request
     seconds_to_create = 0
     with heartbeat.hold_lock(spec, own_name) as spec:
         spec = replace(spec, labels={**spec.labels, orphans.LABEL: name})
         try:
-            container = engine.client.containers.create(
-                **spec.sdk_arguments(),
-                name=own_name,
-                tty=interactive,
-                stdin_open=interactive or spec.reads_input,
-            )
+            try:
+                container = engine.client.containers.create(
+                    **spec.sdk_arguments(),
+                    name=own_name,
+                    tty=interactive,
+                    stdin_open=interactive or spec.reads_input,
+                )
+            except APIError:
+                exists = False  # a container of that name would be another launcher's
+                raise
             yield container
         except Interrupted:
             seconds_to_create = SECONDS_TO_CREATE
             raise
         finally:
-            _end(engine, own_name, seconds_to_create)
+            if exists:
+                _end(engine, own_name, seconds_to_create)
 
 
 def _end(engine: Engine, name: str, seconds_to_create: float) -> None:

@@ -1,19 +1,18 @@
 """Select the GPUs of a run, and attach them to its container: as nodes, by CDI or by a runtime."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from launcher.cards import WRONG_USAGE, Card, refuse_value
 from launcher.container_spec import ContainerSpec, GpuRequest
+from launcher.engine import Engine
 from launcher.gpu import Gpu
+from launcher.visible_gpus import SEATS, visible_gpus
 
+LABEL = "llm-labs.gpus"  # the GPUs of a container
 ACCESS = ("auto", "nodes", "cdi", "runtime")
-# ROCR filters first, and HIP numbers the remaining GPUs. On AMD, CUDA_VISIBLE_DEVICES is another
-# name of HIP's variable. https://rocm.docs.amd.com/en/latest/conceptual/gpu-isolation.html
-FILTERS = {
-    "rocm": (("ROCR_VISIBLE_DEVICES",), ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")),
-    "cuda": (("CUDA_VISIBLE_DEVICES",),),
-}
 CDI_KINDS = {"rocm": "amd.com/gpu", "cuda": "nvidia.com/gpu"}
 
 
@@ -26,21 +25,27 @@ class Selection:
 
 
 def select(
-    request: str, stack: str, gpus: Sequence[Gpu], environment: Mapping[str, str]
+    request: str,
+    stack: str,
+    gpus: Sequence[Gpu],
+    environment: Mapping[str, str],
+    labs_on: Counter[str] | None = None,
 ) -> Selection:
-    """Select the requested GPUs among those that the environment variables leave visible.
+    """Select the requested GPUs among those that this run may use.
 
     Args:
         request: "" for one, "all", "none", a count, or a comma list of the vendor's numbers
             ("0,2").
         stack: The stack, cuda or rocm.
         gpus: The usable GPUs, in order of preference.
-        environment: The environment variables of the caller.
+        environment: The environment variables of the caller, and the site's settings.
+        labs_on: How many running labs use a GPU, by `gpu_label`. A count takes the least used ones.
 
     Raises:
         Card: If the request is invalid, or names a GPU that isn't visible.
     """
-    visible, note = _visible(stack, gpus, environment)
+    seat = environment.get(SEATS[stack][0], "")
+    visible, note = visible_gpus(stack, gpus, environment, seat)
     if request == "none":
         return Selection((), note)
     if request == "all":
@@ -55,7 +60,32 @@ def select(
             f"{len(visible)} can be used here{': ' + note if note else ''}.",
             "invoke gpus",
         )
-    return Selection(tuple(visible[:count]), note)
+    return Selection(*_least_used(visible, count, note, labs_on or Counter()))
+
+
+def gpu_label(gpu: Gpu) -> str:
+    """Return the name of a GPU in the label of the containers that use it."""
+    return gpu.uuid or gpu.node or str(gpu.index)
+
+
+def count_labs(engine: Engine) -> Counter[str]:
+    """Count the labs that run on each GPU, by `gpu_label`. Others' programs aren't counted."""
+    api: Any = engine.client.api
+    running = cast(list[dict[str, Any]], api.containers(filters={"label": LABEL}))
+    labels: list[str] = [container["Labels"][LABEL] for container in running]
+    return Counter(name for label in labels for name in label.split())
+
+
+def _least_used(
+    visible: Sequence[Gpu], count: int, note: str, labs_on: Counter[str]
+) -> tuple[tuple[Gpu, ...], str]:
+    """Return the first `count` GPUs that the fewest labs use, and the note with the reason."""
+    chosen = sorted(visible, key=lambda gpu: labs_on[gpu_label(gpu)])[:count]
+    if chosen == list(visible[:count]):
+        return tuple(chosen), note
+    skipped = ", ".join(str(gpu.index) for gpu in visible[:count] if gpu not in chosen)
+    reason = f"other labs use GPU {skipped}"
+    return tuple(chosen), f"{note}; {reason}" if note else reason
 
 
 def _count(request: str) -> int:
@@ -74,38 +104,6 @@ def _by_number(word: str, visible: Sequence[Gpu]) -> Gpu:
     raise Card(f"There is no GPU {word.strip()!r}.", why, "invoke gpus", WRONG_USAGE)
 
 
-def _visible(
-    stack: str, gpus: Sequence[Gpu], environment: Mapping[str, str]
-) -> tuple[list[Gpu], str]:
-    """Apply the variables that the user or a batch system has set; return GPUs and a note."""
-    visible = list(gpus)
-    notes: list[str] = []
-    for names in FILTERS[stack]:
-        name = next((name for name in names if name in environment), None)
-        if name is None:
-            continue
-        value = environment[name]
-        words = [word.strip() for word in value.split(",") if word.strip()]
-        visible = [_by_number_or_uuid(word, visible, name) for word in words]
-        indices = ", ".join(str(gpu.index) for gpu in visible)
-        notes.append(f"{name}={value} leaves GPU {indices}")
-    return visible, "; ".join(notes)
-
-
-def _by_number_or_uuid(word: str, gpus: Sequence[Gpu], variable: str) -> Gpu:
-    """Find a GPU by its position among `gpus`, by its UUID or by the beginning of its UUID."""
-    if word.isdecimal() and int(word) < len(gpus):
-        return gpus[int(word)]
-    for gpu in gpus:
-        if gpu.uuid and gpu.uuid.lower().startswith(word.lower()):
-            return gpu
-    raise Card(
-        f"{variable} names a GPU that isn't here: {word}.",
-        f"There are {len(gpus)} GPUs; your shell or the batch system sets {variable}.",
-        f"unset {variable}, or set it to what invoke gpus shows",
-    )
-
-
 def attach(spec: ContainerSpec, stack: str, gpus: Sequence[Gpu], access: str) -> ContainerSpec:
     """Return the container spec with these GPUs and no others.
 
@@ -121,7 +119,8 @@ def attach(spec: ContainerSpec, stack: str, gpus: Sequence[Gpu], access: str) ->
     """
     if access not in ACCESS:
         refuse_value("LABS_DEVICES", access, ACCESS)
-    spec = replace(spec, devices=(), groups=_groups(gpus), requests=(), runtime="")
+    labels = {**spec.labels, LABEL: " ".join(gpu_label(gpu) for gpu in gpus)}
+    spec = replace(spec, devices=(), groups=_groups(gpus), requests=(), runtime="", labels=labels)
     numbers = [str(gpu.index) for gpu in gpus]
     if access == "cdi":
         names = tuple(f"{CDI_KINDS[stack]}={number}" for number in numbers)

@@ -15,7 +15,6 @@ from launcher.cards import Card
 from launcher.container_spec import ContainerSpec
 from launcher.engine import connect
 from launcher.gpu import AMD, NVIDIA, Gpu
-from launcher.interrupts import Interrupts
 from tests.conftest import SOMEBODY, Clone
 
 import pytest
@@ -63,8 +62,7 @@ def bare(clone: Clone, lab: str, *words: str) -> ContainerSpec:
 
 
 def ran(container: ContainerSpec, capfd: pytest.CaptureFixture[str]) -> list[str]:
-    with Interrupts() as interrupts:
-        assert run_container.run(connect(), container, "LLM91", interrupts) == 0
+    assert run_container.run(connect(), container, "LLM91") == 0
     return capfd.readouterr().out.split("\n")[:-1]
 
 
@@ -96,15 +94,15 @@ def test_a_gpu_that_the_engine_can_not_attach_is_a_card(
     gpus = {"rocm": amd_gpu("/dev/llm-labs-nothing"), "cuda": Gpu(NVIDIA, 0, "A GPU", uuid="GPU-0")}
     container = bare(clone, clone.bare_lab("pass"))
     attached = select_gpus.attach(container, stack, [replace(gpus[stack], gids=())], access)
-    with pytest.raises(Card) as caught, Interrupts() as interrupts:
-        run_container.run(connect(), attached, "LLM91", interrupts)
+    with pytest.raises(Card) as caught:
+        run_container.run(connect(), attached, "LLM91")
     assert caught.value.what == what
 
 
 def test_a_group_name_that_the_image_lacks_is_a_card(clone) -> None:
     container = replace(bare(clone, clone.bare_lab("pass")), groups=("nosuchgroup",))
-    with pytest.raises(Card) as caught, Interrupts() as interrupts:
-        run_container.run(connect(), container, "LLM91", interrupts)
+    with pytest.raises(Card) as caught:
+        run_container.run(connect(), container, "LLM91")
     assert caught.value.what == "The image has no group of that name."
 
 
@@ -119,9 +117,30 @@ def test_a_container_name_in_use_is_a_card_and_the_other_container_survives(
     engine = connect()
     holder = engine.client.containers.create(**container.sdk_arguments(), name=taken)
     try:
-        with pytest.raises(Card) as caught, Interrupts() as interrupts:
-            run_container.run(engine, container, "LLM91", interrupts)
+        with pytest.raises(Card) as caught:
+            run_container.run(engine, container, "LLM91")
         assert caught.value.what == "A container of that name exists already."
         assert engine.client.containers.get(taken).id == holder.id
     finally:
         holder.remove()
+
+
+def test_a_node_that_a_device_cgroup_denies_is_unusable(clone: Clone, nodes: list[str]) -> None:
+    """Detect in a container that sees a node and may not open it, like the process of a job."""
+    node = nodes[1]
+    Path(node).unlink()
+    os.mknod(node, stat.S_IFCHR, os.makedev(226, 200))  # null devices are allowed everywhere
+    Path(node).chmod(0o666)
+    ask = (
+        "import pathlib, sys; sys.path.insert(0, '/clone')\n"
+        "from launcher.gpu_access import User, access_problem\n"
+        "for user in (User.caller(), User(1000, frozenset(), joins_device_groups=True)):\n"
+        "    print(access_problem(pathlib.Path('/'), ['/dev/dri/renderD128'], user).unusable)"
+    )
+    binds = ("-v", f"{node}:/dev/dri/renderD128", "-v", f"{clone.path}:/clone:ro")
+    python = ("--entrypoint", "python3", "llm-labs:cpu", "-c", ask)
+    ended = clone.run("docker", "run", "--rm", *binds, *python)
+    assert ended.code == 0, ended
+    problems = ended.out.splitlines()
+    assert len(problems) == 2
+    assert all("a device cgroup denies it to this process" in problem for problem in problems)

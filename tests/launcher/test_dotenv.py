@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from launcher import ROOT, dotenv
@@ -68,6 +69,32 @@ def test_the_two_groups_always_differ(gids: tuple[int, ...], groups: tuple[str, 
     # Compose refuses a repeated group.
     lines = values(mi300x(0, gids))
     assert (lines["LABS_RENDER_GID"], lines["LABS_VIDEO_GID"]) == groups
+
+
+@pytest.mark.parametrize(
+    ("variables", "node"),
+    [
+        ({"ROCR_VISIBLE_DEVICES": "1,2"}, "/dev/dri/renderD136"),
+        ({"LABS_RENDER_NODES": "/dev/dri/renderD144"}, "/dev/dri/renderD144"),
+        ({"SLURM_JOB_GPUS": "2,1", "ROCR_VISIBLE_DEVICES": "0,1"}, "/dev/dri/renderD144"),
+    ],
+)
+def test_a_restricted_shell_does_not_write_all_gpus(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], node: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert values(mi300x(0), mi300x(1), mi300x(2))["LABS_RENDER_NODES"] == node
+
+
+def test_an_unusable_gpu_is_not_in_the_folder_of_all_nodes() -> None:
+    gpus = (mi300x(0), mi300x(1), mi300x(2, unusable="is another job's"))
+    assert values(*gpus)["LABS_RENDER_NODES"] == "/dev/dri/renderD128"
+
+
+def test_a_restricted_shell_does_not_write_all_nvidia_gpus(monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert values(H100, replace(H100, index=1, uuid="GPU-b"))["LABS_GPUS"] == "GPU-b"
 
 
 def test_an_nvidia_gpu_needs_no_node_and_no_group() -> None:

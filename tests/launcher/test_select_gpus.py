@@ -1,5 +1,6 @@
 """The selection of GPUs for a run, and how they are attached to its container."""
 
+from collections import Counter
 from dataclasses import replace
 
 from launcher import select_gpus
@@ -73,6 +74,66 @@ def test_a_request_for_too_many_gpus_is_a_card() -> None:
 )
 def test_visibility_variables_apply_once(variables: dict[str, str], want: list[int]) -> None:
     assert numbers("all", **variables) == want
+
+
+# What Slurm 24.11 sets for AMD GPUs: three variables with one value.
+def slurm(value: str, job: str, **more: str) -> dict[str, str]:
+    names = ("ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
+    return {**dict.fromkeys(names, value), "SLURM_JOB_GPUS": job, **more}
+
+
+@pytest.mark.parametrize(
+    ("variables", "want"),
+    [
+        (slurm("5", "5"), [5]),
+        (slurm("0,1", "2,3"), [2, 3]),
+        (slurm("0,1,2", "2-4"), [2, 3, 4]),
+        (slurm("4,5", "4,5", SLURM_STEP_GPUS="5"), [5]),
+        (slurm("0,1", "2,3", HIP_VISIBLE_DEVICES="1"), [3]),
+        (slurm("4,5", "4,5", HIP_VISIBLE_DEVICES="5"), [5]),
+        ({"ROCR_VISIBLE_DEVICES": "6,7", "CUDA_VISIBLE_DEVICES": "6,7"}, [6, 7]),
+    ],
+)
+def test_a_job_gets_its_own_gpus(variables: dict[str, str], want: list[int]) -> None:
+    assert numbers("all", **variables) == want
+
+
+def test_a_job_whose_cgroup_denies_all_other_gpus_gets_what_it_can_open() -> None:
+    mine = EIGHT[2:4]
+    assert numbers("all", gpus=mine, **slurm("0,1", "2,3")) == [2, 3]
+    renumbered = [amd(0), amd(1)]  # by a kernel that hides the other GPUs
+    assert numbers("all", gpus=renumbered, **slurm("0,1", "2,3")) == [0, 1]
+
+
+def test_a_gpu_of_the_job_that_is_not_usable_is_a_card() -> None:
+    with pytest.raises(Card, match="This job's GPU 7 can't be used here"):
+        numbers("all", gpus=EIGHT[:4], **slurm("0,1", "3,7"))
+
+
+def test_an_nvidia_job_gets_its_own_gpus() -> None:
+    gpus = [nvidia(index) for index in range(4)]
+    job = {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_STEP_GPUS": "2,3"}
+    assert numbers("all", "cuda", gpus, **job) == [2, 3]
+
+
+def test_the_site_restricts_a_seat() -> None:
+    assert numbers("all", LABS_RENDER_NODES="/dev/dri/renderD144") == [2]
+    assert numbers("all", LABS_RENDER_NODES="/dev/dri/renderD144, /dev/dri/renderD136") == [1, 2]
+    assert numbers("all", LABS_RENDER_NODES="/dev/dri") == list(range(8))
+    assert numbers("all", "cuda", [nvidia(0), nvidia(1)], LABS_GPUS="GPU-b1") == [1]
+    with pytest.raises(Card, match="There is no GPU '0'"):
+        numbers("0,", LABS_RENDER_NODES="/dev/dri/renderD144")
+    with pytest.raises(Card, match="names no GPU that can be used here"):
+        numbers("1", LABS_RENDER_NODES="/dev/dri/renderD999")
+
+
+def test_a_count_takes_the_gpus_that_the_fewest_labs_use() -> None:
+    labs_on = Counter({"GPU-00aa0": 2, "GPU-00aa1": 1})
+    free = select_gpus.select("2", "rocm", EIGHT[:3], {}, labs_on)
+    assert [gpu.index for gpu in free.gpus] == [2, 1]
+    assert free.note == "other labs use GPU 0"
+    named = select_gpus.select("0,", "rocm", EIGHT[:3], {}, labs_on)
+    assert [gpu.index for gpu in named.gpus] == [0]
 
 
 def test_the_note_names_the_visibility_variable() -> None:
