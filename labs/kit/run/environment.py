@@ -8,7 +8,7 @@ from typing import Any
 
 from labs.course.cards import Card
 from labs.course.syllabus import Lesson
-from labs.kit.assets import home
+from labs.kit.assets import home, rebuild_command, weights_hashes
 from labs.kit.run.devices import describe_device
 from labs.kit.run.run import Run
 
@@ -23,6 +23,7 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
         "lab_sha256": hashlib.sha256(lesson.source.encode()).hexdigest(),
         **({} if lesson.yours is None else {"written_by_you": ", ".join(lesson.yours)}),
         "stack": stack(),
+        "models_sha256": weights_hashes(),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "device": describe_device(run.device),
@@ -43,3 +44,7 @@ def stack() -> dict[str, Any]:
         return json.loads((home() / "stack.json").read_text(encoding="utf-8"))
     except (Card, FileNotFoundError):
         return {}
+    except ValueError as error:
+        what = "The record of the image or the environment is damaged."
+        why = f"{home() / 'stack.json'} isn't JSON."
+        raise Card(what, why, rebuild_command()) from error
