@@ -162,6 +162,32 @@ def check(
 
 
 @task(
+    positional=_optional("lab", "notebook", "--port", "--stack", "--runtime", "--gpus"),
+    auto_shortflags=False,
+    help={
+        "lab": "LLM06, llm06 or 6: open its sheet, or the lesson while there is no sheet",
+        "port": "the port on 127.0.0.1; default: the first free one from 8888 on",
+        "stack": STACK,
+        "runtime": RUNTIME,
+        "gpus": "all, none, a count (2) or a list (0,2); default 1",
+    },
+)
+def notebook(
+    c: Context,
+    lab: Any = None,
+    port: str = "",
+    stack: str = "auto",
+    runtime: str = "auto",
+    gpus: str = "",
+) -> None:
+    """Open lessons and sheets in JupyterLab, until Ctrl-C."""
+    from launcher import notebook
+
+    dry: bool = c.config.run.dry
+    _exit_with(lambda _: notebook.run(lab or "", port, stack, runtime, gpus, dry))
+
+
+@task(
     auto_shortflags=False,
     help={
         "class": "a folder with the folders of many learners",
@@ -284,7 +310,20 @@ def test(_: Context) -> None:
 
 
 namespace = Collection(
-    lab, learn, check, progress, open_, chat, labs, gpus, build, images, lock, dotenv, test
+    lab,
+    learn,
+    check,
+    notebook,
+    progress,
+    open_,
+    chat,
+    labs,
+    gpus,
+    build,
+    images,
+    lock,
+    dotenv,
+    test,
 )
 
 # Invoke would report a missing lab in its own words, so this comes before it parses the tasks.

@@ -53,6 +53,15 @@ class LabCommand:
         return replace(self, options=("--processes", str(count), *self.options))
 
 
+@dataclass(frozen=True)
+class LabFiles:
+    """The files of a lab, as paths in the clone; the sheet may not exist yet."""
+
+    name: str
+    lesson: str
+    sheet: str
+
+
 def plan_run(labs: str, options: Mapping[str, Any], lab_options: Sequence[str]) -> LabCommand:
     """Check the command that runs labs. Needs no torch.
 
@@ -81,6 +90,17 @@ def plan_check(lab: str, options: Mapping[str, Any]) -> LabCommand:
     return LabCommand(names, tuple(words), verb="check")
 
 
+def find_files(labs: str) -> list[LabFiles]:
+    """Return the files of the labs that the user names.
+
+    Raises:
+        SystemExit: If there is no such lab; the labs print a card.
+    """
+    plan = _plan_labs([labs, "--plan"])
+    columns = (plan["labs"], plan["files"], plan["sheets"])
+    return [LabFiles(*row) for row in zip(*columns, strict=True)]
+
+
 def labs_command(words: Sequence[str], python: str = sys.executable) -> list[str]:
     """Return the command that runs `python -m labs`."""
     return [python, "-m", "labs", *words]
@@ -104,7 +124,11 @@ def _option_words(options: Mapping[str, Any]) -> list[str]:
 
 
 def _plan(words: list[str]) -> tuple[str, ...]:
+    return tuple(_plan_labs(words)["labs"])
+
+
+def _plan_labs(words: list[str]) -> dict[str, list[str]]:
     result = capture(labs_command(words), cwd=ROOT)
     if result.returncode != 0:
         raise SystemExit(result.returncode)
-    return tuple(json.loads(result.stdout)["labs"])
+    return json.loads(result.stdout)

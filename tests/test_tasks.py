@@ -31,7 +31,7 @@ def test_every_task_is_listed_with_a_description() -> None:
     listed = invoke("--list")
     assert listed.returncode == 0, listed
     verbs = dict(re.findall(r"^  (\w+)\s+(\S.*)$", listed.stdout, re.MULTILINE))
-    for_learners = {"chat", "check", "lab", "labs", "learn", "open", "progress"}
+    for_learners = {"chat", "check", "lab", "labs", "learn", "notebook", "open", "progress"}
     assert set(verbs) == for_learners | {"build", "dotenv", "gpus", "images", "lock", "test"}
 
 
@@ -44,7 +44,7 @@ def test_help_shows_the_options_of_a_lab(words: tuple[str, ...]) -> None:
     assert "There is no lab" not in helped.stderr
 
 
-@pytest.mark.parametrize("verb", ["lab", "learn", "check", "progress"])
+@pytest.mark.parametrize("verb", ["lab", "learn", "check", "notebook", "progress"])
 def test_no_option_has_a_short_form_or_hides_an_option_of_invoke(verb: str) -> None:
     helped = invoke("--help", verb).stdout
     assert not re.findall(r"^\s+(-\w)\b", helped, re.MULTILINE)

@@ -1,0 +1,120 @@
+"""JupyterLab for use without an engine: a virtual environment on top of that of the labs.
+
+It contains the packages of requirements-notebook.lock, and finds all others in the environment of
+the labs, which it leaves as it is.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher import DOCKER_FOLDER, settings
+from launcher.cards import Card, print_status
+from launcher.environment import Environment
+from launcher.file_owner import Owner, give_to
+from launcher.image_status import NOTEBOOK_FILES, NOTEBOOK_LOCK
+from launcher.known_errors import explain
+from launcher.processes import show_output
+
+DOWNLOAD = "40 MB"
+# Writes a .pth file that adds the packages of the labs, with their own .pth files.
+_ADD_PACKAGES = (
+    "import pathlib, sys, sysconfig;"
+    "pathlib.Path(sysconfig.get_path('purelib'), 'llm-labs.pth').write_text("
+    "f'import site; site.addsitedir({sys.argv[1]!r})\\n')"
+)
+
+
+@dataclass(frozen=True)
+class NotebookEnvironment:
+    """The environment of JupyterLab on top of that of the labs. It may not exist yet."""
+
+    folder: Path
+    labs: Environment
+
+    @property
+    def python(self) -> Path:
+        """Return the path of its Python."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def marker(self) -> Path:
+        """Return the path of the file that the last step writes."""
+        return self.folder / "complete"
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether every step has succeeded."""
+        return self.marker.is_file()
+
+
+def required(labs: Environment) -> NotebookEnvironment:
+    """Return the environment that this clone needs; it is in the folder of the labs' own."""
+    digest = hashlib.sha256()
+    for name in (NOTEBOOK_LOCK, *NOTEBOOK_FILES):
+        digest.update((DOCKER_FOLDER / name).read_bytes())
+    return NotebookEnvironment(labs.folder / f"notebook-{digest.hexdigest()[:12]}", labs)
+
+
+@contextmanager
+def ready(notebook: NotebookEnvironment, owner: Owner) -> Generator[None]:
+    """Create the environment if necessary. The labs' own must be ready, and stay so.
+
+    Raises:
+        Card: If it can't be created.
+    """
+    if not notebook.is_complete:
+        try:
+            with (notebook.labs.folder / "notebook.lock").open("a") as lock_file:
+                fcntl.flock(lock_file, fcntl.LOCK_EX)
+                if not notebook.is_complete:
+                    _create(notebook, owner)
+        except OSError as error:
+            raise Card(
+                f"JupyterLab can't be installed into {notebook.labs.folder}.",
+                f"{error.strerror}: {error.filename}",
+                f"give yourself access: ls -ld {notebook.labs.folder}",
+            ) from error
+    yield
+
+
+def _create(notebook: NotebookEnvironment, owner: Owner) -> None:
+    for older in notebook.labs.folder.glob("notebook-*/"):
+        shutil.rmtree(older, ignore_errors=True)
+    print_status(f"Installing JupyterLab into {notebook.folder}: {DOWNLOAD} to download.")
+    try:
+        for command in steps(notebook):
+            code, output = show_output(command, {**os.environ, "PYTHONNOUSERSITE": "1"})
+            if code != 0:
+                raise explain(output, "JupyterLab couldn't be installed.")
+        give_to(owner, (notebook.folder, *notebook.folder.rglob("*")))
+    except BaseException:
+        shutil.rmtree(notebook.folder, ignore_errors=True)
+        raise
+
+
+def steps(notebook: NotebookEnvironment) -> list[list[str]]:
+    """Return the commands that create an environment; the last one marks it as complete."""
+    python = str(notebook.python)
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    packages = notebook.labs.folder / "venv" / "lib" / version / "site-packages"
+    config, overrides = (str(DOCKER_FOLDER / name) for name in NOTEBOOK_FILES)
+    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
+    install += ["--only-binary=:all:", "--require-hashes"]
+    if wheels := settings.find("LABS_WHEELS"):
+        install += ["--find-links", wheels.value]
+    settings_folder = notebook.folder / "share" / "jupyter" / "lab" / "settings"
+    return [
+        [str(notebook.labs.python), "-m", "venv", "--clear", str(notebook.folder)],
+        [*install, "--requirement", str(DOCKER_FOLDER / NOTEBOOK_LOCK)],
+        [python, "-c", _ADD_PACKAGES, str(packages)],
+        ["install", "-D", config, str(notebook.folder / "etc" / "jupyter" / NOTEBOOK_FILES[0])],
+        ["install", "-D", overrides, str(settings_folder / "overrides.json")],
+        ["touch", str(notebook.marker)],
+    ]
