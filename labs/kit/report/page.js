@@ -10,11 +10,16 @@ fit();
 const links = [...contents.querySelectorAll("a")];
 const sections = links.map((link) => document.getElementById(link.hash.slice(1)));
 function mark() {
-  const passed = sections.filter((one) => one.getBoundingClientRect().top < innerHeight / 4);
-  links.forEach((link, place) => link.toggleAttribute("aria-current", place === passed.length - 1));
+  const atEnd = innerHeight + scrollY > document.documentElement.scrollHeight - 2;
+  const line = atEnd ? innerHeight : innerHeight / 4;
+  const reached = sections.filter((one) => one.getBoundingClientRect().top < line);
+  links.forEach((link, place) => {
+    if (place === reached.length - 1) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+  });
 }
-const observer = new IntersectionObserver(mark, { rootMargin: "0px 0px -75% 0px" });
-sections.forEach((section) => observer.observe(section));
+addEventListener("scroll", mark, { passive: true });
+addEventListener("resize", mark);
 mark();
 
 // What scrolls can be reached by keyboard, and only what scrolls.

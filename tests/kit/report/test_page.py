@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import _fresh_clone
 from tests.kit.every_finding import CHECKS, LAB, only_run, read_page
+from tests.kit.report.page_rules import require_good_page
 
 import pytest
 
@@ -27,13 +29,23 @@ def closing(results):
 
 
 @pytest.fixture(scope="module")
-def page(snapshot: Path) -> Iterator[str]:
+def folder(snapshot: Path) -> Iterator[Path]:
+    """Yield the folder of a run with every kind of finding."""
     clone = _fresh_clone(snapshot)
     lab = clone.kit_lab(LAB + CLOSING, checks=CHECKS)
     ended = clone.labs(lab, "--word", "<b>&")
     assert ended.code == 0, ended
-    yield read_page(only_run(clone))
+    yield only_run(clone)
     clone.close()
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return read_page(folder)
+
+
+def test_the_report_is_a_good_page(browser: Any, folder: Path) -> None:
+    require_good_page(browser, folder / "report.html")
 
 
 def test_the_report_is_one_file(page: str) -> None:

@@ -1,0 +1,361 @@
+"""The parts of a report page, in a real browser: what is folded, what moves, what can't get in."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labs.course.syllabus import Lesson
+from labs.kit.records import PARTS, Bound, Check, Experiment, Figure, Measurement, Table
+from labs.kit.report import page as report
+from labs.kit.report.figure_style import use_style
+from labs.kit.report.save_figure import save
+from tests.browser import page_of, unfold
+from tests.kit.report.page_rules import require_good_page
+
+import numpy as np
+import pytest
+
+PATIENCE = 60  # seconds until a test gives up
+SOURCE = '''# %% [markdown]
+# # LLM90 · Everything
+# A line.
+#
+# <script>document.title = "taken over"</script> <b onclick="x()">raw</b>
+# ![a picture](http://127.0.0.1/picture.png) costs $5, and
+#
+# | | left | right |
+# |---|---|---|
+# | x | $x_1$ | 2 |
+#
+# $$
+# a_1 + a_2 + a_3 + a_4 + a_5 + a_6 + a_7 + a_8 + a_9 + a_{10} + a_{11} + a_{12} = 0
+# $$
+#
+# ```python
+# print("in the prose")
+# ```
+
+# %% [markdown]
+# ## 1. First $x$ section
+
+# %% 1. Code of the first
+@lab.exercise(level=1, hints=("a", "b", "c"))
+def add(a, b):
+    return a + b
+
+
+@lab.experiment
+def first(run):
+    """It holds."""
+
+
+# %% [markdown]
+# ## 2. Second section
+# # Not a second title
+
+# %% 2. Code of the second
+class Model:
+    @lab.exercise(level=1, hints=("a", "b", "c"))
+    def forward(self, x):
+        return x
+
+
+@lab.experiment
+def second(run):
+    """It does `not` hold."""
+    very_long_line = "so long that it must scroll within itself on every phone, and on a desk, too"
+'''
+DATA: dict[str, Any] = {
+    "environment": {
+        "device": "a CPU",
+        "precision": "fp32",
+        "size": "tiny",
+        "seed": 0,
+        "stack": {"torch": "2"},
+    },
+    "timings": {"seconds": 1.0, "peak_memory_mib": 100.0},
+}
+ESCAPES = "\x1b[31mred\x1b[0m \x1b]0;title\x07\x9b2J done"
+
+
+def check(name: str, passed: bool = True, decides: bool = False, because: str = "") -> Check:
+    value = 0.5 if passed else 2.0
+    return Check(name, [value], "at most 1", passed, because=because, decides=decides)
+
+
+def experiments(folder: Path) -> list[Experiment]:
+    parts = Experiment(PARTS, "Every part meets its specification.")
+    parts.items = [
+        Check("add (the lab's own)", ["right"], "must be right", True, decides=True),
+        Check("Model.forward", ["returns <None>"], "must be right", False, decides=True),
+    ]
+    first = Experiment("first", "It holds.", "Predict: does it?", guess="<yes>", conclusion="Yes.")
+    first.items = [
+        check("quiet one"),
+        check("quiet two", because="theory"),
+        Measurement("speed", [1.0, 2.0], "s", Bound(high=3)),
+        check("decider", decides=True),
+        Table("Wide", ["", *(f"column {n}" for n in range(12))], [["1,000"] * 13]),
+        Figure("plot", "A *plot* of $x$", draw(folder), "a rising line"),
+        Figure("again", "The same again", draw(folder)),
+    ]
+    second = Experiment("second", "It does `not` hold.")
+    second.items = [check(f"good {n}", decides=True) for n in range(4)]
+    second.items += [check("bad", passed=False)]
+    second.crash = f"Traceback <here>\n{ESCAPES}"
+    return [parts, first, second]
+
+
+def draw(folder: Path) -> Path:
+    use_style()
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots()
+    ax.plot([1, 2, 3], [1, 4, 9], "o-", label="black", color="black")
+    ax.set(title="A title", xlabel="x")
+    ax.legend()
+    save(fig, folder / "plot.svg")
+    plt.close(fig)
+    return folder / "plot.svg"
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    lesson = Lesson("LLM90", folder / "lesson.py", "Everything", "A line.", text=SOURCE)
+    report.write(lesson, DATA, experiments(folder), "", folder / "report.html")
+    return folder / "report.html"
+
+
+@pytest.fixture
+def opened(browser: Any, path: Path, request: pytest.FixtureRequest) -> Any:
+    width = getattr(request, "param", 1280)
+    with page_of(browser, path, width, "light") as page:
+        yield page
+
+
+def wait_for(page: Any, condition: str) -> None:
+    """Wait until a JavaScript expression is true; the page's policy forbids Playwright's way."""
+    deadline = time.monotonic() + PATIENCE
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
+
+
+NARROW = pytest.mark.parametrize("opened", [360], indirect=True)
+
+
+def test_a_page_with_failures_is_a_good_page(browser: Any, path: Path) -> None:
+    require_good_page(browser, path)
+
+
+def test_checks_that_passed_are_one_line(opened: Any) -> None:
+    first = opened.locator("section.experiment", has_text="It holds.")
+    assert first.locator("details.checks summary").inner_text().split() == [
+        "✓",
+        "2",
+        "more",
+        "checks",
+        "passed",
+    ]
+    assert not first.get_by_text("quiet one").is_visible()
+    assert first.get_by_text("decider").is_visible(), "a few that decide are evidence"
+    assert first.get_by_text("speed").is_visible()
+    first.locator("details.checks summary").click()
+    assert first.get_by_text("quiet one").is_visible()
+
+
+def test_a_failed_check_is_never_folded(opened: Any) -> None:
+    second = opened.locator("section.experiment", has_text="It does not hold.")
+    assert second.get_by_text("bad", exact=True).is_visible()
+    assert second.locator("details.checks summary").inner_text().split()[1:] == [
+        "4",
+        "more",
+        "checks",
+        "passed",
+    ]
+    assert opened.get_by_text("returns <None>").is_visible(), "nor that of an exercise"
+
+
+def test_the_proof_of_an_exercise_stands_below_its_code(opened: Any) -> None:
+    places = [
+        "main h1",
+        "text=add (the lab's own)",
+        "#first",
+        "text=returns <None>",
+        "#second",
+    ]
+    tops = [opened.locator(place).first.bounding_box()["y"] for place in places]
+    assert tops == sorted(tops)
+    assert opened.locator(".experiment").count() == 2
+
+
+def test_guess_result_and_expectation_stand_together(opened: Any) -> None:
+    rows = opened.locator("#first ~ .scroll tbody tr, #first ~ .scroll > .guess tr")
+    text = [row.inner_text().split("\t") for row in rows.all()]
+    assert ["<yes>", "Yes."] in text
+    assert ["speed", "1.5 [1, 2] s", "at most 3", "held"] in text
+
+
+def test_html_of_the_lab_is_text(opened: Any) -> None:
+    assert opened.title() == "LLM90 · Everything"
+    assert '<b onclick="x()">raw</b>' in opened.locator("main").inner_text()
+    assert opened.locator("img").count() == 0
+
+
+def test_terminal_escapes_are_removed(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert "red  done" in text
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
+
+
+def test_nothing_can_be_requested_and_no_other_script_runs(browser: Any, path: Path) -> None:
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.evaluate(
+        """() => {
+            window.refused = [];
+            const note = one => refused.push(one.blockedURI);
+            document.addEventListener("securitypolicyviolation", note);
+            document.body.append(Object.assign(new Image(), { src: "http://127.0.0.1:1/x.png" }));
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+        }"""
+    )
+    wait_for(page, "refused.length == 2")
+    assert set(page.evaluate("refused")) == {"inline", "http://127.0.0.1:1/x.png"}
+    assert page.evaluate("window.ran") is None
+    page.context.close()
+
+
+def test_headings_and_experiments_can_be_linked_to(opened: Any) -> None:
+    assert opened.locator("h1").count() == 1
+    for link in opened.locator("a[href^='#']").all():
+        anchor = link.get_attribute("href")
+        assert opened.locator(f"[id='{anchor[1:]}']").count() == 1, anchor
+
+
+def test_the_contents_follow_the_reader(opened: Any) -> None:
+    contents = opened.locator("nav details")
+    assert contents.get_attribute("open") is not None
+    opened.evaluate("document.getElementById('1-first-x-section').scrollIntoView()")
+    wait_for(opened, "document.querySelector('nav [aria-current]')?.hash == '#1-first-x-section'")
+    assert opened.locator("nav [aria-current]").count() == 1
+    assert contents.bounding_box()["y"] >= 0, "it stays on the screen"
+    opened.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    wait_for(opened, "document.querySelector('nav [aria-current]').hash == '#verdicts'")
+    opened.evaluate("scrollTo(0, 0)")
+    wait_for(opened, "!document.querySelector('nav [aria-current]')")
+
+
+@NARROW
+def test_the_contents_are_folded_on_a_phone(opened: Any) -> None:
+    assert opened.locator("nav details").get_attribute("open") is None
+
+
+@NARROW
+def test_what_scrolls_on_a_phone_can_be_reached_by_keyboard(opened: Any) -> None:
+    unfold(opened)
+    opened.wait_for_timeout(100)  # two frames
+    scrolls = opened.evaluate(
+        """() => [...document.querySelectorAll("pre, .scroll, .math.block")]
+            .filter(one => (one.scrollWidth > one.clientWidth) != (one.tabIndex == 0))
+            .map(one => one.outerHTML)"""
+    )
+    assert scrolls == []
+    assert opened.locator(".math.block[tabindex='0']").count() == 1
+
+
+def test_a_command_can_be_copied(opened: Any) -> None:
+    opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    run = opened.locator(".run", has_text="--only first")
+    run.get_by_role("button").press("Enter")
+    wait_for(opened, "document.querySelector('.copy').textContent == 'copied'")
+    assert opened.evaluate("navigator.clipboard.readText()") == "invoke lab LLM90 --only first"
+
+
+def test_on_paper_everything_is_unfolded(opened: Any) -> None:
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    opened.emulate_media(media="print")
+    assert opened.locator("details:not([open])").count() == 0
+    assert opened.get_by_text("quiet one").is_visible()
+    assert not opened.locator(".copy").first.is_visible()
+    assert not opened.locator("nav").is_visible()
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert opened.locator("details.checks[open]").count() == 0
+
+
+def test_the_page_is_complete_without_scripts(browser: Any, path: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    page.locator("nav summary").click()
+    assert page.get_by_role("link", name="2. Second section", exact=True).is_visible()
+    assert page.get_by_role("button").count() == 0
+    assert page.locator("pre:not([tabindex])").count() == 0
+    context.close()
+
+
+# Figures
+
+
+def test_a_figure_takes_the_ink_of_the_page(browser: Any, path: Path) -> None:
+    for scheme, ink in (("light", "rgb(28, 32, 38)"), ("dark", "rgb(227, 231, 236)")):
+        with page_of(browser, path, 1280, scheme) as page:
+            colour = "one => getComputedStyle(one).fill"
+            title = page.locator(".drawing").first.get_by_text("A title")
+            assert title.evaluate(colour) == ink
+            line = page.locator(".drawing path[clip-path]").first
+            assert line.evaluate("one => getComputedStyle(one).stroke") in (ink, "none")
+
+
+def test_a_figure_has_a_text_for_those_who_cannot_see_it(opened: Any) -> None:
+    assert opened.get_by_role("img", name="a rising line").count() == 1
+    assert opened.get_by_role("img", name="The same again").count() == 1, "else the caption"
+
+
+def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
+    first = draw(tmp_path).read_bytes()
+    assert draw(tmp_path).read_bytes() == first
+    assert b"<dc:date>" not in first
+
+
+def scatter(ax: Any) -> None:
+    ax.scatter(*np.random.default_rng(0).random((2, 20_000)))
+
+
+def mesh(ax: Any) -> None:
+    ax.pcolormesh(np.random.default_rng(0).random((200, 200)))
+
+
+def line(ax: Any) -> None:
+    ax.plot(np.random.default_rng(0).random(100_000))
+
+
+def bars(ax: Any) -> None:
+    ax.bar(range(5_000), np.random.default_rng(0).random(5_000))
+
+
+def many_lines(ax: Any) -> None:
+    for row in np.random.default_rng(0).random((200, 1_000)):
+        ax.plot(row)
+
+
+@pytest.mark.parametrize("plot", [scatter, mesh, line, bars, many_lines])
+def test_a_heavy_figure_stays_small_and_its_text_stays_text(
+    tmp_path: Path, plot: Callable[[Any], None]
+) -> None:
+    import matplotlib.pyplot as plt
+
+    use_style()
+    fig, ax = plt.subplots()
+    plot(ax)
+    ax.set_title("A title that is text")
+    path = tmp_path / "heavy.svg"
+    save(fig, path)
+    plt.close(fig)
+    assert path.stat().st_size < 1_000_000
+    assert "A title that is text" in path.read_text("utf-8")
