@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import TextIO
 
 from launcher import DOCKER_FOLDER, ROOT, torch_source
+from launcher.build_steps import Build, Step
 from launcher.cards import Card, print_status
 from launcher.disk_space import refuse_full_disk, sizes_of
 from launcher.file_owner import Owner, give_to, make_folder
 from launcher.image_status import CUDA_LOCK, LOCK, SCRIPTS
-from launcher.known_errors import explain
-from launcher.processes import show_output
+from launcher.install_meter import conversion
+from launcher.installer import choose_installer
 
 FOLDER = ROOT / ".lab-env"
+CACHE = FOLDER / "cache"  # uv's downloads; the environments share its files, so they take no space
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 13)
 # Writes a .pth file, so that a lab's file runs as a script or a notebook from any folder.
@@ -60,6 +62,11 @@ class Environment:
     def lock_file(self) -> Path:
         """Return the file that processes lock while they create or use the environment."""
         return self.folder.with_suffix(".lock")
+
+    @property
+    def log(self) -> Path:
+        """Return the file with the output of the build."""
+        return self.folder.with_suffix(".log")
 
     @property
     def variables(self) -> dict[str, str]:
@@ -145,43 +152,49 @@ def _create(environment: Environment, owner: Owner) -> None:
     _check_disk_space(sizes.environment_gb)
     print_status(
         f"Creating an environment in {folder}: {sizes.download} to download, "
-        f"{sizes.environment_gb} GB on disk."
+        f"{sizes.environment_gb} GB on disk, about a minute on 2 cores with a fast network."
     )
     make_folder(environment.home, owner)
+    build = Build(environment.log, "The environment couldn't be created.")
     try:
-        for command in steps(environment):
-            _run_step(command)
-        give_to(owner, (folder, *folder.rglob("*")))
+        commands = build_steps(environment)
+        with build.running(commands):
+            for step in commands:
+                build.run(step, {**os.environ, "PYTHONNOUSERSITE": "1"})
+        give_to(owner, (folder, *folder.rglob("*"), CACHE, *CACHE.rglob("*")))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    finally:
+        give_to(owner, [environment.log])
 
 
 def steps(environment: Environment) -> list[list[str]]:
     """Return the commands that create an environment; the last one marks it as complete."""
+    return [step.words for step in build_steps(environment)]
+
+
+def build_steps(environment: Environment) -> list[Step]:
+    """Return the steps that create an environment; the last one marks it as complete."""
     python = str(environment.python)
     lock = str(DOCKER_FOLDER / LOCK)
     assets = str(DOCKER_FOLDER / "assets.py")
     stack = str(DOCKER_FOLDER / "stack.py")
-    install = [python, "-m", "pip", "--disable-pip-version-check", "install"]
-    install.append("--only-binary=:all:")
-    if wheels := os.environ.get("LABS_WHEELS"):
-        install += ["--find-links", wheels]
+    home = str(environment.home)
     version = torch_source.torch_version()
+    installer = choose_installer(environment.folder / "venv", CACHE)
+    if installer.why_pip:
+        print_status(f"pip installs the packages, because {installer.why_pip}.")
+    convert = [python, assets, f"{home}/assets"]
+    finish = [python, stack, home, environment.stack, version, lock]
     return [
-        [sys.executable, "-m", "venv", "--clear", str(environment.folder / "venv")],
-        [*install, "--no-deps", "--require-hashes", "--requirement", lock],
-        [*install, *torch_source.pip_arguments(environment.stack, environment.gfx)],
-        [python, "-c", _ADD_CLONE_TO_PATH, str(ROOT)],
-        [python, assets, str(environment.home / "assets")],
-        [python, stack, str(environment.home), environment.stack, version, lock],
+        *installer.create(),
+        installer.install_lock(),
+        installer.install_torch(environment.stack, environment.gfx),
+        Step("", [python, "-c", _ADD_CLONE_TO_PATH, str(ROOT)], 0),
+        Step("Two models, converted to safetensors", convert, 20, meter=conversion),
+        Step("A test of torch", finish, 3),
     ]
-
-
-def _run_step(command: list[str]) -> None:
-    code, output = show_output(command, {**os.environ, "PYTHONNOUSERSITE": "1"})
-    if code != 0:
-        raise explain(output, "The environment couldn't be created.")
 
 
 def _remove_outdated(environment: Environment) -> None:

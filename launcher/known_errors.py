@@ -21,7 +21,7 @@ class KnownError:
         return Card(self.what, self.why, self.fix)
 
 
-TRY_AGAIN = "read the lines above; invoke build tries again"
+TRY_AGAIN = "read the last lines; invoke build tries again"
 NO_ENGINE = KnownError(
     r"cannot connect to the docker daemon|error while fetching server"
     r"|docker\.sock.*no such file",
@@ -63,14 +63,14 @@ KNOWN_ERRORS = (
     KnownError(
         r"no space left on device|disk quota exceeded",
         "The disk is full.",
-        "The lines above name the file that didn't fit.",
+        "The last lines name the file that didn't fit.",
         "df -h; for the engine's own disk space: docker system df, then docker builder prune",
     ),
     KnownError(
-        r"DO NOT MATCH THE HASHES",
+        r"DO NOT MATCH THE HASHES|Hash mismatch for",
         "A package differs from the one in the lock.",
-        "Its hash is wrong: the download is damaged or was tampered with. pip didn't install it.",
-        "docker builder prune, then invoke build; if it fails again, check the index you use",
+        "Its hash is wrong: the download is damaged or was tampered with. It wasn't installed.",
+        "invoke build, for an image after docker builder prune; if it fails again, check the index",
     ),
     KnownError(
         r"ensurepip is not available",
@@ -131,9 +131,10 @@ KNOWN_ERRORS = (
     KnownError(
         r"no such host|dial tcp|name resolution|network is unreachable|could not resolve"
         r"|failed to establish a new connection|max retries exceeded|could not find a version"
+        r"|no solution found when resolving|failed to fetch|error sending request"
         r"|certificate verify failed|i/o timeout|TLS handshake|no torch.* in the folder of wheels",
         "A download for the build failed.",
-        "This machine can't reach the server that the lines above name.",
+        "This machine can't reach the server that the last lines name.",
         "invoke build, with a network. For a mirror or wheels on disk, see docs/administrators.md, "
         "“Without the internet”. Or, without an image: --runtime venv",
     ),

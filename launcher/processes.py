@@ -94,6 +94,22 @@ def show_output(command: list[str], environment: Mapping[str, str]) -> tuple[int
         os.close(ours)
 
 
+def stream_output(
+    command: list[str], environment: Mapping[str, str], receive: Callable[[bytes], None]
+) -> int:
+    """Run `command`, pass each piece of its output to `receive`, and return its exit code."""
+    ours, theirs = os.pipe()
+    options: dict[str, Any] = {"stdout": theirs, "stderr": theirs, "env": environment}
+    try:
+        with child_process(command, process_group=0, stdin=subprocess.DEVNULL, **options) as child:
+            os.close(theirs)
+            while chunk := _read(ours):
+                receive(chunk)
+            return child.wait()
+    finally:
+        os.close(ours)
+
+
 def _read(descriptor: int) -> bytes:
     """Return the next bytes, or b"" at the end, which a pty reports as an error (EIO)."""
     try:

@@ -6,7 +6,7 @@ import threading
 import urllib.request
 from pathlib import Path
 
-from launcher import DOCKER_FOLDER
+from launcher import DOCKER_FOLDER, settings
 from launcher.cards import print_status
 from launcher.image_status import CUDA_LOCK
 
@@ -55,8 +55,8 @@ def pip_arguments(stack: str, gfx: str) -> list[str]:
 
 def cpu_source() -> list[str]:
     """Return pip's options for the source of the CPU build; none for pip's default index."""
-    wheels = Path(os.environ.get("LABS_WHEELS", os.devnull))
-    if any(wheels.glob(f"torch-{torch_version()}*.whl")):
+    wheels = settings.find("LABS_WHEELS")
+    if wheels and any(Path(wheels.value).glob(f"torch-{torch_version()}*.whl")):
         return ["--no-deps", "--no-index"]
     index = cpu_index()
     if _is_reachable(f"{index}/torch/"):

@@ -26,6 +26,7 @@ Disk = namedtuple("Disk", "total used free")
 QUICK = """
 import sys, time, pathlib
 from launcher import environment
+from launcher.build_steps import Step
 from launcher.file_owner import file_owner
 from launcher.cards import Card, print_card
 from launcher.interrupts import Interrupted, Interrupts
@@ -42,14 +43,14 @@ sys.exit("nobody said go")
 '''
 
 def steps(target):
-    fails = [[sys.executable, "-c", "import sys; sys.exit('a step failed')"]]
+    fails = [Step("A step that fails", [sys.executable, "-c", "import sys; sys.exit('it failed')"])]
     return [
-        [sys.executable, "-c", BEGIN, str(target.folder)],
+        Step("A step that waits", [sys.executable, "-c", BEGIN, str(target.folder)]),
         *(fails if "fail" in sys.argv else []),
-        ["touch", str(target.home / "stack.json")],
+        Step("", ["touch", str(target.home / "stack.json")]),
     ]
 
-environment.steps = steps
+environment.build_steps = steps
 try:
     required = environment.required_environment("cpu")
     with Interrupts(), environment.ready(required, file_owner()):
@@ -154,8 +155,11 @@ def test_a_failed_step_leaves_no_files_and_ends_in_a_card(quick: Quick) -> None:
     quick.say("go")
     ended = quick.start("fail").ended()
     assert ended.code == 3, ended
-    assert "a step failed" in ended.err
+    assert "\n  A step that waits\n  A step that fails\n" in ended.err
     assert "what: The environment couldn't be created." in ended.err
+    (log,) = (quick.clone.path / ".lab-env").glob("cpu-*.log")
+    assert f"The last lines of {log}:\n  it failed\n" in ended.err
+    assert log.read_text().endswith("it failed\n")
     assert quick.folders == []
 
 
@@ -323,7 +327,8 @@ def test_a_signal_ends_a_real_build_and_leaves_no_files(clone: Clone) -> None:
     running.send(signal.SIGTERM)
     ended = running.ended()
     assert ended.code == 130, ended
-    assert [one.suffix for one in (clone.path / ".lab-env").iterdir()] == [".lock"]
+    left = {one.suffix or one.name for one in (clone.path / ".lab-env").iterdir()}
+    assert left <= {".lock", ".log", "cache"}
     assert processes_of(clone) == []
 
 
