@@ -3,6 +3,7 @@
 A terminal shows a bar, a pipe a line for each step.
 """
 
+import os
 import re
 import shlex
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from launcher.cards import Card, print_status
+from launcher.file_owner import Owner, give_to, make_folder
 from launcher.install_meter import Meter
 from launcher.known_errors import explain
 from launcher.processes import stream_output
@@ -26,7 +28,7 @@ _PASSWORD = re.compile(r"//[^/@\s]+@")
 _LINE_ENDS = re.compile(rb"[\r\n]+")
 
 
-def _no_meter(_: str) -> float | None:
+def _no_meter(_: str) -> None:
     return None
 
 
@@ -56,13 +58,35 @@ class Step:
         return [_PASSWORD.sub("//…@", word) for word in words]
 
 
-class Build:
+def run_build(log: Path, owner: Owner, failure: str, steps: Sequence[Step]) -> None:
+    """Run the steps of a build.
+
+    Args:
+        log: The file for their output.
+        owner: The user that it belongs to.
+        failure: What couldn't be made, as a sentence, for a step that fails in an unknown way.
+        steps: The steps.
+
+    Raises:
+        Card: If a step fails; the card has its last lines and the path of the log.
+    """
+    with suppress(OSError):  # a read-only clone: then there is no log
+        make_folder(log.parent, owner)
+    build = _Build(log, failure)
+    try:
+        with build.running(steps):
+            for step in steps:
+                build.run(step)
+    finally:
+        give_to(owner, [log])
+
+
+class _Build:
     """A running build: its log and what it shows."""
 
     def __init__(self, log: Path, failure: str) -> None:
-        """Create a build whose output goes to `log`; `failure` says what couldn't be made."""
-        self.log = log
-        self.failure = failure
+        self.log = log  # where the output goes
+        self.failure = failure  # what couldn't be made
         self._file: BinaryIO | None = None
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -70,7 +94,6 @@ class Build:
 
     @contextmanager
     def running(self, steps: Sequence[Step]) -> Generator[None]:
-        """Open the log and, on a terminal, show a bar."""
         console = Console(stderr=True)
         start = time.monotonic()
         with suppress(OSError):  # a full or read-only disk: the build itself reports it
@@ -84,18 +107,14 @@ class Build:
                     yield
             else:
                 yield
-            print_status(f"Done in {time.monotonic() - start:.0f} s. The log is {self.log}.")
+            log = f" The log is {self.log}." if self._file else ""
+            print_status(f"Done in {time.monotonic() - start:.0f} s.{log}")
         finally:
             self._progress = None
             if self._file is not None:
                 self._file.close()
 
-    def run(self, step: Step, environment: dict[str, str]) -> None:
-        """Run a step.
-
-        Raises:
-            Card: If it fails; the card has its last lines and the path of the log.
-        """
+    def run(self, step: Step) -> None:
         if step.title:
             self._show(step.title)
         self._write(f"\n$ {shlex.join(step.words)}\n".encode())
@@ -104,13 +123,19 @@ class Build:
         def receive(chunk: bytes) -> None:
             self._write(chunk)
             for line in output.add(chunk):
-                if (part := step.meter(line)) is not None:
-                    self._advance_to(self._done + step.seconds * min(part, 1))
+                self._show_progress(step, step.meter(line))
 
-        if stream_output(step.command, {**environment, **step.variables}, receive):
+        variables = {**os.environ, "PYTHONNOUSERSITE": "1", **step.variables}
+        if stream_output(step.command, variables, receive):
             raise self._card(output.tail.decode(errors="replace"))
         self._done += step.seconds
         self._advance_to(self._done)
+
+    def _show_progress(self, step: Step, progress: float | str | None) -> None:
+        if isinstance(progress, str):
+            self._show(progress)
+        elif progress is not None:
+            self._advance_to(self._done + step.seconds * min(progress, 1))
 
     def _show(self, title: str) -> None:
         if self._progress is None:
@@ -132,7 +157,8 @@ class Build:
         card = explain(output, self.failure)
         lines = [line for line in map(_last_version, output.split("\n")) if line.strip()]
         last = "\n".join(f"  {line}" for line in lines[-LAST_LINES:])
-        why = f"{card.why}\nThe last lines of {self.log}:\n{last}"
+        of_log = f" of {self.log}" if self._file else ""
+        why = f"{card.why}\nThe last lines{of_log}:\n{last}"
         return Card(card.what, why, card.fix, card.code)
 
 

@@ -6,7 +6,6 @@ It is stored in .lab-env/, in a folder named after a hash of its inputs. The las
 
 import fcntl
 import hashlib
-import os
 import shutil
 import sys
 from collections.abc import Generator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from launcher import DOCKER_FOLDER, ROOT, torch_source
-from launcher.build_steps import Build, Step
+from launcher.build_steps import Step, run_build
 from launcher.cards import Card, print_status
 from launcher.disk_space import refuse_full_disk, sizes_of
 from launcher.file_owner import Owner, give_to, make_folder
@@ -155,18 +154,13 @@ def _create(environment: Environment, owner: Owner) -> None:
         f"{sizes.environment_gb} GB on disk, about a minute on 2 cores with a fast network."
     )
     make_folder(environment.home, owner)
-    build = Build(environment.log, "The environment couldn't be created.")
+    failure = "The environment couldn't be created."
     try:
-        commands = build_steps(environment)
-        with build.running(commands):
-            for step in commands:
-                build.run(step, {**os.environ, "PYTHONNOUSERSITE": "1"})
+        run_build(environment.log, owner, failure, build_steps(environment))
         give_to(owner, (folder, *folder.rglob("*"), CACHE, *CACHE.rglob("*")))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    finally:
-        give_to(owner, [environment.log])
 
 
 def steps(environment: Environment) -> list[list[str]]:

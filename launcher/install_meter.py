@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable
 
-Meter = Callable[[str], float | None]  # returns the finished part of the step, from 0 to 1
+# Returns the finished part of the step, from 0 to 1, or what the step makes now.
+Meter = Callable[[str], float | str | None]
 _UV_DOWNLOADING = re.compile(r"Downloading (\S+) \(([\d.]+)([KMG])iB\)")
 _UV_DOWNLOADED = re.compile(r" Downloaded (\S+)")
 _MEGABYTES = {"K": 1 / 1024, "M": 1, "G": 1024}
