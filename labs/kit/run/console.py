@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TextIO, TypeVar
 
 from labs.course.terminal import WIDTH
@@ -24,10 +25,12 @@ class Output:
 
     def __init__(self, log: TextIO, silent: bool = False) -> None:
         """Find out whether the screen is a terminal or a pipe."""
-        self.screen = Console(highlight=False, quiet=silent)
+        # In Jupyter, rich would ignore the file, and give each line a display of its own.
+        console = partial(Console, highlight=False, force_jupyter=False)
+        self.screen = console(quiet=silent)
         if not self.screen.is_terminal:
-            self.screen = Console(highlight=False, width=WIDTH, quiet=silent)
-        self._log = Console(file=log, width=WIDTH, highlight=False, color_system=None)
+            self.screen = console(width=WIDTH, quiet=silent)
+        self._log = console(file=log, width=WIDTH, color_system=None)
 
     def print(self, line: RenderableType = "", *, wrap: bool = True) -> None:
         """Print a line; text is wrapped between words on a terminal, unless `wrap` is False."""
