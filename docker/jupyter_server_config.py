@@ -6,6 +6,8 @@ Jupyter reads this file from etc/jupyter of the image's or the environment's Pyt
 from pathlib import PurePosixPath
 from typing import Any
 
+from labs.cli.heartbeat import end_with_launcher
+
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from jupytext.async_contentsmanager import build_async_jupytext_contents_manager_class
@@ -16,6 +18,7 @@ FIRST_CELL = "# %%\n"
 SHEET = "# Your sheet of "
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
+end_with_launcher()  # in a container
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
 
 
@@ -90,7 +93,7 @@ c.ServerApp.answer_yes = True  # Ctrl-C ends it without a question
 c.ServerApp.open_browser = False
 c.ServerApp.port_retries = 0
 c.KernelManager.transport = "ipc"  # kernels open no port
-c.Application.log_level = "WARN"
+c.Application.log_level = "ERROR"  # the link, without a launcher, is critical
 # No requests to the network: no list of extensions, no news, no search for updates.
 c.LabApp.extension_manager = "readonly"
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
