@@ -66,9 +66,9 @@ class Installer:
         pip = self._uv([NO_INDEX, "--no-deps", str(wheel)])
         return [Step(title, [*command, "--without-pip"]), Step("", pip, 0, self._variables)]
 
-    def install_lock(self) -> Step:
-        """Return the step that installs the lock, with hashes and without dependencies."""
-        lock = DOCKER_FOLDER / LOCK
+    def install_lock(self, name: str = LOCK) -> Step:
+        """Return the step that installs a lock, with hashes and without dependencies."""
+        lock = DOCKER_FOLDER / name
         words = ["--no-deps", "--require-hashes", "--requirement", str(lock)]
         command = self._pip(words) if self.why_pip else self._uv(words)
         count = len(re.findall(r"^\S+==", lock.read_text(encoding="utf-8"), re.MULTILINE))

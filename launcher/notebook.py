@@ -190,7 +190,7 @@ def _print_environment(
     if not labs.is_complete:
         steps += [["mkdir", "-p", str(labs.home)], *environment.steps(labs)]
     if not notebook.is_complete:
-        steps += notebook_environment.steps(notebook)
+        steps += [step.words for step in notebook_environment.build_steps(notebook)]
     for step in steps:
         print(f"{shell_line(step)} &&")
     print(f"cd {shlex.quote(str(ROOT))} && {command}")

@@ -6,7 +6,6 @@ the labs, which it leaves as it is.
 
 import fcntl
 import hashlib
-import os
 import shutil
 import sys
 from collections.abc import Generator
@@ -14,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import DOCKER_FOLDER, settings
+from launcher import DOCKER_FOLDER
+from launcher.build_steps import Step, run_build
 from launcher.cards import Card, print_status
-from launcher.environment import Environment
+from launcher.environment import CACHE, Environment
 from launcher.file_owner import Owner, give_to
 from launcher.image_status import NOTEBOOK_FILES, NOTEBOOK_LOCK
-from launcher.known_errors import explain
-from launcher.processes import show_output
+from launcher.installer import choose_installer
 
 DOWNLOAD = "40 MB"
 # Writes a .pth file that adds the packages of the labs, with their own .pth files.
@@ -88,33 +87,31 @@ def _create(notebook: NotebookEnvironment, owner: Owner) -> None:
     for older in notebook.labs.folder.glob("notebook-*/"):
         shutil.rmtree(older, ignore_errors=True)
     print_status(f"Installing JupyterLab into {notebook.folder}: {DOWNLOAD} to download.")
+    log = notebook.labs.folder / "notebook.log"
     try:
-        for command in steps(notebook):
-            code, output = show_output(command, {**os.environ, "PYTHONNOUSERSITE": "1"})
-            if code != 0:
-                raise explain(output, "JupyterLab couldn't be installed.")
-        give_to(owner, (notebook.folder, *notebook.folder.rglob("*")))
+        run_build(log, owner, "JupyterLab couldn't be installed.", build_steps(notebook))
+        give_to(owner, (notebook.folder, *notebook.folder.rglob("*"), CACHE, *CACHE.rglob("*")))
     except BaseException:
         shutil.rmtree(notebook.folder, ignore_errors=True)
         raise
 
 
-def steps(notebook: NotebookEnvironment) -> list[list[str]]:
-    """Return the commands that create an environment; the last one marks it as complete."""
-    python = str(notebook.python)
+def build_steps(notebook: NotebookEnvironment) -> list[Step]:
+    """Return the steps that create an environment; the last one marks it as complete."""
+    installer = choose_installer(notebook.folder, CACHE)
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     packages = notebook.labs.folder / "venv" / "lib" / version / "site-packages"
     config, overrides = (str(DOCKER_FOLDER / name) for name in NOTEBOOK_FILES)
-    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
-    install += ["--only-binary=:all:", "--require-hashes"]
-    if wheels := settings.find("LABS_WHEELS"):
-        install += ["--find-links", wheels.value]
-    settings_folder = notebook.folder / "share" / "jupyter" / "lab" / "settings"
-    return [
-        [str(notebook.labs.python), "-m", "venv", "--clear", str(notebook.folder)],
-        [*install, "--requirement", str(DOCKER_FOLDER / NOTEBOOK_LOCK)],
-        [python, "-c", _ADD_PACKAGES, str(packages)],
-        ["install", "-D", config, str(notebook.folder / "etc" / "jupyter" / NOTEBOOK_FILES[0])],
-        ["install", "-D", overrides, str(settings_folder / "overrides.json")],
+    etc = notebook.folder / "etc" / "jupyter"
+    share = notebook.folder / "share" / "jupyter" / "lab" / "settings"
+    finish = [
+        [str(notebook.python), "-c", _ADD_PACKAGES, str(packages)],
+        ["install", "-D", "--mode=644", config, str(etc / NOTEBOOK_FILES[0])],
+        ["install", "-D", "--mode=644", overrides, str(share / "overrides.json")],
         ["touch", str(notebook.marker)],
+    ]
+    return [
+        *installer.create(),
+        installer.install_lock(NOTEBOOK_LOCK),
+        *[Step("", command, 0) for command in finish],
     ]
