@@ -92,7 +92,7 @@ c.ServerApp.allow_root = True
 c.ServerApp.answer_yes = True  # Ctrl-C ends it without a question
 c.ServerApp.open_browser = False
 c.ServerApp.port_retries = 0
-c.KernelManager.transport = "ipc"  # kernels open no port
+c.KernelManager.transport = "ipc"  # other users can't send code to a kernel
 c.Application.log_level = "ERROR"  # the link, without a launcher, is critical
 # No requests to the network: no list of extensions, no news, no search for updates.
 c.LabApp.extension_manager = "readonly"

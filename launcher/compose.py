@@ -37,6 +37,11 @@ def _files() -> list[Path]:
     return [ROOT / "compose.yaml", *[path for path in overrides if path.is_file()][:1]]
 
 
+def notebook_service(stack: str) -> str:
+    """Return the name of the service that is JupyterLab on a stack."""
+    return "notebook" if stack == "cpu" else f"notebook-{stack}"
+
+
 def resolve(name: str, variables: dict[str, str]) -> Service:
     """Resolve a service: every variable and path, the files of its secrets, and its network.
 

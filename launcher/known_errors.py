@@ -123,6 +123,12 @@ KNOWN_ERRORS = (
         "run the command again: it chooses a new name",
     ),
     KnownError(
+        r"port is already allocated|address already in use",
+        "The port of the notebook is taken.",
+        "Another program has begun to listen on it in the last seconds.",
+        "run the command again: it chooses a free port; or name one with --port",
+    ),
+    KnownError(
         r"manifest unknown|pull access denied",
         "The base image isn't available.",
         "The registry doesn't have it, or denies you access.",

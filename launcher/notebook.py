@@ -18,6 +18,7 @@ from launcher import (
     select_gpus,
 )
 from launcher.cards import WRONG_USAGE, Card, print_status
+from launcher.compose import notebook_service
 from launcher.container_spec import ContainerSpec
 from launcher.engine import Engine
 from launcher.environment import Environment
@@ -80,11 +81,6 @@ def _page(lab: str) -> str:
     return file.lesson
 
 
-def service_name(stack: str) -> str:
-    """Return the name of JupyterLab's service in compose.yaml."""
-    return NAME if stack == "cpu" else f"{NAME}-{stack}"
-
-
 def _run_in_container(
     server: NotebookServer, placement: Placement, engine: Engine, dry: bool
 ) -> int:
@@ -93,7 +89,7 @@ def _run_in_container(
         "LABS_PORT": str(server.port),
         "LABS_TOKEN": server.token,
     }
-    name = service_name(placement.stack)
+    name = notebook_service(placement.stack)
     service = lab_service.resolve(name, placement, variables)
     spec = lab_service.container_spec(service, placement, engine)
     spec = replace(spec, network_mode=run_container.container_name(NAME))
