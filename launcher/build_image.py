@@ -1,19 +1,20 @@
 """Build a stack's image: print the reason and the sizes, ask before large downloads."""
 
-import os
 import sys
 import tomllib
 from contextlib import suppress
 from pathlib import Path
 
 from launcher import ROOT
+from launcher.build_steps import Step, run_build
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.compose import Service, compose_command
 from launcher.disk_space import Sizes, refuse_full_disk, sizes_of
 from launcher.engine import Engine
-from launcher.image_status import input_hashes
-from launcher.known_errors import explain
-from launcher.processes import capture, show_output
+from launcher.file_owner import file_owner
+from launcher.image_meter import image_meter
+from launcher.image_status import clone_name, input_hashes
+from launcher.processes import capture
 
 from rich.console import Console
 from rich.prompt import Confirm
@@ -71,18 +72,22 @@ def build(engine: Engine, name: str, service: Service, reason: str) -> None:
     )
     _check_disk_space(engine, sizes.image_gb)
     _confirm_download(sizes)
-    before = _image_id(engine, service["image"])
+    names = (service["image"], clone_name(service["image"]))
+    before = {_image_id(engine, image) for image in names} - {""}
     variables, command = build_command(engine, name, service)
+    variables = {**variables, "BUILDKIT_PROGRESS": "plain"}
+    step = Step("", command, variables=variables, meter=image_meter())
+    log = ROOT / ".lab-env" / f"image-{name}.log"
     try:
-        code, output = show_output(command, {**os.environ, **variables})
+        run_build(log, file_owner(), f"The {stack} image couldn't be built.", [step])
     except FileNotFoundError as error:
         why = "The engine is Podman, and only the podman command can build with it."
         fix = "install podman's command line, or: --runtime venv"
         raise Card(f"The {command[0]} command is missing.", why, fix) from error
-    if code != 0:
-        raise explain(output, f"The {stack} image couldn't be built.")
-    if before and before != _image_id(engine, service["image"]):
-        _remove(engine, before)
+    repository, _, tag = names[1].rpartition(":")
+    engine.client.images.get(names[0]).tag(repository, tag)
+    for image in before:
+        _remove_if_unused(engine, image)
 
 
 def _confirm_download(sizes: Sizes) -> None:
@@ -126,12 +131,11 @@ def _image_id(engine: Engine, name: str) -> str:
         return ""
 
 
-def _remove(engine: Engine, image_id: str) -> None:
-    """Remove the old image of this name, unless a container still uses it."""
-    from docker.errors import APIError
-
-    with suppress(APIError):
-        engine.client.images.remove(image_id)
+def _remove_if_unused(engine: Engine, image_id: str) -> None:
+    """Remove an image that has no name any more, unless a container still uses it."""
+    with suppress(OSError):  # includes the SDK's errors
+        if not engine.client.images.get(image_id).tags:
+            engine.client.images.remove(image_id)
 
 
 def _check_disk_space(engine: Engine, needed_gb: int) -> None:

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import re
+from pathlib import Path
+from typing import Any
 
-from launcher import DOCKER_FOLDER
+from launcher import DOCKER_FOLDER, ROOT
 from launcher.cards import WRONG_USAGE, Card
 from launcher.compose import Service
 from launcher.engine import Engine
@@ -12,6 +14,7 @@ from launcher.engine import Engine
 INPUTS_LABEL = "llm-labs.inputs"
 STACK_LABEL = "llm-labs.stack"
 GFX_LABEL = "llm-labs.gfx"
+NOTEBOOK_LABEL = "llm-labs.notebook"  # only on images with JupyterLab
 SCRIPTS = ("assets.py", "convert_models.py", "stack.py")  # an environment needs them too
 BUILD_FILES = ("Dockerfile", "build.sh", *SCRIPTS)
 NOTEBOOK_FILES = ("jupyter_server_config.py", "jupyterlab_overrides.json")
@@ -90,10 +93,44 @@ def why_stale(built_from: str, service: Service) -> str:
 
 def why_build(engine: Engine, service: Service) -> str:
     """Return why the image must be built, in words that follow "because", or ""."""
+    reason = _why_not(engine, service["image"], service)
+    return "" if reason and _other_name(engine, service) else reason
+
+
+def name_to_run(engine: Engine, service: Service) -> str:
+    """Return the name of a current image, or the service's name, which a build gives to one.
+
+    Clones share the service's name. If another clone with other inputs has built it since, this
+    clone's image still has a name of its own.
+    """
+    name: str = service["image"]
+    return (_other_name(engine, service) or name) if _why_not(engine, name, service) else name
+
+
+def clone_name(image: str, clone: Path = ROOT) -> str:
+    """Return the name that a build in this clone also gives to its image."""
+    return f"{image}-{hashlib.sha256(str(clone).encode()).hexdigest()[:8]}"
+
+
+def is_clone_name(name: str) -> bool:
+    """Return whether a build in some clone gave an image this name."""
+    return re.search(r"-[0-9a-f]{8}$", name) is not None
+
+
+def _why_not(engine: Engine, name: str, service: Service) -> str:
     from docker.errors import ImageNotFound
 
     try:
-        image = engine.client.images.get(service["image"])
+        image = engine.client.images.get(name)
     except ImageNotFound:
         return "it doesn't exist yet"
     return why_stale(image.labels.get(INPUTS_LABEL, ""), service)
+
+
+def _other_name(engine: Engine, service: Service) -> str:
+    """Return the name that a clone with the same inputs gave to its image, or ""."""
+    label = f"{INPUTS_LABEL}={input_hashes(service)}"
+    images: list[Any] = engine.client.images.list(filters={"label": label})
+    pattern = re.compile(rf"(.*/)?{re.escape(service['image'])}-[0-9a-f]{{8}}")
+    names = [name for image in images for name in image.tags if pattern.fullmatch(name)]
+    return min(names, default="")

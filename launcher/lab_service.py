@@ -11,7 +11,7 @@ from launcher.compose import Service
 from launcher.container_spec import ContainerSpec
 from launcher.engine import Engine
 from launcher.file_owner import Owner, container_user, make_writable_folder
-from launcher.image_status import why_build
+from launcher.image_status import name_to_run, why_build
 from launcher.placement import Placement
 
 
@@ -36,7 +36,7 @@ def container_spec(service: Service, placement: Placement, engine: Engine) -> Co
         Card: If a GPU can't be attached, or the image isn't for its target.
     """
     refuse_other_target(placement, service["build"]["args"].get("GFX", ""))
-    spec = compose.translate(service)
+    spec = replace(compose.translate(service), image=name_to_run(engine, service))
     if placement.gpus:
         access = os.environ.get("LABS_DEVICES", "auto")
         if engine.podman:

@@ -7,10 +7,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from launcher import orphans
-from launcher.compose import resolve
+from launcher.compose import notebook_service, resolve
 from launcher.disk_space import sizes_of
 from launcher.engine import Engine, NoEngine, connect
-from launcher.image_status import GFX_LABEL, INPUTS_LABEL, STACK_LABEL, why_stale
+from launcher.image_status import (
+    GFX_LABEL,
+    INPUTS_LABEL,
+    NOTEBOOK_LABEL,
+    STACK_LABEL,
+    is_clone_name,
+    why_stale,
+)
 from launcher.known_errors import NO_ENGINE
 from launcher.stack import STACKS
 
@@ -33,17 +40,21 @@ class ImageRow:
 
 def find_images(engine: Engine) -> list[ImageRow]:
     """Return a row for each image of this project, and for each stack without one."""
-    rows = [
-        _row(name, image)
-        for image in engine.client.images.list(filters={"label": STACK_LABEL})
-        for name in image.tags or [image.short_id]
-    ]
+    images: list[Any] = engine.client.images.list(filters={"label": STACK_LABEL})
+    rows = [_row(name, image) for image in images for name in _names(image)]
     rows.sort(key=lambda row: row.name)
+    built = {one.labels[STACK_LABEL] for one in images if NOTEBOOK_LABEL not in one.labels}
     for stack in STACKS:
-        if not any(row.stack == stack for row in rows):
+        if stack not in built:
             state = f"not built; about {sizes_of(stack).download} to download"
             rows.append(ImageRow(f"llm-labs:{stack}", stack, "", "", state))
     return rows
+
+
+def _names(image: Any) -> list[str]:
+    """Return an image's names; without those of clones, if it has others."""
+    names: list[str] = image.tags or [image.short_id]
+    return [name for name in names if not is_clone_name(name)] or names
 
 
 def _row(name: str, image: Any) -> ImageRow:
@@ -51,8 +62,11 @@ def _row(name: str, image: Any) -> ImageRow:
     gfx = image.labels.get(GFX_LABEL, "")
     built_from = image.labels.get(INPUTS_LABEL, "")
     hashes = dict(part.partition("=")[::2] for part in built_from.split())
-    reason = why_stale(built_from, resolve(stack, {"LABS_GFX": gfx}))
+    service = notebook_service(stack) if NOTEBOOK_LABEL in image.labels else stack
+    reason = why_stale(built_from, resolve(service, {"LABS_GFX": gfx}))
     state = f"stale: {reason}" if reason else "current"
+    if reason and is_clone_name(name):
+        state = f"another clone's; if that is gone: docker image rm {name}"
     created = image.attrs["Created"][:19] + "Z"
     size = int(image.attrs["Size"])
     return ImageRow(name, stack, gfx, hashes.get("lock", ""), state, size, created)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launcher.image_status import clone_name
 from tests.browser import chromium
 
 import pytest
@@ -323,7 +324,17 @@ class Clone:
     def close(self) -> None:
         for one in self.started:
             one.close()
+        if any("Building " in one.text for one in self.started):
+            self._remove_image_names()
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _remove_image_names(self) -> None:
+        """Remove the names that builds in this clone gave to images, which keep their others."""
+        suffix = clone_name("", self.path)
+        listed = ["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}"]
+        names = subprocess.run(listed, capture_output=True, text=True, check=False).stdout.split()
+        if mine := [name for name in names if name.endswith(suffix)]:
+            subprocess.run(["docker", "image", "rm", *mine], capture_output=True, check=False)
 
 
 def _copy_of(source: Path, names: list[str], to: Path) -> None:

@@ -1,5 +1,6 @@
 """Builds of a missing or stale image: announced before, explained if they fail."""
 
+import shlex
 import shutil
 import uuid
 from collections import namedtuple
@@ -8,11 +9,17 @@ from collections.abc import Iterator
 from launcher import build_image
 from launcher.cards import Card
 from launcher.engine import Engine
-from tests.conftest import Clone
+from launcher.image_status import clone_name
+from tests.conftest import Clone, _fresh_clone
 
 import pytest
 
-TINY = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG INPUTS\nLABEL llm-labs.inputs=$INPUTS\nENV N={n}\n"
+TINY = """ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+ARG INPUTS
+LABEL llm-labs.inputs=$INPUTS llm-labs.stack=cpu
+ENV N={n}
+"""
 Disk = namedtuple("Disk", "total used free")
 
 
@@ -48,6 +55,44 @@ def test_an_image_is_built_once_and_again_after_its_files_change(
     after = engine.images.get(own_image).id
     assert after != before
     assert before not in {one.id for one in engine.images.list(all=True)}, "the old image remains"
+
+
+@pytest.mark.engine
+def test_an_administrators_name_keeps_an_old_image(clone: Clone, engine, own_image: str) -> None:
+    assert clone.invoke("build", "--runtime", "docker").code == 0
+    old = engine.images.get(own_image)
+    kept = f"{own_image}-approved"
+    old.tag("llm-labs", kept.partition(":")[2])
+    (clone.path / "docker" / "Dockerfile").write_text(TINY.replace("{n}", "2"))
+    assert clone.invoke("build", "--runtime", "docker").code == 0
+    try:
+        assert engine.images.get(kept).id == old.id
+        assert engine.images.get(own_image).id != old.id
+    finally:
+        engine.images.remove(kept)
+
+
+@pytest.mark.engine
+def test_two_clones_with_other_inputs_do_not_rebuild_each_others_images(
+    clone: Clone, snapshot, engine, own_image: str
+) -> None:
+    other = _fresh_clone(snapshot)
+    try:
+        other.change("compose.yaml", "image: llm-labs:cpu", f"image: {own_image}")
+        (other.path / "docker" / "Dockerfile").write_text(TINY.replace("{n}", "2"))
+        for one in (clone, other):
+            assert one.invoke("build", "--runtime", "docker").code == 0
+        assert engine.images.get(own_image).attrs["Config"]["Env"][-1] == "N=2"
+        for one, number in ((clone, 1), (other, 2)):
+            dry = one.invoke("--dry", "lab", one.bare_lab("pass"), "--runtime", "docker")
+            assert " build " not in dry.out, dry
+            name = next(word for word in shlex.split(dry.out) if word.startswith(own_image))
+            assert engine.images.get(name).attrs["Config"]["Env"][-1] == f"N={number}"
+        rows = other.invoke("images").out
+        assert f"{clone_name(own_image, clone.path)}\t" in rows
+        assert "another clone's; if that is gone: docker image rm" in rows
+    finally:
+        other.close()
 
 
 @pytest.mark.engine
