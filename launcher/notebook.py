@@ -146,11 +146,8 @@ def _run_in_environment(server: NotebookServer, placement: Placement, dry: bool)
     if dry:
         _print_environment(server, required, notebook, shell_line(words, variables))
         return 0
-    with (
-        environment.ready(required, placement.owner),
-        notebook_environment.ready(notebook, placement.owner),
-        _private_folders(placement) as folders,
-    ):
+    with environment.ready(required, placement.owner), _private_folders(placement) as folders:
+        notebook_environment.install(notebook, placement.owner)
         for folder in FOLDERS:
             make_writable_folder(ROOT / folder, placement.owner)
         with announced(server):

@@ -8,8 +8,6 @@ import fcntl
 import hashlib
 import shutil
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +59,8 @@ def required(labs: Environment) -> NotebookEnvironment:
     return NotebookEnvironment(labs.folder / f"notebook-{digest.hexdigest()[:12]}", labs)
 
 
-@contextmanager
-def ready(notebook: NotebookEnvironment, owner: Owner) -> Generator[None]:
-    """Create the environment if necessary. The labs' own must be ready, and stay so.
+def install(notebook: NotebookEnvironment, owner: Owner) -> None:
+    """Create the environment if necessary. The labs' own must be ready.
 
     Raises:
         Card: If it can't be created.
@@ -80,7 +77,6 @@ def ready(notebook: NotebookEnvironment, owner: Owner) -> Generator[None]:
                 f"{error.strerror}: {error.filename}",
                 f"give yourself access: ls -ld {notebook.labs.folder}",
             ) from error
-    yield
 
 
 def _create(notebook: NotebookEnvironment, owner: Owner) -> None:
