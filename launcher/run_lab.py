@@ -11,12 +11,14 @@ from launcher import (
     build_image,
     environment,
     lab_service,
+    notebook_environment,
     orphans,
     run_container,
     select_gpus,
     terminal,
 )
 from launcher.cards import print_status
+from launcher.compose import notebook_service
 from launcher.container_spec import Bind, ContainerSpec
 from launcher.engine import Engine
 from launcher.environment import Environment
@@ -55,8 +57,13 @@ def run(command: LabCommand, stack: str, runtime: str, gpus: str, dry: bool) -> 
     return _run_in_container(command, placement, chosen.engine, dry)
 
 
-def build(stack: str, runtime: str) -> None:
+def build(stack: str, runtime: str, jupyterlab: bool = False) -> None:
     """Build the image, even if it is current, or create the environment.
+
+    Args:
+        stack: The requested stack, or "auto".
+        runtime: The requested runtime, or "auto".
+        jupyterlab: Whether to build what `invoke notebook` needs.
 
     A machine without a GPU can build for one: GPUs are only detected if the stack is unknown.
     """
@@ -68,12 +75,16 @@ def build(stack: str, runtime: str) -> None:
     if chosen.engine is None:
         required = environment.required_environment(placement.stack, placement.gfx)
         with environment.ready(required, placement.owner):
+            if jupyterlab:
+                notebook = notebook_environment.required(required)
+                notebook_environment.install(notebook, placement.owner)
             print_status(f"{required.folder} is ready.")
         return
-    service = lab_service.resolve(placement.stack, placement, {})
+    name = notebook_service(placement.stack) if jupyterlab else placement.stack
+    service = lab_service.resolve(name, placement, {})
     orphans.clean_up(chosen.engine)
     reason = why_build(chosen.engine, service) or "it was asked for"
-    build_image.build(chosen.engine, placement.stack, service, reason)
+    build_image.build(chosen.engine, name, service, reason)
 
 
 def _run_in_container(command: LabCommand, placement: Placement, engine: Engine, dry: bool) -> int:
