@@ -259,9 +259,16 @@ def gpus(_: Context, json: bool = False) -> None:
 
 @task(
     auto_shortflags=False,
-    help={"stack": STACK, "runtime": RUNTIME, "gfx": "ROCm's target: gfx942, …, or all"},
+    help={
+        "stack": STACK,
+        "runtime": RUNTIME,
+        "gfx": "ROCm's target: gfx942, …, or all",
+        "notebook": "with JupyterLab, for invoke notebook",
+    },
 )
-def build(_: Context, stack: str = "auto", runtime: str = "auto", gfx: str = "") -> None:
+def build(
+    _: Context, stack: str = "auto", runtime: str = "auto", gfx: str = "", notebook: bool = False
+) -> None:
     """Build a stack's image or, without a container engine, its environment."""
 
     def run(_: "Interrupts") -> None:
@@ -269,7 +276,7 @@ def build(_: Context, stack: str = "auto", runtime: str = "auto", gfx: str = "")
 
         if gfx:
             image_status.set_gfx_target(gfx, stack)
-        run_lab.build("rocm" if gfx else stack, runtime)
+        run_lab.build("rocm" if gfx else stack, runtime, notebook)
 
     _exit_with(run)
 
