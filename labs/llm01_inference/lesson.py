@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets, seconds_paired, tolerance
+from labs.llm01_inference import view_data
 
 import matplotlib.pyplot as plt
 import torch
@@ -67,6 +68,9 @@ CARROLL = (
 # It is here in its 4-bit release, made float32 (4 bytes a number) again: *4-bit SmolLM2*, which is
 # somewhat worse than the original, so say so when you quote. Beside it stands a *glass model* of
 # 0.85 million parameters and 4 layers, trained on Lewis Carroll.
+#
+# **Try it**: in the coloured text below, point at the darkest tokens and read what the model
+# expected instead. Then choose the sentence that comes twice, and compare its two copies.
 
 
 # %% 1. A first call
@@ -125,6 +129,9 @@ def one_call_answers_for_every_beginning(run: Run):
     moved = (other - logits[-1].softmax(-1)).abs().max()
     because = "the partner: the last place does see the one before it"
     run.check("moved by another token before the last", moved, at_least=1e-3, because=because)
+    texts = {"Alice": CARROLL, **view_data.TEXTS}
+    read = view_data.reading(texts, tokenizer, partial(logits_of, model))
+    run.view("tokens", "coloured_text", *read)
     return f"{len(ids)} tokens in, {len(ids)} distributions over {logits.shape[1]:,} tokens out."
 
 
@@ -312,6 +319,10 @@ def entropy_rises_with_temperature(run: Run):
 # few where the model is sure, many where it hesitates. With $p = 0.67$, 0.24 and 0.09, a nucleus of
 # 0.9 needs two tokens, one of 0.6 just the first. **Min-p** keeps what has at least a given part of
 # the top probability (Nguyen et al. 2024).
+#
+# **Try it**: draw ten tokens in the last view of this section, then drag the temperature to 0.2 and
+# to 2. The same ten random numbers choose other tokens. At temperature 2, which cut brings back
+# sensible ones: top-k 50, top-p 0.9 or min-p 0.1?
 
 
 # %% 4. Cutting the tail
@@ -377,6 +388,9 @@ def our_cuts_are_the_librarys(run: Run):
     ax.set_title("The next token, and its nucleus")
     ax.legend(loc="upper right")
     run.figure(fig, "nucleus", f"{called(run)} after {SURE!r} and {UNSURE!r}; thick: p = 0.9.")
+    prompts = (UNSURE, SURE, "The capital of France is", "2 + 2 =")
+    last = {text: logits_of(model, tokenizer(text).input_ids)[-1] for text in prompts}
+    run.view("sampler", "sampler", *view_data.sampler(last, tokenizer))
     return (
         f"Sure, top-p 0.9 keeps {kept[0][0]} and min-p 0.05 {kept[0][1]} tokens; "
         f"unsure, {kept[1][0]} and {kept[1][1]}."

@@ -1,6 +1,7 @@
 """What the interactive views of LLM01 show: logits to sample from, and a text's probabilities."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from labs.kit import pack_array
@@ -13,6 +14,16 @@ LEVELS = 2**16  # of a logit: steps of 0.0005 or so, which change a probability 
 NAMED = 1500  # tokens of each prompt whose text is saved
 MORE = 255  # a byte that says: 255 levels down, and more to come
 ALTERNATIVES = 5
+SURPRISES = 4  # of each text, in the table
+TEMPERATURES = (0.5, 1.0, 2.0)
+Viewed = tuple[dict[str, Any], str, list[str], list[list[Any]]]  # data, caption, columns, rows
+
+TEXTS = {
+    "a sentence, twice": "Seven green boats sailed quietly past the old lighthouse. "
+    "Seven green boats sailed quietly past the old lighthouse.",
+    "facts": "Water boils at 100 degrees Celsius. The Earth goes around the Sun once a year. "
+    "The capital of France is Paris, and the capital of Mongolia is Ulaanbaatar.",
+}
 
 
 def drops(logits: Tensor) -> tuple[np.ndarray, float]:
@@ -33,15 +44,12 @@ def drops(logits: Tensor) -> tuple[np.ndarray, float]:
     return np.array(found, np.uint8), step
 
 
-def sampler(prompts: dict[str, Tensor], tokenizer: Any) -> tuple[dict[str, Any], list[list[Any]]]:
-    """Return the data of the sampler, and a row for each prompt.
+def sampler(prompts: dict[str, Tensor], tokenizer: Any) -> Viewed:
+    """Return what `run.view` needs for the sampler.
 
     Args:
         prompts: the logits of the next token, (V,), by prompt.
         tokenizer: for the tokens' texts.
-
-    Returns:
-        The data; and by prompt the likeliest token, its probability, and e^H at T = 0.5, 1 and 2.
     """
     shown: list[dict[str, Any]] = []
     rows: list[list[Any]] = []
@@ -51,8 +59,20 @@ def sampler(prompts: dict[str, Tensor], tokenizer: Any) -> tuple[dict[str, Any],
         names = [tokenizer.decode(i) for i in best]
         shown.append({"name": name, "step": step, "drops": pack_array(packed), "names": names})
         top = logits.softmax(-1).max().item()
-        rows.append([name, repr(names[0]), top, *(spread(logits, t) for t in (0.5, 1.0, 2.0))])
-    return {"vocabulary": len(next(iter(prompts.values()))), "prompts": shown}, rows
+        rows.append([name, repr(names[0]), top, *(spread(logits, t) for t in TEMPERATURES)])
+    size = len(next(iter(prompts.values())))
+    caption = (
+        f"The next token, from all {size:,} logits, rounded to {LEVELS:,} levels. The settings act "
+        "in this order: temperature, top-k, top-p, min-p. The ten draws are uniform numbers from "
+        "a fixed seed (▲), which stay when a slider moves: only the stretches of the line change."
+    )
+    columns = ["text so far", "likeliest token", "its probability"]
+    return (
+        {"vocabulary": size, "prompts": shown},
+        caption,
+        [*columns, *(f"e^H at T = {t:g}" for t in TEMPERATURES)],
+        rows,
+    )
 
 
 def spread(logits: Tensor, temperature: float) -> float:
@@ -86,3 +106,33 @@ def coloured(ids: list[int], logits: Tensor, tokenizer: Any) -> dict[str, Any]:
         "p": [None, *own],
         "alternatives": [[], *alternatives],
     }
+
+
+def reading(
+    texts: dict[str, str], tokenizer: Any, logits_of: Callable[[list[int]], Tensor]
+) -> Viewed:
+    """Return what `run.view` needs for texts coloured by probability.
+
+    The table has the least likely tokens of each text.
+
+    Args:
+        texts: by name.
+        tokenizer: of the model.
+        logits_of: returns the logits (T, V) of T ids.
+    """
+    groups: list[dict[str, Any]] = []
+    rows: list[list[Any]] = []
+    for name, text in texts.items():
+        ids = tokenizer(text).input_ids
+        read = coloured(ids, logits_of(ids), tokenizer)
+        groups.append({"name": name, "variants": [{"name": "the model's tokens", **read}]})
+        order = sorted(range(1, len(ids)), key=lambda i: read["p"][i])
+        for i in order[:SURPRISES]:
+            likeliest, its = read["alternatives"][i][0]
+            rows.append([name, repr(read["texts"][i]), read["p"][i], repr(likeliest), its])
+    caption = (
+        "Each token has the colour of its probability, given all tokens before it. One call of the "
+        "model on a text gives all of them."
+    )
+    columns = ["text", "unlikely token", "its probability", "expected instead", "probability"]
+    return {"labels": ["Text", "Tokens"], "groups": groups}, caption, columns, rows

@@ -39,7 +39,7 @@ from labs.llm03_neural_networks import Transformer, total
 from labs.llm04_tokenization import BPE
 from labs.llm05a_normalization import RMSNorm, SwiGLU
 from labs.llm06_attention import causal_mask
-from labs.llm10_llama import figures
+from labs.llm10_llama import figures, view_data
 from labs.llm10_llama.corpus import Text, open_text, prompt_of, tokenizer_of, witten_bell
 from labs.llm10_llama.memory import keep_memory
 from labs.llm10_llama.options import declare_options
@@ -1141,6 +1141,9 @@ def train(
 # Now the training itself. Watch the loss pass the rungs: what can be had by knowing frequencies
 # comes first, then pairs, then what no short history holds. From time to time the model writes,
 # after a newline, at temperature 0.8 within the top 0.95.
+#
+# **Try it**: point at the curve below where it passes the bigrams, then at the trigrams, and read
+# what the model wrote there. Where does it learn to spell words, and where to end its lines?
 
 
 # %% 13. Down the ladder
@@ -1170,7 +1173,7 @@ def trained(run: Run) -> Trained:
     start = torch.tensor([[10]], device=run.device)  # a newline
 
     def look(model: Llama) -> list[Any]:
-        ids = generate(model, start, 60, partial(choose, temperature=0.8, p=0.95))[0].tolist()
+        ids = generate(model, start, 120, partial(choose, temperature=0.8, p=0.95))[0].tolist()
         return [nats(model, part, config.context), text.decode(ids)]
 
     at = tuple(sorted({max(1, recipe.steps * 2**i // 2**7) for i in range(8)}))
@@ -1236,6 +1239,11 @@ def the_loss_passes_every_rung(run: Run):
     fig = figures.descent(result.losses, watched, lines, tokens // sizes(run)[1].steps)
     caption = f"Loss in training, and in validation over {over}"
     run.figure(fig, "descent", f"{caption}; dotted: what counting gives, over all of them.")
+    recipe = sizes(run)[1]
+    warm_up = recipe.steps // 20
+    peak = recipe.muon or recipe.adamw
+    rates = [peak * rate(step, recipe.steps, warm_up) for step in range(recipe.steps)]
+    run.view("curve", "training", *view_data.curve(result.losses, rates, result.seen, lines))
     ahead = [f"{name}s ({x:.3f})" for name, x in zip(RUNGS, steps, strict=False) if x < loss]
     still = f"still ahead: {', '.join(ahead)}" if ahead else "nothing that counts is ahead of it"
     return f"{loss:.3f} nats after {tokens:,} tokens, where trigrams have {steps[2]:.3f}; {still}."

@@ -18,7 +18,13 @@ import numpy as np
 from markupsafe import Markup, escape
 
 FOLDER = Path(__file__).with_name("views")
+HELPERS = ("common", "start")  # what every view needs
 DIGITS = 5  # significant digits of the numbers in a page
+
+
+def kinds() -> list[str]:
+    """Return the kinds of views, which are the names of their scripts."""
+    return sorted(path.stem for path in FOLDER.glob("*.js") if path.stem not in HELPERS)
 
 
 def pack_array(array: Any) -> dict[str, Any]:
@@ -94,9 +100,10 @@ def style() -> Markup:
     return Markup((FOLDER / "views.css").read_text(encoding="utf-8"))
 
 
-def script(kinds: Iterable[str]) -> Markup:
+def script(needed: Iterable[str]) -> Markup:
     """Return the scripts that these kinds of views need; their place is behind the views."""
-    names = ["common", *sorted(set(kinds)), "start"]
+    common, start = HELPERS
+    names = [common, *sorted(set(needed)), start]
     files = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in names]
     return Markup("\n".join(files))
 

@@ -207,7 +207,12 @@ class Findings:
             caption: what it shows, and what is approximated.
             columns: of the table that stands in where there is no script.
             rows: of that table; numbers get three significant digits.
+
+        Raises:
+            ValueError: for a kind without a script.
         """
+        if kind not in views.kinds():
+            raise ValueError(f"there is no view {kind!r}, but {', '.join(views.kinds())}")
         cells = [[show(cell) for cell in row] for row in rows]
         path = self.folder / "views" / f"{name}.json"
         view = View(kind, name, caption, list(columns), cells, path)

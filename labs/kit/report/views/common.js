@@ -31,9 +31,13 @@ LabViews.percent = (p) => {
 
 LabViews.thousands = (n) => n.toString().replace(/\B(?=(\d{3})+$)/g, ",");
 
-// Make spaces and line ends of a token visible.
+// Show control characters, which a model may write, by their pictures; line ends stay.
+LabViews.printable = (text) =>
+  text.replace(/[\0-\x08\x0b-\x1f]/g, (letter) => String.fromCharCode(0x2400 + letter.charCodeAt(0)));
+
+// Make everything of a token visible.
 LabViews.visible = (text) =>
-  text.replace(/ /g, "·").replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "∅";
+  LabViews.printable(text).replace(/ /g, "·").replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "∅";
 
 // A group of radio buttons. Calls pick(index) on every change.
 LabViews.choice = (label, options, pick, chosen = 0) => {

@@ -127,7 +127,7 @@ LabViews.kinds.curve = (stage, data) => {
     numbers[1].value.textContent = validation;
     numbers[2].value.textContent = rate;
     title.textContent = last ? `Written after ${thousands(last.step)} steps` : "Nothing written yet";
-    sample.textContent = last ? last.text : "";
+    sample.textContent = last ? LabViews.printable(last.text) : "";
     const below = baselines.filter((one) => smooth[step - 1] < one.loss).map((one) => one.name);
     const passed = below.length ? `below ${below.join(", ")}` : "above all baselines";
     live.say(

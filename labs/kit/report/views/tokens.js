@@ -61,7 +61,7 @@ LabViews.kinds.tokens = (stage, data) => {
     byProbability &&= variant.p !== undefined;
     const tokens = variant.texts.map((text, i) => {
       const label = `${nameOf(i)}${chance(i)}`;
-      const lines = text.replace(/\n/g, "⏎\n") || "∅";
+      const lines = LabViews.printable(text).replace(/\n/g, "⏎\n") || "∅";
       return element("span", { role: "option", "aria-label": label }, lines);
     });
     const list = element("div", { class: "view-tokens", role: "listbox" }, ...tokens);

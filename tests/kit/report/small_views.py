@@ -1,0 +1,96 @@
+"""Small data of every kind of view, computed here, with pages that show it."""
+
+from pathlib import Path
+from typing import Any
+
+from labs.kit.records import View, show
+from labs.kit.report import views
+from labs.kit.report.views import pack_array
+
+import numpy as np
+
+LAYERS = 2
+HEADS = 3
+WORDS = ["The", "cat", "sat", ".", "The", "cat"]
+LOOKS_BACK = 4  # the index of the head (layer 2, head 2) that looks at the previous token
+
+
+def attention() -> dict[str, Any]:
+    """Heads with even weights, but for one that looks at the previous token."""
+    rows, keys = np.tril_indices(len(WORDS))
+    even = np.rint(255 / (rows + 1))
+    weights = np.tile(even, (LAYERS * HEADS, 1))
+    weights[LOOKS_BACK] = np.where(keys == np.maximum(rows - 1, 0), 255, 0)
+    scores = np.full(LAYERS * HEADS, 0.25)
+    scores[LOOKS_BACK] = 1.0
+    return {
+        "layers": LAYERS,
+        "heads": HEADS,
+        "sentences": [
+            {"name": name, "words": WORDS, "weights": pack_array(weights.astype(np.uint8))}
+            for name in ("cats", "cats again")
+        ],
+        "patterns": [
+            {"name": "itself", "means": "Even.", "scores": [0.2, 0.3, 0.2, 0.2, 0.1, 0.2]},
+            {"name": "the previous token", "means": "Back.", "scores": scores.tolist()},
+        ],
+    }
+
+
+def sampler() -> dict[str, Any]:
+    """Two prompts with eight tokens each; a large drop needs several bytes."""
+    drops = np.array([0, 20, 30, 0, 100, 255, 255, 90, 10, 5], np.uint8)  # of eight logits
+    names = [" the", "a", " <b>", "\n"]
+    one = {"step": 0.01, "drops": pack_array(drops), "names": names}
+    return {"vocabulary": 8, "prompts": [{"name": "Once", **one}, {"name": "Twice", **one}]}
+
+
+def tokens() -> dict[str, Any]:
+    """A text that a model has read, cut in two ways."""
+    read = {
+        "name": "words",
+        "texts": ["Oh", " <i>", "\n", " end"],
+        "ids": [7, 300, 10, 99],
+        "p": [None, 0.5, 0.001, 0.9],
+        "alternatives": [[], [[" <i>", 0.5], [" no", 0.25]], [[" so", 0.6]], [[" end", 0.9]]],
+    }
+    letters = {"name": "letters", "texts": list("Oh <i>"), "ids": [1, 2, 3, 4, 5, 6]}
+    other = {"name": "words", "texts": ["Hi", "!"], "ids": [8, 9], "p": [None, 0.25]}
+    groups = [
+        {"name": "first", "variants": [read, letters]},
+        {"name": "second", "variants": [{**other, "alternatives": [[], []]}]},
+    ]
+    return {"labels": ["Text", "Vocabulary"], "groups": groups}
+
+
+def curve() -> dict[str, Any]:
+    """Forty steps of a falling loss."""
+    return {
+        "losses": [4.0 - 0.05 * step for step in range(40)],
+        "rates": [0.01 * (1 - step / 50) for step in range(40)],
+        "seen": [
+            {"step": 10, "loss": 3.6, "text": "xq<z"},
+            {"step": 40, "loss": 2.1, "text": "To be\nor\x00not"},
+        ],
+        "baselines": [{"name": "uniform", "loss": 4.2}, {"name": "bigram", "loss": 3.0}],
+        "unit": "nats per token",
+    }
+
+
+DATA = {"attention": attention, "curve": curve, "sampler": sampler, "tokens": tokens}
+
+
+def small_view(kind: str, folder: Path) -> View:
+    """Return a view of small data, saved in `folder`."""
+    path = folder / "views" / f"small_{kind}.json"
+    views.write(DATA[kind](), path)
+    rows = [[show(1.5), "<b>"]]
+    return View(kind, f"small_{kind}", "What *it* shows.", ["number", "text"], rows, path)
+
+
+def page_with(view: View, folder: Path) -> Path:
+    """Write a page with one view, as a notebook gets it, under a heading."""
+    page = folder / f"{view.kind}.html"
+    html = views.document(view).replace("<main>", "<main><h1>A view</h1>")
+    page.write_text(html, encoding="utf-8")
+    return page
