@@ -15,6 +15,7 @@ from labs.kit.run.devices import choose_precision, describe_device, make_acceler
 
 import torch
 
+MAX_REASON = 300  # characters of an error
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _DEFAULT_CONTEXT = 1024  # tokens, for a configuration that doesn't say
 _EMBEDDED = {"smollm2": assets.smollm2, "glass": assets.glass}
@@ -73,6 +74,19 @@ class ChatModel:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
+@dataclass(frozen=True)
+class Base:
+    """A model without an adapter.
+
+    Attributes:
+        folder: its folder.
+        embedded: whether it belongs to the image or the environment, and so can be trusted.
+    """
+
+    folder: Path
+    embedded: bool = False
+
+
 def open_model(saved: SavedModel) -> ChatModel:
     """Open a model and place it on this machine's device, through Accelerate.
 
@@ -86,10 +100,8 @@ def open_model(saved: SavedModel) -> ChatModel:
     precision, _ = choose_precision("auto")
     accelerator = make_accelerator("fp32")  # places the model; the weights have the precision
     folder = saved.folder
-    base = assets.smollm2() if folder is None else folder
-    if folder is not None and saved.is_adapter:
-        base = _base_of(folder)
-    model, tokenizer = _opened(base, lambda: _load(base, _DTYPES[precision]))
+    base = _base(saved)
+    model, tokenizer = _opened(base.folder, lambda: _load(base, _DTYPES[precision]))
     if folder is not None and saved.is_adapter:
         model = _opened(folder, lambda: _with_adapter(model, folder))
     model = accelerator.prepare_model(model.eval(), evaluation_mode=True)
@@ -107,8 +119,8 @@ def _opened(folder: Path, load: Callable[[], Any]) -> Any:
     except (Card, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
-        first_line = next(iter(str(error).strip().splitlines()), "")
-        raise _damaged(folder, f"{type(error).__name__}: {first_line[:300]}") from error
+        words = " ".join(str(error).split())
+        raise _damaged(folder, f"{type(error).__name__}: {words[:MAX_REASON]}") from error
 
 
 def _damaged(folder: Path, why: str) -> Card:
@@ -116,15 +128,17 @@ def _damaged(folder: Path, why: str) -> Card:
     return Card(what, plain(why), f"another one: {LIST}", WRONG_USAGE)
 
 
-def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return the model and the tokenizer of a folder.
+def _load(base: Base, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return a model without an adapter, and its tokenizer.
 
     Raises:
         Card: if it isn't data alone, or lacks a weight.
     """
     from transformers import AutoModelForCausalLM
 
-    assets.pretrained(str(folder))  # raises for anything but safetensors of a known type
+    folder = base.folder
+    if not base.embedded:
+        assets.pretrained(str(folder))  # raises for anything but safetensors of a known type
     tokenizer = _tokenizer(folder)
     options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     opened: Any = AutoModelForCausalLM.from_pretrained(
@@ -145,20 +159,26 @@ def _tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _base_of(folder: Path) -> Path:
-    """Return the folder of the model that an adapter was trained on.
+def _base(saved: SavedModel) -> Base:
+    """Return the model itself, or the one that an adapter was trained on.
 
-    The path was written on the machine that trained it. An embedded model is found by its name.
+    An adapter has the path of its base on the machine that trained it. An embedded model is found
+    by its name.
 
     Raises:
-        Card: if it isn't on this machine.
+        Card: if the base isn't on this machine.
     """
+    folder = saved.folder
+    if folder is None:
+        return Base(assets.smollm2(), embedded=True)
+    if not saved.is_adapter:
+        return Base(folder)
     recorded = str(read_json(folder / ADAPTER).get("base_model_name_or_path") or "")
     name = Path(recorded).name.lower()
     if name in _EMBEDDED:
-        return _EMBEDDED[name]()
+        return Base(_EMBEDDED[name](), embedded=True)
     if recorded and Path(recorded).is_dir():
-        return Path(recorded)
+        return Base(Path(recorded))
     why = f"It is an adapter of {recorded!r}, which is not a folder on this machine."
     raise _damaged(folder, why)
 
