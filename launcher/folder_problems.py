@@ -4,9 +4,11 @@ import errno
 import os
 import pwd
 import shlex
+import stat
 from pathlib import Path
 
 from launcher import ROOT
+from launcher.access_control_list import acl_bits
 from launcher.cards import Card
 
 _FULL = {
@@ -86,3 +88,29 @@ def _fix(folder: Path, closed: Path) -> str:
     if ROOT in folder.parents:
         return f"make your own clone, for example: git clone {shlex.quote(str(ROOT))} ~/llm-labs"
     return "name a folder of yours: mkdir -p ~/llm-labs-outputs, LABS_OUTPUTS=~/llm-labs-outputs"
+
+
+def refuse_remapped_user(folder: Path, uid: int, first_uid: int) -> None:
+    """Refuse a folder that the user of a container may not write to, if the engine remaps users.
+
+    Args:
+        folder: The folder.
+        uid: The user in the container.
+        first_uid: The host's uid of the container's root.
+
+    Raises:
+        Card: If that user may not write to it.
+    """
+    mapped = first_uid + uid
+    status = folder.stat()
+    bits = status.st_mode >> 6 if status.st_uid == mapped else status.st_mode
+    named_bits = acl_bits(folder, mapped)
+    if (bits if named_bits is None else named_bits) & stat.S_IWOTH:
+        return
+    both = f"u:{mapped}:rwX,d:u:{mapped}:rwX,d:u:{status.st_uid}:rwX"
+    raise Card(
+        f"A container can't write to {folder}.",
+        f"This engine remaps users (userns-remap): the lab's user, uid {uid}, is uid {mapped} on "
+        "this machine, and that user may not write there.",
+        f"setfacl -R -m {both} {shlex.quote(str(folder))}; or, without a container: --runtime venv",
+    )

@@ -5,18 +5,16 @@ import grp
 import os
 import pwd
 import stat
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.access_control_list import acl_bits
 from launcher.file_owner import Owner
 from launcher.gpu import Problem, under
 
 _DENIED = (errno.EPERM, errno.EACCES)
 _READ_WRITE = 0o6
-_ACL_USER = 0x02
-_ACL_MASK = 0x10
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,8 @@ def may_open(path: Path, user: User) -> bool:
     status = path.stat()
     if status.st_uid == user.uid:
         bits = status.st_mode >> 6
-    elif user.rootless and (acl_bits := _acl_bits(path, user.uid)) is not None:
-        bits = acl_bits
+    elif user.rootless and (named_bits := acl_bits(path, user.uid)) is not None:
+        bits = named_bits
     elif status.st_gid in user.groups or user.joins_device_groups:
         bits = status.st_mode >> 3
     else:
@@ -94,21 +92,6 @@ def _error_of_opening(path: Path) -> int:
     except OSError as error:
         return error.errno or 0
     return 0
-
-
-def _acl_bits(path: Path, uid: int) -> int | None:
-    """Return the mode bits that the node's access control list gives `uid`, if it names them.
-
-    https://github.com/torvalds/linux/blob/master/include/uapi/linux/posix_acl_xattr.h
-    """
-    try:
-        entries = struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:])
-    except OSError:
-        return None
-    allowed = {(tag, name if tag == _ACL_USER else 0): bits for tag, bits, name in entries}
-    if (_ACL_USER, uid) not in allowed:
-        return None
-    return allowed[_ACL_USER, uid] & allowed.get((_ACL_MASK, 0), 0o7)
 
 
 def access_problem(root: Path, devices: Iterable[str], user: User) -> Problem:

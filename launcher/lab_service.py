@@ -5,7 +5,14 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import build_image, compose, orphans, select_gpus
+from launcher import (
+    build_image,
+    compose,
+    folder_problems,
+    orphans,
+    select_gpus,
+    settings,
+)
 from launcher.cards import Card
 from launcher.compose import Service
 from launcher.container_spec import ContainerSpec
@@ -84,9 +91,17 @@ def shell_line(command: list[str], variables: dict[str, str] | None = None) -> s
 
 
 def prepare(engine: Engine, name: str, service: Service, spec: ContainerSpec, owner: Owner) -> None:
-    """Build the image if it is missing or stale, and create the folders that it writes to."""
+    """Create the folders that the container writes to, and build a missing or stale image.
+
+    Raises:
+        Card: If the engine or a folder doesn't allow what the container needs, or the build fails.
+    """
+    settings.refuse_invalid_cpus(engine.cpus)
+    for folder in map(Path, spec.writable_folders):
+        make_writable_folder(folder, owner)
+        if engine.first_uid:
+            uid = int(spec.user.partition(":")[0])
+            folder_problems.refuse_remapped_user(folder, uid, engine.first_uid)
+    orphans.clean_up(engine)
     if reason := why_build(engine, service):
         build_image.build(engine, name, service, reason)
-    for folder in spec.writable_folders:
-        make_writable_folder(Path(folder), owner)
-    orphans.clean_up(engine)

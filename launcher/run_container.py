@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from launcher import heartbeat, orphans, settings, terminal
+from launcher import heartbeat, orphans, terminal
 from launcher.cards import Card, print_status
 from launcher.container_spec import ContainerSpec
 from launcher.engine import Engine
@@ -40,7 +40,6 @@ def run(engine: Engine, spec: ContainerSpec, name: str) -> int:
     """
     from docker.errors import APIError
 
-    settings.refuse_invalid_cpus(engine.cpus)
     try:
         with _created(engine, spec, name) as container:
             return _stream(container, name, spec.reads_input)
