@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from labs.course.syllabus import lessons
 from tests.conftest import Clone, Ended
+from tests.kit.report.page_rules import require_good_page_of_a_lab
 
 import pytest
 
@@ -30,7 +32,7 @@ def running(
     request.getfixturevalue("lab_environment")
     tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
     mine = [test for test in tests if "running" in test.fixturenames]
-    labs = [str(test.callspec.params["lab"]) for test in mine]
+    labs = dict.fromkeys(str(test.callspec.params["lab"]) for test in mine)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {
             lab: pool.submit(run, shared_clone, lab, "venv", OMP_NUM_THREADS="1") for lab in labs
@@ -66,3 +68,12 @@ def test_a_lab_passes_in_an_environment(
     shared_clone: Clone, running: dict[str, Future[Ended]], lab: str
 ) -> None:
     require_good_run(shared_clone, lab, running[lab].result())
+
+
+@LABS
+def test_the_page_of_a_lab_is_a_good_page(
+    browser: Any, shared_clone: Clone, running: dict[str, Future[Ended]], lab: str
+) -> None:
+    assert running[lab].result().code == 0
+    (folder,) = (shared_clone.outputs / lab).iterdir()
+    require_good_page_of_a_lab(browser, folder / "report.html")
