@@ -10,6 +10,7 @@ from launcher import (
     ROOT,
     build_image,
     environment,
+    environment_check,
     lab_service,
     notebook_environment,
     orphans,
@@ -74,6 +75,7 @@ def build(stack: str, runtime: str, jupyterlab: bool = False) -> None:
         placement = choose_placement(chosen, stack, "")
     if chosen.engine is None:
         required = environment.required_environment(placement.stack, placement.gfx)
+        environment_check.repair(required, placement.owner)
         with environment.ready(required, placement.owner):
             if jupyterlab:
                 notebook = notebook_environment.required(required)
@@ -124,6 +126,7 @@ def _run_in_environment(command: LabCommand, placement: Placement, dry: bool) ->
     chatting = command.is_chat and terminal.is_interactive()
     ctrl_c = leave_ctrl_c_to_child() if chatting else nullcontext()
     with environment.ready(required, placement.owner), ctrl_c:
+        environment_check.refuse_damage(required.folder)
         make_writable_folder(ROOT / "outputs", placement.owner)
         code = run_as_owner(placement.owner, words, {**os.environ, **variables})
     card = explain_exit(code, command.name, out_of_memory=False)
