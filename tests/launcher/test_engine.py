@@ -1,15 +1,19 @@
 """The connection to the engine, its properties, and the owner of the files."""
 
 import os
+import signal
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
-from launcher import file_owner, lab_service
+from launcher import engine, file_owner, lab_service
 from launcher.cards import Card
 from launcher.engine import NoEngine, connect
 from launcher.file_owner import Owner
 from launcher.placement import Placement
+from tests.conftest import Clone
 
 import pytest
 from docker.errors import DockerException
@@ -62,7 +66,7 @@ def test_an_ordinary_engine_runs_labs_with_the_callers_uid(engine_info) -> None:
     assert file_owner.container_user(Owner(1000, 1000), engine.rootless) == Owner(1000, 1000)
 
 
-def test_on_an_selinux_host_labels_are_disabled_for_the_container(engine_info) -> None:
+def test_on_an_selinux_host_labels_are_disabled_for_the_container(engine_info, monkeypatch) -> None:
     service = {"image": "image", "security_opt": ["no-new-privileges:true"], "build": {"args": {}}}
     placement = Placement("cpu", (), Owner(1000, 1000), "it was asked for")
     for info, options in (
@@ -70,6 +74,7 @@ def test_on_an_selinux_host_labels_are_disabled_for_the_container(engine_info) -
         (SELINUX, ("no-new-privileges:true", "label=disable")),
     ):
         engine_info(info)
+        monkeypatch.setattr(lab_service, "name_to_run", lambda *_: "image")
         container = lab_service.container_spec(service, placement, connect())
         assert container.security_opt == options
 
@@ -85,6 +90,35 @@ def test_an_engine_that_does_not_respond_raises_no_engine(engine_info, error: Ex
     engine_info(error)
     with pytest.raises(NoEngine, match="no container engine is running"):
         connect()
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Iterator[socket.socket]:
+    """Return the socket of an engine that never answers."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        yield listening
+
+
+def test_a_frozen_engine_is_not_taken_for_none(monkeypatch, frozen: socket.socket) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{frozen.getsockname()}")
+    monkeypatch.setattr(engine, "SECONDS_TO_CONNECT", 1)
+    with pytest.raises(Card, match="The container engine doesn't respond"):
+        connect()
+
+
+@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_a_signal_ends_the_wait_for_a_frozen_engine(
+    clone: Clone, frozen: socket.socket, what: signal.Signals
+) -> None:
+    address = f"unix://{frozen.getsockname()}"
+    running = clone.start_invoke("lab", clone.bare_lab("pass"), DOCKER_HOST=address)
+    with frozen.accept()[0]:
+        running.send(what)
+        ended = running.ended()
+    assert ended.code == 130, ended
+    assert "interrupted" in ended.err
 
 
 def test_an_engine_that_refuses_is_a_card(engine_info) -> None:

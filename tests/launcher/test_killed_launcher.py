@@ -117,6 +117,28 @@ def test_containers_of_a_killed_engine_are_removed_by_the_next_command(
     assert host.containers() == []
 
 
+@pytest.mark.engine
+@pytest.mark.usefixtures("root")
+def test_ctrl_c_ends_a_lab_whose_engine_is_frozen(host: Host, small_clone: Clone) -> None:
+    lab = small_clone.bare_lab(WAITING)
+    small_clone.give_to(SOMEBODY)
+    running = host.invoke(small_clone, "lab", lab, "--runtime", "docker")
+    running.wait_for("begun")
+    assert host.process is not None
+    host.process.send_signal(signal.SIGSTOP)
+    try:
+        running.send(signal.SIGINT)
+        ended = running.ended()
+        assert ended.code == 130, ended
+        assert "The container engine doesn't respond." in ended.err
+    finally:
+        host.process.send_signal(signal.SIGCONT)
+    (left,) = host.containers()
+    with host.client() as client:
+        assert wait_until_it_ended(client.containers.get(left.id)) == 128 + signal.SIGTERM
+    assert "Removed the container" in host.invoke(small_clone, "images").ended().err
+
+
 # Processes of the environment
 
 
