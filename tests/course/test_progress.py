@@ -1,6 +1,7 @@
 """The progress files: two windows can write at once, and a reader sees only complete files."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -68,6 +69,18 @@ def test_a_damaged_file_is_a_card_and_is_left_alone(tmp_path: Path, text: str) -
             use()
         assert "LLM90.json is damaged" in caught.value.what
     assert (tmp_path / "LLM90.json").read_text() == text
+
+
+@pytest.mark.parametrize("name", [".LLM90.lock", f"LLM90.{os.getpid()}.part"])
+def test_a_link_in_the_folder_is_not_followed(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("a file of the learner")
+    folder = tmp_path / "progress"
+    folder.mkdir()
+    (folder / name).symlink_to(mine)
+    with pytest.raises(Card, match="Your progress can't be written"):
+        change(folder)
+    assert mine.read_text() == "a file of the learner"
 
 
 def change(folder: Path) -> None:

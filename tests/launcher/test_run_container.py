@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import docker
@@ -391,6 +392,24 @@ def writes(run: Run):
     assert ended.code == 3, ended
     assert "The disk is full" in ended.err
     assert "Traceback" not in ended.out + ended.err
+
+
+def test_a_disk_that_is_full_at_the_start_has_the_same_card(clone: Clone, mounted) -> None:
+    mounted("-t", "tmpfs", "-o", "size=64k", "tmpfs")
+    with (clone.outputs / "full").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    lab = clone.kit_lab('''
+@lab.experiment
+def nothing(run: Run):
+    """Nothing."""
+''')
+    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    assert ended.code == 3, ended
+    assert "The run's files can't be written to outputs/LLM90/" in ended.err
+    assert "The disk is full" in ended.err
+    assert "Traceback" not in ended.out + ended.err
+    assert not list(clone.outputs.glob("LLM90/*"))
 
 
 def test_a_read_only_outputs_folder_is_a_card(clone: Clone, mounted) -> None:
