@@ -11,7 +11,12 @@ _VIEW_BOX = re.compile(r'viewBox="[^"]*"')
 _DROPPED = re.compile(r"<metadata>.*?</metadata>|<style\b.*?</style>|<!--.*?-->", re.DOTALL)
 _ID = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r'(href="#|url\(#)([^")]*)')
-_BLACK_LINES = re.compile(r"stroke: #000000")
+# Colours that a dark page would swallow.
+_SCHEMES = {
+    INK: "currentColor",
+    "stroke: #000000": "stroke: currentColor",  # not black letters: they may lie on a bright cell
+    "#0072b2": "light-dark(#0072b2, #2f8fce)",
+}
 
 
 def inline(text: str, prefix: str, alt: str) -> Markup:
@@ -27,8 +32,8 @@ def inline(text: str, prefix: str, alt: str) -> Markup:
     used = {match[2] for match in _REFERENCE.finditer(text)}
     text = _ID.sub(lambda id: f' id="{prefix}-{id[1]}"' if id[1] in used else "", text)
     text = _REFERENCE.sub(lambda one: f"{one[1]}{prefix}-{one[2]}", text)
-    text = text.replace(INK, "currentColor")
-    text = _BLACK_LINES.sub("stroke: currentColor", text)
+    for colour, both in _SCHEMES.items():
+        text = text.replace(colour, both)
     box = _VIEW_BOX.search(text)
     opening = f'<svg class="drawing" role="img" aria-label="{escape(alt)}" {box[0] if box else ""}>'
     return Markup(_SVG.sub(lambda _: opening, text, count=1))

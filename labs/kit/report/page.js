@@ -8,7 +8,7 @@ const fit = () => { contents.open = room.matches; };
 room.addEventListener("change", fit);
 fit();
 const links = [...contents.querySelectorAll("a")];
-const sections = links.map((link) => document.getElementById(link.hash.slice(1)));
+const sections = links.map((link) => document.getElementById(link.getAttribute("href").slice(1)));
 function mark() {
   const atEnd = innerHeight + scrollY > document.documentElement.scrollHeight - 2;
   const line = atEnd ? innerHeight : innerHeight / 4;

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 MANY_MARKS = 1_000  # points, cells or bars of one artist, at about 100 bytes each
 MANY_POINTS = 20_000  # of a line without markers, at about 15 bytes each
-HEAVY = 750_000  # bytes; no figure of a page may have more than 1 MB
+HEAVY = 400_000  # bytes: a page has up to ten figures, and 3 MB
 
 
 def save(figure: "Figure", path: Path) -> None:

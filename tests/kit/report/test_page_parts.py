@@ -52,7 +52,7 @@ def first(run):
 
 
 # %% [markdown]
-# ## 2. Second section
+# ## 2. Second §: σ and «more»
 # # Not a second title
 
 # %% 2. Code of the second
@@ -293,7 +293,7 @@ def test_the_page_is_complete_without_scripts(browser: Any, path: Path) -> None:
     page = context.new_page()
     page.goto(path.as_uri())
     page.locator("nav summary").click()
-    assert page.get_by_role("link", name="2. Second section", exact=True).is_visible()
+    assert page.get_by_role("link", name="2. Second §: σ and «more»", exact=True).is_visible()
     assert page.get_by_role("button").count() == 0
     assert page.locator("pre:not([tabindex])").count() == 0
     context.close()
