@@ -11,6 +11,7 @@ from pathlib import Path
 from launcher import (
     ROOT,
     environment,
+    environment_check,
     lab_command,
     lab_service,
     notebook_environment,
@@ -41,7 +42,7 @@ def run(lab: str, port: str, stack: str, runtime: str, gpus: str, dry: bool) -> 
     """Serve the lessons and sheets as notebooks until Ctrl-C, or print the commands that do.
 
     Args:
-        lab: A lab as the user names it, whose sheet or lesson is opened; empty for none.
+        lab: The lab to open, as the user names it; empty for the list of files.
         port: The port on 127.0.0.1; empty for a free one.
         stack: The requested stack, or "auto".
         runtime: The requested runtime, or "auto".
@@ -66,7 +67,7 @@ def _page(lab: str) -> str:
 
     Raises:
         Card: If `lab` names several labs.
-        SystemExit: If it names none; the labs print a card.
+        SystemExit: If there is no such lab; the labs print a card.
     """
     file, *more = lab_command.find_files(lab)
     if more:
@@ -147,6 +148,7 @@ def _run_in_environment(server: NotebookServer, placement: Placement, dry: bool)
         _print_environment(server, required, notebook, shell_line(words, variables))
         return 0
     with environment.ready(required, placement.owner), _private_folders(placement) as folders:
+        environment_check.refuse_damage(required.folder)
         notebook_environment.install(notebook, placement.owner)
         for folder in FOLDERS:
             make_writable_folder(ROOT / folder, placement.owner)
@@ -160,7 +162,7 @@ def _run_in_environment(server: NotebookServer, placement: Placement, dry: bool)
 
 @contextmanager
 def _private_folders(placement: Placement) -> Generator[dict[str, str]]:
-    """Yield variables that make Jupyter and IPython ignore, and spare, the user's own settings."""
+    """Yield variables that keep Jupyter and IPython away from the user's own settings."""
     # Short names: the path of a kernel's socket is limited to 107 bytes.
     names = {
         "JUPYTER_CONFIG_DIR": "config",
