@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from launcher.cards import Card, print_status
 from launcher.file_owner import Owner, give_to, make_folder
@@ -87,7 +87,7 @@ class _Build:
     def __init__(self, log: Path, failure: str) -> None:
         self.log = log  # where the output goes
         self.failure = failure  # what couldn't be made
-        self._file: BinaryIO | None = None
+        self._file: IO[bytes] | None = None
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._done = 0.0
@@ -97,7 +97,7 @@ class _Build:
         console = Console(stderr=True)
         start = time.monotonic()
         with suppress(OSError):  # a full or read-only disk: the build itself reports it
-            self._file = self.log.open("wb")
+            self._file = self.log.open("wb", buffering=0)
         try:
             if console.is_terminal:
                 bar = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -151,7 +151,6 @@ class _Build:
         if self._file is not None:
             with suppress(OSError):  # a full disk: the build itself reports it
                 self._file.write(output)
-                self._file.flush()
 
     def _card(self, output: str) -> Card:
         card = explain(output, self.failure)

@@ -55,7 +55,7 @@ class Keyboard:
         return keys.decode(errors="replace").lower()
 
     def restore(self) -> None:
-        """Give the terminal its settings from before; `pressed` takes it again."""
+        """Give the terminal its settings from before."""
         if self._descriptor is None or self._before is None:
             return
         with suppress(OSError, termios.error):  # the terminal is gone

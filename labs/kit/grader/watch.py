@@ -33,8 +33,14 @@ def run(checker: Checker) -> int:
     """
     with open_keyboard() as keyboard:
         checker.keys = keyboard.exists
-        with suppress(_Quit, TerminalGone):
+        try:
             _Watch(checker, keyboard).run()
+        except _Quit:
+            pass
+        except TerminalGone:  # what is still to be printed has nowhere to go
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(nowhere, stream.fileno())
     return 0
 
 
@@ -129,8 +135,9 @@ class _Watch:
 
     def _hide_keys(self) -> None:
         if self.keyboard.exists:
-            sys.stdout.write(ERASE_LINE)
-            sys.stdout.flush()
+            with suppress(OSError):  # the terminal is gone
+                sys.stdout.write(ERASE_LINE)
+                sys.stdout.flush()
 
     def _act(self, key: str) -> None:
         actions = {"h": self._hint, "n": self._next, "r": self._run_experiments}
@@ -193,7 +200,6 @@ class _Watch:
         else:
             if missing:
                 line(f"{_listed(missing)} not written yet: the lab's own solutions stand in.")
-            self.keyboard.restore()  # some experiments ask for a prediction
             sheet_run.run_experiments(self.checker.lesson, path)
             self.keyboard.pressed()  # ignores keys that were pressed meanwhile
 
