@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from labs.course.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
 from labs.course.options import Settings
+from labs.kit.model_check import require_safe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -231,7 +232,7 @@ def pretrained(model: str | None = None, online: bool = False) -> str:
     if model is None:
         return str(smollm2())
     if Path(model).is_dir():
-        return _require_safe(model)
+        return require_safe(model)
     if model.startswith((".", "/", "outputs/", "work/")) or model.count("/") > 1:  # not a hub id
         fix = "ls -d outputs/LLM10/*/model"
         raise Card(f"There is no folder {model}.", VISIBLE_FOLDERS, fix, WRONG_USAGE)
@@ -242,7 +243,7 @@ def pretrained(model: str | None = None, online: bool = False) -> str:
             f"add --online; or leave out --model {model}, for the embedded SmolLM2",
             WRONG_USAGE,
         )
-    return _require_safe(_download(model))
+    return require_safe(_download(model))
 
 
 def check_model(settings: Settings) -> None:
@@ -253,29 +254,6 @@ def check_model(settings: Settings) -> None:
     """
     if settings.own.model is not None:
         pretrained(settings.own.model, settings.online)
-
-
-def _require_safe(folder: str) -> str:
-    """Return `folder` if its model is data alone, so that opening it runs no code.
-
-    Raises:
-        Card: if it has no safetensors, or a type that transformers doesn't know.
-    """
-    from transformers import CONFIG_MAPPING
-
-    config = Path(folder) / "config.json"
-    facts = json.loads(config.read_text("utf-8")) if config.is_file() else {}
-    model_type = facts.get("model_type")
-    why = ""
-    if not any(Path(folder).glob("*.safetensors")):
-        why = f"{folder} has no *.safetensors, the only format that can't contain code."
-    elif model_type is None:
-        why = f"{folder} has no config.json with a model type."
-    elif model_type not in CONFIG_MAPPING:
-        why = f"transformers has no model type {model_type!r}, and a model's own code isn't run."
-    if why:
-        raise Card("The model can't be opened.", why, "another model: --model …", WRONG_USAGE)
-    return folder
 
 
 def _download(name: str) -> str:

@@ -109,8 +109,8 @@ def test_no_pickle_and_no_code_is_downloaded(clone: Clone, hub: str) -> None:
     ("files", "why"),
     [
         ({"config.json": '{"model_type": "llama"}', "pytorch_model.bin": ""}, "no *.safetensors"),
-        ({"config.json": '{"model_type": "odd"}', "a.safetensors": ""}, "has no model type 'odd'"),
-        ({"a.safetensors": ""}, "has no config.json with a model type"),
+        ({"config.json": '{"model_type": "odd"}', "model.safetensors": ""}, "no model type 'odd'"),
+        ({"model.safetensors": ""}, "has no config.json with a model type"),
     ],
 )
 def test_a_folder_with_more_than_data_is_refused(

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,17 +65,22 @@ class Outcome:
 
 
 def run(
-    task: Callable[[], Any], limits: Limits, stop: Callable[[], bool] = lambda: False
+    task: Callable[[], Any],
+    limits: Limits,
+    stop: Callable[[], bool] = lambda: False,
+    readable: Sequence[Path] = (),
 ) -> Outcome:
     """Run `task` in a forked child and return its result, which must be JSON.
 
     The child has its own session, an empty stdin and its own pipes. Processes that it leaves
     running are ended with it, also in sessions of their own. Where the kernel has Landlock, it
-    reads the labs' files only and changes temporary files only. It has no sockets. It can't trace
-    or signal other processes. RLIMIT_DATA limits its private memory: CUDA reserves terabytes of
-    addresses, which RLIMIT_AS would count. The parent watches what that leaves out: shared memory,
-    and the sum over processes. It counts processes too: RLIMIT_NPROC counts all processes of the
-    user on the machine, including those of other containers.
+    reads the labs' files and `readable`, and changes temporary files only. It has no sockets. It
+    can't trace or signal other processes.
+
+    RLIMIT_DATA limits its private memory: CUDA reserves terabytes of addresses, which RLIMIT_AS
+    would count. The parent watches what that leaves out: shared memory, and the sum over processes.
+    It counts processes too: RLIMIT_NPROC counts all processes of the user on the machine, including
+    those of other containers.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -86,7 +91,8 @@ def run(
         seal = secrets.token_bytes(16)
         child = os.fork()
         if child == 0:
-            _run_child(task, limits, [writes for _, writes in pipes], folder, seal)
+            writes = [writes for _, writes in pipes]
+            _run_child(task, limits, writes, folder, seal, readable)
         for _, writes in pipes:
             os.close(writes)
         reads = [reads for reads, _ in pipes]
@@ -100,18 +106,29 @@ def run(
 
 def protect_parent() -> None:
     """Make orphans of a child this process's own, and keep the child from tracing it."""
-    syscalls.set_attribute(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    _adopt_orphans()
     syscalls.set_attribute(syscalls.PR_SET_DUMPABLE, 0)
 
 
+def _adopt_orphans() -> None:
+    with suppress(PermissionError):  # in a sandbox already: the process outside adopts them
+        syscalls.set_attribute(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+
+
 def _run_child(
-    task: Callable[[], Any], limits: Limits, pipes: list[int], folder: str, seal: bytes
+    task: Callable[[], Any],
+    limits: Limits,
+    pipes: list[int],
+    folder: str,
+    seal: bytes,
+    readable: Sequence[Path],
 ) -> NoReturn:
     code = 1
     try:
         os.setsid()
+        syscalls.set_attribute(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         # The parent finds orphans among the child's own children, and reads the list of open files.
-        syscalls.set_attribute(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        _adopt_orphans()
         syscalls.set_attribute(syscalls.PR_SET_DUMPABLE, 1)
         result, output, trace = pipes
         empty = os.open(os.devnull, os.O_RDONLY)
@@ -127,7 +144,8 @@ def _run_child(
         _limit(limits)
         tempfile.tempdir = folder
         os.environ.update(dict.fromkeys(files.CACHES, folder))
-        landlock.restrict_files(files.readable(), [Path(folder), Path(os.devnull)])
+        writable = [Path(folder), Path(os.devnull)]
+        landlock.restrict_files([*files.readable(), *readable], writable)
         seccomp.restrict_calls(as_check=True)
         content = json.dumps(task()).encode()
         sys.stdout.flush()
