@@ -1,8 +1,8 @@
 """Read conversations from instruction data, one row at a time.
 
 A JSONL, CSV or Parquet file, a folder of such files, or a set on the Hugging Face hub. Only the
-current row (of Parquet: 2,000 rows) is in memory. A bad row is reported with its file and line, and
-stops the reading or is skipped.
+current row (of Parquet: up to 2,000 rows) is in memory. A bad row is reported with its file and
+line, and stops the reading or is skipped.
 """
 
 import json

@@ -1,21 +1,23 @@
 """Read the rows of a JSONL, CSV or Parquet file, a folder of them, or a hub set, one at a time.
 
-Each row comes with its place, such as "line 7". A row that can't be read is a BadRow.
+Each row comes with its place, such as "line 7". A row that can't be read is a BadRow. So is a row
+that would take too much memory: a file from somebody else may have a line of a gigabyte.
 """
 
 import csv
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from labs.course.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
 
 Records = Iterator[tuple[str, Any]]  # place and row
-COLUMNS = ("messages", "prompt", "completion", "instruction", "input", "output")
-ROWS_AT_ONCE = 2000  # of a Parquet file
+LARGEST_ROW = 2**23  # bytes; a book has a tenth
+TOO_LONG = f"it has more than {LARGEST_ROW / 1e6:.0f} MB"
 
 
 class BadRow(ValueError):
@@ -35,6 +37,7 @@ def sources(name: str, online: bool) -> list[tuple[str, Callable[[], Records]]]:
         if not files:
             why = f"It has no file that ends in {', '.join(_READERS)}."
             raise Card(f"The folder {name} has no data.", why, "another folder", WRONG_USAGE)
+        _refuse_links_out(path, files)
         return [(str(file), _reader(file)) for file in files]
     if path.is_file():
         return [(name, _reader(path))]
@@ -51,6 +54,20 @@ def sources(name: str, online: bool) -> list[tuple[str, Callable[[], Records]]]:
     return [(name, lambda: _of_hub(name))]
 
 
+def _refuse_links_out(folder: Path, files: list[Path]) -> None:
+    """Check that the files of a folder are in it.
+
+    Raises:
+        Card: if one is a link to a file elsewhere: its text would become training data.
+    """
+    for file in files:
+        target = file.resolve()
+        if not target.is_relative_to(folder.resolve()):
+            what = f"{file} is a link to a file outside of its folder."
+            why = f"It leads to {target}."
+            raise Card(what, why, f"copy it, or name it: --dataset {target}", WRONG_USAGE)
+
+
 def _reader(file: Path) -> Callable[[], Records]:
     read = _READERS.get(file.suffix.lower())
     if read is None:
@@ -64,28 +81,59 @@ def _reader(file: Path) -> Callable[[], Records]:
 
 def _of_jsonl(file: Path) -> Records:
     with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(_bounded(lines), 1):
             try:
+                if line is None:
+                    raise BadRow(TOO_LONG)
                 if line := line.strip().removeprefix(b"\xef\xbb\xbf"):
-                    yield f"line {number}", json.loads(line)
+                    yield f"line {number}", json.loads(line, object_pairs_hook=_unique)
             except UnicodeDecodeError:
                 yield f"line {number}", BadRow("it isn't valid UTF-8")
+            except BadRow as bad:
+                yield f"line {number}", bad
             except (ValueError, RecursionError) as error:
                 yield f"line {number}", BadRow(f"it isn't JSON: {error}")
 
 
+def _bounded(file: IO[Any]) -> Iterator[Any]:
+    """Yield the lines of a file; None for a line that is too long, of which nothing is kept."""
+    while line := file.readline(LARGEST_ROW):
+        if len(line) < LARGEST_ROW:
+            yield line
+            continue
+        newline = "\n" if isinstance(line, str) else b"\n"
+        while line and not line.endswith(newline):
+            line = file.readline(LARGEST_ROW)
+        yield None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; JSON itself says nothing about a name that occurs twice."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRow(f"the name {twice!r:.40} occurs twice")
+    return row
+
+
 def _of_csv(file: Path) -> Records:
-    csv.field_size_limit(sys.maxsize)  # else 131,072 characters
+    csv.field_size_limit(LARGEST_ROW)  # else 131,072 characters
     # invalid UTF-8 becomes lone surrogates, which messages_of refuses, row by row
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.reader(text, strict=True)
+        lines = _CsvLines(text)
+        reader = csv.reader(lines, strict=True)
         columns = next(reader, list[str]())
         while True:
             where = f"line {reader.line_num + 1}"  # its first line; a row may have several
+            lines.characters = 0
             try:
                 row = next(reader)
             except StopIteration:
                 return
+            except BadRow as bad:
+                yield where, bad
+                return  # where the next row starts is unknown
             except csv.Error as error:
                 yield where, BadRow(f"it isn't CSV: {error}")
                 continue
@@ -97,33 +145,43 @@ def _of_csv(file: Path) -> Records:
                 yield where, BadRow(f"it has {len(row)} fields for {len(columns)} columns")
 
 
+class _CsvLines:
+    """The lines of a CSV file, until a row takes too many.
+
+    Attributes:
+        characters: the number of characters of the current row.
+    """
+
+    def __init__(self, text: IO[str]) -> None:
+        self._lines = _bounded(text)
+        self.characters = 0
+
+    def __iter__(self) -> "_CsvLines":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.characters += LARGEST_ROW if line is None else len(line)
+        if self.characters >= LARGEST_ROW:
+            raise BadRow(TOO_LONG)
+        return line
+
+
 def _of_parquet(file: Path) -> Records:
-    import pyarrow.parquet
-    from pyarrow import ArrowException
-
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(file) as table:
-            columns = [name for name in table.schema_arrow.names if name in COLUMNS] or None
-            for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
-                for row in _of_batch(batch):
-                    number += 1
-                    yield f"row {number}", row
-    except ArrowException as error:
-        yield f"row {number + 1}", BadRow(f"it can't be read: {error}")
-
-
-def _of_batch(batch: Any) -> Iterator[Any]:
-    """Yield the rows of a batch; one by one if a text isn't UTF-8, so that only its row is bad."""
-    try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:
-        for i in range(len(batch)):
-            try:
-                (row,) = batch.slice(i, 1).to_pylist()
-            except UnicodeDecodeError:
-                row = BadRow("it isn't valid UTF-8")
-            yield row
+    """Yield the rows that another process reads: a small file can unpack to any size."""
+    command = [sys.executable, "-m", "labs.llm08_training.parquet_rows", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        number = 0
+        try:
+            for number, line in enumerate(_bounded(process.stdout), 1):
+                where = f"row {number}"
+                answer = {"bad": TOO_LONG} if line is None else json.loads(line)
+                yield where, BadRow(answer["bad"]) if "bad" in answer else answer["row"]
+            if process.wait() != 0:
+                yield f"row {number + 1}", BadRow(f"its reader ended with {process.returncode}")
+        finally:
+            process.kill()
 
 
 _READERS: dict[str, Callable[[Path], Records]] = {

@@ -3,11 +3,13 @@
 import argparse
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 from labs.course.options import Settings
 from labs.kit import Card
+from labs.llm08_training import readers
 from labs.llm08_training.conversations import (
     Conversations,
     check_first_rows,
@@ -222,6 +224,121 @@ def test_only_the_first_bad_rows_are_reported_and_all_are_counted(tmp_path: Path
     assert answers(read) == ["Hello"]
     assert read.skipped == 500
     assert len(read.reported) == 10
+
+
+# Hostile data: it ends in a bad row, with memory to spare.
+
+
+@pytest.fixture
+def low_limit(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(readers, "LARGEST_ROW", 10_000)
+    return 10_000
+
+
+def test_a_line_that_is_too_long_is_skipped_without_being_kept(
+    tmp_path: Path, low_limit: int
+) -> None:
+    good = json.dumps({"messages": TALK})
+    for long in (low_limit - 1, low_limit, 5 * low_limit, 5 * low_limit - 1):
+        path = write(tmp_path / "a.jsonl", good, "x" * long, good)
+        read = Conversations(path, skip=True)
+        assert answers(read) == ["Hello", "Hello"]
+        assert read.reported == [f"{path}, line 2: it has more than 8 MB"]
+
+
+def test_a_file_without_a_line_end_takes_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with path.open("wb") as file:
+        file.truncate(2**28)  # a sparse file
+    read = Conversations(str(path), skip=True)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Card, match="has no conversation"):
+            list(read)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+    assert "line 1: it has more than 8 MB" in read.reported[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('{"prompt": "a", "prompt": "b", "completion": "c"}', "the name 'prompt' occurs twice"),
+        ('{"messages": [{"role": "user", "role": "system"}]}', "the name 'role' occurs twice"),
+        ('{"a":' * 100_000, "it isn't JSON"),
+        (f'{{"prompt": {"9" * 100_000}, "completion": "b"}}', "it isn't JSON"),
+        ('{"prompt": 1e999, "completion": "b"}', "prompt is not text: inf"),
+    ],
+)
+def test_an_ambiguous_or_absurd_row_is_bad(tmp_path: Path, line: str, why: str) -> None:
+    good = json.dumps({"messages": TALK})
+    read = Conversations(write(tmp_path / "a.jsonl", line, good), skip=True)
+    assert answers(read) == ["Hello"]
+    assert why in read.reported[0]
+
+
+@pytest.mark.parametrize("row", ["x" * 20_000, '"' + "x\n" * 20_000, '"' + "x" * 20_000 + '",b'])
+@pytest.mark.usefixtures("low_limit")
+def test_a_csv_row_that_is_too_long_ends_the_file(tmp_path: Path, row: str) -> None:
+    path = write(tmp_path / "a.csv", "prompt,completion", "Hi,Hello", row)
+    read = Conversations(path, skip=True)
+    assert answers(read) == ["Hello"]
+    assert read.reported == [f"{path}, line 3: it has more than 8 MB"]
+
+
+def test_a_small_parquet_file_that_unpacks_to_gigabytes_is_bad(tmp_path: Path) -> None:
+    """One text of 5 MB, stored once, is the value of every row."""
+    path = tmp_path / "a.parquet"
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int8()), ["x" * 5_000_000])
+    table = pa.table({"prompt": texts.cast(pa.dictionary(pa.int8(), pa.string()))})
+    table = table.append_column("completion", pa.array(["y"] * 2000))
+    parquet.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    with pytest.raises(Card) as stopped:
+        list(Conversations(str(path)))
+    assert "takes more than 1 GiB of memory" in stopped.value.why
+
+
+def test_dates_and_bytes_in_parquet_are_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"prompt": [b"Hi"], "completion": ["Hello"]})
+    parquet.write_table(table, path)
+    read = Conversations(str(path), skip=True)
+    with pytest.raises(Card, match="has no conversation"):
+        list(read)
+    assert "prompt is not text: {'bytes'" in read.reported[0]
+
+
+def test_a_reading_that_is_given_up_ends_its_process(tmp_path: Path) -> None:
+    rows = [{"prompt": "Hi", "completion": str(i)} for i in range(50_000)]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
+    reading = iter(Conversations(str(tmp_path / "a.parquet")))
+    assert next(reading)
+    reading.close()  # type: ignore[attr-defined]
+    left = [one for one in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path) in _text(one)]
+    assert left == []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_a_link_to_a_file_elsewhere_is_a_card(tmp_path: Path) -> None:
+    secret = write(tmp_path / "secret.jsonl", json.dumps({"messages": TALK}))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.jsonl").symlink_to(secret)
+    with pytest.raises(Card, match="is a link to a file outside of its folder") as stopped:
+        Conversations(str(tmp_path / "set"))
+    assert stopped.value.why == f"It leads to {secret}."
+    assert stopped.value.code == 2
+    (tmp_path / "set" / "a.jsonl").unlink()
+    write(tmp_path / "set" / "b.jsonl", json.dumps({"messages": TALK}))
+    (tmp_path / "set" / "c.jsonl").symlink_to("b.jsonl")
+    assert answers(Conversations(str(tmp_path / "set"))) == ["Hello", "Hello"]
 
 
 # Unavailable data.
