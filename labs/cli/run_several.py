@@ -15,6 +15,7 @@ from labs.course.cards import Card
 from labs.course.options import Settings
 from labs.course.syllabus import Lesson
 from labs.course.terminal import screen
+from labs.kit.run.processes import end_with_parent
 
 from rich.table import Table
 
@@ -85,6 +86,7 @@ def _run_in_child(lesson: Lesson, settings: Settings, own_words: list[str]) -> O
 
 
 def _child(lesson: Lesson, settings: Settings, own_words: list[str], sender: Connection) -> None:
+    end_with_parent()
     try:
         lab = load(lesson)
     except Card as card:
