@@ -1,13 +1,15 @@
 """What is left when the launcher, the engine or a child process is killed with KILL."""
 
 import signal
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from labs.course.sheets import SENTINEL
 from tests.conftest import SOMEBODY, Clone, Running, containers_of
 from tests.launcher.gpu_host import Host
-from tests.launcher.test_interrupts import gone, is_running
 
 import pytest
 
@@ -141,18 +143,88 @@ def test_ctrl_c_ends_a_lab_whose_engine_is_frozen(host: Host, small_clone: Clone
 
 # Processes of the environment
 
+# The launcher's own way to start `python -m labs`.
+LAUNCHES = """
+import os, sys
+from launcher.lab_command import labs_command
+from launcher.processes import child_process
+with child_process(labs_command(sys.argv[1:]), env=dict(os.environ)) as child:
+    sys.exit(child.wait())
+"""
+WAITS = '''
+@lab.experiment
+def waits(run: Run):
+    """It waits."""
+    print("begun", os.environ.get("RANK"), flush=True)
+    time.sleep(600)
+'''
+EXERCISE = '''
+@lab.exercise(level=1, hints=("a", "b", "c"))
+def add(a, b):
+    """Return the sum."""
+    return a + b
+'''
+CHECK = """
+@checks.proves("add")
+def add(module):
+    if module.add(1, 2) != 3:
+        raise Mistake("wrong")
+"""
 
-def test_a_child_of_a_killed_launcher_ends_with_it(clone: Clone, tmp_path: Path) -> None:
-    """Use the function by which the launcher starts `python -m labs`."""
-    word = f"sleeper-{tmp_path.name}"
-    child = f"import time; time.sleep(600)  # {word}"
-    parent = (
-        "import sys; from launcher.processes import child_process\n"
-        f"with child_process([sys.executable, '-c', {child!r}]) as child:\n"
-        "    print('begun', flush=True); child.wait()"
-    )
-    running = clone.start("python3", "-c", parent, PYTHONPATH=str(clone.path))
+
+def processes_in(clone: Clone) -> list[str]:
+    """Return the command lines of the processes whose folder is the clone."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == clone.path:
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+def check_everything_ends(
+    running: Running, clone: Clone, processes: int, what: signal.Signals = signal.SIGKILL
+) -> None:
+    """End the launcher, and wait until none of its `processes` or more is left."""
+    running.wait_for(lambda: len(processes_in(clone)) >= processes)
+    running.send(what)
+    for _ in range(300):
+        if not processes_in(clone):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still running: {processes_in(clone)}")
+
+
+def launch(clone: Clone, *words: str) -> Running:
+    return clone.start(sys.executable, "-c", LAUNCHES, *words, PYTHONPATH=str(clone.path))
+
+
+def test_labs_in_a_row_end_with_a_killed_launcher(clone: Clone) -> None:
+    names = [clone.bare_lab(WAITING, name) for name in ("LLM91", "LLM92")]
+    running = launch(clone, ",".join(names))
     running.wait_for("begun")
-    assert is_running(word)
-    kill(running)
-    assert gone(word), is_running(word)
+    check_everything_ends(running, clone, processes=3)
+
+
+@pytest.mark.usefixtures("labs_home")
+def test_the_processes_of_a_group_end_with_a_killed_launcher(clone: Clone) -> None:
+    running = launch(clone, clone.kit_lab(WAITS), "--processes", "2")
+    running.wait_for("begun 0")
+    running.wait_for("begun 1")
+    check_everything_ends(running, clone, processes=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [((), signal.SIGINT), (("--watch",), signal.SIGKILL)],
+    ids=["check is interrupted", "watch is killed"],
+)
+def test_a_check_of_a_sheet_that_hangs_ends_with_its_launcher(
+    clone: Clone, options: tuple[str, ...], what: signal.Signals
+) -> None:
+    lab = clone.kit_lab(EXERCISE, checks=CHECK)
+    assert clone.labs("learn", lab).code == 0
+    (sheet,) = (clone.path / "work").glob("*.py")
+    sheet.write_text(sheet.read_text().replace(SENTINEL, "import time; time.sleep(600)"))
+    running = launch(clone, "check", lab, *options)
+    check_everything_ends(running, clone, processes=3, what=what)
