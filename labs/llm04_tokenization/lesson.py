@@ -22,7 +22,7 @@ from statistics import mean, median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets, seconds_paired
-from labs.llm04_tokenization import vocabularies
+from labs.llm04_tokenization import view_data, vocabularies
 from labs.llm04_tokenization.vocabularies import Pieces, Vocabulary, byte_level, real
 
 import matplotlib.pyplot as plt
@@ -850,6 +850,10 @@ def buckets_and_packing_remove_padding(run: Run):
 # Two things make the price: the bytes that UTF-8 takes for them, and how many bytes a token holds.
 # (Every price is in that vocabulary's own English, so what is good at English makes the rest look
 # dear. AI21's package keeps line ends apart; its bare model, used here, reads them as spaces.)
+#
+# **Try it**: in the coloured texts below, choose Hindi and go through the vocabularies. Under which
+# of them are words in one piece, under which are letters in several? The ids show the bytes: point
+# at neighbours and compare. Then choose Python, and look at the spaces.
 
 
 # %% 10. Real vocabularies
@@ -878,7 +882,7 @@ def one_sentence_many_vocabularies(run: Run):
     """
     sentence, rows = "In the end, 12,345 naïve cafés: бабушка", []
     ours = BPE(trained(run)[: 4096 - 256])
-    found = [Vocabulary("ours", "byte BPE", 4096, ours.pieces), *real()]
+    found = [Vocabulary("ours", "byte BPE", 4096, ours.pieces, ours.encode), *real()]
     texts = {"English": assets.parallel()["English"], "Shakespeare": shakespeare(run)[1][:100_000]}
     texts["Python code"] = inspect.getsource(heapq)
     fig, ax = plt.subplots(figsize=(7.2, 3.6))
@@ -894,6 +898,7 @@ def one_sentence_many_vocabularies(run: Run):
     ax.grid(False)
     caption = f"“{sentence}”, a dot for a space, bytes that are no text in hexadecimal."
     run.figure(fig, "tokens", caption)
+    run.view("tokens", "vocabularies", *view_data.tokens(found, sentence))
     columns = ["vocabulary", "kind", "ids", *texts, "doesn't give back"]
     run.table("Bytes per token of each text", columns, rows)
     changing = {row[0]: row[1] for row in rows if row[-1] != "none"}

@@ -32,12 +32,14 @@ class Vocabulary:
         kind: its family.
         size: the number of ids.
         pieces: the function that cuts a text into the bytes of its tokens.
+        encode: the function that returns the ids of these tokens.
     """
 
     name: str
     kind: str
     size: int
     pieces: Pieces
+    encode: Callable[[str], list[int]]
 
 
 def byte_level(tokenizer: "Tokenizer") -> Pieces:
@@ -66,7 +68,11 @@ def _hugging_face(name: str, path: Path) -> Vocabulary:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))
-    return Vocabulary(name, "byte BPE", tokenizer.get_vocab_size(), byte_level(tokenizer))
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+
+    return Vocabulary(name, "byte BPE", tokenizer.get_vocab_size(), byte_level(tokenizer), encode)
 
 
 def _sentencepiece(name: str, kind: str, path: Path) -> Vocabulary:
@@ -79,7 +85,10 @@ def _sentencepiece(name: str, kind: str, path: Path) -> Vocabulary:
         piece: str = model.id_to_piece(i)
         return bytes.fromhex(piece[3:5]) if model.is_byte(i) else piece.replace("▁", " ").encode()
 
-    return Vocabulary(name, kind, len(model), lambda text: [*map(to_bytes, model.encode(text))])
+    def pieces(text: str) -> list[bytes]:
+        return [to_bytes(i) for i in model.encode(text)]
+
+    return Vocabulary(name, kind, len(model), pieces, model.encode)
 
 
 def _tekken(name: str, path: Path) -> Vocabulary:
@@ -90,14 +99,18 @@ def _tekken(name: str, path: Path) -> Vocabulary:
     config = file["config"]
     pattern = str(config["pattern"])
     size = int(config["default_vocab_size"])
-    used = file["vocab"][: size - int(config["default_num_special_tokens"])]
+    special = int(config["default_num_special_tokens"])  # their ids come first
+    used = file["vocab"][: size - special]
     ranks = {base64.b64decode(token["token_bytes"]): int(token["rank"]) for token in used}
     encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
 
     def pieces(text: str) -> list[bytes]:
         return [encoding.decode_single_token_bytes(i) for i in encoding.encode_ordinary(text)]
 
-    return Vocabulary(name, "byte BPE", size, pieces)
+    def encode(text: str) -> list[int]:
+        return [special + rank for rank in encoding.encode_ordinary(text)]
+
+    return Vocabulary(name, "byte BPE", size, pieces, encode)
 
 
 def smollm2() -> "tuple[Tokenizer, list[tuple[int, int]], dict[int, int]]":

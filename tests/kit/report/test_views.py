@@ -106,7 +106,7 @@ def test_a_script_is_small_and_asks_nobody(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("width", "scheme"), zip(WIDTHS, SCHEMES, strict=True))
+@pytest.mark.parametrize(("width", "scheme"), [*zip(WIDTHS, SCHEMES, strict=True)])
 def test_a_view_is_accessible_and_fits(
     browser: Any, tmp_path: Path, kind: str, width: int, scheme: str
 ) -> None:

@@ -114,7 +114,9 @@ LabViews.kinds.sampler = (stage, data) => {
       const end = rank === probabilities.length - 1 ? 1 : start + share;
       while (waiting.length && waiting[0].u < end) ranks[waiting.shift().i] = rank;
       if (end - start >= 0.002) {
-        parts.push(at(element("span", { class: `hue${rank % 6}` }, nameOf(rank)), start, end - start));
+        const fits = 9 * nameOf(rank).length + 6 < (end - start) * line.clientWidth;
+        const stretch = element("span", { class: `hue${rank % 6}` }, fits ? nameOf(rank) : "");
+        parts.push(at(stretch, start, end - start));
       } else if (rest === null) rest = start;
       start = end;
     });
