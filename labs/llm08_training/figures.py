@@ -23,7 +23,7 @@ def draw_rates(curves: dict[str, list[float]], warmup: int) -> Any:
 def draw_mistakes(watched: dict[str, list[list[float]]]) -> Any:
     """Draw the held-out loss by steps; the first loop is the right one."""
     fig, ax = plt.subplots()
-    colours = ["black", *(f"C{n}" for n in range(6)), "grey"]
+    colours = ["C6", *(f"C{n}" for n in range(6)), "grey"]  # C6 is the page's ink
     for i, (name, points) in enumerate(watched.items()):
         style: dict[str, Any] = {"color": colours[i], "ls": "-" if i < 4 else "--"}
         ax.plot(*zip(*points, strict=True), **style, lw=1.5 if i else 3, label=name)

@@ -61,7 +61,7 @@ def descent(
 
 
 def letters(places: np.ndarray, shown: bytes, orange: bytes) -> Figure:
-    """Draw bytes in a plane: some in orange, other letters in blue, signs in black.
+    """Draw bytes in a plane: some in orange, other letters in blue, signs in the page's ink.
 
     Args:
         places: the coordinates, (letters, 2).
@@ -71,7 +71,7 @@ def letters(places: np.ndarray, shown: bytes, orange: bytes) -> Figure:
     fig, ax = plt.subplots(figsize=(7.2, 5))
     ax.scatter(*places.T, s=0)  # sets the limits of the axes
     for (x, y), byte in zip(places.tolist(), shown, strict=True):
-        other = "C0" if chr(byte).isalpha() else "k"
+        other = "C0" if chr(byte).isalpha() else "C6"  # the page's ink
         color = "C1" if byte in orange else other
         ax.text(x, y, _name(byte), color=color, ha="center", va="center")
     ax.set_title("Letters' rows, first two principal axes")
