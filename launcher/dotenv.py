@@ -13,6 +13,7 @@ from launcher.detect_gpus import Machine, detect
 from launcher.engine import is_rootless
 from launcher.file_owner import Owner, container_user, file_owner, give_to, make_folder
 from launcher.gpu import AMD, NVIDIA, Gpu
+from launcher.lab_service import local_time_zone
 from launcher.placement import container_device_user
 from launcher.visible_gpus import SEATS, visible_gpus
 
@@ -90,6 +91,7 @@ def user_lines(owner: Owner, rootless: bool, clone: Path) -> list[Line]:
         Line("COMPOSE_PROJECT_NAME", f"llm-labs-{owner.uid}", project),
         Line("LABS_UID", str(inside.uid), comment),
         Line("LABS_GID", str(inside.gid), "The group of those files."),
+        Line("LABS_TZ", local_time_zone(), "The time zone, which names the folders of runs."),
     ]
     if not os.access(clone, os.W_OK):
         outputs = owner.home / "llm-labs-outputs"

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +24,22 @@ from launcher.placement import Placement
 
 
 def user_variables(placement: Placement, rootless: bool) -> dict[str, str]:
-    """Return compose.yaml's variables for the user of the container."""
+    """Return compose.yaml's variables for the user of the container, and their time zone."""
     user = container_user(placement.owner, rootless)
-    return {"LABS_UID": str(user.uid), "LABS_GID": str(user.gid)}
+    return {"LABS_UID": str(user.uid), "LABS_GID": str(user.gid), "LABS_TZ": local_time_zone()}
+
+
+def local_time_zone() -> str:
+    """Return this machine's time zone in POSIX's format: an image has no table of zones.
+
+    https://pubs.opengroup.org/onlinepubs/9799919799/basedefs/V1_chap08.html
+    """
+    now = time.localtime()
+    hours, seconds = divmod(abs(now.tm_gmtoff), 3600)
+    if not now.tm_gmtoff:
+        return "UTC0"
+    sign = "-" if now.tm_gmtoff > 0 else ""  # POSIX counts to the west
+    return f"<{now.tm_zone}>{sign}{hours}:{seconds // 60:02}"
 
 
 def resolve(name: str, placement: Placement, variables: dict[str, str]) -> Service:

@@ -18,6 +18,7 @@ RECORDED = {
     "command": None,
     "entrypoint": None,
     "image": "llm-labs:cpu",
+    "environment": {"TZ": "UTC0"},
     "init": True,
     "mem_limit": "8589934592",
     "network_mode": "none",

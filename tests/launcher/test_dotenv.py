@@ -112,7 +112,7 @@ def test_every_variable_has_a_comment_above_it(env: Path) -> None:
     dotenv.write(str(env))
     lines = env.read_text().splitlines()
     assigned = [number for number, line in enumerate(lines) if line and line[0] not in "# "]
-    assert len(assigned) == 7
+    assert len(assigned) == 8
     assert all(lines[number - 1].startswith("# ") for number in assigned)
     assert oct(env.stat().st_mode & 0o777) == "0o644"
 

@@ -350,6 +350,13 @@ def test_a_closed_pipe_ends_the_lab_quietly(clone: Clone) -> None:
     assert "Traceback" not in ended.err, ended
 
 
+@pytest.mark.parametrize(("zone", "offset"), [("UTC", "+0000"), ("<+0530>-5:30", "+0530")])
+def test_a_lab_has_the_time_of_its_machine(clone: Clone, zone: str, offset: str) -> None:
+    lab = clone.bare_lab("print(time.strftime('%z'))")
+    ended = clone.invoke("lab", lab, "--runtime", "docker", TZ=zone)
+    assert ended.out.strip() == offset, ended
+
+
 def test_a_lab_may_print_nothing_for_longer_than_the_engine_may_take(clone: Clone) -> None:
     """The limit of 60 s for the engine's other responses is 1 s here."""
     clone.make_folders()
