@@ -25,6 +25,9 @@ SERVICES = {
 }
 
 
+JUPYTERLAB = (*image_status.NOTEBOOK_FILES, image_status.NOTEBOOK_LOCK)
+
+
 def service(stack: str, **args: str) -> Any:
     one = copy.deepcopy(SERVICES[stack])
     one["build"]["args"].update(args)
@@ -34,7 +37,8 @@ def service(stack: str, **args: str) -> Any:
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a temporary docker/ folder."""
-    for name in (*image_status.BUILD_FILES, *image_status.lock_names("cuda")):
+    names = (*image_status.BUILD_FILES, *image_status.lock_names("cuda"), *JUPYTERLAB)
+    for name in names:
         (tmp_path / name).write_text(name)
     monkeypatch.setattr(image_status, "DOCKER_FOLDER", tmp_path)
     return tmp_path
@@ -60,6 +64,17 @@ def test_the_lock_of_another_stack_has_no_effect(files: Path) -> None:
     before = image_status.input_hashes(service("cpu"))
     (files / "requirements-cuda.lock").write_text("changed")
     assert image_status.input_hashes(service("cpu")) == before
+
+
+@pytest.mark.parametrize("name", JUPYTERLAB)
+def test_jupyterlab_affects_only_the_image_of_notebooks(files: Path, name: str) -> None:
+    notebook = service("cpu")
+    notebook["build"]["target"] = "notebook"
+    labs_before = image_status.input_hashes(service("cpu"))
+    before = image_status.input_hashes(notebook)
+    (files / name).write_text("changed")
+    assert image_status.input_hashes(service("cpu")) == labs_before
+    assert "changed since it was built" in image_status.why_stale(before, notebook)
 
 
 @pytest.mark.parametrize(
