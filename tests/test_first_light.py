@@ -11,12 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from labs.course.syllabus import lessons
+from tests.browser import page_of
 from tests.conftest import Clone, Ended
 from tests.kit.report.page_rules import require_good_page_of_a_lab
 
 import pytest
 
 LABS = pytest.mark.parametrize("lab", [lesson.name for lesson in lessons()])
+VIEWS = {  # the interactive views of each lab, as its page has them
+    "LLM01": ["tokens", "sampler"],
+    "LLM04": ["tokens"],
+    "LLM06": ["attention"],
+    "LLM10": ["curve"],
+}
 AT_ONCE = os.cpu_count() or 1  # with one thread each: such small models gain little from two
 
 
@@ -77,3 +84,22 @@ def test_the_page_of_a_lab_is_a_good_page(
     assert running[lab].result().code == 0
     (folder,) = (shared_clone.outputs / lab).iterdir()
     require_good_page_of_a_lab(browser, folder / "report.html")
+
+
+@pytest.mark.parametrize("lab", VIEWS)
+def test_the_views_of_a_lab_respond_to_a_key(
+    browser: Any, shared_clone: Clone, running: dict[str, Future[Ended]], lab: str
+) -> None:
+    from playwright.sync_api import expect
+
+    assert running[lab].result().code == 0
+    (folder,) = (shared_clone.outputs / lab).iterdir()
+    with page_of(browser, folder / "report.html", 1280, "light") as page:
+        views = page.locator("figure.view").all()
+        assert [view.get_attribute("data-view") for view in views] == VIEWS[lab]
+        for view in views:
+            line = view.locator(".view-live")
+            expect(line).not_to_be_empty()
+            before = line.text_content()
+            view.locator("[role=option][tabindex='0'], input[type=range]").first.press("ArrowLeft")
+            expect(line).not_to_have_text(before or "")

@@ -24,11 +24,11 @@ def tokens(
 
     Args:
         vocabularies: the vocabularies to compare.
-        sentence: the text to show first.
+        sentence: a text to show beside the others.
     """
-    texts = {"a sentence": sentence}
-    texts |= {name: assets.parallel()[name] for name in LANGUAGES}
+    texts = {name: assets.parallel()[name] for name in LANGUAGES}
     texts["Python"] = inspect.getsource(shlex.quote)
+    texts["a mixed sentence"] = sentence
     groups: list[dict[str, Any]] = []
     rows: list[list[Any]] = []
     for name, text in texts.items():

@@ -194,10 +194,10 @@ def test_tokens_that_are_no_text_are_shown_as_bytes() -> None:
 
     single = Vocabulary("bytes", "bytes", 256, pieces, lambda text: list(text.encode()))
     data, _, columns, rows = llm04.tokens([single], "né")
-    first = data["groups"][0]["variants"][0]
+    first = data["groups"][-1]["variants"][0]
     assert first == {"name": "bytes", "texts": ["n", "⟨C3⟩", "⟨A9⟩"], "ids": [110, 0xC3, 0xA9]}
     assert columns == ["tokens of", "bytes"]
-    assert rows[0] == ["a sentence", 3]
+    assert rows[-1] == ["a mixed sentence", 3]
 
 
 # LLM06

@@ -56,7 +56,10 @@ LabViews.kinds.sampler = (stage, data) => {
   const DRAWS = 10;
   const KS = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, Infinity];
   const OFF = { temperature: 1, k: Infinity, p: 1, part: 0 };
-  const prompts = data.prompts.map((one) => ({ ...one, logits: LabViews.readLogits(one) }));
+  const prompts = data.prompts.map((one) => {
+    const logits = LabViews.readLogits(one);
+    return { ...one, logits, own: LabViews.distribution(logits, OFF).probabilities };
+  });
   let prompt = prompts[0];
   let settings = { ...OFF };
   let seed = 0;
@@ -78,7 +81,7 @@ LabViews.kinds.sampler = (stage, data) => {
   const live = LabViews.live();
 
   const showBars = ({ left, probabilities }) => {
-    const own = LabViews.distribution(prompt.logits, OFF).probabilities;
+    const { own } = prompt;
     const widest = Math.max(own[0], probabilities[0]);
     const rows = Array.from({ length: Math.min(ROWS, own.length) }, (_, rank) => {
       const share = rank < left ? probabilities[rank] : 0;
