@@ -100,8 +100,8 @@ def why_build(engine: Engine, service: Service) -> str:
 def name_to_run(engine: Engine, service: Service) -> str:
     """Return the name of a current image, or the service's name, which a build gives to one.
 
-    Clones share the service's name. If another clone with other inputs has built it since, this
-    clone's image still has a name of its own.
+    Clones share the service's name. If a clone with other inputs has built it since, this clone's
+    image still has the clone's name.
     """
     name: str = service["image"]
     return (_other_name(engine, service) or name) if _why_not(engine, name, service) else name

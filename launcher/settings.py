@@ -59,7 +59,7 @@ def _unquote(text: str) -> str:
 
 
 def refuse_invalid_sizes() -> None:
-    """Check the limits of memory, before Compose refuses them in words of its own.
+    """Check the limits of memory before Compose does, whose messages name no variable.
 
     Raises:
         Card: If one isn't a size, or is less than the engine's minimum.
