@@ -303,7 +303,13 @@ def entropy_rises_with_temperature(run: Run):
     ax.set(xlabel="temperature T", ylabel="entropy (nats)", title="What temperature does")
     ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
     ax.legend(loc="center left")
-    run.figure(fig, "entropy", f"The next token of {called(run)}. Black: the slope Var/T³ at 1.")
+    run.figure(
+        fig,
+        "entropy",
+        f"The next token of {called(run)}. Thin lines at 1: the slope Var/T³.",
+        alt="Line plot of entropy over temperature: for each of three prompts a curve that "
+        "rises from 0 towards ln V, with a short tangent at temperature 1.",
+    )
     one, two = (math.exp(h) for h in rows[-1][2:4])
     return f"After {rows[-1][0]}, e^H grows from {one:.0f} tokens at T = 1 to {two:,.0f} at T = 2."
 
@@ -387,7 +393,14 @@ def our_cuts_are_the_librarys(run: Run):
     ax.set(xlabel="rank of the token", ylabel="probability", ylim=(1e-9, 1.5))
     ax.set_title("The next token, and its nucleus")
     ax.legend(loc="upper right")
-    run.figure(fig, "nucleus", f"{called(run)} after {SURE!r} and {UNSURE!r}; thick: p = 0.9.")
+    run.figure(
+        fig,
+        "nucleus",
+        f"{called(run)} after {SURE!r} and {UNSURE!r}; thick: p = 0.9.",
+        alt="Line plot on log scales of probability over rank, one falling curve for each of "
+        "two prompts; the tokens of the nucleus are drawn thick, and a dotted line marks "
+        "k = 50.",
+    )
     prompts = (UNSURE, SURE, "The capital of France is", "2 + 2 =")
     last = {text: logits_of(model, tokenizer(text).input_ids)[-1] for text in prompts}
     run.view("sampler", "sampler", *view_data.sampler(last, tokenizer))
@@ -738,7 +751,13 @@ def the_cache_pays_more_the_longer_the_text(run: Run):
     ax.set_ylim(min(steps) / 1.5, max(wholes) * 1.5)
     ax.minorticks_off()
     ax.legend()
-    run.figure(fig, "cache", f"{called(run)}, one text, {run.precision}, on the run's device.")
+    run.figure(
+        fig,
+        "cache",
+        f"{called(run)}, one text, {run.precision}, on the run's device.",
+        alt="Line plot of milliseconds for the next token over the number of tokens so far, "
+        "one curve with a cache and one without.",
+    )
     return f"Decoding one token took as long as prefill takes for {each:.0f}."
 
 
@@ -846,7 +865,13 @@ def greedy_repeats_itself(run: Run):
     ax.set(xlabel="diversity: distinct 4-grams (share)", title="Quality against diversity")
     ax.set_ylabel("quality: mean ln p (nats per token)")
     ax.legend()
-    run.figure(fig, "quality", f"{called(run)}. Small: a text of {new} tokens; large: median.")
+    run.figure(
+        fig,
+        "quality",
+        f"{called(run)}. Small: a text of {new} tokens; large: median.",
+        alt="Scatter plot of mean ln p over the share of distinct 4-grams, a colour for each "
+        "way of sampling; a dotted line marks Lewis Carroll's own text.",
+    )
     return f"Distinct 4-grams: {rows[0][1]:.0%} in greedy text, {rows[-1][1]:.0%} at T = 1."
 
 

@@ -131,7 +131,13 @@ def short_floats_lose_small_updates(run: Run):
         ends[name] = path[-1]
     ax.set(xlabel="additions of 0.001", ylabel="sum", title="1.0 and a thousand small steps")
     ax.legend()
-    run.figure(fig, "small_updates", "The same thousand additions in three formats.")
+    run.figure(
+        fig,
+        "small_updates",
+        "The same thousand additions in three formats.",
+        alt="Line plot of a sum over 1,000 additions of 0.001, one line each for float32, "
+        "float16 and bfloat16.",
+    )
 
     because = "0.001 is less than 2⁻⁸, half the spacing"
     run.check("bfloat16", ends["bfloat16"], equals=1.0, because=because, decides=True)
@@ -229,7 +235,13 @@ def a_difference_has_a_best_step(run: Run):
     ax.set_title("A large step bends, a small one rounds")
     ax.legend()
     caption = "Median error (dots), Taylor's term (line), worst rounding (dashed); h* (stars)."
-    run.figure(fig, "best_step", caption)
+    run.figure(
+        fig,
+        "best_step",
+        caption,
+        alt="Plot on log scales of the slope's relative error over the step h, for float64 "
+        "and float32: each falls and rises again around a star at the best step.",
+    )
     double, single = found.values()
     return (
         f"The best step is {double:.1e} in float64, {single / double:,.0f} times that in float32."
@@ -668,7 +680,13 @@ def slopes_have_bounds(run: Run):
     axes[0].set(xlabel="z", title="activation", ylim=(-1.2, 3))
     axes[1].set(xlabel="z", title="its slope")
     axes[0].legend()
-    run.figure(fig, "activations", "Four activations and their slopes.")
+    run.figure(
+        fig,
+        "activations",
+        "Four activations and their slopes.",
+        alt="Two line plots of sigmoid, tanh, ReLU and GELU: the functions on the left, their "
+        "slopes on the right.",
+    )
     steepest = (1 + math.erf(1)) / 2 + math.exp(-1) / math.sqrt(math.pi)  # Φ(√2) + √2·φ(√2)
     for name, top in {"sigmoid": 0.25, "tanh": 1, "ReLU": 1, "GELU": steepest}.items():
         off, because = shown[name].max() - top, f"{top:.5g}; z goes in steps of 0.001"
@@ -704,7 +722,13 @@ def depth_kills_sigmoid_gradients(run: Run):
     ax.set(xlabel="layer, from the input", ylabel="RMS gradient of its weights")
     ax.set(title="How much gradient arrives", xticks=range(2, depth + 1, 3))
     ax.legend()
-    run.figure(fig, "depth", f"{depth} untrained layers, {width} wide, three seeds each.")
+    run.figure(
+        fig,
+        "depth",
+        f"{depth} untrained layers, {width} wide, three seeds each.",
+        alt="Line plot of the gradient's RMS over 20 layers on a log scale, one line each for "
+        "sigmoid, tanh and ReLU.",
+    )
     because = "4⁻¹⁹, and the last layer's input is at least half the size of the first's"
     ratios, most = found["sigmoid"], 2 * 0.25**19
     run.check("sigmoid: first / last", ratios, at_most=most, because=because, decides=True)
@@ -793,7 +817,13 @@ def a_nonlinearity_is_needed(run: Run):
                     draw_decision(ax, model, x, y)
                     ax.set_title(f"step {stop}: {right:.0%} of unseen points")
             ends.append(right)
-    run.figure(fig, "spirals", "What a 2-64-64-2 ReLU network says during training, by our engine.")
+    run.figure(
+        fig,
+        "spirals",
+        "What a 2-64-64-2 ReLU network says during training, by our engine.",
+        alt="Four maps of a plane with the points of two spirals, at four steps of the "
+        "training; the background shows the class that the network predicts there.",
+    )
     because = "chance is 0.5; seeds stray by less than 0.01"
     run.check("ReLU", found["ReLU"], at_least=0.95, because=because, decides=True)
     because = "its lead over chance is half of ReLU's at most"
@@ -871,7 +901,13 @@ def accelerate_runs_the_loop(run: Run):
     ax.set(xlabel="epoch", ylabel="training loss (nats)", title="Both losses fall")
     ax.set_xticks(range(0, epochs + 1, epochs // 4))
     ax.legend()
-    run.figure(fig, "training", "Digits under Accelerate, three seeds each.")
+    run.figure(
+        fig,
+        "training",
+        "Digits under Accelerate, three seeds each.",
+        alt="Line plot of the training loss over epochs, with true and with shuffled labels; "
+        "a dotted line marks ln 10.",
+    )
     because = "nearest averages, untrained"
     right, least = found["true labels"], nearest_average()
     run.check("accuracy, true", right, at_least=least, because=because, decides=True)

@@ -145,7 +145,13 @@ def the_rule_is_pytorchs(run: Run):
         draw_shapes(ax, *(shape[-3:] for shape in TWELVE[i]))
     caption = "Two shapes and their sum's. Full: taken as it is; dotted: stretched, in brackets "
     caption += "where the axis is missing. Lower left is the trap: nothing warns."
-    run.figure(fig, "broadcasting", caption)
+    run.figure(
+        fig,
+        "broadcasting",
+        caption,
+        alt="Four pairs of shapes, each drawn as two rows of boxes and a row for the result; "
+        "boxes of a stretched axis are dotted, an error is orange.",
+    )
 
 
 @lab.experiment
@@ -513,7 +519,14 @@ def time_follows_the_flops(run: Run):
     axes[1].set(xlabel=f"inputs to {side:,} × {side:,}", title="One matrix, more inputs")
     axes[1].legend(fontsize=9)
     caption = "Rates of products, and the roofs that call, bandwidth and peak put over them."
-    run.figure(fig, "roofline", caption)
+    run.figure(
+        fig,
+        "roofline",
+        caption,
+        alt="Two plots of GFLOP/s on log scales, over the size of a square product and over "
+        "the number of inputs: measured points, and the roof that bandwidth and peak put "
+        "over them.",
+    )
     return " ".join(told)
 
 
@@ -642,7 +655,13 @@ def the_start_decides_what_survives(run: Run):
         ax.set(xlabel="layer", title=title, xticks=range(0, DEPTH + 1, 5))
     axes[0].legend()
     caption = f"{DEPTH} ReLU layers of {n}, nothing trained. Points: measured; lines: theory. "
-    run.figure(fig, "signal", caption + "On the right three of the four lie on each other.")
+    run.figure(
+        fig,
+        "signal",
+        caption + "On the right three of the four lie on each other.",
+        alt="Two line plots over 20 layers on log scales, the RMS of the activations and "
+        "their spread across inputs, for four initialisations.",
+    )
     shown = "; ".join(f"{start}: {median(values):.3f}" for start, values in kept.items())
     return f"Correlation, in bfloat16, with what truly tells the inputs apart: {shown}."
 
@@ -873,7 +892,13 @@ def a_configuration_tells_the_flops(run: Run):
     ax.set_title("How good is 2N FLOPs a token?")
     ax.legend()
     caption = "The exact count over the estimate, GPT-2's up to its 1,024 positions. Dotted: equal."
-    run.figure(fig, "flops", caption)
+    run.figure(
+        fig,
+        "flops",
+        caption,
+        alt="Line plot of forward FLOPs divided by 2·N·T over the length of a sequence, a "
+        "curve for each of five models; a dotted line marks 1.",
+    )
     return f"FLOPs over 2N at {lengths[0]} tokens: {', '.join(told)}."
 
 

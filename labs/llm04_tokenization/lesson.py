@@ -631,7 +631,13 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
         ax.set(xlabel="ids", title=title)
     axes[0].legend(fontsize=9)
     caption = "A vocabulary grows: trained on Shakespeare, tried on other texts, and as a model."
-    run.figure(fig, "vocabulary", caption)
+    run.figure(
+        fig,
+        "vocabulary",
+        caption,
+        alt="Two line plots over the size of the vocabulary: bytes per token for five kinds "
+        "of text, and bits per byte of a unigram model.",
+    )
     _, ours, code, _, german, greek, _ = rows[-1]
     because = "the plays have no Greek letter, so no two of its bytes were ever merged"
     greek_rows = [row[5] for row in rows]
@@ -782,7 +788,13 @@ def a_limit_cuts_few_texts_and_much_text(run: Run):
     ax.set(xlabel="tokens in a speech", ylabel="share", title="A tail that holds the text")
     ax.legend()
     told = f"A limit of {limit} cuts {cut:.0%} of the speeches and {gone:.0%} of all tokens."
-    run.figure(fig, "lengths", told)
+    run.figure(
+        fig,
+        "lengths",
+        told,
+        alt="Histogram of the lengths of speeches on a log scale, by share of tokens and by "
+        "share of speeches; a dashed line marks the limit.",
+    )
     return told
 
 
@@ -836,7 +848,13 @@ def buckets_and_packing_remove_padding(run: Run):
     picture(axes[2], batches(packed[: 32 * row], row), "packed: none")
     axes[0].set_ylabel("row of the batch")
     caption = "A batch of 32 rows; mind the widths. Packed, a change of colour is a new speech."
-    run.figure(fig, "padding", caption)
+    run.figure(
+        fig,
+        "padding",
+        caption,
+        alt="Three pictures of a batch, a line for each row: rows in random order, bucketed "
+        "by length, and packed.",
+    )
     left *= found["random"]
     return f"In random order {found['random']:.0%} is padding, bucketed {left:.0%}."
 
@@ -897,7 +915,13 @@ def one_sentence_many_vocabularies(run: Run):
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.grid(False)
     caption = f"“{sentence}”, a dot for a space, bytes that are no text in hexadecimal."
-    run.figure(fig, "tokens", caption)
+    run.figure(
+        fig,
+        "tokens",
+        caption,
+        alt="The sentence under six vocabularies, a row of coloured boxes each, one box for "
+        "each token.",
+    )
     run.view("tokens", "vocabularies", *view_data.tokens(found, sentence))
     columns = ["vocabulary", "kind", "ids", *texts, "doesn't give back"]
     run.table("Bytes per token of each text", columns, rows)
@@ -946,7 +970,13 @@ def the_same_meaning_costs_more_elsewhere(run: Run):
     ax.set_xticks([1, 2, 4, 8], ["1×", "2×", "4×", "8×"])
     ax.set(xlabel="for the same meaning, English = 1", title="What a language costs in tokens")
     ax.legend(loc="lower right")
-    run.figure(fig, "languages", "One paragraph in 19 languages under five vocabularies.")
+    run.figure(
+        fig,
+        "languages",
+        "One paragraph in 19 languages under five vocabularies.",
+        alt="Dot plot of the tokens for the same paragraph relative to English, a row for "
+        "each of 19 languages, a marker for each vocabulary.",
+    )
     because = "Petrov et al. 2023 saw up to 15 times; this one was made from English and code"
     run.check("dearest of SmolLM2's", price[0], at_least=3, because=because, decides=True)
     because = "made for many languages; the partner"

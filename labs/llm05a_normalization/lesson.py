@@ -480,7 +480,14 @@ def rms_norm_is_faster(run: Run):
     run.table("Operations that PyTorch runs", ["", "", "LayerNorm", "RMSNorm"], rows)
     axes[0].set_ylabel("time for each number (ns)")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    run.figure(fig, "norm_time", f"Time of a norm against width, {numbers:,} numbers at a time.")
+    run.figure(
+        fig,
+        "norm_time",
+        f"Time of a norm against width, {numbers:,} numbers at a time.",
+        alt="Two line plots on log scales of the nanoseconds for each number over the width, "
+        "forward and with backward, for LayerNorm and RMSNorm by hand and from the "
+        "library.",
+    )
     layer, rms = rows[1][2:]
     return f"Forward, the library runs {layer} operation for LayerNorm and {rms} for RMSNorm here."
 
@@ -572,7 +579,13 @@ def a_sinusoids_product_tells_the_offset(run: Run):
         right.plot(products[place, place : place + 129], style, label=f"from place {place}")
     right.set(xlabel="offset", title="Dot product")
     right.legend()
-    run.figure(fig, "sinusoid", "Sinusoids: whatever the place, an offset has one dot product.")
+    run.figure(
+        fig,
+        "sinusoid",
+        "Sinusoids: whatever the place, an offset has one dot product.",
+        alt="A heat map of the sinusoid table, place by entry, and a line plot of dot "
+        "products over the offset, from three places.",
+    )
     half = int((products[0] < products[0, 0] / 2).int().argmax())
     return f"Of {products[0, 0]:.0f} at offset 0, less than half is left at offset {half}."
 
@@ -649,7 +662,13 @@ def activations_have_shapes(run: Run):
     for ax, title in zip(axes, ("f(x)", "slope f′(x)"), strict=True):
         ax.set(xlim=(-4, 3), ylim=(-0.5, 3), xlabel="x", title=title)
     axes[0].legend()
-    run.figure(fig, "activations", "Four activations and their slopes.")
+    run.figure(
+        fig,
+        "activations",
+        "Four activations and their slopes.",
+        alt="Two line plots of ReLU, ReLU², GELU and SiLU: the functions on the left, their "
+        "slopes on the right.",
+    )
     run.agree("x·σ(4x) less SiLU(4x)/4", swish(x) - silu(4 * x) / 4)
     by_tanh = (F.gelu(x, approximate="tanh") - gelu(x)).abs().max()
     because = "another function, drawn to follow GELU (Hendrycks & Gimpel 2016)"
@@ -884,7 +903,13 @@ def show_race(run: Run) -> None:
         "Activations at matched parameters, each at its own best learning rate. Lines: the mean "
         "of 20 steps and 3 seeds; bands below: from the lowest seed to the highest."
     )
-    run.figure(fig, "race", caption)
+    run.figure(
+        fig,
+        "race",
+        caption,
+        alt="Two line plots over training steps: the loss with eight activations, and below "
+        "its difference from ReLU's with bands.",
+    )
 
 
 @lab.experiment

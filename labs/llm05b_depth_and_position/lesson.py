@@ -331,7 +331,13 @@ def show_gradients(run: Run, found: dict[str, list[list[float]]]) -> None:
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     caption = "Gradient of the FFN's second matrix at the start. Points: means of three seeds, "
     caption += "bands: their range, lines: a/√(1 + cL) fitted to them."
-    run.figure(fig, "gradient_depth", caption)
+    run.figure(
+        fig,
+        "gradient_depth",
+        caption,
+        alt="Two line plots of the gradient's norm on a log scale, over the number of blocks "
+        "and over the block in a model of 32, for four arrangements of norms.",
+    )
 
 
 @lab.experiment
@@ -464,7 +470,13 @@ def deep_norm_bounds_what_a_step_changes(run: Run):
         ax.set_ylim(10 ** math.floor(low), 10 ** math.ceil(high))  # so that two powers are marked
     axes[0].set_ylabel("logits move by (root mean square)")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    run.figure(fig, "one_step", "How far one step of fixed size moves an untrained model's answer.")
+    run.figure(
+        fig,
+        "one_step",
+        "How far one step of fixed size moves an untrained model's answer.",
+        alt="Three line plots on log scales of how far the logits move over the number of "
+        "blocks, for four arrangements of norms.",
+    )
     told = ", ".join(f"{row[0]} {row[-1]:.3g}" for row in rows)
     return f"Adam's first step at L = {steps[-1]}, times that at 2: {told}."
 
@@ -526,7 +538,13 @@ def show_rates(run: Run, found: dict[tuple[str, float, bool], list[float]], unig
         ax.grid(False)
     fig.colorbar(image, ax=axes, label="loss (nats per character)")
     caption = f"Loss after training; {unigram:.2f} is the unigram's. ±: sd of three seeds."
-    run.figure(fig, "rates", caption)
+    run.figure(
+        fig,
+        "rates",
+        caption,
+        alt="Two grids of losses, without and with warm-up: a row for each arrangement of "
+        "norms, a column for each learning rate, low losses bright.",
+    )
 
 
 @lab.experiment
@@ -612,7 +630,13 @@ def without_norms_the_gradient_spikes(run: Run):
     run.measure("Pre-LN at 0.03: largest over median", found["Pre-LN", 0.03], **how)
     ax.set(xlabel="training step", ylabel="gradient norm / the run's median")
     ax.legend()
-    run.figure(fig, "spikes", "The gradient's norm in training at 0.01, three seeds each.")
+    run.figure(
+        fig,
+        "spikes",
+        "The gradient's norm in training at 0.01, three seeds each.",
+        alt="Line plot of the gradient's norm over training steps on a log scale, three seeds "
+        "without norms and three with Pre-LN.",
+    )
     return f"At 0.01 the loss is {rows[0][-1]:.2f} without norms, {rows[1][-1]:.2f} with them."
 
 
@@ -1126,7 +1150,13 @@ def show_lengths(run: Run) -> None:
     caption = (
         "Loss by place; bands: the range of three seeds. Dotted: the bigram of this very text."
     )
-    run.figure(fig, "length", caption)
+    run.figure(
+        fig,
+        "length",
+        caption,
+        alt="Line plot of the loss over the place in the text, a curve with a band for each "
+        "kind of position; a vertical line marks the length of the training.",
+    )
 
 
 @lab.experiment
@@ -1243,7 +1273,14 @@ def show_cures(run: Run, found: dict[tuple[str, int, bool], list[float]]) -> Non
     caption = (
         f"Cost; bands: the range of three seeds. Open: trained on at {LONG} times, side by side."
     )
-    run.figure(fig, "cures", caption)
+    run.figure(
+        fig,
+        "cures",
+        caption,
+        alt="Line plot of the additional loss over the length read, for RoPE as it is, "
+        "interpolated and with a larger base; open markers for models trained at that "
+        "length.",
+    )
 
 
 @lab.experiment

@@ -155,6 +155,8 @@ def tiles_need_linear_memory(run: Run):
         "cost",
         "Three ways to the same answer: 4 heads of 64, no mask, forward. Time "
         "on the run's device in its precision, memory on the CPU in float32.",
+        alt="Two line plots on log scales over the length, of time and of memory, for "
+        "attention by hand, in tiles and fused.",
     )
 
 

@@ -484,6 +484,8 @@ def recall_takes_two_layers(run: Run):
         "recall",
         "The rise of accuracy in training, and the two heads that do the recall; attention weights "
         "from 0 (dark) to 1 (yellow).",
+        alt="Above, a line plot of the accuracy over training steps for one layer and for "
+        "two; below, a heat map of attention weights, query by key, for each of two heads.",
     )
     wait, rise = median(waits), median(rises)
     return f"An accuracy of 0.2 takes {wait:.0f} steps, 0.9 another {rise:.0f}, of {len(curve)}."
@@ -615,6 +617,8 @@ def trained_heads_have_trades(run: Run):
         "Three heads of the model (4-bit SmolLM2-135M-Instruct, unless "
         "--model named another) on a sentence: who looks at whom. Layers and heads are counted "
         "from 1; weights from 0 (dark) to 1 (yellow).",
+        alt="Three heat maps of attention weights, query by key, with the tokens of the "
+        "sentence on both axes.",
     )
     run.view("attention", "heads", *head_patterns.view(model, tokenizer))
 

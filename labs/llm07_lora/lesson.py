@@ -839,7 +839,14 @@ def adapting_beats_scratch(run: Run):
     ax.set(xscale="log", xlim=(4000, 2e6), xlabel="trainable parameters")
     ax.set(ylabel="loss on plays (nats per token)", title="Glass learns plays, three seeds")
     caption = "What an adapter gets by its size and place, and what full fine-tuning does."
-    run.figure(fig, "rank", f"{caption} A model from scratch ends at {scratch:.2f}, off the scale.")
+    run.figure(
+        fig,
+        "rank",
+        f"{caption} A model from scratch ends at {scratch:.2f}, off the scale.",
+        alt="Scatter plot of the loss on plays over the number of trainable parameters on a "
+        "log scale, a group of three seeds for each adapter and for full fine-tuning; a "
+        "dotted line marks the untouched model.",
+    )
     full = mean(gain(run, "full", "untouched"))
     shares = [f"{mean(gain(run, name, 'untouched')) / full:.0%} by {name}" for name in LORA]
     return f"Of what full fine-tuning gains they get: {'; '.join(shares)}."
@@ -971,7 +978,13 @@ def how_low_is_its_rank(run: Run):
     right.legend(fontsize=9)
     caption = "Full fine-tuning's update, direction by direction: its energy, and what it is worth."
     caption += " At r = 0 embeddings and norms keep theirs."
-    run.figure(fig, "spectrum", f"{caption} (The random one has down_proj's shape.)")
+    run.figure(
+        fig,
+        "spectrum",
+        f"{caption} (The random one has down_proj's shape.)",
+        alt="Two line plots: the share of the update's energy over the directions kept, a "
+        "curve for each kind of matrix, and the loss over the rank.",
+    )
     (untouched,), full = losses(run, "untouched"), mean(losses(run, "full"))
     none, *_, eight, _ = means
     kept = (none - eight) / (none - full)
@@ -1038,7 +1051,13 @@ def the_base_forgets(run: Run):
     ax.set(xlabel="learned: fall of the loss on plays (nats per token)", title="Three seeds")
     ax.set(ylabel="forgotten: rise on its own text (nats)")
     ax.legend()
-    run.figure(fig, "forgetting", "More to the right: more learned. Lower: less forgotten.")
+    run.figure(
+        fig,
+        "forgetting",
+        "More to the right: more learned. Lower: less forgotten.",
+        alt="Scatter plot of the rise of the loss on its own text over the fall of the loss "
+        "on plays, a colour for each adapter and for full fine-tuning.",
+    )
     bare = take_out(copy.deepcopy(fits(run, "r = 4")[0].model))
     same = fingerprint(bare.cpu()) == fingerprint(glass())
     run.check("adapter taken out: the base, to the byte", same, equals=True, decides=True)
@@ -1250,7 +1269,13 @@ def smollm2_learns_a_format(run: Run):
     left.set(xlabel="step of 8 requests", title="Loss (nats per token of the answer)")
     ax.bar(list(said), [100 * x for x in (before, examples, after)], color=["C4", "C5", "C0"])
     ax.set(title="Exact match, held out (%)", ylim=(0, 100))
-    run.figure(fig, "records", f"{called(run)}, trained to write records.")
+    run.figure(
+        fig,
+        "records",
+        f"{called(run)}, trained to write records.",
+        alt="A line plot of the loss over training steps, and three bars of exact matches: "
+        "before the training, with six examples in the prompt, and after it.",
+    )
     told = f"right before {before:.0%}, with examples {examples:.0%}, after training {after:.0%}"
     first, *_, last = tuned.losses
     fell = f"the loss fell from {first:.1f} to {last:.2f} by {share:.1%} of all weights"

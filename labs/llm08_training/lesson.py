@@ -639,7 +639,13 @@ def the_rate_is_counted_in_steps(run: Run):
     )
     run.check("by steps: the same", right, at_most=0.02, because="the partner: a cosine's last bit")
     fig = figures.draw_rates(curves, warmup)
-    run.figure(fig, "rate", "Warm-up and cosine; and the same curve when each batch moves it.")
+    run.figure(
+        fig,
+        "rate",
+        "Warm-up and cosine; and the same curve when each batch moves it.",
+        alt="Line plot of the learning rate over steps: a rise, then a cosine that falls to a "
+        "floor; the curve that counts batches falls four times as fast.",
+    )
     by_steps, by_batches = (mean(curve) for curve in curves.values())
     return f"Counted in batches the mean rate is {by_batches:.2f} of the peak, not {by_steps:.2f}."
 
@@ -1042,7 +1048,13 @@ def none_of_these_mistakes_raises_an_error(run: Run):
     run.table("At the end, held out; losses in nats per label", columns, table)
     fig = figures.draw_mistakes({name: one.trained.watched for name, one in found.items()})
     caption = "One right loop and seven mistakes, none of which raises an error."
-    run.figure(fig, "mistakes", caption)
+    run.figure(
+        fig,
+        "mistakes",
+        caption,
+        alt="Line plot of the held-out loss over steps on a log scale, a curve for the right "
+        "loop and for each of seven mistakes.",
+    )
     right, wrong = found["right"], found["shifted twice"]
     because = "it says the token after the next"
     run.check("shifted twice: words right", wrong.right, at_most=0.3, because=because)
@@ -1232,7 +1244,12 @@ def packing_removes_padding(run: Run):
     what = "time over the same rows, forward and backward: padded over packed"
     run.measure(what, gain, expect_at_least=1, timed=True)
     fig = figures.draw_padding(lengths, waste)
-    run.figure(fig, "lengths", "How long rows are, and what three ways of batching them waste.")
+    run.figure(
+        fig,
+        "lengths",
+        "How long rows are, and what three ways of batching them waste.",
+        alt="A histogram of the number of tokens in a row, and three bars of the share of padding.",
+    )
     told = f"Padding: {plain:.0%} as they come, {packed:.1%} packed, {alike:.1%} sorted by length"
     return f"{told}; but a batch of rows of one length isn't a random batch."
 
@@ -1599,7 +1616,13 @@ def where_the_time_goes(run: Run):
     run.measure(what, ratio, expect_at_least=1, timed=True, decides=True)
     small, big = (sum(sizes(one)) for one in (build(run, run.seed), large))
     caption = f"Small: {small:,} parameters, rows of 19 tokens at most. Large: {big:,}, of 76."
-    run.figure(figures.draw_times(PARTS, found), "time", f"{caption} Each step takes 32 rows.")
+    run.figure(
+        figures.draw_times(PARTS, found),
+        "time",
+        f"{caption} Each step takes 32 rows.",
+        alt="Stacked bars of the share of a step's time, a bar for each way of training, "
+        "divided into collating, forward, backward, clipping and the optimizer.",
+    )
 
 
 # %% [markdown]
@@ -1679,7 +1702,13 @@ def a_real_model_learns_by_the_same_loop(run: Run):
         )
     fig = figures.draw_fit(done.losses, before, after, 2 * how.batch)
     caption = "The same loop on a real model, of which the last four blocks are trained."
-    run.figure(fig, "real", caption)
+    run.figure(
+        fig,
+        "real",
+        caption,
+        alt="Line plot of the training loss over eight steps, with the loss on unseen rows "
+        "before and after as squares.",
+    )
     return f"On rows not seen the loss went from {before:.2f} to {after:.2f} nats per label."
 
 

@@ -601,7 +601,13 @@ def looking_leaves_nothing_behind(run: Run):
     run.check("never removed: answers kept of three looks", len(kept), equals=1 + 2 + 3)
     fig, axes = plt.subplots(3, 8, figsize=(7.2, 3.4))
     figures.draw_maps(axes, x[0, 0], seen["conv1"][0], seen["conv2"][0])
-    run.figure(fig, "maps", "One digit; maps of layers 1 and 2, each on its own colour scale.")
+    run.figure(
+        fig,
+        "maps",
+        "One digit; maps of layers 1 and 2, each on its own colour scale.",
+        alt="Three rows of small pictures: the digit and 15 maps of layer 1, then eight "
+        "coarser maps of layer 2.",
+    )
 
 
 # %% [markdown]
@@ -659,7 +665,13 @@ def each_missing_part_shows(run: Run):
     ax.set(xlabel="step", ylabel="difference of the loss (nats)", title="Resumed without …")
     ax.legend(ncols=2, fontsize=9)
     caption = "Resumed after 40 steps; 10⁻⁶ stands for 0. Without buffers all differences are 0."
-    run.figure(fig, "resumed", caption)
+    run.figure(
+        fig,
+        "resumed",
+        caption,
+        alt="Line plot on a log scale of the loss's difference from the uninterrupted "
+        "training over steps, a curve for each part left out.",
+    )
     return f"Without its buffers no loss differs, but logits do, by up to {off:.2f}."
 
 
@@ -931,7 +943,13 @@ def a_convolution_has_a_reach(run: Run):
     )
     fig, ax = plt.subplots(figsize=(7.2, 7.2))
     figures.draw_tree(ax, Hybrid(HybridConfig()))
-    run.figure(fig, "tree", "Modules with all parameters below them. A kernel is no module.")
+    run.figure(
+        fig,
+        "tree",
+        "Modules with all parameters below them. A kernel is no module.",
+        alt="The modules as an indented list, each with a point at its number of parameters "
+        "on a log scale.",
+    )
 
 
 # %% [markdown]
@@ -1003,7 +1021,13 @@ def the_hybrid_has_both(run: Run):
     )
     fig, ax = plt.subplots(figsize=(7.2, 4.6))
     figures.draw_arms(ax, right, loss, bigram)
-    run.figure(fig, "hybrid", "Recall against the loss on text, by the mixers of the two layers.")
+    run.figure(
+        fig,
+        "hybrid",
+        "Recall against the loss on text, by the mixers of the two layers.",
+        alt="Scatter plot of the accuracy of recall over the loss on text, three seeds for "
+        "each of three models; lines mark the reversed hybrid and the bigram.",
+    )
     told = "; ".join(f"{arm} {mean(right[arm]):.2f} / {mean(loss[arm]):.2f}" for arm in loss)
     late = mean(right["hybrid, reversed"])
     return f"Recall / loss: {told}. With the attention first, recall is {late:.2f}."

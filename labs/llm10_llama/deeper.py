@@ -259,7 +259,13 @@ def each_part_is_worth_something(run: Run):
         reason = because if bound else ""
         run.measure(f"nats that it costs: {name}", cost_of_it, because=reason, **bound)
     fig = figures.parts(costs, spread)
-    run.figure(fig, "parts", f"{recipe.steps} steps; bars inside the grey tell nothing.")
+    run.figure(
+        fig,
+        "parts",
+        f"{recipe.steps} steps; bars inside the grey tell nothing.",
+        alt="Horizontal bars of the additional loss without each part; a grey band around 0 "
+        "marks the range of three seeds.",
+    )
     worst = max(costs, key=lambda name: costs[name])
     nothing = [name for name, cost in costs.items() if abs(cost) <= spread]
     return (

@@ -442,7 +442,13 @@ def the_first_loss_is_foretold(run: Run):
     because = "five standard errors, 0.011 each at σ = 0.05: it is a logit like all others"
     run.check("own logit, untied", stranger, at_most=0.055, because=because)
     fig = figures.first_losses(stds, found, math.log(257))
-    run.figure(fig, "first_loss", "Measured on random tokens, and what the formulas say.")
+    run.figure(
+        fig,
+        "first_loss",
+        "Measured on random tokens, and what the formulas say.",
+        alt="Line plot of the first loss over σ: for three kinds of model the formula's line "
+        "and measured points; a dotted line marks ln V.",
+    )
     plain, silent = (found[name][-1] for name in ("tied", "tied, branches silent"))
     return (
         f"At σ = 0.05 the tied model starts at {plain[0]:.2f}, its own logit {plain[2]:.1f}; with "
@@ -1238,7 +1244,13 @@ def the_loss_passes_every_rung(run: Run):
     watched = {int(n): one[0] for n, one in result.seen.items()}
     fig = figures.descent(result.losses, watched, lines, tokens // sizes(run)[1].steps)
     caption = f"Loss in training, and in validation over {over}"
-    run.figure(fig, "descent", f"{caption}; dotted: what counting gives, over all of them.")
+    run.figure(
+        fig,
+        "descent",
+        f"{caption}; dotted: what counting gives, over all of them.",
+        alt="Line plot of the training and validation loss over tokens seen on a log scale, "
+        "with a dotted line for each counting model.",
+    )
     recipe = sizes(run)[1]
     warm_up = recipe.steps // 20
     peak = recipe.muon or recipe.adamw
@@ -1308,7 +1320,12 @@ def letters_find_their_kind(run: Run):
     points = points - points.mean(0)
     flat = points @ torch.linalg.svd(points, full_matrices=False).Vh[:2].T  # (letters, 2)
     fig = figures.letters(flat.numpy(), shown, VOWELS + VOWELS.upper())
-    run.figure(fig, "letters", "Rows of the embedding: vowels orange, signs black.")
+    run.figure(
+        fig,
+        "letters",
+        "Rows of the embedding: vowels orange, other letters blue.",
+        alt="Letters placed in a plane by the first two principal axes of their embedding rows.",
+    )
     sentence = b"To be, or not to be: that is the "
     ids = torch.tensor([list(sentence)], device=run.device)
     weights = looks(model, ids)[:, 0]  # (L, H, T, T)
@@ -1317,7 +1334,13 @@ def letters_find_their_kind(run: Run):
     share = f"{back.max():.0%} of its weight on the character before"
     title = f"Layer {layer + 1}, head {head + 1}: {share}"
     fig = figures.attention(weights[layer, head].cpu().numpy(), sentence, title)
-    run.figure(fig, "looks", "Attention weights of the head that looks most one character back.")
+    run.figure(
+        fig,
+        "looks",
+        "Attention weights of the head that looks most one character back.",
+        alt="Heat map of attention weights, query by key, with the characters of a sentence "
+        "on both axes.",
+    )
     return f"The head that looks most one character back puts {share}."
 
 
@@ -1361,7 +1384,13 @@ def the_cache_pays_more_the_longer(run: Run):
     run.check("bytes of the cache", size, equals=want, because="2·L·H_kv·D·T·4")
     with_cache, without = zip(*speeds, strict=True)
     fig = figures.speeds(lengths, {"with a cache": with_cache, "without": without})
-    run.figure(fig, "cache", f"{parameters(model):,} parameters, on the run's device, float32.")
+    run.figure(
+        fig,
+        "cache",
+        f"{parameters(model):,} parameters, on the run's device, float32.",
+        alt="Line plot of tokens per second over the number of new tokens, one curve with a "
+        "cache and one without.",
+    )
     return f"From {gains[0]:.1f} to {gains[-1]:.1f} times faster at {lengths[-1]} tokens."
 
 
