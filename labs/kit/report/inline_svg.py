@@ -1,4 +1,4 @@
-"""Put an SVG file of matplotlib into a page: ids of its own, and the ink of the page."""
+"""Put an SVG file of matplotlib into a page: with unique ids, and in the ink of the page."""
 
 import re
 
@@ -24,14 +24,14 @@ def inline(text: str, prefix: str, alt: str) -> Markup:
 
     Args:
         text: the file.
-        prefix: what makes its ids unique in the page.
+        prefix: of all ids, unique in the page.
         alt: its text for readers who can't see it.
     """
     text = text[text.index("<svg") :]
     text = _DROPPED.sub("", text)
     used = {match[2] for match in _REFERENCE.finditer(text)}
-    text = _ID.sub(lambda id: f' id="{prefix}-{id[1]}"' if id[1] in used else "", text)
-    text = _REFERENCE.sub(lambda one: f"{one[1]}{prefix}-{one[2]}", text)
+    text = _ID.sub(lambda match: f' id="{prefix}-{match[1]}"' if match[1] in used else "", text)
+    text = _REFERENCE.sub(lambda match: f"{match[1]}{prefix}-{match[2]}", text)
     for colour, both in _SCHEMES.items():
         text = text.replace(colour, both)
     box = _VIEW_BOX.search(text)
