@@ -124,8 +124,8 @@ def document(view: View) -> str:
 def frame(view: View) -> str:
     """Return an <iframe> with this view.
 
-    Each output of a notebook is a document of its own: styles don't leak, and JupyterLab doesn't
-    take the arrow keys for its own. The script sets the height, and follows JupyterLab's scheme.
+    In a frame, an output is a separate document: styles don't leak, and JupyterLab doesn't act on
+    the arrow keys. The script sets the height and follows JupyterLab's scheme.
     """
     source = escape(document(view))
     title = escape(view.caption)

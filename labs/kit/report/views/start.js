@@ -17,7 +17,7 @@ for (const figure of document.querySelectorAll("figure.view:not(.started)")) {
   }
 }
 
-// In a notebook each view is in a frame of its own: fit its height, follow the notebook's scheme.
+// In a notebook each view is in a separate frame: fit its height, follow the notebook's scheme.
 if (window.frameElement) {
   const frame = window.frameElement;
   const fit = () => {
