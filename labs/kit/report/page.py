@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from labs.course import source
 from labs.course.syllabus import Lesson
 from labs.kit.records import Check, Experiment, Figure, Measurement, Table, View
 from labs.kit.report import inline_svg, views
@@ -68,6 +69,7 @@ def write(
     main = environment.get_template("main.html.j2").render(
         **common,
         sections=sections(lesson.source, experiments, closing),
+        runnable=source.experiments(lesson.source),
         heading=markdown.heading,
         level=partial(_experiment_level, markdown),
         link_to=link_to,
