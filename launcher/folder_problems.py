@@ -7,7 +7,7 @@ import shlex
 import stat
 from pathlib import Path
 
-from launcher import ROOT
+from launcher import ROOT, settings
 from launcher.access_control_list import acl_bits
 from launcher.cards import Card
 
@@ -87,7 +87,9 @@ def _fix(folder: Path, closed: Path) -> str:
         return f"ls -ld {quoted}; then: sudo chown -R $(id -u):$(id -g) {quoted}"
     if ROOT in folder.parents:
         return f"make your own clone, for example: git clone {shlex.quote(str(ROOT))} ~/llm-labs"
-    return "name a folder of yours: mkdir -p ~/llm-labs-outputs, LABS_OUTPUTS=~/llm-labs-outputs"
+    if (outputs := settings.find("LABS_OUTPUTS")) and Path(outputs.value) == folder:
+        return f"set LABS_OUTPUTS, {outputs.source}, to a folder of yours"
+    return f"ask its owner for access, or name another folder: ls -ld {quoted}"
 
 
 def refuse_remapped_user(folder: Path, uid: int, first_uid: int) -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 LABEL = "llm-labs.lab"  # the lab's name
 LIVE_STATES = ("running", "paused", "restarting")
-# Another user's lock may be unreadable; their launcher removes its container within seconds.
 ABANDONED_AFTER = timedelta(minutes=1)
 
 
@@ -23,24 +22,40 @@ def clean_up(engine: Engine) -> None:
 
     An engine that was killed and started again leaves such containers, too.
     """
-    ours = engine.client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL})
-    for container in ours:
-        lock = Path(container.labels.get(heartbeat.LABEL, ""))
-        try:
-            launcher_lives = heartbeat.is_held(lock)
-        except PermissionError:
-            launcher_lives = _ended_recently(container) or container.status in LIVE_STATES
-        if launcher_lives:
+    for container in _containers(engine):
+        lock = container.labels.get(heartbeat.LABEL, "")
+        if _launcher_lives(container, lock):
             continue
         if container.status in LIVE_STATES:
             _print_running(container)
-        elif lock.name or not _ended_recently(container):
-            _remove(container, lock)
+        else:
+            _remove(container, Path(lock))
 
 
-def _ended_recently(container: "Container") -> bool:
-    finished = datetime.fromisoformat(container.attrs["State"]["FinishedAt"])
-    return datetime.now(UTC) - finished < ABANDONED_AFTER
+def _containers(engine: Engine) -> "list[Container]":
+    """Return the containers of all launchers; none if the engine stops responding."""
+    client = engine.client.containers
+    with suppress(OSError):  # includes the SDK's errors
+        return client.list(all=True, ignore_removed=True, filters={"label": LABEL})
+    return []
+
+
+def _launcher_lives(container: "Container", lock: str) -> bool:
+    """Return whether a container's launcher lives.
+
+    If that is unknown, because it has no lock or its lock is another user's, it is assumed to live
+    as long as the container, and to remove it within seconds.
+    """
+    if lock:
+        with suppress(PermissionError):
+            return heartbeat.is_held(Path(lock))
+    return container.status in LIVE_STATES or _is_recent(container)
+
+
+def _is_recent(container: "Container") -> bool:
+    times = (container.attrs["Created"], container.attrs["State"]["FinishedAt"])
+    last = max(map(datetime.fromisoformat, times))
+    return datetime.now(UTC) - last < ABANDONED_AFTER
 
 
 def _print_running(container: "Container") -> None:

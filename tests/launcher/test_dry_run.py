@@ -81,8 +81,8 @@ def test_dry_prints_the_necessary_build_first(clone: Clone) -> None:
     assert run.startswith("docker run ")
 
 
-def test_a_pasted_line_runs_in_a_folder_with_a_space_and_a_quote(clone: Clone) -> None:
-    odd = Clone(clone.path / "it's a clone")
+def test_a_pasted_line_runs_in_a_folder_with_a_space_a_quote_and_a_comma(clone: Clone) -> None:
+    odd = Clone(clone.path / "it's a clone, too")
     odd.path.mkdir()
     parts = ("compose.yaml", "docker", "labs", "launcher", "tasks.py", "pyproject.toml")
     assert clone.run("cp", "-r", *parts, str(odd.path)).code == 0

@@ -126,10 +126,11 @@ def test_no_card_takes_over_somebody_elses_clone(tmp_path: Path, monkeypatch, fo
 def test_no_card_takes_over_a_folder_outside_the_clone(tmp_path: Path, monkeypatch) -> None:
     clone = clone_of(SOMEBODY, tmp_path, monkeypatch)
     (clone / "outputs").symlink_to("/")
+    monkeypatch.setenv("LABS_OUTPUTS", "/srv")
     for folder in (Path("/"), clone / "outputs", Path("/srv")):
         card = folder_problems.cannot_write(folder)
         assert "chown" not in card.fix, card.fix
-    assert "LABS_OUTPUTS" in folder_problems.cannot_write(Path("/srv")).fix
+    assert "set LABS_OUTPUTS, in the shell," in folder_problems.cannot_write(Path("/srv")).fix
     denied = OSError(errno.EACCES, "Permission denied")
     assert "chown" not in folder_problems.cannot_create(Path("/outputs"), denied).fix
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from labs.course.sheets import SENTINEL
+from launcher import orphans
+from launcher.engine import Engine
 from tests.conftest import SOMEBODY, Clone, Running, containers_of
 from tests.launcher.gpu_host import Host
 
@@ -97,6 +99,20 @@ wait_for('go')
     (clone.outputs / "go").touch()
     assert wait_until_it_ended(container) == 0
     assert "Removed the container" in clone.invoke("images").err
+
+
+@pytest.mark.engine
+def test_a_container_without_a_lock_is_left_to_its_launcher(
+    engine: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A launcher holds no lock if the disk is full. Use a container that was never started."""
+    one = engine.containers.create("llm-labs:cpu", labels={orphans.LABEL: "LLM91"})
+    try:
+        orphans.clean_up(Engine(engine, rootless=False, root_dir=""))
+        assert one.name not in capfd.readouterr().err
+        one.reload()
+    finally:
+        one.remove(force=True)
 
 
 @pytest.mark.engine

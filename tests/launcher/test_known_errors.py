@@ -91,6 +91,12 @@ def test_a_known_error_has_a_card(text: str, what: str) -> None:
     assert card.code == 3
 
 
+def test_the_card_that_names_the_engines_group_says_what_it_may_do() -> None:
+    card = explain(f"permission denied ... unix://{SOCKET}: docker.sock", "")
+    assert "as powerful as root" in card.why
+    assert card.fix.index("rootless") < card.fix.index("usermod -aG docker")
+
+
 def test_an_unknown_error_is_quoted() -> None:
     card = explain("first\n  the last line  \n\n", "It didn't work.")
     assert (card.what, card.why) == ("It didn't work.", "the last line")
