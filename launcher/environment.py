@@ -18,6 +18,7 @@ from launcher import DOCKER_FOLDER, ROOT, torch_source
 from launcher.build_steps import Step, run_build
 from launcher.cards import Card, print_status
 from launcher.disk_space import refuse_full_disk, sizes_of
+from launcher.environment_check import find_damage
 from launcher.file_owner import Owner, give_to, make_folder
 from launcher.image_status import CUDA_LOCK, LOCK, SCRIPTS
 from launcher.install_meter import conversion
@@ -153,14 +154,24 @@ def _create(environment: Environment, owner: Owner) -> None:
         f"Creating an environment in {folder}: {sizes.download} to download, "
         f"{sizes.environment_gb} GB on disk, about a minute on 2 cores with a fast network."
     )
-    make_folder(environment.home, owner)
-    failure = "The environment couldn't be created."
+    reused = CACHE.is_dir()
     try:
-        run_build(environment.log, owner, failure, build_steps(environment))
+        _build(environment, owner)
+        if reused and find_damage(folder, by_hash=True):
+            print_status("The downloads in the cache are damaged, so they are downloaded again.")
+            for damaged in (CACHE, folder):
+                shutil.rmtree(damaged)
+            _build(environment, owner)
         give_to(owner, (folder, *folder.rglob("*"), CACHE, *CACHE.rglob("*")))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _build(environment: Environment, owner: Owner) -> None:
+    make_folder(environment.home, owner)
+    failure = "The environment couldn't be created."
+    run_build(environment.log, owner, failure, build_steps(environment))
 
 
 def steps(environment: Environment) -> list[list[str]]:
@@ -203,7 +214,16 @@ def _remove_outdated(environment: Environment) -> None:
             except BlockingIOError:
                 continue
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+            path.with_suffix(".log").unlink(missing_ok=True)
             path.unlink()
+            _remove_unused_downloads()
+
+
+def _remove_unused_downloads() -> None:
+    """Remove the packages in uv's cache whose files no environment shares."""
+    for record in CACHE.glob("archive-v*/*/*.dist-info/RECORD"):
+        if record.stat().st_nlink == 1:
+            shutil.rmtree(record.parents[1], ignore_errors=True)
 
 
 def _check_disk_space(needed_gb: int) -> None:

@@ -14,6 +14,7 @@ from launcher import (
     lab_service,
     notebook_environment,
     orphans,
+    repair_environment,
     run_container,
     select_gpus,
     terminal,
@@ -75,7 +76,7 @@ def build(stack: str, runtime: str, jupyterlab: bool = False) -> None:
         placement = choose_placement(chosen, stack, "")
     if chosen.engine is None:
         required = environment.required_environment(placement.stack, placement.gfx)
-        environment_check.repair(required, placement.owner)
+        repair_environment.repair(required, placement.owner)
         with environment.ready(required, placement.owner):
             if jupyterlab:
                 notebook = notebook_environment.required(required)

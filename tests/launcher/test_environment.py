@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher import environment, torch_source
+from launcher.build_steps import Step
 from launcher.cards import Card
 from launcher.environment import Environment
+from launcher.file_owner import file_owner
 from tests.conftest import Clone, Running
 
 import pytest
@@ -185,6 +187,45 @@ def test_an_environment_in_use_is_not_removed(quick: Quick) -> None:
     assert old in quick.folders and len(quick.folders) == 2
     quick.say("done")
     assert user.ended().code == 0
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_reused_cache_is_checked_and_replaced_if_it_is_damaged(
+    tmp_path: Path, monkeypatch, damaged: bool
+) -> None:
+    """The environments share its files, so damage of one can be in it."""
+    target = Environment(tmp_path / "cpu-000000000000", "cpu")
+    cache = tmp_path / "cache"
+    checked: list[Path] = []
+
+    def find_damage(folder: Path, by_hash: bool) -> list[str]:
+        checked.append(folder)
+        return ["a file"] if damaged and by_hash else []
+
+    steps = [Step("", ["sh", "-c", f"mkdir -p {cache}; echo >> {tmp_path}/built"])]
+    monkeypatch.setattr(environment, "CACHE", cache)
+    monkeypatch.setattr(environment, "FOLDER", tmp_path)
+    monkeypatch.setattr(environment, "find_damage", find_damage)
+    monkeypatch.setattr(environment, "build_steps", lambda _: steps)
+    environment._create(target, file_owner())
+    assert checked == [], "new downloads were verified by their hashes"
+    (cache / "old").touch()
+    shutil.rmtree(target.folder)
+    environment._create(target, file_owner())
+    assert checked == [target.folder]
+    assert (cache / "old").exists() != damaged
+    assert len((tmp_path / "built").read_text()) == (3 if damaged else 2)
+
+
+def test_downloads_that_no_environment_shares_are_removed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(environment, "CACHE", tmp_path)
+    for name in ("used", "unused"):
+        info = tmp_path / "archive-v0" / name / f"{name}-1.dist-info"
+        info.mkdir(parents=True)
+        (info / "RECORD").touch()
+    os.link(tmp_path / "archive-v0" / "used" / "used-1.dist-info" / "RECORD", tmp_path / "linked")
+    environment._remove_unused_downloads()
+    assert [path.name for path in (tmp_path / "archive-v0").iterdir()] == ["used"]
 
 
 # The source of torch

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher import DOCKER_FOLDER, environment_check
+from launcher import DOCKER_FOLDER, repair_environment
 from launcher.cards import Card
 from launcher.environment_check import find_damage, refuse_damage
 from tests.conftest import Clone
@@ -99,7 +99,7 @@ def test_a_package_that_somebody_has_replaced_is_left_alone(folder: Path) -> Non
 def test_every_package_of_the_locks_can_be_reinstalled_with_its_hashes() -> None:
     for name in ("requirements.lock", "requirements-cuda.lock"):
         text = (DOCKER_FOLDER / name).read_text()
-        found = environment_check._requirements(DOCKER_FOLDER / name)
+        found = repair_environment._requirements(DOCKER_FOLDER / name)
         assert "".join(found.values()).count("--hash=") == text.count("--hash=")
         assert all("--hash=" in lines for lines in found.values())
 
