@@ -7,6 +7,9 @@ export PIP_CONFIG_FILE=/run/secrets/pip_conf PIP_FIND_LINKS=/wheels
 export PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi
 
+# compile_packages compiles on all cores, pip on one. pip's option is off by default, so 0 sets it.
+export PIP_NO_COMPILE=0
+
 SITE=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 export SITE
 
@@ -22,4 +25,9 @@ check_requirements() {
         echo "The lock is incomplete: $missing" >&2
         return 1
     fi
+}
+
+# Write the bytecode of the installed packages. Some contain files for other versions of Python.
+compile_packages() {
+    python -m compileall -q -j 0 "$SITE" > /dev/null || true
 }
