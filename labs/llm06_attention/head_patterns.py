@@ -131,7 +131,9 @@ def view(model: Any, tokenizer: Any) -> tuple[dict[str, Any], str, list[str], li
         all_weights.append(weights.numpy())
         rows, keys = np.tril_indices(len(ids))
         packed = pack_array(np.rint(255 * weights.numpy()[:, :, rows, keys]).astype(np.uint8))
-        shown.append({"name": name, "words": [word.strip() for word in words], "weights": packed})
+        shown.append(
+            {"name": name, "words": [word.strip() or "␣" for word in words], "weights": packed}
+        )
     patterns: list[dict[str, Any]] = []
     best: list[list[Any]] = []
     for name, (pairs, means) in PATTERNS.items():
