@@ -131,7 +131,7 @@ def test_progress_needs_no_container_and_no_environment(clone: Clone) -> None:
 def test_check_watch_in_a_container_writes_files_of_the_owner(
     clone: Clone, socket_group: int
 ) -> None:
-    """As an ordinary user at a terminal: save, read the result, press Ctrl-C."""
+    """As an ordinary user at a terminal: press a key, save, read the result, press Ctrl-C."""
     clone.give_to(SOMEBODY)
     user = as_user(SOMEBODY, socket_group)
     made = clone.invoke("learn", "LLM06", user=user, HOME=str(clone.path))
@@ -139,7 +139,9 @@ def test_check_watch_in_a_container_writes_files_of_the_owner(
     sheet = clone.path / "work" / "llm06_attention.py"
     how = {"terminal": (40, 100), "TERM": "xterm", "user": user, "HOME": str(clone.path)}
     running = clone.start_invoke("check", "LLM06", "--watch", "--runtime", "docker", **how)
-    running.wait_for("watching")
+    running.wait_for("q quit")
+    running.type(b"h")
+    running.wait_for("hint 2")
     text = sheet.read_text(encoding="utf-8")
     sheet.write_text(text.replace(SENTINEL, "return scores.softmax(-1)", 1), encoding="utf-8")
     running.wait_for("✗ masked_softmax")
