@@ -159,7 +159,6 @@ def _missing_weights(folder: str) -> str:
         folder,
         device_map="meta",
         use_safetensors=True,
-        trust_remote_code=False,
         output_loading_info=True,
     )
     missing: list[str] = sorted(opened[1]["missing_keys"])
@@ -172,7 +171,7 @@ def _try_tokenizer(folder: str) -> str:
     from jinja2 import TemplateError
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     tokenizer.decode(tokenizer("Good morning").input_ids)
     if tokenizer.chat_template:
         with suppress(TemplateError):  # it may want other messages: the lab reports that

@@ -101,8 +101,7 @@ def _bounded(file: IO[Any]) -> Iterator[Any]:
         if len(line) < LARGEST_ROW:
             yield line
             continue
-        newline = "\n" if isinstance(line, str) else b"\n"
-        while line and not line.endswith(newline):
+        while line and line[-1] not in ("\n", 10):  # 10 is the byte of "\n"
             line = file.readline(LARGEST_ROW)
         yield None
 
@@ -160,9 +159,9 @@ class _CsvLines:
         return self
 
     def __next__(self) -> str:
-        line = next(self._lines)
+        line: str | None = next(self._lines)
         self.characters += LARGEST_ROW if line is None else len(line)
-        if self.characters >= LARGEST_ROW:
+        if line is None or self.characters >= LARGEST_ROW:
             raise BadRow(TOO_LONG)
         return line
 

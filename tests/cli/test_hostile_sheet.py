@@ -8,14 +8,14 @@ import os
 import time
 from pathlib import Path
 
-from labs.kit.sandbox import landlock
+from labs.kit.sandbox import files, landlock
 from tests.conftest import Clone, Ended
 from tests.small_lab import SHEET, write_next
 
 import pytest
 
 LANDLOCK = pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
-ATTACK = """import os, subprocess, sys
+ATTACK = """import os, socket, subprocess, sys
     from pathlib import Path
     def attempt(name, action):
         try:
@@ -26,6 +26,9 @@ ATTACK = """import os, subprocess, sys
     if a == b == 3:
         home = Path({home!r})
         attempt("read", lambda: (home / "key").read_text())
+        link = Path(os.environ["TMPDIR"]) / "link"
+        link.symlink_to(home / "key")
+        attempt("link", link.read_text)
         attempt("list", lambda: list(home.iterdir()))
         attempt("bashrc", lambda: (home / ".bashrc").write_text("owned"))
         attempt("chmod", lambda: (home / ".bashrc").chmod(0o777))
@@ -35,7 +38,9 @@ ATTACK = """import os, subprocess, sys
         attempt("shell", lambda: subprocess.run(["touch", home / "new"], check=True))
         attempt("memory", lambda: Path(f"/proc/{{os.getppid()}}/mem").read_bytes())
         attempt("kill", lambda: os.kill(os.getppid(), 9))
+        attempt("engine", lambda: socket.socket(socket.AF_UNIX))
         attempt("outputs", lambda: Path("outputs/mine").write_text("x"))
+        print("\\x1b]0;a title\\x07\\x1b[6nplain")
         print("token", os.environ.get("HF_TOKEN"), os.environ["HOME"] == str(home))
         if os.fork() == 0:
             os.setsid()
@@ -46,6 +51,7 @@ ATTACK = """import os, subprocess, sys
     return a + b"""
 REFUSED = (
     "read",
+    "link",
     "list",
     "bashrc",
     "chmod",
@@ -78,10 +84,13 @@ def test_the_experiments_of_a_sheet_change_outputs_and_nothing_else(
     ended = attacked(sheet, home)
     for name in REFUSED:
         assert f"{name} refused\n" in ended.out, ended
+    if not files.has_gpu():
+        assert "engine refused\n" in ended.out, ended
     if landlock.version() >= 6:
         assert "kill refused\n" in ended.out, ended
     assert "outputs worked\n" in ended.out, ended
     assert "token None False\n" in ended.out, ended
+    assert "plain\n" in ended.out and "\x1b" not in ended.out, ended
     assert "They come to 6." in ended.out, "the experiment goes on"
     assert (home / ".bashrc").read_text() == "# mine\n"
     assert not (home / "new").exists()

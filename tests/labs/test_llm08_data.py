@@ -9,7 +9,7 @@ from typing import Any
 
 from labs.course.options import Settings
 from labs.kit import Card
-from labs.llm08_training import readers
+from labs.llm08_training import parquet_rows, readers
 from labs.llm08_training.conversations import (
     Conversations,
     check_first_rows,
@@ -298,6 +298,16 @@ def test_a_small_parquet_file_that_unpacks_to_gigabytes_is_bad(tmp_path: Path) -
     with pytest.raises(Card) as stopped:
         list(Conversations(str(path)))
     assert "takes more than 1 GiB of memory" in stopped.value.why
+
+
+def test_a_parquet_file_with_too_many_rows_is_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "a.parquet")
+    parquet.write_table(pa.table({"prompt": ["a"] * 11, "completion": ["b"] * 11}), path)
+    assert [set(row) for row in parquet_rows.rows(path)] == [{"row"}] * 11
+    monkeypatch.setattr(parquet_rows, "MOST_ROWS", 10)
+    assert list(parquet_rows.rows(path)) == [{"bad": "the file has 11 rows"}]
 
 
 def test_dates_and_bytes_in_parquet_are_not_text(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from labs.kit.grader.verdicts import RIGHT, WRONG, Verdict
+from labs.kit.run.plain_output import plain
 from labs.kit.sandbox.child import Limits, Outcome
 
 PRINTED_LINES = 10
@@ -29,6 +30,12 @@ def verdict_of(part: str, outcome: Outcome, limits: Limits, sheet: str, text: st
         sheet: the sheet's path.
         text: the sheet's text.
     """
+    verdict = _verdict_of(part, outcome, limits, sheet, text)
+    words = ("message", "arguments", "expected", "got", "code", "printed")
+    return replace(verdict, **{name: plain(str(getattr(verdict, name))) for name in words})
+
+
+def _verdict_of(part: str, outcome: Outcome, limits: Limits, sheet: str, text: str) -> Verdict:
     if outcome.kind == "returned":
         # the failing call's output if it is known, else everything that was printed
         printed = _last_lines(outcome.result.get("printed", outcome.output))

@@ -22,6 +22,7 @@ from labs.course.cards import INTERRUPTED, Card
 from labs.course.options import SHARED, Settings
 from labs.course.syllabus import Lesson, find
 from labs.course.terminal import line
+from labs.kit.run import plain_output
 from labs.kit.run.filled_sheet import written_parts
 from labs.kit.run.processes import is_main, leave
 from labs.kit.run.run_folder import writing_to
@@ -149,7 +150,8 @@ def restrict(settings: Settings) -> None:
         readable.append(RESOLVER)
         writable.append(Path(os.environ["HF_HOME"]))
     landlock.restrict_files(readable, writable)
-    seccomp.restrict_calls(as_check=False)
+    # NVIDIA's library connects the processes of several GPUs by sockets.
+    seccomp.restrict_calls(as_check=False, unix_sockets=files.has_gpu())
 
 
 def _named_files(settings: Settings) -> list[Path]:
@@ -177,6 +179,8 @@ def _run_restricted(name: str, words: list[str]) -> int:
 
 def call(function: Callable[[], int]) -> int:
     """Call a function that runs a lab; show a card that it raises, and return the exit code."""
+    if is_inside():
+        plain_output.protect_terminal()
     try:
         return function()
     except Card as card:

@@ -51,6 +51,11 @@ def gpu_devices() -> list[Path]:
     return [Path(name) for name in GPU_DEVICES] + sorted(Path("/dev").glob("nvidia*"))
 
 
+def has_gpu() -> bool:
+    """Return whether a GPU's compute device is here."""
+    return any(Path(name).exists() for name in ("/dev/kfd", "/dev/nvidiactl"))
+
+
 def _contains_home(path: Path) -> bool:
     home = Path.home().resolve()
     return path.resolve() in (home, *home.parents)

@@ -8,6 +8,8 @@ raises as PermissionError. https://docs.kernel.org/userspace-api/seccomp_filter.
 import ctypes
 import errno
 import os
+import platform
+import socket
 import struct
 
 from labs.kit.sandbox import syscalls
@@ -59,9 +61,10 @@ _NEVER = {
     "bpf": 321,
     "userfaultfd": 323,
 }
+_SOCKET = 41
 # Calls that the check of an exercise doesn't make, but an experiment may.
 _NOT_IN_A_CHECK = {
-    "socket": 41,
+    "socket": _SOCKET,
     "memfd_create": 319,  # these allocate memory that its limit doesn't count
     "memfd_secret": 447,
     "shmget": 29,
@@ -84,16 +87,20 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
 
-def restrict_calls(as_check: bool) -> None:
+def restrict_calls(as_check: bool, unix_sockets: bool = False) -> bool:
     """Refuse these calls to this process and those that it starts.
 
     Args:
         as_check: also refuse what the check of an exercise doesn't need: sockets, signals to other
             processes, and shared memory that no limit counts.
+        unix_sockets: whether an experiment may connect to other programs of this machine. One of
+            them could be a container engine, which does everything that root can.
 
-    Raises:
-        OSError: if the kernel has no seccomp filters.
+    Returns:
+        False if this isn't x86-64, or the kernel has no seccomp filters: then nothing is refused.
     """
+    if platform.machine() != "x86_64":
+        return False
     refused = [*_NEVER.values(), *(_NOT_IN_A_CHECK.values() if as_check else ())]
     rows = [
         (_LOAD, 0, 0, _ARCHITECTURE),
@@ -106,13 +113,19 @@ def restrict_calls(as_check: bool) -> None:
         rows += _refuse_if(_EQUAL, number)
     rows += _refuse_argument(_IOCTL, _SECOND_ARGUMENT, _TERMINAL_INPUT)
     rows += _refuse_argument(_PRCTL, _FIRST_ARGUMENT, (syscalls.PR_SET_CHILD_SUBREAPER,))
+    if not unix_sockets:
+        rows += _refuse_argument(_SOCKET, _FIRST_ARGUMENT, (socket.AF_UNIX,))
     for number in _KILL if as_check else ():
         rows += _allow_argument_only(number, _FIRST_ARGUMENT, os.getpid())
     rows.append((_RETURN, 0, 0, _ALLOW))
     program = b"".join(struct.pack("=HBBI", *row) for row in rows)
     syscalls.forbid_new_privileges()
     filled = _Program(len(rows), program)
-    syscalls.set_attribute(syscalls.PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filled)
+    try:
+        syscalls.set_attribute(syscalls.PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filled)
+    except OSError:
+        return False
+    return True
 
 
 Rows = list[tuple[int, int, int, int]]  # operation, jump if true, jump if false, constant
