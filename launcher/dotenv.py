@@ -130,7 +130,7 @@ def _amd_lines(gpus: list[Gpu], owner: Owner, everything: bool) -> list[Line]:
         target += f"\nGPUs with another target ({', '.join(others)}) can't run it."
     nodes = (
         f"{_description(gpus)}\nThe node of one GPU, or /dev/dri for all; for several, see "
-        "compose.yaml."
+        "compose.yaml. invoke uses no other GPUs either."
     )
     use_all = everything and len(gpus) > 1 and not others
     groups = _two_groups(gpus, owner)

@@ -68,6 +68,15 @@ def test_a_signal_ends_a_build(slow_build: tuple[Clone, str], what: signal.Signa
 
 
 @pytest.mark.engine
+def test_a_build_ends_with_a_killed_launcher(slow_build: tuple[Clone, str]) -> None:
+    clone, word = slow_build
+    running = clone.start_invoke("build", "--runtime", "docker")
+    running.wait_for(lambda: is_running(word))
+    running.process.kill()
+    assert gone(word, str(clone.path)), is_running(word, str(clone.path))
+
+
+@pytest.mark.engine
 @pytest.mark.parametrize("what", SIGNALS, ids=lambda one: one.name)
 def test_a_signal_at_the_start_leaves_no_container(clone: Clone, what: signal.Signals) -> None:
     lab = clone.bare_lab("wait_for('never')")
