@@ -1,7 +1,7 @@
 """Check that a model in a folder is data alone and complete, before a lab opens it.
 
 Somebody else's model can contain code (`auto_map`, a pickle), a chat template that never ends, or a
-tokenizer that takes all memory. What a look at the files can't tell is tried in a sandboxed child
+tokenizer that takes all memory. What the files alone don't show is tried in a sandboxed child
 process, with limits of time and memory.
 """
 

@@ -96,7 +96,7 @@ def _of_jsonl(file: Path) -> Records:
 
 
 def _bounded(file: IO[Any]) -> Iterator[Any]:
-    """Yield the lines of a file; None for a line that is too long, of which nothing is kept."""
+    """Yield the lines of a file; None for a line that is too long, which isn't stored."""
     while line := file.readline(LARGEST_ROW):
         if len(line) < LARGEST_ROW:
             yield line

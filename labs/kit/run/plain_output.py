@@ -1,7 +1,7 @@
 """Keep a learner's prints from controlling the terminal: they could change what it shows.
 
 A terminal obeys control characters: they set the title and the clipboard, move the cursor over
-earlier lines, or make the terminal answer. Colors, and what draws a bar of progress, stay.
+earlier lines, or make the terminal reply. Colors, and what draws a bar of progress, stay.
 """
 
 import re

@@ -262,6 +262,17 @@ except PermissionError:
     assert done.stdout == "refused -9\n", done.stderr
 
 
+def test_without_landlock_seccomp_still_refuses_calls(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    parent = os.getpid()
+    assert child.run(lambda: (home / "key").read_text(), LITTLE).result == "secret"
+    assert refused(lambda: os.kill(parent, signal.SIGKILL))
+    assert refused(lambda: (home / ".bashrc").chmod(0o777))
+    assert refused(lambda: socket.socket())
+
+
 def test_a_result_is_still_plain_data() -> None:
     outcome = child.run(lambda: json.loads('{"a": [1, 2.5, "ä"]}'), LITTLE)
     assert outcome.result == {"a": [1, 2.5, "ä"]}
