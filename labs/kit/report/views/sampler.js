@@ -111,7 +111,8 @@ LabViews.kinds.sampler = (stage, data) => {
     const parts = [];
     const ranks = [];
     const waiting = draws.map((u, i) => ({ u, i })).sort((a, b) => a.u - b.u);
-    let rest = null; // from where tokens are too narrow to see
+    let rest = null; // from this rank on, stretches are too narrow to see
+    let seen = 0; // where it starts
     let start = 0;
     probabilities.forEach((share, rank) => {
       const end = rank === probabilities.length - 1 ? 1 : start + share;
@@ -120,10 +121,17 @@ LabViews.kinds.sampler = (stage, data) => {
         const fits = 9 * nameOf(rank).length + 6 < (end - start) * line.clientWidth;
         const stretch = element("span", { class: `hue${rank % 6}` }, fits ? nameOf(rank) : "");
         parts.push(at(stretch, start, end - start));
-      } else if (rest === null) rest = start;
+      } else if (rest === null) {
+        rest = rank;
+        seen = start;
+      }
       start = end;
     });
-    if (rest !== null) parts.push(at(element("span"), rest, 1 - rest));
+    if (rest !== null) {
+      const others = `${thousands(probabilities.length - rest)} others`;
+      const fits = 9 * others.length + 6 < (1 - seen) * line.clientWidth;
+      parts.push(at(element("span", {}, fits ? others : ""), seen, 1 - seen));
+    }
     const marks = draws.map((u) => at(element("b", {}, "▲"), u, 0));
     line.replaceChildren(...parts, ...marks);
     const items = ranks.map((rank) => element("li", { class: `hue${rank % 6}` }, nameOf(rank)));
