@@ -1,6 +1,8 @@
 """`python -m labs chat`: talk to SmolLM2, or to a model that a run saved."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -70,6 +72,9 @@ def _chat(saved: SavedModel) -> None:
         return
     try:
         session.answer_once(message)
+    except BrokenPipeError:  # the reader of the answer has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (TooLong, TemplateError) as problem:
         raise Card("The model can't answer.", str(problem), "invoke chat", WRONG_USAGE) from problem
 

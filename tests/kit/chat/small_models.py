@@ -3,7 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-WORDS = ["<end>", "<user>", "<system>", "<assistant>", "good", "morning", "rain", "sun", "why", "?"]
+WORDS = [
+    "evening",
+    "<user>",
+    "<system>",
+    "<assistant>",
+    "good",
+    "morning",
+    "rain",
+    "sun",
+    "why",
+    "?",
+]
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -11,13 +22,13 @@ TEMPLATE = (
 
 
 def tokenizer(template: str = "") -> Any:
-    """Return a tokenizer of ten words; the first ends an answer."""
+    """Return a tokenizer of ten words, without one that ends an answer."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, WORDS[4]))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(tokenizer_object=words, eos_token=WORDS[0])
+    made = PreTrainedTokenizerFast(tokenizer_object=words)
     made.chat_template = template or None
     return made
 

@@ -48,7 +48,7 @@ def test_the_answer_is_the_librarys(saved: Path) -> None:
     ids = tokenizer("why ?", return_tensors="pt").input_ids
     theirs = AutoModelForCausalLM.from_pretrained(saved / "base", dtype=model.model.dtype)
     written = theirs.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, eos_token_id=0
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
     )
     assert (
         answer(model).split() == tokenizer.decode(written[0, 2:], skip_special_tokens=True).split()
@@ -89,7 +89,6 @@ def test_the_stop_button_ends_an_answer(saved: Path) -> None:
         button.pressed = len(pieces) >= 3
 
     prompt = Conversation(model).prompt("why ?", 40)
-    model.tokenizer.eos_token = None
     written = generate(model, prompt, Sampling(temperature=0, max_tokens=40), write, button)
     assert 3 <= written.tokens < 10
 
