@@ -29,8 +29,9 @@ def image_meter() -> Callable[[str], float | str | None]:
 
     def read(line: str) -> float | str | None:
         if step := _PODMAN_STEP.match(line):
-            stage, stages = int(step[1] or 1), int(step[2] or 1)
-            return (stage - 1 + (int(step[3]) - 1) / int(step[4])) / stages
+            stages_before = int(step[1] or 1) - 1
+            part_of_stage = (int(step[3]) - 1) / int(step[4])
+            return (stages_before + part_of_stage) / int(step[2] or 1)
         if end := _END.match(line):
             ended.add(end[1])
             return _finished(vertices, ended)

@@ -43,7 +43,7 @@ def meter(packages: int) -> Meter:
 
 
 def conversion(line: str) -> float | None:
-    """Read the output of docker/assets.py: the first, large model shows a bar of its own."""
+    """Read the output of docker/assets.py: the larger model comes first and shows a bar."""
     if "en.npz" in line:
         return 0.95
     percent = _PERCENT.search(line)
