@@ -7,7 +7,6 @@ at once. The last one to write has seen all of them.
 import fcntl
 import json
 import os
-import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,14 +34,13 @@ def update(outputs: Path) -> Path:
         for left_behind in outputs.glob("*".join(_PART)):  # by a run that was killed
             left_behind.unlink(missing_ok=True)
         page = _render(runs.find(outputs))
-        descriptor, part = tempfile.mkstemp(_PART[1], _PART[0], outputs)
+        # No temporary file of Python's: its mode would have to change, and a sheet may not do that.
+        part = outputs / str(os.getpid()).join(_PART)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(page)
-            Path(part).chmod(0o644)
-            Path(part).replace(outputs / PAGE)
+            part.write_text(page, encoding="utf-8")
+            part.replace(outputs / PAGE)
         except BaseException:
-            Path(part).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise
     return outputs / PAGE
 
