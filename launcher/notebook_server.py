@@ -99,28 +99,31 @@ def _is_free(port: int) -> bool:
 def announced(server: NotebookServer) -> Generator[None]:
     """Print the link once the server is ready, while this block runs it."""
     ended = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="llm-labs-notebook-") as folder:
-        announce = threading.Thread(
-            target=_announce, args=(server, Path(folder), ended), daemon=True
-        )
-        announce.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            announce.join()
+    announce = threading.Thread(target=_announce, args=(server, ended), daemon=True)
+    announce.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        announce.join()
 
 
-def _announce(server: NotebookServer, folder: Path, ended: threading.Event) -> None:
+def _announce(server: NotebookServer, ended: threading.Event) -> None:
     while not server.is_ready:
         if ended.wait(SECONDS_BETWEEN_REQUESTS):
             return
     print(server.link, flush=True)
     print_status("JupyterLab runs until Ctrl-C. Only this machine can open the link.")
     if not desktop.why_no_desktop():
-        # As a file, because other users can read the command line of a browser.
-        page = folder / "notebook.html"
+        _open_in_browser(server, ended)
+
+
+def _open_in_browser(server: NotebookServer, ended: threading.Event) -> None:
+    """Open the link by a private file: other users can read the command line of a browser."""
+    with tempfile.TemporaryDirectory(prefix="llm-labs-notebook-") as folder:
+        page = Path(folder, "notebook.html")
         page.touch(mode=0o600)
         page.write_text(f'<meta http-equiv="refresh" content="0; url={server.link}">')
         if problem := desktop.open_file(page):
             print_status(f"{problem} Open the link in a browser.")
+        ended.wait()
