@@ -6,6 +6,7 @@ A terminal shows a bar, a pipe a line for each step.
 import os
 import re
 import shlex
+import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -99,7 +100,7 @@ class _Build:
         with suppress(OSError):  # a full or read-only disk: the build itself reports it
             self._file = self.log.open("wb", buffering=0)
         try:
-            if console.is_terminal:
+            if sys.stderr.isatty() and "CI" not in os.environ:
                 bar = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
                 with Progress(*bar, console=console, transient=True) as progress:
                     self._progress = progress
