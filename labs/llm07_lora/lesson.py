@@ -1151,6 +1151,8 @@ def memory_shrinks_by_less(run: Run):
 # stand before the request instead, as plain lines: as turns of a chat they help SmolLM2 no more.
 # Only the answer's tokens have labels: the request has −100, and so has the
 # padding, which stands on the right, where a causal model can't see it from the answer.
+#
+# The run saves the trained adapter. `invoke chat LLM07` talks to SmolLM2 with it.
 
 
 # %% 17. Requests and records

@@ -1402,6 +1402,8 @@ def the_cache_pays_more_the_longer(run: Run):
 # `AutoModelForCausalLM.from_pretrained` opens it, without a line of our code. So does LLM01:
 #
 # `invoke lab LLM01 -- --model outputs/LLM10/<time>/model`
+#
+# `invoke chat LLM10` lets it continue your text.
 
 
 # %% 16. For others to open
