@@ -297,6 +297,14 @@ def lock(_: Context, upgrade: bool = False) -> None:
     _exit_with(lambda _: lock_files.compile_locks(upgrade))
 
 
+@task
+def audit(_: Context) -> None:
+    """Check the locked packages for known vulnerabilities; needs pip-audit and the internet."""
+    from launcher import audit
+
+    _exit_with(lambda _: audit.audit_locks())
+
+
 @task(auto_shortflags=False, help={"file": "default: .env beside compose.yaml"})
 def dotenv(_: Context, file: str = "") -> None:
     """Write this host's values to .env, with comments, for use of Docker Compose alone."""
@@ -329,6 +337,7 @@ namespace = Collection(
     build,
     images,
     lock,
+    audit,
     dotenv,
     test,
 )

@@ -32,7 +32,15 @@ def test_every_task_is_listed_with_a_description() -> None:
     assert listed.returncode == 0, listed
     verbs = dict(re.findall(r"^  (\w+)\s+(\S.*)$", listed.stdout, re.MULTILINE))
     for_learners = {"chat", "check", "lab", "labs", "learn", "notebook", "open", "progress"}
-    assert set(verbs) == for_learners | {"build", "dotenv", "gpus", "images", "lock", "test"}
+    assert set(verbs) == for_learners | {
+        "audit",
+        "build",
+        "dotenv",
+        "gpus",
+        "images",
+        "lock",
+        "test",
+    }
 
 
 @pytest.mark.parametrize("words", [("lab", "--help"), ("--help", "lab"), ("lab", "-h")])
