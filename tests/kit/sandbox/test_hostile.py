@@ -167,6 +167,39 @@ def test_a_daemon_whose_parents_are_killed_ends_with_the_check() -> None:
             continue
 
 
+def test_a_check_ends_with_its_killed_grader() -> None:
+    code = """
+import os, time
+from pathlib import Path
+from labs.kit.sandbox import child
+def sleep():
+    time.sleep(1000)
+def stop():
+    for process in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
+        print(process, flush=True)
+    return False
+child.run(sleep, child.Limits(seconds=1000), stop)
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as grader:
+        assert grader.stdout is not None
+        check = int(grader.stdout.readline())
+        assert runs(check)
+        grader.kill()
+    deadline = time.monotonic() + 60
+    while runs(check) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not runs(check)
+
+
+def runs(process: int) -> bool:
+    """Return whether a process runs; one that waits to be reaped doesn't."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
 def test_only_an_answer_with_the_seal_counts() -> None:
     """A forged answer on every open pipe isn't taken for that of the check."""
 
