@@ -12,6 +12,7 @@ from tests.kit.chat.small_models import TEMPLATE, WORDS, save_adapter, save_mode
 import pytest
 
 READY = "Ctrl-D ends the chat"
+LONG = 400  # characters, so that an answer is on its way
 RUN = "2026-01-01_00-00-00"
 
 
@@ -29,6 +30,19 @@ def labs(clone: Clone, home: Path, *words: str, **how: Any) -> Running:
     """Start `python -m labs chat` in the tests' own Python."""
     how = {"PYTHONPATH": str(clone.path), "LABS_HOME": str(home), **how}
     return clone.start(sys.executable, "-m", "labs", "chat", *words, **how)
+
+
+def wait_for_prompt(chat: Running) -> None:
+    chat.wait_for(lambda: chat.text.endswith("\n> "))
+
+
+def say(chat: Running, *lines: str) -> None:
+    """Type lines, each when the prompt is there: before that, the terminal is in another mode."""
+    for line in lines:
+        wait_for_prompt(chat)
+        before = len(chat.text)
+        chat.type(f"{line}\n".encode())
+        chat.wait_for(lambda before=before: len(chat.text) > before)
 
 
 def pipe(clone: Clone, home: Path, text: bytes, *words: str) -> Ended:
@@ -56,18 +70,18 @@ def test_smollm2_talks_on_a_terminal(chats: Clone, labs_home: Path) -> None:
     chat = labs(chats, labs_home, terminal=(30, 100), TERM="dumb")
     chat.wait_for(READY)
     assert "SmolLM2-135M-Instruct · 134.5 M parameters" in chat.text
-    chat.type(b"/temperature 0\n/system Reply with one word.\n")
-    chat.wait_for("The system prompt is set.")
-    chat.type(b"What is the capital of France?\n")
+    say(chat, "/temperature 0", "/system Reply with one word.", "What is the capital of France?")
     chat.wait_for("Paris")
-    chat.type(b"/quit\n")
+    say(chat, "/quit")
     assert chat.ended().code == 0
 
 
 # Small models
 
 
-def test_commands_are_obeyed_and_errors_end_nothing(chats: Clone, labs_home: Path) -> None:
+def test_commands_are_obeyed_and_ctrl_c_stops_an_answer_before_it_ends_the_chat(
+    chats: Clone, labs_home: Path
+) -> None:
     chat = labs(chats, labs_home, "LLM10", terminal=(30, 100), TERM="dumb")
     chat.wait_for(READY)
     for typed, reply in (
@@ -81,21 +95,16 @@ def test_commands_are_obeyed_and_errors_end_nothing(chats: Clone, labs_home: Pat
         ("/reset", "This is a new conversation."),
         ("/system", "The model's own system prompt is used."),
     ):
-        chat.type(f"{typed}\n".encode())
+        say(chat, typed)
         chat.wait_for(reply)
-    chat.type(b"\x04")  # Ctrl-D
-    assert chat.ended().code == 0
-
-
-def test_ctrl_c_stops_an_answer_and_then_ends_the_chat(chats: Clone, labs_home: Path) -> None:
-    chat = labs(chats, labs_home, "LLM10", terminal=(30, 100), TERM="dumb")
-    chat.wait_for(READY)
-    chat.type(b"/max-tokens 90000\n/top-k 1\nwhy\n")
-    chat.wait_for(lambda: len(chat.text.rpartition("why")[2]) > 200)  # the answer is on its way
+    say(chat, "/max-tokens 90000", "/top-k 1", "why")
+    before = len(chat.text)
+    chat.wait_for(lambda: len(chat.text) > before + LONG)
     chat.type(b"\x03")
     chat.wait_for("(stopped)")
-    chat.type(b"/max-tokens 2\ngood\n")  # the stopped answer is a part of the conversation
+    say(chat, "/max-tokens 2", "good")  # the stopped answer is a part of the conversation
     chat.wait_for("(2 tokens;")
+    wait_for_prompt(chat)
     chat.type(b"\x03")
     ended = chat.ended()
     assert ended.code == 130
@@ -107,23 +116,22 @@ def test_a_base_model_continues_text_and_says_so(chats: Clone, labs_home: Path) 
     chat = labs(chats, labs_home, base, terminal=(30, 100), TERM="dumb")
     chat.wait_for("It continues your text.")
     chat.wait_for(READY)
-    chat.type(b"/top-k 1\n/system x\n")
+    say(chat, "/top-k 1", "/system x")
     chat.wait_for("A base model has no system prompt.")
-    chat.type(b"good morning\n")
+    say(chat, "good morning")
     chat.wait_for("(the context of 64 tokens is full)")
-    chat.type(b"\n")
+    say(chat, "")
     chat.wait_for("of the text were left out.")
+    wait_for_prompt(chat)
     chat.type(b"\x04")
     assert chat.ended().code == 0
 
 
-def test_an_adapter_answers_and_the_same_input_gets_the_same_answer(
-    chats: Clone, labs_home: Path
-) -> None:
-    first, second = (pipe(chats, labs_home, b"why ?", "LLM07") for _ in range(2))
-    assert first.code == 0, first
-    assert first.out.strip()
-    assert first == second
+def test_an_adapter_answers(chats: Clone, labs_home: Path) -> None:
+    ended = pipe(chats, labs_home, b"why ?", "LLM07")
+    assert ended.code == 0, ended
+    assert set(ended.out.split()) <= set(WORDS)
+    assert ended.out.strip()
 
 
 @pytest.mark.parametrize(
@@ -157,15 +165,6 @@ def test_a_reader_that_leaves_ends_the_chat_quietly(chats: Clone, labs_home: Pat
     assert ended.err == ""
 
 
-def test_a_message_longer_than_the_context_is_a_card(
-    chats: Clone, labs_home: Path, tmp_path: Path
-) -> None:
-    small = save_model(tmp_path / "small", TEMPLATE, context=64)
-    ended = pipe(chats, labs_home, b"rain " * 100, str(small))
-    assert ended.code == 2, ended
-    assert "what: The model can't answer." in ended.err
-
-
 # Through invoke
 
 
@@ -184,7 +183,7 @@ def test_the_models_are_listed_without_a_stack(chats: Clone) -> None:
 
 def test_a_model_is_named_as_the_lab_sees_it(chats: Clone) -> None:
     folder = chats.outputs / "LLM10" / RUN / "model"
-    for model in ("LLM10", str(folder), f"outputs/LLM10/{RUN}", f"outputs/LLM10/{RUN}/model/"):
+    for model in ("LLM10", f"{folder}/"):
         ended = chats.invoke("--dry", "chat", model, "--runtime", "venv")
         assert ended.code == 0, ended
         assert ended.out.rstrip().endswith(f" -m labs chat outputs/LLM10/{RUN}/model")
@@ -210,9 +209,11 @@ def test_a_container_answers_a_pipe_and_a_terminal(clone: Clone) -> None:
     words = ("chat", "LLM10", "--runtime", "docker")
     chat = clone.start_invoke(*words, terminal=(30, 100), TERM="dumb")
     chat.wait_for(READY)
-    chat.type(b"/max-tokens 90000\n/top-k 1\nwhy\n")
-    chat.wait_for(lambda: len(chat.text.rpartition("why")[2]) > 200)
+    say(chat, "/max-tokens 90000", "/top-k 1", "why")
+    before = len(chat.text)
+    chat.wait_for(lambda: len(chat.text) > before + LONG)
     chat.type(b"\x03")
     chat.wait_for("(stopped)")
+    wait_for_prompt(chat)
     chat.type(b"\x03")
     assert chat.ended().code == 130
