@@ -114,7 +114,7 @@ def test_pip_s_packages_are_counted() -> None:
 
 def test_buildkit_s_stages_have_titles_and_their_usual_share() -> None:
     read = image_meter()
-    assert read("#8 [cpu base 1/2] FROM docker.io/library/ubuntu") == (
+    assert read("#8 [cpu base 1/2] FROM registry.example/library/ubuntu") == (
         "Python and certificates, from the distribution"
     )
     assert read("#9 [cpu base 2/2] RUN apt-get") is None, "a title is shown once"
