@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -352,9 +353,8 @@ def test_a_signal_ends_a_lab_in_the_real_environment(
 ) -> None:
     lab = shared_clone.bare_lab("print('begun', os.getpid())\nwait_for('never')", "LLM93")
     running = shared_clone.start_invoke("lab", lab, "--runtime", "venv")
-    running.wait_for("begun")
-    running.wait_for("\n")
-    process = int(running.text.split("begun ")[1].split()[0])
+    begun = running.wait_for(lambda: re.search(r"begun (\d+)\s", running.text))
+    process = int(begun[1])
     running.send(what)
     ended = running.ended()
     assert ended.code == 130, ended
