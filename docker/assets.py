@@ -21,7 +21,7 @@ from pathlib import Path
 
 from convert_models import GGUF, convert_glass, convert_smollm2
 
-NEEDED_BYTES = 600_000_000  # 134.5 M weights of 4 bytes each, the tokenizer, and a margin
+NEEDED_BYTES = 300_000_000  # 134.5 M weights of 2 bytes each, the tokenizer, and a margin
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 def convert_smollm2(folder: Path, to: Path) -> None:
     """Dequantize SmolLM2's GGUF file in `folder` and save the model in `to`.
 
-    The weights are float32, because a product of 4 bits and two fp16 scales needs that precision:
-    bf16 would change 67 % of a projection's weights, fp16 25 %.
+    A weight is d·q + m, of 4 bits and two numbers in float16, rounded to float16 to halve the file.
+    This changes 25 % of the weights, by at most 2⁻¹¹ of their size; bfloat16 would change 67 %. On
+    1,500 tokens the loss changes from 3.06764 to 3.06760, the logits by at most 0.036, and no
+    token that is predicted first. The model still opens in float32, in which the labs compute.
     """
     import torch
     from tokenizers import pre_tokenizers
@@ -26,7 +28,8 @@ def convert_smollm2(folder: Path, to: Path) -> None:
         dtype=torch.float32,
     )
     model.config.quantization_config = None
-    model.save_pretrained(to)
+    model.half().save_pretrained(to)
+    _open_in_float32(to)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
     # The file's pre-tokenizer "smollm" splits digits and then applies GPT-2's pattern. transformers
     # only applies the pattern, which gives other tokens for a number after several spaces.
@@ -35,6 +38,14 @@ def convert_smollm2(folder: Path, to: Path) -> None:
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, gpt2])
     tokenizer.save_pretrained(to)
     _check_weights(model, to)
+
+
+def _open_in_float32(folder: Path) -> None:
+    """Let `from_pretrained` without a dtype give float32, whatever type the file has."""
+    config = folder / "config.json"
+    facts = json.loads(config.read_text(encoding="utf-8"))
+    facts["dtype"] = "float32"
+    config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_gguf_once() -> None:
@@ -141,11 +152,11 @@ def _glass_tokenizer(file: Path, max_length: int):
 
 
 def _check_weights(model, folder: Path) -> None:
-    """Open the saved model and compare its weights."""
+    """Open the saved model, and compare its weights and their type, float32."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    written = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype).state_dict()
+    written = AutoModelForCausalLM.from_pretrained(folder).state_dict()
     for name, weight in model.state_dict().items():
-        if not torch.equal(weight, written[name]):
+        if not torch.equal(weight.float(), written[name]):
             sys.exit(f"assets: {name} has other values in the saved model")

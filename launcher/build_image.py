@@ -1,5 +1,6 @@
 """Build a stack's image: print the reason and the sizes, ask before large downloads."""
 
+import subprocess
 import sys
 import tomllib
 from contextlib import suppress
@@ -24,12 +25,22 @@ def build_command(engine: Engine, name: str, service: Service) -> tuple[dict[str
     """Return the environment variables and the command that build the image."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     labels = {"INPUTS": input_hashes(service), "VERSION": project["version"]}
+    labels["REVISION"] = _commit()
     if engine.podman:
         return {}, _podman_command(service, labels)
     variables = {f"LABS_{name}": value for name, value in labels.items()}
     if gfx := service["build"]["args"].get("GFX"):
         variables["LABS_GFX"] = gfx
     return variables, [*compose_command(name), "build", name]
+
+
+def _commit() -> str:
+    """Return the clone's commit; "" without git or a repository."""
+    try:
+        command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+        return capture(command, stderr=subprocess.DEVNULL).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _podman_command(service: Service, labels: dict[str, str]) -> list[str]:

@@ -18,7 +18,7 @@ class Sizes:
 
 # Measured on Linux x86-64 for cpu and cuda; for rocm, AMD publishes the size of its wheels.
 SIZES = {
-    "cpu": Sizes("490 MB", image_gb=4, environment_gb=3),
+    "cpu": Sizes("490 MB", image_gb=3, environment_gb=3),
     "cuda": Sizes("2.9 GB", image_gb=10, environment_gb=8),
     "rocm": Sizes("1.6 GB", image_gb=12, environment_gb=8),
 }

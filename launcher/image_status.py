@@ -16,7 +16,10 @@ STACK_LABEL = "llm-labs.stack"
 GFX_LABEL = "llm-labs.gfx"
 NOTEBOOK_LABEL = "llm-labs.notebook"  # only on images with JupyterLab
 SCRIPTS = ("assets.py", "convert_models.py", "stack.py")  # an environment needs them too
-BUILD_FILES = ("Dockerfile", "build.sh", *SCRIPTS)
+BUILD_FILES = (
+    *("Dockerfile", "build.sh", *SCRIPTS),
+    *("bytecode.py", "check_torch.py", "sbom.py", "torch-hashes.json", "trim.py"),
+)
 NOTEBOOK_FILES = ("jupyter_server_config.py", "jupyterlab_overrides.json")
 LOCK = "requirements.lock"
 CUDA_LOCK = "requirements-cuda.lock"

@@ -949,7 +949,7 @@ def a_configuration_tells_the_bytes(run: Run):
         ("AdamW, a step count for each tensor too", 8 * n + 4 * len(parameters), held(state)),
         ("activations", activation_bytes(s, batch, length), kept),
         ("cache", 4 * 2 * s.layers * s.kv_heads * s.head_dim * batch * length, held(cached)),
-        ("SmolLM2's file", 8 + header + 4 * total(SMOLLM2), path.stat().st_size),
+        ("SmolLM2's file", 8 + header + 2 * total(SMOLLM2), path.stat().st_size),
     ):
         run.check(f"bytes, {name}", foretold, equals=found, decides=True)
     rows = []

@@ -158,7 +158,10 @@ def test_compose_and_dockerfile_have_the_same_defaults() -> None:
 
 def test_every_file_that_the_build_mounts_is_hashed() -> None:
     mounted = set(re.findall(r"--mount=type=bind,source=([\w.-]+)", DOCKERFILE))
-    assert mounted | {"Dockerfile"} == {*image_status.BUILD_FILES, *image_status.lock_names("cuda")}
+    mounted |= set(re.findall(r"^COPY ([\w.-]+)", DOCKERFILE, re.MULTILINE))
+    hashed = {*image_status.BUILD_FILES, *image_status.lock_names("cuda")}
+    hashed |= {*image_status.NOTEBOOK_FILES, image_status.NOTEBOOK_LOCK}
+    assert mounted | {"Dockerfile"} == hashed
 
 
 def test_the_base_is_pinned_by_digest() -> None:
@@ -168,13 +171,13 @@ def test_the_base_is_pinned_by_digest() -> None:
 def test_only_the_hosts_of_torch_are_named() -> None:
     files = [ROOT / "compose.yaml", *(one for one in DOCKER.iterdir() if one.is_file())]
     hosts = {host for one in files for host in re.findall(r"https?://([\w.-]+)", one.read_text())}
-    assert hosts == {"download.pytorch.org", "stable.repo.amd.com"}
+    assert hosts == {"127.0.0.1", "download.pytorch.org", "stable.repo.amd.com"}
 
 
 def test_the_build_copies_no_file_of_the_host_into_the_image() -> None:
-    # The steps mount wheels, secrets, the lock and scripts.
-    copied = re.findall(r"^(?:COPY|ADD)\b.*", DOCKERFILE, re.MULTILINE)
-    assert [line for line in copied if not line.startswith("COPY --from=installed ")] == []
+    # The steps mount wheels, secrets, the lock and scripts. JupyterLab's image has its settings.
+    copied = re.findall(r"^(?:COPY|ADD)\b (\S+)", DOCKERFILE, re.MULTILINE)
+    assert set(copied) == set(image_status.NOTEBOOK_FILES)
 
 
 def test_torch_for_rocm_comes_from_one_index_only() -> None:
@@ -229,6 +232,9 @@ def test_compose_needs_no_variable() -> None:
         "cpu": "llm-labs:cpu",
         "cuda": "llm-labs:cuda",
         "rocm": "llm-labs:rocm-unset",
+        "notebook": "llm-labs:cpu-notebook",
+        "notebook-cuda": "llm-labs:cuda-notebook",
+        "notebook-rocm": "llm-labs:rocm-unset-notebook",
     }
 
 
@@ -250,20 +256,26 @@ def test_groups_are_numbers() -> None:
     assert all(gid.isdecimal() for gid in resolved()["rocm"]["group_add"])
 
 
+def labs_services() -> dict:
+    """Return the services that run labs: JupyterLab's have a port and a writable work/."""
+    return {name: one for name, one in resolved().items() if not name.startswith("notebook")}
+
+
 def test_every_service_is_hardened() -> None:
-    for name, service in resolved().items():
+    for name, service in labs_services().items():
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["read_only"] is True, name
         assert service["network_mode"] == "none", name
         assert service["user"] == "1000:1000", name
         assert service["profiles"] == [name], name
-        forbidden = ["privileged", "cap_add", "ports", "ipc", "pid", "userns_mode", "environment"]
+        forbidden = ["privileged", "cap_add", "ports", "ipc", "pid", "userns_mode"]
         assert service.keys().isdisjoint(forbidden), name
+        assert service.get("environment", {}).keys() <= {"TZ"}, name
 
 
 def test_every_service_mounts_labs_and_sheets_read_only_and_creates_no_folder() -> None:
-    for name, service in resolved().items():
+    for name, service in labs_services().items():
         mounts = {one["target"]: one.get("read_only", False) for one in service["volumes"]}
         assert mounts == {
             "/lab/labs": True,
