@@ -2,6 +2,10 @@
 
 import json
 import subprocess
+from typing import Any
+
+from launcher.compose import resolve
+from launcher.image_status import INPUTS_LABEL, input_hashes
 
 import pytest
 
@@ -46,10 +50,10 @@ print("works")
 
 
 @pytest.fixture(scope="module")
-def image(engine: object) -> str:
-    """Return the name of the CPU image; `engine` has built it."""
-    assert engine
-    return "llm-labs:cpu"
+def image(engine: Any) -> str:
+    """Return the ID of the CPU image with this clone's inputs; `engine` has built it."""
+    label = f"{INPUTS_LABEL}={input_hashes(resolve('cpu', {}))}"
+    return engine.images.list(filters={"label": label})[0].id
 
 
 def run_in(image: str, *command: str) -> str:
