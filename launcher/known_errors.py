@@ -73,6 +73,12 @@ KNOWN_ERRORS = (
         "invoke build, for an image after docker builder prune; if it fails again, check the index",
     ),
     KnownError(
+        r"check_torch: the file isn't the one that was tested",
+        "torch's wheel differs from the one that was tested.",
+        "It has the same name and another SHA-256 than docker/torch-hashes.json.",
+        "invoke build after docker builder prune; if it fails again, check LABS_WHEELS or the index",
+    ),
+    KnownError(
         r"ensurepip is not available",
         "This Python can't make virtual environments.",
         "Debian and Ubuntu have the venv module in a separate package.",

@@ -69,6 +69,10 @@ MESSAGES = [
         "differs from the one in the lock",
     ),
     (
+        "check_torch: the file isn't the one that was tested: don't use it",
+        "differs from the one that was tested",
+    ),
+    (
         "The virtual environment was not created successfully because ensurepip is not available.",
         "can't make virtual environments",
     ),
