@@ -76,7 +76,7 @@ KNOWN_ERRORS = (
         r"check_torch: the file isn't the one that was tested",
         "torch's wheel differs from the one that was tested.",
         "It has the same name and another SHA-256 than docker/torch-hashes.json.",
-        "invoke build after docker builder prune; if it fails again, check LABS_WHEELS or the index",
+        "docker builder prune, invoke build; if it fails again, check LABS_WHEELS or the index",
     ),
     KnownError(
         r"ensurepip is not available",
