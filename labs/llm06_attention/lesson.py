@@ -305,7 +305,7 @@ def by_hand_equals_the_library(run: Run):
 def heads_equal_multihead_attention(run: Run):
     """Our heads equal `nn.MultiheadAttention` with its weights, where a query may see something.
 
-    Predict: such a query's answer is 0 by our definition. What does the library return?
+    Predict: for a query that may see nothing, ours returns 0. What does the library return?
     """
     theirs = nn.MultiheadAttention(48, 6, batch_first=True).double()
     ours = MultiHeadAttention(48, 6, bias=True).double()
@@ -327,9 +327,10 @@ def heads_equal_multihead_attention(run: Run):
     other = theirs(x, x, x, hidden, need_weights=False)[0]
     fast = theirs.eval()(x, x, x, hidden, need_weights=False)[0]
     shown = [f"{(y[1] - ours.out.bias).abs().max():g}" for y in (want, other, fast)]
-    return "torch {} says {}; with need_weights=False {}; so in eval() {}.".format(
-        torch.__version__.split("+")[0], *shown
-    )
+    return (
+        "For a query that may see nothing, torch {} returns {}. "
+        "With need_weights=False it returns {}, and in eval() with it {}."
+    ).format(torch.__version__.split("+")[0], *shown)
 
 
 # %% [markdown]
