@@ -3,20 +3,30 @@
 Jupyter reads this file from etc/jupyter of the image's or the environment's Python.
 """
 
+import re
 from pathlib import PurePosixPath
 from typing import Any
 
 from labs.cli.heartbeat import end_with_launcher
 
+from ipykernel.ipkernel import IPythonKernel
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from jupytext.async_contentsmanager import build_async_jupytext_contents_manager_class
-from tornado.web import HTTPError
+from tornado.web import Finish, HTTPError
 
 READ_ONLY = "Lessons are read-only. Save your own copy: invoke learn writes your sheet into work/."
+COPY = "*Lessons are read-only: `invoke learn {lab}` makes your own copy.*"
+HEADING = re.compile(r"# (\S+) · ")
+EXERCISE = "@lab.exercise("
 FIRST_CELL = "# %%\n"
 SHEET = "# Your sheet of "
-KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+# JupyterLab would add what the kernel reports, and then show the notebook as changed.
+METADATA = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"},
+    "language_info": IPythonKernel.language_info,
+}
 
 end_with_launcher()  # in a container
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
@@ -37,15 +47,27 @@ def refuse_lessons(*paths: str) -> None:
         raise HTTPError(403, READ_ONLY)
 
 
+def add_notice(cells: list[dict[str, Any]]) -> None:
+    """Say below the heading of a lesson with exercises how to get a copy that can be saved."""
+    heading = HEADING.match(cells[0]["source"]) if cells else None
+    if heading and any(EXERCISE in cell["source"] for cell in cells):
+        cells[0]["source"] += "\n\n" + COPY.format(lab=heading[1])
+
+
 class LabFiles(build_async_jupytext_contents_manager_class(AsyncLargeFileManager)):
     """The files of the labs; a container also mounts labs/ read-only."""
 
     async def get(self, path: str, *arguments: Any, **keywords: Any) -> dict[str, Any]:
         """Return a file; JupyterLab shows that a lesson is read-only, and asks for no kernel."""
         model = await super().get(path, *arguments, **keywords)
-        if model["type"] == "notebook" and model["content"]:
-            model["content"]["metadata"].setdefault("kernelspec", KERNEL)
-        return {**model, "writable": False} if is_lesson(path) else model
+        is_notebook = model["type"] == "notebook" and bool(model["content"])
+        if is_notebook:
+            model["content"]["metadata"].update(METADATA)
+        if not is_lesson(path):
+            return model
+        if is_notebook:
+            add_notice(model["content"]["cells"])
+        return {**model, "writable": False}
 
     async def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
         """Save a file outside of labs/."""
@@ -78,6 +100,17 @@ class LabKernels(AsyncMappingKernelManager):
         return str(self.root_dir)
 
 
+select_subprotocol = KernelWebsocketHandler.select_subprotocol
+
+
+def select_while_connected(handler: Any, subprotocols: list[str]) -> str | None:
+    """Choose a socket's protocol, unless the browser has left; Jupyter logs a traceback then."""
+    if handler.connection is None:
+        raise Finish
+    return select_subprotocol(handler, subprotocols)
+
+
+KernelWebsocketHandler.select_subprotocol = select_while_connected
 c.ServerApp.contents_manager_class = LabFiles
 c.ServerApp.kernel_manager_class = LabKernels
 # Save a sheet without metadata, so that it stays what `invoke check` reads. A cell's title is the

@@ -213,6 +213,42 @@ def test_in_a_browser_a_lesson_runs_and_draws_its_figure(notebook: Notebook, bro
     assert shown.count(line) == 1
 
 
+def test_a_sheet_counts_as_unchanged_when_it_is_opened(notebook: Notebook, browser: Any) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(f"{notebook.server}/lab/tree/work/llm90_small.py?token={notebook.token}")
+    page.wait_for_selector("text=/Python 3.*Idle/", timeout=60_000)
+    page.wait_for_function("document.title.includes('llm90')")
+    page.wait_for_timeout(1000)  # JupyterLab adds the kernel's metadata after its reply
+    assert page.locator(".lm-TabBar-tab.jp-mod-current").count() >= 1
+    assert page.locator(".lm-TabBar-tab.jp-mod-dirty").count() == 0
+    context.close()
+
+
+def test_a_browser_that_leaves_early_leaves_no_traceback(notebook: Notebook) -> None:
+    kernel = notebook.ask("/api/kernels", "POST", {})[1]["id"]
+    request = (
+        f"GET /api/kernels/{kernel}/channels?session_id=x HTTP/1.1\r\n"
+        f"Host: 127.0.0.1:{notebook.port}\r\nAuthorization: token {notebook.token}\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    for seconds in (0, 0, 0.003, 0.01):
+        with socket.create_connection(("127.0.0.1", notebook.port)) as browser:
+            browser.sendall(request.encode())
+            time.sleep(seconds)
+    assert notebook.ask(f"/api/kernels/{kernel}", "DELETE")[0] == 204
+    assert "kernel_ws_protocol" not in notebook.running.text
+    assert "Uncaught exception" not in notebook.running.text
+
+
+def test_a_lesson_with_exercises_names_the_command_for_a_copy(notebook: Notebook) -> None:
+    first = notebook.open("labs/llm90_small/lesson.py")["content"]["cells"][0]["source"]
+    assert first.endswith("Lessons are read-only: `invoke learn LLM90` makes your own copy.*")
+    deeper = notebook.open("labs/llm10_llama/deeper.py")["content"]["cells"][0]["source"]
+    assert "read-only" not in deeper, "it has no exercises"
+
+
 def test_a_wrong_token_is_refused(notebook: Notebook) -> None:
     for token in ("", "wrong", notebook.token[:-1]):
         assert notebook.ask("/api/contents", Authorization=f"token {token}")[0] == 403
