@@ -10,6 +10,7 @@ from labs.course.cards import WRONG_USAGE, Card
 from labs.course.options import OUTPUTS, Parser
 from labs.course.terminal import line
 from labs.kit.chat import saved_models
+from labs.kit.chat.commands import command_in
 from labs.kit.chat.plain import plain
 from labs.kit.chat.saved_models import SavedModel
 
@@ -83,7 +84,7 @@ def _piped_message() -> str:
     """Return all of standard input.
 
     Raises:
-        Card: if it is empty, too long or not UTF-8.
+        Card: if it is empty, too long, not UTF-8, or a command.
     """
     content = sys.stdin.buffer.read(MAX_INPUT + 1)
     fix = 'echo "What is a token?" | invoke chat'
@@ -97,6 +98,10 @@ def _piped_message() -> str:
     if not message.strip():
         why = "Without a terminal, a chat answers its standard input, which is empty."
         raise Card("There is nothing to answer.", why, fix, WRONG_USAGE)
+    if command := command_in(message):
+        what = f"{command} is a command, and commands need a terminal."
+        why = "Piped input is one message to the model. A space before the / makes it a message."
+        raise Card(what, why, "invoke chat", WRONG_USAGE)
     return message
 
 

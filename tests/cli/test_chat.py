@@ -88,6 +88,8 @@ def test_commands_are_obeyed_and_ctrl_c_stops_an_answer_before_it_ends_the_chat(
         ("/top-k 5", "/top-k 5"),
         ("/top-p 2", "/top-p needs a number from 0.01 to 1."),
         ("/max-tokens 3", "/max-tokens 3"),
+        ("/seed -1", "/seed needs an integer from 0 to 4294967295."),
+        ("/max-tokens 0", "/max-tokens needs an integer from 1 to 1000000."),
         ("/nonsense", "There is no command /nonsense."),
         ("/help", "A message that starts with / needs a space before it."),
         ("good morning", "(3 tokens; /max-tokens allows longer answers)"),
@@ -141,6 +143,8 @@ def test_an_adapter_answers(chats: Clone, labs_home: Path) -> None:
         (b" \n", [], "There is nothing to answer."),
         (b"\xff\xfe", [], "The input isn't UTF-8."),
         (b"x" * (2**20 + 1), [], "The input is too long."),
+        (b"/settings\n", [], "/settings is a command, and commands need a terminal."),
+        (b"/seed 1\nWhat is a token?\n", [], "/seed is a command, and commands need a terminal."),
         (b"why", ["LLM06"], "LLM06 has saved no model"),
         (b"why", ["outputs/gone"], "There is no folder outputs/gone."),
         (b"why", ["--loud"], "The options can't be parsed."),
@@ -153,6 +157,15 @@ def test_what_cannot_be_answered_is_a_card(
     assert ended.code == 2, ended
     assert f"what: {what}" in ended.err
     assert ended.out == ""
+
+
+@pytest.mark.parametrize("text", [b" /seed 1", b"/etc/passwd is a file", b"why ?\ngood"])
+def test_a_pipe_that_is_no_command_is_one_message(
+    chats: Clone, labs_home: Path, text: bytes
+) -> None:
+    ended = pipe(chats, labs_home, text, "LLM10")
+    assert ended.code == 0, ended
+    assert ended.out.strip()
 
 
 def test_a_reader_that_leaves_ends_the_chat_quietly(chats: Clone, labs_home: Path) -> None:

@@ -56,7 +56,7 @@ class Sampling:
         """
         setting = SETTINGS[command]
         kind = "an integer" if setting.parse is int else "a number"
-        bounds = f"{kind} from {setting.low:g} to {setting.high:g}"
+        bounds = f"{kind} from {setting.low} to {setting.high}"
         try:
             number = setting.parse(value)
         except ValueError:

@@ -123,7 +123,8 @@ def _newest_of(lab: str, outputs: Path) -> SavedModel:
     models = saved_below(outputs, lesson.name)
     if not models:
         what = f"{lesson.name} has saved no model in {outputs}."
-        why = f"These labs have: {', '.join(_labs_with_models(outputs)) or 'none'}."
+        others = ", ".join(_labs_with_models(outputs))
+        why = f"These labs have: {others}." if others else "No lab has saved a model there yet."
         raise Card(what, why, f"invoke lab {lesson.name}; or: {LIST}", WRONG_USAGE)
     return models[0]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labs.kit.chat.answer import StopButton, generate
+from labs.kit.chat.commands import HELP
 from labs.kit.chat.conversation import Conversation, TemplateError, TooLong
 from labs.kit.chat.open_model import ChatModel
 from labs.kit.chat.plain import plain
@@ -15,13 +16,6 @@ from rich.console import Console
 from rich.text import Text
 
 PROMPT = "> "
-HELP = {
-    "/system TEXT": "set the system prompt; without a text: return to the model's own",
-    "/reset": "start a new conversation; the system prompt stays",
-    "/settings": "show the settings",
-    "/help": "show this list",
-    "/quit": "end, like Ctrl-D; Ctrl-C stops an answer",
-}
 
 
 class Session:

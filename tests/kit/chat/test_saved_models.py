@@ -71,6 +71,7 @@ def test_what_cannot_be_found_is_a_card(tmp_path: Path, target: str, what: str) 
     with pytest.raises(Card) as refused:
         choose(target, tmp_path)
     assert refused.value.what.startswith(what)
+    assert "none" not in refused.value.why
     assert refused.value.code == WRONG_USAGE
 
 
