@@ -44,7 +44,7 @@ class Standing:
 
     @property
     def finished(self) -> bool:
-        """Whether every exercise is done."""
+        """Whether every exercise is done; a lab without exercises is never unfinished."""
         return self.count("done") == len(self.exercises)
 
 
@@ -71,8 +71,8 @@ def main(arguments: list[str]) -> int:
 
 def _standings(folder: Path) -> Iterator[Standing]:
     for lesson in lessons():
-        if exercises := tuple(sheets.exercises(lesson.source)):
-            yield Standing(lesson, exercises, progress.read(lesson.name, folder))
+        exercises = tuple(sheets.exercises(lesson.source))
+        yield Standing(lesson, exercises, progress.read(lesson.name, folder))
 
 
 def _learners(group: Path) -> dict[str, Path]:
@@ -103,6 +103,7 @@ def _print_own(standings: list[Standing]) -> None:
         table.add_column(column)
     for standing in standings:
         done = f"{standing.count('done')} of {len(standing.exercises)}"
+        done = done if standing.exercises else "no exercises"
         tried = str(standing.count("tried") or "")
         lesson = standing.lesson
         table.add_row(lesson.name, lesson.title, done, tried, _best_run(standing))
@@ -136,19 +137,22 @@ def _effort(part: Part) -> str:
 
 
 def _next_step(standings: list[Standing]) -> str:
-    """Name one thing to do: continue what was started, else start the first unfinished lesson."""
+    """Name one thing to do: continue a sheet or what was tried, else start a new lesson."""
     for standing in standings:
         has_sheet = workbook.sheet_of(standing.lesson).is_file()
         if standing.finished and not standing.record.best and has_sheet:
             name = standing.lesson.name
             return f"invoke check {name}, which runs its experiments on your parts"
     unfinished = [standing for standing in standings if not standing.finished]
-    started = [standing for standing in unfinished if standing.started]
-    new = [standing for standing in unfinished if not standing.lesson.deeper]
-    candidates = [*started, *new, *unfinished]  # deeper parts come last
-    if not candidates:
+    if not unfinished:
         return "every exercise of every lab is done. invoke lab all --size small, on a GPU"
-    return _step_in(candidates[0])
+    return _step_in(min(unfinished, key=_rank))
+
+
+def _rank(standing: Standing) -> tuple[bool, bool, bool]:
+    """Order what to do next: tried with a sheet, a new sheet, tried before, then lessons."""
+    has_sheet = workbook.sheet_of(standing.lesson).is_file()
+    return not has_sheet, not standing.started, standing.lesson.deeper
 
 
 def _step_in(standing: Standing) -> str:

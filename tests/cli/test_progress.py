@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from typing import Any
 
 from labs.course import progress
@@ -42,6 +43,27 @@ def test_progress_shows_what_is_done_tried_and_next(school: Clone) -> None:
     assert "Next: invoke check LLM90, which runs its experiments" in school.labs("progress").out
     record_best_run(school)
     assert "every exercise of every lab is done" in school.labs("progress").out
+
+
+def test_a_new_sheet_is_next_even_if_another_lab_comes_first(school: Clone) -> None:
+    shutil.copytree(school.lab_folder("LLM90"), school.lab_folder("LLM91"))
+    school.change("labs/llm91_small/lesson.py", "LLM90", "LLM91")
+    assert "Next: invoke learn LLM90" in school.labs("progress").out
+    school.labs("learn", "LLM91")
+    assert "Next: write add in work/llm91_small.py" in school.labs("progress").out
+    record(school, "work/progress", {"add": TRIED})  # its sheet is gone
+    assert "Next: write add in work/llm91_small.py" in school.labs("progress").out
+    school.labs("learn", "LLM90")
+    assert "Next: fix add in work/llm90_small.py" in school.labs("progress").out
+
+
+def test_a_lab_without_exercises_is_listed(school: Clone) -> None:
+    school.deeper_part("@lab.experiment\ndef nothing(run: Run):\n    \"\"\"Nothing.\"\"\"\n")
+    record(school, "work/progress", {"add": DONE, "Counter.count": DONE})
+    ended = school.labs("progress")
+    rows = [line.split() for line in ended.out.splitlines()]
+    assert ["LLM90+", "A", "small", "lab", "no", "exercises"] in rows
+    assert "Next: every exercise of every lab is done" in ended.out
 
 
 def test_the_best_run_is_shown(school: Clone) -> None:
