@@ -18,7 +18,8 @@ SENTENCES = {
 CAPTION = (
     "Every head of the model on three texts. Layers and heads are counted from 1. A pattern's "
     "score is a head's mean weight on it, over the queries of all three texts that have it. "
-    "Weights are saved in steps of 1/255."
+    "The measurements of this experiment use random tokens, and only queries in their second half, "
+    "so the best head there can be another one. Weights are saved in steps of 1/255."
 )
 COLUMNS = ["heads that look at", "best: layer", "head", "its score", "mean of all heads"]
 REPEATED = 12  # random words, each twice
