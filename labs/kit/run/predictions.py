@@ -4,6 +4,7 @@ import builtins
 import os
 import sys
 import termios
+from dataclasses import dataclass
 
 from labs.kit.run.console import Output
 from labs.kit.run.processes import group_size
@@ -11,6 +12,7 @@ from labs.kit.run.processes import group_size
 from rich.text import Text
 
 MAX_CHARACTERS = 200
+HOW_TO_SKIP = "Enter skips a question, Ctrl-D all questions of this run."
 
 
 def question(details: str) -> str:
@@ -31,16 +33,31 @@ def can_ask() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+@dataclass
+class _Asking:
+    """What happened to the questions of this process."""
+
+    asked: bool = False
+    stopped: bool = False  # by Ctrl-D
+
+
+_asking = _Asking()
+
+
 def ask(details: str, output: Output) -> str:
     """Return the learner's guess; empty without a question, a person or a reply."""
     text = question(details)
-    if not text or not can_ask():
+    if not text or _asking.stopped or not can_ask():
         return ""
+    if not _asking.asked:
+        output.print(Text(f"   {HOW_TO_SKIP}", style="dim"))
+    _asking.asked = True
     output.print(Text(f"   {text}", style="cyan"))
     termios.tcflush(sys.stdin, termios.TCIFLUSH)  # keys pressed during the last experiment
     try:
         typed = input("   your guess (Enter skips): ")
     except EOFError:  # Ctrl-D
+        _asking.stopped = True
         print()
         return ""
     printable = "".join(character for character in typed if character.isprintable())

@@ -70,6 +70,41 @@ def test_in_a_notebook_each_experiment_runs_with_its_cell(clone: Clone) -> None:
     assert {one["name"] for one in results["experiments"]} == {"parts", "chance", "figures"}
 
 
+BROKEN = '''
+# %% 2. An exercise
+@lab.exercise(level=1, hints=("Add.", "a + b", "return a + b"))
+def add(a, b):
+    return a +* b
+
+# %% 3. Its claim
+@lab.experiment
+def sums(run: Run):
+    """Sums are right."""
+    run.check("sums", [add(1, n) for n in (1, 2)], equals=[2, 3], decides=True)
+
+# %% 4. Another claim, whose own code is wrong
+def twice(a):
+    return 2 * b
+
+@lab.experiment
+def doubles(run: Run):
+    """Doubles are right."""
+    run.check("twice 2", twice(2), equals=4, decides=True)
+'''
+
+
+def test_in_a_notebook_a_name_of_a_cell_that_failed_needs_no_traceback(clone: Clone) -> None:
+    clone.kit_lab(BROKEN, checks=CHECKS)
+    code = NOTEBOOK.replace(".raise_error()", "")
+    ended = clone.run(sys.executable, "-c", code, PYTHONPATH=str(clone.path))
+    _, first, second, third, *_ = ended.out.split("CELL ")[1:]
+    assert "SyntaxError" in first
+    assert "add isn't defined: run the cell above that defines it first." in second
+    assert "Traceback" not in second
+    assert "name 'b' is not defined" in third, "the learner's own code is shown"
+    assert "in twice" in third
+
+
 # One experiment
 
 TWO = '''
@@ -98,7 +133,7 @@ def test_only_runs_one_experiment_and_reports_it(clone: Clone, name: str, code: 
     assert [one["name"] for one in results["experiments"]] == [name]
     assert results["passed"] is (code == 0)
     page = read_page(only_run(clone))
-    assert f'<section class="experiment" id="{name}">' in page
+    assert f'<section class="experiment" aria-labelledby="{name}">' in page
     assert page.count('<section class="experiment"') == 1
 
 

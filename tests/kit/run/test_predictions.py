@@ -8,6 +8,9 @@ from typing import Any
 
 from labs.kit.run.predictions import question
 from tests.conftest import Clone, Running
+from tests.small_lab import CHECKS, LAB
+
+import pytest
 
 PROMPT = "your guess (Enter skips):"
 
@@ -68,6 +71,38 @@ def test_enter_and_ctrl_d_skip_the_guess(school: Clone) -> None:
         assert running.ended().code == 0, running.text
         assert "you guessed" not in running.text
         assert results(school)[0]["guesses"] == {}
+
+
+TWO_QUESTIONS = (
+    LAB
+    + '''
+
+# %% 3. Another claim
+@lab.experiment
+def counting_again(run: Run):
+    """Counting again.
+
+    Predict: what does one come to?
+    """
+    run.check("one", Counter().count(1), equals=1, decides=True)
+'''
+)
+HOW_TO_SKIP = "Enter skips a question, Ctrl-D all questions of this run."
+
+
+@pytest.mark.parametrize(("keys", "questions"), [(b"\n", 2), (b"\x04", 1)])
+def test_ctrl_d_skips_all_questions_and_the_first_one_says_so(
+    school: Clone, keys: bytes, questions: int
+) -> None:
+    school.kit_lab(TWO_QUESTIONS, checks=CHECKS)
+    running = start(school, "LLM90")
+    for number in range(1, questions + 1):
+        running.wait_for(lambda number=number: running.text.count(PROMPT) == number)
+        running.type(keys)
+    assert running.ended().code == 0, running.text
+    assert running.text.count(PROMPT) == questions
+    assert running.text.count(HOW_TO_SKIP) == 1
+    assert running.text.index(HOW_TO_SKIP) < running.text.index(PROMPT)
 
 
 def test_ctrl_c_at_the_prompt_ends_the_run(school: Clone) -> None:
