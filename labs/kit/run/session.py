@@ -27,6 +27,7 @@ from labs.kit.run.results import Closing, Results, compute_closing
 from labs.kit.run.run import Run
 from labs.kit.run.run_folder import new_folder, refused, writing_to
 from labs.kit.run.summary import LEGEND, failure, table_of_claims
+from labs.kit.run.undefined_names import explain_undefined
 
 from rich.markdown import Markdown
 from rich.rule import Rule
@@ -117,12 +118,13 @@ class Session:
             if refused(error, self.folder):
                 raise  # becomes a card: the disk is the cause, not the lab
             self._record_crash(experiment)
-        except Exception:
-            self._record_crash(experiment)
+        except Exception as error:
+            self._record_crash(experiment, explain_undefined(function, error))
 
-    def _record_crash(self, experiment: Experiment) -> None:
+    def _record_crash(self, experiment: Experiment, explanation: str = "") -> None:
+        """Record the traceback; print it, or an explanation in its place."""
         experiment.crash = traceback.format_exc()
-        self.output.print(Text(experiment.crash, style="red"), wrap=False)
+        self.output.print(Text(explanation or experiment.crash, style="red"), wrap=False)
 
     def check_parts(self, parts: Sequence[str], module: ModuleType) -> None:
         """Check every exercise as `module` implements it: one check each."""
