@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 LEVELS = 2**16  # of a logit: steps of 0.0005 or so, which change a probability by 0.03 %
-NAMED = 1500  # tokens of each prompt whose text is saved
-MORE = 255  # a byte that says: 255 levels down, and more to come
 ALTERNATIVES = 5
 SURPRISES = 4  # of each text, in the table
 TEMPERATURES = (0.5, 1.0, 2.0)
@@ -26,22 +24,16 @@ TEXTS = {
 }
 
 
-def drops(logits: Tensor) -> tuple[np.ndarray, float]:
-    """Return sorted logits as bytes, and the step of one level.
-
-    Each byte says by how many levels a logit is below the one before; sorted, most lie close. In a
-    page this takes a third of the space of float32.
+def levels(logits: Tensor) -> tuple[np.ndarray, float]:
+    """Return how many levels each logit is below the largest, uint16, and the step of one level.
 
     Args:
         logits: (V,).
     """
-    ordered = logits.double().cpu().sort(descending=True).values.numpy()
-    step = float(ordered[0] - ordered[-1]) / LEVELS or 1.0
-    levels = np.rint((ordered[0] - ordered) / step).astype(int)
-    found: list[int] = []
-    for drop in np.diff(levels, prepend=0).tolist():
-        found += [MORE] * (drop // MORE) + [drop % MORE]
-    return np.array(found, np.uint8), step
+    numbers = logits.double().cpu().numpy()
+    below = numbers.max() - numbers
+    step = float(below.max()) / (LEVELS - 1) or 1.0
+    return np.rint(below / step).astype(np.uint16), step
 
 
 def sampler(prompts: dict[str, Tensor], tokenizer: Any) -> Viewed:
@@ -54,13 +46,13 @@ def sampler(prompts: dict[str, Tensor], tokenizer: Any) -> Viewed:
     shown: list[dict[str, Any]] = []
     rows: list[list[Any]] = []
     for name, logits in prompts.items():
-        packed, step = drops(logits)
-        best = logits.topk(min(NAMED, len(logits))).indices.tolist()
-        names = [tokenizer.decode(i) for i in best]
-        shown.append({"name": name, "step": step, "drops": pack_array(packed), "names": names})
+        packed, step = levels(logits)
+        shown.append({"name": name, "step": step, "levels": pack_array(packed)})
+        best = repr(tokenizer.decode(int(logits.argmax())))
         top = logits.softmax(-1).max().item()
-        rows.append([name, repr(names[0]), top, *(spread(logits, t) for t in TEMPERATURES)])
+        rows.append([name, best, top, *(spread(logits, t) for t in TEMPERATURES)])
     size = len(next(iter(prompts.values())))
+    names = [tokenizer.decode(i) for i in range(size)]  # of all: a draw can reach any token
     caption = (
         f"The next token, from all {size:,} logits, rounded to {LEVELS:,} levels. The settings act "
         "in this order: temperature, top-k, top-p, min-p. The ten draws are uniform numbers from "
@@ -68,7 +60,7 @@ def sampler(prompts: dict[str, Tensor], tokenizer: Any) -> Viewed:
     )
     columns = ["text so far", "likeliest token", "its probability"]
     return (
-        {"vocabulary": size, "prompts": shown},
+        {"names": names, "prompts": shown},
         caption,
         [*columns, *(f"e^H at T = {t:g}" for t in TEMPERATURES)],
         rows,

@@ -46,14 +46,13 @@ def logits_of(seed: int) -> Tensor:
 
 
 def decoded(prompt: dict[str, Any]) -> Tensor:
-    """Return the logits that a page reads, minus the largest."""
-    levels = []
-    level = 0
-    for drop in base64.b64decode(prompt["drops"]["base64"]):
-        level += drop
-        if drop < view_data.MORE:
-            levels.append(level)
-    return -prompt["step"] * torch.tensor(levels, dtype=torch.float64)
+    """Return the sorted logits that a page reads, minus the largest."""
+    return -prompt["step"] * torch.tensor(sorted(levels_in(prompt)), dtype=torch.float64)
+
+
+def levels_in(prompt: dict[str, Any]) -> list[int]:
+    """Return the saved levels by token."""
+    return np.frombuffer(base64.b64decode(prompt["levels"]["base64"]), "<u2").tolist()
 
 
 @contextmanager
@@ -111,8 +110,8 @@ def by_the_lab(logits: Tensor, temperature: float, k: int, p: float, part: float
 
 
 def test_the_page_computes_the_distribution_as_the_lab_does(browser: Any, tmp_path: Path) -> None:
-    compute = """([step, drops, settings]) => {
-        const logits = LabViews.readLogits({ step, drops });
+    compute = """([step, levels, settings]) => {
+        const { logits } = LabViews.readLogits({ step, levels });
         const found = LabViews.distribution(logits, settings);
         return [found.left, found.entropy, Array.from(found.probabilities)];
     }"""
@@ -123,7 +122,7 @@ def test_the_page_computes_the_distribution_as_the_lab_does(browser: Any, tmp_pa
             settings = {"temperature": 1.0, "k": 0, "p": 1.0, "part": 0.0, **given}
             for_page = {**settings, "k": settings["k"] or VOCABULARY}
             left, entropy, shares = page.evaluate(
-                compute, [prompt["step"], prompt["drops"], for_page]
+                compute, [prompt["step"], prompt["levels"], for_page]
             )
             ours = by_the_lab(decoded(prompt), **settings)  # type: ignore[arg-type]
             kept = ours[ours > 0]
@@ -155,11 +154,13 @@ def test_draws_fall_on_the_tokens_whose_stretch_has_the_number(
         page.get_by_role("button", name="Draw 10").click()
         line = logits.softmax(-1).cumsum(-1)
         numbers = page.evaluate("Array.from({ length: 10 }, LabViews.uniform(1))")
-        ranks = torch.searchsorted(line, torch.tensor(numbers, dtype=torch.float64), right=True)
-        order = logits_of(4).argsort(descending=True)
-        names = [
-            chr(order[rank]) if rank < view_data.NAMED else f"rank {rank + 1:,}" for rank in ranks
-        ]
+        ordered = torch.tensor(sorted(numbers), dtype=torch.float64)
+        ranks = torch.searchsorted(line, ordered, right=True).tolist()
+        data, *_ = view_data.sampler({"A text": logits_of(4)}, Letters())
+        levels = levels_in(data["prompts"][0])
+        order = sorted(range(VOCABULARY), key=levels.__getitem__)
+        assert max(ranks) > 100, "an unlikely token has a name, too"
+        names = [chr(order[rank]) for rank in ranks]
         visible = page.evaluate("names => names.map(LabViews.visible)", names)
         assert page.locator(".view-drawn li").all_text_contents() == visible
 

@@ -38,11 +38,11 @@ def attention() -> dict[str, Any]:
 
 
 def sampler() -> dict[str, Any]:
-    """Two prompts with eight tokens each; a large drop needs several bytes."""
-    drops = np.array([0, 20, 30, 0, 100, 255, 255, 90, 10, 5], np.uint8)  # of eight logits
-    names = [" the", "a", " <b>", "\n"]
-    one = {"step": 0.01, "drops": pack_array(drops), "names": names}
-    return {"vocabulary": 8, "prompts": [{"name": "Once", **one}, {"name": "Twice", **one}]}
+    """Two prompts with eight tokens each, which aren't in the order of their logits."""
+    levels = np.array([765, 0, 20, 50, 50, 150, 750, 760], np.uint16)
+    names = ["silly", " the", "a", " <b>", "\n", "e", "f", "g"]
+    one = {"step": 0.01, "levels": pack_array(levels)}
+    return {"names": names, "prompts": [{"name": "Once", **one}, {"name": "Twice", **one}]}
 
 
 def tokens() -> dict[str, Any]:

@@ -211,6 +211,17 @@ def test_the_weights_on_the_page_are_those_that_were_saved(opened: Opener) -> No
         assert shades == [0.05, 0.05, 0.05, 0.05, 1.0, 0.05]
 
 
+def test_a_wide_overview_says_that_it_scrolls(opened: Opener) -> None:
+    hint = """name => getComputedStyle(
+        document.querySelector(`.view-scroll[aria-label='${name}']`), "::after").content"""
+    with opened("attention") as page:
+        assert page.evaluate(hint, "map") == "none", "all of it fits"
+        page.set_viewport_size({"width": 300, "height": 900})
+        page.wait_for_selector(".view-scroll[aria-label='map'][tabindex]")
+        assert "scrolls sideways" in page.evaluate(hint, "map")
+        assert page.evaluate(hint, "all heads") == "none", "two layers fit"
+
+
 # The token view
 
 
@@ -296,6 +307,8 @@ def test_ten_draws_stay_while_a_slider_moves(opened: Opener) -> None:
         places = [one.evaluate("one => one.style.left") for one in marks.all()]
         assert len(set(places)) == 10
         assert page.locator(".view-drawn li").count() == 10
+        lefts = [float(place.removesuffix("%")) for place in places]
+        assert lefts == sorted(lefts), "the marks stand in the order of the tokens below"
         move(page, "temperature", 0.1)
         assert [one.evaluate("one => one.style.left") for one in marks.all()] == places
         page.get_by_role("button", name="Draw 10").click()

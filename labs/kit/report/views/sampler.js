@@ -1,19 +1,14 @@
 // From logits to a choice: temperature, top-k, top-p and min-p, in this order, as you drag.
 // The data:
-//   vocabulary: the number of tokens
-//   prompts: { name, step, drops, names }; `drops` are packed bytes: sorted from the largest down,
-//     each logit is below the one before by so many steps, where 255 stands for "255 and more to
-//     come". `names` are the likeliest tokens' texts.
+//   names: each token's text, by its id
+//   prompts: { name, step, levels }; `levels` are packed: by how many steps each token's logit is
+//     below the largest one, by the token's id
 
-// The distance of each logit from the largest, in float64.
-LabViews.readLogits = ({ step, drops }) => {
-  const logits = [];
-  let level = 0;
-  for (const drop of LabViews.unpack(drops)) {
-    level += drop;
-    if (drop < 255) logits.push(-step * level);
-  }
-  return Float64Array.from(logits);
+// The ids from the likeliest token down, and the distance of their logits from the largest.
+LabViews.readLogits = ({ step, levels }) => {
+  const below = LabViews.unpack(levels);
+  const ids = Uint32Array.from(below.keys()).sort((a, b) => below[a] - below[b] || a - b);
+  return { ids, logits: Float64Array.from(ids, (id) => -step * below[id]) };
 };
 
 // Apply the settings to sorted logits: the tokens left, their probabilities, the entropy in nats.
@@ -57,18 +52,15 @@ LabViews.kinds.sampler = (stage, data) => {
   const KS = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, Infinity];
   const OFF = { temperature: 1, k: Infinity, p: 1, part: 0 };
   const prompts = data.prompts.map((one) => {
-    const logits = LabViews.readLogits(one);
-    return { ...one, logits, own: LabViews.distribution(logits, OFF).probabilities };
+    const { ids, logits } = LabViews.readLogits(one);
+    return { name: one.name, ids, logits, own: LabViews.distribution(logits, OFF).probabilities };
   });
   let prompt = prompts[0];
   let settings = { ...OFF };
   let seed = 0;
-  let draws = []; // uniform numbers
+  let draws = []; // uniform numbers, in their order on the line
 
-  const nameOf = (rank) => {
-    const name = prompt.names[rank];
-    return name === undefined ? `rank ${thousands(rank + 1)}` : visible(name);
-  };
+  const nameOf = (rank) => visible(data.names[prompt.ids[rank]]);
 
   const power = ["e", element("sup", {}, "H"), ": equally likely tokens"];
   const numbers = [power, ["tokens left"], ["entropy H (nats)"]].map((name) => {
@@ -78,6 +70,7 @@ LabViews.kinds.sampler = (stage, data) => {
   const bars = element("table", { class: "view-bars" });
   const line = element("div", { class: "view-line", "aria-hidden": "true" });
   const drawn = element("ol", { class: "view-drawn", "aria-label": "drawn tokens" });
+  const legend = element("p", { class: "view-note" }, "In a token, · is a space and ⏎ a line end.");
   const live = LabViews.live();
 
   const showBars = ({ left, probabilities }) => {
@@ -97,7 +90,7 @@ LabViews.kinds.sampler = (stage, data) => {
         element("td", {}, rank < left ? percent(share) : "cut"),
       );
     });
-    const caption = element("caption", {}, "next token · a stroke marks the model's own probability");
+    const caption = element("caption", {}, "next token; a stroke marks the model's own probability");
     bars.replaceChildren(caption, element("tbody", {}, ...rows));
   };
 
@@ -109,14 +102,13 @@ LabViews.kinds.sampler = (stage, data) => {
   };
   const showLine = ({ probabilities }) => {
     const parts = [];
-    const ranks = [];
-    const waiting = draws.map((u, i) => ({ u, i })).sort((a, b) => a.u - b.u);
+    const ranks = []; // of the draws
     let rest = null; // from this rank on, stretches are too narrow to see
     let seen = 0; // where it starts
     let start = 0;
     probabilities.forEach((share, rank) => {
       const end = rank === probabilities.length - 1 ? 1 : start + share;
-      while (waiting.length && waiting[0].u < end) ranks[waiting.shift().i] = rank;
+      while (ranks.length < draws.length && draws[ranks.length] < end) ranks.push(rank);
       if (end - start >= 0.002) {
         const fits = 9 * nameOf(rank).length + 6 < (end - start) * line.clientWidth;
         const stretch = element("span", { class: `hue${rank % 6}` }, fits ? nameOf(rank) : "");
@@ -150,7 +142,7 @@ LabViews.kinds.sampler = (stage, data) => {
     const ranks = showLine(found);
     const of = draws.length ? ` Drawn: ${ranks.map(nameOf).join(", ")}.` : "";
     live.say(
-      `${thousands(left)} of ${thousands(data.vocabulary)} tokens left, as spread as ` +
+      `${thousands(left)} of ${thousands(data.names.length)} tokens left, as spread as ` +
         `${numbers[0].value.textContent} equally likely tokens. Likeliest: ${nameOf(0)}, ` +
         `${percent(probabilities[0])}.${of}`,
     );
@@ -178,7 +170,7 @@ LabViews.kinds.sampler = (stage, data) => {
   };
   const draw = button(`Draw ${DRAWS} first tokens`, () => {
     seed += 1;
-    draws = Array.from({ length: DRAWS }, LabViews.uniform(seed));
+    draws = Array.from({ length: DRAWS }, LabViews.uniform(seed)).sort((a, b) => a - b);
   });
   const reset = button("Reset", () => {
     settings = { ...OFF };
@@ -196,6 +188,6 @@ LabViews.kinds.sampler = (stage, data) => {
     element("dl", { class: "view-numbers" }, ...numbers.map((one) => one.box)),
     element("div", { class: "view-row" }, draw, reset),
   );
-  stage.append(choose, element("div", { class: "view-columns" }, controls, bars), line, drawn, live);
+  stage.append(choose, element("div", { class: "view-columns" }, controls, bars), line, drawn, legend, live);
   show();
 };
