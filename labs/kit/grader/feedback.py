@@ -84,10 +84,10 @@ def print_hints(exercise: Exercise, number: int, lab: str, done: bool, another: 
         labelled(f"hint {position}", hint)
     if len(seen) < len(exercise.hints):
         another = another or f"invoke check {lab} --hint {exercise.part}"
-        labelled("", f"another hint: {another}")
+        line(f" another hint: {another}")
     elif not done:
         command = _solution_command(lab, exercise.part)
-        labelled("", f"that was the last hint; the lab's solution: {command}")
+        line(f" that was the last hint; the lab's solution: {command}")
 
 
 def print_solution(text: str, exercise: Exercise) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,26 @@ from labs.kit.run import sheet_process
 TIMEOUT_SECONDS = 3600  # more than any lab takes in its default size
 
 
-def run_experiments(lesson: Lesson, path: Path) -> int:
+def run_experiments(
+    lesson: Lesson,
+    path: Path,
+    ends: str = "Ctrl-C ends them",
+    stop: Callable[[], bool] = sheet_process.never,
+) -> int:
     """Run the experiments in their own process, unless they have run on this very sheet.
+
+    Args:
+        lesson: the lab.
+        path: the sheet.
+        ends: how to end them, for the first line.
+        stop: asked ten times a second whether to end them.
 
     Returns:
         The exit code.
 
     Raises:
         Card: if they don't end, or crash Python.
+        KeyboardInterrupt: on Ctrl-C, or if `stop` says so.
     """
     text = workbook.read(path)
     last = progress.read(lesson.name).last
@@ -31,18 +44,18 @@ def run_experiments(lesson: Lesson, path: Path) -> int:
         again = f"invoke lab {lesson.name} -- --sheet {path}"
         line(f"Report: {last['report']}. To run them again: {again}")
         return 0 if last["passed"] == last["of"] else FAILED
-    line(f"\nNow {lesson.name}'s experiments run on your code. Ctrl-C ends them; nothing is lost.")
+    line(f"\nNow {lesson.name}'s experiments run on your code. {ends}; nothing is lost.")
     try:
-        return _run(lesson, path)
+        return _run(lesson, path, stop)
     finally:
         workbook.restore(path, text)
 
 
-def _run(lesson: Lesson, path: Path) -> int:
+def _run(lesson: Lesson, path: Path, stop: Callable[[], bool]) -> int:
     name = lesson.name
     settings = import_module(lesson.module).lab.parse(["--sheet", str(path)])
     try:
-        code = sheet_process.run(lesson, settings, [], TIMEOUT_SECONDS)
+        code = sheet_process.run(lesson, settings, [], TIMEOUT_SECONDS, stop)
     except subprocess.TimeoutExpired as error:
         what = f"{name}'s experiments were stopped after {TIMEOUT_SECONDS // 60} minutes."
         why = "A part that passed its check loops, or is very slow, on larger inputs."

@@ -54,6 +54,7 @@ class _Watch:
         self.verdicts: list[Verdict] = []  # empty if that sheet can't be run
         self.part = ""  # the exercise that h shows a hint for
         self.parent = os.getppid()
+        self.quitting = False  # q was pressed while the experiments ran
 
     def run(self) -> None:
         """Check at every save; never returns by itself."""
@@ -192,16 +193,40 @@ class _Watch:
         if not self.verdicts:
             self._report_no_verdicts()
         elif wrong:
-            line(f"The experiments don't run: {_listed(wrong)} wrong. To run them all the same:")
-            line(f"invoke lab {name} -- --sheet {path}")
+            line(f"{_listed(wrong)} wrong, so the experiments were not started.")
+            line(f"To run them anyway: invoke lab {name} -- --sheet {path}")
         elif len(missing) == len(self.verdicts):
-            line("The experiments don't run: no exercise is written yet. To run them on the lab's")
-            line(f"own solutions: invoke lab {name}")
+            line("No exercise is written yet, so the experiments were not started.")
+            line(f"To run them on the lab's own solutions: invoke lab {name}")
         else:
             if missing:
                 line(f"{_listed(missing)} not written yet: the lab's own solutions stand in.")
-            sheet_run.run_experiments(self.checker.lesson, path)
-            self.keyboard.pressed()  # ignores keys that were pressed meanwhile
+            self._run_on_sheet()
+
+    def _run_on_sheet(self) -> None:
+        """Run the experiments on the sheet.
+
+        Raises:
+            _Quit: If q was pressed meanwhile, or the process that started this one has ended.
+        """
+        q = ("q ends them and the watch",) if self.keyboard.exists else ()
+        try:
+            sheet_run.run_experiments(
+                self.checker.lesson, self.checker.path, *q, stop=self._quit_pressed
+            )
+        except KeyboardInterrupt:
+            if self.quitting:
+                raise _Quit from None
+            raise
+        self._pressed()  # ignores other keys that were pressed meanwhile
+
+    def _quit_pressed(self) -> bool:
+        """Return whether q was pressed, or the process that started this one has ended."""
+        try:
+            self._pressed()
+        except _Quit:
+            self.quitting = True
+        return self.quitting
 
     def _report_no_verdicts(self) -> None:
         line(f"{self.checker.path} can't be checked as it is: see the message above.")

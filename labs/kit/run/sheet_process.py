@@ -6,11 +6,14 @@ display depends on them.
 """
 
 import json
+import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -31,6 +34,7 @@ from labs.kit.sandbox import child, files, landlock, proc, seccomp, syscalls
 INSIDE = "LABS_SHEET_PROCESS"  # set in the sheet's process, and in those that it starts
 SECRETS = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY$|AUTH", re.IGNORECASE)
 SECONDS_TO_END = 10
+POLL_SECONDS = 0.1
 LARGEST_RESULTS = 2**26  # bytes
 UNRESTRICTED = (
     "This kernel has no Landlock (Linux 5.13 or newer): outside of a container, the code of this "
@@ -44,7 +48,18 @@ def is_inside() -> bool:
     return INSIDE in os.environ
 
 
-def run(lesson: Lesson, settings: Settings, words: list[str], seconds: float | None = None) -> int:
+def never() -> bool:
+    """Return False: nobody stops the experiments."""
+    return False
+
+
+def run(
+    lesson: Lesson,
+    settings: Settings,
+    words: list[str],
+    seconds: float = math.inf,
+    stop: Callable[[], bool] = never,
+) -> int:
     """Run the experiments on the sheet that the settings name; record the progress.
 
     Args:
@@ -52,12 +67,14 @@ def run(lesson: Lesson, settings: Settings, words: list[str], seconds: float | N
         settings: the options of the run.
         words: the lab's own options, as on the command line.
         seconds: a limit of time.
+        stop: asked ten times a second whether to interrupt the run, as Ctrl-C does.
 
     Returns:
         The exit code; negative if a signal ended the process.
 
     Raises:
         Card: if the outputs folder can't be written.
+        KeyboardInterrupt: on Ctrl-C, or if `stop` says so; the process has ended then.
         TimeoutExpired: if the time is over; the process is ended then.
     """
     assert settings.sheet is not None
@@ -73,7 +90,8 @@ def run(lesson: Lesson, settings: Settings, words: list[str], seconds: float | N
         try:
             command = [sys.executable, "-m", "labs.kit.run.sheet_process", lesson.name]
             command += [*_common_words(settings), *words]
-            code = _wait_for(subprocess.Popen(command, env=_variables(folder, settings)), seconds)
+            process = subprocess.Popen(command, env=_variables(folder, settings))
+            code = _wait_for(process, seconds, stop)
         finally:
             proc.end_orphans(known)
     if is_main() and not settings.only:
@@ -93,10 +111,17 @@ def _common_words(settings: Settings) -> list[str]:
     return words
 
 
-def _wait_for(process: "subprocess.Popen[bytes]", seconds: float | None) -> int:
+def _wait_for(process: "subprocess.Popen[bytes]", seconds: float, stop: Callable[[], bool]) -> int:
+    deadline = time.monotonic() + seconds
     try:
-        return process.wait(seconds)
-    except KeyboardInterrupt:  # both processes get it
+        while time.monotonic() < deadline:
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(POLL_SECONDS)
+            if stop():
+                process.send_signal(signal.SIGINT)
+                raise KeyboardInterrupt
+        raise subprocess.TimeoutExpired(process.args, seconds)
+    except KeyboardInterrupt:  # both processes get Ctrl-C
         with suppress(subprocess.TimeoutExpired):
             process.wait(SECONDS_TO_END)
         raise

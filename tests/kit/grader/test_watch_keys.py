@@ -95,11 +95,11 @@ def test_r_runs_the_experiments_and_names_what_is_missing_or_wrong(sheet: Clone)
     path = sheet.path / SHEET
     running = watching(sheet, CI="1")  # in CI no experiment asks for a prediction
     waits(running)
-    press(running, b"r", "no exercise is written yet")
+    press(running, b"r", "No exercise is written yet")
     write_next(sheet, "return a - b")
     running.wait_for("✗ add")
     waits(running, 3)
-    printed = press(running, b"r", "The experiments don't run: add is wrong.")
+    printed = press(running, b"r", "add is wrong, so the experiments were not started.")
     assert f"invoke lab LLM90 -- --sheet {SHEET}" in printed
     path.write_text(path.read_text().replace("return a - b", "return a + b"))
     running.wait_for("✓ add")
@@ -109,6 +109,27 @@ def test_r_runs_the_experiments_and_names_what_is_missing_or_wrong(sheet: Clone)
     press(running, b"r", "have run on this sheet")
     running.type(b"q")
     assert running.ended().code == 0
+
+
+def test_q_ends_the_watch_during_the_experiments_too(sheet: Clone) -> None:
+    running = watching(sheet, CI="1")
+    before = settings(running)
+    waits(running)
+    path = sheet.path / SHEET
+    body = "    import os, time\n" + "    if 'LABS_SHEET_PROCESS' in os.environ:\n"
+    body += "        print('it is slow', flush=True)\n        time.sleep(900)\n    return a + b"
+    write_next(sheet, body.lstrip())
+    running.wait_for("✓ add")
+    waits(running, 2)
+    running.type(b"r")
+    running.wait_for("q ends them and the watch; nothing is lost.")
+    running.wait_for("it is slow")
+    running.type(b"hn")
+    running.type(b"q")
+    assert running.ended().code == 0, running.text
+    assert "Traceback" not in running.text
+    assert settings(running) == before
+    assert path.read_text().count("time.sleep(900)") == 1
 
 
 def test_a_sheet_that_cannot_be_run_has_no_next_exercise(sheet: Clone) -> None:

@@ -41,7 +41,7 @@ def test_a_kernel_without_landlock_is_reported(
 ) -> None:
     started: list[Any] = []
 
-    def wait_for(process: Any, seconds: float | None) -> int:
+    def wait_for(process: Any, seconds: float, _stop: Any) -> int:
         started.append(seconds)
         process.kill()
         return int(process.wait() and 1)
