@@ -58,7 +58,7 @@ def test_a_new_sheet_is_next_even_if_another_lab_comes_first(school: Clone) -> N
 
 
 def test_a_lab_without_exercises_is_listed(school: Clone) -> None:
-    school.deeper_part("@lab.experiment\ndef nothing(run: Run):\n    \"\"\"Nothing.\"\"\"\n")
+    school.deeper_part('@lab.experiment\ndef nothing(run: Run):\n    """Nothing."""\n')
     record(school, "work/progress", {"add": DONE, "Counter.count": DONE})
     ended = school.labs("progress")
     rows = [line.split() for line in ended.out.splitlines()]
