@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any, cast
 
 Number = int | float
-SHOWN_BESIDE_GUESS = 3  # numbers
 PARTS = "parts"  # the experiment that checks the exercises
 SHOWN = "shown"  # the verdict of an experiment without deciding evidence
 
@@ -219,10 +218,10 @@ class Experiment:
         return [item for item in self.items if isinstance(item, Measurement)]
 
     @property
-    def outcome(self) -> str:
-        """What to show beside a guess: the conclusion, or else the first numbers."""
-        shown = [f"{item.name}: {item.shown}" for item in (*self.measurements, *self.checks)]
-        return self.conclusion or "; ".join(shown[:SHOWN_BESIDE_GUESS])
+    def deciding(self) -> list[Check | Measurement]:
+        """The evidence that decides the claim, in the order in which it was found."""
+        evidence = [item for item in self.items if isinstance(item, Check | Measurement)]
+        return [item for item in evidence if item.decides]
 
     @property
     def passed(self) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, cast
 
+from labs.kit.report import facts
 from labs.kit.report.runs import Run, mapping, mappings, text
 
 DIGITS = 6  # significant digits of a number; runs that agree in them are not marked
@@ -28,10 +29,12 @@ class Row:
     Attributes:
         group: the heading that it stands under.
         name: what it is.
+        is_verdict: whether it is the verdict on a claim.
     """
 
     group: str
     name: str
+    is_verdict: bool = False
 
 
 def of_lab(runs: Sequence[Run]) -> tuple[list[Row], list[list[str | None]]]:
@@ -49,21 +52,22 @@ def of_lab(runs: Sequence[Run]) -> tuple[list[Row], list[list[str | None]]]:
 
 def _values(run: Run) -> Iterator[tuple[Row, str]]:
     """Yield everything that can differ between this run and another one."""
-    for name, value in _flat(run.environment):
-        yield Row(ENVIRONMENT, name), value
+    for name, value in facts.plain(run.environment):
+        yield Row(ENVIRONMENT, name), value[:HASH_LETTERS] if HASH.fullmatch(value) else value
     timed = mapping(run.timings.get("experiments"))
     for experiment in run.experiments:
         name = text(experiment.get("name"))
         claim = _plain(text(experiment.get("claim"))) or name
         depends_on_time = _depends_on_time(experiment, run)
-        yield Row(TIMINGS if depends_on_time else VERDICTS, claim), experiment["verdict"]
+        group = TIMINGS if depends_on_time else VERDICTS
+        yield Row(group, claim, is_verdict=True), experiment["verdict"]
         items = mappings(experiment.get("checks")) + mappings(experiment.get("measurements"))
         yield from _items(claim, items)
     yield Row(TIMINGS, "seconds"), _number(run.seconds)
     yield Row(TIMINGS, "peak memory (MiB)"), _number(run.timings.get("peak_memory_mib"))
-    for name, facts in timed.items():
-        yield Row(TIMINGS, f"{name}: seconds"), _number(mapping(facts).get("seconds"))
-        items = mappings(mapping(facts).get("measurements"))
+    for name, measured in timed.items():
+        yield Row(TIMINGS, f"{name}: seconds"), _number(mapping(measured).get("seconds"))
+        items = mappings(mapping(measured).get("measurements"))
         yield from _items(TIMINGS, items, prefix=f"{name}: ")
 
 
@@ -122,14 +126,3 @@ def _is_number(value: Any) -> bool:
 
 def _number(value: Any) -> str:
     return f"{value:.{DIGITS}g}" if isinstance(value, float) else text(value)
-
-
-def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the facts of an environment by name; those within an object by both names."""
-    for name, value in facts.items():
-        label = f"{prefix}{name.replace('_', ' ')}"
-        if isinstance(value, dict):
-            yield from _flat(mapping(cast(Any, value)), f"{label}: ")
-        else:
-            shown = _number(value)
-            yield label, shown[:HASH_LETTERS] if HASH.fullmatch(shown) else shown

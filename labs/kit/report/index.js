@@ -17,13 +17,32 @@
   // The shortest names that tell two runs apart: seed 0 and seed 1, or their times.
   const namesOf = (lab, pair) => {
     for (const fact of ["seed", "size", "device", "precision"]) {
-      const at = lab.rows.findIndex(([group, name]) => group === 0 && name === fact);
+      const at = lab.rows.findIndex(([group, name]) => lab.groups[group] === data.environment && name === fact);
       const values = pair.map((run) => lab.runs[run][at]);
       if (at >= 0 && values[0] !== null && values[1] !== null && values[0] !== values[1]) {
         return values.map((value) => (fact === "seed" ? `seed ${value}` : value));
       }
     }
-    return pair.map((run) => run.replace("_", " "));
+    return pair.map((run) => lab.started[run]);
+  };
+
+  // Values below 1e-9 are rounding errors, which no reader compares.
+  const withoutRoundingErrors = (value) => value?.replace(
+    /-?\d+(\.\d+)?(e[+-]?\d+)?/g, (number) => (Math.abs(number) < 1e-9 ? "0" : number));
+
+  const conclusionOf = (verdicts) => {
+    const different = verdicts.filter((row) => row.differs);
+    if (!verdicts.length) return "";
+    if (!different.length) return "No verdict differs.";
+    const names = different.map((row) => row.name.replace(/\.$/, "")).join("; ");
+    return `${different.length} ${different.length === 1 ? "verdict differs" : "verdicts differ"}: ${names}.`;
+  };
+
+  const overlapOf = (shared, all) => {
+    if (shared === all) return "";
+    if (!shared) return "No experiment is in both runs.";
+    return shared === 1 ? " Only one experiment is in both runs."
+      : ` Only ${shared} of ${all} experiments are in both runs.`;
   };
 
   const tableOf = (title, rows, names, marked) => {
@@ -34,9 +53,10 @@
       head.append(name ? element("th", name, { scope: "col" }) : element("td", ""));
     }
     const body = table.createTBody();
-    for (const { name, values, differs } of rows) {
+    for (const { name, values, differs, isVerdict } of rows) {
       const row = body.insertRow();
-      row.className = marked && differs ? "differs" : "";
+      row.classList.toggle("differs", differs && (marked || isVerdict));
+      row.classList.toggle("decision", isVerdict);
       row.append(element("th", name, { scope: "row" }));
       values.forEach((value, i) => row.append(element("td", value ?? "–", { "data-run": names[i] })));
     }
@@ -55,19 +75,26 @@
     const lab = data.labs[first.dataset.lab];
     const runs = pair.map((entry) => entry.dataset.run).reverse(); // the earlier one first
     const names = namesOf(lab, runs);
-    const rows = lab.rows.map(([group, name], i) => {
+    const rows = lab.rows.map(([group, name, isVerdict], i) => {
       const values = runs.map((run) => lab.runs[run][i]);
       const both = values[0] !== null && values[1] !== null;
-      return { group, name, values, both, differs: both && values[0] !== values[1] };
+      const exact = lab.groups[group] === data.environment;
+      const [one, other] = exact ? values : values.map(withoutRoundingErrors);
+      return { group, name, isVerdict, values, both, differs: both && one !== other };
     }).filter(({ values }) => values[0] !== null || values[1] !== null);
     const timed = (row) => lab.groups[row.group] === data.timings;
     const compared = rows.filter((row) => !timed(row));
-    const differing = compared.filter((row) => row.differs).length;
-    const equal = compared.filter((row) => row.both).length - differing;
-    const single = compared.length - differing - equal;
+    const facts = compared.filter((row) => !row.isVerdict);
+    const differing = facts.filter((row) => row.differs).length;
+    const equal = facts.filter((row) => row.both).length - differing;
+    const single = facts.length - differing - equal;
+    const verdicts = rows.filter((row) => row.isVerdict);
+    const inBoth = verdicts.filter((row) => row.both);
     byId("comparison-title").textContent = `${first.dataset.lab}: ${names.join(" and ")}`;
-    byId("summary").textContent = `≠ ${differing} differ, ${equal} are equal`
-      + (single ? `, ${single} are in one of the runs only.` : ".");
+    byId("conclusion").textContent = conclusionOf(inBoth) + overlapOf(inBoth.length, verdicts.length);
+    const partly = inBoth.length < verdicts.length;
+    byId("summary").textContent = `≠ ${differing} settings and values differ, ${equal} are equal`
+      + (single && !partly ? `, ${single} are in one of the runs only.` : ".");
     const everything = byId("everything").checked;
     const parts = [];
     lab.groups.forEach((title, group) => {
@@ -86,6 +113,8 @@
   document.addEventListener("change", ({ target }) => {
     if (target.id === "lab") {
       for (const entry of entries) entry.hidden = target.value && entry.dataset.lab !== target.value;
+      const unfinished = byId("unfinished");
+      if (unfinished) unfinished.hidden = !unfinished.querySelector(".run:not([hidden])");
       return;
     }
     const entry = target.closest(".run");

@@ -75,7 +75,8 @@ def _render(found: Sequence[Run]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     return environment.get_template("index.html.j2").render(
-        runs=found,
+        listed=[run for run in found if not run.unfinished],
+        unfinished=[run for run in found if run.unfinished],
         labs=sorted({run.lab for run in found}),
         data=_as_script_data(_comparable(found)),
     )
@@ -90,10 +91,15 @@ def _comparable(found: Sequence[Run]) -> dict[str, Any]:
         groups = list(dict.fromkeys(row.group for row in rows))
         labs[lab] = {
             "groups": groups,
-            "rows": [[groups.index(row.group), row.name] for row in rows],
+            "rows": [[groups.index(row.group), row.name, row.is_verdict] for row in rows],
+            "started": {run.name: run.when for run in complete},
             "runs": {run.name: one for run, one in zip(complete, values, strict=True)},
         }
-    return {"labs": labs, "timings": comparison.TIMINGS}
+    return {
+        "labs": labs,
+        "timings": comparison.TIMINGS,
+        "environment": comparison.ENVIRONMENT,
+    }
 
 
 def _as_script_data(data: dict[str, Any]) -> Markup:

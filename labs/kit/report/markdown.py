@@ -8,11 +8,13 @@ from labs.kit.report.code import highlight
 from labs.kit.report.formulas import typeset
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
 from markdown_it.token import Token
 from markupsafe import Markup, escape
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 FOCUSABLE = ("<pre", '<div class="math block"', '<div class="scroll"')  # they may scroll
+_BEFORE_PERCENT = re.compile(r"(?<=[\d\]]) (?=%)")
 _TAG = re.compile(r"<[^>]*>")
 # Browsers break a line between a formula and the comma after it.
 _FORMULA_AND_PUNCTUATION = re.compile(
@@ -88,6 +90,15 @@ class Markdown:
         return Markup(html)
 
 
+def unbroken(text: str) -> str:
+    """Return a text in which no line ends between a number and its percent sign."""
+    return _BEFORE_PERCENT.sub("\u00a0", text)
+
+
+def _text(_renderer: object, tokens: Sequence[Token], place: int, *_: object) -> str:
+    return escapeHtml(unbroken(tokens[place].content))
+
+
 def _parser() -> MarkdownIt:
     """Return a parser without HTML and images: a page asks nothing of the network."""
 
@@ -100,6 +111,7 @@ def _parser() -> MarkdownIt:
 
     parser = MarkdownIt("commonmark", {"html": False, "highlight": code})
     parser.enable("table").disable("image")
+    parser.add_render_rule("text", _text)
     # "$5" and "a $ b" stay text: a formula has no space at its dollars, and no digit beside them.
     parser.use(
         dollarmath_plugin,

@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labs.course import source
 from labs.course.syllabus import Lesson
-from labs.kit.records import Check, Experiment, Figure, Measurement, Table, View
-from labs.kit.report import inline_svg, views
+from labs.kit.records import PARTS, Check, Experiment, Figure, Measurement, Table, View
+from labs.kit.report import facts, inline_svg, views
 from labs.kit.report.code import highlight
-from labs.kit.report.markdown import Markdown, link_to, plain, render_inline
-from labs.kit.report.sections import sections
+from labs.kit.report.markdown import Markdown, link_to, plain, render_inline, unbroken
+from labs.kit.report.sections import NotRun, sections
 
 import jinja2
 from markupsafe import Markup
@@ -58,8 +57,9 @@ def write(
         undefined=jinja2.StrictUndefined,
     )
     filters: dict[str, Any] = {"inline": render_inline, "python": highlight, "drawing": _drawing}
-    environment.filters.update(filters, markdown=markdown.render, view=views.figure)
-    for kind in (Check, Measurement, Table, Figure, View):
+    filters |= {"markdown": markdown.render, "view": views.figure, "unbroken": unbroken}
+    environment.filters.update(filters)
+    for kind in (Check, Measurement, Table, Figure, View, NotRun):
         environment.tests[kind.__name__.lower()] = partial(_is_instance, kind)
     items = [item for experiment in experiments for item in experiment.items]
     kinds = {item.kind for item in items if isinstance(item, View)}
@@ -69,7 +69,6 @@ def write(
     main = environment.get_template("main.html.j2").render(
         **common,
         sections=sections(lesson.source, experiments, closing),
-        runnable=source.experiments(lesson.source),
         heading=markdown.heading,
         level=partial(_experiment_level, markdown),
         link_to=link_to,
@@ -79,7 +78,9 @@ def write(
         main=Markup(main),
         headings=[heading for heading in markdown.headings if heading.level == 2],
         verdicts=Counter(experiment.verdict for experiment in experiments),
-        checks=_passed_of_all(experiments),
+        partial=_partial([one.name for one in experiments], data["not_run"]),
+        checks=_checks_in_words(experiments),
+        facts=list(facts.plain(data["environment"])),
         styles=styles,
         scripts=scripts,
         policy=_policy(scripts),
@@ -110,9 +111,27 @@ def _experiment_level(markdown: Markdown) -> int:
     return 3 if in_section else 2
 
 
-def _passed_of_all(experiments: Sequence[Experiment]) -> tuple[int, int]:
+def _partial(ran: Sequence[str], not_run: Sequence[str]) -> str:
+    """Say in words which experiments were run; empty if all were.
+
+    Args:
+        ran: the names of those that were run.
+        not_run: the names of those that weren't.
+    """
+    names = [name for name in ran if name != PARTS]
+    if not not_run:
+        return ""
+    if len(names) == 1:
+        return f"Only `{names[0]}` was run."
+    return f"{len(names) or 'None'} of {len(names) + len(not_run)} experiments were run."
+
+
+def _checks_in_words(experiments: Sequence[Experiment]) -> str:
     checks = [check for experiment in experiments for check in experiment.checks]
-    return sum(check.passed for check in checks), len(checks)
+    passed = sum(check.passed for check in checks)
+    if len(checks) == 1:
+        return f"1 check {checks[0].verdict}."
+    return f"{passed} of {len(checks)} checks passed." if checks else "It has no checks."
 
 
 def _is_instance(kind: type, value: Any) -> bool:

@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from labs.kit.records import PARTS
+
 MAX_RESULTS = 20 * 2**20  # bytes; the largest results.json of the labs has 40 KB
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)(?:_(\d+))?")
+VIEW_BOX = re.compile(r'<svg\b[^>]*viewBox="\S+ \S+ ([\d.]+) ([\d.]+)"')
+FIRST_LETTERS = 2_000  # of an SVG file; matplotlib's viewBox is within the first 500
 PICTURES = (".svg", ".png")
 NOT_FINISHED = "not finished"
 UNREADABLE = "unreadable"
@@ -81,6 +85,24 @@ class Run:
         timed = mapping(self.timings.get("experiments"))
         found = mappings(self.results.get("experiments"))
         return [{**one, "verdict": _verdict(one, timed)} for one in found]
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it found nothing yet: it still runs, or it was interrupted."""
+        return self.state == NOT_FINISHED or not (self.state or self.experiments)
+
+    @property
+    def partial(self) -> str:
+        """Which part of its lab was run, "only NAME" or "3 of 12 experiments"; else empty."""
+        missing = self.results.get("not_run")
+        left_out = len(cast(list[Any], missing)) if isinstance(missing, list) else 0
+        names = [text(one.get("name")) for one in self.experiments]
+        names = [name for name in names if name != PARTS]
+        if not left_out:
+            return ""
+        if len(names) == 1:
+            return f"only {names[0]}"
+        return f"{len(names)} of {len(names) + left_out} experiments"
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -159,9 +181,10 @@ def _results(path: Path) -> dict[str, Any]:
 
 
 def _best_figure(folder: Path, results: dict[str, Any]) -> str:
-    """Return the figure to show for a run: the last figure of the last claim that was decided.
+    """Return the figure to show for a run: the widest of the claims that were decided.
 
-    A run of an older version doesn't list its figures. Its newest file counts.
+    A wide figure stays legible in a small picture; of several the first one counts. A run of an
+    older version doesn't list its figures. Its newest file counts.
     """
     files = _pictures(folder / "figures")
     decided: list[str] = []
@@ -171,8 +194,21 @@ def _best_figure(folder: Path, results: dict[str, Any]) -> str:
         listed = [text(name) for name in cast(list[Any], names)] if isinstance(names, list) else []
         shown = experiment.get("verdict") == "shown"
         (others if shown else decided).extend(name for name in listed if name in files)
-    name = next(iter([*reversed(decided), *reversed(others), *files]), "")
-    return f"{folder.parent.name}/{folder.name}/figures/{name}" if name else ""
+    candidates = decided or others or files[:1]
+    if not candidates:
+        return ""
+    name = max(candidates, key=lambda name: _width_to_height(folder / "figures" / name))
+    return f"{folder.parent.name}/{folder.name}/figures/{name}"
+
+
+def _width_to_height(picture: Path) -> float:
+    """Return the ratio of an SVG file's sides; 0 for any other file."""
+    try:
+        with picture.open(encoding="utf-8", errors="replace") as file:
+            box = VIEW_BOX.search(file.read(FIRST_LETTERS))
+        return float(box[1]) / float(box[2]) if box else 0.0
+    except (OSError, ValueError, ZeroDivisionError):
+        return 0.0
 
 
 def _pictures(folder: Path) -> list[str]:

@@ -9,6 +9,19 @@ from labs.kit.records import PARTS, Check, Experiment
 
 
 @dataclass(frozen=True)
+class NotRun:
+    """An experiment of the lab that this run left out.
+
+    Attributes:
+        name: the name of its function.
+        claim: the first paragraph of its docstring.
+    """
+
+    name: str
+    claim: str
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page: prose, code with the checks of its exercises, or an experiment.
 
@@ -17,14 +30,14 @@ class Section:
         title: the title of the code's cell.
         code: Python.
         parts: the checks of the exercises that the code defines.
-        experiment: what one experiment found.
+        experiment: what one experiment found, or an experiment that wasn't run.
     """
 
     prose: str = ""
     title: str = ""
     code: str = ""
     parts: list[Check] = field(default_factory=list[Check])
-    experiment: Experiment | None = None
+    experiment: Experiment | NotRun | None = None
 
 
 def sections(text: str, experiments: Sequence[Experiment], closing: str) -> list[Section]:
@@ -39,7 +52,8 @@ def sections(text: str, experiments: Sequence[Experiment], closing: str) -> list
     """
     lines = definitions(text)
     parts = [check for one in experiments if one.name == PARTS for check in one.checks]
-    shown = [one for one in experiments if one.name != PARTS or one.crash]
+    found = [one for one in experiments if one.name != PARTS or one.crash]
+    shown = [*found, *_not_run(text, experiments)]
     elsewhere = [Section(experiment=one) for one in shown if one.name not in lines]
     ordered: list[Section] = []
     for cell in source.split(text):
@@ -53,12 +67,18 @@ def sections(text: str, experiments: Sequence[Experiment], closing: str) -> list
         code = "" if cell.text.startswith("if __name__") else cell.text
         proved = [check for check in parts if _exercise(check) in here]
         ordered.append(Section(title=cell.title, code=code, parts=proved))
-        found = [one for one in shown if one.name in here]
-        found.sort(key=lambda experiment: lines[experiment.name])
-        ordered += [Section(experiment=experiment) for experiment in found]
+        taught = [one for one in shown if one.name in here]
+        taught.sort(key=lambda experiment: lines[experiment.name])
+        ordered += [Section(experiment=experiment) for experiment in taught]
         if closing and source.closing(text) in here:
             ordered.append(Section(prose=closing))
     return ordered + elsewhere
+
+
+def _not_run(text: str, experiments: Sequence[Experiment]) -> list[NotRun]:
+    ran = {experiment.name for experiment in experiments}
+    claims = source.experiments(text)
+    return [NotRun(name, claim) for name, claim in claims.items() if name not in ran]
 
 
 def definitions(text: str) -> dict[str, int]:

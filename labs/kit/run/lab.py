@@ -83,7 +83,7 @@ class Lab:
         self.experiments[function.__name__] = function
         if function.__module__ == "__main__" and _in_notebook():
             if self._notebook is None:
-                self._notebook = Session(self.lesson, self.parse([], None))
+                self._notebook = self._session(self.parse([], None))
             self._notebook.conduct(function.__name__, function.__doc__, function)
         return function
 
@@ -152,10 +152,14 @@ class Lab:
         return self._run(settings)
 
     def _run(self, settings: Settings) -> int:
-        with Session(self.lesson, settings) as session:
+        with self._session(settings) as session:
             if settings.only:
                 return self._run_one(session, settings.only)
             return self._run_all(session)
+
+    def _session(self, settings: Settings) -> Session:
+        defaults = {name: self._parser.get_default(name) for name in vars(settings.own)}
+        return Session(self.lesson, settings, defaults)
 
     def _run_one(self, session: Session, name: str) -> int:
         """Run one experiment, and what it needs: a training that others use too, for example."""

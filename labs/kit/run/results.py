@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from labs.course import source
 from labs.course.syllabus import Lesson
 from labs.kit.records import Check, Experiment, Figure, Measurement, show_values
 
@@ -93,16 +94,27 @@ def as_data(
     environment: dict[str, Any],
     experiments: Sequence[Experiment],
     closing: Closing,
+    commands: dict[str, str],
 ) -> dict[str, Any]:
     """Return the run as JSON data.
 
-    Runs with the same `environment` agree in all keys but `timings` and `guesses`.
+    Runs with the same `environment` and experiments agree in all keys but `timings` and `guesses`.
+
+    Args:
+        lesson: the lab.
+        environment: what the results depend on.
+        experiments: what was found.
+        closing: the closing of the lab.
+        commands: the command that repeats an experiment, by the experiment's name.
     """
+    ran = [experiment.name for experiment in experiments]
     return {
         "lab": lesson.name,
         "title": lesson.title,
         "passed": all(experiment.passed for experiment in experiments),
         "experiments": [_experiment(experiment) for experiment in experiments],
+        "not_run": [name for name in source.experiments(lesson.source) if name not in ran],
+        "commands": commands,
         "closing": SEE_TIMINGS if closing.timed else closing.text,
         "environment": environment,
         "guesses": {one.name: one.guess for one in experiments if one.guess},

@@ -4,20 +4,21 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from inspect import cleandoc
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from labs.course import source
 from labs.course.cards import FAILED, Card
 from labs.course.options import Settings
 from labs.course.syllabus import Lesson
 from labs.kit.compare import Mistake, check_part
 from labs.kit.records import PARTS, Experiment
 from labs.kit.report import index, page
-from labs.kit.run import predictions, results
+from labs.kit.run import predictions, repeat, results
 from labs.kit.run.console import Output
 from labs.kit.run.devices import choose_precision, describe_device
 from labs.kit.run.environment import environment, stack
@@ -43,14 +44,16 @@ class Session:
     Args:
         lesson: the lab.
         settings: the options of the run.
+        defaults: the default of each option that this lab alone has.
 
     Raises:
         Card: if the GPU or the precision isn't available, or the outputs folder can't be written.
     """
 
-    def __init__(self, lesson: Lesson, settings: Settings) -> None:
+    def __init__(self, lesson: Lesson, settings: Settings, defaults: Mapping[str, Any]) -> None:
         """Create the folder of the run, open its log and print the header."""
         self.lesson = lesson
+        self._defaults = defaults
         require_gpu(stack().get("stack", "cpu"))
         precision, reason = choose_precision(settings.precision)
         self._files = ExitStack()
@@ -96,7 +99,7 @@ class Session:
         self.run.current = experiment
         self.experiments.append(experiment)
         self.output.print()
-        self.output.print(Text(f"{len(self.experiments)}. {experiment.claim}", style="bold"))
+        self.output.print(Text(experiment.claim, style="bold"))
         if self.lesson.yours is None:  # a sheet's experiments run again and again
             experiment.guess = predictions.ask(experiment.details, self.output)
         set_seed(self.run.seed)
@@ -190,9 +193,19 @@ class Session:
 
     def _write(self, closing: Closing) -> None:
         facts = environment(self.run, self.lesson)
-        data = results.as_data(self.lesson, facts, self.experiments, closing)
+        data = results.as_data(self.lesson, facts, self.experiments, closing, self._commands())
         results.write(data, self.folder / "results.json")
         page.write(self.lesson, data, self.experiments, closing.text, self._report)
+
+    def _commands(self) -> dict[str, str]:
+        """Return the command that repeats each experiment; none for a sheet, which changes."""
+        if self.lesson.yours is not None:
+            return {}
+        settings = self.run.settings
+        names = source.experiments(self.lesson.source)
+        return {
+            name: repeat.command(self.lesson.name, name, settings, self._defaults) for name in names
+        }
 
     def _update_index(self) -> None:
         """Add this run to the page of all runs. Whatever prevents that, the run has ended well."""

@@ -21,14 +21,13 @@ LEGEND = (
 def table_of_claims(experiments: Sequence[Experiment]) -> Table:
     """Return a table with each claim, its checks and its verdict."""
     table = Table(box=None, padding=(0, 2))
-    table.add_column("", justify="right")
     table.add_column("claim")
     table.add_column("checks", justify="right")
     table.add_column("verdict")
-    for number, experiment in enumerate(experiments, 1):
+    for experiment in experiments:
         style = STYLES.get(experiment.verdict, "red" if experiment.crash else "")
         verdict = Text(experiment.verdict, style=style)
-        table.add_row(str(number), Text(experiment.claim), experiment.passed_of_all, verdict)
+        table.add_row(Text(experiment.claim), experiment.passed_of_all, verdict)
     return table
 
 

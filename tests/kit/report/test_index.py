@@ -44,7 +44,7 @@ def results(seed: int = 0, value: float = 0.5, **more: Any) -> dict[str, Any]:
         "title": "Attention",
         "experiments": [
             experiment("loss", "held", value),
-            experiment("figure", "not held", 1.0, figures=["best.svg"]),
+            experiment("figure", "not held", 1.0, figures=["best.svg", "tall.svg"]),
             experiment("shown", "shown", 2.0, figures=["other.svg"]),
             {**experiment("speed", "see timings", 3.0), "checks": [], "measurements": []},
         ],
@@ -72,6 +72,7 @@ def add_run(outputs: Path, lab: str, name: str, data: dict[str, Any] | str | Non
     (folder / "figures").mkdir(parents=True)
     for figure in ("other.svg", "best.svg"):
         (folder / "figures" / figure).write_text(SVG)
+    (folder / "figures" / "tall.svg").write_text(SVG.replace("0 0 90 50", "0 0 90 200"))
     (folder / "log.txt").write_text("a line\n")
     if data is not None:
         text = data if isinstance(data, str) else json.dumps(data)
@@ -122,11 +123,13 @@ def test_a_run_has_its_verdicts_device_size_seed_time_and_link(tmp_path: Path) -
         assert words in page, words
 
 
-def test_the_best_figure_is_the_last_one_of_a_decided_claim(tmp_path: Path) -> None:
+def test_the_best_figure_is_the_widest_one_of_a_decided_claim(tmp_path: Path) -> None:
     name = STAMP.format(day=1, minute=0)
     folder = add_run(tmp_path, "LLM06", name, results())
     assert f'src="LLM06/{name}/figures/best.svg"' in page_text(tmp_path)
     (folder / "figures" / "best.svg").unlink()
+    assert f'src="LLM06/{name}/figures/tall.svg"' in page_text(tmp_path)
+    (folder / "figures" / "tall.svg").unlink()
     assert f'src="LLM06/{name}/figures/other.svg"' in page_text(tmp_path)
     shutil.rmtree(folder / "figures")
     assert "<img" not in page_text(tmp_path)
@@ -187,6 +190,27 @@ def test_a_run_without_results_is_not_finished(tmp_path: Path) -> None:
     page = page_text(tmp_path)
     assert "not finished" in page
     assert f'href="LLM06/{STAMP.format(day=1, minute=0)}/log.txt"' in page
+
+
+def test_a_run_without_experiments_is_unfinished(tmp_path: Path) -> None:
+    add_run(tmp_path, "LLM06", STAMP.format(day=1, minute=0), results())
+    add_run(tmp_path, "LLM06", STAMP.format(day=1, minute=1), results(experiments=[]))
+    complete, unfinished = page_text(tmp_path).split('<details id="unfinished">')
+    assert "1 run, the newest first" in complete
+    assert STAMP.format(day=1, minute=1) in unfinished
+    assert "1 unfinished run<" in unfinished
+
+
+@pytest.mark.parametrize(
+    ("ran", "words"),
+    [(1, "only loss"), (3, "3 of 6 experiments")],
+)
+def test_a_partial_run_is_marked(tmp_path: Path, ran: int, words: str) -> None:
+    data = results(not_run=["a", "b", "c"])
+    parts = experiment("parts", "held", 1.0)
+    data["experiments"] = [parts, *data["experiments"][:ran]]
+    add_run(tmp_path, "LLM06", STAMP.format(day=1, minute=0), data)
+    assert f"<strong>{words}</strong>" in page_text(tmp_path)
 
 
 def test_nothing_in_a_run_becomes_markup(tmp_path: Path) -> None:
@@ -302,7 +326,8 @@ def test_two_seeds_are_compared_and_differences_are_marked(page: Any) -> None:
         "≠ the error": ["0.5 (passed)", "0.6 (passed)"],
         "≠ the loss": ["1 nats (held)", "1.2 nats (held)"],
     }
-    assert page.inner_text("#summary") == "≠ 3 differ, 12 are equal."
+    assert page.inner_text("#conclusion") == "No verdict differs."
+    assert page.inner_text("#summary") == "≠ 3 settings and values differ, 9 are equal."
 
 
 def test_what_is_equal_can_be_shown(page: Any) -> None:
@@ -311,7 +336,7 @@ def test_what_is_equal_can_be_shown(page: Any) -> None:
     page.check("#everything")
     shown = rows(page)
     assert shown["size"] == ["tiny", "tiny"]
-    assert shown["stack: lock"] == ["0123456789ab"] * 2
+    assert shown["hash of the package list"] == ["0123456789ab"] * 2
     assert shown["The claim of figure."] == ["not held"] * 2
     assert "≠ seed" in shown
 
@@ -330,10 +355,99 @@ def test_two_machines_differ_in_device_and_verdict(page: Any) -> None:
     box(page, "LLM06", 1).check()
     box(page, "LLM06", 2).check()
     assert page.inner_text("#comparison-title") == "LLM06: CPU, 2 threads and GPU"
+    assert page.inner_text("#conclusion") == "1 verdict differs: The claim of figure."
+    weight = "one => getComputedStyle(one).fontWeight"
+    cells = page.locator("#groups .differs td")
+    assert [cell.evaluate(weight) for cell in cells.all()] == ["400", "400", "600", "600"]
     assert rows(page) == {
         "≠ device": ["CPU, 2 threads", "GPU"],
         "≠ The claim of figure.": ["not held", "held"],
     }
+
+
+def compare(browser: Any, outputs: Path, first: dict[str, Any], second: dict[str, Any]) -> Any:
+    """Open the page of two runs with these results, and compare them."""
+    for minute, data in enumerate((first, second)):
+        add_run(outputs, "LLM06", STAMP.format(day=1, minute=minute), data)
+    opened = browser.new_page()
+    opened.goto(index.update(outputs).as_uri())
+    for minute in (0, 1):
+        box(opened, "LLM06", minute).check()
+    return opened
+
+
+def test_rounding_errors_are_no_difference(browser: Any, tmp_path: Path) -> None:
+    opened = compare(browser, tmp_path, results(value=3e-16), results(value=-2.5e-12))
+    assert rows(opened) == {}
+    opened.check("#everything")
+    error = opened.locator("#groups tr", has_text="the error").first
+    assert error.locator("td").all_inner_texts() == ["3e-16 (passed)", "-2.5e-12 (passed)"]
+    opened.context.close()
+
+
+def test_a_rounding_error_and_a_larger_value_differ(browser: Any, tmp_path: Path) -> None:
+    opened = compare(browser, tmp_path, results(value=3e-16), results(value=3e-6))
+    assert "≠ the error" in rows(opened)
+    opened.context.close()
+
+
+def test_a_verdict_that_depends_on_time_counts_as_a_verdict(browser: Any, tmp_path: Path) -> None:
+    slow = results()
+    slow["timings"]["experiments"]["speed"]["verdict"] = "not held"
+    opened = compare(browser, tmp_path, results(), slow)
+    assert opened.inner_text("#conclusion") == "1 verdict differs: The claim of speed."
+    opened.click("#groups summary")
+    assert rows(opened)["≠ The claim of speed."] == ["held", "not held"]
+    opened.context.close()
+
+
+@pytest.mark.parametrize(
+    ("ran", "words"),
+    [
+        (["loss"], "No verdict differs. Only one experiment is in both runs."),
+        (["loss", "shown"], "No verdict differs. Only 2 of 4 experiments are in both runs."),
+        (["none"], "No experiment is in both runs."),
+    ],
+)
+def test_the_comparison_with_a_partial_run_says_so(
+    browser: Any, tmp_path: Path, ran: list[str], words: str
+) -> None:
+    part = results()
+    part["experiments"] = [one for one in part["experiments"] if one["name"] in ran]
+    if ran == ["none"]:
+        part["experiments"] = [experiment("none", "held", 1.0)]
+    opened = compare(browser, tmp_path, results(), part)
+    assert opened.inner_text("#conclusion") == words
+    assert "in one of the runs" not in opened.inner_text("#summary")
+    opened.context.close()
+
+
+def test_two_equal_runs_are_named_by_their_times(browser: Any, tmp_path: Path) -> None:
+    opened = compare(browser, tmp_path, results(), results())
+    title = opened.inner_text("#comparison-title")
+    assert title == "LLM06: 2026-11-01 10:00:00 and 2026-11-01 10:01:00"
+    assert "2026-11-01 10:01:00" in opened.locator(".when").all_inner_texts()
+    opened.context.close()
+
+
+def test_a_chosen_run_stays_in_its_place(page: Any) -> None:
+    title = page.locator("[data-lab=LLM06] h2").first
+    before = title.bounding_box()["x"]
+    box(page, "LLM06", 2).check()
+    assert page.locator(".run.chosen").count() == 1
+    assert title.bounding_box()["x"] == before
+
+
+def test_a_run_without_a_figure_leaves_no_gap(browser: Any, tmp_path: Path) -> None:
+    for minute in (0, 1):
+        folder = add_run(tmp_path, "LLM06", STAMP.format(day=1, minute=minute), results())
+    shutil.rmtree(folder / "figures")
+    opened = browser.new_page()
+    opened.goto(index.update(tmp_path).as_uri())
+    bare, pictured = [title.bounding_box()["x"] for title in opened.locator(".run h2").all()]
+    assert bare == opened.locator("header .name").bounding_box()["x"]
+    assert pictured > bare
+    opened.context.close()
 
 
 def test_a_third_run_or_one_of_another_lab_replaces_the_choice(page: Any) -> None:
@@ -361,6 +475,10 @@ def test_the_page_works_by_keyboard(page: Any) -> None:
 def test_one_lab_can_be_shown_alone(page: Any) -> None:
     page.select_option("#lab", "LLM06")
     assert page.locator(".run:visible").count() == 3
+    assert page.is_hidden("#unfinished")
+    page.select_option("#lab", "LLM07")
+    page.click("#unfinished summary")
+    assert page.locator(".run:visible").count() == 3
     page.select_option("#lab", "")
     assert page.locator(".run:visible").count() == 6
 
@@ -369,6 +487,8 @@ def test_without_script_the_list_works(browser: Any, outputs: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto((outputs / "index.html").as_uri())
+    assert page.locator(".run:visible").count() == 5
+    page.click("#unfinished summary")
     assert page.locator(".run:visible").count() == 6
     assert page.locator("input:visible, select:visible").count() == 0
     page.click('[data-lab="LLM06"] a >> nth=0')

@@ -66,14 +66,26 @@ class Model:
 def second(run):
     """It does `not` hold."""
     very_long_line = "so long that it must scroll within itself on every phone, and on a desk, too"
+
+
+@lab.experiment
+def third(run):
+    """The third isn't run."""
 '''
 DATA: dict[str, Any] = {
+    "not_run": ["third"],
+    "commands": {
+        "first": "invoke lab LLM90 --only first --seed 1",
+        "third": "invoke lab LLM90 --only third --seed 1",
+    },
     "environment": {
         "device": "a CPU",
         "precision": "fp32",
         "size": "tiny",
         "seed": 0,
-        "stack": {"torch": "2"},
+        "stack": {"stack": "cpu", "torch": "2"},
+        "models_sha256": {"small": "0123456789abcdef" * 4},
+        "options": {"model": "None", "bad_rows": "skip"},
     },
     "timings": {"seconds": 1.0, "peak_memory_mib": 100.0},
 }
@@ -171,10 +183,7 @@ def test_a_failed_check_is_never_folded(opened: Any) -> None:
     second = opened.locator("section.experiment", has_text="It does not hold.")
     assert second.get_by_text("bad", exact=True).is_visible()
     assert second.locator("details.checks summary").inner_text().split()[1:] == [
-        "4",
-        "more",
-        "checks",
-        "passed",
+        *("4", "more", "checks", "passed,", "all", "of", "them", "decide", "the", "claim"),
     ]
     assert opened.get_by_text("returns <None>").is_visible(), "nor that of an exercise"
 
@@ -189,7 +198,7 @@ def test_the_proof_of_an_exercise_stands_below_its_code(opened: Any) -> None:
     ]
     tops = [opened.locator(place).first.bounding_box()["y"] for place in places]
     assert tops == sorted(tops)
-    assert opened.locator(".experiment").count() == 2
+    assert opened.locator(".experiment").count() == 3
 
 
 def test_guess_result_and_expectation_stand_together(opened: Any) -> None:
@@ -251,6 +260,99 @@ def test_the_contents_follow_the_reader(opened: Any) -> None:
     wait_for(opened, "!document.querySelector('nav [aria-current]')")
 
 
+# Evidence
+
+
+def page_with(folder: Path, experiment: Experiment) -> Path:
+    """Write the page of a run with one experiment."""
+    lesson = Lesson("LLM90", folder / "lesson.py", "Everything", "A line.", text=SOURCE)
+    data = {**DATA, "not_run": []}
+    report.write(lesson, data, [experiment], "", folder / "report.html")
+    return folder / "report.html"
+
+
+def opened_with(browser: Any, folder: Path, items: list[Any], **facts: str) -> Any:
+    first = Experiment("first", "It holds.", **facts)
+    first.items = items
+    return page_of(browser, page_with(folder, first), 1280, "light")
+
+
+def folded(page: Any) -> str:
+    return " ".join(page.locator("details.checks summary").inner_text().split())
+
+
+def test_many_checks_that_decide_are_named_first(browser: Any, tmp_path: Path) -> None:
+    items = [
+        Measurement("beside it", [1.0], "s", Bound()),
+        *(check(f"proof {n}", decides=True) for n in range(4)),
+        check("another"),
+    ]
+    with opened_with(browser, tmp_path, items) as page:
+        assert folded(page) == "✓ 5 checks passed, 4 of them decide the claim"
+        fold = page.locator("details.checks").bounding_box()
+        assert fold["y"] < page.get_by_text("beside it").bounding_box()["y"]
+        assert not page.get_by_text("proof 1").is_visible()
+
+
+def test_a_guess_without_conclusion_has_the_deciding_values_beside_it(
+    browser: Any, tmp_path: Path
+) -> None:
+    items = [
+        Measurement("unrelated", [7.0], "s", Bound()),
+        Measurement("share", [19.0], "%", Bound(high=50), decides=True),
+        check("error", decides=True),
+    ]
+    with opened_with(browser, tmp_path, items, guess="90 %") as page:
+        cell = page.locator(".guess td").last
+        assert cell.locator("li").all_inner_texts() == ["▸ share: 19\u00a0%", "▸ error: 0.5"]
+
+
+def test_a_guess_with_many_deciding_values_points_to_them(browser: Any, tmp_path: Path) -> None:
+    items = [check(f"proof {n}", decides=True) for n in range(5)]
+    with opened_with(browser, tmp_path, items, guess="yes") as page:
+        assert page.locator(".guess td").last.inner_text() == "See the results below."
+        assert page.get_by_text("proof 4").is_visible()
+
+
+def test_one_claim_and_one_check_are_singular(browser: Any, tmp_path: Path) -> None:
+    with opened_with(browser, tmp_path, [check("only one", decides=True)]) as page:
+        assert "1 claim: 1 held. 1 check passed." in " ".join(page.inner_text("header").split())
+        assert page.locator(".partial").count() == 0
+
+
+def test_an_experiment_that_was_not_run_has_its_place(opened: Any) -> None:
+    assert opened.inner_text(".partial") == "2 of 3 experiments were run."
+    left_out = opened.locator(".experiment.not-run")
+    text = " ".join(left_out.inner_text().split())
+    assert text.startswith("not run in this run The third isn't run.")
+    assert "invoke lab LLM90 --only third --seed 1" in text
+    assert opened.locator("#verdicts ~ .scroll tr").count() == 4, "it has no verdict"
+
+
+def test_the_environment_is_in_plain_words(opened: Any) -> None:
+    unfold(opened)
+    rows = [row.inner_text().split("\t") for row in opened.locator("footer tr").all()]
+    assert ["packages for", "cpu"] in rows
+    assert ["hash of the weights of small", "0123456789abcdef" * 4] in rows
+    assert ["option --bad-rows", "skip"] in rows
+    assert not [name for name, _ in rows if "_" in name or "option --model" in name]
+
+
+@NARROW
+def test_an_option_is_not_broken_after_its_dashes(opened: Any) -> None:
+    for option in opened.locator(".run .together").all():
+        assert option.evaluate("one => one.getClientRects().length") == 1
+
+
+@NARROW
+def test_what_scrolls_has_a_shade_at_its_edge(opened: Any) -> None:
+    tables = opened.locator(".scroll:has(table), .scroll:has(svg), .math.block")
+    assert tables.count() > 4
+    for table in tables.all():
+        attachments = table.evaluate("one => getComputedStyle(one).backgroundAttachment")
+        assert attachments == "local, local, scroll, scroll"
+
+
 @NARROW
 def test_the_contents_are_folded_on_a_phone(opened: Any) -> None:
     assert opened.locator("nav details").get_attribute("open") is None
@@ -274,7 +376,7 @@ def test_a_command_can_be_copied(opened: Any) -> None:
     run = opened.locator(".run", has_text="--only first")
     run.get_by_role("button").press("Enter")
     wait_for(opened, "document.querySelector('.copy').textContent == 'copied'")
-    assert opened.evaluate("navigator.clipboard.readText()") == "invoke lab LLM90 --only first"
+    assert opened.evaluate("navigator.clipboard.readText()") == DATA["commands"]["first"]
 
 
 def test_on_paper_everything_is_unfolded(opened: Any) -> None:
