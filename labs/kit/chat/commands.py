@@ -12,7 +12,7 @@ HELP = {
 
 
 def command_in(text: str) -> str:
-    """Return the command that a text starts with, such as "/seed"; empty if there is none."""
+    """Return the command that a text starts with, such as "/seed"; empty without a command."""
     first = text.split(maxsplit=1)[0] if text[:1] == "/" else ""
     known = {f"/{name}" for name in SETTINGS} | {usage.split()[0] for usage in HELP}
     return first if first in known else ""
