@@ -16,7 +16,7 @@ from labs.kit import Card
 
 
 def record(event):
-    with open("events.txt", "a") as file:
+    with open(os.environ.get("EVENTS", "events.txt"), "a") as file:
         file.write(f"{event} {os.environ.get('RANK', 'alone')}\\n")
 
 
@@ -60,9 +60,9 @@ def recording(clone: Clone) -> Clone:
     return clone
 
 
-def events(clone: Clone) -> list[str]:
+def events(clone: Clone, name: str = "events.txt") -> list[str]:
     """Return what the lab has recorded, and forget it."""
-    path = clone.path / "events.txt"
+    path = clone.path / name
     lines = path.read_text().splitlines() if path.exists() else []
     path.unlink(missing_ok=True)
     return lines
@@ -169,7 +169,13 @@ def test_the_plan_is_the_labs_as_json(
 ) -> None:
     ended = deeper.labs(*words, "--plan")
     assert ended.code == 0, ended
-    assert json.loads(ended.out) == {"labs": labs}
+    parts = ["deeper" if lab.endswith("+") else "lesson" for lab in labs]
+    sheets = {"lesson": "work/llm90_small.py", "deeper": "work/llm90_small_deeper.py"}
+    assert json.loads(ended.out) == {
+        "labs": labs,
+        "files": [f"labs/llm90_small/{part}.py" for part in parts],
+        "sheets": [sheets[part] for part in parts],
+    }
     assert not deeper.outputs.exists()
 
 
@@ -211,13 +217,19 @@ def test_each_of_several_labs_parses_its_options_once(recording: Clone) -> None:
     assert results(recording, "LLM91")["environment"]["seed"] == 3
 
 
-def test_a_sheet_parses_options_once_and_calls_its_hooks_once(school: Clone) -> None:
+def test_with_a_sheet_both_processes_parse_the_options_and_one_calls_the_hooks(
+    school: Clone,
+) -> None:
     school.kit_lab(RECORDS + LAB, checks=CHECKS)
     assert school.labs("learn", "LLM90").code == 0
     assert events(school) == []
-    ended = school.labs("LLM90", "--sheet", "work/llm90_small.py", "--only", "first")
+    school.outputs.mkdir()
+    file = "outputs/events.txt"  # a sheet's experiments can't write anywhere else
+    words = ("LLM90", "--sheet", "work/llm90_small.py", "--only", "first")
+    ended = school.labs(*words, EVENTS=file)
     assert ended.code == 0, ended
-    assert events(school) == ["parse plays alone", "hook PLAYS None alone"]
+    parsed = "parse plays alone"
+    assert events(school, file) == [parsed, parsed, "hook PLAYS None alone"]
 
 
 def test_a_card_of_a_hook_ends_the_run_before_it_starts(recording: Clone) -> None:

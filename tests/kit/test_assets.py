@@ -222,7 +222,8 @@ def test_a_model_that_is_damaged_while_a_process_runs_is_found_when_it_is_opened
 
 
 def test_the_hashes_of_the_models_are_in_the_results(clone: Clone, labs_home: Path) -> None:
-    assert clone.labs(clone.kit_lab(OPENS_GLASS)).code == 0
+    ended = clone.labs(clone.kit_lab(OPENS_GLASS), LABS_HOME=str(labs_home))
+    assert ended.code == 0, ended
     (results,) = clone.outputs.glob("LLM90/*/results.json")
     recorded = json.loads(results.read_text())["environment"]["models_sha256"]
     for name in ("smollm2", "glass"):
