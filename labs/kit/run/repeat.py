@@ -7,7 +7,7 @@ from typing import Any
 
 from labs.course.options import SHARED, Settings
 
-# --resume, --tensorboard and --outputs change no result; --sheet has a command of its own.
+# --resume, --tensorboard and --outputs change no result; a sheet has `invoke check`.
 CHANGE_RESULTS = ("size", "precision", "seed", "processes", "online")
 
 
@@ -20,7 +20,7 @@ def command(lab: str, experiment: str, settings: Settings, defaults: Mapping[str
         settings: the options of the run.
         defaults: the default of each option that this lab alone has.
     """
-    shared = {one.name: one.default for one in SHARED if one.name in CHANGE_RESULTS}
+    shared = {option.name: option.default for option in SHARED if option.name in CHANGE_RESULTS}
     words = ["invoke", "lab", lab, "--only", experiment, *_differing(settings, shared)]
     own = list(_differing(settings.own, defaults))
     return shlex.join([*words, *(["--", *own] if own else [])])
