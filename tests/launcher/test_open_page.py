@@ -83,8 +83,8 @@ def test_pages_of_another_outputs_folder_are_found(clone: Clone, tmp_path: Path)
         (["--serve", "--port", "http"], "--port can't be 'http'."),
     ],
 )
-def test_what_cannot_be_opened_is_a_card(shared_clone: Clone, words: list[str], what: str) -> None:
-    ended = shared_clone.invoke("open", *words, LABS_OUTPUTS="/nonexistent", **NO_DESKTOP)
+def test_what_cannot_be_opened_is_a_card(clone: Clone, words: list[str], what: str) -> None:
+    ended = clone.invoke("open", *words, LABS_OUTPUTS="/nonexistent", **NO_DESKTOP)
     assert ended.code == 2, ended
     assert f"what: {what}" in ended.err
     assert ended.out == ""
