@@ -70,7 +70,6 @@ COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/markdown_it /packag
 COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/mdurl /packages/mdurl
 ENV HOME=/tmp/home PYTHONPATH=/lab:/packages PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /lab
-RUN mkdir labs outputs
 ARG STACK GFX INPUTS
 LABEL llm-labs.stack=$STACK llm-labs.gfx=$GFX llm-labs.inputs=$INPUTS
 USER 1000:1000
