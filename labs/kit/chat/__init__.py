@@ -1,1 +1,1 @@
-"""Talk to a model: find it, open it, hold a conversation, stream the answer."""
+"""Talk to a model: find it, open it, hold a conversation, stream the reply."""

@@ -1,4 +1,4 @@
-"""Generate an answer with transformers, and pass on its text as it grows."""
+"""Generate a reply with transformers, and pass on its text as it grows."""
 
 import signal
 from collections.abc import Callable, Generator
@@ -18,7 +18,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer.
+    """The reply of a model.
 
     Attributes:
         text: its text, without control characters.
@@ -30,7 +30,7 @@ class Answer:
 
 
 class StopButton(StoppingCriteria):
-    """Ends an answer after the token during which it was pressed."""
+    """Ends a reply after the token during which it was pressed."""
 
     def __init__(self) -> None:
         """Start unpressed."""
@@ -79,14 +79,14 @@ def generate(
     write: Callable[[str], object],
     button: StopButton,
 ) -> Answer:
-    """Generate an answer with the global random numbers.
+    """Generate a reply with the global random numbers.
 
     Args:
         model: the model.
         prompt: what it reads.
         sampling: the settings.
         write: called with each new piece of text.
-        button: ends the answer.
+        button: ends the reply.
     """
     ids = torch.tensor([prompt.ids], device=model.model.device)
     streamer = _Streamer(model.tokenizer, write)

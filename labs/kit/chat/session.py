@@ -1,4 +1,4 @@
-"""A chat: read a line, obey a command or let the model answer."""
+"""A chat: read a line, obey a command or let the model reply."""
 
 import sys
 from collections.abc import Callable
@@ -42,10 +42,10 @@ class Session:
         set_seed(self.sampling.seed)
 
     def talk(self) -> None:
-        """Answer line by line until the end of the input.
+        """Reply line by line until the end of the input.
 
         Raises:
-            KeyboardInterrupt: on Ctrl-C at the prompt, or on a second one during an answer.
+            KeyboardInterrupt: on Ctrl-C at the prompt, or on a second one during a reply.
         """
         self._introduce()
         while not self._ended:
@@ -66,7 +66,7 @@ class Session:
                 self._reply(line)
 
     def answer_once(self, message: str) -> None:
-        """Answer one message on standard output.
+        """Reply to one message on standard output.
 
         Raises:
             TooLong: if it doesn't fit into the model's context.
@@ -162,7 +162,7 @@ class Session:
         self._ended = True
 
     def _note(self, text: str) -> None:
-        """Print a line that the model didn't write: dim, and not into the answer."""
+        """Print a line that the model didn't write: dim, and apart from the reply."""
         self._notes.print(Text(text, style="dim"))
 
 

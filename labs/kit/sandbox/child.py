@@ -127,7 +127,6 @@ def _run_child(
     try:
         os.setsid()
         syscalls.set_attribute(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        syscalls.set_attribute(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         # The parent finds orphans among the child's own children, and reads the list of open files.
         _adopt_orphans()
         syscalls.set_attribute(syscalls.PR_SET_DUMPABLE, 1)
