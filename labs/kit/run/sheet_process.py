@@ -84,9 +84,11 @@ def run(
     if not landlock.version():
         line(UNRESTRICTED)
     before = _runs(lesson, settings)
-    child.protect_parent()
-    known = set(proc.descendants(os.getpid()))
-    with tempfile.TemporaryDirectory(prefix="llm-labs-", ignore_cleanup_errors=True) as folder:
+    with (
+        child.protected_parent(),
+        tempfile.TemporaryDirectory(prefix="llm-labs-", ignore_cleanup_errors=True) as folder,
+    ):
+        known = set(proc.descendants(os.getpid()))
         try:
             command = [sys.executable, "-m", "labs.kit.run.sheet_process", lesson.name]
             command += [*_common_words(settings), *words]

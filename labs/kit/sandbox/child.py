@@ -11,8 +11,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -84,8 +84,10 @@ def run(
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    protect_parent()
-    with tempfile.TemporaryDirectory(prefix="llm-labs-", ignore_cleanup_errors=True) as folder:
+    with (
+        protected_parent(),
+        tempfile.TemporaryDirectory(prefix="llm-labs-", ignore_cleanup_errors=True) as folder,
+    ):
         known = set(proc.descendants(os.getpid()))
         pipes = [os.pipe() for _ in range(3)]  # result, output, trace
         seal = secrets.token_bytes(16)
@@ -104,15 +106,21 @@ def run(
             proc.end_orphans(known)
 
 
-def protect_parent() -> None:
-    """Make orphans of a child this process's own, and keep the child from tracing it."""
-    _adopt_orphans()
-    syscalls.set_attribute(syscalls.PR_SET_DUMPABLE, 0)
+@contextmanager
+def protected_parent() -> Generator[None]:
+    """Make orphans of a child this process's own, and keep the child from tracing it.
 
-
-def _adopt_orphans() -> None:
-    with suppress(PermissionError):  # in a sandbox already: the process outside adopts them
+    Later it adopts none: one that nobody waits for would stay as a zombie.
+    """
+    before = syscalls.adopts_orphans()
+    if not before:
         syscalls.set_attribute(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    syscalls.set_attribute(syscalls.PR_SET_DUMPABLE, 0)
+    try:
+        yield
+    finally:
+        if not before:
+            syscalls.set_attribute(syscalls.PR_SET_CHILD_SUBREAPER, 0)
 
 
 def _run_child(
@@ -128,7 +136,8 @@ def _run_child(
         os.setsid()
         syscalls.set_attribute(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         # The parent finds orphans among the child's own children, and reads the list of open files.
-        _adopt_orphans()
+        with suppress(PermissionError):  # in a sandbox already: the process outside adopts them
+            syscalls.set_attribute(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         syscalls.set_attribute(syscalls.PR_SET_DUMPABLE, 1)
         result, output, trace = pipes
         empty = os.open(os.devnull, os.O_RDONLY)

@@ -12,6 +12,7 @@ PR_SET_DUMPABLE = 4
 PR_SET_PDEATHSIG = 1
 PR_SET_SECCOMP = 22
 PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
 PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -38,6 +39,13 @@ def set_attribute(option: int, *arguments: int | ctypes.Structure) -> None:
     ]
     words += [ctypes.c_ulong(0)] * (4 - len(words))
     _checked(int(_libc.prctl(option, *words)), f"prctl {option}")
+
+
+def adopts_orphans() -> bool:
+    """Return whether orphans among this process's descendants become its own children."""
+    answer = ctypes.c_int()
+    _checked(int(_libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0)), "prctl")
+    return bool(answer.value)
 
 
 def forbid_new_privileges() -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from labs.kit.sandbox import child, landlock
+from labs.kit.sandbox import child, landlock, syscalls
 from labs.kit.sandbox.child import Limits
 
 import pytest
@@ -220,3 +220,9 @@ def test_a_busy_machine_is_not_taken_for_an_endless_loop() -> None:
             process.kill()
             process.wait()
     assert outcome.result == "done", outcome
+
+
+def test_a_process_adopts_no_orphans_after_the_sandbox() -> None:
+    assert not syscalls.adopts_orphans()
+    assert child.run(lambda: syscalls.adopts_orphans(), LITTLE).result is True
+    assert not syscalls.adopts_orphans(), "an orphan would stay as a zombie"

@@ -27,17 +27,18 @@ def test_ctrl_c_leaves_the_checkpoints_to_the_next_run(training: Training) -> No
     running.wait_for("step 7\n")
     running.send(signal.SIGINT)
     assert running.ended().code == 130, running.text
-    assert len(training.snapshots) == 2
+    left = len(training.snapshots)
+    assert left in (2, 3), "a third one if Ctrl-C came before the oldest was removed"
     other = training.run("--resume")
     assert other.code == 2, "the number of steps is another one"
     assert "don't fit this run" in other.err
     assert "--steps was 4000 and is 40" in other.err
     assert "Traceback" not in other.err
-    assert len(training.snapshots) == 2, "the checkpoints stay"
+    assert len(training.snapshots) == left, "the checkpoints stay"
     ended = training.run()
     assert (ended.code, first_step(ended.out)) == (0, 0), ended
     assert "starts over" in ended.out
-    assert len(training.snapshots) == 2, "those of another training stay"
+    assert len(training.snapshots) == left, "those of another training stay"
     nothing = training.run("--resume", "--outputs", "elsewhere")
     assert nothing.code == 2, nothing
     assert "LLM90 has nothing to resume" in nothing.err
