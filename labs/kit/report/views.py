@@ -96,8 +96,12 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
 
 
 def style() -> Markup:
-    """Return the style sheet of all views; its colours are those of the page."""
-    return Markup((FOLDER / "views.css").read_text(encoding="utf-8"))
+    """Return the style sheet of all views; its colours are those of the page.
+
+    What one kind alone needs is in views/<kind>.css.
+    """
+    sheets = [FOLDER / "views.css", *(FOLDER / f"{kind}.css" for kind in kinds())]
+    return Markup("\n".join(one.read_text(encoding="utf-8") for one in sheets if one.is_file()))
 
 
 def script(needed: Iterable[str]) -> Markup:
