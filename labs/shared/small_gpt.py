@@ -301,7 +301,7 @@ def rate(step: int, steps: int, warmup: int) -> float:
 @on_one_thread
 def train(
     run: Run,
-    start: Config | LanguageModel,
+    start: Config | nn.Module,
     corpus: Corpus,
     *,
     steps: int,
