@@ -64,7 +64,7 @@ def fit(
     for step, batch in enumerate(run.progress(batches_of(64, len(x), steps), label, steps)):
         batch = run.share(batch)
         loss = F.cross_entropy(model(x[batch].to(run.device)), y[batch].to(run.device))
-        _step(run, model, optimizer, loss, 1e-2 * small_gpt.rate(step, steps, steps // 20))
+        _step(run, model, optimizer, loss, 1e-2 * small_gpt.lr_at(step, steps, steps // 20))
     return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False).cpu().eval()
 
 
@@ -184,7 +184,7 @@ def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     for step in run.progress(range(steps), label):
         tokens = recall_batch(32) if recalls else small_gpt.shakespeare().batch(16, 64, draws)
         loss = loss_on(model, task, run.share(tokens).to(run.device))
-        _step(run, model, optimizer, loss, 5e-3 * small_gpt.rate(step, steps, steps // 20))
+        _step(run, model, optimizer, loss, 5e-3 * small_gpt.lr_at(step, steps, steps // 20))
     return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False).cpu().eval()
 
 

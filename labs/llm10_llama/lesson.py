@@ -43,7 +43,7 @@ from labs.llm10_llama import figures, view_data
 from labs.llm10_llama.corpus import Text, open_text, prompt_of, tokenizer_of, witten_bell
 from labs.llm10_llama.memory import keep_memory
 from labs.llm10_llama.options import declare_options
-from labs.shared.small_gpt import rate
+from labs.shared.small_gpt import lr_at
 
 import numpy as np
 import torch
@@ -1121,7 +1121,7 @@ def train(
     draws, losses, seen = torch.Generator().manual_seed(seed), [], {}
     checkpoints.include(draws=draws, losses=losses, seen=seen)
     for step in run.progress(range(checkpoints.resume(), recipe.steps), f"{name}, seed {seed}"):
-        share = rate(step, recipe.steps, recipe.steps // 20)
+        share = lr_at(step, recipe.steps, recipe.steps // 20)
         for one, its in zip(pulls, rates, strict=True):
             for group, most in zip(one.param_groups, its, strict=True):
                 group["lr"] = most * share
@@ -1254,7 +1254,7 @@ def the_loss_passes_every_rung(run: Run):
     recipe = sizes(run)[1]
     warm_up = recipe.steps // 20
     peak = recipe.muon or recipe.adamw
-    rates = [peak * rate(step, recipe.steps, warm_up) for step in range(recipe.steps)]
+    rates = [peak * lr_at(step, recipe.steps, warm_up) for step in range(recipe.steps)]
     run.view("curve", "training", *view_data.curve(result.losses, rates, result.seen, lines))
     ahead = [f"{name}s ({x:.3f})" for name, x in zip(RUNGS, steps, strict=False) if x < loss]
     still = f"still ahead: {', '.join(ahead)}" if ahead else "nothing that counts is ahead of it"

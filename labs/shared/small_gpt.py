@@ -292,8 +292,11 @@ class Trained:
     gradient_norms: list[float]
 
 
-def rate(step: int, steps: int, warmup: int) -> float:
-    """Return the factor of the learning rate: up linearly to 1, then down linearly to almost 0."""
+def lr_at(step: int, steps: int, warmup: int) -> float:
+    """Return the learning rate at a step, as a share of its peak.
+
+    It rises linearly to 1, then falls linearly to almost 0.
+    """
     up = (step + 1) / (warmup + 1)
     return min(up, (steps - step) / max(steps - warmup, 1))
 
@@ -311,8 +314,13 @@ def train(
     clip: float = math.inf,
     batch: int = 32,
     length: int = 64,
+    watch: Callable[[int, Any], None] | None = None,
 ) -> Trained:
-    """Train a new model, or a copy of one, with AdamW; the seed alone determines the batches."""
+    """Train a new model, or a copy of one, with AdamW; the seed alone determines the batches.
+
+    `watch` is called before each step of the optimizer with the number of the step and the
+    unwrapped model, whose gradients are computed.
+    """
     torch.manual_seed(seed)
     model = LanguageModel(start) if isinstance(start, Config) else copy.deepcopy(start)
     generator = torch.Generator().manual_seed(seed)
@@ -324,13 +332,15 @@ def train(
     norms: list[Tensor] = []
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = lr * rate(step, steps, warmup)
+            group["lr"] = lr * lr_at(step, steps, warmup)
         tokens = run.share(corpus.batch(batch, length, generator)).to(run.device)
         logits = model(tokens[:, :-1])
         loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         run.accelerator.backward(loss)
         norm: Any = run.accelerator.clip_grad_norm_(model.parameters(), clip)
         norms.append(norm)
+        if watch is not None:
+            watch(step, run.accelerator.unwrap_model(model))
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.detach())

@@ -190,10 +190,10 @@ def test_unigram_and_bigram_equal_the_entropies_counted_by_hand():
 
 
 def test_the_rate_rises_to_one_and_falls_to_almost_zero():
-    rates = [small_gpt.rate(step, 10, 4) for step in range(10)]
-    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert rates[5:] == pytest.approx([5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
-    assert small_gpt.rate(0, 10, 0) == 1
+    shares = [small_gpt.lr_at(step, 10, 4) for step in range(10)]
+    assert shares[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert shares[5:] == pytest.approx([5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert small_gpt.lr_at(0, 10, 0) == 1
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +225,19 @@ def test_training_continues_with_a_copy_of_a_model(run):
     assert torch.equal(first.model.embedding.weight, before)
     assert not torch.equal(second.model.embedding.weight, before)
     assert second.losses[0] < 0.5 < first.losses[0]
+
+
+def test_training_shows_each_steps_gradients_to_a_watcher(run):
+    sizes = []
+
+    def watch(step, model):
+        sizes.append((step, model.unembedding.weight.grad.norm().item()))
+
+    trained = small_gpt.train(run, A_BLOCK(heads=0), COUNTING, seed=1, watch=watch, **TRAIN)
+    assert [step for step, _ in sizes] == list(range(60))
+    assert all(
+        0 < size < norm for (_, size), norm in zip(sizes, trained.gradient_norms, strict=True)
+    )
 
 
 def test_clipping_changes_training_and_the_norm_before_it_is_recorded(run):
