@@ -13,7 +13,7 @@ LEVELS = (
     r"labs\.cpus",
     r"labs\.course(\..+)?",
     r"labs\.kit\.sandbox(\..+)?",
-    r"labs\.kit\.(records|compare|measure|assets|model_check|atomic_folder)",
+    r"labs\.kit\.(records|compare|measure|home|asset_hashes|assets|model_check|atomic_folder)",
     r"labs\.kit\.report(\..+)?",
     r"labs\.kit\.run(\..+)?",
     r"labs\.kit\.training(\..+)?",

@@ -4,43 +4,22 @@ The models are converted when the image or the environment is built. The rest ar
 installed packages, which are not imported.
 """
 
-import base64
-import csv
-import hashlib
 import importlib.util
 import json
-import os
 import re
-import sys
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labs.course.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
 from labs.course.options import Settings
+from labs.kit.asset_hashes import verify_installed, verify_model
+from labs.kit.home import home, rebuild_command
 from labs.kit.model_check import require_safe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _MARKUP = re.compile(r"^#+ |\*\*|(?<!\w)_|_(?!\w)|  $", re.MULTILINE)
-
-
-def home() -> Path:
-    """Return the folder with assets/ and stack.json of the image or the environment.
-
-    Raises:
-        Card: if this Python belongs to neither and LABS_HOME isn't set.
-    """
-    beside_the_environment = Path(sys.prefix).parent / "home"
-    folder = Path(os.environ.get("LABS_HOME") or beside_the_environment)
-    if not folder.is_dir():
-        raise Card(
-            "The labs' models are missing.",
-            "This Python belongs neither to the image nor to the environment.",
-            "invoke lab …; or build an environment: invoke build --runtime venv",
-        )
-    return folder
 
 
 def smollm2() -> Path:
@@ -69,74 +48,8 @@ def _model(name: str) -> Path:
             f"{folder} has no model.safetensors.",
             rebuild_command(),
         )
-    _verify(folder, tuple(sorted(map(_stamp, folder.iterdir()))))
+    verify_model(folder)
     return folder
-
-
-@cache
-def _verify(folder: Path, stamps: tuple[Any, ...]) -> None:
-    """Check each file of a model against its hash, once a process and again after a change.
-
-    Hashing SmolLM2's 269 MB takes half a second. It is worth it: other numbers in the same file
-    would give other results, and no error.
-
-    Raises:
-        Card: if a file is missing, cut short, or different.
-    """
-    del stamps  # they are a part of the cache's key
-    recorded = _recorded_hashes().get(folder.name, {})
-    for name in sorted({"model.safetensors", *recorded}):
-        if _sha256(folder / name) != recorded.get(name):
-            raise Card(
-                f"The embedded model {folder.name} is damaged.",
-                f"{folder / name} isn't the file that was converted: its SHA-256 differs.",
-                rebuild_command(),
-            )
-
-
-def _recorded_hashes() -> dict[str, dict[str, str]]:
-    """Return the hash of each file of each model, as recorded when it was converted."""
-    path = home() / "assets" / "assets.json"
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-        return {name: dict(record["sha256"]) for name, record in records.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"{path} has the hashes of the models, and it can't be read."
-        raise Card("The record of the models is damaged.", why, rebuild_command()) from error
-
-
-def weights_hashes() -> dict[str, str]:
-    """Return the SHA-256 of the weights of each embedded model; empty without models."""
-    try:
-        return {name: files["model.safetensors"] for name, files in _recorded_hashes().items()}
-    except (Card, KeyError):
-        return {}
-
-
-def rebuild_command() -> str:
-    """Return the command that repairs the image or the environment that this Python is in."""
-    try:
-        stack = json.loads((home() / "stack.json").read_text(encoding="utf-8"))
-        in_image = stack["base"] is not None
-    except (Card, OSError, ValueError, KeyError, TypeError):
-        in_image = Path(sys.prefix) == Path("/opt/labs/venv")
-    if in_image:
-        return "invoke build; if that changes nothing, first: docker builder prune --all"
-    return "invoke build --runtime venv"
-
-
-def _sha256(path: Path) -> str:
-    """Return the hash of a file; empty if it can't be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def _stamp(path: Path) -> tuple[str, int, int, int]:
-    status = path.stat()
-    return path.name, status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def file_of(package: str, name: str) -> Path:
@@ -149,37 +62,13 @@ def file_of(package: str, name: str) -> Path:
     for folder in spec.submodule_search_locations or () if spec else ():
         path = Path(folder) / name
         if path.exists():
-            _verify_installed(path, Path(folder).parent)
+            verify_installed(path, Path(folder).parent)
             return path
     raise Card(
         f"The package {package} is missing.",
         f"A lab reads its file {name}. docker/requirements.lock lists the package.",
         "invoke lab …; or build an environment: invoke build --runtime venv",
     )
-
-
-@cache
-def _verify_installed(path: Path, site: Path) -> None:
-    """Check a package's file, or all files of a folder, against the hashes that pip recorded.
-
-    Raises:
-        Card: if a file is missing, cut short, or different.
-    """
-    prefix = str(path.relative_to(site))
-    for record in site.glob("*.dist-info/RECORD"):
-        text = record.read_text(encoding="utf-8")
-        if f"{prefix}/" not in text and f"{prefix}," not in text:
-            continue
-        for name, digest, _ in csv.reader(text.splitlines()):
-            if (name == prefix or name.startswith(f"{prefix}/")) and digest:
-                _verify_file(site / name, digest.removeprefix("sha256="))
-
-
-def _verify_file(path: Path, digest: str) -> None:
-    wanted = base64.urlsafe_b64decode(f"{digest}=").hex()
-    if _sha256(path) != wanted:
-        why = f"{path} isn't the file that was installed: its SHA-256 differs."
-        raise Card("A text or an image of the labs is damaged.", why, rebuild_command())
 
 
 def shakespeare() -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from labs.course.cards import Card
 from labs.course.syllabus import Lesson
-from labs.kit.assets import home, rebuild_command, weights_hashes
+from labs.kit.asset_hashes import weights_hashes
+from labs.kit.home import home, rebuild_command
 from labs.kit.run.devices import describe_device
 from labs.kit.run.run import Run
 
