@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from labs.course.cards import WRONG_USAGE, Card
 from labs.kit.sandbox import child
-from labs.kit.sandbox.child import Limits, Outcome
+from labs.kit.sandbox.limits import Limits, Outcome
 
 LIMITS = Limits(cpu_seconds=60, seconds=180.0, memory=2 * 2**30)
 LARGEST_CONFIG = 2**20  # bytes; the largest we know has 50 kB

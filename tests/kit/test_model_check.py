@@ -10,7 +10,7 @@ from typing import Any
 from labs.course.cards import WRONG_USAGE, Card
 from labs.kit import model_check
 from labs.kit.model_check import require_safe
-from labs.kit.sandbox.child import Limits
+from labs.kit.sandbox.limits import Limits
 
 import pytest
 from safetensors.torch import load_file, save_file

@@ -14,7 +14,7 @@ from labs.course.syllabus import Lesson
 from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
 from labs.kit.grader.wording import verdict_of
 from labs.kit.sandbox import child
-from labs.kit.sandbox.child import Limits
+from labs.kit.sandbox.limits import Limits
 
 if TYPE_CHECKING:
     from labs.kit.grader import worker

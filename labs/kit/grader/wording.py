@@ -7,7 +7,7 @@ from typing import Any
 
 from labs.kit.grader.verdicts import RIGHT, WRONG, Verdict
 from labs.kit.run.plain_output import plain
-from labs.kit.sandbox.child import Limits, Outcome
+from labs.kit.sandbox.limits import Limits, Outcome
 
 PRINTED_LINES = 10
 PRINTED_COLUMNS = 200

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labs.kit.sandbox import child, landlock, syscalls
-from labs.kit.sandbox.child import Limits
+from labs.kit.sandbox.limits import Limits
 
 import pytest
 
