@@ -234,7 +234,7 @@ def open_(
 def chat(
     c: Context, model: Any = None, list: bool = False, stack: str = "auto", runtime: str = "auto"
 ) -> None:
-    """Talk to SmolLM2 or to a model that a run saved; piped input is answered once."""
+    """Talk to SmolLM2 or to a model that a run saved; piped input gets one reply."""
     from launcher import chat
 
     dry: bool = c.config.run.dry

@@ -30,7 +30,7 @@ class LabCommand:
 
     @property
     def is_chat(self) -> bool:
-        """Return whether it reads standard input, and Ctrl-C only stops an answer."""
+        """Return whether it reads standard input, and Ctrl-C only stops a reply."""
         return self.verb == "chat"
 
     @property

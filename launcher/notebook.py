@@ -63,7 +63,7 @@ def run(lab: str, port: str, stack: str, runtime: str, gpus: str, dry: bool) -> 
 
 
 def _page(lab: str) -> str:
-    """Return the path of the learner's sheet, or of the lesson while there is none.
+    """Return the path of the learner's sheet, or of the lesson without a sheet.
 
     Raises:
         Card: If `lab` names several labs.

@@ -45,7 +45,7 @@ def newest_report(lab: str = "") -> Page:
         lab: The name of a lab, such as LLM06; every lab if empty.
 
     Raises:
-        Card: If there is none.
+        Card: if there are no pages.
     """
     pages = [
         Page(folder, path.relative_to(folder))
@@ -64,7 +64,7 @@ def newest_index() -> Page:
     """Return the page of all runs in the folder with the newest run.
 
     Raises:
-        Card: If there is none.
+        Card: if there are no pages.
     """
     outputs = newest_report().outputs
     if not (outputs / INDEX).is_file():

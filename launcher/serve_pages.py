@@ -82,7 +82,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD with a file; the base class refuses every other method."""
+    """Serves files to GET and HEAD requests; the base class refuses every other method."""
 
     server_version = "llm-labs"
     sys_version = ""

@@ -1,7 +1,7 @@
 """Connect the user's terminal to a container's: same size, and keys go to the container.
 
 The launcher itself handles Ctrl-C, so that it ends the container even if the lab is busy. A chat
-gets Ctrl-C, which stops an answer; pressed three times in a row, it reaches the launcher, too.
+gets Ctrl-C, which stops a reply; pressed three times in a row, it reaches the launcher, too.
 """
 
 import os

@@ -15,7 +15,7 @@ EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Start a headless browser; skip the test on a machine that has none."""
+    """Start a headless browser; skip the test on a machine without a browser."""
     executable = next(filter(None, map(shutil.which, EXECUTABLES)), None)
     if executable is None:
         pytest.skip("Chromium isn't installed")

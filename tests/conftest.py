@@ -127,7 +127,8 @@ class Running:
 
     def __init__(self, command: list[str], terminal: tuple[int, int] | None = None, **how: Any):
         self.printed = bytearray()  # both streams, in order
-        self._out, self._err = bytearray(), bytearray()
+        self._out = bytearray()
+        self._err = bytearray()
         self._terminal = None
         if terminal:
             self._terminal, theirs = pty.openpty()

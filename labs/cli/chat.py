@@ -14,7 +14,7 @@ from labs.kit.chat.commands import command_in
 from labs.kit.chat.plain import plain
 from labs.kit.chat.saved_models import SavedModel
 
-DESCRIPTION = "Talk to SmolLM2, or to a model that a run saved. Piped input is answered once."
+DESCRIPTION = "Talk to SmolLM2, or to a model that a run saved. Piped input gets one reply."
 MAX_INPUT = 2**20  # bytes of piped input; the longest context here is 8,192 tokens
 
 
@@ -47,7 +47,7 @@ def _print_models(outputs: Path) -> None:
 
 
 def _chat(saved: SavedModel) -> None:
-    """Talk on a terminal, or answer what a pipe contains.
+    """Talk on a terminal, or reply to what a pipe contains.
 
     Raises:
         Card: if this Python has no torch, or the model or the input can't be used.
@@ -72,12 +72,12 @@ def _chat(saved: SavedModel) -> None:
         session.talk()
         return
     try:
-        session.answer_once(message)
-    except BrokenPipeError:  # the reader of the answer has left
+        session.reply_once(message)
+    except BrokenPipeError:  # the reader of the reply has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (TooLong, TemplateError) as problem:
-        raise Card("The model can't answer.", str(problem), "invoke chat", WRONG_USAGE) from problem
+        raise Card("The model can't reply.", str(problem), "invoke chat", WRONG_USAGE) from problem
 
 
 def _piped_message() -> str:
@@ -96,8 +96,8 @@ def _piped_message() -> str:
     except UnicodeDecodeError as error:
         raise Card("The input isn't UTF-8.", str(error), fix, WRONG_USAGE) from error
     if not message.strip():
-        why = "Without a terminal, a chat answers its standard input, which is empty."
-        raise Card("There is nothing to answer.", why, fix, WRONG_USAGE)
+        why = "Without a terminal, a chat replies to its standard input, which is empty."
+        raise Card("There is nothing to reply to.", why, fix, WRONG_USAGE)
     if command := command_in(message):
         what = f"{command} is a command, and commands need a terminal."
         why = "Piped input is one message to the model. A space before the / makes it a message."

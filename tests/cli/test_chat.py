@@ -12,7 +12,7 @@ from tests.kit.chat.small_models import TEMPLATE, WORDS, save_adapter, save_mode
 import pytest
 
 READY = "Ctrl-D ends the chat"
-LONG = 400  # characters, so that an answer is on its way
+LONG = 400  # characters, so that a reply is on its way
 RUN = "2026-01-01_00-00-00"
 
 
@@ -58,7 +58,7 @@ def pipe(clone: Clone, home: Path, text: bytes, *words: str) -> Ended:
 # SmolLM2
 
 
-def test_smollm2_answers_a_pipe_once(chats: Clone, labs_home: Path) -> None:
+def test_smollm2_replies_to_a_pipe_once(chats: Clone, labs_home: Path) -> None:
     ended = pipe(chats, labs_home, b"What is the capital of France? One short sentence.\n")
     assert ended.code == 0, ended
     assert "Paris" in ended.out
@@ -79,7 +79,7 @@ def test_smollm2_talks_on_a_terminal(chats: Clone, labs_home: Path) -> None:
 # Small models
 
 
-def test_commands_are_obeyed_and_ctrl_c_stops_an_answer_before_it_ends_the_chat(
+def test_commands_are_obeyed_and_ctrl_c_stops_a_reply_before_it_ends_the_chat(
     chats: Clone, labs_home: Path
 ) -> None:
     chat = labs(chats, labs_home, "LLM10", terminal=(30, 100), TERM="dumb")
@@ -92,7 +92,7 @@ def test_commands_are_obeyed_and_ctrl_c_stops_an_answer_before_it_ends_the_chat(
         ("/max-tokens 0", "/max-tokens needs an integer from 1 to 1000000."),
         ("/nonsense", "There is no command /nonsense."),
         ("/help", "A message that starts with / needs a space before it."),
-        ("good morning", "(3 tokens; /max-tokens allows longer answers)"),
+        ("good morning", "(3 tokens; /max-tokens allows longer replies)"),
         ("/settings", "/top-k        5"),
         ("/reset", "This is a new conversation."),
         ("/system", "The model's own system prompt is used."),
@@ -104,7 +104,7 @@ def test_commands_are_obeyed_and_ctrl_c_stops_an_answer_before_it_ends_the_chat(
     chat.wait_for(lambda: len(chat.text) > before + LONG)
     chat.type(b"\x03")
     chat.wait_for("(stopped)")
-    say(chat, "/max-tokens 2", "good")  # the stopped answer is a part of the conversation
+    say(chat, "/max-tokens 2", "good")  # the stopped reply is a part of the conversation
     chat.wait_for("(2 tokens;")
     wait_for_prompt(chat)
     chat.type(b"\x03")
@@ -129,7 +129,7 @@ def test_a_base_model_continues_text_and_says_so(chats: Clone, labs_home: Path) 
     assert chat.ended().code == 0
 
 
-def test_an_adapter_answers(chats: Clone, labs_home: Path) -> None:
+def test_an_adapter_replies(chats: Clone, labs_home: Path) -> None:
     ended = pipe(chats, labs_home, b"why ?", "LLM07")
     assert ended.code == 0, ended
     assert set(ended.out.split()) <= set(WORDS)
@@ -139,8 +139,8 @@ def test_an_adapter_answers(chats: Clone, labs_home: Path) -> None:
 @pytest.mark.parametrize(
     "text, words, what",
     [
-        (b"", [], "There is nothing to answer."),
-        (b" \n", [], "There is nothing to answer."),
+        (b"", [], "There is nothing to reply to."),
+        (b" \n", [], "There is nothing to reply to."),
         (b"\xff\xfe", [], "The input isn't UTF-8."),
         (b"x" * (2**20 + 1), [], "The input is too long."),
         (b"/settings\n", [], "/settings is a command, and commands need a terminal."),
@@ -150,7 +150,7 @@ def test_an_adapter_answers(chats: Clone, labs_home: Path) -> None:
         (b"why", ["--loud"], "The options can't be parsed."),
     ],
 )
-def test_what_cannot_be_answered_is_a_card(
+def test_what_gets_no_reply_is_a_card(
     chats: Clone, labs_home: Path, text: bytes, words: list[str], what: str
 ) -> None:
     ended = pipe(chats, labs_home, text, *words)
@@ -212,7 +212,7 @@ def test_a_model_that_does_not_exist_starts_nothing(chats: Clone) -> None:
 
 
 @pytest.mark.engine
-def test_a_container_answers_a_pipe_and_a_terminal(clone: Clone) -> None:
+def test_a_container_replies_to_a_pipe_and_a_terminal(clone: Clone) -> None:
     save_model(clone.outputs / "LLM10" / RUN / "model", TEMPLATE, context=100_000)
     command = f"echo why | '{BIN / 'invoke'}' chat LLM10 --runtime docker"
     piped = clone.run("bash", "-c", command)

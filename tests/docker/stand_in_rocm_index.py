@@ -142,7 +142,8 @@ def rocm(index: Path) -> None:
 def main() -> None:
     if len(sys.argv) != 3:
         sys.exit("usage: python tests/docker/stand_in_rocm_index.py TORCH_CPU_WHEEL WHEELS")
-    cpu, index = Path(sys.argv[1]), Path(sys.argv[2]) / "simple"
+    cpu = Path(sys.argv[1])
+    index = Path(sys.argv[2]) / "simple"
     version, tag = torch(index, cpu)
     rocm(index)
     for name in ("rocm-sdk-core", "rocm-sdk-libraries"):

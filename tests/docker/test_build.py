@@ -96,7 +96,8 @@ def wheel(folder: Path, code: str) -> str:
 
 @pytest.mark.parametrize("tampered", [False, True])
 def test_a_tampered_wheel_fails_the_build(context: Path, tmp_path: Path, tampered: bool) -> None:
-    wheels, offline = tmp_path / "wheels", tmp_path / "pip.conf"
+    wheels = tmp_path / "wheels"
+    offline = tmp_path / "pip.conf"
     offline.write_text("[global]\nno-index = true\n")
     digest = wheel(wheels, "honest = True")
     if tampered:
@@ -177,7 +178,8 @@ def test_the_torch_of_a_base_image_is_used(rocm_wheels: Path, tag: str, tmp_path
     """Build with LABS_TORCH=base on a stand-in for rocm/pytorch."""
     index = "--build-arg=ROCM_INDEX=file:///wheels/simple/"
     stack = ["--build-arg=STACK=rocm", "--build-arg=GFX=gfx942"]
-    rocm, base = f"{tag}-rocm", f"{tag}-base"
+    rocm = f"{tag}-rocm"
+    base = f"{tag}-base"
     (tmp_path / "Dockerfile").write_text(PREBUILT.format(rocm=rocm, base=BASE))
     try:
         done = build(DOCKER, rocm_wheels, *stack, index, f"--tag={rocm}")

@@ -94,7 +94,7 @@ def test_an_engine_that_does_not_respond_raises_no_engine(engine_info, error: Ex
 
 @pytest.fixture
 def frozen(tmp_path: Path) -> Iterator[socket.socket]:
-    """Return the socket of an engine that never answers."""
+    """Return the socket of an engine that never responds."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket"))
         listening.listen()

@@ -258,7 +258,7 @@ def test_a_wrong_token_is_refused(notebook: Notebook) -> None:
 
 
 def test_another_name_for_the_address_is_refused(notebook: Notebook) -> None:
-    """A page of a foreign site can't use the browser to reach the server by a name of its own."""
+    """A page of a foreign site can't use the browser to reach the server by another name."""
     assert notebook.ask("/api/contents", Host=f"attacker.example:{notebook.port}")[0] == 403
 
 

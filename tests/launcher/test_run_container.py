@@ -211,7 +211,8 @@ def waits(run: Run):
     run.check("the other", (run.folder.parent.parent / "b").exists(), equals=True)
 ''')
     words = ("lab", lab, "--runtime", "docker", "--", "--word")
-    first, second = clone.start_invoke(*words, "a"), clone.start_invoke(*words, "b")
+    first = clone.start_invoke(*words, "a")
+    second = clone.start_invoke(*words, "b")
     assert first.ended().code == 0, first.text
     assert second.ended().code == 0, second.text
     assert len(list(clone.outputs.glob("LLM90/*/results.json"))) == 2

@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 GIB = 2**30
-KFD, PROC = "/sys/class/kfd has no GPU node", "/proc/driver/nvidia is missing"
+KFD = "/sys/class/kfd has no GPU node"
+PROC = "/proc/driver/nvidia is missing"
 EMPTY = Machine((), absences=(f"no AMD GPU ({KFD})", f"no NVIDIA GPU ({PROC})"))
 MI300X = Gpu("amd", 0, "AMD Instinct MI300X", "gfx942", 192 * GIB, "/dev/dri/renderD128")
 STRIX = Gpu("amd", 0, "AMD Radeon", "gfx1151", 96 * GIB, "/dev/dri/renderD128", integrated=True)

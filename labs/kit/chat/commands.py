@@ -7,7 +7,7 @@ HELP = {
     "/reset": "start a new conversation; the system prompt stays",
     "/settings": "show the settings",
     "/help": "show this list",
-    "/quit": "end, like Ctrl-D; Ctrl-C stops an answer",
+    "/quit": "end, like Ctrl-D; Ctrl-C stops a reply",
 }
 
 

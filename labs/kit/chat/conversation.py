@@ -5,7 +5,7 @@ from typing import Any
 
 from labs.kit.chat.open_model import ChatModel
 
-MIN_ROOM = 16  # tokens of an answer, however small the context is
+MIN_ROOM = 16  # tokens of a reply, however small the context is
 
 
 class TooLong(Exception):
@@ -22,7 +22,7 @@ class Prompt:
 
     Attributes:
         ids: its tokens.
-        max_tokens: how long the answer can be at most.
+        max_tokens: how long the reply can be at most.
         dropped: what was left out to make it fit, in words; empty if nothing was.
     """
 
@@ -58,35 +58,35 @@ class Conversation:
         Args:
             message: the user's message; for a base model the start of a new text, or nothing to
                 continue the present text.
-            max_tokens: how long the answer should be at most.
+            max_tokens: how long the reply can be at most.
 
         Raises:
             TooLong: if the message doesn't fit into the context.
             TemplateError: if the chat template refuses the conversation.
         """
-        # Up to half of the context is reserved for the answer.
+        # Up to half of the context is reserved for the reply.
         room = max(min(max_tokens, self.model.context // 2), min(MIN_ROOM, max_tokens))
         limit = self.model.context - room
         if not self.model.is_chat_model:
             return self._text_prompt(message or self.text, limit, max_tokens)
         return self._chat_prompt(message, limit, max_tokens)
 
-    def record(self, message: str, answer: str) -> None:
-        """Add a message and the answer to the conversation."""
+    def record(self, message: str, reply: str) -> None:
+        """Add a message and the reply to the conversation."""
         if not self.model.is_chat_model:
-            self.text = (message or self.text) + answer
+            self.text = (message or self.text) + reply
             return
         self.turns.append({"role": "user", "content": message})
-        self.turns.append({"role": "assistant", "content": answer})
+        self.turns.append({"role": "assistant", "content": reply})
 
     def _text_prompt(self, text: str, limit: int, max_tokens: int) -> Prompt:
         ids: list[int] = self.model.tokenizer(text).input_ids
         if not ids:
             start = self.model.tokenizer.bos_token_id
             ids = [0 if start is None else start]
-        kept = ids[-limit:]
+        last = ids[-limit:]
         dropped = f"the first {len(ids) - limit:,} tokens of the text" if len(ids) > limit else ""
-        return Prompt(kept, min(max_tokens, self.model.context - len(kept)), dropped)
+        return Prompt(last, min(max_tokens, self.model.context - len(last)), dropped)
 
     def _chat_prompt(self, message: str, limit: int, max_tokens: int) -> Prompt:
         """Drop the oldest pairs of turns until the rest fits."""
@@ -97,9 +97,9 @@ class Conversation:
             if len(ids) <= limit:
                 # A dropped turn is never needed again: the conversation only grows.
                 del self.turns[: 2 * dropped]
-                what = "oldest question and its answer"
+                what = "oldest message and its reply"
                 if dropped > 1:
-                    what = f"{dropped} oldest questions and their answers"
+                    what = f"{dropped} oldest messages and their replies"
                 room = self.model.context - len(ids)
                 return Prompt(ids, min(max_tokens, room), f"the {what}" if dropped else "")
         raise TooLong(

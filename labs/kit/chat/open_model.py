@@ -50,7 +50,7 @@ class ChatModel:
     Attributes:
         model: the model of transformers, on its device.
         tokenizer: its tokenizer.
-        context: the most tokens that it reads, prompt and answer together.
+        context: the most tokens that it reads, prompt and reply together.
         name: what to call it.
         device: the name of its device.
         precision: of its weights: fp32, bf16 or fp16.

@@ -33,8 +33,8 @@ class Sampling:
         top_p: sample from the most probable tokens that have this probability together.
         top_k: sample from this many most probable tokens; 0 is no limit.
         min_p: drop tokens less probable than this fraction of the most probable one; 0 drops none.
-        max_tokens: the longest answer.
-        seed: of the random numbers; the same inputs then give the same answers.
+        max_tokens: the length limit of a reply.
+        seed: of the random numbers; the same inputs then give the same replies.
     """
 
     temperature: float = 0.7
@@ -91,6 +91,6 @@ SETTINGS = {
     "top-p": Setting(float, 0.01, 1, "sample from tokens that have this probability together"),
     "top-k": Setting(int, 0, 1_000_000, "sample from the K most probable tokens; 0 is no limit"),
     "min-p": Setting(float, 0, 1, "drop tokens below this fraction of the most probable one's"),
-    "max-tokens": Setting(int, 1, 1_000_000, "the longest answer"),
+    "max-tokens": Setting(int, 1, 1_000_000, "the length limit of a reply"),
     "seed": Setting(int, 0, LARGEST_SEED, "of the random numbers, which start again"),
 }

@@ -4,11 +4,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from labs.kit.chat.answer import StopButton, generate
 from labs.kit.chat.commands import HELP
 from labs.kit.chat.conversation import Conversation, TemplateError, TooLong
 from labs.kit.chat.open_model import ChatModel
 from labs.kit.chat.plain import plain
+from labs.kit.chat.reply import StopButton, generate
 from labs.kit.chat.sampling import SETTINGS, Sampling
 
 from accelerate.utils import set_seed
@@ -65,14 +65,14 @@ class Session:
             elif line.strip() or not self.model.is_chat_model:
                 self._reply(line)
 
-    def answer_once(self, message: str) -> None:
+    def reply_once(self, message: str) -> None:
         """Reply to one message on standard output.
 
         Raises:
             TooLong: if it doesn't fit into the model's context.
             TemplateError: if the chat template refuses it.
         """
-        self._answer(message, StopButton())
+        self._write_reply(message, StopButton())
 
     def _introduce(self) -> None:
         model = self.model
@@ -82,35 +82,35 @@ class Session:
         )
         if not model.is_chat_model:
             self._note(
-                "This is a base model: it was not trained to answer. It continues your text. Enter "
+                "This is a base model: it was not trained to reply. It continues your text. Enter "
                 "alone continues further, and another text starts anew."
             )
-        self._note("/help lists the commands. Ctrl-C stops an answer, Ctrl-D ends the chat.")
+        self._note("/help lists the commands. Ctrl-C stops a reply, Ctrl-D ends the chat.")
 
     def _reply(self, message: str) -> None:
         button = StopButton()
         try:
             with button.on_ctrl_c():
-                self._answer(message, button)
+                self._write_reply(message, button)
         except (TooLong, TemplateError) as problem:
             self._note(f"{problem} Nothing was sent.")
         if button.pressed:
             self._note("(stopped)")
 
-    def _answer(self, message: str, button: StopButton) -> None:
+    def _write_reply(self, message: str, button: StopButton) -> None:
         prompt = self.conversation.prompt(message, self.sampling.max_tokens)
         if prompt.dropped:
             context = f"the model's context of {self.model.context:,} tokens"
             self._note(f"To fit into {context}, {prompt.dropped} were left out.")
-        answer = generate(self.model, prompt, self.sampling, _write, button)
+        reply = generate(self.model, prompt, self.sampling, _write, button)
         _write("\n")
-        self.conversation.record(message, answer.text)
-        if answer.tokens < prompt.max_tokens or button.pressed:
+        self.conversation.record(message, reply.text)
+        if reply.tokens < prompt.max_tokens or button.pressed:
             return
         if prompt.max_tokens < self.sampling.max_tokens:
             self._note(f"(the context of {self.model.context:,} tokens is full)")
         else:
-            self._note(f"({answer.tokens:,} tokens; /max-tokens allows longer answers)")
+            self._note(f"({reply.tokens:,} tokens; /max-tokens allows longer replies)")
 
     def _obey(self, line: str) -> None:
         command, _, value = line[1:].partition(" ")

@@ -116,7 +116,8 @@ def _several(values: list[Any]) -> str:
     numbers = [value for value in values if _is_number(value)]
     if len(values) <= SHOWN_SINGLY or len(numbers) < len(values):
         return ", ".join(_number(value) for value in values)
-    low, high = _number(min(numbers)), _number(max(numbers))
+    low = _number(min(numbers))
+    high = _number(max(numbers))
     return f"{_number(median(numbers))} [{low}, {high}], {len(values)} values"
 
 

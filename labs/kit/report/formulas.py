@@ -56,7 +56,7 @@ def mathml(latex: str, *, display: bool = False) -> str:
 
     Args:
         latex: the formula, without dollars.
-        display: whether it stands on a line of its own.
+        display: whether it stands on a separate line.
 
     Raises:
         FormulaError: if it has an unknown command, or isn't complete.

@@ -25,7 +25,7 @@ class Output:
 
     def __init__(self, log: TextIO, silent: bool = False) -> None:
         """Find out whether the screen is a terminal or a pipe."""
-        # In Jupyter, rich would ignore the file, and give each line a display of its own.
+        # In Jupyter, rich would ignore the file, and give each line a separate display.
         console = partial(Console, highlight=False, force_jupyter=False)
         self.screen = console(quiet=silent)
         if not self.screen.is_terminal:

@@ -22,7 +22,7 @@ TEMPLATE = (
 
 
 def tokenizer(template: str = "") -> Any:
-    """Return a tokenizer of ten words, without one that ends an answer."""
+    """Return a tokenizer of ten words, without a token that ends a reply."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -46,7 +46,7 @@ def test_the_oldest_turns_are_left_out_when_the_context_is_full() -> None:
     assert len(prompt.ids) <= 40 - 8
     assert text.startswith("<user> good good good")  # never in the middle of a turn
     assert text.endswith("<user> why ? <assistant>")
-    assert prompt.dropped == "the 6 oldest questions and their answers"
+    assert prompt.dropped == "the 6 oldest messages and their replies"
     assert conversation.prompt("why ?", 8).dropped == "", "it is said once"
     assert len(conversation.turns) == 4
 
@@ -59,7 +59,7 @@ def test_a_message_that_never_fits_is_refused_and_the_conversation_stays() -> No
     assert len(conversation.turns) == 2
 
 
-def test_an_answer_is_never_longer_than_what_is_left_of_the_context() -> None:
+def test_a_reply_is_never_longer_than_what_is_left_of_the_context() -> None:
     prompt = Conversation(model(context=40)).prompt("rain " * 10, 1000)
     assert prompt.max_tokens == 40 - len(prompt.ids)
     assert Conversation(model(context=40)).prompt("rain", 5).max_tokens == 5
@@ -82,7 +82,7 @@ def test_a_base_model_continues_the_text() -> None:
 def test_a_long_text_loses_its_beginning() -> None:
     conversation = Conversation(model("", context=40))
     prompt = conversation.prompt("good " * 50 + "why ?", 1000)
-    assert len(prompt.ids) == 20, "half of the context is for the answer"
+    assert len(prompt.ids) == 20, "half of the context is for the reply"
     assert conversation.model.tokenizer.decode(prompt.ids).endswith("good why ?")
     assert prompt.dropped == "the first 32 tokens of the text"
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from labs.course.cards import WRONG_USAGE, Card
-from labs.kit.chat.answer import StopButton, generate
 from labs.kit.chat.conversation import Conversation
 from labs.kit.chat.open_model import ChatModel, open_model
+from labs.kit.chat.reply import StopButton, generate
 from labs.kit.chat.sampling import Sampling
 from labs.kit.chat.saved_models import SavedModel
 from tests.kit.chat.small_models import TEMPLATE, WORDS, save_adapter, save_model
@@ -30,7 +30,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answer(model: ChatModel, sampling: Sampling = GREEDY) -> str:
+def reply(model: ChatModel, sampling: Sampling = GREEDY) -> str:
     pieces: list[str] = []
     prompt = Conversation(model).prompt("why ?", sampling.max_tokens)
     text = generate(model, prompt, sampling, pieces.append, StopButton()).text
@@ -38,7 +38,7 @@ def answer(model: ChatModel, sampling: Sampling = GREEDY) -> str:
     return text
 
 
-def test_the_answer_is_the_librarys(saved: Path) -> None:
+def test_the_reply_is_the_librarys(saved: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -51,7 +51,7 @@ def test_the_answer_is_the_librarys(saved: Path) -> None:
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
     )
     assert (
-        answer(model).split() == tokenizer.decode(written[0, 2:], skip_special_tokens=True).split()
+        reply(model).split() == tokenizer.decode(written[0, 2:], skip_special_tokens=True).split()
     )
 
 
@@ -60,26 +60,26 @@ def test_sampling_settings_reach_the_library(saved: Path) -> None:
 
     model = open_model(SavedModel(saved / "chat"))
     assert model.is_chat_model
-    greedy = answer(model)
+    greedy = reply(model)
     one = Sampling(temperature=5.0, top_k=1, max_tokens=12)
-    assert answer(model, one) == greedy, "the most probable token alone"
-    assert answer(model, Sampling(temperature=5.0, top_p=0.01, max_tokens=12)) == greedy
-    assert answer(model, Sampling(temperature=5.0, min_p=1, max_tokens=12)) == greedy
+    assert reply(model, one) == greedy, "the most probable token alone"
+    assert reply(model, Sampling(temperature=5.0, top_p=0.01, max_tokens=12)) == greedy
+    assert reply(model, Sampling(temperature=5.0, min_p=1, max_tokens=12)) == greedy
     torch.manual_seed(0)
-    assert answer(model, Sampling(temperature=10.0, max_tokens=12)) != greedy
-    assert len(answer(model, Sampling(temperature=0, max_tokens=3)).split()) <= 3
+    assert reply(model, Sampling(temperature=10.0, max_tokens=12)) != greedy
+    assert len(reply(model, Sampling(temperature=0, max_tokens=3)).split()) <= 3
 
 
 def test_settings_that_a_folder_suggests_do_not_count(saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved / "chat", tmp_path / "model")
     suggested = {"max_new_tokens": 1, "do_sample": False, "suppress_tokens": list(range(9))}
     (tmp_path / "model" / "generation_config.json").write_text(json.dumps(suggested))
-    assert answer(open_model(SavedModel(tmp_path / "model"))) == answer(
+    assert reply(open_model(SavedModel(tmp_path / "model"))) == reply(
         open_model(SavedModel(saved / "chat"))
     )
 
 
-def test_the_stop_button_ends_an_answer(saved: Path) -> None:
+def test_the_stop_button_ends_a_reply(saved: Path) -> None:
     model = open_model(SavedModel(saved / "base"))
     button = StopButton()
     pieces: list[str] = []
@@ -96,7 +96,7 @@ def test_the_stop_button_ends_an_answer(saved: Path) -> None:
 def test_an_adapter_changes_its_base(saved: Path) -> None:
     adapted = open_model(SavedModel(saved / "adapter"))
     assert adapted.is_chat_model, "the tokenizer is the base's"
-    assert answer(adapted) != answer(open_model(SavedModel(saved / "chat")))
+    assert reply(adapted) != reply(open_model(SavedModel(saved / "chat")))
 
 
 def test_an_adapter_of_an_embedded_model_finds_it_by_name(
@@ -187,9 +187,9 @@ def test_code_in_a_folder_is_never_run(saved: Path, tmp_path: Path) -> None:
     (folder / "mine.py").write_text(code)
     (folder / "custom_generate").mkdir()
     (folder / "custom_generate" / "generate.py").write_text(code)
-    answer(open_model(SavedModel(folder)))
+    reply(open_model(SavedModel(folder)))
     change(folder / "config.json", auto_map={"AutoModelForCausalLM": "mine.Mine"})
     change(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["mine.Mine", None]})
     with suppress(Card):
-        answer(open_model(SavedModel(folder)))
+        reply(open_model(SavedModel(folder)))
     assert not ran.exists()

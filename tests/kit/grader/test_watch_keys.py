@@ -25,7 +25,7 @@ def watching(school: Clone, *before: str, **how) -> Running:
 
 
 def waits(running: Running, times: int = 1) -> None:
-    """Wait until the keys were shown so many times."""
+    """Wait until the keys were shown this often."""
     running.wait_for(lambda: running.text.count(KEYS) >= times)
 
 

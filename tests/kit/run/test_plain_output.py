@@ -14,7 +14,7 @@ HOSTILE = [
     "\x1b]0;a new title\x07",
     "\x1b]52;c;cm0gLXJmIH4K\x1b\\",  # the clipboard
     "\x1b[2J",
-    "\x1b[6n",  # the terminal answers, as if it were typed
+    "\x1b[6n",  # the terminal's reply counts as typed
     "\x1bP$q\x1b\\",
     "\x9b31m",
     "\x07",

@@ -201,7 +201,7 @@ def runs(process: int) -> bool:
 
 
 def test_only_an_answer_with_the_seal_counts() -> None:
-    """A forged answer on every open pipe isn't taken for that of the check."""
+    """A forged result on every open pipe isn't taken for that of the check."""
 
     def forge() -> None:
         for descriptor in range(3, 64):

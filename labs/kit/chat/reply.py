@@ -17,8 +17,8 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The reply of a model.
+class Reply:
+    """What a model wrote.
 
     Attributes:
         text: its text, without control characters.
@@ -78,7 +78,7 @@ def generate(
     sampling: Sampling,
     write: Callable[[str], object],
     button: StopButton,
-) -> Answer:
+) -> Reply:
     """Generate a reply with the global random numbers.
 
     Args:
@@ -98,7 +98,7 @@ def generate(
             stopping_criteria=StoppingCriteriaList([button]),
             streamer=streamer,
         )
-    return Answer(streamer.text, written.shape[1] - ids.shape[1])
+    return Reply(streamer.text, written.shape[1] - ids.shape[1])
 
 
 def _configuration(model: ChatModel, sampling: Sampling, max_tokens: int) -> GenerationConfig:
