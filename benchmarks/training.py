@@ -27,6 +27,7 @@ from labs.kit import Run, assets
 from labs.kit.run.console import Output
 from labs.kit.run.devices import describe_device
 from labs.llm08_training import lesson as lab
+from labs.llm08_training.deeper import now
 
 import torch
 import transformers
@@ -56,7 +57,7 @@ class Clock(TrainerCallback):
         self.times: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.times.append(lab.now())
+        self.times.append(now())
 
 
 class InOrder(Trainer):
@@ -113,7 +114,7 @@ class Clocked(lab.Checkpoints):
 
     def save_if_due(self, done: int) -> None:
         del done
-        self.times.append(lab.now())
+        self.times.append(now())
 
     def save(self, done: int) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Draw the figures of LLM08."""
+"""Draw the figures of LLM08 and LLM08+."""
 
 from collections.abc import Iterable
 from statistics import mean
@@ -20,13 +20,46 @@ def draw_rates(curves: dict[str, list[float]], warmup: int) -> Any:
     return fig
 
 
+def draw_mask(mask: torch.Tensor, lengths: list[int]) -> Any:
+    """Draw the attention mask of a pack, (T, T), and the borders of its documents.
+
+    Args:
+        mask: True where a query may look at a key.
+        lengths: the tokens of each document.
+    """
+    fig, ax = plt.subplots(figsize=(4.6, 4.6))
+    ax.imshow(mask, cmap="Blues", vmin=0, vmax=1.6)
+    ends = torch.tensor(lengths).cumsum(0).tolist()
+    for number, (end, length) in enumerate(zip(ends, lengths, strict=True), 1):
+        ax.axhline(end - 0.5, color="grey", lw=0.4)
+        ax.axvline(end - 0.5, color="grey", lw=0.4)
+        ax.text(end + 0.5, end - length / 2, f"document {number}", va="center", fontsize=8)
+    ax.set(xlabel="key", ylabel="query", title="Each token sees its own document")
+    ax.grid(visible=False)
+    return fig
+
+
+def draw_training(losses: list[float], watched: list[list[float]]) -> Any:
+    """Draw the training loss of each step, and the held-out loss after some of them."""
+    fig, ax = plt.subplots()
+    ax.plot(range(1, len(losses) + 1), losses, lw=0.8, color="C0")
+    steps, values = zip(*watched, strict=True)
+    ax.plot(steps, values, "o-", color="C1")
+    ax.text(steps[1], 1.15 * values[1], "held-out answers", color="C1")
+    ax.text(steps[0] / 5, 0.75 * min(losses[: int(steps[0])]), "training", color="C0", va="top")
+    ax.set(xlabel="step", yscale="log", title="Loss (nats per label)")
+    ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    ax.minorticks_off()
+    return fig
+
+
 def draw_mistakes(watched: dict[str, list[list[float]]]) -> Any:
-    """Draw the held-out loss by steps; the first loop is the right one."""
+    """Draw the held-out loss of each loop by steps."""
     fig, ax = plt.subplots()
     colours = ["C6", *(f"C{n}" for n in range(6)), "grey"]  # C6 is the page's ink
     for i, (name, points) in enumerate(watched.items()):
         style: dict[str, Any] = {"color": colours[i], "ls": "-" if i < 4 else "--"}
-        ax.plot(*zip(*points, strict=True), **style, lw=1.5 if i else 3, label=name)
+        ax.plot(*zip(*points, strict=True), **style, lw=1.5, label=name)
     ax.set(xlabel="steps", yscale="log", title="Loss of held-out answers (nats per label)")
     ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     ax.minorticks_off()

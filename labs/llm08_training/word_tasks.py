@@ -171,11 +171,26 @@ def exam(run: Run, model: Any, rows: list[Example]) -> tuple[float, float]:
     dataset = cast(Any, rows)  # a list serves as one
     for batch in run.accelerator.prepare(DataLoader(dataset, 100, collate_fn=collate_requests)):
         wanted = batch.pop("wanted")
-        length = batch["input_ids"].shape[1]
-        tokens = model.eval().generate(**batch, max_new_tokens=8, do_sample=False, pad_token_id=PAD)
-        answers = F.pad(tokens[:, length:], (0, 8), value=PAD)  # if all have stopped earlier
-        right = ((answers[:, :LONGEST] == wanted) | (wanted < 0)).all(1)
-        stops = (answers == END).any(1)
+        written = F.pad(_generate(model, batch), (0, 8), value=PAD)  # if all have stopped earlier
+        right = ((written[:, :LONGEST] == wanted) | (wanted < 0)).all(1)
+        stops = (written == END).any(1)
         marks.append(run.accelerator.gather_for_metrics(torch.stack([right, stops], 1)))  # (B, 2)
     right, stops = torch.cat(marks).float().mean(0).tolist()
     return right, stops
+
+
+def answers(model: Any, rows: list[Example]) -> list[str]:
+    """Return a model's greedy answer to each request: up to its end token, or eight tokens."""
+    batch = collate_requests(rows)
+    del batch["wanted"]
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    texts = word_tokenizer.batch_decode(_generate(model, batch))
+    return [text.partition(word_tokenizer.pad_token)[0].strip() for text in texts]
+
+
+@torch.no_grad()
+def _generate(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """Return the tokens that a model writes greedily, (B, up to 8)."""
+    length = batch["input_ids"].shape[1]
+    tokens = model.eval().generate(**batch, max_new_tokens=8, do_sample=False, pad_token_id=PAD)
+    return tokens[:, length:]

@@ -92,7 +92,7 @@ BARE = "{% for one in messages %}[{{ one.content }}]{% endfor %}"
 def test_a_template_that_does_not_mark_the_start_of_an_answer_is_a_card(template: str | None):
     words = word_tasks.make_tokenizer()
     words.chat_template = template
-    with pytest.raises(Card, match="can't be told"):
+    with pytest.raises(Card, match="The start of an answer can't be found"):
         lab.encode(words, messages_of({"prompt": "cat", "completion": "dog"}))
 
 
@@ -141,6 +141,44 @@ def test_adamw_leaves_weights_without_a_gradient_unchanged():
     assert moved.max() < 1
 
 
+def test_adamw_has_the_arguments_defaults_and_group_keys_of_torch():
+    weight = nn.Parameter(torch.zeros(1))
+    (ours,) = lab.AdamW([weight]).param_groups
+    (theirs,) = torch.optim.AdamW([weight]).param_groups
+    assert set(ours) == {"params", "lr", "betas", "eps", "weight_decay"}
+    assert ours == {name: theirs[name] for name in ours}
+    (ours,) = lab.AdamW([weight], 0.1, (0.8, 0.9), 1e-6, 0.2).param_groups
+    (theirs,) = torch.optim.AdamW([weight], 0.1, (0.8, 0.9), 1e-6, 0.2).param_groups
+    assert ours == {name: theirs[name] for name in ours}
+
+
+def test_adamw_reads_the_weight_decay_of_each_group():
+    """As `Trainer` and others set it: no decay for biases and norms."""
+    first, second = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    groups = [{"params": [first], "weight_decay": 0.0}, {"params": [second], "weight_decay": 0.5}]
+    optimizer = lab.AdamW(groups, 0.1)
+    first.grad = torch.zeros(3)
+    second.grad = torch.zeros(3)
+    optimizer.step()
+    assert torch.equal(first, torch.ones(3))
+    assert torch.allclose(second, torch.full((3,), 0.95))
+
+
+def test_adamw_takes_a_closure_and_returns_its_loss():
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = lab.AdamW([weight], 0.1)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = weight.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step() is None
+    assert optimizer.step(closure).item() == 3.0
+    assert optimizer.step(closure).item() < 3.0
+
+
 def test_adamw_continues_from_its_state_dict():
     def made(weight: nn.Parameter):
         return lab.AdamW([weight], 0.1)
@@ -171,24 +209,6 @@ def test_a_rate_is_never_above_one_and_after_the_warmup_never_below_the_floor(st
 # Packing.
 
 
-def test_packing_loses_no_row_and_overfills_no_pack():
-    rows = lab.encoded(islice(lab.examples(0, None), 300))
-    packs = lab.pack(rows, 40)
-    assert all(sum(len(row["input_ids"]) for row in one) <= 40 for one in packs)
-    assert sorted(map(str, rows)) == sorted(str(row) for one in packs for row in one)
-
-
-def test_first_fit_decreasing_by_hand():
-    rows = [{"input_ids": [0] * n, "labels": [0] * n} for n in (3, 6, 4, 7, 2, 1)]
-    sizes = [[len(row["input_ids"]) for row in one] for one in lab.pack(rows, 10)]
-    assert sizes == [[7, 3], [6, 4], [2, 1]]
-
-
-def test_a_row_that_is_longer_than_a_pack_is_an_error():
-    with pytest.raises(ValueError, match="a row of 5 tokens"):
-        lab.pack([{"input_ids": [0] * 5, "labels": [0] * 5}], 4)
-
-
 def test_a_pack_has_a_block_diagonal_mask_and_separate_positions_and_labels():
     rows = [
         {"input_ids": [5, 6, 7], "labels": [5, 6, 7]},
@@ -210,12 +230,6 @@ def test_a_pack_has_a_block_diagonal_mask_and_separate_positions_and_labels():
         [0, 0, 0, 1, 1],
     ]
     assert mask.any(-1).all(), "a row of the mask without True would give NaN"
-
-
-def test_padding_is_counted_relative_to_the_longest_row_or_to_the_given_places():
-    rows = [{"input_ids": [0] * n, "labels": []} for n in (2, 4)]
-    assert lab.padding([rows]) == pytest.approx(2 / 8)
-    assert lab.padding([rows], places=10) == pytest.approx(4 / 10)
 
 
 # Training.
@@ -288,6 +302,26 @@ def test_the_exam_counts_right_words_and_ends_separately(run: Run):
     assert lab.exam(run, says(), rows)[0] == 0.0
 
 
+def test_answers_are_the_texts_up_to_the_end_token():
+    rows = list(islice(lab.examples(0, True), 3))
+    outputs = lab.word_tokenizer(["ant cow", "one", "yak"]).input_ids
+
+    class Says(nn.Module):
+        device = torch.device("cpu")
+
+        def generate(self, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+            lines = [[*output, lab.END, *[lab.PAD] * 3][:4] for output in outputs]
+            return torch.cat([input_ids, torch.tensor(lines)], 1)
+
+    texts = word_tasks.answers(Says(), rows)
+    assert texts == ["ant cow <|end|>", "one <|end|>", "yak <|end|>"]
+
+
+def test_a_recipe_gives_a_micro_batch_the_factor_of_the_mean_over_all_labels(run: Run):
+    batch = lab.collate(small(4), lab.PAD)
+    assert lab.Recipe(1).share(run, [batch], batch, 8) == 1 / 8
+
+
 def test_a_stream_drops_rows_without_a_label_and_cuts_long_rows():
     talks = [{"messages": messages_of(row)} for row in islice(lab.examples(0, None), 50)]
     talks.append({"messages": messages_of({"prompt": "cat " * 30, "completion": "dog"})})
@@ -336,12 +370,3 @@ def test_two_processes_train_and_take_the_exam_as_one(clone: Clone) -> None:
     together = trained(clone, lesson, "--processes", "2")
     assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     assert together["exam"] == alone["exam"]
-
-
-def test_the_two_processes_of_the_lab_train_the_model_of_the_run_size(run: Run) -> None:
-    small = Run(Settings(size="small"), "fp32", run.output, run.folder)
-    stories = lab.start_two(small.size, small.seed)
-    half = lab.SEVERAL.batch // 2
-    shares = [lab.in_groups(one["seen"], half)[: lab.SEVERAL.steps] for one in stories]
-    whole = lab.plainly(small, [a + b for a, b in zip(*shares, strict=True)])
-    assert stories[0]["losses"] == pytest.approx(whole, rel=1e-4)

@@ -1,0 +1,107 @@
+"""LLM08+: seven loops with a mistake, packs, and two processes that train as one."""
+
+from itertools import islice
+from pathlib import Path
+
+from labs.course.options import Settings
+from labs.kit import Run
+from labs.kit.run.console import Output
+from labs.llm08_training import deeper
+from labs.llm08_training import lesson as lab
+
+import pytest
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    with (tmp_path / "log.txt").open("w", encoding="utf-8") as log:
+        yield Run(Settings(), "fp32", Output(log, silent=True), tmp_path)
+
+
+def rows_of(count: int) -> list[lab.Row]:
+    return lab.encoded(islice(lab.examples(0, False), count))
+
+
+# Mistakes.
+
+
+def test_a_loop_with_a_mistake_differs_from_the_right_one_in_one_thing():
+    right = deeper.LOOPS["right"]
+    for name, loop in deeper.LOOPS.items():
+        changed = {key for key, value in vars(loop).items() if value != getattr(right, key)}
+        changed -= {"batch", "accumulate"}  # which alone are no mistake
+        assert changed - {"pad"} or name == "right", name
+        assert len(changed - {"pad"}) <= 1, name
+
+
+def test_the_labels_of_each_mistake():
+    (row,) = rows_of(1)
+    assert deeper.all_labels(row)["labels"] == row["input_ids"]
+    assert deeper.shifted(row)["labels"] == [*row["labels"][1:], lab.IGNORED]
+    batch = deeper.collate_all(rows_of(8), lab.PAD)
+    padding = batch["attention_mask"] == 0
+    assert padding.any()
+    assert (batch["labels"][padding] == lab.PAD).all()
+
+
+def test_the_factors_of_a_mean_of_means_ignore_the_number_of_labels(run: Run):
+    window = [lab.collate(rows_of(n), lab.PAD) for n in (1, 8)]
+    how = deeper.MeanOfMeans(1)
+    for batch in window:
+        share = how.share(run, window, batch, 99)
+        assert share == 1 / (2 * lab.label_count(batch))
+
+
+def test_a_rate_by_batch_ends_early():
+    right = lab.Recipe(100, accumulate=2)
+    wrong = deeper.RateByBatch(100, accumulate=2)
+    assert wrong.rate(30) == right.rate(60)
+    assert wrong.rate(60) == wrong.rate(99) == pytest.approx(0.1 * right.lr)
+
+
+def test_the_backward_pass_has_twice_the_products(run: Run):
+    batch = lab.collate(rows_of(4), lab.PAD)
+    model = lab.build(run, 0)
+    forward, backward = deeper.products(model, batch)
+    assert forward > 0
+    assert 1.9 <= backward / forward <= 2.2
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+# Packing.
+
+
+def test_packing_loses_no_row_and_overfills_no_pack():
+    rows = lab.encoded(islice(lab.examples(0, None), 300))
+    packs = deeper.pack(rows, 40)
+    assert all(sum(len(row["input_ids"]) for row in one) <= 40 for one in packs)
+    assert sorted(map(str, rows)) == sorted(str(row) for one in packs for row in one)
+
+
+def test_first_fit_decreasing_by_hand():
+    rows = [{"input_ids": [0] * n, "labels": [0] * n} for n in (3, 6, 4, 7, 2, 1)]
+    sizes = [[len(row["input_ids"]) for row in one] for one in deeper.pack(rows, 10)]
+    assert sizes == [[7, 3], [6, 4], [2, 1]]
+
+
+def test_a_row_that_is_longer_than_a_pack_is_an_error():
+    with pytest.raises(ValueError, match="a row of 5 tokens"):
+        deeper.pack([{"input_ids": [0] * 5, "labels": [0] * 5}], 4)
+
+
+def test_padding_is_counted_relative_to_the_longest_row_or_to_the_given_places():
+    rows = [{"input_ids": [0] * n, "labels": []} for n in (2, 4)]
+    assert deeper.padding([rows]) == pytest.approx(2 / 8)
+    assert deeper.padding([rows], places=10) == pytest.approx(4 / 10)
+
+
+# N processes.
+
+
+def test_the_two_processes_of_the_lab_train_the_model_of_the_run_size(run: Run) -> None:
+    small = Run(Settings(size="small"), "fp32", run.output, run.folder)
+    records = deeper.start_two(small.size, small.seed)
+    half = deeper.SEVERAL.batch // 2
+    shares = [lab.in_groups(record["seen"], half)[: deeper.SEVERAL.steps] for record in records]
+    whole = deeper.plainly(small, [a + b for a, b in zip(*shares, strict=True)])
+    assert records[0]["losses"] == pytest.approx(whole, rel=1e-4)
