@@ -1,11 +1,12 @@
 """Check the exercises of LLM02.
 
-References: PyTorch's autograd for the backward passes, its `log_softmax` and `optim.SGD`, and
-networks whose unreached parameters are known for `unreached`.
+References: derivatives that are known for small graphs, PyTorch's autograd for the backward passes,
+its `optim.SGD` and `log_softmax`, and networks whose unreached parameters are known.
 """
 
 import sys
 from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 from labs.kit import Checks, Mistake, draw, equals, expect_close, name_mistake
@@ -19,6 +20,156 @@ checks = Checks()
 Function = Callable[..., Any]
 Shape = tuple[int, ...]
 Mistakes = dict[str, Callable[[], Tensor]]
+
+
+@checks.proves("Value.__mul__")
+def value_mul(module: Any) -> None:
+    """Compare the product, its inputs and its rule with those of 3 · (−2)."""
+    a = module.Value(3.0)
+    b = module.Value(-2.0)
+    product = a * b
+    if not isinstance(product, module.Value):
+        raise Mistake(f"expected a Value, got {type(product).__name__}: wrap the result")
+    if product.data != -6.0:
+        raise Mistake(f"expected 3 · (−2) = −6 as its data, got {product.data}")
+    if tuple(product.inputs) != (a, b):
+        raise Mistake("the inputs aren't recorded: the second argument of Value is (self, other)")
+    if product.operation != "×":
+        raise Mistake(f"expected the operation '×', got {product.operation!r}")
+    _check_rule_of_product(product.grad_fn(10.0))
+    square = a * a
+    if tuple(square.grad_fn(10.0)) != (30.0, 30.0):
+        raise Mistake("for a · a, each of the two uses sends back g · a")
+
+
+def _check_rule_of_product(got: Any) -> None:
+    if not isinstance(got, tuple | list) or len(got) != 2:
+        raise Mistake("expected grad_fn to return two gradients: first of self, then of other")
+    known = {
+        (30.0, -20.0): "the gradients are swapped: dy/da is b, so self gets g · other.data",
+        (-2.0, 3.0): "g is missing: multiply each derivative by the gradient of the product",
+        (10.0, 10.0): "that is the rule of the sum: a factor's derivative is the other factor",
+        (8.0, 13.0): "the chain rule multiplies g by the derivative; it doesn't add them",
+    }
+    if tuple(got) in known:
+        raise Mistake(known[tuple(got)])
+    if tuple(got) != (-20.0, 30.0):
+        raise Mistake(f"expected the gradients (−20, 30) for g = 10, a = 3, b = −2, got {got}")
+
+
+def _node(module: Any, data: Any, *slopes: tuple[Any, float], calls: list[Any]) -> Any:
+    """Return a value with known derivatives with respect to its inputs; it records each call."""
+
+    def grad_fn(g: Any) -> tuple[Any, ...]:
+        calls.append(g)
+        return tuple(g * slope if slope != 1 else g for _, slope in slopes)
+
+    return module.Value(data, tuple(source for source, _ in slopes), "f", grad_fn)
+
+
+@checks.proves("Value.backward")
+def value_backward(module: Any) -> None:
+    """Compare with known derivatives: several paths, an order, a second call, a deep graph."""
+    _check_two_paths(module)
+    _check_order(module)
+    _check_second_backward(module)
+    _check_shared_tensors(module)
+    calls: list[Any] = []
+    last = x = module.Value(1.0)
+    for _ in range(40):
+        last = _node(module, 0.0, (last, 1.0), (last, 1.0), calls=calls)
+    _limited(last.backward)
+    if x.grad != 2.0**40:
+        raise Mistake(f"40 doublings have the derivative 2⁴⁰ = {2.0**40:g}, got {x.grad}")
+    last = x = module.Value(1.0)
+    for _ in range(3000):
+        last = _node(module, 0.0, (last, 1.0), calls=calls)
+    _limited(last.backward)
+    if x.grad != 1.0:
+        raise Mistake(f"a chain of 3,000 sums has the derivative 1, got {x.grad}")
+
+
+def _check_two_paths(module: Any) -> None:
+    """Check z = x·y + x at x = 2, y = 3."""
+    calls: list[Any] = []
+    x = module.Value(2.0)
+    y = module.Value(3.0)
+    p = _node(module, 6.0, (x, 3.0), (y, 2.0), calls=calls)
+    z = _node(module, 8.0, (p, 1.0), (x, 1.0), calls=calls)
+    z.backward()
+    if x.grad in (1.0, 3.0):
+        raise Mistake(
+            "x is used twice, and only one contribution arrived: add contributions, for paths add"
+        )
+    if z.grad != 1.0:
+        raise Mistake(f"the grad of the result itself is 1, got {z.grad}")
+    got = (x.grad, y.grad, p.grad)
+    if got == (0.0, 0.0, 0.0):
+        raise Mistake("no value but the result has a grad: add each finished gradient to it")
+    if p.grad == 0.0:
+        raise Mistake("results between leaves and end have a grad, too, not leaves alone")
+    if got != (4.0, 2.0, 1.0):
+        raise Mistake(f"for z = x·y + x at x = 2, y = 3 expected 4 and 2, got {x.grad}, {y.grad}")
+
+
+def _check_order(module: Any) -> None:
+    """Check a value with a short and a long way to the result, in both orders of the inputs."""
+    for flipped in (False, True):
+        calls: list[Any] = []
+        others: list[Any] = []
+        a = module.Value(1.0)
+        shared = _node(module, 1.0, (a, 10.0), calls=calls)
+        middle = _node(module, 1.0, (shared, 1.0), calls=others)
+        middle = _node(module, 1.0, (middle, 1.0), calls=others)
+        ways = [(shared, 1.0), (middle, 1.0)]
+        end = _node(module, 2.0, *(ways[::-1] if flipped else ways), calls=others)
+        _limited(end.backward)
+        if len(calls) > 1:
+            raise Mistake(
+                f"a value that is used twice passed its gradient on {len(calls)} times: it must "
+                "wait until all contributions have arrived, and call its grad_fn once"
+            )
+        if calls == [1.0]:
+            raise Mistake(
+                "a value passed its gradient on before all contributions had arrived: it is ready "
+                "only when every value that uses it has sent its part"
+            )
+        if a.grad != 20.0:
+            raise Mistake(f"two paths with the product 10 make the derivative 20, got {a.grad}")
+
+
+def _check_second_backward(module: Any) -> None:
+    calls: list[Any] = []
+    x = module.Value(3.0)
+    middle = _node(module, 3.0, (x, 1.0), calls=calls)
+    square = _node(module, 9.0, (middle, 3.0), (middle, 3.0), calls=calls)
+    square.backward()
+    square.backward()
+    if x.grad == 6.0:
+        raise Mistake("a second backward must add to grad, as PyTorch does, and not replace it")
+    if x.grad != 12.0:
+        raise Mistake(
+            f"two backward passes through x² at x = 3 make the grad 12, got {x.grad}: keep the "
+            "gradients of a pass apart from .grad, which still holds those of the first"
+        )
+
+
+def _check_shared_tensors(module: Any) -> None:
+    """Check that contributions that are one tensor aren't changed in place."""
+    one = torch.ones(2)
+    for order in permutations(range(3)):
+        calls: list[Any] = []
+        x = module.Value(one)
+        y = module.Value(one)
+        both = _node(module, one, (x, 1.0), (y, 1.0), calls=calls)  # sends one tensor to both
+        others = [_node(module, one, (leaf, 1.0), calls=calls) for leaf in (x, y)]
+        inputs = [(both, *others)[i] for i in order]
+        total = module.Value(torch.ones(()), inputs, "f", lambda g: [g * one for _ in range(3)])
+        total.backward()
+        if not all(torch.equal(torch.as_tensor(leaf.grad), 2 * one) for leaf in (x, y)):
+            raise Mistake(
+                "+= changes a tensor in place, and two inputs of a sum share one: write a = a + b"
+            )
 
 
 @checks.proves("unbroadcast")
@@ -125,6 +276,194 @@ def _name_mistakes_of_matmul(of_a: Any, of_b: Any, g: Tensor, a: Tensor, b: Tens
     name_mistake(of_b, {missing: lambda: a @ g, order: lambda: g @ a.mT, elements: lambda: g * a})
 
 
+@checks.proves("cross_entropy_vjp")
+def cross_entropy_vjp(module: Any) -> None:
+    """Compare with autograd through `F.cross_entropy`, with two leading axes."""
+    implementation = module.cross_entropy_vjp
+    x = draw(2, 3, 4)
+    targets = torch.tensor([[0, 3, 1], [2, 2, 0]])
+    g = torch.tensor(0.7, dtype=torch.float64)
+    leaf = x.clone().requires_grad_()
+    loss = F.cross_entropy(leaf.flatten(0, 1), targets.flatten())
+    want = torch.autograd.grad(loss, leaf, g)[0]
+    hint = "there may be any number of leading axes, and the last axis holds the classes"
+    got = _call(implementation, hint, g=g, logits=x, targets=targets)
+    name_mistake(got, _mistakes_of_cross_entropy(g, x, targets, want))
+    expect_close(got, want, "for one row the loss is log Σeˣ − x_target")
+    large = torch.tensor([[1000.0, -1000.0]])
+    got = implementation(torch.tensor(1.0), large, torch.tensor([1]))
+    expect_close(got, torch.tensor([[1.0, -1.0]]), "logits of ±1,000: e¹⁰⁰⁰ overflows")
+
+
+def _mistakes_of_cross_entropy(g: Tensor, x: Tensor, targets: Tensor, want: Tensor) -> Mistakes:
+    p = x.softmax(-1)
+    hot = F.one_hot(targets, 4)
+    return {
+        "g is missing: the loss may be part of something larger": lambda: want / g,
+        "the loss is a mean over the targets: divide by their number": lambda: want * 6,
+        "divided by the number of logits: the mean is over targets": lambda: want / 4,
+        "divided by the first axis alone: the mean is over all targets": lambda: want * 3,
+        "divided by the number of classes: the mean is over targets": lambda: want * 6 / 4,
+        "the sign is wrong: a gradient points uphill": lambda: -want,
+        "that is the softmax alone: the target's logit lowers the loss": lambda: g * p / 6,
+        "that is the target's part alone: log Σeˣ has slopes too": lambda: -g * hot / 6,
+        "expected the softmax, got the logits": lambda: g * (x - hot) / 6,
+        "that is the slope towards p, not towards the logits": lambda: -g * hot / p / 6,
+    }
+
+
+@checks.proves("MLP.__call__")
+def mlp_call(module: Any) -> None:
+    """Compare logits and gradients with PyTorch's, for one layer and for three."""
+    for widths in ((3, 2), (3, 4, 4, 2)):
+        model = module.MLP(*widths, activation="tanh", dtype=torch.float64)
+        for i, bias in enumerate(model.biases):
+            bias.data = draw(*bias.data.shape, seed=10 + i)  # they start as 0: a test needs more
+        x = draw(5, 3)
+        got = model(x.clone())
+        if isinstance(got, Tensor) or not isinstance(got, module.Value):
+            raise Mistake(
+                f"expected a TensorValue, got {type(got).__name__}: without it there is no graph"
+            )
+        weights = [weight.data for weight in model.weights]
+        biases = [bias.data for bias in model.biases]
+        name_mistake(got.data, _mistakes_of_mlp(x, weights, biases))
+        want = _network(x, weights, biases)
+        expect_close(got.data, want, "y = y @ weight + bias, and tanh between two layers")
+        _check_gradients_of_mlp(model, got, x)
+
+
+def _check_gradients_of_mlp(model: Any, logits: Any, x: Tensor) -> None:
+    logits.sum().backward()
+    leaves = [value.data.clone().requires_grad_() for value in [*model.weights, *model.biases]]
+    n = len(model.weights)
+    wants = torch.autograd.grad(_network(x, leaves[:n], leaves[n:]).sum(), leaves)
+    for value, want in zip([*model.weights, *model.biases], wants, strict=True):
+        if isinstance(value.grad, float):
+            raise Mistake(
+                "a parameter gets no gradient: use the Value itself, and not its .data, which is a "
+                "tensor outside the graph"
+            )
+        expect_close(value.grad, want, "the gradient of a parameter")
+
+
+def _network(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = (x.tanh() if i else x) @ weight + bias
+    return x
+
+
+def _mistakes_of_mlp(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Mistakes:
+    def without_activation() -> Tensor:
+        y = x
+        for weight, bias in zip(weights, biases, strict=True):
+            y = y @ weight + bias
+        return y
+
+    mistakes: Mistakes = {
+        "the activation acts on the logits, too: there is none after the last layer": (
+            lambda: _network(x, weights, biases).tanh()
+        ),
+        "the activation acts on the input: the first layer gets x as it is": lambda: _network(
+            x.tanh(), weights, biases
+        ),
+        "the biases are missing": lambda: _network(
+            x, weights, [torch.zeros_like(bias) for bias in biases]
+        ),
+    }
+    if len(weights) > 1:
+        mistakes["the activation is missing: without it all layers make one"] = without_activation
+        mistakes["that is ReLU: call self.activation, which may be another one"] = lambda: _relu(
+            x, weights, biases
+        )
+    return mistakes
+
+
+def _relu(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = (x.relu() if i else x) @ weight + bias
+    return x
+
+
+RATES = (0.1, 0.1, 0.02, 0.02, 0.02, 0.02)  # the learning rate changes
+
+
+@checks.proves("Momentum.step")
+def momentum(module: Any) -> None:
+    """Compare six steps with those of `torch.optim.SGD`."""
+    mine = [module.TensorValue(draw(2, 3)), module.TensorValue(draw(4, seed=1))]
+    theirs = [nn.Parameter(draw(2, 3)), nn.Parameter(draw(4, seed=1))]
+    optimizer = module.Momentum(mine, 0.1, 0.9)
+    reference = torch.optim.SGD(theirs, 0.1, 0.9)
+    for i, rate in enumerate(RATES):
+        gradients = [draw(2, 3, seed=10 + i), draw(4, seed=20 + i)]
+        optimizer.lr = rate
+        reference.param_groups[0]["lr"] = rate
+        for value, parameter, g in zip(mine, theirs, gradients, strict=True):
+            value.grad = g.clone()
+            parameter.grad = g.clone()
+        optimizer.step()
+        reference.step()
+        if any(a.data.shape != b.shape for a, b in zip(mine, theirs, strict=True)):
+            raise Mistake("a parameter has another shape after the step")
+        _expect_gradients(mine, gradients)
+        if i == 0:
+            continue  # from the second step on, every mistake has a different result
+        name_mistake(mine[0].data, _mistakes_of_momentum(i + 1))
+        for value, want in zip(mine, theirs, strict=True):
+            reason = f"step {i + 1}: v ← μ·v + g, then w ← w − η·v"
+            expect_close(value.data, want.detach(), reason)
+
+
+def _expect_gradients(values: list[Any], gradients: list[Tensor]) -> None:
+    for value, g in zip(values, gradients, strict=True):
+        if not isinstance(value.grad, Tensor):
+            raise Mistake("step must leave the gradients alone: zero_grad resets them")
+        if not torch.equal(value.grad, g):
+            raise Mistake("step changed a gradient: store the velocity in separate memory")
+        value.grad.zero_()  # as optimizers do that reset in place
+
+
+def _mistakes_of_momentum(steps: int) -> Mistakes:
+    """Return where the first parameter is after `steps` steps, by mistake."""
+
+    def end(rule: Callable[..., tuple[Any, Any]]) -> Tensor:
+        w = draw(2, 3)
+        v = torch.zeros(2, 3, dtype=torch.float64)
+        for i, rate in enumerate(RATES[:steps]):
+            w, v = rule(w, v, draw(2, 3, seed=10 + i), rate)
+        return w
+
+    def by_velocity(velocity: Callable[..., Tensor]) -> Tensor:
+        return end(lambda w, v, g, lr: (w - lr * velocity(v, g), velocity(v, g)))
+
+    right = by_velocity(lambda v, g: 0.9 * v + g)
+    ends = {
+        "nothing moves: w = w − … makes a new tensor; change parameter.data": draw(2, 3),
+        "the sign is wrong: a step goes against the gradient": end(
+            lambda w, v, g, lr: (w + lr * (0.9 * v + g), 0.9 * v + g)
+        ),
+        "the gradient is damped: v ← μ·v + g has no factor of 1 − μ": by_velocity(
+            lambda v, g: 0.9 * v + 0.1 * g
+        ),
+        "that is Nesterov's step: Polyak's moves by the velocity alone": end(
+            lambda w, v, g, lr: (w - lr * (g + 0.9 * (0.9 * v + g)), 0.9 * v + g)
+        ),
+        "there is no momentum: keep the velocity for the next step, in memory separate from the "
+        "gradient": end(lambda w, v, g, lr: (w - lr * g, v)),
+        "each gradient comes one step late: update the velocity first, then the parameter": end(
+            lambda w, v, g, lr: (w - lr * v, 0.9 * v + g)
+        ),
+        "the learning rate is inside the velocity: when it changes, old gradients keep the old "
+        "rate": end(lambda w, v, g, lr: (w - (0.9 * v + lr * g), 0.9 * v + lr * g)),
+        "the gradient decays at once: v ← μ·v + g, not μ·(v + g)": by_velocity(
+            lambda v, g: 0.9 * (v + g)
+        ),
+    }
+    # Some mistakes make no difference in the first steps; later steps show them.
+    return {message: lambda x=x: x for message, x in ends.items() if not equals(x, right)}
+
+
 @checks.proves("log_softmax")
 def log_softmax(module: Any) -> None:
     """Compare with PyTorch's, for one to three axes and for logits of ±1,000."""
@@ -175,133 +514,29 @@ def _large_logits(implementation: Function) -> None:
     expect_close(got, x.log_softmax(-1), reason, 1e-3)
 
 
-@checks.proves("cross_entropy_vjp")
-def cross_entropy_vjp(module: Any) -> None:
-    """Compare with autograd through `F.cross_entropy`, with two leading axes."""
-    implementation = module.cross_entropy_vjp
-    x = draw(2, 3, 4)
-    targets = torch.tensor([[0, 3, 1], [2, 2, 0]])
-    g = torch.tensor(0.7, dtype=torch.float64)
-    leaf = x.clone().requires_grad_()
-    loss = F.cross_entropy(leaf.flatten(0, 1), targets.flatten())
-    want = torch.autograd.grad(loss, leaf, g)[0]
-    hint = "there may be any number of leading axes, and the last axis holds the classes"
-    got = _call(implementation, hint, g=g, logits=x, targets=targets)
-    name_mistake(got, _mistakes_of_cross_entropy(g, x, targets, want))
-    expect_close(got, want, "for one row the loss is log Σeˣ − x_target")
-    large = torch.tensor([[1000.0, -1000.0]])
-    got = implementation(torch.tensor(1.0), large, torch.tensor([1]))
-    expect_close(got, torch.tensor([[1.0, -1.0]]), "logits of ±1,000: e¹⁰⁰⁰ overflows")
-
-
-def _mistakes_of_cross_entropy(g: Tensor, x: Tensor, targets: Tensor, want: Tensor) -> Mistakes:
-    p = x.softmax(-1)
-    hot = F.one_hot(targets, 4)
-    return {
-        "g is missing: the loss may be part of something larger": lambda: want / g,
-        "the loss is a mean over the targets: divide by their number": lambda: want * 6,
-        "divided by the number of logits: the mean is over targets": lambda: want / 4,
-        "divided by the first axis alone: the mean is over all targets": lambda: want * 3,
-        "divided by the number of classes: the mean is over targets": lambda: want * 6 / 4,
-        "the sign is wrong: a gradient points uphill": lambda: -want,
-        "that is the softmax alone: the target's logit lowers the loss": lambda: g * p / 6,
-        "that is the target's part alone: log Σeˣ has slopes too": lambda: -g * hot / 6,
-        "expected the softmax, got the logits": lambda: g * (x - hot) / 6,
-        "that is the slope towards p, not towards the logits": lambda: -g * hot / p / 6,
+@checks.proves("kahan_sum")
+def kahan_sum(module: Any) -> None:
+    """Compare with the exact sum: 0.001 in bfloat16, and ones on 2²⁴ in float32."""
+    start = torch.full((), 2.0, dtype=torch.bfloat16)
+    steps = torch.full((1000,), 0.001, dtype=torch.bfloat16)
+    got = module.kahan_sum(start.clone(), steps.clone())
+    known = {
+        2.0: "every step was lost, as without compensation: c isn't used or has the wrong sign",
+        1.0: "that is the sum of the steps alone: add them to `start`",
     }
-
-
-RATES = (0.1, 0.1, 0.02, 0.02, 0.02, 0.02)  # the learning rate changes
-MISSING = (0, 3)  # steps for which the second parameter has no gradient
-
-
-@checks.proves("Momentum.step")
-def momentum(module: Any) -> None:
-    """Compare six steps with those of `torch.optim.SGD`."""
-    mine = [nn.Parameter(draw(2, 3)), nn.Parameter(draw(4, seed=1))]
-    theirs = [nn.Parameter(draw(2, 3)), nn.Parameter(draw(4, seed=1))]
-    optimizer = module.Momentum(mine, 0.1, 0.9)
-    reference = torch.optim.SGD(theirs, 0.1, 0.9)
-    for i, rate in enumerate(RATES):
-        gradients = [draw(2, 3, seed=10 + i), None if i in MISSING else draw(4, seed=20 + i)]
-        optimizer.lr = rate
-        reference.param_groups[0]["lr"] = rate
-        for parameters in (mine, theirs):
-            for parameter, g in zip(parameters, gradients, strict=True):
-                parameter.grad = None if g is None else g.clone()
-        _step(optimizer, i in MISSING)
-        reference.step()
-        if any(a.shape != b.shape for a, b in zip(mine, theirs, strict=True)):
-            raise Mistake("a parameter has another shape after the step")
-        _expect_gradients(mine, gradients)
-        if i == 0:
-            continue  # from the second step on, every mistake has a different result
-        name_mistake(mine[0].detach(), _mistakes_of_momentum(i + 1))
-        for parameter, want in zip(mine, theirs, strict=True):
-            reason = f"step {i + 1}: v ← μ·v + g, then w ← w − η·v, where there is a gradient"
-            expect_close(parameter.detach(), want.detach(), reason)
-
-
-def _step(optimizer: Any, missing: bool) -> None:
-    try:
-        optimizer.step()
-    except (TypeError, AttributeError) as error:
-        if not missing or "NoneType" not in str(error):
-            raise
-        raise Mistake(
-            f"a parameter whose grad is None must stay as it is; step raised {error}"
-        ) from error
-
-
-def _expect_gradients(parameters: list[nn.Parameter], gradients: list[Any]) -> None:
-    for parameter, g in zip(parameters, gradients, strict=True):
-        if (parameter.grad is None) != (g is None):
-            raise Mistake("step must leave the gradients alone: another method clears them")
-        if parameter.grad is None:
-            continue
-        if not torch.equal(parameter.grad, g):
-            raise Mistake("step changed a gradient: store the velocity in separate memory")
-        parameter.grad.zero_()  # as optimizers do that clear in place
-
-
-def _mistakes_of_momentum(steps: int) -> Mistakes:
-    """Return where the first parameter is after `steps` steps, by mistake."""
-
-    def end(rule: Callable[..., tuple[Any, Any]]) -> Tensor:
-        w = draw(2, 3)
-        v = torch.zeros(2, 3, dtype=torch.float64)
-        for i, rate in enumerate(RATES[:steps]):
-            w, v = rule(w, v, draw(2, 3, seed=10 + i), rate)
-        return w
-
-    def by_velocity(velocity: Callable[..., Tensor]) -> Tensor:
-        return end(lambda w, v, g, lr: (w - lr * velocity(v, g), velocity(v, g)))
-
-    right = by_velocity(lambda v, g: 0.9 * v + g)
-    ends = {
-        "nothing moves: w = w − … makes a new tensor; change parameter.data": draw(2, 3),
-        "the sign is wrong: a step goes against the gradient": end(
-            lambda w, v, g, lr: (w + lr * (0.9 * v + g), 0.9 * v + g)
-        ),
-        "the gradient is damped: v ← μ·v + g has no factor of 1 − μ": by_velocity(
-            lambda v, g: 0.9 * v + 0.1 * g
-        ),
-        "that is Nesterov's step: Polyak's moves by the velocity alone": end(
-            lambda w, v, g, lr: (w - lr * (g + 0.9 * (0.9 * v + g)), 0.9 * v + g)
-        ),
-        "there is no momentum: keep the velocity for the next step, in memory separate from the "
-        "gradient": end(lambda w, v, g, lr: (w - lr * g, v)),
-        "each gradient comes one step late: update the velocity first, then the parameter": end(
-            lambda w, v, g, lr: (w - lr * v, 0.9 * v + g)
-        ),
-        "the learning rate is inside the velocity: when it changes, old gradients keep the old "
-        "rate": end(lambda w, v, g, lr: (w - (0.9 * v + lr * g), 0.9 * v + lr * g)),
-        "the gradient decays at once: v ← μ·v + g, not μ·(v + g)": by_velocity(
-            lambda v, g: 0.9 * (v + g)
-        ),
-    }
-    # Some mistakes make no difference in the first steps; later steps show them.
-    return {message: lambda x=x: x for message, x in ends.items() if not equals(x, right)}
+    if isinstance(got, Tensor) and got.dtype == steps.dtype and got.item() in known:
+        raise Mistake(known[got.item()])
+    exact = start.double() + steps.double().sum()
+    reason = "1,000 times 0.001 on 2 in bfloat16: y = step − c, t = total + y, c = (t − total) − y"
+    expect_close(got, exact.bfloat16(), reason, 0.07)  # (2u + n·u²) · Σ|x|, u = 2⁻⁸
+    start = torch.tensor(2.0**24)
+    got = module.kahan_sum(start, torch.ones(1001))
+    if start.item() != 2.0**24:
+        raise Mistake("your function changed `start`: += works in place")
+    expect_close(got, torch.tensor(2.0**24 + 1001), "1,001 ones on 2²⁴ in float32", 2.0)
+    small = torch.tensor([0.25, -0.5, 4.0])
+    got = module.kahan_sum(torch.tensor(1.0), small)
+    expect_close(got, torch.tensor(4.75), "steps that fit exactly make the plain sum", 0.0)
 
 
 class _Net(nn.Module):
@@ -416,8 +651,8 @@ def _limited(implementation: Function, *arguments: Any) -> Any:
         lines += event == "line"
         if lines > MOST_LINES:
             raise Mistake(
-                "your function walks every path separately, of which there are 3³⁰, or never ends: "
-                "remember which operations it has seen"
+                "your function walks every path separately, of which there are billions, or never "
+                "ends: remember what it has visited"
             )
         return count
 
@@ -426,7 +661,7 @@ def _limited(implementation: Function, *arguments: Any) -> Any:
         return implementation(*arguments)
     except RecursionError as error:
         raise Mistake(
-            "the graph is deeper than Python's recursion limit: keep a list of operations to visit"
+            "the graph is deeper than Python's recursion limit: keep a list of what to visit next"
         ) from error
     finally:
         sys.settrace(before)

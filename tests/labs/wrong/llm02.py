@@ -6,6 +6,128 @@ import torch
 import torch.nn.functional as F
 
 
+class Swapped(lab.Value):
+    def __mul__(self, other):
+        return Swapped(
+            self.data * other.data, (self, other), "×", lambda g: (g * self.data, g * other.data)
+        )
+
+
+class WithoutG(lab.Value):
+    def __mul__(self, other):
+        return WithoutG(
+            self.data * other.data, (self, other), "×", lambda _g: (other.data, self.data)
+        )
+
+
+class LikeASum(lab.Value):
+    def __mul__(self, other):
+        return LikeASum(self.data * other.data, (self, other), "×", lambda g: (g, g))
+
+
+class PlainNumber(lab.Value):
+    def __mul__(self, other):
+        return self.data * other.data
+
+
+class WithoutInputs(lab.Value):
+    def __mul__(self, other):
+        return WithoutInputs(
+            self.data * other.data, (), "×", lambda g: (g * other.data, g * self.data)
+        )
+
+
+class PathByPath(lab.Value):
+    def backward(self, g=1.0):
+        self.grad = self.grad + g
+        for source, contribution in zip(self.inputs, self.grad_fn(g), strict=True):
+            source.backward(contribution)
+
+
+def in_order(result):
+    """Return the values of a graph, inputs first, by recursion."""
+    order = []
+    visited = set()
+
+    def visit(value):
+        if value not in visited:
+            visited.add(value)
+            for source in value.inputs:
+                visit(source)
+            order.append(value)
+
+    visit(result)
+    return order
+
+
+class Recursive(lab.Value):
+    def backward(self):
+        gradients = {self: 1.0}
+        for value in reversed(in_order(self)):
+            g = gradients[value]
+            value.grad = value.grad + g
+            for source, contribution in zip(value.inputs, value.grad_fn(g), strict=True):
+                gradients[source] = gradients.get(source, 0.0) + contribution
+
+
+class Overwrites(lab.Value):
+    def backward(self):
+        gradients = {self: 1.0}
+        for value in reversed(in_order(self)):
+            g = gradients[value]
+            value.grad = value.grad + g
+            gradients.update(zip(value.inputs, value.grad_fn(g), strict=True))
+
+
+class TooEarly(lab.Value):
+    def backward(self):
+        queue = [self]
+        self.grad = self.grad + 1.0
+        visited = {self}
+        while queue:
+            value = queue.pop(0)
+            for source, contribution in zip(value.inputs, value.grad_fn(value.grad), strict=True):
+                source.grad = source.grad + contribution
+                if source not in visited:
+                    visited.add(source)
+                    queue.append(source)
+
+
+class FromGrad(lab.Value):
+    def backward(self):
+        self.grad = 1.0
+        for value in reversed(in_order(self)):
+            for source, contribution in zip(value.inputs, value.grad_fn(value.grad), strict=True):
+                source.grad = source.grad + contribution
+
+
+class Replaces(lab.Value):
+    def backward(self):
+        for value in in_order(self):
+            value.grad = 0.0
+        FromGrad.backward(self)
+
+
+class LeavesAlone(lab.Value):
+    def backward(self):
+        lab.Value.backward(self)
+        for value in in_order(self)[:-1]:
+            value.grad = 0.0 if value.inputs else value.grad
+
+
+class InPlace(lab.Value):
+    def backward(self):
+        gradients = {self: 1.0}
+        for value in reversed(in_order(self)):
+            g = gradients[value]
+            value.grad = value.grad + g
+            for source, contribution in zip(value.inputs, value.grad_fn(g), strict=True):
+                if source in gradients:
+                    gradients[source] += contribution
+                else:
+                    gradients[source] = contribution
+
+
 def grown_axes(g, shape):
     lead = g.ndim - len(shape)
     return lead, [i for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] > 1]
@@ -72,42 +194,6 @@ def only_one(g, _a, b):
     return g @ b.mT
 
 
-def log_of_the_softmax(x):
-    return x.softmax(-1).log()
-
-
-def with_an_epsilon(x):
-    return (x.softmax(-1) + 1e-12).log()
-
-
-def one_maximum_for_all_rows(x):
-    x = x - x.max()
-    return x - x.exp().sum(-1, keepdim=True).log()
-
-
-def over_the_first_axis(x):
-    return x.log_softmax(0)
-
-
-def over_the_second_axis(x):
-    x = x - x.amax(1, keepdim=True)
-    return x - x.exp().sum(1, keepdim=True).log()
-
-
-def without_keepdim_in_the_rows(x):
-    x = x - x.amax(-1)
-    return x - x.exp().sum(-1).log()
-
-
-def forgot_the_sum(x):
-    return x - x.amax(-1, keepdim=True)
-
-
-def in_place(x):
-    x -= x.amax(-1, keepdim=True)
-    return x - x.exp().sum(-1, keepdim=True).log()
-
-
 def p_minus_one_hot(logits, targets):
     return logits.softmax(-1) - F.one_hot(targets, logits.shape[-1])
 
@@ -143,13 +229,57 @@ def by_a_bare_exponential(g, logits, targets):
     return g * (p - F.one_hot(targets, p.shape[-1])) / targets.numel()
 
 
+class Network(lab.MLP):
+    """Call `layer`, the wrong rule, for each layer."""
+
+    def __call__(self, x):
+        y = lab.TensorValue(x)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            y = self.layer(i, y, weight, bias)
+        return y
+
+
+class AfterTheLast(Network):
+    def layer(self, _i, y, weight, bias):
+        return self.activation(y @ weight + bias)
+
+
+class BeforeTheFirst(Network):
+    def layer(self, _i, y, weight, bias):
+        return self.activation(y) @ weight + bias
+
+
+class WithoutBias(Network):
+    def layer(self, i, y, weight, _bias):
+        return (self.activation(y) if i else y) @ weight
+
+
+class Straight(Network):
+    def layer(self, _i, y, weight, bias):
+        return y @ weight + bias
+
+
+class AlwaysReLU(Network):
+    def layer(self, i, y, weight, bias):
+        return (y.relu() if i else y) @ weight + bias
+
+
+class OutsideTheGraph(Network):
+    def layer(self, i, y, weight, bias):
+        return (self.activation(y) if i else y) @ weight.data + bias.data
+
+
+class PlainTensor(lab.MLP):
+    def __call__(self, x):
+        return lab.MLP.__call__(self, x).data
+
+
 class Steps(lab.Momentum):
-    """Call `change`, the wrong rule, for each parameter that has a gradient."""
+    """Call `change`, the wrong rule, for each parameter."""
 
     def step(self):
         for i, parameter in enumerate(self.parameters):
-            if parameter.grad is not None:
-                self.change(parameter, i)
+            self.change(parameter, i)
 
 
 class Uphill(Steps):
@@ -208,93 +338,20 @@ class NewTensors(Steps):
         w = w - self.lr * self.velocities[i]
 
 
-class NeverNone(lab.Momentum):
-    def step(self):
-        for w, velocity in zip(self.parameters, self.velocities, strict=True):
-            velocity.mul_(self.momentum).add_(w.grad)
-            w.data -= self.lr * velocity
-
-
-def trainable(module):
-    return [pair for pair in module.named_parameters() if pair[1].requires_grad]
-
-
-def by_grad(loss, module):
-    if not loss.requires_grad:
-        return [name for name, _ in trainable(module)]
-    return [name for name, parameter in trainable(module) if parameter.grad is None]
-
-
-def by_going_backward(loss, module):
-    module.zero_grad()
-    loss.backward()
-    return [name for name, parameter in trainable(module) if parameter.grad is None]
-
-
-def spends_the_graph(loss, module):
-    if not loss.requires_grad:
-        return [name for name, _ in trainable(module)]
-    found = torch.autograd.grad(loss, [x for _, x in trainable(module)], allow_unused=True)
-    return [name for (name, _), g in zip(trainable(module), found, strict=True) if g is None]
-
-
-def along(operation, found, seen):
-    if operation is None or operation in seen:
-        return
-    seen.add(operation)
-    found.append(id(getattr(operation, "variable", None)))
-    for before, _ in operation.next_functions:
-        along(before, found, seen)
-
-
-class NothingSeen(set):
-    def add(self, _):
-        pass
-
-
-def with_a_graph_for_granted(loss, module):
-    seen = set()
-    waiting = [loss.grad_fn]
-    while waiting:
-        operation = waiting.pop()
-        seen.add(operation)
-        for before, _ in operation.next_functions:
-            waiting += [before] if before is not None and before not in seen else []
-    found = {id(getattr(operation, "variable", None)) for operation in seen}
-    return [name for name, parameter in trainable(module) if id(parameter) not in found]
-
-
-def recursively(loss, module, seen=None):
-    found = []
-    along(loss.grad_fn, found, set() if seen is None else seen)
-    return [name for name, parameter in trainable(module) if id(parameter) not in found]
-
-
-def path_by_path(loss, module):
-    return recursively(loss, module, NothingSeen())
-
-
-def those_reached(loss, module):
-    lost = lab.unreached(loss, module)
-    return [name for name, _ in trainable(module) if name not in lost]
-
-
-def frozen_ones_too(loss, module):
-    frozen = [name for name, x in module.named_parameters() if not x.requires_grad]
-    lost = {*lab.unreached(loss, module), *frozen}
-    return [name for name, _ in module.named_parameters() if name in lost]
-
-
-def in_another_order(loss, module):
-    return sorted(lab.unreached(loss, module), reverse=True)
-
-
-def parameters_for_names(loss, module):
-    lost = lab.unreached(loss, module)
-    return [parameter for name, parameter in module.named_parameters() if name in lost]
-
-
 WRONG = [
+    ("Value.__mul__", Swapped, "the gradients are swapped"),
+    ("Value.__mul__", WithoutG, "g is missing"),
+    ("Value.__mul__", LikeASum, "the rule of the sum"),
+    ("Value.__mul__", PlainNumber, "expected a Value"),
+    ("Value.__mul__", WithoutInputs, "the inputs aren't recorded"),
+    ("Value.backward", PathByPath, "passed its gradient on 2 times"),
+    ("Value.backward", Overwrites, "add contributions"),
+    ("Value.backward", TooEarly, "before all contributions had arrived"),
+    ("Value.backward", FromGrad, "keep the gradients of a pass apart"),
+    ("Value.backward", Replaces, "a second backward must add"),
+    ("Value.backward", Recursive, "deeper than Python's recursion"),
+    ("Value.backward", LeavesAlone, "not leaves alone"),
+    ("Value.backward", InPlace, "changes a tensor in place"),
     ("unbroadcast", the_mean, "expected a sum, got the mean"),
     ("unbroadcast", the_first_copy, "the gradient of one copy"),
     ("unbroadcast", leading_axes_kept, "leading axes that the source lacks"),
@@ -307,14 +364,6 @@ WRONG = [
     ("matmul_vjp", all_axes_transposed, "the last two axes of a batch only"),
     ("matmul_vjp", by_elements, "a product of elements"),
     ("matmul_vjp", only_one, "expected a tuple of two gradients"),
-    ("log_softmax", log_of_the_softmax, "never take the logarithm of a softmax"),
-    ("log_softmax", with_an_epsilon, "an epsilon or a clamp hides"),
-    ("log_softmax", one_maximum_for_all_rows, "the maximum of all rows"),
-    ("log_softmax", over_the_first_axis, "over the last axis"),
-    ("log_softmax", over_the_second_axis, "the last axis is -1"),
-    ("log_softmax", without_keepdim_in_the_rows, "keepdim=True"),
-    ("log_softmax", forgot_the_sum, "but log Σeˣ isn't"),
-    ("log_softmax", in_place, "changed its input"),
     ("cross_entropy_vjp", not_averaged, "divide by their number"),
     ("cross_entropy_vjp", averaged_over_the_first_axis, "divided by the first axis alone"),
     ("cross_entropy_vjp", without_g, "g is missing"),
@@ -322,6 +371,13 @@ WRONG = [
     ("cross_entropy_vjp", the_softmax_alone, "that is the softmax alone"),
     ("cross_entropy_vjp", for_a_matrix_alone, "any number of leading axes"),
     ("cross_entropy_vjp", by_a_bare_exponential, "logits of ±1,000"),
+    ("MLP.__call__", AfterTheLast, "none after the last layer"),
+    ("MLP.__call__", BeforeTheFirst, "the first layer gets x as it is"),
+    ("MLP.__call__", WithoutBias, "the biases are missing"),
+    ("MLP.__call__", Straight, "the activation is missing"),
+    ("MLP.__call__", AlwaysReLU, "that is ReLU"),
+    ("MLP.__call__", OutsideTheGraph, "a parameter gets no gradient"),
+    ("MLP.__call__", PlainTensor, "without it there is no graph"),
     ("Momentum.step", Uphill, "goes against the gradient"),
     ("Momentum.step", Damped, "has no factor of 1 − μ"),
     ("Momentum.step", RateInTheVelocity, "the learning rate is inside the velocity"),
@@ -331,15 +387,4 @@ WRONG = [
     ("Momentum.step", IntoTheGradient, "step changed a gradient"),
     ("Momentum.step", TheGradientItself, "in memory separate from the gradient"),
     ("Momentum.step", NewTensors, "nothing moves"),
-    ("Momentum.step", NeverNone, "whose grad is None"),
-    ("unreached", by_grad, "an earlier backward prove nothing|only the unused layer"),
-    ("unreached", by_going_backward, "your function went backward"),
-    ("unreached", spends_the_graph, "the graph is used up"),
-    ("unreached", with_a_graph_for_granted, "a loss without a graph"),
-    ("unreached", recursively, "deeper than Python's recursion"),
-    ("unreached", path_by_path, "walks every path separately"),
-    ("unreached", those_reached, "got those that are"),
-    ("unreached", frozen_ones_too, "a frozen parameter"),
-    ("unreached", in_another_order, "in another order"),
-    ("unreached", parameters_for_names, "expected a list of names"),
 ]

@@ -1,0 +1,81 @@
+"""The data of LLM02, digits and spirals, with what any method on them is compared with."""
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+from labs.kit import assets
+
+import torch
+from torch import Tensor
+
+
+def spirals(n: int, turns: float = 2.0) -> tuple[Tensor, Tensor]:
+    """Sample points on two spiral arms, evenly over the disc, after Lang & Witbrock (1988).
+
+    Args:
+        n: number of points.
+        turns: of each arm, from the centre to the edge.
+
+    Returns:
+        The points (n, 2) and the arm of each, 0 or 1, (n,).
+    """
+    radius = torch.rand(n).sqrt()
+    arm = torch.randint(2, (n,))
+    angle = 2 * math.pi * turns * radius + math.pi * arm
+    points = radius[:, None] * torch.stack((angle.cos(), angle.sin()), 1)  # (n, 2)
+    return points + 0.02 * torch.randn(n, 2), arm
+
+
+def best_line(x: Tensor, y: Tensor, directions: int = 720) -> float:
+    """Return the accuracy of the best straight line between two classes.
+
+    It tries every place for a line, in each of so many directions.
+
+    Args:
+        x: points (n, 2).
+        y: their classes, 0 or 1, (n,).
+        directions: number of directions to try, over half a turn.
+    """
+    angle = math.pi * torch.arange(directions) / directions
+    projected = x @ torch.stack((angle.cos(), angle.sin()))  # (n, directions)
+    order = projected.argsort(0)
+    lead = (2 * y - 1)[order].cumsum(0)  # points of class 1 minus class 0 before each place
+    excess = (lead - lead[-1] / 2).abs().max()  # abs: either side may be class 1
+    return (excess / len(y)).item() + 0.5
+
+
+@cache
+def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return handwritten digits in a fixed random order, split into training and test sets.
+
+    Returns:
+        Images (1437, 64) with values from 0 to 1 and labels (1437,) for training, then 360 of
+        each for testing.
+    """
+    images, labels = assets.digits()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    images = images.flatten(1)[order]  # (1797, 8, 8) -> (1797, 64)
+    labels = labels[order]
+    return images[:1437], labels[:1437], images[1437:], labels[1437:]
+
+
+def batches_of(size: int, n: int, steps: int) -> list[Tensor]:
+    """Return the indices of `steps` batches: all n examples in random order, then a new order."""
+    per_epoch = n // size
+    epochs = math.ceil(steps / per_epoch)
+    orders = [torch.randperm(n)[: per_epoch * size].view(-1, size) for _ in range(epochs)]
+    return list(torch.cat(orders)[:steps])
+
+
+def accuracy(model: Callable, x: Tensor, y: Tensor) -> float:
+    """Return the fraction of x (B, n) whose largest logit is that of its class, y (B,)."""
+    return (model(x).data.argmax(-1) == y).float().mean().item()
+
+
+@cache
+def nearest_average() -> float:
+    """Return the test accuracy of naming the digit with the nearest average training image."""
+    x, y, x_test, y_test = digits()
+    averages = torch.stack([x[y == digit].mean(0) for digit in range(10)])  # (10, 64)
+    return accuracy(lambda z: -torch.cdist(z, averages), x_test, y_test)

@@ -1,0 +1,784 @@
+# %% [markdown]
+# # LLM02+ · Deep learning basics, deeper
+# What rounding and depth do to gradients, and failures of a training that raise no error.
+#
+# **You will be able to** choose the step of a finite difference; keep softmax finite; test an
+# autograd engine on random graphs; say why deep sigmoid networks don't learn; add small numbers in
+# bfloat16; tell memorising from learning; find a layer that is cut off from the loss. **Builds on**
+# LLM02, whose engine it imports. **Takes** an hour to read and about half a minute to run (`tiny`
+# on 2 cores).
+
+# %% Imports
+import math
+import random
+from collections import Counter
+from collections.abc import Callable
+from itertools import accumulate
+from statistics import mean, median
+from typing import Any
+
+from labs.kit import Lab, Results, Run, on_one_thread
+from labs.llm02_deep_learning import figures
+from labs.llm02_deep_learning.data import accuracy, batches_of, digits
+from labs.llm02_deep_learning.lesson import (
+    MLP,
+    OPERATIONS,
+    Momentum,
+    TensorValue,
+    Value,
+    apply,
+    method,
+    train,
+)
+from labs.llm02_deep_learning.random_graphs import STEPS, follow, random_graph
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+lab = Lab("LLM02+")
+
+# %% [markdown]
+# ## 1. Floating-point numbers
+# A floating-point number is $\pm 1.b_1 b_2 \ldots \cdot 2^e$. A format stores some bits for the
+# exponent $e$ and $p - 1$ bits after the point. With the leading 1 these are $p$ **significant
+# bits**. Between $2^e$ and $2^{e+1}$ the numbers are $2^{e-p+1}$ apart. The spacing above 1 is the
+# **machine epsilon** $\varepsilon = 2^{1-p}$. Every result is rounded to the nearest number, so it
+# is wrong by at most half a spacing. A tie goes to the number whose last bit is 0 (IEEE 754).
+#
+# float64 has $p = 53$ and float32 $p = 24$. float16 has $p = 11$ and ends at 65,504. bfloat16 has
+# the range of float32 but only $p = 8$.
+#
+# ## 2. Slopes by trying
+# The plainest way to a derivative is the **central difference**:
+#
+# $$f'(x) \approx \frac{f(x + h) - f(x - h)}{2h}$$
+#
+# Which step $h$ is best? Two errors compete.
+#
+# - The curve bends. By Taylor's formula the error is about $h^2 |f'''| / 6$, so small steps are
+#   better.
+# - Each value of $f$ is rounded, by at most $\varepsilon |f| / 2$. Their difference is wrong by at
+#   most $\varepsilon |f|$, and division by $2h$ makes it $\varepsilon |f| / (2h)$. Large steps are
+#   better.
+#
+# The sum of both is smallest where its derivative by $h$ is 0:
+#
+# $$h^* = \left(\frac{3 \varepsilon |f|}{2 |f'''|}\right)^{1/3}$$
+#
+# For $e^x$, where $f''' = f$, this is $6.9 \cdot 10^{-6}$ in float64. About ten of sixteen digits
+# are then right, and no other step gives more. A gradient of a million parameters would take two
+# million losses. Backward finds all of them, exact but for rounding, at the cost of a few losses
+# (Baur & Strassen 1983).
+
+
+# %% Finite differences
+def difference_errors(dtype: torch.dtype, steps: Tensor) -> Tensor:
+    """Return the median relative error of the slope of eˣ over 1,024 points, for each step."""
+    # Points and steps are multiples of powers of two, so x ± h is exact and only f is rounded.
+    x = torch.arange(512, 1536, dtype=dtype) / 1024
+    true = x.double().exp()  # eˣ is its own slope
+    errors = []
+    for h in steps.tolist():
+        slope = ((x + h).exp() - (x - h).exp()) / (2 * h)
+        errors.append(((slope.double() - true) / true).abs().median())
+    return torch.stack(errors)
+
+
+def best_step(dtype: torch.dtype) -> float:
+    """Return h* for a function that equals its third derivative."""
+    return (1.5 * torch.finfo(dtype).eps) ** (1 / 3)
+
+
+@lab.experiment
+def a_difference_has_a_best_step(run: Run):
+    """For eˣ, central differences are best near h*, and worse for much larger and smaller steps.
+
+    Predict: float32 has less than half the digits of float64. How much larger is its best step?
+    """
+    fig, ax = plt.subplots()
+    best = {}
+    for colour, name, last in (("C0", "float64", 45), ("C1", "float32", 20)):
+        dtype = getattr(torch, name)
+        eps = torch.finfo(dtype).eps
+        steps = 0.5 ** torch.arange(last + 1).double()
+        errors = difference_errors(dtype, steps)
+        theory = best_step(dtype)
+        lowest = int(errors.argmin())
+        best[name] = steps[lowest].item()
+        because = "theory takes the worst rounding, the median is smaller; steps are powers of 2"
+        ratio = best[name] / theory
+        what = f"{name}: best step ÷ h*"
+        run.check(what, ratio, at_least=0.25, at_most=4, because=because, decides=True)
+        for side, shift, gain in (("32 h", -5, 341), ("h/32", 5, 21)):
+            worse = (errors[lowest + shift] / errors[lowest]).item()
+            because = f"from h*, the two terms grow {gain} times; from 4 h* or h*/4 by 8 or more"
+            what = f"{name}: error at {side} ÷ smallest error"
+            run.check(what, worse, at_least=8, because=because, decides=True)
+        ax.loglog(steps, errors, f"{colour}o", ms=4)
+        ax.loglog(steps, steps**2 / 6, "C6", lw=1)
+        ax.loglog(steps, eps / (2 * steps), f"{colour}--", lw=1)
+        ax.axvline(theory, color=colour, lw=0.8, ls=":")
+        ax.text(theory * 0.8, 3, f"h* {name}", color=colour, ha="right")
+    ax.text(2e-2, 1e-3, "h²/6", color="C6", ha="right")
+    ax.text(2e-11, 2e-5, "ε/2h, float64", color="C0")
+    ax.text(4e-6, 2e-2, "ε/2h, float32", color="C1")
+    ax.set(xlabel="step h", ylabel="relative error of the slope", ylim=(1e-13, 10))
+    ax.set_title("A large step bends, a small one rounds")
+    run.figure(
+        fig,
+        "best_step",
+        "Median error of the slope of eˣ (dots), Taylor's term (solid), largest rounding (dashed).",
+        alt="Plot on log scales of the slope's relative error over the step h: for float64 and for "
+        "float32 the dots fall along one line and rise along another, with a minimum at h*.",
+    )
+    factor = best["float32"] / best["float64"]
+    return (
+        f"The best step is {best['float64']:.1e} in float64 and {factor:,.0f} times it in float32."
+    )
+
+
+# %% [markdown]
+# ## 3. A softmax that stays finite
+# $e^{1000}$ is infinite in every float format, and $e^{-1000}$ is 0. So a softmax that computes
+# $e^x$ first returns infinity divided by infinity, which is NaN, and the logarithm of 0. Two facts
+# help:
+#
+# $$\ln \frac{e^{x_i}}{\sum_j e^{x_j}} = x_i - \ln \sum_j e^{x_j}$$
+#
+# and the softmax doesn't change when the same number is subtracted from all logits of a row.
+
+
+# %% log-softmax
+@lab.exercise(
+    level=1,
+    hints=(
+        "log(eˣ / Σeˣ) = x − log Σeˣ. What is e¹⁰⁰⁰ in floating point? And log e⁻¹⁰⁰⁰?",
+        "Subtracting one number from all of a row changes nothing. Which number is safe?",
+        "The row's largest: no term of the sum exceeds e⁰ = 1, and one term equals it.",
+    ),
+)
+def log_softmax(x: Tensor) -> Tensor:
+    """Return log(eˣ / Σeˣ) over the last axis, also where eˣ is too large or small for a float."""
+    x = x - x.amax(-1, keepdim=True)
+    return x - x.exp().sum(-1, keepdim=True).log()
+
+
+def naive_log_softmax(x: Tensor) -> Tensor:
+    return (x.exp() / x.exp().sum(-1, keepdim=True)).log()
+
+
+@lab.experiment
+def log_softmax_survives_large_logits(run: Run):
+    """With the maximum subtracted, log-softmax in float32 is right where the exponential overflows.
+
+    Predict: from which size of logits on does the naive formula fail? The largest float32 is 3e38.
+    """
+    rows = []
+    x = torch.rand(1000, 10) * 2 - 1
+    for size in (1, 10, 50, 100, 1000):
+        logits = size * x
+        want = logits.double().log_softmax(-1)
+        failed = 1 - naive_log_softmax(logits).isfinite().all(-1).float().mean().item()
+        error = ((log_softmax(logits).double() - want).abs() / (1 + want.abs())).max().item()
+        rows.append([f"±{size}", failed, error])
+    run.table(
+        "1,000 rows of ten logits", ["logits", "naive: rows that fail", "ours: largest error"], rows
+    )
+    errors = [error for *_, error in rows]
+    because = "relative to 1 + |log p|: a few roundings of 2⁻²⁴ = 6·10⁻⁸"
+    run.check("largest error of ours", max(errors), at_most=1e-6, because=because, decides=True)
+    because = "e¹⁰⁰⁰ is infinite; a row with no logit above 88.7 or below −87 is very unlikely"
+    run.check("naive: rows that fail at ±1,000", rows[-1][1], at_least=0.9, because=because)
+    first = next(name for name, failed, _ in rows if failed)
+    return f"The naive formula first fails at logits of {first}: e⁸⁹ exceeds the largest float32."
+
+
+# %% [markdown]
+# ## 4. Random graphs
+# One way to test an engine is to let it compute what nobody thought of. A random graph here has
+# four leaves, from single numbers to tensors of shape `(2, 3, 4)`, some of whose axes are
+# broadcast. Twelve steps follow, each on two values that exist already. All values are added to one
+# number.
+#
+# For these graphs we give the engine seven more operations. Each needs its forward function and its
+# VJP, and nothing else: `backward` stays as it is.
+
+
+# %% More operations
+OPERATIONS.update(
+    {
+        "sub": (torch.sub, lambda g, _y, _a, _b: (g, -g)),
+        "div": (torch.div, lambda g, y, _a, b: (g / b, -g * y / b)),
+        "pow": (torch.pow, lambda g, _y, a, exponent: (g * exponent * a ** (exponent - 1),)),
+        "exp": (torch.exp, lambda g, y, _a: (g * y,)),
+        "log": (torch.log, lambda g, _y, a: (g / a,)),
+        "reshape": (torch.reshape, lambda g, _y, a, **_shape: (g.reshape(a.shape),)),
+        "transpose": (lambda a: a.mT, lambda g, _y, _a: (g.mT,)),
+    }
+)
+for _method, _name in {"__sub__": "sub", "__truediv__": "div", "exp": "exp", "log": "log"}.items():
+    setattr(TensorValue, _method, method(_name))
+setattr(TensorValue, "mT", property(method("transpose")))  # noqa: B010
+setattr(TensorValue, "__pow__", lambda a, exponent: apply("pow", a, exponent=exponent))  # noqa: B010
+setattr(TensorValue, "reshape", lambda a, shape: apply("reshape", a, shape=shape))  # noqa: B010
+
+
+@lab.experiment
+def random_graphs_equal_pytorchs(run: Run):
+    """Our engine's gradients equal PyTorch's on random graphs of the operations that it has."""
+    chance = random.Random(run.seed)
+    errors = []
+    sizes = []
+    used: Counter[str] = Counter()
+    for _ in run.progress(range(200), "graphs"):
+        shapes, steps = random_graph(chance)
+        tensors: list[Any] = [
+            torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes
+        ]
+        values = [TensorValue(x.detach()) for x in tensors]
+        follow(steps, values).backward()
+        follow(steps, tensors).backward()
+        errors += [(a.grad - b.grad).abs().max() for a, b in zip(values, tensors, strict=True)]
+        sizes += [x.grad.abs().max().item() for x in tensors]
+        used.update(name for name, *_ in steps)
+    because = "an operation rounds by about 10⁻¹⁶ of its values, which stay below some thousands"
+    run.check("largest difference", max(errors), at_most=1e-10, because=because, decides=True)
+    run.check("median gradient", median(sizes), at_least=0.1, because="the gradients aren't 0")
+    because = f"2,400 steps of {len(STEPS)} kinds make 171 ± 13 of each"
+    run.check("fewest uses of a step", min(used.values()), at_least=100, because=because)
+
+
+# %% [markdown]
+# Why does the order matter so much? A chain of $n$ doublings `x + x` has $2^n$ paths. A backward
+# pass that follows each path separately is right, and useless. In topological order each value
+# sends its gradient once.
+
+
+# %% Paths and visits
+def walk_paths(value: Value, g: float = 1.0) -> int:
+    """Add to each grad along every path from `value` separately; return the number of calls."""
+    value.grad += g
+    calls = 1 if value.inputs else 0
+    for source, contribution in zip(value.inputs, value.grad_fn(g), strict=True):
+        calls += walk_paths(source, contribution)
+    return calls
+
+
+def doublings(n: int) -> list[Value]:
+    """Return x and n values, each of which is the one before it added to itself."""
+    values = [Value(1.0)]
+    for _ in range(n):
+        values.append(values[-1] + values[-1])
+    return values
+
+
+def count_calls(values: list[Value]) -> int:
+    """Return how many rules of results `backward` calls from the last value."""
+    calls = []
+    for value in values[1:]:
+        value.grad_fn = lambda g, rule=value.grad_fn: calls.append(g) or rule(g)
+    values[-1].backward()
+    return len(calls)
+
+
+@lab.experiment
+def each_rule_is_called_once(run: Run):
+    """`backward` calls each rule of a chain of doublings once; a walk along each path calls 2ⁿ − 1.
+
+    Predict: a network of 30 layers in which each uses the one before it twice. How many paths?
+    """
+    rows = []
+    for n in (4, 8, 12, 16):
+        walked = doublings(n)
+        paths = walk_paths(walked[-1])
+        ordered = doublings(n)
+        calls = count_calls(ordered)
+        rows.append([n, paths, calls, walked[0].grad - ordered[0].grad])
+    run.table("Calls of rules", ["n", "path by path", "in order", "gradients' difference"], rows)
+    extra = max(abs(calls - n) for n, _, calls, _ in rows)
+    run.check("calls in order minus n", extra, equals=0, because="once each", decides=True)
+    extra = max(abs(paths - 2**n + 1) for n, paths, _, _ in rows)
+    because = "1 + 2 + 4 + … + 2ⁿ⁻¹"
+    run.check("calls path by path minus (2ⁿ − 1)", extra, equals=0, because=because, decides=True)
+    wrong = max(abs(difference) for *_, difference in rows)
+    run.check("gradients' difference", wrong, equals=0.0, because="powers of two are exact")
+    return f"30 such layers have {2**30:,} paths, and 30 rules to call."
+
+
+# %% [markdown]
+# ## 5. Depth
+# On its way back the gradient is multiplied in each layer by the activation's derivative and by
+# $W^\top$. Let the entries of $W$ be independent with the variance $\text{gain}^2 / n$, for layers
+# of width $n$. Then a layer multiplies the root mean square (RMS) of the gradient by
+#
+# $$\text{gain} \cdot \sqrt{\text{E}\left[f'(z)^2\right]}$$
+#
+# and $L$ layers by that factor to the power $L$.
+#
+# - The **sigmoid**'s derivative is at most 1/4. With gain 1, the 19 sigmoids between 20 layers
+#   leave less than $4^{-19} = 4 \cdot 10^{-12}$. This is the **vanishing gradient** (Hochreiter
+#   1991, Bengio et al. 1994).
+# - **ReLU**'s derivative is 1 for half of its inputs and 0 for the rest, a mean square of 1/2. A
+#   gain of $\sqrt 2$ makes the factor 1 at any depth. LLM03 derives this gain for the forward pass.
+#   For a single random network, the logarithm of the squared gradient varies by about
+#   $\sqrt{5L/n}$ (Hanin & Nica 2020).
+# - **tanh** with gain 1 shrinks the signal on its way forward and the gradient on its way back. A
+#   weight's gradient is the product of both, and stays nearly even over the layers.
+
+
+# %% Depth
+def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
+    """Return the RMS of each layer's weight gradient, untrained, for 64 random inputs."""
+    model = MLP(*[width] * (depth + 1), activation=activation)
+    logits = model(torch.randn(64, width))
+    (logits * torch.randn(64, width)).sum().backward()
+    return [weight.grad.square().mean().sqrt().item() for weight in model.weights]
+
+
+def reads_digits(seed: int, steps: int, lr: float, activation: str, *widths: int) -> float:
+    """Train an MLP of our engine on digits; return its test accuracy."""
+    x, y, x_test, y_test = digits()
+    torch.manual_seed(seed)
+    model = MLP(*widths, activation=activation)
+    train(model, Momentum(model.parameters(), lr), x, y, batches_of(64, len(y), steps))
+    return accuracy(model, x_test, y_test)
+
+
+def draw_depth(sizes: dict[str, list[list[float]]], depth: int) -> Any:
+    """Draw the gradients by layer, a line for each seed."""
+    fig, ax = plt.subplots()
+    for colour, (name, by_seed) in zip(("C0", "C1", "C2"), sizes.items(), strict=True):
+        for gradients in by_seed:
+            ax.semilogy(range(1, depth + 1), gradients, f"{colour}o-", ms=3, lw=0.7)
+        factor = {"sigmoid": 0.02, "tanh": 0.2, "ReLU": 4}[name]  # below or above its line
+        figures.label_line(ax, 3, factor * by_seed[0][2], name, colour)
+    ax.set(xlabel="layer, from the input", ylabel="RMS gradient of its weights")
+    ax.set_xticks(range(2, depth + 1, 3))
+    ax.set_title("Through sigmoids hardly any gradient returns")
+    return fig
+
+
+@lab.experiment
+def sigmoids_stop_the_gradient(run: Run):
+    """In a deep untrained sigmoid network hardly any gradient reaches the first layer; ReLU's does.
+
+    The bounds come from theory: the largest derivative of the sigmoid, and for ReLU with gain √2
+    the spread of a random network.
+
+    Predict: each sigmoid divides the gradient by at least 4. What is left at the first layer?
+    """
+    depth = 20
+    width = run.pick(tiny=256, small=512, full=1024)
+    sizes: dict[str, list[list[float]]] = {"sigmoid": [], "tanh": [], "ReLU": []}
+    for name, by_seed in sizes.items():
+        for seed in run.seeds(3):
+            torch.manual_seed(seed)
+            by_seed.append(gradients_by_layer(name, depth, width))
+    run.figure(
+        draw_depth(sizes, depth),
+        "depth",
+        f"{depth} untrained layers of width {width}, three seeds for each activation.",
+        alt="Line plot of the gradient's RMS over 20 layers on a log scale: sigmoid falls steeply "
+        "toward the first layer, tanh and ReLU stay level.",
+    )
+    first_by_last = {
+        name: [gradients[0] / gradients[-1] for gradients in by_seed]
+        for name, by_seed in sizes.items()
+    }
+    because = "4⁻¹⁹; the last layer's input is at least half the size of the first one's"
+    ratios = first_by_last["sigmoid"]
+    run.check("sigmoid: first ÷ last", ratios, at_most=2 * 4**-19, because=because, decides=True)
+    off = [abs(math.log(ratio)) for ratio in first_by_last["ReLU"]]
+    bound = 5 * math.sqrt(5 * depth / width) / 2
+    because = "theory: 0, with a standard deviation of √(5L/n)/2; five of these"
+    run.check("ReLU: |ln(first ÷ last)|", off, at_most=bound, because=because, decides=True)
+    run.measure("tanh: first ÷ last", first_by_last["tanh"])
+    deep = [64] * 10 + [10]
+    trained = {
+        name: [reads_digits(seed, 300, 0.02, name, *deep) for seed in run.seeds(3)]
+        for name in ("sigmoid", "ReLU")
+    }
+    for name, accuracies in trained.items():
+        run.measure(f"ten layers of {name}: test accuracy after 300 steps", accuracies)
+    return (
+        f"About {median(ratios):.0e} is left. After 300 steps, ten sigmoid layers read "
+        f"{median(trained['sigmoid']):.0%} of unseen digits, ten ReLU layers "
+        f"{median(trained['ReLU']):.0%}."
+    )
+
+
+# %% [markdown]
+# **Do digits need an activation?** Many courses show networks on digits. Our lesson did, too. But
+# each digit's images lie so close together that straight boundaries separate them well.
+
+
+# %% Digits without an activation
+@lab.experiment
+def digits_hardly_need_an_activation(run: Run):
+    """On these digits, ReLU's lead over a network without activations is within sampling error.
+
+    Predict: of 360 unseen digits, how many more does ReLU read?
+    """
+    steps = run.pick(tiny=300, small=1000, full=3000)
+    accuracies = {}
+    for name in ("ReLU", "tanh", "identity"):
+        seeds = run.progress(run.seeds(3), f"{name}, seeds")
+        accuracies[name] = [reads_digits(seed, steps, 0.05, name, 64, 64, 64, 10) for seed in seeds]
+        run.measure(f"test accuracy, {name}", accuracies[name])
+    lead = mean(accuracies["ReLU"]) - mean(accuracies["identity"])
+    bound = 2 * math.sqrt(2 * 0.96 * 0.04 / 360)
+    because = "two standard errors of the difference of two accuracies of 0.96 on 360 images"
+    run.measure("|ReLU's lead|", abs(lead), expect_at_most=bound, because=because, decides=True)
+    return f"ReLU reads {360 * lead:+.1f} of 360 digits more than the network without activations."
+
+
+# %% [markdown]
+# ## 6. Small updates in short formats
+# Training adds many small steps to each weight. Add 0.001 to 1 in bfloat16. Above 1 the spacing is
+# $2^{-7} = 0.0078$, so everything below half of it is rounded away, each time again. There are
+# three remedies.
+#
+# - **Master weights**: keep the weights in float32 and compute in bfloat16 (Micikevicius et al.
+#   2018). Accelerate does this.
+# - **Compensated summation**: keep what an addition lost, and add it to the next one (Kahan 1965).
+#   With the sum $s$, a step $x$ and the compensation $c$, which starts at 0:
+#
+# $$y = x - c, \qquad t = s + y, \qquad c \leftarrow (t - s) - y, \qquad s \leftarrow t$$
+#
+# - **Stochastic rounding**: round up or down at random, so that the *mean* is right (Gupta et al.
+#   2015). To 0.13 of a spacing it adds a full spacing with the probability 0.13.
+#
+# An example for Kahan: let the spacing be 1. Adding 0.3 to 10 gives $t = 10$, and
+# $c = (10 - 10) - 0.3 = -0.3$. The next step adds $0.3 - (-0.3) = 0.6$, so $t = 11$ and
+# $c = (11 - 10) - 0.6 = 0.4$. Nothing is lost.
+
+
+# %% Kahan and stochastic rounding
+@lab.exercise(
+    level=2,
+    hints=(
+        "Keep two tensors: the sum, and the compensation c, which starts at 0.",
+        "y = step − c is the step with what was lost before. Then t = total + y is rounded.",
+        "c = (t − total) − y, with these brackets: t − total is what really was added.",
+    ),
+)
+def kahan_sum(start: Tensor, steps: Tensor) -> Tensor:
+    """Add the steps (n,) to start () one after another, with compensation, all in their dtype."""
+    total = start
+    lost = torch.zeros_like(start)
+    for step in steps:
+        corrected = step - lost
+        new_total = total + corrected
+        lost = (new_total - total) - corrected
+        total = new_total
+    return total
+
+
+def stochastic_bfloat16(x: Tensor) -> Tensor:
+    """Round float32 to bfloat16, up with a probability equal to the distance from below."""
+    noise = torch.randint(0, 2**16, x.shape, dtype=torch.int32)  # bfloat16 drops the last 16 bits
+    bits = (x.view(torch.int32) + noise) & ~0xFFFF
+    return bits.view(torch.float32).bfloat16()
+
+
+def stochastic_sums(start: float, step: float, n: int, copies: int) -> Tensor:
+    """Return `copies` independent sums in bfloat16 with stochastic rounding, (copies,)."""
+    total = torch.full((copies,), start, dtype=torch.bfloat16)
+    for _ in range(n):
+        total = stochastic_bfloat16(total.float() + step)
+    return total.float()
+
+
+@lab.experiment
+def bfloat16_loses_small_updates(run: Run):
+    """In bfloat16 many small additions are lost; Kahan's sum and stochastic rounding keep them.
+
+    Predict: which bfloat16 number is the smallest that changes 1.0 when it is added?
+    """
+    formats = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn)
+    infos = [torch.finfo(dtype) for dtype in formats]
+    rows = [[i.dtype, 1 - int(math.log2(i.eps)), i.eps, f"{i.max:.3g}", i.tiny] for i in infos]
+    run.table("Formats", ["", "p", "ε", "largest", "smallest with all p bits"], rows)
+    fig, ax = plt.subplots()
+    ends = {}
+    for dtype, colour in ((torch.float32, "C0"), (torch.bfloat16, "C1")):
+        name = str(dtype).removeprefix("torch.")
+        steps = torch.full((1000,), 0.001, dtype=dtype)
+        path = [x.item() for x in accumulate(steps, initial=torch.ones((), dtype=dtype))]
+        ax.plot(path, colour)
+        ends[name] = path[-1]
+        figures.label_line(ax, 1000, path[-1], name, colour)
+    steps = torch.full((1000,), 0.001, dtype=torch.bfloat16)
+    one = torch.ones((), dtype=torch.bfloat16)
+    counts = range(0, 1001, 50)
+    path = [kahan_sum(one, steps[:n]).item() for n in counts]
+    ax.plot(counts, path, "C2o", ms=4)
+    figures.label_line(ax, 1000, path[-1] - 0.06, "bfloat16, Kahan", "C2")
+    sums = stochastic_sums(1.0, 0.001, 1000, 1000)
+    ax.errorbar(1000, sums.mean(), yerr=sums.std(), fmt="C3s", ms=5, capsize=4)
+    figures.label_line(
+        ax, 1000, 1.85, "bfloat16, stochastic:\nmean ± one deviation", "C3", va="top"
+    )
+    ax.set(xlabel="additions of 0.001", ylabel="sum", xlim=(0, 1420), xticks=range(0, 1001, 250))
+    ax.set_title("In bfloat16 a thousand small steps leave no trace")
+    run.figure(
+        fig,
+        "small_updates",
+        "1.0 and a thousand additions of 0.001, four ways.",
+        alt="Line plot of the sum over the number of additions: float32 rises to 2, bfloat16 stays "
+        "at 1, Kahan's bfloat16 follows float32, stochastic rounding ends near 2 with a spread.",
+    )
+    because = "0.001 is less than 2⁻⁸, half the spacing above 1"
+    run.check("bfloat16", ends["bfloat16"], equals=1.0, because=because, decides=True)
+    error = abs(ends["float32"] - 2)
+    because = "1,000 roundings by at most 2⁻²⁴, and 0.001 itself is rounded"
+    run.check("|float32 − 2|", error, at_most=1001 * 2**-24, because=because)
+    error = abs(path[-1] - 2)
+    because = "(2u + n·u²) · Σ|x|, u = 2⁻⁸, n = 1,000 (Higham 2002, § 4.3)"
+    bound = (2 * 2**-8 + 1000 * 2**-16) * 2
+    run.check("|bfloat16 with Kahan − 2|", error, at_most=bound, because=because, decides=True)
+    off = abs(sums.mean().item() - 2)
+    bound = 5 * sums.std().item() / math.sqrt(1000)
+    because = "five standard errors of the mean of 1,000 sums"
+    what = "|mean with stochastic rounding − 2|"
+    run.check(what, off, at_most=bound, because=because, decides=True)
+    run.measure("standard deviation of one stochastic sum", sums.std())
+    numbers = torch.arange(1, 127 * 128, dtype=torch.int16).view(torch.bfloat16)  # 0 < x < 1
+    moving = numbers[1 + numbers > 1].min().item()
+    because = "2⁻⁸ is a tie, and 1.0 wins because its last bit is 0; this is the next number"
+    run.check("smallest that changes 1.0", moving, equals=2**-8 * (1 + 2**-7), because=because)
+    return f"The smallest number that changes 1.0 is {moving:.6f}, the one after 2⁻⁸."
+
+
+# %% [markdown]
+# ## 7. Learned by heart
+# A network with enough parameters can learn labels that mean nothing (Zhang et al. 2017). Give each
+# training image a random label. No rule connects image and label, so a falling training loss shows
+# memory, not insight. Only unseen images tell the two apart.
+
+
+# %% Random labels
+@on_one_thread
+def train_with_labels(run: Run, labels: Tensor, epochs: int, seed: int) -> list[list[float]]:
+    """Train a 64-256-10 network; return training and test accuracy after each epoch."""
+    x, _, x_test, y_test = (tensor.to(run.device) for tensor in digits())
+    y = labels.to(run.device)
+    torch.manual_seed(seed)
+    model: nn.Module = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model, optimizer = run.accelerator.prepare(model, optimizer)
+    history = []
+    for _ in range(epochs):
+        for batch in batches_of(64, len(y), len(y) // 64):
+            batch = run.share(batch).to(run.device)
+            loss = F.cross_entropy(model(x[batch]), y[batch])
+            run.accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            history.append([accuracy(model, x, y), accuracy(model, x_test, y_test)])
+    return history
+
+
+@lab.experiment
+def random_labels_are_learned_by_heart(run: Run):
+    """The network learns random labels of its training images, and reads unseen ones by chance.
+
+    Predict: which training accuracy does it reach with labels that mean nothing?
+    """
+    epochs = run.pick(tiny=120, small=200, full=300)
+    y = digits()[1]
+    histories: dict[str, list[list[list[float]]]] = {"true labels": [], "random labels": []}
+    for seed in run.progress(run.seeds(3), "seeds"):
+        torch.manual_seed(seed)
+        shuffled = y[torch.randperm(len(y))]
+        for name, labels in (("true labels", y), ("random labels", shuffled)):
+            histories[name].append(train_with_labels(run, labels, epochs, seed))
+    fig, ax = plt.subplots()
+    for colour, runs in zip(("C0", "C1"), histories.values(), strict=True):
+        for history in runs:
+            for kind, style in ((0, "-"), (1, ":")):
+                curve = [values[kind] for values in history]
+                ax.plot(range(1, epochs + 1), curve, f"{colour}{style}", lw=1.2)
+    learned = min(histories["random labels"][0][-1][0], 0.9)
+    for text, height, colour in (
+        ("true labels, training", 1.02, "C0"),
+        ("true labels, unseen", 0.96, "C0"),
+        ("random labels, training", learned, "C1"),
+        ("random labels, unseen", 0.1, "C1"),
+    ):
+        figures.label_line(ax, epochs, height, text, colour)
+    ax.set(xlabel="epoch", ylabel="accuracy", xlim=(1, 1.5 * epochs), ylim=(0, 1.05))
+    ax.set_xticks(range(0, epochs + 1, epochs // 4))
+    ax.set_title("Training accuracy can't tell memory from insight")
+    run.figure(
+        fig,
+        "random_labels",
+        "Accuracy on training images (solid) and unseen ones (dotted), three seeds each.",
+        alt="Line plot of accuracy over epochs: with true labels both curves are near 1, with "
+        "random labels the training accuracy rises to near 1 and the test accuracy stays near 0.1.",
+    )
+    ends = {name: [history[-1] for history in runs] for name, runs in histories.items()}
+    memory = [training for training, _ in ends["random labels"]]
+    because = "chance is 0.1"
+    what = "training accuracy, random labels"
+    run.check(what, memory, at_least=0.5, because=because, decides=True)
+    unseen = [test for _, test in ends["random labels"]]
+    because = "chance is 0.1; even one random label for each class varies by 0.095, three of these"
+    what = "test accuracy, random labels"
+    run.check(what, unseen, at_most=0.1 + 3 * 0.095, because=because, decides=True)
+    right = [test for _, test in ends["true labels"]]
+    because = "the same network does read unseen digits when its labels are true"
+    run.check("test accuracy, true labels", right, at_least=0.5, because=because)
+    return (
+        f"It reaches {mean(memory):.0%} on training images and {mean(unseen):.0%} on unseen ones."
+    )
+
+
+# %% [markdown]
+# ## 8. The layer that was cut off
+# Some failures raise no error. A result that went through `.detach()`, `.data`, `torch.no_grad()`,
+# a list or NumPy has lost its graph. The loss has the same value and `backward` runs, but no layer
+# before the cut gets a gradient. The loss even falls, because the layers *behind* the cut learn to
+# use the results of the random layers.
+#
+# The graph shows the cut. `loss.grad_fn` is the operation that made the loss. Its `next_functions`
+# are pairs: the operation that made an input, and which of its outputs that was. The operation is
+# None where no gradient is wanted. The walk ends at operations with an attribute `variable`, which
+# is the parameter whose `.grad` they fill. A loss without a graph has None as its `grad_fn`.
+
+
+# %% Find the cut
+@lab.exercise(
+    level=3,
+    hints=(
+        "Walk from loss.grad_fn along next_functions, and collect each `variable` you meet.",
+        "A result that is used twice is met twice: without a set of visited operations, a graph "
+        "of n doublings takes 2ⁿ visits.",
+        "Graphs can be deeper than Python's recursion limit: keep a list of operations to visit.",
+    ),
+)
+def unreached(loss: Tensor, module: nn.Module) -> list[str]:
+    """Return the names of parameters that want a gradient and get none from `loss`.
+
+    The names are in the module's order. Graph and gradients stay as they are: `loss.backward()`
+    works afterwards.
+    """
+    reached: set[int] = set()
+    visited: set[Any] = {None}
+    unvisited: list[Any] = [loss.grad_fn]
+    while unvisited:
+        operation = unvisited.pop()
+        if operation not in visited:
+            visited.add(operation)
+            reached.add(id(getattr(operation, "variable", None)))
+            unvisited += [source for source, _ in operation.next_functions]
+    return [
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad and id(parameter) not in reached
+    ]
+
+
+def three_layers(between: Callable[[Tensor], Tensor]) -> nn.Sequential:
+    """Return a network for digits; `between` is applied to the result of its second layer."""
+    first = nn.Linear(64, 64)
+    second = nn.Linear(64, 64)
+    third = nn.Linear(64, 10)
+    for layer in (first, second, third):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
+    def hook(_layer: nn.Module, _inputs: Any, z: Tensor) -> Tensor:
+        return between(z)  # replaces the layer's result
+
+    second.register_forward_hook(hook)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
+
+
+CUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "intact": lambda z: z,
+    "z.detach()": lambda z: z.detach(),
+    "z.new_tensor(z.tolist())": lambda z: z.new_tensor(z.tolist()),
+    "clamp under no_grad": torch.no_grad()(lambda z: z.clamp(-9, 9)),
+}
+
+
+def train_plainly(model: nn.Module, batches: list[Tensor]) -> tuple[float, float, float]:
+    """Train without Accelerate; return the first loss, the mean of the last 20, the test accuracy.
+
+    With several processes, Accelerate's DistributedDataParallel would notice unused parameters.
+    """
+    x, y, x_test, y_test = digits()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    losses = []
+    for batch in batches:
+        loss = F.cross_entropy(model(x[batch]), y[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses[0], mean(losses[-20:]), accuracy(model, x_test, y_test)
+
+
+@lab.experiment
+def a_cut_off_layer_raises_no_error(run: Run):
+    """Layers cut off from the loss raise no error and the loss still falls; the graph names them.
+
+    Predict: two of three layers stay random. How many of ten unseen digits does the network read?
+    """
+    x, y, _, _ = digits()
+    before = "0.weight, 0.bias, 2.weight, 2.bias"  # 1 and 3 are the activations
+    steps = run.pick(tiny=440, small=880, full=2200)
+    rows = []
+    for name, between in CUTS.items():
+        for seed in run.seeds(3):
+            torch.manual_seed(seed)
+            model = three_layers(between)
+            names = ", ".join(unreached(F.cross_entropy(model(x), y), model)) or "none"
+            if seed == run.seed:
+                want = "none" if name == "intact" else before
+                what = f"{name}: not reached"
+                because = "everything before the cut"
+                run.check(what, names, equals=want, because=because, decides=True)
+            rows.append([name, seed, *train_plainly(model, batches_of(64, len(y), steps))])
+    run.table("Trained alike", ["", "seed", "first loss", "mean of last 20", "test accuracy"], rows)
+    fallen = [last / first for _, _, first, last, _ in rows]
+    because = "below 1 the loss fell"
+    run.check("last losses ÷ first loss", fallen, at_most=1, because=because, decides=True)
+    intact = mean(right for name, *_, right in rows if name == "intact")
+    cut = mean(right for name, *_, right in rows if name == "z.detach()")
+    run.measure("test accuracy that the cut costs", intact - cut)
+    return f"With two random layers it reads {cut:.0%} of unseen digits, intact {intact:.0%}."
+
+
+# %% [markdown]
+# ## What to remember
+# A falling loss shows that something is being fitted. It does not show that it is what you meant,
+# or that every layer takes part.
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Sum up in the numbers of this run."""
+    memory = "random_labels_are_learned_by_heart"
+    training = results.value(memory, "training accuracy, random labels")
+    test = results.value(memory, "test accuracy, random labels")
+    fallen = max(results.values("a_cut_off_layer_raises_no_error", "last losses ÷ first loss"))
+    return (
+        f"With random labels the network reached {training:.0%} on its training images and "
+        f"{test:.0%} on unseen ones. With two of three layers cut off, its loss still fell to "
+        f"{fallen:.2f} of the first or lower."
+    )
+
+
+# %% [markdown]
+# **Read on**: Goldberg 1991, *What every computer scientist should know about floating-point
+# arithmetic* · Higham 2002, *Accuracy and Stability of Numerical Algorithms* · Glorot & Bengio 2010
+# on depth · Zhang et al. 2017, *Understanding deep learning requires rethinking generalization*.
+
+# %%
+if __name__ == "__main__":
+    lab.main()

@@ -1,0 +1,344 @@
+"""The drawings of LLM02: a matrix product, a computation graph, a broadcast, maps, curves."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from torch import Tensor
+
+INK = "C6"
+Drawn = tuple[Any, str, str]  # the figure, its caption, its alt text
+
+
+def number(value: Any) -> str:
+    """Return a number as text with a real minus sign: 6, −0.75."""
+    return f"{float(value):.3g}".replace("-", "−")
+
+
+# Matrices
+
+
+def draw_matrix(
+    ax: Any, matrix: Tensor, left: float, title: str, shaded: Sequence[tuple[int, int]] = ()
+) -> float:
+    """Draw a matrix as a grid of numbers, vertically centred at 0; return its right edge.
+
+    Args:
+        ax: the axes, with a scale of 1 for each cell.
+        matrix: (rows, columns).
+        left: the left edge.
+        title: the text above it.
+        shaded: the cells to colour, as (row, column).
+    """
+    rows, columns = matrix.shape
+    for i in range(rows):
+        for j in range(columns):
+            bottom = rows / 2 - i - 1
+            colour = "C1" if (i, j) in shaded else "none"
+            fill = Rectangle((left + j, bottom), 1, 1, facecolor=colour, alpha=0.3, lw=0)
+            ax.add_patch(fill)
+            ax.add_patch(Rectangle((left + j, bottom), 1, 1, fill=False, edgecolor=INK, lw=0.8))
+            text = number(matrix[i, j])
+            ax.text(left + j + 0.5, bottom + 0.5, text, ha="center", va="center")
+    ax.text(left + columns / 2, rows / 2 + 0.2, title, ha="center", va="bottom")
+    return left + columns
+
+
+def _sign(ax: Any, place: float, sign: str) -> None:
+    ax.text(place, 0, sign, ha="center", va="center", fontsize=16)
+
+
+def _blank(ax: Any, width: float, height: float) -> None:
+    ax.set(xlim=(-0.2, width + 0.2), ylim=(-height, height), aspect="equal")
+    ax.axis("off")
+
+
+def matmul_picture(a: Tensor, b: Tensor, row: int, column: int) -> Drawn:
+    """Draw a @ b = y, with one row, one column and their entry shaded.
+
+    Args:
+        a: (n, k).
+        b: (k, m).
+        row: of a.
+        column: of b.
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 2.9))
+    k = a.shape[1]
+    edge = draw_matrix(ax, a, 0, f"a {tuple(a.shape)}", [(row, t) for t in range(k)])
+    _sign(ax, edge + 0.5, "@")
+    edge = draw_matrix(ax, b, edge + 1, f"b {tuple(b.shape)}", [(t, column) for t in range(k)])
+    _sign(ax, edge + 0.5, "=")
+    y = a @ b
+    edge = draw_matrix(ax, y, edge + 1, f"y {tuple(y.shape)}", [(row, column)])
+    terms = " + ".join(f"{number(a[row, t])}·{number(b[t, column])}" for t in range(k))
+    ax.text(0, -k / 2 - 0.45, f"y[{row}, {column}] = {terms} = {number(y[row, column])}", va="top")
+    _blank(ax, edge, k / 2 + 1.1)
+    ax.set_title("An entry of a matrix product is a row times a column")
+    caption = "Row 1 of a and column 0 of b make the entry of y in row 1, column 0."
+    alt = (
+        "Three grids of numbers, a times b equals y; a row of a, a column of b and their entry of "
+        "y are shaded, and the sum of the products stands below."
+    )
+    return fig, caption, alt
+
+
+def unbroadcast_picture() -> Drawn:
+    """Draw the bias (3,) that is added to each row of (2, 3), and the way back of its gradient."""
+    x = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    bias = torch.tensor([[10.0, 20, 30]])
+    g = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    first = [(i, 0) for i in range(2)]
+    fig, axes = plt.subplots(2, 1, figsize=(7.2, 4.4))
+    ax = axes[0]
+    edge = draw_matrix(ax, x, 0, "x (2, 3)")
+    _sign(ax, edge + 0.5, "+")
+    edge = draw_matrix(ax, bias.expand(2, 3), edge + 1, "bias (3,), read twice", first)
+    _sign(ax, edge + 0.5, "=")
+    edge = draw_matrix(ax, x + bias, edge + 1, "y (2, 3)", first)
+    _blank(ax, edge, 1.7)
+    ax.set_title("Forward: each number of the bias is used in both rows")
+    ax = axes[1]
+    edge = draw_matrix(ax, g, 0, "gradient of y (2, 3)", first)
+    ax.text(edge + 2, 0, "sum over the rows →", ha="center", va="center")
+    draw_matrix(ax, g.sum(0, keepdim=True), edge + 4, "gradient of the bias (3,)", [(0, 0)])
+    _blank(ax, 11, 1.7)
+    ax.set_title("Backward: its gradient is the sum over both uses")
+    caption = "A bias of three numbers, added to two rows, and its gradient."
+    alt = (
+        "Above, a matrix plus a bias that is shown twice equals a matrix; below, a matrix of "
+        "gradients is summed over its rows into three numbers."
+    )
+    return fig, caption, alt
+
+
+# Computation graphs
+
+
+def depths(graph: Mapping[str, Any]) -> dict[str, int]:
+    """Return each value's column: results right of their inputs, leaves next to their first use.
+
+    Args:
+        graph: values by name, each after its inputs.
+    """
+    names = {value: name for name, value in graph.items()}
+    depth = dict.fromkeys(graph, 0)
+    for name, value in graph.items():
+        if value.inputs:
+            depth[name] = 1 + max(depth[names[source]] for source in value.inputs)
+    for name, value in graph.items():
+        if not value.inputs:
+            users = [user for user, other in graph.items() if value in other.inputs]
+            depth[name] = min((depth[user] for user in users), default=1) - 1
+    return depth
+
+
+def layout(graph: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return a place (column, row) for each value; the result is on the right, at row 0."""
+    depth = depths(graph)
+    place: dict[str, tuple[float, float]] = {}
+    for column in sorted(set(depth.values()), reverse=True):
+        members = [name for name in graph if depth[name] == column]
+        wish = {}
+        for name in members:
+            value = graph[name]
+            users = [user for user, other in graph.items() if value in other.inputs]
+            rows = [place[user][1] for user in users]
+            wish[name] = sum(rows) / len(rows) if rows else 0.0
+        middle = sum(wish.values()) / len(wish)
+        for i, name in enumerate(sorted(members, key=lambda name: wish[name])):
+            place[name] = (float(column), middle + i - (len(members) - 1) / 2)
+    return place
+
+
+def _box(ax: Any, x: float, y: float, lines: Sequence[str], colour: str) -> None:
+    box = FancyBboxPatch(
+        (x - 0.33, y - 0.32), 0.66, 0.64, boxstyle="round,pad=0.02", edgecolor=colour, fill=False
+    )
+    ax.add_patch(box)
+    for line, offset, ink in zip(lines, (0.19, 0.0, -0.2), (INK, INK, "C1"), strict=True):
+        ax.text(x, y + offset, line, ha="center", va="center", fontsize=9, color=ink)
+
+
+def draw_graph(graph: Mapping[str, Any]) -> Drawn:
+    """Draw values as boxes with number and gradient, and an arrow from each input to its result.
+
+    Args:
+        graph: values by name, each after its inputs, with their gradients.
+    """
+    names = {value: name for name, value in graph.items()}
+    place = layout(graph)
+    columns = max(x for x, _ in place.values()) + 1
+    rows = [y for _, y in place.values()]
+    height = max(rows) - min(rows) + 1
+    fig, ax = plt.subplots(figsize=(7.2, 0.95 * height + 0.9))
+    for name, value in graph.items():
+        x, y = place[name]
+        for copy, source in enumerate(value.inputs):
+            twice = value.inputs.count(source) > 1
+            bend = 0.5 * (1 - 2 * copy) if twice else 0.0
+            ax.annotate(
+                "",
+                (x - 0.35, y),
+                (place[names[source]][0] + 0.35, place[names[source]][1]),
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": INK,
+                    "connectionstyle": f"arc3,rad={bend}",
+                },
+            )
+        head = f"{name} = {' '.join(_formula(value, names))}" if value.inputs else name
+        lines = [head, number(value.data), f"grad {number(value.grad)}"]
+        _box(ax, x, y, lines, "C0" if value.inputs else "C2")
+    ax.set(xlim=(-0.5, columns - 0.5), ylim=(min(rows) - 0.5, max(rows) + 0.5))
+    ax.axis("off")
+    ax.set_title("Numbers go right, gradients come back left")
+    caption = "The neuron of this section. Each box has a name, a number and a gradient."
+    alt = (
+        "Boxes for x, w, b, −t, h, s, y, e and L with their numbers and gradients, connected by "
+        "arrows from left to right; two arrows lead from e to L."
+    )
+    return fig, caption, alt
+
+
+def _formula(value: Any, names: Mapping[Any, str]) -> list[str]:
+    sources = [names[source] for source in value.inputs]
+    if len(sources) == 1:
+        return [f"{value.operation}({sources[0]})"]
+    return [sources[0], value.operation, sources[1]]
+
+
+# Curves and maps
+
+
+def label_line(ax: Any, x: float, y: float, text: str, colour: str, **options: Any) -> None:
+    """Write a line's name beside it, in its colour."""
+    options = {"va": "center", "fontsize": 10, **options}
+    ax.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", color=colour, **options)
+
+
+def draw_activations(z: Tensor, curves: Mapping[str, tuple[Tensor, Tensor]]) -> Drawn:
+    """Draw each activation in a panel with its derivative.
+
+    Args:
+        z: (n,).
+        curves: the activation and its derivative at each z, by name.
+    """
+    fig, axes = plt.subplots(1, len(curves), figsize=(7.2, 2.9), sharex=True, sharey=True)
+    for ax, (name, (value, slope)) in zip(axes, curves.items(), strict=True):
+        ax.plot(z, value, "C0")
+        ax.plot(z, slope, "C1--")
+        ax.set(title=name, xlabel="z", ylim=(-1.2, 2.2), xlim=(-4, 4), xticks=(-4, 0, 4))
+    axes[0].set_ylabel("value")
+    axes[0].text(-3.8, 1.9, "activation", color="C0")
+    axes[0].text(-3.8, 1.6, "derivative", color="C1")
+    caption = "Four activations and their derivatives, by our engine."
+    alt = (
+        "Four panels with sigmoid, tanh, ReLU and GELU as solid lines and their derivatives as "
+        "dashed lines."
+    )
+    return fig, caption, alt
+
+
+def grid_points(n: int, reach: float = 1.15) -> Tensor:
+    """Return the points of a square grid, row by row from the lowest, (n·n, 2)."""
+    line = torch.linspace(-reach, reach, n)
+    return torch.cartesian_prod(line, line).flip(1)  # (n·n, 2): x varies fastest
+
+
+def draw_boundary(ax: Any, p: Tensor, x: Tensor, y: Tensor, reach: float = 1.15) -> Any:
+    """Draw a map of p(class 1) and the points of both classes; return the image.
+
+    Args:
+        ax: the axes.
+        p: (n, n), the first row is the lowest.
+        x: points (N, 2).
+        y: their classes (N,).
+        reach: of the map, from the centre.
+    """
+    extent = (-reach, reach, -reach, reach)
+    image = ax.imshow(p, extent=extent, origin="lower", cmap="RdBu_r", vmin=-0.7, vmax=1.7)
+    for label, colour in enumerate(("C0", "C1")):
+        ax.plot(*x[y == label].T, "o", ms=3.5, color=colour, mec="white", mew=0.4)
+    ax.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    ax.grid(False)
+    return image
+
+
+def draw_boundaries(
+    panels: Mapping[str, Tensor], x: Tensor, y: Tensor, title: str, size: int
+) -> Drawn:
+    """Draw four maps of p(class 1), with a colour bar.
+
+    Args:
+        panels: p (size·size,) by the title of the panel.
+        x: points (N, 2).
+        y: their classes (N,).
+        title: of the figure.
+        size: number of grid points along a side.
+    """
+    fig, axes = plt.subplots(2, 2, figsize=(7.2, 6.6), sharex=True, sharey=True)
+    image: Any = None
+    for ax, (name, p) in zip(axes.flat, panels.items(), strict=True):
+        image = draw_boundary(ax, p.view(size, size), x, y)
+        ax.set_title(name)
+    for ax in axes[1]:
+        ax.set_xlabel("x₀")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("x₁")
+    bar = fig.colorbar(image, ax=axes, label="predicted probability of class 1", shrink=0.7)
+    bar.ax.set_ylim(0, 1)
+    fig.suptitle(title, x=0.02, ha="left", fontsize=13)
+    caption = "What a 2-64-64-2 network predicts during its training by our engine, at four steps."
+    alt = (
+        "Four maps of a plane with the points of two spirals at four training steps; from map to "
+        "map the coloured regions follow the spirals more closely."
+    )
+    return fig, caption, alt
+
+
+def draw_training(histories: Tensor, baseline: float) -> Drawn:
+    """Draw training and test accuracy by epoch, a line for each seed.
+
+    Args:
+        histories: (seeds, epochs, 3): training loss, training accuracy, test accuracy.
+        baseline: the test accuracy to compare with.
+    """
+    epochs = histories.shape[1]
+    fig, ax = plt.subplots()
+    for i, (name, colour) in enumerate((("training digits", "C0"), ("unseen digits", "C1")), 1):
+        for curve in histories[:, :, i]:
+            ax.plot(range(1, epochs + 1), curve, colour, lw=1)
+        end = histories[:, -1, i].mean().item()
+        label_line(ax, epochs, end, f"{name} {end:.1%}", colour)
+    ax.axhline(baseline, color="C2", ls=":", xmax=0.68)
+    label_line(ax, epochs, baseline, f"nearest average {baseline:.1%}", "C2")
+    ax.set(xlabel="epoch", ylabel="accuracy", ylim=(0.7, 1.02), xlim=(1, 1.48 * epochs))
+    ax.set_xticks(range(0, epochs + 1, epochs // 4))
+    ax.set_title("Accuracy on training digits is not accuracy on unseen ones")
+    caption = "Accuracy by epoch for three seeds. The first epochs may be below the picture."
+    alt = (
+        "Line plot of accuracy over epochs for training digits and for unseen digits, with a "
+        "dotted line for nearest averages."
+    )
+    return fig, caption, alt
+
+
+def draw_sweep(rates: Sequence[float], accuracies: Sequence[Sequence[float]]) -> Drawn:
+    """Draw test accuracy over the learning rate: a dot for each seed, a line for the mean."""
+    fig, ax = plt.subplots()
+    for rate, values in zip(rates, accuracies, strict=True):
+        ax.plot([rate] * len(values), values, "C0o", ms=4)
+    ax.plot(rates, [sum(values) / len(values) for values in accuracies], "C0")
+    ax.axhline(0.1, color="C2", ls=":")
+    ax.text(1e-2, 0.04, "guessing", color="C2")
+    ax.set_xscale("log")
+    ax.set(xlabel="learning rate", ylabel="test accuracy", ylim=(0, 1.02))
+    ax.set_title("Too small: not learned yet. Too large: destroyed")
+    caption = "Test accuracy after equal steps for each learning rate: three seeds and their mean."
+    alt = (
+        "Line plot of test accuracy over the learning rate on a log scale: it rises to a plateau "
+        "and falls at the largest rates."
+    )
+    return fig, caption, alt
