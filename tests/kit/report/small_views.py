@@ -77,7 +77,46 @@ def curve() -> dict[str, Any]:
     }
 
 
-DATA = {"attention": attention, "curve": curve, "sampler": sampler, "tokens": tokens}
+def boundary() -> dict[str, Any]:
+    """Two networks on 2 × 2 points at two steps; the second is certain from the start."""
+    maps = [np.array([0, 64, 128, 255], np.uint8), np.array([255, 255, 0, 0], np.uint8)]
+    return {
+        "size": 2,
+        "reach": 1.0,
+        "points": [[-0.5, -0.5], [0.5, 0.5]],
+        "classes": [0, 1],
+        "steps": [0, 1000],
+        "networks": [
+            {"name": "bent", "maps": [pack_array(p) for p in maps], "accuracies": [0.5, 0.9]},
+            {"name": "<b>", "maps": [pack_array(maps[1])] * 2, "accuracies": [0.6, 0.6]},
+        ],
+    }
+
+
+def graph() -> dict[str, Any]:
+    """z = x·y + x at x = 2, y = 3, and a value that is added to itself."""
+    nodes = [
+        {"name": "x", "operation": "", "inputs": [], "value": 2.0, "place": [0, 0.5]},
+        {"name": "y", "operation": "", "inputs": [], "value": 3.0, "place": [0, 1.5]},
+        {"name": "p", "operation": "×", "inputs": [0, 1], "value": 6.0, "place": [1, 0.5]},
+        {"name": "z", "operation": "+", "inputs": [2, 0], "value": 8.0, "place": [2, 0.0]},
+    ]
+    twice = [
+        {"name": "<b>", "operation": "", "inputs": [], "value": -1.0, "place": [0, 0.0]},
+        {"name": "d", "operation": "+", "inputs": [0, 0], "value": -2.0, "place": [1, 0.0]},
+        {"name": "r", "operation": "relu", "inputs": [1], "value": 0.0, "place": [2, 0.0]},
+    ]
+    return {"graphs": [{"name": "a sum", "nodes": nodes}, {"name": "twice", "nodes": twice}]}
+
+
+DATA = {
+    "attention": attention,
+    "boundary": boundary,
+    "curve": curve,
+    "graph": graph,
+    "sampler": sampler,
+    "tokens": tokens,
+}
 
 
 def small_view(kind: str, folder: Path) -> View:
