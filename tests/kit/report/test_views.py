@@ -81,7 +81,7 @@ def test_a_view_is_recorded_with_its_data_and_table(tmp_path: Path) -> None:
 
 def test_a_view_without_a_script_is_refused(tmp_path: Path) -> None:
     findings = Findings(Output(StringIO(), silent=True), tmp_path)
-    with pytest.raises(ValueError, match="no view 'piechart', but attention, curve"):
+    with pytest.raises(ValueError, match="no view 'piechart', but attention, "):
         findings.view("piechart", "training", {}, "A loss.", ["n"], [])
 
 
@@ -282,6 +282,67 @@ def test_pointing_at_the_curve_chooses_a_step(opened: Opener) -> None:
         page.locator("label", has_text="linear").click()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 101)
         assert 19 <= int(page.get_by_role("slider", name="step").input_value()) <= 23
+
+
+# The computation graph
+
+
+def test_a_graph_is_stepped_through_by_buttons_and_keys(opened: Opener) -> None:
+    with opened("graph") as page:
+        said(page, "Step 0 of 5. The leaves have their numbers.")
+        page.get_by_role("button", name="Next").click()
+        said(page, "Forward: p = x × y = 2 × 3 = 6.")
+        page.get_by_role("slider", name="step").focus()
+        page.keyboard.press("End")
+        said(page, "Backward: p has the gradient 1 and passes it on: x gets 1 · 3 = 3; y gets")
+        assert page.locator(".view-graph .grad").all_text_contents() == [
+            "grad 4",
+            "grad 2",
+            "grad 1",
+            "grad 1",
+        ]
+        assert page.get_by_role("button", name="Next").is_disabled()
+        move(page, "x", 5)
+        assert page.locator(".view-graph .value").all_text_contents() == ["5", "3", "15", "20"]
+        assert page.locator(".view-graph .grad").all_text_contents()[1] == "grad 5"
+
+
+def test_a_value_that_is_used_twice_gets_both_contributions(opened: Opener) -> None:
+    with opened("graph") as page:
+        page.locator("label", has_text="twice").click()
+        page.get_by_role("slider", name="step").fill("5")
+        assert page.locator(".view-graph .grad").first.text_content() == "grad 0", "relu is off"
+        move(page, "<b>", 1.5)
+        assert page.locator(".view-graph .grad").first.text_content() == "grad 2"
+
+
+# The decision boundary
+
+
+def test_a_boundary_is_shown_by_step_network_and_place(opened: Opener) -> None:
+    with opened("boundary") as page:
+        said(page, "bent, step 1,000: 90 % of unseen points. At (1.00, 1.00) class 1 has 0 %.")
+        page.get_by_role("slider", name="training step").fill("0")
+        said(page, "bent, step 0: 50 % of unseen points. At (1.00, 1.00) class 1 has 100 %.")
+        page.locator(".view-plane").focus()
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowLeft")
+        said(page, "At (-1.00, 1.00) class 1 has 50 %.")
+        page.keyboard.press("ArrowDown")
+        said(page, "At (-1.00, -1.00) class 1 has 0 %.")
+        page.locator("label", has_text="<b>").click()
+        said(page, "<b>, step 0: 60 % of unseen points. At (-1.00, -1.00) class 1 has 100 %.")
+        box = page.locator(".view-plane").bounding_box()
+        page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"])
+        said(page, "At (1.00, 1.00) class 1 has 0 %.")
+
+
+def test_playing_ends_at_the_last_step(opened: Opener) -> None:
+    with opened("boundary") as page:
+        page.get_by_role("button", name="Play").click()
+        said(page, "bent, step 1,000")
+        page.get_by_role("button", name="Play").wait_for()
+        assert page.get_by_role("slider", name="training step").input_value() == "1"
 
 
 # The sampler; tests/labs/test_views.py compares its numbers with LLM01's functions
