@@ -127,3 +127,19 @@ def speeds(lengths: Sequence[int], found: dict[str, Sequence[float]]) -> Figure:
     ax.minorticks_off()
     ax.legend()
     return fig
+
+
+def flops(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
+    """Draw a forward pass's FLOPs, relative to 2·N·T, against the length.
+
+    Args:
+        curves: by model, the lengths T and the ratios.
+    """
+    fig, ax = plt.subplots()
+    for i, (name, (lengths, ratios)) in enumerate(curves.items()):
+        ax.semilogx(lengths, ratios, f"C{i}o-", base=2, label=name)
+    ax.axhline(1, color="grey", ls=":")
+    ax.set(xlabel="tokens T in a sequence", ylabel="forward FLOPs ÷ 2·N·T", ylim=(0, None))
+    ax.set_title("2N FLOPs a token is too little for long texts")
+    ax.legend(fontsize=9)
+    return fig

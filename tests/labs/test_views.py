@@ -12,6 +12,7 @@ from labs.kit.records import View
 from labs.kit.report import views
 from labs.llm01_inference import lesson as llm01
 from labs.llm01_inference import view_data
+from labs.llm03_neural_networks import view_data as llm03
 from labs.llm04_tokenization import view_data as llm04
 from labs.llm04_tokenization.vocabularies import Vocabulary
 from labs.llm06_attention import head_patterns
@@ -184,6 +185,29 @@ def test_the_table_of_a_coloured_text_has_its_least_likely_tokens() -> None:
     shares = [row[2] for row in rows]
     assert len(rows) == view_data.SURPRISES
     assert shares == sorted(shares)
+
+
+# LLM03
+
+
+def test_the_page_computes_singular_values_and_rank_as_torch_does(
+    browser: Any, tmp_path: Path
+) -> None:
+    data, caption, columns, _ = llm03.plane({"nothing": [[1.0, 0.0], [0.0, 1.0]]})
+    path = tmp_path / "views" / "plane.json"
+    views.write(data, path)
+    page = tmp_path / "page.html"
+    page.write_text(views.document(View("plane", "plane", caption, columns, [], path)), "utf-8")
+    matrices = torch.randn(20, 2, 2, generator=torch.Generator().manual_seed(0)).double()
+    matrices[0] = 0
+    matrices[1] = torch.tensor([[1, 2], [2, 4]])
+    with page_of(browser, page, 1280, "light") as shown:
+        for matrix in matrices:
+            read = shown.evaluate("entries => LabViews.plane(entries)", matrix.flatten().tolist())
+            assert read["det"] == pytest.approx(matrix.det().item(), abs=1e-12)
+            assert read["rank"] == torch.linalg.matrix_rank(matrix).item()
+            values = [read["longest"], read["shortest"]]
+            assert values == pytest.approx(torch.linalg.svdvals(matrix).tolist(), abs=1e-12)
 
 
 # LLM04

@@ -109,11 +109,22 @@ def graph() -> dict[str, Any]:
     return {"graphs": [{"name": "a sum", "nodes": nodes}, {"name": "twice", "nodes": twice}]}
 
 
+def plane() -> dict[str, Any]:
+    """A matrix that leaves the plane alone, and one that flattens it."""
+    return {
+        "matrices": [
+            {"name": "nothing", "entries": [1.0, 0.0, 0.0, 1.0]},
+            {"name": "<b>flat</b>", "entries": [0.5, 0.5, 0.5, 0.5]},
+        ]
+    }
+
+
 DATA = {
     "attention": attention,
     "boundary": boundary,
     "curve": curve,
     "graph": graph,
+    "plane": plane,
     "sampler": sampler,
     "tokens": tokens,
 }

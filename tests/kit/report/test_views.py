@@ -345,6 +345,47 @@ def test_playing_ends_at_the_last_step(opened: Opener) -> None:
         assert page.get_by_role("slider", name="training step").input_value() == "1"
 
 
+# The plane; tests/labs/test_views.py compares its numbers with torch's
+
+
+def test_a_matrix_can_be_chosen_and_its_entries_moved_by_keyboard(opened: Opener) -> None:
+    with opened("plane") as page:
+        assert numbers(page) == ["1.00", "2", "1.00", "1.00"]
+        page.locator("label", has_text="flat").click()
+        said(page, "areas times 0.00, flat: the plane lands on a line, rank 1.")
+        page.get_by_role("slider", name="a", exact=True).focus()
+        page.keyboard.press("Home")
+        said(page, "Rows (−2.00 0.50) and (0.50 0.50): areas times 1.25, mirrored, rank 2.")
+        assert page.get_by_role("slider", name="a").get_attribute("aria-valuetext") == "−2.00"
+
+
+def test_dragging_the_tip_of_a_column_changes_its_entries(opened: Opener) -> None:
+    with opened("plane") as page:
+        box = page.locator(".view-stage svg").bounding_box()
+        unit = box["width"] / 6
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y - unit)  # the tip of the second column, (0, 1)
+        page.mouse.down()
+        page.mouse.move(x + 1.5 * unit, y - 0.5 * unit, steps=3)
+        page.mouse.up()
+        page.mouse.move(x, y)
+        values = [
+            page.get_by_role("slider", name=name, exact=True).input_value() for name in "abcd"
+        ]
+        assert values == ["1", "1.5", "0", "0.5"]
+        assert numbers(page)[0] == "0.50"
+        page.mouse.move(x - 2.5 * unit, y)  # far from both tips
+        page.mouse.down()
+        page.mouse.move(x, y)
+        page.mouse.up()
+        assert numbers(page)[0] == "0.50"
+
+
+def numbers(page: Any) -> list[str]:
+    """Return the numbers of a view's readout."""
+    return page.locator(".view-numbers dd").all_text_contents()
+
+
 # The sampler; tests/labs/test_views.py compares its numbers with LLM01's functions
 
 

@@ -1,11 +1,87 @@
 """Plausible wrong solutions of LLM03's exercises, each with the message that names its mistake."""
 
 import math
-from dataclasses import replace
 
 from labs.llm03_neural_networks import lesson as lab
 
 import torch
+
+
+def rows_meet_rows(a, b):
+    return lab.matmul_loops(a, b.T if a.shape == b.shape else b)
+
+
+def number_by_number(a, b):
+    return a * b if a.shape == b.shape else lab.matmul_loops(a, b)
+
+
+def last_term_missing(a, b):
+    y = a.new_zeros(a.shape[0], b.shape[1])
+    for i in range(a.shape[0]):
+        for k in range(b.shape[1]):
+            for j in range(a.shape[1] - 1):
+                y[i, k] += a[i, j] * b[j, k]
+    return y
+
+
+def square_alone(a, b):
+    y = a.new_zeros(a.shape)
+    for i in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            for j in range(a.shape[1]):
+                y[i, k] += a[i, j] * b[j, k]
+    return y
+
+
+def by_the_library(a, b):
+    return a @ b
+
+
+def float64_in_any_case(a, b):
+    return lab.matmul_loops(a.double(), b.double())
+
+
+def sum_forgotten(a, b):
+    return a[:, :, None] * b
+
+
+def last_axis_summed(a, b):
+    return (a[:, :, None] * b).sum(-1)
+
+
+def transposed_by_accident(a, b):
+    return (b.T[:, :, None] * a.T).sum(1)
+
+
+def mean_for_sum(a, b):
+    return (a[:, :, None] * b).mean(1)
+
+
+def a_loop_all_the_same(a, b):
+    rows = [sum(a[i, j] * b[j] for j in range(a.shape[1])) for i in range(a.shape[0])]
+    return torch.stack(rows)
+
+
+def an_axis_of_one_forgotten(a, b):
+    return (a * b).sum(1)
+
+
+def attention(scale=0.5, axis=-1, scores="bqhd,bkhd->bhqk", mix="bhqk,bkhd->bqhd", mixed=None):
+    def attend(q, k, v):
+        weights = (torch.einsum(scores, q, k) * scale).softmax(axis)
+        return torch.einsum(mix, weights, k if mixed == "keys" else v)
+
+    return attend
+
+
+def one_weight_for_all_heads(q, k, v):
+    scores = torch.einsum("bqhd,bkhd->bqk", q, k) / math.sqrt(q.shape[-1])
+    return torch.einsum("bqk,bkhd->bqhd", scores.softmax(-1), v)
+
+
+def without_softmax(q, k, v):
+    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
+    return torch.einsum("bhqk,bkhd->bqhd", scores, v)
 
 
 def padded(a, b):
@@ -52,162 +128,130 @@ def multiples_fit(a, b):
     return tuple(n if m == 1 else max(m, n) * (n > 0) for m, n in zip(a, b, strict=True))
 
 
-def strides_from_the_shape(x):
-    return x.as_strided((min(x.shape),), (x.shape[1] + 1,))
+class ReplacesTheParameters(lab.Linear):
+    def reset_parameters(self):
+        m, n = self.weight.shape
+        bound = 1 / math.sqrt(n)
+        self.weight = torch.nn.Parameter(torch.empty(m, n).uniform_(-bound, bound))
+        self.bias = torch.nn.Parameter(torch.empty(m).uniform_(-bound, bound))
 
 
-def offset_forgotten(x):
-    return x.as_strided((min(x.shape),), (sum(x.stride()),), 0)
+def start(weight, bias=None):
+    """Return a Linear whose two parameters are filled by these functions of (tensor, n)."""
+
+    class Start(lab.Linear):
+        def reset_parameters(self):
+            n = self.weight.shape[1]
+            with torch.no_grad():
+                weight(self.weight, n)
+                (bias or weight)(self.bias, n)
+
+    return Start
 
 
-def as_long_as_there_are_rows(x):
-    return x.as_strided((x.shape[0],), (sum(x.stride()),))
+def uniform(tensor, n):
+    tensor.uniform_(-1 / math.sqrt(n), 1 / math.sqrt(n))
 
 
-def returns_a_copy(x):
-    return torch.stack([x[i, i] for i in range(min(x.shape))])
+class GradientsOn(lab.Linear):
+    def reset_parameters(self):
+        uniform(self.weight, self.weight.shape[1])
 
 
-def one_stride_is_enough(x):
-    return x.as_strided((min(x.shape),), (x.stride(0),))
+class ByTheOutputs(lab.Linear):
+    def reset_parameters(self):
+        with torch.no_grad():
+            for tensor in self.parameters():
+                uniform(tensor, self.weight.shape[0])
 
 
-def transpose_forgotten(x, w, bias):
-    return x @ w + bias
+class BiasFirst(lab.Linear):
+    def reset_parameters(self):
+        with torch.no_grad():
+            for tensor in (self.bias, self.weight):
+                uniform(tensor, self.weight.shape[1])
 
 
-def bias_forgotten(x, w, _bias):
-    return x @ w.T
+class TransposeForgotten(lab.Linear):
+    def forward(self, x):
+        return x @ self.weight + self.bias
 
 
-def bias_along_the_batch(x, w, bias):
-    return x @ w.T + bias[:, None]
+class BiasForgotten(lab.Linear):
+    def forward(self, x):
+        return x @ self.weight.T
 
 
-def output_transposed(x, w, bias):
-    return w @ x.T + bias[:, None]
+class BiasAlongTheBatch(lab.Linear):
+    def forward(self, x):
+        return x @ self.weight.T + self.bias[:, None]
 
 
-def only_a_batch_of_rows(x, w, bias):
-    return torch.einsum("bj,ij->bi", x, w) + bias
+class OutputTransposed(lab.Linear):
+    def forward(self, x):
+        return self.weight @ x.T + self.bias[:, None]
 
 
-def input_changed(x, w, bias):
-    y = x @ w.T + bias
-    x += 1
-    return y
+class OnlyABatchOfRows(lab.Linear):
+    def forward(self, x):
+        return torch.einsum("bj,ij->bi", x, self.weight) + self.bias
 
 
-def dx_by_the_transpose(g, x, w):
-    _, dw, dbias = lab.linear_backward(g, x, w)
-    return g @ w.T, dw, dbias
+class InputChanged(lab.Linear):
+    def forward(self, x):
+        y = x @ self.weight.T + self.bias
+        x += 1
+        return y
 
 
-def only_batches_of_rows(g, x, w):
-    return g @ w, torch.einsum("bi,bj->ij", g, x), g.sum(0)
+class WithoutGradients(lab.Linear):
+    def forward(self, x):
+        return x @ self.weight.data.T + self.bias.data
 
 
-def weights_transposed(g, x, w):
-    dx, dw, dbias = lab.linear_backward(g, x, w)
-    return dx, dw.T, dbias
+class DxByTheTranspose(lab.Linear):
+    def backward(self, x, g):
+        _, dw, dbias = super().backward(x, g)
+        return g @ self.weight.T, dw, dbias
 
 
-def averaged(g, x, w):
-    dx, dw, dbias = lab.linear_backward(g, x, w)
-    return dx, dw / g[..., 0].numel(), dbias
+class OnlyBatchesOfRows(lab.Linear):
+    def backward(self, x, g):
+        return g @ self.weight, torch.einsum("bi,bj->ij", g, x), g.sum(0)
 
 
-def bias_averaged(g, x, w):
-    dx, dw, _ = lab.linear_backward(g, x, w)
-    return dx, dw, g.flatten(0, -2).mean(0)
+def backward(change):
+    """Return a Linear whose three gradients are changed by a function of them, x and g."""
+
+    class Changed(lab.Linear):
+        def backward(self, x, g):
+            return change(*super().backward(x, g), x, g)
+
+    return Changed
 
 
-def another_order(g, x, w):
-    dx, dw, dbias = lab.linear_backward(g, x, w)
-    return dw, dx, dbias
-
-
-def bias_not_summed(g, x, w):
-    dx, dw, _ = lab.linear_backward(g, x, w)
-    return dx, dw, g
-
-
-def summed_over_one_axis(g, x, w):
-    dx, dw, _ = lab.linear_backward(g, x, w)
-    return dx, dw, g.sum(0)
-
-
-def a_gradient_for_each_row(g, x, w):
-    dx, _, dbias = lab.linear_backward(g, x, w)
-    return dx, g.mT @ x, dbias
-
-
-def attention(scale=0.5, axis=-1, scores="bqhd,bkhd->bhqk", mix="bhqk,bkhd->bqhd", mixed=None):
-    def attend(q, k, v):
-        weights = (torch.einsum(scores, q, k) * scale).softmax(axis)
-        return torch.einsum(mix, weights, k if mixed == "keys" else v)
-
-    return attend
-
-
-def one_weight_for_all_heads(q, k, v):
-    scores = torch.einsum("bqhd,bkhd->bqk", q, k) / math.sqrt(q.shape[-1])
-    return torch.einsum("bqk,bkhd->bqhd", scores.softmax(-1), v)
-
-
-def without_softmax(q, k, v):
-    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
-    return torch.einsum("bhqk,bkhd->bqhd", scores, v)
-
-
-def counted(**changes):
-    """Return a count that reads other fields: it overlooks a part of the configuration."""
-
-    def count(s):
-        return lab.parameter_count(replace(s, **{k: v(s) for k, v in changes.items()}))
-
-    return count
-
-
-def changed(part, change):
-    def count(s):
-        right = lab.parameter_count(s)
-        return {**right, part: right[part] + change(s)}
-
-    return count
-
-
-def a_single_number(s):
-    return lab.total(s)
+weights_transposed = backward(lambda dx, dw, dbias, _x, _g: (dx, dw.T, dbias))
+averaged = backward(lambda dx, dw, dbias, _x, g: (dx, dw / g[..., 0].numel(), dbias))
+bias_averaged = backward(lambda dx, dw, _, _x, g: (dx, dw, g.flatten(0, -2).mean(0)))
+another_order = backward(lambda dx, dw, dbias, _x, _g: (dw, dx, dbias))
+bias_not_summed = backward(lambda dx, dw, _, _x, g: (dx, dw, g))
+summed_over_one_axis = backward(lambda dx, dw, _, _x, g: (dx, dw, g.sum(0)))
+a_gradient_for_each_row = backward(lambda dx, _, dbias, x, g: (dx, g.mT @ x, dbias))
 
 
 WRONG = [
-    ("broadcast_shape", aligned_at_the_left, "aligned at the left"),
-    ("broadcast_shape", the_larger_of_two, "the other size, not the larger"),
-    ("broadcast_shape", errors_are_none, "a ValueError for .* got None"),
-    ("broadcast_shape", shapes_must_be_as_long, "shapes may differ in length"),
-    ("broadcast_shape", only_the_second_is_stretched, "the shorter shape may come first"),
-    ("broadcast_shape", multiples_fit, "only 1 is stretched"),
-    ("diagonal", strides_from_the_shape, "ask x.stride"),
-    ("diagonal", offset_forgotten, "a slice with an offset"),
-    ("diagonal", as_long_as_there_are_rows, "as long as the shorter axis|end of the storage"),
-    ("diagonal", returns_a_copy, "got a copy"),
-    ("diagonal", one_stride_is_enough, "a square"),
-    ("linear", transpose_forgotten, "is the transpose missing"),
-    ("linear", bias_forgotten, "is the bias missing"),
-    ("linear", bias_along_the_batch, "each output has a bias, not each input"),
-    ("linear", output_transposed, "got the transpose"),
-    ("linear", only_a_batch_of_rows, "any number of axes"),
-    ("linear", input_changed, "changed its input"),
-    ("linear_backward", dx_by_the_transpose, "which factor is transposed"),
-    ("linear_backward", only_batches_of_rows, "flatten all axes"),
-    ("linear_backward", weights_transposed, "is dw transposed"),
-    ("linear_backward", averaged, "is dw averaged"),
-    ("linear_backward", bias_averaged, "is dbias averaged"),
-    ("linear_backward", another_order, "the order is dx, dw, dbias"),
-    ("linear_backward", bias_not_summed, "dbias has the shape of g"),
-    ("linear_backward", summed_over_one_axis, "over the first axis only"),
-    ("linear_backward", a_gradient_for_each_row, "a dw for each sequence"),
+    ("matmul_loops", rows_meet_rows, "b is transposed"),
+    ("matmul_loops", number_by_number, "without a sum"),
+    ("matmul_loops", last_term_missing, "a term too few"),
+    ("matmul_loops", square_alone, "which is which"),
+    ("matmul_loops", by_the_library, "write it yourself"),
+    ("matmul_loops", float64_in_any_case, "expected dtype torch.float32"),
+    ("matmul_broadcast", sum_forgotten, "sum over n"),
+    ("matmul_broadcast", last_axis_summed, "over the wrong axis"),
+    ("matmul_broadcast", transposed_by_accident, "the result is transposed"),
+    ("matmul_broadcast", mean_for_sum, "the sum is a mean"),
+    ("matmul_broadcast", a_loop_all_the_same, "without a loop"),
+    ("matmul_broadcast", an_axis_of_one_forgotten, "expected shape"),
     ("attention_by_einsum", attention(scale=1.0), "division by √D missing"),
     ("attention_by_einsum", attention(scale=0.25), "divided by D, not by √D"),
     ("attention_by_einsum", attention(axis=-2), "run over the queries"),
@@ -217,19 +261,47 @@ WRONG = [
     ("attention_by_einsum", attention(scores="bthd,bthd->bht"), "share a letter for T"),
     ("attention_by_einsum", one_weight_for_all_heads, "all heads share one weight"),
     ("attention_by_einsum", without_softmax, "is the softmax missing"),
-    ("parameter_count", counted(kv_heads=lambda s: s.heads), "k and v have kv_heads heads"),
-    ("parameter_count", counted(tied=lambda _: False), "tied, the output is the embedding"),
-    ("parameter_count", counted(tied=lambda _: True), "untied, the output has a separate matrix"),
-    ("parameter_count", counted(gated=lambda _: False), "with a gate, it goes up twice"),
-    ("parameter_count", counted(biases=lambda _: False), "are the biases missing"),
-    ("parameter_count", counted(layers=lambda _: 1), "multiply by the number of layers"),
-    ("parameter_count", counted(positions=lambda _: 0), "learns a vector for each position"),
-    ("parameter_count", changed("norms", lambda s: -s.width * (1 + s.biases)), "the last norm"),
-    ("parameter_count", changed("ffn", lambda s: -s.layers * s.width * s.biases), "the way down"),
+    ("broadcast_shape", aligned_at_the_left, "aligned at the left"),
+    ("broadcast_shape", the_larger_of_two, "the other size, not the larger"),
+    ("broadcast_shape", errors_are_none, "a ValueError for .* got None"),
+    ("broadcast_shape", shapes_must_be_as_long, "shapes may differ in length"),
+    ("broadcast_shape", only_the_second_is_stretched, "the shorter shape may come first"),
+    ("broadcast_shape", multiples_fit, "only 1 is stretched"),
+    ("Linear.reset_parameters", ReplacesTheParameters, "replaces a parameter"),
+    ("Linear.reset_parameters", GradientsOn, "under torch.no_grad"),
+    ("Linear.reset_parameters", ByTheOutputs, "n is the number of inputs"),
+    ("Linear.reset_parameters", BiasFirst, "sample the weight first"),
     (
-        "parameter_count",
-        counted(head_dim=lambda s: s.width // s.heads),
-        "heads · head_dim may differ from the width",
+        "Linear.reset_parameters",
+        start(lambda t, n: t.normal_(std=1 / math.sqrt(n))),
+        "sample it uniformly",
     ),
-    ("parameter_count", a_single_number, "a dictionary with the keys"),
+    (
+        "Linear.reset_parameters",
+        start(lambda t, n: t.uniform_(0, 1 / math.sqrt(n))),
+        "never below",
+    ),
+    ("Linear.reset_parameters", start(lambda t, n: t.uniform_(-1 / n, 1 / n)), "not 1/n"),
+    (
+        "Linear.reset_parameters",
+        start(uniform, lambda t, _n: t.zero_()),
+        "the bias is all 0",
+    ),
+    ("Linear.reset_parameters", start(uniform, lambda _t, _n: None), "the bias isn't filled"),
+    ("Linear.forward", TransposeForgotten, "is the transpose missing"),
+    ("Linear.forward", BiasForgotten, "is the bias missing"),
+    ("Linear.forward", BiasAlongTheBatch, "each output has a bias, not each input"),
+    ("Linear.forward", OutputTransposed, "got the transpose"),
+    ("Linear.forward", OnlyABatchOfRows, "any number of axes"),
+    ("Linear.forward", InputChanged, "changed its input"),
+    ("Linear.forward", WithoutGradients, "no gradient reaches"),
+    ("Linear.backward", DxByTheTranspose, "which factor is transposed"),
+    ("Linear.backward", OnlyBatchesOfRows, "flatten all axes"),
+    ("Linear.backward", weights_transposed, "is dw transposed"),
+    ("Linear.backward", averaged, "is dw averaged"),
+    ("Linear.backward", bias_averaged, "is dbias averaged"),
+    ("Linear.backward", another_order, "the order is dx, dw, dbias"),
+    ("Linear.backward", bias_not_summed, "dbias has the shape of g"),
+    ("Linear.backward", summed_over_one_axis, "over the first axis only"),
+    ("Linear.backward", a_gradient_for_each_row, "a dw for each sequence"),
 ]

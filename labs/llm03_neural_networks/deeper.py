@@ -1,0 +1,585 @@
+# %% [markdown]
+# # LLM03+ · Neural network fundamentals, deeper
+# Memory behind a tensor, a signal through twenty layers, and the time of a matrix product.
+#
+# **You will be able to** read strides and make views; explain what a missing axis teaches a model;
+# choose an initialisation for a deep network, from histograms and from theory; read an exponent off
+# log-log axes; and draw a machine's roofline. **Builds on** LLM03. **Takes** 45 minutes to read, a
+# minute to run (`tiny`, 2 cores).
+
+# %% Imports
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from labs.kit import Lab, Results, Run
+from labs.llm03_neural_networks import deeper_figures as figures
+from labs.llm03_neural_networks.costs import best
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+lab = Lab("LLM03+")
+DOUBLE: dict[str, Any] = {"dtype": torch.float64}
+
+# %% [markdown]
+# ## 1. Strides: many tensors, one memory
+# Memory has no axes. The numbers of a tensor lie in a row, its **storage**. The shape and the
+# **strides** make a box of it: a stride says how many places further the next entry along an axis
+# is. With an offset for the first entry, entry $(i, j)$ is at
+#
+# $$\text{offset} + i \cdot \text{stride}_0 + j \cdot \text{stride}_1$$
+#
+# Take twelve numbers as 3 rows of 4. The strides are `(4, 1)`: a row further is 4 places further.
+# Read the same numbers with the shape `(4, 3)` and the strides `(1, 4)`, and you have the
+# transpose. Nothing moved. Such a tensor is a **view**. The figure shows four views of twelve
+# numbers.
+#
+# - A slice such as `x[1:, ::2]` skips entries: another offset, and larger strides.
+# - `expand` stretches an axis by giving it the stride 0. Broadcasting does this to its inputs, so
+#   it copies neither of them.
+# - `as_strided` takes any shape, strides and offset.
+#
+# Some layouts cannot be written with strides, for example the transpose read row by row as 12
+# numbers. `x.T.view(12)` is an error; `x.T.reshape(12)` copies silently. `repeat` always copies.
+#
+# Two consequences. If you write into a view, its source changes. And where a stride is 0, many
+# entries are the same number, so PyTorch refuses to write into them in place.
+
+
+# %% 1. Strides
+@lab.exercise(
+    level=2,
+    hints=(
+        "Entry (i, i) is at offset + i·stride₀ + i·stride₁: how far is it to the next?",
+        "A transpose or a slice has unusual strides: ask x.stride(), not the shape.",
+        "x.as_strided((length,), (sum of both strides,)); the offset of x is the default.",
+    ),
+)
+def diagonal(x: Tensor) -> Tensor:
+    """Return the diagonal of x, (m, n) -> (min(m, n),), as a view by `as_strided`."""
+    return x.as_strided((min(x.shape),), (sum(x.stride()),))
+
+
+@lab.experiment
+def expand_copies_nothing(run: Run):
+    """`expand` shares the memory of its input, with a stride of 0; `repeat` copies it.
+
+    Predict: which lines of the table share the memory of x?
+    """
+    x = torch.arange(12.0).view(3, 4)
+    views = {
+        "x": x,
+        "x.T": x.T,
+        "x[1:, ::2]": x[1:, ::2],
+        "diagonal(x)": diagonal(x),
+        "x[:, :1].expand(3, 9)": x[:, :1].expand(3, 9),
+        "x[[0, 2]]": x[[0, 2]],
+        "x.T.contiguous()": x.T.contiguous(),
+        "x.T.reshape(12)": x.T.reshape(12),
+    }
+    rows = []
+    for name, y in views.items():
+        shares = y.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+        offset = y.storage_offset()
+        rows.append([name, tuple(y.shape), y.stride(), offset, "shared" if shares else "a copy"])
+    run.table("Twelve numbers in a row", ["", "shape", "strides", "offset", "memory"], rows)
+    column = torch.ones(3, 1)  # 12 bytes
+    wide = column.expand(3, 10**6)
+    copied = column.repeat(1, 10**6)
+    run.check(
+        "expand: same pointer", wide.data_ptr() == column.data_ptr(), equals=True, decides=True
+    )
+    run.check("expand: stride of the new axis", wide.stride(1), equals=0, decides=True)
+    nbytes = wide.untyped_storage().nbytes()
+    run.check("expand: bytes of storage", nbytes, equals=12, decides=True)
+    same = copied.data_ptr() == column.data_ptr()
+    run.check("repeat: same pointer", same, equals=False, decides=True)
+    nbytes = copied.untyped_storage().nbytes()
+    run.check("repeat: bytes of storage", nbytes, equals=12 * 10**6, decides=True)
+    diagonal(x).zero_()
+    run.check("sum of x, its diagonal 0, 5, 10 set to 0", x.sum().item(), equals=66.0 - 15.0)
+    try:
+        wide.add_(1)
+        refused = False
+    except RuntimeError:
+        refused = True
+    run.check("writing into the expanded tensor is refused", refused, equals=True)
+    run.figure(
+        figures.strides(),
+        "strides",
+        "Twelve numbers in memory, and the places that four views of them read, in this order.",
+        alt="A row of twelve cells. Below it, four views: x reads all in order, x.T jumps by four, "
+        "a slice reads every second of the last two rows, the diagonal every fifth.",
+    )
+    shared = sum(row[-1] == "shared" for row in rows)
+    return f"{shared} of the {len(rows)} share the memory of x. An index list copies."
+
+
+# %% [markdown]
+# ## 2. What a missing axis teaches
+# LLM03 warned of a trap. Predictions $p$ have the shape `(n, 1)`, targets $t$ the shape `(n,)`, and
+# `p - t` silently has the shape `(n, n)`: every prediction minus every target. The mean square of
+# that is
+#
+# $$\frac{1}{n^2} \sum_{i,j} (p_i - t_j)^2 = (\bar p - \bar t)^2 + \text{var}(p) + \text{var}(t)$$
+#
+# with a bar for the mean; the cross terms average to zero. It is smallest where every prediction is
+# the mean of the targets.
+
+
+# %% 2. The trap
+def fit(x: Tensor, target: Tensor) -> tuple[Tensor, float]:
+    """Fit a linear model with gradient descent; return its predictions, (n, 1), and the loss.
+
+    Args:
+        x: inputs, (n, d).
+        target: (n, 1) as meant, or (n,) for the trap.
+    """
+    w = torch.zeros(x.shape[1], 1, **DOUBLE)
+    for _ in range(500):
+        w.requires_grad_()
+        loss = (x @ w - target).square().mean()
+        (gradient,) = torch.autograd.grad(loss, w)
+        w = w.detach() - 0.1 * gradient
+    predictions = x @ w
+    return predictions, (predictions - target).square().mean().item()
+
+
+@lab.experiment
+def a_missing_axis_teaches_the_mean(run: Run):
+    """With predictions (n, 1) and targets (n,), training ends where every prediction is the mean.
+
+    Predict: the targets are linear in the inputs, with a little noise. Where does the broken loss
+    end, relative to the variance of the targets?
+    """
+    features = torch.randn(256, 4, **DOUBLE)
+    x = torch.cat((features, torch.ones(256, 1)), 1)  # the last weight is a bias
+    true_w = torch.tensor([1, -1, 1, -1], **DOUBLE)
+    t = features @ true_w + 0.1 * torch.randn(256, **DOUBLE)  # variances 4 and 0.01
+    variance = t.var(correction=0).item()
+    meant, good_loss = fit(x, t[:, None])
+    broken, bad_loss = fit(x, t)
+    p = torch.randn(256, 1, **DOUBLE)
+    formula = (p.mean() - t.mean()) ** 2 + p.var(correction=0) + variance
+    run.agree("mean over all pairs − the formula", (p - t).square().mean() - formula)
+    because = "four times the noise's share of the variance, 0.01 of 4.01; broken, it is 1"
+    good = good_loss / variance
+    run.check("as meant: loss ÷ variance of the targets", good, at_most=0.01, because=because)
+    because = "the formula's minimum; 500 steps shrink the distance to it by 1e-20 or more"
+    off = broken - t.mean()
+    run.agree("broken: predictions − mean of the targets", off, because=because, decides=True)
+    run.figure(
+        figures.trap(t, meant, broken),
+        "trap",
+        "Predictions after 500 steps. Both trainings ran without a warning.",
+        alt="Two scatter plots of predictions over targets. As meant, the points are on the "
+        "diagonal; with the axis missing, they are on a horizontal line.",
+    )
+    share = bad_loss / variance
+    return f"The broken loss ends at {share:.3f} of the variance, the loss as meant at {good:.4f}."
+
+
+# %% [markdown]
+# ## 3. Twenty layers: look first
+# LLM03 chose the size of the first weights so that *one* layer keeps the size of its input. What
+# happens in a deep network? Stack 20 layers of equal width, each followed by ReLU, which replaces
+# negative numbers by 0. Send 256 random inputs through, and draw a histogram of the numbers before
+# the ReLU. Nothing is trained. Three ways to sample the weights, all with mean 0, for $n$ inputs:
+#
+# - **He**: variance $2/n$, no bias (He et al. 2015);
+# - **Glorot**: variance $1/n$, no bias (Glorot & Bengio 2010, who had tanh in mind);
+# - **PyTorch**: what `nn.Linear` does, uniform between $\pm 1/\sqrt n$, biases too. That is a
+#   variance of $1/(3n)$.
+
+
+# %% 3. Histograms
+DEPTH = 20
+BARE = "PyTorch, no biases"
+# variances of weights and biases, times n
+STARTS = {"He": (2, 0), "Glorot": (1, 0), "PyTorch": (1 / 3, 1 / 3), BARE: (1 / 3, 0)}
+
+
+def fresh_layer(n: int, start: str) -> nn.Linear:
+    """Return a float64 layer n -> n; PyTorch's is as it comes, with biases or without."""
+    layer = nn.Linear(n, n, bias=start == "PyTorch", **DOUBLE)
+    if start in ("He", "Glorot"):
+        nn.init.normal_(layer.weight, std=math.sqrt(STARTS[start][0] / n))
+    return layer
+
+
+def fresh_network(n: int, start: str, seed: int) -> tuple[list[nn.Linear], Tensor]:
+    """Return 20 layers and 256 inputs, (256, n), sampled with this seed."""
+    torch.manual_seed(seed)
+    layers = [fresh_layer(n, start) for _ in range(DEPTH)]
+    return layers, torch.randn(256, n).double()
+
+
+@lab.experiment
+@torch.no_grad()
+def histograms_show_what_is_left(run: Run):
+    """After 20 ReLU layers the numbers keep their size with He's start, and shrink with the others.
+
+    Predict: Glorot's weights have half the variance that He's have. How much smaller are the
+    numbers after 20 layers?
+    """
+    n = run.pick(tiny=512, small=1024, full=2048)
+    samples: dict[str, list[Tensor]] = {}
+    ratios = {}
+    for start in ("He", "Glorot", "PyTorch"):
+        layers, x = fresh_network(n, start, run.seed)
+        samples[start] = []
+        for layer in layers:
+            z = layer(x)  # (256, n)
+            samples[start].append(z.flatten())
+            x = z.relu()
+        ratios[start] = (samples[start][-1].std() / samples[start][0].std()).item()
+    because = "section 4: 1, within a factor of e^(4·√(5·19/n)/2 + …), below 2.5 for n ≥ 512"
+    he = ratios["He"]
+    run.check(
+        "He: std in layer 20 ÷ layer 1",
+        he,
+        at_least=0.4,
+        at_most=2.5,
+        because=because,
+        decides=True,
+    )
+    others = [ratios["Glorot"], ratios["PyTorch"]]
+    because = "section 4: 2^(−19/2) = 0.0014, and √(6/(5n)) = 0.05 where PyTorch's comes to rest"
+    run.check("Glorot and PyTorch: the same", others, at_most=0.1, because=because, decides=True)
+    run.figure(
+        figures.histograms(samples),
+        "histograms",
+        "256 inputs, before the ReLU. The scale of each row is that of its first layer.",
+        alt="Three rows of four histograms, for layers 1, 5, 10 and 20. With He's start all four "
+        "are equally wide; with the two others they become a spike.",
+    )
+    return f"Layer 20 relative to layer 1, with Glorot's weights: {ratios['Glorot']:.4f}."
+
+
+# %% [markdown]
+# ## 4. Twenty layers: the theory
+# Say the weights of a layer have the variance $a/n$ and the biases $c/n$. Let $q$ be the mean
+# square of the inputs. An output $z$ sums $n$ products of variance $(a/n)q$ and a bias, so
+# $\text{var}(z) = aq + c/n$. It is negative as often as positive, so the ReLU keeps half of the
+# mean square:
+#
+# $$q' = \frac{1}{2}\left(aq + \frac{c}{n}\right)$$
+#
+# Begin with $q = 1$:
+#
+# - **He**, $a = 2$, $c = 0$: $q$ stays 1.
+# - **Glorot**, $a = 1$, $c = 0$: $q$ halves in each layer.
+# - **PyTorch**, $a = c = 1/3$: without biases $q$ would shrink sixfold in each layer. With them it
+#   comes to rest where $q = q/6 + 1/(6n)$, which is $q = 1/(5n)$.
+#
+# **So do the biases save the signal?** They save its *size*. But a bias is the same for every
+# input. What a network needs is what distinguishes two inputs: the **spread across inputs**, the
+# standard deviation of a unit's output over the inputs. For two unrelated inputs, let their $z$
+# have the variance $v$ and the correlation $\rho$. After the ReLU the mean of their product is (Cho
+# & Saul 2009)
+#
+# $$\frac{v}{2\pi}\left(\sqrt{1 - \rho^2} + (\pi - \arccos\rho)\rho\right)$$
+#
+# The squared spread is $q'$ minus this. When the inputs have become similar, $\rho$ near 1, a layer
+# multiplies the squared spread by $a/2$. For PyTorch's start that is a sixth, with biases or
+# without.
+#
+# Without biases this is harmless. A ReLU layer multiplies its output by whatever its input is
+# multiplied by, so PyTorch's start is He's, scaled down, and one normalisation at the end would
+# undo it. With biases nothing undoes it. For $n = 512$ the numbers that distinguish inputs are,
+# after 20 layers, 2 million times smaller than a constant that is added to them. bfloat16 has 8
+# significant bits and rounds them away.
+#
+# **How exact is this?** Exact for infinite width. With He's weights a layer multiplies $q$ by the
+# mean of $n$ terms $2\,\text{ReLU}(g)^2$, where $g$ is standard normal. Each has mean 1 and
+# variance $\frac{1}{2} \cdot 4 \cdot 3 - 1 = 5$, because $g^4$ has the mean 3. After $L$ layers
+# $\ln q$ has moved from 0 to about $-5L/(2n)$, with a standard deviation of $\sqrt{5L/n}$ (Hanin &
+# Rolnick 2018). For $n = 512$ and $L = 20$ this makes $\sqrt q$ uncertain by 22 %.
+
+
+# %% 4. Theory
+def theory(a: float, c: float, n: int) -> list[tuple[float, float]]:
+    """Return (RMS, spread across inputs) after each layer, for unrelated inputs of variance 1."""
+    q = 1.0
+    product = 0.0
+    by_layer = []
+    for _ in range(DEPTH):
+        v = a * q + c / n
+        rho = (a * product + c / n) / v
+        angle = math.acos(rho)
+        q = v / 2
+        product = v * (math.sin(angle) + (math.pi - angle) * rho) / (2 * math.pi)
+        by_layer.append((math.sqrt(q), math.sqrt(q - product)))
+    return by_layer
+
+
+@torch.no_grad()
+def signal(layers: list[nn.Linear], x: Tensor) -> tuple[list[tuple[float, float]], float]:
+    """Return (RMS, spread) after each layer's ReLU, and how much of the last spread bfloat16 has.
+
+    The latter is a correlation, of the outputs' deviations from their mean in both dtypes.
+    """
+    by_layer = []
+    short = x.bfloat16()
+    for layer in layers:
+        x = layer(x).relu()  # (inputs, n)
+        short = F.linear(short, *(p.bfloat16() for p in layer.parameters())).relu()
+        by_layer.append((x.square().mean().sqrt().item(), x.var(0).mean().sqrt().item()))
+    both = torch.stack([(y - y.mean(0)).flatten() for y in (x, short.double())])
+    return by_layer, both.corrcoef()[0, 1].item()
+
+
+def compare_with_theory(run: Run, measured: Any, expected: Any, n: int) -> None:
+    """Check the last layer's RMS and spread against the theory, for each start and seed."""
+    room = math.exp(2 * math.sqrt(5 * DEPTH / n) + 1.25 * DEPTH / n)
+    because = "section 4: four standard deviations of ln √q, and its shift"
+    rows = []
+    for start, by_seed in measured.items():
+        row: list[Any] = [start]
+        for j, quantity in enumerate(("RMS", "spread")):
+            values = [by_layer[-1][j] for by_layer in by_seed]
+            aim = expected[start][-1][j]
+            row += [median(values), aim]
+            ratios = [max(value / aim, aim / value) for value in values]
+            name = f"{start}: {quantity}, factor from the theory"
+            decides = start in ("He", "PyTorch")
+            run.check(name, ratios, at_most=room, because=because, decides=decides)
+        rows.append(row)
+    columns = ["", "RMS", "in theory", "spread across inputs", "in theory"]
+    run.table(f"After {DEPTH} layers (medians of three seeds)", columns, rows)
+
+
+@lab.experiment
+def the_start_decides_what_survives(run: Run):
+    """He's start keeps size and spread through 20 ReLU layers; PyTorch's default keeps a size only.
+
+    Predict: PyTorch's default, biases and all, in bfloat16. How much of the last output depends on
+    the input?
+    """
+    n = run.pick(tiny=512, small=1024, full=2048)
+    seeds = run.seeds(3)
+    correlations: dict[str, list[float]] = {}
+    measured: dict[str, list[list[tuple[float, float]]]] = {}
+    for start in STARTS:
+        runs = [signal(*fresh_network(n, start, seed)) for seed in seeds]
+        measured[start] = [by_layer for by_layer, _ in runs]
+        correlations[start] = [correlation for _, correlation in runs]
+    expected = {start: theory(a, c, n) for start, (a, c) in STARTS.items()}
+    compare_with_theory(run, measured, expected, n)
+    because = "the spread is far above a rounding of bfloat16, 2⁻⁹ of the value"
+    for start in ("He", BARE):
+        name = f"{start}: correlation of bfloat16 with float64"
+        run.check(name, correlations[start], at_least=0.9, because=because, decides=start == "He")
+    because = "the spread is thousands of times smaller than a rounding, which takes its place"
+    name = "PyTorch: correlation of bfloat16 with float64"
+    run.check(name, correlations["PyTorch"], at_most=0.5, because=because, decides=True)
+    first = {start: by_seed[0] for start, by_seed in measured.items()}
+    run.figure(
+        figures.signal(first, expected),
+        "signal",
+        f"{DEPTH} ReLU layers of {n}. Points: measured; lines: theory. On the right, three starts "
+        "have the same values.",
+        alt="Two plots over 20 layers on log axes, the RMS of the activations and their spread "
+        "across inputs relative to it, for four initialisations.",
+    )
+    shown = "; ".join(f"{start} {median(values):.3f}" for start, values in correlations.items())
+    return f"Correlation, in bfloat16, with what truly distinguishes the inputs: {shown}."
+
+
+# %% [markdown]
+# ## 5. Reading an exponent off log-log axes
+# How does time grow with size? Suppose $y = C x^p$. Then $\ln y = \ln C + p \ln x$. On axes with
+# logarithmic scales a power law is a straight line, and **its slope is the exponent**. Two points
+# are enough for an estimate: if $x$ doubles and $y$ grows eightfold, $p = \log_2 8 = 3$. Given more
+# points, fit a line: with $u = \ln x$ and $v = \ln y$,
+#
+# $$p = \frac{\sum_i (u_i - \bar u)(v_i - \bar v)}{\sum_i (u_i - \bar u)^2}$$
+#
+# A product of two $n \times n$ matrices takes $2n^3$ FLOPs, so its time should have the exponent 3.
+# Small products don't obey: a call takes some microseconds however small it is. A constant added to
+# a power law bends the line flat at its lower end. **So fit a slope only where the line is
+# straight**, and say which points you used.
+
+
+# %% 5. Log-log slope
+@lab.exercise(
+    level=1,
+    hints=(
+        "Take logarithms of both lists first. Any base will do, for the slope is a ratio.",
+        "Subtract the means: du = u − mean(u), dv = v − mean(v).",
+        "The slope is the sum of du·dv divided by the sum of du².",
+    ),
+)
+def loglog_slope(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Return the exponent p of the power law y = C·xᵖ that fits best on log-log axes."""
+    u = torch.tensor(xs, **DOUBLE).log()
+    v = torch.tensor(ys, **DOUBLE).log()
+    du = u - u.mean()
+    dv = v - v.mean()
+    return ((du * dv).sum() / du.square().sum()).item()
+
+
+def product_seconds(run: Run, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
+    """Return the time of a product (B, n) times (n, m), in seconds."""
+    b, n, m = shape
+    x = torch.randn(b, n).to(run.device, dtype)
+    w = torch.randn(m, n).to(run.device, dtype)
+    return best(lambda: x @ w.T)
+
+
+@lab.experiment
+def large_products_take_cubic_time(run: Run):
+    """The slope on log-log axes is the exponent, and large square products have a slope near 3.
+
+    Predict: the slope between n = 16 and n = 64: more than 3, or less?
+    """
+    xs = [1.0, 2.0, 5.0, 10.0]
+    exact = loglog_slope(xs, [3 * x**1.5 for x in xs])
+    run.agree("slope of 3·x^1.5 − 1.5", torch.tensor(exact - 1.5), decides=True)
+    bent = loglog_slope(xs, [3 * x**1.5 + 10 for x in xs])
+    because = "a constant flattens the lower end"
+    run.check("slope of 3·x^1.5 + 10", bent, at_most=1.4, because=because)
+    doublings = run.pick(tiny=11, small=12, full=13)
+    sizes = [2**i for i in range(4, doublings + 1)]
+    times = [product_seconds(run, torch.float32, (n, n, n)) for n in run.progress(sizes, "squares")]
+    small = loglog_slope(sizes[:3], times[:3])
+    large = loglog_slope(sizes[-3:], times[-3:])
+    run.measure("slope of the three smallest", small, timed=True)
+    run.measure(
+        "slope of the three largest",
+        large,
+        expect_between=(2.7, 3.3),
+        because="2n³ FLOPs at a constant rate have 3; a rate that drifts by 1.5 changes it by 0.3",
+        timed=True,
+        decides=True,
+    )
+    run.figure(
+        figures.slopes(sizes, times, small, large),
+        "slopes",
+        "Square products in float32, the fastest of five calls. Lines: fits to three points each.",
+        alt="Points of time over size on log axes, flat at the left and steep at the right, with a "
+        "fitted line at either end and its slope.",
+    )
+    return f"The slope is {small:.1f} for n = 16 to 64, and {large:.2f} for the three largest."
+
+
+# %% [markdown]
+# ## 6. The roofline
+# A machine has two rates: how many FLOPs it can do in a second, its **peak**, and how many bytes it
+# can fetch in a second, its **bandwidth**. Work that needs both can't be faster than the slower
+# supply. Divide the FLOPs of a calculation by the bytes it must move: this is its **intensity**.
+# Then
+#
+# $$\text{rate} \le \min\left(\text{peak},\ \text{intensity} \cdot \text{bandwidth}\right)$$
+#
+# Over the intensity, on log-log axes, this bound is a slope and then a flat roof: the **roofline**
+# (Williams, Waterman & Patterson 2009).
+#
+# A product `x @ w.T` with $x$ `(B, n)` and $w$ `(m, n)` has $2Bmn$ FLOPs. It must read $x$ and $w$
+# and write $y$: $s(Bn + mn + Bm)$ bytes, at $s$ bytes a number. With one input, $B = 1$, that is
+# about 2 FLOPs for each weight, so half a FLOP a byte in float32 and 1 in bfloat16. An H100 SXM
+# could do 295 FLOPs in the time of a byte (989 TFLOP/s over 3.35 TB/s, by NVIDIA's data sheet).
+# With more inputs each weight is fetched once and serves them all.
+#
+# These are the two lives of a language model. Reading a prompt, all tokens pass each matrix
+# together: high intensity. Writing, each new token passes alone: low intensity.
+#
+# **The roof is measured apart from the points.** The peak is the rate of one large square product
+# that isn't among the points. The bandwidth is that of reading an array as large as the weight, by
+# a sum or a dot product, whichever is faster. If a cache can hold the weight, it is the cache's.
+
+
+# %% 6. Roofline
+def reading_rate(run: Run, nbytes: int) -> float:
+    """Return the bytes a second of reading an array of this size, by the faster of two ways."""
+    a, b = torch.ones(2, nbytes // 8, device=run.device)
+    return nbytes / min(best(lambda: (a.sum(), b.sum())), best(lambda: a @ b))
+
+
+def intensity(shape: tuple[int, int, int], size: int) -> float:
+    """Return FLOPs per byte of a product (B, n) times (n, m), for numbers of `size` bytes."""
+    b, n, m = shape
+    return 2 * b * n * m / (size * (b * n + m * n + b * m))
+
+
+@lab.experiment
+def products_stay_below_the_roof(run: Run):
+    """Products of one matrix with more and more inputs stay below a roof that was measured apart.
+
+    Predict: weights of 2,048 × 2,048. How many times as long do 16 inputs take as one?
+    """
+    side = run.pick(tiny=2048, small=4096, full=8192)
+    short = {"bf16": [torch.bfloat16], "fp16": [torch.float16]}
+    inputs = [2**i for i in range(11)]
+    curves = {}
+    sentences = []
+    for dtype in [torch.float32, *short.get(run.precision, [])]:
+        name = str(dtype).removeprefix("torch.")
+        square = side * 3 // 4
+        peak = 2 * square**3 / product_seconds(run, dtype, (square, square, square))
+        bandwidth = reading_rate(run, dtype.itemsize * side**2)
+        shapes = [(b, side, side) for b in inputs]
+        times = [product_seconds(run, dtype, shape) for shape in run.progress(shapes, name)]
+        rates = [2 * b * side**2 / seconds for b, seconds in zip(inputs, times, strict=True)]
+        xs = [intensity(shape, dtype.itemsize) for shape in shapes]
+        roof = [min(peak, x * bandwidth) for x in xs]
+        shares = [rate / bound for rate, bound in zip(rates, roof, strict=True)]
+        run.measure(f"{name}: peak", peak / 1e9, unit="GFLOP/s", timed=True)
+        run.measure(f"{name}: bandwidth", bandwidth / 1e9, unit="GB/s", timed=True)
+        run.measure(
+            f"{name}: rate ÷ roof, 1 to {inputs[-1]:,} inputs",
+            shares,
+            expect_at_most=1.25,
+            because="the roof is a bound; two timings on a busy machine differ by a quarter",
+            timed=True,
+            decides=True,
+        )
+        curves[name] = (xs, rates, peak, bandwidth)
+        sentences.append(
+            f"In {name} 16 inputs take {times[4] / times[0]:.1f} times as long as one."
+        )
+    run.figure(
+        figures.roofline(curves, inputs),
+        "roofline",
+        f"One {side:,} × {side:,} matrix with 1 to {inputs[-1]:,} inputs. Lines: the roof, from a "
+        "separate product and a separate read.",
+        alt="Points of GFLOP/s over FLOPs per byte on log axes, below a line that rises and then "
+        "is flat.",
+    )
+    return " ".join(sentences)
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Return what surprised, in the numbers of this run."""
+    name = "the_start_decides_what_survives"
+    biases, bare = (
+        results.value(name, f"{start}: correlation of bfloat16 with float64")
+        for start in ("PyTorch", BARE)
+    )
+    share = results.values(
+        "products_stay_below_the_roof", "float32: rate ÷ roof, 1 to 1,024 inputs"
+    )
+    return (
+        "## What surprised\n\n"
+        f"After {DEPTH} layers of PyTorch's default start, bfloat16 correlates by {biases:.2f} with"
+        f" what distinguishes the inputs; **without the biases by {bare:.2f}**. A network without "
+        "normalisation and without residual paths starts worse with biases than without them "
+        "(LLM05a and LLM05b supply both). Products with 1 to 1,024 inputs ran at "
+        f"{min(share):.0%} to {max(share):.0%} of their roof here: it is a bound, not a promise."
+    )
+
+
+# %% [markdown]
+# **Read on**: Williams, Waterman & Patterson 2009, *Roofline* · He et al. 2015, *Delving Deep into
+# Rectifiers* · Hanin & Rolnick 2018, *How to Start Training* · Cho & Saul 2009, *Kernel Methods for
+# Deep Learning*. What a transformer costs, in parameters, FLOPs and bytes, is in LLM10+. Next is
+# LLM04, tokenization.
+
+# %%
+if __name__ == "__main__":
+    lab.main()

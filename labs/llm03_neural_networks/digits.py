@@ -1,0 +1,28 @@
+"""Small images of digits to train on, and the share that a classifier reads correctly."""
+
+from labs.kit import Run, assets
+
+import torch
+from torch import Tensor
+
+TRAIN = 1437  # of 1,797 images: four fifths
+
+
+def split_digits(run: Run, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return training images (1437, 64) and labels, test images (360, 64) and labels."""
+    images, labels = assets.digits()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(images), generator=generator)
+    x = images.flatten(1)[order].to(run.device)  # (1797, 8, 8) -> (1797, 64)
+    y = labels[order].to(run.device)
+    return x[:TRAIN], y[:TRAIN], x[TRAIN:], y[TRAIN:]
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Return the share of images whose largest score, (B, 10), is at their label, (B,)."""
+    return (scores.argmax(-1) == labels).float().mean().item()
+
+
+def mean_images(x: Tensor, y: Tensor) -> Tensor:
+    """Return the mean of the images of each digit, (10, 64)."""
+    return torch.stack([x[y == digit].mean(0) for digit in range(10)])
