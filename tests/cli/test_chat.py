@@ -1,11 +1,13 @@
 """`python -m labs chat` and `invoke chat`: on a terminal, from a pipe, and in a container."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from labs.cli import chat as chat_command
 from tests.conftest import BIN, Clone, Ended, Running
 from tests.kit.chat.small_models import TEMPLATE, WORDS, save_adapter, save_model
 
@@ -43,6 +45,15 @@ def say(chat: Running, *lines: str) -> None:
         before = len(chat.text)
         chat.type(f"{line}\n".encode())
         chat.wait_for(lambda before=before: len(chat.text) > before)
+
+
+def stop_a_long_reply(chat: Running) -> None:
+    """Ask for a reply without an end, and press Ctrl-C in the middle of it."""
+    say(chat, "/max-tokens 90000", "/top-k 1", "why")
+    before = len(chat.text)
+    chat.wait_for(lambda: len(chat.text) > before + LONG)
+    chat.type(b"\x03")
+    chat.wait_for("(stopped)")
 
 
 def pipe(clone: Clone, home: Path, text: bytes, *words: str) -> Ended:
@@ -99,11 +110,7 @@ def test_commands_are_obeyed_and_ctrl_c_stops_a_reply_before_it_ends_the_chat(
     ):
         say(chat, typed)
         chat.wait_for(reply)
-    say(chat, "/max-tokens 90000", "/top-k 1", "why")
-    before = len(chat.text)
-    chat.wait_for(lambda: len(chat.text) > before + LONG)
-    chat.type(b"\x03")
-    chat.wait_for("(stopped)")
+    stop_a_long_reply(chat)
     say(chat, "/max-tokens 2", "good")  # the stopped reply is a part of the conversation
     chat.wait_for("(2 tokens;")
     wait_for_prompt(chat)
@@ -129,8 +136,8 @@ def test_a_base_model_continues_text_and_says_so(chats: Clone, labs_home: Path) 
     assert chat.ended().code == 0
 
 
-def test_an_adapter_replies(chats: Clone, labs_home: Path) -> None:
-    ended = pipe(chats, labs_home, b"why ?", "LLM07")
+def test_an_adapter_replies_to_a_message_of_two_lines(chats: Clone, labs_home: Path) -> None:
+    ended = pipe(chats, labs_home, b" /seed 1\nwhy ?", "LLM07")
     assert ended.code == 0, ended
     assert set(ended.out.split()) <= set(WORDS)
     assert ended.out.strip()
@@ -159,13 +166,12 @@ def test_what_gets_no_reply_is_a_card(
     assert ended.out == ""
 
 
-@pytest.mark.parametrize("text", [b" /seed 1", b"/etc/passwd is a file", b"why ?\ngood"])
+@pytest.mark.parametrize("text", [" /seed 1", "/etc/passwd is a file", "why ?\ngood", "/seeds"])
 def test_a_pipe_that_is_no_command_is_one_message(
-    chats: Clone, labs_home: Path, text: bytes
+    monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    ended = pipe(chats, labs_home, text, "LLM10")
-    assert ended.code == 0, ended
-    assert ended.out.strip()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{text}\n".encode())))
+    assert chat_command._piped_message() == text
 
 
 def test_a_reader_that_leaves_ends_the_chat_quietly(chats: Clone, labs_home: Path) -> None:
@@ -222,11 +228,7 @@ def test_a_container_replies_to_a_pipe_and_a_terminal(clone: Clone) -> None:
     words = ("chat", "LLM10", "--runtime", "docker")
     chat = clone.start_invoke(*words, terminal=(30, 100), TERM="dumb")
     chat.wait_for(READY)
-    say(chat, "/max-tokens 90000", "/top-k 1", "why")
-    before = len(chat.text)
-    chat.wait_for(lambda: len(chat.text) > before + LONG)
-    chat.type(b"\x03")
-    chat.wait_for("(stopped)")
+    stop_a_long_reply(chat)
     wait_for_prompt(chat)
     chat.type(b"\x03")
     assert chat.ended().code == 130
