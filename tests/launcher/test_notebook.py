@@ -22,6 +22,7 @@ from labs.course.syllabus import lessons
 from launcher.notebook import LABEL
 from tests.conftest import Clone, Running, _fresh_clone, containers_of
 from tests.launcher.compare_containers import differences, inspected_settings
+from tests.launcher.probe import TRIED
 
 import pytest
 
@@ -51,17 +52,9 @@ def double(module):
         raise Mistake("twice 3 is 6")
 """
 # What a hardened container allows, as JSON.
-PROBE = """
-import json, os, socket
-
-def tried(work):
-    try:
-        work()
-        return "worked"
-    except OSError as error:
-        return error.strerror or str(error)
-
-status = dict(line.split(":\\t", 1) for line in open("/proc/self/status") if ":\\t" in line)
+PROBE = (
+    f"import json, os, socket\n{TRIED}"
+    + """
 print(json.dumps({
     "effective": int(status["CapEff"], 16),
     "bounding": int(status["CapBnd"], 16),
@@ -74,6 +67,7 @@ print(json.dumps({
     "names": tried(lambda: socket.getaddrinfo("example.org", 80)),
 }))
 """
+)
 
 
 @dataclass

@@ -11,21 +11,17 @@ from launcher import run_container
 from launcher.container_spec import Bind, ContainerSpec
 from launcher.engine import Engine
 from tests.conftest import BIN, SOMEBODY, Clone, as_user
+from tests.kit.every_finding import NOTHING
+from tests.launcher.probe import TRIED
 
 import pytest
 
 pytestmark = pytest.mark.engine
 
 # A lab that prints what a hardened container allows.
-PROBE = """
-def tried(work):
-    try:
-        work()
-        return "worked"
-    except OSError as error:
-        return error.strerror or str(error)
-
-status = dict(line.split(":\\t", 1) for line in open("/proc/self/status") if ":\\t" in line)
+PROBE = (
+    TRIED
+    + """
 print(json.dumps({
     "uid": os.getuid(),
     "gid": os.getgid(),
@@ -49,6 +45,7 @@ print(json.dumps({
     "devices": sorted(os.listdir("/dev")),
 }))
 """
+)
 
 
 def owners_below(folder: Path) -> set[tuple[int, int]]:
@@ -407,12 +404,7 @@ def test_a_disk_that_is_full_at_the_start_has_the_same_card(clone: Clone, mounte
     with (clone.outputs / "full").open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
-    lab = clone.kit_lab('''
-@lab.experiment
-def nothing(run: Run):
-    """Nothing."""
-''')
-    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    ended = clone.invoke("lab", clone.kit_lab(NOTHING), "--runtime", "docker")
     assert ended.code == 3, ended
     assert "The run's files can't be written to outputs/LLM90/" in ended.err
     assert "The disk is full" in ended.err
@@ -422,12 +414,7 @@ def nothing(run: Run):
 
 def test_a_read_only_outputs_folder_is_a_card(clone: Clone, mounted) -> None:
     mounted("-t", "tmpfs", "-o", "ro", "tmpfs")
-    lab = clone.kit_lab('''
-@lab.experiment
-def nothing(run: Run):
-    """Nothing."""
-''')
-    ended = clone.invoke("lab", lab, "--runtime", "docker")
+    ended = clone.invoke("lab", clone.kit_lab(NOTHING), "--runtime", "docker")
     assert ended.code == 3, ended
     assert "what: " in ended.err
     assert "read-only" in ended.err
