@@ -207,6 +207,7 @@ def test_of_two_processes_each_gets_the_options_that_were_parsed_once(recording:
     assert ended.code == 1, ended
     assert events(recording) == ["parse poems alone", "hook POEMS None alone"]
     assert "✗ corpus: POEMS" in ended.out
+    assert results(recording)["environment"]["processes"] == 2
 
 
 def test_each_of_several_labs_parses_its_options_once(recording: Clone) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
+from labs.course.cards import Card
+from labs.kit import assets
 from tests.conftest import Clone
 
 import pytest
@@ -28,11 +30,12 @@ def test_a_hub_id_without_online_is_a_card(clone: Clone) -> None:
     assert "--online" in ended.err
 
 
-def test_a_missing_folder_of_a_model_is_not_taken_for_a_hub_id(clone: Clone) -> None:
-    ended = clone.labs(clone.kit_lab(MODEL), "--model", "outputs/none")
-    assert ended.code == 2, ended
-    assert "what: There is no folder outputs/none." in ended.err
-    assert "--online" not in ended.err
+def test_a_missing_folder_of_a_model_is_not_taken_for_a_hub_id() -> None:
+    with pytest.raises(Card) as caught:
+        assets.pretrained("outputs/none")
+    assert caught.value.code == 2
+    assert caught.value.what == "There is no folder outputs/none."
+    assert "--online" not in caught.value.why + caught.value.fix
 
 
 def test_without_a_network_the_card_names_the_embedded_model(clone: Clone) -> None:
@@ -107,21 +110,19 @@ def test_no_pickle_and_no_code_is_downloaded(clone: Clone, hub: str) -> None:
     ],
 )
 def test_a_folder_with_more_than_data_is_refused(
-    clone: Clone, files: dict[str, str], why: str
+    tmp_path: Path, files: dict[str, str], why: str
 ) -> None:
     for name, text in files.items():
-        (clone.path / "mine").mkdir(exist_ok=True)
-        (clone.path / "mine" / name).write_text(text)
-    ended = clone.labs(clone.kit_lab(MODEL), "--model", "mine")
-    assert ended.code == 2, ended
-    assert why in ended.err
+        (tmp_path / name).write_text(text)
+    with pytest.raises(Card) as caught:
+        assets.pretrained(str(tmp_path))
+    assert caught.value.code == 2
+    assert why in caught.value.why
 
 
-def test_a_folder_with_a_safe_model_is_opened(clone: Clone, labs_home: Path) -> None:
-    folder = labs_home / "assets" / "smollm2"
-    ended = clone.labs(clone.kit_lab(MODEL), "--model", str(folder))
-    assert ended.code == 0, ended
-    assert str(folder) in ended.out
+def test_a_folder_with_a_safe_model_is_opened(labs_home: Path) -> None:
+    folder = str(labs_home / "assets" / "smollm2")
+    assert assets.pretrained(folder) == folder
 
 
 def test_missing_models_are_a_card(clone: Clone) -> None:

@@ -1,7 +1,6 @@
-"""A lab as a script, a module and a notebook; one experiment of it; its hooks."""
+"""A lab as a script, a module and a notebook; one experiment of it."""
 
 import sys
-from pathlib import Path
 
 from tests.conftest import Clone
 from tests.kit.every_finding import CHECKS, LAB, NOTHING, only_run, read_page, read_results
@@ -137,56 +136,9 @@ def test_only_runs_one_experiment_and_reports_it(clone: Clone, name: str, code: 
     assert page.count('<section class="experiment"') == 1
 
 
-def test_only_with_an_unknown_name_is_a_card_with_the_nearest(clone: Clone) -> None:
-    ended = clone.labs(clone.kit_lab(TWO, checks=CHECKS), "--only", "rights")
-    assert ended.code == 2, ended
-    assert "what: LLM90 has no experiment 'rights'." in ended.err
-    assert "Nearest: right." in ended.err
-    assert "invoke lab LLM90 --list" in ended.err
-    assert not clone.outputs.exists()
-
-
 def test_only_in_a_lab_run_as_a_script_checks_the_name(clone: Clone) -> None:
     clone.kit_lab(TWO, checks=CHECKS)
     script = str(clone.lab_folder("LLM90") / "lesson.py")
     ended = clone.run(sys.executable, script, "--only", "rights", PYTHONPATH=str(clone.path))
     assert ended.code == 2, ended
     assert "what: LLM90 has no experiment 'rights'." in ended.err
-
-
-# Hooks
-
-HOOKED = '''
-@lab.before_run
-def note(settings):
-    with open("hooked", "a") as file:
-        file.write(f"{os.getpid()} {settings.own.word}\\n")
-    if settings.own.word == "refused":
-        from labs.course.cards import Card
-        raise Card("No.", "The hook refuses.", "another word", 2)
-
-@lab.experiment
-def nothing(run: Run):
-    """Nothing."""
-    run.measure("processes", run.accelerator.num_processes)
-'''
-
-
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_hook_runs_once_for_all_processes(clone: Clone, processes: str) -> None:
-    ended = clone.labs(clone.kit_lab(HOOKED), "--processes", processes, "--word", "mine")
-    assert ended.code == 0, ended
-    assert [line.split()[1] for line in _lines(clone.path / "hooked")] == ["mine"]
-    (measured,) = read_results(only_run(clone))["experiments"][0]["measurements"]
-    assert measured["values"] == [float(processes)]
-
-
-def test_a_hook_can_refuse_before_anything_is_written(clone: Clone) -> None:
-    ended = clone.labs(clone.kit_lab(HOOKED), "--word", "refused")
-    assert ended.code == 2, ended
-    assert "why: The hook refuses." in ended.err
-    assert not clone.outputs.exists()
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines()

@@ -186,13 +186,6 @@ def test_fp16_on_a_cpu_is_a_card(clone: Clone) -> None:
     assert not list(clone.outputs.glob("LLM90/*"))
 
 
-def test_an_unknown_option_is_a_card(clone: Clone) -> None:
-    ended = clone.labs(clone.kit_lab(NOTHING), "--wrod", "x")
-    assert ended.code == 2, ended
-    assert "what: The options can't be parsed." in ended.err
-    assert "--wrod" in ended.err
-
-
 def test_an_outputs_folder_that_is_a_file_is_a_card(clone: Clone) -> None:
     clone.outputs.write_text("")
     ended = clone.labs(clone.kit_lab(NOTHING))
