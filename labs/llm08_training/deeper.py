@@ -1,6 +1,6 @@
 # %% [markdown]
 # # LLM08+ · Dataset processing and training, deeper
-# Seven mistakes to recognise, interrupted trainings, several processes, float16, and streams.
+# Seven mistakes to recognise, interrupted trainings, several processes, float16, and duplicates.
 #
 # **You will be able to** recognise seven mistakes of a training loop by what they do to it; resume
 # an interrupted training bit for bit; train on N processes and get the loss of one; explain what
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -842,6 +843,76 @@ def a_stream_is_lazy_and_shuffles_nearby(run: Run):
     because = "they come from the file's first 199 rows; the smallest task has far more than 100"
     run.check("tasks among the first 100 rows", tasks, at_most=2, because=because)
     return f"The first 100 rows have {tasks} of the five tasks: shuffle the file once, before."
+
+
+# %% [markdown]
+# ## 10. Duplicates and contamination
+# A row that occurs twice counts twice in the loss. A test row that is also a training row
+# **contaminates** the test. Exact matching finds identical rows. **Normalised** rows, as lower-case
+# words with one space between them, match in spite of other case, spaces and punctuation. Reworded
+# copies still share sequences of $n$ words, **n-grams**. The authors of GPT-3 looked for 13-grams
+# that test and training texts have in common (Brown et al. 2020, app. C). Our texts are short, so
+# $n$ is 6. A small $n$ also flags texts that are no copies.
+
+
+# %% Copies
+def normalised(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def n_grams(text: str, n: int = 6) -> set[str]:
+    words = normalised(text).split()
+    return {" ".join(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+COPIES: dict[str, Callable[[str, str], str]] = {
+    "identical": lambda task, words: f"{task}: {words}",
+    "other case and spaces": lambda task, words: f"{task.upper()} :  {words.upper()}",
+    "reworded": lambda task, words: f"Here is a list: {words}. {task}, please.",
+}
+MATCHES: dict[str, Callable[[str], set[str]]] = {
+    "exact": lambda text: {text},
+    "normalised": lambda text: {normalised(text)},
+    "6-grams": n_grams,
+}
+
+
+@lab.experiment
+def reworded_copies_share_n_grams(run: Run):
+    """Exact matching finds only identical copies of test rows; common 6-grams find reworded ones.
+
+    Predict: 6-grams find all copies. Which share of the rows without a copy do they flag too?
+    """
+    pairs = word_tasks.pairs(islice(examples(run.seed, None), 8000))
+    long = (pair for pair in pairs if len(pair[1].split()) == word_tasks.LONGEST)
+    rows = list(dict.fromkeys(long))[:1200]
+    groups = dict(zip([*COPIES, "no copy"], in_groups(rows[:200], 50), strict=True))
+    training = [f"{task}: {words}" for task, words in rows[200:]]
+    for name, copy in COPIES.items():
+        training += [copy(task, words) for task, words in groups[name]]
+    shares: dict[str, list[float]] = {}
+    for match, keys in MATCHES.items():
+        known = set().union(*map(keys, training))
+        shares[match] = [
+            mean(not known.isdisjoint(keys(f"{task}: {words}")) for task, words in group)
+            for group in groups.values()
+        ]
+    table = [[match, *(f"{share:.0%}" for share in row)] for match, row in shares.items()]
+    run.table("Share of the test rows that match a training row", ["", *groups], table)
+    expected = [1.0, 0.0, 0.0]
+    run.check("exact: identical, other case, reworded", shares["exact"][:3], equals=expected)
+    expected = [1.0, 1.0, 0.0]
+    run.check("normalised: the same", shares["normalised"][:3], equals=expected, decides=True)
+    expected = [1.0, 1.0, 1.0]
+    run.check("6-grams: the same", shares["6-grams"][:3], equals=expected, decides=True)
+    because = "no row occurs twice"
+    run.check(
+        "normalised: rows without a copy", shares["normalised"][3], at_most=0, because=because
+    )
+    flagged = shares["6-grams"][3]
+    because = "another row may have the same task and the same first three words"
+    run.measure("6-grams: rows without a copy", flagged, expect_at_most=0.5, because=because)
+    return f"6-grams find every copy, and also flag {flagged:.0%} of the rows without one."
 
 
 # %% [markdown]
