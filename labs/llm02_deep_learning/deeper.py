@@ -332,7 +332,7 @@ def each_rule_is_called_once(run: Run):
 def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
     """Return the RMS of each layer's weight gradient, untrained, for 64 random inputs."""
     model = MLP(*[width] * (depth + 1), activation=activation)
-    logits = model(torch.randn(64, width))
+    logits: Any = model(torch.randn(64, width))
     (logits * torch.randn(64, width)).sum().backward()
     return [weight.grad.square().mean().sqrt().item() for weight in model.weights]
 
