@@ -30,7 +30,7 @@ def spirals(n: int, turns: float = 2.0) -> tuple[Tensor, Tensor]:
 def best_line(x: Tensor, y: Tensor, directions: int = 720) -> float:
     """Return the accuracy of the best straight line between two classes.
 
-    It tries every place for a line, in each of so many directions.
+    It tries every place for a line, in each of the directions.
 
     Args:
         x: points (n, 2).

@@ -50,7 +50,6 @@ LabViews.kinds.graph = (stage, data) => {
 
   const svg = element("svg", { class: "view-graph", role: "img" });
   const live = LabViews.live();
-  const text = element("p", { class: "view-note" });
   const sliders = element("div", { class: "view-row" });
 
   const result = () => nodes.length - 1;
@@ -78,11 +77,11 @@ LabViews.kinds.graph = (stage, data) => {
       return `Forward: ${name} = ${formula(nodes[node], (i) => nodes[i].name)} = ${numbers} = ${show(values[node])}.`;
     }
     if (!sent.length) return `Backward starts at the result: the derivative of ${name} with respect to itself is 1.`;
-    const gradient = signed(steps[step].gradients[node]);
+    const gradient = steps[step].gradients[node];
     const parts = sent.map(({ to, slope, amount }) => {
-      return `${nodes[to].name} gets ${gradient} · ${signed(slope)} = ${show(amount)}`;
+      return `${nodes[to].name} gets ${show(gradient)} · ${signed(slope)} = ${show(amount)}`;
     });
-    return `Backward: ${name} has the gradient ${gradient} and passes it on: ${parts.join("; ")}.`;
+    return `Backward: ${name} has the gradient ${show(gradient)} and passes it on: ${parts.join("; ")}.`;
   };
 
   const center = (i) => {
@@ -112,7 +111,7 @@ LabViews.kinds.graph = (stage, data) => {
     const title = node.inputs.length ? `${node.name} = ${formula(node, (k) => nodes[k].name)}` : node.name;
     const kind = i === now.node ? "node active" : node.inputs.length ? "node" : "node leaf";
     const number = known(i) ? show(values[i]) : "?";
-    const slope = now.kind === "backward" ? `grad ${gradient === null ? "0" : show(gradient)}` : "";
+    const slope = gradient === null || gradient === undefined ? "" : `grad ${show(gradient)}`;
     return element("g", { class: kind }, frame, line(-13, "name", title), line(5, "value", number), line(22, "grad", slope));
   };
 
@@ -132,10 +131,8 @@ LabViews.kinds.graph = (stage, data) => {
       }),
     );
     svg.replaceChildren(...arrows, ...nodes.map(box));
-    const words_ = words();
     svg.setAttribute("aria-label", `computation graph of ${nodes[result()].name}, step ${step} of ${steps.length - 1}`);
-    text.textContent = words_;
-    live.say(`Step ${step} of ${steps.length - 1}. ${words_}`);
+    live.say(`Step ${step} of ${steps.length - 1}. ${words()}`);
     back.disabled = step === 0;
     next.disabled = step === steps.length - 1;
   };
@@ -184,6 +181,6 @@ LabViews.kinds.graph = (stage, data) => {
   const names = data.graphs.map((graph) => graph.name);
   const choose = LabViews.choice("Graph", names, (i) => open(data.graphs[i]));
   const row = element("div", { class: "view-row" }, back, next, slider);
-  stage.append(choose, row, text, LabViews.scroller("graph", svg), sliders, live);
+  stage.append(choose, row, live, LabViews.scroller("graph", svg), sliders);
   open(data.graphs[0]);
 };
