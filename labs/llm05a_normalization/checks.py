@@ -214,61 +214,6 @@ def _mistakes_of_dgain(dy: Tensor, x: Tensor, x_hat: Tensor, gain: Tensor) -> Mi
     }
 
 
-@checks.proves("sinusoid")
-def sinusoid(module: Any) -> None:
-    """Check 7 positions of 6 entries against the definition."""
-    length = 7
-    d = 6
-    want = torch.tensor(
-        [
-            [(math.sin, math.cos)[k % 2](t * 10000 ** (-(k - k % 2) / d)) for k in range(d)]
-            for t in range(length)
-        ],
-        dtype=torch.float64,
-    )
-    got = module.sinusoid(length, d)
-    if isinstance(got, Tensor) and got.dtype != torch.float64:
-        raise Mistake(f"expected float64, got {got.dtype}: pass dtype=torch.float64 to arange")
-    name_mistake(got, _mistakes_of_sinusoids(length, d))
-    expect_close(got, want, "entries 2i and 2i + 1 are sin and cos of t · 10000^(−2i/d)")
-
-
-def _mistakes_of_sinusoids(length: int, d: int) -> Mistakes:
-    """Return the result of each known mistake."""
-    t = torch.arange(length).double()[:, None]
-    i = torch.arange(d // 2).double()
-    angles = t * 10000 ** (-2 * i / d)
-    own_angles = t * 10000 ** (-torch.arange(d).double() / d)
-    even = torch.arange(d) % 2 == 0
-
-    def table(angles: Tensor) -> Tensor:
-        return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
-
-    return {
-        "all sines come before all cosines, but entries 2i and 2i + 1 are neighbours": (
-            lambda: torch.cat((angles.sin(), angles.cos()), -1)
-        ),
-        "sine and cosine are swapped: entry 0 is the sine": (
-            lambda: torch.stack((angles.cos(), angles.sin()), -1).flatten(-2)
-        ),
-        "the factor 2 of the exponent is missing: −2i/d for i = 0 … d/2 − 1": (
-            lambda: table(t * 10000 ** (-i / d))
-        ),
-        "the frequencies grow: the exponent must be negative": (
-            lambda: table(t * 10000 ** (2 * i / d))
-        ),
-        "the places start at 1, but they must start at 0": (
-            lambda: table((t + 1) * 10000 ** (-2 * i / d))
-        ),
-        "every entry has a separate frequency, but neighbours 2i and 2i + 1 share one": (
-            lambda: torch.where(even, own_angles.sin(), own_angles.cos())
-        ),
-        "the slowest frequency is 10000^(−(d − 2)/d), not 1/10000: divide 2i by d": (
-            lambda: table(t * 10000 ** (-i / (d // 2 - 1)))
-        ),
-    }
-
-
 @checks.proves("gated_width")
 def gated_width(module: Any) -> None:
     """Check five widths, among them those of two Llama models."""
@@ -345,3 +290,262 @@ def _mistakes_of_swi_glu(layer: Any, x: Tensor) -> Mistakes:
         "the gate isn't used": lambda: down(F.silu(up)),
         "up_proj isn't used": lambda: down(F.silu(gate)),
     }
+
+
+@checks.proves("sinusoid")
+def sinusoid(module: Any) -> None:
+    """Check 7 positions of 6 entries against the definition."""
+    length = 7
+    d = 6
+    want = torch.tensor(
+        [
+            [(math.sin, math.cos)[k % 2](t * 10000 ** (-(k - k % 2) / d)) for k in range(d)]
+            for t in range(length)
+        ],
+        dtype=torch.float64,
+    )
+    got = module.sinusoid(length, d)
+    if isinstance(got, Tensor) and got.dtype != torch.float64:
+        raise Mistake(f"expected float64, got {got.dtype}: pass dtype=torch.float64 to arange")
+    name_mistake(got, _mistakes_of_sinusoids(length, d))
+    expect_close(got, want, "entries 2i and 2i + 1 are sin and cos of t · 10000^(−2i/d)")
+
+
+def _mistakes_of_sinusoids(length: int, d: int) -> Mistakes:
+    """Return the result of each known mistake."""
+    t = torch.arange(length).double()[:, None]
+    i = torch.arange(d // 2).double()
+    angles = t * 10000 ** (-2 * i / d)
+    own_angles = t * 10000 ** (-torch.arange(d).double() / d)
+    even = torch.arange(d) % 2 == 0
+
+    def table(angles: Tensor) -> Tensor:
+        return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
+
+    return {
+        "all sines come before all cosines, but entries 2i and 2i + 1 are neighbours": (
+            lambda: torch.cat((angles.sin(), angles.cos()), -1)
+        ),
+        "sine and cosine are swapped: entry 0 is the sine": (
+            lambda: torch.stack((angles.cos(), angles.sin()), -1).flatten(-2)
+        ),
+        "the factor 2 of the exponent is missing: −2i/d for i = 0 … d/2 − 1": (
+            lambda: table(t * 10000 ** (-i / d))
+        ),
+        "the frequencies grow: the exponent must be negative": (
+            lambda: table(t * 10000 ** (2 * i / d))
+        ),
+        "the places start at 1, but they must start at 0": (
+            lambda: table((t + 1) * 10000 ** (-2 * i / d))
+        ),
+        "every entry has a separate frequency, but neighbours 2i and 2i + 1 share one": (
+            lambda: torch.where(even, own_angles.sin(), own_angles.cos())
+        ),
+        "the slowest frequency is 10000^(−(d − 2)/d), not 1/10000: divide 2i by d": (
+            lambda: table(t * 10000 ** (-i / (d // 2 - 1)))
+        ),
+    }
+
+
+@checks.proves("PreNormBlock.forward")
+def pre_norm_block(module: Any) -> None:
+    """Check a Pre-LN block with random weights, gains and biases."""
+    block, x = _block(module.PreNormBlock)
+    f, g, a, b = block.attention, block.ffn, block.attention_norm, block.ffn_norm
+    with torch.no_grad():
+        got = _unchanged(block, x)
+        middle = x + f(a(x))
+        want = middle + g(b(middle))
+        mistakes: Mistakes = {
+            "that is Post-LN: the norm belongs in front of the branch": (
+                lambda: b(a(x + f(x)) + g(a(x + f(x))))
+            ),
+            "both branches read the same x: the FFN gets x with attention's result in it": (
+                lambda: x + f(a(x)) + g(b(x))
+            ),
+            "the residual connections are missing: add each branch's result to x": (
+                lambda: g(b(f(a(x))))
+            ),
+            "a branch's result is added to the normed x: add it to x itself": (
+                lambda: _pre_on_the_normed(block, x)
+            ),
+            "the norms are missing": lambda: x + f(x) + g(x + f(x)),
+            "the two norms are swapped": lambda: x + f(b(x)) + g(a(x + f(b(x)))),
+            "one norm is used twice: each branch has a separate one": (
+                lambda: middle + g(a(middle))
+            ),
+            "the FFN comes first, but attention should": (lambda: x + g(b(x)) + f(a(x + g(b(x))))),
+            "the FFN is missing": lambda: middle,
+            "attention is missing": lambda: x + g(b(x)),
+            "the second residual connection is missing: add the FFN's result to x": (
+                lambda: g(b(middle))
+            ),
+        }
+        name_mistake(got, mistakes)
+        expect_close(got, want, "x = x + attention(norm(x)), then x = x + ffn(norm(x))")
+
+
+@checks.proves("PostNormBlock.forward")
+def post_norm_block(module: Any) -> None:
+    """Check a Post-LN block with random weights, gains and biases."""
+    block, x = _block(module.PostNormBlock)
+    f, g, a, b = block.attention, block.ffn, block.attention_norm, block.ffn_norm
+    with torch.no_grad():
+        got = _unchanged(block, x)
+        middle = a(x + f(x))
+        want = b(middle + g(middle))
+        mistakes: Mistakes = {
+            "that is Pre-LN: the norm belongs after the sum": (
+                lambda: x + f(a(x)) + g(b(x + f(a(x))))
+            ),
+            "the norm acts on the branch alone: it should act on the sum": (
+                lambda: x + a(f(x)) + b(g(x + a(f(x))))
+            ),
+            "the FFN reads the first sum without its norm": lambda: b(x + f(x) + g(x + f(x))),
+            "the FFN's result is added to x, not to the normed sum": lambda: b(x + g(middle)),
+            "the residual connections are missing: add each branch's result before the norm": (
+                lambda: b(g(a(f(x))))
+            ),
+            "the norms are missing": lambda: x + f(x) + g(x + f(x)),
+            "the two norms are swapped": lambda: a(b(x + f(x)) + g(b(x + f(x)))),
+            "one norm is used twice: each branch has a separate one": (
+                lambda: a(middle + g(middle))
+            ),
+            "the last norm is missing": lambda: middle + g(middle),
+            "the FFN comes first, but attention should": (lambda: a(b(x + g(x)) + f(b(x + g(x))))),
+            "the FFN is missing": lambda: middle,
+        }
+        name_mistake(got, mistakes)
+        expect_close(got, want, "x = norm(x + attention(x)), then x = norm(x + ffn(x))")
+
+
+def _block(make: Any) -> tuple[Any, Tensor]:
+    """Return a block with random parameters, and an input, (2, 5, 16)."""
+    block = make(16).double()
+    with torch.no_grad():
+        for i, parameter in enumerate(block.parameters()):
+            parameter.copy_(draw(*parameter.shape, seed=20 + i) / 2)
+    # norms of PyTorch, so that a mistake in the learner's own norm isn't blamed on the block
+    for name in ("attention_norm", "ffn_norm"):
+        norm = torch.nn.LayerNorm(16).double()
+        norm.load_state_dict(getattr(block, name).state_dict())
+        setattr(block, name, norm)
+    return block, draw(2, 5, 16) + 1
+
+
+def _unchanged(block: Any, x: Tensor) -> Any:
+    """Return the block's output, and fail if it changed its input."""
+    given = x.clone()
+    got = block(x)
+    if not torch.equal(given, x):
+        raise Mistake("your block changed its input: x += … works in place, write x = x + …")
+    return got
+
+
+def _pre_on_the_normed(block: Any, x: Tensor) -> Tensor:
+    """Return the result of adding each branch to its normed input."""
+    x = block.attention_norm(x)
+    x = block.ffn_norm(x + block.attention(x))
+    return x + block.ffn(x)
+
+
+@checks.proves("layer_norm_backward")
+def layer_norm_backward(module: Any) -> None:
+    """Check all three gradients against autograd's."""
+    dy = draw(3, 4, 8)
+    x = draw(3, 4, 8, seed=1) + 1
+    gain, bias = draw(2, 8, seed=2)
+    inputs = [tensor.clone().requires_grad_() for tensor in (x, gain, bias)]
+    want = torch.autograd.grad(F.layer_norm(inputs[0], (8,), *inputs[1:], EPS), inputs, dy)
+    got = module.layer_norm_backward(dy, x, gain, EPS)
+    if not isinstance(got, tuple) or len(got) != 3:
+        raise Mistake("expected three gradients: return dx, dgain, dbias")
+    name_mistake(got[0], _mistakes_of_layer_dx(dy, x, gain))
+    expect_close(got[0], want[0], "dx = (g − mean(g) − x̂ · mean(g · x̂)) / r, with g = γ·dy")
+    x_hat = F.layer_norm(x, (8,), eps=EPS)
+    for name, gradient, terms in (("dgain", got[1], dy * x_hat), ("dbias", got[2], dy)):
+        if any(equals(gradient, wrong) for wrong in (terms, terms.sum(0), terms.sum(1))):
+            raise Mistake(f"{name} is one vector, (d,): sum over all axes but the last")
+    name_mistake(got[1], _mistakes_of_dgain(dy, x, x_hat, gain))
+    expect_close(got[1], want[1], "dgain = Σ dy · x̂ over all tokens")
+    message = "dbias contains the gain, but it is the sum of dy itself"
+    name_mistake(got[2], {message: lambda: (dy * gain).sum((0, 1))})
+    expect_close(got[2], want[2], "dbias = Σ dy over all tokens")
+
+
+def _mistakes_of_layer_dx(dy: Tensor, x: Tensor, gain: Tensor) -> Mistakes:
+    """Return the result of each known mistake in the gradient of x."""
+    centred = x - x.mean(-1, keepdim=True)
+    variance = centred.square().mean(-1, keepdim=True)
+    r = (variance + EPS).sqrt()
+    x_hat = centred / r
+    g = dy * gain
+
+    def mean(a: Tensor) -> Tensor:
+        return a.mean(-1, keepdim=True)
+
+    along = x_hat * mean(g * x_hat)
+    return {
+        "that is RMSNorm's formula: mean(g) isn't subtracted": lambda: (g - along) / r,
+        "μ and r are treated as constants": lambda: g / r,
+        "r is treated as a constant: subtract the component of g along x̂": (
+            lambda: (g - mean(g)) / r
+        ),
+        "the gain is missing from dx: the gradient that arrives at x̂ is g = γ·dy": (
+            lambda: (dy - mean(dy) - x_hat * mean(dy * x_hat)) / r
+        ),
+        "the division by r is missing": lambda: g - mean(g) - along,
+        "x isn't centred: x̂ is (x − μ) / r": lambda: (g - mean(g) - x / r * mean(g * x / r)) / r,
+        "ε is missing from r": (
+            lambda: (g - mean(g) - centred / variance * mean(g * centred)) / variance.sqrt()
+        ),
+    }
+
+
+@checks.proves("conditional_entropy")
+def conditional_entropy(module: Any) -> None:
+    """Check it on counts with rows of zeros, against the sum over all pairs."""
+    counts = torch.tensor([[0, 3, 0, 0], [1, 0, 1, 6], [2, 0, 0, 2], [0, 0, 0, 0]]).double()
+    pairs = [(count, count / sum(row)) for row in counts.tolist() for count in row if count]
+    total = sum(count for count, _ in pairs)
+    want = -sum(count * math.log(p) for count, p in pairs) / total
+    got = module.conditional_entropy(counts.clone())
+    if isinstance(got, bool) or not isinstance(got, float):
+        raise Mistake(f"expected a float, got a {type(got).__name__}: end with .item()")
+    if math.isnan(got):
+        raise Mistake("the result is NaN: a row of zeros divided by its sum, or 0 · ln 0?")
+    joint = counts / total
+    rows = joint.sum(1)
+    entropies = [
+        -sum(count / sum(row) * math.log(count / sum(row)) for count in row if count)
+        for row in counts.tolist()
+    ]
+    seen = [entropy for entropy, row in zip(entropies, rows.tolist(), strict=True) if row]
+    columns = joint / joint.sum(0).clamp(min=1e-9)
+    wrong = {
+        "the sign is wrong: an entropy isn't negative": -want,
+        "that is in bits: use the natural logarithm": want / math.log(2),
+        "that is a sum over all pairs: divide by their number": want * total,
+        "that is the entropy of pairs, H(last, next): divide each row by its sum": (
+            -torch.xlogy(joint, joint).sum().item()
+        ),
+        "that is the plain mean over rows: weight each by how often its token occurs": (
+            sum(entropies) / len(entropies)
+        ),
+        "that is the plain mean over rows that occur: weight each by how often its token occurs": (
+            sum(seen) / len(seen)
+        ),
+        "that is H(last | next): divide by the sums of rows, not of columns": (
+            -torch.xlogy(joint, columns).sum().item()
+        ),
+        "that is the entropy of the next token alone: it ignores the last one": (
+            -torch.xlogy(joint.sum(0), joint.sum(0)).sum().item()
+        ),
+    }
+    for message, value in wrong.items():
+        if abs(got - value) < 1e-9:
+            raise Mistake(message)
+    if abs(got - want) > 1e-9:
+        raise Mistake(
+            f"expected {want:.6f} nats, got {got:.6f}: −Σ n(a, b) ln p(b | a) / Σ n(a, b)"
+        )

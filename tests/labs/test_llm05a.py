@@ -1,4 +1,4 @@
-"""LLM05a: its parts on unusual shapes and values, the theory it quotes, and its race."""
+"""LLM05a: its parts on unusual shapes and values, the theory it quotes, and its blocks."""
 
 import io
 import math
@@ -9,14 +9,14 @@ from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm05a_normalization import checks
 from labs.llm05a_normalization import lesson as lab
+from labs.llm05a_normalization.autograd import with_backward
+from labs.llm05a_normalization.training import Sizes, by_rate
 from labs.llm06_attention import checks as checks_of_llm06
 from labs.shared import small_gpt
 
 import pytest
 import torch
 import torch.nn.functional as F
-
-ARMS = list(lab.RATES)
 
 
 def randn(*shape, seed=0):
@@ -67,16 +67,18 @@ def test_a_nan_affects_its_own_token_alone():
 def test_gradients_by_hand_equal_the_library_for_any_epsilon(eps):
     x = randn(3, 5, 8)
     gain = randn(8, seed=1)
-    bias = randn(8, seed=2)
     dy = randn(3, 5, 8, seed=3)
-    for function, inputs, library in (
-        (lab.LayerNormByHand, (x, gain, bias), lambda x, *g: F.layer_norm(x, (8,), *g, eps)),
-        (lab.RMSNormByHand, (x, gain), lambda x, g: F.rms_norm(x, (8,), g, eps)),
-    ):
-        inputs = [tensor.clone().requires_grad_() for tensor in inputs]
-        got = torch.autograd.grad(function.apply(*inputs, eps), inputs, dy)
-        want = torch.autograd.grad(library(*inputs), inputs, dy)
-        torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
+    inputs = [tensor.clone().requires_grad_() for tensor in (x, gain)]
+    want = torch.autograd.grad(F.rms_norm(inputs[0], (8,), inputs[1], eps), inputs, dy)
+    got = lab.rms_norm_backward(dy, x, gain, eps)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
+
+
+def test_a_function_gets_the_gradient_that_was_written_for_it():
+    twice = with_backward(lambda x: x.square(), lambda dy, x: (7 * dy * x,))
+    x = randn(3).requires_grad_()
+    (got,) = torch.autograd.grad(twice(x).sum(), x)
+    torch.testing.assert_close(got, 7 * x)
 
 
 def test_a_zero_vector_has_the_largest_gradient_one_over_root_epsilon():
@@ -141,65 +143,74 @@ def test_the_prose_predicts_how_scaling_changes_a_norm():
     assert (factor - 1).min() > 10 * (eps / m.min()) ** 2
 
 
-def test_swish_equals_silu_with_rescaled_matrices():
-    ours = small_gpt.FeedForward(8, activation=lab.swish).double()
-    moved = small_gpt.FeedForward(8, activation=F.silu).double()
-    moved.up.weight.data = 4 * ours.up.weight
-    moved.down.weight.data = ours.down.weight / 4
-    x = randn(5, 8)
-    torch.testing.assert_close(ours(x), moved(x))
-
-
 def test_gelu_is_the_mean_of_a_random_gate():
     x = torch.linspace(-3, 3, 7, dtype=torch.float64)
     drawn = x * (randn(200_000, 1) < x).double().mean(0)
     assert (drawn - lab.gelu(x)).abs().max() < 3 * 5 * 0.5 / math.sqrt(200_000)
 
 
-# The race.
+# The blocks and the model.
 
 
-@pytest.mark.parametrize("size", ["tiny", "small", "full"])
-def test_all_activations_have_equally_many_parameters_at_every_size(size):
-    run = a_run(size)
-    counts = {
-        small_gpt.parameters(small_gpt.LanguageModel(lab.arm(run, name)))
-        for name in lab.ACTIVATIONS
+@pytest.mark.parametrize(("name", "norm_first"), [("Pre-LN", True), ("Post-LN", False)])
+def test_a_block_equals_torchs_encoder_layer_with_its_weights(name, norm_first):
+    torch.manual_seed(0)
+    ours = lab.BLOCKS[name](16).double()
+    theirs = torch.nn.TransformerEncoderLayer(
+        16, 4, 64, 0.0, "gelu", batch_first=True, norm_first=norm_first, bias=True
+    ).double()
+    inside = ours.attention.inside
+    weights = {
+        "self_attn.in_proj_weight": torch.cat([inside.q.weight, inside.k.weight, inside.v.weight]),
+        "self_attn.out_proj.weight": inside.out.weight,
+        "linear1.weight": ours.ffn.up.weight,
+        "linear2.weight": ours.ffn.down.weight,
     }
+    zeros = {key: torch.zeros_like(value) for key, value in theirs.state_dict().items()}
+    norms = {key: value for key, value in theirs.state_dict().items() if "norm" in key}
+    theirs.load_state_dict({**zeros, **norms, **weights})
+    x = randn(3, 7, 16)
+    ahead = torch.ones(7, 7, dtype=torch.bool).triu(1)
+    torch.testing.assert_close(ours(x), theirs(x, ahead), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", lab.BLOCKS)
+def test_a_decoders_scores_depend_on_earlier_tokens_only(name):
+    torch.manual_seed(0)
+    model = lab.Decoder(11, 16, 2, name, lab.Sinusoid(9, 16))
+    tokens = torch.randint(11, (2, 9), generator=torch.Generator().manual_seed(0))
+    changed = tokens.clone()
+    changed[:, 5] = (changed[:, 5] + 1) % 11
+    difference = (model(changed) - model(tokens)).abs().amax((0, 2))
+    assert difference[:5].max() == 0
+    assert difference[5:].min() > 0
+
+
+def test_only_a_pre_norm_decoder_has_a_norm_at_its_end():
+    assert isinstance(lab.Decoder(11, 16, 1, "Pre-LN").norm, lab.LayerNorm)
+    assert isinstance(lab.Decoder(11, 16, 1, "Post-LN").norm, torch.nn.Identity)
+
+
+def test_both_placements_have_equally_many_parameters_in_a_block():
+    counts = {small_gpt.parameters(block(16)) for block in lab.BLOCKS.values()}
     assert len(counts) == 1
 
 
-@pytest.mark.parametrize("name", ARMS)
-def test_the_rate_of_each_arm_at_tiny_is_in_the_grid(name):
-    assert lab.RATES[name] in lab.GRID
+def test_models_are_trained_by_rate_with_three_seeds():
+    sizes = Sizes(16, 8, 4, 3)
+    vocabulary = len(small_gpt.shakespeare().characters)
 
+    def make_model(name, sizes):
+        return lab.Decoder(vocabulary, sizes.d_model, 1, name)
 
-def test_every_arm_is_a_different_model():
-    torch.manual_seed(0)
-    run = a_run()
-    outputs = set()
-    tokens = lab.windows(run)[:2, :-1]
-    for name in ARMS:
-        torch.manual_seed(0)
-        logits = small_gpt.LanguageModel(lab.arm(run, name))(tokens)
-        outputs.add(round(logits.square().sum().item(), 3))
-    # RMSNorm and LayerNorm are equal at the start only if every mean is 0
-    assert len(outputs) == len(ARMS)
-
-
-def test_the_validation_windows_have_16384_characters_at_every_size():
-    for size in ("tiny", "small", "full"):
-        assert lab.windows(a_run(size))[:, 1:].numel() == 2**14
-
-
-def test_losses_are_subtracted_seed_by_seed():
-    found = {"a": [2.0, 3.0, 4.0], "b": [1.0, 1.0, 1.0]}
-    assert lab.less(found, "a", "b") == [1.0, 2.0, 3.0]
-
-
-def test_operations_are_counted_without_detach():
-    x = torch.ones(3)
-    assert lab.operations(lambda: x.detach() + x * x) == 2
+    losses = by_rate(a_run(), make_model, ["Pre-LN"], (0.001, 0.01), sizes)
+    assert {lr: list(arms) for lr, arms in losses.items()} == {0.001: ["Pre-LN"], 0.01: ["Pre-LN"]}
+    low = losses[0.001]["Pre-LN"]
+    assert low.shape == (3, 3)
+    # the same seeds at both rates: only from the second step on do they differ
+    assert torch.equal(low[:, 0], losses[0.01]["Pre-LN"][:, 0])
+    assert not torch.equal(low[:, 1], losses[0.01]["Pre-LN"][:, 1])
+    assert len(set(low[:, 0].tolist())) == 3
 
 
 def test_the_checks_of_methods_are_registered_by_class_and_method():

@@ -15,6 +15,8 @@ from labs.llm01_inference import view_data
 from labs.llm03_neural_networks import view_data as llm03
 from labs.llm04_tokenization import view_data as llm04
 from labs.llm04_tokenization.vocabularies import Vocabulary
+from labs.llm05a_normalization import view_data as llm05a
+from labs.llm05a_normalization.lesson import layer_norm, rms_norm
 from labs.llm06_attention import head_patterns
 from labs.llm10_llama import view_data as llm10
 from tests.browser import page_of
@@ -66,6 +68,18 @@ def sampler(browser: Any, folder: Path, logits: Tensor) -> Iterator[tuple[Any, T
     page.write_text(views.document(View("sampler", "sampler", caption, columns, [], path)), "utf-8")
     with page_of(browser, page, 1280, "light") as shown:
         yield shown, decoded(json.loads(path.read_text("utf-8"))["prompts"][0])
+
+
+@contextmanager
+def norms_view(browser: Any, folder: Path) -> Iterator[Any]:
+    """Open a vector and its norms; yield the page."""
+    data, caption, columns, _ = llm05a.norms(layer_norm, rms_norm)
+    path = folder / "views" / "norms.json"
+    views.write(data, path)
+    page = folder / "page.html"
+    page.write_text(views.document(View("norms", "norms", caption, columns, [], path)), "utf-8")
+    with page_of(browser, page, 1280, "light") as shown:
+        yield shown
 
 
 # LLM01
@@ -223,6 +237,35 @@ def test_tokens_that_are_no_text_are_shown_as_bytes() -> None:
     assert first == {"name": "bytes", "texts": ["n", "⟨C3⟩", "⟨A9⟩"], "ids": [110, 0xC3, 0xA9]}
     assert columns == ["tokens of", "bytes"]
     assert rows[-1] == ["a mixed sentence", 3]
+
+
+# LLM05a
+
+
+@pytest.mark.parametrize("setting", [*llm05a.SETTINGS, (-2.0, -1.5, 0.01), (0.0, 0.0, 1e-5)])
+def test_the_page_norms_a_vector_as_the_lab_does(
+    browser: Any, tmp_path: Path, setting: tuple[float, float, float]
+) -> None:
+    scale, shift, eps = setting
+    x = scale * torch.tensor(llm05a.VECTOR, dtype=torch.float64) + shift
+    ones = torch.ones_like(x)
+    with norms_view(browser, tmp_path) as page:
+        given = {"scale": scale, "shift": shift, "eps": eps}
+        compute = "([vector, given]) => LabViews.norms(vector, given)"
+        shown = page.evaluate(compute, [list(llm05a.VECTOR), given])
+    assert shown["layer"] == pytest.approx(layer_norm(x, ones, 0 * ones, eps).tolist(), abs=1e-12)
+    assert shown["rms"] == pytest.approx(rms_norm(x, ones, eps).tolist(), abs=1e-12)
+    assert shown["mean"] == pytest.approx(x.mean().item(), abs=1e-12)
+
+
+def test_moving_a_slider_changes_the_norms(browser: Any, tmp_path: Path) -> None:
+    with norms_view(browser, tmp_path) as page:
+        titles = page.locator(".view-title")
+        assert titles.all_text_contents()[1:] == ["LayerNorm: size 1", "RMSNorm: size 1"]
+        page.get_by_role("slider", name="scale").fill("-3")
+        assert titles.all_text_contents()[2] == "RMSNorm: size 0.283"
+        page.get_by_role("button", name="Reset").click()
+        assert titles.all_text_contents()[2] == "RMSNorm: size 1"
 
 
 # LLM06

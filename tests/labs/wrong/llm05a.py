@@ -140,6 +140,63 @@ class Added(Gated):
         return F.silu(gate) + up
 
 
+class PreAsPost(lab.PreNormBlock):
+    def forward(self, x):
+        return lab.PostNormBlock.forward(self, x)
+
+
+class SideBySide(lab.PreNormBlock):
+    def forward(self, x):
+        return x + self.attention(self.attention_norm(x)) + self.ffn(self.ffn_norm(x))
+
+
+class WithoutResiduals(lab.PreNormBlock):
+    def forward(self, x):
+        return self.ffn(self.ffn_norm(self.attention(self.attention_norm(x))))
+
+
+class OnTheNormed(lab.PreNormBlock):
+    def forward(self, x):
+        x = self.attention_norm(x)
+        x = self.ffn_norm(x + self.attention(x))
+        return x + self.ffn(x)
+
+
+class PreInPlace(lab.PreNormBlock):
+    def forward(self, x):
+        x += self.attention(self.attention_norm(x))
+        return x + self.ffn(self.ffn_norm(x))
+
+
+class PostAsPre(lab.PostNormBlock):
+    def forward(self, x):
+        return lab.PreNormBlock.forward(self, x)
+
+
+class NormOnTheBranch(lab.PostNormBlock):
+    def forward(self, x):
+        x = x + self.attention_norm(self.attention(x))
+        return x + self.ffn_norm(self.ffn(x))
+
+
+class UnnormedSum(lab.PostNormBlock):
+    def forward(self, x):
+        x = x + self.attention(x)
+        return self.ffn_norm(x + self.ffn(x))
+
+
+class NormUsedTwice(lab.PostNormBlock):
+    def forward(self, x):
+        x = self.attention_norm(x + self.attention(x))
+        return self.attention_norm(x + self.ffn(x))
+
+
+class LastNormForgotten(lab.PostNormBlock):
+    def forward(self, x):
+        x = self.attention_norm(x + self.attention(x))
+        return x + self.ffn(x)
+
+
 WRONG = [
     ("layer_norm", variance_by_d_minus_one, "d − 1"),
     ("layer_norm", epsilon_outside, "ε is outside the root"),
@@ -157,11 +214,6 @@ WRONG = [
     ("rms_norm_backward", gain_forgotten, "gain is missing from dx"),
     ("rms_norm_backward", sum_for_mean, "factor 1/d"),
     ("rms_norm_backward", one_gain_for_each_token, "one vector"),
-    ("sinusoid", halves, "neighbours"),
-    ("sinusoid", cosine_first, "sine and cosine are swapped"),
-    ("sinusoid", from_one, "start at 1"),
-    ("sinusoid", half_the_exponent, "factor 2"),
-    ("sinusoid", in_float32, "expected float64"),
     ("gated_width", lambda d, n=8: 8 * d // (3 * n) * n, "rounded down"),
     ("gated_width", lambda d, n=8: round(8 * d / 3 / n) * n, "nearest"),
     ("gated_width", lambda d, n=8: (8 * d // 3 // n + 1) * n, "a multiple already"),
@@ -171,4 +223,19 @@ WRONG = [
     ("SwiGLU.forward", LogisticGate, "logistic"),
     ("SwiGLU.forward", AfterTheProduct, "after the product"),
     ("SwiGLU.forward", Added, "a gate multiplies"),
+    ("sinusoid", halves, "neighbours"),
+    ("sinusoid", cosine_first, "sine and cosine are swapped"),
+    ("sinusoid", from_one, "start at 1"),
+    ("sinusoid", half_the_exponent, "factor 2"),
+    ("sinusoid", in_float32, "expected float64"),
+    ("PreNormBlock.forward", PreAsPost, "that is Post-LN"),
+    ("PreNormBlock.forward", SideBySide, "both branches read the same x"),
+    ("PreNormBlock.forward", WithoutResiduals, "residual connections are missing"),
+    ("PreNormBlock.forward", OnTheNormed, "added to the normed x"),
+    ("PreNormBlock.forward", PreInPlace, "changed its input"),
+    ("PostNormBlock.forward", PostAsPre, "that is Pre-LN"),
+    ("PostNormBlock.forward", NormOnTheBranch, "on the branch alone"),
+    ("PostNormBlock.forward", UnnormedSum, "without its norm"),
+    ("PostNormBlock.forward", NormUsedTwice, "one norm is used twice"),
+    ("PostNormBlock.forward", LastNormForgotten, "last norm is missing"),
 ]

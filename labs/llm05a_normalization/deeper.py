@@ -1,0 +1,763 @@
+# %% [markdown]
+# # LLM05a+ · Normalization, deeper
+# Norms in 16 bits and on the clock; tables of positions; a fair race of activations; a lower bound.
+#
+# **You will be able to** derive LayerNorm's gradient; say why statistics need float32; time two
+# norms and explain the result; separate the size of a table from its structure; run a race between
+# activations in which each has its best learning rate; compute a loss that no model of single
+# tokens can beat. **Builds on** LLM05a. **Takes** three quarters of an hour to read and two minutes
+# to run (`tiny`, 2 cores; `small` is for a GPU and trains over 100 models).
+
+# %% Imports
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from itertools import pairwise
+from statistics import mean, median, stdev
+from typing import Any
+
+from labs.kit import Lab, Results, Run, seconds_paired
+from labs.llm05a_normalization import figures
+from labs.llm05a_normalization.autograd import with_backward
+from labs.llm05a_normalization.lesson import (
+    Decoder,
+    RMSNorm,
+    Sinusoid,
+    SwiGLU,
+    gelu,
+    layer_norm,
+    rms_norm,
+    rms_norm_backward,
+    sinusoid,
+)
+from labs.llm05a_normalization.operations import count_operations
+from labs.llm05a_normalization.training import Sizes, validation_losses, validation_windows
+from labs.shared import small_gpt
+from labs.shared.small_gpt import Config, FeedForward, Position
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+lab = Lab("LLM05a+")
+lab.argument("--tune", action="store_true", help="search the learning rates at tiny, too")
+DOUBLE = torch.float64
+
+# %% [markdown]
+# ## 1. LayerNorm's gradient
+# LLM05a derived the gradient of RMSNorm. In LayerNorm each $\hat x_j$ depends on $x_i$ in a third
+# way, through the mean: $\partial\mu/\partial x_i = 1/d$. With $g = \gamma\,dy$ and
+# $r = \sqrt{\sigma^2 + \varepsilon}$, all three together give
+#
+# $$dx_i = \frac{g_i - \text{mean}(g) - \hat x_i\,\text{mean}(g \hat x)}{r}$$
+#
+# The new term removes the component of $g$ along $(1, \ldots, 1)$. LayerNorm forgets a shift of $x$
+# and its scale, so no gradient may point in either direction. Vectors of two numbers have no other
+# direction. So the gradient of LayerNorm of $(3, 5)$ is zero, whatever $dy$ is.
+#
+# $d\gamma$ is the sum of $dy\,\hat x$ over all tokens, as before. $\beta$ is added to every token,
+# so $d\beta$ is the sum of $dy$.
+
+
+# %% LayerNorm's gradient
+@lab.exercise(
+    level=2,
+    hints=(
+        "Start from rms_norm_backward; x̂ is now (x − μ) / r, and r has the variance in it.",
+        "dx has one more term: subtract mean(g) over the last axis before dividing by r.",
+        "dbias is dy summed over all axes but the last: sum_to_size(gain.shape).",
+    ),
+)
+def layer_norm_backward(
+    dy: Tensor, x: Tensor, gain: Tensor, eps: float = 1e-5
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x, (..., d), of gain and of bias, (d,); dy has the shape of x."""
+    centred = x - x.mean(-1, keepdim=True)
+    r = (centred.square().mean(-1, keepdim=True) + eps).sqrt()  # (..., 1)
+    x_hat = centred / r
+    g = dy * gain
+    along = x_hat * (g * x_hat).mean(-1, keepdim=True)
+    dx = (g - g.mean(-1, keepdim=True) - along) / r
+    return dx, (dy * x_hat).sum_to_size(gain.shape), dy.sum_to_size(gain.shape)
+
+
+@lab.experiment
+def layer_norms_gradient_avoids_two_directions(run: Run):
+    """LayerNorm's derived gradient agrees with finite differences; shift and scale get none of it.
+
+    Predict: LayerNorm of two numbers: how large is the gradient that arrives at x?
+    """
+    x, dy = torch.randn(2, 3, 5, 16, dtype=DOUBLE)  # (B, T, d) each
+    gain, bias = torch.randn(2, 16, dtype=DOUBLE)
+    inputs = [tensor.clone().requires_grad_() for tensor in (x, gain, bias)]
+
+    def backward(dy: Tensor, x: Tensor, gain: Tensor, _bias: Tensor) -> tuple[Tensor, ...]:
+        return layer_norm_backward(dy, x, gain)
+
+    def of_rms_norm(dy: Tensor, x: Tensor, gain: Tensor, _bias: Tensor) -> tuple[Tensor, ...]:
+        return *rms_norm_backward(dy, x, gain), dy.sum_to_size(gain.shape)
+
+    check = partial(torch.autograd.gradcheck, inputs=inputs, raise_exception=False)
+    passes = check(with_backward(layer_norm, backward))
+    run.check("passes gradcheck", passes, equals=True, decides=True)
+    passes = check(with_backward(layer_norm, of_rms_norm))
+    run.check("passes gradcheck with RMSNorm's gradient", passes, equals=False)
+    theirs = torch.autograd.grad(F.layer_norm(inputs[0], (16,), *inputs[1:], 1e-5), inputs, dy)
+    ours = layer_norm_backward(dy, x, gain)
+    for name, a, b in zip(("dx", "dγ", "dβ"), ours, theirs, strict=True):
+        run.agree(f"{name} − autograd's", a - b)
+    layer = layer_norm_backward(dy, x, gain, 0)[0]
+    rms = rms_norm_backward(dy, x, gain, 0)[0]
+    run.agree("ε = 0: sum of dx", layer.sum(-1), decides=True)
+    run.agree("ε = 0: x · dx", (x * layer).sum(-1), decides=True)
+    because = "the partner: 15 sums of 16 terms of size 1"
+    largest = rms.sum(-1).abs().max()
+    run.check("RMSNorm: largest sum of dx", largest, at_least=0.1, because=because)
+    two = layer_norm_backward(dy[..., :2], x[..., :2], gain[:2], 0)[0]
+    distance = (x[..., :1] - x[..., 1:2]).abs()  # r is half of it, and may be near 0
+    run.agree("LayerNorm of two numbers, ε = 0: dx times their distance", two * distance)
+    point = torch.tensor([3.0, 5.0], dtype=DOUBLE)
+    g = torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    ones = torch.ones(2, dtype=DOUBLE)
+    remains = 17**0.5 * rms_norm_backward(g, point, ones, 0)[0]
+    run.figure(
+        figures.tangent(rms_norm(point, ones, 0), g, remains),
+        "tangent",
+        "RMSNorm's gradient for x = (3, 5) and g = (1, 0), before the division by r.",
+        alt="An arc with the vector x̂ from the origin to it. At its tip an arrow points right, the "
+        "gradient g; a second one, what remains of it, is tangent to the arc.",
+    )
+    return "It is zero: of two numbers, LayerNorm keeps only which one is larger."
+
+
+# %% [markdown]
+# ## 2. What ε does to the invariance
+# With $\varepsilon > 0$ a norm sees the scale of $x$ a little. If $x$ is multiplied by $s$, then
+# $m$ becomes $s^2 m$, and RMSNorm's output changes by the factor
+#
+# $$
+# \sqrt{\frac{1 + \varepsilon/m}{1 + \varepsilon/(s^2 m)}} \approx
+# 1 + \frac{\varepsilon}{2m}\left(1 - \frac{1}{s^2}\right)
+# $$
+#
+# For $m = 1$, $\varepsilon = 10^{-5}$ and $s = 10$ this is $1 + 5 \cdot 10^{-6}$.
+
+
+# %% ε and the scale
+@lab.experiment
+def epsilon_lets_a_little_scale_through(run: Run):
+    """With ε = 1e-5, RMSNorm of 10x differs from that of x by the derived factor.
+
+    Predict: by which part of itself does an entry change? In float32, could you see it?
+    """
+    x = torch.randn(64, 256, dtype=DOUBLE)
+    ones = torch.ones(256, dtype=DOUBLE)
+    eps = 1e-5
+    m = x.square().mean(-1, keepdim=True)  # (64, 1)
+    factor = ((1 + eps / m) / (1 + eps / (100 * m))).sqrt()
+    first = eps / (2 * m) * (1 - 1 / 100)
+    scaled = rms_norm(10 * x, ones, eps)
+    plain = rms_norm(x, ones, eps)
+    run.agree("RMSNorm of 10x − factor · RMSNorm of x", scaled - factor * plain, decides=True)
+    off = ((scaled / plain - 1) / first - 1).abs().max()
+    because = "the next term of the expansion is smaller by ε/m"
+    bound = (eps / m.min()).item()
+    run.check("relative error of the approximation", off, at_most=bound, because=because)
+    change = (scaled / plain - 1).abs().min()
+    because = "the partner: ε/2m of it, and m < 2"
+    run.check("smallest change", change, at_least=2e-6, because=because)
+    return (
+        f"By {first.mean():.1e} of itself, which is {first.mean() / torch.finfo().eps:.0f} times "
+        "the distance between neighbouring float32 numbers."
+    )
+
+
+# %% [markdown]
+# ## 3. Statistics in float32
+# **Mixed precision** multiplies matrices in **bfloat16**, a 16-bit format with 8 significant bits.
+# Between 64 and 128 its numbers lie 0.5 apart. That is too coarse for the statistics of a norm. If
+# $x$ has the mean 100.25, a mean in bfloat16 is 100 or 100.5. Every entry is then off by 0.25
+# before the division by $\sigma$.
+#
+# **float16** has 11 significant bits, but its largest number is 65,504. The square of 300 is
+# infinite, and the output of the norm is 0. An $\varepsilon$ of $10^{-8}$ is rounded to 0, so a
+# vector of zeros gives NaN.
+#
+# If the statistics are computed in float32, and only the result is rounded, the error is half a
+# unit in the last place: at most $2^{-8}$ of the largest output in bfloat16. PyTorch's kernels do
+# this, and `wide` does it for us.
+#
+# float32 has a trap, too. Many textbooks give the variance as
+#
+# $$\sigma^2 = \text{mean}(x^2) - \mu^2$$
+#
+# It is tempting, because both means can be computed in one pass over $x$. But let $\mu = 2^{13}$
+# and $\sigma = 1$. The mean square is near $2^{26}$, where float32 numbers lie 4 or 8 apart. The
+# difference is a multiple of 4 and can't be 1. So subtract first, then square.
+
+
+# %% Statistics in float32
+@lab.experiment
+def statistics_need_float32(run: Run):
+    """16-bit statistics spoil a norm; with float32 statistics a single rounding remains.
+
+    Predict: entries 100.25 ± 1 in bfloat16. How far off is their mean, in bfloat16?
+    """
+    ones = torch.ones(1024, dtype=DOUBLE)
+    layer = partial(layer_norm, gain=ones, bias=0 * ones)
+    rms = partial(rms_norm, gain=ones)
+
+    def error(norm: Any, x: Tensor, exact: Any) -> Tensor:
+        """Return the largest error, relative to the largest output."""
+        want = exact(x.double())
+        return (norm(x).double() - want).abs().max() / want.abs().max()
+
+    x = (torch.randn(64, 1024) + 100.25).bfloat16()
+    off_by = (x.mean(-1).double() - x.double().mean(-1)).abs()
+    because = "0.25 minus six times the spread of a mean of 1,024, 1/32"
+    what = "bfloat16: error of the mean"
+    run.check(what, off_by.min(), at_least=0.0625, because=because, decides=True)
+    because = "half a unit in the last place is 2⁻⁸; float32's part is 1e-4 of it"
+    for name, norm in (
+        ("ours", layer),
+        ("PyTorch's", partial(F.layer_norm, normalized_shape=(1024,))),
+    ):
+        what = f"bfloat16, LayerNorm, {name}: error"
+        run.check(what, error(norm, x, layer), at_most=2**-8 * 1.001, because=because, decides=True)
+    x = (300 * torch.randn(64, 1024)).half()
+    infinite = bool(x.square().mean(-1).isinf().all())
+    run.check("float16: mean square of 300 infinite?", infinite, equals=True, decides=True)
+    because = "half a unit in the last place is 2⁻¹¹"
+    what = "float16, RMSNorm, ours: error"
+    run.check(what, error(rms, x, rms), at_most=2**-11 * 1.01, because=because, decides=True)
+    zero = torch.zeros(8).half()
+    lost = zero / (zero.square().mean() + 1e-8).sqrt()
+    run.check("float16, ε = 1e-8: zeros give NaN?", bool(lost.isnan().all()), equals=True)
+    x = torch.randn(64, 1024) + 2**13
+    one_pass = x.square().mean(-1) - x.mean(-1).square()
+    off_by = (one_pass.double() - x.double().var(-1, correction=0)).abs()
+    because = "only multiples of 4 are possible, and the variance is near 1"
+    what = "float32, μ = 2¹³: error of mean(x²) − μ²"
+    run.check(what, off_by.min(), at_least=0.5, because=because)
+    because = "a unit in the mean's last place is 2⁻¹⁰, and σ = 1"
+    what = "float32, μ = 2¹³, LayerNorm, ours: error"
+    run.check(what, error(layer, x, layer), at_most=2**-10, because=because)
+    return f"float32: mean(x²) − μ² gave variances from {one_pass.min():g} to {one_pass.max():g}."
+
+
+# %% [markdown]
+# ## 4. Is RMSNorm faster?
+# RMSNorm computes less than LayerNorm: no mean, no subtraction, no bias. Zhang & Sennrich (2019)
+# report 7 to 64 % less running time. But arithmetic is rarely what a norm waits for. It waits for
+# memory: numbers are read, and results are written back. A **fused** kernel reads and writes them
+# once. A formula in PyTorch does it for every operation, forward and again backward.
+#
+# So we time four pairs: both norms by hand and from PyTorch, forward alone and with backward. We
+# also count the operations that PyTorch runs for each. Whether the claim holds depends on the
+# machine and the version of PyTorch, so the verdict below is that of this run.
+
+
+# %% Time
+def call(f: Callable[..., Tensor], inputs: list[Tensor], dy: Tensor | None) -> Any:
+    """Run a norm; with a `dy`, compute its gradients, too."""
+    if dy is None:
+        with torch.no_grad():
+            return f(*inputs)
+    inputs = [tensor.requires_grad_() for tensor in inputs]
+    return torch.autograd.grad(f(*inputs), inputs, dy)
+
+
+NORMS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "by hand": (layer_norm, rms_norm),  # of (x, gain, bias) and of (x, gain)
+    "PyTorch's": (
+        lambda x, gain, bias: F.layer_norm(x, gain.shape, gain, bias, 1e-5),
+        lambda x, gain: F.rms_norm(x, gain.shape, gain, 1e-5),
+    ),
+}
+
+
+@lab.experiment
+def rms_norm_is_faster(run: Run):
+    """RMSNorm takes less time than LayerNorm, by hand and from PyTorch: a textbook claim.
+
+    Predict: in which of the four pairs is it true?
+    """
+    widths = run.pick(tiny=[64, 256, 1024], small=[256, 1024, 4096], full=[1024, 4096, 16384])
+    numbers = run.pick(tiny=2**18, small=2**20, full=2**26)
+    rows: list[list[Any]] = []
+    ratios: dict[str, list[list[float]]] = {}
+    for name, norms in NORMS.items():
+        for direction in ("forward", "with backward"):
+            calls: list[Any] = []
+            each: list[list[float]] = []  # the ratios of each width
+            for width in widths:
+                x, dy = torch.randn(2, numbers // width, width, device=run.device)
+                inputs = [x, *torch.ones(2, width, device=run.device)]
+                back = dy if direction == "with backward" else None
+                calls = [partial(call, norms[i], inputs[: 3 - i], back) for i in (0, 1)]
+                layer, rms = seconds_paired(calls[0], calls[1], 15)
+                each.append([a / b for a, b in zip(layer, rms, strict=True)])
+            ratios[f"{name}, {direction}"] = each
+            rows.append([name, direction, *map(count_operations, calls)])
+            run.measure(
+                f"LayerNorm ÷ RMSNorm, {name}, {direction}, widths {widths}",
+                [median(row) for row in each],
+                expect_at_least=1,
+                because="RMSNorm computes less",
+                timed=True,
+                decides=True,
+            )
+    run.table("Operations that PyTorch runs", ["", "", "LayerNorm", "RMSNorm"], rows)
+    run.figure(
+        figures.norm_times(widths, ratios),
+        "norm_time",
+        f"Time of LayerNorm relative to RMSNorm, {numbers:,} numbers at a time, in float32. Lines: "
+        "the median of 15 pairs; bars: their middle half.",
+        alt="Two panels over the width, forward and with backward, each with a line for the norms "
+        "by hand and one for PyTorch's, and a dotted line at 1.",
+    )
+    layer, rms = rows[2][2:]
+    return f"Forward, PyTorch runs {layer} operations for its LayerNorm and {rms} for its RMSNorm."
+
+
+# %% [markdown]
+# ## 5. Size and structure of a table of positions
+# A learned table of positions can hold the sinusoids, or anything else. Does it matter how it
+# starts? Between GPT-2's table and the sinusoids two things differ:
+#
+# - **Size.** GPT-2's table starts with entries of size 0.02. The sinusoids' entries have the size
+#   $1/\sqrt 2 = 0.71$, since $\sin^2 + \cos^2 = 1$. Our embeddings have the size 1.
+# - **Structure.** Rows of the sinusoids at near positions are alike. Random rows are not.
+#
+# If we compared these two tables only, we wouldn't know which difference counts. So we vary both:
+# random numbers and sinusoids, each in four sizes. All tables are trained. The models have two
+# Pre-LN blocks and the same learning rate, which rises over the first tenth of the steps; the seed
+# decides everything but the table. The loss is measured on text that no model was trained on.
+
+
+# %% Size and structure
+class Table(Position):
+    """Learned positions that start as random numbers or as sinusoids of a given size."""
+
+    def __init__(self, length: int, d_model: int, kind: str, rms: float):
+        super().__init__()
+        random = kind == "random"
+        start = torch.randn(length, d_model) if random else sinusoid(length, d_model).float()
+        self.table = nn.Parameter(start * rms / start.square().mean().sqrt())  # (T, d)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Add each token's position, (B, T, d) -> (B, T, d)."""
+        return x + self.table[: x.shape[1]]
+
+
+KINDS = ("random", "sinusoids")
+TABLE_SIZES = (0.02, 0.2, 0.71, 2.0)
+NO_TABLE = "no positions"
+BEST = "sinusoids, 0.71"
+
+
+def minus(losses: dict[str, list[float]], a: str, b: str) -> list[float]:
+    """Return the loss of `a` minus that of `b`, seed by seed."""
+    return [x - y for x, y in zip(losses[a], losses[b], strict=True)]
+
+
+@lab.experiment
+def a_table_needs_size_and_structure(run: Run):
+    """After a short training, sinusoids at full size lead both small sinusoids and random tables.
+
+    Predict: which is worse, a table of the right size without structure, or the reverse?
+    """
+    sizes = run.pick(
+        tiny=Sizes(48, 32, 16, 200), small=Sizes(96, 64, 32, 800), full=Sizes(192, 128, 64, 4000)
+    )
+    vocabulary = len(small_gpt.shakespeare().characters)
+    tables = {f"{kind}, {rms:g}": (kind, rms) for kind in KINDS for rms in TABLE_SIZES}
+
+    def make_model(name: str, sizes: Sizes) -> Decoder:
+        d = sizes.d_model
+        position = Table(sizes.length, d, *tables[name]) if name in tables else Position()
+        return Decoder(vocabulary, d, 2, "Pre-LN", position)
+
+    losses = validation_losses(run, make_model, [*tables, NO_TABLE], 0.02, sizes)
+    because = "the same seed gives the same batches; only the table differs"
+    for other in ("random, 0.02", "random, 0.71", "sinusoids, 0.02"):
+        difference = minus(losses, other, BEST)
+        run.measure(
+            f"{other} − {BEST}",
+            difference,
+            unit="nats",
+            expect_at_least=0,
+            because=because,
+            decides=True,
+        )
+    for name in tables:
+        run.measure(f"{NO_TABLE} − {name}", minus(losses, NO_TABLE, name), unit="nats")
+    curves = {kind: [losses[f"{kind}, {rms:g}"] for rms in TABLE_SIZES] for kind in KINDS}
+    best = min(tables, key=lambda name: mean(losses[name]))
+    title = f"The best of eight tables: {best}"
+    run.figure(
+        figures.tables(TABLE_SIZES, curves, mean(losses[NO_TABLE]), title),
+        "tables",
+        f"Two blocks after {sizes.steps} steps at the learning rate 0.02. Lines: means of three "
+        "seeds; bands: lowest and highest seed. Dotted: the model without positions.",
+        alt="Two lines of the loss over the size of the table at the start. The sinusoids' falls "
+        "below the dotted line from 0.71 on; that of random tables stays near it or above.",
+    )
+    gains = {name: mean(minus(losses, NO_TABLE, name)) for name in tables}
+    return (
+        "Compared with no positions, structure without size gains "
+        f"{gains['sinusoids, 0.02']:+.3f} nats, size without structure "
+        f"{gains['random, 0.71']:+.3f}, both together {gains[BEST]:+.3f}."
+    )
+
+
+# %% [markdown]
+# ## 6. One family of activations
+# $x\,\sigma(kx)$, called **Swish** (Ramachandran et al. 2017), contains most activations of LLM05a.
+# It is $x/2$ at $k = 0$, SiLU at $k = 1$, nearly GELU at $k = 1.7$, and ReLU as $k \to \infty$. The
+# larger $k$, the sharper the bend at 0.
+#
+# And $x\,\sigma(kx) = \text{SiLU}(kx)/k$. Between two matrices, the factor $k$ can move into the
+# first one, and $1/k$ into the second. So SiLU and Swish of any $k > 0$ can express the same
+# functions. They differ in where training starts and in how far a step goes.
+#
+# Two approximations of GELU are common: Hendrycks & Gimpel's with tanh, and $x\,\sigma(1.702x)$.
+# A model that was trained with one of them should be run with the same one.
+
+
+# %% Activations
+def relu_squared(x: Tensor) -> Tensor:
+    """Return max(0, x)², as So et al. (2021) found it by search."""
+    return F.relu(x).square()
+
+
+def swish(x: Tensor, k: float = 4.0) -> Tensor:
+    """Return x times the logistic function of kx."""
+    return x * (k * x).sigmoid()
+
+
+def identity(x: Tensor) -> Tensor:
+    """Return x: no activation."""
+    return x
+
+
+@lab.experiment
+def approximations_of_gelu_are_other_functions(run: Run):
+    """GELU's approximations by tanh and by x·σ(1.702x) differ from it by more than rounding.
+
+    Predict: in which decimal does each approximation first differ from GELU?
+    """
+    x = torch.linspace(-6, 6, 12_001, dtype=DOUBLE)
+    run.agree("x·σ(4x) − SiLU(4x)/4", swish(x) - F.silu(4 * x) / 4)
+    run.agree("GELU − PyTorch's", gelu(x) - F.gelu(x))
+    by_tanh = (F.gelu(x, approximate="tanh") - gelu(x)).abs().max()
+    by_swish = (swish(x, 1.702) - gelu(x)).abs().max()
+    because = "float32's rounding of values up to 6 is 5e-7"
+    run.check("by tanh: largest error", by_tanh, at_least=1e-5, because=because, decides=True)
+    run.check("by x·σ(1.702x)", by_swish, at_least=1e-5, because=because, decides=True)
+    functions = {"SiLU": F.silu, "GELU": gelu, "Swish, k = 4": swish, "ReLU": F.relu}
+    run.figure(
+        figures.activations(functions),
+        "family",
+        "The family x·σ(kx): a larger k makes a sharper bend.",
+        alt="Two line plots of SiLU, GELU, Swish with k = 4 and ReLU, and of their slopes.",
+    )
+    return f"Largest errors: {by_tanh:.1e} by tanh, {by_swish:.1e} by x·σ(1.702x)."
+
+
+# %% [markdown]
+# ## 7. A fair race
+# Which activation is best? The differences are small, so everything else must be equal, and chance
+# must be visible. We train a decoder of two blocks on Shakespeare's plays, character by character.
+# The contestants are called **arms**.
+#
+# - **Parameters.** All arms with another activation have exactly the same number. Arms with another
+#   norm, or without attention, don't; the tables show it.
+# - **Batches.** The same seed gives the same batches to all arms. So we subtract losses seed by
+#   seed, and the luck of the batches cancels.
+# - **Learning rate.** Each arm gets the best one of a grid, chosen with a fourth seed. `small`,
+#   `full` and `--tune` search it. At `tiny` we use the rates that `--tune` found.
+# - **Chance.** Three seeds, and their standard deviation in the table.
+#
+# What should we expect? If training starts with small numbers, a gentle bend is nearly a straight
+# line, and a straight line makes the FFN useless. Then the family of section 6 should finish in the
+# order of $k$.
+
+# %% The arms
+GRID = (0.005, 0.01, 0.02, 0.04, 0.08)
+RATES = {  # at tiny
+    "identity": 0.02,
+    "SiLU": 0.02,
+    "GELU": 0.02,
+    "Swish, k = 4": 0.02,
+    "ReLU": 0.02,
+    "ReLU²": 0.02,
+    "SwiGLU": 0.02,
+    "RMSNorm": 0.02,
+    "Post-LN": 0.01,
+    "no attention": 0.02,
+}
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "identity": partial(FeedForward, activation=identity),
+    "SiLU": partial(FeedForward, activation=F.silu),
+    "GELU": FeedForward,
+    "Swish, k = 4": partial(FeedForward, activation=swish),
+    "ReLU": partial(FeedForward, activation=F.relu),
+    "ReLU²": partial(FeedForward, activation=relu_squared),
+    "SwiGLU": SwiGLU,
+}
+
+
+def race_sizes(run: Run) -> Sizes:
+    """Return the sizes of the race; for multiples of 24, 8d/3 is a multiple of 8."""
+    return run.pick(
+        tiny=Sizes(48, 32, 16, 250), small=Sizes(96, 64, 32, 800), full=Sizes(192, 128, 64, 4000)
+    )
+
+
+def arm(run: Run, name: str) -> Config:
+    """Return the base (GELU, LayerNorm, Pre-LN, sinusoids) with the change that `name` says."""
+    sizes = race_sizes(run)
+    changes: dict[str, Any] = {
+        "RMSNorm": {"norm": RMSNorm},
+        "Post-LN": {"placement": "post"},
+        "no attention": {"heads": 0, "position": Position},
+        **{name: {"ffn": ffn} for name, ffn in ACTIVATIONS.items()},
+    }
+    base = {
+        "vocabulary": len(small_gpt.shakespeare().characters),
+        "d_model": sizes.d_model,
+        "position": partial(Sinusoid, sizes.length, sizes.d_model),
+    }
+    return Config(**{**base, **changes[name]})
+
+
+@cache
+def trained(run: Run, name: str, lr: float, seed: int) -> tuple[float, list[float]]:
+    """Train an arm; return its validation loss and the losses in training, in nats."""
+    sizes = race_sizes(run)
+    result = small_gpt.train(
+        run,
+        arm(run, name),
+        small_gpt.shakespeare(),
+        steps=sizes.steps,
+        lr=lr,
+        seed=seed,
+        warmup=sizes.steps // 10,
+        batch=sizes.batch,
+        length=sizes.length,
+    )
+    loss = small_gpt.nats(result.model, validation_windows(sizes.length)).mean().item()
+    return loss, result.losses
+
+
+@cache
+def best_rate(run: Run, name: str) -> float:
+    """Return the learning rate of the grid with the lowest loss, for a seed that isn't raced."""
+    if run.size == "tiny" and not run.options.tune:
+        return RATES[name]
+    losses = {lr: trained(run, name, lr, run.seeds(4)[3])[0] for lr in GRID}
+    return min(GRID, key=lambda lr: losses[lr] if math.isfinite(losses[lr]) else math.inf)
+
+
+def race(run: Run, names: list[str]) -> dict[str, list[float]]:
+    """Return the losses of three seeds for each arm, and print them."""
+    losses: dict[str, list[float]] = {name: [] for name in names}
+    jobs = [(name, seed) for name in names for seed in run.seeds(3)]
+    for name, seed in run.progress(jobs, f"{len(names)} arms, 3 seeds"):
+        losses[name].append(trained(run, name, best_rate(run, name), seed)[0])
+    rows: list[list[Any]] = []
+    for name, row in losses.items():
+        count = small_gpt.parameters(small_gpt.LanguageModel(arm(run, name)))
+        spread = f"{stdev(row):.3f}"
+        rows.append([name, count, f"{best_rate(run, name):g}", f"{mean(row):.3f}", spread])
+    columns = ["", "parameters", "learning rate", "mean", "sd of 3 seeds"]
+    run.table("Validation loss (nats)", columns, rows)
+    return losses
+
+
+# %% The race
+@lab.experiment
+def gelu_squares_and_gates_beat_relu(run: Run):
+    """At equal parameters and tuned rates GELU, ReLU² and SwiGLU end below ReLU: textbook claims.
+
+    Predict: in which order do identity, SiLU, GELU, ReLU, ReLU² and SwiGLU finish?
+    """
+    losses = race(run, list(ACTIVATIONS))
+    counts = {small_gpt.parameters(ffn(race_sizes(run).d_model)) for ffn in ACTIVATIONS.values()}
+    run.check("different numbers of FFN parameters", len(counts), equals=1)
+    for name, because in (
+        ("GELU", "Hendrycks & Gimpel 2016, on other tasks"),
+        ("ReLU²", "So et al. 2021, on larger models"),
+        ("SwiGLU", "Shazeer 2020, at 220 M parameters"),
+    ):
+        difference = minus(losses, name, "ReLU")
+        expected: dict[str, Any] = {"unit": "nats", "expect_at_most": 0, "because": because}
+        run.measure(f"{name} − ReLU", difference, decides=True, **expected)
+    because = "nanochat's log of 2026-02-05 has SwiGLU behind"
+    run.measure("SwiGLU − ReLU²", minus(losses, "SwiGLU", "ReLU²"), unit="nats", because=because)
+    run.figure(
+        figures.seeds_of_arms(losses, "Activations at equal parameters and tuned rates"),
+        "race",
+        "Circles: the three seeds; bars: their means.",
+        alt="Seven rows, an activation each, with three circles and a bar for the loss.",
+    )
+    order = sorted(ACTIVATIONS, key=lambda name: mean(losses[name]))
+    listed = ", ".join(f"{name} {mean(losses[name]):.3f}" for name in order)
+    spread = max(stdev(row) for row in losses.values())
+    return f"From the best: {listed}. The largest spread between seeds is {spread:.3f}."
+
+
+FAMILY = ["identity", "SiLU", "GELU", "Swish, k = 4", "ReLU"]
+
+
+@lab.experiment
+def a_sharper_bend_ends_lower(run: Run):
+    """In the family x·σ(kx), each larger k ends lower: identity, SiLU, GELU, Swish at 4, ReLU.
+
+    Predict: is the last of the family, ReLU, also its best?
+    """
+    losses = race(run, FAMILY)
+    expected: dict[str, Any] = {"unit": "nats", "expect_at_least": 0}
+    expected["because"] = "where numbers are small, a gentle bend is nearly a straight line"
+    for a, b in pairwise(FAMILY):
+        run.measure(f"{a} − {b}", minus(losses, a, b), decides=True, **expected)
+    best = min(FAMILY, key=lambda name: mean(losses[name]))
+    gain = mean(minus(losses, "identity", best))
+    first = mean(minus(losses, "identity", "SiLU"))
+    return f"The best is {best}, {gain:.3f} nats below the identity; SiLU brings {first:.3f} of it."
+
+
+@lab.experiment
+def two_blocks_forgive_the_norm(run: Run):
+    """At two blocks and tuned rates, RMSNorm and Post-LN change the loss by no more than chance.
+
+    Predict: which of the two changes costs more?
+    """
+    base = "GELU"
+    losses = race(run, [base, "RMSNorm", "Post-LN"])
+    chance = 3 * stdev(losses[base])
+    because = f"{chance:.3f} is three standard deviations of the base's seeds"
+    expected: dict[str, Any] = {"unit": "nats", "expect_between": (-chance, chance)}
+    for name in ("RMSNorm", "Post-LN"):
+        difference = minus(losses, name, base)
+        run.measure(f"{name} − base", difference, decides=True, because=because, **expected)
+    costs = {name: mean(minus(losses, name, base)) for name in ("RMSNorm", "Post-LN")}
+    listed = " and ".join(f"{name} {cost:+.3f} nats" for name, cost in costs.items())
+    return f"Relative to the base, {listed}."
+
+
+# %% [markdown]
+# ## 8. What single tokens can't know
+# Take attention out of the model. Then each token is transformed alone, and the prediction of the
+# next character $b$ depends only on the last one, $a$. Whatever layers and parameters produce it,
+# such a model is a table with a row of probabilities for each $a$.
+#
+# How good can a table be? Count in the test text itself how often $b$ follows $a$. No table has a
+# lower loss on this text than these frequencies (Gibbs' inequality). Their loss is the
+# **conditional entropy**:
+#
+# $$H(\text{next} \mid \text{last}) = -\sum_{a,b} p(a, b) \ln p(b \mid a)$$
+#
+# **By hand.** In "abab ab" as pairs: after a always follows b, so a costs nothing. After b, a
+# follows once and a space once: $-\ln(1/2) = 0.69$ nats each. The space is followed by a. The six
+# pairs cost $2 \cdot 0.69/6 = 0.23$ nats on average.
+#
+# The bound holds for the counts of the very text on which the model is tested. Counts of other text
+# would be no bound. And a model with learned positions could use another table for each position,
+# so the model here has none.
+
+
+# %% A bound
+@lab.exercise(
+    level=2,
+    hints=(
+        "Divide each row by its sum to get p(b | a); clamp the sum, since some rows are 0.",
+        "Each pair costs −ln p(b | a), and a pair that was seen n times counts n times.",
+        "Where the count is 0 the term is 0: torch.xlogy(counts, p) gives 0 · ln 0 = 0.",
+    ),
+)
+def conditional_entropy(counts: Tensor) -> float:
+    """Return H(next | last) in nats; counts[a, b] says how often b follows a, (V, V) in float64."""
+    rows = counts.sum(-1, keepdim=True)  # (V, 1)
+    p = counts / rows.clamp(min=1)
+    return -(torch.xlogy(counts, p).sum() / counts.sum()).item()
+
+
+def pair_counts(last: Tensor, following: Tensor, vocabulary: int) -> Tensor:
+    """Return how often each token follows each other one, (V, V) in float64."""
+    pairs = (last * vocabulary + following).flatten().bincount(minlength=vocabulary**2)
+    return pairs.view(vocabulary, vocabulary).double()
+
+
+@lab.experiment
+def single_tokens_cannot_beat_the_pairs(run: Run):
+    """Without attention no loss is below H(next | last) of the test text; with attention it is.
+
+    Predict: how close to the bound does a model without attention come?
+    """
+    corpus = small_gpt.shakespeare()
+    vocabulary = len(corpus.characters)
+    windows = validation_windows(race_sizes(run).length)
+    last, following = windows[:, :-1], windows[:, 1:]
+    bound = conditional_entropy(pair_counts(last, following, vocabulary))
+    losses = race(run, ["no attention", "GELU"])
+    because = f"H(next | last) = {bound:.4f}; minus 1e-5 for float32"
+    alone = losses["no attention"]
+    run.check("without attention", alone, at_least=bound - 1e-5, because=because, decides=True)
+    together = losses["GELU"]
+    run.check("with attention", together, at_most=bound, because="the partner", decides=True)
+    seen = 1 + pair_counts(corpus.train[:-1], corpus.train[1:], vocabulary)  # no pair has p = 0
+    p = seen / seen.sum(-1, keepdim=True)
+    counted = -p[last, following].log().mean().item()
+    rungs = {
+        "uniform, ln V": math.log(vocabulary),
+        "frequencies of the test text": small_gpt.unigram(windows),
+        "pairs counted in the training text": counted,
+        "trained without attention": mean(alone),
+        "the bound: pairs of the test text": bound,
+        "trained with attention": mean(together),
+    }
+    run.table("Loss", ["", "nats"], [[name, f"{loss:.3f}"] for name, loss in rungs.items()])
+    return (
+        f"Above the bound: trained without attention {mean(alone) - bound:.3f} nats, pairs counted "
+        f"in the training text {counted - bound:.3f}."
+    )
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Sum up this run's times and races."""
+    bends = ", ".join(
+        f"to {b} {results.value('a_sharper_bend_ends_lower', f'{a} − {b}'):+.3f}"
+        for a, b in pairwise(FAMILY)
+    )
+    costs = "; ".join(
+        f"{arm} {results.value('two_blocks_forgive_the_norm', f'{arm} − base'):+.3f}"
+        for arm in ("RMSNorm", "Post-LN")
+    )
+    return (
+        "## In this run\nThe verdict on RMSNorm being faster: "
+        f"{results.verdict('rms_norm_is_faster')}. What each sharper bend gained, in nats: "
+        f"{bends}. Loss at two blocks relative to the base, in nats: {costs}."
+    )
+
+
+# %% [markdown]
+# ## 9. What to remember
+# - **A library's function may be several operations.** Look at the counts of section 4 before you
+#   explain a time.
+# - **Compare one thing at a time.** A random table and the sinusoids differ in size and structure.
+# - **A race shows who leads at its size, length and learning rates.** SiLU and Swish of any $k$ can
+#   express the same functions; what differs is how training starts. Vaswani et al. (2017) found
+#   learned positions and sinusoids equally good after 100,000 steps.
+# - **A bound belongs to its text.**
+#
+# **Read on**: Zhang & Sennrich 2019, *Root Mean Square Layer Normalization* · Shazeer 2020, *GLU
+# Variants Improve Transformer* · So et al. 2021, *Primer* · Narang et al. 2021, *Do Transformer
+# Modifications Transfer Across Implementations and Applications?* Next is LLM05b.
+
+# %%
+if __name__ == "__main__":
+    lab.main()

@@ -1,0 +1,309 @@
+"""The figures of LLM05a and LLM05a+."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+BRANCH = "#0072B2"  # attention and the feed-forward layer
+NORM = "#D55E00"
+INK = "#1c2026"  # the page replaces it with its own ink
+Norm = Callable[..., Tensor]
+COLOURS = ("C0", "C1", "C2", "C3")
+
+
+def _box(ax: Any, x: float, y: float, text: str, color: str = INK, width: float = 1.7) -> None:
+    """Draw a labelled box around (x, y)."""
+    box = plt.Rectangle((x - width / 2, y - 0.28), width, 0.56, fill=False, ec=color, lw=1.6)
+    ax.add_patch(box)
+    ax.text(x, y, text, ha="center", va="center", fontsize=10, color=color)
+
+
+def _arrow(ax: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw an arrow from one point to another."""
+    style = {"arrowstyle": "-|>", "color": INK, "lw": 1.3, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", end, start, arrowprops=style)
+
+
+def _plus(ax: Any, x: float, y: float) -> None:
+    """Draw the sum of a residual connection."""
+    ax.plot(x, y, "o", ms=15, mfc="none", mec=INK, mew=1.3)
+    ax.text(x, y, "+", ha="center", va="center", fontsize=13)
+
+
+def _canvas(ax: Any, title: str, height: float) -> None:
+    """Prepare axes for a diagram."""
+    ax.set(xlim=(-0.9, 3.6), ylim=(-0.6, height), aspect="equal", title=title)
+    ax.axis("off")
+
+
+def _pre_branch(ax: Any, y: float, name: str) -> None:
+    """Draw x + f(norm(x)): the stream at x = 0, the branch beside it."""
+    _arrow(ax, (0, y), (0, y + 2.3))
+    ax.plot([0, 2.2], [y + 0.25, y + 0.25], color=INK, lw=1.3)
+    _arrow(ax, (2.2, y + 0.25), (2.2, y + 0.52))
+    _box(ax, 2.2, y + 0.8, "norm", NORM)
+    _arrow(ax, (2.2, y + 1.08), (2.2, y + 1.32))
+    _box(ax, 2.2, y + 1.6, name, BRANCH)
+    ax.plot([2.2, 2.2], [y + 1.88, y + 2.55], color=INK, lw=1.3)
+    _arrow(ax, (2.2, y + 2.55), (0.25, y + 2.55))
+    _plus(ax, 0, y + 2.55)
+
+
+def _post_branch(ax: Any, y: float, name: str) -> None:
+    """Draw norm(x + f(x)): the norm stands on the stream."""
+    _arrow(ax, (0, y), (0, y + 1.3))
+    ax.plot([0, 2.2], [y + 0.25, y + 0.25], color=INK, lw=1.3)
+    _arrow(ax, (2.2, y + 0.25), (2.2, y + 0.52))
+    _box(ax, 2.2, y + 0.8, name, BRANCH)
+    ax.plot([2.2, 2.2], [y + 1.08, y + 1.55], color=INK, lw=1.3)
+    _arrow(ax, (2.2, y + 1.55), (0.25, y + 1.55))
+    _plus(ax, 0, y + 1.55)
+    _arrow(ax, (0, y + 1.8), (0, y + 2.12))
+    _box(ax, 0, y + 2.4, "norm", NORM, width=1.3)
+
+
+def model_and_block() -> Figure:
+    """Draw a decoder as a stack, and one of its blocks in detail."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 5.6))
+    _canvas(left, "The model", 6.2)
+    parts = ["embedding", "+ position", "block", "block", "norm", "unembedding"]
+    for i, part in enumerate(parts):
+        y = 0.5 + 0.9 * i
+        _arrow(left, (1.2, y - 0.62), (1.2, y - 0.28))
+        _box(left, 1.2, y, part, {"block": BRANCH, "norm": NORM}.get(part, INK), width=2.4)
+    _arrow(left, (1.2, 5.28), (1.2, 5.6))
+    left.text(1.2, -0.25, "tokens", ha="center", va="center", fontsize=10)
+    left.text(1.2, 5.8, "a score for each next token", ha="center", va="center", fontsize=10)
+    _canvas(right, "A block", 6.2)
+    _pre_branch(right, 0, "attention")
+    _pre_branch(right, 2.75, "feed-forward")
+    _arrow(right, (0, 5.5), (0, 5.9))
+    right.text(-0.25, 2.2, "residual stream", rotation=90, ha="center", va="center", fontsize=10)
+    return fig
+
+
+def placements() -> Figure:
+    """Draw a Pre-LN block and a Post-LN block side by side."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 5.4))
+    for ax, title, branch in zip(
+        axes,
+        ("Pre-LN: nothing stands on the stream", "Post-LN: the stream passes each norm"),
+        (_pre_branch, _post_branch),
+        strict=True,
+    ):
+        _canvas(ax, title, 6.2)
+        ax.title.set_fontsize(10.5)
+        branch(ax, 0, "attention")
+        branch(ax, 2.75, "feed-forward")
+        _arrow(ax, (0, 5.45), (0, 5.95))
+    return fig
+
+
+def norms_in_two_dimensions(layer_norm: Norm, rms_norm: Norm) -> Figure:
+    """Draw five vectors of two numbers before and after each norm."""
+    x = torch.tensor([[3, 1.5], [2, -1], [-0.7, 0.5], [-3, -2], [-0.5, 2.5]])
+    ones = torch.ones(2)
+    normed = rms_norm(x, ones, 0), layer_norm(x, ones, 0 * ones, 0)
+    fig, axes = plt.subplots(1, 2, sharex=True, sharey=True, figsize=(7.2, 4.0))
+    titles = ("RMSNorm keeps the direction", "LayerNorm subtracts the mean first")
+    angle = np.linspace(0, 2 * np.pi, 200)
+    for ax, after, title in zip(axes, normed, titles, strict=True):
+        ax.plot(2**0.5 * np.cos(angle), 2**0.5 * np.sin(angle), color=INK, lw=0.8, alpha=0.5)
+        ax.scatter(*x.T, marker="o", fc="none", ec="C0")
+        for start, end in zip(x, after, strict=True):
+            ax.plot(*zip(start, end, strict=True), color=INK, lw=0.8, ls=":")
+        ax.scatter(*after.T, color="C1", zorder=3)
+        ax.set(title=title, xlabel="first entry", aspect="equal")
+        ax.title.set_fontsize(11)
+    axes[0].set_ylabel("second entry")
+    axes[0].text(1.9, 1.8, "before", color="C0", fontsize=10)
+    axes[0].text(0.2, -2.2, "after: on\nthe circle", color="C1", fontsize=10)
+    axes[1].text(-1.2, -2.3, "after: one of two points", color="C1", fontsize=10)
+    return fig
+
+
+def tangent(x_hat: Tensor, g: Tensor, dx: Tensor) -> Figure:
+    """Draw the gradient at the output of RMSNorm, and what remains of it, at a point x̂."""
+    fig, ax = plt.subplots(figsize=(5.4, 4.2))
+    angle = np.linspace(-0.35, 1.75, 200)
+    ax.plot(2**0.5 * np.cos(angle), 2**0.5 * np.sin(angle), color=INK, lw=0.8, alpha=0.6)
+    arrow = {"arrowstyle": "-|>", "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
+    for end, color in ((x_hat + g, "C0"), (x_hat + dx, "C1")):
+        ax.annotate("", end, x_hat, arrowprops={**arrow, "color": color})
+    ax.annotate("", x_hat, (0, 0), arrowprops={**arrow, "color": INK, "lw": 1.2})
+    ax.plot(*zip(x_hat + g, x_hat + dx, strict=True), ":", color=INK)
+    ax.text(*(x_hat / 2 + torch.tensor([-0.2, 0.08])), "x̂", fontsize=12)
+    ax.text(
+        *(x_hat + g + torch.tensor([0.04, 0])), "g arrives", color="C0", fontsize=10, va="center"
+    )
+    ax.text(
+        *(x_hat + dx + torch.tensor([0.05, -0.05])),
+        "this remains",
+        color="C1",
+        fontsize=10,
+        va="top",
+    )
+    ax.set(aspect="equal", xlim=(-0.1, 2.6), ylim=(-0.1, 1.8))
+    ax.set(xlabel="first entry", ylabel="second entry", title="No gradient along x̂")
+    return fig
+
+
+def epsilon(sizes: Tensor, curves: Mapping[str, Tensor], eps: float) -> Figure:
+    """Draw the size after RMSNorm against the size before, one curve for each place of ε."""
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
+    for (name, after), style, dy in zip(curves.items(), ("-", "--"), (0.12, 12), strict=True):
+        ax.loglog(sizes, after, style, lw=2)
+        ax.text(sizes[4], after[4] * dy, name, fontsize=10)
+    for value, name in ((eps**0.5, "√ε"), (eps, "ε")):
+        ax.axvline(value, color=INK, ls=":", lw=1)
+        ax.text(value * 1.2, 1e-5, name, fontsize=11)
+    ax.set(xlabel="size of the entries before the norm", ylabel="size after")
+    ax.set_title("Inside the root, entries far below √ε stay small")
+    return fig
+
+
+def activations(functions: Mapping[str, Callable[[Tensor], Tensor]]) -> Figure:
+    """Draw activations and their slopes."""
+    x = torch.linspace(-4, 3, 701)
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.8))
+    for (name, f), style in zip(functions.items(), ("-", "--", "-.", ":"), strict=False):
+        axes[0].plot(x, f(x), style, lw=2, label=name)
+        axes[1].plot(x, torch.func.vmap(torch.func.grad(f))(x), style, lw=2)
+    axes[0].set(xlim=(-4, 3), ylim=(-0.5, 3), xlabel="x", ylabel="f(x)")
+    axes[1].set(xlim=(-4, 3), ylim=(-0.3, 1.3), xlabel="x", ylabel="slope f′(x)")
+    axes[0].set_title("GELU and SiLU dip below zero")
+    axes[1].set_title("Their slopes have no jump")
+    axes[0].legend(loc="upper left")
+    return fig
+
+
+def sinusoids(table: Tensor, half: int) -> Figure:
+    """Draw the first positions of a table, (T, d), and their products with position 0."""
+    products = table @ table[0]  # (T,)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.8))
+    image = left.imshow(table[:64], cmap="cividis", aspect="auto", vmin=-1, vmax=1)
+    left.grid(visible=False)
+    left.set(xlabel="entry", ylabel="position t", title="Fast hands left, slow ones right")
+    fig.colorbar(image, ax=left, ticks=[-1, 0, 1])
+    right.plot(products[:129], lw=2)
+    right.plot(half, products[half], "o", color="C1")
+    right.annotate(
+        f"below half at distance {half}",
+        (half, products[half]),
+        (half + 8, products[half] + 8),
+        arrowprops={"arrowstyle": "-", "color": INK, "lw": 0.8},
+        fontsize=10,
+    )
+    right.set(xlabel="distance t − s", ylabel="dot product", title="Near positions are alike")
+    return fig
+
+
+def stream_sizes(sizes: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw the size of the residual stream after each block, one line for each placement."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.6))
+    for i, (name, values) in enumerate(sizes.items()):
+        ax.plot(range(len(values)), values, "o-", color=COLOURS[i])
+        ax.text(len(values) - 0.8, values[-1], name, color=COLOURS[i], va="center")
+    longest = max(map(len, sizes.values()))
+    ax.set(xlim=(-0.3, longest + 0.6), ylim=(0, None), xticks=range(longest))
+    ax.set(xlabel="after this many blocks", ylabel="size of the stream (RMS)")
+    ax.set_title("Pre-LN's stream grows, Post-LN's keeps its size")
+    return fig
+
+
+def training_curves(
+    losses: Mapping[float, Mapping[str, Tensor]], width: int, known: float, title: str
+) -> Figure:
+    """Draw a panel for each learning rate: the mean of each arm's seeds, and their range.
+
+    Args:
+        losses: (seeds, steps), by learning rate and arm.
+        width: of the running mean, in steps.
+        known: the loss of a model that knows only the frequencies.
+        title: the title of the figure.
+    """
+    fig, axes = plt.subplots(1, len(losses), sharey=True, figsize=(7.2, 4.4))
+    for ax, (lr, arms) in zip(axes, losses.items(), strict=True):
+        for i, (name, curves) in enumerate(arms.items()):
+            smooth = curves.unfold(1, width, 1).mean(-1)  # (seeds, steps − width + 1)
+            steps = np.arange(width, curves.shape[1] + 1)
+            low, high = smooth.amin(0), smooth.amax(0)
+            ax.plot(steps, smooth.mean(0), color=COLOURS[i], lw=2)
+            ax.fill_between(steps, low, high, color=COLOURS[i], alpha=0.25, lw=0)
+            end = smooth[:, -1].mean()
+            ax.text(steps[-1] * 1.03, end, name, color=COLOURS[i], va="center", fontsize=10)
+        ax.axhline(known, color=INK, ls=":", lw=1)
+        ax.set(xlabel="training step", title=f"Learning rate {lr:g}", xlim=(0, 1.4 * steps[-1]))
+    axes[0].set_ylabel("training loss (nats)")
+    axes[0].text(4, known - 0.03, "frequencies alone", fontsize=9, va="top")
+    fig.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return fig
+
+
+def seeds_of_arms(
+    losses: Mapping[str, Sequence[float]], title: str, label: str = "validation loss (nats)"
+) -> Figure:
+    """Draw a row for each arm: a point for each seed, and a bar at the mean."""
+    fig, ax = plt.subplots(figsize=(7.2, 0.6 * len(losses) + 1.4))
+    for i, values in enumerate(losses.values()):
+        ax.plot(values, [i] * len(values), "o", color="C0", mfc="none")
+        ax.plot(mean(values), i, "|", color="C1", ms=22, mew=2.5)
+    ax.set_yticks(range(len(losses)), list(losses))
+    ax.set(ylim=(len(losses) - 0.5, -0.5), xlabel=label, title=title)
+    return fig
+
+
+def norm_times(widths: Sequence[int], ratios: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
+    """Draw the time of LayerNorm relative to RMSNorm over the width.
+
+    Args:
+        widths: the widths of the vectors.
+        ratios: the ratio of each pair of calls, by "name, direction" and width.
+    """
+    fig, axes = plt.subplots(1, 2, sharey=True, figsize=(7.2, 4.0))
+    for ax, direction in zip(axes, ("forward", "with backward"), strict=True):
+        rows = {name: row for name, row in ratios.items() if name.endswith(direction)}
+        for i, (name, row) in enumerate(rows.items()):
+            low, middle, high = np.quantile(np.array(row), (0.25, 0.5, 0.75), axis=1)
+            error = (middle - low, high - middle)
+            label = name.partition(",")[0]
+            ax.errorbar(widths, middle, error, fmt="os"[i] + "-", capsize=4, label=label)
+        ax.axhline(1, color=INK, ls=":", lw=1)
+        ax.set(xscale="log", xlabel="width d", title=direction.capitalize())
+        ax.set_xticks(widths, [f"{width:,}" for width in widths])
+        ax.minorticks_off()
+    axes[0].set(ylabel="LayerNorm ÷ RMSNorm", ylim=(0, None))
+    axes[0].legend()
+    fig.suptitle("Above the dotted line, RMSNorm is faster", x=0.01, ha="left", fontsize=12)
+    return fig
+
+
+def tables(sizes: Sequence[float], losses: Mapping[str, Any], without: float, title: str) -> Figure:
+    """Draw the loss over the size of a table of positions, a line for each kind.
+
+    Args:
+        sizes: the root mean square of the table at the start.
+        losses: by kind, a row of seeds for each size.
+        without: the loss of the model without positions.
+        title: the title of the figure.
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
+    for i, (kind, rows) in enumerate(losses.items()):
+        seeds = np.array(rows)  # (sizes, seeds)
+        ax.plot(sizes, seeds.mean(1), "o-", color=COLOURS[i])
+        ax.fill_between(sizes, seeds.min(1), seeds.max(1), color=COLOURS[i], alpha=0.2, lw=0)
+        ax.text(sizes[-1] * 1.15, seeds[-1].mean(), kind, color=COLOURS[i], va="center")
+    ax.axhline(without, color=INK, ls=":", lw=1)
+    ax.text(sizes[0], without, "no positions", fontsize=9, va="bottom")
+    ax.set(xscale="log", xlim=(sizes[0] * 0.8, sizes[-1] * 3.5))
+    ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    ax.minorticks_off()
+    ax.set(xlabel="size of the table at the start (RMS)", ylabel="validation loss (nats)")
+    ax.set_title(title)
+    return fig

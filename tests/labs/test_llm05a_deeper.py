@@ -1,0 +1,115 @@
+"""LLM05a+: its gradient, its counts, and the arms of its race."""
+
+import io
+import math
+from pathlib import Path
+
+from labs.course.options import Settings
+from labs.kit.run.console import Output
+from labs.kit.run.run import Run
+from labs.llm05a_normalization import deeper as lab
+from labs.llm05a_normalization.operations import count_operations
+from labs.llm05a_normalization.training import validation_windows
+from labs.shared import small_gpt
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+ARMS = list(lab.RATES)
+
+
+def randn(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def a_run(size="tiny"):
+    return Run(Settings(size=size), "fp32", Output(io.StringIO()), Path("nowhere"))
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-5, 1.0])
+def test_layer_norms_gradient_equals_the_library_for_any_epsilon(eps):
+    x = randn(3, 5, 8)
+    gain, bias = randn(2, 8, seed=1)
+    dy = randn(3, 5, 8, seed=3)
+    inputs = [tensor.clone().requires_grad_() for tensor in (x, gain, bias)]
+    want = torch.autograd.grad(F.layer_norm(inputs[0], (8,), *inputs[1:], eps), inputs, dy)
+    got = lab.layer_norm_backward(dy, x, gain, eps)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
+
+
+def test_swish_equals_silu_with_rescaled_matrices():
+    ours = small_gpt.FeedForward(8, activation=lab.swish).double()
+    moved = small_gpt.FeedForward(8, activation=F.silu).double()
+    moved.up.weight.data = 4 * ours.up.weight
+    moved.down.weight.data = ours.down.weight / 4
+    x = randn(5, 8)
+    torch.testing.assert_close(ours(x), moved(x))
+
+
+@pytest.mark.parametrize("kind", lab.KINDS)
+@pytest.mark.parametrize("rms", lab.TABLE_SIZES)
+def test_a_table_starts_with_the_size_that_was_asked_for(kind, rms):
+    table = lab.Table(32, 48, kind, rms).table
+    assert table.square().mean().sqrt().item() == pytest.approx(rms)
+
+
+def test_sinusoids_of_any_size_are_the_sinusoids():
+    table = lab.Table(32, 48, "sinusoids", 2.0).table
+    want = lab.sinusoid(32, 48).float()
+    torch.testing.assert_close(table / table[0, 1] * want[0, 1], want)
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "full"])
+def test_all_activations_have_equally_many_parameters_at_every_size(size):
+    run = a_run(size)
+    counts = {
+        small_gpt.parameters(small_gpt.LanguageModel(lab.arm(run, name)))
+        for name in lab.ACTIVATIONS
+    }
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_the_rate_of_each_arm_at_tiny_is_in_the_grid(name):
+    assert lab.RATES[name] in lab.GRID
+
+
+def test_every_arm_is_a_different_model():
+    run = a_run()
+    outputs = set()
+    tokens = validation_windows(32)[:2, :-1]
+    for name in ARMS:
+        torch.manual_seed(0)
+        logits = small_gpt.LanguageModel(lab.arm(run, name))(tokens)
+        outputs.add(round(logits.square().sum().item(), 3))
+    # RMSNorm and LayerNorm are equal at the start only if every mean is 0
+    assert len(outputs) == len(ARMS)
+
+
+@pytest.mark.parametrize("length", [32, 64, 128])
+def test_the_validation_windows_have_16384_characters(length):
+    assert validation_windows(length)[:, 1:].numel() == 2**14
+
+
+def test_losses_are_subtracted_seed_by_seed():
+    losses = {"a": [2.0, 3.0, 4.0], "b": [1.0, 1.0, 1.0]}
+    assert lab.minus(losses, "a", "b") == [1.0, 2.0, 3.0]
+
+
+def test_operations_are_counted_without_detach():
+    x = torch.ones(3)
+    assert count_operations(lambda: x.detach() + x * x) == 2
+
+
+def test_the_worked_example_of_the_prose_costs_a_quarter_nat():
+    letters = torch.tensor(["ab ".index(letter) for letter in "abab ab"])
+    counts = lab.pair_counts(letters[:-1], letters[1:], 3)
+    assert lab.conditional_entropy(counts) == pytest.approx(2 * math.log(2) / 6)
+
+
+def test_the_conditional_entropy_is_the_small_gpts_bigram():
+    windows = validation_windows(32)
+    counts = lab.pair_counts(windows[:, :-1], windows[:, 1:], 200)
+    assert lab.conditional_entropy(counts) == pytest.approx(small_gpt.bigram(windows))
