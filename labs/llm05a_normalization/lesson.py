@@ -860,8 +860,8 @@ def pre_norm_bears_a_higher_rate(run: Run):
         "placement",
         f"Six blocks without warm-up; running means of {LAST} steps. Dotted: the loss of a model "
         "that knows only how often each character occurs.",
-        alt="Two panels of training curves with bands. At the low rate Pre-LN and Post-LN fall "
-        "together. At the high rate Pre-LN falls further and Post-LN stays at the dotted line.",
+        alt="Two panels, one for each learning rate, with the training loss of Pre-LN and of Post-LN "
+        "as curves with bands, and a dotted line.",
     )
     gain = {name: (ends[LOW][name] - ends[HIGH][name]).mean().item() for name in BLOCKS}
     changes = [
