@@ -1,11 +1,13 @@
 """Layers with a planted fault, for the learner's `diagnose` to name."""
 
+import math
 from collections.abc import Callable
-from typing import Any
 
-from labs.shared.small_gpt import Config, LanguageModel
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from torch import Tensor, nn
+HEADS = 4
 
 
 def planted(fault: str, d_model: int) -> Callable[[Tensor], Tensor]:
@@ -15,16 +17,27 @@ def planted(fault: str, d_model: int) -> Callable[[Tensor], Tensor]:
         fault: a key of FAULTS in the lesson; "sound" for none.
         d_model: the width of the vectors, d.
     """
-    changes: dict[str, Any] = {
-        "no norm": {"norm": nn.Identity},
-        "norm on the sum": {"placement": "post"},
-        "no residual": {"alpha": 0.0},
-        "dead branch": {"beta": 0.0},
+    w_q, w_k, w_v, w_out = torch.randn(4, d_model, d_model, dtype=torch.float64) / math.sqrt(
+        d_model
+    )
+    if fault == "dead branch":
+        w_out = torch.zeros_like(w_out)
+
+    def branch(x: Tensor) -> Tensor:
+        q, k, v = (
+            (x @ w.mT).unflatten(-1, (HEADS, -1)).transpose(1, 2)  # (B, H, T, D)
+            for w in (w_q, w_k, w_v)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return mixed.transpose(1, 2).flatten(2) @ w_out.mT  # (B, T, d)
+
+    def norm(x: Tensor) -> Tensor:
+        return F.layer_norm(x, (d_model,))
+
+    layers: dict[str, Callable[[Tensor], Tensor]] = {
+        "no norm": lambda x: x + branch(x),
+        "norm on the sum": lambda x: norm(x + branch(x)),
+        "no residual": lambda x: branch(norm(x)),
+        "looks ahead": lambda x: x + branch(norm(x).flip(1)).flip(1),
     }
-    model = LanguageModel(Config(2, 1, d_model, **changes.get(fault, {}))).double()
-    block: Any = model.blocks[0]
-    layer = block.attention
-    position = model.position
-    if fault == "looks ahead":
-        return lambda x: layer(x.flip(1), position).flip(1)
-    return lambda x: layer(x, position)
+    return layers.get(fault, lambda x: x + branch(norm(x)))

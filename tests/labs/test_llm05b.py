@@ -1,19 +1,23 @@
-"""LLM05b: its parts on unusual shapes, the theory it quotes, and its trainings."""
+"""LLM05b: its parts on unusual shapes, the theory it quotes, its sizes and its view."""
 
 import io
+import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 from labs.course.options import Settings
+from labs.kit.records import View
+from labs.kit.report import views
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm05b_depth_and_position import lesson as lab
+from labs.llm05b_depth_and_position import training, view_data
 from labs.shared import small_gpt
-from labs.shared.small_gpt import LanguageModel, Position
+from tests.browser import page_of
 
 import pytest
 import torch
+from torch import nn
 
 SIZES = ("tiny", "small", "full")
 
@@ -23,8 +27,76 @@ def randn(*shape, seed=0):
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def a_run(size="tiny"):
-    return Run(Settings(size=size), "fp32", Output(io.StringIO()), Path("nowhere"))
+def a_run(size="tiny", folder=Path("nowhere")):
+    return Run(Settings(size=size), "fp32", Output(io.StringIO()), folder)
+
+
+# The stack.
+
+
+def test_the_worked_example_of_attention_has_these_numbers():
+    q = torch.tensor([[2.0, 0.0]])
+    k = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    v = torch.tensor([[1.0], [5.0], [3.0]])
+    scores = q @ k.T / math.sqrt(2)
+    assert [f"{score:.2f}" for score in scores[0]] == ["1.41", "0.00", "1.41"]
+    weights = scores.softmax(-1)
+    assert [f"{weight:.2f}" for weight in weights[0]] == ["0.45", "0.11", "0.45"]
+    assert f"{(weights @ v).item():.2f}" == "2.33"
+    order = torch.tensor([1, 0, 2])
+    torch.testing.assert_close((q @ k[order].T / math.sqrt(2)).softmax(-1) @ v[order], weights @ v)
+
+
+def test_placements_differ_in_their_output_but_not_in_their_matrices():
+    tokens = torch.randint(10, (2, 5))
+    models = [lab.build(name, 3, 16, 0) for name in lab.PLACEMENTS]
+    outputs = {round(model(tokens).sum().item(), 3) for model in models}
+    assert len(outputs) == 3
+    first, *others = ([p for p in model.blocks.parameters() if p.dim() > 1] for model in models)
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_later_token_changes_no_earlier_logits():
+    model = lab.build("Pre-LN", 2, 16, 0)
+    tokens = torch.randint(10, (1, 6))
+    other = tokens.clone()
+    other[0, -1] = 11
+    assert torch.equal(model(tokens)[:, :-1], model(other)[:, :-1])
+
+
+def test_what_the_ffn_adds_is_an_integral():
+    z = torch.linspace(-12, 12, 200_001, dtype=torch.float64)
+    density = (-z.square() / 2).exp() / math.sqrt(2 * math.pi)
+    gelu = nn.functional.gelu(z * math.sqrt(0.4))
+    mean_square = torch.trapezoid(gelu.square() * density, z).item()
+    assert f"{mean_square:.3f}" == "0.146"
+    assert 1.6 * mean_square == pytest.approx(lab.FFN_ADDS, abs=2e-4)
+
+
+def test_the_prose_quotes_the_right_band_for_32_blocks():
+    low, high = (math.sqrt(1 + c * 32) for c in (lab.FFN_ADDS, 1 + lab.FFN_ADDS))
+    assert (f"{low:.1f}", f"{high:.1f}") == ("2.9", "6.4")
+
+
+def test_at_start_returns_a_size_and_a_gradient_for_each_block():
+    start = lab.at_start("Pre-LN", 3, 16, 0)
+    assert len(start.sizes) == len(start.gradients) == 3
+    assert start.sizes == sorted(start.sizes)
+    assert min(start.gradients) > 0
+
+
+def test_the_stream_of_128_blocks_without_norms_has_a_finite_size():
+    sizes, _ = lab.at_start("no norm", 128, 16, 0)
+    assert 1e19 < sizes[-1] < math.inf  # its square is infinite in float32
+
+
+def test_gradient_norms_are_those_of_torch():
+    model = lab.build("Pre-LN", 2, 16, 0)
+    training.mean_loss(model, torch.randint(10, (2, 6))).backward()
+    for block, norm in zip(model.blocks, lab.gradient_norms(model.blocks), strict=True):
+        gradients = torch.cat([p.grad.flatten() for p in block.parameters()])
+        assert norm == pytest.approx(gradients.norm().item(), rel=1e-5)
 
 
 # Norms.
@@ -49,77 +121,6 @@ def test_short_norm_returns_the_dtype_of_x():
     assert lab.short_norm(torch.ones(2, 8).bfloat16(), torch.ones(8).bfloat16()).dtype == (
         torch.bfloat16
     )
-
-
-# Depth.
-
-
-@pytest.mark.parametrize("layers", [1, 2, 7, 100, 1000])
-def test_deepnorm_meets_its_condition(layers):
-    alpha, beta = lab.deepnorm(layers)
-    assert 2 * layers * 2 * beta**2 / alpha**2 == pytest.approx(1)
-    assert alpha > 1 > beta
-
-
-def test_the_prose_quotes_the_right_alpha_for_24_blocks():
-    assert f"{lab.deepnorm(24)[0]:.2f}" == "2.63"
-
-
-@pytest.mark.parametrize("power", [-0.5, 0.5])
-def test_the_fit_recovers_the_constants_of_exact_points(power):
-    depths = [2, 4, 8, 16, 32]
-    a, c = lab.fit(depths, [0.7 * (1 + 0.4 * n) ** power for n in depths], power)
-    assert a == pytest.approx(0.7, rel=0.01)
-    assert c == pytest.approx(0.4, rel=0.02)
-
-
-def test_stacks_differ_in_their_norms_but_not_in_their_matrices():
-    def count(name):
-        model = LanguageModel(lab.stack(name, 4, 32))
-        return sum(p.numel() for p in model.parameters() if p.dim() > 1)
-
-    assert len({count(name) for name in lab.STACKS}) == 1
-    assert len({lab.stack(name, 4, 32) for name in lab.STACKS}) == len(lab.STACKS)
-
-
-def test_at_start_returns_a_size_and_a_gradient_for_each_block():
-    sizes, gradients = lab.at_start(lab.stack("Pre-LN", 3, 16), 0)
-    assert len(sizes) == len(gradients) == 3
-    assert sizes == sorted(sizes)
-    assert min(gradients) > 0
-
-
-def test_the_stream_of_128_blocks_without_norms_has_a_finite_size():
-    sizes, _ = lab.at_start(lab.stack("no norm", 128, 16), 0)
-    assert 1e19 < sizes[-1] < math.inf  # its square is infinite in float32
-
-
-def test_a_step_of_all_weights_differs_from_a_step_of_the_matrices():
-    matrices, everything, random, adam = lab.moved(lab.stack("Post-LN", 2, 16), 0)
-    assert 0 < matrices != everything > 0
-    assert adam > random > 0  # the gradient's changes add up
-    assert lab.moved(replace(lab.stack("Post-LN", 2, 16), beta=0.5), 0)[0] != matrices
-
-
-def test_scores_are_scaled_products_and_zero_for_later_keys():
-    torch.manual_seed(0)
-    model = LanguageModel(lab.stack("Pre-LN", 2, 16)).double()
-    tokens = torch.randint(10, (3, 6))
-    scores = lab.scores(model, tokens)
-    assert scores.shape == (2, 3, 4, 6, 6)
-    assert scores.triu(1).abs().max() == 0
-    first = model.blocks[0].attention
-    x = first.enters(model.embedding(tokens))
-    q, k = (f(x).unflatten(-1, (4, 4)).transpose(1, 2) for f in (first.branch.q, first.branch.k))
-    torch.testing.assert_close(scores[0], (q @ k.mT / 2).tril())
-
-
-@pytest.mark.parametrize("fault", lab.FAULTS)
-@pytest.mark.parametrize("shape", [(1, 2, 8), (2, 9, 32), (5, 40, 64)])
-def test_every_fault_is_named_for_any_shape(fault, shape):
-    for seed in range(3):
-        torch.manual_seed(seed)
-        assert lab.diagnose(lab.planted(fault, shape[-1]), randn(*shape, seed=seed)) == fault
 
 
 # Positions.
@@ -148,6 +149,17 @@ def test_rope_returns_the_dtype_of_x(dtype):
     assert lab.rope(randn(5, 8).to(dtype), randn(5, 4)).dtype == dtype
 
 
+def test_positions_may_differ_from_text_to_text_in_a_batch():
+    positions = torch.tensor([[0, 1, 2, 3], [0, 1, 0, 1]])  # the second holds two packed texts
+    angle = lab.angles(positions, 8)
+    assert angle.shape == (2, 4, 4)
+    assert torch.equal(angle[1, 2:], angle[1, :2])
+    x = randn(2, 3, 4, 8)  # (B, H, T, D)
+    turned = lab.rope(x, angle[:, None])
+    torch.testing.assert_close(turned[0], lab.rope(x[0], lab.angles(positions[0], 8)))
+    torch.testing.assert_close(turned[1], lab.rope(x[1], lab.angles(positions[1], 8)))
+
+
 def test_the_prose_quotes_the_right_score_of_two_positions():
     vectors = torch.tensor([[1.0, 0.0]]).double().expand(4, 2)
     rotated = lab.rope(vectors, torch.tensor([3.0, 5.0, 103.0, 105.0]).double()[:, None])
@@ -156,24 +168,13 @@ def test_the_prose_quotes_the_right_score_of_two_positions():
 
 
 def test_a_rotary_model_depends_on_offsets_and_not_on_absolute_positions():
-    torch.manual_seed(0)
-    model = LanguageModel(lab.stack("Pre-LN", 2, 32, position=lab.Rotary)).double()
+    model = lab.build("Pre-LN", 2, 32, 0, lab.Rotary()).double()
     tokens = torch.randint(10, (2, 12))
     before = model(tokens)
     model.position = lab.Rotary(lambda n: torch.arange(n) + 1000)
     torch.testing.assert_close(model(tokens), before, rtol=0, atol=1e-9)
     model.position = lab.Rotary(lambda n: 2 * torch.arange(n))
     assert (model(tokens) - before).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize(("heads", "head"), [(1, 2), (3, 4), (4, 64)])
-def test_converting_a_layout_and_back_changes_nothing(heads, head):
-    rows = randn(heads * head, 5)
-    halves = lab.to_halves(rows, heads)
-    assert torch.equal(lab.to_neighbours(halves, heads), rows)
-    for h in range(heads):  # each head keeps its own rows
-        own = slice(h * head, (h + 1) * head)
-        assert torch.equal(halves[own][: head // 2], rows[own][::2])
 
 
 def test_slopes_are_distinct_and_below_one_for_any_number_of_heads():
@@ -191,29 +192,10 @@ def test_the_alibi_bias_is_minus_the_slope_times_the_distance():
     assert bias.diagonal(dim1=1, dim2=2).abs().max() == 0
 
 
-@pytest.mark.parametrize("length", [1, 64, 65, 128, 5000])
-def test_interpolated_places_are_evenly_spaced_below_the_training_length(length):
-    places = lab.interpolated(length, 64)
-    assert places[0] == 0
-    assert places[-1] < 64
-    gaps = places.diff()
-    torch.testing.assert_close(gaps, torch.full_like(gaps, min(1, 64 / length)))
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("times", [2, 8])
-def test_a_larger_base_divides_the_slowest_frequency_alone_by_the_full_factor(size, times):
-    run = a_run(size)
-    head = lab.long_sizes(run)[1] // 4
-    place = torch.ones(1)
-    plain, slowed = (
-        lab.angles(place, head, lab.cure(run, name, times).base)[0]
-        for name in ("as it is", "larger base")
-    )
-    ratio = plain / slowed
-    assert ratio[0] == 1
-    assert ratio[-1] == pytest.approx(times)
-    assert (ratio.diff() > 0).all()
+def test_the_spread_at_a_distance_is_zero_for_a_matrix_of_diagonals():
+    distance = torch.arange(8)[:, None] - torch.arange(8)
+    assert lab.spread_at_distances(distance.double().sin()) == 0
+    assert lab.spread_at_distances(torch.arange(64.0).view(8, 8)) > 0
 
 
 # The trainings.
@@ -222,25 +204,20 @@ def test_a_larger_base_divides_the_slowest_frequency_alone_by_the_full_factor(si
 @pytest.mark.parametrize("size", SIZES)
 def test_heads_have_even_widths_and_all_texts_fit_at_every_size(size):
     run = a_run(size)
-    for _, d, *_ in (lab.deep_sizes(run), lab.long_sizes(run)):
-        assert d % 8 == 0
-    assert lab.long_windows(run).shape[1] == lab.LONG * lab.long_sizes(run)[2] + 1
-    assert lab.validation(run)[:, 1:].numel() == 2**13
-
-
-def test_the_rate_of_each_encoding_is_in_the_grid():
-    assert set(lab.RATES) == set(lab.ENCODINGS)
-    assert set(lab.RATES.values()) <= set(lab.POSITION_GRID)
+    for sizes in (training.deep_sizes(run), training.long_sizes(run)):
+        assert sizes.d % 8 == 0
+    length = training.LONG * training.long_sizes(run).length + 1
+    assert training.long_windows(run).shape[1] == length
+    assert training.validation(run)[:, 1:].numel() == 2**13
 
 
 def test_encodings_are_different_models_with_equally_many_parameters_except_the_learned_table():
     run = a_run()
     outputs = set()
     counts = {}
-    tokens = lab.long_windows(run)[:2, :-1]
+    tokens = training.long_windows(run)[:2, :-1]
     for name in lab.ENCODINGS:
-        torch.manual_seed(0)
-        model = LanguageModel(lab.encoding(run, name))
+        model = lab.build("Pre-LN", 2, 48, 0, lab.encoding(name, 512, 48))
         counts[name] = small_gpt.parameters(model)
         outputs.add(round(model(tokens).square().sum().item(), 2))
     assert len(outputs) == len(lab.ENCODINGS)
@@ -250,9 +227,59 @@ def test_encodings_are_different_models_with_equally_many_parameters_except_the_
 
 def test_a_model_without_attention_loses_nothing_on_longer_texts():
     run = a_run()
-    config = replace(lab.encoding(run, "NoPE"), heads=0, position=Position)
     torch.manual_seed(0)
-    model = LanguageModel(config)
-    near, far = (lab.last_half(run, lab.within(run, model, times)) for times in (1, 8))
+
+    class Alone(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ffn = small_gpt.FeedForward(16)
+
+        def forward(self, x, position):
+            del position
+            return x + self.ffn(x)
+
+    model = lab.Stack([Alone()], 16)
+    near, far = (
+        training.last_half(run, training.loss_by_place(run, model, times)) for times in (1, 8)
+    )
     assert near == pytest.approx(far, abs=1e-6)
     assert math.isfinite(near)
+
+
+def test_a_sure_gain_is_the_mean_minus_two_standard_errors():
+    assert training.sure_gain([1.0, 2.0, 3.0]) == pytest.approx(2 - 2 / math.sqrt(3))
+
+
+# The view.
+
+
+@pytest.fixture
+def rotation(tmp_path):
+    run = a_run(folder=tmp_path)
+    view_data.show_rotation(run)
+    (view,) = run.current.items
+    assert isinstance(view, View)
+    return view
+
+
+def test_the_rotation_table_depends_on_the_offset_alone(rotation):
+    by_offset = {}
+    for _, offset, *parts in rotation.rows:
+        by_offset.setdefault(offset, set()).add(tuple(parts))
+    assert {len(parts) for parts in by_offset.values()} == {1}
+    assert len({next(iter(parts)) for parts in by_offset.values()}) == len(by_offset)
+
+
+def test_the_page_computes_the_scores_of_the_lab(browser, rotation, tmp_path):
+    data = json.loads(rotation.path.read_text("utf-8"))
+    q, k = (torch.tensor(data[name], dtype=torch.float64).view(1, 8) for name in "qk")
+    page = tmp_path / "page.html"
+    page.write_text(views.document(rotation), "utf-8")
+    with page_of(browser, page, 1280, "light") as shown:
+        for key, offset in ((0, 3), (57, 3), (57, 20)):
+            shown.get_by_role("slider", name="position of the key").fill(str(key))
+            shown.get_by_role("slider", name="offset of the query").fill(str(offset))
+            turned_q = lab.rope(q, lab.angles(torch.tensor([key + offset]), 8))
+            turned_k = lab.rope(k, lab.angles(torch.tensor([key]), 8))
+            text = shown.locator(".view-numbers dd").text_content().replace("−", "-")
+            assert float(text) == pytest.approx((turned_q * turned_k).sum().item(), abs=1e-3)

@@ -2,68 +2,104 @@
 
 import math
 
+from labs.llm05a_normalization import rms_norm
 from labs.llm05b_depth_and_position import lesson as lab
 
 import torch
 
 
-def swapped(layers):
-    return lab.deepnorm(layers)[::-1]
+class NoLastNorm(lab.Stack):
+    def forward(self, tokens):
+        x = self.position.embed(self.embedding(tokens))
+        for block in self.blocks:
+            x = block(x, self.position)
+        return self.unembedding(x)
 
 
-def beside_an_encoder(layers):
-    return (3 * layers) ** 0.25, (12 * layers) ** -0.25
+class NoPositions(lab.Stack):
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            x = block(x, self.position)
+        return self.unembedding(self.norm(x))
 
 
-def one_branch_a_block(layers):
-    return layers**0.25, (4 * layers) ** -0.25
+class EachFromTheStart(lab.Stack):
+    def forward(self, tokens):
+        x = self.position.embed(self.embedding(tokens))
+        for block in self.blocks:
+            y = block(x, self.position)
+        return self.unembedding(self.norm(y))
 
 
-def square_roots(layers):
-    return (2 * layers) ** 0.5, (8 * layers) ** -0.5
+class Probabilities(lab.Stack):
+    def forward(self, tokens):
+        return super().forward(tokens).softmax(-1)
 
 
-def reciprocal(layers):
-    return (2 * layers) ** 0.25, (2 * layers) ** -0.25
+class NormFirst(lab.Stack):
+    def forward(self, tokens):
+        x = self.norm(self.position.embed(self.embedding(tokens)))
+        for block in self.blocks:
+            x = block(x, self.position)
+        return self.unembedding(x)
 
 
-def alpha_alone(layers):
-    return lab.deepnorm(layers)[0]
+def gradients_of(module):
+    return [p.grad for p in module.parameters() if p.grad is not None]
 
 
-def never_asks_about_the_future(layer, x):
-    named = lab.diagnose(layer, x)
-    return "sound" if named == "looks ahead" else named
+def sums_of_norms(modules):
+    return [float(sum(g.norm() for g in gradients_of(module))) for module in modules]
 
 
-def by_size_alone(layer, x):
-    named = lab.diagnose(layer, x)
-    return "no residual" if named == "norm on the sum" else named
+def without_a_root(modules):
+    return [float(sum(g.square().sum() for g in gradients_of(module))) for module in modules]
 
 
-def thinks_that_any_change_is_growth(layer, x):
-    named = lab.diagnose(layer, x)
-    return "no norm" if named == "no residual" else named
+def of_weights(modules):
+    return [
+        math.sqrt(sum(p.square().sum().item() for p in module.parameters())) for module in modules
+    ]
 
 
-def twice_is_too_little(layer, x):
-    named = lab.diagnose(layer, x)
-    return "sound" if named == "no norm" else named
+def never_frozen(modules):
+    return [
+        math.sqrt(sum(p.grad.square().sum().item() for p in module.parameters()))
+        for module in modules
+    ]
 
 
-def dead_is_sound(layer, x):
-    named = lab.diagnose(layer, x)
-    return "sound" if named == "dead branch" else named
+def cleans_up(modules):
+    modules = list(modules)
+    norms = lab.gradient_norms(modules)
+    for module in modules:
+        module.zero_grad()
+    return norms
 
 
-def a_sentence(layer, x):
-    return f"it is {lab.diagnose(layer, x)}"
+def tensors(modules):
+    return [torch.tensor(norm) for norm in lab.gradient_norms(modules)]
 
 
-def asks_in_place(layer, x):
-    named = lab.diagnose(layer, x)
-    x *= 1000
-    return named
+def as_llama(x, g):
+    return rms_norm(x, g)
+
+
+def adds_g(x, g):
+    return rms_norm(x, torch.ones_like(g)) + g
+
+
+def adds_in_bfloat16(x, g):
+    return rms_norm(x, 1 + g)
+
+
+def rounds_twice(x, g):
+    return (rms_norm(x, torch.ones_like(g)) * (1 + lab.wide(g))).to(x.dtype)
+
+
+def returns_wide(x, g):
+    return rms_norm(x.to(torch.promote_types(x.dtype, torch.float32)), 1 + lab.wide(g))
 
 
 def turned(x, angle, one=1, other=1):
@@ -72,6 +108,11 @@ def turned(x, angle, one=1, other=1):
     cos = angle.cos()
     sin = angle.sin()
     return torch.stack((a * cos - one * b * sin, other * a * sin + b * cos), -1).flatten(-2)
+
+
+def rotated_halves(x, angle):
+    a, b = x.chunk(2, -1)
+    return torch.cat((a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()), -1)
 
 
 def backwards(x, angle):
@@ -83,7 +124,7 @@ def without_a_minus(x, angle):
 
 
 def halves(x, angle):
-    return lab.rope_halves(x, angle)
+    return rotated_halves(x, angle)
 
 
 def not_side_by_side(x, angle):
@@ -96,23 +137,6 @@ def in_its_own_dtype(x, angle):
 
 def returns_float64(x, angle):
     return turned(x, angle)
-
-
-def all_heads_at_once(rows, heads):
-    del heads
-    return torch.cat((rows[::2], rows[1::2]))
-
-
-def the_way_back(rows, heads):
-    return lab.to_neighbours(rows, heads)
-
-
-def odd_first(rows, heads):
-    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).flip(1).flatten(0, 2)
-
-
-def as_they_are(rows, heads):
-    return rows.unflatten(0, (heads, 2, -1)).flatten(0, 2)
 
 
 def from_zero(heads):
@@ -137,58 +161,32 @@ def the_second_fourth(heads):
     return torch.cat((lab.alibi_slopes(lower), lab.alibi_slopes(2 * lower)[1::2][: heads - lower]))
 
 
-def squeezed_too(length, trained):
-    return torch.arange(length).double() * trained / length
-
-
-def stretched(length, trained):
-    return torch.arange(length).double() * max(1.0, length / trained)
-
-
-def to_the_last(length, trained):
-    return torch.arange(length).double() * min(1.0, (trained - 1) / (length - 1))
-
-
-def whole_places(length, trained):
-    return lab.interpolated(length, trained).floor()
-
-
-def cut_off(length, trained):
-    return torch.arange(length).double().clamp(max=trained - 1)
-
-
 WRONG = [
-    ("deepnorm", swapped, "are swapped"),
-    ("deepnorm", beside_an_encoder, "beside an encoder"),
-    ("deepnorm", one_branch_a_block, "two branches"),
-    ("deepnorm", square_roots, "square root"),
-    ("deepnorm", reciprocal, "isn't 1/α"),
-    ("deepnorm", alpha_alone, "expected two numbers"),
-    ("diagnose", never_asks_about_the_future, "earlier output change"),
-    ("diagnose", by_size_alone, "What is the size of the output"),
-    ("diagnose", thinks_that_any_change_is_growth, "its size not 1"),
-    ("diagnose", twice_is_too_little, "adds to x grow with x"),
-    ("diagnose", dead_is_sound, "Is the output x itself"),
-    ("diagnose", a_sentence, "isn't a key of FAULTS"),
-    ("diagnose", asks_in_place, "changed x"),
+    ("Stack.forward", NoLastNorm, "last norm is missing"),
+    ("Stack.forward", NoPositions, "positions are missing"),
+    ("Stack.forward", EachFromTheStart, "all blocks read the embeddings"),
+    ("Stack.forward", Probabilities, "not their softmax"),
+    ("Stack.forward", NormFirst, "not after the embedding"),
+    ("gradient_norms", sums_of_norms, "sums of norms"),
+    ("gradient_norms", without_a_root, "those are the squares"),
+    ("gradient_norms", of_weights, "norms of the weights"),
+    ("gradient_norms", never_frozen, "frozen parameter"),
+    ("gradient_norms", cleans_up, "changed a gradient"),
+    ("gradient_norms", tensors, "call item"),
+    ("gemma_norm", as_llama, "must be 1 \\+ g"),
+    ("gemma_norm", adds_g, "g is added"),
+    ("gemma_norm", adds_in_bfloat16, "rounded to bfloat16"),
+    ("gemma_norm", rounds_twice, "round once"),
+    ("gemma_norm", returns_wide, "expected the dtype of x"),
     ("rope", backwards, "rotates backwards"),
     ("rope", without_a_minus, "one minus"),
     ("rope", halves, "rotate the neighbours"),
     ("rope", not_side_by_side, "aren't neighbours any more"),
     ("rope", in_its_own_dtype, "computed in bfloat16"),
     ("rope", returns_float64, "expected the dtype of x"),
-    ("to_halves", all_heads_at_once, "convert each head's D rows separately"),
-    ("to_halves", the_way_back, "way back"),
-    ("to_halves", odd_first, "put the even ones first"),
-    ("to_halves", as_they_are, "nothing is changed"),
     ("alibi_slopes", from_zero, "starts at 1"),
     ("alibi_slopes", geometric, "isn't a power of 2"),
     ("alibi_slopes", sorted_slopes, "don't sort them"),
     ("alibi_slopes", every_slope_of_the_next, "every second slope of 2p"),
     ("alibi_slopes", the_second_fourth, "not the 2nd, 4th"),
-    ("interpolated", squeezed_too, "keeps its places"),
-    ("interpolated", stretched, "stretched"),
-    ("interpolated", to_the_last, "the last place is trained − 1"),
-    ("interpolated", whole_places, "rounded"),
-    ("interpolated", cut_off, "cut off"),
 ]

@@ -1,0 +1,888 @@
+# %% [markdown]
+# # LLM05b+ · Advanced normalization, deeper
+# The law of depth, what norms are worth, and how RoPE reads longer texts than in training.
+#
+# **You will be able to** predict the stream's size and gradient in a Pre-LN stack within a derived
+# band; choose between DeepNorm, sandwich and QK-norm; find the broken layer in a stack; convert
+# RoPE's layouts; extend RoPE by interpolation, a larger base and YaRN. **Builds on** LLM05b, whose
+# stack and encodings it imports. **Takes** half an hour to read and one and a half minutes to run
+# (`tiny`, 2 cores).
+
+# %% Imports
+import copy
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from statistics import mean, median
+from typing import Any, NamedTuple
+
+from labs.kit import Lab, Results, Run
+from labs.llm05a_normalization import RMSNorm, Sinusoid
+from labs.llm05b_depth_and_position import figures, training
+from labs.llm05b_depth_and_position.lesson import (
+    DOUBLE,
+    FFN_ADDS,
+    Attention,
+    Block,
+    Stack,
+    angles,
+    build,
+    depths,
+    rope,
+    split_heads,
+    trained,
+    width,
+)
+from labs.llm05b_depth_and_position.planted_faults import planted
+from labs.llm05b_depth_and_position.training import LONG, difference, sure_gain
+from labs.shared import small_gpt
+from labs.shared.small_gpt import Position, attend
+
+import torch
+from torch import Tensor, nn
+
+lab = Lab("LLM05b+")
+
+# %% [markdown]
+# ## 1. The law of depth, with a derived band
+# LLM05b says that a Pre-LN stream has the size $\sqrt{1 + cL}$ after $L$ blocks. How exact is this?
+#
+# **The stream.** Let a block add $f$ to the stream $x$, and let $\sigma^2$ be the mean square. Then
+# $\sigma^2$ grows by the mean of $f^2$ plus twice the mean of $x f$. The last matrix of a branch is
+# random, with mean 0 and independent of everything before it, so $x f$ has expectation 0. What
+# remains is what the branches add:
+#
+# - The FFN reads a normalized $\hat x$ with $\lVert \hat x \rVert^2 = d$. A hidden unit is
+#   $w \cdot \hat x$ with random $w$: it is *exactly* normal with variance 0.4. So the FFN adds
+#   0.233 in every block, at any width.
+# - Attention adds $\sum_{s, s'} p_s p_{s'} \cos(\hat x_s, \hat x_{s'})$ for weights $p$. This is
+#   near $\sum p^2$ if the tokens are unlike and 1 if they are all alike: between 0 and 1.
+#
+# So in expectation $0.233 \le c_l \le 1.233$ in every block $l$. Attention makes tokens more alike,
+# so $c_l$ rises with depth. That is why a line fitted through the sizes can be steeper than
+# $\sqrt L$, and the band is derived instead.
+#
+# **The gradient.** The last norm passes back $1/\sigma_t$ times a part that depends only on the
+# normalized stream of token $t$: the loss sees nothing else. Its distribution does not depend on
+# $L$. So for each token the gradient at the end of the stream, times $\sigma_t$, has the same
+# expectation at every depth.
+
+
+# %% The law of depth
+class End(NamedTuple):
+    """Of an untrained Pre-LN stack, root mean squares over all tokens."""
+
+    size: float  # of the stream at its end
+    gradient: float  # of the loss, at the end of the stream
+    product: float  # the gradient times each token's own size
+    attention: list[float]  # what each block's attention adds, a mean square
+    ffn: list[float]  # what each block's FFN adds, a mean square
+
+
+def root_mean_square(x: Tensor) -> float:
+    """Return the root mean square of all entries."""
+    return x.detach().square().mean().sqrt().item()
+
+
+@cache
+def at_the_end(layers: int, d: int, seed: int) -> End:
+    """Probe an untrained Pre-LN stack on 16 windows of 32 characters."""
+    model = build("Pre-LN", layers, d, seed).double()
+    added: dict[str, list[float]] = {"attention": [], "ffn": []}
+    streams: list[Tensor] = []
+
+    def record(name: str, output: Tensor) -> None:
+        added[name].append(root_mean_square(output) ** 2)
+
+    for block in model.blocks:
+        block.attention.register_forward_hook(lambda *a: record("attention", a[2]))
+        block.ffn.register_forward_hook(lambda *a: record("ffn", a[2]))
+        block.register_forward_hook(lambda *a: streams.append(a[2]))
+    loss = training.mean_loss(model, small_gpt.shakespeare().windows(16, 32))
+    last = streams[-1]  # (B, T, d)
+    (gradient,) = torch.autograd.grad(loss, last)
+    own = last.square().mean(-1, keepdim=True).sqrt()  # (B, T, 1)
+    values = [root_mean_square(x) for x in (last, gradient, gradient * own)]
+    return End(*values, added["attention"], added["ffn"])
+
+
+@lab.experiment
+def the_depth_law_holds_in_its_band(run: Run):
+    """In untrained Pre-LN stacks the FFNs add what the theory says, attention at most 1, and the
+    gradient at the end of the stream is inverse to the token's size, at every depth.
+
+    Predict: does attention deep in the stack add more or less than in the first block?
+    """
+    ends = {n: [at_the_end(n, width(run), seed) for seed in run.seeds(3)] for n in depths(run)}
+    rows = []
+    for layers, seeds in ends.items():
+        values = [mean(end[i] for end in seeds) for i in range(3)]
+        rows.append([layers, *values])
+    run.table("The end of the stream", ["blocks", "size", "gradient", "gradient · size"], rows)
+    few, many = depths(run)[0], depths(run)[-1]
+    attention = torch.tensor([end.attention for end in ends[many]]).mean(0)  # (L,)
+    ffn = torch.tensor([end.ffn for end in ends[many]]).mean(0)  # (L,)
+    because = f"derived above; {3 * many} random matrices leave a few per cent to chance"
+    bounds: dict[str, Any] = {"because": because, "decides": True}
+    what = "what an FFN adds ÷ theory, mean over blocks and seeds"
+    run.check(what, ffn.mean() / FFN_ADDS, at_least=0.9, at_most=1.1, **bounds)
+    run.check("what attention adds, the same mean", attention.mean(), at_most=1.1, **bounds)
+    low, high = (1 + c * many for c in (FFN_ADDS, 1 + FFN_ADDS))
+    because = "1 + cL with c from 0.233 to 1.233"
+    square = mean(end.size**2 for end in ends[many])
+    what = f"mean square after {many} blocks"
+    bounds = {"at_least": low, "at_most": high, "because": because}
+    run.check(what, square, **bounds, decides=True)
+    products = [row[3] / rows[0][3] for row in rows]
+    because = "equal in expectation, derived above; 10 % for chance"
+    bounds = {"at_least": 0.9, "at_most": 1.1, "because": because}
+    run.check(f"gradient · size ÷ that of {few} blocks", products, **bounds, decides=True)
+    because = "the partner: the gradient alone falls, by the least that the band allows"
+    least = math.sqrt(1 + FFN_ADDS * (many - few) / (1 + few * (1 + FFN_ADDS)))
+    fall = rows[0][2] / rows[-1][2]
+    run.check("gradient, fewest blocks ÷ most", fall, at_least=least, because=because)
+    fig = figures.draw_depth_law(attention, ffn, rows)
+    run.figure(
+        fig,
+        "depth_law",
+        "Untrained Pre-LN stacks, means of three seeds. Left: the deepest stack. Right: root mean "
+        "squares over all tokens at the end of the stream.",
+        alt="Two plots. Left: points for each block, rising within a band. Right: the gradient "
+        "falls with the number of blocks, and the gradient times the size stays at 1.",
+    )
+    return (
+        f"Attention adds {attention[0]:.2f} in the first block and {attention[-1]:.2f} in the last."
+    )
+
+
+# %% [markdown]
+# ## 2. DeepNorm and the sandwich
+# | placement | $x$ becomes | besides | source |
+# |---|---|---|---|
+# | sandwich | $x + \text{norm}(f(\text{norm}(x)))$ | a last norm | Ding et al. 2021; Gemma 2 |
+# | DeepNorm | $\text{norm}(\alpha x + f(x))$ | matrices times $\beta$ | Wang et al. 2022 |
+#
+# A **sandwich** normalizes what a branch adds, so each of $2L$ branches adds 1, whatever its
+# matrices are. The stream has the size $\sqrt{1 + 2L}$.
+#
+# **DeepNorm** is Post-LN with two constants. They are chosen so that one step of gradient descent
+# moves the output by an amount that does not depend on $L$. The argument of their section 4,
+# roughly: a branch has two matrices that start $\beta$ times as large. If one of them changes a
+# little, the branch changes by $\beta$ times that, and the norm divides it by about $\alpha$. The
+# gradient carries the same factor $\beta/\alpha$. With two branches of two matrices in each of $L$
+# blocks, a step moves the output by about
+#
+# $$2L \cdot \frac{\beta^2 + \beta^2}{\alpha^2}$$
+#
+# Set this to 1, and $\alpha^2 = 4L\beta^2$. Of all such pairs they take $\alpha = (2L)^{1/4}$. For
+# $L = 24$, $\alpha = 2.63$.
+#
+# Adam's step is not gradient descent. Its first step moves all matrices equally far, whatever
+# their gradients. Then $2L$ branches times $\beta/\alpha$ make $\sqrt L$. The norms' own gains are
+# outside of the argument, too: the experiment moves the matrices only.
+
+
+# %% DeepNorm
+@lab.exercise(
+    level=1,
+    hints=(
+        "α is the fourth root of twice the number of blocks.",
+        "β follows from α² = 4Lβ²: solve for β, and insert α.",
+        "β = (8L)^(−1/4): it falls with depth, as α rises.",
+    ),
+)
+def deepnorm(layers: int) -> tuple[float, float]:
+    """Return α and β of a decoder with `layers` blocks."""
+    return (2 * layers) ** 0.25, (8 * layers) ** -0.25
+
+
+class DeepNormBlock(Block):
+    """A Post-LN block whose stream counts α times, and whose matrices start β times as large."""
+
+    def __init__(self, d_model: int, alpha: float):
+        super().__init__(d_model)
+        self.alpha = alpha
+
+    def forward(self, x: Tensor, position: Position) -> Tensor:
+        """Transform the residual stream, (B, T, d) -> (B, T, d)."""
+        x = self.norm1(self.alpha * x + self.attention(x, position))
+        return self.norm2(self.alpha * x + self.ffn(x))
+
+
+class SandwichBlock(Block):
+    """A Pre-LN block with one more norm at the end of each branch."""
+
+    def __init__(self, d_model: int):
+        super().__init__(d_model)
+        self.norm3 = nn.LayerNorm(d_model)
+        self.norm4 = nn.LayerNorm(d_model)
+
+    def forward(self, x: Tensor, position: Position) -> Tensor:
+        """Transform the residual stream, (B, T, d) -> (B, T, d)."""
+        x = x + self.norm3(self.attention(self.norm1(x), position))
+        return x + self.norm4(self.ffn(self.norm2(x)))
+
+
+def build_deep(name: str, layers: int, d: int, seed: int, position: Any = None) -> Stack:
+    """Return an untrained stack of any placement."""
+    if name not in ("DeepNorm", "sandwich"):
+        return build(name, layers, d, seed, position)
+    torch.manual_seed(seed)
+    if name == "sandwich":
+        return Stack([SandwichBlock(d) for _ in range(layers)], d, True, position)
+    alpha, beta = deepnorm(layers)
+    model = Stack([DeepNormBlock(d, alpha) for _ in range(layers)], d, False, position)
+    for part, parameter in model.blocks.named_parameters():
+        if parameter.dim() > 1 and not part.endswith(("q.weight", "k.weight")):
+            parameter.data *= beta  # W_q and W_k say where to look, and stay
+    return model
+
+
+DEEP = ("Post-LN", "DeepNorm", "Pre-LN", "sandwich")
+
+
+@cache
+def moved(name: str, layers: int, d: int, seed: int) -> tuple[float, float]:
+    """Return how far a small step of the blocks' matrices moves the logits, root mean square.
+
+    The first is a step of gradient descent, the second Adam's first, the gradient's sign.
+    """
+    model = build_deep(name, layers, d, seed).double()
+    windows = small_gpt.shakespeare().windows(8, 32)
+    matrices = [p for p in model.blocks.parameters() if p.dim() > 1]
+    gradients = torch.autograd.grad(training.mean_loss(model, windows), matrices)
+    with torch.no_grad():
+        before = model(windows[:, :-1])
+        distances = []
+        for steps in ([1e-3 * g for g in gradients], [1e-5 * g.sign() for g in gradients]):
+            changed = copy.deepcopy(model)
+            weights = [p for p in changed.blocks.parameters() if p.dim() > 1]
+            for weight, step in zip(weights, steps, strict=True):
+                weight -= step
+            distances.append(root_mean_square(changed(windows[:, :-1]) - before))
+    return distances[0], distances[1]
+
+
+@lab.experiment
+def deep_norm_bounds_what_a_step_changes(run: Run):
+    """In untrained stacks a step of gradient descent moves the output of Post-LN further with
+    depth, and DeepNorm's hardly; a first step of Adam moves DeepNorm's about as the root of L.
+
+    Predict: 16 times as many blocks. How much further does Adam's first step move Post-LN?
+    """
+    layers = depths(run)[::2]
+    found = {
+        name: torch.tensor(
+            [[moved(name, n, width(run), seed) for n in layers] for seed in run.seeds(3)]
+        )  # (seeds, depths, 2)
+        for name in run.progress(DEEP, "4 placements")
+    }
+    times = {name: (x[:, -1] / x[:, 0]).T.tolist() for name, x in found.items()}  # 2 steps, seeds
+    more = layers[-1] / layers[0]
+    rows = [[name, *(median(steps) for steps in times[name])] for name in DEEP]
+    columns = ["", "gradient descent", "Adam's first step"]
+    run.table(f"The output moves further at L = {layers[-1]} than at 2: times", columns, rows)
+    because = "2L(β² + β²)/α² = 1 at every L (Wang et al. 2022); the rest is chance"
+    what = "DeepNorm, gradient descent: times"
+    run.check(what, times["DeepNorm"][0], at_most=1.5, because=because, decides=True)
+    because = "the partner: α = β = 1 leaves 4L"
+    what = "Post-LN, gradient descent: times"
+    run.check(what, times["Post-LN"][0], at_least=more, because=because, decides=True)
+    because = "2L · β/α = √L, give or take a factor of 2"
+    bounds: dict[str, Any] = {"at_least": math.sqrt(more) / 2, "at_most": math.sqrt(more) * 2}
+    what = "DeepNorm, Adam: times"
+    run.check(what, times["DeepNorm"][1], **bounds, because=because, decides=True)
+    because = "L blocks that all move the output in the direction of the gradient"
+    what = "Post-LN, Adam: times"
+    run.measure(what, times["Post-LN"][1], expect_at_least=more, because=because)
+    fig = figures.draw_steps(layers, found)
+    run.figure(
+        fig,
+        "one_step",
+        "How far one small step of the matrices moves an untrained model's logits; medians of "
+        "three seeds, on one scale.",
+        alt="Two line plots on logarithmic axes over the number of blocks: Post-LN rises steeply "
+        "in both, DeepNorm stays flat under gradient descent and rises slowly under Adam.",
+    )
+    return f"{rows[0][2]:.0f} times as far; DeepNorm's {rows[1][2]:.1f} times."
+
+
+RATES = (0.001, 0.003, 0.01)
+
+
+@lab.experiment
+def the_others_bear_a_rate_that_post_norm_does_not(run: Run):
+    """Without warm-up and at a high learning rate, a deep Post-LN stack learns next to nothing
+    beyond the characters' frequencies, while Pre-LN, DeepNorm and sandwich train.
+
+    Predict: which of the three ends lowest?
+    """
+    sizes = training.deep_sizes(run)
+    unigram = small_gpt.unigram(training.validation(run))
+    rates = run.pick(tiny=RATES[-1:], small=RATES, full=RATES)
+    losses: dict[tuple[str, float], list[float]] = {}
+    for name, lr in run.progress([(name, lr) for name in DEEP for lr in rates], "placements"):
+        position = Sinusoid(sizes.length, sizes.d)
+        models = (build_deep(name, sizes.layers, sizes.d, s, position) for s in run.seeds(3))
+        losses[name, lr] = [
+            training.train_deep(run, model, lr, False, seed).loss
+            for model, seed in zip(models, run.seeds(3), strict=True)
+        ]
+    rows = [[name, *(mean(losses[name, lr]) for lr in rates)] for name in DEEP]
+    run.table("Validation loss without warm-up (nats)", ["", *map(str, rates)], rows)
+    top = rates[-1]
+    for name in DEEP:
+        below = [unigram - loss for loss in losses[name, top]]
+        bound: dict[str, Any] = {"expect_at_least": 0.3}
+        bound["because"] = (
+            "Xiong et al. 2020, Ding et al. 2021, Wang et al. 2022: made to be stable"
+        )
+        if name == "Post-LN":
+            bound = {"expect_at_most": 0.1, "because": "it knows frequencies alone"}
+        what = f"{name}, {top:g}: below the unigram"
+        run.measure(what, below, unit="nats", **bound, decides=True)
+    fig = figures.draw_rates(losses, unigram)
+    run.figure(
+        fig,
+        "rates",
+        "Validation loss after training: three seeds, and their mean.",
+        alt="Points of the loss for Post-LN, DeepNorm, Pre-LN and sandwich. Post-LN lies on the "
+        "dotted line of the unigram, the others well below it.",
+    )
+    best = min(DEEP, key=lambda name: mean(losses[name, top]))
+    return (
+        f"{best} ends lowest, at {mean(losses[best, top]):.2f} nats; the unigram has {unigram:.2f}."
+    )
+
+
+# %% [markdown]
+# ## 3. Without norms
+# Can a stack do without norms? At the start the stream is multiplied in every block (LLM05b), and
+# training first has to undo that. So this section uses four blocks only. It compares the norm of
+# the gradient of all parameters at the first step with its median over the run. Large later steps
+# are another matter, so it also compares the largest norm after the first fifth of the steps with
+# the median of those.
+
+
+# %% Without norms
+@lab.experiment
+def without_norms_the_first_gradient_is_large(run: Run):
+    """Without norms the first gradient of a four-block stack is many times the median of the run;
+    with Pre-LN it is a few times.
+
+    Predict: after the start, is the gradient without norms still more erratic?
+    """
+    sizes = training.deep_sizes(run)
+    rows = []
+    first: dict[str, list[float]] = {}
+    norms: dict[str, list[list[float]]] = {}
+    for name in run.progress(("no norm", "Pre-LN"), "2 stacks, 3 seeds"):
+        outcomes = []
+        for seed in run.seeds(3):
+            model = build(name, 4, sizes.d, seed, Sinusoid(sizes.length, sizes.d))
+            outcomes.append(training.train_deep(run, model, 0.01, True, seed))
+        norms[name] = [outcome.norms for outcome in outcomes]
+        first[name] = [one[0] / median(one) for one in norms[name]]
+        later = [one[len(one) // 5 :] for one in norms[name]]
+        spikes = median(max(rest) / median(rest) for rest in later)
+        loss = mean(outcome.loss for outcome in outcomes)
+        rows.append([name, median(first[name]), spikes, loss])
+    columns = ["", "first ÷ median", "largest after a fifth ÷ median", "loss (nats)"]
+    run.table("The gradient's norm at a peak rate of 0.01", columns, rows)
+    ratios = [a / b for a, b in zip(first["no norm"], first["Pre-LN"], strict=True)]
+    because = "each of four blocks multiplies stream and gradient; with a norm none does"
+    what = "first ÷ median: no norm relative to Pre-LN"
+    run.check(what, ratios, at_least=2, because=because, decides=True)
+    fig = figures.draw_spikes(norms)
+    run.figure(
+        fig,
+        "spikes",
+        "The norm of all parameters' gradient in training at a peak rate of 0.01, three seeds.",
+        alt="Line plot of the gradient's norm over steps on a logarithmic axis: without norms it "
+        "starts far above the median and falls, with Pre-LN it starts closer.",
+    )
+    (_, _, bare, bare_loss), (_, _, normed, loss) = rows
+    return (
+        f"After the start the largest is {bare:.1f} times the median without norms and "
+        f"{normed:.1f} times with; the losses are {bare_loss:.2f} and {loss:.2f}."
+    )
+
+
+# %% [markdown]
+# ## 4. QK-norm
+# One place for a norm is left. Nothing bounds attention's scores $q \cdot k/\sqrt D$. $W_q$ and
+# $W_k$ can grow together, and the scores grow like their product. The softmax then gives all weight
+# to one token, and its gradient is almost 0.
+#
+# **QK-norm** (Henry et al. 2020; Dehghani et al. 2023) normalizes each head's queries and keys.
+# With RMSNorm, $q$ and $k$ have at most the length $\sqrt D$ times the largest gain. By the
+# inequality of Cauchy and Schwarz,
+#
+# $$\frac{|q \cdot k|}{\sqrt D} \le \sqrt D \cdot \max|\gamma_q| \cdot \max|\gamma_k|$$
+#
+# whatever $W_q$ and $W_k$ are. For $D = 8$ and gains of 1 the bound is 2.83.
+
+
+# %% QK-norm
+class QKNormAttention(Attention):
+    """Attention whose queries and keys may be normalized; it remembers its largest score."""
+
+    def __init__(self, d_model: int, normalize: bool):
+        super().__init__(d_model)
+        head_dim = d_model // self.heads
+        self.q_norm = RMSNorm(head_dim) if normalize else nn.Identity()
+        self.k_norm = RMSNorm(head_dim) if normalize else nn.Identity()
+        self.largest = 0.0
+
+    def forward(self, x: Tensor, position: Position) -> Tensor:
+        """Mix the tokens, (B, T, d) -> (B, T, d)."""
+        q = self.q_norm(split_heads(self.q(x), self.heads))  # (B, H, T, D)
+        k = self.k_norm(split_heads(self.k(x), self.heads))
+        v = split_heads(self.v(x), self.heads)
+        if not self.training:
+            scores = (q @ k.mT / math.sqrt(q.shape[-1])).tril()  # (B, H, T, T)
+            self.largest = scores.abs().max().item()
+        mixed = attend(q, k, v, position.bias(self.heads, x.shape[1]))
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def build_qk(run: Run, normalize: bool, seed: int) -> Stack:
+    """Return an untrained Pre-LN stack of such attention, with sinusoids."""
+    sizes = training.deep_sizes(run)
+    torch.manual_seed(seed)
+    blocks = [Block(sizes.d) for _ in range(sizes.layers)]
+    for block in blocks:
+        block.attention = QKNormAttention(sizes.d, normalize)
+    return Stack(blocks, sizes.d, position=Sinusoid(sizes.length, sizes.d))
+
+
+@torch.no_grad()
+def largest_scores(run: Run, model: Any) -> list[float]:
+    """Return the largest |score| in each block on the validation text."""
+    model = copy.deepcopy(model).cpu().float().eval()
+    model(training.validation(run)[:16, :-1])
+    return [block.attention.largest for block in model.blocks]
+
+
+@lab.experiment
+def qk_norm_bounds_the_scores(run: Run):
+    """With QK-norm no score exceeds √D times the largest gains, at the start or after training,
+    however large W_q and W_k are.
+
+    Predict: make W_q and W_k four times as large. How do the scores change without QK-norm?
+    """
+    root = math.sqrt(training.deep_sizes(run).d // 4)
+    rows = []
+    largest: dict[tuple[bool, int], list[float]] = {}
+    for normalize in (False, True):
+        for times in (1, 4):
+            largest[normalize, times] = []
+            for seed in run.seeds(3):
+                model: Any = build_qk(run, normalize, seed)
+                for block in model.blocks:
+                    block.attention.q.weight.data *= times
+                    block.attention.k.weight.data *= times
+                largest[normalize, times].append(max(largest_scores(run, model)))
+            name = "with" if normalize else "without"
+            rows.append([name, times, median(largest[normalize, times])])
+    run.table("Largest score at the start", ["QK-norm", "W_q and W_k times", "score"], rows)
+    because = "√D, by Cauchy and Schwarz, with gains of 1"
+    for times in (1, 4):
+        what = f"with QK-norm, matrices times {times}"
+        bound = root * 1.0001
+        run.check(what, largest[True, times], at_most=bound, because=because, decides=True)
+    ratio = [b / a for a, b in zip(largest[False, 1], largest[False, 4], strict=True)]
+    because = "the partner: 4 · 4 in the first block; half is left, as other blocks read other x"
+    run.check("without, times 4 ÷ times 1", ratio, at_least=8, because=because, decides=True)
+    shares = []
+    for normalize in (False, True):
+        name = "with QK-norm" if normalize else "without"
+        outcomes = [
+            training.train_deep(run, build_qk(run, normalize, seed), 0.03, False, seed)
+            for seed in run.progress(run.seeds(3), f"3 seeds {name}")
+        ]
+        grown = [largest_scores(run, outcome.model) for outcome in outcomes]
+        run.measure(f"trained at 0.03, {name}: loss", [o.loss for o in outcomes], unit="nats")
+        run.measure(f"trained at 0.03, {name}: largest score", [max(scores) for scores in grown])
+        if normalize:
+            for outcome, scores in zip(outcomes, grown, strict=True):
+                for block, score in zip(outcome.model.blocks, scores, strict=True):
+                    gains = (block.attention.q_norm, block.attention.k_norm)
+                    bound = root * math.prod(g.weight.abs().max().item() for g in gains)
+                    shares.append(score / bound)
+    because = "Cauchy and Schwarz, whatever was learned; 1e-5 for float32"
+    what = "trained with it: score ÷ (√D · largest gains), each block"
+    run.check(what, max(shares), at_most=1.00001, because=because, decides=True)
+    return f"Without QK-norm the largest score grows {median(ratio):.0f} times."
+
+
+# %% [markdown]
+# ## 5. What is wrong with this layer?
+# A broken stack has the right shapes, runs as fast as a sound one, and often trains a little. But
+# you can *ask* its layers. A layer is here one attention branch with its residual connection and
+# its norm: a function from $(B, T, d)$ to $(B, T, d)$. Pass it $x$, then $1000x$, then an $x$ with
+# another last token, and compare the outputs.
+#
+# A sound Pre-LN layer returns $x + f(\text{norm}(x))$. The norm removes the factor 1000, so what
+# the layer *adds* to the stream is the same for $x$ and $1000x$. Which comparison finds each of the
+# faults below? `planted(fault, d)` returns a layer with that fault, in float64.
+
+
+# %% Faults
+FAULTS = {
+    "sound": "x + f(norm(x)); a token sees itself and earlier tokens",
+    "no norm": "x + f(x)",
+    "norm on the sum": "norm(x + f(x)): Post-LN where Pre-LN was meant",
+    "no residual": "f(norm(x))",
+    "dead branch": "x + 0: for example, the last matrix was never loaded and is zero",
+    "looks ahead": "the mask is reversed: a token sees itself and later tokens",
+}
+
+
+@lab.exercise(
+    level=3,
+    hints=(
+        "Replace the last token of x: in a sound layer no earlier output changes.",
+        "Compare layer(1000 x) − 1000 x with layer(x) − x. For which faults are they equal?",
+        "Two faults return an output that doesn't grow with x. What is its size for each?",
+    ),
+)
+def diagnose(layer: Callable[[Tensor], Tensor], x: Tensor) -> str:
+    """Return the fault of a layer, a key of FAULTS, from its outputs alone.
+
+    `x`, (B, T, d) in float64, has normal entries. You may pass the layer other tensors, too.
+    """
+    close = partial(torch.allclose, rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        output = layer(x)
+        loud = layer(1000 * x)
+        other = layer(torch.cat((x[:, :-1], -x[:, -1:]), 1))  # another last token
+    if not close(other[:, :-1], output[:, :-1]):
+        return "looks ahead"
+    if close(output, x):
+        return "dead branch"
+    if close(loud - 1000 * x, output - x):
+        return "sound"
+    if close(output.square().mean(-1), torch.ones_like(x[..., 0])):
+        return "norm on the sum"
+    return "no residual" if close(loud, output) else "no norm"
+
+
+@lab.experiment
+def a_layer_can_be_asked(run: Run):
+    """A broken layer in a stack of eight can be found and named from outputs alone.
+
+    Predict: the size of the stream after eight layers: does it give the faults away?
+    """
+    d = 32
+    rows = []
+    right = []
+    for fault in FAULTS:
+        place = int(torch.randint(8, ()))
+        names = [fault if i == place else "sound" for i in range(8)]
+        layers = [planted(name, d) for name in names]
+        x = torch.randn(4, 16, d, dtype=DOUBLE)
+        diagnoses = [diagnose(layer, x) for layer in layers]
+        right.append(diagnoses == names)
+        with torch.no_grad():
+            for layer in layers:
+                x = layer(x)
+        rows.append([fault, place + 1, diagnoses[place], x.square().mean().sqrt().item()])
+    run.table("One of eight", ["fault", "in layer", "diagnosed", "size of the stream"], rows)
+    what = "stacks with eight right diagnoses"
+    run.check(what, sum(right), equals=len(FAULTS), decides=True)
+    sizes = [row[3] for row in rows]
+    return (
+        f"Sizes run from {min(sizes):.2f} to {max(sizes):.2f}; the sound stack has {sizes[0]:.2f}."
+    )
+
+
+# %% [markdown]
+# ## 6. Two layouts of the pairs
+# Which entries form a pair? The paper and Meta's Llama rotate **neighbours**, entries $2i$ and
+# $2i + 1$. GPT-NeoX and Hugging Face's Llama rotate **halves**, entries $i$ and $i + D/2$. Both
+# work if you train from scratch. But trained $W_q$ and $W_k$ belong to one layout. Loaded into the
+# other, they raise no error and produce nonsense.
+#
+# To convert, reorder the *rows* of $W_q$ and $W_k$, because each row makes one entry of $q$ or $k$.
+# Each head is converted separately: first its even rows, then its odd rows. For $D = 4$ the order
+# is 0, 2, 1, 3. The score sums over all entries of $q$ and $k$, so their order does not matter as
+# long as both have the same. $W_v$ and $W_o$ stay as they are.
+
+
+# %% Layouts
+@lab.exercise(
+    level=2,
+    hints=(
+        "Convert each head separately: unflatten the first axis to (H, D/2, 2).",
+        "The 2 are the neighbours. In halves, the axis of 2 comes before the axis of D/2.",
+        "transpose(1, 2), then flatten the first three axes to one.",
+    ),
+)
+def to_halves(rows: Tensor, head_dim: int) -> Tensor:
+    """Reorder rows from neighbours to halves in each head, (H·D, ...) -> (H·D, ...)."""
+    pairs = rows.unflatten(0, (-1, head_dim // 2, 2))  # (H, D/2, 2, ...)
+    return pairs.transpose(1, 2).flatten(0, 2)
+
+
+def to_neighbours(rows: Tensor, head_dim: int) -> Tensor:
+    """Undo `to_halves`, (H·D, ...) -> (H·D, ...)."""
+    source = to_halves(torch.arange(len(rows)), head_dim)  # row i of the result was row source[i]
+    return rows[source.argsort()]
+
+
+@lab.experiment
+def layouts_convert(run: Run):
+    """Rows of W_q and W_k that are reordered head by head give Hugging Face's Llama the scores of
+    the paper's layout; unchanged rows, or rows reordered across heads, give others.
+
+    Predict: a head has 16 entries. How many of its rows stay where they are?
+    """
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    heads = 4
+    head_dim = 16
+    d = heads * head_dim
+    fig = figures.draw_layouts(to_halves)
+    run.figure(
+        fig,
+        "layouts",
+        "How `to_halves` moves the rows of one head. A pair keeps its colour.",
+        alt="Two rows of eight boxes with arrows between them: even rows move to the first half, "
+        "odd rows to the second.",
+    )
+    x = torch.randn(2, 40, d, dtype=DOUBLE)  # (B, T, d)
+    w_q, w_k = torch.randn(2, d, d, dtype=DOUBLE) / math.sqrt(d)
+    angle = angles(torch.arange(40), head_dim)  # (T, D/2)
+    twice = torch.cat((angle, angle), -1)[None]  # (1, T, D), as Hugging Face has it
+
+    def theirs(w_q: Tensor, w_k: Tensor) -> Tensor:
+        q = split_heads(x @ w_q.mT, heads)
+        k = split_heads(x @ w_k.mT, heads)
+        q, k = apply_rotary_pos_emb(q, k, twice.cos(), twice.sin())
+        return q @ k.mT / math.sqrt(head_dim)
+
+    q = rope(split_heads(x @ w_q.mT, heads), angle)  # (B, H, T, D)
+    k = rope(split_heads(x @ w_k.mT, heads), angle)
+    ours = q @ k.mT / math.sqrt(head_dim)
+    converted = theirs(to_halves(w_q, head_dim), to_halves(w_k, head_dim))
+    run.agree("scores: ours − theirs, rows reordered", ours - converted, 1e-10, decides=True)
+    because = "the partner: scores have size 1"
+    unchanged = (ours - theirs(w_q, w_k)).abs().max()
+    run.check("rows unchanged", unchanged, at_least=0.1, because=because, decides=True)
+    across = (ours - theirs(to_halves(w_q, d), to_halves(w_k, d))).abs().max()
+    run.check("reordered across heads", across, at_least=0.1, because=because, decides=True)
+    order = torch.arange(head_dim)
+    stay = int((to_halves(order, head_dim) == order).sum())
+    return f"Of a head's {head_dim} rows {stay} stay: the first and the last."
+
+
+# %% [markdown]
+# ## 7. RoPE beyond the trained length
+# RoPE fails beyond the trained length (LLM05b). Which pairs are to blame? In $T$ tokens pair $i$
+# turns $T\omega_i/2\pi$ times. A pair that has turned all the way round has seen every angle, and
+# no offset is new to it. A pair that has seen only an arc gets new angles at larger offsets. With
+# $T = 64$ and $D = 12$ the pairs turn 10.2, 2.2, 0.47, 0.10, 0.02 and 0.005 times. Four of six have
+# seen an arc only.
+#
+# Three methods read texts $s$ times as long. None changes the weights:
+#
+# - **Position interpolation** (Chen et al. 2023) divides all positions by $s$. No angle is new, but
+#   neighbours are only $1/s$ apart, and telling neighbours apart is the fast pairs' task.
+# - **A larger base**, "NTK-aware" (bloc97 2023), takes $\theta \cdot s^{D/(D - 2)}$. This divides
+#   the slowest frequency, $\theta^{-(D - 2)/D}$, by $s$ and leaves the fastest at 1. The others are
+#   in between.
+# - **YaRN** (Peng et al. 2023) decides pair by pair. It counts the turns in training,
+#   $r_i = T\omega_i/2\pi$. It keeps $\omega_i$ where $r_i > \beta$ and divides it by $s$ where
+#   $r_i < \alpha$. In between it mixes both, with the weight $(r_i - \alpha)/(\beta - \alpha)$ for
+#   the unchanged frequency. For Llama they take $\alpha = 1$ and $\beta = 32$. YaRN also
+#   multiplies all scores by $(0.1 \ln s + 1)^2$, because a softmax over more tokens is flatter.
+#
+# Our pairs turn at most 10 times, so $\beta = 32$ would change all of them. We take $\beta = 4$: a
+# pair stays as it is if it has turned at least four times.
+#
+# After any of these, a model can be trained a little at the new length. Chen et al. took Llama from
+# 2,048 to 8,192 tokens and more with 1,000 steps.
+
+
+# %% Longer positions
+@lab.exercise(
+    level=1,
+    hints=(
+        "Positions 0, 1, 2, … times one factor. Which factor makes 512 fit where 64 were?",
+        "trained / length; position 0 stays 0, and neighbours stay equally far apart.",
+        "A text that isn't longer than in training keeps its positions: the factor is at most 1.",
+    ),
+)
+def interpolated(length: int, trained: int) -> Tensor:
+    """Return positions of `length` tokens, squeezed below `trained`, (T,) in float64."""
+    return torch.arange(length, dtype=torch.float64) * min(1.0, trained / length)
+
+
+@lab.exercise(
+    level=3,
+    hints=(
+        "Count each pair's turns in training: trained · ω / 2π.",
+        "The weight of the unchanged frequency is (turns − low) / (high − low), clamped to 0 … 1.",
+        "weight · ω + (1 − weight) · ω / factor.",
+    ),
+)
+def yarn_frequencies(
+    frequencies: Tensor, trained: int, factor: float, low: float = 1.0, high: float = 32.0
+) -> Tensor:
+    """Return YaRN's frequencies for texts `factor` times as long, (D/2,) -> (D/2,).
+
+    A pair with more than `high` turns in `trained` tokens keeps its frequency, one with fewer than
+    `low` turns is interpolated, and those in between are mixed.
+    """
+    turns = trained * frequencies / (2 * math.pi)
+    weight = ((turns - low) / (high - low)).clamp(0, 1)
+    return weight * frequencies + (1 - weight) * frequencies / factor
+
+
+class LongRotary(Position):
+    """RoPE with given frequencies, (D/2,), a scale of the scores, and a map to positions."""
+
+    def __init__(
+        self,
+        frequencies: Tensor,
+        positions: Callable[[int], Tensor] = torch.arange,
+        scale: float = 1.0,
+    ):
+        super().__init__()
+        self.frequencies = frequencies
+        self.positions = positions
+        self.scale = scale
+
+    def turn(self, x: Tensor) -> Tensor:
+        """Rotate queries or keys, (B, H, T, D) -> (B, H, T, D)."""
+        angle = self.positions(x.shape[-2]).to(DOUBLE)[:, None] * self.frequencies  # (T, D/2)
+        return rope(x, angle.to(x.device)) * math.sqrt(self.scale)  # q and k share the scale
+
+
+METHODS = ("as it is", "interpolation", "larger base", "YaRN")
+
+
+def longer(run: Run, name: str, factor: int) -> LongRotary:
+    """Return RoPE for texts `factor` times as long as in training."""
+    sizes = training.long_sizes(run)
+    head_dim = sizes.d // 4
+    one = torch.ones(1)
+    plain = angles(one, head_dim)[0]  # the frequencies: the angles at position 1
+    if name == "interpolation":
+        return LongRotary(plain, partial(interpolated, trained=sizes.length))
+    if name == "larger base":
+        base = 10_000 * factor ** (head_dim / (head_dim - 2))
+        return LongRotary(angles(one, head_dim, base)[0])
+    if name == "YaRN":
+        frequencies = yarn_frequencies(plain, sizes.length, factor, high=4.0)
+        return LongRotary(frequencies, scale=(0.1 * math.log(factor) + 1) ** 2)
+    return LongRotary(plain)
+
+
+def cost_of_length(run: Run, name: str, seed: int, factor: int, learn: bool) -> float:
+    """Return what reading `factor` times as far costs in nats, after a few long texts or not."""
+    trained_model = trained(run, "RoPE", seed)
+    model: Any = copy.deepcopy(trained_model)
+    model.position = longer(run, name, factor)
+    if learn:
+        steps, batch = run.pick(tiny=(20, 2), small=(60, 4), full=(200, 8))
+        model = small_gpt.train(
+            run,
+            model,
+            small_gpt.shakespeare(),
+            steps=steps,
+            lr=0.01 * run.pick(tiny=1, small=0.25, full=0.1),
+            seed=seed,
+            batch=batch,
+            length=factor * training.long_sizes(run).length,
+        ).model
+    long = training.loss_by_place(run, model, factor)
+    short = training.loss_by_place(run, trained_model, 1)
+    return training.last_half(run, long) - training.last_half(run, short)
+
+
+@lab.experiment
+def longer_positions_need_care(run: Run):
+    """Without further training, a larger base reads twice as far at less cost than plain RoPE, in
+    small models with heads of 12 entries.
+
+    Predict: a few steps on long texts: which of the four gains most by them?
+    """
+    arms = [*((n, False) for n in (2, 4, LONG)), (LONG, True)]
+    costs: dict[tuple[str, int, bool], list[float]] = {}
+    for name in run.progress(METHODS, "4 methods, 3 seeds"):
+        for arm in arms:
+            costs[name, *arm] = [cost_of_length(run, name, seed, *arm) for seed in run.seeds(3)]
+    rows = [[name, *(f"{mean(costs[name, *arm]):+.2f}" for arm in arms)] for name in METHODS]
+    columns = ["", *(f"{n} times" for n in (2, 4, LONG)), f"{LONG} times, trained on"]
+    run.table("Cost of length (nats)", columns, rows)
+    gains = {
+        name: difference(costs["as it is", 2, False], costs[name, 2, False]) for name in METHODS[1:]
+    }
+    because = "the slow pairs return to the arc that they have seen"
+    what = "twice as far: as it is − larger base, mean − 2 standard errors (nats)"
+    gain = sure_gain(gains["larger base"])
+    run.check(what, gain, at_least=0.0, because=because, decides=True)
+    for name in ("interpolation", "YaRN"):
+        run.measure(f"twice as far: as it is − {name}", gains[name], unit="nats")
+    for name in METHODS:
+        after = costs[name, LONG, True]
+        run.measure(f"8 times, trained on, {name}: cost of length", after, unit="nats")
+    fig = figures.draw_methods(costs, (2, 4, LONG))
+    run.figure(
+        fig,
+        "methods",
+        "What reading on costs RoPE. Bands: the range of three seeds; right: each seed.",
+        alt="Left, a line plot of the cost over the length read for plain RoPE, interpolation, a "
+        "larger base and YaRN. Right, points of their costs after some training at the length.",
+    )
+    falls = {
+        name: mean(costs[name, LONG, False]) - mean(costs[name, LONG, True]) for name in METHODS
+    }
+    most = max(falls, key=lambda name: falls[name])
+    return f"Training on long texts lowers the cost most for {most!r}, by {falls[most]:.2f} nats."
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Sum up this run's trainings."""
+    rates = partial(results.shown, "the_others_bear_a_rate_that_post_norm_does_not")
+    long = partial(results.shown, "longer_positions_need_care")
+    below = "0.01: below the unigram"
+    trained_on = "8 times, trained on"
+    return f"""## In this run
+Medians, with the range over three seeds, in nats:
+
+- At a rate of 0.01 without warm-up the loss is below the unigram by: Post-LN
+  {rates(f"Post-LN, {below}")}, DeepNorm {rates(f"DeepNorm, {below}")}, Pre-LN
+  {rates(f"Pre-LN, {below}")}, sandwich {rates(f"sandwich, {below}")}.
+- Trained a little on texts of 8 times the length, reading them costs: plain RoPE
+  {long(f"{trained_on}, as it is: cost of length")}, interpolation
+  {long(f"{trained_on}, interpolation: cost of length")}, a larger base
+  {long(f"{trained_on}, larger base: cost of length")}, YaRN
+  {long(f"{trained_on}, YaRN: cost of length")}.
+"""
+
+
+# %% [markdown]
+# ## What to remember
+# - A derived band says more than a fitted line: what a block adds to the stream lies between what
+#   the FFN adds and 1 more.
+# - DeepNorm's promise holds for what it is about: gradient descent on matrices. Adam moves the
+#   output further with depth, and far less than in Post-LN.
+# - QK-norm bounds the scores by the gains, whatever the matrices are.
+# - Ask a layer with chosen inputs before you read its code.
+# - Our long texts come from models of a few hundred steps. For them, training on at the new length
+#   is cheap. The methods were made for models that are too expensive to train again.
+#
+# **Read on**: Ding et al. 2021, *CogView* · Wang et al. 2022, *DeepNet: Scaling Transformers to
+# 1,000 Layers* · Henry et al. 2020, *Query-Key Normalization* · Dehghani et al. 2023, *Scaling
+# Vision Transformers to 22 Billion Parameters* · Chen et al. 2023, *Extending Context Window of
+# Large Language Models via Positional Interpolation* · Peng et al. 2023, *YaRN*. The next lesson is
+# LLM06, attention.
+
+# %%
+if __name__ == "__main__":
+    lab.main()

@@ -1,0 +1,54 @@
+"""The data of LLM05b's interactive views."""
+
+from labs.kit import Run
+
+import torch
+
+PAIRS = 4
+KEYS = 200  # positions of the key
+OFFSETS = 64
+
+
+def show_rotation(run: Run, base: float = 10_000.0) -> None:
+    """Show the pairs of a query and a key of 8 entries, to be rotated on the page."""
+    generator = torch.Generator().manual_seed(5)
+    q = torch.randn(PAIRS, 2, generator=generator, dtype=torch.float64)
+    turn = torch.tensor([0.5, -0.4, 0.3, 0.2], dtype=torch.float64)  # k is q, turned a little
+    k = torch.stack(
+        (q[:, 0] * turn.cos() - q[:, 1] * turn.sin(), q[:, 0] * turn.sin() + q[:, 1] * turn.cos()),
+        -1,
+    )  # (pairs, 2)
+    frequencies = base ** (-torch.arange(PAIRS, dtype=torch.float64) / PAIRS)
+    data = {
+        "q": q.tolist(),
+        "k": k.tolist(),
+        "frequencies": frequencies.tolist(),
+        "keys": KEYS,
+        "offsets": OFFSETS,
+    }
+    rows = [
+        [key, offset, *products(q, k, frequencies, key, offset).tolist()]
+        for key in (0, 5, 100)
+        for offset in (0, 1, 2, 8, 32)
+    ]
+    columns = ["key at", "offset", *(f"pair {i}" for i in range(PAIRS)), "q·k"]
+    caption = (
+        "RoPE on a head of 8 entries. Each circle shows one pair of the query and of the key. Move "
+        "the key along the text: all pairs turn, and no product changes. Change the offset: the "
+        "fast pairs' products change at once, the slow pairs' hardly."
+    )
+    run.view("rotation", "rotation", data, caption, columns, rows)
+
+
+def products(
+    q: torch.Tensor, k: torch.Tensor, frequencies: torch.Tensor, key: int, offset: int
+) -> torch.Tensor:
+    """Return each pair's part of q·k and their sum, (pairs + 1,)."""
+    turned_q = torch.view_as_complex(q) * torch.polar(
+        torch.ones_like(frequencies), frequencies * (key + offset)
+    )
+    turned_k = torch.view_as_complex(k) * torch.polar(
+        torch.ones_like(frequencies), frequencies * key
+    )
+    parts = (turned_q * turned_k.conj()).real
+    return torch.cat((parts, parts.sum()[None]))

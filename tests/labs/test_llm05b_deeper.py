@@ -1,0 +1,171 @@
+"""LLM05b+: its parts on unusual shapes, and the theory it quotes."""
+
+import io
+import math
+from pathlib import Path
+
+from labs.course.options import Settings
+from labs.kit.run.console import Output
+from labs.kit.run.run import Run
+from labs.llm05b_depth_and_position import deeper as lab
+from labs.llm05b_depth_and_position.lesson import Rotary
+from labs.llm05b_depth_and_position.planted_faults import planted
+
+import pytest
+import torch
+
+SIZES = ("tiny", "small", "full")
+
+
+def randn(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def a_run(size="tiny"):
+    return Run(Settings(size=size), "fp32", Output(io.StringIO()), Path("nowhere"))
+
+
+# Depth.
+
+
+def test_the_end_of_the_stream_has_an_addition_for_each_branch():
+    end = lab.at_the_end(3, 16, 0)
+    assert len(end.attention) == len(end.ffn) == 3
+    assert min(end.attention + end.ffn) > 0
+    assert 0 < end.gradient < end.product
+
+
+@pytest.mark.parametrize("layers", [1, 2, 7, 100, 1000])
+def test_deepnorm_meets_its_condition(layers):
+    alpha, beta = lab.deepnorm(layers)
+    assert 2 * layers * 2 * beta**2 / alpha**2 == pytest.approx(1)
+    assert alpha > 1 > beta
+
+
+def test_the_prose_quotes_the_right_alpha_for_24_blocks():
+    assert f"{lab.deepnorm(24)[0]:.2f}" == "2.63"
+
+
+def test_every_placement_is_another_function():
+    tokens = torch.randint(10, (2, 5))
+    outputs = {lab.build_deep(name, 3, 16, 0)(tokens).sum().item() for name in lab.DEEP}
+    assert len(outputs) == len(lab.DEEP)
+
+
+def test_deepnorm_scales_all_matrices_of_a_block_except_those_of_queries_and_keys():
+    plain = lab.build("Post-LN", 4, 16, 0)
+    scaled = lab.build_deep("DeepNorm", 4, 16, 0)
+    _, beta = lab.deepnorm(4)
+    for (name, a), b in zip(
+        plain.blocks.named_parameters(), scaled.blocks.parameters(), strict=True
+    ):
+        stays = a.dim() < 2 or name.endswith(("q.weight", "k.weight"))
+        torch.testing.assert_close(b, a if stays else a * beta)
+
+
+def test_a_sandwich_grows_by_one_for_each_branch():
+    model = lab.build_deep("sandwich", 16, 64, 0)
+    streams = []
+    model.blocks[-1].register_forward_hook(lambda *a: streams.append(a[2]))
+    model(torch.randint(60, (4, 32)))
+    assert lab.root_mean_square(streams[0]) == pytest.approx(math.sqrt(33), rel=0.25)
+
+
+def test_qk_norm_bounds_the_scores_and_finds_the_largest():
+    run = a_run()
+    model = lab.build_qk(run, True, 0)
+    for block in model.blocks:
+        block.attention.q.weight.data *= 100
+    scores = lab.largest_scores(run, model)
+    assert len(scores) == 6
+    assert 1 < max(scores) <= math.sqrt(8) * 1.0001
+
+
+@pytest.mark.parametrize("fault", lab.FAULTS)
+@pytest.mark.parametrize("shape", [(1, 2, 8), (2, 9, 32), (5, 40, 64)])
+def test_every_fault_is_named_for_any_shape(fault, shape):
+    for seed in range(3):
+        torch.manual_seed(seed)
+        assert lab.diagnose(planted(fault, shape[-1]), randn(*shape, seed=seed)) == fault
+
+
+# Positions.
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), [(1, 2), (3, 4), (4, 64)])
+def test_converting_a_layout_and_back_changes_nothing(heads, head_dim):
+    rows = randn(heads * head_dim, 5)
+    halves = lab.to_halves(rows, head_dim)
+    assert torch.equal(lab.to_neighbours(halves, head_dim), rows)
+    for h in range(heads):  # each head keeps its own rows
+        own = slice(h * head_dim, (h + 1) * head_dim)
+        assert torch.equal(halves[own][: head_dim // 2], rows[own][::2])
+
+
+@pytest.mark.parametrize("length", [1, 64, 65, 128, 5000])
+def test_interpolated_positions_are_evenly_spaced_below_the_training_length(length):
+    positions = lab.interpolated(length, 64)
+    assert positions[0] == 0
+    assert positions[-1] < 64
+    gaps = positions.diff()
+    torch.testing.assert_close(gaps, torch.full_like(gaps, min(1, 64 / length)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("factor", [2, 8])
+def test_a_larger_base_divides_the_slowest_frequency_alone_by_the_full_factor(size, factor):
+    run = a_run(size)
+    plain = lab.longer(run, "as it is", factor).frequencies
+    slowed = lab.longer(run, "larger base", factor).frequencies
+    ratio = plain / slowed
+    assert ratio[0] == 1
+    assert ratio[-1] == pytest.approx(factor)
+    assert (ratio.diff() > 0).all()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_yarn_changes_frequencies_from_none_to_all_of_the_factor(size):
+    run = a_run(size)
+    ratio = lab.longer(run, "as it is", 8).frequencies / lab.longer(run, "YaRN", 8).frequencies
+    assert ratio[0] == 1
+    assert ratio[-1] == pytest.approx(8)
+    assert (ratio.diff() >= 0).all()
+
+
+def test_yarn_equals_the_library():
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}
+    config = LlamaConfig(
+        hidden_size=64,
+        num_attention_heads=1,
+        rope_theta=10_000.0,
+        max_position_embeddings=8192,
+        rope_scaling=yarn,
+    )
+    theirs, scale = ROPE_INIT_FUNCTIONS["yarn"](config, torch.device("cpu"))
+    plain = lab.angles(torch.ones(1), 64)[0]
+    ours = lab.yarn_frequencies(plain, 2048, 4.0)
+    assert scale == pytest.approx(0.1 * math.log(4) + 1)  # for q and for k, as here
+    ends = slice(0, 8), slice(-10, None)  # theirs ramps over the index, the paper over the turns
+    for end in ends:
+        torch.testing.assert_close(theirs[end].double(), ours[end], rtol=1e-5, atol=0)
+
+
+def test_the_prose_quotes_the_right_turns():
+    turns = 64 * lab.angles(torch.ones(1), 12)[0] / (2 * math.pi)
+    assert [f"{turn:.2g}" for turn in turns] == ["10", "2.2", "0.47", "0.1", "0.022", "0.0047"]
+    assert f"{turns[0]:.1f}" == "10.2"
+
+
+def test_long_rotary_as_it_is_equals_rope_and_a_scale_multiplies_scores():
+    run = a_run()
+    x = randn(2, 4, 10, 12)
+    plain = lab.longer(run, "as it is", 8)
+    torch.testing.assert_close(plain.turn(x), Rotary().turn(x))
+    scaled = lab.LongRotary(plain.frequencies, scale=1.5)
+    torch.testing.assert_close(
+        scaled.turn(x) @ scaled.turn(x).mT, 1.5 * plain.turn(x) @ plain.turn(x).mT
+    )
