@@ -119,12 +119,19 @@ def plane() -> dict[str, Any]:
     }
 
 
+def rotation() -> dict[str, Any]:
+    """Two pairs; the first turns by a quarter for each position, the second stands still."""
+    pairs = [[1.0, 0.0], [0.0, 2.0]]
+    return {"q": pairs, "k": pairs, "frequencies": [np.pi / 2, 1e-9], "keys": 8, "offsets": 4}
+
+
 DATA = {
     "attention": attention,
     "boundary": boundary,
     "curve": curve,
     "graph": graph,
     "plane": plane,
+    "rotation": rotation,
     "sampler": sampler,
     "tokens": tokens,
 }

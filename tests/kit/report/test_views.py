@@ -415,3 +415,20 @@ def test_ten_draws_stay_while_a_slider_moves(opened: Opener) -> None:
         assert [one.evaluate("one => one.style.left") for one in marks.all()] == places
         page.get_by_role("button", name="Draw 10").click()
         assert [one.evaluate("one => one.style.left") for one in marks.all()] != places
+
+
+# The rotation; tests/labs/test_llm05b.py compares its numbers with LLM05b's functions
+
+
+def test_moving_the_key_changes_no_score_and_the_offset_does(opened: Opener) -> None:
+    with opened("rotation") as page:
+        score = page.locator(".view-numbers dd")
+        move(page, "offset of the query", 0)
+        assert score.text_content() == "+5.000"  # 1 · 1 + 2 · 2
+        move(page, "position of the key", 3)
+        assert score.text_content() == "+5.000"
+        page.get_by_role("slider", name="offset of the query").focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        said(page, "Key at 3, query at 5: offset 2, score +3.000.")  # the first pair: half a turn
+        assert page.locator(".view-dials strong").all_text_contents() == ["−1.000", "+4.000"]
