@@ -400,8 +400,8 @@ def a_table_needs_size_and_structure(run: Run):
         "tables",
         f"Two blocks after {sizes.steps} steps at the learning rate 0.02. Lines: means of three "
         "seeds; bands: lowest and highest seed. Dotted: the model without positions.",
-        alt="The loss over the size of the table at the start: a line with a band for random tables "
-        "and one for sinusoids, and a dotted line for no positions.",
+        alt="The loss over the size of the table at the start: lines with bands for random tables "
+        "and for sinusoids, and a dotted line for no positions.",
     )
     gains = {name: mean(minus(losses, NO_TABLE, name)) for name in tables}
     return (

@@ -860,7 +860,7 @@ def pre_norm_bears_a_higher_rate(run: Run):
         "placement",
         f"Six blocks without warm-up; running means of {LAST} steps. Dotted: the loss of a model "
         "that knows only how often each character occurs.",
-        alt="Two panels, one for each learning rate, with the training loss of Pre-LN and of Post-LN "
+        alt="Two panels, one for each learning rate, with the training loss of both placements "
         "as curves with bands, and a dotted line.",
     )
     gain = {name: (ends[LOW][name] - ends[HIGH][name]).mean().item() for name in BLOCKS}
