@@ -77,6 +77,16 @@ def curve() -> dict[str, Any]:
     }
 
 
+def plane() -> dict[str, Any]:
+    """A matrix that leaves the plane alone, and one that flattens it."""
+    return {
+        "matrices": [
+            {"name": "nothing", "entries": [1.0, 0.0, 0.0, 1.0]},
+            {"name": "<b>flat</b>", "entries": [0.5, 0.5, 0.5, 0.5]},
+        ]
+    }
+
+
 def boundary() -> dict[str, Any]:
     """Two networks on 2 × 2 points at two steps; the second is certain from the start."""
     maps = [np.array([0, 64, 128, 255], np.uint8), np.array([255, 255, 0, 0], np.uint8)]
@@ -109,14 +119,9 @@ def graph() -> dict[str, Any]:
     return {"graphs": [{"name": "a sum", "nodes": nodes}, {"name": "twice", "nodes": twice}]}
 
 
-def plane() -> dict[str, Any]:
-    """A matrix that leaves the plane alone, and one that flattens it."""
-    return {
-        "matrices": [
-            {"name": "nothing", "entries": [1.0, 0.0, 0.0, 1.0]},
-            {"name": "<b>flat</b>", "entries": [0.5, 0.5, 0.5, 0.5]},
-        ]
-    }
+def norms() -> dict[str, Any]:
+    """A vector of three numbers, one of them 0."""
+    return {"vector": [1.5, 0.0, -2.0]}
 
 
 def rotation() -> dict[str, Any]:
@@ -130,6 +135,7 @@ DATA = {
     "boundary": boundary,
     "curve": curve,
     "graph": graph,
+    "norms": norms,
     "plane": plane,
     "rotation": rotation,
     "sampler": sampler,
