@@ -169,20 +169,25 @@ def build(placement: str, layers: int, d: int, seed: int, position: Any = None) 
 #
 # $$\text{size} = \sqrt{1 + cL}$$
 #
-# We can bound $c$ for our start. With a hidden layer of $4d$ and the Glorot variance
-# $2/(d + 4d)$, each hidden unit of the FFN is normal with variance 0.4. GELU makes a mean square of
-# 0.146 from that, and the second matrix multiplies it by $4d \cdot 2/(5d) = 1.6$. So the FFN adds
-# 0.23. Attention adds a weighted mean of values whose mean square is 1. A mean has at most the size
-# of its parts, so attention adds between 0 and 1. Together $0.23 \le c \le 1.23$: after 32 blocks
-# the size is between 2.9 and 6.4.
+# We can bound $c$ for our start. Each matrix starts with independent normal entries of the variance
+# 2/(inputs + outputs), after Glorot & Bengio (2010). The FFN goes from $d$ to $4d$ and back, so
+# both of its matrices have the variance $2/(5d)$:
+#
+# - The input is normalized, so a hidden unit is a sum of $d$ terms and has the variance
+#   $d \cdot 2/(5d) = 0.4$. GELU turns such numbers into a mean square of 0.146. The second matrix
+#   sums $4d$ of them: $4d \cdot 2/(5d) \cdot 0.146 = 0.23$ is what the FFN adds.
+# - $W_v$ and $W_o$ go from $d$ to $d$ and keep a mean square of 1. Attention adds a weighted mean
+#   of values. A mean is at most as large as its parts, so attention adds between 0 and 1.
+#
+# Together $0.23 \le c \le 1.23$. After 32 blocks the size is between 2.9 and 6.4.
 #
 # Without any norm a branch reads the stream as it is, and its output grows with it. The size is
 # then multiplied in every block.
 #
 # **Backwards.** In Pre-LN the last norm divides the stream by its size. Its derivative contains the
 # same division: if the stream is 4 times as large, its gradient is a quarter. In Post-LN there is
-# no such factor. Xiong et al. (2020, Theorem 1) prove this for the last FFN's gradient: it shrinks
-# with $L$ in Pre-LN and does not depend on $L$ in Post-LN.
+# no such factor. Xiong et al. (2020, Theorem 1) prove bounds for the last FFN's gradient: the bound
+# shrinks with $L$ in Pre-LN and does not depend on $L$ in Post-LN.
 #
 # The probe below measures gradients. The norm of a module's gradient is the root of the sum of
 # *all* squares, over all its parameters.
@@ -228,7 +233,7 @@ def at_start(placement: str, layers: int, d: int, seed: int) -> Start:
 
 
 def depths(run: Run) -> list[int]:
-    """Return the numbers of blocks: 2, 4, … 32, and 128 on a GPU."""
+    """Return the numbers of blocks: 2, 4, … 32, and up to 128 at `small` and `full`."""
     return [2**n for n in range(1, run.pick(tiny=6, small=8, full=8))]
 
 
@@ -660,27 +665,6 @@ def encoding(name: str, length: int, d: int) -> Position:
     return makers[name]()
 
 
-@torch.no_grad()
-def scores_of_one_pair(name: str, length: int, d: int = 64) -> Tensor:
-    """Return the score of one query token and one key token at all places, (T, T) of head 0."""
-    position = encoding(name, length, d)
-    attention = Attention(d)
-    query, key = torch.randn(2, d)
-    q_stream = position.embed(query.expand(1, length, d))  # (1, T, d)
-    k_stream = position.embed(key.expand(1, length, d))
-    q = position.turn(split_heads(attention.q(q_stream), attention.heads))  # (1, H, T, D)
-    k = position.turn(split_heads(attention.k(k_stream), attention.heads))
-    scores = q @ k.mT / math.sqrt(q.shape[-1])  # (1, H, T, T)
-    bias = position.bias(attention.heads, length)
-    return (scores if bias is None else scores + bias)[0, 0]
-
-
-def spread_at_distances(scores: Tensor) -> float:
-    """Return the largest difference between two places at one distance, for (T, T) scores."""
-    diagonals = (scores.diagonal(-distance) for distance in range(len(scores) // 2))
-    return max((row.max() - row.min()).item() for row in diagonals)
-
-
 @lab.experiment
 def rope_and_alibi_score_by_distance(run: Run):
     """With RoPE and ALiBi the score of two given tokens depends on their distance alone; with
@@ -691,8 +675,12 @@ def rope_and_alibi_score_by_distance(run: Run):
     from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
     length = 128
-    scores = {name: scores_of_one_pair(name, length) for name in ENCODINGS}
-    spread = {name: spread_at_distances(scores[name]) for name in ENCODINGS}
+    d = 64
+    scores = {
+        name: training.scores_of_one_pair(Attention(d), encoding(name, length, d), length)
+        for name in ENCODINGS
+    }
+    spread = {name: training.spread_at_distances(scores[name]) for name in ENCODINGS}
     because = "float32 rounding of scores of size 1"
     for name in ("RoPE", "ALiBi"):
         what = f"{name}: spread over places at one distance"

@@ -1,4 +1,4 @@
-"""Sizes, texts and training of LLM05b's small models."""
+"""Sizes, texts, training and probes of LLM05b's small models."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from labs.kit import Run
 from labs.shared import small_gpt
+from labs.shared.small_gpt import Position
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -145,3 +147,24 @@ def difference(a: list[float], b: list[float]) -> list[float]:
 def sure_gain(gains: list[float]) -> float:
     """Return the mean minus two standard errors."""
     return mean(gains) - 2 * stdev(gains) / math.sqrt(len(gains))
+
+
+@torch.no_grad()
+def scores_of_one_pair(attention: Any, position: Position, length: int) -> Tensor:
+    """Return the score of one query token and one key token at all places, (T, T), in head 0."""
+    heads = attention.heads
+    d = attention.q.in_features
+    query, key = torch.randn(2, 1, 1, d)  # the same two tokens everywhere
+    q = attention.q(position.embed(query.expand(1, length, d)))  # (1, T, d)
+    k = attention.k(position.embed(key.expand(1, length, d)))
+    q = position.turn(q.unflatten(-1, (heads, -1)).transpose(1, 2))  # (1, H, T, D)
+    k = position.turn(k.unflatten(-1, (heads, -1)).transpose(1, 2))
+    scores = q @ k.mT / math.sqrt(d // heads)  # (1, H, T, T)
+    bias = position.bias(heads, length)
+    return (scores if bias is None else scores + bias)[0, 0]
+
+
+def spread_at_distances(scores: Tensor) -> float:
+    """Return the largest difference between two places at one distance, for (T, T) scores."""
+    diagonals = (scores.diagonal(-distance) for distance in range(len(scores) // 2))
+    return max((row.max() - row.min()).item() for row in diagonals)

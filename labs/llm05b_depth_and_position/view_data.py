@@ -11,13 +11,10 @@ OFFSETS = 64
 
 def show_rotation(run: Run, base: float = 10_000.0) -> None:
     """Show the pairs of a query and a key of 8 entries, to be rotated on the page."""
-    generator = torch.Generator().manual_seed(5)
-    q = torch.randn(PAIRS, 2, generator=generator, dtype=torch.float64)
-    turn = torch.tensor([0.5, -0.4, 0.3, 0.2], dtype=torch.float64)  # k is q, turned a little
-    k = torch.stack(
-        (q[:, 0] * turn.cos() - q[:, 1] * turn.sin(), q[:, 0] * turn.sin() + q[:, 1] * turn.cos()),
-        -1,
-    )  # (pairs, 2)
+    start = torch.tensor([0.9, 2.4, 1.7, 3.6], dtype=torch.float64)  # the query's angles
+    apart = torch.tensor([0.5, -0.4, 0.3, 0.2], dtype=torch.float64)  # the key's, minus those
+    q = torch.stack((start.cos(), start.sin()), -1)  # (pairs, 2)
+    k = torch.stack(((start + apart).cos(), (start + apart).sin()), -1)
     frequencies = base ** (-torch.arange(PAIRS, dtype=torch.float64) / PAIRS)
     data = {
         "q": q.tolist(),
@@ -33,9 +30,10 @@ def show_rotation(run: Run, base: float = 10_000.0) -> None:
     ]
     columns = ["key at", "offset", *(f"pair {i}" for i in range(PAIRS)), "q·k"]
     caption = (
-        "RoPE on a head of 8 entries. Each circle shows one pair of the query and of the key. Move "
-        "the key along the text: all pairs turn, and no product changes. Change the offset: the "
-        "fast pairs' products change at once, the slow pairs' hardly."
+        "RoPE on a head of 8 entries. Each circle shows one pair of the query and of the key; the "
+        "number below is its part of the score. Move the key along the text: all pairs turn, and "
+        "no number changes. Change the offset: the fast pairs' numbers change at once, the slow "
+        "pairs' hardly."
     )
     run.view("rotation", "rotation", data, caption, columns, rows)
 
@@ -44,11 +42,8 @@ def products(
     q: torch.Tensor, k: torch.Tensor, frequencies: torch.Tensor, key: int, offset: int
 ) -> torch.Tensor:
     """Return each pair's part of q·k and their sum, (pairs + 1,)."""
-    turned_q = torch.view_as_complex(q) * torch.polar(
-        torch.ones_like(frequencies), frequencies * (key + offset)
-    )
-    turned_k = torch.view_as_complex(k) * torch.polar(
-        torch.ones_like(frequencies), frequencies * key
-    )
+    one = torch.ones_like(frequencies)
+    turned_q = torch.view_as_complex(q) * torch.polar(one, frequencies * (key + offset))
+    turned_k = torch.view_as_complex(k) * torch.polar(one, frequencies * key)
     parts = (turned_q * turned_k.conj()).real
     return torch.cat((parts, parts.sum()[None]))

@@ -194,8 +194,8 @@ def test_the_alibi_bias_is_minus_the_slope_times_the_distance():
 
 def test_the_spread_at_a_distance_is_zero_for_a_matrix_of_diagonals():
     distance = torch.arange(8)[:, None] - torch.arange(8)
-    assert lab.spread_at_distances(distance.double().sin()) == 0
-    assert lab.spread_at_distances(torch.arange(64.0).view(8, 8)) > 0
+    assert training.spread_at_distances(distance.double().sin()) == 0
+    assert training.spread_at_distances(torch.arange(64.0).view(8, 8)) > 0
 
 
 # The trainings.
