@@ -1,4 +1,4 @@
-"""Compare decoding with LLM01's loop and with `model.generate` of transformers.
+"""Compare decoding with LLM01+'s loop and with `model.generate` of transformers.
 
     python -m benchmarks.generate [--rounds 5] [--tokens 64]
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from labs.kit import assets, seconds_paired
 from labs.kit.run.devices import describe_device
-from labs.llm01_inference.lesson import generate, left_pad
+from labs.llm01_inference.deeper import generate_batch, left_pad
 
 import torch
 import transformers
@@ -42,10 +42,10 @@ def compare(model: Any, name: str, batch: int, new: int, rounds: int) -> None:
     """
     prompts = torch.randint(5, 1000, (batch, 16)).tolist()
     prompts = [prompt[i % 4 :] for i, prompt in enumerate(prompts)]  # lengths 13 to 16
-    if generate(model, prompts, new) != theirs(model, prompts, new):
+    if generate_batch(model, prompts, new) != theirs(model, prompts, new):
         raise SystemExit(f"{name}, batch {batch}: the texts differ, so the times mean nothing")
     a, b = seconds_paired(
-        lambda: generate(model, prompts, new), lambda: theirs(model, prompts, new), rounds
+        lambda: generate_batch(model, prompts, new), lambda: theirs(model, prompts, new), rounds
     )
     speeds = [sorted(batch * new / x for x in times) for times in (a, b)]
     ours, library = (f"{median(x):.1f} [{x[0]:.1f}, {x[-1]:.1f}]" for x in speeds)

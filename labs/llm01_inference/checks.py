@@ -1,11 +1,13 @@
-"""Check the exercises of LLM01.
+"""Check the exercises of LLM01 and LLM01+.
 
 References: the logits processors of transformers for `top_p` and `repetition_penalty`, results
-written out for `left_pad` and `until_stop`, and a plain loop for `strided_loss`.
+written out for `build_chat`, `few_shot_prompt`, `left_pad` and `until_stop`, plain loops for
+`generate` and `strided_loss`, and the probabilities themselves for `sample`.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from labs.kit import Checks, Mistake, draw, equals, expect_close, name_mistake
@@ -27,6 +29,217 @@ THEIR_PENALTY: Any = RepetitionPenaltyLogitsProcessor
 # The numbers of the text, and which of the three tokens stay at each p.
 THREE_TOKENS = (0.67, 0.24, 0.09)
 NUCLEI = {0.6: [True, False, False], 0.9: [True, True, False], 0.95: [True, True, True]}
+PROMPT = [3, 1]  # of generate
+DRAWS = 20_000
+
+
+class _SumModel:
+    """A model of 11 tokens that prefers the sum of all ids so far, modulo 11.
+
+    Attributes:
+        calls: the ids of each call.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+
+    def __call__(self, ids: Any, **_: Any) -> Any:
+        if not isinstance(ids, Tensor) or ids.ndim != 2:
+            raise Mistake("the model takes ids of shape (1, T): call logits_of(model, ids)")
+        self.calls.append(ids[0].tolist())
+        sums = ids.cumsum(-1) % 11  # (1, T)
+        return SimpleNamespace(logits=5.0 * torch.nn.functional.one_hot(sums, 11).float())
+
+
+def _plain_loop(new: int, stop: tuple[int, ...] = ()) -> list[int]:
+    ids = list(PROMPT)
+    for _ in range(new):
+        ids.append(sum(ids) % 11)
+        if ids[-1] in stop:
+            break
+    return ids[len(PROMPT) :]
+
+
+@checks.proves("generate")
+def generate(module: Any) -> None:
+    """Compare with a plain loop: the ids, the stop token, and that each id comes at once."""
+    implementation = module.generate
+    prompt = list(PROMPT)
+
+    def written(new: int, **options: Any) -> list[int]:
+        got = implementation(_SumModel(), prompt, new, **options)
+        if got is None or not hasattr(got, "__iter__"):
+            raise Mistake("generate must yield ids, one after the other")
+        return [_token_id(token) for token in got]
+
+    want = _plain_loop(6)
+    got = written(6)
+    if prompt != PROMPT:
+        raise Mistake("your function changed the prompt: append to a copy of it")
+    _name_ids(got, want)
+    if written(0) != []:
+        raise Mistake("with new = 0, nothing must be written")
+    _stop_token(written)
+    _each_at_once(implementation)
+    _choose_gets_all(implementation)
+
+
+def _token_id(token: Any) -> int:
+    if isinstance(token, Tensor) and token.ndim == 0:
+        token = token.item()
+    if not isinstance(token, int):
+        raise Mistake(f"expected ids of type int, got a {type(token).__name__}")
+    return token
+
+
+def _name_ids(got: list[int], want: list[int]) -> None:
+    first = sum(PROMPT) % 11
+    if got == PROMPT + want:
+        raise Mistake("the prompt was yielded, too: yield new ids only")
+    if got == [first] * len(want):
+        raise Mistake("every id is the same: append each one before the next call")
+    if got == want[:-1]:
+        raise Mistake(f"expected {len(want)} ids, got {len(got)}: does the loop start at 0?")
+    if got and got[0] == PROMPT[0]:
+        raise Mistake("the logits of the first token were used: the next token is in row -1")
+    if got != want:
+        raise Mistake(f"expected the ids {want}, got {got}: choose from the last row of the logits")
+
+
+def _stop_token(written: Callable[..., list[int]]) -> None:
+    unstopped = _plain_loop(9)
+    stop = unstopped[3]
+    want = unstopped[: unstopped.index(stop) + 1]
+    for stops in ((stop,), [stop, 99], {stop}):
+        got = written(9, stop=stops)
+        if got == unstopped:
+            raise Mistake("the text goes on after a stop token")
+        if got == want[:-1]:
+            raise Mistake("the stop token itself is missing: yield it, then return")
+        if got != want:
+            raise Mistake(f"with the stop token {stop}, expected the ids {want}, got {got}")
+    in_prompt = written(3, stop=(PROMPT[-1],))
+    want = _plain_loop(3, (PROMPT[-1],))
+    if in_prompt != want:
+        raise Mistake("a stop token in the prompt doesn't count: look at new ids only")
+
+
+def _each_at_once(implementation: Function) -> None:
+    model = _SumModel()
+    output = iter(implementation(model, list(PROMPT), 5))
+    next(output)
+    if len(model.calls) > 1:
+        raise Mistake("all ids were computed before the first was yielded: yield inside the loop")
+
+
+def _choose_gets_all(implementation: Function) -> None:
+    seen: list[list[int]] = []
+
+    def choose(ids: Any, logits: Any) -> int:
+        if not isinstance(logits, Tensor) or logits.shape != (11,):
+            shape = tuple(getattr(logits, "shape", ()))
+            raise Mistake(f"`choose` must get the logits (V,) of the next token, got {shape}")
+        seen.append([int(i) for i in ids])
+        return 7
+
+    got = [_token_id(token) for token in implementation(_SumModel(), list(PROMPT), 3, choose)]
+    if got != [7, 7, 7]:
+        raise Mistake("the choice was ignored: the next id is what `choose` returns")
+    want = [[*PROMPT, *[7] * n] for n in range(3)]
+    if seen != want:
+        raise Mistake(
+            f"`choose` must get all ids so far, {want[1]} at its second call, "
+            f"got {seen[1] if len(seen) > 1 else seen}"
+        )
+
+
+@checks.proves("sample")
+def sample(module: Any) -> None:
+    """Count draws at several temperatures, and compare their shares with the probabilities."""
+    implementation = module.sample
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.5, 3.0, 1.0]], dtype=torch.float64)
+    torch.manual_seed(0)
+    _greedy(implementation, logits.clone())
+    for temperature in (1.0, 0.5, 2.0):
+        passed = logits.clone()
+        ids = implementation(passed, temperature, DRAWS)
+        if not torch.equal(passed, logits):
+            raise Mistake("your function changed its input: divide into a new tensor")
+        _require_ids(ids, (2, DRAWS))
+        _compare_shares(ids, logits, temperature)
+    _require_ids(implementation(logits), (2, 1))
+    _require_ids(implementation(logits[0], 1.0, 3), (3,))
+    pair = implementation(torch.zeros(2000, 50, dtype=torch.float64))[:, 0]
+    if len(pair.unique()) == 1:
+        raise Mistake("all rows used the same random number: draw one for each row")
+    few = torch.full((1000,), -math.inf, dtype=torch.float64)
+    few[[3, 999]] = 0.0
+    if set(implementation(few, 1.0, 500).tolist()) - {3, 999}:
+        raise Mistake("a token with probability 0 was drawn: searchsorted needs right=True")
+
+
+def _greedy(implementation: Function, logits: Tensor) -> None:
+    try:
+        ids = implementation(logits, 0.0, 5)
+    except (RuntimeError, ZeroDivisionError) as error:
+        raise Mistake("temperature 0 failed: it means greedy, so return the argmax") from error
+    _require_ids(ids, (2, 5))
+    if not torch.equal(ids, torch.tensor([[0] * 5, [2] * 5])):
+        raise Mistake("temperature 0 means greedy: every draw is the most probable id")
+
+
+def _require_ids(ids: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(ids, Tensor):
+        raise Mistake(f"expected a tensor of ids, got a {type(ids).__name__}")
+    if ids.is_floating_point():
+        raise Mistake("expected ids, got numbers with a fraction: search for the stretch of u")
+    if ids.shape != shape:
+        raise Mistake(f"expected ids of shape {shape}, got {tuple(ids.shape)}")
+
+
+def _compare_shares(ids: Tensor, logits: Tensor, temperature: float) -> None:
+    size = logits.shape[-1]
+    if ids.min() < 0 or ids.max() >= size:
+        raise Mistake(f"an id is {int(ids.max())}, outside of 0 to {size - 1}")
+    shares = torch.stack([row.bincount(minlength=size) for row in ids]) / ids.shape[-1]
+    if _fits(shares, (logits / temperature).softmax(-1)):
+        return
+    p = logits.softmax(-1)
+    wrong = {
+        "the logits are multiplied by the temperature: divide them": logits * temperature,
+        "the temperature is ignored: divide the logits by it": logits,
+        "the probabilities are divided by the temperature: divide the logits, before the softmax": (
+            (p / temperature).log()
+        ),
+        "the temperature acts on the probabilities: divide the logits, before the softmax": (
+            p / temperature
+        ),
+        "every token is equally likely in your draws: use the probabilities": torch.zeros_like(p),
+    }
+    for message, mistaken in wrong.items():
+        if _fits(shares, mistaken.softmax(-1)):
+            raise Mistake(message)
+    if torch.equal(ids, logits.argmax(-1, keepdim=True).expand_as(ids)):
+        raise Mistake("every draw is the most probable id: that is greedy decoding")
+    raise Mistake(
+        f"at temperature {temperature:g} the shares of {DRAWS:,} draws are far from softmax(logits "
+        "÷ temperature)",
+        arguments=f"logits {logits[0].tolist()}, temperature {temperature:g}",
+        expected=f"shares near {_rounded((logits[0] / temperature).softmax(-1))}",
+        got=f"shares {_rounded(shares[0])}",
+        message="the shares don't fit: check the order of the steps",
+    )
+
+
+def _rounded(numbers: Tensor) -> list[float]:
+    return [round(number, 3) for number in numbers.tolist()]
+
+
+def _fits(shares: Tensor, p: Tensor) -> bool:
+    """Return whether shares of DRAWS draws are within 5 standard errors of p."""
+    return bool(((shares - p).abs() <= 5 * (p * (1 - p) / DRAWS).sqrt() + 1e-9).all())
 
 
 @checks.proves("top_p")
@@ -145,6 +358,107 @@ def _mistakes_of_penalties(ids: Tensor, logits: Tensor, penalty: float) -> Mista
         ),
         "the penalty is subtracted: it is a factor": lambda: logits - seen.to(logits) * penalty,
     }
+
+
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi!\nHow are you? "},
+    {"role": "assistant", "content": "Fine."},
+    {"role": "user", "content": "Good."},
+]
+CHAT_TEXT = (
+    "<|im_start|>system\nBe brief.<|im_end|>\n"
+    "<|im_start|>user\nHi!\nHow are you? <|im_end|>\n"
+    "<|im_start|>assistant\nFine.<|im_end|>\n"
+    "<|im_start|>user\nGood.<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+
+
+@checks.proves("build_chat")
+def build_chat(module: Any) -> None:
+    """Compare with conversations written out here."""
+    messages = [dict(message) for message in CHAT]
+    got = _text(module.build_chat(messages))
+    if messages != CHAT:
+        raise Mistake("your function changed the messages")
+    header = "<|im_start|>assistant\n"
+    without_header = CHAT_TEXT.removesuffix(header)
+    named = {
+        "the last line is missing: open the assistant's turn for the model": without_header,
+        "the assistant's turn is closed: the model must write it and its end": (
+            f"{CHAT_TEXT}<|im_end|>\n"
+        ),
+        "the line end after <|im_end|> is missing": CHAT_TEXT.replace("<|im_end|>\n", "<|im_end|>"),
+        "<|im_end|> is missing: each turn ends with it": CHAT_TEXT.replace("<|im_end|>", ""),
+        "the line end after the role is missing": _without_line_after_role(CHAT_TEXT),
+        "the line end after the last `assistant` is missing": CHAT_TEXT.removesuffix("\n"),
+        "a message's text was stripped: keep its spaces": CHAT_TEXT.replace("you? <", "you?<"),
+        "every turn opens an assistant's turn: only the end of the text does": "".join(
+            f"<|im_start|>{one['role']}\n{one['content']}<|im_end|>\n{header}" for one in CHAT
+        ),
+    }
+    _compare_text(got, CHAT_TEXT, named)
+    alone = _text(module.build_chat([{"role": "user", "content": "Hi"}]))
+    want = f"<|im_start|>user\nHi<|im_end|>\n{header}"
+    if "system" in alone:
+        raise Mistake("a system message was added: write down the given messages only")
+    _compare_text(alone, want, {})
+
+
+def _without_line_after_role(text: str) -> str:
+    for role in ("system", "user", "assistant"):
+        text = text.replace(f"<|im_start|>{role}\n", f"<|im_start|>{role}")
+    return text
+
+
+def _text(got: Any) -> str:
+    if not isinstance(got, str):
+        raise Mistake(
+            f"expected a text, got {'None' if got is None else f'a {type(got).__name__}'}"
+        )
+    return got
+
+
+def _compare_text(got: str, want: str, named: dict[str, str]) -> None:
+    """Compare two texts; raise the message of a known mistake, or where they first differ."""
+    if got == want:
+        return
+    for message, wrong in named.items():
+        if got == wrong:
+            raise Mistake(message)
+    at = next((i for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b), None)
+    at = min(len(got), len(want)) if at is None else at
+    raise Mistake(
+        f"after {want[max(0, at - 20) : at]!r} expected {want[at : at + 20]!r}, "
+        f"got {got[at : at + 20]!r}"
+    )
+
+
+@checks.proves("few_shot_prompt")
+def few_shot_prompt(module: Any) -> None:
+    """Compare with prompts written out here, with two examples and with none."""
+    examples = [("Is ice cold?", "yes"), ("Is snow black?", "no")]
+    want = "Q: Is ice cold?\nA: yes\n\nQ: Is snow black?\nA: no\n\nQ: Is fire hot?\nA:"
+    got = _text(module.few_shot_prompt(list(examples), "Is fire hot?"))
+    shots = want.removesuffix("Q: Is fire hot?\nA:")
+    named = {
+        "the prompt ends in a space: tokens start with their space, so end with 'A:'": f"{want} ",
+        "the prompt ends in a line end: end with 'A:', for the answer to follow": f"{want}\n",
+        "the last 'A:' is missing: the model must write an answer, not a question": (
+            want.removesuffix("\nA:")
+        ),
+        "the empty line between the examples is missing": want.replace("\n\n", "\n"),
+        "the examples have no answers": want.replace("A: yes", "A:").replace("A: no", "A:"),
+        "the question comes first: the examples go before it": f"Q: Is fire hot?\nA:{shots}",
+        "the examples are missing": "Q: Is fire hot?\nA:",
+        "the examples are in reverse order": (
+            "Q: Is snow black?\nA: no\n\nQ: Is ice cold?\nA: yes\n\nQ: Is fire hot?\nA:"
+        ),
+        "the space after 'Q:' and 'A:' is missing": want.replace(": ", ":"),
+    }
+    _compare_text(got, want, named)
+    _compare_text(_text(module.few_shot_prompt([], "Is fire hot?")), "Q: Is fire hot?\nA:", {})
 
 
 @checks.proves("left_pad")

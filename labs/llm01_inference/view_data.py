@@ -16,9 +16,16 @@ SURPRISES = 4  # of each text, in the table
 TEMPERATURES = (0.5, 1.0, 2.0)
 Viewed = tuple[dict[str, Any], str, list[str], list[list[Any]]]  # data, caption, columns, rows
 
+CARROLL = (
+    "Alice was beginning to get very tired of sitting by her sister on the bank, and of having "
+    "nothing to do: once or twice she had peeped into the book her sister was reading, but it had "
+    "no pictures or conversations in it, “and what is the use of a book,” thought Alice “without "
+    "pictures or conversations?”"
+)
+TWICE = " ".join(["Seven green boats sailed quietly past the old lighthouse."] * 2)
 TEXTS = {
-    "a sentence, twice": "Seven green boats sailed quietly past the old lighthouse. "
-    "Seven green boats sailed quietly past the old lighthouse.",
+    "Alice": CARROLL,
+    "a sentence, twice": TWICE,
     "facts": "Water boils at 100 degrees Celsius. The Earth goes around the Sun once a year. "
     "The capital of France is Paris, and the capital of Mongolia is Ulaanbaatar.",
 }
@@ -65,6 +72,15 @@ def sampler(prompts: dict[str, Tensor], tokenizer: Any) -> Viewed:
         [*columns, *(f"e^H at T = {t:g}" for t in TEMPERATURES)],
         rows,
     )
+
+
+def likeliest(logits: Tensor, tokenizer: Any, count: int) -> list[list[Any]]:
+    """Return text, id, logit and probability of the likeliest next tokens; logits are (V,)."""
+    p, best = logits.softmax(-1).topk(count)
+    columns = (best.tolist(), logits[best].tolist(), p.tolist())
+    return [
+        [tokenizer.decode(i), i, logit, share] for i, logit, share in zip(*columns, strict=True)
+    ]
 
 
 def spread(logits: Tensor, temperature: float) -> float:

@@ -1,21 +1,21 @@
-"""LLM01: sampling, generators on unusual prompts, and the theory that the lab quotes."""
+"""LLM01: sampling, the loop, and questions from a learner's file."""
 
 import copy
-import io
+import json
 import math
-from functools import partial
-from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
-from labs.course.options import Settings
-from labs.kit import Run, assets
-from labs.kit.run.console import Output
+from labs.course.cards import Card
+from labs.kit import assets
 from labs.llm01_inference import lesson as lab
+from labs.llm01_inference import questions, uncertainty
+from labs.llm01_inference.questions import Item
+from labs.llm01_inference.replies import replies
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-PROMPTS = [[7, 8, 9, 300, 12], [5], [40, 41, 42, 43, 44, 45, 46, 47, 48], [3, 3, 3]]
 
 
 @pytest.fixture(scope="module")
@@ -37,33 +37,12 @@ def test_draw_returns_no_token_of_probability_zero_and_none_out_of_range():
     drawn = lab.draw(few, 2000)
     assert set(drawn.tolist()) == {3, 49_999}
     assert lab.draw(logits(2, 3, 7)).shape == (2, 3, 1)
-    assert lab.sample(logits(4, 7)).shape == (4,)
+    assert lab.sample(logits(4, 7)).shape == (4, 1)
 
 
 def test_draw_returns_equally_likely_tokens_equally_often():
     counts = lab.draw(torch.zeros(4), 40_000).bincount(minlength=4)
     assert (counts - 10_000).abs().max() < 6 * math.sqrt(40_000 * 3 / 16)
-
-
-def test_p_values_of_a_right_sampler_are_uniform_and_rare_tokens_are_pooled():
-    torch.manual_seed(0)
-    p = torch.tensor([0.5, 0.3, 0.1999, 0.0001], dtype=torch.float64)
-    found = torch.tensor(
-        [
-            lab.p_value(lab.draw(p.log(), 1000).bincount(minlength=4).double(), 1000 * p)
-            for _ in range(400)
-        ]
-    )
-    assert 0.4 < found.mean() < 0.6
-    assert 0.02 < (found < 0.1).double().mean() < 0.18
-
-
-def test_p_value_agrees_with_the_published_table():
-    # χ² = 3.841 with one degree of freedom has p = 0.05
-    off = math.sqrt(3.841459 * 500)
-    counts = torch.tensor([1000 - off, 1000 + off])
-    expected = torch.tensor([1000.0, 1000.0])
-    assert lab.p_value(counts.double(), expected.double()) == pytest.approx(0.05, abs=1e-6)
 
 
 @pytest.mark.parametrize("k", [1, 3, 40])
@@ -81,87 +60,27 @@ def test_cuts_of_three_tokens_agree_with_the_text():
     )
 
 
-def test_slope_of_the_entropy_is_the_variance_over_the_temperature_cubed():
-    scores = logits(100)
-    t = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
-    logp = (scores / t).log_softmax(-1)
-    entropy = -(logp.exp() * logp).sum()
-    (slope,) = torch.autograd.grad(entropy, t)
-    p = logp.detach().exp()
-    variance = (p * (scores - (p * scores).sum()) ** 2).sum()
-    assert slope.item() == pytest.approx((variance / 1.7**3).item(), rel=1e-10)
+def test_temperatures_of_three_tokens_agree_with_the_text():
+    logits = torch.tensor([2.0, 1.0, 0.0])
+    for t, want in (
+        (0.5, [0.87, 0.12, 0.02]),
+        (1.0, [0.67, 0.24, 0.09]),
+        (2.0, [0.51, 0.31, 0.19]),
+    ):
+        got = (logits / t).softmax(-1)
+        torch.testing.assert_close(got, torch.tensor(want), rtol=0, atol=0.006)
 
 
-def test_distinct_is_the_share_of_different_runs():
-    assert lab.distinct([1, 2, 3, 4, 5]) == 1
-    assert lab.distinct([1, 2] * 10, n=2) == 2 / 19
+def test_temperature_zero_is_greedy():
+    scores = logits(5, 9)
+    assert torch.equal(lab.sample(scores, 0.0, 3), scores.argmax(-1)[:, None].expand(5, 3))
 
 
-# Generating.
-
-
-@pytest.mark.parametrize("new", [1, 2, 30])
-def test_a_batch_of_any_lengths_gives_the_text_of_each_prompt_alone(glass, new):
-    alone = [lab.write(glass[0], prompt, new) for prompt in PROMPTS]
-    assert lab.generate(glass[0], PROMPTS, new) == alone
-    assert [len(text) for text in alone] == [new] * len(PROMPTS)
-
-
-def test_an_end_token_ends_one_text_of_a_batch_and_no_other(glass):
-    full = lab.generate(glass[0], PROMPTS, 30)
-    end = full[0][4]
-    got = lab.generate(glass[0], PROMPTS, 30, end=[end])
-    for text, unstopped in zip(got, full, strict=True):
-        stop = unstopped.index(end) + 1 if end in unstopped else 30
-        assert text == unstopped[:stop]
-    assert lab.write(glass[0], PROMPTS[0], 30, end=[end]) == got[0]
-
-
-def test_a_penalty_does_not_count_padding_as_text(glass):
-    penalty = partial(lab.repetition_penalty, penalty=2.0)
-    together = lab.generate(glass[0], [[0, 5], PROMPTS[2]], 12, [penalty])
-    assert together[1] == lab.generate(glass[0], [PROMPTS[2]], 12, [penalty])[0]
-    assert together[0] == lab.generate(glass[0], [[0, 5]], 12, [penalty])[0]
-
-
-@pytest.mark.parametrize("beams", [1, 2, 5])
-@pytest.mark.parametrize("how", [{}, {"length_penalty": -1.0}, {"early_stopping": True}])
-def test_beam_search_is_the_librarys(glass, beams, how):
-    end = glass[1](".").input_ids[-1:]
-    for prompt in PROMPTS:
-        got = lab.beam_search(glass[0], prompt, 15, beams, end=end, **how)
-        theirs = {"num_beams": beams, **(how if beams > 1 else {})}
-        assert got == lab.their_generate(glass[0], prompt, 15, end, **theirs)
-
-
-def test_one_beam_is_greedy(glass):
-    for prompt in PROMPTS:
-        assert lab.beam_search(glass[0], prompt, 12, 1) == lab.write(glass[0], prompt, 12)
-
-
-@pytest.mark.parametrize("how", ["prompt_lookup_num_tokens", "assistant_model"])
-def test_guessing_ahead_writes_the_greedy_text_in_fewer_calls(glass, how):
-    end = [glass[0].config.eos_token_id]
-    prompt = glass[1]("Will you, won’t you, will").input_ids
-    guess = {how: 8 if how == "prompt_lookup_num_tokens" else glass[0]}
-    with lab.counted(glass[0]) as calls:
-        got = lab.their_generate(glass[0], prompt, 24, end, **guess)
-    assert got == lab.our_generate(glass[0], prompt, 24, end)
-    if how == "prompt_lookup_num_tokens":  # an assistant's own calls are counted, too
-        assert len(calls) < 24
-
-
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_no_run_of_n_tokens_repeats_with_no_repeat_ngram_size(glass, n):
-    end = [glass[0].config.eos_token_id]
-    for prompt in PROMPTS[:3]:
-        got = lab.our_generate(glass[0], prompt, 15, end, no_repeat_ngram_size=n)
-        assert got == lab.their_generate(glass[0], prompt, 15, end, no_repeat_ngram_size=n)
-        assert lab.distinct(prompt + got, n) == 1
+# Loading, writing and streaming.
 
 
 def test_opening_in_bfloat16_keeps_the_rope_frequencies_and_converting_rounds_them(glass):
-    opened = lab.opened(str(assets.glass()), torch.device("cpu"), torch.bfloat16)[0]
+    opened = lab.load(str(assets.glass()), torch.device("cpu"), torch.bfloat16)[0]
     want = glass[0].model.rotary_emb.inv_freq
     assert torch.equal(opened.model.rotary_emb.inv_freq, want)
     assert opened.dtype == torch.bfloat16
@@ -169,92 +88,150 @@ def test_opening_in_bfloat16_keeps_the_rope_frequencies_and_converting_rounds_th
     assert not torch.equal(converted.to(want), want)
 
 
-# Text, loss and rounding.
+def test_text_comes_in_pieces_of_complete_characters(glass):
+    tokenizer = glass[1]
+    text = "Alice — “Oh!” ✨ ends"
+    ids = tokenizer(text).input_ids
+    pieces = list(lab.stream(tokenizer, ids))
+    assert "".join(pieces) == tokenizer.decode(ids)
+    assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
 
 
-def test_the_text_before_a_stop_is_the_same_for_every_way_to_cut_it():
-    torch.manual_seed(0)
-    for _ in range(300):
-        text = "".join("ab#"[i] for i in torch.randint(3, (30,)).tolist())
-        stops = ["##a", "b#b#", "#a#"]
-        ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
-        first = min(ends, default=None)
-        complete = [stop for stop in stops if first and text[:first].endswith(stop)]
-        want = text[: first - max(map(len, complete))] if first else text
-        cuts = sorted({0, 30, *torch.randint(30, (6,)).tolist()})
-        pieces = [text[a:b] for a, b in pairwise(cuts)]
-        assert "".join(lab.until_stop(pieces, stops)) == want
+def test_a_stream_reads_no_token_ahead(glass):
+    seen = []
+
+    def tokens():
+        for token in glass[1]("Alice was here").input_ids:
+            seen.append(token)
+            yield token
+
+    pieces = lab.stream(glass[1], tokens())
+    next(pieces)
+    assert len(seen) == 1
 
 
-def test_strided_loss_in_one_window_is_the_loss_that_the_model_computes(glass):
-    ids = torch.arange(5, 70)
-    with torch.no_grad():
-        want = glass[0](ids[None], labels=ids[None]).loss.item()
-    got = lab.strided_loss(lab.reads(glass[0]), ids, 65, 1)
-    assert got == pytest.approx(want, abs=1e-5)
-    assert lab.strided_loss(lab.reads(glass[0]), ids, 8, 7) != pytest.approx(want, abs=1e-3)
+PROMPTS = ["Alice was beginning to", "Alice was very", "Alice was beginning to get very tired of"]
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize("how", [{}, {"block": 8}, {"block": 8, "least_to_largest": True}])
-def test_rounding_moves_weights_by_half_a_step_at_most_to_2_to_the_bits_levels(bits, how):
-    w = torch.randn(6, 32, generator=torch.Generator().manual_seed(0)).double()
-    new = lab.rounded(w, bits, **how)
-    blocks, before = (x.unflatten(-1, (-1, how.get("block", 32))) for x in (new, w))
-    assert max(len(set(row.tolist())) for row in blocks.flatten(0, 1)) <= 2**bits
-    if "least_to_largest" in how:
-        step = (before.amax(-1) - before.amin(-1)) / (2**bits - 1)
-    else:
-        step = before.abs().amax(-1) / (2 ** (bits - 1) - 1)
-    assert ((blocks - before).abs().amax(-1) <= step / 2 + 1e-12).all()
-    torch.testing.assert_close(lab.rounded(new, bits, **how), new)  # rounding twice is rounding
+@pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[:1], ["The", "A long prompt of other words"]])
+def test_many_replies_at_once_are_those_of_each_prompt_alone(glass, prompts):
+    model, tokenizer = glass
+    got = replies(model, tokenizer, prompts, 12)
+    for prompt, reply in zip(prompts, got, strict=True):
+        alone = list(
+            lab.generate(model, tokenizer(prompt).input_ids, 12, stop=[tokenizer.eos_token_id])
+        )
+        text = tokenizer.decode([i for i in alone if i != tokenizer.eos_token_id]).strip()
+        assert reply == text.split("\n")[0].strip()
 
 
-def test_rounding_some_layers_changes_neither_the_model_nor_the_other_layers(glass):
-    before = glass[0].model.layers[1].mlp.up_proj.weight.clone()
-    net, error = lab.with_layers_rounded(glass[0], 2, bits=3)
-    assert torch.equal(glass[0].model.layers[1].mlp.up_proj.weight, before)
-    changed = [
-        not torch.equal(a.mlp.up_proj.weight, b.mlp.up_proj.weight)
-        for a, b in zip(net.model.layers, glass[0].model.layers, strict=True)
-    ]
-    assert changed == [True, False, True, False]
-    assert 0.1 < error < 0.5
+# Marking.
 
 
 @pytest.mark.parametrize(
-    ("costs", "name", "verdict"),
+    ("reply", "right"),
     [
-        ([0.2, 0.41], "largest c of it over its smallest", "held"),
-        ([0.2, 0.9], "largest c of it over its smallest", "not held"),
-        ([-0.2, 0.4], "c of it", "shown"),
-        ([0.02, 0.4], "c of it", "shown"),
+        ("The capital of Greece is Athens.", True),
+        ("athens", True),
+        ("The Athenians", False),
+        ("", False),
+        ("I don't know.\nAthens", False),
+        ("New York City, of course", True),
+        ("York New", False),
     ],
 )
-def test_the_square_law_has_a_bound_only_where_all_costs_exceed_chance(
-    tmp_path, costs, name, verdict
-):
-    run = Run(Settings(), "fp32", Output(io.StringIO(), silent=True), tmp_path)
-    assert lab.square_law(run, "it", costs, [1.0, 2.0]) == (verdict != "shown")
-    (found,) = run.current.measurements
-    assert (found.name, found.verdict) == (name, verdict)
+def test_a_reply_is_right_if_its_first_line_has_an_answer(reply, right):
+    assert questions.is_right(reply, Item("?", ("Athens", "New York"))) == right
 
 
-def test_losses_by_counting_agree_with_a_loop():
-    generator = torch.Generator().manual_seed(0)
-    v = 7
-    k = 200.0
-    seen, ids = (torch.randint(v, (n,), generator=generator) for n in (60, 20))
-    words = seen.tolist()
-    pairs = list(pairwise(words))
-    p = {a: (words.count(a) + 1) / (len(words) + v) for a in range(v)}
-    assert abs(sum(p.values()) - 1) < 1e-12
-    text = ids.tolist()
-    unigram = [-math.log(p[b]) for b in text[1:]]
-    bigram = [
-        -math.log((pairs.count((a, b)) + k * p[b]) / (words.count(a) + k))
-        for a, b in pairwise(text)
+def test_the_standard_error_of_a_share_agrees_with_the_text():
+    share, error = uncertainty.share([True] * 30 + [False] * 14)
+    assert (round(share, 2), round(error, 2)) == (0.68, 0.07)
+
+
+def test_questions_that_both_forms_answer_alike_do_not_add_to_the_error():
+    first = [True, True, False, False] * 10
+    second = [True, True, False, True] * 10
+    mean, error = uncertainty.difference(second, first)
+    assert mean == pytest.approx(0.25)
+    assert error == pytest.approx(math.sqrt(0.25 * 0.75 / 39))
+
+
+def test_the_built_in_questions_are_enough_and_differ():
+    items = questions.built_in()
+    assert len(items) - questions.EXAMPLES >= 40
+    assert len({item.question for item in items}) == len(items)
+
+
+# A learner's file.
+
+
+def write_file(path: Path, rows: list[Any]) -> Path:
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return path
+
+
+GOOD = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(9)]
+
+
+def test_questions_come_from_jsonl_and_csv(tmp_path):
+    rows = [*GOOD, {"question": "2 + 2?", "answer": ["4", "four"]}]
+    items = questions.read(write_file(tmp_path / "a.jsonl", ["", *rows, ""]))
+    assert items[-1] == Item("2 + 2?", ("4", "four"))
+    lines = [
+        "id,question,answer",
+        *(f'{i},"What, {i}?",{i}' for i in range(9)),
+        '9,"2 +\n2?",4|four',
     ]
-    got = lab.losses_by_counting(seen, ids, v)
-    assert abs(got[0] - sum(unigram) / len(unigram)) < 1e-9
-    assert abs(got[1] - sum(bigram) / len(bigram)) < 1e-9
+    table = write_file(tmp_path / "a.csv", lines)
+    assert questions.read(table)[-1] == Item("2 +\n2?", ("4", "four"))
+    assert questions.prompts_file(str(table)) == table
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.jsonl", [*GOOD, "{"], "Line 10: it isn't JSON"),
+        ("a.jsonl", [*GOOD[:3], "", "[1]", *GOOD], "Line 5: it must be an object"),
+        ("a.jsonl", [{"answer": "4"}, *GOOD], "Line 1: it has no text as its question"),
+        ("a.jsonl", [{"question": " ", "answer": "4"}, *GOOD], "Line 1: it has no text"),
+        ("a.jsonl", [*GOOD, {"question": "2 + 2?"}], "Line 10: its answer must be"),
+        ("a.jsonl", [*GOOD, {"question": "2 + 2?", "answer": 4}], "Line 10: its answer must be"),
+        ("a.jsonl", [*GOOD, {"question": "2 + 2?", "answer": []}], "Line 10: its answer must be"),
+        ("a.jsonl", [*GOOD, {"question": "2 + 2?", "answer": "…"}], "Line 10: its answer must be"),
+        ("a.jsonl", [{"question": "x" * 2001, "answer": "4"}], "Line 1: its question has 2,001"),
+        ("a.jsonl", GOOD[:7], "It has 7 questions"),
+        ("a.jsonl", ["[" * 100_000], "Line 1: it isn't JSON"),
+        ("a.csv", ["question;answer", "a;b"], "Line 1: the header must name"),
+        ("a.csv", ["question,answer", "a,b", "c"], "Line 3: it has 1 fields"),
+        ("a.csv", ["question,answer", *["a,b"] * 8, "c,"], "Line 10: its answer must be"),
+        ("a.csv", ["question,answer", "a,b", '"c,d'], "Line 3: it isn't CSV"),
+        ("a.csv", ["question,answer", '"a\nb",c', "d"], "Line 4: it has 1 fields"),
+        ("a.txt", GOOD, "must end in .jsonl or .csv"),
+        ("a.jsonl", [" "], "It is empty"),
+    ],
+)
+def test_a_bad_file_is_a_card_that_names_the_line(tmp_path, name, content, why):
+    with pytest.raises(Card) as raised:
+        questions.prompts_file(str(write_file(tmp_path / name, content)))
+    assert why in raised.value.why
+    assert raised.value.code == 2
+
+
+def test_a_file_that_is_not_utf8_is_a_card_that_names_the_line(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"question,answer\na,b\nca\xffe,d\n")
+    with pytest.raises(Card) as raised:
+        questions.read(path)
+    assert "Line 3: it isn't valid UTF-8" in raised.value.why
+
+
+def test_a_missing_or_huge_file_is_a_card(tmp_path):
+    with pytest.raises(Card) as raised:
+        questions.read(tmp_path / "none.csv")
+    assert "no file of that name" in raised.value.why
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b" " * (questions.LARGEST_FILE + 1))
+    with pytest.raises(Card) as raised:
+        questions.read(path)
+    assert "the limit is" in raised.value.why

@@ -1,4 +1,4 @@
-"""Plausible wrong solutions of LLM01's exercises, each with the message that names its mistake."""
+"""Wrong solutions of LLM01, each with the message that names its mistake."""
 
 import math
 
@@ -68,138 +68,146 @@ def every_token(_ids, logits, penalty):
     return torch.where(logits < 0, logits * penalty, logits / penalty)
 
 
-def padded(ids=None, mask=None, positions=None):
-    """Return a left_pad that computes ids, mask or positions in another way."""
+def written(start=None, at_once=False, over=False, skip_stop=False, prompt_too=False, row=-1):
+    """Return a generate with a mistake in one of its steps."""
 
-    def left_pad(prompts, pad=0):
-        right = lab.left_pad(prompts, pad)
-        changes = zip((ids, mask, positions), right, strict=True)
-        return tuple(change(prompts, *right) if change else value for change, value in changes)
+    def generate(model, prompt, new, choose=lab.greedy, stop=()):
+        ids = list(prompt)
+        rounds = range(new if start is None else new + start)
+        out = list(prompt) if prompt_too else []
+        for _ in rounds:
+            token = choose(ids, lab.logits_of(model, ids)[row])
+            if not over:
+                ids.append(token)
+            if token in stop and skip_stop:
+                break
+            out.append(token)
+            if token in stop:
+                break
+        return iter(out)
 
-    return left_pad
+    def streaming(model, prompt, new, choose=lab.greedy, stop=()):
+        yield from generate(model, prompt, new, choose, stop)
 
-
-def count_from_the_edge(_prompts, _ids, mask, _positions):
-    return torch.arange(mask.shape[1]).expand_as(mask)
-
-
-def on_the_right(prompts, ids, _mask, _positions):
-    width = ids.shape[1]
-    return torch.tensor([p + [77] * (width - len(p)) for p in prompts])
-
-
-def mask_from_ids(prompts, pad=0):
-    ids = lab.left_pad(prompts, pad)[0]
-    mask = (ids != pad).long()
-    return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
+    return generate if at_once else streaming
 
 
-def strided(first=True, total=lambda sums, _: sum(sums), shift=1, new=True):
-    """Return a strided_loss with a mistake in one of its steps."""
-
-    def strided_loss(model, ids, window, stride):
-        sums = []
-        counts = []
-        scored = 1
-        while scored < len(ids):
-            end = min(window if scored == 1 else scored + stride, len(ids))
-            inside = ids[max(0, end - window) : end]
-            logp = model(inside).log_softmax(-1)
-            loss = -logp[: len(logp) - shift].gather(1, inside[shift:, None])[:, 0]
-            loss = loss[-(end - scored) :] if new else loss
-            sums.append(loss.sum().item())
-            counts.append(len(loss))
-            scored = end
-        return total(sums, counts) / (len(ids) - 1 if first else len(ids))
-
-    return strided_loss
+def never_stops(model, prompt, new, choose=lab.greedy, stop=()):
+    del stop
+    return lab.generate(model, prompt, new, choose)
 
 
-def mean_of_means(model, ids, window, stride):
-    spread = strided(total=lambda s, n: sum(a / b for a, b in zip(s, n, strict=True)) / len(s))
-    return spread(model, ids, window, stride) * (len(ids) - 1)
+def always_greedy(model, prompt, new, choose=lab.greedy, stop=()):
+    del choose
+    return lab.generate(model, prompt, new, lab.greedy, stop)
 
 
-def all_of_each_window(model, ids, window, stride):
-    mean = strided(new=False, total=lambda s, n: sum(s) / sum(n))
-    return mean(model, ids, window, stride) * (len(ids) - 1)
+def changes_the_prompt(model, prompt, new, choose=lab.greedy, stop=()):
+    for token in lab.generate(model, prompt, new, choose, stop):
+        prompt.append(token)
+        yield token
 
 
-def perplexity(model, ids, window, stride):
-    return math.exp(lab.strided_loss(model, ids, window, stride))
+def stops_at_the_prompt(model, prompt, new, choose=lab.greedy, stop=()):
+    if prompt[-1] not in stop:
+        yield from lab.generate(model, prompt, new, choose, stop)
 
 
-def all_text_at_once(model, ids, _window, _stride):
-    return lab.strided_loss(model, ids, len(ids), 1)
+def drawn(logits_at):
+    """Return a sample whose distribution is the softmax of `logits_at(logits, temperature)`."""
+
+    def sample(logits, temperature=1.0, times=1):
+        if temperature == 0:
+            return lab.sample(logits, 0.0, times)
+        return lab.sample(logits_at(logits, temperature), 1.0, times)
+
+    return sample
 
 
-def each_piece_alone(pieces, stops):
-    for piece in pieces:
-        begins = [piece.index(stop) for stop in stops if stop in piece]
-        if begins:
-            yield piece[: min(begins)]
-            return
-        yield piece
+def divides_by_zero(logits, temperature=1.0, times=1):
+    p = (logits / temperature).softmax(-1)
+    return torch.multinomial(p, times, replacement=True)
 
 
-def shows_the_stop(pieces, stops):
-    text = "".join(pieces)
-    ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
-    yield text[: min(ends)] if ends else text
+def always_the_likeliest(logits, temperature=1.0, times=1):
+    del temperature
+    return lab.sample(logits, 0.0, times)
 
 
-def waits_for_all(pieces, stops):
-    yield from lab.until_stop(["".join(pieces)], stops)
+def a_number_for_all_rows(logits, temperature=1.0, times=1):
+    if temperature == 0:
+        return lab.sample(logits, 0.0, times)
+    ends = (logits / temperature).softmax(-1).double().cumsum(-1)
+    u = torch.rand(times, dtype=torch.float64).expand(*logits.shape[:-1], times)
+    return torch.searchsorted(ends, u.contiguous(), right=True).clamp(max=logits.shape[-1] - 1)
 
 
-def forgets_what_it_held(pieces, stops):
-    held = ""
-    for piece in pieces:
-        held += piece
-        if any(stop in held for stop in stops):
-            yield held[: min(held.index(stop) for stop in stops if stop in held)]
-            return
-        wait = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
-        yield held[: len(held) - wait]
-        held = held[len(held) - wait :]
+def numbers_not_ids(logits, temperature=1.0, times=1):
+    if temperature == 0:
+        return lab.sample(logits, 0.0, times)
+    return torch.rand(*logits.shape[:-1], times)
 
 
-def first_of_the_list(pieces, stops):
-    held = ""
-    for piece in pieces:
-        held += piece
-        for stop in stops:
-            if stop in held:
-                yield held[: held.index(stop)]
-                return
-        wait = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
-        yield held[: len(held) - wait]
-        held = held[len(held) - wait :]
-    yield held
+def divides_in_place(logits, temperature=1.0, times=1):
+    if temperature == 0:
+        return lab.sample(logits, 0.0, times)
+    result = lab.sample(logits, temperature, times)
+    logits /= 2
+    return result
 
 
-def earliest_start(pieces, stops):
-    def order(text):
-        return min((text.index(stop) for stop in stops if stop in text), default=None)
-
-    held = ""
-    for piece in pieces:
-        held += piece
-        at = order(held)
-        if at is not None:
-            yield held[:at]
-            return
-        wait = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
-        yield held[: len(held) - wait]
-        held = held[len(held) - wait :]
-    yield held
+def chat(change):
+    return lambda messages: change(lab.build_chat(messages))
 
 
-def returns_a_string(pieces, stops):
-    return "".join(lab.until_stop(pieces, stops))
+HEADER = "<|im_start|>assistant\n"
+
+
+def opens_every_turn(messages):
+    return "".join(lab.build_chat([message]) for message in messages)
+
+
+def adds_a_system_message(messages):
+    if messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": "Be helpful."}, *messages]
+    return lab.build_chat(messages)
+
+
+def strips(messages):
+    return lab.build_chat([{**one, "content": one["content"].strip()} for one in messages])
+
+
+def shots(change):
+    return lambda examples, question: change(lab.few_shot_prompt(examples, question))
+
+
+def without_answers(examples, question):
+    return lab.few_shot_prompt([(asked, "") for asked, _ in examples], question).replace(
+        "A: ", "A:"
+    )
 
 
 WRONG = [
+    ("generate", written(over=True), "append each one"),
+    ("generate", written(start=-1), "does the loop start at 0"),
+    ("generate", written(at_once=True), "before the first was yielded"),
+    ("generate", written(skip_stop=True), "stop token itself is missing"),
+    ("generate", written(prompt_too=True), "the prompt was yielded"),
+    ("generate", written(row=0), "logits of the first token"),
+    ("generate", never_stops, "goes on after a stop token"),
+    ("generate", stops_at_the_prompt, "in the prompt doesn't count"),
+    ("generate", always_greedy, "the choice was ignored"),
+    ("generate", changes_the_prompt, "changed the prompt"),
+    ("generate", lambda *_args, **_options: None, "must yield ids"),
+    ("sample", drawn(lambda x, t: x * t), "multiplied by the temperature"),
+    ("sample", drawn(lambda x, _: x), "temperature is ignored"),
+    ("sample", drawn(lambda x, t: x.softmax(-1) / t), "acts on the probabilities"),
+    ("sample", drawn(lambda x, _: 0 * x), "equally likely"),
+    ("sample", divides_by_zero, "temperature 0 failed"),
+    ("sample", always_the_likeliest, "greedy decoding"),
+    ("sample", a_number_for_all_rows, "the same random number"),
+    ("sample", numbers_not_ids, "search for the stretch"),
+    ("sample", divides_in_place, "changed its input"),
     ("top_p", without_the_crossing_token, "crosses p is missing"),
     ("top_p", order_forgotten, "scatter it back"),
     ("top_p", each_probability_compared_with_p, "add them up first"),
@@ -214,25 +222,18 @@ WRONG = [
     ("repetition_penalty", every_token, "every token is penalised"),
     ("repetition_penalty", all_rows_alike, "ids of all rows"),
     ("repetition_penalty", penalised(lambda x, p: x - p), "the penalty is subtracted"),
-    ("left_pad", padded(ids=on_the_right), "on the right"),
-    ("left_pad", padded(mask=lambda _p, _i, mask, _q: 1 - mask), "the wrong way round"),
-    ("left_pad", padded(mask=lambda _p, _i, mask, _q: mask * 0 + 1), "1 everywhere"),
-    ("left_pad", padded(positions=count_from_the_edge), "count the padding"),
-    ("left_pad", padded(positions=lambda _p, _i, mask, _q: mask.cumsum(-1)), "start at 1"),
-    ("left_pad", padded(positions=lambda _p, _i, mask, _q: mask.cumsum(-1) - 1), "negative"),
-    ("left_pad", mask_from_ids, "from lengths, not from ids"),
-    ("strided_loss", mean_of_means, "each window's mean has the same weight"),
-    ("strided_loss", all_of_each_window, "count twice: score only new tokens"),
-    ("strided_loss", strided(new=False), "divided as if they counted once"),
-    ("strided_loss", strided(first=False), "nothing predicts the first token"),
-    ("strided_loss", strided(shift=0), "shift by one"),
-    ("strided_loss", perplexity, "the perplexity"),
-    ("strided_loss", all_text_at_once, "a window has at most"),
-    ("until_stop", each_piece_alone, "ends in the next isn't recognised"),
-    ("until_stop", shows_the_stop, "itself was shown"),
-    ("until_stop", waits_for_all, "yield safe text at once"),
-    ("until_stop", forgets_what_it_held, "it was no stop after all"),
-    ("until_stop", first_of_the_list, "not the first of the list"),
-    ("until_stop", earliest_start, "is complete first"),
-    ("until_stop", returns_a_string, "must yield pieces"),
+    ("build_chat", chat(lambda text: text.removesuffix(HEADER)), "open the assistant's turn"),
+    ("build_chat", chat(lambda text: text + "<|im_end|>\n"), "the assistant's turn is closed"),
+    ("build_chat", chat(lambda text: text.replace("<|im_end|>\n", "<|im_end|>")), "line end after"),
+    ("build_chat", chat(lambda text: text.replace("<|im_end|>", "")), "each turn ends with it"),
+    ("build_chat", chat(lambda text: text.removesuffix("\n")), "after the last `assistant`"),
+    ("build_chat", opens_every_turn, "every turn opens"),
+    ("build_chat", adds_a_system_message, "a system message was added"),
+    ("build_chat", strips, "was stripped"),
+    ("few_shot_prompt", shots(lambda text: f"{text} "), "ends in a space"),
+    ("few_shot_prompt", shots(lambda text: text.removesuffix("\nA:")), "last 'A:' is missing"),
+    ("few_shot_prompt", shots(lambda text: text.replace("\n\n", "\n")), "empty line"),
+    ("few_shot_prompt", without_answers, "no answers"),
+    ("few_shot_prompt", lambda _, question: lab.few_shot_prompt([], question), "are missing"),
+    ("few_shot_prompt", lambda x, question: lab.few_shot_prompt(x[::-1], question), "reverse"),
 ]

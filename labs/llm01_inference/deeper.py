@@ -1,0 +1,1116 @@
+# %% [markdown]
+# # LLM01+ · Inference, deeper
+# Tests of the sampler, fast decoding and what it costs, search, and how good a model is.
+#
+# **You will be able to** test a sampler; decode many prompts at once with a cache, and say what
+# limits the speed; search for probable texts; stop at a string; compare models with different
+# tokenizers in bits per byte; say what rounding the weights costs. **Builds on** LLM01, whose
+# functions it imports. **Takes** an hour to read, a minute to run (`tiny`, 2 cores).
+
+# %% Imports
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from statistics import mean, median
+from typing import Any
+
+from labs.kit import Lab, Results, Run, assets, seconds_paired
+from labs.llm01_inference import figures
+from labs.llm01_inference.baselines import losses_by_counting
+from labs.llm01_inference.lesson import (
+    SURE,
+    UNSURE,
+    draw,
+    generate,
+    library_text,
+    load,
+    logits_of,
+    min_p,
+    repetition_penalty,
+    rounding,
+    sample,
+    smollm2,
+    top_k,
+    top_p,
+)
+from labs.llm01_inference.model_files import called
+from labs.llm01_inference.rounding import losses_of, with_layers_rounded
+from labs.llm01_inference.search import Change, beam_search
+from labs.llm01_inference.view_data import CARROLL
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.generation import logits_process as library
+
+lab = Lab("LLM01+")
+lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
+lab.before_run(assets.check_model)
+
+# %% [markdown]
+# Beside SmolLM2, this part uses a *glass model*: 0.85 million parameters in 4 layers, a vocabulary
+# of 1,024 tokens, trained on Lewis Carroll. It is so small that many texts take no time.
+#
+# ## 1. Is the sampler right?
+# The lesson compared the shares of five tokens. **Pearson's $\chi^2$** (1900) compares all tokens
+# at once. In $n$ draws, token $i$ is expected $n p_i$ times and came $c_i$ times:
+#
+# $$\chi^2 = \sum_i \frac{(c_i - n p_i)^2}{n p_i}$$
+#
+# For a right sampler this sum follows a known distribution, if no expected count is small. So we
+# count all tokens that are expected fewer than five times as one. The **p-value** is the
+# probability that a right sampler misses at least as badly. It is below 0.001 in one of a thousand
+# trials. We try twice and take the larger p-value. A right sampler then fails once in a million.
+
+
+# %% 1. Is the sampler right?
+def glass(run: Run, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """Return the glass model and its tokenizer."""
+    return load(str(assets.glass()), run.device, dtype)
+
+
+def p_value(counts: Tensor, expected: Tensor) -> float:
+    """Return the p-value of Pearson's χ² test, (V,) and (V,); rare tokens count as one."""
+    often = expected >= 5
+    if not often.all():
+        counts = torch.cat((counts[often], counts[~often].sum()[None]))
+        expected = torch.cat((expected[often], expected[~often].sum()[None]))
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    freedom = torch.tensor(len(counts) - 1.0).to(statistic)
+    return torch.special.gammaincc(freedom / 2, statistic / 2).item()
+
+
+@lab.experiment
+def the_sampler_passes_a_chi_squared_test(run: Run):
+    """A χ² test over all tokens finds no fault in the sampler, and notices a wrong temperature.
+
+    Predict: does a sampler at T = 1.1 instead of 1 fail the test with 20,000 draws?
+    """
+    model, tokenizer = smollm2(run)
+    logits = logits_of(model, tokenizer(UNSURE).input_ids)[-1].double().cpu()  # (V,)
+    n = 20_000
+    expected = n * logits.softmax(-1)
+
+    def larger_p_value(temperature: float) -> float:
+        tries = [sample(logits, temperature, n).bincount(minlength=len(logits)) for _ in range(2)]
+        return max(p_value(counts.double(), expected) for counts in tries)
+
+    right = larger_p_value(1.0)
+    because = "a right sampler fails once in a million"
+    run.check("larger p-value, T = 1", right, at_least=1e-3, because=because, decides=True)
+    wrong = larger_p_value(1.1)
+    because = "control: a wrong temperature must be noticed"
+    run.check("larger p-value, T = 1.1", wrong, at_most=1e-3, because=because, decides=True)
+    often = int((expected >= 5).sum())
+    return f"{often:,} tokens were expected at least five times. At T = 1.1, p was {wrong:.1g}."
+
+
+# %% [markdown]
+# ## 2. Why entropy rises with temperature
+# The entropy $H = -\sum_i p_i \ln p_i$ measures how spread out a distribution is. Its unit is the
+# **nat**; a bit is 0.69 nats. How fast does it grow with the temperature $T$?
+#
+# Let $\beta = 1/T$ and $Z = \sum_i e^{\beta l_i}$, so $p_i = e^{\beta l_i}/Z$. Let $E$ and
+# $\text{Var}$ be the mean and the variance of the logits under this $p$. Then
+# $\ln p_i = \beta l_i - \ln Z$, and $H = \ln Z - \beta E$. The derivatives are
+# $d\ln Z/d\beta = E$ and $dE/d\beta = \text{Var}$. So
+#
+# $$\frac{dH}{d\beta} = E - E - \beta\,\text{Var} = -\beta\,\text{Var}$$
+#
+# With $d\beta/dT = -1/T^2$ this becomes
+#
+# $$\frac{dH}{dT} = \frac{\text{Var}}{T^3} \ge 0$$
+#
+# The variance is that of the distribution at temperature $T$. At $T = 1$ the exponent 3 makes no
+# difference, so the experiment tests the formula at 0.5 and 2 as well.
+
+
+# %% 2. Entropy and temperature
+def entropy(logits: Tensor, t: Tensor) -> Tensor:
+    """Return the entropy in nats at each temperature, (V,), (n,) -> (n,)."""
+    logp = (logits / t[:, None]).log_softmax(-1)  # (n, V)
+    return -(logp.exp() * logp).sum(-1)
+
+
+def variance(logits: Tensor, t: float) -> Tensor:
+    """Return the variance of the logits (V,) under the distribution at temperature t."""
+    p = (logits / t).softmax(-1)
+    return (p * (logits - (p * logits).sum()) ** 2).sum()
+
+
+@lab.experiment
+def entropy_rises_by_the_variance_over_t_cubed(run: Run):
+    """The slope of the entropy over temperature is Var/T³, at T = 0.5, 1 and 2.
+
+    Predict: is the slope at T = 2 larger or smaller than at T = 1?
+    """
+    model, tokenizer = smollm2(run)
+    h = 1e-4
+    curves = {}
+    slopes = []
+    for text in (SURE, "The capital of France is", UNSURE):
+        logits = logits_of(model, tokenizer(text).input_ids)[-1].double().cpu()
+        for t in (0.5, 1.0, 2.0):
+            near = entropy(logits, torch.tensor([t - h, t + h], dtype=torch.float64))
+            measured = (near[1] - near[0]).item() / (2 * h)
+            slopes.append([text, t, measured, variance(logits, t).item() / t**3])
+        grid = torch.logspace(-1, 1, 60, dtype=torch.float64)
+        curves[text] = (grid.tolist(), entropy(logits, grid).tolist())
+    columns = ["text", "T", "measured slope", "Var/T³"]
+    run.table("Nats per unit of temperature", columns, [[repr(a), *rest] for a, *rest in slopes])
+    because = "(h/T)² is 4e-8 at T = 0.5, and some hundred times that is left for its factor"
+    ratios = torch.tensor([measured / formula - 1 for _, _, measured, formula in slopes])
+    run.agree("measured slope ÷ (Var/T³) − 1", ratios, 1e-5, because, decides=True)
+    without = [measured / (formula * t**3) for _, t, measured, formula in slopes if t == 2]
+    run.check(
+        "measured slope ÷ Var at T = 2",
+        without,
+        at_most=0.2,
+        because="control: 1/T³ = 1/8, so the exponent matters here",
+    )
+    run.figure(
+        figures.entropies(curves, math.log(len(logits))),
+        "entropy",
+        f"Entropy of the next token of {called(run)} after three prompts.",
+        alt="Three curves of entropy over temperature that rise from 0 towards ln V.",
+    )
+    (_, _, at_one, _), (_, _, at_two, _) = slopes[-2:]
+    return f"After {UNSURE!r} the slope is {at_one:.3g} at T = 1 and {at_two:.3g} at T = 2."
+
+
+# %% [markdown]
+# ## 3. The penalty and its arbitrary zero
+# If you add a constant to all logits, the probabilities stay the same. So the zero of the logits
+# has no meaning. But the repetition penalty treats logits above and below zero differently. If the
+# model added 20 to every logit, it would predict the same, and the penalty would do something else.
+# (In beam search `transformers` applies the penalty to log-probabilities, which are all negative.)
+
+
+# %% 3. The penalty's zero
+@lab.experiment
+def the_penalty_depends_on_an_arbitrary_zero(run: Run):
+    """Subtracting 20 from all logits leaves the probabilities, and changes the penalty's effect.
+
+    Predict: does the penalty take more or less probability from seen tokens then?
+    """
+    model, tokenizer = smollm2(run)
+    text = CARROLL.removesuffix(" conversations?”")
+    ids = torch.tensor([tokenizer(text).input_ids], device=run.device)  # (1, T)
+    logits = logits_of(model, ids[0].tolist())[-1:].double()  # (1, V)
+    lower = logits - 20
+    run.agree("without a penalty: change of p", lower.softmax(-1) - logits.softmax(-1))
+    variants = (logits, *(repetition_penalty(ids, x, 1.3) for x in (logits, lower)))
+    plain, high, low = (x.softmax(-1)[0, ids[0].unique()].sum().item() for x in variants)
+    because = "a seen logit falls by 0.23·l above zero and by 0.3·|l| below"
+    run.check(
+        "with a penalty: change of the seen tokens' probability",
+        abs(low - high),
+        at_least=0.01,
+        because=because,
+        decides=True,
+    )
+    return (
+        f"After “without pictures or”, seen tokens have {plain:.0%} of the probability, with the "
+        f"penalty {high:.0%}, and with the penalty on lower logits {low:.0%}."
+    )
+
+
+# %% [markdown]
+# ## 4. Many prompts at once
+# A model takes a **batch** of $B$ texts of the same length. Prompts have different lengths, so
+# short ones are filled up with **padding**. For generation the padding goes to the *left*, because
+# the next token follows the last position. Two inputs keep the padding from changing the result:
+#
+# - the **attention mask** is 1 for text and 0 for padding. The model ignores positions with 0.
+# - the **position ids** are 0 for the first token of a text, wherever it stands in the row.
+#
+# SmolLM2 uses *relative* positions (RoPE, Su et al. 2021): only the distance of two tokens matters,
+# and padding shifts both. So it needs the mask alone. GPT-2 learned a vector for each *absolute*
+# position and needs both inputs.
+
+
+# %% 4. Many prompts at once
+@lab.exercise(
+    level=2,
+    hints=(
+        "How many positions does each prompt lack to be as long as the longest?",
+        "The padding goes in front; the mask is 0 there and 1 on the prompt.",
+        "A prompt's own positions are 0, 1, 2, …; on the padding, position 0 does no harm.",
+    ),
+)
+def left_pad(prompts: list[list[int]], pad: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ids, mask (1 for text) and positions of prompts of any lengths, (B, T) int64 each."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])  # (B, T)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])  # (B, T)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
+    return ids, mask, positions
+
+
+def random_gpt2(run: Run) -> Any:
+    """Return a GPT-2 with random weights, whose absolute positions matter."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=500,
+        n_positions=64,
+        n_embd=64,
+        n_layer=2,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    config.initializer_range = 0.2  # at GPT-2's own 0.02 untrained positions hardly matter
+    model: Any = GPT2LMHeadModel(config)
+    return model.double().to(run.device).eval()
+
+
+@lab.experiment
+@torch.no_grad()
+def padding_must_change_no_logit(run: Run):
+    """With left padding, RoPE needs the mask to give a prompt its own logits; GPT-2 needs more.
+
+    Predict: which of the two models goes wrong with the mask, but without position ids?
+    """
+    model, tokenizer = smollm2(run)
+    texts = [tokenizer(text).input_ids for text in (SURE, UNSURE, CARROLL[:90])]
+    numbers = [[7, 8, 9], [1, 2, 3, 4, 5], list(range(20, 36))]
+    rope = f"RoPE: {called(run)}"
+    absolute = "absolute positions: a random GPT-2"
+    rows = []
+    for name, net, batch, enough in (
+        (rope, model, texts, 2),
+        (absolute, random_gpt2(run), numbers, 1),
+    ):
+        alone = torch.stack([logits_of(net, ids)[-1] for ids in batch])  # (B, V)
+        ids, mask, positions = (x.to(run.device) for x in left_pad(batch))
+        errors = []
+        for given in ((mask, positions), (mask, None), (None, positions), (None, None)):
+            out = net(ids, attention_mask=given[0], position_ids=given[1])
+            errors.append((out.logits[:, -1] - alone).abs().max().item())
+        rows.append([name, *errors])
+        bound = rounding(alone) if name == rope else 1e-10
+        right = errors[:enough]
+        because = "rounding"
+        run.check(
+            f"{name}, with what it needs", right, at_most=bound, because=because, decides=True
+        )
+        because = "control: logits are of order one and more"
+        run.check(
+            f"{name}, with less", errors[enough:], at_least=0.05, because=because, decides=True
+        )
+    columns = ["", "mask and positions", "mask only", "positions only", "neither"]
+    run.table("Largest change of a logit, in a batch − alone", columns, rows)
+    return (
+        f"With the mask only, SmolLM2's logits change by {rows[0][2]:.1g} and those of GPT-2 by "
+        f"{rows[1][2]:.2g}."
+    )
+
+
+# %% [markdown]
+# ## 5. The cache
+# The lesson's loop calls the model on the entire text for each new token, although the text before
+# it did not change. What the model computed there didn't change either, because a position sees
+# only what is before it. Later positions need two vectors of it, in each layer: a **key** and a
+# **value** (LLM06 explains them). The **KV cache** stores them, and each call computes one
+# position.
+#
+# Generation then has two phases. **Prefill** is one call on the prompt. **Decoding** is one call
+# for each new token. For $T$ tokens of one text the cache has
+#
+# $$2 \cdot L \cdot H_\text{kv} \cdot D \cdot T \cdot \text{bytes per number}$$
+#
+# with $L$ layers, $H_\text{kv}$ key-value heads in each, and $D$ numbers in a key or value. SmolLM2
+# has $2 \cdot 30 \cdot 3 \cdot 64 = 11{,}520$ numbers for each token, 46 kB in float32.
+#
+# The tokens are the same as without a cache, up to rounding. Where two tokens are nearly equally
+# probable, rounding decides. float32 has 24 significant bits, and bfloat16 only 8.
+#
+# `generate_batch` is the complete generator: any number of prompts, a cache, and functions that
+# change the logits, which have the signature of `transformers`' own logits processors.
+
+
+# %% 5. The cache
+def likeliest(logits: Tensor) -> Tensor:
+    return logits.argmax(-1)
+
+
+def one_draw(logits: Tensor) -> Tensor:
+    return draw(logits)[..., 0]
+
+
+@torch.no_grad()
+def generate_batch(
+    model: Any,
+    prompts: list[list[int]],
+    new: int,
+    change: Iterable[Change] = (),
+    choose: Callable[[Tensor], Tensor] = likeliest,
+    end: Iterable[int] = (),
+) -> list[list[int]]:
+    """Return up to `new` ids after each prompt, an end token the last; with a cache."""
+    ids, mask, positions = (x.to(model.device) for x in left_pad(prompts))  # (B, T) each
+    width = ids.shape[1]
+    cache = DynamicCache(config=model.config)
+    fresh = ids  # what the cache doesn't have yet
+    ends = torch.tensor(list(end), device=ids.device)
+    running = ids[:, 0] >= 0  # (B,), all True
+    for _ in range(new):
+        out = model(
+            fresh,
+            attention_mask=mask,
+            position_ids=positions[:, -fresh.shape[1] :],
+            cache=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits = out.logits[:, -1].float()  # (B, V)
+        # a penalty must not count padding: the last token stands in its place
+        text = ids.where(mask == 1, ids[:, -1:])
+        for function in change:
+            logits = function(text, logits)
+        fresh = choose(logits)[:, None]  # (B, 1)
+        ids = torch.cat((ids, fresh), 1)
+        mask = F.pad(mask, (0, 1), value=1)
+        positions = torch.cat((positions, positions[:, -1:] + 1), 1)
+        running = running & ~torch.isin(fresh[:, 0], ends)
+        if not running.any():
+            break
+    return [until_end(row, set(end)) for row in ids[:, width:].tolist()]
+
+
+def until_end(row: list[int], end: set[int]) -> list[int]:
+    """Return the ids up to the first end token."""
+    stops = [i for i, token in enumerate(row) if token in end]
+    return row[: stops[0] + 1] if stops else row
+
+
+@contextmanager
+def counted(model: Any) -> Iterator[list[int]]:
+    """Collect how many positions each call of the model computes."""
+    positions: list[int] = []
+    hook = model.get_input_embeddings().register_forward_pre_hook(
+        lambda _module, inputs: positions.append(inputs[0].numel())
+    )
+    try:
+        yield positions
+    finally:
+        hook.remove()
+
+
+def parted_after(model: Any, prompt: list[int], new: int) -> int:
+    """Return after how many tokens the text without a cache differs from that with one."""
+    plain = list(generate(model, prompt, new))
+    cached = generate_batch(model, [prompt], new)[0]
+    return next((i for i in range(new) if plain[i] != cached[i]), new)
+
+
+def check_cache_size(run: Run, name: str, model: Any) -> None:
+    """Check the formula of the cache's size on two texts of ten tokens."""
+    ids = torch.ones(2, 10, dtype=torch.long, device=run.device)
+    cache = model(ids, use_cache=True, logits_to_keep=1).cache
+    size = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    c = model.config
+    numbers = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * ids.numel()
+    what = f"{name}: bytes of a {str(model.dtype)[6:]} cache"
+    run.check(what, size, equals=numbers * model.dtype.itemsize, because="2·L·H_kv·D·T·size")
+
+
+@lab.experiment
+@torch.no_grad()
+def the_cache_saves_positions_and_changes_no_token(run: Run):
+    """With a cache, a model computes each position once, and writes the same tokens in float32.
+
+    Predict: and in bfloat16? After how many tokens do the two texts differ?
+    """
+    texts = (UNSURE, SURE, "The experiment showed that", CARROLL[:60])
+    few, length = run.pick(tiny=(1, 8), small=(3, 48), full=(3, 96))
+    rows = []
+    for name, open_model, some, new in (
+        (called(run), smollm2, few, length),
+        ("glass model", glass, 4, 32),
+    ):
+        model, tokenizer = open_model(run)
+        prompts = [tokenizer(text).input_ids for text in texts[:some]]
+        with counted(model) as plain:
+            want = [list(generate(model, prompt, new)) for prompt in prompts]
+        with counted(model) as cached:
+            got = [generate_batch(model, [prompt], new)[0] for prompt in prompts]
+        unlike = sum(
+            a != b for x, y in zip(got, want, strict=True) for a, b in zip(x, y, strict=True)
+        )
+        run.check(f"{name}: tokens unlike", unlike, equals=0, decides=True)
+        each = sum(sum(range(len(p), len(p) + new)) for p in prompts)
+        run.check(f"{name}: positions without a cache", sum(plain), equals=each, decides=True)
+        each = sum(len(p) + new - 1 for p in prompts)
+        run.check(f"{name}: positions with a cache", sum(cached), equals=each, decides=True)
+        short = open_model(run, torch.bfloat16)[0]
+        for net in (model, short):
+            check_cache_size(run, name, net)
+        for prompt in prompts:
+            same = parted_after(short, prompt, new)
+            rows.append([name, repr(tokenizer.decode(prompt)), same, new])
+    run.check(
+        "glass model: a batch of four equals single texts",
+        generate_batch(model, prompts, new) == want,
+        equals=True,
+    )
+    columns = ["model", "prompt", "equal tokens", "of"]
+    run.table("In bfloat16, with and without a cache", columns, rows)
+    parted = sum(row[2] < row[3] for row in rows)
+    run.measure("prompts whose texts differ in bfloat16", parted)
+    run.figure(
+        figures.cache(6, 4),
+        "cache",
+        "Positions that each call computes, without and with a cache. The first call is the "
+        "prefill.",
+        alt="Two grids: without a cache each row computes all positions of the text; with a cache "
+        "each row after the first computes one.",
+    )
+    return f"In bfloat16 the two texts differ on {parted} of {len(rows)} prompts."
+
+
+# %% [markdown]
+# ## 6. What a token costs
+# Decoding reads *every weight* once for each new token, to multiply it with one vector: one
+# multiplication and one addition for each weight. Processors compute tens of operations in the time
+# in which they read one byte from memory; GPUs in bfloat16 compute hundreds. So decoding waits for
+# memory, and
+#
+# $$\text{time per token} \ge \frac{\text{bytes of weights}}{\text{bandwidth}}$$
+#
+# if the weights don't fit into the processor's cache. The ratio of the two sides is the **MBU**,
+# the model bandwidth utilisation, which is at most 1. For the bandwidth we take what a plain sum
+# reads.
+#
+# Two consequences follow. A batch shares the reading, so $B$ texts cost little more than one, until
+# arithmetic takes over. And weights with half the bytes should take half the time, if the routines
+# for that format are good. Timings depend on the machine and on what else runs on it, so this
+# section mostly shows numbers.
+
+
+# %% 6. What a token costs
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def random_ids(model: Any, batch: int, length: int) -> Tensor:
+    return torch.randint(model.config.vocab_size, (batch, length), device=model.device)
+
+
+def one_step(model: Any, batch: int, length: int) -> Callable[[], None]:
+    """Return a decoding step after `length` tokens, which can be repeated."""
+    cache = model(random_ids(model, batch, length), use_cache=True, logits_to_keep=1).cache
+    ids = random_ids(model, batch, 1)
+
+    def step() -> None:
+        model(ids, cache=cache, use_cache=True)
+        cache.crop(-1)
+
+    return step
+
+
+@lab.experiment
+@torch.no_grad()
+def the_time_for_the_next_token(run: Run):
+    """The time for the next token, with and without a cache, after texts of several lengths.
+
+    Predict: after 256 tokens, how many times faster is a step with the cache?
+    """
+    model = smollm2(run, DTYPES[run.precision])[0]
+    lengths = run.pick(
+        tiny=[16, 64, 128, 256], small=[64, 256, 512, 1024, 2048], full=[256, 512, 1024, 2048, 4096]
+    )
+    rows = []
+    for t in run.progress(lengths, "lengths"):
+        whole = partial(model, random_ids(model, 1, t), use_cache=False, logits_to_keep=1)
+        cached, plain = seconds_paired(one_step(model, 1, t), whole, run.pick(3, 7, 7))
+        gain = median(y / x for x, y in zip(cached, plain, strict=True))
+        rows.append([t, 1000 * median(cached), 1000 * median(plain), gain])
+    columns = ["tokens so far", "with a cache (ms)", "without (ms)", "speed-up"]
+    run.table("The next token", columns, rows)
+    run.measure(f"speed-up after {lengths} tokens", [row[3] for row in rows], timed=True)
+    run.figure(
+        figures.next_token(rows),
+        "next_token",
+        f"{called(run)}, one text, {run.precision}, on the run's device.",
+        alt="Milliseconds for the next token over the number of tokens so far, with and without a "
+        "cache, on log scales.",
+    )
+    return f"After {lengths[-1]} tokens, a step with the cache was {rows[-1][3]:.1f} times faster."
+
+
+@lab.experiment
+@torch.no_grad()
+def a_batch_shares_the_reading(run: Run):
+    """Decoding eight texts at once takes less than eight times as long as decoding one.
+
+    Predict: how many times as long does a step for eight texts take?
+    """
+    model = smollm2(run, DTYPES[run.precision])[0]
+    weights = sum(p.nbytes for p in model.parameters())
+    repeats = run.pick(tiny=3, small=20, full=20)
+    single = one_step(model, 1, 32)
+    rows = []
+    ratios = {}
+    for batch in run.progress([1, 2, 4, 8, 16], "batches"):
+        ones, many = seconds_paired(single, one_step(model, batch, 32), repeats)
+        ratios[batch] = [y / x for x, y in zip(ones, many, strict=True)]
+        took = median(many)
+        rows.append([batch, 1000 * took, batch / took, weights / took / 1e9])
+    columns = ["texts", "a step (ms)", "tokens/s", "weights read (GB/s)"]
+    run.table("A decoding step after 32 tokens", columns, rows)
+    run.measure(
+        "step for 8 texts ÷ step for 1",
+        median(ratios[8]),
+        expect_at_most=8,
+        because="8 if nothing were shared",
+        timed=True,
+        decides=True,
+    )
+    block = torch.ones(weights // 4, device=run.device)
+    steps, sums = seconds_paired(single, block.sum, repeats)
+    run.measure("bandwidth of a plain sum", weights / median(sums) / 1e9, unit="GB/s", timed=True)
+    mbu = median(y / x for x, y in zip(steps, sums, strict=True))
+    run.measure(
+        "MBU, one text",
+        mbu,
+        expect_at_most=1,
+        because="no step is faster than reading its weights, unless a cache holds them",
+        timed=True,
+    )
+    short = one_step(smollm2(run, torch.bfloat16)[0], 1, 32)
+    long = one_step(smollm2(run, torch.float32)[0], 1, 32)
+    a, b = seconds_paired(short, long, repeats)
+    ratio = median(x / y for x, y in zip(a, b, strict=True))
+    run.measure("step in bfloat16 ÷ step in float32", ratio, timed=True)
+    return (
+        f"A step for eight texts took {median(ratios[8]):.1f} times as long as for one. A step in "
+        f"bfloat16 took {ratio:.2f} times as long as in float32; half the bytes would be 0.5."
+    )
+
+
+# %% [markdown]
+# ## 7. Likelihood and diversity
+# Greedy text repeats itself: after a sentence has occurred twice, a third time is more probable
+# still, and the loop doesn't end (Holtzman et al. 2020). To measure it, count **distinct n-grams**:
+# of all sequences of four tokens in a text, the share that is different (Li et al. 2016).
+#
+# The other measure is the **likelihood**: the mean $\ln p$ of the text's tokens under the model, at
+# $T = 1$ and without cuts. High likelihood is not quality. Text by people has many improbable
+# tokens, and its likelihood is far below that of greedy text. Holtzman et al. found that the best
+# settings are those whose likelihood and diversity are close to human text.
+
+
+# %% 7. Likelihood and diversity
+SETTINGS: dict[str, Change] = {  # greedy: only the likeliest is left to draw
+    "greedy": lambda _, logits: top_k(logits, 1),
+    "greedy, penalty 1.3": lambda ids, logits: top_k(repetition_penalty(ids, logits, 1.3), 1),
+    "T = 0.7": lambda _, logits: logits / 0.7,
+    "top-p 0.9": lambda _, logits: top_p(logits, 0.9),
+    "min-p 0.1": lambda _, logits: min_p(logits, 0.1),
+    "T = 1": lambda _, logits: logits,
+}
+STARTS = (
+    "In the morning the train",
+    "The old man opened the door and",
+    "We know that",
+    "The first rule of the house is",
+    "After the war, the city",
+    "My sister and I",
+    "It was a cold night when",
+    "The best way to learn",
+)
+
+
+def distinct(ids: list[int], n: int = 4) -> float:
+    """Return the share of different n-grams."""
+    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
+    return len(set(grams)) / len(grams)
+
+
+def likelihood(model: Any, prompt: list[int], ids: list[int]) -> float:
+    """Return the mean ln p of the ids after the prompt, at T = 1 and without cuts."""
+    logp = logits_of(model, prompt + ids)[len(prompt) - 1 : -1].log_softmax(-1)  # (T, V)
+    return logp.gather(1, torch.tensor(ids, device=logp.device)[:, None]).mean().item()
+
+
+def human_texts(tokenizer: Any, count: int, length: int) -> list[list[int]]:
+    """Return excerpts of Shakespeare, each `length` tokens."""
+    plays = assets.shakespeare()
+    starts = [len(plays) * (i + 1) // (count + 1) for i in range(count)]
+    return [tokenizer(plays[at : at + 8 * length]).input_ids[:length] for at in starts]
+
+
+@lab.experiment
+def greedy_text_repeats_itself(run: Run):
+    """Greedy text has fewer distinct 4-grams than text sampled at T = 1, on eight prompts.
+
+    Predict: is text by a person more or less probable, to the model, than its own greedy text?
+    """
+    model, tokenizer = smollm2(run)
+    new = run.pick(tiny=64, small=256, full=512)
+    prompts = [tokenizer(text).input_ids for text in STARTS]
+
+    def each_its_own(ids: Tensor, logits: Tensor) -> Tensor:
+        parts = zip(ids.chunk(len(SETTINGS)), logits.chunk(len(SETTINGS)), strict=True)
+        changed = [f(*part) for f, part in zip(SETTINGS.values(), parts, strict=True)]
+        return torch.cat(changed)
+
+    texts = generate_batch(model, prompts * len(SETTINGS), new, [each_its_own], one_draw)
+    points = {}
+    for i, name in enumerate(SETTINGS):
+        own = texts[i * len(prompts) :][: len(prompts)]
+        pairs = zip(prompts, own, strict=True)
+        points[name] = [(distinct(ids), likelihood(model, prompt, ids)) for prompt, ids in pairs]
+    human = human_texts(tokenizer, len(prompts), new + 4)
+    points["people (Shakespeare)"] = [
+        (distinct(ids[4:]), likelihood(model, ids[:4], ids[4:])) for ids in human
+    ]
+    rows = [[name, *(median(p[k] for p in points[name]) for k in (0, 1))] for name in points]
+    columns = ["text", "distinct 4-grams", "mean ln p (nats per token)"]
+    run.table(f"Medians of {len(prompts)} texts of {new} tokens", columns, rows)
+    gaps = [b[0] - a[0] for a, b in zip(points["greedy"], points["T = 1"], strict=True)]
+    error = (sum((g - mean(gaps)) ** 2 for g in gaps) / (len(gaps) - 1) / len(gaps)) ** 0.5
+    run.measure(
+        "distinct 4-grams, T = 1 − greedy, mean over prompts",
+        mean(gaps),
+        expect_at_least=2 * error,
+        because="two standard errors over the prompts",
+        decides=True,
+    )
+    apart = rows[-1][2] - rows[0][2]
+    run.measure(
+        "ln p per token, people − greedy",
+        apart,
+        unit="nats",
+        expect_at_most=0,
+        because="Holtzman et al. 2020, figure 2",
+    )
+    run.figure(
+        figures.likelihoods(points),
+        "likelihood",
+        f"{called(run)}, {len(prompts)} texts of {new} tokens for each setting; large: medians.",
+        alt="Scatter plot of mean ln p over distinct 4-grams: greedy text is likeliest and least "
+        "diverse, text by people is diverse and least likely.",
+    )
+    likely = "less" if apart < 0 else "more"
+    return (
+        f"Text by a person is {likely} likely than greedy text, by {abs(apart):.1f} nats a token."
+    )
+
+
+# %% [markdown]
+# ## 8. Search, and guessing ahead
+# Greedy text isn't the most probable text: the best token now may lead to a bad continuation.
+# **Beam search** keeps the $n$ most probable beginnings. Each step extends every one by all tokens,
+# and selects the best $n$ by the sum of their $\ln p$. A beginning that ends with an end token is
+# finished. Its score is divided by $\text{length}^\alpha$, because each token adds a negative
+# number and short texts would win otherwise. $\alpha$ is called the **length penalty**, although a
+# larger one favours long texts.
+#
+# When does the search stop? With `early_stopping=True`, when $n$ texts are finished. With `False`,
+# when no running text looks better than the worst finished one at its present length. With
+# `"never"`, when none could become better at any length.
+#
+# **Guessing ahead** makes greedy decoding faster without changing its text. Guess $k$ tokens
+# cheaply, let the model judge all of them in *one* call, and accept those that it would have chosen
+# (Stern et al. 2018; for sampling: *speculative decoding*, Leviathan et al. 2023). The guess comes
+# from a smaller model, or from the text itself: **prompt lookup** takes what followed the last
+# tokens earlier in the text (Saxena 2023).
+
+
+# %% 8. Beam search
+def our_generate(model: Any, prompt: list[int], new: int, end: list[int], **how: Any) -> list[int]:
+    """Generate with ours what the options of transformers' `generate` ask for."""
+    change: list[Any] = []
+    if penalty := how.pop("repetition_penalty", None):
+        change.append(partial(repetition_penalty, penalty=penalty))
+    if n := how.pop("no_repeat_ngram_size", None):  # no n-gram twice; the library's, in our loop
+        change.append(library.NoRepeatNGramLogitsProcessor(n))
+    if beams := how.pop("num_beams", None):
+        return beam_search(model, prompt, new, beams, change, end, **how)
+    return generate_batch(model, [prompt], new, change, end=end)[0]  # guessing changes no text
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"num_beams": 3, "repetition_penalty": 1.3},
+    {"repetition_penalty": 1.3},
+    {"no_repeat_ngram_size": 3},
+    {"num_beams": 3},
+    {"num_beams": 3, "early_stopping": True},
+    {"num_beams": 4, "length_penalty": 2.0, "early_stopping": "never"},
+    {"num_beams": 2, "length_penalty": 0.0},
+    {"prompt_lookup_num_tokens": 8},
+]
+
+
+def compare(
+    run: Run,
+    name: str,
+    model: Any,
+    prompts: list[list[int]],
+    new: int,
+    stop: list[int],
+    options: list[dict[str, Any]],
+) -> list[list[Any]]:
+    """Compare our texts with the library's; return options, tokens, calls and changed texts."""
+    rows = []
+    unlike = 0
+    greedy = [our_generate(model, prompt, new, []) for prompt in prompts]
+    for how in options:
+        end = (
+            stop
+            if {"early_stopping", "length_penalty"} & how.keys()
+            else [model.config.eos_token_id]
+        )
+        ours = [our_generate(model, prompt, new, end, **how) for prompt in prompts]
+        with counted(model) as calls:
+            theirs = [
+                library_text(model, prompt, new, eos_token_id=end, **how) for prompt in prompts
+            ]
+        unlike += sum(a != b for a, b in zip(ours, theirs, strict=True))
+        changed = sum(a != b for a, b in zip(ours, greedy, strict=True))
+        shown = ", ".join(f"{key}={value}" for key, value in how.items()) or "greedy"
+        rows.append([shown, sum(map(len, ours)), len(calls), changed])
+    run.check(f"{name}: texts unlike the library's", unlike, equals=0, decides=True)
+    return rows
+
+
+@lab.experiment
+def our_generators_write_what_the_library_writes(run: Run):
+    """Greedy, with changed logits, by beams and guessing ahead, our texts equal `generate`'s.
+
+    Predict: how many tokens does one call yield when prompt lookup guesses ahead?
+    """
+    columns = ["options", "tokens", "calls of the model", "texts unlike greedy's"]
+    model, tokenizer = smollm2(run)
+    new = run.pick(tiny=8, small=40, full=80)
+    stop = tokenizer(".").input_ids[-1:]
+    rows = compare(run, called(run), model, [tokenizer(UNSURE).input_ids], new, stop, OPTIONS[:2])
+    run.table(called(run), columns, rows)
+    model, tokenizer = glass(run)
+    new = run.pick(tiny=24, small=60, full=60)
+    stop = tokenizer(".").input_ids[-1:]
+    prompts = [tokenizer(text).input_ids for text in (CARROLL[:50], "Will you, won’t you, will")]
+    rows = compare(run, "glass model", model, prompts, new, stop, OPTIONS)
+    run.table("glass model", columns, rows)
+    others = sum(row[3] > 0 for row in rows)
+    because = "control: beams and penalties do change texts"
+    run.check("options that change a text", others, at_least=len(rows) // 2, because=because)
+    each = rows[-1][1] / rows[-1][2]
+    return f"With prompt lookup, the glass model yielded {each:.2f} tokens a call."
+
+
+# %% [markdown]
+# ## 9. Stop strings
+# A program often wants the model to stop at a *string*, such as an empty line or `User:`. The loop
+# sees tokens, and a string may be spread over several: `\n\nUs` may come in one and `er:` in the
+# next. A user who reads along must not see a part of the stop string, so text that might be its
+# beginning is **held back** until the next piece decides. With several stop strings, the one that
+# is complete first ends the text. Of two that are complete together, the longer one counts.
+
+
+# %% 9. Stop strings
+@lab.exercise(
+    level=3,
+    hints=(
+        "Store the text that isn't shown yet: a stop may begin in one piece and end in another.",
+        "After each piece: is a stop complete? Which was first? Show what is before it, and end.",
+        "If none is: the longest end of the text that a stop begins with must wait; show the rest.",
+    ),
+)
+def until_stop(pieces: Iterable[str], stops: list[str]) -> Iterator[str]:
+    """Yield the text of `pieces` as early as is safe, up to the stop string complete first."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        complete = [
+            (held.find(stop) + len(stop), held.find(stop)) for stop in stops if stop in held
+        ]
+        if complete:
+            yield held[: min(complete)[1]]
+            return
+        starts = (n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
+        wait = max(starts, default=0)
+        yield held[: len(held) - wait]
+        held = held[len(held) - wait :]
+    yield held
+
+
+@lab.experiment
+def a_stop_string_is_never_shown(run: Run):
+    """However a text is cut into pieces, `until_stop` shows the same text, without the stop.
+
+    Predict: if you search each piece alone, how often do you miss the stop?
+    """
+    tokenizer = smollm2(run)[1]
+    text = "Answer: 42.\nQuestion two: what, then?\nQuestion three"
+    stops = ["\nQuestion t", "then", "\nQuest of"]
+    want = text[: text.index(stops[0])]
+    cuts = [[tokenizer.decode(i) for i in tokenizer(text).input_ids], list(text), [text]]
+    for _ in range(200):
+        at = sorted({0, len(text), *torch.randint(len(text), (12,)).tolist()})
+        cuts.append([text[a:b] for a, b in pairwise(at)])
+    unlike = sum("".join(until_stop(pieces, stops)) != want for pieces in cuts)
+    run.check("cuts with another text", unlike, equals=0, decides=True)
+    missed = sum(not any(stops[0] in piece for piece in pieces) for pieces in cuts)
+    run.check("cuts that split the stop", missed, at_least=1, because="control: it is hard")
+    return f"In {missed} of {len(cuts)} ways to cut the text, no piece has the complete stop."
+
+
+# %% [markdown]
+# ## 10. How good is a model?
+# A good model gives real text a high probability. Its **loss** is the mean of $-\ln p$ over a
+# text's tokens, in nats per token. Its **perplexity** is $e^{\text{loss}}$: the number of equally
+# probable tokens with the same loss. Neither can be compared between models with different
+# vocabularies, because a text cut into more tokens has easier tokens. **Bits per byte** can be
+# compared: sum the loss over the text, divide by $\ln 2$ and by the text's bytes. It is also the
+# size to which the model could compress the text (Shannon 1948).
+#
+# A loss means little without a **baseline**. A *uniform* model gives every token the probability
+# $1/V$ and has the loss $\ln V$. A *unigram* model has counted how frequent each token is in other
+# text. A *bigram* model has counted pairs, $n(a, b)$, and looks at the token before:
+#
+# $$p(b \mid a) = \frac{n(a, b) + k\,p(b)}{n(a) + k}$$
+#
+# It falls back on the unigram's $p(b)$ where $a$ was rare (MacKay & Peto 1995).
+#
+# A text longer than the model's **context** is read in windows. A token at the start of a window
+# has little before it, which makes it less probable than it should be. So let windows overlap and
+# score only the new tokens of each: `stride` of them. A small stride gives every token a long
+# context, and costs more calls. Each token must count once, and the last window may have fewer new
+# ones.
+
+
+# %% 10. How good is a model?
+@lab.exercise(
+    level=2,
+    hints=(
+        "Which tokens does a window score? Those that no window before it scored.",
+        "The logits at position t are about token t + 1: shift by one before you gather.",
+        "Use ids[end - window : end], at first ids[:window]; sum the last end - scored losses.",
+    ),
+)
+def strided_loss(model: Callable[[Tensor], Tensor], ids: Tensor, window: int, stride: int) -> float:
+    """Return the mean nats of ids[1:] (N,), each scored once, from windows of `window` tokens.
+
+    The first window is ids[:window]. Each later one ends `stride` tokens further (the last where
+    the text does), is as long, and scores what is new. `model` maps (T,) to (T, V) logits;
+    1 ≤ stride < window.
+    """
+    total = 0.0
+    scored = 1  # nothing predicts the first token
+    while scored < len(ids):
+        end = min(window if scored == 1 else scored + stride, len(ids))
+        inside = ids[max(0, end - window) : end]  # (T,)
+        logp = model(inside).log_softmax(-1)[:-1]  # (T - 1, V), about inside[1:]
+        loss = -logp.gather(1, inside[1:, None])[:, 0]  # (T - 1,)
+        total += loss[-(end - scored) :].sum().item()
+        scored = end
+    return total / (len(ids) - 1)
+
+
+def reads(model: Any) -> Callable[[Tensor], Tensor]:
+    """Return the model as `strided_loss` calls it: (T,) -> (T, V)."""
+    return lambda ids: logits_of(model, ids.tolist()).cpu()
+
+
+@lab.experiment
+def a_model_beats_counting(run: Run):
+    """On held-out Shakespeare, SmolLM2's loss is below the bigram's, and overlap lowers it further.
+
+    Predict: how many bits does 4-bit SmolLM2 need for a byte of Shakespeare?
+    """
+    model, tokenizer = smollm2(run)
+    small, small_tokenizer = glass(run)
+    window = run.pick(tiny=64, small=512, full=2048)
+    plays = assets.shakespeare()
+    cut = len(plays) * 9 // 10  # the baselines count before it, and all are tested after it
+    test = plays[cut:][: run.pick(tiny=700, small=8000, full=40_000)]
+    other = plays[: run.pick(tiny=500_000, small=cut, full=cut)]
+    ids, seen = (torch.tensor(tokenizer(text, verbose=False).input_ids) for text in (test, other))
+    small_ids = torch.tensor(small_tokenizer(test, verbose=False).input_ids)
+    v = model.config.vocab_size
+    unigram, bigram = losses_by_counting(seen, ids, v)
+    apart = strided_loss(reads(model), ids, window, window - 1)
+    overlapping = strided_loss(reads(model), ids, window, window // 4)
+    losses = [
+        ("uniform", math.log(v), ids),
+        ("unigram", unigram, ids),
+        ("bigram", bigram, ids),
+        (f"{called(run)}, stride {window - 1}", apart, ids),
+        (f"{called(run)}, stride {window // 4}", overlapping, ids),
+        ("glass model, stride 16", strided_loss(reads(small), small_ids, 64, 16), small_ids),
+    ]
+    size = len(test.encode())
+    rows = [
+        [name, len(x), loss, math.exp(loss), loss * (len(x) - 1) / math.log(2) / size]
+        for name, loss, x in losses
+    ]
+    columns = ["model", "tokens", "nats per token", "perplexity", "bits per byte"]
+    run.table(f"{size:,} bytes of Shakespeare, windows of {window}", columns, rows)
+    because = "each uses what the one before it doesn't"
+    names = ("uniform − unigram", "unigram − bigram", "bigram − model")
+    for name, (a, b) in zip(names, pairwise(losses[:4]), strict=True):
+        run.measure(
+            name,
+            a[1] - b[1],
+            unit="nats",
+            expect_at_least=0,
+            because=because,
+            decides=name == names[-1],
+        )
+    because = "each token has more before it"
+    gain = apart - overlapping
+    run.measure(
+        "large stride − small", gain, unit="nats", expect_at_least=0, because=because, decides=True
+    )
+    bits = {row[0]: row[4] for row in rows}
+    run.figure(
+        figures.bits(bits),
+        "bits",
+        f"{size:,} bytes of Shakespeare.",
+        alt="Bars of bits per byte: uniform needs most, then unigram, bigram and the models.",
+    )
+    per_byte = rows[5][4] / rows[4][4]
+    per_token = rows[5][2] / rows[4][2]
+    return (
+        f"{called(run)} needs {rows[4][4]:.2f} bits per byte, counting pairs {rows[2][4]:.2f}. The "
+        f"glass model needs {per_token:.2f} times its nats per token, but {per_byte:.2f} times its "
+        "bits per byte."
+    )
+
+
+# %% [markdown]
+# ## 11. Smaller numbers
+# Decoding reads all weights, so weights of 8 or 4 bits are faster and need less memory. **Rounding
+# to nearest** works like this: divide each row of a weight matrix by a **scale**, which is its
+# largest magnitude divided by $2^{b-1} - 1$. Round to integers, and multiply by the scale again.
+# With $b = 8$ bits a row has 255 levels, with 4 bits 15, with 3 bits 7.
+#
+# Short **blocks** with their own scale have a smaller largest weight, so their levels are closer.
+# Q4_1, the format of our SmolLM2, has blocks of 32 weights, each with 16 levels between its
+# smallest and its largest.
+#
+# What should it cost? Training ended near a minimum of the loss, so a small error of the weights
+# costs in proportion to its *square* (LeCun et al. 1990), in each layer. If the matrices of $L$
+# layers have the relative error $\varepsilon$ (root mean square of the errors divided by that of
+# the weights), the cost is about $c L \varepsilon^2$ nats with a constant $c$ to be measured.
+
+
+# %% 11. Smaller numbers
+ROUNDINGS: list[tuple[str, dict[str, Any]]] = [
+    ("8 bits, a scale for each row", {"bits": 8}),
+    ("4 bits, a scale for each row", {"bits": 4}),
+    ("3 bits, a scale for each row", {"bits": 3}),
+    ("4 bits, a scale for each 32 weights", {"bits": 4, "block": 32}),
+    ("4 bits, as Q4_1", {"bits": 4, "block": 32, "least_to_largest": True}),
+]
+TEXTS = 30
+
+
+def costs_of_rounding(run: Run, name: str, opened: tuple[Any, Any]) -> list[list[Any]]:
+    """Return rows: rounding, layers, relative error, mean cost over the texts, and its SE."""
+    model, tokenizer = opened
+    depth = model.config.num_hidden_layers
+    texts = human_texts(tokenizer, TEXTS, run.pick(tiny=32, small=64, full=64))
+    ids = torch.tensor(texts)  # (B, T)
+    before = losses_of(model, ids)
+    tries = [(what, how, depth) for what, how in ROUNDINGS]
+    tries.append((*ROUNDINGS[2], max(1, depth // 4)))
+    rows = []
+    for what, how, count in run.progress(tries, name):
+        net, error = with_layers_rounded(model, count, **how)
+        cost = losses_of(net, ids) - before  # (B,)
+        rows.append([what, count, error, cost.mean().item(), cost.std().item() / TEXTS**0.5])
+    columns = ["weights", "layers", "relative error ε", "nats per token added", "SE"]
+    run.table(f"{name}, {TEXTS} excerpts of Shakespeare", columns, rows)
+    return rows
+
+
+@lab.experiment
+def the_fewer_bits_the_higher_the_cost(run: Run):
+    """In SmolLM2, 3 bits a row cost more than 4, and 4 more than 8, on 30 excerpts.
+
+    Predict: our SmolLM2 once had 4 bits. Does rounding it to 4 bits again cost anything?
+    """
+    rows = costs_of_rounding(run, called(run), smollm2(run))
+    eight, four, three, _, stored, partly = rows
+    for name, more, fewer in (("4 bits − 8 bits", eight, four), ("3 bits − 4 bits", four, three)):
+        error = math.hypot(more[4], fewer[4])
+        run.measure(
+            f"cost, {name}",
+            fewer[3] - more[3],
+            unit="nats",
+            expect_at_least=2 * error,
+            because="two standard errors over the texts",
+            decides=True,
+        )
+    if run.options.model is None:
+        run.measure(
+            "cost, 4 bits as Q4_1",
+            stored[3],
+            unit="nats",
+            expect_between=(-1e-3, 1e-3),
+            because="the weights are on such levels already",
+        )
+    small = costs_of_rounding(run, "glass model", glass(run))
+    run.figure(
+        figures.rounding_costs({called(run): rows, "glass model": small}),
+        "rounding",
+        f"What rounding costs, over L·ε²; bars: two standard errors over {TEXTS} texts.",
+        alt="Points of added nats over layers times squared relative error on log scales, for two "
+        "models, near straight lines of slope 1.",
+    )
+    c = [row[3] / (row[1] * row[2] ** 2) for row in (four, three, partly)]
+    small_c = [row[3] / (row[1] * row[2] ** 2) for row in (small[1], small[2], small[5])]
+    run.measure(f"{called(run)}: c for 4 bits, 3 bits, 3 bits in some layers", c)
+    run.measure("glass model: the same", small_c)
+    return (
+        f"8 bits cost {eight[3]:.3f} nats a token, 4 bits {four[3]:.2f} and 3 bits {three[3]:.2f}; "
+        f"4 bits as Q4_1 cost {stored[3]:.3f}."
+    )
+
+
+# %% [markdown]
+# ## What to remember
+# - Test a sampler with $\chi^2$, a generator against the library, token by token.
+# - A cache saves positions, a batch shares the reading of the weights.
+# - High likelihood is not quality: compare with text by people.
+# - Compare models in bits per byte, and with a baseline.
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Say what this run showed, in its numbers."""
+    parted = results.shown(
+        "the_cache_saves_positions_and_changes_no_token", "prompts whose texts differ in bfloat16"
+    )
+    apart = results.value("greedy_text_repeats_itself", "ln p per token, people − greedy")
+    likely = "less" if apart < 0 else "more"
+    costs = "the_fewer_bits_the_higher_the_cost"
+    step = results.value(costs, "cost, 4 bits − 8 bits")
+    return (
+        f"In bfloat16 the text with a cache differed from that without on {parted} of the prompts, "
+        f"and neither is wrong. Text by people is {likely} likely to the model than its own greedy "
+        f"text, by {abs(apart):.1f} nats a token. Four bits with a scale for each row cost "
+        f"{step:.2f} nats a token more than eight."
+    )
+
+
+# %% [markdown]
+# Four strategies that `generate` once had (contrastive search, DoLa, diverse and constrained beams)
+# have left transformers for code on the hub, so they aren't compared here.
+#
+# **Read on**: Shannon 1951, *Prediction and entropy of printed English* · Holtzman et al. 2020 on
+# degeneration · Leviathan et al. 2023 on guessing ahead · Pope et al. 2022, *Efficiently scaling
+# transformer inference* · Kumar et al. 2024, *Scaling laws for precision*. Next: LLM02.
+
+# %%
+if __name__ == "__main__":
+    lab.main()

@@ -1,0 +1,317 @@
+"""The figures of LLM01 and LLM01+."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
+
+GREY = "#808890"  # readable on light and dark pages
+PARTS = {
+    "embed": "token embedding (LLM10)",
+    "attn": "attention (LLM06)",
+    "mlp": "feed-forward (LLM05a)",
+    "norm": "normalisation (LLM05a)",
+}
+
+
+def visible(text: str) -> str:
+    """Return a token's text with its spaces and line ends visible."""
+    return text.replace(" ", "·").replace("\n", "⏎").replace("$", r"\$") or "∅"
+
+
+def parts_of(model: Any) -> dict[str, int]:
+    """Return the number of parameters of each part of a Llama-like model."""
+    counts = dict.fromkeys(PARTS.values(), 0)
+    for name, p in model.named_parameters():
+        part = next((part for key, part in PARTS.items() if key in name), "other")
+        counts[part] = counts.get(part, 0) + p.numel()
+    return counts
+
+
+def parameters(counts: dict[str, int]) -> Figure:
+    """Draw a bar for each part, from parts_of."""
+    fig, ax = plt.subplots(figsize=(7.2, 2.6))
+    total = sum(counts.values())
+    names = sorted(counts, key=counts.__getitem__)
+    bars = ax.barh(names, [counts[name] / 1e6 for name in names])
+    shares = [counts[name] / total for name in names]
+    labels = [f" {share:.0%}" if share > 0.005 else " < 1%" for share in shares]
+    ax.bar_label(bars, labels)
+    ax.set(xlabel="parameters (millions)", title=f"Where the {total / 1e6:.3g} million numbers are")
+    ax.grid(axis="y", visible=False)
+    ax.margins(x=0.12)
+    return fig
+
+
+def pipeline(tokens: Sequence[str], ids: Sequence[int], best: list[list[Any]]) -> Figure:
+    """Draw tokens, ids, the model and the likeliest next tokens, from view_data.likeliest."""
+    names = [row[0] for row in best]
+    p = [row[3] for row in best]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4), width_ratios=(1.25, 1))
+    left.set(xlim=(0, 10), ylim=(-0.7, len(tokens) + 0.3))
+    left.axis("off")
+    for row, (token, i) in enumerate(zip(tokens, ids, strict=True)):
+        y = len(tokens) - 1 - row
+        box = {"boxstyle": "round,pad=0.3", "facecolor": "none", "edgecolor": "C0"}
+        left.text(0.3, y, visible(token), bbox=box, va="center")
+        left.text(4.4, y, str(i), va="center", ha="right", family="monospace")
+        left.annotate("", (6.0, y), (4.8, y), arrowprops={"arrowstyle": "->", "color": GREY})
+    middle = (len(tokens) - 1) / 2
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "C0", "edgecolor": "none", "alpha": 0.25}
+    left.text(7.3, middle, "model", bbox=box, va="center", ha="center", weight="bold")
+    left.annotate("", (9.9, middle), (8.7, middle), arrowprops={"arrowstyle": "->", "color": GREY})
+    for x, label in ((0.3, "tokens"), (3.5, "ids"), (6.5, "call")):
+        left.text(x, len(tokens) - 0.1, label, color=GREY)
+    _bars(right, names, p)
+    right.set_title(f"Next: {visible(names[0])} with {p[0]:.0%}")
+    return fig
+
+
+def _bars(ax: Any, names: Sequence[str], p: Sequence[float]) -> None:
+    """Draw probabilities as horizontal bars, the first name at the top."""
+    bars = ax.barh(range(len(p)), p)
+    ax.bar_label(bars, [f" {share:.1%}" for share in p], fontsize=9)
+    ax.set_yticks(range(len(p)), [visible(name) for name in names])
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.set_xlabel("probability")
+    ax.margins(x=0.2)
+
+
+def loop(prompt: str, names: Sequence[str], p: Sequence[float], rows: int = 10) -> Figure:
+    """Draw each step of the loop: the text so far, the new token and its probability."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.6), width_ratios=(2.6, 1), sharey=True)
+    names = names[:rows]
+    p = p[:rows]
+    text = prompt
+    for row, name in enumerate(names):
+        shown = text if len(text) < 42 else "…" + text[-41:]
+        left.text(0.74, row, visible(shown), ha="right", va="center", color=GREY, fontsize=9)
+        left.text(0.76, row, visible(name), va="center", color="C1", weight="bold", fontsize=10)
+        text += name
+    left.set(xlim=(0, 1), title="Call, choose, append")
+    left.axis("off")
+    bars = right.barh(range(len(p)), p, color="C1")
+    right.bar_label(bars, [f" {share:.0%}" for share in p], fontsize=9)
+    right.set_yticks([])
+    right.set(xlabel="its probability", xlim=(0, 1.25), ylim=(len(p) - 0.4, -0.6))
+    right.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    return fig
+
+
+def temperatures(prompt: str, names: Sequence[str], top: dict[float, list[float]]) -> Figure:
+    """Draw the likeliest tokens and all others together, a panel for each temperature."""
+    fig, axes = plt.subplots(1, len(top), figsize=(7.2, 3.2), sharey=True)
+    rows = range(len(names) + 1)
+    for ax, (t, p) in zip(axes, top.items(), strict=True):
+        shares = [*p, 1 - sum(p)]
+        colours = ["C0"] * len(names) + ["C1"]
+        bars = ax.barh(rows, shares, color=colours)
+        ax.bar_label(bars, [f" {share:.0%}" for share in shares], fontsize=9)
+        ax.set(title=f"T = {t:g}", xlim=(0, 1.25), xlabel="probability")
+        ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+        ax.grid(axis="y", visible=False)
+    axes[0].set_yticks(rows, [*(visible(name) for name in names), "all others"])
+    axes[0].invert_yaxis()
+    fig.suptitle(f"The next token after “{prompt}”", ha="left", x=0.01, fontsize=12)
+    return fig
+
+
+def nucleus(curves: dict[str, tuple[np.ndarray, int]]) -> Figure:
+    """Draw sorted probabilities over rank: for each prompt the curve (V,) and the nucleus' size."""
+    fig, ax = plt.subplots()
+    for i, (text, (p, left)) in enumerate(curves.items()):
+        rank = np.arange(1, len(p) + 1)
+        ax.loglog(rank, p, f"C{i}")
+        ax.loglog(rank[:left], p[:left], f"C{i}o-", markevery=[0], ms=9, lw=7, alpha=0.4)
+        at = 300 if i == 0 else 12
+        label = f"“{text}”\ntop-p 0.9 leaves {left:,}"
+        offset = (-110, -62) if i == 0 else (24, 14)
+        ax.annotate(label, (at, p[at]), offset, textcoords="offset points", color=f"C{i}")
+    ax.axvline(50, color=GREY, ls=":")
+    ax.text(54, 2e-9, "top-k 50", color=GREY)
+    ax.set(xlabel="rank of the token", ylabel="probability", ylim=(1e-9, 1.5))
+    ax.set_title("Top-p adapts to how sure the model is; top-k doesn't")
+    return fig
+
+
+def ranks(by_default: Sequence[int], without_cut: Sequence[int]) -> Figure:
+    """Draw the ranks of drawn tokens with the default of `generate` and without its cut."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.4))
+    n = len(by_default)
+    for i, (drawn, label) in enumerate(
+        ((by_default, "do_sample=True"), (without_cut, "do_sample=True, top_k=0"))
+    ):
+        ax.semilogy(np.arange(n) + i * 1.1 * n, np.array(drawn) + 1, f"C{i}.", alpha=0.6)
+        ax.text((i * 1.1 + 0.5) * n, 6e4, label, color=f"C{i}", ha="center")
+    ax.axhline(50, color=GREY, ls=":")
+    ax.text(1.05 * n, 56, "50", color=GREY, ha="center")
+    ax.set(ylabel="rank of the drawn token", ylim=(0.8, 2e5), xticks=[])
+    ax.set_xlabel(f"{n} draws each")
+    ax.set_title("The default of generate cuts at rank 50")
+    return fig
+
+
+def penalty(factor: float) -> Figure:
+    """Draw what division, and the rule by sign, do to a logit."""
+    fig, ax = plt.subplots(figsize=(5.6, 3.8))
+    x = np.linspace(-4, 4, 201)
+    ax.plot(x, x, color=GREY, ls=":")
+    ax.plot(x, x / factor, "C1", lw=2)
+    by_sign = np.where(x < 0, x * factor, x / factor)
+    ax.plot(x, by_sign, "C0", lw=2)
+    ax.fill_between(x, x, x / factor, where=x < 0, color="C1", alpha=0.2)
+    ax.text(-3.9, -1.9, "division alone:\na reward", color="C1")
+    ax.text(-2.2, -4.6, "multiply if negative:\na penalty", color="C0")
+    ax.text(2.2, 3.3, "unchanged", color=GREY, ha="right")
+    ax.set(xlabel="logit before", ylabel="logit after")
+    ax.set_title(f"A penalty of {factor:g} must look at the sign")
+    return fig
+
+
+def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
+    """Draw the accuracy of each prompt with two standard errors: name, share, error."""
+    fig, ax = plt.subplots(figsize=(7.2, 0.9 + 0.36 * len(rows)))
+    y = range(len(rows))
+    shares = [share for _, share, _ in rows]
+    ax.errorbar(shares, y, xerr=[2 * error for _, _, error in rows], fmt="C0o", capsize=3)
+    for i, share in enumerate(shares):
+        ax.text(1.08, i, f"{share:.0%}", va="center")
+    ax.set_yticks(y, [name for name, _, _ in rows])
+    best = max(rows, key=lambda row: row[1])
+    ax.set(xlim=(-0.05, 1.2), title=f"Best of {len(rows)} forms on these questions: {best[0]}")
+    ax.set_xlabel(f"share of {n} questions answered right; bar: ± 2 standard errors")
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    ax.invert_yaxis()
+    return fig
+
+
+def entropies(curves: dict[str, tuple[list[float], list[float]]], highest: float) -> Figure:
+    """Draw entropy over temperature for each prompt, and the entropy of a uniform choice."""
+    fig, ax = plt.subplots()
+    for i, (text, (t, h)) in enumerate(curves.items()):
+        ax.semilogx(t, h, f"C{i}")
+        ax.text(2.1, 3.6 - i, f"“{text}”", color=f"C{i}")
+    ax.axhline(highest, color=GREY, ls=":")
+    ax.text(0.1, highest + 0.15, "ln V: all tokens equally probable", color=GREY)
+    ax.set(xlabel="temperature T", ylabel="entropy (nats)", ylim=(0, highest * 1.1))
+    ax.set_title("Entropy rises with temperature, from 0 to ln V")
+    ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
+    return fig
+
+
+def cache(prompt: int, new: int) -> Figure:
+    """Draw which positions each call computes, without and with a cache."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.8), sharey=True)
+    for ax, cached in zip(axes, (False, True), strict=True):
+        count = 0
+        for call in range(new):
+            length = prompt + call
+            for position in range(length):
+                computed = not cached or call == 0 or position == length - 1
+                count += computed
+                face = "C1" if computed else "none"
+                ax.add_patch(Rectangle((position, call), 0.9, 0.8, facecolor=face, edgecolor=GREY))
+        title = "with a cache" if cached else "without"
+        ax.set(title=f"{title}: {count} positions", xlim=(0, prompt + new), ylim=(new, -0.2))
+        ax.set_xlabel("position in the text")
+        ax.grid(visible=False)
+        ax.set_yticks([i + 0.4 for i in range(new)], [f"call {i + 1}" for i in range(new)])
+    return fig
+
+
+def next_token(rows: Sequence[Sequence[float]]) -> Figure:
+    """Draw the time for the next token: rows of length, ms with a cache, ms without, speed-up."""
+    fig, ax = plt.subplots()
+    lengths = [row[0] for row in rows]
+    for i, label in ((2, "without a cache"), (1, "with a cache")):
+        times = [row[i] for row in rows]
+        (line,) = ax.loglog(lengths, times, "o-")
+        ax.annotate(
+            label,
+            (lengths[-1], times[-1]),
+            (-6, 8),
+            textcoords="offset points",
+            ha="right",
+            color=line.get_color(),
+        )
+    ax.set(xlabel="tokens so far", ylabel="time for the next token (ms)")
+    ax.set_title(f"A cache: {rows[0][3]:.1f} to {rows[-1][3]:.1f} times faster")
+    ax.set_xticks(lengths, [f"{t:,}" for t in lengths])
+    ticks = [10.0**e * m for e in range(-2, 6) for m in (1, 2, 5)]
+    low, high = ax.get_ylim()
+    inside = [tick for tick in ticks if low <= tick <= high]
+    ax.set_yticks(inside, [f"{tick:,g}" for tick in inside])
+    ax.minorticks_off()
+    ax.set_ylim(low, high * 1.3)
+    return fig
+
+
+def likelihoods(points: dict[str, list[tuple[float, float]]]) -> Figure:
+    """Draw mean ln p over distinct 4-grams: each text small, the medians large and labelled."""
+    fig, ax = plt.subplots(figsize=(7.2, 4.4))
+    middles = {
+        name: (median(pair[0] for pair in pairs), median(pair[1] for pair in pairs))
+        for name, pairs in points.items()
+    }
+    colours = {name: f"C{i}" for i, name in enumerate(points)}
+    for name, pairs in points.items():
+        x, y = zip(*pairs, strict=True)
+        ax.plot(x, y, "o", color=colours[name], alpha=0.35, ms=4)
+        ax.plot(*middles[name], "D", color=colours[name], ms=9)
+    low, high = ax.get_ylim()
+    label_y = high
+    for name in sorted(points, key=lambda name: -middles[name][1]):  # from the top, none on another
+        label_y = min(label_y - 0.065 * (high - low), middles[name][1])
+        line = {"arrowstyle": "-", "color": colours[name], "lw": 0.7}
+        ax.annotate(
+            name, middles[name], (1.06, label_y), color=colours[name], va="center", arrowprops=line
+        )
+    ax.set(xlabel="diversity: share of distinct 4-grams", ylabel="likelihood: mean ln p (nats)")
+    ax.set(title="Likelihood against diversity", xlim=(None, 1.45))
+    ax.set_xticks([0.2, 0.4, 0.6, 0.8, 1])
+    return fig
+
+
+def bits(rows: dict[str, float]) -> Figure:
+    """Draw bits per byte as bars."""
+    fig, ax = plt.subplots(figsize=(7.2, 2.8))
+    bars = ax.barh(list(rows), list(rows.values()))
+    ax.bar_label(bars, [f" {value:.2f}" for value in rows.values()])
+    ax.invert_yaxis()
+    ax.set(xlabel="bits per byte", title="Bits per byte of the same text")
+    ax.grid(axis="y", visible=False)
+    ax.margins(x=0.12)
+    return fig
+
+
+def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
+    """Draw the cost of rounding over L·ε², with rows as costs_of_rounding returns them."""
+    fig, ax = plt.subplots()
+    for i, (name, rows) in enumerate(models.items()):
+        shown = [row for row in rows if row[3] > 2 * row[4] and row[2] > 0]
+        if not shown:
+            continue
+        x = [row[1] * row[2] ** 2 for row in shown]
+        y = [row[3] for row in shown]
+        ax.errorbar(x, y, [2 * row[4] for row in shown], fmt=f"C{i}o", capsize=3)
+        c = float(np.median([b / a for a, b in zip(x, y, strict=True)]))
+        ends = np.array([min(x) / 1.5, max(x) * 1.5])
+        ax.plot(ends, c * ends, f"C{i}", lw=1)
+        ax.annotate(
+            f"{name}: c = {c:.2f}",
+            (ends[1], c * ends[1]),
+            (-4, 8),
+            textcoords="offset points",
+            color=f"C{i}",
+            ha="right",
+        )
+    ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="nats per token added")
+    ax.set_title("The cost of rounding grows with the squared error")
+    return fig

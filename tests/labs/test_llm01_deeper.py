@@ -1,0 +1,200 @@
+"""LLM01+: generators on unusual prompts, and the theory that the lab quotes."""
+
+import math
+from functools import partial
+from itertools import pairwise
+
+from labs.kit import assets
+from labs.llm01_inference import deeper as lab
+from labs.llm01_inference import lesson
+from labs.llm01_inference.rounding import rounded
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+PROMPTS = [[7, 8, 9, 300, 12], [5], [40, 41, 42, 43, 44, 45, 46, 47, 48], [3, 3, 3]]
+
+
+@pytest.fixture(scope="module")
+def glass():
+    path = assets.glass()
+    return AutoModelForCausalLM.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+
+
+def logits(*shape, seed=0):
+    return 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def plain(model, prompt, new, end=()):
+    """Write with the lesson's loop, which has no cache and no batch."""
+    return list(lesson.generate(model, prompt, new, stop=end))
+
+
+def test_p_values_of_a_right_sampler_are_uniform_and_rare_tokens_are_pooled():
+    torch.manual_seed(0)
+    p = torch.tensor([0.5, 0.3, 0.1999, 0.0001], dtype=torch.float64)
+    found = torch.tensor(
+        [
+            lab.p_value(lab.draw(p.log(), 1000).bincount(minlength=4).double(), 1000 * p)
+            for _ in range(400)
+        ]
+    )
+    assert 0.4 < found.mean() < 0.6
+    assert 0.02 < (found < 0.1).double().mean() < 0.18
+
+
+def test_p_value_agrees_with_the_published_table():
+    # χ² = 3.841 with one degree of freedom has p = 0.05
+    off = math.sqrt(3.841459 * 500)
+    counts = torch.tensor([1000 - off, 1000 + off])
+    expected = torch.tensor([1000.0, 1000.0])
+    assert lab.p_value(counts.double(), expected.double()) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_slope_of_the_entropy_is_the_variance_over_the_temperature_cubed():
+    scores = logits(100)
+    t = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+    logp = (scores / t).log_softmax(-1)
+    entropy = -(logp.exp() * logp).sum()
+    (slope,) = torch.autograd.grad(entropy, t)
+    p = logp.detach().exp()
+    variance = (p * (scores - (p * scores).sum()) ** 2).sum()
+    assert slope.item() == pytest.approx((variance / 1.7**3).item(), rel=1e-10)
+
+
+def test_distinct_is_the_share_of_different_runs():
+    assert lab.distinct([1, 2, 3, 4, 5]) == 1
+    assert lab.distinct([1, 2] * 10, n=2) == 2 / 19
+
+
+@pytest.mark.parametrize("new", [1, 2, 30])
+def test_a_batch_of_any_lengths_gives_the_text_of_each_prompt_alone(glass, new):
+    alone = [plain(glass[0], prompt, new) for prompt in PROMPTS]
+    assert lab.generate_batch(glass[0], PROMPTS, new) == alone
+    assert [len(text) for text in alone] == [new] * len(PROMPTS)
+
+
+def test_an_end_token_ends_one_text_of_a_batch_and_no_other(glass):
+    full = lab.generate_batch(glass[0], PROMPTS, 30)
+    end = full[0][4]
+    got = lab.generate_batch(glass[0], PROMPTS, 30, end=[end])
+    for text, unstopped in zip(got, full, strict=True):
+        stop = unstopped.index(end) + 1 if end in unstopped else 30
+        assert text == unstopped[:stop]
+    assert plain(glass[0], PROMPTS[0], 30, end=[end]) == got[0]
+
+
+def test_a_penalty_does_not_count_padding_as_text(glass):
+    penalty = partial(lab.repetition_penalty, penalty=2.0)
+    together = lab.generate_batch(glass[0], [[0, 5], PROMPTS[2]], 12, [penalty])
+    assert together[1] == lab.generate_batch(glass[0], [PROMPTS[2]], 12, [penalty])[0]
+    assert together[0] == lab.generate_batch(glass[0], [[0, 5]], 12, [penalty])[0]
+
+
+@pytest.mark.parametrize("beams", [1, 2, 5])
+@pytest.mark.parametrize("how", [{}, {"length_penalty": -1.0}, {"early_stopping": True}])
+def test_beam_search_is_the_librarys(glass, beams, how):
+    end = glass[1](".").input_ids[-1:]
+    for prompt in PROMPTS:
+        got = lab.beam_search(glass[0], prompt, 15, beams, end=end, **how)
+        theirs = {"num_beams": beams, **(how if beams > 1 else {})}
+        assert got == lesson.library_text(glass[0], prompt, 15, eos_token_id=end, **theirs)
+
+
+def test_one_beam_is_greedy(glass):
+    for prompt in PROMPTS:
+        assert lab.beam_search(glass[0], prompt, 12, 1) == plain(glass[0], prompt, 12)
+
+
+@pytest.mark.parametrize("how", ["prompt_lookup_num_tokens", "assistant_model"])
+def test_guessing_ahead_writes_the_greedy_text_in_fewer_calls(glass, how):
+    end = [glass[0].config.eos_token_id]
+    prompt = glass[1]("Will you, won’t you, will").input_ids
+    guess = {how: 8 if how == "prompt_lookup_num_tokens" else glass[0]}
+    with lab.counted(glass[0]) as calls:
+        got = lesson.library_text(glass[0], prompt, 24, eos_token_id=end, **guess)
+    assert got == lab.our_generate(glass[0], prompt, 24, end)
+    if how == "prompt_lookup_num_tokens":  # an assistant's own calls are counted, too
+        assert len(calls) < 24
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_no_run_of_n_tokens_repeats_with_no_repeat_ngram_size(glass, n):
+    end = [glass[0].config.eos_token_id]
+    for prompt in PROMPTS[:3]:
+        got = lab.our_generate(glass[0], prompt, 15, end, no_repeat_ngram_size=n)
+        assert got == lesson.library_text(
+            glass[0], prompt, 15, eos_token_id=end, no_repeat_ngram_size=n
+        )
+        assert lab.distinct(prompt + got, n) == 1
+
+
+def test_the_text_before_a_stop_is_the_same_for_every_way_to_cut_it():
+    torch.manual_seed(0)
+    for _ in range(300):
+        text = "".join("ab#"[i] for i in torch.randint(3, (30,)).tolist())
+        stops = ["##a", "b#b#", "#a#"]
+        ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
+        first = min(ends, default=None)
+        complete = [stop for stop in stops if first and text[:first].endswith(stop)]
+        want = text[: first - max(map(len, complete))] if first else text
+        cuts = sorted({0, 30, *torch.randint(30, (6,)).tolist()})
+        pieces = [text[a:b] for a, b in pairwise(cuts)]
+        assert "".join(lab.until_stop(pieces, stops)) == want
+
+
+def test_strided_loss_in_one_window_is_the_loss_that_the_model_computes(glass):
+    ids = torch.arange(5, 70)
+    with torch.no_grad():
+        want = glass[0](ids[None], labels=ids[None]).loss.item()
+    got = lab.strided_loss(lab.reads(glass[0]), ids, 65, 1)
+    assert got == pytest.approx(want, abs=1e-5)
+    assert lab.strided_loss(lab.reads(glass[0]), ids, 8, 7) != pytest.approx(want, abs=1e-3)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("how", [{}, {"block": 8}, {"block": 8, "least_to_largest": True}])
+def test_rounding_moves_weights_by_half_a_step_at_most_to_2_to_the_bits_levels(bits, how):
+    w = torch.randn(6, 32, generator=torch.Generator().manual_seed(0)).double()
+    new = rounded(w, bits, **how)
+    blocks, before = (x.unflatten(-1, (-1, how.get("block", 32))) for x in (new, w))
+    assert max(len(set(row.tolist())) for row in blocks.flatten(0, 1)) <= 2**bits
+    if "least_to_largest" in how:
+        step = (before.amax(-1) - before.amin(-1)) / (2**bits - 1)
+    else:
+        step = before.abs().amax(-1) / (2 ** (bits - 1) - 1)
+    assert ((blocks - before).abs().amax(-1) <= step / 2 + 1e-12).all()
+    torch.testing.assert_close(rounded(new, bits, **how), new)  # rounding twice is rounding
+
+
+def test_rounding_some_layers_changes_neither_the_model_nor_the_other_layers(glass):
+    before = glass[0].model.layers[1].mlp.up_proj.weight.clone()
+    net, error = lab.with_layers_rounded(glass[0], 2, bits=3)
+    assert torch.equal(glass[0].model.layers[1].mlp.up_proj.weight, before)
+    changed = [
+        not torch.equal(a.mlp.up_proj.weight, b.mlp.up_proj.weight)
+        for a, b in zip(net.model.layers, glass[0].model.layers, strict=True)
+    ]
+    assert changed == [True, False, True, False]
+    assert 0.1 < error < 0.5
+
+
+def test_losses_by_counting_agree_with_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    v = 7
+    k = 200.0
+    seen, ids = (torch.randint(v, (n,), generator=generator) for n in (60, 20))
+    words = seen.tolist()
+    pairs = list(pairwise(words))
+    p = {a: (words.count(a) + 1) / (len(words) + v) for a in range(v)}
+    assert abs(sum(p.values()) - 1) < 1e-12
+    text = ids.tolist()
+    unigram = [-math.log(p[b]) for b in text[1:]]
+    bigram = [
+        -math.log((pairs.count((a, b)) + k * p[b]) / (words.count(a) + k))
+        for a, b in pairwise(text)
+    ]
+    got = lab.losses_by_counting(seen, ids, v)
+    assert abs(got[0] - sum(unigram) / len(unigram)) < 1e-9
+    assert abs(got[1] - sum(bigram) / len(bigram)) < 1e-9
