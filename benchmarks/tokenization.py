@@ -31,7 +31,7 @@ from typing import Any
 
 from labs.kit import assets
 from labs.kit.run.devices import describe_device
-from labs.llm04_tokenization import lesson as lab
+from labs.llm04_tokenization import deeper as lab
 from labs.llm04_tokenization import vocabularies
 
 import torch
@@ -100,7 +100,7 @@ def compare_training(text: str, size: int, rounds: int) -> None:
         "tokenizers, line by line": lambda: theirs(lines),
     }
     title = f"Training {size:,} ids"
-    show(title, in_turn(calls, rounds), len(lab.to_bytes(text)) / 1e6)
+    show(title, in_turn(calls, rounds), len(text.encode()) / 1e6)
 
 
 def compare_encoding(text: str, size: int, rounds: int) -> None:
@@ -108,7 +108,7 @@ def compare_encoding(text: str, size: int, rounds: int) -> None:
     merges = lab.train(lab.count_words(text), size - 256)
     ours = lab.BPE(merges)
     hugging = vocabularies.in_tokenizers(merges)
-    openai = lab.in_tiktoken(ours)
+    openai = vocabularies.in_tiktoken(ours.tokens, ours.split.words)
     lines = text.splitlines(keepends=True)
     ids = ours.encode(text)
     assert ids == hugging.encode(text).ids == openai.encode_ordinary(text)
@@ -120,7 +120,7 @@ def compare_encoding(text: str, size: int, rounds: int) -> None:
         "tiktoken.encode_ordinary": lambda: openai.encode_ordinary(text),
     }
     title = f"Encoding with {size:,} ids, {len(ids):,} of them the same from all three"
-    show(title, in_turn(calls, rounds), len(lab.to_bytes(text)) / 1e6)
+    show(title, in_turn(calls, rounds), len(text.encode()) / 1e6)
 
 
 def pieces(megabytes: int) -> list[str]:
@@ -149,7 +149,7 @@ def show_growth(megabytes: int, merges: list[lab.Pair]) -> None:
     for share in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1):
         text = "".join(parts[: max(round(len(parts) * share), 1)])
         bpe = lab.BPE(merges)
-        sizes.append(len(lab.to_bytes(text)) / 1e6)
+        sizes.append(len(text.encode()) / 1e6)
         times.append(seconds(partial(bpe.encode, text)).cpu)
         print(f"  {sizes[-1]:7.2f} MB {times[-1]:7.2f} s {sizes[-1] / times[-1]:6.2f} MB/s")
     slope = linear_regression([*map(math.log, sizes)], [*map(math.log, times)]).slope
@@ -158,7 +158,7 @@ def show_growth(megabytes: int, merges: list[lab.Pair]) -> None:
 
 def encode_stream(megabytes: int, merges: list[lab.Pair]) -> None:
     """Encode the plays repeatedly, store no id, and print the process's peak memory."""
-    text = lab.to_bytes(assets.shakespeare())
+    text = assets.shakespeare().encode()
     data = [text[i : i + PIECE] for i in range(0, len(text), PIECE)]  # cut inside words
     read = 0
 

@@ -20,7 +20,7 @@ import pytest
 LABS = pytest.mark.parametrize("lab", [lesson.name for lesson in lessons()])
 VIEWS = {  # the interactive views of each lab, as its page has them
     "LLM01": ["tokens", "sampler"],
-    "LLM04": ["tokens"],
+    "LLM04": ["merges", "tokens"],
     "LLM06": ["attention"],
     "LLM10": ["curve"],
 }

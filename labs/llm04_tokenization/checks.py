@@ -66,6 +66,38 @@ def _call(implementation: Function, *arguments: Any) -> Any:
     return got
 
 
+@checks.proves("count_pairs")
+def count_pairs(module: Any) -> None:
+    """Compare with counts that are written out here."""
+    implementation = module.count_pairs
+    words = [([1, 2, 1, 2], 3), ([2, 1], 5), ([7], 9), ([], 2)]
+    got = _call(implementation, words)
+    if not isinstance(got, dict):
+        raise Mistake(f"expected a Counter, got {_type_of(got)}")
+    got = {pair: count for pair, count in got.items() if count != 0}
+    want = {(1, 2): 6, (2, 1): 8}
+    known = {
+        "the frequencies are missing: a word that occurs 3 times has its pairs 3 times": (
+            {(1, 2): 2, (2, 1): 2}
+        ),
+        "each pair was counted once a word: it may occur several times in a word": (
+            {(1, 2): 3, (2, 1): 8}
+        ),
+        "2 before 1 isn't the pair (1, 2): order counts": {(1, 2): 14},
+        "a pair across two words was counted: count inside each word": (
+            {(1, 2): 6, (2, 1): 8, (2, 2): 3, (1, 7): 5}
+        ),
+        "every second pair was skipped: neighbours overlap, (1, 2, 1) has two pairs": (
+            {(1, 2): 6, (2, 1): 5}
+        ),
+    }
+    _expect(got, want, "each pair of neighbours, times the word's frequency", known)
+    got = _call(implementation, [([4, 4, 4], 2)])
+    known = {"a a a has two pairs of neighbours: they overlap": {(4, 4): 2}}
+    _expect(dict(got), {(4, 4): 4}, "a a a has two pairs", known)
+    _expect(dict(_call(implementation, [])), {}, "no words have no pairs")
+
+
 @checks.proves("merge")
 def merge(module: Any) -> None:
     """Compare with merged lists that are written out here."""
@@ -94,26 +126,82 @@ def merge(module: Any) -> None:
         _expect(_call(implementation, ids, PAIR, 9), ids, "there is nothing to merge")
 
 
-@checks.proves("best_pair")
-def best_pair(module: Any) -> None:
-    """Compare with the smallest of several most frequent pairs."""
-    implementation = module.best_pair
-    counts = {(7, 7): 1, (4, 9): 7, (6, 3): 7, (4, 2): 7, (5, 0): 7, (5, 5): 7, (1, 1): 2}
+@checks.proves("train")
+def train(module: Any) -> None:
+    """Compare with merges that are written out here; ties and an early end are the hard parts."""
+    implementation = module.train
+    words = {b"low": 2, b" low": 2, b" lower": 1}
+    got = _call(implementation, words, 1)
     known = {
-        "expected the most frequent pair, got the smallest of all": (1, 1),
-        "expected the most frequent pair, got the rarest": (7, 7),
-        "of equal counts take the smallest pair, not the first that was counted": (4, 9),
-        "of equal counts take the smallest pair, not the last that was counted": (5, 5),
-        "of equal counts take the smallest pair, not the largest: max with a tuple as key?": (6, 3),
-        "the first id decides, then the second: are they added, or is only the second compared?": (
-            (5, 0)
+        "a merge is a pair of ids, not of bytes": [(b"l", b"o")],
+        "of equal counts take the smallest pair, not the first or the last that was counted": (
+            [(111, 119)]
+        ),
+        "expected the most frequent pair, got the rarest": [(101, 114)],
+        "expected the most frequent pair, got the smallest of all": [(32, 108)],
+        "expected the merges, got the id of the new token: append the pair": [256],
+    }
+    _expect(got, [(108, 111)], "(l, o) and (o, w) occur 5 times, and (l, o) is smaller", known)
+    got = _call(implementation, words, 3)
+    want = [(108, 111), (256, 119), (32, 257)]
+    known = {
+        "the words were never merged: replace the pair in each word before you count again": (
+            [(108, 111), (108, 111), (108, 111)]
+        ),
+        "the first new token has the id 256, the next 257, and so on": (
+            [(108, 111), (257, 119), (32, 258)]
+        ),
+        "every merge made the same id: the i-th makes 256 + i": (
+            [(108, 111), (256, 119), (32, 256)]
         ),
     }
-    _expect(_call(implementation, counts), (4, 2), "the first id decides, then the second", known)
-    known = {"ids are numbers: as text, 10 would come before 2": (10, 0)}
-    got = _call(implementation, {(9, 1): 4, (2, 9): 4, (10, 0): 4, (0, 0): 3})
-    _expect(got, (2, 9), "the first id decides, then the second", known)
-    _expect(_call(implementation, {(0, 0): 1}), (0, 0), "a single pair is the best")
+    _expect(got, want, "count, merge the best pair everywhere, count again", known)
+    ties = {b"zy": 3, b"ba": 3, b"bc": 3, b"ab": 3, b"aac": 1}
+    known = {
+        "of equal counts take the smallest pair, not the first that was counted": [(122, 121)],
+        "of equal counts take the smallest pair, not the largest": [(122, 121)],
+    }
+    _expect(_call(implementation, ties, 1), [(97, 98)], "the first id decides first", known)
+    got = _call(implementation, {b"zb": 2, b"bz": 2, b"ba": 2}, 1)
+    _expect(got, [(98, 97)], "with equal first ids, the second id decides")
+    for few, want in (({b"ab": 2, b"c": 9}, [(97, 98)]), ({}, []), ({b"x": 4}, [])):
+        try:
+            got = implementation(dict(few), 50)
+        except Exception as error:
+            raise Mistake(
+                f"{type(error).__name__} when every word is a single token: then stop, because no "
+                "pair is left"
+            ) from error
+        _expect(got, want, "stop when every word is a single token")
+    _expect(_call(implementation, words, 0), [], "no merges were asked for")
+
+
+@checks.proves("encode_word")
+def encode_word(module: Any) -> None:
+    """Compare with ids that are written out here; the order of merges is the hard part."""
+    implementation = module.encode_word
+    made = {(97, 98): 256, (98, 99): 257, (256, 256): 258, (100, 257): 259, (97, 97): 260}
+    known = {
+        "expected ids, got the bytes: no merge was applied": [97, 98, 99],
+        "a later merge came first: apply the one with the smallest new id": [97, 257],
+    }
+    _expect(_call(implementation, b"abc", made), [256, 99], "256 was learned before 257", known)
+    known = {
+        "a merge must be followed by further ones: go on until no pair has a merge": [256, 256],
+        "the pair was merged in a single place: merge it everywhere": [256, 97, 98],
+    }
+    _expect(_call(implementation, b"abab", made), [258], "256 256 has a merge, too", known)
+    _expect(_call(implementation, b"dbc", made), [259], "d with bc is token 259")
+    order = {(98, 99): 256, (97, 98): 257}
+    known = {
+        "a later merge came first: search the word for the earliest merge; don't walk through it "
+        "from the left, and don't take the longest token": [257, 99],
+    }
+    _expect(_call(implementation, b"abc", order), [97, 256], "256 was learned first", known)
+    _expect(_call(implementation, b"aaa", made), [260, 97], "from left to right")
+    _expect(_call(implementation, b"", made), [], "an empty word has no ids")
+    _expect(_call(implementation, b"z", made), [122], "a single byte has its own id")
+    _expect(_call(implementation, b"xyz", {}), [120, 121, 122], "no merges: the bytes")
 
 
 @checks.proves("decode")
@@ -213,10 +301,97 @@ def _expect_pieces(got: Any) -> None:
             raise Mistake(f"expected pieces of the form (text, True or False), got {piece!r}")
 
 
-def _toy(text: str) -> list[int]:
+@checks.proves("pad_batch")
+def pad_batch(module: Any) -> None:
+    """Compare with a batch that is written out here, padded on each side."""
+    implementation = module.pad_batch
+    rows = [[5, 6, 7], [8], []]
+    right = [[5, 6, 7], [8, 0, 0], [0, 0, 0]]
+    left = [[5, 6, 7], [0, 0, 8], [0, 0, 0]]
+    mask = [[1, 1, 1], [1, 0, 0], [0, 0, 0]]
+    mirrored = [[1, 1, 1], [0, 0, 1], [0, 0, 0]]
+    inverted = [[0, 0, 0], [0, 1, 1], [1, 1, 1]]
+    got = _call(implementation, rows, 0)
+    if not (isinstance(got, tuple) and len(got) == 2):
+        raise Mistake(f"expected two lists, the ids and the mask, got {_type_of(got)}")
+    known = {
+        "the mask is inverted: 1 marks a real id, 0 padding": (right, inverted),
+        "the mask has the ids of the other side: it must be padded where the ids are": (
+            (right, mirrored)
+        ),
+        "padded on the left: the default side is the right": (left, mirrored),
+        "the shortest row set the width, and ids are lost": ([[], [], []], [[], [], []]),
+        "the mask hides nothing: 0 marks padding": (right, [[1, 1, 1]] * 3),
+        "the mask and the ids are swapped": (mask, right),
+    }
+    _expect(got, (right, mask), "each row as long as the longest", known)
+    known = {
+        "`side` was ignored: on the left, padding comes first": (right, mask),
+        "the mask must be padded on the left, too": (left, mask),
+        "the mask is inverted: 1 marks a real id, 0 padding": (
+            (left, [[0, 0, 0], [1, 1, 0], [1, 1, 1]])
+        ),
+    }
+    _expect(_call(implementation, rows, 0, "left"), (left, mirrored), "padding first", known)
+    known = {
+        "the padding id was hard-coded: use `pad`": ([[1, 2], [3, 0]], [[1, 1], [1, 0]]),
+        "a real id that equals `pad` was masked: build the mask from the lengths": (
+            ([[1, 2], [3, 2]], [[1, 0], [1, 0]])
+        ),
+    }
+    got = _call(implementation, [[1, 2], [3]], 2)
+    _expect(got, ([[1, 2], [3, 2]], [[1, 1], [1, 0]]), "the padding id is `pad`", known)
+    _expect(_call(implementation, [], 0), ([], []), "no rows make an empty batch")
+
+
+@checks.proves("truncate_pair")
+def truncate_pair(module: Any) -> None:
+    """Compare with lengths written out here, for room of every kind."""
+    implementation = module.truncate_pair
+    a = list(range(10))
+    b = list(range(20, 26))
+
+    def cut(first: int, second: int) -> tuple[list[int], list[int]]:
+        return a[:first], b[:second]
+
+    known = {
+        "only the first was cut: cut the longer one until both are equal": cut(2, 6),
+        "the same number was cut from both: cut the longer until they are equal": cut(6, 2),
+        "cut at the end, not at the beginning": (a[-4:], b[-4:]),
+    }
+    _expect(_call(implementation, a, b, 8), cut(4, 4), "the longer is cut first", known)
+    known = {
+        "the odd place belongs to the longer one, here the first": cut(4, 5),
+        "half of the room for each wastes one place of nine": cut(4, 4),
+        "cut the ends, not the beginnings": (a[-5:], b[-4:]),
+    }
+    _expect(_call(implementation, a, b, 9), cut(5, 4), "the odd place goes to the longer", known)
+    known = {
+        "the shorter one has room to spare: cut only the longer": cut(7, 7),
+        "cut both only where both are too long: here cut the first alone": cut(7, 6),
+    }
+    _expect(_call(implementation, a, b, 14), cut(8, 6), "only the longer is cut", known)
+    known = {"the odd place belongs to the longer one, here the second": (b[:5], a[:4])}
+    got = _call(implementation, b, a, 9)
+    _expect(got, (b[:4], a[:5]), "the same with the longer one second", known)
+    known = {"of two equally long ones the second gets the odd place": (a[:5], a[:4])}
+    _expect(_call(implementation, a, a, 9), (a[:4], a[:5]), "of equal ones the second", known)
+    known = {"texts that fit must stay as they are": cut(8, 6)}
+    _expect(_call(implementation, a, b, 16), cut(10, 6), "both fit: cut nothing", known)
+    _expect(_call(implementation, a, b, 100), cut(10, 6), "both fit: cut nothing")
+    _expect(_call(implementation, a, b, 1), cut(1, 0), "room for one token: the longer's")
+    _expect(_call(implementation, a, b, 0), cut(0, 0), "no room, no tokens")
+    _expect(_call(implementation, a, [], 3), (a[:3], []), "an empty second")
+    _expect(_call(implementation, [], a, 3), ([], a[:3]), "an empty first")
+
+
+def _toy(data: bytes) -> list[int]:
     """Return one id for each stretch, its length and checksum, which shows where it begins."""
     import regex
 
+    if not isinstance(data, bytes):
+        raise Mistake(f"`encode` takes bytes, but it got {_type_of(data)}")
+    text = data.decode("utf-8", "surrogateescape")
     encoded = [
         stretch.encode("utf-8", "surrogateescape") for stretch in regex.findall(r"\s*\S+|\s+", text)
     ]
@@ -229,9 +404,11 @@ def encode_stream(module: Any) -> None:
     implementation = module.encode_stream
     text = "We'll see: naïve 漢字\n\n  and  more  \n"
     data = text.encode()
-    want = _toy(text)
+    want = _toy(data)
     try:
         got = implementation(_toy, [data])
+    except Mistake:
+        raise
     except Exception as error:
         raise Mistake(f"{type(error).__name__} for a single chunk: {error}") from error
     if not isinstance(got, Iterator):
@@ -240,12 +417,12 @@ def encode_stream(module: Any) -> None:
     _check_stream(implementation, [], [], "no chunks")
     plain = b"We'll see,  and\n more"
     chunks = [plain[:4], plain[4:12], plain[12:]]
-    _check_stream(implementation, chunks, _toy(plain.decode()), "ASCII")
+    _check_stream(implementation, chunks, _toy(plain), "ASCII")
     for size in (1, 2, 3, 7):
         chunks = [data[i : i + size] for i in range(0, len(data), size)]
         _check_stream(implementation, chunks, want, f"chunk size {size}")
     broken = b"ab\xff cd \xe6\xbc"
-    want = _toy(broken.decode("utf-8", "surrogateescape"))
+    want = _toy(broken)
     name = "bytes that aren't UTF-8, some of them at the end"
     _check_stream(implementation, [broken[:3], broken[3:]], want, name)
     _comes_early(implementation)
@@ -254,14 +431,17 @@ def encode_stream(module: Any) -> None:
 def _check_stream(
     implementation: Function, chunks: list[bytes], want: list[int], name: str
 ) -> None:
-    encoded: list[str] = []
+    encoded: list[bytes] = []
 
-    def encode(text: str) -> list[int]:
-        encoded.append(text)
-        return _toy(text)
+    def encode(data: bytes) -> list[int]:
+        ids = _toy(data)
+        encoded.append(data)
+        return ids
 
     try:
         got = list(implementation(encode, iter(chunks)))
+    except Mistake:
+        raise
     except UnicodeError as error:
         raise Mistake(
             f"{name}: {type(error).__name__}: a chunk may end inside a character, and bytes may "
@@ -271,9 +451,9 @@ def _check_stream(
         raise Mistake(f"{name}: {type(error).__name__}: {error}") from error
     if got == want:
         return
-    text = "".join(encoded)
-    joined = b"".join(chunks).decode("utf-8", "surrogateescape")
-    if "�" in text or len(text) > len(joined):
+    text = b"".join(encoded)
+    joined = b"".join(chunks)
+    if "�".encode() in text or len(text) > len(joined):
         raise Mistake(f"{name}: a character was cut in two: decode incrementally, not each chunk")
     if joined.startswith(text) and text != joined:
         raise Mistake(f"{name}: text held back at the end never came: encode the rest, too")
@@ -293,6 +473,8 @@ def _comes_early(implementation: Function) -> None:
 
     try:
         first = next(implementation(_toy, chunks()), None)
+    except Mistake:
+        raise
     except Exception as error:
         raise Mistake(f"chunks of `word `: {type(error).__name__}: {error}") from error
     if first is None or read > 3:
@@ -302,40 +484,41 @@ def _comes_early(implementation: Function) -> None:
         )
 
 
-@checks.proves("truncate_pair")
-def truncate_pair(module: Any) -> None:
-    """Compare with lengths written out here, for room of every kind."""
-    implementation = module.truncate_pair
-    a = list(range(10))
-    b = list(range(20, 26))
-
-    def cut(first: int, second: int) -> tuple[list[int], list[int]]:
-        return a[:first], b[:second]
-
+@checks.proves("pack")
+def pack(module: Any) -> None:
+    """Compare with rows written out here; read back, the rows hold every text in order."""
+    implementation = module.pack
+    got = _call(implementation, [[1, 2, 3], [4], [5, 6]], 4, 0)
+    want = [[1, 2, 3, 0], [4, 0, 5, 6], [0, 0, 0, 0]]
     known = {
-        "only the first was cut: cut the longer one, which changes on the way": cut(2, 6),
-        "the same number was cut from both: cut the longer until they are equal": cut(6, 2),
-        "cut at the end, not at the beginning": (a[-4:], b[-4:]),
+        "the end id after each text is missing": [[1, 2, 3, 4], [5, 6, 0, 0]],
+        "the end id after the last text is missing": [[1, 2, 3, 0], [4, 0, 5, 6]],
+        "the last, short row is lost: fill it": [[1, 2, 3, 0], [4, 0, 5, 6]],
+        "the last row must be filled with the end id": [[1, 2, 3, 0], [4, 0, 5, 6], [0]],
+        "each text got rows of its own: texts follow one another in a row": (
+            [[1, 2, 3, 0], [4, 0, 0, 0], [5, 6, 0, 0]]
+        ),
+        "an end id stands before each text: it belongs behind": [
+            [0, 1, 2, 3],
+            [0, 4, 0, 5],
+            [6, 0, 0, 0],
+        ],
     }
-    _expect(_call(implementation, a, b, 8), cut(4, 4), "the longer is cut first", known)
+    _expect(got, want, "all texts in a row, an end after each, cut every `width` ids", known)
     known = {
-        "of two equal ones the second is cut, not the first": cut(4, 5),
-        "half of the room for each wastes one place of nine": cut(4, 4),
-        "cut the ends, not the beginnings": (a[-5:], b[-4:]),
+        "the end id after each text is missing": [[1, 2], [3, 9]],
+        "a text that is longer than a row must go on in the next": [[1, 2], [9, 9]],
+        "the last, short row is lost": [[1, 2]],
+        "a full row was added without need": [[1, 2], [3, 9], [9, 9]],
     }
-    _expect(_call(implementation, a, b, 9), cut(5, 4), "of equal ones the second is cut", known)
-    known = {
-        "the shorter one has room to spare: cut only the longer": cut(7, 7),
-        "cut both only where both are too long: here cut the first alone": cut(7, 6),
-    }
-    _expect(_call(implementation, a, b, 14), cut(8, 6), "only the longer is cut", known)
-    swapped = _call(implementation, b, a, 9)
-    known = {"of two equal ones the second is cut, even if it was the shorter": (b[:4], a[:5])}
-    _expect(swapped, (b[:5], a[:4]), "the same with the longer one second", known)
-    known = {"texts that fit must stay as they are": cut(8, 6)}
-    _expect(_call(implementation, a, b, 16), cut(10, 6), "both fit: cut nothing", known)
-    _expect(_call(implementation, a, b, 100), cut(10, 6), "both fit: cut nothing")
-    _expect(_call(implementation, a, b, 1), cut(1, 0), "room for one token: the first's")
-    _expect(_call(implementation, a, b, 0), cut(0, 0), "no room, no tokens")
-    _expect(_call(implementation, a, [], 3), (a[:3], []), "an empty second")
-    _expect(_call(implementation, [], a, 3), ([], a[:3]), "an empty first")
+    _expect(_call(implementation, [[1, 2, 3]], 2, 9), [[1, 2], [3, 9]], "it goes on", known)
+    _expect(_call(implementation, [], 4, 0), [], "no texts need no rows")
+    _expect(_call(implementation, [[], [7]], 3, 0), [[0, 7, 0]], "an empty text is its end alone")
+    rng = random.Random(0)
+    texts = [[rng.randrange(1, 9) for _ in range(rng.randrange(7))] for _ in range(50)]
+    rows = _call(implementation, texts, 5, 0)
+    if any(len(row) != 5 for row in rows):
+        raise Mistake("a row has another length than `width`")
+    joined = [i for text in texts for i in [*text, 0]]
+    flat = [i for row in rows for i in row]
+    _expect(flat[: len(joined)], joined, "joined, the rows are the texts with their ends")

@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from labs.kit import assets
 
 if TYPE_CHECKING:
+    import tiktoken
     from tokenizers import Tokenizer
 
 Pieces = Callable[[str], list[bytes]]
@@ -146,19 +148,87 @@ def in_tokenizers(merges: list[tuple[int, int]]) -> "Tokenizer":
     return tokenizer
 
 
-def merges_by_tokenizers(words: Iterable[bytes], size: int) -> list[tuple[bytes, bytes]]:
-    """Return the merges of `tokenizers` for these words, up to `size` ids.
+def in_tiktoken(tokens: list[bytes], pattern: str) -> "tiktoken.Encoding":
+    """Build byte-level BPE in tiktoken, which takes each token with its rank."""
+    import tiktoken
 
-    Ties are broken by the bytes' values: its ids follow the code points of its alphabet, and in
-    Latin-1 these are the bytes' values. With the letters that it uses for bytes they are not.
+    ranks = {token: i for i, token in enumerate(tokens)}
+    return tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+
+
+def train_by_tokenizers(
+    words: Counter[bytes], size: int, reverse: bool = False
+) -> list[tuple[int, int]]:
+    """Return the merges that `tokenizers` learns from words, up to `size` ids, as pairs of ids.
+
+    Ties are broken by ids, and the ids of its alphabet follow the code points. Here each byte is
+    the character of its value, so ties are broken by the bytes' values. (With the letters that
+    the library uses for bytes they would not be.)
+
+    Args:
+        words: the words and their frequencies.
+        size: the number of ids, 256 of which are the bytes.
+        reverse: whether bytes with large values come first.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     between = "\u2400"  # stands for no byte
-    alphabet = [chr(byte) for byte in range(256)]
+    order = range(255, -1, -1) if reverse else range(256)
+    letter = {byte: chr(rank) for rank, byte in enumerate(order)}
+    ids = {character: byte for byte, character in letter.items()}
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Split(between, "removed")
-    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator((word.decode("latin-1") + between for word in words), trainer)
+    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=list(ids), show_progress=False)
+    spelled = ("".join(letter[byte] for byte in word) + between for word in words.elements())
+    tokenizer.train_from_iterator(spelled, trainer)
     pairs: list[list[str]] = json.loads(tokenizer.to_str())["model"]["merges"]
-    return [(a.encode("latin-1"), b.encode("latin-1")) for a, b in pairs]
+    merges: list[tuple[int, int]] = []
+    for a, b in pairs:
+        merges.append((ids[a], ids[b]))
+        ids[a + b] = 255 + len(merges)
+    return merges
+
+
+@cache
+def paragraphs() -> dict[str, list[str]]:
+    """Return sixteen paragraphs in twelve languages and eight scripts, English first.
+
+    Written for this lab and translated by a language model; not checked by native speakers.
+    """
+    path = Path(__file__).with_name("paragraphs.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def bytes_per_token(vocabulary: Vocabulary, text: str) -> float:
+    """Return the mean length of a token."""
+    return len(text.encode()) / len(vocabulary.pieces(text))
+
+
+def changed_languages(vocabulary: Vocabulary) -> list[str]:
+    """Return the languages whose paragraphs don't come back from their tokens.
+
+    SentencePiece adds a space in front, which doesn't count.
+    """
+    changed: list[str] = []
+    for language, texts in paragraphs().items():
+        text = " ".join(texts)
+        if b"".join(vocabulary.pieces(text)).removeprefix(b" ") != text.encode():
+            changed.append(language)
+    return changed
+
+
+def relative_to_english() -> dict[str, dict[str, list[float]]]:
+    """Return tokens ÷ tokens of the English paragraph: by vocabulary, language and paragraph.
+
+    The last vocabulary is "UTF-8 bytes".
+    """
+    pieces: dict[str, Callable[[str], Any]] = {v.name: v.pieces for v in real()}
+    pieces["UTF-8 bytes"] = str.encode
+    ratios: dict[str, dict[str, list[float]]] = {}
+    for name, cut in pieces.items():
+        english = [len(cut(text)) for text in paragraphs()["English"]]
+        ratios[name] = {
+            language: [len(cut(text)) / n for text, n in zip(texts, english, strict=True)]
+            for language, texts in paragraphs().items()
+        }
+    return ratios

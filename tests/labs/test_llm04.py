@@ -1,13 +1,14 @@
 """LLM04: properties for any text, parts on hostile input, and what the lab says of libraries."""
 
-import codecs
+import math
 import random
 from collections import Counter
 from itertools import pairwise
 
 from labs.kit import Mistake, assets
+from labs.llm04_tokenization import deeper as fast
 from labs.llm04_tokenization import lesson as lab
-from labs.llm04_tokenization import vocabularies
+from labs.llm04_tokenization import smollm2_tasks, vocabularies
 from tests.labs.solutions import check_wrong
 
 import numpy as np
@@ -18,19 +19,20 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 TEXT = assets.shakespeare()[:150_000]
-MERGES = lab.train(lab.count_words(TEXT + "naïve café 漢字 漢字 бабушка бабушка"), 1500)
-BPE = lab.BPE(MERGES)
+MERGES = fast.train(fast.count_words(TEXT + "naïve café 漢字 漢字 бабушка бабушка"), 1500)
+BPE = fast.BPE(MERGES)
+GPT4 = fast.BPE(MERGES, fast.GPT4)
 SPECIALS = ["<|start|>", "<|end|>", "<|end|>!"]
-CHAT = lab.ChatBPE(MERGES[:300], SPECIALS)
-# Every kind of character that the pattern distinguishes, and texts that are easily cut wrongly.
-SCRAPS = [*"aZ9 \n\t'.|<>é漢🙂", "'ll", "'s", "  ", " \n", "\u00a0", "\u0301", "\x1c", "²", "<|"]
+CHAT = fast.BPE(MERGES[:300], specials=SPECIALS)
+SIMPLE = lab.Tokenizer(MERGES[:300], SPECIALS)
+# Every kind of character that the patterns distinguish, and texts that are easily cut wrongly.
+SCRAPS = [*"aZ9 \n\t\r'.|<>é漢🙂", "'ll", "'LL", "  ", " \n", "\u00a0", "\u0301", "\x1c", "²", "<|"]
+SCRAPS += ["!\n", "\n  ", "1234", "\u2028"]
+HALVES = ["\ud83d", "\ude42", "\udcff"]  # of surrogate pairs
 texts = st.lists(st.sampled_from([*SCRAPS, *SPECIALS]) | st.text(max_size=5)).map("".join)
+broken = st.lists(st.sampled_from([*SCRAPS, *HALVES])).map("".join)
 settings.register_profile("labs", deadline=None, derandomize=True, database=None, max_examples=100)
 settings.load_profile("labs")
-
-
-def escaped(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
 
 
 # Properties for any text.
@@ -40,13 +42,20 @@ def escaped(data: bytes) -> str:
 @example(bytes(range(256)))
 @example(b"\xed\xa0\x80 \xf0\x9f\x99 \xc3")
 def test_every_byte_string_survives(data):
-    assert b"".join(BPE.pieces(escaped(data))) == data
+    assert b"".join(BPE.pieces(data)) == data
 
 
 @given(texts)
 def test_every_text_survives(text):
     assert BPE.decode(BPE.encode(text)) == text
     assert CHAT.decode(CHAT.encode(text, SPECIALS)) == text
+    assert SIMPLE.decode(SIMPLE.encode(text)) == text
+
+
+@given(texts)
+def test_the_fast_tokenizer_gives_the_ids_of_the_readable_one(text):
+    assert CHAT.encode(text) == SIMPLE.encode(text)
+    assert CHAT.encode(text, SPECIALS) == SIMPLE.encode(text, SPECIALS)
 
 
 @given(texts)
@@ -59,23 +68,28 @@ def test_plain_text_never_becomes_special_and_allowed_names_do(text):
 
 
 @given(texts, st.integers(0, 2**32))
+@example("foo\n  \n bar", 1)
 def test_a_stream_gives_the_ids_of_the_joined_text_for_any_cuts(text, seed):
-    data = lab.to_bytes(text)
+    data = text.encode()
     cuts = sorted(random.Random(seed).choices(range(len(data) + 1), k=9))
     chunks = [data[a:b] for a, b in pairwise([0, *cuts, len(data)])]
-    assert list(lab.encode_stream(BPE.encode, chunks)) == BPE.encode(text)
+    for bpe in (BPE, GPT4):
+        assert list(fast.encode_stream(bpe.encode, chunks, bpe.split)) == bpe.encode(text)
 
 
 @given(st.binary(max_size=60))
 def test_a_stream_of_broken_bytes_gives_the_ids_of_the_joined_bytes(data):
     chunks = [bytes([byte]) for byte in data]
-    assert list(lab.encode_stream(BPE.encode, chunks)) == BPE.encode(escaped(data))
+    assert list(fast.encode_stream(BPE.encode, chunks)) == BPE.encode(data)
 
 
 @given(texts)
 def test_stretches_never_cut_a_word(text):
-    words = [word for part in lab.STRETCH.findall(text) for word in lab.WORD.findall(part)]
-    assert words == lab.WORD.findall(text)
+    for split in (fast.GPT2, fast.GPT4):
+        stretches = split.stretch.findall(text)
+        assert "".join(stretches) == text
+        words = [word for part in stretches for word in split.word.findall(part)]
+        assert words == split.word.findall(text)
 
 
 @given(texts)
@@ -83,25 +97,43 @@ def test_the_libraries_give_the_same_ids(text):
     ids = BPE.encode(text)
     assert LIBRARIES[0].encode(text).ids == ids
     assert LIBRARIES[1].encode_ordinary(text) == ids
+    assert LIBRARIES[2].encode_ordinary(text) == GPT4.encode(text)
 
 
-LIBRARIES = vocabularies.in_tokenizers(MERGES), lab.in_tiktoken(BPE)
+@given(broken)
+def test_halves_of_surrogate_pairs_get_tiktokens_ids(text):
+    assert LIBRARIES[1].encode_ordinary(text) == BPE.encode(text)
+    assert LIBRARIES[2].encode_ordinary(text) == GPT4.encode(text)
+    assert lab.Tokenizer(MERGES).encode(text) == BPE.encode(text)
+
+
+LIBRARIES = (
+    vocabularies.in_tokenizers(MERGES),
+    vocabularies.in_tiktoken(BPE.tokens, fast.GPT2.words),
+    vocabularies.in_tiktoken(BPE.tokens, fast.GPT4.words),
+)
 
 
 @given(st.dictionaries(st.text(alphabet="ab é", min_size=1, max_size=9), st.integers(1, 4)))
 @example({"aaaa": 1, "aaa": 2, "aa": 1})
 @example({"abab": 1, "babab": 1})
-def test_incremental_training_makes_the_naive_merges(words):
-    assert lab.train(words, 12) == lab.train_naively(words, 12)
+def test_incremental_training_makes_the_simple_merges_under_each_tie_rule(words):
+    simple = lab.train({word.encode(): count for word, count in words.items()}, 12)
+    assert fast.train(words, 12) == simple
+    for tie in (fast.smallest_ids, fast.greatest_bytes):
+        assert fast.train(words, 12, tie) == fast.train_round_by_round(words, 12, tie)
 
 
 @given(st.dictionaries(st.text(alphabet="ab é", min_size=1, max_size=9), st.integers(1, 3)))
 def test_training_makes_the_merges_of_tokenizers(words):
-    spelled = [lab.to_bytes(word) for word, count in words.items() for _ in range(count)]
-    theirs = vocabularies.merges_by_tokenizers(spelled, 256 + 12)
-    merges = lab.train(words, 12)
-    tokens = lab.vocabulary(merges)
-    assert [(tokens[a], tokens[b]) for a, b in merges] == theirs
+    raw = Counter({word.encode(): count for word, count in words.items()})
+    assert fast.train(words, 12) == vocabularies.train_by_tokenizers(raw, 256 + 12)
+
+
+@given(st.text(alphabet="the aoi", max_size=200))
+def test_a_long_word_gets_the_ids_of_the_simple_encoder(word):
+    data = word.encode()
+    assert fast.encode_long_word(data, BPE.made) == lab.encode_word(data, BPE.made)
 
 
 # Parts with hostile results, and unusual input.
@@ -117,33 +149,39 @@ HOSTILE += [lambda *arguments: arguments[0], lambda: None, lambda *_: [np.arange
 HOSTILE += [lambda *_: (np.arange(3), np.arange(2)), lambda *_: [float("nan")] * 3]
 
 
-@pytest.mark.parametrize("part", lab.lab.exercises)
+PARTS = [(module.lab.lesson, part) for module in (lab, fast) for part in module.lab.exercises]
+
+
+@pytest.mark.parametrize(("lesson", "part"), PARTS, ids=[part for _, part in PARTS])
 @pytest.mark.parametrize("wrong", range(len(HOSTILE)))
-def test_a_hostile_result_is_a_mistake_and_no_other_error(part, wrong):
+def test_a_hostile_result_is_a_mistake_and_no_other_error(lesson, part, wrong):
     with pytest.raises(Mistake):
-        check_wrong(lab.lab.lesson, part, HOSTILE[wrong])
+        check_wrong(lesson, part, HOSTILE[wrong])
 
 
 def test_training_ends_when_every_word_is_one_token():
-    assert (
-        lab.train({"ab": 2, "c": 9}, 50) == lab.train_naively({"ab": 2, "c": 9}, 50) == [(97, 98)]
-    )
-    assert lab.train({}, 5) == []
+    assert fast.train({"ab": 2, "c": 9}, 50) == [(97, 98)]
+    assert fast.train({}, 5) == []
 
 
 def test_the_words_in_the_text_merge_as_it_says():
     words = lab.count_words("low low lower")
     tokens = lab.vocabulary(lab.train(words, 3))
     assert tokens[256:] == [b"lo", b"low", b" low"]
-    counts = {(108, 111): 3, (111, 119): 3, (32, 108): 2}
-    assert lab.best_pair(counts) == (108, 111)
+
+
+def test_the_tie_rule_of_cs336_takes_the_greatest_bytes():
+    words = {"ab": 2, "ba": 2, "b": 1}
+    assert fast.train(words, 1) == [(97, 98)]
+    assert fast.train(words, 1, fast.greatest_bytes) == [(98, 97)]
 
 
 def test_the_count_of_a_pair_that_exists_never_rises():
     """The heap relies on this: no count rises from one merge to the next."""
-    words = [list(lab.to_bytes(word)) for word in lab.count_words(TEXT[:4000])]
+    words = [list(word) for word in lab.count_words(TEXT[:4000])]
     known = {}
-    for i, pair in enumerate(lab.train(Counter(map(bytes.decode, map(bytes, words))), 100)):
+    merges = lab.train({bytes(word): 1 for word in words}, 100)
+    for i, pair in enumerate(merges):
         counts = Counter(neighbours for ids in words for neighbours in pairwise(ids))
         for neighbours, count in counts.items():
             assert count <= known.get(neighbours, count)
@@ -151,17 +189,48 @@ def test_the_count_of_a_pair_that_exists_never_rises():
         words = [lab.merge(ids, pair, 256 + i) for ids in words]
 
 
-def test_a_word_of_60_000_letters_survives():
-    """Merging everywhere at once takes one pass for each different merge, at most."""
-    assert BPE.decode(BPE.encode("the" * 20_000)) == "the" * 20_000
+def test_a_word_of_a_million_letters_survives():
+    word = "theshe" * 170_000
+    assert BPE.decode(BPE.encode(word)) == word
+    assert not BPE.cache or max(map(len, BPE.cache)) <= fast.REMEMBERED
 
 
-def test_the_table_of_stretches_has_a_limit():
-    assert BPE.ids_of.cache_info().maxsize == 100_000
+def test_the_cache_has_a_limit():
+    small = fast.BPE(MERGES, cache=10)
+    assert small.encode(TEXT[:5000]) == BPE.encode(TEXT[:5000])
+    assert len(small.cache) <= 10
 
 
-@pytest.mark.parametrize("room", [0, 1, 7, 24, 25, 100])
-def test_truncation_differs_from_tokenizers_only_in_the_last_place_of_an_odd_room(room):
+def test_a_saved_tokenizer_gives_the_same_ids(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    saved = fast.BPE(MERGES[:300], fast.GPT4, SPECIALS)
+    saved.save(path)
+    loaded = fast.BPE.load(path)
+    text = "We'LL see 123456 <|end|>\n"
+    assert loaded.encode(text, SPECIALS) == saved.encode(text, SPECIALS)
+    assert (loaded.split, loaded.specials) == (saved.split, saved.specials)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"merges": 1, "split": {}, "specials": []}', "x"])
+def test_a_file_that_holds_no_tokenizer_is_a_value_error(tmp_path, text):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(text)
+    with pytest.raises(ValueError):
+        fast.BPE.load(path)
+
+
+def test_a_merge_of_ids_that_do_not_exist_is_a_value_error():
+    with pytest.raises(ValueError, match="merge 1 uses an id"):
+        fast.BPE([(97, 98), (256, 257)])
+
+
+def test_specials_are_respected_in_training():
+    words = fast.count_words("ab<|end|>ab", specials=["<|end|>"])
+    assert words == {"ab": 2}
+
+
+@pytest.mark.parametrize("room", [1, 7, 24, 25, 100])
+def test_truncation_equals_that_of_tokenizers(room):
     tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.enable_truncation(room, strategy="longest_first")
@@ -169,9 +238,7 @@ def test_truncation_differs_from_tokenizers_only_in_the_last_place_of_an_odd_roo
         for b in range(0, 30, 4):
             kinds = tokenizer.encode("a " * a, "a " * b).type_ids
             first, second = lab.truncate_pair([0] * a, [0] * b, room)
-            assert len(first) + len(second) == min(a + b, room) == len(kinds)
-            odd = room % 2 == 1 and min(a, b) > room // 2  # the longer text gets its last place
-            assert len(first) - kinds.count(0) == (odd and a <= b)
+            assert [0] * len(first) + [1] * len(second) == kinds
 
 
 def test_tiktoken_raises_an_error_for_a_name_in_plain_text():
@@ -191,32 +258,24 @@ def test_utf8_by_hand_at_the_limits_of_every_length():
         assert lab.utf8(code) == chr(code).encode()
 
 
-def test_longest_first_takes_the_longest_token():
-    assert lab.longest_first(b"abcab", {b"a", b"b", b"c", b"ab", b"bca"}) == [b"ab", b"c", b"ab"]
-
-
 def test_unigram_bits_follow_from_the_frequencies():
-    bytes_alone = lab.BPE([])
-    bits = lab.unigram_bits(bytes_alone, "a" * 256, "a")  # (256 + 1) of (256 + 256)
-    assert bits == pytest.approx(-lab.math.log2(257 / 512))
+    bytes_alone = fast.BPE([])
+    bits = fast.unigram_bits(bytes_alone, "a" * 256, "a")  # (256 + 1) of (256 + 256)
+    assert bits == pytest.approx(-math.log2(257 / 512))
 
 
-def test_waste_is_the_share_of_padding_in_the_rectangle():
-    assert lab.waste([[1, 3], [2, 2]]) == pytest.approx(1 - 8 / 10)
-    assert lab.batches([1, 2, 3], 2) == [[1, 2], [3]]
+def test_padding_is_the_share_of_the_rectangle_that_is_empty():
+    assert fast.padding_share([1, 3, 2, 2], 2) == pytest.approx(1 - 8 / 10)
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=300))
-def test_sorted_batches_waste_at_most_a_batch_of_the_longest(lengths):
-    found = lab.batches(sorted(lengths), 8)
-    padding = sum(len(batch) * max(batch) for batch in found) - sum(lengths)
-    assert padding <= 8 * max(lengths)
+def test_buckets_hold_every_text_once(lengths):
+    assert sorted(fast.bucketed(lengths, 4, 3)) == sorted(lengths)
 
 
 @given(st.binary(min_size=1, max_size=99), st.integers(1, 9))
 def test_joined_chunks_are_the_data(data, most):
-    random.seed(0)
-    chunks = lab.cut_anywhere(data, most)
+    chunks = fast.cut_anywhere(data, most, random.Random(0))
     assert b"".join(chunks) == data
     assert all(1 <= len(chunk) <= most for chunk in chunks)
 
@@ -225,8 +284,8 @@ def test_differing_counts_different_and_missing_places_once():
     assert lab.differing([1, 2, 3], [1, 9, 3, 4]) == 2
 
 
-def test_an_incremental_decoder_keeps_broken_bytes_like_one_call():
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    data = b"a\xe6\xbc b\xff\xf0\x9f"
-    decoded = "".join(decoder.decode(bytes([byte])) for byte in data)
-    assert decoded + decoder.decode(b"", True) == escaped(data)
+def test_each_word_of_the_spelling_task_is_a_single_token():
+    tokenizer = vocabularies.smollm2()[0]
+    assert len(set(smollm2_tasks.WORDS)) == len(smollm2_tasks.WORDS) == 40
+    for word in smollm2_tasks.WORDS:
+        assert len(tokenizer.encode(f" {word}").ids) == 1

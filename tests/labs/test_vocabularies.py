@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections import Counter
 
 from labs.kit import assets
 from labs.llm04_tokenization import vocabularies
@@ -59,5 +60,19 @@ def test_the_same_merges_in_tokenizers_give_the_same_tokens():
 
 
 def test_ties_are_broken_by_the_bytes_values():
-    words = [b" b", b"ab", b"\xff\xfe"]  # as letters a space would come last
-    assert vocabularies.merges_by_tokenizers(words, 258) == [(b" ", b"b"), (b"a", b"b")]
+    words = Counter([b" b", b"ab", b"\xff\xfe"])  # as letters a space would come last
+    assert vocabularies.train_by_tokenizers(words, 258) == [(0x20, 0x62), (0x61, 0x62)]
+    assert vocabularies.train_by_tokenizers(words, 257, reverse=True) == [(0xFF, 0xFE)]
+
+
+def test_sixteen_paragraphs_in_twelve_languages_and_eight_scripts():
+    paragraphs = vocabularies.paragraphs()
+    assert next(iter(paragraphs)) == "English"
+    assert len(paragraphs) == 12
+    letters = {c for texts in paragraphs.values() for text in texts for c in text if c.isalpha()}
+    scripts = {unicodedata.name(c).split()[0] for c in letters}
+    expected = {"LATIN", "CYRILLIC", "GREEK", "ARABIC", "DEVANAGARI", "THAI", "HANGUL", "CJK"}
+    assert scripts - {"MODIFIER"} == expected
+    for texts in paragraphs.values():
+        assert len(texts) == len(set(texts)) == 16
+        assert all(text == text.strip() and len(text) > 20 for text in texts)

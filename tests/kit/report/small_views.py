@@ -130,7 +130,20 @@ def rotation() -> dict[str, Any]:
     return {"q": pairs, "k": pairs, "frequencies": [np.pi / 2, 1e-9], "keys": 8, "offsets": 4}
 
 
+def merges() -> dict[str, Any]:
+    """Two vocabularies of two merges: lo and low, or wl and lo."""
+    learned = {"first": [(108, 111), (256, 119)], "second": [(119, 108), (108, 111)]}
+    return {
+        "text": "low",
+        "vocabularies": [
+            {"name": name, "merges": pack_array(np.array(pairs, np.uint16))}
+            for name, pairs in learned.items()
+        ],
+    }
+
+
 DATA = {
+    "merges": merges,
     "attention": attention,
     "boundary": boundary,
     "curve": curve,

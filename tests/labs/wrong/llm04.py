@@ -1,6 +1,8 @@
 """Plausible wrong solutions of LLM04's exercises, each with the message that names its mistake."""
 
 import re
+from collections import Counter
+from itertools import pairwise
 
 from labs.llm04_tokenization import lesson as lab
 
@@ -50,36 +52,117 @@ def merges_what_it_made(ids, pair, new):
     return merged
 
 
-def first_counted(counts):
-    return max(counts, key=counts.get)
+def without_frequency(words):
+    return Counter(pair for ids, _ in words for pair in pairwise(ids))
 
 
-def last_counted(counts):
-    return max(reversed(counts), key=counts.get)
+def once_a_word(words):
+    counts = Counter()
+    for ids, frequency in words:
+        for pair in set(pairwise(ids)):
+            counts[pair] += frequency
+    return counts
 
 
-def largest_pair(counts):
-    return max(counts, key=lambda pair: (counts[pair], pair))
+def in_any_order(words):
+    counts = Counter()
+    for ids, frequency in words:
+        for pair in pairwise(ids):
+            counts[tuple(sorted(pair))] += frequency
+    return counts
 
 
-def smallest_of_all(counts):
-    return min(counts)
+def every_second(words):
+    counts = Counter()
+    for ids, frequency in words:
+        for i in range(0, len(ids) - 1, 2):
+            counts[ids[i], ids[i + 1]] += frequency
+    return counts
 
 
-def rarest(counts):
-    return min(counts, key=counts.get)
+def training(choose, apply=True, first=256):
+    """Return a trainer that chooses pairs by a key of (count, pair)."""
+
+    def train(words, merges):
+        spelled = [(list(word), frequency) for word, frequency in words.items()]
+        learned = []
+        while len(learned) < merges and (counts := lab.count_pairs(spelled)):
+            pair = choose(counts)
+            if apply:
+                new = first + len(learned)
+                spelled = [(lab.merge(ids, pair, new), n) for ids, n in spelled]
+            learned.append(pair)
+        return learned
+
+    return train
 
 
-def second_id_alone(counts):
-    return min(counts, key=lambda pair: (-counts[pair], pair[1]))
+def best(counts):
+    return min(counts, key=lambda pair: (-counts[pair], pair))
 
 
-def ids_as_text(counts):
-    return min(counts, key=lambda pair: (-counts[pair], str(pair)))
+first_counted = training(lambda counts: max(counts, key=counts.get))
+largest_pair = training(lambda counts: max(counts, key=lambda pair: (counts[pair], pair)))
+second_id_alone = training(lambda counts: min(counts, key=lambda p: (-counts[p], p[1])))
+never_merged = training(best, apply=False)
+from_257 = training(best, first=257)
 
 
-def the_count_too(counts):
-    return max((count, pair) for pair, count in counts.items())
+def goes_on_for_ever(words, merges):
+    spelled = [(list(word), frequency) for word, frequency in words.items()]
+    learned = []
+    for i in range(merges):
+        pair = best(lab.count_pairs(spelled))
+        spelled = [(lab.merge(ids, pair, 256 + i), n) for ids, n in spelled]
+        learned.append(pair)
+    return learned
+
+
+def bytes_alone(word, _made):
+    return list(word)
+
+
+def leftmost_first(word, made):
+    ids = list(word)
+    i = 0
+    while i < len(ids) - 1:
+        if (ids[i], ids[i + 1]) in made:
+            ids[i : i + 2] = [made[ids[i], ids[i + 1]]]
+            i = 0
+        else:
+            i += 1
+    return ids
+
+
+def latest_first(word, made):
+    ids = list(word)
+    while known := [pair for pair in pairwise(ids) if pair in made]:
+        pair = max(known, key=made.get)
+        ids = lab.merge(ids, pair, made[pair])
+    return ids
+
+
+def single_merge(word, made):
+    ids = list(word)
+    known = [pair for pair in pairwise(ids) if pair in made]
+    if known:
+        pair = min(known, key=made.get)
+        ids = lab.merge(ids, pair, made[pair])
+    return ids
+
+
+def longest_token(word, made):
+    tokens = lab.vocabulary([])
+    ids_of = {bytes([byte]): byte for byte in range(256)}
+    for (a, b), new in sorted(made.items(), key=lambda item: item[1]):
+        tokens = [*tokens, tokens[a] + tokens[b]]
+        ids_of[tokens[-1]] = new
+    ids = []
+    while word:
+        size = next(n for n in range(len(word), 0, -1) if word[:n] in ids_of)
+        ids.append(ids_of[word[:size]])
+        word = word[size:]
+    return ids
 
 
 def one_by_one(ids, tokens):
@@ -146,6 +229,28 @@ def anything_in_angles(text, _allowed):
     return [(piece, i % 2 == 1) for i, piece in enumerate(pieces) if piece]
 
 
+def inverted_mask(rows, pad, side="right"):
+    ids, mask = lab.pad_batch(rows, pad, side)
+    return ids, [[1 - bit for bit in row] for row in mask]
+
+
+def side_ignored(rows, pad, _side="right"):
+    return lab.pad_batch(rows, pad)
+
+
+def mask_of_the_ids(rows, pad, side="right"):
+    ids, _ = lab.pad_batch(rows, pad, side)
+    return ids, [[int(i != pad) for i in row] for row in ids]
+
+
+def mask_on_the_right(rows, pad, side="right"):
+    return lab.pad_batch(rows, pad, side)[0], lab.pad_batch(rows, pad)[1]
+
+
+def padded_with_zero(rows, _pad, side="right"):
+    return lab.pad_batch(rows, 0, side)
+
+
 def first_alone(first, second, room):
     return first[: max(room - len(second), 0)], second
 
@@ -156,11 +261,22 @@ def half_each(first, second, room):
     return first[: room // 2], second[: room // 2]
 
 
-def ties_cut_the_first(first, second, room):
+def odd_place_to_the_shorter(first, second, room):
     a = len(first)
     b = len(second)
     while a + b > room:
         if a >= b:
+            a -= 1
+        else:
+            b -= 1
+    return first[:a], second[:b]
+
+
+def odd_place_to_the_first(first, second, room):
+    a = len(first)
+    b = len(second)
+    while a + b > room:
+        if a > b:
             a -= 1
         else:
             b -= 1
@@ -187,44 +303,11 @@ def both_equally(first, second, room):
     return first[: max(a, 0)], second[: max(b, 0)]
 
 
-def chunk_by_chunk(encode, chunks):
-    for chunk in chunks:
-        yield from encode(chunk.decode("utf-8", "surrogateescape"))
-
-
-def each_chunk_decoded(encode, chunks):
-    held = ""
-    for chunk in chunks:
-        *ready, held = lab.STRETCH.findall(held + chunk.decode("utf-8", "replace")) or [""]
-        yield from encode("".join(ready))
-    yield from encode(held)
-
-
-def decoded_strictly(encode, chunks):
-    held = ""
-    for chunk in chunks:
-        *ready, held = lab.STRETCH.findall(held + chunk.decode()) or [""]
-        yield from encode("".join(ready))
-    yield from encode(held)
-
-
-def rest_forgotten(encode, chunks):
-    decoder = lab.codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    held = ""
-    for chunk in chunks:
-        *ready, held = lab.STRETCH.findall(held + decoder.decode(chunk)) or [""]
-        yield from encode("".join(ready))
-
-
-def all_at_once(encode, chunks):
-    yield from encode(b"".join(chunks).decode("utf-8", "surrogateescape"))
-
-
-def a_list(encode, chunks):
-    return list(lab.encode_stream(encode, chunks))
-
-
 WRONG = [
+    ("count_pairs", without_frequency, "frequencies are missing"),
+    ("count_pairs", once_a_word, "counted once a word"),
+    ("count_pairs", in_any_order, "order counts"),
+    ("count_pairs", every_second, "neighbours overlap"),
     ("merge", one_merge_alone, "only the first occurrence"),
     ("merge", goes_on_after_the_first, "go on after the second"),
     ("merge", stops_before_the_last, "the last id is lost"),
@@ -233,14 +316,17 @@ WRONG = [
     ("merge", either_order, "isn't the pair"),
     ("merge", merges_what_it_made, "must not be merged again"),
     ("merge", lambda *_: None, r"expected a list, got nothing \(None\)"),
-    ("best_pair", first_counted, "not the first that was counted"),
-    ("best_pair", last_counted, "not the last that was counted"),
-    ("best_pair", largest_pair, "not the largest"),
-    ("best_pair", smallest_of_all, "got the smallest of all"),
-    ("best_pair", rarest, "got the rarest"),
-    ("best_pair", second_id_alone, "or is only the second compared"),
-    ("best_pair", ids_as_text, "ids are numbers"),
-    ("best_pair", the_count_too, r"expected \(4, 2\), got"),
+    ("train", first_counted, "not the first that was counted"),
+    ("train", largest_pair, "not the first or the last|not the largest"),
+    ("train", second_id_alone, "smallest pair|first id decides"),
+    ("train", never_merged, "never merged"),
+    ("train", from_257, "first new token has the id 256"),
+    ("train", goes_on_for_ever, "every word is a single token"),
+    ("encode_word", bytes_alone, "no merge was applied"),
+    ("encode_word", leftmost_first, "walk through it"),
+    ("encode_word", latest_first, "a later merge came first"),
+    ("encode_word", single_merge, "go on until no pair"),
+    ("encode_word", longest_token, "take the longest token"),
     ("decode", one_by_one, "join all bytes first, then decode"),
     ("decode", strict, "UnicodeDecodeError"),
     ("decode", ignoring, "not 'ignore'"),
@@ -253,15 +339,15 @@ WRONG = [
     ("split_specials", short_names_first, "the longer counts"),
     ("split_specials", empty_pieces, "an empty piece"),
     ("split_specials", anything_in_angles, "this is injection"),
-    ("encode_stream", chunk_by_chunk, "a stretch was cut in two"),
-    ("encode_stream", each_chunk_decoded, "a character was cut in two"),
-    ("encode_stream", decoded_strictly, "may end inside a character"),
-    ("encode_stream", rest_forgotten, "encode the rest, too"),
-    ("encode_stream", all_at_once, "before the first id came"),
-    ("encode_stream", a_list, "yield each id as it is known"),
+    ("pad_batch", inverted_mask, "the mask is inverted"),
+    ("pad_batch", side_ignored, "`side` was ignored"),
+    ("pad_batch", mask_of_the_ids, "equals `pad` was masked"),
+    ("pad_batch", mask_on_the_right, "mask must be padded on the left"),
+    ("pad_batch", padded_with_zero, "hard-coded"),
     ("truncate_pair", first_alone, "only the first was cut"),
     ("truncate_pair", half_each, "wastes one place"),
-    ("truncate_pair", ties_cut_the_first, "the second is cut, not the first"),
+    ("truncate_pair", odd_place_to_the_shorter, "belongs to the longer one"),
+    ("truncate_pair", odd_place_to_the_first, "belongs to the longer one, here the second"),
     ("truncate_pair", cut_in_place, "changed its input"),
     ("truncate_pair", from_the_beginning, "not at the beginning"),
     ("truncate_pair", both_equally, "the same number was cut from both"),

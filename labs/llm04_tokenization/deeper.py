@@ -1,0 +1,967 @@
+# %% [markdown]
+# # LLM04+ · Tokenization, deeper
+# The same tokenizer, fast enough to use: training, long words, streams, packing, other families.
+#
+# **You will be able to** train a vocabulary on megabytes of text in seconds; encode any text in
+# time nearly linear in its length; encode a stream in bounded memory; compare BPE with WordPiece
+# and Unigram; pack texts without padding and prove that nothing is lost. **Builds on** LLM04, whose
+# functions are the specification. **Takes** half an hour to read, a minute to run (`tiny`, 2
+# cores).
+
+# %% Imports
+import codecs
+import heapq
+import inspect
+import json
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain, pairwise
+from operator import add
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from labs.kit import Lab, Results, Run, assets, seconds_paired
+from labs.llm04_tokenization import figures, vocabularies
+from labs.llm04_tokenization.lesson import (
+    Pair,
+    count_pairs,
+    decode,
+    differing,
+    encode_word,
+    merge,
+    split_specials,
+    to_bytes,
+    vocabulary,
+)
+from labs.llm04_tokenization.vocabularies import Pieces, byte_level
+
+import regex
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+lab = Lab("LLM04+")
+
+# %% [markdown]
+# ## 1. What belongs to a vocabulary
+# Merges alone don't define a tokenizer. Two more things do, and libraries differ in both.
+#
+# **The split pattern** cuts text into words. GPT-2's keeps a run of digits together; GPT-4's cuts
+# digits in groups of three, lets any sign lead a word and ignores case in `'LL`.
+#
+# **The tie rule** decides between pairs of equal count. A course of Stanford's, CS336, takes the
+# pair with the greatest bytes; `tokenizers` takes the smallest ids, as LLM04 does.
+#
+# A third pattern makes encoding fast. A **stretch** is a piece of text at whose ends the split
+# pattern always cuts, whatever stands around it. So stretches can be encoded one by one and
+# remembered. With GPT-2's pattern a cut is safe wherever whitespace follows another character. With
+# GPT-4's it is safe only before a blank, because signs take the line ends behind them along.
+
+
+# %% 1. Split patterns and tie rules
+@dataclass(frozen=True)
+class Split:
+    """How to cut a text: into words, which tokens never cross, and into stretches of words."""
+
+    words: str
+    stretches: str
+
+    @property
+    def word(self) -> regex.Pattern:
+        return regex.compile(self.words)  # regex caches what it compiled
+
+    @property
+    def stretch(self) -> regex.Pattern:
+        return regex.compile(self.stretches)
+
+
+GPT2 = Split(
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"\s*\S+|\s+",
+)
+GPT4 = Split(
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+    r"\s*\S+(?:[\r\n]\s*\S*)*|\s+",
+)
+WORD = GPT2.word
+Tie = Callable[[Pair, list[bytes]], Any]  # the pair with the smallest key wins
+
+
+def smallest_ids(pair: Pair, tokens: list[bytes]) -> Pair:
+    """Return the key of LLM04's rule."""
+    del tokens
+    return pair
+
+
+def greatest_bytes(pair: Pair, tokens: list[bytes]) -> tuple[tuple[int, ...], ...]:
+    """Return the key of CS336's rule: the pair whose bytes are the greatest comes first."""
+    # Negated, greater bytes are smaller; a final 1 puts a longer token before its beginning.
+    return tuple((*(-byte for byte in tokens[i]), 1) for i in pair)
+
+
+def count_words(text: str, split: Split = GPT2, specials: Iterable[str] = ()) -> Counter[str]:
+    """Count the words of a text. Special names are cut out: no merge learns a part of one."""
+    counts: Counter[str] = Counter()
+    for piece, special in split_specials(clean(text), specials):
+        if not special:
+            counts.update(split.word.findall(piece))
+    return counts
+
+
+def clean(text: str) -> str:
+    """Return the text with each half of a surrogate pair replaced by U+FFFD, as tiktoken does."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return to_bytes(text).decode()
+    return text
+
+
+def train_round_by_round(words: dict[str, int], merges: int, tie: Tie) -> list[Pair]:
+    """Learn merges as LLM04's `train` does, with any tie rule."""
+    spelled = [(list(_raw(word)), frequency) for word, frequency in words.items()]
+    tokens = vocabulary([])
+    learned: list[Pair] = []
+    while len(learned) < merges and (counts := count_pairs(spelled)):
+        most = max(counts.values())
+        ties = [pair for pair, count in counts.items() if count == most]
+        pair = min(ties, key=partial(tie, tokens=tokens))
+        spelled = [(merge(ids, pair, len(tokens)), frequency) for ids, frequency in spelled]
+        tokens.append(tokens[pair[0]] + tokens[pair[1]])
+        learned.append(pair)
+    return learned
+
+
+def _raw(word: str) -> bytes:
+    """Return UTF-8; surrogates that stand for bytes that are no UTF-8 become these bytes."""
+    return word.encode("utf-8", "surrogateescape")
+
+
+# %% [markdown]
+# ## 2. Training that touches only what changes
+# LLM04's trainer counts every pair again after each merge. But a merge changes only the words that
+# contain its pair, and there only the pairs beside it. So store for each pair its count and the
+# words in which it occurs, and correct both.
+#
+# Two more ideas make it fast.
+#
+# - A **heap** returns the most frequent pair without a search. Once both of its tokens exist, the
+#   count of a pair can only fall. So an entry in the heap is never too low. If the top entry is
+#   out of date, push the pair back with its present count.
+# - Python is slow in loops and fast in strings. Write a word as a **string with one character for
+#   each token**, `chr(id)`. Then `split` finds all places of a pair, from left to right.
+
+
+# %% 2. The incremental trainer
+def train(words: dict[str, int], merges: int, tie: Tie = smallest_ids) -> list[Pair]:
+    """Learn at most `merges` merges from words and frequencies; the i-th makes the id 256 + i."""
+    spelled = [_raw(word).decode("latin-1") for word in words]  # a byte, a character, a token
+    frequencies = list(words.values())
+    tokens = vocabulary([])
+    counts: defaultdict[str, int] = defaultdict(int)
+    where: defaultdict[str, list[int]] = defaultdict(list)  # the words in which a pair occurs
+    for i, word in enumerate(spelled):
+        for pair in map(add, word, word[1:]):
+            counts[pair] += frequencies[i]
+            where[pair].append(i)
+
+    def entry(pair: str) -> tuple[int, Any, str]:
+        # strings compare as their ids do
+        key = pair if tie is smallest_ids else tie((ord(pair[0]), ord(pair[1])), tokens)
+        return -counts[pair], key, pair
+
+    heap = [entry(pair) for pair in counts]
+    heapq.heapify(heap)
+    learned: list[Pair] = []
+    while len(learned) < merges and heap:
+        count, key, pair = heapq.heappop(heap)
+        if -count != counts[pair]:  # out of date: it has fallen since
+            if counts[pair]:
+                heapq.heappush(heap, (-counts[pair], key, pair))
+            continue
+        a, b = map(ord, pair)
+        learned.append((a, b))
+        tokens.append(tokens[a] + tokens[b])
+        grown = _merge_words(pair, chr(len(tokens) - 1), spelled, frequencies, counts, where)
+        for pair in grown:
+            heapq.heappush(heap, entry(pair))
+    return learned
+
+
+def _merge_words(
+    pair: str,
+    new: str,
+    spelled: list[str],
+    frequencies: list[int],
+    counts: defaultdict[str, int],
+    where: defaultdict[str, list[int]],
+) -> dict[str, int]:
+    """Merge a pair in all its words, correct the counts, and return the new pairs' counts."""
+    a, b = pair
+    grown: defaultdict[str, int] = defaultdict(int)
+    for i in where.pop(pair):
+        frequency = frequencies[i]
+        parts = spelled[i].split(pair)
+        spelled[i] = new.join(parts)
+        old_left = new_left = parts[0][-1:]  # the neighbour, before and after this merge
+        for right in parts[1:]:
+            if old_left:
+                counts[old_left + a] -= frequency
+                grown[new_left + new] += frequency
+                where[new_left + new].append(i)
+            if right:
+                counts[b + right[0]] -= frequency
+                grown[new + right[0]] += frequency
+                where[new + right[0]].append(i)
+                old_left = new_left = right[-1]
+            else:
+                old_left = b
+                new_left = new
+    del counts[pair]
+    counts.update(grown)
+    return grown
+
+
+@cache
+def plays(run: Run) -> tuple[str, str]:
+    """Return plays to train on, and the last 0.5 MB, unseen."""
+    text = assets.shakespeare()
+    seen = text[:-500_000]
+    return seen[: run.pick(tiny=1_200_000, small=len(seen), full=len(seen))], text[-500_000:]
+
+
+@cache
+def trained(run: Run) -> list[Pair]:
+    """Return as many merges of the plays as the largest vocabulary of this run needs."""
+    size = run.pick(tiny=8192, small=16384, full=32768)
+    return train(count_words(plays(run)[0]), size - 256)
+
+
+@lab.experiment
+def the_incremental_trainer_makes_the_same_merges(run: Run):
+    """The incremental trainer makes the merges of the simple one, under both tie rules, and faster.
+
+    Predict: how many times faster, for 256 merges?
+    """
+    words = count_words(plays(run)[0][: run.pick(tiny=40_000, small=150_000, full=600_000)])
+    learned = {}
+    for tie in (smallest_ids, greatest_bytes):
+        learned[tie] = train(words, 256, tie)
+        simple = train_round_by_round(words, 256, tie)
+        name = f"{tie.__name__}: of 256 merges, different"
+        run.check(name, differing(learned[tie], simple), equals=0, decides=True)
+    run.check(
+        "merges that differ between the two rules",
+        differing(*learned.values()),
+        at_least=1,
+        because="ties are frequent among rare pairs",
+    )
+    slow, fast = seconds_paired(
+        lambda: train_round_by_round(words, 256, smallest_ids), lambda: train(words, 256), repeats=1
+    )
+    run.measure(
+        "time of the simple trainer ÷ time of the incremental one",
+        slow[0] / fast[0],
+        expect_at_least=3,
+        because="it touches only what a merge changes",
+        timed=True,
+        decides=True,
+    )
+    words = count_words(plays(run)[0])
+    raw = Counter({_raw(word): count for word, count in words.items()})
+    merges = trained(run)
+    theirs = vocabularies.train_by_tokenizers(raw, 256 + len(merges))
+    name = f"tokenizers: of {len(merges):,} merges, different"
+    run.check(name, differing(merges, theirs), equals=0)
+    return f"256 merges took {slow[0]:.2f} s round by round and {fast[0]:.2f} s incrementally."
+
+
+# %% [markdown]
+# ## 3. Long words
+# LLM04's `encode_word` looks at every pair in every round. A word of $n$ bytes can have $n - 1$
+# rounds, so the time grows as $n^2$. For English words that is fast. But a word may have 100,000
+# letters: a DNA sequence, base64, or an attack on your server.
+#
+# The remedy is a linked list with buckets. Put each place that has a merge into the bucket of the
+# id that the merge would make. A heap holds the ids of the buckets. Take the smallest id, merge all
+# its places from left to right, and add the new pairs to their buckets. A pair with a new token
+# always makes a later id, so a bucket is complete when its turn comes. A **linked list** (the place
+# before and after each token) finds the neighbours in constant time. Altogether the time is $O(n
+# \log n)$.
+
+
+# %% 3. Encoding a long word
+def encode_long_word(word: bytes, made: dict[Pair, int]) -> list[int]:
+    """Return what `encode_word` returns, in O(n log n)."""
+    n = len(word)
+    ids = list(word)  # the id at each place, −1 where a merge removed it
+    before = list(range(-1, n - 1))
+    after = list(range(1, n + 1))
+    buckets: defaultdict[int, list[int]] = defaultdict(list)  # new id -> places of its pair
+    for place, pair in enumerate(pairwise(ids)):
+        if pair in made:
+            buckets[made[pair]].append(place)
+    heap = list(buckets)
+    heapq.heapify(heap)
+    while heap:
+        new = heapq.heappop(heap)
+        for i in sorted(buckets.pop(new)):
+            j = after[i]
+            if ids[i] < 0 or j >= n or made.get((ids[i], ids[j])) != new:
+                continue  # an earlier merge took one of the two
+            ids[i] = new
+            ids[j] = -1
+            k = after[j]
+            h = before[i]
+            after[i] = k
+            neighbours = []
+            if k < n:
+                before[k] = i
+                neighbours.append((i, (new, ids[k])))
+            if h >= 0:
+                neighbours.append((h, (ids[h], new)))
+            for place, pair in neighbours:
+                later = made.get(pair)
+                if later is not None:
+                    if later not in buckets:
+                        heapq.heappush(heap, later)
+                    buckets[later].append(place)
+    return [i for i in ids if i >= 0]
+
+
+SHORT = 48  # bytes: up to here, string operations are faster than the linked list
+REMEMBERED = 64  # characters: longer stretches are rare, and would fill the cache
+
+
+class Cache(dict[str, tuple[int, ...]]):
+    """The ids of stretches; it starts afresh when it is full, so its memory has a bound."""
+
+    def __init__(self, compute: Callable[[str], tuple[int, ...]], entries: int):
+        super().__init__()
+        self.compute = compute
+        self.entries = entries
+
+    def __missing__(self, stretch: str) -> tuple[int, ...]:
+        ids = self.compute(stretch)
+        if len(stretch) <= REMEMBERED:
+            if len(self) >= self.entries:
+                self.clear()
+            self[stretch] = ids
+        return ids
+
+
+class BPE:
+    """Byte-level BPE: ids 0 to 255 are the bytes, then come the merges, then special tokens.
+
+    Args:
+        merges: pairs of ids; the i-th makes the id 256 + i.
+        split: the patterns that cut the text.
+        specials: names of special tokens.
+        cache: the largest number of stretches whose ids are remembered.
+
+    Raises:
+        ValueError: if a merge uses an id that no earlier merge makes.
+    """
+
+    def __init__(
+        self,
+        merges: Iterable[Pair],
+        split: Split = GPT2,
+        specials: Iterable[str] = (),
+        cache: int = 100_000,
+    ):
+        self.merges = [(a, b) for a, b in merges]
+        for i, pair in enumerate(self.merges):
+            if not 0 <= min(pair) <= max(pair) < 256 + i:
+                raise ValueError(f"merge {i} uses an id that doesn't exist yet: {pair}")
+        self.split = split
+        self.tokens = vocabulary(self.merges)
+        self.specials = {name: len(self.tokens) + i for i, name in enumerate(specials)}
+        self.tokens += [name.encode() for name in self.specials]
+        self.made = {pair: 256 + i for i, pair in enumerate(self.merges)}
+        # The same with a character for each id, for short words.
+        self._made = {chr(a) + chr(b): chr(i) for (a, b), i in self.made.items()}
+        self.cache = Cache(self._encode_stretch, cache)
+
+    def encode(self, text: str | bytes, allowed: Iterable[str] = ()) -> list[int]:
+        """Return the ids of a text, or of bytes, which needn't be UTF-8.
+
+        Only `allowed` names become special tokens.
+        """
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "surrogateescape")
+        elif not text.isascii():
+            text = clean(text)
+        ids: list[int] = []
+        for piece, special in split_specials(text, allowed):
+            if special:
+                ids.append(self.specials[piece])
+            else:
+                stretches = self.split.stretch.findall(piece)
+                ids.extend(chain.from_iterable(map(self.cache.__getitem__, stretches)))
+        return ids
+
+    def _encode_stretch(self, stretch: str) -> tuple[int, ...]:
+        ids: list[int] = []
+        for word in self.split.word.findall(stretch):
+            data = _raw(word)
+            if len(data) > SHORT:
+                ids += encode_long_word(data, self.made)
+            else:
+                ids += map(ord, self._encode_short(data.decode("latin-1")))
+        return tuple(ids)
+
+    def _encode_short(self, spelled: str) -> str:
+        """Return the tokens of a word, given as one character for each byte."""
+        none = chr(0x10FFFF)  # later than every id
+        while len(spelled) > 1:
+            pairs = map(add, spelled, spelled[1:])
+            pair = min(pairs, key=lambda pair: self._made.get(pair, none))
+            if pair not in self._made:
+                break
+            spelled = spelled.replace(pair, self._made[pair])
+        return spelled
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ids, with � for bytes that are no UTF-8."""
+        return decode(ids, self.tokens)
+
+    def pieces(self, text: str | bytes) -> list[bytes]:
+        """Return the bytes of each token."""
+        return [self.tokens[i] for i in self.encode(text)]
+
+    def save(self, path: Path) -> None:
+        """Write merges, patterns and special tokens as JSON."""
+        data = {
+            "split": {"words": self.split.words, "stretches": self.split.stretches},
+            "specials": list(self.specials),
+            "merges": self.merges,
+        }
+        path.write_text(json.dumps(data), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "BPE":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: if the file is something else.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return cls(data["merges"], Split(**data["split"]), data["specials"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} holds no tokenizer: {error!r}") from error
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    """Return the shorter time of two calls."""
+    return min(seconds_paired(call, call, 1))[0]
+
+
+@lab.experiment
+def long_words_take_nearly_linear_time(run: Run):
+    """With buckets, a long word takes nearly linear time and gets the same ids.
+
+    Predict: twice the letters: how many times as long does the simple encoder take?
+    """
+    bpe = BPE(trained(run))
+    generator = random.Random(run.seed)
+    letters = bytes(generator.choices(b"etaoinshrdlu", k=100_000))
+    words = [letters[:n] for n in (1, 2, 3, 50, 500, 1500)] + [b"a" * 1000, b"ab" * 500]
+    wrong = sum(encode_long_word(word, bpe.made) != encode_word(word, bpe.made) for word in words)
+    run.check(f"of {len(words)} words, those with other ids", wrong, equals=0, decides=True)
+    sizes = [500, 1000, 2000, 25_000, 50_000, 100_000]
+    buckets = [_seconds(lambda n=n: encode_long_word(letters[:n], bpe.made)) for n in sizes]
+    rounds = [_seconds(lambda n=n: encode_word(letters[:n], bpe.made)) for n in sizes[:3]]
+    slope = math.log(buckets[-1] / buckets[3]) / math.log(sizes[-1] / sizes[3])
+    run.measure(
+        "buckets: time grows as length to the power of",
+        slope,
+        expect_at_most=1.4,
+        because="n log n from 25,000 to 100,000 is a power of 1.1",
+        timed=True,
+        decides=True,
+    )
+    slow = math.log(rounds[-1] / rounds[0]) / math.log(sizes[2] / sizes[0])
+    run.measure("round by round: the same", slow, timed=True)
+    text = letters.decode()
+    openai = vocabularies.in_tiktoken(bpe.tokens, GPT2.words)
+    run.check(
+        "tiktoken gives our ids", bpe.encode(text) == openai.encode_ordinary(text), equals=True
+    )
+    ours, theirs = seconds_paired(
+        lambda: bpe.encode(text), lambda: openai.encode_ordinary(text), repeats=3
+    )
+    ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
+    run.measure(
+        "100,000 letters: our time ÷ tiktoken's",
+        ratio,
+        expect_at_most=10,
+        because="the same growth, in Python",
+        timed=True,
+    )
+    run.figure(
+        figures.growth(sizes, {"with buckets": buckets, "round by round": rounds}),
+        "growth",
+        "Time to encode a word of random letters.",
+        alt="Two lines on log scales: round by round rises with slope two, buckets with slope one.",
+    )
+    return (
+        f"100,000 letters take {buckets[-1]:.2f} s with buckets; 2,000 letters take "
+        f"{rounds[-1]:.2f} s round by round."
+    )
+
+
+@lab.experiment
+def patterns_surrogates_and_files_are_the_librarys(run: Run):
+    """Under GPT-2's and GPT-4's patterns, tiktoken gives our ids, for broken text, too.
+
+    Predict: what becomes of half an emoji?
+    """
+    languages = ["\n".join(texts) for texts in vocabularies.paragraphs().values()]
+    broken = ["half \ud83d an emoji", "\ude42\ud83d", "a pair \ud83d\ude42!", "x\udcff y"]
+    odd = ["We'LL see:\r\n\n  12345678 \t end!!\n\n x  ", "a\x1cb\x85c\u2028d", "  \n  \n"]
+    texts = [*broken, *odd, *languages, plays(run)[1][:50_000], inspect.getsource(heapq)]
+    for name, split in (("GPT-2", GPT2), ("GPT-4", GPT4)):
+        words = count_words(plays(run)[0][:200_000] + "".join(languages), split)
+        bpe = BPE(train(words, 1000), split)
+        openai = vocabularies.in_tiktoken(bpe.tokens, split.words)
+        wrong = sum(bpe.encode(text) != openai.encode_ordinary(text) for text in texts)
+        run.check(
+            f"{name}: of {len(texts)} texts, those with other ids", wrong, equals=0, decides=True
+        )
+        path = run.folder / f"{name}.json"
+        bpe.save(path)
+        again = BPE.load(path)
+        same = [again.encode(text) == bpe.encode(text) for text in texts]
+        run.check(f"{name}: saved and loaded, the same ids", all(same), equals=True)
+        path.unlink()
+    generator = random.Random(run.seed)
+    strings = [generator.randbytes(generator.randrange(64)) for _ in range(3000)]
+    lost = sum(b"".join(bpe.pieces(data)) != data for data in strings)
+    run.check(f"of {len(strings):,} random byte strings, lost", lost, equals=0)
+    names = ["<|im_end|>"]
+    text = "low<|im_end|>\n" * 50
+    merged = [vocabulary(train(count_words(text, GPT2, s), 20)) for s in ((), names)]
+    inside = [sum(token in b"<|im_end|>" for token in tokens[256:]) for tokens in merged]
+    run.check("tokens inside a special name, not respected", inside[0], at_least=1)
+    run.check("the same, respected in training", inside[1], equals=0)
+    return f"Half an emoji becomes {bpe.decode(bpe.encode(broken[0]))!r}."
+
+
+# %% [markdown]
+# ## 4. A stream
+# A text may not fit into memory, or may not be complete yet. It comes as **chunks of bytes**, cut
+# anywhere: inside a word or inside a character. If you encode chunks one by one, the cuts show in
+# the ids.
+#
+# What can be encoded early? Everything up to the last stretch, because only that one may go on.
+# Hold it back until more text comes. Chinese has no blanks, so a stretch is a sentence or a
+# paragraph there.
+
+
+# %% 4. A stream
+@lab.exercise(
+    level=3,
+    hints=(
+        "A chunk may end in a character: codecs.getincrementaldecoder('utf-8') waits for its end.",
+        "The text so far ends in a stretch that may go on: hold it back, encode what is before.",
+        "For each chunk: stretch.findall(held + text), keep the last. In the end, what is held.",
+    ),
+)
+def encode_stream(
+    encode: Callable[[bytes], list[int]], chunks: Iterable[bytes], split: Split = GPT2
+) -> Iterator[int]:
+    """Yield the ids of the chunks' joined bytes as they come; hold back one stretch, no more.
+
+    `encode` takes bytes. Bytes that are no UTF-8 must arrive there unchanged: decode and encode
+    with errors="surrogateescape".
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    held = ""
+    for chunk in chunks:
+        *ready, held = split.stretch.findall(held + decoder.decode(chunk)) or [""]
+        yield from encode(_raw("".join(ready)))
+    yield from encode(_raw(held + decoder.decode(b"", final=True)))
+
+
+def cut_anywhere(data: bytes, most: int, generator: random.Random) -> list[bytes]:
+    """Return chunks of 1 to `most` bytes."""
+    chunks = []
+    start = 0
+    while start < len(data):
+        end = start + generator.randint(1, most)
+        chunks.append(data[start:end])
+        start = end
+    return chunks
+
+
+def counted(chunks: Iterable[bytes], flow: dict[str, int]) -> Iterator[bytes]:
+    """Yield the chunks and note how many bytes wait when the next one is asked for."""
+    for chunk in chunks:
+        flow["held"] = max(flow["held"], flow["read"] - flow["returned"])
+        flow["read"] += len(chunk)
+        yield chunk
+
+
+@lab.experiment
+def a_stream_gives_the_same_ids(run: Run):
+    """However a text is cut, its stream gives the ids of the text, and holds one stretch back.
+
+    Predict: cut into single bytes, each encoded alone: how many times as many ids come out?
+    """
+    generator = random.Random(run.seed)
+    parts = [plays(run)[1][:60_000], *("\n".join(t) for t in vocabularies.paragraphs().values())]
+    text = "\n".join(parts)
+    data = text.encode()
+    for name, split in (("GPT-2", GPT2), ("GPT-4", GPT4)):
+        bpe = BPE(trained(run), split)
+        ids = bpe.encode(text)
+        different = []
+        held_back = []
+        for most in (1, 5, 100, 10_000):
+            flow = {"read": 0, "held": 0, "returned": 0}
+            got = []
+            for i in encode_stream(
+                bpe.encode, counted(cut_anywhere(data, most, generator), flow), split
+            ):
+                got.append(i)
+                flow["returned"] += len(bpe.tokens[i])
+            different.append(differing(got, ids))
+            held_back.append(flow["held"])
+        because = "chunks of up to 1, 5, 100 and 10,000 bytes: no cut may show"
+        run.check(f"{name}: ids that differ", different, at_most=0, because=because, decides=True)
+        longest = max(len(stretch.encode()) for stretch in split.stretch.findall(text))
+        because = f"the longest stretch, {longest} bytes, and three bytes of a character"
+        run.check(
+            f"{name}: most bytes held back",
+            held_back,
+            at_most=longest + 3,
+            because=because,
+            decides=True,
+        )
+    alone = sum(len(bpe.encode(data[i : i + 1])) for i in range(len(data))) / len(ids)
+    run.check(
+        "bytes encoded alone: ids ÷ the text's",
+        alone,
+        at_least=1.5,
+        because="tokens hold several bytes",
+    )
+    small = BPE(trained(run), cache=500)
+    equal = small.encode(text) == BPE(trained(run)).encode(text)
+    run.check("a cache of 500 stretches gives the same ids", equal, equals=True)
+    run.check(
+        "stretches in it", len(small.cache), at_most=500, because="it starts afresh when full"
+    )
+    return f"Single bytes, each encoded alone, are {alone:.1f} times as many ids."
+
+
+# %% [markdown]
+# ## 5. How many ids?
+# Each merge can only shorten a text. But tokens of different lengths make losses per token
+# incomparable. **Bits per byte** can be compared (Gao et al. 2020): over the tokens $t_i$ of a
+# text,
+#
+# $$\text{bits per byte} = \frac{-\sum_i \log_2 p(t_i)}{\text{bytes of the text}}$$
+#
+# The simplest model is a **unigram**, which gives each token its frequency in training; one is
+# added to each count so that none has probability 0. Even this model gains from larger tokens,
+# because nothing is left to guess inside them.
+#
+# Merges nest: the first ones of a large vocabulary are a small one. So one training makes all
+# sizes.
+
+
+# %% 5. Vocabulary and length
+def bytes_per_token(pieces: Pieces, text: str) -> float:
+    """Return the mean length of a token."""
+    return len(text.encode()) / len(pieces(text))
+
+
+def unigram_bits(bpe: BPE, seen: str, new: str) -> float:
+    """Return the bits per byte of `new` under the frequencies in `seen`, one added to each."""
+    counts = Counter(bpe.encode(seen))
+    total = counts.total() + len(bpe.tokens)
+    bits = -sum(math.log2((counts[i] + 1) / total) for i in bpe.encode(new))
+    return bits / len(new.encode())
+
+
+@lab.experiment
+def bytes_per_token_rise_with_the_vocabulary(run: Run):
+    """A larger vocabulary of the plays has longer tokens on English, and not on Greek.
+
+    Predict: 512, 1,024, 2,048 … ids: does a doubling add ever more, or ever less?
+    """
+    seen, unseen = plays(run)
+    paragraphs = vocabularies.paragraphs()
+    texts = {"unseen plays": unseen, "Python": inspect.getsource(heapq)}
+    texts |= {name: " ".join(paragraphs[name]) for name in ("German", "Greek")}
+    sizes = [256 << i for i in range(10) if 256 << i <= 256 + len(trained(run))]
+    lengths: dict[str, list[float]] = {name: [] for name in texts}
+    bits = []
+    for size in run.progress(sizes, "vocabularies"):
+        bpe = BPE(trained(run)[: size - 256])
+        for name, text in texts.items():
+            lengths[name].append(bytes_per_token(bpe.pieces, text))
+        bits.append(unigram_bits(bpe, seen[:1_000_000], unseen))
+    rows = [[size, *(v[i] for v in lengths.values()), bits[i]] for i, size in enumerate(sizes)]
+    run.table("Bytes per token", ["ids", *texts, "unigram's bits per byte"], rows)
+    run.figure(
+        figures.vocabulary_size(sizes, lengths, bits),
+        "vocabulary",
+        "A vocabulary of the plays grows.",
+        alt="Two line plots over the size of the vocabulary: bytes per token for four kinds of "
+        "text, and bits per byte of a unigram model.",
+    )
+    because = (
+        "no two bytes of a Greek letter stood together in training; only blanks and signs merge"
+    )
+    run.check("Greek, at all sizes", lengths["Greek"], at_most=1.05, because=because, decides=True)
+    rises = [b - a for a, b in pairwise(lengths["unseen plays"])]
+    because = "a merge can only shorten a text, and English has the pairs of the plays"
+    run.check(
+        "gain of each doubling on unseen plays",
+        min(rises),
+        at_least=1e-6,
+        because=because,
+        decides=True,
+    )
+    run.measure(
+        "gain of the last doubling ÷ gain of the first", rises[-1] / rises[0], expect_at_most=1
+    )
+    longest = lengths["unseen plays"][-1]
+    return f"With {sizes[-1]:,} ids a token has {longest:.2f} bytes on unseen plays."
+
+
+# %% [markdown]
+# ## 6. The other families
+# **WordPiece** (Schuster & Nakajima 2012; Devlin et al. 2019) takes the longest token that fits,
+# again and again, and marks tokens inside a word by `##`. A word that it can't write becomes
+# **UNK**, unknown, which counts as a single token. **Unigram** (Kudo 2018) gives each token a
+# probability and takes the most probable way to write a word, a shortest path. It starts with too
+# many tokens and drops those that cost least to lose.
+
+
+# %% 6. Families
+UNKNOWN = b"[UNK]"
+
+
+def families(text: str, bpe: BPE) -> dict[str, Pieces]:
+    """Return tokenizers trained on `text`, each with as many ids as `bpe`; bytes have 256."""
+    size = len(bpe.tokens)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    known = {word for word, _ in count_words(text).most_common(size - 1)}
+    options = {"vocab_size": size, "special_tokens": ["[UNK]"], "show_progress": False}
+
+    def library(model: Any, trainer: Any) -> Pieces:
+        tokenizer = Tokenizer(model)
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.train_from_iterator([text], trainer(initial_alphabet=letters, **options))
+        return byte_level(tokenizer)
+
+    wordpiece = library(models.WordPiece(unk_token="[UNK]"), trainers.WordPieceTrainer)
+    unigram = partial(trainers.UnigramTrainer, unk_token="[UNK]")
+    return {
+        "bytes": lambda text: [bytes([byte]) for byte in text.encode()],
+        "words and UNK": lambda text: [
+            word.encode() if word in known else UNKNOWN for word in WORD.findall(text)
+        ],
+        "BPE": bpe.pieces,
+        "WordPiece": lambda text: [piece.removeprefix(b"##") for piece in wordpiece(text)],
+        "Unigram": library(models.Unigram(), unigram),
+    }
+
+
+@lab.experiment
+def subwords_lose_nothing(run: Run):
+    """With equal numbers of ids, BPE and Unigram on bytes lose nothing; words lose what is rare.
+
+    Predict: which share of the words in unseen plays isn't among the 4,095 most frequent?
+    """
+    seen, unseen = plays(run)
+    german = " ".join(vocabularies.paragraphs()["German"])
+    rows = []
+    lost = {}
+    for name, pieces in families(seen, BPE(trained(run)[: 4096 - 256])).items():
+        row: list[Any] = [name]
+        for text in (unseen, german):
+            tokens = pieces(text)
+            lost[name, text] = tokens.count(UNKNOWN) / len(tokens)
+            back = "yes" if b"".join(tokens) == text.encode() else "no"
+            row += [len(text.encode()) / len(tokens), 100 * lost[name, text], back]
+        rows.append(row)
+    columns = ["plays: bytes/token", "UNK (%)", "comes back", "German: bytes/token"]
+    run.table("Trained on the same plays", ["tokenizer", *columns, "UNK (%)", "comes back"], rows)
+    lossless = " · ".join(row[0] for row in rows if row[3] == row[6] == "yes")
+    run.check("both texts come back", lossless, equals="bytes · BPE · Unigram", decides=True)
+    share = lost["words and UNK", unseen]
+    because = "most different words are rare (Zipf 1935), so new text brings new ones"
+    run.check("words: share of UNK", share, at_least=0.02, because=because, decides=True)
+    words, bpe, wordpiece, unigram = (row[1] for row in rows[1:])
+    run.measure("bytes per token, BPE ÷ words", bpe / words)
+    run.measure("bytes per token, Unigram ÷ BPE", unigram / bpe)
+    because = "its trainer breaks some ties at random: a second run may differ"
+    run.measure("bytes per token, WordPiece ÷ BPE", wordpiece / bpe, because=because, timed=True)
+    return f"Of the words in unseen plays {share:.0%} are lost; of BPE's tokens none."
+
+
+# %% [markdown]
+# ## 7. Less padding
+# LLM04 padded 32 texts in random order, and much of each batch was padding. There are two ways out.
+#
+# **Buckets**: shuffle the texts, take as many as 50 batches need, sort these by length, and cut
+# them into batches. Each batch then has similar lengths, and the order is still random on the
+# whole.
+#
+# **Packing**: write all texts one after another, each followed by an end token, and cut the long
+# row into rows of equal length. Only the last row needs padding. A text may be cut in two, and
+# LLM08 masks attention so that texts don't see their neighbours.
+
+
+# %% 7. Packing
+@lab.exercise(
+    level=2,
+    hints=(
+        "First make one long list: each text followed by the end id.",
+        "Then cut the list every `width` ids.",
+        "The last row may be short: fill it with the end id, [end] * (width - len(row)).",
+    ),
+)
+def pack(texts: Iterable[list[int]], width: int, end: int) -> list[list[int]]:
+    """Return rows of `width` ids with all texts in order, `end` after each.
+
+    The last row is filled with `end`.
+    """
+    joined = [i for text in texts for i in (*text, end)]
+    rows = [joined[start : start + width] for start in range(0, len(joined), width)]
+    if rows:
+        rows[-1] += [end] * (width - len(rows[-1]))
+    return rows
+
+
+def padding_share(lengths: list[int], rows: int = 32) -> float:
+    """Return the share of padding in batches of `rows`, each as wide as its longest row."""
+    batches = [lengths[i : i + rows] for i in range(0, len(lengths), rows)]
+    places = sum(len(batch) * max(batch) for batch in batches)
+    return 1 - sum(lengths) / places
+
+
+def bucketed(lengths: list[int], rows: int = 32, batches: int = 50) -> list[int]:
+    """Return the lengths, sorted within portions of so many batches."""
+    size = rows * batches
+    portions = [sorted(lengths[i : i + size]) for i in range(0, len(lengths), size)]
+    return [*chain.from_iterable(portions)]
+
+
+def _split_at(ids: list[int], end: int) -> list[list[int]]:
+    """Return the lists between the end ids."""
+    texts: list[list[int]] = [[]]
+    for i in ids:
+        if i == end:
+            texts.append([])
+        else:
+            texts[-1].append(i)
+    return texts[:-1]
+
+
+@lab.experiment
+def buckets_and_packing_remove_padding(run: Run):
+    """Buckets remove most of the padding, and packing returns every text without any but the last.
+
+    Predict: which share of a batch is padding with buckets of 50 batches?
+    """
+    bpe = BPE(trained(run)[: 4096 - 256])
+    speeches = [bpe.encode(speech) for speech in plays(run)[0].split("\n\n")]
+    random.Random(run.seed).shuffle(speeches)
+    lengths = [len(speech) for speech in speeches]
+    shares = {
+        "random order": padding_share(lengths),
+        "buckets": padding_share(bucketed(lengths)),
+        "sorted": padding_share(sorted(lengths)),
+    }
+    width = 256
+    end = len(bpe.tokens)
+    rows = pack(speeches, width, end)
+    needed = sum(lengths) + len(lengths)
+    shares["packed"] = 1 - needed / (len(rows) * width)
+    run.table("Padding in batches of 32", ["texts", "%"], [[k, 100 * v] for k, v in shares.items()])
+    flat = [*chain.from_iterable(rows)]
+    texts = "|".join(" ".join(map(str, speech)) for speech in speeches)
+    back = "|".join(" ".join(map(str, speech)) for speech in _split_at(flat[:needed], end))
+    run.check("every text comes back from its rows", back == texts, equals=True, decides=True)
+    run.check("rows of another width", sum(len(row) != width for row in rows), equals=0)
+    run.check(
+        "after the last text, ids that aren't the end",
+        sum(i != end for i in flat[needed:]),
+        equals=0,
+    )
+    run.measure(
+        "padding, buckets ÷ random order",
+        shares["buckets"] / shares["random order"],
+        expect_at_most=0.5,
+        because="“most of the padding”",
+        decides=True,
+    )
+    numbers = [[1 + i % 2 for _ in range(n)] for i, n in enumerate(lengths)]
+    by_length = sorted(lengths[: 32 * 50])
+    middle = [[2] * n for n in by_length[32 * 25 : 32 * 26]]
+    packed = pack(numbers[:600], width, 3)[:32]
+    run.figure(
+        figures.batches(
+            {
+                f"random: {padding_share(lengths[:32]):.0%} padding": [
+                    [2] * n for n in lengths[:32]
+                ],
+                f"bucket: {padding_share([len(row) for row in middle]):.0%} padding": middle,
+                "packed: none": packed,
+            }
+        ),
+        "padding",
+        "A batch of 32 rows in three ways, on one scale. White is padding. Packed, two blues tell "
+        "neighbouring speeches apart and the dark ids are the ends.",
+        alt="Three pictures of a batch with a line for each row: in random order a few long rows "
+        "make it wide and mostly white, in a bucket it is narrow, packed it is full.",
+    )
+    return (
+        f"In random order {shares['random order']:.0%} is padding, in buckets "
+        f"{shares['buckets']:.0%}, packed {shares['packed']:.2%}."
+    )
+
+
+# %% [markdown]
+# ## What to remember
+# - Touch only what a merge changes; order merges by a heap; write words as strings.
+# - One long word makes a quadratic encoder hang. Test yours with 100,000 letters.
+# - A cut in a text is safe only where the split pattern always cuts.
+# - Compare vocabularies by bits per byte, never by loss per token.
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Sum up this run."""
+    faster = results.value(
+        "the_incremental_trainer_makes_the_same_merges",
+        "time of the simple trainer ÷ time of the incremental one",
+    )
+    ratio = results.value(
+        "long_words_take_nearly_linear_time", "100,000 letters: our time ÷ tiktoken's"
+    )
+    return (
+        f"In this run the incremental trainer was {faster:.1f} times as fast as the simple one. A "
+        f"word of 100,000 letters took {ratio:.1f} times as long as in tiktoken, which is compiled."
+    )
+
+
+# %% [markdown]
+# **Read on**: Kudo 2018, *Subword Regularization* · Bostrom & Durrett 2020, *Byte Pair Encoding is
+# Suboptimal for Language Model Pretraining* · Gao et al. 2020, *The Pile* · Pagnoni et al. 2024,
+# *Byte Latent Transformer*, on doing without. Next is LLM05a, normalization.
+
+# %%
+if __name__ == "__main__":
+    lab.main()
