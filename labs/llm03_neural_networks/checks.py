@@ -117,49 +117,6 @@ def _product(implementation: Function, a: Tensor, b: Tensor) -> Any:
     return got
 
 
-@checks.proves("attention_by_einsum")
-def attention_by_einsum(module: Any) -> None:
-    """Compare with PyTorch's attention, for fewer queries than keys."""
-    implementation = module.attention_by_einsum
-    q = draw(2, 5, 3, 4)
-    k = draw(2, 7, 3, 4, seed=1)
-    v = draw(2, 7, 3, 4, seed=2)
-    try:
-        got = implementation(q, k, v)
-    except RuntimeError as error:
-        raise Mistake(f"Tq = 5, Tk = 7: {error}; do q and k share a letter for T?") from error
-    if isinstance(got, Tensor) and got.shape == (2, 3, 5, 4):
-        raise Mistake("expected (B, Tq, H, D), got (B, H, Tq, D): check the order of the letters")
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D) each
-    name_mistake(got, _mistakes_of_attention(q, k, v))
-    want = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-    expect_close(got, want, "softmax(QKᵀ/√D)V, for each head separately")
-
-
-def _mistakes_of_attention(q: Tensor, k: Tensor, v: Tensor) -> Mistakes:
-    """Return the results of mistakes, (B, T, H, D) each; q, k and v are (B, H, T, D)."""
-    scores = q @ k.mT / 2  # (B, H, Tq, Tk); √D is 2
-
-    def mixed(weights: Tensor, values: Tensor = v) -> Tensor:
-        return (weights @ values).transpose(1, 2)
-
-    return {
-        "is the division by √D missing?": lambda: mixed((2 * scores).softmax(-1)),
-        "is it divided by D, not by √D?": lambda: mixed((scores / 2).softmax(-1)),
-        "does the softmax run over the queries? It runs over the keys, the last axis": lambda: (
-            mixed(scores.softmax(-2))
-        ),
-        "does the softmax run over the heads? It runs over the keys, the last axis": lambda: mixed(
-            scores.softmax(1)
-        ),
-        "is the softmax missing?": lambda: mixed(scores),
-        "the weights mix keys: they must mix values": lambda: mixed(scores.softmax(-1), k),
-        "all heads share one weight: the scores sum over h, so keep it in bhqk": lambda: mixed(
-            scores.sum(1, keepdim=True).softmax(-1)
-        ),
-    }
-
-
 @checks.proves("broadcast_shape")
 def broadcast_shape(module: Any) -> None:
     """Compare with shapes written out here; None stands for a ValueError."""
@@ -401,6 +358,49 @@ def diagonal(module: Any) -> None:
         expect_close(got, torch.diagonal(x), name)
         if got.untyped_storage().data_ptr() != x.untyped_storage().data_ptr():
             raise Mistake("expected a view, got a copy: writing into a view changes x")
+
+
+@checks.proves("attention_by_einsum")
+def attention_by_einsum(module: Any) -> None:
+    """Compare with PyTorch's attention, for fewer queries than keys."""
+    implementation = module.attention_by_einsum
+    q = draw(2, 5, 3, 4)
+    k = draw(2, 7, 3, 4, seed=1)
+    v = draw(2, 7, 3, 4, seed=2)
+    try:
+        got = implementation(q, k, v)
+    except RuntimeError as error:
+        raise Mistake(f"Tq = 5, Tk = 7: {error}; do q and k share a letter for T?") from error
+    if isinstance(got, Tensor) and got.shape == (2, 3, 5, 4):
+        raise Mistake("expected (B, Tq, H, D), got (B, H, Tq, D): check the order of the letters")
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D) each
+    name_mistake(got, _mistakes_of_attention(q, k, v))
+    want = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+    expect_close(got, want, "softmax(QKᵀ/√D)V, for each head separately")
+
+
+def _mistakes_of_attention(q: Tensor, k: Tensor, v: Tensor) -> Mistakes:
+    """Return the results of mistakes, (B, T, H, D) each; q, k and v are (B, H, T, D)."""
+    scores = q @ k.mT / 2  # (B, H, Tq, Tk); √D is 2
+
+    def mixed(weights: Tensor, values: Tensor = v) -> Tensor:
+        return (weights @ values).transpose(1, 2)
+
+    return {
+        "is the division by √D missing?": lambda: mixed((2 * scores).softmax(-1)),
+        "is it divided by D, not by √D?": lambda: mixed((scores / 2).softmax(-1)),
+        "does the softmax run over the queries? It runs over the keys, the last axis": lambda: (
+            mixed(scores.softmax(-2))
+        ),
+        "does the softmax run over the heads? It runs over the keys, the last axis": lambda: mixed(
+            scores.softmax(1)
+        ),
+        "is the softmax missing?": lambda: mixed(scores),
+        "the weights mix keys: they must mix values": lambda: mixed(scores.softmax(-1), k),
+        "all heads share one weight: the scores sum over h, so keep it in bhqk": lambda: mixed(
+            scores.sum(1, keepdim=True).softmax(-1)
+        ),
+    }
 
 
 @checks.proves("loglog_slope")

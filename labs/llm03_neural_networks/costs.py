@@ -1,16 +1,63 @@
 """What a call costs: its time, and the FLOPs of its matrix products."""
 
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from labs.kit import seconds
 
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+Name = TypeVar("Name", bound=Hashable)
+CPU = torch.device("cpu")
+SHORT = 1e-3  # seconds
 
-def best(call: Callable[[], Any], repeats: int = 5) -> float:
-    """Return the seconds of the fastest of several calls: other work on the machine only adds."""
-    return min(seconds(call, repeats))
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def processor_seconds(call: Callable[[], Any]) -> float:
+    """Return the processor time of a call on this thread, of the fastest of 20 if it is short.
+
+    Other programs don't add to it, but they empty the caches that a short call relies on.
+    """
+    first = _once(call)
+    return first if first > SHORT else min(_once(call) for _ in range(20))
+
+
+def _once(call: Callable[[], Any]) -> float:
+    start = time.thread_time()
+    call()
+    return time.thread_time() - start
+
+
+def best_in_turn(
+    calls: Mapping[Name, Callable[[], Any]], rounds: int = 5, device: torch.device = CPU
+) -> dict[Name, float]:
+    """Return the seconds of the fastest run of each call, by name.
+
+    On a CPU this is processor time on one thread. The calls run one after another, round by round,
+    after a round that warms up: other work on the machine then disturbs all of them.
+    """
+    if device.type != "cpu":
+        times = [{name: seconds(call, 1)[0] for name, call in calls.items()} for _ in range(rounds)]
+    else:
+        with one_thread():
+            times = [
+                {name: processor_seconds(call) for name, call in calls.items()}
+                for _ in range(1 + rounds)
+            ]
+    return {name: min(round_[name] for round_ in times) for name in calls}
 
 
 def product_flops(call: Callable[[], Any]) -> int:

@@ -16,18 +16,11 @@ from typing import Any
 
 from labs.kit import Lab, Results, Run, tolerance
 from labs.kit.measure import peak_bytes
-from labs.llm03_neural_networks import figures, view_data
-from labs.llm03_neural_networks.costs import best, product_flops
+from labs.llm03_neural_networks import figures, shapes, view_data
+from labs.llm03_neural_networks.costs import best_in_turn, product_flops
 from labs.llm03_neural_networks.digits import accuracy, mean_images, split_digits
 from labs.llm03_neural_networks.plane import MOVES, ROTATION, SHEAR, area
-from labs.llm03_neural_networks.shapes import (
-    TWELVE,
-    Shape,
-    count_equal,
-    pytorchs_shape,
-    random_pairs,
-    shapes_or_errors,
-)
+from labs.llm03_neural_networks.shapes import Shape
 
 import torch
 import torch.nn.functional as F
@@ -190,15 +183,10 @@ def matmul_broadcast(a: Tensor, b: Tensor) -> Tensor:
     return products.sum(1)  # (B, m)
 
 
-def matmul_einsum(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply (B, n) by (n, m) by naming the axes."""
-    return torch.einsum("bj,ji->bi", a, b)
-
-
 WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "loops": matmul_loops,
     "broadcast": matmul_broadcast,
-    "einsum": matmul_einsum,
+    "einsum": partial(torch.einsum, "bj,ji->bi"),
     "matmul": torch.matmul,
 }
 
@@ -230,71 +218,18 @@ def four_ways_give_the_same_numbers(run: Run):
     times: dict[str, list[float]] = {name: [] for name in WAYS}
     for n in run.progress(sizes, "products"):
         matrices = torch.randn(2, n, n)
-        for name, way in WAYS.items():
-            times[name].append(best(partial(way, *matrices), 3))
+        for name, time in best_in_turn({w: partial(WAYS[w], *matrices) for w in WAYS}, 3).items():
+            times[name].append(time)
     ratio = times["loops"][-1] / times["matmul"][-1]
     run.measure("largest size: loops ÷ matmul, time", ratio, timed=True)
     run.figure(
         figures.times(sizes, times),
         "times",
-        "The fastest of three calls, on the CPU in float32. Broadcasting pays for its memory.",
+        "The fastest of four calls, on one thread of the CPU in float32.",
         alt="Four lines on log axes of time over the size of the matrices. Loops are far above the "
         "others and grow steadily; einsum and matmul are the lowest.",
     )
     return f"For {sizes[-1]} × {sizes[-1]} the loops take {ratio:,.0f} times as long as matmul."
-
-
-# %% [markdown]
-# ### Einsum with four axes
-# Einsum helps most where an array has many axes. Here is a calculation that returns in LLM06 under
-# the name of attention; for now it is an exercise in axes.
-#
-# There are $B$ texts and $H$ separate groups of features, called heads. In each text and head,
-# every *query* vector compares itself with every *key* vector by a dot product. The softmax turns
-# the scores of a query, divided by $\sqrt D$, into weights that sum to 1. The output for the query
-# is the mean of the *value* vectors with these weights. Write $t$ for a query's place in the text,
-# and $s$ and $u$ for a key's:
-#
-# $$
-# a_{ts} = \frac{e^{q_t \cdot k_s/\sqrt D}}{\sum_u e^{q_t \cdot k_u/\sqrt D}}, \qquad
-# o_t = \sum_s a_{ts} v_s
-# $$
-#
-# Queries have the shape `(B, Tq, H, D)`, keys and values `(B, Tk, H, D)`. As matrix products they
-# would need their axes transposed first, and the output transposed back. Einsum takes the axes as
-# they are.
-
-
-# %% 2. Einsum with four axes
-@lab.exercise(
-    level=2,
-    hints=(
-        "Name the axes: queries are bqhd, keys and values bkhd. Which letters do scores need?",
-        "Scores are bhqk, divided by √D; the softmax runs over the keys, the last axis.",
-        'Mix the values with "bhqk,bkhd->bqhd": k is summed over.',
-    ),
-)
-def attention_by_einsum(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return the weighted means of v, (B, Tq, H, D), for q (B, Tq, H, D), k and v (B, Tk, H, D)."""
-    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
-    weights = scores.softmax(-1)  # (B, H, Tq, Tk)
-    return torch.einsum("bhqk,bkhd->bqhd", weights, v)
-
-
-@lab.experiment
-def two_einsums_replace_the_transposes(run: Run):
-    """Two einsums without a transpose give the weighted means that PyTorch's function gives.
-
-    Predict: which letter does each of the two einsums sum over?
-    """
-    for dtype, bound in ((torch.float64, 1e-12), (torch.float32, FLOAT32)):
-        q = torch.randn(2, 9, 4, 16, dtype=dtype)  # (B, Tq, H, D)
-        k, v = torch.randn(2, 2, 50, 4, 16, dtype=dtype)  # (B, Tk, H, D) each
-        ours = attention_by_einsum(q, k, v)
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D) each
-        off = ours - F.scaled_dot_product_attention(q, k, v).transpose(1, 2)  # (B, Tq, H, D)
-        run.agree(f"einsums − PyTorch's function, {dtype}", off, bound, decides=True)
-    return "The scores sum over d, the means sum over k: the result of each lacks that letter."
 
 
 # %% [markdown]
@@ -349,17 +284,22 @@ def the_rule_gives_pytorchs_shapes(run: Run):
 
     Predict: write down the twelve results before you read on. Four are errors: which?
     """
-    ours = shapes_or_errors(broadcast_shape, TWELVE)
-    theirs = shapes_or_errors(pytorchs_shape, TWELVE)
-    rows = [[*pair, mine, its] for pair, mine, its in zip(TWELVE, ours, theirs, strict=True)]
+    ours = shapes.shapes_or_errors(broadcast_shape, shapes.TWELVE)
+    theirs = shapes.shapes_or_errors(shapes.pytorchs_shape, shapes.TWELVE)
+    rows = [[*pair, mine, its] for pair, mine, its in zip(shapes.TWELVE, ours, theirs, strict=True)]
     run.table("Twelve sums", ["a", "b", "by the rule", "PyTorch"], rows)
     run.check(
-        "of the twelve, equal to PyTorch's", count_equal(ours, theirs), equals=12, decides=True
+        "of the twelve, equal to PyTorch's",
+        shapes.count_equal(ours, theirs),
+        equals=12,
+        decides=True,
     )
-    pairs = random_pairs(2000)
-    ours = shapes_or_errors(broadcast_shape, pairs)
-    theirs = shapes_or_errors(pytorchs_shape, pairs)
-    run.check("of 2,000, equal to PyTorch's", count_equal(ours, theirs), equals=2000, decides=True)
+    pairs = shapes.random_pairs(2000)
+    ours = shapes.shapes_or_errors(broadcast_shape, pairs)
+    theirs = shapes.shapes_or_errors(shapes.pytorchs_shape, pairs)
+    run.check(
+        "of 2,000, equal to PyTorch's", shapes.count_equal(ours, theirs), equals=2000, decides=True
+    )
     errors = theirs.count("error")
     because = "neither errors nor shapes are rare among them"
     run.check("errors, and shapes", [errors, 2000 - errors], at_least=200, because=because)
@@ -371,7 +311,9 @@ def the_rule_gives_pytorchs_shapes(run: Run):
         "or both fill up an array; in the fourth, sizes 3 and 4 meet, and there is no result.",
     )
     wrong = [
-        f"{a} + {b}" for (a, b), shape in zip(TWELVE, rows, strict=True) if shape[3] == "error"
+        f"{a} + {b}"
+        for (a, b), shape in zip(shapes.TWELVE, rows, strict=True)
+        if shape[3] == "error"
     ]
     return f"Errors: {'; '.join(wrong)}."
 
@@ -714,11 +656,6 @@ def nine_directions_are_enough(run: Run):
             run.check(name, change, at_least=1e-3, because=because, decides=True)
             values = torch.linalg.svdvals(w).tolist()
             before = torch.linalg.svdvals(start.weight.double()).tolist()
-    run.table(
-        "The layer's ten singular values",
-        ["", *(str(k) for k in range(1, 11))],
-        [["at the start", *before], ["trained, centred", *values]],
-    )
     run.measure("rank 5: accuracy, three seeds", [shares[5] for shares in by_rank])
     run.figure(
         figures.singular_values(SHEAR, before, values, by_rank),

@@ -148,13 +148,6 @@ def test_ours_and_the_librarys_layer_have_the_same_state_dict():
     assert {name: x.shape for name, x in ours.items()} == {n: x.shape for n, x in theirs.items()}
 
 
-def test_attention_to_a_single_key_returns_its_value():
-    q = randn(2, 3, 4, 8)
-    k = randn(2, 1, 4, 8, seed=1)
-    v = randn(2, 1, 4, 8, seed=2)
-    torch.testing.assert_close(lab.attention_by_einsum(q, k, v), v.expand(2, 3, 4, 8))
-
-
 # Singular values.
 
 

@@ -50,6 +50,16 @@ def test_the_broken_loss_has_its_minimum_at_the_mean_of_the_targets():
     assert elsewhere > at_mean, "even with perfect predictions"
 
 
+# Einsum.
+
+
+def test_attention_to_a_single_key_returns_its_value():
+    q = randn(2, 3, 4, 8)
+    k = randn(2, 1, 4, 8, seed=1)
+    v = randn(2, 1, 4, 8, seed=2)
+    torch.testing.assert_close(lab.attention_by_einsum(q, k, v), v.expand(2, 3, 4, 8))
+
+
 # The theory of the start.
 
 

@@ -66,24 +66,6 @@ def an_axis_of_one_forgotten(a, b):
     return (a * b).sum(1)
 
 
-def attention(scale=0.5, axis=-1, scores="bqhd,bkhd->bhqk", mix="bhqk,bkhd->bqhd", mixed=None):
-    def attend(q, k, v):
-        weights = (torch.einsum(scores, q, k) * scale).softmax(axis)
-        return torch.einsum(mix, weights, k if mixed == "keys" else v)
-
-    return attend
-
-
-def one_weight_for_all_heads(q, k, v):
-    scores = torch.einsum("bqhd,bkhd->bqk", q, k) / math.sqrt(q.shape[-1])
-    return torch.einsum("bqk,bkhd->bqhd", scores.softmax(-1), v)
-
-
-def without_softmax(q, k, v):
-    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
-    return torch.einsum("bhqk,bkhd->bqhd", scores, v)
-
-
 def padded(a, b):
     """Align two shapes at the right."""
     axes = max(len(a), len(b))
@@ -252,15 +234,6 @@ WRONG = [
     ("matmul_broadcast", mean_for_sum, "the sum is a mean"),
     ("matmul_broadcast", a_loop_all_the_same, "without a loop"),
     ("matmul_broadcast", an_axis_of_one_forgotten, "expected shape"),
-    ("attention_by_einsum", attention(scale=1.0), "division by √D missing"),
-    ("attention_by_einsum", attention(scale=0.25), "divided by D, not by √D"),
-    ("attention_by_einsum", attention(axis=-2), "run over the queries"),
-    ("attention_by_einsum", attention(axis=1), "run over the heads"),
-    ("attention_by_einsum", attention(mix="bhqk,bkhd->bhqd"), "the order of the letters"),
-    ("attention_by_einsum", attention(mixed="keys"), "the weights mix keys"),
-    ("attention_by_einsum", attention(scores="bthd,bthd->bht"), "share a letter for T"),
-    ("attention_by_einsum", one_weight_for_all_heads, "all heads share one weight"),
-    ("attention_by_einsum", without_softmax, "is the softmax missing"),
     ("broadcast_shape", aligned_at_the_left, "aligned at the left"),
     ("broadcast_shape", the_larger_of_two, "the other size, not the larger"),
     ("broadcast_shape", errors_are_none, "a ValueError for .* got None"),

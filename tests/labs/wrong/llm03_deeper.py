@@ -27,6 +27,24 @@ def one_stride_is_enough(x):
     return x.as_strided((min(x.shape),), (x.stride(0),))
 
 
+def attention(scale=0.5, axis=-1, scores="bqhd,bkhd->bhqk", mix="bhqk,bkhd->bqhd", mixed=None):
+    def attend(q, k, v):
+        weights = (torch.einsum(scores, q, k) * scale).softmax(axis)
+        return torch.einsum(mix, weights, k if mixed == "keys" else v)
+
+    return attend
+
+
+def one_weight_for_all_heads(q, k, v):
+    scores = torch.einsum("bqhd,bkhd->bqk", q, k) / math.sqrt(q.shape[-1])
+    return torch.einsum("bqk,bkhd->bqhd", scores.softmax(-1), v)
+
+
+def without_softmax(q, k, v):
+    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
+    return torch.einsum("bhqk,bkhd->bqhd", scores, v)
+
+
 def logs(values):
     return [math.log(value) for value in values]
 
@@ -66,6 +84,15 @@ WRONG = [
     ("diagonal", as_long_as_there_are_rows, "as long as the shorter axis|end of the storage"),
     ("diagonal", returns_a_copy, "got a copy"),
     ("diagonal", one_stride_is_enough, "a square"),
+    ("attention_by_einsum", attention(scale=1.0), "division by √D missing"),
+    ("attention_by_einsum", attention(scale=0.25), "divided by D, not by √D"),
+    ("attention_by_einsum", attention(axis=-2), "run over the queries"),
+    ("attention_by_einsum", attention(axis=1), "run over the heads"),
+    ("attention_by_einsum", attention(mix="bhqk,bkhd->bhqd"), "the order of the letters"),
+    ("attention_by_einsum", attention(mixed="keys"), "the weights mix keys"),
+    ("attention_by_einsum", attention(scores="bthd,bthd->bht"), "share a letter for T"),
+    ("attention_by_einsum", one_weight_for_all_heads, "all heads share one weight"),
+    ("attention_by_einsum", without_softmax, "is the softmax missing"),
     ("loglog_slope", on_plain_axes, "the slope on plain axes"),
     ("loglog_slope", only_y_logarithmic, "only y is logarithmic"),
     ("loglog_slope", from_end_to_end, "between the first and the last point"),
