@@ -479,9 +479,9 @@ def approximations_of_gelu_are_other_functions(run: Run):
 #   `full` and `--tune` search it. At `tiny` we use the rates that `--tune` found.
 # - **Chance.** Three seeds, and their standard deviation in the table.
 #
-# What should we expect? If training starts with small numbers, a gentle bend is nearly a straight
-# line, and a straight line makes the FFN useless. Then the family of section 6 should finish in the
-# order of $k$.
+# What should we expect? Where the numbers in front of the activation are small, a gentle bend is
+# nearly a straight line, and with a straight line the two matrices are one. Then the family of
+# section 6 should finish in the order of $k$.
 
 # %% The arms
 GRID = (0.005, 0.01, 0.02, 0.04, 0.08)

@@ -450,7 +450,7 @@ def the_gradient_passes_finite_differences(run: Run):
 # $$
 #
 # The gate decides, for each of the $d_\text{ff}$ numbers, how much of it passes, and this depends
-# on $x$. With SiLU it is **SwiGLU**, the FFN of Llama and most models after it.
+# on $x$. With SiLU it is **SwiGLU**, the FFN of Llama and of many models after it.
 #
 # **Its width.** A gate costs a third matrix. For a fair comparison, the number of parameters should
 # stay the same as with two matrices of $d \times 4d$:
@@ -552,10 +552,10 @@ def swiglu_fits_the_same_budget(run: Run):
 
 # %% [markdown]
 # ## 6. Positions
-# "Dog bites man" and "man bites dog" have the same words. Attention takes a weighted mean of the
-# tokens that it reads, and a mean doesn't depend on the order of its terms. So attention alone
-# can't tell the two apart at the last token. The remedy: add to each token's vector another vector
-# $p_t$ that depends on its position $t$.
+# "The dog bites the man." and "The man bites the dog." have the same words. Attention takes a
+# weighted mean of what it reads, and a mean doesn't depend on the order of its terms. So at the
+# full stop, one layer of attention can't tell the two texts apart. The remedy: add to each token's
+# vector another vector $p_t$ that depends on its position $t$.
 #
 # There are two classic ways to get $p_t$:
 #
@@ -619,7 +619,7 @@ class Sinusoid(Position):
 
 @lab.experiment
 def attention_needs_positions(run: Run):
-    """Attention without positions ignores the order of earlier tokens; with sinusoids it doesn't.
+    """One attention layer ignores the order of earlier tokens; with sinusoids it doesn't.
 
     Predict: at which distance is the dot product of two positions (d = 64) half of that at 0?
     """
@@ -655,7 +655,7 @@ def attention_needs_positions(run: Run):
 # %% [markdown]
 # ## 7. Pre-LN and Post-LN
 # Now the parts become a block. One question is left: where does the norm stand? The first
-# transformer (Vaswani et al. 2017) has it *after* the sum, **Post-LN**. Since GPT-2, most models
+# transformer (Vaswani et al. 2017) has it *after* the sum, **Post-LN**. Since GPT-2, many models
 # have it *in front of the branch*, **Pre-LN**:
 #
 # $$
