@@ -498,7 +498,8 @@ def root() -> None:
 def lab_environment(shared_clone: Clone) -> Path:
     """Return the folder of a real environment, with venv/ and home/, made once by the launcher."""
     name = shared_clone.bare_lab("print('made')")
-    made = shared_clone.invoke("lab", name, "--runtime", "venv")
+    # As for a user, the build writes the byte-code that later processes would compile each time.
+    made = shared_clone.invoke("lab", name, "--runtime", "venv", PYTHONDONTWRITEBYTECODE=None)
     assert made.code == 0, f"the environment can't be made:\n{made.err[-4000:]}"
     (home,) = (shared_clone.path / ".lab-env").glob("*/home/stack.json")
     return home.parent.parent
