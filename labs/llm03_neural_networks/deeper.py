@@ -480,7 +480,7 @@ def loglog_slope(xs: Sequence[float], ys: Sequence[float]) -> float:
     return ((du * dv).sum() / du.square().sum()).item()
 
 
-def product(run: Run, dtype: torch.dtype, shape: Shape) -> Callable[[], Any]:
+def product_call(run: Run, dtype: torch.dtype, shape: Shape) -> Callable[[], Any]:
     """Return a call that multiplies (B, n) by (n, m)."""
     b, n, m = shape
     x = torch.randn(b, n).to(run.device, dtype)
@@ -502,7 +502,7 @@ def large_products_take_cubic_time(run: Run):
     run.check("slope of 3·x^1.5 + 10", bent, at_most=1.4, because=because)
     doublings = run.pick(tiny=11, small=12, full=13)
     sizes = [2**i for i in range(4, doublings + 1)]
-    squares = {n: product(run, torch.float32, (n, n, n)) for n in sizes}
+    squares = {n: product_call(run, torch.float32, (n, n, n)) for n in sizes}
     times = list(best_in_turn(squares, 5, run.device).values())
     small = loglog_slope(sizes[:3], times[:3])
     large = loglog_slope(sizes[-3:], times[-3:])
@@ -579,9 +579,9 @@ def products_stay_below_the_roof(run: Run):
         name = str(dtype).removeprefix("torch.")
         square = side // 2
         shapes = [(b, side, side) for b in inputs]
-        calls: dict[Any, Callable[[], Any]] = {s: product(run, dtype, s) for s in shapes}
+        calls: dict[Any, Callable[[], Any]] = {s: product_call(run, dtype, s) for s in shapes}
         calls |= read(run, dtype.itemsize * side**2)
-        calls["peak"] = product(run, dtype, (square, square, square))
+        calls["peak"] = product_call(run, dtype, (square, square, square))
         seconds = best_in_turn(calls, 7, run.device)
         peak = 2 * square**3 / seconds["peak"]
         bandwidth = dtype.itemsize * side**2 / min(seconds["sum"], seconds["dot"])

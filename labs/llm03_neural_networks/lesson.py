@@ -509,8 +509,7 @@ def the_backward_by_hand_is_autograds(run: Run):
     run.figure(
         figures.backward_shapes(),
         "backward",
-        "Forward and backward as products of matrices, B = 4, n = 6, m = 3. Equal colours mark "
-        "equal shapes.",
+        "Forward and backward as products of matrices. Equal colours mark equal shapes.",
         alt="Three equations of rectangles: x times w transposed is y; g times w is dx; g "
         "transposed times x is dw. The sides of the rectangles are labelled B, n and m.",
     )

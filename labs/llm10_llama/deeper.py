@@ -17,9 +17,10 @@ from functools import partial
 from statistics import mean, median
 from typing import Any
 
-from labs.kit import Lab, Results, Run, assets, seconds, seconds_paired
+from labs.kit import Lab, Results, Run, assets, seconds_paired
 from labs.kit.measure import in_new_process
 from labs.llm01_inference import called
+from labs.llm03_neural_networks import best_in_turn
 from labs.llm05a_normalization import RMSNorm, SwiGLU
 from labs.llm10_llama import figures
 from labs.llm10_llama.lesson import (
@@ -520,15 +521,10 @@ def a_configuration_gives_the_bytes(run: Run):
 
 
 # %% 7. Time
-def fastest(call: Callable[[], Any], repeats: int) -> float:
-    """Return the seconds of the fastest of several calls: other work on the machine only adds."""
-    return min(seconds(call, repeats))
-
-
 @lab.experiment
 @torch.no_grad()
 def two_rates_and_a_configuration_give_the_time(run: Run):
-    """SmolLM2's time to read and to write is one to three times a floor from two measured rates.
+    """Two measured rates and a configuration predict how long SmolLM2 takes to read and to write.
 
     Predict: how many tokens are read in the time in which one is written?
     """
@@ -536,12 +532,18 @@ def two_rates_and_a_configuration_give_the_time(run: Run):
     length = run.pick(tiny=256, small=1024, full=4096)
     tokens = torch.randint(s.vocabulary, (1, length), device=run.device)
     a, b = torch.randn(2, 1024, 1024, device=run.device)
-    rate = 2 * 1024**3 / fastest(lambda: a @ b, 5)
-    read = fastest(lambda: model(tokens), 3)
     cached = model(tokens).cache
-    write = fastest(lambda: model(tokens[:, :1], cache=cached), 9)
-    floor_read = forward_flops(s, 1, length) / rate
-    floor_write = fastest(lambda: [p.sum() for p in model.parameters()], 5)
+    calls: dict[str, Callable[[], Any]] = {
+        "product": lambda: a @ b,
+        "sums": lambda: [p.sum() for p in model.parameters()],
+        "read": lambda: model(tokens),
+        "write": lambda: model(tokens[:, :1], cache=cached),
+    }
+    times = best_in_turn(calls, 3, run.device)
+    read = times["read"]
+    write = times["write"]
+    floor_read = forward_flops(s, 1, length) * times["product"] / (2 * 1024**3)
+    floor_write = times["sums"]
     run.measure(
         "reading ÷ its floor",
         read / floor_read,
