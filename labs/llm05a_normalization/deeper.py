@@ -317,7 +317,7 @@ def rms_norm_is_faster(run: Run):
         "by hand and one for PyTorch's, and a dotted line at 1.",
     )
     layer, rms = rows[2][2:]
-    return f"Forward, PyTorch runs {layer} operations for its LayerNorm and {rms} for its RMSNorm."
+    return f"Operations of PyTorch, forward: {layer} for LayerNorm, {rms} for RMSNorm."
 
 
 # %% [markdown]
@@ -330,7 +330,7 @@ def rms_norm_is_faster(run: Run):
 # - **Structure.** Rows of the sinusoids at near positions are alike. Random rows are not.
 #
 # If we compared these two tables only, we wouldn't know which difference counts. So we vary both:
-# random numbers and sinusoids, each in four sizes. All tables are trained. The models have two
+# random numbers and sinusoids, each in three sizes. All tables are trained. The models have two
 # Pre-LN blocks and the same learning rate, which rises over the first tenth of the steps; the seed
 # decides everything but the table. The loss is measured on text that no model was trained on.
 
@@ -351,7 +351,7 @@ class Table(Position):
 
 
 KINDS = ("random", "sinusoids")
-TABLE_SIZES = (0.02, 0.2, 0.71, 2.0)
+TABLE_SIZES = (0.02, 0.71, 2.0)
 NO_TABLE = "no positions"
 BEST = "sinusoids, 0.71"
 
@@ -380,7 +380,7 @@ def a_table_needs_size_and_structure(run: Run):
 
     losses = validation_losses(run, make_model, [*tables, NO_TABLE], 0.02, sizes)
     because = "the same seed gives the same batches; only the table differs"
-    for other in [*tables][:-2]:  # the last two are the sinusoids at full size and above
+    for other in [*tables][:-2]:  # the last two are sinusoids at full size and above
         difference = minus(losses, other, BEST)
         run.measure(
             f"{other} − {BEST}",
@@ -394,7 +394,7 @@ def a_table_needs_size_and_structure(run: Run):
         run.measure(f"{NO_TABLE} − {name}", minus(losses, NO_TABLE, name), unit="nats")
     curves = {kind: [losses[f"{kind}, {rms:g}"] for rms in TABLE_SIZES] for kind in KINDS}
     best = min(tables, key=lambda name: mean(losses[name]))
-    title = f"The best of eight tables: {best}"
+    title = f"The best of six tables: {best}"
     run.figure(
         figures.tables(TABLE_SIZES, curves, mean(losses[NO_TABLE]), title),
         "tables",
@@ -457,7 +457,7 @@ def approximations_of_gelu_are_other_functions(run: Run):
     run.check("by x·σ(1.702x)", by_swish, at_least=1e-5, because=because, decides=True)
     functions = {"SiLU": F.silu, "GELU": gelu, "Swish, k = 4": swish, "ReLU": F.relu}
     run.figure(
-        figures.activations(functions),
+        figures.activations(functions, ("A larger k bends sharper", "The slopes")),
         "family",
         "The family x·σ(kx): a larger k makes a sharper bend.",
         alt="Two line plots of SiLU, GELU, Swish with k = 4 and ReLU, and of their slopes.",

@@ -168,7 +168,9 @@ def epsilon(sizes: Tensor, curves: Mapping[str, Tensor], eps: float) -> Figure:
     return fig
 
 
-def activations(functions: Mapping[str, Callable[[Tensor], Tensor]]) -> Figure:
+def activations(
+    functions: Mapping[str, Callable[[Tensor], Tensor]], titles: tuple[str, str]
+) -> Figure:
     """Draw activations and their slopes."""
     x = torch.linspace(-4, 3, 701)
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.8))
@@ -177,8 +179,8 @@ def activations(functions: Mapping[str, Callable[[Tensor], Tensor]]) -> Figure:
         axes[1].plot(x, torch.func.vmap(torch.func.grad(f))(x), style, lw=2)
     axes[0].set(xlim=(-4, 3), ylim=(-0.5, 3), xlabel="x", ylabel="f(x)")
     axes[1].set(xlim=(-4, 3), ylim=(-0.3, 1.3), xlabel="x", ylabel="slope f′(x)")
-    axes[0].set_title("GELU and SiLU dip below zero")
-    axes[1].set_title("Their slopes have no jump")
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title)
     axes[0].legend(loc="upper left")
     return fig
 
@@ -278,8 +280,9 @@ def norm_times(widths: Sequence[int], ratios: Mapping[str, Sequence[Sequence[flo
         ax.set(xscale="log", xlabel="width d", title=direction.capitalize())
         ax.set_xticks(widths, [f"{width:,}" for width in widths])
         ax.minorticks_off()
-    axes[0].set(ylabel="LayerNorm ÷ RMSNorm", ylim=(0, None))
-    axes[0].legend()
+    most = max(float(np.median(row)) for rows in ratios.values() for row in rows)
+    axes[0].set(ylabel="LayerNorm ÷ RMSNorm", ylim=(0, 1.5 * max(most, 1)))
+    axes[0].legend(loc="upper left", ncols=2)
     fig.suptitle("Above the dotted line, RMSNorm is faster", x=0.01, ha="left", fontsize=12)
     return fig
 

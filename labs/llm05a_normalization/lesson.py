@@ -537,7 +537,10 @@ def swiglu_fits_the_same_budget(run: Run):
     run.agree("GELU − PyTorch's", gelu(grid) - F.gelu(grid))
     run.agree("SiLU − PyTorch's", silu(grid) - F.silu(grid))
     run.figure(
-        figures.activations({"ReLU": F.relu, "GELU": gelu, "SiLU": silu}),
+        figures.activations(
+            {"ReLU": F.relu, "GELU": gelu, "SiLU": silu},
+            ("GELU and SiLU dip below zero", "Only ReLU's slope jumps"),
+        ),
         "activations",
         "Three activations and their slopes.",
         alt="Two line plots of ReLU, GELU and SiLU: the functions on the left, their slopes on the "
@@ -831,7 +834,7 @@ def pre_norm_bears_a_higher_rate(run: Run):
     Predict: which of the two models is better off at the higher rate?
     """
     sizes = run.pick(
-        tiny=Sizes(32, 32, 8, 140), small=Sizes(96, 64, 32, 600), full=Sizes(192, 128, 64, 3000)
+        tiny=Sizes(32, 32, 8, 130), small=Sizes(96, 64, 32, 600), full=Sizes(192, 128, 64, 3000)
     )
     vocabulary = len(small_gpt.shakespeare().characters)
     position = Sinusoid(sizes.length, sizes.d_model)
