@@ -126,7 +126,7 @@ def expand_copies_nothing(run: Run):
 # `p - t` silently has the shape `(n, n)`: every prediction minus every target. The mean square of
 # that is
 #
-# $$\frac{1}{n^2} \sum_{i,j} (p_i - t_j)^2 = (\bar p - \bar t)^2 + \text{var}(p) + \text{var}(t)$$
+# $$\frac{1}{n^2} \sum_{i,j} (p_i - t_j)^2 = (\bar p - \bar t)^2 + \text{var}\, p + \text{var}\, t$$
 #
 # with a bar for the mean; the cross terms average to zero. It is smallest where every prediction is
 # the mean of the targets.
@@ -247,7 +247,7 @@ def two_einsums_replace_the_transposes(run: Run):
 # - **He**: variance $2/n$, no bias (He et al. 2015);
 # - **Glorot**: variance $1/n$, no bias (Glorot & Bengio 2010, who had tanh in mind);
 # - **PyTorch**: what `nn.Linear` does, uniform between $\pm 1/\sqrt n$, biases too. That is a
-#   variance of $1/(3n)$.
+#   variance of $\frac{1}{3n}$.
 
 
 # %% 4. Histograms
@@ -317,18 +317,18 @@ def histograms_show_what_is_left(run: Run):
 # %% [markdown]
 # ## 5. Twenty layers: the theory
 # Say the weights of a layer have the variance $a/n$ and the biases $c/n$. Let $q$ be the mean
-# square of the inputs. An output $z$ sums $n$ products of variance $(a/n)q$ and a bias, so
-# $\text{var}(z) = aq + c/n$. It is negative as often as positive, so the ReLU keeps half of the
-# mean square:
+# square of the inputs. An output $z$ sums $n$ products of variance $aq/n$ and a bias, so its
+# variance is $aq + c/n$. It is negative as often as positive, so the ReLU keeps half of the mean
+# square:
 #
-# $$q' = \frac{1}{2}\left(aq + \frac{c}{n}\right)$$
+# $$q' = \frac{aq + c/n}{2}$$
 #
 # Begin with $q = 1$:
 #
 # - **He**, $a = 2$, $c = 0$: $q$ stays 1.
 # - **Glorot**, $a = 1$, $c = 0$: $q$ halves in each layer.
 # - **PyTorch**, $a = c = 1/3$: without biases $q$ would shrink sixfold in each layer. With them it
-#   comes to rest where $q = q/6 + 1/(6n)$, which is $q = 1/(5n)$.
+#   comes to rest where $q = \frac{q}{6} + \frac{1}{6n}$, which is $q = \frac{1}{5n}$.
 #
 # **So do the biases save the signal?** They save its *size*. But a bias is the same for every
 # input. What a network needs is what distinguishes two inputs: the **spread across inputs**, the
@@ -351,8 +351,8 @@ def histograms_show_what_is_left(run: Run):
 # **How exact is this?** Exact for infinite width. With He's weights a layer multiplies $q$ by the
 # mean of $n$ terms $2\,\text{ReLU}(g)^2$, where $g$ is standard normal. Each has mean 1 and
 # variance $\frac{1}{2} \cdot 4 \cdot 3 - 1 = 5$, because $g^4$ has the mean 3. After $L$ layers
-# $\ln q$ has moved from 0 to about $-5L/(2n)$, with a standard deviation of $\sqrt{5L/n}$ (Hanin &
-# Rolnick 2018). For $n = 512$ and $L = 20$ this makes $\sqrt q$ uncertain by 22 %.
+# $\ln q$ has moved from 0 to about $-\frac{5L}{2n}$, with a standard deviation of $\sqrt{5L/n}$
+# (Hanin & Rolnick 2018). For $n = 512$ and $L = 20$ this makes $\sqrt q$ uncertain by 22 %.
 
 
 # %% 5. Theory
@@ -449,9 +449,10 @@ def the_start_decides_what_survives(run: Run):
 # How does time grow with size? Suppose $y = C x^p$. Then $\ln y = \ln C + p \ln x$. On axes with
 # logarithmic scales a power law is a straight line, and **its slope is the exponent**. Two points
 # are enough for an estimate: if $x$ doubles and $y$ grows eightfold, $p = \log_2 8 = 3$. Given more
-# points, fit a line: with $u = \ln x$ and $v = \ln y$,
+# points, fit a line. Let $u$ be $\ln x$ minus the mean of all $\ln x$, and $v$ the same for $y$.
+# Then
 #
-# $$p = \frac{\sum_i (u_i - \bar u)(v_i - \bar v)}{\sum_i (u_i - \bar u)^2}$$
+# $$p = \frac{\sum_i u_i v_i}{\sum_i u_i^2}$$
 #
 # A product of two $n \times n$ matrices takes $2n^3$ FLOPs, so its time should have the exponent 3.
 # Small products don't obey: a call takes some microseconds however small it is. A constant added to
@@ -467,17 +468,17 @@ def the_start_decides_what_survives(run: Run):
     level=1,
     hints=(
         "Take logarithms of both lists first. Any base will do, for the slope is a ratio.",
-        "Subtract the means: du = u − mean(u), dv = v − mean(v).",
-        "The slope is the sum of du·dv divided by the sum of du².",
+        "Subtract the mean of each list from its numbers.",
+        "The slope is the sum of u·v divided by the sum of u².",
     ),
 )
 def loglog_slope(xs: Sequence[float], ys: Sequence[float]) -> float:
     """Return the exponent p of the power law y = C·xᵖ that fits best on log-log axes."""
     u = torch.tensor(xs, **DOUBLE).log()
     v = torch.tensor(ys, **DOUBLE).log()
-    du = u - u.mean()
-    dv = v - v.mean()
-    return ((du * dv).sum() / du.square().sum()).item()
+    u = u - u.mean()
+    v = v - v.mean()
+    return ((u * v).sum() / u.square().sum()).item()
 
 
 def product_call(run: Run, dtype: torch.dtype, shape: Shape) -> Callable[[], Any]:
@@ -540,8 +541,8 @@ def large_products_take_cubic_time(run: Run):
 # A product `x @ w.T` with $x$ `(B, n)` and $w$ `(m, n)` has $2Bmn$ FLOPs. It must read $x$ and $w$
 # and write $y$: $s(Bn + mn + Bm)$ bytes, at $s$ bytes a number. With one input, $B = 1$, that is
 # about 2 FLOPs for each weight, so half a FLOP a byte in float32 and 1 in bfloat16. An H100 SXM
-# could do 295 FLOPs in the time of a byte (989 TFLOP/s over 3.35 TB/s, by NVIDIA's data sheet).
-# With more inputs each weight is fetched once and serves them all.
+# could do 295 FLOPs in the time of a byte: 989 TFLOP/s over 3.35 TB/s, by NVIDIA's data sheet. With
+# more inputs each weight is fetched once and serves them all.
 #
 # These are the two lives of a language model. Reading a prompt, all tokens pass each matrix
 # together: high intensity. Writing, each new token passes alone: low intensity.
