@@ -159,7 +159,7 @@ def compare_decoding(name: str, rounds: int, by_rows: lab.Llama) -> None:
 def grow() -> None:
     """Print time and memory of forward and backward beside the counted operations.
 
-    The count is 6·N·B·T + 6·L·d·B·T² (LLM03).
+    The count is 6·N·B·T + 6·L·d·B·T² (LLM10+).
     """
     print("\n| context | batch | width | parameters | GFLOP counted | ms | GFLOP/s | peak MiB |")
     print("|---|---|---|---|---|---|---|---|")
