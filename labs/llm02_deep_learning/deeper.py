@@ -353,7 +353,7 @@ def draw_depth(sizes: dict[str, list[list[float]]], depth: int) -> Any:
         for gradients in by_seed:
             ax.semilogy(range(1, depth + 1), gradients, f"{colour}o-", ms=3, lw=0.7)
         factor = {"sigmoid": 0.02, "tanh": 0.2, "ReLU": 4}[name]  # below or above its line
-        figures.label_line(ax, 3, factor * by_seed[0][2], name, colour)
+        figures.label_line(ax, 8, factor * by_seed[0][7], name, colour)
     ax.set(xlabel="layer, from the input", ylabel="RMS gradient of its weights")
     ax.set_xticks(range(2, depth + 1, 3))
     ax.set_title("Through sigmoids hardly any gradient returns")

@@ -266,30 +266,27 @@ def draw_boundary(ax: Any, p: Tensor, x: Tensor, y: Tensor, reach: float = 1.15)
     return image
 
 
-def draw_boundaries(
-    panels: Mapping[str, Tensor], x: Tensor, y: Tensor, title: str, size: int
-) -> Drawn:
-    """Draw four maps of p(class 1), with a colour bar.
+def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int], size: int) -> Drawn:
+    """Draw maps of p(class 1) at four steps of a training, with a colour bar.
 
     Args:
-        panels: p (size·size,) by the title of the panel.
-        x: points (N, 2).
-        y: their classes (N,).
-        title: of the figure.
+        result: `steps`, `maps` of p(class 1) (size·size,) and `accuracies`, with the training data
+            `x` (N, 2) and `y` (N,).
+        shown: the indices of the four steps.
         size: number of grid points along a side.
     """
     fig, axes = plt.subplots(2, 2, figsize=(7.2, 6.6), sharex=True, sharey=True)
     image: Any = None
-    for ax, (name, p) in zip(axes.flat, panels.items(), strict=True):
-        image = draw_boundary(ax, p.view(size, size), x, y)
-        ax.set_title(name)
+    for ax, i in zip(axes.flat, shown, strict=True):
+        image = draw_boundary(ax, result["maps"][i].view(size, size), result["x"], result["y"])
+        ax.set_title(f"step {result['steps'][i]}: {result['accuracies'][i]:.0%} of unseen points")
     for ax in axes[1]:
         ax.set_xlabel("x₀")
     for ax in axes[:, 0]:
         ax.set_ylabel("x₁")
     bar = fig.colorbar(image, ax=axes, label="predicted probability of class 1", shrink=0.7)
     bar.ax.set_ylim(0, 1)
-    fig.suptitle(title, x=0.02, ha="left", fontsize=13)
+    fig.suptitle("A ReLU network learns to bend its boundary", x=0.02, ha="left", fontsize=13)
     caption = "What a 2-64-64-2 network predicts during its training by our engine, at four steps."
     alt = (
         "Four maps of a plane with the points of two spirals at four training steps; from map to "
@@ -302,12 +299,12 @@ def draw_training(histories: Tensor, baseline: float) -> Drawn:
     """Draw training and test accuracy by epoch, a line for each seed.
 
     Args:
-        histories: (seeds, epochs, 3): training loss, training accuracy, test accuracy.
+        histories: (seeds, epochs, 2): training accuracy, test accuracy.
         baseline: the test accuracy to compare with.
     """
     epochs = histories.shape[1]
     fig, ax = plt.subplots()
-    for i, (name, colour) in enumerate((("training digits", "C0"), ("unseen digits", "C1")), 1):
+    for i, (name, colour) in enumerate((("training digits", "C0"), ("unseen digits", "C1"))):
         for curve in histories[:, :, i]:
             ax.plot(range(1, epochs + 1), curve, colour, lw=1)
         end = histories[:, -1, i].mean().item()

@@ -153,12 +153,7 @@ def a_matrix_product_is_rows_times_columns(run: Run):
 class Value:
     """A number, the inputs that made it, and the way back to their gradients.
 
-    Attributes:
-        data: the number.
-        inputs: the values that it was computed from; a leaf has none.
-        operation: the sign of the operation, for drawings.
-        grad_fn: maps the gradient of this value to the gradients of its inputs, one for each.
-        grad: the derivative of the result of `backward` with respect to this value.
+    `grad_fn` maps the gradient of this value to those of its inputs. A leaf has no inputs.
     """
 
     def __init__(
@@ -274,13 +269,7 @@ def one_backward_pass_finds_every_gradient(run: Run):
     because = "the gradients aren't 0"
     smallest = min(abs(ours) for _, _, ours, _ in rows)
     run.check("smallest |derivative|", smallest, at_least=1, because=because)
-    shared = {"x": Value(2.0), "y": Value(3.0)}
-    shared["p"] = shared["x"] * shared["y"]
-    shared["z"] = shared["p"] + shared["x"]
-    doubled = {"x": Value(1.0)}
-    for last, name in pairwise(["x", "x₂", "x₄", "x₈"]):
-        doubled[name] = doubled[last] + doubled[last]
-    graphs = {"a neuron": graph, "z = x·y + x": shared, "three doublings": doubled}
+    graphs = {"a neuron": graph, **view_data.small_graphs(Value)}
     run.view("graph", "computation_graph", *view_data.graphs(graphs))
     slope = graph["w"].grad
     effect = "lowers" if slope < 0 else "raises"
@@ -667,13 +656,7 @@ def an_activation_bends_the_boundary(run: Run):
     for seed in run.progress(run.seeds(3), "seeds"):
         for activation, runs in trained.items():
             runs.append(train_on_spirals(seed, activation, stops))
-    first = trained["ReLU"][0]
-    panels = {
-        f"step {stops[i]}: {first['accuracies'][i]:.0%} of unseen points": first["maps"][i]
-        for i in (0, 6, 9, 11)
-    }
-    title = "A ReLU network learns to bend its boundary"
-    fig, caption, alt = figures.draw_boundaries(panels, first["x"], first["y"], title, MAP_SIZE)
+    fig, caption, alt = figures.draw_boundaries(trained["ReLU"][0], (0, 6, 9, 11), MAP_SIZE)
     run.figure(fig, "spirals", caption, alt=alt)
     run.view("boundary", "decision_boundary", *view_data.boundaries(trained, MAP_SIZE))
     lines = [result["line"] for result in trained["ReLU"]]
@@ -790,7 +773,7 @@ def our_network_equals_pytorchs(run: Run):
 # %% The loop
 @on_one_thread
 def train_on_digits(run: Run, lr: float, epochs: int, seed: int) -> list[list[float]]:
-    """Train a 64-64-10 network; return training loss, training and test accuracy by epoch."""
+    """Train a 64-64-10 network; return training and test accuracy after each epoch."""
     x, y, x_test, y_test = (tensor.to(run.device) for tensor in digits())
     torch.manual_seed(seed)
     model: nn.Module = sequential(64, 64, 10)
@@ -798,17 +781,14 @@ def train_on_digits(run: Run, lr: float, epochs: int, seed: int) -> list[list[fl
     model, optimizer = run.accelerator.prepare(model, optimizer)
     history = []
     for _ in range(epochs):
-        batches = batches_of(64, len(y), len(y) // 64)
-        total = 0.0
-        for batch in batches:
+        for batch in batches_of(64, len(y), len(y) // 64):
             batch = run.share(batch).to(run.device)
             loss = F.cross_entropy(model(x[batch]), y[batch])
             run.accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
-            total += loss.item() / len(batches)
         with torch.no_grad():
-            history.append([total, accuracy(model, x, y), accuracy(model, x_test, y_test)])
+            history.append([accuracy(model, x, y), accuracy(model, x_test, y_test)])
     return history
 
 
@@ -824,9 +804,8 @@ def the_loop_learns_to_read_digits(run: Run):
     base = nearest_average()
     fig, caption, alt = figures.draw_training(histories, base)
     run.figure(fig, "training", caption, alt=alt)
-    ends = histories[:, -1].tolist()
-    test = [after for _, _, after in ends]
-    gap = [before - after for _, before, after in ends]
+    training, test = histories[:, -1].T.tolist()
+    gap = [a - b for a, b in zip(training, test, strict=True)]
     because = f"nearest averages, which need no training, reach {base:.3f}"
     run.check("test accuracy", test, at_least=base, because=because, decides=True)
     run.measure("training accuracy minus test accuracy", gap)
@@ -859,7 +838,7 @@ def a_learning_rate_can_be_too_small_or_too_large(run: Run):
     epochs = run.pick(tiny=5, small=10, full=20)
     by_rate: list[list[float]] = []
     for rate in run.progress(rates, "learning rates"):
-        by_rate.append([train_on_digits(run, rate, epochs, seed)[-1][2] for seed in run.seeds(3)])
+        by_rate.append([train_on_digits(run, rate, epochs, seed)[-1][1] for seed in run.seeds(3)])
     means = [mean(accuracies) for accuracies in by_rate]
     best = means.index(max(means))
     fig, caption, alt = figures.draw_sweep(rates, by_rate)

@@ -1,6 +1,7 @@
 """What the interactive views of LLM02 show: graphs to step through, and a boundary in training."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from labs.kit import pack_array
@@ -34,6 +35,21 @@ def graph(values: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for name, value in values.items()
     ]
+
+
+def small_graphs(value: Any) -> dict[str, dict[str, Any]]:
+    """Return graphs in which a value is used twice, by title, each with its values by name.
+
+    Args:
+        value: the class `Value`.
+    """
+    used_twice = {"x": value(2.0), "y": value(3.0)}
+    used_twice["p"] = used_twice["x"] * used_twice["y"]
+    used_twice["z"] = used_twice["p"] + used_twice["x"]
+    doubled = {"x": value(1.0)}
+    for last, name in pairwise(["x", "x₂", "x₄", "x₈"]):
+        doubled[name] = doubled[last] + doubled[last]
+    return {"z = x·y + x": used_twice, "three doublings": doubled}
 
 
 def graphs(named: Mapping[str, Mapping[str, Any]]) -> Viewed:
