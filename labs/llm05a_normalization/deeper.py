@@ -5,7 +5,7 @@
 # **You will be able to** derive LayerNorm's gradient; say why statistics need float32; time two
 # norms and explain the result; separate the size of a table from its structure; run a race between
 # activations in which each has its best learning rate; compute a loss that no model of single
-# tokens can beat. **Builds on** LLM05a. **Takes** three quarters of an hour to read and two minutes
+# tokens can beat. **Builds on** LLM05a. **Takes** half an hour to read and two minutes
 # to run (`tiny`, 2 cores; `small` is for a GPU and trains over 100 models).
 
 # %% Imports
@@ -141,6 +141,9 @@ def layer_norms_gradient_avoids_two_directions(run: Run):
 # $$
 #
 # For $m = 1$, $\varepsilon = 10^{-5}$ and $s = 10$ this is $1 + 5 \cdot 10^{-6}$.
+#
+# Mind a library's default. PyTorch's LayerNorm has $\varepsilon = 10^{-5}$. Its RMSNorm takes
+# the precision of the dtype, which is $1.2 \cdot 10^{-7}$ in float32.
 
 
 # %% ε and the scale
@@ -163,6 +166,12 @@ def epsilon_lets_a_little_scale_through(run: Run):
     because = "the next term of the expansion is smaller by ε/m"
     bound = (eps / m.min()).item()
     run.check("relative error of the approximation", off, at_most=bound, because=because)
+    small = torch.randn(64, 256) / 1000  # far below √ε = 0.003
+    for name, own in (("1.2e-7", torch.finfo().eps), ("1e-5", 1e-5)):
+        off = (rms_norm(small, torch.ones(256), own) - F.rms_norm(small, (256,))).abs().max()
+        bound = {"at_most": 1e-5} if own < 1e-6 else {"at_least": 0.1}
+        what = f"small x: RMSNorm with ε = {name} − PyTorch's with its default"
+        run.check(what, off, **bound, because="PyTorch's default is the dtype's precision")
     change = (scaled / plain - 1).abs().min()
     because = "the partner: ε/2m of it, and m < 2"
     run.check("smallest change", change, at_least=2e-6, because=because)

@@ -408,8 +408,11 @@ def the_gradient_passes_finite_differences(run: Run):
     ours = rms_norm_backward(dy, x, gain)
     for name, a, b in zip(("dx", "dγ"), ours, theirs, strict=True):
         run.agree(f"{name} − autograd's", a - b)
-    product = (x * rms_norm_backward(dy, x, gain, 0)[0]).sum(-1)
+    dx = rms_norm_backward(dy, x, gain, 0)[0]
+    product = (x * dx).sum(-1)
     run.agree("ε = 0: x · dx", product, decides=True)
+    ten = rms_norm_backward(dy, 10 * x, gain, 0)[0]
+    run.agree("ε = 0: 10 times dx at 10x − dx at x", 10 * ten - dx)
     because = "the partner: 15 sums of 16 terms of size 1"
     before = (x * dy * gain).sum(-1).abs().max()
     run.check("largest x · g, before the norm", before, at_least=0.1, because=because)
@@ -582,8 +585,9 @@ def swiglu_fits_the_same_budget(run: Run):
 #
 # $$p_t \cdot p_s = \sum_i \cos\left(\omega_i (t - s)\right)$$
 #
-# Near positions have similar vectors, wherever in the text they are. LLM05b continues from here:
-# RoPE builds the distance into attention itself.
+# Near positions have similar vectors, wherever in the text they are. But attention multiplies both
+# vectors by learned matrices before it compares them, and then this no longer holds. LLM05b
+# continues from here: RoPE builds the distance into attention itself.
 
 
 # %% Positions
@@ -620,6 +624,12 @@ class Sinusoid(Position):
         return x + self.table[: x.shape[1]]
 
 
+def spread_at_one_distance(products: Tensor) -> float:
+    """Return the largest difference between two entries of a diagonal, (T, T)."""
+    diagonals = (products.diagonal(offset) for offset in range(-400, 401, 16))
+    return max((entries.max() - entries.min()).item() for entries in diagonals)
+
+
 @lab.experiment
 def attention_needs_positions(run: Run):
     """One attention layer ignores the order of earlier tokens; with sinusoids it doesn't.
@@ -639,10 +649,13 @@ def attention_needs_positions(run: Run):
     because = "random weights: the partner of the zero above"
     run.check("the same with sinusoids (RMS)", change, at_least=1e-3, because=because, decides=True)
     products = table @ table.T  # (T, T)
-    diagonals = (products.diagonal(offset) for offset in range(-400, 401, 16))
-    spread = max((products.max() - products.min()).item() for products in diagonals)
     because = "float64: sums of 32 cosines of up to 512"
+    spread = spread_at_one_distance(products)
     run.check("dot products at one distance: spread", spread, at_most=1e-10, because=because)
+    matrix = torch.randn(d, d, dtype=DOUBLE) / math.sqrt(d)
+    spread = spread_at_one_distance(table @ matrix @ table.T)
+    because = "the partner: sums of products of size 1, whose spread is √d/2 = 4"
+    run.check("the same with a random matrix between", spread, at_least=1, because=because)
     halves = (products[0] < products[0, 0] / 2).int().argmax()
     run.figure(
         figures.sinusoids(table, int(halves)),
