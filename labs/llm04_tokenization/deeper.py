@@ -18,7 +18,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import chain, pairwise
 from operator import add
 from pathlib import Path
@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets, seconds_paired
-from labs.llm04_tokenization import figures, vocabularies
+from labs.llm04_tokenization import batches, families, figures, vocabularies
 from labs.llm04_tokenization.lesson import (
     Pair,
     count_pairs,
@@ -38,10 +38,8 @@ from labs.llm04_tokenization.lesson import (
     to_bytes,
     vocabulary,
 )
-from labs.llm04_tokenization.vocabularies import Pieces, byte_level
 
 import regex
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 lab = Lab("LLM04+")
 
@@ -129,7 +127,7 @@ def train_round_by_round(words: dict[str, int], merges: int, tie: Tie) -> list[P
     while len(learned) < merges and (counts := count_pairs(spelled)):
         most = max(counts.values())
         ties = [pair for pair, count in counts.items() if count == most]
-        pair = min(ties, key=partial(tie, tokens=tokens))
+        pair = min((tie(pair, tokens), pair) for pair in ties)[1]
         spelled = [(merge(ids, pair, len(tokens)), frequency) for ids, frequency in spelled]
         tokens.append(tokens[pair[0]] + tokens[pair[1]])
         learned.append(pair)
@@ -589,25 +587,6 @@ def encode_stream(
     yield from encode(_raw(held + decoder.decode(b"", final=True)))
 
 
-def cut_anywhere(data: bytes, most: int, generator: random.Random) -> list[bytes]:
-    """Return chunks of 1 to `most` bytes."""
-    chunks = []
-    start = 0
-    while start < len(data):
-        end = start + generator.randint(1, most)
-        chunks.append(data[start:end])
-        start = end
-    return chunks
-
-
-def counted(chunks: Iterable[bytes], flow: dict[str, int]) -> Iterator[bytes]:
-    """Yield the chunks and note how many bytes wait when the next one is asked for."""
-    for chunk in chunks:
-        flow["held"] = max(flow["held"], flow["read"] - flow["returned"])
-        flow["read"] += len(chunk)
-        yield chunk
-
-
 @lab.experiment
 def a_stream_gives_the_same_ids(run: Run):
     """However a text is cut, its stream gives the ids of the text, and holds one stretch back.
@@ -627,7 +606,9 @@ def a_stream_gives_the_same_ids(run: Run):
             flow = {"read": 0, "held": 0, "returned": 0}
             got = []
             for i in encode_stream(
-                bpe.encode, counted(cut_anywhere(data, most, generator), flow), split
+                bpe.encode,
+                batches.counted(batches.cut_anywhere(data, most, generator), flow),
+                split,
             ):
                 got.append(i)
                 flow["returned"] += len(bpe.tokens[i])
@@ -677,11 +658,6 @@ def a_stream_gives_the_same_ids(run: Run):
 
 
 # %% 5. Vocabulary and length
-def bytes_per_token(pieces: Pieces, text: str) -> float:
-    """Return the mean length of a token."""
-    return len(text.encode()) / len(pieces(text))
-
-
 def unigram_bits(bpe: BPE, seen: str, new: str) -> float:
     """Return the bits per byte of `new` under the frequencies in `seen`, one added to each."""
     counts = Counter(bpe.encode(seen))
@@ -706,7 +682,7 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
     for size in run.progress(sizes, "vocabularies"):
         bpe = BPE(trained(run)[: size - 256])
         for name, text in texts.items():
-            lengths[name].append(bytes_per_token(bpe.pieces, text))
+            lengths[name].append(len(text.encode()) / len(bpe.encode(text)))
         bits.append(unigram_bits(bpe, seen[:1_000_000], unseen))
     rows = [[size, *(v[i] for v in lengths.values()), bits[i]] for i, size in enumerate(sizes)]
     run.table("Bytes per token", ["ids", *texts, "unigram's bits per byte"], rows)
@@ -747,35 +723,6 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
 
 
 # %% 6. Families
-UNKNOWN = b"[UNK]"
-
-
-def families(text: str, bpe: BPE) -> dict[str, Pieces]:
-    """Return tokenizers trained on `text`, each with as many ids as `bpe`; bytes have 256."""
-    size = len(bpe.tokens)
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    known = {word for word, _ in count_words(text).most_common(size - 1)}
-    options = {"vocab_size": size, "special_tokens": ["[UNK]"], "show_progress": False}
-
-    def library(model: Any, trainer: Any) -> Pieces:
-        tokenizer = Tokenizer(model)
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.train_from_iterator([text], trainer(initial_alphabet=letters, **options))
-        return byte_level(tokenizer)
-
-    wordpiece = library(models.WordPiece(unk_token="[UNK]"), trainers.WordPieceTrainer)
-    unigram = partial(trainers.UnigramTrainer, unk_token="[UNK]")
-    return {
-        "bytes": lambda text: [bytes([byte]) for byte in text.encode()],
-        "words and UNK": lambda text: [
-            word.encode() if word in known else UNKNOWN for word in WORD.findall(text)
-        ],
-        "BPE": bpe.pieces,
-        "WordPiece": lambda text: [piece.removeprefix(b"##") for piece in wordpiece(text)],
-        "Unigram": library(models.Unigram(), unigram),
-    }
-
-
 @lab.experiment
 def subwords_lose_nothing(run: Run):
     """With equal numbers of ids, BPE and Unigram on bytes lose nothing; words lose what is rare.
@@ -786,11 +733,11 @@ def subwords_lose_nothing(run: Run):
     german = " ".join(vocabularies.paragraphs()["German"])
     rows = []
     lost = {}
-    for name, pieces in families(seen, BPE(trained(run)[: 4096 - 256])).items():
+    for name, pieces in families.train(seen, BPE(trained(run)[: 4096 - 256]), WORD).items():
         row: list[Any] = [name]
         for text in (unseen, german):
             tokens = pieces(text)
-            lost[name, text] = tokens.count(UNKNOWN) / len(tokens)
+            lost[name, text] = tokens.count(families.UNKNOWN) / len(tokens)
             back = "yes" if b"".join(tokens) == text.encode() else "no"
             row += [len(text.encode()) / len(tokens), 100 * lost[name, text], back]
         rows.append(row)
@@ -843,29 +790,11 @@ def pack(texts: Iterable[list[int]], width: int, end: int) -> list[list[int]]:
     return rows
 
 
-def padding_share(lengths: list[int], rows: int = 32) -> float:
-    """Return the share of padding in batches of `rows`, each as wide as its longest row."""
-    batches = [lengths[i : i + rows] for i in range(0, len(lengths), rows)]
-    places = sum(len(batch) * max(batch) for batch in batches)
-    return 1 - sum(lengths) / places
-
-
 def bucketed(lengths: list[int], rows: int = 32, batches: int = 50) -> list[int]:
     """Return the lengths, sorted within portions of so many batches."""
     size = rows * batches
     portions = [sorted(lengths[i : i + size]) for i in range(0, len(lengths), size)]
     return [*chain.from_iterable(portions)]
-
-
-def _split_at(ids: list[int], end: int) -> list[list[int]]:
-    """Return the lists between the end ids."""
-    texts: list[list[int]] = [[]]
-    for i in ids:
-        if i == end:
-            texts.append([])
-        else:
-            texts[-1].append(i)
-    return texts[:-1]
 
 
 @lab.experiment
@@ -879,9 +808,9 @@ def buckets_and_packing_remove_padding(run: Run):
     random.Random(run.seed).shuffle(speeches)
     lengths = [len(speech) for speech in speeches]
     shares = {
-        "random order": padding_share(lengths),
-        "buckets": padding_share(bucketed(lengths)),
-        "sorted": padding_share(sorted(lengths)),
+        "random order": batches.padding_share(lengths),
+        "buckets": batches.padding_share(bucketed(lengths)),
+        "sorted": batches.padding_share(sorted(lengths)),
     }
     width = 256
     end = len(bpe.tokens)
@@ -891,7 +820,7 @@ def buckets_and_packing_remove_padding(run: Run):
     run.table("Padding in batches of 32", ["texts", "%"], [[k, 100 * v] for k, v in shares.items()])
     flat = [*chain.from_iterable(rows)]
     texts = "|".join(" ".join(map(str, speech)) for speech in speeches)
-    back = "|".join(" ".join(map(str, speech)) for speech in _split_at(flat[:needed], end))
+    back = "|".join(" ".join(map(str, speech)) for speech in batches.split_at(flat[:needed], end))
     run.check("every text comes back from its rows", back == texts, equals=True, decides=True)
     run.check("rows of another width", sum(len(row) != width for row in rows), equals=0)
     run.check(
@@ -906,20 +835,16 @@ def buckets_and_packing_remove_padding(run: Run):
         because="“most of the padding”",
         decides=True,
     )
-    numbers = [[1 + i % 2 for _ in range(n)] for i, n in enumerate(lengths)]
-    by_length = sorted(lengths[: 32 * 50])
-    middle = [[2] * n for n in by_length[32 * 25 : 32 * 26]]
-    packed = pack(numbers[:600], width, 3)[:32]
+    numbers = [[1 + i % 2] * n for i, n in enumerate(lengths)]
+    middle = sorted(lengths[: 32 * 50])[32 * 25 : 32 * 26]
+    pictures = {
+        f"random: {batches.padding_share(lengths[:32]):.0%} padding": lengths[:32],
+        f"bucket: {batches.padding_share(middle):.0%} padding": middle,
+    }
+    grids = {title: [[2] * n for n in part] for title, part in pictures.items()}
+    grids["packed: none"] = pack(numbers[:600], width, 3)[:32]
     run.figure(
-        figures.batches(
-            {
-                f"random: {padding_share(lengths[:32]):.0%} padding": [
-                    [2] * n for n in lengths[:32]
-                ],
-                f"bucket: {padding_share([len(row) for row in middle]):.0%} padding": middle,
-                "packed: none": packed,
-            }
-        ),
+        figures.batches(grids),
         "padding",
         "A batch of 32 rows in three ways, on one scale. White is padding. Packed, two blues tell "
         "neighbouring speeches apart and the dark ids are the ends.",

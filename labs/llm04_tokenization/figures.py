@@ -10,10 +10,11 @@ from labs.llm04_tokenization.vocabularies import Vocabulary
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 Pair = tuple[int, int]
 GREY = "#8a929c"
-MONO = {"family": "monospace", "ha": "center", "va": "center"}
+MONO: dict[str, Any] = {"family": "monospace", "ha": "center", "va": "center"}
 
 
 def utf8_bits(characters: str) -> Figure:
@@ -29,7 +30,7 @@ def utf8_bits(characters: str) -> Figure:
             for j, bit in enumerate(bits):
                 x = 8.6 * i + j
                 colour = GREY if j < fixed else f"C{row}"
-                ax.add_patch(plt.Rectangle((x, -row - 0.38), 0.94, 0.76, color=colour, alpha=0.3))
+                ax.add_patch(Rectangle((x, -row - 0.38), 0.94, 0.76, color=colour, alpha=0.3))
                 ax.text(x + 0.47, -row, bit, size=8, **MONO)
     ax.set(xlim=(-9.5, 34.5), ylim=(-len(characters) + 0.4, 0.6))
     ax.set_title("UTF-8: the first byte shows how many belong together")
@@ -62,8 +63,8 @@ def merge_steps(
         x = 0.0
         for word, ids in spelled.items():
             x = boxes(ax, -step, [tokens[i] for i in ids], x) + 1.2
-            ax.text(x - 1.0, -step, f"×{words[word]}", size=8, color=GREY, ha="center", va="center")
-            x += 1.2
+            if words[word] > 1:
+                ax.text(x - 1.0, -step, f"×{words[word]}", size=8, color=GREY, va="center")
         ax.text(-0.8, -step, note, ha="right", va="center", size=9)
         if step == len(merges):
             break
@@ -72,7 +73,7 @@ def merge_steps(
         tokens.append(tokens[pair[0]] + tokens[pair[1]])
         new = len(tokens) - 1
         left, right, made = (tokens[i].decode().replace(" ", "·") for i in (*pair, new))
-        note = f"{left} + {right} → {made}, {count} times"
+        note = f"{left} + {right} → {made}, {count} {'times' if count > 1 else 'time'}"
         spelled = {word: merge(ids, pair, new) for word, ids in spelled.items()}
     ax.set(xlim=(-15, 34), ylim=(-len(merges) - 0.6, 0.6))
     ax.set_title("Each merge joins the most frequent pair of neighbours")
@@ -84,7 +85,7 @@ def batch(
     texts: list[str], tokenizer: Any, rows: list[list[int]], shifts: dict[str, Any]
 ) -> Figure:
     """Draw a batch padded on the left, and how far each row's prediction moves."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4), width_ratios=[2.2, 1])
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=[2.4, 1])
     width = max(map(len, rows))
     for y, row in enumerate(rows):
         missing = width - len(row)
@@ -92,12 +93,10 @@ def batch(
             real = x >= missing
             text = tokenizer.decode([row[x - missing]]).strip() if real else "pad"
             colour = "C0" if real else GREY
-            left.add_patch(
-                plt.Rectangle((x + 0.04, -y - 0.42), 0.92, 0.84, color=colour, alpha=0.25)
-            )
-            left.text(x + 0.5, -y, text, ha="center", va="center", size=7.5)
+            left.add_patch(Rectangle((x + 0.04, -y - 0.42), 0.92, 0.84, color=colour, alpha=0.25))
+            left.text(x + 0.5, -y, text, ha="center", va="center", size=6.5)
     left.set(xlim=(0, width), ylim=(-len(texts) + 0.4, 0.6))
-    left.set_title("Eight prompts, padded on the left")
+    left.set_title("Eight prompts, padded on the left", size=11)
     left.axis("off")
     names = ["left, with the mask", "left, without the mask", "right, read at the last place"]
     values = [mean(shifts[name]) for name in names]
@@ -105,8 +104,8 @@ def batch(
     for y, (name, value) in enumerate(zip(names, values, strict=True)):
         shown = f"{value:.2f}" if value > 0.005 else "0"
         right.text(0, -y + 0.52, f"{name}: {shown}", va="center", size=8.5)
-    right.set(yticks=[], ylim=(-2.6, 0.8), xlabel="mean divergence from the prompt alone (nats)")
-    right.set_title("Only the mask keeps the prediction")
+    right.set(yticks=[], ylim=(-2.6, 0.8), xlabel="mean shift (nats)")
+    right.set_title("Only the mask helps", size=11)
     right.grid(False)
     return fig
 
@@ -201,7 +200,7 @@ def growth(lengths_: list[int], times: dict[str, list[float]]) -> Figure:
     ax.set(
         xlabel="letters in the word",
         ylabel="seconds",
-        title="Round by round is quadratic, buckets aren't",
+        title="Round by round takes quadratic time, buckets don't",
     )
     return fig
 
@@ -213,7 +212,8 @@ def vocabulary_size(
     fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.4))
     for i, (name, values) in enumerate(lengths_.items()):
         axes[0].plot(sizes, values, "o-", color=f"C{i}", ms=4)
-        axes[0].text(sizes[-1] * 1.12, values[-1], name, color=f"C{i}", va="center", size=8.5)
+        place = values[-1] + (0.07 if name == "Python" else -0.07 if name == "German" else 0)
+        axes[0].text(sizes[-1] * 1.12, place, name, color=f"C{i}", va="center", size=8.5)
     axes[1].plot(sizes, bits, "o-", color="C0", ms=4)
     axes[0].set(title="Bytes per token", ylabel="bytes", xlim=(sizes[0] * 0.9, sizes[-1] * 7))
     axes[1].set(title="A unigram model's loss", ylabel="bits per byte")

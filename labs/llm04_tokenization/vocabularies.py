@@ -1,9 +1,11 @@
 """Vocabularies that people use, from embedded files: each maps a text to its tokens' bytes."""
 
 import base64
+import inspect
 import json
+import shlex
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -232,3 +234,19 @@ def relative_to_english() -> dict[str, dict[str, list[float]]]:
             for language, texts in paragraphs().items()
         }
     return ratios
+
+
+def compare(vocabularies: Sequence[Vocabulary]) -> tuple[list[str], list[list[Any]]]:
+    """Return columns and rows of a table: bytes per token, a number, what doesn't come back."""
+    texts = {
+        "English": " ".join(paragraphs()["English"]),
+        "Shakespeare": assets.shakespeare()[-50_000:],
+        "Python": inspect.getsource(shlex),
+    }
+    rows: list[list[Any]] = []
+    for v in vocabularies:
+        lengths = [round(bytes_per_token(v, text), 2) for text in texts.values()]
+        cuts = "|".join(piece.decode().strip() for piece in v.pieces("1234567")).strip("|")
+        changed = ", ".join(changed_languages(v)) or "none"
+        rows.append([v.name, v.kind, v.size, *lengths, cuts, changed])
+    return ["vocabulary", "kind", "ids", *texts, "1234567", "changes"], rows

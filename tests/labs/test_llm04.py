@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import pairwise
 
 from labs.kit import Mistake, assets
+from labs.llm04_tokenization import batches as batching
 from labs.llm04_tokenization import deeper as fast
 from labs.llm04_tokenization import lesson as lab
 from labs.llm04_tokenization import smollm2_tasks, vocabularies
@@ -253,11 +254,6 @@ def test_tiktoken_raises_an_error_for_a_name_in_plain_text():
 # Functions that the measurements use.
 
 
-def test_utf8_by_hand_at_the_limits_of_every_length():
-    for code in (0, 0x7F, 0x80, 0x7FF, 0x800, 0xFFFF, 0x10000, 0x10FFFF):
-        assert lab.utf8(code) == chr(code).encode()
-
-
 def test_unigram_bits_follow_from_the_frequencies():
     bytes_alone = fast.BPE([])
     bits = fast.unigram_bits(bytes_alone, "a" * 256, "a")  # (256 + 1) of (256 + 256)
@@ -265,7 +261,7 @@ def test_unigram_bits_follow_from_the_frequencies():
 
 
 def test_padding_is_the_share_of_the_rectangle_that_is_empty():
-    assert fast.padding_share([1, 3, 2, 2], 2) == pytest.approx(1 - 8 / 10)
+    assert batching.padding_share([1, 3, 2, 2], 2) == pytest.approx(1 - 8 / 10)
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=300))
@@ -275,7 +271,7 @@ def test_buckets_hold_every_text_once(lengths):
 
 @given(st.binary(min_size=1, max_size=99), st.integers(1, 9))
 def test_joined_chunks_are_the_data(data, most):
-    chunks = fast.cut_anywhere(data, most, random.Random(0))
+    chunks = batching.cut_anywhere(data, most, random.Random(0))
     assert b"".join(chunks) == data
     assert all(1 <= len(chunk) <= most for chunk in chunks)
 

@@ -63,7 +63,6 @@ LabViews.kinds.merges = (stage, data) => {
   input.value = data.text;
   const field = element("label", { class: "view-text" }, element("span", { class: "view-name" }, "Your text"), input);
   const box = element("div");
-  const note = element("p", { class: "view-title" });
   const live = LabViews.live();
   const choices = element("div");
   const { box: slider, input: range } = LabViews.slider(
@@ -84,11 +83,11 @@ LabViews.kinds.merges = (stage, data) => {
     list.setAttribute("aria-orientation", "horizontal");
     for (const item of items) item.style.setProperty("--share", "32%");
     const count = `${ids.length} token${ids.length === 1 ? "" : "s"}`;
-    note.textContent = step.pair
+    const text = step.pair
       ? `Merge ${step.made - 255} of the vocabulary: “${visible(textOf(step.pair[0]))}” + “${visible(textOf(step.pair[1]))}” → “${visible(textOf(step.made))}”, here ${step.times} ×. ${count}.`
       : `The bytes of the text: ${count}.`;
     box.replaceChildren(list);
-    live.say(note.textContent);
+    live.say(text);
     if (items.length) {
       LabViews.roving(list, items, 1, (i) => live.say(`Token ${i + 1}: “${visible(textOf(ids[i]))}”, id ${ids[i]}.`), ["click", "focusin"]);
     }
@@ -125,6 +124,6 @@ LabViews.kinds.merges = (stage, data) => {
     button.addEventListener("click", () => step(by));
     return button;
   });
-  stage.append(field, choices, element("div", { class: "view-row" }, slider, ...buttons), note, box, live);
+  stage.append(field, choices, element("div", { class: "view-row" }, slider, ...buttons), box, live);
   update();
 };
