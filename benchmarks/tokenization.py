@@ -5,8 +5,9 @@
 
 Run it from the root of the clone with the labs' Python (`.lab-env/cpu-…/venv/bin/python`). The
 libraries run in turn, a b c a b c …, so that a change of pace affects all of them. The benchmark
-prints medians, and medians of the ratios round by round. The text is 1.1 MB of Shakespeare. Growth
-uses all plays and the Python sources installed here, in shuffled pieces, so that nothing repeats.
+prints medians, and medians of the ratios round by round. The text is 1.1 MB of Shakespeare, and all
+5 MB to train 10,000 ids. Then comes one word of 100,000 letters. Growth uses all plays and the
+Python sources installed here, in shuffled pieces, so that nothing repeats.
 The stream repeats the plays, for a container with less memory than the stream has bytes:
 
     docker run --rm --memory 512m --memory-swap 512m -v $PWD:/clone -w /clone \\
@@ -123,6 +124,23 @@ def compare_encoding(text: str, size: int, rounds: int) -> None:
     show(title, in_turn(calls, rounds), len(text.encode()) / 1e6)
 
 
+def compare_long_words(size: int, rounds: int) -> None:
+    """Time one word of 100,000 letters: random ones, and a single letter repeated."""
+    merges = lab.train(lab.count_words(assets.shakespeare()[:1_100_000]), size - 256)
+    letters = "".join(random.Random(0).choices("etaoinshrdlu", k=100_000))
+    for name, word in (("random letters", letters), ("the letter a", "a" * 100_000)):
+        ours = lab.BPE(merges)  # long words are never cached
+        openai = vocabularies.in_tiktoken(ours.tokens, ours.split.words)
+        hugging = vocabularies.in_tokenizers(merges)
+        assert ours.encode(word) == openai.encode_ordinary(word) == hugging.encode(word).ids
+        calls: dict[str, Call] = {
+            "ours": partial(ours.encode, word),
+            "tiktoken": partial(openai.encode_ordinary, word),
+            "tokenizers": partial(hugging.encode, word),
+        }
+        show(f"A word of 100,000 letters, {name}", in_turn(calls, rounds), 0.1)
+
+
 def pieces(megabytes: int) -> list[str]:
     """Return plays and Python sources, at most `megabytes` of characters, in shuffled pieces."""
     texts = [assets.shakespeare()]
@@ -199,7 +217,9 @@ def main() -> None:
         return
     for size in (512, 4096):
         compare_training(text, size, arguments.rounds)
+    compare_training(assets.shakespeare(), 10_000, max(arguments.rounds // 2, 1))
     compare_encoding(text, 4096, arguments.rounds)
+    compare_long_words(4096, arguments.rounds)
     show_growth(arguments.megabytes, merges)
 
 

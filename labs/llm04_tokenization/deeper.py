@@ -35,7 +35,6 @@ from labs.llm04_tokenization.lesson import (
     encode_word,
     merge,
     split_specials,
-    to_bytes,
     vocabulary,
 )
 
@@ -57,6 +56,11 @@ lab = Lab("LLM04+")
 # pattern always cuts, whatever stands around it. So stretches can be encoded one by one and
 # remembered. With GPT-2's pattern a cut is safe wherever whitespace follows another character. With
 # GPT-4's it is safe only before a blank, because signs take the line ends behind them along.
+#
+# Python's strings can hold what no text should: **surrogates**, code points D800 to DFFF, of which
+# two together stand for one character in UTF-16. UTF-8 has no bytes for half a pair. tiktoken
+# replaces it by �, and so do we. Bytes that are no UTF-8 are another matter: given bytes instead of
+# text, our encoder returns ids that decode to exactly these bytes.
 
 
 # %% 1. Split patterns and tie rules
@@ -115,7 +119,7 @@ def clean(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return to_bytes(text).decode()
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
 
@@ -148,8 +152,8 @@ def _raw(word: str) -> bytes:
 # Two more ideas make it fast.
 #
 # - A **heap** returns the most frequent pair without a search. Once both of its tokens exist, the
-#   count of a pair can only fall. So an entry in the heap is never too low. If the top entry is
-#   out of date, push the pair back with its present count.
+#   count of a pair can only fall. So an entry in the heap is never too low. If the top entry is out
+#   of date, push the pair back with its present count.
 # - Python is slow in loops and fast in strings. Write a word as a **string with one character for
 #   each token**, `chr(id)`. Then `split` finds all places of a pair, from left to right.
 
@@ -799,7 +803,7 @@ def bucketed(lengths: list[int], rows: int = 32, batches: int = 50) -> list[int]
 
 @lab.experiment
 def buckets_and_packing_remove_padding(run: Run):
-    """Buckets remove most of the padding, and packing returns every text without any but the last.
+    """Buckets remove most of the padding; packing needs it in the last row only and loses no text.
 
     Predict: which share of a batch is padding with buckets of 50 batches?
     """

@@ -36,8 +36,8 @@ Pair = tuple[int, int]  # two neighbouring ids
 # id stands for a piece of text, a **token**. A set of tokens with their ids is a **vocabulary**.
 #
 # A computer stores text as numbers already. Unicode gives each character a **code point**, a number
-# up to 1,114,111. **UTF-8** writes a code point as one to four **bytes**, numbers from 0 to 255.
-# The first byte shows how many bytes follow:
+# up to 1,114,111, usually written in hexadecimal. **UTF-8** writes a code point as one to four
+# **bytes**, numbers from 0 to 255. The first byte shows how many bytes follow:
 #
 # | code points | bytes | bits |
 # |---|---|---|
@@ -46,9 +46,9 @@ Pair = tuple[int, int]  # two neighbouring ids
 # | up to FFFF | 3 | 1110xxxx 10xxxxxx 10xxxxxx |
 # | up to 10FFFF | 4 | 11110xxx 10xxxxxx 10xxxxxx 10xxxxxx |
 #
-# The code point of é is E9, in bits 00011 101001. Two bytes have room for 11 bits, so é becomes
-# 110**00011** 10**101001**, in hexadecimal C3 A9. Basic English letters take one byte. Greek,
-# Cyrillic and Arabic letters take two. Hindi, Thai, Chinese and Korean take three for each
+# The code point of é is E9, which is 233, in bits 00011 101001. Two bytes have room for 11 bits, so
+# é becomes 110**00011** 10**101001**, in hexadecimal C3 A9. Basic English letters take one byte.
+# Greek, Cyrillic and Arabic letters take two. Hindi, Thai, Chinese and Korean take three for each
 # character, and most emoji take four.
 #
 # What looks like one character may be several code points. A family emoji is four people, joined by
@@ -68,7 +68,7 @@ def utf8_takes_one_to_four_bytes(run: Run):
     Predict: how many bytes does the emoji of a family of four take?
     """
     last = (0x7F, 0x7FF, 0xFFFF, 0x10FFFF)  # the largest code points of 1, 2, 3 and 4 bytes
-    codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]  # no characters
     wrong = sum(len(chr(code).encode()) != 1 + bisect_left(last, code) for code in codes)
     run.check(f"of {len(codes):,} code points, exceptions", wrong, equals=0, decides=True)
     rows = []
@@ -99,8 +99,9 @@ def utf8_takes_one_to_four_bytes(run: Run):
 #
 # A merge must not cross from one word to the next. Otherwise `dog.` and `dog!` would become tokens
 # beside `dog`. So a pattern first cuts the text into **words**. We use GPT-2's pattern (Radford et
-# al. 2019): a word takes the space before it along; letters, digits and other signs don't mix.
-# Equal words are counted once, with their frequency.
+# al. 2019): a word takes the space before it along; letters, digits and other signs don't mix. In
+# the pattern, `\p{L}` is any letter, `\p{N}` any digit and `\s` any whitespace. Equal words are
+# counted once, with their frequency.
 
 
 # %% 2. Training
@@ -173,17 +174,9 @@ def train(words: dict[bytes, int], merges: int) -> list[Pair]:
     return learned
 
 
-def to_bytes(text: str) -> bytes:
-    """Return the UTF-8 of a text; half a surrogate pair becomes U+FFFD, as in tiktoken."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
-
-
 def count_words(text: str) -> Counter[bytes]:
     """Count the words of a text, as bytes."""
-    return Counter(word.encode() for word in WORD.findall(to_bytes(text).decode()))
+    return Counter(word.encode() for word in WORD.findall(text))
 
 
 def vocabulary(merges: Iterable[Pair]) -> list[bytes]:
@@ -336,7 +329,7 @@ class Tokenizer:
     def encode(self, text: str, allowed: Iterable[str] = ()) -> list[int]:
         """Return the ids of a text; only `allowed` names become special tokens."""
         ids: list[int] = []
-        for piece, special in split_specials(to_bytes(text).decode(), allowed):
+        for piece, special in split_specials(text, allowed):
             if special:
                 ids.append(self.specials[piece])
                 continue
@@ -391,6 +384,10 @@ def our_ids_are_the_librarys_and_lose_nothing(run: Run):
 # The defence is one rule: **a name in a text is text, unless the caller allows it.** The program
 # that builds the chat allows names in its own template and nowhere else. Libraries differ in what
 # they do unasked: tiktoken raises an error, and `tokenizers` obeys the user.
+#
+# Below, a user asks a question, injects a system turn that orders the reply BANANA, and asks again.
+# We encode this attack in both ways and compare the log-probability of BANANA. Its unit is the
+# **nat**: one nat more is 2.7 times as likely.
 
 
 # %% 4. Injected turns
@@ -403,8 +400,8 @@ def smollm2(run: Run) -> tuple[Any, Any]:
 
 
 @lab.experiment
-def injected_turns_are_obeyed_and_names_as_text_are_not(run: Run):
-    """An order that a user injects as a system turn moves SmolLM2 towards it, and less as text.
+def an_injected_order_counts_more_than_the_same_text(run: Run):
+    """An injected system turn makes the reply that it orders likelier than the same order as text.
 
     Predict: by default, does SmolLM2's tokenizer make a control token of what a user types?
     """
@@ -608,7 +605,7 @@ def a_few_long_texts_hold_much_of_the_text(run: Run):
 # %% 6. Vocabularies compared
 @lab.experiment
 def byte_level_vocabularies_return_every_text(run: Run):
-    """Byte-level vocabularies return every text; AI21's, which normalizes, does not.
+    """Byte-level vocabularies return all our paragraphs; AI21's, which normalizes, does not.
 
     Predict: which of the six has the longest tokens in English, and which in Python code?
     """
@@ -651,7 +648,7 @@ def byte_level_vocabularies_return_every_text(run: Run):
 # **A space at the end.** In training, words came with their space: ` Paris`. A prompt that ends
 # with a space already spends it. What may follow is `Paris` without a space, which is another token
 # and hardly ever came after a single space. SmolLM2 is an extreme case: it cuts before every digit,
-# so it knows a single space almost only in front of numbers.
+# so a single space token mostly stands in front of a number.
 #
 # **Numbers.** The table above shows how differently vocabularies cut 1234567. Groups of three from
 # the left make 123|456|7, although a person would write 1,234,567; Singh & Strouse (2024) found
