@@ -1,9 +1,9 @@
 """LLM06: the parts that later labs may import."""
 
-from labs.llm06_attention.lesson import ANSWERS as ANSWERS
-from labs.llm06_attention.lesson import KEYS as KEYS
-from labs.llm06_attention.lesson import VOCABULARY as VOCABULARY
 from labs.llm06_attention.lesson import MultiHeadAttention as MultiHeadAttention
 from labs.llm06_attention.lesson import causal_mask as causal_mask
-from labs.llm06_attention.lesson import recall_batch as recall_batch
-from labs.llm06_attention.lesson import rope as rope
+from labs.llm06_attention.recall import ANSWERS as ANSWERS
+from labs.llm06_attention.recall import KEYS as KEYS
+from labs.llm06_attention.recall import VOCABULARY as VOCABULARY
+from labs.llm06_attention.recall import recall_batch as recall_batch
+from labs.llm06_attention.recall import rope as rope

@@ -73,6 +73,65 @@ def _check_fully_masked_row(implementation: Function, scores: Tensor, mask: Tens
         )
 
 
+@checks.proves("attention")
+def attention(module: Any) -> None:
+    """Check the output with and without a mask, and with values of another width than the keys."""
+    implementation = module.attention
+    q = draw(2, 3, 5, 4)
+    k = draw(2, 3, 7, 4, seed=1)
+    v = draw(2, 3, 7, 6, seed=2)
+    mask = torch.ones(5, 7, dtype=torch.bool).tril(2)
+    attend = F.scaled_dot_product_attention
+    got = implementation(q, k, v, mask)
+    mistakes: Mistakes = {
+        "the division by √d is missing": lambda: attend(q, k, v, mask, scale=1.0),
+        "the scores are divided by d, not by √d": lambda: attend(q, k, v, mask, scale=1 / 4),
+        "the scores are multiplied with √d, not divided by it": (
+            lambda: attend(q, k, v, mask, scale=2.0)
+        ),
+        "the mask isn't used": lambda: attend(q, k, v),
+        "divide by √D, the width of a key, not by the square root of the number of keys": (
+            lambda: attend(q, k, v, mask, scale=1 / math.sqrt(7))
+        ),
+        "the softmax runs over the queries: each query must distribute its weight over the keys": (
+            lambda: (q @ k.mT / 2).masked_fill(~mask, -math.inf).softmax(-2).nan_to_num() @ v
+        ),
+    }
+    name_mistake(got, mistakes)
+    message = "softmax(QKᵀ/√d) V: do you multiply the weights with the values?"
+    expect_close(got, attend(q, k, v, mask), message)
+    expect_close(implementation(q, k, v), attend(q, k, v), "without a mask every key is visible")
+
+
+@checks.proves("causal_mask")
+def causal_mask(module: Any) -> None:
+    """Check squares, a cache, and more queries than keys."""
+    for tq, tk in ((4, 4), (2, 5), (1, 3), (5, 3)):
+        want = torch.tensor([[key <= tk - tq + query for key in range(tk)] for query in range(tq)])
+        got = module.causal_mask(tq, tk)
+        everything = torch.ones(tq, tk, dtype=torch.bool)
+        candidates = {
+            "True and False are swapped: True means that a query may look at a key": ~want,
+            "the query's own key must be visible, too": everything.tril(tk - tq - 1),
+            "one key of the future is visible": everything.tril(tk - tq + 1),
+            "the triangle is aligned top-left, but the last query belongs to the last key": (
+                everything.tril()
+            ),
+            "the triangle is turned over: queries must see earlier keys, not later ones": (
+                everything.triu(tk - tq)
+            ),
+        }
+        name_mistake(
+            got,
+            {
+                message: lambda wrong=wrong: wrong
+                for message, wrong in candidates.items()
+                if not torch.equal(wrong, want)
+            },
+        )
+        expect_close(got, want, f"Tq = {tq}, Tk = {tk}")
+
+
 @checks.proves("cross_attention_mask")
 def cross_attention_mask(module: Any) -> None:
     """Check the mask of three sources: full, padded and empty."""
@@ -195,9 +254,11 @@ def _with_weights_of(implementation: type, theirs: nn.MultiheadAttention) -> Any
     ours: Any = implementation(12, 3, bias=True).double()
     weights = theirs.in_proj_weight.chunk(3)
     biases = theirs.in_proj_bias.chunk(3)
-    for linear, weight, bias in zip((ours.q, ours.k, ours.v), weights, biases, strict=True):
+    for linear, weight, bias in zip(
+        (ours.q_proj, ours.k_proj, ours.v_proj), weights, biases, strict=True
+    ):
         linear.load_state_dict({"weight": weight, "bias": bias})
-    ours.out.load_state_dict(theirs.out_proj.state_dict())
+    ours.o_proj.load_state_dict(theirs.out_proj.state_dict())
     return ours
 
 
@@ -205,7 +266,9 @@ def _mistakes_of_heads(module: Any, x: Tensor) -> Mistakes:
     """Return the result of each known mistake in splitting, scaling and merging the heads."""
     b, t, d = x.shape
     attend = F.scaled_dot_product_attention
-    projected = [layer(x) for layer in (module.q, module.k, module.v)]  # (B, T, d) each
+    projected = [
+        layer(x) for layer in (module.q_proj, module.k_proj, module.v_proj)
+    ]  # (B, T, d) each
     q, k, v = (y.view(b, t, 3, d // 3).transpose(1, 2) for y in projected)  # (B, H, T, D) each
     jumbled_q, jumbled_k, jumbled_v = (y.view(b, 3, t, d // 3) for y in projected)
     every_q, every_k, every_v = (
@@ -213,29 +276,29 @@ def _mistakes_of_heads(module: Any, x: Tensor) -> Mistakes:
     )  # head h takes the coordinates h, h + H, h + 2H, …
 
     def merged(y: Tensor) -> Tensor:
-        return module.out(y.transpose(1, 2).flatten(2))
+        return module.o_proj(y.transpose(1, 2).flatten(2))
 
     return {
         "heads and tokens are jumbled: use a transpose, not a bare view or reshape": (
             lambda: merged(attend(jumbled_q, jumbled_k, jumbled_v))
         ),
         "a bare view or reshape splits and merges the heads: the transposes are missing": (
-            lambda: module.out(attend(jumbled_q, jumbled_k, jumbled_v).reshape(b, t, d))
+            lambda: module.o_proj(attend(jumbled_q, jumbled_k, jumbled_v).reshape(b, t, d))
         ),
         "the heads are merged without a transpose back, so the tokens are jumbled": (
-            lambda: module.out(attend(q, k, v).reshape(b, t, d))
+            lambda: module.o_proj(attend(q, k, v).reshape(b, t, d))
         ),
         "a head is D neighbouring coordinates, but here it takes every H-th one": (
-            lambda: module.out(attend(every_q, every_k, every_v).permute(0, 2, 3, 1).flatten(2))
+            lambda: module.o_proj(attend(every_q, every_k, every_v).permute(0, 2, 3, 1).flatten(2))
         ),
         "the scores are divided by √d_model: divide by √head_dim, the width of one head": (
             lambda: merged(attend(q, k, v, scale=1 / math.sqrt(d)))
         ),
         "the scores are divided by d, not by √d": lambda: merged(attend(q, k, v, scale=3 / d)),
-        "the last matrix, self.out, is missing: it mixes the heads": (
+        "the last matrix, self.o_proj, is missing: it mixes the heads": (
             lambda: attend(q, k, v).transpose(1, 2).flatten(2)
         ),
-        "there is only one head, as wide as the model": lambda: module.out(attend(*projected)),
+        "there is only one head, as wide as the model": lambda: module.o_proj(attend(*projected)),
     }
 
 
@@ -258,10 +321,39 @@ def _check_positions(implementation: type) -> None:
             f"(B, Hkv, T, D), but not on the values; it was called with {seen or 'nothing'}"
         )
     shape = (2, 5, -1, 2)
-    q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (module.q, module.k, module.v))
+    q, k, v = (
+        layer(x).view(shape).transpose(1, 2)
+        for layer in (module.q_proj, module.k_proj, module.v_proj)
+    )
     mixed = F.scaled_dot_product_attention(position(q), position(k), v, enable_gqa=True)
-    want = module.out(mixed.transpose(1, 2).flatten(2)).detach()
+    want = module.o_proj(mixed.transpose(1, 2).flatten(2)).detach()
     expect_close(got, want, "compute the scores from what self.position returns")
+
+
+@checks.proves("head_scores")
+def head_scores(module: Any) -> None:
+    """Check three heads on pairs of which some queries have none, and one has two."""
+    weights = draw(2, 3, 5, 5).softmax(-1)
+    pairs = torch.zeros(2, 5, 5, dtype=torch.bool)
+    pairs[0, 1, 0] = pairs[0, 3, 1] = pairs[0, 3, 2] = pairs[1, 4, 2] = True
+    on_pairs = (weights * pairs[:, None]).sum((0, 2, 3))  # (H,)
+    want = on_pairs / 3
+    got = module.head_scores(weights, pairs)
+    if isinstance(got, Tensor) and got.shape == (2, 3):
+        raise Mistake("expected (H,), got (B, H): average over the texts, too")
+    mistakes: Mistakes = {
+        "queries without a pair count in your average": lambda: on_pairs / 10,
+        "you divide by the number of pairs, but a query with two pairs counts once": (
+            lambda: on_pairs / 4
+        ),
+        "the sum isn't divided by the number of queries with a pair": lambda: on_pairs,
+        "queries and keys are swapped": (
+            lambda: (weights * pairs.mT[:, None]).sum((0, 2, 3)) / pairs.mT.any(-1).sum()
+        ),
+        "you divide by the number of texts and positions, B·T·T": lambda: on_pairs / 50,
+    }
+    name_mistake(got, mistakes)
+    expect_close(got, want, "average the weight on the pairs over the queries that have one")
 
 
 @checks.proves("sliding_window_mask")

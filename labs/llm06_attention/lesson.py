@@ -1,22 +1,20 @@
 # %% [markdown]
 # # LLM06 · Attention
-# What a token does when it looks at the others: from one weighted average to the heads of SmolLM2.
+# How a token looks at other tokens, from five words on paper to the 270 heads of SmolLM2.
 #
 # **You will be able to** write attention by hand and prove it equal to PyTorch's; mask it without
-# leaks or NaN; find the two heads that let a model copy, and prove that they do it. **Builds on**
-# softmax and matrix products (LLM02 and LLM03). **Takes** an hour to read, a minute to run
-# (`tiny`, 2 cores).
+# leaks or NaN; read an attention map, and test whether the model relies on what it shows.
+# **Builds on** softmax and matrix products (LLM02 and LLM03), and on blocks and positions (LLM05a
+# and LLM05b). **Takes** 40 minutes to read and a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
 from functools import cache, partial
-from statistics import median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets, on_one_thread, tolerance
-from labs.llm06_attention import head_patterns
+from labs.llm06_attention import dates, figures, five_words, head_patterns, recall
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,211 +22,249 @@ from torch import Tensor, nn
 lab = Lab("LLM06")
 lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
 lab.before_run(assets.check_model)
-LENGTHS = torch.tensor([50, 0, 7])  # of padded sources: a whole one, an empty one, a short one
 
 # %% [markdown]
-# ## 1. A dictionary that averages
-# A dictionary compares your **query** with its **keys** and returns the **value** of the one that
-# is equal. Attention does so softly, so that it can be learned: it compares the query with *every*
-# key by a dot product, makes of these scores positive weights that sum to one (softmax), and
-# returns the values' average under them. Take the query (2, 0) and the keys (1, 0) and (0, 1): the
-# scores are 2 and 0, the weights 0.88 and 0.12, so 88 % of the answer is the first value.
+# ## 1. Five words on paper
+# Read "the dog saw its tail". To understand "its" you look back at "dog". Attention gives a model
+# this ability: each token looks at the other tokens and takes something from each of them.
 #
-# In a transformer learned matrices make all three from each token's vector $x$: $q = W_q x$ says
-# what it looks for, $k = W_k x$ what it can be found by, $v = W_v x$ what it hands over. Stacked
-# for all tokens, attention is (Vaswani et al. 2017, eq. 1)
+# For this, each token has three vectors:
 #
-# $$\text{softmax}\left(\frac{Q K^\top}{\sqrt d}\right) V$$
+# - its **query** $q$ describes what it looks for;
+# - its **key** $k$ describes what others can find it by;
+# - its **value** $v$ is what it hands over when somebody looks at it.
 #
-# A **mask** says which keys a query may look at. It acts *before* the softmax, so that what is
-# hidden gets weight 0 and the rest still sums to one. A query that may look at nothing, as in
-# padded batches, would get 0/0: we say 0, as PyTorch's kernel does. (With a large negative number
-# for $-\infty$ and nothing more, it would quietly average all that was to be hidden.)
+# All three are computed from the token's own vector $x$, by three matrices that a model learns:
+# $q = x W_Q$, $k = x W_K$, $v = x W_V$. Here we choose the matrices by hand. A possessive such as
+# "its" looks for nouns. A noun looks for its article. The first coordinate of a key means "I am a
+# noun", the second "I am an article". The first coordinate of a value means "an animal", the
+# second "an action".
 #
-# **Why $\sqrt d$?** (For the curious; the experiment shows it too.) If the entries of $q$ and $k$
-# are independent with variance 1, $q \cdot k$ sums $d$ products and has variance $d$; divided by
-# $\sqrt d$, it has variance 1 at any width. Draw $n$ such scores $s_i$; let $Z = \sum_i e^{s_i}$
-# and $p_i = e^{s_i}/Z$. The entropy of the weights is $H = \ln Z - \sum_i p_i s_i$. For many keys
-# $Z \approx n\,\text{E}[e^s] = n\sqrt e$ and
-# $\sum_i p_i s_i \approx \text{E}[s e^s]/\text{E}[e^s] = 1$, so
+# Attention then takes four steps for each query.
 #
-# $$H \approx \ln n - \frac{1}{2}$$
+# - **Scores.** Multiply the query with every key. A large product means a good match.
+# - **Scale.** Divide the scores by $\sqrt d$, where $d$ is the width of a key, 2 in this example.
+# - **Weights.** A softmax turns the scores into positive weights that sum to 1.
+# - **Output.** Average the values with these weights.
 #
-# and the next term is $(e + 1)/(2n)$. For 256 keys that is 5.045, where an even spread is 5.545:
-# untrained, a query looks almost everywhere.
+# For "its", $q = (3, 0)$. The keys of "dog" and "tail" are $(2, 0)$, so both score
+# $3 \cdot 2 / \sqrt 2 = 4.24$. The other three words score 0. The softmax compares
+# $e^{4.24} = 69.6$ with $e^0 = 1$: each noun gets $69.6/(2 \cdot 69.6 + 3) = 0.49$ of the weight.
+
+
+# %% Five words
+@lab.experiment
+def its_looks_at_both_nouns(run: Run):
+    """With matrices chosen by hand, "its" gives nearly all its weight to the two nouns.
+
+    Predict: "its" may look at all five words. How much weight does "dog" get?
+    """
+    x = five_words.features("the dog saw its tail")  # (T, 5)
+    q = x @ five_words.W_Q  # (T, 2)
+    k = x @ five_words.W_K  # (T, 2)
+    v = x @ five_words.W_V  # (T, 2)
+    scores = q @ k.T / math.sqrt(2)  # (T, T)
+    weights = scores.softmax(-1)  # (T, T)
+    output = weights @ v  # (T, 2)
+    on_paper = math.exp(6 / math.sqrt(2))
+    expected = on_paper / (2 * on_paper + 3)
+    for word, column in (("dog", 1), ("tail", 4)):
+        name = f"weight on {word} − the weight computed on paper"
+        run.agree(name, weights[3, column] - expected, tolerance(torch.float32), decides=True)
+    run.check("weight on the other three words", weights[3, [0, 2, 3]].sum(), at_most=0.05)
+    run.figure(
+        figures.worked_example(q, k, scores, weights, v, output),
+        "five_words",
+        "All numbers of the example. A row belongs to the word on its left. The columns of scores "
+        "and weights are the words that it looks at.",
+        alt="Six small tables of numbers: queries, keys, scores, weights, values and outputs.",
+    )
+    run.view("five_words", "sentence", *five_words.view())
+    return f'"dog" gets {weights[3, 1]:.2f} of the weight, and "tail" as much.'
+
+
+# %% [markdown]
+# ## 2. Attention in three lines
+# Write the queries of all $T$ tokens as the rows of a matrix $Q$, and likewise $K$ and $V$. The
+# four steps become one formula (Vaswani et al. 2017, equation 1):
 #
-# Undivided, the scores spread by $\sqrt d$. Above $\sqrt{2\ln n} = 3.3$ a handful of keys hold
-# nearly all (so freezes the random energy model, Derrida 1981); far above it the largest alone
-# does: its lead is exponential with mean $\sqrt d/\sqrt{2\ln n}$, which gives, for
-# $\sqrt d \gg 3.3$,
+# $$\text{Attention}(Q, K, V) = \text{softmax}\left(\frac{Q K^\top}{\sqrt d}\right) V$$
 #
-# $$H \approx \frac{\pi^2}{6}\sqrt{\frac{2\ln n}{d}}$$
+# **Why $\sqrt d$?** A score sums $d$ products. If the entries of $q$ and $k$ are independent with
+# variance 1, the score has variance $d$: it grows with the width of the model. Large scores make
+# the softmax pick a single key before anything is learned. Division by $\sqrt d$ brings the
+# variance back to 1. LLM06+ measures this.
 #
-# That is a hard choice before anything is learned, with hardly a gradient to learn from.
+# A **mask** says which keys each query may look at. Section 3 explains which masks there are. A
+# mask acts on the scores, before the softmax. A score of $-\infty$ becomes a weight of 0, and the
+# remaining weights still sum to 1.
+#
+# One case needs care. If a query may look at no key at all, its scores are all $-\infty$ and the
+# softmax is 0/0, which is NaN. We define its weights as 0, as PyTorch's kernel does.
 
 
 # %% Scaled dot-product attention
 @lab.exercise(
-    level=1,
+    level=2,
     hints=(
-        "The mask acts on the scores: what is hidden must not even enter the softmax's sum.",
-        "A row of nothing but -inf is 0/0. Which lowest number would leave a softmax defined?",
+        "Hide a key before the softmax, so that its score doesn't enter the sum.",
+        "A row of nothing but -inf gives 0/0. Which lowest number keeps the softmax defined?",
         "Fill with the lowest finite number, and set hidden weights to 0 once more at the end.",
     ),
 )
 def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax of (..., Tq, Tk) where the boolean mask is True, 0 elsewhere, whole rows too."""
+    """Return the softmax over the keys that a query may look at, and 0 for the others.
+
+    `scores` is (..., Tq, Tk). `mask` is boolean, True where a query may look. A query that may look
+    at no key gets weights of 0.
+    """
     if mask is None:
         return scores.softmax(-1)
     lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill(~mask, lowest).softmax(-1).masked_fill(~mask, 0.0)
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """(..., Tq, D), (..., Tk, D), (..., Tk, Dv) -> (..., Tq, Dv)."""
-    scores = q @ k.mT / math.sqrt(q.shape[-1])  # (..., Tq, Tk)
-    return masked_softmax(scores, mask) @ v
-
-
-# %% Why the scores are divided
-@lab.experiment
-def scaling_keeps_the_entropy(run: Run):
-    """Divided by √d, the weights' entropy stays at ln n − ½ at any width; undivided it collapses.
-
-    Predict: 256 keys, d = 1,024, nothing trained. How many keys share the weight without √d?
-    """
-    n, rows, excess = 256, [], []
-    for d in (16, 64, 256, 1024):
-        s = torch.randn(64, 32, d) @ torch.randn(64, d, n)  # (sets of keys, queries, keys)
-        s = torch.stack((s / math.sqrt(d), s))
-        scaled, raw = (s.logsumexp(-1) - (s.softmax(-1) * s).sum(-1)).mean(-1)  # one for each set
-        excess.append(abs(scaled.mean() - math.log(n) + 0.5) - 4 * scaled.std() / 8)
-        rows.append([d, scaled.mean().item(), raw.mean().item()])
-        rows[-1].append(math.pi**2 / 6 * math.sqrt(2 * math.log(n) / d))
-    run.table("Entropy (nats)", ["d", "divided", "undivided", "theory for large d"], rows)
-    bound, because = (math.e + 1) / n, "twice the next term of the expansion, (e + 1)/2n"
-    what = "divided by √d: entropy's distance from ln n − ½, less four standard errors"
-    run.check(what, excess, at_most=bound, because=because, decides=True)
-    bound, because = 2 * rows[-1][3], "twice the theory; an even spread has 5.545"
-    what = "undivided: entropy at d = 1,024"
-    run.check(what, rows[-1][2], at_most=bound, because=because, decides=True)
-    shared, alone = math.exp(rows[-1][1]), math.exp(rows[-1][2])
-    return f"At d = 1,024 some {shared:.0f} keys (e^H) share the weight; without √d {alone:.1f}."
-
-
-# %% [markdown]
-# ## 2. Masks
-# A language model predicts the next token, so a query may look at keys up to its own: the
-# **causal** mask is a lower triangle. With a cache there are more keys than queries, which are the
-# *last* ones then: the triangle sits at the bottom right, and the last query sees every key. In
-# **cross-attention** a decoder's queries look at an encoder's keys: none is in the future, but
-# short sources were padded, and no query may look at padding. (What padded *queries*
-# answer, the loss throws away.)
-
-
-# %% Masks
-def causal_mask(tq: int, tk: int, device: torch.device | None = None) -> Tensor:
-    """(Tq, Tk), True where a query may look: the queries are the last Tq of Tk positions."""
-    return torch.ones(tq, tk, dtype=torch.bool, device=device).tril(tk - tq)
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    return weights.masked_fill(~mask, 0.0)
 
 
 @lab.exercise(
     level=1,
     hints=(
-        "A key is real where its index is less than its source's length: (B, Tk).",
+        "Multiply each query with each key. Which axis of k has to move for one matrix product?",
+        "k.mT swaps the last two axes: (..., Tq, D) @ (..., D, Tk) gives (..., Tq, Tk).",
+        "Divide by math.sqrt(q.shape[-1]), call masked_softmax, and multiply with v.",
+    ),
+)
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the average of the values under the attention weights.
+
+    (..., Tq, D), (..., Tk, D), (..., Tk, Dv) -> (..., Tq, Dv).
+    """
+    scores = q @ k.mT / math.sqrt(q.shape[-1])  # (..., Tq, Tk)
+    return masked_softmax(scores, mask) @ v  # (..., Tq, Dv)
+
+
+# %% [markdown]
+# ## 3. Masks
+# Three masks cover nearly all uses.
+#
+# - **Causal.** A language model predicts the next token, so a query may look at its own key and at
+#   earlier ones. The mask is a lower triangle.
+# - **Causal with a cache.** While a model writes, the keys of earlier tokens are cached, and only
+#   the newest tokens have queries. These queries are the *last* ones, so the triangle sits at the
+#   bottom right.
+# - **Padding.** Sources of different lengths are padded to one length. No query may look at the
+#   padding. The mask is the same for all queries of a source.
+
+
+# %% Masks
+@lab.exercise(
+    level=1,
+    hints=(
+        "Query i of the last tq queries has the position tk − tq + i. Which keys lie before it?",
+        "torch.ones(tq, tk).tril(n) keeps entries up to the n-th diagonal.",
+        "With a cache, the diagonal moves to the right by tk − tq.",
+    ),
+)
+def causal_mask(tq: int, tk: int, device: torch.device | None = None) -> Tensor:
+    """Return (Tq, Tk), True where a query may look: the queries are the last Tq of Tk positions."""
+    everything = torch.ones(tq, tk, dtype=torch.bool, device=device)
+    return everything.tril(tk - tq)
+
+
+@lab.exercise(
+    level=1,
+    hints=(
+        "A key is real where its index is less than the length of its source: (B, Tk).",
         "Every head and every query sees the same keys: two axes of size 1 are missing.",
         "Index with [:, None, None, :], then expand the query axis to tq.",
     ),
 )
 def cross_attention_mask(source_lengths: Tensor, tq: int, tk: int) -> Tensor:
-    """(B,) lengths of right-padded sources -> (B, 1, Tq, Tk), True where a query may look."""
-    mask = torch.arange(tk, device=source_lengths.device) < source_lengths[:, None]  # (B, Tk)
-    return mask[:, None, None, :].expand(-1, 1, tq, -1)  # (B, 1, Tq, Tk)
+    """Return (B, 1, Tq, Tk), True where a query may look, for (B,) lengths of padded sources.
 
-
-@lab.experiment
-def no_gradient_reaches_the_future(run: Run):
-    """No answer has a gradient towards a later token, if the mask comes before the softmax."""
-    past, x = causal_mask(16, 16), torch.randn(16, 8, dtype=torch.float64)
-    future = torch.arange(16) > torch.arange(16)[:, None]  # told without the mask under test
-    ways = (lambda x: attention(x, x, x, past), lambda x: ((x @ x.mT).softmax(-1) * past) @ x)
-    slopes = [torch.func.jacrev(lambda x, f=f: f(x).sum(-1))(x) for f in ways]  # (Tq, Tk, D)
-    right, wrong = (slope.abs().amax(-1) for slope in slopes)  # (Tq, Tk)
-    ahead = right[future].max()
-    because = "nothing added"
-    run.check("largest towards the future", ahead, at_most=0, because=because, decides=True)
-    partner: dict[str, Any] = {"at_least": 1e-9}
-    partner["because"] = "so a gradient would be seen; rounding gives 1e-16"
-    run.check("smallest towards the past", right[~future].min(), **partner)
-    run.check("median future, masked after the softmax", wrong[future].median(), **partner)
-
-
-@lab.experiment
-def is_causal_aligns_top_left(run: Run):
-    """PyTorch's `is_causal=True` aligns top-left: with a cache, a new query sees the wrong keys.
-
-    Predict: one new query, 64 cached keys, `is_causal=True`. Which keys does it see?
+    The padding is on the right.
     """
-    q, k, v = torch.randn(3, 32, 8, 64, 16, dtype=torch.float64)  # (B, H, T, D) each
-    library, new = F.scaled_dot_product_attention, q[:, :, -1:]  # one query and a full cache
-    trusting, masked = library(new, k, v, is_causal=True), library(new, k, v, causal_mask(1, 64))
-    want = library(q, k, v, is_causal=True)[:, :, -1:]
-    run.agree("its answer, less the first value", trusting - v[:, :, :1], decides=True)
-    run.agree("with our mask, less the last answer of the whole", masked - want)
-    error = (trusting - want).square().mean().sqrt()
-    because = "v₁ − Σpv has variance 1 − 2/64 + Σp²: 1.004 in theory, ± 0.011 over draws"
-    what = "its error, in spreads of a value"
-    run.check(what, error, at_least=0.9, because=because, decides=True)
+    positions = torch.arange(tk, device=source_lengths.device)
+    real = positions < source_lengths[:, None]  # (B, Tk)
+    return real[:, None, None, :].expand(-1, 1, tq, -1)  # (B, 1, Tq, Tk)
 
 
-# %% [markdown]
-# ## 3. A set has no order
-# Nothing in the formula knows *where* a key stands: shuffle the tokens, and the answers are
-# shuffled alike. A mask or positions end this. **RoPE** (Su et al. 2021) rotates pairs of
-# coordinates of $q$ and $k$ by angles that grow with position. Turning both by the same angle
-# leaves $q \cdot k$ as it is, so it depends on the distance alone. (Slow angles tell far positions
-# apart; base 100 is enough for our 32 positions, Llama takes 10,000 and more.)
-
-
-# %% Order
-def rope(x: Tensor, base: float = 100.0) -> Tensor:
-    """Rotate (..., T, D) by position; coordinate i is paired with i + D/2, as in Llama."""
-    t, d = (torch.arange(size, device=x.device) for size in x.shape[-2:])
-    angle = t[:, None] * base ** (-d[::2] / len(d))  # (T, D/2)
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
-
-
-SAME: dict[str, Any] = {"at_most": 1e-12, "because": "float64 rounding"}
-CHANGED: dict[str, Any] = {"at_least": 1e-2, "because": "the values are of size 1"}
+LENGTHS = torch.tensor([50, 0, 7])  # of padded sources: full, empty, short
 
 
 @lab.experiment
-def attention_alone_sees_a_set(run: Run):
-    """Permuting the tokens permutes the answers; a causal mask or positions put an end to that."""
-    x, order = torch.randn(64, 32, dtype=torch.float64), torch.randperm(64)
-    for name, f, bound in (
-        ("no mask, no positions", lambda x: attention(x, x, x), SAME),
-        ("causal", lambda x: attention(x, x, x, causal_mask(64, 64)), CHANGED),
-        ("rotary positions", lambda x: attention(rope(x), rope(x), x), CHANGED),
-    ):
-        change = (f(x[order]) - f(x)[order]).abs().max()
-        run.check(f"change, {name}", change, **bound, decides=True)
+def by_hand_equals_the_library(run: Run):
+    """Attention by hand equals `F.scaled_dot_product_attention` without a mask and with each mask.
+
+    Predict: if a query may look at no key, ours returns 0. What does PyTorch's function return?
+    """
+    q, k, v = torch.randn(3, 3, 6, 50, 16, dtype=torch.float64)  # (B, H, T, D) each
+    new = q[:, :, -5:]  # the last five queries, with 50 keys in the cache
+    cases = {
+        "no mask": (q, None),
+        "causal": (q, causal_mask(50, 50)),
+        "five new tokens and a cache of 45": (new, causal_mask(5, 50)),
+        "padded sources, one of them empty": (new, cross_attention_mask(LENGTHS, 5, 50)),
+    }
+    for name, (queries, mask) in cases.items():
+        for dtype in (torch.float64, torch.float32):
+            q_, k_, v_ = (x.to(dtype) for x in (queries, k, v))
+            library = F.scaled_dot_product_attention(q_, k_, v_, mask)
+            error = attention(q_, k_, v_, mask) - library
+            run.agree(f"{name}, {str(dtype)[6:]}", error, tolerance(dtype), decides=True)
+    own_mask = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    error = attention(q, k, v, causal_mask(50, 50)) - own_mask
+    run.agree("causal, with the library's own mask", error, decides=True)
+    run.figure(
+        figures.masks(causal_mask(5, 5), causal_mask(2, 5), cross_attention_mask(LENGTHS, 5, 9)),
+        "masks",
+        "Three masks. A filled cell is a key that the query may look at.",
+        alt="Three grids of queries by keys: a triangle, the lower part of one, and a block.",
+    )
+    empty = F.scaled_dot_product_attention(new, k, v, cross_attention_mask(LENGTHS, 5, 50))[1]
+    return f"For a query that may look at no key, the library returns {empty.abs().max():g}."
+
+
+@lab.experiment
+def a_masked_key_has_no_effect(run: Run):
+    """A change of one token changes no earlier output, if the mask comes before the softmax.
+
+    Predict: somebody masks after the softmax. Can the future then be noticed in the output?
+    """
+    x = torch.randn(50, 16, dtype=torch.float64)
+    changed = x.clone()
+    changed[30] += 1.0  # one token of fifty
+    past = causal_mask(50, 50)
+
+    def masked_too_late(x: Tensor) -> Tensor:
+        weights = (x @ x.mT / math.sqrt(x.shape[-1])).softmax(-1)
+        return (weights * past) @ x
+
+    right = (attention(changed, changed, changed, past) - attention(x, x, x, past)).abs()
+    wrong = (masked_too_late(changed) - masked_too_late(x)).abs()
+    run.check("largest change before the token", right[:30].max(), at_most=0, decides=True)
+    because = "otherwise nothing would be tested; rounding is 1e-16"
+    run.check(
+        "smallest change from it on", right[30:].amax(-1).min(), at_least=1e-9, because=because
+    )
+    name = "masked after the softmax: smallest change before the token"
+    run.check(name, wrong[:30].amax(-1).min(), at_least=1e-9, because=because, decides=True)
+    return "Masked too late, the future changes the softmax's sum: every earlier output moves."
 
 
 # %% [markdown]
 # ## 4. Heads
-# One softmax makes one choice. To fetch the subject *and* the verb a token needs two: so there are
-# $H$ **heads** of width $D$, and a last matrix mixes their answers (Vaswani et al. 2017, §3.2.2).
-# Mind the axes: a projection gives `(B, T, H * D)`, the heads one after another; naming them gives
-# `(B, T, H, D)`, and only a transpose brings them in front. A bare `view(B, H, T, D)` fits, and
-# jumbles all.
+# One softmax makes one choice. A verb needs its subject *and* its object, so one choice is not
+# enough. **Multi-head attention** runs $H$ attentions side by side, each with its own projections
+# of width $D$. A last matrix mixes their outputs.
 #
-# In generation all past keys and values stay in memory, and for long texts reading them is most of
-# the work. One key-value head for all query heads (Shazeer 2019) or for each group (**grouped-query
-# attention**, Ainslie et al. 2023) shrinks that: in SmolLM2 9 query heads share 3, the first three
-# the first.
+# Mind the axes. A projection returns `(B, T, H * D)`, with the heads one after another. Split the
+# last axis into `(H, D)`, then move the heads to the front: `(B, H, T, D)`. A bare
+# `view(B, H, T, D)` has the right shape and mixes up heads and tokens.
+#
+# While a model writes, the keys and values of all earlier tokens are cached. The cache of a long
+# text is larger than the model. **Grouped-query attention** (Ainslie et al. 2023) makes it smaller:
+# several query heads share one key-value head. SmolLM2 has 9 query heads and 3 key-value heads.
+# Query heads 0 to 2 share key-value head 0, and its cache has a third of the size.
 
 
 # %% Multi-head and grouped-query attention
@@ -237,412 +273,533 @@ def attention_alone_sees_a_set(run: Run):
     hints=(
         "How many query heads are there for each key-value head? Give each of them a copy.",
         "Neighbours share: with 6 on 2, query heads 0, 1 and 2 use key-value head 0.",
-        "repeat_interleave repeats each head in place; repeat would deal them out in turn.",
+        "repeat_interleave repeats each head in place; repeat assigns the heads in turn.",
     ),
 )
 def grouped_query_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """(B, Hq, Tq, D), (B, Hkv, Tk, D) twice -> (B, Hq, Tq, D); Hkv divides Hq."""
-    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))  # (B, Hq, Tk, D)
+    """Return attention in which neighbouring query heads share a key-value head.
+
+    (..., Hq, Tq, D), (..., Hkv, Tk, D) twice -> (..., Hq, Tq, D); Hkv divides Hq.
+    """
+    sharing = q.shape[-3] // k.shape[-3]
+    k = k.repeat_interleave(sharing, dim=-3)  # (..., Hq, Tk, D)
+    v = v.repeat_interleave(sharing, dim=-3)  # (..., Hq, Tk, D)
     return attention(q, k, v, mask)
 
 
 class MultiHeadAttention(nn.Module):
-    """Query heads of width D on as many or fewer key-value heads; `position` acts on q and k."""
+    """Query heads of width D on as many or fewer key-value heads.
+
+    `position` acts on queries and keys, (..., H, T, D).
+
+    Raises:
+        ValueError: if the heads don't divide the width, or the key-value heads the query heads.
+    """
 
     def __init__(self, d_model, heads, kv_heads=None, head_dim=None, bias=False, position=None):
         super().__init__()
-        self.head_dim, self.position = head_dim or d_model // heads, position or nn.Identity()
-        kv_width = (kv_heads or heads) * self.head_dim
-        self.q = nn.Linear(d_model, heads * self.head_dim, bias)
-        self.k, self.v = (nn.Linear(d_model, kv_width, bias) for _ in range(2))
-        self.out = nn.Linear(heads * self.head_dim, d_model, bias)
+        kv_heads = kv_heads or heads
+        if head_dim is None and d_model % heads:
+            raise ValueError(f"{heads} heads don't divide a width of {d_model}")
+        if heads % kv_heads:
+            raise ValueError(f"{kv_heads} key-value heads don't divide {heads} query heads")
+        self.head_dim = head_dim or d_model // heads
+        self.position = position or nn.Identity()
+        self.q_proj = nn.Linear(d_model, heads * self.head_dim, bias)
+        self.k_proj = nn.Linear(d_model, kv_heads * self.head_dim, bias)
+        self.v_proj = nn.Linear(d_model, kv_heads * self.head_dim, bias)
+        self.o_proj = nn.Linear(heads * self.head_dim, d_model, bias)
 
     @lab.exercise(
         level=2,
         hints=(
             "The last axis holds the heads one after another: split it into (heads, head_dim).",
-            "Attention wants (B, H, T, D): which two axes have to change places?",
-            "On the way back undo both: transpose(1, 2), flatten(2), then self.out.",
+            "Attention wants (..., H, T, D): which two axes have to change places?",
+            "Merge with transpose(-3, -2), then flatten(-2), then self.o_proj.",
         ),
     )
     def forward(self, x, mask=None, context=None):
-        """(B, Tq, d) -> (B, Tq, d); keys and values come from `context`, (B, Tk, d), or from x."""
+        """(..., Tq, d) -> (..., Tq, d); keys and values come from `context`, or else from x."""
         context = x if context is None else context
-        projected = self.q(x), self.k(context), self.v(context)  # (B, T, H·D) each
-        q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in projected)
+        heads = []
+        for projected in (self.q_proj(x), self.k_proj(context), self.v_proj(context)):
+            split = projected.unflatten(-1, (-1, self.head_dim))  # (..., T, H, D)
+            heads.append(split.transpose(-3, -2))  # (..., H, T, D)
+        q, k, v = heads
         mixed = grouped_query_attention(self.position(q), self.position(k), v, mask)
-        return self.out(mixed.transpose(1, 2).flatten(2))  # (B, H, Tq, D) -> (B, Tq, H·D) -> d
-
-
-@lab.experiment
-def by_hand_equals_the_library(run: Run):
-    """Attention by hand equals `F.scaled_dot_product_attention` for every mask and grouping."""
-    q, k, v = torch.randn(3, 3, 6, 50, 16, dtype=torch.float64)  # (B, H, T, D) each
-    library = partial(F.scaled_dot_product_attention, enable_gqa=True)
-    fused = library(q, k, v, is_causal=True)
-    error = fused - attention(q, k, v, causal_mask(50, 50))
-    run.agree("causal, its own mask", error, decides=True)
-    for name, qkv, mask in (
-        ("no mask", (q, k, v), None),
-        ("causal", (q, k, v), causal_mask(50, 50)),
-        ("five new tokens, a cache of 45", (q[:, :, -5:], k, v), causal_mask(5, 50)),
-        ("cross, one source empty", (q[:, :, 9:], k, v), cross_attention_mask(LENGTHS, 41, 50)),
-        ("causal, 6 heads on 2", (q, k[:, :2], v[:, :2]), causal_mask(50, 50)),
-    ):
-        for dtype, bound in ((torch.float64, 1e-12), (torch.float32, tolerance(torch.float32))):
-            queries, keys, values = (x.to(dtype) for x in qkv)
-            want = library(queries, keys, values, mask)
-            error = grouped_query_attention(queries, keys, values, mask) - want
-            run.agree(f"{name}, {str(dtype)[6:]}", error, bound, decides=True)
-    q, k, v = (x.bfloat16() for x in (q, k, v))
-    for name, f in (("by hand", attention), ("library", library)):
-        error = (f(q, k, v) - attention(q.double(), k.double(), v.double())).abs().max()
-        run.measure(f"bfloat16, {name}", error, expect_at_most=tolerance(torch.bfloat16))
+        merged = mixed.transpose(-3, -2).flatten(-2)  # (..., Tq, H·D)
+        return self.o_proj(merged)
 
 
 @lab.experiment
 @torch.no_grad()
-def heads_equal_multihead_attention(run: Run):
-    """Our heads equal `nn.MultiheadAttention` with its weights, where a query may see something.
+def heads_equal_the_library(run: Run):
+    """Our heads equal `nn.MultiheadAttention`, and shared heads PyTorch's grouped queries.
 
-    Predict: for a query that may see nothing, ours returns 0. What does the library return?
+    Predict: by which factor do 3 key-value heads instead of 9 shrink the cache?
     """
     theirs = nn.MultiheadAttention(48, 6, batch_first=True).double()
+    nn.init.normal_(theirs.in_proj_bias)  # biases start as 0, and would prove nothing
+    nn.init.normal_(theirs.out_proj.bias)
     ours = MultiHeadAttention(48, 6, bias=True).double()
-    for bias in (theirs.in_proj_bias, theirs.out_proj.bias):
-        nn.init.normal_(bias)  # they start as 0, and would prove nothing
-    for i, mine in enumerate((ours.q, ours.k, ours.v)):  # which the library stacks in one matrix
-        weight, bias = theirs.in_proj_weight.chunk(3)[i], theirs.in_proj_bias.chunk(3)[i]
-        mine.load_state_dict({"weight": weight, "bias": bias})
-    ours.out.load_state_dict(theirs.out_proj.state_dict())
+    weights = theirs.in_proj_weight.chunk(3)  # the library stacks the three projections
+    biases = theirs.in_proj_bias.chunk(3)
+    for i, projection in enumerate((ours.q_proj, ours.k_proj, ours.v_proj)):
+        projection.load_state_dict({"weight": weights[i], "bias": biases[i]})
+    ours.o_proj.load_state_dict(theirs.out_proj.state_dict())
     x = torch.randn(3, 50, 48, dtype=torch.float64)
-    past, mask = causal_mask(50, 50), cross_attention_mask(LENGTHS, 41, 50)
-    hidden = ~mask[:, 0, 0]  # (B, Tk): the library's masks are True where one may NOT look
-    run.agree("causal", ours(x, past) - theirs(x, x, x, attn_mask=~past)[0], decides=True)
-    got, want = ours(x[:, :41], mask, x), theirs(x[:, :41], x, x, hidden)[0]
-    run.agree("cross with padding", (got - want)[::2], decides=True)
-    nothing = (got[1] - ours.out.bias).abs().max()
-    because = "weights of 0 add nothing to the bias"
-    run.check("ours, nothing to see, less the bias", nothing, at_most=0, because=because)
-    other = theirs(x, x, x, hidden, need_weights=False)[0]
-    fast = theirs.eval()(x, x, x, hidden, need_weights=False)[0]
-    shown = [f"{(y[1] - ours.out.bias).abs().max():g}" for y in (want, other, fast)]
+    past = causal_mask(50, 50)
+    library = theirs(x, x, x, attn_mask=~past)[0]  # its masks are True where one may NOT look
+    run.agree("self-attention, causal", ours(x, past) - library, decides=True)
+    context = torch.randn(3, 20, 48, dtype=torch.float64)
+    error = ours(x, None, context) - theirs(x, context, context)[0]
+    run.agree("cross-attention", error, decides=True)
+    q = torch.randn(2, 9, 50, 16, dtype=torch.float64)
+    k, v = torch.randn(2, 2, 3, 50, 16, dtype=torch.float64)
+    library = F.scaled_dot_product_attention(q, k, v, past, enable_gqa=True)
+    error = grouped_query_attention(q, k, v, past) - library
+    run.agree("9 query heads on 3 key-value heads", error, decides=True)
+    run.figure(
+        figures.groups(),
+        "groups",
+        "SmolLM2's 9 query heads share 3 key-value heads, three neighbours each.",
+        alt="Two rows of boxes: nine query heads above, three key-value heads below, with lines.",
+    )
+    sizes = [30 * 2 * heads * 64 * 2 * 8192 / 2**20 for heads in (9, 3)]  # layers, K and V, bf16
     return (
-        "For a query that may see nothing, torch {} returns {}. "
-        "With need_weights=False it returns {}, and in eval() with it {}."
-    ).format(torch.__version__.split("+")[0], *shown)
+        f"For a text of 8,192 tokens in bfloat16, SmolLM2's cache takes {sizes[1]:.0f} MiB instead "
+        f"of {sizes[0]:.0f} MiB: a factor of {sizes[0] / sizes[1]:.0f}."
+    )
 
 
 # %% [markdown]
-# ## 5. Two heads in a row
-# What takes two layers? Here a model of attention alone, no MLP, no norm, learns **recall**: 16
-# different tokens, then eight of them again, in random order, each followed by what followed it
-# before, which is to be predicted: `… D B A F C … | A F  D B …`. One layer adds to a token terms
-# $\text{weight}(\text{query}, x_j, t - j) \cdot M x_j$, each about *one* token of the context. But
-# F is the answer because of *two*, itself and the A before it: the softmax's denominator apart, no
-# term can tell F after A from F elsewhere. A second layer can, if the first left a note at F of
-# what came before. This is an **induction circuit** (Elhage et al. 2021, Olsson et al. 2022): in
-# layer 1 a **previous-token head** writes the notes; in layer 2 an **induction head** finds the
-# note that equals the current token and copies what stands there. To be fair, two heads side by
-# side meet two in a row: as many parameters. (One layer ends *below* a good guess: the terms of
-# tokens that were seen twice, because they were asked before, add up.)
+# ## 5. Cross-attention: one text looks at another
+# So far a text looked at itself. In **cross-attention** the queries come from one text and the keys
+# and values from another: a translation looks at its source, a caption at an image.
 #
-# A head's **mass** on something is the weight it puts there, averaged over the queries that matter:
-# here, in layer 1 on the previous token, in layer 2 on the one after the key's first copy. But mass
-# is correlation. To find causes, hide just these pairs from the trained model (**attention
-# knock-out**, Geva et al. 2023), or as many beside them: a mask does it. Hiding all mutes a head.
-
-# %% Recall
-VOCABULARY, FIRST, PAIRS = 32, 16, 8
-PAST = causal_mask(FIRST + 2 * PAIRS, FIRST + 2 * PAIRS)
-KEYS, ANSWERS = slice(FIRST, None, 2), slice(FIRST + 1, None, 2)
-
-
-def recall_batch(size: int) -> Tensor:  # -> (B, FIRST + 2·PAIRS)
-    first = torch.rand(size, VOCABULARY).argsort(-1)[:, :FIRST]  # all different
-    which = torch.rand(size, FIRST - 1).argsort(-1)[:, :PAIRS]
-    pairs = torch.stack((first.gather(1, which), first.gather(1, which + 1)), -1)  # (B, PAIRS, 2)
-    return torch.cat((first, pairs.flatten(1)), 1)
+# The task here: read a date as people write it, `march 3, 1999` or `3 march 1999`, and write
+# `1999-03-03`. The **encoder** reads the source: characters, positions, one layer of
+# self-attention. The **decoder** has one query for each of the ten characters to write. A query
+# knows only "I am the third character". Everything else has to come from the source, through one
+# cross-attention head. We can read its weights as an **alignment**: which part of the source does
+# each written character look at?
+#
+# A map of weights is a correlation. To learn whether the model *relies* on a key, hide it with the
+# mask and see what happens. This is called an **attention knock-out** (Geva et al. 2023).
 
 
-class AttentionOnly(nn.Module):
-    def __init__(self, layers: int, heads: int):
+# %% Dates
+class DateReader(nn.Module):
+    """An encoder with self-attention, and ten queries that look at it with one head."""
+
+    def __init__(self, width: int = 64):
         super().__init__()
-        self.embed, self.unembed = nn.Embedding(VOCABULARY, 64), nn.Linear(64, VOCABULARY, False)
-        layer = partial(MultiHeadAttention, 64, heads, head_dim=32, position=rope)
-        self.layers = nn.ModuleList(layer() for _ in range(layers))
+        self.characters = nn.Embedding(dates.VOCABULARY, width)
+        self.positions = nn.Embedding(dates.SOURCE, width)
+        self.queries = nn.Parameter(torch.randn(dates.TARGET, width))
+        self.norm_source = nn.LayerNorm(width)
+        self.self_attention = MultiHeadAttention(width, 4)
+        self.norm_encoded = nn.LayerNorm(width)
+        self.cross_attention = MultiHeadAttention(width, 1)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.output = nn.Linear(width, dates.VOCABULARY)
 
-    def forward(self, tokens: Tensor, masks: list[Tensor]) -> Tensor:  # one mask for each layer
-        x = self.embed(tokens)
-        for layer, mask in zip(self.layers, masks, strict=True):
-            x = x + layer(x, mask)
-        return self.unembed(x)[:, KEYS]  # (B, PAIRS, V)
+    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
+        """Return what the queries look at, (B, SOURCE) -> (B, SOURCE, d)."""
+        x = self.characters(source) + self.positions.weight
+        mask = cross_attention_mask(lengths, dates.SOURCE, dates.SOURCE)
+        return self.norm_encoded(x + self.self_attention(self.norm_source(x), mask))
+
+    def forward(self, source: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        """Return logits (B, TARGET, V); `mask` is that of the cross-attention."""
+        encoded = self.encode(source, lengths)
+        y = self.queries.expand(len(source), -1, -1)  # (B, TARGET, d)
+        y = y + self.cross_attention(y, mask, encoded)
+        return self.output(y + self.mlp(y))
+
+    def alignment(self, source: Tensor, lengths: Tensor) -> Tensor:
+        """Return the weights of the cross-attention, (B, TARGET, SOURCE)."""
+        q = self.cross_attention.q_proj(self.queries)  # (TARGET, d)
+        k = self.cross_attention.k_proj(self.encode(source, lengths))  # (B, SOURCE, d)
+        scores = q @ k.mT / math.sqrt(self.cross_attention.head_dim)  # (B, TARGET, SOURCE)
+        mask = cross_attention_mask(lengths, dates.TARGET, dates.SOURCE)[:, 0]
+        return masked_softmax(scores, mask)
 
 
-def accuracy(model: nn.Module, tokens: Tensor, masks: list[Tensor]) -> float:
-    with torch.no_grad():
-        guesses = model(tokens, [mask.to(tokens.device) for mask in masks]).argmax(-1)
-    return (guesses == tokens[:, ANSWERS]).float().mean().item()
-
-
-@cache
 @on_one_thread
-def trained(run: Run, layers: int, heads: int, seed: int) -> tuple[Any, list[float]]:  # + accuracy
-    torch.manual_seed(seed)
-    model = AttentionOnly(layers, heads)
+def train(run: Run, model: nn.Module, step: Any, steps: int, label: str) -> tuple[Any, list[float]]:
+    """Train with AdamW; return the model and its accuracy at each step.
+
+    `step(model)` draws a batch and returns logits (B, N, V) and targets (B, N).
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
     model, optimizer = run.accelerator.prepare(model, optimizer)
-    steps, curve = run.pick(tiny=400, small=1000, full=4000), []
-    shape = f"{layers} layer{'s' * (layers > 1)} of {heads} head{'s' * (heads > 1)}"
-    for _ in run.progress(range(steps), f"training {shape}, seed {seed}"):
-        tokens = run.share(recall_batch(64)).to(run.device)
-        logits, answers = model(tokens, [PAST.to(run.device)] * layers), tokens[:, ANSWERS]
-        run.accelerator.backward(F.cross_entropy(logits.flatten(0, 1), answers.flatten()))
+    curve = []
+    for _ in run.progress(range(steps), label):
+        logits, targets = step(model)
+        run.accelerator.backward(F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
         optimizer.step()
         optimizer.zero_grad()
-        curve.append((logits.argmax(-1) == answers).float().mean().item())
+        curve.append((logits.argmax(-1) == targets).float().mean().item())
     return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False), curve
 
 
-# %% What heads look at
-def attention_weights(x: Tensor, w_q: Tensor, w_k: Tensor, head_dim: int, position: Any) -> Tensor:
-    """(B, T, d), (H·D, d), (Hkv·D, d) -> causal (B, H, T, T); a head is a slice of W_q."""
-    q, k = (torch.einsum("btm,hdm->bhtd", x, w.unflatten(0, (-1, head_dim))) for w in (w_q, w_k))
-    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, H, T, D)
-    scores = position(q) @ position(k).mT / math.sqrt(head_dim)
-    tq, tk = scores.shape[-2:]
-    return masked_softmax(scores, causal_mask(tq, tk, x.device))
+def trained_reader(run: Run, seed: int) -> DateReader:
+    """Train on random dates, a new batch each step."""
+    torch.manual_seed(seed)
+    sampler = dates.Sampler(seed)
+
+    def step(model: nn.Module) -> tuple[Tensor, Tensor]:
+        source, lengths, targets = (run.share(x).to(run.device) for x in sampler.batch(64))
+        mask = cross_attention_mask(lengths, dates.TARGET, dates.SOURCE)
+        return model(source, lengths, mask), targets
+
+    steps = run.pick(tiny=400, small=800, full=1600)
+    return train(run, DateReader(), step, steps, f"dates, seed {seed}")[0]
+
+
+@lab.experiment
+@torch.no_grad()
+def cross_attention_finds_the_digit(run: Run):
+    """To write a digit of the year, the trained head looks at that digit, and relies on it.
+
+    Predict: hide the digit from the query. How often does the model still write it?
+    """
+    source, lengths, target = (x.to(run.device) for x in dates.Sampler(run.seed - 1).batch(500))
+    rows = torch.arange(500, device=run.device)[:, None]
+    digits = torch.arange(4, device=run.device)  # the year comes first in what is written
+    places = lengths[:, None] - 4 + digits  # and last in the source, (B, 4)
+    mask = cross_attention_mask(lengths, dates.TARGET, dates.SOURCE)
+    hidden = mask.clone()
+    hidden[rows, 0, digits, places] = False
+    whole, on_digit, without = [], [], []
+    for seed in run.seeds(3):
+        with torch.enable_grad():
+            model = trained_reader(run, seed)
+        right = model(source, lengths, mask).argmax(-1) == target  # (B, TARGET)
+        whole.append(right.float().mean())
+        weights = model.alignment(source, lengths)  # (B, TARGET, SOURCE)
+        on_digit.append(weights[rows, digits, places].mean())
+        right = model(source, lengths, hidden).argmax(-1) == target
+        without.append(right[:, 1:4].float().mean())  # the first digit is only ever 1 or 2
+    because = "a hundred dates with two errors; guesses have 0.1 for most characters"
+    run.check("characters right, dates it never saw", whole, at_least=0.98, because=because)
+    because = "most of it; spread evenly it would be 0.07"
+    run.check("weight on the digit", on_digit, at_least=0.5, because=because, decides=True)
+    because = "twice a guess among ten digits, with room for what the encoder passes on"
+    name = "digits 2 to 4 of the year, each hidden from its query"
+    run.check(name, without, at_most=0.4, because=because, decides=True)
+    examples = dates.encode(["march 3, 1999", "28 september 2024"])
+    weights = model.alignment(*(x.to(run.device) for x in examples[:2])).cpu()
+    run.figure(
+        figures.alignments(weights, examples[1], ["march 3, 1999", "28 september 2024"]),
+        "alignment",
+        "Which characters of the source each written character looks at, for two ways to write a "
+        "date.",
+        alt="Two heat maps: written characters by characters of the source, with bright diagonals.",
+    )
+    mean = sum(without) / len(without)
+    return f"With its digit hidden, a query still writes the right one in {100 * mean:.0f} %."
+
+
+# %% [markdown]
+# ## 6. Two heads in a row
+# What can two layers do that one can't? The task is **recall**: 16 different tokens, then eight of
+# them again in random order, each followed by the token that followed it before:
+# `… D B A F C … | A F  D B …`. The model has to predict the second token of each pair.
+#
+# One layer is not enough. It lets the query A find the earlier A. But the answer F is the token
+# *after* it, and nothing at F says that A came before. Two layers can do it, as the first figure
+# below shows:
+#
+# - In layer 1, a **previous-token head** writes at F: "A came before me".
+# - In layer 2, an **induction head** looks for this note with the query A, finds F, and copies it.
+#
+# This pair is called an **induction circuit** (Elhage et al. 2021, Olsson et al. 2022). Here a
+# model has attention only, no MLP and no norm. Two heads side by side in one layer compete with
+# two heads in a row. Both models have the same number of parameters.
+
+# %% Recall
+PAST = causal_mask(recall.LENGTH, recall.LENGTH)
+
+
+class AttentionOnly(nn.Module):
+    """Layers of attention on a residual stream, nothing else."""
+
+    def __init__(self, layers: int, heads: int):
+        super().__init__()
+        self.embed = nn.Embedding(recall.VOCABULARY, 64)
+        self.unembed = nn.Linear(64, recall.VOCABULARY, False)
+        layer = partial(MultiHeadAttention, 64, heads, head_dim=32, position=recall.rope)
+        self.layers = nn.ModuleList(layer() for _ in range(layers))
+
+    def forward(self, tokens: Tensor, masks: list[Tensor]) -> Tensor:
+        """Return the logits after each key, (B, PAIRS, V); there is a mask for each layer."""
+        x = self.embed(tokens)
+        for layer, mask in zip(self.layers, masks, strict=True):
+            x = x + layer(x, mask)
+        return self.unembed(x)[:, recall.KEYS]
 
 
 @torch.no_grad()
-def patterns(model: Any, tokens: Tensor) -> list[Tensor]:  # -> (B, H, T, T) for each layer
-    x, found = model.embed(tokens), []
-    for layer in model.layers:
-        found.append(attention_weights(x, layer.q.weight, layer.k.weight, layer.head_dim, rope))
-        x = x + layer(x, PAST.to(x.device))
-    return found
+def accuracy(model: nn.Module, tokens: Tensor, masks: list[Tensor]) -> float:
+    """Return the share of answers that are right."""
+    guesses = model(tokens, [mask.to(tokens.device) for mask in masks]).argmax(-1)
+    return (guesses == tokens[:, recall.ANSWERS]).float().mean().item()
 
 
-def show_patterns(axes: Any, weights: Any, titles: Any, words: list[str] | None = None) -> None:
-    for ax, layer, title in zip(axes, weights, titles, strict=True):
-        ax.imshow(layer[0, 0].cpu(), vmin=0, vmax=1, aspect="auto")
-        ax.set(title=title, xlabel="key", ylabel="query")
-        ax.grid(False)
-        if words:
-            ax.set_xticks(range(len(words)), words, rotation=60)
-            ax.set_yticks(range(len(words)), words)
+@cache
+def trained(run: Run, layers: int, heads: int, seed: int) -> tuple[Any, list[float]]:
+    """Train on recall; return the model and its accuracy at each step."""
+    torch.manual_seed(seed)
+    masks = [PAST.to(run.device)] * layers
 
+    def step(model: nn.Module) -> tuple[Tensor, Tensor]:
+        tokens = run.share(recall.recall_batch(64)).to(run.device)
+        return model(tokens, masks), tokens[:, recall.ANSWERS]
 
-def circuit(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """The pairs (B, T, T) that recall needs: previous token, token after the key's first copy."""
-    t = torch.arange(tokens.shape[1], device=tokens.device)
-    previous = (t[:, None] - t == 1) & (t < FIRST - 1)
-    # one to the right: from the first copy of the key to the token after it
-    copies = F.pad(tokens[:, None, :-1] == tokens[:, :, None], (1, 0)) & (t < FIRST)
-    return previous.expand_as(copies), copies & ((t >= FIRST) & (t % 2 == 0))[:, None]
-
-
-def mass(weights: Tensor, pairs: Tensor) -> list[float]:  # (B, H, T, T), (B, T, T) -> H numbers
-    return ((weights * pairs[:, None]).sum((0, 2, 3)) / pairs.any(-1).sum()).tolist()
-
-
-# %% The rise
-RISE = "steps that accuracy takes from 0.2 to 0.9, over those before 0.2"
+    steps = run.pick(tiny=400, small=1000, full=4000)
+    label = f"recall, {layers} × {heads} heads, seed {seed}"
+    return train(run, AttentionOnly(layers, heads), step, steps, label)
 
 
 @lab.experiment
 def recall_takes_two_layers(run: Run):
-    """Two heads in a row learn to recall, and suddenly; side by side they don't in as many steps.
+    """Two heads in a row learn to recall; side by side they don't, in as many steps.
 
-    Predict: how long is nothing to be seen, and how long does the rise take then?
+    Predict: which accuracy does one layer reach? A blind guess has 1/32.
     """
-    tokens, found = recall_batch(2000).to(run.device), {1: [], 2: []}
-    waits, rises = [], []  # steps until 0.2, and from there to 0.9
-    fig, axes = plt.subplot_mosaic("AA;BC", figsize=(7.2, 7.6), height_ratios=(1, 1.1))
-    for seed in run.seeds(3):
-        for layers, name in ((1, "two heads in one layer"), (2, "one head in each of two layers")):
-            model, curve = trained(run, layers, 3 - layers, seed)
-            found[layers].append(accuracy(model, tokens, [PAST] * layers))
-            smooth = torch.tensor(curve).unfold(0, 10, 1).mean(-1)
-            axes["A"].plot(smooth, f"C{layers - 1}", label=name if seed == run.seed else None)
-        start, end = ((smooth <= x).int().cumprod(0).sum().item() for x in (0.2, 0.9))
-        waits.append(start)
-        rises.append(end - start)
-    guess = sum(1 / (FIRST - 1 - i) for i in range(PAIRS)) / PAIRS
-    because = f"a guess among what followed in the first part and wasn't asked yet has {guess:.2f}"
-    run.check("accuracy, one layer", found[1], at_most=0.2, because=because, decides=True)
-    because = f"ten times {guess:.2f}"
-    run.check("accuracy, two layers", found[2], at_least=0.9, because=because, decides=True)
-    because = "sudden would be: the rise from 0.2 to 0.9 takes half as long as the wait for 0.2"
-    shares = [rise / max(wait, 1) for rise, wait in zip(rises, waits, strict=True)]
-    run.measure(RISE, shares, expect_at_most=0.5, because=because, decides=True)
-    axes["A"].axhline(guess, color="grey", ls=":", label="a guess among those not asked yet")
-    axes["A"].set(xlabel="training step", title="Accuracy of recall, three seeds")
-    axes["A"].legend(loc="center right")
-    show_patterns((axes["B"], axes["C"]), patterns(model, tokens), ("previous token", "induction"))
     run.figure(
-        fig,
-        "recall",
-        "The rise of accuracy in training, and the two heads that do the recall; attention weights "
-        "from 0 (dark) to 1 (yellow).",
-        alt="Above, a line plot of the accuracy over training steps for one layer and for "
-        "two; below, a heat map of attention weights, query by key, for each of two heads.",
+        figures.circuit(),
+        "circuit",
+        "The induction circuit. Layer 1 writes A at the place of F. Layer 2 compares "
+        "the last token, A, with these copies, and finds F.",
+        alt="A row of tokens with two arrows: from F back to A, and from the last A to F.",
     )
-    wait, rise = median(waits), median(rises)
-    return f"An accuracy of 0.2 takes {wait:.0f} steps, 0.9 another {rise:.0f}, of {len(curve)}."
-
-
-# %% The heads that recall
-@lab.experiment
-def two_heads_do_the_recall(run: Run):
-    """A previous-token head and an induction head do the recall: hide their pairs and it is gone.
-
-    Predict: with two heads in each layer, what does silencing one of them cost?
-    """
-    tokens, rows = recall_batch(1000).to(run.device), []
-    pairs, both, sentences = circuit(tokens), [], []
-    for i, name in enumerate(("previous token", "induction")):
-        masses, gone, beside = [], [], []
-        for model in (trained(run, 2, 1, seed)[0] for seed in run.seeds(3)):
-            masses.append(mass(patterns(model, tokens)[i], pairs[i])[0])
-            for accuracies, hidden in ((gone, pairs[i]), (beside, pairs[i].roll(-1, -1))):
-                masks = [PAST, PAST]
-                masks[i] = (PAST & ~hidden.cpu())[:, None]  # (B, 1, T, T)
-                accuracies.append(accuracy(model, tokens, masks))
-        because = "spread evenly: below 0.2"
-        run.check(f"mass on {name}", masses, at_least=0.6, because=because, decides=True)
-        what = f"accuracy with {name} hidden"
-        run.check(what, gone, at_most=0.2, because="as with one layer", decides=True)
-        run.check("accuracy with its neighbour hidden", beside, at_least=0.8, because="the partner")
-        lost = []
-        for seed in run.seeds(3):
-            model, silent = trained(run, 2, 2, seed)[0], []
-            for heads in ([0], [1], [0, 1], []):
-                masks = [PAST.expand(2, -1, -1).clone() for _ in range(2)]  # (H, T, T)
-                masks[i][heads] = False
-                silent.append(accuracy(model, tokens, masks))
-            masses = mass(patterns(model, tokens)[i], pairs[i])
-            rows += [[seed, i + 1, name, h + 1, masses[h], silent[h], silent[3]] for h in (0, 1)]
-            lost.append(silent[3] - silent[masses.index(max(masses))])
-            both.append(silent[2])
-        run.measure(f"{name}: accuracy lost without the head of most mass", lost)
-        sentences.append(f"of two {name} heads one is worth {median(lost):.2f}")
-    columns = ["seed", "layer", "job", "head", "mass", "accuracy without it", "with all"]
-    run.table("Two heads in each layer, one silenced", columns, rows)
-    run.check("accuracy without both of a layer", both, at_most=0.2, because="as with one layer")
-    return f"In accuracy, {' and '.join(sentences)}: mass alone doesn't tell."
+    tokens = recall.recall_batch(2000).to(run.device)
+    reached = {1: [], 2: []}
+    curves = {1: [], 2: []}
+    for seed in run.seeds(3):
+        for layers in (1, 2):
+            model, curve = trained(run, layers, 3 - layers, seed)
+            reached[layers].append(accuracy(model, tokens, [PAST] * layers))
+            curves[layers].append(curve)
+    because = f"a guess among the tokens that can still be the answer has {recall.GUESS:.2f}"
+    run.check("accuracy, one layer", reached[1], at_most=0.2, because=because, decides=True)
+    because = f"ten times {recall.GUESS:.2f}"
+    run.check("accuracy, two layers", reached[2], at_least=0.9, because=because, decides=True)
+    run.figure(
+        figures.rise(curves, recall.GUESS),
+        "recall",
+        "Accuracy of recall during training, three seeds each.",
+        alt="Lines of accuracy over training steps: two layers rise to 1, one layer stays low.",
+    )
+    return f"One layer reaches {max(reached[1]):.2f}, two layers at least {min(reached[2]):.2f}."
 
 
 # %% [markdown]
-# ## 6. The heads of a language model
-# SmolLM2-135M has 30 layers of 9 heads (ours is its 4-bit release: say so when you quote). If our
-# code gives its attention weights, they have no secret left. Then its heads. In random tokens,
-# repeated, the second half can be predicted only by looking back, which tells induction heads
-# (Olsson et al. 2022). The first token is a **sink** (Xiao et al. 2023): weights must sum to one,
-# so a head with nothing to say puts them where they do no harm.
+# ## 7. What does a head look at?
+# To find a head, describe the pairs that it should look at: for each query, which keys? Its
+# **score** is the weight that it puts on these keys, averaged over the queries that have such a
+# key. A score near 1 means that the head does little else.
+
+
+# %% Scores of heads
+@lab.exercise(
+    level=2,
+    hints=(
+        "Weights are (B, H, T, T), pairs (B, T, T): give pairs an axis for heads, and multiply.",
+        "Some queries have no pair. They must not count in the average.",
+        "Divide the sum over B and both T by pairs.any(-1).sum(), the queries with a pair.",
+    ),
+)
+def head_scores(weights: Tensor, pairs: Tensor) -> Tensor:
+    """Return each head's mean weight on the pairs, over the queries that have one.
+
+    (B, H, T, T) weights, (B, T, T) booleans -> (H,).
+    """
+    on_pairs = (weights * pairs[:, None]).sum((0, 2, 3))  # (H,)
+    return on_pairs / pairs.any(-1).sum()
+
+
+def attention_weights(
+    x: Tensor, w_q: Tensor, w_k: Tensor, head_dim: int, position: Any = recall.rope
+) -> Tensor:
+    """Return causal weights (B, H, T, T) from (B, T, d) and the matrices (H·D, d), (Hkv·D, d)."""
+    q = (x @ w_q.mT).unflatten(-1, (-1, head_dim)).transpose(1, 2)  # (B, H, T, D)
+    k = (x @ w_k.mT).unflatten(-1, (-1, head_dim)).transpose(1, 2)  # (B, Hkv, T, D)
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, H, T, D)
+    scores = position(q) @ position(k).mT / math.sqrt(head_dim)
+    length = x.shape[1]
+    return masked_softmax(scores, causal_mask(length, length, x.device))
+
+
+@torch.no_grad()
+def patterns(model: Any, tokens: Tensor) -> list[Tensor]:
+    """Return the attention weights of each layer, (B, H, T, T)."""
+    x = model.embed(tokens)
+    layers = []
+    for layer in model.layers:
+        weights = attention_weights(x, layer.q_proj.weight, layer.k_proj.weight, layer.head_dim)
+        layers.append(weights)
+        x = x + layer(x, PAST.to(x.device))
+    return layers
+
+
+@lab.experiment
+def two_heads_do_the_recall(run: Run):
+    """The two heads of the circuit do the recall: hide the keys that they need, and it is gone.
+
+    Predict: hide the keys next to those. What happens to the accuracy?
+    """
+    tokens = recall.recall_batch(1000).to(run.device)
+    pairs = recall.circuit(tokens)
+    models = [trained(run, 2, 1, seed)[0] for seed in run.seeds(3)]
+    kept = []
+    for i, name in enumerate(("previous token", "induction")):
+        scores = [head_scores(patterns(model, tokens)[i], pairs[i])[0] for model in models]
+        because = "most of the weight; spread evenly it would be below 0.2"
+        run.check(f"score on {name}", scores, at_least=0.6, because=because, decides=True)
+        hidden = {"the pairs": pairs[i], "their neighbours": pairs[i].roll(-1, -1)}
+        found = {what: [] for what in hidden}
+        for what, keys in hidden.items():
+            masks = [PAST, PAST]
+            masks[i] = (PAST & ~keys.cpu())[:, None]  # (B, 1, T, T)
+            found[what] = [accuracy(model, tokens, masks) for model in models]
+        because = "no better than one layer"
+        gone = found["the pairs"]
+        run.check(f"accuracy, {name} hidden", gone, at_most=0.2, because=because, decides=True)
+        because = "as many keys hidden, but not those"
+        beside = found["their neighbours"]
+        run.check("accuracy, neighbours hidden", beside, at_least=0.8, because=because)
+        kept += beside
+    run.figure(
+        figures.two_heads(patterns(models[0], tokens[:1])),
+        "circuit_weights",
+        "The weights of both heads on one task of recall.",
+        alt="Two heat maps, query by key: a diagonal, and single bright cells.",
+    )
+    return f"With the neighbours hidden, the accuracy is still at least {min(kept):.2f}."
+
+
+# %% [markdown]
+# ## 8. The heads of a language model
+# SmolLM2-135M has 30 layers of 9 query heads. Do its heads have jobs? We test it with random
+# tokens, repeated once. Nobody can predict the first half. The second half can be predicted only by
+# looking back, as an induction head does. A third job shows up by itself: many heads put their
+# weight on the *first* token, whatever it is. Weights must sum to 1, so a head with nothing to say
+# needs a place to put them. This place is called an **attention sink** (Xiao et al. 2023).
 #
-# **Try it**: the last view of this section has all heads. Choose "random words, twice" and "what
-# followed last time": a few heads stay lit. Select one of them, then walk through the second half
-# of the words with the arrow keys. The head looks at the word that came next in the first half.
+# **Try it** in the view below. Choose "random words, twice" and "what followed last time": a few
+# heads stay bright. Select one of them. Then walk through the second half of the words with the
+# arrow keys: the head looks at the word that came next in the first half.
 
 
 # %% SmolLM2
 @cache
-def language_model(run: Run) -> tuple[Any, Tensor, Any]:  # the model, ids (1, T), the tokenizer
+def language_model(run: Run) -> tuple[Any, Tensor, Any]:
+    """Return the model, the ids of a sentence, (1, T), and the tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = assets.pretrained(run.options.model, run.online)
-    how: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
-    ids = tokenizer(
-        "Yesterday Anna Brook met Tom Hall. Later Tom Hall wrote to Anna Brook."
-    ).input_ids
-    model: Any = AutoModelForCausalLM.from_pretrained(path, **how)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        path, dtype=torch.float32, attn_implementation="eager"
+    )
+    ids = tokenizer(head_patterns.SENTENCES["names"]).input_ids
     return model.to(run.device).eval(), torch.tensor([ids], device=run.device), tokenizer
 
 
-@lab.experiment
 @torch.no_grad()
-def our_weights_are_smollm2s(run: Run):
-    """Our code gives 4-bit SmolLM2's attention weights from what enters each of its layers."""
-    model, ids, _ = language_model(run)
-    seen = model(ids, output_attentions=True, output_hidden_states=True)
-    turn = partial(rope, base=model.config.rope_parameters["rope_theta"])
-    errors = {turn: [], nn.Identity(): []}
-    for i, layer in enumerate(model.model.layers):
-        x, part = layer.input_layernorm(seen.hidden_states[i]), layer.self_attn
-        for position, found in errors.items():
-            w = (part.q_proj.weight, part.k_proj.weight, model.config.head_dim)
-            found.append((attention_weights(x, *w, position) - seen.attentions[i]).abs().max())
-    ours, bare = (max(found) for found in errors.values())
-    run.agree("largest difference", ours, tolerance(torch.float32), decides=True)
-    run.check("largest without rotary positions", bare, at_least=0.1, because="the partner")
+def weights_of(model: Any, ids: Tensor) -> Tensor:
+    """Return the attention weights of a library's model, (L, B, H, T, T)."""
+    return torch.stack(model(ids, output_attentions=True).attentions)
 
 
 @lab.experiment
 @torch.no_grad()
-def trained_heads_have_trades(run: Run):
-    """4-bit SmolLM2 has previous-token and induction heads, and a sink that takes much weight.
+def heads_of_smollm2_have_jobs(run: Run):
+    """SmolLM2 has previous-token and induction heads, and a sink that takes much of the weight.
 
     Predict: which share of all weight goes to the first token, whatever it is?
     """
     model, ids, tokenizer = language_model(run)
-    half = torch.randint(1000, model.config.vocab_size, (run.pick(tiny=8, small=32, full=64), 32))
-    repeated, late = half.repeat(1, 2).to(run.device), torch.arange(32, 64)
-    weights = torch.stack(model(repeated, output_attentions=True).attentions, 1)  # (B, L, H, T, T)
-    plain = torch.randint_like(repeated, 1000, model.config.vocab_size)  # the same, not repeated
-    control = torch.stack(model(plain, output_attentions=True).attentions, 1)
-    trades = {"previous token": late - 1, "induction": late - 32 + 1, "first token": 0 * late}
-    shown, titles, sentence = [], [], model(ids, output_attentions=True).attentions
-    for name, keys in trades.items():
-        masses = weights[..., late, keys].mean((0, -1))  # (L, H)
-        layer, head = divmod(int(masses.argmax()), masses.shape[1])
-        shown.append(sentence[layer][:, head : head + 1])
-        titles.append(f"{name}: layer {layer + 1}, head {head + 1}")
-        even = f"spread evenly it would be {(1 / (late + 1)).mean():.3f}"
-        what = f"{name}, the best head's mass"
-        run.measure(what, masses.max(), expect_at_least=0.5, because=even, decides=True)
+    size = (run.pick(tiny=8, small=32, full=64), 32)
+    half = torch.randint(1000, model.config.vocab_size, size, device=run.device)
+    repeated = half.repeat(1, 2)  # (B, 64)
+    plain = torch.randint_like(repeated, 1000, model.config.vocab_size)
+    query, key = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    late = query >= 32  # the second half
+    jobs = {
+        "previous token": (key == query - 1) & late,
+        "induction": (key == query - 31) & late,
+        "first token": (key == 0) & late,
+    }
+    weights = weights_of(model, repeated)
+    control = weights_of(model, plain)
+    sentence = weights_of(model, ids)[:, 0]  # (L, H, T, T)
+    maps = {}
+    for name, pairs in jobs.items():
+        pairs = pairs.to(run.device).expand(len(repeated), -1, -1)
+        scores = torch.stack([head_scores(layer, pairs) for layer in weights])  # (L, H)
+        layer, head = divmod(int(scores.argmax()), scores.shape[1])
+        maps[f"{name}\nlayer {layer + 1}, head {head + 1}"] = sentence[layer, head].cpu()
+        because = "most of the weight; spread evenly it would be 0.02"
+        best = f"{name}, score of the best head"
+        run.measure(best, scores.max(), expect_at_least=0.5, because=because, decides=True)
         if name == "induction":
-            mass_there = control[:, layer, head, late, keys].mean()
-            because = "it looks for the repetition, not for a distance"
-            what = "that head's mass there without a repetition"
-            run.measure(what, mass_there, expect_at_most=0.1, because=because, decides=True)
-    because = f"in random tokens, from the second half; {even}"
-    what = "first token, all heads' mass"
-    run.measure(what, masses.mean(), expect_at_least=0.25, because=because, decides=True)
-    fig, axes = plt.subplots(3, 1, figsize=(7.2, 14))
-    show_patterns(axes, shown, titles, [tokenizer.decode(i).strip() for i in ids[0]])
+            elsewhere = head_scores(control[layer], pairs)[head]
+            because = "it follows the repetition, not a fixed distance"
+            what = "the same head and distance, without a repetition"
+            run.measure(what, elsewhere, expect_at_most=0.1, because=because, decides=True)
+    sink = scores.mean()
+    because = "ten times what an even spread would give"
+    run.measure(
+        "first token, mean of all heads", sink, expect_at_least=0.2, because=because, decides=True
+    )
     run.figure(
-        fig,
+        figures.heads_on_a_sentence(maps, [tokenizer.decode(i).strip() for i in ids[0]]),
         "smollm2_heads",
-        "Three heads of the model (4-bit SmolLM2-135M-Instruct, unless "
-        "--model named another) on a sentence: who looks at whom. Layers and heads are counted "
-        "from 1; weights from 0 (dark) to 1 (yellow).",
-        alt="Three heat maps of attention weights, query by key, with the tokens of the "
-        "sentence on both axes.",
+        "The best head for each job (SmolLM2-135M-Instruct in 4 bits, unless --model named "
+        "another model) on a sentence.",
+        alt="Three heat maps of attention weights, query by key, with words on both axes.",
     )
     run.view("attention", "heads", *head_patterns.view(model, tokenizer))
+    return f"The first token gets {100 * sink:.0f} % of all weight."
+
+
+# %% [markdown]
+# ## What to remember
+# - A query is compared with every key. The softmax of the scores weighs the values.
+# - A mask acts before the softmax. A row without any key gets weights of 0.
+# - Split heads with a reshape *and* a transpose. Shared key-value heads shrink the cache.
+# # - Two heads in a row can do what two side by side can't: copy what followed last time.
+# - A map of weights shows where a head looks. Only a knock-out shows what the model relies on.
 
 
 # %% The closing
 @lab.closing
 def closing(results: Results) -> str:
-    """Say how sudden the rise was in this run."""
-    share = results.value("recall_takes_two_layers", RISE)
-    rise = "sudden" if share <= 0.5 else "no cliff at this size"
-    sentence = f"The rise is {rise}: it takes {share:.2f} times as long as the wait before it."
-    return f"## In this run\n{sentence}"
+    """Report this run's two knock-outs."""
+    digit = results.value(
+        "cross_attention_finds_the_digit", "digits 2 to 4 of the year, each hidden from its query"
+    )
+    recall = results.value("two_heads_do_the_recall", "accuracy, induction hidden")
+    return (
+        "## In this run\n"
+        f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases. "
+        f"With the induction head's keys hidden, recall fell to {100 * recall:.0f} %."
+    )
 
 
 # %% [markdown]
-# ## What surprised
-# The library's answer to a query that may see nothing depends on how it is called, and on the
-# release of torch. And a head's mass isn't what it is worth: with a twin beside it, it may be
-# spared (in large models many heads can be removed at little cost, Michel et al. 2019, and later
-# layers can step in, McGrath et al. 2023).
-# **Read on**: Elhage et al. 2021 and Olsson et al. 2022 on circuits · Xiao et al. 2023 on sinks.
-# **Deeper**: LLM06+ has a sliding window, which needs linear work, and softmax in tiles, as in
-# FlashAttention, which needs linear memory. Next: LLM07, LoRA.
+# **Read on**: Vaswani et al. 2017, *Attention Is All You Need* · Ainslie et al. 2023 on grouped
+# queries · Elhage et al. 2021 and Olsson et al. 2022 on circuits · Xiao et al. 2023 on sinks.
+#
+# **Deeper**: LLM06+ derives the entropy of the weights, computes attention in tiles as
+# FlashAttention does, and measures what a sink does. Next: LLM07, LoRA.
 
 # %%
 if __name__ == "__main__":

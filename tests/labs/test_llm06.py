@@ -2,7 +2,11 @@
 
 import math
 
+from labs.kit.records import View
+from labs.kit.report import views
+from labs.llm06_attention import dates, five_words, recall
 from labs.llm06_attention import lesson as lab
+from tests.browser import page_of
 
 import pytest
 import torch
@@ -72,47 +76,118 @@ def test_the_gradient_of_masked_attention_equals_finite_differences():
 
 
 def test_shared_key_value_heads_equal_copied_ones():
-    shared = lab.MultiHeadAttention(16, 4, kv_heads=2, position=lab.rope).double()
-    full = lab.MultiHeadAttention(16, 4, position=lab.rope).double()
-    for source, target in ((shared.k, full.k), (shared.v, full.v)):
+    shared = lab.MultiHeadAttention(16, 4, kv_heads=2, position=recall.rope).double()
+    full = lab.MultiHeadAttention(16, 4, position=recall.rope).double()
+    for source, target in ((shared.k_proj, full.k_proj), (shared.v_proj, full.v_proj)):
         copied = source.weight.unflatten(0, (2, 4)).repeat_interleave(2, 0).flatten(0, 1)
         target.load_state_dict({"weight": copied})
-    full.q = shared.q
-    full.out = shared.out
+    full.q_proj = shared.q_proj
+    full.o_proj = shared.o_proj
     x = randn(2, 6, 16)
     torch.testing.assert_close(shared(x), full(x), rtol=0, atol=1e-12)
 
 
 def test_rope_keeps_norms_and_its_scores_depend_on_the_distance_alone():
     q, k = (randn(8, seed=seed).expand(12, -1) for seed in (0, 1))
-    scores = lab.rope(q) @ lab.rope(k).mT
-    torch.testing.assert_close(lab.rope(q).norm(dim=-1), q.norm(dim=-1), rtol=0, atol=1e-6)
+    scores = recall.rope(q) @ recall.rope(k).mT
+    torch.testing.assert_close(recall.rope(q).norm(dim=-1), q.norm(dim=-1), rtol=0, atol=1e-6)
     for distance in (0, 3, -5):
         diagonal = scores.diagonal(distance)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=0, atol=1e-5)
     assert (scores[0, 0] - scores[3, 0]).abs() > 0.1
 
 
+@pytest.mark.parametrize("shape", [(6,), (2, 6), (2, 3, 6)])
+def test_heads_take_any_leading_dimensions(shape):
+    layer = lab.MultiHeadAttention(16, 4, kv_heads=2).double()
+    x = randn(*shape, 16)
+    rows = layer(x.flatten(0, -3), lab.causal_mask(6, 6)) if x.dim() > 2 else layer(x[None])[0]
+    mask = lab.causal_mask(6, 6) if x.dim() > 2 else None
+    torch.testing.assert_close(layer(x, mask), rows.reshape(x.shape), rtol=0, atol=1e-12)
+
+
+def test_heads_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="3 heads don't divide a width of 10"):
+        lab.MultiHeadAttention(10, 3)
+    with pytest.raises(ValueError, match="4 key-value heads don't divide 6 query heads"):
+        lab.MultiHeadAttention(12, 6, kv_heads=4)
+    assert lab.MultiHeadAttention(10, 3, head_dim=4).o_proj.weight.shape == (10, 12)
+
+
+# The worked example, and the dates.
+
+
+def test_the_view_has_the_vectors_of_the_worked_example():
+    data, _, columns, rows = five_words.view()
+    x = five_words.features("the dog saw its tail")
+    for index, q in zip(data["sentence"], (x @ five_words.W_Q).tolist(), strict=True):
+        assert data["words"][index]["q"] == q
+    assert len(columns) == len(rows[0]) == 6
+    assert [sum(row[1:]) for row in rows] == pytest.approx([1.0] * 5)
+
+
+def test_the_page_computes_the_worked_example_with_and_without_a_mask(browser, tmp_path):
+    data, caption, columns, _ = five_words.view()
+    path = tmp_path / "views" / "five_words.json"
+    views.write(data, path)
+    page = tmp_path / "page.html"
+    view = View("five_words", "sentence", caption, columns, [], path)
+    page.write_text(views.document(view), "utf-8")
+    x = five_words.features("the dog saw its tail")
+    q, k, v = (x @ matrix for matrix in (five_words.W_Q, five_words.W_K, five_words.W_V))
+    with page_of(browser, page, 1280, "light") as shown:
+        row = shown.locator("tbody tr").nth(3).locator("td")
+        for mask in (None, lab.causal_mask(5, 5)):
+            output = lab.attention(q, k, v, mask)[3].tolist()
+            shown_output = row.last.text_content().strip("()").split(", ")
+            assert [float(number) for number in shown_output] == pytest.approx(output, abs=0.005)
+            shown.get_by_role("checkbox").click()
+        shown.get_by_label("second word").select_option("chased")
+        assert row.nth(4).text_content() == "0.95", "the tail is the only noun left"
+        shown.locator("tbody button").nth(2).press("Enter")
+        assert "“saw” is (3, 0)" in shown.locator(".view-title").text_content()
+
+
+def test_a_sampled_date_is_written_in_two_ways_and_padded():
+    source, lengths, target = dates.Sampler(0).batch(200)
+    digits = {dates.CHARACTERS[i - 1] for i in target.flatten().tolist()}
+    assert digits == set("-0123456789")
+    for row, length, written in zip(source, lengths.tolist(), target.tolist(), strict=True):
+        text = "".join(dates.CHARACTERS[i - 1] for i in row[:length].tolist())
+        year = "".join(dates.CHARACTERS[i - 1] for i in written[:4])
+        assert text.endswith(year)
+        assert row[length:].tolist() == [0] * (dates.SOURCE - length)
+    assert source[:, 0].lt(14).any(), "some begin with the day"
+    assert source[:, 0].ge(14).any(), "some begin with the month"
+    assert len(max(dates.MONTHS, key=len)) + len(" 28, 1999") == dates.SOURCE
+
+
 # The recall task.
 
 
 def test_the_answer_follows_the_first_copy_of_the_key_at_varying_distances():
-    tokens = lab.recall_batch(200)
-    first, keys, answers = tokens[:, : lab.FIRST], tokens[:, lab.KEYS], tokens[:, lab.ANSWERS]
-    assert all(len(set(row)) == lab.FIRST for row in first.tolist())
+    tokens = recall.recall_batch(200)
+    first, keys, answers = (
+        tokens[:, : recall.FIRST],
+        tokens[:, recall.KEYS],
+        tokens[:, recall.ANSWERS],
+    )
+    assert all(len(set(row)) == recall.FIRST for row in first.tolist())
     where = (first[:, None] == keys[..., None]).int().argmax(-1)  # (B, PAIRS)
     assert torch.equal(first.gather(1, where + 1), answers)
-    assert len(set((torch.arange(lab.FIRST, tokens.shape[1], 2) - where).flatten().tolist())) > 15
+    assert (
+        len(set((torch.arange(recall.FIRST, tokens.shape[1], 2) - where).flatten().tolist())) > 15
+    )
 
 
 def test_the_circuit_has_the_previous_token_and_the_token_after_the_first_copy():
-    tokens = lab.recall_batch(3)
-    previous, copies = lab.circuit(tokens)
-    assert copies.sum() == 3 * lab.PAIRS
+    tokens = recall.recall_batch(3)
+    previous, copies = recall.circuit(tokens)
+    assert copies.sum() == 3 * recall.PAIRS
     for row, query, key in copies.nonzero().tolist():
         assert tokens[row, key - 1] == tokens[row, query]
         assert tokens[row, key] == tokens[row, query + 1]
-    assert previous[0].nonzero().tolist() == [[t, t - 1] for t in range(1, lab.FIRST)]
+    assert previous[0].nonzero().tolist() == [[t, t - 1] for t in range(1, recall.FIRST)]
 
 
 def test_masking_all_keys_of_a_head_equals_zeroing_its_output():
@@ -122,23 +197,23 @@ def test_masking_all_keys_of_a_head_equals_zeroing_its_output():
     mask[0] = False
     without = layer(x, mask)
     with torch.no_grad():
-        layer.out.weight[:, :8] = 0  # the first head's columns
+        layer.o_proj.weight[:, :8] = 0  # the first head's columns
     torch.testing.assert_close(without, layer(x, lab.causal_mask(6, 6)), rtol=0, atol=1e-12)
 
 
-def test_mass_is_the_share_of_weight_on_the_pairs():
+def test_a_score_is_the_share_of_weight_on_the_pairs():
     pairs = torch.zeros(2, 4, 4, dtype=torch.bool)
     pairs[:, 2, 1] = pairs[:, 3, 0] = True
     weights = torch.stack((pairs, pairs.roll(1, -1)), 1).double()  # (B, H, T, T)
-    assert lab.mass(weights, pairs) == [1.0, 0.0]
+    assert lab.head_scores(weights, pairs).tolist() == [1.0, 0.0]
 
 
 def test_attention_weights_equal_those_of_the_module():
-    layer = lab.MultiHeadAttention(16, 4, kv_heads=2, position=lab.rope).double()
+    layer = lab.MultiHeadAttention(16, 4, kv_heads=2, position=recall.rope).double()
     x = randn(2, 6, 16)
-    weights = lab.attention_weights(x, layer.q.weight, layer.k.weight, 4, lab.rope)
-    values = layer.v(x).unflatten(-1, (2, 4)).transpose(1, 2).repeat_interleave(2, 1)
-    got = layer.out((weights @ values).transpose(1, 2).flatten(2))
+    weights = lab.attention_weights(x, layer.q_proj.weight, layer.k_proj.weight, 4, recall.rope)
+    values = layer.v_proj(x).unflatten(-1, (2, 4)).transpose(1, 2).repeat_interleave(2, 1)
+    got = layer.o_proj((weights @ values).transpose(1, 2).flatten(2))
     torch.testing.assert_close(got, layer(x, lab.causal_mask(6, 6)), rtol=0, atol=1e-12)
 
 

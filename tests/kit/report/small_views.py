@@ -142,11 +142,19 @@ def merges() -> dict[str, Any]:
     }
 
 
+def five_words() -> dict[str, Any]:
+    """A word that looks for nouns, and a noun that looks for nothing."""
+    looks = {"word": "<b>", "q": [3.0, 0.0], "k": [0.0, 0.0], "v": [0.0, 1.0]}
+    noun = {"word": "noun", "q": [0.0, 0.0], "k": [2.0, 0.0], "v": [1.0, 0.0]}
+    return {"words": [looks, noun], "sentence": [1, 0, 1, 0, 1]}
+
+
 DATA = {
     "merges": merges,
     "attention": attention,
     "boundary": boundary,
     "curve": curve,
+    "five_words": five_words,
     "graph": graph,
     "norms": norms,
     "plane": plane,

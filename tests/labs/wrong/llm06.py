@@ -97,9 +97,11 @@ class Heads(lab.MultiHeadAttention):
 
     def forward(self, x, mask=None, context=None):
         context = x if context is None else context
-        q, k, v = (self.split(y) for y in (self.q(x), self.k(context), self.v(context)))
+        q, k, v = (
+            self.split(y) for y in (self.q_proj(x), self.k_proj(context), self.v_proj(context))
+        )
         mixed = self.attend(self.turn(q), self.turn(k), v, mask)
-        return self.out(self.merge(mixed))
+        return self.o_proj(self.merge(mixed))
 
 
 class BareView(Heads):
@@ -119,7 +121,7 @@ class MergedWithoutTranspose(Heads):
 
 class ModelWidthInTheRoot(Heads):
     def attend(self, q, k, v, mask):
-        return super().attend(q * math.sqrt(self.head_dim / self.q.in_features), k, v, mask)
+        return super().attend(q * math.sqrt(self.head_dim / self.q_proj.in_features), k, v, mask)
 
 
 class ContextIgnored(Heads):
@@ -144,7 +146,75 @@ def changes_its_input(scores, mask=None):
     return scores.softmax(-1).masked_fill(~mask, 0.0)
 
 
+def not_scaled(q, k, v, mask=None):
+    return lab.masked_softmax(q @ k.mT, mask) @ v
+
+
+def scaled_by_d(q, k, v, mask=None):
+    return lab.masked_softmax(q @ k.mT / q.shape[-1], mask) @ v
+
+
+def scaled_by_the_number_of_keys(q, k, v, mask=None):
+    return lab.masked_softmax(q @ k.mT / math.sqrt(k.shape[-2]), mask) @ v
+
+
+def softmax_over_the_queries(q, k, v, mask=None):
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(-2).nan_to_num() @ v
+
+
+def attention_without_its_mask(q, k, v, _mask=None):
+    return lab.attention(q, k, v)
+
+
+def hides_itself(tq, tk, _device=None):
+    return torch.ones(tq, tk, dtype=torch.bool).tril(tk - tq - 1)
+
+
+def sees_one_ahead(tq, tk, _device=None):
+    return torch.ones(tq, tk, dtype=torch.bool).tril(tk - tq + 1)
+
+
+def aligned_top_left(tq, tk, _device=None):
+    return torch.ones(tq, tk, dtype=torch.bool).tril()
+
+
+def true_hides(tq, tk, _device=None):
+    return ~lab.causal_mask(tq, tk)
+
+
+def all_queries_count(weights, pairs):
+    return (weights * pairs[:, None]).sum(-1).mean((0, 2))
+
+
+def pairs_count(weights, pairs):
+    return (weights * pairs[:, None]).sum((0, 2, 3)) / pairs.sum()
+
+
+def sum_only(weights, pairs):
+    return (weights * pairs[:, None]).sum((0, 2, 3))
+
+
+def keys_and_queries_swapped(weights, pairs):
+    return lab.head_scores(weights, pairs.mT)
+
+
 WRONG = [
+    ("attention", not_scaled, "division by √d is missing"),
+    ("attention", scaled_by_d, "divided by d, not by √d"),
+    ("attention", scaled_by_the_number_of_keys, "not by the square root of the number of keys"),
+    ("attention", softmax_over_the_queries, "the softmax runs over the queries"),
+    ("attention", attention_without_its_mask, "the mask isn't used"),
+    ("causal_mask", hides_itself, "own key must be visible"),
+    ("causal_mask", sees_one_ahead, "one key of the future"),
+    ("causal_mask", aligned_top_left, "aligned top-left"),
+    ("causal_mask", true_hides, "True and False are swapped"),
+    ("head_scores", all_queries_count, "queries without a pair count"),
+    ("head_scores", pairs_count, "a query with two pairs counts once"),
+    ("head_scores", sum_only, "isn't divided"),
+    ("head_scores", keys_and_queries_swapped, "queries and keys are swapped"),
     ("masked_softmax", softmax_before_the_mask, "does the softmax come before the mask"),
     ("masked_softmax", a_large_negative_number, "gets uniform weights"),
     ("masked_softmax", minus_infinity, "NaN where a query may look at no key: the softmax"),

@@ -1,0 +1,184 @@
+"""The drawings of LLM06."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from torch import Tensor
+
+SENTENCE = ("the", "dog", "saw", "its", "tail")
+SHADE = "Blues"  # light cells leave black numbers readable
+
+
+def _numbers(ax: Axes, values: Tensor, title: str, columns: Sequence[str], top: float) -> None:
+    """Draw a table of numbers, its cells shaded by their value."""
+    ax.imshow(values, cmap=SHADE, vmin=0, vmax=top, aspect="auto")
+    for i, row in enumerate(values.tolist()):
+        for j, value in enumerate(row):
+            colour = "white" if value > 0.6 * top else "black"
+            text = f"{value:.2f}".rstrip("0").rstrip(".")
+            ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=9)
+    ax.set_title(title, fontsize=10)
+    ax.set_xticks(range(len(columns)), columns, fontsize=8, rotation=40)
+    ax.set_yticks([])
+    ax.grid(False)
+
+
+def worked_example(
+    q: Tensor, k: Tensor, scores: Tensor, weights: Tensor, v: Tensor, output: Tensor
+) -> Figure:
+    """Draw the six matrices of the example; T rows each."""
+    widths = (2, 2, 5, 5, 2, 2)
+    fig, axes = plt.subplots(1, 6, figsize=(10, 2.9), width_ratios=widths)
+    _numbers(axes[0], q, "queries Q", ("noun", "article"), 6)
+    _numbers(axes[1], k, "keys K", ("noun", "article"), 6)
+    _numbers(axes[2], scores, "scores QKᵀ/√2", SENTENCE, 6)
+    _numbers(axes[3], weights, "weights: softmax of each row", SENTENCE, 1.2)
+    _numbers(axes[4], v, "values V", ("animal", "action"), 2)
+    _numbers(axes[5], output, "output", ("animal", "action"), 2)
+    axes[0].set_yticks(range(5), SENTENCE)
+    return fig
+
+
+def masks(causal: Tensor, cached: Tensor, padded: Tensor) -> Figure:
+    """Draw a causal mask, (5, 5), one with a cache, (2, 5), and three sources, (3, 1, Tq, Tk)."""
+    fig, axes = plt.subplots(1, 3, figsize=(9, 2.6))
+    sources = padded[:, 0, 0]  # (3, Tk): all queries of a source see the same keys
+    panels = (
+        (causal, "Causal: keys up to the query", "query"),
+        (cached, "With a cache: the last queries", "new query"),
+        (sources, "Padding: only real keys", "source"),
+    )
+    for ax, (mask, title, label) in zip(axes, panels, strict=True):
+        ax.pcolormesh(mask.float(), cmap=SHADE, vmin=0, vmax=1.4, edgecolors="grey", linewidth=0.8)
+        ax.invert_yaxis()
+        ax.set_title(title, fontsize=10)
+        ax.set(xlabel="key", ylabel=label, aspect="equal")
+        ax.set_xticks([i + 0.5 for i in range(mask.shape[1])], range(mask.shape[1]))
+        ax.set_yticks([i + 0.5 for i in range(mask.shape[0])], range(mask.shape[0]))
+        ax.grid(False)
+    return fig
+
+
+def _box(ax: Axes, x: float, y: float, text: str, colour: str) -> None:
+    style = "round,pad=0.02,rounding_size=0.12"
+    patch = FancyBboxPatch((x - 0.38, y - 0.25), 0.76, 0.5, style, fc=colour, ec="none")
+    ax.add_patch(patch)
+    ax.text(x, y, text, ha="center", va="center", color="white")
+
+
+def groups() -> Figure:
+    """Draw SmolLM2's 9 query heads on 3 key-value heads."""
+    fig, ax = plt.subplots(figsize=(7.2, 2.4))
+    for head in range(9):
+        group = head // 3
+        ax.plot([head, 3 * group + 1], [1.25, 0.25], color=f"C{group}", lw=1.5)
+        _box(ax, head, 1.5, f"q{head}", f"C{group}")
+    for group in range(3):
+        _box(ax, 3 * group + 1, 0, f"k{group} v{group}", f"C{group}")
+    ax.text(-0.9, 1.5, "9 query heads", ha="right", va="center")
+    ax.text(-0.9, 0, "3 key-value heads", ha="right", va="center")
+    ax.set(xlim=(-3.2, 8.6), ylim=(-0.4, 1.9))
+    ax.axis("off")
+    return fig
+
+
+def alignments(weights: Tensor, lengths: Tensor, sources: Sequence[str]) -> Figure:
+    """Draw the alignment (TARGET, SOURCE) of some dates, beside each other."""
+    fig, axes = plt.subplots(1, len(sources), figsize=(9, 3.8))
+    for ax, rows, length, source in zip(axes, weights, lengths.tolist(), sources, strict=True):
+        image = ax.imshow(rows[:, :length], vmin=0, vmax=1, aspect="auto")
+        ax.set_title(f'Reading "{source}"', fontsize=10)
+        ax.set_xticks(range(length), source.replace(" ", "␣"))
+        ax.set_yticks(range(10), "YYYY-MM-DD")
+        ax.set(xlabel="character of the source", ylabel="character to write")
+        ax.grid(False)
+    fig.colorbar(image, ax=list(axes), label="weight")
+    return fig
+
+
+def _arrow(ax: Axes, start: float, end: float, y: float, colour: str) -> None:
+    style = "arc3,rad=0.35" if y > 0 else "arc3,rad=-0.35"
+    arrow = FancyArrowPatch(
+        (start, y),
+        (end, y),
+        arrowstyle="->",
+        mutation_scale=16,
+        color=colour,
+        lw=2,
+        connectionstyle=style,
+    )
+    ax.add_patch(arrow)
+
+
+def circuit() -> Figure:
+    """Draw the two arrows of the induction circuit."""
+    fig, ax = plt.subplots(figsize=(7.2, 2.9))
+    tokens = ("D", "B", "A", "F", "C", "…", "A")
+    for i, token in enumerate(tokens):
+        if token == "…":
+            ax.text(i, 0, token, ha="center", va="center")
+        else:
+            _box(ax, i, 0, token, "C1" if token == "F" else "C0")
+    ax.text(7.1, 0, "→ F", va="center", color="C1", fontsize=13)
+    _arrow(ax, 3, 2, -0.3, "C2")
+    ax.text(2.5, -0.95, "layer 1, previous token:\n“A came before me”", ha="center", va="center")
+    _arrow(ax, 6, 3, 0.3, "C1")
+    ax.text(4.5, 1.15, "layer 2, induction: “who has A before it?”", ha="center", va="center")
+    ax.set(xlim=(-0.6, 8), ylim=(-1.4, 1.4))
+    ax.axis("off")
+    return fig
+
+
+def rise(curves: Mapping[int, Sequence[Sequence[float]]], guess: float) -> Figure:
+    """Draw the accuracy over training steps, averaged over ten steps; a line for each seed."""
+    fig, ax = plt.subplots()
+    labels = {1: "two heads in one layer", 2: "one head in each of two layers"}
+    for layers, runs in curves.items():
+        for curve in runs:
+            smooth = [sum(curve[i : i + 10]) / 10 for i in range(len(curve) - 9)]
+            ax.plot(smooth, f"C{2 - layers}", lw=1.5)
+        ax.annotate(
+            labels[layers],
+            (len(smooth), smooth[-1]),
+            (-4, 8 if layers == 2 else 16),
+            color=f"C{2 - layers}",
+            textcoords="offset points",
+            ha="right",
+        )
+    ax.axhline(guess, color="grey", ls=":")
+    ax.text(0, guess + 0.02, "a guess among the possible answers", color="grey", fontsize=9)
+    ax.set(xlabel="training step", ylabel="accuracy", ylim=(0, 1.1))
+    ax.set_title("Two layers learn to recall, one layer doesn't")
+    return fig
+
+
+def two_heads(layers: Sequence[Tensor]) -> Figure:
+    """Draw the weights, (1, 1, T, T), of the head of each layer."""
+    fig, axes = plt.subplots(1, 2, figsize=(8, 3.8))
+    titles = ("Layer 1: previous token", "Layer 2: induction")
+    for ax, weights, title in zip(axes, layers, titles, strict=True):
+        image = ax.imshow(weights[0, 0].cpu(), vmin=0, vmax=1)
+        ax.set_title(title, fontsize=10)
+        ax.set(xlabel="key", ylabel="query")
+        ax.grid(False)
+    fig.colorbar(image, ax=list(axes), label="weight")
+    return fig
+
+
+def heads_on_a_sentence(maps: Mapping[str, Any], words: Sequence[str]) -> Figure:
+    """Draw the weights (T, T) of some heads, by title, with words on both axes."""
+    fig, axes = plt.subplots(1, len(maps), figsize=(9, 3.9))
+    for ax, (title, weights) in zip(axes, maps.items(), strict=True):
+        image = ax.imshow(weights, vmin=0, vmax=1)
+        ax.set_title(title, fontsize=10)
+        ax.set_xticks(range(len(words)), words, rotation=90, fontsize=7)
+        ax.set_yticks(range(len(words)), words, fontsize=7)
+        ax.set(xlabel="key")
+        ax.grid(False)
+    axes[0].set_ylabel("query")
+    fig.colorbar(image, ax=list(axes), label="weight", shrink=0.6)
+    return fig
