@@ -90,7 +90,7 @@ LabViews.kinds.tokens = (stage, data) => {
     colour();
   });
   const key = element("p", { class: "view-note" });
-  const scale = [1, 0.25, 1 / 16, 1 / 256, 1 / 4096].map((p) => {
+  const scale = [1, 0.1, 0.01, 0.001, 0.0001].map((p) => {
     const sample = element("span", { class: "view-key warm" }, percent(p));
     sample.style.setProperty("--share", `${(60 * surprise(p)).toFixed(0)}%`);
     return sample;
