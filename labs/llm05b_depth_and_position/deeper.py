@@ -26,6 +26,7 @@ from labs.llm05b_depth_and_position.lesson import (
     Block,
     Stack,
     angles,
+    best_rate,
     build,
     depths,
     rope,
@@ -34,7 +35,7 @@ from labs.llm05b_depth_and_position.lesson import (
     width,
 )
 from labs.llm05b_depth_and_position.planted_faults import planted
-from labs.llm05b_depth_and_position.training import LONG, difference, sure_gain
+from labs.llm05b_depth_and_position.training import LONG, difference, lower_limit
 from labs.shared import small_gpt
 from labs.shared.small_gpt import Position, attend
 
@@ -87,7 +88,7 @@ def root_mean_square(x: Tensor) -> float:
 @cache
 def at_the_end(layers: int, d: int, seed: int) -> End:
     """Probe an untrained Pre-LN stack on 16 windows of 32 characters."""
-    model = build("Pre-LN", layers, d, seed).double()
+    model: Any = build("Pre-LN", layers, d, seed).double()
     added: dict[str, list[float]] = {"attention": [], "ffn": []}
     streams: list[Tensor] = []
 
@@ -102,8 +103,8 @@ def at_the_end(layers: int, d: int, seed: int) -> End:
     last = streams[-1]  # (B, T, d)
     (gradient,) = torch.autograd.grad(loss, last)
     own = last.square().mean(-1, keepdim=True).sqrt()  # (B, T, 1)
-    values = [root_mean_square(x) for x in (last, gradient, gradient * own)]
-    return End(*values, added["attention"], added["ffn"])
+    size, slope, product = (root_mean_square(x) for x in (last, gradient, gradient * own))
+    return End(size, slope, product, added["attention"], added["ffn"])
 
 
 @lab.experiment
@@ -116,8 +117,8 @@ def the_depth_law_holds_in_its_band(run: Run):
     ends = {n: [at_the_end(n, width(run), seed) for seed in run.seeds(3)] for n in depths(run)}
     rows = []
     for layers, seeds in ends.items():
-        values = [mean(end[i] for end in seeds) for i in range(3)]
-        rows.append([layers, *values])
+        values = zip(*((end.size, end.gradient, end.product) for end in seeds), strict=True)
+        rows.append([layers, *map(mean, values)])
     run.table("The end of the stream", ["blocks", "size", "gradient", "gradient · size"], rows)
     few, many = depths(run)[0], depths(run)[-1]
     attention = torch.tensor([end.attention for end in ends[many]]).mean(0)  # (L,)
@@ -794,7 +795,7 @@ def cost_of_length(run: Run, name: str, seed: int, factor: int, learn: bool) -> 
             model,
             small_gpt.shakespeare(),
             steps=steps,
-            lr=0.01 * run.pick(tiny=1, small=0.25, full=0.1),
+            lr=best_rate(run, "RoPE") / 2,
             seed=seed,
             batch=batch,
             length=factor * training.long_sizes(run).length,
@@ -823,9 +824,10 @@ def yarn_reads_on_best(run: Run):
     run.table("Cost of length (nats)", columns, rows)
     because = "fast pairs keep their frequencies, slow pairs stay in the arc that they have seen"
     for name in METHODS[:-1]:
-        gain = sure_gain(difference(costs[name, LONG, False], costs["YaRN", LONG, False]))
-        what = f"8 times: {name} − YaRN, mean − 2 standard errors (nats)"
-        run.check(what, gain, at_least=0.0, because=because, decides=True)
+        gain = lower_limit(difference(costs[name, LONG, False], costs["YaRN", LONG, False]))
+        what = f"8 times: {name} − YaRN, lower 95 % limit of three seeds"
+        bound: dict[str, Any] = {"expect_at_least": 0.0, "because": because, "decides": True}
+        run.measure(what, gain, unit="nats", **bound)
     for name in METHODS:
         after = costs[name, LONG, True]
         run.measure(f"8 times, trained on, {name}: cost of length", after, unit="nats")

@@ -144,9 +144,14 @@ def difference(a: list[float], b: list[float]) -> list[float]:
     return [x - y for x, y in zip(a, b, strict=True)]
 
 
-def sure_gain(gains: list[float]) -> float:
-    """Return the mean minus two standard errors."""
-    return mean(gains) - 2 * stdev(gains) / math.sqrt(len(gains))
+STUDENT = 4.303  # t for three values, two-sided 95 %
+
+
+def lower_limit(gains: list[float]) -> float:
+    """Return the lower end of the 95 % confidence interval of the mean of three seeds."""
+    if len(gains) != 3:
+        raise ValueError(f"Student's t is for three seeds here, not {len(gains)}")
+    return mean(gains) - STUDENT * stdev(gains) / math.sqrt(3)
 
 
 @torch.no_grad()

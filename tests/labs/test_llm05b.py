@@ -246,8 +246,16 @@ def test_a_model_without_attention_loses_nothing_on_longer_texts():
     assert math.isfinite(near)
 
 
-def test_a_sure_gain_is_the_mean_minus_two_standard_errors():
-    assert training.sure_gain([1.0, 2.0, 3.0]) == pytest.approx(2 - 2 / math.sqrt(3))
+def test_the_lower_limit_is_that_of_students_t():
+    t = 0.95 * math.sqrt(2 / (1 - 0.95**2))  # its quantile function with 2 degrees of freedom
+    assert training.lower_limit([1.0, 2.0, 3.0]) == pytest.approx(2 - t / math.sqrt(3), abs=1e-3)
+    with pytest.raises(ValueError, match="three seeds"):
+        training.lower_limit([1.0, 2.0])
+
+
+def test_the_rate_of_each_encoding_is_in_the_grid():
+    assert set(lab.RATES) == set(lab.ENCODINGS)
+    assert set(lab.RATES.values()) <= set(lab.GRID)
 
 
 # The view.
