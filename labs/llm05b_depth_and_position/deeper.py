@@ -109,8 +109,8 @@ def at_the_end(layers: int, d: int, seed: int) -> End:
 
 @lab.experiment
 def the_depth_law_holds_in_its_band(run: Run):
-    """In untrained Pre-LN stacks the FFNs add what the theory says, attention at most 1, and the
-    gradient at the end of the stream is inverse to the token's size, at every depth.
+    """In untrained Pre-LN stacks the FFNs add what the theory says, attention stays below its bound
+    on average, and the gradient at the end of the stream is inverse to the token's size.
 
     Predict: does attention deep in the stack add more or less than in the first block?
     """

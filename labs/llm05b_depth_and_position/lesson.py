@@ -341,7 +341,10 @@ def train_placement(run: Run, placement: str, warm: bool, seed: int) -> Outcome:
     """Train a new stack with sinusoids, and probe the gradients of its blocks."""
     layers, d, length, *_ = training.deep_sizes(run)
     model = build(placement, layers, d, seed, Sinusoid(length, d))
-    probe = lambda model: gradient_norms(model.blocks)  # noqa: E731
+
+    def probe(model: Any) -> list[float]:
+        return gradient_norms(model.blocks)
+
     return training.train_deep(run, model, PEAK, warm, seed, probe)
 
 
@@ -408,8 +411,7 @@ def warm_up_helps_post_norm(run: Run):
 # $$\hat x = \frac{x}{\sqrt{\text{mean}(x^2) + \varepsilon}}, \quad y = \gamma \hat x$$
 #
 # Models differ in three details. They show in **bfloat16**, which stores a number to 8 significant
-# bits. Rounding to it changes a number by at most $2^{-9}/(1 + 2^{-9})$ of the exact value's
-# power of two, which is at most $2^{-8}$, or 0.4 %, of the number.
+# bits. Rounding to it changes a number by at most $2^{-8}$, or 0.4 %, of itself.
 #
 # - **Statistics.** Llama and Gemma both compute the mean square in float32. If it is rounded to
 #   bfloat16, all numbers of the token are wrong by the same factor.
