@@ -337,6 +337,43 @@ def _mistakes_of_dbias(g: Tensor) -> Mistakes:
     }
 
 
+@checks.proves("truncated")
+def truncated(module: Any) -> None:
+    """Compare with a sum of outer products, for wide and tall matrices and every rank."""
+    implementation = module.truncated
+    for shape in ((4, 7), (7, 4), (5, 5)):
+        w = draw(*shape)
+        u, s, vt = torch.linalg.svd(w, full_matrices=False)
+        for k in (2, len(s), 0):
+            try:
+                got = implementation(w, k)
+            except (RuntimeError, IndexError, ValueError) as error:
+                message = f"w {shape}, k = {k}: {error}; is full_matrices=False missing?"
+                raise Mistake(message) from error
+            name_mistake(got, _mistakes_of_truncation(w, k) if k == 2 else {})
+            want = torch.einsum("ik,k,kj->ij", u[:, :k], s[:k], vt[:k])
+            expect_close(got, want, f"the {k} largest singular values of a {shape} matrix")
+
+
+def _mistakes_of_truncation(w: Tensor, k: int) -> Mistakes:
+    u, s, vt = torch.linalg.svd(w, full_matrices=False)
+    last = len(s) - k
+    square = w.shape[0] == w.shape[1]
+    return {
+        "all singular values are in use: keep the first k": lambda: w,
+        "the k smallest are in use: torch sorts them, the largest first": lambda: (
+            u[:, last:] * s[last:] @ vt[last:]
+        ),
+        "are the singular values missing? Scale each column of U by its own": lambda: (
+            u[:, :k] @ vt[:k]
+        ),
+        "torch returns Vᵀ, not V: its first k rows are the directions": lambda: (
+            u[:, :k] * s[:k] @ vt.T[:k] if square else w
+        ),
+        "the k largest are left out, not kept": lambda: w - u[:, :k] * s[:k] @ vt[:k],
+    }
+
+
 @checks.proves("diagonal")
 def diagonal(module: Any) -> None:
     """Compare with `torch.diagonal`, for strides of every kind; the result must be a view."""

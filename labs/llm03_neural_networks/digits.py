@@ -3,7 +3,7 @@
 from labs.kit import Run, assets
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 TRAIN = 1437  # of 1,797 images: four fifths
 
@@ -26,3 +26,15 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
 def mean_images(x: Tensor, y: Tensor) -> Tensor:
     """Return the mean of the images of each digit, (10, 64)."""
     return torch.stack([x[y == digit].mean(0) for digit in range(10)])
+
+
+def check_blank_pixels(run: Run, x: Tensor, layer: nn.Module, start: nn.Module) -> None:
+    """Check that training changed the weights of a pixel exactly if some image has ink there."""
+    blank = x.amax(0) == 0  # (64,)
+    changes = (layer.get_parameter("weight") - start.get_parameter("weight")).abs().amax(0)  # (64,)
+    largest = changes[blank].max()
+    because = "dw = gᵀx, and x is 0 there"
+    run.check("pixels blank in all images: largest change", largest, at_most=0, because=because)
+    least = changes[~blank].min()
+    because = "the partner: x isn't 0 there"
+    run.check("other pixels: smallest change", least, at_least=1e-8, because=because)

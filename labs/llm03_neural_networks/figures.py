@@ -35,13 +35,26 @@ def draw_plane(ax: Any, matrix: Matrix, title: str) -> None:
         spine.set_visible(False)
 
 
+def write_matrix(ax: Any, matrix: Matrix) -> None:
+    """Write a matrix into the corner of a panel, its columns in the colours of the arrows."""
+    for j, colour in enumerate(("C0", "C1")):
+        for i in range(2):
+            text = f"{matrix[i][j]:g}".replace("-", "−")
+            place = (0.78 + 0.21 * j, 0.92 - 0.12 * i)
+            looks: dict[str, Any] = {"color": colour, "ha": "right", "fontsize": 11}
+            ax.text(*place, text, transform=ax.transAxes, weight="bold", **looks)
+
+
 def movements(moves: Mapping[str, Matrix]) -> Any:
     """Draw what each matrix does to the plane, with its determinant."""
     fig, axes = plt.subplots(2, 3, figsize=(7.2, 4.7))
     for ax, (name, matrix) in zip(axes.flat, moves.items(), strict=True):
         determinant = round(float(np.linalg.det(np.array(matrix))), 2) + 0.0
         draw_plane(ax, matrix, f"{name}, det {determinant:g}".replace("-", "−"))
-    fig.suptitle("A matrix moves the plane: its columns are where the axes land", fontsize=12)
+        write_matrix(ax, matrix)
+        if name == "projection":
+            ax.text(0.6, 0.2, "both columns", fontsize=9)
+    fig.suptitle("The columns of a matrix are where the two unit vectors land", fontsize=12)
     return fig
 
 
@@ -96,8 +109,8 @@ def _cells(ax: Any, numbers: Any, left: float, copies: tuple[int, int], colour: 
     return left + columns * copies[1]
 
 
-def _sum(ax: Any, a: Any, b: Any, title: str, fits: bool = True) -> None:
-    """Draw a + b = result for two matrices of numbers, each stretched to the common shape."""
+def _sum(ax: Any, a: Any, b: Any, shapes: str, title: str, fits: bool = True) -> None:
+    """Draw a + b = result for two stretched matrices, and their shapes one below the other."""
     a = np.array(a)
     b = np.array(b)
     rows = max(len(a), len(b))
@@ -111,29 +124,33 @@ def _sum(ax: Any, a: Any, b: Any, title: str, fits: bool = True) -> None:
     if fits:
         _cells(ax, a + b, edge, (1, 1), "C2")
     else:
-        ax.text(edge + 0.2, -rows / 2, "error:\n3 and 4\ndon't fit", va="center", color="C1")
-    ax.set(xlim=(-0.2, 12.2), ylim=(-rows - 0.1, 0.1), aspect="equal")
+        ax.text(edge - 4.8, -2.6, "error: 3 and 4 don't fit", va="center", color="C1")
+    ax.text(15.2, -2, shapes, family="monospace", va="center", ha="right", linespacing=1.4)
+    ax.set(xlim=(-0.2, 15.4), ylim=(-rows - 0.1, 0.1), aspect="equal")
     ax.set_title(title, fontsize=11)
     ax.axis("off")
 
 
 def stretched_arrays() -> Any:
     """Draw three sums with their copies, and one whose shapes don't fit."""
-    fig, axes = plt.subplots(2, 2, figsize=(7.8, 4.6))
+    fig, axes = plt.subplots(2, 2, figsize=(8.4, 4.4))
     table = [[0, 0, 0], [10, 10, 10], [20, 20, 20], [30, 30, 30]]
     row = [[1, 2, 3]]
     column = [[0], [10], [20], [30]]
-    _sum(axes[0, 0], table, row, "(4, 3) + (3,): a row, repeated")
-    _sum(axes[0, 1], table, [[1], [2], [3], [4]], "(4, 3) + (4, 1): a column, repeated")
-    _sum(axes[1, 0], column, row, "(4, 1) + (3,): both are repeated")
-    _sum(axes[1, 1], table, [[1, 2, 3, 4]], "(4, 3) + (4,): an error", fits=False)
+    _sum(axes[0, 0], table, row, "4 3\n  3\n───\n4 3", "(4, 3) + (3,): a row, repeated")
+    tall = [[1], [2], [3], [4]]
+    _sum(axes[0, 1], table, tall, "4 3\n4 1\n───\n4 3", "(4, 3) + (4, 1): a column, repeated")
+    both = "(4, 1) + (3,): both are repeated"
+    _sum(axes[1, 0], column, row, "4 1\n  3\n───\n4 3", both)
+    short = [[1, 2, 3, 4]]
+    _sum(axes[1, 1], table, short, "4 3\n  4\n───\n  ✗", "(4, 3) + (4,): an error", fits=False)
     fig.suptitle("Broadcasting repeats an array along an axis of size 1", fontsize=12)
     return fig
 
 
 def _block(ax: Any, corner: tuple[float, float], sides: tuple[str, str], name: str, c: str) -> None:
     """Draw a matrix as a rectangle with its name and the names of its sides."""
-    lengths = {"B": 1.6, "n": 2.2, "m": 1.1}
+    lengths = {"B": 1.6, "n": 2.2, "m": 1.1, "1": 0.35}
     height, width = (lengths[side] for side in sides)
     x, y = corner
     ax.add_patch(Rectangle((x, y - height / 2), width, height, fc=c, ec=c, alpha=0.25, lw=2))
@@ -144,11 +161,12 @@ def _block(ax: Any, corner: tuple[float, float], sides: tuple[str, str], name: s
 
 def backward_shapes() -> Any:
     """Draw the products of forward and backward as rectangles with labelled sides."""
-    fig, ax = plt.subplots(figsize=(7.2, 4.8))
+    fig, ax = plt.subplots(figsize=(7.2, 6.0))
     rows = [
         ("forward", ("x", "Bn", "C0"), ("wᵀ", "nm", "C1"), ("y", "Bm", "C2")),
         ("backward", ("g", "Bm", "C2"), ("w", "mn", "C1"), ("dx", "Bn", "C0")),
         ("backward", ("gᵀ", "mB", "C2"), ("x", "Bn", "C0"), ("dw", "mn", "C1")),
+        ("backward", ("1", "1B", "C6"), ("g", "Bm", "C2"), ("dbias", "1m", "C3")),
     ]
     for i, (title, *blocks) in enumerate(rows):
         y = -2.9 * i
@@ -158,64 +176,110 @@ def backward_shapes() -> Any:
         ):
             _block(ax, (x, y), (sides[0], sides[1]), name, colour)
             ax.text(x + 2.65, y, sign, fontsize=15, ha="center", va="center")
-    ax.set(xlim=(-2.7, 9.3), ylim=(-7.4, 1.5), aspect="equal")
-    ax.set_title("A gradient has the shape of its tensor, so only one order fits")
+    ax.set(xlim=(-2.7, 9.3), ylim=(-9.9, 1.5), aspect="equal")
+    ax.set_title("A gradient has the shape of its tensor")
     ax.axis("off")
     return fig
 
 
-def rows_as_pictures(means: Tensor, weight: Tensor) -> Any:
-    """Draw the mean image of each digit, (10, 64), above its row of the weight, (10, 64)."""
-    fig, axes = plt.subplots(2, 10, figsize=(7.8, 2.6))
-    most = weight.abs().max().item()
-    for digit in range(10):
-        ink = axes[0, digit].imshow(means[digit].view(8, 8), cmap="Greys", vmin=0, vmax=1)
+def _picture(ax: Any, image: Tensor, most: float | None = None) -> Any:
+    """Draw 64 numbers as a picture: ink in grey, or weights in red and blue up to `most`."""
+    looks: dict[str, Any] = {"cmap": "Greys", "vmin": 0, "vmax": 1}
+    if most is not None:
         looks = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
-        weights = axes[1, digit].imshow(weight[digit].view(8, 8), **looks)
-        axes[0, digit].set_title(str(digit), loc="center", fontsize=11)
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.grid(visible=False)
-    axes[0, 0].set_ylabel("mean")
-    axes[1, 0].set_ylabel("weights")
-    fig.colorbar(ink, ax=axes[0, :], pad=0.01, label="ink")
-    fig.colorbar(weights, ax=axes[1, :], pad=0.01, label="weight")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+    return ax.imshow(image.view(8, 8), **looks)
+
+
+def rows_as_pictures(means: Tensor, weight: Tensor, blank: Tensor) -> Any:
+    """Draw the mean image of each digit, (10, 64), above its row of the weight, (10, 64).
+
+    Args:
+        means: by digit.
+        weight: by digit, minus the mean row.
+        blank: (64,), whether a pixel is blank in all images.
+    """
+    fig, axes = plt.subplots(4, 5, figsize=(7.2, 6.4))
+    most = weight.abs().max().item()
+    ink: Any = None
+    weights: Any = None
+    for digit in range(10):
+        row = 2 * (digit // 5)
+        column = digit % 5
+        ink = _picture(axes[row, column], means[digit])
+        weights = _picture(axes[row + 1, column], weight[digit], most)
+        axes[row, column].set_title(str(digit), loc="center", fontsize=11)
+        for pixel in blank.nonzero().flatten().tolist():
+            corner = (pixel % 8 - 0.5, pixel // 8 - 0.5)
+            axes[row + 1, column].add_patch(Rectangle(corner, 1, 1, fill=False, ec="C6", lw=1))
+    fig.colorbar(ink, ax=axes[:2, :], pad=0.02, label="mean ink")
+    fig.colorbar(weights, ax=axes[2:, :], pad=0.02, label="weight")
     fig.suptitle("Each row of the weights is a picture of what counts for its digit", fontsize=12)
     return fig
 
 
-def singular_values(
-    shear: Matrix,
-    before: Sequence[float],
-    trained: Sequence[float],
-    by_rank: Sequence[Sequence[float]],
-) -> Any:
-    """Draw a circle's image, the singular values of a layer, and its accuracy by their number."""
-    fig, (ellipse, values, shares) = plt.subplots(1, 3, figsize=(8.4, 3.4))
+def reading(image: Tensor, label: int, weight: Tensor, bias: Tensor) -> Any:
+    """Draw how an image gets two scores: the right digit's, and the best of the others."""
+    scores = weight @ image + bias
+    others = scores.clone()
+    others[label] = -torch.inf
+    digits = (label, int(others.argmax()))
+    most = weight.abs().max().item()
+    fig, axes = plt.subplots(2, 3, figsize=(7.2, 4.9))
+    drawn: Any = None
+    for row, digit in zip(axes, digits, strict=True):
+        product = weight[digit] * image
+        _picture(row[0], image)
+        _picture(row[1], weight[digit], most)
+        drawn = _picture(row[2], product, most)
+        row[0].set_title("image", fontsize=11)
+        row[1].set_title(f"× row of {digit}", fontsize=11)
+        total = f"= {product.sum():.1f}, score {scores[digit]:.1f}".replace("-", "−")
+        row[2].set_title(total, fontsize=11)
+    fig.colorbar(drawn, ax=axes, pad=0.02, label="weight; product")
+    fig.suptitle(f"How the layer reads a {label}: image times row, summed", fontsize=12)
+    return fig
+
+
+def ellipse(shear: Matrix) -> Any:
+    """Draw the unit circle with the directions in V, and their images under the shear."""
     matrix = torch.tensor(shear, dtype=torch.float64)
     angles = torch.linspace(0, 2 * torch.pi, 181, dtype=torch.float64)
     circle = torch.stack([angles.cos(), angles.sin()])  # (2, 181)
-    ellipse.plot(*circle, color="C6", lw=1, ls=":")
-    ellipse.plot(*(matrix @ circle), color="C0")
-    u, s, _ = torch.linalg.svd(matrix)
-    for i in range(2):
-        x, y = (u[:, i] * s[i]).tolist()
-        ellipse.plot([0, x], [0, y], f"C{i + 1}", lw=2)
-        label = f"σ{'₁₂'[i]} = {s[i]:.2f}"
-        ellipse.text((1.2, -1.1)[i], (1.45, 1.15)[i], label, color=f"C{i + 1}", ha="center")
-    ellipse.set(aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1], xlim=(-1.9, 1.9))
-    ellipse.set_ylim(-1.6, 1.9)
-    ellipse.set_title("Circle → ellipse", fontsize=11)
+    _, s, vt = torch.linalg.svd(matrix)
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6), sharex=True, sharey=True)
+    names = (("v₁", "v₂"), tuple(f"σ{'₁₂'[i]} = {s[i]:.2f}" for i in range(2)))
+    for ax, m, labels in zip(axes, (torch.eye(2).double(), matrix), names, strict=True):
+        ax.plot(*(m @ circle), color="C6", lw=1)
+        for i in range(2):
+            x, y = (m @ vt[i] * vt[0].sum().sign()).tolist()
+            ax.plot([0, x], [0, y], f"C{i}", lw=2.5)
+            ax.text(1.12 * x, 1.12 * y + 0.05, labels[i], color=f"C{i}", ha="center", va="bottom")
+        ax.set(aspect="equal", xlim=(-2.1, 2.1), ylim=(-1.5, 1.7))
+        ax.set(xticks=range(-2, 3), yticks=[-1, 0, 1])
+    axes[0].set_title("unit circle", fontsize=11)
+    axes[1].set_title("its image under the shear", fontsize=11)
+    fig.suptitle("Singular values: how far a matrix stretches two directions", fontsize=12)
+    return fig
+
+
+def singular_values(
+    before: Sequence[float], trained: Sequence[float], by_rank: Sequence[Sequence[float]]
+) -> Any:
+    """Draw the singular values of a layer, and its accuracy by how many of them are in use."""
+    fig, (values, shares) = plt.subplots(1, 2, figsize=(7.6, 3.6))
     ranks = range(1, 11)
     values.plot(ranks, trained, "C0o-")
     values.plot(ranks, before, "C3o-")
-    values.text(4, trained[3] * 1.12, "trained, centred", color="C0")
+    values.text(4, trained[3] * 1.12, "trained", color="C0")
     values.text(1, before[0] + 0.05 * max(trained), "at the start", color="C3")
     values.set(xlabel="k", ylabel="k-th singular value", ylim=(0, None), xticks=[1, 4, 7, 10])
-    values.set_title("Nine count, the tenth is 0", fontsize=11)
+    values.set_title("Training made nine directions large", fontsize=11)
     for share in by_rank:
-        shares.plot(range(11), [100 * one for one in share], "C2o-", ms=4, alpha=0.6)
-    shares.set(xlabel="singular values in use", ylabel="test accuracy (%)", ylim=(0, 100))
+        shares.plot(range(11), [100 * value for value in share], "C2o-", ms=4, alpha=0.6)
+    shares.axhline(80, color="C6", lw=1, ls=":")
+    shares.set(xlabel="k, singular values in use", ylabel="test accuracy (%)", ylim=(0, 100))
     shares.set_xticks([0, 3, 6, 9])
-    shares.set_title("Accuracy by rank", fontsize=11)
+    shares.set_title("Half of them read most digits", fontsize=11)
     return fig

@@ -221,6 +221,26 @@ summed_over_one_axis = backward(lambda dx, dw, _, _x, g: (dx, dw, g.sum(0)))
 a_gradient_for_each_row = backward(lambda dx, _, dbias, x, g: (dx, g.mT @ x, dbias))
 
 
+def everything(w, _k):
+    return w
+
+
+def without_the_singular_values(w, k):
+    u, _, vt = torch.linalg.svd(w, full_matrices=False)
+    return u[:, :k] @ vt[:k]
+
+
+def the_smallest(w, k):
+    u, s, vt = torch.linalg.svd(w, full_matrices=False)
+    last = len(s) - k
+    return u[:, last:] * s[last:] @ vt[last:]
+
+
+def full_matrices(w, k):
+    u, s, vt = torch.linalg.svd(w)
+    return (u * s)[:, :k] @ vt[:k]
+
+
 WRONG = [
     ("matmul_loops", rows_meet_rows, "b is transposed"),
     ("matmul_loops", number_by_number, "without a sum"),
@@ -277,4 +297,8 @@ WRONG = [
     ("Linear.backward", bias_not_summed, "dbias has the shape of g"),
     ("Linear.backward", summed_over_one_axis, "over the first axis only"),
     ("Linear.backward", a_gradient_for_each_row, "a dw for each sequence"),
+    ("truncated", everything, "all singular values are in use"),
+    ("truncated", without_the_singular_values, "are the singular values missing"),
+    ("truncated", the_smallest, "the k smallest are in use"),
+    ("truncated", full_matrices, "is full_matrices=False missing"),
 ]
