@@ -29,6 +29,7 @@ CASES: list[tuple[str, Callable[..., Any], list[Shape]]] = [
     ),
     ("@", lambda a, b: a @ b, [(2, 3), (3, 4)]),
     ("@", lambda a, b: a @ b, [(5, 2, 3), (3, 4)]),
+    ("@", lambda a, b: a @ b, [(2, 3), (5, 3, 4)]),
     ("sum", lambda a: a.sum(), [(2, 3)]),
     ("sigmoid", lambda a: a.sigmoid(), [(2, 3)]),
     ("tanh", lambda a: a.tanh(), [(2, 3)]),
@@ -71,7 +72,7 @@ def gradients(
     ours = [leaf(x) for x in inputs]
     theirs: list[Any] = [x.clone().requires_grad_() for x in inputs]
     y = f(*ours)
-    weight = torch.randn(y.data.shape, dtype=y.data.dtype)
+    weight = torch.rand(y.data.shape, dtype=y.data.dtype) + 0.5  # not 0: no gradient would be
     (y * weight).sum().backward()
     (f(*theirs) * weight).sum().backward()
     return [(value.grad, x.grad) for value, x in zip(ours, theirs, strict=True)]

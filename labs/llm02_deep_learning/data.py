@@ -28,9 +28,10 @@ def spirals(n: int, turns: float = 2.0) -> tuple[Tensor, Tensor]:
 
 
 def best_line(x: Tensor, y: Tensor, directions: int = 720) -> float:
-    """Return the accuracy of the best straight line between two classes.
+    """Return the accuracy of the best of many straight lines between two classes.
 
-    It tries every place for a line, in each of the directions.
+    The lines have every place, in each of the directions. Chosen by these points, the best one is a
+    strong opponent; a line in a direction between two others may be better by a few points.
 
     Args:
         x: points (n, 2).
@@ -61,7 +62,10 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def batches_of(size: int, n: int, steps: int) -> list[Tensor]:
-    """Return the indices of `steps` batches: all n examples in random order, then a new order."""
+    """Return the indices of `steps` batches: n examples in random order, then in a new order.
+
+    The last examples of an order that don't fill a batch are dropped.
+    """
     per_epoch = n // size
     epochs = math.ceil(steps / per_epoch)
     orders = [torch.randperm(n)[: per_epoch * size].view(-1, size) for _ in range(epochs)]

@@ -88,7 +88,7 @@ def unbroadcast_picture() -> Drawn:
     """Draw the bias (3,) that is added to each row of (2, 3), and the way back of its gradient."""
     x = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
     bias = torch.tensor([[10.0, 20, 30]])
-    g = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    g = torch.tensor([[0.5, -2, 1], [0.1, 3, 1]])
     first = [(i, 0) for i in range(2)]
     fig, axes = plt.subplots(2, 1, figsize=(7.2, 4.4))
     ax = axes[0]
@@ -101,7 +101,7 @@ def unbroadcast_picture() -> Drawn:
     ax.set_title("Forward: each number of the bias is used in both rows")
     ax = axes[1]
     edge = draw_matrix(ax, g, 0, "gradient of y (2, 3)", first)
-    ax.text(edge + 2, 0, "sum over the rows →", ha="center", va="center")
+    ax.text(edge + 2, 0, "add both rows →", ha="center", va="center")
     draw_matrix(ax, g.sum(0, keepdim=True), edge + 4, "gradient of the bias (3,)", [(0, 0)])
     _blank(ax, 11, 1.7)
     ax.set_title("Backward: its gradient is the sum over both uses")
@@ -188,18 +188,33 @@ def draw_graph(graph: Mapping[str, Any]) -> Drawn:
                     "connectionstyle": f"arc3,rad={bend}",
                 },
             )
+        for source, slope, copy in _slopes(value):
+            x0, y0 = place[names[source]]
+            shift = 0.17 * (1 - 2 * copy) if value.inputs.count(source) > 1 else 0.0
+            middle = ((x0 + x) / 2, (y0 + y) / 2 + shift)
+            text = f"·{number(slope)}"
+            options = {"color": "C1", "fontsize": 9, "ha": "center", "va": "center"}
+            ax.text(*middle, text, **options)
         head = f"{name} = {' '.join(_formula(value, names))}" if value.inputs else name
         lines = [head, number(value.data), f"grad {number(value.grad)}"]
         _box(ax, x, y, lines, "C0" if value.inputs else "C2")
     ax.set(xlim=(-0.5, columns - 0.5), ylim=(min(rows) - 0.5, max(rows) + 0.5))
     ax.axis("off")
-    ax.set_title("Numbers go right, gradients come back left")
+    ax.set_title("Backward, each arrow multiplies the gradient by its orange number")
     caption = "The neuron of this section. Each box has a name, a number and a gradient."
     alt = (
         "Boxes for x, w, b, −t, h, s, y, e and L with their numbers and gradients, connected by "
         "arrows from left to right; two arrows lead from e to L."
     )
     return fig, caption, alt
+
+
+def _slopes(value: Any) -> list[tuple[Any, float, int]]:
+    """Return each input with the derivative with respect to it, and how often it came before."""
+    slopes = zip(value.inputs, value.grad_fn(1.0), strict=True)
+    return [
+        (source, slope, value.inputs[:i].count(source)) for i, (source, slope) in enumerate(slopes)
+    ]
 
 
 def _formula(value: Any, names: Mapping[Any, str]) -> list[str]:
@@ -225,14 +240,17 @@ def draw_activations(z: Tensor, curves: Mapping[str, tuple[Tensor, Tensor]]) -> 
         z: (n,).
         curves: the activation and its derivative at each z, by name.
     """
-    fig, axes = plt.subplots(1, len(curves), figsize=(7.2, 2.9), sharex=True, sharey=True)
+    fig, axes = plt.subplots(1, len(curves), figsize=(7.2, 3.2), sharex=True, sharey=True)
     for ax, (name, (value, slope)) in zip(axes, curves.items(), strict=True):
         ax.plot(z, value, "C0")
         ax.plot(z, slope, "C1--")
-        ax.set(title=name, xlabel="z", ylim=(-1.2, 2.2), xlim=(-4, 4), xticks=(-4, 0, 4))
+        ax.set(title=name, xlabel="z", ylim=(-1.2, 2.2), xlim=(-6, 6), xticks=(-6, 0, 6))
     axes[0].set_ylabel("value")
-    axes[0].text(-3.8, 1.9, "activation", color="C0")
-    axes[0].text(-3.8, 1.6, "derivative", color="C1")
+    axes[0].text(-5.7, 1.9, "activation", color="C0")
+    axes[0].text(-5.7, 1.6, "derivative", color="C1")
+    fig.suptitle(
+        "Far from 0, the derivatives of sigmoid and tanh vanish", x=0.02, ha="left", fontsize=12
+    )
     caption = "Four activations and their derivatives, by our engine."
     alt = (
         "Four panels with sigmoid, tanh, ReLU and GELU as solid lines and their derivatives as "
@@ -287,7 +305,10 @@ def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int], size: int) 
     bar = fig.colorbar(image, ax=axes, label="predicted probability of class 1", shrink=0.7)
     bar.ax.set_ylim(0, 1)
     fig.suptitle("A ReLU network learns to bend its boundary", x=0.02, ha="left", fontsize=13)
-    caption = "What a 2-64-64-2 network predicts during its training by our engine, at four steps."
+    caption = (
+        "What a 2-64-64-2 network predicts during its training by our engine. At step 0 it is "
+        "untrained; a random boundary can be better than guessing here."
+    )
     alt = (
         "Four maps of a plane with the points of two spirals at four training steps; from map to "
         "map the coloured regions follow the spirals more closely."
@@ -299,43 +320,47 @@ def draw_training(histories: Tensor, baseline: float) -> Drawn:
     """Draw training and test accuracy by epoch, a line for each seed.
 
     Args:
-        histories: (seeds, epochs, 2): training accuracy, test accuracy.
+        histories: (seeds, epochs, 3): accuracy in training, validation and test.
         baseline: the test accuracy to compare with.
     """
     epochs = histories.shape[1]
     fig, ax = plt.subplots()
-    for i, (name, colour) in enumerate((("training digits", "C0"), ("unseen digits", "C1"))):
+    for i, name, colour in ((0, "training digits", "C0"), (2, "test digits", "C1")):
         for curve in histories[:, :, i]:
             ax.plot(range(1, epochs + 1), curve, colour, lw=1)
-        end = histories[:, -1, i].mean().item()
+        end = histories[:, -1, i].median().item()
         label_line(ax, epochs, end, f"{name} {end:.1%}", colour)
     ax.axhline(baseline, color="C2", ls=":", xmax=0.68)
     label_line(ax, epochs, baseline, f"nearest average {baseline:.1%}", "C2")
     ax.set(xlabel="epoch", ylabel="accuracy", ylim=(0.7, 1.02), xlim=(1, 1.48 * epochs))
     ax.set_xticks(range(0, epochs + 1, epochs // 4))
-    ax.set_title("Accuracy on training digits is not accuracy on unseen ones")
+    ax.set_title("Accuracy on training digits is not accuracy on test digits")
     caption = "Accuracy by epoch for three seeds. The first epochs may be below the picture."
     alt = (
-        "Line plot of accuracy over epochs for training digits and for unseen digits, with a "
+        "Line plot of accuracy over epochs for training digits and for test digits, with a "
         "dotted line for nearest averages."
     )
     return fig, caption, alt
 
 
-def draw_sweep(rates: Sequence[float], accuracies: Sequence[Sequence[float]]) -> Drawn:
-    """Draw test accuracy over the learning rate: a dot for each seed, a line for the mean."""
+def draw_sweep(
+    rates: Sequence[float], test: Sequence[Sequence[float]], validation: Sequence[float]
+) -> Drawn:
+    """Draw accuracy over the learning rate: test for each seed and validation as a mean."""
     fig, ax = plt.subplots()
-    for rate, values in zip(rates, accuracies, strict=True):
+    for rate, values in zip(rates, test, strict=True):
         ax.plot([rate] * len(values), values, "C0o", ms=4)
-    ax.plot(rates, [sum(values) / len(values) for values in accuracies], "C0")
+    ax.plot(rates, validation, "C1")
+    ax.text(rates[0], 0.94, "● test, each seed", color="C0")
+    ax.text(rates[0], 0.86, "— validation, mean", color="C1")
     ax.axhline(0.1, color="C2", ls=":")
     ax.text(1e-2, 0.04, "guessing", color="C2")
     ax.set_xscale("log")
-    ax.set(xlabel="learning rate", ylabel="test accuracy", ylim=(0, 1.02))
-    ax.set_title("Too small: not learned yet. Too large: destroyed")
-    caption = "Test accuracy after equal steps for each learning rate: three seeds and their mean."
+    ax.set(xlabel="learning rate", ylabel="accuracy", ylim=(0, 1.02))
+    ax.set_title("Too small: not learned yet. Too large: only guesses")
+    caption = "Accuracy after equal steps for each learning rate."
     alt = (
-        "Line plot of test accuracy over the learning rate on a log scale: it rises to a plateau "
+        "Line plot of accuracy over the learning rate on a log scale: it rises to a plateau "
         "and falls at the largest rates."
     )
     return fig, caption, alt

@@ -25,6 +25,10 @@ def _loss(x: Any) -> Any:
     return x.cross_entropy(_LABELS)
 
 
+def _gelu(x: Any) -> Any:
+    return F.gelu(x) if isinstance(x, Tensor) else x.gelu()
+
+
 STEPS: dict[str, Callable[[Any, Any], Any]] = {  # each keeps values moderate
     "add": lambda a, b: a + b,
     "subtract": lambda a, b: a - b,
@@ -37,6 +41,7 @@ STEPS: dict[str, Callable[[Any, Any], Any]] = {  # each keeps values moderate
     "log": lambda a, _: (a * a + 1).log(),
     "sigmoid": lambda a, _: a.sigmoid(),
     "relu": lambda a, _: a.relu(),
+    "gelu": lambda a, _: _gelu(a),
     "sum": lambda a, b: a.tanh().sum() * b.tanh(),
     "reshape": lambda a, _: (a + _FULL).reshape((4, 6)).relu().reshape((2, 3, 4)),
     "cross-entropy": lambda a, b: _loss(a + _FULL) * b,

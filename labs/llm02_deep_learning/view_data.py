@@ -38,18 +38,19 @@ def graph(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def small_graphs(value: Any) -> dict[str, dict[str, Any]]:
-    """Return graphs in which a value is used twice, by title, each with its values by name.
+    """Return graphs in which values are used twice, by title, each with its values by name.
 
     Args:
         value: the class `Value`.
     """
-    used_twice = {"x": value(2.0), "y": value(3.0)}
-    used_twice["p"] = used_twice["x"] * used_twice["y"]
-    used_twice["z"] = used_twice["p"] + used_twice["x"]
+    two_ways = {"x": value(1.0)}
+    two_ways["a"] = two_ways["x"] * two_ways["x"]
+    two_ways["b"] = two_ways["a"] * two_ways["a"]
+    two_ways["L"] = two_ways["a"] + two_ways["b"]
     doubled = {"x": value(1.0)}
     for last, name in pairwise(["x", "x₂", "x₄", "x₈"]):
         doubled[name] = doubled[last] + doubled[last]
-    return {"z = x·y + x": used_twice, "three doublings": doubled}
+    return {"a short and a long way": two_ways, "three doublings": doubled}
 
 
 def graphs(named: Mapping[str, Mapping[str, Any]]) -> Viewed:
@@ -75,7 +76,8 @@ def graphs(named: Mapping[str, Mapping[str, Any]]) -> Viewed:
     caption = (
         "A computation graph, step by step: first the numbers from left to right, then the "
         "gradients from right to left. The sliders change the leaves; the page computes everything "
-        "again by the rules of `Value`."
+        "again by the rules of `Value`. Try the neuron: for which b do x and w get no gradient? "
+        "For which −t does nothing but L get one?"
     )
     return data, caption, ["value", "operation", "number", "gradient"], rows
 
@@ -113,7 +115,7 @@ def boundaries(trained: Mapping[str, Sequence[Mapping[str, Any]]], size: int) ->
     caption = (
         "The predicted probability of each class over the plane, at some steps of the training; "
         "rounded to 256 levels. The points are the training data. The accuracy is that on 2,000 "
-        "unseen points."
+        "unseen points. Try: is it true that every step makes the accuracy higher?"
     )
     return data, caption, ["step", *(f"accuracy, {name}" for name in shown)], rows
 
