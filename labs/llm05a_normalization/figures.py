@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 BRANCH = "#0072B2"  # attention and the feed-forward layer
@@ -19,7 +20,7 @@ COLOURS = ("C0", "C1", "C2", "C3")
 
 def _box(ax: Any, x: float, y: float, text: str, color: str = INK, width: float = 1.7) -> None:
     """Draw a labelled box around (x, y)."""
-    box = plt.Rectangle((x - width / 2, y - 0.28), width, 0.56, fill=False, ec=color, lw=1.6)
+    box = Rectangle((x - width / 2, y - 0.28), width, 0.56, fill=False, ec=color, lw=1.6)
     ax.add_patch(box)
     ax.text(x, y, text, ha="center", va="center", fontsize=10, color=color)
 
@@ -133,22 +134,20 @@ def tangent(x_hat: Tensor, g: Tensor, dx: Tensor) -> Figure:
     fig, ax = plt.subplots(figsize=(5.4, 4.2))
     angle = np.linspace(-0.35, 1.75, 200)
     ax.plot(2**0.5 * np.cos(angle), 2**0.5 * np.sin(angle), color=INK, lw=0.8, alpha=0.6)
+    start = (float(x_hat[0]), float(x_hat[1]))
+    arrives = (float(x_hat[0] + g[0]), float(x_hat[1] + g[1]))
+    remains = (float(x_hat[0] + dx[0]), float(x_hat[1] + dx[1]))
     arrow = {"arrowstyle": "-|>", "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
-    for end, color in ((x_hat + g, "C0"), (x_hat + dx, "C1")):
-        ax.annotate("", end, x_hat, arrowprops={**arrow, "color": color})
-    ax.annotate("", x_hat, (0, 0), arrowprops={**arrow, "color": INK, "lw": 1.2})
-    ax.plot(*zip(x_hat + g, x_hat + dx, strict=True), ":", color=INK)
-    ax.text(*(x_hat / 2 + torch.tensor([-0.2, 0.08])), "x̂", fontsize=12)
-    ax.text(
-        *(x_hat + g + torch.tensor([0.04, 0])), "g arrives", color="C0", fontsize=10, va="center"
-    )
-    ax.text(
-        *(x_hat + dx + torch.tensor([0.05, -0.05])),
-        "this remains",
-        color="C1",
-        fontsize=10,
-        va="top",
-    )
+    for begin, end, color in (
+        ((0.0, 0.0), start, INK),
+        (start, arrives, "C0"),
+        (start, remains, "C1"),
+    ):
+        ax.annotate("", end, begin, arrowprops={**arrow, "color": color})
+    ax.plot(*zip(arrives, remains, strict=True), ":", color=INK)
+    ax.text(start[0] / 2 - 0.2, start[1] / 2 + 0.08, "x̂", fontsize=12)
+    ax.text(arrives[0] + 0.04, arrives[1], "g arrives", color="C0", fontsize=10, va="center")
+    ax.text(remains[0], remains[1] - 0.06, "this remains", color="C1", fontsize=10, va="top")
     ax.set(aspect="equal", xlim=(-0.1, 2.6), ylim=(-0.1, 1.8))
     ax.set(xlabel="first entry", ylabel="second entry", title="No gradient along x̂")
     return fig
@@ -159,7 +158,7 @@ def epsilon(sizes: Tensor, curves: Mapping[str, Tensor], eps: float) -> Figure:
     fig, ax = plt.subplots(figsize=(7.2, 4.2))
     for (name, after), style, dy in zip(curves.items(), ("-", "--"), (0.12, 12), strict=True):
         ax.loglog(sizes, after, style, lw=2)
-        ax.text(sizes[4], after[4] * dy, name, fontsize=10)
+        ax.text(float(sizes[4]), float(after[4]) * dy, name, fontsize=10)
     for value, name in ((eps**0.5, "√ε"), (eps, "ε")):
         ax.axvline(value, color=INK, ls=":", lw=1)
         ax.text(value * 1.2, 1e-5, name, fontsize=11)

@@ -522,8 +522,8 @@ def swiglu_fits_the_same_budget(run: Run):
     Predict: gate and up are two matrices of the same shape. May they change places?
     """
     ours = SwiGLU(48).double()
-    size = {"hidden_size": 48, "intermediate_size": gated_width(48), "num_attention_heads": 4}
-    theirs = LlamaMLP(LlamaConfig(**size)).double()
+    config = LlamaConfig(hidden_size=48, intermediate_size=gated_width(48), num_attention_heads=4)
+    theirs = LlamaMLP(config).double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(64, 48, dtype=DOUBLE)
     run.agree("SwiGLU − transformers' LlamaMLP", ours(x) - theirs(x), decides=True)
