@@ -639,9 +639,9 @@ def random_labels_are_learned_by_heart(run: Run):
     )
     ends = {name: [history[-1] for history in runs] for name, runs in histories.items()}
     memory = [training for training, _ in ends["random labels"]]
-    because = "by heart: eight labels of ten; chance is 0.1, and there is no rule to learn"
+    because = "halfway from chance, 0.1, to all labels; there is no rule to learn"
     what = "training accuracy, random labels"
-    run.check(what, memory, at_least=0.8, because=because, decides=True)
+    run.check(what, memory, at_least=0.55, because=because, decides=True)
     unseen = [test for _, test in ends["random labels"]]
     because = (
         "chance is 0.1; if each class got one random label, a mean of 3 would vary by 0.095/√3"

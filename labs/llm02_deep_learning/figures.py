@@ -1,5 +1,6 @@
 """The drawings of LLM02: a matrix product, a computation graph, a broadcast, maps, curves."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -190,8 +191,10 @@ def draw_graph(graph: Mapping[str, Any]) -> Drawn:
             )
         for source, slope, copy in _slopes(value):
             x0, y0 = place[names[source]]
-            shift = 0.17 * (1 - 2 * copy) if value.inputs.count(source) > 1 else 0.0
-            middle = ((x0 + x) / 2, (y0 + y) / 2 + shift)
+            aside = 0.17 * (1 - 2 * copy) if value.inputs.count(source) > 1 else 0.14
+            length = math.hypot(x - x0, y - y0)
+            normal = ((y0 - y) / length, (x - x0) / length)  # to the left of the arrow
+            middle = [(x0 + x) / 2 + aside * normal[0], (y0 + y) / 2 + aside * normal[1]]
             text = f"·{number(slope)}"
             options = {"color": "C1", "fontsize": 9, "ha": "center", "va": "center"}
             ax.text(*middle, text, **options)
