@@ -2,7 +2,7 @@
 
 References: the logits processors of transformers for `top_p` and `repetition_penalty`, results
 written out for `build_chat`, `few_shot_prompt`, `left_pad` and `until_stop`, plain loops for
-`generate` and `strided_loss`, and the probabilities themselves for `sample`.
+`generate` and `strided_loss`, the formula for `difference`, the probabilities for `sample`.
 """
 
 import math
@@ -459,6 +459,49 @@ def few_shot_prompt(module: Any) -> None:
     }
     _compare_text(got, want, named)
     _compare_text(_text(module.few_shot_prompt([], "Is fire hot?")), "Q: Is fire hot?\nA:", {})
+
+
+@checks.proves("difference")
+def difference(module: Any) -> None:
+    """Compare mean and standard error of paired differences with their formulas."""
+    right = [True, True, True, False, True, False, True, True, False, True]
+    other = [True, False, True, False, False, False, True, True, True, False]
+    for a, b in ((right, other), (other, right), (right, right[::-1])):
+        got = module.difference(list(a), list(b))
+        if not isinstance(got, tuple | list) or len(got) != 2:
+            raise Mistake("expected two numbers: the difference and its standard error")
+        numbers = [float(number) for number in got]
+        _compare_numbers(numbers, torch.tensor(a).double(), torch.tensor(b).double())
+
+
+def _compare_numbers(got: list[float], a: Tensor, b: Tensor) -> None:
+    n = len(a)
+    steps = a - b
+    mean = steps.mean().item()
+    error = steps.std().item() / math.sqrt(n)
+    if abs(mean) > 1e-9 and abs(got[0] + mean) < 1e-9:
+        raise Mistake("the sign of the difference is wrong: it is share(a) − share(b)")
+    if abs(got[0] - mean) > 1e-9 and abs(got[0] - steps.sum().item()) < 1e-9:
+        raise Mistake("expected the difference of the shares, got that of the counts: divide by n")
+    if abs(got[0] - mean) > 1e-9:
+        raise Mistake(f"expected the difference {mean:.4f}, got {got[0]:.4f}")
+    if abs(got[1] - error) < 1e-9:
+        return
+    shares = [x.mean().item() for x in (a, b)]
+    unpaired = math.sqrt(sum(p * (1 - p) for p in shares) / n)
+    wrong = {
+        "this is the standard deviation of the differences: divide by √n": steps.std().item(),
+        "this is the variance divided by n: take its square root": steps.var().item() / n,
+        "the standard deviation is divided by n: divide by √n": steps.std().item() / n,
+        "this formula is for different questions: use the difference at each question": unpaired,
+        "the standard deviation divides by n: use n − 1, as statistics.stdev does": (
+            steps.std(correction=0).item() / math.sqrt(n)
+        ),
+    }
+    for message, number in wrong.items():
+        if abs(got[1] - number) < 1e-9:
+            raise Mistake(message)
+    raise Mistake(f"expected the standard error {error:.4f}, got {got[1]:.4f}")
 
 
 @checks.proves("left_pad")

@@ -48,40 +48,51 @@ def parameters(counts: dict[str, int]) -> Figure:
     return fig
 
 
-def pipeline(tokens: Sequence[str], ids: Sequence[int], best: list[list[Any]]) -> Figure:
-    """Draw tokens, ids, the model and the likeliest next tokens, from view_data.likeliest."""
-    names = [row[0] for row in best]
-    p = [row[3] for row in best]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4), width_ratios=(1.25, 1))
-    left.set(xlim=(0, 10), ylim=(-0.7, len(tokens) + 0.3))
+def pipeline(
+    tokens: Sequence[str], ids: Sequence[int], guesses: list[list[Any]], best: list[list[Any]]
+) -> Figure:
+    """Draw tokens, ids, the model, and its predictions.
+
+    Args:
+        tokens: the text.
+        ids: of the tokens.
+        guesses: the likeliest next token at each position, from view_data.likeliest.
+        best: the likeliest tokens at the last position.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4), width_ratios=(1.7, 1))
+    rows = len(tokens)
+    left.set(xlim=(0, 10), ylim=(-0.7, rows + 0.3))
     left.axis("off")
-    for row, (token, i) in enumerate(zip(tokens, ids, strict=True)):
-        y = len(tokens) - 1 - row
+    left.add_patch(Rectangle((4.6, -0.45), 1.7, rows - 0.1, facecolor="C0", alpha=0.2))
+    left.text(5.45, (rows - 1) / 2, "model", va="center", ha="center", weight="bold")
+    for row, (token, i, (guess, _, _, share)) in enumerate(zip(tokens, ids, guesses, strict=True)):
+        y = rows - 1 - row
         box = {"boxstyle": "round,pad=0.3", "facecolor": "none", "edgecolor": "C0"}
-        left.text(0.3, y, visible(token), bbox=box, va="center")
-        left.text(4.4, y, str(i), va="center", ha="right", family="monospace")
-        left.annotate("", (6.0, y), (4.8, y), arrowprops={"arrowstyle": "->", "color": GREY})
-    middle = (len(tokens) - 1) / 2
-    box = {"boxstyle": "round,pad=0.5", "facecolor": "C0", "edgecolor": "none", "alpha": 0.25}
-    left.text(7.3, middle, "model", bbox=box, va="center", ha="center", weight="bold")
-    left.annotate("", (9.9, middle), (8.7, middle), arrowprops={"arrowstyle": "->", "color": GREY})
-    for x, label in ((0.3, "tokens"), (3.5, "ids"), (6.5, "call")):
-        left.text(x, len(tokens) - 0.1, label, color=GREY)
-    _bars(right, names, p)
-    right.set_title(f"Next: {visible(names[0])} with {p[0]:.0%}")
+        left.text(0.2, y, visible(token), bbox=box, va="center")
+        left.text(3.7, y, str(i), va="center", ha="right", family="monospace")
+        for start in (3.9, 6.3):
+            arrow = {"arrowstyle": "->", "color": GREY}
+            left.annotate("", (start + 0.7, y), (start, y), arrowprops=arrow)
+        last = row == rows - 1
+        colour = "C1" if last else GREY
+        left.text(7.2, y, f"{visible(guess)} {share:.0%}", va="center", color=colour)
+    for x, label in ((0.2, "tokens"), (2.9, "ids"), (7.2, "likeliest next")):
+        left.text(x, rows - 0.1, label, color=GREY)
+    _bars(right, [row[0] for row in best], [row[3] for row in best])
+    right.set_title("The last prediction")
     return fig
 
 
 def _bars(ax: Any, names: Sequence[str], p: Sequence[float]) -> None:
     """Draw probabilities as horizontal bars, the first name at the top."""
-    bars = ax.barh(range(len(p)), p)
+    bars = ax.barh(range(len(p)), p, color="C1")
     ax.bar_label(bars, [f" {share:.1%}" for share in p], fontsize=9)
     ax.set_yticks(range(len(p)), [visible(name) for name in names])
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_xlabel("probability")
-    ax.margins(x=0.2)
+    ax.margins(x=0.25)
 
 
 def loop(prompt: str, names: Sequence[str], p: Sequence[float], rows: int = 10) -> Figure:
@@ -105,6 +116,27 @@ def loop(prompt: str, names: Sequence[str], p: Sequence[float], rows: int = 10) 
     return fig
 
 
+def stretches(logits: Sequence[float], u: float) -> Figure:
+    """Draw the probabilities of a few tokens as stretches of a line, at three temperatures."""
+    fig, ax = plt.subplots(figsize=(7.2, 2.6))
+    rows = (0.5, 1.0, 2.0)
+    for row, t in enumerate(rows):
+        powers = np.exp(np.array(logits) / t)
+        ends = (powers / powers.sum()).cumsum()
+        starts = np.concatenate(([0.0], ends[:-1]))
+        for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            chosen = start <= u < end
+            ax.barh(row, end - start, left=start, color=f"C{i}", alpha=0.8 if chosen else 0.3)
+            ax.text((start + end) / 2, row, f"{end - start:.2f}", ha="center", va="center")
+    ax.axvline(u, color="C6", lw=2)
+    ax.text(u + 0.005, -0.62, f"u = {u:g}", va="bottom")
+    ax.set_yticks(range(len(rows)), [f"T = {t:g}" for t in rows])
+    ax.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.9), xlabel="probabilities, end to end")
+    ax.grid(visible=False)
+    ax.set_title("The token on whose stretch u falls is drawn (dark)")
+    return fig
+
+
 def temperatures(prompt: str, names: Sequence[str], top: dict[float, list[float]]) -> Figure:
     """Draw the likeliest tokens and all others together, a panel for each temperature."""
     fig, axes = plt.subplots(1, len(top), figsize=(7.2, 3.2), sharey=True)
@@ -114,7 +146,8 @@ def temperatures(prompt: str, names: Sequence[str], top: dict[float, list[float]
         colours = ["C0"] * len(names) + ["C1"]
         bars = ax.barh(rows, shares, color=colours)
         ax.bar_label(bars, [f" {share:.0%}" for share in shares], fontsize=9)
-        ax.set(title=f"T = {t:g}", xlim=(0, 1.25), xlabel="probability")
+        ax.set(title=f"T = {t:g}: five have {sum(p):.0%}", xlim=(0, 1.25), xlabel="probability")
+        ax.title.set_fontsize(10)
         ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(rows, [*(visible(name) for name in names), "all others"])
@@ -130,10 +163,9 @@ def nucleus(curves: dict[str, tuple[np.ndarray, int]]) -> Figure:
         rank = np.arange(1, len(p) + 1)
         ax.loglog(rank, p, f"C{i}")
         ax.loglog(rank[:left], p[:left], f"C{i}o-", markevery=[0], ms=9, lw=7, alpha=0.4)
-        at = 300 if i == 0 else 12
         label = f"“{text}”\ntop-p 0.9 leaves {left:,}"
-        offset = (-110, -62) if i == 0 else (24, 14)
-        ax.annotate(label, (at, p[at]), offset, textcoords="offset points", color=f"C{i}")
+        place = (90, 1e-7) if i == 0 else (90, 0.04)
+        ax.text(*place, label, color=f"C{i}")
     ax.axvline(50, color=GREY, ls=":")
     ax.text(54, 2e-9, "top-k 50", color=GREY)
     ax.set(xlabel="rank of the token", ylabel="probability", ylim=(1e-9, 1.5))
@@ -176,19 +208,29 @@ def penalty(factor: float) -> Figure:
 
 
 def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
-    """Draw the accuracy of each prompt with two standard errors: name, share, error."""
-    fig, ax = plt.subplots(figsize=(7.2, 0.9 + 0.36 * len(rows)))
+    """Draw each form's accuracy, and its difference from zero-shot with two standard errors.
+
+    Args:
+        rows: name, accuracy, its error, difference from zero-shot, error of the difference.
+        n: the number of questions.
+    """
+    size = (7.2, 1.1 + 0.34 * len(rows))
+    fig, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True)
+    names, shares, _, gains, errors = zip(*rows, strict=True)
     y = range(len(rows))
-    shares = [share for _, share, _ in rows]
-    ax.errorbar(shares, y, xerr=[2 * error for _, _, error in rows], fmt="C0o", capsize=3)
+    left.barh(y, shares, height=0.6, alpha=0.7)
     for i, share in enumerate(shares):
-        ax.text(1.08, i, f"{share:.0%}", va="center")
-    ax.set_yticks(y, [name for name, _, _ in rows])
-    best = max(rows, key=lambda row: row[1])
-    ax.set(xlim=(-0.05, 1.2), title=f"Best of {len(rows)} forms on these questions: {best[0]}")
-    ax.set_xlabel(f"share of {n} questions answered right; bar: ± 2 standard errors")
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    ax.invert_yaxis()
+        left.text(share + 0.02, i, f"{share:.0%}", va="center")
+    left.set_yticks(y, names)
+    left.set(xlim=(0, 1.15), xlabel=f"share of {n} replies that are right")
+    right.errorbar(gains, y, xerr=[2 * error for error in errors], fmt="C1o", capsize=3)
+    right.axvline(0, color=GREY, ls=":")
+    right.set_xlabel("difference from zero-shot ± 2 SE")
+    for ax in (left, right):
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    left.set_title("Accuracy")
+    right.set_title("Compared question by question")
+    left.invert_yaxis()
     return fig
 
 

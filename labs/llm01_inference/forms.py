@@ -7,12 +7,24 @@ Form = Callable[[str], str]  # turns a question into a prompt
 Examples = list[tuple[str, str]]  # questions with solutions
 
 
-def chat_form(build_chat: Callable[[Any], str], system: str = "", addition: str = "") -> Form:
-    """Return the form of a user's turn, with a system message or a sentence behind the question."""
+def chat_form(build_chat: Callable[[Any], str], system: str = "") -> Form:
+    """Return the form of a user's turn, after a system message if there is one."""
 
     def form(question: str) -> str:
         first = [{"role": "system", "content": system}] if system else []
-        return build_chat([*first, {"role": "user", "content": question + addition}])
+        return build_chat([*first, {"role": "user", "content": question}])
+
+    return form
+
+
+def template_form(tokenizer: Any, build_chat: Callable[[Any], str]) -> Form:
+    """Return the form of a user's turn by the tokenizer's template, else by build_chat."""
+    if tokenizer.chat_template is None:
+        return chat_form(build_chat)
+
+    def form(question: str) -> str:
+        user = {"role": "user", "content": question}
+        return tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
 
     return form
 
@@ -20,6 +32,7 @@ def chat_form(build_chat: Callable[[Any], str], system: str = "", addition: str 
 def prompt_forms(
     few_shot_prompt: Callable[[Examples, str], str],
     build_chat: Callable[[Any], str],
+    chat: Form,
     examples: Examples,
 ) -> dict[str, Form]:
     """Return all forms by name, made by the learner's functions from four examples."""
@@ -33,11 +46,12 @@ def prompt_forms(
     return {
         "question alone": str,
         "zero-shot": shots([]),
+        "zero-shot, 32 tokens": shots([]),
         "1 example": shots(examples[:1]),
         "4 examples": shots(examples),
-        "4, reverse order": shots(examples[::-1]),
-        "4 with wrong answers": shots(wrong),
-        "chat": chat_form(build_chat),
-        "chat, reworded": chat_form(build_chat, addition=" Answer with one word."),
-        "chat, system prompt": chat_form(build_chat, system="You are a pirate."),
+        "4, reversed": shots(examples[::-1]),
+        "4, wrong": shots(wrong),
+        "chat": chat,
+        "chat, reworded": lambda question: chat(f"{question} Answer with one word."),
+        "chat, pirate": chat_form(build_chat, system="You are a pirate."),
     }

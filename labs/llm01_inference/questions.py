@@ -1,8 +1,7 @@
 """Questions whose replies can be checked: the built-in ones, or a learner's file.
 
-A file is JSONL, one object a line, or CSV with a header. Both have two columns, which
-`EXAMPLE_OF_A_LINE` shows. Several accepted solutions are a list in JSONL; in CSV they are separated
-by |.
+A file is JSONL, one object a line, or CSV with a header. `EXAMPLES_OF_A_LINE` shows the columns.
+Several accepted solutions are a list in JSONL; in CSV they are separated by |.
 """
 
 import csv
@@ -20,7 +19,10 @@ FEWEST = EXAMPLES + 4
 MOST = 2_000
 LARGEST_FILE = 2**22  # bytes
 LONGEST = 2_000  # characters of a question
-EXAMPLE_OF_A_LINE = '{"question": "What is 2 + 2?", "answer": ["4", "four"]}'
+EXAMPLES_OF_A_LINE = {
+    ".jsonl": '{"question": "What is 2 + 2?", "answer": ["4", "four"]}',
+    ".csv": "What is 2 + 2?,4|four",
+}
 
 CAPITALS = {
     "France": "Paris",
@@ -203,7 +205,9 @@ def _item(path: Path, line: int, row: Any) -> Item:
 
 
 def _bad_line(path: Path, line: int, problem: str) -> Card:
-    return _refused(path, f"Line {line}: {problem}.", f"a line like {EXAMPLE_OF_A_LINE}")
+    return _refused(
+        path, f"Line {line}: {problem}.", f"a line like {EXAMPLES_OF_A_LINE[path.suffix.lower()]}"
+    )
 
 
 def _refused(path: Path, why: str, fix: str) -> Card:
@@ -216,7 +220,7 @@ def words(text: str) -> list[str]:
 
 
 def is_right(reply: str, item: Item) -> bool:
-    """Return whether the first line of a reply contains a solution as whole words."""
+    """Return whether the first line of a reply contains a solution as complete words."""
     line = (reply.strip().splitlines() or [""])[0]
     said = f" {' '.join(words(line))} "
     return any(f" {' '.join(words(answer))} " in said for answer in item.answers)

@@ -22,19 +22,30 @@ def share(right: Sequence[bool]) -> tuple[float, float]:
     return p, math.sqrt(p * (1 - p) / n)
 
 
-def difference(a: Sequence[bool], b: Sequence[bool]) -> tuple[float, float]:
-    """Return share(a) − share(b) on the same questions, and the standard error of this difference.
-
-    Question by question the difference is -1, 0 or 1. The standard error is their standard
-    deviation ÷ √n.
-    """
-    n = len(a)
-    steps = [int(x) - int(y) for x, y in zip(a, b, strict=True)]
-    mean = sum(steps) / n
-    variance = sum((step - mean) ** 2 for step in steps) / (n - 1)
+def mean_and_error(numbers: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of at least two numbers, and its standard error."""
+    n = len(numbers)
+    mean = sum(numbers) / n
+    variance = sum((number - mean) ** 2 for number in numbers) / (n - 1)
     return mean, math.sqrt(variance / n)
 
 
 def unlike(ours: list[list[int]], theirs: list[list[int]]) -> int:
     """Count the tokens that differ between texts of the same lengths."""
     return sum(a != b for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def verdict(gain: float, error: float) -> str:
+    """Say a difference of shares with its standard error, and whether chance explains it."""
+    said = f"{100 * gain:+.0f} ± {100 * error:.0f}"
+    return said if abs(gain) > 2 * error else f"{said}, which may be chance"
+
+
+def unlike_logits(ours: Tensor, theirs: Tensor) -> int:
+    """Count the logits that differ, (..., V) each.
+
+    Where several tokens have the smallest logit that is left, either of them may be cut off.
+    """
+    edge = theirs.where(theirs.isfinite(), math.inf).amin(-1, keepdim=True)  # (..., 1)
+    at_edge = (ours == edge) | (theirs == edge)
+    return int(((ours != theirs) & ~at_edge).sum())

@@ -98,7 +98,7 @@ def coloured(ids: list[int], logits: Tensor, tokenizer: Any) -> dict[str, Any]:
         tokenizer: for the tokens' texts.
 
     Returns:
-        Lists of T: texts, ids, probabilities (the first token has none), and the likeliest
+        Lists of T: texts, ids, probabilities (None for the first token), and the likeliest
         alternatives with theirs.
     """
     p = logits[:-1].softmax(-1)  # (T - 1, V): the last one is beyond the text

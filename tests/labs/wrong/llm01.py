@@ -1,6 +1,7 @@
 """Wrong solutions of LLM01, each with the message that names its mistake."""
 
 import math
+import statistics
 
 from labs.llm01_inference import lesson as lab
 
@@ -187,6 +188,26 @@ def without_answers(examples, question):
     )
 
 
+def of_steps(error, mean=statistics.mean):
+    """Return a difference whose standard error is computed from the differences by `error`."""
+
+    def difference(a, b):
+        steps = [int(x) - int(y) for x, y in zip(a, b, strict=True)]
+        return mean(steps), error(steps)
+
+    return difference
+
+
+def standard_error(steps):
+    return statistics.stdev(steps) / math.sqrt(len(steps))
+
+
+def as_if_unpaired(a, b):
+    shares = [sum(x) / len(x) for x in (a, b)]
+    variance = sum(p * (1 - p) for p in shares) / len(a)
+    return shares[0] - shares[1], math.sqrt(variance)
+
+
 WRONG = [
     ("generate", written(over=True), "append each one"),
     ("generate", written(start=-1), "does the loop start at 0"),
@@ -236,4 +257,11 @@ WRONG = [
     ("few_shot_prompt", without_answers, "no answers"),
     ("few_shot_prompt", lambda _, question: lab.few_shot_prompt([], question), "are missing"),
     ("few_shot_prompt", lambda x, question: lab.few_shot_prompt(x[::-1], question), "reverse"),
+    ("difference", of_steps(statistics.stdev), "differences: divide by √n"),
+    ("difference", of_steps(lambda x: statistics.variance(x) / len(x)), "square root"),
+    ("difference", of_steps(lambda x: statistics.stdev(x) / len(x)), "is divided by n"),
+    ("difference", of_steps(standard_error, sum), "that of the counts"),
+    ("difference", lambda a, b: lab.difference(b, a), "the sign of the difference"),
+    ("difference", as_if_unpaired, "for different questions"),
+    ("difference", lambda a, b: lab.difference(a, b)[0], "expected two numbers"),
 ]
