@@ -96,10 +96,10 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs]) -> Any:
 
 
 def slopes(sizes: Sequence[int], times: Sequence[float], small: float, large: float) -> Any:
-    """Draw time over size, with a line of the fitted slope through three points at either end."""
+    """Draw time over size, with the lines that were fitted to the first 3 and the last 4 points."""
     fig, ax = plt.subplots()
     ax.loglog(sizes, times, "C0o", base=10)
-    for chosen, slope, colour in ((slice(0, 3), small, "C1"), (slice(-3, None), large, "C2")):
+    for chosen, slope, colour in ((slice(0, 3), small, "C1"), (slice(-4, None), large, "C2")):
         x = np.array(sizes[chosen], dtype=float)
         y = np.array(times[chosen])
         line = np.exp(np.log(y).mean() + slope * (np.log(x) - np.log(x).mean()))

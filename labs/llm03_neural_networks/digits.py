@@ -36,5 +36,5 @@ def check_blank_pixels(run: Run, x: Tensor, layer: nn.Module, start: nn.Module) 
     because = "dw = gᵀx, and x is 0 there"
     run.check("pixels blank in all images: largest change", largest, at_most=0, because=because)
     least = changes[~blank].min()
-    because = "the partner: x isn't 0 there"
+    because = "x isn't 0 there, so neither is dw"
     run.check("other pixels: smallest change", least, at_least=1e-8, because=because)

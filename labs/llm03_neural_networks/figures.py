@@ -144,7 +144,7 @@ def stretched_arrays() -> Any:
     _sum(axes[1, 0], column, row, "4 1\n  3\n───\n4 3", both)
     short = [[1, 2, 3, 4]]
     _sum(axes[1, 1], table, short, "4 3\n  4\n───\n  ✗", "(4, 3) + (4,): an error", fits=False)
-    fig.suptitle("Broadcasting repeats an array along an axis of size 1", fontsize=12)
+    fig.suptitle("Broadcasting uses an array again along an axis of size 1", fontsize=12)
     return fig
 
 
