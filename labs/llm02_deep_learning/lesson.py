@@ -46,7 +46,8 @@ lab = Lab("LLM02")
 #   lists, and `torch.randn` samples from a normal distribution.
 # - **Index**: `x[1]` is the row 3 4 5, `x[1, 2]` the number 5, and `x[:, 0]` the column 0 3.
 # - **Reshape** to 3 × 2: the rows become 0 1, 2 3 and 4 5. The order of the numbers stays.
-# - **Reduce**: `x.sum()` is 15. A sum over axis 0 adds the rows and returns 3 5 7.
+# - **Reduce**: `x.sum()` is 15. A sum over axis 0 adds the rows and returns 3 5 7. With
+#   `keepdim=True` the axis stays, with the size 1.
 # - **Combine**: `x + x` and `x * x` work element by element. `a @ b` is the **matrix product**. Its
 #   entry in row $i$ and column $j$ is row $i$ of `a` times column $j$ of `b`, summed over their
 #   common index: $y_{ij} = \sum_k a_{ik} b_{kj}$.
@@ -57,8 +58,9 @@ lab = Lab("LLM02")
 #
 # **Broadcasting**: tensors of different shapes can be added, too. Write the shapes below each
 # other, aligned at the right. PyTorch adds missing axes on the left, and **stretches** an axis of
-# size 1: it uses the same numbers again for each index. So a row of 3 numbers fits a matrix of 2 ×
-# 3, and each number of the row is used twice. LLM03 uses these rules; here we need their gradient.
+# size 1: it uses the same numbers again for each index. So a row of 3 numbers can be added to a
+# matrix of 2 × 3, and each number of the row is used twice. LLM03 uses these rules. Here we need
+# their gradient.
 
 
 # %% A matrix product by its entries
@@ -109,8 +111,8 @@ def a_matrix_product_is_rows_times_columns(run: Run):
 # ## 2. Derivatives on a graph
 # Training makes one number small, the **loss** $L$. It depends on the network's **parameters**. The
 # derivative $\partial L/\partial w$ says how fast $L$ changes when the parameter $w$ changes. All
-# derivatives together are the **gradient**. Unless it is 0, a small
-# step against the gradient lowers the loss.
+# derivatives together are the **gradient**. Unless it is 0, a small step against the gradient
+# lowers the loss.
 #
 # Here is the smallest network, one **neuron** with one input $x$. It computes
 # $y = \text{relu}(wx + b)$, where relu replaces a negative number by 0. The target is $t$ and the
@@ -144,7 +146,7 @@ def a_matrix_product_is_rows_times_columns(run: Run):
 # One rule matters: **a value must wait until all of its gradient has arrived.** Take $a = x \cdot
 # x$, $b = a \cdot a$ and $L = a + b$ at $x = 1$. $L$ sends 1 to $a$ and 1 to $b$. Later $b$ sends
 # $1 + 1 = 2$ to $a$, which then has 3 and sends $3 + 3 = 6$ to $x$. If $a$ had passed on its first
-# 1 at once, $x$ would have got 2, which is wrong.
+# 1 at once, $x$ would have got 2, which is wrong. The view below shows this graph, too.
 #
 # So visit a value only after all values that use it. This is a **topological order**, from $L$
 # backward. To find one, count how often each value is used. A value is ready when the number of
