@@ -423,8 +423,8 @@ def the_sampler_draws_by_probability(run: Run):
 # places: `torch.zeros(3).scatter(0, torch.tensor([2]), 1.0)` is 0, 0, 1. `gather` reads from them.
 #
 # How spread out is a distribution? Its **entropy** is $H = -\sum_i p_i \ln p_i$ (Shannon 1948), and
-# $e^H$ is the number of equally probable tokens with the same entropy: "as hard to guess as one of
-# 78".
+# $e^H$ is the number of equally probable tokens with the same entropy. So $e^H = 4$ means: as hard
+# to guess as one of four equally probable tokens.
 #
 # **Try it** with the sliders below. Draw ten tokens, then set the temperature to 2. The same ten
 # random numbers now choose other tokens. Which cut brings sensible tokens back: top-k 50, top-p 0.9
@@ -727,8 +727,8 @@ def the_template_makes_the_model_reply(run: Run):
 # - **chat**: the template with its default system message. *Reworded* has "Answer with one word."
 #   behind the question. *Pirate* has another system message: "You are a pirate."
 #
-# Our rule rewards short replies, so part of what examples teach is the length. *Zero-shot, 32
-# tokens* gives the model more room. With your own questions and your own rule, other forms may win.
+# Our rule rewards short replies. Is that why examples help? *Zero-shot, 32 tokens* gives the model
+# more room for a detour. With your own questions and your own rule, other forms may win.
 #
 # If 30 of 44 replies are right, the **accuracy** is 0.68. With 44 other questions of this kind, it
 # would be a little different. Its standard error is the formula of section 4 with the accuracy as
@@ -806,7 +806,7 @@ def four_examples_beat_zero_shot(run: Run):
     first = [[name, repr(texts[name][0])] for name in forms]
     run.table(f"The replies to “{questions[0].question}”", ["form", "first line"], first)
 
-    pairs = {"4 examples": "zero-shot", "1 example": "zero-shot"}
+    pairs = dict.fromkeys(("4 examples", "1 example", "zero-shot, 32 tokens"), "zero-shot")
     pairs |= {"4, wrong": "4 examples", "4, reversed": "4 examples"}
     said = []
     for form, other in pairs.items():
