@@ -65,3 +65,8 @@ def product_flops(call: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
+
+
+def rounded(ratio: float) -> str:
+    """Return a number with two digits: a timing has no more."""
+    return f"{float(f'{ratio:.2g}'):,.0f}"
