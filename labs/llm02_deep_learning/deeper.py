@@ -441,7 +441,7 @@ def digits_show_little_of_an_activation(run: Run):
     because = "two standard errors of the difference of two accuracies of 0.96 on 360 images"
     run.measure("|ReLU's lead|", abs(lead), expect_at_most=bound, because=because, decides=True)
     return (
-        f"ReLU reads {360 * lead:+.1f} of 360 digits more. This test can't show a lead of fewer "
+        f"ReLU's lead is {360 * lead:+.1f} of 360 digits. This test can't show a lead of fewer "
         f"than {360 * bound:.0f}: it doesn't prove that there is none."
     )
 
