@@ -125,8 +125,8 @@ def _sum(ax: Any, a: Any, b: Any, shapes: str, title: str, fits: bool = True) ->
         _cells(ax, a + b, edge, (1, 1), "C2")
     else:
         ax.text(edge - 4.8, -2.6, "error: 3 and 4 don't fit", va="center", color="C1")
-    ax.text(15.2, -2, shapes, family="monospace", va="center", ha="right", linespacing=1.4)
-    ax.set(xlim=(-0.2, 15.4), ylim=(-rows - 0.1, 0.1), aspect="equal")
+    ax.text(13.2, -2, shapes, family="monospace", va="center", ha="right", linespacing=1.4)
+    ax.set(xlim=(-0.2, 13.5), ylim=(-rows - 0.1, 0.1), aspect="equal")
     ax.set_title(title, fontsize=11)
     ax.axis("off")
 
