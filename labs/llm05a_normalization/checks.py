@@ -218,7 +218,14 @@ def _mistakes_of_dgain(dy: Tensor, x: Tensor, x_hat: Tensor, gain: Tensor) -> Mi
 def gated_width(module: Any) -> None:
     """Check five widths, among them those of two Llama models."""
     implementation = module.gated_width
-    cases = {(64, 8): 176, (48, 8): 128, (96, 8): 256, (4096, 256): 11_008, (5120, 256): 13_824}
+    cases = {
+        (64, 8): 176,
+        (48, 8): 128,
+        (96, 8): 256,
+        (100, 48): 288,
+        (4096, 256): 11_008,
+        (5120, 256): 13_824,
+    }
     results: dict[tuple[int, int], int] = {}
     for (d, multiple), want in cases.items():
         got = implementation(d, multiple)
@@ -294,9 +301,13 @@ def _mistakes_of_swi_glu(layer: Any, x: Tensor) -> Mistakes:
 
 @checks.proves("sinusoid")
 def sinusoid(module: Any) -> None:
-    """Check 7 positions of 6 entries against the definition."""
-    length = 7
-    d = 6
+    """Check two sizes of tables against the definition."""
+    _check_sinusoids(module, 7, 6)
+    _check_sinusoids(module, 3, 4)
+
+
+def _check_sinusoids(module: Any, length: int, d: int) -> None:
+    """Check a table of `length` positions and d entries."""
     want = torch.tensor(
         [
             [(math.sin, math.cos)[k % 2](t * 10000 ** (-(k - k % 2) / d)) for k in range(d)]

@@ -89,6 +89,21 @@ def model_and_block() -> Figure:
     return fig
 
 
+def who_reads_whom(words: Sequence[str]) -> Figure:
+    """Draw which tokens each result of attention, and of a feed-forward layer, is made from."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9))
+    for ax, title in zip(axes, ("Attention", "Feed-forward layer"), strict=True):
+        for i, word in enumerate(words):
+            _box(ax, 1.6 * i, 0, word, width=1.3)
+            _box(ax, 1.6 * i, 2.4, "", BRANCH, width=1.3)
+            ax.text(1.6 * i, 2.4, "result", ha="center", va="center", fontsize=9)
+            for j in range(i + 1) if title == "Attention" else (i,):
+                _arrow(ax, (1.6 * j, 0.3), (1.6 * i, 2.1))
+        ax.set(xlim=(-0.8, 1.6 * len(words) - 0.8), ylim=(-0.5, 2.8), title=title)
+        ax.axis("off")
+    return fig
+
+
 def placements() -> Figure:
     """Draw a Pre-LN block and a Post-LN block side by side."""
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 5.4))
@@ -110,22 +125,29 @@ def norms_in_two_dimensions(layer_norm: Norm, rms_norm: Norm) -> Figure:
     """Draw five vectors of two numbers before and after each norm."""
     x = torch.tensor([[3, 1.5], [2, -1], [-0.7, 0.5], [-3, -2], [-0.5, 2.5]])
     ones = torch.ones(2)
-    normed = rms_norm(x, ones, 0), layer_norm(x, ones, 0 * ones, 0)
     fig, axes = plt.subplots(1, 2, sharex=True, sharey=True, figsize=(7.2, 4.0))
-    titles = ("RMSNorm keeps the direction", "LayerNorm subtracts the mean first")
     angle = np.linspace(0, 2 * np.pi, 200)
-    for ax, after, title in zip(axes, normed, titles, strict=True):
+    ways = (
+        ("RMSNorm keeps the direction", x, rms_norm(x, ones, 0)),
+        (
+            "LayerNorm subtracts the mean first",
+            x - x.mean(-1, keepdim=True),
+            layer_norm(x, ones, 0 * ones, 0),
+        ),
+    )
+    for ax, (title, middle, after) in zip(axes, ways, strict=True):
         ax.plot(2**0.5 * np.cos(angle), 2**0.5 * np.sin(angle), color=INK, lw=0.8, alpha=0.5)
         ax.scatter(*x.T, marker="o", fc="none", ec="C0")
-        for start, end in zip(x, after, strict=True):
-            ax.plot(*zip(start, end, strict=True), color=INK, lw=0.8, ls=":")
+        for path in zip(x, middle, after, strict=True):
+            ax.plot(*zip(*path, strict=True), color=INK, lw=0.8, ls=":")
         ax.scatter(*after.T, color="C1", zorder=3)
-        ax.set(title=title, xlabel="first entry", aspect="equal")
+        ax.set(title=title, xlabel="first entry", aspect="equal", ylim=(-3.4, 3))
         ax.title.set_fontsize(11)
+    axes[1].plot([-2.6, 2.6], [2.6, -2.6], color=INK, lw=0.6, alpha=0.5)
     axes[0].set_ylabel("second entry")
     axes[0].text(1.9, 1.8, "before", color="C0", fontsize=10)
-    axes[0].text(0.2, -2.2, "after: on\nthe circle", color="C1", fontsize=10)
-    axes[1].text(-1.2, -2.3, "after: one of two points", color="C1", fontsize=10)
+    axes[0].text(-1.3, -2.9, "after: on the circle", color="C1", fontsize=10)
+    axes[1].text(-3, -3.1, "after: one of two points", color="C1", fontsize=10)
     return fig
 
 
@@ -184,24 +206,17 @@ def activations(
     return fig
 
 
-def sinusoids(table: Tensor, half: int) -> Figure:
-    """Draw the first positions of a table, (T, d), and their products with position 0."""
+def sinusoids(table: Tensor) -> Figure:
+    """Draw a table of positions, (T, d), and its products with position 0."""
     products = table @ table[0]  # (T,)
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.8))
-    image = left.imshow(table[:64], cmap="cividis", aspect="auto", vmin=-1, vmax=1)
+    image = left.imshow(table, cmap="cividis", aspect="auto", vmin=-1, vmax=1)
     left.grid(visible=False)
     left.set(xlabel="entry", ylabel="position t", title="Fast hands left, slow ones right")
     fig.colorbar(image, ax=left, ticks=[-1, 0, 1])
     right.plot(products[:129], lw=2)
-    right.plot(half, products[half], "o", color="C1")
-    right.annotate(
-        f"below half at distance {half}",
-        (half, products[half]),
-        (half + 8, products[half] + 8),
-        arrowprops={"arrowstyle": "-", "color": INK, "lw": 0.8},
-        fontsize=10,
-    )
-    right.set(xlabel="distance t − s", ylabel="dot product", title="Near positions are alike")
+    right.set(xlabel="distance t − s", ylabel="dot product", ylim=(0, None))
+    right.set_title("It falls, with ripples")
     return fig
 
 
@@ -242,7 +257,7 @@ def training_curves(
         ax.axhline(known, color=INK, ls=":", lw=1)
         ax.set(xlabel="training step", title=f"Learning rate {lr:g}", xlim=(0, 1.4 * steps[-1]))
     axes[0].set_ylabel("training loss (nats)")
-    axes[0].text(4, known - 0.03, "frequencies alone", fontsize=9, va="top")
+    axes[0].text(axes[0].get_xlim()[1], known + 0.02, "frequencies alone", fontsize=9, ha="right")
     fig.suptitle(title, x=0.01, ha="left", fontsize=12)
     return fig
 

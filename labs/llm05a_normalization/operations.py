@@ -1,4 +1,4 @@
-"""Count the operations that PyTorch runs for a call."""
+"""Count the operations of PyTorch that write new numbers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,12 @@ class _Counting(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        self.count += function.name() != "aten::detach"  # which only hides a tensor from autograd
+        self.count += not function.is_view  # a view writes nothing; detach is one, too
         return function(*args, **(kwargs or {}))
 
 
 def count_operations(call: Callable[[], Any]) -> int:
-    """Return the number of operations that a call runs, backward passes included."""
+    """Return how many operations of a call write new numbers, backward passes included."""
     with _Counting() as counting:
         call()
     return counting.count

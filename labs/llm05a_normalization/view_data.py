@@ -16,8 +16,8 @@ SETTINGS = (
 )
 CAPTION = (
     "A vector of eight numbers, multiplied by a scale and moved by a shift, and both norms of the "
-    "result (γ = 1, β = 0). Size is the root of the mean square. Try a scale near √ε, and a shift "
-    "of 3."
+    "result (γ = 1, β = 0). Size is the root of the mean square. Try the shifts 0 and 5, then "
+    "the shift 0 with a scale near √ε."
 )
 COLUMNS = [
     "scale",

@@ -262,6 +262,7 @@ def test_moving_a_slider_changes_the_norms(browser: Any, tmp_path: Path) -> None
     with norms_view(browser, tmp_path) as page:
         titles = page.locator(".view-title")
         assert titles.all_text_contents()[1:] == ["LayerNorm: size 1", "RMSNorm: size 1"]
+        page.get_by_role("slider", name="shift").fill("0")
         page.get_by_role("slider", name="scale").fill("-3")
         assert titles.all_text_contents()[2] == "RMSNorm: size 0.283"
         page.get_by_role("button", name="Reset").click()

@@ -25,15 +25,18 @@ LabViews.kinds.norms = (stage, data) => {
   const HEIGHT = 96; // pixels of a row of bars
   const LEFT = 34;
   const TOP = 8;
-  const start = { scale: 0, shift: 0, eps: -5 }; // scale and ε as powers of ten
-  const settings = { scale: 1, shift: 0, eps: 1e-5 };
+  const RAISED = ["", ..."⁻⁰¹²³⁴⁵⁶⁷⁸⁹"];
+  const start = { scale: 0, shift: 2, eps: -5 }; // scale and ε as powers of ten
+  const settings = { scale: 1, shift: 2, eps: 1e-5 };
   let width = 600;
 
   const number = (value) => {
     const size = Math.abs(value);
     if (size === 0) return "0";
     if (size >= 0.01 && size < 10000) return Number(value.toPrecision(3)).toString();
-    return value.toExponential(1).replace("e-", " · 10^−").replace("e+", " · 10^");
+    const [factor, exponent] = value.toExponential(1).split("e");
+    const raised = [...exponent].map((sign) => RAISED["+-0123456789".indexOf(sign)]).join("");
+    return factor === "1.0" ? `10${raised}` : `${factor} · 10${raised}`;
   };
   const size = (values) => Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0) / values.length);
 
@@ -116,7 +119,7 @@ LabViews.kinds.norms = (stage, data) => {
   const controls = element("div", { class: "view-row" }, ...sliders.map(({ box }) => box));
   const reset = element("button", { type: "button" }, "Reset");
   reset.addEventListener("click", () => {
-    Object.assign(settings, { scale: 1, shift: 0, eps: 1e-5 });
+    Object.assign(settings, { scale: 1, shift: 2, eps: 1e-5 });
     sliders.forEach(({ input }, i) => input.set(Object.values(start)[i]));
     show();
   });
