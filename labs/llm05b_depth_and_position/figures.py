@@ -81,34 +81,36 @@ def draw_branch(ax: Axes, bottom: float, branch: str, colour: str, placement: st
         ax.text(0, top + 0.75, "norm", ha="center", va="center", bbox=white, color="#1c2026")
 
 
-def draw_starts(starts: dict[str, list[Any]]) -> Figure:
-    """Draw the stream's size and the gradient's norm by block, means over seeds."""
-    fig, axes = plt.subplots(1, 2, figsize=(7.6, 4.2))
-    colours = {name: f"C{i}" for i, name in enumerate(starts)}
-    for ax, field in zip(axes, ("sizes", "gradients"), strict=True):
-        ends = {}
-        for name, seeds in starts.items():
-            values = torch.tensor([getattr(start, field) for start in seeds]).mean(0)
-            blocks = torch.arange(1, len(values) + 1)
-            if field == "sizes" or name != "no norm":
-                ax.semilogy(blocks, values, color=colours[name])
-                ends[name] = (len(values), values[-1].item())
-        if field == "sizes":
-            top = max(y for name, (_, y) in ends.items() if name != "no norm")
-            ax.set_ylim(0.7, top * 8)
-            inside = [
-                (int(b), float(v)) for b, v in zip(blocks, values, strict=True) if v < top * 6
-            ]
-            ends["no norm"] = inside[-1]
-        label_ends(ax, ends, colours)
-        ax.set(xlabel="block", xlim=(1, len(blocks) * 1.35))
-        ax.set_xticks([tick for tick in (1, 8, 16, 32, 64, 128) if tick <= len(blocks)])
-        low, high = ax.get_ylim()
-        ticks = [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20) if low < tick < high]
+def draw_starts(ends: dict[tuple[str, int], tuple[float, float]], least: float) -> Figure:
+    """Draw the stream's size and the last block's gradient against the number of blocks.
+
+    Args:
+        ends: by placement and number of blocks, the size and the gradient.
+        least: the least mean square that a block adds; the most is larger by 1.
+    """
+    names = list(dict.fromkeys(name for name, _ in ends))
+    layers = sorted({n for _, n in ends})
+    colours = {name: f"C{i}" for i, name in enumerate(names)}
+    fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.2))
+    most = math.sqrt(1 + (1 + least) * layers[-1])
+    limits = ((0.8, 2 * most), (0.1, 12))
+    for i, (ax, (low, high)) in enumerate(zip(axes, limits, strict=True)):
+        labels = {}
+        for name in names:
+            values = [ends[name, n][i] for n in layers]
+            ax.loglog(layers, values, "o-", ms=4, color=colours[name])
+            inside = [(n, v) for n, v in zip(layers, values, strict=True) if low < v < high * 0.8]
+            labels[name] = inside[-1]
+        ax.set(xlabel="blocks L", xlim=(layers[0], layers[-1] * 3), ylim=(low, high))
+        ax.set_xticks(layers, layers)
+        ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if low <= tick <= high]
         ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
-    axes[0].set(title="Pre-LN's stream grows …", ylabel="size of the stream after the block")
-    axes[1].set(title="… and late gradients shrink", ylabel="norm of the block's gradient")
+        label_ends(ax, labels, colours)
+    band = [[math.sqrt(1 + c * n) for n in layers] for c in (least, 1 + least)]
+    axes[0].fill_between(layers, *band, color=colours["Pre-LN"], alpha=0.15, lw=0)
+    axes[0].set(title="Pre-LN's stream grows …", ylabel="size of the stream at its end")
+    axes[1].set(title="… and its last gradient shrinks", ylabel="gradient of the last block")
     return fig
 
 
@@ -126,6 +128,15 @@ def draw_warm_up(curves: dict[Arm, list[list[float]]], unigram: float) -> Figure
     for arm, runs in curves.items():
         values = smooth(runs)
         colours[names[arm]] = "C1" if arm[0] == "Post-LN" else "C0"
+        each = torch.stack([smooth([row]) for row in runs])  # (seeds, steps)
+        ax.fill_between(
+            range(len(values)),
+            each.amin(0),
+            each.amax(0),
+            color=colours[names[arm]],
+            alpha=0.12,
+            lw=0,
+        )
         ax.plot(values, color=colours[names[arm]], ls="-" if arm[1] else "--")
         ends[names[arm]] = (len(values), values[-1].item())
     ax.axhline(unigram, color="grey", ls=":", lw=1)
@@ -161,24 +172,52 @@ def draw_gradients(gradients: dict[Arm, list[list[float]]]) -> Figure:
 
 def draw_distances(scores: dict[str, Tensor]) -> Figure:
     """Draw the score of one pair of tokens against their distance, one panel for each encoding."""
-    fig, axes = plt.subplots(1, len(scores), figsize=(8.4, 3.2), sharex=True)
-    for i, (ax, (name, matrix)) in enumerate(zip(axes, scores.items(), strict=True)):
-        rows = [matrix.diagonal(-n) for n in range(len(matrix) // 2)]
-        ax.fill_between(
-            range(len(rows)),
-            [r.min() for r in rows],
-            [r.max() for r in rows],
-            color=f"C{i}",
-            alpha=0.25,
-            lw=0,
-        )
-        ax.plot([r.mean() for r in rows], color=f"C{i}")
-        middle = mean(r.mean().item() for r in rows)
-        reach = max(1.0, *((r - middle).abs().max().item() for r in rows))
-        ax.set(title=name, ylim=(middle - reach * 1.1, middle + reach * 1.1))
+    fig, axes = plt.subplots(1, len(scores), figsize=(8.4, 3.4), sharex=True)
+    rows = {
+        name: [matrix.diagonal(-n) for n in range(len(matrix) // 2)]
+        for name, matrix in scores.items()
+    }
+    shared = torch.cat([torch.cat(rows[name]) for name in scores if name != "ALiBi"])
+    margin = 0.1 * (shared.max() - shared.min()).item()
+    limits = (shared.min().item() - margin, shared.max().item() + margin)
+    for i, (ax, (name, diagonals)) in enumerate(zip(axes, rows.items(), strict=True)):
+        low = [row.min().item() for row in diagonals]
+        high = [row.max().item() for row in diagonals]
+        ax.fill_between(range(len(low)), low, high, color=f"C{i}", alpha=0.25, lw=0)
+        ax.plot([row.mean().item() for row in diagonals], color=f"C{i}")
+        ax.set(title=name)
+        if name != "ALiBi":
+            ax.set(ylim=limits)
+        if name not in ("ALiBi", next(iter(scores))):
+            ax.set_yticklabels([])
         ax.tick_params(labelsize=9)
     axes[0].set_ylabel("score of the same two tokens")
     fig.supxlabel("distance (tokens)", fontsize=11)
+    return fig
+
+
+def draw_places() -> Figure:
+    """Draw the three places at which a position can act."""
+    fig, ax = plt.subplots(figsize=(7.8, 2.6))
+    boxes = ("embeddings", "stream", "q and k", "scores", "weights")
+    box: dict[str, Any] = {"boxstyle": "round,pad=0.45", "fc": "none", "ec": "C6", "lw": 1.4}
+    for i, name in enumerate(boxes):
+        ax.text(2 * i, 0, name, ha="center", va="center", bbox=box)
+        if i:
+            arrow = {"arrowstyle": "->", "lw": 1.4}
+            ax.annotate("", (2 * i - 0.72, 0), (2 * i - 1.28, 0), arrowprops=arrow)
+    for i, name, code, colour in (
+        (1, "learned table, sinusoids", "embed", "C2"),
+        (2, "RoPE", "turn", "C3"),
+        (3, "ALiBi", "bias", "C4"),
+    ):
+        height = 1.75 if i == 1 else 1.25
+        arrow = {"arrowstyle": "->", "color": colour, "lw": 1.8}
+        ax.annotate("", (2 * i, 0.35), (2 * i, height - 0.2), arrowprops=arrow)
+        ax.text(2 * i, height, name, ha="center", color=colour, fontweight="bold")
+        ax.text(2 * i, -0.7, code, ha="center", color=colour, family="monospace")
+    ax.set(xlim=(-1, 9), ylim=(-0.9, 2.1), title="Where a position can act")
+    ax.axis("off")
     return fig
 
 

@@ -155,11 +155,11 @@ def lower_limit(gains: list[float]) -> float:
 
 
 @torch.no_grad()
-def scores_of_one_pair(attention: Any, position: Position, length: int) -> Tensor:
+def scores_of_one_pair(attention: Any, tokens: Tensor, position: Position, length: int) -> Tensor:
     """Return the score of one query token and one key token at all places, (T, T), in head 0."""
     heads = attention.heads
     d = attention.q.in_features
-    query, key = torch.randn(2, 1, 1, d)  # the same two tokens everywhere
+    query, key = tokens  # (d,) each
     q = attention.q(position.embed(query.expand(1, length, d)))  # (1, T, d)
     k = attention.k(position.embed(key.expand(1, length, d)))
     q = position.turn(q.unflatten(-1, (heads, -1)).transpose(1, 2))  # (1, H, T, D)

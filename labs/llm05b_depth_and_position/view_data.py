@@ -25,15 +25,15 @@ def show_rotation(run: Run, base: float = 10_000.0) -> None:
     }
     rows = [
         [key, offset, *products(q, k, frequencies, key, offset).tolist()]
-        for key in (0, 5, 100)
         for offset in (0, 1, 2, 8, 32)
+        for key in (0, 5, 100)
     ]
     columns = ["key at", "offset", *(f"pair {i}" for i in range(PAIRS)), "q·k"]
     caption = (
         "RoPE on a head of 8 entries. Each circle shows one pair of the query and of the key; the "
-        "number below is its part of the score. Move the key along the text: all pairs turn, and "
-        "no number changes. Change the offset: the fast pairs' numbers change at once, the slow "
-        "pairs' hardly."
+        "number below is its part of q·k, which no √D divides here. Move the key along the text: "
+        "all pairs turn, and no number changes. Change the offset: the fast pairs' numbers change "
+        "at once, the slow pairs' hardly."
     )
     run.view("rotation", "rotation", data, caption, columns, rows)
 
