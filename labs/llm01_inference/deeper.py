@@ -1024,8 +1024,11 @@ def the_fewer_bits_the_higher_the_cost(run: Run):
     because = "SmolLM2's weights are on such levels already"
     run.measure("nats, 4 bits as Q4_1", stored[3], expect_between=levels, because=because)
     small, _ = costs_of_rounding(run, "glass model", glass(run))
-    caption = f"What rounding costs, over L·ε²; bars: two standard errors over {TEXTS} texts."
-    alt = "Added nats over layers times squared relative error, for two models, on log scales."
+    caption = (
+        f"What rounding costs, over L·ε²; bars: two standard errors over {TEXTS} texts. Costs "
+        "below two standard errors aren't drawn."
+    )
+    alt = "Added nats over layers times squared relative error, on log scales, near a line."
     fig = figures.rounding_costs({called(run): rows, "glass model": small})
     run.figure(fig, "rounding", caption, alt=alt)
     c = [row[3] / (row[1] * row[2] ** 2) for row in (four, three, partly)]

@@ -239,7 +239,7 @@ def entropies(curves: dict[str, tuple[list[float], list[float]]], highest: float
     fig, ax = plt.subplots()
     for i, (text, (t, h)) in enumerate(curves.items()):
         ax.semilogx(t, h, f"C{i}")
-        ax.text(2.1, 3.6 - i, f"“{text}”", color=f"C{i}")
+        ax.text(10, 3.6 - i, f"“{text}”", color=f"C{i}", ha="right")
     ax.axhline(highest, color=GREY, ls=":")
     ax.text(0.1, highest + 0.15, "ln V: all tokens equally probable", color=GREY)
     ax.set(xlabel="temperature T", ylabel="entropy (nats)", ylim=(0, highest * 1.1))
@@ -284,15 +284,22 @@ def next_token(rows: Sequence[Sequence[float]]) -> Figure:
             color=line.get_color(),
         )
     ax.set(xlabel="tokens so far", ylabel="time for the next token (ms)")
-    ax.set_title(f"A cache: {rows[0][3]:.1f} to {rows[-1][3]:.1f} times faster")
+    ax.set_title("What a cache does to the time for the next token")
     ax.set_xticks(lengths, [f"{t:,}" for t in lengths])
-    ticks = [10.0**e * m for e in range(-2, 6) for m in (1, 2, 5)]
-    low, high = ax.get_ylim()
-    inside = [tick for tick in ticks if low <= tick <= high]
-    ax.set_yticks(inside, [f"{tick:,g}" for tick in inside])
     ax.minorticks_off()
+    low, high = ax.get_ylim()
     ax.set_ylim(low, high * 1.3)
+    _round_ticks(ax.yaxis)
     return fig
+
+
+def _round_ticks(axis: Any) -> None:
+    """Put ticks at 1, 2 and 5 times powers of ten on a logarithmic axis."""
+    low, high = axis.get_view_interval()
+    ticks = [10.0**e * m for e in range(-6, 6) for m in (1, 2, 5)]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    axis.set_ticks(inside, [f"{tick:,g}" for tick in inside])
+    axis.set_ticks([], minor=True)
 
 
 def likelihoods(points: dict[str, list[tuple[float, float]]]) -> Figure:
@@ -355,5 +362,7 @@ def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
             ha="right",
         )
     ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="nats per token added")
-    ax.set_title("The cost of rounding grows with the squared error")
+    ax.set_title("The cost of rounding against the squared error")
+    _round_ticks(ax.xaxis)
+    _round_ticks(ax.yaxis)
     return fig
