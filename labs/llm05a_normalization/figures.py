@@ -257,7 +257,7 @@ def training_curves(
         ax.axhline(known, color=INK, ls=":", lw=1)
         ax.set(xlabel="training step", title=f"Learning rate {lr:g}", xlim=(0, 1.4 * steps[-1]))
     axes[0].set_ylabel("training loss (nats)")
-    axes[0].text(axes[0].get_xlim()[1], known + 0.02, "frequencies alone", fontsize=9, ha="right")
+    axes[0].text(axes[0].get_xlim()[1], known + 0.08, "frequencies alone", fontsize=9, ha="right")
     fig.suptitle(title, x=0.01, ha="left", fontsize=12)
     return fig
 
