@@ -1,1 +1,1 @@
-"""LLM05b: no later lab imports from it."""
+"""LLM05b and LLM05b+: no later lab imports from them."""

@@ -493,7 +493,7 @@ WRONG_PLACES: dict[str, Callable[[int, int], Tensor]] = {
 
 @checks.proves("yarn_frequencies")
 def yarn_frequencies(module: Any) -> None:
-    """Check pairs that are kept, mixed and interpolated, at several factors and limits."""
+    """Check unchanged, mixed and interpolated pairs, at several factors and limits."""
     frequencies = 10_000 ** (-torch.arange(16, dtype=torch.float64) / 16)
     cases = ((2048, 4.0, 1.0, 32.0), (64, 8.0, 1.0, 4.0), (512, 2.0, 2.0, 16.0))
     results = [module.yarn_frequencies(frequencies, *case) for case in cases]
