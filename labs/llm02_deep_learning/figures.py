@@ -194,10 +194,11 @@ def draw_graph(graph: Mapping[str, Any]) -> Drawn:
             aside = 0.17 * (1 - 2 * copy) if value.inputs.count(source) > 1 else 0.14
             length = math.hypot(x - x0, y - y0)
             normal = ((y0 - y) / length, (x - x0) / length)  # to the left of the arrow
-            middle = [(x0 + x) / 2 + aside * normal[0], (y0 + y) / 2 + aside * normal[1]]
+            middle_x = (x0 + x) / 2 + aside * normal[0]
+            middle_y = (y0 + y) / 2 + aside * normal[1]
             text = f"·{number(slope)}"
-            options = {"color": "C1", "fontsize": 9, "ha": "center", "va": "center"}
-            ax.text(*middle, text, **options)
+            options: Any = {"color": "C1", "fontsize": 9, "ha": "center", "va": "center"}
+            ax.text(middle_x, middle_y, text, **options)
         head = f"{name} = {' '.join(_formula(value, names))}" if value.inputs else name
         lines = [head, number(value.data), f"grad {number(value.grad)}"]
         _box(ax, x, y, lines, "C0" if value.inputs else "C2")
