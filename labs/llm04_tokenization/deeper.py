@@ -50,12 +50,16 @@ lab = Lab("LLM04+")
 # digits in groups of three, lets any sign lead a word and ignores case in `'LL`.
 #
 # **The tie rule** decides between pairs of equal count. A course of Stanford's, CS336, takes the
-# pair with the greatest bytes; `tokenizers` takes the smallest ids, as LLM04 does.
+# pair with the greatest bytes; `tokenizers` takes the smallest ids, as LLM04 does. (The library
+# numbers its own letters for bytes. In our comparisons byte $b$ is character $b$, so that its ids
+# follow the bytes.)
 #
-# A third pattern makes encoding fast. A **stretch** is a piece of text at whose ends the split
+# A second pattern makes encoding fast. A **stretch** is a piece of text at whose ends the split
 # pattern always cuts, whatever stands around it. So stretches can be encoded one by one and
-# remembered. With GPT-2's pattern a cut is safe wherever whitespace follows another character. With
-# GPT-4's it is safe only before a blank, because signs take the line ends behind them along.
+# remembered. With GPT-2's pattern a cut is safe wherever whitespace follows a character that is
+# none. With GPT-4's it is safe only before a **blank**, whitespace that ends no line. Take `end!`
+# and a line end: GPT-4's pattern makes one word of `!` and the line end, so a cut between them
+# would show.
 #
 # Python's strings can hold what no text should: **surrogates**, code points D800 to DFFF, of which
 # two together stand for one character in UTF-16. UTF-8 has no bytes for half a pair. tiktoken
@@ -84,9 +88,9 @@ GPT2 = Split(
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     r"\s*\S+|\s+",
 )
-GPT4 = Split(
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+GPT4 = Split(  # cl100k_base
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
     r"\s*\S+(?:[\r\n]\s*\S*)*|\s+",
 )
 WORD = GPT2.word
@@ -152,8 +156,8 @@ def _raw(word: str) -> bytes:
 # Two more ideas make it fast.
 #
 # - A **heap** returns the most frequent pair without a search. Once both of its tokens exist, the
-#   count of a pair can only fall. So an entry in the heap is never too low. If the top entry is out
-#   of date, push the pair back with its present count.
+#   count of a pair can only fall. So the count stored in the heap is the present count or more. If
+#   the top entry is out of date, push the pair back with its present count.
 # - Python is slow in loops and fast in strings. Write a word as a **string with one character for
 #   each token**, `chr(id)`. Then `split` finds all places of a pair, from left to right.
 
@@ -284,9 +288,10 @@ def the_incremental_trainer_makes_the_same_merges(run: Run):
 
 # %% [markdown]
 # ## 3. Long words
-# LLM04's `encode_word` looks at every pair in every round. A word of $n$ bytes can have $n - 1$
-# rounds, so the time grows as $n^2$. For English words that is fast. But a word may have 100,000
-# letters: a DNA sequence, base64, or an attack on your server.
+# LLM04's `encode_word` looks at every pair in every round, and each round applies one merge
+# everywhere. So a word of $n$ bytes takes time $O(nV)$, where $V$ is the number of different merges
+# that it uses. A word of English uses a few. But a word may have 100,000 letters, such as base64 or
+# an attack on your server, and hundreds of different merges.
 #
 # The remedy is a linked list with buckets. Put each place that has a merge into the bucket of the
 # id that the merge would make. A heap holds the ids of the buckets. Take the smallest id, merge all
@@ -476,15 +481,15 @@ def long_words_take_nearly_linear_time(run: Run):
     words = [letters[:n] for n in (1, 2, 3, 50, 500, 1500)] + [b"a" * 1000, b"ab" * 500]
     wrong = sum(encode_long_word(word, bpe.made) != encode_word(word, bpe.made) for word in words)
     run.check(f"of {len(words)} words, those with other ids", wrong, equals=0, decides=True)
-    sizes = [500, 1000, 2000, 25_000, 50_000, 100_000]
+    sizes = [500, 1000, 2000, 5000, 20_000, 100_000]
     buckets = [_seconds(lambda n=n: encode_long_word(letters[:n], bpe.made)) for n in sizes]
     rounds = [_seconds(lambda n=n: encode_word(letters[:n], bpe.made)) for n in sizes[:3]]
-    slope = math.log(buckets[-1] / buckets[3]) / math.log(sizes[-1] / sizes[3])
+    slope = math.log(buckets[-1] / buckets[-2]) / math.log(sizes[-1] / sizes[-2])
     run.measure(
         "buckets: time grows as length to the power of",
         slope,
         expect_at_most=1.4,
-        because="n log n from 25,000 to 100,000 is a power of 1.1",
+        because="n log n is a power of 1.1 here; the memory's caches may add to it",
         timed=True,
         decides=True,
     )
@@ -510,7 +515,7 @@ def long_words_take_nearly_linear_time(run: Run):
         figures.growth(sizes, {"with buckets": buckets, "round by round": rounds}),
         "growth",
         "Time to encode a word of random letters.",
-        alt="Two lines on log scales: round by round rises with slope two, buckets with slope one.",
+        alt="Two lines on log scales: round by round lies far above and rises more steeply.",
     )
     return (
         f"100,000 letters take {buckets[-1]:.2f} s with buckets; 2,000 letters take "
@@ -572,7 +577,8 @@ def patterns_surrogates_and_files_are_the_librarys(run: Run):
     hints=(
         "A chunk may end in a character: codecs.getincrementaldecoder('utf-8') waits for its end.",
         "The text so far ends in a stretch that may go on: hold it back, encode what is before.",
-        "For each chunk: stretch.findall(held + text), keep the last. In the end, what is held.",
+        "For each chunk: stretch.findall(held + text) or [''], keep the last. In the end, what is "
+        "held.",
     ),
 )
 def encode_stream(
@@ -702,7 +708,7 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
     )
     run.check("Greek, at all sizes", lengths["Greek"], at_most=1.05, because=because, decides=True)
     rises = [b - a for a, b in pairwise(lengths["unseen plays"])]
-    because = "a merge can only shorten a text, and English has the pairs of the plays"
+    because = "the merges of the plays occur in other plays; a merge never lengthens a text"
     run.check(
         "gain of each doubling on unseen plays",
         min(rises),
@@ -721,9 +727,10 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
 # ## 6. The other families
 # **WordPiece** (Schuster & Nakajima 2012; Devlin et al. 2019) takes the longest token that fits,
 # again and again, and marks tokens inside a word by `##`. A word that it can't write becomes
-# **UNK**, unknown, which counts as a single token. **Unigram** (Kudo 2018) gives each token a
-# probability and takes the most probable way to write a word, a shortest path. It starts with too
-# many tokens and drops those that cost least to lose.
+# **UNK**, unknown, which counts as a single token. (Inside a word, even a single byte needs a token
+# with `##`, and rare bytes have none.) **Unigram** (Kudo 2018) gives each token a probability and
+# takes the most probable way to write a word, a shortest path. It starts with too many tokens and
+# drops those that cost least to lose.
 
 
 # %% 6. Families
@@ -755,7 +762,7 @@ def subwords_lose_nothing(run: Run):
     words, bpe, wordpiece, unigram = (row[1] for row in rows[1:])
     run.measure("bytes per token, BPE ÷ words", bpe / words)
     run.measure("bytes per token, Unigram ÷ BPE", unigram / bpe)
-    because = "its trainer breaks some ties at random: a second run may differ"
+    because = "its trainer breaks some ties at random, so a second run may differ"
     run.measure("bytes per token, WordPiece ÷ BPE", wordpiece / bpe, because=because, timed=True)
     return f"Of the words in unseen plays {share:.0%} are lost; of BPE's tokens none."
 
@@ -765,8 +772,7 @@ def subwords_lose_nothing(run: Run):
 # LLM04 padded 32 texts in random order, and much of each batch was padding. There are two ways out.
 #
 # **Buckets**: shuffle the texts, take as many as 50 batches need, sort these by length, and cut
-# them into batches. Each batch then has similar lengths, and the order is still random on the
-# whole.
+# them into batches. Each batch then has similar lengths, and the order is still mostly random.
 #
 # **Packing**: write all texts one after another, each followed by an end token, and cut the long
 # row into rows of equal length. Only the last row needs padding. A text may be cut in two, and
@@ -795,7 +801,7 @@ def pack(texts: Iterable[list[int]], width: int, end: int) -> list[list[int]]:
 
 
 def bucketed(lengths: list[int], rows: int = 32, batches: int = 50) -> list[int]:
-    """Return the lengths, sorted within portions of so many batches."""
+    """Return the lengths, sorted within portions of `batches` batches."""
     size = rows * batches
     portions = [sorted(lengths[i : i + size]) for i in range(0, len(lengths), size)]
     return [*chain.from_iterable(portions)]
@@ -850,8 +856,8 @@ def buckets_and_packing_remove_padding(run: Run):
     run.figure(
         figures.batches(grids),
         "padding",
-        "A batch of 32 rows in three ways, on one scale. White is padding. Packed, two blues tell "
-        "neighbouring speeches apart and the dark ids are the ends.",
+        "A batch of 32 rows in three ways, on one scale. White is padding. In the packed batch, "
+        "neighbouring speeches have two blues, and the dark ids are the ends.",
         alt="Three pictures of a batch with a line for each row: in random order a few long rows "
         "make it wide and mostly white, in a bucket it is narrow, packed it is full.",
     )
@@ -864,7 +870,8 @@ def buckets_and_packing_remove_padding(run: Run):
 # %% [markdown]
 # ## What to remember
 # - Touch only what a merge changes; order merges by a heap; write words as strings.
-# - One long word makes a quadratic encoder hang. Test yours with 100,000 letters.
+# - One long word can hold up an encoder that looks at every pair in every round. Test yours with
+#   100,000 letters.
 # - A cut in a text is safe only where the split pattern always cuts.
 # - Compare vocabularies by bits per byte, never by loss per token.
 

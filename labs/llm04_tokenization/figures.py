@@ -85,7 +85,7 @@ def batch(
     texts: list[str], tokenizer: Any, rows: list[list[int]], shifts: dict[str, Any]
 ) -> Figure:
     """Draw a batch padded on the left, and how far each row's prediction moves."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=[2.4, 1])
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=[2.2, 1])
     width = max(map(len, rows))
     for y, row in enumerate(rows):
         missing = width - len(row)
@@ -94,18 +94,18 @@ def batch(
             text = tokenizer.decode([row[x - missing]]).strip() if real else "pad"
             colour = "C0" if real else GREY
             left.add_patch(Rectangle((x + 0.04, -y - 0.42), 0.92, 0.84, color=colour, alpha=0.25))
-            left.text(x + 0.5, -y, text, ha="center", va="center", size=6.5)
+            left.text(x + 0.5, -y, text, ha="center", va="center", size=7.5)
     left.set(xlim=(0, width), ylim=(-len(texts) + 0.4, 0.6))
     left.set_title("Eight prompts, padded on the left", size=11)
     left.axis("off")
-    names = ["left, with the mask", "left, without the mask", "right, read at the last place"]
+    names = [*shifts]
     values = [mean(shifts[name]) for name in names]
-    right.barh(range(0, -3, -1), values, color=["C2", "C1", "C1"], alpha=0.7)
+    right.barh(range(0, -4, -1), values, color=["C2", "C1", "C2", "C1"], alpha=0.7, height=0.4)
     for y, (name, value) in enumerate(zip(names, values, strict=True)):
         shown = f"{value:.2f}" if value > 0.005 else "0"
-        right.text(0, -y + 0.52, f"{name}: {shown}", va="center", size=8.5)
-    right.set(yticks=[], ylim=(-2.6, 0.8), xlabel="mean shift (nats)")
-    right.set_title("Only the mask helps", size=11)
+        right.text(0, -y + 0.36, f"{name}: {shown}", va="center", size=7.5)
+    right.set(yticks=[], ylim=(-3.5, 0.8), xlabel="mean shift (nats)")
+    right.set_title("Padding before a text needs a mask", size=11)
     right.grid(False)
     return fig
 
@@ -127,11 +127,11 @@ def lengths(sizes: list[int], limit: int, lost: float) -> Figure:
         va="top",
         size=9,
     )
-    ax.text(4, top * 0.9, "share of\nspeeches", color="C1", size=9, va="top", ha="center")
+    ax.text(4, top * 0.9, "share of\nblocks", color="C1", size=9, va="top", ha="center")
     ax.text(bins[-5], top * 0.35, "share of\ntokens", color="C0", size=9, va="top", ha="center")
     ax.set_xscale("log", base=2)
     ax.set(
-        xlabel="tokens in a speech", ylabel="share", title="Few long speeches hold much of the text"
+        xlabel="tokens in a block", ylabel="share", title="A few long blocks hold much of the text"
     )
     return fig
 
@@ -140,12 +140,14 @@ def one_sentence(sentence: str, vocabularies: Sequence[Vocabulary]) -> Figure:
     """Draw a sentence under each vocabulary."""
     fig, ax = plt.subplots(figsize=(7.2, 3.4))
     names: list[str] = []
+    counts: list[int] = []
     for y, vocabulary in enumerate(vocabularies):
         pieces = vocabulary.pieces(sentence)
         boxes(ax, -y, pieces)
+        counts.append(len(pieces))
         names.append(f"{vocabulary.name}: {len(pieces)}")
     ax.set_yticks(range(0, -len(names), -1), names)
-    ax.set(xticks=[], title="One sentence takes more tokens in some vocabularies than in others")
+    ax.set(xticks=[], title=f"One sentence takes {min(counts)} to {max(counts)} tokens")
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.grid(False)
     return fig
@@ -165,7 +167,7 @@ def answers(results: dict[str, dict[str, list[float]]]) -> Figure:
         ax.set_xticks(range(2), list(pair), size=8.5)
         ax.grid(False, axis="x")
     axes[0].set_ylabel("share or probability")
-    fig.suptitle("The same text in other tokens gets other answers", size=12)
+    fig.suptitle("Small changes in the tokens, large changes in the results", size=12)
     return fig
 
 
@@ -200,7 +202,7 @@ def growth(lengths_: list[int], times: dict[str, list[float]]) -> Figure:
     ax.set(
         xlabel="letters in the word",
         ylabel="seconds",
-        title="Round by round takes quadratic time, buckets don't",
+        title="Buckets encode long words much faster",
     )
     return fig
 

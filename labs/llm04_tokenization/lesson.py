@@ -19,7 +19,7 @@ from itertools import chain, pairwise
 from statistics import mean, stdev
 from typing import Any
 
-from labs.kit import Lab, Results, Run, assets, tolerance
+from labs.kit import Lab, Results, Run, assets
 from labs.llm04_tokenization import batches, figures, smollm2_tasks, view_data, vocabularies
 from labs.llm04_tokenization.vocabularies import Vocabulary, real
 
@@ -48,8 +48,8 @@ Pair = tuple[int, int]  # two neighbouring ids
 #
 # The code point of é is E9, which is 233, in bits 00011 101001. Two bytes have room for 11 bits, so
 # é becomes 110**00011** 10**101001**, in hexadecimal C3 A9. Basic English letters take one byte.
-# Greek, Cyrillic and Arabic letters take two. Hindi, Thai, Chinese and Korean take three for each
-# character, and most emoji take four.
+# Most Greek, Cyrillic and Arabic letters take two. Most characters of Hindi, Thai, Chinese and
+# Korean take three, and most emoji four.
 #
 # What looks like one character may be several code points. A family emoji is four people, joined by
 # invisible characters.
@@ -87,21 +87,25 @@ def utf8_takes_one_to_four_bytes(run: Run):
 
 # %% [markdown]
 # ## 2. Byte-pair encoding
-# **Byte-pair encoding** (BPE) builds subwords from bytes (Gage 1994; Sennrich et al. 2016). It
-# starts with the 256 bytes and repeats one step: *count all pairs of neighbours, and make the most
-# frequent pair a new token.* Such a step is a **merge**.
+# **Byte-pair encoding** (BPE; Gage 1994) builds subwords. Sennrich et al. (2016) brought it to
+# language models, with characters; GPT-2 uses bytes (Radford et al. 2019). It starts with the 256
+# bytes and repeats one step: *count all pairs of neighbours, and make the most frequent pair a new
+# token.* Such a step is a **merge**.
 #
 # Take the text `low low lower`. The pairs (l, o) and (o, w) both occur three times. Which comes
 # first? A **tie rule** must decide, or two programs would make two vocabularies from one text. Ours
-# takes the smallest pair: the smaller first id, then the smaller second id. The id of a byte is its
-# value, l is 108 and o is 111, so (l, o) becomes token 256. Now the pair (256, w) occurs three
-# times and becomes token 257, `low`. Then a space and 257 occur twice, and become token 258.
+# takes the pair with the smaller first id; if those are equal, the smaller second id. The id of a
+# byte is its value, l is 108 and o is 111, so (l, o) becomes token 256. Now the pair (256, w)
+# occurs three times and becomes token 257, `low`. Then a space and 257 occur twice, and become
+# token 258.
 #
-# A merge must not cross from one word to the next. Otherwise `dog.` and `dog!` would become tokens
-# beside `dog`. So a pattern first cuts the text into **words**. We use GPT-2's pattern (Radford et
-# al. 2019): a word takes the space before it along; letters, digits and other signs don't mix. In
-# the pattern, `\p{L}` is any letter, `\p{N}` any digit and `\s` any whitespace. Equal words are
-# counted once, with their frequency.
+# A merge must not cross from one word to the next. Otherwise the vocabulary would fill with `dog.`,
+# `dog!` and `dog,`: three ids for one word. So a pattern first cuts the text into **words**. We use
+# GPT-2's pattern: a word takes the space before it along; letters, digits and other signs don't
+# mix. In the pattern, `\p{L}` is any letter, `\p{N}` any digit and `\s` any whitespace. It cuts `I
+# don't  know 42!` into `I`, ` don`, `'t`, a space, ` know`, ` 42` and `!`. The part `\s+(?!\S)`
+# takes whitespace but leaves the last space to the next word. Equal words are counted once, with
+# their frequency.
 
 
 # %% 2. Training
@@ -241,9 +245,9 @@ def our_merges_are_the_librarys(run: Run):
 # learned them*: find the pair whose merge came first, merge it everywhere in the word, repeat until
 # no pair has a merge. For `low` under the merges above: l o w → 256 w → 257.
 #
-# The order matters. Take the merges 256 = (a, b), 257 = (b, c) and 258 = (256, 256), and the word
-# `abc`. The first merge gives 256 c. Had we merged (b, c) first, we would have a 257, other ids for
-# the same text, and the model has never seen them.
+# The order matters. Take the merges 256 = (a, b) and 257 = (b, c), and the word `abc`. The first
+# merge gives 256, c. Merging (b, c) first gives a, 257: the same text, but ids that never stood for
+# it in training.
 #
 # To **decode**, join the bytes of all tokens and *then* read the result as UTF-8. The bytes of one
 # character may belong to two tokens, so decoding token by token breaks characters. A model can also
@@ -288,10 +292,10 @@ def decode(ids: Iterable[int], tokens: list[bytes]) -> str:
 
 
 # %% [markdown]
-# A text may also hold **special tokens**, ids that stand for no text: the end of a document, the
-# start of a turn in a chat. They have readable names such as `<|im_end|>`, and their ids come after
-# all others. The encoder cuts a text at these names first. But only at those that the caller
-# *allows*; section 4 shows why.
+# ## 4. Special tokens
+# Some ids stand for no ordinary text: the end of a document, the start of a turn in a chat. These
+# **special tokens** have readable names such as `<|im_end|>`, and their ids come after all others.
+# Before anything else, the encoder cuts a text at those names that the caller allows.
 
 
 # %% 4. Special tokens
@@ -375,19 +379,20 @@ def our_ids_are_the_librarys_and_lose_nothing(run: Run):
 
 
 # %% [markdown]
-# ## 4. Special tokens and injection
-# Control tokens structure a chat (LLM01): `<|im_start|>user` opens a turn of the user and
-# `<|im_end|>` ends it. Now a *user* types `<|im_end|>`. If the tokenizer makes the control token of
-# it, the user can end their own turn and write as the system. This is **injection**, and databases
-# know the same attack: text from outside was read as a command.
+# **Injection.** Control tokens structure a chat (LLM01): `<|im_start|>user` opens a turn of the
+# user and `<|im_end|>` ends it. Now a *user* types `<|im_end|>`. If the tokenizer makes the control
+# token of it, the user can end their own turn and write as the system. Databases know the same
+# attack: text from outside was read as a command.
 #
-# The defence is one rule: **a name in a text is text, unless the caller allows it.** The program
-# that builds the chat allows names in its own template and nowhere else. Libraries differ in what
-# they do unasked: tiktoken raises an error, and `tokenizers` obeys the user.
+# The defence: **`<|im_end|>` in a text becomes ordinary tokens, unless the program that called the
+# tokenizer asked for the control token.** That program allows names in its own template and nowhere
+# else. This stops forged turns. It doesn't stop orders that are written in plain words.
 #
 # Below, a user asks a question, injects a system turn that orders the reply BANANA, and asks again.
-# We encode this attack in both ways and compare the log-probability of BANANA. Its unit is the
-# **nat**: one nat more is 2.7 times as likely.
+# We encode this attack in both ways and compare the log-probability of BANANA, the sum over its
+# tokens. Its unit is the **nat**: one nat more is 2.7 times as likely. A third series injects
+# another order, ORANGE, and still scores BANANA: it shows how much the two extra turns do by
+# themselves.
 
 
 # %% 4. Injected turns
@@ -415,21 +420,30 @@ def an_injected_order_counts_more_than_the_same_text(run: Run):
     model, tokenizer = smollm2(run)
     questions = smollm2_tasks.QUESTIONS[: run.pick(tiny=10, small=20, full=20)]
     scores = smollm2_tasks.injected(model, tokenizer, questions)
+    typed_ids = tokenizer(typed).input_ids
+    control = sum(i in tokenizer.convert_tokens_to_ids(names) for i in typed_ids)
+    run.check("SmolLM2's tokenizer, by default: control tokens", control, equals=2)
+    for other in ("text", "another order"):
+        gap, error = smollm2_tasks.difference(scores["control tokens"], scores[other])
+        run.measure(
+            f"log-probability of BANANA: injected − {other}, minus two standard errors",
+            gap - 2 * error,
+            unit="nats",
+            expect_at_least=0,
+            because="a difference beyond chance",
+            decides=other == "text",
+        )
+    levels = [[name, mean(values)] for name, values in scores.items()]
+    run.table("Mean log-probability of BANANA", ["the attack", "nats"], levels)
     gap, error = smollm2_tasks.difference(scores["control tokens"], scores["text"])
-    run.measure(
-        "log-probability of the ordered reply: injected − as text, minus two standard errors",
-        gap - 2 * error,
-        unit="nats",
-        expect_at_least=0,
-        because="a difference beyond chance",
-        decides=True,
-    )
     replies = [[q, *smollm2_tasks.replies(model, tokenizer, q)] for q in questions[:3]]
     columns = ["question", "the attack as text", "the attack as control tokens"]
     run.table(f"Replies to: question, order {smollm2_tasks.ORDER!r}, question", columns, replies)
     return (
         f"Injected, the ordered reply gains {gap:.1f} ± {error:.1f} nats over {len(questions)} "
-        f"questions: it is {math.exp(gap):.1f} times as likely."
+        f"questions: it is {math.exp(gap):.1f} times as likely. Its typical probability is then "
+        f"{math.exp(mean(scores['control tokens'])):.1%}, after another order "
+        f"{math.exp(mean(scores['another order'])):.4%}."
     )
 
 
@@ -437,7 +451,7 @@ def an_injected_order_counts_more_than_the_same_text(run: Run):
 # ## 5. A batch
 # A model reads several texts at once, as a rectangle of ids with one row for each text. Texts have
 # different lengths, so short rows are filled with a **padding** id. A **mask** has 1 where an id is
-# real and 0 where it is padding, and the model ignores what has 0.
+# real and 0 where it is padding, and the model ignores what has 0 (LLM06 shows how).
 #
 # Padding goes to one of two sides. To *train*, one usually pads on the right. To *generate*, one
 # pads on the left: the next token follows the last id of each row, and that must be a real one.
@@ -447,10 +461,17 @@ def an_injected_order_counts_more_than_the_same_text(run: Run):
 # | right | 7 8 9 0 0 | 1 1 1 0 0 |
 # | left | 0 0 7 8 9 | 0 0 1 1 1 |
 #
-# Too long texts are **truncated**, cut at the end. If a question and a source must fit into one
-# row, cut the longer of the two. If both are longer than half of the room, each gets half of it.
-# When the room is odd, one place is left over: the longer one gets it, and of two equally long ones
-# the second.
+# Does a batch need its mask? A token sees only itself and what stands before it. So padding
+# *behind* a text is invisible to it, and padding *before* it is not. On the right, read the
+# prediction at the last real token; on the left, give the model the mask.
+#
+# We compare each prediction with that of the same prompt alone, by the **Kullback-Leibler
+# divergence**: $\sum_i p_i \ln(p_i / q_i)$ for the distributions $p$ and $q$, in nats. It is 0 if
+# they are equal. Positions count, too: SmolLM2's are relative (LLM05b), so padding shifts nothing.
+#
+# Too long texts are **truncated**, cut at the end. When two sentences must share a row, libraries
+# call their rule `longest_first`: cut the longer one. If both are longer than half of the room,
+# each gets half. An odd place goes to the longer one, of two equally long ones to the second.
 
 
 # %% 5. Padding and truncation
@@ -500,8 +521,8 @@ def truncate_pair(first: list[int], second: list[int], room: int) -> tuple[list[
 
 
 @lab.experiment
-def a_batch_needs_its_mask(run: Run):
-    """Our batch is the library's, and without its mask SmolLM2 predicts something else.
+def padding_on_the_left_needs_the_mask(run: Run):
+    """Our batch is the library's; SmolLM2 needs the mask for padding on the left, not on the right.
 
     Predict: padded on the right, which place must be read to predict the next token?
     """
@@ -520,14 +541,13 @@ def a_batch_needs_its_mask(run: Run):
     columns = ["padded", "mean shift (nats)", "smallest", "largest", "another likeliest token"]
     lines = [[k, mean(v), min(v), max(v), f"{moved[k]} of {len(v)}"] for k, v in shifts.items()]
     run.table("Padded prompts, compared with the same prompts alone", columns, lines)
-    bound = tolerance(torch.float32)
-    exact = [*shifts["left, with the mask"], *shifts["right, read at the last real token"]]
-    because = "only rounding in float32 is left"
-    run.check("shifts with the mask (nats)", exact, at_most=bound, because=because, decides=True)
+    because = "rounding moves logits by 1e-5, and the divergence grows with the square"
+    for name in ("left, with the mask", "right, read at the last real token, no mask"):
+        run.check(f"{name}: shifts", shifts[name], at_most=1e-8, because=because, decides=True)
     unmasked = shifts["left, without the mask"]
-    because = "ten times what rounding explains"
-    name = "shifts without the mask (nats)"
-    run.check(name, unmasked, at_least=10 * bound, because=because, decides=True)
+    because = "a hundred times what rounding may do"
+    name = "left, without the mask: shifts"
+    run.check(name, unmasked, at_least=1e-6, because=because, decides=True)
     run.figure(
         figures.batch(texts, tokenizer, rows, shifts),
         "batch",
@@ -536,33 +556,30 @@ def a_batch_needs_its_mask(run: Run):
         "predictions move without the mask and not with it.",
     )
     return (
-        f"Without the mask, {moved['left, without the mask']} of {len(unmasked)} padded prompts "
-        "get another likeliest token. Padded on the right, read at the last real token."
+        f"Without the mask, {moved['left, without the mask']} of {len(unmasked)} prompts padded "
+        "on the left get another likeliest token. Padded on the right, read at the last real token."
     )
 
 
 # %% [markdown]
-# The shift is the Kullback-Leibler divergence, which measures how far two distributions differ. 0
-# means that they are equal.
-#
-# Padding costs work, because a model computes with padding ids as with others. It needs $B \times
-# L$ steps for $B$ rows of which the longest has $L$ ids, whatever the others have. Truncation costs
-# text. How much of both depends on the lengths.
+# A batch costs $B \times L$ steps, where $B$ is the number of rows and $L$ the length of the
+# longest: short rows cost as much as long ones. Truncation costs text. How much of both depends on
+# the lengths. We measure blocks between empty lines in the plays; most of them are speeches.
 
 
 # %% Lengths
 @lab.experiment
 def a_few_long_texts_hold_much_of_the_text(run: Run):
-    """A limit that cuts a tenth of Shakespeare's speeches loses a larger share of all tokens.
+    """A limit that cuts a tenth of the plays' blocks loses a larger share of all tokens.
 
-    Predict: 32 speeches in random order make a batch. Which share of it is padding?
+    Predict: 32 blocks in random order make a batch. Which share of it is padding?
     """
     text = assets.shakespeare()[: run.pick(tiny=600_000, small=2_000_000, full=5_000_000)]
     lengths = sorted(map(len, smollm2(run)[1](text.split("\n\n")).input_ids))
     limit = lengths[len(lengths) * 9 // 10]
     cut = mean(length > limit for length in lengths)
     lost = sum(max(length - limit, 0) for length in lengths) / sum(lengths)
-    name = "share of tokens lost ÷ share of speeches cut"
+    name = "share of tokens lost ÷ share of blocks cut"
     run.measure(name, lost / cut, expect_at_least=1, decides=True)
     shares = [
         batches.padding_share(random.Random(seed).sample(lengths, len(lengths)))
@@ -572,12 +589,12 @@ def a_few_long_texts_hold_much_of_the_text(run: Run):
     run.figure(
         figures.lengths(lengths, limit, lost),
         "lengths",
-        f"Lengths of {len(lengths):,} speeches in SmolLM2's tokens, by number and by tokens.",
-        alt="Two histograms over the length on a log scale. Most speeches are short; most tokens "
+        f"Lengths of {len(lengths):,} blocks in SmolLM2's tokens, by number and by tokens.",
+        alt="Two histograms over the length on a log scale. Most blocks are short; most tokens "
         "are in long ones. A dashed line marks the limit.",
     )
     return (
-        f"A limit of {limit} tokens cuts {cut:.0%} of the speeches and loses {lost:.0%} of the "
+        f"A limit of {limit} tokens cuts {cut:.0%} of the blocks and loses {lost:.0%} of the "
         f"tokens. In random order {mean(shares):.0%} of a batch is padding."
     )
 
@@ -589,17 +606,27 @@ def a_few_long_texts_hold_much_of_the_text(run: Run):
 # Six vocabularies meet the same texts: ours, and five that come with well-known models.
 #
 # - **Byte-level BPE** works as ours does: SmolLM2, DeepSeek and Tekken, Mistral's newer one.
-# - **SentencePiece** (Kudo & Richardson 2018) trains on characters and writes a space as ▁. Mistral
-#   7B has BPE with **byte fallback**: characters that it lacks become bytes.
-# - **Unigram** (Kudo 2018) starts with too many tokens and drops those that help least. AI21's J2
-#   is one. Its vocabulary even holds tokens of several words.
+# - **SentencePiece** (Kudo & Richardson 2018) is a library. It reads characters, writes a space as
+#   ▁, and trains BPE or Unigram. Mistral 7B has BPE with **byte fallback**: characters that the
+#   vocabulary lacks become bytes.
+# - **Unigram** (Kudo 2018) gives each token a probability and cuts a word in the most probable way.
+#   Training starts with too many tokens and drops those without which the text stays most probable.
+#   AI21's J2 is one, and even has tokens of several words. We use its bare model, which reads line
+#   ends as spaces, so its figure for Python is too good.
+#
+# SmolLM2's file has only 235 of the 256 bytes. Most of the others never occur in UTF-8. But six
+# control characters, such as 04, vanish from a text, and no error is raised.
 #
 # Some tokenizers **normalize** a text first. Unicode's form NFKC, for instance, replaces the wide
 # comma of Chinese by the ordinary one. The original text is then lost.
 #
 # More ids make shorter sequences, so a text needs fewer steps and more of it fits into a context.
-# But every id needs a row in the embedding: SmolLM2's 49,152 × 576 numbers are 28 of its 135
-# million parameters. And a rare token is rarely trained.
+# But every id needs a row of numbers in the model: SmolLM2's 49,152 × 576 are 28 of its 135 million
+# parameters. And a rare token is rarely trained.
+#
+# Losses per token can't be compared across vocabularies. A text of 25 tokens with a loss of 2 nats
+# each costs 50 nats. In another vocabulary it has 50 tokens of 1.2 nats each: less per token, and
+# 60 nats in all.
 
 
 # %% 6. Vocabularies compared
@@ -613,11 +640,15 @@ def byte_level_vocabularies_return_every_text(run: Run):
     compared = [Vocabulary("ours", "byte BPE", len(ours.tokens), ours.pieces, ours.encode), *real()]
     columns, rows = vocabularies.compare(compared)
     run.table("Bytes per token; cuts in a number; languages that don't come back", columns, rows)
-    byte_level = sum(row[-1] != "none" for row in rows if row[1] == "byte BPE")
-    run.check("byte-level ones that change a text", byte_level, equals=0, decides=True)
-    unigram = sum(row[-1] != "none" for row in rows if row[1] == "Unigram")
+    byte_level = sum(row[-1] != "none" for row in rows[1:] if row[1] == "byte BPE")
+    run.check("byte-level ones that change a paragraph", byte_level, equals=0, decides=True)
+    ai21 = vocabularies.changed_languages(next(v for v in compared if v.name == "AI21 J2"))
     because = "it applies NFKC, which replaces wide commas and takes apart a Thai vowel"
-    run.check("AI21's changes a text", unigram, equals=1, because=because, decides=True)
+    name = "languages that AI21's changes"
+    run.check(name, len(ai21), at_least=1, because=because, decides=True)
+    tokenizer = smollm2(run)[1]
+    dropped = tokenizer.decode(tokenizer("a\x04b").input_ids)
+    run.check("what SmolLM2's returns of a, the byte 04 and b", dropped, equals="ab")
     sentence = "In the end, 12,345 naïve cafés: бабушка"
     run.figure(
         figures.one_sentence(sentence, compared),
@@ -646,9 +677,9 @@ def byte_level_vocabularies_return_every_text(run: Run):
 # and it can copy them.
 #
 # **A space at the end.** In training, words came with their space: ` Paris`. A prompt that ends
-# with a space already spends it. What may follow is `Paris` without a space, which is another token
-# and hardly ever came after a single space. SmolLM2 is an extreme case: it cuts before every digit,
-# so a single space token mostly stands in front of a number.
+# with a space has used up the space that belongs to ` Paris`. What may follow is `Paris` without a
+# space, another token, which hardly ever came after a single space. SmolLM2 is an extreme case: it
+# cuts before every digit, so a single space token mostly stands in front of a number.
 #
 # **Numbers.** The table above shows how differently vocabularies cut 1234567. Groups of three from
 # the left make 123|456|7, although a person would write 1,234,567; Singh & Strouse (2024) found
@@ -666,26 +697,25 @@ def the_same_text_in_other_tokens_gets_other_answers(run: Run):
     model, tokenizer = smollm2(run)
     count = run.pick(tiny=12, small=40, full=40)
     results = smollm2_tasks.results_by_writing(model, tokenizer, count, run.seed)
-    for task, (name, decides) in {
-        "words spelled right": ("letters − tokens", True),
-        "probability of the word": ("no space − a space", True),
-        "sums right": ("digits together − apart", False),
-    }.items():
+    for task in ("words spelled right", "probability of the word"):
         gap, error = smollm2_tasks.difference(*results[task].values())
         run.measure(
-            f"{task}: {name}, minus two standard errors",
+            f"{task}: {' − '.join(results[task])}, minus two standard errors",
             gap - 2 * error,
             expect_at_least=0,
             because="a difference beyond chance",
-            decides=decides,
+            decides=True,
         )
+    together, apart = map(sum, results["sums right"].values())
+    run.measure("sums right of 20, digits together", together)
+    run.measure("sums right of 20, digits apart", apart)
     run.figure(
         figures.answers(results),
         "answers",
-        f"4-bit SmolLM2 on {count} words, {len(smollm2_tasks.FACTS)} sentences and {count} sums of "
+        f"4-bit SmolLM2 on {count} words, {len(smollm2_tasks.FACTS)} sentences and 20 sums of "
         "two-digit numbers, each written in two ways. Lines are standard errors.",
         alt="Three pairs of bars: words spelled right, the probability of the expected word, and "
-        "sums right. In each pair the second way of writing differs in its tokens only.",
+        "sums right. In each pair the second text is nearly the same, in other tokens.",
     )
     letters, words = map(sum, results["words spelled right"].values())
     without, after_space = map(mean, results["probability of the word"].values())
@@ -702,21 +732,27 @@ def the_same_text_in_other_tokens_gets_other_answers(run: Run):
 # computing. So the same meaning has a different price in another language. Petrov et al. (2023)
 # found ratios of up to 15.
 #
-# Two things make the price: how many bytes UTF-8 needs for a text, and how many bytes a token holds
-# on average. The second depends on what the vocabulary was trained on.
+# Three things make the price.
+#
+# - **Bytes**: how many UTF-8 needs for the text.
+# - **Training**: how long tokens are in this language. If a text has $r$ times the bytes of the
+#   English one, and English has $e$ bytes per token and the language $l$, its price is $r e / l$.
+# - **The split pattern**: no token crosses a word. GPT-2's pattern knows letters and digits, but
+#   the vowel signs of Hindi are neither. So it cuts हिन्दी into six pieces, and no training can
+#   join them.
 #
 # Our sixteen paragraphs say the same in twelve languages and eight scripts. They were written for
 # this lab in English and translated by a language model. Native speakers have not checked them, and
-# they are about everyday things only. So read the results as the right size, not as exact prices.
-# For each paragraph we divide the tokens by those of the English one.
+# they are about everyday things only. The results show orders of magnitude, not exact prices. For
+# each paragraph we divide the tokens by those of the English one.
 
 
 # %% 8. Languages
 @lab.experiment
 def the_same_meaning_costs_more_elsewhere(run: Run):
-    """The same paragraphs take several times more tokens in some languages than in English.
+    """SmolLM2 takes several times as many tokens for our Thai paragraphs as for the English ones.
 
-    Predict: in which language does SmolLM2 need the most tokens, and how many times English's?
+    Predict: how many times as many? And with a vocabulary that was made for many languages?
     """
     ratios = vocabularies.relative_to_english()
     order = sorted(ratios["SmolLM2"], key=lambda language: mean(ratios["SmolLM2"][language]))
@@ -727,10 +763,14 @@ def the_same_meaning_costs_more_elsewhere(run: Run):
     title = "Tokens ÷ tokens of the English paragraph: mean ± standard deviation over 16 paragraphs"
     run.table(title, ["language", *ratios], rows)
     costs = ratios["SmolLM2"][order[-1]]
-    low = mean(costs) - 4 * stdev(costs) / len(costs) ** 0.5
-    because = "“several times”; four standard errors are beyond the spread of our paragraphs"
-    name = f"SmolLM2, {order[-1]}: mean ratio minus four standard errors"
-    run.check(name, low, at_least=2, because=because, decides=True)
+    name = f"SmolLM2, {order[-1]}: smallest ratio of the 16 paragraphs"
+    because = "“several times”, for each of the paragraphs"
+    run.check(name, min(costs), at_least=2, because=because, decides=True)
+    pieces = vocabularies.words_relative_to_english(WORD)
+    name = "words of GPT-2's pattern, Hindi ÷ English"
+    because = "each vowel sign is a word of its own: at least so many tokens, whatever the training"
+    run.check(name, mean(pieces["Hindi"]), at_least=2, because=because)
+    run.measure("the same, German ÷ English", mean(pieces["German"]))
     tekken = max(order, key=lambda language: mean(ratios["Tekken"][language]))
     dearest = mean(ratios["Tekken"][tekken])
     because = "Tekken was made for many languages"
@@ -745,7 +785,8 @@ def the_same_meaning_costs_more_elsewhere(run: Run):
     )
     return (
         f"{order[-1]} costs {mean(costs):.1f} ± {stdev(costs):.1f} times English with SmolLM2. "
-        f"With Tekken the dearest language, {tekken}, costs {dearest:.1f} times."
+        f"With Tekken the dearest language, {tekken}, costs {dearest:.1f} times. GPT-2's pattern "
+        f"alone cuts Hindi into {mean(pieces['Hindi']):.1f} times as many words as English."
     )
 
 
@@ -754,26 +795,22 @@ def the_same_meaning_costs_more_elsewhere(run: Run):
 # - BPE counts pairs, merges the most frequent one and repeats. Encoding applies the merges in the
 #   same order. The tie rule and the split pattern belong to the vocabulary.
 # - Join bytes before you decode.
-# - A name in a user's text is text. Only the program that builds the chat may write control tokens.
-# - A batch is ids *and* a mask. To generate, pad on the left.
-# - A model sees tokens, not letters, digits or spaces. When it spells or counts badly, look at the
-#   tokens first.
-# - Tokens of different vocabularies have different lengths. Never compare losses per token across
-#   vocabularies.
+# - A control token's name in a user's text stays text. Only the program that builds the chat may
+#   write control tokens.
+# - To generate, pad on the left and give the model the mask. Padding on the right is invisible to
+#   what stands before it.
+# - A model sees tokens, not what is inside them. When it spells or counts badly, look at the tokens
+#   first.
+# - Never compare losses per token across vocabularies: their tokens have different lengths.
 
 
 # %% The closing
 @lab.closing
 def closing(results: Results) -> str:
     """Sum up this run."""
-    name = "share of tokens lost ÷ share of speeches cut"
+    name = "share of tokens lost ÷ share of blocks cut"
     lost = results.value("a_few_long_texts_hold_much_of_the_text", name)
-    _, merges, its_id = vocabularies.smollm2()
-    return (
-        f"The limit that cut a tenth of the speeches lost {lost:.1f} times that share of the "
-        f"tokens. SmolLM2's byte-level vocabulary has {len(its_id) - len(merges)} of the 256 "
-        "bytes: it drops the others from a text and raises no error."
-    )
+    return f"A limit that cut a tenth of the blocks lost {lost:.1f} times that share of the tokens."
 
 
 # %% [markdown]

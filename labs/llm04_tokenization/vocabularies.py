@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from labs.kit import assets
 
 if TYPE_CHECKING:
+    import regex
     import tiktoken
     from tokenizers import Tokenizer
 
@@ -250,3 +251,12 @@ def compare(vocabularies: Sequence[Vocabulary]) -> tuple[list[str], list[list[An
         changed = ", ".join(changed_languages(v)) or "none"
         rows.append([v.name, v.kind, v.size, *lengths, cuts, changed])
     return ["vocabulary", "kind", "ids", *texts, "1234567", "changes"], rows
+
+
+def words_relative_to_english(word: "regex.Pattern[str]") -> dict[str, list[float]]:
+    """Return words ÷ words of the English paragraph, by language and paragraph."""
+    english = [len(word.findall(text)) for text in paragraphs()["English"]]
+    return {
+        language: [len(word.findall(text)) / n for text, n in zip(texts, english, strict=True)]
+        for language, texts in paragraphs().items()
+    }

@@ -1,5 +1,6 @@
 """LLM04: properties for any text, parts on hostile input, and what the lab says of libraries."""
 
+import inspect
 import math
 import random
 from collections import Counter
@@ -17,6 +18,7 @@ import pytest
 import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tiktoken_ext import openai_public
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 TEXT = assets.shakespeare()[:150_000]
@@ -279,8 +281,18 @@ def test_differing_counts_different_and_missing_places_once():
     assert lab.differing([1, 2, 3], [1, 9, 3, 4]) == 2
 
 
+def test_each_expected_word_is_a_single_token_with_and_without_its_space():
+    tokenizer = vocabularies.smollm2()[0]
+    for _, word in smollm2_tasks.FACTS:
+        assert len(tokenizer.encode(word).ids) == len(tokenizer.encode(f" {word}").ids) == 1, word
+
+
 def test_each_word_of_the_spelling_task_is_a_single_token():
     tokenizer = vocabularies.smollm2()[0]
     assert len(set(smollm2_tasks.WORDS)) == len(smollm2_tasks.WORDS) == 40
     for word in smollm2_tasks.WORDS:
         assert len(tokenizer.encode(f" {word}").ids) == 1
+
+
+def test_gpt4s_pattern_is_tiktokens():
+    assert fast.GPT4.words in inspect.getsource(openai_public.cl100k_base)
