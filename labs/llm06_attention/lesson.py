@@ -35,10 +35,16 @@ lab.before_run(assets.check_model)
 # - its **value** $v$ is what it hands over when somebody looks at it.
 #
 # All three are computed from the token's own vector $x$, by three matrices that a model learns:
-# $q = x W_Q$, $k = x W_K$, $v = x W_V$. Here we choose the matrices by hand. A possessive such as
-# "its" looks for nouns. A noun looks for its article. The first coordinate of a key means "I am a
-# noun", the second "I am an article". The first coordinate of a value means "an animal", the
-# second "an action".
+# $q = x W_Q$, $k = x W_K$, $v = x W_V$. Here we choose everything by hand. A word is described by
+# five features: article, noun, verb, possessive, animal. So "its" is $x = (0, 0, 0, 1, 0)$ and
+# "dog" is $(0, 1, 0, 0, 1)$. The matrix $W_Q$ has a row for each feature:
+#
+# $$W_Q = \begin{pmatrix} 0 & 0 \\ 0 & 3 \\ 3 & 0 \\ 3 & 0 \\ 0 & 0 \end{pmatrix}$$
+#
+# The product $x W_Q$ adds the rows of the features that a word has. For "its" that is the fourth
+# row, $q = (3, 0)$. The first coordinate of a query or key means "noun", the second "article". So
+# "its" looks for nouns, and so does a verb, while a noun looks for its article. In a value, the
+# first coordinate means "an animal", the second "an action".
 #
 # Attention then takes four steps for each query.
 #
@@ -50,6 +56,8 @@ lab.before_run(assets.check_model)
 # For "its", $q = (3, 0)$. The keys of "dog" and "tail" are $(2, 0)$, so both score
 # $3 \cdot 2 / \sqrt 2 = 4.24$. The other three words score 0. The softmax compares
 # $e^{4.24} = 69.6$ with $e^0 = 1$: each noun gets $69.6/(2 \cdot 69.6 + 3) = 0.49$ of the weight.
+# So "its" can't decide between "dog" and "tail". But who reads from left to right hasn't seen
+# "tail" yet: section 3 hides it.
 
 
 # %% Five words
@@ -57,7 +65,7 @@ lab.before_run(assets.check_model)
 def its_looks_at_both_nouns(run: Run):
     """With matrices chosen by hand, "its" gives nearly all its weight to the two nouns.
 
-    Predict: "its" may look at all five words. How much weight does "dog" get?
+    Predict: hide "tail" from "its", as it hasn't been read yet. How much weight does "dog" get?
     """
     x = five_words.features("the dog saw its tail")  # (T, 5)
     q = x @ five_words.W_Q  # (T, 2)
@@ -71,7 +79,9 @@ def its_looks_at_both_nouns(run: Run):
     for word, column in (("dog", 1), ("tail", 4)):
         name = f"weight on {word} − the weight computed on paper"
         run.agree(name, weights[3, column] - expected, tolerance(torch.float32), decides=True)
-    run.check("weight on the other three words", weights[3, [0, 2, 3]].sum(), at_most=0.05)
+    others = weights[3, [0, 2, 3]].sum()
+    because = "twice the 0.02 computed on paper"
+    run.check("weight on the other three words", others, at_most=0.04, because=because)
     run.figure(
         figures.worked_example(q, k, scores, weights, v, output),
         "five_words",
@@ -80,7 +90,11 @@ def its_looks_at_both_nouns(run: Run):
         alt="Six small tables of numbers: queries, keys, scores, weights, values and outputs.",
     )
     run.view("five_words", "sentence", *five_words.view())
-    return f'"dog" gets {weights[3, 1]:.2f} of the weight, and "tail" as much.'
+    hidden = scores[3, :4].softmax(-1)  # without the last word
+    return (
+        f'"dog" gets {weights[3, 1]:.2f} of the weight, and "tail" as much. With "tail" hidden, '
+        f'"dog" gets {hidden[1]:.2f}.'
+    )
 
 
 # %% [markdown]
@@ -91,16 +105,17 @@ def its_looks_at_both_nouns(run: Run):
 # $$\text{Attention}(Q, K, V) = \text{softmax}\left(\frac{Q K^\top}{\sqrt d}\right) V$$
 #
 # **Why $\sqrt d$?** A score sums $d$ products. If the entries of $q$ and $k$ are independent with
-# variance 1, the score has variance $d$: it grows with the width of the model. Large scores make
+# variance 1, the score has variance $d$: it grows with the width of the keys. Large scores make
 # the softmax pick a single key before anything is learned. Division by $\sqrt d$ brings the
 # variance back to 1. LLM06+ measures this.
 #
-# A **mask** says which keys each query may look at. Section 3 explains which masks there are. A
-# mask acts on the scores, before the softmax. A score of $-\infty$ becomes a weight of 0, and the
-# remaining weights still sum to 1.
+# A **mask** says which keys each query may look at; section 3 shows the usual ones. It sets the
+# other scores to $-\infty$ *before* the softmax. Their weights become 0, and the remaining weights
+# still sum to 1.
 #
 # One case needs care. If a query may look at no key at all, its scores are all $-\infty$ and the
-# softmax is 0/0, which is NaN. We define its weights as 0, as PyTorch's kernel does.
+# softmax is 0/0, which is NaN. We define its weights as 0. NaN must not enter the gradient either,
+# so the code fills with the lowest finite number in place of $-\infty$.
 
 
 # %% Scaled dot-product attention
@@ -148,9 +163,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 #
 # - **Causal.** A language model predicts the next token, so a query may look at its own key and at
 #   earlier ones. The mask is a lower triangle.
-# - **Causal with a cache.** While a model writes, the keys of earlier tokens are cached, and only
-#   the newest tokens have queries. These queries are the *last* ones, so the triangle sits at the
-#   bottom right.
+# - **Causal with a cache.** While a model writes, each step adds one token. Keys and values of
+#   earlier tokens don't change, so they are stored: this is the **cache**. Only the newest tokens
+#   have queries. They are the *last* positions, so the triangle sits at the bottom right.
 # - **Padding.** Sources of different lengths are padded to one length. No query may look at the
 #   padding. The mask is the same for all queries of a source.
 
@@ -253,16 +268,16 @@ def a_masked_key_has_no_effect(run: Run):
 
 # %% [markdown]
 # ## 4. Heads
-# One softmax makes one choice. A verb needs its subject *and* its object, so one choice is not
-# enough. **Multi-head attention** runs $H$ attentions side by side, each with its own projections
-# of width $D$. A last matrix mixes their outputs.
+# One head hands over one average. If a verb looks at its subject and its object with one head, it
+# can't tell afterwards who did what. **Multi-head attention** runs $H$ attentions side by side,
+# each with its own projections of width $D$. A last matrix mixes their outputs.
 #
 # Mind the axes. A projection returns `(B, T, H * D)`, with the heads one after another. Split the
 # last axis into `(H, D)`, then move the heads to the front: `(B, H, T, D)`. A bare
 # `view(B, H, T, D)` has the right shape and mixes up heads and tokens.
 #
-# While a model writes, the keys and values of all earlier tokens are cached. The cache of a long
-# text is larger than the model. **Grouped-query attention** (Ainslie et al. 2023) makes it smaller:
+# The cache has the keys and values of all earlier tokens. For long texts it can outgrow the
+# model. **Grouped-query attention** (Ainslie et al. 2023) makes it smaller:
 # several query heads share one key-value head. SmolLM2 has 9 query heads and 3 key-value heads.
 # Query heads 0 to 2 share key-value head 0, and its cache has a third of the size.
 
@@ -382,7 +397,8 @@ def heads_equal_the_library(run: Run):
 # self-attention. The **decoder** has one query for each of the ten characters to write. A query
 # knows only "I am the third character". Everything else has to come from the source, through one
 # cross-attention head. We can read its weights as an **alignment**: which part of the source does
-# each written character look at?
+# each written character look at? Not every row will be one. The encoder moves information between
+# characters, so a query may look at a place that only *received* what it needs.
 #
 # A map of weights is a correlation. To learn whether the model *relies* on a key, hide it with the
 # mask and see what happens. This is called an **attention knock-out** (Geva et al. 2023).
@@ -467,30 +483,42 @@ def cross_attention_finds_the_digit(run: Run):
 
     Predict: hide the digit from the query. How often does the model still write it?
     """
-    source, lengths, target = (x.to(run.device) for x in dates.Sampler(run.seed - 1).batch(500))
+    test = dates.Sampler(run.seed, dates.TEST_YEARS)
+    source, lengths, target = (x.to(run.device) for x in test.batch(500))
     rows = torch.arange(500, device=run.device)[:, None]
     digits = torch.arange(4, device=run.device)  # the year comes first in what is written
     places = lengths[:, None] - 4 + digits  # and last in the source, (B, 4)
     mask = cross_attention_mask(lengths, dates.TARGET, dates.SOURCE)
     hidden = mask.clone()
     hidden[rows, 0, digits, places] = False
-    whole, on_digit, without = [], [], []
+    beside = mask.clone()
+    beside[rows, 0, digits, places - 1] = False
+    complete = []
+    on_digit = []
+    without = []
+    control = []
     for seed in run.seeds(3):
         with torch.enable_grad():
             model = trained_reader(run, seed)
         right = model(source, lengths, mask).argmax(-1) == target  # (B, TARGET)
-        whole.append(right.float().mean())
+        complete.append(right.float().mean())
         weights = model.alignment(source, lengths)  # (B, TARGET, SOURCE)
         on_digit.append(weights[rows, digits, places].mean())
         right = model(source, lengths, hidden).argmax(-1) == target
         without.append(right[:, 1:4].float().mean())  # the first digit is only ever 1 or 2
-    because = "a hundred dates with two errors; guesses have 0.1 for most characters"
-    run.check("characters right, dates it never saw", whole, at_least=0.98, because=because)
+        right = model(source, lengths, beside).argmax(-1) == target
+        control.append(right[:, 1:4].float().mean())
+    because = "the best constant guess has 0.42"
+    name = "characters right, in years it never saw"
+    run.check(name, complete, at_least=0.95, because=because)
     because = "most of it; spread evenly it would be 0.07"
     run.check("weight on the digit", on_digit, at_least=0.5, because=because, decides=True)
-    because = "twice a guess among ten digits, with room for what the encoder passes on"
-    name = "digits 2 to 4 of the year, each hidden from its query"
-    run.check(name, without, at_most=0.4, because=because, decides=True)
+    because = "three times a guess among ten digits: the encoder may pass some of it on"
+    name = "digits 2 to 4 right, each hidden from its query"
+    run.check(name, without, at_most=0.3, because=because, decides=True)
+    because = "as many keys hidden, but not the digit"
+    name = "digits 2 to 4 right, the character before it hidden"
+    run.check(name, control, at_least=0.8, because=because, decides=True)
     examples = dates.encode(["march 3, 1999", "28 september 2024"])
     weights = model.alignment(*(x.to(run.device) for x in examples[:2])).cpu()
     run.figure(
@@ -500,8 +528,8 @@ def cross_attention_finds_the_digit(run: Run):
         "date.",
         alt="Two heat maps: written characters by characters of the source, with bright diagonals.",
     )
-    mean = sum(without) / len(without)
-    return f"With its digit hidden, a query still writes the right one in {100 * mean:.0f} %."
+    middle = float(torch.stack(without).median())
+    return f"With its digit hidden, a query still writes the right one in {100 * middle:.0f} %."
 
 
 # %% [markdown]
@@ -510,16 +538,16 @@ def cross_attention_finds_the_digit(run: Run):
 # them again in random order, each followed by the token that followed it before:
 # `… D B A F C … | A F  D B …`. The model has to predict the second token of each pair.
 #
-# One layer is not enough. It lets the query A find the earlier A. But the answer F is the token
-# *after* it, and nothing at F says that A came before. Two layers can do it, as the first figure
-# below shows:
+# One head finds a key by its content, or at a fixed distance. The query A can find the earlier A.
+# But the answer F stands *after* it, and where that is differs each time. At F itself, nothing
+# says that A came before. Two layers can do it, as the first figure below shows:
 #
 # - In layer 1, a **previous-token head** writes at F: "A came before me".
 # - In layer 2, an **induction head** looks for this note with the query A, finds F, and copies it.
 #
 # This pair is called an **induction circuit** (Elhage et al. 2021, Olsson et al. 2022). Here a
-# model has attention only, no MLP and no norm. Two heads side by side in one layer compete with
-# two heads in a row. Both models have the same number of parameters.
+# model has attention only, no MLP and no norm. We compare two models of 20,480 parameters: one
+# layer with two heads, and two layers with one head each.
 
 # %% Recall
 PAST = causal_mask(recall.LENGTH, recall.LENGTH)
@@ -603,7 +631,8 @@ def recall_takes_two_layers(run: Run):
 # ## 7. What does a head look at?
 # To find a head, describe the pairs that it should look at: for each query, which keys? Its
 # **score** is the weight that it puts on these keys, averaged over the queries that have such a
-# key. A score near 1 means that the head does little else.
+# key. A score near 1 means that these queries look at little else. What the head does for other
+# queries, the score doesn't say: in the figure below, the head of layer 1 has a second diagonal.
 
 
 # %% Scores of heads
@@ -673,7 +702,8 @@ def two_heads_do_the_recall(run: Run):
         run.check(f"accuracy, {name} hidden", gone, at_most=0.2, because=because, decides=True)
         because = "as many keys hidden, but not those"
         beside = found["their neighbours"]
-        run.check("accuracy, neighbours hidden", beside, at_least=0.8, because=because)
+        what = f"accuracy, neighbours of {name} hidden"
+        run.check(what, beside, at_least=0.8, because=because, decides=True)
         kept += beside
     run.figure(
         figures.two_heads(patterns(models[0], tokens[:1])),
@@ -688,9 +718,11 @@ def two_heads_do_the_recall(run: Run):
 # ## 8. The heads of a language model
 # SmolLM2-135M has 30 layers of 9 query heads. Do its heads have jobs? We test it with random
 # tokens, repeated once. Nobody can predict the first half. The second half can be predicted only by
-# looking back, as an induction head does. A third job shows up by itself: many heads put their
-# weight on the *first* token, whatever it is. Weights must sum to 1, so a head with nothing to say
-# needs a place to put them. This place is called an **attention sink** (Xiao et al. 2023).
+# looking back, as an induction head does. A third pattern needs no repetition: many heads put
+# their weight on the *first* token, whatever it is. It is called an **attention sink**. The usual
+# explanation (Xiao et al. 2023) is that weights must sum to 1, so a head that finds nothing needs a
+# place for them, and the first token is the only one that every query sees. These scores only show
+# where heads look. LLM06+ silences them.
 #
 # **Try it** in the view below. Choose "random words, twice" and "what followed last time": a few
 # heads stay bright. Select one of them. Then walk through the second half of the words with the
@@ -721,9 +753,9 @@ def weights_of(model: Any, ids: Tensor) -> Tensor:
 @lab.experiment
 @torch.no_grad()
 def heads_of_smollm2_have_jobs(run: Run):
-    """SmolLM2 has previous-token and induction heads, and a sink that takes much of the weight.
+    """SmolLM2 has heads that look at the previous token, at what followed last time, at a sink.
 
-    Predict: which share of all weight goes to the first token, whatever it is?
+    Predict: which share of their weight do the queries give the first token, whatever it is?
     """
     model, ids, tokenizer = language_model(run)
     size = (run.pick(tiny=8, small=32, full=64), 32)
@@ -767,7 +799,7 @@ def heads_of_smollm2_have_jobs(run: Run):
         alt="Three heat maps of attention weights, query by key, with words on both axes.",
     )
     run.view("attention", "heads", *head_patterns.view(model, tokenizer))
-    return f"The first token gets {100 * sink:.0f} % of all weight."
+    return f"In the second half, the first token gets {100 * sink:.0f} % of the weight."
 
 
 # %% [markdown]
@@ -775,7 +807,7 @@ def heads_of_smollm2_have_jobs(run: Run):
 # - A query is compared with every key. The softmax of the scores weighs the values.
 # - A mask acts before the softmax. A row without any key gets weights of 0.
 # - Split heads with a reshape *and* a transpose. Shared key-value heads shrink the cache.
-# # - Two heads in a row can do what two side by side can't: copy what followed last time.
+# - Two heads in a row learned what two side by side didn't: to copy what followed last time.
 # - A map of weights shows where a head looks. Only a knock-out shows what the model relies on.
 
 
@@ -784,7 +816,7 @@ def heads_of_smollm2_have_jobs(run: Run):
 def closing(results: Results) -> str:
     """Report this run's two knock-outs."""
     digit = results.value(
-        "cross_attention_finds_the_digit", "digits 2 to 4 of the year, each hidden from its query"
+        "cross_attention_finds_the_digit", "digits 2 to 4 right, each hidden from its query"
     )
     recall = results.value("two_heads_do_the_recall", "accuracy, induction hidden")
     return (

@@ -148,6 +148,14 @@ def test_the_page_computes_the_worked_example_with_and_without_a_mask(browser, t
         assert "“saw” is (3, 0)" in shown.locator(".view-title").text_content()
 
 
+def test_no_date_of_the_test_is_one_of_the_training():
+    assert not set(dates.TRAINING_YEARS) & set(dates.TEST_YEARS)
+    source, lengths, _ = dates.Sampler(3, dates.TEST_YEARS).batch(100)
+    for row, length in zip(source, lengths.tolist(), strict=True):
+        year = "".join(dates.CHARACTERS[i - 1] for i in row[length - 4 : length].tolist())
+        assert int(year) in dates.TEST_YEARS
+
+
 def test_a_sampled_date_is_written_in_two_ways_and_padded():
     source, lengths, target = dates.Sampler(0).batch(200)
     digits = {dates.CHARACTERS[i - 1] for i in target.flatten().tolist()}
