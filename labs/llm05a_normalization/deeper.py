@@ -778,7 +778,7 @@ def closing(results: Results) -> str:
         f"{arm} {forgive(f'{arm} − base, 95 % limits'):+.3f}" for arm in ("RMSNorm", "Post-LN")
     )
     times = partial(results.value, "rms_norm_is_faster")
-    ratios = ", ".join(f"{name} {times(text):.2f}" for name, text in TIMED.items())
+    ratios = "; ".join(f"{name}: {times(text):.2f}" for name, text in TIMED.items())
     return (
         f"## In this run\nLayerNorm's time relative to RMSNorm's: {ratios}. What each sharper bend "
         f"gained, in nats: {bends}. Loss at two blocks relative to the base, in nats: {costs}."
