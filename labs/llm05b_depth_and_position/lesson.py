@@ -343,7 +343,7 @@ def pre_norm_lets_the_stream_grow(run: Run):
 # loss on plays that are not in the training text. A **unigram** model, which only knows how
 # frequent each character is, has a loss of about 3.34 nats there. The heat maps show the gradient
 # of each block during training: look for the blocks that it stops reaching. Adam rescales a small
-# gradient. But where a block's gradient is a thousandth of the last block's, the loss hardly
+# gradient. But where a block's gradient is a hundredth of the last block's, the loss hardly
 # depends on that block any more.
 #
 # Three seeds give three losses. We report the lower end of the 95 % confidence interval of their
