@@ -6,7 +6,7 @@
 # training so that it goes on bit for bit; open a file of weights without running anybody's code;
 # build a convolution and batch normalisation by hand; put LLM07's adapters into a CNN; join
 # convolution and attention into one model, and give it to others through transformers' Auto
-# classes. **Builds on** strides and training loops (LLM02), RMSNorm (LLM05a), attention (LLM06),
+# classes. **Builds on** training loops (LLM02), strides (LLM03+), RMSNorm (LLM05a), attention (LLM06),
 # LoRA (LLM07). **Takes** an hour to read, two minutes to run (`tiny`, 2 cores).
 
 # %% Imports
@@ -312,7 +312,7 @@ def a_pickle_is_refused(run: Run):
 # and $W'$, the number across, is computed in the same way.
 #
 # Eight pixels, $k = 3$, $p = 1$, $s = 2$, $d = 1$: $\lfloor (8 + 2 - 2 - 1)/2 \rfloor + 1 = 4$.
-# Windows are a matter of strides (LLM02): `unfold` makes all of them as a view and copies nothing;
+# Windows are a matter of strides (LLM03+): `unfold` makes all of them as a view and copies nothing;
 # what copies, $k^2$ times the image, is laying each out as a row for the matrix product. (Deep
 # learning says convolution and means correlation: the kernel isn't turned round.)
 
