@@ -326,7 +326,7 @@ def our_loop_writes_what_the_library_writes(run: Run):
 #
 # - $T = 0.5$ doubles them to 4, 2 and 0, and $p$ = 0.867, 0.117 and 0.016: the favourite gains.
 # - $T = 1$ leaves $p$ = 0.67, 0.24 and 0.09.
-# - $T = 2$ halves them to 1, 0.5 and 0, and $p$ = 0.507, 0.307 and 0.186: the others gain.
+# - $T = 2$ halves them to 1, 0.5 and 0, and $p$ = 0.506, 0.307 and 0.186: the others gain.
 #
 # As $T$ approaches 0, sampling becomes greedy decoding. By convention, $T = 0$ means greedy.
 #
@@ -478,7 +478,7 @@ def our_cuts_equal_the_librarys(run: Run):
     ]
     for name, ours, theirs, values in cuts:
         pairs = [(ours(rows, x), theirs(x)(None, rows)) for x in values]
-        wrong = sum(unlike_logits(a, b) for a, b in pairs)
+        wrong = sum(unlike_logits(a, b, rows) for a, b in pairs)
         run.check(f"{name}: logits unlike the library's", wrong, equals=0, decides=True)
         cut = sum(a.isinf().sum().item() for a, _ in pairs)
         run.check(f"{name}: logits cut off", cut, at_least=1, because="control: cuts do cut")
@@ -604,7 +604,7 @@ def the_penalty_must_look_at_the_sign(run: Run):
     texts = [library_text(model, prompt, new, repetition_penalty=x) for x in (1.0, 1.3)]
     plain, penalised = (repr(tokenizer.decode(text)) for text in texts)
     return (
-        f"Division alone makes {raised} of {seen.shape[1]} tokens more probable. After a sentence "
+        f"With these logits, division alone raises {raised} of {seen.shape[1]}. After a sentence "
         f"that occurred twice, greedy writes {plain}, and {penalised} with the penalty."
     )
 

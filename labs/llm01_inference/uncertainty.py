@@ -41,11 +41,12 @@ def verdict(gain: float, error: float) -> str:
     return said if abs(gain) > 2 * error else f"{said}, which may be chance"
 
 
-def unlike_logits(ours: Tensor, theirs: Tensor) -> int:
-    """Count the logits that differ, (..., V) each.
+def unlike_logits(ours: Tensor, theirs: Tensor, uncut: Tensor) -> int:
+    """Count the logits that differ after two cuts of the same logits, (..., V) each.
 
-    Where several tokens have the smallest logit that is left, either of them may be cut off.
+    If several tokens have the smallest logit that is left, either of them may be cut off.
     """
     edge = theirs.where(theirs.isfinite(), math.inf).amin(-1, keepdim=True)  # (..., 1)
-    at_edge = (ours == edge) | (theirs == edge)
-    return int(((ours != theirs) & ~at_edge).sum())
+    at_edge = uncut == edge  # (..., V)
+    tied = at_edge & (at_edge.sum(-1, keepdim=True) > 1)
+    return int(((ours != theirs) & ~tied).sum())
