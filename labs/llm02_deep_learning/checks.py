@@ -529,6 +529,7 @@ def kahan_sum(module: Any) -> None:
     exact = start.double() + steps.double().sum()
     reason = "1,000 times 0.001 on 2 in bfloat16: y = step − c, t = total + y, c = (t − total) − y"
     expect_close(got, exact.bfloat16(), reason, 0.07)  # (2u + n·u²) · Σ|x|, u = 2⁻⁸
+    _check_each_step(module)
     start = torch.tensor(2.0**24)
     got = module.kahan_sum(start, torch.ones(1001))
     if start.item() != 2.0**24:
@@ -537,6 +538,23 @@ def kahan_sum(module: Any) -> None:
     small = torch.tensor([0.25, -0.5, 4.0])
     got = module.kahan_sum(torch.tensor(1.0), small)
     expect_close(got, torch.tensor(4.75), "steps that fit exactly make the plain sum", 0.0)
+
+
+def _check_each_step(module: Any) -> None:
+    """Compare bit for bit with the three lines: a sum in one go is rounded only once."""
+    steps = (draw(200, seed=2).abs() / 100).bfloat16()  # here both sums differ by a bit
+    total = torch.full((), 2.0, dtype=torch.bfloat16)
+    lost = torch.zeros_like(total)
+    got = module.kahan_sum(total.clone(), steps.clone())
+    in_one_go = total + steps.sum()
+    for step in steps:
+        corrected = step - lost
+        new_total = total + corrected
+        lost = (new_total - total) - corrected
+        total = new_total
+    if isinstance(got, Tensor) and not torch.equal(got, total) and torch.equal(got, in_one_go):
+        raise Mistake("the steps are summed in one go: add them one after another, with c")
+    expect_close(got, total, "200 random steps, all bits: is c subtracted from the next step?", 0.0)
 
 
 class _Net(nn.Module):

@@ -146,7 +146,9 @@ def a_matrix_product_is_rows_times_columns(run: Run):
 # One rule matters: **a value must wait until all of its gradient has arrived.** Take $a = x \cdot
 # x$, $b = a \cdot a$ and $L = a + b$ at $x = 1$. $L$ sends 1 to $a$ and 1 to $b$. Later $b$ sends
 # $1 + 1 = 2$ to $a$, which then has 3 and sends $3 + 3 = 6$ to $x$. If $a$ had passed on its first
-# 1 at once, $x$ would have got 2, which is wrong. The view below shows this graph, too.
+# 1 at once, and nothing later, $x$ would have got 2, which is wrong. If $a$ passed on every part
+# separately, the result would be right, but values that are used often would pass on many times.
+# The view below shows this graph, too.
 #
 # So visit a value only after all values that use it. This is a **topological order**, from $L$
 # backward. To find one, count how often each value is used. A value is ready when the number of
@@ -251,6 +253,8 @@ def neuron(x: float, w: float, b: float, t: float) -> dict[str, Value]:
 @lab.experiment
 def one_backward_pass_finds_every_gradient(run: Run):
     """One backward pass through the neuron's graph finds what central differences find.
+
+    A central difference moves one input by h in both directions: (L(x + h) − L(x − h)) / 2h.
 
     Predict: the target t rises from 5 to 5.01. By how much does the loss change?
     """
@@ -805,8 +809,8 @@ def our_network_equals_pytorchs(run: Run):
 #
 # - The **training set** of 1,237 digits is what the network learns from.
 # - The **validation set** of 200 digits is for choices, such as that of a learning rate.
-# - The **test set** of 360 digits is used once, at the end. The network has never seen them, and
-#   nothing was chosen by them.
+# - The **test set** of 360 digits is only looked at. The network doesn't learn from it, and nothing
+#   is chosen by it.
 #
 # The same 13 people wrote all three parts. So the test accuracy is that on new digits of known
 # writers, and says little about new writers. One pass through the training set is an **epoch**. We
@@ -861,11 +865,12 @@ def the_loop_learns_to_read_digits(run: Run):
     run.figure(fig, "training", caption, alt=alt)
     training, _, test = histories[:, -1].T.tolist()
     run.measure("test accuracy", test)
-    lead = [value - base for value in test]
+    run.measure("nearest averages, test accuracy", base)
+    lead = mean(test) - base
     bound = 2 * math.sqrt((2 - mean(test) - base) / 360)
     because = "two standard errors: a paired difference has at most the variance (e₁ + e₂)/360"
-    what = "test accuracy minus that of nearest averages"
-    run.check(what, lead, at_least=bound, because=because, decides=True)
+    what = "mean test accuracy minus that of nearest averages"
+    run.measure(what, lead, expect_at_least=bound, because=because, decides=True)
     gap = [a - b for a, b in zip(training, test, strict=True)]
     run.measure("training accuracy minus test accuracy", gap)
     missed = 360 * (1 - mean(test))

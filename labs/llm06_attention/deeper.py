@@ -4,7 +4,8 @@
 #
 # **You will be able to** predict the entropy of untrained attention; let each query look at a
 # window of keys, with work linear in the text's length; compute attention exactly and never hold
-# the score matrix, as FlashAttention does; measure what a head is worth, and what a sink adds.
+# the score matrix, as FlashAttention does; measure what a head is worth, and what a sink hands
+# over.
 # **Builds on** LLM06. **Takes** 25 minutes to read and a minute to run (`tiny`, 2 cores).
 
 # %% Imports
@@ -45,7 +46,7 @@ lab.before_run(assets.check_model)
 # the weights $p_i$. If $n$ keys share the weight evenly, $H = \ln n$. In general, about $e^H$ keys
 # share it.
 #
-# Sample $n$ scores $s_i$ with variance 1, as the division by $\sqrt d$ gives. Let
+# Sample $n$ normal scores $s_i$ with variance 1, as the division by $\sqrt d$ gives. Let
 # $Z = \sum_i e^{s_i}$ and $p_i = e^{s_i}/Z$. Then $H = \ln Z - \sum_i p_i s_i$. For many keys, $Z$
 # approaches $n\,\text{E}[e^s] = n\sqrt e$, and $\sum_i p_i s_i$ approaches
 # $\text{E}[s e^s]/\text{E}[e^s] = 1$. So
@@ -73,7 +74,7 @@ def entropy(scores: Tensor) -> Tensor:
 
 @lab.experiment
 def scaling_keeps_the_entropy(run: Run):
-    """Divided by √d, the weights' entropy stays at ln n − ½ at any width; undivided it collapses.
+    """Divided by √d, the weights' entropy is ln n − ½ at four widths; undivided it collapses.
 
     Predict: 256 keys, d = 1,024, nothing trained. How many keys share the weight without √d?
     """
@@ -365,7 +366,7 @@ def tiles_need_linear_memory(run: Run):
 # %% Silenced heads
 @lab.experiment
 def a_score_is_not_a_worth(run: Run):
-    """Heads with similar scores differ in worth: recall needs a previous-token head more.
+    """Without its best previous-token head recall suffers; an induction head has a spare.
 
     Predict: with two heads in each layer, what does silencing one of them cost?
     """
@@ -560,10 +561,11 @@ def sinks_have_small_values(run: Run):
 
 # %% [markdown]
 # ## What to remember
-# - Division by $\sqrt d$ keeps the softmax of an untrained model soft at every width.
+# - Division by $\sqrt d$ keeps the softmax of an untrained model soft.
 # - `is_causal=True` is aligned top-left. With a cache, pass a mask.
 # - A window saves work only if hidden scores are never computed.
-# - An online softmax needs no score matrix: memory becomes linear, and traffic falls.
+# - An online softmax needs no score matrix: memory becomes linear. A kernel that also tiles the
+#   queries saves traffic.
 # - A high score doesn't prove that a head is needed. Silence it and measure.
 #
 # **Read on**: Beltagy et al. 2020, *Longformer* · Milakov & Gimelshein 2018, *Online normalizer

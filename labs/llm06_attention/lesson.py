@@ -114,8 +114,9 @@ def its_looks_at_both_nouns(run: Run):
 # still sum to 1.
 #
 # One case needs care. If a query may look at no key at all, its scores are all $-\infty$ and the
-# softmax is 0/0, which is NaN. We define its weights as 0. NaN must not enter the gradient either,
-# so the code fills with the lowest finite number in place of $-\infty$.
+# softmax is 0/0, which is NaN. We define its weights as 0. Filling with the lowest finite number in
+# place of $-\infty$ keeps the softmax defined. If you *add* $-\infty$ to the scores instead, NaN
+# also enters the gradient.
 
 
 # %% Scaled dot-product attention
@@ -159,7 +160,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 
 # %% [markdown]
 # ## 3. Masks
-# Three masks cover nearly all uses.
+# Three masks come first.
 #
 # - **Causal.** A language model predicts the next token, so a query may look at its own key and at
 #   earlier ones. The mask is a lower triangle.
@@ -269,8 +270,8 @@ def a_masked_key_has_no_effect(run: Run):
 # %% [markdown]
 # ## 4. Heads
 # One head hands over one average. If a verb looks at its subject and its object with one head, it
-# can't tell afterwards who did what. **Multi-head attention** runs $H$ attentions side by side,
-# each with its own projections of width $D$. A last matrix mixes their outputs.
+# may not be able to tell afterwards who did what. **Multi-head attention** runs $H$ attentions side
+# by side, each with its own projections of width $D$. A last matrix mixes their outputs.
 #
 # Mind the axes. A projection returns `(B, T, H * D)`, with the heads one after another. Split the
 # last axis into `(H, D)`, then move the heads to the front: `(B, H, T, D)`. A bare
@@ -722,7 +723,7 @@ def two_heads_do_the_recall(run: Run):
 # their weight on the *first* token, whatever it is. It is called an **attention sink**. The usual
 # explanation (Xiao et al. 2023) is that weights must sum to 1, so a head that finds nothing needs a
 # place for them, and the first token is the only one that every query sees. These scores only show
-# where heads look. LLM06+ silences them.
+# where heads look. LLM06+ silences the induction heads.
 #
 # **Try it** in the view below. Choose "random words, twice" and "what followed last time": a few
 # heads stay bright. Select one of them. Then walk through the second half of the words with the
@@ -808,7 +809,8 @@ def heads_of_smollm2_have_jobs(run: Run):
 # - A mask acts before the softmax. A row without any key gets weights of 0.
 # - Split heads with a reshape *and* a transpose. Shared key-value heads shrink the cache.
 # - Two heads in a row learned what two side by side didn't: to copy what followed last time.
-# - A map of weights shows where a head looks. Only a knock-out shows what the model relies on.
+# - A map of weights shows where a head looks. A knock-out tests whether the model relies on it. If
+#   nothing happens, another head may do the same job.
 
 
 # %% The closing
@@ -831,7 +833,7 @@ def closing(results: Results) -> str:
 # queries · Elhage et al. 2021 and Olsson et al. 2022 on circuits · Xiao et al. 2023 on sinks.
 #
 # **Deeper**: LLM06+ derives the entropy of the weights, computes attention in tiles as
-# FlashAttention does, and measures what a sink does. Next: LLM07, LoRA.
+# FlashAttention does, and measures what a sink hands over. Next: LLM07, LoRA.
 
 # %%
 if __name__ == "__main__":

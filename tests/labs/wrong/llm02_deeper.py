@@ -5,6 +5,10 @@ from labs.llm02_deep_learning import deeper
 import torch
 
 
+def in_one_go(start, steps):
+    return start + steps.sum()
+
+
 def log_of_the_softmax(x):
     return x.softmax(-1).log()
 
@@ -152,6 +156,7 @@ WRONG = [
     ("kahan_sum", every_step_lost, "every step was lost"),
     ("kahan_sum", in_float32, "expected dtype"),
     ("kahan_sum", without_the_start, "the steps alone"),
+    ("kahan_sum", in_one_go, "summed in one go"),
     ("kahan_sum", into_the_start, "changed `start`"),
     ("unreached", by_grad, "an earlier backward prove nothing|only the unused layer"),
     ("unreached", by_going_backward, "your function went backward"),
