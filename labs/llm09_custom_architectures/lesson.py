@@ -6,8 +6,8 @@
 # training so that it goes on bit for bit; open a file of weights without running anybody's code;
 # build a convolution and batch normalisation by hand; put LLM07's adapters into a CNN; join
 # convolution and attention into one model, and give it to others through transformers' Auto
-# classes. **Builds on** training loops (LLM02), strides (LLM03+), RMSNorm (LLM05a), attention (LLM06),
-# LoRA (LLM07). **Takes** an hour to read, two minutes to run (`tiny`, 2 cores).
+# classes. **Builds on** training loops (LLM02), strides (LLM03+), RMSNorm (LLM05a), attention
+# (LLM06), LoRA (LLM07). **Takes** an hour to read, two minutes to run (`tiny`, 2 cores).
 
 # %% Imports
 import copy
