@@ -74,11 +74,11 @@ def draw_branch(ax: Axes, bottom: float, branch: str, colour: str, placement: st
     top = bottom + 2.5
     ax.plot([1.7, 1.7], [below, top], color=colour, lw=1.6)
     ax.annotate("", (0.12, top), (1.7, top), arrowprops=arrow)
-    ax.plot(0, top, "o", ms=13, mfc="white", mec="C6", mew=1.6)
-    ax.text(0, top, "+", ha="center", va="center", fontsize=12, color="#1c2026")
+    ax.plot(0, top, "o", ms=13, mfc=colour, mec=colour, mew=1.6)
+    ax.text(0, top, "+", ha="center", va="center", fontsize=12, color="white")
     if placement == "Post-LN":
-        white = {**box, "fc": "white", "ec": "C1"}
-        ax.text(0, top + 0.75, "norm", ha="center", va="center", bbox=white, color="#1c2026")
+        filled = {**box, "fc": "C1", "ec": "C1"}
+        ax.text(0, top + 0.75, "norm", ha="center", va="center", bbox=filled, color="white")
 
 
 def draw_starts(ends: dict[tuple[str, int], tuple[float, float]], least: float) -> Figure:
