@@ -39,7 +39,8 @@ def _plus(ax: Any, x: float, y: float) -> None:
 
 def _canvas(ax: Any, title: str, height: float) -> None:
     """Prepare axes for a diagram."""
-    ax.set(xlim=(-0.9, 3.6), ylim=(-0.6, height), aspect="equal", title=title)
+    ax.set(xlim=(-0.9, 3.6), ylim=(-0.6, height + 0.5), aspect="equal")
+    ax.text(-0.9, height + 0.5, title, va="top", fontsize=12)  # a title would be cut off
     ax.axis("off")
 
 
