@@ -18,7 +18,7 @@ README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 LESSON = (ROOT / "labs" / "llm06_attention" / "lesson.py").read_text(encoding="utf-8")
-EXPERIMENTS = re.findall(r"^@lab\.experiment.*\ndef (\w+)\(", LESSON, re.MULTILINE)
+EXPERIMENTS = re.findall(r"^@lab\.experiment.*\n(?:@.*\n)*def (\w+)\(", LESSON, re.MULTILINE)
 AWKWARD = ["--x", "a 'b' \"c\"", "$HOME", "*", "", "--help", "é", "a\\b"]
 
 

@@ -85,7 +85,10 @@ def figure(view: View) -> Markup:
 
 
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
-    head = Markup("").join(Markup('<th scope="col">{}</th>').format(one) for one in columns)
+    head = Markup("").join(
+        Markup('<th scope="col">{}</th>').format(name) if name else Markup("<td></td>")
+        for name in columns
+    )
     body = Markup("\n").join(
         Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(c) for c in row))
         for row in rows

@@ -65,7 +65,7 @@ LabViews.kinds.five_words = (stage, data) => {
       const cells = weights.map((weight, j) => {
         const hidden = causal && j > i;
         const cell = element("td", {}, hidden ? "–" : number(weight));
-        cell.style.setProperty("--share", `${(60 * weight).toFixed(0)}%`);
+        cell.style.setProperty("--share", `${(32 * weight).toFixed(0)}%`);
         return cell;
       });
       const first = element("th", { scope: "row" }, button);
