@@ -171,7 +171,7 @@ WAITS = '''
 @lab.experiment
 def waits(run: Run):
     """It waits."""
-    os.write(1, f"begun {os.environ.get('RANK')}\n".encode())  # in one piece: another writes, too
+    os.write(1, f"begun {os.environ.get('RANK')}\\n".encode())  # in one piece: another writes, too
     time.sleep(600)
 '''
 EXERCISE = '''
