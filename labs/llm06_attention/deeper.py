@@ -18,7 +18,6 @@ from labs.kit import Lab, Run, assets, seconds_paired, tolerance
 from labs.kit.measure import peak_bytes
 from labs.llm06_attention import deeper_figures, recall
 from labs.llm06_attention.lesson import (
-    PAST,
     accuracy,
     attention,
     attention_weights,
@@ -383,7 +382,7 @@ def a_score_is_not_a_worth(run: Run):
             scores = head_scores(patterns(model, tokens)[i], pairs[i]).tolist()
             reached = {}
             for heads in ((), (0,), (1,), (0, 1)):
-                masks = [PAST.expand(2, -1, -1).clone() for _ in range(2)]  # (H, T, T)
+                masks = [recall.PAST.expand(2, -1, -1).clone() for _ in range(2)]  # (H, T, T)
                 masks[i][list(heads)] = False
                 reached[heads] = accuracy(model, tokens, masks)
             for head in (0, 1):

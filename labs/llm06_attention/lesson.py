@@ -550,10 +550,8 @@ def cross_attention_finds_the_digit(run: Run):
 # model has attention only, no MLP and no norm. We compare two models of 20,480 parameters: one
 # layer with two heads, and two layers with one head each.
 
+
 # %% Recall
-PAST = causal_mask(recall.LENGTH, recall.LENGTH)
-
-
 class AttentionOnly(nn.Module):
     """Layers of attention on a residual stream, nothing else."""
 
@@ -583,7 +581,7 @@ def accuracy(model: nn.Module, tokens: Tensor, masks: list[Tensor]) -> float:
 def trained(run: Run, layers: int, heads: int, seed: int) -> tuple[Any, list[float]]:
     """Train on recall; return the model and its accuracy at each step."""
     torch.manual_seed(seed)
-    masks = [PAST.to(run.device)] * layers
+    masks = [recall.PAST.to(run.device)] * layers
 
     def step(model: nn.Module) -> tuple[Tensor, Tensor]:
         tokens = run.share(recall.recall_batch(64)).to(run.device)
@@ -613,7 +611,7 @@ def recall_takes_two_layers(run: Run):
     for seed in run.seeds(3):
         for layers in (1, 2):
             model, curve = trained(run, layers, 3 - layers, seed)
-            reached[layers].append(accuracy(model, tokens, [PAST] * layers))
+            reached[layers].append(accuracy(model, tokens, [recall.PAST] * layers))
             curves[layers].append(curve)
     because = f"a guess among the tokens that can still be the answer has {recall.GUESS:.2f}"
     run.check("accuracy, one layer", reached[1], at_most=0.2, because=because, decides=True)
@@ -674,7 +672,7 @@ def patterns(model: Any, tokens: Tensor) -> list[Tensor]:
     for layer in model.layers:
         weights = attention_weights(x, layer.q_proj.weight, layer.k_proj.weight, layer.head_dim)
         layers.append(weights)
-        x = x + layer(x, PAST.to(x.device))
+        x = x + layer(x, recall.PAST.to(x.device))
     return layers
 
 
@@ -695,8 +693,8 @@ def two_heads_do_the_recall(run: Run):
         hidden = {"the pairs": pairs[i], "their neighbours": pairs[i].roll(-1, -1)}
         found = {what: [] for what in hidden}
         for what, keys in hidden.items():
-            masks = [PAST, PAST]
-            masks[i] = (PAST & ~keys.cpu())[:, None]  # (B, 1, T, T)
+            masks = [recall.PAST, recall.PAST]
+            masks[i] = (recall.PAST & ~keys.cpu())[:, None]  # (B, 1, T, T)
             found[what] = [accuracy(model, tokens, masks) for model in models]
         because = "no better than one layer"
         gone = found["the pairs"]

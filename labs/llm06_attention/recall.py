@@ -8,6 +8,8 @@ VOCABULARY = 32
 FIRST = 16  # different tokens in the first part
 PAIRS = 8  # pairs to recall
 LENGTH = FIRST + 2 * PAIRS
+# The causal mask, without the lesson's function: a sheet must open while that is still wrong.
+PAST = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
 KEYS = slice(FIRST, None, 2)
 ANSWERS = slice(FIRST + 1, None, 2)
 # Guess a token that followed something in the first part and was not an answer yet.

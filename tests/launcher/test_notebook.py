@@ -30,7 +30,7 @@ pytestmark = pytest.mark.engine
 
 LESSON = "labs/llm02_deep_learning/lesson.py"
 LESSONS = [lesson for lesson in lessons() if not lesson.deeper]
-FIGURE = '"small_updates"'  # the first figure of that lesson
+FIGURE = '"matrix_product"'  # the first figure of that lesson
 EXERCISE = '''
 @lab.exercise(level=1, hints=("a", "b", "c"))
 def double(x):
@@ -239,7 +239,7 @@ def test_a_browser_that_leaves_early_leaves_no_traceback(notebook: Notebook) -> 
 def test_a_lesson_with_exercises_names_the_command_for_a_copy(notebook: Notebook) -> None:
     first = notebook.open("labs/llm90_small/lesson.py")["content"]["cells"][0]["source"]
     assert first.endswith("Lessons are read-only: `invoke learn LLM90` makes your own copy.*")
-    deeper = notebook.open("labs/llm10_llama/deeper.py")["content"]["cells"][0]["source"]
+    deeper = notebook.open("labs/llm08_training/deeper.py")["content"]["cells"][0]["source"]
     assert "read-only" not in deeper, "it has no exercises"
 
 
