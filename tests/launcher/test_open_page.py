@@ -14,6 +14,7 @@ from tests.conftest import Clone, Running
 import pytest
 
 NO_DESKTOP = {"DISPLAY": None, "WAYLAND_DISPLAY": None}
+FUTURE = "2999-01-01_00-00-00"
 
 
 def add_page(folder: Path, text: str = "<!doctype html>") -> Path:
@@ -98,6 +99,7 @@ def served(shared_clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """Serve a folder of runs in which links and files lead elsewhere."""
     outputs = tmp_path_factory.mktemp("outputs")
     add_runs(outputs)
+    add_page(outputs / "LLM10" / FUTURE)  # newer than the clone's own runs
     run = outputs / "LLM06" / "2026-01-01_10-00-00_9"
     (run / "log.txt").write_text("é\n")
     (run / "results.json").symlink_to("log.txt")
@@ -111,9 +113,7 @@ def served(shared_clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def port(served: Running) -> int:
     served.wait_for("Ctrl-C ends the server")
-    match = re.search(
-        r"http://127\.0\.0\.1:(\d+)/LLM10/2026-02-01_00-00-00/report\.html", served.text
-    )
+    match = re.search(rf"http://127\.0\.0\.1:(\d+)/LLM10/{FUTURE}/report\.html", served.text)
     assert match, served.text
     return int(match[1])
 
