@@ -20,10 +20,10 @@ def refuse_special(tokenizer: Any, messages: list[Message]) -> None:
 
 @cache
 def header_of(tokenizer: Any) -> list[int]:
-    """Return the tokens that the chat template adds when it asks for an answer.
+    """Return the tokens that the chat template adds when it asks for a reply.
 
     Raises:
-        Card: if there is no template, or if it adds none: nothing marks the answers then.
+        Card: if there is no template, or if it adds none: nothing marks the replies then.
     """
     why = "Its tokenizer has no chat template."
     talk = messages_of(Q_AND_A)[:1]
