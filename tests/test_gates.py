@@ -3,6 +3,8 @@
 import os
 import shlex
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -37,15 +39,30 @@ def files_of(hook: dict[str, Any]) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", HOOKS)
-def test_gate(name: str) -> None:
+def run_gate(name: str) -> subprocess.CompletedProcess[str]:
     hook = HOOKS[name]
     tool, *words = shlex.split(hook["entry"])
     command = [str(BIN / tool), *words, *CHECK_ONLY.get(name, []), *files_of(hook)]
     path = f"{BIN}:{os.environ['PATH']}"  # pyright looks at the packages of the Python on it
-    ended = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True
-    )
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def gates(
+    request: pytest.FixtureRequest,
+) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """Start each gate that a test asks for, several side by side: pyright uses a single core."""
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    mine = [test for test in tests if "gates" in test.fixturenames]
+    names = [str(test.callspec.params["name"]) for test in mine]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {name: pool.submit(run_gate, name) for name in names}
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_gate(gates: dict[str, Future[subprocess.CompletedProcess[str]]], name: str) -> None:
+    ended = gates[name].result()
     assert ended.returncode == 0, f"{ended.stdout[-6000:]}\n{ended.stderr[-2000:]}"
 
 
