@@ -2,8 +2,8 @@
 
 from labs.llm06_attention.lesson import MultiHeadAttention as MultiHeadAttention
 from labs.llm06_attention.lesson import causal_mask as causal_mask
-from labs.llm06_attention.recall import ANSWERS as ANSWERS
 from labs.llm06_attention.recall import KEYS as KEYS
+from labs.llm06_attention.recall import TARGETS as TARGETS
 from labs.llm06_attention.recall import VOCABULARY as VOCABULARY
 from labs.llm06_attention.recall import recall_batch as recall_batch
 from labs.llm06_attention.recall import rope as rope

@@ -574,7 +574,7 @@ class AttentionOnly(nn.Module):
 def accuracy(model: nn.Module, tokens: Tensor, masks: list[Tensor]) -> float:
     """Return the share of answers that are right."""
     guesses = model(tokens, [mask.to(tokens.device) for mask in masks]).argmax(-1)
-    return (guesses == tokens[:, recall.ANSWERS]).float().mean().item()
+    return (guesses == tokens[:, recall.TARGETS]).float().mean().item()
 
 
 @cache
@@ -585,7 +585,7 @@ def trained(run: Run, layers: int, heads: int, seed: int) -> tuple[Any, list[flo
 
     def step(model: nn.Module) -> tuple[Tensor, Tensor]:
         tokens = run.share(recall.recall_batch(64)).to(run.device)
-        return model(tokens, masks), tokens[:, recall.ANSWERS]
+        return model(tokens, masks), tokens[:, recall.TARGETS]
 
     steps = run.pick(tiny=400, small=1000, full=4000)
     label = f"recall, {layers} × {heads} heads, seed {seed}"

@@ -11,8 +11,8 @@ LENGTH = FIRST + 2 * PAIRS
 # The causal mask, without the lesson's function: a sheet must open while that is still wrong.
 PAST = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
 KEYS = slice(FIRST, None, 2)
-ANSWERS = slice(FIRST + 1, None, 2)
-# Guess a token that followed something in the first part and was not an answer yet.
+TARGETS = slice(FIRST + 1, None, 2)
+# Guess a token that followed another in the first part and was not a target yet.
 GUESS = sum(1 / (FIRST - 1 - i) for i in range(PAIRS)) / PAIRS
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from labs.kit import Run, on_one_thread
 from labs.llm02_deep_learning import accuracy, batches_of, digits
-from labs.llm06_attention import ANSWERS, KEYS, recall_batch
+from labs.llm06_attention import KEYS, TARGETS, recall_batch
 from labs.llm07_lora import trainable
 from labs.shared import small_gpt
 
@@ -160,7 +160,7 @@ def loss_on(model: Any, task: str, tokens: Tensor) -> Tensor:
     """
     if task == "recall":
         logits = model(tokens).logits[:, KEYS]
-        answers = tokens[:, ANSWERS]
+        answers = tokens[:, TARGETS]
     else:
         logits = model(tokens[:, :-1]).logits
         answers = tokens[:, 1:]
@@ -192,7 +192,7 @@ def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
 def recall(model: Any, tokens: Tensor) -> float:
     """Return the share of LLM06's pairs (B, T) for which the model predicts the right answer."""
     predicted = model(tokens).logits[:, KEYS].argmax(-1)
-    return (predicted == tokens[:, ANSWERS]).float().mean().item()
+    return (predicted == tokens[:, TARGETS]).float().mean().item()
 
 
 @torch.no_grad()

@@ -178,7 +178,7 @@ def test_the_answer_follows_the_first_copy_of_the_key_at_varying_distances():
     first, keys, answers = (
         tokens[:, : recall.FIRST],
         tokens[:, recall.KEYS],
-        tokens[:, recall.ANSWERS],
+        tokens[:, recall.TARGETS],
     )
     assert all(len(set(row)) == recall.FIRST for row in first.tolist())
     where = (first[:, None] == keys[..., None]).int().argmax(-1)  # (B, PAIRS)
