@@ -315,10 +315,11 @@ def dotenv(_: Context, file: str = "") -> None:
 
 @task
 def test(_: Context) -> None:
-    """Run the tests. Options of pytest follow --."""
+    """Run all tests, in two halves side by side. Options of pytest follow --, and run as given."""
     from launcher import ROOT
 
-    command = [sys.executable, "-m", "pytest", *_after_dashes()]
+    halves = ["--numprocesses=2", "--dist=loadgroup"]  # the groups of tests/conftest.py
+    command = [sys.executable, "-m", "pytest", *(_after_dashes() or halves)]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code:
         raise Exit(code=code)

@@ -97,13 +97,24 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{mark}: {why}; run with -m {mark}")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(half_of(item.path)))
     for mark, why in BY_HAND.items():
         if mark in config.option.markexpr:
             continue
         for item in items:
             if item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=f"{why}: -m {mark}"))
+
+
+def half_of(path: Path) -> str:
+    """Return the half of the tests that a file belongs to; `invoke test` runs both side by side.
+
+    Tests of one half share a session: the engine's image, the environment, the running labs.
+    """
+    return "labs" if path.parent in (REPO / "tests", REPO / "tests" / "labs") else "launcher"
 
 
 def indent(code: str) -> str:
