@@ -273,16 +273,14 @@ def _check_that_gradients_flow(layer: Any) -> None:
         raise Mistake("no gradient reaches weight or bias: use both as they are, not .data")
 
 
-@checks.proves("Linear.backward")
+@checks.proves("linear_backward")
 def linear_backward(module: Any) -> None:
     """Compare with autograd, for one and for two batch axes."""
     for batch in ((7,), (2, 4)):
-        layer = _layer(module, 5, 3)
-        w = layer.weight.detach()
+        w = draw(3, 5, seed=2)
         g = draw(*batch, 3)
         x = draw(*batch, 5, seed=1)
-        with torch.no_grad():
-            got = _three_gradients(layer, x, g)
+        got = _three_gradients(module.linear_backward, x, w, g)
         leaves = [t.clone().requires_grad_() for t in (x, w, w[:, 0])]
         wants = torch.autograd.grad(F.linear(*leaves), leaves, g)
         if equals(got[0], wants[1]) or equals(got[1], wants[0]):
@@ -298,12 +296,12 @@ def linear_backward(module: Any) -> None:
             expect_close(gradient, want, reason)
 
 
-def _three_gradients(layer: Any, x: Tensor, g: Tensor) -> tuple[Any, ...]:
+def _three_gradients(function: Function, x: Tensor, w: Tensor, g: Tensor) -> tuple[Any, ...]:
     try:
-        got = layer.backward(x, g)
+        got = function(x, w, g)
     except (RuntimeError, IndexError, ValueError) as error:
         hint = "which factor is transposed?" if g.dim() == 2 else "flatten all axes before the last"
-        shapes = f"g {tuple(g.shape)}, x {tuple(x.shape)}, w {tuple(layer.weight.shape)}"
+        shapes = f"g {tuple(g.shape)}, x {tuple(x.shape)}, w {tuple(w.shape)}"
         raise Mistake(f"{shapes}: {error}; {hint}") from error
     if not isinstance(got, tuple) or len(got) != 3:
         name = f"{len(got)} values" if isinstance(got, tuple) else f"a {type(got).__name__}"
@@ -334,43 +332,6 @@ def _mistakes_of_dbias(g: Tensor) -> Mistakes:
         "dbias has the shape of g: the bias was stretched over the batch, so sum over it": (
             lambda: g
         ),
-    }
-
-
-@checks.proves("truncated")
-def truncated(module: Any) -> None:
-    """Compare with a sum of outer products, for wide and tall matrices and every rank."""
-    implementation = module.truncated
-    for shape in ((4, 7), (7, 4), (5, 5)):
-        w = draw(*shape)
-        u, s, vt = torch.linalg.svd(w, full_matrices=False)
-        for k in (2, len(s), 0):
-            try:
-                got = implementation(w, k)
-            except (RuntimeError, IndexError, ValueError) as error:
-                message = f"w {shape}, k = {k}: {error}; is full_matrices=False missing?"
-                raise Mistake(message) from error
-            name_mistake(got, _mistakes_of_truncation(w, k) if k == 2 else {})
-            want = torch.einsum("ik,k,kj->ij", u[:, :k], s[:k], vt[:k])
-            expect_close(got, want, f"the {k} largest singular values of a {shape} matrix")
-
-
-def _mistakes_of_truncation(w: Tensor, k: int) -> Mistakes:
-    u, s, vt = torch.linalg.svd(w, full_matrices=False)
-    last = len(s) - k
-    square = w.shape[0] == w.shape[1]
-    return {
-        "all singular values are in use: keep the first k": lambda: w,
-        "the k smallest are in use: torch sorts them, the largest first": lambda: (
-            u[:, last:] * s[last:] @ vt[last:]
-        ),
-        "are the singular values missing? Scale each column of U by its own": lambda: (
-            u[:, :k] @ vt[:k]
-        ),
-        "torch returns Vᵀ, not V: its first k rows are the directions": lambda: (
-            u[:, :k] * s[:k] @ vt.T[:k] if square else w
-        ),
-        "the k largest are left out, not kept": lambda: w - u[:, :k] * s[:k] @ vt[:k],
     }
 
 
@@ -437,6 +398,43 @@ def _mistakes_of_attention(q: Tensor, k: Tensor, v: Tensor) -> Mistakes:
         "all heads share one weight: the scores sum over h, so keep it in bhqk": lambda: mixed(
             scores.sum(1, keepdim=True).softmax(-1)
         ),
+    }
+
+
+@checks.proves("truncated")
+def truncated(module: Any) -> None:
+    """Compare with a sum of outer products, for wide and tall matrices and every rank."""
+    implementation = module.truncated
+    for shape in ((4, 7), (7, 4), (5, 5)):
+        w = draw(*shape)
+        u, s, vt = torch.linalg.svd(w, full_matrices=False)
+        for k in (2, len(s), 0):
+            try:
+                got = implementation(w, k)
+            except (RuntimeError, IndexError, ValueError) as error:
+                message = f"w {shape}, k = {k}: {error}; is full_matrices=False missing?"
+                raise Mistake(message) from error
+            name_mistake(got, _mistakes_of_truncation(w, k) if k == 2 else {})
+            want = torch.einsum("ik,k,kj->ij", u[:, :k], s[:k], vt[:k])
+            expect_close(got, want, f"the {k} largest singular values of a {shape} matrix")
+
+
+def _mistakes_of_truncation(w: Tensor, k: int) -> Mistakes:
+    u, s, vt = torch.linalg.svd(w, full_matrices=False)
+    last = len(s) - k
+    square = w.shape[0] == w.shape[1]
+    return {
+        "all singular values are in use: keep the first k": lambda: w,
+        "the k smallest are in use: torch sorts them, the largest first": lambda: (
+            u[:, last:] * s[last:] @ vt[last:]
+        ),
+        "are the singular values missing? Scale each column of U by its own": lambda: (
+            u[:, :k] @ vt[:k]
+        ),
+        "torch returns Vᵀ, not V: its first k rows are the directions": lambda: (
+            u[:, :k] * s[:k] @ vt.T[:k] if square else w
+        ),
+        "the k largest are left out, not kept": lambda: w - u[:, :k] * s[:k] @ vt[:k],
     }
 
 

@@ -1,8 +1,9 @@
 """What a call costs: its time, and the FLOPs of its matrix products."""
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from labs.kit import seconds
@@ -58,6 +59,19 @@ def best_in_turn(
                 for _ in range(1 + rounds)
             ]
     return {name: min(round_[name] for round_ in times) for name in calls}
+
+
+def time_products(
+    ways: Mapping[str, Callable[..., Any]], sizes: Iterable[int]
+) -> dict[str, list[float]]:
+    """Return the seconds of each way to multiply two n × n matrices, for each size n."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for n in sizes:
+        a, b = torch.randn(2, n, n)
+        calls = {name: partial(way, a, b) for name, way in ways.items()}
+        for name, fastest in best_in_turn(calls, 3).items():
+            times[name].append(fastest)
+    return times
 
 
 def product_flops(call: Callable[[], Any]) -> int:

@@ -1,11 +1,12 @@
 # %% [markdown]
 # # LLM03+ · Neural network fundamentals, deeper
-# Memory behind a tensor, a signal through twenty layers, and the time of a matrix product.
+# Memory behind a tensor, the directions of a weight matrix, twenty layers, and time.
 #
+# This sitting adds depth to LLM03: eight short subjects, each of which can be read alone.
 # **You will be able to** read strides and make views; explain what a missing axis teaches a model;
-# replace transposes by einsum; choose an initialisation for a deep network, from histograms and
-# from theory; read an exponent off log-log axes; and draw a machine's roofline. **Builds on**
-# LLM03. **Takes** 45 minutes to read, a minute to run (`tiny`, 2 cores).
+# replace transposes by einsum; find how much of a weight matrix is used. You will choose an
+# initialisation for a deep network, read an exponent off log-log axes, and draw a machine's
+# roofline. **Needs** LLM03 and nothing later. **Takes** 45 minutes to read, a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -16,6 +17,8 @@ from typing import Any
 from labs.kit import Lab, Results, Run, tolerance
 from labs.llm03_neural_networks import deeper_figures as figures
 from labs.llm03_neural_networks.costs import best_in_turn
+from labs.llm03_neural_networks.digits import share_read, split_digits
+from labs.llm03_neural_networks.lesson import centred, train_classifier
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +69,15 @@ def diagonal(x: Tensor) -> Tensor:
     return x.as_strided((min(x.shape),), (sum(x.stride()),))
 
 
+def is_refused(call: Callable[[], Any]) -> bool:
+    """Return whether a call raises a RuntimeError."""
+    try:
+        call()
+    except RuntimeError:
+        return True
+    return False
+
+
 @lab.experiment
 def expand_copies_nothing(run: Run):
     """`expand` shares the memory of its input, with a stride of 0; `repeat` copies it.
@@ -92,35 +104,20 @@ def expand_copies_nothing(run: Run):
     column = torch.ones(3, 1)  # 12 bytes
     wide = column.expand(3, 10**6)
     copied = column.repeat(1, 10**6)
-    run.check(
-        "expand: same pointer", wide.data_ptr() == column.data_ptr(), equals=True, decides=True
-    )
+    shared = [y.data_ptr() == column.data_ptr() for y in (wide, copied)]
+    run.check("same pointer: expand, repeat", shared, equals=[True, False], decides=True)
     run.check("expand: stride of the new axis", wide.stride(1), equals=0, decides=True)
-    nbytes = wide.untyped_storage().nbytes()
-    run.check("expand: bytes of storage", nbytes, equals=12, decides=True)
-    same = copied.data_ptr() == column.data_ptr()
-    run.check("repeat: same pointer", same, equals=False, decides=True)
-    nbytes = copied.untyped_storage().nbytes()
-    run.check("repeat: bytes of storage", nbytes, equals=12 * 10**6, decides=True)
+    nbytes = [y.untyped_storage().nbytes() for y in (wide, copied)]
+    run.check("bytes: expand, repeat", nbytes, equals=[12, 12 * 10**6], decides=True)
     diagonal(x).zero_()
     run.check("sum of x, its diagonal 0, 5, 10 set to 0", x.sum().item(), equals=66.0 - 15.0)
-    try:
-        wide.add_(1)
-        refused = False
-    except RuntimeError:
-        refused = True
-    run.check("expanded: add_ is refused", refused, equals=True)
+    run.check("expanded: add_ is refused", is_refused(lambda: wide.add_(1)), equals=True)
     wide[0, 0] = 5
     run.check("expanded: one entry written, its row changed", wide[0, 999].item(), equals=5.0)
-    run.figure(
-        figures.strides(),
-        "strides",
-        "Twelve numbers in memory, and the places that four views of them read, in this order.",
-        alt="A row of twelve cells. Below it, four views: x reads all in order, x.T jumps by four, "
-        "a slice reads every second of the last two rows, the diagonal every fifth.",
-    )
-    shared = sum(row[-1] == "shared" for row in rows)
-    return f"{shared} of the {len(rows)} share the memory of x. An index list copies."
+    fig, caption, alt = figures.strides()
+    run.figure(fig, "strides", caption, alt=alt)
+    count = sum(row[-1] == "shared" for row in rows)
+    return f"{count} of the {len(rows)} share the memory of x. An index list copies."
 
 
 # %% [markdown]
@@ -176,13 +173,8 @@ def a_missing_axis_teaches_the_mean(run: Run):
     because = "the formula's minimum; 500 steps shrink the distance to it by 1e-20 or more"
     off = broken - t.mean()
     run.agree("broken: predictions − mean of the targets", off, because=because, decides=True)
-    run.figure(
-        figures.trap(t, meant, broken),
-        "trap",
-        "Predictions after 500 steps. Both trainings ran without a warning.",
-        alt="Two scatter plots of predictions over targets. As meant, the points are on the "
-        "diagonal; with the axis missing, they are on a horizontal line.",
-    )
+    fig, caption, alt = figures.trap(t, meant, broken)
+    run.figure(fig, "trap", caption, alt=alt)
     share = bad_loss / variance
     return f"The broken loss ends at {share:.3f} of the variance, the loss as meant at {good:.4f}."
 
@@ -241,7 +233,81 @@ def two_einsums_replace_the_transposes(run: Run):
 
 
 # %% [markdown]
-# ## 4. Twenty layers: look first
+# ## 4. How much of a weight matrix is used
+# LLM03 met singular values as the stretches of a 2 × 2 matrix. Every matrix has them:
+# $w = U S V^\top$, the **singular value decomposition**. The columns of $V$ are directions of the
+# inputs, those of $U$ directions of the outputs. Each direction of $V$ is stretched by its singular
+# value and lands on its direction of $U$. In the shear $(0.53, 0.85)$ lands on
+# $1.62\,(0.85, 0.53)$.
+#
+# LLM03's trained layer has a $10 \times 64$ matrix, so it has ten singular values. Keep the $k$
+# largest and set the others to 0: the result has rank $k$. Of all such matrices it is the closest
+# to $w$, by the sum of squared differences (Eckart & Young 1936). LLM07 uses low rank to fine-tune
+# large models cheaply.
+#
+# The centred rows sum to zero, so at least one singular value is 0. How many of the other nine does
+# the layer need? As a control, we also keep the five *smallest* of the nine.
+
+
+# %% 4. Singular values
+@lab.exercise(
+    level=2,
+    hints=(
+        "torch.linalg.svd(w, full_matrices=False) returns U, the singular values, and Vᵀ.",
+        "Only the first k columns of U, k values, and k rows of Vᵀ are needed.",
+        "u[:, :k] * s[:k] scales the columns of U; then @ vt[:k].",
+    ),
+)
+def truncated(w: Tensor, k: int) -> Tensor:
+    """Return the matrix of rank k closest to w: its k largest singular values, the others 0."""
+    u, s, vt = torch.linalg.svd(w, full_matrices=False)
+    return u[:, :k] * s[:k] @ vt[:k]
+
+
+@lab.experiment
+@torch.no_grad()
+def half_of_the_directions_read_most_digits(run: Run):
+    """The five largest of nine directions read most images that all read; the five smallest fewer.
+
+    Predict: how many of the nine directions does the layer need to read 80 % of the test images?
+    """
+    by_rank: list[list[float]] = []
+    large: list[float] = []
+    small: list[float] = []
+    for seed in run.seeds(3):
+        layer, start = train_classifier(run, seed)
+        _, _, x, y = split_digits(run, seed)
+        w = centred(layer.weight.double())  # (10, 64)
+        matrices = [*(truncated(w, k) for k in range(11)), w - truncated(w, 4)]
+        scores = [x.double() @ matrix.T + layer.bias for matrix in matrices]  # (360, 10) each
+        right = [scores_k.argmax(-1) == y for scores_k in scores]  # (360,) each
+        by_rank.append([right_k.double().mean().item() for right_k in right[:11]])
+        large.append(share_read(right[5], right[10]))
+        small.append(share_read(right[11], right[10]))
+        if seed == run.seed:
+            p = (x.double() @ layer.weight.double().T + layer.bias).softmax(-1)
+            off = scores[9].softmax(-1) - p
+            run.agree("rank 9 of the centred rows: probabilities − before", off)
+            values, before = (
+                torch.linalg.svdvals(centred(m.weight.double())).tolist() for m in (layer, start)
+            )
+    because = "“most”: three quarters; with no direction at all it would be about a tenth"
+    name = "of the images read with all nine directions: share read with the five largest"
+    run.measure(name, large, expect_at_least=0.75, because=because, decides=True)
+    lead = [a - b for a, b in zip(large, small, strict=True)]
+    because = "half of the gap, which is 0.3; seeds differ by less than 0.1"
+    name = "share read with the five largest − share read with the five smallest"
+    run.measure(name, lead, expect_at_least=0.15, because=because, decides=True)
+    run.measure("accuracy with five directions, three seeds", [shares[5] for shares in by_rank])
+    fig, caption, alt = figures.singular_values(before, values, by_rank)
+    run.figure(fig, "singular_values", caption, alt=alt)
+    needed = [next(k for k in range(11) if shares[k] >= 0.8) for shares in by_rank]
+    counts = ", ".join(map(str, needed))
+    return f"For 80 % of the test images the three layers need {counts} of their nine directions."
+
+
+# %% [markdown]
+# ## 5. Twenty layers: look first
 # LLM03 asked how large the first weights should be, for *one* layer to keep the size of its input.
 # What happens in a deep network? Stack 20 layers of equal width, each followed by ReLU, which
 # replaces negative numbers by 0. Send 256 random inputs through, and draw a histogram of the
@@ -254,7 +320,7 @@ def two_einsums_replace_the_transposes(run: Run):
 #   variance of $\frac{1}{3n}$.
 
 
-# %% 4. Histograms
+# %% 5. Histograms
 DEPTH = 20
 BARE = "PyTorch, no biases"
 # variances of weights and biases, times n
@@ -274,6 +340,11 @@ def fresh_network(n: int, start: str, seed: int) -> tuple[list[nn.Linear], Tenso
     torch.manual_seed(seed)
     layers = [fresh_layer(n, start) for _ in range(DEPTH)]
     return layers, torch.randn(256, n).double()
+
+
+def four_deviations(n: int) -> float:
+    """Return the factor by which √q may be off after 20 layers of n units (section 6)."""
+    return math.exp(4 * math.sqrt(5 * DEPTH / n) / 2 + 5 * DEPTH / (4 * n))
 
 
 @lab.experiment
@@ -296,23 +367,19 @@ def histograms_show_what_is_left(run: Run):
             x = z.relu()
         ratios[start] = (samples[start][-1].std() / samples[start][0].std()).item()
     expected = {"He": 1, "Glorot": 2**-9.5, "PyTorch": math.sqrt(6 / (5 * n))}
-    because = "section 5: four standard deviations of ln √q, with room for finite width"
+    because = "section 6: four standard deviations of ln √q, and its shift"
+    room = four_deviations(n)
     for start, ratio in ratios.items():
         off = max(ratio / expected[start], expected[start] / ratio)
         name = f"{start}: std in layer 20 ÷ layer 1, factor from {expected[start]:.2g}"
-        run.check(name, off, at_most=2.54, because=because, decides=True)
-    run.figure(
-        figures.histograms(samples),
-        "histograms",
-        "256 inputs, before the ReLU. The scale of each row is that of its first layer.",
-        alt="Three rows of four histograms, for layers 1, 5, 10 and 20. With He's start all four "
-        "are equally wide; with the two others they become a spike.",
-    )
+        run.check(name, off, at_most=room, because=because, decides=True)
+    fig, caption, alt = figures.histograms(samples)
+    run.figure(fig, "histograms", caption, alt=alt)
     return f"Layer 20 relative to layer 1, with Glorot's weights: {ratios['Glorot']:.4f}."
 
 
 # %% [markdown]
-# ## 5. Twenty layers: the theory
+# ## 6. Twenty layers: the theory
 # Say the weights of a layer have the variance $a/n$ and the biases $c/n$. Let $q$ be the mean
 # square of the inputs. An output $z$ sums $n$ products of variance $aq/n$ and a bias, so its
 # variance is $aq + c/n$. It is negative as often as positive, so the ReLU keeps half of the mean
@@ -327,23 +394,26 @@ def histograms_show_what_is_left(run: Run):
 # - **PyTorch**, $a = c = 1/3$: without biases $q$ would shrink sixfold in each layer. With them it
 #   comes to rest where $q = \frac{q}{6} + \frac{1}{6n}$, which is $q = \frac{1}{5n}$.
 #
-# **So do the biases save the signal?** They save a *size*, if a small one. But a bias is the same
+# **So do the biases save the signal?** They keep the numbers from vanishing, but they are the same
 # for every input. What a network needs is what distinguishes two inputs: the **spread across
-# inputs**, the standard deviation of a unit's output over the inputs. For two unrelated inputs, let
-# their $z$ have the variance $v$ and the correlation $\rho$. After the ReLU the mean of their
-# product is (Cho & Saul 2009)
+# inputs**, the standard deviation of a unit's output over the inputs. Let $x$ and $x'$ be a unit's
+# outputs for two unrelated inputs. Then $\text{spread}^2 = q - \text{E}[x x']$. Before the ReLU let
+# the two have the variance $v$ and the correlation $\rho$. After it (Cho & Saul 2009)
 #
-# $$\frac{v}{2\pi}\left(\sqrt{1 - \rho^2} + (\pi - \arccos\rho)\rho\right)$$
+# $$
+# \text{E}[x x'] = \frac{v}{2\pi}\left(\sqrt{1 - \rho^2} + (\pi - \arccos\rho)\rho\right)
+# $$
 #
-# The squared spread is $q'$ minus this. When the inputs have become similar, $\rho$ near 1, a layer
-# multiplies the squared spread by $a/2$. For PyTorch's start that is a sixth, with biases or
-# without.
+# At $\rho = 1$ this is $v/2$, which is $q'$, and its slope in $\rho$ is $v/2$, too. So for similar
+# inputs the new squared spread is $(1 - \rho)\,v/2$. And $(1 - \rho)\,v$ is $a$ times the old one:
+# a layer multiplies the squared spread by $a/2$. For PyTorch's start that is a sixth, with biases
+# or without.
 #
-# Without biases this is harmless. A ReLU layer multiplies its output by whatever its input is
-# multiplied by, so PyTorch's start is He's, scaled down, and one normalisation at the end would
-# undo it. With biases nothing undoes it. For $n = 512$ the numbers that distinguish inputs are,
-# after 20 layers, 2 million times smaller than a constant that is added to them. bfloat16 has 8
-# significant bits and rounds them away.
+# Without biases this is harmless. If the inputs of a ReLU layer grow by a positive factor, so do
+# its outputs. So a wide network with PyTorch's weights behaves like He's, scaled down, and one
+# normalisation at the end would undo it. With biases no rescaling undoes it. For $n = 512$ the
+# numbers that distinguish inputs are, after 20 layers, 2 million times smaller than a constant that
+# is added to them. bfloat16 has 8 significant bits and rounds them away.
 #
 # Even He's start loses some of the spread before the inputs have become similar. In the theory it
 # is 0.83 after one layer and 0.23 after twenty.
@@ -353,9 +423,13 @@ def histograms_show_what_is_left(run: Run):
 # variance $\frac{1}{2} \cdot 4 \cdot 3 - 1 = 5$, because $g^4$ has the mean 3. After $L$ layers
 # $\ln q$ has moved from 0 to about $-\frac{5L}{2n}$, with a standard deviation of $\sqrt{5L/n}$
 # (Hanin & Rolnick 2018). For $n = 512$ and $L = 20$ this makes $\sqrt q$ uncertain by 22 %.
+#
+# The squared spread of similar inputs moves in the same way. Its terms are $2g^2$ for a unit that
+# is on and 0 for the others, again with mean 1 and variance 5. With PyTorch's biases $q$ moves
+# less, because a layer forgets five sixths of the last one.
 
 
-# %% 5. Theory
+# %% 6. Theory
 def theory(a: float, c: float, n: int) -> list[tuple[float, float]]:
     """Return (RMS, spread across inputs) after each layer, for unrelated inputs of variance 1."""
     q = 1.0
@@ -384,13 +458,14 @@ def signal(layers: list[nn.Linear], x: Tensor) -> tuple[list[tuple[float, float]
         short = F.linear(short, *(p.bfloat16() for p in layer.parameters())).relu()
         by_layer.append((x.square().mean().sqrt().item(), x.var(0).mean().sqrt().item()))
     both = torch.stack([(y - y.mean(0)).flatten() for y in (x, short.double())])
-    return by_layer, both.corrcoef()[0, 1].item()
+    # NaN: in bfloat16 all inputs have the same output, and nothing of the spread is left
+    return by_layer, both.corrcoef()[0, 1].nan_to_num(0).item()
 
 
 def compare_with_theory(run: Run, measured: Any, expected: Any, n: int) -> None:
     """Check the last layer's RMS and spread against the theory, for each start and seed."""
-    room = math.exp(2 * math.sqrt(5 * DEPTH / n) + 1.25 * DEPTH / n)
-    because = "section 5: four standard deviations of ln √q, and its shift"
+    room = four_deviations(n)
+    because = "section 6: four standard deviations of ln √q, and its shift"
     rows = []
     for start, by_seed in measured.items():
         row: list[Any] = [start]
@@ -405,6 +480,17 @@ def compare_with_theory(run: Run, measured: Any, expected: Any, n: int) -> None:
         rows.append(row)
     columns = ["", "RMS", "in theory", "spread across inputs", "in theory"]
     run.table(f"After {DEPTH} layers (medians of three seeds)", columns, rows)
+
+
+def check_correlations(run: Run, correlations: dict[str, list[float]]) -> None:
+    """Check how much of the last spread is left in bfloat16, for three of the starts."""
+    because = "the spread is far above a rounding of bfloat16, 2⁻⁹ of the value"
+    for start in ("He", BARE):
+        name = f"{start}: correlation of bfloat16 with float64"
+        run.check(name, correlations[start], at_least=0.9, because=because, decides=start == "He")
+    because = "the spread is thousands of times smaller than a rounding, which takes its place"
+    name = "PyTorch: correlation of bfloat16 with float64"
+    run.check(name, correlations["PyTorch"], at_most=0.5, because=because, decides=True)
 
 
 @lab.experiment
@@ -424,36 +510,28 @@ def the_start_decides_what_survives(run: Run):
         correlations[start] = [correlation for _, correlation in runs]
     expected = {start: theory(a, c, n) for start, (a, c) in STARTS.items()}
     compare_with_theory(run, measured, expected, n)
-    because = "the spread is far above a rounding of bfloat16, 2⁻⁹ of the value"
-    for start in ("He", BARE):
-        name = f"{start}: correlation of bfloat16 with float64"
-        run.check(name, correlations[start], at_least=0.9, because=because, decides=start == "He")
-    because = "the spread is thousands of times smaller than a rounding, which takes its place"
-    name = "PyTorch: correlation of bfloat16 with float64"
-    run.check(name, correlations["PyTorch"], at_most=0.5, because=because, decides=True)
-    last = {start: [layers[-1] for layers in by_seed] for start, by_seed in measured.items()}
-    share = {start: [spread / rms for rms, spread in pairs] for start, pairs in last.items()}
-    because = "theory: 0.23, less the factor of 1.5 by which three seeds may differ at this width"
+    check_correlations(run, correlations)
+    share = {
+        start: [layers[-1][1] / layers[-1][0] for layers in by_seed]
+        for start, by_seed in measured.items()
+    }
+    because = "theory: 0.23; a third of it for the difference between seeds at this width"
     run.check("He: spread ÷ RMS", share["He"], at_least=0.15, because=because, decides=True)
-    because = "theory: 4.5e-7 for n = 512"
+    rms, spread = expected["PyTorch"][-1]
+    most = spread / rms * four_deviations(n) ** 2
+    because = f"theory: {spread / rms:.1e}, and either number may be off by four deviations"
     run.check(
-        "PyTorch: spread ÷ RMS", share["PyTorch"], at_most=1e-5, because=because, decides=True
+        "PyTorch: spread ÷ RMS", share["PyTorch"], at_most=most, because=because, decides=True
     )
     first = {start: by_seed[0] for start, by_seed in measured.items()}
-    run.figure(
-        figures.signal(first, expected),
-        "signal",
-        f"{DEPTH} ReLU layers of {n}. Points: measured; lines: theory. On the right, three starts "
-        "have the same values.",
-        alt="Two plots over 20 layers on log axes, the RMS of the activations and their spread "
-        "across inputs relative to it, for four initialisations.",
-    )
+    fig, caption, alt = figures.signal(first, expected)
+    run.figure(fig, "signal", caption, alt=alt)
     shown = "; ".join(f"{start} {median(values):.3f}" for start, values in correlations.items())
     return f"Correlation, in bfloat16, with what truly distinguishes the inputs: {shown}."
 
 
 # %% [markdown]
-# ## 6. Reading an exponent off log-log axes
+# ## 7. Reading an exponent off log-log axes
 # How does time grow with size? Suppose $y = C x^p$. Then $\ln y = \ln C + p \ln x$. On axes with
 # logarithmic scales a power law is a straight line, and **its slope is the exponent**. Two points
 # are enough for an estimate: if $x$ doubles and $y$ grows eightfold, $p = \log_2 8 = 3$. Given more
@@ -471,7 +549,7 @@ def the_start_decides_what_survives(run: Run):
 # their own time isn't counted.
 
 
-# %% 6. Log-log slope
+# %% 7. Log-log slope
 @lab.exercise(
     level=1,
     hints=(
@@ -519,27 +597,22 @@ def large_products_take_cubic_time(run: Run):
     run.measure(
         "slope of the four largest",
         large,
-        expect_between=(2.7, 3.3),
-        because="2n³ FLOPs at a constant rate have 3; a rate that doubles over n × 8 has 2.7",
+        expect_between=(2.65, 3.3),
+        because="2n³ FLOPs at a constant rate have 3; a rate that doubles over n × 8 has 2.67",
         timed=True,
         decides=True,
     )
-    run.figure(
-        figures.slopes(sizes, times, small, large),
-        "slopes",
-        "Square products in float32. Lines: fits to the three smallest and the four largest.",
-        alt="Points of time over size on log axes, flat at the left and steep at the right, with a "
-        "fitted line at either end and its slope.",
-    )
+    fig, caption, alt = figures.slopes(sizes, times, small, large)
+    run.figure(fig, "slopes", caption, alt=alt)
     return f"The slope is {small:.1f} for n = 16 to 64, and {large:.2f} for the four largest."
 
 
 # %% [markdown]
-# ## 7. The roofline
+# ## 8. The roofline
 # A machine has two rates: how many FLOPs it can do in a second, its **peak**, and how many bytes it
-# can fetch in a second, its **bandwidth**. Work that needs both can't be faster than the slower
-# supply. Divide the FLOPs of a calculation by the bytes it must move: this is its **intensity**.
-# Then
+# can fetch in a second, its **bandwidth**. A calculation takes at least as long as its FLOPs at the
+# peak, and at least as long as its bytes at the bandwidth. Divide the FLOPs of a calculation by the
+# bytes it must move: this is its **intensity**. Then
 #
 # $$\text{rate} \le \min\left(\text{peak},\ \text{intensity} \cdot \text{bandwidth}\right)$$
 #
@@ -548,9 +621,9 @@ def large_products_take_cubic_time(run: Run):
 #
 # A product `x @ w.T` with $x$ `(B, n)` and $w$ `(m, n)` has $2Bmn$ FLOPs. It must read $x$ and $w$
 # and write $y$: $s(Bn + mn + Bm)$ bytes, at $s$ bytes a number. With one input, $B = 1$, that is
-# about 2 FLOPs for each weight, so half a FLOP a byte in float32 and 1 in bfloat16. An H100 SXM
-# could do 295 FLOPs in the time of a byte: 989 TFLOP/s over 3.35 TB/s, by NVIDIA's data sheet. With
-# more inputs each weight that is fetched serves them all.
+# about 2 FLOPs for each weight, so half a FLOP a byte in float32 and 1 in bfloat16. NVIDIA's data
+# sheet of the H100 SXM promises 989 TFLOP/s in dense bfloat16 and 3.35 TB/s. So it could do 295
+# FLOPs in the time of a byte. With more inputs each weight that is fetched serves them all.
 #
 # These are the two lives of a language model. Reading a prompt, all tokens pass each matrix
 # together: high intensity. Writing, each new token passes alone: low intensity.
@@ -565,7 +638,10 @@ def large_products_take_cubic_time(run: Run):
 # this is a *measured* roof, and a product may lie a little above it.
 
 
-# %% 7. Roofline
+# %% 8. Roofline
+INPUTS = [2**power for power in range(11)]
+
+
 def read(run: Run, nbytes: int) -> dict[str, Callable[[], Any]]:
     """Return two calls that read an array of this size: a sum and a dot product."""
     a, b = torch.ones(2, nbytes // 8, device=run.device)  # float32, half of the bytes each
@@ -578,51 +654,45 @@ def intensity(shape: Shape, size: int) -> float:
     return 2 * b * n * m / (size * (b * n + m * n + b * m))
 
 
-@lab.experiment
-def products_stay_below_the_roof(run: Run):
-    """Products of one matrix with few or many inputs run at most as fast as a measured roof allows.
+def time_with_roof(run: Run, dtype: torch.dtype, side: int) -> tuple[list[float], float, float]:
+    """Return the seconds of products with 1 to 1,024 inputs, then the peak and the bandwidth."""
+    shapes = [(b, side, side) for b in INPUTS]
+    squares = [side // 4, side // 2, 3 * side // 4]
+    nbytes = dtype.itemsize * side**2
+    calls: dict[Any, Callable[[], Any]] = {s: product_call(run, dtype, s) for s in shapes}
+    calls |= read(run, nbytes)
+    calls |= {n: product_call(run, dtype, (n, n, n)) for n in squares}
+    seconds = best_in_turn(calls, 7, run.device)
+    peak = max(2 * n**3 / seconds[n] for n in squares)
+    bandwidth = nbytes / min(seconds["sum"], seconds["dot"])
+    return [seconds[shape] for shape in shapes], peak, bandwidth
 
-    Predict: weights of 2,048 × 2,048. How many times as long do 16 inputs take as one?
+
+@lab.experiment
+def many_inputs_raise_the_rate(run: Run):
+    """From 1 to 1,024 inputs the rate grows by at least half of what a measured roofline predicts.
+
+    Predict: one square matrix. How many times as long do 16 inputs take as one?
     """
     side = run.pick(tiny=2048, small=4096, full=8192)
     short = {"bf16": [torch.bfloat16], "fp16": [torch.float16]}
-    inputs = [2**i for i in range(11)]
     curves = {}
     sentences = []
     for dtype in [torch.float32, *short.get(run.precision, [])]:
         name = str(dtype).removeprefix("torch.")
-        squares = [side // 4, side // 2, 3 * side // 4]
-        shapes = [(b, side, side) for b in inputs]
-        calls: dict[Any, Callable[[], Any]] = {s: product_call(run, dtype, s) for s in shapes}
-        calls |= read(run, dtype.itemsize * side**2)
-        calls |= {n: product_call(run, dtype, (n, n, n)) for n in squares}
-        seconds = best_in_turn(calls, 7, run.device)
-        peak = max(2 * n**3 / seconds[n] for n in squares)
-        bandwidth = dtype.itemsize * side**2 / min(seconds["sum"], seconds["dot"])
-        times = [seconds[shape] for shape in shapes]
-        rates = [2 * b * side**2 / time for b, time in zip(inputs, times, strict=True)]
-        xs = [intensity(shape, dtype.itemsize) for shape in shapes]
+        times, peak, bandwidth = time_with_roof(run, dtype, side)
+        rates = [2 * b * side**2 / time for b, time in zip(INPUTS, times, strict=True)]
+        xs = [intensity((b, side, side), dtype.itemsize) for b in INPUTS]
         roof = [min(peak, x * bandwidth) for x in xs]
         shares = [rate / bound for rate, bound in zip(rates, roof, strict=True)]
         run.measure(f"{name}: peak", peak / 1e9, unit="GFLOP/s", timed=True)
         run.measure(f"{name}: bandwidth", bandwidth / 1e9, unit="GB/s", timed=True)
-        run.measure(
-            f"{name}: rate ÷ roof, 1 to {inputs[-1]:,} inputs",
-            shares,
-            expect_at_most=1.25,
-            because="the roof, and a quarter for the timings of either side",
-            timed=True,
-            decides=True,
-        )
+        run.measure(f"{name}: rate ÷ roof, 1 to {INPUTS[-1]:,} inputs", shares, timed=True)
+        least = roof[-1] / roof[0] / 2
+        because = "half of what the roof gains between these two intensities"
+        look: dict[str, Any] = {"because": because, "timed": True, "decides": True}
         gain = rates[-1] / rates[0]
-        run.measure(
-            f"{name}: rate with {inputs[-1]:,} inputs ÷ with one",
-            gain,
-            expect_at_least=roof[-1] / roof[0] / 2,
-            because="half of what the roof gains between these two intensities",
-            timed=True,
-            decides=True,
-        )
+        run.measure(f"{name}: rate, 1,024 inputs ÷ one", gain, expect_at_least=least, **look)
         curves[name] = (xs, rates, peak, bandwidth)
         by_roof = 16 * roof[0] / roof[4]
         sentences.append(
@@ -630,15 +700,22 @@ def products_stay_below_the_roof(run: Run):
             f"{by_roof:.1f} times by the roof; one input runs at {shares[0]:.0%} of its roof, 16 "
             f"at {shares[4]:.0%}."
         )
-    run.figure(
-        figures.roofline(curves, inputs),
-        "roofline",
-        f"One {side:,} × {side:,} matrix with 1 to {inputs[-1]:,} inputs. Lines: the roof, from a "
-        "separate product and a separate read.",
-        alt="Points of GFLOP/s over FLOPs per byte on log axes, below a line that rises and then "
-        "is flat.",
-    )
+    fig, caption, alt = figures.roofline(curves, INPUTS)
+    run.figure(fig, "roofline", caption, alt=alt)
     return " ".join(sentences)
+
+
+# %% [markdown]
+# ## What to remember
+# - A view is a shape, strides and an offset over memory that it shares. A stride of 0 repeats.
+# - Compare the shapes of predictions and targets. A missing axis teaches the mean, and no error.
+# - Einsum sums over the letters that the result lacks.
+# - The $k$ largest singular values give the closest matrix of rank $k$.
+# - Through ReLU layers He's start keeps the size and a part of the spread. PyTorch's biases keep a
+#   size that no longer depends on the input.
+# - On log-log axes a power law is a line, and its slope is the exponent.
+# - A rate is at most the peak, and at most the intensity times the bandwidth. More inputs raise the
+#   intensity of a product.
 
 
 # %% The closing
@@ -650,12 +727,10 @@ def closing(results: Results) -> str:
         results.value(name, f"{start}: correlation of bfloat16 with float64")
         for start in ("PyTorch", BARE)
     )
-    share = results.values(
-        "products_stay_below_the_roof", "float32: rate ÷ roof, 1 to 1,024 inputs"
+    share = results.values("many_inputs_raise_the_rate", "float32: rate ÷ roof, 1 to 1,024 inputs")
+    five = results.values(
+        "half_of_the_directions_read_most_digits", "accuracy with five directions, three seeds"
     )
-    remark = "A roof is a bound, not a promise."
-    if max(share) > 1.25:
-        remark = "Where a product lies above it, the peak or the bandwidth was measured too low."
     return (
         "## What surprised\n\n"
         f"After {DEPTH} layers of PyTorch's default start, bfloat16 correlates by {biases:.2f} with"
@@ -663,13 +738,15 @@ def closing(results: Results) -> str:
         " ReLU layers, without normalisation and without residual paths, the default start is worse"
         " with biases than without them (LLM05a and LLM05b supply both).\n\n"
         f"Products with 1 to 1,024 inputs, in float32, ran at {min(share):.0%} to {max(share):.0%} "
-        f"of their roof. {remark}"
+        f"of their measured roof. With five of nine directions LLM03's layer reads {min(five):.0%} "
+        f"to {max(five):.0%} of the test images."
     )
 
 
 # %% [markdown]
 # **Read on**: Williams, Waterman & Patterson 2009, *Roofline* · He et al. 2015, *Delving Deep into
-# Rectifiers* · Hanin & Rolnick 2018, *How to Start Training* · Cho & Saul 2009, *Kernel Methods for
+# Rectifiers* · Eckart & Young 1936, *The approximation of one matrix by another of lower rank* ·
+# Hanin & Rolnick 2018, *How to Start Training* · Cho & Saul 2009, *Kernel Methods for
 # Deep Learning*. What a transformer costs, in parameters, FLOPs and bytes, is in LLM10+. Next is
 # LLM04, tokenization.
 

@@ -1,4 +1,7 @@
-"""The drawings of LLM03+: strides, a trap, histograms of twenty layers, slopes, a roofline."""
+"""The drawings of LLM03+: strides, a trap, histograms of twenty layers, slopes, a roofline.
+
+Each function returns a figure, its caption and a text for readers who can't see it.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +11,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+Drawn = tuple[Any, str, str]  # figure, caption, alt text
 Pairs = Sequence[tuple[float, float]]
 SHOWN = (1, 5, 10, 20)  # layers with a histogram
 VIEWS = {
@@ -18,7 +22,7 @@ VIEWS = {
 }
 
 
-def strides() -> Any:
+def strides() -> Drawn:
     """Draw twelve cells of memory, and in which order four views read them."""
     fig, ax = plt.subplots(figsize=(7.2, 4.4))
     for row, (title, places) in enumerate([("memory", []), *VIEWS.items()]):
@@ -38,10 +42,17 @@ def strides() -> Any:
     ax.set(xlim=(-0.1, 16.2), ylim=(-7, 1.7), aspect="equal")
     ax.set_title("A view is another way to walk through the same memory")
     ax.axis("off")
-    return fig
+    caption = (
+        "Twelve numbers in memory, and the places that four views of them read, in this order."
+    )
+    alt = (
+        "A row of twelve cells. Below it, four views: x reads all in order, x.T jumps by "
+        "four, a slice reads every second of the last two rows, the diagonal every fifth."
+    )
+    return fig, caption, alt
 
 
-def trap(targets: Tensor, meant: Tensor, broken: Tensor) -> Any:
+def trap(targets: Tensor, meant: Tensor, broken: Tensor) -> Drawn:
     """Draw predictions over targets, for targets (n, 1) as meant and (n,)."""
     fig, axes = plt.subplots(1, 2, sharey=True, figsize=(7.2, 3.6))
     titles = ("p (n, 1) − t (n, 1): learns", "p (n, 1) − t (n,): learns the mean")
@@ -50,10 +61,44 @@ def trap(targets: Tensor, meant: Tensor, broken: Tensor) -> Any:
         ax.axline((0, 0), slope=1, color="C6", lw=1, ls=":")
         ax.set(xlabel="target", title=title)
     axes[0].set_ylabel("prediction after training")
-    return fig
+    caption = "Predictions after 500 steps. Both trainings ran without a warning."
+    alt = (
+        "Two scatter plots of predictions over targets. As meant, the points are on the "
+        "diagonal; with the axis missing, they are on a horizontal line."
+    )
+    return fig, caption, alt
 
 
-def histograms(samples: Mapping[str, Sequence[Tensor]]) -> Any:
+def singular_values(
+    before: Sequence[float], trained: Sequence[float], by_rank: Sequence[Sequence[float]]
+) -> Drawn:
+    """Draw the singular values of a layer, and its accuracy by how many of them are in use."""
+    fig, (values, shares) = plt.subplots(1, 2, figsize=(7.6, 3.6))
+    ranks = range(1, 11)
+    values.plot(ranks, trained, "C0o-")
+    values.plot(ranks, before, "C3o-")
+    values.text(4, trained[3] * 1.12, "trained", color="C0")
+    values.text(1, before[0] + 0.05 * max(trained), "at the start", color="C3")
+    values.set(xlabel="k", ylabel="k-th singular value", ylim=(0, None), xticks=[1, 4, 7, 10])
+    values.set_title("Training made nine directions large", fontsize=11)
+    for share in by_rank:
+        shares.plot(range(11), [100 * value for value in share], "C2o-", ms=4, alpha=0.6)
+    shares.axhline(80, color="C6", lw=1, ls=":")
+    shares.set(xlabel="k, singular values in use", ylabel="test accuracy (%)", ylim=(0, 100))
+    shares.set_xticks([0, 3, 6, 9])
+    shares.set_title("Half of them read most digits", fontsize=11)
+    caption = (
+        "Left: singular values of the centred rows, at the start and trained. Right: accuracy "
+        "with the k largest of them, three seeds."
+    )
+    alt = (
+        "Two panels: ten falling singular values, large after training and small before; "
+        "accuracy that rises with the number of singular values and levels off."
+    )
+    return fig, caption, alt
+
+
+def histograms(samples: Mapping[str, Sequence[Tensor]]) -> Drawn:
     """Draw histograms of a few layers' outputs before the ReLU, a row for each start."""
     fig, axes = plt.subplots(len(samples), len(SHOWN), figsize=(7.6, 4.6), sharex="row")
     for i, (row, (start, by_layer)) in enumerate(zip(axes, samples.items(), strict=True)):
@@ -69,10 +114,15 @@ def histograms(samples: Mapping[str, Sequence[Tensor]]) -> Any:
     for ax in axes[-1]:
         ax.set_xlabel("output")
     fig.suptitle("Through 20 ReLU layers: only He's start keeps the numbers' size", fontsize=12)
-    return fig
+    caption = "256 inputs, before the ReLU. The scale of each row is that of its first layer."
+    alt = (
+        "Three rows of four histograms, for layers 1, 5, 10 and 20. With He's start all four "
+        "are equally wide; with the two others they become a spike."
+    )
+    return fig, caption, alt
 
 
-def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs]) -> Any:
+def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs]) -> Drawn:
     """Draw RMS, and spread relative to RMS, over the layers: points measured, lines theory."""
     fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.0))
     depth = len(next(iter(measured.values())))
@@ -92,10 +142,18 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs]) -> Any:
     for ax in axes:
         ax.set_xticks(range(0, depth + 1, 5))
     axes[0].set_xlim(0, depth + 12)
-    return fig
+    caption = (
+        "20 ReLU layers. Points: measured; lines: theory. On the right, three starts have the "
+        "same values."
+    )
+    alt = (
+        "Two plots over 20 layers on log axes, the RMS of the activations and their spread "
+        "across inputs relative to it, for four initialisations."
+    )
+    return fig, caption, alt
 
 
-def slopes(sizes: Sequence[int], times: Sequence[float], small: float, large: float) -> Any:
+def slopes(sizes: Sequence[int], times: Sequence[float], small: float, large: float) -> Drawn:
     """Draw time over size, with the lines that were fitted to the first 3 and the last 4 points."""
     fig, ax = plt.subplots()
     ax.loglog(sizes, times, "C0o", base=10)
@@ -111,13 +169,18 @@ def slopes(sizes: Sequence[int], times: Sequence[float], small: float, large: fl
     ax.set_xticks(list(sizes), [f"{n:,}" for n in sizes])
     ax.minorticks_off()
     ax.set_title("On log-log axes the slope is the exponent")
-    return fig
+    caption = "Square products in float32. Lines: fits to the three smallest and the four largest."
+    alt = (
+        "Points of time over size on log axes, flat at the left and steep at the right, with "
+        "a fitted line at either end and its slope."
+    )
+    return fig, caption, alt
 
 
 def roofline(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float], float, float]],
     inputs: Sequence[int],
-) -> Any:
+) -> Drawn:
     """Draw rates over intensities for each dtype, with the roof of peak and bandwidth.
 
     Args:
@@ -138,5 +201,13 @@ def roofline(
     lowest = min(min(rates) for _, rates, _, _ in curves.values()) / 1e9
     highest = max(peak for _, _, peak, _ in curves.values()) / 1e9
     ax.set(xlabel="intensity (FLOPs per byte)", ylabel="GFLOP/s", ylim=(lowest / 3, highest * 2))
-    ax.set_title("Few inputs are limited by bytes, many by FLOPs")
-    return fig
+    ax.set_title("More inputs raise the rate, up to the machine's peak")
+    caption = (
+        "One square matrix with 1 to 1,024 inputs. Lines: the roof, measured by separate "
+        "products and reads."
+    )
+    alt = (
+        "Points of GFLOP/s over FLOPs per byte on log axes, along a line that rises and then "
+        "is flat."
+    )
+    return fig, caption, alt

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 TRAIN = 1437  # of 1,797 images: four fifths
+MIDDLE = {27, 28, 35, 36}  # the four pixels in the middle of 8 × 8
 
 
 def split_digits(run: Run, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -28,13 +29,30 @@ def mean_images(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([x[y == digit].mean(0) for digit in range(10)])
 
 
+def own_scores(scores: Tensor) -> int:
+    """Return how many of ten images have their largest score, (10, 10), at their own place."""
+    own = torch.arange(10, device=scores.device)
+    return int((scores.argmax(-1) == own).sum())
+
+
+def darkest_in_the_middle(row: Tensor) -> int:
+    """Return how many of the four smallest of 64 weights belong to the pixels in the middle."""
+    return len(MIDDLE & set(row.argsort()[:4].tolist()))
+
+
+def share_read(right: Tensor, before: Tensor) -> float:
+    """Return the share of the images that were right before, (B,), that are right, (B,)."""
+    return ((right & before).sum() / before.sum()).item()
+
+
 def check_blank_pixels(run: Run, x: Tensor, layer: nn.Module, start: nn.Module) -> None:
     """Check that training changed the weights of a pixel exactly if some image has ink there."""
     blank = x.amax(0) == 0  # (64,)
     changes = (layer.get_parameter("weight") - start.get_parameter("weight")).abs().amax(0)  # (64,)
     largest = changes[blank].max()
     because = "dw = gᵀx, and x is 0 there"
-    run.check("pixels blank in all images: largest change", largest, at_most=0, because=because)
+    name = "pixels blank in all training images: largest change"
+    run.check(name, largest, at_most=0, because=because)
     least = changes[~blank].min()
-    because = "x isn't 0 there, so neither is dw"
+    because = "x isn't 0 there; float32 rounds weights of 0.1 to 1e-8"
     run.check("other pixels: smallest change", least, at_least=1e-8, because=because)

@@ -1,4 +1,8 @@
-"""The drawings of LLM03: moved planes, stretched arrays, products, weights as pictures."""
+"""The drawings of LLM03: moved planes, stretched arrays, products, weights as pictures.
+
+Each public function but those that draw into a panel returns a figure, its caption and a text for
+readers who can't see it.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +14,11 @@ from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
 Matrix = Sequence[Sequence[float]]
+Drawn = tuple[Any, str, str]  # figure, caption, alt text
 LETTER = [[0.25, 0.15], [0.25, 0.85], [0.75, 0.85], [0.25, 0.85], [0.25, 0.5], [0.6, 0.5]]
 SQUARE = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
 PALE = 0.35
+LABELS = ("(0, 0)", "(0, 1)", "(1, 0)", "(1, 1)")  # corners of the unit square
 
 
 def draw_plane(ax: Any, matrix: Matrix, title: str) -> None:
@@ -45,7 +51,7 @@ def write_matrix(ax: Any, matrix: Matrix) -> None:
             ax.text(*place, text, transform=ax.transAxes, weight="bold", **looks)
 
 
-def movements(moves: Mapping[str, Matrix]) -> Any:
+def movements(moves: Mapping[str, Matrix]) -> Drawn:
     """Draw what each matrix does to the plane, with its determinant."""
     fig, axes = plt.subplots(2, 3, figsize=(7.2, 4.7))
     for ax, (name, matrix) in zip(axes.flat, moves.items(), strict=True):
@@ -55,10 +61,17 @@ def movements(moves: Mapping[str, Matrix]) -> Any:
         if name == "projection":
             ax.text(0.6, 0.2, "both columns", fontsize=9)
     fig.suptitle("The columns of a matrix are where the two unit vectors land", fontsize=12)
-    return fig
+    caption = (
+        "The unit square with a letter F in it, moved by six matrices. Arrows: the two columns."
+    )
+    alt = (
+        "Six panels. Each shows a grid, the image of the unit square with an F in it and two "
+        "arrows. The square is turned, sheared, stretched, mirrored, or flattened to a line."
+    )
+    return fig, caption, alt
 
 
-def either_order(rotation: Matrix, shear: Matrix) -> Any:
+def either_order(rotation: Matrix, shear: Matrix) -> Drawn:
     """Draw shear and rotation, one after another, in either order."""
     r = np.array(rotation)
     s = np.array(shear)
@@ -72,10 +85,15 @@ def either_order(rotation: Matrix, shear: Matrix) -> Any:
         for ax, (name, matrix) in zip(line, row, strict=True):
             draw_plane(ax, matrix.tolist(), name)
     fig.suptitle("The order of two movements matters: RS is not SR", fontsize=12)
-    return fig
+    caption = "The same two movements in either order."
+    alt = (
+        "Two rows of three panels. Above, an F is sheared and then rotated; below, it is "
+        "rotated and then sheared. The last panels differ."
+    )
+    return fig, caption, alt
 
 
-def times(sizes: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Any:
+def times(sizes: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Drawn:
     """Draw the time of a product over the size of its matrices, a line for each way."""
     fig, ax = plt.subplots()
     ends = sorted((values[-1], name) for name, values in seconds.items())
@@ -91,7 +109,61 @@ def times(sizes: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Any:
     ax.set_xticks(list(sizes), [str(n) for n in sizes])
     ax.minorticks_off()
     ax.set_title("The same product: Python's loops take by far the longest")
-    return fig
+    caption = (
+        "The fastest of several calls, on one thread of the CPU in float32. The broadcast sum "
+        "first lays out n³ numbers."
+    )
+    alt = (
+        "Four lines on log axes of time over the size of the matrices. Loops are far above "
+        "the others and grow steadily; einsum and matmul are the lowest."
+    )
+    return fig, caption, alt
+
+
+def bend(corners: Tensor, w1: Tensor) -> Drawn:
+    """Draw the corners of the unit square in the plane, after w₁, and after w₁ and a ReLU.
+
+    Args:
+        corners: (4, 2), in the order of LABELS; the first and the last belong together.
+        w1: (2, 2).
+    """
+    grid = torch.linspace(-0.5, 1.5, 9, dtype=corners.dtype)
+    fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.3))
+    steps = (
+        ("two inputs", "x", lambda x: x),
+        ("after w₁: a line", "h", lambda x: x @ w1.T),
+        ("after the ReLU: a corner", "h", lambda x: (x @ w1.T).relu()),
+    )
+    for ax, (title, name, step) in zip(axes, steps, strict=True):
+        for at in grid:
+            for ends in ((grid, at.expand(9)), (at.expand(9), grid)):
+                ax.plot(*step(torch.stack(ends, 1)).T, color="C6", lw=0.6, alpha=0.5)
+        moved = step(corners)
+        for i, colour in enumerate(("C0", "C1", "C1", "C0")):
+            ax.plot(*moved[i], "os"[colour == "C1"], color=colour, ms=9, zorder=3)
+            label = LABELS[i]
+            place = moved[i] + 0.12
+            side = "left"
+            if name == "h" and colour == "C0":  # both lie at the origin
+                label = f"{LABELS[0]}, {LABELS[3]}" if i == 0 else ""
+                place = moved[i] - torch.tensor([0.12, 0.35])
+                side = "right"
+            ax.text(*place, label, color=colour, fontsize=9, ha=side)
+        ax.set(aspect="equal", xlabel=f"{name}₁", ylabel=f"{name}₂", title=title)
+        ax.set(xlim=(-1.6, 1.9), ylim=(-1.6, 1.9), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+    axes[2].plot([-1.2, 1.7], [1.7, -1.2], "C2--", lw=2)
+    axes[2].text(1.8, -1.5, "h₁ + h₂ = ½", color="C2", fontsize=9, ha="right")
+    fig.suptitle("A bend turns a line into a corner, which a straight cut separates", fontsize=12)
+    caption = (
+        "The four corners of the unit square, and a grid. No straight line separates the blue from "
+        "the orange corners; after the ReLU the dashed line does."
+    )
+    alt = (
+        "Three panels. Left, four corners of a square in two colours, equal colours opposite. "
+        "Middle, all on a falling line. Right, the line is bent to a corner; two points are at its "
+        "tip, two on its arms, and a dashed line cuts between them."
+    )
+    return fig, caption, alt
 
 
 def _cells(ax: Any, numbers: Any, left: float, copies: tuple[int, int], colour: str) -> float:
@@ -131,7 +203,7 @@ def _sum(ax: Any, a: Any, b: Any, shapes: str, title: str, fits: bool = True) ->
     ax.axis("off")
 
 
-def stretched_arrays() -> Any:
+def stretched_arrays() -> Drawn:
     """Draw three sums with their copies, and one whose shapes don't fit."""
     fig, axes = plt.subplots(2, 2, figsize=(8.4, 4.4))
     table = [[0, 0, 0], [10, 10, 10], [20, 20, 20], [30, 30, 30]]
@@ -145,7 +217,15 @@ def stretched_arrays() -> Any:
     short = [[1, 2, 3, 4]]
     _sum(axes[1, 1], table, short, "4 3\n  4\n───\n  ✗", "(4, 3) + (4,): an error", fits=False)
     fig.suptitle("Broadcasting uses an array again along an axis of size 1", fontsize=12)
-    return fig
+    caption = (
+        "Three sums and an error, with the numbers. Pale: numbers that broadcasting uses again."
+    )
+    alt = (
+        "Four sums of small arrays of numbers. In three of them pale copies of a row, a "
+        "column or both fill up an array; in the fourth, sizes 3 and 4 meet, and there is no "
+        "result."
+    )
+    return fig, caption, alt
 
 
 def _block(ax: Any, corner: tuple[float, float], sides: tuple[str, str], name: str, c: str) -> None:
@@ -159,7 +239,7 @@ def _block(ax: Any, corner: tuple[float, float], sides: tuple[str, str], name: s
     ax.text(x + width / 2, y + height / 2 + 0.08, sides[1], ha="center", style="italic")
 
 
-def backward_shapes() -> Any:
+def backward_shapes() -> Drawn:
     """Draw the products of forward and backward as rectangles with labelled sides."""
     fig, ax = plt.subplots(figsize=(7.2, 6.0))
     rows = [
@@ -179,7 +259,15 @@ def backward_shapes() -> Any:
     ax.set(xlim=(-2.7, 9.3), ylim=(-9.9, 1.5), aspect="equal")
     ax.set_title("A gradient has the shape of its tensor")
     ax.axis("off")
-    return fig
+    caption = (
+        "Forward and backward as products of matrices. Equal colours mark equal shapes; 1 is "
+        "a row of ones."
+    )
+    alt = (
+        "Four equations of rectangles, sides labelled B, n and m: x times w transposed is y; "
+        "g times w is dx; g transposed times x is dw; a row of ones times g is dbias."
+    )
+    return fig, caption, alt
 
 
 def _picture(ax: Any, image: Tensor, most: float | None = None) -> Any:
@@ -192,13 +280,13 @@ def _picture(ax: Any, image: Tensor, most: float | None = None) -> Any:
     return ax.imshow(image.view(8, 8), **looks)
 
 
-def rows_as_pictures(means: Tensor, weight: Tensor, blank: Tensor) -> Any:
+def rows_as_pictures(means: Tensor, weight: Tensor, blank: Tensor) -> Drawn:
     """Draw the mean image of each digit, (10, 64), above its row of the weight, (10, 64).
 
     Args:
         means: by digit.
         weight: by digit, minus the mean row.
-        blank: (64,), whether a pixel is blank in all images.
+        blank: (64,), whether a pixel is blank in all training images.
     """
     fig, axes = plt.subplots(4, 5, figsize=(7.2, 6.4))
     most = weight.abs().max().item()
@@ -212,14 +300,25 @@ def rows_as_pictures(means: Tensor, weight: Tensor, blank: Tensor) -> Any:
         axes[row, column].set_title(str(digit), loc="center", fontsize=11)
         for pixel in blank.nonzero().flatten().tolist():
             corner = (pixel % 8 - 0.5, pixel // 8 - 0.5)
-            axes[row + 1, column].add_patch(Rectangle(corner, 1, 1, fill=False, ec="C6", lw=1))
+            axes[row + 1, column].add_patch(
+                Rectangle(corner, 1, 1, fill=False, ec="#777777", lw=1.2)
+            )
     fig.colorbar(ink, ax=axes[:2, :], pad=0.02, label="mean ink")
     fig.colorbar(weights, ax=axes[2:, :], pad=0.02, label="weight")
     fig.suptitle("Each row of the weights is a picture of what counts for its digit", fontsize=12)
-    return fig
+    caption = (
+        "The mean image of each digit, and below it the row of weights that recognises it, "
+        "minus the mean row. Red: ink counts for the digit; blue: against it. Framed: pixels "
+        "that are blank in every training image."
+    )
+    alt = (
+        "Ten pairs of small pictures. Above, blurred digits 0 to 9; below, red and blue "
+        "patterns that follow the strokes and the gaps of the digit."
+    )
+    return fig, caption, alt
 
 
-def reading(image: Tensor, label: int, weight: Tensor, bias: Tensor) -> Any:
+def reading(image: Tensor, label: int, weight: Tensor, bias: Tensor) -> Drawn:
     """Draw how an image gets two scores: the right digit's, and the best of the others."""
     scores = weight @ image + bias
     others = scores.clone()
@@ -239,10 +338,18 @@ def reading(image: Tensor, label: int, weight: Tensor, bias: Tensor) -> Any:
         row[2].set_title(total, fontsize=11)
     fig.colorbar(drawn, ax=axes, pad=0.02, label="weight; product")
     fig.suptitle(f"How the layer reads a {label}: image times row, summed", fontsize=12)
-    return fig
+    caption = (
+        "The row of the right digit and of the next best, times the image. The sum of the "
+        "product, and the bias, is the score, up to the same constant for all digits."
+    )
+    alt = (
+        "Two rows of three pictures: an image, a row of weights, their product. The products "
+        "sum to two scores."
+    )
+    return fig, caption, alt
 
 
-def ellipse(shear: Matrix) -> Any:
+def ellipse(shear: Matrix) -> Drawn:
     """Draw the unit circle with the directions in V, and their images under the shear."""
     matrix = torch.tensor(shear, dtype=torch.float64)
     angles = torch.linspace(0, 2 * torch.pi, 181, dtype=torch.float64)
@@ -255,31 +362,19 @@ def ellipse(shear: Matrix) -> Any:
         for i in range(2):
             x, y = (m @ vt[i] * vt[0].sum().sign()).tolist()
             ax.plot([0, x], [0, y], f"C{i}", lw=2.5)
-            ax.text(1.12 * x, 1.12 * y + 0.05, labels[i], color=f"C{i}", ha="center", va="bottom")
+            side = ("center", "right")[i]
+            ax.text(1.12 * x, 1.12 * y + 0.05, labels[i], color=f"C{i}", ha=side, va="bottom")
         ax.set(aspect="equal", xlim=(-2.1, 2.1), ylim=(-1.5, 1.7))
-        ax.set(xticks=range(-2, 3), yticks=[-1, 0, 1])
+        ax.set(xticks=range(-2, 3), yticks=[-1, 0, 1], xlabel="first number")
+    axes[0].set_ylabel("second number")
     axes[0].set_title("unit circle", fontsize=11)
     axes[1].set_title("its image under the shear", fontsize=11)
     fig.suptitle("Singular values: how far a matrix stretches two directions", fontsize=12)
-    return fig
-
-
-def singular_values(
-    before: Sequence[float], trained: Sequence[float], by_rank: Sequence[Sequence[float]]
-) -> Any:
-    """Draw the singular values of a layer, and its accuracy by how many of them are in use."""
-    fig, (values, shares) = plt.subplots(1, 2, figsize=(7.6, 3.6))
-    ranks = range(1, 11)
-    values.plot(ranks, trained, "C0o-")
-    values.plot(ranks, before, "C3o-")
-    values.text(4, trained[3] * 1.12, "trained", color="C0")
-    values.text(1, before[0] + 0.05 * max(trained), "at the start", color="C3")
-    values.set(xlabel="k", ylabel="k-th singular value", ylim=(0, None), xticks=[1, 4, 7, 10])
-    values.set_title("Training made nine directions large", fontsize=11)
-    for share in by_rank:
-        shares.plot(range(11), [100 * value for value in share], "C2o-", ms=4, alpha=0.6)
-    shares.axhline(80, color="C6", lw=1, ls=":")
-    shares.set(xlabel="k, singular values in use", ylabel="test accuracy (%)", ylim=(0, 100))
-    shares.set_xticks([0, 3, 6, 9])
-    shares.set_title("Half of them read most digits", fontsize=11)
-    return fig
+    caption = (
+        "The shear. Left: the directions that it stretches most and least. Right: where they land."
+    )
+    alt = (
+        "Two panels: a circle with two perpendicular radii, and its image, an ellipse, with "
+        "their images, the half-axes, of length 1.62 and 0.62."
+    )
+    return fig, caption, alt

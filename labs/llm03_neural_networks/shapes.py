@@ -51,6 +51,13 @@ def _shape_or_error(shape_of: Callable[[Shape, Shape], Shape], pair: Pair) -> An
         return "error"
 
 
-def count_equal(ours: list[Any], theirs: list[Any]) -> int:
-    """Return at how many places two lists agree."""
-    return sum(mine == its for mine, its in zip(ours, theirs, strict=True))
+def compare(shape_of: Callable[[Shape, Shape], Shape], pairs: list[Pair]) -> list[list[Any]]:
+    """Return a row for each pair: both shapes, the sum's shape by the rule, and PyTorch's."""
+    ours = shapes_or_errors(shape_of, pairs)
+    theirs = shapes_or_errors(pytorchs_shape, pairs)
+    return [[*pair, mine, its] for pair, mine, its in zip(pairs, ours, theirs, strict=True)]
+
+
+def count_equal(rows: list[list[Any]]) -> int:
+    """Return in how many rows of a comparison the rule and PyTorch agree."""
+    return sum(mine == its for _, _, mine, its in rows)

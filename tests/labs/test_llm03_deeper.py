@@ -60,6 +60,18 @@ def test_attention_to_a_single_key_returns_its_value():
     torch.testing.assert_close(lab.attention_by_einsum(q, k, v), v.expand(2, 3, 4, 8))
 
 
+# Singular values.
+
+
+@pytest.mark.parametrize("k", [0, 1, 4, 6])
+def test_a_truncated_matrix_is_the_closest_of_its_rank(k):
+    w = randn(6, 9)
+    close = lab.truncated(w, k)
+    assert torch.linalg.matrix_rank(close) == k
+    left = torch.linalg.svdvals(w)[k:].square().sum().sqrt()
+    torch.testing.assert_close((w - close).norm(), left)
+
+
 # The theory of the start.
 
 
@@ -130,3 +142,10 @@ def test_an_intensity_is_flops_over_bytes():
     many = [lab.intensity((b, 2048, 2048), 2) for b in (1, 64, 10**6)]
     assert many[0] == pytest.approx(1, rel=0.01)
     assert many[0] < many[1] < many[2] < 2048
+
+
+def test_twenty_layers_of_512_units_may_be_off_by_a_factor_of_two_and_a_half():
+    deviation = math.sqrt(5 * 20 / 512) / 2
+    assert math.expm1(deviation) == pytest.approx(0.25, abs=0.01)
+    assert lab.four_deviations(512) == pytest.approx(math.exp(4 * deviation + 25 / 512), rel=1e-9)
+    assert lab.four_deviations(2048) < lab.four_deviations(512)

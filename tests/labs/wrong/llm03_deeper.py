@@ -45,6 +45,26 @@ def without_softmax(q, k, v):
     return torch.einsum("bhqk,bkhd->bqhd", scores, v)
 
 
+def everything(w, _k):
+    return w
+
+
+def without_the_singular_values(w, k):
+    u, _, vt = torch.linalg.svd(w, full_matrices=False)
+    return u[:, :k] @ vt[:k]
+
+
+def the_smallest(w, k):
+    u, s, vt = torch.linalg.svd(w, full_matrices=False)
+    last = len(s) - k
+    return u[:, last:] * s[last:] @ vt[last:]
+
+
+def full_matrices(w, k):
+    u, s, vt = torch.linalg.svd(w)
+    return (u * s)[:, :k] @ vt[:k]
+
+
 def logs(values):
     return [math.log(value) for value in values]
 
@@ -93,6 +113,10 @@ WRONG = [
     ("attention_by_einsum", attention(scores="bthd,bthd->bht"), "share a letter for T"),
     ("attention_by_einsum", one_weight_for_all_heads, "all heads share one weight"),
     ("attention_by_einsum", without_softmax, "is the softmax missing"),
+    ("truncated", everything, "all singular values are in use"),
+    ("truncated", without_the_singular_values, "are the singular values missing"),
+    ("truncated", the_smallest, "the k smallest are in use"),
+    ("truncated", full_matrices, "is full_matrices=False missing"),
     ("loglog_slope", on_plain_axes, "the slope on plain axes"),
     ("loglog_slope", only_y_logarithmic, "only y is logarithmic"),
     ("loglog_slope", from_end_to_end, "between the first and the last point"),
