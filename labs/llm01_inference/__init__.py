@@ -1,5 +1,7 @@
 """LLM01: the parts that later labs may import."""
 
-from labs.llm01_inference.lesson import draw as draw
+from labs.llm01_inference.lesson import sample as draw
 from labs.llm01_inference.lesson import top_p as top_p
 from labs.llm01_inference.model_files import called as called
+
+__all__ = ["called", "draw", "top_p"]

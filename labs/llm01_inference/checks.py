@@ -1,16 +1,17 @@
-"""Check the exercises of LLM01 and LLM01+.
+"""Check the exercises of LLM01; those of LLM01+ are in deeper_checks.
 
 References: the logits processors of transformers for `top_p` and `repetition_penalty`, results
-written out for `build_chat`, `few_shot_prompt`, `left_pad` and `until_stop`, plain loops for
-`generate` and `strided_loss`, the formula for `difference`, the probabilities for `sample`.
+written out for `build_chat` and `few_shot_prompt`, a plain loop for `generate`, the formula for
+`difference`, the probabilities for `sample`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from labs.kit import Checks, Mistake, draw, equals, expect_close, name_mistake
+from labs.kit import Checks, Mistake, draw, expect_close, name_mistake
+from labs.llm01_inference import deeper_checks
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from transformers.generation.logits_process import (
 )
 
 checks = Checks()
+for _check in (deeper_checks.left_pad, deeper_checks.generate_cached, deeper_checks.strided_loss):
+    checks.proves(_check.__name__)(_check)
 
 Function = Callable[..., Any]
 Mistakes = dict[str, Callable[[], Tensor]]
@@ -502,206 +505,3 @@ def _compare_numbers(got: list[float], a: Tensor, b: Tensor) -> None:
         if abs(got[1] - number) < 1e-9:
             raise Mistake(message)
     raise Mistake(f"expected the standard error {error:.4f}, got {got[1]:.4f}")
-
-
-@checks.proves("left_pad")
-def left_pad(module: Any) -> None:
-    """Compare ids, mask and positions of three prompts with those written out here."""
-    implementation = module.left_pad
-    prompts = [[5, 6, 7], [8], [1, 2, 3, 4, 9]]
-    got = implementation([list(prompt) for prompt in prompts], 77)
-    if not isinstance(got, tuple | list) or len(got) != 3:
-        raise Mistake("expected three tensors: ids, mask and positions")
-    want_ids = torch.tensor([[77, 77, 5, 6, 7], [77, 77, 77, 77, 8], [1, 2, 3, 4, 9]])
-    want_mask = torch.tensor([[0, 0, 1, 1, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]])
-    want_positions = torch.tensor([[0, 0, 0, 1, 2], [0, 0, 0, 0, 0], [0, 1, 2, 3, 4]])
-    ids, mask, positions = got
-    if equals(ids, torch.tensor([[5, 6, 7, 77, 77], [8, 77, 77, 77, 77], [1, 2, 3, 4, 9]])):
-        raise Mistake("the padding is on the right: the next token follows the last place")
-    if equals(ids, torch.tensor([[77, 77, 7, 6, 5], [77, 77, 77, 77, 8], [9, 4, 3, 2, 1]])):
-        raise Mistake("the prompts are reversed: after padding a reversed list, reverse it back")
-    expect_close(ids, want_ids, "the padding goes in front, and consists of `pad`")
-    _expect_mask(mask, want_mask)
-    _expect_positions(positions, want_mask, want_positions)
-    again = implementation([[77, 77, 5], [5]], 77)
-    reason = "a prompt may contain the id `pad`: make the mask from lengths, not from ids"
-    expect_close(again[1], torch.tensor([[1, 1, 1], [0, 0, 1]]), reason)
-
-
-def _expect_mask(got: Any, want: Tensor) -> None:
-    if equals(got, 1 - want):
-        raise Mistake("the mask is the wrong way round: 1 is text, 0 is padding")
-    if isinstance(got, Tensor) and got.dtype == torch.bool:
-        raise Mistake("expected a mask of int64 (1 for text, 0 for padding), got booleans")
-    if equals(got, torch.ones_like(want)):
-        raise Mistake("the mask is 1 everywhere: the model would read the padding as text")
-    expect_close(got, want, "1 for each token of a prompt, 0 for the padding")
-
-
-def _expect_positions(got: Any, mask: Tensor, want: Tensor) -> None:
-    places = torch.arange(mask.shape[1]).expand_as(mask)
-    if equals(got, places):
-        raise Mistake("the positions count the padding: a text's first token has position 0")
-    if equals(got, mask.cumsum(-1)):
-        raise Mistake("the positions start at 1: a text's first token has position 0")
-    if isinstance(got, Tensor) and got.shape == want.shape and (got < 0).any():
-        raise Mistake("a position is negative: no table has a row -1, so clamp to 0")
-    if isinstance(got, Tensor) and got.shape == want.shape and equals(got * mask, want):
-        return  # positions of the padding do no harm
-    expect_close(got, want, "0, 1, 2, … along the tokens of each prompt")
-
-
-@checks.proves("until_stop")
-def until_stop(module: Any) -> None:
-    """Compare the text shown for many pieces and stops, and how early it is shown."""
-    implementation = module.until_stop
-
-    def shown(pieces: list[str], stops: list[str]) -> str:
-        got = implementation(iter(pieces), list(stops))
-        if got is None or isinstance(got, str) or not hasattr(got, "__iter__"):
-            raise Mistake("until_stop must yield pieces of text, one after the other")
-        parts = list(got)
-        if not all(isinstance(part, str) for part in parts):
-            raise Mistake("until_stop yielded something that isn't text")
-        return "".join(parts)
-
-    _one_stop(shown)
-    _several_stops(shown)
-    _as_early_as_is_safe(implementation)
-
-
-def _one_stop(shown: Callable[[list[str], list[str]], str]) -> None:
-    if shown(["no", " stop", " here"], ["##"]) != "no stop here":
-        raise Mistake("without a stop all text must be shown, including what was held back")
-    if shown(["ends with #"], ["##"]) != "ends with #":
-        raise Mistake("text held back at the end was never shown: it was no stop after all")
-    got = shown(["a b", " ## c", " d"], ["##"])
-    if got == "a b ##":
-        raise Mistake("the stop string itself was shown: end before it")
-    if got == "a b":
-        raise Mistake("the text before the stop, in the same piece, is lost")
-    if "c" in got:
-        raise Mistake("the text goes on after the stop string")
-    if got != "a b ":
-        raise Mistake(f"expected 'a b ' for 'a b ## c', got {got!r}")
-    if shown(["a#", "#b"], ["##"]) != "a":
-        raise Mistake("a stop that begins in one piece and ends in the next isn't recognised")
-    if shown(["aaa", "b!"], ["aab"]) != "a":
-        raise Mistake("after 'aaa', 'aa' must wait, not all of it: a stop may begin at each letter")
-
-
-def _several_stops(shown: Callable[[list[str], list[str]], str]) -> None:
-    if shown(["one STOP two END"], ["END", "STOP"]) != "one ":
-        raise Mistake("the stop that comes first in the text ends it, not the first of the list")
-    for pieces in (["xabcd"], list("xabcd"), ["xa", "bcd"]):
-        if shown(pieces, ["abcd", "bc"]) != "xa":
-            raise Mistake(
-                "the stop that is complete first ends the text, however it is cut: in 'xabcd', "
-                "'bc' is complete before 'abcd'"
-            )
-        if shown(pieces, ["bc", "abc"]) != "x":
-            raise Mistake("of two stops that are complete together, the longer one counts")
-
-
-def _as_early_as_is_safe(implementation: Function) -> None:
-    def pieces() -> Iterator[str]:
-        for piece in ("The", " cat #", " sat"):
-            yield piece
-            consumed.append(piece)
-
-    consumed: list[str] = []
-    output = iter(implementation(pieces(), ["##"]))
-    early = ""
-    while early != "The" and len(early) < 3:
-        early += next(output, "###")
-    if consumed:
-        raise Mistake("nothing is shown before later pieces are read: yield safe text at once")
-    text = early + "".join(output)
-    if text != "The cat # sat":
-        raise Mistake(f"expected 'The cat # sat', got {text!r}: text that was held back is lost")
-
-
-@checks.proves("strided_loss")
-def strided_loss(module: Any) -> None:
-    """Compare with a loop over windows, whose model depends on every token of its window."""
-    implementation = module.strided_loss
-    ids = torch.randint(9, (23,), generator=torch.Generator().manual_seed(0))
-    for window, stride in ((23, 1), (8, 7), (8, 3), (8, 1), (5, 4), (40, 6)):
-        model = _CountingModel()
-        got = implementation(model, ids, window, stride)
-        if isinstance(got, Tensor) and got.ndim == 0:
-            got = got.item()
-        if not isinstance(got, float):
-            raise Mistake(f"expected a float, got a {type(got).__name__}")
-        if model.longest > window:
-            raise Mistake(f"the model got {model.longest} tokens: a window has at most {window}")
-        want = _strided(ids, window, stride)
-        for message, wrong in _mistakes_of_strides(ids, window, stride).items():
-            if abs(wrong - want) > 1e-6 and abs(wrong - got) < 1e-9:
-                raise Mistake(message)
-        if not abs(got - want) < 1e-9:
-            raise Mistake(
-                f"expected {want:.4f}, got {got:.4f} (window {window}, stride {stride}): does each "
-                "token count once, in a window that ends where the new tokens end?"
-            )
-
-
-class _CountingModel:
-    """A model whose logits depend on all ids of its window: (T,) -> (T, 9)."""
-
-    def __init__(self) -> None:
-        self.longest = 0
-
-    def __call__(self, ids: Tensor) -> Tensor:
-        if not isinstance(ids, Tensor) or ids.ndim != 1:
-            raise Mistake("the model takes a window of ids, (T,)")
-        self.longest = max(self.longest, len(ids))
-        seen = torch.nn.functional.one_hot(ids, 9).double().cumsum(0)  # (T, 9)
-        return seen.sqrt() + 0.1 * torch.arange(9) * ids[:, None]
-
-
-def _windows(n: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (begin, first scored, end) of each window."""
-    scored = 1
-    while scored < n:
-        end = min(window if scored == 1 else scored + stride, n)
-        yield max(0, end - window), scored, end
-        scored = end
-
-
-def _losses(ids: Tensor, begin: int, first: int, end: int, shift: int = 1) -> Tensor:
-    """Return the nats of ids[first:end] in a window from `begin`; no shift is a mistake."""
-    logp = _CountingModel()(ids[begin:end]).log_softmax(-1)
-    return -torch.stack([logp[t - shift - begin, ids[t]] for t in range(first, end)])
-
-
-def _strided(ids: Tensor, window: int, stride: int) -> float:
-    spans = _windows(len(ids), window, stride)
-    return sum(_losses(ids, *span).sum().item() for span in spans) / (len(ids) - 1)
-
-
-def _mistakes_of_strides(ids: Tensor, window: int, stride: int) -> dict[str, float]:
-    n = len(ids)
-    spans = list(_windows(n, window, stride))
-    new = [_losses(ids, *span) for span in spans]
-    total = sum(losses.sum().item() for losses in new)
-    all_of_each = torch.cat([_losses(ids, begin, begin + 1, end) for begin, _, end in spans])
-    unshifted = sum(_losses(ids, *span, shift=0).sum().item() for span in spans)
-    starts = range(0, n - 1, stride)
-    apart = torch.cat([_losses(ids, a, a + 1, min(a + window, n)) for a in starts])
-    return {
-        "each window's mean has the same weight, though the last has fewer tokens: divide at the "
-        "end": sum(losses.mean().item() for losses in new) / len(new),
-        "tokens in two windows count twice: score only new tokens": all_of_each.mean().item(),
-        "tokens in two windows count twice, but the sum is divided as if they counted once": (
-            all_of_each.sum().item() / (n - 1)
-        ),
-        "windows that start every `stride` tokens score all their tokens: score only new ones": (
-            apart.mean().item()
-        ),
-        "the logits at place t are about token t + 1: shift by one": unshifted / (n - 1),
-        "nothing predicts the first token: divide by len(ids) - 1": total / n,
-        "expected the mean, got the sum: divide by the number of scored tokens": total,
-        "expected the loss, got e^loss, which is the perplexity": math.exp(total / (n - 1)),
-        "expected the loss in nats, got bits": total / (n - 1) / math.log(2),
-    }

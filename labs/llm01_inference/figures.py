@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from labs.llm01_inference.view_data import likeliest
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -48,17 +50,11 @@ def parameters(counts: dict[str, int]) -> Figure:
     return fig
 
 
-def pipeline(
-    tokens: Sequence[str], ids: Sequence[int], guesses: list[list[Any]], best: list[list[Any]]
-) -> Figure:
-    """Draw tokens, ids, the model, and its predictions.
-
-    Args:
-        tokens: the text.
-        ids: of the tokens.
-        guesses: the likeliest next token at each position, from view_data.likeliest.
-        best: the likeliest tokens at the last position.
-    """
+def pipeline(tokenizer: Any, ids: Sequence[int], logits: Any) -> Figure:
+    """Draw the tokens of a text, their ids, the model, and what it predicts from logits (T, V)."""
+    tokens = [tokenizer.decode(i) for i in ids]
+    guesses = [likeliest(row, tokenizer, 1)[0] for row in logits]
+    best = likeliest(logits[-1], tokenizer, 8)
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4), width_ratios=(1.7, 1))
     rows = len(tokens)
     left.set(xlim=(0, 10), ylim=(-0.7, rows + 0.3))
@@ -137,16 +133,16 @@ def stretches(logits: Sequence[float], u: float) -> Figure:
     return fig
 
 
-def temperatures(prompt: str, names: Sequence[str], top: dict[float, list[float]]) -> Figure:
+def temperatures(prompt: str, names: Sequence[str], top: dict[float, Any]) -> Figure:
     """Draw the likeliest tokens and all others together, a panel for each temperature."""
     fig, axes = plt.subplots(1, len(top), figsize=(7.2, 3.2), sharey=True)
     rows = range(len(names) + 1)
     for ax, (t, p) in zip(axes, top.items(), strict=True):
-        shares = [*p, 1 - sum(p)]
+        shares = [*p.tolist(), 1 - p.sum().item()]
         colours = ["C0"] * len(names) + ["C1"]
         bars = ax.barh(rows, shares, color=colours)
         ax.bar_label(bars, [f" {share:.0%}" for share in shares], fontsize=9)
-        ax.set(title=f"T = {t:g}: five have {sum(p):.0%}", xlim=(0, 1.25), xlabel="probability")
+        ax.set(title=f"T = {t:g}: five have {p.sum():.0%}", xlim=(0, 1.25), xlabel="probability")
         ax.title.set_fontsize(10)
         ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
         ax.grid(axis="y", visible=False)
@@ -156,10 +152,11 @@ def temperatures(prompt: str, names: Sequence[str], top: dict[float, list[float]
     return fig
 
 
-def nucleus(curves: dict[str, tuple[np.ndarray, int]]) -> Figure:
-    """Draw sorted probabilities over rank: for each prompt the curve (V,) and the nucleus' size."""
+def nucleus(prompts: dict[str, tuple[Any, int]]) -> Figure:
+    """Draw sorted probabilities over rank: for each prompt its logits (V,) and how many stay."""
     fig, ax = plt.subplots()
-    for i, (text, (p, left)) in enumerate(curves.items()):
+    for i, (text, (logits, left)) in enumerate(prompts.items()):
+        p = logits.softmax(-1).sort(descending=True).values.cpu().numpy()
         rank = np.arange(1, len(p) + 1)
         ax.loglog(rank, p, f"C{i}")
         ax.loglog(rank[:left], p[:left], f"C{i}o-", markevery=[0], ms=9, lw=7, alpha=0.4)
@@ -239,7 +236,7 @@ def entropies(curves: dict[str, tuple[list[float], list[float]]], highest: float
     fig, ax = plt.subplots()
     for i, (text, (t, h)) in enumerate(curves.items()):
         ax.semilogx(t, h, f"C{i}")
-        ax.text(10, 3.6 - i, f"“{text}”", color=f"C{i}", ha="right")
+        ax.text(0.1, 9.2 - i, f"“{text}”", color=f"C{i}")
     ax.axhline(highest, color=GREY, ls=":")
     ax.text(0.1, highest + 0.15, "ln V: all tokens equally probable", color=GREY)
     ax.set(xlabel="temperature T", ylabel="entropy (nats)", ylim=(0, highest * 1.1))
@@ -356,7 +353,7 @@ def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
         ax.annotate(
             f"{name}: c = {c:.2f}",
             (ends[1], c * ends[1]),
-            (-4, 8),
+            (-4, -26),
             textcoords="offset points",
             color=f"C{i}",
             ha="right",

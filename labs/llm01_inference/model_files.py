@@ -1,6 +1,7 @@
 """Look into the files of a model, and name it."""
 
 from pathlib import Path
+from typing import Any
 
 from labs.kit import Run
 
@@ -8,10 +9,15 @@ import torch
 from safetensors import safe_open
 
 
-def numbers_in_files(folder: Path) -> int:
-    """Count the numbers in all weights files of a folder."""
+def sizes_of_files(folder: str) -> list[list[Any]]:
+    """Return the name and the bytes of each file of a model's folder."""
+    return [[path.name, path.stat().st_size] for path in sorted(Path(folder).iterdir())]
+
+
+def numbers_in(folder: str) -> int:
+    """Count the numbers in all weights files of a model's folder."""
     count = 0
-    for path in folder.glob("*.safetensors"):
+    for path in Path(folder).glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - the file is no dictionary
                 count += torch.Size(file.get_slice(name).get_shape()).numel()

@@ -1,6 +1,6 @@
-"""Ask a model many prompts at once, and show text as it is written.
+"""Ask a model many prompts at once, show text as it is written, and write by the library.
 
-LLM01+ explains the three devices of the former: padding, mask and cache.
+LLM01+ explains the three devices of `replies`: padding, mask and cache.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,3 +84,22 @@ def stream(tokenizer: Any, tokens: Iterable[int]) -> Iterator[str]:
             yield text[shown:]
             shown = len(text)
     yield text[shown:]
+
+
+def library_text(model: Any, prompt: list[int], new: int, **settings: Any) -> list[int]:
+    """Return up to `new` ids by `model.generate`, greedy unless the settings say otherwise."""
+    ids = torch.tensor([prompt], device=model.device)  # (1, T)
+    settings = {"do_sample": False, "pad_token_id": 0, **settings}
+    mask = torch.ones_like(ids)
+    written = model.generate(ids, attention_mask=mask, max_new_tokens=new, **settings)
+    return written[:, len(prompt) :].flatten().tolist()
+
+
+def sampled_texts(model: Any, tokenizer: Any, start: str, new: int = 14) -> list[list[Any]]:
+    """Return temperature, top-p and the library's text after `start`, for four settings."""
+    prompt = tokenizer(start).input_ids
+    rows = []
+    for t, p in ((0.7, 1.0), (1.0, 1.0), (1.5, 1.0), (1.5, 0.9)):
+        ids = library_text(model, prompt, new, do_sample=True, top_k=0, temperature=t, top_p=p)
+        rows.append([t, p, repr(tokenizer.decode(ids))])
+    return rows

@@ -4,8 +4,21 @@ import copy
 import math
 from typing import Any
 
+from labs.kit import Run
+from labs.llm01_inference.diversity import human_texts
+from labs.llm01_inference.uncertainty import mean_and_error
+
 import torch
 from torch import Tensor
+
+ROUNDINGS: list[tuple[str, dict[str, Any]]] = [
+    ("8 bits, a scale for each row", {"bits": 8}),
+    ("4 bits, a scale for each row", {"bits": 4}),
+    ("3 bits, a scale for each row", {"bits": 3}),
+    ("4 bits, a scale for each 32 weights", {"bits": 4, "block": 32}),
+    ("4 bits, as Q4_1", {"bits": 4, "block": 32, "least_to_largest": True}),
+]
+TEXTS = 30
 
 
 def rounded(w: Tensor, bits: int, block: int = 0, least_to_largest: bool = False) -> Tensor:
@@ -44,3 +57,24 @@ def losses_of(model: Any, ids: Tensor) -> Tensor:
     logp = model(ids.to(model.device)).logits[:, :-1].log_softmax(-1)  # (B, T - 1, V)
     chosen = logp.gather(2, ids[:, 1:, None].to(logp.device))[..., 0]  # (B, T - 1)
     return -chosen.mean(-1).cpu()
+
+
+def costs_of_rounding(
+    run: Run, name: str, opened: tuple[Any, Any]
+) -> tuple[list[list[Any]], list[Tensor]]:
+    """Return a row for each rounding (what, layers, ε, cost, its SE), and its costs by text."""
+    model, tokenizer = opened
+    depth = model.config.num_hidden_layers
+    ids = torch.tensor(human_texts(tokenizer, TEXTS, run.pick(tiny=32, small=64, full=64)))
+    before = losses_of(model, ids)  # (B,)
+    tries = [(what, how, depth) for what, how in ROUNDINGS]
+    tries.append((*ROUNDINGS[2], max(1, depth // 4)))
+    rows = []
+    costs = []
+    for what, how, count in run.progress(tries, name):
+        net, error = with_layers_rounded(model, count, **how)
+        costs.append(losses_of(net, ids) - before)  # (B,)
+        rows.append([what, count, error, *mean_and_error(costs[-1].tolist())])
+    columns = ["weights", "layers", "relative error ε", "nats per token added", "SE"]
+    run.table(f"{name}, {TEXTS} excerpts of Shakespeare", columns, rows)
+    return rows, costs

@@ -3,7 +3,15 @@
 import math
 from collections.abc import Sequence
 
+from labs.kit import tolerance
+
+import torch
 from torch import Tensor
+
+
+def rounding(logits: Tensor) -> float:
+    """Return how much float32 may round logits of this size."""
+    return tolerance(torch.float32) * max(1.0, logits.abs().max().item())
 
 
 def errors_of_shares(ids: Tensor, probabilities: Tensor, tokens: int) -> list[float]:
@@ -37,6 +45,8 @@ def unlike(ours: list[list[int]], theirs: list[list[int]]) -> int:
 
 def verdict(gain: float, error: float) -> str:
     """Say a difference of shares with its standard error, and whether chance explains it."""
+    if gain == error == 0:
+        return "0, equal at each question"
     said = f"{100 * gain:+.0f} ± {100 * error:.0f}"
     return said if abs(gain) > 2 * error else f"{said}, which may be chance"
 
@@ -50,3 +60,9 @@ def unlike_logits(ours: Tensor, theirs: Tensor, uncut: Tensor) -> int:
     at_edge = uncut == edge  # (..., V)
     tied = at_edge & (at_edge.sum(-1, keepdim=True) > 1)
     return int(((ours != theirs) & ~tied).sum())
+
+
+def without_least(cut: Tensor) -> Tensor:
+    """Remove the least probable token that a cut leaves, (..., V) -> (..., V): a cut off by one."""
+    least = cut.where(cut.isfinite(), math.inf).amin(-1, keepdim=True)  # (..., 1)
+    return cut.masked_fill(cut == least, -math.inf)

@@ -31,17 +31,17 @@ def logits(*shape, seed=0):
 # Choosing.
 
 
-def test_draw_returns_no_token_of_probability_zero_and_none_out_of_range():
+def test_sample_returns_no_token_of_probability_zero_and_none_out_of_range():
     few = torch.full((50_000,), -math.inf)
     few[[3, 49_999]] = 0.0
-    drawn = lab.draw(few, 2000)
+    drawn = lab.sample(few, 1.0, 2000)
     assert set(drawn.tolist()) == {3, 49_999}
-    assert lab.draw(logits(2, 3, 7)).shape == (2, 3, 1)
+    assert lab.sample(logits(2, 3, 7)).shape == (2, 3, 1)
     assert lab.sample(logits(4, 7)).shape == (4, 1)
 
 
-def test_draw_returns_equally_likely_tokens_equally_often():
-    counts = lab.draw(torch.zeros(4), 40_000).bincount(minlength=4)
+def test_sample_returns_equally_likely_tokens_equally_often():
+    counts = lab.sample(torch.zeros(4), 1.0, 40_000).bincount(minlength=4)
     assert (counts - 10_000).abs().max() < 6 * math.sqrt(40_000 * 3 / 16)
 
 
@@ -123,6 +123,13 @@ def test_many_replies_at_once_are_those_of_each_prompt_alone(glass, prompts):
         )
         text = tokenizer.decode([i for i in alone if i != tokenizer.eos_token_id]).strip()
         assert reply == text.split("\n")[0].strip()
+
+
+def test_a_cut_with_one_token_too_few_is_noticed_in_each_row():
+    scores = logits(5, 40)
+    cut = lab.top_p(scores, 0.9)
+    assert uncertainty.unlike_logits(cut, cut, scores) == 0
+    assert uncertainty.unlike_logits(uncertainty.without_least(cut), cut, scores) == 5
 
 
 # Marking.

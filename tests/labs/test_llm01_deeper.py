@@ -6,8 +6,10 @@ from itertools import pairwise
 
 from labs.kit import assets
 from labs.llm01_inference import deeper as lab
-from labs.llm01_inference import lesson
-from labs.llm01_inference.rounding import rounded
+from labs.llm01_inference import lesson, stops
+from labs.llm01_inference.diversity import distinct
+from labs.llm01_inference.rounding import rounded, with_layers_rounded
+from labs.llm01_inference.search import beam_search
 
 import pytest
 import torch
@@ -36,7 +38,7 @@ def test_p_values_of_a_right_sampler_are_uniform_and_rare_tokens_are_pooled():
     p = torch.tensor([0.5, 0.3, 0.1999, 0.0001], dtype=torch.float64)
     found = torch.tensor(
         [
-            lab.p_value(lab.draw(p.log(), 1000).bincount(minlength=4).double(), 1000 * p)
+            lab.p_value(lesson.sample(p.log(), 1.0, 1000).bincount(minlength=4).double(), 1000 * p)
             for _ in range(400)
         ]
     )
@@ -64,8 +66,8 @@ def test_slope_of_the_entropy_is_the_variance_over_the_temperature_cubed():
 
 
 def test_distinct_is_the_share_of_different_runs():
-    assert lab.distinct([1, 2, 3, 4, 5]) == 1
-    assert lab.distinct([1, 2] * 10, n=2) == 2 / 19
+    assert distinct([1, 2, 3, 4, 5]) == 1
+    assert distinct([1, 2] * 10, n=2) == 2 / 19
 
 
 @pytest.mark.parametrize("new", [1, 2, 30])
@@ -97,14 +99,14 @@ def test_a_penalty_does_not_count_padding_as_text(glass):
 def test_beam_search_is_the_librarys(glass, beams, how):
     end = glass[1](".").input_ids[-1:]
     for prompt in PROMPTS:
-        got = lab.beam_search(glass[0], prompt, 15, beams, end=end, **how)
+        got = beam_search(glass[0], prompt, 15, beams, end=end, **how)
         theirs = {"num_beams": beams, **(how if beams > 1 else {})}
         assert got == lesson.library_text(glass[0], prompt, 15, eos_token_id=end, **theirs)
 
 
 def test_one_beam_is_greedy(glass):
     for prompt in PROMPTS:
-        assert lab.beam_search(glass[0], prompt, 12, 1) == plain(glass[0], prompt, 12)
+        assert beam_search(glass[0], prompt, 12, 1) == plain(glass[0], prompt, 12)
 
 
 @pytest.mark.parametrize("how", ["prompt_lookup_num_tokens", "assistant_model"])
@@ -127,21 +129,53 @@ def test_no_run_of_n_tokens_repeats_with_no_repeat_ngram_size(glass, n):
         assert got == lesson.library_text(
             glass[0], prompt, 15, eos_token_id=end, no_repeat_ngram_size=n
         )
-        assert lab.distinct(prompt + got, n) == 1
+        assert distinct(prompt + got, n) == 1
 
 
 def test_the_text_before_a_stop_is_the_same_for_every_way_to_cut_it():
     torch.manual_seed(0)
     for _ in range(300):
         text = "".join("ab#"[i] for i in torch.randint(3, (30,)).tolist())
-        stops = ["##a", "b#b#", "#a#"]
-        ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
-        first = min(ends, default=None)
-        complete = [stop for stop in stops if first and text[:first].endswith(stop)]
+        ends = ["##a", "b#b#", "#a#"]
+        places = [text.index(end) + len(end) for end in ends if end in text]
+        first = min(places, default=None)
+        complete = [end for end in ends if first and text[:first].endswith(end)]
         want = text[: first - max(map(len, complete))] if first else text
         cuts = sorted({0, 30, *torch.randint(30, (6,)).tolist()})
         pieces = [text[a:b] for a, b in pairwise(cuts)]
-        assert "".join(lab.until_stop(pieces, stops)) == want
+        assert "".join(stops.until_stop(pieces, ends)) == want
+
+
+@pytest.mark.parametrize(
+    ("pieces", "ends", "want"),
+    [
+        (["no", " stop", " here"], ["##"], "no stop here"),
+        (["ends with #"], ["##"], "ends with #"),
+        (["a b", " ## c", " d"], ["##"], "a b "),
+        (["a#", "#b"], ["##"], "a"),
+        (["aaa", "b!"], ["aab"], "a"),
+        (["one STOP two END"], ["END", "STOP"], "one "),
+        (["xa", "bcd"], ["abcd", "bc"], "xa"),
+        (["xa", "bcd"], ["bc", "abc"], "x"),
+    ],
+)
+def test_the_stop_that_is_complete_first_ends_the_text(pieces, ends, want):
+    assert "".join(stops.until_stop(pieces, ends)) == want
+
+
+def test_text_is_held_back_only_while_it_may_begin_a_stop():
+    text, held = stops.shown_and_held(stops.until_stop, ["The", " cat #", " sat", " #"], ["##"])
+    assert (text, held) == ("The cat # sat #", 1)
+
+    def late(pieces, _ends):
+        yield "".join(pieces)
+
+    assert stops.shown_and_held(late, ["The", " cat", " sat"], ["##"])[1] == 7
+
+
+def test_a_cached_loop_writes_what_the_loop_without_a_cache_writes(glass):
+    for prompt in PROMPTS:
+        assert lab.generate_cached(glass[0], prompt, 20) == plain(glass[0], prompt, 20)
 
 
 def test_strided_loss_in_one_window_is_the_loss_that_the_model_computes(glass):
@@ -170,7 +204,7 @@ def test_rounding_moves_weights_by_half_a_step_at_most_to_2_to_the_bits_levels(b
 
 def test_rounding_some_layers_changes_neither_the_model_nor_the_other_layers(glass):
     before = glass[0].model.layers[1].mlp.up_proj.weight.clone()
-    net, error = lab.with_layers_rounded(glass[0], 2, bits=3)
+    net, error = with_layers_rounded(glass[0], 2, bits=3)
     assert torch.equal(glass[0].model.layers[1].mlp.up_proj.weight, before)
     changed = [
         not torch.equal(a.mlp.up_proj.weight, b.mlp.up_proj.weight)

@@ -5,6 +5,7 @@ import math
 from labs.llm01_inference import deeper as lab
 
 import torch
+from transformers import DynamicCache
 
 
 def padded(ids=None, mask=None, positions=None):
@@ -72,70 +73,35 @@ def all_text_at_once(model, ids, _window, _stride):
     return lab.strided_loss(model, ids, len(ids), 1)
 
 
-def each_piece_alone(pieces, stops):
-    for piece in pieces:
-        begins = [piece.index(stop) for stop in stops if stop in piece]
-        if begins:
-            yield piece[: min(begins)]
-            return
-        yield piece
+def cached(prefill=lambda prompt: prompt, later=lambda ids: ids[-1:], row=-1, one_cache=True):
+    """Return a generate_cached with a mistake in one of its steps."""
+
+    def generate_cached(model, prompt, new):
+        cache = DynamicCache(config=model.config)
+        ids = list(prompt)
+        fresh = prefill(ids)
+        for _ in range(new):
+            cache = cache if one_cache else DynamicCache(config=model.config)
+            logits = model(torch.tensor([fresh]), cache=cache, use_cache=True).logits
+            ids.append(int(logits[0, row].argmax()))
+            fresh = later(ids)
+        return ids[len(prompt) :]
+
+    return generate_cached
 
 
-def shows_the_stop(pieces, stops):
-    text = "".join(pieces)
-    ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
-    yield text[: min(ends)] if ends else text
+def returns_the_prompt_too(model, prompt, new):
+    return prompt + lab.generate_cached(model, prompt, new)
 
 
-def waits_for_all(pieces, stops):
-    yield from lab.until_stop(["".join(pieces)], stops)
+def calls_once_too_often(model, prompt, new):
+    return lab.generate_cached(model, prompt, new + 1)[:new]
 
 
-def forgets_what_it_held(pieces, stops):
-    held = ""
-    for piece in pieces:
-        held += piece
-        if any(stop in held for stop in stops):
-            yield held[: min(held.index(stop) for stop in stops if stop in held)]
-            return
-        wait = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
-        yield held[: len(held) - wait]
-        held = held[len(held) - wait :]
-
-
-def first_of_the_list(pieces, stops):
-    held = ""
-    for piece in pieces:
-        held += piece
-        for stop in stops:
-            if stop in held:
-                yield held[: held.index(stop)]
-                return
-        wait = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
-        yield held[: len(held) - wait]
-        held = held[len(held) - wait :]
-    yield held
-
-
-def earliest_start(pieces, stops):
-    def order(text):
-        return min((text.index(stop) for stop in stops if stop in text), default=None)
-
-    held = ""
-    for piece in pieces:
-        held += piece
-        at = order(held)
-        if at is not None:
-            yield held[:at]
-            return
-        wait = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
-        yield held[: len(held) - wait]
-        held = held[len(held) - wait :]
-    yield held
-
-
-def returns_a_string(pieces, stops):
-    return "".join(lab.until_stop(pieces, stops))
+def appends_to_the_prompt(model, prompt, new):
+    new_ids = lab.generate_cached(model, prompt, new)
+    prompt += new_ids
+    return new_ids
 
 
 WRONG = [
@@ -146,6 +112,13 @@ WRONG = [
     ("left_pad", padded(positions=lambda _p, _i, mask, _q: mask.cumsum(-1)), "start at 1"),
     ("left_pad", padded(positions=lambda _p, _i, mask, _q: mask.cumsum(-1) - 1), "negative"),
     ("left_pad", mask_from_ids, "from lengths, not from ids"),
+    ("generate_cached", cached(later=lambda ids: ids), "computes the entire text again"),
+    ("generate_cached", cached(prefill=lambda ids: ids[-1:]), "the complete prompt"),
+    ("generate_cached", cached(one_cache=False), "the same cache"),
+    ("generate_cached", cached(row=0), "in the last row"),
+    ("generate_cached", returns_the_prompt_too, "the prompt was returned"),
+    ("generate_cached", calls_once_too_often, "8 new ids need 8 calls"),
+    ("generate_cached", appends_to_the_prompt, "changed the prompt"),
     ("strided_loss", mean_of_means, "each window's mean has the same weight"),
     ("strided_loss", all_of_each_window, "count twice: score only new tokens"),
     ("strided_loss", strided(new=False), "divided as if they counted once"),
@@ -153,11 +126,4 @@ WRONG = [
     ("strided_loss", strided(shift=0), "shift by one"),
     ("strided_loss", perplexity, "the perplexity"),
     ("strided_loss", all_text_at_once, "a window has at most"),
-    ("until_stop", each_piece_alone, "ends in the next isn't recognised"),
-    ("until_stop", shows_the_stop, "itself was shown"),
-    ("until_stop", waits_for_all, "yield safe text at once"),
-    ("until_stop", forgets_what_it_held, "it was no stop after all"),
-    ("until_stop", first_of_the_list, "not the first of the list"),
-    ("until_stop", earliest_start, "is complete first"),
-    ("until_stop", returns_a_string, "must yield pieces"),
 ]

@@ -1,0 +1,72 @@
+"""The captions of LLM01's and LLM01+'s figures, and their texts for readers who can't see them."""
+
+from typing import Any
+
+from labs.kit import Run
+from labs.llm01_inference.model_files import called
+
+from matplotlib.figure import Figure
+
+CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
+    "parameters": (
+        "The parameters of {model}, by parts that the later labs build and explain.",
+        "A bar of millions of parameters for each part.",
+    ),
+    "pipeline": (
+        "From text to probabilities, in {model}.",
+        "Tokens, their ids, the model, the likeliest next token after each; bars for the last.",
+    ),
+    "loop": (
+        "The greedy loop: each call adds the token on the right to the text.",
+        "A row for each step: the text so far, the added token, and a bar for its probability.",
+    ),
+    "stretches": (
+        "A random number u = 0.7 and three temperatures, with the logits 2, 1 and 0.",
+        "Three lines from 0 to 1, cut into three stretches; u falls on the first or the second.",
+    ),
+    "temperature": (
+        "The next token of {model}: the five likeliest, and all others together.",
+        "Bars of probability at three temperatures. At T = 2 nearly all is in “all others”.",
+    ),
+    "nucleus": (
+        "The next token of {model} after two prompts. Thick: what top-p 0.9 leaves.",
+        "Two falling curves of probability over rank; one is thick for a few tokens, one for many.",
+    ),
+    "defaults": (
+        "Each dot is a token that `generate` drew after “{prompt}”, in {model}.",
+        "Two clouds of dots by rank: one ends at rank 50, the other reaches ranks of thousands.",
+    ),
+    "penalty": (
+        "What a penalty of 1.3 does to a logit. Above the diagonal it is a reward.",
+        "Logit after over logit before: division is above the diagonal for negative logits.",
+    ),
+    "entropy": (
+        "Entropy of the next token of {model} after three prompts.",
+        "Three curves of entropy over temperature that rise from 0 towards ln V.",
+    ),
+    "next_token": (
+        "{model}, one text, {precision}, on the run's device.",
+        "Milliseconds for the next token over the number of tokens so far, with and without a "
+        "cache, on log scales.",
+    ),
+    "likelihood": (
+        "{model}, {texts} texts of {tokens} tokens for each setting; large: medians.",
+        "Scatter plot of mean ln p over distinct 4-grams: greedy text is likeliest and least "
+        "diverse, Shakespeare is diverse and least likely.",
+    ),
+    "bits": (
+        "{size:,} bytes of Shakespeare.",
+        "Bars of bits per byte: uniform needs most, then unigram, bigram and the models.",
+    ),
+    "rounding": (
+        "What rounding costs, over L·ε²; bars: two standard errors over {texts} texts. Costs "
+        "below two standard errors aren't drawn.",
+        "Added nats over layers times squared relative error, on log scales, near a line.",
+    ),
+}
+
+
+def show(run: Run, name: str, fig: Figure, **values: Any) -> None:
+    """Add a figure to the report with its caption, in which {model} and `values` are filled in."""
+    caption, alt = CAPTIONS[name]
+    run.figure(fig, name, caption.format(model=called(run), **values), alt=alt)

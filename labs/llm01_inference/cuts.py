@@ -1,0 +1,56 @@
+"""Cut off improbable tokens by rank or fraction; compare cuts and a penalty with the library's."""
+
+from collections.abc import Callable
+from typing import Any
+
+from labs.kit import Run
+from labs.llm01_inference.uncertainty import unlike_logits, without_least
+
+import torch
+from torch import Tensor
+from transformers.generation import logits_process as library
+
+Cut = Callable[[Tensor, Any], Tensor]
+LIBRARYS: dict[str, tuple[Any, list[Any]]] = {  # the library's cut, and the values to try
+    "top-k": (library.TopKLogitsWarper, [1, 50, 5000]),
+    "top-p": (library.TopPLogitsWarper, [0.1, 0.5, 0.9, 0.99]),
+    "min-p": (library.MinPLogitsWarper, [0.01, 0.1, 1.0]),
+}
+
+
+def top_k(logits: Tensor, k: int) -> Tensor:
+    """Set all but the k largest logits to -inf, (..., V) -> (..., V)."""
+    smallest = logits.topk(min(k, logits.shape[-1])).values[..., -1:]  # (..., 1)
+    return logits.masked_fill(logits < smallest, -torch.inf)
+
+
+def min_p(logits: Tensor, fraction: float) -> Tensor:
+    """Set logits to -inf where p is below a fraction of the largest p, (..., V) -> (..., V)."""
+    probabilities = logits.softmax(-1)
+    smallest = fraction * probabilities.amax(-1, keepdim=True)  # (..., 1)
+    return logits.masked_fill(probabilities < smallest, -torch.inf)
+
+
+def compare_cuts(run: Run, rows: Tensor, cuts: dict[str, Cut]) -> None:
+    """Check that each cut of logits (positions, V) is the library's of that name."""
+    because = "control: in each row, a cut that leaves one token too few must be noticed"
+    for name, ours in cuts.items():
+        theirs, values = LIBRARYS[name]
+        pairs = [(ours(rows, x), theirs(x)(None, rows)) for x in values]
+        wrong = sum(unlike_logits(a, b, rows) for a, b in pairs)
+        run.check(f"{name}: logits unlike the library's", wrong, equals=0, decides=True)
+        missed = [unlike_logits(without_least(a), b, rows) for a, b in pairs]
+        run.check(f"{name}, one fewer", missed, at_least=len(rows), because=because)
+
+
+def compare_penalty(run: Run, text: list[int], logits: Tensor, ours: Callable[..., Tensor]) -> None:
+    """Check that a penalty of 1.3 after a text changes its logits (1, V) as the library's does."""
+    ids = torch.tensor([text], device=logits.device)  # (1, T)
+    theirs: Any = library.RepetitionPenaltyLogitsProcessor(1.3)
+    apart = ours(ids, logits, 1.3) - theirs(ids, logits.clone())
+    run.agree("penalty: ours − the library's", apart, decides=True)
+    seen = logits[0, ids.unique()]
+    signs = [int((seen > 0).sum()), int((seen < 0).sum())]
+    what = "seen tokens with logits above and below 0"
+    because = "control: the rule looks at the sign, so both must occur"
+    run.measure(what, signs, expect_at_least=1, because=because)

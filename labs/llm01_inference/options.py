@@ -1,0 +1,78 @@
+"""Generate with the options of transformers' `generate`, by ours and by the library."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from labs.kit import Run
+from labs.llm01_inference.lesson import repetition_penalty
+from labs.llm01_inference.replies import library_text
+from labs.llm01_inference.search import beam_search
+from labs.llm01_inference.steps import counted
+
+from transformers.generation import logits_process as library
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"num_beams": 3, "repetition_penalty": 1.3},
+    {"repetition_penalty": 1.3},
+    {"no_repeat_ngram_size": 3},
+    {"num_beams": 3},
+    {"num_beams": 3, "early_stopping": True},
+    {"num_beams": 4, "length_penalty": 2.0, "early_stopping": "never"},
+    {"num_beams": 2, "length_penalty": 0.0},
+    {"prompt_lookup_num_tokens": 8},
+]
+
+
+def generate_as_asked(
+    generate_batch: Callable[..., list[list[int]]],
+    model: Any,
+    prompt: list[int],
+    new: int,
+    end: list[int],
+    **how: Any,
+) -> list[int]:
+    """Generate with ours what the options of transformers' `generate` ask for."""
+    change: list[Any] = []
+    if penalty := how.pop("repetition_penalty", None):
+        change.append(partial(repetition_penalty, penalty=penalty))
+    if n := how.pop("no_repeat_ngram_size", None):  # no n-gram twice; the library's, in our loop
+        change.append(library.NoRepeatNGramLogitsProcessor(n))
+    if beams := how.pop("num_beams", None):
+        return beam_search(model, prompt, new, beams, change, end, **how)
+    how.pop("prompt_lookup_num_tokens", None)  # ours is greedy, which the guesses must not change
+    return generate_batch(model, [prompt], new, change, end=end)[0]
+
+
+def compare(
+    run: Run,
+    name: str,
+    model: Any,
+    prompts: list[list[int]],
+    new: int,
+    stop: list[int],
+    options: list[dict[str, Any]],
+    ours: Callable[..., list[int]],
+) -> list[list[Any]]:
+    """Compare texts of ours with the library's; return options, tokens, calls and changed texts.
+
+    A text is changed if it differs from the greedy text with the same end tokens.
+    """
+    rows = []
+    different = 0
+    for how in options:
+        early = {"early_stopping", "length_penalty"} & how.keys()
+        end = stop if early else [model.config.eos_token_id]
+        mine = [ours(model, prompt, new, end, **how) for prompt in prompts]
+        with counted(model) as calls:
+            theirs = [library_text(model, x, new, eos_token_id=end, **how) for x in prompts]
+        greedy = [ours(model, prompt, new, end) for prompt in prompts]
+        different += sum(a != b for a, b in zip(mine, theirs, strict=True))
+        changed = sum(a != b for a, b in zip(theirs, greedy, strict=True))
+        shown = ", ".join(f"{key}={value}" for key, value in how.items()) or "greedy"
+        rows.append([shown, sum(map(len, mine)), len(calls), changed])
+    because = "the same steps; only between nearly equal logits does rounding decide"
+    what = f"{name}: texts unlike the library's"
+    run.measure(what, different, expect_at_most=0, because=because, decides=True)
+    return rows

@@ -1,0 +1,73 @@
+"""Count, size and time a model's calls: what the sections on speed of LLM01+ measure with."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from labs.kit import Run
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@contextmanager
+def counted(model: Any) -> Iterator[list[int]]:
+    """Collect how many positions each call of the model computes."""
+    positions: list[int] = []
+    hook = model.get_input_embeddings().register_forward_pre_hook(
+        lambda _module, inputs: positions.append(inputs[0].numel())
+    )
+    try:
+        yield positions
+    finally:
+        hook.remove()
+
+
+@torch.no_grad()
+def check_cache_size(run: Run, name: str, model: Any) -> None:
+    """Check the formula of the cache's size on two texts of ten tokens."""
+    ids = torch.ones(2, 10, dtype=torch.long, device=run.device)
+    cache = model(ids, use_cache=True, logits_to_keep=1).cache
+    size = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    c = model.config
+    numbers = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * ids.numel()
+    what = f"{name}: bytes of a {str(model.dtype)[6:]} cache"
+    run.check(what, size, equals=numbers * model.dtype.itemsize, because="2·L·H_kv·D·T·size")
+
+
+def random_ids(model: Any, batch: int, length: int) -> torch.Tensor:
+    """Return random ids, (batch, length)."""
+    return torch.randint(model.config.vocab_size, (batch, length), device=model.device)
+
+
+@torch.no_grad()
+def one_step(model: Any, batch: int, length: int) -> Callable[[], None]:
+    """Return a decoding step after `length` tokens, which can be repeated."""
+    cache = model(random_ids(model, batch, length), use_cache=True, logits_to_keep=1).cache
+    ids = random_ids(model, batch, 1)
+
+    @torch.no_grad()
+    def step() -> None:
+        model(ids, cache=cache, use_cache=True)
+        cache.crop(-1)
+
+    return step
+
+
+def random_gpt2(device: torch.device) -> Any:
+    """Return a GPT-2 with random weights, whose absolute positions matter."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=500,
+        n_positions=64,
+        n_embd=64,
+        n_layer=2,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    config.initializer_range = 0.2  # at GPT-2's own 0.02 untrained positions hardly matter
+    model: Any = GPT2LMHeadModel(config)
+    return model.double().to(device).eval()

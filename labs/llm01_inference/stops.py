@@ -1,0 +1,50 @@
+"""Show a text up to a stop string, as early as is safe."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+UntilStop = Callable[[Iterable[str], list[str]], Iterator[str]]
+
+
+def until_stop(pieces: Iterable[str], stops: list[str]) -> Iterator[str]:
+    """Yield the text of `pieces` as early as is safe, up to the stop string complete first."""
+    held = ""  # not shown yet: a stop may begin in one piece and end in another
+    for piece in pieces:
+        held += piece
+        complete = [
+            (held.find(stop) + len(stop), held.find(stop)) for stop in stops if stop in held
+        ]
+        if complete:
+            yield held[: min(complete)[1]]
+            return
+        # the longest end of the text that a stop begins with must wait
+        starts = (n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
+        wait = max(starts, default=0)
+        yield held[: len(held) - wait]
+        held = held[len(held) - wait :]
+    yield held
+
+
+def until_stop_in_a_piece(pieces: Iterable[str], stops: list[str]) -> Iterator[str]:
+    """Yield text up to a stop string that lies within a piece: the mistake to avoid."""
+    for piece in pieces:
+        places = [piece.index(stop) for stop in stops if stop in piece]
+        yield piece[: min(places, default=len(piece))]
+        if places:
+            return
+
+
+def shown_and_held(show: UntilStop, pieces: list[str], stops: list[str]) -> tuple[str, int]:
+    """Return the text shown, and the most characters held back when a next piece was asked for."""
+    text = ""
+    held = []
+
+    def come() -> Iterator[str]:
+        come_in = 0
+        for piece in pieces:
+            held.append(come_in - len(text))
+            come_in += len(piece)
+            yield piece
+
+    for part in show(come(), stops):
+        text += part
+    return text, max(held)
