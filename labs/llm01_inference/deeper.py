@@ -593,12 +593,15 @@ def greedy_text_repeats_itself(run: Run):
 
 # %% [markdown]
 # ## 8. Search, and guessing ahead
-# Greedy text isn't the most probable text: the best token now may lead to a bad continuation.
-# **Beam search** keeps the $n$ most probable beginnings. Each step extends every one by all tokens,
-# and selects the best $n$ by the sum of their $\ln p$. A beginning that ends with an end token is
-# finished. Its score is divided by $\text{length}^\alpha$, because each token adds a negative
-# number and short texts would win otherwise. $\alpha$ is called the **length penalty**, although a
-# larger one favours long texts.
+# Greedy text isn't the most probable text: the best token now may lead to a bad continuation. Say
+# that token A has $p = 0.5$ and B has 0.4. After A the best token has 0.4, after B it has 0.9.
+# Greedy decoding takes A and reaches $0.5 \cdot 0.4 = 0.20$; B would have reached 0.36.
+#
+# **Beam search** keeps the $n$ most probable beginnings. Each step extends all of them by all
+# tokens, and selects the best $n$ by the sum of their $\ln p$. With $n = 2$ it keeps A and B, and
+# finds the better text. A beginning that ends with an end token is finished. Its score is divided
+# by $\text{length}^\alpha$, because each token adds a negative number and short texts would win
+# otherwise. $\alpha$ is called the **length penalty**, although a larger one favours long texts.
 #
 # When does the search stop? With `early_stopping=True`, when $n$ texts are finished. With `False`,
 # when the best running text, divided by its length so far, scores below the worst finished one.
@@ -614,7 +617,7 @@ def greedy_text_repeats_itself(run: Run):
 
 
 # %% 8. Beam search
-our_generate = partial(generate_as_asked, generate_batch)
+our_generate = partial(generate_as_asked, generate_batch)  # with beams: search.py
 
 
 @lab.experiment

@@ -73,7 +73,7 @@ TWO = "two standard errors of this difference: less may be chance"
 # each run, and `run.device` is its device. `eval()` switches off steps that only training needs.
 #
 # Our SmolLM2 was rounded: within each block of 32 weights, a weight has one of 16 values, which
-# takes 4 bits. The block's smallest value and step add one more. The file stores bfloat16 numbers.
+# takes 4 bits. The block's smallest value and step add one bit. The file stores bfloat16 numbers.
 # Rounding made the model a little worse, so call it *4-bit SmolLM2* when you quote it. One large
 # array is used at both ends of the network; the file has it once.
 
@@ -391,10 +391,10 @@ def top_p(logits: Tensor, p: float) -> Tensor:
 # %% [markdown]
 # ### A penalty for repetition
 # Models like to repeat themselves. The **repetition penalty** lowers the logit of every token that
-# occurs in the text already. Keskar et al. 2019 divide it by a number such as 1.2; ours is 1.3. It
-# works for a positive logit: 2 becomes $2 / 1.3 = 1.5$. But a *negative* logit grows: $-2$ becomes
-# $-1.5$, and the penalty is a reward. So code divides positive logits and multiplies negative ones:
-# $-2$ becomes $-2.6$. `torch.where(mask, a, b)` chooses between them.
+# occurs in the text already. Keskar et al. 2019 divide it by a number such as 1.2; ours is 1.3.
+# That works for a positive logit: 2 becomes $2 / 1.3 = 1.5$. But a *negative* logit grows: $-2$
+# becomes $-1.5$, and the penalty is a reward. So code divides positive logits and multiplies
+# negative ones: $-2$ becomes $-2.6$. `torch.where(mask, a, b)` chooses between them.
 
 
 # %% 4. The repetition penalty
@@ -597,9 +597,9 @@ def the_template_makes_the_model_reply(run: Run):
 # difference of the accuracies, and its standard error is their standard deviation divided by
 # $\sqrt n$. A question that both get right or both get wrong adds 0.
 #
-# Three warnings. The best of many forms is partly lucky, so test it again with new questions. Of
-# six differences that are all chance, one or more is beyond two standard errors in about a quarter
-# of such experiments. So choose *one* beforehand; ours is the first below. And at 0 or 100 % the
+# Three warnings. The best of many forms is partly lucky, so test it again with new questions. If
+# six differences are all chance, one or more is beyond two standard errors in up to a quarter of
+# such experiments. So choose *one* beforehand; ours is the first below. And at 0 or 100 % the
 # formula gives an error of 0, which is too small.
 #
 # **Try your own**: `invoke lab LLM01 --prompts work/questions.jsonl`. Each line of the file is
