@@ -2,11 +2,12 @@
 # # LLM03+ · Neural network fundamentals, deeper
 # Memory behind a tensor, the directions of a weight matrix, twenty layers, and time.
 #
-# This sitting adds depth to LLM03: eight short subjects, each of which can be read alone.
+# This sitting goes beyond LLM03: seven short subjects, each of which can be read alone.
 # **You will be able to** read strides and make views; explain what a missing axis teaches a model;
 # replace transposes by einsum; find how much of a weight matrix is used. You will choose an
 # initialisation for a deep network, read an exponent off log-log axes, and draw a machine's
-# roofline. **Needs** LLM03 and nothing later. **Takes** 45 minutes to read, a minute to run (`tiny`, 2 cores).
+# roofline. **Needs** LLM03 and nothing later. **Takes** 45 minutes to read, half a minute to run
+# (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -635,7 +636,8 @@ def large_products_take_cubic_time(run: Run):
 # **The roof is measured apart from the points.** The peak is the best rate of three square products
 # that aren't among the points. The bandwidth is that of reading an array as large as the weight, by
 # a sum or a dot product, whichever is faster. If a cache can hold the weight, it is the cache's. So
-# this is a *measured* roof, and a product may lie a little above it.
+# this is a *measured* roof, and a product may lie a little above it. A product may also stay far
+# below: a roof is a bound, not a promise.
 
 
 # %% 8. Roofline

@@ -163,7 +163,7 @@ def slopes(sizes: Sequence[int], times: Sequence[float], small: float, large: fl
         line = np.exp(np.log(y).mean() + slope * (np.log(x) - np.log(x).mean()))
         ax.plot(x, line, colour, lw=2)
         side = "left" if colour == "C1" else "right"
-        place = (x[1] * (1.25 if side == "left" else 0.8), line[1])
+        place = (x[1] * (1.3 if side == "left" else 0.8), line[1] * (0.6 if side == "left" else 1))
         ax.text(*place, f"slope {slope:.2f}", color=colour, ha=side, va="center")
     ax.set(xlabel="n, of n × n times n × n", ylabel="time (s)")
     ax.set_xticks(list(sizes), [f"{n:,}" for n in sizes])
@@ -193,7 +193,7 @@ def roofline(
         roof = np.minimum(peak, reach * bandwidth) / 1e9
         ax.loglog(reach, roof, f"C{i}-", lw=1.5)
         ax.loglog(xs, [rate / 1e9 for rate in rates], f"C{i}o")
-        ax.text(reach[-1], peak / 1e9 * 1.08, f"peak, {name}", color=f"C{i}", ha="right")
+        ax.text(reach[-1], peak / 1e9 * 1.2, f"peak, {name}", color=f"C{i}", ha="right")
         for at in (0, 4, len(inputs) - 1):
             label = f"{inputs[at]:,} input{'s' if inputs[at] > 1 else ''}"
             if not i:
