@@ -30,7 +30,8 @@ LABS = pytest.mark.parametrize(
 )
 VIEWS = {  # the interactive views of each lab, as its page has them
     "LLM01": ["tokens", "sampler"],
-    "LLM02": ["graph", "boundary"],
+    "LLM02": ["graph"],
+    "LLM02+": ["boundary"],
     "LLM03": ["plane"],
     "LLM04": ["merges", "tokens"],
     "LLM05a": ["norms"],
@@ -113,7 +114,10 @@ def test_the_page_of_a_lab_is_a_good_page(
     require_good_page_of_a_lab(browser, folder / "report.html")
 
 
-@pytest.mark.parametrize("lab", VIEWS)
+@pytest.mark.parametrize(
+    "lab",
+    [pytest.param(lab, marks=[pytest.mark.slow] if lab.endswith("+") else []) for lab in VIEWS],
+)
 def test_the_views_of_a_lab_respond_to_a_key(
     browser: Any, shared_clone: Clone, running: dict[str, Future[Ended]], lab: str
 ) -> None:

@@ -1,6 +1,6 @@
 """What the comparisons of our engine with PyTorch need: operations for both, and parameters."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -76,3 +76,61 @@ def gradients(
     (y * weight).sum().backward()
     (f(*theirs) * weight).sum().backward()
     return [(value.grad, x.grad) for value, x in zip(ours, theirs, strict=True)]
+
+
+def central_differences(
+    f: Callable[..., float], numbers: Mapping[str, float], h: float
+) -> list[float]:
+    """Return (f(x + h) − f(x − h)) / 2h for each argument x of f.
+
+    Args:
+        f: takes the numbers by name.
+        numbers: where to differentiate.
+        h: the step.
+    """
+    slopes = []
+    for name, x in numbers.items():
+        high = f(**{**numbers, name: x + h})
+        low = f(**{**numbers, name: x - h})
+        slopes.append((high - low) / (2 * h))
+    return slopes
+
+
+def each_rule(leaf: Callable[[Tensor], Any]) -> list[tuple[str, float, float]]:
+    """Compare the rule of each operation with PyTorch's autograd.
+
+    Args:
+        leaf: makes a leaf of our engine from a tensor.
+
+    Returns:
+        For each operation its name, its largest gradient, and the largest difference.
+    """
+    sizes: dict[str, float] = {}
+    worst: dict[str, float] = {}
+    for name, f, shapes in CASES:
+        inputs = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+        for ours, theirs in gradients(leaf, f, *inputs):
+            sizes[name] = max(sizes.get(name, 0.0), theirs.abs().max().item())
+            worst[name] = max(worst.get(name, 0.0), (ours - theirs).abs().max().item())
+    return [(name, sizes[name], worst[name]) for name in worst]
+
+
+def train_modules(
+    modules: Sequence[nn.Module], ours: Any, x: Tensor, y: Tensor, batches: Sequence[Tensor]
+) -> None:
+    """Train modules of PyTorch from the weights of our MLP, in its dtype, by SGD with momentum."""
+    for module in modules:
+        module.to(x.dtype)
+        copy_parameters(ours.parameters(), module)
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
+        for batch in batches:
+            loss = F.cross_entropy(module(x[batch]), y[batch])
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def largest_difference(ours: Iterable[Any], module: nn.Module) -> float:
+    """Return the largest difference between the parameters of our MLP and those of a module."""
+    pairs = zip(ours, like_ours(module), strict=True)
+    return max((value.data - theirs).abs().max().item() for value, theirs in pairs)

@@ -1,13 +1,15 @@
 """The data of LLM02, digits and spirals, with what any method on them is compared with."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from labs.kit import assets
 
 import torch
 from torch import Tensor
+
+Sets = Sequence[tuple[Tensor, Tensor]]  # images (n, 64) and labels (n,) of each set
 
 
 def spirals(n: int, turns: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -77,9 +79,28 @@ def accuracy(model: Callable, x: Tensor, y: Tensor) -> float:
     return (model(x).data.argmax(-1) == y).float().mean().item()
 
 
+def digit_sets(
+    device: torch.device | str, dtype: torch.dtype = torch.float32
+) -> list[tuple[Tensor, Tensor]]:
+    """Return 1,237 digits for training, 200 for validation and 360 for testing, on a device."""
+    x, y, x_test, y_test = digits()
+    sets = [(x[:-200], y[:-200]), (x[-200:], y[-200:]), (x_test, y_test)]
+    return [(images.to(device, dtype), labels.to(device)) for images, labels in sets]
+
+
 @cache
 def nearest_average() -> float:
     """Return the test accuracy of naming the digit with the nearest average training image."""
-    x, y, x_test, y_test = digits()
+    (x, y), _, (x_test, y_test) = digit_sets("cpu")
     averages = torch.stack([x[y == digit].mean(0) for digit in range(10)])  # (10, 64)
     return accuracy(lambda z: -torch.cdist(z, averages), x_test, y_test)
+
+
+def unbroken(close: Sequence[bool], index: int) -> tuple[int, int]:
+    """Return the first and the last index of the run of True values around an index."""
+    first = last = index
+    while first > 0 and close[first - 1]:
+        first -= 1
+    while last + 1 < len(close) and close[last + 1]:
+        last += 1
+    return first, last

@@ -1,38 +1,47 @@
 # %% [markdown]
 # # LLM02+ · Deep learning basics, deeper
-# What rounding and depth do to gradients, and failures of a training that raise no error.
+# What rounding, depth and the learning rate do to a training, and failures that raise no error.
 #
 # **You will be able to** choose the step of a finite difference; keep softmax finite; test an
-# autograd engine on random graphs; say why deep sigmoid networks don't learn; add small numbers in
-# bfloat16; separate memorising from learning; find a layer that is cut off from the loss.
-# **Builds on** LLM02, whose engine it imports. **Takes** an hour to read. At `tiny` it takes
-# about 40 seconds of processor time.
+# autograd engine on random graphs; say what an activation is needed for, and how depth shrinks
+# gradients and signals; find a range of learning rates; add small numbers in bfloat16; separate
+# memorising from learning; find a layer that is cut off from the loss. **Builds on** LLM02, whose
+# engine, training loop and digits it uses. It makes no choices by validation, so it trains on the
+# validation digits, too, unless it says otherwise. **Takes** an hour to read. At `tiny` it takes
+# about 45 seconds of processor time.
 
 # %% Imports
 import math
 import random
 from collections import Counter
-from collections.abc import Callable
-from itertools import accumulate
+from collections.abc import Callable, Sequence
+from functools import partialmethod
+from itertools import accumulate, pairwise
 from statistics import mean, median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, on_one_thread
-from labs.llm02_deep_learning import figures
-from labs.llm02_deep_learning.data import accuracy, batches_of, digits
+from labs.llm02_deep_learning import deeper_figures, figures, view_data
+from labs.llm02_deep_learning.data import (
+    accuracy,
+    batches_of,
+    best_line,
+    digit_sets,
+    digits,
+    spirals,
+    unbroken,
+)
 from labs.llm02_deep_learning.lesson import (
     MLP,
     OPERATIONS,
     Momentum,
     TensorValue,
     Value,
-    apply,
-    method,
+    fit,
     train,
 )
-from labs.llm02_deep_learning.random_graphs import STEPS, follow, random_graph
+from labs.llm02_deep_learning.random_graphs import STEPS, random_graph, run_steps, total
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,7 +86,8 @@ lab = Lab("LLM02+")
 # %% Finite differences
 def difference_errors(dtype: torch.dtype, steps: Tensor) -> Tensor:
     """Return the median relative error of the slope of eˣ over 1,024 points, for each step."""
-    # Points and steps are multiples of powers of two, so x ± h is exact and only f is rounded.
+    # x and h together need at most 24 significant bits, down to the best step and somewhat below:
+    # there x ± h is exact, and only f is rounded.
     x = torch.arange(512, 1536, dtype=dtype) / 1024
     true = x.double().exp()  # eˣ is its own slope
     errors = []
@@ -98,43 +108,29 @@ def a_difference_has_a_best_step(run: Run):
 
     Predict: float32 has less than half the digits of float64. How much larger is its best step?
     """
-    fig, ax = plt.subplots()
     best = {}
-    for colour, name, last in (("C0", "float64", 45), ("C1", "float32", 20)):
+    measured = {}
+    for name, last in (("float64", 45), ("float32", 20)):
         dtype = getattr(torch, name)
-        eps = torch.finfo(dtype).eps
         steps = 0.5 ** torch.arange(last + 1).double()
         errors = difference_errors(dtype, steps)
         theory = best_step(dtype)
+        measured[name] = (steps, errors, theory)
         best[name] = steps[int(errors.argmin())].item()
-        because = "rounding r times the worst moves the best step by r^(1/3); steps are powers of 2"
+        because = (
+            "rounding r times the worst moves the best step by r^(1/3), and steps are powers of 2; "
+            "the median of r is about 0.2, so 0.04 to 1"
+        )
         ratio = best[name] / theory
         what = f"{name}: best step ÷ h*"
-        run.check(what, ratio, at_least=0.2, at_most=2, because=because, decides=True)
+        run.check(what, ratio, at_least=0.24, at_most=1.42, because=because, decides=True)
         nearest = round(-math.log2(theory))
         for side, shift, gain in (("32 h*", -5, "341"), ("h*/32", 5, "21·r^(1/3)")):
             worse = (errors[nearest + shift] / errors.min()).item()
             because = f"theory: {gain}, with r as above and steps within a factor of √2"
             what = f"{name}: error at {side} ÷ smallest error"
             run.check(what, worse, at_least=5, because=because, decides=True)
-        ax.loglog(steps, errors, f"{colour}o", ms=4)
-        ax.loglog(steps, steps**2 / 6, "C6", lw=1)
-        ax.loglog(steps, eps / (2 * steps), f"{colour}--", lw=1)
-        ax.axvline(theory, color=colour, lw=0.8, ls=":")
-        ax.text(theory * 0.8, 3, f"h* {name}", color=colour, ha="right")
-    ax.text(2e-2, 1e-3, "h²/6", color="C6", ha="right")
-    ax.text(2e-11, 2e-5, "ε/2h, float64", color="C0")
-    ax.text(4e-6, 2e-2, "ε/2h, float32", color="C1")
-    ax.set(xlabel="step h", ylabel="relative error of the slope", ylim=(1e-13, 10))
-    ax.set_title("A large step bends, a small one rounds")
-    run.figure(
-        fig,
-        "best_step",
-        "Median error of the slope of eˣ (dots), Taylor's term (solid), and the effect of an error "
-        "of ε/2 in each value (dashed).",
-        alt="Plot on log scales of the slope's relative error over the step h: for float64 and for "
-        "float32 the dots fall along one line and rise along another, with a minimum at h*.",
-    )
+    figures.show(run, "best_step", deeper_figures.draw_steps(measured))
     factor = best["float32"] / best["float64"]
     return (
         f"The best step is {best['float64']:.1e} in float64 and {factor:,.0f} times it in float32."
@@ -144,8 +140,8 @@ def a_difference_has_a_best_step(run: Run):
 # %% [markdown]
 # ## 3. A softmax that stays finite
 # $e^{1000}$ is infinite in float64 and all shorter formats, and $e^{-1000}$ is 0. So a softmax that
-# computes $e^x$ first returns infinity divided by infinity, which is NaN, and the logarithm of 0.
-# Two facts help:
+# computes $e^x$ first can return infinity divided by infinity, which is NaN. And where $p$ is too
+# small for a float, it takes the logarithm of 0. Two facts help:
 #
 # $$\ln \frac{e^{x_i}}{\sum_j e^{x_j}} = x_i - \ln \sum_j e^{x_j}$$
 #
@@ -193,10 +189,13 @@ def log_softmax_survives_large_logits(run: Run):
     errors = [error for *_, error in rows]
     because = "relative to 1 + |log p|: a few roundings of 2⁻²⁴ = 6·10⁻⁸"
     run.check("largest error of ours", max(errors), at_most=1e-6, because=because, decides=True)
-    because = "e¹⁰⁰⁰ is infinite; a row with no logit above 88.7 or below −87 is very unlikely"
+    because = "a row without any logit above 88.7, where eˣ overflows, has a probability of 0.5¹⁰"
     run.check("naive: rows that fail at ±1,000", rows[-1][1], at_least=0.9, because=because)
     first = next(name for name, failed, *_ in rows if failed)
-    return f"The naive formula first fails at logits of {first}: e⁸⁹ exceeds the largest float32."
+    return (
+        f"The naive formula first fails at logits of {first}. There e⁸⁹ exceeds the largest "
+        "float32, and a p below 10⁻⁴⁵ becomes 0."
+    )
 
 
 # %% [markdown]
@@ -223,10 +222,10 @@ OPERATIONS.update(
     }
 )
 for _method, _name in {"__sub__": "sub", "__truediv__": "div", "exp": "exp", "log": "log"}.items():
-    setattr(TensorValue, _method, method(_name))
-setattr(TensorValue, "mT", property(method("transpose")))  # noqa: B010
-setattr(TensorValue, "__pow__", lambda a, exponent: apply("pow", a, exponent=exponent))  # noqa: B010
-setattr(TensorValue, "reshape", lambda a, shape: apply("reshape", a, shape=shape))  # noqa: B010
+    setattr(TensorValue, _method, partialmethod(TensorValue.apply, _name))
+setattr(TensorValue, "mT", property(lambda a: a.apply("transpose")))  # noqa: B010
+setattr(TensorValue, "__pow__", lambda a, exponent: a.apply("pow", exponent=exponent))  # noqa: B010
+setattr(TensorValue, "reshape", lambda a, shape: a.apply("reshape", shape=shape))  # noqa: B010
 
 
 @lab.experiment
@@ -235,6 +234,7 @@ def random_graphs_equal_pytorchs(run: Run):
     chance = random.Random(run.seed)
     errors = []
     sizes = []
+    largest = 0.0
     used: Counter[str] = Counter()
     for _ in run.progress(range(200), "graphs"):
         shapes, steps = random_graph(chance)
@@ -242,12 +242,15 @@ def random_graphs_equal_pytorchs(run: Run):
             torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes
         ]
         values = [TensorValue(x.detach()) for x in tensors]
-        follow(steps, values).backward()
-        follow(steps, tensors).backward()
+        computed = run_steps(steps, values)
+        largest = max(largest, *(value.data.abs().max().item() for value in computed))
+        total(computed).backward()
+        total(run_steps(steps, tensors)).backward()
         errors += [(a.grad - b.grad).abs().max() for a, b in zip(values, tensors, strict=True)]
         sizes += [x.grad.abs().max().item() for x in tensors]
         used.update(name for name, *_ in steps)
-    because = "an operation rounds by about 10⁻¹⁶ of its values, which stay below some thousands"
+    run.measure("largest |value|", largest)
+    because = "each operation rounds by about 10⁻¹⁶ of its values, whose largest is above"
     run.check("largest difference", max(errors), at_most=1e-10, because=because, decides=True)
     run.check("median gradient", median(sizes), at_least=0.1, because="the gradients aren't 0")
     because = f"2,400 steps of {len(STEPS)} kinds make 160 ± 12 of each"
@@ -255,9 +258,8 @@ def random_graphs_equal_pytorchs(run: Run):
 
 
 # %% [markdown]
-# Why does the order matter so much? A chain of $n$ doublings `x + x` has $2^n$ paths. A backward
-# pass that follows each path separately is right, and useless. In topological order each value
-# sends its gradient once.
+# How much does the order save? A backward pass that follows each path separately is right, but a
+# chain of $n$ doublings has $2^n$ paths. In topological order each value sends its gradient once.
 
 
 # %% Paths and visits
@@ -316,115 +318,75 @@ def each_rule_is_called_once(run: Run):
 
 
 # %% [markdown]
-# ## 5. Depth
-# On its way back the gradient is multiplied in each layer by the activation's derivative and by
-# $W^\top$. Let the entries of $W$ be independent with the variance $\text{gain}^2 / n$, for layers
-# of width $n$. Then a layer multiplies the root mean square (RMS) of the gradient by
-#
-# $$\text{gain} \cdot \sqrt{\text{E}\left[f'(z)^2\right]}$$
-#
-# and $L$ layers by that factor to the power $L$.
-#
-# - The **sigmoid**'s derivative is at most 1/4. With gain 1, the 19 sigmoids between 20 layers
-#   leave less than $4^{-19} = 4 \cdot 10^{-12}$. This is the **vanishing gradient** (Hochreiter
-#   1991, Bengio et al. 1994).
-# - **ReLU**'s derivative is 1 for half of its inputs and 0 for the rest, a mean square of 1/2. A
-#   gain of $\sqrt 2$ makes the factor 1 at any depth. LLM03+ derives this gain for the forward
-#   pass. For one input of a random network, the logarithm of the squared gradient varies by about
-#   $\sqrt{5L/n}$ (Hanin & Nica 2020). A mean over many inputs varies less.
-# - **tanh** with gain 1 shrinks the signal on its way forward and the gradient on its way back. A
-#   weight's gradient is the product of both, and stays nearly even over the layers.
+# ## 5. Is an activation needed?
+# On a task that no straight line solves, it is. In two spirals (after Lang & Witbrock 1988), each
+# class winds around the other. A network without activations is one linear layer, and its
+# **decision boundary**, where both classes are equally likely, is a straight line. In a plane we
+# can try lines in many directions and at every place, and pick the best one for the very points of
+# the test. No network gets this advantage.
 
 
-# %% Depth
-def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
-    """Return the RMS of each layer's weight gradient, untrained, for 64 random inputs."""
-    model = MLP(*[width] * (depth + 1), activation=activation)
-    logits: Any = model(torch.randn(64, width))
-    (logits * torch.randn(64, width)).sum().backward()
-    return [weight.grad.square().mean().sqrt().item() for weight in model.weights]
+# %% Two spirals
+MAP_SIZE = 40  # grid points along a side of a map
 
 
-def reads_digits(seed: int, steps: int, lr: float, activation: str, *widths: int) -> float:
-    """Train an MLP of our engine on digits; return its test accuracy."""
-    x, y, x_test, y_test = digits()
+def train_on_spirals(seed: int, activation: str, stops: Sequence[int]) -> dict[str, Any]:
+    """Train a 2-64-64-2 network; return its maps and accuracies at some steps, and the data."""
     torch.manual_seed(seed)
-    model = MLP(*widths, activation=activation)
-    train(model, Momentum(model.parameters(), lr), x, y, batches_of(64, len(y), steps))
-    return accuracy(model, x_test, y_test)
-
-
-def draw_depth(sizes: dict[str, list[list[float]]], depth: int) -> Any:
-    """Draw the gradients by layer, a line for each seed."""
-    fig, ax = plt.subplots()
-    for colour, (name, by_seed) in zip(("C0", "C1", "C2"), sizes.items(), strict=True):
-        for gradients in by_seed:
-            ax.semilogy(range(1, depth + 1), gradients, f"{colour}o-", ms=3, lw=0.7)
-        factor = {"sigmoid": 0.02, "tanh": 0.2, "ReLU": 4}[name]  # below or above its line
-        figures.label_line(ax, 8, factor * by_seed[0][7], name, colour)
-    ax.set(xlabel="layer, from the input", ylabel="RMS gradient of its weights")
-    ax.set_xticks(range(2, depth + 1, 3))
-    ax.set_title("Through sigmoids hardly any gradient returns")
-    return fig
-
-
-def train_deep(run: Run) -> dict[str, list[float]]:
-    """Return the test accuracies of ten layers after 300 steps, by activation."""
-    widths = [64] * 10 + [10]
-    trained: dict[str, list[float]] = {}
-    for name in ("sigmoid", "ReLU"):
-        trained[name] = [reads_digits(seed, 300, 0.02, name, *widths) for seed in run.seeds(3)]
-        run.measure(f"ten layers of {name}: test accuracy after 300 steps", trained[name])
-    return trained
+    x, y = spirals(500)
+    x_test, y_test = spirals(2000)
+    model = MLP(2, 64, 64, 2, activation=activation)
+    optimizer = Momentum(model.parameters(), 0.1)
+    grid = figures.grid_points(MAP_SIZE)
+    maps = []
+    accuracies = []
+    for start, stop in pairwise([0, *stops]):
+        train(model, optimizer, x, y, [torch.arange(500)] * (stop - start))
+        maps.append(model(grid).data.softmax(-1)[:, 1])  # p(class 1), (MAP_SIZE²,)
+        accuracies.append(accuracy(model, x_test, y_test))
+    line = best_line(x_test, y_test)
+    return {"x": x, "y": y, "maps": maps, "accuracies": accuracies, "line": line, "steps": stops}
 
 
 @lab.experiment
-def sigmoids_stop_the_gradient(run: Run):
-    """In a deep untrained sigmoid network hardly any gradient reaches the first layer; ReLU's does.
+def an_activation_bends_the_boundary(run: Run):
+    """On two spirals, a network with ReLU reads more unseen points than the best straight line.
 
-    The bounds come from theory: the largest derivative of the sigmoid, and for ReLU with gain √2
-    the spread of a random network.
-
-    Predict: can ten layers of sigmoid learn to read digits in 300 steps all the same?
+    Predict: guessing is right for half of the points. What does the best straight line reach?
     """
-    depth = 20
-    width = run.pick(tiny=256, small=512, full=1024)
-    sizes: dict[str, list[list[float]]] = {"sigmoid": [], "tanh": [], "ReLU": []}
-    for name, by_seed in sizes.items():
-        for seed in run.seeds(3):
-            torch.manual_seed(seed)
-            by_seed.append(gradients_by_layer(name, depth, width))
-    run.figure(
-        draw_depth(sizes, depth),
-        "depth",
-        f"{depth} untrained layers of width {width}, three seeds for each activation.",
-        alt="Line plot of the gradient's RMS over 20 layers on a log scale: sigmoid falls steeply "
-        "toward the first layer, tanh and ReLU stay level.",
+    last = run.pick(tiny=600, small=2000, full=4000)
+    stops = [0, 10, 20, 40, 60, 80, 100, 150, 200, 300, 400, last]
+    trained: dict[str, list[dict[str, Any]]] = {"ReLU": [], "identity": []}
+    for seed in run.progress(run.seeds(3), "seeds"):
+        for activation, runs in trained.items():
+            runs.append(train_on_spirals(seed, activation, stops))
+    figures.show(
+        run, "spirals", figures.draw_boundaries(trained["ReLU"][0], (0, 6, 9, 11), MAP_SIZE)
     )
-    first_by_last = {
-        name: [gradients[0] / gradients[-1] for gradients in by_seed]
-        for name, by_seed in sizes.items()
-    }
-    because = "4⁻¹⁹; the last layer's input is at least half the size of the first one's"
-    ratios = first_by_last["sigmoid"]
-    run.check("sigmoid: first ÷ last", ratios, at_most=2 * 4**-19, because=because, decides=True)
-    off = [abs(math.log(ratio)) for ratio in first_by_last["ReLU"]]
-    bound = 5 * math.sqrt(5 * depth / width) / 2
-    because = "near 0; one input's gradient has a standard deviation of √(5L/n)/2; five of these"
-    run.check("ReLU: |ln(first ÷ last)|", off, at_most=bound, because=because, decides=True)
-    run.measure("tanh: first ÷ last", first_by_last["tanh"])
-    trained = train_deep(run)
+    run.view("boundary", "decision_boundary", *view_data.boundaries(trained, MAP_SIZE))
+    lines = [result["line"] for result in trained["ReLU"]]
+    relu = [result["accuracies"][-1] for result in trained["ReLU"]]
+    identity = [result["accuracies"][-1] for result in trained["identity"]]
+    run.measure("accuracy on unseen points, ReLU", relu)
+    run.measure("accuracy on unseen points, no activation", identity)
+    run.measure("accuracy of the best straight line", lines)
+    lead = [a - b for a, b in zip(relu, lines, strict=True)]
+    because = "five standard errors: the variance of a paired difference is at most 1/2,000"
+    bound = 5 / math.sqrt(2000)
+    run.check("ReLU minus the best line", lead, at_least=bound, because=because, decides=True)
+    excess = [a - b for a, b in zip(identity, lines, strict=True)]
+    because = "a theorem, so this checks our code; 720 directions may miss a few points"
+    run.check("no activation minus the best line", excess, at_most=0.005, because=because)
     return (
-        f"About {median(ratios):.0e} is left. After 300 steps, ten sigmoid layers read "
-        f"{median(trained['sigmoid']):.0%} of unseen digits, ten ReLU layers "
-        f"{median(trained['ReLU']):.0%}."
+        f"The best straight line reaches {median(lines):.1%}, ReLU {median(relu):.1%}. Training "
+        f"without activations reaches {median(identity):.1%}: it lowers the cross-entropy, not the "
+        "number of errors."
     )
 
 
 # %% [markdown]
 # **Do digits need an activation?** Many courses show networks on digits, and so did our lesson. Is
-# a network without activations, which is one linear layer, any worse on them? A small test set can
-# only show large differences.
+# a network without activations any worse on them? A small test set can only show large differences.
 
 
 # %% Digits without an activation
@@ -451,7 +413,189 @@ def digits_show_little_of_an_activation(run: Run):
 
 
 # %% [markdown]
-# ## 6. Small updates in short formats
+# ## 6. Depth
+# On its way back the gradient is multiplied in each layer by the activation's derivative and by
+# $W^\top$. Let the entries of $W$ be independent with the variance $\text{gain}^2 / n$, for layers
+# of width $n$. Take $n$ as large, and the derivatives as independent of the gradient that arrives.
+# Then a layer multiplies the root mean square (RMS) of the gradient by
+#
+# $$\text{gain} \cdot \sqrt{\text{E}\left[f'(z)^2\right]}$$
+#
+# and $L$ layers by that factor to the power $L$.
+#
+# - The **sigmoid**'s derivative is at most 1/4. With gain 1, the 19 sigmoids between 20 layers
+#   leave less than $4^{-19} = 4 \cdot 10^{-12}$. This is the **vanishing gradient** (Hochreiter
+#   1991, Bengio et al. 1994).
+# - **ReLU**'s derivative is 1 for half of its inputs and 0 for the rest, a mean square of 1/2. A
+#   gain of $\sqrt 2$ makes the factor 1 at any depth. LLM03+ derives this gain for the forward
+#   pass. For one input of a random network, the logarithm of the squared gradient varies by about
+#   $\sqrt{5L/n}$ (Hanin & Nica 2020). A mean over many inputs varies less.
+# - **tanh** with gain 1: with $q = \text{E}[z^2]$ small, $\tanh z \approx z - z^3/3$ shrinks the
+#   signal by $\sqrt{1 - 2q}$ in a layer, and its derivative $1 - z^2$ shrinks the gradient by the
+#   same. A weight's gradient is the product of both, and stays nearly even over the layers.
+#
+# **The signal vanishes, too.** A small difference between two inputs passes forward through the
+# same matrices and derivatives, so it shrinks by the same factors. After 19 sigmoids all inputs
+# look alike to the last layer. So two causes act together: no gradient for the first layers, and no
+# signal for the last. To see the second alone, train only the last layer, whose gradient is full.
+# How far the signal of a ReLU network shrinks has a theory: the cosine $c$ of the angle between
+# two inputs becomes $(\sqrt{1 - c^2} + c\,(\pi - \arccos c)) / \pi$ (Cho & Saul 2009).
+
+
+# %% Depth
+def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
+    """Return the RMS of each layer's weight gradient, untrained, for 64 random inputs."""
+    model = MLP(*[width] * (depth + 1), activation=activation)
+    logits: Any = model(torch.randn(64, width))
+    (logits * torch.randn(64, width)).sum().backward()
+    return [weight.grad.square().mean().sqrt().item() for weight in model.weights]
+
+
+def spreads_by_layer(activation: str, depth: int, width: int) -> list[float]:
+    """Return how much each layer's input differs between 64 random inputs, relative to its size."""
+    model = MLP(*[width] * (depth + 1), activation=activation, dtype=torch.float64)
+    y = TensorValue(torch.randn(64, width, dtype=torch.float64))
+    spreads = []
+    for i, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
+        y = model.activation(y) if i else y
+        spread = y.data.var(0).mean() / y.data.square().mean()  # variance over the inputs
+        spreads.append(spread.sqrt().item())
+        y = y @ weight + bias  # (64, width)
+    return spreads
+
+
+def relu_spread(layers: int) -> float:
+    """Return the theory of `spreads_by_layer` after this many wide layers of ReLU."""
+    c = 0.0  # random inputs are orthogonal
+    for _ in range(layers):
+        c = (math.sqrt(1 - c**2) + c * (math.pi - math.acos(c))) / math.pi
+    return math.sqrt(1 - c)
+
+
+def reads_digits(
+    seed: int, steps: int, lr: float, activation: str, *widths: int, last_only: bool = False
+) -> float:
+    """Train an MLP of our engine, or its last layer, on digits; return its test accuracy."""
+    x, y, x_test, y_test = digits()
+    torch.manual_seed(seed)
+    model = MLP(*widths, activation=activation)
+    trained = [model.weights[-1], model.biases[-1]] if last_only else model.parameters()
+    train(model, Momentum(trained, lr), x, y, batches_of(64, len(y), steps))
+    return accuracy(model, x_test, y_test)
+
+
+def train_deep(run: Run) -> dict[str, list[float]]:
+    """Return the test accuracies of ten layers after 300 steps, by activation and trained part."""
+    widths = [64] * 10 + [10]
+    right: dict[str, list[float]] = {}
+    for name in ("sigmoid", "ReLU"):
+        for part in ("all layers", "the last layer alone"):
+            last = part != "all layers"
+            key = f"ten layers of {name}, {part} trained"
+            right[key] = [
+                reads_digits(seed, 300, 0.02, name, *widths, last_only=last)
+                for seed in run.seeds(3)
+            ]
+            run.measure(f"{key}: test accuracy", right[key])
+    return right
+
+
+@lab.experiment
+def sigmoids_stop_gradient_and_signal(run: Run):
+    """Deep untrained sigmoids pass hardly any gradient back and hardly any signal on; ReLU does.
+
+    The bounds come from theory: the largest derivative of the sigmoid, and for ReLU with gain √2
+    the spread of a random network.
+
+    Predict: the last of ten sigmoid layers has a full gradient. Does it learn to read digits alone?
+    """
+    depth = 20
+    width = run.pick(tiny=256, small=512, full=1024)
+    sizes: dict[str, list[list[float]]] = {"sigmoid": [], "tanh": [], "ReLU": []}
+    spreads: dict[str, list[list[float]]] = {name: [] for name in sizes}
+    for name in sizes:
+        for seed in run.seeds(3):
+            torch.manual_seed(seed)
+            sizes[name].append(gradients_by_layer(name, depth, width))
+            spreads[name].append(spreads_by_layer(name, depth, width))
+    figures.show(run, "depth", deeper_figures.draw_depth(sizes, spreads))
+    back = {name: [g[0] / g[-1] for g in by_seed] for name, by_seed in sizes.items()}
+    because = "4⁻¹⁹; the last layer's input is at least half the size of the first one's"
+    ratios = back["sigmoid"]
+    run.check("sigmoid: gradient", ratios, at_most=2 * 4**-19, because=because, decides=True)
+    off = [abs(math.log(ratio)) for ratio in back["ReLU"]]
+    bound = 5 * math.sqrt(5 * depth / width) / 2
+    because = "near 0; one input's gradient has a standard deviation of √(5L/n)/2; five of these"
+    run.check("ReLU: |ln gradient|", off, at_most=bound, because=because, decides=True)
+    run.measure("tanh: gradient, first layer ÷ last layer", back["tanh"])
+    ends = {name: [spread[-1] for spread in by_seed] for name, by_seed in spreads.items()}
+    because = "4⁻¹⁹; its size is at least half that of the first layer's input"
+    run.check("sigmoid: signal", ends["sigmoid"], at_most=2 * 4**-19, because=because, decides=True)
+    because = f"half of the theory for wide layers, {relu_spread(depth - 1):.2f}"
+    bound = relu_spread(depth - 1) / 2
+    run.check("ReLU: signal", ends["ReLU"], at_least=bound, because=because, decides=True)
+    right = [median(values) for values in train_deep(run).values()]
+    return (
+        f"After 300 steps ten sigmoid layers read {right[0]:.0%} of unseen digits, and with only "
+        f"the last layer trained {right[1]:.0%}. With ReLU it is {right[2]:.0%} and {right[3]:.0%}."
+    )
+
+
+# %% [markdown]
+# ## 7. How wide is the range of good learning rates?
+# For the loss $c w^2$ a plain step multiplies $w$ by $1 - 2c\eta$. Only $\eta < 1/c$ is stable. A
+# network has many directions with different curvatures $c$. The steepest one limits the rate, and
+# the flattest ones need a large rate. With momentum $\mu$ the limit is $(1 + \mu)/c$, and a steady
+# gradient moves a parameter $1/(1 - \mu)$ times as far. So a rate for one optimizer says little
+# about another. Below the limit a small rate is only slow, so time should help it. The sweep below
+# is finer than that of the lesson.
+
+
+# %% A fine sweep
+def near_the_best(right: Tensor) -> tuple[int, int]:
+    """Return the first and last rate that are near the best, from accuracies (rates, seeds).
+
+    Near is within two standard errors, where a paired difference of two accuracies on 200 images
+    has at most the variance (e₁ + e₂)/200.
+    """
+    errors = 1 - right.mean(1)
+    best = int(errors.argmin())
+    near = errors - errors[best] <= 2 * ((errors + errors[best]) / 200).sqrt()
+    return unbroken(near.tolist(), best)
+
+
+@lab.experiment
+@on_one_thread
+def longer_training_widens_the_range_of_good_rates(run: Run):
+    """After eight times as many epochs, smaller learning rates are near the best, too.
+
+    Predict: over how many factors of ten do the rates stretch that work about equally well?
+    """
+    rates = [10 ** (i / 2) for i in range(-8, 3)]
+    epochs = run.pick(tiny=3, small=5, full=10)
+    *sets, _ = digit_sets(run.device)
+    by_rate = []
+    for rate in run.progress(rates, "learning rates"):
+        fits = [fit(run, sets, rate, 8 * epochs, seed) for seed in run.seeds(3)]
+        by_rate.append(torch.stack([history[:, 1] for _, history in fits]))
+    right = torch.stack(by_rate)  # (rates, seeds, epochs): validation accuracies
+    last = right[:, :, -1]
+    drawn = figures.draw_sweep(rates, last, int(last.mean(1).argmax()))
+    figures.show(run, "fine_sweep", drawn)
+    first, top = near_the_best(right[:, :, epochs - 1])
+    longer_first, longer_top = near_the_best(last)
+    because = "the rates are a factor of √10 apart: the range begins at least one rate lower"
+    what = "factors of ten by which the range begins lower"
+    lower = (first - longer_first) / 2
+    run.measure(what, lower, expect_at_least=0.5, because=because, decides=True)
+    return (
+        f"Near the best are {rates[first]:.2g} to {rates[top]:.2g} after {epochs} epochs, and "
+        f"{rates[longer_first]:.2g} to {rates[longer_top]:.2g} after {8 * epochs}."
+    )
+
+
+# %% [markdown]
+# ## 8. Small updates in short formats
 # Training adds many small steps to each weight. Add 0.001 to 1 in bfloat16. Above 1 the spacing is
 # $2^{-7} = 0.0078$, so everything below half of it is rounded away, each time again. There are
 # three remedies.
@@ -517,35 +661,17 @@ def bfloat16_loses_small_updates(run: Run):
     infos = [torch.finfo(dtype) for dtype in formats]
     rows = [[i.dtype, 1 - int(math.log2(i.eps)), i.eps, f"{i.max:.3g}", i.tiny] for i in infos]
     run.table("Formats", ["", "p", "ε", "largest", "smallest with all p bits"], rows)
-    fig, ax = plt.subplots()
-    ends = {}
-    for dtype, colour in ((torch.float32, "C0"), (torch.bfloat16, "C1")):
-        name = str(dtype).removeprefix("torch.")
+    paths = {}
+    for dtype in (torch.float32, torch.bfloat16):
         steps = torch.full((1000,), 0.001, dtype=dtype)
-        path = [x.item() for x in accumulate(steps, initial=torch.ones((), dtype=dtype))]
-        ax.plot(path, colour)
-        ends[name] = path[-1]
-        figures.label_line(ax, 1000, path[-1], name, colour)
+        sums = accumulate(steps, initial=torch.ones((), dtype=dtype))
+        paths[str(dtype).removeprefix("torch.")] = [x.item() for x in sums]
+    ends = {name: path[-1] for name, path in paths.items()}
     steps = torch.full((1000,), 0.001, dtype=torch.bfloat16)
     one = torch.ones((), dtype=torch.bfloat16)
-    counts = range(0, 1001, 50)
-    path = [kahan_sum(one, steps[:n]).item() for n in counts]
-    ax.plot(counts, path, "C2o", ms=4)
-    figures.label_line(ax, 1000, path[-1] - 0.06, "bfloat16, Kahan", "C2")
+    path = [kahan_sum(one, steps[:n]).item() for n in range(0, 1001, 50)]
     sums = stochastic_sums(1.0, 0.001, 1000, 1000)
-    ax.errorbar(1000, sums.mean(), yerr=sums.std(), fmt="C3s", ms=5, capsize=4)
-    figures.label_line(
-        ax, 1000, 1.85, "bfloat16, stochastic:\nmean ± one deviation", "C3", va="top"
-    )
-    ax.set(xlabel="additions of 0.001", ylabel="sum", xlim=(0, 1420), xticks=range(0, 1001, 250))
-    ax.set_title("In bfloat16 a thousand small steps leave no trace")
-    run.figure(
-        fig,
-        "small_updates",
-        "1.0 and a thousand additions of 0.001, four ways.",
-        alt="Line plot of the sum over the number of additions: float32 rises to 2, bfloat16 stays "
-        "at 1, Kahan's bfloat16 follows float32, stochastic rounding ends near 2 with a spread.",
-    )
+    figures.show(run, "small_updates", deeper_figures.draw_sums(paths, path, sums))
     because = "0.001 is less than 2⁻⁸, half the spacing above 1"
     run.check("bfloat16", ends["bfloat16"], equals=1.0, because=because, decides=True)
     error = abs(ends["float32"] - 2)
@@ -573,7 +699,7 @@ def bfloat16_loses_small_updates(run: Run):
 
 
 # %% [markdown]
-# ## 7. Learned by heart
+# ## 9. Learned by heart
 # A network with enough parameters can learn labels that mean nothing (Zhang et al. 2017). Give each
 # training image a random label, by a permutation of all labels. A tenth of them stay right by
 # accident. No other rule connects image and label, so a falling training loss shows
@@ -581,94 +707,43 @@ def bfloat16_loses_small_updates(run: Run):
 
 
 # %% Random labels
-@on_one_thread
-def train_with_labels(run: Run, labels: Tensor, epochs: int, seed: int) -> list[list[float]]:
-    """Train a 64-256-10 network; return training and test accuracy after each epoch."""
-    x, _, x_test, y_test = (tensor.to(run.device) for tensor in digits())
-    y = labels.to(run.device)
-    torch.manual_seed(seed)
-    model: nn.Module = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    model, optimizer = run.accelerator.prepare(model, optimizer)
-    history = []
-    for _ in range(epochs):
-        for batch in batches_of(64, len(y), len(y) // 64):
-            batch = run.share(batch).to(run.device)
-            loss = F.cross_entropy(model(x[batch]), y[batch])
-            run.accelerator.backward(loss)
-            optimizer.step()
-            optimizer.zero_grad()
-        with torch.no_grad():
-            history.append([accuracy(model, x, y), accuracy(model, x_test, y_test)])
-    return history
-
-
-def draw_labels(histories: dict[str, list[list[list[float]]]], epochs: int) -> Any:
-    """Draw training and test accuracy by epoch, with true and with random labels."""
-    fig, ax = plt.subplots()
-    for colour, runs in zip(("C0", "C1"), histories.values(), strict=True):
-        for history in runs:
-            for kind, style in ((0, "-"), (1, ":")):
-                curve = [values[kind] for values in history]
-                ax.plot(range(1, epochs + 1), curve, f"{colour}{style}", lw=1.2)
-    learned = min(histories["random labels"][0][-1][0], 0.9)
-    for text, height, colour in (
-        ("true labels, training", 1.02, "C0"),
-        ("true labels, unseen", 0.96, "C0"),
-        ("random labels, training", learned, "C1"),
-        ("random labels, unseen", 0.1, "C1"),
-    ):
-        figures.label_line(ax, epochs, height, text, colour)
-    ax.set(xlabel="epoch", ylabel="accuracy", xlim=(1, 1.5 * epochs), ylim=(0, 1.05))
-    ax.set_xticks(range(0, epochs + 1, epochs // 4))
-    ax.set_title("High training accuracy can be memory alone")
-    return fig
-
-
 @lab.experiment
+@on_one_thread
 def random_labels_are_learned_by_heart(run: Run):
-    """The network learns most of its random labels by heart, and reads unseen images by chance.
+    """Of its random labels the network learns most by heart; of its reading less than half is left.
+
+    Reading is the accuracy on unseen images above chance, compared with true labels.
 
     Predict: which training accuracy does it reach with labels that mean nothing?
     """
     epochs = run.pick(tiny=120, small=200, full=300)
-    y = digits()[1]
-    histories: dict[str, list[list[list[float]]]] = {"true labels": [], "random labels": []}
+    x, y, *unseen = (tensor.to(run.device) for tensor in digits())
+    histories: dict[str, list[Tensor]] = {"true labels": [], "random labels": []}
     for seed in run.progress(run.seeds(3), "seeds"):
         torch.manual_seed(seed)
         shuffled = y[torch.randperm(len(y))]
         for name, labels in (("true labels", y), ("random labels", shuffled)):
-            histories[name].append(train_with_labels(run, labels, epochs, seed))
-    fig = draw_labels(histories, epochs)
-    run.figure(
-        fig,
-        "random_labels",
-        "Accuracy on training images (solid) and unseen ones (dotted), three seeds each.",
-        alt="Line plot of accuracy over epochs: with true labels both curves are near 1, with "
-        "random labels the training accuracy rises to near 1 and the test accuracy stays near 0.1.",
-    )
-    ends = {name: [history[-1] for history in runs] for name, runs in histories.items()}
-    memory = [training for training, _ in ends["random labels"]]
+            sets = [(x, labels), (unseen[0], unseen[1])]
+            _, history = fit(run, sets, 0.1, epochs, seed, hidden=256)
+            histories[name].append(history)
+    figures.show(run, "random_labels", deeper_figures.draw_labels(histories))
+    ends = {name: torch.stack(runs)[:, -1].T.tolist() for name, runs in histories.items()}
+    memory, test = ends["random labels"]
     because = "halfway from chance, 0.1, to all labels; there is no rule to learn"
     what = "training accuracy, random labels"
     run.check(what, memory, at_least=0.55, because=because, decides=True)
-    unseen = [test for _, test in ends["random labels"]]
-    because = (
-        "chance is 0.1; if each class got one random label, a mean of 3 would vary by 0.095/√3"
-    )
-    what = "mean test accuracy, random labels"
-    bound = 0.1 + 3 * 0.095 / math.sqrt(len(unseen))
-    run.check(what, mean(unseen), at_most=bound, because=because, decides=True)
-    right = [test for _, test in ends["true labels"]]
-    because = "the same network does read unseen digits when its labels are true"
-    run.check("test accuracy, true labels", right, at_least=0.5, because=because)
-    return (
-        f"It reaches {mean(memory):.0%} on training images and {mean(unseen):.0%} on unseen ones."
-    )
+    right = ends["true labels"][1]
+    left = (mean(test) - 0.1) / (mean(right) - 0.1)
+    because = "less than half is what the claim says"
+    what = "unseen images, accuracy above chance: random ÷ true labels"
+    run.check(what, left, at_most=0.5, because=because, decides=True)
+    run.measure("test accuracy, random labels", test)
+    run.measure("test accuracy, true labels", right)
+    return f"It reaches {mean(memory):.0%} on training images and {mean(test):.0%} on unseen ones."
 
 
 # %% [markdown]
-# ## 8. The layer that was cut off
+# ## 10. The layer that was cut off
 # Some failures raise no error. A result that went through `detach`, `.data`, `torch.no_grad` or a
 # list has lost its graph. The loss has the same value and `backward` runs, but no layer
 # before the cut gets a gradient. The loss even falls, because the layers *behind* the cut learn to
@@ -678,6 +753,9 @@ def random_labels_are_learned_by_heart(run: Run):
 # are pairs: the operation that made an input, and which of its outputs that was. The operation is
 # None where no gradient is wanted. The walk ends at operations with an attribute `variable`, which
 # is the parameter whose `.grad` they fill. A loss without a graph has None as its `grad_fn`.
+#
+# In practice one calls `backward` once and looks for parameters whose `.grad` is None. That needs
+# fresh gradients, and it changes them. The walk needs neither, and shows what a graph is made of.
 
 
 # %% Find the cut
@@ -775,10 +853,12 @@ def a_cut_off_layer_raises_no_error(run: Run):
             model = three_layers(CUTS[name])
             rows.append([name, seed, *train_plainly(model, batches_of(64, len(y), steps))])
     run.table("Trained alike", ["", "seed", "first loss", "mean of last 20", "test accuracy"], rows)
-    fallen = [last / first for name, _, first, last, _ in rows if name == "z.detach()"]
-    because = "below 1 the loss fell"
-    what = "cut off: last losses ÷ first loss"
-    run.check(what, fallen, at_most=1, because=because, decides=True)
+    ends = [last for name, _, _, last, _ in rows if name == "z.detach()"]
+    because = "ln 10 is the loss of even guessing, and the first losses are above it"
+    what = "cut off: mean of the last 20 losses"
+    run.check(what, ends, at_most=math.log(10), because=because, decides=True)
+    starts = [first for name, _, first, _, _ in rows if name == "z.detach()"]
+    run.check("cut off: first loss", starts, at_least=math.log(10), because="random weights")
     intact = mean(right for name, *_, right in rows if name == "intact")
     cut = mean(right for name, *_, right in rows if name == "z.detach()")
     run.measure("test accuracy that the cut costs", intact - cut)
@@ -787,8 +867,11 @@ def a_cut_off_layer_raises_no_error(run: Run):
 
 # %% [markdown]
 # ## What to remember
-# A falling loss shows that something is being fitted. It does not show that it is what you meant,
-# or that every layer takes part.
+# - A slope by differences has at best two thirds of a float's digits. Backward has nearly all.
+# - Subtract the maximum before a softmax. Keep weights in float32, or keep what rounding loses.
+# - Sigmoids in a row let neither gradients nor signals through. ReLU with gain $\sqrt 2$ does.
+# - A falling loss shows that something is being fitted. It does not show that it is what you meant,
+#   or that every layer takes part.
 
 
 # %% The closing
@@ -797,14 +880,17 @@ def closing(results: Results) -> str:
     """Sum up in the numbers of this run."""
     memory = "random_labels_are_learned_by_heart"
     training = results.value(memory, "training accuracy, random labels")
-    test = results.value(memory, "mean test accuracy, random labels")
-    fallen = max(
-        results.values("a_cut_off_layer_raises_no_error", "cut off: last losses ÷ first loss")
-    )
+    test = results.value(memory, "test accuracy, random labels")
+    bent = "an_activation_bends_the_boundary"
+    line = results.value(bent, "accuracy of the best straight line")
+    relu = results.value(bent, "accuracy on unseen points, ReLU")
+    cut = "a_cut_off_layer_raises_no_error"
+    fallen = max(results.values(cut, "cut off: mean of the last 20 losses"))
     return (
-        f"With random labels the network reached {training:.0%} on its training images and "
-        f"{test:.0%} on unseen ones. With two of three layers cut off, its loss still fell to "
-        f"{fallen:.2f} of the first or lower."
+        f"On two spirals ReLU reached {relu:.1%} of unseen points, the best straight line "
+        f"{line:.1%} (medians). With random labels the network reached {training:.0%} on its "
+        f"training images and {test:.0%} on unseen ones. With two of three layers cut off, its "
+        f"loss still fell to {fallen:.2f} or lower."
     )
 
 

@@ -18,7 +18,34 @@ def number(value: Any) -> str:
     return f"{float(value):.3g}".replace("-", "−")
 
 
+def show(run: Any, name: str, drawn: Drawn) -> None:
+    """Add a drawing to the page of the run, under this name."""
+    fig, caption, alt = drawn
+    run.figure(fig, name, caption, alt=alt)
+
+
 # Matrices
+
+
+def small_tensors() -> list[list[str]]:
+    """Return a table of lines of tensor code, each with the shape and the numbers of its result."""
+    x = torch.arange(6).reshape(2, 3)
+    examples = {
+        "x": x,
+        "x[1]": x[1],
+        "x[1, 2]": x[1, 2],
+        "x[:, 0]": x[:, 0],
+        "x.reshape(3, 2)": x.reshape(3, 2),
+        "x.sum()": x.sum(),
+        "x.sum(0)": x.sum(0),
+        "x.sum(1, keepdim=True)": x.sum(1, keepdim=True),
+        "x + x[0]": x + x[0],
+        "x * x": x * x,
+        "x @ x.T": x @ x.T,
+        "torch.tensor(127, dtype=torch.int8) + 1": torch.tensor(127, dtype=torch.int8) + 1,
+        "torch.tensor(2.0**24) + 1": torch.tensor(2.0**24) + 1,
+    }
+    return [[code, str(tuple(y.shape)), str(y.tolist())] for code, y in examples.items()]
 
 
 def draw_matrix(
@@ -320,51 +347,74 @@ def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int], size: int) 
     return fig, caption, alt
 
 
-def draw_training(histories: Tensor, baseline: float) -> Drawn:
-    """Draw training and test accuracy by epoch, a line for each seed.
+def draw_training(histories: Tensor, test: Sequence[float], baseline: float) -> Drawn:
+    """Draw training and validation accuracy by epoch for each seed, and test accuracy at the end.
 
     Args:
-        histories: (seeds, epochs, 3): accuracy in training, validation and test.
+        histories: (seeds, epochs, 2): accuracy in training and validation.
+        test: the test accuracy of each seed.
         baseline: the test accuracy to compare with.
     """
     epochs = histories.shape[1]
     fig, ax = plt.subplots()
-    for i, name, colour in ((0, "training digits", "C0"), (2, "test digits", "C1")):
+    for i, name, colour, aside in ((0, "training", "C0", 0.01), (1, "validation", "C1", 0.015)):
         for curve in histories[:, :, i]:
             ax.plot(range(1, epochs + 1), curve, colour, lw=1)
         end = histories[:, -1, i].median().item()
-        label_line(ax, epochs, end, f"{name} {end:.1%}", colour)
+        label_line(ax, epochs, end + aside, f"{name} {end:.1%}", colour)
+    ax.plot([epochs] * len(test), test, "C3s", ms=4, zorder=3)
+    end = torch.tensor(test).median().item()
+    label_line(ax, epochs, end - 0.02, f"test, once: {end:.1%}", "C3")
     ax.axhline(baseline, color="C2", ls=":", xmax=0.68)
     label_line(ax, epochs, baseline, f"nearest average {baseline:.1%}", "C2")
-    ax.set(xlabel="epoch", ylabel="accuracy", ylim=(0.7, 1.02), xlim=(1, 1.48 * epochs))
-    ax.set_xticks(range(0, epochs + 1, epochs // 4))
-    ax.set_title("Accuracy on training digits is not accuracy on test digits")
-    caption = "Accuracy by epoch for three seeds. The first epochs may be below the picture."
+    ax.set(xlabel="epoch", ylabel="accuracy", ylim=(0.7, 1.03), xlim=(1, 1.48 * epochs))
+    ax.set_xticks(range(0, epochs + 1, max(1, epochs // 5)))
+    ax.set_title("Accuracy on training digits is not accuracy on unseen ones")
+    caption = (
+        "Accuracy by epoch with the chosen learning rate, a line for each of three seeds; medians "
+        "are named. The first epochs may be below the picture. Squares and the dotted line are on "
+        "the test digits."
+    )
     alt = (
-        "Line plot of accuracy over epochs for training digits and for test digits, with a "
-        "dotted line for nearest averages."
+        "Line plot of accuracy over epochs for training and validation digits, with a square for "
+        "each seed's test accuracy and a dotted line for nearest averages."
     )
     return fig, caption, alt
 
 
-def draw_sweep(
-    rates: Sequence[float], test: Sequence[Sequence[float]], validation: Sequence[float]
-) -> Drawn:
-    """Draw accuracy over the learning rate: test for each seed and validation as a mean."""
+def draw_sweep(rates: Sequence[float], right: Tensor, best: int) -> Drawn:
+    """Draw validation accuracy over the learning rate, and mark the chosen rate.
+
+    Args:
+        rates: the learning rates.
+        right: (rates, seeds): accuracy on the validation set.
+        best: the index of the chosen rate.
+    """
     fig, ax = plt.subplots()
-    for rate, values in zip(rates, test, strict=True):
+    means = right.mean(1)
+    ax.plot(rates, means, "C1", lw=1.5)
+    for rate, values in zip(rates, right, strict=True):
         ax.plot([rate] * len(values), values, "C0o", ms=4)
-    ax.plot(rates, validation, "C1")
-    ax.text(rates[0], 0.94, "● test, each seed", color="C0")
-    ax.text(rates[0], 0.86, "— validation, mean", color="C1")
+    ax.plot(rates[best], means[best], "C1o", ms=12, mfc="none", mew=1.5)
+    ax.annotate(
+        f"chosen: {rates[best]:.2g}",
+        (rates[best], means[best]),
+        xytext=(0, -18),
+        textcoords="offset points",
+        color="C1",
+        ha="center",
+        va="top",
+    )
+    ax.text(rates[0], 0.94, "● each seed", color="C0")
+    ax.text(rates[0], 0.86, "— mean", color="C1")
     ax.axhline(0.1, color="C2", ls=":")
     ax.text(1e-2, 0.04, "guessing", color="C2")
     ax.set_xscale("log")
-    ax.set(xlabel="learning rate", ylabel="accuracy", ylim=(0, 1.02))
+    ax.set(xlabel="learning rate", ylabel="accuracy on validation digits", ylim=(0, 1.02))
     ax.set_title("Too small: not learned yet. Too large: only guesses")
-    caption = "Accuracy after equal steps for each learning rate."
+    caption = "Validation accuracy after equal steps for each learning rate, three seeds each."
     alt = (
-        "Line plot of accuracy over the learning rate on a log scale: it rises to a plateau "
-        "and falls at the largest rates."
+        "Line plot of validation accuracy over the learning rate on a log scale: it rises to a "
+        "plateau, where the chosen rate is circled, and falls at the largest rates."
     )
     return fig, caption, alt

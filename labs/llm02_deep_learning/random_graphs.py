@@ -60,10 +60,20 @@ def random_graph(chance: random.Random) -> tuple[list[list[int]], list[Step]]:
     return shapes, steps
 
 
-def follow(steps: list[Step], leaves: list[Any]) -> Any:
-    """Take the steps with the engine of the leaves; return a scalar that depends on every value."""
+def run_steps(steps: list[Step], leaves: list[Any]) -> list[Any]:
+    """Take the steps with the engine of the leaves; return the leaves and all results."""
     values = list(leaves)
     for name, a, b in steps:
         values.append(STEPS[name](values[a], values[b]))
+    return values
+
+
+def total(values: list[Any]) -> Any:
+    """Return a scalar that depends on every value."""
     totals = [value.tanh().sum() for value in values]
     return sum(totals[1:], totals[0])
+
+
+def follow(steps: list[Step], leaves: list[Any]) -> Any:
+    """Take the steps; return a scalar that depends on every value."""
+    return total(run_steps(steps, leaves))

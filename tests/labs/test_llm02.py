@@ -4,7 +4,7 @@ import math
 import random
 from itertools import pairwise
 
-from labs.llm02_deep_learning import data, deeper, figures, view_data
+from labs.llm02_deep_learning import data, deeper, figures, operations, view_data
 from labs.llm02_deep_learning import lesson as lab
 from labs.llm02_deep_learning.random_graphs import STEPS, follow, random_graph
 
@@ -90,7 +90,21 @@ def test_the_vjp_and_the_loss_of_the_text_are_right():
     logits = torch.tensor([[2.0, 1.0, 0.0]])
     g = lab.cross_entropy_vjp(torch.tensor(1.0), logits, torch.tensor([1]))
     assert g[0].tolist() == pytest.approx([0.665, -0.755, 0.090], abs=5e-4)
-    assert lab.cross_entropy(logits, torch.tensor([1])).item() == pytest.approx(1.41, abs=5e-3)
+    assert operations.cross_entropy(logits, torch.tensor([1])).item() == pytest.approx(
+        1.41, abs=5e-3
+    )
+
+
+def test_the_largest_derivatives_are_those_of_the_text():
+    z = torch.linspace(-6, 6, 12_001, dtype=torch.float64)
+    steepest = {}
+    for name in ("sigmoid", "tanh", "ReLU", "GELU"):
+        value = lab.TensorValue(z)
+        lab.ACTIVATIONS[name](value).sum().backward()
+        steepest[name] = value.grad.max().item()
+    assert steepest == pytest.approx(
+        {"sigmoid": 0.25, "tanh": 1, "ReLU": 1, "GELU": 1.13}, abs=2e-3
+    )
 
 
 def test_saturated_derivatives_are_those_of_the_text():
@@ -194,6 +208,21 @@ def test_the_digits_have_a_fixed_split_and_no_image_is_in_both_parts():
     assert 0.85 < data.nearest_average() < 0.95
 
 
+def test_the_three_sets_of_digits_are_parts_of_the_two():
+    x, y, x_test, y_test = data.digits()
+    (training, labels), (validation, more), (test, last) = data.digit_sets("cpu")
+    assert (len(labels), len(more), len(last)) == (1237, 200, 360)
+    assert torch.equal(torch.cat((training, validation)), x)
+    assert torch.equal(torch.cat((labels, more)), y)
+    assert torch.equal(test, x_test)
+    assert torch.equal(last, y_test)
+
+
+def test_an_unbroken_range_ends_before_the_first_gap():
+    assert data.unbroken([True, False, True, True, True, False], 3) == (2, 4)
+    assert data.unbroken([True, True], 0) == (0, 1)
+
+
 def test_spirals_have_two_arms_that_meet_only_in_the_middle():
     torch.manual_seed(0)
     x, y = data.spirals(4000)
@@ -253,6 +282,12 @@ def test_gradients_by_layer_equal_pytorch_for_the_same_weights():
     (y * torch.randn(64, 8)).sum().backward()
     wants = [w.grad.square().mean().sqrt().item() for w in weights]
     assert sizes == pytest.approx(wants, rel=1e-4)
+
+
+def test_the_signal_of_a_wide_relu_network_shrinks_as_the_theory_says():
+    torch.manual_seed(0)
+    spreads = deeper.spreads_by_layer("ReLU", 8, 1024)
+    assert spreads[-1] == pytest.approx(deeper.relu_spread(7), rel=0.1)
 
 
 def test_squared_sizes_in_a_relu_network_spread_as_the_text_says():
