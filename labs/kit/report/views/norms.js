@@ -85,7 +85,7 @@ LabViews.kinds.norms = (stage, data) => {
     const result = LabViews.norms(vector, settings);
     const largest = Math.max(...result.given.map(Math.abs));
     const power = 10 ** Math.ceil(Math.log10(largest || 1));
-    const limits = { given: largest <= power / 2 ? power / 2 : power, layer: 3, rms: 3 };
+    const limits = { given: largest <= power / 2 ? power / 2 : power, layer: 5, rms: 5 };
     for (const { key, name, hue, title, svg } of rows) {
       const values = result[key];
       title.textContent = `${name}: size ${number(size(values))}`;
