@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 from labs.kit import Checks, Mistake, draw, equals, expect_close, name_mistake
+from labs.shared import small_gpt
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 checks = Checks()
 
@@ -147,73 +148,6 @@ def _mistakes_of_rms_norm(x: Tensor, gain: Tensor) -> Mistakes:
     }
 
 
-@checks.proves("rms_norm_backward")
-def rms_norm_backward(module: Any) -> None:
-    """Check both gradients against autograd's, for a batch and for one token."""
-    implementation = module.rms_norm_backward
-    dy = draw(3, 4, 8)
-    x = draw(3, 4, 8, seed=1) + 1
-    gain = draw(8, seed=2)
-    inputs = [x.clone().requires_grad_(), gain.clone().requires_grad_()]
-    want = torch.autograd.grad(F.rms_norm(inputs[0], (8,), inputs[1], EPS), inputs, dy)
-    got = implementation(dy, x, gain, EPS)
-    if not isinstance(got, tuple) or len(got) != 2:
-        raise Mistake("expected two gradients: return dx, dgain")
-    name_mistake(got[0], _mistakes_of_dx(dy, x, gain))
-    expect_close(got[0], want[0], "dx = (g − its component along x̂) / r, with g = γ·dy")
-    x_hat = x / (x.square().mean(-1, keepdim=True) + EPS).sqrt()
-    unsummed = [dy * x_hat, *((dy * x_hat).sum(axis) for axis in (0, 1))]
-    if any(equals(got[1], wrong) for wrong in unsummed):
-        raise Mistake("dgain is one vector, (d,): sum over all axes but the last")
-    name_mistake(got[1], _mistakes_of_dgain(dy, x, x_hat, gain))
-    expect_close(got[1], want[1], "dgain = Σ dy · x̂ over all tokens")
-    _, dgain = implementation(dy[0, 0], x[0, 0], gain, EPS)
-    expect_close(dgain, dy[0, 0] * x_hat[0, 0], "for one token, (d,), dgain is dy · x̂")
-
-
-def _mistakes_of_dx(dy: Tensor, x: Tensor, gain: Tensor) -> Mistakes:
-    """Return the result of each known mistake in the gradient of x."""
-    bare_r = x.square().mean(-1, keepdim=True).sqrt()
-    r = (x.square().mean(-1, keepdim=True) + EPS).sqrt()
-    x_hat = x / r
-    g = dy * gain
-
-    def along(a: Tensor, b: Tensor) -> Tensor:
-        """Return b times the mean of a · b: if b is x̂, the component of a along it."""
-        return b * (a * b).mean(-1, keepdim=True)
-
-    return {
-        "r is treated as a constant: subtract the component of g along x̂": lambda: g / r,
-        "that is LayerNorm's gradient: RMSNorm depends on shifts, so don't subtract mean(g)": (
-            lambda: (g - g.mean(-1, keepdim=True) - along(g, x_hat)) / r
-        ),
-        "the gain is missing from dx: the gradient that arrives at x̂ is g = γ·dy": (
-            lambda: (dy - along(dy, x_hat)) / r
-        ),
-        "the division by r is missing": lambda: g - along(g, x_hat),
-        "the component along x̂ has the wrong sign: subtract it": lambda: (g + along(g, x_hat)) / r,
-        "x is used in place of x̂: subtract x̂ · mean(g · x̂)": lambda: (g - along(g, x)) / r,
-        "a sum is used in place of the mean: ∂r/∂xᵢ has a factor 1/d": (
-            lambda: (g - 8 * along(g, x_hat)) / r
-        ),
-        "ε is missing from r": lambda: (g - along(g, x / bare_r)) / bare_r,
-    }
-
-
-def _mistakes_of_dgain(dy: Tensor, x: Tensor, x_hat: Tensor, gain: Tensor) -> Mistakes:
-    """Return the result of each known mistake in the gradient of the gain."""
-    return {
-        "dgain uses dy · x, but it is the sum of dy · x̂": lambda: (dy * x).sum((0, 1)),
-        "dgain contains the gain itself: it is dy · x̂, not g · x̂": (
-            lambda: (dy * gain * x_hat).sum((0, 1))
-        ),
-        "dgain is a mean, but it is a sum over the tokens": lambda: (dy * x_hat).mean((0, 1)),
-        "dgain is the sum of dy, the gradient of a bias: it is the sum of dy · x̂": (
-            lambda: dy.sum((0, 1))
-        ),
-    }
-
-
 @checks.proves("gated_width")
 def gated_width(module: Any) -> None:
     """Check five widths, among them those of two Llama models."""
@@ -346,7 +280,7 @@ def _mistakes_of_sinusoids(length: int, d: int) -> Mistakes:
         "the frequencies grow: the exponent must be negative": (
             lambda: table(t * 10000 ** (2 * i / d))
         ),
-        "the places start at 1, but they must start at 0": (
+        "the positions start at 1, but they must start at 0": (
             lambda: table((t + 1) * 10000 ** (-2 * i / d))
         ),
         "every entry has a separate frequency, but neighbours 2i and 2i + 1 share one": (
@@ -432,15 +366,11 @@ def post_norm_block(module: Any) -> None:
 
 def _block(make: Any) -> tuple[Any, Tensor]:
     """Return a block with random parameters, and an input, (2, 5, 16)."""
-    block = make(16).double()
+    # parts of the library, so that a mistake in the learner's own ones isn't blamed on the block
+    block = make(16, nn.LayerNorm, small_gpt.FeedForward).double()
     with torch.no_grad():
         for i, parameter in enumerate(block.parameters()):
             parameter.copy_(draw(*parameter.shape, seed=20 + i) / 2)
-    # norms of PyTorch, so that a mistake in the learner's own norm isn't blamed on the block
-    for name in ("attention_norm", "ffn_norm"):
-        norm = torch.nn.LayerNorm(16).double()
-        norm.load_state_dict(getattr(block, name).state_dict())
-        setattr(block, name, norm)
     return block, draw(2, 5, 16) + 1
 
 
@@ -458,6 +388,73 @@ def _pre_on_the_normed(block: Any, x: Tensor) -> Tensor:
     x = block.attention_norm(x)
     x = block.ffn_norm(x + block.attention(x))
     return x + block.ffn(x)
+
+
+@checks.proves("rms_norm_backward")
+def rms_norm_backward(module: Any) -> None:
+    """Check both gradients against autograd's, for a batch and for one token."""
+    implementation = module.rms_norm_backward
+    dy = draw(3, 4, 8)
+    x = draw(3, 4, 8, seed=1) + 1
+    gain = draw(8, seed=2)
+    inputs = [x.clone().requires_grad_(), gain.clone().requires_grad_()]
+    want = torch.autograd.grad(F.rms_norm(inputs[0], (8,), inputs[1], EPS), inputs, dy)
+    got = implementation(dy, x, gain, EPS)
+    if not isinstance(got, tuple) or len(got) != 2:
+        raise Mistake("expected two gradients: return dx, dgain")
+    name_mistake(got[0], _mistakes_of_dx(dy, x, gain))
+    expect_close(got[0], want[0], "dx = (g − its component along x̂) / r, with g = γ·dy")
+    x_hat = x / (x.square().mean(-1, keepdim=True) + EPS).sqrt()
+    unsummed = [dy * x_hat, *((dy * x_hat).sum(axis) for axis in (0, 1))]
+    if any(equals(got[1], wrong) for wrong in unsummed):
+        raise Mistake("dgain is one vector, (d,): sum over all axes but the last")
+    name_mistake(got[1], _mistakes_of_dgain(dy, x, x_hat, gain))
+    expect_close(got[1], want[1], "dgain = Σ dy · x̂ over all tokens")
+    _, dgain = implementation(dy[0, 0], x[0, 0], gain, EPS)
+    expect_close(dgain, dy[0, 0] * x_hat[0, 0], "for one token, (d,), dgain is dy · x̂")
+
+
+def _mistakes_of_dx(dy: Tensor, x: Tensor, gain: Tensor) -> Mistakes:
+    """Return the result of each known mistake in the gradient of x."""
+    bare_r = x.square().mean(-1, keepdim=True).sqrt()
+    r = (x.square().mean(-1, keepdim=True) + EPS).sqrt()
+    x_hat = x / r
+    g = dy * gain
+
+    def along(a: Tensor, b: Tensor) -> Tensor:
+        """Return b times the mean of a · b: if b is x̂, the component of a along it."""
+        return b * (a * b).mean(-1, keepdim=True)
+
+    return {
+        "r is treated as a constant: subtract the component of g along x̂": lambda: g / r,
+        "that is LayerNorm's gradient: RMSNorm depends on shifts, so don't subtract mean(g)": (
+            lambda: (g - g.mean(-1, keepdim=True) - along(g, x_hat)) / r
+        ),
+        "the gain is missing from dx: the gradient that arrives at x̂ is g = γ·dy": (
+            lambda: (dy - along(dy, x_hat)) / r
+        ),
+        "the division by r is missing": lambda: g - along(g, x_hat),
+        "the component along x̂ has the wrong sign: subtract it": lambda: (g + along(g, x_hat)) / r,
+        "x is used in place of x̂: subtract x̂ · mean(g · x̂)": lambda: (g - along(g, x)) / r,
+        "a sum is used in place of the mean: ∂r/∂xᵢ has a factor 1/d": (
+            lambda: (g - 8 * along(g, x_hat)) / r
+        ),
+        "ε is missing from r": lambda: (g - along(g, x / bare_r)) / bare_r,
+    }
+
+
+def _mistakes_of_dgain(dy: Tensor, x: Tensor, x_hat: Tensor, gain: Tensor) -> Mistakes:
+    """Return the result of each known mistake in the gradient of the gain."""
+    return {
+        "dgain uses dy · x, but it is the sum of dy · x̂": lambda: (dy * x).sum((0, 1)),
+        "dgain contains the gain itself: it is dy · x̂, not g · x̂": (
+            lambda: (dy * gain * x_hat).sum((0, 1))
+        ),
+        "dgain is a mean, but it is a sum over the tokens": lambda: (dy * x_hat).mean((0, 1)),
+        "dgain is the sum of dy, the gradient of a bias: it is the sum of dy · x̂": (
+            lambda: dy.sum((0, 1))
+        ),
+    }
 
 
 @checks.proves("layer_norm_backward")

@@ -172,14 +172,14 @@ def tangent(x_hat: Tensor, g: Tensor, dx: Tensor) -> Figure:
     ax.text(arrives[0] + 0.04, arrives[1], "g arrives", color="C0", fontsize=10, va="center")
     ax.text(remains[0], remains[1] - 0.06, "this remains", color="C1", fontsize=10, va="top")
     ax.set(aspect="equal", xlim=(-0.1, 2.6), ylim=(-0.1, 1.8))
-    ax.set(xlabel="first entry", ylabel="second entry", title="No gradient along x̂")
+    ax.set(xlabel="first entry", ylabel="second entry", title="No gradient along x̂ for ε = 0")
     return fig
 
 
 def epsilon(sizes: Tensor, curves: Mapping[str, Tensor], eps: float) -> Figure:
     """Draw the size after RMSNorm against the size before, one curve for each place of ε."""
     fig, ax = plt.subplots(figsize=(7.2, 4.2))
-    for (name, after), style, dy in zip(curves.items(), ("-", "--"), (0.12, 12), strict=True):
+    for (name, after), style, dy in zip(curves.items(), ("-", "--"), (0.08, 30), strict=True):
         ax.loglog(sizes, after, style, lw=2)
         ax.text(float(sizes[4]), float(after[4]) * dy, name, fontsize=10)
     for value, name in ((eps**0.5, "√ε"), (eps, "ε")):
@@ -207,59 +207,74 @@ def activations(
     return fig
 
 
-def sinusoids(table: Tensor) -> Figure:
-    """Draw a table of positions, (T, d), and its products with position 0."""
-    products = table @ table[0]  # (T,)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.8))
+def sinusoids(table: Tensor, positions: Sequence[int], hands: Sequence[int]) -> Figure:
+    """Draw a table of positions, (T, d), and some of its clock hands at some positions."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 4.0))
     image = left.imshow(table, cmap="cividis", aspect="auto", vmin=-1, vmax=1)
     left.grid(visible=False)
     left.set(xlabel="entry", ylabel="position t", title="Fast hands left, slow ones right")
-    fig.colorbar(image, ax=left, ticks=[-1, 0, 1])
-    right.plot(products[:129], lw=2)
-    right.set(xlabel="distance t − s", ylabel="dot product", ylim=(0, None))
-    right.set_title("It falls, with ripples")
+    fig.colorbar(image, ax=left, ticks=[-1, 0, 1], label="value of the entry")
+    angle = np.linspace(0, 2 * np.pi, 100)
+    for row, t in enumerate(positions):
+        right.text(-0.7, -row, f"t = {t}", ha="right", va="center", fontsize=10)
+        for column, i in enumerate(hands):
+            right.plot(column + 0.4 * np.cos(angle), -row + 0.4 * np.sin(angle), color=INK, lw=0.7)
+            sine, cosine = 0.4 * table[t, 2 * i : 2 * i + 2]
+            _arrow(right, (column, -row), (column + float(sine), -row + float(cosine)))
+    for column, i in enumerate(hands):
+        right.text(column, 0.55, f"hand {i}", ha="center", va="bottom", fontsize=9)
+    right.set(xlim=(-1.9, len(hands) - 0.4), ylim=(0.6 - len(positions), 1.1), aspect="equal")
+    right.axis("off")
+    right.set_title("Only all hands together tell t")
     return fig
 
 
-def stream_sizes(sizes: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw the size of the residual stream after each block, one line for each placement."""
-    fig, ax = plt.subplots(figsize=(7.2, 3.6))
-    for i, (name, values) in enumerate(sizes.items()):
-        ax.plot(range(len(values)), values, "o-", color=COLOURS[i])
-        ax.text(len(values) - 0.8, values[-1], name, color=COLOURS[i], va="center")
-    longest = max(map(len, sizes.values()))
-    ax.set(xlim=(-0.3, longest + 0.6), ylim=(0, None), xticks=range(longest))
-    ax.set(xlabel="after this many blocks", ylabel="size of the stream (RMS)")
-    ax.set_title("Pre-LN's stream grows, Post-LN's keeps its size")
+def dot_products(table: Tensor) -> Figure:
+    """Draw the dot products of a table of positions, (T, d), with position 0."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.4))
+    ax.plot((table @ table[0])[:129], lw=2)
+    ax.set(xlabel="distance t − s", ylabel="dot product", ylim=(0, None))
+    ax.set_title("The trend falls with the distance, with ripples")
     return fig
 
 
-def training_curves(
-    losses: Mapping[float, Mapping[str, Tensor]], width: int, known: float, title: str
+def rates_and_curves(
+    outcomes: Mapping[str, Mapping[float, Sequence[Any]]],
+    best: Mapping[str, float],
+    known: float,
+    width: int = 20,
 ) -> Figure:
-    """Draw a panel for each learning rate: the mean of each arm's seeds, and their range.
+    """Draw the loss of each placement over the rate, and its training at its best rate.
 
     Args:
-        losses: (seeds, steps), by learning rate and arm.
-        width: of the running mean, in steps.
+        outcomes: of the seeds, by placement and rate; each has a `loss` and a `curve`.
+        best: the best rate of each placement.
         known: the loss of a model that knows only the frequencies.
-        title: the title of the figure.
+        width: of the running mean, in steps.
     """
-    fig, axes = plt.subplots(1, len(losses), sharey=True, figsize=(7.2, 4.4))
-    for ax, (lr, arms) in zip(axes, losses.items(), strict=True):
-        for i, (name, curves) in enumerate(arms.items()):
-            smooth = curves.unfold(1, width, 1).mean(-1)  # (seeds, steps − width + 1)
-            steps = np.arange(width, curves.shape[1] + 1)
-            low, high = smooth.amin(0), smooth.amax(0)
-            ax.plot(steps, smooth.mean(0), color=COLOURS[i], lw=2)
-            ax.fill_between(steps, low, high, color=COLOURS[i], alpha=0.25, lw=0)
-            end = smooth[:, -1].mean()
-            ax.text(steps[-1] * 1.03, end, name, color=COLOURS[i], va="center", fontsize=10)
+    fig, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.2, 4.2))
+    rates = list(next(iter(outcomes.values())))
+    for i, (name, by_rate) in enumerate(outcomes.items()):
+        seeds = np.array([[one.loss for one in row] for row in by_rate.values()])  # (rates, seeds)
+        left.plot(rates, seeds.mean(1), "o-", color=COLOURS[i])
+        left.fill_between(rates, seeds.min(1), seeds.max(1), color=COLOURS[i], alpha=0.25, lw=0)
+        left.text(rates[-1] * 1.15, seeds[-1].mean(), name, color=COLOURS[i], va="center")
+        curves = torch.tensor([one.curve for one in by_rate[best[name]]])  # (seeds, steps)
+        smooth = curves.unfold(1, width, 1).mean(-1)  # (seeds, steps − width + 1)
+        steps = np.arange(width, curves.shape[1] + 1)
+        right.plot(steps, smooth.mean(0), color=COLOURS[i], lw=2)
+        right.fill_between(steps, smooth.amin(0), smooth.amax(0), color=COLOURS[i], alpha=0.25)
+        label = f"{name}\nat {best[name]:g}"
+        right.text(steps[-1] * 1.03, smooth[:, -1].mean(), label, color=COLOURS[i], va="center")
+        right.set_xlim(0, 1.4 * steps[-1])
+    for ax in (left, right):
         ax.axhline(known, color=INK, ls=":", lw=1)
-        ax.set(xlabel="training step", title=f"Learning rate {lr:g}", xlim=(0, 1.4 * steps[-1]))
-    axes[0].set_ylabel("training loss (nats)")
-    axes[0].text(axes[0].get_xlim()[1], known + 0.08, "frequencies alone", fontsize=9, ha="right")
-    fig.suptitle(title, x=0.01, ha="left", fontsize=12)
+    left.text(rates[0], known + 0.02, "frequencies alone", fontsize=9, va="bottom")
+    left.set(xscale="log", xlim=(rates[0] * 0.8, rates[-1] * 3), xlabel="learning rate")
+    left.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    left.minorticks_off()
+    left.set(ylabel="loss (nats)", title="At the end, on new plays")
+    right.set(xlabel="training step", title="Each at its best rate")
     return fig
 
 

@@ -1,14 +1,45 @@
-"""Train the small models of LLM05a; the lesson passes in its learner's parts."""
+"""The decoder and the trainings of LLM05a; the lesson passes in its learner's parts."""
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
+from typing import NamedTuple
 
 from labs.kit import Run
 from labs.shared import small_gpt
+from labs.shared.small_gpt import Position
 
 import torch
 from torch import Tensor, nn
+
+
+class Decoder(nn.Module):
+    """A language model of given blocks, (B, T) tokens -> (B, T, V) scores of each next token.
+
+    The embedding's entries start with the variance 1, the entries of each matrix with
+    2 / (inputs + outputs), as Glorot & Bengio (2010) recommend.
+    """
+
+    def __init__(
+        self, blocks: Iterable[nn.Module], d_model: int, norm: nn.Module, position: Position
+    ):
+        super().__init__()
+        vocabulary = len(small_gpt.shakespeare().characters)
+        self.embedding = nn.Embedding(vocabulary, d_model)
+        self.position = position
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = norm
+        self.unembedding = nn.Linear(d_model, vocabulary, bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_normal_(module.weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the scores (logits) of each next token, (B, T) -> (B, T, V)."""
+        x = self.position.embed(self.embedding(tokens))  # (B, T, d)
+        return self.unembedding(self.norm(self.blocks(x)))
 
 
 @dataclass(frozen=True)
@@ -28,14 +59,21 @@ class Sizes:
     steps: int
 
 
-MakeModel = Callable[[str, Sizes], nn.Module]  # takes the name of the placement or table
+MakeModel = Callable[[str, Sizes], nn.Module]  # takes the name of the block or table
+
+
+class Outcome(NamedTuple):
+    """What a training leaves behind, in nats."""
+
+    loss: float  # on text that no model was trained on
+    curve: list[float]  # the training loss before each step
 
 
 def train(
     run: Run, model: nn.Module, sizes: Sizes, lr: float, seed: int, warmup: int = 0
-) -> small_gpt.Trained:
+) -> Outcome:
     """Train a copy of a model on Shakespeare; the seed alone determines the batches."""
-    return small_gpt.train(
+    trained = small_gpt.train(
         run,
         model,
         small_gpt.shakespeare(),
@@ -46,26 +84,50 @@ def train(
         batch=sizes.batch,
         length=sizes.length,
     )
+    loss = small_gpt.nats(trained.model, validation_windows(sizes.length)).mean().item()
+    return Outcome(loss, trained.losses)
 
 
 def by_rate(
     run: Run, make_model: MakeModel, names: Sequence[str], rates: Sequence[float], sizes: Sizes
-) -> dict[float, dict[str, Tensor]]:
+) -> dict[str, dict[float, list[Outcome]]]:
     """Train each model at each rate with three seeds, without warm-up.
 
     Returns:
-        The loss before each step in nats, (3, steps), by rate and name.
+        The outcomes of the seeds by name and rate.
     """
-    losses: dict[tuple[float, str], list[list[float]]] = defaultdict(list)
-    jobs = [(rate, name, seed) for rate in rates for name in names for seed in run.seeds(3)]
-    label = f"{len(rates)} rates, {len(names)} models, 3 seeds"
-    for rate, name, seed in run.progress(jobs, label):
+    outcomes: dict[str, dict[float, list[Outcome]]] = {name: defaultdict(list) for name in names}
+    jobs = [(name, rate, seed) for name in names for rate in rates for seed in run.seeds(3)]
+    label = f"{len(names)} models, {len(rates)} rates, 3 seeds"
+    for name, rate, seed in run.progress(jobs, label):
         torch.manual_seed(seed)
-        losses[rate, name].append(train(run, make_model(name, sizes), sizes, rate, seed).losses)
-    return {
-        rate: {name: torch.tensor(losses[rate, name]) for name in names}  # (3, steps) each
-        for rate in rates
+        outcomes[name][rate].append(train(run, make_model(name, sizes), sizes, rate, seed))
+    return outcomes
+
+
+def best_rates(run: Run, outcomes: Mapping[str, Mapping[float, list[Outcome]]]) -> dict[str, float]:
+    """Print the mean losses; return the rate with the lowest one for each model."""
+    means = {
+        name: {rate: mean(seed.loss for seed in seeds) for rate, seeds in by_rate.items()}
+        for name, by_rate in outcomes.items()
     }
+    rates = list(next(iter(outcomes.values())))
+    rows = [[name, *(f"{losses[rate]:.3f}" for rate in rates)] for name, losses in means.items()]
+    columns = ["learning rate", *(f"{rate:g}" for rate in rates)]
+    run.table("Validation loss (nats), mean of three seeds", columns, rows)
+
+    def loss_or_infinity(loss: float) -> float:
+        return loss if math.isfinite(loss) else math.inf
+
+    return {
+        name: min(losses, key=lambda rate: loss_or_infinity(losses[rate]))
+        for name, losses in means.items()
+    }
+
+
+def frequencies(sizes: Sizes) -> float:
+    """Return the loss of a model that knows only how often each validation character occurs."""
+    return small_gpt.unigram(validation_windows(sizes.length))
 
 
 def validation_losses(
@@ -76,14 +138,12 @@ def validation_losses(
     Returns:
         The loss on text that no model was trained on, in nats, one for each seed.
     """
-    windows = validation_windows(sizes.length)
     losses: dict[str, list[float]] = defaultdict(list)
     jobs = [(name, seed) for name in names for seed in run.seeds(3)]
     for name, seed in run.progress(jobs, f"{len(names)} models, 3 seeds"):
         torch.manual_seed(seed)
         model = make_model(name, sizes)
-        trained = train(run, model, sizes, rate, seed, warmup=sizes.steps // 10)
-        losses[name].append(small_gpt.nats(trained.model, windows).mean().item())
+        losses[name].append(train(run, model, sizes, rate, seed, sizes.steps // 10).loss)
     return dict(losses)
 
 

@@ -9,8 +9,7 @@ from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm05a_normalization import checks
 from labs.llm05a_normalization import lesson as lab
-from labs.llm05a_normalization.autograd import with_backward
-from labs.llm05a_normalization.training import Sizes, by_rate
+from labs.llm05a_normalization.training import Outcome, Sizes, best_rates, by_rate
 from labs.llm06_attention import checks as checks_of_llm06
 from labs.shared import small_gpt
 
@@ -61,31 +60,6 @@ def test_a_nan_affects_its_own_token_alone():
     y = lab.rms_norm(x, torch.ones(8).double())
     assert y[1].isnan().all()
     assert not y[[0, 2]].isnan().any()
-
-
-@pytest.mark.parametrize("eps", [0.0, 1e-5, 1.0])
-def test_gradients_by_hand_equal_the_library_for_any_epsilon(eps):
-    x = randn(3, 5, 8)
-    gain = randn(8, seed=1)
-    dy = randn(3, 5, 8, seed=3)
-    inputs = [tensor.clone().requires_grad_() for tensor in (x, gain)]
-    want = torch.autograd.grad(F.rms_norm(inputs[0], (8,), inputs[1], eps), inputs, dy)
-    got = lab.rms_norm_backward(dy, x, gain, eps)
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
-
-
-def test_a_function_gets_the_gradient_that_was_written_for_it():
-    twice = with_backward(lambda x: x.square(), lambda dy, x: (7 * dy * x,))
-    x = randn(3).requires_grad_()
-    (got,) = torch.autograd.grad(twice(x).sum(), x)
-    torch.testing.assert_close(got, 7 * x)
-
-
-def test_a_zero_vector_has_the_largest_gradient_one_over_root_epsilon():
-    dy = randn(1, 8)
-    dx, dgain = lab.rms_norm_backward(dy, torch.zeros(1, 8).double(), torch.ones(8).double(), 1e-5)
-    torch.testing.assert_close(dx, dy / 1e-5**0.5)
-    assert dgain.abs().max() == 0
 
 
 def test_the_module_equals_llamas_norm():
@@ -143,6 +117,26 @@ def test_the_prose_predicts_how_scaling_changes_a_norm():
     assert (factor - 1).min() > 10 * (eps / m.min()) ** 2
 
 
+def test_the_activations_equal_the_library():
+    x = torch.linspace(-6, 6, 1201, dtype=torch.float64)
+    torch.testing.assert_close(lab.gelu(x), F.gelu(x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(lab.silu(x), F.silu(x), rtol=0, atol=1e-12)
+
+
+def test_the_prose_names_the_lowest_values_of_the_activations():
+    x = torch.linspace(-6, 0, 100_001, dtype=torch.float64)
+    assert round(lab.gelu(x).min().item(), 2) == -0.17
+    assert round(lab.silu(x).min().item(), 2) == -0.28
+
+
+def test_swapping_gate_and_up_gives_another_layer():
+    layer = lab.SwiGLU(16).double()
+    x = randn(5, 16)
+    before = layer(x)
+    layer.gate_proj, layer.up_proj = layer.up_proj, layer.gate_proj
+    assert (layer(x) - before).abs().max() > 0.1 * before.abs().max()
+
+
 def test_gelu_is_the_mean_of_a_random_gate():
     x = torch.linspace(-3, 3, 7, dtype=torch.float64)
     drawn = x * (randn(200_000, 1) < x).double().mean(0)
@@ -151,11 +145,15 @@ def test_gelu_is_the_mean_of_a_random_gate():
 
 # The blocks and the model.
 
+NAMES = ("Pre-LN", "Post-LN", "RMSNorm")
 
-@pytest.mark.parametrize(("name", "norm_first"), [("Pre-LN", True), ("Post-LN", False)])
-def test_a_block_equals_torchs_encoder_layer_with_its_weights(name, norm_first):
+
+@pytest.mark.parametrize(
+    ("block", "norm_first"), [(lab.PreNormBlock, True), (lab.PostNormBlock, False)]
+)
+def test_a_block_equals_torchs_encoder_layer_with_its_weights(block, norm_first):
     torch.manual_seed(0)
-    ours = lab.BLOCKS[name](16).double()
+    ours = block(16, ffn=small_gpt.FeedForward).double()
     theirs = torch.nn.TransformerEncoderLayer(
         16, 4, 64, 0.0, "gelu", batch_first=True, norm_first=norm_first, bias=True
     ).double()
@@ -174,10 +172,21 @@ def test_a_block_equals_torchs_encoder_layer_with_its_weights(name, norm_first):
     torch.testing.assert_close(ours(x), theirs(x, ahead), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", lab.BLOCKS)
+def test_the_worked_example_of_the_two_placements():
+    x = torch.tensor([[3.0, 5.0]], dtype=torch.float64)
+    one = torch.ones(2).double()
+
+    def norm(x):
+        return lab.layer_norm(x, one, 0 * one, 0)
+
+    torch.testing.assert_close(norm(x + 2 * x), torch.tensor([[-1.0, 1.0]]).double())
+    torch.testing.assert_close(x + 2 * norm(x), torch.tensor([[1.0, 7.0]]).double())
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_decoders_scores_depend_on_earlier_tokens_only(name):
     torch.manual_seed(0)
-    model = lab.Decoder(11, 16, 2, name, lab.Sinusoid(9, 16))
+    model = lab.make_decoder(name, Sizes(16, 9, 2, 1))
     tokens = torch.randint(11, (2, 9), generator=torch.Generator().manual_seed(0))
     changed = tokens.clone()
     changed[:, 5] = (changed[:, 5] + 1) % 11
@@ -186,31 +195,52 @@ def test_a_decoders_scores_depend_on_earlier_tokens_only(name):
     assert difference[5:].min() > 0
 
 
+def test_the_trained_blocks_are_made_of_the_labs_parts():
+    norms = {"Pre-LN": lab.LayerNorm, "Post-LN": lab.LayerNorm, "RMSNorm": lab.RMSNorm}
+    for name in NAMES:
+        model = lab.make_decoder(name, Sizes(16, 8, 4, 3))
+        for block in model.blocks:
+            assert isinstance(block.ffn, lab.SwiGLU)
+            assert isinstance(block.attention_norm, norms[name])
+            assert isinstance(block.ffn_norm, norms[name])
+
+
 def test_only_a_pre_norm_decoder_has_a_norm_at_its_end():
-    assert isinstance(lab.Decoder(11, 16, 1, "Pre-LN").norm, lab.LayerNorm)
-    assert isinstance(lab.Decoder(11, 16, 1, "Post-LN").norm, torch.nn.Identity)
+    sizes = Sizes(16, 8, 4, 3)
+    assert isinstance(lab.make_decoder("Pre-LN", sizes).norm, lab.LayerNorm)
+    assert isinstance(lab.make_decoder("RMSNorm", sizes).norm, lab.RMSNorm)
+    assert isinstance(lab.make_decoder("Post-LN", sizes).norm, torch.nn.Identity)
 
 
-def test_both_placements_have_equally_many_parameters_in_a_block():
-    counts = {small_gpt.parameters(block(16)) for block in lab.BLOCKS.values()}
-    assert len(counts) == 1
+def test_a_block_has_the_parameters_that_the_prose_counts():
+    block = lab.PreNormBlock(48)
+    assert small_gpt.parameters(block.attention) == 9216
+    assert small_gpt.parameters(block.ffn) == 18_432
+    assert small_gpt.parameters(block.attention_norm) == 192 / 2
+    assert small_gpt.parameters(lab.PostNormBlock(48)) == small_gpt.parameters(block)
 
 
 def test_models_are_trained_by_rate_with_three_seeds():
     sizes = Sizes(16, 8, 4, 3)
-    vocabulary = len(small_gpt.shakespeare().characters)
-
-    def make_model(name, sizes):
-        return lab.Decoder(vocabulary, sizes.d_model, 1, name)
-
-    losses = by_rate(a_run(), make_model, ["Pre-LN"], (0.001, 0.01), sizes)
-    assert {lr: list(arms) for lr, arms in losses.items()} == {0.001: ["Pre-LN"], 0.01: ["Pre-LN"]}
-    low = losses[0.001]["Pre-LN"]
-    assert low.shape == (3, 3)
+    outcomes = by_rate(a_run(), lab.make_decoder, ["Pre-LN"], (0.001, 0.01), sizes)
+    assert {name: list(rates) for name, rates in outcomes.items()} == {"Pre-LN": [0.001, 0.01]}
+    low, high = ([seed.curve for seed in seeds] for seeds in outcomes["Pre-LN"].values())
+    assert [len(curve) for curve in low] == [3, 3, 3]
     # the same seeds at both rates: only from the second step on do they differ
-    assert torch.equal(low[:, 0], losses[0.01]["Pre-LN"][:, 0])
-    assert not torch.equal(low[:, 1], losses[0.01]["Pre-LN"][:, 1])
-    assert len(set(low[:, 0].tolist())) == 3
+    assert [curve[0] for curve in low] == [curve[0] for curve in high]
+    assert all(a[1] != b[1] for a, b in zip(low, high, strict=True))
+    assert len({curve[0] for curve in low}) == 3
+
+
+def test_the_best_rate_has_the_lowest_mean_loss_and_a_diverged_one_never_wins():
+    def seeds(*losses):
+        return [Outcome(loss, [loss]) for loss in losses]
+
+    outcomes = {
+        "a": {0.1: seeds(3, 3, 3), 0.2: seeds(1, 2, 4), 0.3: seeds(1, 1, math.nan)},
+        "b": {0.1: seeds(2, 2, 2), 0.2: seeds(2, 2, 3), 0.3: seeds(9, 9, math.inf)},
+    }
+    assert best_rates(a_run(), outcomes) == {"a": 0.2, "b": 0.1}
 
 
 def test_the_checks_of_methods_are_registered_by_class_and_method():

@@ -8,6 +8,8 @@ from labs.course.options import Settings
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm05a_normalization import deeper as lab
+from labs.llm05a_normalization import race
+from labs.llm05a_normalization.autograd import with_backward
 from labs.llm05a_normalization.operations import count_operations
 from labs.llm05a_normalization.training import validation_windows
 from labs.shared import small_gpt
@@ -26,6 +28,31 @@ def randn(*shape, seed=0):
 
 def a_run(size="tiny"):
     return Run(Settings(size=size), "fp32", Output(io.StringIO()), Path("nowhere"))
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-5, 1.0])
+def test_gradients_by_hand_equal_the_library_for_any_epsilon(eps):
+    x = randn(3, 5, 8)
+    gain = randn(8, seed=1)
+    dy = randn(3, 5, 8, seed=3)
+    inputs = [tensor.clone().requires_grad_() for tensor in (x, gain)]
+    want = torch.autograd.grad(F.rms_norm(inputs[0], (8,), inputs[1], eps), inputs, dy)
+    got = lab.rms_norm_backward(dy, x, gain, eps)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
+
+
+def test_a_function_gets_the_gradient_that_was_written_for_it():
+    twice = with_backward(lambda x: x.square(), lambda dy, x: (7 * dy * x,))
+    x = randn(3).requires_grad_()
+    (got,) = torch.autograd.grad(twice(x).sum(), x)
+    torch.testing.assert_close(got, 7 * x)
+
+
+def test_a_zero_vector_has_the_largest_gradient_one_over_root_epsilon():
+    dy = randn(1, 8)
+    dx, dgain = lab.rms_norm_backward(dy, torch.zeros(1, 8).double(), torch.ones(8).double(), 1e-5)
+    torch.testing.assert_close(dx, dy / 1e-5**0.5)
+    assert dgain.abs().max() == 0
 
 
 @pytest.mark.parametrize("eps", [0.0, 1e-5, 1.0])
@@ -73,7 +100,7 @@ def test_all_activations_have_equally_many_parameters_at_every_size(size):
 
 @pytest.mark.parametrize("name", ARMS)
 def test_the_rate_of_each_arm_at_tiny_is_in_the_grid(name):
-    assert lab.RATES[name] in lab.GRID
+    assert lab.RATES[name] in race.GRID
 
 
 def test_every_arm_is_a_different_model():
@@ -95,7 +122,7 @@ def test_the_validation_windows_have_16384_characters(length):
 
 def test_losses_are_subtracted_seed_by_seed():
     losses = {"a": [2.0, 3.0, 4.0], "b": [1.0, 1.0, 1.0]}
-    assert lab.minus(losses, "a", "b") == [1.0, 2.0, 3.0]
+    assert race.minus(losses, "a", "b") == [1.0, 2.0, 3.0]
 
 
 def test_operations_are_counted_without_detach():

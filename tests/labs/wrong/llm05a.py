@@ -61,36 +61,6 @@ def rms_returns_float32(x, gain, eps=1e-5):
     return F.rms_norm(lab.wide(x), (x.shape[-1],), gain.to(lab.wide(x).dtype), eps)
 
 
-def parts(dy, x, gain, eps):
-    r = (x.square().mean(-1, keepdim=True) + eps).sqrt()
-    return x / r, dy * gain, r
-
-
-def constant_root(dy, x, gain, eps=1e-5):
-    x_hat, g, r = parts(dy, x, gain, eps)
-    return g / r, (dy * x_hat).flatten(0, -2).sum(0)
-
-
-def layer_norms_gradient(dy, x, gain, eps=1e-5):
-    x_hat, g, r = parts(dy, x, gain, eps)
-    along = x_hat * (g * x_hat).mean(-1, keepdim=True)
-    return (g - g.mean(-1, keepdim=True) - along) / r, (dy * x_hat).flatten(0, -2).sum(0)
-
-
-def gain_forgotten(dy, x, gain, eps=1e-5):
-    return lab.rms_norm_backward(dy, x, torch.ones_like(gain), eps)
-
-
-def sum_for_mean(dy, x, gain, eps=1e-5):
-    x_hat, g, r = parts(dy, x, gain, eps)
-    dx = (g - x_hat * (g * x_hat).sum(-1, keepdim=True)) / r
-    return dx, (dy * x_hat).flatten(0, -2).sum(0)
-
-
-def one_gain_for_each_token(dy, x, gain, eps=1e-5):
-    return lab.rms_norm_backward(dy, x, gain, eps)[0], dy * parts(dy, x, gain, eps)[0]
-
-
 def halves(length, d):
     table = lab.sinusoid(length, d)
     return torch.cat((table[:, ::2], table[:, 1::2]), -1)
@@ -209,11 +179,6 @@ WRONG = [
     ("rms_norm", rms_with_the_variance, "not the variance"),
     ("rms_norm", rms_in_its_own_dtype, "statistics computed in torch.float16"),
     ("rms_norm", rms_returns_float32, "expected the dtype of x"),
-    ("rms_norm_backward", constant_root, "treated as a constant"),
-    ("rms_norm_backward", layer_norms_gradient, "LayerNorm's gradient"),
-    ("rms_norm_backward", gain_forgotten, "gain is missing from dx"),
-    ("rms_norm_backward", sum_for_mean, "factor 1/d"),
-    ("rms_norm_backward", one_gain_for_each_token, "one vector"),
     ("gated_width", lambda d, n=8: 8 * d // (3 * n) * n, "rounded down"),
     ("gated_width", lambda d, n=8: round(8 * d / 3 / n) * n, "nearest"),
     ("gated_width", lambda d, n=8: (8 * d // 3 // n + 1) * n, "a multiple already"),

@@ -42,6 +42,36 @@ def bias_for_each_token(dy, x, gain, eps=1e-5):
     return *lab.layer_norm_backward(dy, x, gain, eps)[:2], dy
 
 
+def rms_parts(dy, x, gain, eps):
+    r = (x.square().mean(-1, keepdim=True) + eps).sqrt()
+    return x / r, dy * gain, r
+
+
+def rms_constant_root(dy, x, gain, eps=1e-5):
+    x_hat, g, r = rms_parts(dy, x, gain, eps)
+    return g / r, (dy * x_hat).flatten(0, -2).sum(0)
+
+
+def layer_norms_gradient(dy, x, gain, eps=1e-5):
+    x_hat, g, r = rms_parts(dy, x, gain, eps)
+    along = x_hat * (g * x_hat).mean(-1, keepdim=True)
+    return (g - g.mean(-1, keepdim=True) - along) / r, (dy * x_hat).flatten(0, -2).sum(0)
+
+
+def rms_gain_forgotten(dy, x, gain, eps=1e-5):
+    return lab.rms_norm_backward(dy, x, torch.ones_like(gain), eps)
+
+
+def sum_for_mean(dy, x, gain, eps=1e-5):
+    x_hat, g, r = rms_parts(dy, x, gain, eps)
+    dx = (g - x_hat * (g * x_hat).sum(-1, keepdim=True)) / r
+    return dx, (dy * x_hat).flatten(0, -2).sum(0)
+
+
+def one_gain_for_each_token(dy, x, gain, eps=1e-5):
+    return lab.rms_norm_backward(dy, x, gain, eps)[0], dy * rms_parts(dy, x, gain, eps)[0]
+
+
 def entropy_of_pairs(counts):
     p = counts / counts.sum()
     return -torch.xlogy(p, p).sum().item()
@@ -66,6 +96,11 @@ def in_bits(counts):
 
 
 WRONG = [
+    ("rms_norm_backward", rms_constant_root, "treated as a constant"),
+    ("rms_norm_backward", layer_norms_gradient, "LayerNorm's gradient"),
+    ("rms_norm_backward", rms_gain_forgotten, "gain is missing from dx"),
+    ("rms_norm_backward", sum_for_mean, "factor 1/d"),
+    ("rms_norm_backward", one_gain_for_each_token, "one vector"),
     ("layer_norm_backward", as_rms_norm, r"mean\(g\) isn't subtracted"),
     ("layer_norm_backward", constant_root, "r is treated as a constant"),
     ("layer_norm_backward", not_divided, "division by r is missing"),
