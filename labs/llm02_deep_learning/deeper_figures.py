@@ -56,10 +56,12 @@ def draw_depth(
             depth = len(by_seed[0])
             for values in by_seed:
                 ax.semilogy(range(1, depth + 1), values, f"{colour}o-", ms=2, lw=0.7)
-            if ax is axes[0]:
-                factor = {"sigmoid": 0.02, "tanh": 0.1, "ReLU": 8}[name]  # below or above its line
-                label_line(ax, 8, factor * by_seed[0][7], name, colour)
+            aside = {"sigmoid": 0.03, "tanh": 0.1, "ReLU": 10}  # below or above its line
+            if ax is axes[1]:
+                aside = {"sigmoid": 0.03, "tanh": 10, "ReLU": 0.1}
+            label_line(ax, 8, aside[name] * by_seed[0][7], name, colour)
         ax.set(xlabel="layer, from the input", ylabel=label, xticks=range(2, depth + 1, 6))
+        ax.set_ylim(1e-13, 1e3)
     axes[0].set_title("back: the gradient", fontsize=11)
     axes[1].set_title("forward: the signal", fontsize=11)
     title = "Sigmoids let neither gradients nor differences through"

@@ -435,7 +435,7 @@ def saturated_activations_pass_hardly_any_gradient(run: Run):
 # linear layers with an activation *between* them. The last layer has none, because its results are
 # the logits. Weights start at random: with equal weights, all columns of a hidden layer's $W$ would
 # get equal gradients, and all its units would stay the same. Their size is a **gain** divided by
-# $\sqrt n$: $\sqrt 2$ with ReLU and GELU, and else 1. LLM03 and LLM03+ derive both.
+# $\sqrt n$. The gain is $\sqrt 2$ with ReLU and GELU, else 1. LLM03 and LLM03+ derive both.
 #
 # The **optimizer** moves each parameter $w$ against its gradient $g$. A **learning rate** $\eta$
 # sets the size of the step. **Momentum** $\mu$ adds a velocity $v$, which remembers earlier
@@ -472,7 +472,7 @@ class MLP:
     )
     def __call__(self, x: Tensor) -> TensorValue:
         """Return the logits of a batch, (B, n) -> (B, m)."""
-        y = TensorValue(x)
+        y = TensorValue(x)  # a leaf; its gradient is computed, too, but not needed
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if i > 0:
                 y = self.activation(y)
@@ -561,7 +561,7 @@ def sequential(*widths: int) -> nn.Sequential:
 def our_network_equals_pytorchs(run: Run):
     """From the same weights, our MLP, `nn.Module` and `nn.Sequential` train to the same weights.
 
-    Predict: how many of the 16 digits of a float64 agree after 100 steps of 64 handwritten digits?
+    Predict: after 100 steps on handwritten digits, how many decimals of a weight agree?
     """
     (x, y), (unseen, labels), _ = digit_sets("cpu", torch.float64)
     ours = MLP(64, 32, 10, dtype=torch.float64)
