@@ -86,7 +86,7 @@ def model_and_block() -> Figure:
     _pre_branch(right, 0, "attention")
     _pre_branch(right, 2.75, "feed-forward")
     _arrow(right, (0, 5.5), (0, 5.9))
-    right.text(-0.25, 2.2, "residual stream", rotation=90, ha="center", va="center", fontsize=10)
+    right.text(-0.25, 1.2, "residual stream", rotation=90, ha="center", va="center", fontsize=10)
     return fig
 
 
@@ -209,7 +209,8 @@ def activations(
 
 def sinusoids(table: Tensor, positions: Sequence[int], hands: Sequence[int]) -> Figure:
     """Draw a table of positions, (T, d), and some of its clock hands at some positions."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 4.0))
+    widths = {"width_ratios": (1, 1.25)}
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 4.0), gridspec_kw=widths)
     image = left.imshow(table, cmap="cividis", aspect="auto", vmin=-1, vmax=1)
     left.grid(visible=False)
     left.set(xlabel="entry", ylabel="position t", title="Fast hands left, slow ones right")
@@ -258,7 +259,8 @@ def rates_and_curves(
         seeds = np.array([[one.loss for one in row] for row in by_rate.values()])  # (rates, seeds)
         left.plot(rates, seeds.mean(1), "o-", color=COLOURS[i])
         left.fill_between(rates, seeds.min(1), seeds.max(1), color=COLOURS[i], alpha=0.25, lw=0)
-        left.text(rates[-1] * 1.15, seeds[-1].mean(), name, color=COLOURS[i], va="center")
+        start = (rates[0] * 0.85, seeds[0].mean())
+        left.text(*start, name, color=COLOURS[i], va="center", ha="right")
         curves = torch.tensor([one.curve for one in by_rate[best[name]]])  # (seeds, steps)
         smooth = curves.unfold(1, width, 1).mean(-1)  # (seeds, steps − width + 1)
         steps = np.arange(width, curves.shape[1] + 1)
@@ -267,14 +269,19 @@ def rates_and_curves(
         label = f"{name}\nat {best[name]:g}"
         right.text(steps[-1] * 1.03, smooth[:, -1].mean(), label, color=COLOURS[i], va="center")
         right.set_xlim(0, 1.4 * steps[-1])
+        right.set_xticks(np.linspace(0, steps[-1], 4).round())
     for ax in (left, right):
         ax.axhline(known, color=INK, ls=":", lw=1)
     left.text(rates[0], known + 0.02, "frequencies alone", fontsize=9, va="bottom")
-    left.set(xscale="log", xlim=(rates[0] * 0.8, rates[-1] * 3), xlabel="learning rate")
+    left.set(xscale="log", xlim=(rates[0] * 0.28, rates[-1] * 1.4), xlabel="learning rate")
     left.set_xticks(rates, [f"{rate:g}" for rate in rates])
     left.minorticks_off()
-    left.set(ylabel="loss (nats)", title="At the end, on new plays")
-    right.set(xlabel="training step", title="Each at its best rate")
+    left.set(ylabel="loss (nats)")
+    left.set_title(f"Best: {', '.join(f'{name} at {rate:g}' for name, rate in best.items())}")
+    lowest = min(best, key=lambda name: mean(one.loss for one in outcomes[name][best[name]]))
+    right.set(xlabel="training step", title=f"At their best, {lowest} ends lower")
+    for ax in (left, right):
+        ax.title.set_fontsize(10.5)
     return fig
 
 

@@ -602,15 +602,15 @@ def make_decoder(name: str, sizes: Sizes) -> Decoder:
 # next. Its unit is the **nat**. It is measured on plays that no model was trained on. A simple
 # baseline knows how often each character occurs in them, and nothing else.
 #
-# The optimizer is AdamW, which LLM08 explains. Its **learning rate** says how far each step moves
+# The optimizer is Adam, which LLM08 explains. Its **learning rate** says how far each step moves
 # the weights, and falls to 0 during the training. A fair comparison needs three things.
 #
 # - **Each side at its best rate.** A single rate may only suit one side. So both run at three
-#   rates, and each is judged at the rate where its mean loss is lowest.
+#   rates, and each is judged where its mean loss is lowest. If that is the highest of the three,
+#   an even higher rate might be better yet.
 # - **Three seeds.** A seed decides the random start and the windows of text.
-# - **Enough steps.** Early on, we might compare a model that has begun to learn with one that
-#   hasn't. `tiny` takes 240 steps of 8 texts with 16 characters. That is short, so look at the
-#   curves: has each left the baseline?
+# - **Enough steps.** `tiny` takes 240 steps of 8 texts with 16 characters. That is short. So look
+#   at the curves: has each left the baseline, or has one of them not begun to learn?
 #
 # There is no **warm-up**, a slow rise of the rate at the start, which LLM05b adds. Xiong et al.
 # (2020) report that Pre-LN trains well without it and that Post-LN needs it.
@@ -654,10 +654,10 @@ def pre_norm_ends_lower_at_its_best_rate(run: Run):
     run.figure(
         figures.rates_and_curves(outcomes, best, known),
         "placement",
-        f"Six blocks, {sizes.steps} steps without warm-up; bands reach from the lowest to the "
-        "highest of three seeds. Dotted: a model that knows only how often each character occurs.",
-        alt="Left, the loss over the learning rate, a line with a band for each placement. Right, "
-        "the training loss of each at its best rate over the steps.",
+        f"Six blocks, {sizes.steps} steps without warm-up. Left: the loss on new plays at the end; "
+        "right: in training. Bands: three seeds. Dotted: a model that knows only frequencies.",
+        alt="Left, the loss on new plays over the learning rate, a line with a band for each "
+        "placement. Right, the training loss of each at its best rate over the steps.",
     )
     rates = " and ".join(f"{rate:g} for {name}" for name, rate in best.items())
     return f"After {sizes.steps} steps, the best of the three rates is {rates}."

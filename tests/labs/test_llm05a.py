@@ -212,6 +212,20 @@ def test_only_a_pre_norm_decoder_has_a_norm_at_its_end():
     assert isinstance(lab.make_decoder("Post-LN", sizes).norm, torch.nn.Identity)
 
 
+@pytest.mark.parametrize("name", ["Pre-LN", "Post-LN"])
+def test_before_training_the_gradient_of_the_stream_does_not_vanish(name):
+    torch.manual_seed(0)
+    model = lab.make_decoder(name, Sizes(32, 16, 8, 1))
+    windows = small_gpt.shakespeare().windows(64, 16)
+    stream = [model.position.embed(model.embedding(windows[:, :-1]))]
+    for block in model.blocks:
+        stream.append(block(stream[-1]))
+    scores = model.unembedding(model.norm(stream[-1]))
+    loss = F.cross_entropy(scores.flatten(0, 1), windows[:, 1:].flatten())
+    first, *_, last = torch.autograd.grad(loss, stream)
+    assert first.norm() > last.norm()
+
+
 def test_a_block_has_the_parameters_that_the_prose_counts():
     block = lab.PreNormBlock(48)
     assert small_gpt.parameters(block.attention) == 9216
