@@ -21,8 +21,6 @@ from transformers.generation.logits_process import (
 )
 
 checks = Checks()
-for _check in (deeper_checks.left_pad, deeper_checks.generate_cached, deeper_checks.strided_loss):
-    checks.proves(_check.__name__)(_check)
 
 Function = Callable[..., Any]
 Mistakes = dict[str, Callable[[], Tensor]]
@@ -505,3 +503,7 @@ def _compare_numbers(got: list[float], a: Tensor, b: Tensor) -> None:
         if abs(got[1] - number) < 1e-9:
             raise Mistake(message)
     raise Mistake(f"expected the standard error {error:.4f}, got {got[1]:.4f}")
+
+
+for _check in (deeper_checks.left_pad, deeper_checks.generate_cached, deeper_checks.strided_loss):
+    checks.proves(_check.__name__)(_check)
