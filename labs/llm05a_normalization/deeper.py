@@ -234,8 +234,8 @@ def layer_norms_gradient_avoids_two_directions(run: Run):
 #
 # For $m = 1$, $\varepsilon = 10^{-5}$ and $s = 10$ this is $1 + 5 \cdot 10^{-6}$.
 #
-# Mind a library's default. PyTorch's LayerNorm has $\varepsilon = 10^{-5}$. Its RMSNorm takes
-# the precision of the dtype, which is $1.2 \cdot 10^{-7}$ in float32.
+# Mind a library's default. PyTorch's LayerNorm has $\varepsilon = 10^{-5}$. Its RMSNorm takes the
+# precision of the dtype, which is $1.2 \cdot 10^{-7}$ in float32.
 
 
 # %% ε and the scale
@@ -363,8 +363,8 @@ def statistics_need_float32(run: Run):
 # writes them once. A formula in PyTorch does it for every operation, forward and again backward.
 #
 # So we time four pairs: both norms by hand and from PyTorch, forward alone and with backward. We
-# also count the operations that write new numbers. Whether the claim holds depends on the
-# machine and the version of PyTorch, so the verdict below is that of this run.
+# also count the operations that write new numbers. Whether the claim holds depends on the machine
+# and the version of PyTorch, so the verdict below is that of this run.
 
 
 # %% Time
@@ -456,10 +456,11 @@ def rms_norm_is_faster(run: Run):
 # vectors only after learned matrices have multiplied them. Then the products need no longer depend
 # on the distance alone.
 #
-# If we compared these two tables only, we wouldn't know which difference counts. So we vary both:
-# random numbers and sinusoids, each in three sizes. All tables are trained. The models have two
-# Pre-LN blocks and the same learning rate, which rises over the first tenth of the steps; the seed
-# decides everything but the table. The loss is measured on text that no model was trained on.
+# A comparison of the small random table with the sinusoids can't show which difference counts. So
+# we vary both: random numbers and sinusoids, each in three sizes. All tables are trained. The
+# models have two Pre-LN blocks and the same learning rate, which rises over the first tenth of the
+# steps; the seed decides everything but the table. The loss is measured on text that no model was
+# trained on.
 
 
 # %% Size and structure
@@ -577,8 +578,8 @@ def a_table_needs_size_and_structure(run: Run):
 # first one, and $1/k$ into the second. So SiLU and Swish of any $k > 0$ can express the same
 # functions. They differ in where training starts and in how far a step goes.
 #
-# Hendrycks & Gimpel give two approximations of GELU, one with tanh, and $x\,\sigma(1.702x)$.
-# A model that was trained with one of them should be run with the same one.
+# Hendrycks & Gimpel give two approximations of GELU, one with tanh, and $x\,\sigma(1.702x)$. A
+# model that was trained with one of them should be run with the same one.
 
 
 # %% Activations
@@ -788,8 +789,8 @@ def two_blocks_forgive_the_norm(run: Run):
 # $$H(\text{next} \mid \text{last}) = -\sum_{a,b} p(a, b) \ln p(b \mid a)$$
 #
 # **By hand.** Take the text "momo mo". After m always comes o, which costs nothing. After o comes m
-# once and the space once: $-\ln(1/2) = 0.69$ nats each. After the space comes m. The six pairs
-# cost $2 \cdot 0.69/6 = 0.23$ nats on average.
+# once and the space once: $-\ln(1/2) = 0.69$ nats each. After the space comes m. The six pairs cost
+# $2 \cdot 0.69/6 = 0.23$ nats on average.
 #
 # The bound holds for the counts of the very text on which the model is tested. Counts of other text
 # would be no bound. And a model with positions could use another table for each position, so the
