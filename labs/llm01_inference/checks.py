@@ -436,32 +436,6 @@ def _compare_text(got: str, want: str, named: dict[str, str]) -> None:
     )
 
 
-@checks.proves("few_shot_prompt")
-def few_shot_prompt(module: Any) -> None:
-    """Compare with prompts written out here, with two examples and with none."""
-    examples = [("Is ice cold?", "yes"), ("Is snow black?", "no")]
-    want = "Q: Is ice cold?\nA: yes\n\nQ: Is snow black?\nA: no\n\nQ: Is fire hot?\nA:"
-    got = _text(module.few_shot_prompt(list(examples), "Is fire hot?"))
-    shots = want.removesuffix("Q: Is fire hot?\nA:")
-    named = {
-        "the prompt ends in a space: tokens start with their space, so end with 'A:'": f"{want} ",
-        "the prompt ends in a line end: end with 'A:', for the answer to follow": f"{want}\n",
-        "the last 'A:' is missing: the model must write an answer, not a question": (
-            want.removesuffix("\nA:")
-        ),
-        "the empty line between the examples is missing": want.replace("\n\n", "\n"),
-        "the examples have no answers": want.replace("A: yes", "A:").replace("A: no", "A:"),
-        "the question comes first: the examples go before it": f"Q: Is fire hot?\nA:{shots}",
-        "the examples are missing": "Q: Is fire hot?\nA:",
-        "the examples are in reverse order": (
-            "Q: Is snow black?\nA: no\n\nQ: Is ice cold?\nA: yes\n\nQ: Is fire hot?\nA:"
-        ),
-        "the space after 'Q:' and 'A:' is missing": want.replace(": ", ":"),
-    }
-    _compare_text(got, want, named)
-    _compare_text(_text(module.few_shot_prompt([], "Is fire hot?")), "Q: Is fire hot?\nA:", {})
-
-
 @checks.proves("difference")
 def difference(module: Any) -> None:
     """Compare mean and standard error of paired differences with their formulas."""
@@ -503,6 +477,32 @@ def _compare_numbers(got: list[float], a: Tensor, b: Tensor) -> None:
         if abs(got[1] - number) < 1e-9:
             raise Mistake(message)
     raise Mistake(f"expected the standard error {error:.4f}, got {got[1]:.4f}")
+
+
+@checks.proves("few_shot_prompt")
+def few_shot_prompt(module: Any) -> None:
+    """Compare with prompts written out here, with two examples and with none."""
+    examples = [("Is ice cold?", "yes"), ("Is snow black?", "no")]
+    want = "Q: Is ice cold?\nA: yes\n\nQ: Is snow black?\nA: no\n\nQ: Is fire hot?\nA:"
+    got = _text(module.few_shot_prompt(list(examples), "Is fire hot?"))
+    shots = want.removesuffix("Q: Is fire hot?\nA:")
+    named = {
+        "the prompt ends in a space: tokens start with their space, so end with 'A:'": f"{want} ",
+        "the prompt ends in a line end: end with 'A:', for the answer to follow": f"{want}\n",
+        "the last 'A:' is missing: the model must write an answer, not a question": (
+            want.removesuffix("\nA:")
+        ),
+        "the empty line between the examples is missing": want.replace("\n\n", "\n"),
+        "the examples have no answers": want.replace("A: yes", "A:").replace("A: no", "A:"),
+        "the question comes first: the examples go before it": f"Q: Is fire hot?\nA:{shots}",
+        "the examples are missing": "Q: Is fire hot?\nA:",
+        "the examples are in reverse order": (
+            "Q: Is snow black?\nA: no\n\nQ: Is ice cold?\nA: yes\n\nQ: Is fire hot?\nA:"
+        ),
+        "the space after 'Q:' and 'A:' is missing": want.replace(": ", ":"),
+    }
+    _compare_text(got, want, named)
+    _compare_text(_text(module.few_shot_prompt([], "Is fire hot?")), "Q: Is fire hot?\nA:", {})
 
 
 for _check in (deeper_checks.left_pad, deeper_checks.generate_cached, deeper_checks.strided_loss):

@@ -440,7 +440,7 @@ def our_settings_equal_the_librarys(run: Run):
     logits = logits_of(model, prompt)[-1:].double()  # (1, V)
     compare_penalty(run, prompt, logits, repetition_penalty)
     show(run, "penalty", figures.penalty(1.3))
-    texts = [list(generate(model, prompt, 12, choose)) for choose in (greedy, with_penalty)]
+    texts = [list(generate(model, prompt, 10, choose)) for choose in (greedy, with_penalty)]
     plain, penalised = (repr(tokenizer.decode(text)) for text in texts)
     return (
         f"Top-p 0.9 leaves {left[SURE]:,} after {SURE!r} and {left[UNSURE]:,} after {UNSURE!r}. "
@@ -511,7 +511,11 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # its first line, of at most 12 tokens, contains the capital. So a reply that starts with a detour
 # counts as wrong. Such a rule makes mistakes: it accepts "not Paris", and for Bern it rejects
 # Berne. The replies are greedy, so another run on the same machine gives the same ones.
-# `difference`, which section 6 explains, computes the standard error of the gain.
+#
+# Both prompts get the *same* questions, so compare them question by question. For each question,
+# take the difference: 1 if only the first prompt is right, −1 if only the second is, else 0. The
+# mean is the difference of the shares, and its standard error is the standard deviation of these
+# numbers divided by $\sqrt n$. A question that both get right or both get wrong adds 0.
 
 
 # %% 5. A chat is one text
@@ -527,6 +531,20 @@ def build_chat(messages: list[dict[str, str]]) -> str:
     """Return messages, each with role and content, as SmolLM2's text up to its next reply."""
     turns = [f"<|im_start|>{one['role']}\n{one['content']}<|im_end|>\n" for one in messages]
     return "".join(turns) + "<|im_start|>assistant\n"
+
+
+@lab.exercise(
+    level=2,
+    hints=(
+        "For each question, subtract: True counts as 1, False as 0.",
+        "The difference of the shares is the mean of these numbers.",
+        "Its standard error is statistics.stdev(the numbers) / math.sqrt(how many).",
+    ),
+)
+def difference(a: list[bool], b: list[bool]) -> tuple[float, float]:
+    """Return share(a) − share(b) on the same questions, and its standard error, from `stdev`."""
+    steps = [int(x) - int(y) for x, y in zip(a, b, strict=True)]
+    return mean(steps), stdev(steps) / math.sqrt(len(steps))
 
 
 def chat_reply(run: Run, question: str, new: int) -> str:
@@ -591,11 +609,7 @@ def the_template_makes_the_model_reply(run: Run):
 # would be a little different. Its standard error is the formula of section 4 with the accuracy as
 # $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. So two prompts with 0.68 and 0.75 may be equally good.
 # The ± covers other countries, but no other kinds of question, and no other examples than ours.
-#
-# Two forms with the *same* questions can be compared more precisely. For each question, take the
-# difference: 1 if only the first form is right, −1 if only the second is, else 0. Their mean is the
-# difference of the accuracies, and its standard error is their standard deviation divided by
-# $\sqrt n$. A question that both get right or both get wrong adds 0.
+# `difference` compares two forms more precisely, because the hard questions are hard for both.
 #
 # Three warnings. The best of many forms is partly lucky, so test it again with new questions. If
 # six differences are all chance, one or more is beyond two standard errors in up to a quarter of
@@ -622,20 +636,6 @@ def few_shot_prompt(examples: list[tuple[str, str]], question: str) -> str:
     """
     shots = [f"Q: {asked}\nA: {answer}\n\n" for asked, answer in examples]
     return "".join(shots) + f"Q: {question}\nA:"
-
-
-@lab.exercise(
-    level=2,
-    hints=(
-        "For each question, subtract: True counts as 1, False as 0.",
-        "The difference of the shares is the mean of these numbers.",
-        "Its standard error is statistics.stdev(the numbers) / math.sqrt(how many).",
-    ),
-)
-def difference(a: list[bool], b: list[bool]) -> tuple[float, float]:
-    """Return share(a) − share(b) on the same questions, and its standard error, from `stdev`."""
-    steps = [int(x) - int(y) for x, y in zip(a, b, strict=True)]
-    return mean(steps), stdev(steps) / math.sqrt(len(steps))
 
 
 @lab.experiment
