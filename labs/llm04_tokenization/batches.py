@@ -1,7 +1,17 @@
-"""Chunks of a stream and batches of texts: cut, count, find again."""
+"""Chunks of a stream, batches of texts, lists of ids: cut, count, compare, find again."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from labs.kit import seconds_paired
+
+
+def differing(a: list[Any], b: list[Any]) -> int:
+    """Count the places in which two lists differ; a missing place counts."""
+    return sum(x != y for x, y in zip(a, b, strict=False)) + abs(len(a) - len(b))
 
 
 def cut_anywhere(data: bytes, most: int, generator: random.Random) -> list[bytes]:
@@ -15,12 +25,28 @@ def cut_anywhere(data: bytes, most: int, generator: random.Random) -> list[bytes
     return chunks
 
 
-def counted(chunks: Iterable[bytes], flow: dict[str, int]) -> Iterator[bytes]:
-    """Yield the chunks and note how many bytes wait when the next one is asked for."""
-    for chunk in chunks:
-        flow["held"] = max(flow["held"], flow["read"] - flow["returned"])
-        flow["read"] += len(chunk)
-        yield chunk
+@dataclass
+class Flow:
+    """How much of a stream waits to be encoded."""
+
+    read: int = 0
+    returned: int = 0
+    held: int = 0
+
+    def count(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the chunks and note how many bytes wait when the next one is asked for."""
+        for chunk in chunks:
+            self.held = max(self.held, self.read - self.returned)
+            self.read += len(chunk)
+            yield chunk
+
+    def collect(self, ids: Iterable[int], tokens: list[bytes]) -> list[int]:
+        """Return the ids, and note their bytes as they come."""
+        collected: list[int] = []
+        for i in ids:
+            collected.append(i)
+            self.returned += len(tokens[i])
+        return collected
 
 
 def split_at(ids: list[int], end: int) -> list[list[int]]:
@@ -39,3 +65,37 @@ def padding_share(lengths: list[int], rows: int = 32) -> float:
     batches = [lengths[i : i + rows] for i in range(0, len(lengths), rows)]
     places = sum(len(batch) * max(batch) for batch in batches)
     return 1 - sum(lengths) / places
+
+
+def truncated_differently(
+    tokenizer: Any,
+    texts: list[str],
+    truncate: Callable[[list[int], list[int], int], tuple[list[int], list[int]]],
+) -> int:
+    """Count the pairs of texts and rooms in which `truncate` differs from the library."""
+    rows = [tokenizer(text).input_ids for text in texts]
+    different = 0
+    for a, first in zip(texts, rows, strict=True):
+        for b, second in zip(texts, rows, strict=True):
+            for room in range(1, len(first) + len(second) + 2):
+                both = tokenizer(a, b, truncation=True, max_length=room).input_ids
+                different += [*chain(*truncate(first, second, room))] != both
+    return different
+
+
+def seconds_by_length(
+    encoders: dict[str, Callable[[bytes, Any], Any]],
+    word: bytes,
+    lengths: Sequence[int],
+    made: Any,
+) -> dict[str, dict[int, float]]:
+    """Return the shorter time of two calls for beginnings of a word, by encoder and length."""
+    seconds: dict[str, dict[int, float]] = {name: {} for name in encoders}
+    for name, encode in encoders.items():
+        for n in lengths:
+
+            def call(n: int = n, encode: Callable[[bytes, Any], Any] = encode) -> None:
+                encode(word[:n], made)
+
+            seconds[name][n] = min(seconds_paired(call, call, 1))[0]
+    return seconds

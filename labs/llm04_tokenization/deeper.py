@@ -3,8 +3,8 @@
 # The same tokenizer, fast enough to use: training, long words, streams, packing, other families.
 #
 # **You will be able to** train a vocabulary on megabytes of text in seconds; encode any text in
-# time nearly linear in its length; encode a stream in bounded memory; compare BPE with WordPiece
-# and Unigram; pack texts without padding and prove that nothing is lost. **Builds on** LLM04, whose
+# time nearly linear in its length, and a stream in bounded memory; compare BPE with WordPiece and
+# Unigram; truncate, bucket and pack texts. **Builds on** LLM04, whose
 # functions are the specification. **Takes** half an hour to read, a minute to run (`tiny`, 2
 # cores).
 
@@ -15,10 +15,8 @@ import inspect
 import json
 import math
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain, pairwise
 from operator import add
@@ -27,19 +25,18 @@ from statistics import median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets, seconds_paired
-from labs.llm04_tokenization import batches, families, figures, vocabularies
+from labs.llm04_tokenization import batches, families, figures, smollm2_tasks, vocabularies
+from labs.llm04_tokenization.batches import differing
 from labs.llm04_tokenization.lesson import (
     Pair,
     count_pairs,
     decode,
-    differing,
     encode_word,
     merge,
     split_specials,
     vocabulary,
 )
-
-import regex
+from labs.llm04_tokenization.patterns import GPT2, GPT4, Split, clean, raw
 
 lab = Lab("LLM04+")
 
@@ -69,31 +66,6 @@ lab = Lab("LLM04+")
 
 
 # %% 1. Split patterns and tie rules
-@dataclass(frozen=True)
-class Split:
-    """How to cut a text: into words, which tokens never cross, and into stretches of words."""
-
-    words: str
-    stretches: str
-
-    @property
-    def word(self) -> regex.Pattern:
-        return regex.compile(self.words)  # regex caches what it compiled
-
-    @property
-    def stretch(self) -> re.Pattern[str]:
-        return re.compile(self.stretches)  # Python's re is faster; its \s has \x1c to \x1f, too
-
-
-GPT2 = Split(
-    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    r"[^\S\x1c-\x1f]*[\S\x1c-\x1f]+|[^\S\x1c-\x1f]+",
-)
-GPT4 = Split(  # cl100k_base
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+"
-    r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
-    r"[^\S\x1c-\x1f]*[\S\x1c-\x1f]+(?:[\r\n][^\S\x1c-\x1f]*[\S\x1c-\x1f]*)*|[^\S\x1c-\x1f]+",
-)
 WORD = GPT2.word
 Tie = Callable[[Pair, list[bytes]], Any]  # the pair with the smallest key wins
 
@@ -119,18 +91,9 @@ def count_words(text: str, split: Split = GPT2, specials: Iterable[str] = ()) ->
     return counts
 
 
-def clean(text: str) -> str:
-    """Return the text with each half of a surrogate pair replaced by U+FFFD, as tiktoken does."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def train_round_by_round(words: dict[str, int], merges: int, tie: Tie) -> list[Pair]:
     """Learn merges as LLM04's `train` does, with any tie rule."""
-    spelled = [(list(_raw(word)), frequency) for word, frequency in words.items()]
+    spelled = [(list(raw(word)), frequency) for word, frequency in words.items()]
     tokens = vocabulary([])
     learned: list[Pair] = []
     while len(learned) < merges and (counts := count_pairs(spelled)):
@@ -141,11 +104,6 @@ def train_round_by_round(words: dict[str, int], merges: int, tie: Tie) -> list[P
         tokens.append(tokens[pair[0]] + tokens[pair[1]])
         learned.append(pair)
     return learned
-
-
-def _raw(word: str) -> bytes:
-    """Return UTF-8; surrogates that stand for bytes that are no UTF-8 become these bytes."""
-    return word.encode("utf-8", "surrogateescape")
 
 
 # %% [markdown]
@@ -166,7 +124,7 @@ def _raw(word: str) -> bytes:
 # %% 2. The incremental trainer
 def train(words: dict[str, int], merges: int, tie: Tie = smallest_ids) -> list[Pair]:
     """Learn at most `merges` merges from words and frequencies; the i-th makes the id 256 + i."""
-    spelled = [_raw(word).decode("latin-1") for word in words]  # a byte, a character, a token
+    spelled = [raw(word).decode("latin-1") for word in words]  # a byte, a character, a token
     frequencies = list(words.values())
     tokens = vocabulary([])
     counts: defaultdict[str, int] = defaultdict(int)
@@ -270,21 +228,20 @@ def the_incremental_trainer_makes_the_same_merges(run: Run):
     slow, fast = seconds_paired(
         lambda: train_round_by_round(words, 256, smallest_ids), lambda: train(words, 256), repeats=1
     )
-    run.measure(
-        "time of the simple trainer ÷ time of the incremental one",
-        slow[0] / fast[0],
-        expect_at_least=3,
-        because="it touches only what a merge changes",
-        timed=True,
-        decides=True,
-    )
+    ratio = slow[0] / fast[0]
+    name = "time of the simple trainer ÷ time of the incremental one"
+    because = "it touches only what a merge changes"
+    run.measure(name, ratio, expect_at_least=3, because=because, timed=True, decides=True)
     words = count_words(plays(run)[0])
-    raw = Counter({_raw(word): count for word, count in words.items()})
+    spelled = Counter({raw(word): count for word, count in words.items()})
     merges = trained(run)
-    theirs = vocabularies.train_by_tokenizers(raw, 256 + len(merges))
+    theirs = vocabularies.train_by_tokenizers(spelled, 256 + len(merges))
     name = f"tokenizers: of {len(merges):,} merges, different"
     run.check(name, differing(merges, theirs), equals=0)
-    return f"256 merges took {slow[0]:.2f} s round by round and {fast[0]:.2f} s incrementally."
+    return (
+        f"256 merges took {slow[0]:.2f} s round by round and {fast[0]:.2f} s incrementally: "
+        f"{ratio:.0f} times as fast."
+    )
 
 
 # %% [markdown]
@@ -294,54 +251,67 @@ def the_incremental_trainer_makes_the_same_merges(run: Run):
 # that it uses. A word of English uses a few. But a word may have 100,000 letters, such as base64 or
 # an attack on your server, and hundreds of different merges.
 #
-# The remedy is a linked list with buckets. Put each place that has a merge into the bucket of the
-# id that the merge would make. A heap holds the ids of the buckets. Take the smallest id, merge all
+# The remedy is to work in **buckets**. Put each place that has a merge into the bucket of the id
+# that the merge would make. A heap holds the ids of the buckets. Take the smallest id, merge all
 # its places from left to right, and add the new pairs to their buckets. A pair with a new token
-# always makes a later id, so a bucket is complete when its turn comes. A **linked list** (the place
-# before and after each token) finds the neighbours in constant time. Altogether the time is $O(n
-# \log n)$.
+# always makes a later id, so a bucket is complete when its turn comes.
+#
+# Two neighbours must be found without a search. A token's id stands at its first place, and the
+# length of the token leads to the next one. At its *last* place we note where it begins, as a
+# negative number, and that leads from the next token back to it:
+#
+# | place | 0 | 1 | 2 | 3 | 4 |
+# |---|---|---|---|---|---|
+# | bytes | l | o | w | e | r |
+# | after two merges, `lo` and `er` | `lo` | begins at 0 | w | `er` | begins at 3 |
+#
+# Each pair of neighbours is looked up once at the start, and each merge makes two new pairs. So a
+# word of $n$ bytes takes fewer than $3n$ look-ups, whatever the vocabulary. Heap and sorting add a
+# logarithm: altogether the time is $O(n \log n)$.
 
 
 # %% 3. Encoding a long word
 def encode_long_word(word: bytes, made: dict[Pair, int]) -> list[int]:
     """Return what `encode_word` returns, in O(n log n)."""
-    n = len(word)
-    ids = list(word)  # the id at each place, −1 where a merge removed it
-    before = list(range(-1, n - 1))
-    after = list(range(1, n + 1))
     buckets: defaultdict[int, list[int]] = defaultdict(list)  # new id -> places of its pair
-    for place, pair in enumerate(pairwise(ids)):
-        if pair in made:
-            buckets[made[pair]].append(place)
-    heap = list(buckets)
+    for place, new in enumerate(map(made.get, pairwise(word))):
+        if new is not None:
+            buckets[new].append(place)
+    if not buckets:
+        return [*word]
+    ids = [*word, -1]  # by place; −1 at the end, which no merge has
+    length = dict.fromkeys(range(256), 1)  # of a token, in bytes
+    heap = [(new, word[places[0]], word[places[0] + 1]) for new, places in buckets.items()]
     heapq.heapify(heap)
     while heap:
-        new = heapq.heappop(heap)
+        new, a, b = heapq.heappop(heap)
+        left = length[a]
+        both = length[new] = left + length[b]
         for i in sorted(buckets.pop(new)):
-            j = after[i]
-            if ids[i] < 0 or j >= n or made.get((ids[i], ids[j])) != new:
+            j = i + left
+            if ids[i] != a or ids[j] != b:
                 continue  # an earlier merge took one of the two
-            ids[i] = new
+            k = i + both
             ids[j] = -1
-            k = after[j]
-            h = before[i]
-            after[i] = k
-            neighbours = []
-            if k < n:
-                before[k] = i
-                neighbours.append((i, (new, ids[k])))
-            if h >= 0:
-                neighbours.append((h, (ids[h], new)))
-            for place, pair in neighbours:
-                later = made.get(pair)
-                if later is not None:
-                    if later not in buckets:
-                        heapq.heappush(heap, later)
-                    buckets[later].append(place)
+            ids[k - 1] = -2 - i  # the token that ends here begins at i
+            ids[i] = new
+            h = i - 1  # the end of the token before; place −1 is the last one, which holds −1
+            if ids[h] < -1:
+                h = -2 - ids[h]
+            pair = (ids[h], new)
+            if (later := made.get(pair)) is not None:
+                if later not in buckets:
+                    heapq.heappush(heap, (later, *pair))
+                buckets[later].append(h)
+            pair = (new, ids[k])
+            if (later := made.get(pair)) is not None:
+                if later not in buckets:
+                    heapq.heappush(heap, (later, *pair))
+                buckets[later].append(i)
     return [i for i in ids if i >= 0]
 
 
-SHORT = 48  # bytes: up to here, string operations are faster than the linked list
+SHORT = 48  # bytes: up to here, string operations are faster than buckets
 REMEMBERED = 64  # characters: longer stretches are rare, and would fill the cache
 
 
@@ -416,7 +386,7 @@ class BPE:
     def _encode_stretch(self, stretch: str) -> tuple[int, ...]:
         ids: list[int] = []
         for word in self.split.word.findall(stretch):
-            data = _raw(word)
+            data = raw(word)
             if len(data) > SHORT:
                 ids += encode_long_word(data, self.made)
             else:
@@ -465,62 +435,66 @@ class BPE:
             raise ValueError(f"{path} holds no tokenizer: {error!r}") from error
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    """Return the shorter time of two calls."""
-    return min(seconds_paired(call, call, 1))[0]
+class Counted(dict[Pair, int]):
+    """The merges, counting how often a pair is looked up."""
+
+    looked_up = 0
+
+    def get(self, pair: Pair, default: Any = None) -> Any:
+        self.looked_up += 1
+        return super().get(pair, default)
+
+    def __contains__(self, pair: object) -> bool:
+        self.looked_up += 1
+        return super().__contains__(pair)
+
+
+Encoder = Callable[[bytes, dict[Pair, int]], list[int]]
+
+
+def look_ups(encode: Encoder, word: bytes, made: dict[Pair, int]) -> float:
+    """Return how often an encoder looks up a pair, for each byte of the word."""
+    counted = Counted(made)
+    encode(word, counted)
+    return counted.looked_up / len(word)
 
 
 @lab.experiment
-def long_words_take_nearly_linear_time(run: Run):
-    """With buckets, a long word takes nearly linear time and gets the same ids.
+def buckets_look_up_three_pairs_a_letter(run: Run):
+    """With buckets, a word takes at most three look-ups a letter, and gets the same ids.
 
     Predict: twice the letters: how many times as long does the simple encoder take?
     """
     bpe = BPE(trained(run))
-    generator = random.Random(run.seed)
-    letters = bytes(generator.choices(b"etaoinshrdlu", k=100_000))
+    letters = bytes(random.Random(run.seed).choices(b"etaoinshrdlu", k=100_000))
     words = [letters[:n] for n in (1, 2, 3, 50, 500, 1500)] + [b"a" * 1000, b"ab" * 500]
     wrong = sum(encode_long_word(word, bpe.made) != encode_word(word, bpe.made) for word in words)
     run.check(f"of {len(words)} words, those with other ids", wrong, equals=0, decides=True)
-    sizes = [500, 1000, 2000, 5000, 20_000, 100_000]
-    buckets = [_seconds(lambda n=n: encode_long_word(letters[:n], bpe.made)) for n in sizes]
-    rounds = [_seconds(lambda n=n: encode_word(letters[:n], bpe.made)) for n in sizes[:3]]
-    slope = math.log(buckets[-1] / buckets[-2]) / math.log(sizes[-1] / sizes[-2])
-    run.measure(
-        "buckets: time grows as length to the power of",
-        slope,
-        expect_at_most=1.4,
-        because="n log n is a power of 1.1 here; the memory's caches may add to it",
-        timed=True,
-        decides=True,
-    )
-    slow = math.log(rounds[-1] / rounds[0]) / math.log(sizes[2] / sizes[0])
-    run.measure("round by round: the same", slow, timed=True)
-    text = letters.decode()
+    lengths = (1000, 10_000, 100_000)
+    counts = [look_ups(encode_long_word, letters[:n], bpe.made) for n in lengths]
+    because = "fewer than n pairs at the start, and two for each of fewer than n merges"
+    name = f"look-ups a letter, {lengths} letters"
+    run.check(name, counts, at_most=3, because=because, decides=True)
+    simple = look_ups(encode_word, letters[:1000], bpe.made)
+    because = "every round looks up every pair, and a word of 1,000 letters takes over 20 rounds"
+    run.check("round by round, 1,000 letters", simple, at_least=10, because=because)
+    times = {"with buckets": encode_long_word, "round by round": encode_word}
+    seconds = batches.seconds_by_length(times, letters, (500, 1000, 2000, 5000, 10_000), bpe.made)
     openai = vocabularies.in_tiktoken(bpe.tokens, GPT2.words)
-    run.check(
-        "tiktoken gives our ids", bpe.encode(text) == openai.encode_ordinary(text), equals=True
-    )
+    text = letters.decode()
+    same = bpe.encode(text) == openai.encode_ordinary(text)
+    run.check("tiktoken gives our ids", same, equals=True)
     ours, theirs = seconds_paired(
         lambda: bpe.encode(text), lambda: openai.encode_ordinary(text), repeats=3
     )
     ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
-    run.measure(
-        "100,000 letters: our time ÷ tiktoken's",
-        ratio,
-        expect_at_most=10,
-        because="the same growth, in Python",
-        timed=True,
-    )
-    run.figure(
-        figures.growth(sizes, {"with buckets": buckets, "round by round": rounds}),
-        "growth",
-        "Time to encode a word of random letters.",
-        alt="Two lines on log scales: round by round lies far above and rises more steeply.",
-    )
+    name = "100,000 letters: our time ÷ tiktoken's"
+    run.measure(name, ratio, expect_at_most=10, because="the same growth, in Python", timed=True)
+    figures.show(run, "growth", figures.growth(seconds))
+    slow = seconds["round by round"]
     return (
-        f"100,000 letters take {buckets[-1]:.2f} s with buckets; 2,000 letters take "
-        f"{rounds[-1]:.2f} s round by round."
+        f"Round by round, 10,000 letters take {slow[10_000] / slow[5000]:.1f} times as long as "
+        f"5,000. Buckets take {seconds['with buckets'][10_000] / slow[10_000]:.1%} of that time."
     )
 
 
@@ -594,8 +568,8 @@ def encode_stream(
     held = ""
     for chunk in chunks:
         *ready, held = split.stretch.findall(held + decoder.decode(chunk)) or [""]
-        yield from encode(_raw("".join(ready)))
-    yield from encode(_raw(held + decoder.decode(b"", final=True)))
+        yield from encode(raw("".join(ready)))
+    yield from encode(raw(held + decoder.decode(b"", final=True)))
 
 
 @lab.experiment
@@ -614,41 +588,27 @@ def a_stream_gives_the_same_ids(run: Run):
         different = []
         held_back = []
         for most in (1, 5, 100, 10_000):
-            flow = {"read": 0, "held": 0, "returned": 0}
-            got = []
-            for i in encode_stream(
-                bpe.encode,
-                batches.counted(batches.cut_anywhere(data, most, generator), flow),
-                split,
-            ):
-                got.append(i)
-                flow["returned"] += len(bpe.tokens[i])
-            different.append(differing(got, ids))
-            held_back.append(flow["held"])
+            chunks = batches.cut_anywhere(data, most, generator)
+            flow = batches.Flow()
+            stream = encode_stream(bpe.encode, flow.count(chunks), split)
+            different.append(differing(flow.collect(stream, bpe.tokens), ids))
+            held_back.append(flow.held)
         because = "chunks of up to 1, 5, 100 and 10,000 bytes: no cut may show"
         run.check(f"{name}: ids that differ", different, at_most=0, because=because, decides=True)
         longest = max(len(stretch.encode()) for stretch in split.stretch.findall(text))
         because = f"the longest stretch, {longest} bytes, and three bytes of a character"
-        run.check(
-            f"{name}: most bytes held back",
-            held_back,
-            at_most=longest + 3,
-            because=because,
-            decides=True,
-        )
+        title = f"{name}: most bytes held back"
+        run.check(title, held_back, at_most=longest + 3, because=because, decides=True)
     alone = sum(len(bpe.encode(data[i : i + 1])) for i in range(len(data))) / len(ids)
-    run.check(
-        "bytes encoded alone: ids ÷ the text's",
-        alone,
-        at_least=1.5,
-        because="tokens hold several bytes",
-    )
+    because = "tokens hold several bytes"
+    run.check("bytes encoded alone: ids ÷ the text's", alone, at_least=1.5, because=because)
     small = BPE(trained(run), cache=500)
     equal = small.encode(text) == BPE(trained(run)).encode(text)
     run.check("a cache of 500 stretches gives the same ids", equal, equals=True)
-    run.check(
-        "stretches in it", len(small.cache), at_most=500, because="it starts afresh when full"
-    )
+    stretches = len(set(GPT2.stretch.findall(text)))
+    because = "the text has more than the cache holds, so it started afresh"
+    run.check("different stretches of the text", stretches, at_least=501, because=because)
+    run.check("stretches in the cache", len(small.cache), at_most=500, because="its bound")
     return f"Single bytes, each encoded alone, are {alone:.1f} times as many ids."
 
 
@@ -660,16 +620,16 @@ def a_stream_gives_the_same_ids(run: Run):
 #
 # $$\text{bits per byte} = \frac{-\sum_i \log_2 p(t_i)}{\text{bytes of the text}}$$
 #
-# The simplest model is a **unigram**, which gives each token its frequency in training; one is
-# added to each count so that none has probability 0. Even this model gains from larger tokens,
-# because nothing is left to guess inside them.
+# The simplest model gives each token its frequency in training; one is added to each count so that
+# none has probability 0. Even this **frequency model** gains from larger tokens, because nothing is
+# left to guess inside them.
 #
 # Merges nest: the first ones of a large vocabulary are a small one. So one training makes all
 # sizes.
 
 
 # %% 5. Vocabulary and length
-def unigram_bits(bpe: BPE, seen: str, new: str) -> float:
+def frequency_bits(bpe: BPE, seen: str, new: str) -> float:
     """Return the bits per byte of `new` under the frequencies in `seen`, one added to each."""
     counts = Counter(bpe.encode(seen))
     total = counts.total() + len(bpe.tokens)
@@ -694,50 +654,45 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
         bpe = BPE(trained(run)[: size - 256])
         for name, text in texts.items():
             lengths[name].append(len(text.encode()) / len(bpe.encode(text)))
-        bits.append(unigram_bits(bpe, seen[:1_000_000], unseen))
+        bits.append(frequency_bits(bpe, seen[:1_000_000], unseen))
     rows = [[size, *(v[i] for v in lengths.values()), bits[i]] for i, size in enumerate(sizes)]
-    run.table("Bytes per token", ["ids", *texts, "unigram's bits per byte"], rows)
-    run.figure(
-        figures.vocabulary_size(sizes, lengths, bits),
-        "vocabulary",
-        "A vocabulary of the plays grows.",
-        alt="Two line plots over the size of the vocabulary: bytes per token for four kinds of "
-        "text, and bits per byte of a unigram model.",
-    )
+    run.table("Bytes per token", ["ids", *texts, "frequency model's bits per byte"], rows)
+    figures.show(run, "vocabulary", figures.vocabulary_size(sizes, lengths, bits))
+    because = "no two bytes of a Greek letter stood together in training; only signs may merge"
+    run.check("Greek, at all sizes", lengths["Greek"], at_most=1.01, because=because, decides=True)
+    gains = [b / a - 1 for a, b in pairwise(lengths["unseen plays"])]
     because = (
-        "no two bytes of a Greek letter stood together in training; only blanks and signs merge"
+        "a doubling adds hundreds of merges of frequent pairs, which occur in other plays, too"
     )
-    run.check("Greek, at all sizes", lengths["Greek"], at_most=1.05, because=because, decides=True)
-    rises = [b - a for a, b in pairwise(lengths["unseen plays"])]
-    because = "the merges of the plays occur in other plays; a merge never lengthens a text"
-    run.check(
-        "gain of each doubling on unseen plays",
-        min(rises),
-        at_least=1e-6,
-        because=because,
-        decides=True,
-    )
-    run.measure(
-        "gain of the last doubling ÷ gain of the first", rises[-1] / rises[0], expect_at_most=1
-    )
+    name = "unseen plays: smallest relative gain of a doubling"
+    run.check(name, min(gains), at_least=0.02, because=because, decides=True)
+    name = "gain of the last doubling ÷ gain of the first"
+    run.measure(name, gains[-1] / gains[0], expect_at_most=1)
     longest = lengths["unseen plays"][-1]
-    return f"With {sizes[-1]:,} ids a token has {longest:.2f} bytes on unseen plays."
+    return (
+        f"With {sizes[-1]:,} ids a token has {longest:.2f} bytes on unseen plays. The first "
+        f"doubling adds {gains[0]:.0%}, the last one {gains[-1]:.0%}."
+    )
 
 
 # %% [markdown]
 # ## 6. The other families
 # **WordPiece** (Schuster & Nakajima 2012; Devlin et al. 2019) takes the longest token that fits,
 # again and again, and marks tokens inside a word by `##`. A word that it can't write becomes
-# **UNK**, unknown, which counts as a single token. (Inside a word, even a single byte needs a token
-# with `##`, and rare bytes have none.) **Unigram** (Kudo 2018) gives each token a probability and
-# takes the most probable way to write a word, a shortest path. It starts with too many tokens and
-# drops those that cost least to lose.
+# **UNK**, unknown, which counts as a single token. Inside a word, even a single byte needs a token
+# with `##`, and rare bytes have none. **Unigram** (Kudo 2018) gives each token a probability and
+# takes the most probable way to write a word, a shortest path. Training starts with too many tokens
+# and repeatedly drops those whose loss lowers the text's probability least. **SentencePiece** (Kudo
+# & Richardson 2018) is a library that trains BPE or Unigram on characters and writes a space as ▁.
+#
+# Even a byte-level file may have gaps. SmolLM2's has 235 of the 256 bytes. Most of the others never
+# occur in UTF-8. But six control characters, such as 04, vanish from a text without an error.
 
 
 # %% 6. Families
 @lab.experiment
-def subwords_lose_nothing(run: Run):
-    """With equal numbers of ids, BPE and Unigram on bytes lose nothing; words lose what is rare.
+def bytes_underneath_lose_nothing(run: Run):
+    """With all bytes as tokens, BPE and Unigram lose nothing; words and WordPiece lose rare ones.
 
     Predict: which share of the words in unseen plays isn't among the 4,095 most frequent?
     """
@@ -765,12 +720,21 @@ def subwords_lose_nothing(run: Run):
     run.measure("bytes per token, Unigram ÷ BPE", unigram / bpe)
     because = "its trainer breaks some ties at random, so a second run may differ"
     run.measure("bytes per token, WordPiece ÷ BPE", wordpiece / bpe, because=because, timed=True)
+    tokenizer = smollm2_tasks.tokenizer()
+    dropped = tokenizer.decode(tokenizer("a\x04b").input_ids)
+    run.check("what SmolLM2's returns of a, the byte 04 and b", dropped, equals="ab")
     return f"Of the words in unseen plays {share:.0%} are lost; of BPE's tokens none."
 
 
 # %% [markdown]
-# ## 7. Less padding
-# LLM04 padded 32 texts in random order, and much of each batch was padding. There are two ways out.
+# ## 7. Lengths
+# **Truncation** cuts the long texts, and they hold more than their share. Two texts may have to
+# share a row, a **room** of fixed length. Libraries call their rule `longest_first`. If both texts
+# are longer than half of the room, each gets half. If one is shorter, it stays as it is and the
+# other gets the rest. If the room is odd, the longer text gets the extra place; if both are equally
+# long, the second does.
+#
+# **Padding** follows from unequal lengths. There are two ways out.
 #
 # **Buckets**: shuffle the texts, take as many as 50 batches need, sort these by length, and cut
 # them into batches. Each batch then has similar lengths, and the order is still mostly random.
@@ -780,15 +744,49 @@ def subwords_lose_nothing(run: Run):
 # LLM08 masks attention so that texts don't see their neighbours.
 
 
-# %% 7. Packing
+# %% 7. Truncation
 @lab.exercise(
     level=2,
     hints=(
-        "First make one long list: each text followed by the end id.",
-        "Then cut the list every `width` ids.",
-        "The last row may be short: fill it with the end id, [end] * (width - len(row)).",
+        "How much may the shorter one have? At most half of the room, rounded down.",
+        "The longer one gets what the shorter one leaves. No loop is needed.",
+        "Which one is the longer? If both are equally long, the second counts as the longer.",
     ),
 )
+def truncate_pair(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:
+    """Cut the ends of two lists until both fit into `room` together, by `longest_first`."""
+    shorter = min(len(first), len(second), room // 2)
+    if len(first) > len(second):
+        return first[: room - shorter], second[:shorter]
+    return first[:shorter], second[: room - shorter]
+
+
+@lab.experiment
+def a_few_long_texts_hold_much_of_the_text(run: Run):
+    """The longest tenth of the plays' blocks holds several times its share of the tokens.
+
+    Predict: a limit cuts exactly these. Which share of all tokens is beyond it?
+    """
+    bpe = BPE(trained(run)[: 4096 - 256])
+    blocks = plays(run)[0].split("\n\n")
+    lengths = sorted(len(bpe.encode(block)) for block in blocks)
+    limit = lengths[len(lengths) * 9 // 10]
+    longest = sum(length for length in lengths if length > limit) / sum(lengths)
+    beyond = sum(max(length - limit, 0) for length in lengths) / sum(lengths)
+    name = "share of the tokens in the longest tenth of the blocks"
+    because = "“several times”: twice a tenth"
+    run.measure(name, longest, expect_at_least=0.2, because=because, decides=True)
+    tokenizer = smollm2_tasks.tokenizer()
+    different = batches.truncated_differently(tokenizer, smollm2_tasks.PROMPTS, truncate_pair)
+    run.check("pairs that the library truncates otherwise, any room", different, equals=0)
+    figures.show(run, "lengths", figures.lengths(lengths, limit, beyond))
+    return (
+        f"The longest tenth holds {longest:.0%} of the tokens. A limit of {limit} cuts it and "
+        f"loses {beyond:.0%} of all tokens."
+    )
+
+
+# %% 7. Packing
 def pack(texts: Iterable[list[int]], width: int, end: int) -> list[list[int]]:
     """Return rows of `width` ids with all texts in order, `end` after each.
 
@@ -815,57 +813,45 @@ def buckets_and_packing_remove_padding(run: Run):
     Predict: which share of a batch is padding with buckets of 50 batches?
     """
     bpe = BPE(trained(run)[: 4096 - 256])
-    speeches = [bpe.encode(speech) for speech in plays(run)[0].split("\n\n")]
-    random.Random(run.seed).shuffle(speeches)
-    lengths = [len(speech) for speech in speeches]
-    shares = {
-        "random order": batches.padding_share(lengths),
-        "buckets": batches.padding_share(bucketed(lengths)),
-        "sorted": batches.padding_share(sorted(lengths)),
-    }
+    texts = [bpe.encode(text) for text in plays(run)[0].split("\n\n")]
+    random.Random(run.seed).shuffle(texts)
+    lengths = [len(text) for text in texts]
+    orders = {"random order": lengths, "buckets": bucketed(lengths), "sorted": sorted(lengths)}
+    shares = {name: batches.padding_share(order) for name, order in orders.items()}
     width = 256
     end = len(bpe.tokens)
-    rows = pack(speeches, width, end)
+    rows = pack(texts, width, end)
     needed = sum(lengths) + len(lengths)
     shares["packed"] = 1 - needed / (len(rows) * width)
     run.table("Padding in batches of 32", ["texts", "%"], [[k, 100 * v] for k, v in shares.items()])
     flat = [*chain.from_iterable(rows)]
-    texts = "|".join(" ".join(map(str, speech)) for speech in speeches)
-    back = "|".join(" ".join(map(str, speech)) for speech in batches.split_at(flat[:needed], end))
-    run.check("every text comes back from its rows", back == texts, equals=True, decides=True)
+    back = batches.split_at(flat[:needed], end) == texts
+    run.check("every text comes back from its rows", back, equals=True, decides=True)
     run.check("rows of another width", sum(len(row) != width for row in rows), equals=0)
-    run.check(
-        "after the last text, ids that aren't the end",
-        sum(i != end for i in flat[needed:]),
-        equals=0,
-    )
-    run.measure(
-        "padding, buckets ÷ random order",
-        shares["buckets"] / shares["random order"],
-        expect_at_most=0.5,
-        because="“most of the padding”",
-        decides=True,
-    )
-    numbers = [[1 + i % 2] * n for i, n in enumerate(lengths)]
-    middle = sorted(lengths[: 32 * 50])[32 * 25 : 32 * 26]
-    pictures = {
-        f"random: {batches.padding_share(lengths[:32]):.0%} padding": lengths[:32],
-        f"bucket: {batches.padding_share(middle):.0%} padding": middle,
-    }
-    grids = {title: [[2] * n for n in part] for title, part in pictures.items()}
-    grids["packed: none"] = pack(numbers[:600], width, 3)[:32]
-    run.figure(
-        figures.batches(grids),
-        "padding",
-        "A batch of 32 rows in three ways, on one scale. White is padding. In the packed batch, "
-        "neighbouring speeches have two blues, and the dark ids are the ends.",
-        alt="Three pictures of a batch with a line for each row: in random order a few long rows "
-        "make it wide and mostly white, in a bucket it is narrow, packed it is full.",
-    )
+    filled = set(flat[needed:]) <= {end}
+    run.check("after the last text there is only the end id", filled, equals=True)
+    name = "padding, buckets ÷ random order"
+    ratio = shares["buckets"] / shares["random order"]
+    because = "“most of the padding”"
+    run.measure(name, ratio, expect_at_most=0.5, because=because, decides=True)
+    figures.show(run, "padding", figures.batches(_pictures(lengths)))
     return (
         f"In random order {shares['random order']:.0%} is padding, in buckets "
         f"{shares['buckets']:.0%}, packed {shares['packed']:.2%}."
     )
+
+
+def _pictures(lengths: list[int]) -> dict[str, list[list[int]]]:
+    """Return three batches to draw, with a number for each text and 0 for padding."""
+    middle = sorted(lengths[: 32 * 50])[32 * 25 : 32 * 26]
+    pictures = {"random": lengths[:32], "bucket": middle}
+    grids = {
+        f"{name}: {batches.padding_share(part):.0%} padding": [[2] * n for n in part]
+        for name, part in pictures.items()
+    }
+    numbers = [[1 + i % 2] * n for i, n in enumerate(lengths)]
+    grids["packed: none"] = pack(numbers[:600], 256, 3)[:32]
+    return grids
 
 
 # %% [markdown]
@@ -875,6 +861,7 @@ def buckets_and_packing_remove_padding(run: Run):
 #   100,000 letters.
 # - A cut in a text is safe only where the split pattern always cuts.
 # - Compare vocabularies by bits per byte, never by loss per token.
+# - The longest texts decide what truncation loses and what padding costs.
 
 
 # %% The closing

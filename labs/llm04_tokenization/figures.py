@@ -1,23 +1,30 @@
-"""The drawings of LLM04."""
+"""The drawings of LLM04, each with its caption and a text for readers who can't see it."""
 
-import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import mean, stdev
 from typing import Any
 
-from labs.llm04_tokenization.vocabularies import Vocabulary
+from labs.llm04_tokenization.smollm2_tasks import Completions
+from labs.llm04_tokenization.vocabularies import Prices, Vocabulary
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+Drawn = tuple[Figure, str, str]  # the figure, its caption, its alt text
 Pair = tuple[int, int]
 GREY = "#8a929c"
 MONO: dict[str, Any] = {"family": "monospace", "ha": "center", "va": "center"}
 
 
-def utf8_bits(characters: str) -> Figure:
+def show(run: Any, name: str, drawn: Drawn) -> None:
+    """Add a drawing to the page of the run, under this name."""
+    fig, caption, alt = drawn
+    run.figure(fig, name, caption, alt=alt)
+
+
+def utf8_bits(characters: str) -> Drawn:
     """Draw the bits of each character's UTF-8, the bits of the code point in colour."""
     fig, ax = plt.subplots(figsize=(7.2, 2.6))
     for row, character in enumerate(characters):
@@ -35,7 +42,11 @@ def utf8_bits(characters: str) -> Figure:
     ax.set(xlim=(-9.5, 34.5), ylim=(-len(characters) + 0.4, 0.6))
     ax.set_title("UTF-8: the first byte shows how many belong together")
     ax.axis("off")
-    return fig
+    return (
+        fig,
+        "Four characters in UTF-8. Coloured bits are the code point; grey bits mark the bytes.",
+        "Four rows of boxes with bits: A has one byte, é two, 漢 three and an emoji four.",
+    )
 
 
 def boxes(ax: Any, y: float, tokens: Sequence[bytes], x: float = 0.0) -> float:
@@ -53,7 +64,7 @@ def merge_steps(
     words: dict[bytes, int],
     merges: list[Pair],
     merge: Callable[[list[int], Pair, int], list[int]],
-) -> Figure:
+) -> Drawn:
     """Draw each word after each merge."""
     tokens = [bytes([byte]) for byte in range(256)]
     spelled = {word: list(word) for word in words}
@@ -78,14 +89,19 @@ def merge_steps(
     ax.set(xlim=(-15, 34), ylim=(-len(merges) - 0.6, 0.6))
     ax.set_title("Each merge joins the most frequent pair of neighbours")
     ax.axis("off")
-    return fig
+    return (
+        fig,
+        "Four merges on “low low lower”. A dot is a space. Of equally frequent pairs the smallest "
+        "is merged.",
+        "Five rows of coloured boxes: 13 bytes become fewer and longer tokens.",
+    )
 
 
 def batch(
-    texts: list[str], tokenizer: Any, rows: list[list[int]], shifts: dict[str, Any]
-) -> Figure:
+    texts: list[str], tokenizer: Any, rows: list[list[int]], changes: dict[str, list[float]]
+) -> Drawn:
     """Draw a batch padded on the left, and how far each row's prediction moves."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=[2.2, 1])
+    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=[1.9, 1])
     width = max(map(len, rows))
     for y, row in enumerate(rows):
         missing = width - len(row)
@@ -98,45 +114,48 @@ def batch(
     left.set(xlim=(0, width), ylim=(-len(texts) + 0.4, 0.6))
     left.set_title("Eight prompts, padded on the left", size=11)
     left.axis("off")
-    names = [*shifts]
-    values = [mean(shifts[name]) for name in names]
-    right.barh(range(0, -4, -1), values, color=["C2", "C1", "C2", "C1"], alpha=0.7, height=0.4)
-    for y, (name, value) in enumerate(zip(names, values, strict=True)):
-        shown = f"{value:.2f}" if value > 0.005 else "0"
-        right.text(0, -y + 0.36, f"{name}: {shown}", va="center", size=7.5)
-    right.set(yticks=[], ylim=(-3.5, 0.8), xlabel="mean shift (nats)")
-    right.set_title("Padding before a text needs a mask", size=11)
-    right.grid(False)
-    return fig
+    for y, (name, values) in enumerate(changes.items()):
+        right.plot(values, [-y - 0.12] * len(values), "o", color=f"C{y % 2}", alpha=0.7, ms=5)
+        right.text(1e-5, -y + 0.2, name, va="center", size=8.5)
+    right.set_xscale("log")
+    right.set(yticks=[], xlim=(6e-6, 100), ylim=(-len(changes) + 0.5, 0.6))
+    right.set(xlabel="largest change of a log-probability (nats)")
+    right.set_title("Padding in front needs the mask", size=11)
+    return (
+        fig,
+        "Eight prompts as a batch. A dot on the right is a prompt that is padded: by how much its "
+        "prediction differs from that of the prompt alone.",
+        "A grid of eight rows of tokens padded on the left with grey cells, and a dot plot on a "
+        "log scale: about 0.00003 with the mask, about 10 without.",
+    )
 
 
-def lengths(sizes: list[int], limit: int, lost: float) -> Figure:
-    """Draw the histogram of lengths, by number of texts and by tokens."""
-    fig, ax = plt.subplots(figsize=(6.4, 3.4))
-    bins = [2 ** (i / 2) for i in range(2 * math.ceil(math.log2(sizes[-1])) + 1)]
-    total = sum(sizes)
-    ax.hist(sizes, bins, weights=[size / total for size in sizes], color="C0", alpha=0.5)
-    each = [1 / len(sizes)] * len(sizes)
-    ax.hist(sizes, bins, weights=each, histtype="step", color="C1", lw=2)
-    top = ax.get_ylim()[1]
+def lengths(sizes: list[int], limit: int, beyond: float) -> Drawn:
+    """Draw which share of the blocks, and of their tokens, is in blocks up to a length."""
+    fig, ax = plt.subplots(figsize=(6.4, 3.6))
+    tokens = sum(sizes)
+    blocks = [(i + 1) / len(sizes) for i in range(len(sizes))]
+    ax.step(sizes, blocks, where="post", color="C1")
+    ax.step(sizes, [share / tokens for share in accumulate(sizes)], where="post", color="C0")
     ax.axvline(limit, color=GREY, ls="--")
-    ax.text(
-        limit * 1.08,
-        top * 0.97,
-        f"limit {limit}:\n{lost:.0%} of the\ntokens lost",
-        va="top",
-        size=9,
-    )
-    ax.text(4, top * 0.9, "share of\nblocks", color="C1", size=9, va="top", ha="center")
-    ax.text(bins[-5], top * 0.35, "share of\ntokens", color="C0", size=9, va="top", ha="center")
+    longer = sum(size for size in sizes if size > limit) / tokens
+    note = f"longer than {limit}:\n{longer:.0%} of the tokens;\nbeyond the limit: {beyond:.0%}"
+    ax.text(limit * 1.08, 0.04, note, size=8.5)
+    ax.text(sizes[len(sizes) // 2] * 0.8, 0.56, "of blocks", color="C1", size=9, ha="right")
+    ax.text(limit * 1.8, 0.66, "of tokens", color="C0", size=9)
     ax.set_xscale("log", base=2)
-    ax.set(
-        xlabel="tokens in a block", ylabel="share", title="A few long blocks hold much of the text"
+    ax.set_xticks([1, 4, 16, 64, 256, 1024], ["1", "4", "16", "64", "256", "1,024"])
+    ax.set(xlabel="tokens in a block", ylabel="share in blocks up to this length", ylim=(0, 1.02))
+    ax.set_title("A few long blocks hold much of the text")
+    return (
+        fig,
+        f"Lengths of {len(sizes):,} blocks of the plays. The limit cuts the longest tenth.",
+        "Two rising curves over the length on a log scale. At the dashed limit the curve of blocks "
+        "has reached 0.9, that of tokens is well below.",
     )
-    return fig
 
 
-def one_sentence(sentence: str, vocabularies: Sequence[Vocabulary]) -> Figure:
+def one_sentence(sentence: str, vocabularies: Sequence[Vocabulary]) -> Drawn:
     """Draw a sentence under each vocabulary."""
     fig, ax = plt.subplots(figsize=(7.2, 3.4))
     names: list[str] = []
@@ -150,36 +169,53 @@ def one_sentence(sentence: str, vocabularies: Sequence[Vocabulary]) -> Figure:
     ax.set(xticks=[], title=f"One sentence takes {min(counts)} to {max(counts)} tokens")
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.grid(False)
-    return fig
+    return (
+        fig,
+        "A dot is a space; bytes that are no text by themselves are in hexadecimal.",
+        f"“{sentence}” in six rows of coloured boxes, one box for each token.",
+    )
 
 
-def answers(results: dict[str, dict[str, list[float]]]) -> Figure:
-    """Draw pairs of bars with standard errors, one pair for each task."""
-    fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.0))
-    for ax, (title, pair) in zip(axes, results.items(), strict=True):
-        for x, (colour, values) in enumerate(zip(("C0", "C1"), pair.values(), strict=True)):
+def answers(spelled: dict[str, list[float]], completed: Completions) -> Drawn:
+    """Draw the results with letters and with tokens, and what follows a space."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=[1, 1.6])
+    words = len(next(iter(spelled.values())))
+    left.set_title(f"Words spelled right, of {words}", size=11)
+    left.set_ylabel("share")
+    after = {
+        "the word,\nno space": completed.word,
+        "the word,\nafter a space": completed.word_after_space,
+        "a digit,\nafter a space": completed.digit_after_space,
+    }
+    right.set_title("A space at the end makes SmolLM2 expect a digit", size=11)
+    right.set_ylabel("probability")
+    for ax, bars in ((left, {f"given as\n{k}": v for k, v in spelled.items()}), (right, after)):
+        for x, values in enumerate(bars.values()):
             error = stdev(values) / len(values) ** 0.5
-            ax.bar(x, mean(values), yerr=error, color=colour, alpha=0.7, width=0.6)
+            ax.bar(x, mean(values), yerr=error, color=f"C{x}", alpha=0.7, width=0.6)
             shown = f"{mean(values):.2g}" if mean(values) else "0"
             ax.text(x, mean(values) + error + 0.03, shown, ha="center", size=9)
-        count = len(next(iter(pair.values())))
-        ax.set(ylim=(0, 1.08), title=f"{title}, of {count}")
-        ax.set_xticks(range(2), list(pair), size=8.5)
+        ax.set(ylim=(0, 1.16))
+        ax.set_xticks(range(len(bars)), list(bars), size=9)
         ax.grid(False, axis="x")
-    axes[0].set_ylabel("share or probability")
-    fig.suptitle("Small changes in the tokens, large changes in the results", size=12)
-    return fig
+    return (
+        fig,
+        f"SmolLM2 on {words} words and {len(completed.word)} sentences. Lines are standard errors.",
+        "Bars. Left: words spelled right, given as letters and as tokens. Right: the probability "
+        "of the expected word is high without the space; with it, that of a digit is near 1.",
+    )
 
 
-def languages(ratios: dict[str, dict[str, list[float]]], order: list[str]) -> Figure:
+def languages(prices: Prices, order: list[str]) -> Drawn:
     """Draw the ratio to English by language, with its spread over paragraphs."""
     fig, ax = plt.subplots(figsize=(7.2, 5.2))
     shown = {"SmolLM2": "o", "DeepSeek": "s", "Tekken": "D", "UTF-8 bytes": "|"}
     for i, (name, marker) in enumerate(shown.items()):
         colour = f"C{i}" if marker != "|" else GREY
-        x = [mean(ratios[name][language]) for language in order]
+        costs = [[price for price, *_ in prices[name][language]] for language in order]
+        x = [*map(mean, costs)]
         y = [place + 0.24 - 0.16 * i for place in range(len(order))]
-        errors = [stdev(ratios[name][language]) for language in order]
+        errors = [*map(stdev, costs)]
         ax.errorbar(x, y, xerr=errors, fmt=marker, color=colour, ms=9 if marker == "|" else 5, lw=1)
         ax.text(x[-1], len(order) - 0.42 + 0.42 * (i % 2), name, color=colour, ha="center", size=9)
     ax.set_yticks(range(len(order)), order)
@@ -188,44 +224,55 @@ def languages(ratios: dict[str, dict[str, list[float]]], order: list[str]) -> Fi
     ax.minorticks_off()
     ax.set(ylim=(-0.6, len(order) + 0.5), xlabel="tokens ÷ tokens of the English paragraph")
     ax.set_title("The price of the same meaning depends on language and vocabulary")
-    return fig
+    return (
+        fig,
+        "Lines span one standard deviation over 16 paragraphs to each side.",
+        "Dot plot with a row for each of twelve languages and a marker for each of three "
+        "vocabularies and for UTF-8's bytes, with error bars.",
+    )
 
 
-def growth(lengths_: list[int], times: dict[str, list[float]]) -> Figure:
+def growth(times: dict[str, dict[int, float]]) -> Drawn:
     """Draw the time to encode one word over its length, on log scales."""
     fig, ax = plt.subplots(figsize=(6.4, 3.6))
     for i, (name, seconds) in enumerate(times.items()):
-        x = lengths_[: len(seconds)]
-        ax.loglog(x, seconds, "o-", color=f"C{i}")
-        ax.text(x[-1] * 1.1, seconds[-1], name, color=f"C{i}", va="center", size=9)
-    ax.set(xlim=(lengths_[0] * 0.8, lengths_[-1] * 6))
-    ax.set(
-        xlabel="letters in the word",
-        ylabel="seconds",
-        title="Buckets encode long words much faster",
+        lengths_ = [*seconds]
+        ax.loglog(lengths_, [*seconds.values()], "o-", color=f"C{i}")
+        ax.text(lengths_[-1] * 1.1, seconds[lengths_[-1]], name, color=f"C{i}", va="center", size=9)
+    longest = max(max(seconds) for seconds in times.values())
+    ax.set(xlim=(400, longest * 6), xlabel="letters in the word", ylabel="seconds")
+    ax.set_title("Buckets encode long words much faster")
+    return (
+        fig,
+        "Time to encode a word of random letters.",
+        "Two lines on log scales: round by round lies far above and rises more steeply.",
     )
-    return fig
 
 
-def vocabulary_size(
-    sizes: list[int], lengths_: dict[str, list[float]], bits: list[float]
-) -> Figure:
+def vocabulary_size(sizes: list[int], lengths_: dict[str, list[float]], bits: list[float]) -> Drawn:
     """Draw bytes per token and bits per byte over the size of the vocabulary."""
-    fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.4))
+    fig, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
     for i, (name, values) in enumerate(lengths_.items()):
         axes[0].plot(sizes, values, "o-", color=f"C{i}", ms=4)
         place = values[-1] + (0.07 if name == "Python" else -0.07 if name == "German" else 0)
         axes[0].text(sizes[-1] * 1.12, place, name, color=f"C{i}", va="center", size=8.5)
     axes[1].plot(sizes, bits, "o-", color="C0", ms=4)
-    axes[0].set(title="Bytes per token", ylabel="bytes", xlim=(sizes[0] * 0.9, sizes[-1] * 7))
-    axes[1].set(title="A unigram model's loss", ylabel="bits per byte")
+    axes[0].set_title("Tokens grow most on English, never on Greek", size=11)
+    axes[0].set(ylabel="bytes per token", xlim=(sizes[0] * 0.9, sizes[-1] * 7))
+    axes[1].set_title("The frequency model gains from larger tokens", size=11)
+    axes[1].set(ylabel="bits per byte")
     for ax in axes:
         ax.set_xscale("log", base=2)
         ax.set(xlabel="ids in the vocabulary")
-    return fig
+    return (
+        fig,
+        "A vocabulary of the plays grows.",
+        "Two line plots over the size of the vocabulary: bytes per token for four kinds of text, "
+        "and bits per byte of the frequency model.",
+    )
 
 
-def batches(pictures: dict[str, list[list[int]]]) -> Figure:
+def batches(pictures: dict[str, list[list[int]]]) -> Drawn:
     """Draw batches as grids: 0 is padding, other numbers alternate between texts."""
     fig, axes = plt.subplots(1, len(pictures), figsize=(8.6, 3.2), sharey=True)
     width = max(len(row) for rows in pictures.values() for row in rows)
@@ -235,4 +282,10 @@ def batches(pictures: dict[str, list[list[int]]]) -> Figure:
         ax.set(title=title, xlabel="tokens")
         ax.grid(False)
     axes[0].set_ylabel("row of the batch")
-    return fig
+    return (
+        fig,
+        "A batch of 32 rows in three ways, on one scale. White is padding. In the packed batch, "
+        "neighbouring speeches have two blues, and the dark ids are the ends.",
+        "Three pictures of a batch with a line for each row: in random order a few long rows make "
+        "it wide and mostly white, in a bucket it is narrow, packed it is full.",
+    )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from labs.kit import assets
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Pieces = Callable[[str], list[bytes]]
+Price = Callable[[Pieces, str, str], tuple[float, float, float]]
+Prices = dict[str, dict[str, list[tuple[float, float, float]]]]  # by vocabulary, language
 
 # `tokenizers` writes bytes as letters (Radford et al. 2019): the printable characters of Latin-1
 # stand for themselves, the other 68 are the letters from U+0100 on. A space is Ġ.
@@ -220,43 +223,74 @@ def changed_languages(vocabulary: Vocabulary) -> list[str]:
     return changed
 
 
-def relative_to_english() -> dict[str, dict[str, list[float]]]:
-    """Return tokens ÷ tokens of the English paragraph: by vocabulary, language and paragraph.
+def prices(price: Price) -> Prices:
+    """Return the price of each paragraph and its factors: by vocabulary, language and paragraph.
 
     The last vocabulary is "UTF-8 bytes".
+
+    Args:
+        price: a function of a vocabulary's pieces, the text and the English text.
     """
-    pieces: dict[str, Callable[[str], Any]] = {v.name: v.pieces for v in real()}
-    pieces["UTF-8 bytes"] = str.encode
-    ratios: dict[str, dict[str, list[float]]] = {}
-    for name, cut in pieces.items():
-        english = [len(cut(text)) for text in paragraphs()["English"]]
-        ratios[name] = {
-            language: [len(cut(text)) / n for text, n in zip(texts, english, strict=True)]
+    cuts: dict[str, Pieces] = {v.name: v.pieces for v in real()}
+    cuts["UTF-8 bytes"] = lambda text: [bytes([byte]) for byte in text.encode()]
+    english = paragraphs()["English"]
+    return {
+        name: {
+            language: [price(cut, *pair) for pair in zip(texts, english, strict=True)]
             for language, texts in paragraphs().items()
         }
-    return ratios
+        for name, cut in cuts.items()
+    }
+
+
+def dearest(prices: dict[str, list[tuple[float, float, float]]]) -> tuple[str, float]:
+    """Return the language with the highest mean price under a vocabulary, and this price."""
+    means = {language: mean(cost for cost, *_ in costs) for language, costs in prices.items()}
+    return max(means.items(), key=lambda item: item[1])
+
+
+def table_of_prices(prices: Prices, order: Sequence[str]) -> list[list[str]]:
+    """Return rows: tokens of an English paragraph, then mean and deviation of each language."""
+    cuts = {v.name: v.pieces for v in real()} | {"UTF-8 bytes": str.encode}
+    english = paragraphs()["English"]
+    tokens = [f"{mean(len(cut(text)) for text in english):.0f} tokens" for cut in cuts.values()]
+    rows = [["English", *tokens]]
+    for language in order:
+        if language == "English":
+            continue
+        costs = [[price for price, *_ in by_language[language]] for by_language in prices.values()]
+        rows.append([language, *(f"{mean(c):.2f} ± {stdev(c):.2f}" for c in costs)])
+    return rows
 
 
 def compare(vocabularies: Sequence[Vocabulary]) -> tuple[list[str], list[list[Any]]]:
-    """Return columns and rows of a table: bytes per token, a number, what doesn't come back."""
+    """Return columns and rows of a table: bytes per token, tokens of a block, a number's cuts."""
     texts = {
         "English": " ".join(paragraphs()["English"]),
         "Shakespeare": assets.shakespeare()[-50_000:],
         "Python": inspect.getsource(shlex),
     }
+    blocks = texts["Shakespeare"].split("\n\n")
     rows: list[list[Any]] = []
     for v in vocabularies:
         lengths = [round(bytes_per_token(v, text), 2) for text in texts.values()]
+        tokens = sorted(len(v.pieces(block)) for block in blocks)
         cuts = "|".join(piece.decode().strip() for piece in v.pieces("1234567")).strip("|")
-        changed = ", ".join(changed_languages(v)) or "none"
-        rows.append([v.name, v.kind, v.size, *lengths, cuts, changed])
-    return ["vocabulary", "kind", "ids", *texts, "1234567", "changes"], rows
+        percentiles = [tokens[len(tokens) // 2], tokens[len(tokens) * 9 // 10]]
+        rows.append([v.name, v.kind, v.size, *lengths, *percentiles, cuts])
+    columns = ["vocabulary", "kind", "ids", *texts, "block: median", "block: 90 %", "1234567"]
+    return columns, rows
 
 
-def words_relative_to_english(word: "regex.Pattern[str]") -> dict[str, list[float]]:
+def relative_words(word: "regex.Pattern[str]") -> dict[str, list[float]]:
     """Return words ÷ words of the English paragraph, by language and paragraph."""
     english = [len(word.findall(text)) for text in paragraphs()["English"]]
     return {
         language: [len(word.findall(text)) / n for text, n in zip(texts, english, strict=True)]
         for language, texts in paragraphs().items()
     }
+
+
+def tokens_per_word(pieces: Pieces, word: "regex.Pattern[str]", language: str) -> list[float]:
+    """Return the tokens of each paragraph ÷ its words."""
+    return [len(pieces(text)) / len(word.findall(text)) for text in paragraphs()[language]]

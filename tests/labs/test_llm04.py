@@ -239,7 +239,7 @@ def test_truncation_equals_that_of_tokenizers(room):
     for a in range(0, 30, 3):
         for b in range(0, 30, 4):
             kinds = tokenizer.encode("a " * a, "a " * b).type_ids
-            first, second = lab.truncate_pair([0] * a, [0] * b, room)
+            first, second = fast.truncate_pair([0] * a, [0] * b, room)
             assert [0] * len(first) + [1] * len(second) == kinds
 
 
@@ -255,9 +255,9 @@ def test_tiktoken_raises_an_error_for_a_name_in_plain_text():
 # Functions that the measurements use.
 
 
-def test_unigram_bits_follow_from_the_frequencies():
+def test_frequency_bits_follow_from_the_frequencies():
     bytes_alone = fast.BPE([])
-    bits = fast.unigram_bits(bytes_alone, "a" * 256, "a")  # (256 + 1) of (256 + 256)
+    bits = fast.frequency_bits(bytes_alone, "a" * 256, "a")  # (256 + 1) of (256 + 256)
     assert bits == pytest.approx(-math.log2(257 / 512))
 
 
@@ -278,7 +278,7 @@ def test_joined_chunks_are_the_data(data, most):
 
 
 def test_differing_counts_different_and_missing_places_once():
-    assert lab.differing([1, 2, 3], [1, 9, 3, 4]) == 2
+    assert batching.differing([1, 2, 3], [1, 9, 3, 4]) == 2
 
 
 def test_each_expected_word_is_a_single_token_with_and_without_its_space():

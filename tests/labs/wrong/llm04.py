@@ -102,6 +102,9 @@ def best(counts):
 
 
 first_counted = training(lambda counts: max(counts, key=counts.get))
+last_counted = training(
+    lambda counts: max(enumerate(counts), key=lambda item: (counts[item[1]], item[0]))[1]
+)
 largest_pair = training(lambda counts: max(counts, key=lambda pair: (counts[pair], pair)))
 second_id_alone = training(lambda counts: min(counts, key=lambda p: (-counts[p], p[1])))
 never_merged = training(best, apply=False)
@@ -229,78 +232,79 @@ def anything_in_angles(text, _allowed):
     return [(piece, i % 2 == 1) for i, piece in enumerate(pieces) if piece]
 
 
-def inverted_mask(rows, pad, side="right"):
-    ids, mask = lab.pad_batch(rows, pad, side)
+def inverted_mask(rows, pad, side="right", limit=None):
+    ids, mask = lab.pad_batch(rows, pad, side, limit)
     return ids, [[1 - bit for bit in row] for row in mask]
 
 
-def side_ignored(rows, pad, _side="right"):
-    return lab.pad_batch(rows, pad)
+def side_ignored(rows, pad, _side="right", limit=None):
+    return lab.pad_batch(rows, pad, limit=limit)
 
 
-def mask_of_the_ids(rows, pad, side="right"):
-    ids, _ = lab.pad_batch(rows, pad, side)
+def mask_of_the_ids(rows, pad, side="right", limit=None):
+    ids, _ = lab.pad_batch(rows, pad, side, limit)
     return ids, [[int(i != pad) for i in row] for row in ids]
 
 
-def mask_on_the_right(rows, pad, side="right"):
-    return lab.pad_batch(rows, pad, side)[0], lab.pad_batch(rows, pad)[1]
+def mask_on_the_right(rows, pad, side="right", limit=None):
+    ids, _ = lab.pad_batch(rows, pad, side, limit)
+    return ids, lab.pad_batch(rows, pad, limit=limit)[1]
 
 
-def padded_with_zero(rows, _pad, side="right"):
-    return lab.pad_batch(rows, 0, side)
+def padded_with_zero(rows, _pad, side="right", limit=None):
+    return lab.pad_batch(rows, 0, side, limit)
 
 
-def first_alone(first, second, room):
-    return first[: max(room - len(second), 0)], second
+def limit_ignored(rows, pad, side="right", limit=None):
+    del limit
+    return lab.pad_batch(rows, pad, side)
 
 
-def half_each(first, second, room):
-    if len(first) + len(second) <= room:
-        return first, second
-    return first[: room // 2], second[: room // 2]
+def cut_at_the_beginning(rows, pad, side="right", limit=None):
+    return lab.pad_batch([row[-limit:] if limit else row for row in rows], pad, side)
 
 
-def odd_place_to_the_shorter(first, second, room):
-    a = len(first)
-    b = len(second)
-    while a + b > room:
-        if a >= b:
-            a -= 1
-        else:
-            b -= 1
-    return first[:a], second[:b]
+def padded_to_the_limit(rows, pad, side="right", limit=None):
+    ids, mask = lab.pad_batch(rows, pad, side, limit)
+    if limit and ids:
+        missing = limit - len(ids[0])
+        ids = [row + [pad] * missing for row in ids]
+        mask = [row + [0] * missing for row in mask]
+    return ids, mask
 
 
-def odd_place_to_the_first(first, second, room):
-    a = len(first)
-    b = len(second)
-    while a + b > room:
-        if a > b:
-            a -= 1
-        else:
-            b -= 1
-    return first[:a], second[:b]
+def rows_cut_in_place(rows, pad, side="right", limit=None):
+    for row in rows:
+        if limit is not None:
+            del row[limit:]
+    return lab.pad_batch(rows, pad, side)
 
 
-def cut_in_place(first, second, room):
-    while len(first) + len(second) > room:
-        (first if len(first) > len(second) else second).pop()
-    return first, second
+def characters(pieces, text, english):
+    r = len(text) / len(english)
+    e = len(english) / len(pieces(english))
+    length = len(text) / len(pieces(text))
+    return r * e / length, r, e / length
 
 
-def from_the_beginning(first, second, room):
-    a, b = lab.truncate_pair(first, second, room)
-    return first[len(first) - len(a) :], second[len(second) - len(b) :]
+def english_by_the_text(pieces, text, english):
+    return lab.price(pieces, english, text)
 
 
-def both_equally(first, second, room):
-    a = len(first)
-    b = len(second)
-    while a + b > max(room, 0):
-        a -= 1
-        b -= 1
-    return first[: max(a, 0)], second[: max(b, 0)]
+def longer_tokens_cost_more(pieces, text, english):
+    _, r, shorter = lab.price(pieces, text, english)
+    return r / shorter, r, 1 / shorter
+
+
+def factors_swapped(pieces, text, english):
+    cost, r, shorter = lab.price(pieces, text, english)
+    return cost, shorter, r
+
+
+def numbers_of_tokens(pieces, text, english):
+    r = len(text.encode()) / len(english.encode())
+    ratio = len(pieces(english)) / len(pieces(text))
+    return r * ratio, r, ratio
 
 
 WRONG = [
@@ -317,7 +321,8 @@ WRONG = [
     ("merge", merges_what_it_made, "must not be merged again"),
     ("merge", lambda *_: None, r"expected a list, got nothing \(None\)"),
     ("train", first_counted, "not the first that was counted"),
-    ("train", largest_pair, "not the first or the last|not the largest"),
+    ("train", last_counted, "not the last that was counted"),
+    ("train", largest_pair, "not the largest"),
     ("train", second_id_alone, "smallest pair|first id decides"),
     ("train", never_merged, "never merged"),
     ("train", from_257, "first new token has the id 256"),
@@ -344,11 +349,13 @@ WRONG = [
     ("pad_batch", mask_of_the_ids, "equals `pad` was masked"),
     ("pad_batch", mask_on_the_right, "mask must be padded on the left"),
     ("pad_batch", padded_with_zero, "hard-coded"),
-    ("truncate_pair", first_alone, "only the first was cut"),
-    ("truncate_pair", half_each, "wastes one place"),
-    ("truncate_pair", odd_place_to_the_shorter, "belongs to the longer one"),
-    ("truncate_pair", odd_place_to_the_first, "belongs to the longer one, here the second"),
-    ("truncate_pair", cut_in_place, "changed its input"),
-    ("truncate_pair", from_the_beginning, "not at the beginning"),
-    ("truncate_pair", both_equally, "the same number was cut from both"),
+    ("pad_batch", limit_ignored, "`limit` was ignored"),
+    ("pad_batch", cut_at_the_beginning, "not its beginning"),
+    ("pad_batch", padded_to_the_limit, "not `limit`"),
+    ("pad_batch", rows_cut_in_place, "changed its input"),
+    ("price", characters, "count bytes, not characters"),
+    ("price", english_by_the_text, "divide by the English text"),
+    ("price", longer_tokens_cost_more, "shorter tokens cost more"),
+    ("price", factors_swapped, "the factors are swapped"),
+    ("price", numbers_of_tokens, "not numbers of tokens"),
 ]

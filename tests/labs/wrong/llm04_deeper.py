@@ -50,31 +50,56 @@ def text_instead_of_bytes(encode, chunks):
     yield from lab.encode_stream(lambda data: encode(data.decode()), chunks)
 
 
-def without_ends(texts, width, end):
-    joined = [i for text in texts for i in text]
-    rows = [joined[start : start + width] for start in range(0, len(joined), width)]
-    return [row + [end] * (width - len(row)) for row in rows]
+def first_alone(first, second, room):
+    return first[: max(room - len(second), 0)], second
 
 
-def end_before(texts, width, end):
-    joined = [i for text in texts for i in (end, *text)]
-    rows = [joined[start : start + width] for start in range(0, len(joined), width)]
-    return [row + [end] * (width - len(row)) for row in rows]
+def half_each(first, second, room):
+    if len(first) + len(second) <= room:
+        return first, second
+    return first[: room // 2], second[: room // 2]
 
 
-def last_row_lost(texts, width, end):
-    joined = [i for text in texts for i in (*text, end)]
-    count = len(joined) // width
-    return [joined[i * width : (i + 1) * width] for i in range(count)]
+def odd_place_to_the_shorter(first, second, room):
+    a = len(first)
+    b = len(second)
+    while a + b > room:
+        if a >= b:
+            a -= 1
+        else:
+            b -= 1
+    return first[:a], second[:b]
 
 
-def last_row_short(texts, width, end):
-    joined = [i for text in texts for i in (*text, end)]
-    return [joined[start : start + width] for start in range(0, len(joined), width)]
+def odd_place_to_the_first(first, second, room):
+    a = len(first)
+    b = len(second)
+    while a + b > room:
+        if a > b:
+            a -= 1
+        else:
+            b -= 1
+    return first[:a], second[:b]
 
 
-def a_row_each(texts, width, end):
-    return [([*text, end] + [end] * width)[:width] for text in texts]
+def cut_in_place(first, second, room):
+    while len(first) + len(second) > room:
+        (first if len(first) > len(second) else second).pop()
+    return first, second
+
+
+def from_the_beginning(first, second, room):
+    a, b = lab.truncate_pair(first, second, room)
+    return first[len(first) - len(a) :], second[len(second) - len(b) :]
+
+
+def both_equally(first, second, room):
+    a = len(first)
+    b = len(second)
+    while a + b > max(room, 0):
+        a -= 1
+        b -= 1
+    return first[: max(a, 0)], second[: max(b, 0)]
 
 
 WRONG = [
@@ -85,9 +110,11 @@ WRONG = [
     ("encode_stream", all_at_once, "before the first id came"),
     ("encode_stream", a_list, "yield each id as it is known"),
     ("encode_stream", text_instead_of_bytes, "takes bytes"),
-    ("pack", without_ends, "end id after each text is missing"),
-    ("pack", end_before, "it belongs behind"),
-    ("pack", last_row_lost, "last, short row is lost|end id after the last"),
-    ("pack", last_row_short, "last row must be filled"),
-    ("pack", a_row_each, "rows of its own"),
+    ("truncate_pair", first_alone, "only the first was cut"),
+    ("truncate_pair", half_each, "wastes one place"),
+    ("truncate_pair", odd_place_to_the_shorter, "belongs to the longer one"),
+    ("truncate_pair", odd_place_to_the_first, "belongs to the longer one, here the second"),
+    ("truncate_pair", cut_in_place, "changed its input"),
+    ("truncate_pair", from_the_beginning, "not at the beginning"),
+    ("truncate_pair", both_equally, "the same number was cut from both"),
 ]
