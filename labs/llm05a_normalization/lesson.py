@@ -532,8 +532,7 @@ def attention_needs_positions(run: Run):
 #   Under Post-LN its size is 1 after each block, as long as $\gamma = 1$ and $\beta = 0$.
 #
 # Does Post-LN's gradient vanish in all those norms? Before training it doesn't, since each branch
-# carries a gradient, too. LLM05b derives how the stream grows and probes the gradient of every
-# block, before training and in training.
+# carries a gradient, too. LLM05b derives how the stream grows and probes the gradients of blocks.
 
 
 # %% The blocks
