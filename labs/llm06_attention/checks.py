@@ -1,10 +1,14 @@
-"""Check the exercises of LLM06 and LLM06+ against PyTorch's own kernels, or a loop."""
+"""Check the exercises of LLM06 against PyTorch's own kernels, or a loop.
+
+Those of LLM06+ are in deeper_checks.
+"""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
 from labs.kit import Checks, Mistake, draw, equals, expect_close, name_mistake
+from labs.llm06_attention import deeper_checks
 
 import torch
 import torch.nn.functional as F
@@ -132,8 +136,8 @@ def causal_mask(module: Any) -> None:
         expect_close(got, want, f"Tq = {tq}, Tk = {tk}")
 
 
-@checks.proves("cross_attention_mask")
-def cross_attention_mask(module: Any) -> None:
+@checks.proves("padding_mask")
+def padding_mask(module: Any) -> None:
     """Check the mask of three sources: full, padded and empty."""
     lengths = torch.tensor([5, 2, 0])
     tq = 3
@@ -141,7 +145,7 @@ def cross_attention_mask(module: Any) -> None:
     want = torch.tensor(
         [[[[key < length for key in range(tk)] for _ in range(tq)]] for length in lengths.tolist()]
     )  # (B, 1, Tq, Tk)
-    got = module.cross_attention_mask(lengths, tq, tk)
+    got = module.padding_mask(lengths, tq, tk)
     if isinstance(got, Tensor) and got.shape == (3, 1, tk, tq):
         raise Mistake("expected (B, 1, Tq, Tk), got (B, 1, Tk, Tq): are queries and keys swapped?")
     if isinstance(got, Tensor) and got.shape == (3, tq, tk):
@@ -356,142 +360,9 @@ def head_scores(module: Any) -> None:
     expect_close(got, want, "average the weight on the pairs over the queries that have one")
 
 
-@checks.proves("sliding_window_mask")
-def sliding_window_mask(module: Any) -> None:
-    """Check windows that are narrower and wider than the text, with and without a cache."""
-    for tq, tk, window in ((6, 6, 3), (3, 7, 3), (6, 6, 1), (4, 4, 9)):
-        want = torch.tensor(
-            [[0 <= t + tk - tq - j < window for j in range(tk)] for t in range(tq)]
-        )  # (Tq, Tk)
-        got = module.sliding_window_mask(tq, tk, window)
-        name_mistake(got, _mistakes_of_windows(tq, tk, window, want))
-        expect_close(got, want, f"Tq = {tq}, Tk = {tk}, window = {window}")
-
-
-def _mistakes_of_windows(tq: int, tk: int, window: int, want: Tensor) -> Mistakes:
-    """Return the result of each known mistake, where it differs from the right one."""
-    top_left = torch.arange(tq)[:, None] - torch.arange(tk)
-    distance = top_left + tk - tq
-    candidates = {
-        "one key too many: the `window` keys include the query's own": (
-            (distance >= 0) & (distance <= window)
-        ),
-        "one key too few: the `window` keys include the query's own": (
-            (distance >= 0) & (distance < window - 1)
-        ),
-        "the future is visible: keys after the query must be masked": distance < window,
-        "the window reaches ahead as far as it reaches back": distance.abs() < window,
-        "the query's own key is masked: its distance is 0": (distance > 0) & (distance <= window),
-        "the window lies ahead of the query: the distance has the wrong sign": (
-            (distance <= 0) & (distance > -window)
-        ),
-        "the window is aligned top-left, but the last query belongs to the last key": (
-            (top_left >= 0) & (top_left < window)
-        ),
-        "True and False are swapped: True means that a query may look at a key": ~want,
-    }
-    return {
-        message: lambda wrong=wrong: wrong
-        for message, wrong in candidates.items()
-        if not torch.equal(wrong, want)
-    }
-
-
-@checks.proves("tiled_attention")
-def tiled_attention(module: Any) -> None:
-    """Check block sizes from 1 to more than all keys, extreme scores, and the memory."""
-    implementation = module.tiled_attention
-    attend = F.scaled_dot_product_attention
-    q = draw(2, 3, 10, 4)
-    k = draw(2, 3, 10, 4, seed=1)
-    v = draw(2, 3, 10, 6, seed=2)
-    want = attend(q, k, v)
-    for block in (10, 4, 3, 16, 1):
-        got = implementation(q, k, v, block=block)
-        name_mistake(got, _mistakes_of_tiles(q, k, v, block) if block < 10 else {})
-        name_mistake(got, _mistakes_of_scale(q, k, v))
-        expect_close(got, want, f"10 keys in blocks of {block}: do you rescale the sum and values?")
-    large = 500 * q
-    got = implementation(large, k, v, block=4)
-    expect_close(got, attend(large, k, v), "large scores: does exp overflow?")
-    ones = torch.ones_like(q)
-    low = -2000 * torch.ones_like(k)
-    got = implementation(ones, low, v, block=4)
-    message = "all scores far below 0: does the maximum start above them, so that every exp is 0?"
-    expect_close(got, attend(ones, low, v), message)
-    _check_largest_tensor(implementation)
-
-
-def _mistakes_of_scale(q: Tensor, k: Tensor, v: Tensor) -> Mistakes:
-    """Return the result of each known mistake in dividing scores and weights."""
-    attend = F.scaled_dot_product_attention
-    scores = q @ k.mT / math.sqrt(q.shape[-1])
-    return {
-        "the scores are divided by d, not by √d": lambda: attend(q, k, v, scale=1 / q.shape[-1]),
-        "the division by √d is missing": lambda: attend(q, k, v, scale=1.0),
-        "the division by the sum, at the end, is missing": (
-            lambda: (scores - scores.amax(-1, keepdim=True)).exp() @ v
-        ),
-    }
-
-
-def _mistakes_of_tiles(q: Tensor, k: Tensor, v: Tensor, block: int) -> Mistakes:
-    """Return the result of each known mistake in rescaling when the maximum grows."""
-
-    def online(rescale_total: bool, rescale_mixed: bool) -> Tensor:
-        top = q.new_full((*q.shape[:-1], 1), -math.inf)
-        total = torch.zeros_like(top)
-        mixed = q.new_zeros(*q.shape[:-1], v.shape[-1])
-        for keys, values in zip(k.split(block, -2), v.split(block, -2), strict=True):
-            scores = q @ keys.mT / math.sqrt(q.shape[-1])
-            new_top = torch.maximum(top, scores.amax(-1, keepdim=True))
-            shrink = (top - new_top).exp()
-            weights = (scores - new_top).exp()
-            total = (total * shrink if rescale_total else total) + weights.sum(-1, keepdim=True)
-            mixed = (mixed * shrink if rescale_mixed else mixed) + weights @ values
-            top = new_top
-        return mixed / total
-
-    def each_tile_alone() -> Tensor:
-        tiles = zip(k.split(block, -2), v.split(block, -2), strict=True)
-        mixed = [F.scaled_dot_product_attention(q, keys, values) for keys, values in tiles]
-        return torch.stack(mixed).mean(0)
-
-    return {
-        "the sum and the values so far aren't rescaled when the maximum grows": (
-            lambda: online(False, False)
-        ),
-        "the sum so far isn't rescaled when the maximum grows": lambda: online(False, True),
-        "the values so far aren't rescaled when the maximum grows": lambda: online(True, False),
-        "each tile has a separate softmax: all tiles need one common denominator": each_tile_alone,
-    }
-
-
-def _check_largest_tensor(implementation: Function) -> None:
-    """Check that no intermediate tensor holds entire rows of scores."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    largest = 0
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            del types
-            nonlocal largest
-            out = func(*args, **(kwargs or {}))
-            if isinstance(out, Tensor):
-                largest = max(largest, out.numel())
-            return out
-
-    # Tiles of the keys need 64 · 4 numbers; tiles of the queries alone need 4 · 512.
-    q = draw(64, 1)
-    k = draw(512, 1, seed=1)
-    v = draw(512, 1, seed=2)
-    with Watch():
-        implementation(q, k, v, block=4)
-    if largest > 512:
-        raise Mistake(
-            f"for 64 queries and 512 keys in blocks of 4, your code makes a tensor of {largest:,} "
-            "numbers, which holds entire rows of scores: split the keys, not the queries"
-        )
+for _check in (
+    deeper_checks.attend_with_cache,
+    deeper_checks.sliding_window_mask,
+    deeper_checks.tiled_attention,
+):
+    checks.proves(_check.__name__)(_check)

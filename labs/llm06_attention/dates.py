@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MONTHS = (
     *("january", "february", "march", "april", "may", "june", "july"),
@@ -54,3 +54,35 @@ class Sampler:
         pairs = [self._pair() for _ in range(size)]
         source, lengths = encode([source for source, _ in pairs])
         return source, lengths, torch.tensor([ids(target) for _, target in pairs])
+
+
+class Encoder(nn.Module):
+    """Characters, positions, and one layer of self-attention: (B, SOURCE) -> (B, SOURCE, d)."""
+
+    def __init__(self, attention: nn.Module, width: int) -> None:
+        super().__init__()
+        self.characters = nn.Embedding(VOCABULARY, width)
+        self.positions = nn.Embedding(SOURCE, width)
+        self.norm_source = nn.LayerNorm(width)
+        self.attention = attention
+        self.norm_encoded = nn.LayerNorm(width)
+
+    def forward(self, source: Tensor, mask: Tensor) -> Tensor:
+        """Return a vector for each character of the source."""
+        x = self.characters(source) + self.positions.weight
+        return self.norm_encoded(x + self.attention(self.norm_source(x), mask))
+
+
+class Writer(nn.Module):
+    """An MLP, and a score for each character: (B, TARGET, d) -> (B, TARGET, V)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.output = nn.Linear(width, VOCABULARY)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Return the logits of the characters to write."""
+        return self.output(y + self.mlp(y))

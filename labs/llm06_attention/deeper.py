@@ -1,39 +1,45 @@
 # %% [markdown]
 # # LLM06+ · Attention, deeper
-# Why scores are divided, what a cached query sees, attention for long texts, and heads that rest.
+# Why scores are divided, how a model writes with a cache, attention for long texts, and what heads
+# and sinks are worth.
 #
-# **You will be able to** predict the entropy of untrained attention; let each query look at a
-# window of keys, with work linear in the text's length; compute attention exactly and never hold
-# the score matrix, as FlashAttention does; measure what a head is worth, and what a sink hands
-# over.
-# **Builds on** LLM06. **Takes** 25 minutes to read and a minute to run (`tiny`, 2 cores).
+# **You will be able to** predict the entropy of untrained attention; write with a cache; let each
+# query look at a window of keys, with memory linear in the text's length; compute attention exactly
+# and never hold the score matrix, as FlashAttention does; measure what a head is worth, and what a
+# sink does.
+# **Builds on** LLM06. **Takes** 35 minutes to read and a minute and a half to run (`tiny`, 2
+# cores).
 
 # %% Imports
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from typing import Any
 
 from labs.kit import Lab, Run, assets, seconds_paired, tolerance
 from labs.kit.measure import peak_bytes
-from labs.llm06_attention import deeper_figures, recall
-from labs.llm06_attention.lesson import (
-    accuracy,
-    attention,
+from labs.llm06_attention import deeper_figures, head_patterns, recall
+from labs.llm06_attention.attention_maps import (
     attention_weights,
-    causal_mask,
-    head_scores,
+    jobs,
     language_model,
-    masked_softmax,
     patterns,
-    trained,
     weights_of,
 )
+from labs.llm06_attention.lesson import (
+    AttentionOnly,
+    attention,
+    causal_mask,
+    head_scores,
+    masked_softmax,
+)
+from labs.llm06_attention.training import train_on_recall
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 lab = Lab("LLM06+")
 lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
@@ -56,11 +62,15 @@ lab.before_run(assets.check_model)
 # untrained query looks almost everywhere.
 #
 # Without the division the scores have a standard deviation of $\sqrt d$. When it is far above
-# $\sqrt{2 \ln n}$, which is 3.3 for 256 keys, the largest score alone takes nearly all the weight.
-# This is the frozen phase of the random energy model (Derrida 1981). The lead of the largest score
-# is exponential with mean $\sqrt d/\sqrt{2 \ln n}$, which gives
+# $\sqrt{2 \ln n}$, which is 3.3 for 256 keys, the largest score alone takes nearly all the weight:
+# the frozen phase of the random energy model (Derrida 1981). Then only the two largest scores
+# count. Let $\Delta$ be their difference, and $h(\Delta)$ the entropy of two keys whose scores
+# differ by $\Delta$. The difference of the two largest of $n$ normal numbers is nearly exponential,
+# here with the mean $m = \sqrt d/\sqrt{2 \ln n}$. If $m$ is large, the density of $\Delta$ is
+# $1/m$ wherever $h$ isn't yet 0. So
 #
-# $$H \approx \frac{\pi^2}{6}\sqrt{\frac{2 \ln n}{d}}$$
+# $$H \approx \frac{1}{m} \int_0^\infty h(\Delta)\,d\Delta
+# = \frac{\pi^2}{6}\sqrt{\frac{2 \ln n}{d}}$$
 #
 # The query makes a hard choice before anything is learned. Such a softmax has nearly no gradient.
 
@@ -108,37 +118,119 @@ def scaling_keeps_the_entropy(run: Run):
 
 # %% [markdown]
 # ## 2. No gradient reaches the future
-# If an output ignores a token, its derivative with respect to that token is exactly 0. So the
-# Jacobian of causal attention must be a lower triangle. Autograd can compute all of it.
+# If an output ignores a token, its derivatives with respect to that token are exactly 0. So the
+# Jacobian of causal attention must be a lower triangle of blocks. Autograd can compute all of it.
+# A mask that comes *after* the softmax also sets the weights of the future to 0. But the softmax
+# divides by a sum in which the future still counts.
 
 
 # %% Jacobian
 @lab.experiment
 def no_gradient_reaches_the_future(run: Run):
-    """No output has a gradient towards a later token, if the mask comes before the softmax."""
+    """No output has a gradient towards a later token, if the mask comes before the softmax.
+
+    Predict: the mask comes after the softmax. To how many of the later tokens is there a gradient?
+    """
     past = causal_mask(16, 16)
     x = torch.randn(16, 8, dtype=torch.float64)
     future = torch.arange(16) > torch.arange(16)[:, None]  # without the mask under test
     ways = {
         "before": lambda x: attention(x, x, x, past),
-        "after": lambda x: ((x @ x.mT).softmax(-1) * past) @ x,
+        "after": lambda x: ((x @ x.mT / math.sqrt(8)).softmax(-1) * past) @ x,
     }
     slopes = {}
     for name, f in ways.items():
-        jacobian = torch.func.jacrev(lambda x, f=f: f(x).sum(-1))(x)  # (Tq, Tk, D)
-        slopes[name] = jacobian.abs().amax(-1)  # (Tq, Tk)
+        jacobian = torch.func.jacrev(f)(x)  # (Tq, Dv, Tk, D)
+        slopes[name] = jacobian.abs().amax((1, 3))  # (Tq, Tk)
     ahead = slopes["before"][future].max()
     run.check("largest towards the future", ahead, at_most=0, because="no path", decides=True)
     because = "so a gradient would be seen; rounding gives 1e-16"
     behind = slopes["before"][~future].min()
     run.check("smallest towards the past", behind, at_least=1e-9, because=because)
-    leak = slopes["after"][future].median()
-    name = "masked after the softmax: median towards the future"
+    leak = slopes["after"][future].min()
+    name = "masked after the softmax: smallest towards the future"
     run.check(name, leak, at_least=1e-9, because=because, decides=True)
+    return (
+        f"Masked too late, every output has a gradient to every later token: at least {leak:.1g}."
+    )
 
 
 # %% [markdown]
-# ## 3. The trap of is_causal
+# ## 3. Write with a cache
+# A model that writes adds one token at a time. Without a cache, step $t$ computes all $t$ queries
+# again, with $t^2$ scores, and needs only the last row of them. With a cache it computes one query,
+# one key and one value, appends key and value to the earlier ones, and needs $t$ scores.
+#
+# Two details matter. The first step is usually the prompt: many new tokens at once, and among them
+# the mask must still be causal. And positions must go on: with RoPE, the token at step $t$ is
+# rotated as number $t$, although it is alone in its batch. Its key is stored rotated, because its
+# position never changes.
+
+
+# %% A cache
+@lab.exercise(
+    level=2,
+    hints=(
+        "The new keys come after the cached ones: on which axis do the tokens stand?",
+        "torch.cat((cached, new), -2). The new queries look at cached and new keys.",
+        "Mask with causal_mask(q.shape[-2], k.shape[-2], q.device), k being the joined keys.",
+    ),
+)
+def attend_with_cache(
+    q: Tensor, k: Tensor, v: Tensor, cache: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Return the outputs of some new tokens, and the cache with their keys and values.
+
+    `q`, `k` and `v` are those of the new tokens, (..., Tq, D). `cache` has the keys and values of
+    all earlier tokens, (..., T, D) each.
+    """
+    if cache is not None:
+        k = torch.cat((cache[0], k), -2)  # (..., T + Tq, D)
+        v = torch.cat((cache[1], v), -2)
+    mask = causal_mask(q.shape[-2], k.shape[-2], q.device)
+    return attention(q, k, v, mask), (k, v)
+
+
+def write(q: Tensor, k: Tensor, v: Tensor, prompt: int, counts: bool) -> Tensor:
+    """Return the outputs of all tokens: the prompt at once, then one by one, with RoPE.
+
+    Without `counts`, each step rotates its tokens as if they were the first of a text.
+    """
+    outputs = []
+    cache = None
+    start = 0
+    for size in (prompt, *[1] * (q.shape[-2] - prompt)):
+        new = slice(start, start + size)
+        first = start if counts else 0
+        queries = recall.rope(q[..., new, :], start=first)
+        keys = recall.rope(k[..., new, :], start=first)
+        output, cache = attend_with_cache(queries, keys, v[..., new, :], cache)
+        outputs.append(output)
+        start += size
+    return torch.cat(outputs, -2)
+
+
+@lab.experiment
+def a_cache_changes_no_output(run: Run):
+    """Written token by token with a cache, the outputs equal those of the full text.
+
+    Predict: each step rotates its token as the first one. Does the output change?
+    """
+    q, k, v = torch.randn(3, 2, 3, 40, 16, dtype=torch.float64)  # (B, H, T, D) each
+    expected = attention(recall.rope(q), recall.rope(k), v, causal_mask(40, 40))
+    run.agree("with a cache − at once", write(q, k, v, 30, True) - expected, decides=True)
+    wrong = (write(q, k, v, 30, False) - expected).abs()
+    because = "the same computation: rounding is 1e-16"
+    name = "always at position 0: largest change in the prompt"
+    run.check(name, wrong[..., :30, :].max(), at_most=1e-12, because=because)
+    because = "the values are of size 1"
+    name = "always at position 0: largest change after the prompt"
+    run.check(name, wrong[..., 30:, :].max(), at_least=0.1, because=because, decides=True)
+    return "Only the tokens after the prompt are wrong: a test of the prompt alone finds nothing."
+
+
+# %% [markdown]
+# ## 4. The trap of is_causal
 # PyTorch's `is_causal=True` aligns its triangle *top-left*. With a cache, the new query is the
 # last position, but this mask treats it as the first.
 
@@ -165,7 +257,7 @@ def is_causal_aligns_top_left(run: Run):
 
 
 # %% [markdown]
-# ## 4. Attention alone sees a set
+# ## 5. Attention alone sees a set
 # Nothing in the formula depends on *where* a key stands. Shuffle the tokens, and the outputs are
 # the same, shuffled alike. Two things end this: a causal mask, which lets later tokens see more,
 # and positions, such as RoPE (LLM05b).
@@ -174,7 +266,10 @@ def is_causal_aligns_top_left(run: Run):
 # %% Order
 @lab.experiment
 def attention_alone_sees_a_set(run: Run):
-    """Shuffled tokens give shuffled outputs; a causal mask or positions put an end to that."""
+    """Shuffled tokens give shuffled outputs; a causal mask or positions put an end to that.
+
+    Predict: "dog bites man" and "man bites dog", no mask, no positions. Does "bites" differ?
+    """
     x = torch.randn(64, 32, dtype=torch.float64)
     order = torch.randperm(64)
     ways = {
@@ -187,16 +282,20 @@ def attention_alone_sees_a_set(run: Run):
     for name in ("causal", "rotary positions"):
         because = "the values are of size 1"
         run.check(f"change, {name}", changes[name], at_least=0.01, because=because, decides=True)
+    return "Without mask and positions, a token's output is the same in any order of the others."
 
 
 # %% [markdown]
-# ## 5. A sliding window
+# ## 6. A sliding window
 # $T$ queries on $T$ keys make $T^2$ scores. If each query looks only at itself and the $w - 1$ keys
 # before it, $Tw$ scores are enough (Longformer, Beltagy et al. 2020). Information still travels
 # far: $L$ layers reach $L(w - 1)$ tokens back.
 #
-# A mask alone saves nothing, because hidden scores are computed before they are hidden. To save
-# work, gather for each query its own $w$ keys. Real kernels work in blocks and copy less.
+# A mask alone saves nothing, because hidden scores are computed before they are hidden. So gather
+# for each query its own $w$ keys. The first figure below shows it for six tokens and $w = 3$.
+# Before the text stand $w - 1$ empty keys, which are masked. `unfold` returns all windows of
+# neighbouring keys as a view, without copying them. The product of a query with its window has $w$
+# scores instead of $T$. Real kernels work in blocks.
 
 
 # %% A sliding window
@@ -230,32 +329,53 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 
 
 @lab.experiment
-def a_window_needs_linear_work(run: Run):
-    """Attention on gathered windows equals the masked one, with work linear in the length."""
+def a_window_needs_linear_memory(run: Run):
+    """Attention on gathered windows equals the masked one, with memory linear in the length.
+
+    Predict: 4,096 tokens, windows of 32 keys. How much faster than with a mask is it?
+    """
+    run.figure(
+        deeper_figures.window(6, 3),
+        "window",
+        "The same scores twice. Masked, T² scores are computed and most are hidden. Gathered, each "
+        "query has w scores; hatched cells lie before the text.",
+        alt="Left: a square of scores with a band along the diagonal. Right: the band as a table "
+        "with a row for each query and three columns.",
+    )
     q, k, v = torch.randn(3, 1, 2, 50, 16, dtype=torch.float64)
     band = sliding_window_mask(50, 50, 8)
     error = local_attention(q, k, v, 8) - attention(q, k, v, band)
     run.agree("gathered − masked", error, decides=True)
-    flops = {}
-
-    def masked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return attention(q, k, v, sliding_window_mask(len(q), len(k), 32))
-
-    ways = {"masked": masked, "windowed": partial(local_attention, window=32)}
+    sizes = (2048, 4096)
+    ways: dict[str, Any] = {
+        "masked": lambda q, k, v: attention(q, k, v, sliding_window_mask(len(q), len(k), 32)),
+        "windowed": partial(local_attention, window=32),
+    }
+    peaks = {}
+    growth = {}
     for name, f in ways.items():
-        for length in (512, 1024):
-            with FlopCounterMode(display=False) as counter:
-                q, k, v = torch.zeros(3, length, 16)
-                f(q, k, v)
-            flops[name, length] = counter.get_total_flops()
-    growth = {name: flops[name, 1024] / flops[name, 512] for name in ways}
-    run.check("FLOPs for twice the length ÷ before, masked", growth["masked"], equals=4.0)
-    what = "FLOPs for twice the length ÷ before, windowed"
-    run.check(what, growth["windowed"], equals=2.0, decides=True)
+        peaks[name] = [peak_bytes(partial(f, *torch.randn(3, size, 16))) for size in sizes]
+        growth[name] = math.log2(peaks[name][1] / peaks[name][0])
+    because = "T² scores"
+    what = "masked: exponent of the memory"
+    run.check(what, growth["masked"], at_least=1.9, because=because, decides=True)
+    because = "T·w keys, values and scores"
+    what = "windowed: exponent of the memory"
+    run.check(what, growth["windowed"], at_most=1.1, because=because, decides=True)
+    qkv = torch.randn(3, sizes[-1], 16)
+    slow = partial(ways["masked"], *qkv)
+    fast = partial(ways["windowed"], *qkv)
+    masked, windowed = seconds_paired(slow, fast, 5)
+    ratio = median(a / b for a, b in zip(masked, windowed, strict=True))
+    run.measure("time, masked ÷ windowed, T = 4,096", ratio, timed=True)
+    return (
+        f"At T = 4,096, windows need {peaks['windowed'][1] / 2**20:.0f} MiB instead of "
+        f"{peaks['masked'][1] / 2**20:.0f} MiB, and {ratio:.1f} times less time."
+    )
 
 
 # %% [markdown]
-# ## 6. Softmax in tiles
+# ## 7. Softmax in tiles
 # The scores are the largest thing in attention: 256 MiB a head in float32 at $T$ = 8,192. The time
 # they cost is mostly **memory traffic**. The matrix products of one head need $4T^2D$ operations.
 # Without tiles, the scores travel to memory and back several times: written by the product, read
@@ -263,17 +383,20 @@ def a_window_needs_linear_work(run: Run):
 # float32, so $D/4$ operations per byte. A processor that can do more operations in the time of one
 # byte waits for its memory.
 #
-# A softmax can be computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). The
-# scores of a tile stay in the processor's cache. For each query, store three things: the largest
-# score $m$ so far, the sum $\ell$ of $e^{s - m}$, and the sum $o$ of values under these weights.
+# A softmax can be computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). For
+# each query, store three things: the largest score $m$ so far, the sum $\ell$ of $e^{s - m}$, and
+# the sum $o$ of values under these weights.
 #
 # A tile may bring a larger maximum $m'$. The stored sums refer to the old one, so rescale them:
 #
 # $$\ell \leftarrow e^{m - m'}\,\ell, \qquad o \leftarrow e^{m - m'}\,o$$
 #
 # At the end, $o/\ell$ is the output, exactly. Take the scores 1, then 3. First $\ell = 1$. Then
-# $m' = 3$ and $\ell = e^{1 - 3} + 1$, which is $(e^1 + e^3)/e^3$. FlashAttention (Dao et al. 2022)
-# does this in one kernel.
+# $m' = 3$ and $\ell = e^{1 - 3} + 1$, which is $(e^1 + e^3)/e^3$.
+#
+# A tile of our code has the scores of *all* queries on 32 keys, and each tile rewrites $o$. So what
+# falls is the memory, not the traffic. FlashAttention (Dao et al. 2022) tiles the queries, too. A
+# tile's scores and sums then stay in the fast memory of the processor, and one kernel does all.
 
 
 # %% Tiles
@@ -303,13 +426,17 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, block: int = 32) -> Tensor:
 
 @lab.experiment
 def tiles_equal_the_library(run: Run):
-    """Attention in tiles equals the library's, also for scores whose exponential overflows."""
+    """Attention in tiles equals the library's, also for scores whose exponential overflows.
+
+    Predict: a score of 1,000 comes in the last tile. What happens to the sums before it?
+    """
     q, k, v = torch.randn(3, 2, 3, 100, 16, dtype=torch.float64)
-    for scale in (1, 300):  # at 300 the scores reach thousands, and e to that power is no float
+    for scale in (1, 300):  # at 300 scores exceed 1,000; exp overflows at 710
         library = F.scaled_dot_product_attention(q * scale, k, v)
         error = tiled_attention(q * scale, k, v) - library
         what = f"tiles − library, scores times {scale}"
-        run.agree(what, error, 1e-12 * scale, decides=True)
+        run.agree(what, error, tolerance(torch.float64), decides=True)
+    return "e to the difference of the maxima shrinks them, in float64 often to 0."
 
 
 @lab.experiment
@@ -355,7 +482,7 @@ def tiles_need_linear_memory(run: Run):
 
 
 # %% [markdown]
-# ## 7. What is a head worth?
+# ## 8. What is a head worth?
 # LLM06 found the two heads that do the recall, in a model with one head in each layer. Give each
 # layer *two* heads and silence one of them. If the head with the highest score does the job alone,
 # the accuracy collapses. If the other head can do it too, nothing happens. In large models many
@@ -370,21 +497,20 @@ def a_score_is_not_a_worth(run: Run):
     Predict: with two heads in each layer, what does silencing one of them cost?
     """
     tokens = recall.recall_batch(1000).to(run.device)
-    pairs = recall.circuit(tokens)
     rows = []
     without_both = []
     worths = []
     sentences = []
-    for i, name in enumerate(("previous token", "induction")):
+    for i, (name, pairs) in enumerate(recall.circuit(tokens).items()):
         lost = []
         for seed in run.seeds(3):
-            model = trained(run, 2, 2, seed)[0]
-            scores = head_scores(patterns(model, tokens)[i], pairs[i]).tolist()
+            model = train_on_recall(run, AttentionOnly, 2, 2, seed)[0]
+            scores = head_scores(patterns(model, tokens)[i], pairs).tolist()
             reached = {}
             for heads in ((), (0,), (1,), (0, 1)):
                 masks = [recall.PAST.expand(2, -1, -1).clone() for _ in range(2)]  # (H, T, T)
                 masks[i][list(heads)] = False
-                reached[heads] = accuracy(model, tokens, masks)
+                reached[heads] = recall.accuracy(model, tokens, masks)
             for head in (0, 1):
                 row = [seed, i + 1, name, head + 1, scores[head], reached[(head,)], reached[()]]
                 rows.append(row)
@@ -395,17 +521,18 @@ def a_score_is_not_a_worth(run: Run):
         sentences.append(f"the best {name} head is worth {median(lost):.2f}")
     columns = ["seed", "layer", "job", "head", "score", "accuracy without it", "with all"]
     run.table("Two heads in each layer, one silenced", columns, rows)
-    because = "several times the spread over the seeds"
-    what = "smallest loss of a previous-token head − largest of an induction head"
     gap = min(worths[0]) - max(worths[1])
-    run.measure(what, gap, expect_at_least=0.1, because=because, decides=True)
+    spread = max(max(lost) - min(lost) for lost in worths)
+    because = "the jobs differ by more than the seeds"
+    what = "gap between the two jobs' losses ÷ largest range over the seeds"
+    run.measure(what, gap / spread, expect_at_least=1, because=because, decides=True)
     because = "no better than one layer"
     run.check("accuracy without both heads of a layer", without_both, at_most=0.2, because=because)
     return f"In accuracy, {' and '.join(sentences)}."
 
 
 # %% [markdown]
-# ## 8. SmolLM2's weights, by hand
+# ## 9. SmolLM2's weights, by hand
 # If our code computes the attention weights of a real model, nothing about them is hidden. All it
 # takes is the input of a layer, its two matrices, and RoPE with the model's own base.
 
@@ -414,7 +541,10 @@ def a_score_is_not_a_worth(run: Run):
 @lab.experiment
 @torch.no_grad()
 def our_weights_are_smollm2s(run: Run):
-    """Our code computes SmolLM2's attention weights from what enters each of its layers."""
+    """Our code computes SmolLM2's attention weights from what enters each of its layers.
+
+    Predict: leave out RoPE. By how much does the most different weight change?
+    """
     model, ids, _ = language_model(run)
     seen = model(ids, output_attentions=True, output_hidden_states=True)
     turn = partial(recall.rope, base=model.config.rope_parameters["rope_theta"])
@@ -428,16 +558,20 @@ def our_weights_are_smollm2s(run: Run):
             errors[name].append(difference.abs().max())
     what = "largest difference, with RoPE"
     run.agree(what, max(errors["with RoPE"]), tolerance(torch.float32), decides=True)
+    without = max(errors["without"])
     because = "otherwise positions wouldn't matter"
-    run.check("largest without RoPE", max(errors["without"]), at_least=0.1, because=because)
+    run.check("largest without RoPE", without, at_least=0.1, because=because, decides=True)
+    return f"Without RoPE, a weight changes by up to {without:.2f}: from nearly all to nothing."
 
 
 # %% [markdown]
-# ## 9. Silence the induction heads of SmolLM2
-# LLM06 found heads of SmolLM2 that look at what followed last time. Does the model need them? Text
-# that repeats shows it: the second half of repeated random tokens can only be predicted by looking
-# back. Silence the ten heads with the highest induction scores, and measure the loss there. The
-# control silences ten other heads, sampled at random, five times.
+# ## 10. Silence heads of SmolLM2
+# LLM06 found heads of SmolLM2 that look at what followed last time, and heads that look at the
+# previous token. Does the model need them? Text that repeats shows it: the second half of repeated
+# random tokens can only be predicted by looking back. Silence the ten heads with the highest scores
+# for a job, and measure the loss there. The control silences as many other heads *of the same
+# layers*, sampled at random, three times. If that costs as much, the knock-out decides nothing: any
+# ten heads of these layers may matter. Compare the two rows of the table.
 
 
 # %% Silenced heads of SmolLM2
@@ -465,56 +599,69 @@ def loss_without(model: Any, ids: Tensor, heads: list[tuple[int, int]]) -> float
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten()).item()
 
 
+def others_of_the_same_layers(chosen: list[tuple[int, int]], heads: int) -> list[tuple[int, int]]:
+    """Sample as many other (layer, head) in each layer, or all if there are fewer."""
+    others = []
+    for layer in sorted({layer for layer, _ in chosen}):
+        rest = [head for head in range(heads) if (layer, head) not in chosen]
+        order = torch.randperm(len(rest))[: heads - len(rest)].tolist()
+        others += [(layer, rest[i]) for i in order]
+    return others
+
+
 @lab.experiment
 @torch.no_grad()
-def smollm2_copies_with_induction_heads(run: Run):
-    """Without its ten best induction heads, SmolLM2 predicts repetitions worse than without others.
+def smollm2_repeats_with_its_induction_heads(run: Run):
+    """SmolLM2 repeats far worse without ten induction heads than without others of their layers.
 
     Predict: ten of 270 heads are silenced. How much does the loss grow, if ln V is 10.8?
     """
     model, _, _ = language_model(run)
-    size = (run.pick(tiny=8, small=32, full=64), 32)
-    half = torch.randint(1000, model.config.vocab_size, size, device=run.device)
-    ids = half.repeat(1, 2)  # (B, 64)
-    query, key = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
-    pairs = ((key == query - 31) & (query >= 32)).to(run.device).expand(len(ids), -1, -1)
-    scores = torch.stack([head_scores(layer, pairs) for layer in weights_of(model, ids)])  # (L, H)
-    order = scores.flatten().argsort(descending=True).tolist()
-    heads = scores.shape[1]
-    places = [divmod(index, heads) for index in order]
+    ids = head_patterns.repeated_tokens(run, model)  # (B, 64)
+    weights = weights_of(model, ids)  # (L, B, H, T, T)
+    pairs = jobs(ids)
+    heads = weights.shape[2]
     complete = loss_without(model, ids, [])
-    without_best = loss_without(model, ids, places[:10])
-    others = []
-    for _ in range(5):
-        chosen = torch.randperm(len(places) - 10)[:10] + 10
-        others.append(loss_without(model, ids, [places[i] for i in chosen.tolist()]))
-    rows = [["no head", complete], ["the ten best", without_best], ["ten others", median(others)]]
-    run.table("Loss on the second half (nats)", ["silenced", "loss"], rows)
-    because = "the worst of five random choices"
-    gap = without_best - max(others)
-    what = "loss without the ten best − the largest without ten others"
-    run.measure(what, gap, expect_at_least=0, because=because, decides=True)
+    rows = [["no head", complete, complete]]
+    for job in ("induction", "previous token"):
+        scores = torch.stack([head_scores(layer, pairs[job]) for layer in weights])  # (L, H)
+        order = scores.flatten().argsort(descending=True).tolist()
+        best = [divmod(index, heads) for index in order[:10]]
+        lost = loss_without(model, ids, best)
+        others = [
+            loss_without(model, ids, others_of_the_same_layers(best, heads)) for _ in range(3)
+        ]
+        rows.append([f"ten {job} heads", lost, max(others)])
+        if job == "induction":
+            because = "twice the worst of three random choices"
+            what = "loss added by the ten best ÷ most added by others of the same layers"
+            added = (lost - complete) / max(max(others) - complete, 1e-3)
+            run.measure(what, added, expect_at_least=2, because=because, decides=True)
+    columns = ["silenced", "loss", "worst loss without others of the same layers"]
+    run.table("Loss on the second half (nats)", columns, rows)
     return (
-        f"The loss is {complete:.2f} with all heads, {without_best:.2f} without the ten best, and "
-        f"{median(others):.2f} without ten others."
+        f"The loss of {complete:.2f} grows to {rows[1][1]:.2f} without ten induction heads, and to "
+        f"{rows[1][2]:.2f} without others of their layers. For previous-token heads it is "
+        f"{rows[2][1]:.2f}, and {rows[2][2]:.2f} without others."
     )
 
 
 # %% [markdown]
-# ## 10. What does a sink hand over?
+# ## 11. What does a sink hand over?
 # LLM06 showed that many heads of SmolLM2 put most of their weight on the first token. Xiao et al.
 # (2023) call it a sink: a place for weight that must go somewhere. A head's contribution is
-# $\sum_j p_j v_j$, so weight on the first token adds little if its **value is small**. We measure
-# the norm of each head's value of the first token, relative to the mean norm of the other tokens'
-# values. The control is the second token. A small value is not no effect: a weight of 0.9 on a
-# value of 0.2 still adds 0.18. To learn the effect, one would have to remove it.
+# $\sum_j p_j v_j$, so a **small value** makes the first token's contribution small. We measure the
+# norm of each head's value of the first token, relative to the mean norm of the other tokens'
+# values. There are two controls: the second token, and the heads that put less than a tenth of
+# their weight on the first token. The two groups of heads mostly stand in different layers, and
+# three query heads share a value. So this compares them, and doesn't say what makes a value small.
 
 
 # %% Sinks
 @lab.experiment
 @torch.no_grad()
 def sinks_have_small_values(run: Run):
-    """In SmolLM2, heads that put most weight on the first token find a small value there.
+    """In SmolLM2, the first token has a small value in sinks, and an ordinary one in other heads.
 
     Predict: the value of the first token relative to other tokens' values. Larger or smaller?
     """
@@ -536,40 +683,138 @@ def sinks_have_small_values(run: Run):
     ratio = torch.cat(ratios[0])  # (L·H,)
     control = torch.cat(ratios[1])
     sinks = sink > 0.5
+    rest = sink < 0.1
     share = sinks.float().mean().item()
     run.measure("share of heads with more than half of their weight on it", share)
     because = "half of an ordinary value"
-    what = "its value ÷ other values, median of those heads"
+    what = "sinks: its value ÷ other values, median"
     run.measure(what, ratio[sinks].median(), expect_at_most=0.5, because=because, decides=True)
-    because = "an ordinary token has an ordinary value"
-    what = "the second token's value ÷ other values, median of the same heads"
-    run.measure(
-        what, control[sinks].median(), expect_between=(0.7, 1.4), because=because, decides=True
-    )
+    ordinary = {"expect_between": (0.7, 1.4), "because": "within √2 of an ordinary value"}
+    what = "sinks: the second token's value ÷ other values, median"
+    run.measure(what, control[sinks].median(), decides=True, **ordinary)
+    what = "heads with less than a tenth: its value ÷ other values, median"
+    run.measure(what, ratio[rest].median(), decides=True, **ordinary)
     run.figure(
         deeper_figures.sinks(sink.tolist(), ratio.tolist()),
         "sinks",
-        "Each point is a head of the model, on random tokens.",
-        alt="A scatter plot: the more weight on the first token, the smaller its value.",
+        "Each point is a query head of the model, on random tokens. Query heads that share a "
+        "key-value head share its value, and have the same height.",
+        alt="A scatter plot. On the left, heads with little weight on the first token, at a ratio "
+        "of about 1; on the right, heads with most of their weight there, at about 0.2.",
     )
     return (
         f"{100 * share:.0f} % of the heads are sinks. Their value of the first token has "
-        f"{ratio[sinks].median():.2f} times the norm of other values."
+        f"{ratio[sinks].median():.2f} times the norm of other values, and "
+        f"{ratio[rest].median():.2f} times in heads that hardly look at it."
+    )
+
+
+# %% [markdown]
+# ## 12. Does a sink do harm?
+# A small value is not no effect. A weight of 0.9 on a value of 0.2 adds 0.18, more than all other
+# tokens together can add with the remaining weight of 0.1. So remove it, in all heads at once, and
+# measure the loss on English text. There are two ways:
+#
+# - **Remove the value.** Keep all weights, and leave $p_1 v_1$ out of each later token's output.
+# - **Hide the key.** Mask the first token. Its weight goes to the other tokens.
+#
+# From which query on? If the first token is hidden from the third token on, no other token is like
+# it. If it is hidden from the second token on, the second sees only itself, as a first token does.
+# The control hides the second token from the third on.
+
+
+# %% Hidden sinks
+@torch.no_grad()
+def loss_on_text(model: Any, ids: Tensor, hidden: tuple[int, int] | None = None) -> float:
+    """Return the loss from the eighth token on; `hidden`: a key and the first query without it."""
+    length = ids.shape[1]
+    mask = causal_mask(length, length, ids.device)
+    if hidden is not None:
+        key, query = hidden
+        mask[query:, key] = False
+    lowest = torch.finfo(torch.float32).min
+    bias = torch.zeros(mask.shape, device=ids.device).masked_fill(~mask, lowest)  # (T, T)
+    logits = model(ids, attention_mask=bias.expand(len(ids), 1, -1, -1)).logits[:, 7:-1]
+    return F.cross_entropy(logits.flatten(0, 1), ids[:, 8:].flatten()).item()
+
+
+@contextmanager
+def without_the_first_value(model: Any) -> Iterator[None]:
+    """Leave the first token's value out of the outputs of all later tokens."""
+    firsts = {}
+    handles = []
+    sharing = model.config.num_attention_heads // model.config.num_key_value_heads
+    width = model.config.head_dim
+    for layer in model.model.layers:
+        part = layer.self_attn
+
+        def remove(_: Any, _inputs: Any, v: Tensor, part: Any = part) -> Tensor:
+            firsts[part] = v[:, 0]  # (B, Hkv·D)
+            return torch.cat((torch.zeros_like(v[:, :1]), v[:, 1:]), 1)
+
+        def restore(_: Any, inputs: tuple[Tensor], part: Any = part) -> tuple[Tensor]:
+            own = firsts[part].unflatten(-1, (-1, width)).repeat_interleave(sharing, 1).flatten(1)
+            return (torch.cat((own[:, None], inputs[0][:, 1:]), 1),)  # the first token sees itself
+
+        handles.append(part.v_proj.register_forward_hook(remove))
+        handles.append(part.o_proj.register_forward_pre_hook(restore))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@lab.experiment
+@torch.no_grad()
+def smollm2_needs_its_sink(run: Run):
+    """SmolLM2 needs the first token, in spite of its small value, unless the second takes over.
+
+    Predict: which costs more, to remove the sink's value or to hide its key?
+    """
+    model, _, tokenizer = language_model(run)
+    text = torch.tensor(tokenizer(assets.shakespeare()[:50_000]).input_ids)
+    rows = run.pick(tiny=8, small=32, full=64)
+    starts = torch.randint(len(text) - 64, (rows, 1))
+    ids = text[starts + torch.arange(64)].to(run.device)  # (B, 64)
+    complete = loss_on_text(model, ids)
+    hidden = loss_on_text(model, ids, (0, 2)) - complete
+    taken_over = loss_on_text(model, ids, (0, 1)) - complete
+    control = loss_on_text(model, ids, (1, 2)) - complete
+    with without_the_first_value(model):
+        removed = loss_on_text(model, ids) - complete
+    because = "twice the control, and clearly more than none"
+    least = max(2 * abs(control), 0.1)
+    what = "loss added without the first token's"
+    run.measure(f"{what} value", removed, expect_at_least=least, because=because, decides=True)
+    run.measure(f"{what} key", hidden, expect_at_least=least, because=because, decides=True)
+    run.measure("loss added without the second token's key", control)
+    because = "less than half of the loss of a hidden sink"
+    name = f"{what} key, if the second sees only itself"
+    run.measure(name, taken_over, expect_at_most=hidden / 2, because=because, decides=True)
+    return (
+        f"The loss of {complete:.2f} grows by {removed:.2f} without the value of the first token, "
+        f"and by {hidden:.2f} with its key hidden; by {control:.2f} with the second key hidden; by "
+        f"{taken_over:.2f} if the first is hidden from the second token, too."
     )
 
 
 # %% [markdown]
 # ## What to remember
 # - Division by $\sqrt d$ keeps the softmax of an untrained model soft.
-# - `is_causal=True` is aligned top-left. With a cache, pass a mask.
-# - A window saves work only if hidden scores are never computed.
+# - A cache has the keys and values of earlier tokens; positions must go on. `is_causal=True` is
+#   aligned top-left, so pass a mask.
+# - A window saves memory only if hidden scores are never computed.
 # - An online softmax needs no score matrix: memory becomes linear. A kernel that also tiles the
 #   queries saves traffic.
-# - A high score doesn't prove that a head is needed. Silence it and measure.
+# - A high score doesn't prove that a head is needed. Silence it, and compare with other heads of
+#   the same layers.
+# - A sink's value is small, and still the model relies on it. A second token that
+#   sees only itself serves as well.
 #
 # **Read on**: Beltagy et al. 2020, *Longformer* · Milakov & Gimelshein 2018, *Online normalizer
-# calculation for softmax* · Dao et al. 2022, *FlashAttention* · Xiao et al. 2023 on sinks. Next:
-# LLM07, LoRA.
+# calculation for softmax* · Dao et al. 2022, *FlashAttention* · Michel et al. 2019, *Are Sixteen
+# Heads Really Better than One?* · Xiao et al. 2023 on sinks. Next: LLM07, LoRA.
 
 # %%
 if __name__ == "__main__":

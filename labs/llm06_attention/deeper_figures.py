@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 
 def entropies(rows: Sequence[Sequence[float]], soft: float) -> Figure:
@@ -16,12 +17,39 @@ def entropies(rows: Sequence[Sequence[float]], soft: float) -> Figure:
     ax.axhline(soft, color="grey", ls="--", lw=1)
     ax.text(widths[1], soft - 0.45, "divided by √d: ln n − ½", color="C0")
     ax.text(widths[1], undivided[1] + 0.35, "undivided", color="C1")
-    ax.text(widths[0], theory[0] + 0.2, "theory for large d", color="grey")
+    ax.text(widths[0], theory[0] - 0.55, "theory for large d", color="grey")
     ax.set_xscale("log")
     ax.set_xticks(widths, [f"{int(width):,}" for width in widths])
     ax.minorticks_off()
     ax.set(xlabel="width d", ylabel="entropy (nats)", ylim=(0, 6))
     ax.set_title("Only the division keeps attention soft")
+    return fig
+
+
+def window(tokens: int, width: int) -> Figure:
+    """Draw the scores of a window as a masked square, and gathered as a table."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), width_ratios=(tokens, width))
+    for query in range(tokens):
+        for key in range(tokens):
+            seen = 0 <= query - key < width
+            colour = "C0" if seen else "none"
+            axes[0].add_patch(Rectangle((key, query), 1, 1, fc=colour, ec="grey"))
+        for place in range(width):
+            key = query - width + 1 + place
+            colour = "C0" if key >= 0 else "none"
+            hatch = None if key >= 0 else "///"
+            axes[1].add_patch(Rectangle((place, query), 1, 1, fc=colour, ec="grey", hatch=hatch))
+            if key >= 0:
+                axes[1].text(place + 0.5, query + 0.5, key, ha="center", va="center", color="white")
+    titles = (f"masked: {tokens * tokens} scores", f"gathered: {tokens * width} scores")
+    for ax, title, columns in zip(axes, titles, (tokens, width), strict=True):
+        ax.set(xlim=(0, columns), ylim=(tokens, 0), aspect="equal", ylabel="query")
+        ax.set_xticks([i + 0.5 for i in range(columns)], range(columns))
+        ax.set_yticks([i + 0.5 for i in range(tokens)], range(tokens))
+        ax.set_title(title, fontsize=10)
+        ax.grid(False)
+    axes[0].set_xlabel("key")
+    axes[1].set_xlabel("place (number: key)")
     return fig
 
 
@@ -40,6 +68,7 @@ def costs(
         ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
         ax.minorticks_off()
     axes[0].legend()
+    axes[0].set_title("Time of the three ways", fontsize=10)
     axes[1].set_title("Tiles: memory linear in T", fontsize=10)
     return fig
 
@@ -49,7 +78,7 @@ def sinks(weights: Sequence[float], ratios: Sequence[float]) -> Figure:
     fig, ax = plt.subplots(figsize=(7.2, 3.8))
     ax.scatter(weights, ratios, s=14, alpha=0.7)
     ax.axhline(1, color="grey", ls=":")
-    ax.text(0, 1.03, "like other tokens", color="grey", fontsize=9)
+    ax.text(0.6, 1.03, "like other tokens", color="grey", fontsize=9)
     ax.set(xlabel="weight on the first token", ylabel="norm of its value ÷ other values")
-    ax.set_title("Sinks hand over little")
+    ax.set_title("A small value where the weight is large")
     return fig

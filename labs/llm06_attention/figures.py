@@ -76,9 +76,9 @@ def groups() -> Figure:
     for head in range(9):
         group = head // 3
         ax.plot([head, 3 * group + 1], [1.25, 0.25], color=f"C{group}", lw=1.5)
-        _box(ax, head, 1.5, f"q{head}", f"C{group}")
+        _box(ax, head, 1.5, f"q{head + 1}", f"C{group}")
     for group in range(3):
-        _box(ax, 3 * group + 1, 0, f"k{group} v{group}", f"C{group}")
+        _box(ax, 3 * group + 1, 0, f"k{group + 1} v{group + 1}", f"C{group}")
     ax.text(-0.9, 1.5, "9 query heads", ha="right", va="center")
     ax.text(-0.9, 0, "3 key-value heads", ha="right", va="center")
     ax.set(xlim=(-3.2, 8.6), ylim=(-0.4, 1.9))
@@ -86,17 +86,18 @@ def groups() -> Figure:
     return fig
 
 
-def alignments(weights: Tensor, lengths: Tensor, sources: Sequence[str]) -> Figure:
+def alignments(weights: Tensor, sources: Sequence[str], targets: Sequence[str]) -> Figure:
     """Draw the alignment (TARGET, SOURCE) of some dates, beside each other."""
     fig, axes = plt.subplots(1, len(sources), figsize=(9, 3.8))
-    for ax, rows, length, source in zip(axes, weights, lengths.tolist(), sources, strict=True):
-        image = ax.imshow(rows[:, :length], vmin=0, vmax=1, aspect="auto")
+    for ax, rows, source, target in zip(axes, weights, sources, targets, strict=True):
+        image = ax.imshow(rows[:, : len(source)], vmin=0, vmax=1, aspect="auto")
         ax.set_title(f'Reading "{source}"', fontsize=10)
-        ax.set_xticks(range(length), source.replace(" ", "␣"))
-        ax.set_yticks(range(10), "YYYY-MM-DD")
+        ax.set_xticks(range(len(source)), source.replace(" ", "␣"))
+        ax.set_yticks(range(len(target)), target)
         ax.set(xlabel="character of the source", ylabel="character to write")
         ax.grid(False)
     fig.colorbar(image, ax=list(axes), label="weight")
+    fig.suptitle("The last digits of the year look at their copies in the source", fontsize=11)
     return fig
 
 
@@ -150,7 +151,7 @@ def rise(curves: Mapping[int, Sequence[Sequence[float]]], guess: float) -> Figur
             ha="right",
         )
     ax.axhline(guess, color="grey", ls=":")
-    ax.text(0, guess + 0.02, "a guess among the possible answers", color="grey", fontsize=9)
+    ax.text(len(smooth) / 3, guess + 0.02, "a guess", color="grey")
     ax.set(xlabel="training step", ylabel="accuracy", ylim=(0, 1.1))
     ax.set_title("Two layers learn to recall, one layer doesn't")
     return fig

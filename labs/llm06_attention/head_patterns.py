@@ -5,7 +5,7 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-from labs.kit import pack_array
+from labs.kit import Run, pack_array
 
 import numpy as np
 import torch
@@ -107,6 +107,12 @@ def random_words(tokenizer: Any, count: int) -> list[int]:
     whole = [i for i, word in words.items() if word[:1] == " " and word[1:].isalpha()]
     short = [i for i in whole if words[i].isascii() and 4 <= len(words[i]) <= 8]
     return (short or list(words))[:count]  # a vocabulary of bytes has no words
+
+
+def repeated_tokens(run: Run, model: Any) -> Tensor:
+    """Return random tokens, (B, 64): the second half repeats the first."""
+    size = (run.pick(tiny=8, small=32, full=64), 32)
+    return torch.randint(1000, model.config.vocab_size, size, device=run.device).repeat(1, 2)
 
 
 def sentences(tokenizer: Any) -> dict[str, list[int]]:

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 VOCABULARY = 32
 FIRST = 16  # different tokens in the first part
@@ -24,7 +24,21 @@ def recall_batch(size: int) -> Tensor:
     return torch.cat((first, pairs.flatten(1)), 1)
 
 
-def circuit(tokens: Tensor) -> tuple[Tensor, Tensor]:
+def batch(size: int) -> tuple[Tensor, Tensor]:
+    """Return random tasks, (B, LENGTH), and their targets, (B, PAIRS)."""
+    tokens = recall_batch(size)
+    return tokens, tokens[:, TARGETS]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, tokens: Tensor, masks: list[Tensor] | None = None) -> float:
+    """Return the share of targets that a model predicts, with a mask for each layer or none."""
+    masks = masks and [mask.to(tokens.device) for mask in masks]
+    guesses = model(tokens, masks).argmax(-1)  # (B, PAIRS)
+    return (guesses == tokens[:, TARGETS]).float().mean().item()
+
+
+def circuit(tokens: Tensor) -> dict[str, Tensor]:
     """Return the pairs of query and key, (B, T, T), that recall needs in layer 1 and in layer 2.
 
     Layer 1: the previous token. Layer 2: the token after the earlier copy of the query.
@@ -34,16 +48,20 @@ def circuit(tokens: Tensor) -> tuple[Tensor, Tensor]:
     same = tokens[:, None, :-1] == tokens[:, :, None]  # (B, T, T − 1)
     after_copy = F.pad(same, (1, 0)) & (t < FIRST)  # (B, T, T)
     asks = (t >= FIRST) & (t % 2 == 0)  # (T,)
-    return previous.expand_as(after_copy), after_copy & asks[:, None]
+    return {
+        "previous token": previous.expand_as(after_copy),
+        "induction": after_copy & asks[:, None],
+    }
 
 
-def rope(x: Tensor, base: float = 100.0) -> Tensor:
+def rope(x: Tensor, base: float = 100.0, start: int = 0) -> Tensor:
     """Rotate (..., T, D) by position (RoPE, LLM05b); coordinate i is paired with i + D/2.
 
-    Base 100 is enough for short texts. Llama's is 10,000 or more.
+    Base 100 is enough for short texts. Llama's is 10,000 or more. The first token has the position
+    `start`.
     """
     length, width = x.shape[-2:]
-    t = torch.arange(length, device=x.device)
+    t = torch.arange(start, start + length, device=x.device)
     frequencies = base ** (-torch.arange(0, width, 2, device=x.device) / width)  # (D/2,)
     angle = t[:, None] * frequencies  # (T, D/2)
     cos = angle.cos().to(x.dtype)

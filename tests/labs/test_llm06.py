@@ -4,7 +4,7 @@ import math
 
 from labs.kit.records import View
 from labs.kit.report import views
-from labs.llm06_attention import dates, five_words, recall
+from labs.llm06_attention import attention_maps, dates, five_words, recall
 from labs.llm06_attention import lesson as lab
 from tests.browser import page_of
 
@@ -47,7 +47,7 @@ def test_with_more_queries_than_keys_the_first_queries_see_no_key():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_a_batch_that_is_all_padding_gives_zeros_and_zero_gradients(dtype):
     q, k, v = (x.requires_grad_() for x in qkv(4, dtype=dtype))
-    mask = lab.cross_attention_mask(torch.tensor([0, 0, 0]), 4, 4)
+    mask = lab.padding_mask(torch.tensor([0, 0, 0]), 4, 4)
     mixed = lab.attention(q, k, v, mask)
     mixed.float().square().sum().backward()
     assert mixed.abs().max() == 0
@@ -56,7 +56,7 @@ def test_a_batch_that_is_all_padding_gives_zeros_and_zero_gradients(dtype):
 
 def test_an_empty_source_does_not_change_its_neighbours_gradients():
     q, k, v = (x.requires_grad_() for x in qkv(4))
-    lab.attention(q, k, v, lab.cross_attention_mask(torch.tensor([0, 4, 2]), 4, 4)).sum().backward()
+    lab.attention(q, k, v, lab.padding_mask(torch.tensor([0, 4, 2]), 4, 4)).sum().backward()
     assert v.grad[0].abs().max() == 0
     assert v.grad[1].abs().min() > 0
     assert v.grad[2, :, 2:].abs().max() == 0 < v.grad[2, :, :2].abs().min()
@@ -190,7 +190,7 @@ def test_the_answer_follows_the_first_copy_of_the_key_at_varying_distances():
 
 def test_the_circuit_has_the_previous_token_and_the_token_after_the_first_copy():
     tokens = recall.recall_batch(3)
-    previous, copies = recall.circuit(tokens)
+    previous, copies = recall.circuit(tokens).values()
     assert copies.sum() == 3 * recall.PAIRS
     for row, query, key in copies.nonzero().tolist():
         assert tokens[row, key - 1] == tokens[row, query]
@@ -219,7 +219,7 @@ def test_a_score_is_the_share_of_weight_on_the_pairs():
 def test_attention_weights_equal_those_of_the_module():
     layer = lab.MultiHeadAttention(16, 4, kv_heads=2, position=recall.rope).double()
     x = randn(2, 6, 16)
-    weights = lab.attention_weights(x, layer.q_proj.weight, layer.k_proj.weight, 4, recall.rope)
+    weights = attention_maps.attention_weights(x, layer.q_proj.weight, layer.k_proj.weight, 4)
     values = layer.v_proj(x).unflatten(-1, (2, 4)).transpose(1, 2).repeat_interleave(2, 1)
     got = layer.o_proj((weights @ values).transpose(1, 2).flatten(2))
     torch.testing.assert_close(got, layer(x, lab.causal_mask(6, 6)), rtol=0, atol=1e-12)

@@ -35,6 +35,29 @@ def test_a_window_as_wide_as_the_text_is_the_causal_mask():
     assert not torch.equal(lab.sliding_window_mask(3, 8, 7), causal_mask(3, 8))
 
 
+@pytest.mark.parametrize("sizes", [(9,), (1,) * 9, (4, 3, 2), (0, 9)])
+def test_any_split_of_a_text_gives_the_outputs_of_the_text_at_once(sizes):
+    q, k, v = qkv(9)
+    cache = None
+    outputs = []
+    for parts in zip(*(x.split(sizes, -2) for x in (q, k, v)), strict=True):
+        output, cache = lab.attend_with_cache(*parts, cache)
+        outputs.append(output)
+    want = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(torch.cat(outputs, -2), want, rtol=0, atol=1e-12)
+    assert torch.equal(cache[0], k)
+    assert torch.equal(cache[1], v)
+
+
+def test_the_control_silences_as_many_other_heads_of_the_same_layers():
+    chosen = [(3, 0), (3, 2), (7, 1)]
+    others = lab.others_of_the_same_layers(chosen, 9)
+    assert sorted(layer for layer, _ in others) == [3, 3, 7]
+    assert not set(others) & set(chosen)
+    assert len(set(others)) == 3
+    assert lab.others_of_the_same_layers([(0, 0), (0, 1)], 3) == [(0, 2)]
+
+
 @pytest.mark.parametrize("block", [1, 3, 7, 8, 100])
 def test_tiles_give_the_same_result_and_gradient_for_any_block_size(block):
     q, k, v = (x.requires_grad_() for x in qkv(5, 8))

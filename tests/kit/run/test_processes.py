@@ -49,13 +49,13 @@ import torch
 @lab.experiment
 def trains(run: Run):
     """Twenty steps of AdamW, in LLM06."""
-    from labs.llm06_attention import lesson
+    from labs.llm06_attention import lesson, training
 
     run.pick = lambda **_: 20
     torch.manual_seed(0)
     untrained = lesson.AttentionOnly(2, 1)
     start = torch.cat([one.detach().flatten() for one in untrained.parameters()])
-    model, _ = lesson.trained(run, 2, 1, run.seed)
+    model, _ = training.train_on_recall(run, lesson.AttentionOnly, 2, 1, run.seed)
     moved = torch.cat([one.detach().flatten().cpu() for one in model.parameters()]) - start
     run.measure("change of every 50th parameter", moved[::50].tolist())
     run.measure("norm of the change", moved.norm().item())

@@ -35,23 +35,23 @@ def mask_the_wrong_way_round(scores, mask=None):
 
 
 def causal_source(lengths, tq, tk):
-    return lab.cross_attention_mask(lengths, tq, tk) & lab.causal_mask(tq, tk)
+    return lab.padding_mask(lengths, tq, tk) & lab.causal_mask(tq, tk)
 
 
 def source_and_target_swapped(lengths, tq, tk):
-    return lab.cross_attention_mask(lengths, tq, tk).mT
+    return lab.padding_mask(lengths, tq, tk).mT
 
 
 def without_a_head_axis(lengths, tq, tk):
-    return lab.cross_attention_mask(lengths, tq, tk)[:, 0]
+    return lab.padding_mask(lengths, tq, tk)[:, 0]
 
 
 def padding_may_be_seen(lengths, tq, tk):
-    return ~lab.cross_attention_mask(lengths, tq, tk)
+    return ~lab.padding_mask(lengths, tq, tk)
 
 
 def one_padding_too_many(lengths, tq, tk):
-    return lab.cross_attention_mask(lengths + 1, tq, tk)
+    return lab.padding_mask(lengths + 1, tq, tk)
 
 
 def heads_repeated_as_a_whole(q, k, v, mask=None):
@@ -222,11 +222,11 @@ WRONG = [
     ("masked_softmax", zero_is_no_weight, "a masked score of 0 still gets weight"),
     ("masked_softmax", mask_the_wrong_way_round, "True means that a query may look"),
     ("masked_softmax", changes_its_input, "changed its input"),
-    ("cross_attention_mask", causal_source, "the mask is causal"),
-    ("cross_attention_mask", source_and_target_swapped, "queries and keys swapped"),
-    ("cross_attention_mask", without_a_head_axis, "B would broadcast against H"),
-    ("cross_attention_mask", padding_may_be_seen, "True and False are swapped"),
-    ("cross_attention_mask", one_padding_too_many, "one key too many"),
+    ("padding_mask", causal_source, "the mask is causal"),
+    ("padding_mask", source_and_target_swapped, "queries and keys swapped"),
+    ("padding_mask", without_a_head_axis, "B would broadcast against H"),
+    ("padding_mask", padding_may_be_seen, "True and False are swapped"),
+    ("padding_mask", one_padding_too_many, "one key too many"),
     ("grouped_query_attention", heads_repeated_as_a_whole, "assigned in turn"),
     ("grouped_query_attention", mask_forgotten, "the mask isn't used"),
     ("grouped_query_attention", divided_by_d, "divided by d, not by √d"),

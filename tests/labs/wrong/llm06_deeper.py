@@ -58,7 +58,42 @@ def a_softmax_for_each_tile(q, k, v, block=32):
     return torch.stack([lab.attention(q, keys, values) for keys, values in parts]).mean(0)
 
 
+def joined(k, v, cache):
+    return (k, v) if cache is None else (torch.cat((cache[0], k), -2), torch.cat((cache[1], v), -2))
+
+
+def cache_without_a_mask(q, k, v, cache=None):
+    k, v = joined(k, v, cache)
+    return lab.attention(q, k, v), (k, v)
+
+
+def cache_masked_top_left(q, k, v, cache=None):
+    k, v = joined(k, v, cache)
+    mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
+    return lab.attention(q, k, v, mask), (k, v)
+
+
+def cache_unused(q, k, v, cache=None):
+    mask = lab.causal_mask(q.shape[-2], q.shape[-2])
+    return lab.attention(q, k, v, mask), joined(k, v, cache)
+
+
+def cache_of_new_tokens_alone(q, k, v, cache=None):
+    k_all, v_all = joined(k, v, cache)
+    mask = lab.causal_mask(q.shape[-2], k_all.shape[-2])
+    return lab.attention(q, k_all, v_all, mask), (k, v)
+
+
+def outputs_alone(q, k, v, cache=None):
+    return cache_without_a_mask(q, k, v, cache)[0]
+
+
 WRONG = [
+    ("attend_with_cache", cache_without_a_mask, "sees later new tokens"),
+    ("attend_with_cache", cache_masked_top_left, "aligned top-left"),
+    ("attend_with_cache", cache_unused, "don't see the cache"),
+    ("attend_with_cache", cache_of_new_tokens_alone, "only the new keys"),
+    ("attend_with_cache", outputs_alone, "return two things"),
     ("sliding_window_mask", window_of(lambda _: 0, lambda w: w + 1), "one key too many"),
     ("sliding_window_mask", window_of(lambda _: 0, lambda w: w - 1), "one key too few"),
     ("sliding_window_mask", window_of(lambda _: -99, lambda w: w), "the future is visible"),

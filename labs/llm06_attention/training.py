@@ -1,0 +1,52 @@
+"""The training loop of LLM06's small models."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+from labs.kit import Run, on_one_thread
+from labs.llm06_attention import dates, recall
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@on_one_thread
+def train(
+    run: Run, model: nn.Module, batch: Callable[[], tuple[Tensor, ...]], steps: int, label: str
+) -> tuple[Any, list[float]]:
+    """Train with AdamW; return the model and its accuracy at each step.
+
+    `batch()` returns the inputs of the model, and last the targets, (B, N) for logits (B, N, V).
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
+    model, optimizer = run.accelerator.prepare(model, optimizer)
+    curve = []
+    for _ in run.progress(range(steps), label):
+        *inputs, targets = (run.share(x).to(run.device) for x in batch())
+        logits = model(*inputs)
+        run.accelerator.backward(F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
+        optimizer.step()
+        optimizer.zero_grad()
+        curve.append((logits.argmax(-1) == targets).float().mean().item())
+    return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False), curve
+
+
+@cache
+def train_on_recall(
+    run: Run, model: Callable[[int, int], nn.Module], layers: int, heads: int, seed: int
+) -> tuple[Any, list[float]]:
+    """Train `model(layers, heads)` on recall; return it and its accuracy at each step."""
+    torch.manual_seed(seed)
+    steps = run.pick(tiny=400, small=1000, full=4000)
+    label = f"recall, {layers} × {heads} heads, seed {seed}"
+    return train(run, model(layers, heads), partial(recall.batch, 64), steps, label)
+
+
+def train_on_dates(run: Run, model: Callable[[], nn.Module], seed: int) -> Any:
+    """Train `model()` on random dates, a new batch each step; return it."""
+    torch.manual_seed(seed)
+    batch = partial(dates.Sampler(seed).batch, 64)
+    steps = run.pick(tiny=400, small=800, full=1600)
+    return train(run, model(), batch, steps, f"dates, seed {seed}")[0]
