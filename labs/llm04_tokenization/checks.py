@@ -6,9 +6,11 @@ References: results written out here.
 import random
 from typing import Any
 
-from labs.kit import Mistake
+from labs.kit import Checks, Mistake
+from labs.llm04_tokenization import deeper_checks
 from labs.llm04_tokenization.comparing import Function, call, expect, type_of
-from labs.llm04_tokenization.deeper_checks import checks
+
+checks = Checks()
 
 PAIR = (1, 2)
 
@@ -354,3 +356,7 @@ def _close(got: Any, want: tuple[float, ...]) -> bool:
     if not all(isinstance(value, int | float) for value in got):
         return False
     return all(abs(a - b) < 1e-9 for a, b in zip(got, want, strict=True))
+
+
+checks.proves("encode_stream")(deeper_checks.encode_stream)
+checks.proves("truncate_pair")(deeper_checks.truncate_pair)

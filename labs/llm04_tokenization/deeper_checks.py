@@ -6,10 +6,8 @@ References: results written out here, and Python's codecs for streams of bytes.
 from collections.abc import Iterator
 from typing import Any
 
-from labs.kit import Checks, Mistake
+from labs.kit import Mistake
 from labs.llm04_tokenization.comparing import Function, call, expect, type_of
-
-checks = Checks()
 
 
 def _toy(data: bytes) -> list[int]:
@@ -25,7 +23,6 @@ def _toy(data: bytes) -> list[int]:
     return [1000 * len(data) + sum(data) for data in encoded]
 
 
-@checks.proves("encode_stream")
 def encode_stream(module: Any) -> None:
     """Compare with the ids of the joined text, for chunks that cut stretches and characters."""
     implementation = module.encode_stream
@@ -111,7 +108,6 @@ def _comes_early(implementation: Function) -> None:
         )
 
 
-@checks.proves("truncate_pair")
 def truncate_pair(module: Any) -> None:
     """Compare with lengths written out here, for room of every kind."""
     implementation = module.truncate_pair
