@@ -58,7 +58,7 @@ def draw_depth(
                 ax.semilogy(range(1, depth + 1), values, f"{colour}o-", ms=2, lw=0.7)
             aside = {"sigmoid": 0.03, "tanh": 0.1, "ReLU": 10}  # below or above its line
             if ax is axes[1]:
-                aside = {"sigmoid": 0.03, "tanh": 10, "ReLU": 0.1}
+                aside = {"sigmoid": 30, "tanh": 10, "ReLU": 0.1}
             label_line(ax, 8, aside[name] * by_seed[0][7], name, colour)
         ax.set(xlabel="layer, from the input", ylabel=label, xticks=range(2, depth + 1, 6))
         ax.set_ylim(1e-13, 1e3)
