@@ -183,6 +183,37 @@ WRONG_NORMS: dict[str, Callable[[nn.Module], float]] = {
 }
 
 
+@checks.proves("diagnose")
+def diagnose(module: Any) -> None:
+    """Check three layers with each fault."""
+    for fault, question in QUESTIONS.items():
+        for seed in range(3):
+            x = draw(2, 9, 16, seed=seed)
+            given = x.clone()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                layer = planted(fault, 16)
+            got = module.diagnose(layer, x)
+            if not torch.equal(given, x):
+                raise Mistake("your function changed x: make new tensors to ask the layer with")
+            if not isinstance(got, str):
+                raise Mistake(f"expected a name, one of {', '.join(QUESTIONS)}; got {got!r}")
+            if got not in QUESTIONS:
+                raise Mistake(f"{got!r} isn't a key of FAULTS: {', '.join(QUESTIONS)}")
+            if got != fault:
+                raise Mistake(f"expected {fault!r}, got {got!r}. {question}")
+
+
+QUESTIONS = {  # by fault: what distinguishes it
+    "looks ahead": "Does an earlier output change with the last token?",
+    "dead branch": "Is the output x itself?",
+    "norm on the sum": "What is the size of the output, token by token?",
+    "no residual": "Is the output for 1000 x the output for x, and is its size not 1?",
+    "no norm": "Does what the layer adds to x grow with x?",
+    "sound": "Does the layer add to 1000 x what it adds to x?",
+}
+
+
 @checks.proves("gemma_norm")
 def gemma_norm(module: Any) -> None:
     """Check float64, then that bfloat16 is computed in float32 and rounded once."""
@@ -282,31 +313,63 @@ def _mistakes_of_rope(x: Tensor, angle: Tensor) -> Mistakes:
     }
 
 
-@checks.proves("alibi_slopes")
-def alibi_slopes(module: Any) -> None:
-    """Check powers of 2 and other numbers of heads."""
-    numbers_of_heads = (8, 1, 2, 6, 12, 20)
-    results = [module.alibi_slopes(n) for n in numbers_of_heads]
-    for message, rule in WRONG_SLOPES.items():
-        wanted = [torch.tensor(rule(n), dtype=torch.float64) for n in numbers_of_heads]
-        if all(equals(got, want) for got, want in zip(results, wanted, strict=True)):
+@checks.proves("to_halves")
+def to_halves(module: Any) -> None:
+    """Check matrices with D = 4, then a vector with D = 8, where the way back differs."""
+    implementation = module.to_halves
+    rows = draw(24, 5)  # 6 heads of 4
+    got = implementation(rows, 4)
+    heads = rows.unflatten(0, (6, 4))
+    mistakes: Mistakes = {
+        "the rows of all heads are mixed: convert each head's D rows separately": (
+            lambda: torch.cat((rows[::2], rows[1::2]))
+        ),
+        "nothing is changed": lambda: rows,
+        "the odd rows come first: put the even ones first": (
+            lambda: heads[:, [1, 3, 0, 2]].flatten(0, 1)
+        ),
+        "the argument is head_dim, the rows of a head, not the number of heads": (
+            lambda: rows.unflatten(0, (4, 3, 2)).transpose(1, 2).flatten(0, 2)
+        ),
+    }
+    name_mistake(got, mistakes)
+    want = heads[:, [0, 2, 1, 3]].flatten(0, 1)
+    expect_close(got, want, "for each head, first its even rows, then its odd rows")
+    got = implementation(torch.arange(16), 8)
+    back = torch.tensor([0, 4, 1, 5, 2, 6, 3, 7])
+    if equals(got, torch.cat((back, back + 8))):
+        raise Mistake("that is the way back, from halves to neighbours")
+    order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
+    expect_close(got, torch.cat((order, order + 8)), "D = 8: rows 0, 2, 4, 6, then 1, 3, 5, 7")
+
+
+@checks.proves("Alibi.bias")
+def alibi_bias(module: Any) -> None:
+    """Check powers of 2, and that queries come before keys."""
+    position = module.Alibi()
+    cases = ((8, 5), (1, 4), (2, 7), (4, 1))
+    results = [position.bias(*case) for case in cases]
+    for message, rule in WRONG_BIASES.items():
+        if all(equals(got, rule(*case)) for got, case in zip(results, cases, strict=True)):
             raise Mistake(message)
-    for n, got in zip(numbers_of_heads, results, strict=True):
-        want = torch.tensor(_slopes(n), dtype=torch.float64)
+    for got, (heads, length) in zip(results, cases, strict=True):
         _require_float64(got)
-        first = ", ".join(f"{slope:.3g}" for slope in _slopes(n)[:6])
-        expect_close(got, want, f"{n} heads: {first} …")
+        message = f"{heads} heads, {length} tokens: −m(t − s), with m = {_slopes(heads)[0]:.3g} …"
+        expect_close(got, _bias(heads, length), message)
 
 
-def _geometric_slopes(n: int) -> list[float]:
-    """Return the slopes for a power of 2."""
-    return [2 ** (-8 * i / n) for i in range(1, n + 1)]
+def _slopes(heads: int, start: int = 1) -> Tensor:
+    exponents = torch.arange(start, start + heads, dtype=torch.float64)
+    return 2 ** (-8 * exponents / heads)
 
 
-def _slopes(n: int, added: slice = slice(None, None, 2)) -> list[float]:
-    """Return the slopes for n heads; `added` says which ones of 2p follow those of p."""
-    lower = 2 ** int(math.log2(n))
-    return _geometric_slopes(lower) + _geometric_slopes(2 * lower)[added][: n - lower]
+def _distance(length: int) -> Tensor:
+    """Return the query's position minus the key's, (T, T)."""
+    return torch.arange(length)[:, None] - torch.arange(length)
+
+
+def _bias(heads: int, length: int) -> Tensor:
+    return -_slopes(heads)[:, None, None] * _distance(length)
 
 
 def _require_float64(got: Any) -> None:
@@ -314,26 +377,23 @@ def _require_float64(got: Any) -> None:
         raise Mistake(f"expected float64, got {got.dtype}")
 
 
-WRONG_SLOPES: dict[str, Callable[[int], list[float]]] = {
-    "the first slope isn't 1: i starts at 1": lambda n: [2 ** (-8 * i / n) for i in range(n)],
+WRONG_BIASES: dict[str, Callable[[int, int], Tensor]] = {
+    "the sign is wrong, or queries and keys are swapped: an earlier key gets a negative bias": (
+        lambda heads, length: -_bias(heads, length)
+    ),
+    "the first slope isn't 1: i starts at 1": (
+        lambda heads, length: -_slopes(heads, 0)[:, None, None] * _distance(length)
+    ),
     "the minus in the exponent is missing: tokens that are far away must weigh less": (
-        lambda n: [1 / slope for slope in _slopes(n)]
+        lambda heads, length: -(1 / _slopes(heads))[:, None, None] * _distance(length)
     ),
-    "where n isn't a power of 2, the paper combines slopes of the next lower and higher powers": (
-        _geometric_slopes
+    "the slopes are in reverse: the first head has the steepest": (
+        lambda heads, length: _bias(heads, length).flip(0)
     ),
-    "add every second slope of 2p, [::2]: the others are slopes of p already": (
-        lambda n: _slopes(n, slice(None))
+    "that is one table: each head has a slope, (H, T, T)": (
+        lambda heads, length: _bias(heads, length)[0]
     ),
-    "add the 1st, 3rd, 5th … of 2p, not the 2nd, 4th …, which are slopes of p already": (
-        lambda n: _slopes(n, slice(1, None, 2))
-    ),
-    "don't sort them: first come the p slopes of p, then the added ones": (
-        lambda n: sorted(_slopes(n), reverse=True)
-    ),
-    "those are the first n slopes of 2p: first come the p slopes of p": (
-        lambda n: _geometric_slopes(2 * 2 ** int(math.log2(n)))[:n]
-    ),
+    "those are the slopes: multiply them by the distance": lambda heads, _: _slopes(heads),
 }
 
 
@@ -383,67 +443,6 @@ def _pair(got: Any) -> Pair:
 
 def _near(got: Pair, want: Pair) -> bool:
     return all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(got, want, strict=True))
-
-
-@checks.proves("diagnose")
-def diagnose(module: Any) -> None:
-    """Check three layers with each fault."""
-    for fault, question in QUESTIONS.items():
-        for seed in range(3):
-            x = draw(2, 9, 16, seed=seed)
-            given = x.clone()
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                layer = planted(fault, 16)
-            got = module.diagnose(layer, x)
-            if not torch.equal(given, x):
-                raise Mistake("your function changed x: make new tensors to ask the layer with")
-            if not isinstance(got, str):
-                raise Mistake(f"expected a name, one of {', '.join(QUESTIONS)}; got {got!r}")
-            if got not in QUESTIONS:
-                raise Mistake(f"{got!r} isn't a key of FAULTS: {', '.join(QUESTIONS)}")
-            if got != fault:
-                raise Mistake(f"expected {fault!r}, got {got!r}. {question}")
-
-
-QUESTIONS = {  # by fault: what distinguishes it
-    "looks ahead": "Does an earlier output change with the last token?",
-    "dead branch": "Is the output x itself?",
-    "norm on the sum": "What is the size of the output, token by token?",
-    "no residual": "Is the output for 1000 x the output for x, and is its size not 1?",
-    "no norm": "Does what the layer adds to x grow with x?",
-    "sound": "Does the layer add to 1000 x what it adds to x?",
-}
-
-
-@checks.proves("to_halves")
-def to_halves(module: Any) -> None:
-    """Check matrices with D = 4, then a vector with D = 8, where the way back differs."""
-    implementation = module.to_halves
-    rows = draw(24, 5)  # 6 heads of 4
-    got = implementation(rows, 4)
-    heads = rows.unflatten(0, (6, 4))
-    mistakes: Mistakes = {
-        "the rows of all heads are mixed: convert each head's D rows separately": (
-            lambda: torch.cat((rows[::2], rows[1::2]))
-        ),
-        "nothing is changed": lambda: rows,
-        "the odd rows come first: put the even ones first": (
-            lambda: heads[:, [1, 3, 0, 2]].flatten(0, 1)
-        ),
-        "the argument is head_dim, the rows of a head, not the number of heads": (
-            lambda: rows.unflatten(0, (4, 3, 2)).transpose(1, 2).flatten(0, 2)
-        ),
-    }
-    name_mistake(got, mistakes)
-    want = heads[:, [0, 2, 1, 3]].flatten(0, 1)
-    expect_close(got, want, "for each head, first its even rows, then its odd rows")
-    got = implementation(torch.arange(16), 8)
-    back = torch.tensor([0, 4, 1, 5, 2, 6, 3, 7])
-    if equals(got, torch.cat((back, back + 8))):
-        raise Mistake("that is the way back, from halves to neighbours")
-    order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
-    expect_close(got, torch.cat((order, order + 8)), "D = 8: rows 0, 2, 4, 6, then 1, 3, 5, 7")
 
 
 @checks.proves("interpolated")

@@ -1,19 +1,21 @@
-"""The figures of LLM05b and LLM05b+."""
+"""The figures of LLM05b."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import mean
 from typing import Any
 
+from labs.kit import Run
+from labs.llm05b_depth_and_position.training import Arm, Outcome, Reading
+
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-Arm = tuple[str, bool]  # a placement, and whether there is a warm-up
+COLOURS = {"Post-LN": "C1", "Pre-LN": "C0"}
 
 
 def label_ends(ax: Axes, ends: dict[str, tuple[float, float]], colours: dict[str, str]) -> None:
@@ -42,76 +44,85 @@ def label_ends(ax: Axes, ends: dict[str, tuple[float, float]], colours: dict[str
         )
 
 
-def draw_blocks() -> Figure:
-    """Draw a Post-LN and a Pre-LN block: where the norms stand."""
-    fig, axes = plt.subplots(1, 2, figsize=(7.2, 4.4))
-    for ax, placement in zip(axes, ("Post-LN", "Pre-LN"), strict=True):
-        ax.set(xlim=(-0.4, 3), ylim=(-0.4, 8.6), title=f"{placement}: {FORMULAS[placement]}")
-        ax.axis("off")
-        ax.annotate("", (0, 8.5), (0, -0.3), arrowprops={"arrowstyle": "->", "lw": 2.5})
-        ax.text(0.12, -0.25, "x, the residual stream", va="center", fontsize=10)
-        for bottom, branch, colour in ((0.4, "attention", "C0"), (4.4, "FFN", "C2")):
-            draw_branch(ax, bottom, branch, colour, placement)
-    return fig
-
-
-FORMULAS = {"Post-LN": "norm(x + f(x))", "Pre-LN": "x + f(norm(x))"}
-
-
-def draw_branch(ax: Axes, bottom: float, branch: str, colour: str, placement: str) -> None:
-    """Draw a branch beside the stream, from `bottom` up, and the norm at its place."""
-    box: dict[str, Any] = {"boxstyle": "round,pad=0.35", "fc": "none", "lw": 1.6}
-    arrow: dict[str, Any] = {"arrowstyle": "->", "color": colour, "lw": 1.6}
-    steps = ["norm", branch] if placement == "Pre-LN" else [branch]
-    places = [bottom + 0.7, bottom + 1.7] if len(steps) == 2 else [bottom + 1.2]
-    ax.plot([0, 1.7], [bottom, bottom], color=colour, lw=1.6)
-    below = bottom
-    for step, place in zip(steps, places, strict=True):
-        ink = "C1" if step == "norm" else colour
-        ax.annotate("", (1.7, place - 0.25), (1.7, below), arrowprops=arrow)
-        ax.text(1.7, place, step, ha="center", va="center", bbox={**box, "ec": ink})
-        below = place + 0.25
-    top = bottom + 2.5
-    ax.plot([1.7, 1.7], [below, top], color=colour, lw=1.6)
-    ax.annotate("", (0.12, top), (1.7, top), arrowprops=arrow)
-    ax.plot(0, top, "o", ms=13, mfc=colour, mec=colour, mew=1.6)
-    ax.text(0, top, "+", ha="center", va="center", fontsize=12, color="white")
-    if placement == "Post-LN":
-        filled = {**box, "fc": "C1", "ec": "C1"}
-        ax.text(0, top + 0.75, "norm", ha="center", va="center", bbox=filled, color="white")
-
-
-def draw_starts(ends: dict[tuple[str, int], tuple[float, float]], least: float) -> Figure:
+def show_starts(
+    run: Run, ends: Mapping[tuple[str, int], list[tuple[float, float]]], least: float
+) -> None:
     """Draw the stream's size and the last block's gradient against the number of blocks.
 
     Args:
-        ends: by placement and number of blocks, the size and the gradient.
+        run: the run.
+        ends: by placement and number of blocks, the size and the gradient for each seed.
         least: the least mean square that a block adds; the most is larger by 1.
     """
     names = list(dict.fromkeys(name for name, _ in ends))
     layers = sorted({n for _, n in ends})
-    colours = {name: f"C{i}" for i, name in enumerate(names)}
     fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.2))
     most = math.sqrt(1 + (1 + least) * layers[-1])
-    limits = ((0.8, 2 * most), (0.1, 12))
-    for i, (ax, (low, high)) in enumerate(zip(axes, limits, strict=True)):
+    for i, (ax, limits) in enumerate(zip(axes, ((0.8, 2 * most), (0.1, 4)), strict=True)):
         labels = {}
         for name in names:
-            values = [ends[name, n][i] for n in layers]
-            ax.loglog(layers, values, "o-", ms=4, color=colours[name])
-            inside = [(n, v) for n, v in zip(layers, values, strict=True) if low < v < high * 0.8]
-            labels[name] = inside[-1]
-        ax.set(xlabel="blocks L", xlim=(layers[0], layers[-1] * 3), ylim=(low, high))
+            values = torch.tensor([[seed[i] for seed in ends[name, n]] for n in layers])
+            ax.loglog(layers, values.mean(1), "o-", ms=4, color=COLOURS[name])
+            low, high = values.amin(1), values.amax(1)
+            ax.fill_between(layers, low, high, color=COLOURS[name], alpha=0.3, lw=0)
+            labels[name] = (layers[-1], values.mean(1)[-1].item())
+        ax.set(xlabel="blocks L", xlim=(layers[0], layers[-1] * 3), ylim=limits)
         ax.set_xticks(layers, layers)
-        ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if low <= tick <= high]
+        ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if limits[0] <= t <= limits[1]]
         ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
-        label_ends(ax, labels, colours)
+        label_ends(ax, labels, COLOURS)
     band = [[math.sqrt(1 + c * n) for n in layers] for c in (least, 1 + least)]
-    axes[0].fill_between(layers, *band, color=colours["Pre-LN"], alpha=0.15, lw=0)
+    axes[0].fill_between(layers, *band, color=COLOURS["Pre-LN"], alpha=0.15, lw=0)
     axes[0].set(title="Pre-LN's stream grows …", ylabel="size of the stream at its end")
-    axes[1].set(title="… and its last gradient shrinks", ylabel="gradient of the last block")
-    return fig
+    axes[1].set(title="… and its last gradient shrinks", ylabel="norm of the last gradient")
+    run.figure(
+        fig,
+        "starts",
+        "Untrained stacks of L blocks, means of three seeds with their range. The wide shaded band "
+        "on the left is the derived one.",
+        alt="Two line plots over the number of blocks. Left, the size of the stream: flat at 1 for "
+        "Post-LN, rising within a shaded band for Pre-LN. Right, the gradient of the last block: "
+        "flat or rising for Post-LN, falling for Pre-LN.",
+    )
+
+
+def show_blocks(
+    run: Run,
+    gradients: Mapping[str, list[list[float]]],
+    moves: Mapping[str, list[list[float]]],
+    blocks: Sequence[int],
+) -> None:
+    """Draw each block's gradient, and how far a change of each block moves the logits."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.2))
+    layers = len(next(iter(gradients.values()))[0])
+    places = (list(range(1, layers + 1)), [block + 1 for block in blocks])
+    steps = (1.0, 1e-5)  # the units of the two axes
+    for ax, x, rows, unit in zip(axes, places, (gradients, moves), steps, strict=True):
+        ends = {}
+        for name, seeds in rows.items():
+            y = torch.tensor(seeds) / unit  # (seeds, blocks)
+            ax.loglog(x, y.mean(0), "o-", ms=3, color=COLOURS[name])
+            ax.fill_between(x, y.amin(0), y.amax(0), color=COLOURS[name], alpha=0.2, lw=0)
+            ends[name] = (x[-1], y.mean(0)[-1].item())
+        ax.set(xlabel="block", xlim=(1, layers * 3))
+        ax.set_xticks(places[1], places[1])
+        low, high = ax.get_ylim()
+        ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low < tick < high]
+        ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+        label_ends(ax, ends, COLOURS)
+    axes[0].set(title="Late Pre-LN blocks get less …", ylabel="norm of the block's gradient")
+    axes[1].set(title="… and count for less", ylabel="the logits move (÷ the step)")
+    run.figure(
+        fig,
+        "blocks",
+        f"Untrained stacks of {layers} blocks, three seeds: means and ranges. Right: the matrices "
+        "of one block alone change by ±0.00001 at random; root mean square of all logits.",
+        alt="Two line plots over the block's number. Left, the gradient: falling for Pre-LN, "
+        "without a clear trend for Post-LN. Right, how far the logits move: falling for Pre-LN, "
+        "about flat and higher for Post-LN.",
+    )
 
 
 def smooth(curves: Sequence[Sequence[float]], steps: int = 10) -> Tensor:
@@ -119,58 +130,80 @@ def smooth(curves: Sequence[Sequence[float]], steps: int = 10) -> Tensor:
     return torch.tensor(curves).mean(0).unfold(0, steps, 1).mean(-1)
 
 
-def draw_warm_up(curves: dict[Arm, list[list[float]]], unigram: float) -> Figure:
-    """Draw the training losses of the four arms."""
-    fig, ax = plt.subplots(figsize=(7.2, 4.4))
-    names = {arm: f"{arm[0]}, {'with' if arm[1] else 'no'} warm-up" for arm in curves}
-    colours = {}
-    ends = {}
-    for arm, runs in curves.items():
-        values = smooth(runs)
-        colours[names[arm]] = "C1" if arm[0] == "Post-LN" else "C0"
-        each = torch.stack([smooth([row]) for row in runs])  # (seeds, steps)
-        ax.fill_between(
-            range(len(values)),
-            each.amin(0),
-            each.amax(0),
-            color=colours[names[arm]],
-            alpha=0.12,
-            lw=0,
-        )
-        ax.plot(values, color=colours[names[arm]], ls="-" if arm[1] else "--")
-        ends[names[arm]] = (len(values), values[-1].item())
+def show_rates(run: Run, losses: Mapping[Arm, list[float]], unigram: float) -> None:
+    """Draw the validation loss over the peak of the learning rate."""
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
+    rates = sorted({arm.rate for arm in losses})
+    for placement, colour in COLOURS.items():
+        arms = [arm for arm in losses if arm.placement == placement and not arm.warm]
+        values = torch.tensor([losses[arm] for arm in arms])  # (rates, seeds)
+        ax.plot(rates, values.mean(1), "o--", color=colour)
+        ax.plot(rates, values, ".", color=colour, alpha=0.6)
+        place = (rates[-1] * 1.06, values.mean(1)[-1].item())
+        below = placement == "Post-LN"
+        ax.text(*place, f"{placement},\nno warm-up", color=colour, va="top" if below else "center")
+    (warm,) = (arm for arm in losses if arm.warm)
+    ax.plot([warm.rate] * 3, losses[warm], ".", color="C1", alpha=0.6)
+    ax.plot(warm.rate, mean(losses[warm]), "D", ms=8, color="C1")
+    ax.text(warm.rate * 1.06, mean(losses[warm]), "Post-LN, with warm-up", color="C1", va="center")
     ax.axhline(unigram, color="grey", ls=":", lw=1)
-    steps = len(next(iter(curves.values()))[0])
-    ax.text(steps * 1.42, unigram, "unigram", ha="right", va="bottom", color="grey", fontsize=10)
-    ax.set(xlabel="step", ylabel="training loss (nats per character)", xlim=(0, steps * 1.42))
-    ax.set_xticks(range(0, steps + 1, steps // 6))
-    ax.set(
-        ylim=(ax.get_ylim()[0], unigram + 0.6), title="Warm-up helps Post-LN; Pre-LN does without"
+    ax.text(rates[0] * 0.82, unigram, "unigram", va="bottom", color="grey", fontsize=10)
+    ax.set(xscale="log", xlim=(rates[0] * 0.8, rates[-1] * 1.9), xlabel="peak of the learning rate")
+    ax.set(ylabel="validation loss (nats)", title="Pre-LN bears a rate that stops Post-LN")
+    ax.set_ylim(top=unigram + 0.1)
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.minorticks_off()
+    run.figure(
+        fig,
+        "rates",
+        "Six blocks, three seeds and their mean.",
+        alt="Two lines over two learning rates. Pre-LN falls. Post-LN without warm-up lies near "
+        "the dotted line of the unigram at both. With warm-up, Post-LN is lower at the lower rate.",
     )
-    label_ends(ax, ends, colours)
-    return fig
 
 
-def draw_gradients(gradients: dict[Arm, list[list[float]]]) -> Figure:
-    """Draw the norm of each block's gradient in training as heat maps with one scale."""
-    fig, axes = plt.subplots(1, len(gradients), figsize=(7.6, 3.4), sharey=True)
-    maps = {arm: torch.tensor(rows).T.clamp(min=1e-9).log10() for arm, rows in gradients.items()}
+def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: float) -> None:
+    """Draw the training loss above the norm of each block's gradient, on one axis of steps."""
+    fig, axes = plt.subplots(2, len(outcomes), figsize=(8.2, 5.4), sharex=True, sharey="row")
+    maps = {
+        arm: torch.tensor([o.gradients for o in seeds]).clamp(min=1e-9).log10().mean(0).T
+        for arm, seeds in outcomes.items()
+    }  # (blocks, steps)
     low = min(m.quantile(0.02).item() for m in maps.values())
     high = max(m.max().item() for m in maps.values())
-    for ax, (arm, picture) in zip(axes, maps.items(), strict=True):
-        blocks, columns = picture.shape
-        extent = (0, 8 * columns, 0.5, blocks + 0.5)
-        image = ax.imshow(
-            picture, aspect="auto", origin="lower", extent=extent, vmin=low, vmax=high
+    for (above, below), (arm, seeds) in zip(axes.T, outcomes.items(), strict=True):
+        each = torch.stack([smooth([outcome.curve]) for outcome in seeds])  # (seeds, steps)
+        steps = range(5, 5 + each.shape[1])
+        above.plot(steps, each.mean(0), color=COLOURS[arm.placement])
+        above.fill_between(
+            steps, each.amin(0), each.amax(0), color=COLOURS[arm.placement], alpha=0.25, lw=0
         )
-        ax.set(title=f"{arm[0]},\n{'with' if arm[1] else 'no'} warm-up", xlabel="step")
-        ax.grid(False)
-    axes[0].set(ylabel="block", yticks=range(1, blocks + 1))
-    fig.colorbar(image, ax=axes, label="log₁₀ of the gradient's norm")
-    return fig
+        above.axhline(unigram, color="grey", ls=":", lw=1)
+        blocks, columns = maps[arm].shape
+        extent = (0, 8 * columns, 0.5, blocks + 0.5)
+        image = below.imshow(
+            maps[arm], aspect="auto", origin="lower", extent=extent, vmin=low, vmax=high
+        )
+        above.set_title(str(arm).replace(", ", ",\n"))
+        below.set(xlabel="step")
+        below.grid(False)
+    axes[0, 0].set(ylabel="training loss (nats)", ylim=(None, unigram + 0.5))
+    axes[0, 0].text(8 * columns, unigram, "unigram ", ha="right", va="bottom", color="grey")
+    axes[1, 0].set(ylabel="block", yticks=range(1, blocks + 1))
+    fig.colorbar(image, ax=axes[1], label="log₁₀ of the\ngradient's norm")
+    fig.colorbar(image, ax=axes[0]).ax.set_visible(False)  # the same width in both rows
+    fig.suptitle("Post-LN learns when the gradient reaches its early blocks", fontsize=13)
+    run.figure(
+        fig,
+        "training",
+        "Peak rate 0.003. Above: the loss, a mean of ten steps; the band is the range of three "
+        "seeds. Below: the norm of each block's gradient, a mean over the seeds.",
+        alt="Three columns, for Post-LN without and with warm-up and for Pre-LN. Above, the loss "
+        "stays near the unigram as long as the heat map below is dark for the early blocks.",
+    )
 
 
-def draw_distances(scores: dict[str, Tensor]) -> Figure:
+def show_distances(run: Run, scores: dict[str, Tensor]) -> None:
     """Draw the score of one pair of tokens against their distance, one panel for each encoding."""
     fig, axes = plt.subplots(1, len(scores), figsize=(8.4, 3.4), sharex=True)
     rows = {
@@ -193,10 +226,19 @@ def draw_distances(scores: dict[str, Tensor]) -> Figure:
         ax.tick_params(labelsize=9)
     axes[0].set_ylabel("score of the same two tokens")
     fig.supxlabel("distance (tokens)", fontsize=11)
-    return fig
+    fig.suptitle("Where no band is drawn, the distance alone counts", fontsize=13)
+    run.figure(
+        fig,
+        "distance",
+        "The score of the same two tokens at different distances, in head 0 of an untrained layer; "
+        "ALiBi's slope there is 1/4. Bands: the range over all places. ALiBi has a separate axis.",
+        alt="Five small plots of a score over the distance: flat for NoPE, flat with a thin band "
+        "for a learned table, a wide band for sinusoids, a thin wave for RoPE, a falling straight "
+        "line for ALiBi.",
+    )
 
 
-def draw_places() -> Figure:
+def show_places(run: Run) -> None:
     """Draw the three places at which a position can act."""
     fig, ax = plt.subplots(figsize=(7.8, 2.6))
     boxes = ("embeddings", "stream", "q and k", "scores", "weights")
@@ -216,29 +258,35 @@ def draw_places() -> Figure:
         ax.annotate("", (2 * i, 0.35), (2 * i, height - 0.2), arrowprops=arrow)
         ax.text(2 * i, height, name, ha="center", color=colour, fontweight="bold")
         ax.text(2 * i, -0.7, code, ha="center", color=colour, family="monospace")
-    ax.set(xlim=(-1, 9), ylim=(-0.9, 2.1), title="Where a position can act")
+    ax.set(xlim=(-1, 9), ylim=(-0.9, 2.1), title="Positions enter at three points")
     ax.axis("off")
-    return fig
+    run.figure(
+        fig,
+        "places",
+        "Where a position can act: on the stream, on queries and keys, or on the scores.",
+        alt="A chain of boxes from embeddings to stream, queries and keys, scores and weights. A "
+        "learned table and sinusoids point at the stream, RoPE at queries and keys, ALiBi at the "
+        "scores.",
+    )
 
 
-def draw_lengths(losses: dict[str, list[Tensor]], length: int, bigram: float) -> Figure:
+def show_lengths(run: Run, read: Mapping[str, Reading], length: int, bigram: float) -> None:
     """Draw the loss by place in the text, of models that were trained on `length` characters."""
     fig, axes = plt.subplots(1, 2, figsize=(8, 4.4), sharey=True)
-    total = len(losses["RoPE"][0])
+    total = len(read["RoPE"].by_place[0])
     edges = [2**i for i in range(2, total.bit_length())]  # 4, 8, … 8 T
     middle = [math.sqrt(a * b) for a, b in pairwise(edges)]
-    colours = {name: f"C{i}" for i, name in enumerate(losses)}
+    colours = {name: f"C{i}" for i, name in enumerate(read)}
     panels = (("NoPE", "RoPE", "ALiBi"), ("learned", "sinusoids"))
-    titles = ("None, or at the scores", "Added to the stream")
-    for ax, names, title in zip(axes, panels, titles, strict=True):
-        ends = {}
+    titles = ("ALiBi reads on, RoPE fails past T", "Added to the stream")
+    ends: list[dict[str, tuple[float, float]]] = [{}, {}]
+    for ax, names, title, end in zip(axes, panels, titles, ends, strict=True):
         for name in names:
-            binned = torch.stack(
-                [torch.stack([row[a:b].mean() for a, b in pairwise(edges)]) for row in losses[name]]
-            )  # (seeds, bins)
+            rows = [[row[a:b].mean() for a, b in pairwise(edges)] for row in read[name].by_place]
+            binned = torch.tensor(rows)  # (seeds, bins)
             ax.plot(middle, binned.mean(0), "o-", ms=4, color=colours[name])
             ax.fill_between(middle, binned.amin(0), binned.amax(0), color=colours[name], alpha=0.18)
-            ends[name] = (middle[-1], binned.mean(0)[-1].item())
+            end[name] = (middle[-1], binned.mean(0)[-1].item())
         ax.axvline(length, color="grey", lw=1)
         ax.axhline(bigram, color="grey", lw=1, ls=":")
         ax.set_xscale("log", base=2)
@@ -246,29 +294,23 @@ def draw_lengths(losses: dict[str, list[Tensor]], length: int, bigram: float) ->
         ax.set_xticks(edges[::2], edges[::2])
         ax.minorticks_off()
     axes[0].set_ylabel("loss (nats per character)")
-    for ax, names in zip(axes, panels, strict=True):
-        label_ends(
-            ax,
-            {
-                n: (middle[-1], torch.stack(losses[n]).mean(0)[edges[-2] :].mean().item())
-                for n in names
-            },
-            colours,
-        )
-        ax.text(
-            length * 0.95,
-            ax.get_ylim()[1],
-            "trained to here ",
-            ha="right",
-            va="top",
-            color="grey",
-            fontsize=9,
-        )
-        ax.text(total * 2.5, bigram, "bigram", ha="right", va="bottom", color="grey", fontsize=9)
-    return fig
+    for ax, end in zip(axes, ends, strict=True):
+        label_ends(ax, end, colours)
+        grey: dict[str, Any] = {"ha": "right", "color": "grey", "fontsize": 9}
+        ax.text(length * 0.95, ax.get_ylim()[1], "trained to here ", va="top", **grey)
+        ax.text(total * 2.5, bigram, "bigram", va="top", **grey)
+    run.figure(
+        fig,
+        "length",
+        "Loss by place; bands: the range of three seeds. Dotted: the bigram, which predicts from "
+        "the last character alone.",
+        alt="Two line plots of the loss over the place in the text with a vertical line at the "
+        "trained length. Left: ALiBi and NoPE stay flat, RoPE rises. Right: the learned table and "
+        "the sinusoids.",
+    )
 
 
-def draw_layouts(to_halves: Callable[[Tensor, int], Tensor]) -> Figure:
+def show_layouts(run: Run, to_halves: Callable[[Tensor, int], Tensor]) -> None:
     """Draw which entries of a head of 8 form a pair, and how rows move between the layouts."""
     fig, ax = plt.subplots(figsize=(7.2, 3.4))
     order = to_halves(torch.arange(8), 8).tolist()
@@ -287,118 +329,10 @@ def draw_layouts(to_halves: Callable[[Tensor, int], Tensor]) -> Figure:
     ax.text(-0.6, 0, "halves", ha="right", va="center")
     ax.set(xlim=(-2.4, 7.6), ylim=(-0.6, 2.6), title="One colour, one pair: rows of W_q for D = 8")
     ax.axis("off")
-    return fig
-
-
-# LLM05b+
-
-
-def draw_depth_law(attention: Tensor, ffn: Tensor, rows: list[Any]) -> Figure:
-    """Draw what each branch adds, and the gradient with and without the size."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7.8, 4))
-    blocks = range(1, len(ffn) + 1)
-    left.plot(blocks, attention, "o-", ms=3.5, color="C0")
-    left.plot(blocks, ffn, "o-", ms=3.5, color="C2")
-    for y, name in ((1.0, "attention's bound"), (0.233, "theory")):
-        left.axhline(y, color="grey", ls=":", lw=1)
-        left.text(len(ffn) * 1.03, y, name, va="center", color="grey", fontsize=9)
-    left.text(len(ffn) * 0.5, 0.72, "attention", color="C0")
-    left.text(len(ffn) * 0.5, 0.3, "FFN", color="C2")
-    left.set(xlabel="block", ylabel="mean square that is added", xlim=(0, len(ffn) * 1.55))
-    left.set(ylim=(0, 1.45), title="What each block adds")
-    left.set_xticks([tick for tick in (1, 8, 16, 32, 64, 128) if tick <= len(ffn)])
-    layers = [row[0] for row in rows]
-    colours = {"gradient": "C1", "gradient · size": "C0"}
-    ends = {}
-    for name, column in (("gradient", 2), ("gradient · size", 3)):
-        values = [row[column] / rows[0][column] for row in rows]
-        right.loglog(layers, values, "o-", ms=4, color=colours[name])
-        ends[name] = (layers[-1], values[-1])
-    right.set(xlabel="blocks L", ylabel="relative to L = 2", xlim=(layers[0], layers[-1] * 3.4))
-    right.set(ylim=(0.1, 2), title="Gradient · size is constant")
-    right.set_xticks(layers, layers)
-    right.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
-    right.minorticks_off()
-    label_ends(right, ends, colours)
-    return fig
-
-
-def draw_steps(layers: Sequence[int], found: dict[str, Tensor]) -> Figure:
-    """Draw how far a step moves the output, relative to two blocks."""
-    fig, axes = plt.subplots(1, 2, sharey=True, figsize=(7.8, 4.2))
-    colours = {name: f"C{i}" for i, name in enumerate(found)}
-    for j, (ax, title) in enumerate(
-        zip(axes, ("Gradient descent", "Adam's first step"), strict=True)
-    ):
-        ends = {}
-        for name, x in found.items():
-            relative = x[..., j] / x[:, :1, j]  # (seeds, depths)
-            ax.loglog(layers, relative.median(0).values, "o-", ms=4, color=colours[name])
-            ends[name] = (layers[-1], relative.median(0).values[-1].item())
-        ax.set(xlabel="blocks L", title=title, xlim=(layers[0], layers[-1] * 3.2))
-        ax.set_xticks(layers, layers)
-        ax.minorticks_off()
-        label_ends(ax, ends, colours)
-    axes[0].set_ylabel("the output moves, relative to L = 2")
-    return fig
-
-
-def draw_rates(losses: dict[tuple[str, float], list[float]], unigram: float) -> Figure:
-    """Draw each seed's loss by placement, one panel for each learning rate."""
-    rates = sorted({lr for _, lr in losses})
-    names = list(dict.fromkeys(name for name, _ in losses))
-    fig, axes = plt.subplots(1, len(rates), sharey=True, figsize=(7.2, 3.8), squeeze=False)
-    for ax, lr in zip(axes[0], rates, strict=True):
-        for i, name in enumerate(names):
-            values = losses[name, lr]
-            ax.plot([i] * len(values), values, "o", color=f"C{i}", alpha=0.7)
-            ax.plot([i - 0.2, i + 0.2], [mean(values)] * 2, color=f"C{i}", lw=2)
-        ax.axhline(unigram, color="grey", ls=":", lw=1)
-        ax.set(title=f"Learning rate {lr:g}, no warm-up", xlim=(-0.6, len(names) - 0.4))
-        ax.set_xticks(range(len(names)), names)
-        ax.text(len(names) - 0.45, unigram, "unigram", ha="right", va="bottom", color="grey")
-    axes[0][0].set_ylabel("validation loss (nats)")
-    return fig
-
-
-def draw_spikes(norms: dict[str, list[list[float]]]) -> Figure:
-    """Draw the gradient's norm in training relative to the run's median."""
-    fig, ax = plt.subplots(figsize=(7.2, 4))
-    for i, (name, runs) in enumerate(norms.items()):
-        for row in runs:
-            middle = sorted(row)[len(row) // 2]
-            ax.semilogy([norm / middle for norm in row], color=f"C{i}", lw=0.9, alpha=0.8)
-        ax.plot([], [], color=f"C{i}", label=name)
-    ax.set(xlabel="step", ylabel="gradient's norm ÷ the run's median")
-    ax.set_title("Without norms, training starts with a large gradient")
-    ax.legend()
-    return fig
-
-
-def draw_methods(
-    costs: dict[tuple[str, int, bool], list[float]], factors: tuple[int, ...]
-) -> Figure:
-    """Draw the cost of length of four ways to read on."""
-    names = list(dict.fromkeys(name for name, *_ in costs))
-    colours = {name: f"C{i}" for i, name in enumerate(names)}
-    fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.2), width_ratios=(3, 2), sharey=True)
-    ends = {}
-    for name in names:
-        y = torch.tensor([costs[name, n, False] for n in factors])  # (lengths, seeds)
-        axes[0].plot(factors, y.mean(1), "o-", color=colours[name])
-        axes[0].fill_between(factors, y.amin(1), y.amax(1), color=colours[name], alpha=0.15)
-        ends[name] = (factors[-1], y.mean(1)[-1].item())
-    axes[0].set_xscale("log", base=2)
-    axes[0].set_xticks(factors, factors)
-    axes[0].set(xlabel="length read ÷ length in training", title="Weights unchanged")
-    axes[0].set(ylabel="cost of length (nats)", xlim=(factors[0], factors[-1] * 2.6))
-    label_ends(axes[0], ends, colours)
-    for i, name in enumerate(names):
-        after = costs[name, factors[-1], True]
-        axes[1].plot([i] * len(after), after, "o", color=colours[name], alpha=0.7)
-    axes[1].axhline(0, color="grey", lw=1)
-    axes[1].set_xticks(
-        range(len(names)), [name.replace(" ", "\n", 1) for name in names], fontsize=9
+    run.figure(
+        fig,
+        "layouts",
+        "How `to_halves` moves the rows of one head. A pair keeps its colour.",
+        alt="Two rows of eight boxes with arrows between them: even rows move to the first half, "
+        "odd rows to the second.",
     )
-    axes[1].set(title=f"A few steps at {factors[-1]} times", xlim=(-0.5, len(names) - 0.5))
-    return fig

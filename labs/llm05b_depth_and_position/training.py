@@ -1,11 +1,13 @@
-"""Sizes, texts, training and probes of LLM05b's small models."""
+"""Sizes, texts, training, probes and tables of LLM05b's small models."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from labs.kit import Run
+from labs.llm05a_normalization import Sinusoid
 from labs.shared import small_gpt
 from labs.shared.small_gpt import Position
 
@@ -29,7 +31,7 @@ class Sizes(NamedTuple):
 def deep_sizes(run: Run) -> Sizes:
     """Return the sizes of the stacks that are trained for their depth."""
     return run.pick(
-        tiny=Sizes(6, 32, 32, 8, 240),
+        tiny=Sizes(6, 32, 16, 8, 240),
         small=Sizes(8, 64, 64, 16, 1000),
         full=Sizes(24, 256, 128, 32, 4000),
     )
@@ -44,6 +46,16 @@ def long_sizes(run: Run) -> Sizes:
     )
 
 
+def depths(run: Run) -> list[int]:
+    """Return the numbers of blocks: 2, 4, … 32, and up to 128 at `small` and `full`."""
+    return [2**n for n in range(1, run.pick(tiny=6, small=8, full=8))]
+
+
+def width(run: Run) -> int:
+    """Return the width of untrained stacks."""
+    return run.pick(tiny=64, small=128, full=512)
+
+
 def validation(run: Run) -> Tensor:
     """Return 8,192 characters of the validation text, (n, T + 1)."""
     length = deep_sizes(run).length
@@ -52,13 +64,107 @@ def validation(run: Run) -> Tensor:
 
 def long_windows(run: Run) -> Tensor:
     """Return windows of 8 T characters of the validation text, (n, 8 T + 1)."""
-    return small_gpt.shakespeare().windows(run.pick(64, 256, 256), LONG * long_sizes(run).length)
+    return small_gpt.shakespeare().windows(run.pick(48, 256, 256), LONG * long_sizes(run).length)
+
+
+def last_characters(run: Run) -> Tensor:
+    """Return the last T/2 characters of these windows, (n, T/2 + 1)."""
+    return long_windows(run)[:, -long_sizes(run).length // 2 - 1 :]
+
+
+@cache
+def _counts() -> tuple[Tensor, Tensor]:
+    """Count the training text's characters, (V,), and its pairs of neighbours, (V, V), plus 1."""
+    corpus = small_gpt.shakespeare()
+    v = len(corpus.characters)
+    pairs = (corpus.train[:-1] * v + corpus.train[1:]).bincount(minlength=v * v).view(v, v)
+    return corpus.train.bincount(minlength=v).double() + 1, pairs.double() + 1
+
+
+def unigram(windows: Tensor) -> float:
+    """Return the loss of the training text's frequencies, (n, T + 1) windows, in nats."""
+    single, _ = _counts()
+    return -(single / single.sum()).log()[windows[:, 1:]].mean().item()
+
+
+def bigram(windows: Tensor) -> float:
+    """Return the loss of the training text's frequencies after each character, in nats."""
+    _, pairs = _counts()
+    shares = pairs / pairs.sum(-1, keepdim=True)
+    return -shares.log()[windows[:, :-1], windows[:, 1:]].mean().item()
 
 
 def mean_loss(model: nn.Module, windows: Tensor) -> Tensor:
     """Return the mean loss of (n, T + 1) windows, in nats per character."""
     logits = model(windows[:, :-1])  # (n, T, V)
     return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
+
+
+def probed_size(model: Any) -> float:
+    """Return the size of the stream after the last block, and leave the gradients in the model."""
+    sizes: list[float] = []
+    last = model.blocks[-1]
+    hook = last.register_forward_hook(lambda *a: sizes.append(a[2].square().mean().sqrt().item()))
+    mean_loss(model, small_gpt.shakespeare().windows(8, 32)).backward()
+    hook.remove()
+    return sizes[0]
+
+
+@torch.no_grad()
+def moves(model: Any, blocks: Iterable[int], step: float = 1e-5) -> list[float]:
+    """Return how far the logits move, root mean square, when one block's matrices change.
+
+    Each entry of the matrices of that block, and of no other, moves by `step` up or down at random.
+    """
+    windows = small_gpt.shakespeare().windows(2, 32)[:, :-1]
+    generator = torch.Generator().manual_seed(0)
+    before = model(windows)
+    distances = []
+    for block in blocks:
+        matrices = [p for p in model.blocks[block].parameters() if p.dim() > 1]
+        signs = [2 * torch.randint(2, p.shape, generator=generator) - 1 for p in matrices]
+        for matrix, sign in zip(matrices, signs, strict=True):
+            matrix += step * sign
+        distances.append((model(windows) - before).square().mean().sqrt().item())
+        for matrix, sign in zip(matrices, signs, strict=True):
+            matrix -= step * sign
+    return distances
+
+
+def by_block(
+    run: Run,
+    placements: Iterable[str],
+    build: Callable[..., nn.Module],
+    gradient_norms: Callable[[Any], list[float]],
+    layers: int,
+    blocks: Iterable[int],
+) -> tuple[dict[str, list[list[float]]], dict[str, list[list[float]]]]:
+    """Return each block's gradient, and how far the logits move with some blocks.
+
+    Both are by placement and seed, of untrained stacks.
+    """
+    gradients: dict[str, list[list[float]]] = {}
+    moved: dict[str, list[list[float]]] = {}
+    for name in placements:
+        stacks: list[Any] = [
+            build(name, layers, width(run), seed).double() for seed in run.seeds(3)
+        ]
+        for stack in stacks:
+            probed_size(stack)  # leaves the gradients in the stack
+        gradients[name] = [gradient_norms(stack.blocks) for stack in stacks]
+        moved[name] = [moves(stack, blocks) for stack in stacks]
+    return gradients, moved
+
+
+class Arm(NamedTuple):
+    """A kind of training: a placement, a peak rate, and whether there is a warm-up."""
+
+    placement: str
+    rate: float
+    warm: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.placement}, {'with' if self.warm else 'no'} warm-up"
 
 
 class Outcome(NamedTuple):
@@ -112,6 +218,44 @@ def train_deep(
     return Outcome(trained.model, loss, trained.losses, trained.gradient_norms, gradients)
 
 
+def train_arms(
+    run: Run,
+    arms: Iterable[Arm],
+    build: Callable[..., nn.Module],
+    gradient_norms: Callable[[Any], list[float]],
+) -> dict[Arm, list[Outcome]]:
+    """Train stacks with sinusoids, three seeds each, and probe the gradients of their blocks."""
+    layers, d, length, *_ = deep_sizes(run)
+    outcomes: dict[Arm, list[Outcome]] = {}
+    for arm in run.progress(list(arms), "stacks in training, 3 seeds each"):
+        outcomes[arm] = []
+        for seed in run.seeds(3):
+            model = build(arm.placement, layers, d, seed, Sinusoid(length, d))
+            outcome = train_deep(
+                run, model, arm.rate, arm.warm, seed, lambda m: gradient_norms(m.blocks)
+            )
+            outcomes[arm].append(outcome)
+    return outcomes
+
+
+def weak_steps(outcome: Outcome) -> float:
+    """Return the share of the probed steps at which block 1 gets less than a tenth of the last."""
+    weak = [norms[0] < 0.1 * norms[-1] for norms in outcome.gradients]
+    return sum(weak) / len(weak)
+
+
+def show_losses(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: float) -> None:
+    """Show a table of validation losses and of the steps with little gradient in block 1."""
+    rows: list[list[Any]] = []
+    for arm, seeds in outcomes.items():
+        losses = [outcome.loss for outcome in seeds]
+        weak = mean(weak_steps(outcome) for outcome in seeds)
+        rows.append([str(arm), arm.rate, mean(losses), stdev(losses), f"{weak:.0%}"])
+    rows.append(["unigram", "–", unigram, "–", "–"])
+    columns = ["", "peak rate", "loss (nats)", "sd of 3 seeds", "steps with weak block 1"]
+    run.table("Validation loss; a weak block gets < a tenth of the last's gradient", columns, rows)
+
+
 def train_long(run: Run, model: nn.Module, lr: float, seed: int) -> Any:
     """Train a model on windows of T characters; a warm-up takes a tenth of the steps."""
     sizes = long_sizes(run)
@@ -128,6 +272,23 @@ def train_long(run: Run, model: nn.Module, lr: float, seed: int) -> Any:
     ).model
 
 
+GRID = (0.005, 0.01, 0.02, 0.04, 0.08)  # learning rates
+BEST = 0.02  # of the grid at tiny, for each of the five encodings
+
+
+@cache
+def best_rate(run: Run, name: str, trained: Callable[..., nn.Module]) -> float:
+    """Return the best rate for the trained length, by a seed that is used for nothing else."""
+    if run.size == "tiny" and not getattr(run.options, "tune", False):
+        return BEST
+    seed = run.seeds(4)[3]
+    losses = {
+        lr: last_half(run, loss_by_place(run, trained(run, name, seed, lr), 1)) for lr in GRID
+    }
+    run.table(f"{name}: loss (nats)", [f"rate {lr:g}" for lr in GRID], [list(losses.values())])
+    return min(GRID, key=lambda lr: losses[lr])
+
+
 def loss_by_place(run: Run, model: nn.Module, times: int) -> Tensor:
     """Return the mean loss at each place of the windows' last `times` · T characters."""
     windows = long_windows(run)[:, -times * long_sizes(run).length - 1 :]
@@ -137,6 +298,51 @@ def loss_by_place(run: Run, model: nn.Module, times: int) -> Tensor:
 def last_half(run: Run, losses: Tensor) -> float:
     """Return the mean loss of the last T/2 characters."""
     return losses[-long_sizes(run).length // 2 :].mean().item()
+
+
+class Reading(NamedTuple):
+    """What models of several seeds lose on longer texts than in training."""
+
+    by_place: list[Tensor]  # the losses at each place of windows of 8 T, for each seed
+    short: list[float]  # the loss of the last T/2 characters, read as in training
+    long: list[float]  # the loss of the same characters at the end of 8 T
+    cost: list[float]  # the difference
+
+
+def read(run: Run, models: Iterable[nn.Module]) -> Reading:
+    """Read windows of T and of 8 T characters."""
+    models = list(models)
+    by_place = [loss_by_place(run, model, LONG) for model in models]
+    short = [last_half(run, loss_by_place(run, model, 1)) for model in models]
+    long = [last_half(run, losses) for losses in by_place]
+    return Reading(by_place, short, long, difference(long, short))
+
+
+def read_all(
+    run: Run, names: Iterable[str], trained: Callable[..., nn.Module]
+) -> dict[str, Reading]:
+    """Train and read with each encoding, three seeds each.
+
+    At tiny those that add to the stream have one seed: no claim rests on them.
+    """
+    few = run.pick(tiny=1, small=3, full=3)
+    readings: dict[str, Reading] = {}
+    for name in run.progress(list(names), "encodings, 3 seeds each"):
+        seeds = run.seeds(few if name in ("learned", "sinusoids") else 3)
+        readings[name] = read(run, [trained(run, name, seed) for seed in seeds])
+    return readings
+
+
+def show_reading(run: Run, readings: Mapping[str, Reading], bigram: float) -> None:
+    """Show a table of the losses and of the cost of length."""
+    rows = []
+    for name, reading in readings.items():
+        spread = f"{stdev(reading.short):.3f}" if len(reading.short) > 1 else "–"
+        long, cost = (f"{mean(nats):.3f}" for nats in (reading.long, reading.cost))
+        rows.append([name, f"{mean(reading.short):.3f}", spread, long, cost])
+    rows.append(["bigram", f"{bigram:.3f}", "–", "–", "–"])
+    columns = ["", "as in training", "sd of seeds", "8 times as long", "cost of length"]
+    run.table("Loss of the same characters (nats)", columns, rows)
 
 
 def difference(a: list[float], b: list[float]) -> list[float]:

@@ -12,6 +12,8 @@ from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm05b_depth_and_position import lesson as lab
 from labs.llm05b_depth_and_position import training, view_data
+from labs.llm05b_depth_and_position.deeper import LongRotary
+from labs.llm05b_depth_and_position.planted_faults import planted
 from labs.shared import small_gpt
 from tests.browser import page_of
 
@@ -49,7 +51,7 @@ def test_the_worked_example_of_attention_has_these_numbers():
 
 def test_placements_differ_in_their_output_but_not_in_their_matrices():
     tokens = torch.randint(10, (2, 5))
-    models = [lab.build(name, 3, 16, 0) for name in lab.PLACEMENTS]
+    models = [lab.build(name, 3, 16, 0) for name in (*lab.PLACEMENTS, "no norm")]
     outputs = {round(model(tokens).sum().item(), 3) for model in models}
     assert len(outputs) == 3
     first, *others = ([p for p in model.blocks.parameters() if p.dim() > 1] for model in models)
@@ -79,16 +81,30 @@ def test_the_prose_quotes_the_right_band_for_32_blocks():
     assert (f"{low:.1f}", f"{high:.1f}") == ("2.9", "6.4")
 
 
-def test_at_start_returns_a_size_and_a_gradient_for_each_block():
-    start = lab.at_start("Pre-LN", 3, 16, 0)
-    assert len(start.sizes) == len(start.gradients) == 3
-    assert start.sizes == sorted(start.sizes)
-    assert min(start.gradients) > 0
+def test_the_prose_quotes_what_an_ffn_with_relu_adds():
+    assert pytest.approx(0.32) == 1.6 * 0.4 / 2  # half of the normal numbers' mean square
+
+
+def test_a_probe_returns_the_streams_size_and_leaves_gradients():
+    model = lab.build("Pre-LN", 3, 16, 0)
+    size = training.probed_size(model)
+    assert 1 < size < 3
+    assert training.probed_size(lab.build("Post-LN", 3, 16, 0)) == pytest.approx(1, abs=1e-3)
+    assert min(lab.gradient_norms(model.blocks)) > 0
 
 
 def test_the_stream_of_128_blocks_without_norms_has_a_finite_size():
-    sizes, _ = lab.at_start("no norm", 128, 16, 0)
-    assert 1e19 < sizes[-1] < math.inf  # its square is infinite in float32
+    size = training.probed_size(lab.build("no norm", 128, 16, 0).double())
+    assert 1e19 < size < math.inf  # its square is infinite in float32
+
+
+def test_a_moved_block_moves_the_logits_in_proportion_and_comes_back():
+    model = lab.build("Pre-LN", 3, 16, 0).double()
+    before = [p.clone() for p in model.parameters()]
+    full, half = (training.moves(model, (0, 2), step) for step in (1e-5, 5e-6))
+    assert full == pytest.approx([2 * x for x in half], rel=1e-3)
+    for old, new in zip(before, model.parameters(), strict=True):
+        torch.testing.assert_close(new, old, rtol=0, atol=1e-15)
 
 
 def test_gradient_norms_are_those_of_torch():
@@ -115,12 +131,6 @@ def test_in_bfloat16_the_norms_equal_those_of_transformers_bit_for_bit():
         module.weight.data = weight
         same = (module(x) == ours(x, weight)).double().mean()
         assert same > 0.999  # √ and 1/√ may round a tie differently
-
-
-def test_short_norm_returns_the_dtype_of_x():
-    assert lab.short_norm(torch.ones(2, 8).bfloat16(), torch.ones(8).bfloat16()).dtype == (
-        torch.bfloat16
-    )
 
 
 # Positions.
@@ -171,18 +181,11 @@ def test_a_rotary_model_depends_on_offsets_and_not_on_absolute_positions():
     model = lab.build("Pre-LN", 2, 32, 0, lab.Rotary()).double()
     tokens = torch.randint(10, (2, 12))
     before = model(tokens)
-    model.position = lab.Rotary(lambda n: torch.arange(n) + 1000)
+    frequencies = lab.angles(torch.ones(1), 8)[0]
+    model.position = LongRotary(frequencies, lambda n: torch.arange(n) + 1000)
     torch.testing.assert_close(model(tokens), before, rtol=0, atol=1e-9)
-    model.position = lab.Rotary(lambda n: 2 * torch.arange(n))
+    model.position = LongRotary(frequencies, lambda n: 2 * torch.arange(n))
     assert (model(tokens) - before).abs().max() > 1e-3
-
-
-def test_slopes_are_distinct_and_below_one_for_any_number_of_heads():
-    for heads in range(1, 65):
-        slopes = lab.alibi_slopes(heads)
-        assert slopes.shape == (heads,)
-        assert len(slopes.unique()) == heads
-        assert 2**-8 <= slopes.min() < slopes.max() < 1 or heads == 1
 
 
 def test_the_alibi_bias_is_minus_the_slope_times_the_distance():
@@ -196,6 +199,23 @@ def test_the_spread_at_a_distance_is_zero_for_a_matrix_of_diagonals():
     distance = torch.arange(8)[:, None] - torch.arange(8)
     assert training.spread_at_distances(distance.double().sin()) == 0
     assert training.spread_at_distances(torch.arange(64.0).view(8, 8)) > 0
+
+
+@pytest.mark.parametrize("fault", lab.FAULTS)
+@pytest.mark.parametrize("shape", [(1, 2, 8), (2, 9, 32), (5, 40, 64)])
+def test_every_fault_is_named_for_any_shape(fault, shape):
+    for seed in range(3):
+        torch.manual_seed(seed)
+        assert lab.diagnose(planted(fault, shape[-1]), randn(*shape, seed=seed)) == fault
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), [(1, 2), (3, 4), (4, 64)])
+def test_converting_a_layout_keeps_each_heads_rows_together(heads, head_dim):
+    rows = randn(heads * head_dim, 5)
+    halves = lab.to_halves(rows, head_dim)
+    for h in range(heads):  # each head keeps its own rows
+        own = slice(h * head_dim, (h + 1) * head_dim)
+        assert torch.equal(halves[own][: head_dim // 2], rows[own][::2])
 
 
 # The trainings.
@@ -217,7 +237,7 @@ def test_encodings_are_different_models_with_equally_many_parameters_except_the_
     counts = {}
     tokens = training.long_windows(run)[:2, :-1]
     for name in lab.ENCODINGS:
-        model = lab.build("Pre-LN", 2, 48, 0, lab.encoding(name, 512, 48))
+        model = lab.build("Pre-LN", 2, 48, 0, lab.ENCODINGS[name](512, 48))
         counts[name] = small_gpt.parameters(model)
         outputs.add(round(model(tokens).square().sum().item(), 2))
     assert len(outputs) == len(lab.ENCODINGS)
@@ -253,9 +273,23 @@ def test_the_lower_limit_is_that_of_students_t():
         training.lower_limit([1.0, 2.0])
 
 
-def test_the_rate_of_each_encoding_is_in_the_grid():
-    assert set(lab.RATES) == set(lab.ENCODINGS)
-    assert set(lab.RATES.values()) <= set(lab.GRID)
+def test_the_best_rate_is_inside_the_grid():
+    assert min(training.GRID) < training.BEST < max(training.GRID)
+    assert training.BEST in training.GRID
+
+
+def test_the_prose_quotes_the_weights_of_far_tokens_for_four_heads():
+    scores = lab.Alibi().bias(4, 513)[:, -1]  # of the query at position 512, (H, T)
+    shares = scores.softmax(-1)[:, : 512 - 63].sum(-1)
+    assert [f"{share:.0%}" for share in shares] == ["0%", "2%", "37%", "74%"]
+
+
+def test_baselines_are_counted_on_the_training_text():
+    windows = training.validation(a_run())
+    uniform = math.log(len(small_gpt.shakespeare().characters))
+    assert (
+        small_gpt.bigram(windows) < training.bigram(windows) < training.unigram(windows) < uniform
+    )
 
 
 # The view.

@@ -8,8 +8,7 @@ from labs.course.options import Settings
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm05b_depth_and_position import deeper as lab
-from labs.llm05b_depth_and_position.lesson import Rotary
-from labs.llm05b_depth_and_position.planted_faults import planted
+from labs.llm05b_depth_and_position.lesson import Alibi, Rotary
 
 import pytest
 import torch
@@ -82,25 +81,33 @@ def test_qk_norm_bounds_the_scores_and_finds_the_largest():
     assert 1 < max(scores) <= math.sqrt(8) * 1.0001
 
 
-@pytest.mark.parametrize("fault", lab.FAULTS)
-@pytest.mark.parametrize("shape", [(1, 2, 8), (2, 9, 32), (5, 40, 64)])
-def test_every_fault_is_named_for_any_shape(fault, shape):
-    for seed in range(3):
-        torch.manual_seed(seed)
-        assert lab.diagnose(planted(fault, shape[-1]), randn(*shape, seed=seed)) == fault
+# Ports.
+
+
+def test_short_norm_returns_the_dtype_of_x():
+    assert lab.short_norm(torch.ones(2, 8).bfloat16(), torch.ones(8).bfloat16()).dtype == (
+        torch.bfloat16
+    )
+
+
+def test_slopes_are_distinct_and_below_one_for_any_number_of_heads():
+    for heads in range(1, 65):
+        slopes = lab.slopes(heads)
+        assert slopes.shape == (heads,)
+        assert len(slopes.unique()) == heads
+        assert 2**-8 <= slopes.min() < slopes.max() < 1 or heads == 1
+
+
+def test_the_prose_quotes_the_slopes_of_six_heads():
+    assert (1 / lab.slopes(6)).tolist() == [4, 16, 64, 256, 2, 8]
+
+
+def test_for_a_power_of_2_the_slopes_are_those_of_the_lesson():
+    for heads in (1, 2, 4, 8, 16):
+        torch.testing.assert_close(-Alibi().bias(heads, 2)[:, 1, 0], lab.slopes(heads))
 
 
 # Positions.
-
-
-@pytest.mark.parametrize(("heads", "head_dim"), [(1, 2), (3, 4), (4, 64)])
-def test_converting_a_layout_and_back_changes_nothing(heads, head_dim):
-    rows = randn(heads * head_dim, 5)
-    halves = lab.to_halves(rows, head_dim)
-    assert torch.equal(lab.to_neighbours(halves, head_dim), rows)
-    for h in range(heads):  # each head keeps its own rows
-        own = slice(h * head_dim, (h + 1) * head_dim)
-        assert torch.equal(halves[own][: head_dim // 2], rows[own][::2])
 
 
 @pytest.mark.parametrize("length", [1, 64, 65, 128, 5000])

@@ -139,26 +139,92 @@ def returns_float64(x, angle):
     return turned(x, angle)
 
 
-def from_zero(heads):
-    return 2 ** (-8 * torch.arange(heads, dtype=torch.float64) / heads)
+class Rewarded(lab.Alibi):
+    def bias(self, heads, length):
+        return -super().bias(heads, length)
 
 
-def geometric(heads):
-    return 2 ** (-8 * torch.arange(1, heads + 1, dtype=torch.float64) / heads)
+class KeysFirst(lab.Alibi):
+    def bias(self, heads, length):
+        return super().bias(heads, length).mT
 
 
-def sorted_slopes(heads):
-    return lab.alibi_slopes(heads).sort(descending=True).values
+class FromZero(lab.Alibi):
+    def bias(self, heads, length):
+        return super().bias(heads, length) * 2 ** (8 / heads)
 
 
-def every_slope_of_the_next(heads):
-    lower = 2 ** int(math.log2(heads))
-    return torch.cat((lab.alibi_slopes(lower), lab.alibi_slopes(2 * lower)[: heads - lower]))
+class Growing(lab.Alibi):
+    def bias(self, heads, length):
+        slopes = 2 ** (8 * torch.arange(1, heads + 1, dtype=torch.float64) / heads)
+        return -slopes[:, None, None] * (torch.arange(length)[:, None] - torch.arange(length))
 
 
-def the_second_fourth(heads):
-    lower = 2 ** int(math.log2(heads))
-    return torch.cat((lab.alibi_slopes(lower), lab.alibi_slopes(2 * lower)[1::2][: heads - lower]))
+class LastIsSteepest(lab.Alibi):
+    def bias(self, heads, length):
+        return super().bias(heads, length).flip(0)
+
+
+class InFloat32(lab.Alibi):
+    def bias(self, heads, length):
+        return super().bias(heads, length).float()
+
+
+def never_asks_about_the_future(layer, x):
+    named = lab.diagnose(layer, x)
+    return "sound" if named == "looks ahead" else named
+
+
+def by_size_alone(layer, x):
+    named = lab.diagnose(layer, x)
+    return "no residual" if named == "norm on the sum" else named
+
+
+def thinks_that_any_change_is_growth(layer, x):
+    named = lab.diagnose(layer, x)
+    return "no norm" if named == "no residual" else named
+
+
+def twice_is_too_little(layer, x):
+    named = lab.diagnose(layer, x)
+    return "sound" if named == "no norm" else named
+
+
+def dead_is_sound(layer, x):
+    named = lab.diagnose(layer, x)
+    return "sound" if named == "dead branch" else named
+
+
+def a_sentence(layer, x):
+    return f"it is {lab.diagnose(layer, x)}"
+
+
+def asks_in_place(layer, x):
+    named = lab.diagnose(layer, x)
+    x *= 1000
+    return named
+
+
+def all_heads_at_once(rows, head_dim):
+    del head_dim
+    return torch.cat((rows[::2], rows[1::2]))
+
+
+def the_way_back(rows, head_dim):
+    source = lab.to_halves(torch.arange(len(rows)), head_dim)  # row i came from row source[i]
+    return rows[source.argsort()]
+
+
+def odd_first(rows, head_dim):
+    return rows.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flip(1).flatten(0, 2)
+
+
+def as_they_are(rows, head_dim):
+    return rows.unflatten(0, (-1, 2, head_dim // 2)).flatten(0, 2)
+
+
+def takes_heads(rows, heads):
+    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
 
 WRONG = [
@@ -184,9 +250,22 @@ WRONG = [
     ("rope", not_side_by_side, "aren't neighbours any more"),
     ("rope", in_its_own_dtype, "computed in bfloat16"),
     ("rope", returns_float64, "expected the dtype of x"),
-    ("alibi_slopes", from_zero, "starts at 1"),
-    ("alibi_slopes", geometric, "isn't a power of 2"),
-    ("alibi_slopes", sorted_slopes, "don't sort them"),
-    ("alibi_slopes", every_slope_of_the_next, "every second slope of 2p"),
-    ("alibi_slopes", the_second_fourth, "not the 2nd, 4th"),
+    ("Alibi.bias", Rewarded, "sign is wrong"),
+    ("Alibi.bias", KeysFirst, "queries and keys are swapped"),
+    ("Alibi.bias", FromZero, "starts at 1"),
+    ("Alibi.bias", Growing, "minus in the exponent"),
+    ("Alibi.bias", LastIsSteepest, "in reverse"),
+    ("Alibi.bias", InFloat32, "expected float64"),
+    ("diagnose", never_asks_about_the_future, "earlier output change"),
+    ("diagnose", by_size_alone, "What is the size of the output"),
+    ("diagnose", thinks_that_any_change_is_growth, "its size not 1"),
+    ("diagnose", twice_is_too_little, "adds to x grow with x"),
+    ("diagnose", dead_is_sound, "Is the output x itself"),
+    ("diagnose", a_sentence, "isn't a key of FAULTS"),
+    ("diagnose", asks_in_place, "changed x"),
+    ("to_halves", all_heads_at_once, "convert each head's D rows separately"),
+    ("to_halves", the_way_back, "way back"),
+    ("to_halves", odd_first, "put the even ones first"),
+    ("to_halves", as_they_are, "nothing is changed"),
+    ("to_halves", takes_heads, "not the number of heads"),
 ]

@@ -31,62 +31,6 @@ def alpha_alone(layers):
     return lab.deepnorm(layers)[0]
 
 
-def never_asks_about_the_future(layer, x):
-    named = lab.diagnose(layer, x)
-    return "sound" if named == "looks ahead" else named
-
-
-def by_size_alone(layer, x):
-    named = lab.diagnose(layer, x)
-    return "no residual" if named == "norm on the sum" else named
-
-
-def thinks_that_any_change_is_growth(layer, x):
-    named = lab.diagnose(layer, x)
-    return "no norm" if named == "no residual" else named
-
-
-def twice_is_too_little(layer, x):
-    named = lab.diagnose(layer, x)
-    return "sound" if named == "no norm" else named
-
-
-def dead_is_sound(layer, x):
-    named = lab.diagnose(layer, x)
-    return "sound" if named == "dead branch" else named
-
-
-def a_sentence(layer, x):
-    return f"it is {lab.diagnose(layer, x)}"
-
-
-def asks_in_place(layer, x):
-    named = lab.diagnose(layer, x)
-    x *= 1000
-    return named
-
-
-def all_heads_at_once(rows, head_dim):
-    del head_dim
-    return torch.cat((rows[::2], rows[1::2]))
-
-
-def the_way_back(rows, head_dim):
-    return lab.to_neighbours(rows, head_dim)
-
-
-def odd_first(rows, head_dim):
-    return rows.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flip(1).flatten(0, 2)
-
-
-def as_they_are(rows, head_dim):
-    return rows.unflatten(0, (-1, 2, head_dim // 2)).flatten(0, 2)
-
-
-def takes_heads(rows, heads):
-    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
-
-
 def squeezed_too(length, trained):
     return torch.arange(length).double() * trained / length
 
@@ -144,18 +88,6 @@ WRONG = [
     ("deepnorm", square_roots, "square root"),
     ("deepnorm", reciprocal, "isn't 1/α"),
     ("deepnorm", alpha_alone, "expected two numbers"),
-    ("diagnose", never_asks_about_the_future, "earlier output change"),
-    ("diagnose", by_size_alone, "What is the size of the output"),
-    ("diagnose", thinks_that_any_change_is_growth, "its size not 1"),
-    ("diagnose", twice_is_too_little, "adds to x grow with x"),
-    ("diagnose", dead_is_sound, "Is the output x itself"),
-    ("diagnose", a_sentence, "isn't a key of FAULTS"),
-    ("diagnose", asks_in_place, "changed x"),
-    ("to_halves", all_heads_at_once, "convert each head's D rows separately"),
-    ("to_halves", the_way_back, "way back"),
-    ("to_halves", odd_first, "put the even ones first"),
-    ("to_halves", as_they_are, "nothing is changed"),
-    ("to_halves", takes_heads, "not the number of heads"),
     ("interpolated", squeezed_too, "keeps its places"),
     ("interpolated", stretched, "stretched"),
     ("interpolated", to_the_last, "the last place is trained − 1"),
