@@ -806,6 +806,19 @@ def bucketed(lengths: list[int], rows: int = 32, batches: int = 50) -> list[int]
     return [*chain.from_iterable(portions)]
 
 
+def _pictures(lengths: list[int]) -> dict[str, list[list[int]]]:
+    """Return three batches to draw, with a number for each text and 0 for padding."""
+    middle = sorted(lengths[: 32 * 50])[32 * 25 : 32 * 26]
+    pictures = {"random": lengths[:32], "bucket": middle}
+    grids = {
+        f"{name}: {batches.padding_share(part):.0%} padding": [[2] * n for n in part]
+        for name, part in pictures.items()
+    }
+    numbers = [[1 + i % 2] * n for i, n in enumerate(lengths)]
+    grids["packed: none"] = pack(numbers[:600], 256, 3)[:32]
+    return grids
+
+
 @lab.experiment
 def buckets_and_packing_remove_padding(run: Run):
     """Buckets remove most of the padding; packing needs it in the last row only and loses no text.
@@ -839,19 +852,6 @@ def buckets_and_packing_remove_padding(run: Run):
         f"In random order {shares['random order']:.0%} is padding, in buckets "
         f"{shares['buckets']:.0%}, packed {shares['packed']:.2%}."
     )
-
-
-def _pictures(lengths: list[int]) -> dict[str, list[list[int]]]:
-    """Return three batches to draw, with a number for each text and 0 for padding."""
-    middle = sorted(lengths[: 32 * 50])[32 * 25 : 32 * 26]
-    pictures = {"random": lengths[:32], "bucket": middle}
-    grids = {
-        f"{name}: {batches.padding_share(part):.0%} padding": [[2] * n for n in part]
-        for name, part in pictures.items()
-    }
-    numbers = [[1 + i % 2] * n for i, n in enumerate(lengths)]
-    grids["packed: none"] = pack(numbers[:600], 256, 3)[:32]
-    return grids
 
 
 # %% [markdown]
