@@ -604,8 +604,8 @@ def other_tokens_get_other_answers(run: Run):
 #   English one, and English has $e$ bytes per token and the language $l$, its price is $r e / l$.
 #   With twice the bytes, 1.5 to a token where English has 4.5, a text costs six times as much.
 # - **The split pattern**: no token crosses a word. GPT-2's pattern, which SmolLM2 uses, too, knows
-#   letters and digits, but the vowel signs of Hindi are neither. So it cuts हिन्दी into six pieces,
-#   and no training can join them.
+#   letters and digits. The signs that Hindi adds to its letters are neither, so it cuts हिन्दी into
+#   six pieces, and no training can join them.
 #
 # Our sixteen paragraphs say the same in twelve languages and eight scripts. They were written for
 # this lab in English and translated by a language model. Native speakers have not checked them, and
