@@ -415,11 +415,11 @@ def swiglu_fits_the_same_budget(run: Run):
 # %% [markdown]
 # ## 5. Positions
 # "The dog bites the man." and "The man bites the dog." have the same words. Attention takes a
-# weighted mean, and each weight depends on the contents of two tokens only. If the earlier tokens
-# are shuffled, the terms of the mean are shuffled and the mean is the same. So at the full stop,
-# one layer of attention can't tell the two texts apart. A second layer can: in one text "dog" has
-# read "The", in the other "The man bites the", so its vector differs. A more direct way is to add
-# to each token's vector another vector $p_t$ that depends on its position $t$.
+# weighted mean, and its weights depend on what the tokens contain, not on where they stand. If the
+# earlier tokens are shuffled, the terms of the mean are shuffled and the mean is the same. So at
+# the full stop, one layer of attention can't tell the two texts apart. A second layer can: in one
+# text "dog" has read "The", in the other "The man bites the", so its vector differs. A more direct
+# way is to add to each token's vector another vector $p_t$ that depends on its position $t$.
 #
 # There are two classic ways to get $p_t$:
 #
