@@ -99,13 +99,14 @@ def build(placement: str, layers: int, d: int, seed: int, position: Any = None) 
 # add up. If the blocks add a mean square of $c$ on average, the size after $L$ of them is
 # $\sqrt{1 + cL}$.
 #
-# We can bound $c$ for our start, where each matrix has entries of the variance 2/(inputs +
-# outputs). LLM05a §7 derives that the FFN adds $4d \cdot 2/(5d) \cdot 0.146 = 0.23$: 0.146 is the
-# mean square that GELU returns for numbers of variance 0.4. Attention adds a weighted mean of
-# values of mean square 1. The size of a mean is at most the mean of the sizes, so attention adds
-# between 0 and 1. Together $0.23 \le c \le 1.23$, on average over the random matrices. After 32
-# blocks the size is between 2.9 and 6.4. Try ReLU by hand: its mean square is half of 0.4, so the
-# FFN adds $1.6 \cdot 0.2 = 0.32$.
+# We can bound $c$ for our start, where matrices have entries of the variance 2/(inputs + outputs).
+# The FFN goes from $d$ to $4d$ and back. A hidden unit is a sum of $d$ terms, so it has the
+# variance $d \cdot 2/(5d) = 0.4$. GELU returns a mean square of 0.146 for such numbers, and the
+# second matrix sums $4d$ of them: $4d \cdot 2/(5d) \cdot 0.146 = 0.23$. Attention adds a weighted
+# mean of values of mean square 1. The size of a mean is at most the mean of the sizes, so attention
+# adds between 0 and 1. Together $0.23 \le c \le 1.23$, on average over the random matrices. After
+# 32 blocks the size is between 2.9 and 6.4. Try ReLU by hand: its mean square is half of 0.4, so
+# the FFN adds $1.6 \cdot 0.2 = 0.32$.
 #
 # **Backwards.** In Pre-LN the last norm divides the stream by its size. Its derivative contains the
 # same division: if the stream is 4 times as large, its gradient is a quarter. The last block's
@@ -113,9 +114,8 @@ def build(placement: str, layers: int, d: int, seed: int, position: Any = None) 
 # stream. Post-LN's last block has no such factor. Xiong et al. (2020, Theorem 1) bound the gradient
 # of the last FFN from above: the bound shrinks with $L$ in Pre-LN and contains no $L$ in Post-LN.
 #
-# LLM05a §7 says that in Post-LN a factor of 0.29 remains of the gradient after 12 norms. That is
-# another gradient: the part that reaches an *early* block along the stream, past all branches. The
-# probe measures norms: the root of the sum of *all* squares, over all parameters of a module.
+# Post-LN's many norms could also weaken the gradient of *early* blocks. Section 3 looks at them.
+# The probe measures norms: the root of the sum of *all* squares, over all parameters of a module.
 
 
 # %% Probes
