@@ -17,7 +17,7 @@ def entropies(rows: Sequence[Sequence[float]], soft: float) -> Figure:
     ax.axhline(soft, color="grey", ls="--", lw=1)
     ax.text(widths[1], soft - 0.45, "divided by √d: ln n − ½", color="C0")
     ax.text(widths[1], undivided[1] + 0.35, "undivided", color="C1")
-    ax.text(widths[0], theory[0] - 0.55, "theory for large d", color="grey")
+    ax.text(widths[0], theory[0] - 0.95, "theory for large d", color="grey")
     ax.set_xscale("log")
     ax.set_xticks(widths, [f"{int(width):,}" for width in widths])
     ax.minorticks_off()
