@@ -390,6 +390,18 @@ def an_activation_bends_the_boundary(run: Run):
 
 
 # %% Digits without an activation
+def reads_digits(
+    seed: int, steps: int, lr: float, activation: str, *widths: int, last_only: bool = False
+) -> float:
+    """Train an MLP of our engine, or its last layer, on digits; return its test accuracy."""
+    x, y, x_test, y_test = digits()
+    torch.manual_seed(seed)
+    model = MLP(*widths, activation=activation)
+    trained = [model.weights[-1], model.biases[-1]] if last_only else model.parameters()
+    train(model, Momentum(trained, lr), x, y, batches_of(64, len(y), steps))
+    return accuracy(model, x_test, y_test)
+
+
 @lab.experiment
 def digits_show_little_of_an_activation(run: Run):
     """On our test digits, ReLU's lead over a network without activations is in the sampling error.
@@ -470,18 +482,6 @@ def relu_spread(layers: int) -> float:
     for _ in range(layers):
         c = (math.sqrt(1 - c**2) + c * (math.pi - math.acos(c))) / math.pi
     return math.sqrt(1 - c)
-
-
-def reads_digits(
-    seed: int, steps: int, lr: float, activation: str, *widths: int, last_only: bool = False
-) -> float:
-    """Train an MLP of our engine, or its last layer, on digits; return its test accuracy."""
-    x, y, x_test, y_test = digits()
-    torch.manual_seed(seed)
-    model = MLP(*widths, activation=activation)
-    trained = [model.weights[-1], model.biases[-1]] if last_only else model.parameters()
-    train(model, Momentum(trained, lr), x, y, batches_of(64, len(y), steps))
-    return accuracy(model, x_test, y_test)
 
 
 def train_deep(run: Run) -> dict[str, list[float]]:
