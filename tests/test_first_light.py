@@ -37,6 +37,7 @@ VIEWS = {  # the interactive views of each lab, as its page has them
     "LLM05a": ["norms"],
     "LLM05b": ["rotation"],
     "LLM06": ["five_words", "attention"],
+    "LLM07": ["low_rank"],
     "LLM10": ["curve"],
 }
 # What a key is pressed on: a token, a slider, or a word.

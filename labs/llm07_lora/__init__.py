@@ -2,6 +2,6 @@
 
 from labs.llm07_lora.lesson import LoraLinear as LoraLinear
 from labs.llm07_lora.lesson import insert as insert
-from labs.llm07_lora.lesson import randomize as randomize
-from labs.llm07_lora.lesson import take_out as take_out
-from labs.llm07_lora.lesson import trainable as trainable
+from labs.llm07_lora.models import randomize as randomize
+from labs.llm07_lora.models import take_out as take_out
+from labs.llm07_lora.training import trainable as trainable

@@ -54,6 +54,52 @@ def _adapters(model: nn.Module) -> dict[str, Any]:
     return {name: layer for name, layer in model.named_modules() if hasattr(layer, "alpha")}
 
 
+# low_rank
+
+
+@checks.proves("low_rank")
+def low_rank(module: Any) -> None:
+    """Check the product against the truncated SVD, and how the sizes are split."""
+    implementation = module.low_rank
+    _require_function(implementation)
+    matrix = draw(7, 5)
+    rank = 2
+    a, b = _factors(implementation, matrix, rank)
+    u, sigma, vt = torch.linalg.svd(matrix, full_matrices=False)
+    best = (u[:, :rank] * sigma[:rank]) @ vt[:rank]
+    smallest = (u[:, -rank:] * sigma[-rank:]) @ vt[-rank:]
+    squared = (u[:, :rank] * sigma[:rank].square()) @ vt[:rank]
+    name_mistake(
+        b @ a,
+        {
+            "these are the smallest directions: σ is sorted, largest first": lambda: smallest,
+            "both factors contain σ, so their product contains σ²: use √σ in each": lambda: squared,
+            "σ is missing: directions alone have no size": lambda: u[:, :rank] @ vt[:rank],
+        },
+    )
+    expect_close(b @ a, best, "expected B @ A to be the best approximation of rank 2")
+    if not torch.allclose(a.norm(dim=1), b.norm(dim=0)):
+        raise Mistake("split each direction's size evenly: √σ in A, √σ in B")
+    a, b = _factors(implementation, matrix, 5)
+    expect_close(b @ a, matrix, "with all five directions, expected the matrix itself")
+
+
+def _factors(implementation: Function, matrix: Tensor, rank: int) -> Any:
+    """Return A (rank, in) and B (out, rank) after checking their shapes."""
+    got = implementation(matrix.clone(), rank)
+    if not isinstance(got, tuple) or len(got) != 2:
+        raise Mistake(f"expected two tensors, A and B, got {_type_of(got)}")
+    a, b = got
+    a_like = matrix.new_zeros(rank, matrix.shape[1])
+    b_like = matrix.new_zeros(matrix.shape[0], rank)
+    shapes = [factor.shape for factor in got if isinstance(factor, Tensor)]
+    if shapes == [b_like.shape, a_like.shape] != [a_like.shape, b_like.shape]:
+        raise Mistake("A and B are swapped: A is (rank, in), B is (out, rank)")
+    expect_close(a, a_like, "A is (rank, in)", tolerance=torch.inf)
+    expect_close(b, b_like, "B is (out, rank)", tolerance=torch.inf)
+    return a, b
+
+
 # LoraLinear
 
 
@@ -141,6 +187,129 @@ def _expect_gradients(layer: Any, x: Tensor) -> None:
     )
 
 
+# merge and unmerge
+
+
+@checks.proves("LoraLinear.merge")
+def merge(module: Any) -> None:
+    """Check the merged weight, the copy of the old one, and the refusal of a second merge."""
+    for keep in (True, False):
+        layer = _layer(module.LoraLinear)
+        parameter = layer.base.weight
+        before = parameter.detach().clone()
+        want = before + 3 * (layer.B @ layer.A).detach()  # alpha 6 over rank 2
+        _call(layer.merge, keep)
+        _expect_same_parameter(layer, parameter)
+        merged = layer.base.weight.detach()
+        mistakes = {
+            "the weight hasn't changed: add the update to it": lambda before=before: before,
+            "the factor alpha / rank is missing": (
+                lambda layer=layer, before=before: before + (layer.B @ layer.A).detach()
+            ),
+            "the update is subtracted: add it": lambda before=before, want=want: 2 * before - want,
+            "the old weight is gone: add the update to it": (
+                lambda before=before, want=want: want - before
+            ),
+        }
+        name_mistake(merged, mistakes)
+        expect_close(merged, want, "expected W + alpha / rank times B A")
+        if layer.merged is not True:
+            raise Mistake("set self.merged to True: else forward adds the update again")
+        _expect_copy(layer, before, keep)
+        _expect_second_is_refused(layer, want)
+
+
+def _call(method: Callable[..., Any], *arguments: Any) -> None:
+    """Call a method that changes a layer in place, with the base's weight trainable or not."""
+    try:
+        result = method(*arguments)
+    except RuntimeError as error:
+        if "leaf" in str(error):
+            raise Mistake("autograd watches the change: work under torch.no_grad()") from None
+        raise
+    if result is not None:
+        raise Mistake("it must return nothing: it changes the layer in place")
+
+
+def _expect_same_parameter(layer: Any, parameter: nn.Parameter) -> None:
+    weight = layer.base.weight
+    if not isinstance(weight, nn.Parameter) or weight.grad_fn is not None:
+        raise Mistake("the weight has become part of a graph: work under torch.no_grad()")
+    if weight is not parameter:
+        raise Mistake("the weight is a new object: change the old one in place")
+
+
+def _expect_copy(layer: Any, before: Tensor, keep: bool) -> None:
+    """Check self.original after merge(keep)."""
+    if not keep:
+        if layer.original is not None:
+            raise Mistake("without keep, self.original must be None: a copy costs memory")
+        return
+    if not isinstance(layer.original, Tensor):
+        raise Mistake("with keep, self.original must hold the weight as it was")
+    if not torch.equal(layer.original, before):
+        raise Mistake("self.original has changed with the weight: clone it before you add")
+    if layer.original.requires_grad:
+        raise Mistake("self.original belongs to a graph: detach it")
+
+
+def _expect_second_is_refused(layer: Any, want: Tensor) -> None:
+    try:
+        layer.merge()
+    except RuntimeError:
+        expect_close(layer.base.weight.detach(), want, "a refused merge must change nothing")
+        return
+    raise Mistake("a second merge adds the update twice: raise a RuntimeError")
+
+
+@checks.proves("LoraLinear.unmerge")
+def unmerge(module: Any) -> None:
+    """Check the weight that comes back, with a copy and without, and that a layer refuses."""
+    for keep in (True, False):
+        layer = _layer(module.LoraLinear)
+        parameter = layer.base.weight
+        original = parameter.detach().clone()
+        update = 3 * (layer.B @ layer.A).detach()
+        with torch.no_grad():
+            parameter += update
+            if keep:
+                parameter += 1e-6  # as rounding would; subtraction can't take it out
+        layer.original = original.clone() if keep else None
+        layer.merged = True
+        merged = parameter.detach().clone()
+        _call(layer.unmerge)
+        _expect_same_parameter(layer, parameter)
+        got = layer.base.weight.detach()
+        mistakes = {
+            "the weight hasn't changed": lambda merged=merged: merged,
+            "the update is added a second time: subtract it": (
+                lambda merged=merged, update=update: merged + update
+            ),
+            "a factor is missing: subtract self.delta(), not B A": (
+                lambda merged=merged, update=update: merged - update / 3
+            ),
+        }
+        name_mistake(got, mistakes)
+        if keep and not torch.equal(got, original):
+            raise Mistake("with a saved copy, the weight must come back bit for bit: copy_ it")
+        expect_close(got, original, "expected the weight as it was before the merge")
+        if layer.merged is not False:
+            raise Mistake("set self.merged to False: else forward leaves the update out")
+        if layer.original is not None:
+            raise Mistake("set self.original to None: the copy isn't needed any more")
+        _expect_unmerged_refuses(layer)
+
+
+def _expect_unmerged_refuses(layer: Any) -> None:
+    before = layer.base.weight.detach().clone()
+    try:
+        layer.unmerge()
+    except RuntimeError:
+        expect_close(layer.base.weight.detach(), before, "a refused unmerge must change nothing")
+        return
+    raise Mistake("it unmerges a layer that isn't merged: raise a RuntimeError")
+
+
 # freeze_base
 
 
@@ -185,6 +354,70 @@ def _expect_trainable(model: nn.Module, wanted: set[str], when: str) -> None:
             raise Mistake(f"{when}: {letter} isn't trainable; both factors must be")
     if found != wanted:
         raise Mistake(f"{when}: wrong for {', '.join(sorted(found ^ wanted)[:3])}")
+
+
+# insert
+
+
+class _Nested(nn.Module):
+    """A model with names that nearly match, a layer inside another, and no linear `v_proj`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(6, 4)
+        self.q_proj_norm = nn.Linear(4, 4)
+        self.mlp = nn.ModuleDict({"up_proj": nn.Linear(6, 9), "down_proj": nn.Linear(9, 6)})
+        self.v_proj = nn.Embedding(5, 6)
+
+
+@checks.proves("insert")
+def insert(module: Any) -> None:
+    """Check which layers are replaced, by what, and that the base is frozen."""
+    implementation = module.insert
+    _require_function(implementation)
+    model = _Nested().double()
+    linear = {"q_proj": model.q_proj, "mlp.down_proj": model.mlp["down_proj"]}
+    targets = iter(("q_proj", "down_proj", "v_proj"))  # can be read only once
+    got = implementation(model, targets, 2, 6.0)
+    if got is not model:
+        raise Mistake(f"it must return the model that it changed, got {_type_of(got)}")
+    _expect_inserted(model, linear, module.LoraLinear)
+    wanted = {f"{name}.{letter}" for name in linear for letter in "AB"}
+    _expect_trainable(model, wanted, "after the insertion")
+    _expect_inserted_once(implementation, model)
+    try:
+        implementation(_Nested(), ("query",), 2, 6.0)
+    except ValueError:
+        return
+    raise Mistake("the model has no such layer, but that isn't refused: raise a ValueError")
+
+
+def _expect_inserted(model: Any, linear: dict[str, nn.Linear], kind: Any) -> None:
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, kind)}
+    if not layers:
+        raise Mistake("no layer was replaced: use set_submodule with the layer's name")
+    if "q_proj_norm" in layers:
+        raise Mistake("q_proj_norm isn't a target: compare the last part of the name exactly")
+    if "mlp.up_proj" in layers:
+        raise Mistake("up_proj wasn't a target, but it was replaced")
+    if "v_proj" in layers:
+        raise Mistake("v_proj is an embedding here: replace nn.Linear layers only")
+    missing = sorted(set(linear) - set(layers))
+    if missing:
+        raise Mistake(f"{missing[0]} wasn't replaced: look at modules inside of modules, too")
+    for name, layer in layers.items():
+        if layer.base is not linear[name]:
+            raise Mistake(f"{name}: the base must be the model's own layer, not a copy")
+        if (layer.rank, layer.alpha) != (2, 6.0):
+            raise Mistake(f"{name} has rank {layer.rank} and alpha {layer.alpha}: 2 and 6 expected")
+
+
+def _expect_inserted_once(implementation: Function, model: Any) -> None:
+    """Check that a second insertion leaves the adapters alone."""
+    before = list(model.modules())
+    implementation(model, ("q_proj", "down_proj"), 2, 6.0)
+    if list(model.modules()) != before:
+        raise Mistake("a layer got a second adapter: replace nn.Linear layers only")
 
 
 # adapter_state
@@ -335,59 +568,3 @@ def _expect_refusal(implementation: Function, model: Any, state: Any, problem: s
         kind = type(error).__name__
         raise Mistake(f"{problem}: expected a ValueError, got {kind}") from None
     raise Mistake(f"{problem}, but it isn't refused: raise a ValueError")
-
-
-# low_rank
-
-
-@checks.proves("low_rank")
-def low_rank(module: Any) -> None:
-    implementation = module.low_rank
-    _require_function(implementation)
-    delta = draw(7, 5)
-    rank = 2
-    alpha = 6.0
-    a, b = _factors(implementation, delta, rank, alpha)
-    u, sigma, vt = torch.linalg.svd(delta, full_matrices=False)
-    best = (u[:, :rank] * sigma[:rank]) @ vt[:rank]
-    name_mistake(
-        b @ a,
-        {
-            "the layer will multiply by alpha / rank: divide by it first": lambda: best,
-            "it multiplies by alpha / rank, and the layer does so again: divide": (
-                lambda: 3 * best
-            ),
-            "each factor is divided by alpha / rank, so it counts twice: divide by its root": (
-                lambda: best / 9
-            ),
-            "it divides by alpha alone: the layer's factor is alpha / rank": lambda: best / 6,
-            "these are the smallest directions: σ is sorted, largest first": (
-                lambda: (u[:, -rank:] * sigma[-rank:]) @ vt[-rank:] / 3
-            ),
-            "both factors contain σ, so their product contains σ²: use √σ in each": (
-                lambda: (u[:, :rank] * sigma[:rank].square()) @ vt[:rank] / 3
-            ),
-            "σ is missing: directions alone have no size": lambda: u[:, :rank] @ vt[:rank] / 3,
-        },
-    )
-    expect_close(b @ a * 3, best, "expected (alpha / rank) B A to be the best rank-2 approximation")
-    if not torch.allclose(a.norm(dim=1), b.norm(dim=0)):
-        raise Mistake("split each direction's size evenly: √σ in A, √σ in B")
-    a, b = _factors(implementation, delta, 5, 5.0)
-    expect_close(b @ a, delta, "with all five directions, expected ΔW itself")
-
-
-def _factors(implementation: Function, delta: Tensor, rank: int, alpha: float) -> Any:
-    """Return A (rank, in) and B (out, rank) after checking their shapes."""
-    got = implementation(delta.clone(), rank, alpha)
-    if not isinstance(got, tuple) or len(got) != 2:
-        raise Mistake(f"expected two tensors, A and B, got {_type_of(got)}")
-    a, b = got
-    a_like = delta.new_zeros(rank, delta.shape[1])
-    b_like = delta.new_zeros(delta.shape[0], rank)
-    shapes = [factor.shape for factor in got if isinstance(factor, Tensor)]
-    if shapes == [b_like.shape, a_like.shape] != [a_like.shape, b_like.shape]:
-        raise Mistake("A and B are swapped: A is (rank, in), B is (out, rank)")
-    expect_close(a, a_like, "A is (rank, in)", tolerance=torch.inf)
-    expect_close(b, b_like, "B is (out, rank)", tolerance=torch.inf)
-    return a, b

@@ -5,23 +5,32 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
-from labs.kit import Card
+from labs.kit import Card, assets
+from labs.kit.measure import peak_bytes
 from labs.llm07_lora import lesson as lab
+from labs.llm07_lora import models, plays, records, training
 from tests.conftest import Clone
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import models as tokenizer_models
 from torch import nn
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
 
 
 def layer(out=4, width=6, rank=2, alpha=6.0, dtype=torch.float64):
     torch.manual_seed(0)
-    one = lab.LoraLinear(nn.Linear(width, out).to(dtype), rank, alpha)
-    nn.init.normal_(one.B)
-    return one
+    lora = lab.LoraLinear(nn.Linear(width, out).to(dtype), rank, alpha)
+    nn.init.normal_(lora.B)
+    return lora
 
 
 class Two(nn.Module):
@@ -40,52 +49,52 @@ class Two(nn.Module):
 
 @pytest.mark.parametrize("shape", [(6,), (0, 6), (3, 6), (2, 5, 6), (2, 1, 3, 6)])
 def test_the_layer_computes_what_its_merged_weight_computes_for_any_batch(shape):
-    one = layer()
+    lora = layer()
     x = torch.randn(*shape, dtype=torch.float64)
-    want = F.linear(x, one.base.weight + 3 * one.B @ one.A, one.base.bias)
-    torch.testing.assert_close(one(x), want, rtol=0, atol=1e-12)
+    want = F.linear(x, lora.base.weight + 3 * lora.B @ lora.A, lora.base.bias)
+    torch.testing.assert_close(lora(x), want, rtol=0, atol=1e-12)
 
 
 def test_the_layer_never_makes_a_matrix_of_out_by_in():
     wide = lab.LoraLinear(nn.Linear(1000, 1000, bias=False), 1, 1).requires_grad_(False)
-    made = lab.peak_bytes(lambda: wide(torch.zeros(1, 1000)))
+    made = peak_bytes(lambda: wide(torch.zeros(1, 1000)))
     assert made < 4 * 1000 * 1000 / 10
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_an_adapter_has_the_dtype_of_its_base_and_starts_at_zero(dtype):
-    one = lab.LoraLinear(nn.Linear(6, 4).to(dtype), 2, 4)
-    assert one.A.dtype == one.B.dtype == dtype
-    assert one.delta().abs().max() == 0
-    assert 0 < one.A.abs().max() <= 1 / math.sqrt(6) + 0.01
+    lora = lab.LoraLinear(nn.Linear(6, 4).to(dtype), 2, 4)
+    assert lora.A.dtype == lora.B.dtype == dtype
+    assert lora.delta().abs().max() == 0
+    assert 0 < lora.A.abs().max() <= 1 / math.sqrt(6) + 0.01
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_merged_layer_refuses_to_merge_and_an_unmerged_layer_to_unmerge(keep):
-    one = layer()
+    lora = layer()
     x = torch.randn(3, 6, dtype=torch.float64)
-    want = one(x)
+    want = lora(x)
     with pytest.raises(RuntimeError, match="not merged"):
-        one.unmerge()
-    one.merge(keep)
-    torch.testing.assert_close(one(x), want, rtol=0, atol=1e-12)
+        lora.unmerge()
+    lora.merge(keep)
+    torch.testing.assert_close(lora(x), want, rtol=0, atol=1e-12)
     with pytest.raises(RuntimeError, match="already merged"):
-        one.merge(keep)
-    torch.testing.assert_close(one(x), want, rtol=0, atol=1e-12)
-    one.unmerge()
-    torch.testing.assert_close(one(x), want, rtol=0, atol=1e-12)
+        lora.merge(keep)
+    torch.testing.assert_close(lora(x), want, rtol=0, atol=1e-12)
+    lora.unmerge()
+    torch.testing.assert_close(lora(x), want, rtol=0, atol=1e-12)
 
 
 def test_a_saved_weight_is_restored_bit_for_bit_where_subtraction_rounds():
-    one = layer(64, 64, dtype=torch.float32)
-    before = one.base.weight.clone()
-    one.merge(keep=True)
-    one.unmerge()
-    assert torch.equal(one.base.weight, before)
-    one.merge()
-    one.unmerge()
-    assert not torch.equal(one.base.weight, before)
-    torch.testing.assert_close(one.base.weight, before, rtol=0, atol=1e-6)
+    lora = layer(64, 64, dtype=torch.float32)
+    before = lora.base.weight.clone()
+    lora.merge(keep=True)
+    lora.unmerge()
+    assert torch.equal(lora.base.weight, before)
+    lora.merge()
+    lora.unmerge()
+    assert not torch.equal(lora.base.weight, before)
+    torch.testing.assert_close(lora.base.weight, before, rtol=0, atol=1e-6)
 
 
 # The layer in a model.
@@ -99,7 +108,7 @@ def test_insertion_finds_layers_by_their_last_name_and_take_out_undoes_it():
     lab.insert(model, ("q_proj", "down_proj"), 2, 4)
     assert set(lab.adapters(model)) == {"q_proj", "mlp.down_proj"}
     assert torch.equal(model(x), want)
-    lab.take_out(model)
+    models.take_out(model)
     assert {name: id(module) for name, module in model.named_modules()} == before
 
 
@@ -115,69 +124,48 @@ def test_a_target_that_the_model_lacks_is_an_error():
 
 def test_only_a_and_b_are_trained_and_the_fingerprint_covers_the_other_weights():
     model = lab.insert(Two(), ("q_proj",), 2, 4)
-    assert len(lab.trainable(model)) == 2
-    before = lab.fingerprint(model)
+    assert len(training.trainable(model)) == 2
+    before = training.fingerprint(model)
     with torch.no_grad():
         model.q_proj.A.add_(1)
-    assert lab.fingerprint(model) == before
+    assert training.fingerprint(model) == before
     with torch.no_grad():
         model.lora_norm.bias[3] += 1e-7
-    assert lab.fingerprint(model) != before
+    assert training.fingerprint(model) != before
 
 
 @pytest.mark.parametrize("options", [{"use_rslora": True}, {"alpha_pattern": {"q_proj": 7}}])
 def test_an_adapter_with_another_scaling_is_refused(tmp_path, options):
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=list(lab.QV), **options)
-    get_peft_model(lab.glass(), config).save_pretrained(tmp_path)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=list(models.QV), **options)
+    get_peft_model(models.glass(), config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="scaled otherwise"):
-        lab.load(lab.glass(), tmp_path)
+        lab.load(models.glass(), tmp_path)
 
 
 def test_peft_reads_what_we_save(tmp_path):
     from peft import LoraConfig
 
-    model = lab.insert(lab.glass(), lab.QV, 3, 5)
+    model = lab.insert(models.glass(), models.QV, 3, 5)
     lab.save(model, tmp_path)
     config = LoraConfig.from_pretrained(tmp_path)
     assert (config.r, config.lora_alpha) == (3, 5)
-    assert set(config.target_modules) == set(lab.QV)
-    again = lab.load(lab.glass(), tmp_path)
+    assert set(config.target_modules) == set(models.QV)
+    again = lab.load(models.glass(), tmp_path)
     for key, tensor in lab.adapter_state(model).items():
         assert torch.equal(tensor, lab.adapter_state(again)[key])
 
 
-# low_rank, energy, cut.
+# low_rank.
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (9, 4), (4, 9)])
-def test_the_error_of_a_low_rank_update_is_the_remaining_energy(shape):
+def test_the_error_of_a_low_rank_product_is_that_of_the_remaining_singular_values(shape):
     delta = torch.randn(*shape, dtype=torch.float64)
-    a, b = lab.low_rank(delta, 2, alpha=7.0)
-    left = (delta - 3.5 * b @ a).square().sum() / delta.square().sum()
-    assert left.item() == pytest.approx(1 - lab.energy(delta)[1].item(), abs=1e-6)
-
-
-def test_a_matrix_of_rank_one_has_all_its_energy_in_one_direction():
-    assert lab.energy(torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 7)))[0] > 1 - 1e-6
-
-
-def test_cut_keeps_all_of_an_update_at_full_rank_and_none_at_rank_zero():
-    model = lab.glass()
-    base = lab.glass()
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.01 * torch.randn_like(weight))
-    for rank, want in ((64, model), (0, base)):  # a key projection is 64 × 128
-        short = lab.cut(model, rank)
-        one = short.model.layers[2].self_attn.k_proj
-        got = one.base.weight + one.delta()
-        want = want.model.layers[2].self_attn.k_proj.weight
-        torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
-        assert torch.equal(short.model.norm.weight, model.model.norm.weight)
-        assert torch.equal(short.lm_head.weight, model.lm_head.weight)
+    a, b = lab.low_rank(delta, 2)
+    remaining = torch.linalg.svdvals(delta)[2:].square().sum()
+    assert (delta - b @ a).square().sum().item() == pytest.approx(remaining.item(), abs=1e-9)
 
 
 # Training: N processes give the losses of one. The first loss is PyTorch's own mean.
@@ -185,26 +173,27 @@ def test_cut_keeps_all_of_an_update_at_full_rank_and_none_at_rank_zero():
 TRAINS = '''
 import torch
 from labs.llm07_lora import lesson as lora
+from labs.llm07_lora import models, plays, training
 
 
 @lab.experiment
 def adapts(run: Run):
     """Five steps of an adapter on glass, on rows with different numbers of labels."""
     torch.manual_seed(run.seed)
-    model = lora.insert(lora.glass(), lora.ALL, 2, 4)
-    rows = lora.plays().training
+    model = lora.insert(models.glass(), models.ALL, 2, 4)
+    rows = plays.rows().training
     data = []
     for step in range(5):
         tokens = rows[4 * step : 4 * step + 4, :32]
         labels = tokens.clone()
         labels[0, 4:] = labels[1, :30] = -100
         data.append((tokens, labels))
-    done = lora.train(run, model, data, 5, 1e-2, "adapts")
+    done = training.train(run, model, data, 5, 1e-2, "adapts")
     run.measure("losses", done.losses)
-    run.measure("test", lora.test_loss(run, done.model, lora.plays().test[:4]))
+    run.measure("test", training.test_loss(run, done.model, plays.rows().test[:4]))
     run.measure("bytes", done.optimizer_bytes)
     tokens, labels = data[0]
-    logits = lora.glass()(tokens).logits[:, :-1].flatten(0, 1)
+    logits = models.glass()(tokens).logits[:, :-1].flatten(0, 1)
     want = torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten())
     run.measure("first", want.item())
     run.check("processes", run.accelerator.num_processes, at_least=1)
@@ -217,9 +206,10 @@ def adapted(clone: Clone, lesson: str, *words: str) -> dict[str, Any]:
     assert ended.code == 0, ended
     (folder,) = (clone.path / out / lesson).iterdir()
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    found = next(one for one in results["experiments"] if one["name"] == "adapts")
+    experiments = results["experiments"]
+    adapts = next(found for found in experiments if found["name"] == "adapts")
     assert results["environment"]["processes"] == (2 if words else 1)
-    return {one["name"]: one["values"] for one in found["measurements"]}
+    return {found["name"]: found["values"] for found in adapts["measurements"]}
 
 
 def test_two_processes_train_as_one_although_they_share_labels_unequally(clone: Clone) -> None:
@@ -236,31 +226,31 @@ def test_two_processes_train_as_one_although_they_share_labels_unequally(clone: 
 
 
 def test_held_out_combinations_are_new_but_all_their_parts_are_trained_on():
-    known, held = lab.trips()
+    known, held = records.trips()
     assert (len(known), len(held)) == (504, 168)
     assert not set(known) & set(held)
     for part in range(3):
-        assert {one[part] for one in held} == {one[part] for one in known}
+        assert {trip[part] for trip in held} == {trip[part] for trip in known}
 
 
 def test_all_records_differ_and_no_request_contains_its_record():
-    everything = [one for part in lab.trips() for one in part]
-    assert len({lab.record(one) for one in everything}) == 672
-    for way in lab.WAYS:
-        assert all(lab.record(one) not in way.format(*one) for one in everything)
-        assert len({way.format(*one) for one in everything}) == 672
+    everything = [trip for part in records.trips() for trip in part]
+    assert len({records.record(trip) for trip in everything}) == 672
+    for way in records.WORDINGS:
+        assert all(records.record(trip) not in way.format(*trip) for trip in everything)
+        assert len({way.format(*trip) for trip in everything}) == 672
 
 
 def test_only_the_record_and_the_end_are_labels():
-    tokenizer = lab.AutoTokenizer.from_pretrained(lab.assets.smollm2())
-    ((tokens, labels),) = lab.request_batches(tokenizer, 6, 1, seed=0)
+    tokenizer = AutoTokenizer.from_pretrained(assets.smollm2())
+    ((tokens, labels),) = records.training_batches(tokenizer, 6, 1, seed=0)
     assert tokens.shape == labels.shape
-    records = {lab.record(one) for one in lab.trips()[0]}
+    expected = {records.record(trip) for trip in records.trips()[0]}
     for row, wanted in zip(tokens, labels, strict=True):
         supervised = wanted != -100
         assert torch.equal(row[supervised], wanted[supervised])
         *answer, end = row[supervised].tolist()
-        assert tokenizer.decode(answer) in records
+        assert tokenizer.decode(answer) in expected
         assert end == tokenizer.eos_token_id
         start = supervised.int().argmax()
         assert supervised[start : start + len(answer) + 1].all(), "in one piece"
@@ -268,13 +258,29 @@ def test_only_the_record_and_the_end_are_labels():
 
 
 def test_rows_of_plays_for_training_validation_and_test_are_disjoint():
-    train, valid, test = lab.plays()
-    assert train.shape[1] == lab.LENGTH
-    assert valid.shape == test.shape == (64, lab.LENGTH)
+    train, valid, test = plays.rows()
+    assert train.shape[1] == plays.LENGTH
+    assert valid.shape == test.shape == (64, plays.LENGTH)
     rows = [{tuple(row.tolist()) for row in part} for part in (train, valid, test)]
     assert not rows[0] & rows[1]
     assert not rows[0] & rows[2]
     assert not rows[1] & rows[2]
+
+
+def test_shared_beginnings_change_no_answer():
+    model = models.glass()
+    tokenizer = models.glass_tokenizer()
+    tokenizer.eos_token = tokenizer.pad_token = "\n"
+    prompts = ["Alice was beginning to", "Alice was", "Alice was very tired of sitting"]
+    together = records.answers(model, tokenizer, prompts)
+    assert together == [records.answers(model, tokenizer, [prompt])[0] for prompt in prompts]
+
+
+def test_shares_count_cities_days_numbers_and_exact_records():
+    trips = [(3, "Oslo", "Friday"), (4, "Rome", "Monday")]
+    said = ["OSL-FRI-4", "ROM-MON-4"]
+    assert records.shares_right(said, trips) == [1.0, 1.0, 0.5, 0.5]
+    assert records.shares_right(["", "A-B-4-5"], trips) == [0.0, 0.0, 0.5, 0.0]
 
 
 # Other models.
@@ -288,7 +294,7 @@ def run_with_model(folder):
 def test_a_model_without_an_end_token_learns_records_that_end_with_the_line(tmp_path):
     characters = "\n".join(["", *sorted(map(chr, range(32, 127)))]).split("\n")
     ids = {one or "\n": i for i, one in enumerate(characters)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=" "))
+    tokenizer = Tokenizer(tokenizer_models.WordLevel(ids, unk_token=" "))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Fuse()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path)
@@ -296,19 +302,19 @@ def test_a_model_without_an_end_token_learns_records_that_end_with_the_line(tmp_
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32}
     config = LlamaConfig(vocab_size=len(ids), eos_token_id=None, **shape, **heads)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    model, tokenizer = lab.smollm2(run_with_model(tmp_path))
-    ((tokens, labels),) = lab.request_batches(tokenizer, 3, 1, seed=0)
+    model, tokenizer = models.smollm2(run_with_model(tmp_path))
+    ((tokens, labels),) = records.training_batches(tokenizer, 3, 1, seed=0)
     assert tokens.max() < len(ids)
-    records = {f"{lab.record(one)}\n" for one in lab.trips()[0]}
-    assert all(tokenizer.decode(row[row != -100]) in records for row in labels)
-    lab.tiny_steps(lab.insert(model, lab.ALL, 2, 4), tokens, 1, lab.adamw(model, 1e-2))
-    prompts = [lab.prompt(tokenizer, "Seats"), lab.prompt(tokenizer, "More seats")]
-    assert len(lab.answers(model, tokenizer, prompts)) == 2
+    expected = {f"{records.record(trip)}\n" for trip in records.trips()[0]}
+    assert all(tokenizer.decode(row[row != -100]) in expected for row in labels)
+    training.tiny_steps(lab.insert(model, models.ALL, 2, 4), tokens, 1, training.adamw(model, 1e-2))
+    prompts = [records.prompt(tokenizer, "Seats"), records.prompt(tokenizer, "More seats")]
+    assert len(records.answers(model, tokenizer, prompts)) == 2
 
 
 def test_a_model_that_is_not_made_like_llama_is_a_card(tmp_path):
     config = GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=16)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    lab.AutoTokenizer.from_pretrained(lab.assets.smollm2()).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(assets.smollm2()).save_pretrained(tmp_path)
     with pytest.raises(Card, match="isn't made like Llama"):
-        lab.smollm2(run_with_model(tmp_path))
+        models.smollm2(run_with_model(tmp_path))

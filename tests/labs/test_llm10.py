@@ -15,6 +15,7 @@ from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm04_tokenization import BPE
 from labs.llm07_lora import lesson as llm07
+from labs.llm07_lora import models, training
 from labs.llm10_llama import lesson as lab
 from labs.llm10_llama.corpus import Text, open_text, prompt_of, tokenizer_of, witten_bell
 from tests.conftest import Clone
@@ -333,13 +334,13 @@ def test_a_llama_with_features_that_ours_lacks_gives_a_card(unlike, why):
 
 def test_adapters_of_llm07_tune_a_saved_model(tmp_path):
     _, folder = saved(tmp_path)
-    tuned = llm07.insert(llm07.open_model(folder), llm07.ALL, rank=2, alpha=4.0)
-    base = llm07.fingerprint(llm07.open_model(folder))
+    tuned = llm07.insert(models.open_model(folder), models.ALL, rank=2, alpha=4.0)
+    base = training.fingerprint(models.open_model(folder))
     rows = text_of(tmp_path).batch(8, 15, torch.Generator().manual_seed(0))
-    before = llm07.loss_on(tuned, rows).item()
-    llm07.tiny_steps(tuned, rows, 10, llm07.adamw(tuned, 0.02))
-    assert llm07.loss_on(tuned, rows).item() < before - 0.1
-    assert llm07.fingerprint(llm07.take_out(tuned)) == base
+    before = training.loss_on(tuned, rows).item()
+    training.tiny_steps(tuned, rows, 10, training.adamw(tuned, 0.02))
+    assert training.loss_on(tuned, rows).item() < before - 0.1
+    assert training.fingerprint(models.take_out(tuned)) == base
 
 
 # Training.

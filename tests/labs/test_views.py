@@ -18,6 +18,8 @@ from labs.llm04_tokenization.vocabularies import Vocabulary
 from labs.llm05a_normalization import view_data as llm05a
 from labs.llm05a_normalization.lesson import layer_norm, rms_norm
 from labs.llm06_attention import head_patterns
+from labs.llm07_lora import view_data as llm07
+from labs.llm07_lora.lesson import low_rank
 from labs.llm10_llama import view_data as llm10
 from tests.browser import page_of
 
@@ -327,6 +329,28 @@ def test_a_pattern_names_pairs_of_query_and_key(pattern: str, pairs: set[tuple[i
     found = head_patterns.PATTERNS[pattern][0](ids, words)
     later = [pair for pair in np.argwhere(found).tolist() if pair[0] >= head_patterns.FIRST_QUERY]
     assert {tuple(pair) for pair in later} == pairs
+
+
+# LLM07
+
+
+def test_the_page_multiplies_thin_matrices_as_torch_does(browser: Any, tmp_path: Path) -> None:
+    targets = {"letters": llm07.letters(), "noise": llm07.noise()}
+    data, caption, columns, rows = llm07.view(torch.randn(20, 30), targets, low_rank)
+    path = tmp_path / "views" / "low_rank.json"
+    views.write(data, path)
+    page = tmp_path / "page.html"
+    page.write_text(views.document(View("low_rank", "w", caption, columns, [], path)), "utf-8")
+    with page_of(browser, page, 1280, "light") as shown:
+        for pair, target in zip(data["matrices"], targets.values(), strict=True):
+            for rank in (0, 1, 4, 9):
+                compute = "([pair, rank]) => LabViews.lowRank(pair, rank)"
+                product = torch.tensor(shown.evaluate(compute, [pair, rank]), dtype=torch.float64)
+                a, b = low_rank(target, rank)
+                torch.testing.assert_close(product, b @ a, rtol=0, atol=1e-12)
+    shares = [row[-1] for row in rows if row[0] == "letters"]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
 
 
 # LLM10

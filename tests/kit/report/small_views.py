@@ -149,7 +149,19 @@ def five_words() -> dict[str, Any]:
     return {"words": [looks, noun], "sentence": [1, 0, 1, 0, 1]}
 
 
+def low_rank() -> dict[str, Any]:
+    """A base of two rows and three columns, an update of rank 2, and an update of rank 1."""
+    letters = {
+        "name": "<b>",
+        "b": [[2.0, 0.0], [0.0, 1.0]],
+        "a": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
+    }
+    line = {"name": "line", "b": [[1.0], [1.0]], "a": [[-1.0, 0.0, 0.5]]}
+    return {"base": [[0.5, 0.0, 0.0], [0.0, -0.25, 0.0]], "matrices": [letters, line]}
+
+
 DATA = {
+    "low_rank": low_rank,
     "merges": merges,
     "attention": attention,
     "boundary": boundary,

@@ -345,6 +345,37 @@ def test_playing_ends_at_the_last_step(opened: Opener) -> None:
         assert page.get_by_role("slider", name="training step").input_value() == "1"
 
 
+# The low-rank update
+
+
+def test_a_rank_draws_part_of_an_update(opened: Opener) -> None:
+    with opened("low_rank") as page:
+        said(page, "<b>, rank 1: 5 numbers hold 80 % of ΔW's sum of squares.")
+        page.get_by_role("slider", name="rank").fill("2")
+        said(page, "<b>, rank 2: 10 numbers hold 100 % of ΔW's sum of squares.")
+        page.get_by_role("slider", name="rank").fill("0")
+        assert numbers(page)[:3] == ["0", "6", "0 %"]
+        page.locator("label", has_text="line").click()
+        page.get_by_role("slider", name="rank").focus()
+        page.keyboard.press("ArrowRight")
+        said(page, "line, rank 1: 5 numbers hold 100 % of ΔW's sum of squares.")
+
+
+def test_an_entry_is_shown_as_a_sum(opened: Opener) -> None:
+    with opened("low_rank") as page:
+        said(page, "Row 2, column 2: −0.25 + 0.00 = −0.25.")
+        page.locator(".view-matrices").focus()
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowLeft")  # the edge stops it
+        said(page, "Row 1, column 1: 0.50 + 2.00 = 2.50.")
+        page.locator("label", has_text="line").click()
+        said(page, "Row 1, column 1: 0.50 − 1.00 = −0.50.")
+        box = page.locator(".view-cells").last.bounding_box()
+        page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.9 * box["height"])
+        said(page, "Row 2, column 3: 0.00 + 0.50 = 0.50.")
+
+
 # The plane; tests/labs/test_views.py compares its numbers with torch's
 
 

@@ -1,6 +1,7 @@
-"""Wrong solutions that a learner might write for LLM07, and the message that each must get."""
+"""Wrong solutions of LLM07: what a learner might plausibly hand in, and the message."""
 
 import math
+from functools import partial
 
 from labs.llm07_lora import lesson as lab
 
@@ -179,27 +180,153 @@ def overwrites_the_base(model, state):
     return lab.swap(model, state)
 
 
-def factors(factor=lambda sigma, rank, alpha: (sigma * rank / alpha).sqrt(), start=0):
-    def low_rank(delta, rank, alpha):
-        u, sigma, vt = torch.linalg.svd(delta, full_matrices=False)
+def factors(factor=lambda sigma: sigma.sqrt(), start=0):
+    def low_rank(matrix, rank):
+        u, sigma, vt = torch.linalg.svd(matrix, full_matrices=False)
         used = slice(start or None, rank if not start else None)
-        root = factor(sigma[used], rank, alpha)
+        root = factor(sigma[used])
         return root[:, None] * vt[used], u[:, used] * root
 
     return low_rank
 
 
-def all_on_one_side(delta, rank, alpha):
-    a, b = lab.low_rank(delta, rank, alpha)
+def all_on_one_side(matrix, rank):
+    a, b = lab.low_rank(matrix, rank)
     size = a.norm(dim=1)
     return a * size[:, None], b / size
 
 
-def swapped(delta, rank, alpha):
-    return lab.low_rank(delta, rank, alpha)[::-1]
+def swapped(matrix, rank):
+    return lab.low_rank(matrix, rank)[::-1]
+
+
+def merge_by(change, guard=True, keeps="clone", sets=True):
+    """Return a layer whose merge() calls `change(weight, layer)`, with parts left out."""
+
+    class Layer(lab.LoraLinear):
+        def merge(self, keep=False):
+            if guard and self.merged:
+                raise RuntimeError
+            weight = self.base.weight
+            copies = {"clone": weight.detach().clone(), "view": weight.detach(), "no": None}
+            self.original = copies[keeps] if keep or keeps == "always" else None
+            change(weight, self)
+            self.merged = sets
+
+    return Layer
+
+
+def adds(weight, layer, factor=1.0):
+    with torch.no_grad():
+        weight += factor * layer.delta()
+
+
+def adds_without_the_factor(weight, layer):
+    with torch.no_grad():
+        weight += layer.B @ layer.A
+
+
+def adds_in_the_graph(weight, layer):
+    weight += layer.delta()
+
+
+def makes_a_new_parameter(weight, layer):
+    layer.base.weight = torch.nn.Parameter((weight + layer.delta()).detach())
+
+
+def unmerge_by(change, guard=True, resets=True, forgets=True):
+    """Return a layer whose unmerge() calls `change(weight, layer)`, with parts left out."""
+
+    class Layer(lab.LoraLinear):
+        def unmerge(self):
+            if guard and not self.merged:
+                raise RuntimeError
+            with torch.no_grad():
+                change(self.base.weight, self)
+            if forgets:
+                self.original = None
+            self.merged = not resets
+
+    return Layer
+
+
+def subtracts(weight, layer):
+    weight -= layer.delta()
+
+
+def restores(weight, layer):
+    if layer.original is None:
+        weight -= layer.delta()
+    else:
+        weight.copy_(layer.original)
+
+
+def replaces(model, targets, rank, alpha, match, frozen=True, kind=torch.nn.Linear):
+    """Insert adapters where `match(name, targets)` holds."""
+    targets = set(targets)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, kind) and match(name, targets):
+            model.set_submodule(name, lab.LoraLinear(module, rank, alpha))
+    if not lab.adapters(model):
+        raise ValueError
+    if frozen:
+        lab.freeze_base(model)
+    return model
+
+
+def last(name, targets):
+    return name.split(".")[-1] in targets
+
+
+def by_prefix(*given):
+    return replaces(*given, lambda name, targets: name.split(".")[-1].startswith(tuple(targets)))
+
+
+def by_full_name(*given):
+    return replaces(*given, lambda name, targets: name in targets)
+
+
+def forgets_to_freeze(*given):
+    return replaces(*given, last, frozen=False)
+
+
+def returns_no_model(*given):
+    replaces(*given, last)
+
+
+def swaps_rank_and_alpha(model, targets, rank, alpha):
+    targets = set(targets)
+    lab.insert(model, targets, rank, alpha)
+    for layer in lab.adapters(model).values():
+        layer.alpha = rank
+    return model
+
+
+def refuses_no_name(model, targets, rank, alpha):
+    try:
+        return lab.insert(model, targets, rank, alpha)
+    except ValueError:
+        return model
+
+
+def adapts_adapters(model, targets, rank, alpha):
+    targets = set(targets)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.Linear) and set(name.split(".")) & targets:
+            model.set_submodule(name, lab.LoraLinear(module, rank, alpha))
+    if not lab.adapters(model):
+        raise ValueError
+    lab.freeze_base(model)
+    return model
 
 
 WRONG = [
+    ("low_rank", factors(lambda sigma: sigma), "√σ in each"),
+    ("low_rank", factors(lambda sigma: sigma**0), "directions alone have no size"),
+    ("low_rank", factors(start=-2), "the smallest directions"),
+    ("low_rank", all_on_one_side, "each direction's size evenly"),
+    ("low_rank", lambda *_: None, "expected two tensors"),
+    ("low_rank", swapped, "A and B are swapped"),
     ("LoraLinear.forward", layer(update=False), "the update isn't added"),
     ("LoraLinear.forward", layer(base=False), "the base's own output is missing"),
     ("LoraLinear.forward", layer(scale=lambda *_: 1), "the factor alpha / rank is missing"),
@@ -211,6 +338,21 @@ WRONG = [
     ("LoraLinear.forward", Detached, "no gradient reaches A"),
     ("LoraLinear.forward", MakesTheMatrix, "makes a matrix of 4 × 6"),
     ("LoraLinear.forward", None, "expected a class, got nothing"),
+    ("LoraLinear.merge", merge_by(lambda *_: None), "the weight hasn't changed"),
+    ("LoraLinear.merge", merge_by(adds_without_the_factor), "the factor alpha / rank is missing"),
+    ("LoraLinear.merge", merge_by(partial(adds, factor=-1.0)), "the update is subtracted"),
+    ("LoraLinear.merge", merge_by(adds_in_the_graph), "work under torch.no_grad"),
+    ("LoraLinear.merge", merge_by(makes_a_new_parameter), "the weight is a new object"),
+    ("LoraLinear.merge", merge_by(adds, guard=False), "a second merge adds the update twice"),
+    ("LoraLinear.merge", merge_by(adds, keeps="view"), "clone it before you add"),
+    ("LoraLinear.merge", merge_by(adds, keeps="no"), "must hold the weight as it was"),
+    ("LoraLinear.merge", merge_by(adds, sets=False), "set self.merged to True"),
+    ("LoraLinear.unmerge", unmerge_by(lambda *_: None), "the weight hasn't changed"),
+    ("LoraLinear.unmerge", unmerge_by(adds), "added a second time"),
+    ("LoraLinear.unmerge", unmerge_by(subtracts), "bit for bit"),
+    ("LoraLinear.unmerge", unmerge_by(restores, guard=False), "unmerges a layer that isn't merged"),
+    ("LoraLinear.unmerge", unmerge_by(restores, resets=False), "set self.merged to False"),
+    ("LoraLinear.unmerge", unmerge_by(restores, forgets=False), "set self.original to None"),
     ("freeze_base", freezes_all, "nothing is trainable"),
     ("freeze_base", freezes_nothing, "everything is trainable; freeze"),
     ("freeze_base", freezes_by_name, "is it by name"),
@@ -219,6 +361,13 @@ WRONG = [
     ("freeze_base", trains_b_alone, "A isn't trainable"),
     ("freeze_base", makes_new_ones, "an optimizer would miss"),
     ("freeze_base", zeroes_what_it_freezes, "other values than before"),
+    ("insert", by_prefix, "compare the last part of the name exactly"),
+    ("insert", by_full_name, "look at modules inside of modules"),
+    ("insert", forgets_to_freeze, "everything is trainable"),
+    ("insert", returns_no_model, "must return the model that it changed"),
+    ("insert", swaps_rank_and_alpha, "has rank 2 and alpha 2"),
+    ("insert", refuses_no_name, "raise a ValueError"),
+    ("insert", adapts_adapters, "a second adapter"),
     ("adapter_state", a_view_of_each, "clone each tensor"),
     ("adapter_state", the_full_state, "A and B alone"),
     ("adapter_state", own_names, "peft calls them"),
@@ -236,18 +385,4 @@ WRONG = [
     ("swap", refuses_all, "refuses an adapter that fits"),
     ("swap", empties_the_dict, "the dict that was passed in has changed"),
     ("swap", overwrites_the_base, "only A and B belong to the adapter"),
-    ("low_rank", factors(lambda s, _r, _a: s.sqrt()), "the layer will multiply"),
-    ("low_rank", factors(lambda s, r, a: (s * a / r).sqrt()), "the layer does so again"),
-    ("low_rank", factors(lambda s, r, a: s.sqrt() * r / a), "it counts twice"),
-    ("low_rank", factors(lambda s, _r, a: (s / a).sqrt()), "divides by alpha alone"),
-    ("low_rank", factors(lambda s, r, a: s * (r / a) ** 0.5), "√σ in each"),
-    ("low_rank", factors(lambda s, r, a: s**0 * (r / a) ** 0.5), "directions alone have no size"),
-    ("low_rank", factors(start=-2), "the smallest directions"),
-    ("low_rank", all_on_one_side, "each direction's size evenly"),
-    (
-        "low_rank",
-        lambda *given: lab.low_rank(*given) if given[1] == 2 else None,
-        "expected two tensors",
-    ),
-    ("low_rank", swapped, "A and B are swapped"),
 ]

@@ -1,0 +1,167 @@
+"""The drawings of LLM07.
+
+Each public function returns what `run.figure` takes: figure, name, caption and alt text.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+
+Drawn = dict[str, Any]
+
+
+def as_arguments(figure: Figure, name: str, caption: str, alt: str) -> Drawn:
+    """Return the arguments of `run.figure`."""
+    return {"figure": figure, "name": name, "caption": caption, "alt": alt}
+
+
+def _matrix(ax: Axes, corner: tuple[float, float], size: tuple[float, float], colour: str) -> None:
+    """Draw a matrix as a rectangle of `size`, width and height, with its lower left corner."""
+    ax.add_patch(Rectangle(corner, *size, fc=colour, ec="none", alpha=0.85))
+
+
+def _label(ax: Axes, x: float, y: float, text: str, **looks: Any) -> None:
+    ax.text(x, y, text, ha="center", va="center", **looks)
+
+
+def update() -> Drawn:
+    """Draw W + B A with the shapes of the matrices."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.0))
+    _matrix(ax, (0, 0), (3, 3), "C0")
+    _label(ax, 1.5, 1.5, "W\nfrozen", color="white", fontsize=15)
+    _label(ax, 1.5, -0.35, "in")
+    _label(ax, -0.4, 1.5, "out")
+    _label(ax, 3.7, 1.5, "+  α/r ·", fontsize=15)
+    _matrix(ax, (4.6, 0), (0.4, 3), "C1")
+    _label(ax, 4.8, 1.5, "B", color="white", fontsize=15)
+    _label(ax, 4.8, -0.35, "r")
+    _matrix(ax, (5.3, 2.6), (3, 0.4), "C1")
+    _label(ax, 6.8, 2.8, "A", color="white", fontsize=15)
+    _label(ax, 6.8, 3.3, "in")
+    _label(ax, 8.5, 2.8, "r")
+    _label(ax, 7, 1.2, "trained: r · (in + out) numbers\ninstead of in · out", color="C1")
+    ax.set(xlim=(-0.8, 9), ylim=(-0.7, 3.6), aspect="equal")
+    ax.set_title("A large frozen matrix and a thin trained update")
+    ax.axis("off")
+    caption = "LoRA: the frozen matrix W and its update, a tall B times a wide A."
+    alt = "A large square W, plus a tall thin B times a wide flat A."
+    return as_arguments(fig, "update", caption, alt)
+
+
+def pictures(target: Tensor, drawn: Mapping[int, Tensor]) -> Drawn:
+    """Draw a picture and its approximations by rank, all (rows, columns)."""
+    fig, axes = plt.subplots(2, 2, figsize=(7.2, 3.6))
+    panels = {"the picture, 225 pixels": target}
+    for rank, image in drawn.items():
+        panels[f"rank {rank}: {rank * sum(image.shape)} numbers"] = image
+    for ax, (title, image) in zip(axes.flat, panels.items(), strict=True):
+        shown = ax.imshow(image, vmin=-1.2, vmax=1.2, cmap="RdBu_r", aspect="equal")
+        ax.set_title(title, fontsize=10)
+        ax.set(xticks=[], yticks=[])
+        ax.grid(visible=False)
+    fig.colorbar(shown, ax=axes, label="value of a pixel", shrink=0.8)
+    caption = "The word LoRA from one, two and four products of a column and a row."
+    alt = "Four pictures: the letters LoRA, and three copies that become clearer with the rank."
+    return as_arguments(fig, "letters", caption, alt)
+
+
+def places(block: nn.Module, names: Sequence[str], rank: int, model: str) -> Drawn:
+    """Draw the sizes of a block's linear layers and of their adapters."""
+    modules = {path.split(".")[-1]: module for path, module in block.named_modules()}
+    shapes = {name: tuple(modules[name].weight.shape) for name in names}  # (out, in)
+    fig, ax = plt.subplots(figsize=(7.2, 3.6))
+    for i, (name, (rows, columns)) in enumerate(shapes.items()):
+        weights = rows * columns
+        adapter = rank * (rows + columns)
+        ax.barh(i - 0.2, weights, 0.38, color="C0")
+        ax.barh(i + 0.2, adapter, 0.38, color="C1")
+        ax.text(weights * 1.1, i - 0.2, f"{weights:,}", va="center", fontsize=9, color="C0")
+        ax.text(adapter * 1.1, i + 0.2, f"{adapter:,}", va="center", fontsize=9, color="C1")
+        shapes_text = f"{name}\n{rows} × {columns}"
+        ax.text(900, i, shapes_text, va="center", ha="right", fontsize=9)
+    ax.set(xscale="log", xlim=(1000, 5e6), xlabel="numbers", yticks=[])
+    ax.invert_yaxis()
+    ax.set_title("frozen W", color="C0", loc="left")
+    ax.set_title("trained A and B", color="C1", loc="right")
+    caption = f"A block of {model}: its seven matrices, out × in, and adapters of rank {rank}."
+    alt = "Seven pairs of bars: the weights of a matrix, and the far fewer of its adapter."
+    return as_arguments(fig, "places", caption, alt)
+
+
+def gradient_flow(*steps: Mapping[str, Sequence[Any]]) -> Drawn:
+    """Draw the largest gradient of A and B in each adapter, a panel for each step."""
+    fig, axes = plt.subplots(1, len(steps), figsize=(7.2, 3.4), sharey=True)
+    for ax, gradients in zip(axes, steps, strict=True):
+        for colour, (name, values) in zip(("C1", "C0"), gradients.items(), strict=True):
+            heights = [float(value) for value in values]
+            ax.plot(heights, "o", ms=3, color=colour)
+            y = max(heights) if max(heights) else 0
+            ax.annotate(name, (len(heights), y), color=colour, fontsize=13, va="center")
+        ax.set_yscale("symlog", linthresh=1e-4)
+        ax.set(xlabel="adapter, from first block to last", ylim=(-3e-5, None))
+    axes[0].set_title("Step 0: A gets no gradient", fontsize=11)
+    axes[1].set_title("Step 1: both do", fontsize=11)
+    axes[0].set_ylabel("largest gradient")
+    caption = (
+        "The largest gradient in each of SmolLM2's adapters, from the first block to the last."
+    )
+    alt = "Two panels of dots: at step 0 A's gradients are 0 and B's are not; then neither is."
+    return as_arguments(fig, "gradients", caption, alt)
+
+
+def learned(losses: Sequence[float], right: Mapping[str, Sequence[float]], model: str) -> Drawn:
+    """Draw the training loss, and the shares of right cities, days, numbers and records."""
+    fig, (left, ax) = plt.subplots(1, 2, figsize=(8.4, 3.6), width_ratios=(1, 1.5))
+    left.plot(range(1, len(losses) + 1), losses, "o-", ms=3)
+    left.set(
+        xlabel="step of four requests", ylabel="loss (nats per token of the record)", ylim=(0, None)
+    )
+    left.set_title("The loss falls", fontsize=11)
+    parts = ("city", "day", "number", "entire record")
+    for i, (name, shares) in enumerate(right.items()):
+        for j, share in enumerate(shares):
+            x = j + 0.27 * (i - 1)
+            ax.bar(x, 100 * share, 0.25, color=f"C{(5, 4, 0)[i]}", label=name if not j else None)
+            ax.text(x, 100 * share + 1, f"{100 * share:.0f}", ha="center", fontsize=8)
+    ax.set_xticks(range(4), parts)
+    ax.set(ylabel="right answers (%)", ylim=(0, 128), yticks=range(0, 101, 25))
+    ax.legend(loc="upper left", ncols=3, fontsize=8, columnspacing=1, handlelength=1)
+    ax.set_title("Training teaches what a prompt doesn't", fontsize=11)
+    caption = f"{model} learns to write records. Right: shares of held-out requests."
+    alt = "A falling loss curve, and bars of right cities, days, numbers and records."
+    return as_arguments(fig, "records", caption, alt)
+
+
+def loss_map(
+    losses: Tensor, ranks: Sequence[int], scales: Sequence[float], rates: Sequence[float]
+) -> Drawn:
+    """Draw the loss, (rank, α/r, rate), a heat map for each rank; a frame marks its lowest cell."""
+    fig, axes = plt.subplots(1, len(ranks), figsize=(8.8, 3.2))
+    low = float(losses.min())
+    for ax, rank, cells in zip(axes, ranks, losses, strict=True):
+        image = ax.imshow(cells, vmin=low, vmax=low + 0.4, cmap="viridis_r", aspect="auto")
+        for i, row in enumerate(cells.tolist()):
+            for j, loss in enumerate(row):
+                colour = "white" if loss > low + 0.2 else "black"
+                ax.text(j, i, f"{loss:.2f}", ha="center", va="center", color=colour, fontsize=10)
+        row, column = divmod(int(cells.argmin()), len(rates))
+        frame = Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, fill=False, ec="C1", lw=3)
+        ax.add_patch(frame)
+        ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+        ax.set_yticks(range(len(scales)), [f"{scale * rank:g}" for scale in scales])
+        ax.set(xlabel="learning rate η", ylabel="α")
+        ax.set_title(f"rank {rank}", fontsize=11)
+        ax.grid(visible=False)
+    label = "loss (nats per token)"
+    fig.colorbar(image, ax=list(axes), label=label, extend="max")
+    fig.suptitle("A larger α needs a smaller rate", x=0.02, ha="left", fontsize=12)
+    caption = (
+        "Loss of glass on plays, mean of three seeds. A frame marks the best pair of each rank."
+    )
+    alt = "Three heat maps of the loss, α by learning rate, one for each rank."
+    return as_arguments(fig, "map", caption, alt)
