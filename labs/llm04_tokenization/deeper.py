@@ -873,7 +873,7 @@ def closing(results: Results) -> str:
         "time of the simple trainer ÷ time of the incremental one",
     )
     ratio = results.value(
-        "long_words_take_nearly_linear_time", "100,000 letters: our time ÷ tiktoken's"
+        "buckets_look_up_three_pairs_a_letter", "100,000 letters: our time ÷ tiktoken's"
     )
     return (
         f"In this run the incremental trainer was {faster:.1f} times as fast as the simple one. A "
