@@ -136,27 +136,28 @@ def show_rates(run: Run, losses: Mapping[Arm, list[float]], unigram: float) -> N
     rates = sorted({arm.rate for arm in losses})
     for placement, colour in COLOURS.items():
         arms = [arm for arm in losses if arm.placement == placement and not arm.warm]
-        values = torch.tensor([losses[arm] for arm in arms])  # (rates, seeds)
-        ax.plot(rates, values.mean(1), "o--", color=colour)
-        ax.plot(rates, values, ".", color=colour, alpha=0.6)
-        place = (rates[-1] * 1.06, values.mean(1)[-1].item())
+        means = [mean(losses[arm]) for arm in arms]
+        ax.plot(rates, means, "o--", color=colour)
+        for arm in arms:
+            ax.plot([arm.rate] * len(losses[arm]), losses[arm], ".", color=colour, alpha=0.6)
+        place = (rates[-1] * 1.06, means[-1])
         below = placement == "Post-LN"
         ax.text(*place, f"{placement},\nno warm-up", color=colour, va="top" if below else "center")
     (warm,) = (arm for arm in losses if arm.warm)
-    ax.plot([warm.rate] * 3, losses[warm], ".", color="C1", alpha=0.6)
+    ax.plot([warm.rate] * len(losses[warm]), losses[warm], ".", color="C1", alpha=0.6)
     ax.plot(warm.rate, mean(losses[warm]), "D", ms=8, color="C1")
     ax.text(warm.rate * 1.06, mean(losses[warm]), "Post-LN, with warm-up", color="C1", va="center")
     ax.axhline(unigram, color="grey", ls=":", lw=1)
     ax.text(rates[0] * 0.82, unigram, "unigram", va="bottom", color="grey", fontsize=10)
     ax.set(xscale="log", xlim=(rates[0] * 0.8, rates[-1] * 1.9), xlabel="peak of the learning rate")
     ax.set(ylabel="validation loss (nats)", title="Pre-LN bears a rate that stops Post-LN")
-    ax.set_ylim(top=unigram + 0.1)
+    ax.set_ylim(top=max(unigram, *(max(each) for each in losses.values())) + 0.1)
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
     run.figure(
         fig,
         "rates",
-        "Six blocks, three seeds and their mean.",
+        "Six blocks: each seed, and their mean.",
         alt="Two lines over two learning rates. Pre-LN falls. Post-LN without warm-up lies near "
         "the dotted line of the unigram at both. With warm-up, Post-LN is lower at the lower rate.",
     )
@@ -196,7 +197,7 @@ def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: floa
     run.figure(
         fig,
         "training",
-        "Peak rate 0.003. Above: the loss, a mean of ten steps; the band is the range of three "
+        "Peak rate 0.003. Above: the loss, a mean of ten steps; the band is the range of the "
         "seeds. Below: the norm of each block's gradient, a mean over the seeds.",
         alt="Three columns, for Post-LN without and with warm-up and for Pre-LN. Above, the loss "
         "stays near the unigram as long as the heat map below is dark for the early blocks.",

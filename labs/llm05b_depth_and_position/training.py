@@ -64,7 +64,7 @@ def validation(run: Run) -> Tensor:
 
 def long_windows(run: Run) -> Tensor:
     """Return windows of 8 T characters of the validation text, (n, 8 T + 1)."""
-    return small_gpt.shakespeare().windows(run.pick(48, 256, 256), LONG * long_sizes(run).length)
+    return small_gpt.shakespeare().windows(run.pick(32, 256, 256), LONG * long_sizes(run).length)
 
 
 def last_characters(run: Run) -> Tensor:
@@ -105,7 +105,7 @@ def probed_size(model: Any) -> float:
     sizes: list[float] = []
     last = model.blocks[-1]
     hook = last.register_forward_hook(lambda *a: sizes.append(a[2].square().mean().sqrt().item()))
-    mean_loss(model, small_gpt.shakespeare().windows(8, 32)).backward()
+    mean_loss(model, small_gpt.shakespeare().windows(4, 32)).backward()
     hook.remove()
     return sizes[0]
 
@@ -220,16 +220,23 @@ def train_deep(
 
 def train_arms(
     run: Run,
-    arms: Iterable[Arm],
+    seeds: Mapping[Arm, int],
     build: Callable[..., nn.Module],
     gradient_norms: Callable[[Any], list[float]],
 ) -> dict[Arm, list[Outcome]]:
-    """Train stacks with sinusoids, three seeds each, and probe the gradients of their blocks."""
+    """Train stacks with sinusoids, and probe the gradients of their blocks.
+
+    Args:
+        run: the run.
+        seeds: the number of seeds of each arm.
+        build: makes a stack.
+        gradient_norms: measures the gradients of its blocks.
+    """
     layers, d, length, *_ = deep_sizes(run)
     outcomes: dict[Arm, list[Outcome]] = {}
-    for arm in run.progress(list(arms), "stacks in training, 3 seeds each"):
+    for arm in run.progress(list(seeds), "kinds of stacks in training"):
         outcomes[arm] = []
-        for seed in run.seeds(3):
+        for seed in run.seeds(seeds[arm]):
             model = build(arm.placement, layers, d, seed, Sinusoid(length, d))
             outcome = train_deep(
                 run, model, arm.rate, arm.warm, seed, lambda m: gradient_norms(m.blocks)
@@ -252,7 +259,7 @@ def show_losses(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: float)
         weak = mean(weak_steps(outcome) for outcome in seeds)
         rows.append([str(arm), arm.rate, mean(losses), stdev(losses), f"{weak:.0%}"])
     rows.append(["unigram", "–", unigram, "–", "–"])
-    columns = ["", "peak rate", "loss (nats)", "sd of 3 seeds", "steps with weak block 1"]
+    columns = ["", "peak rate", "loss (nats)", "sd of seeds", "steps with weak block 1"]
     run.table("Validation loss; a weak block gets < a tenth of the last's gradient", columns, rows)
 
 
@@ -350,14 +357,14 @@ def difference(a: list[float], b: list[float]) -> list[float]:
     return [x - y for x, y in zip(a, b, strict=True)]
 
 
-STUDENT = 4.303  # t for three values, two-sided 95 %
+STUDENT = {3: 4.303, 5: 2.776}  # t for this number of values, two-sided 95 %
 
 
 def lower_limit(gains: list[float]) -> float:
-    """Return the lower end of the 95 % confidence interval of the mean of three seeds."""
-    if len(gains) != 3:
-        raise ValueError(f"Student's t is for three seeds here, not {len(gains)}")
-    return mean(gains) - STUDENT * stdev(gains) / math.sqrt(3)
+    """Return the lower end of the 95 % confidence interval of the mean of three or five seeds."""
+    if len(gains) not in STUDENT:
+        raise ValueError(f"Student's t is for three or five seeds here, not {len(gains)}")
+    return mean(gains) - STUDENT[len(gains)] * stdev(gains) / math.sqrt(len(gains))
 
 
 @torch.no_grad()

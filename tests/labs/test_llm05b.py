@@ -269,7 +269,11 @@ def test_a_model_without_attention_loses_nothing_on_longer_texts():
 def test_the_lower_limit_is_that_of_students_t():
     t = 0.95 * math.sqrt(2 / (1 - 0.95**2))  # its quantile function with 2 degrees of freedom
     assert training.lower_limit([1.0, 2.0, 3.0]) == pytest.approx(2 - t / math.sqrt(3), abs=1e-3)
-    with pytest.raises(ValueError, match="three seeds"):
+    t = training.STUDENT[5]  # with 4: the distribution function at t is 0.975
+    z = t / math.sqrt(4 + t**2)
+    assert 0.5 + z * (3 - z**2) / 4 == pytest.approx(0.975, abs=1e-4)
+    assert training.lower_limit([0.0, 1, 2, 3, 4]) == pytest.approx(2 - t / math.sqrt(2), abs=1e-9)
+    with pytest.raises(ValueError, match="three or five seeds"):
         training.lower_limit([1.0, 2.0])
 
 
