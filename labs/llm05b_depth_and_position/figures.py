@@ -189,7 +189,7 @@ def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: floa
         below.set(xlabel="step")
         below.grid(False)
     axes[0, 0].set(ylabel="training loss (nats)", ylim=(None, unigram + 0.5))
-    axes[0, 0].text(8 * columns, unigram, "unigram ", ha="right", va="bottom", color="grey")
+    axes[0, -1].text(8 * columns, unigram, "unigram ", ha="right", va="bottom", color="grey")
     axes[1, 0].set(ylabel="block", yticks=range(1, blocks + 1))
     fig.colorbar(image, ax=axes[1], label="log₁₀ of the\ngradient's norm")
     fig.colorbar(image, ax=axes[0]).ax.set_visible(False)  # the same width in both rows
