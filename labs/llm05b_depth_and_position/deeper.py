@@ -637,9 +637,9 @@ def ports_are_compared_number_by_number(run: Run):
     because = "angles up to 100,000 are rounded to 2⁻⁸ radians, frequencies by 2⁻²⁴ of themselves"
     error = errors[torch.float32][-1]
     run.check("float32, t = 100,000", error, at_most=0.02, because=because, decides=True)
-    because = "frequencies are rounded by up to 2⁻⁸ of themselves: radians at 1,000"
-    error = errors[torch.bfloat16][2]
-    run.check("bfloat16, t = 1,000", error, at_least=0.5, because=because, decides=True)
+    because = "frequencies are rounded by up to 2⁻⁸ of themselves: tens of radians at 10,000"
+    error = errors[torch.bfloat16][3]
+    run.check("bfloat16, t = 10,000", error, at_least=0.5, because=because, decides=True)
     first = next(t for t, error in zip(places, errors[torch.bfloat16], strict=True) if error > 0.9)
     return f"Of those in the table, at {first:,}."
 
