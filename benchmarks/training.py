@@ -17,22 +17,24 @@ import contextlib
 import os
 import platform
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
 from labs.course.options import Settings
-from labs.kit import Run, assets
+from labs.kit import Checkpoints, Run, assets
 from labs.kit.run.console import Output
 from labs.kit.run.devices import describe_device
 from labs.llm08_training import lesson as lab
+from labs.llm08_training import training
 from labs.llm08_training.deeper import now
 
 import torch
 import transformers
 from accelerate.state import AcceleratorState, GradientState
-from torch.utils.data import SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
@@ -100,14 +102,14 @@ def train_with_trainer(
     return clock.times, ended.training_loss
 
 
-class Ordered(lab.DataLoader):
+class Ordered(DataLoader[Any]):
     """The lab's loader, which reads rows in the given order."""
 
-    def __init__(self, rows: Any, size: int, _: bool, **options: Any) -> None:
-        super().__init__(rows, size, False, **options)
+    def __init__(self, rows: Any, size: int, **options: Any) -> None:
+        super().__init__(rows, size, **{**options, "shuffle": False})
 
 
-class Clocked(lab.Checkpoints):
+class Clocked(Checkpoints):
     """Checkpoints that save nothing and record when each step ends."""
 
     times: ClassVar[list[float]] = []
@@ -120,21 +122,21 @@ class Clocked(lab.Checkpoints):
         pass
 
 
-class Constant(lab.Recipe):
-    def rate(self, step: int) -> float:
-        del step
-        return self.lr
+def constant(step: int, steps: int, warmup: int) -> float:
+    del step, steps, warmup
+    return 1.0
 
 
 def train_with_lab(
     run: Run, model: Any, rows: list[lab.Row], steps: int
 ) -> tuple[list[float], float]:
     """Return the end of each step in seconds, and the mean loss of all steps."""
-    recipe = Constant(steps, LR, 0, BATCH, ACCUMULATE, CLIP)
+    recipe = lab.Recipe(steps, LR, 0, BATCH, ACCUMULATE, CLIP)
     Clocked.times = []
     fused = partial(torch.optim.AdamW, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     checkpoints = Clocked(run, "ours")
-    done = lab.train(run, "ours", model, rows, recipe, optimizer=fused, checkpoints=checkpoints)
+    loop = replace(lab.LOOP, lr_at=constant, optimizer=fused)
+    done = training.train(run, "ours", model, rows, recipe, loop, checkpoints=checkpoints)
     return Clocked.times, sum(done.losses) / steps
 
 
@@ -145,8 +147,8 @@ def main() -> None:
     parser.add_argument("--model", choices=("small", "glass", "smollm2"), default="small")
     options = parser.parse_args()
     logging.set_verbosity_error()
-    lab.DataLoader = Ordered
-    rows = lab.encoded(lab.split(0, 4000)[0])[: BATCH * ACCUMULATE * options.steps]
+    training.DataLoader = Ordered
+    rows = training.rows_of(lab.encode, 0, 4000)[: BATCH * ACCUMULATE * options.steps]
     rounds = [one_round(options.model, rows, options.steps) for _ in range(options.rounds + 1)]
     rounds = rounds[1:]  # the first one warms up
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"

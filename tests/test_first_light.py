@@ -38,13 +38,17 @@ VIEWS = {  # the interactive views of each lab, as its page has them
     "LLM05b": ["rotation"],
     "LLM06": ["five_words", "attention"],
     "LLM07": ["low_rank"],
+    "LLM08": ["batch"],
     "LLM10": ["curve"],
 }
 # What a key is pressed on: a token, a slider, or a word.
-CONTROLS = "[role=option][tabindex='0'], input[type=range], tbody button"
-# Which key changes it: a slider at its start only moves to the right.
+CONTROLS = (
+    "[role=option][tabindex='0'], .view-batch [tabindex='0'], input[type=range], tbody button"
+)
+# Which key changes it: at its start, a slider or the choice in a batch only moves to the right.
 KEY = """control => {
   if (control.tagName === "BUTTON") return "Enter";
+  if (control.closest(".view-batch")) return "ArrowRight";
   return control.type === "range" && control.value === control.min ? "ArrowRight" : "ArrowLeft";
 }"""
 AT_ONCE = os.cpu_count() or 1  # with one thread each: such small models gain little from two

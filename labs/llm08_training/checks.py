@@ -220,6 +220,267 @@ def _expect_batch(got: Any, want: dict[str, Tensor]) -> None:
             raise Mistake(f"{name} is {got[name].dtype}: tokens, labels and masks are int64")
 
 
+# collate_packs
+
+
+@checks.proves("collate_packs")
+def collate_packs(module: Any) -> None:
+    implementation = module.collate_packs
+    pad = 0
+    first = [_document(5, 6, 7), _document(8, 9)]
+    packs = [first, [_document(4)]]
+    before = repr(packs)
+    got = implementation(packs, pad)
+    if repr(packs) != before:
+        raise Mistake("the rows that were passed in have changed: write into new tensors")
+    want = _packs()
+    _expect_tensors(got, want)
+    _name_packs(got, want)
+    for name, tensor in want.items():
+        expect_close(got[name].long(), tensor.long(), f"{name} of packs of 3 + 2 tokens and of 1")
+
+
+def _document(*ids: int) -> dict[str, list[int]]:
+    return {"input_ids": list(ids), "labels": list(ids)}
+
+
+def _packs() -> dict[str, Tensor]:
+    x = IGNORED
+    same = torch.tensor([[1, 1, 1, 2, 2], [1, 0, 0, 0, 0]])
+    return {
+        "input_ids": torch.tensor([[5, 6, 7, 8, 9], [4, 0, 0, 0, 0]]),
+        "labels": torch.tensor([[x, 6, 7, x, 9], [x, x, x, x, x]]),
+        "position_ids": torch.tensor([[0, 1, 2, 0, 1], [0, 0, 0, 0, 0]]),
+        "attention_mask": (same[:, :, None] == same[:, None, :]).tril()[:, None],
+    }
+
+
+def _name_packs(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
+    mask = want["attention_mask"]
+    causal = torch.ones_like(mask).tril()
+    name_mistake(
+        got["attention_mask"].long(),
+        {
+            "documents see each other: a token looks back only in its own document": (
+                lambda: causal.long()
+            ),
+            "tokens see later tokens of their document: the mask lacks tril()": (
+                lambda: (mask | mask.mT).long()
+            ),
+            "the mask is inverted: True where a token may look": lambda: 1 - mask.long(),
+            "padding sees nothing: a row of the mask without True gives NaN": (
+                lambda: (mask & _real(mask)).long()
+            ),
+        },
+    )
+    labels = want["labels"]
+    ids = want["input_ids"]
+    padding = torch.tensor([[0, 0, 0, 0, 0], [0, 1, 1, 1, 1]]).bool()
+    name_mistake(
+        got["labels"],
+        {
+            "the first token of a document has a label, which the document before would predict": (
+                lambda: ids.masked_fill(padding, IGNORED)
+            ),
+            "only the first document's first label is −100: each document's first one must be": (
+                lambda: (
+                    labels.clone().index_fill_(1, torch.tensor([3]), 8).masked_fill(padding, -100)
+                )
+            ),
+            "padding has the pad token as its label: use −100": (
+                lambda: labels.masked_fill(padding, 0)
+            ),
+        },
+    )
+    name_mistake(
+        got["position_ids"],
+        {
+            "positions continue from document to document: they start at 0 in each": (
+                lambda: torch.tensor([[0, 1, 2, 3, 4], [0, 0, 0, 0, 0]])
+            ),
+            "positions continue, in padding too: they start at 0 in each document": (
+                lambda: torch.arange(5).expand(2, 5)
+            ),
+            "positions start at 1: begin with 0": (
+                lambda: torch.tensor([[1, 2, 3, 1, 2], [1, 0, 0, 0, 0]])
+            ),
+        },
+    )
+
+
+def _real(mask: Tensor) -> Tensor:
+    """Return True for the queries that aren't padding."""
+    real = torch.ones_like(mask)
+    real[1, :, 1:] = False
+    return real
+
+
+def _expect_tensors(got: Any, want: dict[str, Tensor]) -> None:
+    """Check names and shapes; a mask may be of any type that has 0 and 1."""
+    if not isinstance(got, dict):
+        raise Mistake(f"expected a dict of tensors, got {_type_of(got)}")
+    if set(got) != set(want):
+        wrong = sorted(set(want) - set(got)) or sorted(map(str, set(got) - set(want)))
+        raise Mistake(f"the names must be {', '.join(want)}; missing or too many: {wrong[0]}")
+    for name, tensor in want.items():
+        if not isinstance(got[name], Tensor):
+            raise Mistake(f"{name}: expected a tensor, got {_type_of(got[name])}")
+        if got[name].shape != tensor.shape:
+            shapes = f"expected the shape {tuple(tensor.shape)}, got {tuple(got[name].shape)}"
+            raise Mistake(f"{name}: {shapes}; T is the length of the longest pack")
+    if got["attention_mask"].dtype != torch.bool:
+        raise Mistake("the attention mask must be boolean: numbers would be added to the scores")
+
+
+# windows
+
+
+@checks.proves("windows")
+def windows(module: Any) -> None:
+    implementation = module.windows
+    counts = [1, 9, 2, 3, 4, 6, 5]
+    batches = [_micro_batch(labels) for labels in counts]
+    taken: list[int] = []
+
+    def source() -> Iterator[dict[str, Tensor]]:
+        for i, batch in enumerate(batches):
+            taken.append(i)
+            yield batch
+
+    found = implementation(source(), 3)
+    if not hasattr(found, "__next__"):
+        raise Mistake(f"expected an iterator, got {_type_of(found)}: yield each window")
+    got: list[Any] = []
+    for window in found:
+        _expect_window(window)
+        got.append(window)
+        if len(got) == 1 and len(taken) > 3:
+            read = f"it reads {len(taken)} batches for the first window of 3"
+            raise Mistake(f"{read}: a stream may be endless, so read only what the window needs")
+        if len(got) > len(batches):
+            raise Mistake("it doesn't end: stop when the source has no more batches")
+    _expect_batches(got, batches)
+    _expect_counts(got, counts)
+    if list(implementation(iter([]), 3)):
+        raise Mistake("a source without batches has no window, not an empty one")
+    exact = [_micro_batch(labels) for labels in (2, 2, 2, 2)]
+    if len(list(implementation(exact, 2))) != 2:
+        raise Mistake("four batches by 2 are two windows; is an empty one added?")
+
+
+def _micro_batch(labels: int) -> dict[str, Tensor]:
+    """Return two rows of twelve places with `labels` labels, and one that the loss ignores."""
+    row = torch.full((2, 12), IGNORED)
+    row[:, 0] = 5  # no token predicts the first place
+    row.view(-1)[1 : 1 + labels] = 6
+    tokens = torch.full((2, 12), 6)
+    return {"input_ids": tokens, "labels": row, "attention_mask": torch.ones_like(tokens)}
+
+
+def _expect_window(window: Any) -> None:
+    if not isinstance(window, tuple) or len(window) != 2 or not isinstance(window[0], list):
+        raise Mistake("each window is a pair: a list of batches, and the number of their labels")
+    if not isinstance(window[1], int) or isinstance(window[1], bool):
+        raise Mistake(f"the number of labels must be an integer, got {_type_of(window[1])}")
+    if any(not isinstance(batch, dict) for batch in window[0]):
+        raise Mistake("a window is a list of the batches, unchanged")
+
+
+def _expect_batches(got: list[Any], batches: list[Any]) -> None:
+    sizes = [len(window) for window, _ in got]
+    if sizes == [3, 3]:
+        raise Mistake("the last window is lost: yield it, even if it is short")
+    if sizes == [3, 3, 3]:
+        raise Mistake("the last window is filled up: it has only one batch")
+    if sizes and sizes[-1] == 0:
+        raise Mistake("the last window is empty: yield a window only if it has batches")
+    if sizes != [3, 3, 1]:
+        raise Mistake(f"expected windows of 3, 3 and 1 batches, got {sizes}")
+    flat = [batch for window, _ in got for batch in window]
+    if any(a is not b for a, b in zip(flat, batches, strict=True)):
+        raise Mistake("each batch belongs to one window, unchanged and in order")
+
+
+def _expect_counts(got: list[Any], counts: list[int]) -> None:
+    parts = [counts[:3], counts[3:6], counts[6:]]
+    found = [count for _, count in got]
+    want = [sum(part) for part in parts]
+    if found == want:
+        return
+    labels = [[batch["labels"] for batch in window] for window, _ in got]
+    if found == [sum(one.numel() for one in window) for window in labels]:
+        raise Mistake("all places are counted, padding and prompts too: label_count counts labels")
+    if found == [sum(int((one != IGNORED).sum()) for one in window) for window in labels]:
+        raise Mistake("the first place's label is counted, but no token predicts it: label_count")
+    if found in ([3, 3, 1], [6, 6, 2]):
+        raise Mistake("batches or rows are counted: the loss is divided by labels")
+    if found == [part[-1] for part in parts]:
+        raise Mistake("only the last batch's labels are counted: sum over the window")
+    if found == [sum(counts[:n]) for n in (3, 6, 7)]:
+        raise Mistake("the count continues from window to window: begin at 0 in each")
+    raise Mistake(f"expected {want} labels in the windows, got {found}")
+
+
+# clip_gradients
+
+
+@checks.proves("clip_gradients")
+def clip_gradients(module: Any) -> None:
+    implementation = module.clip_gradients
+    shapes = [(3, 2), (4,)]
+    weights = [torch.nn.Parameter(draw(*shape, seed=i)) for i, shape in enumerate(shapes)]
+    gradients = [10 * draw(*shape, seed=5 + i) for i, shape in enumerate(shapes)]
+    without = torch.nn.Parameter(torch.zeros(2))
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    got, returned = _clipped(implementation, [*weights, without], gradients, 1.0)
+    each = [gradient / gradient.norm() for gradient in gradients]
+    name_mistake(
+        got,
+        {
+            "each parameter's gradient is clipped by itself: there is one norm, over all": (
+                lambda: _flat(each)
+            ),
+            "nothing was clipped: change the gradients in place": lambda: _flat(gradients),
+            "entries are cut off at c: scale all of them by the same factor": (
+                lambda: _flat([gradient.clamp(-1, 1) for gradient in gradients])
+            ),
+            "the gradient is divided by the norm squared": (
+                lambda: _flat([gradient / norm**2 for gradient in gradients])
+            ),
+            "the sum of the norms is no norm: add the squares, then take the root": (
+                lambda: _flat([g / sum(g.norm() for g in gradients) for g in gradients])
+            ),
+        },
+    )
+    expect_close(got, _flat([gradient / norm for gradient in gradients]), "clipped to norm 1", 1e-5)
+    if not isinstance(returned, Tensor | float):
+        raise Mistake(f"expected the norm before clipping, got {_type_of(returned)}")
+    if abs(float(returned) - 1) < 1e-3:
+        raise Mistake("the norm after clipping was returned: return the one before")
+    expect_close(torch.as_tensor(returned).double(), norm, "the returned norm", 1e-5)
+    got, _ = _clipped(implementation, weights, gradients, 1.0)
+    half, _ = _clipped(implementation, weights, gradients, float(norm) / 2)
+    expect_close(half, _flat(gradients) / 2, "clipped to half of its norm", 1e-5)
+    small, _ = _clipped(implementation, weights, gradients, 2 * float(norm))
+    if (small.norm() / norm - 2).abs() < 1e-3:
+        raise Mistake("a short gradient was made longer: leave it if its norm is below c")
+    expect_close(small, _flat(gradients), "a gradient below c stays", 1e-12)
+
+
+def _clipped(
+    implementation: Function, weights: list[Any], gradients: list[Tensor], c: float
+) -> tuple[Tensor, Any]:
+    """Return all gradients after clipping, in one vector, and what was returned."""
+    for weight, gradient in zip(weights, gradients, strict=False):
+        weight.grad = gradient.clone()
+    returned = implementation(iter(weights), c)
+    return _flat([weight.grad for weight in weights if weight.grad is not None]), returned
+
+
+def _flat(parts: list[Tensor]) -> Tensor:
+    return torch.cat([part.flatten() for part in parts])
+
+
 # adamw_step
 
 LR = 1e-2
@@ -338,12 +599,12 @@ def _wrong_step(
     return shrunk - sign * LR * m / below
 
 
-# rate
+# lr_at
 
 
-@checks.proves("rate")
-def rate(module: Any) -> None:
-    implementation = module.rate
+@checks.proves("lr_at")
+def lr_at(module: Any) -> None:
+    implementation = module.lr_at
     steps = 20
     warmup = 5
     floor = 0.1
@@ -436,90 +697,151 @@ def _expect_number(got: float, want: float, what: str) -> None:
         raise Mistake(f"{what}: expected {want:.4f}, got {got:.4f}")
 
 
-# windows
+# training_step
 
 
-@checks.proves("windows")
-def windows(module: Any) -> None:
-    implementation = module.windows
-    counts = [1, 9, 2, 3, 4, 6, 5]
-    batches = [_micro_batch(labels) for labels in counts]
-    taken: list[int] = []
+class _Accelerator:
+    """Records what a step does with it."""
 
-    def source() -> Iterator[dict[str, Tensor]]:
-        for i, batch in enumerate(batches):
-            taken.append(i)
-            yield batch
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
 
-    found = implementation(source(), 3)
-    if not hasattr(found, "__next__"):
-        raise Mistake(f"expected an iterator, got {_type_of(found)}: yield each window")
-    got: list[Any] = []
-    for window in found:
-        _expect_window(window)
-        got.append(window)
-        if len(got) == 1 and len(taken) > 3:
-            read = f"it reads {len(taken)} batches for the first window of 3"
-            raise Mistake(f"{read}: a stream may be endless, so read only what the window needs")
-        if len(got) > len(batches):
-            raise Mistake("it doesn't end: stop when the source has no more batches")
-    _expect_batches(got, batches)
-    _expect_counts(got, counts)
-    if list(implementation(iter([]), 3)):
-        raise Mistake("a source without batches has no window, not an empty one")
-    exact = [_micro_batch(labels) for labels in (2, 2, 2, 2)]
-    if len(list(implementation(exact, 2))) != 2:
-        raise Mistake("four batches by 2 are two windows; is an empty one added?")
+    def backward(self, loss: Tensor) -> None:
+        self.calls.append("backward")
+        loss.backward()
+
+    def clip_grad_norm_(self, parameters: Any, norm: float) -> None:
+        self.calls.append("clip")
+        torch.nn.utils.clip_grad_norm_(parameters, norm)
 
 
-def _micro_batch(labels: int) -> dict[str, Tensor]:
-    """Return two rows of twelve places with `labels` labels, and one that the loss ignores."""
+class _Sgd(torch.optim.SGD):
+    """Records its steps."""
+
+    calls: list[str]
+    rates: list[float]
+
+    def step(self, closure: Any = None) -> Any:
+        self.calls.append("step")
+        self.rates.append(self.param_groups[0]["lr"])
+        return super().step(closure)
+
+
+class _Tokens(torch.nn.Module):
+    """A model with a vector of logits for each token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(draw(12, 12, seed=1).float())
+
+    def forward(self, ids: Tensor, attention_mask: Tensor | None = None) -> Any:
+        del attention_mask
+        return type("Output", (), {"logits": self.table[ids]})()
+
+
+def _text_batch(labels: int) -> dict[str, Tensor]:
+    """Return two rows of twelve different tokens with `labels` labels."""
+    tokens = (labels + torch.arange(24).view(2, 12) * 5) % 12
     row = torch.full((2, 12), IGNORED)
-    row[:, 0] = 5  # no token predicts the first place
-    row.view(-1)[1 : 1 + labels] = 6
-    tokens = torch.full((2, 12), 6)
+    row.view(-1)[1 : 1 + labels] = tokens.view(-1)[1 : 1 + labels]
     return {"input_ids": tokens, "labels": row, "attention_mask": torch.ones_like(tokens)}
 
 
-def _expect_window(window: Any) -> None:
-    if not isinstance(window, tuple) or len(window) != 2 or not isinstance(window[0], list):
-        raise Mistake("each window is a pair: a list of batches, and the number of their labels")
-    if not isinstance(window[1], int) or isinstance(window[1], bool):
-        raise Mistake(f"the number of labels must be an integer, got {_type_of(window[1])}")
-    if any(not isinstance(batch, dict) for batch in window[0]):
-        raise Mistake("a window is a list of the batches, unchanged")
+@checks.proves("training_step")
+def training_step(module: Any) -> None:
+    implementation = module.training_step
+    window = [_text_batch(1), _text_batch(9)]
+    calls: list[str] = []
+    model, returned = _stepped(implementation, window, calls, clip=1e9)
+    _name_calls(calls, len(window))
+    start = _Tokens().table.detach()
+    gradients = [_gradient_of(batch) for batch in window]
+    sums = gradients[0] * 1 + gradients[1] * 9
+    moved = (start - model.table.detach()) / 0.5
+    _name_near(
+        moved,
+        {
+            "the gradient is a mean of means: divide each sum of losses by `labels`": (
+                gradients[0] / 2 + gradients[1] / 2
+            ),
+            "each batch is divided by its own labels: divide by those of the window": (
+                gradients[0] + gradients[1]
+            ),
+            "the losses are summed and not divided: divide by `labels`": sums,
+            "only the last batch counts: call zero_grad after the window, not after each batch": (
+                gradients[1] * 0.9
+            ),
+        },
+    )
+    expect_close(moved, sums / 10, "the step of plain gradient descent, ÷ lr", 1e-5)
+    if model.table.grad is not None and model.table.grad.any():
+        raise Mistake("the gradient is still there: the next step would add to it (zero_grad)")
+    _expect_loss(returned, window)
+    clipped, _ = _stepped(implementation, window, [], clip=0.01)
+    norm = ((start - clipped.table.detach()) / 0.5).norm()
+    if norm > 0.0101:
+        raise Mistake("the gradient was not clipped to `clip`, or only after optimizer.step()")
 
 
-def _expect_batches(got: list[Any], batches: list[Any]) -> None:
-    sizes = [len(window) for window, _ in got]
-    if sizes == [3, 3]:
-        raise Mistake("the last window is lost: yield it, even if it is short")
-    if sizes == [3, 3, 3]:
-        raise Mistake("the last window is filled up: it has only one batch")
-    if sizes and sizes[-1] == 0:
-        raise Mistake("the last window is empty: yield a window only if it has batches")
-    if sizes != [3, 3, 1]:
-        raise Mistake(f"expected windows of 3, 3 and 1 batches, got {sizes}")
-    flat = [batch for window, _ in got for batch in window]
-    if any(a is not b for a, b in zip(flat, batches, strict=True)):
-        raise Mistake("each batch belongs to one window, unchanged and in order")
+def _name_near(got: Tensor, mistakes: dict[str, Tensor]) -> None:
+    """Name a known mistake within float32's rounding."""
+    for message, wrong in mistakes.items():
+        if (got - wrong).abs().max() < 1e-5:
+            raise Mistake(message)
 
 
-def _expect_counts(got: list[Any], counts: list[int]) -> None:
-    parts = [counts[:3], counts[3:6], counts[6:]]
-    found = [count for _, count in got]
-    want = [sum(part) for part in parts]
-    if found == want:
-        return
-    labels = [[batch["labels"] for batch in window] for window, _ in got]
-    if found == [sum(one.numel() for one in window) for window in labels]:
-        raise Mistake("all places are counted, padding and prompts too: label_count counts labels")
-    if found == [sum(int((one != IGNORED).sum()) for one in window) for window in labels]:
-        raise Mistake("the first place's label is counted, but no token predicts it: label_count")
-    if found in ([3, 3, 1], [6, 6, 2]):
-        raise Mistake("batches or rows are counted: the loss is divided by labels")
-    if found == [part[-1] for part in parts]:
-        raise Mistake("only the last batch's labels are counted: sum over the window")
-    if found == [sum(counts[:n]) for n in (3, 6, 7)]:
-        raise Mistake("the count continues from window to window: begin at 0 in each")
-    raise Mistake(f"expected {want} labels in the windows, got {found}")
+def _gradient_of(batch: dict[str, Tensor]) -> Tensor:
+    """Return the gradient of a batch's mean loss."""
+    model = _Tokens()
+    logits = model.table[batch["input_ids"][:, :-1]]
+    labels = batch["labels"][:, 1:]
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+    assert model.table.grad is not None
+    return model.table.grad
+
+
+def _stepped(
+    implementation: Function, window: list[dict[str, Tensor]], calls: list[str], clip: float
+) -> tuple[_Tokens, Any]:
+    model = _Tokens()
+    optimizer = _Sgd(model.parameters(), 1.0)
+    optimizer.calls = calls
+    optimizer.rates = []
+    returned = implementation(model, optimizer, iter(window), 10, 0.5, clip, _Accelerator(calls))
+    if optimizer.rates and optimizer.rates[0] != 0.5:
+        raise Mistake("the rate was not set before the step: write lr into each group")
+    return model, returned
+
+
+def _name_calls(calls: list[str], batches: int) -> None:
+    backward = calls.count("backward")
+    if backward == 0:
+        raise Mistake("accelerator.backward was not called: call it with each batch's loss")
+    if "step" not in calls:
+        raise Mistake("optimizer.step() was not called")
+    if calls.count("step") > 1:
+        raise Mistake("the optimizer steps for each batch: step once, after the window")
+    if backward != batches:
+        raise Mistake(f"{backward} of {batches} batches had a backward pass: each needs one")
+    if "clip" not in calls:
+        raise Mistake("the gradient was not clipped: accelerator.clip_grad_norm_")
+    if calls.count("clip") > 1:
+        raise Mistake("each batch's gradient is clipped: clip once, when the window is complete")
+    if calls.index("clip") > calls.index("step"):
+        raise Mistake("the gradient is clipped after the step: clip before it")
+
+
+def _expect_loss(returned: Any, window: list[dict[str, Tensor]]) -> None:
+    if not isinstance(returned, Tensor):
+        raise Mistake(f"expected the loss as a tensor, got {_type_of(returned)}")
+    if returned.requires_grad:
+        raise Mistake("the returned loss has a graph: add up loss.detach()")
+    model = _Tokens()
+    total = torch.zeros(())
+    for batch in window:
+        logits = model.table.detach()[batch["input_ids"][:, :-1]].flatten(0, 1)
+        labels = batch["labels"][:, 1:].flatten()
+        total = total + torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    if abs(returned.item() - total.item()) < 1e-4:
+        raise Mistake("the summed loss was returned: divide it by `labels`")
+    expect_close(returned.double(), total.double() / 10, "the loss", 1e-5)

@@ -21,12 +21,20 @@ Row = Mapping[str, Any]
 Refuse = Callable[[list[Message]], None]
 ROLES = ("system", "user", "assistant")
 SHAPES = "messages; prompt and completion; or instruction, output and perhaps input"
+# Other names that people give to a request and its answer. --columns names any two columns.
+REQUESTS = ("question", "query", "instruction", "prompt", "user")
+ANSWERS = ("answer", "response", "reply", "output", "completion", "assistant")
 FIRST = 1000  # rows that are checked before a lab starts
 REPORTED = 10  # bad rows that are named; all are counted
 
 
-def messages_of(row: Any) -> list[Message]:
-    """Return the messages of a row in any of the three shapes, each with `role` and `content`.
+def messages_of(row: Any, columns: tuple[str, str] | None = None) -> list[Message]:
+    """Return the messages of a row, each with `role` and `content`.
+
+    Args:
+        row: an object in one of the three shapes, or with other usual names for a request and its
+            answer.
+        columns: the names of the request and the answer, if they aren't usual ones.
 
     Raises:
         BadRow: for any other shape, for values that aren't text, or without an answer.
@@ -35,10 +43,8 @@ def messages_of(row: Any) -> list[Message]:
         raise row
     if not isinstance(row, Mapping):
         raise BadRow(f"expected an object with names, got a {type(row).__name__}")
-    messages = _messages(cast(Row, row))
-    if not any(one["role"] == "assistant" and one["content"] for one in messages):
-        raise BadRow("it has no text by the assistant, so there is nothing to learn")
-    return messages
+    named = cast(Row, row)
+    return _checked(_pair(named, *columns) if columns else _messages(named))
 
 
 def _messages(row: Row) -> list[Message]:
@@ -56,7 +62,30 @@ def _messages(row: Row) -> list[Message]:
         if row.get("input"):
             user["content"] += "\n\n" + _message("user", "input", row["input"])["content"]
         return [user, _message("assistant", "output", row["output"])]
-    raise BadRow(f"it has {', '.join(map(str, row)) or 'nothing'}; wanted: {SHAPES}")
+    names = {str(name).strip().lower(): name for name in row}
+    request = next((names[name] for name in REQUESTS if name in names), None)
+    answer = next((names[name] for name in ANSWERS if name in names), None)
+    if request is not None and answer is not None:
+        return _pair(row, request, answer)
+    fix = f"{SHAPES}; or any two columns with --columns REQUEST,ANSWER"
+    raise BadRow(f"it has {', '.join(map(str, row)) or 'nothing'}; wanted: {fix}")
+
+
+def _pair(row: Row, request: str, answer: str) -> list[Message]:
+    """Return a request and its answer from two columns."""
+    for name in (request, answer):
+        if name not in row:
+            raise BadRow(f"it has no column {name!r}, but {', '.join(map(str, row))}")
+    return [
+        _message("user", request, row[request]),
+        _message("assistant", answer, row[answer]),
+    ]
+
+
+def _checked(messages: list[Message]) -> list[Message]:
+    if not any(one["role"] == "assistant" and one["content"] for one in messages):
+        raise BadRow("it has no text by the assistant, so there is nothing to learn")
+    return messages
 
 
 def _turns(name: str, turns: Any) -> list[Message]:
@@ -97,6 +126,7 @@ class Conversations:
         online: whether the hub may be used.
         skip: whether bad rows are skipped.
         refuse: raises BadRow for messages that the caller can't use.
+        columns: the names of the request and the answer; None for the usual ones.
         skipped: after a loop, the number of bad rows.
         reported: after a loop, the first bad rows with their places.
 
@@ -108,6 +138,7 @@ class Conversations:
     online: bool = False
     skip: bool = False
     refuse: Refuse | None = None
+    columns: tuple[str, str] | None = None
     skipped: int = 0
     reported: list[str] = field(default_factory=list[str])
 
@@ -121,7 +152,7 @@ class Conversations:
         for source, records in self._sources:
             for where, row in records():
                 try:
-                    messages = messages_of(row)
+                    messages = messages_of(row, self.columns)
                     if self.refuse:
                         self.refuse(messages)
                 except BadRow as bad:
@@ -156,7 +187,22 @@ def requested(settings: Settings, refuse: Refuse | None = None) -> Conversations
     options = settings.own
     if options.dataset is None:
         return None
-    return Conversations(options.dataset, settings.online, options.bad_rows == "skip", refuse)
+    skip = options.bad_rows == "skip"
+    return Conversations(options.dataset, settings.online, skip, refuse, options.columns)
+
+
+def two_columns(text: str) -> tuple[str, str]:
+    """Parse the option --columns: the names of the request and of the answer.
+
+    Raises:
+        Card: if it isn't two different names.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        why = "It takes the column of the request and the column of the answer."
+        fix = "--columns question,answer"
+        raise Card(f"--columns {text!r:.60} isn't two names.", why, fix, WRONG_USAGE)
+    return names
 
 
 def check_first_rows(settings: Settings) -> None:

@@ -9,6 +9,7 @@
 # hour to read, a minute and a half to run (`tiny`, 2 cores).
 
 # %% Imports
+import copy
 import json
 import math
 import os
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -34,40 +35,43 @@ from labs.kit import (
     Results,
     Run,
     assets,
-    on_one_thread,
     seconds_paired,
     stop_on_nan,
 )
 from labs.kit.run.console import Output
 from labs.kit.run.processes import end_with_parent, is_main, rank, run_group
 from labs.llm08_training import conversations as reading
-from labs.llm08_training import figures, word_tasks
+from labs.llm08_training import deeper_figures as figures
+from labs.llm08_training import training, word_tasks
 from labs.llm08_training.gradients import added, gradient_of, sizes
 from labs.llm08_training.lesson import (
     BETAS,
     IGNORED,
+    PARTS,
     AdamW,
+    collate,
+    collate_packs,
+    encode,
+    label_count,
+    label_sum,
+    lr_at,
+    training_step,
+    windows,
+)
+from labs.llm08_training.training import (
     Batch,
     Fit,
     Recipe,
     Row,
     Trained,
     Watch,
-    collate,
-    collate_by_value,
-    collate_packs,
     in_groups,
-    label_count,
-    label_sum,
     placed,
     rows_of,
     some_rows,
-    steps_of,
     train,
-    train_and_examine,
-    windows,
 )
-from labs.llm08_training.word_tasks import END, PAD, build, examples
+from labs.llm08_training.word_tasks import END, PAD, Example, build, examples
 
 import datasets
 import torch
@@ -75,9 +79,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-datasets.disable_progress_bars()
+from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedule_with_warmup
 
 lab = Lab("LLM08+")
 lab.argument("--model", help="a chat model instead of SmolLM2: a folder, or a hub id")
@@ -95,40 +97,54 @@ lab.before_run(assets.check_model)
 # | padding too | the labels of padding aren't −100 |
 # | end = pad | the end token pads, and padding is recognised by value |
 # | shifted twice | the data shifts the labels, and then the loss shifts them again |
-# | mean of means | the gradient is a mean over micro-batches (LLM08, section 8) |
+# | mean of means | the gradient is a mean over micro-batches (LLM08, section 5) |
 # | rate by batch | each micro-batch moves the rate's curve (LLM08, section 7) |
-# | bf16 weights | weights and AdamW's means have 8 significant bits (LLM08, section 10) |
+# | bf16 weights | weights and AdamW's means have 8 significant bits (LLM08, section 9) |
 #
 # Before you run the cells, write down for each mistake what you expect. Is the loop's training loss
 # higher or lower than that of the correct loop? Are the answers right? Does the model stop?
 
 
 # %% The loops
-class MeanOfMeans(Recipe):
-    """A recipe with a mistake: micro-batches count equally, whatever their number of labels."""
+def mean_of_means(
+    model: Any,
+    optimizer: Any,
+    window: Iterator[Batch],
+    labels: float,
+    lr: float,
+    clip: float,
+    accelerator: Any,
+) -> Tensor:
+    """Take a step with a mistake: micro-batches count equally, whatever their number of labels."""
+    del labels
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    micro = list(window)
+    losses = []
+    for batch in micro:
+        losses.append(label_sum(model, batch) / max(1, label_count(batch)) / len(micro))
+        accelerator.backward(losses[-1])
+    accelerator.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    optimizer.zero_grad()
+    return torch.stack(losses).detach().sum()
 
-    def share(self, run: Run, window: list[Batch], batch: Batch, labels: int) -> float:
-        del run, labels
-        return 1 / (max(1, label_count(batch)) * len(window))
 
-
-class RateByBatch(Recipe):
-    """A recipe with a mistake: each micro-batch moves the rate."""
-
-    def rate(self, step: int) -> float:
-        return super().rate(step * self.accumulate)
+def lr_by_batch(step: int, steps: int, warmup: int) -> float:
+    """Return the rate with a mistake: each of two micro-batches moves it."""
+    return lr_at(2 * step, steps, warmup)
 
 
 @dataclass(frozen=True)
-class Loop:
-    """A loop: what it does to rows and batches, and its recipe."""
+class Variant:
+    """A loop: what it does to rows and batches, its step, its rate and its precision."""
 
     labels: Callable[[Row], Row] = lambda row: row
     collate: Callable[[list[Row], int], Batch] = collate
     pad: int = PAD
+    step: Callable[..., Tensor] = training_step
+    lr_at: Callable[[int, int, int], float] = lr_at
     dtype: torch.dtype = torch.float32
-    recipe: type[Recipe] = Recipe
-    batch: int = 32
     accumulate: int = 1
 
 
@@ -146,29 +162,35 @@ def collate_all(rows: list[Row], pad: int) -> Batch:
     return batch
 
 
+def collate_by_value(rows: list[Row], pad: int) -> Batch:
+    batch = collate(rows, pad)
+    batch["labels"][batch["input_ids"] == pad] = IGNORED
+    return batch
+
+
 LOOPS = {
-    "right": Loop(),
-    "the prompt too": Loop(labels=all_labels),
-    "padding too": Loop(collate=collate_all),
-    "end = pad": Loop(collate=collate_by_value, pad=END),
-    "shifted twice": Loop(labels=shifted),
-    "mean of means": Loop(recipe=MeanOfMeans, batch=16, accumulate=2),
-    "rate by batch": Loop(recipe=RateByBatch, batch=16, accumulate=2),
-    "bf16 weights": Loop(dtype=torch.bfloat16),
+    "right": Variant(),
+    "the prompt too": Variant(labels=all_labels),
+    "padding too": Variant(collate=collate_all),
+    "end = pad": Variant(collate=collate_by_value, pad=END),
+    "shifted twice": Variant(labels=shifted),
+    "mean of means": Variant(step=mean_of_means, accumulate=2),
+    "rate by batch": Variant(lr_at=lr_by_batch, accumulate=2),
+    "bf16 weights": Variant(dtype=torch.bfloat16),
 }
 
 
 @cache
-@on_one_thread
 def fit(run: Run, name: str, seed: int) -> Fit:
     """Train with a loop from scratch, on a seed's data, and examine the model."""
-    loop = LOOPS[name]
-    how = loop.recipe(steps_of(run), batch=loop.batch, accumulate=loop.accumulate, seed=seed)
+    variant = LOOPS[name]
 
-    def make(rows: list[Row]) -> Batch:
-        return loop.collate(rows, loop.pad)
+    def collate_it(rows: list[Row]) -> Batch:
+        return variant.collate(rows, variant.pad)
 
-    return train_and_examine(run, name, how, loop.labels, make, loop.dtype)
+    loop = replace(PARTS.loop, collate=collate_it, step=variant.step, lr_at=variant.lr_at)
+    parts = replace(PARTS, loop=loop)
+    return training.fit(run, parts, seed, name, variant.accumulate, variant.dtype, variant.labels)
 
 
 def fits(run: Run, name: str) -> list[Fit]:
@@ -180,16 +202,13 @@ def own_loss(fitted: Fit) -> float:
     return mean(fitted.trained.losses[-20:])
 
 
-def costs(run: Run, name: str, tiny: int = 1) -> list[float]:
-    """Return what a mistake costs: the answers' loss − that of the right loop, for some seeds.
+def cost(run: Run, name: str) -> list[float]:
+    """Return what a mistake costs: the answers' loss − that of the right loop.
 
-    Args:
-        run: the run.
-        name: the loop.
-        tiny: the number of seeds at that size; three at the others. One seed shows a cost of 0.2
-            nats and more: over three seeds the right loop's loss has a range of 0.16.
+    One seed at `tiny` shows a cost of 0.2 nats and more: over three seeds the right loop's loss has
+    a range of 0.16. The other sizes take three.
     """
-    seeds = run.seeds(run.pick(tiny=tiny, small=3, full=3))
+    seeds = run.seeds(run.pick(tiny=1, small=3, full=3))
     return [fit(run, name, seed).loss - fit(run, "right", seed).loss for seed in seeds]
 
 
@@ -240,10 +259,8 @@ def mistakes_raise_no_error(run: Run):
     run.measure("the right loop's training loss, three seeds", rights, unit="nats")
     losses = [fitted.loss for fitted in fits(run, "right")]
     run.measure("the right loop's answers' loss, three seeds", losses, unit="nats")
-    seeds = {"mean of means": 3}
     for name in list(LOOPS)[1:]:
-        cost = costs(run, name, seeds.get(name, 1))
-        run.measure(f"{name}: answers' loss − the right loop's", cost, unit="nats")
+        run.measure(f"{name}: answers' loss − the right loop's", cost(run, name), unit="nats")
     return "The key: " + ", ".join(f"{letter} is {name}" for name, letter in letters.items()) + "."
 
 
@@ -254,10 +271,12 @@ def an_end_that_is_padding_is_never_said(run: Run):
 
     Predict: are its words right as often as the right loop's? And in how many of 200 does it stop?
     """
-    columns, table = ["loop", "words right", "stops"], []
+    columns = ["loop", "words right", "stops"]
+    table = []
     for name, low, high in (("right", 0.9, 1.0), ("end = pad", 0.0, 0.05)):
-        right = [fitted.right for fitted in fits(run, name)]
-        stops = [fitted.stops for fitted in fits(run, name)]
+        trained = fits(run, name) if name == "right" else [fit(run, name, run.seed)]
+        right = [fitted.right for fitted in trained]
+        stops = [fitted.stops for fitted in trained]
         because = "far below the three seeds; a random word of the twelve is right in 8 %"
         decides = name == "end = pad"
         run.check(f"{name}: words right", right, at_least=0.5, because=because, decides=decides)
@@ -265,7 +284,7 @@ def an_end_that_is_padding_is_never_said(run: Run):
         what = f"{name}: stops"
         run.check(what, stops, at_least=low, at_most=high, because=because, decides=decides)
         table.append([name, f"{mean(right):.1%}", f"{mean(stops):.1%}"])
-    run.table("Held-out requests, mean of three seeds", columns, table)
+    run.table("Held-out requests; the right loop: mean of three seeds", columns, table)
     (_, *good), (_, *bad) = table
     return f"Words right: {good[0]}, and {bad[0]} with the mistake; stops: {good[1]}, and {bad[1]}."
 
@@ -285,7 +304,7 @@ def does_masking_the_prompt_help(run: Run):
     run.measure(what, gains, expect_at_least=0, because=because, decides=True)
     for name, group in (("masked", masked), ("not masked", unmasked)):
         run.measure(f"answers' loss, {name}", [fitted.loss for fitted in group], unit="nats")
-    rows = some_rows(run, 500)
+    rows = some_rows(run, encode, 500)
     share = sum(label_count(collate([row], PAD)) for row in rows)
     share /= sum(len(row["input_ids"]) - 1 for row in rows)
     run.measure("the answers' share of all tokens", share)
@@ -304,7 +323,7 @@ def does_masking_the_prompt_help(run: Run):
 def clipping_keeps_the_direction(run: Run):
     """Clipped once, a gradient gets shorter and keeps its direction; clipped in parts, it turns."""
     model = build(run, run.seed)
-    parts = [collate([row], PAD) for row in some_rows(run, 8)]
+    parts = [collate([row], PAD) for row in some_rows(run, encode, 8)]
     ((window, count),) = windows(parts, 8)
     sums = []
     for batch in window:
@@ -335,7 +354,61 @@ def clipping_keeps_the_direction(run: Run):
 
 
 # %% [markdown]
-# ## 3. What float16 loses
+# ## 3. A schedule counts steps
+# LLM08's curve is the usual one, shifted by one step. A loop that accumulates $k$ batches for each
+# step, and moves the schedule with each batch, ends its schedule after $S/k$ steps.
+
+
+# %% The schedule
+@lab.experiment
+def the_rate_is_counted_in_steps(run: Run):
+    """Our curve equals the library's, shifted by a step; moved by each batch, it ends too early.
+
+    Predict: 300 steps of 4 batches; each batch moves it. For how many steps is it at its floor?
+    """
+    steps = 300
+    warmup = 30
+    k = 4  # batches in a step
+    mine = torch.tensor(
+        [lr_at(t, steps, warmup, floor=0) for t in range(steps)], dtype=torch.float64
+    )
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    library = get_cosine_schedule_with_warmup(optimizer, warmup, steps + 1)
+    theirs = []
+    for _ in range(steps):
+        optimizer.step()
+        library.step()
+        theirs += library.get_last_lr()
+    gap = mine - torch.tensor(theirs, dtype=torch.float64)
+    run.agree("our step t − the library's step t + 1", gap, decides=True)
+    run.check("the largest share", mine.max().item(), equals=1.0)
+    curves = {
+        "counted in steps": [lr_at(t, steps, warmup) for t in range(steps)],
+        "counted in batches, 4 to a step": [lr_at(k * t, steps, warmup) for t in range(steps)],
+    }
+    right, wrong = (mean(share < 0.1001 for share in curve) for curve in curves.values())
+    because = "the curve ends after S/k steps"
+    what = "moved by batches: share of steps at the floor"
+    run.check(what, wrong, at_least=0.74, because=because, decides=True)
+    because = "a cosine is flat only at its very end"
+    run.check("moved by steps: the same share", right, at_most=0.02, because=because)
+    fig = figures.draw_rates(curves, warmup)
+    run.figure(
+        fig,
+        "rate",
+        "Warm-up and cosine; and the same curve when each batch moves it.",
+        alt="Line plot of the learning rate over steps: a rise, then a cosine that falls to a "
+        "floor; the curve that counts batches falls four times as fast.",
+    )
+    by_steps, by_batches = (mean(curve) for curve in curves.values())
+    return (
+        f"Moved by batches, {wrong:.0%} of the steps have the floor's rate. "
+        f"The mean rate is {by_batches:.2f} of the peak in place of {by_steps:.2f}."
+    )
+
+
+# %% [markdown]
+# ## 4. What float16 loses
 # float16 has 11 significant bits, more than bfloat16, but its smallest number above 0 is
 # $2^{-24} \approx 6 \cdot 10^{-8}$. Gradients of half of that or less become 0. **Loss scaling**
 # (Micikevicius et al. 2018) multiplies the loss by a power of two before the backward pass and
@@ -395,7 +468,51 @@ def float16_loses_many_gradients_and_little_mass(run: Run):
 
 
 # %% [markdown]
-# ## 4. Interrupted
+# bf16 loses small *updates* rather than small gradients (LLM08, section 9). Here it shows in a
+# training: twenty steps of 0.00001 on a trained model.
+
+
+# %% Small updates
+def steady(model: Any, rows: list[Row], steps: int) -> tuple[float, float]:
+    """Train at a rate of 1e-5; return the share of weights that never moved, and the gain."""
+    before = [weight.detach().clone() for weight in model.parameters()]
+    optimizer = AdamW(model.parameters(), 1e-5, BETAS, weight_decay=0)
+    batch = collate(rows, PAD)
+    losses = []
+    for _ in range(steps):
+        losses.append(label_sum(model, batch) / label_count(batch))
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    pairs = zip(before, model.parameters(), strict=True)
+    still = torch.cat([(a == b).flatten() for a, b in pairs]).float().mean().item()
+    return still, (losses[0] - losses[-1]).item()
+
+
+@lab.experiment
+def bf16_weights_stand_still(run: Run):
+    """At a rate of 10⁻⁵ most bf16 weights never move, and most float32 weights do.
+
+    Predict: by how much less does the loss fall with bf16 weights?
+    """
+    model = copy.deepcopy(fit(run, "right", run.seed).trained.model).cpu()
+    rows = some_rows(run, encode, 64)
+    still, gain = steady(copy.deepcopy(model), rows, 20)
+    still_short, gain_short = steady(copy.deepcopy(model).bfloat16(), rows, 20)
+    because = "each of the twenty steps of 1e-5 is lost"
+    what = "bf16: share of weights that never moved"
+    run.check(what, still_short, at_least=0.5, because=because, decides=True)
+    because = "only words without a row have a gradient of 0"
+    run.check("fp32: the same share", still, at_most=0.2, because=because, decides=True)
+    run.measure("fp32: the loss falls by", gain, expect_at_least=0, unit="nats")
+    run.measure("bf16: the fall of its loss ÷ that of fp32", gain_short / gain, expect_at_most=0.8)
+    return (
+        f"With bf16 weights the loss falls by {gain_short / gain:.0%} of what it falls by in fp32."
+    )
+
+
+# %% [markdown]
+# ## 5. Interrupted
 # A killed training should continue and end as if nothing had happened. To continue *exactly*, the
 # weights aren't enough. It needs AdamW's means and $t$, the place in the rate's curve, the place in
 # the data (this epoch's order, and the number of batches so far), and the state of every random
@@ -418,14 +535,14 @@ def resumed_is_bit_for_bit(run: Run):
 
     Predict: all is restored except the order of the data. How far off is the first loss after that?
     """
-    rows = some_rows(run, 400)
+    rows = some_rows(run, encode, 400)
     how = Recipe(40, seed=run.seed)  # an epoch has 12 steps
 
     def start(name: str, seed: int, rows: list[Row], watch: Watch | None = None) -> Trained:
         """Train with dropout, so that random numbers matter."""
         checkpoints = Checkpoints(run, name, depends_on={"steps": how.steps}, every_steps=10)
         model = build(run, seed, 0.2)
-        return train(run, name, model, rows, how, watch=watch, checkpoints=checkpoints)
+        return train(run, name, model, rows, how, PARTS.loop, watch, checkpoints)
 
     def start_and_kill(name: str) -> None:
         def kill(_: Any) -> float:
@@ -480,7 +597,7 @@ def a_nan_stops_the_run(run: Run):
 
 
 # %% [markdown]
-# ## 5. N processes
+# ## 6. N processes
 # On $N$ devices $N$ processes run the same program. Each has the entire model and takes its share
 # of every batch, and the gradients are averaged before the step ("data parallel"). The result is
 # that of one process only if the division is right: by the labels of the window in *all* processes.
@@ -505,7 +622,9 @@ def one_of_several(folder: str, size: str, seed: int) -> None:
 
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         run = Run(Settings(size, seed=seed), "fp32", Output(nowhere, silent=True), Path(folder))
-        done = train(run, "several", build(run, seed), rows_of(seed, 4000), SEVERAL, make)
+        loop = replace(PARTS.loop, collate=make)
+        rows = rows_of(encode, seed, 4000)
+        done = train(run, "several", build(run, seed), rows, SEVERAL, loop)
         five = run.accelerator.prepare(DataLoader(cast(Any, range(5)), 2))
         ways: Any = (run.accelerator.gather, run.accelerator.gather_for_metrics)
         counts = [[row for batch in five for row in way(batch).tolist()] for way in ways]
@@ -537,7 +656,7 @@ def plainly(run: Run, steps: list[list[Row]]) -> list[float]:
         loss = label_sum(model, batch) / label_count(batch)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), SEVERAL.clip)
-        optimizer.param_groups[0]["lr"] = SEVERAL.rate(step)
+        optimizer.param_groups[0]["lr"] = SEVERAL.lr * lr_at(step, SEVERAL.steps, SEVERAL.warmup)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -576,7 +695,7 @@ def n_processes_are_as_one(run: Run):
 
 
 # %% [markdown]
-# ## 6. Where a step's time goes
+# ## 7. Where a step's time goes
 # The forward pass multiplies each weight with each token once. The backward pass does it twice:
 # once for the gradient of the layer's input, once for that of the weight. So it has twice as many
 # multiplications. Its time is twice the forward's only if products take most of the time; norms,
@@ -588,11 +707,11 @@ def n_processes_are_as_one(run: Run):
 
 
 # %% The stopwatch
-PARTS = ("collate", "forward", "backward", "clip", "optimizer")
+STAGES = ("collate", "forward", "backward", "clip", "optimizer")
 
 
 def one_step(run: Run, model: Any, optimizer: Any, rows: list[Row]) -> Iterator[None]:
-    """Do a step of training, and pause after each of its PARTS."""
+    """Do a step of training, and pause after each of its STAGES."""
     batch = placed(run, collate(rows, PAD))
     yield
     loss = label_sum(model, batch) / label_count(batch)
@@ -642,7 +761,7 @@ def where_the_time_goes(run: Run):
     Predict: which share of a small model's step is our optimizer's?
     """
     fused = partial(torch.optim.AdamW, fused=True)
-    rows = some_rows(run, 32)
+    rows = some_rows(run, encode, 32)
     large = word_tasks.small_llama(256, 4)
     forward, backward = products(large, collate(rows, PAD))
     because = "two products for each of the forward pass; attention's kernel computes a few more"
@@ -665,7 +784,7 @@ def where_the_time_goes(run: Run):
     small, big = (sum(sizes(model)) for model in (build(run, run.seed), large))
     caption = f"Small: {small:,} parameters, rows of 19 tokens at most. Large: {big:,}, of 76."
     run.figure(
-        figures.draw_times(PARTS, times),
+        figures.draw_times(STAGES, times),
         "time",
         f"{caption} Each step takes 32 rows.",
         alt="Stacked bars of the share of a step's time, a bar for each way of training, "
@@ -675,7 +794,7 @@ def where_the_time_goes(run: Run):
 
 
 # %% [markdown]
-# ## 7. Which rows go together?
+# ## 8. Which rows go together?
 # "First fit decreasing" takes the longest row first and puts each row into the first pack that has
 # room. If $n$ packs are the fewest possible, it never makes more than
 # $\frac{11}{9} n + \frac{6}{9}$ (Dósa 2007). Short rows come last and fill the gaps, so it seldom
@@ -722,7 +841,7 @@ def packing_removes_padding(run: Run):
 
     Predict: rows of 9 to 19 tokens, 16 to a batch. Which share of the places is padding?
     """
-    rows = some_rows(run, 4000)
+    rows = some_rows(run, encode, 4000)
     room = 64  # tokens
     lengths = [len(row["input_ids"]) for row in rows]
     by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
@@ -772,7 +891,7 @@ def packing_removes_padding(run: Run):
 
 
 # %% [markdown]
-# ## 8. Broken files
+# ## 9. Broken files
 # A file from somebody else has broken rows: half a line of JSON, a CSV line with a field too many,
 # an empty answer. `readers.py` returns each row with its place, and `conversations.py` checks it.
 # With `--bad-rows stop`, the default, the first bad row ends the run. With `skip` bad rows are
@@ -805,11 +924,39 @@ def a_bad_row_is_reported_with_its_place(run: Run):
 
 
 # %% [markdown]
-# ## 9. Streams
-# A stream (an *IterableDataset*) reads a row only when somebody asks for it, so it can be longer
+# ## 10. Streams
+# A *Dataset* is a table: `map` applies a function to each row and saves the result in a file, whose
+# name is a hash of the data, the function and all that the function refers to. A stream (an
+# *IterableDataset*) reads a row only when somebody asks for it, so it can be longer
 # than memory, or endless. It can't be shuffled completely, only through a buffer of $b$ rows: each
 # row that leaves the buffer makes room for the next row of the file. Count places from 0. Then the
 # row at place $p$ of the shuffled stream is one of the first $p + b$ rows of the file.
+
+
+# %% Tables
+@lab.experiment
+def a_map_is_computed_once(run: Run):
+    """A table computes a map once; the same function again takes the saved result."""
+
+    def length(row: Example, unit: int = 1) -> dict[str, int]:
+        return {"length": len(row["output"]) // unit}
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = list(islice(examples(run.seed, None), 1000))
+        datasets.Dataset.from_list(rows).to_json(f"{folder}/rows.jsonl")
+        table = datasets.load_dataset(
+            "json", data_files=f"{folder}/rows.jsonl", cache_dir=folder, split="train"
+        )
+        files = []
+        for function in (length, length, partial(length, unit=2)):
+            table.map(function)
+            files.append(len(list(Path(folder).rglob("cache-*.arrow"))))
+    run.check(
+        "saved results after a map, the same map, another one",
+        files,
+        equals=[1, 1, 2],
+        decides=True,
+    )
 
 
 # %% Streams
@@ -846,7 +993,7 @@ def a_stream_is_lazy_and_shuffles_nearby(run: Run):
 
 
 # %% [markdown]
-# ## 10. Duplicates and contamination
+# ## 11. Duplicates and contamination
 # A row that occurs twice counts twice in the loss. A test row that is also a training row
 # **contaminates** the test. Exact matching finds identical rows. **Normalised** rows, as lower-case
 # words with one space between them, match in spite of other case, spaces and punctuation. Reworded
@@ -887,12 +1034,12 @@ def reworded_copies_share_n_grams(run: Run):
     long = (pair for pair in pairs if len(pair[1].split()) == word_tasks.LONGEST)
     rows = list(dict.fromkeys(long))[:1200]
     groups = dict(zip([*COPIES, "no copy"], in_groups(rows[:200], 50), strict=True))
-    training = [f"{task}: {words}" for task, words in rows[200:]]
-    for name, copy in COPIES.items():
-        training += [copy(task, words) for task, words in groups[name]]
+    training_texts = [f"{task}: {words}" for task, words in rows[200:]]
+    for name, copied in COPIES.items():
+        training_texts += [copied(task, words) for task, words in groups[name]]
     shares: dict[str, list[float]] = {}
     for match, keys in MATCHES.items():
-        known = set().union(*map(keys, training))
+        known = set().union(*map(keys, training_texts))
         shares[match] = [
             mean(not known.isdisjoint(keys(f"{task}: {words}")) for task, words in group)
             for group in groups.values()

@@ -1,22 +1,75 @@
-"""Draw the figures of LLM08 and LLM08+."""
+"""Draw the figures of LLM08, and put them into the report."""
 
-from collections.abc import Iterable
-from statistics import mean
+from collections.abc import Sequence
 from typing import Any
+
+from labs.kit import Run
+from labs.llm08_training.precision import Step
 
 import matplotlib.pyplot as plt
 import torch
 
 
-def draw_rates(curves: dict[str, list[float]], warmup: int) -> Any:
+def draw_labels(tokens: list[str], labelled: list[bool]) -> Any:
+    """Draw the tokens of a conversation as a text, and shade those that have a label."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.4))
+    width = 68  # characters of a line
+    line = 0
+    place = 0
+    for token, mark in zip(tokens, labelled, strict=True):
+        text = token.replace("\n", "↵").replace(" ", "·")
+        if place + len(text) > width:
+            line += 1
+            place = 0
+        box = {"boxstyle": "square,pad=0.15", "fc": "C0" if mark else "none", "ec": "none"}
+        ax.text(
+            place,
+            -line,
+            text,
+            family="monospace",
+            fontsize=9,
+            color="white" if mark else "C6",
+            bbox=box,
+        )
+        place += len(text) + 0.4
+        if token.endswith("\n"):
+            line += 1
+            place = 0
+    ax.set(
+        xlim=(-0.5, width),
+        ylim=(-line - 0.7, 0.9),
+        title="Only the answers and their ends have labels",
+    )
+    ax.axis("off")
+    return fig
+
+
+def draw_schedule(shares: list[float], warmup: int) -> Any:
     """Draw the learning rate's share of its peak, step by step, and the end of the warm-up."""
-    fig, ax = plt.subplots()
-    for (name, curve), style in zip(curves.items(), ("-", "--"), strict=True):
-        ax.plot(curve, style, label=f"{name}: mean {mean(curve):.2f}")
+    fig, ax = plt.subplots(figsize=(7.2, 2.6))
+    ax.plot(shares, color="C0")
     ax.axvline(warmup - 1, color="grey", ls=":")
-    ax.text(warmup + 3, 0.03, "end of warm-up", color="grey")
-    ax.set(xlabel="step of the optimizer", ylim=(0, 1.05), title="Learning rate, share of its peak")
-    ax.legend()
+    ax.text(warmup + 3, 0.04, "end of the warm-up", color="grey")
+    title = "The rate rises in a line and falls along a cosine"
+    ax.set(xlabel="step of the optimizer", ylabel="share of the peak", ylim=(0, 1.05), title=title)
+    return fig
+
+
+def draw_precision(steps: Sequence[Any]) -> Any:
+    """Draw time, activations, stored numbers and gradient errors of a step in some precisions."""
+    panels = [
+        ("seconds of a step", [step.seconds for step in steps], "%.2f"),
+        ("activations (MB)", [step.activations for step in steps], "%.0f"),
+        ("stored (MB)", [step.stored for step in steps], "%.0f"),
+        ("error of the gradient (%)", [100 * step.error for step in steps], "%.1f"),
+    ]
+    fig, axes = plt.subplots(2, 2, figsize=(7.2, 4.4))
+    for ax, (title, values, form) in zip(axes.flat, panels, strict=True):
+        bars = ax.barh([step.way for step in steps], values, color=["C6", "C0", "C1"])
+        ax.bar_label(bars, fmt=form, padding=3)
+        ax.set(title=title, xlim=(0, 1.25 * max(values)))
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
     return fig
 
 
@@ -53,54 +106,6 @@ def draw_training(losses: list[float], watched: list[list[float]]) -> Any:
     return fig
 
 
-def draw_mistakes(watched: dict[str, list[list[float]]]) -> Any:
-    """Draw the held-out loss of each loop by steps."""
-    fig, ax = plt.subplots()
-    colours = ["C6", *(f"C{n}" for n in range(6)), "grey"]  # C6 is the page's ink
-    for i, (name, points) in enumerate(watched.items()):
-        style: dict[str, Any] = {"color": colours[i], "ls": "-" if i < 4 else "--"}
-        ax.plot(*zip(*points, strict=True), **style, lw=1.5, label=name)
-    ax.set(xlabel="steps", yscale="log", title="Loss of held-out answers (nats per label)")
-    ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
-    ax.minorticks_off()
-    ax.legend(fontsize=9, ncols=2)
-    return fig
-
-
-def draw_padding(lengths: list[int], waste: dict[str, float]) -> Any:
-    """Draw the lengths of rows, and the share of padding for each way of batching."""
-    fig, (left, right) = plt.subplots(1, 2, width_ratios=(1.4, 1))
-    left.hist(lengths, bins=range(min(lengths), max(lengths) + 2), align="left", rwidth=0.85)
-    left.set(xlabel="tokens in a row", title=f"{len(lengths):,} rows (count)")
-    shares = [100 * share for share in waste.values()]
-    bars = right.bar(list(waste), shares, color=["C1", "C5", "C2"])
-    right.bar_label(bars, fmt="%.1f")
-    right.set(title="Padding (% of the places)")
-    return fig
-
-
-def draw_times(parts: Iterable[str], times: dict[str, list[float]]) -> Any:
-    """Draw the share of each part in the time of a step.
-
-    Args:
-        parts: the names of the parts.
-        times: for each way of training, the milliseconds of each part.
-    """
-    fig, ax = plt.subplots(figsize=(7.2, 3.0))
-    left = torch.zeros(len(times))
-    for i, name in enumerate(parts):
-        shares = torch.tensor([100 * laps[i] / sum(laps) for laps in times.values()])
-        ax.barh(list(times), shares, left=left, label=name)
-        left += shares
-    for i, laps in enumerate(times.values()):
-        ax.text(101, i, f"{sum(laps):.0f} ms", va="center")
-    ax.set(xlabel="share of the time (%)", xlim=(0, 115), title="Where the time of a step goes")
-    ax.invert_yaxis()
-    ax.grid(axis="y", visible=False)
-    ax.legend(ncols=5, fontsize=9, loc="upper center", bbox_to_anchor=(0.4, -0.25))
-    return fig
-
-
 def draw_fit(losses: list[float], before: float, after: float, rows: int) -> Any:
     """Draw the training loss, step by step, and the loss on other rows before and after it.
 
@@ -116,3 +121,60 @@ def draw_fit(losses: list[float], before: float, after: float, rows: int) -> Any
     ax.set(xlabel=f"steps of {rows} rows", title="Loss (nats per label)")
     ax.legend()
     return fig
+
+
+def show_labels(run: Run, tokens: list[str], labelled: list[bool]) -> None:
+    """Show which tokens of a conversation have a label."""
+    run.figure(
+        draw_labels(tokens, labelled),
+        "labels",
+        "A conversation of two requests in SmolLM2's template. Shaded tokens have a label.",
+        alt="The tokens of a conversation in reading order. The words of both answers, and the end "
+        "token after each, are shaded; system prompt, requests and headers are not.",
+    )
+
+
+def show_mask(run: Run, mask: torch.Tensor, lengths: list[int]) -> None:
+    """Show the attention mask of a pack, (T, T)."""
+    run.figure(
+        draw_mask(mask, lengths),
+        "staircase",
+        "The attention mask of a pack of four documents.",
+        alt="A matrix of queries by keys. The visible keys form four triangles along the diagonal, "
+        "one for each document; all other places are empty.",
+    )
+
+
+def show_schedule(run: Run, shares: list[float], warmup: int) -> None:
+    """Show the learning rate's share of its peak."""
+    run.figure(
+        draw_schedule(shares, warmup),
+        "rate",
+        "The learning rate of the training above, as a share of its peak.",
+        alt="Line plot over the steps: a short rise to 1, then half a cosine down to 0.1.",
+    )
+
+
+def show_training(run: Run, losses: list[float], watched: list[list[float]]) -> None:
+    """Show the training loss and the held-out loss."""
+    run.figure(
+        draw_training(losses, watched),
+        "training",
+        "The loss of each step, and of the answers to held-out requests.",
+        alt="Line plot of the training loss over steps, which falls quickly at first and then "
+        "slowly, and of the held-out loss, which follows it.",
+    )
+
+
+def show_precisions(run: Run, steps: Sequence[Step]) -> None:
+    """Show time, memory and error of a step in three precisions."""
+    columns = ["", "seconds", "activations (MB)", "stored (MB)", "gradient's error"]
+    cells: list[list[Any]] = [step.cells() for step in steps]
+    run.table("A step of SmolLM2's last four blocks", columns, cells)
+    run.figure(
+        draw_precision(steps),
+        "precision",
+        "A step on SmolLM2 in three precisions. Stored: weights, gradients and AdamW's means.",
+        alt="Bar charts for fp32, mixed precision and bf16 weights: seconds of a step, megabytes "
+        "of activations and of stored numbers, and the relative error of the gradient.",
+    )

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
+datasets.disable_progress_bars()
+
 # The rows.
 
 WORDS = ["ant", "bee", "cat", "cow", "dog", "elk", "fox", "hen", "owl", "pig", "rat", "yak"]
@@ -34,13 +36,14 @@ TASKS: dict[str, Callable[[list[str]], list[str]]] = {
 Example = dict[str, str]
 
 
-def is_held_out(task: str, words: list[str]) -> bool:
-    """Return whether a task is held out for a list of words.
+def is_held_out(row: Example) -> bool:
+    """Return whether the task of a row is held out for its list of words.
 
     It is if task + 1·word₁ + 2·word₂ + … is 0 modulo 5, tasks and words numbered from 0.
     """
+    words = row["input"].split()
     places = sum(i * WORDS.index(word) for i, word in enumerate(words, 1))
-    return (list(TASKS).index(task) + places) % len(TASKS) == 0
+    return (list(TASKS).index(row["instruction"]) + places) % len(TASKS) == 0
 
 
 def examples(seed: int, held_out: bool | None) -> Iterator[Example]:
@@ -49,12 +52,46 @@ def examples(seed: int, held_out: bool | None) -> Iterator[Example]:
     while True:
         task = dice.choice(list(TASKS))
         words = dice.sample(WORDS, dice.randint(1, LONGEST))
-        if held_out in (None, is_held_out(task, words)):
-            yield {
-                "instruction": task,
-                "input": " ".join(words),
-                "output": " ".join(TASKS[task](words)),
-            }
+        row = {
+            "instruction": task,
+            "input": " ".join(words),
+            "output": " ".join(TASKS[task](words)),
+        }
+        if held_out in (None, is_held_out(row)):
+            yield row
+
+
+def table(seed: int, count: int) -> Any:
+    """Return random rows as a Dataset."""
+    return datasets.Dataset.from_list(list(islice(examples(seed, None), count)))
+
+
+SMALL_TALK = [
+    *messages_of({"prompt": "Which\nassistant\nare you?", "completion": "SmolLM2."}),
+    *messages_of({"prompt": "Sure?", "completion": "Yes, the assistant\n2."}),
+]
+
+
+def conversations(seed: int, count: int) -> list[list[dict[str, str]]]:
+    """Return conversations of one to three requests, half of them with a system prompt."""
+    dice = random.Random(seed)
+    rows = examples(seed, None)
+    system = {"role": "system", "content": "Count the words"}
+    talks: list[list[dict[str, str]]] = []
+    for _ in range(count):
+        talk = [system] * dice.randint(0, 1)
+        for row in islice(rows, dice.randint(1, 3)):
+            talk += messages_of(row)
+        talks.append(talk)
+    return talks
+
+
+def marked(talk: list[dict[str, str]]) -> list[bool]:
+    """Return which tokens of a conversation the template itself marks as the assistant's."""
+    made = word_tokenizer.apply_chat_template(
+        talk, return_assistant_tokens_mask=True, return_dict=True
+    )
+    return [bool(mark) for mark in made["assistant_masks"]]
 
 
 @cache
@@ -186,6 +223,15 @@ def answers(model: Any, rows: list[Example]) -> list[str]:
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     texts = word_tokenizer.batch_decode(_generate(model, batch))
     return [text.partition(word_tokenizer.pad_token)[0].strip() for text in texts]
+
+
+def answers_of(models: dict[str, Any], rows: list[Example]) -> tuple[list[str], list[Any]]:
+    """Return the columns and rows of a table with the answers of several models."""
+    requests = [" ".join((row["instruction"], row["input"])) for row in rows]
+    texts = [answers(model, rows) for model in models.values()]
+    wanted = [row["output"] for row in rows]
+    columns = ["request", *models, "right answer"]
+    return columns, [list(cells) for cells in zip(requests, *texts, wanted, strict=True)]
 
 
 @torch.no_grad()

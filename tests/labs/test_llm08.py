@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from labs.course.options import Settings
 from labs.kit import Card, Run
 from labs.kit.run.console import Output
 from labs.llm08_training import lesson as lab
-from labs.llm08_training import word_tasks
-from labs.llm08_training.conversations import messages_of
+from labs.llm08_training import own_data, training, view_data, word_tasks
+from labs.llm08_training.conversations import messages_of, two_columns
 from labs.llm08_training.readers import BadRow
 from tests.conftest import Clone
 
@@ -32,9 +33,9 @@ def run(tmp_path: Path):
 
 def test_one_task_is_held_out_for_each_list_and_every_task_for_some_list():
     held = set()
-    for row in islice(lab.examples(0, None), 300):
-        words = row["input"].split()
-        tasks = [task for task in word_tasks.TASKS if word_tasks.is_held_out(task, words)]
+    for row in islice(word_tasks.examples(0, None), 300):
+        rows = [{**row, "instruction": task} for task in word_tasks.TASKS]
+        tasks = [one["instruction"] for one in rows if word_tasks.is_held_out(one)]
         assert len(tasks) == 1
         held.update(tasks)
     assert held == set(word_tasks.TASKS)
@@ -42,10 +43,10 @@ def test_one_task_is_held_out_for_each_list_and_every_task_for_some_list():
 
 @pytest.mark.parametrize("held_out", [True, False])
 def test_outputs_are_what_the_tasks_ask_for(held_out: bool):
-    for row in islice(lab.examples(3, held_out), 500):
+    for row in islice(word_tasks.examples(3, held_out), 500):
         words = row["input"].split()
         task = row["instruction"]
-        assert word_tasks.is_held_out(task, words) == held_out
+        assert word_tasks.is_held_out(row) == held_out
         assert len(set(words)) == len(words) in range(1, 7)
         want = {
             "Repeat the words": row["input"],
@@ -61,7 +62,7 @@ def test_outputs_are_what_the_tasks_ask_for(held_out: bool):
 
 
 def test_every_word_of_a_row_is_one_token_and_decodes_to_itself():
-    for row in islice(lab.examples(0, None), 200):
+    for row in islice(word_tasks.examples(0, None), 200):
         text = " ".join(row.values())
         ids = lab.word_tokenizer(text, add_special_tokens=False).input_ids
         assert len(ids) == len(text.split())
@@ -69,12 +70,12 @@ def test_every_word_of_a_row_is_one_token_and_decodes_to_itself():
 
 
 def test_the_labels_of_a_row_are_its_output_and_the_end():
-    for row in islice(lab.examples(1, None), 200):
+    for row in islice(word_tasks.examples(1, None), 200):
         made = lab.encode(lab.word_tokenizer, messages_of(row))
         assert len(made["input_ids"]) == len(made["labels"])
         taught = [label for label in made["labels"] if label != lab.IGNORED]
         assert lab.word_tokenizer.decode(taught) == f"{row['output']} <|end|>"
-        assert taught[-1] == lab.END
+        assert taught[-1] == word_tasks.END
         assert made["input_ids"][-len(taught) :] == taught
 
 
@@ -105,7 +106,7 @@ def test_supervise_takes_time_in_proportion_to_the_row():
 
 
 def test_the_loss_counts_the_same_labels_as_label_count():
-    rows = lab.encoded(islice(lab.examples(0, None), 8))
+    rows = training.encoded(lab.encode, islice(word_tasks.examples(0, None), 8))
     batch = lab.collate(rows, lab.PAD)
     assert lab.label_count(batch) == sum(
         one != lab.IGNORED for row in rows for one in row["labels"]
@@ -200,7 +201,7 @@ def test_adamw_continues_from_its_state_dict():
 
 @pytest.mark.parametrize(("steps", "warmup", "floor"), [(1, 0, 0.1), (1, 1, 0.0), (50, 7, 0.2)])
 def test_a_rate_is_never_above_one_and_after_the_warmup_never_below_the_floor(steps, warmup, floor):
-    shares = [lab.rate(t, steps, warmup, floor) for t in range(steps)]
+    shares = [lab.lr_at(t, steps, warmup, floor) for t in range(steps)]
     assert max(shares) <= 1
     assert all(share >= floor for share in shares[warmup:])
     assert min(shares) > 0
@@ -236,13 +237,14 @@ def test_a_pack_has_a_block_diagonal_mask_and_separate_positions_and_labels():
 
 
 def small(count: int = 96) -> list[lab.Row]:
-    return lab.encoded(islice(lab.examples(0, False), count))
+    return training.encoded(lab.encode, islice(word_tasks.examples(0, False), count))
 
 
 def test_a_window_of_micro_batches_trains_like_one_batch(run: Run):
-    full = lab.train(run, "full", lab.build(run, 0), small(), lab.Recipe(4, batch=32, warmup=2))
+    recipe = lab.Recipe(4, batch=32, warmup=2)
+    full = lab.train(run, "full", lab.build(run, 0), small(), recipe, lab.LOOP)
     how = lab.Recipe(4, batch=8, accumulate=4, warmup=2)
-    parts = lab.train(run, "parts", lab.build(run, 0), small(), how)
+    parts = lab.train(run, "parts", lab.build(run, 0), small(), how, lab.LOOP)
     assert parts.losses == pytest.approx(full.losses, rel=1e-4)
 
 
@@ -253,7 +255,8 @@ def test_the_first_loss_is_the_mean_over_labels_that_pytorch_computes(run: Run):
         seen.append(lab.collate(rows, lab.PAD))
         return seen[-1]
 
-    done = lab.train(run, "first", lab.build(run, 0), small(), lab.Recipe(1, warmup=1), make)
+    loop = replace(lab.LOOP, collate=make)
+    done = lab.train(run, "first", lab.build(run, 0), small(), lab.Recipe(1, warmup=1), loop)
     model = lab.build(run, 0)
     batch = seen[0]
     want = model(batch["input_ids"], labels=batch["labels"]).loss.item()
@@ -263,7 +266,7 @@ def test_the_first_loss_is_the_mean_over_labels_that_pytorch_computes(run: Run):
 def test_a_nan_saves_every_batch_of_its_window(run: Run):
     how = lab.Recipe(2, lr=math.nan, batch=8, accumulate=2, warmup=1)
     with pytest.raises(Card, match="The loss of step 1"):
-        lab.train(run, "nan", lab.build(run, 0), small(), how)
+        lab.train(run, "nan", lab.build(run, 0), small(), how, lab.LOOP)
     saved = load_file(run.folder / "nan-batch.safetensors")
     names = ("attention_mask", "input_ids", "labels")
     assert sorted(saved) == [f"{i}.{name}" for i in range(2) for name in names]
@@ -271,19 +274,23 @@ def test_a_nan_saves_every_batch_of_its_window(run: Run):
 
 
 def test_watched_values_have_their_step(run: Run):
-    how = lab.Recipe(2 * lab.EVERY, warmup=2)
+    how = lab.Recipe(2 * training.EVERY, warmup=2)
     rows = small(40)
-    judge = lab.answer_loss(run, rows)
+
+    def judge(model: Any) -> float:
+        return lab.PARTS.loss(run, model, rows, lab.PAD)
+
     model = lab.build(run, 0)
     before = judge(model)
-    done = lab.train(run, "watched", model, rows, how, watch=judge)
-    assert [step for step, _ in done.watched] == [lab.EVERY, 2 * lab.EVERY]
+    done = lab.train(run, "watched", model, rows, how, lab.LOOP, watch=judge)
+    assert [step for step, _ in done.watched] == [training.EVERY, 2 * training.EVERY]
     assert done.watched[-1][1] == pytest.approx(judge(done.model), rel=1e-5)
     assert done.watched[-1][1] < before
+    assert done.halfway == done.watched[0][1]
 
 
 def test_the_exam_counts_right_words_and_ends_separately(run: Run):
-    rows = list(islice(lab.examples(0, True), 7))
+    rows = list(islice(word_tasks.examples(0, True), 7))
     batch = word_tasks.collate_requests(rows)
     answers = [lab.word_tokenizer(row["output"]).input_ids for row in rows]
 
@@ -296,57 +303,140 @@ def test_the_exam_counts_right_words_and_ends_separately(run: Run):
         return Says()
 
     assert batch["wanted"].shape == (7, 6)
-    assert lab.exam(run, says(lab.END), rows) == (1.0, 1.0)
+    assert lab.exam(run, says(word_tasks.END), rows) == (1.0, 1.0)
     assert lab.exam(run, says(), rows) == (1.0, 0.0)
-    answers = [one[::-1] if len(set(one)) > 1 else [lab.END] for one in answers]
+    answers = [one[::-1] if len(set(one)) > 1 else [word_tasks.END] for one in answers]
     assert lab.exam(run, says(), rows)[0] == 0.0
 
 
 def test_answers_are_the_texts_up_to_the_end_token():
-    rows = list(islice(lab.examples(0, True), 3))
+    rows = list(islice(word_tasks.examples(0, True), 3))
     outputs = lab.word_tokenizer(["ant cow", "one", "yak"]).input_ids
 
     class Says(nn.Module):
         device = torch.device("cpu")
 
         def generate(self, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
-            lines = [[*output, lab.END, *[lab.PAD] * 3][:4] for output in outputs]
+            lines = [[*output, word_tasks.END, *[lab.PAD] * 3][:4] for output in outputs]
             return torch.cat([input_ids, torch.tensor(lines)], 1)
 
     texts = word_tasks.answers(Says(), rows)
     assert texts == ["ant cow <|end|>", "one <|end|>", "yak <|end|>"]
 
 
-def test_a_recipe_gives_a_micro_batch_the_factor_of_the_mean_over_all_labels(run: Run):
-    batch = lab.collate(small(4), lab.PAD)
-    assert lab.Recipe(1).share(run, [batch], batch, 8) == 1 / 8
+def test_clipping_equals_that_of_pytorch():
+    torch.manual_seed(0)
+    ours, theirs = (nn.Linear(5, 3) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(4, 5)
+    for model in (ours, theirs):
+        model(x).square().sum().backward()
+    norm = lab.clip_gradients(ours.parameters(), 0.5)
+    assert torch.allclose(norm, nn.utils.clip_grad_norm_(theirs.parameters(), 0.5))
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-6)
 
 
-def test_a_stream_drops_rows_without_a_label_and_cuts_long_rows():
-    talks = [{"messages": messages_of(row)} for row in islice(lab.examples(0, None), 50)]
+def test_a_batch_is_shown_padded_and_packed():
+    rows = small(4)
+    words = word_tasks.word_tokenizer
+    data, _, _, table = view_data.batch(words, rows, lab.collate, lab.collate_packs, lab.PAD)
+    padded, packed = data["grids"]
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    for grid in (padded, packed):
+        cells = [cell for line in grid["lines"] for cell in line]
+        real = [cell for cell in cells if not cell.get("padding")]
+        assert len(real) == tokens
+        assert all(cell["label"] in (None, cell["token"]) for cell in cells)
+    second = packed["lines"][0][len(rows[0]["input_ids"])]
+    assert second["position"] == 0
+    assert second["sees"] == [len(rows[0]["input_ids"])] * 2
+    assert table[0][4] == table[1][4] > 0, "packing loses no label"
+
+
+# Own data.
+
+
+def encoded(talks: list[Any], length: int, folder: Path):
+    def encode(messages: Any) -> lab.Row:
+        return lab.encode(lab.word_tokenizer, messages)
+
+    return own_data.encoded_rows(talks, encode, length, folder, seed=0)
+
+
+def test_rows_are_cut_counted_and_left_out_without_a_label(tmp_path: Path):
+    talks = [{"messages": messages_of(row)} for row in islice(word_tasks.examples(0, None), 50)]
     talks.append({"messages": messages_of({"prompt": "cat " * 30, "completion": "dog"})})
-    rows = list(lab.rows_from(talks, lab.word_tokenizer, 20, seed=0))
-    assert len(rows) == 50
-    assert all(len(row["input_ids"]) == len(row["labels"]) <= 20 for row in rows)
-    short = list(lab.rows_from(talks, lab.word_tokenizer, 9, seed=0))
-    assert 0 < len(short) < 50
-    assert all(any(one != lab.IGNORED for one in row["labels"]) for row in short)
+    with encoded(talks, 20, tmp_path) as rows:
+        assert len(rows.table) == 50
+        assert (rows.cut, rows.empty) == (1, 1)
+        assert max(len(row["input_ids"]) for row in rows.table) <= 20
+        assert rows.tokens == sum(len(row["input_ids"]) for row in rows.table)
+    assert list(tmp_path.iterdir()) == [], "the file is gone"
+    with encoded(talks, 9, tmp_path) as rows:
+        assert rows.cut > rows.empty > 0
+        assert all(any(one != lab.IGNORED for one in row["labels"][1:]) for row in rows.table)
+
+
+def test_equal_rows_are_on_one_side_and_all_others_are_trained_on(tmp_path: Path):
+    made = list(islice(word_tasks.examples(0, None), 300))
+    talks = [{"messages": messages_of(row)} for row in made * 2]
+    with encoded(talks, 40, tmp_path) as rows:
+        training, test = rows.split()
+        seen = {str(row["input_ids"]) for row in training}
+        tested = [str(row["input_ids"]) for row in test]
+        assert len(tested) == len(set(tested)) == own_data.TESTED
+        assert seen.isdisjoint(tested)
+        assert seen | set(tested) == {str(row["input_ids"]) for row in rows.table}
+
+
+@pytest.mark.parametrize("text", ["question", "a,b,c", "a,a", "a,", ""])
+def test_columns_are_two_different_names(text: str):
+    with pytest.raises(Card, match="isn't two names"):
+        two_columns(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "ten", "1.5"])
+def test_steps_are_a_positive_number(text: str):
+    with pytest.raises(Card, match="a number of steps or tokens"):
+        own_data.positive(text)
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"question": "Q?", "answer": "A."}, None),
+        ({"Question ": "Q?", "id": "7", "ANSWER": "A."}, None),
+        ({"prompt": "Q?", "response": "A."}, None),
+        ({"Frage": "Q?", "Antwort": "A.", "answer": "no"}, ("Frage", "Antwort")),
+    ],
+)
+def test_usual_and_chosen_columns_become_a_request_and_its_answer(row, columns):
+    user, assistant = messages_of(row, columns)
+    assert user == {"role": "user", "content": "Q?"}
+    assert assistant == {"role": "assistant", "content": "A."}
+
+
+def test_a_chosen_column_that_is_missing_is_a_bad_row():
+    with pytest.raises(BadRow, match="no column 'Antwort', but question, answer"):
+        messages_of({"question": "Q?", "answer": "A."}, ("question", "Antwort"))
 
 
 # N processes.
 
 TRAINS = '''
 from labs.llm08_training import lesson as lab8
+from labs.llm08_training import training, word_tasks
 
 
 @lab.experiment
 def trains(run: Run):
     """Four steps of two micro-batches, then an exam."""
-    training, held_out = lab8.split(0, 200)
-    rows = lab8.encoded(training)
+    chosen, held_out = word_tasks.split(0, 200)
+    rows = training.encoded(lab8.encode, chosen)
     test = held_out[:7]
     how = lab8.Recipe(4, batch=16, accumulate=2, warmup=2)
-    done = lab8.train(run, "trains", lab8.build(run, 0), rows, how)
+    done = lab8.train(run, "trains", lab8.build(run, 0), rows, how, lab8.LOOP)
     run.measure("losses", done.losses)
     run.measure("exam", lab8.exam(run, done.model, test))
     run.check("processes", run.accelerator.num_processes, at_least=1)

@@ -415,7 +415,8 @@ def test_a_hub_set_is_streamed_and_its_rows_are_numbered(monkeypatch: pytest.Mon
 
 
 def settings(dataset: str | None, bad_rows: str = "stop") -> Settings:
-    return Settings(own=argparse.Namespace(dataset=dataset, bad_rows=bad_rows))
+    own = argparse.Namespace(dataset=dataset, bad_rows=bad_rows, columns=None)
+    return Settings(own=own)
 
 
 def test_a_run_reads_the_data_that_its_options_name(tmp_path: Path) -> None:

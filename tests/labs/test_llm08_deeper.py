@@ -6,10 +6,12 @@ from pathlib import Path
 from labs.course.options import Settings
 from labs.kit import Run
 from labs.kit.run.console import Output
-from labs.llm08_training import deeper
+from labs.llm08_training import deeper, training, word_tasks
 from labs.llm08_training import lesson as lab
+from labs.llm08_training.training import in_groups
 
 import pytest
+import torch
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def run(tmp_path: Path):
 
 
 def rows_of(count: int) -> list[lab.Row]:
-    return lab.encoded(islice(lab.examples(0, False), count))
+    return training.encoded(lab.encode, islice(word_tasks.examples(0, False), count))
 
 
 # Mistakes.
@@ -29,7 +31,7 @@ def test_a_loop_with_a_mistake_differs_from_the_right_one_in_one_thing():
     right = deeper.LOOPS["right"]
     for name, loop in deeper.LOOPS.items():
         changed = {key for key, value in vars(loop).items() if value != getattr(right, key)}
-        changed -= {"batch", "accumulate"}  # which alone are no mistake
+        changed -= {"accumulate"}  # which alone is no mistake
         assert changed - {"pad"} or name == "right", name
         assert len(changed - {"pad"}) <= 1, name
 
@@ -44,19 +46,23 @@ def test_the_labels_of_each_mistake():
     assert (batch["labels"][padding] == lab.PAD).all()
 
 
-def test_the_factors_of_a_mean_of_means_ignore_the_number_of_labels(run: Run):
+def test_a_mean_of_means_weighs_micro_batches_equally(run: Run):
     window = [lab.collate(rows_of(n), lab.PAD) for n in (1, 8)]
-    how = deeper.MeanOfMeans(1)
-    for batch in window:
-        share = how.share(run, window, batch, 99)
-        assert share == 1 / (2 * lab.label_count(batch))
+    model = lab.build(run, 0)
+    optimizer = torch.optim.SGD(model.parameters(), 0)
+    labels = sum(lab.label_count(batch) for batch in window)
+    steps = {}
+    for step in (lab.training_step, deeper.mean_of_means):
+        steps[step] = step(model, optimizer, iter(window), labels, 0.0, 1.0, run.accelerator)
+    model = lab.build(run, 0)
+    means = [lab.label_sum(model, batch) / lab.label_count(batch) for batch in window]
+    assert steps[deeper.mean_of_means].item() == pytest.approx(sum(means).item() / 2, rel=1e-2)
+    assert steps[lab.training_step].item() != pytest.approx(sum(means).item() / 2, rel=1e-2)
 
 
 def test_a_rate_by_batch_ends_early():
-    right = lab.Recipe(100, accumulate=2)
-    wrong = deeper.RateByBatch(100, accumulate=2)
-    assert wrong.rate(30) == right.rate(60)
-    assert wrong.rate(60) == wrong.rate(99) == pytest.approx(0.1 * right.lr)
+    assert deeper.lr_by_batch(30, 100, 20) == lab.lr_at(60, 100, 20)
+    assert deeper.lr_by_batch(60, 100, 20) == deeper.lr_by_batch(99, 100, 20) == 0.1
 
 
 def test_the_backward_pass_has_twice_the_products(run: Run):
@@ -72,7 +78,7 @@ def test_the_backward_pass_has_twice_the_products(run: Run):
 
 
 def test_packing_loses_no_row_and_overfills_no_pack():
-    rows = lab.encoded(islice(lab.examples(0, None), 300))
+    rows = training.encoded(lab.encode, islice(word_tasks.examples(0, None), 300))
     packs = deeper.pack(rows, 40)
     assert all(sum(len(row["input_ids"]) for row in one) <= 40 for one in packs)
     assert sorted(map(str, rows)) == sorted(str(row) for one in packs for row in one)
@@ -102,6 +108,6 @@ def test_the_two_processes_of_the_lab_train_the_model_of_the_run_size(run: Run) 
     small = Run(Settings(size="small"), "fp32", run.output, run.folder)
     records = deeper.start_two(small.size, small.seed)
     half = deeper.SEVERAL.batch // 2
-    shares = [lab.in_groups(record["seen"], half)[: deeper.SEVERAL.steps] for record in records]
+    shares = [in_groups(record["seen"], half)[: deeper.SEVERAL.steps] for record in records]
     whole = deeper.plainly(small, [a + b for a, b in zip(*shares, strict=True)])
     assert records[0]["losses"] == pytest.approx(whole, rel=1e-4)

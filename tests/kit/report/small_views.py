@@ -160,7 +160,33 @@ def low_rank() -> dict[str, Any]:
     return {"base": [[0.5, 0.0, 0.0], [0.0, -0.25, 0.0]], "matrices": [letters, line]}
 
 
+def batch() -> dict[str, Any]:
+    """Two rows, padded and in one pack."""
+
+    def cell(token: str, label: bool, position: int, first: int, place: int) -> dict[str, Any]:
+        sees = [first, place]
+        return {
+            "token": token,
+            "label": token if label else None,
+            "position": position,
+            "sees": sees,
+        }
+
+    pad = {"token": "<pad>", "label": None, "position": 1, "sees": None, "padding": True}
+    padded = [
+        [cell("<b>", False, 0, 0, 0), cell("yes", True, 1, 0, 1)],
+        [cell("no", False, 0, 0, 0), pad],
+    ]
+    pack = [
+        cell("<b>", False, 0, 0, 0),
+        cell("yes", True, 1, 0, 1),
+        cell("no", False, 0, 2, 2),
+    ]
+    return {"grids": [{"name": "padded", "lines": padded}, {"name": "packed", "lines": [pack]}]}
+
+
 DATA = {
+    "batch": batch,
     "low_rank": low_rank,
     "merges": merges,
     "attention": attention,

@@ -376,6 +376,30 @@ def test_an_entry_is_shown_as_a_sum(opened: Opener) -> None:
         said(page, "Row 2, column 3: 0.00 + 0.50 = 0.50.")
 
 
+# The batch
+
+
+def test_a_token_of_a_batch_names_its_label_and_what_it_sees(opened: Opener) -> None:
+    with opened("batch") as page:
+        said(page, "padded: 2 lines of 2 places, 1 of 4 are padding.")
+        page.locator("[role=gridcell]").first.focus()
+        page.keyboard.press("ArrowRight")
+        said(page, "“yes”: label “yes”, position 1; it sees 2: <b> yes")
+        assert page.locator(".seen").all_text_contents() == ["<b>", "yes"]
+        page.keyboard.press("ArrowDown")
+        said(page, "Padding: no label (−100); no token of a row looks at it.")
+        assert page.locator(".seen").count() == 0
+
+
+def test_a_pack_shows_that_a_document_sees_itself_alone(opened: Opener) -> None:
+    with opened("batch") as page:
+        page.locator("label", has_text="packed").click()
+        said(page, "packed: 1 lines of 3 places, 0 of 3 are padding.")
+        page.locator("[role=gridcell]", has_text="no").click()
+        said(page, "“no”: no label (−100), position 0; it sees 1: no")
+        assert page.locator(".seen").all_text_contents() == ["no"]
+
+
 # The plane; tests/labs/test_views.py compares its numbers with torch's
 
 

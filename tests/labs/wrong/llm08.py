@@ -97,6 +97,10 @@ def collate_by(fills=(None, IGNORED, 0), left=False, after=lambda *_: None):
     return collate
 
 
+def labels_by_value(batch, pad):
+    batch["labels"][batch["input_ids"] == pad] = IGNORED
+
+
 def tokens_as_labels(batch, _):
     batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
 
@@ -179,7 +183,7 @@ def half(p):
 
 
 def no_warmup(t, s, w, f):
-    return f + (1 - f) * half(min(1.0, (t + 1) / (s + 1))) if t < w else lab.rate(t, s, w, f)
+    return f + (1 - f) * half(min(1.0, (t + 1) / (s + 1))) if t < w else lab.lr_at(t, s, w, f)
 
 
 def from_zero(t, s, _, f):
@@ -242,7 +246,186 @@ def unshifted(window):
     return sum(int((batch["labels"] != IGNORED).sum()) for batch in window)
 
 
+def packs_by(after):
+    def collate_packs(packs, pad):
+        batch = lab.collate_packs(packs, pad)
+        return after(batch, packs, pad) or batch
+
+    return collate_packs
+
+
+def causal_alone(batch, *_):
+    batch["attention_mask"] = torch.ones_like(batch["attention_mask"]).tril()
+
+
+def without_tril(batch, *_):
+    batch["attention_mask"] = batch["attention_mask"] | batch["attention_mask"].mT
+
+
+def inverted(batch, *_):
+    batch["attention_mask"] = ~batch["attention_mask"]
+
+
+def blind_padding(batch, packs, _):
+    for i, rows in enumerate(packs):
+        batch["attention_mask"][i, :, sum(len(row["input_ids"]) for row in rows) :] = False
+
+
+def every_label(batch, packs, _):
+    for i, rows in enumerate(packs):
+        labels = [label for row in rows for label in row["labels"]]
+        batch["labels"][i, : len(labels)] = torch.tensor(labels)
+
+
+def first_label_alone(batch, packs, _):
+    every_label(batch, packs, _)
+    batch["labels"][:, 0] = IGNORED
+
+
+def padded_labels(batch, packs, pad):
+    for i, rows in enumerate(packs):
+        batch["labels"][i, sum(len(row["input_ids"]) for row in rows) :] = pad
+
+
+def positions_on(batch, packs, _):
+    for i, rows in enumerate(packs):
+        n = sum(len(row["input_ids"]) for row in rows)
+        batch["position_ids"][i, :n] = torch.arange(n)
+
+
+def float_mask(batch, *_):
+    batch["attention_mask"] = batch["attention_mask"].float()
+
+
+def without_positions(batch, *_):
+    del batch["position_ids"]
+
+
+def norm_of(gradients):
+    return torch.stack([gradient.norm() for gradient in gradients]).norm()
+
+
+def clip_by(change):
+    def clip_gradients(parameters, c):
+        gradients = [weight.grad for weight in parameters if weight.grad is not None]
+        return change(gradients, c)
+
+    return clip_gradients
+
+
+def each_by_itself(gradients, c):
+    norm = norm_of(gradients)
+    for gradient in gradients:
+        gradient.mul_(min(1.0, c / gradient.norm()))
+    return norm
+
+
+def always(gradients, c):
+    norm = norm_of(gradients)
+    for gradient in gradients:
+        gradient.mul_(c / norm)
+    return norm
+
+
+def never(gradients, _):
+    return norm_of(gradients)
+
+
+def by_entry(gradients, c):
+    norm = norm_of(gradients)
+    for gradient in gradients:
+        gradient.clamp_(-c, c)
+    return norm
+
+
+def sum_of_norms(gradients, c):
+    norm = sum(gradient.norm() for gradient in gradients)
+    for gradient in gradients:
+        gradient.mul_(min(1.0, c / norm))
+    return norm
+
+
+def norm_after(gradients, c):
+    always(gradients, min(c, norm_of(gradients)))
+    return norm_of(gradients)
+
+
+def step_by(
+    mean=lambda loss_sum, batch, labels, window: loss_sum / labels,
+    sets_rate=True,
+    clips="once",
+    steps="once",
+    clears="once",
+    detached=True,
+    total_of=lambda total, labels: total,
+):
+    def training_step(model, optimizer, window, labels, lr, clip, accelerator):
+        batches = list(window)
+        total = torch.zeros(())
+        if sets_rate:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+        for batch in batches:
+            loss = mean(lab.label_sum(model, batch), batch, labels, batches)
+            accelerator.backward(loss)
+            total = total + (loss.detach() if detached else loss)
+            if clips == "each":
+                accelerator.clip_grad_norm_(model.parameters(), clip)
+            if steps == "each":
+                optimizer.step()
+            if clears == "each" and batch is not batches[-1]:
+                optimizer.zero_grad()
+        if clips == "once":
+            accelerator.clip_grad_norm_(model.parameters(), clip)
+        if steps == "once":
+            optimizer.step()
+        if clips == "late":
+            accelerator.clip_grad_norm_(model.parameters(), clip)
+        if clears != "never":
+            optimizer.zero_grad()
+        return total_of(total, labels)
+
+    return training_step
+
+
+def mean_of_means(loss_sum, batch, _labels, window):
+    return loss_sum / lab.label_count(batch) / len(window)
+
+
 WRONG = [
+    ("collate_packs", packs_by(causal_alone), "documents see each other"),
+    ("collate_packs", packs_by(without_tril), "lacks tril"),
+    ("collate_packs", packs_by(inverted), "inverted"),
+    ("collate_packs", packs_by(blind_padding), "gives NaN"),
+    ("collate_packs", packs_by(every_label), "first token of a document has a label"),
+    ("collate_packs", packs_by(first_label_alone), "only the first document's first label"),
+    ("collate_packs", packs_by(padded_labels), "padding has the pad token as its label"),
+    ("collate_packs", packs_by(positions_on), "start at 0 in each"),
+    ("collate_packs", packs_by(float_mask), "must be boolean"),
+    ("collate_packs", packs_by(without_positions), "missing or too many: position_ids"),
+    ("clip_gradients", clip_by(each_by_itself), "one norm, over all"),
+    ("clip_gradients", clip_by(always), "below c"),
+    ("clip_gradients", clip_by(never), "nothing was clipped"),
+    ("clip_gradients", clip_by(by_entry), "entries are cut off"),
+    ("clip_gradients", clip_by(sum_of_norms), "sum of the norms"),
+    ("clip_gradients", clip_by(norm_after), "the norm after clipping"),
+    ("training_step", step_by(mean=mean_of_means), "mean of means"),
+    (
+        "training_step",
+        step_by(mean=lambda loss, batch, *_: loss / lab.label_count(batch)),
+        "its own labels",
+    ),
+    ("training_step", step_by(mean=lambda loss, *_: loss), "summed and not divided"),
+    ("training_step", step_by(sets_rate=False), "the rate was not set"),
+    ("training_step", step_by(clips="each"), "each batch's gradient is clipped"),
+    ("training_step", step_by(clips="late"), "clipped after the step"),
+    ("training_step", step_by(clips="never"), "the gradient was not clipped"),
+    ("training_step", step_by(steps="each"), "steps for each batch"),
+    ("training_step", step_by(steps="never"), "step\\(\\) was not called"),
+    ("training_step", step_by(clears="each"), "only the last batch counts"),
+    ("training_step", step_by(clears="never"), "the gradient is still there"),
+    ("training_step", step_by(detached=False), "has a graph"),
+    ("training_step", step_by(total_of=lambda total, n: total * n), "the summed loss was returned"),
     ("supervise", supervise_by(without_end), "never learns to stop"),
     ("supervise", supervise_by(with_header), "the template writes the header"),
     ("supervise", supervise_by(first_only), "more than one turn"),
@@ -256,7 +439,7 @@ WRONG = [
     ("supervise", in_place, "the row that was passed in has changed"),
     ("supervise", lambda *_: None, "expected a list of labels, got nothing"),
     ("supervise", lambda *_: [math.nan] * 17, "must be an integer"),
-    ("collate", lab.collate_by_value, "mask by place"),
+    ("collate", collate_by(after=labels_by_value), "mask by place"),
     ("collate", collate_by((None, None, 0)), "the pad token as its label"),
     ("collate", collate_by((None, 0, 0)), "the label 0, which is a token"),
     ("collate", collate_by(after=tokens_as_labels), "take the rows' labels"),
@@ -281,16 +464,16 @@ WRONG = [
     ("adamw_step", returns_new, "it must return nothing"),
     ("adamw_step", scales_the_gradient, "the gradient has changed"),
     ("adamw_step", lambda *_, **__: None, "m or v is still 0|hasn't moved"),
-    ("rate", curve(up=lambda t, w: t / w), "rate of 0 and is wasted"),
-    ("rate", curve(up=None, down=no_warmup), "there is no warm-up"),
-    ("rate", curve(down=from_zero), "the cosine begins at step 0"),
-    ("rate", curve(down=no_floor), "the floor is missing"),
-    ("rate", curve(down=floor_on_top), "the floor is added on top"),
-    ("rate", curve(down=line), "a straight line"),
-    ("rate", curve(down=cut_off), "is cut off at the floor"),
-    ("rate", curve(down=unbounded), "after the last step"),
-    ("rate", lambda *_: None, "expected a number, got nothing"),
-    ("rate", lambda *_: math.nan, "got NaN"),
+    ("lr_at", curve(up=lambda t, w: t / w), "rate of 0 and is wasted"),
+    ("lr_at", curve(up=None, down=no_warmup), "there is no warm-up"),
+    ("lr_at", curve(down=from_zero), "the cosine begins at step 0"),
+    ("lr_at", curve(down=no_floor), "the floor is missing"),
+    ("lr_at", curve(down=floor_on_top), "the floor is added on top"),
+    ("lr_at", curve(down=line), "a straight line"),
+    ("lr_at", curve(down=cut_off), "is cut off at the floor"),
+    ("lr_at", curve(down=unbounded), "after the last step"),
+    ("lr_at", lambda *_: None, "expected a number, got nothing"),
+    ("lr_at", lambda *_: math.nan, "got NaN"),
     ("windows", window_by(last=False), "the last window is lost"),
     ("windows", an_empty_one, "the last window is empty"),
     ("windows", filled_up, "the last window is filled up"),

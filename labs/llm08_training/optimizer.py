@@ -1,0 +1,67 @@
+"""An optimizer of PyTorch around an update of one weight."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def optimizer_from(update: Callable[..., None]) -> Callable[..., torch.optim.Optimizer]:
+    """Return an optimizer with the arguments, defaults and group keys of `torch.optim.AdamW`.
+
+    Args:
+        update: changes a weight and its two means in place, as `adamw_step` of the lesson does.
+    """
+
+    class AdamW(torch.optim.Optimizer):
+        """Take AdamW's steps."""
+
+        def __init__(
+            self,
+            params: Any,
+            lr: float = 1e-3,
+            betas: tuple[float, float] = (0.9, 0.999),
+            eps: float = 1e-8,
+            weight_decay: float = 0.01,
+        ) -> None:
+            defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+            super().__init__(params, defaults)
+
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> Any:
+            """Update all weights that have a gradient; return the loss if `closure` computes it."""
+            loss = None
+            if closure is not None:
+                with torch.enable_grad():
+                    loss = closure()
+            for group in self.param_groups:
+                how = {name: group[name] for name in ("lr", "betas", "eps")}
+                for weight in (param for param in group["params"] if param.grad is not None):
+                    state = self.state[weight]
+                    if not state:
+                        state["t"] = 0
+                        state["m"] = torch.zeros_like(weight)
+                        state["v"] = torch.zeros_like(weight)
+                    state["t"] += 1
+                    means = (state["m"], state["v"], state["t"])
+                    update(weight, weight.grad, *means, **how, decay=group["weight_decay"])
+            return loss
+
+    return AdamW
+
+
+def path(optimizer_class: Any, gradients: Tensor, **how: Any) -> Tensor:
+    """Return the weights after each step, (steps, n), if the gradients are given, (steps, n).
+
+    The weights begin at 1, and the learning rate falls linearly from 0.01 to 0.
+    """
+    weight = nn.Parameter(torch.ones_like(gradients[0]))
+    optimizer = optimizer_class([weight], lr=0.01, betas=(0.9, 0.98), **how)
+    places = []
+    for step, gradient in enumerate(gradients):
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / len(gradients))
+        weight.grad = gradient.clone()
+        optimizer.step()
+        places.append(weight.detach().clone())
+    return torch.stack(places)

@@ -1,0 +1,286 @@
+"""Train SmolLM2 on rows of any source: a few steps on the word tasks, or your own data in full."""
+
+import hashlib
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from labs.course.cards import WRONG_USAGE, Card
+from labs.kit import Checkpoints, Lab, Run, assets
+from labs.kit.run.processes import is_main, stop_all
+from labs.llm08_training import conversations, figures, word_tasks
+from labs.llm08_training.precision import train_last_blocks
+from labs.llm08_training.templates import refuse_special
+from labs.llm08_training.training import Parts, Recipe, Row, Trained, train
+
+import torch
+from datasets import Dataset
+from datasets.arrow_writer import ArrowWriter
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+IGNORED = -100
+TESTED = 32  # rows for the test
+SHOWN = 4  # test rows whose answers are shown
+WRITTEN = 48  # tokens of a shown answer, at most
+SMALLEST_LENGTH = 16  # tokens; a template alone has about as many
+
+
+def positive(text: str) -> int:
+    """Parse an option that is a positive number.
+
+    Raises:
+        Card: for anything else.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        why = f"{text!r:.40} isn't a whole number of at least 1."
+        raise Card("That isn't a number of steps or tokens.", why, "--steps 200", WRONG_USAGE)
+    return int(text)
+
+
+def declare_options(lab: Lab) -> None:
+    """Declare the options of the lab that trains on rows of any source."""
+    lab.argument("--dataset", help="a JSONL, CSV or Parquet file, a folder of them, or a hub id")
+    lab.argument(
+        "--columns",
+        type=conversations.two_columns,
+        metavar="REQUEST,ANSWER",
+        help="the columns of the request and the answer, if they have unusual names",
+    )
+    lab.argument("--bad-rows", choices=("stop", "skip"), default="stop", help="default: stop")
+    lab.argument("--steps", type=positive, help="training steps; default: all rows once")
+    lab.argument("--max-length", type=positive, help="tokens at which a row is cut; default: 256")
+    lab.argument("--model", help="a chat model instead of SmolLM2: a folder, or a hub id")
+    lab.before_run(conversations.check_first_rows)
+    lab.before_run(assets.check_model)
+
+
+@dataclass
+class Rows:
+    """Encoded rows on disk, and what became of the rows that were read.
+
+    Attributes:
+        table: rows with `input_ids` and `labels`.
+        hashes: a number for each row; equal rows have equal numbers.
+        cut: rows that were longer than the limit.
+        empty: rows that were left out, because the cut left no label.
+        tokens: in all rows of the table.
+        labels: in all rows of the table.
+    """
+
+    table: Any
+    hashes: "array[int]"
+    cut: int = 0
+    empty: int = 0
+    tokens: int = 0
+    labels: int = 0
+
+    def split(self) -> tuple[Any, Any]:
+        """Return the rows to train on and up to 32 test rows.
+
+        Equal rows are on the same side, and the test has each of them once.
+        """
+        distinct = sorted(set(self.hashes))
+        chosen = set(distinct[: min(TESTED, len(distinct) // 5)])
+        first = {number: place for place, number in reversed([*enumerate(self.hashes)])}
+        training = [place for place, number in enumerate(self.hashes) if number not in chosen]
+        return self.table.select(training), self.table.select([first[number] for number in chosen])
+
+
+@contextmanager
+def encoded_rows(
+    messages: Iterable[Any], encode: Callable[[Any], Row], length: int, folder: Path, seed: int
+) -> Iterator[Rows]:
+    """Encode conversations into a file below `folder`, which is removed at the end.
+
+    Args:
+        messages: objects with `messages`.
+        encode: turns messages into `input_ids` and `labels`.
+        length: rows are cut to this number of tokens.
+        folder: for the file; its rows aren't in memory.
+        seed: of the test rows' choice.
+    """
+    path = folder / f"rows-{'main' if is_main() else 'other'}-{id(messages)}.arrow"
+    rows = Rows(None, array("Q"))
+    try:
+        with ArrowWriter(path=str(path)) as writer:
+            for one in messages:
+                row = encode(one["messages"])
+                if len(row["input_ids"]) > length:
+                    rows.cut += 1
+                    row = {name: ids[:length] for name, ids in row.items()}
+                labels = sum(label != IGNORED for label in row["labels"][1:])
+                if not labels:
+                    rows.empty += 1
+                    continue
+                digest = hashlib.blake2b(repr((seed, row["input_ids"])).encode(), digest_size=8)
+                rows.hashes.append(int.from_bytes(digest.digest(), "big"))
+                rows.tokens += len(row["input_ids"])
+                rows.labels += labels
+                writer.write(row)
+            if rows.hashes:
+                writer.finalize()
+        rows.table = Dataset.from_file(str(path)) if rows.hashes else Dataset.from_list([])
+        yield rows
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def recipe(run: Run, rows: int, own: bool) -> Recipe:
+    """Return how to train on this number of rows: own data once in full, or a few steps."""
+    batch = run.pick(tiny=8, small=16, full=32)
+    few = run.pick(tiny=8, small=60, full=400)
+    steps = run.options.steps or (math.ceil(rows / batch) if own else few)
+    warmup = max(2, min(50, steps // 10))
+    return Recipe(steps, lr=5e-4, warmup=warmup, batch=batch, seed=run.seed)
+
+
+def require_rows(rows: Rows, training: int, batch: int, length: int) -> None:
+    """Check that a batch can be filled.
+
+    Raises:
+        Card: if there are too few rows; it names what became of the others.
+    """
+    if training >= batch:
+        return
+    read = len(rows.hashes) + rows.empty
+    why = (
+        f"Of {read} rows, {rows.empty} have no answer within {length} tokens, and some of the "
+        f"others are for the test. {training} are left, and a batch has {batch}."
+    )
+    fix = f"more rows, or --max-length {2 * length}"
+    stop_all(Card("The dataset is too small.", why, fix, WRONG_USAGE))
+
+
+def answers(model: Any, words: Any, rows: Iterable[Row]) -> list[tuple[str, str, str]]:
+    """Return the request, the model's greedy answer and the wanted one, for the first answer."""
+    texts: list[tuple[str, str, str]] = []
+    model.eval()
+    for row in rows:
+        marks = [label != IGNORED for label in row["labels"]]
+        start = marks.index(True)
+        end = marks.index(False, start) if False in marks[start:] else len(marks)
+        ids = torch.tensor([row["input_ids"][:start]], device=model.device)
+        with torch.no_grad():
+            written = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=WRITTEN,
+                do_sample=False,
+                pad_token_id=words.eos_token_id,
+            )
+        pieces = (row["input_ids"][:start], written[0, start:], row["input_ids"][start:end])
+        request, got, wanted = (words.decode(part, skip_special_tokens=True) for part in pieces)
+        texts.append((_last_turn(request), got.strip(), wanted.strip()))
+    return texts
+
+
+def _last_turn(text: str) -> str:
+    """Return the end of a conversation, without the name of the next speaker."""
+    return text.strip().removesuffix("assistant").strip().rpartition("\nuser\n")[2]
+
+
+def save(run: Run, model: Any, words: Any, facts: dict[str, Any]) -> Path:
+    """Save a model in bf16, its tokenizer and its card; return the folder."""
+    folder = run.folder / "model"
+    model.to(torch.bfloat16).save_pretrained(folder)
+    words.save_pretrained(folder)
+    template = Path(__file__).with_name("own_data_card.md").read_text(encoding="utf-8")
+    (folder / "README.md").write_text(template.format(**facts), encoding="utf-8")
+    return folder
+
+
+def train_smollm2(run: Run, parts: Parts) -> str:
+    """Train SmolLM2's last four blocks on the rows of --dataset, or on a few of the word tasks."""
+    name = assets.pretrained(run.options.model, run.online)
+    words = AutoTokenizer.from_pretrained(name)
+    own = conversations.requested(run.settings, partial(refuse_special, words))
+    tasks = [
+        {"messages": conversations.messages_of(row)} for row in word_tasks.split(run.seed, 1000)[0]
+    ]
+    length = max(SMALLEST_LENGTH, run.options.max_length or (256 if own else 64))
+    encode = partial(parts.encode, words)
+    with encoded_rows(own or tasks, encode, length, run.folder, run.seed) as rows:
+        training, test = rows.split()
+        how = recipe(run, len(training), own is not None)
+        require_rows(rows, len(training), how.batch, length)
+        report_rows(run, rows, own, len(training), len(test), length)
+        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+        model.to(run.device)
+        pad = words.eos_token_id if words.pad_token_id is None else words.pad_token_id
+        before = parts.loss(run, model, test, pad)
+        texts = answers(model, words, test.select(range(min(SHOWN, len(test)))))
+        done = _train(run, train_last_blocks(model), training, how, parts, rows, pad)
+        after = parts.loss(run, done.model, test, pad)
+        new = answers(done.model, words, test.select(range(min(SHOWN, len(test)))))
+    table = [
+        [request, old, text, wanted]
+        for (request, old, wanted), (_, text, _) in zip(texts, new, strict=True)
+    ]
+    run.table("Test rows", ["request", "before", "after", "wanted"], table)
+    draw(run, done, before, after, how)
+    verdict(run, before - after, own is not None)
+    if own and is_main():
+        facts = {"name": Path(run.options.dataset).name, "rows": len(training), "steps": how.steps}
+        facts |= {"batch": how.batch, "length": length, "before": before, "after": after}
+        facts |= {"base": run.options.model or "SmolLM2-135M-Instruct", "seed": run.seed}
+        facts |= {"request": repr(texts[0][0]), "tests": len(test), "cut": rows.cut}
+        folder = save(run, done.model, words, facts)
+        run.say(f"The model is in {folder}. Talk to it: invoke chat {folder}")
+    return f"On the test rows the loss went from {before:.2f} to {after:.2f} nats per label."
+
+
+def _train(
+    run: Run, model: Any, training: Any, how: Recipe, parts: Parts, rows: Rows, pad: int
+) -> Trained:
+    loop = replace(
+        parts.loop,
+        collate=lambda batch: parts.collate(batch, pad),
+        optimizer=partial(torch.optim.AdamW, fused=True),  # the same steps, faster
+    )
+    digest = hashlib.sha256(rows.hashes.tobytes()).hexdigest()
+    facts = {**vars(how), "rows": digest}
+    checkpoints = Checkpoints(run, "SmolLM2", depends_on=facts, steps=how.steps)
+    return train(run, "SmolLM2", model, training, how, loop, checkpoints=checkpoints)
+
+
+def report_rows(run: Run, rows: Rows, own: Any, training: int, test: int, length: int) -> None:
+    """Record what became of the rows."""
+    table: list[list[Any]] = [
+        ["trained on", training],
+        ["for the test", test],
+        ["equal to a test row, left out", len(rows.hashes) - training - test],
+        [f"cut at {length} tokens: the end of the answer is lost", rows.cut],
+        ["left out: no answer within that length", rows.empty],
+    ]
+    if own:
+        table.append(["bad rows, left out", own.skipped])
+    run.table("The rows", ["rows", "number"], table)
+    run.measure("share of the tokens that are labels", rows.labels / rows.tokens)
+    if own and own.reported:
+        run.table("The first of the bad rows", ["row"], [[problem] for problem in own.reported])
+
+
+def draw(run: Run, done: Trained, before: float, after: float, how: Recipe) -> None:
+    """Draw the losses."""
+    run.figure(
+        figures.draw_fit(done.losses, before, after, how.batch),
+        "real",
+        "The same loop on a real model, whose last four blocks are trained.",
+        alt="Line plot of the training loss over the steps, with the loss on test rows before and "
+        "after as squares.",
+    )
+
+
+def verdict(run: Run, fall: float, own: bool) -> None:
+    """Record how far the loss of the test rows fell; own data needn't be learnable."""
+    what = "loss before − loss after"
+    if own or run.options.model:
+        run.measure(what, fall, expect_at_least=0, unit="nats", decides=True)
+    else:
+        because = "it learns quickly what answers look like: a few words, and the end"
+        run.check(what, fall, at_least=0.3, because=because, decides=True)
