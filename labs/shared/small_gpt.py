@@ -328,6 +328,7 @@ def train(
         model.parameters(), lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
     )
     model, optimizer = run.accelerator.prepare(model, optimizer)
+    parameters = list(model.parameters())
     losses: list[Tensor] = []
     norms: list[Tensor] = []
     for step in range(steps):
@@ -337,7 +338,7 @@ def train(
         logits = model(tokens[:, :-1])
         loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         run.accelerator.backward(loss)
-        norm: Any = run.accelerator.clip_grad_norm_(model.parameters(), clip)
+        norm: Any = run.accelerator.clip_grad_norm_(parameters, clip)
         norms.append(norm)
         if watch is not None:
             watch(step, run.accelerator.unwrap_model(model))
