@@ -48,7 +48,10 @@ def update() -> Drawn:
     ax.set(xlim=(-0.8, 9), ylim=(-0.7, 3.6), aspect="equal")
     ax.set_title("A large frozen matrix and a thin trained update")
     ax.axis("off")
-    caption = "LoRA: the frozen matrix W and its update, a tall B times a wide A."
+    caption = (
+        "LoRA: the frozen matrix W and its update, a tall B times a wide A. The factor α/r is the "
+        "topic of section 7."
+    )
     alt = "A large square W, plus a tall thin B times a wide flat A."
     return as_arguments(fig, "update", caption, alt)
 
@@ -72,7 +75,7 @@ def pictures(target: Tensor, drawn: Mapping[int, Tensor]) -> Drawn:
 
 def places(block: nn.Module, names: Sequence[str], rank: int, model: str) -> Drawn:
     """Draw the sizes of a block's linear layers and of their adapters."""
-    modules = {path.split(".")[-1]: module for path, module in block.named_modules()}
+    modules: dict[str, Any] = {path.split(".")[-1]: part for path, part in block.named_modules()}
     shapes = {name: tuple(modules[name].weight.shape) for name in names}  # (out, in)
     fig, ax = plt.subplots(figsize=(7.2, 3.6))
     for i, (name, (rows, columns)) in enumerate(shapes.items()):
@@ -101,9 +104,9 @@ def gradient_flow(*steps: Mapping[str, Sequence[Any]]) -> Drawn:
             heights = [float(value) for value in values]
             ax.plot(heights, "o", ms=3, color=colour)
             y = max(heights) if max(heights) else 0
-            ax.annotate(name, (len(heights), y), color=colour, fontsize=13, va="center")
+            ax.annotate(name, (len(heights) + 4, y), color=colour, fontsize=13, va="center")
         ax.set_yscale("symlog", linthresh=1e-4)
-        ax.set(xlabel="adapter, from first block to last", ylim=(-3e-5, None))
+        ax.set(xlabel="adapter, from first block to last", ylim=(-3e-5, None), xlim=(-8, 235))
     axes[0].set_title("Step 0: A gets no gradient", fontsize=11)
     axes[1].set_title("Step 1: both do", fontsize=11)
     axes[0].set_ylabel("largest gradient")

@@ -7,8 +7,8 @@ from typing import Any
 
 from labs.kit import Card, assets
 from labs.kit.measure import peak_bytes
+from labs.llm07_lora import deeper, models, plays, records, training
 from labs.llm07_lora import lesson as lab
-from labs.llm07_lora import models, plays, records, training
 from tests.conftest import Clone
 
 import pytest
@@ -157,15 +157,64 @@ def test_peft_reads_what_we_save(tmp_path):
         assert torch.equal(tensor, lab.adapter_state(again)[key])
 
 
-# low_rank.
+# low_rank, energy, cut, four bits.
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (9, 4), (4, 9)])
-def test_the_error_of_a_low_rank_product_is_that_of_the_remaining_singular_values(shape):
+def test_the_error_of_a_low_rank_product_is_the_remaining_energy(shape):
     delta = torch.randn(*shape, dtype=torch.float64)
     a, b = lab.low_rank(delta, 2)
-    remaining = torch.linalg.svdvals(delta)[2:].square().sum()
-    assert (delta - b @ a).square().sum().item() == pytest.approx(remaining.item(), abs=1e-9)
+    left = (delta - b @ a).square().sum() / delta.square().sum()
+    assert left.item() == pytest.approx(1 - deeper.energy(delta)[1].item(), abs=1e-6)
+
+
+def test_a_matrix_of_rank_one_has_all_its_energy_in_one_direction():
+    product = torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 7))
+    assert deeper.energy(product)[0] > 1 - 1e-6
+
+
+def test_all_directions_of_an_update_are_the_update():
+    model = models.glass()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
+    layer = (
+        deeper.cut(model, 0, 64).model.layers[2].self_attn.k_proj
+    )  # a key projection is 64 × 128
+    want = model.model.layers[2].self_attn.k_proj.weight
+    torch.testing.assert_close(layer.base.weight + layer.delta(), want, rtol=0, atol=1e-5)
+    parts = [deeper.cut(model, *part) for part in ((0, 8), (8, 64))]
+    layers = [part.model.layers[2].self_attn.k_proj for part in parts]
+    both = layers[0].base.weight + layers[0].delta() + layers[1].delta()
+    torch.testing.assert_close(both, want, rtol=0, atol=1e-5)
+
+
+def test_there_are_sixteen_levels_from_minus_one_to_one_and_zero_is_exact():
+    levels = deeper.normal_levels()
+    assert len(levels) == len(levels.unique()) == 16
+    assert levels[0] == -1
+    assert levels[-1] == 1
+    assert (levels == 0).sum() == 1
+
+
+def test_a_matrix_of_levels_survives_four_bits():
+    levels = deeper.normal_levels()
+    linear = nn.Linear(64, 6, bias=False)
+    codes = torch.randint(16, (6, 64), generator=torch.Generator().manual_seed(0))
+    codes[:, 0] = 15  # the largest level
+    with torch.no_grad():
+        linear.weight.copy_(levels[codes] * torch.arange(1.0, 7)[:, None])
+    quantized = deeper.QuantizedLinear(linear, levels)
+    torch.testing.assert_close(quantized.weight, linear.weight.detach(), rtol=1e-6, atol=0)
+    x = torch.randn(3, 64)
+    torch.testing.assert_close(quantized(x), linear(x))
+
+
+def test_dora_starts_as_its_base():
+    linear = nn.Linear(6, 4).double()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    torch.testing.assert_close(deeper.DoraLinear(linear, 2, 4)(x), linear(x))
 
 
 # Training: N processes give the losses of one. The first loss is PyTorch's own mean.

@@ -1,0 +1,31 @@
+"""The arms of LLM07+: what is trained, and at which rate."""
+
+from dataclasses import dataclass
+
+from labs.llm07_lora.models import ALL, QV
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train glass; rank 0 trains the linear layers themselves."""
+
+    rate: float
+    targets: tuple[str, ...] = ALL
+    rank: int = 0
+    pretrained: bool = True
+
+
+# The rates are the best in steps of a factor of two, for 40 steps of 4 rows.
+ARMS = {
+    "r = 1": Arm(2e-2, ALL, 1),
+    "r = 4": Arm(1e-2, ALL, 4),
+    "r = 16": Arm(5e-3, ALL, 16),
+    "r = 8, q and v": Arm(1e-2, QV, 8),
+    "full": Arm(2e-3),
+    "from scratch": Arm(8e-3, pretrained=False),
+}
+
+
+def adapter_ranks() -> dict[str, int]:
+    """Return the rank of each arm that trains an adapter."""
+    return {name: arm.rank for name, arm in ARMS.items() if arm.rank}
