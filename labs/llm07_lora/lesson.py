@@ -2,11 +2,10 @@
 # # LLM07 · LoRA
 # Teach a trained model something new: leave its matrices alone, and train a small update for each.
 #
-# **You will be able to** write a LoRA layer and insert it into a real model; show what is frozen
-# and where gradients flow; merge, save and swap adapters, also with the library peft; teach SmolLM2
-# a task; choose rank, α and learning rate. **Builds on** linear layers, singular values and
-# gradients (LLM02, LLM03) and attention's projections (LLM06). **Takes** 45 minutes to read and a
-# minute to run (`tiny`, 2 cores).
+# **You will be able to** insert LoRA layers into a real model; show what is frozen and where
+# gradients flow; merge, save and swap adapters; teach SmolLM2 a task; choose rank and α.
+# **Builds on** linear layers, singular values and gradients (LLM02, LLM03) and attention's
+# projections (LLM06). **Takes** 45 minutes to read and a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -51,8 +50,8 @@ lab.before_run(assets.check_model)
 # $$M = \sum_k \sigma_k\,u_k v_k^\top, \qquad \sigma_1 \ge \sigma_2 \ge \dots \ge 0$$
 #
 # The $u_k$ are orthogonal unit vectors, and so are the $v_k$. The first $r$ terms are the closest
-# matrix of rank $r$ (Eckart & Young 1936): their squared error is the sum of the remaining
-# $\sigma_k^2$, and no other product of rank $r$ has a smaller one.
+# matrix of rank $r$ (Eckart & Young 1936). Their squared error is the sum of the remaining
+# $\sigma_k^2$. No other product of rank $r$ has a smaller error.
 #
 # A picture is a matrix, too: the word LoRA in 9 rows and 25 columns of pixels. How few products
 # draw it? We compute its SVD, and we also train $A$ and $B$ by gradient descent, as LoRA does.
