@@ -73,7 +73,7 @@ def _post_branch(ax: Any, y: float, name: str) -> None:
 def model_and_block() -> Figure:
     """Draw a decoder as a stack, and one of its blocks in detail."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 5.6))
-    _canvas(left, "The model", 6.2)
+    _canvas(left, "The model: a stack of blocks", 6.2)
     parts = ["embedding", "+ position", "block", "block", "norm", "unembedding"]
     for i, part in enumerate(parts):
         y = 0.5 + 0.9 * i
@@ -82,7 +82,7 @@ def model_and_block() -> Figure:
     _arrow(left, (1.2, 5.28), (1.2, 5.6))
     left.text(1.2, -0.25, "tokens", ha="center", va="center", fontsize=10)
     left.text(1.2, 5.8, "a score for each next token", ha="center", va="center", fontsize=10)
-    _canvas(right, "A block", 6.2)
+    _canvas(right, "A block adds to the stream twice", 6.2)
     _pre_branch(right, 0, "attention")
     _pre_branch(right, 2.75, "feed-forward")
     _arrow(right, (0, 5.5), (0, 5.9))
@@ -93,12 +93,13 @@ def model_and_block() -> Figure:
 def who_reads_whom(words: Sequence[str]) -> Figure:
     """Draw which tokens each result of attention, and of a feed-forward layer, is made from."""
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9))
-    for ax, title in zip(axes, ("Attention", "Feed-forward layer"), strict=True):
+    titles = ("Attention reads earlier tokens", "A feed-forward layer doesn't")
+    for ax, title in zip(axes, titles, strict=True):
         for i, word in enumerate(words):
             _box(ax, 1.6 * i, 0, word, width=1.3)
             _box(ax, 1.6 * i, 2.4, "", BRANCH, width=1.3)
             ax.text(1.6 * i, 2.4, "result", ha="center", va="center", fontsize=9)
-            for j in range(i + 1) if title == "Attention" else (i,):
+            for j in range(i + 1) if ax is axes[0] else (i,):
                 _arrow(ax, (1.6 * j, 0.3), (1.6 * i, 2.1))
         ax.set(xlim=(-0.8, 1.6 * len(words) - 0.8), ylim=(-0.5, 2.8), title=title)
         ax.axis("off")
@@ -145,6 +146,7 @@ def norms_in_two_dimensions(layer_norm: Norm, rms_norm: Norm) -> Figure:
         ax.set(title=title, xlabel="first entry", aspect="equal", ylim=(-3.4, 3))
         ax.title.set_fontsize(11)
     axes[1].plot([-2.6, 2.6], [2.6, -2.6], color=INK, lw=0.6, alpha=0.5)
+    axes[1].text(-2.5, 2.75, "mean 0", fontsize=10)
     axes[0].set_ylabel("second entry")
     axes[0].text(1.9, 1.8, "before", color="C0", fontsize=10)
     axes[0].text(-1.3, -2.9, "after: on the circle", color="C1", fontsize=10)
@@ -179,9 +181,9 @@ def tangent(x_hat: Tensor, g: Tensor, dx: Tensor) -> Figure:
 def epsilon(sizes: Tensor, curves: Mapping[str, Tensor], eps: float) -> Figure:
     """Draw the size after RMSNorm against the size before, one curve for each place of ε."""
     fig, ax = plt.subplots(figsize=(7.2, 4.2))
-    for (name, after), style, dy in zip(curves.items(), ("-", "--"), (0.08, 30), strict=True):
-        ax.loglog(sizes, after, style, lw=2)
-        ax.text(float(sizes[4]), float(after[4]) * dy, name, fontsize=10)
+    for (name, after), color, dy in zip(curves.items(), COLOURS, (150, 30), strict=False):
+        ax.loglog(sizes, after.detach(), "--" if color == "C1" else "-", color=color, lw=2)
+        ax.text(sizes[0].item() * 1.3, after[0].item() * dy, name, color=color, fontsize=10)
     for value, name in ((eps**0.5, "√ε"), (eps, "ε")):
         ax.axvline(value, color=INK, ls=":", lw=1)
         ax.text(value * 1.2, 1e-5, name, fontsize=11)

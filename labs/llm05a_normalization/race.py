@@ -7,6 +7,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from labs.kit import Run
+from labs.llm05a_normalization import training
 from labs.llm05a_normalization.training import Sizes, validation_windows
 from labs.shared import small_gpt
 from labs.shared.small_gpt import Config
@@ -78,7 +79,7 @@ def race(
 
 def minus(losses: Mapping[str, Sequence[float]], a: str, b: str) -> list[float]:
     """Return the loss of `a` minus that of `b`, seed by seed."""
-    return [x - y for x, y in zip(losses[a], losses[b], strict=True)]
+    return training.minus(losses[a], losses[b])
 
 
 def limits(values: Sequence[float]) -> list[float]:
