@@ -59,9 +59,9 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Bars of bits per byte: uniform needs most, then unigram, bigram and the models.",
     ),
     "rounding": (
-        "What rounding costs, over L·ε²; bars: two standard errors over {texts} texts. Costs "
-        "below two standard errors aren't drawn.",
-        "Added nats over layers times squared relative error, on log scales, near a line.",
+        "What rounding costs; bars: two standard errors over {texts} texts; the line: the points' "
+        "median of cost ÷ (L·ε²). Costs below two standard errors aren't drawn.",
+        "Cost in nats over layers times squared relative error, on log scales, near a line.",
     ),
 }
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from labs.kit import assets
 from labs.llm01_inference.cuts import min_p, top_k
-from labs.llm01_inference.lesson import repetition_penalty, top_p
+from labs.llm01_inference.lesson import repetition_penalty, sample, top_p
 from labs.llm01_inference.search import Change
 
 import torch
@@ -55,16 +55,35 @@ def human_texts(tokenizer: Any, count: int, length: int) -> list[list[int]]:
     return [tokenizer(plays[at : at + 8 * length]).input_ids[:length] for at in starts]
 
 
-def each_setting(control: list[int]) -> Change:
-    """Return a change of logits that applies each of SETTINGS to its part of the rows.
+class SampledBySettings:
+    """Choose the tokens of each of SETTINGS in its part of a batch, and record their ln p.
 
-    Args:
-        control: ids that no setting may choose.
+    The recorded likelihood is at T = 1 and without cuts, whatever the setting.
     """
 
-    def change(ids: Tensor, logits: Tensor) -> Tensor:
-        words = logits.index_fill(1, torch.tensor(control, device=logits.device), -torch.inf)
+    def __init__(self, control: list[int]) -> None:
+        """Set the ids that no setting may choose."""
+        self.control = control
+        self.logp: list[Tensor] = []  # (B,) for each step
+        self._before = torch.zeros(())
+
+    def change(self, ids: Tensor, logits: Tensor) -> Tensor:
+        """Return logits (B, V) changed by the setting of each row."""
+        self._before = logits
+        control = torch.tensor(self.control, device=logits.device)
+        words = logits.index_fill(1, control, -torch.inf)
         parts = zip(ids.chunk(len(SETTINGS)), words.chunk(len(SETTINGS)), strict=True)
         return torch.cat([f(*part) for f, part in zip(SETTINGS.values(), parts, strict=True)])
 
-    return change
+    def choose(self, logits: Tensor) -> Tensor:
+        """Draw a token for each row, (B, V) -> (B,)."""
+        ids = sample(logits)  # (B, 1)
+        self.logp.append(self._before.log_softmax(-1).gather(1, ids)[:, 0])
+        return ids[:, 0]
+
+    def points(self, texts: list[list[int]]) -> dict[str, list[tuple[float, float]]]:
+        """Return by setting the share of different 4-grams and the mean ln p of its texts."""
+        means = torch.stack(self.logp).mean(0).tolist()
+        points = [(distinct(text), p) for text, p in zip(texts, means, strict=True)]
+        each = len(points) // len(SETTINGS)
+        return {name: points[i * each : (i + 1) * each] for i, name in enumerate(SETTINGS)}

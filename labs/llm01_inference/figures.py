@@ -123,7 +123,8 @@ def stretches(logits: Sequence[float], u: float) -> Figure:
         for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
             chosen = start <= u < end
             ax.barh(row, end - start, left=start, color=f"C{i}", alpha=0.8 if chosen else 0.3)
-            ax.text((start + end) / 2, row, f"{end - start:.2f}", ha="center", va="center")
+            if end - start > 0.05:  # the number fits
+                ax.text((start + end) / 2, row, f"{end - start:.2f}", ha="center", va="center")
     ax.axvline(u, color="C6", lw=2)
     ax.text(u + 0.005, -0.62, f"u = {u:g}", va="bottom")
     ax.set_yticks(range(len(rows)), [f"T = {t:g}" for t in rows])
@@ -205,7 +206,7 @@ def penalty(factor: float) -> Figure:
 
 
 def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
-    """Draw each form's accuracy, and its difference from zero-shot with two standard errors.
+    """Draw each form's accuracy and its difference from zero-shot, with two standard errors.
 
     Args:
         rows: name, accuracy, its error, difference from zero-shot, error of the difference.
@@ -213,20 +214,22 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
     """
     size = (7.2, 1.1 + 0.34 * len(rows))
     fig, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True)
-    names, shares, _, gains, errors = zip(*rows, strict=True)
+    names, shares, of_each, gains, errors = zip(*rows, strict=True)
     y = range(len(rows))
-    left.barh(y, shares, height=0.6, alpha=0.7)
+    own = {"ecolor": GREY, "capsize": 3}
+    left.barh(y, shares, height=0.6, alpha=0.7, xerr=[2 * error for error in of_each], error_kw=own)
     for i, share in enumerate(shares):
-        left.text(share + 0.02, i, f"{share:.0%}", va="center")
+        left.text(1.03, i, f"{share:.0%}", va="center")
     left.set_yticks(y, names)
-    left.set(xlim=(0, 1.15), xlabel=f"share of {n} replies that are right")
+    left.set(xlim=(0, 1.25), xlabel=f"right of {n} replies ± 2 SE")
+    left.set_xticks([0, 0.25, 0.5, 0.75, 1])
     right.errorbar(gains, y, xerr=[2 * error for error in errors], fmt="C1o", capsize=3)
     right.axvline(0, color=GREY, ls=":")
     right.set_xlabel("difference from zero-shot ± 2 SE")
     for ax in (left, right):
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     left.set_title("Accuracy")
-    right.set_title("Compared question by question")
+    right.set_title("Question by question")
     left.invert_yaxis()
     return fig
 
@@ -350,16 +353,10 @@ def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
         c = float(np.median([b / a for a, b in zip(x, y, strict=True)]))
         ends = np.array([min(x) / 1.5, max(x) * 1.5])
         ax.plot(ends, c * ends, f"C{i}", lw=1)
-        ax.annotate(
-            f"{name}: c = {c:.2f}",
-            (ends[1], c * ends[1]),
-            (-4, -26),
-            textcoords="offset points",
-            color=f"C{i}",
-            ha="right",
-        )
-    ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="nats per token added")
-    ax.set_title("The cost of rounding against the squared error")
+        label = f"{name}: cost = {c:.2f} · L · ε²"
+        ax.text(0.03, 0.92 - 0.08 * i, label, color=f"C{i}", transform=ax.transAxes)
+    ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="cost (nats per token)")
+    ax.set_title("What rounding costs, and a line in proportion to L · ε²")
     _round_ticks(ax.xaxis)
     _round_ticks(ax.yaxis)
     return fig

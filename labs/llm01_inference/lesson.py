@@ -5,8 +5,13 @@
 # **You will be able to** load a pre-trained model, turn a text into token ids, logits and
 # probabilities, and write the loop that generates text. You will adjust its settings, talk to a
 # chat model, and compare prompts with their uncertainty. **Builds on** Python and a little
-# probability. You need not have called a model before. **Takes** 40 minutes to read, a minute to
-# run at size `tiny`, the default on a CPU.
+# probability. You need not have called a model before. **Takes** 40 minutes, and one to run
+# (`tiny`).
+#
+# **How to read the code.** `@lab.exercise` marks what you write in your own copy of the lesson, the
+# *sheet*. `@lab.experiment` marks the test of a claim, its first line. Guess at "Predict", then
+# run. `run.measure` and `run.check` compare a number with what the claim implies. With
+# `decides=True`, the claim depends on it. A *control* shows that the test can fail.
 
 # %% Imports
 import math
@@ -31,8 +36,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 lab = Lab("LLM01")
 lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
-about_prompts = "your own questions for section 6: JSONL or CSV with question and answer"
-lab.argument("--prompts", type=prompts_file, metavar="FILE", help=about_prompts)
+lab.argument("--prompts", type=prompts_file, metavar="FILE", help="questions as JSONL or CSV")
 lab.before_run(assets.check_model)
 SURE = "Once upon a time"
 UNSURE = "My favourite thing about the sea is"
@@ -46,8 +50,8 @@ TWO = "two standard errors of this difference: less may be chance"
 # millions of numbers, its **parameters** or **weights**. In *training* they were adjusted until the
 # formula predicted a large amount of text well. Using the trained model is called **inference**.
 #
-# Your environment has all you need: Python, PyTorch, Hugging Face's `transformers` and
-# `accelerate`, and SmolLM2-135M-Instruct (Allal et al. 2025). Such a pre-trained model is a folder:
+# `invoke lab` made your environment: PyTorch, Hugging Face's `transformers` and `accelerate` in
+# fixed versions, and SmolLM2-135M-Instruct (Allal et al. 2025). This pre-trained model is a folder:
 #
 # - `model.safetensors` has the weights: arrays of numbers, each under a name. The format can't
 #   contain code. Other formats can, so don't load a stranger's `.bin` or `.pt` file.
@@ -56,8 +60,8 @@ TWO = "two standard errors of this difference: less may be chance"
 # - `chat_template.jinja` says how to write down a conversation.
 # - `generation_config.json` has the defaults for writing text.
 #
-# Two lines open the folder. Instead they also take a name on Hugging Face's hub, such as
-# `HuggingFaceTB/SmolLM2-135M-Instruct`, and download that model.
+# Two lines open the folder. They also accept a name on Hugging Face's hub, such as
+# `HuggingFaceTB/SmolLM2-135M-Instruct`, and then download that model.
 #
 # ```python
 # tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -72,10 +76,10 @@ TWO = "two standard errors of this difference: less may be chance"
 # the CPU, and `model.to(device)` moves all parameters there. The course makes one `Accelerator` for
 # each run, and `run.device` is its device. `eval()` switches off steps that only training needs.
 #
-# Our SmolLM2 was rounded: within each block of 32 weights, a weight has one of 16 values, which
-# takes 4 bits. The block's smallest value and step add one bit. The file stores bfloat16 numbers.
-# Rounding made the model a little worse, so call it *4-bit SmolLM2* when you quote it. One large
-# array is used at both ends of the network; the file has it once.
+# Our SmolLM2 was rounded, which made it a little worse: within each block of 32 weights, a weight
+# has one of 16 values. That takes 4 bits, and the block's smallest value and step add 1 for each.
+# The file stores bfloat16 numbers. Call it *4-bit SmolLM2* when you quote it. One table, with a row
+# for each token of section 2, serves at its input and output, and is in the file once.
 
 
 # %% 1. Loading a model
@@ -120,8 +124,8 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # A model computes with numbers, so the text is cut into **tokens**: pieces from a fixed list, the
 # **vocabulary**. A frequent word is one token, a rare word several. Each token has a number, its
 # **id**. The function `tokenizer(text).input_ids` returns the ids, `tokenizer.decode(ids)` the
-# text. A space belongs to the token behind it, so `" Paris"` and `"Paris"` are different tokens.
-# SmolLM2's vocabulary has $V$ = 49,152 tokens. LLM04 builds one.
+# text. A space belongs to the token that follows it, so `" Paris"` and `"Paris"` are different
+# tokens. SmolLM2's vocabulary has $V$ = 49,152 tokens. LLM04 builds one.
 #
 # For each position of the text, the model returns $V$ numbers: a score for every token that might
 # come next. These scores are called **logits**. The **softmax** turns them into probabilities,
@@ -133,10 +137,10 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09. If
 # you add the same number to all logits, the probabilities stay the same: the factor cancels.
 #
-# The prediction at a position uses the tokens up to there, and none behind it. So one call on a
-# text of $T$ tokens returns $T$ predictions. The first predicts the second token, the next the
-# third. The last one predicts a token that isn't there yet. That also shows how probable the model
-# finds a text that somebody else wrote: look up the probability of each token that did follow.
+# The prediction at a position uses the tokens up to there, and no later one. So one call on a text
+# of $T$ tokens returns $T$ predictions. The first predicts the second token, the next the third.
+# The last one predicts a token that isn't there yet. That also shows how probable the model finds a
+# text that somebody else wrote: look up the probability of each token that did follow.
 #
 # Comments such as `(T, V)` give a tensor's **shape**: $T$ rows of $V$ numbers. In `(..., V)` any
 # number of axes may come before. The model takes a batch of texts, `(B, T)`; ours has one, $B$ = 1.
@@ -201,9 +205,8 @@ def one_call_predicts_after_every_prefix(run: Run):
 Choice = Callable[[list[int], Tensor], int]  # ids so far, logits (V,) -> the next id
 
 
-def greedy(ids: list[int], logits: Tensor) -> int:
+def greedy(_ids: list[int], logits: Tensor) -> int:
     """Choose the most probable token."""
-    del ids  # other choices need them
     return int(logits.argmax())
 
 
@@ -275,9 +278,6 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # torch.searchsorted(ends, torch.tensor([0.7]), right=True)  # 1: the second token
 # ```
 #
-# Rounding may leave the last end a little below 1. Then a $u$ near 1 would lie beyond all
-# stretches, so multiply $u$ by the last end.
-#
 # **Temperature** changes how bold the sampling is. It divides the logits by $T$ before the
 # softmax. With the logits 2, 1 and 0:
 #
@@ -292,9 +292,9 @@ def our_loop_writes_what_the_library_writes(run: Run):
 #
 # $$\text{SE} = \sqrt{\frac{p\,(1 - p)}{n}}$$
 #
-# If $n p$ isn't small, the share is within two standard errors of $p$ in about 95 of 100 trials.
-# Five standard errors happen by chance about once in two million trials. With $p = 0.24$ and $n$ =
-# 20,000 the standard error is 0.003. Section 6 uses the same formula to compare prompts.
+# If $n p$ isn't small, the share is within two standard errors of $p$ in about 95 of 100 trials,
+# and off by five or more about once in two million. With $p = 0.24$ and $n$ = 20,000 the standard
+# error is 0.003. Section 6 uses the same formula to compare prompts.
 
 
 # %% 4. Sampling with a temperature
@@ -314,7 +314,8 @@ def sample(logits: Tensor, temperature: float = 1.0, times: int = 1) -> Tensor:
     # float64: most of 49,152 stretches are shorter than a step of float32
     ends = (logits / temperature).softmax(-1).double().cumsum(-1)  # (..., V)
     u = torch.rand(*logits.shape[:-1], times, dtype=torch.float64).to(ends.device)
-    return torch.searchsorted(ends, u * ends[..., -1:], right=True)  # (..., times)
+    u = u * ends[..., -1:]  # rounding may leave the last end a little below 1
+    return torch.searchsorted(ends, u, right=True)  # (..., times)
 
 
 @lab.experiment
@@ -349,7 +350,7 @@ def the_sampler_draws_by_probability(run: Run):
 # %% [markdown]
 # ### Cutting off improbable tokens
 # Each of the tens of thousands of improbable tokens has almost no probability. Together they have a
-# lot, as the last figure shows, and one nonsense token spoils the text behind it. So samplers cut
+# lot, as the last figure shows, and one nonsense token spoils the text after it. So samplers cut
 # them off before they draw: set their logits to $-\infty$, and the softmax gives their share to the
 # others. `logits.masked_fill(mask, -torch.inf)` does so wherever the mask is true.
 #
@@ -450,7 +451,7 @@ def our_settings_equal_the_librarys(run: Run):
 
 # %% [markdown]
 # ### What the library's defaults do
-# In practice you call `model.generate`. A model's `generation_config.json` may set its defaults;
+# In practice you call `model.generate`. A model's `generation_config.json` may set defaults;
 # SmolLM2's file sets nothing about the choice. What the file doesn't set, the library does:
 # `do_sample=False`, which is greedy, $T = 1$, top-p 1, and **top-k 50**. So with `do_sample=True`
 # alone you don't get samples from the model's own distribution. `top_k=0` switches the cut off.
@@ -508,8 +509,8 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # default system message if you give none; `build_chat` doesn't.
 #
 # To see what the template is worth, we ask for the capitals of 44 countries. A reply is *right* if
-# its first line, of at most 12 tokens, contains the capital. So a reply that starts with a detour
-# counts as wrong. Such a rule makes mistakes: it accepts "not Paris", and for Bern it rejects
+# its first line, of at most 12 tokens, contains the capital. So a reply that comes to the point
+# later counts as wrong. Such a rule makes mistakes: it accepts "not Paris", and for Bern it rejects
 # Berne. The replies are greedy, so another run on the same machine gives the same ones.
 #
 # Both prompts get the *same* questions, so compare them question by question. For each question,
@@ -523,7 +524,7 @@ def the_library_samples_from_fifty_tokens(run: Run):
     level=1,
     hints=(
         "One message: the start token, the role, a line end, the content, the end token, …",
-        "… and a line end. Join all messages. What must come behind the last one?",
+        "… and a line end. Join all messages. What must follow the last one?",
         "Add '<|im_start|>assistant\\n' once, at the end: that turn is the model's to write.",
     ),
 )
@@ -600,10 +601,11 @@ def the_template_makes_the_model_reply(run: Run):
 #   like. Does their order matter? *Reversed* starts with the last one. And must they be right?
 #   *Wrong* gives each country the capital of the next one.
 # - **chat**: the template with its default system message. *Reworded* has "Answer with one word."
-#   behind the question. *Pirate* has another system message: "You are a pirate."
+#   after the question. *Pirate* has another system message: "You are a pirate."
 #
-# Our rule rewards short replies. Is that why examples help? *Zero-shot, 32 tokens* leaves room for
-# a detour within the first line, so we compare four examples with it, too.
+# Our rule rewards short replies. Is that why examples help? *Zero-shot, 32 tokens* leaves room to
+# come to the point later in the first line. If it is no better than zero-shot, and four examples
+# still beat it, brevity isn't the reason. And look at what the model replies after *1 example*.
 #
 # If 30 of 44 replies are right, the **accuracy** is 0.68. With 44 other questions of this kind, it
 # would be a little different. Its standard error is the formula of section 4 with the accuracy as
@@ -612,9 +614,9 @@ def the_template_makes_the_model_reply(run: Run):
 # `difference` compares two forms more precisely, because the hard questions are hard for both.
 #
 # Three warnings. The best of many forms is partly lucky, so test it again with new questions. If
-# six differences are all chance, one or more is beyond two standard errors in up to a quarter of
-# such experiments. So choose *one* beforehand; ours is the first below. And at 0 or 100 % the
-# formula gives an error of 0, which is too small.
+# six independent differences are all chance, at least one is beyond two standard errors in a
+# quarter of such experiments. So choose *one* beforehand; ours is the first below. And an accuracy
+# of 0 or 1 has by the formula an error of 0, which is too small.
 #
 # **Try your own**: `invoke lab LLM01 --prompts work/questions.jsonl`. Each line of the file is
 # `{"question": "…", "answer": "…"}`, or it is CSV with these two columns. Four become examples.
@@ -625,8 +627,8 @@ def the_template_makes_the_model_reply(run: Run):
     level=1,
     hints=(
         "An example is two lines, 'Q: …' and 'A: …', and an empty line.",
-        "The question comes last, in the same form, with nothing behind 'A:'.",
-        "Why no space behind the last 'A:'? Section 2: to which token does a space belong?",
+        "The question comes last, in the same form, with nothing after 'A:'.",
+        "Why no space after the last 'A:'? Section 2: to which token does a space belong?",
     ),
 )
 def few_shot_prompt(examples: list[tuple[str, str]], question: str) -> str:
@@ -658,7 +660,7 @@ def four_examples_beat_zero_shot(run: Run):
         run.measure(f"standard error of {form} − {other}", error)
         said.append(f"{form} − {other}: {verdict(gain, error)}")
     fig = figures.accuracies(rows, len(questions))
-    alt = "Each form's accuracy as a bar, and beside it the difference from zero-shot with ± 2 SE."
+    alt = "Each form's accuracy and its difference from zero-shot, both with ± 2 standard errors."
     run.figure(fig, "accuracy", f"The same questions to {called(run)} in ten forms.", alt=alt)
     return "; ".join(said) + ". Each ± is one standard error, in points of a hundred."
 
@@ -679,13 +681,11 @@ def closing(results: Results) -> str:
     """Say what this run showed, in its numbers."""
     beyond = results.value("the_library_samples_from_fifty_tokens", "probability beyond rank 50")
     of = partial(results.value, "four_examples_beat_zero_shot")
-    said = []
-    for pair in (f"{form} − {other}" for form, other in PAIRS[:4]):
-        said.append(f"{pair}: {verdict(of(f'accuracy, {pair}'), of(f'standard error of {pair}'))}")
+    pair = " − ".join(PAIRS[0])
+    gain = verdict(of(f"accuracy, {pair}"), of(f"standard error of {pair}"))
     return (
         f"In this run, the default of `generate` gave up {beyond:.0%} of the probability after "
-        f"{UNSURE!r}. The prompts differed in accuracy, in points of a hundred ± one standard "
-        f"error: {'; '.join(said)}."
+        f"{UNSURE!r}. Four examples changed the accuracy by {gain}, in points of a hundred."
     )
 
 

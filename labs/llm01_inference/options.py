@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from functools import partial
+from statistics import median
 from typing import Any
 
-from labs.kit import Run
+from labs.kit import Run, seconds_paired
 from labs.llm01_inference.lesson import repetition_penalty
 from labs.llm01_inference.replies import library_text
 from labs.llm01_inference.search import beam_search
@@ -61,18 +62,27 @@ def compare(
     """
     rows = []
     different = 0
+    greedy: dict[int, list[list[int]]] = {}  # by end token
     for how in options:
         early = {"early_stopping", "length_penalty"} & how.keys()
         end = stop if early else [model.config.eos_token_id]
+        if end[0] not in greedy:
+            greedy[end[0]] = [ours(model, prompt, new, end) for prompt in prompts]
         mine = [ours(model, prompt, new, end, **how) for prompt in prompts]
         with counted(model) as calls:
             theirs = [library_text(model, x, new, eos_token_id=end, **how) for x in prompts]
-        greedy = [ours(model, prompt, new, end) for prompt in prompts]
         different += sum(a != b for a, b in zip(mine, theirs, strict=True))
-        changed = sum(a != b for a, b in zip(theirs, greedy, strict=True))
+        changed = sum(a != b for a, b in zip(theirs, greedy[end[0]], strict=True))
         shown = ", ".join(f"{key}={value}" for key, value in how.items()) or "greedy"
         rows.append([shown, sum(map(len, mine)), len(calls), changed])
     because = "the same steps; only between nearly equal logits does rounding decide"
     what = f"{name}: texts unlike the library's"
     run.measure(what, different, expect_at_most=0, because=because, decides=True)
     return rows
+
+
+def time_of(ours: Callable[..., list[int]], model: Any, prompt: list[int], new: int) -> float:
+    """Return the time of a greedy text by ours divided by the library's: the median of 9 pairs."""
+    mine = partial(ours, model, prompt, new)
+    theirs = partial(library_text, model, prompt, new, eos_token_id=None)
+    return median(a / b for a, b in zip(*seconds_paired(mine, theirs, 9), strict=True))

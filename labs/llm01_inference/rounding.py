@@ -59,13 +59,20 @@ def losses_of(model: Any, ids: Tensor) -> Tensor:
     return -chosen.mean(-1).cpu()
 
 
+def exponent(low: list[Any], high: list[Any]) -> float:
+    """Return the exponent of ε by which the cost rises between two rows; 0 if one costs nothing."""
+    if min(low[3], high[3]) <= 0:
+        return 0.0
+    return math.log(high[3] / low[3]) / math.log(high[2] / low[2])
+
+
 def costs_of_rounding(
     run: Run, name: str, opened: tuple[Any, Any]
 ) -> tuple[list[list[Any]], list[Tensor]]:
     """Return a row for each rounding (what, layers, ε, cost, its SE), and its costs by text."""
     model, tokenizer = opened
     depth = model.config.num_hidden_layers
-    ids = torch.tensor(human_texts(tokenizer, TEXTS, run.pick(tiny=32, small=64, full=64)))
+    ids = torch.tensor(human_texts(tokenizer, TEXTS, run.pick(tiny=20, small=64, full=64)))
     before = losses_of(model, ids)  # (B,)
     tries = [(what, how, depth) for what, how in ROUNDINGS]
     tries.append((*ROUNDINGS[2], max(1, depth // 4)))

@@ -33,18 +33,28 @@ def until_stop_in_a_piece(pieces: Iterable[str], stops: list[str]) -> Iterator[s
             return
 
 
-def shown_and_held(show: UntilStop, pieces: list[str], stops: list[str]) -> tuple[str, int]:
-    """Return the text shown, and the most characters held back when a next piece was asked for."""
+def until_the_end(pieces: Iterable[str], stops: list[str]) -> Iterator[str]:
+    """Yield the right text, but all of it at the end: later than necessary."""
+    yield from until_stop(["".join(pieces)], stops)
+
+
+def begins_a_stop(part: str, stops: list[str]) -> bool:
+    """Return whether one of the stop strings begins with this part of a text."""
+    return any(stop.startswith(part) for stop in stops)
+
+
+def shown_and_held(show: UntilStop, pieces: list[str], stops: list[str]) -> tuple[str, list[str]]:
+    """Return the text shown, and what was held back each time a next piece was asked for."""
     text = ""
     held = []
 
     def come() -> Iterator[str]:
-        come_in = 0
+        given = ""
         for piece in pieces:
-            held.append(come_in - len(text))
-            come_in += len(piece)
+            held.append(given[len(text) :])
+            given += piece
             yield piece
 
     for part in show(come(), stops):
         text += part
-    return text, max(held)
+    return text, held

@@ -47,7 +47,7 @@ def verdict(gain: float, error: float) -> str:
     """Say a difference of shares with its standard error, and whether chance explains it."""
     if gain == error == 0:
         return "0, equal at each question"
-    said = f"{100 * gain:+.0f} ± {100 * error:.0f}"
+    said = f"{100 * gain:+.0f} ± {100 * error:.0f}".replace("-", "−")
     return said if abs(gain) > 2 * error else f"{said}, which may be chance"
 
 

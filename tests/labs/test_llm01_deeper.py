@@ -165,12 +165,11 @@ def test_the_stop_that_is_complete_first_ends_the_text(pieces, ends, want):
 
 def test_text_is_held_back_only_while_it_may_begin_a_stop():
     text, held = stops.shown_and_held(stops.until_stop, ["The", " cat #", " sat", " #"], ["##"])
-    assert (text, held) == ("The cat # sat #", 1)
-
-    def late(pieces, _ends):
-        yield "".join(pieces)
-
-    assert stops.shown_and_held(late, ["The", " cat", " sat"], ["##"])[1] == 7
+    assert (text, held) == ("The cat # sat #", ["", "", "#", ""])
+    assert all(stops.begins_a_stop(part, ["##"]) for part in held)
+    text, held = stops.shown_and_held(stops.until_the_end, ["The", " cat", " sat"], ["##"])
+    assert (text, held) == ("The cat sat", ["", "The", "The cat"])
+    assert not stops.begins_a_stop("The", ["##"])
 
 
 def test_a_cached_loop_writes_what_the_loop_without_a_cache_writes(glass):
