@@ -109,7 +109,7 @@ def alpha_is_a_learning_rate(run: Run):
     name = "at fixed α: as r to the"
     flat = math.log(fixed / changes[0]) / math.log(64)
     run.measure(name, flat, expect_between=(-0.5, 0), because=because)
-    run.figure(**deeper_figures.first_steps(ranks, changes))
+    deeper_figures.first_steps(run, ranks, changes)
     times = changes[-1] / changes[0]
     return (
         f"At fixed α/r, rank 64 steps {times:.0f} times as far as rank 1: as r to the {slope:.2f}."
@@ -205,7 +205,7 @@ def adapters_beat_a_model_from_scratch(run: Run):
     values = {name: losses(run, name) for name in ARMS if ARMS[name].pretrained}
     untouched = losses(run, "untouched")[0]
     scratch = mean(losses(run, "from scratch"))
-    run.figure(**deeper_figures.arms(counts, values, untouched, scratch))
+    deeper_figures.arms(run, counts, values, untouched, scratch)
     full = mean(gains(run, "full", "untouched"))
     shares = [
         f"{100 * mean(gains(run, name, 'untouched')) / full:.0f} % by {name}" for name in names
@@ -334,7 +334,7 @@ def few_directions_do_most_of_the_work(run: Run):
     run.measure(name, small, expect_at_most=8 / 64, because=because, decides=True)
     lora = {rank: losses(run, name) for name, rank in adapter_ranks().items() if "q" not in name}
     levels = {"untouched": untouched, "full": mean(losses(run, "full"))}
-    run.figure(**deeper_figures.spectrum(shares, short, lora, levels))
+    deeper_figures.spectrum(run, shares, short, lora, levels)
     return (
         f"8 directions hold at most {100 * largest:.0f} % of a layer's squares, and keep "
         f"{100 * mean(kept):.0f} % of the gain."
@@ -395,7 +395,7 @@ def the_base_forgets(run: Run):
             f"{name}: rise, in standard errors", errors, at_least=5, because=because, decides=True
         )
     run.table("Loss (nats per token)", ["arm", "on what glass writes", "on plays"], table)
-    run.figure(**deeper_figures.forgetting(learned, forgot))
+    deeper_figures.forgetting(run, learned, forgot)
     bare = take_out(copy.deepcopy(fits(run, "r = 4")[0].model)).cpu()
     same = training.fingerprint(bare) == training.fingerprint(glass())
     run.check("adapter taken out: the base, to the byte", same, equals=True, decides=True)
@@ -552,7 +552,7 @@ def an_adapter_learns_on_four_bits(run: Run):
     name = "gain on four bits ÷ gain on float32, both from the float32 model's loss"
     run.measure(name, kept, expect_at_least=0.9, because=because, decides=True)
     weight = glass().model.layers[0].mlp.up_proj.weight
-    run.figure(**deeper_figures.four_bits(levels[names[0]], weight))
+    deeper_figures.four_bits(run, levels[names[0]], weight)
     return (
         f"Rounding costs {damage[names[0]]:.3f} nats on glass's own text. The adapter on four "
         f"bits reaches {100 * mean(kept):.0f} % of the gain."
@@ -690,7 +690,7 @@ def memory_shrinks_by_less(run: Run):
     run.table(title, columns, table)
     fewer = table[0][1] / table[1][1]
     less = table[0][-1] / table[1][-1]
-    run.figure(**deeper_figures.memory(table))
+    deeper_figures.memory(run, table)
     name = "times fewer trained numbers ÷ times less memory"
     training.check_embedded(run, name, fewer / less, "weights and activations stay", at_least=5)
     return f"{fewer:.0f} times fewer trained numbers, {less:.1f} times less memory."

@@ -1,20 +1,20 @@
 """The drawings of LLM07+.
 
-Each public function returns what `run.figure` takes: figure, name, caption and alt text.
+Each public function draws a figure and puts it into the report of a run.
 """
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from labs.llm07_lora.figures import Drawn, as_arguments
+from labs.kit import Run
 
 import matplotlib.pyplot as plt
 import numpy as np
 from torch import Tensor
 
 
-def first_steps(ranks: Sequence[int], changes: Sequence[float]) -> Drawn:
+def first_steps(run: Run, ranks: Sequence[int], changes: Sequence[float]) -> None:
     """Draw how much the logits change in the first step, by rank, between two laws."""
     fig, ax = plt.subplots(figsize=(7.2, 3.6))
     relative = [change / changes[0] for change in changes]
@@ -31,15 +31,16 @@ def first_steps(ranks: Sequence[int], changes: Sequence[float]) -> Drawn:
     ax.set_title("At fixed α/r a larger rank takes a larger first step")
     caption = "The first step of Adam on glass: how far the logits move, relative to rank 1."
     alt = "A rising line between two dotted ones, r and the root of r."
-    return as_arguments(fig, "first_steps", caption, alt)
+    run.figure(fig, "first_steps", caption, alt=alt)
 
 
 def arms(
+    run: Run,
     counts: Mapping[str, int],
     losses: Mapping[str, Sequence[float]],
     untouched: float,
     scratch: float,
-) -> Drawn:
+) -> None:
     """Draw each arm's losses over its number of trained numbers; three seeds each."""
     fig, ax = plt.subplots()
     for i, (name, values) in enumerate(losses.items()):
@@ -56,15 +57,16 @@ def arms(
         f"{scratch:.2f}, off the scale."
     )
     alt = "Groups of three points: the more trained numbers, the lower the loss, but for q and v."
-    return as_arguments(fig, "arms", caption, alt)
+    run.figure(fig, "arms", caption, alt=alt)
 
 
 def spectrum(
+    run: Run,
     shares: Mapping[str, Tensor],
     short: Mapping[int, Sequence[float]],
     lora: Mapping[int, Sequence[float]],
     levels: Mapping[str, float],
-) -> Drawn:
+) -> None:
     """Draw the squares that the first directions hold, and the loss that they keep."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.8))
     layers = [values for name, values in shares.items() if name != "random" and len(values) == 128]
@@ -85,11 +87,11 @@ def spectrum(
         ranks = list(values)
         middle = [mean(losses) for losses in values.values()]
         right.plot(ranks, middle, marker, color=colour)
-        above = 0.02 if colour == "C0" else -0.04
+        above = 0.02 if colour == "C0" else -0.07
         right.text(ranks[0], middle[0] + above, name, color=colour, fontsize=9)
     for name, level in levels.items():
         right.axhline(level, color="grey", ls=":")
-        right.text(16, level, name, color="grey", va="bottom", ha="right", fontsize=9)
+        right.text(1, level, name, color="grey", va="bottom", fontsize=9)
     right.set(xscale="log", xlabel="r", ylabel="loss on plays (nats per token)")
     right.set_xticks((1, 4, 8, 16), ("1", "4", "8", "16"))
     right.set_title("Its use needs few", fontsize=11)
@@ -100,12 +102,12 @@ def spectrum(
         "directions. Right: means of three seeds; embeddings and norms are glass's in all."
     )
     alt = "Left, a band above a dotted curve; right, two falling lines between two levels."
-    return as_arguments(fig, "spectrum", caption, alt)
+    run.figure(fig, "spectrum", caption, alt=alt)
 
 
 def forgetting(
-    learned: Mapping[str, Sequence[float]], forgot: Mapping[str, Sequence[float]]
-) -> Drawn:
+    run: Run, learned: Mapping[str, Sequence[float]], forgot: Mapping[str, Sequence[float]]
+) -> None:
     """Draw what each arm forgets over what it learns, three seeds."""
     fig, ax = plt.subplots()
     for i, (name, values) in enumerate(learned.items()):
@@ -119,10 +121,10 @@ def forgetting(
     ax.set_title("What is learned is paid for")
     caption = "Further right: more learned. Lower: less forgotten. Three seeds each."
     alt = "Groups of three points, a colour for each arm: more learned goes with more forgotten."
-    return as_arguments(fig, "forgetting", caption, alt)
+    run.figure(fig, "forgetting", caption, alt=alt)
 
 
-def four_bits(levels: Tensor, weight: Tensor) -> Drawn:
+def four_bits(run: Run, levels: Tensor, weight: Tensor) -> None:
     """Draw the 16 levels over the distribution of weights, relative to their block's largest."""
     fig, ax = plt.subplots(figsize=(7.2, 3.4))
     blocks = weight.detach().reshape(-1, 64)
@@ -136,10 +138,10 @@ def four_bits(levels: Tensor, weight: Tensor) -> Drawn:
     ax.set_title("More levels where weights are frequent")
     caption = "A matrix of glass in blocks of 64, without each block's largest, and the levels."
     alt = "A bell-shaped histogram with 16 vertical lines, denser in the middle."
-    return as_arguments(fig, "four_bits", caption, alt)
+    run.figure(fig, "four_bits", caption, alt=alt)
 
 
-def memory(table: Sequence[Sequence[Any]]) -> Drawn:
+def memory(run: Run, table: Sequence[Sequence[Any]]) -> None:
     """Draw the parts of a step's memory; rows are name, count, three parts and their sum."""
     fig, ax = plt.subplots(figsize=(7.2, 2.8))
     names = ("weights", "forward and backward", "AdamW's moments")
@@ -159,4 +161,4 @@ def memory(table: Sequence[Sequence[Any]]) -> Drawn:
     ax.set_title("Fewer trained numbers, not as much less memory")
     caption = "Memory of one training step, in float32: weights and moments counted, rest measured."
     alt = "Two stacked bars, full fine-tuning and LoRA; LoRA lacks the moments and the gradients."
-    return as_arguments(fig, "memory", caption, alt)
+    run.figure(fig, "memory", caption, alt=alt)

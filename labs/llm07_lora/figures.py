@@ -1,23 +1,17 @@
 """The drawings of LLM07.
 
-Each public function returns what `run.figure` takes: figure, name, caption and alt text.
+Each public function draws a figure and puts it into the report of a run.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from labs.kit import Run
+
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
-
-Drawn = dict[str, Any]
-
-
-def as_arguments(figure: Figure, name: str, caption: str, alt: str) -> Drawn:
-    """Return the arguments of `run.figure`."""
-    return {"figure": figure, "name": name, "caption": caption, "alt": alt}
 
 
 def _matrix(ax: Axes, corner: tuple[float, float], size: tuple[float, float], colour: str) -> None:
@@ -29,7 +23,7 @@ def _label(ax: Axes, x: float, y: float, text: str, **looks: Any) -> None:
     ax.text(x, y, text, ha="center", va="center", **looks)
 
 
-def update() -> Drawn:
+def update(run: Run) -> None:
     """Draw W + B A with the shapes of the matrices."""
     fig, ax = plt.subplots(figsize=(7.2, 3.0))
     _matrix(ax, (0, 0), (3, 3), "C0")
@@ -53,10 +47,10 @@ def update() -> Drawn:
         "topic of section 7."
     )
     alt = "A large square W, plus a tall thin B times a wide flat A."
-    return as_arguments(fig, "update", caption, alt)
+    run.figure(fig, "update", caption, alt=alt)
 
 
-def pictures(target: Tensor, drawn: Mapping[int, Tensor]) -> Drawn:
+def pictures(run: Run, target: Tensor, drawn: Mapping[int, Tensor]) -> None:
     """Draw a picture and its approximations by rank, all (rows, columns)."""
     fig, axes = plt.subplots(2, 2, figsize=(7.2, 3.6))
     panels = {"the picture, 225 pixels": target}
@@ -70,10 +64,10 @@ def pictures(target: Tensor, drawn: Mapping[int, Tensor]) -> Drawn:
     fig.colorbar(shown, ax=axes, label="value of a pixel", shrink=0.8)
     caption = "The word LoRA from one, two and four products of a column and a row."
     alt = "Four pictures: the letters LoRA, and three copies that become clearer with the rank."
-    return as_arguments(fig, "letters", caption, alt)
+    run.figure(fig, "letters", caption, alt=alt)
 
 
-def places(block: nn.Module, names: Sequence[str], rank: int, model: str) -> Drawn:
+def places(run: Run, block: nn.Module, names: Sequence[str], rank: int, model: str) -> None:
     """Draw the sizes of a block's linear layers and of their adapters."""
     modules: dict[str, Any] = {path.split(".")[-1]: part for path, part in block.named_modules()}
     shapes = {name: tuple(modules[name].weight.shape) for name in names}  # (out, in)
@@ -93,10 +87,10 @@ def places(block: nn.Module, names: Sequence[str], rank: int, model: str) -> Dra
     ax.set_title("trained A and B", color="C1", loc="right")
     caption = f"A block of {model}: its seven matrices, out × in, and adapters of rank {rank}."
     alt = "Seven pairs of bars: the weights of a matrix, and the far fewer of its adapter."
-    return as_arguments(fig, "places", caption, alt)
+    run.figure(fig, "places", caption, alt=alt)
 
 
-def gradient_flow(*steps: Mapping[str, Sequence[Any]]) -> Drawn:
+def gradient_flow(run: Run, *steps: Mapping[str, Sequence[Any]]) -> None:
     """Draw the largest gradient of A and B in each adapter, a panel for each step."""
     fig, axes = plt.subplots(1, len(steps), figsize=(7.2, 3.4), sharey=True)
     for ax, gradients in zip(axes, steps, strict=True):
@@ -114,10 +108,12 @@ def gradient_flow(*steps: Mapping[str, Sequence[Any]]) -> Drawn:
         "The largest gradient in each of SmolLM2's adapters, from the first block to the last."
     )
     alt = "Two panels of dots: at step 0 A's gradients are 0 and B's are not; then neither is."
-    return as_arguments(fig, "gradients", caption, alt)
+    run.figure(fig, "gradients", caption, alt=alt)
 
 
-def learned(losses: Sequence[float], right: Mapping[str, Sequence[float]], model: str) -> Drawn:
+def learned(
+    run: Run, losses: Sequence[float], right: Mapping[str, Sequence[float]], model: str
+) -> None:
     """Draw the training loss, and the shares of right cities, days, numbers and records."""
     fig, (left, ax) = plt.subplots(1, 2, figsize=(8.4, 3.6), width_ratios=(1, 1.5))
     left.plot(range(1, len(losses) + 1), losses, "o-", ms=3)
@@ -137,12 +133,12 @@ def learned(losses: Sequence[float], right: Mapping[str, Sequence[float]], model
     ax.set_title("Training teaches what a prompt doesn't", fontsize=11)
     caption = f"{model} learns to write records. Right: shares of held-out requests."
     alt = "A falling loss curve, and bars of right cities, days, numbers and records."
-    return as_arguments(fig, "records", caption, alt)
+    run.figure(fig, "records", caption, alt=alt)
 
 
 def loss_map(
-    losses: Tensor, ranks: Sequence[int], scales: Sequence[float], rates: Sequence[float]
-) -> Drawn:
+    run: Run, losses: Tensor, ranks: Sequence[int], scales: Sequence[float], rates: Sequence[float]
+) -> None:
     """Draw the loss, (rank, α/r, rate), a heat map for each rank; a frame marks its lowest cell."""
     fig, axes = plt.subplots(1, len(ranks), figsize=(8.8, 3.2))
     low = float(losses.min())
@@ -167,4 +163,4 @@ def loss_map(
         "Loss of glass on plays, mean of three seeds. A frame marks the best pair of each rank."
     )
     alt = "Three heat maps of the loss, α by learning rate, one for each rank."
-    return as_arguments(fig, "map", caption, alt)
+    run.figure(fig, "map", caption, alt=alt)

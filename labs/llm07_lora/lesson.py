@@ -32,7 +32,7 @@ lab.before_run(assets.check_model)
 # %% [markdown]
 # ## 1. A small change to a large matrix
 # **Fine-tuning** trains a model further, on new data. It turns each weight matrix $W$ into
-# $W + \Delta W$. For this, AdamW needs three more numbers for each weight: its gradient and two
+# $W + \Delta W$. With AdamW this takes three more numbers for each weight: its gradient and two
 # moments. And every task needs its own copy of all weights.
 #
 # **LoRA** (low-rank adaptation, Hu et al. 2021) leaves $W$ as it is and writes the change as a
@@ -101,8 +101,8 @@ def no_product_is_closer_than_the_svd(run: Run):
     run.check(name, ratios, at_least=1 - 1e-9, because=because, decides=True)
     because = "no other local minimum (Baldi & Hornik 1989)"
     run.measure("the same ratio", ratios, expect_at_most=1.01, because=because, decides=True)
-    run.figure(**figures.update())
-    run.figure(**figures.pictures(picture, {rank: drawn[rank] for rank in (1, 2, 4)}))
+    figures.update(run)
+    figures.pictures(run, picture, {rank: drawn[rank] for rank in (1, 2, 4)})
     targets = {"letters": picture, "noise": view_data.noise()}
     weight = glass().model.layers[0].self_attn.q_proj.weight
     run.view("low_rank", "thin_matrices", *view_data.view(weight, targets, low_rank))
@@ -297,7 +297,7 @@ def insertion_changes_nothing(run: Run):
     trained = training.count(model)
     change = (take_out(model)(ids).logits - before).abs().max()
     run.check("with the adapters taken out", change, at_most=0, because="the base never changed")
-    run.figure(**figures.places(model.model.layers[0], ALL, 8, called(run)))
+    figures.places(run, model.model.layers[0], ALL, 8, called(run))
     share = 100 * trained / sum(weight.numel() for weight in model.parameters())
     return f"No bit changes. The adapters have {trained:,} numbers, {share:.1f} % of the model's."
 
@@ -363,7 +363,7 @@ def b_moves_first(run: Run):
         nn.init.zeros_(weight)
     third = largest_gradients(model, rows)
     run.check("A and B at 0: all gradients", third["A"] + third["B"], at_most=0)
-    run.figure(**figures.gradient_flow(first, second))
+    figures.gradient_flow(run, first, second)
     return "With A and B both at zero, all gradients are zero: the adapter would never train."
 
 
@@ -583,7 +583,7 @@ def smollm2_learns_a_format(run: Run):
     columns = ["question", "before", "trained", "adapter taken out"]
     run.table("And what it forgot", columns, [["The capital of France?", *paris]])
     run.check("taken out: the answer is as before", paris[2] == paris[0], equals=True)
-    run.figure(**figures.learned(trained.losses, right, called(run)))
+    figures.learned(run, trained.losses, right, called(run))
     return (
         f"Right: {100 * right[untouched[0]][-1]:.0f} % with the rule, {100 * prompted:.0f} % with "
         f"six examples more, {100 * learned:.0f} % after {steps} steps of four requests."
@@ -630,7 +630,7 @@ def adapted_loss(run: Run, rank: int, scale: float, rate: float, seed: int) -> f
 def the_rate_matters_more_than_the_rank(run: Run):
     """On glass a larger α needs a smaller rate, and a wrong rate costs more than a small rank.
 
-    Predict: what costs more: rank 1 instead of 16, or a rate four times too high?
+    Predict: what costs more: the worst of three ranks, or the worst of three rates?
     """
     cells = run.progress(list(product(RANKS, SCALES, RATES, run.seeds(3))), "adapters of glass")
     losses = [adapted_loss(run, *cell) for cell in cells]
@@ -649,7 +649,7 @@ def the_rate_matters_more_than_the_rank(run: Run):
     because = "above 1 the rate costs more"
     ratio = (of_rate / of_rank).tolist()
     run.measure(RATE_OVER_RANK, ratio, expect_at_least=1, because=because, decides=True)
-    run.figure(**figures.loss_map(table.mean(-1), RANKS, SCALES, RATES))
+    figures.loss_map(run, table.mean(-1), RANKS, SCALES, RATES)
     return (
         f"The worst of three ranks costs {of_rank.mean():.2f} nats per token, the worst of three "
         f"rates {of_rate.mean():.2f}."
