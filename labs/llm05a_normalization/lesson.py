@@ -388,7 +388,7 @@ class SwiGLU(nn.Module):
 
 @lab.experiment
 def swiglu_fits_the_same_budget(run: Run):
-    """SwiGLU computes Llama's FFN. At d = 48 and width 8d/3, it has the parameters of an FFN of 4d.
+    """SwiGLU is Llama's FFN. At d = 48 it has as many parameters as two matrices of width 4d.
 
     Predict: how many times as many would it have with the width 4d?
     """

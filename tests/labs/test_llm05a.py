@@ -226,6 +226,15 @@ def test_before_training_the_gradient_of_the_stream_does_not_vanish(name):
     assert first.norm() > last.norm()
 
 
+def test_on_a_cpu_a_decoder_computes_in_float32_in_mixed_precision_too():
+    torch.manual_seed(0)
+    model = lab.make_decoder("Pre-LN", Sizes(16, 8, 4, 3))
+    tokens = torch.randint(11, (2, 8))
+    want = model(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model(tokens), want)
+
+
 def test_a_block_has_the_parameters_that_the_prose_counts():
     block = lab.PreNormBlock(48)
     assert small_gpt.parameters(block.attention) == 9216
