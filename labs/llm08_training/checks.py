@@ -75,7 +75,7 @@ def _wrong_labels(ids: list[int], want: list[int]) -> dict[str, list[int]]:
         "the end token needs its label: without it the model never learns to stop": without_end,
         "the template writes the header, not the model: label it −100": with_header,
         "there may be more than one turn: continue after the first": first_only,
-        "is everything after the first header labelled? The next request is not an answer": [
+        "is everything after the first header labelled? The next request is not a response": [
             *[IGNORED] * 6,
             *ids[6:],
         ],

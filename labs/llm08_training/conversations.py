@@ -21,9 +21,9 @@ Row = Mapping[str, Any]
 Refuse = Callable[[list[Message]], None]
 ROLES = ("system", "user", "assistant")
 SHAPES = "messages; prompt and completion; or instruction, output and perhaps input"
-# Other names that people give to a request and its answer. --columns names any two columns.
+# Other names that people give to a request and its response. --columns names any two columns.
 REQUESTS = ("question", "query", "instruction", "prompt", "user")
-ANSWERS = ("answer", "response", "reply", "output", "completion", "assistant")
+RESPONSES = ("answer", "response", "reply", "output", "completion", "assistant")
 FIRST = 1000  # rows that are checked before a lab starts
 REPORTED = 10  # bad rows that are named; all are counted
 
@@ -33,11 +33,11 @@ def messages_of(row: Any, columns: tuple[str, str] | None = None) -> list[Messag
 
     Args:
         row: an object in one of the three shapes, or with other usual names for a request and its
-            answer.
-        columns: the names of the request and the answer, if they aren't usual ones.
+            response.
+        columns: the names of the request and the response, if they aren't usual ones.
 
     Raises:
-        BadRow: for any other shape, for values that aren't text, or without an answer.
+        BadRow: for any other shape, for values that aren't text, or without a response.
     """
     if isinstance(row, BadRow):
         raise row
@@ -64,21 +64,21 @@ def _messages(row: Row) -> list[Message]:
         return [user, _message("assistant", "output", row["output"])]
     names = {str(name).strip().lower(): name for name in row}
     request = next((names[name] for name in REQUESTS if name in names), None)
-    answer = next((names[name] for name in ANSWERS if name in names), None)
-    if request is not None and answer is not None:
-        return _pair(row, request, answer)
-    fix = f"{SHAPES}; or any two columns with --columns REQUEST,ANSWER"
+    response = next((names[name] for name in RESPONSES if name in names), None)
+    if request is not None and response is not None:
+        return _pair(row, request, response)
+    fix = f"{SHAPES}; or any two columns with --columns REQUEST,RESPONSE"
     raise BadRow(f"it has {', '.join(map(str, row)) or 'nothing'}; wanted: {fix}")
 
 
-def _pair(row: Row, request: str, answer: str) -> list[Message]:
-    """Return a request and its answer from two columns."""
-    for name in (request, answer):
+def _pair(row: Row, request: str, response: str) -> list[Message]:
+    """Return a request and its response from two columns."""
+    for name in (request, response):
         if name not in row:
             raise BadRow(f"it has no column {name!r}, but {', '.join(map(str, row))}")
     return [
         _message("user", request, row[request]),
-        _message("assistant", answer, row[answer]),
+        _message("assistant", response, row[response]),
     ]
 
 
@@ -126,7 +126,7 @@ class Conversations:
         online: whether the hub may be used.
         skip: whether bad rows are skipped.
         refuse: raises BadRow for messages that the caller can't use.
-        columns: the names of the request and the answer; None for the usual ones.
+        columns: the names of the request and the response; None for the usual ones.
         skipped: after a loop, the number of bad rows.
         reported: after a loop, the first bad rows with their places.
 
@@ -192,14 +192,14 @@ def requested(settings: Settings, refuse: Refuse | None = None) -> Conversations
 
 
 def two_columns(text: str) -> tuple[str, str]:
-    """Parse the option --columns: the names of the request and of the answer.
+    """Parse the option --columns: the names of the request and of the response.
 
     Raises:
         Card: if it isn't two different names.
     """
     names = tuple(name.strip() for name in text.split(","))
     if len(names) != 2 or not all(names) or names[0] == names[1]:
-        why = "It takes the column of the request and the column of the answer."
+        why = "It takes the column of the request and the column of the response."
         fix = "--columns question,answer"
         raise Card(f"--columns {text!r:.60} isn't two names.", why, fix, WRONG_USAGE)
     return names

@@ -102,7 +102,7 @@ lab.before_run(assets.check_model)
 # | bf16 weights | weights and AdamW's means have 8 significant bits (LLM08, section 9) |
 #
 # Before you run the cells, write down for each mistake what you expect. Is the loop's training loss
-# higher or lower than that of the correct loop? Are the answers right? Does the model stop?
+# higher or lower than that of the correct loop? Are the responses right? Does the model stop?
 
 
 # %% The loops
@@ -203,7 +203,7 @@ def own_loss(fitted: Fit) -> float:
 
 
 def cost(run: Run, name: str) -> list[float]:
-    """Return what a mistake costs: the answers' loss − that of the right loop.
+    """Return what a mistake costs: the responses' loss − that of the right loop.
 
     One seed at `tiny` shows a cost of 0.2 nats and more: over three seeds the right loop's loss has
     a range of 0.16. The other sizes take three.
@@ -231,10 +231,10 @@ def mistakes_raise_no_error(run: Run):
         fitted = trained[name]
         losses = [own_loss(fitted), fitted.loss]
         shares = [f"{fitted.right:.0%}", f"{fitted.stops:.0%}"]
-        (answer,) = word_tasks.answers(fitted.trained.model, [REQUEST])
-        table.append([letters[name], *losses, *shares, answer])
+        (response,) = word_tasks.responses(fitted.trained.model, [REQUEST])
+        table.append([letters[name], *losses, *shares, response])
     asked = f"{REQUEST['instruction']} {REQUEST['input']}"
-    columns = ["loop", "its loss", "answers' loss", "right", "stops", f"“{asked}”"]
+    columns = ["loop", "its loss", "responses' loss", "right", "stops", f"“{asked}”"]
     run.table(
         "After training; losses in nats per label, shares of held-out requests", columns, table
     )
@@ -242,7 +242,7 @@ def mistakes_raise_no_error(run: Run):
     run.figure(
         figures.draw_mistakes(curves),
         "mistakes",
-        "The answers' loss of eight loops: one is right, seven have a mistake, and none of these "
+        "The responses' loss of eight loops: one is right, seven have a mistake, and none of these "
         "raises an error. The conclusion names them.",
         alt="Line plot of the held-out loss over steps on a log scale, a curve for each of eight "
         "loops with the letters A to H.",
@@ -254,20 +254,20 @@ def mistakes_raise_no_error(run: Run):
     what = "shifted twice: its training loss"
     run.measure(what, own_loss(shifted_twice), expect_at_most=bound, because=because, decides=True)
     because = "it writes the token after the next one"
-    what = "shifted twice: share of right answers"
+    what = "shifted twice: share of right responses"
     run.check(what, shifted_twice.right, at_most=0.3, because=because, decides=True)
     run.measure("the right loop's training loss, three seeds", rights, unit="nats")
     losses = [fitted.loss for fitted in fits(run, "right")]
-    run.measure("the right loop's answers' loss, three seeds", losses, unit="nats")
+    run.measure("the right loop's responses' loss, three seeds", losses, unit="nats")
     for name in list(LOOPS)[1:]:
-        run.measure(f"{name}: answers' loss − the right loop's", cost(run, name), unit="nats")
+        run.measure(f"{name}: responses' loss − the right loop's", cost(run, name), unit="nats")
     return "The key: " + ", ".join(f"{letter} is {name}" for name, letter in letters.items()) + "."
 
 
 # %% The end
 @lab.experiment
 def an_end_that_is_padding_is_never_said(run: Run):
-    """If the end token pads and is masked by value, a model writes right answers and never stops.
+    """If the end token pads and is masked by value, a model writes right responses and never stops.
 
     Predict: are its words right as often as the right loop's? And in how many of 200 does it stop?
     """
@@ -292,24 +292,24 @@ def an_end_that_is_padding_is_never_said(run: Run):
 # %% The prompt
 @lab.experiment
 def does_masking_the_prompt_help(run: Run):
-    """On our tasks, masking the prompt's labels gives more right answers, for each of three seeds.
+    """On our tasks, masking the prompt's labels gives more right responses with each of 3 seeds.
 
     Predict: most tokens of a row are the prompt's. Does it help or harm to learn them too?
     """
     masked = fits(run, "right")
     unmasked = fits(run, "the prompt too")
     gains = [a.right - b.right for a, b in zip(masked, unmasked, strict=True)]
-    because = "the prompt's words are random, so learning them doesn't help with answers"
-    what = "share of right answers, masked − not masked"
+    because = "the prompt's words are random, so learning them doesn't help with responses"
+    what = "share of right responses, masked − not masked"
     run.measure(what, gains, expect_at_least=0, because=because, decides=True)
     for name, group in (("masked", masked), ("not masked", unmasked)):
-        run.measure(f"answers' loss, {name}", [fitted.loss for fitted in group], unit="nats")
+        run.measure(f"responses' loss, {name}", [fitted.loss for fitted in group], unit="nats")
     rows = some_rows(run, encode, 500)
     share = sum(label_count(collate([row], PAD)) for row in rows)
     share /= sum(len(row["input_ids"]) - 1 for row in rows)
-    run.measure("the answers' share of all tokens", share)
+    run.measure("the responses' share of all tokens", share)
     a, b = (mean(fitted.right for fitted in group) for group in (masked, unmasked))
-    return f"Masked {a:.0%} right, not masked {b:.0%}: answers are {share:.0%} of the tokens."
+    return f"Masked {a:.0%} right, not masked {b:.0%}: responses are {share:.0%} of the tokens."
 
 
 # %% [markdown]
@@ -414,9 +414,9 @@ def the_rate_is_counted_in_steps(run: Run):
 # (Micikevicius et al. 2018) multiplies the loss by a power of two before the backward pass and
 # divides the gradients, in 32 bits, after it.
 #
-# How much is lost? Two measures give different answers. One counts the *entries* that become 0. The
-# other adds up their absolute values: their share of the gradient's **mass** $\sum |g|$. The loss
-# depends on the mass. We look at a real model's gradient with respect to its logits. It has an
+# How much is lost? Two measures disagree. One counts the *entries* that become 0. The other adds up
+# their absolute values: their share of the gradient's **mass** $\sum |g|$. The loss depends on the
+# mass. We look at a real model's gradient with respect to its logits. It has an
 # entry for each token of the vocabulary, and most of them are tiny.
 
 
@@ -893,7 +893,7 @@ def packing_removes_padding(run: Run):
 # %% [markdown]
 # ## 9. Broken files
 # A file from somebody else has broken rows: half a line of JSON, a CSV line with a field too many,
-# an empty answer. `readers.py` returns each row with its place, and `conversations.py` checks it.
+# an empty response. `readers.py` returns each row with its place, and `conversations.py` checks it.
 # With `--bad-rows stop`, the default, the first bad row ends the run. With `skip` bad rows are
 # counted, and the first ten are reported.
 
@@ -906,7 +906,7 @@ def a_bad_row_is_reported_with_its_place(run: Run):
     with tempfile.TemporaryDirectory() as name:
         word_tasks.write_files(Path(name), a, b, c)
         read = reading.Conversations(name, skip=True)
-        answers = [row["messages"][-1]["content"] for row in read]
+        responses = [row["messages"][-1]["content"] for row in read]
         reported = [problem.removeprefix(f"{name}/").split(": ", 1) for problem in read.reported]
         stopped = ""
         try:
@@ -915,8 +915,8 @@ def a_bad_row_is_reported_with_its_place(run: Run):
             stopped = card.why.removeprefix(f"{name}/").split(": ", 1)[0]
     run.table("Bad rows", ["row", "problem"], reported)
     expected = [a["output"], "Hello", "yes", b["output"], c["output"]]
-    what = "the good rows' answers, in their order"
-    run.check(what, answers == expected, equals=True, decides=True)
+    what = "the good rows' responses, in their order"
+    run.check(what, responses == expected, equals=True, decides=True)
     expected = [f"a.jsonl, line {n}" for n in (2, 3, 5)] + ["b.csv, line 4", "c.parquet, row 2"]
     places = [row for row, _ in reported]
     run.check("the bad rows' places", places == expected, equals=True, decides=True)
@@ -1065,9 +1065,9 @@ def reworded_copies_share_n_grams(run: Run):
 # %% [markdown]
 # ## What to remember
 # A loop with a mistake trains, and its loss falls. Read a batch before you train: decode the tokens
-# that have labels. After it, let the model answer held-out requests, and see whether it stops. The
-# mean of means is a fair estimate of *another* loss, in which micro-batches count equally. Prompts
-# are random words here; where they are text like any other, people found little difference, so
+# that have labels. After it, let the model respond to held-out requests, and see whether it stops.
+# The mean of means is a fair estimate of *another* loss, in which micro-batches count equally.
+# Prompts are random words here; where they are ordinary text, people found little difference, so
 # measure it on your data. To resume exactly, save the full state, with the order of the rows that
 # are still to come. In this run:
 
@@ -1077,18 +1077,18 @@ def reworded_copies_share_n_grams(run: Run):
 def closing(results: Results) -> str:
     """Return sentences with this run's numbers."""
     masked = results.shown(
-        "does_masking_the_prompt_help", "share of right answers, masked − not masked"
+        "does_masking_the_prompt_help", "share of right responses, masked − not masked"
     )
     mistakes = "mistakes_raise_no_error"
-    means = results.shown(mistakes, "mean of means: answers' loss − the right loop's")
-    short = results.shown(mistakes, "bf16 weights: answers' loss − the right loop's")
-    spread = results.values(mistakes, "the right loop's answers' loss, three seeds")
+    means = results.shown(mistakes, "mean of means: responses' loss − the right loop's")
+    short = results.shown(mistakes, "bf16 weights: responses' loss − the right loop's")
+    spread = results.values(mistakes, "the right loop's responses' loss, three seeds")
     small = "float16_loses_many_gradients_and_little_mass"
     entries = results.value(small, "share of entries lost, unscaled")
     mass = results.value(small, "share of the mass lost, unscaled")
     return (
-        f"- Share of right answers, masked prompt − unmasked: {masked}.\n"
-        f"- The right loop's answers' loss has a range of {max(spread) - min(spread):.3g} nats "
+        f"- Share of right responses, masked prompt − unmasked: {masked}.\n"
+        f"- The right loop's responses' loss has a range of {max(spread) - min(spread):.3g} nats "
         f"over three seeds. The mean of means changes the loss by {means} nats, bf16 weights by "
         f"{short} nats.\n"
         f"- float16 loses {entries:.0%} of a gradient's entries, with {mass:.2%} of its mass."

@@ -27,7 +27,7 @@ def draw_mistakes(watched: dict[str, list[list[float]]]) -> Any:
     for i, (name, points) in enumerate(watched.items()):
         style: dict[str, Any] = {"color": colours[i], "ls": "-" if i < 4 else "--"}
         ax.plot(*zip(*points, strict=True), **style, lw=1.5, label=name)
-    ax.set(xlabel="steps", yscale="log", title="Loss of held-out answers (nats per label)")
+    ax.set(xlabel="steps", yscale="log", title="Loss of held-out responses (nats per label)")
     ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     ax.minorticks_off()
     ax.legend(fontsize=9, ncols=2)

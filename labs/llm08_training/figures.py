@@ -12,34 +12,26 @@ import torch
 
 def draw_labels(tokens: list[str], labelled: list[bool]) -> Any:
     """Draw the tokens of a conversation as a text, and shade those that have a label."""
-    fig, ax = plt.subplots(figsize=(7.2, 3.4))
-    width = 68  # characters of a line
+    size = 9  # points; a monospaced letter is 0.602 times as wide
+    inches = 7.2
+    columns = 72 * inches / (0.602 * size)
+    fig, ax = plt.subplots(figsize=(inches, 3.4))
     line = 0
-    place = 0
+    place = 0.5
     for token, mark in zip(tokens, labelled, strict=True):
         text = token.replace("\n", "↵").replace(" ", "·")
-        if place + len(text) > width:
+        if place + len(text) > columns - 1:
             line += 1
-            place = 0
-        box = {"boxstyle": "square,pad=0.15", "fc": "C0" if mark else "none", "ec": "none"}
-        ax.text(
-            place,
-            -line,
-            text,
-            family="monospace",
-            fontsize=9,
-            color="white" if mark else "C6",
-            bbox=box,
-        )
-        place += len(text) + 0.4
+            place = 0.5
+        box = {"boxstyle": "square,pad=0.12", "fc": "C0" if mark else "none", "ec": "none"}
+        colour = "white" if mark else "C6"
+        ax.text(place, -line, text, family="monospace", fontsize=size, color=colour, bbox=box)
+        place += len(text) + 0.5
         if token.endswith("\n"):
             line += 1
-            place = 0
-    ax.set(
-        xlim=(-0.5, width),
-        ylim=(-line - 0.7, 0.9),
-        title="Only the answers and their ends have labels",
-    )
+            place = 0.5
+    ax.set(xlim=(0, columns), ylim=(-line - 0.7, 0.9))
+    ax.set_title("Only the responses and their ends have labels")
     ax.axis("off")
     return fig
 
@@ -87,7 +79,7 @@ def draw_mask(mask: torch.Tensor, lengths: list[int]) -> Any:
         ax.axhline(end - 0.5, color="grey", lw=0.4)
         ax.axvline(end - 0.5, color="grey", lw=0.4)
         ax.text(end + 0.5, end - length / 2, f"document {number}", va="center", fontsize=8)
-    ax.set(xlabel="key", ylabel="query", title="Each token sees its own document")
+    ax.set(xlabel="key", ylabel="query", title="Each token sees only its own document")
     ax.grid(visible=False)
     return fig
 
@@ -98,9 +90,10 @@ def draw_training(losses: list[float], watched: list[list[float]]) -> Any:
     ax.plot(range(1, len(losses) + 1), losses, lw=0.8, color="C0")
     steps, values = zip(*watched, strict=True)
     ax.plot(steps, values, "o-", color="C1")
-    ax.text(steps[1], 1.15 * values[1], "held-out answers", color="C1")
+    ax.text(steps[3], 1.45 * values[3], "responses to held-out requests", color="C1")
     ax.text(steps[0] / 5, 0.75 * min(losses[: int(steps[0])]), "training", color="C0", va="top")
-    ax.set(xlabel="step", yscale="log", title="Loss (nats per label)")
+    title = "Requests that were never trained on get better responses, too"
+    ax.set(xlabel="step", ylabel="loss (nats per label)", yscale="log", title=title)
     ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     ax.minorticks_off()
     return fig
@@ -116,9 +109,12 @@ def draw_fit(losses: list[float], before: float, after: float, rows: int) -> Any
         rows: the number of rows in a step.
     """
     fig, ax = plt.subplots()
-    ax.plot(range(1, len(losses) + 1), losses, "o-", label="in training")
-    ax.plot([0, len(losses)], [before, after], "s", ms=9, label="rows not seen")
-    ax.set(xlabel=f"steps of {rows} rows", title="Loss (nats per label)")
+    ax.plot(
+        range(1, len(losses) + 1), losses, "o-" if len(losses) < 50 else "-", label="in training"
+    )
+    ax.plot([0, len(losses)], [before, after], "s", ms=9, label="test rows")
+    title = "The loss falls on rows that the model hasn't seen"
+    ax.set(xlabel=f"steps of {rows} rows", ylabel="loss (nats per label)", title=title)
     ax.legend()
     return fig
 
@@ -129,8 +125,8 @@ def show_labels(run: Run, tokens: list[str], labelled: list[bool]) -> None:
         draw_labels(tokens, labelled),
         "labels",
         "A conversation of two requests in SmolLM2's template. Shaded tokens have a label.",
-        alt="The tokens of a conversation in reading order. The words of both answers, and the end "
-        "token after each, are shaded; system prompt, requests and headers are not.",
+        alt="The tokens of a conversation in reading order. The words of both responses, and the "
+        "end token after each, are shaded; system prompt, requests and headers are not.",
     )
 
 
@@ -145,10 +141,11 @@ def show_mask(run: Run, mask: torch.Tensor, lengths: list[int]) -> None:
     )
 
 
-def show_schedule(run: Run, shares: list[float], warmup: int) -> None:
-    """Show the learning rate's share of its peak."""
+def show_schedule(run: Run, share: Any) -> None:
+    """Show the learning rate's share of its peak, a partial function with steps and warm-up."""
+    shares = [share(step) for step in range(share.keywords["steps"])]
     run.figure(
-        draw_schedule(shares, warmup),
+        draw_schedule(shares, share.keywords["warmup"]),
         "rate",
         "The learning rate of the training above, as a share of its peak.",
         alt="Line plot over the steps: a short rise to 1, then half a cosine down to 0.1.",
@@ -160,7 +157,7 @@ def show_training(run: Run, losses: list[float], watched: list[list[float]]) -> 
     run.figure(
         draw_training(losses, watched),
         "training",
-        "The loss of each step, and of the answers to held-out requests.",
+        "The loss of each step, and of the responses to held-out requests.",
         alt="Line plot of the training loss over steps, which falls quickly at first and then "
         "slowly, and of the held-out loss, which follows it.",
     )

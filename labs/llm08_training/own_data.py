@@ -25,8 +25,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 IGNORED = -100
 TESTED = 32  # rows for the test
-SHOWN = 4  # test rows whose answers are shown
-WRITTEN = 48  # tokens of a shown answer, at most
+SHOWN = 4  # test rows whose responses are shown
+WRITTEN = 48  # tokens of a shown response, at most
 SMALLEST_LENGTH = 16  # tokens; a template alone has about as many
 
 
@@ -48,8 +48,8 @@ def declare_options(lab: Lab) -> None:
     lab.argument(
         "--columns",
         type=conversations.two_columns,
-        metavar="REQUEST,ANSWER",
-        help="the columns of the request and the answer, if they have unusual names",
+        metavar="REQUEST,RESPONSE",
+        help="the columns of the request and the response, if they have unusual names",
     )
     lab.argument("--bad-rows", choices=("stop", "skip"), default="stop", help="default: stop")
     lab.argument("--steps", type=positive, help="training steps; default: all rows once")
@@ -149,15 +149,15 @@ def require_rows(rows: Rows, training: int, batch: int, length: int) -> None:
         return
     read = len(rows.hashes) + rows.empty
     why = (
-        f"Of {read} rows, {rows.empty} have no answer within {length} tokens, and some of the "
+        f"Of {read} rows, {rows.empty} have no response within {length} tokens, and some of the "
         f"others are for the test. {training} are left, and a batch has {batch}."
     )
     fix = f"more rows, or --max-length {2 * length}"
     stop_all(Card("The dataset is too small.", why, fix, WRONG_USAGE))
 
 
-def answers(model: Any, words: Any, rows: Iterable[Row]) -> list[tuple[str, str, str]]:
-    """Return the request, the model's greedy answer and the wanted one, for the first answer."""
+def responses(model: Any, words: Any, rows: Iterable[Row]) -> list[tuple[str, str, str]]:
+    """Return each row's first request, the model's greedy response, and the wanted one."""
     texts: list[tuple[str, str, str]] = []
     model.eval()
     for row in rows:
@@ -213,10 +213,10 @@ def train_smollm2(run: Run, parts: Parts) -> str:
         model.to(run.device)
         pad = words.eos_token_id if words.pad_token_id is None else words.pad_token_id
         before = parts.loss(run, model, test, pad)
-        texts = answers(model, words, test.select(range(min(SHOWN, len(test)))))
+        texts = responses(model, words, test.select(range(min(SHOWN, len(test)))))
         done = _train(run, train_last_blocks(model), training, how, parts, rows, pad)
         after = parts.loss(run, done.model, test, pad)
-        new = answers(done.model, words, test.select(range(min(SHOWN, len(test)))))
+        new = responses(done.model, words, test.select(range(min(SHOWN, len(test)))))
     table = [
         [request, old, text, wanted]
         for (request, old, wanted), (_, text, _) in zip(texts, new, strict=True)
@@ -254,8 +254,8 @@ def report_rows(run: Run, rows: Rows, own: Any, training: int, test: int, length
         ["trained on", training],
         ["for the test", test],
         ["equal to a test row, left out", len(rows.hashes) - training - test],
-        [f"cut at {length} tokens: the end of the answer is lost", rows.cut],
-        ["left out: no answer within that length", rows.empty],
+        [f"cut at {length} tokens: the end of the response is lost", rows.cut],
+        ["left out: no response within that length", rows.empty],
     ]
     if own:
         table.append(["bad rows, left out", own.skipped])
@@ -282,5 +282,5 @@ def verdict(run: Run, fall: float, own: bool) -> None:
     if own or run.options.model:
         run.measure(what, fall, expect_at_least=0, unit="nats", decides=True)
     else:
-        because = "it learns quickly what answers look like: a few words, and the end"
+        because = "it learns quickly what responses look like: a few words, and the end"
         run.check(what, fall, at_least=0.3, because=because, decides=True)

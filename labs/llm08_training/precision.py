@@ -151,7 +151,7 @@ def half_trained(run: Run, parts: Parts, mixed: bool) -> float:
     """Train a small Llama for half of the steps, in fp32 or in mixed precision, on the CPU.
 
     Returns:
-        The loss of the held-out answers (nats per label).
+        The loss of the held-out responses (nats per label).
     """
     steps = steps_of(run)
     rows = some_rows(run, parts.encode, 4000)
@@ -184,3 +184,16 @@ def lost_updates(weights: Tensor, size: float) -> tuple[float, float, float]:
     formula = (size < limit).float().mean().item()
     plain = ((weights + step) == weights).float().mean().item()
     return lost, formula, plain
+
+
+def check_updates(run: Run, model: nn.Module) -> tuple[float, float]:
+    """Check which updates of 10⁻⁵ a model's weights lose; return the shares in bf16 and fp32."""
+    weights = torch.cat([weight.detach().flatten().cpu() for weight in model.parameters()])
+    lost, formula, plain = lost_updates(weights, 1e-5)
+    because = "just below a power of two the distance is half: 1 weight in 128"
+    what = "share lost in bf16 − the formula's"
+    run.check(what, abs(lost - formula), at_most=0.01, because=because, decides=True)
+    run.check("share lost in bf16", lost, at_least=0.5, because="the formula", decides=True)
+    because = "the formula with 24 bits: only weights above 170 stay"
+    run.check("share lost in fp32", plain, at_most=0.01, because=because, decides=True)
+    return lost, plain

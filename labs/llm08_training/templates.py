@@ -32,6 +32,6 @@ def header_of(tokenizer: Any) -> list[int]:
         asking = apply(add_generation_prompt=True).removeprefix(apply())
         if header := tokenizer(asking, add_special_tokens=False).input_ids:
             return header
-        why = "Its chat template puts nothing before an answer."
-    what = "The start of an answer can't be found in the model's tokens."
+        why = "Its chat template puts nothing before a response."
+    what = "The start of a response can't be found in the model's tokens."
     raise Card(what, why, "another model: --model …", WRONG_USAGE)

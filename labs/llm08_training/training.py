@@ -140,7 +140,7 @@ class Fit:
 
     @property
     def loss(self) -> float:
-        """The loss of the held-out answers at the end (nats per label)."""
+        """The loss of the held-out responses at the end (nats per label)."""
         return self.trained.watched[-1][1]
 
 

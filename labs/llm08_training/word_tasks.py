@@ -188,8 +188,8 @@ def collate_requests(rows: list[Example]) -> dict[str, Tensor]:
         padding_side="left",
         return_tensors="pt",
     )
-    answers = word_tokenizer([row["output"] for row in rows], add_special_tokens=False).input_ids
-    padded = [answer + [-1] * (LONGEST - len(answer)) for answer in answers]
+    responses = word_tokenizer([row["output"] for row in rows], add_special_tokens=False).input_ids
+    padded = [response + [-1] * (LONGEST - len(response)) for response in responses]
     return {
         "input_ids": requests["input_ids"],
         "attention_mask": requests["attention_mask"],
@@ -216,8 +216,8 @@ def exam(run: Run, model: Any, rows: list[Example]) -> tuple[float, float]:
     return right, stops
 
 
-def answers(model: Any, rows: list[Example]) -> list[str]:
-    """Return a model's greedy answer to each request: up to its end token, or eight tokens."""
+def responses(model: Any, rows: list[Example]) -> list[str]:
+    """Return a model's greedy response to each request: up to its end token, or eight tokens."""
     batch = collate_requests(rows)
     del batch["wanted"]
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
@@ -225,12 +225,12 @@ def answers(model: Any, rows: list[Example]) -> list[str]:
     return [text.partition(word_tokenizer.pad_token)[0].strip() for text in texts]
 
 
-def answers_of(models: dict[str, Any], rows: list[Example]) -> tuple[list[str], list[Any]]:
-    """Return the columns and rows of a table with the answers of several models."""
+def responses_of(models: dict[str, Any], rows: list[Example]) -> tuple[list[str], list[Any]]:
+    """Return the columns and rows of a table with the responses of several models."""
     requests = [" ".join((row["instruction"], row["input"])) for row in rows]
-    texts = [answers(model, rows) for model in models.values()]
+    texts = [responses(model, rows) for model in models.values()]
     wanted = [row["output"] for row in rows]
-    columns = ["request", *models, "right answer"]
+    columns = ["request", *models, "right response"]
     return columns, [list(cells) for cells in zip(requests, *texts, wanted, strict=True)]
 
 

@@ -93,7 +93,7 @@ BARE = "{% for one in messages %}[{{ one.content }}]{% endfor %}"
 def test_a_template_that_does_not_mark_the_start_of_an_answer_is_a_card(template: str | None):
     words = word_tasks.make_tokenizer()
     words.chat_template = template
-    with pytest.raises(Card, match="The start of an answer can't be found"):
+    with pytest.raises(Card, match="The start of a response can't be found"):
         lab.encode(words, messages_of({"prompt": "cat", "completion": "dog"}))
 
 
@@ -119,6 +119,17 @@ def test_the_loss_counts_the_same_labels_as_label_count():
 
     mean = lab.label_sum(Uniform(), batch) / lab.label_count(batch)
     assert mean.item() == pytest.approx(math.log(10_000))
+
+
+@torch.no_grad()
+def test_padding_does_not_change_the_loss(run: Run):
+    model = lab.build(run, 0)
+    rows = small(16)
+    loss = lab.label_sum(model, lab.collate(rows, lab.PAD)).item()
+    alone = sum(lab.label_sum(model, lab.collate([row], lab.PAD)).item() for row in rows)
+    assert loss == pytest.approx(alone, rel=1e-5)
+    shared = lab.collate(rows, word_tasks.END)
+    assert loss == pytest.approx(lab.label_sum(model, shared).item(), rel=1e-5)
 
 
 def test_windows_read_an_endless_stream():
@@ -320,7 +331,7 @@ def test_answers_are_the_texts_up_to_the_end_token():
             lines = [[*output, word_tasks.END, *[lab.PAD] * 3][:4] for output in outputs]
             return torch.cat([input_ids, torch.tensor(lines)], 1)
 
-    texts = word_tasks.answers(Says(), rows)
+    texts = word_tasks.responses(Says(), rows)
     assert texts == ["ant cow <|end|>", "one <|end|>", "yak <|end|>"]
 
 

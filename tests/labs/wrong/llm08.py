@@ -429,7 +429,7 @@ WRONG = [
     ("supervise", supervise_by(without_end), "never learns to stop"),
     ("supervise", supervise_by(with_header), "the template writes the header"),
     ("supervise", supervise_by(first_only), "more than one turn"),
-    ("supervise", supervise_by(all_behind), "next request is not an answer"),
+    ("supervise", supervise_by(all_behind), "next request is not a response"),
     ("supervise", supervise_by(every_turn, fill=0), "label −100, not 0"),
     ("supervise", supervise_by(ended_only), "a turn that was cut off"),
     ("supervise", supervise_by(by_last_token), "nothing else"),
