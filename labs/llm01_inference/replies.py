@@ -15,7 +15,7 @@ from transformers import DynamicCache
 def replies(model: Any, tokenizer: Any, prompts: Sequence[str], new: int) -> list[str]:
     """Return the greedy continuation of each prompt: its first line, of up to `new` tokens.
 
-    The tokens that all prompts start with are computed once.
+    The tokens that all prompts start with are computed once, and complete replies leave the batch.
     """
     rows = [tokenizer(prompt).input_ids for prompt in prompts]
     shared = _common_prefix(rows)
@@ -25,7 +25,8 @@ def replies(model: Any, tokenizer: Any, prompts: Sequence[str], new: int) -> lis
         model(prefix, cache=cache, use_cache=True, logits_to_keep=1)
         cache.batch_repeat_interleave(len(rows))
     ids, mask = _padded([row[shared:] for row in rows], shared, model.device)
-    written = ids[:, :0]  # (B, 0)
+    written: list[list[int]] = [[] for _ in rows]
+    running = list(range(len(rows)))  # the row of each text in the batch
     for _ in range(new):
         positions = mask.cumsum(-1) - 1  # (B, shared + T)
         out = model(
@@ -38,11 +39,16 @@ def replies(model: Any, tokenizer: Any, prompts: Sequence[str], new: int) -> lis
         )
         ids = out.logits[:, -1].argmax(-1, keepdim=True)  # (B, 1)
         mask = torch.cat((mask, torch.ones_like(ids)), 1)
-        written = torch.cat((written, ids), 1)
-        texts = [_first_line(tokenizer, row) for row in written.tolist()]
-        if all(complete for _, complete in texts):
+        for row, token in zip(running, ids[:, 0].tolist(), strict=True):
+            written[row].append(token)
+        open_ = [i for i, row in enumerate(running) if not _first_line(tokenizer, written[row])[1]]
+        if not open_:
             break
-    return [text for text, _ in texts]
+        if len(open_) <= 0.75 * len(running):  # leaving copies the cache, so not one by one
+            running = [running[i] for i in open_]
+            cache.batch_select_indices(torch.tensor(open_, device=ids.device))
+            ids, mask = ids[open_], mask[open_]
+    return [_first_line(tokenizer, text)[0] for text in written]
 
 
 def _common_prefix(rows: list[list[int]]) -> int:

@@ -125,6 +125,15 @@ def test_many_replies_at_once_are_those_of_each_prompt_alone(glass, prompts):
         assert reply == text.split("\n")[0].strip()
 
 
+def test_replies_that_are_complete_leave_the_batch_and_change_no_other(glass):
+    model, tokenizer = glass
+    prompts = ["CHAPTER", "“Oh dear", "Alice", "The Queen said", "I. Down the", "“Who are you?”"]
+    alone = [replies(model, tokenizer, [prompt], 40)[0] for prompt in prompts]
+    lengths = {len(tokenizer(text).input_ids) for text in alone}
+    assert min(lengths) < 20 < max(lengths)  # some are complete long before others
+    assert replies(model, tokenizer, prompts, 40) == alone
+
+
 def test_a_cut_with_one_token_too_few_is_noticed_in_each_row():
     scores = logits(5, 40)
     cut = lab.top_p(scores, 0.9)

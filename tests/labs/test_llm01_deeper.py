@@ -7,7 +7,7 @@ from itertools import pairwise
 from labs.kit import assets
 from labs.llm01_inference import deeper as lab
 from labs.llm01_inference import lesson, stops
-from labs.llm01_inference.diversity import distinct
+from labs.llm01_inference.diversity import SETTINGS, SampledBySettings, distinct, points_of
 from labs.llm01_inference.rounding import rounded, with_layers_rounded
 from labs.llm01_inference.search import beam_search
 
@@ -68,6 +68,20 @@ def test_slope_of_the_entropy_is_the_variance_over_the_temperature_cubed():
 def test_distinct_is_the_share_of_different_runs():
     assert distinct([1, 2, 3, 4, 5]) == 1
     assert distinct([1, 2] * 10, n=2) == 2 / 19
+
+
+def test_the_recorded_likelihood_is_that_of_a_call_on_the_complete_text(glass):
+    torch.manual_seed(0)
+    by = SampledBySettings(control=[3])
+    prompts = PROMPTS[:2]
+    texts = lab.generate_batch(glass[0], prompts * len(SETTINGS), 9, [by.change], by.choose)
+    points = [point for pairs in by.points(texts).values() for point in pairs]
+    for prompt, text, point in zip(prompts * len(SETTINGS), texts, points, strict=True):
+        (want,) = points_of(glass[0], [prompt + text], len(prompt))
+        assert 3 not in text
+        assert point == pytest.approx(want, abs=1e-4)
+    greedy = plain(glass[0], prompts[0], 9)
+    assert 3 in greedy or texts[0] == greedy
 
 
 @pytest.mark.parametrize("new", [1, 2, 30])
