@@ -134,3 +134,20 @@ def largest_difference(ours: Iterable[Any], module: nn.Module) -> float:
     """Return the largest difference between the parameters of our MLP and those of a module."""
     pairs = zip(ours, like_ours(module), strict=True)
     return max((value.data - theirs).abs().max().item() for value, theirs in pairs)
+
+
+def curves(
+    activations: Mapping[str, Callable[[Any], Any]], leaf: Callable[[Tensor], Any]
+) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    """Return points z from −6 to 6 (n,), and each activation's values and slopes there, by name.
+
+    The identity, which isn't an activation, is left out.
+    """
+    z = torch.linspace(-6, 6, 12_001, dtype=torch.float64)
+    by_name = {}
+    for name in (name for name in activations if name != "identity"):
+        value = leaf(z)
+        y = activations[name](value)
+        y.sum().backward()
+        by_name[name] = (y.data, value.grad)
+    return z, by_name

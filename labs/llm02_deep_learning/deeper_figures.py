@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from labs.llm02_deep_learning.figures import Drawn, label_line
+from labs.llm02_deep_learning.figures import Drawn, draw_rates, label_line
 
 import matplotlib.pyplot as plt
 import torch
@@ -71,6 +71,37 @@ def draw_depth(
         "Two line plots over 20 layers on log scales. Left, the gradient of sigmoid falls steeply "
         "toward the first layer; right, its spread falls steeply toward the last layer. Tanh and "
         "ReLU stay nearly level in both."
+    )
+    return fig, caption, alt
+
+
+def draw_fine_sweep(
+    rates: Sequence[float], right: Mapping[int, Tensor], near: Mapping[int, tuple[int, int]]
+) -> Drawn:
+    """Draw validation accuracy over the learning rate, after few and after many epochs.
+
+    Args:
+        rates: the learning rates.
+        right: by the number of epochs: accuracies (rates, seeds).
+        near: by the number of epochs: the first and the last rate near the best.
+    """
+    fig, ax = plt.subplots()
+    for i, (epochs, accuracies) in enumerate(right.items()):
+        colour = f"C{i}"
+        draw_rates(ax, rates, accuracies, colour)
+        first, last = near[epochs]
+        height = 0.25 + 0.12 * i
+        ax.plot((rates[first], rates[last]), (height, height), colour, lw=6, solid_capstyle="butt")
+        name = f"{epochs} epochs: near the best "
+        ax.text(rates[first] / 1.3, height, name, color=colour, ha="right", va="center")
+    ax.set_title("More epochs make smaller rates good, too")
+    caption = (
+        "Validation accuracy for each learning rate, three seeds each and their mean. Bars: the "
+        "rates within two standard errors of the best one."
+    )
+    alt = (
+        "Two lines of validation accuracy over the learning rate on a log scale. After more epochs "
+        "the line rises earlier, and the bar of good rates begins further left."
     )
     return fig, caption, alt
 

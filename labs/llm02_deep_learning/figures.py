@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from labs.llm02_deep_learning.boundary import MAP_SIZE, REACH
+
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import FancyBboxPatch, Rectangle
@@ -290,13 +292,7 @@ def draw_activations(z: Tensor, curves: Mapping[str, tuple[Tensor, Tensor]]) -> 
     return fig, caption, alt
 
 
-def grid_points(n: int, reach: float = 1.15) -> Tensor:
-    """Return the points of a square grid, row by row from the lowest, (n·n, 2)."""
-    line = torch.linspace(-reach, reach, n)
-    return torch.cartesian_prod(line, line).flip(1)  # (n·n, 2): x varies fastest
-
-
-def draw_boundary(ax: Any, p: Tensor, x: Tensor, y: Tensor, reach: float = 1.15) -> Any:
+def draw_boundary(ax: Any, p: Tensor, x: Tensor, y: Tensor, reach: float = REACH) -> Any:
     """Draw a map of p(class 1) and the points of both classes; return the image.
 
     Args:
@@ -315,19 +311,18 @@ def draw_boundary(ax: Any, p: Tensor, x: Tensor, y: Tensor, reach: float = 1.15)
     return image
 
 
-def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int], size: int) -> Drawn:
+def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int] = (0, 6, 9, 11)) -> Drawn:
     """Draw maps of p(class 1) at four steps of a training, with a colour bar.
 
     Args:
-        result: `steps`, `maps` of p(class 1) (size·size,) and `accuracies`, with the training data
-            `x` (N, 2) and `y` (N,).
+        result: of `boundary.watch`.
         shown: the indices of the four steps.
-        size: number of grid points along a side.
     """
     fig, axes = plt.subplots(2, 2, figsize=(7.2, 6.6), sharex=True, sharey=True)
     image: Any = None
     for ax, i in zip(axes.flat, shown, strict=True):
-        image = draw_boundary(ax, result["maps"][i].view(size, size), result["x"], result["y"])
+        p = result["maps"][i].view(MAP_SIZE, MAP_SIZE)
+        image = draw_boundary(ax, p, result["x"], result["y"])
         ax.set_title(f"step {result['steps'][i]}: {result['accuracies'][i]:.0%} of unseen points")
     for ax in axes[1]:
         ax.set_xlabel("x₀")
@@ -392,25 +387,17 @@ def draw_sweep(rates: Sequence[float], right: Tensor, best: int) -> Drawn:
     """
     fig, ax = plt.subplots()
     means = right.mean(1)
-    ax.plot(rates, means, "C1", lw=1.5)
-    for rate, values in zip(rates, right, strict=True):
-        ax.plot([rate] * len(values), values, "C0o", ms=4)
+    draw_rates(ax, rates, right, "C1")
     ax.plot(rates[best], means[best], "C1o", ms=12, mfc="none", mew=1.5)
     ax.annotate(
         f"chosen: {rates[best]:.2g}",
         (rates[best], means[best]),
-        xytext=(0, -18),
+        xytext=(10, 6),
         textcoords="offset points",
         color="C1",
-        ha="center",
-        va="top",
     )
-    ax.text(rates[0], 0.94, "● each seed", color="C0")
+    ax.text(rates[0], 0.94, "● each seed", color="C1")
     ax.text(rates[0], 0.86, "— mean", color="C1")
-    ax.axhline(0.1, color="C2", ls=":")
-    ax.text(1e-2, 0.04, "guessing", color="C2")
-    ax.set_xscale("log")
-    ax.set(xlabel="learning rate", ylabel="accuracy on validation digits", ylim=(0, 1.02))
     ax.set_title("Too small: not learned yet. Too large: only guesses")
     caption = "Validation accuracy after equal steps for each learning rate, three seeds each."
     alt = (
@@ -418,3 +405,20 @@ def draw_sweep(rates: Sequence[float], right: Tensor, best: int) -> Drawn:
         "plateau, where the chosen rate is circled, and falls at the largest rates."
     )
     return fig, caption, alt
+
+
+def draw_rates(ax: Any, rates: Sequence[float], right: Tensor, colour: str) -> None:
+    """Draw validation accuracy over the learning rate: a dot for each seed, and the mean.
+
+    Args:
+        ax: the axes.
+        rates: the learning rates.
+        right: (rates, seeds): accuracy on the validation set.
+        colour: of dots and line.
+    """
+    ax.plot(rates, right.mean(1), colour, lw=1.5)
+    ax.plot(rates, right, "o", color=colour, ms=4)
+    ax.axhline(0.1, color="C2", ls=":")
+    ax.text(1e-2, 0.04, "guessing", color="C2")
+    ax.set_xscale("log")
+    ax.set(xlabel="learning rate", ylabel="accuracy on validation digits", ylim=(0, 1.08))

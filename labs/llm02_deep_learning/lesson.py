@@ -10,13 +10,13 @@
 # %% Imports
 import math
 from collections.abc import Callable, Sequence
-from functools import partialmethod
+from functools import partial, partialmethod
 from itertools import pairwise
 from statistics import mean
 from typing import Any
 
 from labs.kit import Lab, Results, Run, on_one_thread
-from labs.llm02_deep_learning import compare, figures, view_data
+from labs.llm02_deep_learning import boundary, compare, figures, view_data
 from labs.llm02_deep_learning.data import Sets, accuracy, batches_of, digit_sets, nearest_average
 from labs.llm02_deep_learning.operations import cross_entropy, gelu_slope
 
@@ -47,10 +47,8 @@ lab = Lab("LLM02")
 # - **device**: a tensor is in the memory of the CPU or of a GPU, and `x.to` copies it from one to
 #   the other. An operation needs all its inputs on one device.
 #
-# **Broadcasting**: tensors of different shapes can be added, too. Align the shapes at the right.
-# PyTorch adds missing axes on the left, and **stretches** an axis of size 1: it uses the same
-# numbers again for each index. So a row of 3 numbers can be added to a matrix of 2 × 3, and each
-# number of the row is used twice. LLM03 uses these rules. Here we need their gradient.
+# **Broadcasting**: to add 3 numbers to a matrix of 2 × 3, PyTorch puts an axis of size 1 before
+# theirs and **stretches** it, so each number is used twice. LLM03 has the rules; we need gradients.
 
 
 # %% Small tensors
@@ -209,13 +207,10 @@ def one_backward_pass_finds_every_gradient(run: Run):
     ours = [graph["x"].grad, graph["w"].grad, graph["b"].grad, -graph["−t"].grad]
     rows = list(zip(numbers, numbers.values(), ours, slopes, strict=True))
     run.table("Derivatives of L", ["", "value", "backward", "central difference"], rows)
-    because = "the worked example; these small whole numbers are exact"
-    run.check("derivatives by x, w, b, t", ours, equals=[-18, -12, -6, 6], because=because)
     error = max(abs(a - b) for a, b in zip(ours, slopes, strict=True))
     because = "L is quadratic in each number; ten times the rounding, 9·2⁻⁵²/h = 2·10⁻¹¹"
     run.check("largest difference", error, at_most=2e-10, because=because, decides=True)
-    graphs = {"a neuron": graph, **view_data.small_graphs(Value)}
-    run.view("graph", "computation_graph", *view_data.graphs(graphs))
+    run.view("graph", "computation_graph", *view_data.graphs({"a neuron": graph}, Value))
     return f"The derivative by t is {ours[3]:g}, so the loss changes by about {ours[3] / 100:g}."
 
 
@@ -241,8 +236,7 @@ def one_backward_pass_finds_every_gradient(run: Run):
 # $$
 #
 # No VJP below stores its Jacobian. For $y = ab$ with 64 × 64 matrices, that of $a$ alone has
-# 4096 × 4096 entries. Look at one number instead: $a_{ik}$ is in every $y_{ij}$ of its row, times
-# $b_{kj}$. So its gradient is $\sum_j g_{ij} b_{kj}$, an entry of a matrix product again.
+# 4096 × 4096 entries. Look at one number instead: which outputs is $a_{ik}$ in, times what?
 #
 # **Broadcasting** uses a number several times. Several uses are several paths, and paths add. So
 # sum the gradient over every axis that broadcasting added, and over every axis that it stretched.
@@ -372,16 +366,14 @@ def every_rule_equals_pytorchs(run: Run):
     worst = max(difference for _, _, difference in rows)
     run.check("largest difference", worst, at_most=1e-12, because=because, decides=True)
     smallest = min(size for _, size, _ in rows)
-    because = "the gradients aren't 0"
-    run.check("smallest of the largest gradients", smallest, at_least=1e-3, because=because)
+    run.check("smallest of the largest gradients", smallest, at_least=1e-3, because="not 0")
 
 
 # %% [markdown]
 # ## 4. Activation functions
 # An **activation function** acts on each number separately, between the layers of a network.
 # Without one, more layers don't help. Two matrix products in a row are one matrix product:
-# $x W_1 W_2 = x W$ with $W = W_1 W_2$. Biases don't change that. In LLM02+ a network bends its
-# boundary around two spirals, with an activation only. Four activations and their derivatives:
+# $x W_1 W_2 = x W$ with $W = W_1 W_2$. Biases don't change that. Four activations:
 #
 # - The **sigmoid** $\sigma(z) = 1/(1 + e^{-z})$ returns numbers from 0 to 1. Its derivative is
 #   $\sigma(1 - \sigma)$, largest at $z = 0$, where it is $1/4$.
@@ -392,7 +384,7 @@ def every_rule_equals_pytorchs(run: Run):
 #   density $\varphi$, at most 1.13.
 #
 # On the way back the gradient is multiplied by this derivative. Where it is nearly 0, the function
-# is **saturated** and hardly any gradient passes.
+# is **saturated** and hardly any gradient passes: at $z = 6$ only 0.0025 of it passes the sigmoid.
 
 
 # %% Activations and their derivatives
@@ -406,25 +398,14 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 
 
 @lab.experiment
-def saturated_activations_pass_hardly_any_gradient(run: Run):
-    """At z = 6, less than 1 % of a gradient passes sigmoid and tanh, and all passes ReLU and GELU.
+def four_activations_and_their_slopes(run: Run):
+    """Four activations and their derivatives, by our engine.
 
     Predict: is the derivative of GELU negative anywhere?
     """
-    z = TensorValue(torch.linspace(-6, 6, 12_001, dtype=torch.float64))
-    curves: dict[str, tuple[Tensor, Tensor]] = {}
-    for name in ("sigmoid", "tanh", "ReLU", "GELU"):
-        y = ACTIVATIONS[name](z)
-        z.grad = 0.0
-        y.sum().backward()
-        curves[name] = (y.data, z.grad)
-    figures.show(run, "activations", figures.draw_activations(z.data, curves))
-    sigmoid, tanh, relu, gelu = [slope[-1].item() for _, slope in curves.values()]
-    because = "theory: 0.0025 and 0.00002; 1 and slightly more"
-    run.check("sigmoid, tanh", max(sigmoid, tanh), at_most=0.01, because=because, decides=True)
-    run.check("ReLU, GELU", min(relu, gelu), at_least=1, because=because, decides=True)
-    negative = z.data[curves["GELU"][1] < 0]
-    return f"GELU's derivative is negative below z = {negative.max():.2f}."
+    z, curves = compare.curves(ACTIVATIONS, TensorValue)
+    figures.show(run, "activations", figures.draw_activations(z, curves))
+    return f"GELU's derivative is negative below z = {z[curves['GELU'][1] < 0].max():.2f}."
 
 
 # %% [markdown]
@@ -449,6 +430,11 @@ def saturated_activations_pass_hardly_any_gradient(run: Run):
 #
 # The **training loop** repeats five steps: take a batch, compute the loss, go backward, step, reset
 # the gradients. Without the last step they would add up from batch to batch.
+#
+# **Watch it learn**: two spirals wind around each other, a class on each (Lang & Witbrock 1988). A
+# network with two hidden layers of 64 units gets the two coordinates of a point. Its **decision
+# boundary** is where both classes are equally likely. Without an activation it is a straight line.
+# As an opponent we try lines in 720 directions and pick the best one for the very test points.
 
 
 # %% Network, optimizer, loop
@@ -520,6 +506,32 @@ def train(model: MLP, optimizer: Momentum, x: Tensor, y: Tensor, batches: Sequen
         optimizer.zero_grad()
 
 
+@lab.experiment
+def an_activation_bends_the_boundary(run: Run):
+    """On two spirals our network with ReLU reads more unseen points than the best straight line.
+
+    Predict: guessing is right for half of the points. What does the best straight line reach?
+    """
+    watch = partial(boundary.watch, (MLP, Momentum, train))
+    last = run.pick(tiny=600, small=2000, full=4000)
+    trained = {"ReLU": [watch("ReLU", seed, last) for seed in run.seeds(3)]}
+    trained["identity"] = [watch("identity", run.seed, last)]
+    figures.show(run, "spirals", figures.draw_boundaries(trained["ReLU"][0]))
+    run.view("boundary", "decision_boundary", *view_data.boundaries(trained))
+    lines = [result["line"] for result in trained["ReLU"]]
+    relu = [result["accuracies"][-1] for result in trained["ReLU"]]
+    because = "five standard errors: the variance of a paired difference is at most 1/2,000"
+    lead = [a - b for a, b in zip(relu, lines, strict=True)]
+    bound = 5 / math.sqrt(2000)
+    run.check("ReLU minus the best line", lead, at_least=bound, because=because, decides=True)
+    run.measure("accuracy on unseen points, ReLU", relu)
+    straight = trained["identity"][0]["accuracies"][-1]
+    return (
+        f"The best line reaches {lines[0]:.1%}, ReLU {relu[0]:.1%}. Training without an activation "
+        f"reaches {straight:.1%}: it lowers the cross-entropy, not the number of errors."
+    )
+
+
 # %% [markdown]
 # ## 6. The same network in PyTorch
 # PyTorch's engine works like ours. A tensor with `requires_grad=True` is a leaf, and operations on
@@ -565,7 +577,6 @@ def our_network_equals_pytorchs(run: Run):
     """
     (x, y), (unseen, labels), _ = digit_sets("cpu", torch.float64)
     ours = MLP(64, 32, 10, dtype=torch.float64)
-    start = ours.weights[0].data.clone()
     theirs = (TorchMLP(64, 32, 10), sequential(64, 32, 10))
     batches = batches_of(64, len(y), 100)
     compare.train_modules(theirs, ours, x, y, batches)  # as `train` does, in PyTorch
@@ -573,11 +584,9 @@ def our_network_equals_pytorchs(run: Run):
     because = "100 steps that round by 10⁻¹⁶; rounding errors may grow from step to step"
     differences = [compare.largest_difference(ours.parameters(), module) for module in theirs]
     run.check("weights after 100 steps", differences, at_most=1e-9, because=because, decides=True)
-    moved = (ours.weights[0].data - start).abs().max().item()
-    run.check("largest change of a weight", moved, at_least=0.1, because="they did train")
     return (
         f"After 100 steps the weights differ by at most {max(differences):.0e}. Our network then "
-        f"reads {accuracy(ours, unseen, labels):.0%} of {len(labels)} unseen digits."
+        f"reads {accuracy(ours, unseen, labels):.0%} of {len(labels)} digits of the validation set."
     )
 
 
@@ -587,7 +596,7 @@ def our_network_equals_pytorchs(run: Run):
 #
 # - The **training set** of 1,237 digits is what the network learns from.
 # - The **validation set** of 200 digits is for choices, such as that of a learning rate.
-# - The **test set** of 360 digits is read once, at the end. Nothing is chosen by it.
+# - The **test set** of 360 digits is used once, at the end. Nothing is chosen by it.
 #
 # The same 13 people wrote all three parts, so the test accuracy says little about new writers. One
 # pass through the training set is an **epoch**, here without its last, incomplete batch.
@@ -602,8 +611,8 @@ def our_network_equals_pytorchs(run: Run):
 # **Which learning rate?** On the loss $w^2$, whose gradient is $2w$, a plain step multiplies $w$ by
 # $1 - 2\eta$. With $\eta = 0.01$ that is 0.98, and 13 % is left after 100 steps. With 0.5 one step
 # reaches the minimum. With 1.1 the factor is −1.2, and the loss grows without limit. In practice
-# one tries rates in factors, and takes the best on the validation set. The best of many results on
-# the *test* set would be too good by luck.
+# one tries rates ten times apart and takes the best on the validation set. The best of many results
+# on the *test* set would be too good by luck.
 #
 # A result needs something to compare with. Ours needs no gradient descent: average the training
 # images of each digit, and name the digit whose average is nearest.
@@ -633,7 +642,7 @@ def fit(run: Run, sets: Sets, lr: float, epochs: int, seed: int, hidden: int = 6
 @lab.experiment
 @on_one_thread
 def the_loop_learns_to_read_digits(run: Run):
-    """The MLP with the rate that validation chooses reads more test digits than nearest averages.
+    """With the rate that validation chooses, the MLP reads more test digits than nearest averages.
 
     Predict: the network trains on 1,237 digits. How many of the 360 test digits does it miss?
     """
@@ -646,15 +655,10 @@ def the_loop_learns_to_read_digits(run: Run):
     right = torch.tensor([[h[-1, 1] for _, h in by_seed] for by_seed in trained])  # (rates, seeds)
     best = int(right.mean(1).argmax())  # by validation accuracy
     figures.show(run, "learning_rates", figures.draw_sweep(rates, right, best))
-    because = "five standard errors: the variance of a paired difference is at most 1/200"
-    for end, name in ((0, "smallest"), (-1, "largest")):
-        lead = (right[best] - right[end]).tolist()
-        what = f"validation accuracy: chosen rate minus {name}"
-        run.check(what, lead, at_least=5 / math.sqrt(200), because=because)
     test = [accuracy(model, x, y) for model, _ in trained[best]]
     base = nearest_average()
-    histories = torch.stack([history for _, history in trained[best]])  # (seeds, epochs, sets)
-    figures.show(run, "training", figures.draw_training(histories, test, base))
+    histories = [history for _, history in trained[best]]
+    figures.show(run, "training", figures.draw_training(torch.stack(histories), test, base))
     run.measure("chosen learning rate", rates[best])
     run.measure("test accuracy", test)
     lead = mean(test) - base
@@ -662,8 +666,7 @@ def the_loop_learns_to_read_digits(run: Run):
     because = "two standard errors: a paired difference has at most the variance (e₁ + e₂)/360"
     what = "mean test accuracy minus that of nearest averages"
     run.measure(what, lead, expect_at_least=bound, because=because, decides=True)
-    missed = 360 * (1 - mean(test))
-    return f"It misses {missed:.0f} of 360 test digits, averaged over {len(test)} seeds."
+    return f"It misses {360 * (1 - mean(test)):.0f} of 360 test digits, in the mean of its seeds."
 
 
 # %% [markdown]
@@ -681,19 +684,16 @@ def the_loop_learns_to_read_digits(run: Run):
 def closing(results: Results) -> str:
     """Sum up in the numbers of this run."""
     test = results.value("the_loop_learns_to_read_digits", "test accuracy")
-    rate = results.value("the_loop_learns_to_read_digits", "chosen learning rate")
     same = results.verdict("our_network_equals_pytorchs") == "held"
     engine = "trained to the same weights as" if same else "did not train to the weights of"
     return (
-        f"Our engine {engine} PyTorch's. Under Accelerate the network reads {test:.1%} of the test "
-        f"digits, the median of three. Validation chose the learning rate {rate:g}."
+        f"Our engine {engine} PyTorch's. Our network reads {test:.1%} of the test digits (median)."
     )
 
 
 # %% [markdown]
-# **Read on**: Baydin et al. 2018, *Automatic differentiation in machine learning: a survey* ·
-# Goodfellow, Bengio & Courville 2016, *Deep Learning*, chapter 6. LLM02+ goes deeper: rounding,
-# depth, learning rates, and failures without an error. Next is LLM03: what a layer does to space.
+# **Read on**: Baydin et al. 2018, *Automatic differentiation in machine learning: a survey*. LLM02+
+# goes deeper: rounding, depth, learning rates, failures without an error. Next is LLM03.
 
 # %%
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from labs.kit import pack_array
+from labs.llm02_deep_learning.boundary import MAP_SIZE, REACH
 from labs.llm02_deep_learning.figures import layout
 
 import numpy as np
@@ -53,12 +54,14 @@ def small_graphs(value: Any) -> dict[str, dict[str, Any]]:
     return {"a short and a long way": two_ways, "three doublings": doubled}
 
 
-def graphs(named: Mapping[str, Mapping[str, Any]]) -> Viewed:
+def graphs(named: Mapping[str, Mapping[str, Any]], value: Any) -> Viewed:
     """Return what `run.view` needs to step through computation graphs.
 
     Args:
         named: graphs by title. The gradients of the first are in the table.
+        value: the class `Value`, for small graphs that are shown, too.
     """
+    named = {**named, **small_graphs(value)}
     data = {"graphs": [{"name": name, "nodes": graph(values)} for name, values in named.items()]}
     first = next(iter(named.values()))
     names = {value: name for name, value in first.items()}
@@ -82,20 +85,18 @@ def graphs(named: Mapping[str, Mapping[str, Any]]) -> Viewed:
     return data, caption, ["value", "operation", "number", "gradient"], rows
 
 
-def boundaries(trained: Mapping[str, Sequence[Mapping[str, Any]]], size: int) -> Viewed:
+def boundaries(trained: Mapping[str, Sequence[Mapping[str, Any]]]) -> Viewed:
     """Return what `run.view` needs to watch a decision boundary in training.
 
     Args:
-        trained: for each activation the runs by seed, of which the first is shown: `steps`,
-            `maps` of p(class 1) (size·size,) and `accuracies`, with the training data `x`, `y`.
-        size: number of grid points along a side.
+        trained: for each activation the results of `boundary.watch`, of which the first is shown.
     """
     shown = {name: runs[0] for name, runs in trained.items()}
     first = next(iter(shown.values()))
     x: Tensor = first["x"]
     data = {
-        "size": size,
-        "reach": 1.15,
+        "size": MAP_SIZE,
+        "reach": REACH,
         "points": [[round(value, DECIMALS) for value in point] for point in x.tolist()],
         "classes": first["y"].tolist(),
         "steps": list(first["steps"]),

@@ -4,7 +4,7 @@ import math
 import random
 from itertools import pairwise
 
-from labs.llm02_deep_learning import data, deeper, figures, operations, view_data
+from labs.llm02_deep_learning import boundary, data, deeper, figures, operations, view_data
 from labs.llm02_deep_learning import lesson as lab
 from labs.llm02_deep_learning.random_graphs import STEPS, follow, random_graph
 
@@ -322,6 +322,18 @@ def test_a_graph_is_laid_out_with_inputs_left_of_results():
     for name, value in graph.items():
         assert all(place[names[source]][0] < place[name][0] for source in value.inputs)
     assert len(set(place.values())) == len(graph)
+
+
+def test_a_run_on_spirals_has_a_map_and_an_accuracy_for_each_step():
+    result = boundary.watch((lab.MLP, lab.Momentum, lab.train), "identity", 0, 401)
+    assert result["steps"] == [*boundary.STOPS, 401]
+    assert len(result["maps"]) == len(result["accuracies"]) == len(result["steps"])
+    assert all(p.shape == (boundary.MAP_SIZE**2,) for p in result["maps"])
+    assert max(result["accuracies"]) <= result["line"] + 5 / 2000, "a straight line"
+    data, _, columns, rows = view_data.boundaries({"identity": [result]})
+    assert data["size"] == boundary.MAP_SIZE
+    assert columns == ["step", "accuracy, identity"]
+    assert rows[-1] == [401, result["accuracies"][-1]]
 
 
 def test_the_data_of_a_graph_name_the_inputs_of_each_node():
