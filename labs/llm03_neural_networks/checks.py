@@ -40,7 +40,10 @@ def matmul_broadcast(module: Any) -> None:
 class _Watch(TorchFunctionMode):
     """Count torch's functions, and note those that multiply matrices."""
 
-    PRODUCTS = ("matmul", "mm", "bmm", "__matmul__", "__rmatmul__", "einsum", "linear", "dot", "mv")
+    PRODUCTS = (
+        *("matmul", "mm", "bmm", "__matmul__", "__rmatmul__", "einsum", "linear", "dot", "mv"),
+        *("addmm", "addbmm", "baddbmm", "addmv", "inner", "vdot", "tensordot", "multi_dot"),
+    )
 
     def __init__(self) -> None:
         """Start at zero."""
@@ -280,7 +283,10 @@ def linear_backward(module: Any) -> None:
         w = draw(3, 5, seed=2)
         g = draw(*batch, 3)
         x = draw(*batch, 5, seed=1)
+        before = [tensor.clone() for tensor in (x, w, g)]
         got = _three_gradients(module.linear_backward, x, w, g)
+        if not all(torch.equal(old, new) for old, new in zip(before, (x, w, g), strict=True)):
+            raise Mistake("your function changed x, w or g: functions with a _ work in place")
         leaves = [t.clone().requires_grad_() for t in (x, w, w[:, 0])]
         wants = torch.autograd.grad(F.linear(*leaves), leaves, g)
         if equals(got[0], wants[1]) or equals(got[1], wants[0]):

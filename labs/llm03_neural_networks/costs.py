@@ -27,37 +27,46 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def processor_seconds(call: Callable[[], Any]) -> float:
-    """Return the processor time of a call on this thread, of the fastest of 20 if it is short.
-
-    Other programs don't add to it, but they empty the caches that a short call relies on.
-    """
-    first = _once(call)
-    return first if first > SHORT else min(_once(call) for _ in range(20))
-
-
-def _once(call: Callable[[], Any]) -> float:
+def once(call: Callable[[], Any]) -> float:
+    """Return the processor time of one call on this thread."""
     start = time.thread_time()
     call()
     return time.thread_time() - start
 
 
+def processor_seconds(call: Callable[[], Any]) -> float:
+    """Return the processor time of a call on this thread, of the fastest of 20 if it is short.
+
+    Other programs don't add to it, but they empty the caches that a short call relies on. The
+    repetitions of a short call find its arrays in a cache; a long call may not.
+    """
+    first = once(call)
+    return first if first > SHORT else min(once(call) for _ in range(20))
+
+
 def best_in_turn(
-    calls: Mapping[Name, Callable[[], Any]], rounds: int = 5, device: torch.device = CPU
+    calls: Mapping[Name, Callable[[], Any]],
+    rounds: int = 5,
+    device: torch.device = CPU,
+    clock: Callable[[Callable[[], Any]], float] = processor_seconds,
 ) -> dict[Name, float]:
     """Return the seconds of the fastest run of each call, by name.
 
     On a CPU this is processor time on one thread. The calls run one after another, round by round,
     after a round that warms up: other work on the machine then disturbs all of them.
+
+    Args:
+        calls: by name.
+        rounds: how often each call is timed.
+        device: where the calls compute.
+        clock: returns the seconds of a call on a CPU. With `once` each call finds its arrays where
+            all others have left them: in memory, if together they are larger than the caches.
     """
     if device.type != "cpu":
         times = [{name: seconds(call, 1)[0] for name, call in calls.items()} for _ in range(rounds)]
     else:
         with one_thread():
-            times = [
-                {name: processor_seconds(call) for name, call in calls.items()}
-                for _ in range(1 + rounds)
-            ]
+            times = [{name: clock(call) for name, call in calls.items()} for _ in range(1 + rounds)]
     return {name: min(round_[name] for round_ in times) for name in calls}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from labs.kit import Lab, Results, Run, tolerance
 from labs.llm03_neural_networks import deeper_figures as figures
-from labs.llm03_neural_networks.costs import best_in_turn
+from labs.llm03_neural_networks.costs import best_in_turn, once
 from labs.llm03_neural_networks.digits import share_read, split_digits
 from labs.llm03_neural_networks.lesson import centred, train_classifier
 
@@ -296,9 +296,9 @@ def half_of_the_directions_read_most_digits(run: Run):
     name = "of the images read with all nine directions: share read with the five largest"
     run.measure(name, large, expect_at_least=0.75, because=because, decides=True)
     lead = [a - b for a, b in zip(large, small, strict=True)]
-    because = "half of the gap, which is 0.3; seeds differ by less than 0.1"
+    because = "three standard errors: a paired difference on 340 images has at most 1/√340"
     name = "share read with the five largest − share read with the five smallest"
-    run.measure(name, lead, expect_at_least=0.15, because=because, decides=True)
+    run.measure(name, lead, expect_at_least=0.163, because=because, decides=True)
     run.measure("accuracy with five directions, three seeds", [shares[5] for shares in by_rank])
     fig, caption, alt = figures.singular_values(before, values, by_rank)
     run.figure(fig, "singular_values", caption, alt=alt)
@@ -393,7 +393,7 @@ def histograms_show_what_is_left(run: Run):
 # - **He**, $a = 2$, $c = 0$: $q$ stays 1.
 # - **Glorot**, $a = 1$, $c = 0$: $q$ halves in each layer.
 # - **PyTorch**, $a = c = 1/3$: without biases $q$ would shrink sixfold in each layer. With them it
-#   comes to rest where $q = \frac{q}{6} + \frac{1}{6n}$, which is $q = \frac{1}{5n}$.
+#   settles where $q = \frac{q}{6} + \frac{1}{6n}$, which is $q = \frac{1}{5n}$.
 #
 # **So do the biases save the signal?** They keep the numbers from vanishing, but they are the same
 # for every input. What a network needs is what distinguishes two inputs: the **spread across
@@ -411,8 +411,8 @@ def histograms_show_what_is_left(run: Run):
 # or without.
 #
 # Without biases this is harmless. If the inputs of a ReLU layer grow by a positive factor, so do
-# its outputs. So a wide network with PyTorch's weights behaves like He's, scaled down, and one
-# normalisation at the end would undo it. With biases no rescaling undoes it. For $n = 512$ the
+# its outputs. So a wide network with PyTorch's weights behaves like He's, scaled down: one
+# factor on the last outputs would undo it. With biases no factor undoes it. For $n = 512$ the
 # numbers that distinguish inputs are, after 20 layers, 2 million times smaller than a constant that
 # is added to them. bfloat16 has 8 significant bits and rounds them away.
 #
@@ -626,18 +626,19 @@ def large_products_take_cubic_time(run: Run):
 # sheet of the H100 SXM promises 989 TFLOP/s in dense bfloat16 and 3.35 TB/s. So it could do 295
 # FLOPs in the time of a byte. With more inputs each weight that is fetched serves them all.
 #
-# These are the two lives of a language model. Reading a prompt, all tokens pass each matrix
-# together: high intensity. Writing, each new token passes alone: low intensity.
+# A language model works at both ends of this line. When it reads a prompt, all tokens pass each
+# matrix together: high intensity. When it writes, each new token passes alone: low intensity.
 #
-# What does the roofline predict for 16 inputs instead of one? Left of the corner the time is that
-# of the bytes: the same. Right of it the time grows with the FLOPs. The lab computes the prediction
-# and compares.
+# What does the roofline predict for 16 inputs instead of one? Left of the corner the bytes decide,
+# and they are nearly the same: so is the time. Right of it the time grows with the FLOPs. The lab
+# computes the prediction and compares.
 #
 # **The roof is measured apart from the points.** The peak is the best rate of three square products
 # that aren't among the points. The bandwidth is that of reading an array as large as the weight, by
-# a sum or a dot product, whichever is faster. If a cache can hold the weight, it is the cache's. So
-# this is a *measured* roof, and a product may lie a little above it. A product may also stay far
-# below: a roof is a bound, not a promise.
+# a sum or a dot product, whichever is faster. All calls take turns, each with separate arrays, so
+# none finds its numbers in a cache that is smaller than all of them together. Without this rule the
+# short calls would read from a cache and the long ones from memory, and the roof would be wrong. A
+# product may lie a little above a measured roof. It may also stay far below: a roof is a bound.
 
 
 # %% 8. Roofline
@@ -664,7 +665,7 @@ def time_with_roof(run: Run, dtype: torch.dtype, side: int) -> tuple[list[float]
     calls: dict[Any, Callable[[], Any]] = {s: product_call(run, dtype, s) for s in shapes}
     calls |= read(run, nbytes)
     calls |= {n: product_call(run, dtype, (n, n, n)) for n in squares}
-    seconds = best_in_turn(calls, 7, run.device)
+    seconds = best_in_turn(calls, 7, run.device, once)
     peak = max(2 * n**3 / seconds[n] for n in squares)
     bandwidth = nbytes / min(seconds["sum"], seconds["dot"])
     return [seconds[shape] for shape in shapes], peak, bandwidth
@@ -672,7 +673,7 @@ def time_with_roof(run: Run, dtype: torch.dtype, side: int) -> tuple[list[float]
 
 @lab.experiment
 def many_inputs_raise_the_rate(run: Run):
-    """From 1 to 1,024 inputs the rate grows by at least half of what a measured roofline predicts.
+    """No product is faster than its measured roof, and 1,024 inputs reach most of it.
 
     Predict: one square matrix. How many times as long do 16 inputs take as one?
     """
@@ -690,11 +691,13 @@ def many_inputs_raise_the_rate(run: Run):
         run.measure(f"{name}: peak", peak / 1e9, unit="GFLOP/s", timed=True)
         run.measure(f"{name}: bandwidth", bandwidth / 1e9, unit="GB/s", timed=True)
         run.measure(f"{name}: rate ÷ roof, 1 to {INPUTS[-1]:,} inputs", shares, timed=True)
-        least = roof[-1] / roof[0] / 2
-        because = "half of what the roof gains between these two intensities"
-        look: dict[str, Any] = {"because": because, "timed": True, "decides": True}
-        gain = rates[-1] / rates[0]
-        run.measure(f"{name}: rate, 1,024 inputs ÷ one", gain, expect_at_least=least, **look)
+        look: dict[str, Any] = {"timed": True, "decides": True}
+        because = "a roof is a bound; both timings may be off by 10 %"
+        name_of = f"{name}: largest rate ÷ roof"
+        run.measure(name_of, max(shares), expect_at_most=1.2, because=because, **look)
+        because = "there only the peak counts; a third for reading, writing and the call itself"
+        name_of = f"{name}: rate ÷ roof, 1,024 inputs"
+        run.measure(name_of, shares[-1], expect_at_least=2 / 3, because=because, **look)
         curves[name] = (xs, rates, peak, bandwidth)
         by_roof = 16 * roof[0] / roof[4]
         sentences.append(

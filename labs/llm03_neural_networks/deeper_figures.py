@@ -136,7 +136,7 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs]) -> Draw
         end = expected[start][-1][0]
         axes[0].text(depth + 0.8, end, start.replace(", ", ",\n"), color=f"C{i}", va="center")
     axes[1].text(depth, 0.5, "the others", ha="right", va="bottom")
-    axes[1].text(depth - 5, 3e-5, "PyTorch", color="C2", ha="right")
+    axes[1].text(depth - 8, 3e-5, "PyTorch", color="C2", ha="right")
     axes[0].set(xlabel="layer", ylabel="RMS", title="The size of the numbers")
     axes[1].set(xlabel="layer", ylabel="spread ÷ RMS", title="What distinguishes inputs")
     for ax in axes:

@@ -46,7 +46,7 @@ def write_matrix(ax: Any, matrix: Matrix) -> None:
     for j, colour in enumerate(("C0", "C1")):
         for i in range(2):
             text = f"{matrix[i][j]:g}".replace("-", "−")
-            place = (0.78 + 0.21 * j, 0.92 - 0.12 * i)
+            place = (0.19 + 0.21 * j, 0.9 - 0.12 * i)
             looks: dict[str, Any] = {"color": colour, "ha": "right", "fontsize": 11}
             ax.text(*place, text, transform=ax.transAxes, weight="bold", **looks)
 
@@ -137,7 +137,7 @@ def bend(corners: Tensor, w1: Tensor) -> Drawn:
     for ax, (title, name, step) in zip(axes, steps, strict=True):
         for at in grid:
             for ends in ((grid, at.expand(9)), (at.expand(9), grid)):
-                ax.plot(*step(torch.stack(ends, 1)).T, color="C6", lw=0.6, alpha=0.5)
+                ax.plot(*step(torch.stack(ends, 1)).T, color="C6", lw=0.6, alpha=0.25)
         moved = step(corners)
         for i, colour in enumerate(("C0", "C1", "C1", "C0")):
             ax.plot(*moved[i], "os"[colour == "C1"], color=colour, ms=9, zorder=3)
@@ -148,11 +148,11 @@ def bend(corners: Tensor, w1: Tensor) -> Drawn:
                 label = f"{LABELS[0]}, {LABELS[3]}" if i == 0 else ""
                 place = moved[i] - torch.tensor([0.12, 0.35])
                 side = "right"
-            ax.text(*place, label, color=colour, fontsize=9, ha=side)
+            ax.text(*place, label, color=colour, fontsize=10, ha=side)
         ax.set(aspect="equal", xlabel=f"{name}₁", ylabel=f"{name}₂", title=title)
         ax.set(xlim=(-1.6, 1.9), ylim=(-1.6, 1.9), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     axes[2].plot([-1.2, 1.7], [1.7, -1.2], "C2--", lw=2)
-    axes[2].text(1.8, -1.5, "h₁ + h₂ = ½", color="C2", fontsize=9, ha="right")
+    axes[2].text(1.8, -1.5, "h₁ + h₂ = ½", color="C2", fontsize=10, ha="right")
     fig.suptitle("A bend turns a line into a corner, which a straight cut separates", fontsize=12)
     caption = (
         "The four corners of the unit square, and a grid. No straight line separates the blue from "

@@ -214,6 +214,16 @@ summed_over_one_axis = backward(lambda dx, dw, _, _x, g: (dx, dw, g.sum(0)))
 a_gradient_for_each_row = backward(lambda dx, _, dbias, x, g: (dx, g.mT @ x, dbias))
 
 
+def scaled_in_place(x, w, g):
+    dx, dw, dbias = lab.linear_backward(x, w, g)
+    g.mul_(1.5)
+    return dx, dw, dbias
+
+
+def by_tensordot(a, b):
+    return torch.tensordot(a, b, 1)
+
+
 WRONG = [
     ("matmul_loops", rows_meet_rows, "b is transposed"),
     ("matmul_loops", number_by_number, "without a sum"),
@@ -270,4 +280,6 @@ WRONG = [
     ("linear_backward", bias_not_summed, "dbias has the shape of g"),
     ("linear_backward", summed_over_one_axis, "over the first axis only"),
     ("linear_backward", a_gradient_for_each_row, "a dw for each sequence"),
+    ("linear_backward", scaled_in_place, "changed x, w or g"),
+    ("matmul_loops", by_tensordot, "calls tensordot"),
 ]
