@@ -257,30 +257,30 @@ def rates_and_curves(
     """
     fig, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.2, 4.2))
     rates = list(next(iter(outcomes.values())))
+    lowest = min(best, key=lambda name: mean(one.loss for one in outcomes[name][best[name]]))
     for i, (name, by_rate) in enumerate(outcomes.items()):
+        align = "top" if name == lowest else "bottom"
         seeds = np.array([[one.loss for one in row] for row in by_rate.values()])  # (rates, seeds)
         left.plot(rates, seeds.mean(1), "o-", color=COLOURS[i])
         left.fill_between(rates, seeds.min(1), seeds.max(1), color=COLOURS[i], alpha=0.25, lw=0)
-        start = (rates[0] * 0.85, seeds[0].mean())
-        left.text(*start, name, color=COLOURS[i], va="center", ha="right")
+        left.text(rates[-1] * 1.15, seeds[-1].mean(), name, color=COLOURS[i], va="center")
         curves = torch.tensor([one.curve for one in by_rate[best[name]]])  # (seeds, steps)
         smooth = curves.unfold(1, width, 1).mean(-1)  # (seeds, steps − width + 1)
         steps = np.arange(width, curves.shape[1] + 1)
         right.plot(steps, smooth.mean(0), color=COLOURS[i], lw=2)
         right.fill_between(steps, smooth.amin(0), smooth.amax(0), color=COLOURS[i], alpha=0.25)
         label = f"{name}\nat {best[name]:g}"
-        right.text(steps[-1] * 1.03, smooth[:, -1].mean(), label, color=COLOURS[i], va="center")
+        right.text(steps[-1] * 1.03, smooth[:, -1].mean(), label, color=COLOURS[i], va=align)
         right.set_xlim(0, 1.4 * steps[-1])
         right.set_xticks(np.linspace(0, steps[-1], 4).round())
     for ax in (left, right):
         ax.axhline(known, color=INK, ls=":", lw=1)
-    left.text(rates[0], known + 0.02, "frequencies alone", fontsize=9, va="bottom")
-    left.set(xscale="log", xlim=(rates[0] * 0.28, rates[-1] * 1.4), xlabel="learning rate")
+    left.text(rates[-1] * 4.3, known + 0.02, "frequencies alone", fontsize=9, ha="right")
+    left.set(xscale="log", xlim=(rates[0] * 0.7, rates[-1] * 4.5), xlabel="learning rate")
     left.set_xticks(rates, [f"{rate:g}" for rate in rates])
     left.minorticks_off()
     left.set(ylabel="loss (nats)")
     left.set_title(f"Best: {', '.join(f'{name} at {rate:g}' for name, rate in best.items())}")
-    lowest = min(best, key=lambda name: mean(one.loss for one in outcomes[name][best[name]]))
     right.set(xlabel="training step", title=f"At their best, {lowest} ends lower")
     for ax in (left, right):
         ax.title.set_fontsize(10.5)
