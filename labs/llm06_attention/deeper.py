@@ -66,13 +66,14 @@ lab.before_run(assets.check_model)
 # the frozen phase of the random energy model (Derrida 1981). Then only the two largest scores
 # count. Let $\Delta$ be their difference, and $h(\Delta)$ the entropy of two keys whose scores
 # differ by $\Delta$. The difference of the two largest of $n$ normal numbers is nearly exponential,
-# here with the mean $m = \sqrt d/\sqrt{2 \ln n}$. If $m$ is large, the density of $\Delta$ is
-# $1/m$ wherever $h$ isn't yet 0. So
+# here with the mean $m = \sqrt d/\sqrt{2 \ln n}$. If $m$ is large, the exponential density falls so
+# slowly that it is still about $1/m$ where $h$ has reached 0. So
 #
 # $$H \approx \frac{1}{m} \int_0^\infty h(\Delta)\,d\Delta
 # = \frac{\pi^2}{6}\sqrt{\frac{2 \ln n}{d}}$$
 #
-# The query makes a hard choice before anything is learned. Such a softmax has nearly no gradient.
+# The query makes a hard choice before anything is learned. The slope of a weight over its own score
+# is $p(1 - p)$. For weights near 0 or 1 it is nearly 0: hardly any gradient passes the softmax.
 
 
 # %% Entropy
@@ -376,12 +377,14 @@ def a_window_needs_linear_memory(run: Run):
 
 # %% [markdown]
 # ## 7. Softmax in tiles
-# The scores are the largest thing in attention: 256 MiB a head in float32 at $T$ = 8,192. The time
-# they cost is mostly **memory traffic**. The matrix products of one head need $4T^2D$ operations.
-# Without tiles, the scores travel to memory and back several times: written by the product, read
-# and written by the softmax, read again by the second product. That is at least $16T^2$ bytes in
-# float32, so $D/4$ operations per byte. A processor that can do more operations in the time of one
-# byte waits for its memory.
+# The scores are the largest thing in attention: 256 MiB a head in float32 at $T$ = 8,192. They also
+# cost **memory traffic**. The matrix products of one head need $4T^2D$ operations. Without tiles,
+# the scores travel to memory and back several times: written by the product, read and written by
+# the softmax, read again by the second product. That is at least $16T^2$ bytes in float32, so $D/4$
+# operations per byte: 16 for heads of 64. A processor that can do more operations in the time of
+# one byte waits for its memory. In bfloat16 the same count gives 32, and NVIDIA's data sheet of the
+# H100 has 989 TFLOP/s and 3.35 TB/s, nearly 300. On a CPU the limit is lower, and the gain in time
+# can be small: compare the times below.
 #
 # A softmax can be computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). For
 # each query, store three things: the largest score $m$ so far, the sum $\ell$ of $e^{s - m}$, and
@@ -431,12 +434,27 @@ def tiles_equal_the_library(run: Run):
     Predict: a score of 1,000 comes in the last tile. What happens to the sums before it?
     """
     q, k, v = torch.randn(3, 2, 3, 100, 16, dtype=torch.float64)
-    for scale in (1, 300):  # at 300 scores exceed 1,000; exp overflows at 710
+    for scale in (1, 300):
         library = F.scaled_dot_product_attention(q * scale, k, v)
+        if scale > 1:
+            largest = (scale * q @ k.mT).max() / math.sqrt(q.shape[-1])
+            because = "e to 710 overflows float64"
+            run.check("largest score", largest, at_least=710, because=because, decides=True)
         error = tiled_attention(q * scale, k, v) - library
         what = f"tiles − library, scores times {scale}"
         run.agree(what, error, tolerance(torch.float64), decides=True)
     return "e to the difference of the maxima shrinks them, in float64 often to 0."
+
+
+def cost(run: Run, f: Any, length: int) -> tuple[float, float]:
+    """Return peak memory in MiB, and time relative to PyTorch's kernel, timed in turn."""
+    qkv = torch.randn(3, 1, 4, length, 64)  # (q, k and v, B, H, T, D)
+    peak = peak_bytes(partial(f, *qkv)) / 2**20
+    qkv = qkv.to(run.device)
+    fused = partial(F.scaled_dot_product_attention, *qkv)
+    with run.accelerator.autocast(), torch.no_grad():
+        ours, theirs = seconds_paired(partial(f, *qkv), fused, 7)
+    return peak, median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 @lab.experiment
@@ -447,19 +465,11 @@ def tiles_need_linear_memory(run: Run):
     """
     sizes = run.pick(tiny=[128, 512, 1024, 2048], small=[512, 2048, 4096], full=[512, 4096, 8192])
     fused = F.scaled_dot_product_attention
-    ways = {"by hand": attention, "tiles": tiled_attention, "fused": fused}
-    times = {name: [] for name in ways}
-    peaks = {name: [] for name in ways}
-    ratios = {name: [] for name in ways}
-    for name, f in ways.items():
-        for length in run.progress(sizes, name):
-            qkv = torch.randn(3, 1, 4, length, 64)  # (q, k and v, B, H, T, D)
-            peaks[name].append(peak_bytes(partial(f, *qkv)) / 2**20)
-            qkv = qkv.to(run.device)
-            with run.accelerator.autocast(), torch.no_grad():
-                ours, theirs = seconds_paired(partial(f, *qkv), partial(fused, *qkv), 7)
-            times[name].append(1000 * median(ours))
-            ratios[name].append(median(a / b for a, b in zip(ours, theirs, strict=True)))
+    peaks = {}
+    ratios = {}
+    for name, f in (("by hand", attention), ("tiles", tiled_attention), ("fused", fused)):
+        costs = [cost(run, f, length) for length in run.progress(sizes, name)]
+        peaks[name], ratios[name] = zip(*costs, strict=True)
     steps = math.log(sizes[-1] / sizes[-2])
     growth = {name: math.log(peak[-1] / peak[-2]) / steps for name, peak in peaks.items()}
     because = "T² scores"
@@ -470,15 +480,19 @@ def tiles_need_linear_memory(run: Run):
     for name in ("by hand", "tiles"):
         run.measure(f"time of {name} ÷ fused, T = {sizes}", ratios[name], timed=True)
     run.figure(
-        deeper_figures.costs(sizes, times, peaks),
+        deeper_figures.costs(sizes, ratios, peaks),
         "cost",
         "Three ways to the same output: 4 heads of 64, no mask, forward. Time on the run's device "
-        "in its precision, memory on the CPU in float32.",
-        alt="Two line plots on log scales over the length, of time and of memory, for attention by "
-        "hand, in tiles and fused.",
+        "in its precision, each way in turn with the fused kernel; memory on the CPU in float32.",
+        alt="Two line plots over the length, of time and of memory, for attention by hand, "
+        "in tiles and fused.",
     )
-    shown = ", ".join(f"{name} {line[-1]:.0f} ms" for name, line in times.items())
-    return f"At T = {sizes[-1]:,}: {shown}."
+    memory = peaks["by hand"][-1] / peaks["tiles"][-1]
+    return (
+        f"At T = {sizes[-1]:,}, attention by hand takes {ratios['by hand'][-1]:.1f} times as long "
+        f"as PyTorch's kernel, and our tiles {ratios['tiles'][-1]:.1f} times. Tiles need "
+        f"{memory:.0f} times less memory than attention by hand."
+    )
 
 
 # %% [markdown]
@@ -571,7 +585,10 @@ def our_weights_are_smollm2s(run: Run):
 # random tokens can only be predicted by looking back. Silence the ten heads with the highest scores
 # for a job, and measure the loss there. The control silences as many other heads *of the same
 # layers*, sampled at random, three times. If that costs as much, the knock-out decides nothing: any
-# ten heads of these layers may matter. Compare the two rows of the table.
+# ten heads of these layers may matter. The control is needed, as a head that outputs 0 is a state
+# that the layers after it hardly know from training, and they may fail for that reason alone. A
+# loss above $\ln V$, 10.8 for SmolLM2, is worse than a uniform guess: such a model is sure of wrong
+# tokens.
 
 
 # %% Silenced heads of SmolLM2
@@ -639,10 +656,13 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
             run.measure(what, added, expect_at_least=2, because=because, decides=True)
     columns = ["silenced", "loss", "worst loss without others of the same layers"]
     run.table("Loss on the second half (nats)", columns, rows)
+    previous, beside = rows[2][1:]
+    decided = previous - complete > 2 * (beside - complete)
     return (
         f"The loss of {complete:.2f} grows to {rows[1][1]:.2f} without ten induction heads, and to "
-        f"{rows[1][2]:.2f} without others of their layers. For previous-token heads it is "
-        f"{rows[2][1]:.2f}, and {rows[2][2]:.2f} without others."
+        f"{rows[1][2]:.2f} without others of their layers. Without ten previous-token heads it "
+        f"grows to {previous:.2f}, and without others of their layers to {beside:.2f}: "
+        + ("these heads are needed, too." if decided else "this knock-out decides nothing.")
     )
 
 
@@ -661,7 +681,7 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
 @lab.experiment
 @torch.no_grad()
 def sinks_have_small_values(run: Run):
-    """In SmolLM2, the first token has a small value in sinks, and an ordinary one in other heads.
+    """SmolLM2's first token has a small value in sinks, an ordinary one in heads that ignore it.
 
     Predict: the value of the first token relative to other tokens' values. Larger or smaller?
     """
@@ -710,10 +730,10 @@ def sinks_have_small_values(run: Run):
 
 
 # %% [markdown]
-# ## 12. Does a sink do harm?
-# A small value is not no effect. A weight of 0.9 on a value of 0.2 adds 0.18, more than all other
-# tokens together can add with the remaining weight of 0.1. So remove it, in all heads at once, and
-# measure the loss on English text. There are two ways:
+# ## 12. Does the model need its sink?
+# A small value is not no effect. Say that other values have the norm 1. A weight of 0.9 on a value
+# of 0.2 adds 0.18, more than all other tokens together can add with the remaining 0.1. So remove
+# it, in all heads at once, and measure the loss on English text. There are two ways:
 #
 # - **Remove the value.** Keep all weights, and leave $p_1 v_1$ out of each later token's output.
 # - **Hide the key.** Mask the first token. Its weight goes to the other tokens.
@@ -794,8 +814,9 @@ def smollm2_needs_its_sink(run: Run):
     run.measure(name, taken_over, expect_at_most=hidden / 2, because=because, decides=True)
     return (
         f"The loss of {complete:.2f} grows by {removed:.2f} without the value of the first token, "
-        f"and by {hidden:.2f} with its key hidden; by {control:.2f} with the second key hidden; by "
-        f"{taken_over:.2f} if the first is hidden from the second token, too."
+        f"and by {hidden:.2f} with its key hidden from the third token on. With the key of the "
+        f"second token hidden in its place, it grows by {control:.2f}. With the first key hidden "
+        f"from the second token, too, it grows by {taken_over:.2f}."
     )
 
 
@@ -809,8 +830,8 @@ def smollm2_needs_its_sink(run: Run):
 #   queries saves traffic.
 # - A high score doesn't prove that a head is needed. Silence it, and compare with other heads of
 #   the same layers.
-# - A sink's value is small, and still the model relies on it. A second token that
-#   sees only itself serves as well.
+# - A sink's value is small, and still the model relies on it. A second token that sees only itself
+#   takes over the role.
 #
 # **Read on**: Beltagy et al. 2020, *Longformer* · Milakov & Gimelshein 2018, *Online normalizer
 # calculation for softmax* · Dao et al. 2022, *FlashAttention* · Michel et al. 2019, *Are Sixteen
