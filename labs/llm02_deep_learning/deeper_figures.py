@@ -1,5 +1,6 @@
 """The drawings of LLM02's deeper part."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from labs.llm02_deep_learning.figures import Drawn, draw_rates, label_line
@@ -90,10 +91,11 @@ def draw_fine_sweep(
         colour = f"C{i}"
         draw_rates(ax, rates, accuracies, colour)
         first, last = near[epochs]
-        height = 0.25 + 0.12 * i
+        height = 0.4 + 0.15 * i
         ax.plot((rates[first], rates[last]), (height, height), colour, lw=6, solid_capstyle="butt")
-        name = f"{epochs} epochs: near the best "
-        ax.text(rates[first] / 1.3, height, name, color=colour, ha="right", va="center")
+        middle = math.sqrt(rates[first] * rates[last])
+        name = f"near the best, {epochs} epochs"
+        ax.text(middle, height - 0.03, name, color=colour, ha="center", va="top")
     ax.set_title("More epochs make smaller rates good, too")
     caption = (
         "Validation accuracy for each learning rate, three seeds each and their mean. Bars: the "

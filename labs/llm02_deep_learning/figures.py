@@ -29,25 +29,13 @@ def show(run: Any, name: str, drawn: Drawn) -> None:
 # Matrices
 
 
-def small_tensors() -> list[list[str]]:
-    """Return a table of lines of tensor code, each with the shape and the numbers of its result."""
-    x = torch.arange(6).reshape(2, 3)
-    examples = {
-        "x": x,
-        "x[1]": x[1],
-        "x[1, 2]": x[1, 2],
-        "x[:, 0]": x[:, 0],
-        "x.reshape(3, 2)": x.reshape(3, 2),
-        "x.sum()": x.sum(),
-        "x.sum(0)": x.sum(0),
-        "x.sum(1, keepdim=True)": x.sum(1, keepdim=True),
-        "x + x[0]": x + x[0],
-        "x * x": x * x,
-        "x @ x.T": x @ x.T,
-        "torch.tensor(127, dtype=torch.int8) + 1": torch.tensor(127, dtype=torch.int8) + 1,
-        "torch.tensor(2.0**24) + 1": torch.tensor(2.0**24) + 1,
-    }
-    return [[code, str(tuple(y.shape)), str(y.tolist())] for code, y in examples.items()]
+def results_of(lines: Sequence[str], x: Tensor) -> list[list[str]]:
+    """Return a row for each of the lesson's lines of code on x: line, shape and numbers."""
+    rows = []
+    for line in lines:
+        y = eval(line, {"torch": torch, "x": x})
+        rows.append([line, str(tuple(y.shape)), str(y.tolist())])
+    return rows
 
 
 def draw_matrix(
@@ -416,9 +404,10 @@ def draw_rates(ax: Any, rates: Sequence[float], right: Tensor, colour: str) -> N
         right: (rates, seeds): accuracy on the validation set.
         colour: of dots and line.
     """
+    if not ax.lines:
+        ax.axhline(0.1, color="C2", ls=":")
+        ax.text(1e-2, 0.04, "guessing", color="C2")
     ax.plot(rates, right.mean(1), colour, lw=1.5)
     ax.plot(rates, right, "o", color=colour, ms=4)
-    ax.axhline(0.1, color="C2", ls=":")
-    ax.text(1e-2, 0.04, "guessing", color="C2")
     ax.set_xscale("log")
     ax.set(xlabel="learning rate", ylabel="accuracy on validation digits", ylim=(0, 1.08))

@@ -34,12 +34,10 @@ lab = Lab("LLM02")
 #
 # $$x = \begin{bmatrix} 0 & 1 & 2 \\ 3 & 4 & 5 \end{bmatrix}$$
 #
-# - **Create**: `torch.zeros`, `torch.arange`, `torch.tensor` of nested lists, or `torch.randn` with
-#   numbers from a normal distribution.
+# - **Create**: `torch.zeros`, `torch.arange`, `torch.tensor` of lists, `torch.randn` at random.
 # - **Index**: `x[1]` is the row 3 4 5, `x[1, 2]` the number 5, and `x[:, 0]` the column 0 3.
 # - **Reshape** to 3 × 2: the rows become 0 1, 2 3 and 4 5. The order of the numbers stays.
-# - **Reduce**: a sum over axis 0 adds the rows and returns 3 5 7. With `keepdim=True` the axis
-#   stays, with the size 1.
+# - **Reduce**: a sum over axis 0 adds the rows: 3 5 7. With `keepdim=True` its size becomes 1.
 # - **Combine**: `x + x` and `x * x` work element by element. The **matrix product** `a @ b` takes
 #   rows of `a` times columns of `b`, $y_{ij} = \sum_k a_{ik} b_{kj}$.
 # - **dtype**: all numbers of a tensor have one type. `int8` holds −128 to 127 and wraps around.
@@ -51,15 +49,18 @@ lab = Lab("LLM02")
 # theirs and **stretches** it, so each number is used twice. LLM03 has the rules; we need gradients.
 
 
-# %% Small tensors
+# %% Small tensors: change these lines
 @lab.experiment
 def small_tensors_in_numbers(run: Run):
     """Lines of tensor code, each with the shape and the numbers that it returns.
 
     Predict: `int8` ends at 127. What is 127 + 1?
     """
-    run.table("Small tensors", ["", "shape", "numbers"], figures.small_tensors())
     x = torch.arange(6).reshape(2, 3)
+    code = "x; x[1]; x[1, 2]; x[:, 0]; x.reshape(3, 2); x.sum(); x.sum(0); x.sum(1, keepdim=True); "
+    code += "x + x[0]; x * x; x @ x.T; torch.tensor(2.0**24) + 1; "
+    code += "torch.tensor(127, dtype=torch.int8) + 1"
+    run.table("Small tensors", ["", "shape", "numbers"], figures.results_of(code.split("; "), x))
     figures.show(run, "matrix_product", figures.matmul_picture(x, x.T, 1, 0))
 
 
@@ -87,8 +88,7 @@ def small_tensors_in_numbers(run: Run):
 # with respect to it. Go backward from $L$, whose gradient is 1:
 #
 # - $L = e \cdot e$ uses $e$ twice. Each use contributes the other factor, $-3$. The sum is $-6$.
-# - $e$ is the sum of $y$ and $-t$, and $y = s$ while $s > 0$. These derivatives are 1: $y$ and $s$
-#   get $-6$.
+# - $e = y + -t$, and $y = s$ while $s > 0$. These derivatives are 1: $y$, $-t$ and $s$ get $-6$.
 # - $s = h + b$ sends $-6$ to $h$ and to $b$.
 # - $h = w \cdot x$ sends $-6 \cdot x = -12$ to $w$, and $-6 \cdot w = -18$ to $x$.
 #
@@ -674,8 +674,7 @@ def the_loop_learns_to_read_digits(run: Run):
 # - A gradient is a sum over paths of products along each. One backward pass in topological order
 #   finds all of them, because it visits each value once, however many paths lead through it.
 # - An operation needs only its vector-Jacobian product. Broadcasting forward is a sum backward.
-# - An activation makes a network more than one matrix. Where its derivative is nearly 0, hardly any
-#   gradient passes.
+# - An activation makes a network more than one matrix. Where it saturates, gradients hardly pass.
 # - A training loop is five lines. Choose by validation accuracy, and report test accuracy.
 
 
