@@ -21,10 +21,10 @@ def show_depth_law(run: Run, attention: Tensor, ffn: Tensor, rows: list[Any]) ->
     for y, name in ((1.0, "attention's bound"), (0.233, "theory")):
         left.axhline(y, color="grey", ls=":", lw=1)
         left.text(len(ffn) * 1.03, y, name, va="center", color="grey", fontsize=9)
-    left.text(len(ffn) * 0.5, 0.72, "attention", color="C0")
-    left.text(len(ffn) * 0.5, 0.3, "FFN", color="C2")
-    left.set(xlabel="block", ylabel="mean square that is added", xlim=(0, len(ffn) * 1.55))
-    left.set(ylim=(0, 1.45), title="What each block adds")
+    left.text(len(ffn) * 0.5, 0.55, "attention", color="C0")
+    left.text(len(ffn) * 0.5, 0.29, "FFN", color="C2")
+    left.set(xlabel="block", ylabel="mean square that is added", xlim=(0, len(ffn) * 1.7))
+    left.set(ylim=(0, 1.2), title="Attention adds more with depth")
     left.set_xticks([tick for tick in (1, 8, 16, 32, 64, 128) if tick <= len(ffn)])
     layers = [row[0] for row in rows]
     colours = {"gradient": "C1", "gradient · size": "C0"}
@@ -53,6 +53,7 @@ def show_steps(run: Run, layers: Sequence[int], found: dict[str, Tensor]) -> Non
     """Draw how far a step moves the output, relative to two blocks."""
     fig, axes = plt.subplots(1, 2, sharey=True, figsize=(7.8, 4.2))
     colours = {name: f"C{i}" for i, name in enumerate(found)}
+    ticks = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
     for j, (ax, title) in enumerate(
         zip(axes, ("Gradient descent", "Adam's first step"), strict=True)
     ):
@@ -60,17 +61,23 @@ def show_steps(run: Run, layers: Sequence[int], found: dict[str, Tensor]) -> Non
         for name, x in found.items():
             relative = x[..., j] / x[:, :1, j]  # (seeds, depths)
             ax.loglog(layers, relative.median(0).values, "o-", ms=4, color=colours[name])
+            low, high = relative.amin(0), relative.amax(0)
+            ax.fill_between(layers, low, high, color=colours[name], alpha=0.15, lw=0)
             ends[name] = (layers[-1], relative.median(0).values[-1].item())
         ax.set(xlabel="blocks L", title=title, xlim=(layers[0], layers[-1] * 3.2))
         ax.set_xticks(layers, layers)
+        low, high = ax.get_ylim()
+        shown = [tick for tick in ticks if low < tick < high]
+        ax.set_yticks(shown, [f"{tick:g}" for tick in shown])
         ax.minorticks_off()
         label_ends(ax, ends, colours)
     axes[0].set_ylabel("the output moves, relative to L = 2")
+    fig.suptitle("DeepNorm's output moves least as the stack deepens", fontsize=13)
     run.figure(
         fig,
         "one_step",
-        "How far one small step of the matrices moves an untrained model's logits; medians of "
-        "three seeds, on one scale.",
+        "How far one small step of the matrices moves an untrained model's logits; medians and "
+        "ranges of three seeds, on one scale.",
         alt="Two line plots on logarithmic axes over the number of blocks: Post-LN rises steeply "
         "in both, DeepNorm stays flat under gradient descent and rises slowly under Adam.",
     )
@@ -87,16 +94,20 @@ def show_rates(run: Run, losses: dict[tuple[str, float], list[float]], unigram: 
             ax.plot([i] * len(values), values, "o", color=f"C{i}", alpha=0.7)
             ax.plot([i - 0.2, i + 0.2], [mean(values)] * 2, color=f"C{i}", lw=2)
         ax.axhline(unigram, color="grey", ls=":", lw=1)
-        ax.set(title=f"Learning rate {lr:g}, no warm-up", xlim=(-0.6, len(names) - 0.4))
-        ax.set_xticks(range(len(names)), names)
-        ax.text(len(names) - 0.45, unigram, "unigram", ha="right", va="bottom", color="grey")
+        ax.set(title=f"Learning rate {lr:g}", xlim=(-0.6, len(names) - 0.4))
+        ax.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names])
+        middle = (len(names) - 1) / 2
+        ax.text(middle, unigram, "unigram", ha="center", va="bottom", color="grey")
     axes[0][0].set_ylabel("validation loss (nats)")
+    axes[0][0].set_ylim(top=unigram + 0.12)
+    fig.suptitle("Only Post-LN learns nothing at a high rate", fontsize=13)
     run.figure(
         fig,
         "rates",
-        "Validation loss after training: three seeds, and their mean.",
-        alt="Points of the loss for Post-LN, DeepNorm, Pre-LN and sandwich. Post-LN lies on the "
-        "dotted line of the unigram, the others well below it.",
+        "Validation loss after training: three seeds, and their mean. Without warm-up, except the "
+        "last.",
+        alt="Points of the loss for Post-LN, DeepNorm, Pre-LN, sandwich and Post-LN with warm-up. "
+        "Post-LN lies on the dotted line of the unigram both times, the others well below it.",
     )
 
 
@@ -107,10 +118,12 @@ def show_spikes(run: Run, norms: dict[str, list[list[float]]]) -> None:
         for row in runs:
             middle = sorted(row)[len(row) // 2]
             ax.semilogy([norm / middle for norm in row], color=f"C{i}", lw=0.9, alpha=0.8)
-        ax.plot([], [], color=f"C{i}", label=name)
+        start = max(row[0] / sorted(row)[len(row) // 2] for row in runs)
+        ax.text(4, start, name, color=f"C{i}", va="center")
     ax.set(xlabel="step", ylabel="gradient's norm ÷ the run's median")
     ax.set_title("Without norms, training starts with a large gradient")
-    ax.legend()
+    ax.set_yticks((0.5, 1, 2, 5, 10, 20, 50), ("0.5", "1", "2", "5", "10", "20", "50"))
+    ax.minorticks_off()
     run.figure(
         fig,
         "spikes",

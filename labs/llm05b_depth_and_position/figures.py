@@ -137,27 +137,32 @@ def show_rates(run: Run, losses: Mapping[Arm, list[float]], unigram: float) -> N
     for placement, colour in COLOURS.items():
         arms = [arm for arm in losses if arm.placement == placement and not arm.warm]
         means = [mean(losses[arm]) for arm in arms]
-        ax.plot(rates, means, "o--", color=colour)
+        ax.plot(rates, means, "o--", ms=8, color=colour)
         for arm in arms:
             ax.plot([arm.rate] * len(losses[arm]), losses[arm], ".", color=colour, alpha=0.6)
-        place = (rates[-1] * 1.06, means[-1])
         below = placement == "Post-LN"
-        ax.text(*place, f"{placement},\nno warm-up", color=colour, va="top" if below else "center")
+        place = (rates[-1] * 1.06, means[-1] - 0.02 if below else means[-1])
+        ax.text(*place, f"{placement}, no warm-up", color=colour, va="top" if below else "center")
     (warm,) = (arm for arm in losses if arm.warm)
-    ax.plot([warm.rate] * len(losses[warm]), losses[warm], ".", color="C1", alpha=0.6)
-    ax.plot(warm.rate, mean(losses[warm]), "D", ms=8, color="C1")
-    ax.text(warm.rate * 1.06, mean(losses[warm]), "Post-LN, with warm-up", color="C1", va="center")
+    beside = warm.rate * 1.07  # so that its seeds stand beside those without warm-up
+    ax.plot([beside] * len(losses[warm]), losses[warm], ".", color="C3", alpha=0.8)
+    ax.plot(beside, mean(losses[warm]), "D", ms=8, color="C3")
+    ax.text(beside * 1.06, mean(losses[warm]), "Post-LN, with warm-up", color="C3", va="center")
     ax.axhline(unigram, color="grey", ls=":", lw=1)
     ax.text(rates[0] * 0.82, unigram, "unigram", va="bottom", color="grey", fontsize=10)
-    ax.set(xscale="log", xlim=(rates[0] * 0.8, rates[-1] * 1.9), xlabel="peak of the learning rate")
+    ax.set(xscale="log", xlim=(rates[0] * 0.8, rates[-1] * 2.1), xlabel="peak of the learning rate")
     ax.set(ylabel="validation loss (nats)", title="Pre-LN bears a rate that stops Post-LN")
-    ax.set_ylim(top=max(unigram, *(max(each) for each in losses.values())) + 0.1)
+    ax.set_ylim(
+        min(min(each) for each in losses.values()) - 0.1,
+        max(unigram, *(max(each) for each in losses.values())) + 0.1,
+    )
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
     run.figure(
         fig,
         "rates",
-        "Six blocks: each seed, and their mean.",
+        "Each seed is a dot, their mean a large mark; dashed lines join means. The stacks with "
+        f"warm-up have the rate {warm.rate:g}, too, and are drawn beside the others.",
         alt="Two lines over two learning rates. Pre-LN falls. Post-LN without warm-up lies near "
         "the dotted line of the unigram at both. With warm-up, Post-LN is lower at the lower rate.",
     )
@@ -227,7 +232,7 @@ def show_distances(run: Run, scores: dict[str, Tensor]) -> None:
         ax.tick_params(labelsize=9)
     axes[0].set_ylabel("score of the same two tokens")
     fig.supxlabel("distance (tokens)", fontsize=11)
-    fig.suptitle("Where no band is drawn, the distance alone counts", fontsize=13)
+    fig.suptitle("A band means that the place counts, too", fontsize=13)
     run.figure(
         fig,
         "distance",
@@ -271,8 +276,15 @@ def show_places(run: Run) -> None:
     )
 
 
-def show_lengths(run: Run, read: Mapping[str, Reading], length: int, bigram: float) -> None:
-    """Draw the loss by place in the text, of models that were trained on `length` characters."""
+def show_lengths(run: Run, read: Mapping[str, Reading], length: int, bigram: Tensor) -> None:
+    """Draw the loss by place in the text, of models that were trained on `length` characters.
+
+    Args:
+        run: the run.
+        read: the losses, by encoding.
+        length: the trained length, T.
+        bigram: the bigram's loss at each place, (8 T,), which is subtracted.
+    """
     fig, axes = plt.subplots(1, 2, figsize=(8, 4.4), sharey=True)
     total = len(read["RoPE"].by_place[0])
     edges = [2**i for i in range(2, total.bit_length())]  # 4, 8, … 8 T
@@ -283,31 +295,32 @@ def show_lengths(run: Run, read: Mapping[str, Reading], length: int, bigram: flo
     ends: list[dict[str, tuple[float, float]]] = [{}, {}]
     for ax, names, title, end in zip(axes, panels, titles, ends, strict=True):
         for name in names:
-            rows = [[row[a:b].mean() for a, b in pairwise(edges)] for row in read[name].by_place]
+            above = [row - bigram for row in read[name].by_place]
+            rows = [[row[a:b].mean() for a, b in pairwise(edges)] for row in above]
             binned = torch.tensor(rows)  # (seeds, bins)
             ax.plot(middle, binned.mean(0), "o-", ms=4, color=colours[name])
             ax.fill_between(middle, binned.amin(0), binned.amax(0), color=colours[name], alpha=0.18)
             end[name] = (middle[-1], binned.mean(0)[-1].item())
         ax.axvline(length, color="grey", lw=1)
-        ax.axhline(bigram, color="grey", lw=1, ls=":")
+        ax.axhline(0, color="grey", lw=1, ls=":")
         ax.set_xscale("log", base=2)
         ax.set(xlabel="place in the text (characters)", title=title, xlim=(4, total * 2.6))
         ax.set_xticks(edges[::2], edges[::2])
         ax.minorticks_off()
-    axes[0].set_ylabel("loss (nats per character)")
+    axes[0].set_ylabel("loss − bigram's loss (nats per character)")
     for ax, end in zip(axes, ends, strict=True):
         label_ends(ax, end, colours)
         grey: dict[str, Any] = {"ha": "right", "color": "grey", "fontsize": 9}
         ax.text(length * 0.95, ax.get_ylim()[1], "trained to here ", va="top", **grey)
-        ax.text(total * 2.5, bigram, "bigram", va="top", **grey)
+        ax.text(total * 2.5, 0, "bigram", va="top", **grey)
     run.figure(
         fig,
         "length",
-        "Loss by place; bands: the range of three seeds. Dotted: the bigram, which predicts from "
-        "the last character alone.",
-        alt="Two line plots of the loss over the place in the text with a vertical line at the "
-        "trained length. Left: ALiBi and NoPE stay flat, RoPE rises. Right: the learned table and "
-        "the sinusoids.",
+        "Loss by place, minus that of a bigram on the same characters. A band is the range of the "
+        "seeds; a line without a band is one seed.",
+        alt="Two line plots over the place in the text of how far the loss is above a bigram's, "
+        "with a vertical line at the trained length. Left: ALiBi and NoPE stay flat, RoPE rises. "
+        "Right: the learned table and the sinusoids.",
     )
 
 

@@ -87,11 +87,19 @@ def unigram(windows: Tensor) -> float:
     return -(single / single.sum()).log()[windows[:, 1:]].mean().item()
 
 
-def bigram(windows: Tensor) -> float:
-    """Return the loss of the training text's frequencies after each character, in nats."""
+def bigram_by_place(windows: Tensor) -> Tensor:
+    """Return the bigram's mean loss at each place, (n, T + 1) windows -> (T,), in nats.
+
+    The bigram knows the training text's frequencies after each character.
+    """
     _, pairs = _counts()
     shares = pairs / pairs.sum(-1, keepdim=True)
-    return -shares.log()[windows[:, :-1], windows[:, 1:]].mean().item()
+    return -shares.log()[windows[:, :-1], windows[:, 1:]].mean(0)
+
+
+def bigram(windows: Tensor) -> float:
+    """Return the bigram's mean loss of (n, T + 1) windows, in nats."""
+    return bigram_by_place(windows).mean().item()
 
 
 def mean_loss(model: nn.Module, windows: Tensor) -> Tensor:
@@ -184,6 +192,7 @@ def train_deep(
     warm: bool,
     seed: int,
     probe: Callable[[Any], list[float]] | None = None,
+    share: float = 1.0,
 ) -> Outcome:
     """Train a deep stack; a warm-up takes a fifth of the steps.
 
@@ -194,8 +203,10 @@ def train_deep(
         warm: whether there is a warm-up.
         seed: of the batches.
         probe: is called with the model at every eighth step, when it has gradients.
+        share: of the usual number of steps.
     """
     sizes = deep_sizes(run)
+    steps = round(share * sizes.steps)
     gradients: list[list[float]] = []
 
     def watch(step: int, model: Any) -> None:
@@ -206,10 +217,10 @@ def train_deep(
         run,
         model,
         small_gpt.shakespeare(),
-        steps=sizes.steps,
+        steps=steps,
         lr=lr,
         seed=seed,
-        warmup=sizes.steps // 5 if warm else 0,
+        warmup=steps // 5 if warm else 0,
         batch=sizes.batch,
         length=sizes.length,
         watch=watch,
@@ -257,7 +268,8 @@ def show_losses(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: float)
     for arm, seeds in outcomes.items():
         losses = [outcome.loss for outcome in seeds]
         weak = mean(weak_steps(outcome) for outcome in seeds)
-        rows.append([str(arm), arm.rate, mean(losses), stdev(losses), f"{weak:.0%}"])
+        spread = f"{stdev(losses):.3f}" if len(losses) > 1 else "–"
+        rows.append([str(arm), arm.rate, mean(losses), spread, f"{weak:.0%}"])
     rows.append(["unigram", "–", unigram, "–", "–"])
     columns = ["", "peak rate", "loss (nats)", "sd of seeds", "steps with weak block 1"]
     run.table("Validation loss; a weak block gets < a tenth of the last's gradient", columns, rows)

@@ -294,6 +294,21 @@ def test_baselines_are_counted_on_the_training_text():
     assert (
         small_gpt.bigram(windows) < training.bigram(windows) < training.unigram(windows) < uniform
     )
+    by_place = training.bigram_by_place(windows)
+    assert by_place.shape == (windows.shape[1] - 1,)
+    assert by_place.mean().item() == pytest.approx(training.bigram(windows))
+    torch.testing.assert_close(by_place[3:4], training.bigram_by_place(windows[:, 3:5]))
+
+
+def test_the_prose_quotes_the_right_rates_of_a_warm_up():
+    steps = training.deep_sizes(a_run()).steps
+    warm = [small_gpt.lr_at(step, steps, steps // 5) for step in range(steps)]
+    cold = [small_gpt.lr_at(step, steps, 0) for step in range(steps)]
+    assert (steps, steps // 5) == (240, 48)
+    assert 1 / warm[0] == pytest.approx(49)
+    assert warm[48] == 1
+    assert warm[100] / cold[100] == pytest.approx(1.25)
+    assert sum(warm) == pytest.approx(sum(cold))
 
 
 # The view.

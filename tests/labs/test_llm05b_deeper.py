@@ -107,6 +107,11 @@ def test_for_a_power_of_2_the_slopes_are_those_of_the_lesson():
         torch.testing.assert_close(-Alibi().bias(heads, 2)[:, 1, 0], lab.slopes(heads))
 
 
+def test_two_positions_near_10000_are_one_in_bfloat16():
+    here, there, *others = torch.tensor([10_000, 9_993, 9_984]).bfloat16()
+    assert here == there == others[0]
+
+
 # Positions.
 
 
