@@ -290,7 +290,7 @@ def padding_must_change_no_logit(run: Run):
 # ## 5. The cache
 # The lesson's loop calls the model on the entire text for each new token, although the text before
 # it did not change. What the model computed there didn't change either, because a position sees
-# only what is before it. Later positions need two vectors of it, in each layer: a **key** and a
+# only what is before it. Later positions need two of its vectors in each layer: a **key** and a
 # **value** (LLM06 explains them). The **KV cache** stores them, and each call computes one
 # position.
 #
@@ -706,9 +706,9 @@ def a_stop_string_is_never_shown(run: Run):
 # It falls back on the unigram's $p(b)$ where $a$ was rare (MacKay & Peto 1995). The constant $k$
 # says how rare: we chose 200 and tuned nothing. The unigram counts each token once more than it
 # saw, so that none is impossible. We test on the end of Shakespeare's plays, which the counting
-# models have not seen. SmolLM2 probably has, in its training, as every model that was trained on
-# the web. So its loss here may be too small. One excerpt shows these losses, and decides
-# nothing: another has others.
+# models have not seen. SmolLM2 probably has, like every model that was trained on the web, so its
+# loss may be smaller here than on new text. This one excerpt shows losses and decides nothing:
+# another excerpt has other losses.
 #
 # A text longer than the model's **context** is read in windows. A token at the start of a window
 # has little before it, which makes it less probable than it should be. So let windows overlap and

@@ -322,7 +322,7 @@ def likelihoods(points: dict[str, list[tuple[float, float]]]) -> Figure:
         ax.annotate(
             name, middles[name], (1.06, label_y), color=colours[name], va="center", arrowprops=line
         )
-    ax.set(xlabel="diversity: share of distinct 4-grams", ylabel="likelihood: mean ln p (nats)")
+    ax.set(xlabel="diversity: share of distinct 4-grams", ylabel="mean ln p (nats): up is likelier")
     ax.set(title="Likelihood against diversity", xlim=(None, 1.45))
     ax.set_xticks([0.2, 0.4, 0.6, 0.8, 1])
     return fig

@@ -41,13 +41,16 @@ def replies(model: Any, tokenizer: Any, prompts: Sequence[str], new: int) -> lis
         mask = torch.cat((mask, torch.ones_like(ids)), 1)
         for row, token in zip(running, ids[:, 0].tolist(), strict=True):
             written[row].append(token)
-        open_ = [i for i, row in enumerate(running) if not _first_line(tokenizer, written[row])[1]]
-        if not open_:
+        unfinished = [
+            i for i, row in enumerate(running) if not _first_line(tokenizer, written[row])[1]
+        ]
+        if not unfinished:
             break
-        if len(open_) <= 0.75 * len(running):  # leaving copies the cache, so not one by one
-            running = [running[i] for i in open_]
-            cache.batch_select_indices(torch.tensor(open_, device=ids.device))
-            ids, mask = ids[open_], mask[open_]
+        if len(unfinished) <= 0.75 * len(running):  # leaving copies the cache, so not one by one
+            running = [running[i] for i in unfinished]
+            cache.batch_select_indices(torch.tensor(unfinished, device=ids.device))
+            ids = ids[unfinished]
+            mask = mask[unfinished]
     return [_first_line(tokenizer, text)[0] for text in written]
 
 
