@@ -130,7 +130,7 @@ def stretches(logits: Sequence[float], u: float) -> Figure:
     ax.set_yticks(range(len(rows)), [f"T = {t:g}" for t in rows])
     ax.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.9), xlabel="probabilities, end to end")
     ax.grid(visible=False)
-    ax.set_title("The token on whose stretch u falls is drawn (dark)")
+    ax.set_title("The token on whose stretch u falls is drawn (strong colour)")
     return fig
 
 
