@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from time import perf_counter
 from typing import Any
 
 from labs.kit import seconds_paired
@@ -47,6 +48,25 @@ class Flow:
             collected.append(i)
             self.returned += len(tokens[i])
         return collected
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """Return what a call returns, and its seconds."""
+    start = perf_counter()
+    result = call()
+    return result, perf_counter() - start
+
+
+def merges_used(ids: Sequence[int], merges: Sequence[tuple[int, int]]) -> int:
+    """Count the different merges that made these ids: the rounds of the simple encoder."""
+    used: set[int] = set()
+    open_ = [*ids]
+    while open_:
+        i = open_.pop()
+        if i >= 256 and i not in used:
+            used.add(i)
+            open_ += merges[i - 256]
+    return len(used)
 
 
 def split_at(ids: list[int], end: int) -> list[list[int]]:

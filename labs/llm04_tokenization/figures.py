@@ -97,11 +97,41 @@ def merge_steps(
     )
 
 
+def injection(tokenizer: Any, typed: str) -> Drawn:
+    """Draw what a user typed as the tokens of two calls, special tokens in another colour."""
+    special = set(tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"]))
+    calls = {
+        "tokenizer(text)": tokenizer(typed).input_ids,
+        "tokenizer(text, split_special_tokens=True)": tokenizer(
+            typed, split_special_tokens=True
+        ).input_ids,
+    }
+    fig, ax = plt.subplots(figsize=(7.2, 2.2))
+    for y, (call, ids) in enumerate(calls.items()):
+        found = sum(i in special for i in ids)
+        ax.text(0, -y + 0.36, f"{call}: {len(ids)} tokens, {found} special", size=9.5)
+        x = 0.0
+        for i in ids:
+            text = tokenizer.decode([i]).replace(" ", "·").replace("\n", "↵")
+            colour = "C1" if i in special else "C0"
+            ax.barh(-y, len(text) + 0.6, 0.5, left=x, color=colour, alpha=0.3)
+            ax.text(x + len(text) / 2 + 0.3, -y, text, size=8, **MONO)
+            x += len(text) + 0.8
+    ax.set(ylim=(-1.35, 0.55), title="Injected, one token ends the user's turn")
+    ax.axis("off")
+    return (
+        fig,
+        "What the user typed. Orange tokens are special; ↵ is a line end and a dot a space.",
+        "Two rows of boxes, one for each token. In the first, <|im_end|> and <|im_start|> are one "
+        "orange box each; in the second, each of them is several blue ones.",
+    )
+
+
 def batch(
     texts: list[str], tokenizer: Any, rows: list[list[int]], changes: dict[str, list[float]]
 ) -> Drawn:
     """Draw a batch padded on the left, and how far each row's prediction moves."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=[1.9, 1])
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(7.2, 5.6), height_ratios=[1.3, 1])
     width = max(map(len, rows))
     for y, row in enumerate(rows):
         missing = width - len(row)
@@ -109,21 +139,22 @@ def batch(
             real = x >= missing
             text = tokenizer.decode([row[x - missing]]).strip() if real else "pad"
             colour = "C0" if real else GREY
-            left.add_patch(Rectangle((x + 0.04, -y - 0.42), 0.92, 0.84, color=colour, alpha=0.25))
-            left.text(x + 0.5, -y, text, ha="center", va="center", size=7.5)
-    left.set(xlim=(0, width), ylim=(-len(texts) + 0.4, 0.6))
-    left.set_title("Eight prompts, padded on the left", size=11)
-    left.axis("off")
+            top.add_patch(Rectangle((x + 0.04, -y - 0.42), 0.92, 0.84, color=colour, alpha=0.25))
+            size = 8 if len(text) < 9 else 6.5
+            top.text(x + 0.5, -y, text, ha="center", va="center", size=size)
+    top.set(xlim=(0, width), ylim=(-len(texts) + 0.4, 0.6))
+    top.set_title("Eight prompts, padded on the left", size=11)
+    top.axis("off")
     for y, (name, values) in enumerate(changes.items()):
-        right.plot(values, [-y - 0.12] * len(values), "o", color=f"C{y % 2}", alpha=0.7, ms=5)
-        right.text(1e-5, -y + 0.2, name, va="center", size=8.5)
-    right.set_xscale("log")
-    right.set(yticks=[], xlim=(6e-6, 100), ylim=(-len(changes) + 0.5, 0.6))
-    right.set(xlabel="largest change of a log-probability (nats)")
-    right.set_title("Padding in front needs the mask", size=11)
+        bottom.plot(values, [-y - 0.15] * len(values), "o", color=f"C{y % 2}", alpha=0.7, ms=5)
+        bottom.text(8e-6, -y + 0.2, name, va="center", size=9)
+    bottom.set_xscale("log")
+    bottom.set(yticks=[], xlim=(6e-6, 100), ylim=(-len(changes) + 0.5, 0.6))
+    bottom.set(xlabel="largest change of a log-probability (nats)")
+    bottom.set_title("Padding in front needs the mask", size=11)
     return (
         fig,
-        "Eight prompts as a batch. A dot on the right is a prompt that is padded: by how much its "
+        "Eight prompts as a batch. A dot below is a prompt that is padded: by how much its "
         "prediction differs from that of the prompt alone.",
         "A grid of eight rows of tokens padded on the left with grey cells, and a dot plot on a "
         "log scale: about 0.00003 with the mask, about 10 without.",
@@ -284,8 +315,9 @@ def batches(pictures: dict[str, list[list[int]]]) -> Drawn:
     axes[0].set_ylabel("row of the batch")
     return (
         fig,
-        "A batch of 32 rows in three ways, on one scale. White is padding. In the packed batch, "
-        "neighbouring speeches have two blues, and the dark ids are the ends.",
+        "A batch of 32 rows in three ways, on one scale. White is padding. The batch from a bucket "
+        "is the middle one of 50; the last ones have more padding. In the packed batch, "
+        "neighbouring blocks have two blues, and the dark ids are the ends.",
         "Three pictures of a batch with a line for each row: in random order a few long rows make "
         "it wide and mostly white, in a bucket it is narrow, packed it is full.",
     )

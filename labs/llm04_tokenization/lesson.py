@@ -5,8 +5,7 @@
 # **You will be able to** write a byte-level BPE tokenizer and show that it equals the libraries';
 # pad, mask and truncate a batch; protect a chat from injected special tokens; explain which
 # mistakes of a model come from its tokenizer; predict what a text costs in another language.
-# **Builds on** Python and LLM01. **Takes** 45 minutes to read, half a minute to run (`tiny`, 2
-# cores).
+# **Builds on** Python and LLM01. **Takes** 45 minutes to read, a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 from collections import Counter
@@ -27,8 +26,8 @@ Pair = tuple[int, int]  # two neighbouring ids
 
 # %% [markdown]
 # ## 1. Text is bytes
-# A model computes with numbers. So text must become a list of whole numbers, the **ids**, and each
-# id stands for a piece of text, a **token**. A set of tokens with their ids is a **vocabulary**.
+# The numbers are whole and called **ids**. Each id stands for a piece of text, a **token**. The set
+# of tokens with their ids is a **vocabulary**.
 #
 # A computer stores text as numbers already. Unicode gives each character a **code point**, a number
 # up to 1,114,111, usually written in hexadecimal. **UTF-8** writes a code point as one to four
@@ -47,10 +46,9 @@ Pair = tuple[int, int]  # two neighbouring ids
 # Korean take three, and most emoji four. And what looks like one character may be several code
 # points: a family emoji is four people, joined by invisible characters.
 #
-# Bytes are a complete vocabulary of 256 tokens: they can write any text. But then every byte is a
-# token, and a model must compute a step for each. A vocabulary of all words would make short
-# sequences, but no list holds every word. **Subwords** stand between: frequent words are single
-# tokens, and rare words are several.
+# Bytes are a complete vocabulary: 256 tokens write any text. But a model must compute a step for
+# each byte. Words as tokens make short sequences, but no list holds every word. **Subwords** stand
+# between: frequent words are single tokens, and rare words are several.
 
 
 # %% 1. UTF-8
@@ -85,16 +83,15 @@ def utf8_takes_one_to_four_bytes(run: Run):
 # %% [markdown]
 # ## 2. Byte-pair encoding
 # **Byte-pair encoding** (BPE; Gage 1994) builds subwords. Sennrich et al. (2016) brought it to
-# language models, with characters; GPT-2 uses bytes (Radford et al. 2019). It starts with the 256
+# translation, with characters; GPT-2 uses bytes (Radford et al. 2019). It starts with the 256
 # bytes and repeats one step: *count all pairs of neighbours, and make the most frequent pair a new
 # token.* Such a step is a **merge**.
 #
 # Take the text `low low lower`. The pairs (l, o) and (o, w) both occur three times. Which comes
 # first? A **tie rule** must decide, or two programs would make two vocabularies from one text. Ours
 # takes the pair with the smaller first id; if those are equal, the smaller second id. The id of a
-# byte is its value, l is 108 and o is 111, so (l, o) becomes token 256. Now the pair (256, w)
-# occurs three times and becomes token 257, `low`. Then a space and 257 occur twice, and become
-# token 258.
+# byte is its value, l is 108 and o is 111, so (l, o) becomes token 256. Now (256, w) occurs three
+# times and becomes token 257, `low`. Then a space and 257 occur twice, and become token 258.
 #
 # A merge must not cross from one word to the next. Otherwise the vocabulary would fill with `dog.`,
 # `dog!` and `dog,`: three ids for one word. So a pattern first cuts the text into **words**. We use
@@ -208,10 +205,6 @@ def our_merges_are_the_librarys(run: Run):
     theirs = vocabularies.train_by_tokenizers(words, 256 + len(merges))
     name = f"of {len(merges)} merges, different"
     run.check(name, differing(merges, theirs), equals=0, decides=True)
-    theirs = vocabularies.train_by_tokenizers(words, 256 + len(merges), reverse=True)
-    because = "a short text has ties, and the rules take different pairs"
-    name = "the same for another tie rule"
-    run.check(name, differing(merges, theirs), at_least=1, because=because, decides=True)
     example = count_words("low low lower")
     figures.show(run, "merges", figures.merge_steps(example, train(example, 4), merge))
     run.view("merges", "merge_by_merge", *view_data.merges(WORD))
@@ -273,10 +266,10 @@ def decode(ids: Iterable[int], tokens: list[bytes]) -> str:
 
 # %% [markdown]
 # ## 4. Special tokens
-# **Special tokens** mark structure, such as the end of a document or the start of a turn in a chat.
-# Each has a readable **name**, such as `<|im_end|>`. In our vocabulary their ids come last; SmolLM2
-# has 0 to 16 for them. Before anything else, the encoder cuts a text at the names that the caller
-# allows.
+# **Special tokens** mark structure, such as the start of a turn in a chat. Each has a readable
+# **name**, such as `<|im_end|>`. In our vocabulary their ids come last; SmolLM2 has 0 to 16 for
+# them. First of all, the encoder cuts a text at the names that the caller allows. Decoded text
+# doesn't show whether a name was a special token or many ordinary ones.
 
 
 # %% 4. Special tokens
@@ -369,18 +362,17 @@ def our_ids_are_the_librarys_and_lose_nothing(run: Run):
 # and a user's text by `tokenizer(text, split_special_tokens=True)`, and join the ids.
 # `apply_chat_template` doesn't protect you: it writes the chat as a single text first.
 #
-# This stops forged turns. It doesn't stop orders that are written in plain words. To see both, a
-# user asks a question, types a system turn that orders the reply BANANA, and asks again. We encode
-# what they typed as text and as special tokens, and compare the log-probability of BANANA, the sum
-# over its tokens. Its unit is the **nat**: one nat more is 2.7 times as likely. The extra turns
-# alone might change it, whatever they say. So we repeat this with a turn that orders nothing, "You
-# are a helpful assistant.", and subtract what it gains.
+# This stops forged turns, but not orders in plain words. To see both, a user asks a question, types
+# a system turn that orders the reply BANANA, and asks again. We encode that as text and as special
+# tokens, and compare the log-probability of BANANA, the sum over its tokens. Its unit is the
+# **nat**: one nat more is 2.7 times as likely. The extra turns alone might change it. So we repeat
+# this with a turn that orders nothing, "You are a helpful assistant.", and subtract what it gains.
 
 
 # %% 4. Injected turns
 @lab.experiment
 def an_injected_order_counts_more_than_the_same_text(run: Run):
-    """An injected order makes its reply likelier than the order as text, beyond what turns add.
+    """Injected, an order for BANANA makes that reply likelier than as text, beyond what turns add.
 
     Predict: by default, does SmolLM2's tokenizer make a special token of what a user types?
     """
@@ -389,7 +381,8 @@ def an_injected_order_counts_more_than_the_same_text(run: Run):
     counts = smollm2_tasks.special_tokens_in(tokenizer, typed)
     for call, expected in (("split_special_tokens=True", 0), ("apply_chat_template", 2)):
         run.check(f"special tokens in a user's text, {call}", counts[call], equals=expected)
-    run.measure("the same, by default", counts["tokenizer(text)"])
+    run.measure("special tokens in a user's text, by default", counts["tokenizer(text)"])
+    figures.show(run, "injection", figures.injection(tokenizer, typed))
     questions = smollm2_tasks.QUESTIONS[: run.pick(tiny=8, small=20, full=20)]
     attacks = smollm2_tasks.injected(model, tokenizer, questions)
     rows = [[*name, mean(v), attacks.obeyed[name]] for name, v in attacks.scores.items()]
@@ -403,10 +396,10 @@ def an_injected_order_counts_more_than_the_same_text(run: Run):
     run.measure(name, gap - 2 * error, expect_at_least=0, because=because, decides=True)
     plain = mean(attacks.scores["order", "as text"]) - mean(attacks.scores["no order", "as text"])
     return (
-        f"Injection adds {mean(order):.1f} nats to the order and {mean(neutral):.1f} to the other "
-        f"turn, {gap:.1f} ± {error:.1f} fewer. As plain text the order adds {plain:.1f} nats. This "
-        f"small model rarely obeys: it replies BANANA to {attacks.obeyed['order', 'injected']} of "
-        f"{len(questions)} questions, even injected."
+        f"Injected, the order gains {mean(order):.1f} nats for BANANA, the other turn "
+        f"{mean(neutral):.1f}: the difference is {gap:.1f}, with a standard error of {error:.1f}. "
+        f"As plain text, the order already adds {plain:.1f}. Even injected, it gets the reply "
+        f"BANANA to {attacks.obeyed['order', 'injected']} of {len(questions)} questions."
     )
 
 
@@ -425,10 +418,9 @@ def an_injected_order_counts_more_than_the_same_text(run: Run):
 # | right | 7 8 9 0 0 | 1 1 1 0 0 |
 # | left | 0 0 7 8 9 | 0 0 1 1 1 |
 #
-# Does a batch need its mask? A token sees only itself and what stands before it. So padding
-# *behind* a text is invisible to it, and padding *before* it is not. On the right, read the
-# prediction at the last real token; on the left, give the model the mask. (Left padding also moves
-# a text to later positions. SmolLM2 uses only distances, LLM05b, so that changes nothing.)
+# A token sees only itself and what stands before it. So padding *behind* a text is invisible to it,
+# and padding *before* it is not. On the right, read the prediction at the last real token; on the
+# left, give the model the mask. Left padding also shifts positions, which SmolLM2 ignores (LLM05b).
 #
 # A text that is too long is **truncated**: what lies beyond the limit is cut off.
 
@@ -495,23 +487,23 @@ def padding_on_the_left_needs_the_mask(run: Run):
 
 # %% [markdown]
 # A batch costs $B \times L$ steps, where $B$ is the number of rows and $L$ the length of the
-# longest: short rows cost as much as long ones. Truncation costs text. So count tokens before you
-# choose a limit: the table below has median and 90th percentile of the blocks between empty lines
-# in the plays. A limit there cuts the longest tenth. LLM04+ measures what that loses.
+# longest: short rows cost as much as long ones. Truncation costs text; LLM04+ measures how much. So
+# count tokens before you choose a limit. The table below has the median and the 90th percentile of
+# the blocks between empty lines in the plays.
 #
 # ## 6. Real vocabularies
 # We encode the same texts with six vocabularies: ours, and five that come with well-known models.
 #
 # - **Byte-level BPE**, as ours: SmolLM2, DeepSeek and Tekken, Mistral's newer one.
 # - **BPE on characters**, with bytes for those that the vocabulary lacks: Mistral 7B.
-# - **Unigram** (Kudo 2018) gives each token a probability and cuts a word in the most probable way:
-#   AI21's J2. It also **normalizes** a text first: it replaces the wide comma of Chinese by the
-#   ordinary one, and the original text is lost. (Its model file loses line ends, too, so its bytes
-#   per token for Python are too high.)
+# - **Unigram** (Kudo 2018) gives each token a probability and cuts a text in the most probable way:
+#   AI21's J2. Its tokens may hold several words, such as ` of the first`. It also **normalizes**:
+#   wide commas of Chinese become ordinary ones, and line ends become spaces, so its number for
+#   Python is too good.
 #
-# More ids make shorter sequences, so a text needs fewer steps and more of it fits into a context.
-# But every id needs a row of numbers in the model: SmolLM2's 49,152 × 576 are 28 of its 135 million
-# parameters. And a rare token is rarely trained.
+# Learned from the same texts, more ids make shorter sequences (LLM04+): a text needs fewer steps
+# and more of it fits into a context. But every id needs a row of numbers in the model: SmolLM2's
+# 49,152 × 576 are 28 of its 135 million parameters. And a rare token is rarely trained.
 
 
 # %% 6. Vocabularies compared
@@ -531,6 +523,8 @@ def byte_level_vocabularies_return_our_paragraphs(run: Run):
     because = "it replaces wide commas and takes apart a Thai vowel (Unicode's NFKC)"
     name = "languages that AI21's changes"
     run.check(name, len(changed["AI21 J2"]), at_least=1, because=because, decides=True)
+    several = {v.name: vocabularies.share_of_several_words(v) for v in compared}
+    run.check("AI21's English: share of tokens of several words", several["AI21 J2"], at_least=0.1)
     sentence = "In the end, 12,345 naïve cafés: бабушка"
     figures.show(run, "tokens", figures.one_sentence(sentence, compared))
     run.view("tokens", "vocabularies", *view_data.tokens(compared, sentence))
@@ -553,12 +547,11 @@ def byte_level_vocabularies_return_our_paragraphs(run: Run):
 #
 # **A space at the end.** In training, words came with their space: ` Paris`. A prompt that ends
 # with a space has used up the space that belongs to ` Paris`. The only way on to the word is the
-# token `Paris` without a space, which hardly ever followed a space token. SmolLM2 is an extreme
-# case: it cuts before every digit, so what mostly followed a single space token was a number.
+# token `Paris`, which hardly ever followed a space token. SmolLM2 is an extreme case: it cuts
+# before every digit, so a digit mostly follows a single space token, at least in code.
 #
-# **Numbers.** Vocabularies cut 1234567 differently, as the table above shows. Groups of three from
-# the left make 123|456|7. Singh & Strouse (2024) found that large models add better when the groups
-# start from the right, as people write them: 1,234,567.
+# **Numbers.** The table above shows how vocabularies cut 1234567. Singh & Strouse (2024) found that
+# large models add better when groups of three start from the right, as people write: 1,234,567.
 
 
 # %% 7. SmolLM2's answers
@@ -583,13 +576,14 @@ def other_tokens_get_other_answers(run: Run):
     because = "more than for all other tokens together"
     digit = min(completed.digit_after_space)
     run.measure(name, digit, expect_at_least=0.5, because=because, decides=True)
+    share = smollm2_tasks.digits_after_a_space(tokenizer)
+    name = "Python code: share of single space tokens before a digit"
+    run.measure(name, share, expect_at_least=0.5, because="“mostly”")
     token, letters = smollm2_tasks.written_spellings(model, tokenizer, "table")
     figures.show(run, "answers", figures.answers(spelled, completed))
     return (
-        f"It spells {sum(spelled['single letters']):.0f} of {len(words)} words right as letters, "
-        f"{sum(spelled['single tokens']):.0f} as tokens. Of ` table` it makes {token}, of its "
-        f"letters {letters}. It completes “The capital of France is ”, with a space, with "
-        f"“{completed.likeliest[0]}”."
+        f"Asked to spell ` table`, it writes {token}, and for its letters {letters}. It completes "
+        f"“The capital of France is ”, with a space, with “{completed.likeliest[0]}”."
     )
 
 
@@ -603,9 +597,9 @@ def other_tokens_get_other_answers(run: Run):
 # - **Training**: how long tokens are in this language. If a text has $r$ times the bytes of the
 #   English one, and English has $e$ bytes per token and the language $l$, its price is $r e / l$.
 #   With twice the bytes, 1.5 to a token where English has 4.5, a text costs six times as much.
-# - **The split pattern**: no token crosses a word. GPT-2's pattern, which SmolLM2 uses, too, knows
+# - **The split pattern**: no merge crosses a word. GPT-2's pattern, which SmolLM2 uses, too, knows
 #   letters and digits. The signs that Hindi adds to its letters are neither, so it cuts हिन्दी into
-#   six pieces, and no training can join them.
+#   six pieces, and no training can join them. Tekken's pattern counts such signs as letters.
 #
 # Our sixteen paragraphs say the same in twelve languages and eight scripts. They were written for
 # this lab in English and translated by a language model. Native speakers have not checked them, and
@@ -644,30 +638,32 @@ def the_same_meaning_costs_more_elsewhere(run: Run):
     title = "Tokens ÷ those of the English paragraph: mean ± standard deviation over 16 paragraphs"
     run.table(title, ["language", *prices], rows)
     dearest = order[-1]
-    name = f"SmolLM2, {dearest}: smallest ratio of the 16 paragraphs"
+    name = "SmolLM2, Thai: smallest ratio of the 16 paragraphs"
     because = "“several times”, for each of the paragraphs"
-    run.check(name, min(costs[dearest]), at_least=2, because=because, decides=True)
+    run.check(name, min(costs["Thai"]), at_least=3, because=because, decides=True)
     words = vocabularies.relative_words(WORD)["Hindi"]
-    per_word = vocabularies.tokens_per_word(real()[0].pieces, WORD, "Hindi")
-    because = "no token crosses a word of the pattern"
-    run.check("SmolLM2, Hindi: tokens per word", min(per_word), at_least=1, because=because)
+    per_word = {v.name: vocabularies.tokens_per_word(v.pieces, WORD, "Hindi") for v in real()}
+    because = "no merge crosses a word of GPT-2's pattern"
+    name = "tokens per such word of Hindi"
+    run.check(f"{name}, SmolLM2", per_word["SmolLM2"], at_least=1, because=because)
+    because = "its pattern doesn't cut before signs"
+    run.check(f"{name}, Tekken", per_word["Tekken"], at_most=1, because=because)
     factors = [mean(p[i] for p in prices["SmolLM2"][dearest]) for i in (1, 2)]
     tekken, best = vocabularies.dearest(prices["Tekken"])
-    name = "Tekken's dearest language ÷ SmolLM2's"
-    run.measure(name, best / mean(costs[dearest]), expect_at_most=1, because="it was made for many")
     figures.show(run, "languages", figures.languages(prices, order))
     return (
         f"With SmolLM2 {dearest} costs {mean(costs[dearest]):.1f} times English: {factors[0]:.1f} "
         f"times the bytes, in tokens {factors[1]:.1f} times shorter. With Tekken the dearest, "
         f"{tekken}, costs {best:.1f} times. Hindi costs {mean(costs['Hindi']):.1f} times: the "
-        f"pattern cuts it into {mean(words):.1f} times as many words, and training explains the "
-        f"other {mean(costs['Hindi']) / mean(words):.1f} times."
+        f"pattern cuts it into {mean(words):.1f} times as many words, and a word takes "
+        f"{mean(costs['Hindi']) / mean(words):.1f} times as many tokens."
     )
 
 
 # %% [markdown]
-# **Try it**: a chat takes 800 tokens in English, and a cent buys 1,000. What does it cost in Hindi
-# under each vocabulary? AI21's ratios are high because its English is cheap.
+# **Try it**: a cent buys 1,000 tokens. In Hindi, 40 of our paragraphs cost 40 × 24 × 5.07 ÷ 1,000 =
+# 4.9 cents with SmolLM2. With AI21's J2 and with Tekken you should find about 4 and 1.6 cents.
+# Tokens of several words make J2's English cheap, so its ratio is higher and its price lower.
 #
 # ## What to remember
 # - BPE counts pairs, merges the most frequent one and repeats; encoding applies the merges in the
@@ -685,14 +681,18 @@ def closing(results: Results) -> str:
     """Sum up this run."""
     name = "after a space: smallest probability of a digit"
     digit = results.value("other_tokens_get_other_answers", name)
-    return f"After a space at the end, SmolLM2 expects a digit: {digit:.0%} or more in each prompt."
+    name = "SmolLM2, Thai: smallest ratio of the 16 paragraphs"
+    thai = results.value("the_same_meaning_costs_more_elsewhere", name)
+    return (
+        f"After a space at the end, SmolLM2 expects a digit: {digit:.0%} or more in each prompt. "
+        f"Each Thai paragraph costs at least {thai:.1f} times the English one."
+    )
 
 
 # %% [markdown]
 # **Read on**: Sennrich et al. 2016, *Neural Machine Translation of Rare Words with Subword Units* ·
 # Petrov et al. 2023, *Language Model Tokenizers Introduce Unfairness Between Languages* · Land &
-# Bartolo 2024, *Fishing for Magikarp*, on tokens that were never trained. LLM04+ makes all of this
-# fast. Next is LLM05a, normalization.
+# Bartolo 2024, *Fishing for Magikarp*, on tokens that were never trained. Next is LLM05a.
 
 
 # %%

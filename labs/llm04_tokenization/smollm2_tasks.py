@@ -1,8 +1,14 @@
 """Tasks for SmolLM2 whose results can be checked: facts, spelling, injected turns, padding."""
 
+import argparse
+import csv
+import heapq
+import inspect
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -210,6 +216,13 @@ def completions(model: Any, tokenizer: Any) -> Completions:
         spaced[:, digits].sum(-1).tolist(),
         [tokenizer.decode([i]) for i in spaced.argmax(-1).tolist()],
     )
+
+
+def digits_after_a_space(tokenizer: Any) -> float:
+    """Return the share of single space tokens that a digit follows, in Python's own modules."""
+    text = "".join(map(inspect.getsource, (argparse, csv, heapq, statistics)))
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
+    return mean(after.isdigit() for token, after in pairwise(tokens) if token == "Ġ")
 
 
 def next_token_probabilities(model: Any, rows: list[list[int]]) -> "torch.Tensor":  # (B, V)

@@ -162,9 +162,7 @@ def in_tiktoken(tokens: list[bytes], pattern: str) -> "tiktoken.Encoding":
     return tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
 
 
-def train_by_tokenizers(
-    words: Counter[bytes], size: int, reverse: bool = False
-) -> list[tuple[int, int]]:
+def train_by_tokenizers(words: Counter[bytes], size: int) -> list[tuple[int, int]]:
     """Return the merges that `tokenizers` learns from words, up to `size` ids, as pairs of ids.
 
     Ties are broken by ids, and the ids of its alphabet follow the code points. Here each byte is
@@ -174,18 +172,15 @@ def train_by_tokenizers(
     Args:
         words: the words and their frequencies.
         size: the number of ids, 256 of which are the bytes.
-        reverse: whether bytes with large values come first.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     between = "\u2400"  # stands for no byte
-    order = range(255, -1, -1) if reverse else range(256)
-    letter = {byte: chr(rank) for rank, byte in enumerate(order)}
-    ids = {character: byte for byte, character in letter.items()}
+    ids = {chr(byte): byte for byte in range(256)}
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Split(between, "removed")
     trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=list(ids), show_progress=False)
-    spelled = ("".join(letter[byte] for byte in word) + between for word in words.elements())
+    spelled = (word.decode("latin-1") + between for word in words.elements())
     tokenizer.train_from_iterator(spelled, trainer)
     pairs: list[list[str]] = json.loads(tokenizer.to_str())["model"]["merges"]
     merges: list[tuple[int, int]] = []
@@ -208,6 +203,12 @@ def paragraphs() -> dict[str, list[str]]:
 def bytes_per_token(vocabulary: Vocabulary, text: str) -> float:
     """Return the mean length of a token."""
     return len(text.encode()) / len(vocabulary.pieces(text))
+
+
+def share_of_several_words(vocabulary: Vocabulary) -> float:
+    """Return the share of tokens with a space inside, in the English paragraphs."""
+    pieces = vocabulary.pieces(" ".join(paragraphs()["English"]))
+    return mean(b" " in piece.strip() for piece in pieces)
 
 
 def changed_languages(vocabulary: Vocabulary) -> list[str]:
