@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,7 +34,9 @@ from labs.kit.run.devices import describe_device
 from labs.kit.run.processes import leave, run_group
 from labs.kit.run.run import Run
 from labs.llm10_llama import lesson as lab
+from labs.llm10_llama import training
 from labs.llm10_llama.corpus import open_text
+from labs.llm10_llama.ladder import nats
 
 import numpy as np
 import torch
@@ -82,7 +85,7 @@ def run_theirs(copy: Path) -> dict[str, Any]:
     gpt = module.GPT(module.GPTConfig(**checkpoint["model_args"]))
     gpt.load_state_dict(checkpoint["model"])
     ids = np.fromfile(copy / "data/shakespeare_char/val.bin", dtype=np.uint16)
-    loss = lab.nats(Theirs(gpt.eval()), ids, checkpoint["model_args"]["block_size"])
+    loss = nats(Theirs(gpt.eval()), ids, checkpoint["model_args"]["block_size"])
     return {
         "who": "nanoGPT",
         "parameters": lab.parameters(gpt),
@@ -123,15 +126,15 @@ def train(corpus: Path, result: Path, seed: int) -> None:
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         settings = Settings(size="small", precision="fp32", seed=seed, outputs=folder)
         run = Run(settings, "fp32", Output(log, silent=True), folder)
-        config, recipe = lab.HEADLINE
+        config, recipe = training.HEADLINE
         text = open_text(corpus, 0, folder)
-        config = lab.replace(config, vocabulary=text.vocabulary)
-        trained = lab.train(run, "headline", config, text, recipe, seed)
+        config = replace(config, vocabulary=text.vocabulary)
+        trained = training.train(run, lab.PARTS, "headline", config, text, recipe, seed)
         if run.accelerator.is_main_process:
             row = {
                 "parameters": lab.parameters(trained.model),
                 "tokens": recipe.steps * recipe.batch * config.context,
-                "loss": lab.nats(trained.model, text.validation, config.context),
+                "loss": nats(trained.model, text.validation, config.context),
                 "note": f"training alone {trained.seconds:.1f} s",
             }
             result.write_text(json.dumps(row), encoding="utf-8")

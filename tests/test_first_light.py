@@ -39,7 +39,8 @@ VIEWS = {  # the interactive views of each lab, as its page has them
     "LLM06": ["five_words", "attention"],
     "LLM07": ["low_rank"],
     "LLM08": ["batch"],
-    "LLM10": ["curve"],
+    "LLM10": ["curve", "tokens"],
+    "LLM10+": ["attention"],
 }
 # What a key is pressed on: a token, a slider, or a word.
 CONTROLS = (

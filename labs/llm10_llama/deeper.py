@@ -1,12 +1,13 @@
 # %% [markdown]
 # # LLM10+ · A tiny LLaMA, deeper
-# What a step costs in memory, what each part of the model is worth, and a transformer's bill.
+# Bugs that a loss hides, what each part is worth, what a step costs, and a transformer's bill.
 #
-# **You will be able to** count a step's page faults and avoid them; lay out a matrix for the
-# product that it is used in; tell by an ablation, against the spread over seeds, what a part of a
-# model is worth; predict a transformer's parameters, FLOPs and bytes from its configuration.
-# **Builds on** LLM10, whose model, text and training it takes. **Takes** half an hour to read, a
-# minute to run (`tiny`, 2 cores).
+# **You will be able to** find a bug by what it does; measure what a part of a model is worth,
+# against the spread over seeds; explain Muon; derive the gradient of RMSNorm; count a step's page
+# faults, and avoid them; lay out a matrix for the product that it is used in; say what a head looks
+# at; predict a transformer's parameters, FLOPs and bytes from its configuration. **Builds on**
+# LLM10, whose model, text and training it uses. **Takes** 50 minutes to read and two minutes to run
+# (`tiny`, 2 cores).
 
 # %% Imports
 import copy
@@ -22,22 +23,17 @@ from labs.kit.measure import in_new_process
 from labs.llm01_inference import called
 from labs.llm03_neural_networks import best_in_turn
 from labs.llm05a_normalization import RMSNorm, SwiGLU
-from labs.llm10_llama import figures
-from labs.llm10_llama.lesson import (
-    DOUBLE,
-    Config,
-    LeanRMSNorm,
-    Llama,
-    Recipe,
-    corpus,
-    from_transformers,
-    generate,
-    nats,
-    parameters,
-    train,
-)
+from labs.llm06_attention import attention_view
+from labs.llm10_llama import deeper_figures, heads, probes
+from labs.llm10_llama.conversion import from_transformers, to_transformers
+from labs.llm10_llama.corpus import tokenizer_of
+from labs.llm10_llama.ladder import corpus, looked_at, nats
+from labs.llm10_llama.lesson import PARTS, Attention, Llama, generate
 from labs.llm10_llama.memory import cost, keep_memory
+from labs.llm10_llama.muon import COEFFICIENTS, orthogonal
 from labs.llm10_llama.options import declare_options
+from labs.llm10_llama.parts import Config, LeanRMSNorm, parameters, random_tokens
+from labs.llm10_llama.training import Recipe, train, trained
 from labs.llm10_llama.transformer_costs import (
     GPT2,
     PUBLISHED,
@@ -59,21 +55,344 @@ from transformers.utils import logging
 
 lab = Lab("LLM10+")
 declare_options(lab)
+DOUBLE = torch.float64
 
 # %% [markdown]
-# ## 1. What does a step cost?
-# A step takes 2 operations forward and 4 backward for each weight and token, so $6NBT$ for $N$
-# weights and $B$ texts of $T$ tokens (section 4). At this size that isn't the whole story. A step
-# makes and drops some hundred tensors of up to a megabyte. The C library gets large blocks from the
-# kernel and gives them back when they are dropped (glibc's bound begins at 128 KiB and moves); and
-# a fresh page of 4 KiB is first mapped and cleared, a **page fault**, for each of 256 pages in a
-# megabyte, each time. (Some kernels take 2 MiB at once: fewer faults, as much to clear.) Two lines
-# in labs/llm10_llama/memory.py tell glibc to keep what it has; LLM10's `train` calls them first.
-# Nothing about the model changes, not one bit of its numbers. (A process that has freed much before
-# has blocks lying about, and may not notice: so we look at fresh ones.)
+# ## 1. Five planted bugs
+# Here are five models of one block, each with a bug that people have made. Each trains, and each
+# loss falls. Which of them does the loss give away?
+#
+# - **The future is seen.** The causal mask is missing.
+# - **With a cache, positions begin at 0 again.** Training uses no cache, so it never notices.
+# - **The two ends aren't tied.** The output has a separate matrix.
+# - **There are no positions.** RoPE is missing.
+# - **The last norm is missing.**
+#
+# A loss is one number, and you have no better one beside it. So ask for each bug what it would
+# *do*, and test that on a model that isn't trained yet. Change the last token: earlier logits must
+# stay. Swap the first two tokens: the last logits must change. Read a text in two parts through a
+# cache: the logits must be those of the text at once. You write these tests.
 
 
-# %% 1. What a step costs
+# %% 1. Planted bugs
+def _sees_ahead(model: Llama) -> None:
+    def mix(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
+
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.mix = mix
+
+
+def _forgets_where(model: Any) -> None:
+    right = model.turns
+    model.turns = lambda _start, *rest: right(0, *rest)
+
+
+def _is_not_tied(model: Llama) -> None:
+    model.lm_head.weight = nn.Parameter(model.embed_tokens.weight.detach().clone())
+
+
+def _has_no_positions(model: Any) -> None:
+    model.turns = lambda *_: None
+
+
+def _skips_the_last_norm(model: Llama) -> None:
+    model.norm = nn.Identity()
+
+
+BUGS: dict[str, Callable[[Llama], None]] = {
+    "the future is seen": _sees_ahead,
+    "with a cache, positions begin at 0 again": _forgets_where,
+    "the two ends aren't tied": _is_not_tied,
+    "there are no positions": _has_no_positions,
+    "the last norm is missing": _skips_the_last_norm,
+}
+
+
+@lab.exercise(
+    level=3,
+    hints=(
+        "Each bug does something: change the last token, swap the first two, read in two parts.",
+        "Tied means one tensor, not equal ones. For the norm, look at what enters lm_head, by a "
+        "hook: after an untrained norm, the mean square is 1.",
+        "Without positions, one block can't tell the order of earlier tokens: swap the first two "
+        "and look at the last logits. With a cache, compare with reading all at once.",
+    ),
+)
+def diagnose(model: Llama) -> str:
+    """Return the name in BUGS of an untrained model's bug; "" for a sound model of one block."""
+    tokens = torch.arange(8)[None]
+    changed = tokens.clone()
+    changed[0, -1] = 0
+    swapped = tokens.clone()
+    swapped[0, :2] = torch.tensor([1, 0])
+    entering: list[Tensor] = []
+    hook = model.lm_head.register_forward_pre_hook(lambda _m, inputs: entering.append(inputs[0]))
+    with torch.no_grad():
+        logits = model(tokens)
+        with_other_end = model(changed)
+        in_other_order = model(swapped)
+        cache = model.cache(1, 8)
+        by_parts = torch.cat([model(part, cache) for part in tokens.split(4, 1)], 1)
+    hook.remove()
+    if not torch.allclose(with_other_end[:, :-1], logits[:, :-1], atol=1e-5):
+        return "the future is seen"
+    if torch.allclose(in_other_order[:, -1], logits[:, -1], atol=1e-5):
+        return "there are no positions"
+    if not torch.allclose(by_parts, logits, atol=1e-4):
+        return "with a cache, positions begin at 0 again"
+    if model.lm_head.weight is not model.embed_tokens.weight:
+        return "the two ends aren't tied"
+    if abs(entering[0].square().mean() - 1) > 0.01:
+        return "the last norm is missing"
+    return ""
+
+
+def first_loss(config: Config, plant: Callable[[Llama], None], seed: int) -> tuple[float, str]:
+    """Return the first loss of a model with a bug, and its diagnosis."""
+    torch.manual_seed(seed)
+    model = Llama(config)
+    plant(model)
+    tokens = random_tokens(config, 64, 33)
+    with torch.no_grad():
+        loss = F.cross_entropy(model(tokens[:, :-1]).mT, tokens[:, 1:]).item()
+    return loss, diagnose(model)
+
+
+PLANTED: dict[str, Callable[[Llama], None]] = {"none": lambda _: None, **BUGS}
+EXPECTED_OF_BUGS: dict[str, dict[str, Any]] = {
+    "the future is seen": {"expect_at_most": -0.5, "decides": True},
+    "there are no positions": {"expect_at_least": 0.05, "decides": True},
+    "the two ends aren't tied": {"expect_at_most": 0.05, "decides": True},
+    "the last norm is missing": {},
+}
+
+
+@lab.experiment
+def a_loss_hides_most_bugs(run: Run):
+    """Trained, models with bugs reach losses that hide most of them; a test of each finds it.
+
+    Predict: which of the five bugs makes the loss worse, and which makes it better?
+    """
+    text = corpus(run)
+    config = Config(text.vocabulary, 64, 1, 4, 2, 176)
+    recipe = Recipe(run.pick(tiny=200, small=600, full=2000), 32)
+    part = looked_at(run)
+
+    def losses(name: str, seed: int) -> tuple[float, float]:
+        model = train(run, PARTS, name, config, text, recipe, seed, change=PLANTED[name]).model
+        return nats(model, part, 64), probes.nats_one_by_one(model, part, 64)
+
+    sound = [losses("none", seed) for seed in run.seeds(3)]
+    rows = [["none", *first_loss(config, PLANTED["none"], run.seed), *sound[0]]]
+    for name, plant in BUGS.items():
+        rows.append([name, *first_loss(config, plant, run.seed), *losses(name, run.seed)])
+    right = [row[2] == row[0].replace("none", "") for row in rows]
+    run.check("diagnoses that are right", sum(right), equals=len(rows), decides=True)
+    columns = ["planted", "first loss", "diagnosis", "loss after training", "one token at a time"]
+    title = f"One block, {recipe.steps} steps: nats per token"
+    run.table(title, columns, [[*row[:2], row[2] or "none", *row[3:]] for row in rows])
+    spread = max(loss for loss, _ in sound) - min(loss for loss, _ in sound)
+    run.measure("the sound model's loss, three seeds", [loss for loss, _ in sound])
+    costs = {row[0]: row[3] - sound[0][0] for row in rows[1:]}
+    gaps = {row[0]: row[4] - row[3] for row in rows}
+    for name, bound in EXPECTED_OF_BUGS.items():
+        what = f"{name}: loss − the sound model's"
+        because = "several times the range of seeds" if bound else ""
+        run.measure(what, costs[name], because=because, **bound)
+    for name in ("the future is seen", "with a cache, positions begin at 0 again"):
+        because = "training never reads this way; the sound model's two losses are equal"
+        what = f"{name}: loss one token at a time − loss"
+        run.measure(what, gaps[name], expect_at_least=0.3, because=because, decides=True)
+    run.check("none: loss one token at a time − loss", abs(gaps["none"]), at_most=1e-2)
+    run.figure(
+        deeper_figures.bugs(rows, spread),
+        "bugs",
+        "The loss after training, on text read at once and one token at a time. Grey: the range of "
+        "three sound models.",
+        alt="Two dots for each planted bug: the loss on a text read at once and token by token.",
+    )
+    worse = [name for name, cost in costs.items() if cost > 3 * spread]
+    return f"Worse than the sound model by more than three ranges of seeds: {', '.join(worse)}."
+
+
+# %% [markdown]
+# What do the losses show? A loss far below anything that counting reaches is no success: the model
+# copies the token that it should predict. When it writes, nothing stands where it wants to look.
+# Missing positions make the loss clearly worse. The wrong positions of a cache don't change the
+# training at all, but every text that the model writes. A separate matrix at the output has more
+# parameters and hardly another loss: it is a bug only if your configuration and your card say
+# "tied". The table shows what the last norm is worth at this size.
+#
+# ## 2. What each part is worth
+# Every part of the model came with a paper. In an **ablation** we replace one part at a time and
+# leave all else alike, the number of parameters too where possible. The spread over seeds says
+# which differences count. Nothing is tuned again for an arm, and a run at `tiny` is short, which
+# favours parts that learn fast.
+
+
+# %% 2. What each part is worth
+def plain_ffn(d_model: int, d_ff: int) -> nn.Module:
+    """Return a GELU layer without a gate: two matrices, 1.5 times as wide, as many parameters."""
+    return FeedForward(d_model, 3 * d_ff // 2)
+
+
+# for each arm: what changes in the configuration, and in the recipe
+ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "without RoPE": ({"theta": None}, {}),
+    "GELU for SwiGLU": ({"ffn": plain_ffn}, {}),
+    "untied": ({"tied": False}, {}),
+    "σ = 0.02": ({"std": 0.02}, {}),
+    "LayerNorm": ({"norm": nn.LayerNorm}, {}),
+    "one key-value head": ({"kv_heads": 1}, {}),
+    "AdamW for all": ({}, {"muon": None}),
+}
+EXPECTED: dict[str, dict[str, Any]] = {
+    "without RoPE": {"expect_at_least": 0.03, "decides": True},
+    "AdamW for all": {"expect_at_least": 0.03, "decides": True},
+    "LayerNorm": {"expect_at_most": 0.03, "decides": True},
+}
+
+
+@lab.experiment
+def some_parts_matter_at_once(run: Run):
+    """In a short run, RoPE and Muon lower the loss clearly, and RMSNorm is as good as LayerNorm.
+
+    Predict: which part costs most when it is replaced, and which nothing?
+    """
+    base, recipe = run.pick(
+        tiny=(Config(0, 48, 2, 4, 4, 128, context=32), Recipe(200, 32)),
+        small=(Config(0), Recipe(600, 32)),
+        full=(Config(0), Recipe(2000, 32)),
+    )
+    text = corpus(run)
+    base = replace(base, vocabulary=text.vocabulary)
+    part = text.validation[: run.pick(tiny=2**14, small=2**16, full=2**17)]
+
+    def loss(name: str, config: Config, recipe: Recipe, seed: int) -> float:
+        model = train(run, PARTS, name, config, text, recipe, seed).model
+        return nats(model, part, config.context)
+
+    complete = [loss("the complete model", base, recipe, seed) for seed in run.seeds(3)]
+    spread = max(complete) - min(complete)
+    rows: list[list[Any]] = [["complete", parameters(Llama(base)), mean(complete), 0.0]]
+    for name, (changes, other) in ARMS.items():
+        config = replace(base, **changes)
+        result = loss(name, config, replace(recipe, **other), run.seed)
+        rows.append([name, parameters(Llama(config)), result, result - complete[0]])
+    columns = ["arm", "parameters", "nats per token", "− the complete model's, same seed"]
+    title = f"Validation loss after {recipe.steps} steps of {recipe.batch} × {base.context}"
+    run.table(title, columns, rows)
+    run.measure("the complete model, three seeds", complete)
+    costs = {row[0]: row[3] for row in rows[1:]}
+    because = "several times the range of seeds; papers find RMSNorm as good as LayerNorm"
+    for name, cost_of_arm in costs.items():
+        bound: dict[str, Any] = EXPECTED.get(name, {})
+        reason = because if bound else ""
+        run.measure(f"nats that it costs: {name}", cost_of_arm, because=reason, **bound)
+    run.figure(
+        deeper_figures.parts(costs, spread),
+        "parts",
+        f"{recipe.steps} steps. A bar inside of the grey band is no evidence.",
+        alt="Horizontal bars of the additional loss without each part; a grey band around 0 "
+        "marks the range of three seeds.",
+    )
+    worst = max(costs, key=lambda name: costs[name])
+    nothing = [name for name, cost in costs.items() if abs(cost) <= spread]
+    return (
+        f"Most costs: {worst} ({costs[worst]:+.3f}). Within the seeds' range of {spread:.3f}: "
+        f"{', '.join(nothing) or 'nothing'}."
+    )
+
+
+# %% [markdown]
+# ## 3. What pulls the weights
+# **AdamW** (Loshchilov & Hutter 2019) moves each number by about the learning rate, whatever the
+# size of its gradient. **Muon** (Jordan et al. 2024) treats a matrix as a map. Its momentum has a
+# singular value decomposition $M = U S V^\top$ (LLM07), and a few directions have by far the
+# largest singular values. Muon replaces $M$ by $U V^\top$: *every direction moves alike*, the
+# strong and the rare.
+#
+# $U V^\top$ needs no decomposition. Scale $M$ so that no singular value exceeds 1, then apply five
+# times
+#
+# $$
+# \begin{aligned}
+# X &\leftarrow a X + b\,(X X^\top) X + c\,(X X^\top)^2 X \\
+# (a, b, c) &= (3.4445, -4.7750, 2.0315)
+# \end{aligned}
+# $$
+#
+# With $X = U S V^\top$, each product leaves $U$ and $V$ as they are. It acts on each singular value
+# $s$ as the polynomial $a s + b s^3 + c s^5$. So 0.01 goes to 0.034, 0.118, 0.40, 1.09, 0.70. The
+# cost is 5 · 3 products a step for each matrix, whatever the batch. So Muon suits large batches.
+# Embeddings and norms aren't maps from vectors to vectors: they keep AdamW.
+
+
+# %% 3. Muon
+@lab.experiment
+def muon_makes_directions_alike(run: Run):
+    """Muon's five products bring the singular values of a real gradient close to each other.
+
+    Predict: the largest singular value of a gradient ÷ its median one: 2, 10 or 100?
+    """
+    text = corpus(run)
+    model = Llama(Config(text.vocabulary))
+    draws = torch.Generator().manual_seed(run.seed)
+    grads = probes.gradients(model, text.batch(32, 64, draws))
+    before = {}
+    after = {}
+    for name in ("q_proj", "o_proj", "up_proj", "down_proj"):
+        grad = next(g for key, g in grads.items() if name in key)
+        before[name] = torch.linalg.svdvals(grad / grad.norm())
+        after[name] = torch.linalg.svdvals(orthogonal(grad[None])[0])
+    largest = [s[0] / s.median() for s in before.values()]
+    run.measure("before: largest ÷ median", largest, expect_at_least=3, decides=True)
+    spread = [s[0] / s.median() for s in after.values()]
+    because = "the polynomial brings 0.01 to 1 into about 0.7 to 1.2"
+    run.measure("after: largest ÷ median", spread, expect_at_most=2, because=because, decides=True)
+    highest = [s[0] for s in after.values()]
+    run.check("after: largest", highest, at_most=1.3, because=because)
+    run.figure(
+        deeper_figures.muon(before, after, COEFFICIENTS),
+        "muon",
+        "Left: what five steps do to a singular value. Right: those of gradients of a first block, "
+        "before (relative to the norm) and after.",
+        alt="A curve that rises steeply from 0 and stays between 0.7 and 1.2; beside it falling "
+        "lines of singular values before, and nearly flat lines after.",
+    )
+    return f"Largest ÷ median: {median(largest):.1f} before, {median(spread):.1f} after."
+
+
+# %% [markdown]
+# ## 4. What a step costs
+# LLM05a's RMSNorm shows what the layer does. In training, autograd goes back through each of its
+# six operations, and each reads and writes all numbers. So here is its gradient in few passes. With
+# the gain $\gamma$, $r = 1/\sqrt{\text{mean}(x^2) + \varepsilon}$ and $y = \gamma r x$, entry by
+# entry:
+#
+# $$
+# \begin{aligned}
+# dx &= r\,\gamma\,dy - x\,r^3\,\text{mean}(x\,\gamma\,dy) \\
+# d\gamma &= \sum_\text{tokens} x\,r\,dy
+# \end{aligned}
+# $$
+#
+# The first term is the direct path of $x$. The second is the path through $r$:
+# $\partial r/\partial x_i = -r^3 x_i/d$. In a bfloat16 model the mean of squares is taken in
+# float32, because bfloat16 has 8 bits (LLM05a).
+#
+# A step takes $6NBT$ operations for $N$ weights and $B$ texts of $T$ tokens (section 8). At this
+# size that isn't all. A step makes and drops hundreds of tensors of up to a megabyte. The C library
+# asks the kernel for large blocks, and returns them when they are dropped. The kernel maps and
+# clears each fresh page of 4 KiB, at a **page fault**: 256 of them for a megabyte. `memory.py`
+# makes glibc in two lines reuse its memory, and LLM10's training calls it first. Not one bit of
+# the model's numbers changes. A process that has freed much memory has blocks left, so we measure
+# in new processes.
+
+
+# %% 4. What a step costs
 def step_of(model: Any, batch: int, length: int) -> Callable[[], None]:
     """Return a function that goes forward and backward on one batch of random tokens."""
     config = model.config
@@ -103,67 +422,116 @@ print(json.dumps(step_cost({})))
 """
 
 
+def compare_norms(run: Run) -> None:
+    """Compare the lean norm with the library's: gradients, and statistics in bfloat16."""
+    x = torch.randn(2, 64, 48, dtype=DOUBLE, requires_grad=True)
+    gain = torch.randn(48, dtype=DOUBLE, requires_grad=True)
+    dy = torch.randn(2, 64, 48, dtype=DOUBLE)
+    ours = torch.autograd.grad(LeanRMSNorm.apply(x, gain, 1e-5), (x, gain), dy)
+    theirs = torch.autograd.grad(F.rms_norm(x, (48,), gain, 1e-5), (x, gain), dy)
+    for name, mine, its in zip(("x", "the gain"), ours, theirs, strict=True):
+        run.agree(f"the lean norm's gradient of {name} − the library's", mine - its, 1e-11)
+    low = torch.randn(64, 1024, dtype=torch.bfloat16, requires_grad=True)
+    ones = torch.ones(1024, dtype=torch.bfloat16)
+    off = LeanRMSNorm.apply(low, ones, 1e-5) - F.rms_norm(low.double(), (1024,), eps=1e-5)
+    because = "half a unit in the last of 8 bits, for numbers below 8"
+    run.check("in bfloat16: largest error", off.abs().max(), at_most=2**-6, because=because)
+
+
 @lab.experiment
 def a_step_pays_for_its_pages(run: Run):
-    """Some of a small model's step goes into memory that is asked for anew; it can be kept.
+    """A small model's step has page faults; if freed memory is reused, it takes less time.
 
-    Predict: a thousand page faults a step, out of some 50 ms: how much faster without them?
+    Predict: a thousand page faults in a step of 50 ms. How much faster is it without them?
     """
-    kinds = run.progress((False, True), "fresh processes")
-    found = [in_new_process(IN_A_NEW_PROCESS.format(keep)) for keep in kinds]
-    (slow, first), (fast, kept) = found
+    settings = run.progress((False, True), "new processes")
+    (slow, first), (fast, reused) = [
+        in_new_process(IN_A_NEW_PROCESS.format(keep)) for keep in settings
+    ]
     run.measure("page faults of a step, at first", first, timed=True)
     run.measure(
-        "page faults of a step, memory kept",
-        kept,
+        "page faults of a step, memory reused",
+        reused,
         expect_at_most=first / 10 + 100,
-        because="a block that was had before is mapped and cleared already",
+        because="a block that was used before is mapped already",
         timed=True,
         decides=True,
     )
     gain = slow / fast
-    each = (slow - fast) / max(first - kept, 1) * 1e6
-    run.measure(
-        "times as little processor time with memory kept",
-        gain,
-        expect_at_least=1.02,
-        because="a thousand pages to map and clear, a microsecond or two each",
-        timed=True,
-        decides=True,
-    )
-    run.measure("what a page fault costs", each, unit="µs", timed=True)
-    lean = Config(257)
+    name = "processor time at first ÷ with memory reused"
+    because = "a thousand pages to map and clear, microseconds each"
+    bound = {"expect_at_least": 1.02, "because": because, "timed": True, "decides": True}
+    run.measure(name, gain, **bound)
+    each = (slow - fast) / max(first - reused, 1) * 1e6
+    run.measure("processor time of a page fault", each, unit="µs", timed=True)
     plain = Config(257, norm=RMSNorm, ffn=SwiGLU)
-    step, other = (step_of(Llama(config), 16, 64) for config in (lean, plain))
-    a, b = seconds_paired(other, step, run.pick(tiny=5, small=15, full=15))
+    lean_step, plain_step = (step_of(Llama(config), 16, 64) for config in (Config(257), plain))
+    a, b = seconds_paired(plain_step, lean_step, run.pick(tiny=5, small=15, full=15))
     leaner = median(x / y for x, y in zip(a, b, strict=True))
-    run.measure(
-        "times as fast with the lean norm and F.silu",
-        leaner,
-        expect_at_least=1.02,
-        because="fewer passes over the same numbers",
-        timed=True,
-    )
-    x, g, dy = (torch.randn(size, dtype=DOUBLE) for size in ((2, 64, 48), (48,), (2, 64, 48)))
-    norms = (LeanRMSNorm.apply, lambda x, g, eps: F.rms_norm(x, (48,), g, eps))
-    inputs = x.requires_grad_(), g.requires_grad_()
-    ours, theirs = (torch.autograd.grad(norm(x, g, 1e-5), inputs, dy) for norm in norms)
-    for name, mine, its in zip(("x", "the gain"), ours, theirs, strict=True):
-        run.agree(f"the lean norm's gradient to {name}, less the library's", mine - its, 1e-11)
-    return f"Memory kept: {gain:.2f} times as fast; leaner code: {leaner:.2f} times as fast again."
+    name = "times as fast with the lean norm and F.silu"
+    because = "fewer passes over the same numbers"
+    run.measure(name, leaner, expect_at_least=1.02, because=because, timed=True)
+    compare_norms(run)
+    return f"Memory reused: {gain:.2f} times as fast; leaner code: {leaner:.2f} times."
 
 
 # %% [markdown]
-# ## 2. A matrix laid out for one row
-# In a large model the step for one token is mostly reading: each matrix meets one row, so that each
-# of its numbers is fetched for two operations. `nn.Linear` keeps $W$ as (d_out, d_in), row after
-# row. For products of many rows the order hardly matters; for one row it can, for here the library
-# walks through memory once and does nothing else. `column_major` copies the matrices into the other
-# order, column after column: same shapes, same numbers. What that brings depends on the processor
-# and its library, and is measured.
+# ## 5. What writing costs
+# Without a cache the $n$-th token reads $n$ tokens again. With a cache it reads itself, and only
+# attention still looks at $n$ keys. So the gain grows with the length. The cache stores
+# $2LH_\text{kv}D$ numbers a token.
+#
+# In a large model, a step for one token is mostly reading: each matrix meets one row, so each
+# number is fetched for two operations. `nn.Linear` stores $W$ as (d_out, d_in), row after row. For
+# products with many rows the order hardly matters. For one row it can, because the library then
+# walks through memory once and does little else. `column_major` copies the matrices into the other
+# order: same shapes, same numbers. What it brings depends on the processor and its library, so it
+# is measured.
 
 
-# %% 2. A matrix laid out for one row
+# %% 5. What writing costs
+@lab.experiment
+def the_cache_pays_more_the_longer_the_text(run: Run):
+    """Writing with a cache gets faster, compared with reading all again, the longer the text.
+
+    Predict: 256 new tokens, with and without a cache: how many times faster?
+    """
+    lengths = run.pick(tiny=[32, 64, 128, 256], small=[64, 128, 256, 496], full=[128, 256, 1024])
+    config = Config(257, 128, 4, 4, 2, 344, context=2 * lengths[-1])
+    model = Llama(config).to(run.device)
+    prompt = random_tokens(config, 1, 4).to(run.device)
+    gains = []
+    speeds = []
+    for n in run.progress(lengths, "lengths"):
+        with_cache = partial(generate, model, prompt, n)
+        without = partial(probes.generate_slowly, model, prompt, n)
+        cached, slow = seconds_paired(with_cache, without, run.pick(tiny=1, small=3, full=3))
+        gains.append(median(y / x for x, y in zip(cached, slow, strict=True)))
+        speeds.append((n / median(cached), n / median(slow)))
+    wrong = generate(model, prompt, 40) != probes.generate_slowly(model, prompt, 40)
+    run.check("greedy tokens that the cache changes", wrong.sum(), at_most=0, because="rounding")
+    run.measure(f"times faster at {lengths} tokens", gains, timed=True)
+    growth = gains[-1] / gains[0]
+    because = "token n costs the work of one token with a cache, of n tokens without"
+    bound = {"expect_at_least": 1.5, "because": because, "timed": True, "decides": True}
+    run.measure("growth of that, shortest to longest", growth, **bound)
+    cache = model.cache(1, lengths[-1])
+    size = sum(x.nbytes for x in (*cache.keys, *cache.values))
+    predicted = 2 * config.layers * config.kv_heads * config.head_dim * lengths[-1] * 4
+    run.check("bytes of the cache", size, equals=predicted, because="2·L·H_kv·D·T·4")
+    named: dict[str, Any] = {
+        "with a cache": [x for x, _ in speeds],
+        "without": [x for _, x in speeds],
+    }
+    run.figure(
+        deeper_figures.speeds(lengths, named),
+        "cache",
+        f"{parameters(model):,} parameters, float32, on the run's device.",
+        alt="Tokens per second over the number of new tokens: flat with a cache, falling without.",
+    )
+    return f"From {gains[0]:.1f} to {gains[-1]:.1f} times faster at {lengths[-1]} tokens."
+
+
 def column_major(model: Llama) -> Llama:
     """Copy a model, its matrices column after column; the embedding, read by rows, is unchanged."""
     model = copy.deepcopy(model)
@@ -178,15 +546,15 @@ def column_major(model: Llama) -> Llama:
 @lab.experiment
 @torch.no_grad()
 def either_order_writes_the_same(run: Run):
-    """4-bit SmolLM2 writes the same greedy text with its matrices laid out either way.
+    """4-bit SmolLM2 writes the same greedy text with its matrices stored in either order.
 
-    Predict: how many times as fast is it with the matrices laid out for one row?
+    Predict: how many times as fast is it with the matrices stored for one row?
     """
     logging.disable_progress_bar()
     path = assets.pretrained(run.options.model, run.online)
     theirs = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
-    by_rows = from_transformers(theirs)
+    by_rows = from_transformers(theirs, Llama)
     by_columns = column_major(by_rows)
     new = run.pick(tiny=16, small=48, full=128)
     gains: list[float] = []
@@ -202,94 +570,91 @@ def either_order_writes_the_same(run: Run):
         gains.append(a[0] / b[0])
         unlike += sum(int((ids != written[0]).sum()) for ids in written[1:])
     run.check("greedy tokens that the order changes", unlike, equals=0, decides=True)
-    run.measure("times as fast with matrices laid out for one row", gains, timed=True)
+    run.measure("times as fast with matrices stored for one row", gains, timed=True)
     return f"{called(run)} writes {median(gains):.2f} times as fast with the other order, here."
 
 
 # %% [markdown]
-# ## 3. What each part is worth
-# Every part came with a paper. Here each is taken out in turn, all else alike (parameters, too,
-# where that can be had), and the loss is compared with the whole's, whose spread over seeds says
-# what counts. (Nothing is tuned anew for an arm. A run at `tiny` is short, which favours what
-# learns fast.)
+# ## 6. What it has learned
+# Nobody showed the model what a vowel is. Its embedding has a row for each letter. Letters that
+# occur in like places should get rows that point in like directions. We compare rows by their
+# **cosine**.
+#
+# And what do its heads look at? The head that looks most at the character before may be called a
+# "previous-character head". Is it one? Then its weight must not depend on what that character is.
+# So we measure it on validation text: where the character before is a space, and where it is a
+# letter.
+#
+# **Try it** in the view: choose a sentence, then a head, and walk through the text with the arrow
+# keys.
 
 
-# %% 3. What each part is worth
-def plain_ffn(d_model: int, d_ff: int) -> nn.Module:
-    """Return a GELU layer without a gate: two matrices, 1.5 times as wide, as many parameters."""
-    return FeedForward(d_model, 3 * d_ff // 2)
+# %% 6. What it has learned
+@lab.experiment
+@torch.no_grad()
+def letters_find_their_kind(run: Run):
+    """The rows of like letters come to lie alike: vowels with vowels, capitals with capitals.
 
-
-# for each arm: what changes in the configuration, and in the recipe
-ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "without RoPE": ({"theta": None}, {}),
-    "GELU for SwiGLU": ({"ffn": plain_ffn}, {}),
-    "untied": ({"tied": False}, {}),
-    "σ = 0.02": ({"std": 0.02}, {}),
-    "LayerNorm": ({"norm": nn.LayerNorm}, {}),
-    "one key-value head": ({"kv_heads": 1}, {}),
-    "AdamW for all": ({}, {"muon": None}),
-}
-EXPECTED: dict[str, dict[str, float]] = {
-    "without RoPE": {"expect_at_least": 0.03},
-    "AdamW for all": {"expect_at_least": 0.03},
-    "LayerNorm": {"expect_at_most": 0.03},
-}
+    Predict: the mean cosine of two vowels' rows minus that of a vowel's and a consonant's?
+    """
+    model = trained(run, PARTS).model
+    rows = F.normalize(model.embed_tokens.weight.float().cpu(), dim=-1)
+    for name, alike in heads.likeness(rows).items():
+        because = "rows drawn at random have a mean difference within 0.05"
+        run.measure(name, alike, expect_at_least=0.05, because=because, decides=True)
+    places, shown = heads.in_a_plane(rows)
+    run.figure(
+        deeper_figures.letters(places.numpy(), shown, heads.VOWELS + heads.VOWELS.upper()),
+        "letters",
+        "Rows of the embedding: vowels orange, other letters blue.",
+        alt="Letters placed in a plane by the first two principal axes of their embedding rows.",
+    )
+    vowels = heads.likeness(rows)[heads.KINDS[0]]
+    return f"Two vowels' rows have a cosine {vowels:.2f} higher than a vowel's and a consonant's."
 
 
 @lab.experiment
-def each_part_is_worth_something(run: Run):
-    """RoPE, SwiGLU, tying, the init, RMSNorm and Muon: what the loss is without each.
+@torch.no_grad()
+def a_head_marks_where_words_begin(run: Run):
+    """The head that looks most at the character before does so more after a space than in a word.
 
-    Predict: which of them costs most when it is left out, and which nothing?
+    Predict: its weight on the character before, if that is a space, and if it is a letter?
     """
-    base, recipe = run.pick(
-        tiny=(Config(0, 48, 2, 4, 4, 128, context=32), Recipe(200, 32)),
-        small=(Config(0), Recipe(600, 32)),
-        full=(Config(0), Recipe(2000, 32)),
-    )
-    text = corpus(run)
-    base = replace(base, vocabulary=text.vocabulary)
-    part = text.validation[: run.pick(tiny=2**14, small=2**16, full=2**17)]
-
-    def loss(name: str, config: Config, recipe: Recipe, seed: int) -> float:
-        return nats(train(run, name, config, text, recipe, seed).model, part, config.context)
-
-    whole = [loss("the whole", base, recipe, seed) for seed in run.seeds(3)]
-    spread = max(whole) - min(whole)
-    rows: list[list[Any]] = [["the whole", parameters(Llama(base)), mean(whole), 0.0]]
-    for name, (changes, other) in ARMS.items():
-        config = replace(base, **changes)
-        x = loss(name, config, replace(recipe, **other), run.seed)
-        rows.append([name, parameters(Llama(config)), x, x - whole[0]])
-    columns = ["arm", "parameters", "nats per token", "more than the whole, same seed"]
-    title = f"Validation loss after {recipe.steps} steps of {recipe.batch} × {base.context}"
-    run.table(title, columns, rows)
-    run.measure("the whole, three seeds", whole)
-    costs = {row[0]: row[3] for row in rows[1:]}
-    because = "several times what seeds make of it; the papers find RMSNorm as good as LayerNorm"
-    for name, cost_of_it in costs.items():
-        bound: dict[str, Any] = EXPECTED.get(name, {})
-        reason = because if bound else ""
-        run.measure(f"nats that it costs: {name}", cost_of_it, because=reason, **bound)
-    fig = figures.parts(costs, spread)
+    model = trained(run, PARTS).model
+    ids = heads.windows(run, model.config.context)
+    weights = heads.weights_of(model, ids)  # (L, B, H, T, T)
+    before = weights.diagonal(-1, -2, -1)  # (L, B, H, T − 1)
+    share = before.mean((1, 3))  # (L, H)
+    layer, head = divmod(int(share.argmax()), share.shape[1])
+    after_space, after_letter = heads.split_by_character(before[layer, :, head], ids[:, :-1])
+    run.measure("weight on the character before", share[layer, head])
+    run.measure("if it is a space", after_space)
+    run.measure("if it is a letter", after_letter)
+    because = "five standard errors; a head for the character before has no difference"
+    name = "space − letter"
+    gap = after_space - after_letter
+    run.measure(name, gap, expect_at_least=0.05, because=because, decides=True)
+    sentence = b"To be, or not to be: that is the "
+    line = torch.tensor([list(sentence)], device=run.device)
+    shown = heads.weights_of(model, line)[layer, 0, head]
+    title = f"Layer {layer + 1}, head {head + 1}: brightest behind a space"
     run.figure(
-        fig,
-        "parts",
-        f"{recipe.steps} steps; bars inside the grey tell nothing.",
-        alt="Horizontal bars of the additional loss without each part; a grey band around 0 "
-        "marks the range of three seeds.",
+        deeper_figures.attention(shown.cpu().numpy(), sentence, title),
+        "looks",
+        "Attention weights of that head on a line.",
+        alt="Heat map of attention weights, query by key, with the characters of a line on both "
+        "axes.",
     )
-    worst = max(costs, key=lambda name: costs[name])
-    nothing = [name for name, cost in costs.items() if abs(cost) <= spread]
-    return (
-        f"Most costs: {worst} ({costs[worst]:+.3f}). Within the seeds' range of {spread:.3f}: "
-        f"{', '.join(nothing) or 'nothing'}."
-    )
+    if not corpus(run).merges:
+        theirs = to_transformers(copy.deepcopy(model).cpu())
+        theirs.set_attn_implementation("eager")
+        data, _, columns, rows = attention_view(theirs, tokenizer_of(corpus(run)))
+        run.view("attention", "heads", data, heads.CAPTION, columns, rows)
+    return f"Weight {after_space:.2f} behind a space, {after_letter:.2f} behind a letter."
 
 
 # %% [markdown]
-# ## 4. The bill of a transformer: parameters
+# ## 7. The bill of a transformer: parameters
 # A configuration file has a dozen numbers. They give a model's parameters, FLOPs and bytes exactly,
 # before anything is built. First the parameters. For a vocabulary of $V$, width $d$, and $L$
 # layers:
@@ -302,7 +667,7 @@ def each_part_is_worth_something(run: Run):
 #   (SwiGLU) it goes up twice: $3df$.
 # - **Norms**: $d$ gains each, two in a layer and one at the end. GPT-2's norms have $d$ shifts,
 #   too.
-# - **Biases**: GPT-2 has one for each matrix of its layers, as long as the output. Llama has none.
+# - **Biases**: GPT-2 has one for each matrix of its layers, as long as the output; Llama has none.
 # - **Positions**: GPT-2 learns a vector of $d$ for each of 1,024. Rotary ones have no parameters.
 #
 # In SmolLM2 a layer has 2·576·(576 + 192) = 884,736 entries in attention, 3·576·1,536 = 2,654,208
@@ -310,7 +675,7 @@ def each_part_is_worth_something(run: Run):
 # embedding and 576 for the last norm make 134,515,008.
 
 
-# %% 4. Parameters
+# %% 7. Parameters
 @lab.exercise(
     level=3,
     hints=(
@@ -368,7 +733,7 @@ def a_configuration_gives_the_parameters(run: Run):
 
 
 # %% [markdown]
-# ## 5. FLOPs
+# ## 8. FLOPs
 # Each entry of a matrix, the output's included, works once on every token, for 2 FLOPs. In
 # attention each head also multiplies $T$ queries by $T$ keys, and $T \times T$ weights by $T$
 # values: $2T^2D$ each. (Half of it is masked, but plain kernels compute it.) Forward, a sequence
@@ -382,7 +747,7 @@ def a_configuration_gives_the_parameters(run: Run):
 # parameters, and $6N$ with backward (Kaplan et al. 2020, who leave the embeddings out of $N$).
 
 
-# %% 5. FLOPs
+# %% 8. FLOPs
 def forward_flops(s: Transformer, batch: int, length: int) -> int:
     """Return the FLOPs of the matrix products of a forward pass over tokens (batch, length)."""
     parts = parameter_count(replace(s, biases=False))
@@ -428,7 +793,7 @@ def a_configuration_gives_the_flops(run: Run):
         curves[name] = (reach, ratios)
     count_in_a_fused_kernel(run)
     run.figure(
-        figures.flops(curves),
+        deeper_figures.flops(curves),
         "flops",
         "The exact count ÷ the estimate; GPT-2's up to its 1,024 positions. Dotted: equal.",
         alt="Lines of forward FLOPs divided by 2·N·T over the length of a sequence, one for each "
@@ -439,7 +804,7 @@ def a_configuration_gives_the_flops(run: Run):
 
 
 # %% [markdown]
-# ## 6. Bytes
+# ## 9. Bytes
 # Training with AdamW in float32 takes $4N$ bytes for the weights, $4N$ for the gradients and $8N$
 # for AdamW's two averages. A model that writes stores the keys and values of all tokens so far, the
 # **KV cache**: $2LH_\text{kv}D$ numbers a token.
@@ -458,7 +823,7 @@ def a_configuration_gives_the_flops(run: Run):
 # softmax. A fused kernel saves no $T^2$: see LLM06.
 
 
-# %% 6. Bytes
+# %% 9. Bytes
 def activation_bytes(s: Transformer, batch: int, length: int) -> int:
     """Return the bytes that forward saves for backward, by the formula, in float32."""
     token = 6 * s.width + 2 + 4 * s.heads * s.head_dim + 4 * s.ffn
@@ -513,14 +878,14 @@ def a_configuration_gives_the_bytes(run: Run):
 
 
 # %% [markdown]
-# ## 7. Time
+# ## 10. Time
 # LLM03+ drew a roofline: no calculation is faster than its FLOPs at the machine's peak, or its
 # bytes at the machine's bandwidth. That gives a floor for a language model. Reading a prompt, all
 # tokens pass each matrix together: the floor is all FLOPs at the rate of a large product. Writing,
 # each new token passes alone: the floor is the time of fetching every weight once.
 
 
-# %% 7. Time
+# %% 10. Time
 @lab.experiment
 @torch.no_grad()
 def two_rates_and_a_configuration_give_the_time(run: Run):
@@ -568,78 +933,70 @@ def two_rates_and_a_configuration_give_the_time(run: Run):
     )
 
 
-# %% What surprised
+# %% [markdown]
+# ## What to remember
+# - A loss hides most bugs. Ask what each would do, and test that before you train.
+# - A loss that is far too low is a bug, too.
+# - An ablation needs the spread over seeds. A short run favours what learns fast.
+# - A small model's step is memory as much as arithmetic; a token's step in a large one is reading.
+# - Name a head by what it does on much text, and by where it doesn't.
+# - A configuration gives parameters, FLOPs and bytes before anything is built.
+
+
+# %% The closing
 @lab.closing
 def closing(results: Results) -> str:
-    """Return what surprised, in the numbers of this run."""
-    return f"## What surprised\n\n{_pages(results)} {_order(results)}\n\n{_parts(results)}"
+    """Report this run's arms, pages and order."""
+    return f"## In this run\n\n{_pages(results)} {_order(results)}\n\n{_parts(results)}"
 
 
 def _pages(results: Results) -> str:
     """Report page faults and processor time with either setting of the C library."""
     name = "a_step_pays_for_its_pages"
     first = results.value(name, "page faults of a step, at first")
-    kept = results.value(name, "page faults of a step, memory kept")
-    gain = results.value(name, "times as little processor time with memory kept")
-    lean = results.value(name, "times as fast with the lean norm and F.silu")
-    found = f"A step of a model of half a million parameters had {first:,.0f} page faults"
+    reused = results.value(name, "page faults of a step, memory reused")
+    gain = results.value(name, "processor time at first ÷ with memory reused")
+    counts = f"A step had {first:,.0f} page faults at first, and {reused:,.0f} with memory reused."
     if results.verdict(name) != "held":
-        return (
-            f"{found}, and {kept:,.0f} with freed memory kept. That took {1 / gain:.2f}× the "
-            "processor time, which is not what we expected on this machine."
-        )
-    return (
-        f"{found}, which no profiler of operations shows. With freed memory kept there were "
-        f"{kept:,.0f}, and the step took {1 / gain:.2f}× the processor time. Leaner code made it "
-        f"{lean:.2f} times as fast again."
-    )
+        return f"{counts} It took {1 / gain:.2f}× the time, not what we expected on this machine."
+    return f"{counts} It then took {1 / gain:.2f}× the processor time."
 
 
 def _order(results: Results) -> str:
     """Report which order of the matrices writes faster."""
     gain = results.value(
-        "either_order_writes_the_same", "times as fast with matrices laid out for one row"
+        "either_order_writes_the_same", "times as fast with matrices stored for one row"
     )
     if abs(gain - 1) < 0.05:
-        return "How the matrices lie in memory made no difference to speak of."
+        return "The order of the matrices in memory made no difference to speak of."
     better = "for one row" if gain > 1 else "as `nn.Linear` has it"
-    return f"Matrices laid out {better} write {max(gain, 1 / gain):.2f} times as fast."
+    return f"Matrices stored {better} write {max(gain, 1 / gain):.2f} times as fast."
 
 
 def _parts(results: Results) -> str:
     """Sort the arms by what they cost, against the range of three seeds."""
-    name = "each_part_is_worth_something"
-    whole = results.values(name, "the whole, three seeds")
-    spread = max(whole) - min(whole)
+    name = "some_parts_matter_at_once"
+    complete = results.values(name, "the complete model, three seeds")
+    spread = max(complete) - min(complete)
     costs = {arm: results.value(name, f"nats that it costs: {arm}") for arm in ARMS}
     order = sorted(costs, key=lambda arm: costs[arm], reverse=True)
     groups = {
-        "It is worse by more than seeds explain": [a for a in order if costs[a] > spread],
+        "Worse by more than seeds explain": [a for a in order if costs[a] > spread],
         "Seeds explain the difference": [a for a in order if abs(costs[a]) <= spread],
-        "It is better by more than seeds explain": [a for a in order if costs[a] < -spread],
+        "Better by more than seeds explain": [a for a in order if costs[a] < -spread],
     }
     lines = [
         f"- {title}: {', '.join(f'{arm} ({costs[arm]:+.3f})' for arm in arms)}."
         for title, arms in groups.items()
         if arms
     ]
-    return "\n".join(
-        [
-            "Of the parts that made LLaMA a LLaMA, a short run of a small model notices some at "
-            f"once and others not at all. Three seeds of the complete model differ by "
-            f"{spread:.3f} nats per token. What changes if one part is replaced:",
-            "",
-            *lines,
-            "",
-            "What such a run doesn't notice was chosen for other sizes and other reasons, memory "
-            "and simplicity among them.",
-        ]
-    )
+    first = f"Three seeds of the complete model differ by {spread:.3f} nats. If a part is replaced:"
+    return "\n".join([first, "", *lines])
 
 
 # %% [markdown]
 # **Read on**: Jordan et al. 2024, *Muon*, and Bernstein 2025 on why it works · Karpathy's nanochat,
-# whose log of experiments keeps those that brought nothing · `man 3 mallopt`, on the two bounds ·
+# whose log of experiments keeps those that brought nothing · `man 3 mallopt` ·
 # `benchmarks/llama.py`, which measures training and writing beside `transformers` at three sizes.
 
 # %%

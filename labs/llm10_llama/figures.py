@@ -1,37 +1,129 @@
 """The figures of LLM10 and LLM10+."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from labs.llm10_llama.parts import Config
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 APART = 0.14  # nats between two labels beside a curve, so that they don't overlap
 
 
+def model(config: Config, counts: Mapping[str, int]) -> Figure:
+    """Draw the model as a column of boxes, and the parameters of each part as bars.
+
+    Args:
+        config: its shape.
+        counts: the number of parameters of each part.
+    """
+    fig, (ax, bars) = plt.subplots(1, 2, figsize=(9, 5.6), width_ratios=(5, 3))
+    _column(ax, config)
+    names = list(counts)
+    bars.barh(names, [counts[name] / 1e3 for name in names], color=_COLOURS)
+    for i, name in enumerate(names):
+        share = counts[name] / sum(counts.values())
+        bars.text(counts[name] / 1e3, i, f" {share:.0%}", va="center")
+    bars.set(xlabel="thousands of parameters", xlim=(0, 1.25 * max(counts.values()) / 1e3))
+    bars.set_title("Where the parameters are")
+    bars.invert_yaxis()
+    return fig
+
+
+_COLOURS = ("C0", "C1", "C2", "grey")  # embedding, attention, feed-forward, norms
+
+
+def _column(ax: Axes, c: Config) -> None:
+    """Draw the path of a token, from the bottom to the top."""
+    shapes = f"{c.heads} heads of {c.head_dim}, on {c.kv_heads}"
+    ends = "E again, tied" if c.tied else "a matrix of its own"
+    boxes = (
+        (0, "token", f"one of {c.vocabulary:,}", "grey"),
+        (1, "embedding E", f"{c.vocabulary:,} × {c.d_model}", "C0"),
+        (2.6, "norm, attention", shapes, "C1"),
+        (4.2, "norm, SwiGLU", f"{c.d_model} → {c.d_ff} → {c.d_model}", "C2"),
+        (5.8, "norm", f"{c.d_model} gains", "grey"),
+        (6.8, "output", ends, "C0"),
+        (7.8, "logits", f"{c.vocabulary:,} scores", "grey"),
+    )
+    heights = [box[0] for box in boxes]
+    ax.plot([0, 0], [heights[0], heights[-1]], color="grey", lw=2, zorder=0)
+    for height, name, note, colour in boxes:
+        branch = colour in ("C1", "C2")
+        x = 1.5 if branch else 0
+        _box(ax, x, height, name, colour)
+        if branch:
+            _branch(ax, height)
+            ax.text(x, height - 0.46, note, ha="center", va="center", fontsize=9)
+        else:
+            ax.text(0.85, height, note, va="center", fontsize=9)
+    ax.add_patch(Rectangle((-0.95, 1.72), 3.5, 3.42, fill=False, ls=":", color="grey"))
+    ax.text(2.65, 3.4, f"× {c.layers}\nblocks", va="center")
+    ax.set(xlim=(-1.2, 3.6), ylim=(-0.4, 8.2))
+    ax.set_title(f"A LLaMA with vectors of width {c.d_model}")
+    ax.axis("off")
+
+
+def _box(ax: Axes, x: float, y: float, text: str, colour: str) -> None:
+    style = "round,pad=0.02,rounding_size=0.1"
+    ax.add_patch(FancyBboxPatch((x - 0.75, y - 0.27), 1.5, 0.54, style, fc=colour, ec="none"))
+    ax.text(x, y, text, ha="center", va="center", color="white", fontsize=10)
+
+
+def _branch(ax: Axes, height: float) -> None:
+    """Draw a branch that leaves the column below `height` and is added to it above."""
+    below = height - 0.68
+    above = height + 0.62
+    ax.plot([0, 1.5, 1.5], [below, below, height], color="grey", lw=1.2, zorder=0)
+    ax.plot([1.5, 1.5, 0.16], [height, above, above], color="grey", lw=1.2, zorder=0)
+    ax.text(0, above, "+", ha="center", va="center", bbox=_PLUS, fontsize=11)
+
+
+_PLUS = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "grey"}
+
+
+def slopes(values: np.ndarray) -> Figure:
+    """Draw how much each place's logits depend on each token's vector, (T, T); 0 stays blank."""
+    fig, ax = plt.subplots(figsize=(6.4, 5))
+    seen = np.where(values > 0, values, np.nan)
+    image = ax.imshow(seen, norm=LogNorm())
+    ax.set_title("No place depends on a later token")
+    ax.set(xlabel="token that it may depend on", ylabel="place of the logits")
+    ax.grid(visible=False)
+    fig.colorbar(image, label="largest |∂ logit² / ∂ vector|", shrink=0.8)
+    return fig
+
+
 def first_losses(
-    stds: Sequence[float], found: dict[str, list[list[float]]], uniform: float
+    stds: Sequence[float], losses: Mapping[str, Sequence[float]], formula: Sequence[float]
 ) -> Figure:
     """Draw the first loss against σ, measured and by the formula.
 
     Args:
         stds: the values of σ.
-        found: by kind of model one row for each σ: the loss, the formula's loss, the own logit.
-        uniform: the loss of a uniform model, in nats.
+        losses: of each kind of model, in nats, one for each σ.
+        formula: the predicted loss for each σ.
     """
     fig, ax = plt.subplots()
-    for i, (name, rows) in enumerate(found.items()):
-        ax.plot(stds, [row[1] for row in rows], f"C{i}-", label=f"{name}, formula")
-        ax.plot(stds, [row[0] for row in rows], f"C{i}o", label="" if i else "measured")
-    ax.axhline(uniform, color="grey", ls=":", label="ln V")
-    ax.set_title("The first loss of an untrained model, d = 96, V = 257")
+    ax.plot(stds, formula, "grey", label="ln V + dσ²/2")
+    for i, (name, values) in enumerate(losses.items()):
+        ax.plot(stds, values, f"C{i}{'ox'[i % 2]}", label=name, ms=8)
+    ax.axhline(formula[0], color="grey", ls=":")
+    ax.text(stds[-1], formula[0] + 0.01, "ln V", ha="right")
+    ax.set_title("The first loss follows from V, d and σ")
     ax.set(xlabel="σ, standard deviation of the weights", ylabel="loss (nats per token)")
-    ax.legend(fontsize=9)
+    ax.legend(loc="upper left")
     return fig
 
 
 def descent(
-    losses: Sequence[float], seen: dict[int, float], rungs: dict[str, float], each: int
+    losses: Sequence[float], seen: Mapping[int, float], rungs: Mapping[str, float], each: int
 ) -> Figure:
     """Draw the loss against the number of tokens seen, with the baselines as dotted lines.
 
@@ -60,86 +152,35 @@ def descent(
     return fig
 
 
-def letters(places: np.ndarray, shown: bytes, orange: bytes) -> Figure:
-    """Draw bytes in a plane: some in orange, other letters in blue, signs in the page's ink.
+def samples(seen: Mapping[int, Sequence[Any]], shares: Mapping[int, float]) -> Figure:
+    """Draw the last six texts that a model wrote during its training.
 
     Args:
-        places: the coordinates, (letters, 2).
-        shown: the byte at each place.
-        orange: the bytes to draw in orange.
+        seen: by the number of steps done, the validation loss and a text.
+        shares: the share of known words in each text.
     """
-    fig, ax = plt.subplots(figsize=(7.2, 5))
-    ax.scatter(*places.T, s=0)  # sets the limits of the axes
-    for (x, y), byte in zip(places.tolist(), shown, strict=True):
-        other = "C0" if chr(byte).isalpha() else "C6"  # the page's ink
-        color = "C1" if byte in orange else other
-        ax.text(x, y, _name(byte), color=color, ha="center", va="center")
-    ax.set_title("Letters' rows, first two principal axes")
-    ax.set(xlabel="axis 1 (cosine)", ylabel="axis 2 (cosine)")
+    fig, axes = plt.subplots(2, 3, figsize=(11, 7))
+    shown = list(seen.items())[-axes.size :]
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (steps, (loss, text)) in zip(axes.flat, shown, strict=False):
+        count = f"{steps:,} step{'s' if steps > 1 else ''}"
+        title = f"{count}: {loss:.2f} nats, {shares[steps]:.0%} known words"
+        ax.set_title(title, fontsize=11)
+        page = "\n".join(lines_of(text)[:LINES])
+        ax.text(0, 1, page, va="top", family="monospace", fontsize=8, parse_math=False)
+    fig.suptitle("It learns letters, then words, then speakers", x=0.01, ha="left")
     return fig
 
 
-def attention(weights: np.ndarray, sentence: bytes, title: str) -> Figure:
-    """Draw the attention weights of one head, (T, T), by query and key."""
-    fig, ax = plt.subplots(figsize=(7.2, 6))
-    image = ax.imshow(weights, vmin=0, vmax=1)
-    ax.grid(visible=False)
-    names = [_name(byte) for byte in sentence]
-    ax.set_xticks(range(len(names)), names, fontsize=9)
-    ax.set_yticks(range(len(names)), names, fontsize=9)
-    ax.set(title=title, xlabel="key", ylabel="query")
-    fig.colorbar(image, label="attention weight", shrink=0.8)
-    return fig
+COLUMNS = 42  # letters in a line of a sample
+LINES = 15
 
 
-def _name(byte: int) -> str:
-    """Return a byte as a label."""
-    return {10: "\\n", 32: "␣"}.get(byte, chr(byte))
-
-
-def parts(costs: dict[str, float], spread: float) -> Figure:
-    """Draw how much higher the loss is without each part, the largest cost on top.
-
-    Args:
-        costs: the additional loss by part, in nats.
-        spread: the range of the complete model's loss over seeds, drawn in grey.
-    """
-    fig, ax = plt.subplots()
-    order = sorted(costs, key=lambda name: costs[name])
-    ax.barh(order, [costs[name] for name in order], color="C0")
-    label = "range of three seeds, either way"
-    ax.axvspan(-spread, spread, color="grey", alpha=0.3, zorder=0, label=label)
-    ax.set_title("Each part, left out")
-    ax.set(xlabel="loss minus the complete model's (nats per token)")
-    ax.legend(loc="lower right")
-    return fig
-
-
-def speeds(lengths: Sequence[int], found: dict[str, Sequence[float]]) -> Figure:
-    """Draw tokens per second against the number of new tokens, one line for each name."""
-    fig, ax = plt.subplots()
-    for name, values in found.items():
-        ax.semilogx(lengths, values, "o-", label=name)
-    ax.set_title("Writing, one text at a time")
-    ax.set(xlabel="new tokens", ylabel="tokens per second")
-    ax.set_ylim(bottom=0)
-    ax.set_xticks(lengths, [str(n) for n in lengths])
-    ax.minorticks_off()
-    ax.legend()
-    return fig
-
-
-def flops(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
-    """Draw a forward pass's FLOPs, relative to 2·N·T, against the length.
-
-    Args:
-        curves: by model, the lengths T and the ratios.
-    """
-    fig, ax = plt.subplots()
-    for i, (name, (lengths, ratios)) in enumerate(curves.items()):
-        ax.semilogx(lengths, ratios, f"C{i}o-", base=2, label=name)
-    ax.axhline(1, color="grey", ls=":")
-    ax.set(xlabel="tokens T in a sequence", ylabel="forward FLOPs ÷ 2·N·T", ylim=(0, None))
-    ax.set_title("2N FLOPs a token is too little for long texts")
-    ax.legend(fontsize=9)
-    return fig
+def lines_of(text: str) -> list[str]:
+    """Return a text in lines of at most COLUMNS letters; what can't be shown is a dot."""
+    lines: list[str] = []
+    for line in text.strip("\n").split("\n"):
+        shown = "".join(letter if letter.isprintable() else "·" for letter in line)
+        lines += textwrap.wrap(shown, COLUMNS, break_on_hyphens=False) or [""]
+    return lines

@@ -14,7 +14,7 @@ COLUMNS = ["steps", "validation loss", "learning rate", "sample"]
 def curve(
     losses: Sequence[float],
     rates: Sequence[float],
-    seen: Mapping[str, Sequence[Any]],
+    seen: Mapping[Any, Sequence[Any]],
     baselines: Mapping[str, float],
 ) -> tuple[dict[str, Any], str, list[str], list[list[Any]]]:
     """Return what `run.view` needs: data, caption, columns and rows.

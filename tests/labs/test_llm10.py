@@ -1,9 +1,9 @@
 """LLM10: its parts on difficult shapes, its theory, its texts, and training in processes."""
 
-import ast
 import json
 import math
 from argparse import Namespace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm04_tokenization import BPE
 from labs.llm07_lora import lesson as llm07
-from labs.llm07_lora import models, training
+from labs.llm07_lora import models
+from labs.llm07_lora import training as tuning
+from labs.llm10_llama import conversion, ladder, muon, parts, probes, publishing, training
 from labs.llm10_llama import lesson as lab
 from labs.llm10_llama.corpus import Text, open_text, prompt_of, tokenizer_of, witten_bell
 from tests.conftest import Clone
@@ -26,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-SMALL = lab.Config(40, 32, 2, 4, 2, 88, context=16, std=0.15)
+SMALL = parts.Config(40, 32, 2, 4, 2, 88, context=16, std=0.15)
 PROSE = "the cat sat on the mat, and the rat sat on the cat. " * 200
 
 
@@ -50,7 +52,7 @@ def text_of(tmp_path: Path, merges: int = 0, data: str = PROSE) -> Text:
 
 
 def test_a_rotation_preserves_lengths_and_dot_products_depend_on_the_distance():
-    turns = lab.rotations(12, 8, 100.0, torch.device("cpu"))
+    turns = parts.rotations(12, 8, 100.0, torch.device("cpu"))
     q, k = (torch.randn(8).double().expand(1, 12, 1, 8) for _ in range(2))
     q, k = (lab.turn(x, turns)[0, :, 0] for x in (q, k))
     torch.testing.assert_close(q.norm(dim=-1), q.norm(dim=-1)[:1].expand(12), rtol=0, atol=1e-6)
@@ -63,7 +65,7 @@ def test_a_rotation_preserves_lengths_and_dot_products_depend_on_the_distance():
 @pytest.mark.parametrize(("heads", "d"), [(1, 2), (3, 4), (2, 10)])
 def test_to_neighbours_is_the_inverse_of_to_halves(heads, d):
     rows = torch.randn(heads * d, 5)
-    assert torch.equal(lab.to_neighbours(lab.to_halves(rows, d), d), rows)
+    assert torch.equal(conversion.to_neighbours(conversion.to_halves(rows, d), d), rows)
 
 
 def test_grouped_heads_equal_full_heads_with_copied_keys():
@@ -75,16 +77,16 @@ def test_grouped_heads_equal_full_heads_with_copied_keys():
     full.q_proj = grouped.q_proj
     full.o_proj = grouped.o_proj
     x = torch.randn(2, 6, 16).double()
-    turns = lab.rotations(6, 4, 1e4, torch.device("cpu"))
+    turns = parts.rotations(6, 4, 1e4, torch.device("cpu"))
     torch.testing.assert_close(grouped(x, turns), full(x, turns), rtol=0, atol=1e-12)
 
 
 def test_the_lean_norm_equals_the_plain_norm_forward_and_backward():
     x = torch.randn(3, 5, 8, dtype=torch.double, requires_grad=True)
     gain = torch.rand(8, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda *a: lab.LeanRMSNorm.apply(*a, 1e-5), (x, gain))
-    want = lab.RMSNorm(8).double()
-    lean = lab.Norm(8).double()
+    assert torch.autograd.gradcheck(lambda *a: parts.LeanRMSNorm.apply(*a, 1e-5), (x, gain))
+    want = parts.RMSNorm(8).double()
+    lean = parts.Norm(8).double()
     torch.testing.assert_close(lean(x), want(x), rtol=0, atol=1e-12)
     with torch.no_grad():
         torch.testing.assert_close(lean(x), want(x), rtol=0, atol=1e-12)
@@ -96,15 +98,15 @@ def test_generation_continues_beyond_the_context():
     prompt = torch.arange(10)[None]
     got = lab.generate(model, prompt, 30)
     assert got.shape == (1, 30)
-    fits = lab.generate_slowly(model, prompt, 6)
+    fits = probes.generate_slowly(model, prompt, 6)
     assert torch.equal(got[:, :6], fits)
     # the cache holds 16; the 17th token begins it anew, with the last 8
     begun = torch.cat((prompt, got[:, :7]), 1)[:, -8:]
-    assert torch.equal(lab.generate_slowly(model, begun, 8), got[:, 7:15])
+    assert torch.equal(probes.generate_slowly(model, begun, 8), got[:, 7:15])
 
 
 def test_training_after_generation_uses_the_same_rotations():
-    lab.rotations.cache_clear()
+    parts.rotations.cache_clear()
     model = lab.Llama(SMALL)
     ids = lab.generate(model, torch.arange(4)[None], 8)
     model(ids).square().sum().backward()
@@ -117,14 +119,83 @@ def test_of_a_prompt_longer_than_the_context_only_the_end_is_read():
     assert torch.equal(lab.generate(model, prompt, 5), lab.generate(model, prompt[:, -16:], 5))
 
 
+@pytest.mark.parametrize(
+    ("shape", "why"),
+    [
+        ({"heads": 3}, "3 heads don't divide a width of 10"),
+        ({"heads": 5, "kv_heads": 2}, "2 key-value heads don't divide 5 heads"),
+        ({"heads": 2, "kv_heads": 1}, "heads of width 5 have no pairs"),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_refused(shape, why):
+    with pytest.raises(ValueError, match=why):
+        parts.Config(9, 10, **shape)
+
+
+def test_rotations_need_few_tables_however_long_the_text():
+    parts.rotations.cache_clear()
+    config = replace(SMALL, context=16)
+    for start in range(0, 1600, 3):
+        turns = parts.rotations_from(config, start, 2, torch.device("cpu"))
+        assert turns.shape == (2, 1, 4)
+    assert parts.rotations.cache_info().currsize <= parts.TABLES
+    table = parts.rotations(64, 8, 1e4, torch.device("cpu"))
+    assert torch.equal(parts.rotations_from(config, 40, 2, torch.device("cpu")), table[40:42])
+
+
+def test_a_norm_in_bfloat16_has_statistics_in_float32_with_gradients_too():
+    x = (10 * torch.randn(256, 512)).bfloat16()
+    norm = parts.Norm(512).bfloat16()
+    with torch.no_grad():
+        want = norm(x)
+    got = norm(x.requires_grad_())
+    assert got.dtype == torch.bfloat16
+    assert (got != want).float().mean() < 0.01, "rounding of single numbers alone"
+    got.sum().backward()
+    assert x.grad.dtype == norm.weight.grad.dtype == torch.bfloat16
+
+
+def test_prompts_of_unlike_lengths_are_continued_as_if_each_were_alone():
+    torch.manual_seed(0)
+    model = lab.Llama(SMALL)
+    prompts = [torch.arange(9), torch.arange(20, 24), torch.arange(30, 36)]
+    ids, padding = parts.pad_left(prompts)
+    texts = lab.generate(model, ids, 7, padding=padding)
+    for prompt, text in zip(prompts, texts, strict=True):
+        assert torch.equal(text, lab.generate(model, prompt[None], 7)[0])
+    assert lab.generate(model, ids, 30, padding=padding).shape == (3, 30), "past the context"
+
+
+def test_rows_in_halves_have_the_even_rows_of_each_head_first():
+    assert conversion.to_halves(torch.arange(6), 6).tolist() == [0, 2, 4, 1, 3, 5]
+    assert conversion.to_halves(torch.arange(8), 4).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+def test_a_token_is_chosen_after_the_temperature_and_within_the_top():
+    logits = torch.tensor([1.0, 0.0, 2.0]).expand(4000, 3)
+    assert (parts.choose(logits, 0) == 2).all()
+    assert (parts.choose(logits, 1.0, 1e-9) == 2).all()
+    shares = parts.choose(logits, 4.0, 0.7).bincount(minlength=3) / 4000
+    assert shares.tolist() == pytest.approx([0.44, 0.0, 0.56], abs=0.05)
+
+
+def test_matrices_decay_once_and_gains_never():
+    model = lab.Llama(SMALL)
+    model.norm.weight.requires_grad_(False)
+    matrices, rest = training.decay_groups(model, 0.3)
+    assert (matrices["weight_decay"], rest["weight_decay"]) == (0.3, 0.0)
+    assert len(matrices["params"]) == len({id(p) for p in matrices["params"]}) == 1 + 2 * 7
+    assert len(rest["params"]) == 2 * 2, "the frozen gain is left out"
+
+
 def test_orthogonal_brings_every_singular_value_close_to_one():
     for shape in ((1, 6, 6), (1, 4, 20), (2, 20, 4), (3, 8, 5)):
-        values = torch.linalg.svdvals(lab.orthogonal(torch.randn(shape)))
+        values = torch.linalg.svdvals(muon.orthogonal(torch.randn(shape)))
         assert values.min() > 0.3, "small singular values rise"
         assert values.max() < 1.3
     x = torch.randn(5, 9)
     u, _, v = torch.linalg.svd(x, full_matrices=False)
-    assert F.cosine_similarity(lab.orthogonal(x[None]).flatten(), (u @ v).flatten(), dim=0) > 0.95
+    assert F.cosine_similarity(muon.orthogonal(x[None]).flatten(), (u @ v).flatten(), dim=0) > 0.95
 
 
 def test_the_polynomial_gives_the_numbers_in_the_text():
@@ -139,7 +210,7 @@ def test_the_polynomial_gives_the_numbers_in_the_text():
 def test_muon_moves_like_torchs():
     torch.manual_seed(0)
     mine, other = (torch.nn.Parameter(torch.ones(6, 4)) for _ in range(2))
-    ours = lab.Muon([mine], 0.1)
+    ours = muon.Muon([mine], 0.1)
     theirs = torch.optim.Muon([other], 0.1, weight_decay=0.0)
     for _ in range(3):
         mine.grad = other.grad = torch.randn(6, 4)
@@ -152,26 +223,20 @@ def test_muon_moves_like_torchs():
 
 def test_every_parameter_belongs_to_muon_or_adamw():
     model = lab.Llama(SMALL)
-    for muon in (0.02, None):
-        pulls = lab.optimizers(model, lab.Recipe(1, 1, muon))
+    for rate in (0.02, None):
+        pulls = training.optimizers(model, training.Recipe(1, 1, rate))
         found = [id(p) for one in pulls for group in one.param_groups for p in group["params"]]
         assert sorted(found) == sorted(id(p) for p in model.parameters()), "each once"
-        assert len(pulls) == (2 if muon else 1)
+        assert len(pulls) == (2 if rate else 1)
 
 
 # The theory.
 
 
-def test_the_floor_of_a_batch_is_the_entropy_after_each_beginning():
-    same_start = torch.tensor([[1, 2, 3], [1, 4, 3]])
-    assert lab.floor_of(same_start) == pytest.approx(2 * math.log(2) / 4)
-    assert lab.floor_of(torch.tensor([[1, 2, 3], [2, 2, 3]])) == 0
-
-
 def test_a_logit_of_an_untrained_model_has_the_variance_in_the_formula():
-    config = lab.Config(500, 64, 2, std=0.05, d_ff=176, tied=False, eps=1e-12)
+    config = parts.Config(500, 64, 2, std=0.05, d_ff=176, tied=False, eps=1e-12)
     with torch.no_grad():
-        logits = lab.Llama(config)(lab.random_tokens(config, 8, 32))
+        logits = lab.Llama(config)(parts.random_tokens(config, 8, 32))
     assert logits.var().item() == pytest.approx(64 * 0.05**2, rel=0.1)
 
 
@@ -203,7 +268,7 @@ def test_nats_counts_every_token_but_the_first_once():
     for start in (0, 16, 32):
         part = x[start : start + 17]
         total += F.cross_entropy(model(part[None, :-1])[0], part[1:], reduction="sum").item()
-    assert lab.nats(model, ids, 16) == pytest.approx(total / 38, rel=1e-5)
+    assert ladder.nats(model, ids, 16) == pytest.approx(total / 38, rel=1e-5)
 
 
 # Texts.
@@ -291,9 +356,9 @@ def test_the_prompt_of_the_plays_is_a_name(tmp_path):
 
 def saved(tmp_path: Path, merges: int = 0) -> tuple[lab.Llama, Path]:
     text = text_of(tmp_path, merges)
-    model = lab.Llama(lab.replace(SMALL, vocabulary=text.vocabulary))
+    model = lab.Llama(replace(SMALL, vocabulary=text.vocabulary))
     facts = {"loss": 1.0, "bits": 1.0, "judged": 10, "trigram": 1.0, "seed": 0}
-    lab.save(model, text, tmp_path / "model", **facts, **vars(lab.Recipe(8, 4)))
+    publishing.save(model, text, tmp_path / "model", **facts, **vars(training.Recipe(8, 4)))
     return model, tmp_path / "model"
 
 
@@ -301,7 +366,7 @@ def saved(tmp_path: Path, merges: int = 0) -> tuple[lab.Llama, Path]:
 def test_a_saved_model_is_restored_from_its_files_alone(tmp_path, merges):
     model, folder = saved(tmp_path, merges)
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    back = lab.from_transformers(theirs)
+    back = conversion.from_transformers(theirs, lab.Llama)
     same = zip(model.parameters(), back.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
     assert back.lm_head.weight is back.embed_tokens.weight
@@ -328,34 +393,34 @@ def test_a_llama_with_features_that_ours_lacks_gives_a_card(unlike, why):
         LlamaConfig(vocab_size=9, intermediate_size=8, num_key_value_heads=2, **shape, **unlike)
     )
     with pytest.raises(Card, match="no place in our model") as card:
-        lab.from_transformers(theirs)
+        conversion.from_transformers(theirs, lab.Llama)
     assert why in card.value.why
 
 
 def test_adapters_of_llm07_tune_a_saved_model(tmp_path):
     _, folder = saved(tmp_path)
     tuned = llm07.insert(models.open_model(folder), models.ALL, rank=2, alpha=4.0)
-    base = training.fingerprint(models.open_model(folder))
+    base = tuning.fingerprint(models.open_model(folder))
     rows = text_of(tmp_path).batch(8, 15, torch.Generator().manual_seed(0))
-    before = training.loss_on(tuned, rows).item()
-    training.tiny_steps(tuned, rows, 10, training.adamw(tuned, 0.02))
-    assert training.loss_on(tuned, rows).item() < before - 0.1
-    assert training.fingerprint(models.take_out(tuned)) == base
+    before = tuning.loss_on(tuned, rows).item()
+    tuning.tiny_steps(tuned, rows, 10, tuning.adamw(tuned, 0.02))
+    assert tuning.loss_on(tuned, rows).item() < before - 0.1
+    assert tuning.fingerprint(models.take_out(tuned)) == base
 
 
 # Training.
 
 
-RECIPE = lab.Recipe(8, 4)
+RECIPE = training.Recipe(8, 4)
 
 
 def test_training_lowers_the_loss_and_a_second_call_finds_its_checkpoint(tmp_path, run):
     text = text_of(tmp_path)
-    config = lab.replace(SMALL, vocabulary=text.vocabulary)
-    first = lab.train(run, "a", config, text, RECIPE, 0, lambda _: 1.5, (2, 8))
+    config = replace(SMALL, vocabulary=text.vocabulary)
+    first = training.train(run, lab.PARTS, "a", config, text, RECIPE, 0, lambda _: 1.5, (2, 8))
     assert first.losses[-1] < first.losses[0] - 0.5
     assert first.seen == {"2": 1.5, "8": 1.5}
-    again = lab.train(run, "a", config, text, RECIPE, 0, lambda _: 2.5, (2, 8))
+    again = training.train(run, lab.PARTS, "a", config, text, RECIPE, 0, lambda _: 2.5, (2, 8))
     assert (again.losses, again.seen) == (first.losses, first.seen)
     same = zip(first.model.parameters(), again.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
@@ -364,9 +429,9 @@ def test_training_lowers_the_loss_and_a_second_call_finds_its_checkpoint(tmp_pat
 
 def test_training_works_inside_an_experiment_without_gradients(tmp_path, run):
     text = text_of(tmp_path)
-    config = lab.replace(SMALL, vocabulary=text.vocabulary)
+    config = replace(SMALL, vocabulary=text.vocabulary)
     with torch.no_grad():
-        trained = lab.train(run, "a", config, text, RECIPE, 0)
+        trained = training.train(run, lab.PARTS, "a", config, text, RECIPE, 0)
     assert trained.losses[-1] < trained.losses[0] - 0.5
 
 
@@ -380,15 +445,17 @@ lab.argument("--text", type=Path)
 def trains(run: Run):
     """Eight steps of LLM10."""
     import torch
-    from labs.llm10_llama import lesson as llama
     from labs.llm10_llama.corpus import open_text
+    from labs.llm10_llama.lesson import PARTS, Llama
+    from labs.llm10_llama.parts import Config
+    from labs.llm10_llama.training import Recipe, train
 
     text = open_text(run.options.text, 0, run.settings.outputs)
-    config = llama.Config(text.vocabulary, 32, 2, 4, 2, 88, context=16)
-    recipe = llama.Recipe(8, 4)
+    config = Config(text.vocabulary, 32, 2, 4, 2, 88, context=16)
+    recipe = Recipe(8, 4)
     torch.manual_seed(run.seed)
-    start = torch.cat([p.detach().flatten() for p in llama.Llama(config).parameters()])
-    result = llama.train(run, "a", config, text, recipe, run.seed)
+    start = torch.cat([p.detach().flatten() for p in Llama(config).parameters()])
+    result = train(run, PARTS, "a", config, text, recipe, run.seed)
     end = torch.cat([p.detach().flatten() for p in result.model.parameters()])
     run.measure("losses", result.losses)
     run.measure("how far every 50th parameter went", (end - start)[::50].tolist())
@@ -426,9 +493,9 @@ def measured(results: dict[str, Any], start: str) -> list[float]:
 
 def test_excerpts_are_spread_from_the_first_token_to_the_last():
     ids = np.arange(10_000)
-    pieces = lab.excerpts(ids, 3, 100)
+    pieces = ladder.excerpts(ids, 3, 100)
     assert pieces.tolist() == [*range(100), *range(4950, 5050), *range(9900, 10_000)]
-    short = lab.excerpts(ids[:50], 2, 100)
+    short = ladder.excerpts(ids[:50], 2, 100)
     assert short.tolist() == [*range(50), *range(50)], "all of a short text, each time"
 
 
@@ -439,69 +506,23 @@ def test_all_of_a_short_text_is_validated_during_training(tmp_path, letters, all
         own = Namespace(corpus=path, merges=0)
         settings = Settings(outputs=tmp_path, size="tiny", own=own)
         run = Run(settings, "fp32", Output(log, silent=True), tmp_path)
-        assert len(lab.looked_at(run)) == (letters // 10 if all_of_it else 8 * 2**10)
+        assert len(ladder.looked_at(run)) == (letters // 10 if all_of_it else 8 * 2**10)
 
 
-@pytest.mark.parametrize("most", range(2, 30))
-def test_a_text_in_a_line_is_cut_between_escapes(most):
-    text = "a\x00\\xé\u202e\U000e0001\n end"
-    shown = lab.in_a_line(text, most)
-    assert len(shown) <= most
-    assert text.startswith(ast.literal_eval(f"'{shown[1:-1]}'"))
+def test_steps_override_the_recipe(tmp_path):
+    path = written(tmp_path, PROSE.encode())
+    with (tmp_path / "log.txt").open("w", encoding="utf-8") as log:
+        own = Namespace(corpus=path, merges=0, steps=7)
+        settings = Settings(outputs=tmp_path, size="tiny", own=own)
+        run = Run(settings, "fp32", Output(log, silent=True), tmp_path)
+        assert training.sizes(run)[1].steps == 7
+        assert not training.by_default(run)
 
 
 # The closing.
 
 
-def results(gaps: dict[str, float], far: float = 0.04, alike: float = 0.3) -> Results:
-    """Return the results of a run, with the model below each n-gram by these nats."""
-    values = {
-        "the_first_loss_is_foretold": {
-            "own logit over d·σ, tied, smallest σ": 0.99,
-            "own logit over d·σ, tied, σ = 0.05": 0.1,
-        },
-        "ours_equals_transformers": {
-            "gradients, float64: each one's relative difference": 2e-7,
-            "rows not reordered: largest difference": 9.8,
-        },
-        "the_loss_passes_every_rung": {lab.LOSS: 1.7},
-        "letters_find_their_kind": {
-            "cosine, vowel and vowel less vowel and consonant": alike,
-            "cosine, capitals among themselves less with small letters": alike,
-        },
-        "the_cache_pays_more_the_longer": {"growth of that, shortest to longest": 4.0},
-        "a_bug_shows_where_one_looks": {
-            "diagnoses that are right": 6.0,
-            "first losses: farthest from the sound one's": far,
-        },
-    }
-    values["the_loss_passes_every_rung"] |= {f"nats below the {n}": x for n, x in gaps.items()}
-    experiments: list[Experiment] = []
-    for name in lab.lab.experiments:
-        bound = Bound(low=0.05) if name == "letters_find_their_kind" else Bound(low=0.0)
-        items = [
-            Measurement(item, [value], "", bound, decides=not item.startswith("nats"))
-            for item, value in {"evidence": 1.0, **values.get(name, {})}.items()
-        ]
-        experiments.append(Experiment(name, "", items=[*items]))
-    return Results(experiments)
-
-
-def test_the_closing_names_the_n_grams_that_are_passed_and_ahead():
-    text = lab.closing(results({"unigram": 1.5, "bigram": 0.8, "trigram": 0.4, "4-gram": -0.02}))
-    assert "1.700 nats" in text
-    assert "passed unigrams, bigrams and trigrams." in text
-    assert "still ahead are 4-grams by 0.020." in text
-    assert "The claims of all 11 experiments held." in text
-
-
-def test_the_closing_of_a_run_that_passes_everything_or_nothing():
-    assert "Nothing that we counted" in lab.closing(results({"unigram": 1.5, "bigram": 0.8}))
-    assert "It has passed no n-grams." in lab.closing(results({"unigram": -0.5}))
-
-
-def test_the_closing_lists_the_claims_that_did_not_hold():
-    text = lab.closing(results({"unigram": 1.5}, alike=0.01))
-    assert "hardly found out what vowels" in text
-    assert "10 of 11 experiments held" in text
-    assert "- not held: The rows of like letters" in text
+def test_the_closing_reports_the_loss():
+    loss = Measurement("nats per token", [1.7], "", Bound())
+    text = lab.closing(Results([Experiment("the_loss_passes_the_rungs", "", items=[loss])]))
+    assert "1.700 nats per token" in text

@@ -4,9 +4,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from labs.kit import Card, Mistake, assets
-from labs.llm10_llama import deeper
-from labs.llm10_llama import lesson as llm10
+from labs.llm10_llama import deeper, probes
 from labs.llm10_llama import transformer_costs as costs
+from labs.llm10_llama.parts import Config
 from tests.labs.solutions import check_wrong
 
 import pytest
@@ -24,10 +24,10 @@ def test_a_count_that_is_anything_else_is_a_mistake(result):
 
 
 def test_the_lesson_and_the_exercise_count_the_same():
-    for c in (llm10.Config(257), llm10.Config(1025, 128, 6, 8, 2, 344, tied=False)):
+    for c in (Config(257), Config(1025, 128, 6, 8, 2, 344, tied=False)):
         heads = (c.heads, c.kv_heads, c.head_dim)
         shape = costs.Transformer(c.vocabulary, c.d_model, c.layers, *heads, c.d_ff, tied=c.tied)
-        assert llm10.expected_parameters(c) == deeper.total(shape)
+        assert sum(probes.predicted_parameters(c).values()) == deeper.total(shape)
 
 
 # Parameters, FLOPs and bytes.

@@ -1,16 +1,19 @@
 """LLM10+: page faults of a step, the order of a matrix in memory, and what each part is worth."""
 
+from dataclasses import replace
+
 from labs.kit import Results
 from labs.kit.measure import in_new_process
 from labs.kit.records import Bound, Experiment, Measurement, numbers
 from labs.llm10_llama import deeper
 from labs.llm10_llama import lesson as lab
+from labs.llm10_llama.parts import Config, parameters, random_tokens
 
 import pytest
 import torch
 from torch import nn
 
-SMALL = lab.Config(40, 32, 2, 4, 2, 88, context=16, std=0.15)
+SMALL = Config(40, 32, 2, 4, 2, 88, context=16, std=0.15)
 
 
 def test_a_new_process_measures_the_cost_of_a_step():
@@ -29,15 +32,15 @@ def test_column_major_matrices_give_the_same_logits_and_leave_the_model_alone():
             assert after.weight.stride() == (1, after.out_features)
     assert copy.embed_tokens.weight.is_contiguous(), "the embedding is read by rows"
     assert model.lm_head.weight is model.embed_tokens.weight
-    tokens = lab.random_tokens(SMALL, 2, 9)
+    tokens = random_tokens(SMALL, 2, 9)
     torch.testing.assert_close(copy(tokens), model(tokens))
 
 
 def test_arms_differ_from_the_base_in_what_they_name():
-    base = lab.Config(257)
-    count = lab.parameters(lab.Llama(base))
+    base = Config(257)
+    count = parameters(lab.Llama(base))
     changed = {
-        name: lab.parameters(lab.Llama(lab.replace(base, **changes)))
+        name: parameters(lab.Llama(replace(base, **changes)))
         for name, (changes, _) in deeper.ARMS.items()
     }
     assert changed["GELU for SwiGLU"] == count, "as many parameters"
@@ -55,14 +58,14 @@ def results(costs: dict[str, float], gain: float = 1.2, faults: float = 10.0) ->
     pages = Experiment("a_step_pays_for_its_pages", "")
     pages.items += [
         measured("page faults of a step, at first", 1000.0),
-        measured("page faults of a step, memory kept", faults, Bound(high=200)),
-        measured("times as little processor time with memory kept", 1.3, Bound(low=1.02)),
+        measured("page faults of a step, memory reused", faults, Bound(high=200)),
+        measured("processor time at first ÷ with memory reused", 1.3, Bound(low=1.02)),
         measured("times as fast with the lean norm and F.silu", 1.1),
     ]
     order = Experiment("either_order_writes_the_same", "")
-    order.items += [measured("times as fast with matrices laid out for one row", [gain, gain])]
-    parts = Experiment("each_part_is_worth_something", "")
-    parts.items += [measured("the whole, three seeds", [2.12, 2.1, 2.11])]
+    order.items += [measured("times as fast with matrices stored for one row", [gain, gain])]
+    parts = Experiment("some_parts_matter_at_once", "")
+    parts.items += [measured("the complete model, three seeds", [2.12, 2.1, 2.11])]
     parts.items += [measured(f"nats that it costs: {arm}", cost) for arm, cost in costs.items()]
     return Results([pages, order, parts])
 

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from labs.llm10_llama import figures
+from labs.llm10_llama import deeper_figures, figures
 
 import matplotlib.pyplot as plt
 import pytest
@@ -18,7 +18,7 @@ def test_a_smoothed_loss_is_drawn_at_the_tokens_seen_before_its_middle_step():
 
 
 def test_parts_are_sorted_by_their_cost():
-    fig = figures.parts({"a": 0.2, "b": -0.1, "c": 0.1}, 0.01)
+    fig = deeper_figures.parts({"a": 0.2, "b": -0.1, "c": 0.1}, 0.01)
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["b", "c", "a"]
     plt.close(fig)
 

@@ -1,27 +1,11 @@
 """Plausible wrong solutions of LLM10's exercises, each with the message that names its mistake."""
 
-from labs.llm01_inference import draw, top_p
+from functools import partial
+
 from labs.llm10_llama import lesson as lab
 
 import torch
 import torch.nn.functional as F
-
-
-def rows_as_they_are(rows, _head_dim):
-    return rows
-
-
-def one_head(rows, _head_dim):
-    return torch.cat((rows[::2], rows[1::2]))
-
-
-def columns(rows, head_dim):
-    return lab.to_halves(rows.T, head_dim).T
-
-
-def odd_first(rows, head_dim):
-    pairs = rows.unflatten(0, (-1, head_dim // 2, 2)).flip(2)
-    return pairs.transpose(1, 2).flatten(0, 2)
 
 
 def cache(count=True, every=False, returned="all", look=True, anew=False, swap=False, front=False):
@@ -65,9 +49,10 @@ class Attending(lab.Attention):
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
     def attend(self, q, k, v):
-        return self.mix(q, k, v)
+        return self.mix(q, k, v, self.mask)
 
-    def forward(self, x, turns=None, extend=None):
+    def forward(self, x, turns=None, extend=None, mask=None):
+        self.mask = mask
         projections = {"q": self.q_proj, "k": self.k_proj, "v": self.v_proj}
         heads = {n: f(x).unflatten(-1, (-1, self.head_dim)) for n, f in projections.items()}
         raw = heads["k"].transpose(1, 2)
@@ -125,138 +110,265 @@ class LooksAhead(Attending):
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
 
 
-def two_groups(first, rest, decay):
-    return [{"params": first, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
+class MaskForgotten(Attending):
+    def forward(self, x, turns=None, extend=None, mask=None):  # noqa: ARG002
+        return super().forward(x, turns, extend)
 
 
-def shared_twice(model, decay):
-    named = dict(model.named_parameters(remove_duplicate=False)).values()
-    trained = [p for p in named if p.requires_grad]
-    return two_groups(
-        [p for p in trained if p.dim() > 1], [p for p in trained if p.dim() < 2], decay
-    )
+def not_turned(x, _turns):
+    return x
 
 
-def everything_decays(model, decay):
-    return two_groups([p for p in model.parameters() if p.requires_grad], [], decay)
+def backwards(x, turns):
+    return lab.turn(x, turns.conj())
 
 
-def by_name(model, decay):
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    spared = [p for n, p in named if "norm" in n or p.dim() < 2]
-    return two_groups([p for n, p in named if "norm" not in n and p.dim() > 1], spared, decay)
+def in_halves(x, turns):
+    a, b = x.chunk(2, -1)
+    turned = torch.complex(a, b) * turns
+    return torch.cat((turned.real, turned.imag), -1)
 
 
-def embedding_spared(model, decay):
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    spared = [p for n, p in named if "embed" in n or p.dim() < 2]
-    return two_groups([p for n, p in named if "embed" not in n and p.dim() > 1], spared, decay)
+def real_parts_first(x, turns):
+    turned = lab.turn(x, turns)
+    return torch.cat((turned[..., ::2], turned[..., 1::2]), -1)
 
 
-def frozen_too(model, decay):
-    every = list(model.parameters())
-    return two_groups([p for p in every if p.dim() > 1], [p for p in every if p.dim() < 2], decay)
+def no_bfloat16(x, turns):
+    pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * turns).view(x.shape)
 
 
-def groups_swapped(model, decay):
-    return lab.decay_groups(model, decay)[::-1]
+def stays_wide(x, turns):
+    return lab.turn(x.float() if x.dtype == torch.bfloat16 else x, turns)
 
 
-def cut_first(logits, temperature=1.0, p=1.0):
-    return lab.choose(top_p(logits, p), temperature)
+class Blocked(lab.Block):
+    """Branches that subclasses get wrong."""
+
+    def attend(self, x, *rest):
+        return self.self_attn(self.input_layernorm(x), *rest)
+
+    def feed(self, x):
+        return self.mlp(self.post_attention_layernorm(x))
 
 
-def never_cut(logits, temperature=1.0, p=1.0):  # noqa: ARG001
-    return lab.choose(logits, temperature)
+class OldInput(Blocked):
+    def forward(self, x, turns, extend=None, mask=None):
+        return x + self.attend(x, turns, extend, mask) + self.feed(x)
 
 
-def multiplied(logits, temperature=1.0, p=1.0):
-    if temperature == 0:
-        return logits.argmax(-1)
-    return draw(top_p(logits * temperature, p))[..., 0]
+class PostNorm(Blocked):
+    def forward(self, x, turns, extend=None, mask=None):
+        x = self.input_layernorm(x + self.self_attn(x, turns, extend, mask))
+        return self.post_attention_layernorm(x + self.mlp(x))
 
 
-def drawn_cold(logits, temperature=1.0, p=1.0):
-    if temperature == 0:
-        return logits.argmax(-1)
-    kept = top_p(logits / temperature, p)
-    return draw(logits.masked_fill(kept.isinf(), -torch.inf))[..., 0]
+class AddedToNormed(Blocked):
+    def forward(self, x, turns, extend=None, mask=None):
+        x = self.input_layernorm(x)
+        x = x + self.self_attn(x, turns, extend, mask)
+        x = self.post_attention_layernorm(x)
+        return x + self.mlp(x)
 
 
-def without_the_crossing_token(logits, temperature=1.0, p=1.0):
-    """The first token always stays: learners add that after `draw` fails on NaN."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    divided = logits / temperature
-    ordered, where = divided.sort(-1, descending=True)
-    in_order = ordered.softmax(-1).cumsum(-1) <= p
-    in_order[..., 0] = True
-    stays = torch.zeros_like(in_order).scatter(-1, where, in_order)
-    return draw(divided.masked_fill(~stays, -torch.inf))[..., 0]
+class NoSecondAddition(Blocked):
+    def forward(self, x, turns, extend=None, mask=None):
+        return self.feed(x + self.attend(x, turns, extend, mask))
 
 
-def rows_alone(logits, temperature=1.0, p=1.0):
-    """torch.multinomial takes one or two axes."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    return torch.multinomial(top_p(logits / temperature, p).softmax(-1), 1)[..., 0]
+class ArgumentsForgotten(Blocked):
+    def forward(self, x, turns, extend=None, mask=None):  # noqa: ARG002
+        x = x + self.attend(x, turns)
+        return x + self.feed(x)
 
 
-def ranks(logits, temperature=1.0, p=1.0):
-    if temperature == 0:
-        return logits.argmax(-1)
-    return draw(top_p((logits / temperature).sort(-1, descending=True).values, p))[..., 0]
+class CopyTied(lab.Llama):
+    def tie(self):
+        with torch.no_grad():
+            self.lm_head.weight.copy_(self.embed_tokens.weight)
 
 
-def always_the_likeliest(logits, temperature=1.0, p=1.0):  # noqa: ARG001
-    return logits.argmax(-1)
+class DataTied(lab.Llama):
+    def tie(self):
+        self.lm_head.weight.data = self.embed_tokens.weight.data
 
 
-def square_root_of_the_temperature(logits, temperature=1.0, p=1.0):
-    """The check doesn't know this mistake, so it must name no cause."""
-    return lab.choose(logits, temperature**0.5, p)
+class TiedTheOtherWay(lab.Llama):
+    def tie(self):
+        self.embed_tokens.weight = self.lm_head.weight
 
 
-def one_axis_too_many(logits, temperature=1.0, p=1.0):
-    return logits.argmax(-1) if temperature == 0 else draw(top_p(logits / temperature, p))
+class NotTied(lab.Llama):
+    def tie(self):
+        pass
 
 
-def blind(_model):
-    return ""
+class Passing(lab.Llama):
+    """The reference, its steps apart, so that a subclass gets one of them wrong."""
+
+    positions_continue = True
+    caches = True
+    normed = True
+    masked = True
+    all_keys = True
+    layer_of = staticmethod(lambda i: i)
+
+    def passed(self, x, blocks):
+        for block in blocks:
+            x = block(x)
+        return x
+
+    def out(self, x):
+        return self.lm_head(self.norm(x) if self.normed else x)
+
+    def forward(self, tokens, cache=None, padding=None, last=False):
+        length = tokens.shape[1]
+        before = 0 if cache is None else cache.filled[0]
+        start = before if self.positions_continue else 0
+        turns = self.turns(start, length, tokens.device)
+        mask = None
+        if padding is not None and self.masked:
+            mask = lab.padded_mask(padding, length, length + (before if self.all_keys else 0))
+        blocks = []
+        for i, layer in enumerate(self.layers):
+            extend = None
+            if cache is not None and self.caches:
+                extend = partial(cache.extend, self.layer_of(i))
+            blocks.append(partial(layer, turns=turns, extend=extend, mask=mask))
+        x = self.passed(self.embed_tokens(tokens), blocks)
+        return self.out(x[:, -1:] if last else x)
 
 
-def always_cries_wolf(model):
-    return lab.diagnose(model) or "the two ends aren't tied"
+class PositionsBeginAgain(Passing):
+    positions_continue = False
 
 
-def equal_is_tied(model):
-    found = lab.diagnose(model)
-    same = torch.equal(model.lm_head.weight, model.embed_tokens.weight)
-    return "" if found == "the two ends aren't tied" and same else found
+class NothingStored(Passing):
+    caches = False
 
 
-def order_of_questions(model):
-    found = lab.diagnose(model)
-    return "the last norm is missing" if found == "there are no positions" else found
+class NoLastNorm(Passing):
+    normed = False
 
 
-def breaks_what_it_looks_at(model):
-    found = lab.diagnose(model)
-    with torch.no_grad():
-        model.embed_tokens.weight.mul_(2)
-    return found
+class PaddingForgotten(Passing):
+    masked = False
 
 
-def says_none(model):
-    return lab.diagnose(model) or None
+class MaskTooNarrow(Passing):
+    all_keys = False
+
+
+class OneLayerOfTheCache(Passing):
+    layer_of = staticmethod(lambda _: 0)
+
+
+class OnlyTheLastBlock(Passing):
+    def passed(self, x, blocks):
+        return [block(x) for block in blocks][-1]
+
+
+def writer(returns="new", rereads=False, half=2, pads="shrinks", stays=True, grad=False, cut=True):
+    """Return a `generate` with mistakes: without arguments it is right."""
+
+    def generate(model, ids, new, choose=None, padding=None):
+        context = model.config.context
+        prompt = ids.shape[1]
+        first = max(0, prompt - context) if cut else 0
+        fresh = ids[:, first:]
+        with torch.enable_grad() if grad else torch.inference_mode():
+            cache = model.cache(len(ids), min(context, prompt + new))
+            for _ in range(new):
+                if half and cache.filled[0] + fresh.shape[1] > cache.room:
+                    cache = model.cache(len(ids), context)
+                    first = ids.shape[1] - max(1, context // half)
+                    fresh = ids[:, first:]
+                shift = first if pads == "shrinks" else 0
+                hidden = None if padding is None or pads == "no" else padding - shift
+                fresh = choose(model(fresh, cache, hidden, last=True)[:, -1])[:, None]
+                ids = torch.cat((ids, fresh), 1)
+                fresh = ids if rereads else fresh
+        text = ids if returns == "all" else ids[:, prompt:]
+        return text.clone() if stays else text
+
+    return generate
+
+
+def returns_an_inference_tensor(model, ids, new, choose=None, padding=None):
+    with torch.inference_mode():
+        return writer()(model, ids, new, choose, padding)
+
+
+def without_a_cache(model, ids, new, choose=None, padding=None):  # noqa: ARG001
+    for _ in range(new):
+        ids = torch.cat((ids, choose(model(ids)[:, -1])[:, None]), 1)
+    return ids[:, -new:]
+
+
+def always_greedy(model, ids, new, choose=None, padding=None):  # noqa: ARG001
+    return writer()(model, ids, new, lambda logits: logits.argmax(-1), padding)
+
+
+def not_shifted(model, optimizers, tokens, backward):
+    logits = model(tokens[:, :-1]).flatten(0, 1)
+    return finished(F.cross_entropy(logits, tokens[:, :-1].flatten()), optimizers, backward)
+
+
+def finished(loss, optimizers, backward, clear=True):
+    backward(loss)
+    for optimizer in optimizers:
+        optimizer.step()
+        if clear:
+            optimizer.zero_grad()
+    return loss.detach()
+
+
+def loss_of(model, tokens, reduction="mean"):
+    logits = model(tokens[:, :-1]).flatten(0, 1)
+    return F.cross_entropy(logits, tokens[:, 1:].flatten(), reduction=reduction)
+
+
+def summed(model, optimizers, tokens, backward):
+    return finished(loss_of(model, tokens, "sum"), optimizers, backward)
+
+
+def gradients_left_over(model, optimizers, tokens, backward):
+    return finished(loss_of(model, tokens), optimizers, backward, clear=False)
+
+
+def first_optimizer_alone(model, optimizers, tokens, backward):
+    loss = finished(loss_of(model, tokens), optimizers[:1], backward)
+    optimizers[1].zero_grad()
+    return loss
+
+
+def cleared_before_the_step(model, optimizers, tokens, backward):
+    loss = loss_of(model, tokens)
+    backward(loss)
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+        optimizer.step()
+    return loss.detach()
+
+
+def graph_returned(model, optimizers, tokens, backward):
+    loss = loss_of(model, tokens)
+    finished(loss, optimizers, backward)
+    return loss
+
+
+def own_backward(model, optimizers, tokens, _backward):
+    return finished(loss_of(model, tokens), optimizers, lambda loss: loss.backward())
 
 
 WRONG = [
-    ("to_halves", rows_as_they_are, "stayed where it was"),
-    ("to_halves", lab.to_neighbours, "this is the inverse"),
-    ("to_halves", one_head, "all rows for one head"),
-    ("to_halves", columns, "columns changed places"),
-    ("to_halves", odd_first, "even rows come first"),
+    ("turn", not_turned, "nothing is turned"),
+    ("turn", backwards, "turns backwards"),
+    ("turn", in_halves, "paired with i"),
+    ("turn", real_parts_first, "real parts come first"),
+    ("turn", no_bfloat16, "no complex bfloat16"),
+    ("turn", stays_wide, "came back as float32"),
     ("KVCache.extend", cache(returned="room"), "empty room"),
     ("KVCache.extend", cache(returned="new"), "only the new tokens are returned"),
     ("KVCache.extend", cache(front=True), "replaced the first"),
@@ -275,30 +387,39 @@ WRONG = [
     ("Attention.forward", NoLastMatrix, "o_proj, is missing"),
     ("Attention.forward", HeadsRepeated, "share key-value head 0"),
     ("Attention.forward", LooksAhead, "must not look ahead"),
-    ("choose", cut_first, "cut comes before the temperature"),
-    ("choose", without_the_crossing_token, "the token that crosses p is missing"),
-    ("choose", rows_alone, r"\(2, 3, 9\) raised RuntimeError"),
-    ("choose", ranks, "got ranks"),
-    ("choose", always_the_likeliest, "is anything drawn"),
-    (
-        "choose",
-        square_root_of_the_temperature,
-        "logits that stay; of 4,000 draws .* expected shares of 0.33, 0.25, 0.42, got",
-    ),
-    ("choose", never_cut, "is the cut missing"),
-    ("choose", multiplied, "multiplied by the temperature"),
-    ("choose", drawn_cold, "the draw doesn't use the temperature"),
-    ("choose", one_axis_too_many, r"take \[\.\.\., 0\]"),
-    ("decay_groups", shared_twice, "is listed twice"),
-    ("decay_groups", everything_decays, "gains and biases decay"),
-    ("decay_groups", by_name, "spared because of its name"),
-    ("decay_groups", embedding_spared, "the tied matrix must decay"),
-    ("decay_groups", frozen_too, "an untrained parameter"),
-    ("decay_groups", groups_swapped, "the groups are swapped"),
-    ("diagnose", blind, "expected “the future is seen”, got no bug"),
-    ("diagnose", always_cries_wolf, "expected no bug in a correct model"),
-    ("diagnose", equal_is_tied, "expected “the two ends aren't tied”, got no bug"),
-    ("diagnose", order_of_questions, "got “the last norm is missing”"),
-    ("diagnose", breaks_what_it_looks_at, "your function changed the model"),
-    ("diagnose", says_none, "or an empty string, got None"),
+    ("Attention.forward", MaskForgotten, "mask isn't passed"),
+    ("Block.forward", OldInput, "starts from the old x"),
+    ("Block.forward", PostNorm, "this is Post-Norm"),
+    ("Block.forward", AddedToNormed, "added to its normed input"),
+    ("Block.forward", NoSecondAddition, "second branch isn't added"),
+    ("Block.forward", ArgumentsForgotten, "pass turns, extend and mask on"),
+    ("Llama.tie", CopyTied, "this is a copy"),
+    ("Llama.tie", DataTied, "two parameters share one storage"),
+    ("Llama.tie", TiedTheOtherWay, "the embedding has changed"),
+    ("Llama.tie", NotTied, "still differ"),
+    ("Llama.forward", PositionsBeginAgain, "positions begin at 0 again"),
+    ("Llama.forward", NothingStored, "nothing is stored"),
+    ("Llama.forward", NoLastNorm, "last norm is missing"),
+    ("Llama.forward", PaddingForgotten, "padding isn't used"),
+    ("Llama.forward", MaskTooNarrow, "no columns for the cache"),
+    ("Llama.forward", OneLayerOfTheCache, "block i stores in layer i"),
+    ("Llama.forward", OnlyTheLastBlock, "only the last block"),
+    ("generate", without_a_cache, "without a cache"),
+    ("generate", writer(rereads=True), "is read again at each step"),
+    ("generate", writer(half=0), "when it is full"),
+    ("generate", writer(half=8), "the last token alone"),
+    ("generate", writer(half=1), "another part of the text"),
+    ("generate", writer(returns="all"), "the prompt is returned"),
+    ("generate", writer(grad=True), "gradients are recorded"),
+    ("generate", returns_an_inference_tensor, "can't be trained on"),
+    ("generate", always_greedy, "choose isn't used"),
+    ("generate", writer(pads="no"), "padding isn't passed"),
+    ("generate", writer(pads="stays"), "padding shrinks"),
+    ("training_step", not_shifted, "one place on"),
+    ("training_step", summed, "the loss is a sum"),
+    ("training_step", gradients_left_over, "gradients are left over"),
+    ("training_step", first_optimizer_alone, "not every optimizer"),
+    ("training_step", cleared_before_the_step, "the weights are wrong"),
+    ("training_step", graph_returned, "return loss.detach"),
+    ("training_step", own_backward, "call backward"),
 ]

@@ -1,8 +1,10 @@
-"""Plausible wrong solutions of LLM10+'s exercise, each with the message that names its mistake."""
+"""Plausible wrong solutions of LLM10+'s exercises, each with the message that names its mistake."""
 
 from dataclasses import replace
 
 from labs.llm10_llama import deeper as lab
+
+import torch
 
 
 def counted(**changes):
@@ -26,7 +28,43 @@ def a_single_number(s):
     return lab.total(s)
 
 
+def blind(_model):
+    return ""
+
+
+def always_cries_wolf(model):
+    return lab.diagnose(model) or "the two ends aren't tied"
+
+
+def equal_is_tied(model):
+    bug = lab.diagnose(model)
+    same = torch.equal(model.lm_head.weight, model.embed_tokens.weight)
+    return "" if bug == "the two ends aren't tied" and same else bug
+
+
+def order_of_questions(model):
+    bug = lab.diagnose(model)
+    return "the last norm is missing" if bug == "there are no positions" else bug
+
+
+def breaks_what_it_looks_at(model):
+    bug = lab.diagnose(model)
+    with torch.no_grad():
+        model.embed_tokens.weight.mul_(2)
+    return bug
+
+
+def says_none(model):
+    return lab.diagnose(model) or None
+
+
 WRONG = [
+    ("diagnose", blind, "expected “the future is seen”, got no bug"),
+    ("diagnose", always_cries_wolf, "expected no bug in a correct model"),
+    ("diagnose", equal_is_tied, "expected “the two ends aren't tied”, got no bug"),
+    ("diagnose", order_of_questions, "got “the last norm is missing”"),
+    ("diagnose", breaks_what_it_looks_at, "your function changed the model"),
+    ("diagnose", says_none, "or an empty string, got None"),
     ("parameter_count", counted(kv_heads=lambda s: s.heads), "k and v have kv_heads heads"),
     ("parameter_count", counted(tied=lambda _: False), "tied, the output is the embedding"),
     ("parameter_count", counted(tied=lambda _: True), "untied, the output has a separate matrix"),

@@ -1,0 +1,146 @@
+"""The figures of LLM10+."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+
+def bugs(rows: Sequence[Sequence[Any]], spread: float) -> Figure:
+    """Draw the two losses of each model with a bug.
+
+    Args:
+        rows: the bug, the first loss, the diagnosis, the loss, the loss one token at a time.
+        spread: the range of the sound model's loss over seeds.
+    """
+    fig, ax = plt.subplots(figsize=(8, 3.8))
+    names = [row[0] for row in rows]
+    places = range(len(rows))
+    ax.plot([row[3] for row in rows], places, "C0o", ms=9, label="text read at once")
+    ax.plot([row[4] for row in rows], places, "C1x", ms=9, mew=2, label="one token at a time")
+    sound = rows[0][3]
+    ax.axvspan(sound - spread, sound + spread, color="grey", alpha=0.3, zorder=0)
+    ax.set_yticks(places, names)
+    ax.invert_yaxis()
+    ax.set_title("Of five bugs, the loss alone shows few")
+    ax.set(xlabel="validation loss (nats per token)", xlim=(0, None))
+    ax.legend(loc="lower left")
+    return fig
+
+
+def muon(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], coefficients: Sequence[float]
+) -> Figure:
+    """Draw Muon's polynomial, and singular values of gradients before and after it.
+
+    Args:
+        before: the singular values of each matrix, relative to its norm.
+        after: those of the orthogonalized matrix.
+        coefficients: a, b and c.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
+    a, b, c = coefficients
+    start = np.geomspace(1e-3, 1, 400)
+    s = start
+    for _ in range(5):
+        s = a * s + b * s**3 + c * s**5
+    left.semilogx(start, s, "C0")
+    left.axhline(1, color="grey", ls=":")
+    left.set_title("Five steps bring 0.01 to 1 near 1")
+    left.set(xlabel="singular value before", ylabel="after", ylim=(0, 1.4))
+    for i, (name, values) in enumerate(before.items()):
+        share = np.linspace(0, 1, len(values))
+        right.semilogy(share, values.numpy(), f"C{i}:")
+        right.semilogy(share, after[name].numpy(), f"C{i}", label=name)
+    right.set_title("Dotted: a gradient. Solid: its step", fontsize=11)
+    right.set(xlabel="rank ÷ number of singular values", ylabel="singular value", ylim=(1e-4, 3))
+    right.legend(fontsize=9, loc="lower left")
+    return fig
+
+
+def letters(places: np.ndarray, shown: bytes, orange: bytes) -> Figure:
+    """Draw bytes in a plane: some in orange, other letters in blue, signs in the page's ink.
+
+    Args:
+        places: the coordinates, (letters, 2).
+        shown: the byte at each place.
+        orange: the bytes to draw in orange.
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 5))
+    ax.scatter(*places.T, s=0)  # sets the limits of the axes
+    for (x, y), byte in zip(places.tolist(), shown, strict=True):
+        other = "C0" if chr(byte).isalpha() else "C6"  # the page's ink
+        color = "C1" if byte in orange else other
+        ax.text(x, y, _name(byte), color=color, ha="center", va="center")
+    ax.set_title("Letters' rows, first two principal axes")
+    ax.set(xlabel="axis 1 (cosine)", ylabel="axis 2 (cosine)")
+    return fig
+
+
+def attention(weights: np.ndarray, sentence: bytes, title: str) -> Figure:
+    """Draw the attention weights of one head, (T, T), by query and key."""
+    fig, ax = plt.subplots(figsize=(7.2, 6))
+    image = ax.imshow(weights, vmin=0, vmax=1)
+    ax.grid(visible=False)
+    names = [_name(byte) for byte in sentence]
+    ax.set_xticks(range(len(names)), names, fontsize=9)
+    ax.set_yticks(range(len(names)), names, fontsize=9)
+    ax.set(title=title, xlabel="key", ylabel="query")
+    fig.colorbar(image, label="attention weight", shrink=0.8)
+    return fig
+
+
+def _name(byte: int) -> str:
+    """Return a byte as a label."""
+    return {10: "\\n", 32: "␣"}.get(byte, chr(byte))
+
+
+def parts(costs: dict[str, float], spread: float) -> Figure:
+    """Draw how much higher the loss is without each part, the largest cost on top.
+
+    Args:
+        costs: the additional loss by part, in nats.
+        spread: the range of the complete model's loss over seeds, drawn in grey.
+    """
+    fig, ax = plt.subplots()
+    order = sorted(costs, key=lambda name: costs[name])
+    ax.barh(order, [costs[name] for name in order], color="C0")
+    label = "range of three seeds, either way"
+    ax.axvspan(-spread, spread, color="grey", alpha=0.3, zorder=0, label=label)
+    ax.set_title("Each part, left out")
+    ax.set(xlabel="loss minus the complete model's (nats per token)")
+    ax.legend(loc="lower right")
+    return fig
+
+
+def speeds(lengths: Sequence[int], found: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw tokens per second against the number of new tokens, one line for each name."""
+    fig, ax = plt.subplots()
+    for name, values in found.items():
+        ax.semilogx(lengths, values, "o-", label=name)
+    ax.set_title("Writing, one text at a time")
+    ax.set(xlabel="new tokens", ylabel="tokens per second")
+    ax.set_ylim(bottom=0)
+    ax.set_xticks(lengths, [str(n) for n in lengths])
+    ax.minorticks_off()
+    ax.legend()
+    return fig
+
+
+def flops(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
+    """Draw a forward pass's FLOPs, relative to 2·N·T, against the length.
+
+    Args:
+        curves: by model, the lengths T and the ratios.
+    """
+    fig, ax = plt.subplots()
+    for i, (name, (lengths, ratios)) in enumerate(curves.items()):
+        ax.semilogx(lengths, ratios, f"C{i}o-", base=2, label=name)
+    ax.axhline(1, color="grey", ls=":")
+    ax.set(xlabel="tokens T in a sequence", ylabel="forward FLOPs ÷ 2·N·T", ylim=(0, None))
+    ax.set_title("2N FLOPs a token is too little for long texts")
+    ax.legend(fontsize=9)
+    return fig

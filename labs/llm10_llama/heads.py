@@ -1,0 +1,79 @@
+"""What LLM10's trained model has learned: its letters' rows, and what its heads look at."""
+
+from typing import Any
+
+from labs.kit import Run
+from labs.llm10_llama.ladder import judged_on
+from labs.llm10_llama.parts import mix
+
+import numpy as np
+import torch
+from torch import Tensor
+
+VOWELS = b"aeiou"
+CONSONANTS = b"bcdfghjklmnpqrstvwxyz"
+SIGNS = b"\n ,.;:'!?"
+KINDS = (
+    "cosine, vowel and vowel − vowel and consonant",
+    "cosine, capitals among themselves − capitals and small letters",
+)
+CAPTION = (
+    "Every head of the trained model on three texts, by letters. Layers and heads are counted "
+    "from 1. A pattern's score is a head's mean weight on it, over the queries of all three texts "
+    "that have it. Weights are saved in steps of 1/255."
+)
+
+
+def likeness(rows: Tensor) -> dict[str, float]:
+    """Return by kind how much more alike letters of a kind are, from normed rows (V, d)."""
+    capitals = (VOWELS + CONSONANTS).upper()
+
+    def cosine(a: bytes, b: bytes) -> float:
+        pairs = [float(rows[x] @ rows[y]) for x in a for y in b if x != y]
+        return sum(pairs) / len(pairs)
+
+    vowels = cosine(VOWELS, VOWELS) - cosine(VOWELS, CONSONANTS)
+    big = cosine(capitals, capitals) - cosine(capitals, VOWELS + CONSONANTS)
+    return dict(zip(KINDS, (vowels, big), strict=True))
+
+
+def in_a_plane(rows: Tensor) -> tuple[Tensor, bytes]:
+    """Return letters' places on the first two principal axes, (letters, 2), and the letters."""
+    shown = SIGNS + VOWELS + CONSONANTS + (VOWELS + CONSONANTS).upper()
+    points = rows[list(shown)]
+    points = points - points.mean(0)
+    axes = torch.linalg.svd(points, full_matrices=False).Vh[:2]  # (2, d)
+    return points @ axes.T, shown
+
+
+def windows(run: Run, length: int, count: int = 64) -> Tensor:
+    """Return windows of validation text, (count, length)."""
+    ids = judged_on(run)[: count * length]
+    whole = len(ids) // length * length
+    tokens = torch.from_numpy(np.asarray(ids[:whole]).astype(np.int64))
+    return tokens.view(-1, length).to(run.device)
+
+
+def weights_of(model: Any, ids: Tensor) -> Tensor:
+    """Return attention weights, (L, B, H, T, T): the output if the values are a unit matrix."""
+    weights: list[Tensor] = []
+
+    def see(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        ones = torch.eye(k.shape[2], device=k.device).expand(*k.shape[:3], -1)
+        weights.append(mix(q.float(), k.float(), ones, mask))
+        return mix(q, k, v, mask)
+
+    attentions = [block.self_attn for block in model.layers]
+    for attention in attentions:
+        attention.mix = see
+    model(ids)
+    for attention in attentions:
+        attention.mix = mix
+    return torch.stack(weights)
+
+
+def split_by_character(weights: Tensor, before: Tensor) -> tuple[float, float]:
+    """Return the mean weight (B, T − 1) where the token before is a space, and a letter."""
+    letters = torch.tensor(list(VOWELS + CONSONANTS + (VOWELS + CONSONANTS).upper()))
+    is_letter = torch.isin(before, letters.to(before.device))
+    return weights[before == 32].mean().item(), weights[is_letter].mean().item()

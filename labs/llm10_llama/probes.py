@@ -1,0 +1,86 @@
+"""What one computes to prove a language model right: counts, gradients, first losses."""
+
+from collections.abc import Callable
+from statistics import mean
+from typing import Any
+
+from labs.llm10_llama.parts import Config, greedily, random_tokens
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def predicted_parameters(c: Config) -> dict[str, int]:
+    """Return the number of parameters of each part, computed from the shape."""
+    ends = 1 if c.tied else 2
+    return {
+        "embedding": ends * c.vocabulary * c.d_model,
+        "attention": c.layers * 2 * c.d_model * (c.heads + c.kv_heads) * c.head_dim,
+        "feed-forward": c.layers * 3 * c.d_model * c.d_ff,
+        "norms": (2 * c.layers + 1) * c.d_model,
+    }
+
+
+def gradients(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
+    """Return the gradients of the loss on (B, T + 1) tokens, by the parameters' names."""
+    output = model(tokens[:, :-1])
+    logits = output if isinstance(output, Tensor) else output.logits
+    loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+    named = dict(model.named_parameters())
+    return dict(zip(named, torch.autograd.grad(loss, [*named.values()]), strict=True))
+
+
+def slopes_between(model: Any, tokens: Tensor) -> Tensor:
+    """Return the largest |gradient| of each place's logits to each token's vector, (T, T)."""
+    vectors: list[Tensor] = []
+    hook = model.embed_tokens.register_forward_hook(lambda _m, _i, out: vectors.append(out))
+    logits = model(tokens)
+    hook.remove()
+    sums = [place.square().sum() for place in logits[0]]
+    grads = [torch.autograd.grad(one, vectors[0], retain_graph=True)[0][0] for one in sums]
+    return torch.stack(grads).abs().amax(-1)
+
+
+@torch.no_grad()
+def first_loss(make: Callable[[Config], Any], config: Config) -> float:
+    """Return the mean loss of eight untrained models on random tokens."""
+    losses = []
+    for _ in range(8):
+        tokens = random_tokens(config, 16, config.context + 1)
+        logits = make(config)(tokens[:, :-1])
+        losses.append(F.cross_entropy(logits.mT, tokens[:, 1:]).item())
+    return mean(losses)
+
+
+@torch.no_grad()
+def generate_slowly(model: Any, ids: Tensor, new: int) -> Tensor:
+    """Return the same greedy tokens without a cache: each step reads the entire text again."""
+    start = ids.shape[1]
+    for _ in range(new):
+        ids = torch.cat((ids, greedily(model(ids)[:, -1:])), 1)
+    return ids[:, start:]
+
+
+def greedy_text(theirs: Any, ids: Tensor, new: int) -> Tensor:
+    """Return `new` greedy tokens by `generate` of transformers, (B, new); no token ends a text."""
+    theirs.generation_config.eos_token_id = None
+    options = {"do_sample": False, "pad_token_id": 0, "max_new_tokens": new}
+    text = theirs.generate(ids, attention_mask=torch.ones_like(ids), **options)
+    return text[:, ids.shape[1] :]
+
+
+@torch.no_grad()
+def nats_one_by_one(model: Any, ids: Any, length: int, rows: int = 128) -> float:
+    """Return the loss on windows of a text that is read one token at a time, through a cache."""
+    device = next(model.parameters()).device
+    count = min(rows, (len(ids) - 1) // length)
+    tokens = torch.from_numpy(ids[: count * length + 1].astype("int64")).to(device)
+    inputs = tokens[:-1].view(count, length)
+    targets = tokens[1:].view(count, length)
+    cache = model.cache(count, length)
+    total = 0.0
+    for t in range(length):
+        logits = model(inputs[:, t : t + 1], cache)[:, 0].float()  # (B, V)
+        total += F.cross_entropy(logits, targets[:, t]).item()
+    return total / length
