@@ -406,9 +406,10 @@ def histograms_show_what_is_left(run: Run):
 # $$
 #
 # At $\rho = 1$ this is $v/2$, which is $q'$, and its slope in $\rho$ is $v/2$, too. So for similar
-# inputs the new squared spread is $(1 - \rho)\,v/2$. And $(1 - \rho)\,v$ is $a$ times the old one:
-# a layer multiplies the squared spread by $a/2$. For PyTorch's start that is a sixth, with biases
-# or without.
+# inputs the new squared spread is $(1 - \rho)\,v/2$. Before the ReLU, $(1 - \rho)\,v$ is the
+# variance $v$ minus the covariance. Both contain the bias, which drops out. The weights multiply
+# the rest, so it is $a$ times the old squared spread. So a layer multiplies the squared spread by
+# $a/2$. For PyTorch's start that is a sixth, with biases or without.
 #
 # Without biases this is harmless. If the inputs of a ReLU layer grow by a positive factor, so do
 # its outputs. So a wide network with PyTorch's weights behaves like He's, scaled down: one
