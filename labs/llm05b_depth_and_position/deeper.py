@@ -255,7 +255,7 @@ def moved(name: str, layers: int, d: int, seed: int, size: float = 1.0) -> tuple
         before = model(windows[:, :-1])
         distances = []
         for steps in (
-            [size * 1e-3 * g for g in gradients],
+            [size * 2e-4 * g for g in gradients],
             [size * 1e-5 * g.sign() for g in gradients],
         ):
             changed = copy.deepcopy(model)
