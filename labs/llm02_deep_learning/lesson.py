@@ -506,9 +506,10 @@ def train(model: MLP, optimizer: Momentum, x: Tensor, y: Tensor, batches: Sequen
         optimizer.zero_grad()
 
 
+# %% The boundary, step by step
 @lab.experiment
 def an_activation_bends_the_boundary(run: Run):
-    """On two spirals our network with ReLU reads more unseen points than the best straight line.
+    """On two spirals our ReLU network is right on more unseen points than the best straight line.
 
     Predict: guessing is right for half of the points. What does the best straight line reach?
     """
