@@ -8,7 +8,7 @@
 # memorising from learning; find a layer that is cut off from the loss. **Builds on** LLM02, whose
 # engine, training loop and digits it uses. It makes no choices by validation, so it trains on the
 # validation digits, too, unless it says otherwise. **Takes** an hour to read. At `tiny` it takes
-# about 45 seconds of processor time.
+# about 50 seconds of processor time.
 
 # %% Imports
 import math
