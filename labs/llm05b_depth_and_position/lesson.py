@@ -109,7 +109,7 @@ def build(placement: str, layers: int, d: int, seed: int, position: Any = None) 
 # **Backwards.** In Pre-LN the last norm divides the stream by its size. Its derivative contains the
 # same division: if the stream is 4 times as large, its gradient is a quarter. The last block's
 # weights get less gradient, too, because its branches read a normalized input and add to this
-# stream. It does not fall in proportion: it is a sum over tokens, and tokens grow more alike with
+# stream. It falls less than the stream grows: it is a sum over tokens, and they grow alike with
 # depth. Post-LN's last block has no such factor. Xiong et al. (2020, Theorem 1) bound the gradient
 # of the last FFN from above: the bound shrinks with $L$ in Pre-LN and contains no $L$ in Post-LN.
 # Section 3 looks at the gradient of *early* blocks, at the start and in training.
@@ -232,9 +232,9 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
 # Look for early blocks that get almost no gradient, and whether the loss stays at the unigram's
 # meanwhile. Adam enlarges the steps of such a block, but the loss hardly depends on this block.
 # Whether the lost gradient causes the high loss or is another symptom, the experiment can't decide.
-# Warm-up has five seeds, the rest three, and Post-LN at the high rate one; LLM05b+ has three. We
+# Warm-up has five seeds, the rest three, and Post-LN at the high rate one (three in LLM05b+). We
 # report the lower limit of a 95 % confidence interval of the mean: 2.8 or 4.3 standard errors below
-# it (Student's t).
+# it (Student's t). Warm-up's gain belongs to this length: in a trial of 200 steps it was not clear.
 
 
 # %% Learning rate, placement, warm-up
@@ -544,7 +544,7 @@ def layouts_convert(run: Run):
 # Eight heads have 1/2, 1/4, … 1/256: the first looks at a few tokens, the last at hundreds.
 #
 # **NoPE** has no positions at all; the causal mask still reveals a little, because the first token
-# sees one token, the second two (Haviv et al. 2022). Its score of two tokens is the same anywhere.
+# sees one token, the second two (Haviv et al. 2022). Two tokens have the same score anywhere.
 # With a position vector in the stream, $q \cdot k$ has four parts: content with content, content
 # with position, position with content, position with position. Three of them change when both
 # tokens move on together.
