@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import Tensor
 
 SENTENCE = ("the", "dog", "saw", "its", "tail")
@@ -20,26 +20,28 @@ def _numbers(ax: Axes, values: Tensor, title: str, columns: Sequence[str], top: 
         for j, value in enumerate(row):
             colour = "white" if value > 0.6 * top else "black"
             text = f"{value:.2f}".rstrip("0").rstrip(".")
-            ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=9)
+            ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=10)
     ax.set_title(title, fontsize=10)
-    ax.set_xticks(range(len(columns)), columns, fontsize=8, rotation=40)
-    ax.set_yticks([])
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(SENTENCE)), SENTENCE)
+    ax.tick_params(labelsize=9, length=0)
     ax.grid(False)
+    row = SENTENCE.index("its")
+    ax.add_patch(Rectangle((-0.5, row - 0.5), len(columns), 1, fc="none", ec="C1", lw=2))
 
 
 def worked_example(
     q: Tensor, k: Tensor, scores: Tensor, weights: Tensor, v: Tensor, output: Tensor
 ) -> Figure:
-    """Draw the six matrices of the example; T rows each."""
-    widths = (2, 2, 5, 5, 2, 2)
-    fig, axes = plt.subplots(1, 6, figsize=(10, 2.9), width_ratios=widths)
-    _numbers(axes[0], q, "queries Q", ("noun", "article"), 6)
-    _numbers(axes[1], k, "keys K", ("noun", "article"), 6)
-    _numbers(axes[2], scores, "scores QKᵀ/√2", SENTENCE, 6)
-    _numbers(axes[3], weights, "weights: softmax of each row", SENTENCE, 1.2)
-    _numbers(axes[4], v, "values V", ("animal", "action"), 2)
-    _numbers(axes[5], output, "output", ("animal", "action"), 2)
-    axes[0].set_yticks(range(5), SENTENCE)
+    """Draw the six matrices of the example; T rows each, that of "its" framed."""
+    fig, axes = plt.subplot_mosaic("QQKKSSSSS;WWWWWVVOO", figsize=(8, 5.2))
+    _numbers(axes["Q"], q, "queries Q", ("noun", "article"), 6)
+    _numbers(axes["K"], k, "keys K", ("noun", "article"), 6)
+    _numbers(axes["S"], scores, "scores QKᵀ/√2", SENTENCE, 6)
+    _numbers(axes["W"], weights, "weights: softmax of each row of scores", SENTENCE, 1.2)
+    _numbers(axes["V"], v, "values V", ("animal", "action"), 2)
+    _numbers(axes["O"], output, "output: weights × V", ("animal", "action"), 2)
+    fig.suptitle("“its” gives half of its weight to “dog” and half to “tail”", fontsize=11)
     return fig
 
 
@@ -167,6 +169,8 @@ def two_heads(layers: Sequence[Tensor]) -> Figure:
         ax.set(xlabel="key", ylabel="query")
         ax.grid(False)
     fig.colorbar(image, ax=list(axes), label="weight")
+    point = "Layer 1 looks at the token before, layer 2 at what followed last time"
+    fig.suptitle(point, fontsize=11)
     return fig
 
 
@@ -176,10 +180,11 @@ def heads_on_a_sentence(maps: Mapping[str, Any], words: Sequence[str]) -> Figure
     for ax, (title, weights) in zip(axes, maps.items(), strict=True):
         image = ax.imshow(weights, vmin=0, vmax=1)
         ax.set_title(title, fontsize=10)
-        ax.set_xticks(range(len(words)), words, rotation=90, fontsize=7)
-        ax.set_yticks(range(len(words)), words, fontsize=7)
+        ax.set_xticks(range(len(words)), words, rotation=90, fontsize=8)
+        ax.set_yticks(range(len(words)), words if ax is axes[0] else [""] * len(words), fontsize=8)
         ax.set(xlabel="key")
         ax.grid(False)
     axes[0].set_ylabel("query")
-    fig.colorbar(image, ax=list(axes), label="weight", shrink=0.6)
+    fig.colorbar(image, ax=list(axes), label="weight", shrink=0.8)
+    fig.suptitle("Three heads of one model look at three different places", fontsize=11)
     return fig

@@ -16,7 +16,8 @@ SENTENCES = {
     "keys": "The keys to the old cabinet were on the table, so she took them, and he took those.",
 }
 CAPTION = (
-    "Every head of the model on three texts. Layers and heads are counted from 1. A pattern's "
+    "Every head of the model on three texts. In the overview a column is a layer, and its rows are "
+    "the heads. Layers and heads are counted from 1. A pattern's "
     "score is a head's mean weight on it, over the queries of all three texts that have it. "
     "The measurements of this experiment use random tokens, and only queries in their second half, "
     "so the best head there can be another one. Weights are saved in steps of 1/255."
