@@ -24,15 +24,17 @@ from labs.llm01_inference import called
 from labs.llm03_neural_networks import best_in_turn
 from labs.llm05a_normalization import RMSNorm, SwiGLU
 from labs.llm06_attention import attention_view
-from labs.llm10_llama import deeper_figures, heads, probes
+from labs.llm10_llama import bugs, deeper_figures, heads, probes
+from labs.llm10_llama.ablation import ARMS, EXPECTED
+from labs.llm10_llama.bugs import BUGS
 from labs.llm10_llama.conversion import from_transformers, to_transformers
 from labs.llm10_llama.corpus import tokenizer_of
 from labs.llm10_llama.ladder import corpus, looked_at, nats
-from labs.llm10_llama.lesson import PARTS, Attention, Llama, generate
+from labs.llm10_llama.lesson import PARTS, Llama, generate
 from labs.llm10_llama.memory import cost, keep_memory
 from labs.llm10_llama.muon import COEFFICIENTS, orthogonal
 from labs.llm10_llama.options import declare_options
-from labs.llm10_llama.parts import Config, LeanRMSNorm, parameters, random_tokens
+from labs.llm10_llama.parts import Config, parameters, random_tokens
 from labs.llm10_llama.training import Recipe, train, trained
 from labs.llm10_llama.transformer_costs import (
     GPT2,
@@ -45,7 +47,6 @@ from labs.llm10_llama.transformer_costs import (
     saved_bytes,
     storage_bytes,
 )
-from labs.shared.small_gpt import FeedForward
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +56,6 @@ from transformers.utils import logging
 
 lab = Lab("LLM10+")
 declare_options(lab)
-DOUBLE = torch.float64
 
 # %% [markdown]
 # ## 1. Five planted bugs
@@ -75,41 +75,6 @@ DOUBLE = torch.float64
 
 
 # %% 1. Planted bugs
-def _sees_ahead(model: Llama) -> None:
-    def mix(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
-
-    for module in model.modules():
-        if isinstance(module, Attention):
-            module.mix = mix
-
-
-def _forgets_where(model: Any) -> None:
-    right = model.turns
-    model.turns = lambda _start, *rest: right(0, *rest)
-
-
-def _is_not_tied(model: Llama) -> None:
-    model.lm_head.weight = nn.Parameter(model.embed_tokens.weight.detach().clone())
-
-
-def _has_no_positions(model: Any) -> None:
-    model.turns = lambda *_: None
-
-
-def _skips_the_last_norm(model: Llama) -> None:
-    model.norm = nn.Identity()
-
-
-BUGS: dict[str, Callable[[Llama], None]] = {
-    "the future is seen": _sees_ahead,
-    "with a cache, positions begin at 0 again": _forgets_where,
-    "the two ends aren't tied": _is_not_tied,
-    "there are no positions": _has_no_positions,
-    "the last norm is missing": _skips_the_last_norm,
-}
-
-
 @lab.exercise(
     level=3,
     hints=(
@@ -160,15 +125,6 @@ def first_loss(config: Config, plant: Callable[[Llama], None], seed: int) -> tup
     return loss, diagnose(model)
 
 
-PLANTED: dict[str, Callable[[Llama], None]] = {"none": lambda _: None, **BUGS}
-EXPECTED_OF_BUGS: dict[str, dict[str, Any]] = {
-    "the future is seen": {"expect_at_most": -0.5, "decides": True},
-    "there are no positions": {"expect_at_least": 0.05, "decides": True},
-    "the two ends aren't tied": {"expect_at_most": 0.05, "decides": True},
-    "the last norm is missing": {},
-}
-
-
 @lab.experiment
 def a_loss_hides_most_bugs(run: Run):
     """Trained, models with bugs reach losses that hide most of them; a test of each finds it.
@@ -181,11 +137,11 @@ def a_loss_hides_most_bugs(run: Run):
     part = looked_at(run)
 
     def losses(name: str, seed: int) -> tuple[float, float]:
-        model = train(run, PARTS, name, config, text, recipe, seed, change=PLANTED[name]).model
+        model = train(run, PARTS, name, config, text, recipe, seed, change=bugs.PLANTED[name]).model
         return nats(model, part, 64), probes.nats_one_by_one(model, part, 64)
 
     sound = [losses("none", seed) for seed in run.seeds(3)]
-    rows = [["none", *first_loss(config, PLANTED["none"], run.seed), *sound[0]]]
+    rows = [["none", *first_loss(config, bugs.PLANTED["none"], run.seed), *sound[0]]]
     for name, plant in BUGS.items():
         rows.append([name, *first_loss(config, plant, run.seed), *losses(name, run.seed)])
     right = [row[2] == row[0].replace("none", "") for row in rows]
@@ -197,7 +153,7 @@ def a_loss_hides_most_bugs(run: Run):
     run.measure("the sound model's loss, three seeds", [loss for loss, _ in sound])
     costs = {row[0]: row[3] - sound[0][0] for row in rows[1:]}
     gaps = {row[0]: row[4] - row[3] for row in rows}
-    for name, bound in EXPECTED_OF_BUGS.items():
+    for name, bound in bugs.EXPECTED.items():
         what = f"{name}: loss − the sound model's"
         because = "several times the range of seeds" if bound else ""
         run.measure(what, costs[name], because=because, **bound)
@@ -233,28 +189,6 @@ def a_loss_hides_most_bugs(run: Run):
 
 
 # %% 2. What each part is worth
-def plain_ffn(d_model: int, d_ff: int) -> nn.Module:
-    """Return a GELU layer without a gate: two matrices, 1.5 times as wide, as many parameters."""
-    return FeedForward(d_model, 3 * d_ff // 2)
-
-
-# for each arm: what changes in the configuration, and in the recipe
-ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "without RoPE": ({"theta": None}, {}),
-    "GELU for SwiGLU": ({"ffn": plain_ffn}, {}),
-    "untied": ({"tied": False}, {}),
-    "σ = 0.02": ({"std": 0.02}, {}),
-    "LayerNorm": ({"norm": nn.LayerNorm}, {}),
-    "one key-value head": ({"kv_heads": 1}, {}),
-    "AdamW for all": ({}, {"muon": None}),
-}
-EXPECTED: dict[str, dict[str, Any]] = {
-    "without RoPE": {"expect_at_least": 0.03, "decides": True},
-    "AdamW for all": {"expect_at_least": 0.03, "decides": True},
-    "LayerNorm": {"expect_at_most": 0.03, "decides": True},
-}
-
-
 @lab.experiment
 def some_parts_matter_at_once(run: Run):
     """In a short run, RoPE and Muon lower the loss clearly, and RMSNorm is as good as LayerNorm.
@@ -422,22 +356,6 @@ print(json.dumps(step_cost({})))
 """
 
 
-def compare_norms(run: Run) -> None:
-    """Compare the lean norm with the library's: gradients, and statistics in bfloat16."""
-    x = torch.randn(2, 64, 48, dtype=DOUBLE, requires_grad=True)
-    gain = torch.randn(48, dtype=DOUBLE, requires_grad=True)
-    dy = torch.randn(2, 64, 48, dtype=DOUBLE)
-    ours = torch.autograd.grad(LeanRMSNorm.apply(x, gain, 1e-5), (x, gain), dy)
-    theirs = torch.autograd.grad(F.rms_norm(x, (48,), gain, 1e-5), (x, gain), dy)
-    for name, mine, its in zip(("x", "the gain"), ours, theirs, strict=True):
-        run.agree(f"the lean norm's gradient of {name} − the library's", mine - its, 1e-11)
-    low = torch.randn(64, 1024, dtype=torch.bfloat16, requires_grad=True)
-    ones = torch.ones(1024, dtype=torch.bfloat16)
-    off = LeanRMSNorm.apply(low, ones, 1e-5) - F.rms_norm(low.double(), (1024,), eps=1e-5)
-    because = "half a unit in the last of 8 bits, for numbers below 8"
-    run.check("in bfloat16: largest error", off.abs().max(), at_most=2**-6, because=because)
-
-
 @lab.experiment
 def a_step_pays_for_its_pages(run: Run):
     """A small model's step has page faults; if freed memory is reused, it takes less time.
@@ -471,7 +389,7 @@ def a_step_pays_for_its_pages(run: Run):
     name = "times as fast with the lean norm and F.silu"
     because = "fewer passes over the same numbers"
     run.measure(name, leaner, expect_at_least=1.02, because=because, timed=True)
-    compare_norms(run)
+    probes.compare_norms(run)
     return f"Memory reused: {gain:.2f} times as fast; leaner code: {leaner:.2f} times."
 
 
@@ -832,6 +750,12 @@ def activation_bytes(s: Transformer, batch: int, length: int) -> int:
     return 4 * (layers + ends) + 8 * batch * length
 
 
+def sizes_of(s: Transformer) -> tuple[float, float, float]:
+    """Return GB of weights in bfloat16 and of training in float32, KiB of a token's cache."""
+    cache = 2 * 2 * s.layers * s.kv_heads * s.head_dim / 2**10
+    return 2 * total(s) / 1e9, 16 * total(s) / 1e9, cache
+
+
 @lab.experiment
 def a_configuration_gives_the_bytes(run: Run):
     """Weights, gradients, AdamW's state, activations, cache and file have the predicted bytes.
@@ -865,11 +789,8 @@ def a_configuration_gives_the_bytes(run: Run):
         ("SmolLM2's file", 8 + header + 2 * total(SMOLLM2), path.stat().st_size),
     ):
         run.check(f"bytes, {name}", predicted, equals=measured, decides=True)
-    rows = []
-    for name, shape in PUBLISHED.items():
-        cache = 2 * 2 * shape.layers * shape.kv_heads * shape.head_dim / 2**10
-        rows.append([name, 2 * total(shape) / 1e9, 16 * total(shape) / 1e9, cache])
     columns = ["", "weights, bf16 (GB)", "to train, float32 (GB)", "cache a token, bf16 (KiB)"]
+    rows = [[name, *sizes_of(shape)] for name, shape in PUBLISHED.items()]
     run.table("Real models, without activations", columns, rows)
     return (
         f"{batch * length} tokens leave {activations / 1e6:.1f} MB of activations, beside "
@@ -909,22 +830,11 @@ def two_rates_and_a_configuration_give_the_time(run: Run):
     write = times["write"]
     floor_read = forward_flops(s, 1, length) * times["product"] / (2 * 1024**3)
     floor_write = times["sums"]
-    run.measure(
-        "reading ÷ its floor",
-        read / floor_read,
-        expect_between=(0.9, 3),
-        because="all FLOPs at the rate of 1,024 × 1,024 matrices; small operations add to it",
-        timed=True,
-        decides=True,
-    )
-    run.measure(
-        "writing ÷ its floor",
-        write / floor_write,
-        expect_between=(0.9, 3),
-        because="each weight fetched once, in the time of summing them; small operations add to it",
-        timed=True,
-        decides=True,
-    )
+    bound: dict[str, Any] = {"expect_between": (0.9, 3), "timed": True, "decides": True}
+    because = "all FLOPs at the rate of 1,024 × 1,024 matrices; small operations add to it"
+    run.measure("reading ÷ its floor", read / floor_read, because=because, **bound)
+    because = "each weight fetched once, in the time of summing them; small operations add to it"
+    run.measure("writing ÷ its floor", write / floor_write, because=because, **bound)
     ratio = write / (read / length)
     run.measure("tokens read in the time of writing one", ratio, timed=True)
     return (

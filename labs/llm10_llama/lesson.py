@@ -37,6 +37,7 @@ from transformers.utils import logging
 
 lab = Lab("LLM10")
 declare_options(lab)
+logging.disable_progress_bar()
 
 # %% [markdown]
 # ## 1. The model, drawn
@@ -503,7 +504,6 @@ def smollm2_lives_in_our_model(run: Run):
 
     Predict: 30 blocks of float32 sums in another order. How many digits of a logit agree?
     """
-    logging.disable_progress_bar()
     path = assets.pretrained(run.options.model, run.online)
     theirs: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(path)
@@ -656,7 +656,8 @@ def others_can_open_it(run: Run):
     prompt = "ROMEO\nWhat say you to this? — "
     ids = tokenizer(prompt, return_tensors="pt").input_ids
     run.check("the tokenizer returns the text", tokenizer.decode(ids[0]), equals=prompt)
-    run.check("its ids", ids[0].tolist(), equals=BPE(text.merges).encode(prompt), decides=True)
+    same = ids[0].tolist() == BPE(text.merges).encode(prompt)
+    run.check("its ids are LLM04's", same, equals=True, decides=True)
     off = (theirs(ids).logits - ours(ids)) / ours(ids).abs().max()
     run.agree("logits: |difference| ÷ largest", off, tolerance(torch.float32), decides=True)
     off = generate(ours, ids, 24) - probes.greedy_text(theirs, ids, 24)

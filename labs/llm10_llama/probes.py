@@ -4,7 +4,8 @@ from collections.abc import Callable
 from statistics import mean
 from typing import Any
 
-from labs.llm10_llama.parts import Config, greedily, random_tokens
+from labs.kit import Run
+from labs.llm10_llama.parts import Config, LeanRMSNorm, greedily, random_tokens
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,7 @@ def greedy_text(theirs: Any, ids: Tensor, new: int) -> Tensor:
 
 
 @torch.no_grad()
-def nats_one_by_one(model: Any, ids: Any, length: int, rows: int = 128) -> float:
+def nats_one_by_one(model: Any, ids: Any, length: int, rows: int = 4096) -> float:
     """Return the loss on windows of a text that is read one token at a time, through a cache."""
     device = next(model.parameters()).device
     count = min(rows, (len(ids) - 1) // length)
@@ -84,3 +85,19 @@ def nats_one_by_one(model: Any, ids: Any, length: int, rows: int = 128) -> float
         logits = model(inputs[:, t : t + 1], cache)[:, 0].float()  # (B, V)
         total += F.cross_entropy(logits, targets[:, t]).item()
     return total / length
+
+
+def compare_norms(run: Run) -> None:
+    """Compare the lean norm with the library's: gradients, and statistics in bfloat16."""
+    x = torch.randn(2, 64, 48, dtype=torch.float64, requires_grad=True)
+    gain = torch.randn(48, dtype=torch.float64, requires_grad=True)
+    dy = torch.randn(2, 64, 48, dtype=torch.float64)
+    ours = torch.autograd.grad(LeanRMSNorm.apply(x, gain, 1e-5), (x, gain), dy)
+    theirs = torch.autograd.grad(F.rms_norm(x, (48,), gain, 1e-5), (x, gain), dy)
+    for name, mine, its in zip(("x", "the gain"), ours, theirs, strict=True):
+        run.agree(f"the lean norm's gradient of {name} − the library's", mine - its, 1e-11)
+    low = torch.randn(64, 1024, dtype=torch.bfloat16, requires_grad=True)
+    ones = torch.ones(1024, dtype=torch.bfloat16)
+    off = LeanRMSNorm.apply(low, ones, 1e-5) - F.rms_norm(low.double(), (1024,), eps=1e-5)
+    because = "half a unit in the last of 8 bits, for numbers below 8"
+    run.check("in bfloat16: largest error", off.abs().max(), at_most=2**-6, because=because)
