@@ -20,7 +20,7 @@ def show_depth_law(run: Run, attention: Tensor, ffn: Tensor, rows: list[Any]) ->
     left.plot(blocks, ffn, "o-", ms=3.5, color="C2")
     for y, name in ((1.0, "attention's bound"), (0.233, "theory")):
         left.axhline(y, color="grey", ls=":", lw=1)
-        left.text(len(ffn) * 1.03, y, name, va="center", color="grey", fontsize=9)
+        left.text(len(ffn) * 1.05, y, name, va="bottom", color="grey", fontsize=9)
     left.text(len(ffn) * 0.5, 0.55, "attention", color="C0")
     left.text(len(ffn) * 0.5, 0.29, "FFN", color="C2")
     left.set(xlabel="block", ylabel="mean square that is added", xlim=(0, len(ffn) * 1.7))
@@ -33,7 +33,7 @@ def show_depth_law(run: Run, attention: Tensor, ffn: Tensor, rows: list[Any]) ->
         values = [row[column] / rows[0][column] for row in rows]
         right.loglog(layers, values, "o-", ms=4, color=colours[name])
         ends[name] = (layers[-1], values[-1])
-    right.set(xlabel="blocks L", ylabel="relative to L = 2", xlim=(layers[0], layers[-1] * 3.4))
+    right.set(xlabel="blocks L", ylabel="relative to L = 2", xlim=(layers[0], layers[-1] * 4.2))
     right.set(ylim=(0.1, 2), title="Gradient · size is constant")
     right.set_xticks(layers, layers)
     right.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
