@@ -259,7 +259,7 @@ def rates_and_curves(
     rates = list(next(iter(outcomes.values())))
     lowest = min(best, key=lambda name: mean(one.loss for one in outcomes[name][best[name]]))
     for i, (name, by_rate) in enumerate(outcomes.items()):
-        align = "top" if name == lowest else "bottom"
+        align = "center" if name == lowest else "bottom"
         seeds = np.array([[one.loss for one in row] for row in by_rate.values()])  # (rates, seeds)
         left.plot(rates, seeds.mean(1), "o-", color=COLOURS[i])
         left.fill_between(rates, seeds.min(1), seeds.max(1), color=COLOURS[i], alpha=0.25, lw=0)
@@ -272,7 +272,7 @@ def rates_and_curves(
         label = f"{name}\nat {best[name]:g}"
         right.text(steps[-1] * 1.03, smooth[:, -1].mean(), label, color=COLOURS[i], va=align)
         right.set_xlim(0, 1.4 * steps[-1])
-        right.set_xticks(np.linspace(0, steps[-1], 4).round())
+        right.set_xticks(np.linspace(0, steps[-1], 5).round())
     for ax in (left, right):
         ax.axhline(known, color=INK, ls=":", lw=1)
     left.text(rates[-1] * 4.3, known + 0.02, "frequencies alone", fontsize=9, ha="right")
