@@ -27,7 +27,7 @@ def bugs(rows: Sequence[Sequence[Any]], spread: float) -> Figure:
     ax.invert_yaxis()
     ax.set_title("Of five bugs, the loss alone shows few")
     ax.set(xlabel="validation loss (nats per token)", xlim=(0, None))
-    ax.legend(loc="lower left")
+    ax.legend(loc="lower right")
     return fig
 
 

@@ -60,12 +60,12 @@ def _column(ax: Axes, c: Config) -> None:
         _box(ax, x, height, name, colour)
         if branch:
             _branch(ax, height)
-            ax.text(x, height - 0.46, note, ha="center", va="center", fontsize=9)
+            ax.text(x + 0.08, height - 0.45, note, va="center", fontsize=9)
         else:
             ax.text(0.85, height, note, va="center", fontsize=9)
-    ax.add_patch(Rectangle((-0.95, 1.72), 3.5, 3.42, fill=False, ls=":", color="grey"))
-    ax.text(2.65, 3.4, f"× {c.layers}\nblocks", va="center")
-    ax.set(xlim=(-1.2, 3.6), ylim=(-0.4, 8.2))
+    ax.add_patch(Rectangle((-0.95, 1.72), 3.9, 3.42, fill=False, ls=":", color="grey"))
+    ax.text(3.05, 3.4, f"× {c.layers}\nblocks", va="center")
+    ax.set(xlim=(-1.2, 4.0), ylim=(-0.4, 8.2))
     ax.set_title(f"A LLaMA with vectors of width {c.d_model}")
     ax.axis("off")
 
@@ -93,6 +93,8 @@ def slopes(values: np.ndarray) -> Figure:
     fig, ax = plt.subplots(figsize=(6.4, 5))
     seen = np.where(values > 0, values, np.nan)
     image = ax.imshow(seen, norm=LogNorm())
+    ax.set_xticks(range(0, len(values), 5))
+    ax.set_yticks(range(0, len(values), 5))
     ax.set_title("No place depends on a later token")
     ax.set(xlabel="token that it may depend on", ylabel="place of the logits")
     ax.grid(visible=False)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from argparse import Namespace
 from dataclasses import replace
 from itertools import pairwise
@@ -12,6 +13,7 @@ from labs.course.options import Settings
 from labs.kit import Card, Results
 from labs.kit.records import Bound, Experiment, Measurement
 from labs.kit.run.console import Output
+from labs.kit.run.filled_sheet import open_sheet
 from labs.kit.run.run import Run
 from labs.llm04_tokenization import BPE
 from labs.llm07_lora import lesson as llm07
@@ -517,6 +519,25 @@ def test_steps_override_the_recipe(tmp_path):
         run = Run(settings, "fp32", Output(log, silent=True), tmp_path)
         assert training.sizes(run)[1].steps == 7
         assert not training.by_default(run)
+
+
+def test_the_model_of_a_sheet_trains_and_writes_the_page_of_samples(tmp_path):
+    line = "            fresh = choose(logits)[:, None]  # (B, 1)\n"
+    assert line in lab.lab.lesson.source
+    text = lab.lab.lesson.source.replace(line, line.replace(")[:, None]", ")[:, None] * 0 + 90"))
+    sheet = tmp_path / "llm10.py"
+    sheet.write_text(text, encoding="utf-8")
+    own = open_sheet(lab.lab.lesson, sheet).exercises
+    module = sys.modules["llm10_sheet"]
+    assert module.PARTS.step is own["training_step"]
+    path = written(tmp_path, PROSE.encode())
+    with (tmp_path / "log.txt").open("w", encoding="utf-8") as log:
+        options = Namespace(corpus=path, merges=0, steps=2)
+        settings = Settings(outputs=tmp_path, size="tiny", own=options)
+        run = Run(settings, "fp32", Output(log, silent=True), tmp_path)
+        result = training.trained(run, module.PARTS)
+    assert isinstance(result.model, module.Llama)
+    assert {text for _, text in result.seen.values()} == {"Z" * training.SAMPLE}
 
 
 # The closing.
