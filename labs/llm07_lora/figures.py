@@ -62,6 +62,7 @@ def pictures(run: Run, target: Tensor, drawn: Mapping[int, Tensor]) -> None:
         ax.set(xticks=[], yticks=[])
         ax.grid(visible=False)
     fig.colorbar(shown, ax=axes, label="value of a pixel", shrink=0.8)
+    fig.suptitle("Four products nearly draw the word", x=0.02, ha="left", fontsize=12)
     caption = "The word LoRA from one, two and four products of a column and a row."
     alt = "Four pictures: the letters LoRA, and three copies that become clearer with the rank."
     run.figure(fig, "letters", caption, alt=alt)
@@ -72,19 +73,22 @@ def places(run: Run, block: nn.Module, names: Sequence[str], rank: int, model: s
     modules: dict[str, Any] = {path.split(".")[-1]: part for path, part in block.named_modules()}
     shapes = {name: tuple(modules[name].weight.shape) for name in names}  # (out, in)
     fig, ax = plt.subplots(figsize=(7.2, 3.6))
-    for i, (name, (rows, columns)) in enumerate(shapes.items()):
+    for i, (rows, columns) in enumerate(shapes.values()):
         weights = rows * columns
         adapter = rank * (rows + columns)
         ax.barh(i - 0.2, weights, 0.38, color="C0")
         ax.barh(i + 0.2, adapter, 0.38, color="C1")
-        ax.text(weights * 1.1, i - 0.2, f"{weights:,}", va="center", fontsize=9, color="C0")
-        ax.text(adapter * 1.1, i + 0.2, f"{adapter:,}", va="center", fontsize=9, color="C1")
-        shapes_text = f"{name}\n{rows} × {columns}"
-        ax.text(900, i, shapes_text, va="center", ha="right", fontsize=9)
-    ax.set(xscale="log", xlim=(1000, 5e6), xlabel="numbers", yticks=[])
+        frozen = f" {weights:,}" if i else f" {weights:,} frozen"
+        trained = f" {adapter:,}" if i else f" {adapter:,} trained, A and B"
+        ax.text(weights, i - 0.2, frozen, va="center", fontsize=9, color="C0")
+        ax.text(adapter, i + 0.2, trained, va="center", fontsize=9, color="C1")
+    labels = [f"{name}\n{rows} × {columns}" for name, (rows, columns) in shapes.items()]
+    ax.set_yticks(range(len(labels)), labels, fontsize=9)
+    ax.set(xlabel="numbers")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.margins(x=0.15)
     ax.invert_yaxis()
-    ax.set_title("frozen W", color="C0", loc="left")
-    ax.set_title("trained A and B", color="C1", loc="right")
+    ax.set_title("An adapter is a sliver of its matrix")
     caption = f"A block of {model}: its seven matrices, out × in, and adapters of rank {rank}."
     alt = "Seven pairs of bars: the weights of a matrix, and the far fewer of its adapter."
     run.figure(fig, "places", caption, alt=alt)
@@ -93,14 +97,18 @@ def places(run: Run, block: nn.Module, names: Sequence[str], rank: int, model: s
 def gradient_flow(run: Run, *steps: Mapping[str, Sequence[Any]]) -> None:
     """Draw the largest gradient of A and B in each adapter, a panel for each step."""
     fig, axes = plt.subplots(1, len(steps), figsize=(7.2, 3.4), sharey=True)
+    top = 0.0
     for ax, gradients in zip(axes, steps, strict=True):
-        for colour, (name, values) in zip(("C1", "C0"), gradients.items(), strict=True):
+        looks = (("C1", "o", "top"), ("C2", "s", "bottom"))
+        for (colour, marker, va), (name, values) in zip(looks, gradients.items(), strict=True):
             heights = [float(value) for value in values]
-            ax.plot(heights, "o", ms=3, color=colour)
-            y = max(heights) if max(heights) else 0
-            ax.annotate(name, (len(heights) + 4, y), color=colour, fontsize=13, va="center")
+            ax.plot(heights, marker, ms=3, color=colour)
+            y = sorted(heights)[len(heights) // 2]
+            ax.annotate(name, (len(heights) + 5, y), color=colour, fontsize=13, va=va)
+            top = max(top, *heights)
         ax.set_yscale("symlog", linthresh=1e-4)
-        ax.set(xlabel="adapter, from first block to last", ylim=(-3e-5, None), xlim=(-8, 235))
+        ax.set(xlabel="adapter, from first block to last", xlim=(-8, 235))
+    axes[0].set_ylim(-3e-5, 2 * top)
     axes[0].set_title("Step 0: A gets no gradient", fontsize=11)
     axes[1].set_title("Step 1: both do", fontsize=11)
     axes[0].set_ylabel("largest gradient")
@@ -130,14 +138,19 @@ def learned(
     ax.set_xticks(range(4), parts)
     ax.set(ylabel="right answers (%)", ylim=(0, 128), yticks=range(0, 101, 25))
     ax.legend(loc="upper left", ncols=3, fontsize=8, columnspacing=1, handlelength=1)
-    ax.set_title("Training teaches what a prompt doesn't", fontsize=11)
+    ax.set_title("Training teaches what these prompts don't", fontsize=11)
     caption = f"{model} learns to write records. Right: shares of held-out requests."
     alt = "A falling loss curve, and bars of right cities, days, numbers and records."
     run.figure(fig, "records", caption, alt=alt)
 
 
 def loss_map(
-    run: Run, losses: Tensor, ranks: Sequence[int], scales: Sequence[float], rates: Sequence[float]
+    run: Run,
+    losses: Tensor,
+    ranks: Sequence[int],
+    scales: Sequence[float],
+    rates: Sequence[float],
+    steps: int,
 ) -> None:
     """Draw the loss, (rank, α/r, rate), a heat map for each rank; a frame marks its lowest cell."""
     fig, axes = plt.subplots(1, len(ranks), figsize=(8.8, 3.2))
@@ -160,7 +173,8 @@ def loss_map(
     fig.colorbar(image, ax=list(axes), label=label, extend="max")
     fig.suptitle("A larger α needs a smaller rate", x=0.02, ha="left", fontsize=12)
     caption = (
-        "Loss of glass on plays, mean of three seeds. A frame marks the best pair of each rank."
+        f"Loss of glass on plays after {steps} steps, mean of three seeds. A frame marks the best "
+        "pair of each rank."
     )
     alt = "Three heat maps of the loss, α by learning rate, one for each rank."
     run.figure(fig, "map", caption, alt=alt)

@@ -50,8 +50,7 @@ lab.before_run(assets.check_model)
 # $$M = \sum_k \sigma_k\,u_k v_k^\top, \qquad \sigma_1 \ge \sigma_2 \ge \dots \ge 0$$
 #
 # The $u_k$ are orthogonal unit vectors, and so are the $v_k$. The first $r$ terms are the closest
-# matrix of rank $r$ (Eckart & Young 1936). Their squared error is the sum of the remaining
-# $\sigma_k^2$. No other product of rank $r$ has a smaller error.
+# matrix of rank $r$ (Eckart & Young 1936). The squared error is the sum of the other $\sigma_k^2$.
 #
 # A picture is a matrix, too: the word LoRA in 9 rows and 25 columns of pixels. How few products
 # draw it? We compute its SVD, and we also train $A$ and $B$ by gradient descent, as LoRA does.
@@ -128,9 +127,9 @@ def no_product_is_closer_than_the_svd(run: Run):
 # $$
 #
 # The base gives $W x = (2, 3)$. Then $A x = 1$, $B A x = (0, 3)$, and times $\alpha/r = 2$ that is
-# $(0, 6)$. The sum is $h = (2, 9)$. **Merging** adds the update to $W$ once and for all. Here
-# $\Delta W = \frac{\alpha}{r} B A$ has a single entry, 6, below the 2. So $W + \Delta W$ has the
-# rows $(2, 0)$ and $(7, 1)$, and maps $x$ to $(2, 9)$, too.
+# $(0, 6)$. The sum is $h = (2, 9)$. **Merging** adds the update to $W$ for good. The rows of
+# $\Delta W = \frac{\alpha}{r} B A$ are $(0, 0)$ and $(6, 0)$. So those of $W + \Delta W$ are
+# $(2, 0)$ and $(7, 1)$, and it maps $x$ to $(2, 9)$, too.
 #
 # $A$ starts random, **$B$ starts at zero**. So $\Delta W = 0$: the model starts as what it was.
 
@@ -148,7 +147,7 @@ class LoraLinear(nn.Module):
         self.original: Tensor | None = None  # a copy of the base's weight, if merge() saved one
         self.A = nn.Parameter(base.weight.new_empty(rank, base.in_features))
         self.B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
-        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # ± 1/√in, as loralib and peft do
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # ± 1/√in, as Hu et al. do
 
     @lab.exercise(
         level=1,
@@ -314,9 +313,8 @@ def insertion_changes_nothing(run: Run):
 #
 # Each factor sees $G$ through the other one. In the first step $B = 0$, so the gradient of $A$ is
 # exactly 0. $A$ is random, so the gradient of $B$ is not. After one step $B$ has moved, and both
-# get a gradient. If both started at 0, neither would ever move.
-#
-# The experiment verifies this in SmolLM2. A **fingerprint** is a hash of all frozen weights' bytes.
+# get a gradient. If both started at 0, neither would ever move. We check this in
+# SmolLM2. A **fingerprint** is a hash of all frozen weights' bytes.
 
 
 # %% The first steps
@@ -330,7 +328,7 @@ def largest_gradients(model: nn.Module, rows: Tensor) -> dict[str, list[Tensor]]
 
 @lab.experiment
 def b_moves_first(run: Run):
-    """In SmolLM2, only B has a gradient at step 0, both have one at step 1, and W never changes.
+    """In SmolLM2, only B has a gradient at step 0, both at step 1; the step leaves W alone.
 
     Predict: what would happen if A started at zero, too?
     """
@@ -370,8 +368,8 @@ def b_moves_first(run: Run):
 # %% [markdown]
 # ## 4. Merge
 # An adapter adds two products to each layer. Merged, the layer costs what it did before. But sums
-# are rounded: $(W + \Delta W) - \Delta W$ need not be $W$, as each sum rounds by up to half a unit
-# in the last place. If you need the very same bytes again, keep a copy of $W$.
+# are rounded: $(W + \Delta W) - \Delta W$ need not be $W$. Where the sum has a larger exponent than
+# the weight, the weight's last bits may be lost. If you need the same bytes, keep a copy of $W$.
 
 
 # %% Merging
@@ -403,7 +401,7 @@ def merging_is_exact_enough(run: Run):
     saved = torch.cat(changes[True]).abs().max()
     run.check("W, saved: change", saved, at_most=0, because="a copy", decides=True)
     subtracted = torch.cat(changes[False])
-    because = "two roundings, of at most half a unit of the largest weight each"
+    because = "two sums, each rounded by at most half a unit in the largest weight's last place"
     bound = largest * torch.finfo(torch.float32).eps
     name = "W, ΔW subtracted: largest change"
     run.check(name, subtracted.abs().max(), at_most=bound, because=because, decides=True)
@@ -415,12 +413,11 @@ def merging_is_exact_enough(run: Run):
 # %% [markdown]
 # ## 5. Save, swap, and exchange with peft
 # An adapter is small, so each task can have its own. Save $A$ and $B$ of every layer and nothing
-# else: whoever loads them has the base. To switch tasks, **swap** these numbers and leave the base
-# where it is.
+# else: whoever loads them has the base. To switch tasks, **swap** these numbers only.
 #
-# **peft** is the library that most adapters are made with. It stores our $A$ as `lora_A.weight` and
-# our $B$ as `lora_B.weight`, after `base_model.model.` and the layer's name. A second file,
-# `adapter_config.json`, has $r$, $\alpha$ and the names of the layers. We use the same format.
+# **peft** is the library that most adapters are made with. We use its format. It stores our $A$ as
+# `lora_A.weight` and our $B$ as `lora_B.weight`, after `base_model.model.` and the layer's name. A
+# second file, `adapter_config.json`, has $r$, $\alpha$ and the names of the layers.
 
 
 # %% Save and swap
@@ -523,18 +520,19 @@ def own_equals_peft(run: Run):
 
 # %% [markdown]
 # ## 6. SmolLM2 learns to write records
-# Now a task that a small chat model can't do. People ask for seats, in three wordings: "Book 3
-# seats to Oslo on Friday." The model should reply with a **record**, `OSL-FRI-3`: city, day,
-# number. Of 672 combinations one in four is **held out**. Its city, its day and its number occur in
-# training, but never together. So a right record there was composed, not remembered.
+# People ask for seats, in three wordings: "Book 3 seats to Oslo on Friday." The model should reply
+# with a **record**, `OSL-FRI-3`: city, day, number. Of 672 combinations one in four is **held
+# out**. Its city, its day and its number occur in training, but never all three together. So a
+# right record there was composed, not remembered.
 #
-# Before training, SmolLM2 gets every chance. Its system prompt states the rule in words, with an
-# example. A second prompt adds six solved requests as earlier turns of the chat. The trained model
-# gets only "Turn requests into records.", so the rule has to come from its adapter.
+# Untouched, SmolLM2 has two tries. Its system prompt states the rule in words, with an example. A
+# second prompt adds six solved requests as earlier turns of the chat. The trained model gets only
+# "Turn requests into records.", so the rule has to come from its adapter. The report says "4-bit
+# SmolLM2" as our copy was rounded to 4 bits once, see LLM01. Here its weights are floats.
 #
 # Only the record and the end of the reply are **labels**. The request's tokens have the label −100,
-# which the loss ignores. The model replies with the most likely token at each step. The run saves
-# the adapter, and `invoke chat LLM07` talks to SmolLM2 with it.
+# which the loss ignores. The model replies with the most likely token at each step. `invoke chat
+# LLM07` talks to SmolLM2 with the adapter that the run saves.
 
 
 # %% Before and after
@@ -546,11 +544,11 @@ def smollm2_learns_a_format(run: Run):
     """
     model, tokenizer = smollm2(run)
     model = model.to(run.device)
-    capital = [records.prompt(tokenizer, "What is the capital of France?")]
+    capital = records.capital(tokenizer)
     quiz = records.quiz(tokenizer, run.pick(tiny=24, small=84, full=168), run.seed)
     untouched = (records.RULE_ONLY, records.EXAMPLES)
     said = {name: records.answers(model, tokenizer, quiz.prompts[name]) for name in untouched}
-    paris = records.answers(model, tokenizer, capital)
+    paris = [records.answers(model, tokenizer, list(capital.values()))]
     torch.manual_seed(run.seed)
     insert(model, ALL, rank=8, alpha=16)
     steps = run.pick(tiny=16, small=60, full=300)
@@ -558,8 +556,8 @@ def smollm2_learns_a_format(run: Run):
     trained = training.train(run, model, data, steps, 3e-3, f"{called(run)} on requests")
     short = quiz.prompts[records.SHORT]
     said[records.SHORT] = records.answers(trained.model, tokenizer, short)
-    rows = list(zip(quiz.texts, *said.values(), strict=True))
-    run.table(f"Held-out requests, answered by {called(run)}", ["request", *said], rows[:6])
+    rows = list(zip(quiz.texts, *said.values(), strict=True))[:6]
+    run.table(f"Held-out requests, answered by {called(run)}", ["request", *said], rows)
     right = {name: records.shares_right(said[name], quiz.trips) for name in said}
     number, prompted = right[records.EXAMPLES][-2:]
     learned = right[records.SHORT][-1]
@@ -568,21 +566,21 @@ def smollm2_learns_a_format(run: Run):
     because = "a guess has 1/672"
     training.check_embedded(run, "exact match, trained", learned, because, at_least=0.5)
     best = max(right[name][-1] for name in untouched)
-    noise = math.sqrt((learned * (1 - learned) + best * (1 - best)) / len(rows))
+    noise = math.sqrt((learned * (1 - learned) + best * (1 - best)) / len(quiz.trips))
     because = "standard errors of the sample of requests"
     name = "trained − best prompt − 4 standard errors"
     training.check_embedded(run, name, learned - best - 4 * noise, because, at_least=0)
-    paris += records.answers(trained.model, tokenizer, capital)
+    paris.append(records.answers(trained.model, tokenizer, list(capital.values())))
     if run.accelerator.is_main_process:
         folder = run.folder / "adapter"
         save(trained.model, folder)
         adapter_files.write_card(folder, called(run), run.size, run.seed, records.SYSTEM)
         costs = training.costs(trained, adapter_files.size(folder))
         run.table("What is trained and stored, in float32", *costs)
-    paris += records.answers(take_out(trained.model), tokenizer, capital)
-    columns = ["question", "before", "trained", "adapter taken out"]
-    run.table("And what it forgot", columns, [["The capital of France?", *paris]])
-    run.check("taken out: the answer is as before", paris[2] == paris[0], equals=True)
+    paris.append(records.answers(take_out(trained.model), tokenizer, list(capital.values())))
+    columns = ["system prompt", "before", "trained", "adapter taken out"]
+    run.table(records.CAPITAL, columns, list(zip(capital, *paris, strict=True)))
+    run.check("taken out: the answers are as before", paris[2] == paris[0], equals=True)
     figures.learned(run, trained.losses, right, called(run))
     return (
         f"Right: {100 * right[untouched[0]][-1]:.0f} % with the rule, {100 * prompted:.0f} % with "
@@ -595,22 +593,22 @@ def smollm2_learns_a_format(run: Run):
 # Adam divides each gradient by its own size. So its first step moves every number of $B$ by the
 # learning rate $\eta$, whatever $\alpha$ is. The update after this step is proportional to
 # $\frac{\alpha}{r}\,\eta$: twice the $\alpha$ is the same as twice the rate. **So $\alpha$ is a
-# learning rate in disguise**, but only roughly. In later steps $A$ moves, too, by about $\eta$ each
-# time, and $\alpha$ doesn't change that.
+# learning rate in disguise**, exactly in this step, roughly later: then $A$ moves by $\eta$, too.
 #
 # Why divide by $r$? A larger rank adds up more products, so each step changes the output more. At
 # a fixed $\alpha$ the division counters this, so one rate can serve several ranks.
 #
 # The best values depend on the model, the data and the number of steps. So we measure: a **map** of
-# the loss over $\alpha$, $\eta$ and $r$. This takes many trainings of a model that trains in less
-# than a second. **Glass** has 0.85 million parameters and was trained on Lewis Carroll. Here it
-# adapts to Shakespeare. The loss is measured on plays that no training uses.
+# the loss over $\alpha$, $\eta$ and $r$ after short trainings, at `tiny` of only 8 steps. **Glass**
+# has 0.85 million parameters and was trained on Lewis Carroll. Here it adapts to Shakespeare. The
+# loss is measured on plays that no training uses.
 
 
 # %% The map
 RANKS = (1, 4, 16)
 SCALES = (0.5, 2.0, 8.0)  # α/r
 RATES = (2.5e-3, 1e-2, 4e-2)
+STEPS = {"tiny": 8, "small": 200, "full": 1000}
 RATE_OVER_RANK = "cost of the worst rate at r = 4, α = 8 ÷ cost of the worst rank at its best pair"
 
 
@@ -618,7 +616,7 @@ def adapted_loss(run: Run, rank: int, scale: float, rate: float, seed: int) -> f
     """Adapt glass to plays; return the loss on other plays (nats per token)."""
     torch.manual_seed(seed)
     model = insert(glass(), ALL, rank, scale * rank)
-    steps = run.pick(tiny=8, small=200, full=1000)
+    steps = run.pick(**STEPS)
     size, length = run.pick(tiny=(4, 32), small=(8, 64), full=(32, 64))
     data = plays.batches(plays.rows().training[:, :length], size, steps, seed)
     trained = training.train_on_one_thread(run, model, data, steps, rate)
@@ -642,14 +640,17 @@ def the_rate_matters_more_than_the_rank(run: Run):
     run.measure(name, ratios, expect_at_least=4, because=because, decides=True)
     same = torch.stack([best[0, 2], best[1, 1], best[2, 0]])  # (rank, seed), all at α = 8
     name = "at α = 8: best rate ÷ that of rank 4, ranks 1 and 16, each seed"
-    run.measure(name, (same[::2] / same[1]).flatten().tolist(), expect_between=(0.5, 2))
+    ratios = (same[::2] / same[1]).flatten().tolist()
+    run.measure(name, ratios, expect_between=(0.5, 2), because="the next rate is 4 times away")
     by_rank = table.amin((1, 2))  # (rank, seed)
     of_rank = by_rank.amax(0) - by_rank.amin(0)  # (seed,)
     of_rate = table[1, 1].amax(0) - table[1, 1].amin(0)  # (seed,), at r = 4 and α = 8
     because = "above 1 the rate costs more"
     ratio = (of_rate / of_rank).tolist()
     run.measure(RATE_OVER_RANK, ratio, expect_at_least=1, because=because, decides=True)
-    figures.loss_map(run, table.mean(-1), RANKS, SCALES, RATES)
+    slow = ((table[1, 1, 0] - table[1, 1].amin(0)) / of_rank).tolist()
+    run.measure("the same for the smallest rate", slow, expect_at_least=1, because=because)
+    figures.loss_map(run, table.mean(-1), RANKS, SCALES, RATES, run.pick(**STEPS))
     return (
         f"The worst of three ranks costs {of_rank.mean():.2f} nats per token, the worst of three "
         f"rates {of_rate.mean():.2f}."
@@ -658,7 +659,8 @@ def the_rate_matters_more_than_the_rank(run: Run):
 
 # %% [markdown]
 # A large $\alpha$ with a small rate does about as well as a small $\alpha$ with a large rate. Where
-# both are large, the training diverges. Compare also the cells with $\alpha = 8$. A recipe:
+# both are large, the training diverges. Three rows have $\alpha = 8$: the last of rank 1, the
+# middle one of rank 4, the first of rank 16. Which rate is best in each? A recipe:
 #
 # - Insert adapters in **all linear layers** of the blocks. LLM07+ compares other places.
 # - Start with $r = 8$ and $\alpha = 16$. Don't search $\alpha$: search the rate instead.
@@ -688,8 +690,7 @@ def closing(results: Results) -> str:
 
 
 # %% [markdown]
-# **Read on**: Hu et al. 2021, *LoRA* · Kalajdzievski 2023 on α/√r · Hayou et al. 2024, *LoRA+*, on
-# separate rates for A and B.
+# **Read on**: Hu et al. 2021, *LoRA* · Kalajdzievski 2023 on α/√r · Hayou et al. 2024, *LoRA+*.
 #
 # **Deeper**: LLM07+ compares places and ranks, looks for the rank of full fine-tuning's update,
 # measures what is forgotten, and runs QLoRA and DoRA. Next: LLM08, data and training.

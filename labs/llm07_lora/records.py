@@ -19,6 +19,7 @@ RULE = (
     "of the day, and the number of seats, all in capitals and joined by hyphens. For example, "
     '"Book 3 seats to Rome on Friday." becomes ROM-FRI-3. Answer with the record only.'
 )
+CAPITAL = "What is the capital of France?"
 WORDINGS = [
     "Book {} seats to {} on {}.",
     "I need {} seats to {}, for {}.",
@@ -67,6 +68,12 @@ def prompt(tokenizer: Any, text: str, system: str = SYSTEM, shots: Sequence[Trip
     if tokenizer.chat_template is None:
         return "".join(f"{message['content']}\n" for message in messages)
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def capital(tokenizer: Any) -> dict[str, str]:
+    """Return a question that asks for no record, under two system prompts."""
+    systems = (SYSTEM, "You are a helpful assistant.")
+    return {system: prompt(tokenizer, CAPITAL, system) for system in systems}
 
 
 def training_batches(tokenizer: Any, size: int, steps: int, seed: int) -> Iterator[Any]:
