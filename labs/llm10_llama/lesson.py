@@ -6,7 +6,7 @@
 # first loss; load a real model's weights into it; train it on any text, and judge the loss by what
 # counting can do; write with a cache; save it so that others can open it. **Builds on** LLM05a,
 # LLM05b and LLM06: norms, gates, positions, attention. **Takes** 45 minutes to read and a minute to
-# run (`tiny`, 2 cores). Build in sections 1 to 5, prove in 6 and 7, train in 8, talk in 9.
+# run at `tiny` on 2 cores. Build in sections 1 to 5, prove in 6 and 7, train in 8, talk in 9.
 
 # %% Imports
 import copy
@@ -47,8 +47,8 @@ logging.disable_progress_bar()
 # key-value heads, a feed-forward part of width $d_\text{ff}$. A batch has $B$ texts of $T$ tokens.
 #
 # - **Embedding.** Row $i$ of a matrix $E$, $V \times d$, is the vector of token $i$.
-# - **Blocks.** Each adds two **branches** to the vector $x$. First it becomes
-#   $x + \text{attention}(\text{norm}(x))$, then $x + \text{ffn}(\text{norm}(x))$.
+# - **Blocks.** Each adds two **branches** to the vector $x$: attention, then the feed-forward part.
+#   A branch reads the normed $x$, and its output is added to $x$ itself.
 # - **Output.** A last norm, then a product with a row for each token: $V$ scores, the **logits**.
 #
 # Norms are RMSNorm, the feed-forward part is SwiGLU. You wrote both in LLM05a, and we import them.
@@ -95,7 +95,7 @@ def the_model_as_a_drawing(run: Run):
 #
 # Turn $(1, 0)$ by 90° and you get $(0, 1)$. Write the pair $(a, b)$ as the complex number $a + bj$,
 # where $j^2 = -1$. A turn by the angle $\varphi$ is one multiplication, with
-# $\cos\varphi + j\sin\varphi$. For 90° this is $j$, and $1 \cdot j = j$, the pair $(0, 1)$. The
+# $\cos\varphi + j\sin\varphi$. For 90° this is $j$, and $1 \cdot j = j$. The
 # product of a query at position $m$ and a key at $n$ then depends on $m - n$ alone: see LLM05b.
 #
 # Which coordinates make a pair? Here and in Meta's own code neighbours do, 0 and 1, 2 and 3: in
@@ -622,9 +622,7 @@ def it_learns_to_spell(run: Run):
         alt="Six texts: random signs at first, then letters and spaces, then words and speakers.",
     )
     half = [f"after {steps:,} steps" for steps, share in shares.items() if share >= 0.5]
-    return (
-        f"Every second word is known {(half or ['later'])[0]}; {shares[max(shares)]:.0%} at last."
-    )
+    return f"Every second word is known {(half or ['later'])[0]}."
 
 
 # %% [markdown]
