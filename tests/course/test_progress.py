@@ -71,7 +71,9 @@ def test_a_damaged_file_is_a_card_and_is_left_alone(tmp_path: Path, text: str) -
     assert (tmp_path / "LLM90.json").read_text() == text
 
 
-@pytest.mark.parametrize("name", [".LLM90.lock", f"LLM90.{os.getpid()}.part"])
+@pytest.mark.parametrize(
+    "name", [".LLM90.lock", f"LLM90.{os.getpid()}.part"], ids=["the lock", "the new file"]
+)
 def test_a_link_in_the_folder_is_not_followed(tmp_path: Path, name: str) -> None:
     mine = tmp_path / "mine"
     mine.write_text("a file of the learner")
