@@ -155,21 +155,23 @@ def descent(
 
 
 def samples(seen: Mapping[int, Sequence[Any]], shares: Mapping[int, float]) -> Figure:
-    """Draw the last six texts that a model wrote during its training.
+    """Draw four texts that a model wrote during its training: the last, and every second before.
 
     Args:
         seen: by the number of steps done, the validation loss and a text.
         shares: the share of known words in each text.
     """
-    fig, axes = plt.subplots(2, 3, figsize=(11, 7))
-    shown = list(seen.items())[-axes.size :]
+    fig, axes = plt.subplots(2, 2, figsize=(7.6, 6.6))
+    shown = list(seen.items())[::-2][: axes.size][::-1]
+    last_text = shown[-1][1][1]
+    latin = sum(letter > LATIN for letter in last_text) < len(last_text) / 10
     for ax in axes.flat:
         ax.axis("off")
     for ax, (steps, (loss, text)) in zip(axes.flat, shown, strict=False):
         count = f"{steps:,} step{'s' if steps > 1 else ''}"
         title = f"{count}: {loss:.2f} nats, {shares[steps]:.0%} known words"
-        ax.set_title(title, fontsize=11)
-        page = "\n".join(lines_of(text)[:LINES])
+        ax.set_title(title, fontsize=10)
+        page = "\n".join(lines_of(text, latin)[:LINES])
         ax.text(0, 1, page, va="top", family="monospace", fontsize=8, parse_math=False)
     fig.suptitle("It learns letters, then words, then speakers", x=0.01, ha="left")
     return fig
@@ -177,12 +179,17 @@ def samples(seen: Mapping[int, Sequence[Any]], shares: Mapping[int, float]) -> F
 
 COLUMNS = 42  # letters in a line of a sample
 LINES = 15
+LATIN = "\u024f"  # the last Latin letter
 
 
-def lines_of(text: str) -> list[str]:
-    """Return a text in lines of at most COLUMNS letters; what can't be shown is a dot."""
+def lines_of(text: str, latin: bool) -> list[str]:
+    """Return a text in lines of at most COLUMNS letters; what can't be shown is a dot.
+
+    In a Latin text, letters of other scripts are dots too: few fonts have all of them.
+    """
     lines: list[str] = []
     for line in text.strip("\n").split("\n"):
-        shown = "".join(letter if letter.isprintable() else "·" for letter in line)
+        known = [letter.isprintable() and not (latin and letter > LATIN) for letter in line]
+        shown = "".join(x if good else "·" for x, good in zip(line, known, strict=True))
         lines += textwrap.wrap(shown, COLUMNS, break_on_hyphens=False) or [""]
     return lines

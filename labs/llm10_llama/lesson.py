@@ -619,7 +619,7 @@ def it_learns_to_spell(run: Run):
         figures.samples(samples, shares),
         "samples",
         "What the model wrote on the way, after a newline, at temperature 0.8 within the top 0.95.",
-        alt="Six texts: random signs at first, then letters and spaces, then words and speakers.",
+        alt="Four texts: random signs at first, then letters and spaces, then words and speakers.",
     )
     half = [f"after {steps:,} steps" for steps, share in shares.items() if share >= 0.5]
     return f"Every second word is known {(half or ['later'])[0]}."

@@ -42,3 +42,20 @@ def test_the_legend_of_the_descent_covers_nothing():
     title = ax.get_tightbbox().y1
     assert title <= fig.bbox.y1, "and it doesn't push the title out of the figure"
     plt.close(fig)
+
+
+def test_a_sample_is_drawn_in_lines_and_a_foreign_letter_of_a_latin_text_is_a_dot():
+    assert figures.lines_of("\nto be\x00é漢\n" + "no " * 20, latin=True) == [
+        "to be·é·",
+        ("no " * 14).strip(),
+        ("no " * 6).strip(),
+    ]
+    assert figures.lines_of("漢字", latin=False) == ["漢字"]
+
+
+def test_the_page_of_samples_ends_with_the_last_one():
+    seen = {n: (2.0, f"text {n}") for n in (1, 2, 4, 8, 16, 32)}
+    fig = figures.samples(seen, dict.fromkeys(seen, 0.5))
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert [title.split()[0] for title in titles if title] == ["2", "8", "32"]
+    plt.close(fig)
