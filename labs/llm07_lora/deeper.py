@@ -80,7 +80,7 @@ def updates(model: Any) -> Tensor:
 
 @lab.experiment
 def alpha_is_a_learning_rate(run: Run):
-    """In Adam's first step, twice α is twice the rate; a larger rank takes a larger step.
+    """In Adam's first step, twice α is twice the rate; at fixed α/r a larger rank steps further.
 
     Predict: at fixed α/r and rate, how much further does the first step of rank 64 go than rank 1?
     """
@@ -105,7 +105,7 @@ def alpha_is_a_learning_rate(run: Run):
     because = "√r if the tokens disagree, r if they agree"
     name = "at fixed α/r the first step's change of the logits grows as r to the"
     run.measure(name, slope, expect_between=(0.5, 1), because=because, decides=True)
-    because = "the division takes r away"
+    because = "for a small step the same power, minus 1"
     name = "at fixed α: as r to the"
     flat = math.log(fixed / changes[0]) / math.log(64)
     run.measure(name, flat, expect_between=(-0.5, 0), because=because)
@@ -121,7 +121,7 @@ def alpha_is_a_learning_rate(run: Run):
 # Glass learns plays in several ways, called **arms**. Three adapters in all linear layers have the
 # ranks 1, 4 and 16. One adapter of rank 8 is in the query and value projections only, as in Hu et
 # al. **Full** trains the same linear layers themselves. To be fair, embeddings and norms are frozen
-# in every arm. A last arm starts a new model from scratch.
+# in all these arms. A last arm trains a new model from scratch, with all its weights.
 #
 # All adapters have $\alpha = 2r$, and all arms see the same batches. Each arm has the rate that is
 # best for itself, in steps of a factor of two, on rows that serve nothing else. At `tiny` these
@@ -185,7 +185,7 @@ def gains(run: Run, name: str, over: str) -> list[float]:
 
 @lab.experiment
 def adapters_beat_a_model_from_scratch(run: Run):
-    """Every adapter, of rank 1 too, ends below the untouched model and below one from scratch.
+    """Every adapter, of rank 1 too, beats the untouched model, and a new one after as many steps.
 
     Predict: how much of full fine-tuning's gain does rank 1 in every layer reach?
     """
@@ -214,7 +214,7 @@ def adapters_beat_a_model_from_scratch(run: Run):
 
 
 @lab.experiment
-def places_count_more_than_rank(run: Run):
+def spreading_beats_rank(run: Run):
     """On glass, rank 1 in all linear layers beats rank 8 in q and v, with fewer numbers.
 
     Predict: how many fewer?
@@ -238,14 +238,17 @@ def a_larger_rank_gains(run: Run):
     more = gains(run, "r = 16", "r = 1")
     run.measure("gain of rank 16 (nats)", more, expect_at_least=0, because=because, decides=True)
     factor = ARMS["r = 1"].rate / ARMS["r = 16"].rate
-    wrong = fit(run, "r = 16", run.seed, factor).model
-    worse = training.test_loss(run, wrong, plays.rows().test) - losses(run, "r = 1")[0]
+    test = plays.rows().test
+    worse = [
+        training.test_loss(run, fit(run, "r = 16", seed, factor).model, test) - loss
+        for seed, loss in zip(run.seeds(3), losses(run, "r = 1"), strict=True)
+    ]
     because = "section 1: at fixed α/r a larger rank takes a larger step"
     name = "rank 16 − rank 1, both at rank 1's rate (nats)"
     run.measure(name, worse, expect_at_least=0, because=because, decides=True)
     return (
-        f"Rank 16 gains {mean(more):.2f} nats, and loses {worse:.2f} at the wrong rate. Glass is "
-        "narrow: a direction has 128 numbers, in GPT-3 12,288."
+        f"Rank 16 gains {mean(more):.2f} nats over rank 1, and loses {mean(worse):.2f} at rank 1's "
+        "rate. One difference from GPT-3: a direction has 128 numbers here, there 12,288."
     )
 
 
@@ -256,9 +259,13 @@ def a_larger_rank_gains(run: Run):
 # much of it lies in each direction. A random matrix of the same shape is the yardstick: it spreads
 # over all directions.
 #
-# But size isn't use. What does the *loss* say if we keep only $r$ directions of each $\Delta W$?
-# `low_rank` turns them into an adapter. Embeddings and norms are those of glass in both, so the
-# comparison with a trained adapter of the same rank is fair.
+# What does the *loss* say if we keep only $r$ directions of each $\Delta W$? `low_rank` turns them
+# into an adapter. Embeddings and norms are those of glass in both, so the comparison with a trained
+# adapter of the same rank is fair.
+#
+# Two controls are needed, as a smaller update also does something. Other directions, scaled up to
+# the same squares, show whether it matters *which* ones we keep. All directions, scaled down to the
+# same squares, show what a mere loss of size would cost.
 
 
 # %% The update of full fine-tuning
@@ -269,15 +276,31 @@ def energy(matrix: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def cut(model: Any, first: int, last: int) -> Any:
-    """Return glass with directions `first` to `last` − 1 of each ΔW of a fine-tuned model."""
+def cut(model: Any, first: int, last: int, like: int = 0) -> Any:
+    """Return glass with directions `first` to `last` − 1 of each ΔW of a fine-tuned model.
+
+    With `like`, they are scaled to the sum of squares of the first `like` directions.
+    """
     short = insert(glass(), ALL, last - first, alpha=last - first)
     for name, layer in adapters(short).items():
         delta = model.get_submodule(name).weight.cpu() - layer.base.weight
         a, b = low_rank(delta, last)
         layer.A.copy_(a[first:])
         layer.B.copy_(b[:, first:])
+        if like:
+            layer.B.mul_(energy(delta)[like - 1].sqrt() * delta.norm() / layer.delta().norm())
     return short
+
+
+@torch.no_grad()
+def shrink(model: Any, like: int) -> Any:
+    """Return glass with each ΔW scaled to the sum of squares of its first `like` directions."""
+    small = glass()
+    for name, layer in small.named_modules():
+        if name.split(".")[-1] in ALL:
+            delta = model.get_submodule(name).weight.cpu() - layer.weight
+            layer.weight += energy(delta)[like - 1].sqrt() * delta
+    return small
 
 
 def weight_changes(models: list[Any], layer: str) -> list[Tensor]:
@@ -290,14 +313,16 @@ def weight_changes(models: list[Any], layer: str) -> list[Tensor]:
     ]
 
 
-@lab.experiment
-@torch.no_grad()
-def few_directions_do_most_of_the_work(run: Run):
-    """On glass, 8 directions of full fine-tuning's update keep more of its gain than of its size.
+def share_kept(run: Run, models: list[Any]) -> list[float]:
+    """Return the share of full fine-tuning's gain that changed models keep, seed by seed."""
+    test = plays.rows().test
+    untouched = losses(run, "untouched")[0]
+    kept = [untouched - training.test_loss(run, model, test) for model in models]
+    return [part / gain for part, gain in zip(kept, gains(run, "full", "untouched"), strict=True)]
 
-    Predict: keep 8 of 128 directions. How much is left of the squares, and how much of the gain?
-    """
-    tuned = [fit.model for fit in fits(run, "full")]
+
+def squares_in_8(run: Run, tuned: list[Any]) -> dict[str, Tensor]:
+    """Tabulate how much of each layer's ΔW 8 directions hold, and return all shares."""
     torch.manual_seed(run.seed)  # the same numbers, whether `fits` has just trained or not
     shares = {}
     table = []
@@ -311,33 +336,41 @@ def few_directions_do_most_of_the_work(run: Run):
     ratios = [ours / random for _, ours, random in table]
     because = "1, within a few percent, if ΔW were random"
     run.check("share in 8 directions ÷ random", ratios, at_least=1.3, because=because)
+    return shares
+
+
+@lab.experiment
+@torch.no_grad()
+def the_largest_directions_do_most_of_the_work(run: Run):
+    """On glass, 8 directions of full fine-tuning's update keep most of its gain; 8 others don't.
+
+    Predict: which keeps more: the 8 largest directions, or all of them at the same sum of squares?
+    """
+    tuned = [fit.model for fit in fits(run, "full")]
+    shares = squares_in_8(run, tuned)
+    kept = share_kept(run, [cut(model, 0, 8) for model in tuned])
+    because = "three quarters are most"
+    name = "share of the gain that the 8 largest directions keep"
+    run.measure(name, kept, expect_at_least=0.75, because=because, decides=True)
+    others = share_kept(run, [cut(model, 40, 48, like=8) for model in tuned])
+    because = "a third of the other bound"
+    name = "directions 41 to 48, with the same squares"
+    run.measure(name, others, expect_at_most=0.25, because=because, decides=True)
+    shrunk = share_kept(run, [shrink(model, 8) for model in tuned])
+    run.measure("all directions, with the same squares", shrunk)
     test = plays.rows().test
-
-    def loss_of(first: int, last: int) -> list[float]:
-        return [training.test_loss(run, cut(model, first, last), test) for model in tuned]
-
-    ranks = (1, 4, 8, 16)
-    short = {rank: loss_of(0, rank) for rank in ranks}
-    full = gains(run, "full", "untouched")
-    untouched = losses(run, "untouched")[0]
-    kept = [(untouched - loss) / gain for loss, gain in zip(short[8], full, strict=True)]
-    run.measure("share of the gain that 8 directions keep", kept)
-    largest = max(row[1] for row in table)
-    because = "more of the gain than of any layer's squares"
-    name = "share of the gain − largest share of a layer's squares"
-    more = [share - largest for share in kept]
-    run.measure(name, more, expect_at_least=0, because=because, decides=True)
-    others = loss_of(40, 48)
-    small = [(untouched - loss) / gain for loss, gain in zip(others, full, strict=True)]
-    because = "an even share of 64 directions"
-    name = "share of the gain that directions 41 to 48 keep"
-    run.measure(name, small, expect_at_most=8 / 64, because=because, decides=True)
+    short = {
+        rank: [training.test_loss(run, cut(model, 0, rank), test) for model in tuned]
+        for rank in (1, 4, 8, 16)
+    }
     lora = {rank: losses(run, name) for name, rank in adapter_ranks().items() if "q" not in name}
-    levels = {"untouched": untouched, "full": mean(losses(run, "full"))}
+    levels = {"untouched": losses(run, "untouched")[0], "full": mean(losses(run, "full"))}
     deeper_figures.spectrum(run, shares, short, lora, levels)
+    largest = max(shares[layer][7].item() for layer in ALL)
     return (
         f"8 directions hold at most {100 * largest:.0f} % of a layer's squares, and keep "
-        f"{100 * mean(kept):.0f} % of the gain."
+        f"{100 * mean(kept):.0f} % of the gain. The entire update, shrunk as much, keeps "
+        f"{100 * mean(shrunk):.0f} %: the gain falls more slowly than the squares."
     )
 
 
@@ -451,7 +484,8 @@ def two_adapters_share_a_base(run: Run):
 # scale for 64 numbers, a weight takes $4 + 32/64 = 4.5$ bits instead of 32.
 #
 # The forward pass restores $W$ layer by layer. Gradients pass through it to the adapters, and the
-# levels never change. Our version stores each level in a byte, for simplicity; QLoRA packs two.
+# levels never change. Our version stores each level in a byte, for simplicity: 8.5 bits a weight.
+# QLoRA packs two into a byte.
 
 
 # %% Quantization
@@ -568,7 +602,8 @@ def an_adapter_learns_on_four_bits(run: Run):
 #
 # The sizes $m_i$ are trained, too. They start as the norms of $W$'s rows, so nothing changes at
 # first. The authors treat $\lVert w_i \rVert$ as a constant in the backward pass (§4.3) to save
-# memory. `detach()` does that.
+# memory. `detach()` does that. But the norms need all of $W + s B A$ in each forward pass, a matrix
+# that LoRA never forms. That is DoRA's price.
 
 
 # %% DoRA
@@ -663,7 +698,9 @@ def dora_beside_lora(run: Run):
 # fifty times less memory.
 #
 # A merge rounds. In bfloat16, with 8 bits of precision, a change below 1/512 of a weight is less
-# than half a unit in the last place, and vanishes. So merge in float32, and round once.
+# than half a unit in the last place, and vanishes. Adding in float32 and rounding afterwards
+# doesn't help: a sum in bfloat16 is just that. So keep the adapter of a bfloat16 model beside it,
+# or store the merged weights in float32.
 
 
 # %% Memory and merging
@@ -713,8 +750,12 @@ def a_merge_in_bf16_loses_updates(run: Run):
     because = "8 bits: half a unit is 1/512 of a weight"
     name = "share of the updates that a weight in bfloat16 ignores"
     run.measure(name, lost[torch.bfloat16], expect_at_least=0.1, because=because, decides=True)
+    before = weights.bfloat16()
+    same = ((before.float() + step.float()).bfloat16() == before) & changed
+    name = "the same, added in float32 and then rounded"
+    run.measure(name, (same.sum() / changed.sum()).item(), expect_at_least=0.1, because=because)
     because = "24 bits: half a unit is 1/33,554,432 of a weight"
-    name = "the same in float32"
+    name = "the same in float32, not rounded"
     run.measure(name, lost[torch.float32], expect_at_most=0.01, because=because, decides=True)
     x = torch.randn(run.pick(tiny=256, small=1024, full=4096), 576, device=run.device)
     layer = LoraLinear(nn.Linear(576, 576, bias=False), 8, 16).to(run.device)
@@ -730,9 +771,9 @@ def a_merge_in_bf16_loses_updates(run: Run):
 # - In the first step $\alpha$ is a learning rate. A larger rank takes a larger step at the same
 #   $\alpha/r$, so it wants a lower rate.
 # - Compare arms at their own best rates, with the same weights frozen.
-# - Adapt all linear layers before you raise the rank.
-# - "Low-rank" describes what an update is *for*, more than what it *is*.
-# - Weights and activations stay: fewer trained numbers is not as much less memory.
+# - The same number of trained numbers does more in all linear layers than in two of them.
+# - Full fine-tuning's update isn't of low rank, but its largest directions do most of the work.
+# - Weights and activations stay, so memory shrinks far less than the number of trained numbers.
 # - A 4-bit base and DoRA change the base or the size of rows; the adapter stays the same two thin
 #   matrices.
 #

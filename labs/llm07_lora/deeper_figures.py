@@ -48,10 +48,10 @@ def arms(
         place = (counts[name], mean(values))
         ax.annotate(name, place, (9, -4), textcoords="offset points", color=f"C{i}")
     ax.axhline(untouched, color="grey", ls=":")
-    ax.text(4200, untouched, "untouched", va="bottom", color="grey")
+    ax.text(4200, untouched, "untouched", va="top", color="grey")
     ax.set(xscale="log", xlim=(4000, 4e6), xlabel="trained numbers")
     ax.set(ylabel="loss on plays (nats per token)")
-    ax.set_title("Places count more than rank")
+    ax.set_title("In all layers, few numbers do more than many in q and v")
     caption = (
         "What each arm of glass reaches on plays, three seeds. A model from scratch ends at "
         f"{scratch:.2f}, off the scale."
@@ -79,7 +79,7 @@ def spectrum(
     left.text(14, 12, "random matrix", color="grey")
     left.set(xscale="log", xlabel="directions", ylabel="share of the squares (%)")
     left.set_xticks((1, 8, 128), ("1", "8", "128"))
-    left.set_title("Its size spreads over many directions", fontsize=11)
+    left.set_title("Its squares spread over many directions", fontsize=11)
     for colour, marker, values, name in (
         ("C0", "o-", short, "full, cut to r directions"),
         ("C1", "s-", lora, "LoRA of rank r"),
@@ -87,14 +87,17 @@ def spectrum(
         ranks = list(values)
         middle = [mean(losses) for losses in values.values()]
         right.plot(ranks, middle, marker, color=colour)
-        above = 0.02 if colour == "C0" else -0.07
-        right.text(ranks[0], middle[0] + above, name, color=colour, fontsize=9)
+        above = 6 if colour == "C0" else -14
+        place = (ranks[0], middle[0])
+        right.annotate(
+            name, place, (6, above), textcoords="offset points", color=colour, fontsize=9
+        )
     for name, level in levels.items():
         right.axhline(level, color="grey", ls=":")
         right.text(1, level, name, color="grey", va="bottom", fontsize=9)
     right.set(xscale="log", xlabel="r", ylabel="loss on plays (nats per token)")
     right.set_xticks((1, 4, 8, 16), ("1", "4", "8", "16"))
-    right.set_title("Its use needs few", fontsize=11)
+    right.set_title("A few do most of the work", fontsize=11)
     for ax in (left, right):
         ax.minorticks_off()
     caption = (
@@ -118,9 +121,9 @@ def forgetting(
     top = max(max(values) for values in forgot.values())
     ax.set(ylabel="forgotten: rise on its own text (nats)", ylim=(0, 1.2 * top))
     ax.margins(x=0.15)
-    ax.set_title("What is learned is paid for")
+    ax.set_title("Adapters forget, too")
     caption = "Further right: more learned. Lower: less forgotten. Three seeds each."
-    alt = "Groups of three points, a colour for each arm: more learned goes with more forgotten."
+    alt = "Groups of three points, a colour for each arm, all well above 0."
     run.figure(fig, "forgetting", caption, alt=alt)
 
 
@@ -158,7 +161,7 @@ def memory(run: Run, table: Sequence[Sequence[Any]]) -> None:
         left += part
     ax.set_yticks(range(len(table)), [row[0] for row in table])
     ax.set(xlabel="MiB", xlim=(0, 1.2 * left), ylim=(1.5, -0.6))
-    ax.set_title("Fewer trained numbers, not as much less memory")
+    ax.set_title("Memory shrinks, but weights and activations stay")
     caption = "Memory of one training step, in float32: weights and moments counted, rest measured."
     alt = "Two stacked bars, full fine-tuning and LoRA; LoRA lacks the moments and the gradients."
     run.figure(fig, "memory", caption, alt=alt)

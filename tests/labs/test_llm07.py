@@ -188,6 +188,11 @@ def test_all_directions_of_an_update_are_the_update():
     layers = [part.model.layers[2].self_attn.k_proj for part in parts]
     both = layers[0].base.weight + layers[0].delta() + layers[1].delta()
     torch.testing.assert_close(both, want, rtol=0, atol=1e-5)
+    scaled = deeper.cut(model, 8, 16, like=4).model.layers[2].self_attn.k_proj.delta()
+    shrunk = deeper.shrink(model, 4).model.layers[2].self_attn.k_proj.weight
+    first = deeper.cut(model, 0, 4).model.layers[2].self_attn.k_proj.delta()
+    for change in (scaled, shrunk - layers[0].base.weight):
+        torch.testing.assert_close(change.norm(), first.norm(), rtol=1e-4, atol=0)
 
 
 def test_there_are_sixteen_levels_from_minus_one_to_one_and_zero_is_exact():
