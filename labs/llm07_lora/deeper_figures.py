@@ -80,6 +80,7 @@ def spectrum(
     left.set(xscale="log", xlabel="directions", ylabel="share of the squares (%)")
     left.set_xticks((1, 8, 128), ("1", "8", "128"))
     left.set_title("Its squares spread over many directions", fontsize=11)
+    highest = max(mean(values[1]) for values in (short, lora))
     for colour, marker, values, name in (
         ("C0", "o-", short, "full, cut to r directions"),
         ("C1", "s-", lora, "LoRA of rank r"),
@@ -87,7 +88,7 @@ def spectrum(
         ranks = list(values)
         middle = [mean(losses) for losses in values.values()]
         right.plot(ranks, middle, marker, color=colour)
-        above = 6 if colour == "C0" else -14
+        above = 6 if middle[0] == highest else -20  # the upper line's label stands above it
         place = (ranks[0], middle[0])
         right.annotate(
             name, place, (6, above), textcoords="offset points", color=colour, fontsize=9
