@@ -318,7 +318,7 @@ def test(_: Context) -> None:
     """Run all tests, in two halves side by side. Options of pytest follow --, and run as given."""
     from launcher import ROOT
 
-    halves = ["--numprocesses=2", "--dist=loadgroup"]  # the groups of tests/conftest.py
+    halves = ["--numprocesses=2"]  # tests/conftest.py divides the tests
     command = [sys.executable, "-m", "pytest", *(_after_dashes() or halves)]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code:

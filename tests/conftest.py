@@ -97,10 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{mark}: {why}; run with -m {mark}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(half_of(item.path)))
     for mark, why in BY_HAND.items():
         if mark in config.option.markexpr:
             continue
@@ -109,12 +106,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=f"{why}: -m {mark}"))
 
 
-def half_of(path: Path) -> str:
-    """Return the half of the tests that a file belongs to; `invoke test` runs both side by side.
+def half_of(nodeid: str) -> str:
+    """Return the half that a test belongs to; `invoke test` runs both halves side by side.
 
     Tests of one half share a session: the engine's image, the environment, the running labs.
     """
-    return "labs" if path.parent in (REPO / "tests", REPO / "tests" / "labs") else "launcher"
+    folder = Path(nodeid.partition("::")[0]).parent
+    return "labs" if folder in (Path("tests"), Path("tests/labs")) else "launcher"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each half to one process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Halves(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return half_of(nodeid)
+
+    return Halves(config, log)
 
 
 def indent(code: str) -> str:
