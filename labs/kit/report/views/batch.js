@@ -35,7 +35,7 @@ LabViews.kinds.batch = (stage, data) => {
     const table = element("div", { class: "view-batch", role: "grid", "aria-label": `${grid.name} batch` }, ...lines);
     table.style.setProperty("--places", width);
     box.replaceChildren(table);
-    LabViews.roving(table, cells, width, (i) => {
+    const go = LabViews.roving(table, cells, width, (i) => {
       const { line, place } = cells[i];
       const sees = line[place].padding ? null : line[place].sees;
       for (const cell of cells) {
@@ -44,6 +44,8 @@ LabViews.kinds.batch = (stage, data) => {
       }
       live.say(describe(line, place));
     }, ["click", "focusin"]);
+    const first = cells.findIndex((cell) => cell.className === "labelled");
+    if (first > 0) go(first, false);
     const all = grid.lines.flat();
     const padding = all.filter((cell) => cell.padding).length;
     live.say(`${grid.name}: ${grid.lines.length} lines of ${width} places, ${padding} of ${all.length} are padding.`);
