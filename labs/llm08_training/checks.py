@@ -316,7 +316,7 @@ def _real(mask: Tensor) -> Tensor:
 
 
 def _expect_tensors(got: Any, want: dict[str, Tensor]) -> None:
-    """Check names and shapes; a mask may be of any type that has 0 and 1."""
+    """Check names and shapes, and that the mask is boolean."""
     if not isinstance(got, dict):
         raise Mistake(f"expected a dict of tensors, got {_type_of(got)}")
     if set(got) != set(want):
@@ -723,7 +723,7 @@ class _Sgd(torch.optim.SGD):
 
     def step(self, closure: Any = None) -> Any:
         self.calls.append("step")
-        self.rates.append(self.param_groups[0]["lr"])
+        self.rates += [group["lr"] for group in self.param_groups]
         return super().step(closure)
 
 
@@ -804,11 +804,12 @@ def _stepped(
     implementation: Function, window: list[dict[str, Tensor]], calls: list[str], clip: float
 ) -> tuple[_Tokens, Any]:
     model = _Tokens()
-    optimizer = _Sgd(model.parameters(), 1.0)
+    other = torch.nn.Parameter(torch.zeros(1))  # in a second group
+    optimizer = _Sgd([{"params": [model.table]}, {"params": [other]}], 1.0)
     optimizer.calls = calls
     optimizer.rates = []
     returned = implementation(model, optimizer, iter(window), 10, 0.5, clip, _Accelerator(calls))
-    if optimizer.rates and optimizer.rates[0] != 0.5:
+    if any(rate != 0.5 for rate in optimizer.rates):
         raise Mistake("the rate was not set before the step: write lr into each group")
     return model, returned
 

@@ -1,8 +1,12 @@
 """Draw the figures of LLM08+."""
 
+import math
 from collections.abc import Iterable
+from itertools import pairwise
 from statistics import mean
 from typing import Any
+
+from labs.kit import Run
 
 import matplotlib.pyplot as plt
 import torch
@@ -10,27 +14,53 @@ import torch
 
 def draw_rates(curves: dict[str, list[float]], warmup: int) -> Any:
     """Draw two curves of the learning rate's share of its peak, and the end of the warm-up."""
-    fig, ax = plt.subplots()
-    for (name, curve), style in zip(curves.items(), ("-", "--"), strict=True):
-        ax.plot(curve, style, label=f"{name}: mean {mean(curve):.2f}")
+    fig, ax = plt.subplots(figsize=(7.2, 3.0))
+    for (name, curve), colour in zip(curves.items(), ("C0", "C1"), strict=True):
+        ax.plot(curve, color=colour)
+        place = len(curve) // 3
+        ax.text(place + 4, curve[place] + 0.03, f"{name}: mean {mean(curve):.2f}", color=colour)
     ax.axvline(warmup - 1, color="grey", ls=":")
-    ax.text(warmup + 3, 0.03, "end of warm-up", color="grey")
-    ax.set(xlabel="step of the optimizer", ylim=(0, 1.05), title="Learning rate, share of its peak")
-    ax.legend()
+    ax.text(warmup + 3, 0.02, "end of the warm-up", color="grey")
+    title = "Moved by each batch, the rate falls too early"
+    ax.set(xlabel="step of the optimizer", ylabel="share of the peak", ylim=(0, 1.1), title=title)
     return fig
 
 
-def draw_mistakes(watched: dict[str, list[list[float]]]) -> Any:
-    """Draw the held-out loss of each loop by steps."""
-    fig, ax = plt.subplots()
-    colours = ["C6", *(f"C{n}" for n in range(6)), "grey"]  # C6 is the page's ink
-    for i, (name, points) in enumerate(watched.items()):
-        style: dict[str, Any] = {"color": colours[i], "ls": "-" if i < 4 else "--"}
-        ax.plot(*zip(*points, strict=True), **style, lw=1.5, label=name)
-    ax.set(xlabel="steps", yscale="log", title="Loss of held-out responses (nats per label)")
-    ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
-    ax.minorticks_off()
-    ax.legend(fontsize=9, ncols=2)
+def draw_mistakes(watched: dict[str, list[list[float]]], title: str) -> Any:
+    """Draw the held-out loss of each loop by steps, four in a panel."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.8), sharey=True)
+    fig.suptitle(title)
+    loops = list(watched.items())
+    for ax, part in zip(axes, (loops[:4], loops[4:]), strict=True):
+        ends = spread_out([math.log(points[-1][1]) for _, points in part], 0.22)
+        for i, ((name, points), end) in enumerate(zip(part, ends, strict=True)):
+            steps, values = zip(*points, strict=True)
+            ax.plot(steps, values, color=f"C{i}", lw=1.5)
+            ax.text(1.03 * steps[-1], math.exp(end), name, color=f"C{i}", va="center", fontsize=9)
+        ax.set(xlabel="steps", yscale="log", xlim=(0, 1.55 * steps[-1]))
+        ax.set_yticks([0.2, 0.5, 1, 2, 5, 10], ["0.2", "0.5", "1", "2", "5", "10"])
+        ax.minorticks_off()
+    axes[0].set_ylabel("held-out loss (nats per label)")
+    return fig
+
+
+def spread_out(places: list[float], gap: float) -> list[float]:
+    """Move labels up until neighbours are at least `gap` apart."""
+    moved = list(places)
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    for below, above in pairwise(order):
+        moved[above] = max(moved[above], moved[below] + gap)
+    return moved
+
+
+def draw_float16(batches: list[int], plain: list[float], scaled: list[float]) -> Any:
+    """Draw the share of a gradient's mass that float16 loses, by the labels of the batch."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.4))
+    for name, shares, colour in (("unscaled", plain, "C1"), ("loss × 2¹⁶", scaled, "C0")):
+        ax.plot(batches, [100 * share for share in shares], "o-", color=colour)
+        ax.text(1.25 * batches[-1], 100 * shares[-1], name, color=colour, va="center")
+    ax.set(xscale="log", xlabel="labels in the batch", ylabel="mass lost (%)")
+    ax.set(xlim=(batches[0] / 1.5, 8 * batches[-1]), title="The larger the batch, the more is lost")
     return fig
 
 
@@ -38,11 +68,11 @@ def draw_padding(lengths: list[int], waste: dict[str, float]) -> Any:
     """Draw the lengths of rows, and the share of padding for each way of batching."""
     fig, (left, right) = plt.subplots(1, 2, width_ratios=(1.4, 1))
     left.hist(lengths, bins=range(min(lengths), max(lengths) + 2), align="left", rwidth=0.85)
-    left.set(xlabel="tokens in a row", title=f"{len(lengths):,} rows (count)")
+    left.set(xlabel="tokens in a row", ylabel=f"rows, of {len(lengths):,}", title="Rows differ…")
     shares = [100 * share for share in waste.values()]
     bars = right.bar(list(waste), shares, color=["C1", "C5", "C2"])
     right.bar_label(bars, fmt="%.1f")
-    right.set(title="Padding (% of the places)")
+    right.set(title="…so batches have padding", ylabel="padding (% of the places)")
     return fig
 
 
@@ -61,8 +91,69 @@ def draw_times(parts: Iterable[str], times: dict[str, list[float]]) -> Any:
         left += shares
     for i, laps in enumerate(times.values()):
         ax.text(101, i, f"{sum(laps):.0f} ms", va="center")
-    ax.set(xlabel="share of the time (%)", xlim=(0, 115), title="Where the time of a step goes")
+    ax.set(
+        xlabel="share of the time (%)",
+        xlim=(0, 115),
+        title="Forward and backward take most of a step",
+    )
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.legend(ncols=5, fontsize=9, loc="upper center", bbox_to_anchor=(0.4, -0.25))
     return fig
+
+
+def show_mistakes(run: Run, watched: dict[str, list[list[float]]], key: bool = False) -> None:
+    """Show the curves of eight loops, by letters or, as the key, by names."""
+    title = "Which one is right? Seven loops have a mistake"
+    run.figure(
+        draw_mistakes(watched, "The key" if key else title),
+        "mistakes-key" if key else "mistakes",
+        "The same curves with the names of the mistakes."
+        if key
+        else "The held-out responses' loss of eight loops. None of the mistakes raises an error.",
+        alt="Line plot of the held-out loss over steps on a log scale, in two panels with four "
+        "loops each.",
+    )
+
+
+def show_rates(run: Run, curves: dict[str, list[float]], warmup: int) -> None:
+    """Show the rate's curve, counted in steps and moved by each batch."""
+    run.figure(
+        draw_rates(curves, warmup),
+        "rate",
+        "Warm-up and cosine; and the same curve when each of two batches moves it.",
+        alt="Line plot of the learning rate over steps: a rise, then a cosine that falls to a "
+        "floor; the curve that each batch moves falls twice as fast.",
+    )
+
+
+def show_float16(run: Run, batches: list[int], plain: list[float], scaled: list[float]) -> None:
+    """Show the mass that float16 loses in batches of different sizes."""
+    run.figure(
+        draw_float16(batches, plain, scaled),
+        "float16",
+        "The share of a gradient's mass that becomes 0 in float16.",
+        alt="Line plot of the lost share over the number of labels: unscaled it rises steeply, and "
+        "with loss scaling it stays near 0.",
+    )
+
+
+def show_times(run: Run, stages: Iterable[str], times: dict[str, list[float]]) -> None:
+    """Show the parts of a step's time."""
+    run.figure(
+        draw_times(stages, times),
+        "time",
+        "A step of the small model takes 32 rows. Times are this machine's.",
+        alt="Stacked bars of the share of a step's time, a bar for each optimizer, divided into "
+        "collating, forward, backward, clipping and the optimizer.",
+    )
+
+
+def show_padding(run: Run, lengths: list[int], waste: dict[str, float]) -> None:
+    """Show the lengths of rows and the padding of three ways of batching them."""
+    run.figure(
+        draw_padding(lengths, waste),
+        "lengths",
+        "How long rows are, and what three ways of batching them waste.",
+        alt="A histogram of the number of tokens in a row, and three bars of the share of padding.",
+    )

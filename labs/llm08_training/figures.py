@@ -9,6 +9,8 @@ from labs.llm08_training.precision import Step
 import matplotlib.pyplot as plt
 import torch
 
+NEAR: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
+
 
 def draw_labels(tokens: list[str], labelled: list[bool]) -> Any:
     """Draw the tokens of a conversation as a text, and shade those that have a label."""
@@ -43,22 +45,39 @@ def draw_schedule(shares: list[float], warmup: int) -> Any:
     ax.axvline(warmup - 1, color="grey", ls=":")
     ax.text(warmup + 3, 0.04, "end of the warm-up", color="grey")
     title = "The rate rises in a line and falls along a cosine"
-    ax.set(xlabel="step of the optimizer", ylabel="share of the peak", ylim=(0, 1.05), title=title)
+    ax.set(
+        xlabel="step of the optimizer",
+        ylabel="share of the peak (0.005)",
+        ylim=(0, 1.05),
+        title=title,
+    )
     return fig
 
 
 def draw_precision(steps: Sequence[Any]) -> Any:
-    """Draw time, activations, stored numbers and gradient errors of a step in some precisions."""
+    """Draw time, memory and gradient errors of a step in three precisions."""
     panels = [
-        ("seconds of a step", [step.seconds for step in steps], "%.2f"),
-        ("activations (MB)", [step.activations for step in steps], "%.0f"),
-        ("stored (MB)", [step.stored for step in steps], "%.0f"),
+        ("time (seconds)", [step.seconds for step in steps], "%.2f"),
+        ("activations; copies of weights (MB)", [step.activations for step in steps], "%.0f"),
+        ("weights, gradients, means (MB)", [step.stored for step in steps], "%.0f"),
         ("error of the gradient (%)", [100 * step.error for step in steps], "%.1f"),
     ]
-    fig, axes = plt.subplots(2, 2, figsize=(7.2, 4.4))
+    copies = [step.copies for step in steps]
+    fig, axes = plt.subplots(2, 2, figsize=(7.2, 4.6))
+    fp32, mixed, _ = steps
+    saved = fp32.activations - mixed.activations
+    fig.suptitle(
+        f"Mixed precision: {saved:.0f} MB less activations, {mixed.copies:.0f} MB of copies"
+    )
     for ax, (title, values, form) in zip(axes.flat, panels, strict=True):
         bars = ax.barh([step.way for step in steps], values, color=["C6", "C0", "C1"])
-        ax.bar_label(bars, fmt=form, padding=3)
+        if title.startswith("activations"):
+            more = ax.barh([step.way for step in steps], copies, left=values, color="grey")
+            ax.bar_label(bars, fmt=form, label_type="center", color="white")
+            ax.bar_label(more, [f"{size:.0f} of copies" if size else "" for size in copies])
+            values = [2 * (a + b) for a, b in zip(values, copies, strict=True)]
+        else:
+            ax.bar_label(bars, fmt=form, padding=3)
         ax.set(title=title, xlim=(0, 1.25 * max(values)))
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
@@ -109,13 +128,14 @@ def draw_fit(losses: list[float], before: float, after: float, rows: int) -> Any
         rows: the number of rows in a step.
     """
     fig, ax = plt.subplots()
-    ax.plot(
-        range(1, len(losses) + 1), losses, "o-" if len(losses) < 50 else "-", label="in training"
-    )
-    ax.plot([0, len(losses)], [before, after], "s", ms=9, label="test rows")
-    title = "The loss falls on rows that the model hasn't seen"
+    ax.plot(range(1, len(losses) + 1), losses, "o-" if len(losses) < 50 else "-", color="C0")
+    ax.plot([0, len(losses)], [before, after], "s", ms=9, color="C1")
+    ax.annotate(f"test rows: {before:.2f} before", (0, before), (9, 0), color="C1", **NEAR)
+    ax.annotate(f"{after:.2f} after", (len(losses), after), (9, 0), color="C1", **NEAR)
+    ax.annotate("in training", (1, losses[0]), (9, 0), color="C0", **NEAR)
+    title = f"On test rows the loss goes from {before:.2f} to {after:.2f}"
     ax.set(xlabel=f"steps of {rows} rows", ylabel="loss (nats per label)", title=title)
-    ax.legend()
+    ax.set_xlim(-0.3, 1.18 * len(losses))
     return fig
 
 
@@ -135,7 +155,7 @@ def show_mask(run: Run, mask: torch.Tensor, lengths: list[int]) -> None:
     run.figure(
         draw_mask(mask, lengths),
         "staircase",
-        "The attention mask of a pack of four documents.",
+        "The attention mask of a pack of four documents: the rows of the view below.",
         alt="A matrix of queries by keys. The visible keys form four triangles along the diagonal, "
         "one for each document; all other places are empty.",
     )
@@ -165,13 +185,16 @@ def show_training(run: Run, losses: list[float], watched: list[list[float]]) -> 
 
 def show_precisions(run: Run, steps: Sequence[Step]) -> None:
     """Show time, memory and error of a step in three precisions."""
-    columns = ["", "seconds", "activations (MB)", "stored (MB)", "gradient's error"]
+    memory = ["activations (MB)", "copies of weights (MB)", "stored (MB)"]
+    columns = ["", "seconds", *memory, "gradient's error"]
     cells: list[list[Any]] = [step.cells() for step in steps]
     run.table("A step of SmolLM2's last four blocks", columns, cells)
     run.figure(
         draw_precision(steps),
         "precision",
-        "A step on SmolLM2 in three precisions. Stored: weights, gradients and AdamW's means.",
+        "A step on SmolLM2's last four blocks, with rows of 61 tokens. Longer rows have more "
+        "activations, and the copies of the weights stay as large. Times are this machine's.",
         alt="Bar charts for fp32, mixed precision and bf16 weights: seconds of a step, megabytes "
-        "of activations and of stored numbers, and the relative error of the gradient.",
+        "of activations with the copies of weights, megabytes of stored numbers, and the relative "
+        "error of the gradient.",
     )

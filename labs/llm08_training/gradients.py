@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 
-def gradient_of(model: nn.Module) -> Tensor:
-    """Return the gradients of all parameters in one vector, and clear those of the model."""
+def gradient_of(model: nn.Module, loss: Tensor) -> Tensor:
+    """Return a loss's gradient of all parameters in one vector, and clear those of the model."""
+    loss.backward()
     parts = [cast(Tensor, weight.grad).flatten() for weight in model.parameters()]
     model.zero_grad()
     return torch.cat(parts)

@@ -16,23 +16,13 @@ from itertools import islice
 from statistics import mean
 from typing import Any
 
-from labs.kit import Lab, Results, Run, assets, tolerance
+from labs.kit import Lab, Results, Run, assets
 from labs.llm08_training import conversations as reading
 from labs.llm08_training import figures, own_data, packing, precision, view_data, word_tasks
 from labs.llm08_training.gradients import added, gradient_of, relative_error
-from labs.llm08_training.optimizer import optimizer_from, path
+from labs.llm08_training.optimizer import check_path, optimizer_from
 from labs.llm08_training.templates import header_of, refuse_special
-from labs.llm08_training.training import (
-    Batch,
-    Loop,
-    Parts,
-    Recipe,
-    Row,
-    fit,
-    in_groups,
-    some_rows,
-    train,
-)
+from labs.llm08_training.training import Batch, Loop, Parts, Recipe, Row, fit, some_rows, train
 from labs.llm08_training.word_tasks import PAD, build, exam, word_tokenizer
 
 import torch
@@ -63,21 +53,27 @@ LEAKED = "split at random: share of test rows that are in training"
 # parts = table.train_test_split(test_size=200)   # split at random
 # ```
 #
-# The last line can mislead. A test is fair only if its rows were not trained on, and short lists
-# occur again and again, so a random split puts the same row on both sides. We split by
-# **combination** instead. Number tasks and words from 0. For each list, we hold out the task for
-# which
+# `train_test_split` can put the same row into both parts, because short lists occur again. Then the
+# test asks for what was learned by heart. The usual cure is to remove duplicates first, or to split
+# by group. We split by **combination**: each list of two words or more has five tasks, and a
+# checksum picks the one that is only in the test. Number tasks and words from 0:
 #
-# $$\text{task} + 1 \cdot \text{word}_1 + 2 \cdot \text{word}_2 + \ldots$$
+# | | 0 | 1 | 2 | 3 | 4 | … |
+# |---|---|---|---|---|---|---|
+# | task | repeat | reverse | first | last | count | |
+# | word | ant | bee | cat | cow | dog | … |
 #
-# is divisible by 5. Training may have this list with its four other tasks. A model that solves a
-# held-out pair has combined what it learned.
+# The list *ant cow* has the sum $1 \cdot 0 + 2 \cdot 3 = 6$: the first word counts once, the second
+# twice. With task 4 the sum is 10. It is divisible by 5, so *count ant cow* is held out, and
+# training has *ant cow* with the four other tasks only.
 
 
 # %% The split
 @lab.experiment
 def a_random_split_leaks(run: Run):
     """Split at random, many test rows are in the training rows, too; split by combination, none is.
+
+    Nor is a held-out response in training, with the same list and another task.
 
     Predict: 4,200 rows are split at random. Which share of the 200 tested is among the others too?
     """
@@ -87,10 +83,13 @@ def a_random_split_leaks(run: Run):
     leaked = mean(pair in known for pair in word_tasks.pairs(parts["test"]))
     because = "lists of one word are a sixth of all rows, and make only 60 pairs"
     run.check(LEAKED, leaked, at_least=0.1, because=because, decides=True)
-    training = word_tasks.pairs(table.filter(lambda row: not word_tasks.is_held_out(row)))
-    held_out = word_tasks.pairs(table.filter(word_tasks.is_held_out))
-    shared = set(training) & set(held_out)
-    run.check("split by combination: shared pairs", len(shared), equals=0, decides=True)
+    training, held_out = word_tasks.split(run.seed, 4000)
+    known = {(row["input"], row["output"]) for row in training}
+    shared = sum((row["input"], row["output"]) in known for row in held_out)
+    what = "split by combination: test rows whose list and response are in training"
+    run.check(what, shared, equals=0, decides=True)
+    missing = word_tasks.names_in(held_out) - word_tasks.names_in(training)
+    run.check("tasks and words of the test that training lacks", len(missing), equals=0)
     return f"Split at random, {leaked:.0%} of the test could have been known by heart."
 
 
@@ -106,13 +105,20 @@ def a_random_split_leaks(run: Run):
 #
 # The first can express the other two, so `conversations.py` turns every row into messages. A model
 # reads one row of tokens, so its **chat template** writes the turns one after the other, with
-# **special tokens** between them. In ours each word is one token:
-# `<|user|> Reverse the words ant cow <|end|> <|assistant|> cow ant <|end|>`
+# **special tokens** between them. In ours each word is one token. A row on its way to the model:
 #
-# At each place the loss asks for the next token. Which tokens should the model learn to write? The
-# assistant's, and the `<|end|>` after them, with which a model shows that it has finished. All
-# other places get the **label** −100, which PyTorch's `cross_entropy` ignores. Tokens and labels
-# have the same places; the loss shifts the labels by one.
+# ```text
+# row       {"instruction": "Reverse the words", "input": "ant cow", "output": "cow ant"}
+# messages  {"role": "user", "content": "Reverse the words\n\nant cow"}, …
+# tokens    <|user|> Reverse the words ant cow <|end|> <|assistant|> cow ant <|end|>
+# labels      −100    −100   −100 −100 −100 −100 −100      −100      cow ant <|end|>
+# ```
+#
+# At each place the model predicts the next token, and the loss scores it. Which tokens should the
+# model learn to write? The assistant's, and the `<|end|>` after them, with which a model shows that
+# it has finished. All other places get the **label** −100, which PyTorch's `cross_entropy` ignores.
+# `labels[i]` belongs to `input_ids[i]`. The loss compares the logits at $i - 1$ with it, so don't
+# shift the labels yourself.
 #
 # An assistant's turn begins after its **header**, the tokens that the template adds when it asks
 # for a response. SmolLM2's header has three: `<|im_start|>`, `assistant` and a new line. The *word*
@@ -156,7 +162,7 @@ def encode(tokenizer: Any, messages: list[reading.Message]) -> Row:
 
 @lab.experiment
 def labels_are_the_assistants_words(run: Run):
-    """In 200 conversations our labels equal the template's marks; in SmolLM2's, the responses."""
+    """In 200 conversations our labels equal the template's marks, and in one for SmolLM2, too."""
     talks = word_tasks.conversations(run.seed, 200)
     ours = [
         [label != IGNORED for label in encode(word_tokenizer, talk)["labels"]] for talk in talks
@@ -232,13 +238,14 @@ def label_count(batch: Batch) -> int:
 
 # %% [markdown]
 # ## 4. Packs
-# The model computes padding, and nothing uses the result. **Packing** puts several rows, now called
-# documents, end to end until a length is full. Three things must stay separate:
+# In our batches about a third of the places are padding: computed, then ignored. **Packing** puts
+# several rows, now called documents, end to end until a length is full. Documents stay separate:
 #
 # - **Attention**: a token may look back only within its document, so the mask is a staircase of
 #   triangles.
-# - **Positions** start at 0 in each document.
 # - **Labels**: the last token of a document must not predict the first token of the next one.
+# - **Positions** start at 0 in each document. Our model's RoPE depends on distances only, so it
+#   doesn't need that. Learned positions do, and so do the kernels that find borders by position.
 
 
 # %% Packs
@@ -316,9 +323,9 @@ def packed_equals_alone(run: Run):
 #
 # The second is the mean of means, which the usual `loss / k` computes. Take two micro-batches, one
 # of 1 label and one of 9. In $L$ each label has the weight 1/10. In the mean of means the first
-# label has 1/2, each of the others 1/18. transformers made this mistake until version 4.46 of 2024
-# (reported by D. Han of Unsloth). So we count the labels of a **window** of $k$ micro-batches
-# before its first backward pass.
+# label has 1/2, each of the others 1/18. transformers made this mistake until version 4.46 of 2024.
+# Z. Wu reported it in 2021, B. Marie and D. Han in 2024. So we count the labels of a **window** of
+# $k$ micro-batches before its first backward pass.
 #
 # **Clipping** (Pascanu et al. 2013) limits the damage of a single bad batch. If the norm of the
 # gradient, over all parameters together, is larger than $c$, the gradient is multiplied by $c$
@@ -372,13 +379,9 @@ def accumulated_equals_the_full_batch(run: Run):
     model = build(run, run.seed)
     rows = sorted(some_rows(run, encode, 32), key=lambda row: len(row["input_ids"]))
     full = collate(rows, PAD)
-    (label_sum(model, full) / label_count(full)).backward()
-    right = gradient_of(model)
-    ((window, count),) = windows([collate(group, PAD) for group in in_groups(rows, 4)], 8)
-    sums = []
-    for batch in window:
-        label_sum(model, batch).backward()
-        sums.append(gradient_of(model))
+    right = gradient_of(model, label_sum(model, full) / label_count(full))
+    ((window, count),) = windows([collate(rows[i : i + 4], PAD) for i in range(0, 32, 4)], 8)
+    sums = [gradient_of(model, label_sum(model, batch)) for batch in window]
     error = relative_error(added(sums) / count, right)
     what = "sum ÷ all labels: relative error"
     run.check(what, error, at_most=1e-5, because="rounding of float32", decides=True)
@@ -408,12 +411,11 @@ def accumulated_equals_the_full_batch(run: Run):
 # $$w \leftarrow w - \eta \lambda w - \eta\,\frac{\hat m}{\sqrt{\hat v} + \varepsilon}$$
 #
 # with the **learning rate** $\eta$, and $\varepsilon = 10^{-8}$ against a division by 0. The term
-# $\eta \lambda w$ is **weight decay**, which pulls each weight towards 0. The W in AdamW stands for
-# its place (Loshchilov & Hutter 2019). Added to the gradient, it would be divided by
-# $\sqrt{\hat v}$ too, and weights with large gradients would hardly decay.
+# $\eta \lambda w$ is **weight decay**, which pulls each weight towards 0. AdamW applies it to the
+# weight, outside the division (Loshchilov & Hutter 2019). Adam with L2 adds it to the gradient, so
+# it is divided by $\sqrt{\hat v}$ too, and weights with large gradients hardly decay.
 #
-# In the first step $\hat m = g$ and $\sqrt{\hat v} = |g|$, so without decay every weight moves by
-# $\eta$, whatever its gradient. $\eta$ has the unit of the weights.
+# Work out the first step by hand: what are $\hat m$ and $\sqrt{\hat v}$ for $t = 1$?
 
 
 # %% The optimizer
@@ -455,26 +457,16 @@ def own_adamw_equals_torch(run: Run):
 
     Predict: η = 0.01. How far does a weight move in the first step if its gradient is 0.0001?
     """
-    g = torch.randn(1000, 50, dtype=torch.float64) * torch.logspace(-4, 4, 50, dtype=torch.float64)
-    ours = path(AdamW, g, weight_decay=0.1)
-    theirs = path(torch.optim.AdamW, g, weight_decay=0.1)
-    what = "float64: ours − PyTorch's, all steps"
-    run.agree(what, ours - theirs, tolerance(torch.float64), decides=True)
-    l2 = path(torch.optim.Adam, g, weight_decay=0.1)
-    gap = (l2 - theirs)[-1].abs().max()
-    because = "AdamW's decay alone takes 40 % of a weight in this time"
-    what = "largest difference of Adam with L2 to AdamW, at the end"
-    run.check(what, gap, at_least=0.05, because=because, decides=True)
-    first = (path(AdamW, g, weight_decay=0)[0] - 1).abs()
-    bound = 1.01e-8 / g[0].abs().min().item()
-    because = "ε ÷ |g| of the smallest gradient"
-    run.check("first step ÷ η − 1", (first / 0.01 - 1).abs().max(), at_most=bound, because=because)
-    return f"Its first step is {first.min():.5f} for the smallest gradient, {g[0].abs().min():.0e}."
+    first, g = check_path(run, AdamW)
+    return (
+        f"Its first step is {first:.5f} for the smallest gradient, {g:.0e}: η, "
+        "whatever the gradient, because m̂ = g and √v̂ = |g|. So η has the unit of the weights."
+    )
 
 
 # %% [markdown]
 # ## 7. The learning rate's curve
-# Adam's first steps all have full size, and $\hat v$ rests on few gradients. So the rate is
+# In the first steps $\hat v$ is a poor estimate, yet each step has full size. So the rate is
 # **warmed up**, from nearly 0 to its peak in $w$ steps. Later steps should average out the noise of
 # small batches, so it **decays**, most often along a cosine (Loshchilov & Hutter 2017) to a floor
 # $f$ of a tenth (Brown et al. 2020, app. B). Step $t$ of $S$, with $t = 0, 1, \ldots, S - 1$, has
@@ -509,10 +501,20 @@ def lr_at(step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
 
 # %% [markdown]
 # ## 8. The training step
-# Now the five lines become a **training step**, under **Accelerate**. `accelerator.backward` in
-# place of `loss.backward` serves several processes and float16 too. So does `clip_grad_norm_`,
-# which otherwise is our `clip_gradients`. `train` in `training.py` calls the step in a loop. It
-# also shares batches among processes, saves checkpoints, and stops at the first loss that is NaN.
+# Now the five lines become a **training step**, under **Accelerate**. Its `backward` also works
+# with several processes, and with float16's scaled loss. `clip_grad_norm_` removes that scale, and
+# calls your `clip_gradients`. Your functions go into a `Loop`, a record from which `train` in
+# `training.py` takes them. In essence it does this:
+#
+# ```python
+# loader = DataLoader(rows, 32, shuffle=True, collate_fn=loop.collate)
+# for step, (window, labels) in enumerate(loop.windows(loader, 1)):
+#     lr = 0.005 * loop.lr_at(step, steps, 20)
+#     loss = loop.step(model, optimizer, window, labels, lr, 1.0, accelerator)
+# ```
+#
+# With $N$ processes Accelerate averages their gradients. So `train` passes the labels of all
+# processes, divided by $N$: a `float`. It also saves checkpoints, and stops at a loss of NaN.
 
 
 # %% The step
@@ -552,6 +554,7 @@ def training_step(
 
 LOOP = Loop(
     collate=partial(collate, pad=PAD),
+    clip=clip_gradients,
     windows=windows,
     step=training_step,
     lr_at=lr_at,
@@ -561,39 +564,37 @@ PARTS = Parts(encode, collate, label_sum, label_count, LOOP)
 
 
 # %% [markdown]
-# In an **exam** a small Llama with 86,000 parameters gets the 200 held-out requests. Are the words
-# of its response *right*? And does the model *stop*, by writing `<|end|>`?
+# In an **exam** a small Llama with 86,000 parameters gets the 200 held-out requests. A response is
+# *right* if it has exactly the right words and then `<|end|>`.
 
 
 # %% The exam
 @lab.experiment
 def the_loop_teaches_the_tasks(run: Run):
-    """Trained for a few hundred steps, a small Llama solves over half of the held-out requests.
+    """Trained for a few hundred steps, a small Llama solves tasks on lists that were held out.
 
-    Predict: before the training it solves none. How many of 200 does it solve after it?
+    Predict: before the training it solves none. Which of the five tasks is the hardest one?
     """
     _, held_out = word_tasks.split(run.seed, 4000)
     untrained = build(run, run.seed).to(run.device)
-    before, _ = exam(run, untrained, held_out)
-    because = "a constant response is right in at most 4 % of the requests"
-    run.check("untrained: share of right responses", before, at_most=0.1, because=because)
-    fits = [fit(run, PARTS, seed) for seed in run.seeds(3)]
-    because = "far below the three seeds; a random word of the twelve is right in 8 %"
-    right = [fitted.right for fitted in fits]
-    run.check(
-        "trained: share of right responses", right, at_least=0.5, because=because, decides=True
-    )
-    because = "each row has a label for its end"
-    stops = [fitted.stops for fitted in fits]
-    run.check("trained: share that stops", stops, at_least=0.9, because=because)
-    trained = fits[0].trained
-    fifth = Recipe(len(trained.losses) // 5, seed=run.seed)
-    early = train(run, "early", build(run, run.seed), some_rows(run, encode, 4000), fifth, LOOP)
-    models = {"before": untrained, "a fifth of the steps": early.model, "after": trained.model}
+    before = exam(run, untrained, held_out).right
+    most = word_tasks.most_frequent(held_out)
+    because = "the share of the most frequent response"
+    run.check("untrained: share of right responses", before, at_most=most, because=because)
+    fits = {seed: fit(run, PARTS, seed) for seed in run.seeds(3)}
+    word_tasks.check_exams(run, {seed: fitted.exam for seed, fitted in fits.items()})
+    trained = fits[run.seed].trained
+    short = Recipe(len(trained.losses) // 5, seed=run.seed)
+    early = train(run, "short", build(run, run.seed), some_rows(run, encode, 4000), short, LOOP)
+    models = {"before": untrained, f"{short.steps} steps": early.model, "after": trained.model}
     run.table("Six held-out requests", *word_tasks.responses_of(models, held_out[:6]))
     figures.show_training(run, trained.losses, trained.watched)
     figures.show_schedule(run, partial(lr_at, steps=len(trained.losses), warmup=Recipe.warmup))
-    return f"Right before training: {before:.0%}; after it: {mean(right):.0%}, mean of three seeds."
+    right = mean(fitted.right for fitted in fits.values())
+    return (
+        f"Right before training: {before:.0%}; after it: {right:.0%}, mean of three seeds. First, "
+        "last and count it can do; the order of many words would take more steps."
+    )
 
 
 # %% [markdown]
@@ -608,54 +609,49 @@ def the_loop_teaches_the_tasks(run: Run):
 # | bf16 weights | 16 bits | 16 bits |
 #
 # PyTorch's `autocast` chooses the type of each operation: matrix products in bf16, softmax and loss
-# in fp32. Accelerate switches it on with `--precision bf16`. Why not store the weights in 16 bits,
+# in fp32. `--precision bf16` switches it on, and the default does if the processor has bf16. For
+# the backward pass `autocast` also stores a 16-bit copy of each weight, so mixed precision saves
+# memory only if activations outweigh weights. Why not store the weights in 16 bits,
 # too? Between $2^e$ and $2^{e+1}$ the numbers of bf16 are $2^{e-7}$ apart. Adding $u$ to such a
 # weight changes nothing if $|u|$ is below half of that:
 #
 # $$|u| < 2^{e - 8}$$
 #
-# AdamW's steps are about $\eta$. With $\eta = 10^{-4}$ no weight of at least $2^{-5} \approx 0.03$
-# moves. float16 has a smaller range and needs loss scaling, which LLM08+ explains.
+# Where gradients agree, AdamW's steps are as large as $\eta$; where they are noise, smaller. At
+# $\eta = 10^{-4}$ a weight above $2^{-5} \approx 0.03$ stands still. Our recipe's peak is
+# $5 \cdot 10^{-3}$, and there only weights above 2 do. So whether 16 bits suffice for the weights
+# depends on the rate. float16 has a smaller range and needs loss scaling, which LLM08+ explains.
 
 
 # %% Precision measured
 @lab.experiment
 def mixed_precision_is_measured(run: Run):
-    """bf16 weights lose most updates of 10⁻⁵, fp32 weights none; mixed precision costs no loss.
+    """bf16 weights lose most updates of 10⁻⁵, and fp32 weights none of them.
+
+    At our recipe's rate, both change a training's loss by no more than its seeds differ.
 
     Predict: which share of a trained model's weights doesn't move if you add 10⁻⁵ in bf16?
     """
     steps = precision.measure_all(run)
     figures.show_precisions(run, steps)
-    fp32, mixed, _ = steps
-    run.measure("speed: fp32 ÷ mixed", fp32.seconds / mixed.seconds, timed=True)
-    because = "most activations have 16 bits in place of 32"
-    ratio = mixed.activations / fp32.activations
-    run.check("activations: mixed ÷ fp32", ratio, at_most=0.8, because=because)
-    fits = [fit(run, PARTS, seed) for seed in run.seeds(3)]
-    halfway = [fitted.trained.halfway for fitted in fits]
-    spread = max(halfway) - min(halfway)
-    change = precision.half_trained(run, PARTS, mixed=True)
-    change -= precision.half_trained(run, PARTS, mixed=False)
-    what = "responses' loss after half of the steps: mixed − fp32"
-    because = "the range of three seeds"
-    run.measure(
-        what, change, expect_between=(-spread, spread), because=because, unit="nats", decides=True
-    )
-    lost, plain = precision.check_updates(run, fits[0].trained.model)
-    return f"Of updates of 10⁻⁵, bf16 weights lose {lost:.0%} and fp32 weights {plain:.0%}."
+    precision.check_memory(run, steps)
+    changes = precision.compare_trainings(run, PARTS)
+    model = fit(run, PARTS, run.seed).trained.model
+    lost, plain = precision.check_updates(run, model)
+    return f"Of updates of 10⁻⁵, bf16 weights lose {lost:.0%}, fp32 weights {plain:.0%}. {changes}"
 
 
 # %% [markdown]
 # ## 10. A real model, and your data
-# The same loop trains SmolLM2 (135 M parameters, its 4-bit release). To save time and memory we
-# train only the last four of its thirty blocks, by default for a few steps on our tasks. With
-# `--dataset FILE` the rows are yours:
+# The same loop trains SmolLM2: 135 M weights, read from a 4-bit file and stored as float32. To save
+# time and memory we train only the last four of its thirty blocks, by default for a few steps on
+# our tasks. With `--dataset FILE` the rows are yours:
 #
 # `invoke lab LLM08 --only a_real_model_learns -- --dataset work/faq.csv`
 #
-# It trains on all rows, counts those that are cut, shows responses before and after, and saves the
-# model with a card. `invoke chat` and `AutoModelForCausalLM.from_pretrained` open it.
+# It sets up to 32 rows aside for the test and trains on all others once. It counts rows that are
+# cut, shows responses before and after, and saves the model with a card. `invoke chat` and
+# `AutoModelForCausalLM.from_pretrained` open it.
 
 
 # %% SmolLM2
@@ -670,7 +666,8 @@ def a_real_model_learns(run: Run):
 # - Labels decide what a model learns: the assistant's words and the end, and nothing else.
 # - A loss is a sum divided by its labels, over all micro-batches and processes.
 # - In a pack, attention needs the staircase; under RoPE, only distances count.
-# - Products may have 16 bits. Weights need 32, or small updates are lost.
+# - Products may have 16 bits. A weight in bf16 loses updates below a 512th of itself, so a small
+#   learning rate needs weights of 32 bits.
 
 
 # %% The closing
@@ -681,11 +678,13 @@ def closing(results: Results) -> str:
     right = results.shown("the_loop_teaches_the_tasks", "trained: share of right responses")
     error = results.value("accumulated_equals_the_full_batch", "mean of means: relative error")
     lost = results.value("mixed_precision_is_measured", "share lost in bf16")
+    short = results.shown("mixed_precision_is_measured", precision.SHORT)
     return (
         f"- A random split puts {leaked:.0%} of the test rows into the training rows. The mean of "
         f"means has an error of {error:.0%} of the gradient's norm.\n"
         f"- Share of right responses to held-out requests, three seeds: {right}.\n"
-        f"- bf16 weights lose {lost:.0%} of the updates of 10⁻⁵."
+        f"- bf16 weights lose {lost:.0%} of the updates of 10⁻⁵. In the training at 5·10⁻³ they "
+        f"change the loss by {short} nats, three seeds."
     )
 
 

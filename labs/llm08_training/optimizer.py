@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from labs.kit import Run, tolerance
+
 import torch
 from torch import Tensor, nn
 
@@ -65,3 +67,26 @@ def path(optimizer_class: Any, gradients: Tensor, **how: Any) -> Tensor:
         optimizer.step()
         places.append(weight.detach().clone())
     return torch.stack(places)
+
+
+def check_path(run: Run, ours_class: Any) -> tuple[float, float]:
+    """Check that our AdamW takes PyTorch's path, and Adam with L2 another one.
+
+    Returns:
+        The first step for the smallest of the gradients, and that gradient's absolute value.
+    """
+    g = torch.randn(1000, 50, dtype=torch.float64) * torch.logspace(-4, 4, 50, dtype=torch.float64)
+    ours = path(ours_class, g, weight_decay=0.1)
+    theirs = path(torch.optim.AdamW, g, weight_decay=0.1)
+    what = "float64: ours − PyTorch's, all steps"
+    run.agree(what, ours - theirs, tolerance(torch.float64), decides=True)
+    l2 = path(torch.optim.Adam, g, weight_decay=0.1)
+    gap = (l2 - theirs)[-1].abs().max()
+    because = "AdamW's decay takes 1 − e^−0.5 of every weight; Adam divides most of its decay away"
+    what = "largest difference of Adam with L2 to AdamW, at the end"
+    run.check(what, gap, at_least=0.05, because=because, decides=True)
+    moved = (path(ours_class, g, weight_decay=0)[0] - 1).abs()
+    bound = 1.01e-8 / g[0].abs().min().item()
+    because = "ε ÷ |g| of the smallest gradient"
+    run.check("first step ÷ η − 1", (moved / 0.01 - 1).abs().max(), at_most=bound, because=because)
+    return moved.min().item(), g[0].abs().min().item()

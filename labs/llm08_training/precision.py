@@ -4,11 +4,11 @@ import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 from typing import Any, cast
 
 from labs.kit import Run, assets, on_one_thread, seconds
-from labs.llm08_training.training import Parts, Recipe, encoded, some_rows, steps_of
+from labs.llm08_training.training import Parts, Recipe, encoded, rows_of, steps_of
 from labs.llm08_training.word_tasks import build, split
 
 import torch
@@ -29,6 +29,7 @@ class Step:
         way: the precision.
         seconds: the median of three steps.
         activations: what the backward pass needs of the trained blocks (MB).
+        copies: autocast's 16-bit copies of weights, which the backward pass needs too (MB).
         stored: the trained weights, their gradients and the optimizer's means (MB).
         error: the norm of the gradient's error, relative to the gradient in fp32.
     """
@@ -36,12 +37,14 @@ class Step:
     way: str
     seconds: float
     activations: float
+    copies: float
     stored: float
     error: float
 
     def cells(self) -> list[Any]:
         """Return the step as a row of a table."""
-        return [self.way, self.seconds, self.activations, self.stored, self.error]
+        memory = [self.activations, self.copies, self.stored]
+        return [self.way, self.seconds, *memory, self.error]
 
 
 def train_last_blocks(model: Any) -> Any:
@@ -89,7 +92,7 @@ def _measure(model: Any, ids: Tensor, way: str, right: Tensor | None) -> tuple[S
         optimizer.step()
         optimizer.zero_grad()
 
-    saved = _saved_bytes(backward, ids.numel(), model.config.vocab_size)
+    saved, copies = _saved_bytes(backward, ids.numel(), model)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     gradient = torch.cat([cast(Tensor, weight.grad).float().flatten() for weight in trained])
     stored = sum(weight.nbytes + cast(Tensor, weight.grad).nbytes for weight in trained)
@@ -98,24 +101,30 @@ def _measure(model: Any, ids: Tensor, way: str, right: Tensor | None) -> tuple[S
     stored += sum(state.nbytes for state in states if state.dim() > 0)
     right = gradient if right is None else right
     error = ((gradient - right).norm() / right.norm()).item()
-    return Step(way, time, saved / 1e6, stored / 1e6, error), gradient
+    return Step(way, time, saved / 1e6, copies / 1e6, stored / 1e6, error), gradient
 
 
-def _saved_bytes(call: Callable[[], None], tokens: int, vocabulary: int) -> int:
-    """Return the bytes of activations that a backward pass finds.
+def _saved_bytes(call: Callable[[], None], tokens: int, model: Any) -> tuple[int, int]:
+    """Return the bytes of activations and of copies of weights that a backward pass finds.
 
-    Copies of weights and logits, which always have 32 bits, don't count.
+    The weights themselves don't count, nor do the logits, which have 32 bits in every way.
     """
-    found: dict[int, int] = {}
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    sizes = {weight.numel() for weight in model.parameters()}
+    activations: dict[int, int] = {}
+    copies: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        if tensor.numel() % tokens == 0 and tensor.shape[-1] != vocabulary:
-            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        place = tensor.untyped_storage().data_ptr()
+        if tensor.numel() % tokens == 0 and tensor.shape[-1] != model.config.vocab_size:
+            activations[place] = tensor.untyped_storage().nbytes()
+        elif tensor.numel() in sizes and place not in weights:
+            copies[place] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         call()
-    return sum(found.values())
+    return sum(activations.values()), sum(copies.values())
 
 
 class Mixed:
@@ -137,37 +146,79 @@ class Mixed:
 class Plain:
     """What a training step needs of an Accelerator, without its precision."""
 
+    def __init__(self, clip: Callable[..., Tensor]) -> None:
+        self._clip = clip
+
     def backward(self, loss: Tensor) -> None:
         """Compute the gradient."""
         loss.backward()
 
     def clip_grad_norm_(self, parameters: Any, norm: float) -> None:
         """Clip the gradient."""
-        nn.utils.clip_grad_norm_(parameters, norm)
+        self._clip(parameters, norm)
 
 
 @on_one_thread
-def half_trained(run: Run, parts: Parts, mixed: bool) -> float:
-    """Train a small Llama for half of the steps, in fp32 or in mixed precision, on the CPU.
+def half_trained(run: Run, parts: Parts, way: str, seed: int) -> float:
+    """Train a small Llama for half of the steps, in one of the three WAYS, on the CPU.
+
+    The ways get the same first weights and the same batches, whatever the run's precision is.
 
     Returns:
         The loss of the held-out responses (nats per label).
     """
     steps = steps_of(run)
-    rows = some_rows(run, parts.encode, 4000)
-    model = build(run, run.seed)
+    rows = rows_of(parts.encode, seed, 4000)
+    model = build(run, seed)
+    model = model.bfloat16() if way == "bf16 weights" else model
     optimizer = parts.loop.optimizer(model.parameters(), Recipe.lr)
-    order = torch.Generator().manual_seed(run.seed)
+    order = torch.Generator().manual_seed(seed)
     for step in range(steps // 2):
         chosen = torch.randint(len(rows), (Recipe.batch,), generator=order)
         batch = parts.loop.collate([rows[i] for i in chosen.tolist()])
         lr = Recipe.lr * parts.loop.lr_at(step, steps, Recipe.warmup)
-        seen = Mixed(model) if mixed else model
+        seen = Mixed(model) if way == "mixed" else model
         labels = parts.label_count(batch)
-        parts.loop.step(seen, optimizer, [batch], labels, lr, Recipe.clip, Plain())
-    test = parts.loop.collate(encoded(parts.encode, split(run.seed, 4000)[1]))
+        parts.loop.step(seen, optimizer, [batch], labels, lr, Recipe.clip, Plain(parts.loop.clip))
+    test = parts.loop.collate(encoded(parts.encode, split(seed, 4000)[1]))
     with torch.no_grad():
         return parts.label_sum(model, test).item() / parts.label_count(test)
+
+
+SHORT = "bf16 weights − fp32: responses' loss"
+
+
+def compare_trainings(run: Run, parts: Parts) -> str:
+    """Compare short trainings in the three ways, paired over three seeds; return a sentence.
+
+    Three pairs can't show that two ways are equal. They show how large a difference may be.
+    """
+    losses = {way: [half_trained(run, parts, way, seed) for seed in run.seeds(3)] for way in WAYS}
+    run.measure("fp32: responses' loss after half of the steps", losses["fp32"], unit="nats")
+    changes = []
+    for way in WAYS[1:]:
+        gaps = [a - b for a, b in zip(losses[way], losses["fp32"], strict=True)]
+        run.measure(f"{way} − fp32: responses' loss", gaps, unit="nats")
+        spread = max(gaps) - min(gaps)
+        because = "the range of the three differences"
+        what = f"{way} − fp32: mean difference"
+        both = (-spread, spread)
+        run.measure(what, mean(gaps), expect_between=both, because=because, decides=True)
+        changes.append(f"{way} {mean(gaps):+.3f} nats (from {min(gaps):+.3f} to {max(gaps):+.3f})")
+    return f"At our rate, the losses differ from those of fp32 by: {', '.join(changes)}."
+
+
+def check_memory(run: Run, steps: list[Step]) -> None:
+    """Check what mixed precision saves in activations, and what its copies of weights cost."""
+    fp32, mixed, _ = steps
+    run.measure("speed: fp32 ÷ mixed", fp32.seconds / mixed.seconds, timed=True)
+    because = "most activations have 16 bits in place of 32"
+    ratio = mixed.activations / fp32.activations
+    run.check("activations: mixed ÷ fp32", ratio, at_most=0.8, because=because)
+    run.measure("activations saved by mixed", fp32.activations - mixed.activations, unit="MB")
+    run.measure("16-bit copies of weights in mixed", mixed.copies, unit="MB")
+    because = "weights are stored once in fp32"
+    run.check("copies of weights in fp32 (MB)", fp32.copies, at_most=0, because=because)
 
 
 def lost_updates(weights: Tensor, size: float) -> tuple[float, float, float]:

@@ -13,7 +13,15 @@ from typing import Any, cast
 
 from labs.kit import Checkpoints, Run, batches, on_one_thread, stop_on_nan
 from labs.llm08_training.conversations import Message, messages_of
-from labs.llm08_training.word_tasks import PAD, Example, build, exam, split, word_tokenizer
+from labs.llm08_training.word_tasks import (
+    PAD,
+    Exam,
+    Example,
+    build,
+    exam,
+    split,
+    word_tokenizer,
+)
 
 import torch
 from torch import Tensor
@@ -60,6 +68,7 @@ class Loop:
         step: trains on one window, and returns its loss.
         lr_at: the learning rate's share of its peak, from step, steps and warm-up.
         optimizer: makes an optimizer from parameters and a learning rate.
+        clip: shortens the gradient of all parameters to a norm.
     """
 
     collate: Callable[[list[Row]], Batch]
@@ -67,6 +76,24 @@ class Loop:
     step: Callable[..., Tensor]
     lr_at: Callable[[int, int, int], float]
     optimizer: Callable[..., Any]
+    clip: Callable[..., Tensor]
+
+
+class Clipping:
+    """An Accelerator that clips with a function of the lesson."""
+
+    def __init__(self, accelerator: Any, clip: Callable[..., Tensor]) -> None:
+        self._accelerator = accelerator
+        self._clip = clip
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradient; float16's loss is scaled."""
+        self._accelerator.backward(loss)
+
+    def clip_grad_norm_(self, parameters: Any, norm: float) -> Tensor:
+        """Undo the scaling of float16's loss, and clip."""
+        self._accelerator.unscale_gradients()
+        return self._clip(parameters, norm)
 
 
 @dataclass(frozen=True)
@@ -130,13 +157,16 @@ class Fit:
 
     Attributes:
         trained: the model and its curves.
-        right: the share of held-out requests with the right words.
-        stops: the share of held-out requests at whose end the model stops.
+        exam: its marks on the held-out requests.
     """
 
     trained: Trained
-    right: float
-    stops: float
+    exam: Exam
+
+    @property
+    def right(self) -> float:
+        """The share of requests with exactly the right words and the end."""
+        return self.exam.right
 
     @property
     def loss(self) -> float:
@@ -170,17 +200,18 @@ def train(
         digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
         facts = {**asdict(how), "rows": digest}
         checkpoints = Checkpoints(run, name, depends_on=facts, steps=how.steps)
-    # drop_last: Accelerate would fill up an epoch's last batch with rows from the front
     loader = DataLoader(
         cast(Any, rows),
         how.batch,
         shuffle=True,
         collate_fn=loop.collate,
-        drop_last=True,
+        # several processes: Accelerate would fill up the last batch with rows from the front
+        drop_last=run.accelerator.num_processes > 1,
         generator=torch.Generator(),
     )
     optimizer = loop.optimizer(model.parameters(), how.lr)
     model, optimizer, loader = run.accelerator.prepare(model, optimizer, loader)
+    clipping = Clipping(run.accelerator, loop.clip)
     losses: list[float] = []
     watched: list[list[float]] = []
     checkpoints.include(losses=losses, watched=watched)
@@ -192,7 +223,7 @@ def train(
         lr = how.lr * loop.lr_at(step, how.steps, how.warmup)
         parts = exchange_once(run, model, window)
         labels = labels_per_process(run, count)
-        loss = loop.step(model, optimizer, parts, labels, lr, how.clip, run.accelerator)
+        loss = loop.step(model, optimizer, parts, labels, lr, how.clip, clipping)
         losses.append(stop_on_nan(run, loss, step, merged(window)))
         run.log({f"{name}/loss": losses[-1], f"{name}/rate": lr}, step)
         if watch and (step + 1) % EVERY == 0:
@@ -289,4 +320,4 @@ def fit(
         return parts.loss(run, model, test, PAD)
 
     trained = train(run, f"{name}, seed {seed}", model, rows, how, parts.loop, watch)
-    return Fit(trained, *exam(run, trained.model, held_out))
+    return Fit(trained, exam(run, trained.model, held_out))

@@ -9,8 +9,8 @@ Grid = dict[str, Any]
 View = tuple[dict[str, Any], str, list[str], list[list[Any]]]  # data, caption, columns, rows
 IGNORED = -100
 CAPTION = (
-    "The same four rows as a padded batch and as a pack. Choose a token: the text below names its "
-    "label, its mask, its position and what it may look at."
+    "The same four rows as a padded batch and as two packs of two rows. Choose a token: the text "
+    "below names its label, its position and which tokens its mask lets it see."
 )
 
 

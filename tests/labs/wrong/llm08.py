@@ -363,7 +363,8 @@ def step_by(
         batches = list(window)
         total = torch.zeros(())
         if sets_rate:
-            for group in optimizer.param_groups:
+            groups = optimizer.param_groups
+            for group in groups[:1] if sets_rate == "first group" else groups:
                 group["lr"] = lr
         for batch in batches:
             loss = mean(lab.label_sum(model, batch), batch, labels, batches)
@@ -417,6 +418,7 @@ WRONG = [
     ),
     ("training_step", step_by(mean=lambda loss, *_: loss), "summed and not divided"),
     ("training_step", step_by(sets_rate=False), "the rate was not set"),
+    ("training_step", step_by(sets_rate="first group"), "into each group"),
     ("training_step", step_by(clips="each"), "each batch's gradient is clipped"),
     ("training_step", step_by(clips="late"), "clipped after the step"),
     ("training_step", step_by(clips="never"), "the gradient was not clipped"),

@@ -1,0 +1,56 @@
+"""Train as one of several processes, which a lab starts."""
+
+import json
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from labs.course.options import Settings
+from labs.kit import Run
+from labs.kit.run.console import Output
+from labs.kit.run.processes import end_with_parent, rank, run_group
+from labs.llm08_training.lesson import PARTS, collate, encode
+from labs.llm08_training.training import Batch, Recipe, Row, rows_of, train
+from labs.llm08_training.word_tasks import PAD, build
+
+from torch.utils.data import DataLoader
+
+SEVERAL = Recipe(steps=10, warmup=2)
+
+
+def one_of_several(folder: str, size: str, seed: int) -> None:
+    """Train as one of several processes; write losses, rows and counts into a file."""
+    end_with_parent()
+    seen: list[Row] = []
+
+    def make(rows: list[Row]) -> Batch:
+        seen.extend(rows)
+        return collate(rows, PAD)
+
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        run = Run(Settings(size, seed=seed), "fp32", Output(nowhere, silent=True), Path(folder))
+        loop = replace(PARTS.loop, collate=make)
+        rows = rows_of(encode, seed, 4000)
+        done = train(run, "several", build(run, seed), rows, SEVERAL, loop)
+        five = run.accelerator.prepare(DataLoader(cast(Any, range(5)), 2))
+        ways: Any = (run.accelerator.gather, run.accelerator.gather_for_metrics)
+        counts = [[row for batch in five for row in way(batch).tolist()] for way in ways]
+        record = {"id": os.getpid(), "losses": done.losses, "seen": seen, "counts": counts}
+        record["processes"] = run.accelerator.num_processes
+        (Path(folder) / f"{rank()}.json").write_text(json.dumps(record), encoding="utf-8")
+        run.accelerator.end_training()
+
+
+def start_two(size: str, seed: int) -> list[dict[str, Any]]:
+    """Start two processes, on the CPU wherever the lab runs; return what they recorded."""
+    code = "from labs.llm08_training import several; several.one_of_several({!r}, {!r}, {})"
+    hidden = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
+    root = Path(__file__).parents[2]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", code.format(folder, size, seed)]
+        if run_group(2, command, PYTHONPATH=str(root), **hidden):
+            raise RuntimeError("a process failed; its output is above")
+        return [json.loads((Path(folder) / f"{i}.json").read_text("utf-8")) for i in range(2)]
