@@ -48,6 +48,14 @@ def _optional(name: str, task_name: str, *with_values: str) -> list[str]:
     return [name] if given else []
 
 
+def _help_instead(verb: str, name: str) -> bool:
+    """Show a verb's help if its flag stands where a name belongs; return whether it does."""
+    if name not in ("--help", "-h"):  # Invoke takes the flag for the missing name
+        return False
+    subprocess.run([sys.argv[0], "--help", verb], check=True)
+    return True
+
+
 def _exit_with(action: Callable[["Interrupts"], int | None]) -> None:
     """Call `action` and exit with the code it returns; print a card for an expected failure."""
     from launcher.task_exit import exit_code_of
@@ -93,8 +101,7 @@ def lab(
 ) -> None:
     """Run labs. A lab's own options follow --. `invoke --dry lab …` prints the commands only."""
     arguments = locals()
-    if labs in ("--help", "-h"):  # Invoke takes the flag for the missing name
-        subprocess.run([sys.argv[0], "--help", "lab"], check=True)
+    if _help_instead("lab", labs):
         return
     options = {name: arguments[name] for name in arguments if name not in LAUNCHER_OPTIONS}
 
@@ -120,6 +127,8 @@ def lab(
 )
 def learn(_: Context, labs: Any, reset: bool = False, handout: str = "") -> None:
     """Write your sheet of a lab into work/: the lab without the code of its exercises."""
+    if _help_instead("learn", labs):
+        return
     from launcher import sheets
 
     _exit_with(lambda _: sheets.learn(labs, reset, handout))
@@ -150,6 +159,8 @@ def check(
     runtime: str = "auto",
 ) -> None:
     """Check your sheet of a lab; if all exercises are right, run the experiments with it."""
+    if _help_instead("check", lab):
+        return
 
     def run(_: "Interrupts") -> int:
         from launcher import lab_command, run_lab

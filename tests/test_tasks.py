@@ -52,6 +52,14 @@ def test_help_shows_the_options_of_a_lab(words: tuple[str, ...]) -> None:
     assert "There is no lab" not in helped.stderr
 
 
+@pytest.mark.parametrize(("verb", "option"), [("check", "--watch"), ("learn", "--reset")])
+def test_help_in_the_place_of_a_name_is_that_of_the_verb(verb: str, option: str) -> None:
+    helped = invoke(verb, "--help")
+    assert helped.returncode == 0, helped
+    assert f"Usage: inv[oke] [--core-opts] {verb}" in helped.stdout
+    assert option in helped.stdout
+
+
 @pytest.mark.parametrize("verb", ["lab", "learn", "check", "notebook", "progress"])
 def test_no_option_has_a_short_form_or_hides_an_option_of_invoke(verb: str) -> None:
     helped = invoke("--help", verb).stdout
