@@ -172,6 +172,7 @@ def sample(module: Any) -> None:
         _compare_shares(ids, logits, temperature)
     _require_ids(implementation(logits), (2, 1))
     _require_ids(implementation(logits[0], 1.0, 3), (3,))
+    _any_number_of_axes(implementation, logits)
     pair = implementation(torch.zeros(2000, 50, dtype=torch.float64))[:, 0]
     if len(pair.unique()) == 1:
         raise Mistake("all rows used the same random number: draw one for each row")
@@ -185,10 +186,22 @@ def _greedy(implementation: Function, logits: Tensor) -> None:
     try:
         ids = implementation(logits, 0.0, 5)
     except (RuntimeError, ZeroDivisionError) as error:
-        raise Mistake("temperature 0 failed: it means greedy, so return the argmax") from error
+        what = f"temperature 0 failed with {type(error).__name__}: {str(error)[:120]}"
+        raise Mistake(
+            f"{what}; it means greedy: the argmax, repeated on a new last axis"
+        ) from error
     _require_ids(ids, (2, 5))
     if not torch.equal(ids, torch.tensor([[0] * 5, [2] * 5])):
         raise Mistake("temperature 0 means greedy: every draw is the most probable id")
+
+
+def _any_number_of_axes(implementation: Function, logits: Tensor) -> None:
+    try:
+        ids = implementation(logits[None], 1.0, 3)
+    except RuntimeError as error:
+        what = f"logits with three axes failed: {str(error)[:120]}"
+        raise Mistake(f"{what}; the last axis is V, before it may be any number") from error
+    _require_ids(ids, (1, 2, 3))
 
 
 def _require_ids(ids: Any, shape: tuple[int, ...]) -> None:
@@ -260,6 +273,9 @@ def top_p(module: Any) -> None:
     want = THEIR_TOP_P(0.5)(None, logits[:1])[0]
     expect_close(row, want, "one row without a batch: work on the last axis")
     _top_p_of_three(implementation)
+    two = implementation(torch.zeros(1, 2, dtype=torch.float64), 0.5)
+    if isinstance(two, Tensor) and two.isfinite().sum() == 2:
+        raise Mistake("of two equal tokens one holds p = 0.5 already: cut where `before` is >= p")
 
 
 def _top_p_of_three(implementation: Function) -> None:
@@ -288,7 +304,7 @@ def _mistakes_of_top_p(logits: Tensor, p: float, want: Tensor) -> Mistakes:
     rank_from_below = where.argsort(-1)
     least_likely = (probabilities.sort(-1).values.cumsum(-1) <= p).gather(-1, rank_from_below)
     results = {
-        "the token that crosses p is missing: it belongs to the nucleus": _keep(
+        "the token that crosses p is missing: it must stay, or the sum is below p": _keep(
             logits, without_crossing
         ),
         "the mask is in sorted order: scatter it back to the tokens' own places": _keep(

@@ -5,8 +5,8 @@
 # **You will be able to** load a pre-trained model, turn a text into token ids, logits and
 # probabilities, and write the loop that generates text. You will adjust its settings, talk to a
 # chat model, and compare prompts with their uncertainty. **Builds on** Python and a little
-# probability. You need not have called a model before. **Takes** 40 minutes, and one to run
-# (`tiny`).
+# probability. You need not have called a model before. **Takes** 40 minutes to read; with the
+# exercises about two hours.
 #
 # **How to read the code.** `@lab.exercise` marks what you write in your own copy of the lesson, the
 # *sheet*. `@lab.experiment` marks the test of a claim, its first line. Guess at "Predict", then
@@ -146,8 +146,8 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # number of axes may come before. The model takes a batch of texts, `(B, T)`; ours has one, $B$ = 1.
 # `@torch.no_grad()` leaves out the bookkeeping that only training needs.
 #
-# **Try it**: in the coloured text, point at the darkest tokens and read what the model expected.
-# Then choose the sentence that occurs twice. Its second copy is nearly white: the model copies.
+# **Try it** in this section's coloured text: point at the darkest tokens, read what was expected.
+# Choose the sentence that occurs twice. How far into its second copy does the model begin to copy?
 
 
 # %% 2. One call of the model
@@ -365,9 +365,9 @@ def the_sampler_draws_by_probability(run: Run):
 # result must be in the old order. `scatter` writes values to given places:
 # `torch.zeros(3).scatter(0, torch.tensor([2]), 1.0)` is 0, 0, 1. `gather` reads from them.
 #
-# **Try it** with the sliders below. Draw ten tokens, then set the temperature to 2. The same ten
-# random numbers now choose other tokens. Which cut brings sensible tokens back: top-k 50, top-p 0.9
-# or min-p 0.1? The view also shows $e^H$: the distribution is as hard to guess as a choice among
+# **Try it** with the sliders at this section's end: choose "My favourite thing", draw ten tokens, set
+# T = 2. Which cuts bring sensible tokens back: top-k 50, top-p 0.9 or min-p 0.1? (In so flat a
+# distribution top-p leaves thousands.) The view also shows $e^H$: it is as hard to guess as one of
 # $e^H$ equally probable tokens. $H = -\sum_i p_i \ln p_i$ is its **entropy** (Shannon 1948).
 
 

@@ -208,6 +208,20 @@ def as_if_unpaired(a, b):
     return shares[0] - shares[1], math.sqrt(variance)
 
 
+def two_axes_at_most(logits, temperature=1.0, times=1):
+    if temperature == 0:
+        return logits.argmax(-1, keepdim=True).expand(*logits.shape[:-1], times)
+    return torch.multinomial((logits / temperature).softmax(-1), times, replacement=True)
+
+
+def cuts_beyond_p(logits, p):
+    ordered, where = logits.sort(-1, descending=True)
+    share = ordered.softmax(-1)
+    outside = share.cumsum(-1) - share > p
+    kept = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, where, outside)
+    return logits.masked_fill(kept, -torch.inf)
+
+
 WRONG = [
     ("generate", written(over=True), "append each one"),
     ("generate", written(start=-1), "does the loop start at 0"),
@@ -229,6 +243,8 @@ WRONG = [
     ("sample", a_number_for_all_rows, "the same random number"),
     ("sample", numbers_not_ids, "search for the stretch"),
     ("sample", divides_in_place, "changed its input"),
+    ("sample", two_axes_at_most, "logits with three axes failed"),
+    ("top_p", cuts_beyond_p, "of two equal tokens"),
     ("top_p", without_the_crossing_token, "crosses p is missing"),
     ("top_p", order_forgotten, "scatter it back"),
     ("top_p", each_probability_compared_with_p, "add them up first"),
