@@ -365,8 +365,8 @@ def the_sampler_draws_by_probability(run: Run):
 # result must be in the old order. `scatter` writes values to given places:
 # `torch.zeros(3).scatter(0, torch.tensor([2]), 1.0)` is 0, 0, 1. `gather` reads from them.
 #
-# **Try it** with the sliders at this section's end: choose "My favourite thing", draw ten tokens, set
-# T = 2. Which cuts bring sensible tokens back: top-k 50, top-p 0.9 or min-p 0.1? (In so flat a
+# **Try it** with the sliders at this section's end: choose "My favourite thing", draw ten tokens,
+# set T = 2. Which cuts bring sensible tokens back: top-k 50, top-p 0.9 or min-p 0.1? (In so flat a
 # distribution top-p leaves thousands.) The view also shows $e^H$: it is as hard to guess as one of
 # $e^H$ equally probable tokens. $H = -\sum_i p_i \ln p_i$ is its **entropy** (Shannon 1948).
 
