@@ -798,7 +798,10 @@ COPIES: dict[str, Callable[[str, int], str]] = {
 MATCHES: dict[str, Callable[[str], set[str]]] = {
     "exact": lambda text: {text},
     "normalised": lambda text: {normalised(text)},
-    **{f"{n}-grams": partial(n_grams, n=n) for n in (8, 6, 5, 4)},
+    "8-grams": partial(n_grams, n=8),
+    "6-grams": partial(n_grams, n=6),
+    "5-grams": partial(n_grams, n=5),
+    "4-grams": partial(n_grams, n=4),
 }
 
 
