@@ -66,7 +66,8 @@ def running(
     """Start each lab that a test needs in the environment, several side by side."""
     request.getfixturevalue("lab_environment")
     tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    mine = [test for test in tests if "running" in test.fixturenames]
+    needed = [test for test in tests if not test.get_closest_marker("skip")]
+    mine = [test for test in needed if "running" in test.fixturenames]
     labs = dict.fromkeys(str(test.callspec.params["lab"]) for test in mine)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {
