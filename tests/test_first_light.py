@@ -90,7 +90,7 @@ def require_good_run(clone: Clone, lab: str, ended: Ended) -> None:
     assert results["passed"] is True
     deeper = lab.endswith("+")
     checks = sum(len(experiment["checks"]) for experiment in results["experiments"])
-    assert checks > (2 if deeper else 12)
+    assert checks > (2 if deeper else 10)
     verdicts = [experiment["verdict"] for experiment in results["experiments"]]
     assert not {"failed", "crashed"} & set(verdicts)
     assert results["environment"]["stack"]["stack"] == "cpu"
