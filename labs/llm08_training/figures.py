@@ -58,7 +58,7 @@ def draw_precision(steps: Sequence[Any]) -> Any:
     """Draw time, memory and gradient errors of a step in three precisions."""
     panels = [
         ("time (seconds)", [step.seconds for step in steps], "%.2f"),
-        ("activations; copies of weights (MB)", [step.activations for step in steps], "%.0f"),
+        ("activations, copies (MB)", [step.activations for step in steps], "%.0f"),
         ("weights, gradients, means (MB)", [step.stored for step in steps], "%.0f"),
         ("error of the gradient (%)", [100 * step.error for step in steps], "%.1f"),
     ]
@@ -66,9 +66,8 @@ def draw_precision(steps: Sequence[Any]) -> Any:
     fig, axes = plt.subplots(2, 2, figsize=(7.2, 4.6))
     fp32, mixed, _ = steps
     saved = fp32.activations - mixed.activations
-    fig.suptitle(
-        f"Mixed precision: {saved:.0f} MB less activations, {mixed.copies:.0f} MB of copies"
-    )
+    change = f"− {saved:.0f} MB of activations, + {mixed.copies:.0f} MB of copies"
+    fig.suptitle(f"Mixed precision: {change}")
     for ax, (title, values, form) in zip(axes.flat, panels, strict=True):
         bars = ax.barh([step.way for step in steps], values, color=["C6", "C0", "C1"])
         if title.startswith("activations"):

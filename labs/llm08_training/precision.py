@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from statistics import mean, median
+from statistics import mean
 from typing import Any, cast
 
 from labs.kit import Run, assets, on_one_thread, seconds
@@ -27,7 +27,7 @@ class Step:
 
     Attributes:
         way: the precision.
-        seconds: the median of three steps.
+        seconds: of a step, after one that warms up.
         activations: what the backward pass needs of the trained blocks (MB).
         copies: autocast's 16-bit copies of weights, which the backward pass needs too (MB).
         stored: the trained weights, their gradients and the optimizer's means (MB).
@@ -96,7 +96,7 @@ def _measure(model: Any, ids: Tensor, way: str, right: Tensor | None) -> tuple[S
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     gradient = torch.cat([cast(Tensor, weight.grad).float().flatten() for weight in trained])
     stored = sum(weight.nbytes + cast(Tensor, weight.grad).nbytes for weight in trained)
-    time = median(seconds(step, 3))
+    (time,) = seconds(step, 1)
     states = (state for means in optimizer.state.values() for state in means.values())
     stored += sum(state.nbytes for state in states if state.dim() > 0)
     right = gradient if right is None else right
@@ -159,8 +159,8 @@ class Plain:
 
 
 @on_one_thread
-def half_trained(run: Run, parts: Parts, way: str, seed: int) -> float:
-    """Train a small Llama for half of the steps, in one of the three WAYS, on the CPU.
+def short_training(run: Run, parts: Parts, way: str, seed: int) -> float:
+    """Train a small Llama for a third of the steps, in one of the three WAYS, on the CPU.
 
     The ways get the same first weights and the same batches, whatever the run's precision is.
 
@@ -173,7 +173,7 @@ def half_trained(run: Run, parts: Parts, way: str, seed: int) -> float:
     model = model.bfloat16() if way == "bf16 weights" else model
     optimizer = parts.loop.optimizer(model.parameters(), Recipe.lr)
     order = torch.Generator().manual_seed(seed)
-    for step in range(steps // 2):
+    for step in range(steps // 3):
         chosen = torch.randint(len(rows), (Recipe.batch,), generator=order)
         batch = parts.loop.collate([rows[i] for i in chosen.tolist()])
         lr = Recipe.lr * parts.loop.lr_at(step, steps, Recipe.warmup)
@@ -193,8 +193,8 @@ def compare_trainings(run: Run, parts: Parts) -> str:
 
     Three pairs can't show that two ways are equal. They show how large a difference may be.
     """
-    losses = {way: [half_trained(run, parts, way, seed) for seed in run.seeds(3)] for way in WAYS}
-    run.measure("fp32: responses' loss after half of the steps", losses["fp32"], unit="nats")
+    losses = {way: [short_training(run, parts, way, seed) for seed in run.seeds(3)] for way in WAYS}
+    run.measure("fp32: responses' loss after a third of the steps", losses["fp32"], unit="nats")
     changes = []
     for way in WAYS[1:]:
         gaps = [a - b for a, b in zip(losses[way], losses["fp32"], strict=True)]

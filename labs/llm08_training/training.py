@@ -144,12 +144,6 @@ class Trained:
     losses: list[float]
     watched: list[list[float]]
 
-    @property
-    def halfway(self) -> float:
-        """What `watch` returned nearest to the middle of the training."""
-        middle = len(self.losses) / 2
-        return min(self.watched, key=lambda pair: abs(pair[0] - middle))[1]
-
 
 @dataclass(frozen=True)
 class Fit:

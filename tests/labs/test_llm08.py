@@ -298,7 +298,6 @@ def test_watched_values_have_their_step(run: Run):
     assert [step for step, _ in done.watched] == [training.EVERY, 2 * training.EVERY]
     assert done.watched[-1][1] == pytest.approx(judge(done.model), rel=1e-5)
     assert done.watched[-1][1] < before
-    assert done.halfway == done.watched[0][1]
 
 
 def test_a_held_out_response_is_not_in_training_with_the_same_list():
