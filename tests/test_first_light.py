@@ -30,8 +30,7 @@ LABS = pytest.mark.parametrize(
 )
 VIEWS = {  # the interactive views of each lab, as its page has them
     "LLM01": ["tokens", "sampler"],
-    "LLM02": ["graph"],
-    "LLM02+": ["boundary"],
+    "LLM02": ["graph", "boundary"],
     "LLM03": ["plane"],
     "LLM04": ["merges", "tokens"],
     "LLM05a": ["norms"],

@@ -351,13 +351,13 @@ def norm_after(gradients, c):
 
 
 def step_by(
-    mean=lambda loss_sum, batch, labels, window: loss_sum / labels,
+    mean=lambda loss_sum, _batch, labels, _window: loss_sum / labels,
     sets_rate=True,
     clips="once",
     steps="once",
     clears="once",
     detached=True,
-    total_of=lambda total, labels: total,
+    total_of=lambda total, _labels: total,
 ):
     def training_step(model, optimizer, window, labels, lr, clip, accelerator):
         batches = list(window)
