@@ -326,11 +326,10 @@ def dotenv(_: Context, file: str = "") -> None:
 
 @task
 def test(_: Context) -> None:
-    """Run all tests, in two halves side by side. Options of pytest follow --, and run as given."""
+    """Run the tests. Options of pytest follow --."""
     from launcher import ROOT
 
-    halves = ["--numprocesses=2"]  # tests/conftest.py divides the tests
-    command = [sys.executable, "-m", "pytest", *(_after_dashes() or halves)]
+    command = [sys.executable, "-m", "pytest", *_after_dashes()]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code:
         raise Exit(code=code)

@@ -106,27 +106,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=f"{why}: -m {mark}"))
 
 
-def half_of(nodeid: str) -> str:
-    """Return the half that a test belongs to; `invoke test` runs both halves side by side.
-
-    Tests of one half share a session: the engine's image, the environment, the running labs.
-    """
-    folder = Path(nodeid.partition("::")[0]).parent
-    return "labs" if folder in (Path("tests"), Path("tests/labs")) else "launcher"
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each half to one process."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Halves(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return half_of(nodeid)
-
-    return Halves(config, log)
-
-
 def indent(code: str) -> str:
     return "\n".join("        " + line for line in code.strip("\n").splitlines())
 
