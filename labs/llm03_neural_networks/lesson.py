@@ -258,8 +258,8 @@ def four_ways_give_the_same_numbers(run: Run):
 # Without a bend they are a single layer of weight 0: every input gets the output 0. With a ReLU
 # between them the output is the sum of $\text{ReLU}(x_1 - x_2)$ and $\text{ReLU}(x_2 - x_1)$. That
 # is $|x_1 - x_2|$: at the four corners 0, 1, 1, 0, as it should be. In the figure $w_1$ flattens
-# the square to a line. The ReLU bends this line to a corner. Now a straight cut separates its tip from
-# its arms.
+# the square to a line. The ReLU bends this line to a corner. Now a straight cut separates its tip
+# from its arms.
 #
 # A single linear layer can't do this. Its outputs at $(0, 0)$ and $(1, 1)$ have the same sum as its
 # outputs at the two other corners, because both pairs have the same middle.
