@@ -30,7 +30,8 @@ pytestmark = pytest.mark.engine
 
 LESSON = "labs/llm02_deep_learning/lesson.py"
 LESSONS = [lesson for lesson in lessons() if not lesson.deeper]
-FIGURE = '"matrix_product"'  # the first figure of that lesson
+FIGURE = 'show(run, "graph"'  # in the first experiment of that lesson with a figure and a check
+CONCLUSION = "The derivative by t is"  # its last output
 EXERCISE = '''
 @lab.exercise(level=1, hints=("a", "b", "c"))
 def double(x):
@@ -185,6 +186,7 @@ def run_to_the_figure(page: Any, lesson: str) -> None:
     for _ in range(last + 1):
         page.keyboard.press("Shift+Enter")
     page.wait_for_selector(".jp-OutputArea-output img, .jp-OutputArea-output svg", timeout=120_000)
+    page.wait_for_selector(f".jp-OutputArea-output >> text={CONCLUSION}", timeout=120_000)
 
 
 def test_in_a_browser_a_lesson_runs_and_draws_its_figure(notebook: Notebook, browser: Any) -> None:
