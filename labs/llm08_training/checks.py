@@ -205,6 +205,14 @@ def _padded(
 
 
 def _expect_batch(got: Any, want: dict[str, Tensor]) -> None:
+    _expect_tensors(got, want, "row")
+    for name, tensor in got.items():
+        if tensor.dtype != torch.int64:
+            raise Mistake(f"{name} is {tensor.dtype}: tokens, labels and masks are int64")
+
+
+def _expect_tensors(got: Any, want: dict[str, Tensor], line: str) -> None:
+    """Check names and shapes; `line` is what a line of the batch is made from."""
     if not isinstance(got, dict):
         raise Mistake(f"expected a dict of tensors, got {_type_of(got)}")
     if set(got) != set(want):
@@ -215,9 +223,7 @@ def _expect_batch(got: Any, want: dict[str, Tensor]) -> None:
             raise Mistake(f"{name}: expected a tensor, got {_type_of(got[name])}")
         if got[name].shape != tensor.shape:
             shapes = f"expected the shape {tuple(tensor.shape)}, got {tuple(got[name].shape)}"
-            raise Mistake(f"{name}: {shapes}; T is the length of the longest row")
-        if got[name].dtype != torch.int64:
-            raise Mistake(f"{name} is {got[name].dtype}: tokens, labels and masks are int64")
+            raise Mistake(f"{name}: {shapes}; T is the length of the longest {line}")
 
 
 # collate_packs
@@ -234,7 +240,9 @@ def collate_packs(module: Any) -> None:
     if repr(packs) != before:
         raise Mistake("the rows that were passed in have changed: write into new tensors")
     want = _packs()
-    _expect_tensors(got, want)
+    _expect_tensors(got, want, "pack")
+    if got["attention_mask"].dtype != torch.bool:
+        raise Mistake("the attention mask must be boolean: numbers would be added to the scores")
     _name_packs(got, want)
     for name, tensor in want.items():
         expect_close(got[name].long(), tensor.long(), f"{name} of packs of 3 + 2 tokens and of 1")
@@ -313,23 +321,6 @@ def _real(mask: Tensor) -> Tensor:
     real = torch.ones_like(mask)
     real[1, :, 1:] = False
     return real
-
-
-def _expect_tensors(got: Any, want: dict[str, Tensor]) -> None:
-    """Check names and shapes, and that the mask is boolean."""
-    if not isinstance(got, dict):
-        raise Mistake(f"expected a dict of tensors, got {_type_of(got)}")
-    if set(got) != set(want):
-        wrong = sorted(set(want) - set(got)) or sorted(map(str, set(got) - set(want)))
-        raise Mistake(f"the names must be {', '.join(want)}; missing or too many: {wrong[0]}")
-    for name, tensor in want.items():
-        if not isinstance(got[name], Tensor):
-            raise Mistake(f"{name}: expected a tensor, got {_type_of(got[name])}")
-        if got[name].shape != tensor.shape:
-            shapes = f"expected the shape {tuple(tensor.shape)}, got {tuple(got[name].shape)}"
-            raise Mistake(f"{name}: {shapes}; T is the length of the longest pack")
-    if got["attention_mask"].dtype != torch.bool:
-        raise Mistake("the attention mask must be boolean: numbers would be added to the scores")
 
 
 # windows
