@@ -162,7 +162,7 @@ def test_a_real_docker_without_compose_is_a_card(clone: Clone) -> None:
     """Hide the plugins of the real docker command by mounting an empty folder over them."""
     here = plugin_folders()
     if os.geteuid() != 0 or not here:
-        pytest.skip("needs root, and plugins in a folder of the system")
+        pytest.skip("only root can hide docker's plugins, and only those in a system folder")
     lab = clone.bare_lab("pass")
     hide = "; ".join(f"mount -t tmpfs tmpfs {place}" for place in here)
     words = f"{hide}; exec '{BIN / 'invoke'}' lab {lab} --runtime docker"
@@ -182,7 +182,7 @@ def test_without_the_buildx_plugin_the_image_is_built_or_a_card_names_it(
     here = plugin_folders()
     compose = [one for place in here if (one := place / "docker-compose").exists()]
     if os.geteuid() != 0 or not compose:
-        pytest.skip("needs root, and plugins in a folder of the system")
+        pytest.skip("only root can hide docker's plugins; compose must be in a system folder")
     plugins = clone.path / ".docker" / "cli-plugins"
     plugins.mkdir(parents=True)
     shutil.copy2(compose[0], plugins)
