@@ -94,7 +94,7 @@ def matmul_picture(a: Tensor, b: Tensor, row: int, column: int) -> Drawn:
     ax.text(0, -k / 2 - 0.45, f"y[{row}, {column}] = {terms} = {number(y[row, column])}", va="top")
     _blank(ax, edge, k / 2 + 1.1)
     ax.set_title("An entry of a matrix product is a row times a column")
-    caption = "Row 1 of a and column 0 of b make the entry of y in row 1, column 0."
+    caption = f"Row {row} of a and column {column} of b make the entry y[{row}, {column}]."
     alt = (
         "Three grids of numbers, a times b equals y; a row of a, a column of b and their entry of "
         "y are shaded, and the sum of the products stands below."
@@ -186,7 +186,7 @@ def draw_graph(graph: Mapping[str, Any]) -> Drawn:
         graph: values by name, each after its inputs, with their gradients.
     """
     names = {value: name for name, value in graph.items()}
-    place = layout(graph)
+    place = {name: (x, -y) for name, (x, y) in layout(graph).items()}  # row 0 is the highest
     columns = max(x for x, _ in place.values()) + 1
     rows = [y for _, y in place.values()]
     height = max(rows) - min(rows) + 1
@@ -330,28 +330,43 @@ def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int] = (0, 6, 9, 
     return fig, caption, alt
 
 
-def draw_training(histories: Tensor, test: Sequence[float], baseline: float) -> Drawn:
+def apart(ends: Mapping[str, float], gap: float) -> dict[str, float]:
+    """Return a height for each name near its value, from the highest down, at least a gap apart."""
+    heights: dict[str, float] = {}
+    lowest = math.inf
+    for name in sorted(ends, key=lambda name: -ends[name]):
+        lowest = min(ends[name], lowest - gap)
+        heights[name] = lowest
+    return heights
+
+
+def draw_training(histories: Sequence[Tensor], test: Sequence[float], baseline: float) -> Drawn:
     """Draw training and validation accuracy by epoch for each seed, and test accuracy at the end.
 
     Args:
-        histories: (seeds, epochs, 2): accuracy in training and validation.
+        histories: of each seed, (epochs, 2): accuracy in training and validation.
         test: the test accuracy of each seed.
         baseline: the test accuracy to compare with.
     """
-    epochs = histories.shape[1]
+    curves = torch.stack(list(histories))  # (seeds, epochs, 2)
+    epochs = curves.shape[1]
     fig, ax = plt.subplots()
-    for i, name, colour, aside in ((0, "training", "C0", 0.01), (1, "validation", "C1", 0.015)):
-        for curve in histories[:, :, i]:
-            ax.plot(range(1, epochs + 1), curve, colour, lw=1)
-        end = histories[:, -1, i].median().item()
-        label_line(ax, epochs, end + aside, f"{name} {end:.1%}", colour)
+    for i, colour in ((0, "C0"), (1, "C1")):
+        ax.plot(range(1, epochs + 1), curves[:, :, i].T, colour, lw=1)
     ax.plot([epochs] * len(test), test, "C3s", ms=4, zorder=3)
-    end = torch.tensor(test).median().item()
-    label_line(ax, epochs, end - 0.02, f"test, once: {end:.1%}", "C3")
-    ax.axhline(baseline, color="C2", ls=":", xmax=0.68)
-    label_line(ax, epochs, baseline, f"nearest average {baseline:.1%}", "C2")
+    ax.plot((1, epochs), (baseline, baseline), "C2:")
+    ends = {
+        "training": curves[:, -1, 0].median().item(),
+        "validation": curves[:, -1, 1].median().item(),
+        "test, once:": torch.tensor(test).median().item(),
+        "nearest average": baseline,
+    }
+    heights = apart(ends, 0.025)
+    for name, colour in zip(ends, ("C0", "C1", "C3", "C2"), strict=True):
+        label_line(ax, epochs, heights[name], f"{name} {ends[name]:.1%}", colour)
+    step = max(1, epochs // 5)
+    ax.set_xticks(range(step, epochs + 1, step))
     ax.set(xlabel="epoch", ylabel="accuracy", ylim=(0.7, 1.03), xlim=(1, 1.48 * epochs))
-    ax.set_xticks(range(0, epochs + 1, max(1, epochs // 5)))
     ax.set_title("Accuracy on training digits is not accuracy on unseen ones")
     caption = (
         "Accuracy by epoch with the chosen learning rate, a line for each of three seeds; medians "

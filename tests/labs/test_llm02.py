@@ -87,6 +87,9 @@ def test_the_vjp_and_the_loss_of_the_text_are_right():
     a = torch.tensor([3.0, 4.0], requires_grad=True)
     y = torch.stack((a[0] * a[1], a[0] + a[1]))
     assert torch.autograd.grad(y, a, torch.tensor([1.0, 10.0]))[0].tolist() == [14, 13]
+    x = torch.arange(6.0).reshape(2, 3)
+    g = torch.tensor([[0.0, 0.0], [1.0, 10.0]])
+    assert lab.matmul_vjp(g, x, x.reshape(3, 2))[0][1, 2] == 54
     logits = torch.tensor([[2.0, 1.0, 0.0]])
     g = lab.cross_entropy_vjp(torch.tensor(1.0), logits, torch.tensor([1]))
     assert g[0].tolist() == pytest.approx([0.665, -0.755, 0.090], abs=5e-4)
@@ -322,6 +325,12 @@ def test_a_graph_is_laid_out_with_inputs_left_of_results():
     for name, value in graph.items():
         assert all(place[names[source]][0] < place[name][0] for source in value.inputs)
     assert len(set(place.values())) == len(graph)
+
+
+def test_labels_keep_their_order_and_do_not_overlap():
+    heights = figures.apart({"a": 0.9, "b": 0.965, "c": 0.969}, 0.025)
+    assert list(heights) == ["c", "b", "a"]
+    assert list(heights.values()) == pytest.approx([0.969, 0.944, 0.9])
 
 
 def test_a_run_on_spirals_has_a_map_and_an_accuracy_for_each_step():
