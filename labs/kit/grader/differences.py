@@ -1,5 +1,7 @@
 """Describe where two values first differ, in one line each."""
 
+import math
+from collections.abc import Iterator
 from typing import Any, cast
 
 from labs.kit.records import show
@@ -17,11 +19,17 @@ def _members(value: Any) -> list[Any]:
     return list(cast(list[Any], value)) if isinstance(value, tuple | list) else []
 
 
+def _is_iterator(value: object) -> bool:
+    return isinstance(value, Iterator)
+
+
 def describe(value: Any) -> str:
     """Describe a tensor by dtype and shape, "float64 (2, 3)"; other values by a short repr."""
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
         return f"{dtype} {tuple(value.shape)}" if value.dim() else f"{dtype} {show(value.item())}"
+    if _is_iterator(value):
+        return f"a {type(cast(object, value)).__name__}"
     members = _members(value)
     if any(isinstance(member, Tensor) for member in members):
         return f"({', '.join(map(describe, members))})"
@@ -37,7 +45,16 @@ def describe_arguments(positional: tuple[Any, ...], named: dict[str, Any]) -> st
 
 
 def difference(expected: Any, got: Any) -> dict[str, str]:
-    """Describe the difference of two values under "expected" and "got"; empty if they are equal."""
+    """Describe the difference of two values under "expected" and "got"; empty if they are equal.
+
+    Two iterators count as equal: they can be read only once, and the check has read one.
+    """
+    if _is_iterator(expected) and _is_iterator(got):
+        return {}
+    if isinstance(expected, float) and isinstance(got, float):
+        if math.isclose(expected, got, rel_tol=ROUNDING, abs_tol=ROUNDING):
+            return {}
+        return {"expected": f"{expected:.6g}", "got": f"{got:.6g}"}
     if isinstance(expected, Tensor) and isinstance(got, Tensor):
         return _of_tensors(expected.detach(), got.detach())
     wanted = _members(expected)
