@@ -4,7 +4,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from labs.course import source
+from labs.course import sheets, source
 from labs.kit.records import PARTS, Check, Experiment
 
 
@@ -22,20 +22,28 @@ class NotRun:
 
 
 @dataclass(frozen=True)
+class Code:
+    """Python of a cell; `solves` names the exercise if it is the body of one."""
+
+    text: str
+    solves: str = ""
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page: prose, code with the checks of its exercises, or an experiment.
 
     Attributes:
         prose: Markdown.
         title: the title of the code's cell.
-        code: Python.
+        code: Python, cut at the bodies of exercises.
         parts: the checks of the exercises that the code defines.
         experiment: what one experiment found, or an experiment that wasn't run.
     """
 
     prose: str = ""
     title: str = ""
-    code: str = ""
+    code: list[Code] = field(default_factory=list[Code])
     parts: list[Check] = field(default_factory=list[Check])
     experiment: Experiment | NotRun | None = None
 
@@ -64,7 +72,7 @@ def sections(text: str, experiments: Sequence[Experiment], closing: str) -> list
             continue
         inside = range(cell.first_line, cell.first_line + cell.text.count("\n") + 2)
         here = {name for name, line in lines.items() if line in inside}
-        code = "" if cell.text.startswith("if __name__") else cell.text
+        code = [] if cell.text.startswith("if __name__") else _pieces(cell.text)
         proved = [check for check in parts if _exercise(check) in here]
         ordered.append(Section(title=cell.title, code=code, parts=proved))
         taught = [one for one in shown if one.name in here]
@@ -73,6 +81,25 @@ def sections(text: str, experiments: Sequence[Experiment], closing: str) -> list
         if closing and source.closing(text) in here:
             ordered.append(Section(prose=closing))
     return ordered + elsewhere
+
+
+def _pieces(code: str) -> list[Code]:
+    """Cut code at the bodies of its exercises, which the page folds."""
+    lines = code.splitlines()
+    cut: list[Code] = []
+    done = 0
+    for part, exercise in sheets.exercises(code).items():
+        node = exercise.node
+        documented = ast.get_docstring(node) is not None
+        start = (node.body[0].end_lineno or 0) if documented else exercise.first_line - 1
+        end = node.end_lineno or start
+        cut += [_joined(lines[done:start]), _joined(lines[start:end], part)]
+        done = end
+    return [piece for piece in [*cut, _joined(lines[done:])] if piece.text]
+
+
+def _joined(lines: list[str], solves: str = "") -> Code:
+    return Code("\n".join(lines).strip("\n"), solves)
 
 
 def _not_run(text: str, experiments: Sequence[Experiment]) -> list[NotRun]:

@@ -201,6 +201,19 @@ def test_the_proof_of_an_exercise_stands_below_its_code(opened: Any) -> None:
     assert opened.locator(".experiment").count() == 3
 
 
+def test_a_solution_is_folded_within_its_code(opened: Any) -> None:
+    for title, signature, body in (
+        ("Code of the first", "def add(a, b):", "return a + b"),
+        ("Code of the second", "def forward(self, x):", "return x"),
+    ):
+        code = opened.locator("details.source", has_text=title)
+        code.locator("summary").first.click()
+        assert signature in code.inner_text()
+        assert body not in code.inner_text()
+        code.locator("details.solution summary").click()
+        assert body in code.inner_text()
+
+
 def test_guess_result_and_expectation_stand_together(opened: Any) -> None:
     rows = opened.locator("#first ~ .scroll tbody tr, #first ~ .scroll > .guess tr")
     text = [row.inner_text().split("\t") for row in rows.all()]
