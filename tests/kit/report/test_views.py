@@ -450,7 +450,7 @@ def test_a_slider_changes_the_distribution(opened: Opener) -> None:
         page.get_by_role("slider", name="top-k").focus()
         page.keyboard.press("Home")
         said(page, "1 of 8 tokens left, as spread as 1.00 equally likely tokens.")
-        said(page, "Likeliest: ·the, 100 %")
+        said(page, "Likeliest: “·the”, 100 %")
         assert page.locator("tr.cut").count() == 7
         page.get_by_role("button", name="Reset").click()
         assert page.locator("tr.cut").count() == 0

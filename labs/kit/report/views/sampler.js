@@ -140,10 +140,11 @@ LabViews.kinds.sampler = (stage, data) => {
     numbers[2].value.textContent = entropy.toFixed(3);
     showBars(found);
     const ranks = showLine(found);
-    const of = draws.length ? ` Drawn: ${ranks.map(nameOf).join(", ")}.` : "";
+    const quoted = (rank) => `“${nameOf(rank)}”`;
+    const of = draws.length ? ` Drawn: ${ranks.map(quoted).join(", ")}.` : "";
     live.say(
       `${thousands(left)} of ${thousands(data.names.length)} tokens left, as spread as ` +
-        `${numbers[0].value.textContent} equally likely tokens. Likeliest: ${nameOf(0)}, ` +
+        `${numbers[0].value.textContent} equally likely tokens. Likeliest: ${quoted(0)}, ` +
         `${percent(probabilities[0])}.${of}`,
     );
   };
