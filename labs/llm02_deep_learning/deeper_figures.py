@@ -28,7 +28,7 @@ def draw_steps(measured: Mapping[str, tuple[Tensor, Tensor, float]]) -> Drawn:
     ax.text(2e-11, 2e-5, "ε/2h, float64", color="C0")
     ax.text(4e-6, 2e-2, "ε/2h, float32", color="C1")
     ax.set(xlabel="step h", ylabel="relative error of the slope", ylim=(1e-13, 10))
-    ax.set_title("A large step bends, a small one rounds")
+    ax.set_title("Large steps err by the curve's bend, small ones by rounding")
     caption = (
         "Median error of the slope of eˣ (dots), Taylor's term (solid), and the effect of an error "
         "of ε/2 in each value (dashed)."
@@ -65,9 +65,12 @@ def draw_depth(
         ax.set_ylim(1e-13, 1e3)
     axes[0].set_title("back: the gradient", fontsize=11)
     axes[1].set_title("forward: the signal", fontsize=11)
-    title = "Sigmoids let neither gradients nor differences through"
+    title = "Sigmoids let hardly any gradient or signal through"
     fig.suptitle(title, x=0.02, ha="left", fontsize=13)
-    caption = f"{depth} untrained layers, three seeds for each activation, in the same colours."
+    caption = (
+        f"{depth} untrained layers, three seeds for each activation, in the same colours. The "
+        "signal is how much 64 inputs differ, relative to their size."
+    )
     alt = (
         "Two line plots over 20 layers on log scales. Left, the gradient of sigmoid falls steeply "
         "toward the first layer; right, its spread falls steeply toward the last layer. Tanh and "

@@ -237,7 +237,7 @@ def one_backward_pass_finds_every_gradient(run: Run):
 #
 # No VJP below stores its Jacobian. For $y = ab$ with 64 × 64 matrices, that of $a$ alone has
 # 4096 × 4096 entries. Look at one number instead: which outputs is it in, times what? In section
-# 1's picture the 5 of $a$ is in $y_{1,0}$, times 4, and in $y_{1,1}$, times 5. If these outputs have
+# 1's picture the 5 of $a$ is in $y_{1,0}$, times 4, and in $y_{1,1}$, times 5. If these two have
 # the gradients 1 and 10, it gets $1 \cdot 4 + 10 \cdot 5 = 54$.
 #
 # **Broadcasting** uses a number several times. Several uses are several paths, and paths add. So
