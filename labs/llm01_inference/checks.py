@@ -32,6 +32,7 @@ THREE_TOKENS = (0.67, 0.24, 0.09)
 NUCLEI = {0.6: [True, False, False], 0.9: [True, True, False], 0.95: [True, True, True]}
 PROMPT = [3, 1]  # of generate
 DRAWS = 20_000
+SUM_MODEL = "a model of 11 tokens whose next id is the sum of all ids, modulo 11"
 
 
 class _SumModel:
@@ -45,6 +46,9 @@ class _SumModel:
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
+
+    def __repr__(self) -> str:
+        return SUM_MODEL
 
     def __call__(self, ids: Any, **_: Any) -> Any:
         if not isinstance(ids, Tensor) or ids.ndim != 2:
@@ -76,15 +80,30 @@ def generate(module: Any) -> None:
         return [_token_id(token) for token in got]
 
     want = _plain_loop(6)
-    got = written(6)
-    if prompt != PROMPT:
-        raise Mistake("your function changed the prompt: append to a copy of it")
-    _name_ids(got, want)
+    for options in ({"choose": _greedy_of_one_row}, {}):
+        got = written(6, **options)
+        if prompt != PROMPT:
+            raise Mistake("your function changed the prompt: append to a copy of it")
+        _name_ids(got, want)
     if written(0) != []:
         raise Mistake("with new = 0, nothing must be written")
     _stop_token(written)
     _each_at_once(implementation)
     _choose_gets_all(implementation)
+
+
+def _greedy_of_one_row(_ids: Any, logits: Any) -> int:
+    if not isinstance(logits, Tensor) or logits.shape != (11,):
+        shape = tuple(getattr(logits, "shape", ()))
+        raise Mistake(f"`choose` must get the logits (V,) of the next token, got shape {shape}")
+    return int(logits.argmax())
+
+
+def _unlike(message: str, want: list[int], got: list[int], options: str) -> Mistake:
+    """Return a mistake that shows ids: the generators themselves say nothing."""
+    call = f"{SUM_MODEL}, prompt {PROMPT}, {options}"
+    ids = {"expected": f"the ids {want}", "got": f"the ids {got}"}
+    return Mistake(message, arguments=call, message=message, **ids)
 
 
 def _token_id(token: Any) -> int:
@@ -96,17 +115,22 @@ def _token_id(token: Any) -> int:
 
 
 def _name_ids(got: list[int], want: list[int]) -> None:
-    first = sum(PROMPT) % 11
+    missing = len(want) - len(got)
+    if got == want:
+        return
     if got == PROMPT + want:
-        raise Mistake("the prompt was yielded, too: yield new ids only")
-    if got == [first] * len(want):
-        raise Mistake("every id is the same: append each one before the next call")
-    if got == want[:-1]:
-        raise Mistake(f"expected {len(want)} ids, got {len(got)}: does the loop start at 0?")
-    if got and got[0] == PROMPT[0]:
-        raise Mistake("the logits of the first token were used: the next token is in row -1")
-    if got != want:
-        raise Mistake(f"expected the ids {want}, got {got}: choose from the last row of the logits")
+        message = "the prompt was yielded, too: yield new ids only"
+    elif got == [want[0]] * len(want):
+        message = "every id is the same: append each one before the next call"
+    elif got == want[:-1]:
+        message = f"expected {len(want)} ids, got {len(got)}: does the loop start at 0?"
+    elif missing == len(PROMPT) and got == want[:-missing]:
+        message = f"expected {len(want)} ids, got {len(got)}: `new` doesn't count the prompt"
+    elif got and got[0] == PROMPT[0]:
+        message = "the logits of the first token were used: the next token is in row -1"
+    else:
+        message = "these are other ids: choose from the last row of the logits"
+    raise _unlike(message, want, got, f"new={len(want)}")
 
 
 def _stop_token(written: Callable[..., list[int]]) -> None:
@@ -115,16 +139,19 @@ def _stop_token(written: Callable[..., list[int]]) -> None:
     want = unstopped[: unstopped.index(stop) + 1]
     for stops in ((stop,), [stop, 99], {stop}):
         got = written(9, stop=stops)
+        if got == want:
+            continue
+        message = f"the ids are wrong with the stop token {stop}"
         if got == unstopped:
-            raise Mistake("the text goes on after a stop token")
-        if got == want[:-1]:
-            raise Mistake("the stop token itself is missing: yield it, then return")
-        if got != want:
-            raise Mistake(f"with the stop token {stop}, expected the ids {want}, got {got}")
-    in_prompt = written(3, stop=(PROMPT[-1],))
+            message = "the text goes on after a stop token"
+        elif got == want[:-1]:
+            message = "the stop token itself is missing: yield it, then return"
+        raise _unlike(message, want, got, f"new=9, stop={stops}")
+    got = written(3, stop=(PROMPT[-1],))
     want = _plain_loop(3, (PROMPT[-1],))
-    if in_prompt != want:
-        raise Mistake("a stop token in the prompt doesn't count: look at new ids only")
+    if got != want:
+        message = "a stop token in the prompt doesn't count: look at new ids only"
+        raise _unlike(message, want, got, f"new=3, stop={(PROMPT[-1],)}")
 
 
 def _each_at_once(implementation: Function) -> None:
@@ -139,9 +166,7 @@ def _choose_gets_all(implementation: Function) -> None:
     seen: list[list[int]] = []
 
     def choose(ids: Any, logits: Any) -> int:
-        if not isinstance(logits, Tensor) or logits.shape != (11,):
-            shape = tuple(getattr(logits, "shape", ()))
-            raise Mistake(f"`choose` must get the logits (V,) of the next token, got {shape}")
+        _greedy_of_one_row(ids, logits)
         seen.append([int(i) for i in ids])
         return 7
 

@@ -43,6 +43,21 @@ def compare_cuts(run: Run, rows: Tensor, cuts: dict[str, Cut]) -> None:
         run.check(f"{name}, one fewer", missed, at_least=len(rows), because=because)
 
 
+def count_left(
+    run: Run, text: str, logits: Tensor, cuts: dict[str, Cut]
+) -> dict[float, dict[str, int]]:
+    """Tabulate how many tokens each cut leaves of logits (V,) at three temperatures."""
+    values = {"top-k": 50, "top-p": 0.9, "min-p": 0.1}
+    counts = {
+        t: {name: int(cuts[name](logits / t, x).isfinite().sum()) for name, x in values.items()}
+        for t in (0.7, 1.0, 2.0)
+    }
+    columns = ["T, before the cut", *(f"{name} {x:g}" for name, x in values.items())]
+    rows = [[t, *counts[t].values()] for t in counts]
+    run.table(f"Tokens left after {text!r}", columns, rows)
+    return counts
+
+
 def compare_penalty(run: Run, text: list[int], logits: Tensor, ours: Callable[..., Tensor]) -> None:
     """Check that a penalty of 1.3 after a text changes its logits (1, V) as the library's does."""
     ids = torch.tensor([text], device=logits.device)  # (1, T)

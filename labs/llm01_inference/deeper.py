@@ -182,10 +182,11 @@ def entropy_rises_by_the_variance_over_t_cubed(run: Run):
 # %% [markdown]
 # ## 3. The penalty and its arbitrary zero
 # If you add a constant to all logits, the probabilities stay the same. So the zero of the logits
-# has no meaning. But the repetition penalty treats logits above and below zero differently. If the
-# model subtracted 20 from every logit, it would predict the same, and the penalty would do
-# something else. In beam search `transformers` applies the penalty to log-probabilities, which are
-# all negative.
+# has no meaning. But the repetition penalty treats logits above and below zero differently: 1.3
+# takes $0.23 \cdot l$ from a logit $l > 0$ and $0.3 \cdot |l|$ from one below zero. So 17 falls by
+# 3.9, and −3 by 0.9. If the model subtracted 20 from every logit, it would predict the same, and
+# the penalty would do something else. In beam search `transformers` applies it to
+# log-probabilities, which are all negative.
 
 
 # %% 3. The penalty's zero
@@ -288,14 +289,13 @@ def padding_must_change_no_logit(run: Run):
 
 # %% [markdown]
 # ## 5. The cache
-# The lesson's loop calls the model on the entire text for each new token, although the text before
-# it did not change. What the model computed there didn't change either, because a position sees
-# only what is before it. Later positions need two of its vectors in each layer: a **key** and a
-# **value** (LLM06 explains them). The **KV cache** stores them, and each call computes one
-# position.
+# The lesson's loop calls the model on the entire text for each new token. But a position sees only
+# the text before it, which did not change, so the model computes the same numbers again. Later
+# positions need two vectors of a position in each layer: a **key** and a **value** (LLM06 explains
+# them). The **KV cache** stores them.
 #
 # Generation then has two phases. **Prefill** is one call on the prompt. **Decoding** is one call
-# for each new token. For $T$ tokens of one text the cache has
+# for each new token, which computes one position. For $T$ tokens of one text the cache has
 #
 # $$2 \cdot L \cdot H_\text{kv} \cdot D \cdot T \cdot \text{bytes per number}$$
 #
@@ -303,7 +303,8 @@ def padding_must_change_no_logit(run: Run):
 # has $2 \cdot 30 \cdot 3 \cdot 64 = 11{,}520$ numbers for each token, 46 kB in float32.
 #
 # The tokens are the same as without a cache, up to rounding. Where two tokens are nearly equally
-# probable, rounding decides. float32 has 24 significant bits, and bfloat16 only 8.
+# probable, rounding decides. float32 has 24 significant bits, and bfloat16 only 8. So in bfloat16
+# long texts may part; a few short ones need not, and the run counts them.
 #
 # You write the loop for one prompt. In `transformers` a cache is an object: `model(ids,
 # cache=cache, use_cache=True)` computes the positions of `ids`, (1, T), after those in the cache,
@@ -441,7 +442,7 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
 # %% [markdown]
 # ## 6. What a token costs
 # Decoding reads *every weight* once for each new token, to multiply it with one vector: one
-# multiplication and one addition for each weight. Processors compute tens of operations in the time
+# multiplication and one addition for each weight. Processors compute several operations in the time
 # in which they read one byte from memory; GPUs in bfloat16 compute hundreds. If nothing else takes
 # longer, decoding waits for memory, and
 #
@@ -453,9 +454,10 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
 #
 # Two consequences follow. A batch shares the reading, so $B$ texts cost little more than one, until
 # arithmetic takes over. And weights with half the bytes take half the time, if the step mostly
-# waits for memory and the library has fast routines for that format. Timings depend on the machine
-# and on what else runs on it, so this section decides only what holds by a wide margin: that a
-# cache is faster after a long text.
+# waits for memory and the library has fast routines for that format. In a small model something
+# else may take longer: to start hundreds of small operations. Then the MBU is low, and a batch
+# shares that work, too. Timings depend on the machine and on what else runs on it, so this section
+# decides only what holds by a wide margin: that a cache is faster after a long text.
 
 
 # %% 6. What a token costs
@@ -707,8 +709,8 @@ def a_stop_string_is_never_shown(run: Run):
 # says how rare: we chose 200 and tuned nothing. The unigram counts each token once more than it
 # saw, so that none is impossible. We test on the end of Shakespeare's plays, which the counting
 # models have not seen. SmolLM2 probably has, like every model that was trained on the web, so its
-# loss may be smaller here than on new text. This one excerpt shows losses and decides nothing:
-# another excerpt has other losses.
+# loss may be smaller here than on new text. The glass model read Carroll, so counting Shakespeare
+# may beat it. This one excerpt shows losses and decides nothing: another has other losses.
 #
 # A text longer than the model's **context** is read in windows. A token at the start of a window
 # has little before it, which makes it less probable than it should be. So let windows overlap and
@@ -815,8 +817,8 @@ def losses_on_one_excerpt(run: Run):
 # relative error: the root mean square of the errors, divided by that of the weights. If $L$ layers
 # have it, the cost is about $c L \varepsilon^2$ nats, with a $c$ that depends on the model. That is
 # a rough law: the text isn't the training text, and at 3 bits the errors aren't small. So we ask
-# only that three $c$ of one model agree within a factor of 3. That tests the factor $L$ better than
-# the square: $\varepsilon^3$ would pass, too. So look at the exponent that the run measures.
+# only that three $c$ of one model agree within a factor of 3. That test needs the factor $L$, but
+# $\varepsilon^3$ would pass it, too. So the run also measures the exponent of $\varepsilon$.
 
 
 # %% 11. Smaller numbers

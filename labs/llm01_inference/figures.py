@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 GREY = "#808890"  # readable on light and dark pages
 PARTS = {
@@ -102,7 +102,7 @@ def loop(prompt: str, names: Sequence[str], p: Sequence[float], rows: int = 10) 
         left.text(0.74, row, visible(shown), ha="right", va="center", color=GREY, fontsize=9)
         left.text(0.76, row, visible(name), va="center", color="C1", weight="bold", fontsize=10)
         text += name
-    left.set(xlim=(0, 1), title="Call, choose, append")
+    left.set(xlim=(0, 1), title="Each call adds one token to the text")
     left.axis("off")
     bars = right.barh(range(len(p)), p, color="C1")
     right.bar_label(bars, [f" {share:.0%}" for share in p], fontsize=9)
@@ -171,8 +171,8 @@ def nucleus(prompts: dict[str, tuple[Any, int]]) -> Figure:
     return fig
 
 
-def ranks(by_default: Sequence[int], without_cut: Sequence[int]) -> Figure:
-    """Draw the ranks of drawn tokens with the default of `generate` and without its cut."""
+def ranks(by_default: Any, without_cut: Any) -> Figure:
+    """Draw the ranks of drawn tokens (n,), with the default of `generate` and without its cut."""
     fig, ax = plt.subplots(figsize=(7.2, 3.4))
     n = len(by_default)
     for i, (drawn, label) in enumerate(
@@ -228,8 +228,10 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
     right.set_xlabel("difference from zero-shot ± 2 SE")
     for ax in (left, right):
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    left.set_title("Accuracy")
-    right.set_title("Question by question")
+        ax.title.set_fontsize(11)
+    left.set_title(f"By the form alone, {min(shares):.0%} to {max(shares):.0%}")
+    right.set_title("The same questions, compared")
+    right.xaxis.set_major_locator(MultipleLocator(0.25))
     left.invert_yaxis()
     return fig
 
@@ -284,7 +286,11 @@ def next_token(rows: Sequence[Sequence[float]]) -> Figure:
             color=line.get_color(),
         )
     ax.set(xlabel="tokens so far", ylabel="time for the next token (ms)")
-    ax.set_title("What a cache does to the time for the next token")
+    gain = rows[-1][3]
+    ax.set_title(
+        f"After {lengths[-1]:,} tokens, a cache makes the next one {gain:.1f} times faster"
+    )
+    ax.title.set_fontsize(11)
     ax.set_xticks(lengths, [f"{t:,}" for t in lengths])
     ax.minorticks_off()
     low, high = ax.get_ylim()
@@ -323,7 +329,10 @@ def likelihoods(points: dict[str, list[tuple[float, float]]]) -> Figure:
             name, middles[name], (1.06, label_y), color=colours[name], va="center", arrowprops=line
         )
     ax.set(xlabel="diversity: share of distinct 4-grams", ylabel="mean ln p (nats): up is likelier")
-    ax.set(title="Likelihood against diversity", xlim=(None, 1.45))
+    greedy, sampled = (f"{middles[name][0]:.0%}" for name in ("greedy", "T = 1"))
+    ax.set(
+        title=f"Distinct 4-grams: {greedy} in greedy text, {sampled} at T = 1", xlim=(None, 1.45)
+    )
     ax.set_xticks([0.2, 0.4, 0.6, 0.8, 1])
     return fig
 
@@ -334,10 +343,18 @@ def bits(rows: dict[str, float]) -> Figure:
     bars = ax.barh(list(rows), list(rows.values()))
     ax.bar_label(bars, [f" {value:.2f}" for value in rows.values()])
     ax.invert_yaxis()
-    ax.set(xlabel="bits per byte", title="Bits per byte of the same text")
+    best = min(rows, key=rows.__getitem__)
+    ax.set(xlabel="bits per byte", title=f"Fewest bits for the same text: {best}")
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
     return fig
+
+
+def short_name(row: Sequence[Any]) -> str:
+    """Return "3 bits, 7 layers" for a row of costs_of_rounding."""
+    bits, _, rest = row[0].partition(", ")
+    kind = {"a scale for each row": "rows", "a scale for each 32 weights": "blocks"}
+    return f"{bits}, {kind.get(rest, rest)}, {row[1]} layers"
 
 
 def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
@@ -350,13 +367,16 @@ def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
         x = [row[1] * row[2] ** 2 for row in shown]
         y = [row[3] for row in shown]
         ax.errorbar(x, y, [2 * row[4] for row in shown], fmt=f"C{i}o", capsize=3)
+        for at, row in zip(zip(x, y, strict=True), shown, strict=True):
+            name = short_name(row)
+            ax.annotate(name, at, (8, -4), textcoords="offset points", fontsize=9)
         c = float(np.median([b / a for a, b in zip(x, y, strict=True)]))
         ends = np.array([min(x) / 1.5, max(x) * 1.5])
         ax.plot(ends, c * ends, f"C{i}", lw=1)
         label = f"{name}: cost = {c:.2f} · L · ε²"
         ax.text(0.03, 0.92 - 0.08 * i, label, color=f"C{i}", transform=ax.transAxes)
     ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="cost (nats per token)")
-    ax.set_title("What rounding costs, and a line in proportion to L · ε²")
+    ax.set_title("The cost of rounding, and c · L · ε² with the median c")
     _round_ticks(ax.xaxis)
     _round_ticks(ax.yaxis)
     return fig

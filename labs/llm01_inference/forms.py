@@ -1,19 +1,20 @@
 """The forms in which LLM01 asks its questions, and which replies are right."""
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from labs.kit import Run
 from labs.llm01_inference.model_files import called
-from labs.llm01_inference.questions import Item, is_right
+from labs.llm01_inference.questions import Item, is_right, words
 from labs.llm01_inference.replies import replies
-from labs.llm01_inference.uncertainty import share
+from labs.llm01_inference.uncertainty import share, verdict
 
 Form = Callable[[str], str]  # turns a question into a prompt
+Difference = Callable[[list[bool], list[bool]], tuple[float, float]]  # of shares, and its error
 Examples = list[tuple[str, str]]  # questions with solutions
-PAIRS = (  # the forms to compare; the first pair was chosen beforehand
-    ("4 examples", "zero-shot"),
+OTHERS = (  # pairs of forms to compare, besides the one that was chosen beforehand
     ("4 examples", "zero-shot, 32 tokens"),
     ("1 example", "zero-shot"),
     ("4, reversed", "4 examples"),
@@ -93,22 +94,45 @@ def try_forms(
     opened: tuple[Any, Any],
     forms: dict[str, Form],
     items: list[Item],
-    difference: Callable[[list[bool], list[bool]], tuple[float, float]],
-) -> tuple[dict[str, list[bool]], list[list[Any]]]:
+    difference: Difference,
+) -> tuple[dict[str, list[bool]], list[list[Any]], dict[str, int]]:
     """Put the questions in all forms, and tabulate the replies.
 
     Returns:
-        Which replies are right by form; and for each form its name, accuracy, standard error,
-        difference from zero-shot, and the error of that difference.
+        Which replies are right by form; for each form its name, accuracy, standard error,
+        difference from zero-shot, and the error of that difference; and how many replies only
+        repeat words of their question, by form.
     """
     right = {}
+    copies = {}
     first = []
     for name in run.progress(list(forms), "forms"):
         texts, right[name] = try_form(opened, forms[name], items, 32 if "32" in name else 12)
-        first.append([name, repr(texts[0])])
-    run.table(f"The replies to “{items[0].question}”", ["form", "first line"], first)
+        copies[name] = sum(repeats(text, item) for text, item in zip(texts, items, strict=True))
+        first.append([name, repr(texts[0]), copies[name]])
+    columns = ["form", "first line", f"of {len(items)} replies, copies of the question's words"]
+    run.table(f"The replies to “{items[0].question}”", columns, first)
     zero = right["zero-shot"]
     rows = [[name, *share(right[name]), *difference(right[name], zero)] for name in forms]
-    columns = ["form", "accuracy", "its SE", "accuracy − zero-shot's", "its SE"]
-    run.table(f"{len(items)} questions to {called(run)}", columns, rows)
-    return right, rows
+    unpaired = [math.hypot(row[2], share(zero)[1]) for row in rows]
+    columns = ["form", "accuracy", "SE", "− zero-shot's", "SE", "SE for different questions"]
+    table = [[*row, error] for row, error in zip(rows, unpaired, strict=True)]
+    run.table(f"{len(items)} questions to {called(run)}", columns, table)
+    return right, rows, copies
+
+
+def repeats(text: str, item: Item) -> bool:
+    """Return whether a reply consists of words that follow each other in its question."""
+    said = " ".join(words(text))
+    return bool(said) and f" {said} " in f" {' '.join(words(item.question))} "
+
+
+def compare_others(run: Run, right: dict[str, list[bool]], difference: Difference) -> str:
+    """Measure the differences of the other pairs of forms, and say them."""
+    said = []
+    for form, other in OTHERS:
+        gain, error = difference(right[form], right[other])
+        run.measure(f"accuracy, {form} − {other}", gain)
+        run.measure(f"standard error of {form} − {other}", error)
+        said.append(f"{form} − {other}: {verdict(gain, error)}")
+    return "; ".join(said)

@@ -116,6 +116,22 @@ def coloured(ids: list[int], logits: Tensor, tokenizer: Any) -> dict[str, Any]:
     }
 
 
+def where_copying_starts(read: Viewed) -> str:
+    """Say from which token on the text "a sentence, twice" is expected: p ≥ ½ to its end."""
+    groups = read[0]["groups"]
+    twice = next(group for group in groups if group["name"] == "a sentence, twice")
+    texts, p = (twice["variants"][0][key] for key in ("texts", "p"))
+    half = len(texts) // 2
+    start = len(texts)
+    while start > half and p[start - 1] >= 0.5:
+        start -= 1
+    if start == len(texts):
+        return "the model doesn't copy: its last token has less than ½"
+    return (
+        f"each token from {texts[start]!r} on, number {start - half + 1} of {half}, has ½ or more"
+    )
+
+
 def reading(
     texts: dict[str, str], tokenizer: Any, logits_of: Callable[[list[int]], Tensor]
 ) -> Viewed:

@@ -114,6 +114,19 @@ def stops_at_the_prompt(model, prompt, new, choose=lab.greedy, stop=()):
         yield from lab.generate(model, prompt, new, choose, stop)
 
 
+def counts_the_prompt(model, prompt, new, choose=lab.greedy, stop=()):
+    return lab.generate(model, prompt, new - len(prompt), choose, stop)
+
+
+def passes_all_rows(model, prompt, new, choose=lab.greedy, stop=()):
+    ids = list(prompt)
+    for _ in range(new):
+        ids.append(choose(ids, lab.logits_of(model, ids)))
+        yield ids[-1]
+        if ids[-1] in stop:
+            return
+
+
 def drawn(logits_at):
     """Return a sample whose distribution is the softmax of `logits_at(logits, temperature)`."""
 
@@ -229,6 +242,8 @@ WRONG = [
     ("generate", written(skip_stop=True), "stop token itself is missing"),
     ("generate", written(prompt_too=True), "the prompt was yielded"),
     ("generate", written(row=0), "logits of the first token"),
+    ("generate", counts_the_prompt, "doesn't count the prompt"),
+    ("generate", passes_all_rows, "must get the logits"),
     ("generate", never_stops, "goes on after a stop token"),
     ("generate", stops_at_the_prompt, "in the prompt doesn't count"),
     ("generate", always_greedy, "the choice was ignored"),
