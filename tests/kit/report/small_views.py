@@ -130,6 +130,19 @@ def rotation() -> dict[str, Any]:
     return {"q": pairs, "k": pairs, "frequencies": [np.pi / 2, 1e-9], "keys": 8, "offsets": 4}
 
 
+def lengths() -> dict[str, Any]:
+    """Two encodings on texts that are four times as long as in training; the first fails there."""
+    return {
+        "edges": [4, 8, 16, 32],
+        "trained": 8,
+        "encodings": [
+            {"name": "fails", "losses": [2.0, 3.0, 3.5]},
+            {"name": "<b>", "losses": [2.25, 2.5, 2.75]},
+        ],
+        "baseline": {"name": "bigram", "losses": [2.5, 2.5, 3.0]},
+    }
+
+
 def merges() -> dict[str, Any]:
     """Two vocabularies of two merges: lo and low, or wl and lo."""
     learned = {"first": [(108, 111), (256, 119)], "second": [(119, 108), (108, 111)]}
@@ -194,6 +207,7 @@ DATA = {
     "curve": curve,
     "five_words": five_words,
     "graph": graph,
+    "lengths": lengths,
     "norms": norms,
     "plane": plane,
     "rotation": rotation,

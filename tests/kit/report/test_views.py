@@ -472,6 +472,33 @@ def test_ten_draws_stay_while_a_slider_moves(opened: Opener) -> None:
         assert [one.evaluate("one => one.style.left") for one in marks.all()] != places
 
 
+# The loss by length
+
+
+def test_a_place_shows_the_loss_of_each_encoding_that_is_shown(opened: Opener) -> None:
+    with opened("lengths") as page:
+        said(page, "Characters 16 to 31, beyond the 8 of training; <b> has the lowest loss.")
+        assert numbers(page) == ["+0.50", "−0.25"]
+        page.get_by_role("slider", name="place in the text").focus()
+        page.keyboard.press("Home")
+        said(page, "Characters 4 to 7, as in training; fails has the lowest loss.")
+        assert numbers(page) == ["−0.50", "−0.25"]
+        page.locator("label", has_text="itself").click()
+        assert numbers(page) == ["2.00", "2.25"]
+        page.get_by_role("button", name="fails").click()
+        said(page, "as in training; <b> has the lowest loss.")
+        assert page.locator(".view-numbers div:visible").count() == 1
+        assert page.locator("svg path").count() == 2  # the encoding and the bigram
+
+
+def test_pointing_at_the_lengths_chooses_a_place(opened: Opener) -> None:
+    with opened("lengths") as page:
+        box = page.locator(".view-lengths").bounding_box()
+        page.mouse.move(box["x"] + 60, box["y"] + 100)
+        said(page, "Characters 4 to 7")
+        assert page.get_by_role("slider").get_attribute("aria-valuetext") == "characters 4 to 7"
+
+
 # The rotation; tests/labs/test_llm05b.py compares its numbers with LLM05b's functions
 
 
