@@ -34,7 +34,7 @@ VIEWS = {  # the interactive views of each lab, as its page has them
     "LLM03": ["plane"],
     "LLM04": ["merges", "tokens"],
     "LLM05a": ["norms"],
-    "LLM05b": ["rotation"],
+    "LLM05b": ["rotation", "lengths"],
     "LLM06": ["five_words", "attention"],
     "LLM07": ["low_rank"],
     "LLM08": ["batch"],

@@ -32,7 +32,7 @@ from labs.llm05b_depth_and_position.lesson import (
     trained,
 )
 from labs.llm05b_depth_and_position.stack import Attention, Block, split_heads
-from labs.llm05b_depth_and_position.training import LONG, difference, lower_limit
+from labs.llm05b_depth_and_position.training import LONG, difference, lower_limit, ratio
 from labs.shared import small_gpt
 from labs.shared.small_gpt import Position, attend
 
@@ -58,9 +58,9 @@ lab = Lab("LLM05b+")
 #
 # In expectation $0.233 \le c_l \le 1.233$ in every block $l$. A single block can leave this band:
 # its $W_v$ and $W_o$ are one random draw, and tokens that are alike all meet the same draw.
-# Attention makes tokens more alike, so $c_l$ rises with depth: one $c$ for all is a mean over the
-# blocks, not a law. That is why a line fitted through the sizes can be steeper than $\sqrt L$,
-# and the band is derived instead.
+# Attention makes tokens more alike, so $c_l$ rises with depth. The $c$ of $\sqrt{1 + cL}$ is its
+# mean over the blocks, and it rises with $L$. So a line fitted through the sizes can be steeper
+# than $\sqrt L$. That is why the band is derived, not fitted.
 #
 # **The gradient.** The last norm passes back $1/\sigma_t$ times a part that depends only on the
 # normalized stream of token $t$: the loss sees nothing else. The unembedding is random and
@@ -137,7 +137,7 @@ def the_depth_law_holds_in_its_band(run: Run):
     what = f"mean square after {many} blocks"
     bounds = {"at_least": low, "at_most": high, "because": because}
     run.check(what, square, **bounds, decides=True)
-    products = [row[3] / rows[0][3] for row in rows]
+    products = [row[3] / rows[0][3] for row in rows[1:]]
     because = "equal in expectation, derived above; 10 % for chance"
     bounds = {"at_least": 0.9, "at_most": 1.1, "because": because}
     run.check(f"gradient · size ÷ that of {few} blocks", products, **bounds, decides=True)
@@ -153,7 +153,7 @@ def the_depth_law_holds_in_its_band(run: Run):
 
 # %% [markdown]
 # ## 2. DeepNorm and the sandwich
-# | placement | $x$ becomes | besides | source |
+# | placement | $x$ becomes | also | source |
 # |---|---|---|---|
 # | sandwich | $x + \text{norm}(f(\text{norm}(x)))$ | a last norm | Ding et al. 2021; Gemma 2 |
 # | DeepNorm | $\text{norm}(\alpha x + f(x))$ | matrices times $\beta$ | Wang et al. 2022 |
@@ -178,8 +178,9 @@ def the_depth_law_holds_in_its_band(run: Run):
 # that Post-LN's output moves in proportion to $L$.
 #
 # Adam's step is not gradient descent. Its first step moves all matrices equally far, whatever their
-# gradients. Then $2L$ branches times $\beta/\alpha$ make $\sqrt L$. The norms' own gains are
-# outside of the argument, too: the experiment moves the matrices only.
+# gradients, so each matrix moves the output by about $\beta/\alpha$ only. For the $4L$ matrices
+# together this is $4L\beta/\alpha = 2\sqrt L$: it grows like $\sqrt L$. The argument says nothing
+# about the gains of the norms, so the experiment moves the matrices alone.
 
 
 # %% DeepNorm
@@ -291,7 +292,7 @@ def deep_norm_bounds_what_a_step_changes(run: Run):
     because = "the partner: α = β = 1 leaves 4L"
     what = "Post-LN, gradient descent: times"
     run.check(what, times["Post-LN"][0], at_least=more, because=because, decides=True)
-    because = "2L · β/α = √L; nearer to the exponent 1/2 than to 0 or 1"
+    because = "4L · β/α = 2√L; nearer to the exponent 1/2 than to 0 or 1"
     bounds: dict[str, Any] = {"at_least": 0.25, "at_most": 0.75, "because": because}
     exponents = [math.log(x) / math.log(more) for x in times["DeepNorm"][1]]
     run.check("DeepNorm, Adam: exponent of L", exponents, **bounds, decides=True)
@@ -344,7 +345,7 @@ def the_others_bear_a_rate_that_post_norm_does_not(run: Run):
         bound: dict[str, Any] = {"expect_at_least": third}
         bound["because"] = "a third of what a bigram's loss is below the unigram's"
         if name in ("Post-LN", WARM):
-            bound = {"expect_at_most": 0.1, "because": "it knows frequencies alone"}
+            bound = {"expect_at_most": 0.1, "because": "small: a bigram is 0.8 below"}
         what = f"{name}, {rates[-1]:g}: below the unigram"
         run.measure(what, below, unit="nats", **bound, decides=True)
     figures.show_rates(run, losses, unigram)
@@ -394,7 +395,7 @@ def without_norms_the_first_gradient_is_large(run: Run):
         rows.append([name, median(first[name]), spikes, loss])
     columns = ["", "first ÷ median", "largest after a fifth ÷ median", "loss (nats)"]
     run.table("The gradient's norm at a peak rate of 0.01", columns, rows)
-    ratios = [a / b for a, b in zip(first["no norm"], first["Pre-LN"], strict=True)]
+    ratios = ratio(first["no norm"], first["Pre-LN"])
     because = "larger: each of four blocks multiplies stream and gradient; with a norm none does"
     what = "first ÷ median: no norm relative to Pre-LN"
     run.check(what, ratios, at_least=1, because=because, decides=True)
@@ -487,14 +488,14 @@ def qk_norm_bounds_the_scores(run: Run):
     rows = [["with" if on else "without", n, median(largest[on, n])] for on, n in arms]
     run.table("Largest score at the start", ["QK-norm", "W_q and W_k times", "score"], rows)
     because = "√D, by Cauchy and Schwarz, with gains of 1"
-    for times in (1, 4):
-        what = f"with QK-norm, matrices times {times}"
+    for n in (1, 4):
+        what = f"with QK-norm, matrices times {n}"
         bound = root * 1.0001
-        run.check(what, largest[True, times], at_most=bound, because=because, decides=True)
-    ratio = [b / a for a, b in zip(largest[False, 1], largest[False, 4], strict=True)]
+        run.check(what, largest[True, n], at_most=bound, because=because, decides=True)
+    times = ratio(largest[False, 4], largest[False, 1])
     because = "the partner: 4 · 4 in the first block; half is left, as other blocks read other x"
-    run.check("without, times 4 ÷ times 1", ratio, at_least=8, because=because, decides=True)
-    return f"Without QK-norm the largest score grows {median(ratio):.0f} times."
+    run.check("without, times 4 ÷ times 1", times, at_least=8, because=because, decides=True)
+    return f"Without QK-norm the largest score grows {median(times):.0f} times."
 
 
 @lab.experiment
@@ -528,8 +529,8 @@ def the_bound_holds_after_training(run: Run):
     run.check(what, max(shares), at_most=1.00001, because=because, decides=True)
     plain, normed = losses.values()
     overlap = max(normed) > min(plain) and max(plain) > min(normed)
-    verdict = "overlap" if overlap else "don't overlap"
-    return f"The losses with and without it {verdict} over three seeds."
+    verdict = "The ranges overlap" if overlap else "The ranges of three seeds don't overlap"
+    return f"With QK-norm it is {mean(normed):.2f} nats, without {mean(plain):.2f}. {verdict}."
 
 
 # %% [markdown]
@@ -570,7 +571,7 @@ def a_rounded_root_shifts_entire_tokens(run: Run):
 
     Predict: by how much is a token shifted on average, if one rounding is off by up to 0.4 %?
     """
-    x = 3 * torch.randn(256, 1024).bfloat16()  # at root 1 the first rounding would change nothing
+    x = 3 * torch.randn(256, 1024).bfloat16()  # the derivation is for this size
     gain = (1 + torch.randn(1024) / 4).bfloat16()
     g = (gain.float() - 1).bfloat16()
     exact = rms_norm(x.double(), gain.double())
@@ -616,8 +617,8 @@ def score_errors(places: Iterable[int], dtype: torch.dtype) -> list[float]:
 
 @lab.experiment
 def ports_are_compared_number_by_number(run: Run):
-    """For any number of heads our slopes give BLOOM's weights, and RoPE's scores keep their values
-    at far positions with angles in float32, not in bfloat16.
+    """For 1, 6, 8 and 12 heads our slopes give BLOOM's weights. RoPE's scores keep their values at
+    far positions with angles in float32, not in bfloat16.
 
     Predict: at which position is an error of bfloat16 angles as large as the scores themselves?
     """
@@ -733,7 +734,7 @@ class LongRotary(Position):
 
 
 BARE = "YaRN without its scale"
-METHODS = ("as it is", "interpolation", "larger base", "YaRN")
+METHODS = ("plain RoPE", "interpolation", "larger base", "YaRN")
 
 
 def longer(run: Run, name: str, factor: int) -> LongRotary:
@@ -829,7 +830,7 @@ def yarn_reads_on_best(run: Run):
         name: mean(costs[name, LONG, False]) - mean(costs[name, LONG, True]) for name in METHODS
     }
     most = max(falls, key=lambda name: falls[name])
-    return f"Training on long texts lowers the cost most for {most!r}, by {falls[most]:.2f} nats."
+    return f"Training on long texts lowers the cost most for {most}, by {falls[most]:.2f} nats."
 
 
 # %% The closing
@@ -847,7 +848,7 @@ Medians, with the range over three seeds, in nats:
   {rates(f"Post-LN, {below}")}, DeepNorm {rates(f"DeepNorm, {below}")}, Pre-LN
   {rates(f"Pre-LN, {below}")}, sandwich {rates(f"sandwich, {below}")}.
 - Trained a little on texts of 8 times the length, reading them costs: plain RoPE
-  {long(f"{trained_on}, as it is: cost of length")}, interpolation
+  {long(f"{trained_on}, plain RoPE: cost of length")}, interpolation
   {long(f"{trained_on}, interpolation: cost of length")}, a larger base
   {long(f"{trained_on}, larger base: cost of length")}, YaRN
   {long(f"{trained_on}, YaRN: cost of length")}.

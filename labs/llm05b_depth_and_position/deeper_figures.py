@@ -1,7 +1,7 @@
 """The figures of LLM05b+."""
 
 from collections.abc import Sequence
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from labs.kit import Run
@@ -44,8 +44,9 @@ def show_depth_law(run: Run, attention: Tensor, ffn: Tensor, rows: list[Any]) ->
         "depth_law",
         "Untrained Pre-LN stacks, means of three seeds. Left: the deepest stack. Right: root mean "
         "squares over all tokens at the end of the stream.",
-        alt="Two plots. Left: points for each block, rising within a band. Right: the gradient "
-        "falls with the number of blocks, and the gradient times the size stays at 1.",
+        alt="Two plots. Left: what attention adds rises with the block and stays below its bound "
+        "of 1; what FFNs add stays at the theory's value. Right: the gradient falls with the "
+        "number of blocks, and the gradient times the size stays at 1.",
     )
 
 
@@ -72,7 +73,7 @@ def show_steps(run: Run, layers: Sequence[int], found: dict[str, Tensor]) -> Non
         ax.minorticks_off()
         label_ends(ax, ends, colours)
     axes[0].set_ylabel("the output moves, relative to L = 2")
-    fig.suptitle("DeepNorm's output moves least as the stack deepens", fontsize=13)
+    fig.suptitle("Depth makes DeepNorm's output move least", fontsize=13)
     run.figure(
         fig,
         "one_step",
@@ -116,10 +117,9 @@ def show_spikes(run: Run, norms: dict[str, list[list[float]]]) -> None:
     fig, ax = plt.subplots(figsize=(7.2, 4))
     for i, (name, runs) in enumerate(norms.items()):
         for row in runs:
-            middle = sorted(row)[len(row) // 2]
-            ax.semilogy([norm / middle for norm in row], color=f"C{i}", lw=0.9, alpha=0.8)
-        start = max(row[0] / sorted(row)[len(row) // 2] for row in runs)
-        ax.text(4, start, name, color=f"C{i}", va="center")
+            ax.semilogy([norm / median(row) for norm in row], color=f"C{i}", lw=0.9, alpha=0.8)
+        start = max(row[0] / median(row) for row in runs)
+        ax.text(*((0, 0.6 * start) if i else (4, start)), name, color=f"C{i}", va="top")
     ax.set(xlabel="step", ylabel="gradient's norm ÷ the run's median")
     ax.set_title("Without norms, training starts with a large gradient")
     ax.set_yticks((0.5, 1, 2, 5, 10, 20, 50), ("0.5", "1", "2", "5", "10", "20", "50"))

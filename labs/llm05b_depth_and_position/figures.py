@@ -7,6 +7,7 @@ from statistics import mean
 from typing import Any
 
 from labs.kit import Run
+from labs.llm05b_depth_and_position import training
 from labs.llm05b_depth_and_position.training import Arm, Outcome, Reading
 
 import matplotlib.pyplot as plt
@@ -44,24 +45,19 @@ def label_ends(ax: Axes, ends: dict[str, tuple[float, float]], colours: dict[str
         )
 
 
-def show_starts(
-    run: Run, ends: Mapping[tuple[str, int], list[tuple[float, float]]], least: float
-) -> None:
+def show_starts(run: Run, sizes: training.Ends, gradients: training.Ends, least: float) -> None:
     """Draw the stream's size and the last block's gradient against the number of blocks.
 
-    Args:
-        run: the run.
-        ends: by placement and number of blocks, the size and the gradient for each seed.
-        least: the least mean square that a block adds; the most is larger by 1.
+    `least` is the least mean square that a block adds on average; the most is larger by 1.
     """
-    names = list(dict.fromkeys(name for name, _ in ends))
-    layers = sorted({n for _, n in ends})
+    names = list(dict.fromkeys(name for name, _ in sizes))
+    layers = sorted({n for _, n in sizes})
     fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.2))
     most = math.sqrt(1 + (1 + least) * layers[-1])
-    for i, (ax, limits) in enumerate(zip(axes, ((0.8, 2 * most), (0.1, 4)), strict=True)):
+    for ax, ends, limits in zip(axes, (sizes, gradients), ((0.8, 2 * most), (0.1, 4)), strict=True):
         labels = {}
         for name in names:
-            values = torch.tensor([[seed[i] for seed in ends[name, n]] for n in layers])
+            values = torch.tensor([ends[name, n] for n in layers])  # (depths, seeds)
             ax.loglog(layers, values.mean(1), "o-", ms=4, color=COLOURS[name])
             low, high = values.amin(1), values.amax(1)
             ax.fill_between(layers, low, high, color=COLOURS[name], alpha=0.3, lw=0)
@@ -75,7 +71,8 @@ def show_starts(
     band = [[math.sqrt(1 + c * n) for n in layers] for c in (least, 1 + least)]
     axes[0].fill_between(layers, *band, color=COLOURS["Pre-LN"], alpha=0.15, lw=0)
     axes[0].set(title="Pre-LN's stream grows …", ylabel="size of the stream at its end")
-    axes[1].set(title="… and its last gradient shrinks", ylabel="norm of the last gradient")
+    axes[1].set(title="… and its last block's gradient shrinks")
+    axes[1].set(ylabel="norm of the last block's gradient")
     run.figure(
         fig,
         "starts",
@@ -112,8 +109,10 @@ def show_blocks(
         ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
         label_ends(ax, ends, COLOURS)
-    axes[0].set(title="Late Pre-LN blocks get less …", ylabel="norm of the block's gradient")
-    axes[1].set(title="… and count for less", ylabel="the logits move (÷ the step)")
+    axes[0].set(
+        title="Late Pre-LN blocks get less gradient …", ylabel="norm of the block's gradient"
+    )
+    axes[1].set(title="… and move the logits less", ylabel="the logits move (÷ the step)")
     run.figure(
         fig,
         "blocks",
@@ -203,7 +202,8 @@ def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: floa
         fig,
         "training",
         "Peak rate 0.003. Above: the loss, a mean of ten steps; the band is the range of the "
-        "seeds. Below: the norm of each block's gradient, a mean over the seeds.",
+        "seeds, the dotted line the unigram's loss on the validation text. Below: the norm of each "
+        "block's gradient, a mean over the seeds.",
         alt="Three columns, for Post-LN without and with warm-up and for Pre-LN. Above, the loss "
         "stays near the unigram as long as the heat map below is dark for the early blocks.",
     )
@@ -232,12 +232,12 @@ def show_distances(run: Run, scores: dict[str, Tensor]) -> None:
         ax.tick_params(labelsize=9)
     axes[0].set_ylabel("score of the same two tokens")
     fig.supxlabel("distance (tokens)", fontsize=11)
-    fig.suptitle("A band means that the place counts, too", fontsize=13)
+    fig.suptitle("With RoPE and ALiBi there is no band: distance alone counts", fontsize=13)
     run.figure(
         fig,
         "distance",
         "The score of the same two tokens at different distances, in head 0 of an untrained layer; "
-        "ALiBi's slope there is 1/4. Bands: the range over all places. ALiBi has a separate axis.",
+        "ALiBi's slope there is 1/4. A band is the range over all places. ALiBi has another axis.",
         alt="Five small plots of a score over the distance: flat for NoPE, flat with a thin band "
         "for a learned table, a wide band for sinusoids, a thin wave for RoPE, a falling straight "
         "line for ALiBi.",

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from itertools import product
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from labs.kit import Run
 from labs.llm05a_normalization import Sinusoid
+from labs.llm05b_depth_and_position.stack import Attention, split_heads
 from labs.shared import small_gpt
 from labs.shared.small_gpt import Position
 
@@ -16,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LONG = 8  # times as long as in training
+
+Ends = dict[tuple[str, int], list[float]]  # by placement and number of blocks, for each seed
 
 
 class Sizes(NamedTuple):
@@ -116,6 +120,24 @@ def probed_size(model: Any) -> float:
     mean_loss(model, small_gpt.shakespeare().windows(4, 32)).backward()
     hook.remove()
     return sizes[0]
+
+
+def at_the_end(
+    run: Run,
+    placements: Iterable[str],
+    build: Callable[..., nn.Module],
+    gradient_norms: Callable[[Any], list[float]],
+) -> tuple[Ends, Ends]:
+    """Return the stream's size after the last block, and this block's gradient, when untrained."""
+    sizes: Ends = {}
+    gradients: Ends = {}
+    for name, layers in product(placements, depths(run)):
+        stacks: list[Any] = [
+            build(name, layers, width(run), seed).double() for seed in run.seeds(3)
+        ]
+        sizes[name, layers] = [probed_size(stack) for stack in stacks]  # leaves the gradients there
+        gradients[name, layers] = [gradient_norms(stack.blocks)[-1] for stack in stacks]
+    return sizes, gradients
 
 
 @torch.no_grad()
@@ -369,6 +391,11 @@ def difference(a: list[float], b: list[float]) -> list[float]:
     return [x - y for x, y in zip(a, b, strict=True)]
 
 
+def ratio(a: list[float], b: list[float]) -> list[float]:
+    """Return a ÷ b, seed by seed."""
+    return [x / y for x, y in zip(a, b, strict=True)]
+
+
 STUDENT = {3: 4.303, 5: 2.776}  # t for this number of values, two-sided 95 %
 
 
@@ -380,17 +407,21 @@ def lower_limit(gains: list[float]) -> float:
 
 
 @torch.no_grad()
-def scores_of_one_pair(attention: Any, tokens: Tensor, position: Position, length: int) -> Tensor:
-    """Return the score of one query token and one key token at all places, (T, T), in head 0."""
-    heads = attention.heads
-    d = attention.q.in_features
-    query, key = tokens  # (d,) each
+def pair_scores(run: Run, position: Position, length: int = 128, d: int = 64) -> Tensor:
+    """Return the score of one query token and one key token at all places, (T, T).
+
+    It is that of head 0 of an untrained layer, which is the same for every position.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seeds(1)[0])
+        attention = Attention(d)
+        query, key = torch.randn(2, d)
     q = attention.q(position.embed(query.expand(1, length, d)))  # (1, T, d)
     k = attention.k(position.embed(key.expand(1, length, d)))
-    q = position.turn(q.unflatten(-1, (heads, -1)).transpose(1, 2))  # (1, H, T, D)
-    k = position.turn(k.unflatten(-1, (heads, -1)).transpose(1, 2))
-    scores = q @ k.mT / math.sqrt(d // heads)  # (1, H, T, T)
-    bias = position.bias(heads, length)
+    q = position.turn(split_heads(q, attention.heads))  # (1, H, T, D)
+    k = position.turn(split_heads(k, attention.heads))
+    scores = q @ k.mT / math.sqrt(d // attention.heads)  # (1, H, T, T)
+    bias = position.bias(attention.heads, length)
     return (scores if bias is None else scores + bias)[0, 0]
 
 

@@ -282,10 +282,21 @@ def test_the_best_rate_is_inside_the_grid():
     assert training.BEST in training.GRID
 
 
-def test_the_prose_quotes_the_weights_of_far_tokens_for_four_heads():
-    scores = lab.Alibi().bias(4, 513)[:, -1]  # of the query at position 512, (H, T)
-    shares = scores.softmax(-1)[:, : 512 - 63].sum(-1)
-    assert [f"{share:.0%}" for share in shares] == ["0%", "2%", "37%", "74%"]
+@pytest.mark.parametrize("heads", [4, 8])
+def test_the_prose_quotes_the_tokens_with_half_the_weight_of_the_flattest_head(heads):
+    slope = -lab.Alibi().bias(heads, 2)[-1, 1, 0].item()
+    weights = torch.exp(-slope * torch.arange(10_000))  # of equal keys, by distance
+    shares = weights.cumsum(0) / weights.sum()
+    assert shares[176] < 0.5 <= shares[177]
+
+
+def test_the_score_of_a_pair_has_the_same_layer_and_tokens_for_every_position():
+    run = a_run()
+    plain, again = (training.pair_scores(run, small_gpt.Position()) for _ in range(2))
+    assert torch.equal(plain, again)
+    assert (plain - plain[0, 0]).abs().max() < 1e-6
+    biased = training.pair_scores(run, lab.Alibi())
+    torch.testing.assert_close(biased - plain, lab.Alibi().bias(4, 128)[0], rtol=0, atol=1e-5)
 
 
 def test_baselines_are_counted_on_the_training_text():
@@ -311,7 +322,7 @@ def test_the_prose_quotes_the_right_rates_of_a_warm_up():
     assert sum(warm) == pytest.approx(sum(cold))
 
 
-# The view.
+# The views.
 
 
 @pytest.fixture
@@ -321,6 +332,20 @@ def rotation(tmp_path):
     (view,) = run.current.items
     assert isinstance(view, View)
     return view
+
+
+def test_the_lengths_are_means_over_the_seeds_and_over_half_octaves(tmp_path):
+    run = a_run(folder=tmp_path)
+    seeds = [torch.arange(512.0), torch.arange(512.0) + 2]
+    reading = training.Reading(seeds, [], [], [])
+    view_data.show_lengths(run, {"RoPE": reading}, 64, torch.ones(512))
+    (view,) = run.current.items
+    data = json.loads(view.path.read_text("utf-8"))
+    assert data["edges"] == [4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512]
+    (line,) = data["encodings"]
+    assert line["losses"][0] == (4 + 5) / 2 + 1
+    assert len(line["losses"]) == len(data["baseline"]["losses"]) == len(view.rows) == 14
+    assert view.rows[-1][0] == "362 to 511"
 
 
 def test_the_rotation_table_depends_on_the_offset_alone(rotation):

@@ -128,7 +128,7 @@ def test_interpolated_positions_are_evenly_spaced_below_the_training_length(leng
 @pytest.mark.parametrize("factor", [2, 8])
 def test_a_larger_base_divides_the_slowest_frequency_alone_by_the_full_factor(size, factor):
     run = a_run(size)
-    plain = lab.longer(run, "as it is", factor).frequencies
+    plain = lab.longer(run, "plain RoPE", factor).frequencies
     slowed = lab.longer(run, "larger base", factor).frequencies
     ratio = plain / slowed
     assert ratio[0] == 1
@@ -139,7 +139,7 @@ def test_a_larger_base_divides_the_slowest_frequency_alone_by_the_full_factor(si
 @pytest.mark.parametrize("size", SIZES)
 def test_yarn_changes_frequencies_from_none_to_all_of_the_factor(size):
     run = a_run(size)
-    ratio = lab.longer(run, "as it is", 8).frequencies / lab.longer(run, "YaRN", 8).frequencies
+    ratio = lab.longer(run, "plain RoPE", 8).frequencies / lab.longer(run, "YaRN", 8).frequencies
     assert ratio[0] == 1
     assert ratio[-1] == pytest.approx(8)
     assert (ratio.diff() >= 0).all()
@@ -175,7 +175,7 @@ def test_the_prose_quotes_the_right_turns():
 def test_long_rotary_as_it_is_equals_rope_and_a_scale_multiplies_scores():
     run = a_run()
     x = randn(2, 4, 10, 12)
-    plain = lab.longer(run, "as it is", 8)
+    plain = lab.longer(run, "plain RoPE", 8)
     torch.testing.assert_close(plain.turn(x), Rotary().turn(x))
     scaled = lab.LongRotary(plain.frequencies, scale=1.5)
     torch.testing.assert_close(
