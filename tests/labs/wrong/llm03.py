@@ -62,6 +62,13 @@ def a_loop_all_the_same(a, b):
     return torch.stack(rows)
 
 
+def loops_over_lists(a, b):
+    rows = a.tolist()
+    columns = b.T.tolist()
+    y = [[sum(map(float.__mul__, row, column)) for column in columns] for row in rows]
+    return torch.tensor(y, dtype=a.dtype)
+
+
 def an_axis_of_one_forgotten(a, b):
     return (a * b).sum(1)
 
@@ -200,6 +207,11 @@ def only_batches_of_rows(x, w, g):
     return g @ w, torch.einsum("bi,bj->ij", g, x), g.sum(0)
 
 
+def flattened_with_an_axis_at_least(x, w, g):
+    rows = g.flatten(0, -2)
+    return g @ w, rows.T @ x.flatten(0, -2), rows.sum(0)
+
+
 def backward(change):
     """Return a backward whose three gradients are changed by a function of them, x and g."""
     return lambda x, w, g: change(*lab.linear_backward(x, w, g), x, g)
@@ -236,6 +248,7 @@ WRONG = [
     ("matmul_broadcast", transposed_by_accident, "the result is transposed"),
     ("matmul_broadcast", mean_for_sum, "the sum is a mean"),
     ("matmul_broadcast", a_loop_all_the_same, "without a loop"),
+    ("matmul_broadcast", loops_over_lists, "calls tolist.* without a loop"),
     ("matmul_broadcast", an_axis_of_one_forgotten, "expected shape"),
     ("broadcast_shape", aligned_at_the_left, "aligned at the left"),
     ("broadcast_shape", the_larger_of_two, "the other size, not the larger"),
@@ -273,6 +286,7 @@ WRONG = [
     ("Linear.forward", WithoutGradients, "no gradient reaches"),
     ("linear_backward", dx_by_the_transpose, "which factor is transposed"),
     ("linear_backward", only_batches_of_rows, "flatten all axes"),
+    ("linear_backward", flattened_with_an_axis_at_least, "one input has no batch axis"),
     ("linear_backward", weights_transposed, "is dw transposed"),
     ("linear_backward", averaged, "is dw averaged"),
     ("linear_backward", bias_averaged, "is dbias averaged"),
