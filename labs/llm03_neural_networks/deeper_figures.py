@@ -86,7 +86,7 @@ def singular_values(
     shares.axhline(80, color="C6", lw=1, ls=":")
     shares.set(xlabel="k, singular values in use", ylabel="test accuracy (%)", ylim=(0, 100))
     shares.set_xticks([0, 3, 6, 9])
-    shares.set_title("Half of them read most digits", fontsize=11)
+    shares.set_title("Five of nine read most digits", fontsize=11)
     caption = (
         "Left: singular values of the centred rows, at the start and trained. Right: accuracy "
         "with the k largest of them, three seeds."
@@ -137,11 +137,12 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs]) -> Draw
         axes[0].text(depth + 0.8, end, start.replace(", ", ",\n"), color=f"C{i}", va="center")
     axes[1].text(depth, 0.5, "the others", ha="right", va="bottom")
     axes[1].text(depth - 8, 3e-5, "PyTorch", color="C2", ha="right")
-    axes[0].set(xlabel="layer", ylabel="RMS", title="The size of the numbers")
-    axes[1].set(xlabel="layer", ylabel="spread ÷ RMS", title="What distinguishes inputs")
+    axes[0].set(xlabel="layer", ylabel="RMS", title="size of the numbers")
+    axes[1].set(xlabel="layer", ylabel="spread ÷ RMS", title="share that differs between inputs")
     for ax in axes:
         ax.set_xticks(range(0, depth + 1, 5))
     axes[0].set_xlim(0, depth + 12)
+    fig.suptitle("PyTorch's biases keep a size, and lose what distinguishes inputs", fontsize=12)
     caption = (
         "20 ReLU layers. Points: measured; lines: theory. On the right, three starts have the "
         "same values."

@@ -19,9 +19,9 @@ def split_digits(run: Run, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x[:TRAIN], y[:TRAIN], x[TRAIN:], y[TRAIN:]
 
 
-def accuracy(scores: Tensor, labels: Tensor) -> float:
-    """Return the share of images whose largest score, (B, 10), is at their label, (B,)."""
-    return (scores.argmax(-1) == labels).float().mean().item()
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Return the share of images whose largest logit, (B, 10), is at their label, (B,)."""
+    return (logits.argmax(-1) == labels).float().mean().item()
 
 
 def mean_images(x: Tensor, y: Tensor) -> Tensor:
@@ -29,10 +29,10 @@ def mean_images(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([x[y == digit].mean(0) for digit in range(10)])
 
 
-def own_scores(scores: Tensor) -> int:
-    """Return how many of ten images have their largest score, (10, 10), at their own place."""
-    own = torch.arange(10, device=scores.device)
-    return int((scores.argmax(-1) == own).sum())
+def own_logits(logits: Tensor) -> int:
+    """Return how many of ten images have their largest logit, (10, 10), at their own place."""
+    own = torch.arange(10, device=logits.device)
+    return int((logits.argmax(-1) == own).sum())
 
 
 def darkest_in_the_middle(row: Tensor) -> int:

@@ -93,6 +93,48 @@ def either_order(rotation: Matrix, shear: Matrix) -> Drawn:
     return fig, caption, alt
 
 
+def _equation(ax: Any, parts: Sequence[Any], top: float, height: int) -> None:
+    """Write signs, and arrays with their colours as cells, from left to right."""
+    at = 0.0
+    for part in parts:
+        if isinstance(part, str):
+            width = 0.8 + 0.3 * len(part)
+            ax.text(at + width / 2 - 0.03, top - height / 2, part, ha="center", va="center")
+            at += width
+        else:
+            numbers, colour = part
+            at = _cells(ax, numbers, at, (1, 1), colour, top - (height - len(numbers)) / 2)
+
+
+def two_readings() -> Drawn:
+    """Draw w x + bias of the text's example as a sum of columns, and as rows times the input."""
+    fig, axes = plt.subplots(2, 1, figsize=(7.2, 3.2))
+    x = [[1], [2], [3]]
+    bias = ([[10], [20]], "C6")
+    y = ([[17], [21]], "C6")
+    columns = ([[1], [0]], "C0"), ([[0], ["−1"]], "C1"), ([[2], [1]], "C2")
+    first, second, third = columns
+    parts = ["1 ×", first, "+ 2 ×", second, "+ 3 ×", third, "+", bias, "=", y]
+    _equation(axes[0], parts, 0, 2)
+    axes[0].set_title("By columns: input j adds its number times column j", fontsize=11)
+    first, second = ([[1, 0, 2]], "C0"), ([[0, "−1", 1]], "C1")
+    parts = [first, "·", (x, "C6"), "+ 10 = 17", "   ", second, "·", (x, "C6"), "+ 20 = 21"]
+    _equation(axes[1], parts, 0, 3)
+    axes[1].set_title("By rows: output i is row i times the input, plus its bias", fontsize=11)
+    for ax, height in zip(axes, (2.2, 3.2), strict=True):
+        ax.set(xlim=(-0.2, 20), ylim=(-height, 0.2), aspect="equal")
+        ax.axis("off")
+    fig.suptitle("Two ways to read a weight matrix, and both give 17 and 21", fontsize=12)
+    caption = (
+        "The example's weight, input and bias. Above, a colour for each column; below, each row."
+    )
+    alt = (
+        "Above, three columns of numbers, times 1, 2 and 3, plus the bias make a column of 17 and "
+        "21. Below, two rows of numbers times the input, plus 10 and 20, make 17 and 21."
+    )
+    return fig, caption, alt
+
+
 def times(sizes: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Drawn:
     """Draw the time of a product over the size of its matrices, a line for each way."""
     fig, ax = plt.subplots()
@@ -166,18 +208,20 @@ def bend(corners: Tensor, w1: Tensor) -> Drawn:
     return fig, caption, alt
 
 
-def _cells(ax: Any, numbers: Any, left: float, copies: tuple[int, int], colour: str) -> float:
+def _cells(
+    ax: Any, numbers: Any, left: float, copies: tuple[int, int], colour: str, top: float = 0
+) -> float:
     """Draw an array as cells, with pale copies along either axis; return the right edge."""
     rows, columns = np.shape(numbers)
     for i in range(rows * copies[0]):
         for j in range(columns * copies[1]):
             copied = i >= rows or j >= columns
-            box = Rectangle((left + j, -i), 0.94, -0.94, ec=colour, lw=0 if copied else 1.6)
+            box = Rectangle((left + j, top - i), 0.94, -0.94, ec=colour, lw=0 if copied else 1.6)
             box.set(fc=colour, alpha=0.12 if copied else 1, fill=copied)
             ax.add_patch(box)
             value = numbers[i % rows][j % columns]
             ink = {"color": "C6", "alpha": 0.55 if copied else 1}
-            ax.text(left + j + 0.47, -i - 0.49, value, ha="center", va="center", **ink)
+            ax.text(left + j + 0.47, top - i - 0.49, value, ha="center", va="center", **ink)
     return left + columns * copies[1]
 
 
@@ -234,7 +278,8 @@ def _block(ax: Any, corner: tuple[float, float], sides: tuple[str, str], name: s
     height, width = (lengths[side] for side in sides)
     x, y = corner
     ax.add_patch(Rectangle((x, y - height / 2), width, height, fc=c, ec=c, alpha=0.25, lw=2))
-    ax.text(x + width / 2, y, name, ha="center", va="center", fontsize=13)
+    below = height / 2 + 0.35 if height < 0.5 else 0  # a name is taller than a row of 1
+    ax.text(x + width / 2, y - below, name, ha="center", va="center", fontsize=13)
     ax.text(x - 0.12, y, sides[0], ha="right", va="center", style="italic")
     ax.text(x + width / 2, y + height / 2 + 0.08, sides[1], ha="center", style="italic")
 
@@ -242,30 +287,35 @@ def _block(ax: Any, corner: tuple[float, float], sides: tuple[str, str], name: s
 def backward_shapes() -> Drawn:
     """Draw the products of forward and backward as rectangles with labelled sides."""
     fig, ax = plt.subplots(figsize=(7.2, 6.0))
-    rows = [
-        ("forward", ("x", "Bn", "C0"), ("wᵀ", "nm", "C1"), ("y", "Bm", "C2")),
-        ("backward", ("g", "Bm", "C2"), ("w", "mn", "C1"), ("dx", "Bn", "C0")),
-        ("backward", ("gᵀ", "mB", "C2"), ("x", "Bn", "C0"), ("dw", "mn", "C1")),
-        ("backward", ("1", "1B", "C6"), ("g", "Bm", "C2"), ("dbias", "1m", "C3")),
-    ]
-    for i, (title, *blocks) in enumerate(rows):
+    x = ("x", "Bn", "C0")
+    g = ("g", "Bm", "C2")
+    rows = (
+        ("forward", (0, x), "·", (3.4, ("wᵀ", "nm", "C1")), "+", (5.6, ("bias", "1m", "C3"))),
+        ("backward", (0, g), "·", (3.4, ("w", "mn", "C1"))),
+        ("backward", (0, ("gᵀ", "mB", "C2")), "·", (3.4, x)),
+        ("backward", (0, ("1", "1B", "C6")), "·", (3.4, g)),
+    )
+    results = (("y", "Bm", "C2"), ("dx", "Bn", "C0"), ("dw", "mn", "C1"), ("dbias", "1m", "C3"))
+    for i, ((title, *parts), result) in enumerate(zip(rows, results, strict=True)):
         y = -2.9 * i
         ax.text(-2.6, y, title, va="center")
-        for x, sign, (name, sides, colour) in zip(
-            (0, 3.4, 6.8), ("·", "=", ""), blocks, strict=True
-        ):
-            _block(ax, (x, y), (sides[0], sides[1]), name, colour)
-            ax.text(x + 2.65, y, sign, fontsize=15, ha="center", va="center")
-    ax.set(xlim=(-2.7, 9.3), ylim=(-9.9, 1.5), aspect="equal")
+        for part, following in zip(parts[::2], [*parts[1::2], "="], strict=True):
+            left, (name, sides, colour) = part
+            _block(ax, (left, y), (sides[0], sides[1]), name, colour)
+            sign = {"·": 2.75, "+": 4.9, "=": 7.1}[following]
+            ax.text(sign, y, following, fontsize=15, ha="center", va="center")
+        name, sides, colour = result
+        _block(ax, (7.9, y), (sides[0], sides[1]), name, colour)
+    ax.set(xlim=(-2.7, 10.3), ylim=(-9.9, 1.5), aspect="equal")
     ax.set_title("A gradient has the shape of its tensor")
     ax.axis("off")
     caption = (
-        "Forward and backward as products of matrices. Equal colours mark equal shapes; 1 is "
-        "a row of ones."
+        "Forward and backward as products of matrices. A tensor, its transpose and its gradient "
+        "have the same colour; g is the gradient of y. 1 is a row of ones."
     )
     alt = (
-        "Four equations of rectangles, sides labelled B, n and m: x times w transposed is y; "
-        "g times w is dx; g transposed times x is dw; a row of ones times g is dbias."
+        "Four equations of rectangles, sides labelled B, n and m: x times w transposed, plus the "
+        "bias, is y; g times w is dx; g transposed times x is dw; a row of ones times g is dbias."
     )
     return fig, caption, alt
 
@@ -277,6 +327,7 @@ def _picture(ax: Any, image: Tensor, most: float | None = None) -> Any:
         looks = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
     ax.set(xticks=[], yticks=[])
     ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
     return ax.imshow(image.view(8, 8), **looks)
 
 
@@ -319,9 +370,9 @@ def rows_as_pictures(means: Tensor, weight: Tensor, blank: Tensor) -> Drawn:
 
 
 def reading(image: Tensor, label: int, weight: Tensor, bias: Tensor) -> Drawn:
-    """Draw how an image gets two scores: the right digit's, and the best of the others."""
-    scores = weight @ image + bias
-    others = scores.clone()
+    """Draw how an image gets two logits: the right digit's, and the best of the others."""
+    logits = weight @ image + bias
+    others = logits.clone()
     others[label] = -torch.inf
     digits = (label, int(others.argmax()))
     most = weight.abs().max().item()
@@ -334,17 +385,17 @@ def reading(image: Tensor, label: int, weight: Tensor, bias: Tensor) -> Drawn:
         drawn = _picture(row[2], product, most)
         row[0].set_title("image", fontsize=11)
         row[1].set_title(f"× row of {digit}", fontsize=11)
-        total = f"= {product.sum():.1f}, score {scores[digit]:.1f}".replace("-", "−")
+        total = f"= {product.sum():.1f}, logit {logits[digit]:.1f}".replace("-", "−")
         row[2].set_title(total, fontsize=11)
     fig.colorbar(drawn, ax=axes, pad=0.02, label="weight; product")
     fig.suptitle(f"How the layer reads a {label}: image times row, summed", fontsize=12)
     caption = (
         "The row of the right digit and of the next best, times the image. The sum of the "
-        "product, and the bias, is the score, up to the same constant for all digits."
+        "product, and the bias, is the logit, up to the same constant for all digits."
     )
     alt = (
         "Two rows of three pictures: an image, a row of weights, their product. The products "
-        "sum to two scores."
+        "sum to two logits."
     )
     return fig, caption, alt
 

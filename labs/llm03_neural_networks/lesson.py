@@ -2,11 +2,11 @@
 # # LLM03 · Neural network fundamentals
 # A linear layer from every side: as geometry, as code, as a module, and as pictures.
 #
-# **You will be able to** read a matrix as a movement of the plane; multiply matrices in four ways;
-# say what a ReLU does between two layers; predict the shape of a broadcast sum. You will write
-# `Linear` with its backward pass and look at what a trained weight matrix has learned.
-# **Builds on** LLM02: gradients, the softmax, training. **Takes** 45 minutes to read, half a minute
-# to run (`tiny`).
+# **You will be able to** read a matrix as a movement of the plane; say what a ReLU does between two
+# layers; predict the shape of a broadcast sum. You will multiply matrices in four ways, write
+# `Linear` with its backward pass, and look at what a trained weight matrix has learned. **Builds
+# on** LLM02: gradients, the softmax, training. **Takes** 45 minutes to read, ten seconds to run
+# (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -23,7 +23,7 @@ from labs.llm03_neural_networks.digits import (
     check_blank_pixels,
     darkest_in_the_middle,
     mean_images,
-    own_scores,
+    own_logits,
     split_digits,
 )
 from labs.llm03_neural_networks.plane import MOVES, ROTATION, SHEAR, area
@@ -47,10 +47,10 @@ FLOAT32 = tolerance(torch.float32)
 #
 # So the matrix moves every point of the plane. The point $x_1 = 1$, $x_2 = 0$ lands on the first
 # column, and the point $x_1 = 0$, $x_2 = 1$ on the second. **The columns are where the two unit
-# vectors land.** Every other point takes $x_1$ steps along the first column and $x_2$ steps along
-# the second. Grid lines therefore stay straight, parallel and evenly spaced, unless they all fall
-# on one line. The origin stays where it is. Such a map is called *linear*: the image of a sum is
-# the sum of the images, and the image of a multiple is the same multiple of the image.
+# vectors land.** To find where another point lands, go $x_1$ times along the first column, then
+# $x_2$ times along the second. Grid lines therefore stay straight, parallel and evenly spaced,
+# unless they all fall on one line. The origin stays where it is. Such a map is called *linear*: it
+# takes a sum to the sum of the images, and a multiple to the same multiple of the image.
 #
 # An example is the **shear**, which pushes each point sideways by its height:
 #
@@ -70,10 +70,11 @@ FLOAT32 = tolerance(torch.float32)
 # by $B$ first and the result by $A$. The order matters. The determinants multiply:
 # $\det AB = \det A \cdot \det B$.
 #
-# How far does a matrix stretch a vector? It takes the unit circle to an ellipse. The half-axes are
-# the **singular values** $\sigma_1 \ge \sigma_2$, the largest and the smallest stretch. The shear
-# has $\sigma_1 = 1.62$ and $\sigma_2 = 0.62$; their product is its area factor, 1. A projection has
-# $\sigma_2 = 0$. **The rank is the number of singular values that are not 0.**
+# How far does a matrix stretch a vector? The image of the unit circle is an ellipse. The lengths of
+# its half-axes are the **singular values** $\sigma_1 \ge \sigma_2$, the largest and the smallest
+# stretch. The shear has $\sigma_1 = 1.62$ and $\sigma_2 = 0.62$; their product, 1, is its area
+# factor. A projection has $\sigma_2 = 0$. **The rank is the number of singular values that are not
+# 0.**
 #
 # In code a batch of points is a matrix with a point in each *row*. So the matrix stands on the
 # right, transposed: `x @ a.T` moves every row of `x`. First $B$, then $A$ is `x @ b.T @ a.T`.
@@ -126,9 +127,9 @@ def a_product_is_one_movement_after_another(run: Run):
 
 # %% [markdown]
 # ## 2. A linear layer, four ways
-# A **linear layer** multiplies $n$ inputs by an $m \times n$ matrix, which gives $m$ outputs. Then
-# it adds a shift, the **bias**. The matrix is its **weight** $w$, with one row for each output. A
-# batch $x$ of $B$ inputs is $B \times n$, and the output $y$ is $B \times m$:
+# LLM02's linear layer computed $xW + b$ with $W$ of $n \times m$ numbers. `nn.Linear` stores the
+# transpose, and from here on so do we: the weight $w$ is $m \times n$, with a row for each output.
+# A batch $x$ of $B$ inputs is $B \times n$, and the output $y$ is $B \times m$:
 #
 # $$y_{bi} = \sum_j w_{ij}\, x_{bj} + \text{bias}_i$$
 #
@@ -140,20 +141,20 @@ def a_product_is_one_movement_after_another(run: Run):
 # = \begin{pmatrix} 17 \\ 21 \end{pmatrix}
 # $$
 #
-# The first output is $1 \cdot 1 + 0 \cdot 2 + 2 \cdot 3 + 10 = 17$. There are two ways to read a
-# weight matrix, and both give this sum. **Column $j$ is what input $j$ adds to all outputs**, as in
-# section 1. **Row $i$ is what output $i$ takes from all inputs**: the output is the dot product of
-# the row and the input, plus the bias.
+# The figure reads this weight in two ways. **Column $j$ is what input $j$ adds to all outputs**, as
+# in section 1. **Row $i$ is what output $i$ takes from all inputs**: the output is the dot product
+# of the row and the input, plus the bias.
 #
-# The sum is a matrix product, $x w^\top$. Each of its $Bm$ numbers takes $n$ multiplications and
-# about as many additions. That makes $2Bmn$ floating-point operations, or **FLOPs**; the bias adds
-# only $Bm$. There are four ways to write a product of two matrices $a$ and $b$, of $B \times n$ and
-# $n \times m$ numbers. For a layer, $a$ is $x$ and $b$ is $w$ transposed.
+# For a batch the sums are a matrix product, $x w^\top$. Each of its $Bm$ numbers takes $n$
+# multiplications and about as many additions. That makes $2Bmn$ floating-point operations, or
+# **FLOPs**; the bias adds only $Bm$. Here are four ways to write a product of two matrices $a$ and
+# $b$, of $B \times n$ and $n \times m$ numbers. For a layer, $a$ is $x$ and $b$ is $w$ transposed.
 #
 # - **Loops** run over rows, columns, and the $n$ terms of each sum. Only single numbers are
 #   multiplied.
 # - **Broadcast and sum** lays out all $Bnm$ products in one array, then sums over the middle axis.
-#   The array has $n$ times as many numbers as the result.
+#   The array has $n$ times as many numbers as the result. An index `None` adds an axis of size 1 to
+#   stretch: `a[:, None, :]` has the shape $B \times 1 \times n$. Section 4 has the rules.
 # - **Einsum** names the axes: `bn,nm->bm`. A letter that stands in both inputs is matched. A letter
 #   that the result lacks is summed over.
 # - **Matmul**, `a @ b`, calls a library that was tuned for the processor.
@@ -233,6 +234,8 @@ def four_ways_give_the_same_numbers(run: Run):
     at = sizes.index(64)
     ratio = times["loops"][at] / times["matmul"][at]
     run.measure("64 × 64: loops ÷ matmul, time", ratio, timed=True)
+    fig, caption, alt = figures.two_readings()
+    run.figure(fig, "readings", caption, alt=alt)
     fig, caption, alt = figures.times(sizes, times)
     run.figure(fig, "times", caption, alt=alt)
     return f"For 64 × 64 these loops take {rounded(ratio)} times as long as matmul."
@@ -261,8 +264,8 @@ def four_ways_give_the_same_numbers(run: Run):
 # the square to a line. The ReLU bends this line to a corner. Now a straight cut separates its tip
 # from its arms.
 #
-# A single linear layer can't do this. Its outputs at $(0, 0)$ and $(1, 1)$ have the same sum as its
-# outputs at the two other corners, because both pairs have the same middle.
+# A single linear layer can't do this. Its outputs at $(0, 0)$ and $(1, 1)$ have the same sum as
+# those at the two other corners, because both pairs have the same middle. XOR needs 0 and 2.
 
 
 # %% 3. A bend
@@ -293,8 +296,8 @@ def a_bend_keeps_two_layers_apart(run: Run):
 # %% [markdown]
 # ## 4. Broadcasting stretches arrays
 # `x + y` adds number by number, so the shapes must fit. They need not be equal: **broadcasting**
-# uses an array as if it were repeated along an axis, until it is as long as the other. No copy is
-# made in memory. The figure shows the repeated numbers in a pale colour. The rule is NumPy's:
+# repeats an array along an axis until it is as long as the other. It makes no copy in memory. The
+# figure shows the repeated numbers in a pale colour. The rule is NumPy's:
 #
 # - Write the two shapes one below the other, *aligned at the right*.
 # - A missing axis on the left counts as 1.
@@ -365,25 +368,25 @@ def the_rule_gives_pytorchs_shapes(run: Run):
 
 # %% [markdown]
 # ## 5. `Linear` as a module
-# A layer needs its numbers between calls: the weight and the bias. An `nn.Module` stores them as
-# **parameters**, tensors that the optimizer may change. `model.parameters` finds them, also inside
-# modules inside modules, and `model.state_dict` returns them by name. A checkpoint of a model is
-# this dictionary, in a file.
-#
-# Three methods make a linear layer. `__init__` allocates the tensors. `reset_parameters` fills them
-# with random numbers, the **initialisation**. `forward` computes the output; `layer(x)` calls it.
+# LLM02 built networks from `nn.Linear`. Now you build `nn.Linear`. Its weight and bias are of the
+# type `nn.Parameter`. Assigned to an attribute of a module they are registered, as layers are, so
+# the optimizer gets them. `model.state_dict` returns them by name. A checkpoint of a model is this
+# dictionary, in a file. Of the layer's three methods, `__init__` allocates both tensors,
+# `reset_parameters` fills them with random numbers, the **initialisation**, and `forward` computes
+# the output.
 #
 # **How large should the random numbers be?** An output sums $n$ products. If the inputs are
 # independent with variance 1, and the weights have the variance $s^2$, the sum has the variance
 # $n s^2$. Weights of variance 1 would make outputs $\sqrt n$ times as large as the inputs. For
-# outputs as large as the inputs, choose $s = 1/\sqrt n$.
+# outputs as large as the inputs, choose $s = 1/\sqrt n$. This is LLM02's gain of 1.
 #
 # PyTorch's `nn.Linear` also divides by $\sqrt n$. It samples weight and bias uniformly between
 # $-1/\sqrt n$ and $1/\sqrt n$. A uniform number between $-c$ and $c$ has the variance $c^2/3$, so
-# these weights are smaller by $\sqrt 3$. The output has the variance $\frac{1}{3} + \frac{1}{3n}$:
-# outputs are 0.58 times as large as inputs. PyTorch's code calls this `kaiming_uniform_` with
-# $a = \sqrt 5$, and gives no reason for it. For a single layer either will do. LLM03+ compares them
-# in twenty layers.
+# these weights are $\sqrt 3$ times smaller. The output has the variance
+# $\frac{1}{3} + \frac{1}{3n}$: outputs are 0.58 times as large as inputs. PyTorch's code writes
+# this as `kaiming_uniform_` with $a = \sqrt 5$, and its comment only says that the two are the
+# same. For a single layer either will do. LLM03+ compares them in twenty layers, and derives the
+# gain $\sqrt 2$.
 
 
 # %% 5. Linear
@@ -469,30 +472,24 @@ def our_module_replaces_the_librarys(run: Run):
 
 # %% [markdown]
 # ## 6. The backward pass of `Linear`
-# Training needs the gradient of the loss with respect to every parameter. LLM02 built autograd from
-# the backward passes of single operations, a matrix product and `unbroadcast` among them. `Linear`
-# is a product and a broadcast sum. New here: $x$ may have several batch axes. We write $dx$ for
-# $\partial\text{loss}/\partial x$, and so on.
-#
-# Backward gets $g = \partial\text{loss}/\partial y$, which has the shape of $y$. It returns the
-# gradients with respect to $x$, $w$ and the bias. Take one weight, $w_{ij}$. It stands in the
-# output $y_{bi}$ of every input $b$, multiplied by $x_{bj}$. If $w_{ij}$ grows by a small
-# $\varepsilon$, the output grows by $\varepsilon x_{bj}$ and the loss by
-# $\varepsilon g_{bi} x_{bj}$. So the gradient of $w_{ij}$ is the sum of $g_{bi} x_{bj}$ over the
-# batch. The same for all three:
+# LLM02 found what a matrix product $y = ab$ sends back. Let $g$ be $\partial L/\partial y$. Then
+# $a$ gets $g b^\top$, and $b$ gets $a^\top g$. In `Linear`, $a$ is $x$ and $b$ is $w^\top$. So $x$
+# gets $gw$, and $w^\top$ gets $x^\top g$. The weight itself gets the transpose of that, $g^\top x$.
+# The bias was stretched over the batch, so its gradient is a sum over the batch. We write $dx$ for
+# $\partial L/\partial x$, and so on. Number by number:
 #
 # $$
 # \begin{aligned}
-# dx_{bj} &= \sum_i g_{bi} w_{ij} \\
-# dw_{ij} &= \sum_b g_{bi} x_{bj} \\
-# d\text{bias}_i &= \sum_b g_{bi}
+# dx &= g w, & dx_{bj} &= \sum_i g_{bi} w_{ij} \\
+# dw &= g^\top x, & dw_{ij} &= \sum_b g_{bi} x_{bj} \\
+# & & d\text{bias}_i &= \sum_b g_{bi}
 # \end{aligned}
 # $$
 #
-# As products these are $dx = g w$ and $dw = g^\top x$. The figure shows the shapes. While $B$, $n$
-# and $m$ differ, only one order of the factors fits. In a square layer, $n = m$, a wrong transpose
-# raises no error: shapes that fit need not mean what you want. The bias was broadcast over the
-# batch, so its gradient is summed over the batch.
+# **New here: $x$ may have several batch axes**, for example texts and the tokens of each. All
+# inputs along all these axes used the same weight and bias, so both sums over $b$ run over all of
+# them. The figure shows the shapes. While $B$, $n$ and $m$ differ, only one order of the factors
+# fits. In a square layer, $n = m$, a wrong transpose raises no error.
 #
 # Take the example of section 2 with a second input. Let $x$ and $g$ be
 #
@@ -531,7 +528,7 @@ def linear_backward(x: Tensor, w: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Te
     """Return the gradients of the loss with respect to x, the weight w and the bias.
 
     Args:
-        x: the inputs of `forward`, (..., n).
+        x: the inputs of `forward`, (..., n), with any number of batch axes or none.
         w: the weight, (m, n).
         g: the gradient with respect to the output, (..., m).
     """
@@ -575,25 +572,26 @@ def the_backward_by_hand_is_autograds(run: Run):
 
 # %% [markdown]
 # ## 7. What a weight matrix has learned
-# Now train one: a single layer that reads digits. An image has 8 × 8 pixels between 0 and 1, so
-# $n = 64$; there is an output for each digit, so $m = 10$. The digit with the largest output, or
-# **score**, wins. The loss is the cross-entropy of LLM02. Its gradient with respect to the scores
-# is the softmax, minus 1 at the right digit. The loss is a mean over the images, so this is divided
-# by their number. Your `linear_backward` does the rest, without autograd. Each step moves the
-# parameters by 0.2 times their gradient.
+# Now train one: a single layer that reads LLM02's digits. An image has 8 × 8 pixels between 0 and
+# 1, so $n = 64$; there is an output for each digit, so $m = 10$. The outputs are logits, and the
+# digit with the largest wins. The loss is the mean cross-entropy over the images. LLM02 found its
+# gradient with respect to the logits: the softmax, minus 1 at the right digit, divided by the
+# number of images. Your `linear_backward` does the rest, without autograd. Each step subtracts 0.2
+# times the gradient from the parameters.
 #
-# **A row of the weight has one number for each pixel, so it is a picture**. To get a score,
-# multiply the row by the image, pixel by pixel, and sum, as the figure does for two rows.
+# **A row of the weight has one number for each pixel, so it is a picture**. To get a logit,
+# multiply row and image pixel by pixel, sum, and add the bias. The figure does it for two rows.
 #
-# **Only differences between rows matter.** If all scores grow by the same number, the softmax stays
+# **Only differences between rows matter.** If all logits grow by the same number, the softmax stays
 # the same. So the same picture, added to all rows, changes nothing. We subtract from each row the
-# mean of all rows. Training never changes this mean, because the gradients of the ten scores sum to
-# zero: it is a leftover of the random start. Without it the pictures have less noise. Ink counts
-# for the digit where its row is positive, and against it where it is negative. The ten centred rows
-# sum to zero, so their rank is at most 9.
+# mean of all rows. Training never changes this mean, because the gradients of the ten logits sum to
+# zero: it is a leftover of the random start. Without the mean the pictures show less noise. Ink
+# counts for the digit where its row is positive, and against it where it is negative. The ten
+# centred rows sum to zero, so their rank is at most 9.
 #
-# And look at $dw = g^\top x$ again. A pixel that is blank in every training image has $x_{bj} = 0$,
-# so its weights stay as `reset_parameters` left them. If a new image has ink there, they add noise.
+# One more consequence of $dw = g^\top x$: a pixel that is blank in every training image has
+# $x_{bj} = 0$, so its weights stay as `reset_parameters` left them. If a new image has ink there,
+# they add noise.
 
 
 # %% 7. A trained layer
@@ -622,21 +620,23 @@ def centred(w: Tensor) -> Tensor:
 @lab.experiment
 @torch.no_grad()
 def a_row_recognises_its_digit(run: Run):
-    """Each digit's mean image scores highest with its own row; the 0's row is lowest in its hole.
+    """A mean image has its largest logit at its own digit; the hole of the 0 counts against ink.
 
     Predict: which pixels of the row for 0 will be the most negative?
     """
     trained = []
     untrained = []
     accuracies = []
+    nearest = []
     holes = []
     for seed in run.seeds(3):
         layer, start = train_classifier(run, seed)
         x, y, test_x, test_y = split_digits(run, seed)
         means = mean_images(x, y)  # (10, 64)
-        trained.append(own_scores(layer(means)))
-        untrained.append(own_scores(start(means)))
+        trained.append(own_logits(layer(means)))
+        untrained.append(own_logits(start(means)))
         accuracies.append(accuracy(layer(test_x), test_y))
+        nearest.append(accuracy(-torch.cdist(test_x, means), test_y))
         holes.append(darkest_in_the_middle(centred(layer.weight)[0]))
         if seed == run.seed:
             check_blank_pixels(run, x, layer, start)
@@ -650,21 +650,24 @@ def a_row_recognises_its_digit(run: Run):
     because = "the hole of the 0; a random row would have a quarter of a pixel there"
     run.check(name, holes, at_least=3, because=because, decides=True)
     run.measure("accuracy on test images, three seeds", accuracies)
-    run.measure("singular values of the centred rows", torch.linalg.svdvals(w).tolist())
+    run.measure("accuracy of the nearest mean image", nearest)
+    rank = int(torch.linalg.matrix_rank(w))
+    because = "the rows sum to zero, which leaves nine dimensions"
+    run.check("rank of the ten centred rows", rank, equals=9, because=because)
     for name, (fig, caption, alt) in (("rows", rows), ("reading", reading)):
         run.figure(fig, name, caption, alt=alt)
     return (
         f"The hole of the 0 counts against ink: at least {min(holes)} of the four most negative "
-        f"pixels are in the middle. The layers read {min(accuracies):.0%} to {max(accuracies):.0%}."
+        f"pixels are in the middle. The layers read {min(accuracies):.0%} to {max(accuracies):.0%} "
+        f"of the test images, the nearest mean image {min(nearest):.0%} to {max(nearest):.0%}."
     )
 
 
 # %% [markdown]
 # ## What to remember
 # - The columns of a matrix are where the unit vectors land. A product is one movement after
-#   another.
+#   another. Rank is how many dimensions are left; singular values are the stretches.
 # - A ReLU bends the plane, so that two layers can compute what no single layer can.
-# - Rank is how many dimensions are left. Singular values are the stretches along them.
 # - Align shapes at the right; sizes fit if they are equal or one is 1. Check shapes before you
 #   trust a loss.
 # - `Linear`: forward is $x w^\top + \text{bias}$; backward is $gw$, $g^\top x$ and the sum of $g$.
