@@ -489,7 +489,7 @@ def train_deep(run: Run) -> dict[str, list[float]]:
 
 @lab.experiment
 def sigmoids_stop_gradient_and_signal(run: Run):
-    """Deep untrained sigmoids of gain 1 pass hardly any gradient or signal; ReLU of gain √2 does.
+    """Untrained sigmoids of gain 1 hardly pass gradient or signal; ReLU of gain √2 passes both.
 
     The bounds come from theory: the largest derivative of the sigmoid, and for ReLU the random
     spread of a network of this width.
