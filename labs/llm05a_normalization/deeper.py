@@ -18,7 +18,7 @@ from statistics import linear_regression, mean, median, stdev
 from typing import Any
 
 from labs.kit import Lab, Results, Run, seconds_paired, tolerance
-from labs.llm05a_normalization import figures
+from labs.llm05a_normalization import deeper_figures, figures
 from labs.llm05a_normalization.autograd import with_backward
 from labs.llm05a_normalization.lesson import (
     PreNormBlock,
@@ -131,13 +131,8 @@ def the_gradient_passes_finite_differences(run: Run):
     g = torch.tensor([1.0, 0.0], dtype=DOUBLE)
     ones = torch.ones(2, dtype=DOUBLE)
     remains = 17**0.5 * rms_norm_backward(g, point, ones, 0)[0]
-    run.figure(
-        figures.tangent(rms_norm(point, ones, 0), g, remains),
-        "tangent",
-        "x = (3, 5) and g = (1, 0), as in the text, before the division by r.",
-        alt="An arc with the vector x̂ from the origin to it. At its tip an arrow points right, the "
-        "gradient g; a second one, what remains of it, is tangent to the arc.",
-    )
+    drawn = deeper_figures.tangent(rms_norm(point, ones, 0), g, remains)
+    figures.show(run, "tangent", drawn)
     return f"At most {product.abs().max():.0e}, which is rounding: the gradient is orthogonal to x."
 
 
@@ -267,7 +262,7 @@ def epsilon_lets_a_little_scale_through(run: Run):
     because = "another ε"
     run.check("small x: RMSNorm with ε = 1e-5 − PyTorch's", off, at_least=0.1, because=because)
     change = (scaled / plain - 1).abs().min()
-    because = "ε/2m of it, and m < 2"
+    because = "0.99 · ε/2m, and a mean square of 256 normal numbers stays below 2"
     run.check("smallest change", change, at_least=2e-6, because=because)
     return (
         f"By {first.mean():.1e} of itself, which is {first.mean() / torch.finfo().eps:.0f} times "
@@ -316,10 +311,10 @@ def statistics_need_float32(run: Run):
         return (norm(x).double() - want).abs().max() / want.abs().max()
 
     x = (torch.randn(64, 1024) + 100.25).bfloat16()
-    off_by = (x.mean(-1).double() - x.double().mean(-1)).abs()
-    because = "0.25 minus six times the spread of a mean of 1,024, 1/32"
+    means_off = (x.mean(-1).double() - x.double().mean(-1)).abs()
+    because = "0.25 minus six standard deviations of a mean of 1,024, 1/32 each"
     what = "bfloat16: error of the mean"
-    run.check(what, off_by.min(), at_least=0.0625, because=because, decides=True)
+    run.check(what, means_off.min(), at_least=0.0625, because=because, decides=True)
     because = "half a unit in the last place is 2⁻⁸; float32's part is 1e-4 of it"
     for name, norm in (
         ("ours", layer),
@@ -353,15 +348,20 @@ def statistics_need_float32(run: Run):
     because = "a unit in the mean's last place is 2⁻¹⁰, and σ = 1"
     what = "float32, μ = 2¹³, LayerNorm, ours: error"
     run.check(what, error(layer, x, layer), at_most=2**-10, because=because)
-    return f"float32: mean(x²) − μ² gave variances from {one_pass.min():g} to {one_pass.max():g}."
+    return (
+        f"The means are off by {means_off.min():.2f} to {means_off.max():.2f}. In float32, "
+        f"mean(x²) − μ² gave variances from {one_pass.min():g} to {one_pass.max():g}."
+    )
 
 
 # %% [markdown]
 # ## 4. Is RMSNorm faster?
 # RMSNorm computes less than LayerNorm: no mean, no subtraction, no bias. Zhang & Sennrich (2019)
-# report 7 to 64 % less running time of models. But arithmetic is rarely what a norm waits for. It
-# waits for memory: numbers are read, and results are written back. A **fused** kernel reads and
-# writes them once. A formula in PyTorch does it for every operation, forward and again backward.
+# report 7 to 64 % less running time of models. But a norm does little arithmetic for each number
+# that it reads and writes back. A **fused** kernel reads and writes them once. A formula in PyTorch
+# does it for every operation, forward and again backward. Large tensors come from memory each
+# time, for example the 256 MB of `full`. The 1 MB of `tiny` fits into most caches, but each
+# operation still costs its start and its pass over the numbers.
 #
 # So we time four pairs: both norms by hand and from PyTorch, forward alone and with backward. We
 # also count the operations that write new numbers. Whether the claim holds depends on the machine
@@ -416,8 +416,9 @@ def rms_norm_is_faster(run: Run):
                 calls = [partial(call, norms[i], inputs[: 3 - i], back) for i in (0, 1)]
                 layer, rms = seconds_paired(calls[0], calls[1], 15)
                 each.append([a / b for a, b in zip(layer, rms, strict=True)])
+            counts = map(count_operations, calls)  # of the last width: it doesn't change them
+            rows.append([name, direction, *counts])
             ratios[f"{name}, {direction}"] = each
-            rows.append([name, direction, *map(count_operations, calls)])
             run.measure(
                 TIMED[f"{name}, {direction}"],
                 [median(row) for row in each],
@@ -427,16 +428,13 @@ def rms_norm_is_faster(run: Run):
                 decides=True,
             )
     run.table("Operations that write new numbers", ["", "", "LayerNorm", "RMSNorm"], rows)
-    run.figure(
-        figures.norm_times(widths, ratios),
-        "norm_time",
-        f"Time of LayerNorm relative to RMSNorm, {numbers:,} numbers at a time, in float32. Lines: "
-        "the median of 15 pairs; bars: their middle half.",
-        alt="Two panels over the width, forward and with backward, each with a line for the norms "
-        "by hand and one for PyTorch's, and a dotted line at 1.",
-    )
+    figures.show(run, "norm_time", deeper_figures.norm_times(widths, ratios, numbers))
+    faster = [name for name, each in ratios.items() if min(map(median, each)) > 1]
     layer, rms = rows[2][2:]
-    return f"Operations of PyTorch, forward: {layer} for LayerNorm, {rms} for RMSNorm."
+    return (
+        f"At all three widths in {len(faster)} of 4: {'; '.join(faster) or 'none'}. Operations of "
+        f"PyTorch's norms, forward: {layer} for LayerNorm, {rms} for RMSNorm."
+    )
 
 
 # %% [markdown]
@@ -460,8 +458,8 @@ def rms_norm_is_faster(run: Run):
 # A comparison of the small random table with the sinusoids can't show which difference counts. So
 # we vary both: random numbers and sinusoids, each in three sizes. All tables are trained. The
 # models have two Pre-LN blocks and the same learning rate, which rises over the first tenth of the
-# steps; the seed decides everything but the table. The loss is measured on text that no model was
-# trained on.
+# steps; the seed decides everything but the table. The loss is measured on validation text. A lead
+# counts if it has the same sign in all three seeds.
 
 
 # %% Size and structure
@@ -503,12 +501,7 @@ def products_depend_on_the_distance(run: Run):
     because = "a product has the standard deviation √d/2 = 4, so a range of 1 is a quarter of it"
     what = "the same with a random matrix between"
     run.check(what, size, at_least=1, because=because, decides=True)
-    run.figure(
-        figures.dot_products(table),
-        "products",
-        "The dot product with position 0 for d = 64. From any other position it is the same.",
-        alt="A line that falls from 32 at distance 0 to about 10 at 128, with waves.",
-    )
+    figures.show(run, "products", deeper_figures.dot_products(table))
     same, six = products[0, 0], products[0, 6]
     return f"No: p₀ · p₀ is {same:.0f} and p₀ · p₆ is {six:.1f}. The slower hands have moved on."
 
@@ -538,7 +531,7 @@ def a_table_needs_size_and_structure(run: Run):
 
     losses = validation_losses(run, make_model, [*tables, NO_TABLE], 0.02, sizes)
     because = "its near positions are alike, and the embeddings don't drown it"
-    for other in [*tables][:-2]:  # the last two are sinusoids at full size and above
+    for other in ("random, 0.02", "random, 0.71", "random, 2", "sinusoids, 0.02"):
         difference = minus(losses, other, FULL)
         run.measure(
             f"{other} − {FULL}",
@@ -553,14 +546,8 @@ def a_table_needs_size_and_structure(run: Run):
     curves = {kind: [losses[f"{kind}, {rms:g}"] for rms in TABLE_SIZES] for kind in KINDS}
     best = min(tables, key=lambda name: mean(losses[name]))
     title = f"The best of six tables: {best}"
-    run.figure(
-        figures.tables(TABLE_SIZES, curves, mean(losses[NO_TABLE]), title),
-        "tables",
-        f"Two blocks after {sizes.steps} steps at the learning rate 0.02. Lines: means of three "
-        "seeds; bands: lowest and highest seed. Dotted: the model without positions.",
-        alt="The loss over the size of the table at the start: lines with bands for random tables "
-        "and for sinusoids, and a dotted line for no positions.",
-    )
+    drawn = deeper_figures.tables(TABLE_SIZES, curves, mean(losses[NO_TABLE]), title, sizes.steps)
+    figures.show(run, "tables", drawn)
     gains = {name: mean(minus(losses, NO_TABLE, name)) for name in tables}
     return (
         "Compared with no positions, structure without size gains "
@@ -573,8 +560,9 @@ def a_table_needs_size_and_structure(run: Run):
 # %% [markdown]
 # ## 6. One family of activations
 # $x\,\sigma(kx)$, called **Swish** (Ramachandran et al. 2017), contains most activations of LLM05a.
-# It is $x/2$ at $k = 0$, SiLU at $k = 1$, nearly GELU at $k = 1.7$, and ReLU as $k \to \infty$. The
-# larger $k$, the sharper the bend at 0.
+# It is SiLU at $k = 1$, nearly GELU at $k = 1.7$, and ReLU as $k \to \infty$. At $k = 0$ it is the
+# straight line $x/2$; the matrices can supply the factor 2 that makes it the identity. The larger
+# $k$, the sharper the bend at 0.
 #
 # And $x\,\sigma(kx) = \text{SiLU}(kx)/k$. Between two matrices, the factor $k$ can move into the
 # first one, and $1/k$ into the second. So SiLU and Swish of any $k > 0$ can express the same
@@ -604,24 +592,21 @@ def identity(x: Tensor) -> Tensor:
 def approximations_of_gelu_are_other_functions(run: Run):
     """GELU's approximations by tanh and by x·σ(1.702x) differ from it by more than rounding.
 
-    Predict: in which decimal does each approximation first differ from GELU?
+    Predict: by how much does each approximation differ from GELU at most?
     """
     x = torch.linspace(-6, 6, 12_001, dtype=DOUBLE)
     run.agree("x·σ(4x) − SiLU(4x)/4", swish(x) - F.silu(4 * x) / 4)
     run.agree("GELU − PyTorch's", gelu(x) - F.gelu(x))
     by_tanh = (F.gelu(x, approximate="tanh") - gelu(x)).abs().max()
     by_swish = (swish(x, 1.702) - gelu(x)).abs().max()
-    because = "float32's rounding of values up to 6 is 5e-7"
+    because = "20 times the distance of float32 numbers near 6, 5e-7"
     run.check("by tanh: largest error", by_tanh, at_least=1e-5, because=because, decides=True)
     run.check("by x·σ(1.702x)", by_swish, at_least=1e-5, because=because, decides=True)
     functions = {"SiLU": F.silu, "GELU": gelu, "Swish, k = 4": swish, "ReLU": F.relu}
-    run.figure(
-        figures.activations(functions, ("A larger k bends sharper", "Its slope rises faster")),
-        "family",
-        "The family x·σ(kx): a larger k makes a sharper bend.",
-        alt="Two line plots of SiLU, GELU, Swish with k = 4 and ReLU, and of their slopes.",
-    )
-    return f"Largest errors: {by_tanh:.1e} by tanh, {by_swish:.1e} by x·σ(1.702x)."
+    titles = ("A larger k bends sharper", "Its slope rises faster")
+    caption = "The family x·σ(kx): a larger k makes a sharper bend."
+    figures.show(run, "family", figures.activations(functions, titles, caption))
+    return f"By tanh: {by_tanh:.4f} at most. By x·σ(1.702x): {by_swish:.3f}."
 
 
 # %% [markdown]
@@ -717,12 +702,8 @@ def gelu_squares_and_gates_beat_relu(run: Run):
     because = "karpathy/nanochat, dev/LOG.md, 2026-02-05, has SwiGLU behind"
     run.measure("SwiGLU − ReLU², 95 % limits", both, unit="nats", because=because)
     order = sorted(ACTIVATIONS, key=lambda name: mean(losses[name]))
-    run.figure(
-        figures.seeds_of_arms(losses, f"{order[0]} ends lowest, {order[-1]} highest"),
-        "race",
-        "Circles: the three seeds; bars: their means.",
-        alt="Seven rows, an activation each, with three circles and a bar for the loss.",
-    )
+    title = f"{order[0]} ends lowest, {order[-1]} highest"
+    figures.show(run, "race", deeper_figures.seeds_of_arms(losses, title))
     listed = ", ".join(f"{name} {mean(losses[name]):.3f}" for name in order)
     spread = max(stdev(row) for row in losses.values())
     return f"From the best: {listed}. The largest spread between seeds is {spread:.3f}."
@@ -764,18 +745,21 @@ def two_blocks_forgive_the_norm(run: Run):
     base = "GELU"
     losses = raced(run, [base, "RMSNorm", "Post-LN"])
     differences = {name: minus(losses, name, base) for name in ("RMSNorm", "Post-LN")}
+    low, high = limits(differences["RMSNorm"])
+    nearest = min(max(low, 0.0), high)  # if this is outside the margin, the interval is
     run.measure(
-        "RMSNorm − base, mean and 95 % limits",
-        [mean(differences["RMSNorm"]), *limits(differences["RMSNorm"])],
+        "RMSNorm − base, 95 % limits and the value between them nearest to 0",
+        [low, nearest, high],
         unit="nats",
         expect_between=(-0.02, 0.02),
         because="a margin chosen in advance; Zhang & Sennrich 2019 found it as good",
         decides=True,
     )
-    values = [mean(differences["Post-LN"]), *limits(differences["Post-LN"])]
-    because = "both at the best rate of the grid, with warm-up"
-    run.measure("Post-LN − base, mean and 95 % limits", values, unit="nats", because=because)
     costs = {name: mean(difference) for name, difference in differences.items()}
+    for name, difference in differences.items():
+        values = [costs[name], *limits(difference)]
+        because = "both at the best rate of the grid, with warm-up"
+        run.measure(f"{name} − base, mean and 95 % limits", values, unit="nats", because=because)
     listed = " and ".join(f"{name} {cost:+.3f} nats" for name, cost in costs.items())
     spread = stdev(differences["RMSNorm"])
     return (
@@ -790,8 +774,8 @@ def two_blocks_forgive_the_norm(run: Run):
 # next character $b$ depends only on the last one, $a$. Whatever layers and parameters produce it,
 # such a model is a table with a row of probabilities for each $a$.
 #
-# How good can a table be? Count in the test text itself how often $b$ follows $a$. No table has a
-# lower loss on this text than these frequencies, by Gibbs' inequality. Their loss is the
+# How good can a table be? Count in the validation text itself how often $b$ follows $a$. No table
+# has a lower loss on this text than these frequencies, by Gibbs' inequality. Their loss is the
 # **conditional entropy**:
 #
 # $$H(\text{next} \mid \text{last}) = -\sum_{a,b} p(a, b) \ln p(b \mid a)$$
@@ -829,7 +813,7 @@ def pair_counts(last: Tensor, following: Tensor, vocabulary: int) -> Tensor:
 
 @lab.experiment
 def single_tokens_cannot_beat_the_pairs(run: Run):
-    """Without attention no loss is below H(next | last) of the test text; with attention it is.
+    """Without attention no loss is below the text's own H(next | last); with attention it is.
 
     Predict: how close to the bound does a model without attention come?
     """
@@ -855,10 +839,10 @@ def single_tokens_cannot_beat_the_pairs(run: Run):
     counted = -p[last, following].log().mean().item()
     rungs = {
         "uniform, ln V": math.log(vocabulary),
-        "frequencies of the test text": small_gpt.unigram(windows),
+        "frequencies of the validation text": small_gpt.unigram(windows),
         "pairs counted in the training text": counted,
         "trained without attention": mean(alone),
-        "the bound: pairs of the test text": bound,
+        "the bound: pairs of the validation text": bound,
         "trained with attention": mean(together),
     }
     run.table("Loss", ["", "nats"], [[name, f"{loss:.3f}"] for name, loss in rungs.items()])
@@ -895,10 +879,11 @@ def closing(results: Results) -> str:
 # - **A library's function may be several operations.** Look at the counts of section 4 before you
 #   explain a time.
 # - **Compare one thing at a time.** A random table and the sinusoids differ in size and structure.
+#   After 100,000 steps, Vaswani et al. (2017) found learned positions and sinusoids equally good.
 # - **A race shows who leads at its size, length and learning rates.** SiLU and Swish of any $k > 0$
-#   can express the same functions. What differs is how training starts. Vaswani et al. (2017) found
-#   learned positions and sinusoids equally good after 100,000 steps.
-# - **A bound belongs to its text.**
+#   can express the same functions. What differs is how training starts.
+# - **A bound belongs to its text.** $H(\text{next} \mid \text{last})$ of one text doesn't limit the
+#   loss on another.
 #
 # **Read on**: Zhang & Sennrich 2019, *Root Mean Square Layer Normalization* · Shazeer 2020, *GLU
 # Variants Improve Transformer* · So et al. 2021, *Primer* · Narang et al. 2021, *Do Transformer

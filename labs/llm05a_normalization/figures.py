@@ -1,4 +1,4 @@
-"""The figures of LLM05a and LLM05a+."""
+"""The figures of LLM05a, each with its caption and a text for readers who can't see it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
@@ -15,7 +15,14 @@ BRANCH = "#0072B2"  # attention and the feed-forward layer
 NORM = "#D55E00"
 INK = "#1c2026"  # the page replaces it with its own ink
 Norm = Callable[..., Tensor]
+Drawn = tuple[Figure, str, str]  # the figure, its caption, its alt text
 COLOURS = ("C0", "C1", "C2", "C3")
+
+
+def show(run: Any, name: str, drawn: Drawn) -> None:
+    """Add a figure to the page of the run, under this name."""
+    fig, caption, alt = drawn
+    run.figure(fig, name, caption, alt=alt)
 
 
 def _box(ax: Any, x: float, y: float, text: str, color: str = INK, width: float = 1.7) -> None:
@@ -70,7 +77,7 @@ def _post_branch(ax: Any, y: float, name: str) -> None:
     _box(ax, 0, y + 2.4, "norm", NORM, width=1.3)
 
 
-def model_and_block() -> Figure:
+def model_and_block() -> Drawn:
     """Draw a decoder as a stack, and one of its blocks in detail."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 5.6))
     _canvas(left, "The model: a stack of blocks", 6.2)
@@ -87,10 +94,15 @@ def model_and_block() -> Figure:
     _pre_branch(right, 2.75, "feed-forward")
     _arrow(right, (0, 5.5), (0, 5.9))
     right.text(-0.25, 1.2, "residual stream", rotation=90, ha="center", va="center", fontsize=10)
-    return fig
+    caption = "For one token, read from below. Left: a decoder. Right: one of its blocks."
+    alt = (
+        "Left: the parts from tokens to scores. Right: from a vertical line, an arrow passes a "
+        "norm and a branch, twice, and its end is added to the line."
+    )
+    return fig, caption, alt
 
 
-def who_reads_whom(words: Sequence[str]) -> Figure:
+def who_reads_whom(words: Sequence[str]) -> Drawn:
     """Draw which tokens each result of attention, and of a feed-forward layer, is made from."""
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9))
     titles = ("Attention reads earlier tokens", "A feed-forward layer doesn't")
@@ -103,10 +115,18 @@ def who_reads_whom(words: Sequence[str]) -> Figure:
                 _arrow(ax, (1.6 * j, 0.3), (1.6 * i, 2.1))
         ax.set(xlim=(-0.8, 1.6 * len(words) - 0.8), ylim=(-0.5, 2.8), title=title)
         ax.axis("off")
-    return fig
+    caption = (
+        "An arrow leads from what is read to the result. In a block, only attention has arrows "
+        "between tokens."
+    )
+    alt = (
+        "Two panels with four tokens. Attention: arrows from each token to itself and to every "
+        "later one. Feed-forward layer: arrows straight up."
+    )
+    return fig, caption, alt
 
 
-def placements() -> Figure:
+def placements() -> Drawn:
     """Draw a Pre-LN block and a Post-LN block side by side."""
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 5.4))
     for ax, title, branch in zip(
@@ -120,10 +140,15 @@ def placements() -> Figure:
         branch(ax, 0, "attention")
         branch(ax, 2.75, "feed-forward")
         _arrow(ax, (0, 5.45), (0, 5.95))
-    return fig
+    caption = "A block in both versions, read from below."
+    alt = (
+        "Left, Pre-LN: norms stand in the branches, the stream's line is unbroken. "
+        "Right, Post-LN: two norms stand on the vertical line."
+    )
+    return fig, caption, alt
 
 
-def norms_in_two_dimensions(layer_norm: Norm, rms_norm: Norm) -> Figure:
+def norms_in_two_dimensions(layer_norm: Norm, rms_norm: Norm) -> Drawn:
     """Draw five vectors of two numbers before and after each norm."""
     x = torch.tensor([[3, 1.5], [2, -1], [-0.7, 0.5], [-3, -2], [-0.5, 2.5]])
     ones = torch.ones(2)
@@ -132,7 +157,7 @@ def norms_in_two_dimensions(layer_norm: Norm, rms_norm: Norm) -> Figure:
     ways = (
         ("RMSNorm keeps the direction", x, rms_norm(x, ones, 0)),
         (
-            "LayerNorm subtracts the mean first",
+            "LayerNorm leaves two points",
             x - x.mean(-1, keepdim=True),
             layer_norm(x, ones, 0 * ones, 0),
         ),
@@ -151,34 +176,15 @@ def norms_in_two_dimensions(layer_norm: Norm, rms_norm: Norm) -> Figure:
     axes[0].text(1.9, 1.8, "before", color="C0", fontsize=10)
     axes[0].text(-1.3, -2.9, "after: on the circle", color="C1", fontsize=10)
     axes[1].text(-3, -3.1, "after: one of two points", color="C1", fontsize=10)
-    return fig
+    caption = "Vectors of two numbers before a norm (open) and after it (filled)."
+    alt = (
+        "Two panels with five vectors and a circle. With RMSNorm each vector moves along its "
+        "ray to the circle; with LayerNorm all vectors land on one of two opposite points."
+    )
+    return fig, caption, alt
 
 
-def tangent(x_hat: Tensor, g: Tensor, dx: Tensor) -> Figure:
-    """Draw the gradient at the output of RMSNorm, and what remains of it, at a point x̂."""
-    fig, ax = plt.subplots(figsize=(5.4, 4.2))
-    angle = np.linspace(-0.35, 1.75, 200)
-    ax.plot(2**0.5 * np.cos(angle), 2**0.5 * np.sin(angle), color=INK, lw=0.8, alpha=0.6)
-    start = (float(x_hat[0]), float(x_hat[1]))
-    arrives = (float(x_hat[0] + g[0]), float(x_hat[1] + g[1]))
-    remains = (float(x_hat[0] + dx[0]), float(x_hat[1] + dx[1]))
-    arrow = {"arrowstyle": "-|>", "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
-    for begin, end, color in (
-        ((0.0, 0.0), start, INK),
-        (start, arrives, "C0"),
-        (start, remains, "C1"),
-    ):
-        ax.annotate("", end, begin, arrowprops={**arrow, "color": color})
-    ax.plot(*zip(arrives, remains, strict=True), ":", color=INK)
-    ax.text(start[0] / 2 - 0.2, start[1] / 2 + 0.08, "x̂", fontsize=12)
-    ax.text(arrives[0] + 0.04, arrives[1], "g arrives", color="C0", fontsize=10, va="center")
-    ax.text(remains[0], remains[1] - 0.06, "this remains", color="C1", fontsize=10, va="top")
-    ax.set(aspect="equal", xlim=(-0.1, 2.6), ylim=(-0.1, 1.8))
-    ax.set(xlabel="first entry", ylabel="second entry", title="No gradient along x̂ for ε = 0")
-    return fig
-
-
-def epsilon(sizes: Tensor, curves: Mapping[str, Tensor], eps: float) -> Figure:
+def epsilon(sizes: Tensor, curves: Mapping[str, Tensor], eps: float) -> Drawn:
     """Draw the size after RMSNorm against the size before, one curve for each place of ε."""
     fig, ax = plt.subplots(figsize=(7.2, 4.2))
     for (name, after), color, dy in zip(curves.items(), COLOURS, (150, 30), strict=False):
@@ -188,13 +194,18 @@ def epsilon(sizes: Tensor, curves: Mapping[str, Tensor], eps: float) -> Figure:
         ax.axvline(value, color=INK, ls=":", lw=1)
         ax.text(value * 1.2, 1e-5, name, fontsize=11)
     ax.set(xlabel="size of the entries before the norm", ylabel="size after")
-    ax.set_title("Inside the root, entries far below √ε stay small")
-    return fig
+    ax.set_title("The threshold is √ε inside the root, and ε outside")
+    caption = f"The size of a vector's entries after RMSNorm, with ε = {eps:.5f} at either place."
+    alt = (
+        "A line plot on log scales of the size after RMSNorm over the size before. Both curves "
+        "reach 1 on the right. To the left, one falls from 0.003 on, the other from 0.00001 on."
+    )
+    return fig, caption, alt
 
 
 def activations(
-    functions: Mapping[str, Callable[[Tensor], Tensor]], titles: tuple[str, str]
-) -> Figure:
+    functions: Mapping[str, Callable[[Tensor], Tensor]], titles: tuple[str, str], caption: str
+) -> Drawn:
     """Draw activations and their slopes."""
     x = torch.linspace(-4, 3, 701)
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.8))
@@ -206,10 +217,14 @@ def activations(
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title)
     axes[0].legend(loc="upper left")
-    return fig
+    alt = (
+        f"Two line plots of {', '.join(functions)}: the functions on the left, their slopes on the "
+        "right, where ReLU's jumps at 0."
+    )
+    return fig, caption, alt
 
 
-def sinusoids(table: Tensor, positions: Sequence[int], hands: Sequence[int]) -> Figure:
+def sinusoids(table: Tensor, positions: Sequence[int], hands: Sequence[int]) -> Drawn:
     """Draw a table of positions, (T, d), and some of its clock hands at some positions."""
     widths = {"width_ratios": (1, 1.25)}
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 4.0), gridspec_kw=widths)
@@ -228,17 +243,15 @@ def sinusoids(table: Tensor, positions: Sequence[int], hands: Sequence[int]) -> 
         right.text(column, 0.55, f"hand {i}", ha="center", va="bottom", fontsize=9)
     right.set(xlim=(-1.9, len(hands) - 0.4), ylim=(0.6 - len(positions), 1.1), aspect="equal")
     right.axis("off")
-    right.set_title("Only all hands together tell t")
-    return fig
-
-
-def dot_products(table: Tensor) -> Figure:
-    """Draw the dot products of a table of positions, (T, d), with position 0."""
-    fig, ax = plt.subplots(figsize=(7.2, 3.4))
-    ax.plot((table @ table[0])[:129], lw=2)
-    ax.set(xlabel="distance t − s", ylabel="dot product", ylim=(0, None))
-    ax.set_title("The trend falls with the distance, with ripples")
-    return fig
+    right.set_title("At t = 6, hand 0 alone is almost back")
+    caption = (
+        "Sinusoids for d = 64. Left: the table. Right: four of the 32 hands at four positions."
+    )
+    alt = (
+        "Left, a heat map of positions by entries: quick stripes in the left columns, nearly "
+        "constant ones on the right. Right, clock faces: fast hands turn, slow ones hardly move."
+    )
+    return fig, caption, alt
 
 
 def rates_and_curves(
@@ -246,7 +259,7 @@ def rates_and_curves(
     best: Mapping[str, float],
     known: float,
     width: int = 20,
-) -> Figure:
+) -> Drawn:
     """Draw the loss of each placement over the rate, and its training at its best rate.
 
     Args:
@@ -263,7 +276,10 @@ def rates_and_curves(
         seeds = np.array([[one.loss for one in row] for row in by_rate.values()])  # (rates, seeds)
         left.plot(rates, seeds.mean(1), "o-", color=COLOURS[i])
         left.fill_between(rates, seeds.min(1), seeds.max(1), color=COLOURS[i], alpha=0.25, lw=0)
-        left.text(rates[-1] * 1.15, seeds[-1].mean(), name, color=COLOURS[i], va="center")
+        end = seeds[-1].mean()
+        on_line = abs(end - known) < 0.08  # the label would stand on the dotted line
+        place = {"y": known + 0.02, "va": "bottom"} if on_line else {"y": end, "va": "center"}
+        left.text(rates[-1] * 1.15, s=name, color=COLOURS[i], **place)
         curves = torch.tensor([one.curve for one in by_rate[best[name]]])  # (seeds, steps)
         smooth = curves.unfold(1, width, 1).mean(-1)  # (seeds, steps − width + 1)
         steps = np.arange(width, curves.shape[1] + 1)
@@ -275,77 +291,20 @@ def rates_and_curves(
         right.set_xticks(np.linspace(0, steps[-1], 5).round())
     for ax in (left, right):
         ax.axhline(known, color=INK, ls=":", lw=1)
-    left.text(rates[-1] * 4.3, known + 0.02, "frequencies alone", fontsize=9, ha="right")
+    left.text(rates[0] * 0.75, known + 0.02, "baseline", fontsize=9)
     left.set(xscale="log", xlim=(rates[0] * 0.7, rates[-1] * 4.5), xlabel="learning rate")
     left.set_xticks(rates, [f"{rate:g}" for rate in rates])
     left.minorticks_off()
     left.set(ylabel="loss (nats)")
-    left.set_title(f"Best: {', '.join(f'{name} at {rate:g}' for name, rate in best.items())}")
+    listed = ", ".join(f"{name} at {rate:g}" for name, rate in best.items())
+    same = len(set(best.values())) == 1
+    left.set_title(f"Both are best at {best[lowest]:g}" if same else f"Best: {listed}")
     right.set(xlabel="training step", title=f"At their best, {lowest} ends lower")
     for ax in (left, right):
         ax.title.set_fontsize(10.5)
-    return fig
-
-
-def seeds_of_arms(
-    losses: Mapping[str, Sequence[float]], title: str, label: str = "validation loss (nats)"
-) -> Figure:
-    """Draw a row for each arm: a point for each seed, and a bar at the mean."""
-    fig, ax = plt.subplots(figsize=(7.2, 0.6 * len(losses) + 1.4))
-    for i, values in enumerate(losses.values()):
-        ax.plot(values, [i] * len(values), "o", color="C0", mfc="none")
-        ax.plot(mean(values), i, "|", color="C1", ms=22, mew=2.5)
-    ax.set_yticks(range(len(losses)), list(losses))
-    ax.set(ylim=(len(losses) - 0.5, -0.5), xlabel=label, title=title)
-    return fig
-
-
-def norm_times(widths: Sequence[int], ratios: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
-    """Draw the time of LayerNorm relative to RMSNorm over the width.
-
-    Args:
-        widths: the widths of the vectors.
-        ratios: the ratio of each pair of calls, by "name, direction" and width.
-    """
-    fig, axes = plt.subplots(1, 2, sharey=True, figsize=(7.2, 4.0))
-    for ax, direction in zip(axes, ("forward", "with backward"), strict=True):
-        rows = {name: row for name, row in ratios.items() if name.endswith(direction)}
-        for i, (name, row) in enumerate(rows.items()):
-            low, middle, high = np.quantile(np.array(row), (0.25, 0.5, 0.75), axis=1)
-            error = (middle - low, high - middle)
-            label = name.partition(",")[0]
-            ax.errorbar(widths, middle, error, fmt="os"[i] + "-", capsize=4, label=label)
-        ax.axhline(1, color=INK, ls=":", lw=1)
-        ax.set(xscale="log", xlabel="width d", title=direction.capitalize())
-        ax.set_xticks(widths, [f"{width:,}" for width in widths])
-        ax.minorticks_off()
-    most = max(float(np.median(row)) for rows in ratios.values() for row in rows)
-    axes[0].set(ylabel="LayerNorm ÷ RMSNorm", ylim=(0, 1.5 * max(most, 1)))
-    axes[0].legend(loc="upper left", ncols=2)
-    fig.suptitle("Above the dotted line, RMSNorm is faster", x=0.01, ha="left", fontsize=12)
-    return fig
-
-
-def tables(sizes: Sequence[float], losses: Mapping[str, Any], without: float, title: str) -> Figure:
-    """Draw the loss over the size of a table of positions, a line for each kind.
-
-    Args:
-        sizes: the root mean square of the table at the start.
-        losses: by kind, a row of seeds for each size.
-        without: the loss of the model without positions.
-        title: the title of the figure.
-    """
-    fig, ax = plt.subplots(figsize=(7.2, 4.2))
-    for i, (kind, rows) in enumerate(losses.items()):
-        seeds = np.array(rows)  # (sizes, seeds)
-        ax.plot(sizes, seeds.mean(1), "o-", color=COLOURS[i])
-        ax.fill_between(sizes, seeds.min(1), seeds.max(1), color=COLOURS[i], alpha=0.2, lw=0)
-        ax.text(sizes[-1] * 1.15, seeds[-1].mean(), kind, color=COLOURS[i], va="center")
-    ax.axhline(without, color=INK, ls=":", lw=1)
-    ax.text(sizes[0], without, "no positions", fontsize=9, va="bottom")
-    ax.set(xscale="log", xlim=(sizes[0] * 0.8, sizes[-1] * 3.5))
-    ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    ax.minorticks_off()
-    ax.set(xlabel="size of the table at the start (RMS)", ylabel="validation loss (nats)")
-    ax.set_title(title)
-    return fig
+    caption = (
+        f"Four blocks, {steps[-1]} steps, no warm-up. Left: the loss on validation text at the "
+        "end; right: in training. Bands: three seeds. Dotted: the baseline."
+    )
+    alt = "Loss over the learning rate, and over the steps at the best rate, for each placement."
+    return fig, caption, alt

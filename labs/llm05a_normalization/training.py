@@ -109,11 +109,11 @@ def by_rate(
 def best_rates(run: Run, outcomes: Mapping[str, Mapping[float, list[Outcome]]]) -> dict[str, float]:
     """Print the mean losses; return the rate with the lowest one for each model."""
     means = {
-        name: {rate: mean(seed.loss for seed in seeds) for rate, seeds in by_rate.items()}
-        for name, by_rate in outcomes.items()
+        name: {rate: mean(row) for rate, row in rows.items()}
+        for name, rows in losses(outcomes).items()
     }
     rates = list(next(iter(outcomes.values())))
-    rows = [[name, *(f"{losses[rate]:.3f}" for rate in rates)] for name, losses in means.items()]
+    rows = [[name, *(f"{by_rate[rate]:.3f}" for rate in rates)] for name, by_rate in means.items()]
     columns = ["learning rate", *(f"{rate:g}" for rate in rates)]
     run.table("Validation loss (nats), mean of three seeds", columns, rows)
 
@@ -121,8 +121,18 @@ def best_rates(run: Run, outcomes: Mapping[str, Mapping[float, list[Outcome]]]) 
         return loss if math.isfinite(loss) else math.inf
 
     return {
-        name: min(losses, key=lambda rate: loss_or_infinity(losses[rate]))
-        for name, losses in means.items()
+        name: min(by_rate, key=lambda rate: loss_or_infinity(by_rate[rate]))
+        for name, by_rate in means.items()
+    }
+
+
+def losses(
+    outcomes: Mapping[str, Mapping[float, list[Outcome]]],
+) -> dict[str, dict[float, list[float]]]:
+    """Return the losses of the seeds by name and rate."""
+    return {
+        name: {rate: [seed.loss for seed in seeds] for rate, seeds in rates.items()}
+        for name, rates in outcomes.items()
     }
 
 

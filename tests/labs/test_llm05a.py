@@ -235,11 +235,11 @@ def test_on_a_cpu_a_decoder_computes_in_float32_in_mixed_precision_too():
         assert torch.equal(model(tokens), want)
 
 
-def test_a_block_has_the_parameters_that_the_prose_counts():
+def test_a_gated_ffn_holds_two_thirds_of_a_blocks_matrices():
     block = lab.PreNormBlock(48)
-    assert small_gpt.parameters(block.attention) == 9216
-    assert small_gpt.parameters(block.ffn) == 18_432
-    assert small_gpt.parameters(block.attention_norm) == 192 / 2
+    assert small_gpt.parameters(block.attention) == 4 * 48**2
+    assert small_gpt.parameters(block.ffn) == 8 * 48**2
+    assert small_gpt.parameters(block.attention_norm) == 2 * 48
     assert small_gpt.parameters(lab.PostNormBlock(48)) == small_gpt.parameters(block)
 
 

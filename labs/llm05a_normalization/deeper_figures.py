@@ -1,0 +1,139 @@
+"""The figures of LLM05a+, each with its caption and a text for readers who can't see it."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from labs.llm05a_normalization.figures import COLOURS, INK, Drawn
+
+import matplotlib.pyplot as plt
+import numpy as np
+from torch import Tensor
+
+
+def tangent(x_hat: Tensor, g: Tensor, dx: Tensor) -> Drawn:
+    """Draw the gradient at the output of RMSNorm, and what remains of it, at a point x̂."""
+    fig, ax = plt.subplots(figsize=(5.4, 4.2))
+    angle = np.linspace(-0.35, 1.75, 200)
+    ax.plot(2**0.5 * np.cos(angle), 2**0.5 * np.sin(angle), color=INK, lw=0.8, alpha=0.6)
+    start = (float(x_hat[0]), float(x_hat[1]))
+    arrives = (float(x_hat[0] + g[0]), float(x_hat[1] + g[1]))
+    remains = (float(x_hat[0] + dx[0]), float(x_hat[1] + dx[1]))
+    arrow = {"arrowstyle": "-|>", "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
+    for begin, end, color in (
+        ((0.0, 0.0), start, INK),
+        (start, arrives, "C0"),
+        (start, remains, "C1"),
+    ):
+        ax.annotate("", end, begin, arrowprops={**arrow, "color": color})
+    ax.plot(*zip(arrives, remains, strict=True), ":", color=INK)
+    ax.text(start[0] / 2 - 0.2, start[1] / 2 + 0.08, "x̂", fontsize=12)
+    ax.text(arrives[0] + 0.04, arrives[1], "g arrives", color="C0", fontsize=10, va="center")
+    ax.text(remains[0], remains[1] - 0.06, "this remains", color="C1", fontsize=10, va="top")
+    ax.set(aspect="equal", xlim=(-0.1, 2.6), ylim=(-0.1, 1.8))
+    ax.set(xlabel="first entry", ylabel="second entry", title="No gradient along x̂ for ε = 0")
+    caption = "x = (3, 5) and g = (1, 0), as in the text, before the division by r."
+    alt = (
+        "An arc with the vector x̂ from the origin to it. At its tip an arrow points right, the "
+        "gradient g; a second one, what remains of it, is tangent to the arc."
+    )
+    return fig, caption, alt
+
+
+def dot_products(table: Tensor) -> Drawn:
+    """Draw the dot products of a table of positions, (T, d), with position 0."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.4))
+    ax.plot((table @ table[0])[:129], lw=2)
+    ax.set(xlabel="distance t − s", ylabel="dot product", ylim=(0, None))
+    ax.set_title("The trend falls with the distance, with ripples")
+    caption = "The dot product with position 0 for d = 64. From any other position it is the same."
+    alt = "A line that falls from 32 at distance 0 to about 10 at 128, with waves."
+    return fig, caption, alt
+
+
+def seeds_of_arms(
+    losses: Mapping[str, Sequence[float]], title: str, label: str = "validation loss (nats)"
+) -> Drawn:
+    """Draw a row for each arm: a point for each seed, and a bar at the mean."""
+    fig, ax = plt.subplots(figsize=(7.2, 0.6 * len(losses) + 1.4))
+    for i, values in enumerate(losses.values()):
+        ax.plot(values, [i] * len(values), "o", color="C0", mfc="none")
+        ax.plot(mean(values), i, "|", color="C1", ms=22, mew=2.5)
+    ax.set_yticks(range(len(losses)), list(losses))
+    ax.set(ylim=(len(losses) - 0.5, -0.5), xlabel=label, title=title)
+    caption = "Circles: the three seeds; bars: their means."
+    alt = f"{len(losses)} rows, an arm each, with three circles and a bar for the loss."
+    return fig, caption, alt
+
+
+def norm_times(
+    widths: Sequence[int], ratios: Mapping[str, Sequence[Sequence[float]]], numbers: int
+) -> Drawn:
+    """Draw the time of LayerNorm relative to RMSNorm over the width.
+
+    Args:
+        widths: the widths of the vectors.
+        ratios: the ratio of each pair of calls, by "name, direction" and width.
+        numbers: the numbers that each call norms.
+    """
+    fig, axes = plt.subplots(1, 2, sharey=True, figsize=(7.2, 4.0))
+    for ax, direction in zip(axes, ("forward", "with backward"), strict=True):
+        rows = {name: row for name, row in ratios.items() if name.endswith(direction)}
+        for i, (name, row) in enumerate(rows.items()):
+            low, middle, high = np.quantile(np.array(row), (0.25, 0.5, 0.75), axis=1)
+            error = (middle - low, high - middle)
+            label = name.partition(",")[0]
+            ax.errorbar(widths, middle, error, fmt="os"[i] + "-", capsize=4, label=label)
+        ax.axhline(1, color=INK, ls=":", lw=1)
+        ax.set(xscale="log", xlabel="width d", title=direction.capitalize())
+        ax.set_xticks(widths, [f"{width:,}" for width in widths])
+        ax.minorticks_off()
+    most = max(float(np.median(row)) for rows in ratios.values() for row in rows)
+    axes[0].set(ylabel="LayerNorm ÷ RMSNorm", ylim=(0, 1.5 * max(most, 1)))
+    axes[0].legend(loc="upper left", ncols=2)
+    fig.suptitle("Above the dotted line, RMSNorm is faster", x=0.01, ha="left", fontsize=12)
+    caption = (
+        f"Time of LayerNorm relative to RMSNorm, {numbers:,} numbers at a time, in float32. Lines: "
+        "the median of 15 pairs; bars: their middle half."
+    )
+    alt = (
+        "Two panels over the width, forward and with backward, each with a line for the norms "
+        "by hand and one for PyTorch's, and a dotted line at 1."
+    )
+    return fig, caption, alt
+
+
+def tables(
+    sizes: Sequence[float], losses: Mapping[str, Any], without: float, title: str, steps: int
+) -> Drawn:
+    """Draw the loss over the size of a table of positions, a line for each kind.
+
+    Args:
+        sizes: the root mean square of the table at the start.
+        losses: by kind, a row of seeds for each size.
+        without: the loss of the model without positions.
+        title: the title of the figure.
+        steps: of each training.
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
+    for i, (kind, rows) in enumerate(losses.items()):
+        seeds = np.array(rows)  # (sizes, seeds)
+        ax.plot(sizes, seeds.mean(1), "o-", color=COLOURS[i])
+        ax.fill_between(sizes, seeds.min(1), seeds.max(1), color=COLOURS[i], alpha=0.2, lw=0)
+        ax.text(sizes[-1] * 1.15, seeds[-1].mean(), kind, color=COLOURS[i], va="center")
+    ax.axhline(without, color=INK, ls=":", lw=1)
+    ax.text(sizes[0], without, "no positions", fontsize=9, va="bottom")
+    ax.set(xscale="log", xlim=(sizes[0] * 0.8, sizes[-1] * 3.5))
+    ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    ax.minorticks_off()
+    ax.set(xlabel="size of the table at the start (RMS)", ylabel="validation loss (nats)")
+    ax.set_title(title)
+    caption = (
+        f"Two blocks after {steps} steps at the learning rate 0.02. Lines: means of three "
+        "seeds; bands: lowest and highest seed. Dotted: the model without positions."
+    )
+    alt = (
+        "The loss over the size of the table at the start: lines with bands for random tables "
+        "and for sinusoids, and a dotted line for no positions."
+    )
+    return fig, caption, alt
