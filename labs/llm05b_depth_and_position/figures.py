@@ -236,8 +236,8 @@ def show_distances(run: Run, scores: dict[str, Tensor]) -> None:
     run.figure(
         fig,
         "distance",
-        "The score of the same two tokens at different distances, in head 0 of an untrained layer; "
-        "ALiBi's slope there is 1/4. A band is the range over all places. ALiBi has another axis.",
+        "The score of the same two tokens at different distances, in head 0 of an untrained layer. "
+        "Bands: the range over all places. ALiBi's slope is 1/4, and its axis has another scale.",
         alt="Five small plots of a score over the distance: flat for NoPE, flat with a thin band "
         "for a learned table, a wide band for sinusoids, a thin wave for RoPE, a falling straight "
         "line for ALiBi.",

@@ -3,9 +3,8 @@
 # Stack transformer blocks so that they train, and tell attention where each token stands.
 #
 # **You will be able to** stack blocks, probe gradients, find a broken layer; say why Pre-LN is
-# stable and what warm-up does; load weights made for another norm or rotation; write RoPE and
-# ALiBi, and choose one for long texts. **Builds on** LLM05a. **Takes** 45 minutes, and a minute to
-# run (`tiny`, 2 cores).
+# stable and what warm-up does; convert a model's weights; write RoPE and ALiBi, and choose one for
+# long texts. **Builds on** LLM05a. **Takes** 45 minutes, and a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -675,7 +674,8 @@ def closing(results: Results) -> str:
 Medians, with the range over the seeds, in nats: the higher rate lowers the loss of Pre-LN by
 {warm("Pre-LN: gain by the higher rate")}. At the lower rate, warm-up lowers the loss of Post-LN by
 {warm("Post-LN: gain by warm-up")}. Eight times the length costs ALiBi
-{length("ALiBi: cost of length")} and RoPE {length("RoPE: cost of length")}.
+{length("ALiBi: cost of length")}, sinusoids {length("sinusoids: cost of length")} and RoPE
+{length("RoPE: cost of length")}.
 """
 
 
