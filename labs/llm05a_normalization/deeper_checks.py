@@ -86,7 +86,7 @@ def layer_norm_backward(module: Any) -> None:
     x = draw(3, 4, 8, seed=1) + 1
     gain, bias = draw(2, 8, seed=2)
     inputs = [tensor.clone().requires_grad_() for tensor in (x, gain, bias)]
-    want = torch.autograd.grad(F.layer_norm(inputs[0], (8,), *inputs[1:], EPS), inputs, dy)
+    want = torch.autograd.grad(F.layer_norm(inputs[0], (8,), inputs[1], inputs[2], EPS), inputs, dy)
     got = module.layer_norm_backward(dy, x, gain, EPS)
     if not isinstance(got, tuple) or len(got) != 3:
         raise Mistake("expected three gradients: return dx, dgain, dbias")
