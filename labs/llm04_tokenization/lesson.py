@@ -90,16 +90,16 @@ def utf8_takes_one_to_four_bytes(run: Run):
 # Take the text `low low lower`. The pairs (l, o) and (o, w) both occur three times. Which comes
 # first? A **tie rule** must decide, or two programs would make two vocabularies from one text. Ours
 # takes the pair with the smaller first id; if those are equal, the smaller second id. The id of a
-# byte is its value, l is 108 and o is 111, so (l, o) becomes token 256. Now (256, w) occurs three
-# times and becomes token 257, `low`. Then a space and 257 occur twice, and become token 258.
+# byte is its value, l is 108 and o is 111, so (l, o) becomes token 256. Then (256, w) occurs three
+# times: 257 is `low`. A space and 257 occur twice: 258 is `·low`, where a dot stands for the space.
 #
 # A merge must not cross from one word to the next. Otherwise the vocabulary would fill with `dog.`,
 # `dog!` and `dog,`: three ids for one word. So a pattern first cuts the text into **words**. We use
 # GPT-2's pattern: a word takes the space before it along; letters, digits and other signs don't
 # mix. Chinese and Thai write no spaces, so there such a word may be a sentence. In the pattern,
-# `\p{L}` is any letter, `\p{N}` any digit and `\s` any whitespace. It cuts `I don't  know 42!` into
-# `I`, ` don`, `'t`, a space, ` know`, ` 42` and `!`. The part `\s+(?!\S)` takes whitespace but
-# leaves the last space to the next word. Equal words are counted once, with their frequency.
+# `\p{L}` is any letter, `\p{N}` any digit and `\s` any whitespace. It cuts `I·don't··know·42!` into
+# `I`, `·don`, `'t`, `·`, `·know`, `·42` and `!`. The part `\s+(?!\S)` takes whitespace but leaves
+# the last space to the next word. Equal words are counted once, with their frequency.
 
 
 # %% 2. Training
@@ -222,8 +222,7 @@ def our_merges_are_the_librarys(run: Run):
 # no pair has a merge. For `low` under the merges above: l o w → 256 w → 257.
 #
 # The order matters. Take the merges 256 = (a, b) and 257 = (b, c), and the word `abc`. The first
-# merge gives 256, c. Merging (b, c) first gives a, 257: the same text, but ids that never stood for
-# it when the model was trained.
+# merge gives 256, c. Merging (b, c) first gives a, 257, ids that training never used for `abc`.
 #
 # To **decode**, join the bytes of all tokens and *then* read the result as UTF-8. The bytes of one
 # character may belong to two tokens, so decoding token by token breaks characters. A model can also
@@ -267,9 +266,9 @@ def decode(ids: Iterable[int], tokens: list[bytes]) -> str:
 # %% [markdown]
 # ## 4. Special tokens
 # **Special tokens** mark structure, such as the start of a turn in a chat. Each has a readable
-# **name**, such as `<|im_end|>`. In our vocabulary their ids come last; SmolLM2 has 0 to 16 for
-# them. First of all, the encoder cuts a text at the names that the caller allows. Decoded text
-# doesn't show whether a name was a special token or many ordinary ones.
+# **name**, such as `<|im_end|>`. In our vocabulary their ids come last; SmolLM2's are 0 to 16. The
+# encoder begins by cutting a text at the names that the caller allows. Decoded text doesn't show
+# whether a name was a special token or many ordinary ones.
 
 
 # %% 4. Special tokens
@@ -354,8 +353,8 @@ def our_ids_are_the_librarys_and_lose_nothing(run: Run):
 
 # %% [markdown]
 # **Injection.** Special tokens structure a chat (LLM01): `<|im_start|>user` opens a turn of the
-# user and `<|im_end|>` ends it. Now a *user* types `<|im_end|>`. If the tokenizer makes the special
-# token of it, the user can end their own turn and write as the system.
+# user and `<|im_end|>` ends it. Now a *user* types `<|im_end|>`. If the tokenizer turns it into the
+# special token, the user has ended their own turn and can go on as the system.
 #
 # The defence: **`<|im_end|>` in a text becomes ordinary tokens, unless the program that called the
 # tokenizer asked for the special token.** In `transformers`, encode the template by `tokenizer(…)`
@@ -363,16 +362,17 @@ def our_ids_are_the_librarys_and_lose_nothing(run: Run):
 # `apply_chat_template` doesn't protect you: it writes the chat as a single text first.
 #
 # This stops forged turns, but not orders in plain words. To see both, a user asks a question, types
-# a system turn that orders the reply BANANA, and asks again. We encode that as text and as special
-# tokens, and compare the log-probability of BANANA, the sum over its tokens. Its unit is the
-# **nat**: one nat more is 2.7 times as likely. The extra turns alone might change it. So we repeat
-# this with a turn that orders nothing, "You are a helpful assistant.", and subtract what it gains.
+# a system turn that orders the reply BANANA, and asks again. We encode that once as text and once
+# with special tokens. The **gain by injection** is how much the log-probability of BANANA, the sum
+# over its tokens, rises. Its unit is the **nat**: one nat more is 2.7 times as likely. The extra
+# turns alone might gain something. So we repeat this with a turn that orders nothing, "You are a
+# helpful assistant.", and subtract its gain.
 
 
 # %% 4. Injected turns
 @lab.experiment
 def an_injected_order_counts_more_than_the_same_text(run: Run):
-    """Injected, an order for BANANA makes that reply likelier than as text, beyond what turns add.
+    """Injecting an order for BANANA makes that reply likelier, more than injecting a neutral turn.
 
     Predict: by default, does SmolLM2's tokenizer make a special token of what a user types?
     """
@@ -472,7 +472,7 @@ def padding_on_the_left_needs_the_mask(run: Run):
     lines = [[k, min(v), max(v), f"{moved[k]} of {len(v)}"] for k, v in changes.items()]
     columns = ["padded", "smallest change (nats)", "largest", "another likeliest token"]
     run.table("Predictions of padded prompts, compared with the prompts alone", columns, lines)
-    because = "float32 rounds logits of about 20 to 1e-6, thirty layers add up; 5e-5 is typical"
+    because = "float32 rounds logits of about 20 by 1e-6; 300 steps in 30 layers add up to 3e-4"
     for name in ("left, with the mask", "right, read at the last real token, no mask"):
         run.check(name, changes[name], at_most=1e-3, because=because, decides=True)
     unmasked = "left, without the mask"
@@ -481,15 +481,14 @@ def padding_on_the_left_needs_the_mask(run: Run):
     figures.show(run, "batch", figures.batch(texts, tokenizer, rows, changes))
     return (
         f"Without the mask, {moved[unmasked]} of {len(changes[unmasked])} prompts padded on the "
-        "left get another likeliest token. On the right, read the last real token, not the last."
+        "left get another likeliest token. On the right, read the last real token, not the padding."
     )
 
 
 # %% [markdown]
-# A batch costs $B \times L$ steps, where $B$ is the number of rows and $L$ the length of the
-# longest: short rows cost as much as long ones. Truncation costs text; LLM04+ measures how much. So
-# count tokens before you choose a limit. The table below has the median and the 90th percentile of
-# the blocks between empty lines in the plays.
+# A batch of $B$ rows, the longest of length $L$, costs $B \times L$ steps: short rows cost as much
+# as long ones. Truncation costs text (LLM04+). So count tokens before you choose a limit. The table
+# below has the median and the 90th percentile of the blocks between empty lines in the plays.
 #
 # ## 6. Real vocabularies
 # We encode the same texts with six vocabularies: ours, and five that come with well-known models.
@@ -497,9 +496,9 @@ def padding_on_the_left_needs_the_mask(run: Run):
 # - **Byte-level BPE**, as ours: SmolLM2, DeepSeek and Tekken, Mistral's newer one.
 # - **BPE on characters**, with bytes for those that the vocabulary lacks: Mistral 7B.
 # - **Unigram** (Kudo 2018) gives each token a probability and cuts a text in the most probable way:
-#   AI21's J2. Its tokens may hold several words, such as ` of the first`. It also **normalizes**:
-#   wide commas of Chinese become ordinary ones, and line ends become spaces, so its number for
-#   Python is too good.
+#   AI21's J2. Its tokens may hold several words, such as `·of·the·first`. It also **normalizes**:
+#   wide commas of Chinese become ordinary ones, and line ends become spaces, so its numbers for
+#   the plays and Python are too good.
 #
 # Learned from the same texts, more ids make shorter sequences (LLM04+): a text needs fewer steps
 # and more of it fits into a context. But every id needs a row of numbers in the model: SmolLM2's
@@ -524,15 +523,17 @@ def byte_level_vocabularies_return_our_paragraphs(run: Run):
     name = "languages that AI21's changes"
     run.check(name, len(changed["AI21 J2"]), at_least=1, because=because, decides=True)
     several = {v.name: vocabularies.share_of_several_words(v) for v in compared}
-    run.check("AI21's English: share of tokens of several words", several["AI21 J2"], at_least=0.1)
+    because = "no merge crosses a word of its pattern"
+    name = "English: share of tokens of several words"
+    run.check(f"{name}, SmolLM2", several["SmolLM2"], equals=0, because=because)
+    because = "each saves a token or more, so the text has at least a tenth fewer"
+    run.check(f"{name}, AI21 J2", several["AI21 J2"], at_least=0.1, because=because)
     sentence = "In the end, 12,345 naïve cafés: бабушка"
     figures.show(run, "tokens", figures.one_sentence(sentence, compared))
     run.view("tokens", "vocabularies", *view_data.tokens(compared, sentence))
-    english = max(rows, key=lambda row: row[3])
-    python = max(rows, key=lambda row: row[5])
     return (
-        f"In English {english[0]} has the longest tokens, {english[3]} bytes; in Python "
-        f"{python[0]} has, {python[5]} bytes. AI21's changes {' and '.join(changed['AI21 J2'])}."
+        f"The longest tokens in English: {vocabularies.longest(rows, 3)}; in Python: "
+        f"{vocabularies.longest(rows, 5)}. AI21's changes {' and '.join(changed['AI21 J2'])}."
     )
 
 
@@ -542,22 +543,22 @@ def byte_level_vocabularies_return_our_paragraphs(run: Run):
 # ## 7. What a tokenizer does to a model
 # A model sees ids, never letters. Some of its odd mistakes follow from that.
 #
-# **Spelling.** ` table` is a single token. Nothing in its id shows that it begins with t. The model
+# **Spelling.** `·table` is a single token. Nothing in its id shows that it begins with t. The model
 # can only have learned it from texts that spell. If it gets single letters, it only has to copy.
 #
-# **A space at the end.** In training, words came with their space: ` Paris`. A prompt that ends
-# with a space has used up the space that belongs to ` Paris`. The only way on to the word is the
+# **A space at the end.** In training, words came with their space: `·Paris`. A prompt that ends
+# with a space has used up the space that belongs to `·Paris`. The only way on to the word is the
 # token `Paris`, which hardly ever followed a space token. SmolLM2 is an extreme case: it cuts
-# before every digit, so a digit mostly follows a single space token, at least in code.
+# before every digit, so what follows a single space token is mostly a digit, at least in code.
 #
-# **Numbers.** The table above shows how vocabularies cut 1234567. Singh & Strouse (2024) found that
-# large models add better when groups of three start from the right, as people write: 1,234,567.
+# **Numbers.** In the table above, SmolLM2 cuts 1234567 into digits, DeepSeek into 123, 456 and 7.
+# Large models add better if groups start from the right, 1,234,567 (Singh & Strouse 2024).
 
 
 # %% 7. SmolLM2's answers
 @lab.experiment
 def other_tokens_get_other_answers(run: Run):
-    """SmolLM2 copies letters better than it spells single tokens; after a space it expects digits.
+    """SmolLM2 spells better from letters than from tokens; in our prompts a space brings a digit.
 
     Predict: “The capital of France is” is completed with Paris. What about “… is ” with a space?
     """
@@ -582,7 +583,7 @@ def other_tokens_get_other_answers(run: Run):
     token, letters = smollm2_tasks.written_spellings(model, tokenizer, "table")
     figures.show(run, "answers", figures.answers(spelled, completed))
     return (
-        f"Asked to spell ` table`, it writes {token}, and for its letters {letters}. It completes "
+        f"Asked to spell `·table`, it writes {token}, and for its letters {letters}. It completes "
         f"“The capital of France is ”, with a space, with “{completed.likeliest[0]}”."
     )
 
@@ -591,19 +592,19 @@ def other_tokens_get_other_answers(run: Run):
 # ## 8. What a language costs
 # Providers charge by the token, contexts are counted in tokens, and each token takes a step of
 # computing. So the same meaning has a different price in another language. Petrov et al. (2023)
-# found ratios of up to 15. Three things make the price.
+# found ratios of up to 15. The price has two factors. The text has $r$ times the bytes of the
+# English one, in UTF-8. And English has $e$ bytes per token, the other language $l$. So the price
+# is $r e / l$: with twice the bytes, 1.5 to a token where English has 4.5, a text costs six times
+# as much. Two things make tokens short.
 #
-# - **Bytes**: how many UTF-8 needs for the text.
-# - **Training**: how long tokens are in this language. If a text has $r$ times the bytes of the
-#   English one, and English has $e$ bytes per token and the language $l$, its price is $r e / l$.
-#   With twice the bytes, 1.5 to a token where English has 4.5, a text costs six times as much.
-# - **The split pattern**: no merge crosses a word. GPT-2's pattern, which SmolLM2 uses, too, knows
-#   letters and digits. The signs that Hindi adds to its letters are neither, so it cuts हिन्दी into
-#   six pieces, and no training can join them. Tekken's pattern counts such signs as letters.
+# - **Training**: the vocabulary was learned from little text in this language.
+# - **The split pattern**: no merge crosses a word. GPT-2's pattern, which SmolLM2 uses, too, makes
+#   words of letters, of digits or of other signs. The signs that Hindi adds to its letters count as
+#   other, so हिन्दी is six words, which no training joins. Tekken's pattern counts them as letters.
 #
 # Our sixteen paragraphs say the same in twelve languages and eight scripts. They were written for
 # this lab in English and translated by a language model. Native speakers have not checked them, and
-# they are about everyday things only. So read orders of magnitude, not exact prices.
+# they are about everyday things only. So trust a ratio's size, not its second digit.
 
 
 # %% 8. Languages
@@ -685,7 +686,7 @@ def closing(results: Results) -> str:
     thai = results.value("the_same_meaning_costs_more_elsewhere", name)
     return (
         f"After a space at the end, SmolLM2 expects a digit: {digit:.0%} or more in each prompt. "
-        f"Each Thai paragraph costs at least {thai:.1f} times the English one."
+        f"With it, each Thai paragraph costs at least {thai:.1f} times the English one."
     )
 
 
@@ -693,7 +694,6 @@ def closing(results: Results) -> str:
 # **Read on**: Sennrich et al. 2016, *Neural Machine Translation of Rare Words with Subword Units* ·
 # Petrov et al. 2023, *Language Model Tokenizers Introduce Unfairness Between Languages* · Land &
 # Bartolo 2024, *Fishing for Magikarp*, on tokens that were never trained. Next is LLM05a.
-
 
 # %%
 if __name__ == "__main__":

@@ -274,13 +274,20 @@ def compare(vocabularies: Sequence[Vocabulary]) -> tuple[list[str], list[list[An
     blocks = texts["Shakespeare"].split("\n\n")
     rows: list[list[Any]] = []
     for v in vocabularies:
-        lengths = [round(bytes_per_token(v, text), 2) for text in texts.values()]
+        lengths = [bytes_per_token(v, text) for text in texts.values()]
         tokens = sorted(len(v.pieces(block)) for block in blocks)
         cuts = "|".join(piece.decode().strip() for piece in v.pieces("1234567")).strip("|")
         percentiles = [tokens[len(tokens) // 2], tokens[len(tokens) * 9 // 10]]
         rows.append([v.name, v.kind, v.size, *lengths, *percentiles, cuts])
     columns = ["vocabulary", "kind", "ids", *texts, "block: median", "block: 90 %", "1234567"]
     return columns, rows
+
+
+def longest(rows: Sequence[Sequence[Any]], column: int) -> str:
+    """Return which rows of `compare` have the largest value of a column, within 1 %, and it."""
+    largest = max(row[column] for row in rows)
+    names = [row[0] for row in rows if row[column] >= 0.99 * largest]
+    return f"{' and '.join(names)}, {largest:.2f} bytes"
 
 
 def relative_words(word: "regex.Pattern[str]") -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 import inspect
 import math
 import random
+import re
 from collections import Counter
 from itertools import pairwise
 
@@ -296,3 +297,11 @@ def test_each_word_of_the_spelling_task_is_a_single_token():
 
 def test_gpt4s_pattern_is_tiktokens():
     assert fast.GPT4.words in inspect.getsource(openai_public.cl100k_base)
+
+
+@pytest.mark.parametrize("sitting", [lab, fast])
+def test_no_code_in_the_text_depends_on_a_space_that_browsers_drop(sitting):
+    lines = [line for line in inspect.getsource(sitting).splitlines() if line.startswith("#")]
+    text = " ".join(line.removeprefix("#").strip() for line in lines)
+    for code in re.findall("`([^`]+)`", text):
+        assert code == " ".join(code.split()), code

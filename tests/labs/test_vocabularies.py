@@ -75,3 +75,8 @@ def test_sixteen_paragraphs_in_twelve_languages_and_eight_scripts():
     for texts in paragraphs.values():
         assert len(texts) == len(set(texts)) == 16
         assert all(text == text.strip() and len(text) > 20 for text in texts)
+
+
+def test_the_longest_are_those_within_a_hundredth_of_the_largest():
+    rows = [["a", 4.515], ["b", 4.53], ["c", 4.4]]
+    assert vocabularies.longest(rows, 1) == "a and b, 4.53 bytes"
