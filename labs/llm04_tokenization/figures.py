@@ -9,6 +9,7 @@ from labs.llm04_tokenization.smollm2_tasks import Completions
 from labs.llm04_tokenization.vocabularies import Prices, Vocabulary
 
 import matplotlib.pyplot as plt
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -44,7 +45,7 @@ def utf8_bits(characters: str) -> Drawn:
     ax.axis("off")
     return (
         fig,
-        "Four characters in UTF-8. Coloured bits are the code point; grey bits mark the bytes.",
+        "A, é, 漢 and 🙂 in UTF-8. Coloured bits are the code point; grey bits mark the bytes.",
         "Four rows of boxes with bits: A has one byte, é two, 漢 three and an emoji four.",
     )
 
@@ -202,7 +203,8 @@ def one_sentence(sentence: str, vocabularies: Sequence[Vocabulary]) -> Drawn:
     ax.grid(False)
     return (
         fig,
-        "A dot is a space; bytes that are no text by themselves are in hexadecimal.",
+        "A dot is a space; Mistral 7B's adds one in front. Bytes that are no text by themselves "
+        "are in hexadecimal.",
         f"“{sentence}” in six rows of coloured boxes, one box for each token.",
     )
 
@@ -288,12 +290,13 @@ def vocabulary_size(sizes: list[int], lengths_: dict[str, list[float]], bits: li
         place = values[-1] + (0.07 if name == "Python" else -0.07 if name == "German" else 0)
         axes[0].text(sizes[-1] * 1.12, place, name, color=f"C{i}", va="center", size=8.5)
     axes[1].plot(sizes, bits, "o-", color="C0", ms=4)
-    axes[0].set_title("Tokens grow most on English, never on Greek", size=11)
+    axes[0].set_title("Tokens grow on unseen plays, not on Greek", size=11)
     axes[0].set(ylabel="bytes per token", xlim=(sizes[0] * 0.9, sizes[-1] * 7))
     axes[1].set_title("The frequency model gains from larger tokens", size=11)
     axes[1].set(ylabel="bits per byte")
     for ax in axes:
         ax.set_xscale("log", base=2)
+        ax.set_xticks(sizes)
         ax.set(xlabel="ids in the vocabulary")
     return (
         fig,
@@ -304,20 +307,22 @@ def vocabulary_size(sizes: list[int], lengths_: dict[str, list[float]], bits: li
 
 
 def batches(pictures: dict[str, list[list[int]]]) -> Drawn:
-    """Draw batches as grids: 0 is padding, other numbers alternate between texts."""
-    fig, axes = plt.subplots(1, len(pictures), figsize=(8.6, 3.2), sharey=True)
-    width = max(len(row) for rows in pictures.values() for row in rows)
+    """Draw batches as grids: 0 is padding, 1 and 2 alternate between texts, 3 is an end."""
+    fig, axes = plt.subplots(1, len(pictures), figsize=(8.6, 3.2), sharex=True, sharey=True)
+    colours = ListedColormap(["#c9ced6", "#9ecae1", "#3182bd", "#08306b"])
     for ax, (title, rows) in zip(axes, pictures.items(), strict=True):
+        width = max(map(len, rows))
         filled = [row + [0] * (width - len(row)) for row in rows]
-        ax.imshow(filled, cmap="Blues", vmin=0, vmax=3, aspect="auto", interpolation="none")
+        ax.imshow(filled, cmap=colours, vmin=0, vmax=3, aspect="auto", interpolation="none")
         ax.set(title=title, xlabel="tokens")
         ax.grid(False)
-    axes[0].set_ylabel("row of the batch")
+    longest = max(len(row) for rows in pictures.values() for row in rows)
+    axes[0].set(ylabel="row of the batch", xlim=(0, longest))
     return (
         fig,
-        "A batch of 32 rows in three ways, on one scale. White is padding. The batch from a bucket "
-        "is the middle one of 50; the last ones have more padding. In the packed batch, "
-        "neighbouring blocks have two blues, and the dark ids are the ends.",
+        "A batch of 32 rows in three ways; grey is padding. The batch from a bucket is one of the "
+        "longer ones, with a share of padding near that of all. In the packed batch, neighbouring "
+        "blocks have two blues, and the dark ids are the ends.",
         "Three pictures of a batch with a line for each row: in random order a few long rows make "
-        "it wide and mostly white, in a bucket it is narrow, packed it is full.",
+        "it wide and mostly grey, in a bucket all rows are long, packed it has no grey.",
     )
