@@ -64,7 +64,8 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
     ),
     "rounding": (
         "What rounding costs; bars: two standard errors over {texts} texts; the line: the points' "
-        "median of cost ÷ (L·ε²). Costs below two standard errors aren't drawn.",
+        "median of cost ÷ (L·ε²). Blocks have 32 weights. Costs below two standard errors aren't "
+        "drawn.",
         "Cost in nats over layers times squared relative error, on log scales, near a line.",
     ),
 }

@@ -350,11 +350,19 @@ def bits(rows: dict[str, float]) -> Figure:
     return fig
 
 
-def short_name(row: Sequence[Any]) -> str:
-    """Return "3 bits, 7 layers" for a row of costs_of_rounding."""
-    bits, _, rest = row[0].partition(", ")
-    kind = {"a scale for each row": "rows", "a scale for each 32 weights": "blocks"}
-    return f"{bits}, {kind.get(rest, rest)}, {row[1]} layers"
+def _name_roundings(ax: Any, rows: list[list[Any]], c: float, colour: str) -> None:
+    """Write "3 bits, 7 layers" beside each point, on its side of the line cost = c · L · ε²."""
+    layers = max(row[1] for row in rows)
+    for row in rows:
+        x = row[1] * row[2] ** 2
+        text = row[0].removesuffix(", a scale for each row")
+        text = text.replace("a scale for each 32 weights", "blocks")
+        if row[1] < layers:
+            text += f", {row[1]} layers"
+        place = {"ha": "right", "xytext": (-7, 3)} if row[3] >= c * x else {"xytext": (7, -9)}
+        ax.annotate(
+            text, (x, row[3]), textcoords="offset points", fontsize=9, color=colour, **place
+        )
 
 
 def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
@@ -367,16 +375,16 @@ def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
         x = [row[1] * row[2] ** 2 for row in shown]
         y = [row[3] for row in shown]
         ax.errorbar(x, y, [2 * row[4] for row in shown], fmt=f"C{i}o", capsize=3)
-        for at, row in zip(zip(x, y, strict=True), shown, strict=True):
-            name = short_name(row)
-            ax.annotate(name, at, (8, -4), textcoords="offset points", fontsize=9)
         c = float(np.median([b / a for a, b in zip(x, y, strict=True)]))
+        _name_roundings(ax, shown, c, f"C{i}")
         ends = np.array([min(x) / 1.5, max(x) * 1.5])
         ax.plot(ends, c * ends, f"C{i}", lw=1)
         label = f"{name}: cost = {c:.2f} · L · ε²"
         ax.text(0.03, 0.92 - 0.08 * i, label, color=f"C{i}", transform=ax.transAxes)
     ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="cost (nats per token)")
     ax.set_title("The cost of rounding, and c · L · ε² with the median c")
+    low, high = ax.get_xlim()
+    ax.set_xlim(low / 2, high)
     _round_ticks(ax.xaxis)
     _round_ticks(ax.yaxis)
     return fig
