@@ -532,7 +532,7 @@ def an_activation_bends_the_boundary(run: Run):
     run.check("ReLU minus the best line", lead, at_least=bound, because=because, decides=True)
     run.measure("accuracy on unseen points, ReLU", relu)
     straight = trained["identity"][0]["accuracies"][-1]
-    return f"The best line reaches {lines[0]:.1%}, the trained {straight:.1%}, ReLU {relu[0]:.1%}."
+    return f"Best line {lines[0]:.1%} right, trained line {straight:.1%}, ReLU {relu[0]:.1%}."
 
 
 # %% [markdown]
