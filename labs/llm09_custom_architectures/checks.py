@@ -1,14 +1,15 @@
-"""Check the exercises of LLM09 against PyTorch's layers and the library safetensors."""
+"""Check the exercises of LLM09 against PyTorch's modules and layers.
 
-import json
+Those of LLM09+ are in deeper_checks.
+"""
+
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from labs.kit import Checks, Mistake, draw, expect_close, name_mistake
-from labs.llm07_lora import LoraLinear
+from labs.kit import Checks, Mistake, draw, equals, expect_close, name_mistake
+from labs.llm09_custom_architectures import deeper_checks
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,6 +31,136 @@ def _require_class(implementation: Any) -> None:
 
 def _type_of(value: Any) -> str:
     return "nothing (None)" if value is None else f"a {type(value).__name__}"
+
+
+# Module
+
+
+def _same_tree(base: Any) -> Any:
+    """Build a tree of three levels with buffers and a tied tensor on a base class."""
+    root = base()
+    root.child = base()
+    root.child.inner = base()
+    root.last = base()
+    for seed, module in enumerate((root.child.inner, root.last, root.child, root)):
+        module.register_buffer("scale", draw(3, seed=seed))
+        module.weight = nn.Parameter(draw(3, seed=10 + seed))
+    root.last.weight = root.child.inner.weight
+    return root
+
+
+@checks.proves("Module.__setattr__")
+def module_setattr(module: Any) -> None:
+    implementation = module.Module
+    _require_class(implementation)
+    made = implementation()
+    weight = nn.Parameter(torch.ones(2))
+    made.weight = weight
+    if made._parameters.get("weight") is not weight:
+        raise Mistake("a Parameter belongs into self._parameters, under its name")
+    inner = implementation()
+    made.inner = inner
+    if made._modules.get("inner") is not inner:
+        raise Mistake("a Module belongs into self._modules, under its name")
+    made.plain = torch.ones(2)
+    made.number = 3
+    if made._parameters.keys() | made._buffers.keys() | made._modules.keys() != {"weight", "inner"}:
+        raise Mistake("a plain tensor is registered: it is a plain attribute, in self.__dict__")
+    if made.__dict__.get("number") != 3 or "plain" not in made.__dict__:
+        raise Mistake("a plain value is lost: put it into self.__dict__")
+    _expect_buffer_stays(implementation)
+    _expect_one_home(implementation)
+    _expect_refusal_of_plain_values(implementation)
+
+
+def _expect_buffer_stays(implementation: Any) -> None:
+    made = implementation()
+    made.register_buffer("scale", torch.ones(2))
+    new = torch.zeros(2)
+    made.scale = new
+    if "scale" in made.__dict__:
+        raise Mistake("a tensor for the name of a buffer replaces the buffer: it is no attribute")
+    if made._buffers.get("scale") is not new:
+        raise Mistake("a tensor for the name of a buffer must replace the buffer")
+
+
+def _expect_one_home(implementation: Any) -> None:
+    """Check that a name which moves to another dictionary leaves the first one."""
+    made = implementation()
+    made.part = 1
+    made.part = nn.Parameter(torch.ones(2))
+    if "part" in made.__dict__:
+        raise Mistake(
+            "a plain attribute hides a parameter of the same name: remove it from self.__dict__"
+        )
+    made.part = implementation()
+    if "part" in made._parameters or "part" not in made._modules:
+        raise Mistake("a name has one home: remove it from the other dictionaries")
+    made.register_buffer("scale", torch.ones(2))
+    made.scale = nn.Parameter(torch.ones(2))
+    if "scale" in made._buffers or "scale" not in made._parameters:
+        raise Mistake("a Parameter for the name of a buffer: the name has one home, parameters")
+
+
+def _expect_refusal_of_plain_values(implementation: Any) -> None:
+    for what, registered in (("parameter", nn.Parameter(torch.ones(2))), ("module", None)):
+        made = implementation()
+        made.part = implementation() if registered is None else registered
+        try:
+            made.part = torch.zeros(2)
+        except TypeError:
+            continue
+        except Exception as error:
+            kind = type(error).__name__
+            raise Mistake(f"a tensor for a {what}: expected a TypeError, got {kind}") from None
+        raise Mistake(
+            f"a tensor replaces a {what}, which is then no longer registered: raise a TypeError"
+        )
+
+
+@checks.proves("Module.named_tensors")
+def named_tensors(module: Any) -> None:
+    implementation = module.Module
+    _require_class(implementation)
+    tree = _same_tree(implementation)
+    got = tree.named_tensors()
+    if got is None or isinstance(got, Tensor | str):
+        raise Mistake(f"expected an iterator of paths and tensors, got {_type_of(got)}")
+    pairs = list(got)
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise Mistake("yield pairs: the path and the tensor")
+    want = list(_same_tree(nn.Module).state_dict(keep_vars=True).items())
+    _name_paths([path for path, _ in pairs], [path for path, _ in want])
+    for (path, tensor), (_, other) in zip(pairs, want, strict=True):
+        if not isinstance(tensor, Tensor) or not torch.equal(tensor, other):
+            raise Mistake(f"{path} has the values of another tensor")
+    if dict(pairs)["weight"] is not tree.weight:
+        raise Mistake("yield the tensor itself, not a copy: the optimizer must change it")
+    prefixed = [path for path, _ in tree.named_tensors("model.")]
+    if prefixed != [f"model.{path}" for path, _ in want]:
+        raise Mistake("with a prefix, each path must begin with it")
+
+
+def _name_paths(got: list[Any], want: list[str]) -> None:
+    """Name the mistake in a list of paths."""
+    if got == want:
+        return
+    missing = sorted(set(want) - set(got))
+    if any("scale" in path for path in missing) and not any("scale" in str(path) for path in got):
+        raise Mistake("the buffers are missing: they belong to the state, too")
+    if set(got) == {"weight", "scale"} and len(got) > 2:
+        raise Mistake("the paths lack the names of the modules: pass a longer prefix on")
+    if not any("." in str(path) for path in got):
+        raise Mistake("the submodules' tensors are missing: each submodule yields its own")
+    if missing == ["last.weight"]:
+        raise Mistake("a tied tensor must come with each of its paths")
+    if "child.inner.weight" in missing and "child.weight" in got:
+        raise Mistake("the tree is deeper: a submodule of a submodule is missing, or its path is")
+    if sorted(map(str, got)) == sorted(want):
+        raise Mistake(
+            "another order: a module's parameters, then its buffers, then its submodules in turn"
+        )
+    raise Mistake(f"expected the paths {', '.join(want)}; got {', '.join(map(str, got))}")
 
 
 # load_partial
@@ -118,237 +249,69 @@ def _expect_error_if_nothing_fits(implementation: Function) -> None:
     raise Mistake("every name has another prefix, so nothing is loaded: raise a ValueError")
 
 
-# read_safetensors
+# Convolution
 
 
-@checks.proves("read_safetensors")
-def read_safetensors(module: Any) -> None:
-    implementation = module.read_safetensors
-    _require_function(implementation)
-    dtypes = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64]
-    dtypes += [torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]
-    state = {f"t{i}": (9 * draw(2, 3, seed=i).abs()).to(dtype) for i, dtype in enumerate(dtypes)}
-    state |= {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3)}
-    for metadata in (None, {"for": "people"}):
-        got = _read(implementation, safetensors.torch.save(state, metadata))
-        if "__metadata__" in got:
-            raise Mistake("__metadata__ is text for people, not a tensor: leave it out")
-        if got.keys() != state.keys():
-            raise Mistake(f"names missing or too many: {sorted(got.keys() ^ state.keys())}")
-        for name, want in state.items():
-            _expect_tensor(name, got[name], want)
-    _expect_any_order(implementation)
-    for what, data in _broken_files().items():
-        _expect_refusal(implementation, what, data)
-
-
-def _read(implementation: Function, data: bytes) -> Any:
-    try:
-        got = implementation(data)
-    except ValueError as error:
-        raise Mistake(f"it refuses a valid file: {error}") from None
-    if not isinstance(got, dict):
-        raise Mistake(f"expected a dict of tensors by name, got {_type_of(got)}")
-    return got
-
-
-def _expect_tensor(name: str, got: Any, want: Tensor) -> None:
-    if not isinstance(got, Tensor):
-        raise Mistake(f"{name}: expected a tensor, got {_type_of(got)}")
-    if got.dtype != want.dtype:
-        dtypes = f"expected {want.dtype}, got {got.dtype}"
-        raise Mistake(f"{name}: {dtypes}; view the bytes as that dtype, don't cast")
-    if got.shape != want.shape:
-        raise Mistake(f"{name}: expected the shape {tuple(want.shape)}, got {tuple(got.shape)}")
-    if not torch.equal(got, want):
-        raise Mistake(f"{name} has other values: do offsets count from the header's end?")
-
-
-def _expect_any_order(implementation: Function) -> None:
-    """Check a file whose header doesn't name tensors in the order of their bytes."""
-    header = {
-        "last": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]},
-        "first": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]},
-    }
-    body = torch.tensor([7]).numpy().tobytes() + torch.tensor([1.0, 2.0]).numpy().tobytes()
-    try:
-        got = implementation(_file(header, body))
-    except ValueError:
-        raise Mistake("the header may name tensors in any order: sort by offsets") from None
-    _expect_tensor("first", got.get("first"), torch.tensor([7]))
-    _expect_tensor("last", got.get("last"), torch.tensor([1.0, 2.0]))
-
-
-def _file(header: Any, body: bytes) -> bytes:
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + body
-
-
-def _broken_files() -> dict[str, bytes]:
-    def entry(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict[str, Any]:
-        return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
-
-    valid = _file({"w": entry([2], 0, 8)}, bytes(8))
-    return {
-        "a file of five bytes": valid[:5],
-        "a header that is cut off": valid[:20],
-        "a file that is cut off": valid[:-1],
-        "bytes after the last tensor": valid + bytes(4),
-        "a gap between two tensors": _file(
-            {"a": entry([1], 0, 4), "b": entry([1], 8, 12)}, bytes(12)
-        ),
-        "two tensors that overlap": _file(
-            {"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, bytes(12)
-        ),
-        "a shape larger than its bytes": _file({"w": entry([3], 0, 8)}, bytes(8)),
-        "an unknown dtype": _file({"w": entry([2], 0, 8, "PY")}, bytes(8)),
-        "an entry without offsets": _file({"w": {"dtype": "F32", "shape": [2]}}, bytes(8)),
-        "a header that is a list": _file([1, 2], b""),
-        "a header that isn't JSON": (4).to_bytes(8, "little") + b"{no}",
-        "a zip, as torch.save writes": b"PK\x03\x04" + bytes(60),
-    }
-
-
-def _expect_refusal(implementation: Function, what: str, data: bytes) -> None:
-    try:
-        implementation(data)
-    except ValueError:
-        return
-    except Exception as error:
-        kind = type(error).__name__
-        raise Mistake(f"{what}: expected a ValueError, got {kind}") from None
-    raise Mistake(f"{what} isn't refused: raise a ValueError")
-
-
-# BatchNorm
-
-
-@checks.proves("BatchNorm.forward")
-def batch_norm(module: Any) -> None:
-    implementation = module.BatchNorm
+@checks.proves("Convolution.forward")
+def convolution(module: Any) -> None:
+    implementation = module.Convolution
     _require_class(implementation)
-    x = 2 * draw(4, 3, 5, 2) + 3
-    ours = implementation(3).double()
-    theirs = nn.BatchNorm2d(3).double()
-    _set_equal(ours, theirs)
-    old_mean, old_var = ours.mean.clone(), ours.var.clone()
-    got = ours.train()(x)
-    _name_norm(got, ours, x, old_mean, old_var)
-    expect_close(got, theirs.train()(x).detach(), "(x − μ) / √(σ² + ε), times weight, plus bias")
-    _expect_buffers(ours, theirs, x, old_mean, old_var)
-    before = [ours.mean.clone(), ours.var.clone()]
-    got = ours.eval()(x)
-    from_batch = _normalised(ours, x, *_statistics(x))
-    name_mistake(got, {"in evaluation use the buffers, not the batch": lambda: from_batch})
-    expect_close(got, theirs.eval()(x).detach(), "in evaluation use the running statistics")
-    if not all(map(torch.equal, before, (ours.mean, ours.var))):
-        raise Mistake("the buffers change in evaluation: change them only in training")
-    _expect_norm_gradients(ours, theirs, x)
-    _expect_weight_dtype(implementation, x.bfloat16())
+    x = draw(2, 3, 9, 7)
+    for size, stride, padding, dilation in ((3, 1, 1, 1), (2, 2, 0, 1), (3, 3, 2, 2)):
+        layer = implementation(3, 4, size, stride, padding, dilation).double()
+        with torch.no_grad():
+            for i, weight in enumerate(layer.parameters()):
+                weight.copy_(draw(*weight.shape, seed=i))
+        places = (stride, padding, dilation)
+        want = F.conv2d(x, layer.weight, layer.bias, *places).detach()
+        got = layer(x)
+        if not isinstance(got, Tensor):
+            raise Mistake(f"expected maps (B, out, H′, W′), got {_type_of(got)}")
+        if got.shape == want.movedim(1, -1).shape != want.shape:
+            raise Mistake("the maps are last: move the axis of `out` to place 1")
+        wrong = _wrong_maps(layer, x, places)  # some are right if stride or dilation is 1
+        name_mistake(got, {what: maps for what, maps in wrong.items() if not equals(want, maps())})
+        what = f"kernel {size}, stride {stride}, padding {padding}, dilation {dilation}"
+        expect_close(got.detach(), want, f"expected F.conv2d's maps; {what}")
+        _expect_convolution_gradients(layer, got)
+    bare = implementation(3, 4, bias=False).double()
+    expect_close(bare(x).detach(), F.conv2d(x, bare.weight, padding=1).detach(), "without a bias")
 
 
-def _name_norm(got: Any, ours: Any, x: Tensor, old_mean: Tensor, old_var: Tensor) -> None:
-    """Name the mistake in an output of training mode; the old values are the buffers' before it."""
-    mean, var = _statistics(x)
-    unbiased = x.var((0, 2, 3), keepdim=True)
-    mean_per_image = x.mean((2, 3), keepdim=True)
-    var_per_image = x.var((2, 3), correction=0, keepdim=True)
-    weight, bias = _per_channel(ours.weight, ours.bias)
-    name_mistake(
-        got,
-        {
-            "in training use the batch's own statistics: are the buffers used?": (
-                lambda: _normalised(ours, x, *_per_channel(old_mean, old_var))
-            ),
-            "to normalise, σ² divides by n: correction=0": (
-                lambda: _normalised(ours, x, mean, unbiased)
-            ),
-            "statistics are over the batch too: axes 0, 2 and 3": (
-                lambda: _normalised(ours, x, mean_per_image, var_per_image)
-            ),
-            "weight and bias aren't used": lambda: (x - mean) / (var + 1e-5).sqrt(),
-            "is it divided by σ² instead of σ?": lambda: weight * (x - mean) / (var + 1e-5) + bias,
-            "ε is added to σ: it belongs inside the root": (
-                lambda: weight * (x - mean) / (var.sqrt() + 1e-5) + bias
-            ),
-        },
-    )
+def _wrong_maps(layer: Any, x: Tensor, places: tuple[int, int, int]) -> dict[str, Any]:
+    weight = layer.weight.detach()
+    bias = layer.bias.detach()
+    stride, padding, dilation = places
+    return {
+        "the bias is missing": lambda: F.conv2d(x, weight, None, *places),
+        "the kernel is flipped: deep learning's convolution doesn't flip it": (
+            lambda: F.conv2d(x, weight.flip(2, 3), bias, *places)
+        ),
+        "rows and columns of the windows are swapped": (
+            lambda: F.conv2d(x, weight.mT, bias, *places)
+        ),
+        "windows are flattened with channels last; the weight has channels first": (
+            lambda: F.conv2d(
+                x,
+                weight.flatten(1).unflatten(1, (*weight.shape[2:], 3)).movedim(-1, 1),
+                bias,
+                *places,
+            )
+        ),
+        "the padding is missing": lambda: F.conv2d(x, weight, bias, stride, 0, dilation),
+        "the stride is ignored": lambda: F.conv2d(x, weight, bias, 1, padding, dilation),
+        "the dilation is ignored": lambda: F.conv2d(x, weight, bias, stride, padding),
+    }
 
 
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and σ² of each channel, (1, C, 1, 1)."""
-    return x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), correction=0, keepdim=True)
-
-
-def _per_channel(*vectors: Tensor) -> list[Tensor]:
-    """Shape vectors for images, (C,) -> (C, 1, 1)."""
-    return [vector.detach()[:, None, None] for vector in vectors]
-
-
-def _normalised(ours: Any, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    weight, bias = _per_channel(ours.weight, ours.bias)
-    return weight * (x - mean) / (var + 1e-5).sqrt() + bias
-
-
-def _expect_weight_dtype(implementation: type, x: Tensor) -> None:
-    what = "x in bfloat16: cast it to the weight's dtype before its statistics"
-    try:
-        got = implementation(3)(x)
-    except RuntimeError as error:  # float32 buffers updated by bfloat16 statistics
-        raise Mistake(f"{what} ({str(error).splitlines()[0]})") from None
-    expect_close(got, nn.BatchNorm2d(3)(x.float()).detach(), what)
-
-
-def _set_equal(ours: Any, theirs: Any) -> None:
-    """Give both layers the same random weights and buffers."""
-    pairs = [(ours.weight, theirs.weight), (ours.bias, theirs.bias)]
-    pairs += [(ours.mean, theirs.running_mean), (ours.var, theirs.running_var)]
-    with torch.no_grad():
-        for i, (own, other) in enumerate(pairs):
-            values = draw(3, seed=i + 1).abs() + 0.5
-            own.copy_(values)
-            other.copy_(values)
-
-
-def _expect_buffers(ours: Any, theirs: Any, x: Tensor, old_mean: Tensor, old_var: Tensor) -> None:
-    """Check the buffers after one step of training."""
-    if not {"mean", "var"} <= dict(ours.named_buffers()).keys():
-        raise Mistake("mean and var are no longer buffers: change them in place")
-    if ours.mean.requires_grad or ours.var.requires_grad:
-        raise Mistake("the buffers belong to the graph: update them under no_grad")
-    mean = x.mean((0, 2, 3))
-    var = x.var((0, 2, 3))
-    n = x.numel() / 3
-    name_mistake(
-        ours.mean,
-        {
-            "the buffers don't change: in training update them": lambda: old_mean,
-            "momentum is the share of the new mean, not of the old one": (
-                lambda: 0.1 * old_mean + 0.9 * mean
-            ),
-        },
-    )
-    expect_close(ours.mean, theirs.running_mean, "mean ← 0.9 · mean + 0.1 · the batch's mean")
-    biased = 0.9 * old_var + 0.1 * var * (n - 1) / n
-    name_mistake(ours.var, {"the running variance divides by n − 1": lambda: biased})
-    expect_close(ours.var, theirs.running_var, "var ← 0.9 · var + 0.1 · n/(n − 1) · σ²")
-
-
-def _expect_norm_gradients(ours: Any, theirs: Any, x: Tensor) -> None:
-    """Check that gradients flow through the statistics in training."""
-    slope = draw(*x.shape, seed=9)
-    gradients: list[tuple[Any, ...]] = []
-    for layer in (ours.train(), theirs.train()):
-        given = x.clone().requires_grad_()
-        output = layer(given)
-        if not output.requires_grad:
-            raise Mistake("no gradient: is it computed under no_grad, or detached?")
-        inputs = (given, layer.weight, layer.bias)
-        gradients.append(torch.autograd.grad(output, inputs, slope, allow_unused=True))
-    for name, got, want in zip(("x", "weight", "bias"), *gradients, strict=True):
-        if got is None:
-            raise Mistake(f"no gradient reaches {name}")
-        expect_close(got, want, f"the gradient of {name}: are the statistics detached?")
+def _expect_convolution_gradients(layer: Any, output: Tensor) -> None:
+    if not output.requires_grad:
+        raise Mistake("no gradient: is it computed under no_grad, or detached?")
+    wanted = {"weight": layer.weight, "bias": layer.bias}
+    gradients = torch.autograd.grad(output.sum(), list(wanted.values()), allow_unused=True)
+    for name, gradient in zip(wanted, gradients, strict=True):
+        if gradient is None:
+            raise Mistake(f"no gradient reaches {name}: is something detached?")
 
 
 # look_inside
@@ -446,52 +409,49 @@ def _expect_no_hook_after_error(implementation: Function, what: str, arguments: 
     raise Mistake(f"if {what}, it must raise as well")
 
 
-# adapter_kernels
+# LoraConvolution
 
 
-@checks.proves("adapter_kernels")
-def adapter_kernels(module: Any) -> None:
-    implementation = module.adapter_kernels
-    _require_function(implementation)
-    convolution = module.Convolution(2, 5, 3, 2, 1, 1).double()
-    adapter = LoraLinear(convolution.linear, 4, 6.0).double()
-    convolution.linear = adapter
-    with torch.no_grad():
-        for i, factor in enumerate((adapter.A, adapter.B)):
-            factor.copy_(draw(*factor.shape, seed=i))
-    a = adapter.A.detach()
-    b = adapter.B.detach()
-    got = implementation(convolution)
-    if not isinstance(got, tuple | list) or len(got) != 2:
-        raise Mistake(f"expected two kernels, got {_type_of(got)}")
-    if not all(isinstance(kernel, Tensor) for kernel in got):
-        raise Mistake(f"expected two tensors, got {_type_of(got[0])} and {_type_of(got[1])}")
-    down, up = (kernel.detach() for kernel in got)
-    down_wanted = a.view(4, 2, 3, 3)
-    name_mistake(
-        down,
-        {
-            "a window has channels first, then rows and columns: (r, C, k, k)": (
-                lambda: a.view(4, 3, 3, 2).permute(0, 3, 1, 2)
-            ),
-            "the factor alpha / rank belongs to the second kernel": lambda: 1.5 * down_wanted,
-            "the kernel is flipped: a window isn't": lambda: down_wanted.flip(2, 3),
-            "rows and columns are swapped": lambda: down_wanted.mT,
-        },
-    )
-    expect_close(down, down_wanted, "expected A's rows, each a window of (C, k, k)")
-    unscaled = b[:, :, None, None]
-    name_mistake(
-        up,
-        {
-            "the factor alpha / rank is missing": lambda: unscaled,
-            "is it multiplied by alpha alone?": lambda: 6 * unscaled,
-            "is it rank / alpha?": lambda: unscaled / 1.5,
-        },
-    )
-    expect_close(up, 1.5 * unscaled, "expected alpha / rank times B, (out, r, 1, 1)")
-    if any(kernel.grad_fn is None and not kernel.requires_grad for kernel in got):
-        raise Mistake("the kernels are cut off from the graph: don't detach them")
+@checks.proves("LoraConvolution.merged")
+def lora_merged(module: Any) -> None:
+    implementation = module.LoraConvolution
+    _require_class(implementation)
+    for places in ((3, 1, 1, 1), (2, 2, 0, 1)):
+        layer = implementation(module.Convolution(2, 5, *places), 4, 6.0).double()
+        with torch.no_grad():
+            for i, weight in enumerate(layer.parameters()):
+                weight.copy_(draw(*weight.shape, seed=i))
+        base = layer.base.weight.detach().clone()
+        bias = layer.base.bias.detach().clone()
+        got = layer.merged()
+        if not torch.equal(layer.base.weight, base) or not torch.equal(layer.base.bias, bias):
+            raise Mistake("the base has changed: merge into a copy of it")
+        if not isinstance(got, module.Convolution):
+            raise Mistake(f"expected a Convolution, got {_type_of(got)}")
+        if any(not isinstance(weight, nn.Parameter) for weight in (got.weight, got.bias)):
+            raise Mistake("the merged convolution's weight and bias must stay parameters")
+        up = layer.up.weight.detach()[:, :, 0, 0]  # (out, r)
+        down = layer.down.weight.detach()  # (r, C, k, k)
+        update = torch.einsum("or,rcij->ocij", up, down)
+        name_mistake(got.weight.detach(), _wrong_kernels(base, update))
+        expect_close(got.weight.detach(), base + 1.5 * update, "base + alpha / rank · up ∘ down")
+        expect_close(got.bias.detach(), bias, "the bias is the base's")
+        x = draw(2, 2, 7, 6)
+        what = "stride, padding and dilation are the base's"
+        expect_close(got(x).detach(), layer(x).detach(), what)
+
+
+def _wrong_kernels(base: Tensor, update: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """Return the merged kernel of each known mistake; alpha is 6, the rank 4."""
+    return {
+        "the update is missing": lambda: base,
+        "the factor alpha / rank is missing": lambda: base + update,
+        "is it multiplied by alpha alone?": lambda: base + 6 * update,
+        "is it rank / alpha?": lambda: base + update / 1.5,
+        "the update alone: add it to the base's kernel": lambda: 1.5 * update,
+        "the kernel of down is flipped": lambda: base + 1.5 * update.flip(2, 3),
+        "the update is added twice": lambda: base + 3 * update,
+    }
 
 
 # GatedConvolution
@@ -583,3 +543,11 @@ def _wrong_gates(mixer: Any, x: Tensor) -> dict[str, Callable[[], Tensor]]:
             lambda: mixer.leave(b.sigmoid() * mixed(a.sigmoid() * v))
         ),
     }
+
+
+for _part, _check in {
+    "read_safetensors": deeper_checks.read_safetensors,
+    "BatchNorm.forward": deeper_checks.batch_norm,
+    "WritingConvolution.step": deeper_checks.step,
+}.items():
+    checks.proves(_part)(_check)

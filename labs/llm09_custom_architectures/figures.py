@@ -1,60 +1,245 @@
-"""Draw the figures of LLM09."""
+"""The drawings of LLM09.
 
+Each public function draws a figure and puts it into the report of a run.
+"""
+
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from labs.llm09_custom_architectures.inspection import parameters
+from labs.kit import Run
+from labs.llm09_custom_architectures.inspection import forgotten
 
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
-
-def draw_tree(ax: Any, model: nn.Module) -> None:
-    """Draw a row for each module that has parameters, indented by depth, with their number."""
-    modules = [(name, parameters(one), type(one).__name__) for name, one in model.named_modules()]
-    rows = [row for row in modules if row[1]]
-    ax.plot([count for _, count, _ in rows], range(len(rows)), "o")
-    beside_axis = ax.get_yaxis_transform()
-    for i, (name, count, kind) in enumerate(rows):
-        depth = name.count(".") + bool(name)
-        label = f"{name.split('.')[-1]}: {kind}" if name else kind
-        text = "     " * depth + label
-        ax.text(0, i, text, va="center", fontsize=9, transform=beside_axis)
-        ax.text(count, i, f"   {count:,}", va="center", fontsize=9)
-    ax.set(xscale="log", xlim=(0.01, 2e6), xticks=[100, 10_000, 1_000_000], yticks=[])
-    ax.set(xlabel="parameters, submodules included", title="The modules of a hybrid")
-    ax.minorticks_off()
-    ax.spines["left"].set_visible(False)
-    ax.invert_yaxis()
+COLOURS = {"module": "C6", "parameter": "C0", "buffer": "C2", "forgotten": "C1"}
 
 
-def draw_maps(axes: Any, image: Tensor, first: Tensor, second: Tensor) -> None:
-    """Draw an image (H, W) and maps of two layers (C, H, W) on 3 × 8 axes."""
-    shown = [image, *first[:15], *second[:8]]
-    titles = {0: "image", 1: "layer 1 …", 16: "layer 2 …"}
-    for i, (ax, pixels) in enumerate(zip(axes.flat, shown, strict=True)):
-        ax.imshow(pixels)
+def _branches(module: nn.Module, name: str, depth: int) -> list[tuple[int, str, str]]:
+    """Return depth, name and kind of a module and of all that hangs on it."""
+    rows = [(depth, name, "module")]
+    for kind, entries in (("parameter", module._parameters), ("buffer", module._buffers)):
+        rows += [(depth + 1, entry, kind) for entry in entries]
+    for child, submodule in module.named_children():
+        rows += _branches(submodule, child, depth + 1)
+    return rows
+
+
+def tree(run: Run, model: nn.Module) -> None:
+    """Draw the tree of a module, and the tensors that it forgot."""
+    rows = _branches(model, "network", 0)
+    rows += [(1, path, "forgotten") for path in forgotten(model)]
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
+    places: dict[int, int] = {}  # the row of the last entry at each depth
+    for y, (depth, name, kind) in enumerate(rows):
+        colour = COLOURS[kind]
+        if depth and kind != "forgotten":
+            ax.plot(
+                [depth - 0.85, depth - 0.85, depth - 0.15], [places[depth - 1] + 0.3, y, y], "grey"
+            )
+        places[depth] = y
+        dashes = "--" if kind == "forgotten" else "-"
+        box = {"boxstyle": "round,pad=0.25", "fc": "none", "ec": colour, "ls": dashes}
+        ax.text(depth, y, name, color=colour, va="center", bbox=box, fontsize=10)
+    notes = {
+        "module": "modules: the tree",
+        "parameter": "parameters: learned, moved, saved",
+        "buffer": "buffers: moved, saved",
+        "forgotten": "plain: nothing of these",
+    }
+    for kind, note in notes.items():
+        y = next(y for y, row in enumerate(rows) if row[2] == kind)
+        ax.text(4.2, y, note, color=COLOURS[kind], va="center")
+    y = next(y for y in reversed(range(len(rows))) if rows[y][1] == "weight")
+    ax.text(4.2, y, "tied to first.weight: one tensor", color=COLOURS["parameter"], va="center")
+    ax.set(xlim=(-0.2, 8), ylim=(len(rows) - 0.4, -0.8))
+    ax.set_title("What is not in the tree does not exist for the optimizer and the file")
+    ax.axis("off")
+    caption = "The careless network as `nn.Module` sees it, and the tensors that it forgot, dashed."
+    alt = "A tree of modules with parameters and buffers; below, unconnected, three tensors."
+    run.figure(fig, "tree", caption, alt=alt)
+
+
+def _numbers(ax: Axes, values: Tensor, title: str, framed: tuple[int, int, int]) -> None:
+    """Draw numbers in a grid, and frame a square: its row, its column, its size."""
+    ax.imshow(values, cmap="Greys", vmin=-3, vmax=9)
+    for row, numbers in enumerate(values.int().tolist()):
+        for column, number in enumerate(numbers):
+            text = str(number).replace("-", "−")
+            ax.text(column, row, text, ha="center", va="center", fontsize=12)
+    row, column, size = framed
+    corner = (column - 0.5, row - 0.5)
+    ax.add_patch(Rectangle(corner, size, size, fill=False, ec="C1", lw=3, zorder=3))
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=11)
+    ax.grid(visible=False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def by_hand(run: Run) -> None:
+    """Draw a convolution with small numbers: an edge, a kernel, the map."""
+    image = torch.tensor([[0.0, 0, 1, 1, 1]] * 5)
+    kernel = torch.tensor([[-1.0, 0, 1]] * 3)
+    windows = image.unfold(0, 3, 1).unfold(1, 3, 1)  # (3, 3, 3, 3)
+    output = (windows * kernel).sum((2, 3))
+    fig, axes = plt.subplots(1, 3, figsize=(7.2, 3.0), width_ratios=(5, 3, 3))
+    _numbers(axes[0], image, "image and a window", (0, 0, 3))
+    _numbers(axes[1], kernel, "kernel", (0, 0, 3))
+    _numbers(axes[2], output, "map", (0, 0, 1))
+    fig.suptitle("Each window, times the kernel, summed", x=0.02, ha="left", fontsize=12)
+    caption = (
+        "A convolution by hand. The framed window has a 1 in its last column, three times: "
+        "3 · (0 · −1 + 0 · 0 + 1 · 1) = 3. Where the window is even, the map is 0."
+    )
+    alt = "Three grids of numbers: an image, dark on the left; a kernel; and their map, 3 3 0."
+    run.figure(fig, "by_hand", caption, alt=alt)
+
+
+def reach(run: Run, slopes: Sequence[Tensor]) -> None:
+    """Draw which pixels of an image a pixel of each map sees, (H, W) each."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6))
+    titles = ("first map: 3 × 3", "second map: 8 × 8")
+    for ax, seen, title in zip(axes, slopes, titles, strict=True):
+        share = seen / seen.max()
+        shown = ax.imshow(share.where(share > 0, torch.nan), vmin=0, vmax=1)
+        ax.set(xlabel="column of the image", ylabel="row", xticks=range(0, 12, 2))
+        ax.set(yticks=range(0, 12, 2))
+        ax.set_title(title, fontsize=11)
+    fig.colorbar(shown, ax=list(axes), label="influence ÷ the largest", shrink=0.8)
+    fig.suptitle("One layer sees a stroke, two see a digit", x=0.02, ha="left", fontsize=12)
+    caption = (
+        "The reach of one pixel of the CNN's maps: how much each pixel of the image moves it, "
+        "summed over 256 random images and all channels. Empty pixels have no influence at all."
+    )
+    alt = "Two heat maps of 12 by 12 pixels: a filled square of 3 by 3, and one of 8 by 8."
+    run.figure(fig, "reach", caption, alt=alt)
+
+
+def shifts(run: Run, curves: Mapping[str, Sequence[float]]) -> None:
+    """Draw the accuracy of each arm over the horizontal shift."""
+    fig, ax = plt.subplots(figsize=(7.2, 4.0))
+    looks = {"CNN": "C0o-", "MLP": "C1s-", "CNN, shuffled": "C0o:", "MLP, shuffled": "C1s:"}
+    x = range(-2, 3)
+    for name, right in curves.items():
+        ax.plot(x, [100 * share for share in right], looks[name])
+    ends = sorted(((100 * right[-1], name) for name, right in curves.items()), reverse=True)
+    place = 200.0
+    for end, name in ends:
+        place = min(end, place - 7)  # labels don't overlap
+        ax.text(2.08, place, name, color=looks[name][:2], va="center")
+    ax.axhline(10, color="grey", ls="--", lw=0.8)
+    ax.text(0, 11.5, "guess", color="grey", fontsize=9, ha="center")
+    ax.set(xlim=(-2.1, 2.95), ylim=(0, 103), xticks=list(x))
+    ax.set(xlabel="shift to the right (pixels)", ylabel="test digits read (%)")
+    ax.set_title("A CNN reads digits where it never saw one")
+    caption = (
+        "Networks that were trained on centred digits only, mean of three seeds. Dotted: all "
+        "pixels in another order."
+    )
+    alt = (
+        "Accuracy over the shift from −2 to 2 pixels: the CNN's curve stays high, the MLP's and "
+        "both with shuffled pixels fall on both sides."
+    )
+    run.figure(fig, "shifts", caption, alt=alt)
+
+
+def maps(run: Run, kernels: Tensor, image: Tensor, seen: Tensor) -> None:
+    """Draw kernels (16, 3, 3) on one scale, and below each its map (16, H, W) on another."""
+    fig, axes = plt.subplots(5, 8, figsize=(8.4, 5.4), height_ratios=(1, 1, 0.35, 1, 1))
+    bound = float(kernels.abs().max())
+    top = float(seen.max())
+    for i in range(16):
+        row, column = divmod(i, 8)
+        first = axes[3 * row, column]
+        second = axes[3 * row + 1, column]
+        weights = first.imshow(kernels[i], cmap="RdBu_r", vmin=-bound, vmax=bound)
+        shown = second.imshow(seen[i], vmin=0, vmax=top)
+    for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
-        ax.set_title(titles.get(i, ""), fontsize=10)
-        ax.grid(False)
+        ax.grid(visible=False)
+    for ax in axes[2]:
+        ax.axis("off")
+    axes[2, 0].imshow(image, cmap="Greys_r")
+    axes[2, 1].text(-0.2, 0.5, "the digit", va="center", fontsize=10)
+    fig.colorbar(weights, ax=axes[:2], label="weight of a kernel", shrink=0.9)
+    fig.colorbar(shown, ax=axes[3:], label="value of a map", shrink=0.9)
+    fig.suptitle("Kernels, and what they find in a digit", x=0.02, ha="left", fontsize=12)
+    caption = (
+        "The 16 kernels of the first layer, and below each its map of the digit in the middle, "
+        "after the ReLU. All kernels have one scale, and all maps another."
+    )
+    alt = "Two double rows of eight pictures: a kernel of 3 by 3 weights, and its map of a digit."
+    run.figure(fig, "maps", caption, alt=alt)
 
 
-def draw_arms(
-    ax: Any, right: dict[str, list[float]], loss: dict[str, list[float]], bigram: float
+def arms(
+    run: Run, right: Mapping[str, Sequence[float]], loss: Mapping[str, Sequence[float]]
 ) -> None:
-    """Draw recall over the loss on text, a point for each seed.
-
-    Args:
-        ax: the axes.
-        right: the accuracy of recall, by arm and seed.
-        loss: the loss on text, by arm and seed; an arm without it is drawn as a line.
-        bigram: the loss of the bigram.
-    """
+    """Draw recall over the loss on text, a point for each seed."""
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
     for i, (arm, accuracies) in enumerate(right.items()):
-        if arm in loss:
-            ax.plot(loss[arm], accuracies, "os^"[i], color=f"C{i}", ms=8, label=arm)
-        else:
-            ax.axhline(mean(accuracies), color=f"C{i}", ls="--", label=f"{arm}: recall")
-    ax.axvline(bigram, color="grey", ls=":", label="bigram: loss")
-    ax.set(xlabel="loss on text (nats per character)", ylabel="recall (accuracy)")
-    ax.set(ylim=(-0.03, 1.03), title="Two layers each, three seeds: upper left is better")
-    ax.legend(loc="center")
+        ax.plot(loss[arm], [100 * share for share in accuracies], "os^"[i], color=f"C{i}", ms=8)
+        x = mean(loss[arm])
+        y = 100 * mean(accuracies)
+        ax.text(x, y + (7 if y < 50 else -9), arm, color=f"C{i}", ha="center")
+    ax.set(xlabel="loss on text (nats per character)", ylabel="recalled tokens (%)")
+    ax.set(ylim=(-3, 106))
+    ax.margins(x=0.25)
+    ax.set_title("The hybrid is the only one that is good at both")
+    caption = (
+        "Models of two blocks, three seeds each, trained for a short time. Upper left is better."
+    )
+    alt = "Scatter plot of recall over loss on text: three groups of three points."
+    run.figure(fig, "arms", caption, alt=alt)
+
+
+def knock_outs(run: Run, right: Mapping[str, Sequence[float]], guess: float) -> None:
+    """Draw the recall of a hybrid without some of its parts: bars, and a point for each seed."""
+    fig, ax = plt.subplots(figsize=(7.2, 4.4))
+    for y, (name, values) in enumerate(right.items()):
+        ax.barh(y, 100 * mean(values), color="C2" if name == "complete" else "C0", alpha=0.6)
+        ax.plot([100 * value for value in values], [y] * len(values), "o", color="C6", ms=4)
+    ax.axvline(100 * guess, color="C1", ls="--")
+    ax.text(100 * guess + 1, -0.75, "guess", color="C1", va="center", fontsize=10)
+    ax.set_yticks(range(len(right)), list(right))
+    ax.set(xlabel="recalled tokens (%)", xlim=(0, 104), ylim=(len(right) - 0.4, -1.1))
+    ax.grid(axis="y", visible=False)
+    ax.set_title("Recall needs one step back, and one key")
+    caption = "Recall of the hybrid without one of its parts: mean of three seeds, and each seed."
+    alt = "Horizontal bars: the complete model near 100 %, some knock-outs near the guess."
+    run.figure(fig, "knock_outs", caption, alt=alt)
+
+
+def cost(run: Run, lengths: Sequence[int], measured: Mapping[str, Sequence[Any]]) -> None:
+    """Draw time and memory of each mixer over the length of the text."""
+    fig, axes = plt.subplots(1, 2, figsize=(8.8, 4.0))
+    for ax, part in zip(axes, ("milliseconds", "megabytes"), strict=True):
+        ends = []
+        for i, (name, costs) in enumerate(measured.items()):
+            values = [getattr(one, part) for one in costs]
+            ax.loglog(lengths, values, "os^"[i] + "-", color=f"C{i}")
+            ends.append((values[-1], name.split(", ")[-1], f"C{i}"))
+        place = float("inf")
+        for value, name, colour in sorted(ends, reverse=True):
+            place = min(value, place / 1.7)  # labels don't overlap
+            ax.text(1.12 * lengths[-1], place, name, color=colour, va="center", fontsize=9)
+        ax.set_xticks(lengths, [f"{length:,}" for length in lengths], fontsize=9)
+        ax.minorticks_off()
+        ax.set(xlabel="tokens T", xlim=(0.9 * lengths[0], 7 * lengths[-1]))
+    axes[0].set(ylabel="time of a forward pass (ms)")
+    axes[1].set(ylabel="memory at the peak (MB)")
+    axes[0].set_title("Time: attention grows faster", fontsize=11)
+    axes[1].set_title("Memory: only stored scores do", fontsize=11)
+    caption = (
+        "One mixer with 64 channels on one thread, forward pass only. Times are this machine's."
+    )
+    alt = (
+        "Two log-log plots over the length of the text. Time: both attentions rise more steeply "
+        "than the convolution. Memory: only the attention that stores its scores does."
+    )
+    run.figure(fig, "cost", caption, alt=alt)

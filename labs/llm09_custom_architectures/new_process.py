@@ -1,4 +1,4 @@
-"""Open a saved model in a new process, before and after it imports the classes of LLM09."""
+"""Open a saved model in a new process, before and after it imports the classes of LLM09+."""
 
 import json
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ try:
     refused = "nothing"
 except Exception as error:
     refused = type(error).__name__
-import labs.llm09_custom_architectures.lesson
+import labs.llm09_custom_architectures.deeper
 model = AutoModelForCausalLM.from_pretrained(folder)
 how = {"attention_mask": torch.ones_like(ids), "do_sample": False, "pad_token_id": 0}
 written = model.generate(ids, max_new_tokens=6, **how)
@@ -29,7 +29,7 @@ class Opened(NamedTuple):
     """What a new process reports.
 
     Attributes:
-        refused: the error of opening the model without LLM09's classes, or "nothing".
+        refused: the error of opening the model without LLM09+'s classes, or "nothing".
         kind: the model's class, opened with them.
         logits: of the tokens, (B, T, V).
         written: the tokens and six generated ones, (B, T + 6).

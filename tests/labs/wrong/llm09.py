@@ -1,12 +1,118 @@
 """Wrong solutions that a learner might write for LLM09, and the message that each must get."""
 
-import json
+import copy
 
 from labs.llm09_custom_architectures import lesson as lab
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+# Module.__setattr__
+
+
+class RegistersEveryTensor(lab.Module):
+    def __setattr__(self, name, value):
+        if isinstance(value, torch.Tensor):
+            self._parameters[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+class ForgetsModules(lab.Module):
+    def __setattr__(self, name, value):
+        if isinstance(value, lab.Module):
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+class ForgetsParameters(lab.Module):
+    def __setattr__(self, name, value):
+        self.__dict__[name] = value
+
+
+class ForgetsPlainValues(lab.Module):
+    def __setattr__(self, name, value):
+        if isinstance(value, nn.Parameter | lab.Module) or name in self._buffers:
+            super().__setattr__(name, value)
+
+
+class HidesBuffers(lab.Module):
+    def __setattr__(self, name, value):
+        if name in self._buffers and not isinstance(value, nn.Parameter):
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+class TwoHomes(lab.Module):
+    def __setattr__(self, name, value):
+        if isinstance(value, nn.Parameter):
+            self._parameters[name] = value
+        elif isinstance(value, lab.Module):
+            self._modules[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+class OldRegistration(lab.Module):
+    def __setattr__(self, name, value):
+        self.__dict__.pop(name, None)
+        if isinstance(value, nn.Parameter):
+            self._parameters[name] = value
+        elif isinstance(value, lab.Module):
+            self._modules[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+class ForgetsToRefuse(lab.Module):
+    def __setattr__(self, name, value):
+        try:
+            super().__setattr__(name, value)
+        except TypeError:
+            self._parameters.pop(name, None)
+            self._modules.pop(name, None)
+            self.__dict__[name] = value
+
+
+# Module.named_tensors
+
+
+def walks(
+    buffers=True, deep=True, prefixed=True, full=True, cloned=False, own_first=True, once=False
+):
+    """Return a Module whose walk has one of these mistakes."""
+
+    class Module(lab.Module):
+        def named_tensors(self, prefix=""):
+            own = {**self._parameters, **(self._buffers if buffers else {})}
+            mine = [
+                (prefix + name, tensor.clone() if cloned else tensor)
+                for name, tensor in own.items()
+            ]
+            below = []
+            for name, module in self._modules.items() if deep else ():
+                start = (f"{prefix}{name}." if full else f"{name}.") if prefixed else prefix
+                below += module.named_tensors(start)
+            pairs = mine + below if own_first else below + mine
+            if once:
+                pairs = list(
+                    {id(tensor): (path, tensor) for path, tensor in reversed(pairs)}.values()
+                )
+                pairs.reverse()
+            yield from pairs
+
+    return Module
+
+
+class YieldsNames(lab.Module):
+    def named_tensors(self, prefix=""):
+        yield from (prefix + name for name in {**self._parameters, **self._buffers})
+        for name, module in self._modules.items():
+            yield from module.named_tensors(f"{prefix}{name}.")
+
 
 # load_partial
 
@@ -61,123 +167,32 @@ def unsorted_sets(module, state):
     return tuple(set(names) for names in lab.load_partial(module, state))
 
 
-# read_safetensors
+# Convolution.forward
 
 
-def trusts_every_header(data):
-    start = 8 + int.from_bytes(data[:8], "little")
-    found = {}
-    for name, entry in json.loads(data[8:start]).items():
-        if name != "__metadata__":
-            begin, end = (start + at for at in entry["data_offsets"])
-            raw = torch.tensor(list(data[begin:end]), dtype=torch.uint8)
-            found[name] = raw.view(lab.DTYPES[entry["dtype"]]).view(entry["shape"])
-    return found
+def convolves(kernel=None, bias=True, pad=True, stride=True, dilation=True, last=False, flow=True):
+    """Return a Convolution with one of these mistakes; `kernel` changes the weight."""
 
-
-def offsets_from_the_files_beginning(data):
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:start])
-    header.pop("__metadata__", None)
-    found = {}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        raw = torch.tensor(list(data[begin:end]), dtype=torch.uint8)
-        found[name] = raw.view(lab.DTYPES[entry["dtype"]]).view(entry["shape"])
-    return found
-
-
-def casts(data):
-    return {name: tensor.float() for name, tensor in lab.read_safetensors(data).items()}
-
-
-def flat(data):
-    return {name: tensor.flatten() for name, tensor in lab.read_safetensors(data).items()}
-
-
-def big_endian(data):
-    return lab.read_safetensors(data[:8][::-1] + data[8:])
-
-
-def keeps_the_metadata(data):
-    found = lab.read_safetensors(data)
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:start])
-    return found | {k: v for k, v in header.items() if k == "__metadata__"}
-
-
-def ignores_what_follows(data):
-    try:
-        return lab.read_safetensors(data)
-    except ValueError:
-        return lab.read_safetensors(data[:-4])
-
-
-# BatchNorm.forward
-
-
-def norm(correction=0, eps_inside=True, step=True, ratio=True, flow=True, affine=True, cast=True):
-    """Return a BatchNorm with one of these mistakes."""
-
-    class BatchNorm(lab.BatchNorm):
+    class Convolution(lab.Convolution):
         def forward(self, x):
-            x = x.to(self.weight.dtype) if cast else x
-            mean = self.mean
-            var = self.var
-            if self.training:
-                mean = x.mean((0, 2, 3))
-                var = x.var((0, 2, 3), correction=correction)
-                if not flow:
-                    mean = mean.detach()
-                    var = var.detach()
-                n = x.numel() / x.shape[1]
-                if step:
-                    with torch.no_grad():
-                        self.mean.lerp_(mean, self.momentum)
-                        self.var.lerp_(var * (n / (n - 1) if ratio else 1), self.momentum)
-            mean = mean[:, None, None]
-            var = var[:, None, None]
-            root = (var + self.eps).sqrt() if eps_inside else var.sqrt() + self.eps
-            y = (x - mean) / root
-            if not affine:
-                return y
-            return y * self.weight[:, None, None] + self.bias[:, None, None]
+            weight = kernel(self.weight) if kernel else self.weight
+            weight = weight if flow else weight.detach()
+            maps = F.conv2d(
+                x,
+                weight,
+                self.bias if bias else None,
+                self.stride if stride else 1,
+                self.padding if pad else 0,
+                self.dilation if dilation else 1,
+            )
+            return maps.movedim(1, -1) if last else maps
 
-    return BatchNorm
+    return Convolution
 
 
-class AlwaysTheBuffers(lab.BatchNorm):
-    def forward(self, x):
-        mode = self.training
-        self.training = False
-        y = super().forward(x)
-        self.training = mode
-        return y
-
-
-class AlwaysTheBatch(lab.BatchNorm):
-    def forward(self, x):
-        if self.training:
-            return super().forward(x)
-        mean = x.mean((0, 2, 3))
-        var = x.var((0, 2, 3), correction=0)
-        y = (x - mean[:, None, None]) / (var[:, None, None] + self.eps).sqrt()
-        return y * self.weight[:, None, None] + self.bias[:, None, None]
-
-
-class MomentumTheOtherWay(lab.BatchNorm):
-    def __init__(self, channels):
-        super().__init__(channels, momentum=0.9)
-
-
-class InTheGraph(lab.BatchNorm):
-    def forward(self, x):
-        if not self.training:
-            return super().forward(x)
-        old = self.mean.clone()
-        y = super().forward(x)
-        self.mean = 0.9 * old + 0.1 * x.mean((0, 2, 3)) * self.weight / self.weight
-        return y
+def channels_last(weight):
+    out, channels, k, _ = weight.shape
+    return weight.reshape(out, k, k, channels).permute(0, 3, 1, 2)
 
 
 # look_inside
@@ -193,7 +208,7 @@ def leaves_its_hooks(model, names, x):
     return seen
 
 
-def looks(copy=True, late=False, grad=False, mode=False, tidy=True):
+def looks(clone=True, late=False, grad=False, mode=False, tidy=True):
     """Return a `look_inside` with one of these mistakes."""
 
     def look_inside(model, names, x):
@@ -202,7 +217,7 @@ def looks(copy=True, late=False, grad=False, mode=False, tidy=True):
 
         def keep(name):
             def hook(_module, _inputs, y):
-                seen[names[-1] if late else name] = y.clone() if copy else y
+                seen[names[-1] if late else name] = y.clone() if clone else y
 
             return hook
 
@@ -240,35 +255,51 @@ def swallows_the_error(model, names, x):
         return {}
 
 
-# adapter_kernels
+# LoraConvolution.merged
 
 
-def kernels(first=lambda a, _s: a, second=lambda b, s: s * b):
-    """Return an `adapter_kernels` with other factors of A and B; s is alpha / rank."""
+def merges(change=lambda layer, update: layer.factor * update, flip=False):
+    """Return a LoraConvolution that merges with a mistake."""
 
-    def adapter_kernels(convolution):
-        adapter = convolution.linear
-        down, up = lab.adapter_kernels(convolution)
-        scale = adapter.alpha / adapter.rank
-        return first(down, scale), second(up / scale, scale)
+    class LoraConvolution(lab.LoraConvolution):
+        def merged(self):
+            merged = copy.deepcopy(self.base)
+            down = self.down.weight.flip(2, 3) if flip else self.down.weight
+            update = torch.einsum("or,rcij->ocij", self.up.weight[:, :, 0, 0], down)
+            with torch.no_grad():
+                merged.weight += change(self, update)
+            return merged
 
-    return adapter_kernels
-
-
-def channels_last(convolution):
-    adapter = convolution.linear
-    k = convolution.size
-    down = adapter.A.view(adapter.rank, k, k, -1).permute(0, 3, 1, 2)
-    return down, lab.adapter_kernels(convolution)[1]
+    return LoraConvolution
 
 
-def cut_from_the_graph(convolution):
-    return tuple(kernel.detach() for kernel in lab.adapter_kernels(convolution))
+class MergesIntoTheBase(lab.LoraConvolution):
+    def merged(self):
+        with torch.no_grad():
+            self.base.weight.copy_(super().merged().weight)
+        return self.base
 
 
-def one_kernel(convolution):
-    down, up = lab.adapter_kernels(convolution)
-    return torch.einsum("rcij,or->ocij", down, up[:, :, 0, 0])
+class ReturnsTheKernel(lab.LoraConvolution):
+    def merged(self):
+        return super().merged().weight
+
+
+class NoParameter(lab.LoraConvolution):
+    def merged(self):
+        merged = super().merged()
+        weight = merged.weight.detach()
+        del merged.weight
+        merged.weight = weight
+        return merged
+
+
+class DefaultPlaces(lab.LoraConvolution):
+    def merged(self):
+        merged = super().merged()
+        merged.stride = 1
+        merged.padding = 1
+        return merged
 
 
 # GatedConvolution.forward
@@ -311,6 +342,22 @@ class MixesChannels(lab.GatedConvolution):
 
 
 WRONG = [
+    ("Module.__setattr__", RegistersEveryTensor, "a plain tensor is registered"),
+    ("Module.__setattr__", ForgetsModules, "a Module belongs into self._modules"),
+    ("Module.__setattr__", ForgetsParameters, "a Parameter belongs into self._parameters"),
+    ("Module.__setattr__", ForgetsPlainValues, "a plain value is lost"),
+    ("Module.__setattr__", HidesBuffers, "replaces the buffer: it is no attribute"),
+    ("Module.__setattr__", TwoHomes, "hides a parameter of the same name"),
+    ("Module.__setattr__", OldRegistration, "remove it from the other dictionaries"),
+    ("Module.__setattr__", ForgetsToRefuse, "raise a TypeError"),
+    ("Module.named_tensors", walks(buffers=False), "the buffers are missing"),
+    ("Module.named_tensors", walks(deep=False), "the submodules' tensors are missing"),
+    ("Module.named_tensors", walks(prefixed=False), "lack the names of the modules"),
+    ("Module.named_tensors", walks(full=False), "the tree is deeper"),
+    ("Module.named_tensors", walks(cloned=True), "not a copy"),
+    ("Module.named_tensors", walks(own_first=False), "another order"),
+    ("Module.named_tensors", walks(once=True), "a tied tensor must come with each"),
+    ("Module.named_tensors", YieldsNames, "yield pairs"),
     ("load_partial", raises_for_a_shape, "report another shape, don't raise"),
     ("load_partial", swaps_missing_and_unexpected, "missing and unexpected are swapped"),
     ("load_partial", silent_where_nothing_fits, "so nothing is loaded: raise a ValueError"),
@@ -320,27 +367,17 @@ WRONG = [
     ("load_partial", unsorted_sets, "must be a list"),
     ("load_partial", lambda *_: None, "expected four lists of names, got nothing"),
     ("load_partial", None, "expected a function"),
-    ("read_safetensors", trusts_every_header, "isn't refused|expected a ValueError"),
-    ("read_safetensors", offsets_from_the_files_beginning, "count from the header's end"),
-    ("read_safetensors", casts, "view the bytes as that dtype"),
-    ("read_safetensors", flat, "expected the shape"),
-    ("read_safetensors", big_endian, "refuses a valid file"),
-    ("read_safetensors", keeps_the_metadata, "text for people"),
-    ("read_safetensors", ignores_what_follows, "bytes after the last tensor isn't refused"),
-    ("read_safetensors", lambda _: None, "expected a dict of tensors by name"),
-    ("BatchNorm.forward", norm(correction=1, ratio=False), "to normalise, σ² divides by n"),
-    ("BatchNorm.forward", norm(eps_inside=False), "inside the root"),
-    ("BatchNorm.forward", norm(step=False), "the buffers don't change"),
-    ("BatchNorm.forward", norm(ratio=False), "divides by n − 1"),
-    ("BatchNorm.forward", norm(flow=False), "the gradient of x: are the statistics detached"),
-    ("BatchNorm.forward", norm(affine=False), "weight and bias aren't used"),
-    ("BatchNorm.forward", norm(cast=False), "cast it to the weight's dtype"),
-    ("BatchNorm.forward", AlwaysTheBuffers, "are the buffers used"),
-    ("BatchNorm.forward", AlwaysTheBatch, "in evaluation use the buffers"),
-    ("BatchNorm.forward", MomentumTheOtherWay, "the share of the new mean"),
-    ("BatchNorm.forward", InTheGraph, "belong to the graph"),
+    ("Convolution.forward", convolves(bias=False), "the bias is missing"),
+    ("Convolution.forward", convolves(kernel=lambda w: w.flip(2, 3)), "the kernel is flipped"),
+    ("Convolution.forward", convolves(kernel=lambda w: w.mT), "rows and columns of the windows"),
+    ("Convolution.forward", convolves(kernel=channels_last), "flattened with channels last"),
+    ("Convolution.forward", convolves(pad=False), "the padding is missing"),
+    ("Convolution.forward", convolves(stride=False), "the stride is ignored"),
+    ("Convolution.forward", convolves(dilation=False), "the dilation is ignored"),
+    ("Convolution.forward", convolves(last=True), "move the axis of `out` to place 1"),
+    ("Convolution.forward", convolves(flow=False), "no gradient reaches weight"),
     ("look_inside", leaves_its_hooks, "a hook is left behind"),
-    ("look_inside", looks(copy=False), "changed the stored output: clone it"),
+    ("look_inside", looks(clone=False), "changed the stored output: clone it"),
     ("look_inside", looks(late=True), "bind it"),
     ("look_inside", looks(grad=True), "belong to a graph"),
     ("look_inside", looks(mode=True), "leave the model in training or evaluation mode"),
@@ -348,13 +385,14 @@ WRONG = [
     ("look_inside", looks(), "if a name is unknown, hooks are left behind"),
     ("look_inside", clears_all_hooks, "remove only your own"),
     ("look_inside", swallows_the_error, "it must raise as well"),
-    ("adapter_kernels", channels_last, "channels first"),
-    ("adapter_kernels", kernels(second=lambda b, _: b), "alpha / rank is missing"),
-    ("adapter_kernels", kernels(second=lambda b, s: b / s), "is it rank / alpha"),
-    ("adapter_kernels", kernels(first=lambda a, s: s * a), "belongs to the second kernel"),
-    ("adapter_kernels", kernels(first=lambda a, _: a.flip(2, 3)), "the kernel is flipped"),
-    ("adapter_kernels", cut_from_the_graph, "cut off from the graph"),
-    ("adapter_kernels", one_kernel, "expected two kernels"),
+    ("LoraConvolution.merged", merges(lambda _, update: update), "alpha / rank is missing"),
+    ("LoraConvolution.merged", merges(lambda layer, update: update / layer.factor), "rank / alpha"),
+    ("LoraConvolution.merged", merges(lambda _, update: 0 * update), "the update is missing"),
+    ("LoraConvolution.merged", merges(flip=True), "the kernel of down is flipped"),
+    ("LoraConvolution.merged", MergesIntoTheBase, "the base has changed"),
+    ("LoraConvolution.merged", ReturnsTheKernel, "expected a Convolution"),
+    ("LoraConvolution.merged", NoParameter, "must stay parameters"),
+    ("LoraConvolution.merged", DefaultPlaces, "are the base's"),
     ("GatedConvolution.forward", gated(flip=False), "column 0 is for the token itself"),
     ("GatedConvolution.forward", gated(left=0), "the padding is on the right"),
     ("GatedConvolution.forward", gated(left=1), "none on the right"),

@@ -1,0 +1,724 @@
+# %% [markdown]
+# # LLM09+ · Custom architectures, deeper
+# A file of weights by hand, running means, a training resumed bit for bit, a model for the shelf.
+#
+# **You will be able to** read a safetensors file without its library, and refuse broken ones; write
+# batch normalisation, and say what it does to frozen models; save all that a training is; say how
+# far a mixer sees, and which order of mixers recalls; write with a convolution token by token; and
+# open your own model with transformers' Auto classes. **Builds on** LLM09, whose parts it imports.
+# **Takes** half an hour to read, a minute to run (`tiny`, 2 cores).
+
+# %% Imports
+import copy
+import io
+import json
+import math
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from labs.kit import Lab, Results, Run, tolerance
+from labs.llm02_deep_learning import accuracy
+from labs.llm06_attention import GUESS, VOCABULARY, recall_batch
+from labs.llm09_custom_architectures import adapters, convolutions, hybrids, resuming, writing
+from labs.llm09_custom_architectures import deeper_figures as figures
+from labs.llm09_custom_architectures.hybrids import CausalAttention, Hybrid
+from labs.llm09_custom_architectures.inspection import refusal, tied
+from labs.llm09_custom_architectures.lesson import (
+    ARMS,
+    Convolution,
+    GatedConvolution,
+    LoraConvolution,
+)
+from labs.llm09_custom_architectures.new_process import open_in_new_process
+from labs.llm09_custom_architectures.training import fit, framed, images, reader, right_at
+from labs.llm09_custom_architectures.trap import Trap
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor, nn
+from transformers.modeling_outputs import CausalLMOutput
+
+transformers.utils.logging.disable_progress_bar()  # these weights load in less than a second
+lab = Lab("LLM09+")
+
+# %% [markdown]
+# ## 1. A file that can only hold numbers
+# A safetensors file has three parts:
+#
+# - 8 bytes: the length $n$ of the header, an unsigned integer, lowest byte first;
+# - $n$ bytes of JSON: for each name its `dtype`, its `shape` and its `data_offsets`, where its
+#   bytes begin and end, counted from the end of the header. `__metadata__`, if it is there, is text
+#   for people;
+# - the bytes of the tensors, row by row, one tensor after the other, without gap or overlap.
+#
+# For a tensor of three float32 numbers, saved as "w", the header is
+# `{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}`. A reader can check all of this before
+# it uses a number. A file of `torch.save` begins with "PK", as every zip file does: read as a
+# length, its first eight bytes are more than any file has.
+#
+# Tied tensors need care. A file has no way to say that two names share one tensor. Saved as two
+# copies, they come back as two tensors, which drift apart in training. So safetensors refuses to
+# save them, and transformers leaves the second name out.
+
+
+# %% Reading a file
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8}
+DTYPES |= {"U8": torch.uint8, "BOOL": torch.bool}
+
+
+@lab.exercise(
+    level=3,
+    hints=(
+        "int.from_bytes(data[:8], 'little') is the header's length: is the file that long at all?",
+        "Sorted by offsets, each tensor must begin where the last one ended, and be as long as its "
+        "shape and dtype say; the last one must end where the file does.",
+        "Slice torch.frombuffer(bytearray(data), dtype=torch.uint8), clone, view as its dtype and "
+        "shape; turn a KeyError or TypeError of a strange header into a ValueError.",
+    ),
+)
+def read_safetensors(data: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a complete safetensors file by name; their types are in DTYPES.
+
+    Raises:
+        ValueError: for a file that is cut off, too long, has gaps or overlaps, or isn't one.
+    """
+    start = 8 + int.from_bytes(data[:8], "little")
+    if len(data) < 8 or start > len(data):
+        raise ValueError("cut off, or not a safetensors file")
+    raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)[start:]
+    place = 0
+    tensors = {}
+    try:
+        header = json.loads(data[8:start])  # its errors are ValueErrors
+        header.pop("__metadata__", None)
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            begin, end = entry["data_offsets"]
+            dtype = DTYPES[entry["dtype"]]
+            size = math.prod(entry["shape"]) * dtype.itemsize
+            if begin != place or end != begin + size or end > len(raw):
+                raise ValueError(f"{name} isn't where its shape says")
+            tensors[name] = raw[begin:end].clone().view(dtype).view(entry["shape"])
+            place = end
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError("the header isn't that of a safetensors file") from error
+    if place != len(raw):
+        raise ValueError("there are bytes that belong to no tensor")
+    return tensors
+
+
+@lab.experiment
+def our_reader_equals_the_librarys(run: Run):
+    """Our reader returns the library's tensors, bit for bit, and refuses broken files and pickles.
+
+    Predict: you change one byte of a weight. Does the reader notice?
+    """
+    state = {f"of {name}": (100 * torch.rand(3, 5)).to(dtype) for name, dtype in DTYPES.items()}
+    state |= {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 4)}
+    data = safetensors.torch.save(state, {"for": "people"})
+    ours = read_safetensors(data)
+    theirs = safetensors.torch.load(data)
+    same = [
+        name
+        for name, tensor in theirs.items()
+        if ours[name].dtype == tensor.dtype and torch.equal(ours[name], tensor)
+    ]
+    run.check("tensors equal, bit for bit", len(same), equals=len(state), decides=True)
+    pickled = io.BytesIO()
+    torch.save(state, pickled)
+    broken = {"cut off": data[:-1], "a byte too long": data + b"0", "6 bytes": data[:6]}
+    for name, content in (broken | {"by torch.save": pickled.getvalue()}).items():
+        raised = refusal(partial(read_safetensors, content))
+        run.check(f"{name}: raises", raised, equals="ValueError", decides=True)
+    changed = bytearray(data)
+    changed[-1] ^= 1
+    noticed = refusal(partial(read_safetensors, bytes(changed)))
+    run.check("one bit of a tensor changed: raises", noticed, equals="nothing")
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    model[1].weight = model[0].weight
+    raised = refusal(partial(safetensors.torch.save, model.state_dict()))
+    run.check("to save tied tensors raises", raised, equals="RuntimeError")
+    copies = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for assign, pairs in ((False, 1), (True, 0)):
+        model.load_state_dict(copies, assign=assign)
+        what = f"tied pairs after loading two copies, assign={assign}"
+        run.check(what, len(tied(model)), equals=pairs)
+    return f"Changed by one bit, it raises {noticed}: the format has no checksum."
+
+
+# %% [markdown]
+# ## 2. Wherever the pixels are
+# A tensor's strides say how far apart its rows and columns are in memory (LLM03+). Code that only
+# ever saw contiguous tensors may be wrong for a transposed or an expanded one. Our convolution
+# never copies before `flatten`, so it must cope with all of them.
+
+
+# %% Strides
+@lab.experiment
+def strides_do_not_matter(run: Run):
+    """Our convolution equals `F.conv2d`, with gradients, for five layouts of its input in memory.
+
+    Predict: `unfold` makes windows as a view. Which line of `forward` copies, and how much?
+    """
+    wide = torch.randn(4, 6, 26, 22, dtype=torch.float64)
+    three = wide[:, :3]
+    layouts = {
+        "contiguous": three.contiguous(),
+        "transposed": three.mT,
+        "every other pixel": wide[:, 1::2, ::2, 1::2],
+        "channels last": three.contiguous(memory_format=torch.channels_last),
+        "one image, expanded": three[:1].expand(4, -1, -1, -1),
+    }
+    for name, x in layouts.items():
+        error = convolutions.errors(Convolution, x)
+        run.agree(f"outputs and gradients, {name}", error, tolerance(torch.float64), decides=True)
+    strided = sum(not x.is_contiguous() for x in layouts.values())
+    run.check("layouts that aren't contiguous", strided, equals=4)
+    return "`flatten` copies each window into a row: k² times the image."
+
+
+# %% [markdown]
+# ## 3. Batch normalisation
+# **Batch normalisation** (Ioffe & Szegedy 2015, algorithm 1) normalises each channel over the
+# batch. With the mean $\mu$ and the variance $\sigma^2$ of its $n$ numbers, over images and pixels:
+#
+# $$\gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta$$
+#
+# $\gamma$ and $\beta$ are learned. But the output for an image must not depend on the other images
+# of its batch. So in training the layer also updates running means of $\mu$ and $\sigma^2$:
+# $m \leftarrow (1 - a)\,m + a\,\mu$ with $a = 0.1$, PyTorch's `momentum`. In evaluation it uses
+# these. They are neither learned nor constant: this is what buffers are for.
+#
+# For the numbers 1 and 3, $\mu = 2$ and $\sigma^2 = 1$, so the outputs are −1 and 1. The running
+# variance estimates the variance of all images, and divides by $n - 1$ instead of $n$: it moves
+# towards 2.
+#
+# Two things follow. In training a constant that is added to a channel is subtracted again with its
+# mean. So a bias before the norm has no effect and no gradient. And a forward pass in training mode
+# changes the model, even under `no_grad`.
+
+
+# %% Batch normalisation
+class BatchNorm(nn.Module):
+    """`mean` and `var` are running statistics, (C,) each, updated in training."""
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5):
+        super().__init__()
+        self.momentum = momentum
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("var", torch.ones(channels))
+
+    @lab.exercise(
+        level=2,
+        hints=(
+            "Statistics are over the axes 0, 2 and 3; self.training says which ones to use.",
+            "σ² has correction=0 where it divides; the buffer gets it times n / (n − 1).",
+            "Update the buffers in place under no_grad: self.mean.lerp_(mean, self.momentum).",
+        ),
+    )
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel, (B, C, H, W) -> the same, in the weight's dtype.
+
+        In training, use the batch's statistics, let gradients flow through them, and update the
+        buffers; in evaluation, use the buffers.
+        """
+        x = x.to(self.weight.dtype)  # statistics in bfloat16 would be coarse
+        mean = self.mean
+        var = self.var
+        if self.training:
+            mean = x.mean((0, 2, 3))
+            var = x.var((0, 2, 3), correction=0)
+            n = x.numel() / x.shape[1]
+            with torch.no_grad():
+                self.mean.lerp_(mean, self.momentum)
+                self.var.lerp_(var * n / (n - 1), self.momentum)
+        scale = self.weight * (var + self.eps).rsqrt()
+        return (x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+
+
+class NormedCNN(nn.Module):
+    """LLM09's CNN with batch normalisation: images (B, 1, H, W) -> logits (B, 10)."""
+
+    def __init__(self, bias: bool = False, dropout: float = 0.0):
+        super().__init__()
+        self.conv1 = Convolution(1, 16, bias=bias)
+        self.norm1 = BatchNorm(16)
+        self.conv2 = Convolution(16, 32, bias=bias)
+        self.norm2 = BatchNorm(32)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(self.norm1(self.conv1(x)).relu(), 2)  # (B, 16, H/2, W/2)
+        x = self.norm2(self.conv2(x)).relu().amax((2, 3))  # (B, 32)
+        return self.head(self.dropout(x))
+
+
+def largest_gradients(model: Any, x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Return the largest gradient of a bias before a norm, and the smaller one of two weights'."""
+    model.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    layers = (model.conv1, model.conv2)
+    bias = max(layer.bias.grad.abs().max().item() for layer in layers)
+    return bias, min(layer.weight.grad.abs().max().item() for layer in layers)
+
+
+@lab.experiment
+def a_bias_before_the_norm_is_idle(run: Run):
+    """In training a bias before batch normalisation gets no gradient; in evaluation it gets one.
+
+    Predict: and what does a forward pass in training mode, under `no_grad`, change in the model?
+    """
+    ours = BatchNorm(3).double()
+    theirs = nn.BatchNorm2d(3).double()
+    errors = []
+    for training in (True, True, False):  # two updates of the buffers, then their use
+        x = 2 * torch.randn(4, 3, 5, 6, dtype=torch.float64) + 3
+        errors.append((ours.train(training)(x) - theirs.train(training)(x)).abs().max())
+    run.agree("ours − nn.BatchNorm2d", torch.stack(errors))
+    assert theirs.running_var is not None
+    run.agree("running variance − the library's", ours.var - theirs.running_var)
+    model = NormedCNN(bias=True).double()
+    x = framed(images()[0][:256]).double()
+    y = images()[1][:256]
+    changed = {}
+    shares = {}
+    for mode, training in (("training", True), ("evaluation", False)):
+        before = copy.deepcopy(model.train(training).state_dict())
+        with torch.no_grad():
+            model(x)
+        after = model.state_dict()
+        changed[mode] = [name for name in after if not torch.equal(before[name], after[name])]
+        bias, weight = largest_gradients(model, x, y)
+        shares[mode] = bias / weight
+    because = "0 but for rounding: sums of 36,864 terms in float64"
+    what = "training: gradient of a bias ÷ that of a weight"
+    run.check(what, shares["training"], at_most=1e-10, because=because, decides=True)
+    because = "there the bias has an effect"
+    what = "evaluation: the same"
+    run.check(what, shares["evaluation"], at_least=1e-3, because=because, decides=True)
+    buffers = ["norm1.mean", "norm1.var", "norm2.mean", "norm2.var"]
+    run.check("changed by a pass in training mode", changed["training"], equals=buffers)
+    run.check("changed by a pass in evaluation mode", changed["evaluation"], equals=[])
+    return f"It changes {', '.join(changed['training'])}."
+
+
+# %% [markdown]
+# ## 4. Frozen weights and moving buffers
+# LLM09 put LoRA into a CNN without norms. With batch normalisation there is a trap.
+# `requires_grad_(False)` freezes parameters, and buffers aren't parameters. In training mode they
+# follow the new images. So without its adapter the base isn't what it was, although no weight has
+# changed. The cure is to train the adapter in evaluation mode, in which buffers stay.
+
+
+# %% An adapter beside norms
+LOST = "training mode: share of positives that the base no longer reads"
+
+
+@lab.experiment
+@torch.no_grad()
+def frozen_weights_and_moving_buffers(run: Run):
+    """An adapter teaches a normed CNN negatives; in training mode its frozen base gets worse.
+
+    It reads fewer of the usual digits than before. In evaluation mode no tensor of it changes.
+
+    Predict: trained in training mode and the adapter removed: which share of the usual digits does
+    the base read?
+    """
+    base = reader(run, NormedCNN, run.seed)
+    x, y, x_test, y_test = images()
+    positives = framed(x_test)
+    before = accuracy(base, positives, y_test)
+    rows = [["before", accuracy(base, 1 - positives, y_test), before, before]]
+    moved = {}
+    for mode, still in (("evaluation mode", True), ("training mode", False)):
+        torch.manual_seed(run.seed)  # the same adapter
+        adapter = partial(LoraConvolution, rank=4, alpha=8)
+        model = adapters.insert(copy.deepcopy(base), Convolution, adapter)
+        epochs = run.pick(tiny=8, small=30, full=100)
+        with torch.enable_grad():
+            model = fit(run, model, 1 - framed(x), y, epochs, f"adapter, {mode}", still)
+        right = [accuracy(model, given, y_test) for given in (1 - positives, positives)]
+        removed = adapters.take_out(model)
+        state = removed.state_dict()
+        moved[mode] = max((a - state[name]).abs().max() for name, a in base.state_dict().items())
+        rows.append([f"trained in {mode}", *right, accuracy(removed, positives, y_test)])
+    columns = ["", "negatives", "positives", "positives, adapter removed"]
+    run.table("Accuracy on 360 test images", columns, rows)
+    what = "negatives before"
+    run.check(what, rows[0][1], at_most=0.5, because="it never saw one", decides=True)
+    what = "negatives after, evaluation mode"
+    run.check(what, rows[1][1], at_least=0.75, because="chance: 0.1", decides=True)
+    because = "parameters are frozen, buffers still"
+    what = "evaluation mode: largest change of the base"
+    run.check(what, moved["evaluation mode"], at_most=0, because=because, decides=True)
+    because = "the means of negatives are far from those of positives"
+    what = "training mode: largest change of the base"
+    run.check(what, moved["training mode"], at_least=1e-2, because=because)
+    lost = before - rows[2][3]
+    because = "a fifth: twenty times the standard error of 360 images"
+    run.measure(LOST, lost, expect_at_least=0.2, because=because, decides=True)
+    return f"Where buffers moved, the base reads {rows[2][3]:.0%}; before, it read {before:.0%}."
+
+
+# %% [markdown]
+# ## 5. All that a training is
+# Stop a training, save it, and continue in a new process. It should end as if it had never stopped,
+# to the bit. The weights aren't enough. AdamW has two means for each weight, and a count of steps.
+# The schedule has its place. The order of the data has a generator, and dropout draws from torch's
+# own. The buffers belong to the model's state. LLM08+ left this to Accelerate. Here each of the six
+# parts is missing in turn. `Training` in `resuming.py` has a method for each part.
+
+
+# %% Resuming
+BUFFERS = "buffers missing: logits at the end"
+
+
+@lab.experiment
+def each_missing_part_shows(run: Run):
+    """Resumed with its full state a training is the same, bit for bit; without any part it isn't.
+
+    Predict: one part can be missing without a change of any training loss. Which one?
+    """
+    half = resuming.STEPS // 2
+    uninterrupted = resuming.Training(NormedCNN, run.seed)
+    file = io.BytesIO()
+    for _ in range(half):
+        uninterrupted.step()
+    torch.save(uninterrupted.state(), file)
+    losses = torch.tensor([uninterrupted.step() for _ in range(half)])
+    x_test = images()[2]
+    want = uninterrupted.model.eval()(x_test)
+    rows = {}
+    for lost in ("nothing", *uninterrupted.state()):
+        file.seek(0)
+        state = torch.load(file, weights_only=True)
+        state.pop(lost, None)
+        resumed = resuming.Training(NormedCNN, run.seed + 1)
+        resumed.load(state)
+        gaps = (torch.tensor([resumed.step() for _ in range(half)]) - losses).abs()
+        error = (resumed.model.eval()(x_test) - want).abs().max().item()
+        rows[lost] = [gaps[0].item(), gaps.max().item(), error]
+    columns = ["missing", "first loss", "largest of 40 losses", "logits at the end"]
+    table = [[lost, *row] for lost, row in rows.items()]
+    run.table("Differences to the training that never stopped", columns, table)
+    figures.resumed(run, rows)
+    run.check("nothing missing", rows["nothing"], at_most=0, because="bit for bit", decides=True)
+    first, largest, error = rows["buffers"]
+    because = "in training the norm uses the batch's own statistics"
+    run.check("buffers missing: losses", [first, largest], at_most=0, because=because)
+    because = "running means keep 0.9⁴⁰ = 1.5 % of what was there"
+    run.check(BUFFERS, error, at_least=1e-3, because=because, decides=True)
+    because = "losses are of size 0.1 and more, and float32 rounds at 1e-8"
+    for lost in [part for part in rows if part not in ("nothing", "buffers")]:
+        what = f"{lost} missing: largest difference of a loss"
+        run.check(what, rows[lost][1], at_least=1e-3, because=because, decides=True)
+    return f"The buffers: no loss differs, but logits at the end do, by up to {error:.2f}."
+
+
+# %% [markdown]
+# ## 6. Reach and order
+# Two convolutions of $k = 4$ see $2 \cdot 3 = 6$ tokens back. The gradient shows it: the output at
+# a token has a gradient of exactly 0 for all tokens outside its reach. In recall, a pair whose
+# first copy begins at most six tokens back is in sight.
+#
+# LLM09's hybrid has the convolution first. In the other order, attention has to find the token
+# after the first A. But the keys of that layer are computed from single tokens, so none of them
+# says what came before it. Nothing behind the attention can repair that: the convolution only sees
+# what is near.
+
+
+# %% Reach and order
+ORDERS = ARMS | {"attention first": (CausalAttention, GatedConvolution)}
+
+
+@torch.enable_grad()
+def influence(model: Any, length: int, place: int) -> Tensor:
+    """Return how much each of `length` tokens moves the logits at a place, (T,)."""
+    embedded: list[Tensor] = []
+    handle = model.embed.register_forward_hook(lambda _m, _i, output: embedded.append(output))
+    try:
+        logits = model(torch.randint(VOCABULARY, (1, length)))
+    finally:
+        handle.remove()
+    (slope,) = torch.autograd.grad(logits[0, place].square().sum(), embedded)
+    return slope[0].abs().amax(-1)
+
+
+def steps_back(tokens: Tensor) -> Tensor:
+    """Return how many steps before each query its first copy is, (B, T) -> (B, PAIRS)."""
+    t = torch.arange(tokens.shape[1])
+    queries = t[16::2]  # (PAIRS,)
+    first = (tokens[:, None, :16] == tokens[:, 16::2, None]).int().argmax(-1)  # (B, PAIRS)
+    return queries - first
+
+
+@lab.experiment
+@torch.no_grad()
+def order_and_reach_decide_recall(run: Run):
+    """Two convolutions see six tokens back, exactly, and beyond that they recall no pair.
+
+    A convolution before attention learns recall; attention before a convolution guesses.
+
+    Predict: within their reach, do two convolutions recall?
+    """
+    slopes = {}
+    for name, mixers in ORDERS.items():
+        model = Hybrid(VOCABULARY, *mixers).double()
+        slopes[name] = influence(model, 24, 15)
+        future = slopes[name][16:].max()
+        run.check(f"{name}: gradient of the future", future, at_most=0, because="causal")
+    back = {name: int((slope[:16] > 0).sum()) - 1 for name, slope in slopes.items()}
+    because = "2 · (4 − 1)"
+    what = "tokens back, convolutions"
+    run.check(what, back["convolutions"], equals=6, because=because, decides=True)
+    what = "tokens back, with attention"
+    run.check(what, [back[name] for name in back if name != "convolutions"], at_least=15)
+    tokens = recall_batch(2000)
+    distance = steps_back(tokens)
+    right = {}
+    curves = {}
+    for name, mixers in ORDERS.items():
+        seeds = run.seeds(3)
+        hits = [
+            right_at(hybrids.trained(run, mixers, "recall", seed), tokens).float() for seed in seeds
+        ]
+        right[name] = [hit.mean().item() for hit in hits]
+        together = torch.stack(hits).mean(0)
+        curves[name] = [together[distance == d].mean().item() for d in range(2, 31)]
+    rows = [[name, mean(values), min(values), max(values)] for name, values in right.items()]
+    run.table("Recall, three seeds", ["mixers", "mean", "lowest", "highest"], rows)
+    figures.distances(run, curves)
+    far = mean(curves["convolutions"][5:])
+    because = f"a guess: {GUESS:.2f}"
+    what = "convolutions: recall of pairs beyond their reach"
+    run.check(what, far, at_most=0.15, because=because, decides=True)
+    because = "no key says which token came before: a guess"
+    what = "recall, attention first"
+    run.check(what, right["attention first"], at_most=0.2, because=because, decides=True)
+    because = "over four times that"
+    what = "recall, convolution first"
+    run.check(what, right["hybrid"], at_least=0.9, because=because, decides=True)
+    near = mean(curves["convolutions"][:5])
+    return f"Within six steps they recall {near:.0%}, beyond that {far:.0%}."
+
+
+# %% [markdown]
+# ## 7. Writing token by token
+# While a model writes, each step adds one token. Attention then needs the keys and values of all
+# earlier tokens: a cache that grows. The gated convolution needs only the last $k - 1$ vectors $u$,
+# however long the text is. This **state** has $(k - 1)\,d$ numbers, and each step replaces the
+# oldest vector by the newest.
+
+
+# %% A step
+class WritingConvolution(GatedConvolution):
+    """A gated convolution that can also read one token at a time."""
+
+    def start(self, batch: int) -> Tensor:
+        """Return the state before the first token, (B, k − 1, d)."""
+        d, k = self.kernel.shape
+        return self.kernel.new_zeros(batch, k - 1, d)
+
+    @lab.exercise(
+        level=3,
+        hints=(
+            "Compute a, b, v and u = (1 + a) ⊙ v as in forward, for one token: (B, d) each.",
+            "The state has the last k − 1 vectors u, oldest first. With the new one they are k.",
+            "Column i of the kernel is for i steps back, and the newest is last: flip the kernel, "
+            "transpose it to (k, d), multiply and sum over k. The new state drops the oldest u.",
+        ),
+    )
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output for the next token, (B, d), and the new state; leave the old one.
+
+        x is (B, d), the state (B, k − 1, d), oldest first.
+        """
+        a, b, v = self.enter(x).chunk(3, -1)
+        recent = torch.cat((state, ((1 + a) * v)[:, None]), 1)  # (B, k, d)
+        mixed = (recent * self.kernel.flip(1).mT).sum(1)  # (B, d)
+        return self.leave((1 + b) * mixed), recent[:, 1:]
+
+
+@lab.experiment
+@torch.no_grad()
+def a_convolution_writes_with_a_fixed_state(run: Run):
+    """Step by step the convolution computes what it computes at once, with a state of fixed size.
+
+    A step of attention takes longer, the more tokens are in its cache.
+
+    Predict: 64 channels, 16,384 tokens written. How many numbers does each of the two store?
+    """
+    mixer = WritingConvolution(64).double()
+    x = torch.randn(2, 40, 64, dtype=torch.float64)
+    state = mixer.start(2)
+    outputs = []
+    for t in range(x.shape[1]):
+        output, state = mixer.step(x[:, t], state)
+        outputs.append(output)
+    error = torch.stack(outputs, 1) - mixer(x)
+    run.agree("step by step − at once", error, tolerance(torch.float64), decides=True)
+    run.check("state: numbers of a text", state[0].numel(), equals=3 * 64, decides=True)
+    attention = CausalAttention(64)
+    error = writing.step_by_step(attention, x[:1].float()) - attention(x[:1].float())
+    run.agree("attention: step by step − at once", error, tolerance(torch.float32))
+    lengths = [256, 1024, 4096, 16384]
+    convolution = WritingConvolution(64)
+    steps = {
+        "attention": [writing.time_of_attention(attention, length) for length in lengths],
+        "convolution": [writing.time_of_convolution(convolution) for _ in lengths],
+    }
+    stored = {"attention": [2 * 64 * t for t in lengths], "convolution": [3 * 64] * len(lengths)}
+    figures.writing(run, lengths, steps, stored)
+    for name, times in steps.items():
+        growing = times[-1] / times[0]
+        bound = 2 if name == "attention" else None
+        what = f"time of a step, 16,384 ÷ 256 tokens: {name}"
+        run.measure(what, growing, expect_at_least=bound, timed=True, decides=bound is not None)
+    return f"Attention {stored['attention'][-1]:,}, the convolution {stored['convolution'][-1]}."
+
+
+# %% [markdown]
+# ## 8. A model for the shelf
+# transformers opens a folder by a name in its `config.json`. `model_type` leads to a configuration
+# class, and that to a model class. `register` adds ours to both lists, in each process that imports
+# this file. The configuration has plain fields, and the model's `__init__` takes nothing else, so
+# the model can be built from JSON. `save_pretrained` writes safetensors. No code of ours is in the
+# folder, so `trust_remote_code` would find nothing to run.
+#
+# The proof is another process. It gets the folder only, and tries to open it before it imports our
+# classes, and after.
+
+
+# %% The Auto classes
+MIXERS = {"attention": CausalAttention, "convolution": GatedConvolution}
+
+
+class HybridConfig(transformers.PreTrainedConfig):
+    """The fields of config.json."""
+
+    model_type = "llm09_hybrid"
+    vocab_size: int = VOCABULARY
+    hidden_size: int = 64
+    mixers: Any = ("convolution", "attention")  # keys of MIXERS, one for each block
+    initializer_range: float = 0.05
+
+
+class HybridForCausalLM(transformers.PreTrainedModel, transformers.GenerationMixin):
+    """LLM09's hybrid as transformers wants it."""
+
+    config_class = HybridConfig
+
+    def __init__(self, config: HybridConfig):
+        super().__init__(config)
+        mixers = [MIXERS[name] for name in config.mixers]
+        self.model = Hybrid(config.vocab_size, *mixers, d_model=config.hidden_size)
+        self.post_init()
+        self.generation_config.use_cache = False
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any):
+        """Return logits (B, T, V) for (B, T) tokens, in a CausalLMOutput.
+
+        Raises:
+            ValueError: for a mask that hides tokens: a convolution would mix the padding in.
+        """
+        if attention_mask is not None and not attention_mask.all():
+            raise ValueError("texts of one length only: padding isn't supported")
+        return CausalLMOutput(logits=self.model(input_ids))
+
+
+transformers.AutoConfig.register(HybridConfig.model_type, HybridConfig, exist_ok=True)
+transformers.AutoModelForCausalLM.register(HybridConfig, HybridForCausalLM, exist_ok=True)
+
+
+def write_greedily(model: Any, ids: Tensor, count: int) -> list[list[int]]:
+    """Append the likeliest token `count` times, without a cache; return all tokens."""
+    for _ in range(count):
+        ids = torch.cat((ids, model(ids)[:, -1:].argmax(-1)), 1)
+    return ids.tolist()
+
+
+@lab.experiment
+@torch.no_grad()
+def the_auto_classes_open_it(run: Run):
+    """Saved and opened in a new process, the hybrid is the same; a trap in its place is refused.
+
+    Predict: what does a process say that hasn't imported our classes?
+    """
+    trained = hybrids.trained(run, ARMS["hybrid"], "recall", run.seed)
+    shelved = HybridForCausalLM(HybridConfig())
+    shelved.model.load_state_dict(trained.state_dict())
+    ids = recall_batch(2)[:, :20]
+    with tempfile.TemporaryDirectory() as folder:
+        shelved.save_pretrained(folder)
+        file = Path(folder) / "model.safetensors"
+        saved = read_safetensors(file.read_bytes())
+        state = shelved.state_dict()
+        same = [name for name in state if torch.equal(saved[name], state[name])]
+        run.check("tensors in the file, bit for bit", len(same), equals=len(state))
+        opened = open_in_new_process(folder, ids)
+        run.check("without our classes it raises", opened.refused, equals="ValueError")
+        run.check("with them it is a", opened.kind, equals="HybridForCausalLM")
+        error = torch.tensor(opened.logits) - trained(ids)
+        run.agree("its logits − ours", error, tolerance(torch.float32), decides=True)
+        same = opened.written == write_greedily(trained, ids, 6)
+        run.check("it generates what ours does", same, equals=True, decides=True)
+        file.unlink()
+        pickled = file.with_name("pytorch_model.bin")
+        made = Path(folder) / "made"
+        load = partial(transformers.AutoModelForCausalLM.from_pretrained, folder)
+        torch.save(state, pickled)
+        run.check("numbers alone in a pickle: raises", refusal(load), equals="nothing")
+        torch.save({**state, "more": Trap(made)}, pickled)
+        raised = refusal(load)
+        run.check("a trap in a pickle: raises", raised, equals="UnpicklingError", decides=True)
+        run.check("its code has run", made.exists(), equals=False, decides=True)
+    return f"It raises {opened.refused}: nobody registered the name of our model."
+
+
+# %% [markdown]
+# ## What to remember
+# - A safetensors file is a header and bytes; everything about it can be checked before use.
+# - Buffers move in training mode, whatever is frozen. To look, or to adapt, use evaluation mode.
+# - The state of a training has six parts. One that is missing may show only in evaluation.
+# - A convolution recalls within its reach. Before attention, it gives keys their neighbours.
+# - A model that can be built from plain fields can be opened by name.
+
+
+# %% The closing
+@lab.closing
+def closing(results: Results) -> str:
+    """Return sentences with this run's numbers."""
+    error = results.value("each_missing_part_shows", BUFFERS)
+    lost = results.value("frozen_weights_and_moving_buffers", LOST)
+    orders = "order_and_reach_decide_recall"
+    first = results.value(orders, "recall, convolution first")
+    second = results.value(orders, "recall, attention first")
+    return (
+        f"- Resumed without its buffers, a training ends with logits that are off by {error:.3g}, "
+        "though no loss differs.\n"
+        f"- With frozen weights and moving buffers, the base reads {100 * lost:.0f} percentage "
+        "points fewer of the usual digits.\n"
+        f"- Convolution first, recall is {first:.0%}; attention first, {second:.0%}."
+    )
+
+
+# %% [markdown]
+# **Read on**: Ioffe & Szegedy 2015, *Batch normalization* · Arora et al. 2023, *Zoology* · De et
+# al. 2024, *Griffin* · the documentation of safetensors, and of transformers on custom models.
+# Next: LLM10, a LLaMA from scratch.
+
+# %%
+if __name__ == "__main__":
+    lab.main()
