@@ -173,14 +173,14 @@ def pre_norm_lets_the_stream_grow(run: Run):
 # train. Why? Xiong et al. (2020) blame this large gradient near the output at the start. Liu et al.
 # (2020) blame how strongly the output depends on each block: a small step then moves it far.
 #
-# The second reason counts with **Adam**, which divides each gradient by its own recent size. Its
-# first step moves each weight by the full learning rate, whether its gradient is large or small.
-# What matters then is how far the output moves when the weights of a block move a little. In Pre-LN
-# the stream that leaves block $l$ has the size $\sqrt{1 + cl}$. A change of fixed size in that
-# block turns the stream by a smaller angle the larger $l$ is. The gradient says how far the loss
-# moves, so it falls with $l$ in the same way. In Post-LN the stream has the size 1 everywhere, and
-# a late block has as large a share of it as an early block. The experiment moves one block at a
-# time: each entry of its matrices goes up or down by the same amount at random.
+# With **Adam** the second reason matters more. Adam divides each gradient by its own recent size,
+# so its first step moves each weight by the full learning rate, whether its gradient is large or
+# small. How far does the output move when the weights of a block move a little? In Pre-LN the
+# stream that leaves block $l$ has the size $\sqrt{1 + cl}$. A change of fixed size in that block
+# turns the stream by a smaller angle the larger $l$ is. The gradient says how far the loss moves,
+# so it falls with $l$ in the same way. In Post-LN the stream has the size 1 everywhere, and a late
+# block has as large a share of it as an early block. The experiment moves one block at a time: each
+# entry of its matrices goes up or down by the same amount at random.
 
 
 # %% One block moves
