@@ -1,7 +1,7 @@
 """The figures of LLM10 and LLM10+."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from labs.llm10_llama.parts import Config
@@ -82,10 +82,10 @@ def _branch(ax: Axes, height: float) -> None:
     above = height + 0.62
     ax.plot([0, 1.5, 1.5], [below, below, height], color="grey", lw=1.2, zorder=0)
     ax.plot([1.5, 1.5, 0.16], [height, above, above], color="grey", lw=1.2, zorder=0)
-    ax.text(0, above, "+", ha="center", va="center", bbox=_PLUS, fontsize=11)
+    ax.text(0, above, "+", ha="center", va="center", color="white", bbox=_PLUS, fontsize=11)
 
 
-_PLUS = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "grey"}
+_PLUS = {"boxstyle": "circle,pad=0.15", "fc": "grey", "ec": "none"}
 
 
 def slopes(values: np.ndarray) -> Figure:
@@ -103,21 +103,22 @@ def slopes(values: np.ndarray) -> Figure:
 
 
 def first_losses(
-    stds: Sequence[float], losses: Mapping[str, Sequence[float]], formula: Sequence[float]
+    losses: Mapping[str, Sequence[float]], stds: Sequence[float], formula: Callable[[float], float]
 ) -> Figure:
     """Draw the first loss against σ, measured and by the formula.
 
     Args:
-        stds: the values of σ.
         losses: of each kind of model, in nats, one for each σ.
-        formula: the predicted loss for each σ.
+        stds: the values of σ.
+        formula: returns the predicted loss for a σ.
     """
     fig, ax = plt.subplots()
-    ax.plot(stds, formula, "grey", label="ln V + dσ²/2")
+    fine = np.linspace(0, stds[-1], 100)
+    ax.plot(fine, [formula(std) for std in fine], "grey", label="ln V + dσ²/2")
     for i, (name, values) in enumerate(losses.items()):
         ax.plot(stds, values, f"C{i}{'ox'[i % 2]}", label=name, ms=8)
-    ax.axhline(formula[0], color="grey", ls=":")
-    ax.text(stds[-1], formula[0] + 0.01, "ln V", ha="right")
+    ax.axhline(formula(0), color="grey", ls=":")
+    ax.text(stds[-1], formula(0) + 0.01, "ln V", ha="right")
     ax.set_title("The first loss follows from V, d and σ")
     ax.set(xlabel="σ, standard deviation of the weights", ylabel="loss (nats per token)")
     ax.legend(loc="upper left")

@@ -1,5 +1,6 @@
 """What one computes to prove a language model right: counts, gradients, first losses."""
 
+import math
 from collections.abc import Callable
 from statistics import mean
 from typing import Any
@@ -41,6 +42,20 @@ def slopes_between(model: Any, tokens: Tensor) -> Tensor:
     sums = [place.square().sum() for place in logits[0]]
     grads = [torch.autograd.grad(one, vectors[0], retain_graph=True)[0][0] for one in sums]
     return torch.stack(grads).abs().amax(-1)
+
+
+def predicted_first_loss(v: int, d: int, std: float) -> float:
+    """Return the first loss by the formula, ln V + d σ²/2, in nats."""
+    return math.log(v) + d * std**2 / 2
+
+
+def with_torchs_defaults(model: Any) -> Any:
+    """Initialise a model's matrices as PyTorch does; return the model."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()
+    model.embed_tokens.reset_parameters()  # the last one: tied, it is the output's matrix, too
+    return model
 
 
 @torch.no_grad()

@@ -43,6 +43,8 @@ def text_file(path: Path) -> TextFile:
     """
     import numpy as np
 
+    if path.is_dir():
+        raise _refused(path, "It is a folder.", f"one text file: {path / 'text.txt'}")
     if not path.is_file():
         why = f"There is no file of that name. {VISIBLE_FOLDERS}"
         raise _refused(path, why, f"put it into work/: work/{path.name}")

@@ -94,6 +94,16 @@ def by_default(run: Run) -> bool:
     return options.corpus is None and not options.merges and options.steps is None
 
 
+def require_below(run: Run, rung: str, gap: float) -> None:
+    """Check that the model's loss is below a rung; for another text or recipe, measure it."""
+    name = f"nats below the {rung}"
+    if by_default(run):
+        because = "counted in the same training text"
+        run.check(name, gap, at_least=0.0, because=because, decides=True)
+    else:  # nobody knows how far another text or recipe comes
+        run.measure(name, gap, expect_at_least=0.0, decides=True)
+
+
 def decay_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Return two groups for an optimizer: the matrices with this decay, and the rest with none.
 

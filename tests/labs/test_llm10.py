@@ -19,7 +19,7 @@ from labs.llm04_tokenization import BPE
 from labs.llm07_lora import lesson as llm07
 from labs.llm07_lora import models
 from labs.llm07_lora import training as tuning
-from labs.llm10_llama import conversion, ladder, muon, parts, probes, publishing, training
+from labs.llm10_llama import conversion, ladder, muon, parts, probes, publishing, samples, training
 from labs.llm10_llama import lesson as lab
 from labs.llm10_llama.corpus import Text, open_text, prompt_of, tokenizer_of, witten_bell
 from tests.conftest import Clone
@@ -328,6 +328,12 @@ def test_the_card_for_a_missing_corpus_names_a_folder_to_put_it_into(tmp_path):
     assert "outputs/" in card.value.why
 
 
+def test_a_folder_is_no_corpus(tmp_path):
+    with pytest.raises(Card, match="can't be used as the corpus") as card:
+        open_text(tmp_path, 0, tmp_path)
+    assert card.value.why == "It is a folder."
+
+
 def test_a_bad_corpus_is_reported_once_and_nothing_runs(clone: Clone, tmp_path: Path) -> None:
     path = written(tmp_path, b"x" * 20_000 + b"\0")
     ended = clone.labs("LLM10", "--processes", "2", "--", "--corpus", str(path))
@@ -538,6 +544,36 @@ def test_the_model_of_a_sheet_trains_and_writes_the_page_of_samples(tmp_path):
         result = training.trained(run, module.PARTS)
     assert isinstance(result.model, module.Llama)
     assert {text for _, text in result.seen.values()} == {"Z" * training.SAMPLE}
+
+
+def test_mixed_letters_make_few_words(tmp_path):
+    path = written(tmp_path, PROSE.encode())
+    with (tmp_path / "log.txt").open("w", encoding="utf-8") as log:
+        own = Namespace(corpus=path, merges=0, steps=None)
+        run = Run(Settings(outputs=tmp_path, own=own), "fp32", Output(log, silent=True), tmp_path)
+        assert samples.known_words(run, PROSE) == 1.0
+        assert max(samples.shares_if_mixed(run, PROSE)) < 0.2
+
+
+@pytest.mark.parametrize("per_token", [1.0, 2.0])
+def test_nanogpts_loss_is_a_claim_with_its_own_text_alone(tmp_path, monkeypatch, per_token):
+    path = written(tmp_path, PROSE.encode())
+    with (tmp_path / "log.txt").open("w", encoding="utf-8") as log:
+        own = Namespace(corpus=path, merges=0, steps=None)
+        run = Run(Settings(outputs=tmp_path, own=own), "fp32", Output(log, silent=True), tmp_path)
+        run.current = Experiment("a", "It falls.")
+        assert ladder.beside_nanogpt(run, 1.5) == {}
+        assert (run.current.claim, run.current.items) == ("It falls.", [])
+        text = replace(ladder.corpus(run), sha256=ladder.TINYSHAKESPEARE, bytes_per_token=per_token)
+        monkeypatch.setattr(ladder, "corpus", lambda _: text)
+        beside = ladder.beside_nanogpt(run, 1.8 * per_token)
+        assert beside == {"nanoGPT, published": pytest.approx(1.88 * per_token)}
+        assert "nanoGPT" in run.current.claim
+        (gap,) = run.current.measurements
+        assert gap.values == [pytest.approx(0.08)]
+        assert (gap.verdict, gap.decides) == ("held", True)
+        ladder.beside_nanogpt(run, 1.9 * per_token)
+        assert run.current.verdict == "not held"
 
 
 # The closing.
