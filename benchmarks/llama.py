@@ -25,8 +25,8 @@ from labs.kit.measure import peak_bytes
 from labs.kit.run.devices import describe_device
 from labs.llm05a_normalization.lesson import gated_width
 from labs.llm10_llama import lesson as lab
-from labs.llm10_llama.deeper import column_major, step_of
-from labs.llm10_llama.memory import keep_memory
+from labs.llm10_llama.layout import column_major
+from labs.llm10_llama.memory import keep_memory, step_of
 
 import torch
 import torch.nn.functional as F

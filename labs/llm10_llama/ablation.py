@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from labs.kit import Run
 from labs.shared.small_gpt import FeedForward
 
 from torch import nn
@@ -22,8 +23,23 @@ ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "one key-value head": ({"kv_heads": 1}, {}),
     "AdamW for all": ({}, {"muon": None}),
 }
-EXPECTED: dict[str, dict[str, Any]] = {
-    "without RoPE": {"expect_at_least": 0.03, "decides": True},
-    "AdamW for all": {"expect_at_least": 0.03, "decides": True},
-    "LayerNorm": {"expect_at_most": 0.03, "decides": True},
-}
+WORSE = ("without RoPE", "AdamW for all")
+EQUAL = ("LayerNorm",)
+
+
+def judge_arms(run: Run, costs: dict[str, float], bound: float) -> None:
+    """Measure what each arm costs.
+
+    Args:
+        run: the run.
+        costs: by arm, its loss minus the complete model's.
+        bound: nats that seeds rarely explain.
+    """
+    because = f"{bound:.3f} nats are four ranges of three seeds"
+    for name, cost in costs.items():
+        expected: dict[str, Any] = {}
+        if name in WORSE:
+            expected = {"expect_at_least": bound, "because": because, "decides": True}
+        elif name in EQUAL:
+            expected = {"expect_between": (-bound, bound), "because": because, "decides": True}
+        run.measure(f"nats that it costs: {name}", cost, **expected)

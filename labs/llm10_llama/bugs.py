@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from labs.kit import Run
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -41,9 +43,33 @@ BUGS: dict[str, Callable[[Any], None]] = {
     "the last norm is missing": _skips_the_last_norm,
 }
 PLANTED: dict[str, Callable[[Any], None]] = {"none": lambda _: None, **BUGS}
-EXPECTED: dict[str, dict[str, Any]] = {
-    "the future is seen": {"expect_at_most": -0.5, "decides": True},
-    "there are no positions": {"expect_at_least": 0.05, "decides": True},
-    "the two ends aren't tied": {"expect_at_most": 0.05, "decides": True},
-    "the last norm is missing": {},
-}
+
+
+def judge_losses(run: Run, costs: dict[str, float], spread: float) -> None:
+    """Measure how far each bug's loss is from the sound model's.
+
+    Two bugs must be visible, and two must cost less than a third of what missing positions cost.
+
+    Args:
+        run: the run.
+        costs: by bug, its loss after training minus the sound model's.
+        spread: the range of the sound model's loss over seeds.
+    """
+    hidden = max(costs["there are no positions"], 0.0) / 3
+    seeds = f"four ranges of the sound model's seeds; a range is {spread:.3f}"
+    little = "a third of what missing positions cost"
+    copied = "far below what counting reaches: the answer is in the input"
+    expected: dict[str, dict[str, Any]] = {
+        "the future is seen": {"expect_at_most": -0.5, "because": copied},
+        "there are no positions": {"expect_at_least": 4 * spread, "because": seeds},
+        "with a cache, positions begin at 0 again": _within(hidden, little),
+        "the two ends aren't tied": _within(hidden, little),
+        "the last norm is missing": {},
+    }
+    for name, bound in expected.items():
+        what = f"{name}: loss − the sound model's"
+        run.measure(what, costs[name], decides=bool(bound), **bound)
+
+
+def _within(bound: float, because: str) -> dict[str, Any]:
+    return {"expect_between": (-bound, bound), "because": because}

@@ -9,25 +9,24 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 
-def bugs(rows: Sequence[Sequence[Any]], spread: float) -> Figure:
+def bugs(rows: Sequence[Sequence[Any]], sound: Sequence[float]) -> Figure:
     """Draw the two losses of each model with a bug.
 
     Args:
         rows: the bug, the first loss, the diagnosis, the loss, the loss one token at a time.
-        spread: the range of the sound model's loss over seeds.
+        sound: the sound model's loss by seed.
     """
-    fig, ax = plt.subplots(figsize=(8, 3.8))
+    fig, ax = plt.subplots(figsize=(8, 4.4))
     names = [row[0] for row in rows]
     places = range(len(rows))
     ax.plot([row[3] for row in rows], places, "C0o", ms=9, label="text read at once")
     ax.plot([row[4] for row in rows], places, "C1x", ms=9, mew=2, label="one token at a time")
-    sound = rows[0][3]
-    ax.axvspan(sound - spread, sound + spread, color="grey", alpha=0.3, zorder=0)
+    ax.axvspan(min(sound), max(sound), color="grey", alpha=0.3, zorder=0)
     ax.set_yticks(places, names)
     ax.invert_yaxis()
-    ax.set_title("Of five bugs, the loss alone shows few")
+    ax.set_title("The loss shows two of five bugs", pad=26)
     ax.set(xlabel="validation loss (nats per token)", xlim=(0, None))
-    ax.legend(loc="lower right")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, borderpad=0.2)
     return fig
 
 
@@ -49,13 +48,13 @@ def muon(
         s = a * s + b * s**3 + c * s**5
     left.semilogx(start, s, "C0")
     left.axhline(1, color="grey", ls=":")
-    left.set_title("Five steps bring 0.01 to 1 near 1")
+    left.set_title("Five steps bring 0.003 to 1 near 1", fontsize=11)
     left.set(xlabel="singular value before", ylabel="after", ylim=(0, 1.4))
     for i, (name, values) in enumerate(before.items()):
         share = np.linspace(0, 1, len(values))
         right.semilogy(share, values.numpy(), f"C{i}:")
         right.semilogy(share, after[name].numpy(), f"C{i}", label=name)
-    right.set_title("Dotted: a gradient. Solid: its step", fontsize=11)
+    right.set_title("Dotted: a gradient. Solid: after the steps", fontsize=11)
     right.set(xlabel="rank ÷ number of singular values", ylabel="singular value", ylim=(1e-4, 3))
     right.legend(fontsize=9, loc="lower left")
     return fig
@@ -75,8 +74,8 @@ def letters(places: np.ndarray, shown: bytes, orange: bytes) -> Figure:
         other = "C0" if chr(byte).isalpha() else "C6"  # the page's ink
         color = "C1" if byte in orange else other
         ax.text(x, y, _name(byte), color=color, ha="center", va="center")
-    ax.set_title("Letters' rows, first two principal axes")
-    ax.set(xlabel="axis 1 (cosine)", ylabel="axis 2 (cosine)")
+    ax.set_title("Capitals lie apart from small letters")
+    ax.set(xlabel="principal axis 1 (cosine)", ylabel="principal axis 2 (cosine)")
     return fig
 
 
@@ -98,19 +97,19 @@ def _name(byte: int) -> str:
     return {10: "\\n", 32: "␣"}.get(byte, chr(byte))
 
 
-def parts(costs: dict[str, float], spread: float) -> Figure:
-    """Draw how much higher the loss is without each part, the largest cost on top.
+def parts(costs: dict[str, float], bound: float) -> Figure:
+    """Draw how much higher the loss of each arm is, the largest cost on top.
 
     Args:
-        costs: the additional loss by part, in nats.
-        spread: the range of the complete model's loss over seeds, drawn in grey.
+        costs: the additional loss by arm, in nats.
+        bound: nats, either way, that seeds may explain; drawn in grey.
     """
     fig, ax = plt.subplots()
     order = sorted(costs, key=lambda name: costs[name])
     ax.barh(order, [costs[name] for name in order], color="C0")
-    label = "range of three seeds, either way"
-    ax.axvspan(-spread, spread, color="grey", alpha=0.3, zorder=0, label=label)
-    ax.set_title("Each part, left out")
+    label = "four ranges of three seeds"
+    ax.axvspan(-bound, bound, color="grey", alpha=0.3, zorder=0, label=label)
+    ax.set_title("What it costs to replace one part")
     ax.set(xlabel="loss minus the complete model's (nats per token)")
     ax.legend(loc="lower right")
     return fig
@@ -121,7 +120,7 @@ def speeds(lengths: Sequence[int], found: Mapping[str, Sequence[float]]) -> Figu
     fig, ax = plt.subplots()
     for name, values in found.items():
         ax.semilogx(lengths, values, "o-", label=name)
-    ax.set_title("Writing, one text at a time")
+    ax.set_title("Without a cache, a longer text is written more slowly")
     ax.set(xlabel="new tokens", ylabel="tokens per second")
     ax.set_ylim(bottom=0)
     ax.set_xticks(lengths, [str(n) for n in lengths])
@@ -138,9 +137,10 @@ def flops(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
     """
     fig, ax = plt.subplots()
     for i, (name, (lengths, ratios)) in enumerate(curves.items()):
-        ax.semilogx(lengths, ratios, f"C{i}o-", base=2, label=name)
+        ax.semilogx(lengths, ratios, f"C{i}o-", base=2)
+        ax.text(lengths[-1] * 1.1, ratios[-1], name, color=f"C{i}", va="center", fontsize=10)
     ax.axhline(1, color="grey", ls=":")
-    ax.set(xlabel="tokens T in a sequence", ylabel="forward FLOPs ÷ 2·N·T", ylim=(0, None))
+    ax.set(xlabel="tokens T in a sequence", ylabel="forward FLOPs ÷ 2·N·T", xlim=(100, 40_000))
+    ax.set_ylim(bottom=0)
     ax.set_title("2N FLOPs a token is too little for long texts")
-    ax.legend(fontsize=9)
     return fig

@@ -5,6 +5,10 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
 M_TRIM_THRESHOLD = -1  # from glibc's malloc.h
 M_MMAP_THRESHOLD = -3
 WARM_UP = 4  # calls until the allocator has settled
@@ -35,3 +39,18 @@ def cost(step: Callable[[], Any], calls: int = 20) -> tuple[float, float]:
     system = after.ru_stime - before.ru_stime
     faults = after.ru_minflt - before.ru_minflt
     return (user + system) / calls, faults / calls
+
+
+def step_of(model: Any, batch: int, length: int) -> Callable[[], None]:
+    """Return a function that goes forward and backward on one batch of random tokens."""
+    config = model.config
+    v = getattr(config, "vocab_size", None) or config.vocabulary
+    tokens = torch.randint(v, (batch, length + 1), device=next(model.parameters()).device)
+
+    def step() -> None:
+        out = model(tokens[:, :-1])
+        logits = out if isinstance(out, Tensor) else out.logits
+        F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        model.zero_grad()
+
+    return step

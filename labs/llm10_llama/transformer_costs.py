@@ -113,3 +113,18 @@ def saved_bytes(model: nn.Module, tokens: Tensor) -> int:
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         model(tokens, use_cache=False)
     return storage_bytes(saved) - weights
+
+
+def count_in_a_fused_kernel(run: Run, forward_flops: Callable[..., int]) -> None:
+    """Count a small model with numbers, in plain products and with a fused attention."""
+    s = replace(SMOLLM2, layers=2, vocabulary=320)
+    model = library_model(s)
+    tokens = torch.randint(320, (2, 32))
+    _, plain = counted_flops(lambda: model(tokens))
+    formula = forward_flops(s, 2, 32)
+    run.check("a small model with numbers: forward", formula, equals=plain, decides=True)
+    model.set_attn_implementation("sdpa")
+    _, fused = counted_flops(lambda: model(tokens))
+    missed = (plain - fused) / (8 * s.layers * s.heads * s.head_dim * 32**2)
+    because = "the counter has a formula for each operation"
+    run.measure("share of the T² terms that a fused kernel hides", missed, because=because)

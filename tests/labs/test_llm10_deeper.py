@@ -1,19 +1,41 @@
-"""LLM10+: page faults of a step, the order of a matrix in memory, and what each part is worth."""
+"""LLM10+: page faults, the order of a matrix in memory, bugs, arms, and the tuned model."""
 
+from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+from labs.course.options import Settings
 from labs.kit import Results
+from labs.kit.chat import saved_models
+from labs.kit.chat.conversation import Conversation, TemplateError
+from labs.kit.chat.open_model import ChatModel
 from labs.kit.measure import in_new_process
 from labs.kit.records import Bound, Experiment, Measurement, numbers
-from labs.llm10_llama import deeper
+from labs.kit.run.console import Output
+from labs.kit.run.run import Run
+from labs.llm10_llama import ablation, bugs, chat_tuning, deeper
 from labs.llm10_llama import lesson as lab
+from labs.llm10_llama.conversion import to_transformers
+from labs.llm10_llama.corpus import open_text
+from labs.llm10_llama.ladder import corpus
+from labs.llm10_llama.layout import column_major
 from labs.llm10_llama.parts import Config, parameters, random_tokens
 
 import pytest
 import torch
 from torch import nn
+from transformers import AutoTokenizer
 
 SMALL = Config(40, 32, 2, 4, 2, 88, context=16, std=0.15)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    with (tmp_path / "log.txt").open("w", encoding="utf-8") as log:
+        own = Namespace(corpus=None, merges=0, steps=None)
+        settings = Settings(outputs=tmp_path, size="tiny", own=own)
+        yield Run(settings, "fp32", Output(log, silent=True), tmp_path)
 
 
 def test_a_new_process_measures_the_cost_of_a_step():
@@ -25,7 +47,7 @@ def test_a_new_process_measures_the_cost_of_a_step():
 def test_column_major_matrices_give_the_same_logits_and_leave_the_model_alone():
     torch.manual_seed(0)
     model = lab.Llama(SMALL)
-    copy = deeper.column_major(model)
+    copy = column_major(model)
     for before, after in zip(model.modules(), copy.modules(), strict=True):
         if isinstance(before, nn.Linear):
             assert before.weight.stride() == (before.in_features, 1)
@@ -46,52 +68,100 @@ def test_arms_differ_from_the_base_in_what_they_name():
     assert changed["GELU for SwiGLU"] == count, "as many parameters"
     assert changed["untied"] == count + 257 * base.d_model
     assert changed["one key-value head"] < count
-    assert set(deeper.EXPECTED) <= set(deeper.ARMS)
+    assert {*ablation.WORSE, *ablation.EQUAL} <= set(deeper.ARMS)
 
 
-def results(costs: dict[str, float], gain: float = 1.2, faults: float = 10.0) -> Results:
-    """Return the results of a run with these costs of the arms."""
-
-    def measured(name: str, value: float | list[float], bound: Bound | None = None) -> Measurement:
-        return Measurement(name, numbers(value), "", bound or Bound(), decides=bound is not None)
-
-    pages = Experiment("a_step_pays_for_its_pages", "")
-    pages.items += [
-        measured("page faults of a step, at first", 1000.0),
-        measured("page faults of a step, memory reused", faults, Bound(high=200)),
-        measured("processor time at first ÷ with memory reused", 1.3, Bound(low=1.02)),
-        measured("times as fast with the lean norm and F.silu", 1.1),
-    ]
-    order = Experiment("either_order_writes_the_same", "")
-    order.items += [measured("times as fast with matrices stored for one row", [gain, gain])]
+def results(costs: dict[str, float]) -> Results:
+    """Return the results of a run with these costs of the arms; three seeds differ by 0.02."""
     parts = Experiment("some_parts_matter_at_once", "")
-    parts.items += [measured("the complete model, three seeds", [2.12, 2.1, 2.11])]
-    parts.items += [measured(f"nats that it costs: {arm}", cost) for arm, cost in costs.items()]
-    return Results([pages, order, parts])
+    seeds = Measurement("the complete model, three seeds", numbers([2.12, 2.1, 2.11]), "", Bound())
+    parts.items.append(seeds)
+    for arm, cost in costs.items():
+        name = f"nats that it costs: {arm}"
+        parts.items.append(Measurement(name, numbers(cost), "", Bound()))
+    return Results([parts])
 
 
-def test_the_closing_sorts_the_arms_by_what_seeds_explain():
-    costs = dict.fromkeys(deeper.ARMS, 0.01) | {"without RoPE": 0.2, "untied": -0.05}
+def test_the_closing_sorts_the_arms_by_four_ranges_of_seeds():
+    costs = dict.fromkeys(deeper.ARMS, 0.05) | {"without RoPE": 0.2, "untied": -0.09}
     text = deeper.closing(results(costs))
     worse, same, better = (line for line in text.splitlines() if line.startswith("- "))
     assert "without RoPE (+0.200)" in worse
-    assert "LayerNorm (+0.010)" in same
-    assert "untied (-0.050)" in better
+    assert "LayerNorm (+0.050)" in same
+    assert "untied (-0.090)" in better
+
+
+@pytest.mark.parametrize(("layer_norm", "verdict"), [(0.0, "held"), (-0.1, "not held")])
+def test_rmsnorm_is_not_as_good_where_layernorm_is_better(run, layer_norm, verdict):
+    costs = {"without RoPE": 0.2, "AdamW for all": 0.2, "LayerNorm": layer_norm, "untied": -0.1}
+    ablation.judge_arms(run, costs, 0.06)
+    assert run.current.verdict == verdict
 
 
 @pytest.mark.parametrize(
-    ("gain", "text"),
+    ("changed", "verdict"),
     [
-        (1.5, "for one row write 1.50 times"),
-        (0.5, "as `nn.Linear` has it write 2.00 times"),
-        (1.01, "made no difference"),
+        ({}, "held"),
+        ({"the future is seen": 0.0}, "not held"),
+        ({"there are no positions": 0.05}, "not held"),
+        ({"the two ends aren't tied": -0.2}, "not held"),
+        ({"with a cache, positions begin at 0 again": 0.2}, "not held"),
+        ({"the last norm is missing": 5.0}, "held"),
     ],
 )
-def test_the_closing_reports_the_faster_order(gain: float, text: str):
-    assert text in deeper.closing(results(dict.fromkeys(deeper.ARMS, 0.0), gain=gain))
+def test_two_bugs_must_show_and_two_must_not(run, changed, verdict):
+    costs = dict.fromkeys(bugs.BUGS, 0.0)
+    costs |= {"the future is seen": -1.9, "there are no positions": 0.35}
+    bugs.judge_losses(run, costs | changed, 0.03)
+    assert run.current.verdict == verdict
 
 
-def test_the_closing_does_not_claim_a_gain_that_was_not_measured():
-    zeros = dict.fromkeys(deeper.ARMS, 0.0)
-    assert "not what we expected" in deeper.closing(results(zeros, faults=900.0))
-    assert "not what we expected" not in deeper.closing(results(zeros))
+def test_each_kind_of_question_has_a_reply_and_no_word_is_on_both_sides():
+    rows, held_out = chat_tuning.questions(0, 500)
+    assert (len(rows), len(held_out)) == (500, chat_tuning.ASKED)
+    assert not {row.word for row in rows} & {row.word for row in held_out}
+    replies = [chat_tuning.Question(kind, "music").reply for kind in chat_tuning.QUESTIONS]
+    assert replies == ["m", "c", "5", "MUSIC", "music music"]
+    other = chat_tuning.swapped(rows, 0)
+    for kind in chat_tuning.QUESTIONS:
+        right = [row.reply for row in rows if row.kind == kind]
+        mixed = [text for row, text in zip(rows, other, strict=True) if row.kind == kind]
+        assert sorted(right) == sorted(mixed)
+        assert right != mixed
+
+
+def test_an_answer_alone_has_labels_and_a_question_fits_into_half_of_the_context(tmp_path):
+    words = chat_tuning.chat_tokenizer(open_text(None, 0, tmp_path))
+    row = chat_tuning.Question("Last letter of {}?", "capulet")
+    (encoded,) = chat_tuning.encoded(words, [row], [row.reply])
+    text = words.decode(encoded["input_ids"])
+    assert text == "Q\nLast letter of capulet?\n\nA\nt<|endoftext|>"
+    assert [label for label in encoded["labels"] if label != -100] == [ord("t"), 256]
+    assert len(encoded["input_ids"]) - 2 <= Config(0).context // 2, "a chat reserves half of it"
+
+
+def test_a_tuned_model_is_saved_as_a_chat_model_with_a_card(run):
+    words = chat_tuning.chat_tokenizer(corpus(run))
+    torch.manual_seed(0)
+    base = lab.Llama(Config(257, 32, 1, 2, 2, 64))
+    before = [p.clone() for p in base.parameters()]
+    how = replace(chat_tuning.recipe(run), steps=4)
+    rows, held_out = chat_tuning.questions(0, 64)
+    right = [row.reply for row in rows]
+    tuned = chat_tuning.tune(run, base, how, words, rows, "replies", right)
+    assert all(torch.equal(a, b) for a, b in zip(before, base.parameters(), strict=True))
+    asked = held_out[:20]
+    exams = {
+        name: chat_tuning.examine(run, model, words, asked, lab.Llama, lab.generate)
+        for name, model in (("before", to_transformers(base)), ("tuned", tuned))
+    }
+    assert exams["tuned"].loss < exams["before"].loss
+    folder = chat_tuning.save(run, tuned, words, exams, how)
+    assert saved_models.SavedModel(folder).kind == "chat model"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "{" not in card.split("```")[0], "every place of the card is filled"
+    model = ChatModel(tuned, AutoTokenizer.from_pretrained(folder), 64, "", "", "fp32")
+    prompt = Conversation(model).prompt("First letter of capulet?", 256)
+    assert words.decode(prompt.ids) == "Q\nFirst letter of capulet?\n\nA\n"
+    with pytest.raises(TemplateError, match="no system prompt"):
+        Conversation(model, system="Be brief.").prompt("music twice?", 256)
