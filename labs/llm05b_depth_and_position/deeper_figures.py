@@ -119,7 +119,7 @@ def show_spikes(run: Run, norms: dict[str, list[list[float]]]) -> None:
         for row in runs:
             ax.semilogy([norm / median(row) for norm in row], color=f"C{i}", lw=0.9, alpha=0.8)
         start = max(row[0] / median(row) for row in runs)
-        ax.text(*((0, 0.6 * start) if i else (4, start)), name, color=f"C{i}", va="top")
+        ax.text(*((0, 0.48 * start) if i else (4, start)), name, color=f"C{i}", va="top")
     ax.set(xlabel="step", ylabel="gradient's norm ÷ the run's median")
     ax.set_title("Without norms, training starts with a large gradient")
     ax.set_yticks((0.5, 1, 2, 5, 10, 20, 50), ("0.5", "1", "2", "5", "10", "20", "50"))
@@ -159,6 +159,7 @@ def show_methods(
         range(len(names)), [name.replace(" ", "\n", 1) for name in names], fontsize=9
     )
     axes[1].set(title=f"A few steps at {factors[-1]} times", xlim=(-0.5, len(names) - 0.5))
+    fig.suptitle("YaRN reads on at the least cost", fontsize=13)
     run.figure(
         fig,
         "methods",
