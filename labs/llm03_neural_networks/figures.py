@@ -290,22 +290,21 @@ def backward_shapes() -> Drawn:
     x = ("x", "Bn", "C0")
     g = ("g", "Bm", "C2")
     rows = (
-        ("forward", (0, x), "·", (3.4, ("wᵀ", "nm", "C1")), "+", (5.6, ("bias", "1m", "C3"))),
-        ("backward", (0, g), "·", (3.4, ("w", "mn", "C1"))),
-        ("backward", (0, ("gᵀ", "mB", "C2")), "·", (3.4, x)),
-        ("backward", (0, ("1", "1B", "C6")), "·", (3.4, g)),
+        ("forward", "·+=", (x, ("wᵀ", "nm", "C1"), ("bias", "1m", "C3"), ("y", "Bm", "C2"))),
+        ("backward", "·=", (g, ("w", "mn", "C1"), ("dx", "Bn", "C0"))),
+        ("backward", "·=", (("gᵀ", "mB", "C2"), x, ("dw", "mn", "C1"))),
+        ("backward", "·=", (("1", "1B", "C6"), g, ("dbias", "1m", "C3"))),
     )
-    results = (("y", "Bm", "C2"), ("dx", "Bn", "C0"), ("dw", "mn", "C1"), ("dbias", "1m", "C3"))
-    for i, ((title, *parts), result) in enumerate(zip(rows, results, strict=True)):
+    places = {"·": 2.75, "+": 4.9, "=": 7.1}
+    starts = {"·": 3.4, "+": 5.6, "=": 7.9}  # of the block behind a sign
+    for i, (title, signs, blocks) in enumerate(rows):
         y = -2.9 * i
         ax.text(-2.6, y, title, va="center")
-        for part, following in zip(parts[::2], [*parts[1::2], "="], strict=True):
-            left, (name, sides, colour) = part
+        for sign in signs:
+            ax.text(places[sign], y, sign, fontsize=15, ha="center", va="center")
+        lefts = [0.0, *(starts[sign] for sign in signs)]
+        for left, (name, sides, colour) in zip(lefts, blocks, strict=True):
             _block(ax, (left, y), (sides[0], sides[1]), name, colour)
-            sign = {"·": 2.75, "+": 4.9, "=": 7.1}[following]
-            ax.text(sign, y, following, fontsize=15, ha="center", va="center")
-        name, sides, colour = result
-        _block(ax, (7.9, y), (sides[0], sides[1]), name, colour)
     ax.set(xlim=(-2.7, 10.3), ylim=(-9.9, 1.5), aspect="equal")
     ax.set_title("A gradient has the shape of its tensor")
     ax.axis("off")
