@@ -839,6 +839,13 @@ def it_learns_to_reply(run: Run):
     for name, model in models.items():
         exams[name] = chat_tuning.examine(run, model, words, held_out, Llama, generate)
     chat_tuning.judge(run, exams, held_out)
+    right = {name: [*exam.right.values()] for name, exam in exams.items() if name != "before"}
+    run.figure(
+        deeper_figures.replies([kind.format("…") for kind in chat_tuning.QUESTIONS], right),
+        "replies",
+        "200 questions about words that didn't occur in the tuning, by kind.",
+        alt="Horizontal bars for five kinds of questions: the tuned model, and the control.",
+    )
     folder = chat_tuning.save(run, models["tuned"], words, exams, how)
     run.say(f"The model is in {folder}. Talk to it: invoke chat {folder}")
     easiest, hardest = chat_tuning.extremes(exams["tuned"])

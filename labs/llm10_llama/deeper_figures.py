@@ -136,11 +136,36 @@ def flops(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
         curves: by model, the lengths T and the ratios.
     """
     fig, ax = plt.subplots()
-    for i, (name, (lengths, ratios)) in enumerate(curves.items()):
+    height = -np.inf
+    by_end = sorted(curves.items(), key=lambda item: item[1][1][-1])
+    for i, (name, (lengths, ratios)) in enumerate(by_end):
         ax.semilogx(lengths, ratios, f"C{i}o-", base=2)
-        ax.text(lengths[-1] * 1.1, ratios[-1], name, color=f"C{i}", va="center", fontsize=10)
+        if lengths[-1] > 2**12:  # the others end where they have room
+            height = max(ratios[-1], height + 0.17)
+        place = height if lengths[-1] > 2**12 else ratios[-1]
+        ax.text(lengths[-1] * 1.1, place, name, color=f"C{i}", va="center", fontsize=10)
     ax.axhline(1, color="grey", ls=":")
     ax.set(xlabel="tokens T in a sequence", ylabel="forward FLOPs ÷ 2·N·T", xlim=(100, 40_000))
     ax.set_ylim(bottom=0)
     ax.set_title("2N FLOPs a token is too little for long texts")
+    return fig
+
+
+def replies(kinds: Sequence[str], right: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw the share of right replies by kind of question, a bar for each model.
+
+    Args:
+        kinds: the kinds of questions.
+        right: by the name of a model, its shares, in the order of the kinds.
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
+    width = 0.8 / len(right)
+    places = np.arange(len(kinds))
+    for i, (name, shares) in enumerate(right.items()):
+        ax.barh(places + i * width, shares, width, color=f"C{i}", label=name)
+    ax.set_yticks(places + 0.4 - width / 2, kinds)
+    ax.invert_yaxis()
+    ax.set(xlabel="share of right replies to held-out questions", xlim=(0, 1))
+    ax.set_title("What it learns to reply, and what is only the form", pad=26)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, borderpad=0.2)
     return fig
