@@ -65,6 +65,9 @@ def _hash_of_text(path: Path) -> str:
     decoder = codecs.getincrementaldecoder("utf-8")()
     done = 0
     for chunk in chunks(path):
+        if not done and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            fix = f"iconv -f utf-16 -t utf-8 {path} > outputs/text.txt"
+            raise _refused(path, "It begins with the mark of UTF-16.", fix)
         where = chunk.find(0)
         if where >= 0:
             why = f"Byte {done + where:,} is 0, which text never has: is it a binary file?"

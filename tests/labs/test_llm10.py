@@ -313,6 +313,7 @@ def test_the_saved_tokenizer_has_the_same_ids_and_restores_any_text(tmp_path, me
         (b"short" * 100, "at least 10,000"),
         (b"x" * 20_000 + b"\0" + b"x" * 200, "Byte 20,000 is 0"),
         ("é".encode("latin-1") * 20_000, "is not UTF-8"),
+        (("hello " * 2000).encode("utf-16"), "the mark of UTF-16"),
         (b"x" * 20_000 + "漢".encode()[:2], "is not UTF-8"),
     ],
 )
