@@ -58,7 +58,7 @@ def distances(run: Run, curves: Mapping[str, Sequence[float]]) -> None:
     ax.axvline(6.5, color="grey", ls="--", lw=0.8)
     ax.text(6.8, 53, "end of two\nconvolutions' reach", color="grey", fontsize=9)
     ax.set(xlabel="steps back to the first copy of the token", ylabel="recalled tokens (%)")
-    ax.set(xlim=(1, 39), ylim=(-3, 105), xticks=range(2, 31, 4))
+    ax.set(xlim=(1, 39), ylim=(-9, 105), xticks=range(2, 31, 4), yticks=range(0, 101, 20))
     ax.set_title("Attention recalls from everywhere, if a convolution comes first")
     caption = "Recall by distance, mean of three seeds. The order of the two mixers matters."
     alt = (

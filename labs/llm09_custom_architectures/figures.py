@@ -70,7 +70,7 @@ def _numbers(ax: Axes, values: Tensor, title: str, framed: tuple[int, int, int])
     for row, numbers in enumerate(values.int().tolist()):
         for column, number in enumerate(numbers):
             text = str(number).replace("-", "−")
-            ax.text(column, row, text, ha="center", va="center", fontsize=12)
+            ax.text(column, row, text, ha="center", va="center", fontsize=12, color="black")
     row, column, size = framed
     corner = (column - 0.5, row - 0.5)
     ax.add_patch(Rectangle(corner, size, size, fill=False, ec="C1", lw=3, zorder=3))
@@ -94,9 +94,9 @@ def by_hand(run: Run) -> None:
     fig.suptitle("Each window, times the kernel, summed", x=0.02, ha="left", fontsize=12)
     caption = (
         "A convolution by hand. The framed window has a 1 in its last column, three times: "
-        "3 · (0 · −1 + 0 · 0 + 1 · 1) = 3. Where the window is even, the map is 0."
+        "3 · (0 · −1 + 0 · 0 + 1 · 1) = 3. Where all columns are equal, the map is 0."
     )
-    alt = "Three grids of numbers: an image, dark on the left; a kernel; and their map, 3 3 0."
+    alt = "Three grids of numbers: an image, 0 on the left, 1 on the right; a kernel; their map."
     run.figure(fig, "by_hand", caption, alt=alt)
 
 
@@ -177,6 +177,29 @@ def maps(run: Run, kernels: Tensor, image: Tensor, seen: Tensor) -> None:
     run.figure(fig, "maps", caption, alt=alt)
 
 
+def circuit(run: Run) -> None:
+    """Draw how a convolution and an attention may recall a token."""
+    tokens = ["D", "A", "F", "C", "…", "A", "?"]
+    fig, ax = plt.subplots(figsize=(7.2, 3.0))
+    for x, token in enumerate(tokens):
+        box = {"boxstyle": "round,pad=0.4", "fc": "none", "ec": "C1" if token == "?" else "C6"}
+        ax.text(x, 0, token, ha="center", va="center", fontsize=14, bbox=box)
+    curve = {"arrowstyle": "->", "lw": 2, "shrinkA": 4, "shrinkB": 4}
+    bend = "arc3,rad={}"
+    near = curve | {"color": "C0", "connectionstyle": bend.format(0.9)}
+    far = curve | {"color": "C1", "connectionstyle": bend.format(-0.4)}
+    ax.annotate("", (1, 0.35), (2, 0.35), arrowprops=near)
+    ax.annotate("", (2, -0.35), (5, -0.35), arrowprops=far)
+    ax.text(1.5, 1.1, "1. the convolution notes at F:\n“A came before me”", color="C0", ha="center")
+    ax.text(3.5, -1.5, "2. attention finds the note “A” and copies F", color="C1", ha="center")
+    ax.set(xlim=(-0.6, 6.6), ylim=(-1.8, 2.0))
+    ax.set_title("A convolution replaces the head that looks one step back")
+    ax.axis("off")
+    caption = "How the hybrid may recall what followed the first A. Section 8 tests it."
+    alt = "A row of tokens D A F C … A ?: an arrow from F back to A, another from the last A to F."
+    run.figure(fig, "circuit", caption, alt=alt)
+
+
 def arms(
     run: Run, right: Mapping[str, Sequence[float]], loss: Mapping[str, Sequence[float]]
 ) -> None:
@@ -190,7 +213,7 @@ def arms(
     ax.set(xlabel="loss on text (nats per character)", ylabel="recalled tokens (%)")
     ax.set(ylim=(-3, 106))
     ax.margins(x=0.25)
-    ax.set_title("The hybrid is the only one that is good at both")
+    ax.set_title("The hybrid is good at both")
     caption = (
         "Models of two blocks, three seeds each, trained for a short time. Upper left is better."
     )
