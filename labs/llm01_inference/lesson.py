@@ -654,7 +654,9 @@ def four_examples_beat_zero_shot(run: Run):
     run.measure(GAIN, gain, expect_at_least=2 * error, because=TWO, decides=True)
     run.measure(f"standard error of {GAIN}", error)
     said = forms.compare_others(run, right, difference)
-    show(run, "accuracy", figures.accuracies(rows, len(questions)))
+    fig = figures.accuracies(rows, len(questions))
+    alt = "Each form's accuracy and its difference from zero-shot, both with ± 2 standard errors."
+    run.figure(fig, "accuracy", f"The same questions to {called(run)} in ten forms.", alt=alt)
     return (
         f"{GAIN}: {verdict(gain, error)}; {said}. Each ± is one standard error, in points of a "
         f"hundred. After 1 example, {copies['1 example']} of {len(questions)} replies only repeat "
@@ -669,10 +671,8 @@ def four_examples_beat_zero_shot(run: Run):
 # seems to matter, by 14 ± 5 points; but that is one of six comparisons, so test it again.
 #
 # ## What to remember
-# - At each position, a model returns a logit for every token of the vocabulary. Softmax makes
-#   probabilities of them. Everything else is our loop.
-# - Temperature divides the logits. Top-k, top-p and min-p cut off improbable tokens. Know the
-#   defaults of your library.
+# - At each position, a model returns a logit for every token; softmax makes probabilities of them.
+# - Divide by the temperature, then cut by top-k, top-p or min-p. Know your library's defaults.
 # - A chat is one text. Use the template that the model was trained with.
 # - Compare prompts on many questions, and report the standard error.
 
