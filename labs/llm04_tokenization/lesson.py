@@ -686,7 +686,7 @@ def closing(results: Results) -> str:
     thai = results.value("the_same_meaning_costs_more_elsewhere", name)
     return (
         f"After a space at the end, SmolLM2 expects a digit: {digit:.0%} or more in each prompt. "
-        f"With it, each Thai paragraph costs at least {thai:.1f} times the English one."
+        f"With SmolLM2 each Thai paragraph costs at least {thai:.1f} times the English one."
     )
 
 
