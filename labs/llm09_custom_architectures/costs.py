@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Call = Callable[[Tensor], Tensor]
 Mixer = Callable[[int], nn.Module]  # takes the width of the vectors
 LENGTHS = [256, 512, 1024, 2048, 4096]
 WIDTH = 64
@@ -46,17 +47,20 @@ def by_kernel(attention: Any, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def cost(mixer: Callable[[Tensor], Tensor], length: int, repeats: int = 5) -> Cost:
-    """Measure a mixer on a text (1, length, WIDTH), on the CPU and on one thread."""
+def cost(mixers: dict[str, Call], length: int, repeats: int = 5) -> dict[str, Cost]:
+    """Measure mixers on a text (1, length, WIDTH), in turn, on the CPU and on one thread."""
     x = torch.randn(1, length, WIDTH)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times = seconds(lambda: mixer(x), repeats)
-        stored = peak_bytes(lambda: mixer(x))
+        times = {name: seconds(partial(mixer, x), 1) for name, mixer in mixers.items()}
+        for _ in range(repeats - 1):
+            for name, mixer in mixers.items():
+                times[name] += seconds(partial(mixer, x), 1)
+        stored = {name: peak_bytes(partial(mixer, x)) for name, mixer in mixers.items()}
     finally:
         torch.set_num_threads(before)
-    return Cost(1000 * min(times), stored / 1e6)
+    return {name: Cost(1000 * min(times[name]), stored[name] / 1e6) for name in mixers}
 
 
 @torch.no_grad()
@@ -71,7 +75,8 @@ def compare(run: Run, attention: Mixer, convolution: Mixer) -> dict[str, list[Co
         "attention, PyTorch's kernel": partial(by_kernel, plain),
         "convolution": convolution(WIDTH),
     }
-    return {name: [cost(mixer, t) for t in LENGTHS] for name, mixer in mixers.items()}
+    measured = [cost(mixers, length) for length in LENGTHS]
+    return {name: [costs[name] for costs in measured] for name in mixers}
 
 
 def check_growth(run: Run, measured: dict[str, list[Cost]]) -> float:

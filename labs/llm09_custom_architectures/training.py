@@ -199,7 +199,7 @@ def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     model, optimizer = run.accelerator.prepare(model, optimizer)
     model.train()
     torch.manual_seed(seed)  # the same batches, whatever the model drew
-    steps = run.pick(tiny=240 if recalls else 100, small=1500, full=6000)
+    steps = run.pick(tiny=200 if recalls else 100, small=1500, full=6000)
     for step in run.progress(range(steps), label):
         tokens = recall_batch(32) if recalls else small_gpt.shakespeare().batch(16, 64, draws)
         loss = loss_on(model, task, run.share(tokens).to(run.device))
