@@ -68,14 +68,15 @@ def is_model(folder: Path) -> bool:
     return described and any(folder.glob(WEIGHTS))
 
 
-def saved_below(outputs: Path, lab: str = "*") -> list[SavedModel]:
+def saved_below(outputs: Path, *labs: str) -> list[SavedModel]:
     """Return the models that runs have saved, the newest run first.
 
     Args:
         outputs: the folder of all runs; a model is a folder in the folder of its run.
-        lab: the name of a lab, or "*" for every lab.
+        labs: the names of labs; none for every lab.
     """
-    folders = [path for path in outputs.glob(f"{lab}/*/*") if path.is_dir() and is_model(path)]
+    below = [path for lab in labs or ("*",) for path in outputs.glob(f"{lab}/*/*")]
+    folders = [path for path in below if path.is_dir() and is_model(path)]
     folders.sort(key=lambda path: (path.parent.name, path.parent.parent.name), reverse=True)
     return [SavedModel(folder) for folder in folders]
 
@@ -84,8 +85,8 @@ def choose(target: str, outputs: Path) -> SavedModel:
     """Return the model that a user names.
 
     Args:
-        target: a folder, a run's folder with one model, a lab for its newest model, or nothing for
-            SmolLM2.
+        target: a folder, a run's folder with one model, a lab for its newest model (LLM10: of
+            LLM10 and LLM10+), or nothing for SmolLM2.
         outputs: the folder of all runs.
 
     Raises:
@@ -120,7 +121,8 @@ def _newest_of(lab: str, outputs: Path) -> SavedModel:
     if more:
         why = f"{lab} names {len(more) + 1} labs."
         raise Card("A chat needs one model.", why, "invoke chat LLM10", WRONG_USAGE)
-    models = saved_below(outputs, lesson.name)
+    both = (lesson.name,) if lesson.deeper else (lesson.name, f"{lesson.name}+")
+    models = saved_below(outputs, *both)
     if not models:
         what = f"{lesson.name} has saved no model in {outputs}."
         others = ", ".join(_labs_with_models(outputs))

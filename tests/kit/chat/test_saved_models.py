@@ -48,6 +48,11 @@ def test_a_lab_means_its_newest_model(tmp_path: Path, name: str) -> None:
     newest = make(tmp_path, "LLM10/2026-01-02_00-00-00/model", *MODEL)
     make(tmp_path, "LLM07/2026-02-01_00-00-00/adapter", *ADAPTER)
     assert choose(name, tmp_path) == SavedModel(newest)
+    deeper = make(tmp_path, "LLM10+/2026-01-03_00-00-00/chat", *MODEL)
+    assert choose(name, tmp_path) == choose("LLM10+", tmp_path) == SavedModel(deeper)
+    later = make(tmp_path, "LLM10/2026-01-04_00-00-00/model", *MODEL)
+    assert choose(name, tmp_path) == SavedModel(later)
+    assert choose("LLM10+", tmp_path) == SavedModel(deeper)
 
 
 def test_a_run_with_one_model_means_that_model(tmp_path: Path) -> None:
