@@ -235,10 +235,10 @@ def judge(run: Run, exams: dict[str, Exam], rows: list[Question]) -> None:
     gap = loss["replies swapped"] - loss["tuned"]
     run.measure("loss before − loss", loss["before"] - loss["tuned"], expect_at_least=0)
     run.measure(name, gap, expect_at_least=0.05, because=because, decides=decides)
-    because = "three standard errors of a difference of two shares of 200"
+    because = "three standard errors of the difference, for shares of 0.1 and 0.3 of 200"
     gap = right["tuned"] - right["replies swapped"]
     name = "share of right replies − the control's"
-    run.measure(name, gap, expect_at_least=0.15, because=because, decides=decides)
+    run.measure(name, gap, expect_at_least=0.12, because=because, decides=decides)
 
 
 def extremes(exam: Exam) -> list[str]:

@@ -815,7 +815,8 @@ def two_rates_and_a_configuration_give_the_time(run: Run):
 # about a word itself: its first letter, its last letter, its length, the word in capitals, the word
 # twice. The last two kinds need a copy, letter by letter. The words of the test don't occur in the
 # tuning. As a **control** we tune the same model on the same questions, each with the reply to
-# another question of its kind. That teaches what replies look like, and nothing about the word.
+# another question of its kind. That teaches what replies look like, and nothing about the word. The
+# run saves the tuned model with a card; then `invoke chat LLM10` talks to it.
 
 
 # %% 11. Tuned to reply
