@@ -72,7 +72,7 @@ def check_fates(run: Run) -> None:
     run.table("What nn.Module does with five tensors", columns, rows)
     shown = [" ".join(facts[path]) for path in kinds.values()]
     wanted = ["yes yes yes", "no yes yes", "no yes no", "no no no", "no no no"]
-    run.check("these rows", shown, equals=wanted, decides=True)
+    run.check("the five rows", shown, equals=wanted, decides=True)
 
 
 @torch.no_grad()
@@ -117,17 +117,18 @@ def check_prefix(run: Run, load_partial: Callable[..., Any]) -> None:
     run.check("and its body is that of the state", same, equals=True)
 
 
-def check_trap(run: Run) -> None:
-    """Check which ways to open a file let its code run."""
+def check_trap(run: Run) -> str:
+    """Check which ways to open a file let its code run; return the errors of the others."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made"
         file = io.BytesIO()
         torch.save({"weight": torch.zeros(3), "more": Trap(made)}, file)
         data = file.getvalue()
-        raised = refusal(lambda: torch.load(io.BytesIO(data), weights_only=True))
-        run.check("torch.load of the trap raises", raised, equals="UnpicklingError", decides=True)
-        raised = refusal(lambda: safetensors.torch.load(data))
-        run.check("safetensors' load of it raises", raised, equals="SafetensorError", decides=True)
+        first = refusal(lambda: torch.load(io.BytesIO(data), weights_only=True))
+        run.check("torch.load of the trap raises", first, equals="UnpicklingError", decides=True)
+        second = refusal(lambda: safetensors.torch.load(data))
+        run.check("safetensors' load of it raises", second, equals="SafetensorError", decides=True)
         run.check("its code has run", made.exists(), equals=False, decides=True)
         pickle.loads(pickle.dumps(Trap(made)))
         run.check("its code has run, by pickle.loads", made.exists(), equals=True, decides=True)
+    return f"{first} and {second}"

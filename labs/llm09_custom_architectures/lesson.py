@@ -139,7 +139,7 @@ class Module:
 # A careless network shows whether we missed something. `careless.py` builds it on either base, with
 # one layer in a plain list and one tensor in a plain attribute. It computes, and nothing complains.
 # But the optimizer doesn't get that layer, and the file doesn't have it. If you load the file into
-# a new network, half of it has the saved values, and the other half random ones.
+# a new network, one part has the saved values, and the other random ones.
 #
 # `nn.ModuleList` and `nn.ModuleDict` register the modules in a list or a dictionary. A buffer with
 # `persistent=False` can be computed again, such as a table of positions: it is moved with the
@@ -151,7 +151,8 @@ class Module:
 def what_is_not_registered_is_lost(run: Run):
     """Our module registers what `nn.Module` registers, under the same names, in the same order.
 
-    A tensor in a list or a plain attribute isn't learned, converted or saved, without an error.
+    A tensor in a list or a plain attribute isn't learned, converted or saved. Loading such a
+    network's state raises no error.
 
     Predict: a layer in a plain list. Which error do you get when you load its network's state?
     """
@@ -229,12 +230,11 @@ def careless_loading_is_silent(run: Run):
 
     Our loader, `weights_only=True` and safetensors raise one.
 
-    Predict: the trap is a file that makes a folder when it is opened. After which of the ways to
-    open it does the folder exist?
+    Predict: a trap is a file that makes a folder when it is opened. Which way of opening does so?
     """
     careless.check_prefix(run, load_partial)
-    careless.check_trap(run)
-    return "Only pickle made the folder; `torch.load` and safetensors refused to open the trap."
+    raised = careless.check_trap(run)
+    return f"Only after `pickle.loads`: the two others raise {raised}."
 
 
 # %% [markdown]
@@ -525,8 +525,8 @@ def an_adapter_reads_negatives(run: Run):
 # **hybrid** has a convolution first, then attention. LLM06's **recall** shows 16 different tokens,
 # then pairs of them again; the second token of each pair must be predicted. It takes two heads: one
 # notes the token before, the other finds the note. A convolution sees the token before without any
-# head. So a convolution and an attention may be enough. Two convolutions can't be: the first copy
-# of a pair is within their six steps in 9 of 120 cases.
+# head. So a convolution and an attention may be enough. Two convolutions can't be: each of the
+# eight queries has 15 possible places for its first copy; 9 of these 120 are within six steps.
 
 
 # %% Mixers
