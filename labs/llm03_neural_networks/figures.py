@@ -157,7 +157,7 @@ def times(sizes: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Drawn
     )
     alt = (
         "Four lines on log axes of time over the size of the matrices. Loops are far above "
-        "the others and grow steadily; einsum and matmul are the lowest."
+        "the others and grow steadily; matmul is the lowest."
     )
     return fig, caption, alt
 

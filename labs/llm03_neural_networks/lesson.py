@@ -60,11 +60,11 @@ FLOAT32 = tolerance(torch.float32)
 # = \begin{pmatrix} 5 \\ 3 \end{pmatrix}
 # $$
 #
-# Two numbers summarise such a movement. **Areas grow by the factor $|ad - bc|$.** The number
-# $ad - bc$ is the **determinant**; where it is negative, the plane is also mirrored. The **rank**
-# is the number of dimensions that are left. The projection in the figure has rank 1: the plane
-# lands on a line, and the determinant is 0. No matrix can undo it, because many points land on the
-# same point.
+# Two numbers summarise such a movement. **Areas grow by the factor $|ad - bc|$**, the area of the
+# parallelogram that the unit square becomes. The number $ad - bc$ is the **determinant**; where it
+# is negative, the plane is also mirrored. The **rank** is the number of dimensions that are left.
+# The projection in the figure has rank 1: the plane lands on a line, and the determinant is 0. No
+# matrix can undo it, because many points land on the same point.
 #
 # **A product of matrices is one movement after another.** To multiply a point by $AB$, multiply it
 # by $B$ first and the result by $A$. The order matters. The determinants multiply:
@@ -94,7 +94,7 @@ def move(points: Tensor, matrix: Tensor) -> Tensor:
 def a_product_is_one_movement_after_another(run: Run):
     """On 200 random pairs, moving by B and then A equals moving by AB, and area factors multiply.
 
-    Predict: a rotation by 37° and a shear. Does it matter which comes first?
+    Predict: shear the point (1, 1), then rotate it by 37°. Where does it land? In the other order?
     """
     square = torch.tensor([[0, 0], [1, 0], [1, 1], [0, 1]], **DOUBLE)
     pairs = torch.randn(200, 2, 2, 2, **DOUBLE)  # 200 pairs of matrices
@@ -129,11 +129,11 @@ def a_product_is_one_movement_after_another(run: Run):
 # ## 2. A linear layer, four ways
 # LLM02's linear layer computed $xW + b$ with $W$ of $n \times m$ numbers. `nn.Linear` stores the
 # transpose, and from here on so do we: the weight $w$ is $m \times n$, with a row for each output.
-# A batch $x$ of $B$ inputs is $B \times n$, and the output $y$ is $B \times m$:
+# A batch $x$ of $B$ rows is $B \times n$, the output $y$ is $B \times m$, and for row $r$
 #
-# $$y_{bi} = \sum_j w_{ij}\, x_{bj} + \text{bias}_i$$
+# $$y_{ri} = \sum_j w_{ij}\, x_{rj} + \text{bias}_i$$
 #
-# An example with $n = 3$ inputs and $m = 2$ outputs, for one input, written as a column:
+# Here are $n = 3$ and $m = 2$, for a batch of one, with $x$ and $y$ written as columns:
 #
 # $$
 # \begin{pmatrix} 1 & 0 & 2 \\ 0 & -1 & 1 \end{pmatrix}
@@ -141,9 +141,9 @@ def a_product_is_one_movement_after_another(run: Run):
 # = \begin{pmatrix} 17 \\ 21 \end{pmatrix}
 # $$
 #
-# The figure reads this weight in two ways. **Column $j$ is what input $j$ adds to all outputs**, as
-# in section 1. **Row $i$ is what output $i$ takes from all inputs**: the output is the dot product
-# of the row and the input, plus the bias.
+# The figure reads this weight in two ways. **Column $j$, times the number $x_j$, is what this
+# number adds to the outputs**, as in section 1. **Row $i$ makes output $i$**, which is the dot
+# product of the row and $x$, plus the bias.
 #
 # For a batch the sums are a matrix product, $x w^\top$. Each of its $Bm$ numbers takes $n$
 # multiplications and about as many additions. That makes $2Bmn$ floating-point operations, or
@@ -369,16 +369,16 @@ def the_rule_gives_pytorchs_shapes(run: Run):
 # %% [markdown]
 # ## 5. `Linear` as a module
 # LLM02 built networks from `nn.Linear`. Now you build `nn.Linear`. Its weight and bias are of the
-# type `nn.Parameter`. Assigned to an attribute of a module they are registered, as layers are, so
-# the optimizer gets them. `model.state_dict` returns them by name. A checkpoint of a model is this
-# dictionary, in a file. Of the layer's three methods, `__init__` allocates both tensors,
-# `reset_parameters` fills them with random numbers, the **initialisation**, and `forward` computes
-# the output.
+# type `nn.Parameter`. Assigned to an attribute of a module they are registered, as layers are:
+# `model.parameters()` lists them for the optimizer, and `model.state_dict()` returns them by name.
+# A checkpoint of a model is this dictionary, in a file. Of the layer's three methods, `__init__`
+# allocates both tensors, `reset_parameters` fills them with random numbers, the **initialisation**,
+# and `forward` computes the output.
 #
 # **How large should the random numbers be?** An output sums $n$ products. If the inputs are
-# independent with variance 1, and the weights have the variance $s^2$, the sum has the variance
-# $n s^2$. Weights of variance 1 would make outputs $\sqrt n$ times as large as the inputs. For
-# outputs as large as the inputs, choose $s = 1/\sqrt n$. This is LLM02's gain of 1.
+# independent with mean 0 and variance 1, and the weights have mean 0 and variance $s^2$, the sum
+# has the variance $n s^2$. Weights of variance 1 would make outputs $\sqrt n$ times as large as the
+# inputs. For outputs as large as the inputs, choose $s = 1/\sqrt n$. This is LLM02's gain of 1.
 #
 # PyTorch's `nn.Linear` also divides by $\sqrt n$. It samples weight and bias uniformly between
 # $-1/\sqrt n$ and $1/\sqrt n$. A uniform number between $-c$ and $c$ has the variance $c^2/3$, so
@@ -480,14 +480,14 @@ def our_module_replaces_the_librarys(run: Run):
 #
 # $$
 # \begin{aligned}
-# dx &= g w, & dx_{bj} &= \sum_i g_{bi} w_{ij} \\
-# dw &= g^\top x, & dw_{ij} &= \sum_b g_{bi} x_{bj} \\
-# & & d\text{bias}_i &= \sum_b g_{bi}
+# dx &= g w, & dx_{rj} &= \sum_i g_{ri} w_{ij} \\
+# dw &= g^\top x, & dw_{ij} &= \sum_r g_{ri} x_{rj} \\
+# & & d\text{bias}_i &= \sum_r g_{ri}
 # \end{aligned}
 # $$
 #
 # **New here: $x$ may have several batch axes**, for example texts and the tokens of each. All
-# inputs along all these axes used the same weight and bias, so both sums over $b$ run over all of
+# inputs along all these axes used the same weight and bias, so both sums over $r$ run over all of
 # them. The figure shows the shapes. While $B$, $n$ and $m$ differ, only one order of the factors
 # fits. In a square layer, $n = m$, a wrong transpose raises no error.
 #
@@ -590,8 +590,8 @@ def the_backward_by_hand_is_autograds(run: Run):
 # centred rows sum to zero, so their rank is at most 9.
 #
 # One more consequence of $dw = g^\top x$: a pixel that is blank in every training image has
-# $x_{bj} = 0$, so its weights stay as `reset_parameters` left them. If a new image has ink there,
-# they add noise.
+# $x_{rj} = 0$, so its weights stay as `reset_parameters` left them. If a new image has ink there,
+# they add noise. A rival without training picks the digit whose mean image is nearest.
 
 
 # %% 7. A trained layer
@@ -620,7 +620,7 @@ def centred(w: Tensor) -> Tensor:
 @lab.experiment
 @torch.no_grad()
 def a_row_recognises_its_digit(run: Run):
-    """A mean image has its largest logit at its own digit; the hole of the 0 counts against ink.
+    """A mean image has its largest logit at its own digit; ink in its hole counts against the 0.
 
     Predict: which pixels of the row for 0 will be the most negative?
     """
@@ -657,7 +657,7 @@ def a_row_recognises_its_digit(run: Run):
     for name, (fig, caption, alt) in (("rows", rows), ("reading", reading)):
         run.figure(fig, name, caption, alt=alt)
     return (
-        f"The hole of the 0 counts against ink: at least {min(holes)} of the four most negative "
+        f"Ink in its hole counts against the 0: at least {min(holes)} of its four most negative "
         f"pixels are in the middle. The layers read {min(accuracies):.0%} to {max(accuracies):.0%} "
         f"of the test images, the nearest mean image {min(nearest):.0%} to {max(nearest):.0%}."
     )
@@ -684,7 +684,7 @@ def closing(results: Results) -> str:
     return (
         "## What surprised\n\n"
         f"Python's loops took {rounded(ratio)} times as long as the library for the same product. "
-        f"A single matrix, trained by three gradients of a line of code each, reads "
+        f"A single layer, trained with two gradients of a line of code each, reads "
         f"{min(shares):.0%} to {max(shares):.0%} of the test images."
     )
 
