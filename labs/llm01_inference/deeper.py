@@ -650,11 +650,10 @@ def our_generators_write_what_the_library_writes(run: Run):
 # ## 9. Stop strings
 # A program often wants the model to stop at a *string*, such as an empty line or `User:`. The loop
 # sees tokens, and a string may be spread over several: `\n\nUs` may come in one and `er:` in the
-# next. A user who reads along must not see a part of the stop string. So text that might be its
-# beginning is **held back** until the next piece decides. That is the longest end of the text with
-# which a stop begins. With several stop strings, the one that is complete first ends the text. Of
-# two that are complete together, the longer one counts. `until_stop`, in `stops.py`, does so in 15
-# lines.
+# next. A user who reads along must not see a part of the stop string. So if the text ends with
+# something that may become a stop, this end is **held back** until the next piece decides. With
+# several stop strings, the one that is complete first ends the text. Of two that are complete
+# together, the longer one counts. `until_stop`, in `stops.py`, does so in 15 lines.
 
 
 # %% 9. Stop strings
@@ -694,10 +693,10 @@ def a_stop_string_is_never_shown(run: Run):
 # A good model gives real text a high probability. Its **loss** is the mean of $-\ln p$ over a
 # text's tokens, in nats per token. Its **perplexity** is $e^{\text{loss}}$, as $e^H$ was in the
 # lesson: a uniform choice among so many tokens has the same loss. Neither can be compared between
-# models with different vocabularies, because a text cut into more tokens has easier tokens. **Bits
-# per byte** can be compared: sum the loss over the text, divide by $\ln 2$ and by the text's bytes.
-# It is also the size to which the model could compress the text (Shannon 1948). Nothing predicts
-# the first token, so our sum lacks it, which matters little in a long text.
+# models with different vocabularies: if a text is cut into more tokens, each of them is easier to
+# guess. **Bits per byte** can be compared: sum the loss over the text, divide by $\ln 2$ and by the
+# text's bytes. So many bits for each byte would the text need if the model compressed it (Shannon
+# 1948). Nothing predicts the first token, so our sum lacks it, which matters little in a long text.
 #
 # A loss means little without a **baseline**. A *uniform* model gives every token the probability
 # $1/V$ and has the loss $\ln V$. A *unigram* model has counted how frequent each token is in other
@@ -817,8 +816,8 @@ def losses_on_one_excerpt(run: Run):
 # relative error: the root mean square of the errors, divided by that of the weights. If $L$ layers
 # have it, the cost is about $c L \varepsilon^2$ nats, with a $c$ that depends on the model. That is
 # a rough law: the text isn't the training text, and at 3 bits the errors aren't small. So we ask
-# only that three $c$ of one model agree within a factor of 3. That test needs the factor $L$, but
-# $\varepsilon^3$ would pass it, too. So the run also measures the exponent of $\varepsilon$.
+# only that three $c$ of one model agree within a factor of 3. Without the factor $L$ they wouldn't,
+# but with $\varepsilon^3$ they would. So the run also measures the exponent of $\varepsilon$.
 
 
 # %% 11. Smaller numbers

@@ -216,7 +216,7 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True)
     names, shares, of_each, gains, errors = zip(*rows, strict=True)
     y = range(len(rows))
-    own = {"ecolor": GREY, "capsize": 3}
+    own = {"ecolor": "C6", "capsize": 3}
     left.barh(y, shares, height=0.6, alpha=0.7, xerr=[2 * error for error in of_each], error_kw=own)
     for i, share in enumerate(shares):
         left.text(1.03, i, f"{share:.0%}", va="center")
@@ -230,7 +230,7 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.title.set_fontsize(11)
     left.set_title(f"By the form alone, {min(shares):.0%} to {max(shares):.0%}")
-    right.set_title("The same questions, compared")
+    right.set_title("Right of 0: beats zero-shot")
     right.xaxis.set_major_locator(MultipleLocator(0.25))
     left.invert_yaxis()
     return fig

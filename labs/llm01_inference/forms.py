@@ -14,6 +14,8 @@ from labs.llm01_inference.uncertainty import share, verdict
 Form = Callable[[str], str]  # turns a question into a prompt
 Difference = Callable[[list[bool], list[bool]], tuple[float, float]]  # of shares, and its error
 Examples = list[tuple[str, str]]  # questions with solutions
+NEW = 12  # tokens of a reply
+MORE = {"zero-shot, 32 tokens": 32}  # forms with other limits
 OTHERS = (  # pairs of forms to compare, besides the one that was chosen beforehand
     ("4 examples", "zero-shot, 32 tokens"),
     ("1 example", "zero-shot"),
@@ -69,7 +71,7 @@ def prompt_forms(
 
 
 def try_form(
-    opened: tuple[Any, Any], form: Form, items: list[Item], new: int = 12
+    opened: tuple[Any, Any], form: Form, items: list[Item], new: int = NEW
 ) -> tuple[list[str], list[bool]]:
     """Put the questions to a model; return its replies of up to `new` tokens, and which are right.
 
@@ -107,7 +109,7 @@ def try_forms(
     copies = {}
     first = []
     for name in run.progress(list(forms), "forms"):
-        texts, right[name] = try_form(opened, forms[name], items, 32 if "32" in name else 12)
+        texts, right[name] = try_form(opened, forms[name], items, MORE.get(name, NEW))
         copies[name] = sum(repeats(text, item) for text, item in zip(texts, items, strict=True))
         first.append([name, repr(texts[0]), copies[name]])
     columns = ["form", "first line", f"of {len(items)} replies, copies of the question's words"]

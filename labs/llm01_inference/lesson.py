@@ -40,7 +40,7 @@ lab.before_run(assets.check_model)
 SURE = "Once upon a time"
 UNSURE = "My favourite thing about the sea is"
 FACT = "The capital of France is"
-FIVE = "five standard errors: by chance about once in 100,000 runs, all shares together"
+FIVE = "five standard errors: by chance, some share is so far off about once in 100,000 runs"
 TWO = "two standard errors of this difference: less may be chance"
 GAIN = "accuracy, 4 examples − zero-shot"
 
@@ -67,9 +67,9 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 # ```
 #
-# The second line reads `config.json`, builds the network in Python with empty parameters, and fills
-# each of them from the array of the same name. `dtype` is the number format. **float32** has 4
-# bytes for each number. **bfloat16** has 2: it needs half the memory, and rounds to 2 or 3 digits.
+# The second line reads `config.json`, builds the network with empty parameters, and fills each from
+# the array of the same name. `dtype` is the number format. **float32** has 4 bytes for each number,
+# **float64** has 8, and `.double()` converts to it. **bfloat16** has 2, for 2 or 3 digits.
 #
 # `accelerate` decides where the model runs. `Accelerator().device` is the GPU if there is one, else
 # the CPU, and `model.to(device)` moves all parameters there. The course makes one `Accelerator` for
@@ -269,8 +269,8 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # torch.searchsorted(ends, torch.tensor([0.7]), right=True)  # 1: the second token
 # ```
 #
-# **Temperature** changes how bold the sampling is. It divides the logits by $T$ before the
-# softmax. With the logits 2, 1 and 0:
+# **Temperature** changes how much the sampling favours probable tokens. It divides the logits by
+# $T$ before the softmax; in shapes, $T$ still counts tokens. With the logits 2, 1 and 0:
 #
 # - $T = 0.5$ doubles them to 4, 2 and 0, and $p$ = 0.867, 0.117 and 0.016: the favourite gains.
 # - $T = 1$ leaves $p$ = 0.67, 0.24 and 0.09.
@@ -282,9 +282,9 @@ def our_loop_writes_what_the_library_writes(run: Run):
 #
 # $$\text{SE} = \sqrt{\frac{p\,(1 - p)}{n}}$$
 #
-# With $p = 0.24$ and $n$ = 20,000 it is 0.003. If $n p$ is 20 or more, the share is within two
-# standard errors of $p$ in about 95 of 100 trials. If $n p$ is 1,000 or more, it is off by five
-# about once in two million. Section 6 uses the same formula to compare prompts.
+# With $p = 0.24$ and $n$ = 20,000 it is 0.003. If $n p$ and $n (1 - p)$ are 20 or more, the share
+# is within two standard errors of $p$ in about 95 of 100 trials. If both are 1,000 or more, it is
+# off by five about once in two million. Section 6 uses the same formula to compare prompts.
 
 
 # %% 4. Sampling with a temperature
@@ -292,7 +292,7 @@ def our_loop_writes_what_the_library_writes(run: Run):
     level=2,
     hints=(
         "Divide the logits before the softmax. What does a temperature of 0 mean?",
-        "cumsum(-1) of the probabilities gives the ends of the stretches, torch.rand the numbers.",
+        "cumsum(-1) gives the ends of the stretches, torch.rand(*logits.shape[:-1], times) each u.",
         "torch.searchsorted(ends, u, right=True) finds the stretch of each u, in float64.",
     ),
 )
@@ -338,21 +338,21 @@ def the_sampler_draws_by_probability(run: Run):
 
 # %% [markdown]
 # ### Cutting off improbable tokens
-# Each of the tens of thousands of improbable tokens has almost no probability. Together they have a
-# lot, as the last figure shows, and one nonsense token spoils the text after it. So samplers divide
-# by $T$, cut them off, and only then draw: set their logits to $-\infty$, and the softmax gives
-# their share to the others. `logits.masked_fill(mask, -torch.inf)` does so where the mask is true.
+# In the last figure at $T = 2$, the five likeliest tokens have almost nothing. Tens of thousands of
+# others share the rest, and one nonsense token spoils the text after it. So samplers divide by $T$,
+# cut off improbable tokens, and only then draw: set their logits to $-\infty$, and the softmax
+# gives others their share. `logits.masked_fill(mask, -torch.inf)` does so where the mask is true.
 #
 # - **Top-k** leaves the $k$ most probable tokens, always as many (Fan et al. 2018).
-# - **Top-p** leaves the smallest set of most probable tokens whose sum is at least $p$ (Holtzman et
-#   al. 2020). The set is small where the model is sure, and large where it hesitates. With 0.67,
-#   0.24 and 0.09, top-p 0.9 leaves two tokens, and top-p 0.6 leaves one.
-# - **Min-p** leaves tokens with at least a given fraction of the top probability (Nguyen et al.
+# - **Top-p** leaves the smallest set of most probable tokens whose sum is at least a limit $p$
+#   (Holtzman et al. 2020). The set is small where the model is sure, and large where it hesitates.
+#   With 0.67, 0.24 and 0.09, top-p 0.9 leaves two tokens, and top-p 0.6 leaves one.
+# - **Min-p** leaves tokens with at least a given fraction of the largest probability (Nguyen et al.
 #   2024). With min-p 0.3, tokens below $0.3 \cdot 0.67 = 0.20$ go: two are left.
 #
-# Top-k and min-p are two lines each, in `cuts.py`; top-p is yours. It sorts the tokens, and the
-# result must be in the old order. `scatter` writes values to given places, `gather` reads from
-# them. With `at = torch.tensor([2])`, `torch.zeros(3).scatter(0, at, 1.0)` is 0, 0, 1, and
+# Top-k and min-p are short, in `cuts.py`; top-p is yours. It sorts the tokens, and the result must
+# be in the old order. `scatter` writes values to given places, `gather` reads from them. With
+# `at = torch.tensor([2])`, `torch.zeros(3).scatter(0, at, 1.0)` is 0, 0, 1, and
 # `torch.tensor([5, 6, 7]).gather(0, at)` is 7.
 #
 # **Try it** with the sliders below: draw ten tokens, then set T = 2. Which cuts bring sensible
@@ -515,7 +515,7 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # Both prompts get the *same* questions, so compare them question by question. For each question,
 # take the difference: 1 if only the first prompt is right, −1 if only the second is, else 0. The
 # mean is the difference of the shares, and its standard error is the standard deviation of these
-# numbers divided by $\sqrt n$.
+# numbers divided by $\sqrt n$. For 1, 0, 1, 0 and 0 that is 0.4 and $0.548 / \sqrt 5 = 0.245$.
 
 
 # %% 5. A chat is one text
@@ -582,12 +582,12 @@ def the_template_makes_the_model_reply(run: Run):
     rows = [[questions[i].question, repr(silent[i]), repr(replied[i])] for i in range(6)]
     run.table("First lines of replies", ["question", "bare", "in the chat template"], rows)
     reply = chat_reply(run, "Who are you?", new=run.pick(tiny=16, small=40, full=80))
-    empty = sum(not text for text in silent)
+    first = tokenizer.decode(next(generate(model, tokenizer(asked).input_ids, 1)))
     return (
-        f"After the bare question, {empty} of {len(questions)} replies are empty: the first token "
-        f"is {tokenizer.eos_token}, which in training followed a user's complete turn. Right are "
-        f"{sum(bare)} without the template, {sum(right)} with it. At T = 0.7 and top-p 0.9, our "
-        f"loop replies to “Who are you?”: {reply!r}"
+        f"After the bare question, {silent.count('')} of {len(silent)} replies are empty: for "
+        f"Greece, the first token is {first!r}; SmolLM2's turns end with <|im_end|>. "
+        f"Right are {sum(bare)} without the template, {sum(right)} with it. At T = 0.7 and top-p "
+        f"0.9, our loop replies to “Who are you?”: {reply!r}"
     )
 
 
@@ -603,15 +603,15 @@ def the_template_makes_the_model_reply(run: Run):
 # - **chat**: the template with its default system message. *Reworded* has "Answer with one word."
 #   after the question. *Pirate* has another system message: "You are a pirate."
 #
-# Our rule counts 12 tokens. Is that why examples help? *Zero-shot, 32 tokens* leaves room to come
-# to the point later in the first line. If four examples still beat it, the limit isn't the reason.
+# Our rule counts 12 tokens. Do examples help only because replies get shorter? *Zero-shot, 32
+# tokens* leaves more room. If that changes nothing, the limit isn't the reason.
 #
 # If 30 of 44 replies are right, the **accuracy** is 0.68. Its standard error is the formula of
 # section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. So two prompts with 0.68
-# and 0.75 may be equally good. The ± covers similar countries, no other questions or examples.
-# Where the same questions are hard for two forms, `difference` has a smaller error than the formula
-# for different questions, $\sqrt{\text{SE}_a^2 + \text{SE}_b^2}$; where each form knows other
-# capitals, a larger one. The table shows both.
+# and 0.75 may be equally good. The ± says how much other countries might change the result, not
+# other kinds of questions or other examples. For two forms with different questions, the difference
+# has the error $\sqrt{\text{SE}_a^2 + \text{SE}_b^2}$. With the same questions it is smaller if
+# both forms find these hard, and larger if each knows other capitals: see the table.
 #
 # Two warnings. If six independent differences are all chance, at least one is beyond two standard
 # errors in a quarter of such experiments: choose *one* beforehand, and test a lucky find with new
@@ -665,9 +665,9 @@ def four_examples_beat_zero_shot(run: Run):
 
 
 # %% [markdown]
-# **In 4-bit SmolLM2**, zero-shot with 32 tokens gets the same questions right. *One* example makes
-# it worse: most replies repeat the country. After four, it names capitals, even if all four are
-# wrong: it takes the *form* from them, the facts from its weights (see Min et al. 2022). Order
+# **4-bit SmolLM2** gets the same questions right zero-shot with 32 tokens as with 12. *One* example
+# makes it worse: most replies repeat the country. After four, it names capitals, even if all four
+# are wrong: it takes the *form* from them, the facts from its weights (see Min et al. 2022). Order
 # seems to matter, by 14 ± 5 points; but that is one of six comparisons, so test it again.
 #
 # ## What to remember
