@@ -72,8 +72,8 @@ lab = Lab("LLM02+")
 #
 # For $e^x$, where $f''' = f$, this is $6.9 \cdot 10^{-6}$ in float64. About ten of sixteen digits
 # are then right, and no other step gives many more. This counts the worst rounding. The median
-# error of a difference is about $r = 0.2$ times that. Then the best step is $r^{1/3} h^*$, about
-# $0.6\, h^*$.
+# rounding error that we measure is smaller, $r$ times the worst with $r$ about 0.2. Then the best
+# step is $r^{1/3} h^*$, about $0.6\, h^*$.
 #
 # A gradient of a million parameters would take two million losses. Backward finds all of it, exact
 # but for rounding, at the cost of a few losses (Baur & Strassen 1983).
@@ -120,11 +120,12 @@ def a_difference_has_a_best_step(run: Run):
         what = f"{name}: best step ÷ h*"
         run.check(what, ratio, at_least=0.24, at_most=1.42, because=because, decides=True)
         nearest = round(-math.log2(theory))
-        for side, shift, gain in (("32 h*", -5, "341"), ("h*/32", 5, "21·r^(1/3)")):
+        sides = (("32 h*", -5, "341·r^(−2/3)", 150), ("h*/32", 5, "21·r^(1/3)", 5))
+        for side, shift, gain, least in sides:
             worse = (errors[nearest + shift] / errors.min()).item()
             because = f"theory: {gain}, with r as above and steps within a factor of √2"
             what = f"{name}: error at {side} ÷ smallest error"
-            run.check(what, worse, at_least=5, because=because, decides=True)
+            run.check(what, worse, at_least=least, because=because, decides=True)
     figures.show(run, "best_step", deeper_figures.draw_steps(measured))
     factor = best["float32"] / best["float64"]
     return (
@@ -135,8 +136,8 @@ def a_difference_has_a_best_step(run: Run):
 # %% [markdown]
 # ## 3. A softmax that stays finite
 # $e^{1000}$ is infinite in float64 and all shorter formats, and $e^{-1000}$ is 0. So a softmax that
-# computes $e^x$ first can return infinity divided by infinity, which is NaN. And where $p$ is too
-# small for a float, it takes the logarithm of 0. Two facts help:
+# computes $e^x$ first can return infinity divided by infinity, which is NaN, "not a number". And
+# where $p$ is too small for a float, it takes the logarithm of 0. Two facts help:
 #
 # $$\ln \frac{e^{x_i}}{\sum_j e^{x_j}} = x_i - \ln \sum_j e^{x_j}$$
 #
@@ -336,44 +337,49 @@ def each_rule_is_called_once(run: Run):
 # %% [markdown]
 # ## 5. What success on digits does not show
 # On LLM02's spirals a network needs an activation. Many courses show networks on digits, and so did
-# our lesson. Is a network without activations any worse on them? A small test set can only show
-# large differences.
+# our lesson. How much worse is a network without activations there? Both networks read the same 360
+# digits, so compare them digit by digit, as LLM01 compared prompts: 1 if only ReLU is right, −1 if
+# only the other one is, else 0. Most digits make 0. So the mean of these numbers has a smaller
+# standard error than the difference of two accuracies on separate digits.
 
 
 # %% Digits without an activation
 def reads_digits(
     seed: int, steps: int, lr: float, activation: str, *widths: int, last_only: bool = False
-) -> float:
-    """Train an MLP of our engine, or its last layer, on digits; return its test accuracy."""
+) -> Tensor:
+    """Train an MLP of our engine, or its last layer; return 1 for each test digit read, (360,)."""
     x, y, x_test, y_test = digits()
     torch.manual_seed(seed)
     model = MLP(*widths, activation=activation)
     trained = [model.weights[-1], model.biases[-1]] if last_only else model.parameters()
     train(model, Momentum(trained, lr), x, y, batches_of(64, len(y), steps))
-    return accuracy(model, x_test, y_test)
+    return (model(x_test).data.argmax(-1) == y_test).float()
 
 
 @lab.experiment
 def digits_show_little_of_an_activation(run: Run):
-    """On our test digits, ReLU's lead over no activation is within the sampling error.
+    """On our digits, ReLU's lead over no activation is under a tenth of its lead on the spirals.
 
     Predict: of 360 unseen digits, how many more does ReLU read?
     """
     steps = run.pick(tiny=300, small=1000, full=3000)
-    accuracies = {}
+    right = {}
     for name in ("ReLU", "tanh", "identity"):
         seeds = run.progress(run.seeds(3), f"{name}, seeds")
-        accuracies[name] = [reads_digits(seed, steps, 0.05, name, 64, 64, 64, 10) for seed in seeds]
-        run.measure(f"test accuracy, {name}", accuracies[name])
-    relu = mean(accuracies["ReLU"])
-    identity = mean(accuracies["identity"])
-    lead = relu - identity
-    bound = 2 * math.sqrt((2 - relu - identity) / 360)
-    because = "two standard errors: a paired difference has at most the variance (e₁ + e₂)/360"
-    run.measure("|ReLU's lead|", abs(lead), expect_at_most=bound, because=because, decides=True)
+        read = [reads_digits(seed, steps, 0.05, name, 64, 64, 64, 10) for seed in seeds]
+        right[name] = torch.stack(read)  # (seeds, 360)
+        run.measure(f"test accuracy, {name}", right[name].mean(1).tolist())
+    differences = (right["ReLU"] - right["identity"]).mean(0)  # (360,): means over the seeds
+    lead = differences.mean().item()
+    error = differences.std().item() / math.sqrt(360)
+    because = "a tenth of 0.35, about what ReLU leads the best line by on LLM02's spirals"
+    run.measure("|ReLU's lead|", abs(lead), expect_at_most=0.035, because=because, decides=True)
+    run.measure("standard error of the lead", error)
+    shares = [right[name].mean().item() for name in ("ReLU", "identity")]
+    separate = math.sqrt(sum(share * (1 - share) / 360 for share in shares))
     return (
-        f"ReLU's lead is {360 * lead:+.1f} of 360 digits. This test can't show a lead of fewer "
-        f"than {360 * bound:.0f}: it doesn't prove that there is none."
+        f"ReLU's lead is {360 * lead:+.1f} of 360 digits, with a standard error of "
+        f"{360 * error:.1f}. On separate digits it would be {360 * separate:.1f}."
     )
 
 
@@ -392,7 +398,8 @@ def a_wrong_rule_trains_too(run: Run):
     steps = run.pick(tiny=300, small=1000, full=3000)
 
     def trained() -> list[float]:
-        return [reads_digits(seed, steps, 0.05, "ReLU", 64, 64, 64, 10) for seed in run.seeds(3)]
+        read = [reads_digits(seed, steps, 0.05, "ReLU", 64, 64, 64, 10) for seed in run.seeds(3)]
+        return torch.stack(read).mean(1).tolist()
 
     right = trained()
     with patch.dict(OPERATIONS, relu=(torch.relu, lambda g, _y, _a: (g,))):
@@ -415,7 +422,7 @@ def a_wrong_rule_trains_too(run: Run):
 # ## 6. Depth
 # On its way back the gradient is multiplied in each layer by the activation's derivative and by
 # $W^\top$. Let the entries of $W$ be independent with the variance $\text{gain}^2 / n$, for layers
-# of width $n$. Take $n$ as large, and the derivatives as independent of the gradient that arrives.
+# of width $n$. Let $n$ be large, and the derivatives independent of the gradient that arrives.
 # Then a layer multiplies the root mean square (RMS) of the gradient by
 #
 # $$\text{gain} \cdot \sqrt{\text{E}\left[f'(z)^2\right]}$$
@@ -480,7 +487,7 @@ def train_deep(run: Run) -> dict[str, list[float]]:
             last = part != "all layers"
             key = f"ten layers of {name}, {part} trained"
             right[key] = [
-                reads_digits(seed, 300, 0.02, name, *widths, last_only=last)
+                reads_digits(seed, 300, 0.02, name, *widths, last_only=last).mean().item()
                 for seed in run.seeds(3)
             ]
             run.measure(f"{key}: test accuracy", right[key])
@@ -749,7 +756,7 @@ def random_labels_are_learned_by_heart(run: Run):
 # is the parameter whose `.grad` they fill. A loss without a graph has None as its `grad_fn`.
 #
 # In practice one calls `backward` once and looks for parameters whose `.grad` is None. That needs
-# fresh gradients, and it changes them. The walk needs neither, and shows what a graph is made of.
+# fresh gradients, and it changes them. The walk does neither, and shows what a graph is made of.
 
 
 # %% Find the cut
@@ -826,7 +833,7 @@ def train_plainly(model: nn.Module, batches: list[Tensor]) -> tuple[float, float
 
 @lab.experiment
 def a_cut_off_layer_raises_no_error(run: Run):
-    """Layers cut off from the loss raise no error and the loss still falls; the graph names them.
+    """Cutting layers off raises no error, and the loss still falls; the graph names the layers.
 
     Predict: two of three layers stay random. How many of ten unseen digits does the network read?
     """
@@ -871,7 +878,9 @@ def a_cut_off_layer_raises_no_error(run: Run):
 # - A slope by differences has at best two thirds of a float's digits. Backward has nearly all.
 # - Subtract the maximum before a softmax. Keep weights in float32, or use compensated sums or
 #   stochastic rounding.
-# - Sigmoids in a row let hardly any gradient or signal through. ReLU with gain $\sqrt 2$ does.
+# - Sigmoids in a row, with gain 1, let hardly any gradient or signal through. ReLU with gain
+#   $\sqrt 2$ lets both through.
+# - Compare two methods on the same examples one by one: the standard error is smaller.
 # - A falling loss shows that something is being fitted. It does not show that it is what you meant,
 #   that the gradients are right, or that every layer takes part.
 

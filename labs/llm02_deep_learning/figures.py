@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from labs.llm02_deep_learning.boundary import MAP_SIZE, REACH
@@ -245,6 +246,54 @@ def _formula(value: Any, names: Mapping[Any, str]) -> list[str]:
     return [sources[0], value.operation, sources[1]]
 
 
+# Networks
+
+
+def _unit_rows(shown: int) -> list[float]:
+    """Return the heights of a layer's drawn units, with a gap in the middle of a long one."""
+    gap = 1.0 if shown > 2 else 0.0
+    return [shown / 2 - i - 0.5 + (gap if i < shown / 2 else -gap) / 2 for i in range(shown)]
+
+
+def network_picture() -> Drawn:
+    """Draw the 2-64-64-2 network of the spirals, and the numbers that one unit adds."""
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
+    columns = [_unit_rows(shown) for shown in (2, 6, 6, 2)]
+    for i, (before, after) in enumerate(pairwise(columns)):
+        for j, high in enumerate(after):
+            chosen = (i, j) == (1, 1)
+            style = (
+                {"color": "C1", "lw": 1.8} if chosen else {"color": INK, "lw": 0.5, "alpha": 0.4}
+            )
+            for low in before:
+                ax.plot((3 * i, 3 * i + 3), (low, high), zorder=2 if chosen else 1, **style)
+    for i, rows in enumerate(columns):
+        for j, y in enumerate(rows):
+            colour = "C1" if (i, j) == (2, 1) else "C0"
+            ax.plot(3 * i, y, "o", ms=14, color=colour, zorder=3)
+        if len(rows) > 2:
+            ax.text(3 * i, 0, "⋮", ha="center", va="center", fontsize=16)
+    heads = ("input x\n(B, 2)", "64 units\n(B, 64)", "64 units\n(B, 64)", "logits\n(B, 2)")
+    for i, head in enumerate(heads):
+        ax.text(3 * i, 4, head, ha="center", va="bottom", fontsize=10)
+    for i, shape in enumerate(("2 × 64", "64 × 64", "64 × 2")):
+        ax.text(3 * i + 1.5, -4, f"xW + b\nW is {shape}", ha="center", va="top", fontsize=10)
+    for i in (1, 2):
+        ax.text(3 * i, -4, "relu", ha="center", va="top", fontsize=10, color="C2")
+    ax.set(xlim=(-0.8, 9.8), ylim=(-5.3, 5.4))
+    ax.axis("off")
+    ax.set_title("A unit adds all numbers before it, times a column of W, and b")
+    caption = (
+        "The network for the spirals, for a batch of B points. Each line is a weight. The orange "
+        "ones are the column of W of one unit. Of 64 units six are drawn."
+    )
+    alt = (
+        "Four columns of dots, 2, 64, 64 and 2, with lines from each dot to all dots of the next "
+        "column; the lines into one dot are orange. Below stand the shapes of the weights."
+    )
+    return fig, caption, alt
+
+
 # Curves and maps
 
 
@@ -311,6 +360,10 @@ def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int] = (0, 6, 9, 
     for ax, i in zip(axes.flat, shown, strict=True):
         p = result["maps"][i].view(MAP_SIZE, MAP_SIZE)
         image = draw_boundary(ax, p, result["x"], result["y"])
+        extent = (-REACH, REACH, -REACH, REACH)
+        ax.contour(
+            p, levels=[0.5], extent=extent, colors="#101010", linewidths=1
+        )  # also on a dark page
         ax.set_title(f"step {result['steps'][i]}: {result['accuracies'][i]:.0%} of unseen points")
     for ax in axes[1]:
         ax.set_xlabel("x₀")
@@ -320,7 +373,8 @@ def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int] = (0, 6, 9, 
     bar.ax.set_ylim(0, 1)
     fig.suptitle("A ReLU network learns to bend its boundary", x=0.02, ha="left", fontsize=13)
     caption = (
-        "What a 2-64-64-2 network predicts during its training by our engine. At step 0 it is "
+        "What a 2-64-64-2 network predicts during its training by our engine; the black line is "
+        "its decision boundary. At step 0 it is "
         "untrained; a random boundary can be better than guessing here."
     )
     alt = (

@@ -47,7 +47,7 @@ lab = Lab("LLM02")
 #   the other. An operation needs all its inputs on one device.
 #
 # **Broadcasting**: to add 3 numbers to a matrix of 2 × 3, PyTorch puts an axis of size 1 before
-# theirs and **stretches** it, so each number is used twice. LLM03 has the rules; we need gradients.
+# theirs and **stretches** it, so each number is used twice. LLM03 gives the rules for any shapes.
 
 
 # %% Small tensors: change these lines
@@ -69,8 +69,7 @@ def small_tensors_in_numbers(run: Run):
 # ## 2. Derivatives on a graph
 # Training makes one number small, the **loss** $L$. It depends on the network's **parameters**. The
 # derivative $\partial L/\partial w$ says how fast $L$ changes when the parameter $w$ changes. All
-# derivatives together are the **gradient**. Unless it is 0, a small step against the gradient
-# lowers the loss.
+# derivatives together are the **gradient**. Unless it is 0, a small step against it lowers $L$.
 #
 # Here is the smallest network, one **neuron** with one input $x$. It computes
 # $y = \text{relu}(wx + b)$, where relu replaces a negative number by 0. The target is $t$ and the
@@ -212,7 +211,7 @@ def one_backward_pass_finds_every_gradient(run: Run):
     because = "L is quadratic in each number; ten times the rounding, 9·2⁻⁵²/h = 2·10⁻¹¹"
     run.check("largest difference", error, at_most=2e-10, because=because, decides=True)
     run.view("graph", "computation_graph", *view_data.graphs({"a neuron": graph}, Value))
-    return f"The derivative by t is {ours[3]:g}, so the loss changes by about {ours[3] / 100:g}."
+    return f"∂L/∂t is {ours[3]:g}, so the loss changes by about {ours[3] / 100:g}."
 
 
 # %% [markdown]
@@ -241,7 +240,7 @@ def one_backward_pass_finds_every_gradient(run: Run):
 # the gradients 1 and 10, it gets $1 \cdot 4 + 10 \cdot 5 = 54$.
 #
 # **Broadcasting** uses a number several times. Several uses are several paths, and paths add. So
-# sum the gradient over every axis that broadcasting added, and over every axis that it stretched.
+# sum the gradient over every axis that broadcasting added or stretched. A picture below shows it.
 #
 # **Cross-entropy.** A classifier returns one number for each class, the **logits** $x$. The
 # **softmax** makes them probabilities, $p_i = e^{x_i} / \sum_j e^{x_j}$. The loss of an example is
@@ -368,16 +367,17 @@ def every_rule_equals_pytorchs(run: Run):
     worst = max(difference for _, _, difference in rows)
     run.check("largest difference", worst, at_most=1e-12, because=because, decides=True)
     smallest = min(size for _, size, _ in rows)
-    run.check("smallest of the largest gradients", smallest, at_least=1e-3, because="not 0")
+    run.check("smallest largest gradient", smallest, at_least=1e-3, because="zeros would agree")
     same = ", ".join(name for name, _, difference in rows if difference == 0)
-    return f"Equal to the last bit: {same or 'none'}. The others are rounded in another order."
+    return f"Equal to the last bit: {same or 'none'}. The others round differently."
 
 
 # %% [markdown]
 # ## 4. Activation functions
-# An **activation function** acts on each number separately, between the layers of a network.
-# Without one, a stack of layers can compute no more than a single layer. Two matrix products in a
-# row are one: $x W_1 W_2 = x W$ with $W = W_1 W_2$. Biases don't change that. Four activations:
+# A network is a stack of **layers**, each of which multiplies its input by a matrix. Between two
+# layers an **activation function** acts on each number separately. Without it the stack computes no
+# more than one layer, because two matrix products in a row are one: $x W_1 W_2 = x W$ with
+# $W = W_1 W_2$. Biases don't change that. Four activations:
 #
 # - The **sigmoid** $\sigma(z) = 1/(1 + e^{-z})$ returns numbers from 0 to 1. Its derivative is
 #   $\sigma(1 - \sigma)$, largest at $z = 0$, where it is $1/4$.
@@ -419,8 +419,8 @@ def four_activations_and_their_slopes(run: Run):
 # $m$ **units**, one for each column of $W$. A **multi-layer perceptron**, MLP for short, stacks
 # linear layers with an activation *between* them. The last layer has none, because its results are
 # the logits. Weights start at random: with equal weights, all columns of a hidden layer's $W$ would
-# get equal gradients, and all its units would stay the same. Their size is a **gain** divided by
-# $\sqrt n$. The gain is $\sqrt 2$ with ReLU and GELU, else 1. LLM03 and LLM03+ derive both.
+# get equal gradients, and all its units would stay the same. Their standard deviation is a **gain**
+# divided by $\sqrt n$. It is $\sqrt 2$ with ReLU and GELU, else 1. LLM03 and LLM03+ derive it.
 #
 # The **optimizer** moves each parameter $w$ against its gradient $g$. A **learning rate** $\eta$
 # sets the size of the step. **Momentum** $\mu$ adds a velocity $v$, which remembers earlier
@@ -436,10 +436,10 @@ def four_activations_and_their_slopes(run: Run):
 # the gradients. Without the last step they would add up from batch to batch.
 #
 # **Watch it learn**: two spirals wind around each other, a class on each (Lang & Witbrock 1988). A
-# network with two hidden layers of 64 units gets the two coordinates of a point. Its **decision
-# boundary** is where both classes are equally likely. Without an activation it is a straight line.
-# We compare with the best line of 720 directions, chosen on the unseen points themselves. A trained
-# line can be worse: training lowers the cross-entropy, not the number of errors.
+# network with two hidden layers of 64 units gets a point's coordinates. Each batch has all 500
+# points. The **decision boundary** is where both classes are equally likely. Without an activation
+# it is a straight line. Our opponent is the best line of 720 directions, chosen on the unseen
+# points themselves. A trained line can be worse: training minimises the loss, not the errors.
 
 
 # %% Network, optimizer, loop
@@ -522,14 +522,14 @@ def an_activation_bends_the_boundary(run: Run):
     last = run.pick(tiny=600, small=2000, full=4000)
     trained = {"ReLU": [watch("ReLU", seed, last) for seed in run.seeds(3)]}
     trained["identity"] = [watch("identity", run.seed, last)]
+    figures.show(run, "network", figures.network_picture())
     figures.show(run, "spirals", figures.draw_boundaries(trained["ReLU"][0]))
     run.view("boundary", "decision_boundary", *view_data.boundaries(trained))
     lines = [result["line"] for result in trained["ReLU"]]
     relu = [result["accuracies"][-1] for result in trained["ReLU"]]
-    because = "five standard errors: the variance of a paired difference is at most 1/2,000"
+    because = "five standard errors: a point adds −1, 0 or 1 to the lead, so its variance is ≤ 1"
     lead = [a - b for a, b in zip(relu, lines, strict=True)]
-    bound = 5 / math.sqrt(2000)
-    run.check("ReLU minus the best line", lead, at_least=bound, because=because, decides=True)
+    run.check("lead of ReLU", lead, at_least=5 / math.sqrt(2000), because=because, decides=True)
     run.measure("accuracy on unseen points, ReLU", relu)
     straight = trained["identity"][0]["accuracies"][-1]
     return f"Best line {lines[0]:.1%} right, trained line {straight:.1%}, ReLU {relu[0]:.1%}."
@@ -618,7 +618,9 @@ def our_network_equals_pytorchs(run: Run):
 # many results on the *test* set would be too good by luck.
 #
 # A result needs something to compare with. Ours needs no gradient descent: average the training
-# images of each digit, and name the digit whose average is nearest.
+# images of each digit, and name the digit whose average is nearest. On a digit, exactly one of the
+# two methods errs with a probability of at most $e_1 + e_2$, the sum of their error rates. So the
+# difference of their accuracies on 360 digits has at most the variance $(e_1 + e_2)/360$.
 
 
 # %% The loop
@@ -666,8 +668,7 @@ def the_loop_learns_to_read_digits(run: Run):
     lead = mean(test) - base
     bound = 2 * math.sqrt((2 - mean(test) - base) / 360)
     because = "two standard errors: a paired difference has at most the variance (e₁ + e₂)/360"
-    what = "mean test accuracy minus that of nearest averages"
-    run.measure(what, lead, expect_at_least=bound, because=because, decides=True)
+    run.measure("test accuracy's lead", lead, expect_at_least=bound, because=because, decides=True)
     return f"It misses {360 * (1 - mean(test)):.0f} of 360 test digits, in the mean of its seeds."
 
 
