@@ -375,14 +375,18 @@ def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
         x = [row[1] * row[2] ** 2 for row in shown]
         y = [row[3] for row in shown]
         ax.errorbar(x, y, [2 * row[4] for row in shown], fmt=f"C{i}o", capsize=3)
-        c = float(np.median([b / a for a, b in zip(x, y, strict=True)]))
+        ratios = [b / a for a, b in zip(x, y, strict=True)]
+        c = float(np.median(ratios))
         _name_roundings(ax, shown, c, f"C{i}")
         ends = np.array([min(x) / 1.5, max(x) * 1.5])
         ax.plot(ends, c * ends, f"C{i}", lw=1)
         label = f"{name}: cost = {c:.2f} · L · ε²"
         ax.text(0.03, 0.92 - 0.08 * i, label, color=f"C{i}", transform=ax.transAxes)
+        if not ax.get_title():  # of the first model
+            apart = max(ratios) / min(ratios)
+            title = f"Costs differ by a factor of {max(y) / min(y):.0f}, costs ÷ (L · ε²) by "
+            ax.set_title(f"{title}{apart:.1f}")
     ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="cost (nats per token)")
-    ax.set_title("The cost of rounding, and c · L · ε² with the median c")
     low, high = ax.get_xlim()
     ax.set_xlim(low / 2, high)
     _round_ticks(ax.xaxis)
