@@ -358,10 +358,10 @@ def statistics_need_float32(run: Run):
 # ## 4. Is RMSNorm faster?
 # RMSNorm computes less than LayerNorm: no mean, no subtraction, no bias. Zhang & Sennrich (2019)
 # report 7 to 64 % less running time of models. But a norm does little arithmetic for each number
-# that it reads and writes back. A **fused** kernel reads and writes them once. A formula in PyTorch
-# does it for every operation, forward and again backward. Large tensors come from memory each
-# time, for example the 256 MB of `full`. The 1 MB of `tiny` fits into most caches, but each
-# operation still costs its start and its pass over the numbers.
+# that it reads and writes back. A **fused** kernel reads and writes them once. A norm written as a
+# formula reads and writes numbers in every operation, forward and again backward. A large tensor,
+# such as the 256 MB of `full`, comes from memory each time. The 1 MB of `tiny` fits into most
+# caches, but each operation still costs its start and its pass over the numbers.
 #
 # So we time four pairs: both norms by hand and from PyTorch, forward alone and with backward. We
 # also count the operations that write new numbers. Whether the claim holds depends on the machine
@@ -438,6 +438,11 @@ def rms_norm_is_faster(run: Run):
 
 
 # %% [markdown]
+# **Why?** Compare the counts with the times. By hand, both norms are chains of operations, and the
+# shorter one should be faster. Where PyTorch's LayerNorm is a single operation and its RMSNorm
+# several, LayerNorm may win although it computes more. The counts suggest an order, not a ratio:
+# operations differ in cost, and other programs on the machine distort the times.
+#
 # ## 5. Size and structure of a table of positions
 # A learned table of positions can hold the sinusoids, or anything else. Does it matter how it
 # starts? Between a table of small random numbers and the sinusoids two things differ:
@@ -451,15 +456,16 @@ def rms_norm_is_faster(run: Run):
 #
 # $$p_t \cdot p_s = \sum_i \cos\left(\omega_i (t - s)\right)$$
 #
-# The trend of this falls with the distance, and the fast hands add ripples. Attention compares two
+# On the whole it falls with the distance, and the fast hands add ripples. Attention compares two
 # vectors only after learned matrices have multiplied them. Then the products need no longer depend
 # on the distance alone.
 #
 # A comparison of the small random table with the sinusoids can't show which difference counts. So
 # we vary both: random numbers and sinusoids, each in three sizes. All tables are trained. The
 # models have two Pre-LN blocks and the same learning rate, which rises over the first tenth of the
-# steps; the seed decides everything but the table. The loss is measured on validation text. A lead
-# counts if it has the same sign in all three seeds.
+# steps; the seed decides everything but the table. The claim is about this rate: unlike in
+# section 7, no table gets its best one. The loss is measured on validation text, and a lead counts
+# only if it has the same sign in all three seeds.
 
 
 # %% Size and structure
@@ -603,7 +609,7 @@ def approximations_of_gelu_are_other_functions(run: Run):
     run.check("by tanh: largest error", by_tanh, at_least=1e-5, because=because, decides=True)
     run.check("by x·σ(1.702x)", by_swish, at_least=1e-5, because=because, decides=True)
     functions = {"SiLU": F.silu, "GELU": gelu, "Swish, k = 4": swish, "ReLU": F.relu}
-    titles = ("A larger k bends sharper", "Its slope rises faster")
+    titles = ("A larger k bends sharper", "A larger k: a steeper slope")
     caption = "The family x·σ(kx): a larger k makes a sharper bend."
     figures.show(run, "family", figures.activations(functions, titles, caption))
     return f"By tanh: {by_tanh:.4f} at most. By x·σ(1.702x): {by_swish:.3f}."
@@ -622,8 +628,8 @@ def approximations_of_gelu_are_other_functions(run: Run):
 # - **Learning rate.** Each arm gets the best one of a grid, chosen with a fourth seed. `small`,
 #   `full` and `--tune` search it. At `tiny` we use the rates that `--tune` found. The grid has
 #   factors of 2, and the rate is chosen on the text of the race; a stricter race would use another.
-# - **Chance.** Three seeds, and their standard deviation in the table. A claim about a difference
-#   is held only if its 95 % limits, by Student's t, are on the right side of 0. For three
+# - **Chance.** Three seeds, and their standard deviation in the table. A difference counts only if
+#   its 95 % limits, by Student's t, are on the right side of 0. For three
 #   differences the limits lie 2.5 standard deviations from the mean. If the differences have the
 #   standard deviation 0.02, a mean below 0.05 stays open: "inconclusive" doesn't mean "equal".
 #

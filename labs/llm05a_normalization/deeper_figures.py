@@ -61,7 +61,10 @@ def seeds_of_arms(
         ax.plot(mean(values), i, "|", color="C1", ms=22, mew=2.5)
     ax.set_yticks(range(len(losses)), list(losses))
     ax.set(ylim=(len(losses) - 0.5, -0.5), xlabel=label, title=title)
-    caption = "Circles: the three seeds; bars: their means."
+    caption = (
+        "Circles: the three seeds; bars: their means. The title ranks the means; whether a gap is "
+        "more than chance, its 95 % limits say."
+    )
     alt = f"{len(losses)} rows, an arm each, with three circles and a bar for the loss."
     return fig, caption, alt
 

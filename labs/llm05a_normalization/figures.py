@@ -148,6 +148,49 @@ def placements() -> Drawn:
     return fig, caption, alt
 
 
+def feed_forward_layers() -> Drawn:
+    """Draw a plain feed-forward layer, and a gated one with two numbers of the text in it."""
+    fig, (plain, gated) = plt.subplots(1, 2, figsize=(7.2, 4.4))
+    _canvas(plain, "Plain: two matrices of width 4d", 4.9)
+    parts = ((0.9, "up: d → 4d", BRANCH), (2.4, "activation", INK), (3.9, "down: 4d → d", BRANCH))
+    for y, text, color in parts:
+        _arrow(plain, (1.2, y - 1.22), (1.2, y - 0.28))
+        _box(plain, 1.2, y, text, color, width=2.2)
+    _arrow(plain, (1.2, 4.18), (1.2, 4.6))
+    _canvas(gated, "Gated: three matrices of width 8d/3", 4.9)
+    gated.plot([1.3, 1.3], [-0.4, -0.1], color=INK, lw=1.3)
+    gated.plot([0.2, 2.4], [-0.1, -0.1], color=INK, lw=1.3)
+    for x, text in ((0.2, "gate"), (2.4, "up")):
+        _arrow(gated, (x, -0.1), (x, 0.32))
+        _box(gated, x, 0.6, text, BRANCH, width=1.5)
+    _arrow(gated, (0.2, 0.88), (0.2, 1.72))
+    _box(gated, 0.2, 2.0, "SiLU", width=1.5)
+    gated.plot([0.2, 0.2], [2.28, 2.9], color=INK, lw=1.3)
+    _arrow(gated, (0.2, 2.9), (2.15, 2.9))
+    _arrow(gated, (2.4, 0.88), (2.4, 2.65))
+    gated.plot(2.4, 2.9, "o", ms=15, mfc="none", mec=INK, mew=1.3)
+    gated.plot(2.4, 2.9, "o", ms=4, color=INK)
+    _arrow(gated, (2.4, 3.15), (2.4, 3.62))
+    _box(gated, 2.4, 3.9, "down", BRANCH, width=1.5)
+    _arrow(gated, (2.4, 4.18), (2.4, 4.6))
+    for x, y, numbers, align in (
+        (0.3, 1.3, "(2, −1)", "left"),
+        (2.3, 1.9, "(3, 3)", "right"),
+        (0.2, 3.1, "(1.76, −0.27)", "left"),
+        (2.3, 3.45, "(5.28, −0.81)", "right"),
+    ):
+        gated.text(x, y, numbers, ha=align, va="center", fontsize=10, color=NORM)
+    caption = (
+        "Two feed-forward layers with about as many parameters, read from below. The circle with a "
+        "dot multiplies entry by entry. Right: the numbers worked by hand in the text."
+    )
+    alt = (
+        "Left, three boxes in a row: up, activation, down. Right, the input goes into two boxes, "
+        "gate and up. SiLU follows the gate, both results are multiplied, and down follows."
+    )
+    return fig, caption, alt
+
+
 def norms_in_two_dimensions(layer_norm: Norm, rms_norm: Norm) -> Drawn:
     """Draw five vectors of two numbers before and after each norm."""
     x = torch.tensor([[3, 1.5], [2, -1], [-0.7, 0.5], [-3, -2], [-0.5, 2.5]])

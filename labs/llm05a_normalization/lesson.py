@@ -122,8 +122,8 @@ def only_attention_reads_other_tokens(run: Run):
 #
 # Two details matter when you write them. All means run over the last axis only: each token is
 # normed alone. And $\sigma^2$ is divided by $d$, not by $d - 1$ as in `Tensor.std`. Training often
-# uses 16-bit numbers, which are too coarse for these means. So both norms compute in float32 at
-# least, with `wide`, and convert only the result.
+# uses 16-bit numbers, which are too coarse for these means. So both norms first convert $x$ to
+# float32 with `wide`, and convert only the result back. `wide` leaves float64 as it is.
 #
 # **Why not BatchNorm?** In image networks, BatchNorm takes the mean and the variance of each entry
 # over all examples of a batch. In a decoder, these would include the other texts and the later
@@ -205,7 +205,7 @@ class RMSNorm(nn.Module):
 #
 # The figure shows it for vectors of two numbers. RMSNorm moves each vector along its ray to the
 # circle of radius $\sqrt 2$, where the mean square is 1. LayerNorm first moves it to the line where
-# the mean is 0. Only two results are left: of two unequal numbers, LayerNorm keeps which is larger.
+# the mean is 0. Only two results are left: they show which number is larger, and no more.
 #
 # A step of $x$ along a forgotten direction can't change the loss. So with $\varepsilon = 0$, the
 # gradient that arrives at $x$ has no part along it. LLM05a+ derives it.
@@ -293,7 +293,8 @@ def epsilon_belongs_inside_the_root(run: Run):
 #
 # $$\text{FFN}(x) = W_2\,f(W_1 x)$$
 #
-# $f$ is the **activation**. Without it the matrices would be one, $W_2 W_1$. Three are common:
+# $f$ is the **activation**. Without it, a single matrix, $W_2 W_1$, could replace the two. Three
+# activations are common:
 #
 # $$\text{ReLU}(x) = \max(0, x) \qquad \text{GELU}(x) = x\,\Phi(x) \qquad
 # \text{SiLU}(x) = x\,\sigma(x)$$
@@ -310,10 +311,13 @@ def epsilon_belongs_inside_the_root(run: Run):
 # $$\text{SwiGLU}(x) =
 # W_\text{down} \left(\text{SiLU}(W_\text{gate}\,x) \odot W_\text{up}\,x\right)$$
 #
-# So each entry of $W_\text{up}\,x$ is multiplied by SiLU of a number $z$. For large $z$ this factor
-# is nearly $z$; for negative $z$ it lies between −0.28 and 0. With SiLU the layer is called
-# **SwiGLU**, the FFN of Llama and of many models after it. Shazeer found lower losses with a gate
-# and offers no explanation. LLM05a+ races it.
+# With SiLU the layer is called **SwiGLU**, the FFN of Llama and of many models after it. Shazeer
+# found lower losses with a gate and offers no explanation. LLM05a+ races it.
+#
+# **By hand.** Let $W_\text{gate}\,x = (2, -1)$ and $W_\text{up}\,x = (3, 3)$. The gate is
+# $(\text{SiLU}(2), \text{SiLU}(-1)) = (1.76, -0.27)$, so $W_\text{down}$ reads the products
+# $(5.28, -0.81)$. So the name is loose: this gate can multiply an entry by more than 1, or by a
+# negative number down to −0.28.
 #
 # **Its width.** A gate costs a third matrix. For a fair comparison, the number of parameters should
 # stay the same as with two matrices of $d \times 4d$:
@@ -323,12 +327,12 @@ def epsilon_belongs_inside_the_root(run: Run):
 #
 # This is rounded up to a multiple of 8 or 256, sizes at which matrix products run fast. With $d$ =
 # 4,096, $8d/3$ is 10,922.7. The next multiple of 256 is the 11,008 of Llama-2-7B. Attention has
-# four matrices of $d \times d$, so a gated FFN holds two thirds of a block's parameters.
+# four matrices of $d \times d$, so either FFN holds about two thirds of a block's parameters.
 
 
 # %% Activations and SwiGLU
 def gelu(x: Tensor) -> Tensor:
-    """Return x times the normal distribution function."""
+    """Return x · Φ(x), with Φ(x) = (1 + erf(x / √2)) / 2."""
     return x * (1 + torch.erf(x / math.sqrt(2))) / 2
 
 
@@ -390,6 +394,7 @@ def swiglu_fits_the_same_budget(run: Run):
     plain, gated, wider = map(small_gpt.parameters, layers)
     run.check("d = 48: parameters, SwiGLU − plain FFN", gated - plain, equals=0, decides=True)
     run.check("width of Llama-2-7B, d = 4,096", gated_width(4096, 256), equals=11_008)
+    figures.show(run, "gate", figures.feed_forward_layers())
     functions = {"ReLU": F.relu, "GELU": gelu, "SiLU": silu}
     titles = ("GELU and SiLU dip below zero", "Only ReLU's slope jumps")
     drawn = figures.activations(functions, titles, "Three activations and their slopes.")
@@ -601,7 +606,7 @@ def make_decoder(name: str, sizes: Sizes) -> Decoder:
 #   as small as the spread of the seeds would say nothing.
 # - **Three seeds.** A seed decides the random start and the windows of text.
 # - **Enough steps.** The loss of a model that is no better than the baseline says little about its
-#   blocks. `tiny` takes 200 steps of 16 texts with 16 characters. Look whether each curve falls
+#   blocks. `tiny` takes 200 steps of 16 texts with 16 characters. Check that each curve falls
 #   below the baseline.
 #
 # There is no **warm-up**, a slow rise of the rate at the start, which LLM05b adds. Xiong et al.
