@@ -609,7 +609,7 @@ def approximations_of_gelu_are_other_functions(run: Run):
     run.check("by tanh: largest error", by_tanh, at_least=1e-5, because=because, decides=True)
     run.check("by x·σ(1.702x)", by_swish, at_least=1e-5, because=because, decides=True)
     functions = {"SiLU": F.silu, "GELU": gelu, "Swish, k = 4": swish, "ReLU": F.relu}
-    titles = ("A larger k bends sharper", "A larger k: a steeper slope")
+    titles = ("A larger k bends sharper", "The slope rises faster, too")
     caption = "The family x·σ(kx): a larger k makes a sharper bend."
     figures.show(run, "family", figures.activations(functions, titles, caption))
     return f"By tanh: {by_tanh:.4f} at most. By x·σ(1.702x): {by_swish:.3f}."
