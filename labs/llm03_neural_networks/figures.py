@@ -291,9 +291,9 @@ def backward_shapes() -> Drawn:
     g = ("g", "Bm", "C2")
     rows = (
         ("forward", "·+=", (x, ("wᵀ", "nm", "C1"), ("bias", "1m", "C3"), ("y", "Bm", "C2"))),
-        ("backward", "·=", (g, ("w", "mn", "C1"), ("dx", "Bn", "C0"))),
-        ("backward", "·=", (("gᵀ", "mB", "C2"), x, ("dw", "mn", "C1"))),
-        ("backward", "·=", (("1", "1B", "C6"), g, ("dbias", "1m", "C3"))),
+        ("back to x", "·=", (g, ("w", "mn", "C1"), ("dx", "Bn", "C0"))),
+        ("back to w", "·=", (("gᵀ", "mB", "C2"), x, ("dw", "mn", "C1"))),
+        ("back to bias", "·=", (("1", "1B", "C6"), g, ("dbias", "1m", "C3"))),
     )
     places = {"·": 2.75, "+": 4.9, "=": 7.1}
     starts = {"·": 3.4, "+": 5.6, "=": 7.9}  # of the block behind a sign

@@ -487,7 +487,7 @@ def our_module_replaces_the_librarys(run: Run):
 # $$
 #
 # **New here: $x$ may have several batch axes**, for example texts and the tokens of each. All
-# inputs along all these axes used the same weight and bias, so both sums over $r$ run over all of
+# rows along all these axes used the same weight and bias, so both sums over $r$ run over all of
 # them. The figure shows the shapes. While $B$, $n$ and $m$ differ, only one order of the factors
 # fits. In a square layer, $n = m$, a wrong transpose raises no error.
 #
