@@ -86,8 +86,8 @@ def compare(
     run: Run, arms: dict[str, tuple[Mixer, ...]]
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Return the accuracy of recall and the loss on text, three seeds each, by arm."""
-    tokens = recall_batch(1000)
-    windows = small_gpt.shakespeare().windows(256, 64)
+    tokens = recall_batch(500)
+    windows = small_gpt.shakespeare().windows(128, 64)
     right: dict[str, list[float]] = {}
     loss: dict[str, list[float]] = {}
     for arm, mixers in arms.items():

@@ -611,7 +611,7 @@ def each_part_has_its_job(run: Run):
 
     Predict: which of the four columns of the kernel can be set to 0 without harm?
     """
-    tokens = recall_batch(1000)
+    tokens = recall_batch(400)
     models = [trained(run, ARMS["hybrid"], "recall", seed) for seed in run.seeds(3)]
     rows = [knock_outs(model, tokens) for model in models]
     right = {name: [row[name] for row in rows] for name in rows[0]}

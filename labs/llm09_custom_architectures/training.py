@@ -130,6 +130,7 @@ def read(model: Any, down: int, right: int, seed: int | None = None) -> float:
 
 
 CORNERS = [(-MARGIN, 0), (MARGIN, 0), (0, -MARGIN), (0, MARGIN)]  # down and right
+ACROSS = [(0, x) for x in range(-MARGIN, MARGIN + 1)]
 
 
 def accuracies(
@@ -149,15 +150,14 @@ def accuracies(
     curves: dict[str, list[float]] = {}
     rows = []
     for name, (kind, shuffle) in arms.items():
-        pairs = [
-            (reader(run, kind, seed, shuffle), seed if shuffle else None) for seed in run.seeds(3)
-        ]
-        centred = [read(model, 0, 0, order) for model, order in pairs]
-        moved[name] = [mean(read(model, *at, order) for at in CORNERS) for model, order in pairs]
-        curves[name] = [
-            mean(read(model, 0, x, order) for model, order in pairs)
-            for x in range(-MARGIN, MARGIN + 1)
-        ]
+        right: list[dict[tuple[int, int], float]] = []  # of each seed, by shift
+        for seed in run.seeds(3):
+            model = reader(run, kind, seed, shuffle)
+            order = seed if shuffle else None
+            right.append({at: read(model, *at, order) for at in {*CORNERS, *ACROSS}})
+        centred = [accuracy_at[0, 0] for accuracy_at in right]
+        moved[name] = [mean(accuracy_at[at] for at in CORNERS) for accuracy_at in right]
+        curves[name] = [mean(accuracy_at[at] for accuracy_at in right) for at in ACROSS]
         rows.append([name, mean(centred), mean(moved[name])])
         if not shuffle:
             because = "nine of ten: it has learned the digits"
