@@ -165,14 +165,14 @@ def the_depth_law_holds_in_its_band(run: Run):
 # moves the output by an amount that does not depend on $L$. The argument of their section 4,
 # roughly: a branch has two matrices that start $\beta$ times as large. If the first changes a
 # little, the second passes the change on times $\beta$, and the norm divides it by about $\alpha$.
-# The step is the gradient, which has passed the same two and carries $\beta/\alpha$, too. So each
-# matrix moves the output by $\beta^2/\alpha^2$. With two branches of two matrices in each of $L$
-# blocks this makes about
+# The step is the gradient. On its way back it has passed the same matrix and the same norm, so it
+# carries another $\beta/\alpha$. So each matrix moves the output by $\beta^2/\alpha^2$. With two
+# branches of two matrices in each of $L$ blocks this makes about
 #
 # $$2L \cdot \frac{\beta^2 + \beta^2}{\alpha^2}$$
 #
-# Set this to 1, and $\alpha^2 = 4L\beta^2$. Of all such pairs they take $\alpha = (2L)^{1/4}$. For
-# $L = 24$, $\alpha = 2.63$.
+# Set this to 1, and $\alpha^2 = 4L\beta^2$. The argument leaves the choice among such pairs open;
+# they take $\alpha = (2L)^{1/4}$. For $L = 24$, $\alpha = 2.63$.
 #
 # The argument is rough: it ignores that a change also passes through the later blocks. It predicts
 # that Post-LN's output moves in proportion to $L$.
@@ -661,13 +661,14 @@ def ports_are_compared_number_by_number(run: Run):
 #   neighbours are only $1/s$ apart, and telling neighbours apart is the fast pairs' task.
 # - **A larger base**, "NTK-aware" (bloc97 2023), takes $\theta \cdot s^{D/(D - 2)}$. This divides
 #   the slowest frequency, $\theta^{-(D - 2)/D}$, by $s$ and leaves the fastest at 1. The others are
-#   in between.
+#   in between. With $s = 8$, pair 2 is divided by $8^{2/5} = 2.3$: in $8T$ it turns 1.6 times, so
+#   it still meets new angles, as pairs 3 and 4 do.
 # - **YaRN** (Peng et al. 2023) decides pair by pair. It counts the turns in training,
 #   $r_i = T\omega_i/2\pi$. It keeps $\omega_i$ where $r_i > \beta$ and divides it by $s$ where
 #   $r_i < \alpha$. In between it mixes both, with the weight $(r_i - \alpha)/(\beta - \alpha)$ for
-#   the unchanged frequency. For Llama they take $\alpha = 1$ and $\beta = 32$. YaRN also
-#   multiplies all scores by $(0.1 \ln s + 1)^2$, which they fitted on Llama. A last row of
-#   the table leaves this scale out.
+#   the unchanged frequency. For Llama they take $\alpha = 1$ and $\beta = 32$. YaRN also multiplies
+#   all scores by $(0.1 \ln s + 1)^2$, which they fitted on Llama. The table's last row leaves this
+#   scale out, to see what the frequencies alone do.
 #
 # Our pairs turn at most 10 times, so $\beta = 32$ would change all of them. We take $\beta = 4$: a
 # pair stays as it is if it has turned at least four times. We chose it before the first run and did
@@ -822,6 +823,8 @@ def yarn_reads_on_best(run: Run):
         gain = lower_limit(difference(costs[name, LONG, False], bare[-1]))
         what = f"8 times: {name} − YaRN without its scale, lower 95 % limit of three seeds"
         run.measure(what, gain, unit="nats", **bound)
+    more = difference(costs["YaRN", LONG, False], bare[-1])
+    run.measure("8 times: YaRN − YaRN without its scale", more, unit="nats")
     for name in METHODS:
         after = costs[name, LONG, True]
         run.measure(f"8 times, trained on, {name}: cost of length", after, unit="nats")
@@ -847,6 +850,8 @@ Medians, with the range over three seeds, in nats:
 - At a rate of 0.01 without warm-up the loss is below the unigram by: Post-LN
   {rates(f"Post-LN, {below}")}, DeepNorm {rates(f"DeepNorm, {below}")}, Pre-LN
   {rates(f"Pre-LN, {below}")}, sandwich {rates(f"sandwich, {below}")}.
+- Unchanged weights, 8 times the length: with its scale of the scores, YaRN costs more by
+  {long("8 times: YaRN − YaRN without its scale")}.
 - Trained a little on texts of 8 times the length, reading them costs: plain RoPE
   {long(f"{trained_on}, plain RoPE: cost of length")}, interpolation
   {long(f"{trained_on}, interpolation: cost of length")}, a larger base
@@ -860,8 +865,13 @@ Medians, with the range over three seeds, in nats:
 # - A derived band says more than a fitted line: what a block adds to the stream lies between what
 #   the FFN adds and 1 more.
 # - DeepNorm keeps its promise for gradient descent on the matrices. Adam moves its output further
-#   with depth, and far less than Post-LN's.
-# - QK-norm bounds the scores by the gains, whatever the matrices are.
+#   with depth, and far less than Post-LN's. In our stacks DeepNorm, sandwich and Pre-LN bear a rate
+#   at which Post-LN learns nothing, even with warm-up.
+# - Choose by what must be bounded. DeepNorm bounds what a step of gradient descent changes, a
+#   sandwich what each branch adds, QK-norm the scores. QK-norm lies inside attention, so it goes
+#   with any placement.
+# - Without norms each block multiplies the stream: after 32 blocks it has grown more than a million
+#   times. Four blocks can be trained.
 # - A cast in the wrong place shifts entire tokens, and rounded angles ruin RoPE far from the start.
 # - To read on with RoPE, keep what the fast pairs know and bring the slow pairs back into the arc
 #   that they have seen. YaRN decides this pair by pair.

@@ -20,8 +20,15 @@ COLOURS = {"Post-LN": "C1", "Pre-LN": "C0"}
 
 
 def label_ends(ax: Axes, ends: dict[str, tuple[float, float]], colours: dict[str, str]) -> None:
-    """Write names beside the right ends of lines, moved apart where they would overlap."""
+    """Write names beside the right ends of lines, moved apart where they would overlap.
+
+    The horizontal grid ends with the lines, so that it doesn't strike a name through.
+    """
     low, high = ax.get_ylim()
+    end = ax.transData.transform((max(x for x, _ in ends.values()), low))
+    share = ax.transAxes.inverted().transform(end)[0]
+    for line in ax.get_ygridlines():
+        line.set_xdata((0, share))
     logarithmic = ax.get_yscale() == "log"
 
     def height(y: float) -> float:  # share of the axis

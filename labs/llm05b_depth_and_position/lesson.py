@@ -32,11 +32,10 @@ FFN_ADDS = 0.2329  # to the stream's mean square: section 2 derives it
 
 # %% [markdown]
 # ## 1. A stack, and attention in half a page
-# A transformer turns each token into a vector of $d$ numbers and passes the vectors through $L$
-# blocks. The vectors between the blocks are the **residual stream** $x$. A block adds two outputs
-# to the stream: **attention** mixes tokens, and the **feed-forward layer** (FFN) treats each token
-# alone. LLM05a wrote both blocks: a norm stands before each branch (**Pre-LN**, or Pre-Norm) or
-# after each sum (**Post-LN**).
+# A transformer turns each token into a vector of $d$ numbers and passes them through $L$ blocks.
+# The vectors between the blocks are the **residual stream** $x$. A block's two **branches** add to
+# it: **attention** mixes tokens, the **feed-forward layer** (FFN) treats each token alone. LLM05a
+# puts a norm before each branch (**Pre-LN**, or Pre-Norm) or after each sum (**Post-LN**).
 #
 # Attention computes three vectors for each token. The **query** $q = W_q x$ is what the token looks
 # for, the **key** $k = W_k x$ is what it can be found by, and the **value** $v = W_v x$ is what it
@@ -47,7 +46,7 @@ FFN_ADDS = 0.2329  # to the stream's mean square: section 2 derives it
 # Take $q = (2, 0)$ and three tokens. Their keys are $(1, 0)$, $(0, 1)$ and $(1, 1)$, their values
 # 1, 5 and 3. The products are 2, 0 and 2, the scores 1.41, 0 and 1.41, the weights 0.446, 0.108 and
 # 0.446, and the output is 2.33. Now swap the first two tokens: the output is the same. A query does
-# not see the order of the tokens before it. So attention needs positions, from section 6 on.
+# not see the order of the tokens before it. So attention needs positions. Section 6 adds them.
 #
 # One softmax gives one set of weights. So a model has $H$ **heads**: each has $D = d/H$ of the $d$
 # entries of $q$, $k$ and $v$, and a last matrix $W_o$ mixes their outputs. `stack.py` has attention
@@ -95,10 +94,9 @@ def build(placement: str, layers: int, d: int, seed: int, position: Any = None) 
 # the last block? The **size** of a vector is here the root of the mean square of its entries.
 #
 # **Forwards.** In Post-LN a norm follows each sum, so the size is 1 after every block. In Pre-LN
-# nothing normalizes the stream. Each branch reads a normalized input and adds an output. The
-# outputs are independent and have mean 0, so their products cancel on average, and the mean squares
-# add up. If the blocks add a mean square of $c$ on average, the size after $L$ of them is
-# $\sqrt{1 + cL}$.
+# nothing normalizes the stream. Each branch reads a normalized input and adds an output. The last
+# matrix of a branch is random with mean 0, so output times stream is 0 on average, and mean squares
+# add up. If a block adds $c$ on average, the size after $L$ of them is $\sqrt{1 + cL}$.
 #
 # We can bound $c$ for our start, where matrices have entries of the variance 2/(inputs + outputs).
 # The FFN goes from $d$ to $4d$ and back. A hidden unit is a sum of $d$ terms, so it has the
@@ -112,12 +110,12 @@ def build(placement: str, layers: int, d: int, seed: int, position: Any = None) 
 # **Backwards.** In Pre-LN the last norm divides the stream by its size. Its derivative contains the
 # same division: if the stream is 4 times as large, its gradient is a quarter. The last block's
 # weights get less gradient, too, because its branches read a normalized input and add to this
-# stream. But their gradient falls less than the stream grows. It is a sum over tokens, and
-# attention makes the tokens more alike with depth, so the terms of this sum cancel less. Post-LN's
-# last block has no such factor. Xiong et al. (2020, Theorem 1) bound the gradient of the last FFN
-# from above: the bound shrinks with $L$ in Pre-LN and contains no $L$ in Post-LN.
-#
-# The probe measures norms: the root of the sum of *all* squares, over all parameters of a module.
+# stream. But their gradient falls less than the stream grows. It has a term for each token, and
+# attention makes tokens more alike with depth, so the terms cancel less. Post-LN's last block has
+# no such factor, so alike tokens can make its gradient rise with depth. Theorem 1 of Xiong et al.
+# (2020) bounds the last FFN's gradient from above. Its bound shrinks with $L$ in Pre-LN, not in
+# Post-LN. The probe measures norms: the root of the sum of *all* squares, over all parameters of a
+# module.
 
 
 # %% Probes
@@ -177,10 +175,12 @@ def pre_norm_lets_the_stream_grow(run: Run):
 # so its first step moves each weight by the full learning rate, whether its gradient is large or
 # small. How far does the output move when the weights of a block move a little? In Pre-LN the
 # stream that leaves block $l$ has the size $\sqrt{1 + cl}$. A change of fixed size in that block
-# turns the stream by a smaller angle the larger $l$ is. The gradient says how far the loss moves,
-# so it falls with $l$ in the same way. In Post-LN the stream has the size 1 everywhere, and a late
-# block has as large a share of it as an early block. The experiment moves one block at a time: each
-# entry of its matrices goes up or down by the same amount at random.
+# turns the stream by a smaller angle the larger $l$ is. The later blocks read the turned stream, so
+# what they add turns, too. The last norm removes the size, and the angle remains. The gradient says
+# how far the loss moves when a weight moves a little, so it falls with $l$ in the same way. In
+# Post-LN the stream has the size 1 everywhere, and a late block has as large a share of it as an
+# early block. The experiment moves one block at a time: each entry of its matrices goes up or down
+# by the same amount at random. Adam's first step goes by the gradient's signs; LLM05b+ takes it.
 
 
 # %% One block moves
@@ -343,8 +343,7 @@ def a_layer_can_be_asked(run: Run):
 # A layer can also be wrong because its weights come from another model. **RMSNorm** divides a
 # token's numbers by their root mean square, which gives $\hat x$, and multiplies by a learned gain
 # $\gamma$ (LLM05a). Llama and Gemma differ in two details. They show in **bfloat16**, which stores
-# a number to 8 significant bits. Rounding to it changes a number by at most $2^{-8}$, or 0.4 %, of
-# itself.
+# a number to 8 significant bits. Rounding to it changes a number by at most $2^{-8}$, or 0.4 %.
 #
 # - **Casts.** Both compute $\hat x$ in float32. Llama rounds $\hat x$ to bfloat16, multiplies by
 #   $\gamma$ and rounds again: two errors. Gemma multiplies in float32 and rounds once.
@@ -409,11 +408,10 @@ def gemma_rounds_once_and_stores_small_changes(run: Run):
 # ## 6. RoPE: positions as rotations
 # Positions can enter at three points. The code calls them `embed`, `turn` and `bias`. LLM05a adds
 # **sinusoids** or a **learned table** to the stream (`embed`). Then $W_q$ and $W_k$ mix positions
-# with content, and $q \cdot k$ has four parts: content with content, content with position,
-# position with content, position with position. Three of them change when both tokens move on
-# together. **RoPE** (Su et al. 2021) acts later, on queries and keys (`turn`). It takes
-# neighbouring entries $(a, b)$ of $q$ as a point in the plane and rotates it by an angle that grows
-# with the position $t$:
+# with content, and $q \cdot k$ has four parts: content or position of one token with content or
+# position of the other. Three of these parts change when both tokens move together. **RoPE** (Su et
+# al. 2021) acts later, on queries and keys (`turn`). It takes neighbouring entries $(a, b)$ of $q$
+# as a point in the plane and rotates it by an angle that grows with the position $t$:
 #
 # $$a' = a\cos(\omega_i t) - b\sin(\omega_i t), \quad b' = a\sin(\omega_i t) + b\cos(\omega_i t)$$
 #
@@ -480,7 +478,7 @@ def rope_scores_by_distance(run: Run):
     run.check(f"RoPE: {what}", spread[0], at_most=1e-4, because=because, decides=True)
     because = "the partner: terms of size 1 in positions"
     run.check(f"sinusoids: {what}", spread[1], at_least=0.1, because=because, decides=True)
-    return f"The angle between them is −2 instead of 2, and cos(−2) = {math.cos(-2):.3f}, too."
+    return f"cos(−2) = {math.cos(-2):.3f}, too. Where q and k differ, the sign counts."
 
 
 # %% [markdown]
@@ -550,13 +548,11 @@ def layouts_convert(run: Run):
 # slope. For $H$ heads, with $H$ a power of 2, the slopes are $2^{-8i/H}$ for $i = 1, \ldots, H$.
 # Eight heads have 1/2, 1/4, … 1/256: the first looks at a few tokens, the last at hundreds.
 #
-# **NoPE** has no positions: in the first block two given tokens have the same score at all places.
-# The causal mask still reveals a little: the first token sees one, the second two (Haviv et al.
-# 2022).
+# **NoPE** has no positions: in the first block two given tokens have the same score everywhere. The
+# mask still reveals a little: the first token sees one, the second two (Haviv et al. 2022).
 #
-# **What they cost.** The table has $d$ parameters for each position; the others have none. RoPE
-# takes 3 operations for each entry of $q$ and $k$, which took $2d$ to compute. ALiBi takes 2 for
-# each score, which took $2D$.
+# **Cost.** The table has $d$ parameters for each position, the others none. RoPE takes 3 operations
+# for an entry of $q$ or $k$, which took $2d$. ALiBi takes 2 for a score, which took $2D$.
 
 
 # %% ALiBi
@@ -683,13 +679,17 @@ Medians, with the range over the seeds, in nats: the higher rate lowers the loss
 # ## What to remember
 # - Pre-LN lets the stream grow, and its late blocks get less gradient. In Post-LN the stream keeps
 #   its size, and its last block's gradient does not shrink with depth.
-# - Adam divides by the gradient's size. What counts is how far a step moves the output. The last
-#   Post-LN block moves it several times as far as the last Pre-LN block.
+# - Adam divides by the gradient's size. What counts is how far a step moves the output. In
+#   untrained stacks the last Post-LN block moves it several times as far as the last Pre-LN block.
 # - Post-LN's early blocks can lose their gradient in training. Warm-up helps; Pre-LN does without.
 # - Weights made for another norm or layout raise no error. Test a layer with chosen inputs.
 # - RoPE and ALiBi act on scores and know distances. Positions in the stream mix with content.
-# - ALiBi reads far beyond the trained length. RoPE does not by itself; LLM05b+ reduces the cost.
-#   NoPE loses little on longer texts, but its loss is higher at the trained length.
+# - For texts longer than in training and unchanged weights, choose ALiBi. It reads on at almost no
+#   cost. But our model's loss doesn't fall there: it gains nothing from the far text. Press et al.
+#   (appendix B) suspect the same. NoPE loses little, too, but its loss is higher at the trained
+#   length.
+# - RoPE does not make far tokens weigh less, and most of today's models use it, such as Llama and
+#   Qwen. It reads on if its frequencies are adapted (LLM05b+).
 #
 # **Read on**: Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture* · Liu et
 # al. 2020, *Understanding the Difficulty of Training Transformers* · Su et al. 2021, *RoFormer* ·

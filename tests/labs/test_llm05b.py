@@ -67,6 +67,25 @@ def test_a_later_token_changes_no_earlier_logits():
     assert torch.equal(model(tokens)[:, :-1], model(other)[:, :-1])
 
 
+def test_later_pre_norm_blocks_pass_the_angle_on_by_which_a_block_turns_the_stream():
+    model = lab.build("Pre-LN", 16, 64, 0).double()
+    streams = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda *a: streams.append(a[2].detach()))
+    windows = small_gpt.shakespeare().windows(2, 32)[:, :-1]
+    model(windows)
+    for matrix in (p for p in model.blocks[3].parameters() if p.dim() > 1):
+        matrix.data += 1e-5 * randn(*matrix.shape, seed=1).sign()
+    model(windows)
+    before, after = (
+        nn.functional.normalize(torch.stack(s), dim=-1) for s in (streams[:16], streams[16:])
+    )
+    angles = (after - before).square().mean((1, 2, 3)).sqrt()  # of small angles, by block
+    assert angles[2] == 0
+    # If later blocks didn't turn, the angle would fall as the stream grows: here to half.
+    assert 1 / math.sqrt(2) < angles[15] / angles[3] < math.sqrt(2)
+
+
 def test_what_the_ffn_adds_is_an_integral():
     z = torch.linspace(-12, 12, 200_001, dtype=torch.float64)
     density = (-z.square() / 2).exp() / math.sqrt(2 * math.pi)
