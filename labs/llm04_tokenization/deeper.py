@@ -54,9 +54,10 @@ lab = Lab("LLM04+")
 # A second pattern makes encoding fast. A **stretch** is a piece of text at whose ends the split
 # pattern always cuts, whatever stands around it. So stretches can be encoded one by one and
 # remembered. With GPT-2's pattern a cut is safe between any visible character and the whitespace
-# after it. With GPT-4's this whitespace must be a **blank**, which doesn't end a line. Take `end!`
-# and a line end: GPT-4's pattern makes one word of `!` and the line end, so encoding them apart
-# would give other ids.
+# after it: `I·don't··know` has the stretches `I`, `·don't` and `··know`, which are one, two and two
+# words. With GPT-4's this whitespace must be a **blank**, which doesn't end a line. Take `end!` and
+# a line end: GPT-4's pattern makes one word of `!` and the line end, so encoding them apart would
+# give other ids.
 #
 # Python's strings can hold what no text should: **surrogates**, code points D800 to DFFF, of which
 # two together stand for one character in UTF-16. UTF-8 has no bytes for half a pair. tiktoken
@@ -437,30 +438,6 @@ class BPE:
             raise ValueError(f"{path} holds no tokenizer: {error!r}") from error
 
 
-class Counted(dict[Pair, int]):
-    """The merges, counting how often a pair is looked up."""
-
-    looked_up = 0
-
-    def get(self, pair: Pair, default: Any = None) -> Any:
-        self.looked_up += 1
-        return super().get(pair, default)
-
-    def __contains__(self, pair: object) -> bool:
-        self.looked_up += 1
-        return super().__contains__(pair)
-
-
-Encoder = Callable[[bytes, dict[Pair, int]], list[int]]
-
-
-def look_ups(encode: Encoder, word: bytes, made: dict[Pair, int]) -> float:
-    """Return how often an encoder looks up a pair, for each byte of the word."""
-    counted = Counted(made)
-    encode(word, counted)
-    return counted.looked_up / len(word)
-
-
 @lab.experiment
 def buckets_look_up_three_pairs_a_letter(run: Run):
     """With buckets, a word takes at most three look-ups a letter, and gets the same ids.
@@ -473,11 +450,11 @@ def buckets_look_up_three_pairs_a_letter(run: Run):
     wrong = sum(encode_long_word(word, bpe.made) != encode_word(word, bpe.made) for word in words)
     run.check(f"of {len(words)} words, those with other ids", wrong, equals=0, decides=True)
     lengths = (1000, 10_000, 100_000)
-    counts = [look_ups(encode_long_word, letters[:n], bpe.made) for n in lengths]
+    counts = [batches.look_ups(encode_long_word, letters[:n], bpe.made) for n in lengths]
     because = "fewer than n pairs at the start, and two for each of fewer than n merges"
     name = f"look-ups a letter, {lengths} letters"
     run.check(name, counts, at_most=3, because=because, decides=True)
-    simple = look_ups(encode_word, letters[:1000], bpe.made)
+    simple = batches.look_ups(encode_word, letters[:1000], bpe.made)
     because = "every round looks up every pair, and a word of 1,000 letters takes over 20 rounds"
     run.check("round by round, 1,000 letters", simple, at_least=10, because=because)
     times = {"with buckets": encode_long_word, "round by round": encode_word}
@@ -493,12 +470,13 @@ def buckets_look_up_three_pairs_a_letter(run: Run):
     name = "100,000 letters: our time ÷ tiktoken's"
     run.measure(name, ratio, expect_at_most=10, because="the same growth, in Python", timed=True)
     figures.show(run, "growth", figures.growth(taken))
-    slow = taken["round by round"]
+    slow, fast = taken["round by round"], taken["with buckets"]
     few, many = (batches.merges_used(bpe.encode(text[:n]), bpe.merges) for n in (5000, 10_000))
     return (
         f"Round by round, 10,000 letters take {slow[10_000] / slow[5000]:.1f} times as long as "
         f"5,000: twice the letters, and {many} rounds, not {few}. Buckets take "
-        f"{taken['with buckets'][10_000] / slow[10_000]:.1%} of that time."
+        f"{fast[10_000] / slow[10_000]:.1%} of that time; for 20 times the letters they "
+        f"take {fast[10_000] / fast[500]:.0f} times as long."
     )
 
 
@@ -689,13 +667,21 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
 
 # %% [markdown]
 # ## 6. The other families
+# Take the tokens `lo`, `er`, `wer` and `low`, learned in this order, and the bytes. How do three
+# families write `lower`? BPE makes `lo`, then `er`, then `wer`, which was learned before `low`:
+# `lo`, `wer`.
+#
 # **WordPiece** (Schuster & Nakajima 2012; Devlin et al. 2019) takes the longest token that fits,
-# again and again, and marks tokens inside a word by `##`. A word that it can't write becomes
-# **UNK**, unknown, which counts as a single token. Inside a word, even a single byte needs a token
-# with `##`, and rare bytes have none. Its authors merge the pair that makes the text most probable;
-# `tokenizers` merges the most frequent one, as BPE does. **Unigram** (Kudo 2018) gives each token a
-# probability and writes a text in the most probable way. Training starts with too many tokens, and
-# repeatedly drops those that the text needs least: without them its probability hardly falls.
+# again and again, and marks tokens inside a word by `##`: `low`, `##er`. Inside a word, even a
+# single byte needs a token with `##`, and rare bytes have none. A word that it can't write becomes
+# **UNK**, unknown, which counts as a single token. In training, its authors merge the pair that
+# makes the text most probable; `tokenizers` merges the most frequent one, as BPE does.
+#
+# **Unigram** (Kudo 2018) gives each token a probability and writes a text in the most probable way.
+# Let `low` and `er` have 0.01 and 0.03, `lo` and `wer` 0.02 and 0.001. Then 0.01 × 0.03 = 0.0003 is
+# more than 0.02 × 0.001 = 0.00002, so it writes `low`, `er`. Training starts with too many tokens,
+# and repeatedly drops those that the text needs least: without them its probability hardly falls.
+#
 # **SentencePiece** (Kudo & Richardson 2018) is a library that trains BPE or Unigram on characters
 # and writes a space as ▁.
 #
@@ -737,7 +723,7 @@ def bytes_underneath_lose_nothing(run: Run):
     tokenizer = smollm2_tasks.tokenizer()
     dropped = tokenizer.decode(tokenizer("a\x04b").input_ids)
     run.check("what SmolLM2's returns of a, the byte 04 and b", dropped, equals="ab")
-    return f"Of the words in unseen plays {share:.0%} are lost; of BPE's tokens none."
+    return f"Words of unseen plays that no token writes: {share:.0%}. BPE and Unigram lose nothing."
 
 
 # %% [markdown]
@@ -750,9 +736,10 @@ def bytes_underneath_lose_nothing(run: Run):
 #
 # **Padding** follows from unequal lengths. There are two ways out.
 #
-# **Buckets**: shuffle the texts, take as many as 50 batches need, sort these by length, and cut
-# them into batches of similar lengths. Then shuffle the batches: otherwise each 50 go from short to
-# long texts. (That changes no padding, so `bucketed` leaves it out.)
+# **Buckets**, here of texts, not of places: shuffle the texts, take as many as 50 batches need,
+# sort these by length, and cut them into batches of similar lengths. Then shuffle the batches:
+# otherwise each 50 go from short to long texts. (That changes no padding, so `bucketed` leaves it
+# out.)
 #
 # **Packing**: write all texts one after another, each followed by an end token, and cut the long
 # row into rows of equal length. Only the last row needs padding. A text may be cut in two, and

@@ -213,8 +213,8 @@ def answers(spelled: dict[str, list[float]], completed: Completions) -> Drawn:
     """Draw the results with letters and with tokens, and what follows a space."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=[1, 1.6])
     words = len(next(iter(spelled.values())))
-    left.set_title(f"Words spelled right, of {words}", size=11)
-    left.set_ylabel("share")
+    left.set_title("It spells better from letters", size=11)
+    left.set_ylabel(f"share of {words} words spelled right")
     after = {
         "the word,\nno space": completed.word,
         "the word,\nafter a space": completed.word_after_space,
@@ -273,7 +273,7 @@ def growth(times: dict[str, dict[int, float]]) -> Drawn:
         ax.loglog(lengths_, [*seconds.values()], "o-", color=f"C{i}")
         ax.text(lengths_[-1] * 1.1, seconds[lengths_[-1]], name, color=f"C{i}", va="center", size=9)
     longest = max(max(seconds) for seconds in times.values())
-    ax.set(xlim=(400, longest * 6), xlabel="letters in the word", ylabel="seconds")
+    ax.set(xlim=(400, longest * 6), xlabel="letters in the word", ylabel="seconds of CPU time")
     ax.set_title("Buckets encode long words much faster")
     return (
         fig,
@@ -300,7 +300,7 @@ def vocabulary_size(sizes: list[int], lengths_: dict[str, list[float]], bits: li
         ax.set(xlabel="ids in the vocabulary")
     return (
         fig,
-        "A vocabulary of the plays grows.",
+        "Vocabularies learned from the plays. Fewer bits per byte are better.",
         "Two line plots over the size of the vocabulary: bytes per token for four kinds of text, "
         "and bits per byte of the frequency model.",
     )

@@ -391,9 +391,10 @@ def an_injected_order_counts_more_than_the_same_text(run: Run):
     order = attacks.gains("order")
     neutral = attacks.gains("no order")
     gap, error = smollm2_tasks.difference(order, neutral)
-    name = "gain by injection: order − no order, minus two standard errors"
-    because = "a difference beyond chance"
-    run.measure(name, gap - 2 * error, expect_at_least=0, because=because, decides=True)
+    for name, other in (("order", [0.0] * len(order)), ("order − no order", neutral)):
+        sure = smollm2_tasks.beyond_chance(order, other)
+        name = f"gain by injection: {name}, minus two standard errors"
+        run.measure(name, sure, expect_at_least=0, because="beyond chance", decides=True)
     plain = mean(attacks.scores["order", "as text"]) - mean(attacks.scores["no order", "as text"])
     return (
         f"Injected, the order gains {mean(order):.1f} nats for BANANA, the other turn "
@@ -420,7 +421,7 @@ def an_injected_order_counts_more_than_the_same_text(run: Run):
 #
 # A token sees only itself and what stands before it. So padding *behind* a text is invisible to it,
 # and padding *before* it is not. On the right, read the prediction at the last real token; on the
-# left, give the model the mask. Left padding also shifts positions, which SmolLM2 ignores (LLM05b).
+# left, give the mask. Left padding shifts all positions alike, and SmolLM2 ignores that (LLM05b).
 #
 # A text that is too long is **truncated**: what lies beyond the limit is cut off.
 
@@ -476,8 +477,7 @@ def padding_on_the_left_needs_the_mask(run: Run):
     for name in ("left, with the mask", "right, read at the last real token, no mask"):
         run.check(name, changes[name], at_most=1e-3, because=because, decides=True)
     unmasked = "left, without the mask"
-    because = "a hundred times what rounding may do"
-    run.check(unmasked, changes[unmasked], at_least=0.1, because=because, decides=True)
+    run.check(unmasked, changes[unmasked], at_least=0.1, because="100 × rounding", decides=True)
     figures.show(run, "batch", figures.batch(texts, tokenizer, rows, changes))
     return (
         f"Without the mask, {moved[unmasked]} of {len(changes[unmasked])} prompts padded on the "
@@ -487,8 +487,8 @@ def padding_on_the_left_needs_the_mask(run: Run):
 
 # %% [markdown]
 # A batch of $B$ rows, the longest of length $L$, costs $B \times L$ steps: short rows cost as much
-# as long ones. Truncation costs text (LLM04+). So count tokens before you choose a limit. The table
-# below has the median and the 90th percentile of the blocks between empty lines in the plays.
+# as long ones. Truncation costs text (LLM04+). So count tokens before you choose a limit. Section 6
+# shows the median and the 90th percentile of the blocks between empty lines in the plays.
 #
 # ## 6. Real vocabularies
 # We encode the same texts with six vocabularies: ours, and five that come with well-known models.
@@ -500,9 +500,9 @@ def padding_on_the_left_needs_the_mask(run: Run):
 #   wide commas of Chinese become ordinary ones, and line ends become spaces, so its numbers for
 #   the plays and Python are too good.
 #
-# Learned from the same texts, more ids make shorter sequences (LLM04+): a text needs fewer steps
-# and more of it fits into a context. But every id needs a row of numbers in the model: SmolLM2's
-# 49,152 × 576 are 28 of its 135 million parameters. And a rare token is rarely trained.
+# Learned from the same texts, more ids make shorter sequences (LLM04+): fewer steps, and more text
+# in a model's **context**, the tokens that it can read at once. But every id needs parameters:
+# SmolLM2's 49,152 × 576 are 28 of its 135 million. And a rare token is rarely trained.
 
 
 # %% 6. Vocabularies compared
@@ -515,7 +515,8 @@ def byte_level_vocabularies_return_our_paragraphs(run: Run):
     ours = Tokenizer(trained(run))
     compared = [Vocabulary("ours", "byte BPE", len(ours.tokens), ours.pieces, ours.encode), *real()]
     columns, rows = vocabularies.compare(compared)
-    run.table("Bytes per token; tokens of a block; the cuts in a number", columns, rows)
+    run.table("Bytes per token", columns, rows)
+    run.table("Tokens of a block, and the cuts in a number", *vocabularies.blocks(compared))
     changed = {v.name: vocabularies.changed_languages(v) for v in compared}
     wrong = [v.name for v in compared if v.kind == "byte BPE" and changed[v.name]]
     run.check("byte-level ones that change a paragraph", wrong, equals=[], decides=True)
@@ -523,10 +524,9 @@ def byte_level_vocabularies_return_our_paragraphs(run: Run):
     name = "languages that AI21's changes"
     run.check(name, len(changed["AI21 J2"]), at_least=1, because=because, decides=True)
     several = {v.name: vocabularies.share_of_several_words(v) for v in compared}
-    because = "no merge crosses a word of its pattern"
     name = "English: share of tokens of several words"
-    run.check(f"{name}, SmolLM2", several["SmolLM2"], equals=0, because=because)
-    because = "each saves a token or more, so the text has at least a tenth fewer"
+    run.check(f"{name}, SmolLM2", several["SmolLM2"], equals=0, because="no merge crosses words")
+    because = "cut at their spaces, they would make the text a tenth longer, or more"
     run.check(f"{name}, AI21 J2", several["AI21 J2"], at_least=0.1, because=because)
     sentence = "In the end, 12,345 naïve cafés: бабушка"
     figures.show(run, "tokens", figures.one_sentence(sentence, compared))
@@ -547,11 +547,11 @@ def byte_level_vocabularies_return_our_paragraphs(run: Run):
 # can only have learned it from texts that spell. If it gets single letters, it only has to copy.
 #
 # **A space at the end.** In training, words came with their space: `·Paris`. A prompt that ends
-# with a space has used up the space that belongs to `·Paris`. The only way on to the word is the
-# token `Paris`, which hardly ever followed a space token. SmolLM2 is an extreme case: it cuts
-# before every digit, so what follows a single space token is mostly a digit, at least in code.
+# with a space has used up the space that belongs to `·Paris`. Now the word must begin with a token
+# without a space, such as `Paris`. Such tokens hardly ever followed a space token. SmolLM2 is an
+# extreme case: it cuts before every digit, so a space token mostly precedes one, at least in code.
 #
-# **Numbers.** In the table above, SmolLM2 cuts 1234567 into digits, DeepSeek into 123, 456 and 7.
+# **Numbers.** In the tables above, SmolLM2 cuts 1234567 into digits, DeepSeek into 123, 456 and 7.
 # Large models add better if groups start from the right, 1,234,567 (Singh & Strouse 2024).
 
 

@@ -265,22 +265,28 @@ def table_of_prices(prices: Prices, order: Sequence[str]) -> list[list[str]]:
 
 
 def compare(vocabularies: Sequence[Vocabulary]) -> tuple[list[str], list[list[Any]]]:
-    """Return columns and rows of a table: bytes per token, tokens of a block, a number's cuts."""
+    """Return columns and rows of a table of bytes per token."""
     texts = {
         "English": " ".join(paragraphs()["English"]),
         "Shakespeare": assets.shakespeare()[-50_000:],
         "Python": inspect.getsource(shlex),
     }
-    blocks = texts["Shakespeare"].split("\n\n")
     rows: list[list[Any]] = []
     for v in vocabularies:
         lengths = [bytes_per_token(v, text) for text in texts.values()]
-        tokens = sorted(len(v.pieces(block)) for block in blocks)
+        rows.append([v.name, v.kind, v.size, *lengths])
+    return ["vocabulary", "kind", "ids", *texts], rows
+
+
+def blocks(vocabularies: Sequence[Vocabulary]) -> tuple[list[str], list[list[Any]]]:
+    """Return columns and rows of a table: tokens of a block of the plays, a number's cuts."""
+    texts = assets.shakespeare()[-50_000:].split("\n\n")
+    rows: list[list[Any]] = []
+    for v in vocabularies:
+        tokens = sorted(len(v.pieces(text)) for text in texts)
         cuts = "|".join(piece.decode().strip() for piece in v.pieces("1234567")).strip("|")
-        percentiles = [tokens[len(tokens) // 2], tokens[len(tokens) * 9 // 10]]
-        rows.append([v.name, v.kind, v.size, *lengths, *percentiles, cuts])
-    columns = ["vocabulary", "kind", "ids", *texts, "block: median", "block: 90 %", "1234567"]
-    return columns, rows
+        rows.append([v.name, tokens[len(tokens) // 2], tokens[len(tokens) * 9 // 10], cuts])
+    return ["vocabulary", "block: median", "block: 90th percentile", "1234567"], rows
 
 
 def longest(rows: Sequence[Sequence[Any]], column: int) -> str:
