@@ -309,7 +309,7 @@ def vocabulary_size(sizes: list[int], lengths_: dict[str, list[float]], bits: li
 def batches(pictures: dict[str, list[list[int]]]) -> Drawn:
     """Draw batches as grids: 0 is padding, 1 and 2 alternate between texts, 3 is an end."""
     fig, axes = plt.subplots(1, len(pictures), figsize=(8.6, 3.2), sharex=True, sharey=True)
-    colours = ListedColormap(["#c9ced6", "#9ecae1", "#3182bd", "#08306b"])
+    colours = ListedColormap(["#8a929c66", "#9ecae1", "#3182bd", "#08306b"])
     for ax, (title, rows) in zip(axes, pictures.items(), strict=True):
         width = max(map(len, rows))
         filled = [row + [0] * (width - len(row)) for row in rows]
