@@ -47,7 +47,7 @@ def by_kernel(attention: Any, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def cost(mixers: dict[str, Call], length: int, repeats: int = 5) -> dict[str, Cost]:
+def cost(mixers: dict[str, Call], length: int, repeats: int = 3) -> dict[str, Cost]:
     """Measure mixers on a text (1, length, WIDTH), in turn, on the CPU and on one thread."""
     x = torch.randn(1, length, WIDTH)
     before = torch.get_num_threads()
