@@ -624,7 +624,7 @@ def approximations_of_gelu_are_other_functions(run: Run):
 # - **Parameters.** All arms with another activation have exactly the same number. Arms with another
 #   norm, or without attention, don't; the tables show it.
 # - **Batches.** The same seed gives the same batches to all arms. So we subtract losses seed by
-#   seed, and the luck of the batches cancels.
+#   seed, and the luck that two arms share cancels.
 # - **Learning rate.** Each arm gets the best one of a grid, chosen with a fourth seed. `small`,
 #   `full` and `--tune` search it. At `tiny` we use the rates that `--tune` found. The grid has
 #   factors of 2, and the rate is chosen on the text of the race; a stricter race would use another.
@@ -775,14 +775,23 @@ def two_blocks_forgive_the_norm(run: Run):
 
 
 # %% [markdown]
+# How do you read an open verdict? Limits on both sides of 0 mean that three seeds can't tell the
+# two arms apart. Then the difference is most likely smaller than half the width of the interval:
+# that is a result, and often enough to choose the cheaper arm. To decide more, add seeds: the
+# width falls by $\sqrt n$, and Student's factor falls from 4.3 to 2.6 with six. The slope over
+# the family asks whether the order of $k$ shows at all. Limits below 0 say that larger $k$ ends
+# lower; limits around 0, that the order has faded, as it may once training moves $k$ into the
+# matrices.
+#
 # ## 8. What single tokens can't know
 # Take attention out of the model. Then each token is transformed alone, and the prediction of the
 # next character $b$ depends only on the last one, $a$. Whatever layers and parameters produce it,
 # such a model is a table with a row of probabilities for each $a$.
 #
 # How good can a table be? Count in the validation text itself how often $b$ follows $a$. No table
-# has a lower loss on this text than these frequencies, by Gibbs' inequality. Their loss is the
-# **conditional entropy**:
+# has a lower loss on this text than these frequencies. This is Gibbs' inequality: if a row has the
+# frequencies $p$ and the table says $q$, its loss is larger by $\sum p \ln(p/q) \ge 0$, because
+# $\ln z \le z - 1$. Their loss is the **conditional entropy**:
 #
 # $$H(\text{next} \mid \text{last}) = -\sum_{a,b} p(a, b) \ln p(b \mid a)$$
 #

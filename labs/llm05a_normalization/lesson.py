@@ -510,6 +510,10 @@ def attention_needs_positions(run: Run):
 #
 # Does Post-LN's gradient vanish in all those norms? Before training it doesn't, since the branches
 # carry gradients, too. LLM05b derives how the stream grows and probes the gradients of blocks.
+#
+# The experiment follows the mean through one layer, as a mark that can be seen. Each LayerNorm
+# subtracts it before a branch reads it, so keeping it is no advantage by itself. It shows that
+# nothing stands in the stream's way under Pre-LN.
 
 
 # %% By hand
