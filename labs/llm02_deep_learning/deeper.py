@@ -73,7 +73,9 @@ lab = Lab("LLM02+")
 # For $e^x$, where $f''' = f$, this is $6.9 \cdot 10^{-6}$ in float64. About ten of sixteen digits
 # are then right, and no other step gives many more. This counts the worst rounding. The median
 # rounding error that we measure is smaller, $r$ times the worst with $r$ about 0.2. Then the best
-# step is $r^{1/3} h^*$, about $0.6\, h^*$.
+# step is $r^{1/3} h^*$, about $0.6\, h^*$, and its error $r^{2/3} h^{*2}/2$. At $32 h^*$ the bend
+# makes $1024\, h^{*2}/6$, which is $341\, r^{-2/3}$ times as much. At $h^*/32$ rounding makes
+# $32\, r h^{*2}/3$, which is $21\, r^{1/3}$ times as much.
 #
 # A gradient of a million parameters would take two million losses. Backward finds all of it, exact
 # but for rounding, at the cost of a few losses (Baur & Strassen 1983).
@@ -375,8 +377,8 @@ def digits_show_little_of_an_activation(run: Run):
     because = "a tenth of 0.35, about what ReLU leads the best line by on LLM02's spirals"
     run.measure("|ReLU's lead|", abs(lead), expect_at_most=0.035, because=because, decides=True)
     run.measure("standard error of the lead", error)
-    shares = [right[name].mean().item() for name in ("ReLU", "identity")]
-    separate = math.sqrt(sum(share * (1 - share) / 360 for share in shares))
+    each = [right[name].mean(0).var().item() for name in ("ReLU", "identity")]
+    separate = math.sqrt(sum(each) / 360)
     return (
         f"ReLU's lead is {360 * lead:+.1f} of 360 digits, with a standard error of "
         f"{360 * error:.1f}. On separate digits it would be {360 * separate:.1f}."
@@ -444,8 +446,9 @@ def a_wrong_rule_trains_too(run: Run):
 # same matrices and derivatives, so it shrinks by the same factors. After 19 sigmoids all inputs
 # look alike to the last layer. So two causes act together: hardly any gradient for the first
 # layers, and hardly any signal for the last. To see the second alone, train only the last layer:
-# its gradient doesn't pass through any sigmoid. ReLU loses a part of the signal, too; LLM03+ has
-# the theory.
+# its gradient doesn't pass through any sigmoid. ReLU loses a part of the signal, too: each layer
+# makes the outputs for two inputs more alike. `relu_spread` follows the correlation $c$ of two
+# inputs through the layers, by a formula that LLM03+ explains; 0.24 of the spread is left.
 
 
 # %% Depth
@@ -529,9 +532,9 @@ def sigmoids_stop_gradient_and_signal(run: Run):
     what = "sigmoid: relative spread of the last layer's input"
     run.check(what, ends["sigmoid"], at_most=2 * 4**-19, because=because, decides=True)
     wide = relu_spread(depth - 1)
-    because = f"half of {wide:.2f}, that of wide layers; ln 2 is more than two times √(5L/n)/2"
+    because = f"half of {wide:.2f}, that of infinitely wide layers; narrower ones scatter"
     what = "ReLU: relative spread of the last layer's input"
-    run.check(what, ends["ReLU"], at_least=wide / 2, because=because, decides=True)
+    run.measure(what, ends["ReLU"], expect_at_least=wide / 2, because=because, decides=True)
     right = [median(values) for values in train_deep(run).values()]
     return (
         f"After 300 steps ten sigmoid layers read {right[0]:.0%} of unseen digits, and with only "

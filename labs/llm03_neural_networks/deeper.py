@@ -2,11 +2,11 @@
 # # LLM03+ · Neural network fundamentals, deeper
 # Memory behind a tensor, the directions of a weight matrix, twenty layers, and time.
 #
-# This sitting goes beyond LLM03: seven short subjects, each of which can be read alone.
-# **You will be able to** read strides and make views; explain what a missing axis teaches a model;
-# replace transposes by einsum; find how much of a weight matrix is used. You will choose an
-# initialisation for a deep network, read an exponent off log-log axes, and draw a machine's
-# roofline. **Needs** LLM03 and nothing later. **Takes** 45 minutes to read, half a minute to run
+# This sitting goes beyond LLM03: seven short subjects, each of which can be read alone. **You will
+# be able to** read strides and make views; explain what a missing axis teaches a model; replace
+# transposes by einsum; find how much of a weight matrix is used. You will see which initialisation
+# a deep network needs, how an exponent is read off log-log axes, and where a machine's roofline
+# lies. **Needs** LLM03 and nothing later. **Takes** 45 minutes to read, half a minute to run
 # (`tiny`, 2 cores).
 
 # %% Imports
@@ -409,9 +409,10 @@ def histograms_show_what_is_left(run: Run):
 # **So do the biases save the signal?** They keep the numbers from vanishing, but they are the same
 # for every input. What a network needs is what distinguishes two inputs: the **spread across
 # inputs**, the standard deviation of a unit's output over the inputs. Let $x$ and $x'$ be a unit's
-# outputs for two unrelated inputs. In the mean over units, $\text{spread}^2 = q - \text{E}[x x']$.
-# Before the ReLU let the two have the variance $v$ and the correlation $\rho$. After it, by Cho &
-# Saul (2009),
+# outputs for two unrelated inputs. The spread is a variance: the mean square minus the square of
+# the mean over inputs. For independent inputs this square is $\text{E}[x x']$, so in the mean over
+# units $\text{spread}^2 = q - \text{E}[x x']$. Before the ReLU let the two have the variance $v$
+# and the correlation $\rho$. After it, by Cho & Saul (2009),
 #
 # $$
 # \text{E}[x x'] = \frac{v}{2\pi}\left(\sqrt{1 - \rho^2} + (\pi - \arccos\rho)\rho\right)
@@ -424,20 +425,22 @@ def histograms_show_what_is_left(run: Run):
 # are similar, a layer multiplies their squared spread by $a/2$.** For PyTorch's start that is a
 # sixth. Without biases the inputs become similar only slowly, and there $q$ shrinks sixfold, too.
 #
-# **Without biases this is harmless.** If the inputs of a ReLU layer grow by a positive factor, so
-# do its outputs. So a wide network with PyTorch's weights behaves like He's, scaled down: one
+# **Without biases the signal is intact.** If the inputs of a ReLU layer grow by a positive factor,
+# so do its outputs. So a wide network with PyTorch's weights behaves like He's, scaled down: one
 # factor on the last outputs would undo it. With biases no factor undoes it. For $n = 512$ the
-# numbers that distinguish inputs are, after 20 layers, 2 million times smaller than a constant that
-# is added to them. bfloat16 has 8 significant bits and rounds them away.
+# numbers that distinguish inputs are, after 20 layers, 2 million times smaller than a constant
+# that is added to them. bfloat16 has 8 significant bits and rounds them away.
 #
 # Even He's start loses some of the spread while the inputs become similar. In the theory it is 0.83
 # after one layer and 0.23 after twenty.
 #
 # **How exact is this?** Exact for infinite width. With He's weights a layer multiplies $q$ by the
 # mean of $n$ terms $2\,\text{ReLU}(g)^2$, where $g$ is standard normal. Each has mean 1 and
-# variance $\frac{1}{2} \cdot 4 \cdot 3 - 1 = 5$, because $g^4$ has the mean 3. After $L$ layers
-# $\ln q$ has moved from 0 to about $-\frac{5L}{2n}$, with a standard deviation of $\sqrt{5L/n}$
-# (Hanin & Rolnick 2018). For $n = 512$ and $L = 20$ this makes $\sqrt q$ uncertain by 22 %.
+# variance $\frac{1}{2} \cdot 4 \cdot 3 - 1 = 5$, because $g^4$ has the mean 3. The mean of $n$
+# terms is $1 + e$, where $e$ has the variance $5/n$. As $\ln(1 + e) \approx e - e^2/2$, each layer
+# shifts $\ln q$ by $-\frac{5}{2n}$ in the mean. After $L$ layers $\ln q$ has moved from 0 to about
+# $-\frac{5L}{2n}$, with a standard deviation of $\sqrt{5L/n}$ (Hanin & Rolnick 2018). For $n =
+# 512$ and $L = 20$ this makes $\sqrt q$ uncertain by 22 %.
 #
 # The squared spread of similar inputs moves in the same way. Its terms are $2g^2$ for a unit that
 # is on and 0 for the others, again with mean 1 and variance 5. With PyTorch's biases $q$ moves

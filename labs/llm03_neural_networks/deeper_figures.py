@@ -117,7 +117,7 @@ def histograms(samples: Mapping[str, Sequence[Tensor]]) -> Drawn:
     caption = "256 inputs, before the ReLU. The scale of each row is that of its first layer."
     alt = (
         "Three rows of four histograms, for layers 1, 5, 10 and 20. With He's start all four "
-        "are equally wide; with the two others they become a spike."
+        "are about as wide; with the two others they become a spike."
     )
     return fig, caption, alt
 
@@ -142,7 +142,7 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs]) -> Draw
     for ax in axes:
         ax.set_xticks(range(0, depth + 1, 5))
     axes[0].set_xlim(0, depth + 12)
-    fig.suptitle("PyTorch's biases keep a size, and lose what distinguishes inputs", fontsize=12)
+    fig.suptitle("PyTorch's biases keep a size, and drown what distinguishes inputs", fontsize=12)
     caption = (
         "20 ReLU layers. Points: measured; lines: theory. On the right, three starts have the "
         "same values."

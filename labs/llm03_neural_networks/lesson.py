@@ -154,7 +154,7 @@ def a_product_is_one_movement_after_another(run: Run):
 #   multiplied.
 # - **Broadcast and sum** lays out all $Bnm$ products in one array, then sums over the middle axis.
 #   The array has $n$ times as many numbers as the result. An index `None` adds an axis of size 1 to
-#   stretch: `a[:, None, :]` has the shape $B \times 1 \times n$. Section 4 has the rules.
+#   stretch: for $n$ numbers $v$, `v[:, None]` has the shape $n \times 1$. Section 4 has the rules.
 # - **Einsum** names the axes: `bn,nm->bm`. A letter that stands in both inputs is matched. A letter
 #   that the result lacks is summed over.
 # - **Matmul**, `a @ b`, calls a library that was tuned for the processor.
