@@ -208,7 +208,7 @@ def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: floa
     run.figure(
         fig,
         "training",
-        "Peak rate 0.003. Above: the loss, a mean of ten steps; the band is the range of the "
+        "Peak rate 0.004. Above: the loss, a mean of ten steps; the band is the range of the "
         "seeds, the dotted line the unigram's loss on the validation text. Below: the norm of each "
         "block's gradient, a mean over the seeds.",
         alt="Three columns, for Post-LN without and with warm-up and for Pre-LN. Above, the loss "
