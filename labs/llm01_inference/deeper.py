@@ -2,9 +2,9 @@
 # # LLM01+ · Inference, deeper
 # Tests of the sampler, fast decoding and what it costs, search, and how good a model is.
 #
-# **You will be able to** test a sampler. You will write the loop that decodes with a cache, say
-# what limits its speed, search for probable texts, and stop at a string. You will compare models
-# with different tokenizers in bits per byte, and say what rounding the weights costs. **Builds
+# **You will be able to** test a sampler, and write the loop that decodes with a cache. You will see
+# what limits its speed, how to search for probable texts, how to stop at a string, how models with
+# different tokenizers are compared in bits per byte, and what rounding the weights costs. **Builds
 # on** LLM01, whose functions it imports. **Takes** 50 minutes to read, a minute to run (`tiny`, 2
 # cores).
 

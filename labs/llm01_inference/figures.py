@@ -382,7 +382,7 @@ def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
         ax.plot(ends, c * ends, f"C{i}", lw=1)
         label = f"{name}: cost = {c:.2f} · L · ε²"
         ax.text(0.03, 0.92 - 0.08 * i, label, color=f"C{i}", transform=ax.transAxes)
-        if not ax.get_title():  # of the first model
+        if not ax.get_title(loc="left"):  # of the first model
             apart = max(ratios) / min(ratios)
             title = f"Costs differ by a factor of {max(y) / min(y):.0f}, costs ÷ (L · ε²) by "
             ax.set_title(f"{title}{apart:.1f}")

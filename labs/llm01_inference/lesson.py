@@ -50,19 +50,18 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # millions of numbers, its **parameters** or **weights**. In *training* they were adjusted until the
 # formula predicted a large amount of text well. Using the trained model is called **inference**.
 #
-# `invoke lab` made your environment: PyTorch, Hugging Face's `transformers` and `accelerate` in
-# fixed versions, and SmolLM2-135M-Instruct (Allal et al. 2025). This pre-trained model is a folder:
+# Your environment has PyTorch, Hugging Face's `transformers` and `accelerate`, and the model
+# SmolLM2-135M-Instruct, by Allal et al. 2025. This pre-trained model is a folder:
 #
 # - `model.safetensors` has the weights: arrays of numbers, each under a name. The format can't
 #   contain code. Other formats can, so don't load a stranger's `.bin` or `.pt` file.
-# - `config.json` describes the formula: which steps, how many, and how large they are.
-# - `tokenizer.json` says how to cut a text into pieces.
-# - `chat_template.jinja` says how to write down a conversation.
-# - `generation_config.json` has the defaults for writing text.
+# - `config.json` describes the formula's steps, `tokenizer.json` how to cut a text into pieces.
+# - `chat_template.jinja` writes down a conversation, `generation_config.json` sets defaults.
 #
-# Two lines open the folder, or download a model if you give its name on Hugging Face's hub:
+# Two lines open the folder, or download it from Hugging Face's hub:
 #
 # ```python
+# folder = "HuggingFaceTB/SmolLM2-135M-Instruct"  # its name on the hub, or the path of a folder
 # tokenizer = AutoTokenizer.from_pretrained(folder)
 # model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 # ```
@@ -72,11 +71,11 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # **float64** has 8, and `.double()` converts to it. **bfloat16** has 2, for 2 or 3 digits.
 #
 # `accelerate` decides where the model runs. `Accelerator().device` is the GPU if there is one, else
-# the CPU, and `model.to(device)` moves all parameters there. The course makes one `Accelerator` for
-# each run, and `run.device` is its device. `eval()` switches off steps that only training needs.
+# the CPU, and `model.to(device)` moves all parameters there. In the course it is `run.device`.
+# `eval()` switches off steps that only training needs.
 #
-# Our SmolLM2 was rounded: within each block of 32 weights, a weight has one of 16 values, which
-# 4 bits can name. The file stores these in bfloat16. Call it *4-bit SmolLM2* when you quote it.
+# Our SmolLM2 was rounded to 4 bits: within a block of 32 weights, a weight has one of 16 values.
+# Call it *4-bit SmolLM2* when you quote it.
 
 
 # %% 1. Loading a model
@@ -127,8 +126,8 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # $$p_i = \frac{e^{l_i}}{\sum_j e^{l_j}}$$
 #
 # Take a vocabulary of three tokens with the logits 2, 1 and 0. The powers are $e^2 = 7.39$,
-# $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09. If
-# you add the same number to all logits, the probabilities stay the same: the factor cancels.
+# $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09. A
+# number added to all logits cancels.
 #
 # The prediction at a position uses the tokens up to there, and no later one. So one call on a text
 # of $T$ tokens returns $T$ predictions. The first predicts the second token, the next the third.
@@ -188,8 +187,8 @@ def one_call_predicts_after_every_prefix(run: Run):
 # loop ends after a number of tokens, or at a **stop token**. Models are trained to write a token
 # where a text or a turn ends. SmolLM2 ends its turns with `<|im_end|>`.
 #
-# A program shows the text while it is written: it **streams**. Python has the right tool for that:
-# a generator function *yields* each token as soon as it is chosen. Some characters, such as 🌊,
+# A program **streams** a text: it shows it while it is written. Python's tool for that is a
+# generator function, which *yields* each token once it is chosen. Some characters, such as 🌊,
 # consist of several tokens. `stream`, in `replies.py`, waits until a character is complete.
 
 
@@ -244,7 +243,6 @@ def our_loop_writes_what_the_library_writes(run: Run):
     run.check("with prompts exchanged", unlike(ours, theirs[::-1]), at_least=1, because=because)
     wave = tokenizer("The 🌊 sea").input_ids
     run.check("streamed text", "".join(stream(tokenizer, wave)), equals=tokenizer.decode(wave))
-    run.say(f"Each token alone: {'|'.join(tokenizer.decode(i) for i in wave)}")
     ids = prompts[1] + ours[1]
     read = view_data.coloured(ids, logits_of(model, ids), tokenizer)
     names, p = (read[key][len(prompts[1]) :] for key in ("texts", "p"))
@@ -273,7 +271,6 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # $T$ before the softmax; in shapes, $T$ still counts tokens. With the logits 2, 1 and 0:
 #
 # - $T = 0.5$ doubles them to 4, 2 and 0, and $p$ = 0.867, 0.117 and 0.016: the favourite gains.
-# - $T = 1$ leaves $p$ = 0.67, 0.24 and 0.09.
 # - $T = 2$ halves them to 1, 0.5 and 0, and $p$ = 0.506, 0.307 and 0.186: the others gain.
 # - As $T$ approaches 0, sampling becomes greedy decoding, so $T = 0$ means greedy.
 #
@@ -453,10 +450,16 @@ def our_penalty_equals_the_librarys(run: Run):
 
 # %% [markdown]
 # ### What the library's defaults do
-# In practice you call `model.generate`. SmolLM2's `generation_config.json` sets nothing about the
-# choice of tokens, so the library does: `do_sample=False`, which is greedy, $T = 1$, top-p 1, and
-# **top-k 50**. So with `do_sample=True` alone you don't get samples from the model's own
-# distribution. `top_k=0` switches the cut off.
+# In practice you call `model.generate`. With the tokenizer and model of section 1:
+#
+# ```python
+# inputs = tokenizer("My favourite thing is", return_tensors="pt").to(model.device)
+# print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=True)[0]))
+# ```
+#
+# SmolLM2's `generation_config.json` sets nothing about the choice of tokens, so the library does:
+# `do_sample=False`, which is greedy, $T = 1$, top-p 1, and **top-k 50**. So with `do_sample=True`
+# alone you don't get samples from the model's own distribution. `top_k=0` switches the cut off.
 
 
 # %% 4. The library's defaults
@@ -478,8 +481,7 @@ def the_library_samples_from_fifty_tokens(run: Run):
     without_cut = rank[many(top_k=0)]  # (n,)
     because = "transformers documents top_k=50"
     count = int((by_default >= 50).sum())
-    what = "by default: draws beyond rank 50"
-    run.measure(what, count, expect_at_most=0, because=because, decides=True)
+    run.measure("draws beyond rank 50", count, expect_at_most=0, because=because, decides=True)
     drawn = (without_cut >= 50).double().mean().item()
     error = abs(drawn - beyond) / (beyond * (1 - beyond) / n + 1 / n**2) ** 0.5
     what = "with top_k=0: error of the share beyond rank 50, in SE"
@@ -493,8 +495,8 @@ def the_library_samples_from_fifty_tokens(run: Run):
 
 # %% [markdown]
 # ## 5. Chat
-# A conversation is written down as *one* text, in which **control tokens** mark who speaks, and the
-# model writes the next turn, token by token. SmolLM2 was trained on conversations in this form:
+# A conversation is *one* text, in which **control tokens** mark who speaks. SmolLM2 was trained on
+# conversations in this form, and writes the next turn:
 #
 # ```
 # <|im_start|>user
@@ -502,15 +504,14 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # <|im_start|>assistant
 # ```
 #
-# The last line opens the assistant's turn, so the model writes a reply. It ends its turn with
-# `<|im_end|>`, which is the stop token of our loop. A third role, **system**, comes first and says
-# how to behave. Other models have other **chat templates**, which come with their tokenizers:
-# `tokenizer.apply_chat_template(messages, add_generation_prompt=True)`. SmolLM2's adds a default
-# system message if you give none; `build_chat` doesn't.
+# The last line opens the assistant's turn, and the model ends this turn with `<|im_end|>`, which is
+# the stop token of our loop. A third role, **system**, comes first and says how to behave. Other
+# models have other **chat templates**, which come with their tokenizers:
+# `tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)`. SmolLM2's
+# adds a default system message if you give none; `build_chat` doesn't. Talk to it: `invoke chat`.
 #
-# To see what the template is worth, we ask for the capitals of 44 countries. A reply is *right* if
-# its first line, of at most 12 tokens, contains the capital. The rule makes mistakes: it accepts
-# "not Paris", and for Bern it rejects Berne. The replies are greedy, so they stay the same.
+# What is the template worth? We ask for 44 capitals. A reply is *right* if its first line, of at
+# most 12 tokens, contains the capital. This rule accepts "not Paris", and rejects Berne for Bern.
 #
 # Both prompts get the *same* questions, so compare them question by question. For each question,
 # take the difference: 1 if only the first prompt is right, −1 if only the second is, else 0. The
@@ -593,18 +594,18 @@ def the_template_makes_the_model_reply(run: Run):
 
 # %% [markdown]
 # ## 6. Prompt experiments
-# Small models are sensitive to the form of a question. To compare forms you need many questions, a
-# rule that says which replies are right, and the uncertainty of the result. Ours are:
+# To compare forms of a question you need many questions, a rule for right replies, and the
+# uncertainty of the result. Our forms are:
 #
 # - **zero-shot**: the question as `Q: …` and `A:`. *Question alone* is the bare text of section 5.
-# - **few-shot**: the same after 1 or 4 examples (Brown et al. 2020), which show what a reply looks
-#   like. Does their order matter? *Reversed* starts with the last one. And must they be right?
+# - **few-shot**, after Brown et al. 2020: the same after 1 or 4 examples, which show what a reply
+#   looks like. Does their order matter? *Reversed* starts with the last. Must they be right?
 #   *Wrong* gives each country the capital of the next one.
 # - **chat**: the template with its default system message. *Reworded* has "Answer with one word."
 #   after the question. *Pirate* has another system message: "You are a pirate."
 #
-# Our rule counts 12 tokens. Do examples help only because replies get shorter? *Zero-shot, 32
-# tokens* leaves more room. If that changes nothing, the limit isn't the reason.
+# Do examples help only because replies get shorter? *Zero-shot, 32 tokens* leaves more room. If
+# that changes nothing, the limit of 12 isn't the reason.
 #
 # If 30 of 44 replies are right, the **accuracy** is 0.68. Its standard error is the formula of
 # section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. So two prompts with 0.68
@@ -667,7 +668,7 @@ def four_examples_beat_zero_shot(run: Run):
 # %% [markdown]
 # **4-bit SmolLM2** gets the same questions right zero-shot with 32 tokens as with 12. *One* example
 # makes it worse: most replies repeat the country. After four, it names capitals, even if all four
-# are wrong: it takes the *form* from them, the facts from its weights (see Min et al. 2022). Order
+# are wrong: it takes the *form* from them, the facts from its weights; see Min et al. 2022. Order
 # seems to matter, by 14 ± 5 points; but that is one of six comparisons, so test it again.
 #
 # ## What to remember
@@ -691,9 +692,8 @@ def closing(results: Results) -> str:
 
 
 # %% [markdown]
-# **Read on**: Holtzman et al. 2020, *The curious case of neural text degeneration* · Brown et al.
-# 2020, *Language models are few-shot learners* · Min et al. 2022, *Rethinking the role of
-# demonstrations* · Miller 2024, *Adding error bars to evals*. Deeper: LLM01+. Next: LLM02.
+# **Read on**: Holtzman et al. 2020, *The curious case of neural text degeneration* · Miller 2024,
+# *Adding error bars to evals* · Min et al. 2022, see above. Deeper: LLM01+. Next: LLM02.
 
 # %%
 if __name__ == "__main__":
