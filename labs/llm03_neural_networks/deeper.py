@@ -2,12 +2,12 @@
 # # LLM03+ · Neural network fundamentals, deeper
 # Memory behind a tensor, the directions of a weight matrix, twenty layers, and time.
 #
-# This sitting goes beyond LLM03: seven short subjects, each of which can be read alone. **You will
-# be able to** read strides and make views; explain what a missing axis teaches a model; replace
-# transposes by einsum; find how much of a weight matrix is used. You will see which initialisation
-# a deep network needs, how an exponent is read off log-log axes, and where a machine's roofline
-# lies. **Needs** LLM03 and nothing later. **Takes** 45 minutes to read, half a minute to run
-# (`tiny`, 2 cores).
+# This sitting goes beyond LLM03: seven short subjects, each of which can be read alone.
+# **You will be able to** read strides and make views; explain what a missing axis teaches a model;
+# replace transposes by einsum; find how much of a weight matrix is used. You will see which
+# initialisation a deep network needs, how an exponent is read off log-log axes, and where a
+# machine's roofline lies. **Needs** LLM03 and nothing later. **Takes** 45 minutes to read, half a
+# minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
