@@ -169,7 +169,11 @@ class _CsvLines:
 def _of_parquet(file: Path) -> Records:
     """Yield the rows that another process reads: a small file can unpack to any size."""
     command = [sys.executable, "-m", "labs.llm08_training.parquet_rows", str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    # mimalloc, pyarrow's usual allocator, may take all that the process is allowed when it starts
+    environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
         assert process.stdout is not None
         number = 0
         try:
