@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -160,7 +159,8 @@ def tune(
         "model": hashlib.sha256(weights).hexdigest(),
     }
     checkpoints = Checkpoints(run, name, depends_on=facts, steps=how.steps)
-    loop = replace(LLM08.loop, collate=partial(LLM08.collate, pad=tokenizer.eos_token_id))
+    pad = tokenizer.eos_token_id
+    loop = replace(LLM08.loop, collate=lambda rows: LLM08.collate(rows, pad))
     return train(run, name, model, table, how, loop, checkpoints=checkpoints).model
 
 

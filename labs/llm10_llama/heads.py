@@ -17,7 +17,8 @@ KINDS = (
     "cosine, vowel and vowel − vowel and consonant",
     "cosine, capitals among themselves − capitals and small letters",
 )
-IF_RANDOM = dict(zip(KINDS, (0.13, 0.03), strict=True))  # 3 standard deviations, of 60 draws
+# 3 standard deviations, of 60 draws
+IF_RANDOM: dict[str, float] = dict(zip(KINDS, (0.13, 0.03), strict=True))
 CAPTION = (
     "Every head of the trained model on three texts, by letters. Layers and heads are counted "
     "from 1. A pattern's score is a head's mean weight on it, over the queries of all three texts "

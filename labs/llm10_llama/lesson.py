@@ -68,15 +68,14 @@ logging.disable_progress_bar()
 # %% 1. The model, drawn
 @lab.experiment
 def the_model_as_a_drawing(run: Run):
-    """From its shape alone, the formula gives the parameters of the model that this run trains.
+    """The drawing has the shape of the model that this run trains, and each part's parameters.
 
     Predict: which part has the most parameters: embedding, attention, feed-forward or norms?
     """
     config, _ = sizes(run)
     counts = probes.predicted_parameters(config)
     total = sum(counts.values())
-    count = parameters(Llama(config))
-    run.check("parameters, by the formula", total, equals=count, decides=True)
+    run.measure("parameters, by a formula that section 4 checks", total)
     run.figure(
         figures.model(config, counts),
         "model",
