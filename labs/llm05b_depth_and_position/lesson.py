@@ -24,7 +24,7 @@ from labs.shared.small_gpt import Learned, Position
 import torch
 from torch import Tensor, nn
 
-lab = Lab("LLM05b")
+lab = Lab("LLM05b", product=(128, 32))
 lab.argument("--tune", action="store_true", help="search the rates of section 8 at tiny, too")
 DOUBLE = torch.float64
 PLACEMENTS = ("Post-LN", "Pre-LN")

@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from accelerate.tracking import TensorBoardTracker
 
-WIDTH = 512  # of the matrices in the speed test: about a millisecond a product
+PRODUCT = (512, 512)  # rows and width of the speed test's matrices: about a millisecond a product
 MIN_GAIN = 1.2  # bf16 ÷ fp32 speed; a smaller gain is close to the noise and costs precision
 _ACCELERATE_NAME = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
-def choose_precision(asked: str) -> tuple[str, str]:
+def choose_precision(asked: str, product: tuple[int, int] = PRODUCT) -> tuple[str, str]:
     """Return the precision for training and throughput, and the reason.
+
+    Args:
+        asked: fp32, bf16, fp16 or auto.
+        product: the size of the products that decide on a CPU: rows, and width of the matrix.
 
     Raises:
         Card: for fp16 without a GPU: CPUs have no fast fp16, and no loss scaling.
@@ -38,23 +42,36 @@ def choose_precision(asked: str) -> tuple[str, str]:
         return ("bf16", "this GPU supports it") if fast else ("fp32", "this GPU lacks bf16")
     if not torch.cpu._is_avx512_bf16_supported():  # pyright: ignore[reportPrivateUsage]
         return "fp32", "this CPU lacks AVX512-BF16"
-    gain = _gain_of_bf16()
+    gain = _gain_of_bf16(*product)
     if gain < MIN_GAIN:
         return "fp32", f"on this CPU, bf16 is {1 / gain:.1f} times as slow"
     return "bf16", f"{gain:.1f} times as fast as fp32 on this CPU"
 
 
-def _gain_of_bf16() -> float:
+def _gain_of_bf16(rows: int, width: int) -> float:
     """Return the measured speed of matrix products, bf16 ÷ fp32.
 
     It can't be read from the instruction set: of two CPUs with AVX512-BF16, an AMD EPYC was twice
-    as fast in bf16, an Intel Xeon half as fast.
+    as fast in bf16, an Intel Xeon half as fast. Nor from one size: on the EPYC, on one
+    thread, 128 rows times a matrix of 32 × 32 took 2.4 times as long in bf16.
     """
     from labs.kit.measure import seconds_paired
 
-    fp32 = torch.ones(WIDTH, WIDTH)
+    fp32 = torch.ones(rows, width)
     bf16 = fp32.bfloat16()
-    slow, fast = seconds_paired(lambda: fp32 @ fp32, lambda: bf16 @ bf16, 9)
+    matrix = torch.ones(width, width)
+    rounded = matrix.bfloat16()
+    times = max(1, 2**20 // (rows * width))  # the smallest takes microseconds
+
+    def in_fp32() -> None:
+        for _ in range(times):
+            _ = fp32 @ matrix
+
+    def in_bf16() -> None:
+        for _ in range(times):
+            _ = bf16 @ rounded
+
+    slow, fast = seconds_paired(in_fp32, in_bf16, 9)
     return min(slow) / min(fast)
 
 

@@ -12,7 +12,7 @@ from labs.course.source import require_experiment
 from labs.course.syllabus import find
 from labs.kit.report.figure_style import use_style
 from labs.kit.run import sheet_process
-from labs.kit.run.devices import choose_precision
+from labs.kit.run.devices import PRODUCT, choose_precision
 from labs.kit.run.filled_sheet import open_sheet
 from labs.kit.run.processes import group_size, run_ranks
 from labs.kit.run.resume import require_checkpoints
@@ -28,11 +28,14 @@ class Lab:
 
     Args:
         name: the name of a lesson or a deeper part.
+        product: the size of most products in its trainings, rows and width of the matrix; `auto`
+            compares the precisions of a CPU by it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, product: tuple[int, int] = PRODUCT) -> None:
         """Find the lab's file; it registers its parts and experiments as it is imported."""
         self.lesson = find(name)[0]
+        self.product = product
         self.experiments: dict[str, Callable[[Run], Any]] = {}
         self.exercises: dict[str, Callable[..., Any]] = {}
         help_command = f"invoke lab {name} -- --help"
@@ -146,7 +149,7 @@ class Lab:
         for hook in self._hooks:
             hook(settings)
         if settings.processes > 1:
-            precision = choose_precision(settings.precision)[0]  # the same for all of them
+            precision = choose_precision(settings.precision, self.product)[0]  # for all of them
             settings = replace(settings, precision=precision)
             return run_ranks(settings.processes, run_rank, self.lesson.name, settings)
         return self._run(settings)
@@ -159,7 +162,7 @@ class Lab:
 
     def _session(self, settings: Settings) -> Session:
         defaults = {name: self._parser.get_default(name) for name in vars(settings.own)}
-        return Session(self.lesson, settings, defaults)
+        return Session(self.lesson, settings, defaults, self.product)
 
     def _run_one(self, session: Session, name: str) -> int:
         """Run one experiment, and what it needs: a training that others use too, for example."""

@@ -20,7 +20,7 @@ from labs.kit.records import PARTS, Experiment
 from labs.kit.report import index, page
 from labs.kit.run import predictions, repeat, results
 from labs.kit.run.console import Output
-from labs.kit.run.devices import choose_precision, describe_device
+from labs.kit.run.devices import PRODUCT, choose_precision, describe_device
 from labs.kit.run.environment import environment, stack
 from labs.kit.run.missing_gpu import require_gpu
 from labs.kit.run.processes import is_main
@@ -45,17 +45,24 @@ class Session:
         lesson: the lab.
         settings: the options of the run.
         defaults: the default of each option that this lab alone has.
+        product: the size of the products by which `auto` compares the precisions of a CPU.
 
     Raises:
         Card: if the GPU or the precision isn't available, or the outputs folder can't be written.
     """
 
-    def __init__(self, lesson: Lesson, settings: Settings, defaults: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        lesson: Lesson,
+        settings: Settings,
+        defaults: Mapping[str, Any],
+        product: tuple[int, int] = PRODUCT,
+    ) -> None:
         """Create the folder of the run, open its log and print the header."""
         self.lesson = lesson
         self._defaults = defaults
         require_gpu(stack().get("stack", "cpu"))
-        precision, reason = choose_precision(settings.precision)
+        precision, reason = choose_precision(settings.precision, product)
         self._files = ExitStack()
         self.folder = new_folder(settings.outputs, lesson.name) if is_main() else Path(os.devnull)
         self._files.enter_context(writing_to(self.folder))

@@ -18,7 +18,7 @@ def cpu_with_bf16(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_a_cpu_with_bf16_trains_in_it_if_that_is_faster(
     cpu_with_bf16: pytest.MonkeyPatch, gain: float, chosen: str
 ) -> None:
-    cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda: gain)
+    cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda *_: gain)
     precision, reason = devices.choose_precision("auto")
     assert precision == chosen
     assert f"{gain if chosen == 'bf16' else 1 / gain:.1f} times as" in reason
@@ -28,7 +28,7 @@ def test_the_speed_of_a_cpu_without_bf16_is_not_measured(
     cpu_with_bf16: pytest.MonkeyPatch,
 ) -> None:
     cpu_with_bf16.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda: pytest.fail("it was measured"))
+    cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda *_: pytest.fail("it was measured"))
     assert devices.choose_precision("auto")[0] == "fp32"
 
 
@@ -39,5 +39,15 @@ def test_a_requested_precision_is_taken_except_fp16_on_a_cpu() -> None:
         devices.choose_precision("fp16")
 
 
-def test_the_gain_is_measured_on_this_cpu() -> None:
-    assert 0.01 < devices._gain_of_bf16() < 100
+@pytest.mark.parametrize("product", [devices.PRODUCT, (128, 32)])
+def test_the_gain_is_measured_on_this_cpu(product: tuple[int, int]) -> None:
+    assert 0.01 < devices._gain_of_bf16(*product) < 100
+
+
+def test_a_lab_of_small_products_is_measured_by_them(cpu_with_bf16: pytest.MonkeyPatch) -> None:
+    def gain(rows: int, width: int) -> float:
+        return rows / width / 8
+
+    cpu_with_bf16.setattr(devices, "_gain_of_bf16", gain)
+    assert devices.choose_precision("auto", (128, 32))[0] == "fp32"
+    assert devices.choose_precision("auto", (128, 8))[0] == "bf16"
