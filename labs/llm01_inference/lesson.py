@@ -288,7 +288,7 @@ def our_loop_writes_what_the_library_writes(run: Run):
 @lab.exercise(
     level=2,
     hints=(
-        "Divide the logits before the softmax. What does a temperature of 0 mean?",
+        "Divide, then .softmax(-1) over the last axis. At 0: .argmax(-1, keepdim=True), expanded.",
         "cumsum(-1) gives the ends of the stretches, torch.rand(*logits.shape[:-1], times) each u.",
         "torch.searchsorted(ends, u, right=True) finds the stretch of each u, in float64.",
     ),

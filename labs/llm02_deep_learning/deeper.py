@@ -137,7 +137,7 @@ def a_difference_has_a_best_step(run: Run):
 
 # %% [markdown]
 # ## 3. A softmax that stays finite
-# $e^{1000}$ is infinite in float64 and all shorter formats, and $e^{-1000}$ is 0. So a softmax that
+# $e^{1000}$ is too large for float64 and shorter formats, and $e^{-1000}$ is 0. So a softmax that
 # computes $e^x$ first can return infinity divided by infinity, which is NaN, "not a number". And
 # where $p$ is too small for a float, it takes the logarithm of 0. Two facts help:
 #

@@ -409,8 +409,8 @@ def histograms_show_what_is_left(run: Run):
 # **So do the biases save the signal?** They keep the numbers from vanishing, but they are the same
 # for every input. What a network needs is what distinguishes two inputs: the **spread across
 # inputs**, the standard deviation of a unit's output over the inputs. Let $x$ and $x'$ be a unit's
-# outputs for two unrelated inputs. The spread is a variance: the mean square minus the square of
-# the mean over inputs. For independent inputs this square is $\text{E}[x x']$, so in the mean over
+# outputs for two unrelated inputs. Its square is a variance: the mean square minus the square
+# of the mean over inputs. For independent inputs the latter is $\text{E}[x x']$, so over many
 # units $\text{spread}^2 = q - \text{E}[x x']$. Before the ReLU let the two have the variance $v$
 # and the correlation $\rho$. After it, by Cho & Saul (2009),
 #
