@@ -431,6 +431,10 @@ def a_wrong_rule_trains_too(run: Run):
 #
 # and $L$ layers by that factor to the power $L$.
 #
+# For the gradient at one input is a sum of $n$ products $w_j f'(z_j) g_j$. The weights are random
+# with variance $\text{gain}^2/n$, so the products are uncorrelated and their mean squares add:
+# $n \cdot \frac{\text{gain}^2}{n} \cdot \text{E}[f'(z)^2] \cdot \text{E}[g^2]$.
+#
 # - The **sigmoid**'s derivative is at most 1/4. With gain 1, the 19 sigmoids between 20 layers
 #   leave less than $4^{-19} = 4 \cdot 10^{-12}$. This is the **vanishing gradient** (Hochreiter
 #   1991, Bengio et al. 1994).
