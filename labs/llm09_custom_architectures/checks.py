@@ -9,6 +9,7 @@ from typing import Any
 
 from labs.kit import Checks, Mistake, draw, equals, expect_close, name_mistake
 from labs.llm09_custom_architectures import deeper_checks
+from labs.llm09_custom_architectures.requirements import require_class, require_function, type_of
 
 import torch
 import torch.nn.functional as F
@@ -17,20 +18,6 @@ from torch import Tensor, nn
 checks = Checks()
 
 Function = Callable[..., Any]
-
-
-def _require_function(implementation: Any) -> None:
-    if not callable(implementation):
-        raise Mistake(f"expected a function, got {_type_of(implementation)}")
-
-
-def _require_class(implementation: Any) -> None:
-    if not isinstance(implementation, type):
-        raise Mistake(f"expected a class, got {_type_of(implementation)}")
-
-
-def _type_of(value: Any) -> str:
-    return "nothing (None)" if value is None else f"a {type(value).__name__}"
 
 
 # Module
@@ -52,7 +39,7 @@ def _same_tree(base: Any) -> Any:
 @checks.proves("Module.__setattr__")
 def module_setattr(module: Any) -> None:
     implementation = module.Module
-    _require_class(implementation)
+    require_class(implementation)
     made = implementation()
     weight = nn.Parameter(torch.ones(2))
     made.weight = weight
@@ -121,11 +108,11 @@ def _expect_refusal_of_plain_values(implementation: Any) -> None:
 @checks.proves("Module.named_tensors")
 def named_tensors(module: Any) -> None:
     implementation = module.Module
-    _require_class(implementation)
+    require_class(implementation)
     tree = _same_tree(implementation)
     got = tree.named_tensors()
     if got is None or isinstance(got, Tensor | str):
-        raise Mistake(f"expected an iterator of paths and tensors, got {_type_of(got)}")
+        raise Mistake(f"expected an iterator of paths and tensors, got {type_of(got)}")
     pairs = list(got)
     if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise Mistake("yield pairs: the path and the tensor")
@@ -180,7 +167,7 @@ class _Small(nn.Module):
 @checks.proves("load_partial")
 def load_partial(module: Any) -> None:
     implementation = module.load_partial
-    _require_function(implementation)
+    require_function(implementation)
     model = _Small()
     state = _clones(_Small(out=5, seed=1).state_dict())
     state["extra"] = torch.ones(2)
@@ -218,7 +205,7 @@ def _clones(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _expect_report(got: Any) -> None:
     if not isinstance(got, tuple) or len(got) != 4:
-        raise Mistake(f"expected four lists of names, got {_type_of(got)}")
+        raise Mistake(f"expected four lists of names, got {type_of(got)}")
     want = {
         "loaded": ["body.weight", "scale"],
         "missing": ["body.bias"],
@@ -230,7 +217,7 @@ def _expect_report(got: Any) -> None:
         raise Mistake("missing and unexpected are swapped: the state lacks the missing names")
     for name, names in lists.items():
         if not isinstance(names, list):
-            raise Mistake(f"{name} must be a list, got {_type_of(names)}")
+            raise Mistake(f"{name} must be a list, got {type_of(names)}")
         if names != want[name] and sorted(map(str, names)) == want[name]:
             raise Mistake(f"{name} must be sorted")
         if names != want[name]:
@@ -255,7 +242,7 @@ def _expect_error_if_nothing_fits(implementation: Function) -> None:
 @checks.proves("Convolution.forward")
 def convolution(module: Any) -> None:
     implementation = module.Convolution
-    _require_class(implementation)
+    require_class(implementation)
     x = draw(2, 3, 9, 7)
     for size, stride, padding, dilation in ((3, 1, 1, 1), (2, 2, 0, 1), (3, 3, 2, 2)):
         layer = implementation(3, 4, size, stride, padding, dilation).double()
@@ -266,7 +253,7 @@ def convolution(module: Any) -> None:
         want = F.conv2d(x, layer.weight, layer.bias, *places).detach()
         got = layer(x)
         if not isinstance(got, Tensor):
-            raise Mistake(f"expected maps (B, out, H′, W′), got {_type_of(got)}")
+            raise Mistake(f"expected maps (B, out, H′, W′), got {type_of(got)}")
         if got.shape == want.movedim(1, -1).shape != want.shape:
             raise Mistake("the maps are last: move the axis of `out` to place 1")
         wrong = _wrong_maps(layer, x, places)  # some are right if stride or dilation is 1
@@ -343,7 +330,7 @@ def _hook_count(model: nn.Module) -> int:
 @checks.proves("look_inside")
 def look_inside(module: Any) -> None:
     implementation = module.look_inside
-    _require_function(implementation)
+    require_function(implementation)
     body = _Overwrites()
     model = nn.Sequential(OrderedDict(body=body, end=nn.Identity()))
     x = draw(5, 3)
@@ -354,7 +341,7 @@ def look_inside(module: Any) -> None:
     if _hook_count(model):
         raise Mistake("a hook is left behind: remove() every handle")
     if not isinstance(got, dict):
-        raise Mistake(f"expected a dict of outputs by name, got {_type_of(got)}")
+        raise Mistake(f"expected a dict of outputs by name, got {type_of(got)}")
     if set(got) != set(names):
         raise Mistake(
             f"expected outputs of {', '.join(names)}, got {', '.join(map(str, got)) or 'none'}; "
@@ -415,7 +402,7 @@ def _expect_no_hook_after_error(implementation: Function, what: str, arguments: 
 @checks.proves("LoraConvolution.merged")
 def lora_merged(module: Any) -> None:
     implementation = module.LoraConvolution
-    _require_class(implementation)
+    require_class(implementation)
     for places in ((3, 1, 1, 1), (2, 2, 0, 1)):
         layer = implementation(module.Convolution(2, 5, *places), 4, 6.0).double()
         with torch.no_grad():
@@ -427,7 +414,7 @@ def lora_merged(module: Any) -> None:
         if not torch.equal(layer.base.weight, base) or not torch.equal(layer.base.bias, bias):
             raise Mistake("the base has changed: merge into a copy of it")
         if not isinstance(got, module.Convolution):
-            raise Mistake(f"expected a Convolution, got {_type_of(got)}")
+            raise Mistake(f"expected a Convolution, got {type_of(got)}")
         if any(not isinstance(weight, nn.Parameter) for weight in (got.weight, got.bias)):
             raise Mistake("the merged convolution's weight and bias must stay parameters")
         up = layer.up.weight.detach()[:, :, 0, 0]  # (out, r)
@@ -460,7 +447,7 @@ def _wrong_kernels(base: Tensor, update: Tensor) -> dict[str, Callable[[], Tenso
 @checks.proves("GatedConvolution.forward")
 def gated_convolution(module: Any) -> None:
     implementation = module.GatedConvolution
-    _require_class(implementation)
+    require_class(implementation)
     mixer = implementation(6, 3).double()
     with torch.no_grad():
         for i, weight in enumerate((mixer.enter.weight, mixer.leave.weight, mixer.kernel)):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labs.kit import Mistake, draw, expect_close, name_mistake
+from labs.llm09_custom_architectures.requirements import require_class, require_function, type_of
 
 import safetensors.torch
 import torch
@@ -13,27 +14,13 @@ from torch import Tensor, nn
 Function = Callable[..., Any]
 
 
-def _require_function(implementation: Any) -> None:
-    if not callable(implementation):
-        raise Mistake(f"expected a function, got {_type_of(implementation)}")
-
-
-def _require_class(implementation: Any) -> None:
-    if not isinstance(implementation, type):
-        raise Mistake(f"expected a class, got {_type_of(implementation)}")
-
-
-def _type_of(value: Any) -> str:
-    return "nothing (None)" if value is None else f"a {type(value).__name__}"
-
-
 # read_safetensors
 
 
 def read_safetensors(module: Any) -> None:
     """Check valid files of all types, in any order, and the refusal of broken ones."""
     implementation = module.read_safetensors
-    _require_function(implementation)
+    require_function(implementation)
     dtypes = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64]
     dtypes += [torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]
     state = {f"t{i}": (9 * draw(2, 3, seed=i).abs()).to(dtype) for i, dtype in enumerate(dtypes)}
@@ -57,13 +44,13 @@ def _read(implementation: Function, data: bytes) -> Any:
     except ValueError as error:
         raise Mistake(f"it refuses a valid file: {error}") from None
     if not isinstance(got, dict):
-        raise Mistake(f"expected a dict of tensors by name, got {_type_of(got)}")
+        raise Mistake(f"expected a dict of tensors by name, got {type_of(got)}")
     return got
 
 
 def _expect_tensor(name: str, got: Any, want: Tensor) -> None:
     if not isinstance(got, Tensor):
-        raise Mistake(f"{name}: expected a tensor, got {_type_of(got)}")
+        raise Mistake(f"{name}: expected a tensor, got {type_of(got)}")
     if got.dtype != want.dtype:
         dtypes = f"expected {want.dtype}, got {got.dtype}"
         raise Mistake(f"{name}: {dtypes}; view the bytes as that dtype, don't cast")
@@ -135,7 +122,7 @@ def _expect_refusal(implementation: Function, what: str, data: bytes) -> None:
 def batch_norm(module: Any) -> None:
     """Check outputs, buffers and gradients in both modes against nn.BatchNorm2d."""
     implementation = module.BatchNorm
-    _require_class(implementation)
+    require_class(implementation)
     x = 2 * draw(4, 3, 5, 2) + 3
     ours = implementation(3).double()
     theirs = nn.BatchNorm2d(3).double()
@@ -266,7 +253,7 @@ def _expect_norm_gradients(ours: Any, theirs: Any, x: Tensor) -> None:
 def step(module: Any) -> None:
     """Check a text of six tokens, step by step, against the convolution at once."""
     implementation = module.WritingConvolution
-    _require_class(implementation)
+    require_class(implementation)
     mixer = implementation(6, 3).double()
     with torch.no_grad():
         for i, weight in enumerate((mixer.enter.weight, mixer.leave.weight, mixer.kernel)):
@@ -278,7 +265,7 @@ def step(module: Any) -> None:
             before = state.clone()
             got = mixer.step(x[:, t], state)
             if not isinstance(got, tuple) or len(got) != 2:
-                raise Mistake(f"return the output and the new state, got {_type_of(got)}")
+                raise Mistake(f"return the output and the new state, got {type_of(got)}")
             if not torch.equal(state, before):
                 raise Mistake("the old state has changed: return a new one")
             output, new = got
