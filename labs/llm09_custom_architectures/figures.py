@@ -207,9 +207,9 @@ def arms(
     fig, ax = plt.subplots(figsize=(7.2, 4.2))
     for i, (arm, accuracies) in enumerate(right.items()):
         ax.plot(loss[arm], [100 * share for share in accuracies], "os^"[i], color=f"C{i}", ms=8)
-        x = mean(loss[arm])
-        y = 100 * mean(accuracies)
-        ax.text(x, y + (7 if y < 50 else -9), arm, color=f"C{i}", ha="center")
+        high = 100 * max(accuracies)
+        y = high + 7 if high < 50 else 100 * min(accuracies) - 9  # clear of all three points
+        ax.text(mean(loss[arm]), y, arm, color=f"C{i}", ha="center")
     ax.set(xlabel="loss on text (nats per character)", ylabel="recalled tokens (%)")
     ax.set(ylim=(-3, 106))
     ax.margins(x=0.25)
