@@ -806,10 +806,10 @@ def two_rates_and_a_configuration_give_the_time(run: Run):
 
 # %% [markdown]
 # ## 11. Tuned to reply
-# The model continues text. If you ask it something, it writes more of a play. LLM08's loop tunes models of
-# transformers on conversations, and `to_transformers` makes one of ours. What is missing is a
-# **chat template**. Ours writes `Q`, a new line and the question, then an empty line, `A`, a new
-# line and the reply, which ends with the end-of-text token. Only the reply has labels.
+# The model continues text. If you ask it something, it writes more of a play. LLM08's loop tunes
+# models of transformers on conversations, and `to_transformers` makes one of ours. What is missing
+# is a **chat template**. Ours writes `Q`, a new line and the question, then an empty line, `A`, a
+# new line and the reply, which ends with the end-of-text token. Only the reply has labels.
 #
 # What can a model of this size, with a context of 64 bytes, learn? Nothing about the world. We ask
 # about a word itself: its first letter, its last letter, its length, the word in capitals, the word
