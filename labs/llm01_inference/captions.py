@@ -40,6 +40,10 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "What a penalty of 1.3 does to a logit. Above the diagonal it is a reward.",
         "Logit after over logit before: division is above the diagonal for negative logits.",
     ),
+    "accuracy": (
+        "The same questions to {model} in ten forms.",
+        "Each form's accuracy and its difference from zero-shot, both with ± 2 standard errors.",
+    ),
     "entropy": (
         "Entropy of the next token of {model} after three prompts.",
         "Three curves of entropy over temperature that rise from 0 towards ln V.",

@@ -1,8 +1,8 @@
 """Check the exercises of LLM01; those of LLM01+ are in deeper_checks.
 
 References: the logits processors of transformers for `top_p` and `repetition_penalty`, results
-written out for `build_chat` and `few_shot_prompt`, a plain loop for `generate`, the formula for
-`difference`, the probabilities for `sample`.
+written out for `build_chat` and `few_shot_prompt`, a plain loop for `generate`, the probabilities
+for `sample` and `next_token`.
 """
 
 import math
@@ -55,7 +55,8 @@ class _SumModel:
             raise Mistake("the model takes ids of shape (1, T): call logits_of(model, ids)")
         self.calls.append(ids[0].tolist())
         sums = ids.cumsum(-1) % 11  # (1, T)
-        return SimpleNamespace(logits=5.0 * torch.nn.functional.one_hot(sums, 11).float())
+        height = 5 + 0.1 * torch.arange(ids.shape[1])  # a little surer at each position
+        return SimpleNamespace(logits=height[:, None] * torch.nn.functional.one_hot(sums, 11))
 
 
 def _plain_loop(new: int, stop: tuple[int, ...] = ()) -> list[int]:
@@ -65,6 +66,67 @@ def _plain_loop(new: int, stop: tuple[int, ...] = ()) -> list[int]:
         if ids[-1] in stop:
             break
     return ids[len(PROMPT) :]
+
+
+@checks.proves("next_token")
+def next_token(module: Any) -> None:
+    """Compare id and probability with those of a model that prefers a known id."""
+    for ids in (PROMPT, [9], [1, 2, 3, 4]):
+        passed = list(ids)
+        got = module.next_token(_SumModel(), passed)
+        if passed != ids:
+            raise Mistake("your function changed the ids: the text stays as it is")
+        if not isinstance(got, tuple | list) or len(got) != 2:
+            raise Mistake("expected two numbers: the id and its probability")
+        _compare_next(got, ids)
+
+
+def _compare_next(got: Any, ids: list[int]) -> None:
+    logits = _SumModel()(torch.tensor([ids])).logits[0].double()  # (T, 11)
+    want = [logits[-1].argmax().item(), logits[-1].softmax(-1).max().item()]
+    best, p = (x.item() if isinstance(x, Tensor) and x.numel() == 1 else x for x in got)
+    if isinstance(best, float) and isinstance(p, int):
+        raise Mistake("the probability comes first: return the id, then its probability")
+    if not isinstance(best, int) or not isinstance(p, float):
+        kinds = f"{type(best).__name__} and {type(p).__name__}"
+        raise Mistake(f"expected an id of type int and a probability of type float, got {kinds}")
+    ids_of_mistakes = {
+        "the logits of the first position were used: what follows the text is in row -1": (
+            logits[0].argmax().item()
+        ),
+        "the argmax ran over all positions together: take the last row first": (
+            logits.argmax().item() if len(ids) > 1 else None
+        ),
+        "this is the least probable token: use argmax": logits[-1].argmin().item(),
+    }
+    if best != want[0]:
+        known = (message for message, wrong in ids_of_mistakes.items() if wrong == best)
+        message = next(known, "this is another id: take the argmax of the last row")
+        raise _unlike_pair(message, want, [best, p], ids)
+    p_of_mistakes = {
+        "this is the logit: the softmax makes a probability of it": logits[-1, want[0]],
+        "the softmax ran over the positions: use .softmax(-1), over the vocabulary": (
+            logits.softmax(0)[-1, want[0]]
+        ),
+        "the softmax ran over positions and vocabulary together: use .softmax(-1)": (
+            logits.flatten().softmax(-1).max()
+        ),
+        "e to the power of the logit must be divided by the sum of all powers": (
+            logits[-1, want[0]].exp()
+        ),
+        "this is ln p, from log_softmax: use softmax": logits[-1].log_softmax(-1).max(),
+    }
+    if abs(p - want[1]) > 1e-4:
+        known = (message for message, wrong in p_of_mistakes.items() if abs(wrong - p) < 1e-4)
+        message = next(known, "the id is right, but this is another probability")
+        raise _unlike_pair(message, want, [best, p], ids)
+
+
+def _unlike_pair(message: str, want: list[Any], got: list[Any], ids: list[int]) -> Mistake:
+    """Return a mistake that shows both results: the id and the probability."""
+    call = f"{SUM_MODEL}, ids {ids}"
+    shown = {"expected": f"{want[0]}, {want[1]:.4f}", "got": f"{got[0]}, {got[1]:.4f}"}
+    return Mistake(message, arguments=call, message=message, **shown)
 
 
 @checks.proves("generate")
@@ -477,49 +539,6 @@ def _compare_text(got: str, want: str, named: dict[str, str]) -> None:
     )
 
 
-@checks.proves("difference")
-def difference(module: Any) -> None:
-    """Compare mean and standard error of paired differences with their formulas."""
-    right = [True, True, True, False, True, False, True, True, False, True]
-    other = [True, False, True, False, False, False, True, True, True, False]
-    for a, b in ((right, other), (other, right), (right, right[::-1])):
-        got = module.difference(list(a), list(b))
-        if not isinstance(got, tuple | list) or len(got) != 2:
-            raise Mistake("expected two numbers: the difference and its standard error")
-        numbers = [float(number) for number in got]
-        _compare_numbers(numbers, torch.tensor(a).double(), torch.tensor(b).double())
-
-
-def _compare_numbers(got: list[float], a: Tensor, b: Tensor) -> None:
-    n = len(a)
-    steps = a - b
-    mean = steps.mean().item()
-    error = steps.std().item() / math.sqrt(n)
-    if abs(mean) > 1e-9 and abs(got[0] + mean) < 1e-9:
-        raise Mistake("the sign of the difference is wrong: it is share(a) − share(b)")
-    if abs(got[0] - mean) > 1e-9 and abs(got[0] - steps.sum().item()) < 1e-9:
-        raise Mistake("expected the difference of the shares, got that of the counts: divide by n")
-    if abs(got[0] - mean) > 1e-9:
-        raise Mistake(f"expected the difference {mean:.4f}, got {got[0]:.4f}")
-    if abs(got[1] - error) < 1e-9:
-        return
-    shares = [x.mean().item() for x in (a, b)]
-    unpaired = math.sqrt(sum(p * (1 - p) for p in shares) / n)
-    wrong = {
-        "this is the standard deviation of the differences: divide by √n": steps.std().item(),
-        "this is the variance divided by n: take its square root": steps.var().item() / n,
-        "the standard deviation is divided by n: divide by √n": steps.std().item() / n,
-        "this formula is for different questions: use the difference at each question": unpaired,
-        "the standard deviation divides by n: use n − 1, as statistics.stdev does": (
-            steps.std(correction=0).item() / math.sqrt(n)
-        ),
-    }
-    for message, number in wrong.items():
-        if abs(got[1] - number) < 1e-9:
-            raise Mistake(message)
-    raise Mistake(f"expected the standard error {error:.4f}, got {got[1]:.4f}")
-
-
 @checks.proves("few_shot_prompt")
 def few_shot_prompt(module: Any) -> None:
     """Compare with prompts written out here, with two examples and with none."""
@@ -546,5 +565,5 @@ def few_shot_prompt(module: Any) -> None:
     _compare_text(_text(module.few_shot_prompt([], "Is fire hot?")), "Q: Is fire hot?\nA:", {})
 
 
-for _check in (deeper_checks.left_pad, deeper_checks.generate_cached, deeper_checks.strided_loss):
+for _check in (deeper_checks.generate_cached, deeper_checks.until_stop, deeper_checks.rounded):
     checks.proves(_check.__name__)(_check)

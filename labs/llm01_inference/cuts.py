@@ -39,7 +39,7 @@ def compare_cuts(run: Run, rows: Tensor, cuts: dict[str, Cut]) -> None:
         pairs = [(ours(rows, x), theirs(x)(None, rows)) for x in values]
         wrong = sum(unlike_logits(a, b, rows) for a, b in pairs)
         run.check(f"{name}: logits unlike the library's", wrong, equals=0, decides=True)
-        missed = [unlike_logits(without_least(a), b, rows) for a, b in pairs]
+        missed = [unlike_logits(without_least(a, rows), b, rows) for a, b in pairs]
         run.check(f"{name}, one fewer", missed, at_least=len(rows), because=because)
 
 

@@ -10,14 +10,14 @@
 
 # %% Imports
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets, seconds_paired
-from labs.llm01_inference import diversity, figures, stops
+from labs.llm01_inference import diversity, figures, options, steps, stops
 from labs.llm01_inference.baselines import losses_by_counting
 from labs.llm01_inference.captions import show
 from labs.llm01_inference.lesson import (
@@ -31,17 +31,8 @@ from labs.llm01_inference.lesson import (
     smollm2,
 )
 from labs.llm01_inference.model_files import called
-from labs.llm01_inference.options import OPTIONS, compare, generate_as_asked, time_of
 from labs.llm01_inference.rounding import TEXTS, costs_of_rounding, exponent
 from labs.llm01_inference.search import Change
-from labs.llm01_inference.steps import (
-    DTYPES,
-    check_cache_size,
-    counted,
-    one_step,
-    random_gpt2,
-    random_ids,
-)
 from labs.llm01_inference.uncertainty import mean_and_error, rounding, unlike
 from labs.llm01_inference.view_data import CARROLL
 
@@ -122,8 +113,8 @@ def the_sampler_passes_a_chi_squared_test(run: Run):
 #
 # Let $\beta = 1/T$ and $Z = \sum_i e^{\beta l_i}$, so $p_i = e^{\beta l_i}/Z$. Let $E$ and
 # $\text{Var}$ be the mean and the variance of the logits under this $p$. Then
-# $\ln p_i = \beta l_i - \ln Z$, and $H = \ln Z - \beta E$. The derivatives are
-# $d\ln Z/d\beta = E$ and $dE/d\beta = \text{Var}$. So
+# $\ln p_i = \beta l_i - \ln Z$, and $H = \ln Z - \beta E$. The derivative of $e^{\beta l_i}$ is
+# $l_i e^{\beta l_i}$, so $d\ln Z/d\beta = E$ and $dE/d\beta = \text{Var}$. By the product rule
 #
 # $$\frac{dH}{d\beta} = E - E - \beta\,\text{Var} = -\beta\,\text{Var}$$
 #
@@ -222,20 +213,15 @@ def the_penalty_depends_on_an_arbitrary_zero(run: Run):
 # - the **attention mask** is 1 for text and 0 for padding. The model ignores positions with 0.
 # - the **position ids** are 0 for the first token of a text, wherever it stands in the row.
 #
+# `left_pad` makes all three. For prompts of 3 and 5 tokens, the first row has the mask 0, 0, 1, 1,
+# 1, and the positions 0, 0, 0, 1, 2: the sum of the mask so far, minus 1.
+#
 # SmolLM2 uses *relative* positions (RoPE, Su et al. 2021): only the distance of two tokens matters,
 # and padding shifts both. So it needs the mask alone. GPT-2 learned a vector for each *absolute*
 # position and needs both inputs.
 
 
 # %% 4. Many prompts at once
-@lab.exercise(
-    level=2,
-    hints=(
-        "How many positions does each prompt lack to be as long as the longest?",
-        "The padding goes in front; the mask is 0 there and 1 on the prompt.",
-        "A prompt's own positions are 0, 1, 2, …; on the padding, position 0 does no harm.",
-    ),
-)
 def left_pad(prompts: list[list[int]], pad: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Return ids, mask (1 for text) and positions of prompts of any lengths, (B, T) int64 each."""
     width = max(len(prompt) for prompt in prompts)
@@ -260,7 +246,7 @@ def padding_must_change_no_logit(run: Run):
     rows = []
     for name, net, batch, enough in (
         (rope, model, texts, 2),
-        (absolute, random_gpt2(run.device), numbers, 1),
+        (absolute, steps.random_gpt2(run.device), numbers, 1),
     ):
         alone = torch.stack([logits_of(net, ids)[-1] for ids in batch])  # (B, V)
         ids, mask, positions = (x.to(run.device) for x in left_pad(batch))
@@ -270,15 +256,11 @@ def padding_must_change_no_logit(run: Run):
             errors.append((out.logits[:, -1] - alone).abs().max().item())
         rows.append([name, *errors])
         bound = rounding(alone) if name == rope else 1e-10
-        right = errors[:enough]
-        because = "rounding"
-        run.check(
-            f"{name}, with what it needs", right, at_most=bound, because=because, decides=True
-        )
+        what = f"{name}, with what it needs"
+        run.check(what, errors[:enough], at_most=bound, because="rounding", decides=True)
+        what = f"{name}, with less"
         because = "control: logits are of order one and more"
-        run.check(
-            f"{name}, with less", errors[enough:], at_least=0.05, because=because, decides=True
-        )
+        run.check(what, errors[enough:], at_least=0.05, because=because, decides=True)
     columns = ["", "mask and positions", "mask only", "positions only", "neither"]
     run.table("Largest change of a logit, in a batch − alone", columns, rows)
     return (
@@ -378,20 +360,7 @@ def generate_batch(
         running = running & ~torch.isin(fresh[:, 0], ends)
         if not running.any():
             break
-    return [until_end(row, set(end)) for row in ids[:, width:].tolist()]
-
-
-def until_end(row: list[int], end: set[int]) -> list[int]:
-    """Return the ids up to the first end token."""
-    places = [i for i, token in enumerate(row) if token in end]
-    return row[: places[0] + 1] if places else row
-
-
-def parted_after(model: Any, prompt: list[int], new: int) -> int:
-    """Return after how many tokens the text without a cache differs from that with one."""
-    plain = list(generate(model, prompt, new))
-    cached = generate_cached(model, prompt, new)
-    return next((i for i in range(new) if plain[i] != cached[i]), new)
+    return [steps.until_end(row, set(end)) for row in ids[:, width:].tolist()]
 
 
 @lab.experiment
@@ -410,9 +379,9 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
     ):
         model, tokenizer = open_model(run)
         prompts = [tokenizer(text).input_ids for text in texts[:some]]
-        with counted(model) as plain:
+        with steps.counted(model) as plain:
             want = [list(generate(model, prompt, new)) for prompt in prompts]
-        with counted(model) as cached:
+        with steps.counted(model) as cached:
             got = [generate_cached(model, prompt, new) for prompt in prompts]
         because = "the same steps; only between nearly equal logits does rounding decide"
         what = f"{name}: unlike tokens"
@@ -423,9 +392,9 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
         run.check(f"{name}: positions with a cache", sum(cached), equals=each, decides=True)
         short = open_model(run, torch.bfloat16)[0]
         for net in (model, short):
-            check_cache_size(run, name, net)
+            steps.check_cache_size(run, name, net)
         for prompt in prompts:
-            same = parted_after(short, prompt, new)
+            same = options.parted_after(generate_cached, short, prompt, new)
             rows.append([name, repr(tokenizer.decode(prompt)), same, new])
     what = "glass model: a batch of four equals single texts"
     run.check(what, generate_batch(model, prompts, new) == want, equals=True)
@@ -468,14 +437,14 @@ def the_time_for_the_next_token(run: Run):
 
     Predict: after 256 tokens, how many times faster is a step with the cache?
     """
-    model = smollm2(run, DTYPES[run.precision])[0]
+    model = smollm2(run, steps.DTYPES[run.precision])[0]
     lengths = run.pick(
         tiny=[16, 64, 128, 256], small=[64, 256, 512, 1024, 2048], full=[256, 512, 1024, 2048, 4096]
     )
     rows = []
     for t in run.progress(lengths, "lengths"):
-        whole = partial(model, random_ids(model, 1, t), use_cache=False, logits_to_keep=1)
-        cached, plain = seconds_paired(one_step(model, 1, t), whole, run.pick(3, 7, 7))
+        whole = partial(model, steps.random_ids(model, 1, t), use_cache=False, logits_to_keep=1)
+        cached, plain = seconds_paired(steps.one_step(model, 1, t), whole, run.pick(3, 7, 7))
         gain = median(y / x for x, y in zip(cached, plain, strict=True))
         rows.append([t, 1000 * median(cached), 1000 * median(plain), gain])
     columns = ["tokens so far", "with a cache (ms)", "without (ms)", "speed-up"]
@@ -495,30 +464,30 @@ def the_time_of_a_step_for_many_texts(run: Run):
 
     Predict: how many times as long does a step for eight texts take?
     """
-    model = smollm2(run, DTYPES[run.precision])[0]
+    model = smollm2(run, steps.DTYPES[run.precision])[0]
     weights = sum(p.nbytes for p in model.parameters())
     repeats = run.pick(tiny=3, small=20, full=20)
-    single = one_step(model, 1, 32)
+    single = steps.one_step(model, 1, 32)
     rows = []
     ratios = {}
     for batch in run.progress([1, 2, 4, 8, 16], "batches"):
-        ones, many = seconds_paired(single, one_step(model, batch, 32), repeats)
+        ones, many = seconds_paired(single, steps.one_step(model, batch, 32), repeats)
         ratios[batch] = [y / x for x, y in zip(ones, many, strict=True)]
-        took = median(many)
+        seconds = median(many)
         ratio = median(ratios[batch])
-        rows.append([batch, 1000 * took, ratio, batch / took, weights / took / 1e9])
+        rows.append([batch, 1000 * seconds, ratio, batch / seconds, weights / seconds / 1e9])
     columns = ["texts", "a step (ms)", "÷ one text's", "tokens/s", "weights read (GB/s)"]
     run.table("A decoding step after 32 tokens", columns, rows)
     run.measure("step for 8 texts ÷ step for 1", ratios[8], timed=True)
     block = torch.ones(weights // 4, device=run.device)
-    steps, sums = seconds_paired(single, block.sum, repeats)
+    took, sums = seconds_paired(single, block.sum, repeats)
     run.measure("bandwidth of a plain sum", weights / median(sums) / 1e9, unit="GB/s", timed=True)
-    mbu = median(y / x for x, y in zip(steps, sums, strict=True))
+    mbu = median(y / x for x, y in zip(took, sums, strict=True))
     what = "MBU, one text"
     because = "no step is faster than reading its weights, unless fast memory holds them"
     run.measure(what, mbu, expect_at_most=1, because=because, timed=True)
-    short = one_step(smollm2(run, torch.bfloat16)[0], 1, 32)
-    long = one_step(smollm2(run, torch.float32)[0], 1, 32)
+    short = steps.one_step(smollm2(run, torch.bfloat16)[0], 1, 32)
+    long = steps.one_step(smollm2(run, torch.float32)[0], 1, 32)
     a, b = seconds_paired(short, long, repeats)
     ratio = median(x / y for x, y in zip(a, b, strict=True))
     run.measure("step in bfloat16 ÷ step in float32", ratio, timed=True)
@@ -591,10 +560,7 @@ def greedy_text_repeats_itself(run: Run):
 # finds the better text. A beginning that ends with an end token is finished. Its score is divided
 # by $\text{length}^\alpha$, because each token adds a negative number and short texts would win
 # otherwise. $\alpha$ is called the **length penalty**, although a larger one favours long texts.
-#
-# When does the search stop? With `early_stopping=True`, when $n$ texts are finished. With `False`,
-# when the best running text, divided by its length so far, scores below the worst finished one.
-# With `"never"`, when none could become better at any length. `search.py` has the 40 lines.
+# `search.py` has the 40 lines, and the library's three rules for when to stop.
 #
 # **Guessing ahead** makes greedy decoding faster without changing its text. Guess $k$ tokens
 # cheaply, and let the model judge all of them in *one* call: it returns its own choice at each
@@ -606,7 +572,7 @@ def greedy_text_repeats_itself(run: Run):
 
 
 # %% 8. Beam search
-our_generate = partial(generate_as_asked, generate_batch)  # with beams: search.py
+our_generate = partial(options.generate_as_asked, generate_batch)  # with beams: search.py
 
 
 @lab.experiment
@@ -619,15 +585,16 @@ def our_generators_write_what_the_library_writes(run: Run):
     model, tokenizer = smollm2(run)
     new = run.pick(tiny=8, small=40, full=80)
     stop = tokenizer(".").input_ids[-1:]
-    rows = compare(
-        run, called(run), model, [tokenizer(UNSURE).input_ids], new, stop, OPTIONS[:2], our_generate
-    )
+    prompts = [tokenizer(UNSURE).input_ids]
+    some = options.OPTIONS[:2]
+    rows = options.compare(run, called(run), model, prompts, new, stop, some, our_generate)
     run.table(called(run), columns, rows)
     model, tokenizer = glass(run)
     new = run.pick(tiny=24, small=60, full=60)
     stop = tokenizer(".").input_ids[-1:]
     prompts = [tokenizer(text).input_ids for text in (CARROLL[:50], "Will you, won’t you, will")]
-    rows = compare(run, "glass model", model, prompts, new, stop, OPTIONS, our_generate)
+    every = options.OPTIONS
+    rows = options.compare(run, "glass model", model, prompts, new, stop, every, our_generate)
     run.table("glass model", columns, rows)
     others = sum(row[3] > 0 for row in rows[1:-1])
     because = "control: beams and penalties do change greedy texts with the same end"
@@ -635,7 +602,7 @@ def our_generators_write_what_the_library_writes(run: Run):
     because = "guesses that the model wouldn't choose are not accepted"
     what = "texts that prompt lookup changes"
     run.measure(what, rows[-1][3], expect_at_most=0, because=because)
-    took = time_of(generate_cached, model, prompts[0], new)
+    took = options.time_of(generate_cached, model, prompts[0], new)
     because = "the same calls of the model, and less around them"
     what = "time of a text by generate_cached ÷ by the library"
     run.measure(what, took, expect_at_most=1, because=because, timed=True)
@@ -651,12 +618,43 @@ def our_generators_write_what_the_library_writes(run: Run):
 # A program often wants the model to stop at a *string*, such as an empty line or `User:`. The loop
 # sees tokens, and a string may be spread over several: `\n\nUs` may come in one and `er:` in the
 # next. A user who reads along must not see a part of the stop string. So if the text ends with
-# something that may become a stop, this end is **held back** until the next piece decides. With
-# several stop strings, the one that is complete first ends the text. Of two that are complete
-# together, the longer one counts. `until_stop`, in `stops.py`, does so in 15 lines.
+# something that may become a stop, this end is **held back** until the next piece decides.
+#
+# Say that the stop is `##`, and the pieces are `a #`, `b #` and `#c`. After the first piece, show
+# `a ` and hold `#`. The second makes `#b #` of it: show `#b ` and hold `#`. The third makes `##c`:
+# the stop is complete, so the text ends, and nothing more is shown. If no stop comes, show what is
+# still held after the last piece. With several stop strings, the one that is complete first ends
+# the text. Of two that are complete together, the longer one counts.
 
 
 # %% 9. Stop strings
+@lab.exercise(
+    level=3,
+    hints=(
+        "Add each piece to a string `held`. Does it contain a stop? Yield the text before, return.",
+        "Else some n last characters may begin a stop: the largest n with held.endswith(end[:n]).",
+        "First complete: least held.find(end) + len(end); of equal ones, the least held.find(end).",
+    ),
+)
+def until_stop(pieces: Iterable[str], ends: list[str]) -> Iterator[str]:
+    """Yield the text of `pieces` as early as is safe, up to the stop string complete first.
+
+    Nothing is asked of `pieces` after the stop. Of stops complete together, the longest counts.
+    """
+    held = ""  # not shown yet: a stop may begin in one piece and end in another
+    for piece in pieces:
+        held += piece
+        found = [(held.find(end) + len(end), held.find(end)) for end in ends if end in held]
+        if found:
+            yield held[: min(found)[1]]
+            return
+        starts = (n for end in ends for n in range(len(end)) if held.endswith(end[:n]))
+        safe = len(held) - max(starts, default=0)  # the longest beginning of a stop must wait
+        yield held[:safe]
+        held = held[safe:]
+    yield held
+
+
 @lab.experiment
 def a_stop_string_is_never_shown(run: Run):
     """In 202 ways to cut a text into pieces, `until_stop` shows the same text, as early as is safe.
@@ -671,14 +669,14 @@ def a_stop_string_is_never_shown(run: Run):
     for _ in range(200):
         at = sorted({0, len(text), *torch.randint(len(text), (12,)).tolist()})
         cuts.append([text[a:b] for a, b in pairwise(at)])
-    shown = [stops.shown_and_held(stops.until_stop, pieces, ends) for pieces in cuts]
+    shown = [stops.shown_and_held(until_stop, pieces, ends) for pieces in cuts]
     wrong = sum(text != want for text, _ in shown)
     run.check("cuts with another text", wrong, equals=0, decides=True)
     held = [part for _, parts in shown for part in parts]
     without_reason = sum(not stops.begins_a_stop(part, ends) for part in held)
     because = "only the beginning of a stop must wait for the next piece"
     run.check("held back without a reason", without_reason, equals=0, because=because, decides=True)
-    late = stops.shown_and_held(stops.until_the_end, cuts[0], ends)[1]
+    late = stops.shown_and_held(partial(stops.until_the_end, until_stop), cuts[0], ends)[1]
     without_reason = sum(not stops.begins_a_stop(part, ends) for part in late)
     because = "control: a function that shows nothing before the end must be noticed"
     run.check("so held back by it", without_reason, at_least=1, because=because)
@@ -713,20 +711,13 @@ def a_stop_string_is_never_shown(run: Run):
 #
 # A text longer than the model's **context** is read in windows. A token at the start of a window
 # has little before it, which makes it less probable than it should be. So let windows overlap and
-# score only the new tokens of each: `stride` of them. A small stride gives every token a long
-# context, and costs more calls. Each token must count once, and the last window may have fewer new
-# ones.
+# score only the new tokens of each: `stride` of them. Take ten tokens, windows of six and stride 3.
+# The first window reads tokens 1 to 6 and scores 2 to 6, the second reads 4 to 9 and scores 7 to 9,
+# the last reads 5 to 10 and scores 10. A small stride gives every token a long context, and costs
+# more calls.
 
 
 # %% 10. How good is a model?
-@lab.exercise(
-    level=2,
-    hints=(
-        "Which tokens does a window score? Those that no window before it scored.",
-        "The logits at position t are about token t + 1: shift by one before you gather.",
-        "Use ids[end - window : end], at first ids[:window]; sum the last end - scored losses.",
-    ),
-)
 def strided_loss(model: Callable[[Tensor], Tensor], ids: Tensor, window: int, stride: int) -> float:
     """Return the mean nats of ids[1:] (N,), each scored once, from windows of `window` tokens.
 
@@ -740,7 +731,7 @@ def strided_loss(model: Callable[[Tensor], Tensor], ids: Tensor, window: int, st
         end = min(window if scored == 1 else scored + stride, len(ids))
         inside = ids[max(0, end - window) : end]  # (T,)
         logp = model(inside).log_softmax(-1)[:-1]  # (T - 1, V), about inside[1:]
-        loss = -logp.gather(1, inside[1:, None])[:, 0]  # (T - 1,)
+        loss = -logp.gather(1, inside[1:, None])[:, 0]  # of each next token, (T - 1, 1) -> (T - 1,)
         total += loss[-(end - scored) :].sum().item()
         scored = end
     return total / (len(ids) - 1)
@@ -804,7 +795,9 @@ def losses_on_one_excerpt(run: Run):
 # Decoding reads all weights. Weights of 8 or 4 bits need less memory, and with good routines less
 # time. **Rounding to nearest** works like this: divide each row of a weight matrix by a **scale**,
 # which is its largest magnitude divided by $2^{b-1} - 1$. Round to integers, and multiply by the
-# scale again. With $b = 8$ bits a row has 255 levels, with 4 bits 15, with 3 bits 7.
+# scale again. With $b = 3$ bits the integers are −3 to 3. The row 0.7, −0.2, 0.05 has the scale
+# $0.7 / 3 = 0.233$. Divided by it, the row is 3, −0.86, 0.21; rounded 3, −1, 0; and multiplied
+# again 0.7, −0.233, 0. With 4 bits a row has 15 levels, with 8 bits 255.
 #
 # Short **blocks** with their own scale have a smaller largest weight, so their levels are closer.
 # Q4_1, the format of our SmolLM2, has blocks of 32 weights, each with 16 levels between its
@@ -821,13 +814,28 @@ def losses_on_one_excerpt(run: Run):
 
 
 # %% 11. Smaller numbers
+@lab.exercise(
+    level=2,
+    hints=(
+        "Each row has its own scale: the largest magnitude along the last axis, keepdim=True, ÷ …",
+        "… ÷ (2 ** (bits - 1) - 1). Divide the weights by it, .round(), and multiply by it again.",
+        "In a row of zeros the scale is 0, and 0 ÷ 0 is NaN: scale.clamp(min=1e-12) avoids that.",
+    ),
+)
+def rounded(w: Tensor, bits: int) -> Tensor:
+    """Round each row to multiples of its own scale, (..., n) -> (..., n); a row of 0 stays so."""
+    scale = w.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)  # (..., 1)
+    scale = scale.clamp(min=1e-12)
+    return (w / scale).round() * scale
+
+
 @lab.experiment
 def the_fewer_bits_the_higher_the_cost(run: Run):
     """In SmolLM2, fewer bits cost more, and three costs follow c·L·ε² within a factor of 3.
 
     Predict: our SmolLM2 once had 4 bits. Does rounding it to 4 bits again cost anything?
     """
-    rows, costs = costs_of_rounding(run, called(run), smollm2(run))
+    rows, costs = costs_of_rounding(run, called(run), smollm2(run), rounded)
     eight, four, three, blocks, stored, partly = rows
     because = "two standard errors over the texts"
     for name, more, fewer in (("4 bits − 8 bits", 0, 1), ("3 bits − 4 bits", 1, 2)):
@@ -838,7 +846,7 @@ def the_fewer_bits_the_higher_the_cost(run: Run):
     levels = (-1e-3, 1e-3) if run.options.model is None else None
     because = "on such levels already; bfloat16 moved them by ε ≤ 2⁻⁹, so c·L·ε² is about 1e-4"
     run.measure("nats, 4 bits as Q4_1", stored[3], expect_between=levels, because=because)
-    small, _ = costs_of_rounding(run, "glass model", glass(run))
+    small, _ = costs_of_rounding(run, "glass model", glass(run), rounded)
     fig = figures.rounding_costs({called(run): rows, "glass model": small})
     show(run, "rounding", fig, texts=TEXTS)
     c = [row[3] / (row[1] * row[2] ** 2) for row in (four, three, partly)]

@@ -1,151 +1,22 @@
 """Check the exercises of LLM01+.
 
-References: results written out for `left_pad`, plain loops for `generate_cached` and
-`strided_loss`.
+References: a loop without a cache for `generate_cached`, a search at each character and texts
+written out for `until_stop`, the formula for `rounded`.
 """
 
-import math
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
-from labs.kit import Mistake, equals, expect_close
+from labs.kit import Mistake, draw, expect_close, name_mistake
+from labs.llm01_inference import stops
 from labs.llm01_inference.steps import counted
 
 import torch
 from torch import Tensor
 
 NEW = 8  # tokens that generate_cached writes
-
-
-def left_pad(module: Any) -> None:
-    """Compare ids, mask and positions of three prompts with those written out here."""
-    implementation = module.left_pad
-    prompts = [[5, 6, 7], [8], [1, 2, 3, 4, 9]]
-    got = implementation([list(prompt) for prompt in prompts], 77)
-    if not isinstance(got, tuple | list) or len(got) != 3:
-        raise Mistake("expected three tensors: ids, mask and positions")
-    want_ids = torch.tensor([[77, 77, 5, 6, 7], [77, 77, 77, 77, 8], [1, 2, 3, 4, 9]])
-    want_mask = torch.tensor([[0, 0, 1, 1, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]])
-    want_positions = torch.tensor([[0, 0, 0, 1, 2], [0, 0, 0, 0, 0], [0, 1, 2, 3, 4]])
-    ids, mask, positions = got
-    if equals(ids, torch.tensor([[5, 6, 7, 77, 77], [8, 77, 77, 77, 77], [1, 2, 3, 4, 9]])):
-        raise Mistake("the padding is on the right: the next token follows the last place")
-    if equals(ids, torch.tensor([[77, 77, 7, 6, 5], [77, 77, 77, 77, 8], [9, 4, 3, 2, 1]])):
-        raise Mistake("the prompts are reversed: after padding a reversed list, reverse it back")
-    expect_close(ids, want_ids, "the padding goes in front, and consists of `pad`")
-    _expect_mask(mask, want_mask)
-    _expect_positions(positions, want_mask, want_positions)
-    again = implementation([[77, 77, 5], [5]], 77)
-    reason = "a prompt may contain the id `pad`: make the mask from lengths, not from ids"
-    expect_close(again[1], torch.tensor([[1, 1, 1], [0, 0, 1]]), reason)
-
-
-def _expect_mask(got: Any, want: Tensor) -> None:
-    if equals(got, 1 - want):
-        raise Mistake("the mask is the wrong way round: 1 is text, 0 is padding")
-    if isinstance(got, Tensor) and got.dtype == torch.bool:
-        raise Mistake("expected a mask of int64 (1 for text, 0 for padding), got booleans")
-    if equals(got, torch.ones_like(want)):
-        raise Mistake("the mask is 1 everywhere: the model would read the padding as text")
-    expect_close(got, want, "1 for each token of a prompt, 0 for the padding")
-
-
-def _expect_positions(got: Any, mask: Tensor, want: Tensor) -> None:
-    places = torch.arange(mask.shape[1]).expand_as(mask)
-    if equals(got, places):
-        raise Mistake("the positions count the padding: a text's first token has position 0")
-    if equals(got, mask.cumsum(-1)):
-        raise Mistake("the positions start at 1: a text's first token has position 0")
-    if isinstance(got, Tensor) and got.shape == want.shape and (got < 0).any():
-        raise Mistake("a position is negative: no table has a row -1, so clamp to 0")
-    if isinstance(got, Tensor) and got.shape == want.shape and equals(got * mask, want):
-        return  # positions of the padding do no harm
-    expect_close(got, want, "0, 1, 2, … along the tokens of each prompt")
-
-
-def strided_loss(module: Any) -> None:
-    """Compare with a loop over windows, whose model depends on every token of its window."""
-    implementation = module.strided_loss
-    ids = torch.randint(9, (23,), generator=torch.Generator().manual_seed(0))
-    for window, stride in ((23, 1), (8, 7), (8, 3), (8, 1), (5, 4), (40, 6)):
-        model = _CountingModel()
-        got = implementation(model, ids, window, stride)
-        if isinstance(got, Tensor) and got.ndim == 0:
-            got = got.item()
-        if not isinstance(got, float):
-            raise Mistake(f"expected a float, got a {type(got).__name__}")
-        if model.longest > window:
-            raise Mistake(f"the model got {model.longest} tokens: a window has at most {window}")
-        want = _strided(ids, window, stride)
-        for message, wrong in _mistakes_of_strides(ids, window, stride).items():
-            if abs(wrong - want) > 1e-6 and abs(wrong - got) < 1e-9:
-                raise Mistake(message)
-        if not abs(got - want) < 1e-9:
-            raise Mistake(
-                f"expected {want:.4f}, got {got:.4f} (window {window}, stride {stride}): does each "
-                "token count once, in a window that ends where the new tokens end?"
-            )
-
-
-class _CountingModel:
-    """A model whose logits depend on all ids of its window: (T,) -> (T, 9)."""
-
-    def __init__(self) -> None:
-        self.longest = 0
-
-    def __call__(self, ids: Tensor) -> Tensor:
-        if not isinstance(ids, Tensor) or ids.ndim != 1:
-            raise Mistake("the model takes a window of ids, (T,)")
-        self.longest = max(self.longest, len(ids))
-        seen = torch.nn.functional.one_hot(ids, 9).double().cumsum(0)  # (T, 9)
-        return seen.sqrt() + 0.1 * torch.arange(9) * ids[:, None]
-
-
-def _windows(n: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (begin, first scored, end) of each window."""
-    scored = 1
-    while scored < n:
-        end = min(window if scored == 1 else scored + stride, n)
-        yield max(0, end - window), scored, end
-        scored = end
-
-
-def _losses(ids: Tensor, begin: int, first: int, end: int, shift: int = 1) -> Tensor:
-    """Return the nats of ids[first:end] in a window from `begin`; no shift is a mistake."""
-    logp = _CountingModel()(ids[begin:end]).log_softmax(-1)
-    return -torch.stack([logp[t - shift - begin, ids[t]] for t in range(first, end)])
-
-
-def _strided(ids: Tensor, window: int, stride: int) -> float:
-    spans = _windows(len(ids), window, stride)
-    return sum(_losses(ids, *span).sum().item() for span in spans) / (len(ids) - 1)
-
-
-def _mistakes_of_strides(ids: Tensor, window: int, stride: int) -> dict[str, float]:
-    n = len(ids)
-    spans = list(_windows(n, window, stride))
-    new = [_losses(ids, *span) for span in spans]
-    total = sum(losses.sum().item() for losses in new)
-    all_of_each = torch.cat([_losses(ids, begin, begin + 1, end) for begin, _, end in spans])
-    unshifted = sum(_losses(ids, *span, shift=0).sum().item() for span in spans)
-    starts = range(0, n - 1, stride)
-    apart = torch.cat([_losses(ids, a, a + 1, min(a + window, n)) for a in starts])
-    return {
-        "each window's mean has the same weight, though the last has fewer tokens: divide at the "
-        "end": sum(losses.mean().item() for losses in new) / len(new),
-        "tokens in two windows count twice: score only new tokens": all_of_each.mean().item(),
-        "tokens in two windows count twice, but the sum is divided as if they counted once": (
-            all_of_each.sum().item() / (n - 1)
-        ),
-        "windows that start every `stride` tokens score all their tokens: score only new ones": (
-            apart.mean().item()
-        ),
-        "the logits at place t are about token t + 1: shift by one": unshifted / (n - 1),
-        "nothing predicts the first token: divide by len(ids) - 1": total / n,
-        "expected the mean, got the sum: divide by the number of scored tokens": total,
-        "expected the loss, got e^loss, which is the perplexity": math.exp(total / (n - 1)),
-        "expected the loss in nats, got bits": total / (n - 1) / math.log(2),
-    }
 
 
 def _small_llama() -> Any:
@@ -215,3 +86,204 @@ def _expect_ids(got: Any, want: list[int], prompt: list[int]) -> None:
             f"the first new id is right, but expected {want}, got {got}: does every call get the "
             "same cache?"
         )
+
+
+# Pieces, stop strings, the text to show, and what wrong texts come from.
+STOPPED: list[tuple[list[str], list[str], str, dict[str, str]]] = [
+    (
+        ["no", " stop", " here"],
+        ["##"],
+        "no stop here",
+        {"": "nothing was shown: yield all text that can't be part of a stop"},
+    ),
+    (
+        ["ends with #"],
+        ["##"],
+        "ends with #",
+        {
+            "ends with ": "the end of the text is missing: after the last piece yield what is held",
+            "ends with ##": "the held text was shown twice: hold only what isn't shown yet",
+        },
+    ),
+    (
+        ["a b", " ## c", " d"],
+        ["##"],
+        "a b ",
+        {
+            "a b ##": "the stop string was shown: yield only the text before it",
+            "a b": "the text before the stop is missing: it may stand in the same piece",
+            "a b  d": "text after the stop was shown: return at the stop",
+            "a b  c d": "text after the stop was shown: return at the stop",
+            "a b ## c d": "text after the stop was shown: return at the stop",
+        },
+    ),
+    (
+        ["a#", "#b"],
+        ["##"],
+        "a",
+        {
+            "a##b": "a stop in two pieces was missed: search in the held text and the new piece "
+            "together",
+            "a#": "the first half of a stop was shown: hold the end that may begin a stop",
+        },
+    ),
+    (
+        ["aaa", "b!"],
+        ["aab"],
+        "a",
+        {"aaab!": "of several ends that begin a stop the longest must wait, here 'aa', not 'a'"},
+    ),
+    (
+        ["one STOP two END"],
+        ["END", "STOP"],
+        "one ",
+        {
+            "one STOP two ": "the first stop of the list ended the text: it must be the one "
+            "that is complete first in the text",
+        },
+    ),
+    (
+        ["xa", "bcd"],
+        ["abcd", "bc"],
+        "xa",
+        {
+            "x": "the stop that begins first ended the text: 'bc' is complete before 'abcd'",
+        },
+    ),
+    (
+        ["xa", "bcd"],
+        ["bc", "abc"],
+        "x",
+        {"xa": "of 'bc' and 'abc', complete at the same character, the longer one counts"},
+    ),
+    (["a", "b"], [], "ab", {}),
+]
+
+
+def until_stop(module: Any) -> None:
+    """Compare what is shown and when, for texts written out here and for random cuts of others."""
+    show = _generator(module.until_stop)
+    for pieces, ends, want, mistakes in STOPPED:
+        got, _ = stops.shown_and_held(show, list(pieces), list(ends))
+        if got != want:
+            message = mistakes.get(got, "this text isn't the one before the stop")
+            raise _other_text(message, pieces, ends, want, got)
+    _shown_at_once(show)
+    _nothing_asked_after_the_stop(show)
+    generator = random.Random(0)
+    for _ in range(200):
+        text = "".join(generator.choices("ab#", k=20))
+        cuts = sorted({0, 20, *generator.sample(range(20), 4)})
+        pieces = [text[a:b] for a, b in pairwise(cuts)]
+        ends = ["##a", "b#b#", "#a#"]
+        want = _before_the_stop(text, ends)
+        got, _ = stops.shown_and_held(show, list(pieces), list(ends))
+        if got != want:
+            raise _other_text("this text isn't the one before the stop", pieces, ends, want, got)
+
+
+def _generator(implementation: Callable[..., Any]) -> stops.UntilStop:
+    def show(pieces: Any, ends: list[str]) -> Iterator[str]:
+        got = implementation(pieces, ends)
+        if not isinstance(got, Iterator):
+            kind = "nothing (None)" if got is None else f"a {type(got).__name__}"
+            raise Mistake(f"until_stop must be a generator, which yields text, got {kind}")
+        for part in got:
+            if not isinstance(part, str):
+                raise Mistake(f"expected texts, got a {type(part).__name__}")
+            yield part
+
+    return show
+
+
+def _other_text(message: str, pieces: list[str], ends: list[str], want: str, got: str) -> Mistake:
+    """Return a mistake that shows the texts."""
+    call = f"pieces {pieces}, ends {ends}"
+    shown = {"expected": f"the text {want!r}", "got": f"the text {got!r}"}
+    return Mistake(f"{message} ({call})", arguments=call, message=message, **shown)
+
+
+def _shown_at_once(show: stops.UntilStop) -> None:
+    pieces = ["The", " cat #", " sat", " #"]
+    held = stops.shown_and_held(show, pieces, ["##"])[1]
+    for piece, part in zip(pieces, held[1:], strict=False):
+        if not stops.begins_a_stop(part, ["##"]):
+            raise Mistake(
+                f"after the piece {piece!r} the text {part!r} was held back, though no stop "
+                "begins so: show it before you ask for the next piece"
+            )
+
+
+def _nothing_asked_after_the_stop(show: stops.UntilStop) -> None:
+    held = stops.shown_and_held(show, ["a ##", " b", " c"], ["##"])[1]
+    if len(held) > 1:
+        raise Mistake("another piece was asked for after the stop, which costs a call: return")
+
+
+def _before_the_stop(text: str, ends: list[str]) -> str:
+    """Return the text before the stop that is complete first, by a search at each character."""
+    for at in range(1, len(text) + 1):
+        if complete := [end for end in ends if text[:at].endswith(end)]:
+            return text[: at - max(map(len, complete))]
+    return text
+
+
+def rounded(module: Any) -> None:
+    """Compare with the formula, for rows of different sizes, blocks, and a row of zeros."""
+    implementation = module.rounded
+    w = draw(3, 6) * torch.tensor([[1.0], [10.0], [0.1]])
+    w[:, 2] = -1.5 * w.abs().amax(-1)  # the largest magnitude is negative
+    for weights in (w, draw(2, 3, 8, seed=1)):
+        for bits in (8, 4, 3):
+            passed = weights.clone()
+            got = implementation(passed, bits)
+            if not torch.equal(passed, weights):
+                raise Mistake("your function changed its input: a model's weights would change")
+            want = _rounded(weights, _largest(weights), bits)
+            name_mistake(got, _mistakes_of_rounding(weights, bits))
+            expect_close(got, want, "round w ÷ scale, and multiply by the scale of each row")
+    zeros = torch.zeros(2, 4, dtype=torch.float64)
+    got = implementation(zeros.clone(), 4)
+    if isinstance(got, Tensor) and got.isnan().any():
+        raise Mistake("a row of zeros became NaN: its scale is 0, so clamp the scale")
+    expect_close(got, zeros, "a row of zeros stays as it is")
+
+
+def _largest(w: Tensor) -> Tensor:
+    return w.abs().amax(-1, keepdim=True)
+
+
+def _rounded(w: Tensor, largest: Tensor, bits: int, levels: int | None = None) -> Tensor:
+    scale = largest / (levels or 2 ** (bits - 1) - 1)
+    return (w / scale).round() * scale
+
+
+def _mistakes_of_rounding(w: Tensor, bits: int) -> dict[str, Callable[[], Tensor]]:
+    largest = _largest(w)
+    scale = largest / (2 ** (bits - 1) - 1)
+    return {
+        "all rows have the same scale: take the largest magnitude along the last axis": lambda: (
+            _rounded(w, w.abs().max(), bits)
+        ),
+        "the columns have the scales: take the largest magnitude along the last axis, -1": lambda: (
+            _rounded(w, w.abs().amax(-2, keepdim=True), bits)
+        ),
+        "the scale comes from the largest weight: a negative one may be larger, so abs()": lambda: (
+            _rounded(w, w.amax(-1, keepdim=True), bits)
+        ),
+        "the largest integer is 2^(bits − 1) − 1: the − 1 is missing": lambda: _rounded(
+            w, largest, bits, 2 ** (bits - 1)
+        ),
+        "the largest integer is 2^(bits − 1) − 1: half of the levels are negative": lambda: (
+            _rounded(w, largest, bits, 2**bits - 1)
+        ),
+        "these are the integers: multiply them by the scale again": lambda: (w / scale).round(),
+        "the numbers are cut off: .round() takes the nearest integer": lambda: (
+            (w / scale).trunc() * scale
+        ),
+        "the numbers are rounded down: .round() takes the nearest integer": lambda: (
+            (w / scale).floor() * scale
+        ),
+        "the weights are rounded without a scale: divide by it first": lambda: w.round(),
+        "nothing was rounded": lambda: w,
+    }

@@ -1,7 +1,7 @@
 """The forms in which LLM01 asks its questions, and which replies are right."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -9,10 +9,9 @@ from labs.kit import Run
 from labs.llm01_inference.model_files import called
 from labs.llm01_inference.questions import Item, is_right, words
 from labs.llm01_inference.replies import replies
-from labs.llm01_inference.uncertainty import share, verdict
+from labs.llm01_inference.uncertainty import mean_and_error, share, verdict
 
 Form = Callable[[str], str]  # turns a question into a prompt
-Difference = Callable[[list[bool], list[bool]], tuple[float, float]]  # of shares, and its error
 Examples = list[tuple[str, str]]  # questions with solutions
 NEW = 12  # tokens of a reply
 MORE = {"zero-shot, 32 tokens": 32}  # forms with other limits
@@ -70,6 +69,11 @@ def prompt_forms(
     }
 
 
+def difference(a: Sequence[bool], b: Sequence[bool]) -> tuple[float, float]:
+    """Return share(a) − share(b) on the same questions, and its standard error."""
+    return mean_and_error([int(x) - int(y) for x, y in zip(a, b, strict=True)])
+
+
 def try_form(
     opened: tuple[Any, Any], form: Form, items: list[Item], new: int = NEW
 ) -> tuple[list[str], list[bool]]:
@@ -96,7 +100,6 @@ def try_forms(
     opened: tuple[Any, Any],
     forms: dict[str, Form],
     items: list[Item],
-    difference: Difference,
 ) -> tuple[dict[str, list[bool]], list[list[Any]], dict[str, int]]:
     """Put the questions in all forms, and tabulate the replies.
 
@@ -129,7 +132,7 @@ def repeats(text: str, item: Item) -> bool:
     return bool(said) and f" {said} " in f" {' '.join(words(item.question))} "
 
 
-def compare_others(run: Run, right: dict[str, list[bool]], difference: Difference) -> str:
+def compare_others(run: Run, right: dict[str, list[bool]]) -> str:
     """Measure the differences of the other pairs of forms, and say them."""
     said = []
     for form, other in OTHERS:

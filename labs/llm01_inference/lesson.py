@@ -9,15 +9,14 @@
 #
 # **How to work.** `invoke learn LLM01` makes your own copy of the lesson, the *sheet*. Write the
 # functions marked `@lab.exercise` there, before you open the page's solutions. `invoke check LLM01`
-# checks them. `@lab.experiment` marks the test of a claim: guess at "Predict", then run.
-# `run.check`, `run.agree` and `run.measure` compare a number with what the claim implies; one with
+# checks them. In `invoke notebook LLM01`, paste the text's calls into new cells and change them.
+# `@lab.experiment` marks the test of a claim: guess at "Predict", then run. `run.check`,
+# `run.agree` and `run.measure` compare a number with what the claim implies; one with
 # `decides=True` decides it. A *control* shows that the test can fail.
 
 # %% Imports
-import math
 from collections.abc import Callable, Collection, Iterator
 from functools import cache, partial
-from statistics import mean, stdev
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets
@@ -58,24 +57,22 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # - `config.json` describes the formula's steps, `tokenizer.json` how to cut a text into pieces.
 # - `chat_template.jinja` writes down a conversation, `generation_config.json` sets defaults.
 #
-# Two lines open the folder, or download it from Hugging Face's hub:
+# Two lines open the folder, or download one from Hugging Face's hub:
 #
 # ```python
-# folder = "HuggingFaceTB/SmolLM2-135M-Instruct"  # its name on the hub, or the path of a folder
+# folder = assets.pretrained()  # our copy; on the hub: "HuggingFaceTB/SmolLM2-135M-Instruct"
 # tokenizer = AutoTokenizer.from_pretrained(folder)
 # model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 # ```
 #
-# The second line reads `config.json`, builds the network with empty parameters, and fills each from
-# the array of the same name. `dtype` is the number format. **float32** has 4 bytes for each number,
-# **float64** has 8, and `.double()` converts to it. **bfloat16** has 2, for 2 or 3 digits.
+# The second builds the model that `config.json` describes, with empty parameters, and fills each
+# from the array of the same name. `dtype` is the number format. **float32** has 4 bytes,
+# **float64** 8, and `.double()` converts to it. **bfloat16** has 2, for 2 or 3 digits. Our SmolLM2
+# was rounded to 4 bits: a block of 32 weights has 16 values. Call it *4-bit SmolLM2*.
 #
 # `accelerate` decides where the model runs. `Accelerator().device` is the GPU if there is one, else
 # the CPU, and `model.to(device)` moves all parameters there. In the course it is `run.device`.
 # `eval()` switches off steps that only training needs.
-#
-# Our SmolLM2 was rounded to 4 bits: within a block of 32 weights, a weight has one of 16 values.
-# Call it *4-bit SmolLM2* when you quote it.
 
 
 # %% 1. Loading a model
@@ -115,39 +112,67 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # ## 2. From text to probabilities
 # A model computes with numbers, so the text is cut into **tokens**: pieces from a fixed list, the
 # **vocabulary**. A frequent word is one token, a rare word several. Each token has a number, its
-# **id**. The function `tokenizer(text).input_ids` returns the ids, `tokenizer.decode(ids)` the
-# text. A space belongs to the token that follows it, so `" Paris"` and `"Paris"` are different
+# **id**. A space belongs to the token that follows it, so `" Paris"` and `"Paris"` are different
 # tokens. SmolLM2's vocabulary has $V$ = 49,152 tokens. LLM04 builds one.
 #
 # For each position of the text, the model returns $V$ numbers: a score for every token that might
-# come next. These scores are called **logits**. The **softmax** turns them into probabilities,
-# which are positive and sum to one:
+# come next. These scores are called **logits**. This is the first call of a model:
+#
+# ```python
+# ids = tokenizer("The capital of France is").input_ids
+# print(ids, tokenizer.decode(ids[1]))  # [504, 3575, 282, 4649, 314]  capital
+# logits = model(torch.tensor([ids])).logits[0]
+# print(logits.shape)  # torch.Size([5, 49152])
+# ```
+#
+# PyTorch calls arrays of numbers **tensors**. Their **shape** is the length of each axis: here 5
+# and 49,152, in general `(T, V)`, which is $T$ rows of $V$ numbers. The model takes a batch of $B$
+# texts, `(B, T)`, and returns `(B, T, V)`. Ours has one text: hence `[ids]` and `[0]`.
+#
+# The **softmax** turns logits into probabilities, which are positive and sum to one:
 #
 # $$p_i = \frac{e^{l_i}}{\sum_j e^{l_j}}$$
 #
 # Take a vocabulary of three tokens with the logits 2, 1 and 0. The powers are $e^2 = 7.39$,
 # $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09. A
-# number added to all logits cancels.
+# number added to all logits multiplies all powers by the same factor, which cancels.
 #
-# The prediction at a position uses the tokens up to there, and no later one. So one call on a text
-# of $T$ tokens returns $T$ predictions. The first predicts the second token, the next the third.
-# The last one predicts a token that isn't there yet. One call also shows how probable the model
-# finds a text that somebody else wrote: look up the probability of each token that did follow.
+# In code this is `.softmax(-1)`. The −1 means the **last axis**: the numbers along it sum to one.
+# In `(T, V)` that is the vocabulary, so each of the $T$ rows becomes probabilities, `(T, V)` again.
+# `.softmax(0)` would make each *column* sum to one, and mix up the positions. `logits[-1]` is the
+# last row, `(V,)`. In `(..., V)`, any number of axes may come before the last.
 #
-# PyTorch calls arrays of numbers **tensors**. Comments such as `(T, V)` give their **shape**: $T$
-# rows of $V$ numbers. In `(..., V)` any number of axes may come before. The model takes a batch of
-# texts, `(B, T)`; ours has one, $B$ = 1. `@torch.no_grad()` leaves out what only training needs.
+# The prediction at a position uses the tokens up to there, and no later one; such a model is called
+# *causal*. So one call on a text of $T$ tokens returns $T$ predictions. The first predicts the
+# second token, the next the third. The last one predicts a token that isn't there yet: your first
+# function, `next_token`, returns its best guess. One call also shows how probable the model finds a
+# text that somebody else wrote: look up the probability of each token that did follow.
 #
 # **Try it** in the coloured text below the next figure: point at the darkest tokens, and read what
 # was expected. Choose "a sentence, twice". Where in the second copy does the model start to copy?
 
 
 # %% 2. One call of the model
-@torch.no_grad()
+@torch.no_grad()  # leaves out what only training needs
 def logits_of(model: Any, ids: list[int]) -> Tensor:
     """Call the model on one text, T ids -> (T, V)."""
     batch = torch.tensor([ids], device=model.device)  # (1, T)
     return model(batch).logits[0]
+
+
+@lab.exercise(
+    level=1,
+    hints=(
+        "logits_of(model, ids) has a row for each position. Which predicts what follows the text?",
+        "The last row is logits_of(model, ids)[-1], (V,). .softmax(-1) makes probabilities of it.",
+        "p.argmax() is the place of the largest p, which is the id. int(…) and float(…) convert.",
+    ),
+)
+def next_token(model: Any, ids: list[int]) -> tuple[int, float]:
+    """Return the id of the token that most probably follows the text, and its probability."""
+    p = logits_of(model, ids)[-1].softmax(-1)  # (V,)
+    best = int(p.argmax())
+    return best, float(p[best])
 
 
 @lab.experiment
@@ -171,25 +196,26 @@ def one_call_predicts_after_every_prefix(run: Run):
     run.view("tokens", "coloured_text", *read)
     rows = view_data.likeliest(logits[-1], tokenizer, 8)
     run.table("The likeliest next tokens", ["token", "id", "logit", "probability"], rows)
+    best, p = next_token(model, ids)
     return (
-        f"The most probable next token is {rows[0][0]!r} with {rows[0][3]:.0%}. {len(ids)} tokens "
-        f"in, {len(ids)} predictions over {logits.shape[1]:,} tokens out. In the sentence that "
-        f"occurs twice, {view_data.where_copying_starts(read)}."
+        f"The most probable next token is {tokenizer.decode(best)!r} with {p:.0%}. {len(ids)} "
+        f"tokens in, {len(ids)} predictions over {logits.shape[1]:,} tokens out. In the sentence "
+        f"that occurs twice, {view_data.where_copying_starts(read)}."
     )
 
 
 # %% [markdown]
 # ## 3. The loop that writes
 # A model only predicts the next token. To write a text, *we* choose a token from the prediction,
-# append it, and call the model again, in a loop. The text that we start with is the **prompt**.
-#
-# The simplest choice is always the most probable token. That is called **greedy decoding**. The
-# loop ends after a number of tokens, or at a **stop token**. Models are trained to write a token
-# where a text or a turn ends. SmolLM2 ends its turns with `<|im_end|>`.
+# append it, and call the model again, in a loop. The text that we start with is the **prompt**. The
+# simplest choice is always the most probable token, as in `next_token`. That is called **greedy
+# decoding**. The loop ends after a number of tokens, or at a **stop token**. Models are trained to
+# write a token where a text or a turn ends. SmolLM2 ends its turns with `<|im_end|>`.
 #
 # A program **streams** a text: it shows it while it is written. Python's tool for that is a
-# generator function, which *yields* each token once it is chosen. Some characters, such as 🌊,
-# consist of several tokens. `stream`, in `replies.py`, waits until a character is complete.
+# *generator function*: `yield token` hands a token to the caller's `for`, and the function goes on
+# from there when the caller asks for the next one. Some characters, such as 🌊, consist of several
+# tokens. `stream`, in `replies.py`, waits until a character is complete.
 
 
 # %% 3. The loop
@@ -202,7 +228,7 @@ def greedy(_ids: list[int], logits: Tensor) -> int:
 
 
 @lab.exercise(
-    level=1,
+    level=2,
     hints=(
         "Keep a list of all ids: the prompt, then each new one. Which row of the logits is next?",
         "logits_of(model, ids)[-1] has the logits after the last token: pass them to `choose`.",
@@ -260,7 +286,7 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # each token at random, with the probability that the model gives it. Picture the probabilities as
 # stretches of a line from 0 to 1. Three tokens with 0.67, 0.24 and 0.09 end at 0.67, 0.91 and 1.
 # Draw a uniform random number $u$ between 0 and 1, and take the token on whose stretch it falls:
-# $u = 0.7$ falls on the second. `cumsum` computes the ends, and `searchsorted` finds the stretch:
+# 0.7 falls on the second. `cumsum` adds up the ends, `searchsorted` finds the stretch:
 #
 # ```python
 # ends = torch.tensor([0.67, 0.24, 0.09]).cumsum(-1)  # 0.67, 0.91, 1.00
@@ -288,8 +314,8 @@ def our_loop_writes_what_the_library_writes(run: Run):
 @lab.exercise(
     level=2,
     hints=(
-        "Divide, then .softmax(-1) over the last axis. At 0: .argmax(-1, keepdim=True), expanded.",
-        "cumsum(-1) gives the ends of the stretches, torch.rand(*logits.shape[:-1], times) each u.",
+        "At 0: .argmax(-1, keepdim=True), then .expand(*logits.shape[:-1], times) repeats it.",
+        "Else divide, softmax, cumsum(-1): the ends; torch.rand(*logits.shape[:-1], times) is u.",
         "torch.searchsorted(ends, u, right=True) finds the stretch of each u, in float64.",
     ),
 )
@@ -347,15 +373,15 @@ def the_sampler_draws_by_probability(run: Run):
 # - **Min-p** leaves tokens with at least a given fraction of the largest probability (Nguyen et al.
 #   2024). With min-p 0.3, tokens below $0.3 \cdot 0.67 = 0.20$ go: two are left.
 #
-# Top-k and min-p are short, in `cuts.py`; top-p is yours. It sorts the tokens, and the result must
-# be in the old order. `scatter` writes values to given places, `gather` reads from them. With
-# `at = torch.tensor([2])`, `torch.zeros(3).scatter(0, at, 1.0)` is 0, 0, 1, and
-# `torch.tensor([5, 6, 7]).gather(0, at)` is 7.
+# Top-k and min-p are short, in `cuts.py`; top-p is yours. Say that three tokens have 0.24, 0.67 and
+# 0.09. `sort` from the largest down returns 0.67, 0.24, 0.09 and their old places `where`: 1, 0, 2.
+# Before each of them the sum is 0, 0.67 and 0.91. With top-p 0.6 the last two go, so the mask is
+# false, true, true. It must get back into the old order: `scatter(-1, where, mask)` writes the
+# first entry to place 1, the next to place 0, the last to place 2, which makes true, false, true.
 #
 # **Try it** with the sliders below: draw ten tokens, then set T = 2. Which cuts bring sensible
-# tokens back: top-k 50, top-p 0.9 or min-p 0.1? The view also shows $e^H$, with the **entropy**
-# $H = -\sum_i p_i \ln p_i$ (Shannon 1948): the next token is as hard to guess as one of $e^H$
-# equally probable tokens.
+# tokens back: top-k 50, top-p 0.9 or min-p 0.1? With the **entropy** $H = -\sum_i p_i \ln p_i$
+# (Shannon 1948), $e^H$ says how many equally likely tokens would be as hard to guess.
 
 
 # %% 4. Cutting off improbable tokens
@@ -403,11 +429,14 @@ def our_cuts_equal_the_librarys(run: Run):
 
 # %% [markdown]
 # ### A penalty for repetition
-# Models like to repeat themselves. The **repetition penalty** lowers the logit of every token that
-# occurs in the text already. Keskar et al. 2019 divide it by a number such as 1.2; ours is 1.3.
-# That works for a positive logit: 2 becomes $2 / 1.3 = 1.5$. But a *negative* logit grows: $-2$
-# becomes $-1.5$, and the penalty is a reward. So code divides positive logits and multiplies
-# negative ones: $-2$ becomes $-2.6$. `torch.where(mask, a, b)` chooses between them.
+# Models like to repeat themselves. The **repetition penalty** lowers the logit of every token of
+# the text so far. Keskar et al. 2019 divide it by a number, here 1.3. This lowers a positive logit:
+# 2 becomes $2 / 1.3 = 1.5$. But −2 becomes −1.5, a reward. So code divides positive logits and
+# multiplies negative ones: −2 becomes −2.6. `torch.where(mask, a, b)` chooses between them.
+#
+# `gather` reads from given places, as `scatter` writes to them. For logits `(B, V)` and the ids so
+# far, `(B, T)`, `logits.gather(1, ids)` is `(B, T)`: in each row, the logits of that row's own ids.
+# The 1 is the axis of the places, which is the vocabulary.
 
 
 # %% 4. The repetition penalty
@@ -429,7 +458,7 @@ def repetition_penalty(ids: Tensor, logits: Tensor, penalty: float) -> Tensor:
 def with_penalty(ids: list[int], logits: Tensor) -> int:
     """Choose greedily after a penalty of 1.3."""
     seen = torch.tensor([ids], device=logits.device)  # (1, T)
-    return int(repetition_penalty(seen, logits[None], 1.3).argmax())
+    return int(repetition_penalty(seen, logits[None], 1.3).argmax())  # [None]: (V,) -> (1, V)
 
 
 @lab.experiment
@@ -450,7 +479,7 @@ def our_penalty_equals_the_librarys(run: Run):
 
 # %% [markdown]
 # ### What the library's defaults do
-# In practice you call `model.generate`. With the tokenizer and model of section 1:
+# In practice you call `model.generate`, here with the names of section 1 and tensors of PyTorch:
 #
 # ```python
 # inputs = tokenizer("My favourite thing is", return_tensors="pt").to(model.device)
@@ -512,11 +541,10 @@ def the_library_samples_from_fifty_tokens(run: Run):
 #
 # What is the template worth? We ask for 44 capitals. A reply is *right* if its first line, of at
 # most 12 tokens, contains the capital. This rule accepts "not Paris", and rejects Berne for Bern.
-#
-# Both prompts get the *same* questions, so compare them question by question. For each question,
-# take the difference: 1 if only the first prompt is right, −1 if only the second is, else 0. The
-# mean is the difference of the shares, and its standard error is the standard deviation of these
-# numbers divided by $\sqrt n$. For 1, 0, 1, 0 and 0 that is 0.4 and $0.548 / \sqrt 5 = 0.245$.
+# Both prompts get the *same* questions, so compare them question by question: the difference is 1
+# if only the first prompt is right, −1 if only the second is, else 0. The mean is the difference of
+# the shares. Its standard error is the standard deviation of these numbers divided by $\sqrt n$.
+# For 1, 0, 1, 0 and 0 that is 0.4 and $0.548 / \sqrt 5 = 0.245$: see `forms.difference`.
 
 
 # %% 5. A chat is one text
@@ -532,29 +560,6 @@ def build_chat(messages: list[dict[str, str]]) -> str:
     """Return messages, each with role and content, as SmolLM2's text up to its next reply."""
     turns = [f"<|im_start|>{one['role']}\n{one['content']}<|im_end|>\n" for one in messages]
     return "".join(turns) + "<|im_start|>assistant\n"
-
-
-@lab.exercise(
-    level=2,
-    hints=(
-        "For each question, subtract: True counts as 1, False as 0.",
-        "The difference of the shares is the mean of these numbers.",
-        "Its standard error is statistics.stdev(the numbers) / math.sqrt(how many).",
-    ),
-)
-def difference(a: list[bool], b: list[bool]) -> tuple[float, float]:
-    """Return share(a) − share(b) on the same questions, and its standard error, from `stdev`."""
-    steps = [int(x) - int(y) for x, y in zip(a, b, strict=True)]
-    return mean(steps), stdev(steps) / math.sqrt(len(steps))
-
-
-def chat_reply(run: Run, question: str, new: int) -> str:
-    """Reply by all parts of this lab: template, loop, stop token, top-p, temperature, stream."""
-    model, tokenizer = smollm2(run)
-    prompt = tokenizer(build_chat([{"role": "user", "content": question}])).input_ids
-    stop = [tokenizer.eos_token_id]
-    tokens = generate(model, prompt, new, lambda _, x: int(sample(top_p(x / 0.7, 0.9))), stop)
-    return "".join(stream(tokenizer, tokens))
 
 
 @lab.experiment
@@ -577,13 +582,17 @@ def the_template_makes_the_model_reply(run: Run):
     questions = built_in()[EXAMPLES:]
     silent, bare = forms.try_form((model, tokenizer), str, questions)
     replied, right = forms.try_form((model, tokenizer), chat, questions)
-    gain, error = difference(right, bare)
+    gain, error = forms.difference(right, bare)
     what = "share of right replies, with template − bare"
     run.measure(what, gain, expect_at_least=2 * error, because=TWO, decides=True)
     rows = [[questions[i].question, repr(silent[i]), repr(replied[i])] for i in range(6)]
     run.table("First lines of replies", ["question", "bare", "in the chat template"], rows)
-    reply = chat_reply(run, "Who are you?", new=run.pick(tiny=16, small=40, full=80))
-    first = tokenizer.decode(next(generate(model, tokenizer(asked).input_ids, 1)))
+    first = tokenizer.decode(next_token(model, tokenizer(asked).input_ids)[0])
+    prompt = tokenizer(build_chat([{"role": "user", "content": "Who are you?"}])).input_ids
+    new = run.pick(tiny=16, small=40, full=80)
+    stop = [tokenizer.eos_token_id]
+    tokens = generate(model, prompt, new, lambda _, x: int(sample(top_p(x / 0.7, 0.9))), stop)
+    reply = "".join(stream(tokenizer, tokens))  # all parts of this lab together
     return (
         f"After the bare question, {silent.count('')} of {len(silent)} replies are empty: for "
         f"Greece, the first token is {first!r}; SmolLM2's turns end with <|im_end|>. "
@@ -594,25 +603,21 @@ def the_template_makes_the_model_reply(run: Run):
 
 # %% [markdown]
 # ## 6. Prompt experiments
-# To compare forms of a question you need many questions, a rule for right replies, and the
-# uncertainty of the result. Our forms are:
+# Which form of a question works best? We put the same questions in ten forms, of three kinds:
 #
 # - **zero-shot**: the question as `Q: …` and `A:`. *Question alone* is the bare text of section 5.
+#   *32 tokens* leaves more room for a reply: is the limit of 12 the reason for wrong ones?
 # - **few-shot**, after Brown et al. 2020: the same after 1 or 4 examples, which show what a reply
 #   looks like. Does their order matter? *Reversed* starts with the last. Must they be right?
 #   *Wrong* gives each country the capital of the next one.
 # - **chat**: the template with its default system message. *Reworded* has "Answer with one word."
 #   after the question. *Pirate* has another system message: "You are a pirate."
 #
-# Do examples help only because replies get shorter? *Zero-shot, 32 tokens* leaves more room. If
-# that changes nothing, the limit of 12 isn't the reason.
-#
 # If 30 of 44 replies are right, the **accuracy** is 0.68. Its standard error is the formula of
 # section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. So two prompts with 0.68
 # and 0.75 may be equally good. The ± says how much other countries might change the result, not
-# other kinds of questions or other examples. For two forms with different questions, the difference
-# has the error $\sqrt{\text{SE}_a^2 + \text{SE}_b^2}$. With the same questions it is smaller if
-# both forms find these hard, and larger if each knows other capitals: see the table.
+# other kinds of questions or other examples. With *different* questions, the difference of two
+# forms would have the error $\sqrt{\text{SE}_a^2 + \text{SE}_b^2}$: see the table.
 #
 # Two warnings. If six independent differences are all chance, at least one is beyond two standard
 # errors in a quarter of such experiments: choose *one* beforehand, and test a lucky find with new
@@ -632,10 +637,7 @@ def the_template_makes_the_model_reply(run: Run):
     ),
 )
 def few_shot_prompt(examples: list[tuple[str, str]], question: str) -> str:
-    """Return examples (question, solution) and a question as 'Q: …' and 'A: …'.
-
-    An empty line separates the examples. The prompt ends with 'A:', for the model to continue.
-    """
+    """Return 'Q: …', 'A: …' and an empty line for each example, then the question, to 'A:'."""
     shots = [f"Q: {asked}\nA: {answer}\n\n" for asked, answer in examples]
     return "".join(shots) + f"Q: {question}\nA:"
 
@@ -650,14 +652,12 @@ def four_examples_beat_zero_shot(run: Run):
     questions = items[EXAMPLES:]
     examples = [(item.question, item.answers[0]) for item in items[:EXAMPLES]]
     asked = forms.prompt_forms(few_shot_prompt, build_chat, smollm2(run)[1], examples)
-    right, rows, copies = forms.try_forms(run, smollm2(run), asked, questions, difference)
-    gain, error = difference(right["4 examples"], right["zero-shot"])
+    right, rows, copies = forms.try_forms(run, smollm2(run), asked, questions)
+    gain, error = forms.difference(right["4 examples"], right["zero-shot"])
     run.measure(GAIN, gain, expect_at_least=2 * error, because=TWO, decides=True)
     run.measure(f"standard error of {GAIN}", error)
-    said = forms.compare_others(run, right, difference)
-    fig = figures.accuracies(rows, len(questions))
-    alt = "Each form's accuracy and its difference from zero-shot, both with ± 2 standard errors."
-    run.figure(fig, "accuracy", f"The same questions to {called(run)} in ten forms.", alt=alt)
+    said = forms.compare_others(run, right)
+    show(run, "accuracy", figures.accuracies(rows, len(questions)))
     return (
         f"{GAIN}: {verdict(gain, error)}; {said}. Each ± is one standard error, in points of a "
         f"hundred. After 1 example, {copies['1 example']} of {len(questions)} replies only repeat "

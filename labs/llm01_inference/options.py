@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from labs.kit import Run, seconds_paired
-from labs.llm01_inference.lesson import repetition_penalty
+from labs.llm01_inference.lesson import generate, repetition_penalty
 from labs.llm01_inference.replies import library_text
 from labs.llm01_inference.search import beam_search
 from labs.llm01_inference.steps import counted
@@ -79,6 +79,13 @@ def compare(
     what = f"{name}: texts unlike the library's"
     run.measure(what, different, expect_at_most=0, because=because, decides=True)
     return rows
+
+
+def parted_after(ours: Callable[..., list[int]], model: Any, prompt: list[int], new: int) -> int:
+    """Return after how many tokens the lesson's text, without a cache, differs from ours."""
+    plain = list(generate(model, prompt, new))
+    cached = ours(model, prompt, new)
+    return next((i for i in range(new) if plain[i] != cached[i]), new)
 
 
 def time_of(ours: Callable[..., list[int]], model: Any, prompt: list[int], new: int) -> float:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 from labs.kit import Run
@@ -11,6 +12,9 @@ from labs.llm01_inference.uncertainty import mean_and_error
 import torch
 from torch import Tensor
 
+Rounded = Callable[
+    [Tensor, int], Tensor
+]  # weights (..., n) and bits -> rounded along the last axis
 ROUNDINGS: list[tuple[str, dict[str, Any]]] = [
     ("8 bits, a scale for each row", {"bits": 8}),
     ("4 bits, a scale for each row", {"bits": 4}),
@@ -21,30 +25,32 @@ ROUNDINGS: list[tuple[str, dict[str, Any]]] = [
 TEXTS = 30
 
 
-def rounded(w: Tensor, bits: int, block: int = 0, least_to_largest: bool = False) -> Tensor:
-    """Round (out, in) to at most 2^bits levels a row, or a block where `block` divides the row."""
+def in_blocks(
+    rounded: Rounded, w: Tensor, bits: int, block: int = 0, least_to_largest: bool = False
+) -> Tensor:
+    """Round (out, in) by `rounded`: each row, or each block where `block` divides the row.
+
+    From least to largest, as in Q4_1, a block has 2^bits levels between its extremes.
+    """
     width = w.shape[-1]
     size = block if block and width % block == 0 else width
     x = w.unflatten(-1, (-1, size))  # (out, blocks, size)
-    if least_to_largest:
-        low = x.amin(-1, keepdim=True)
-        step = (x.amax(-1, keepdim=True) - low) / (2**bits - 1)
-    else:
-        low = torch.zeros(())
-        step = x.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
-    step = step.clamp(min=1e-12)
+    if not least_to_largest:
+        return rounded(x, bits).flatten(-2)  # (out, in)
+    low = x.amin(-1, keepdim=True)
+    step = ((x.amax(-1, keepdim=True) - low) / (2**bits - 1)).clamp(min=1e-12)
     return (((x - low) / step).round() * step + low).flatten(-2)  # (out, in)
 
 
 @torch.no_grad()
-def with_layers_rounded(model: Any, count: int, **how: Any) -> tuple[Any, float]:
+def with_layers_rounded(rounded: Rounded, model: Any, count: int, **how: Any) -> tuple[Any, float]:
     """Return a copy with the matrices of `count` layers rounded, and their relative error."""
     net = copy.deepcopy(model)
     layers = net.model.layers[:: max(1, len(net.model.layers) // count)][:count]
     errors = 0.0
     weights = 0.0
     for w in (w for w in layers.parameters() if w.dim() == 2):
-        new = rounded(w, **how)
+        new = in_blocks(rounded, w, **how)
         errors += (new - w).square().sum().item()
         weights += w.square().sum().item()
         w.copy_(new)
@@ -67,7 +73,7 @@ def exponent(low: list[Any], high: list[Any]) -> float:
 
 
 def costs_of_rounding(
-    run: Run, name: str, opened: tuple[Any, Any]
+    run: Run, name: str, opened: tuple[Any, Any], rounded: Rounded
 ) -> tuple[list[list[Any]], list[Tensor]]:
     """Return a row for each rounding (what, layers, ε, cost, its SE), and its costs by text."""
     model, tokenizer = opened
@@ -79,7 +85,7 @@ def costs_of_rounding(
     rows = []
     costs = []
     for what, how, count in run.progress(tries, name):
-        net, error = with_layers_rounded(model, count, **how)
+        net, error = with_layers_rounded(rounded, model, count, **how)
         costs.append(losses_of(net, ids) - before)  # (B,)
         rows.append([what, count, error, *mean_and_error(costs[-1].tolist())])
     columns = ["weights", "layers", "relative error ε", "nats per token added", "SE"]

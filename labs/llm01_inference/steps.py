@@ -36,6 +36,12 @@ def check_cache_size(run: Run, name: str, model: Any) -> None:
     run.check(what, size, equals=numbers * model.dtype.itemsize, because="2·L·H_kv·D·T·size")
 
 
+def until_end(row: list[int], end: set[int]) -> list[int]:
+    """Return the ids up to the first end token."""
+    places = [i for i, token in enumerate(row) if token in end]
+    return row[: places[0] + 1] if places else row
+
+
 def random_ids(model: Any, batch: int, length: int) -> torch.Tensor:
     """Return random ids, (batch, length)."""
     return torch.randint(model.config.vocab_size, (batch, length), device=model.device)

@@ -1,27 +1,8 @@
-"""Show a text up to a stop string, as early as is safe."""
+"""Watch what `until_stop` of LLM01+ shows and when, and functions with a mistake beside it."""
 
 from collections.abc import Callable, Iterable, Iterator
 
 UntilStop = Callable[[Iterable[str], list[str]], Iterator[str]]
-
-
-def until_stop(pieces: Iterable[str], stops: list[str]) -> Iterator[str]:
-    """Yield the text of `pieces` as early as is safe, up to the stop string complete first."""
-    held = ""  # not shown yet: a stop may begin in one piece and end in another
-    for piece in pieces:
-        held += piece
-        complete = [
-            (held.find(stop) + len(stop), held.find(stop)) for stop in stops if stop in held
-        ]
-        if complete:
-            yield held[: min(complete)[1]]
-            return
-        # the longest end of the text that a stop begins with must wait
-        starts = (n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
-        wait = max(starts, default=0)
-        yield held[: len(held) - wait]
-        held = held[len(held) - wait :]
-    yield held
 
 
 def until_stop_in_a_piece(pieces: Iterable[str], stops: list[str]) -> Iterator[str]:
@@ -33,7 +14,7 @@ def until_stop_in_a_piece(pieces: Iterable[str], stops: list[str]) -> Iterator[s
             return
 
 
-def until_the_end(pieces: Iterable[str], stops: list[str]) -> Iterator[str]:
+def until_the_end(until_stop: UntilStop, pieces: Iterable[str], stops: list[str]) -> Iterator[str]:
     """Yield the right text, but all of it at the end: later than necessary."""
     yield from until_stop(["".join(pieces)], stops)
 

@@ -62,7 +62,18 @@ def unlike_logits(ours: Tensor, theirs: Tensor, uncut: Tensor) -> int:
     return int(((ours != theirs) & ~tied).sum())
 
 
-def without_least(cut: Tensor) -> Tensor:
-    """Remove the least probable token that a cut leaves, (..., V) -> (..., V): a cut off by one."""
-    least = cut.where(cut.isfinite(), math.inf).amin(-1, keepdim=True)  # (..., 1)
-    return cut.masked_fill(cut == least, -math.inf)
+def without_least(cut: Tensor, uncut: Tensor) -> Tensor:
+    """Remove the least probable token that a cut leaves, (..., V) -> (..., V): a cut off by one.
+
+    Of tokens that have the same logit, either may be cut off. So if the least one is tied, remove
+    the next one, too: a cut that no rule allows.
+    """
+    fewer, least = _without_edge(cut)
+    tied = (uncut == least).sum(-1, keepdim=True) > 1  # (..., 1)
+    return torch.where(tied, _without_edge(fewer)[0], fewer)
+
+
+def _without_edge(cut: Tensor) -> tuple[Tensor, Tensor]:
+    """Remove the tokens with the smallest logit left, (..., V), and return this logit, (..., 1)."""
+    least = cut.where(cut.isfinite(), math.inf).amin(-1, keepdim=True)
+    return cut.masked_fill(cut == least, -math.inf), least

@@ -8,8 +8,8 @@ from typing import Any
 
 from labs.course.cards import Card
 from labs.kit import assets
+from labs.llm01_inference import forms, questions, uncertainty
 from labs.llm01_inference import lesson as lab
-from labs.llm01_inference import questions, uncertainty
 from labs.llm01_inference.questions import Item
 from labs.llm01_inference.replies import replies
 
@@ -138,7 +138,21 @@ def test_a_cut_with_one_token_too_few_is_noticed_in_each_row():
     scores = logits(5, 40)
     cut = lab.top_p(scores, 0.9)
     assert uncertainty.unlike_logits(cut, cut, scores) == 0
-    assert uncertainty.unlike_logits(uncertainty.without_least(cut), cut, scores) == 5
+    assert uncertainty.unlike_logits(uncertainty.without_least(cut, scores), cut, scores) == 5
+
+
+def test_a_cut_with_too_few_tokens_is_noticed_where_two_have_the_smallest_logit():
+    scores = torch.tensor([[3.0, 2.0, 1.0, 1.0, 0.0], [3.0, 2.0, 1.0, 0.5, 0.0]])
+    for cut in (lab.top_k(scores, 4), scores.masked_fill(scores < 1, -math.inf)):
+        fewer = uncertainty.without_least(cut, scores)
+        for row in (0, 1):
+            assert uncertainty.unlike_logits(fewer[row], cut[row], scores[row]) >= 1
+    either = scores.clone()
+    either[0, 2] = -math.inf  # of the two tied tokens, one may be cut off
+    other = scores.clone()
+    other[0, 3] = -math.inf
+    either[:, 4] = other[:, 4] = -math.inf
+    assert uncertainty.unlike_logits(either, other, scores) == 0
 
 
 # Marking.
@@ -168,9 +182,17 @@ def test_the_standard_error_of_a_share_agrees_with_the_text():
 def test_questions_that_both_forms_answer_alike_do_not_add_to_the_error():
     first = [True, True, False, False] * 10
     second = [True, True, False, True] * 10
-    mean, error = lab.difference(second, first)
+    mean, error = forms.difference(second, first)
     assert mean == pytest.approx(0.25)
     assert error == pytest.approx(math.sqrt(0.25 * 0.75 / 39))
+
+
+def test_the_difference_of_two_forms_agrees_with_the_text():
+    first = [True, True, True, False, True]
+    second = [False, True, False, False, True]  # the differences are 1, 0, 1, 0 and 0
+    mean, error = forms.difference(first, second)
+    assert (round(mean, 1), round(error, 3)) == (0.4, 0.245)
+    assert forms.difference(second, first) == (-mean, error)
 
 
 def test_the_built_in_questions_are_enough_and_differ():

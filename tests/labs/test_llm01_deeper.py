@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from labs.kit import assets
 from labs.llm01_inference import deeper as lab
-from labs.llm01_inference import lesson, stops
+from labs.llm01_inference import lesson, steps, stops
 from labs.llm01_inference.diversity import SETTINGS, SampledBySettings, distinct, points_of
-from labs.llm01_inference.rounding import rounded, with_layers_rounded
+from labs.llm01_inference.rounding import in_blocks, with_layers_rounded
 from labs.llm01_inference.search import beam_search
 
 import pytest
@@ -128,7 +128,7 @@ def test_guessing_ahead_writes_the_greedy_text_in_fewer_calls(glass, how):
     end = [glass[0].config.eos_token_id]
     prompt = glass[1]("Will you, won’t you, will").input_ids
     guess = {how: 8 if how == "prompt_lookup_num_tokens" else glass[0]}
-    with lab.counted(glass[0]) as calls:
+    with steps.counted(glass[0]) as calls:
         got = lesson.library_text(glass[0], prompt, 24, eos_token_id=end, **guess)
     assert got == lab.our_generate(glass[0], prompt, 24, end)
     if how == "prompt_lookup_num_tokens":  # an assistant's own calls are counted, too
@@ -157,7 +157,7 @@ def test_the_text_before_a_stop_is_the_same_for_every_way_to_cut_it():
         want = text[: first - max(map(len, complete))] if first else text
         cuts = sorted({0, 30, *torch.randint(30, (6,)).tolist()})
         pieces = [text[a:b] for a, b in pairwise(cuts)]
-        assert "".join(stops.until_stop(pieces, ends)) == want
+        assert "".join(lab.until_stop(pieces, ends)) == want
 
 
 @pytest.mark.parametrize(
@@ -174,21 +174,62 @@ def test_the_text_before_a_stop_is_the_same_for_every_way_to_cut_it():
     ],
 )
 def test_the_stop_that_is_complete_first_ends_the_text(pieces, ends, want):
-    assert "".join(stops.until_stop(pieces, ends)) == want
+    assert "".join(lab.until_stop(pieces, ends)) == want
 
 
 def test_text_is_held_back_only_while_it_may_begin_a_stop():
-    text, held = stops.shown_and_held(stops.until_stop, ["The", " cat #", " sat", " #"], ["##"])
+    text, held = stops.shown_and_held(lab.until_stop, ["The", " cat #", " sat", " #"], ["##"])
     assert (text, held) == ("The cat # sat #", ["", "", "#", ""])
     assert all(stops.begins_a_stop(part, ["##"]) for part in held)
-    text, held = stops.shown_and_held(stops.until_the_end, ["The", " cat", " sat"], ["##"])
+    late = partial(stops.until_the_end, lab.until_stop)
+    text, held = stops.shown_and_held(late, ["The", " cat", " sat"], ["##"])
     assert (text, held) == ("The cat sat", ["", "The", "The cat"])
     assert not stops.begins_a_stop("The", ["##"])
+
+
+def test_the_stop_of_the_text_is_shown_as_the_text_says():
+    parts = [part for part in lab.until_stop(["a #", "b #", "#c", "d"], ["##"]) if part]
+    assert parts == ["a ", "#b "]
 
 
 def test_a_cached_loop_writes_what_the_loop_without_a_cache_writes(glass):
     for prompt in PROMPTS:
         assert lab.generate_cached(glass[0], prompt, 20) == plain(glass[0], prompt, 20)
+
+
+def test_left_pad_fills_up_in_front_and_counts_the_positions_of_each_prompt():
+    ids, mask, positions = lab.left_pad([[5, 6, 7], [8], [1, 2, 3, 4, 9]], 77)
+    assert ids.tolist() == [[77, 77, 5, 6, 7], [77, 77, 77, 77, 8], [1, 2, 3, 4, 9]]
+    assert mask.tolist() == [[0, 0, 1, 1, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
+    assert positions.tolist() == [[0, 0, 0, 1, 2], [0, 0, 0, 0, 0], [0, 1, 2, 3, 4]]
+    # a prompt may contain the id of the padding
+    assert lab.left_pad([[77, 77, 5], [5]], 77)[1].tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("window", "stride"), [(23, 1), (8, 7), (8, 3), (8, 1), (5, 4), (6, 3), (40, 6)]
+)
+def test_strided_loss_scores_each_token_once_in_the_window_that_ends_with_the_new_ones(
+    window, stride
+):
+    ids = torch.randint(9, (23,), generator=torch.Generator().manual_seed(0))
+    longest = []
+
+    def model(inside):  # depends on all ids of the window
+        longest.append(len(inside))
+        seen = torch.nn.functional.one_hot(inside, 9).double().cumsum(0)  # (T, 9)
+        return seen.sqrt() + 0.1 * torch.arange(9) * inside[:, None]
+
+    total = 0.0
+    end = min(window, len(ids))
+    first = 1  # nothing predicts the first token
+    while first < len(ids):
+        begin = max(0, end - window)
+        logp = model(ids[begin:end]).log_softmax(-1)
+        total -= sum(logp[t - 1 - begin, ids[t]].item() for t in range(first, end))
+        first, end = end, min(end + stride, len(ids))
+    assert lab.strided_loss(model, ids, window, stride) == pytest.approx(total / 22, abs=1e-9)
+    assert max(longest) <= window
 
 
 def test_strided_loss_in_one_window_is_the_loss_that_the_model_computes(glass):
@@ -204,7 +245,7 @@ def test_strided_loss_in_one_window_is_the_loss_that_the_model_computes(glass):
 @pytest.mark.parametrize("how", [{}, {"block": 8}, {"block": 8, "least_to_largest": True}])
 def test_rounding_moves_weights_by_half_a_step_at_most_to_2_to_the_bits_levels(bits, how):
     w = torch.randn(6, 32, generator=torch.Generator().manual_seed(0)).double()
-    new = rounded(w, bits, **how)
+    new = in_blocks(lab.rounded, w, bits, **how)
     blocks, before = (x.unflatten(-1, (-1, how.get("block", 32))) for x in (new, w))
     assert max(len(set(row.tolist())) for row in blocks.flatten(0, 1)) <= 2**bits
     if "least_to_largest" in how:
@@ -212,12 +253,22 @@ def test_rounding_moves_weights_by_half_a_step_at_most_to_2_to_the_bits_levels(b
     else:
         step = before.abs().amax(-1) / (2 ** (bits - 1) - 1)
     assert ((blocks - before).abs().amax(-1) <= step / 2 + 1e-12).all()
-    torch.testing.assert_close(rounded(new, bits, **how), new)  # rounding twice is rounding
+    again = in_blocks(lab.rounded, new, bits, **how)
+    torch.testing.assert_close(again, new)  # rounding twice is rounding
+
+
+def test_rounding_the_row_of_the_text_agrees_with_it():
+    row = torch.tensor([0.7, -0.2, 0.05])
+    torch.testing.assert_close(
+        lab.rounded(row, 3), torch.tensor([0.7, -0.7 / 3, 0.0]), rtol=0, atol=1e-6
+    )
+    assert lab.rounded(torch.linspace(-1, 1, 9999), 4).unique().numel() == 15
+    assert lab.rounded(torch.linspace(-1, 1, 9999), 8).unique().numel() == 255
 
 
 def test_rounding_some_layers_changes_neither_the_model_nor_the_other_layers(glass):
     before = glass[0].model.layers[1].mlp.up_proj.weight.clone()
-    net, error = with_layers_rounded(glass[0], 2, bits=3)
+    net, error = with_layers_rounded(lab.rounded, glass[0], 2, bits=3)
     assert torch.equal(glass[0].model.layers[1].mlp.up_proj.weight, before)
     changed = [
         not torch.equal(a.mlp.up_proj.weight, b.mlp.up_proj.weight)

@@ -1,7 +1,6 @@
 """Wrong solutions of LLM01, each with the message that names its mistake."""
 
 import math
-import statistics
 
 from labs.llm01_inference import lesson as lab
 
@@ -201,26 +200,6 @@ def without_answers(examples, question):
     )
 
 
-def of_steps(error, mean=statistics.mean):
-    """Return a difference whose standard error is computed from the differences by `error`."""
-
-    def difference(a, b):
-        steps = [int(x) - int(y) for x, y in zip(a, b, strict=True)]
-        return mean(steps), error(steps)
-
-    return difference
-
-
-def standard_error(steps):
-    return statistics.stdev(steps) / math.sqrt(len(steps))
-
-
-def as_if_unpaired(a, b):
-    shares = [sum(x) / len(x) for x in (a, b)]
-    variance = sum(p * (1 - p) for p in shares) / len(a)
-    return shares[0] - shares[1], math.sqrt(variance)
-
-
 def two_axes_at_most(logits, temperature=1.0, times=1):
     if temperature == 0:
         return logits.argmax(-1, keepdim=True).expand(*logits.shape[:-1], times)
@@ -235,7 +214,36 @@ def cuts_beyond_p(logits, p):
     return logits.masked_fill(kept, -torch.inf)
 
 
+def guessed(row=-1, p=lambda logits: logits.softmax(-1)[-1]):
+    """Return a next_token that takes its id from a row of logits (T, V), its p from `p(logits)`."""
+
+    def next_token(model, ids):
+        logits = lab.logits_of(model, ids)
+        best = int(logits[row].argmax())
+        return best, float(p(logits)[best])
+
+    return next_token
+
+
+def of_all_positions(model, ids):
+    p = lab.logits_of(model, ids).softmax(-1)
+    return int(p.argmax()), float(p.max())
+
+
+def appends_the_guess(model, ids):
+    best, p = lab.next_token(model, ids)
+    ids.append(best)
+    return best, p
+
+
 WRONG = [
+    ("next_token", guessed(row=0), "logits of the first position"),
+    ("next_token", of_all_positions, "over all positions together"),
+    ("next_token", guessed(p=lambda x: x[-1]), "this is the logit"),
+    ("next_token", guessed(p=lambda x: x.softmax(0)[-1]), "over the positions: use"),
+    ("next_token", lambda model, ids: lab.next_token(model, ids)[::-1], "probability comes first"),
+    ("next_token", lambda model, ids: lab.next_token(model, ids)[0], "expected two numbers"),
+    ("next_token", appends_the_guess, "changed the ids"),
     ("generate", written(over=True), "append each one"),
     ("generate", written(start=-1), "does the loop start at 0"),
     ("generate", written(at_once=True), "before the first was yielded"),
@@ -288,11 +296,4 @@ WRONG = [
     ("few_shot_prompt", without_answers, "no answers"),
     ("few_shot_prompt", lambda _, question: lab.few_shot_prompt([], question), "are missing"),
     ("few_shot_prompt", lambda x, question: lab.few_shot_prompt(x[::-1], question), "reverse"),
-    ("difference", of_steps(statistics.stdev), "differences: divide by √n"),
-    ("difference", of_steps(lambda x: statistics.variance(x) / len(x)), "square root"),
-    ("difference", of_steps(lambda x: statistics.stdev(x) / len(x)), "is divided by n"),
-    ("difference", of_steps(standard_error, sum), "that of the counts"),
-    ("difference", lambda a, b: lab.difference(b, a), "the sign of the difference"),
-    ("difference", as_if_unpaired, "for different questions"),
-    ("difference", lambda a, b: lab.difference(a, b)[0], "expected two numbers"),
 ]

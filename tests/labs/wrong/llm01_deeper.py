@@ -1,76 +1,10 @@
 """Wrong solutions of LLM01+, each with the message that names its mistake."""
 
-import math
-
 from labs.llm01_inference import deeper as lab
+from labs.llm01_inference import stops
 
 import torch
 from transformers import DynamicCache
-
-
-def padded(ids=None, mask=None, positions=None):
-    """Return a left_pad that computes ids, mask or positions in another way."""
-
-    def left_pad(prompts, pad=0):
-        right = lab.left_pad(prompts, pad)
-        changes = zip((ids, mask, positions), right, strict=True)
-        return tuple(change(prompts, *right) if change else value for change, value in changes)
-
-    return left_pad
-
-
-def count_from_the_edge(_prompts, _ids, mask, _positions):
-    return torch.arange(mask.shape[1]).expand_as(mask)
-
-
-def on_the_right(prompts, ids, _mask, _positions):
-    width = ids.shape[1]
-    return torch.tensor([p + [77] * (width - len(p)) for p in prompts])
-
-
-def mask_from_ids(prompts, pad=0):
-    ids = lab.left_pad(prompts, pad)[0]
-    mask = (ids != pad).long()
-    return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
-
-
-def strided(first=True, total=lambda sums, _: sum(sums), shift=1, new=True):
-    """Return a strided_loss with a mistake in one of its steps."""
-
-    def strided_loss(model, ids, window, stride):
-        sums = []
-        counts = []
-        scored = 1
-        while scored < len(ids):
-            end = min(window if scored == 1 else scored + stride, len(ids))
-            inside = ids[max(0, end - window) : end]
-            logp = model(inside).log_softmax(-1)
-            loss = -logp[: len(logp) - shift].gather(1, inside[shift:, None])[:, 0]
-            loss = loss[-(end - scored) :] if new else loss
-            sums.append(loss.sum().item())
-            counts.append(len(loss))
-            scored = end
-        return total(sums, counts) / (len(ids) - 1 if first else len(ids))
-
-    return strided_loss
-
-
-def mean_of_means(model, ids, window, stride):
-    spread = strided(total=lambda s, n: sum(a / b for a, b in zip(s, n, strict=True)) / len(s))
-    return spread(model, ids, window, stride) * (len(ids) - 1)
-
-
-def all_of_each_window(model, ids, window, stride):
-    mean = strided(new=False, total=lambda s, n: sum(s) / sum(n))
-    return mean(model, ids, window, stride) * (len(ids) - 1)
-
-
-def perplexity(model, ids, window, stride):
-    return math.exp(lab.strided_loss(model, ids, window, stride))
-
-
-def all_text_at_once(model, ids, _window, _stride):
-    return lab.strided_loss(model, ids, len(ids), 1)
 
 
 def cached(prefill=lambda prompt: prompt, later=lambda ids: ids[-1:], row=-1, one_cache=True):
@@ -104,14 +38,85 @@ def appends_to_the_prompt(model, prompt, new):
     return new_ids
 
 
+def stopped(complete=min, wait=max, before=lambda start, _: start, last=True, over=True):
+    """Return an until_stop with a mistake in one of its steps."""
+
+    def until_stop(pieces, ends):
+        held = ""
+        for piece in pieces:
+            held += piece
+            found = [(held.find(end) + len(end), held.find(end)) for end in ends if end in held]
+            if found:
+                stop, start = complete(found)
+                yield held[: before(start, stop)]
+                if over:
+                    return
+                held = held[stop:]
+            starts = [n for end in ends for n in range(1, len(end)) if held.endswith(end[:n])]
+            safe = len(held) - wait(starts, default=0)
+            yield held[:safe]
+            held = held[safe:]
+        if last:
+            yield held
+
+    return until_stop
+
+
+def in_each_piece(pieces, ends):
+    return stops.until_stop_in_a_piece(pieces, ends)
+
+
+def holds_nothing(pieces, ends):
+    text = ""
+    shown = 0
+    for piece in pieces:
+        text += piece
+        places = [text.index(end) for end in ends if end in text]
+        yield text[shown : min(places, default=len(text))]
+        if places:
+            return
+        shown = len(text)
+
+
+def all_at_the_end(pieces, ends):
+    return stops.until_the_end(lab.until_stop, pieces, ends)
+
+
+def begins_first(found):
+    return min(found, key=lambda place: place[1])
+
+
+def shorter(found):
+    return min(found, key=lambda place: (place[0], -place[1]))
+
+
+def reads_on(pieces, ends):
+    parts = lab.until_stop(pieces, ends)
+    yield from parts
+    for _ in pieces:
+        pass
+
+
+def with_scale(largest=lambda w: w.abs().amax(-1, keepdim=True), less=1, back=True, to=torch.round):
+    """Return a rounded with a mistake in one of its steps."""
+
+    def rounded(w, bits):
+        scale = (largest(w) / (2 ** (bits - 1) - less)).clamp(min=1e-12)
+        return to(w / scale) * (scale if back else 1)
+
+    return rounded
+
+
+def zero_scale(w, bits):
+    scale = w.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
+    return (w / scale).round() * scale
+
+
+def rounds_in_place(w, bits):
+    return w.copy_(lab.rounded(w, bits))
+
+
 WRONG = [
-    ("left_pad", padded(ids=on_the_right), "on the right"),
-    ("left_pad", padded(mask=lambda _p, _i, mask, _q: 1 - mask), "the wrong way round"),
-    ("left_pad", padded(mask=lambda _p, _i, mask, _q: mask * 0 + 1), "1 everywhere"),
-    ("left_pad", padded(positions=count_from_the_edge), "count the padding"),
-    ("left_pad", padded(positions=lambda _p, _i, mask, _q: mask.cumsum(-1)), "start at 1"),
-    ("left_pad", padded(positions=lambda _p, _i, mask, _q: mask.cumsum(-1) - 1), "negative"),
-    ("left_pad", mask_from_ids, "from lengths, not from ids"),
     ("generate_cached", cached(later=lambda ids: ids), "computes the entire text again"),
     ("generate_cached", cached(prefill=lambda ids: ids[-1:]), "the complete prompt"),
     ("generate_cached", cached(one_cache=False), "the same cache"),
@@ -119,11 +124,24 @@ WRONG = [
     ("generate_cached", returns_the_prompt_too, "the prompt was returned"),
     ("generate_cached", calls_once_too_often, "8 new ids need 8 calls"),
     ("generate_cached", appends_to_the_prompt, "changed the prompt"),
-    ("strided_loss", mean_of_means, "each window's mean has the same weight"),
-    ("strided_loss", all_of_each_window, "count twice: score only new tokens"),
-    ("strided_loss", strided(new=False), "divided as if they counted once"),
-    ("strided_loss", strided(first=False), "nothing predicts the first token"),
-    ("strided_loss", strided(shift=0), "shift by one"),
-    ("strided_loss", perplexity, "the perplexity"),
-    ("strided_loss", all_text_at_once, "a window has at most"),
+    ("until_stop", in_each_piece, "in two pieces was missed"),
+    ("until_stop", all_at_the_end, "was held back, though no stop"),
+    ("until_stop", stopped(last=False), "end of the text is missing"),
+    ("until_stop", stopped(before=lambda _, stop: stop), "the stop string was shown"),
+    ("until_stop", stopped(over=False), "text after the stop was shown"),
+    ("until_stop", holds_nothing, "half of a stop was shown"),
+    ("until_stop", stopped(wait=min), "the longest must wait"),
+    ("until_stop", stopped(complete=lambda found: found[0]), "first stop of the list"),
+    ("until_stop", stopped(complete=begins_first), "that begins first ended"),
+    ("until_stop", stopped(complete=shorter), "the longer one counts"),
+    ("until_stop", reads_on, "asked for after the stop"),
+    ("until_stop", lambda pieces, ends: "".join(lab.until_stop(pieces, ends)), "be a generator"),
+    ("rounded", with_scale(largest=lambda w: w.abs().max()), "all rows have the same scale"),
+    ("rounded", with_scale(largest=lambda w: w.amax(-1, keepdim=True)), "so abs"),
+    ("rounded", with_scale(largest=lambda w: w.abs().amax(-2, keepdim=True)), "the columns"),
+    ("rounded", with_scale(less=0), "the − 1 is missing"),
+    ("rounded", with_scale(back=False), "these are the integers"),
+    ("rounded", with_scale(to=torch.trunc), "cut off"),
+    ("rounded", zero_scale, "a row of zeros became NaN"),
+    ("rounded", rounds_in_place, "changed its input"),
 ]
