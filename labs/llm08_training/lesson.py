@@ -2,9 +2,9 @@
 # # LLM08 · Dataset processing and training
 # From rows in a file to a trained model: labels, batches, packs, the loop and its precision.
 #
-# **You will be able to** turn instruction data into tokens and labels; make batches and packs
-# without leaks; write AdamW, gradient clipping, the learning rate's curve and a training step with
-# gradient accumulation; choose a precision by measuring; and train a model on your own data.
+# **You will be able to** turn instruction data into tokens and labels. You will make batches and
+# packs without leaks. You will write AdamW, clipping, the learning rate's curve and a training step
+# with gradient accumulation, choose a precision by measuring, and train a model on your own data.
 # **Builds on** gradients (LLM02), tokens and padding (LLM04), attention masks (LLM06). **Takes**
 # three quarters of an hour to read, a minute to run (`tiny`, 2 cores).
 
@@ -44,7 +44,7 @@ LEAKED = "split at random: share of test rows that are in training"
 # Alpaca (Taori et al. 2023).
 #
 # The library **datasets** stores rows in a *Dataset*: a table on disk that is mapped into memory,
-# so it may be larger than the memory. These methods do most of the work:
+# so it may be larger than the memory. These methods do most of the work.
 #
 # ```python
 # table = datasets.load_dataset("json", data_files="rows.jsonl", split="train")
@@ -56,14 +56,14 @@ LEAKED = "split at random: share of test rows that are in training"
 # `train_test_split` can put the same row into both parts, because short lists occur again. Then the
 # test asks for what was learned by heart. The usual cure is to remove duplicates first, or to split
 # by group. We split by **combination**: each list of two words or more has five tasks, and a
-# checksum picks the one that is only in the test. Number tasks and words from 0:
+# checksum picks the one that is only in the test. Tasks and words are numbered from 0.
 #
 # | | 0 | 1 | 2 | 3 | 4 | … |
 # |---|---|---|---|---|---|---|
 # | task | repeat | reverse | first | last | count | |
 # | word | ant | bee | cat | cow | dog | … |
 #
-# The list *ant cow* has the sum $1 \cdot 0 + 2 \cdot 3 = 6$: the first word counts once, the second
+# The list *ant cow* has the sum $1 \cdot 0 + 2 \cdot 3 = 6$. The first word counts once, the second
 # twice. With task 4 the sum is 10. It is divisible by 5, so *count ant cow* is held out, and
 # training has *ant cow* with the four other tasks only.
 
@@ -95,17 +95,17 @@ def a_random_split_leaks(run: Run):
 
 # %% [markdown]
 # ## 2. Formats and labels
-# People store instruction data in one of three shapes:
+# People store instruction data in one of three shapes.
 #
 # | shape | fields |
 # |---|---|
-# | messages | a list of turns, each with a `role` (system, user, assistant) and its `content` |
+# | messages | a list of turns, each with a `role`, such as user or assistant, and its `content` |
 # | prompt and completion | two texts |
 # | instruction | `instruction`, perhaps an `input`, and `output` |
 #
 # The first can express the other two, so `conversations.py` turns every row into messages. A model
 # reads one row of tokens, so its **chat template** writes the turns one after the other, with
-# **special tokens** between them. In ours each word is one token. A row on its way to the model:
+# **special tokens** between them. In ours each word is one token. This is a row's way to the model.
 #
 # ```text
 # row       {"instruction": "Reverse the words", "input": "ant cow", "output": "cow ant"}
@@ -188,7 +188,7 @@ def labels_are_the_assistants_words(run: Run):
 # Rows of different lengths become a rectangle, $B$ rows by $T$ places, by **padding** on the right.
 # An attention mask of 0 hides the padding, and its labels are −100. The function that does this is
 # the **collator**. Many tokenizers have no padding token, so people pad with the end token. This
-# does no harm until somebody looks for padding *by value*:
+# does no harm until somebody looks for padding *by value*.
 #
 # ```python
 # labels[input_ids == pad] = -100   # also removes the labels of the responses' end tokens
@@ -301,7 +301,7 @@ def packed_equals_alone(run: Run):
 
 # %% [markdown]
 # ## 5. Accumulation and clipping
-# Five lines are the core of every training loop:
+# Five lines are the core of every training loop.
 #
 # ```python
 # for batch in loader:
@@ -316,10 +316,10 @@ def packed_equals_alone(run: Run):
 #
 # **Accumulation.** A batch that doesn't fit into memory is split into **micro-batches**, whose
 # gradients add up before the optimizer steps. Micro-batch $i$ has $n_i$ labels, whose losses sum to
-# $s_i$. The loss of the full batch is the mean over all labels,
+# $s_i$. The loss of the full batch is the mean over all labels.
 #
 # $$L = \frac{s_1 + \ldots + s_k}{n_1 + \ldots + n_k}, \quad\text{and not}\quad
-# \frac{1}{k}\left(\frac{s_1}{n_1} + \ldots + \frac{s_k}{n_k}\right).$$
+# \frac{1}{k}\left(\frac{s_1}{n_1} + \ldots + \frac{s_k}{n_k}\right)$$
 #
 # The second is the mean of means, which the usual `loss / k` computes. Take two micro-batches, one
 # of 1 label and one of 9. In $L$ each label has the weight 1/10. In the mean of means the first
@@ -394,10 +394,10 @@ def accumulated_equals_the_full_batch(run: Run):
 
 # %% [markdown]
 # ## 6. AdamW
-# Let $g$ be the gradient of a weight $w$ at step $t = 1, 2, \ldots$ Adam (Kingma & Ba 2015) has
+# Let $g$ be the gradient of a weight $w$ at a step $t$, counted from 1. Adam (Kingma & Ba 2015) has
 # two running means, $m$ of $g$ and $v$ of $g^2$. The numbers $\beta_1$ and $\beta_2$ set how long
 # they remember: 0.9 and 0.999 by default, 0.9 and 0.98 in our short trainings. Both means begin at
-# 0, so they are too small at first; a division corrects them:
+# 0, so they are too small at first. A division corrects them.
 #
 # $$
 # \begin{aligned}
@@ -406,7 +406,7 @@ def accumulated_equals_the_full_batch(run: Run):
 # \end{aligned}
 # $$
 #
-# The step is
+# Then the step is taken.
 #
 # $$w \leftarrow w - \eta \lambda w - \eta\,\frac{\hat m}{\sqrt{\hat v} + \varepsilon}$$
 #
@@ -468,9 +468,9 @@ def own_adamw_equals_torch(run: Run):
 # ## 7. The learning rate's curve
 # In the first steps $\hat v$ is a poor estimate, yet each step has full size. So the rate is
 # **warmed up**, from nearly 0 to its peak in $w$ steps. Later steps should average out the noise of
-# small batches, so it **decays**, most often along a cosine (Loshchilov & Hutter 2017) to a floor
-# $f$ of a tenth (Brown et al. 2020, app. B). Step $t$ of $S$, with $t = 0, 1, \ldots, S - 1$, has
-# this share of the peak:
+# small batches, so it **decays**. Most often it follows a cosine (Loshchilov & Hutter 2017) to a
+# floor $f$ of a tenth (Brown et al. 2020, app. B). Step $t$ of $S$ steps, counted from 0, has this
+# share of the peak.
 #
 # $$
 # \begin{cases} \dfrac{t + 1}{w} & t < w \\
@@ -504,7 +504,7 @@ def lr_at(step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
 # Now the five lines become a **training step**, under **Accelerate**. Its `backward` also works
 # with several processes, and with float16's scaled loss. `clip_grad_norm_` removes that scale, and
 # calls your `clip_gradients`. Your functions go into a `Loop`, a record from which `train` in
-# `training.py` takes them. In essence it does this:
+# `training.py` takes them. In essence it does this.
 #
 # ```python
 # loader = DataLoader(rows, 32, shuffle=True, collate_fn=loop.collate)
@@ -600,7 +600,7 @@ def the_loop_teaches_the_tasks(run: Run):
 # %% [markdown]
 # ## 9. Mixed precision
 # Numbers of 16 bits take half of the memory, and many processors multiply them faster. **bfloat16**
-# (bf16) has the range of float32, but only 8 significant bits. There are two ways to use it:
+# (bf16) has the range of float32, but only 8 significant bits. There are two ways to use it.
 #
 # | | weights and optimizer | products and activations |
 # |---|---|---|
@@ -609,11 +609,12 @@ def the_loop_teaches_the_tasks(run: Run):
 # | bf16 weights | 16 bits | 16 bits |
 #
 # PyTorch's `autocast` chooses the type of each operation: matrix products in bf16, softmax and loss
-# in fp32. `--precision bf16` switches it on, and the default does if the processor has bf16. For
-# the backward pass `autocast` also stores a 16-bit copy of each weight, so mixed precision saves
-# memory only if activations outweigh weights. Why not store the weights in 16 bits,
-# too? Between $2^e$ and $2^{e+1}$ the numbers of bf16 are $2^{e-7}$ apart. Adding $u$ to such a
-# weight changes nothing if $|u|$ is below half of that:
+# in fp32. `--precision bf16` switches it on. The default measures which is faster here. For SmolLM2
+# bf16 often is, for our small model seldom: its products cost less than the conversions. For the
+# backward pass `autocast` also stores a 16-bit copy of each weight. So mixed precision saves memory
+# only if activations outweigh weights. Why not store the weights in 16 bits, too? Between $2^e$ and
+# $2^{e+1}$ the numbers of bf16 are $2^{e-7}$ apart. Adding $u$ to such a weight changes nothing if
+# $|u|$ is below half of that.
 #
 # $$|u| < 2^{e - 8}$$
 #
@@ -645,7 +646,7 @@ def mixed_precision_is_measured(run: Run):
 # ## 10. A real model, and your data
 # The same loop trains SmolLM2: 135 M weights, read from a 4-bit file and stored as float32. To save
 # time and memory we train only the last four of its thirty blocks, by default for a few steps on
-# our tasks. With `--dataset FILE` the rows are yours:
+# our tasks. With `--dataset FILE` the rows are yours.
 #
 # `invoke lab LLM08 --only a_real_model_learns -- --dataset work/faq.csv`
 #

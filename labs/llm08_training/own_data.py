@@ -21,6 +21,7 @@ from labs.llm08_training.training import Parts, Recipe, Row, Trained, train
 import torch
 from datasets import Dataset
 from datasets.arrow_writer import ArrowWriter
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 IGNORED = -100
@@ -158,25 +159,39 @@ def require_rows(rows: Rows, training: int, batch: int, length: int) -> None:
 
 def responses(model: Any, words: Any, rows: Iterable[Row]) -> list[tuple[str, str, str]]:
     """Return each row's first request, the model's greedy response, and the wanted one."""
-    texts: list[tuple[str, str, str]] = []
-    model.eval()
+    requests: list[list[int]] = []
+    wanted: list[list[int]] = []
     for row in rows:
         marks = [label != IGNORED for label in row["labels"]]
         start = marks.index(True)
         end = marks.index(False, start) if False in marks[start:] else len(marks)
-        ids = torch.tensor([row["input_ids"][:start]], device=model.device)
-        with torch.no_grad():
-            written = model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=WRITTEN,
-                do_sample=False,
-                pad_token_id=words.eos_token_id,
-            )
-        pieces = (row["input_ids"][:start], written[0, start:], row["input_ids"][start:end])
-        request, got, wanted = (words.decode(part, skip_special_tokens=True) for part in pieces)
-        texts.append((_last_turn(request), got.strip(), wanted.strip()))
+        requests.append(row["input_ids"][:start])
+        wanted.append(row["input_ids"][start:end])
+    written = _continued(model, requests, words.eos_token_id)
+    texts: list[tuple[str, str, str]] = []
+    for pieces in zip(requests, written, wanted, strict=True):
+        request, got, want = (words.decode(part, skip_special_tokens=True) for part in pieces)
+        texts.append((_last_turn(request), got.strip(), want.strip()))
     return texts
+
+
+@torch.no_grad()
+def _continued(model: Any, requests: list[list[int]], end: int) -> Tensor:
+    """Return the tokens that a model writes greedily after each request, all in one batch."""
+    length = max(len(request) for request in requests)
+    ids = torch.full((len(requests), length), end)
+    mask = torch.zeros_like(ids)
+    for i, request in enumerate(requests):
+        ids[i, -len(request) :] = torch.tensor(request)  # padded on the left
+        mask[i, -len(request) :] = 1
+    written = model.eval().generate(
+        ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        max_new_tokens=WRITTEN,
+        do_sample=False,
+        pad_token_id=end,
+    )
+    return written[:, length:]
 
 
 def _last_turn(text: str) -> str:

@@ -32,6 +32,7 @@ Batch = dict[str, Tensor]
 Encode = Callable[[Any, list[Message]], Row]
 Watch = Callable[[Any], float]
 EVERY = 25  # steps between two calls of `watch`
+TOKENS = 13  # in a row of the word tasks, on average
 ROWS_AT_ONCE = 8  # whose loss is computed: a row of 256 tokens has 50 MB of logits in SmolLM2
 
 
@@ -313,5 +314,6 @@ def fit(
     def watch(model: Any) -> float:
         return parts.loss(run, model, test, PAD)
 
-    trained = train(run, f"{name}, seed {seed}", model, rows, how, parts.loop, watch)
+    with run.small_products(how.batch * TOKENS, model.config.hidden_size):
+        trained = train(run, f"{name}, seed {seed}", model, rows, how, parts.loop, watch)
     return Fit(trained, exam(run, trained.model, held_out))

@@ -1,6 +1,8 @@
 """One run of a lab, as its experiments see it: sizes, seeds, the device, its findings."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -84,6 +86,32 @@ class Run(Findings):
     def device(self) -> "torch.device":
         """The device of the run's models."""
         return self.accelerator.device
+
+    @contextmanager
+    def small_products(self, rows: int, width: int) -> Iterator[None]:
+        """Prepare models in fp32 within this block if bf16 doesn't pay for products of this size.
+
+        It changes only the precision that `auto` chose on a CPU, by larger products.
+
+        Args:
+            rows: of the products, usually B·T.
+            width: of the square matrix.
+        """
+        from accelerate.utils import AutocastKwargs
+
+        from labs.kit.run.devices import choose_precision
+
+        auto = self.settings.precision == "auto" and self.device.type == "cpu"
+        if not auto or choose_precision("auto", (rows, width))[0] == self.precision:
+            yield
+            return
+        before = self.precision, self.accelerator.autocast_handler
+        self.precision = "fp32"
+        self.accelerator.autocast_handler = AutocastKwargs(enabled=False)
+        try:
+            yield
+        finally:
+            self.precision, self.accelerator.autocast_handler = before
 
     @cached_property
     def size(self) -> str:

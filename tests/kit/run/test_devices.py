@@ -1,10 +1,19 @@
 """The precision of a run: as requested, or chosen for the hardware."""
 
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from labs.course.options import Settings
 from labs.kit import Card
 from labs.kit.run import devices
+from labs.kit.run.console import Output
+from labs.kit.run.run import Run
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 
 @pytest.fixture
@@ -51,3 +60,33 @@ def test_a_lab_of_small_products_is_measured_by_them(cpu_with_bf16: pytest.Monke
     cpu_with_bf16.setattr(devices, "_gain_of_bf16", gain)
     assert devices.choose_precision("auto", (128, 32))[0] == "fp32"
     assert devices.choose_precision("auto", (128, 8))[0] == "bf16"
+
+
+@pytest.fixture
+def bf16_by_auto(cpu_with_bf16: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Return a run whose precision is bf16, chosen on a CPU that is slow if products are small."""
+    cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda rows, width: rows * width / 2**16)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield Run(Settings(precision="auto"), "bf16", Output(io.StringIO()), Path("nowhere"))
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_small_products_are_in_fp32_where_auto_chose_bf16(bf16_by_auto: Run) -> None:
+    run = bf16_by_auto
+    with run.small_products(416, 64):
+        assert run.precision == "fp32"
+        small = run.accelerator.prepare(torch.nn.Linear(64, 64))
+    assert run.precision == "bf16"
+    large = run.accelerator.prepare(torch.nn.Linear(64, 64))
+    large.load_state_dict(small.state_dict())
+    x = torch.full((1, 64), 1 / 3)
+    exact = x @ small.weight.T + small.bias
+    torch.testing.assert_close(small(x), exact, rtol=0, atol=1e-6)
+    assert (large(x) - exact).abs().max() > 1e-4
+
+
+def test_a_requested_precision_holds_for_small_products_too(bf16_by_auto: Run) -> None:
+    run = bf16_by_auto
+    run.settings = replace(run.settings, precision="bf16")
+    with run.small_products(416, 64):
+        assert run.precision == "bf16"
