@@ -1,12 +1,5 @@
 """The captions of LLM01's and LLM01+'s figures, and their texts for readers who can't see them."""
 
-from typing import Any
-
-from labs.kit import Run
-from labs.llm01_inference.model_files import called
-
-from matplotlib.figure import Figure
-
 CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
     "parameters": (
         "The parameters of {model}, by parts that the later labs build and explain.",
@@ -69,9 +62,3 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Cost in nats over layers times squared relative error, on log scales, near a line.",
     ),
 }
-
-
-def show(run: Run, name: str, fig: Figure, **values: Any) -> None:
-    """Add a figure to the report with its caption, in which {model} and `values` are filled in."""
-    caption, alt = CAPTIONS[name]
-    run.figure(fig, name, caption.format(model=called(run), **values), alt=alt)

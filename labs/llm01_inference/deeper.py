@@ -2,11 +2,11 @@
 # # LLM01+ · Inference, deeper
 # Tests of the sampler, fast decoding and what it costs, search, and how good a model is.
 #
-# **You will be able to** test a sampler, and write the loop that decodes with a cache. You will see
-# what limits its speed, how to search for probable texts, how to stop at a string, how models with
-# different tokenizers are compared in bits per byte, and what rounding the weights costs. **Builds
-# on** LLM01, whose functions it imports. **Takes** 50 minutes to read, a minute to run (`tiny`, 2
-# cores).
+# **You will be able to** test a sampler, write the loop that decodes with a cache, stop a text at a
+# string, and round weights to few bits. You will see what limits the speed of decoding, how to
+# search for probable texts, how models with different tokenizers are compared, and what fewer bits
+# cost. **Builds on** LLM01, whose functions it imports. **Takes** 50 minutes to read, a minute to
+# run (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -19,7 +19,7 @@ from typing import Any
 from labs.kit import Lab, Results, Run, assets, seconds_paired
 from labs.llm01_inference import diversity, figures, options, steps, stops
 from labs.llm01_inference.baselines import losses_by_counting
-from labs.llm01_inference.captions import show
+from labs.llm01_inference.figures import show
 from labs.llm01_inference.lesson import (
     SURE,
     UNSURE,
@@ -55,13 +55,14 @@ lab.before_run(assets.check_model)
 #
 # $$\chi^2 = \sum_i \frac{(c_i - n p_i)^2}{n p_i}$$
 #
-# For a right sampler this sum approximately follows the **$\chi^2$ distribution** if no expected
-# count is small. So we count all tokens that are expected fewer than five times as one. The
-# distribution depends only on the number of counts minus one, its *degrees of freedom*: the last
-# count follows from the others. The **p-value** is the probability that a right sampler has a sum
-# at least as large; it is `gammaincc(freedom / 2, sum / 2)`. It is below 0.001 in about one of a
-# thousand trials. We try twice and take the larger one, so a right sampler fails about once in a
-# million.
+# With 100 draws from 0.67, 0.24 and 0.09, the counts 60, 30 and 10 make
+# $49/67 + 36/24 + 1/9 = 2.34$. Is that much? For a right sampler the sum approximately follows the
+# **$\chi^2$ distribution** if no expected count is small. So we count all tokens that are expected
+# fewer than five times as one. The distribution depends only on the number of counts minus one, its
+# *degrees of freedom*: the last count follows from the others. The **p-value** is the probability
+# that a right sampler has a sum at least as large. It is `gammaincc(freedom / 2, sum / 2)`, here
+# 0.31: nothing unusual. It is below 0.001 in about one of a thousand trials. We try twice and take
+# the larger one, so a right sampler fails about once in a million.
 
 
 # %% 1. Is the sampler right?
@@ -172,8 +173,8 @@ def entropy_rises_by_the_variance_over_t_cubed(run: Run):
 
 # %% [markdown]
 # ## 3. The penalty and its arbitrary zero
-# If you add a constant to all logits, the probabilities stay the same. So the zero of the logits
-# has no meaning. But the repetition penalty treats logits above and below zero differently: 1.3
+# If you add a constant to all logits, all powers get the same factor, which the softmax cancels. So
+# the zero of the logits means nothing. But the repetition penalty depends on it: a penalty of 1.3
 # takes $0.23 \cdot l$ from a logit $l > 0$ and $0.3 \cdot |l|$ from one below zero. So 17 falls by
 # 3.9, and −3 by 0.9. If the model subtracted 20 from every logit, it would predict the same, and
 # the penalty would do something else. In beam search `transformers` applies it to
@@ -213,8 +214,8 @@ def the_penalty_depends_on_an_arbitrary_zero(run: Run):
 # - the **attention mask** is 1 for text and 0 for padding. The model ignores positions with 0.
 # - the **position ids** are 0 for the first token of a text, wherever it stands in the row.
 #
-# `left_pad` makes all three. For prompts of 3 and 5 tokens, the first row has the mask 0, 0, 1, 1,
-# 1, and the positions 0, 0, 0, 1, 2: the sum of the mask so far, minus 1.
+# `left_pad` makes all three. For prompts of 3 and 5 tokens, the first row of the mask is 0, 0, 1,
+# 1, 1. Its positions are 0, 0, 0, 1, 2: the sum of the mask so far, minus 1.
 #
 # SmolLM2 uses *relative* positions (RoPE, Su et al. 2021): only the distance of two tokens matters,
 # and padding shifts both. So it needs the mask alone. GPT-2 learned a vector for each *absolute*
@@ -690,11 +691,11 @@ def a_stop_string_is_never_shown(run: Run):
 # ## 10. How good is a model?
 # A good model gives real text a high probability. Its **loss** is the mean of $-\ln p$ over a
 # text's tokens, in nats per token. Its **perplexity** is $e^{\text{loss}}$, as $e^H$ was in the
-# lesson: a uniform choice among so many tokens has the same loss. Neither can be compared between
+# lesson: a uniform choice among that many tokens has the same loss. Neither can be compared between
 # models with different vocabularies: if a text is cut into more tokens, each of them is easier to
 # guess. **Bits per byte** can be compared: sum the loss over the text, divide by $\ln 2$ and by the
-# text's bytes. So many bits for each byte would the text need if the model compressed it (Shannon
-# 1948). Nothing predicts the first token, so our sum lacks it, which matters little in a long text.
+# text's bytes. A model that compresses the text needs this many bits for each byte (Shannon 1948).
+# Nothing predicts the first token, so our sum lacks it, which matters little in a long text.
 #
 # A loss means little without a **baseline**. A *uniform* model gives every token the probability
 # $1/V$ and has the loss $\ln V$. A *unigram* model has counted how frequent each token is in other
@@ -712,8 +713,8 @@ def a_stop_string_is_never_shown(run: Run):
 # A text longer than the model's **context** is read in windows. A token at the start of a window
 # has little before it, which makes it less probable than it should be. So let windows overlap and
 # score only the new tokens of each: `stride` of them. Take ten tokens, windows of six and stride 3.
-# The first window reads tokens 1 to 6 and scores 2 to 6, the second reads 4 to 9 and scores 7 to 9,
-# the last reads 5 to 10 and scores 10. A small stride gives every token a long context, and costs
+# The first window reads tokens 1 to 6 and scores 2 to 6. The second reads 4 to 9 and scores 7 to 9.
+# The last reads 5 to 10 and scores 10. A small stride gives every token a long context, and costs
 # more calls.
 
 

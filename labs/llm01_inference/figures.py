@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from labs.kit import Run
+from labs.llm01_inference.captions import CAPTIONS
+from labs.llm01_inference.model_files import called
 from labs.llm01_inference.view_data import likeliest
 
 import matplotlib.pyplot as plt
@@ -19,6 +22,12 @@ PARTS = {
     "mlp": "feed-forward (LLM05a)",
     "norm": "normalisation (LLM05a)",
 }
+
+
+def show(run: Run, name: str, fig: Figure, **values: Any) -> None:
+    """Add a figure to the report with its caption, in which {model} and `values` are filled in."""
+    caption, alt = CAPTIONS[name]
+    run.figure(fig, name, caption.format(model=called(run), **values), alt=alt)
 
 
 def visible(text: str) -> str:

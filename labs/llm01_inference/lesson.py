@@ -21,8 +21,8 @@ from typing import Any
 
 from labs.kit import Lab, Results, Run, assets
 from labs.llm01_inference import figures, forms, view_data
-from labs.llm01_inference.captions import show
 from labs.llm01_inference.cuts import compare_cuts, compare_penalty, count_left, min_p, top_k
+from labs.llm01_inference.figures import show
 from labs.llm01_inference.model_files import called, numbers_in, sizes_of_files
 from labs.llm01_inference.questions import EXAMPLES, all_items, built_in, prompts_file
 from labs.llm01_inference.replies import library_text, sampled_texts, stream
@@ -67,12 +67,12 @@ GAIN = "accuracy, 4 examples − zero-shot"
 #
 # The second builds the model that `config.json` describes, with empty parameters, and fills each
 # from the array of the same name. `dtype` is the number format. **float32** has 4 bytes,
-# **float64** 8, and `.double()` converts to it. **bfloat16** has 2, for 2 or 3 digits. Our SmolLM2
+# **float64** 8, and `double` converts to it. **bfloat16** has 2, for 2 or 3 digits. Our SmolLM2
 # was rounded to 4 bits: a block of 32 weights has 16 values. Call it *4-bit SmolLM2*.
 #
 # `accelerate` decides where the model runs. `Accelerator().device` is the GPU if there is one, else
 # the CPU, and `model.to(device)` moves all parameters there. In the course it is `run.device`.
-# `eval()` switches off steps that only training needs.
+# `eval` switches off steps that only training needs.
 
 
 # %% 1. Loading a model
@@ -119,28 +119,28 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # come next. These scores are called **logits**. This is the first call of a model:
 #
 # ```python
-# ids = tokenizer("The capital of France is").input_ids
-# print(ids, tokenizer.decode(ids[1]))  # [504, 3575, 282, 4649, 314]  capital
+# ids = tokenizer("The capital of France is").input_ids  # [504, 3575, 282, 4649, 314]
 # logits = model(torch.tensor([ids])).logits[0]
-# print(logits.shape)  # torch.Size([5, 49152])
+# logits.shape  # torch.Size([5, 49152])
 # ```
 #
-# PyTorch calls arrays of numbers **tensors**. Their **shape** is the length of each axis: here 5
-# and 49,152, in general `(T, V)`, which is $T$ rows of $V$ numbers. The model takes a batch of $B$
-# texts, `(B, T)`, and returns `(B, T, V)`. Ours has one text: hence `[ids]` and `[0]`.
+# The way back is `tokenizer.decode`: 3575 is `" capital"`. PyTorch calls arrays of numbers
+# **tensors**. Their **shape** is the length of each axis: here 5 and 49,152, in general `(T, V)`,
+# which is $T$ rows of $V$ numbers. The model takes a batch of $B$ texts, `(B, T)`, and returns
+# `(B, T, V)`. Ours has one text, so we write `[ids]` and `[0]`.
 #
 # The **softmax** turns logits into probabilities, which are positive and sum to one:
 #
 # $$p_i = \frac{e^{l_i}}{\sum_j e^{l_j}}$$
 #
 # Take a vocabulary of three tokens with the logits 2, 1 and 0. The powers are $e^2 = 7.39$,
-# $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09. A
-# number added to all logits multiplies all powers by the same factor, which cancels.
+# $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09.
 #
-# In code this is `.softmax(-1)`. The −1 means the **last axis**: the numbers along it sum to one.
-# In `(T, V)` that is the vocabulary, so each of the $T$ rows becomes probabilities, `(T, V)` again.
-# `.softmax(0)` would make each *column* sum to one, and mix up the positions. `logits[-1]` is the
-# last row, `(V,)`. In `(..., V)`, any number of axes may come before the last.
+# In code this is `torch.tensor([2.0, 1.0, 0.0]).softmax(-1)`. The −1 means the **last axis**: the
+# numbers along it sum to one. In `(T, V)` that is the vocabulary, so each of the $T$ rows becomes
+# probabilities, and the shape stays. `.softmax(0)` would make each *column* sum to one, and mix up
+# the positions. `logits[-1]` is the last row, `(V,)`. In `(..., V)`, any axes may come before the
+# last: `shape[:-1]` has their lengths.
 #
 # The prediction at a position uses the tokens up to there, and no later one; such a model is called
 # *causal*. So one call on a text of $T$ tokens returns $T$ predictions. The first predicts the
@@ -213,8 +213,8 @@ def one_call_predicts_after_every_prefix(run: Run):
 # write a token where a text or a turn ends. SmolLM2 ends its turns with `<|im_end|>`.
 #
 # A program **streams** a text: it shows it while it is written. Python's tool for that is a
-# *generator function*: `yield token` hands a token to the caller's `for`, and the function goes on
-# from there when the caller asks for the next one. Some characters, such as 🌊, consist of several
+# *generator function*: `yield token` hands a token to the caller's `for`. When the caller asks for
+# the next one, the function goes on from there. Some characters, such as 🌊, consist of several
 # tokens. `stream`, in `replies.py`, waits until a character is complete.
 
 
@@ -314,8 +314,8 @@ def our_loop_writes_what_the_library_writes(run: Run):
 @lab.exercise(
     level=2,
     hints=(
-        "At 0: .argmax(-1, keepdim=True), then .expand(*logits.shape[:-1], times) repeats it.",
-        "Else divide, softmax, cumsum(-1): the ends; torch.rand(*logits.shape[:-1], times) is u.",
+        "Divide, .softmax(-1). At 0: .argmax(-1, keepdim=True).expand(*logits.shape[:-1], times).",
+        "cumsum(-1) gives the ends of the stretches, torch.rand(*logits.shape[:-1], times) each u.",
         "torch.searchsorted(ends, u, right=True) finds the stretch of each u, in float64.",
     ),
 )
@@ -323,7 +323,7 @@ def sample(logits: Tensor, temperature: float = 1.0, times: int = 1) -> Tensor:
     """Draw ids from softmax(logits ÷ temperature), at 0 the likeliest; (..., V) -> (..., times)."""
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)  # (..., 1)
-        return best.expand(*best.shape[:-1], times)
+        return best.expand(*best.shape[:-1], times)  # the same id, `times` times
     # float64: at T = 1, most of 49,152 stretches are shorter than a step of float32
     ends = (logits / temperature).softmax(-1).double().cumsum(-1)  # (..., V)
     u = torch.rand(*logits.shape[:-1], times, dtype=torch.float64).to(ends.device)
@@ -366,22 +366,22 @@ def the_sampler_draws_by_probability(run: Run):
 # cut off improbable tokens, and only then draw: set their logits to $-\infty$, and the softmax
 # gives others their share. `logits.masked_fill(mask, -torch.inf)` does so where the mask is true.
 #
-# - **Top-k** leaves the $k$ most probable tokens, always as many (Fan et al. 2018).
-# - **Top-p** leaves the smallest set of most probable tokens whose sum is at least a limit $p$
-#   (Holtzman et al. 2020). The set is small where the model is sure, and large where it hesitates.
+# - **Top-k**, by Fan et al. 2018, leaves the $k$ most probable tokens, always as many.
+# - **Top-p**, by Holtzman et al. 2020, leaves the smallest set of most probable tokens whose sum is
+#   at least a limit $p$. The set is small where the model is sure, and large where it hesitates.
 #   With 0.67, 0.24 and 0.09, top-p 0.9 leaves two tokens, and top-p 0.6 leaves one.
-# - **Min-p** leaves tokens with at least a given fraction of the largest probability (Nguyen et al.
-#   2024). With min-p 0.3, tokens below $0.3 \cdot 0.67 = 0.20$ go: two are left.
+# - **Min-p**, by Nguyen et al. 2024, leaves tokens with at least a given fraction of the largest
+#   probability. With min-p 0.3, tokens below $0.3 \cdot 0.67 = 0.20$ go: two are left.
 #
 # Top-k and min-p are short, in `cuts.py`; top-p is yours. Say that three tokens have 0.24, 0.67 and
 # 0.09. `sort` from the largest down returns 0.67, 0.24, 0.09 and their old places `where`: 1, 0, 2.
 # Before each of them the sum is 0, 0.67 and 0.91. With top-p 0.6 the last two go, so the mask is
 # false, true, true. It must get back into the old order: `scatter(-1, where, mask)` writes the
-# first entry to place 1, the next to place 0, the last to place 2, which makes true, false, true.
+# first entry to place 1, the next to place 0, the last to place 2. That makes true, false, true.
 #
 # **Try it** with the sliders below: draw ten tokens, then set T = 2. Which cuts bring sensible
-# tokens back: top-k 50, top-p 0.9 or min-p 0.1? With the **entropy** $H = -\sum_i p_i \ln p_i$
-# (Shannon 1948), $e^H$ says how many equally likely tokens would be as hard to guess.
+# tokens back: top-k 50, top-p 0.9 or min-p 0.1? The view also shows $e^H$, from Shannon's
+# **entropy** $H = -\sum_i p_i \ln p_i$: that many equally likely tokens would be as hard to guess.
 
 
 # %% 4. Cutting off improbable tokens
@@ -541,7 +541,7 @@ def the_library_samples_from_fifty_tokens(run: Run):
 #
 # What is the template worth? We ask for 44 capitals. A reply is *right* if its first line, of at
 # most 12 tokens, contains the capital. This rule accepts "not Paris", and rejects Berne for Bern.
-# Both prompts get the *same* questions, so compare them question by question: the difference is 1
+# Both prompts get the *same* questions, so compare them question by question. The difference is 1
 # if only the first prompt is right, −1 if only the second is, else 0. The mean is the difference of
 # the shares. Its standard error is the standard deviation of these numbers divided by $\sqrt n$.
 # For 1, 0, 1, 0 and 0 that is 0.4 and $0.548 / \sqrt 5 = 0.245$: see `forms.difference`.
