@@ -42,6 +42,12 @@ BUGS: dict[str, Callable[[Any], None]] = {
     "there are no positions": _has_no_positions,
     "the last norm is missing": _skips_the_last_norm,
 }
+# two bugs are changes of the configuration, and one leaves the training as it is
+AS_CHANGES: dict[str, dict[str, Any]] = {
+    "the two ends aren't tied": {"tied": False},
+    "there are no positions": {"theta": None},
+}
+ONLY_WRITING = ("with a cache, positions begin at 0 again",)
 PLANTED: dict[str, Callable[[Any], None]] = {"none": lambda _: None, **BUGS}
 
 

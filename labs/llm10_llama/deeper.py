@@ -14,7 +14,7 @@ import copy
 import struct
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from statistics import mean, median
 from typing import Any
 
@@ -128,6 +128,26 @@ def first_loss(config: Config, plant: Callable[[Llama], None], seed: int) -> tup
     return loss, diagnose(model)
 
 
+ONE_BLOCK = Config(0, 64, 1, 4, 2, 176)
+
+
+@cache
+def fitted(run: Run, config: Config, recipe: Recipe, seed: int) -> Llama:
+    """Return a trained model; several experiments ask for the same ones."""
+    return train(run, PARTS, "a model", config, corpus(run), recipe, seed).model
+
+
+def fitted_with(run: Run, bug: str, config: Config, recipe: Recipe) -> Llama:
+    """Return a trained model that has a bug."""
+    if bug in bugs.AS_CHANGES:
+        return fitted(run, replace(config, **bugs.AS_CHANGES[bug]), recipe, run.seed)
+    if bug in bugs.ONLY_WRITING:  # the training is the sound model's
+        model = copy.deepcopy(fitted(run, config, recipe, run.seed))
+        BUGS[bug](model)
+        return model
+    return train(run, PARTS, bug, config, corpus(run), recipe, run.seed, change=BUGS[bug]).model
+
+
 @lab.experiment
 def a_loss_hides_most_bugs(run: Run):
     """Trained, two of five bugs show in the loss and two don't; a test of each finds all five.
@@ -135,26 +155,27 @@ def a_loss_hides_most_bugs(run: Run):
     Predict: which of the five bugs makes the loss worse, and which makes it better?
     """
     text = corpus(run)
-    config = Config(text.vocabulary, 64, 1, 4, 2, 176)
+    config = replace(ONE_BLOCK, vocabulary=text.vocabulary)
     recipe = Recipe(run.pick(tiny=200, small=600, full=2000), 32)
     part = looked_at(run)
 
-    def losses(name: str, seed: int) -> tuple[float, float]:
-        model = train(run, PARTS, name, config, text, recipe, seed, change=bugs.PLANTED[name]).model
+    def losses(model: Llama) -> tuple[float, float]:
         return nats(model, part, 64), probes.nats_one_by_one(model, part, 64)
 
-    sound = [losses("none", seed) for seed in run.seeds(3)]
-    rows = [["none", *first_loss(config, bugs.PLANTED["none"], run.seed), *sound[0]]]
+    right_ones = [losses(fitted(run, config, recipe, seed)) for seed in run.seeds(3)]
+    rows = [["none", *first_loss(config, bugs.PLANTED["none"], run.seed), *right_ones[0]]]
     for name, plant in BUGS.items():
-        rows.append([name, *first_loss(config, plant, run.seed), *losses(name, run.seed)])
+        model = fitted_with(run, name, config, recipe)
+        rows.append([name, *first_loss(config, plant, run.seed), *losses(model)])
     right = [row[2] == row[0].replace("none", "") for row in rows]
     run.check("diagnoses that are right", sum(right), equals=len(rows), decides=True)
     columns = ["planted", "first loss", "diagnosis", "loss after training", "one token at a time"]
     title = f"One block, {recipe.steps} steps: nats per token"
     run.table(title, columns, [[*row[:2], row[2] or "none", *row[3:]] for row in rows])
-    spread = max(loss for loss, _ in sound) - min(loss for loss, _ in sound)
-    run.measure("the sound model's loss, three seeds", [loss for loss, _ in sound])
-    costs = {row[0]: row[3] - sound[0][0] for row in rows[1:]}
+    sound_losses = [loss for loss, _ in right_ones]
+    spread = max(sound_losses) - min(sound_losses)
+    run.measure("the sound model's loss, three seeds", sound_losses)
+    costs = {row[0]: row[3] - sound_losses[0] for row in rows[1:]}
     gaps = {row[0]: row[4] - row[3] for row in rows}
     bugs.judge_losses(run, costs, spread)
     for name in ("the future is seen", "with a cache, positions begin at 0 again"):
@@ -163,7 +184,7 @@ def a_loss_hides_most_bugs(run: Run):
         run.measure(what, gaps[name], expect_at_least=0.3, because=because, decides=True)
     run.check("none: loss one token at a time − loss", abs(gaps["none"]), at_most=1e-2)
     run.figure(
-        deeper_figures.bugs(rows, [loss for loss, _ in sound]),
+        deeper_figures.bugs(rows, sound_losses),
         "bugs",
         "The loss after training, on text read at once and one token at a time. Grey: the range of "
         "three sound models.",
@@ -198,7 +219,7 @@ def some_parts_matter_at_once(run: Run):
     Predict: which part costs most when it is replaced, and which nothing?
     """
     base, recipe = run.pick(
-        tiny=(Config(0, 48, 2, 4, 4, 128, context=32), Recipe(200, 32)),
+        tiny=(ONE_BLOCK, Recipe(200, 32)),
         small=(Config(0), Recipe(600, 32)),
         full=(Config(0), Recipe(2000, 32)),
     )
@@ -206,16 +227,13 @@ def some_parts_matter_at_once(run: Run):
     base = replace(base, vocabulary=text.vocabulary)
     part = text.validation[: run.pick(tiny=2**14, small=2**16, full=2**17)]
 
-    def loss(name: str, config: Config, recipe: Recipe, seed: int) -> float:
-        model = train(run, PARTS, name, config, text, recipe, seed).model
-        return nats(model, part, config.context)
-
-    complete = [loss("the complete model", base, recipe, seed) for seed in run.seeds(3)]
+    complete = [nats(fitted(run, base, recipe, seed), part, base.context) for seed in run.seeds(3)]
     spread = max(complete) - min(complete)
     rows: list[list[Any]] = [["complete", parameters(Llama(base)), mean(complete), 0.0]]
     for name, (changes, other) in ARMS.items():
         config = replace(base, **changes)
-        result = loss(name, config, replace(recipe, **other), run.seed)
+        model = fitted(run, config, replace(recipe, **other), run.seed)
+        result = nats(model, part, config.context)
         rows.append([name, parameters(Llama(config)), result, result - complete[0]])
     columns = ["arm", "parameters", "nats per token", "− the complete model's, same seed"]
     title = f"Validation loss after {recipe.steps} steps of {recipe.batch} × {base.context}"
@@ -326,8 +344,8 @@ def muon_makes_directions_alike(run: Run):
 # such blocks from the operating system, and returns them when they are dropped. The system clears
 # each new page of 4 KiB when it is first used, at a **page fault**: 256 of them for a megabyte. Two
 # lines in `memory.py` make glibc reuse its memory instead; LLM10's training calls them first. No
-# number of the model changes. What that saves depends on the system, so we measure it, in new
-# processes: one that has freed memory before has blocks left.
+# number of the model changes. What that saves depends on the system, so we measure it, in a new
+# process: one that has freed memory before has blocks left.
 
 
 # %% 4. What a step costs
@@ -341,7 +359,7 @@ def step_cost(keep: bool) -> tuple[float, float]:
 IN_A_NEW_PROCESS = """
 import json
 from labs.llm10_llama.deeper import step_cost
-print(json.dumps(step_cost({})))
+print(json.dumps([step_cost(keep=False), step_cost(keep=True)]))
 """
 
 
@@ -351,10 +369,7 @@ def a_step_pays_for_its_pages(run: Run):
 
     Predict: a thousand page faults in a step of 50 ms. How much faster is it without them?
     """
-    settings = run.progress((False, True), "new processes")
-    (slow, first), (fast, reused) = [
-        in_new_process(IN_A_NEW_PROCESS.format(keep)) for keep in settings
-    ]
+    (slow, first), (fast, reused) = in_new_process(IN_A_NEW_PROCESS)
     run.measure("page faults of a step, at first", first, timed=True)
     run.measure(
         "page faults of a step, memory reused",
@@ -445,7 +460,7 @@ def either_order_writes_the_same(run: Run):
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
     by_rows = from_transformers(theirs, Llama)
     by_columns = column_major(by_rows)
-    new = run.pick(tiny=16, small=48, full=128)
+    new = run.pick(tiny=8, small=48, full=128)
     gains: list[float] = []
     unlike = 0
     for text in ("Shakespeare was born in", "The three primary colours are"):
