@@ -215,7 +215,7 @@ def the_penalty_depends_on_an_arbitrary_zero(run: Run):
 # - the **position ids** are 0 for the first token of a text, wherever it stands in the row.
 #
 # `left_pad` makes all three. For prompts of 3 and 5 tokens, the first row of the mask is 0, 0, 1,
-# 1, 1. Its positions are 0, 0, 0, 1, 2: the sum of the mask so far, minus 1.
+# 1, 1. Its positions are 0, 0, 0, 1, 2: the sum of the mask so far, minus 1, but not below 0.
 #
 # SmolLM2 uses *relative* positions (RoPE, Su et al. 2021): only the distance of two tokens matters,
 # and padding shifts both. So it needs the mask alone. GPT-2 learned a vector for each *absolute*
@@ -289,12 +289,12 @@ def padding_must_change_no_logit(run: Run):
 # probable, rounding decides. float32 has 24 significant bits, and bfloat16 only 8. So in bfloat16
 # long texts may part; a few short ones need not, and the run counts them.
 #
-# You write the loop for one prompt. In `transformers` a cache is an object: `model(ids,
-# cache=cache, use_cache=True)` computes the positions of `ids`, (1, T), after those in the cache,
-# and adds their keys and values to it. `generate_batch` is the complete generator. It starts from
-# the padded prompts of `left_pad`. Each step calls the model on `fresh`, lets functions such as the
-# penalty change the logits, and appends a token to each text, with a mask of 1 and the next
-# position.
+# You write the loop for one prompt. In `transformers` a cache is an object, and
+# `DynamicCache(config=model.config)` is an empty one. `model(ids, cache=cache, use_cache=True)`
+# computes the positions of `ids`, (1, T), after those in the cache, and adds their keys and values
+# to it. `generate_batch` is the complete generator. It starts from the padded prompts of
+# `left_pad`. Each step calls the model on `fresh`, lets functions such as the penalty change the
+# logits, and appends a token to each text, with a mask of 1 and the next position.
 
 
 # %% 5. The cache
