@@ -147,9 +147,6 @@ class Config:
         placement: where the norms stand, a key of PLACEMENTS.
         position: makes the positions.
         ffn: makes a feed-forward layer.
-        qk_norm: whether `norm` acts on the queries and keys of each head (Henry et al. 2020).
-        alpha: the factor of x before a branch is added to it (DeepNorm, Wang et al. 2022).
-        beta: the gain of the matrices that DeepNorm scales.
     """
 
     vocabulary: int
@@ -160,29 +157,23 @@ class Config:
     placement: str = "pre"
     position: Callable[[], Position] = Position
     ffn: MakeLayer = FeedForward
-    qk_norm: bool = False
-    alpha: float = 1.0
-    beta: float = 1.0
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention, with QK-norm if the configuration says so."""
+    """Causal multi-head attention."""
 
     def __init__(self, config: Config):
         super().__init__()
         d = config.d_model
         self.heads = config.heads
         self.q, self.k, self.v, self.out = (nn.Linear(d, d, bias=False) for _ in range(4))
-        norm = config.norm if config.qk_norm else nn.Identity
-        self.q_norm = norm(d // self.heads)
-        self.k_norm = norm(d // self.heads)
 
     def forward(self, x: Tensor, position: Position) -> Tensor:
         """Mix the tokens, (B, T, d) -> (B, T, d)."""
         split = (self.heads, -1)
         q, k, v = (f(x).unflatten(-1, split).transpose(1, 2) for f in (self.q, self.k, self.v))
-        q = position.turn(self.q_norm(q))  # (B, H, T, D)
-        k = position.turn(self.k_norm(k))  # (B, H, T, D)
+        q = position.turn(q)  # (B, H, T, D)
+        k = position.turn(k)  # (B, H, T, D)
         mixed = attend(q, k, v, position.bias(self.heads, x.shape[1]))
         return self.out(mixed.transpose(1, 2).flatten(2))
 
@@ -202,11 +193,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, bias, is_causal=bias is None)
 
 
-# Whether there is a norm before a branch, after it, and after the sum.
+# Whether there is a norm before a branch, and after the sum.
 PLACEMENTS = {
-    "pre": (True, False, False),  # Xiong et al. 2020; GPT-2, Llama
-    "post": (False, False, True),  # Vaswani et al. 2017; with alpha and beta it is DeepNorm
-    "sandwich": (True, True, False),  # Ding et al. 2021; Gemma 2
+    "pre": (True, False),  # Xiong et al. 2020; GPT-2, Llama
+    "post": (False, True),  # Vaswani et al. 2017
 }
 
 
@@ -216,13 +206,12 @@ class Residual(nn.Module):
     def __init__(self, branch: nn.Module, config: Config):
         super().__init__()
         self.branch = branch
-        self.alpha = config.alpha
         norms = (config.norm if there else nn.Identity for there in PLACEMENTS[config.placement])
-        self.enters, self.leaves, self.sum = (norm(config.d_model) for norm in norms)
+        self.enters, self.sum = (norm(config.d_model) for norm in norms)
 
     def forward(self, x: Tensor, *more: Any) -> Tensor:
         """Add the output of the branch to x, (B, T, d) -> (B, T, d)."""
-        return self.sum(self.alpha * x + self.leaves(self.branch(self.enters(x), *more)))
+        return self.sum(x + self.branch(self.enters(x), *more))
 
 
 class Block(nn.Module):
@@ -255,11 +244,9 @@ class LanguageModel(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.Identity() if config.placement == "post" else config.norm(d)
         self.unembedding = nn.Linear(d, config.vocabulary, bias=False)
-        for name, module in self.named_modules():
+        for module in self.modules():
             if isinstance(module, nn.Linear):
-                scaled = not name.endswith((".q", ".k", "unembedding"))
-                gain = config.beta if scaled else 1.0
-                nn.init.xavier_normal_(module.weight, gain)
+                nn.init.xavier_normal_(module.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits of each next token, (B, T) -> (B, T, V)."""
