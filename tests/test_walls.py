@@ -105,7 +105,7 @@ sys.path.insert(0, os.getcwd())
 from labs.cli.main import main
 assert main(['--list']) == 0
 assert main(['LLM06', '--list']) == 0
-assert main(['LLM06', '--only', 'recall_takes_two_layers', '--plan']) == 0
+assert main(['LLM06', '--only', 'two_layers_learn_recall', '--plan']) == 0
 assert main(['all+', '--plan']) == 0
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)

@@ -14,7 +14,7 @@ from torch import Tensor
 def attention_weights(
     x: Tensor, w_q: Tensor, w_k: Tensor, head_dim: int, position: Any = recall.rope
 ) -> Tensor:
-    """Return causal weights (B, H, T, T) from (B, T, d) and the matrices (H·D, d), (Hkv·D, d)."""
+    """Return causal weights (B, H, T, T) from x (B, T, d_model), W_q (H·D, d_model) and W_k."""
     q = (x @ w_q.mT).unflatten(-1, (-1, head_dim)).transpose(1, 2)  # (B, H, T, D)
     k = (x @ w_k.mT).unflatten(-1, (-1, head_dim)).transpose(1, 2)  # (B, Hkv, T, D)
     k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, H, T, D)

@@ -250,7 +250,20 @@ def multi_head_attention(module: Any) -> None:
         name_mistake(got, mistakes)
         want = theirs(x, context, context, attn_mask=~mask)[0]
         expect_close(got, want, "keys and values come from the context, queries from x")
+        _check_leading_axes(ours, x[0], theirs(x, x, x)[0][0])
     _check_positions(implementation)
+
+
+def _check_leading_axes(module: Any, x: Tensor, want: Tensor) -> None:
+    """Check one text, (T, d_model), without an axis for the batch."""
+    message = (
+        "x may be (T, d_model), too, without a batch: count the axes from the last, -1, -2, -3"
+    )
+    try:
+        got = module(x)
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise Mistake(message) from error
+    expect_close(got, want, message)
 
 
 def _with_weights_of(implementation: type, theirs: nn.MultiheadAttention) -> Any:
@@ -362,7 +375,7 @@ def head_scores(module: Any) -> None:
 
 for _check in (
     deeper_checks.attend_with_cache,
-    deeper_checks.sliding_window_mask,
     deeper_checks.tiled_attention,
+    deeper_checks.silence,
 ):
     checks.proves(_check.__name__)(_check)

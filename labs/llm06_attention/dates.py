@@ -58,7 +58,7 @@ class Sampler:
 
 
 class Encoder(nn.Module):
-    """Characters, positions, and one layer of self-attention: (B, SOURCE) -> (B, SOURCE, d)."""
+    """Characters, positions, and one layer of self-attention: (B, SOURCE) -> (B, SOURCE, width)."""
 
     def __init__(self, attention: nn.Module, width: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
 
 
 class Writer(nn.Module):
-    """An MLP, and a score for each character: (B, TARGET, d) -> (B, TARGET, V)."""
+    """An MLP, and a score for each character: (B, TARGET, width) -> (B, TARGET, V)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,19 +1,16 @@
 # %% [markdown]
 # # LLM06+ · Attention, deeper
-# Why scores are divided, how a model writes with a cache, attention for long texts, and what heads
-# and sinks are worth.
+# Why scores are divided, the KV cache, attention for long texts, what heads and sinks are worth.
 #
-# **You will be able to** predict the entropy of untrained attention; write with a cache; let each
-# query look at a window of keys, with memory linear in the text's length; compute attention exactly
-# and never hold the score matrix, as FlashAttention does; measure what a head is worth, and what a
-# sink does.
-# **Builds on** LLM06. **Takes** 35 minutes to read and a minute and a half to run (`tiny`, 2
+# **You will be able to** predict the entropy of untrained attention; generate with a KV cache; let
+# each query look at a window of keys, with memory linear in the text's length; compute attention
+# exactly without the score matrix, as FlashAttention does; silence a head of a real model, and
+# measure what it and the attention sink are worth.
+# **Builds on** LLM06. **Takes** 40 minutes to read and a minute and a half to run (`tiny`, 2
 # cores).
 
 # %% Imports
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from typing import Any
@@ -30,16 +27,20 @@ from labs.llm06_attention.attention_maps import (
 )
 from labs.llm06_attention.lesson import (
     AttentionOnly,
+    MultiHeadAttention,
     attention,
     causal_mask,
     head_scores,
     masked_softmax,
 )
+from labs.llm06_attention.sinks import without_the_first_value
 from labs.llm06_attention.training import train_on_recall
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
+from torch.utils.hooks import RemovableHandle
 
 lab = Lab("LLM06+")
 lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
@@ -47,11 +48,11 @@ lab.before_run(assets.check_model)
 
 # %% [markdown]
 # ## 1. Why the scores are divided
-# How widely does an untrained query look? Its **entropy** answers: $H = -\sum_i p_i \ln p_i$ for
-# the weights $p_i$. If $n$ keys share the weight evenly, $H = \ln n$. In general, about $e^H$ keys
-# share it.
+# How widely does an untrained query look? The **entropy** of its weights $p_i$ measures it:
+# $H = -\sum_i p_i \ln p_i$. If $n$ keys share the weight evenly, $H = \ln n$. In general, about
+# $e^H$ keys share it.
 #
-# Sample $n$ normal scores $s_i$ with variance 1, as the division by $\sqrt d$ gives. Let
+# Let the $n$ scores $s_i$ be normal with variance 1: the division by $\sqrt d$ makes them so. Let
 # $Z = \sum_i e^{s_i}$ and $p_i = e^{s_i}/Z$. Then $H = \ln Z - \sum_i p_i s_i$. For many keys, $Z$
 # approaches $n\,\text{E}[e^s] = n\sqrt e$, and $\sum_i p_i s_i$ approaches
 # $\text{E}[s e^s]/\text{E}[e^s] = 1$. So
@@ -61,19 +62,26 @@ lab.before_run(assets.check_model)
 # The next term is $(e + 1)/(2n)$. For 256 keys $H$ is 5.05, and an even spread has 5.55. An
 # untrained query looks almost everywhere.
 #
-# Without the division the scores have a standard deviation of $\sqrt d$. When it is far above
-# $\sqrt{2 \ln n}$, which is 3.3 for 256 keys, the largest score alone takes nearly all the weight:
-# the frozen phase of the random energy model (Derrida 1981). Then only the two largest scores
-# count. Let $\Delta$ be their difference, and $h(\Delta)$ the entropy of two keys whose scores
-# differ by $\Delta$. The difference of the two largest of $n$ normal numbers is nearly exponential,
-# here with the mean $m = \sqrt d/\sqrt{2 \ln n}$. If $m$ is large, the exponential density falls so
-# slowly that it is still about $1/m$ where $h$ has reached 0. So
+# Without the division the scores have a standard deviation of $\sqrt d$. If it is far above
+# $\sqrt{2 \ln n}$, which is 3.3 for 256 keys, the largest score alone takes nearly all the weight.
+# Physicists call it the frozen phase of the random energy model (Derrida 1981).
+#
+# Only the two largest scores matter then. How far apart are they? The gap $\Delta$ between the two
+# largest of $n$ normal numbers is nearly exponential, here with the mean
+# $m = \sqrt d/\sqrt{2 \ln n}$. Its density begins at $1/m$ and falls slowly if $m$ is large. Let
+# $h(\Delta)$ be the entropy of two keys with this gap. It falls to 0 within a few units, where the
+# density is still about $1/m$. So
 #
 # $$H \approx \frac{1}{m} \int_0^\infty h(\Delta)\,d\Delta
 # = \frac{\pi^2}{6}\sqrt{\frac{2 \ln n}{d}}$$
 #
-# The query makes a hard choice before anything is learned. The slope of a weight over its own score
-# is $p(1 - p)$. For weights near 0 or 1 it is nearly 0: hardly any gradient passes the softmax.
+# **The gradient** suffers, too. The slope of a weight over its own score is $p(1 - p)$. Summed over
+# the keys, it is $1 - \sum_i p_i^2$: nearly 1 for soft weights, 0 for a hard choice. For two keys
+# it is $2p(1 - p)$, whose integral over $\Delta$ is 1. So the sum is about $\sqrt{2 \ln n/d}$.
+#
+# All this is for queries and keys of variance 1. PyTorch starts the weights of an `nn.Linear` with
+# a variance of $1/(3 d_\text{model})$, so queries and keys have a variance of 1/3. The scores of
+# heads of width 64 then have a standard deviation of $\sqrt{64}/3 = 2.7$, below the frozen phase.
 
 
 # %% Entropy
@@ -82,11 +90,26 @@ def entropy(scores: Tensor) -> Tensor:
     return scores.logsumexp(-1) - (scores.softmax(-1) * scores).sum(-1)
 
 
-@lab.experiment
-def scaling_keeps_the_entropy(run: Run):
-    """Divided by √d, the weights' entropy is ln n − ½ at four widths; undivided it collapses.
+def slope(scores: Tensor) -> Tensor:
+    """Return the slope of each weight over its own score, summed over the last axis."""
+    weights = scores.softmax(-1)
+    return (weights * (1 - weights)).sum(-1)
 
-    Predict: 256 keys, d = 1,024, nothing trained. How many keys share the weight without √d?
+
+def first_scores(d_model: int, d: int, n: int) -> Tensor:
+    """Return undivided scores (64, 32, n) of one head of an untrained layer, on normal inputs."""
+    layer = MultiHeadAttention(d_model, 1, head_dim=d)
+    x = torch.randn(64, n, d_model)
+    return layer.q_proj(x[:, :32]) @ layer.k_proj(x).mT
+
+
+@lab.experiment
+@torch.no_grad()
+def scaling_keeps_the_entropy(run: Run):
+    """Divided by √d, the weights' entropy is ln n − ½ at four widths; undivided, entropy and slope
+    collapse as predicted, within a factor of two.
+
+    Predict: 256 keys, d = 64, nothing trained. How many keys share the weight without √d?
     """
     n = 256
     rows = []
@@ -94,27 +117,38 @@ def scaling_keeps_the_entropy(run: Run):
     for d in (16, 64, 256, 1024):
         scores = torch.randn(64, 32, d) @ torch.randn(64, d, n)  # (sets of keys, queries, keys)
         divided = entropy(scores / math.sqrt(d)).mean(-1)  # one mean for each set of keys
-        undivided = entropy(scores).mean().item()
         noise = 4 * divided.std().item() / math.sqrt(len(divided))
         distances.append(abs(divided.mean().item() - math.log(n) + 0.5) - noise)
-        theory = math.pi**2 / 6 * math.sqrt(2 * math.log(n) / d)
-        rows.append([d, divided.mean().item(), undivided, theory])
-    run.table("Entropy (nats)", ["d", "divided", "undivided", "theory for large d"], rows)
-    because = "twice the next term of the expansion, (e + 1)/2n"
-    what = "divided: |entropy − (ln n − ½)| beyond four standard errors"
-    run.check(what, distances, at_most=(math.e + 1) / n, because=because, decides=True)
-    because = "twice the theory; an even spread has 5.55"
-    what = "undivided: entropy at d = 1,024"
-    run.check(what, rows[-1][2], at_most=2 * rows[-1][3], because=because, decides=True)
+        hard = math.sqrt(2 * math.log(n) / d)
+        spread = (divided.mean(), entropy(scores).mean(), math.pi**2 / 6 * hard)
+        slopes = (slope(scores / math.sqrt(d)).mean(), slope(scores).mean(), hard)
+        rows.append([d, *map(float, spread + slopes)])
+    scores = first_scores(512, 64, n)
+    layer = [float(f(x).mean()) for f in (entropy, slope) for x in (scores / 8, scores)]
+    first = ["64, untrained layer", *layer[:2], "–", *layer[2:], "–"]
+    columns = ["d", "H divided", "undivided", "theory", "slope divided", "undivided", "theory"]
+    run.table("Entropy H (nats) and slope of 256 keys", columns, [*rows, first])
+    term = "twice the next term of the expansion, (e + 1)/2n"
+    name = "divided: |entropy − (ln n − ½)| beyond four standard errors"
+    run.check(name, distances, at_most=(math.e + 1) / n, because=term, decides=True)
+    twice = "a factor of two: the gap of the two largest has its limit only for many keys"
+    for name, column in (("entropy", 2), ("slope", 5)):
+        ratios = [row[column] / row[column + 1] for row in rows[2:]]
+        label = f"undivided, d = 256 and 1,024: {name} ÷ theory"
+        run.check(label, ratios, at_least=0.5, at_most=2, because=twice, decides=True)
     run.figure(
-        deeper_figures.entropies(rows, math.log(n) - 0.5),
+        deeper_figures.entropies(rows, math.log(n) - 0.5, layer[1]),
         "entropy",
-        "Entropy of the weights of 256 keys, nothing trained.",
-        alt="Two lines over the width: one stays at 5.05, the other falls along the theory.",
+        "Entropy of the weights of 256 keys. Lines: queries and keys of variance 1. Square: the "
+        "weights that PyTorch starts with.",
+        alt="Two lines over the width: one stays at 5.05, the other falls along the theory. A "
+        "square lies between them.",
     )
-    shared = math.exp(rows[-1][1])
-    alone = math.exp(rows[-1][2])
-    return f"At d = 1,024 about {shared:.0f} keys share the weight, and {alone:.1f} without √d."
+    shared = [math.exp(value) for value in (*rows[1][1:3], layer[1])]
+    return (
+        f"At d = 64 about {shared[0]:.0f} keys share the weight, and {shared[1]:.1f} without √d. "
+        f"With PyTorch's first weights, {shared[2]:.0f} would share it without √d."
+    )
 
 
 # %% [markdown]
@@ -130,7 +164,7 @@ def scaling_keeps_the_entropy(run: Run):
 def no_gradient_reaches_the_future(run: Run):
     """No output has a gradient towards a later token, if the mask comes before the softmax.
 
-    Predict: the mask comes after the softmax. To how many of the later tokens is there a gradient?
+    Predict: the mask comes after the softmax. How many later tokens get a nonzero gradient?
     """
     past = causal_mask(16, 16)
     x = torch.randn(16, 8, dtype=torch.float64)
@@ -145,27 +179,33 @@ def no_gradient_reaches_the_future(run: Run):
         slopes[name] = jacobian.abs().amax((1, 3))  # (Tq, Tk)
     ahead = slopes["before"][future].max()
     run.check("largest towards the future", ahead, at_most=0, because="no path", decides=True)
-    because = "so a gradient would be seen; rounding gives 1e-16"
+    seen = "so a gradient would be seen; rounding gives 1e-16"
     behind = slopes["before"][~future].min()
-    run.check("smallest towards the past", behind, at_least=1e-9, because=because)
+    run.check("smallest towards the past", behind, at_least=1e-9, because=seen)
     leak = slopes["after"][future].min()
     name = "masked after the softmax: smallest towards the future"
-    run.check(name, leak, at_least=1e-9, because=because, decides=True)
-    return (
-        f"Masked too late, every output has a gradient to every later token: at least {leak:.1g}."
+    run.check(name, leak, at_least=1e-9, because=seen, decides=True)
+    run.figure(
+        deeper_figures.jacobians(slopes),
+        "jacobian",
+        "The largest derivative of each output over each input. An empty cell is exactly 0.",
+        alt="Two heat maps, output by input token. Masked before the softmax, the upper triangle "
+        "is empty. Masked after it, every cell has a colour.",
     )
+    return f"All of them: masked too late, the smallest gradient to a later token is {leak:.1g}."
 
 
 # %% [markdown]
-# ## 3. Write with a cache
-# A model that writes adds one token at a time. Without a cache, step $t$ computes all $t$ queries
-# again, with $t^2$ scores, and needs only the last row of them. With a cache it computes one query,
-# one key and one value, appends key and value to the earlier ones, and needs $t$ scores.
+# ## 3. Generate with a KV cache
+# A model that generates adds one token at a time. Without a cache, step $t$ computes all $t$
+# queries again, with $t^2$ scores, and needs only the last row of them. With a cache it computes
+# one query, one key and one value, appends key and value to the earlier ones, and needs $t$ scores.
+# For 256 tokens that is 170 times fewer scores.
 #
 # Two details matter. The first step is usually the prompt: many new tokens at once, and among them
-# the mask must still be causal. And positions must go on: with RoPE, the token at step $t$ is
-# rotated as number $t$, although it is alone in its batch. Its key is stored rotated, because its
-# position never changes.
+# the mask must still be causal. And positions must go on: with RoPE, the token of step $t$ gets
+# position $t$, although it is the only token in this step's input. The cache stores its key
+# rotated, because its position never changes.
 
 
 # %% A cache
@@ -192,7 +232,7 @@ def attend_with_cache(
     return attention(q, k, v, mask), (k, v)
 
 
-def write(q: Tensor, k: Tensor, v: Tensor, prompt: int, counts: bool) -> Tensor:
+def step_by_step(q: Tensor, k: Tensor, v: Tensor, prompt: int, counts: bool = True) -> Tensor:
     """Return the outputs of all tokens: the prompt at once, then one by one, with RoPE.
 
     Without `counts`, each step rotates its tokens as if they were the first of a text.
@@ -211,29 +251,50 @@ def write(q: Tensor, k: Tensor, v: Tensor, prompt: int, counts: bool) -> Tensor:
     return torch.cat(outputs, -2)
 
 
+def all_again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return the same outputs without a cache: each step computes attention for all its tokens."""
+    outputs = []
+    for t in range(1, q.shape[-2] + 1):
+        queries = recall.rope(q[..., :t, :])
+        keys = recall.rope(k[..., :t, :])
+        outputs.append(attention(queries, keys, v[..., :t, :], causal_mask(t, t))[..., -1:, :])
+    return torch.cat(outputs, -2)
+
+
 @lab.experiment
 def a_cache_changes_no_output(run: Run):
-    """Written token by token with a cache, the outputs equal those of the full text.
+    """Generated token by token with a cache, the outputs equal those of the full text.
 
     Predict: each step rotates its token as the first one. Does the output change?
     """
     q, k, v = torch.randn(3, 2, 3, 40, 16, dtype=torch.float64)  # (B, H, T, D) each
     expected = attention(recall.rope(q), recall.rope(k), v, causal_mask(40, 40))
-    run.agree("with a cache − at once", write(q, k, v, 30, True) - expected, decides=True)
-    wrong = (write(q, k, v, 30, False) - expected).abs()
-    because = "the same computation: rounding is 1e-16"
+    run.agree("with a cache − at once", step_by_step(q, k, v, 30) - expected, decides=True)
+    wrong = (step_by_step(q, k, v, 30, counts=False) - expected).abs()
+    rounding = "the same computation: rounding is 1e-16"
     name = "always at position 0: largest change in the prompt"
-    run.check(name, wrong[..., :30, :].max(), at_most=1e-12, because=because)
-    because = "the values are of size 1"
+    run.check(name, wrong[..., :30, :].max(), at_most=1e-12, because=rounding)
+    size = "the values are of size 1"
     name = "always at position 0: largest change after the prompt"
-    run.check(name, wrong[..., 30:, :].max(), at_least=0.1, because=because, decides=True)
-    return "Only the tokens after the prompt are wrong: a test of the prompt alone finds nothing."
+    run.check(name, wrong[..., 30:, :].max(), at_least=0.1, because=size, decides=True)
+    q, k, v = torch.randn(3, 1, 4, 256, 64)
+    error = all_again(q, k, v) - step_by_step(q, k, v, 1)
+    run.agree("all again − with a cache", error, tolerance(torch.float32))
+    calls = (partial(all_again, q, k, v), partial(step_by_step, q, k, v, 1))
+    without, cached = seconds_paired(*calls, 3)
+    ratio = median(a / b for a, b in zip(without, cached, strict=True))
+    run.measure("time for 256 tokens, without a cache ÷ with it", ratio, timed=True)
+    return (
+        "Only the tokens after the prompt are wrong: a test of the prompt alone finds nothing. 256 "
+        f"tokens, one by one, take {ratio:.1f} times as long without a cache."
+    )
 
 
 # %% [markdown]
 # ## 4. The trap of is_causal
 # PyTorch's `is_causal=True` aligns its triangle *top-left*. With a cache, the new query is the
-# last position, but this mask treats it as the first.
+# last position, but this mask treats it as the first. For *one* new token leave the mask out: it
+# may look at all keys. For several pass ours, or PyTorch's `causal_lower_right(tq, tk)`.
 
 
 # %% Alignment of the mask
@@ -250,64 +311,33 @@ def is_causal_aligns_top_left(run: Run):
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)[:, :, -1:]
     run.agree("its output − the first value", trusting - v[:, :, :1], decides=True)
     run.agree("with our mask: output − the last output without a cache", masked - expected)
+    bare = F.scaled_dot_product_attention(new, k, v)
+    run.agree("without a mask − the last output without a cache", bare - expected)
+    five = F.scaled_dot_product_attention(q, k, v, is_causal=True)[:, :, -5:]
+    several = F.scaled_dot_product_attention(q[:, :, -5:], k, v, causal_lower_right(5, 64))
+    run.agree("five new tokens, causal_lower_right − without a cache", several - five)
     error = (trusting - expected).square().mean().sqrt()
-    because = "v₁ − Σpv has the variance 1 − 2/64 + Σp²; its root is 1.004, ± 0.011 over samples"
-    what = "root mean square error; a value's standard deviation is 1"
-    run.check(what, error, at_least=0.9, because=because, decides=True)
+    variance = "v₁ − Σpv has the variance 1 − 2/64 + Σp²; its root is 1.004, ± 0.011 over samples"
+    name = "root mean square error; a value's standard deviation is 1"
+    run.check(name, error, at_least=0.9, because=variance, decides=True)
     return f"The error is {error:.2f} times the standard deviation of a value: all wrong."
 
 
 # %% [markdown]
-# ## 5. Attention alone sees a set
-# Nothing in the formula depends on *where* a key stands. Shuffle the tokens, and the outputs are
-# the same, shuffled alike. Two things end this: a causal mask, which lets later tokens see more,
-# and positions, such as RoPE (LLM05b).
-
-
-# %% Order
-@lab.experiment
-def attention_alone_sees_a_set(run: Run):
-    """Shuffled tokens give shuffled outputs; a causal mask or positions put an end to that.
-
-    Predict: "dog bites man" and "man bites dog", no mask, no positions. Does "bites" differ?
-    """
-    x = torch.randn(64, 32, dtype=torch.float64)
-    order = torch.randperm(64)
-    ways = {
-        "no mask, no positions": lambda x: attention(x, x, x),
-        "causal": lambda x: attention(x, x, x, causal_mask(64, 64)),
-        "rotary positions": lambda x: attention(recall.rope(x), recall.rope(x), x),
-    }
-    changes = {name: (f(x[order]) - f(x)[order]).abs().max() for name, f in ways.items()}
-    run.agree("change, no mask, no positions", changes["no mask, no positions"], decides=True)
-    for name in ("causal", "rotary positions"):
-        because = "the values are of size 1"
-        run.check(f"change, {name}", changes[name], at_least=0.01, because=because, decides=True)
-    return "Without mask and positions, a token's output is the same in any order of the others."
-
-
-# %% [markdown]
-# ## 6. A sliding window
+# ## 5. A sliding window
 # $T$ queries on $T$ keys make $T^2$ scores. If each query looks only at itself and the $w - 1$ keys
 # before it, $Tw$ scores are enough (Longformer, Beltagy et al. 2020). Information still travels
 # far: $L$ layers reach $L(w - 1)$ tokens back.
 #
 # A mask alone saves nothing, because hidden scores are computed before they are hidden. So gather
-# for each query its own $w$ keys. The first figure below shows it for six tokens and $w = 3$.
-# Before the text stand $w - 1$ empty keys, which are masked. `unfold` returns all windows of
-# neighbouring keys as a view, without copying them. The product of a query with its window has $w$
-# scores instead of $T$. Real kernels work in blocks.
+# for each query the $w$ keys of its window. The first figure below shows it for six tokens and
+# $w = 3$. Before the text stand $w - 1$ empty keys, which are masked. `k.unfold(-2, w, 1)` slides a
+# window of $w$ keys over the text in steps of 1. It returns a view, so no key is copied yet. The
+# product with the queries may copy the windows: $TwD$ numbers for each head. That is linear in $T$,
+# but wasteful. Real kernels work in blocks and copy nothing.
 
 
 # %% A sliding window
-@lab.exercise(
-    level=2,
-    hints=(
-        "The queries are the last tq of tk positions: at which position is the first one?",
-        "Subtract each key's position from each query's: what does a negative distance mean?",
-        "A window of w holds the distances 0 to w − 1, its own key among them.",
-    ),
-)
 def sliding_window_mask(tq: int, tk: int, window: int) -> Tensor:
     """Return (Tq, Tk), True for a query's own key and the `window` − 1 before it.
 
@@ -316,6 +346,11 @@ def sliding_window_mask(tq: int, tk: int, window: int) -> Tensor:
     query = torch.arange(tk - tq, tk)[:, None]
     distance = query - torch.arange(tk)  # (Tq, Tk)
     return (distance >= 0) & (distance < window)
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """Return attention under `sliding_window_mask`, with all T² scores; (..., T, D) each."""
+    return attention(q, k, v, sliding_window_mask(q.shape[-2], k.shape[-2], window))
 
 
 def local_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
@@ -333,7 +368,7 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 def a_window_needs_linear_memory(run: Run):
     """Attention on gathered windows equals the masked one, with memory linear in the length.
 
-    Predict: 4,096 tokens, windows of 32 keys. How much faster than with a mask is it?
+    Predict: 2,048 tokens, windows of 32 keys. How much faster than with a mask is it?
     """
     run.figure(
         deeper_figures.window(6, 3),
@@ -344,62 +379,62 @@ def a_window_needs_linear_memory(run: Run):
         "with a row for each query and three columns.",
     )
     q, k, v = torch.randn(3, 1, 2, 50, 16, dtype=torch.float64)
-    band = sliding_window_mask(50, 50, 8)
-    error = local_attention(q, k, v, 8) - attention(q, k, v, band)
+    error = local_attention(q, k, v, 8) - masked_attention(q, k, v, 8)
     run.agree("gathered − masked", error, decides=True)
-    sizes = (2048, 4096)
+    sizes = (1024, 2048)
     ways: dict[str, Any] = {
-        "masked": lambda q, k, v: attention(q, k, v, sliding_window_mask(len(q), len(k), 32)),
+        "masked": partial(masked_attention, window=32),
         "windowed": partial(local_attention, window=32),
     }
     peaks = {}
     growth = {}
-    for name, f in ways.items():
-        peaks[name] = [peak_bytes(partial(f, *torch.randn(3, size, 16))) for size in sizes]
+    for name, f in ways.items():  # (B, H, T, D) each
+        peaks[name] = [peak_bytes(partial(f, *torch.randn(3, 1, 4, t, 64))) for t in sizes]
         growth[name] = math.log2(peaks[name][1] / peaks[name][0])
-    because = "T² scores"
-    what = "masked: exponent of the memory"
-    run.check(what, growth["masked"], at_least=1.9, because=because, decides=True)
-    because = "T·w keys, values and scores"
-    what = "windowed: exponent of the memory"
-    run.check(what, growth["windowed"], at_most=1.1, because=because, decides=True)
-    qkv = torch.randn(3, sizes[-1], 16)
-    slow = partial(ways["masked"], *qkv)
-    fast = partial(ways["windowed"], *qkv)
-    masked, windowed = seconds_paired(slow, fast, 5)
+    label = "masked: exponent of the memory"
+    run.check(label, growth["masked"], at_least=1.9, because="T² scores", decides=True)
+    linear = "T·w·D copied keys and values, T·w scores"
+    label = "windowed: exponent of the memory"
+    run.check(label, growth["windowed"], at_most=1.1, because=linear, decides=True)
+    qkv = torch.randn(3, 1, 4, sizes[-1], 64)
+    masked, windowed = seconds_paired(*(partial(f, *qkv) for f in ways.values()), 5)
     ratio = median(a / b for a, b in zip(masked, windowed, strict=True))
-    run.measure("time, masked ÷ windowed, T = 4,096", ratio, timed=True)
+    run.measure("time, masked ÷ windowed, T = 2,048", ratio, timed=True)
     return (
-        f"At T = 4,096, windows need {peaks['windowed'][1] / 2**20:.0f} MiB instead of "
-        f"{peaks['masked'][1] / 2**20:.0f} MiB, and {ratio:.1f} times less time."
+        f"With 4 heads of 64 at T = 2,048, windows need {peaks['windowed'][1] / 2**20:.0f} MiB "
+        f"instead of {peaks['masked'][1] / 2**20:.0f} MiB, and {ratio:.1f} times less time."
     )
 
 
 # %% [markdown]
-# ## 7. Softmax in tiles
+# ## 6. Softmax in tiles
 # The scores are the largest thing in attention: 256 MiB a head in float32 at $T$ = 8,192. They also
 # cost **memory traffic**. The matrix products of one head need $4T^2D$ operations. Without tiles,
 # the scores travel to memory and back several times: written by the product, read and written by
 # the softmax, read again by the second product. That is at least $16T^2$ bytes in float32, so $D/4$
-# operations per byte: 16 for heads of 64. A processor that can do more operations in the time of
-# one byte waits for its memory. In bfloat16 the same count gives 32, and NVIDIA's data sheet of the
+# operations per byte: 16 for heads of 64. If a processor can do more operations while one byte
+# arrives, it waits for its memory. In bfloat16 the same count gives 32. NVIDIA's data sheet of the
 # H100 has 989 TFLOP/s and 3.35 TB/s, nearly 300. On a CPU the limit is lower, and the gain in time
 # can be small: compare the times below.
 #
 # A softmax can be computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). For
 # each query, store three things: the largest score $m$ so far, the sum $\ell$ of $e^{s - m}$, and
-# the sum $o$ of values under these weights.
-#
-# A tile may bring a larger maximum $m'$. The stored sums refer to the old one, so rescale them:
+# the sum $o$ of values under these weights. A tile may bring a larger maximum $m'$. The stored sums
+# refer to the old one, so rescale them:
 #
 # $$\ell \leftarrow e^{m - m'}\,\ell, \qquad o \leftarrow e^{m - m'}\,o$$
 #
-# At the end, $o/\ell$ is the output, exactly. Take the scores 1, then 3. First $\ell = 1$. Then
-# $m' = 3$ and $\ell = e^{1 - 3} + 1$, which is $(e^1 + e^3)/e^3$.
+# At the end, $o/\ell$ is the output, exactly. Take the scores 1, 3, 2 with the values 4, 1, 2, one
+# key a tile. After the first tile $m = 1$, $\ell = 1$ and $o = 4$. The second has $m' = 3$. Both
+# sums shrink by $e^{1 - 3} = 0.14$, and the new key adds 1 to each: $\ell = 1.14$, $o = 1.54$. The
+# third has no larger maximum. It adds $e^{2 - 3} = 0.37$ and $0.37 \cdot 2$, so $\ell = 1.50$,
+# $o = 2.28$, and the output is 1.51. The first figure below draws these sums.
 #
-# A tile of our code has the scores of *all* queries on 32 keys, and each tile rewrites $o$. So what
-# falls is the memory, not the traffic. FlashAttention (Dao et al. 2022) tiles the queries, too. A
-# tile's scores and sums then stay in the fast memory of the processor, and one kernel does all.
+# A tile of our code has the scores of *all* queries on 32 keys, so the memory falls. The traffic
+# doesn't: for $D = 64$, each of the $T/32$ tiles reads and writes $o$, $8 \cdot 64 \cdot T$ bytes.
+# That is $16T^2$ bytes in all, as many as the scores cost before. FlashAttention (Dao et al. 2022)
+# tiles the queries, too. A tile's scores and sums then stay in the fast memory of the processor,
+# and one kernel does all.
 
 
 # %% Tiles
@@ -433,16 +468,24 @@ def tiles_equal_the_library(run: Run):
 
     Predict: a score of 1,000 comes in the last tile. What happens to the sums before it?
     """
+    run.figure(
+        deeper_figures.online_softmax([1, 3, 2], [4, 1, 2]),
+        "online",
+        "Scores 1, 3, 2 and values 4, 1, 2, one key a tile. When a tile raises m, the older parts "
+        "of both sums shrink. The output is o ÷ ℓ after the last tile.",
+        alt="Two groups of three stacked bars, the sums ℓ and o after each tile. The part of the "
+        "first key is large at first and small after the second tile.",
+    )
     q, k, v = torch.randn(3, 2, 3, 100, 16, dtype=torch.float64)
     for scale in (1, 300):
         library = F.scaled_dot_product_attention(q * scale, k, v)
         if scale > 1:
             largest = (scale * q @ k.mT).max() / math.sqrt(q.shape[-1])
-            because = "e to 710 overflows float64"
-            run.check("largest score", largest, at_least=710, because=because, decides=True)
+            overflow = "e to 710 overflows float64"
+            run.check("largest score", largest, at_least=710, because=overflow, decides=True)
         error = tiled_attention(q * scale, k, v) - library
-        what = f"tiles − library, scores times {scale}"
-        run.agree(what, error, tolerance(torch.float64), decides=True)
+        label = f"tiles − library, scores times {scale}"
+        run.agree(label, error, tolerance(torch.float64), decides=True)
     return "e to the difference of the maxima shrinks them, in float64 often to 0."
 
 
@@ -472,11 +515,10 @@ def tiles_need_linear_memory(run: Run):
         peaks[name], ratios[name] = zip(*costs, strict=True)
     steps = math.log(sizes[-1] / sizes[-2])
     growth = {name: math.log(peak[-1] / peak[-2]) / steps for name, peak in peaks.items()}
-    because = "T² scores"
-    run.check("by hand: exponent of the memory", growth["by hand"], at_least=1.9, because=because)
-    because = "T·D and T·block"
-    what = "tiles: exponent of the memory"
-    run.check(what, growth["tiles"], at_most=1.1, because=because, decides=True)
+    label = "by hand: exponent of the memory"
+    run.check(label, growth["by hand"], at_least=1.9, because="T² scores", decides=True)
+    label = "tiles: exponent of the memory"
+    run.check(label, growth["tiles"], at_most=1.1, because="T·D and T·block", decides=True)
     for name in ("by hand", "tiles"):
         run.measure(f"time of {name} ÷ fused, T = {sizes}", ratios[name], timed=True)
     run.figure(
@@ -496,59 +538,9 @@ def tiles_need_linear_memory(run: Run):
 
 
 # %% [markdown]
-# ## 8. What is a head worth?
-# LLM06 found the two heads that do the recall, in a model with one head in each layer. Give each
-# layer *two* heads and silence one of them. If the head with the highest score does the job alone,
-# the accuracy collapses. If the other head can do it too, nothing happens. In large models many
-# heads can be removed at little cost (Michel et al. 2019).
-
-
-# %% Silenced heads
-@lab.experiment
-def a_score_is_not_a_worth(run: Run):
-    """Without its best previous-token head recall suffers; an induction head has a spare.
-
-    Predict: with two heads in each layer, what does silencing one of them cost?
-    """
-    tokens = recall.recall_batch(1000).to(run.device)
-    rows = []
-    without_both = []
-    worths = []
-    sentences = []
-    for i, (name, pairs) in enumerate(recall.circuit(tokens).items()):
-        lost = []
-        for seed in run.seeds(3):
-            model = train_on_recall(run, AttentionOnly, 2, 2, seed)[0]
-            scores = head_scores(patterns(model, tokens)[i], pairs).tolist()
-            reached = {}
-            for heads in ((), (0,), (1,), (0, 1)):
-                masks = [recall.PAST.expand(2, -1, -1).clone() for _ in range(2)]  # (H, T, T)
-                masks[i][list(heads)] = False
-                reached[heads] = recall.accuracy(model, tokens, masks)
-            for head in (0, 1):
-                row = [seed, i + 1, name, head + 1, scores[head], reached[(head,)], reached[()]]
-                rows.append(row)
-            lost.append(reached[()] - reached[(scores.index(max(scores)),)])
-            without_both.append(reached[(0, 1)])
-        run.measure(f"{name}: accuracy lost without the head of the highest score", lost)
-        worths.append(lost)
-        sentences.append(f"the best {name} head is worth {median(lost):.2f}")
-    columns = ["seed", "layer", "job", "head", "score", "accuracy without it", "with all"]
-    run.table("Two heads in each layer, one silenced", columns, rows)
-    gap = min(worths[0]) - max(worths[1])
-    spread = max(max(lost) - min(lost) for lost in worths)
-    because = "the jobs differ by more than the seeds"
-    what = "gap between the two jobs' losses ÷ largest range over the seeds"
-    run.measure(what, gap / spread, expect_at_least=1, because=because, decides=True)
-    because = "no better than one layer"
-    run.check("accuracy without both heads of a layer", without_both, at_most=0.2, because=because)
-    return f"In accuracy, {' and '.join(sentences)}."
-
-
-# %% [markdown]
-# ## 9. SmolLM2's weights, by hand
-# If our code computes the attention weights of a real model, nothing about them is hidden. All it
-# takes is the input of a layer, its two matrices, and RoPE with the model's own base.
+# ## 7. SmolLM2's weights, by hand
+# Can our code compute the attention weights of a real model? It takes the input of a layer, two of
+# the layer's matrices, and RoPE with the base of the model's angles.
 
 
 # %% SmolLM2
@@ -560,53 +552,124 @@ def our_weights_are_smollm2s(run: Run):
     Predict: leave out RoPE. By how much does the most different weight change?
     """
     model, ids, _ = language_model(run)
-    seen = model(ids, output_attentions=True, output_hidden_states=True)
-    turn = partial(recall.rope, base=model.config.rope_parameters["rope_theta"])
+    outputs = model(ids, output_attentions=True, output_hidden_states=True)
+    rope = partial(recall.rope, base=model.config.rope_parameters["rope_theta"])
     errors = {"with RoPE": [], "without": []}
     for i, layer in enumerate(model.model.layers):
-        x = layer.input_layernorm(seen.hidden_states[i])
-        part = layer.self_attn
-        matrices = (part.q_proj.weight, part.k_proj.weight, model.config.head_dim)
-        for name, position in (("with RoPE", turn), ("without", nn.Identity())):
-            difference = attention_weights(x, *matrices, position) - seen.attentions[i]
+        x = layer.input_layernorm(outputs.hidden_states[i])
+        attn = layer.self_attn
+        matrices = (attn.q_proj.weight, attn.k_proj.weight, model.config.head_dim)
+        for name, position in (("with RoPE", rope), ("without", nn.Identity())):
+            difference = attention_weights(x, *matrices, position) - outputs.attentions[i]
             errors[name].append(difference.abs().max())
-    what = "largest difference, with RoPE"
-    run.agree(what, max(errors["with RoPE"]), tolerance(torch.float32), decides=True)
+    label = "largest difference, with RoPE"
+    run.agree(label, max(errors["with RoPE"]), tolerance(torch.float32), decides=True)
     without = max(errors["without"])
-    because = "otherwise positions wouldn't matter"
-    run.check("largest without RoPE", without, at_least=0.1, because=because, decides=True)
-    return f"Without RoPE, a weight changes by up to {without:.2f}: from nearly all to nothing."
+    matter = "otherwise positions wouldn't matter"
+    run.check("largest without RoPE", without, at_least=0.1, because=matter, decides=True)
+    return f"Without RoPE, one weight changes by {without:.2f}."
 
 
 # %% [markdown]
-# ## 10. Silence heads of SmolLM2
+# ## 8. What is a head worth?
+# LLM06 found the two heads that do the recall, in a model with one head in each layer. Give each
+# layer *two* heads and silence one of them. If the head with the highest score does the job alone,
+# the accuracy collapses. If the other head can do it too, nothing happens. In large models many
+# heads can be removed at little cost (Michel et al. 2019).
+
+
+# %% Silenced heads
+@lab.experiment
+def a_score_is_not_a_worth(run: Run):
+    """Silencing the best previous-token head costs more recall than the best induction head.
+
+    Predict: with two heads in each layer, what does silencing one of them cost?
+    """
+    tokens = recall.recall_batch(1000).to(run.device)
+    rows = []
+    without_both = []
+    losses = {}
+    for layer, (job, pairs) in enumerate(recall.circuit(tokens).items()):
+        losses[job] = []
+        for seed in run.seeds(3):
+            model = train_on_recall(run, AttentionOnly, 2, 2, seed)[0]
+            scores = head_scores(patterns(model, tokens)[layer], pairs).tolist()
+            accuracy = {}
+            for heads in ((), (0,), (1,), (0, 1)):
+                masks = [recall.PAST.expand(2, -1, -1).clone() for _ in range(2)]  # (H, T, T)
+                masks[layer][list(heads)] = False
+                accuracy[heads] = recall.accuracy(model, tokens, masks)
+            for head in (0, 1):
+                row = [seed, layer + 1, job, head + 1, scores[head]]
+                rows.append([*row, accuracy[(head,)], accuracy[()]])
+            best = scores.index(max(scores))
+            losses[job].append(accuracy[()] - accuracy[(best,)])
+            without_both.append(accuracy[(0, 1)])
+        label = f"{job}: accuracy lost without the head of the highest score"
+        run.measure(label, losses[job])
+    columns = ["seed", "layer", "job", "head", "score", "accuracy without it", "with all"]
+    run.table("Two heads in each layer, one silenced", columns, rows)
+    gap = min(losses["previous token"]) - max(losses["induction"])
+    spread = max(max(lost) - min(lost) for lost in losses.values())
+    seeds = "the jobs differ by more than the seeds"
+    label = "gap between the two jobs' losses ÷ largest range over the seeds"
+    run.measure(label, gap / spread, expect_at_least=1, because=seeds, decides=True)
+    gone = "no better than one layer"
+    run.check("accuracy without both heads of a layer", without_both, at_most=0.2, because=gone)
+    costs = [f"the best {job} head costs {median(lost):.2f}" for job, lost in losses.items()]
+    return f"In accuracy, silencing {' and '.join(costs)}."
+
+
+# %% [markdown]
+# ## 9. Silence heads of SmolLM2
 # LLM06 found heads of SmolLM2 that look at what followed last time, and heads that look at the
-# previous token. Does the model need them? Text that repeats shows it: the second half of repeated
-# random tokens can only be predicted by looking back. Silence the ten heads with the highest scores
-# for a job, and measure the loss there. The control silences as many other heads *of the same
-# layers*, sampled at random, three times. If that costs as much, the knock-out decides nothing: any
-# ten heads of these layers may matter. The control is needed, as a head that outputs 0 is a state
-# that the layers after it hardly know from training, and they may fail for that reason alone. A
-# loss above $\ln V$, 10.8 for SmolLM2, is worse than a uniform guess: such a model is sure of wrong
-# tokens.
+# previous token. Does the model need them? Repeat random tokens once: only a model that looks back
+# can predict the second half.
+#
+# A **hook** is a function that PyTorch calls at each call of a module. A *forward pre-hook* gets
+# the module's inputs, and can return others. The input of `o_proj` has the outputs of all heads
+# side by side, so a hook there can set one head's output to 0.
+#
+# Silence the ten heads with the highest scores for a job, and measure the loss. The control
+# silences as many other heads *of the same layers*, sampled at random, three times. If that costs
+# as much, the knock-out decides nothing: any ten heads of these layers may matter. And later layers
+# hardly know a head that outputs 0 from training, so they may fail for that reason alone. A loss
+# above $\ln V$, 10.8 for SmolLM2, is worse than a uniform guess: such a
+# model is sure of wrong tokens.
 
 
 # %% Silenced heads of SmolLM2
+@lab.exercise(
+    level=2,
+    hints=(
+        "A head's output is `width` neighbouring coordinates of the input. Where do they start?",
+        "The hook is called with (module, inputs), inputs being a tuple. Clone inputs[0] first.",
+        "Return a tuple from the hook, and return what projection.register_forward_pre_hook does.",
+    ),
+)
+def silence(projection: nn.Module, head: int, width: int) -> RemovableHandle:
+    """Set one head's output to 0 at every later call of its layer's `o_proj`, by a pre-hook.
+
+    The input of `projection` is (..., H·D), with the outputs of all heads side by side, `width` = D
+    each. Return the hook's handle, whose `remove()` brings the head back. The input tensor itself
+    must not change.
+    """
+    part = slice(head * width, (head + 1) * width)
+
+    def hook(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        mixed = inputs[0].clone()  # (..., H·D)
+        mixed[..., part] = 0
+        return (mixed,)
+
+    return projection.register_forward_pre_hook(hook)
+
+
 @torch.no_grad()
 def loss_without(model: Any, ids: Tensor, heads: list[tuple[int, int]]) -> float:
     """Return the loss on the second half of the texts with some (layer, head) silenced."""
+    layers = model.model.layers
     width = model.config.head_dim
-    handles = []
-    for layer, head in heads:
-        part = slice(head * width, (head + 1) * width)
-
-        def silence(_: Any, inputs: tuple[Tensor], part: slice = part) -> tuple[Tensor]:
-            mixed = inputs[0].clone()  # (B, T, H·D)
-            mixed[..., part] = 0
-            return (mixed,)
-
-        projection = model.model.layers[layer].self_attn.o_proj
-        handles.append(projection.register_forward_pre_hook(silence))
+    handles = [silence(layers[layer].self_attn.o_proj, head, width) for layer, head in heads]
     try:
         logits = model(ids).logits[:, ids.shape[1] // 2 : -1]  # (B, T/2 − 1, V)
     finally:
@@ -650,10 +713,10 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
         ]
         rows.append([f"ten {job} heads", lost, max(others)])
         if job == "induction":
-            because = "twice the worst of three random choices"
-            what = "loss added by the ten best ÷ most added by others of the same layers"
+            worst = "twice the worst of three random choices"
+            label = "loss added by the ten best ÷ most added by others of the same layers"
             added = (lost - complete) / max(max(others) - complete, 1e-3)
-            run.measure(what, added, expect_at_least=2, because=because, decides=True)
+            run.measure(label, added, expect_at_least=2, because=worst, decides=True)
     columns = ["silenced", "loss", "worst loss without others of the same layers"]
     run.table("Loss on the second half (nats)", columns, rows)
     previous, beside = rows[2][1:]
@@ -667,14 +730,15 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
 
 
 # %% [markdown]
-# ## 11. What does a sink hand over?
+# ## 10. What does a sink hand over?
 # LLM06 showed that many heads of SmolLM2 put most of their weight on the first token. Xiao et al.
-# (2023) call it a sink: a place for weight that must go somewhere. A head's contribution is
-# $\sum_j p_j v_j$, so a **small value** makes the first token's contribution small. We measure the
+# (2023) call it a sink: a place for weight that must go somewhere. A head's output is
+# $\sum_j p_j v_j$, so a **small value** makes the first token's part of it small. We measure the
 # norm of each head's value of the first token, relative to the mean norm of the other tokens'
 # values. There are two controls: the second token, and the heads that put less than a tenth of
 # their weight on the first token. The two groups of heads mostly stand in different layers, and
-# three query heads share a value. So this compares them, and doesn't say what makes a value small.
+# three query heads share a value. So this compares the groups. It doesn't show what makes a value
+# small.
 
 
 # %% Sinks
@@ -689,12 +753,12 @@ def sinks_have_small_values(run: Run):
     config = model.config
     size = (run.pick(tiny=8, small=32, full=64), 64)
     ids = torch.randint(1000, config.vocab_size, size, device=run.device)
-    seen = model(ids, output_hidden_states=True)
+    outputs = model(ids, output_hidden_states=True)
     weights = weights_of(model, ids)  # (L, B, H, T, T)
     sharing = config.num_attention_heads // config.num_key_value_heads
     ratios = {0: [], 1: []}  # the place of the token -> (heads,) for each layer
     for i, layer in enumerate(model.model.layers):
-        x = layer.input_layernorm(seen.hidden_states[i])
+        x = layer.input_layernorm(outputs.hidden_states[i])
         v = layer.self_attn.v_proj(x).unflatten(-1, (-1, config.head_dim))  # (B, T, Hkv, D)
         norms = v.norm(dim=-1).mean(0).repeat_interleave(sharing, -1)  # (T, H)
         for place in ratios:
@@ -706,21 +770,21 @@ def sinks_have_small_values(run: Run):
     rest = sink < 0.1
     share = sinks.float().mean().item()
     run.measure("share of heads with more than half of their weight on it", share)
-    because = "half of an ordinary value"
-    what = "sinks: its value ÷ other values, median"
-    run.measure(what, ratio[sinks].median(), expect_at_most=0.5, because=because, decides=True)
+    small = "half of an ordinary value"
+    label = "sinks: its value ÷ other values, median"
+    run.measure(label, ratio[sinks].median(), expect_at_most=0.5, because=small, decides=True)
     ordinary = {"expect_between": (0.7, 1.4), "because": "within √2 of an ordinary value"}
-    what = "sinks: the second token's value ÷ other values, median"
-    run.measure(what, control[sinks].median(), decides=True, **ordinary)
-    what = "heads with less than a tenth: its value ÷ other values, median"
-    run.measure(what, ratio[rest].median(), decides=True, **ordinary)
+    label = "sinks: the second token's value ÷ other values, median"
+    run.measure(label, control[sinks].median(), decides=True, **ordinary)
+    label = "heads with less than a tenth: its value ÷ other values, median"
+    run.measure(label, ratio[rest].median(), decides=True, **ordinary)
     run.figure(
         deeper_figures.sinks(sink.tolist(), ratio.tolist()),
         "sinks",
         "Each point is a query head of the model, on random tokens. Query heads that share a "
         "key-value head share its value, and have the same height.",
-        alt="A scatter plot. On the left, heads with little weight on the first token, at a ratio "
-        "of about 1; on the right, heads with most of their weight there, at about 0.2.",
+        alt="A scatter plot. Heads with little weight on the first token are on the left, near a "
+        "ratio of 1. Heads with most of their weight there are on the right, and far lower.",
     )
     return (
         f"{100 * share:.0f} % of the heads are sinks. Their value of the first token has "
@@ -730,23 +794,35 @@ def sinks_have_small_values(run: Run):
 
 
 # %% [markdown]
-# ## 12. Does the model need its sink?
-# A small value is not no effect. Say that other values have the norm 1. A weight of 0.9 on a value
+# ## 11. Does the model need its sink?
+# A small value can still matter. Suppose other values have the norm 1. A weight of 0.9 on a value
 # of 0.2 adds 0.18, more than all other tokens together can add with the remaining 0.1. So remove
 # it, in all heads at once, and measure the loss on English text. There are two ways:
 #
-# - **Remove the value.** Keep all weights, and leave $p_1 v_1$ out of each later token's output.
+# - **Remove the value.** Mask nothing, and leave $p_1 v_1$ out of each later token's output, in
+#   every layer.
 # - **Hide the key.** Mask the first token. Its weight goes to the other tokens.
 #
-# From which query on? If the first token is hidden from the third token on, no other token is like
-# it. If it is hidden from the second token on, the second sees only itself, as a first token does.
-# The control hides the second token from the third on.
+# `without_the_first_value`, in `sinks.py`, removes the value with two hooks in each layer. One sets
+# the first token's value to 0 before attention. That also empties the output of the first token,
+# which sees only itself, so the other hook writes its value back there.
+#
+# From which query on is the key hidden? Hidden from the third token on, the first token has no
+# replacement: every other token sees at least two. Hidden from the second on as well, the second
+# token sees only itself, exactly as a first token does. Does it become the sink? We measure the
+# weight that later queries give it. The control hides the second token from the third on.
 
 
 # %% Hidden sinks
 @torch.no_grad()
-def loss_on_text(model: Any, ids: Tensor, hidden: tuple[int, int] | None = None) -> float:
-    """Return the loss from the eighth token on; `hidden`: a key and the first query without it."""
+def loss_on_text(
+    model: Any, ids: Tensor, hidden: tuple[int, int] | None = None
+) -> tuple[float, list[float]]:
+    """Return the loss from the eighth token on, and the weight on the first and second token.
+
+    `hidden` is a key and the first query without it. The weight is the mean over all heads and the
+    queries from the eighth on.
+    """
     length = ids.shape[1]
     mask = causal_mask(length, length, ids.device)
     if hidden is not None:
@@ -754,41 +830,18 @@ def loss_on_text(model: Any, ids: Tensor, hidden: tuple[int, int] | None = None)
         mask[query:, key] = False
     lowest = torch.finfo(torch.float32).min
     bias = torch.zeros(mask.shape, device=ids.device).masked_fill(~mask, lowest)  # (T, T)
-    logits = model(ids, attention_mask=bias.expand(len(ids), 1, -1, -1)).logits[:, 7:-1]
-    return F.cross_entropy(logits.flatten(0, 1), ids[:, 8:].flatten()).item()
-
-
-@contextmanager
-def without_the_first_value(model: Any) -> Iterator[None]:
-    """Leave the first token's value out of the outputs of all later tokens."""
-    firsts = {}
-    handles = []
-    sharing = model.config.num_attention_heads // model.config.num_key_value_heads
-    width = model.config.head_dim
-    for layer in model.model.layers:
-        part = layer.self_attn
-
-        def remove(_: Any, _inputs: Any, v: Tensor, part: Any = part) -> Tensor:
-            firsts[part] = v[:, 0]  # (B, Hkv·D)
-            return torch.cat((torch.zeros_like(v[:, :1]), v[:, 1:]), 1)
-
-        def restore(_: Any, inputs: tuple[Tensor], part: Any = part) -> tuple[Tensor]:
-            own = firsts[part].unflatten(-1, (-1, width)).repeat_interleave(sharing, 1).flatten(1)
-            return (torch.cat((own[:, None], inputs[0][:, 1:]), 1),)  # the first token sees itself
-
-        handles.append(part.v_proj.register_forward_hook(remove))
-        handles.append(part.o_proj.register_forward_pre_hook(restore))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    bias = bias.expand(len(ids), 1, -1, -1)
+    outputs = model(ids, attention_mask=bias, output_attentions=True)
+    loss = F.cross_entropy(outputs.logits[:, 7:-1].flatten(0, 1), ids[:, 8:].flatten())
+    weights = torch.stack([layer[:, :, 7:, :2].mean((0, 1, 2)) for layer in outputs.attentions])
+    return loss.item(), weights.mean(0).tolist()
 
 
 @lab.experiment
 @torch.no_grad()
 def smollm2_needs_its_sink(run: Run):
-    """SmolLM2 needs the first token, in spite of its small value, unless the second takes over.
+    """SmolLM2 needs the first token, in spite of its small value. If the second token sees only
+    itself, it becomes the sink, and the model needs the first much less.
 
     Predict: which costs more, to remove the sink's value or to hide its key?
     """
@@ -797,41 +850,61 @@ def smollm2_needs_its_sink(run: Run):
     rows = run.pick(tiny=8, small=32, full=64)
     starts = torch.randint(len(text) - 64, (rows, 1))
     ids = text[starts + torch.arange(64)].to(run.device)  # (B, 64)
-    complete = loss_on_text(model, ids)
-    hidden = loss_on_text(model, ids, (0, 2)) - complete
-    taken_over = loss_on_text(model, ids, (0, 1)) - complete
-    control = loss_on_text(model, ids, (1, 2)) - complete
+    complete, weights = loss_on_text(model, ids)
+    hidden = loss_on_text(model, ids, (0, 2))[0] - complete
+    loss, weights_without = loss_on_text(model, ids, (0, 1))
+    taken_over = loss - complete
+    control = loss_on_text(model, ids, (1, 2))[0] - complete
     with without_the_first_value(model):
-        removed = loss_on_text(model, ids) - complete
-    because = "twice the control, and clearly more than none"
+        removed = loss_on_text(model, ids)[0] - complete
     least = max(2 * abs(control), 0.1)
-    what = "loss added without the first token's"
-    run.measure(f"{what} value", removed, expect_at_least=least, because=because, decides=True)
-    run.measure(f"{what} key", hidden, expect_at_least=least, because=because, decides=True)
+    clear = "twice the control, and clearly more than none"
+    label = "loss added without the first token's"
+    run.measure(f"{label} value", removed, expect_at_least=least, because=clear, decides=True)
+    run.measure(f"{label} key", hidden, expect_at_least=least, because=clear, decides=True)
     run.measure("loss added without the second token's key", control)
-    because = "less than half of the loss of a hidden sink"
-    name = f"{what} key, if the second sees only itself"
-    run.measure(name, taken_over, expect_at_most=hidden / 2, because=because, decides=True)
+    less = "less than half of the loss of a hidden sink"
+    name = f"{label} key, if the second sees only itself"
+    run.measure(name, taken_over, expect_at_most=hidden / 2, because=less, decides=True)
+    run.measure("weight on the first token", weights[0])
+    run.measure("weight on the second token", weights[1])
+    most = "more than half of what the first token had"
+    name = "weight on the second token, if it sees only itself"
+    half = weights[0] / 2
+    run.measure(name, weights_without[1], expect_at_least=half, because=most, decides=True)
+    added = {
+        "value removed": removed,
+        "key hidden": hidden,
+        "key hidden, the second\ntoken sees only itself": taken_over,
+        "second token's key hidden": control,
+    }
+    run.figure(
+        deeper_figures.added_losses(added),
+        "hidden_sink",
+        "What it costs SmolLM2 to do without its first token on English text, and, as a control, "
+        "without the second.",
+        alt="Four bars of added loss.",
+    )
     return (
-        f"The loss of {complete:.2f} grows by {removed:.2f} without the value of the first token, "
-        f"and by {hidden:.2f} with its key hidden from the third token on. With the key of the "
-        f"second token hidden in its place, it grows by {control:.2f}. With the first key hidden "
-        f"from the second token, too, it grows by {taken_over:.2f}."
+        f"The loss of {complete:.2f} grows by {removed:.2f} without the first token's value, by "
+        f"{hidden:.2f} with its key hidden from the third token on, and by {taken_over:.2f} with "
+        f"it hidden from the second on. The second token's weight then grows from {weights[1]:.2f} "
+        f"to {weights_without[1]:.2f}."
     )
 
 
 # %% [markdown]
 # ## What to remember
-# - Division by $\sqrt d$ keeps the softmax of an untrained model soft.
-# - A cache has the keys and values of earlier tokens; positions must go on. `is_causal=True` is
-#   aligned top-left, so pass a mask.
+# - Division by $\sqrt d$ keeps the softmax soft, if queries and keys have variance 1.
+# - A KV cache has the keys and values of earlier tokens; positions must go on. `is_causal=True` is
+#   aligned top-left: leave it out for one new token, and pass a mask for several.
 # - A window saves memory only if hidden scores are never computed.
 # - An online softmax needs no score matrix: memory becomes linear. A kernel that also tiles the
 #   queries saves traffic.
 # - A high score doesn't prove that a head is needed. Silence it, and compare with other heads of
 #   the same layers.
-# - A sink's value is small, and still the model relies on it. A second token that sees only itself
-#   takes over the role.
+# - A sink's value is small, and still the model relies on it. If the second token sees only itself,
+#   it becomes the sink.
 #
 # **Read on**: Beltagy et al. 2020, *Longformer* · Milakov & Gimelshein 2018, *Online normalizer
 # calculation for softmax* · Dao et al. 2022, *FlashAttention* · Michel et al. 2019, *Are Sixteen

@@ -8,7 +8,7 @@ from labs.kit import Mistake, draw, expect_close, name_mistake
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 Function = Callable[..., Any]
 Mistakes = dict[str, Callable[[], Tensor]]  # by message: the result that each mistake gives
@@ -54,46 +54,6 @@ def _mistakes_of_caches(q: Tensor, k: Tensor, v: Tensor, new: slice) -> Mistakes
         ),
     }
     return {message: f for message, f in candidates.items() if not torch.allclose(f(), want)}
-
-
-def sliding_window_mask(module: Any) -> None:
-    """Check windows that are narrower and wider than the text, with and without a cache."""
-    for tq, tk, window in ((6, 6, 3), (3, 7, 3), (6, 6, 1), (4, 4, 9)):
-        want = torch.tensor(
-            [[0 <= t + tk - tq - j < window for j in range(tk)] for t in range(tq)]
-        )  # (Tq, Tk)
-        got = module.sliding_window_mask(tq, tk, window)
-        name_mistake(got, _mistakes_of_windows(tq, tk, window, want))
-        expect_close(got, want, f"Tq = {tq}, Tk = {tk}, window = {window}")
-
-
-def _mistakes_of_windows(tq: int, tk: int, window: int, want: Tensor) -> Mistakes:
-    """Return the result of each known mistake, where it differs from the right one."""
-    top_left = torch.arange(tq)[:, None] - torch.arange(tk)
-    distance = top_left + tk - tq
-    candidates = {
-        "one key too many: the `window` keys include the query's own": (
-            (distance >= 0) & (distance <= window)
-        ),
-        "one key too few: the `window` keys include the query's own": (
-            (distance >= 0) & (distance < window - 1)
-        ),
-        "the future is visible: keys after the query must be masked": distance < window,
-        "the window reaches ahead as far as it reaches back": distance.abs() < window,
-        "the query's own key is masked: its distance is 0": (distance > 0) & (distance <= window),
-        "the window lies ahead of the query: the distance has the wrong sign": (
-            (distance <= 0) & (distance > -window)
-        ),
-        "the window is aligned top-left, but the last query belongs to the last key": (
-            (top_left >= 0) & (top_left < window)
-        ),
-        "True and False are swapped: True means that a query may look at a key": ~want,
-    }
-    return {
-        message: lambda wrong=wrong: wrong
-        for message, wrong in candidates.items()
-        if not torch.equal(wrong, want)
-    }
 
 
 def tiled_attention(module: Any) -> None:
@@ -193,3 +153,79 @@ def _check_largest_tensor(implementation: Function) -> None:
             f"for 64 queries and 512 keys in blocks of 4, your code makes a tensor of {largest:,} "
             "numbers, which holds entire rows of scores: split the keys, not the queries"
         )
+
+
+def silence(module: Any) -> None:
+    """Check the first and the last of three heads, one hook alone and two, and their removal."""
+    projection = nn.Linear(12, 7).double()
+    with torch.no_grad():
+        projection.weight.copy_(draw(7, 12, seed=1))
+        projection.bias.copy_(draw(7, seed=2))
+    weights = projection.weight.clone()
+    x = draw(2, 5, 12)
+    given = x.clone()
+    full = projection(x).detach()
+    for head in (0, 2):
+        handle = module.silence(projection, head, 4)
+        if not hasattr(handle, "remove"):
+            raise Mistake("return the handle of the hook: without it nobody can remove the hook")
+        got = projection(x).detach()
+        if not torch.equal(projection.weight, weights):
+            raise Mistake("the weights have changed: change the hook's input instead")
+        if not torch.equal(x, given):
+            raise Mistake("your hook changes the input tensor itself: clone it first")
+        name_mistake(got, _mistakes_of_silence(projection, x, head))
+        want = projection.forward(_without(x, head)).detach()
+        expect_close(got, want, "set the `width` coordinates of the head to 0, and no others")
+        handle.remove()
+        after = projection(x).detach()
+        expect_close(after, full, "after remove() the head must be back")
+    handles = [module.silence(projection, head, 4) for head in (0, 2)]
+    got = projection(x).detach()
+    want = projection.forward(_without(_without(x, 0), 2)).detach()
+    expect_close(got, want, "with two hooks, both heads must be silent")
+    for handle in handles:
+        handle.remove()
+
+
+def _without(x: Tensor, head: int) -> Tensor:
+    """Return (..., 3 · 4) with one of the three heads set to 0."""
+    heads = x.unflatten(-1, (3, 4)).clone()
+    heads[..., head, :] = 0
+    return heads.flatten(-2)
+
+
+def _mistakes_of_silence(projection: nn.Linear, x: Tensor, head: int) -> Mistakes:
+    """Return the result of each known mistake, for heads of width 4."""
+
+    def with_zeros(at: slice) -> Tensor:
+        changed = x.clone()
+        changed[..., at] = 0
+        return projection.forward(changed).detach()
+
+    def with_zero_outputs() -> Tensor:
+        output = projection.forward(x).detach().clone()
+        output[..., 4 * head : 4 * head + 4] = 0
+        return output
+
+    mistakes: Mistakes = {
+        "the output doesn't change: does the hook return the changed input?": (
+            lambda: projection.forward(x).detach()
+        ),
+        "a head is `width` neighbouring coordinates, but here it is every H-th one": (
+            lambda: with_zeros(slice(head, None, 3))
+        ),
+        "the slice must start at head · width": lambda: with_zeros(slice(head, head + 4)),
+        "all other heads are silenced, and this one isn't": (
+            lambda: projection.forward(x - _without(x, head)).detach()
+        ),
+        "all heads are silenced": lambda: with_zeros(slice(None)),
+        "you silence outputs of the projection: a pre-hook changes its input": with_zero_outputs,
+    }
+    if head:
+        mistakes["heads are counted from 0, but you silence the one before"] = lambda: with_zeros(
+            slice(4 * head - 4, 4 * head)
+        )
+    else:
+        del mistakes["the slice must start at head · width"]  # it does, for the first head
+    return mistakes

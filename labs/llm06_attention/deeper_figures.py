@@ -1,16 +1,22 @@
 """The drawings of LLM06+."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
 
-def entropies(rows: Sequence[Sequence[float]], soft: float) -> Figure:
-    """Draw entropy over the width; rows are d, divided, undivided, theory."""
+def entropies(rows: Sequence[Sequence[float]], soft: float, layer: float) -> Figure:
+    """Draw entropy over the width; rows begin with d, divided, undivided, theory.
+
+    `layer` is that of an untrained layer with heads of width 64, undivided.
+    """
     fig, ax = plt.subplots(figsize=(7.2, 3.6))
-    widths, divided, undivided, theory = zip(*rows, strict=True)
+    widths, divided, undivided, theory, *_ = zip(*rows, strict=True)
     ax.plot(widths, divided, "C0o-")
     ax.plot(widths, undivided, "C1o-")
     ax.plot(widths, theory, color="grey", ls=":")
@@ -18,11 +24,67 @@ def entropies(rows: Sequence[Sequence[float]], soft: float) -> Figure:
     ax.text(widths[1], soft - 0.45, "divided by √d: ln n − ½", color="C0")
     ax.text(widths[1], undivided[1] + 0.35, "undivided", color="C1")
     ax.text(widths[0], theory[0] - 0.95, "theory for large d", color="grey")
+    ax.plot(64, layer, "C2s")
+    ax.text(70, layer, "a layer's first weights, undivided", color="C2", va="center")
     ax.set_xscale("log")
     ax.set_xticks(widths, [f"{int(width):,}" for width in widths])
     ax.minorticks_off()
     ax.set(xlabel="width d", ylabel="entropy (nats)", ylim=(0, 6))
-    ax.set_title("Division by √d keeps attention soft")
+    ax.set_title("Entropy of untrained attention, with and without √d")
+    return fig
+
+
+def jacobians(slopes: Mapping[str, Tensor]) -> Figure:
+    """Draw the largest derivative (Tq, Tk) of each output over each input, by place of the mask."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.6))
+    norm = LogNorm(1e-4, 10, clip=True)
+    for ax, (place, values) in zip(axes, slopes.items(), strict=True):
+        nonzero = values.masked_fill(values == 0, math.nan)
+        image = ax.imshow(nonzero, norm=norm)
+        ax.set_title(f"mask {place} the softmax", fontsize=10)
+        ax.set(xlabel="input token", ylabel="output token")
+        ax.grid(False)
+    fig.colorbar(image, ax=list(axes), label="largest derivative", extend="both")
+    return fig
+
+
+def online_softmax(scores: Sequence[float], values: Sequence[float]) -> Figure:
+    """Draw the sums ℓ and o after each tile of one key, in the parts that each key adds."""
+    fig, axes = plt.subplots(1, 2, figsize=(8, 3.8))
+    for tile in range(len(scores)):
+        top = max(scores[: tile + 1])
+        powers = [math.exp(score - top) for score in scores[: tile + 1]]
+        weighted = [power * value for power, value in zip(powers, values, strict=False)]
+        for ax, parts in zip(axes, (powers, weighted), strict=True):
+            bottom = 0.0
+            for key, part in enumerate(parts):
+                ax.bar(tile, part, 0.6, bottom, color=f"C{key}", label=f"key {key + 1}")
+                bottom += part
+            ax.text(tile, bottom, f"{bottom:.2f}", ha="center", va="bottom")
+    tops = [max(scores[: tile + 1]) for tile in range(len(scores))]
+    ticks = [f"tile {tile + 1}\nm = {top}" for tile, top in enumerate(tops)]
+    for ax, title in zip(
+        axes, ("sum ℓ of the powers", "sum o of the weighted values"), strict=True
+    ):
+        ax.set_xticks(range(len(scores)), ticks)
+        ax.set_title(title, fontsize=10)
+        ax.grid(axis="x", visible=False)
+        ax.margins(y=0.12)
+    handles, labels = axes[0].get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))
+    axes[1].legend(named.values(), named.keys())
+    return fig
+
+
+def added_losses(losses: Mapping[str, float]) -> Figure:
+    """Draw a bar of added loss for each intervention."""
+    fig, ax = plt.subplots(figsize=(7.2, 2.8))
+    bars = ax.barh(list(losses), list(losses.values()), color=["C1", "C1", "C0", "grey"])
+    ax.bar_label(bars, [f" {loss:.2f}" for loss in losses.values()])
+    ax.invert_yaxis()
+    ax.set(xlabel="added loss (nats)", title="Added loss without a token")
+    ax.grid(axis="y", visible=False)
+    ax.margins(x=0.12)
     return fig
 
 
@@ -77,7 +139,7 @@ def costs(
         axes[1].text(1.15 * sizes[-1], peaks[name][-1], name, color=colour, va="center")
     point = f"Time at T = {sizes[-1]:,}: tiles take {ratios['tiles'][-1]:.1f} × fused"
     axes[0].set_title(point, fontsize=10)
-    axes[1].set_title("Memory: T² by hand, T in tiles", fontsize=10)
+    axes[1].set_title("Memory at the peak", fontsize=10)
     return fig
 
 
@@ -88,5 +150,5 @@ def sinks(weights: Sequence[float], ratios: Sequence[float]) -> Figure:
     ax.axhline(1, color="grey", ls=":")
     ax.text(0.6, 1.03, "like other tokens", color="grey", fontsize=9)
     ax.set(xlabel="weight on the first token", ylabel="norm of its value ÷ other values")
-    ax.set_title("A small value where the weight is large")
+    ax.set_title("Weight on the first token, and the size of its value")
     return fig

@@ -1,9 +1,12 @@
 """The drawings of LLM06."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from labs.kit.report.figure_style import INK
+
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
@@ -41,7 +44,7 @@ def worked_example(
     _numbers(axes["W"], weights, "weights: softmax of each row of scores", SENTENCE, 1.2)
     _numbers(axes["V"], v, "values V", ("animal", "action"), 2)
     _numbers(axes["O"], output, "output: weights × V", ("animal", "action"), 2)
-    fig.suptitle("“its” gives half of its weight to “dog” and half to “tail”", fontsize=11)
+    fig.suptitle("“its” gives nearly half of its weight to “dog”, as much to “tail”", fontsize=11)
     return fig
 
 
@@ -88,6 +91,36 @@ def groups() -> Figure:
     return fig
 
 
+def split_heads() -> Figure:
+    """Draw a projection of 4 tokens and 3 heads of width 2, its split, and a bare view of it."""
+    tokens, heads, width = 4, 3, 2
+    projection = torch.arange(tokens * heads * width).view(tokens, heads * width)
+    split = projection.unflatten(-1, (heads, width)).transpose(0, 1)  # (H, T, D)
+    panels = (
+        ("projection (T, H·D)", 0.0, projection.view(1, tokens, heads * width)),
+        ("split (H, T, D)", 8.6, split),
+        ("a bare view, wrong", 17.6, projection.view(heads, tokens, width)),
+    )
+    fig, ax = plt.subplots(figsize=(9, 2.0))
+    for title, left, tables in panels:
+        ax.text(left, -0.5, title, fontsize=10)
+        for i, table in enumerate(tables.tolist()):
+            for row, numbers in enumerate(table):
+                for column, number in enumerate(numbers):
+                    x = left + i * (width + 0.5) + column
+                    colour = f"C{number // width % heads}"
+                    ax.add_patch(Rectangle((x, row), 1, 1, fc=colour, ec="white"))
+                    token = number // (heads * width) + 1
+                    ax.text(x + 0.5, row + 0.5, token, ha="center", va="center", color="white")
+    for y, start, end, name in ((1.5, 6.3, 8.3, "split"), (3.2, 8.3, 6.3, "merge")):
+        arrow = FancyArrowPatch((start, y), (end, y), arrowstyle="->", mutation_scale=14, color=INK)
+        ax.add_patch(arrow)
+        ax.text(7.3, y - 0.25, name, ha="center", fontsize=10)
+    ax.set(xlim=(-0.2, 25), ylim=(4.2, -1.3), aspect="equal")
+    ax.axis("off")
+    return fig
+
+
 def alignments(weights: Tensor, sources: Sequence[str], targets: Sequence[str]) -> Figure:
     """Draw the alignment (TARGET, SOURCE) of some dates, beside each other."""
     fig, axes = plt.subplots(1, len(sources), figsize=(9, 3.8))
@@ -99,7 +132,9 @@ def alignments(weights: Tensor, sources: Sequence[str], targets: Sequence[str]) 
         ax.set(xlabel="character of the source", ylabel="character to write")
         ax.grid(False)
     fig.colorbar(image, ax=list(axes), label="weight")
-    fig.suptitle("The last digits of the year look at their copies in the source", fontsize=11)
+    fig.suptitle(
+        "Weights of the cross-attention: from a written character to the source", fontsize=11
+    )
     return fig
 
 
@@ -136,41 +171,39 @@ def circuit() -> Figure:
     return fig
 
 
-def rise(curves: Mapping[int, Sequence[Sequence[float]]], guess: float) -> Figure:
+def rise(curves: Mapping[Any, Sequence[Sequence[float]]], guess: float) -> Figure:
     """Draw the accuracy over training steps, averaged over ten steps; a line for each seed."""
     fig, ax = plt.subplots()
-    labels = {1: "two heads in one layer", 2: "one head in each of two layers"}
-    for layers, runs in curves.items():
+    labels = {
+        1: ("recall: one layer, two heads", "C0", 0.16),
+        2: ("recall: two layers, one head each", "C1", 0.62),
+        "control": ("token before the query: one layer, two heads", "C2", 0.76),
+    }
+    for name, runs in curves.items():
+        label, colour, height = labels[name]
         for curve in runs:
             smooth = [sum(curve[i : i + 10]) / 10 for i in range(len(curve) - 9)]
-            ax.plot(smooth, f"C{2 - layers}", lw=1.5)
-        ax.annotate(
-            labels[layers],
-            (len(smooth), smooth[-1]),
-            (-4, 8 if layers == 2 else 16),
-            color=f"C{2 - layers}",
-            textcoords="offset points",
-            ha="right",
-        )
+            ax.plot(smooth, colour, lw=1.5)
+        ax.text(0.99, height, label, color=colour, ha="right", transform=ax.transAxes)
     ax.axhline(guess, color="grey", ls=":")
-    ax.text(len(smooth) / 3, guess + 0.02, "a guess", color="grey")
+    ax.text(0.4 * max(map(len, curves[2])), guess + 0.02, "a guess", color="grey")
     ax.set(xlabel="training step", ylabel="accuracy", ylim=(0, 1.1))
-    ax.set_title("Two layers learn to recall, one layer doesn't")
+    ax.set_title("Accuracy on recall, and of one layer on an easier task")
     return fig
 
 
-def two_heads(layers: Sequence[Tensor]) -> Figure:
-    """Draw the weights, (1, 1, T, T), of the head of each layer."""
+def two_heads(layers: Sequence[Tensor], circuit: Iterable[Tensor]) -> Figure:
+    """Draw the weights (1, 1, T, T) of each layer's head, and dots on the pairs (B, T, T)."""
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.8))
-    titles = ("Layer 1: previous token", "Layer 2: induction")
-    for ax, weights, title in zip(axes, layers, titles, strict=True):
+    titles = ("Layer 1, and the previous token", "Layer 2, and what followed last time")
+    for ax, weights, pairs, title in zip(axes, layers, circuit, titles, strict=True):
         image = ax.imshow(weights[0, 0].cpu(), vmin=0, vmax=1)
+        query, key = pairs[0].cpu().nonzero(as_tuple=True)
+        ax.plot(key, query, "C1.", ms=5)
         ax.set_title(title, fontsize=10)
         ax.set(xlabel="key", ylabel="query")
         ax.grid(False)
     fig.colorbar(image, ax=list(axes), label="weight")
-    point = "Layer 1 looks at the token before, layer 2 at what followed last time"
-    fig.suptitle(point, fontsize=11)
     return fig
 
 
@@ -186,5 +219,5 @@ def heads_on_a_sentence(maps: Mapping[str, Any], words: Sequence[str]) -> Figure
         ax.grid(False)
     axes[0].set_ylabel("query")
     fig.colorbar(image, ax=list(axes), label="weight", shrink=0.8)
-    fig.suptitle("Three heads of one model look at three different places", fontsize=11)
+    fig.suptitle("The best head for each job", fontsize=11)
     return fig

@@ -96,9 +96,9 @@ def mass(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, int]:
 
 def scores(weights: list[np.ndarray], pairs: list[np.ndarray]) -> np.ndarray:
     """Return each head's mean weight on a pattern over the queries of all sentences, (L, H)."""
-    found = [mass(one, its) for one, its in zip(weights, pairs, strict=True)]
-    total = np.stack([masses for masses, _ in found]).sum(0)
-    return total / max(1, sum(queries for _, queries in found))
+    by_text = [mass(*text) for text in zip(weights, pairs, strict=True)]
+    masses, queries = zip(*by_text, strict=True)
+    return np.stack(masses).sum(0) / max(1, sum(queries))
 
 
 def random_words(tokenizer: Any, count: int) -> list[int]:
@@ -134,8 +134,8 @@ def view(model: Any, tokenizer: Any) -> tuple[dict[str, Any], str, list[str], li
     all_words = [[tokenizer.decode(i) for i in ids] for ids in all_ids]
     all_weights: list[np.ndarray] = []
     for name, ids, words in zip(named, all_ids, all_words, strict=True):
-        found = model(torch.tensor([ids], device=model.device), output_attentions=True).attentions
-        weights: Tensor = torch.cat(found).float().cpu()  # (L, H, T, T)
+        outputs = model(torch.tensor([ids], device=model.device), output_attentions=True)
+        weights: Tensor = torch.cat(outputs.attentions).float().cpu()  # (L, H, T, T)
         all_weights.append(weights.numpy())
         rows, keys = np.tril_indices(len(ids))
         packed = pack_array(np.rint(255 * weights.numpy()[:, :, rows, keys]).astype(np.uint8))
@@ -145,11 +145,12 @@ def view(model: Any, tokenizer: Any) -> tuple[dict[str, Any], str, list[str], li
     patterns: list[dict[str, Any]] = []
     best: list[list[Any]] = []
     for name, (pairs, means) in PATTERNS.items():
-        each = [pairs(ids, words) for ids, words in zip(all_ids, all_words, strict=True)]
-        found = scores(all_weights, each)  # (L, H)
-        layer, head = np.unravel_index(found.argmax(), found.shape)
-        patterns.append({"name": name, "means": means, "scores": found.ravel().tolist()})
-        best.append([name, int(layer) + 1, int(head) + 1, float(found.max()), float(found.mean())])
+        all_pairs = [pairs(ids, words) for ids, words in zip(all_ids, all_words, strict=True)]
+        by_head = scores(all_weights, all_pairs)  # (L, H)
+        layer, head = np.unravel_index(by_head.argmax(), by_head.shape)
+        patterns.append({"name": name, "means": means, "scores": by_head.ravel().tolist()})
+        best_and_mean = (float(by_head.max()), float(by_head.mean()))
+        best.append([name, int(layer) + 1, int(head) + 1, *best_and_mean])
     layers, heads = all_weights[0].shape[:2]
     data = {"layers": layers, "heads": heads, "sentences": shown, "patterns": patterns}
     return data, CAPTION, COLUMNS, best

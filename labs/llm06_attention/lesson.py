@@ -14,7 +14,7 @@ from functools import partial
 from labs.kit import Lab, Results, Run, assets, tolerance
 from labs.llm06_attention import dates, figures, five_words, head_patterns, library, recall
 from labs.llm06_attention.attention_maps import jobs, language_model, patterns, weights_of
-from labs.llm06_attention.training import train_on_dates, train_on_recall
+from labs.llm06_attention.training import train_on_dates, train_on_previous, train_on_recall
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +27,12 @@ lab.before_run(assets.check_model)
 # %% [markdown]
 # ## 1. Five words on paper
 # Read "the dog saw its tail". To understand "its" you look back at "dog". Attention gives a model
-# this ability: each token looks at the other tokens and takes something from each of them.
+# this ability: each token **attends to** the others, which means that it looks at them.
 #
 # For this, each token has three vectors:
 #
 # - its **query** $q$ says what it looks for;
-# - its **key** $k$ says by what others can find it;
+# - its **key** $k$ says how other tokens can find it;
 # - its **value** $v$ is what it hands over when another token looks at it.
 #
 # All three are computed from the token's own vector $x$, by three matrices that a model learns:
@@ -44,11 +44,11 @@ lab.before_run(assets.check_model)
 # W_K = \begin{pmatrix} 0 & 2 \\ 2 & 0 \\ 0 & 0 \\ 0 & 0 \\ 0 & 0 \end{pmatrix} \quad
 # W_V = \begin{pmatrix} 0 & 0 \\ 0 & 0 \\ 0 & 1 \\ 0 & 0 \\ 1 & 0 \end{pmatrix}$$
 #
-# A product $x W$ adds the rows of the features that a word has. For "its" it is the fourth row of
-# $W_Q$: $q = (3, 0)$. The first coordinate of a query or key means "noun", the second "article".
-# So "its" looks for nouns, and so does a verb, while a noun looks for its article. "Dog" is a noun
-# and an animal. Rows 2 and 5 give its key $k = (2, 0)$ and its value $v = (1, 0)$: the first
-# coordinate of a value means "an animal", the second "an action".
+# A product $x W$ adds the rows of the features that a word has. "Its" has one feature, so its query
+# is the fourth row of $W_Q$: $q = (3, 0)$. The first coordinate of a query or key means "noun", the
+# second "article". So "its" looks for nouns, and so does a verb. Nouns look for articles. "Dog"
+# is a noun and an animal. Rows 2 and 5 give its key $k = (2, 0)$ and its value $v = (1, 0)$. The
+# first coordinate of a value means "an animal", the second "an action".
 #
 # Attention then takes four steps for each query.
 #
@@ -60,11 +60,11 @@ lab.before_run(assets.check_model)
 # For "its", $q = (3, 0)$. "Dog" and "tail" both have the key $(2, 0)$ and score
 # $3 \cdot 2 / \sqrt 2 = 4.24$. The other three words score 0. The softmax compares
 # $e^{4.24} = 69.6$ with $e^0 = 1$: each noun gets $69.6/(2 \cdot 69.6 + 3) = 0.49$ of the weight,
-# and each other word 0.01. The output is $0.49 \cdot (1, 0)$ from "dog", nothing from "tail", whose
-# value is $(0, 0)$, and $0.01 \cdot (0, 1)$ from "saw": together $(0.49, 0.01)$, half an animal. So
-# "its" can't decide between "dog" and "tail". But somebody who reads from left to right hasn't seen
-# "tail" yet: section 2 hides it. And "the" looks for nothing: its query is $(0, 0)$. A softmax
-# can't give nothing, so each word gets 0.2. Section 8 shows how a real model deals with it.
+# and each other word 0.01. "Dog" adds $0.49 \cdot (1, 0)$ to the output, "saw" adds
+# $0.01 \cdot (0, 1)$, and "tail" adds nothing, as its value is $(0, 0)$. The output is
+# $(0.49, 0.01)$, half an animal: "its" can't decide between "dog" and "tail". But somebody who
+# reads from left to right hasn't seen "tail" yet. Section 2 hides it. And "the" looks for nothing:
+# its query is $(0, 0)$. So each word gets 0.2. Section 8 shows what a real model does instead.
 
 
 # %% Five words
@@ -108,10 +108,13 @@ def its_looks_at_both_nouns(run: Run):
 #
 # $$\text{Attention}(Q, K, V) = \text{softmax}\left(\frac{Q K^\top}{\sqrt d}\right) V$$
 #
+# The width $d$ of a key is `D` in the shapes of the code. If queries, keys and values come from the
+# same text, as here, the formula is called **self-attention**.
+#
 # **Why $\sqrt d$?** A score sums $d$ products. If the entries of $q$ and $k$ are independent, with
-# mean 0 and variance 1, the score has variance $d$: it grows with the width of the keys. Large
-# scores make the softmax pick a single key before anything is learned. Division by $\sqrt d$ brings
-# the variance back to 1. LLM06+ measures this.
+# mean 0 and variance 1, the score has variance $d$. For $d = 64$ its standard deviation is 8, and
+# the softmax gives nearly all weight to one or two keys before anything is learned. Division by
+# $\sqrt d$ brings the variance back to 1. LLM06+ measures this, also for PyTorch's first weights.
 #
 # A **mask** says which keys each query may look at; section 3 shows the usual ones. It sets the
 # other scores to $-\infty$ *before* the softmax. Their weights become 0, and the remaining weights
@@ -119,7 +122,7 @@ def its_looks_at_both_nouns(run: Run):
 # to 0 *after* the softmax, and "dog" stays at 0.49, as "tail" still counts in the sum. In this way
 # a hidden token leaks into the output; LLM06+ measures it.
 #
-# One case needs care. If a query may look at no key at all, its scores are all $-\infty$ and the
+# An empty source, all padding, leaves a query with no key. All its scores are $-\infty$ and its
 # softmax is 0/0, which is NaN. We want weights of 0. So the code fills hidden scores with the
 # lowest finite number, which keeps the softmax defined, and then sets hidden weights to 0. *Adding*
 # $-\infty$ instead would bring NaN into the gradient, too.
@@ -166,16 +169,17 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 
 # %% [markdown]
 # ## 3. Masks
-# Three masks are used most. Combine two of them with `&`.
+# Without a mask and without positions, attention can't know the order of the tokens (LLM05a).
+# Models use three masks most. Combine two of them with `&`.
 #
 # - **Causal.** A language model predicts the next token, so a query may look at its own key and at
 #   earlier ones. The mask is a lower triangle.
-# - **Causal with a cache.** While a model writes, each step adds one token. Every later query needs
-#   the earlier keys and values. They don't change, as no token sees later ones. So they are stored
-#   in a **cache**. An earlier query isn't needed again, so only the newest tokens have queries.
-#   They are the *last* positions, and the triangle sits at the bottom right.
+# - **Causal with a cache.** A model that generates adds one token a step. Each later query needs
+#   the earlier keys and values. They don't change, as no token sees later ones. So the **KV cache**
+#   stores them. Only the newest tokens have queries. They are the *last* positions, so the triangle
+#   sits at the bottom right.
 # - **Padding.** Texts of different lengths are padded to one length. No query may look at the
-#   padding. The mask is the same for all queries that look at this text, the **source**.
+#   padding. All queries share the mask of the text that they look at, the **source**.
 
 
 # %% Masks
@@ -210,9 +214,6 @@ def padding_mask(source_lengths: Tensor, tq: int, tk: int) -> Tensor:
     return real[:, None, None, :].expand(-1, 1, tq, -1)  # (B, 1, Tq, Tk)
 
 
-LENGTHS = torch.tensor([50, 0, 7])  # of padded sources: full, empty, short
-
-
 @lab.experiment
 def by_hand_equals_the_library(run: Run):
     """Attention by hand equals `F.scaled_dot_product_attention` without a mask and with each mask.
@@ -221,41 +222,49 @@ def by_hand_equals_the_library(run: Run):
     """
     q, k, v = torch.randn(3, 3, 6, 50, 16, dtype=torch.float64)  # (B, H, T, D) each
     new = q[:, :, -5:]  # the last five queries, with 50 keys in the cache
+    padding = padding_mask(torch.tensor([50, 0, 7]), 5, 50)  # a full, an empty, a short source
     cases = {
         "no mask": (q, None),
         "causal": (q, causal_mask(50, 50)),
         "five new tokens and a cache of 45": (new, causal_mask(5, 50)),
-        "padded sources, one of them empty": (new, padding_mask(LENGTHS, 5, 50)),
+        "padded sources, one of them empty": (new, padding),
     }
     for name, (queries, mask) in cases.items():
         expected = F.scaled_dot_product_attention(queries, k, v, mask)
         error = attention(queries, k, v, mask) - expected
         run.agree(name, error, tolerance(torch.float64), decides=True)
     run.figure(
-        figures.masks(causal_mask(5, 5), causal_mask(2, 5), padding_mask(LENGTHS, 5, 9)),
+        figures.masks(causal_mask(5, 5), causal_mask(2, 5), padding[..., :9]),
         "masks",
         "Three masks. A filled cell is a key that the query may look at. In the third, a row is "
         "for all queries that look at one source: of 9, 0 and 7 tokens.",
         alt="Three grids: a triangle, the lower part of one, and rows of 9, 0 and 7 filled cells.",
     )
-    empty = F.scaled_dot_product_attention(new, k, v, padding_mask(LENGTHS, 5, 50))[1]
-    return f"For a query that may look at no key, the library returns {empty.abs().max():g}."
+    empty = F.scaled_dot_product_attention(new, k, v, padding)[1]
+    return f"PyTorch {torch.__version__} returns {empty.abs().max():g}. Old versions returned NaN."
 
 
 # %% [markdown]
 # ## 4. Heads
 # One head hands over one average. If a verb looks at its subject and its object with one head, it
-# may not be able to tell afterwards who did what. **Multi-head attention** runs $H$ attentions side
-# by side, each with its own projections of width $D$. A last matrix mixes their outputs.
+# may not be able to tell afterwards who did what. **Multi-head attention** runs $H$ heads
+# side by side, each with its own three projections. A last matrix $W_O$ mixes their outputs:
 #
-# Mind the axes. A projection returns `(B, T, H * D)`, with the heads one after another. Split the
-# last axis into `(H, D)`, then move the heads to the front: `(B, H, T, D)`. A bare
-# `view(B, H, T, D)` has the right shape and mixes up heads and tokens.
+# $$\text{head}_h = \text{Attention}(x W_Q^h,\; x W_K^h,\; x W_V^h)$$
 #
-# The cache has the keys and values of all earlier tokens, in every layer and head. For long texts
-# it can outgrow the model. **Grouped-query attention** (Ainslie et al. 2023) makes it smaller:
-# several query heads share one key-value head. SmolLM2 has 9 query heads and 3 key-value heads.
-# Its first three query heads share the first key-value head, so its cache is a third as large.
+# $$\text{MultiHead}(x) = [\text{head}_1, \dots, \text{head}_H]\, W_O$$
+#
+# The brackets put the outputs of all heads side by side. Usually $d = d_\text{model}/H$. The $d$
+# under the root is the width of *one head's* keys, not of the model.
+#
+# In code, one product computes the queries of all heads, `(B, T, H * D)`. The first figure shows
+# the split: `unflatten` cuts the last axis into heads, `transpose` moves them before the tokens, to
+# `(B, H, T, D)`. A bare `view` has this shape, too, but mixes both. The merge undoes the split.
+#
+# The KV cache has the keys and values of every layer and head. For long texts it can outgrow the
+# model. **Grouped-query attention** (GQA, Ainslie et al. 2023) makes it smaller: several query
+# heads share one key-value head. SmolLM2 has 9 query heads on 3 key-value heads. The first three
+# share the first key-value head, and so on: its cache is a third as large.
 
 
 # %% Multi-head and grouped-query attention
@@ -282,9 +291,6 @@ class MultiHeadAttention(nn.Module):
     """Query heads of width D on as many or fewer key-value heads.
 
     `position` acts on queries and keys, (..., H, T, D).
-
-    Raises:
-        ValueError: if the heads don't divide the width, or the key-value heads the query heads.
     """
 
     def __init__(self, d_model, heads, kv_heads=None, head_dim=None, bias=False, position=None):
@@ -309,16 +315,12 @@ class MultiHeadAttention(nn.Module):
             "Merge with transpose(-3, -2), then flatten(-2), then self.o_proj.",
         ),
     )
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None
-    ) -> Tensor:
-        """(..., Tq, d) -> (..., Tq, d); keys and values come from `context`, or else from x."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None):
+        """(..., Tq, d_model) -> (..., Tq, d_model); keys and values come from `context`, or x."""
         context = x if context is None else context
-        heads = []
-        for projected in (self.q_proj(x), self.k_proj(context), self.v_proj(context)):
-            split = projected.unflatten(-1, (-1, self.head_dim))  # (..., T, H, D)
-            heads.append(split.transpose(-3, -2))  # (..., H, T, D)
-        q, k, v = heads
+        q = self.q_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)  # (..., H, T, D)
+        k = self.k_proj(context).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)
+        v = self.v_proj(context).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)
         mixed = grouped_query_attention(self.position(q), self.position(k), v, mask)
         merged = mixed.transpose(-3, -2).flatten(-2)  # (..., Tq, H·D)
         return self.o_proj(merged)
@@ -347,37 +349,38 @@ def heads_equal_the_library(run: Run):
     error = grouped_query_attention(q, k, v, past) - expected
     run.agree("9 query heads on 3 key-value heads", error, decides=True)
     run.figure(
+        figures.split_heads(),
+        "split_heads",
+        "Four tokens and three heads of width 2. A colour is a head, a number a token.",
+        alt="One table in three colours, a table for each colour, and three tables that mix them.",
+    )
+    run.figure(
         figures.groups(),
         "groups",
         "SmolLM2's 9 query heads share 3 key-value heads, three neighbours each.",
         alt="Two rows of boxes: nine query heads above, three key-value heads below, with lines.",
     )
-    sizes = [30 * 2 * heads * 64 * 2 * 8192 / 2**20 for heads in (9, 3)]  # layers, K and V, bf16
+    mib = 30 * 2 * 64 * 2 * 8192 / 2**20  # layers, keys and values, numbers, bytes, tokens
     return (
-        "30 layers, keys and values, 3 heads of 64 numbers, 2 bytes each: for 8,192 tokens that is "
-        f"{sizes[1]:.0f} MiB. With 9 key-value heads it would be {sizes[0]:.0f} MiB."
+        f"3 heads in 30 layers: {3 * mib:.0f} MiB. 9 key-value heads would take {9 * mib:.0f} MiB."
     )
 
 
 # %% [markdown]
 # ## 5. Cross-attention: one text looks at another
-# So far a text looked at itself. In **cross-attention** the queries come from one text and the keys
-# and values from another: a translation looks at its source, a caption at an image.
+# In **cross-attention** the queries come from one text and the keys and values from another. A
+# translation looks at its source, a caption at an image.
 #
 # The task here: read a date as people write it, `march 3, 1999` or `3 march 1999`, and write
-# `1999-03-03`. The **encoder** reads the source: characters, positions, one layer of
-# self-attention. The **decoder** has one query for each of the ten characters to write, a learned
-# vector that is the same for every date: it can only mean "the third character". Everything else
-# has to come from the source, through one cross-attention head.
+# `1999-03-03`. The **encoder** reads the source with one layer of self-attention. The **decoder**
+# has a learned query for each of the ten characters to write. A query is the same for every date,
+# so it only says which character comes next. The head must find the rest in the source.
 #
-# We can read its weights as an **alignment**: which part of the source does each written character
-# look at? Not every row of weights is such an alignment. The encoder moves information between
-# characters, so a query may look at another character, to which the encoder has copied what it
-# needs. In the figure below, the last digits of the year are aligned. The digits of a month have no
-# copy in the source to look at.
-#
-# A map shows where a query looks, not what the model relies on. To learn that, hide a key with the
-# mask and see what happens. This is called an **attention knock-out** (Geva et al. 2023).
+# Its weights form an **alignment**: which part of the source does each written character look at?
+# To read them, `alignment` passes unit vectors as values: the output is then the weights. Weights
+# can mislead. The encoder may copy a character to its neighbour's vector, where the query then
+# finds it. To learn what the model relies on, hide a key with the mask and see what happens. This
+# is called an **attention knock-out** (Geva et al. 2023).
 
 
 # %% Dates
@@ -392,21 +395,21 @@ class DateReader(nn.Module):
         self.writer = dates.Writer(width)  # an MLP, and a score for each character
 
     def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
-        """Return what the queries look at, (B, SOURCE) -> (B, SOURCE, d)."""
+        """Return what the queries look at, (B, SOURCE) -> (B, SOURCE, width)."""
         return self.encoder(source, padding_mask(lengths, dates.SOURCE, dates.SOURCE))
 
     def forward(self, source: Tensor, lengths: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return logits (B, TARGET, V); `mask` is that of the cross-attention."""
         if mask is None:
             mask = padding_mask(lengths, dates.TARGET, dates.SOURCE)
-        y = self.queries.expand(len(source), -1, -1)  # (B, TARGET, d)
+        y = self.queries.expand(len(source), -1, -1)  # (B, TARGET, width)
         return self.writer(y + self.cross_attention(y, mask, self.encode(source, lengths)))
 
     def alignment(self, source: Tensor, lengths: Tensor) -> Tensor:
         """Return the weights of the cross-attention, (B, TARGET, SOURCE)."""
-        q = self.cross_attention.q_proj(self.queries)  # (TARGET, d)
-        k = self.cross_attention.k_proj(self.encode(source, lengths))  # (B, SOURCE, d)
-        v = torch.eye(dates.SOURCE, device=k.device)  # for unit vectors, the output is the weights
+        q = self.cross_attention.q_proj(self.queries)  # (TARGET, width)
+        k = self.cross_attention.k_proj(self.encode(source, lengths))  # (B, SOURCE, width)
+        v = torch.eye(dates.SOURCE, device=k.device)  # a unit vector for each character
         return attention(q, k, v, padding_mask(lengths, dates.TARGET, dates.SOURCE)[:, 0])
 
 
@@ -426,7 +429,7 @@ def cross_attention_finds_the_digit(run: Run):
     masks = {"nothing": visible, "digit": visible.clone(), "neighbour": visible.clone()}
     masks["digit"][rows, 0, digits, places] = False
     masks["neighbour"][rows, 0, digits, places - 1] = False
-    right = {hidden: [] for hidden in masks}
+    accuracy = {hidden: [] for hidden in masks}
     on_digit = []
     for seed in run.seeds(3):
         with torch.enable_grad():
@@ -434,60 +437,59 @@ def cross_attention_finds_the_digit(run: Run):
         on_digit.append(model.alignment(source, lengths)[rows, digits, places].mean(0))  # (4,)
         for hidden, mask in masks.items():
             written = model(source, lengths, mask).argmax(-1)  # (B, TARGET)
-            right[hidden].append((written == target).float().mean(0))  # (TARGET,)
-    complete = torch.stack(right["nothing"]).mean(-1).tolist()
-    because = "the best constant guess has 0.43"
-    run.check("characters right, in new years", complete, at_least=0.95, because=because)
+            accuracy[hidden].append((written == target).float().mean(0))  # (TARGET,)
+    characters = torch.stack(accuracy["nothing"]).mean(-1).tolist()  # for each seed
+    constant = "the best constant guess has 0.43"
+    run.check("characters right, in new years", characters, at_least=0.95, because=constant)
     # The first digit is only ever 1 or 2: a model may find it without looking there.
-    first, later = torch.stack(on_digit).tensor_split((1,), 1)  # (seeds, 1), (seeds, 3)
-    run.measure("weight on the first digit", first.flatten().tolist())
-    name = "weight on each of digits 2 to 4"
-    because = "most of it; spread evenly it would be 0.07"
-    run.check(name, later.flatten().tolist(), at_least=0.5, because=because, decides=True)
-    without = torch.stack(right["digit"])[:, 1:4].flatten().tolist()
-    control = torch.stack(right["neighbour"])[:, 1:4].flatten().tolist()
-    because = "three times a guess among ten digits: the encoder may pass some of it on"
-    name = "digits 2 to 4 right, each hidden"
-    run.check(name, without, at_most=0.3, because=because, decides=True)
-    because = "as many keys hidden, but the digit is visible; one date in five may suffer"
+    on_digits = torch.stack(on_digit)  # (seeds, 4)
+    run.measure("weight on the first digit", on_digits[:, 0].tolist())
+    later = on_digits[:, 1:].flatten().tolist()
+    evenly = "most of it; spread evenly it would be 0.07"
+    run.check("weight on each of digits 2 to 4", later, at_least=0.5, because=evenly, decides=True)
+    hidden = torch.stack(accuracy["digit"])[:, 1:4].flatten().tolist()
+    chance = "three times a guess among ten digits: the encoder may pass some of it on"
+    run.check("digits 2 to 4 right, each hidden", hidden, at_most=0.3, because=chance, decides=True)
+    visible = torch.stack(accuracy["neighbour"])[:, 1:4].flatten().tolist()
+    control = "as many keys hidden, but the digit is visible; one date in five may suffer"
     name = "digits 2 to 4 right, the character before it hidden"
-    run.check(name, control, at_least=0.8, because=because, decides=True)
+    run.check(name, visible, at_least=0.8, because=control, decides=True)
     texts = ["march 3, 1999", "28 september 2024"]
     weights = model.alignment(*(x.to(run.device) for x in dates.encode(texts))).cpu()
     run.figure(
         figures.alignments(weights, texts, ["1999-03-03", "2024-09-28"]),
         "alignment",
         "Where each written character looks, for two ways to write a date.",
-        alt="Two heat maps, written characters by characters of the source: a bright diagonal for "
-        "the year, scattered cells for the month.",
+        alt="Two heat maps, written by source characters: a bright diagonal for the year.",
     )
-    middle = torch.tensor(without).median()
-    return f"With its digit hidden, a query still writes the right one in {100 * middle:.0f} %."
+    return (
+        f"With its digit hidden, a query writes the right one in {100 * max(hidden):.0f} % at most."
+    )
 
 
 # %% [markdown]
-# ## 6. Two heads in a row
-# What can two layers do that one can't? The task is **recall**: 16 different tokens, then eight of
-# them again in random order, each followed by the token that followed it before:
-# `… D B A F C … | A F  D B …`. The model has to predict the second token of each pair.
+# ## 6. Two layers recall what followed
+# What do two layers learn that one of the same size doesn't? The task is **recall**: 16 different
+# tokens, then eight of them again in random order, each followed by the token that followed it
+# before: `… D B A F C … | A F  D B …`. The model has to predict the second token of each pair.
 #
-# A score is the product of a query and *one* key. So the query A can find the earlier A by its
-# content, or a key at a fixed distance by its position. It can't find "the token right of A". The
-# key of F is computed from F: nothing in it says that A came before, and its distance to the
-# last A differs each time. Two layers can do it, as the first figure below shows:
+# A score compares the query with *one* key. So the query A can find the earlier A by its content
+# or, thanks to RoPE, a key at a fixed distance. It can't find F: nothing in the key of F says that
+# A came before, and its distance to the last A differs each time. That is an argument, not a proof:
+# Sanford et al. 2024 bound how wide one layer would have to be. Two layers do it in two steps:
 #
 # - In layer 1, a **previous-token head** writes at F: "A came before me".
 # - In layer 2, the key of F is computed from F and this note. An **induction head** finds it with
-#   the query A, and copies F.
+#   the query A, and copies F. The two are an **induction circuit** (Olsson et al. 2022).
 #
-# This pair is called an **induction circuit** (Elhage et al. 2021, Olsson et al. 2022). Here a
-# model has attention only, no MLP and no norm. We compare two models of 20,480 parameters: one
-# layer with two heads, and two layers with one head each, trained for 400 steps (`tiny`).
+# We compare two models of 20,480 parameters: one layer with two heads, and two layers with one head
+# each, trained for 400 steps (`tiny`). As a control, one layer learns a task for which a fixed
+# distance is enough, the token *before* the query, in half of the steps.
 
 
 # %% Recall
 class AttentionOnly(nn.Module):
-    """Layers of attention on a residual stream, nothing else."""
+    """Layers of attention, each added to its input: no MLP, no norm."""
 
     def __init__(self, layers: int, heads: int):
         super().__init__()
@@ -499,54 +501,56 @@ class AttentionOnly(nn.Module):
     def forward(self, tokens: Tensor, masks: list[Tensor] | None = None) -> Tensor:
         """Return the logits after each key, (B, PAIRS, V); a mask for each layer, or causal."""
         x = self.embed(tokens)
-        past = recall.PAST.to(x.device)
-        for layer, mask in zip(self.layers, masks or [past] * len(self.layers), strict=True):
+        if masks is None:
+            masks = [recall.PAST.to(x.device)] * len(self.layers)
+        for layer, mask in zip(self.layers, masks, strict=True):
             x = x + layer(x, mask)
         return self.unembed(x)[:, recall.KEYS]
 
 
 @lab.experiment
-def recall_takes_two_layers(run: Run):
-    """Two heads in a row learn to recall; side by side they don't, in as many steps.
+def two_layers_learn_recall(run: Run):
+    """Two layers with one head each learn recall; one layer with two heads doesn't.
 
     Predict: which accuracy does one layer reach? A blind guess has 1/32.
     """
     run.figure(
         figures.circuit(),
         "circuit",
-        "The induction circuit. Layer 1 writes A at the place of F. Layer 2 compares "
-        "the last token, A, with these copies, and finds F.",
+        "Layer 1 writes A at the place of F. Layer 2 compares the last token, A, with these notes.",
         alt="A row of tokens with two arrows: from F back to A, and from the last A to F.",
     )
     tokens = recall.recall_batch(2000).to(run.device)
-    reached = {1: [], 2: []}
-    curves = {1: [], 2: []}
+    accuracy = {1: [], 2: []}
+    curves = {1: [], 2: [], "control": []}
     for seed in run.seeds(3):
         for layers in (1, 2):
             model, curve = train_on_recall(run, AttentionOnly, layers, 3 - layers, seed)
-            reached[layers].append(recall.accuracy(model, tokens))
+            accuracy[layers].append(recall.accuracy(model, tokens))
             curves[layers].append(curve)
-    because = f"about twice {recall.GUESS:.2f}, a guess among the tokens that can still follow"
-    run.check("accuracy, one layer", reached[1], at_most=0.2, because=because, decides=True)
-    because = "nine of ten: far above what any guess reaches"
-    run.check("accuracy, two layers", reached[2], at_least=0.9, because=because, decides=True)
+        curves["control"].append(train_on_previous(run, AttentionOnly, seed))
+    guess = f"about twice {recall.GUESS:.2f}, a guess among the tokens that can still follow"
+    run.check("accuracy, one layer", accuracy[1], at_most=0.2, because=guess, decides=True)
+    far = "nine of ten: far above what any guess reaches"
+    run.check("accuracy, two layers", accuracy[2], at_least=0.9, because=far, decides=True)
+    control = [sum(curve[-10:]) / 10 for curve in curves["control"]]  # each step has new tasks
+    name = "accuracy, one layer, the token before the query"
+    run.check(name, control, at_least=0.9, because=far, decides=True)
     run.figure(
         figures.rise(curves, recall.GUESS),
         "recall",
-        "Accuracy in training, mean of ten steps, three seeds each. The dotted guess knows which "
-        "tokens can still follow. One layer hasn't learned that, nor did seed 3 in 2,000 steps.",
-        alt="Lines of accuracy over training steps: two layers rise to 1, one layer stays low.",
+        "Mean of ten steps, three seeds each. The guess (dotted) is among tokens still to come.",
+        alt="Lines over training steps: two layers rise to 1, one layer only on the easier task.",
     )
-    best, worst = max(reached[1]), min(reached[2])
-    return f"The best model with one layer reaches {best:.3f}, the worst with two {worst:.3f}."
+    return f"One layer reaches at best {max(accuracy[1]):.3f}, two at worst {min(accuracy[2]):.3f}."
 
 
 # %% [markdown]
 # ## 7. What does a head look at?
 # To find a head, describe its job as pairs: for each query, the keys that it should look at. Its
 # **score** is the weight that it puts on these keys, averaged over the queries that have such a
-# key. A score near 1 means that these queries look at little else. What the head does for other
-# queries, the score doesn't say. Whether the model needs the head, a knock-out tests.
+# key. A score near 1 means that these queries look at little else. It says nothing about other
+# queries, and it doesn't show that the model needs the head. A knock-out tests that.
 
 
 # %% Scores of heads
@@ -571,53 +575,50 @@ def head_scores(weights: Tensor, pairs: Tensor) -> Tensor:
 def two_heads_do_the_recall(run: Run):
     """The two heads need few keys: hide these, and recall is gone; hide all others, and it stays.
 
-    Predict: in one of the layers, hide all keys but those. What happens to the accuracy?
+    Predict: in both layers, hide all keys but those. What happens to the accuracy?
     """
     tokens = recall.recall_batch(1000).to(run.device)
     models = [train_on_recall(run, AttentionOnly, 2, 1, seed)[0] for seed in run.seeds(3)]
     weights = [patterns(model, tokens) for model in models]
-    alone = []
-    for i, (job, pairs) in enumerate(recall.circuit(tokens).items()):
-        scores = [head_scores(layers[i], pairs)[0] for layers in weights]
-        because = "most of the weight; spread evenly it would be below 0.2"
-        run.check(f"score on {job}", scores, at_least=0.6, because=because, decides=True)
-        reached = {}
-        for hidden, keys in (("pairs", pairs), ("others", ~pairs)):
-            masks = [recall.PAST, recall.PAST]
-            masks[i] = (recall.PAST & ~keys.cpu())[:, None]  # (B, 1, T, T)
-            reached[hidden] = [recall.accuracy(model, tokens, masks) for model in models]
-        name = f"accuracy, {job} hidden"
-        because = "no better than one layer"
-        run.check(name, reached["pairs"], at_most=0.2, because=because, decides=True)
-        because = "far more keys hidden, but not those; one recall in five may suffer"
-        name = f"accuracy, all keys but {job} hidden"
-        run.check(name, reached["others"], at_least=0.8, because=because, decides=True)
-        alone += reached["others"]
+    circuit = recall.circuit(tokens)
+    only_pairs = []
+    for layer, (job, pairs) in enumerate(circuit.items()):
+        scores = [head_scores(layers[layer], pairs)[0] for layers in weights]
+        evenly = "most of the weight; spread evenly it would be below 0.2"
+        run.check(f"score on {job}", scores, at_least=0.6, because=evenly, decides=True)
+        only_pairs.append(pairs[:, None])  # (B, 1, T, T)
+        masks = [recall.PAST, recall.PAST]
+        masks[layer] = recall.PAST & ~pairs.cpu()[:, None]
+        without = [recall.accuracy(model, tokens, masks) for model in models]
+        gone = "no better than one layer"
+        run.check(f"accuracy, {job} hidden", without, at_most=0.2, because=gone, decides=True)
+    with_pairs = [recall.accuracy(model, tokens, only_pairs) for model in models]
+    control = "far more keys hidden, but not those; one recall in five may suffer"
+    name = "accuracy, in both layers all keys but these hidden"
+    run.check(name, with_pairs, at_least=0.8, because=control, decides=True)
     run.figure(
-        figures.two_heads(patterns(models[0], tokens[:1])),
+        figures.two_heads(patterns(models[0], tokens[:1]), circuit.values()),
         "circuit_weights",
-        "Both heads on one task. The circuit needs queries 1 to 14 in layer 1, and 16, 18, 20 … in "
-        "layer 2. All other weights, such as the second diagonal on the left, can be hidden.",
+        "Both heads on one task. Dots mark the circuit: in layer 1 queries 1 to 15, where F can "
+        "stand, in layer 2 queries 16, 18, 20 … All weights without a dot can be hidden.",
         alt="Two heat maps, query by key: a diagonal, and single bright cells.",
     )
-    return f"With all other keys of a layer hidden, the lowest accuracy is {min(alone):.3f}."
+    return f"With all other keys hidden, the lowest accuracy is {min(with_pairs):.3f}."
 
 
 # %% [markdown]
 # ## 8. The heads of a language model
 # SmolLM2-135M-Instruct has 30 layers of 9 query heads; our copy has its weights in 4 bits. Do its
-# heads have jobs? We test it with random tokens, repeated once. Nobody can predict the first half.
-# The second half can be predicted only by looking back, as an induction head does: to the token
-# that came after the earlier copy of the query, 31 tokens back.
+# heads have jobs? We test it with random tokens, repeated once. An induction head can predict the
+# second half: it looks 31 tokens back, at the token that followed the query's earlier copy.
 #
 # A third pattern needs no repetition: many heads put their weight on the *first* token, whatever it
 # is, an **attention sink**. The usual explanation (Xiao et al. 2023): weights must sum to 1, as for
 # "the" in section 1, so a head that finds nothing needs a place for them. The first token is the
-# only one that every query sees. These scores only show where heads look. LLM06+ silences the best
-# induction heads and hides the sink.
+# only one that every query sees. LLM06+ silences the best induction heads and hides the sink.
 #
 # **Try it** in the view below. Choose "random words, twice" and "what followed last time": a few
-# heads stay bright. Select one of them. Then walk through the second half of the words with the
+# heads stay visible. Select one of them. Then walk through the second half of the words with the
 # arrow keys: the head looks at the word that came next in the first half.
 
 
@@ -633,26 +634,26 @@ def heads_of_smollm2_have_jobs(run: Run):
     repeated = head_patterns.repeated_tokens(run, model)  # (B, 64), the second half as the first
     weights = weights_of(model, repeated)
     control = weights_of(model, torch.randint_like(repeated, 1000, model.config.vocab_size))
-    sentence = weights_of(model, ids)[:, 0]  # (L, H, T, T)
+    sentence_weights = weights_of(model, ids)[:, 0]  # (L, H, T, T)
     maps = {}
     scores = {}
     for name, pairs in jobs(repeated).items():  # for queries in the second half
-        found = torch.stack([head_scores(layer, pairs) for layer in weights])  # (L, H)
-        layer, head = divmod(int(found.argmax()), found.shape[1])
-        maps[f"{name}\nlayer {layer + 1}, head {head + 1}"] = sentence[layer, head].cpu()
-        scores[name] = found
-        because = "most of the weight; spread evenly it would be 0.02"
-        best = f"{name}, score of the best head"
-        run.measure(best, found.max(), expect_at_least=0.5, because=because, decides=True)
+        scores[name] = torch.stack([head_scores(layer, pairs) for layer in weights])  # (L, H)
+        layer, head = divmod(int(scores[name].argmax()), scores[name].shape[1])
+        maps[f"{name}\nlayer {layer + 1}, head {head + 1}"] = sentence_weights[layer, head].cpu()
+        best = scores[name][layer, head]
+        evenly = "most of the weight; spread evenly it would be 0.02"
+        label = f"{name}, score of the best head"
+        run.measure(label, best, expect_at_least=0.5, because=evenly, decides=True)
         if name == "induction":
-            elsewhere = head_scores(control[layer], pairs)[head]
-            because = "it follows the repetition, not a fixed distance"
-            what = "the same head and distance, without a repetition"
-            run.measure(what, elsewhere, expect_at_most=0.1, because=because, decides=True)
+            best = head_scores(control[layer], pairs)[head]
+            reason = "it follows the repetition, not a fixed distance"
+            label = "the same head and distance, without a repetition"
+            run.measure(label, best, expect_at_most=0.1, because=reason, decides=True)
     sink = scores["first token"].mean()
-    because = "ten times what an even spread would give"
-    what = "first token, mean of all heads"
-    run.measure(what, sink, expect_at_least=0.2, because=because, decides=True)
+    evenly = "ten times what an even spread would give"
+    label = "first token, mean of all heads"
+    run.measure(label, sink, expect_at_least=0.2, because=evenly, decides=True)
     run.figure(
         figures.heads_on_a_sentence(maps, [tokenizer.decode(i).strip() for i in ids[0]]),
         "smollm2_heads",
@@ -667,10 +668,9 @@ def heads_of_smollm2_have_jobs(run: Run):
 # ## What to remember
 # - A query is compared with every key. The softmax of the scores weighs the values.
 # - A mask acts before the softmax. A row without any key gets weights of 0.
-# - Split heads with a reshape *and* a transpose. Shared key-value heads shrink the cache.
-# - Two heads in a row learned what two side by side didn't: to copy what followed last time.
-# - A map of weights shows where a head looks. A knock-out tests whether the model relies on it. If
-#   nothing happens, another head may do the same job.
+# - Split heads with a reshape *and* a transpose. Shared key-value heads shrink the KV cache.
+# - Two layers learned what one of the same size didn't: to copy what followed last time.
+# - A map of weights shows where a head looks. A knock-out tests whether the model relies on it.
 
 
 # %% The closing
@@ -681,19 +681,19 @@ def closing(results: Results) -> str:
     recalled = results.value("two_heads_do_the_recall", "accuracy, induction hidden")
     return (
         "## In this run\n"
-        f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases, and "
-        "a guess among ten digits is right in 10 %. With the induction head's keys hidden, recall "
-        f"fell to {100 * recalled:.0f} %."
+        f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases; a "
+        "guess would in 10 %. With the induction head's keys hidden, recall fell to "
+        f"{100 * recalled:.0f} %."
     )
 
 
 # %% [markdown]
-# **Read on**: Vaswani et al. 2017, *Attention Is All You Need* · Ainslie et al. 2023 on grouped
-# queries · Geva et al. 2023 on knock-outs · Elhage et al. 2021 and Olsson et al. 2022 on circuits ·
-# Xiao et al. 2023 on sinks.
+# **Read on**: Vaswani et al. 2017, *Attention Is All You Need* · Ainslie et al. 2023 on GQA · Geva
+# et al. 2023 on knock-outs · Elhage et al. 2021, Olsson et al. 2022, Sanford et al. 2024 on
+# induction · Xiao et al. 2023 on sinks.
 #
-# **Deeper**: LLM06+ derives the entropy of the weights, writes with a cache, computes attention in
-# tiles as FlashAttention does, and measures what heads and sinks are worth. Next: LLM07, LoRA.
+# **Deeper**: LLM06+ derives the entropy of the weights, generates with a KV cache, computes softmax
+# in tiles as FlashAttention does, and measures what heads and sinks are worth. Next: LLM07, LoRA.
 
 # %%
 if __name__ == "__main__":

@@ -30,6 +30,12 @@ def batch(size: int) -> tuple[Tensor, Tensor]:
     return tokens, tokens[:, TARGETS]
 
 
+def previous_batch(size: int) -> tuple[Tensor, Tensor]:
+    """Return random tasks, (B, LENGTH), and the token before each query, (B, PAIRS)."""
+    tokens = recall_batch(size)
+    return tokens, tokens[:, FIRST - 1 : -1 : 2]
+
+
 @torch.no_grad()
 def accuracy(model: nn.Module, tokens: Tensor, masks: list[Tensor] | None = None) -> float:
     """Return the share of targets that a model predicts, with a mask for each layer or none."""

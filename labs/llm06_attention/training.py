@@ -39,9 +39,24 @@ def train_on_recall(
 ) -> tuple[Any, list[float]]:
     """Train `model(layers, heads)` on recall; return it and its accuracy at each step."""
     torch.manual_seed(seed)
-    steps = run.pick(tiny=400, small=1000, full=4000)
     label = f"recall, {layers} × {heads} heads, seed {seed}"
-    return train(run, model(layers, heads), partial(recall.batch, 64), steps, label)
+    return train(run, model(layers, heads), partial(recall.batch, 64), _steps(run), label)
+
+
+def train_on_previous(run: Run, model: Callable[[int, int], nn.Module], seed: int) -> list[float]:
+    """Train `model(1, 2)` to give the token before each query, with half of the steps of recall.
+
+    Returns:
+        Its accuracy at each step.
+    """
+    torch.manual_seed(seed)
+    label = f"the token before, 1 × 2 heads, seed {seed}"
+    batch = partial(recall.previous_batch, 64)
+    return train(run, model(1, 2), batch, _steps(run) // 2, label)[1]
+
+
+def _steps(run: Run) -> int:
+    return run.pick(tiny=400, small=1000, full=4000)
 
 
 def train_on_dates(run: Run, model: Callable[[], nn.Module], seed: int) -> Any:

@@ -136,6 +136,8 @@ def test_the_page_computes_the_worked_example_with_and_without_a_mask(browser, t
     x = five_words.features("the dog saw its tail")
     q, k, v = (x @ matrix for matrix in (five_words.W_Q, five_words.W_K, five_words.W_V))
     with page_of(browser, page, 1280, "light") as shown:
+        both = shown.locator(".view-live", has_text="“its” looks at dog, tail, weight 0.49 each.")
+        both.wait_for(state="attached")
         row = shown.locator("tbody tr").nth(3).locator("td")
         for mask in (None, lab.causal_mask(5, 5)):
             output = lab.attention(q, k, v, mask)[3].tolist()
@@ -196,6 +198,12 @@ def test_the_circuit_has_the_previous_token_and_the_token_after_the_first_copy()
         assert tokens[row, key - 1] == tokens[row, query]
         assert tokens[row, key] == tokens[row, query + 1]
     assert previous[0].nonzero().tolist() == [[t, t - 1] for t in range(1, recall.FIRST)]
+
+
+def test_the_control_asks_for_the_token_before_each_query():
+    tokens, before = recall.previous_batch(3)
+    for i in range(recall.PAIRS):
+        assert torch.equal(before[:, i], tokens[:, recall.FIRST + 2 * i - 1])
 
 
 def test_masking_all_keys_of_a_head_equals_zeroing_its_output():

@@ -3,6 +3,7 @@
 from labs.kit.measure import peak_bytes
 from labs.llm06_attention import deeper as lab
 from labs.llm06_attention.lesson import causal_mask
+from labs.llm06_attention.sinks import without_the_first_value
 
 import pytest
 import torch
@@ -56,6 +57,26 @@ def test_the_control_silences_as_many_other_heads_of_the_same_layers():
     assert not set(others) & set(chosen)
     assert len(set(others)) == 3
     assert lab.others_of_the_same_layers([(0, 0), (0, 1)], 3) == [(0, 2)]
+
+
+def test_the_first_value_is_left_out_of_later_outputs_alone():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=16, **shape)
+    config._attn_implementation = "eager"
+    model = LlamaForCausalLM(config).eval()
+    attn = model.model.layers[0].self_attn
+    ids = torch.arange(6)[None]
+    mixed = []
+    with torch.no_grad(), without_the_first_value(model):
+        attn.o_proj.register_forward_pre_hook(lambda _, inputs: mixed.append(inputs[0]))
+        weights = model(ids, output_attentions=True).attentions[0].clone()  # (1, 4, 6, 6)
+    x = model.model.layers[0].input_layernorm(model.model.embed_tokens(ids))
+    v = attn.v_proj(x).unflatten(-1, (2, 4)).transpose(1, 2).repeat_interleave(2, 1)
+    weights[..., 1:, 0] = 0
+    want = (weights @ v).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(mixed[0], want, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("block", [1, 3, 7, 8, 100])

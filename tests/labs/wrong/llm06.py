@@ -84,13 +84,13 @@ class Heads(lab.MultiHeadAttention):
     """The reference in separate steps: each subclass makes a mistake in one of them."""
 
     def split(self, x):
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)
 
     def attend(self, q, k, v, mask):
         return lab.grouped_query_attention(q, k, v, mask)
 
     def merge(self, x):
-        return x.transpose(1, 2).flatten(2)
+        return x.transpose(-3, -2).flatten(-2)
 
     def turn(self, x):
         return self.position(x)
@@ -117,6 +117,14 @@ class BareViewTwice(BareView):
 class MergedWithoutTranspose(Heads):
     def merge(self, x):
         return x.reshape(x.shape[0], x.shape[2], -1)
+
+
+class OnlyBatches(Heads):
+    def split(self, x):
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def merge(self, x):
+        return x.transpose(1, 2).flatten(2)
 
 
 class ModelWidthInTheRoot(Heads):
@@ -235,6 +243,7 @@ WRONG = [
     ("MultiHeadAttention.forward", BareView, "use a transpose, not a bare view or reshape"),
     ("MultiHeadAttention.forward", BareViewTwice, "splits and merges the heads"),
     ("MultiHeadAttention.forward", MergedWithoutTranspose, "merged without a transpose back"),
+    ("MultiHeadAttention.forward", OnlyBatches, "without a batch"),
     ("MultiHeadAttention.forward", ModelWidthInTheRoot, "divided by √d_model"),
     ("MultiHeadAttention.forward", ContextIgnored, "keys and values come from the context"),
     ("MultiHeadAttention.forward", PositionForgotten, "it was called with nothing"),

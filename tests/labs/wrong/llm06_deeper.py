@@ -7,15 +7,6 @@ from labs.llm06_attention import lesson as lab
 import torch
 
 
-def window_of(low, high, aligned=True):
-    def mask(tq, tk, window):
-        start = tk - tq if aligned else 0
-        distance = torch.arange(start, start + tq)[:, None] - torch.arange(tk)
-        return (distance >= low(window)) & (distance < high(window))
-
-    return mask
-
-
 def tiles(rescale_total=True, rescale_mixed=True, start=-math.inf, stable=True, power=0.5):
     def attend(q, k, v, block=32):
         top = q.new_full((*q.shape[:-1], 1), start)
@@ -46,11 +37,6 @@ def tiles_the_queries(q, k, v, block=32):
 def forgets_to_divide(q, k, v, **_block):
     scores = q @ k.mT / math.sqrt(q.shape[-1])
     return (scores - scores.amax(-1, keepdim=True)).exp() @ v
-
-
-def leaves_itself_out(tq, tk, window):
-    distance = torch.arange(tk - tq, tk)[:, None] - torch.arange(tk)
-    return (distance > 0) & (distance <= window)
 
 
 def a_softmax_for_each_tile(q, k, v, block=32):
@@ -88,18 +74,73 @@ def outputs_alone(q, k, v, cache=None):
     return cache_without_a_mask(q, k, v, cache)[0]
 
 
+def silencer(part, clone=True, answer=True, handle=True):
+    """Return a solution that sets the coordinates `part(head, width, size)` to 0."""
+
+    def silence(projection, head, width):
+        def hook(_, inputs):
+            mixed = inputs[0].clone() if clone else inputs[0]
+            mixed[..., part(head, width, mixed.shape[-1])] = 0
+            return (mixed,) if answer else None
+
+        registered = projection.register_forward_pre_hook(hook)
+        return registered if handle else None
+
+    return silence
+
+
+def its_coordinates(head, width, _size):
+    return slice(head * width, (head + 1) * width)
+
+
+def silences_outputs(projection, head, width):
+    def hook(_module, _inputs, output):
+        output = output.clone()
+        output[..., its_coordinates(head, width, 0)] = 0
+        return output
+
+    return projection.register_forward_hook(hook)
+
+
+def silences_the_others(projection, head, width):
+    def hook(_, inputs):
+        mixed = torch.zeros_like(inputs[0])
+        part = its_coordinates(head, width, 0)
+        mixed[..., part] = inputs[0][..., part]
+        return (mixed,)
+
+    return projection.register_forward_pre_hook(hook)
+
+
+def silences_weights(projection, head, width):
+    with torch.no_grad():
+        projection.weight[:, its_coordinates(head, width, 0)] = 0
+    return projection.register_forward_pre_hook(lambda _, inputs: inputs)
+
+
 WRONG = [
+    ("silence", silencer(its_coordinates, clone=False), "clone it first"),
+    ("silence", silencer(its_coordinates, answer=False), "does the hook return"),
+    ("silence", silencer(its_coordinates, handle=False), "return the handle"),
+    ("silence", silencer(lambda head, width, size: slice(head, None, size // width)), "every H-th"),
+    (
+        "silence",
+        silencer(lambda head, width, _: slice(head, head + width)),
+        "start at head · width",
+    ),
+    (
+        "silence",
+        silencer(lambda head, width, _: slice(max(head - 1, 0) * width, max(head, 1) * width)),
+        "counted from 0",
+    ),
+    ("silence", silences_outputs, "a pre-hook changes its input"),
+    ("silence", silences_the_others, "all other heads are silenced"),
+    ("silence", silences_weights, "the weights have changed"),
     ("attend_with_cache", cache_without_a_mask, "sees later new tokens"),
     ("attend_with_cache", cache_masked_top_left, "aligned top-left"),
     ("attend_with_cache", cache_unused, "don't see the cache"),
     ("attend_with_cache", cache_of_new_tokens_alone, "only the new keys"),
     ("attend_with_cache", outputs_alone, "return two things"),
-    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w + 1), "one key too many"),
-    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w - 1), "one key too few"),
-    ("sliding_window_mask", window_of(lambda _: -99, lambda w: w), "the future is visible"),
-    ("sliding_window_mask", window_of(lambda w: 1 - w, lambda w: w), "reaches ahead"),
-    ("sliding_window_mask", window_of(lambda _: 0, lambda w: w, aligned=False), "top-left"),
-    ("sliding_window_mask", leaves_itself_out, "own key is masked"),
     (
         "tiled_attention",
         tiles(rescale_total=False, rescale_mixed=False),

@@ -40,6 +40,7 @@ LabViews.kinds.attention = (stage, data) => {
   overview.style.setProperty("--layers", layers);
   overview.style.setProperty("--heads", heads);
 
+  const hideFirst = element("input", { type: "checkbox" });
   const drawOverview = () => {
     const side = 26 * Math.ceil(window.devicePixelRatio || 1); // pixels of a head
     canvas.width = layers * side;
@@ -51,7 +52,7 @@ LabViews.kinds.attention = (stage, data) => {
       const x = (Math.floor(index / heads) + 0.05) * side;
       const y = ((index % heads) + 0.05) * side;
       for (let i = 0; i < words.length; i += 1) {
-        for (let j = 0; j <= i; j += 1) {
+        for (let j = hideFirst.checked ? 1 : 0; j <= i; j += 1) {
           const w = weight(index, i, j);
           if (w < 0.02) continue;
           context.globalAlpha = w ** 0.4; // else small weights are invisible at this size
@@ -60,6 +61,8 @@ LabViews.kinds.attention = (stage, data) => {
       }
     }
   };
+
+  hideFirst.addEventListener("change", drawOverview);
 
   // One head: an SVG with a square for each query (row) and key (column).
   const SIDE = 22;
@@ -184,6 +187,7 @@ LabViews.kinds.attention = (stage, data) => {
   const reading = element("div", { class: "view-reading" }, sentenceBox, bars);
   stage.append(
     element("div", { class: "view-row" }, choose, search),
+    element("label", {}, hideFirst, " all heads: hide the first token, the sink"),
     means,
     best,
     around,

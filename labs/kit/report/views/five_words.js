@@ -91,8 +91,10 @@ LabViews.kinds.five_words = (stage, data) => {
       `Output, the weighted average of the values: ${pair(output)}`,
     ];
     steps.replaceChildren(...lines.map((text) => element("li", {}, text)));
-    const best = weights.indexOf(Math.max(...weights));
-    live.say(`${token.word} looks at ${tokens[best].word}, weight ${number(weights[best])}.`);
+    const most = Math.max(...weights);
+    const best = seen.filter((_, i) => weights[i] > most - 0.01).map(({ word }) => word);
+    const each = best.length > 1 ? " each" : "";
+    live.say(`“${token.word}” looks at ${best.join(", ")}, weight ${number(most)}${each}.`);
   };
 
   const show = () => {
