@@ -104,3 +104,21 @@ def unbroken(close: Sequence[bool], index: int) -> tuple[int, int]:
     while last + 1 < len(close) and close[last + 1]:
         last += 1
     return first, last
+
+
+def near_the_best(right: Tensor) -> tuple[int, int]:
+    """Return the first and last rate that are near the best, from accuracies (rates, seeds).
+
+    Near is within two standard errors, where a paired difference of two accuracies on 200 images
+    has at most the variance (e₁ + e₂)/200.
+    """
+    errors = 1 - right.mean(1)
+    best = int(errors.argmin())
+    near = errors - errors[best] <= 2 * ((errors + errors[best]) / 200).sqrt()
+    return unbroken(near.tolist(), best)
+
+
+def paired_lead(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """Return a's lead over b, in digits of 360, and its standard error; both are (seeds, 360)."""
+    scores = (a - b).mean(0)  # (360,)
+    return scores.sum().item(), scores.std().item() * math.sqrt(len(scores))

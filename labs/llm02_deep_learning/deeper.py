@@ -1,39 +1,41 @@
 # %% [markdown]
 # # LLM02+ · Deep learning basics, deeper
-# What rounding, depth and the learning rate do to a training, and failures that raise no error.
+# How rounding, depth and the learning rate affect training, and failures that raise no error.
 #
-# **You will be able to** choose the step of a finite difference; keep softmax finite; test an
-# autograd engine on random graphs; judge whether a task needs an activation; say how depth shrinks
-# gradients and signals; find a range of learning rates; add small numbers in bfloat16; separate
-# memorising from learning; find a layer that is cut off from the loss. **Builds on** LLM02, whose
-# engine, training loop and digits it uses. Nothing here is chosen by the test digits. Except in
-# section 7 the validation digits are part of the training set. **Takes** an hour to read. At `tiny`
-# it takes about 50 seconds of processor time.
+# **You will be able to** choose the step of a finite difference; keep softmax finite; add an
+# operation to an autograd engine and test it on random graphs; judge by errors whether a task needs
+# an activation; say what depth does to gradients and to the differences between inputs; find a
+# range of learning rates; add small numbers in bfloat16; separate memorising from learning; find a
+# layer that is cut off from the loss. **Builds on** LLM02, whose engine, training loop and digits
+# it uses. Nothing here is chosen by the test digits. Except in section 7 the validation digits are
+# part of the training set. **Takes** an hour to read. At `tiny` it takes about a minute of
+# processor time.
 
 # %% Imports
 import math
 import random
 from collections import Counter
 from collections.abc import Callable
-from functools import partialmethod
+from functools import cache, partialmethod
 from itertools import accumulate
 from statistics import mean, median
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from labs.kit import Lab, Results, Run, on_one_thread
-from labs.llm02_deep_learning import compare, deeper_figures, figures
-from labs.llm02_deep_learning.data import accuracy, batches_of, digit_sets, digits, unbroken
-from labs.llm02_deep_learning.lesson import (
-    MLP,
-    OPERATIONS,
-    Momentum,
-    TensorValue,
-    Value,
-    fit,
-    train,
+from labs.llm02_deep_learning import compare, cut_network, deeper_figures, figures
+from labs.llm02_deep_learning.data import (
+    batches_of,
+    digit_sets,
+    digits,
+    near_the_best,
+    paired_lead,
 )
+from labs.llm02_deep_learning.depth import gradients_by_layer, spreads_by_layer
+from labs.llm02_deep_learning.lesson import OPERATIONS, TensorValue, fit
+from labs.llm02_deep_learning.paths import count_calls, doublings, walk_paths
 from labs.llm02_deep_learning.random_graphs import STEPS, random_graph, run_steps, total
+from labs.llm02_deep_learning.reading import reads_digits, train_deep
 
 import torch
 import torch.nn.functional as F
@@ -45,16 +47,53 @@ lab = Lab("LLM02+")
 # ## 1. Floating-point numbers
 # A floating-point number is $\pm 1.b_1 b_2 \ldots \cdot 2^e$. A format stores some bits for the
 # exponent $e$ and $p - 1$ bits after the point. With the leading 1 these are $p$ **significant
-# bits**. Between $2^e$ and $2^{e+1}$ the numbers are $2^{e-p+1}$ apart. The spacing above 1 is the
-# **machine epsilon** $\varepsilon = 2^{1-p}$. Sums, products, quotients and square roots are
-# rounded to the nearest number, so they are wrong by at most half a spacing. Other functions, such
-# as $e^x$, are about as exact. In a tie, IEEE 754 takes the number whose last bit is 0.
+# bits**.
+#
+# Take $p = 3$. Between 1 and 2 the numbers are 1, 1.25, 1.5 and 1.75. Between 2 and 4 they are
+# twice as large, so they are twice as far apart: 2, 2.5, 3 and 3.5. In general the numbers between
+# $2^e$ and $2^{e+1}$ are $2^{e-p+1}$ apart. The spacing above 1 is the **machine epsilon**
+# $\varepsilon = 2^{1-p}$.
+#
+# Sums, products, quotients and square roots are rounded to the nearest number, so they are wrong by
+# at most half a spacing. Other functions, such as $e^x$, are about as exact. In a tie, IEEE 754
+# takes the number whose last bit is 0: with $p = 3$, 1.125 becomes 1 and 1.375 becomes 1.5.
 #
 # float64 has $p = 53$ and float32 $p = 24$. float16 has $p = 11$ and ends at 65,504. bfloat16 has
 # the range of float32 but only $p = 8$.
-#
+
+
+# %% Formats
+SIGNIFICANT = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
+
+
+@lab.experiment
+def the_spacing_doubles_at_a_power_of_two(run: Run):
+    """In each of four formats the numbers above 1 are 2^(1−p) apart, and those below 1 half as far.
+
+    Predict: what is 1 + 0.001 in bfloat16?
+    """
+    figures.show(run, "numbers", deeper_figures.draw_numbers())
+    rows = []
+    spacings = []
+    for name, p in SIGNIFICANT.items():
+        dtype = getattr(torch, name)
+        one = torch.ones((), dtype=dtype)
+        above = (torch.nextafter(one, 2 * one) - one).item()
+        below = (one - torch.nextafter(one, 0 * one)).item()
+        info = torch.finfo(dtype)
+        rows.append([name, p, above, below, f"{info.max:.3g}", info.tiny])
+        spacings += [above * 2.0 ** (p - 1), below * 2.0**p]
+    columns = ["", "p", "spacing above 1", "below 1", "largest", "smallest with all p bits"]
+    run.table("Formats", columns, rows)
+    because = "in units of 2^(1−p) above 1 and 2^(−p) below, for each format"
+    run.check("spacings", spacings, equals=[1.0] * 8, because=because, decides=True)
+    added = torch.ones((), dtype=torch.bfloat16) + 0.001
+    return f"1 + 0.001 is {added.item():g} in bfloat16: half of its spacing above 1 is 0.0039."
+
+
+# %% [markdown]
 # ## 2. Slopes by trying
-# The plainest way to a derivative is the **central difference**:
+# The simplest estimate of a derivative is the **central difference**:
 #
 # $$f'(x) \approx \frac{f(x + h) - f(x - h)}{2h}$$
 #
@@ -66,19 +105,25 @@ lab = Lab("LLM02+")
 #   by at most $\varepsilon |f|$, and division by $2h$ makes it $\varepsilon |f| / (2h)$. Large
 #   steps are better.
 #
-# The sum of both is smallest where its derivative by $h$ is 0:
+# The sum of both errors is smallest where its derivative with respect to $h$ is 0:
 #
 # $$h^* = \left(\frac{3 \varepsilon |f|}{2 |f'''|}\right)^{1/3}$$
 #
-# For $e^x$, where $f''' = f$, this is $6.9 \cdot 10^{-6}$ in float64. About ten of sixteen digits
-# are then right, and no other step gives many more. This counts the worst rounding. The median
-# rounding error that we measure is smaller, $r$ times the worst with $r$ about 0.2. Then the best
-# step is $r^{1/3} h^*$, about $0.6\, h^*$, and its error $r^{2/3} h^{*2}/2$. At $32 h^*$ the bend
-# makes $1024\, h^{*2}/6$, which is $341\, r^{-2/3}$ times as much. At $h^*/32$ rounding makes
-# $32\, r h^{*2}/3$, which is $21\, r^{1/3}$ times as much.
+# For $e^x$, where $f''' = f$, this is $6.9 \cdot 10^{-6}$ in float64. Compare three steps, with
+# errors relative to the slope:
 #
-# A gradient of a million parameters would take two million losses. Backward finds all of it, exact
-# but for rounding, at the cost of a few losses (Baur & Strassen 1983).
+# | step $h$ | from the bend, $h^2/6$ | from rounding, $\varepsilon/2h$ |
+# |---|---|---|
+# | 10⁻³ | 1.7 · 10⁻⁷ | 1.1 · 10⁻¹³ |
+# | 10⁻⁵ | 1.7 · 10⁻¹¹ | 1.1 · 10⁻¹¹ |
+# | 10⁻⁹ | 1.7 · 10⁻¹⁹ | 1.1 · 10⁻⁷ |
+#
+# With $10^{-5}$ more than ten of sixteen digits are right, with the other two steps fewer than
+# seven. The table assumes the worst rounding. The median one is about a fifth of it, so the best
+# step is a little smaller than $h^*$.
+#
+# A gradient of a million parameters would take two million losses. One backward pass computes all
+# of it, up to rounding, in the time of a few forward passes (Baur & Strassen 1983).
 
 
 # %% Finite differences
@@ -105,6 +150,13 @@ def a_difference_has_a_best_step(run: Run):
 
     Predict: float32 has less than half the digits of float64. How much larger is its best step?
     """
+    # The worst rounding error of a difference is ε|f|. Let the median be r times that. Two errors,
+    # each uniform up to half a spacing, make a median of 1 − 1/√2 = 0.29 spacings. From 2ᵉ to 2ᵉ⁺¹
+    # a spacing is 1 to 1/2 of ε|f|, for eˣ 0.72 in the mean. So r = 0.29·0.72 = 0.21.
+    # The best step is then r^(1/3)·h* = 0.6 h*, with an error of r^(2/3)·h*²/2. At 32 h* the bend
+    # makes 1,024·h*²/6, 341·r^(−2/3) times as much; at h*/32 rounding makes 32·r·h*²/3,
+    # 21·r^(1/3) times as much. The bounds allow an r from a fifth to five times 0.21, and a factor
+    # of √2, because the steps are powers of 2.
     best = {}
     measured = {}
     for name, last in (("float64", 45), ("float32", 20)):
@@ -114,10 +166,7 @@ def a_difference_has_a_best_step(run: Run):
         theory = best_step(dtype)
         measured[name] = (steps, errors, theory)
         best[name] = steps[int(errors.argmin())].item()
-        because = (
-            "r^(1/3), and steps are powers of 2; r is about 0.2, and a fifth or five times that is "
-            "allowed"
-        )
+        because = "theory: 0.6, the cube root of 0.21; a fifth to five times 0.21, and a factor √2"
         ratio = best[name] / theory
         what = f"{name}: best step ÷ h*"
         run.check(what, ratio, at_least=0.24, at_most=1.42, because=because, decides=True)
@@ -125,7 +174,7 @@ def a_difference_has_a_best_step(run: Run):
         sides = (("32 h*", -5, "341·r^(−2/3)", 150), ("h*/32", 5, "21·r^(1/3)", 5))
         for side, shift, gain, least in sides:
             worse = (errors[nearest + shift] / errors.min()).item()
-            because = f"theory: {gain}, with r as above and steps within a factor of √2"
+            because = f"theory: {gain}, with r = 0.21 or up to five times that or a fifth"
             what = f"{name}: error at {side} ÷ smallest error"
             run.check(what, worse, at_least=least, because=because, decides=True)
     figures.show(run, "best_step", deeper_figures.draw_steps(measured))
@@ -137,13 +186,16 @@ def a_difference_has_a_best_step(run: Run):
 
 # %% [markdown]
 # ## 3. A softmax that stays finite
-# $e^{1000}$ is too large for float64 and shorter formats, and $e^{-1000}$ is 0. So a softmax that
-# computes $e^x$ first can return infinity divided by infinity, which is NaN, "not a number". And
-# where $p$ is too small for a float, it takes the logarithm of 0. Two facts help:
+# Many losses need the logarithm of a softmax. But $e^{1000}$ is too large for float64 and shorter
+# formats, and $e^{-1000}$ is 0. A program that computes $e^x$ first may divide infinity by
+# infinity. That is NaN, "not a number". And where a probability is too small for a float, it takes
+# the logarithm of 0. Two facts help. First, the quotient needn't be computed:
 #
 # $$\ln \frac{e^{x_i}}{\sum_j e^{x_j}} = x_i - \ln \sum_j e^{x_j}$$
 #
-# and the softmax doesn't change when the same number is subtracted from all logits of a row.
+# Second, the softmax doesn't change if the same number is subtracted from all logits of a row.
+# **An example**: the logits 1000 and 999. Subtract 1000, which leaves 0 and −1. Then
+# $\ln(e^0 + e^{-1}) = 0.31$, and the logarithms of the softmax are −0.31 and −1.31.
 
 
 # %% log-softmax
@@ -200,36 +252,61 @@ def log_softmax_survives_large_logits(run: Run):
 # ## 4. Random graphs
 # One way to test an engine is to let it differentiate formulas that nobody chose. A random graph
 # here has four leaves, from single numbers to tensors of shape `(2, 3, 4)`, some of whose axes are
-# broadcast. Twelve steps follow, each on two values that exist already. All values are added to one
-# number.
+# broadcast. Twelve steps follow, each on two values that exist already. In the end a sum over all
+# values makes one number.
 #
-# For these graphs we give the engine seven more operations. Each needs its forward function and its
-# VJP, and nothing else: `backward` stays as it is.
+# For these graphs the engine gets eight more operations, in a subclass of `TensorValue`. Each needs
+# its forward function and its VJP, and nothing else: `backward` stays as it is. The VJP of the
+# log-softmax is yours.
+#
+# Write $y_i = x_i - \ln \sum_j e^{x_j}$. Which $y_i$ change if one $x_k$ grows? The logarithm of
+# the sum has the derivative $e^{x_k} / \sum_j e^{x_j}$, which is the softmax $p_k$. So every $y_i$
+# falls at the rate $p_k$, and $y_k$ alone also grows at the rate 1. **An example**: the logits 2,
+# 1, 0 have the softmax 0.665, 0.245, 0.090. If the gradients of $y$ are $g = 0, -1, 0$, then those
+# of the logits are 0.665, −0.755, 0.090, as for LLM02's cross-entropy. With $g = 1, 0, 0$ they are
+# 0.335, −0.245, −0.090.
 
 
 # %% More operations
-OPERATIONS.update(
-    {
+@lab.exercise(
+    level=2,
+    hints=(
+        "x_k is in every y_i of its row, so add over i what each gᵢ contributes.",
+        "Each gᵢ contributes −pₖ·gᵢ, and g_k contributes g_k more. What is Σᵢ gᵢ, times −pₖ?",
+        "p is y.exp(). Sum g over the last axis only, with keepdim=True: rows are separate.",
+    ),
+)
+def log_softmax_vjp(g: Tensor, y: Tensor) -> Tensor:
+    """Return the gradient of the logits, (…, C), from g, that of y = log_softmax(x), (…, C)."""
+    return g - y.exp() * g.sum(-1, keepdim=True)
+
+
+class RichValue(TensorValue):
+    """A value with more operations. Their results are RichValues, too."""
+
+    operations: ClassVar = {
+        **OPERATIONS,
         "sub": (torch.sub, lambda g, _y, _a, _b: (g, -g)),
         "div": (torch.div, lambda g, y, _a, b: (g / b, -g * y / b)),
         "pow": (torch.pow, lambda g, _y, a, exponent: (g * exponent * a ** (exponent - 1),)),
         "exp": (torch.exp, lambda g, y, _a: (g * y,)),
         "log": (torch.log, lambda g, _y, a: (g / a,)),
+        "log_softmax": (log_softmax, lambda g, y, _a: (log_softmax_vjp(g, y),)),
         "reshape": (torch.reshape, lambda g, _y, a, **_shape: (g.reshape(a.shape),)),
         "transpose": (lambda a: a.mT, lambda g, _y, _a: (g.mT,)),
     }
-)
-METHODS: dict[str, Any] = {
-    "__sub__": partialmethod(TensorValue.apply, "sub"),
-    "__truediv__": partialmethod(TensorValue.apply, "div"),
-    "__pow__": lambda a, exponent: a.apply("pow", exponent=exponent),
-    "exp": partialmethod(TensorValue.apply, "exp"),
-    "log": partialmethod(TensorValue.apply, "log"),
-    "reshape": lambda a, shape: a.apply("reshape", shape=shape),
-    "mT": property(lambda a: a.apply("transpose")),
-}
-for _name, _method in METHODS.items():
-    setattr(TensorValue, _name, _method)  # as if it stood in the class
+    __sub__: Any = partialmethod(TensorValue.apply, "sub")
+    __truediv__: Any = partialmethod(TensorValue.apply, "div")
+    exp: Any = partialmethod(TensorValue.apply, "exp")
+    log: Any = partialmethod(TensorValue.apply, "log")
+    log_softmax: Any = partialmethod(TensorValue.apply, "log_softmax")
+    mT: Any = property(lambda a: a.apply("transpose"))
+
+    def __pow__(self, exponent: float) -> Any:
+        return self.apply("pow", exponent=exponent)
+
+    def reshape(self, shape: tuple[int, ...]) -> Any:
+        return self.apply("reshape", shape=shape)
 
 
 @lab.experiment
@@ -245,7 +322,7 @@ def random_graphs_equal_pytorchs(run: Run):
         tensors: list[Any] = [
             torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes
         ]
-        values = [TensorValue(x.detach()) for x in tensors]
+        values = [RichValue(x.detach()) for x in tensors]
         computed = run_steps(steps, values)
         largest = max(largest, *(value.data.abs().max().item() for value in computed))
         total(computed).backward()
@@ -262,7 +339,7 @@ def random_graphs_equal_pytorchs(run: Run):
     run.check("largest difference", max(errors), at_most=1e-10, because=because, decides=True)
     because = "far above the difference that is allowed: zeros would always agree"
     run.check("median gradient", median(sizes), at_least=0.1, because=because)
-    because = f"2,400 steps of {len(STEPS)} kinds make 160 ± 12 of each"
+    because = f"2,400 steps of {len(STEPS)} kinds make 150 ± 12 of each"
     fewest = min(used[name] for name in STEPS)
     run.check("fewest uses of a step", fewest, at_least=100, because=because)
 
@@ -273,41 +350,6 @@ def random_graphs_equal_pytorchs(run: Run):
 
 
 # %% Paths and visits
-def walk_paths(value: Value, g: float = 1.0) -> int:
-    """Add to each grad along every path from `value` separately; return the number of calls."""
-    value.grad += g
-    calls = 1 if value.inputs else 0
-    for source, contribution in zip(value.inputs, value.grad_fn(g), strict=True):
-        calls += walk_paths(source, contribution)
-    return calls
-
-
-def doublings(n: int) -> list[Value]:
-    """Return x and n values, each of which is the one before it added to itself."""
-    values = [Value(1.0)]
-    for _ in range(n):
-        values.append(values[-1] + values[-1])
-    return values
-
-
-def count_calls(values: list[Value]) -> int:
-    """Return how many rules of results `backward` calls from the last value."""
-    calls = 0
-
-    def counted(rule: Callable) -> Callable:
-        def grad_fn(g: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            return rule(g)
-
-        return grad_fn
-
-    for value in values[1:]:
-        value.grad_fn = counted(value.grad_fn)
-    values[-1].backward()
-    return calls
-
-
 @lab.experiment
 def each_rule_is_called_once(run: Run):
     """`backward` calls each rule of a chain of doublings once; a walk along each path calls 2ⁿ − 1.
@@ -315,11 +357,13 @@ def each_rule_is_called_once(run: Run):
     Predict: you make the chain twice as long. What happens to the number of calls in both ways?
     """
     rows = []
+    calls_of = {}
     for n in (4, 8, 12, 16):
         walked = doublings(n)
         paths = walk_paths(walked[-1])
         ordered = doublings(n)
         calls = count_calls(ordered)
+        calls_of[n] = (paths, calls)
         rows.append([n, paths, calls, walked[0].grad - ordered[0].grad])
     run.table("Calls of rules", ["n", "path by path", "in order", "gradients' difference"], rows)
     extra = max(abs(calls - n) for n, _, calls, _ in rows)
@@ -329,7 +373,8 @@ def each_rule_is_called_once(run: Run):
     run.check("calls path by path minus (2ⁿ − 1)", extra, equals=0, because=because, decides=True)
     wrong = max(abs(difference) for *_, difference in rows)
     run.check("gradients' difference", wrong, equals=0.0, because="powers of two are exact")
-    _, (_, walk, calls, _), _, (_, longer_walk, more_calls, _) = rows
+    walk, calls = calls_of[8]
+    longer_walk, more_calls = calls_of[16]
     return (
         f"From 8 to 16 doublings the walk goes from {walk} to {longer_walk:,} calls, and the order "
         f"from {calls} to {more_calls}."
@@ -338,56 +383,73 @@ def each_rule_is_called_once(run: Run):
 
 # %% [markdown]
 # ## 5. What success on digits does not show
-# On LLM02's spirals a network needs an activation. Many courses show networks on digits, and so did
-# our lesson. How much worse is a network without activations there? Both networks read the same 360
-# digits, so compare them digit by digit, as LLM01 compared prompts: 1 if only ReLU is right, −1 if
-# only the other one is, else 0. Most digits make 0. So the mean of these numbers has a smaller
-# standard error than the difference of two accuracies on separate digits.
+# On LLM02's spirals a network needs an activation: without one its boundary is a straight line.
+# Many courses show networks on digits, and so did our lesson. How much does an activation win
+# there?
+#
+# Near 100 %, accuracy hides differences. Say one network reads 96 % of the digits and another 97 %.
+# That is one point of accuracy, but a quarter of the errors. And no network can win more than the 4
+# points that the first one leaves. So look at the errors, too.
+#
+# Both networks read the same 360 digits, so compare them digit by digit, as LLM01 compared prompts.
+# Score each digit 1 if only ReLU is right, −1 if only the other one is, and 0 otherwise. Most
+# digits score 0. So the mean score has a smaller standard error than the difference of two
+# accuracies on separate digits. We train with three seeds and first average each digit's score over
+# them. The standard error then says how much the result varies from digits to other digits. It says
+# nothing about other seeds.
 
 
 # %% Digits without an activation
-def reads_digits(
-    seed: int, steps: int, lr: float, activation: str, *widths: int, last_only: bool = False
-) -> Tensor:
-    """Train an MLP of our engine, or its last layer; return 1 for each test digit read, (360,)."""
-    x, y, x_test, y_test = digits()
-    torch.manual_seed(seed)
-    model = MLP(*widths, activation=activation)
-    trained = [model.weights[-1], model.biases[-1]] if last_only else model.parameters()
-    train(model, Momentum(trained, lr), x, y, batches_of(64, len(y), steps))
-    return (model(x_test).data.argmax(-1) == y_test).float()
+WIDTHS = (64, 64, 64, 10)
+
+
+def read_by_seed(run: Run, activation: str) -> Tensor:
+    """Train with three seeds; return 1 for each test digit read, (seeds, 360)."""
+    steps = run.pick(tiny=300, small=1000, full=3000)
+    seeds = run.progress(run.seeds(3), f"{activation}, seeds")
+    return torch.stack([reads_digits(seed, steps, 0.05, activation, *WIDTHS) for seed in seeds])
+
+
+read_once = cache(read_by_seed)  # two experiments share ReLU's results
 
 
 @lab.experiment
-def digits_show_little_of_an_activation(run: Run):
-    """On our digits, ReLU's lead over no activation is under a tenth of its lead on the spirals.
+def digits_leave_an_activation_little_to_win(run: Run):
+    """Without an activation a network reads more than nine tenths of our unseen digits, so an
+    activation has less than a tenth to win.
 
-    Predict: of 360 unseen digits, how many more does ReLU read?
+    Predict: without an activation, how many of 360 unseen digits does the network miss? With ReLU?
     """
-    steps = run.pick(tiny=300, small=1000, full=3000)
-    right = {}
-    for name in ("ReLU", "tanh", "identity"):
-        seeds = run.progress(run.seeds(3), f"{name}, seeds")
-        read = [reads_digits(seed, steps, 0.05, name, 64, 64, 64, 10) for seed in seeds]
-        right[name] = torch.stack(read)  # (seeds, 360)
-        run.measure(f"test accuracy, {name}", right[name].mean(1).tolist())
-    differences = (right["ReLU"] - right["identity"]).mean(0)  # (360,): means over the seeds
-    lead = differences.mean().item()
-    error = differences.std().item() / math.sqrt(360)
-    because = "a tenth of 0.35, about what ReLU leads the best line by on LLM02's spirals"
-    run.measure("|ReLU's lead|", abs(lead), expect_at_most=0.035, because=because, decides=True)
-    run.measure("standard error of the lead", error)
-    each = [right[name].mean(0).var().item() for name in ("ReLU", "identity")]
-    separate = math.sqrt(sum(each) / 360)
+    right = {name: read_once(run, name) for name in ("ReLU", "tanh", "identity")}
+    errors = {name: 1 - read.mean(1) for name, read in right.items()}  # (seeds,) each
+    for name in ("ReLU", "tanh"):
+        run.measure(f"test errors, {name}", errors[name].tolist())
+    because = "“more than nine tenths” are read; one accuracy of 0.9 has a standard error of 0.016"
+    what = "test errors, no activation"
+    run.measure(
+        what, errors["identity"].tolist(), expect_at_most=0.1, because=because, decides=True
+    )
+    ratio = (errors["ReLU"].mean() / errors["identity"].mean()).item()
+    run.measure("errors, ReLU ÷ no activation", ratio)
+    lead, error = paired_lead(right["ReLU"], right["identity"])
+    run.measure("ReLU's lead, in digits of 360", lead)
+    run.measure("its standard error, digit by digit", error)
+    variances = [right[name].mean(0).var().item() for name in ("ReLU", "identity")]
+    separate = math.sqrt(360 * sum(variances))
+    smaller = error / separate
+    because = "both networks tend to miss the same digits"
+    run.measure("standard error, paired ÷ separate", smaller, expect_at_most=1, because=because)
+    left = 360 * errors["identity"].mean().item()
     return (
-        f"ReLU's lead is {360 * lead:+.1f} of 360 digits, with a standard error of "
-        f"{360 * error:.1f}. On separate digits it would be {360 * separate:.1f}."
+        f"Without an activation the network misses {left:.1f} of 360 digits, with ReLU "
+        f"{left - lead:.1f}. ReLU wins {lead:.1f} ± {error:.1f} digits (one standard error) of the "
+        f"{left:.1f} that were left. On separate digits the error would be {separate:.1f}."
     )
 
 
 # %% [markdown]
-# Does a network that reads digits have right gradients? Let relu's rule send all of $g$ back, also
-# where relu was 0. Then the steps no longer follow the gradient.
+# If a network learns to read digits, are its gradients right? Try a wrong rule: let relu send all
+# of $g$ back, even where its input was negative. Then the steps no longer follow the gradient.
 
 
 # %% A wrong rule
@@ -397,26 +459,24 @@ def a_wrong_rule_trains_too(run: Run):
 
     Predict: how many of 360 unseen digits does the wrong rule cost?
     """
-    steps = run.pick(tiny=300, small=1000, full=3000)
-
-    def trained() -> list[float]:
-        read = [reads_digits(seed, steps, 0.05, "ReLU", 64, 64, 64, 10) for seed in run.seeds(3)]
-        return torch.stack(read).mean(1).tolist()
-
-    right = trained()
+    right = read_once(run, "ReLU")
     with patch.dict(OPERATIONS, relu=(torch.relu, lambda g, _y, _a: (g,))):
-        wrong = trained()
+        wrong = read_by_seed(run, "ReLU")
         x = torch.randn(4, 5, dtype=torch.float64)
         [(ours, theirs)] = compare.gradients(TensorValue, lambda a: a.relu(), x)
-    run.measure("test accuracy, right rule", right)
+    run.measure("test accuracy, right rule", right.mean(1).tolist())
     because = "half of the digits; guessing reads a tenth"
-    run.check("test accuracy, wrong rule", wrong, at_least=0.5, because=because, decides=True)
+    what = "test accuracy, wrong rule"
+    run.check(what, wrong.mean(1).tolist(), at_least=0.5, because=because, decides=True)
     because = "where x < 0 the rule sends g, which is at least 0.5 here, instead of 0"
     off = (ours - theirs).abs().max()
     run.check("difference from PyTorch", off, at_least=0.5, because=because, decides=True)
+    cost, error = paired_lead(right, wrong)
+    run.measure("digits of 360 that the wrong rule costs", cost)
+    run.measure("its standard error, digit by digit", error)
     return (
-        f"The wrong rule costs {360 * (mean(right) - mean(wrong)):.1f} of 360 digits. Its gradient "
-        f"differs from PyTorch's by up to {off:.2f}."
+        f"The wrong rule costs {cost:.1f} ± {error:.1f} of 360 digits: one standard error, of the "
+        f"digits and not of the seeds. Its gradient differs from PyTorch's by up to {off:.2f}."
     )
 
 
@@ -431,7 +491,7 @@ def a_wrong_rule_trains_too(run: Run):
 #
 # and $L$ layers by that factor to the power $L$.
 #
-# For the gradient at one input is a sum of $n$ products $w_j f'(z_j) g_j$. The weights are random
+# Why? The gradient at one input is a sum of $n$ products $w_j f'(z_j) g_j$. The weights are random
 # with variance $\text{gain}^2/n$, so the products are uncorrelated and their mean squares add:
 # $n \cdot \frac{\text{gain}^2}{n} \cdot \text{E}[f'(z)^2] \cdot \text{E}[g^2]$.
 #
@@ -440,75 +500,67 @@ def a_wrong_rule_trains_too(run: Run):
 #   1991, Bengio et al. 1994).
 # - **ReLU**'s derivative is 1 for half of its inputs and 0 for the rest, a mean square of 1/2. A
 #   gain of $\sqrt 2$ makes the factor 1 at any depth. LLM03+ derives this gain for the forward
-#   pass. For one input of a random network, the logarithm of the squared gradient varies by about
-#   $\sqrt{5L/n}$ (Hanin & Nica 2020). A mean over many inputs varies less.
-# - **tanh** with gain 1: with $q = \text{E}[z^2]$ small, $\tanh z \approx z - z^3/3$ shrinks the
-#   signal by $\sqrt{1 - 2q}$ in a layer, and its derivative $1 - z^2$ shrinks the gradient by the
-#   same. A weight's gradient is the product of both, and stays nearly even over the layers.
+#   pass. In a random network of finite width the factors stray. For one input, the logarithm of the
+#   squared gradient has a standard deviation of about $\sqrt{5L/n}$ (Hanin & Nica 2020). For a mean
+#   over many inputs it is smaller.
+# - **tanh** with gain 1: let $q = \text{E}[z^2]$ be small. Then $\tanh z \approx z - z^3/3$ shrinks
+#   the size by $\sqrt{1 - 2q}$ in a layer. Its derivative $1 - z^2$ shrinks the gradient by the
+#   same factor. A weight's gradient is the product of both, and stays nearly even over the layers.
 #
-# **The signal vanishes, too.** A small difference between two inputs passes forward through the
-# same matrices and derivatives, so it shrinks by the same factors. After 19 sigmoids all inputs
-# look alike to the last layer. So two causes act together: hardly any gradient for the first
-# layers, and hardly any signal for the last. To see the second alone, train only the last layer:
-# its gradient doesn't pass through any sigmoid. ReLU loses a part of the signal, too: each layer
-# makes the outputs for two inputs more alike. `relu_spread` follows the correlation $c$ of two
-# inputs through the layers, by a formula that LLM03+ explains; 0.24 of the spread is left.
+# **The differences vanish, too.** By the **spread** we mean how much the numbers in a layer differ
+# between inputs, relative to their size. A small difference between two inputs passes forward
+# through the same matrices and derivatives, so it shrinks by the same factors. After 19 sigmoids
+# all inputs look alike to the last layer. So two causes act together: hardly any gradient for the
+# first layers, and hardly any spread for the last. To see the second alone, train only the last
+# layer: its gradient passes no sigmoid.
+#
+# With tanh the spread hardly changes: tanh is odd, so random layers add no part that is common to
+# all inputs. Sigmoid and ReLU return positive numbers, which give all inputs a common part. So the
+# spread falls. With ReLU it falls slowly; LLM03+ computes how fast.
+#
+# **A cure for the sigmoid** is to centre it and to raise the gain. As $\sigma(z) - \frac{1}{2} =
+# \frac{1}{2} \tanh\frac{z}{2}$, layers of centred sigmoids with the gain 4 compute what layers of
+# tanh compute with the gain 1.
 
 
 # %% Depth
-def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
-    """Return the RMS of each layer's weight gradient, untrained, for 64 random inputs."""
-    model = MLP(*[width] * (depth + 1), activation=activation)
-    logits: Any = model(torch.randn(64, width))
-    (logits * torch.randn(64, width)).sum().backward()
-    return [weight.grad.square().mean().sqrt().item() for weight in model.weights]
+def check_gradients(run: Run, gradients: dict[str, list[list[float]]], width: int) -> None:
+    """Check the gradient of the first layer's weights ÷ that of the last, for each seed."""
+    back = {name: [g[0] / g[-1] for g in by_seed] for name, by_seed in gradients.items()}
+    depth = len(gradients["ReLU"][0])
+    because = "4⁻¹⁹; the last layer's input is at least half the size of the first one's"
+    ratios = back["sigmoid"]
+    what = "sigmoid: gradient, first layer ÷ last layer"
+    run.check(what, ratios, at_most=2 * 4**-19, because=because, decides=True)
+    off = [abs(math.log(ratio)) for ratio in back["ReLU"]]
+    bound = 5 * math.sqrt(5 * depth / width) / 2
+    because = "near 0; one input's gradient has a standard deviation of √(5L/n)/2; five of these"
+    what = "ReLU: |ln(gradient, first layer ÷ last layer)|"
+    run.check(what, off, at_most=bound, because=because, decides=True)
+    run.measure("tanh: gradient, first layer ÷ last layer", back["tanh"])
 
 
-def spreads_by_layer(activation: str, depth: int, width: int) -> list[float]:
-    """Return how much each layer's input differs between 64 random inputs, relative to its size."""
-    model = MLP(*[width] * (depth + 1), activation=activation, dtype=torch.float64)
-    y = TensorValue(torch.randn(64, width, dtype=torch.float64))
-    spreads = []
-    for i, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
-        y = model.activation(y) if i else y
-        spread = y.data.var(0).mean() / y.data.square().mean()  # variance over the inputs
-        spreads.append(spread.sqrt().item())
-        y = y @ weight + bias  # (64, width)
-    return spreads
-
-
-def relu_spread(layers: int) -> float:
-    """Return the theory of `spreads_by_layer` after this many wide layers of ReLU (LLM03+)."""
-    c = 0.0  # random inputs are orthogonal
-    for _ in range(layers):
-        c = (math.sqrt(1 - c**2) + c * (math.pi - math.acos(c))) / math.pi
-    return math.sqrt(1 - c)
-
-
-def train_deep(run: Run) -> dict[str, list[float]]:
-    """Return the test accuracies of ten layers after 300 steps, by activation and trained part."""
-    widths = [64] * 10 + [10]
-    right: dict[str, list[float]] = {}
-    for name in ("sigmoid", "ReLU"):
-        for part in ("all layers", "the last layer alone"):
-            last = part != "all layers"
-            key = f"ten layers of {name}, {part} trained"
-            right[key] = [
-                reads_digits(seed, 300, 0.02, name, *widths, last_only=last).mean().item()
-                for seed in run.seeds(3)
-            ]
-            run.measure(f"{key}: test accuracy", right[key])
-    return right
+def check_spreads(run: Run, spreads: dict[str, list[list[float]]]) -> None:
+    """Check the spread of the last layer's input, for each seed."""
+    ends = {name: [spread[-1] for spread in by_seed] for name, by_seed in spreads.items()}
+    because = "4⁻¹⁹; its size is at least half that of the first layer's input"
+    what = "sigmoid: spread of the last layer's input"
+    run.check(what, ends["sigmoid"], at_most=2 * 4**-19, because=because, decides=True)
+    because = "“passes”: a tenth of its size; the bound for sigmoid is ten decades lower"
+    what = "ReLU: spread of the last layer's input"
+    run.measure(what, ends["ReLU"], expect_at_least=0.1, because=because, decides=True)
+    because = "tanh is odd, so unrelated inputs get no common part"
+    what = "tanh: spread of the last layer's input"
+    run.measure(what, ends["tanh"], expect_at_least=0.9, because=because)
 
 
 @lab.experiment
-def sigmoids_stop_gradient_and_signal(run: Run):
-    """Untrained sigmoids of gain 1 hardly pass gradient or signal; ReLU of gain √2 passes both.
+def sigmoids_stop_gradient_and_spread(run: Run):
+    """Untrained sigmoids of gain 1 hardly pass gradient or spread; ReLU of gain √2 passes both.
 
-    The bounds come from theory: the largest derivative of the sigmoid, and for ReLU the random
-    spread of a network of this width.
+    For ReLU, to pass the spread means that at least a tenth is left after 20 layers.
 
-    Predict: the last of ten sigmoid layers has a full gradient. Does it learn to read digits alone?
+    Predict: of ten sigmoid layers only the last is trained. Does it learn to read digits?
     """
     depth = 20
     width = run.pick(tiny=256, small=512, full=1024)
@@ -520,25 +572,8 @@ def sigmoids_stop_gradient_and_signal(run: Run):
             sizes[name].append(gradients_by_layer(name, depth, width))
             spreads[name].append(spreads_by_layer(name, depth, width))
     figures.show(run, "depth", deeper_figures.draw_depth(sizes, spreads))
-    back = {name: [g[0] / g[-1] for g in by_seed] for name, by_seed in sizes.items()}
-    because = "4⁻¹⁹; the last layer's input is at least half the size of the first one's"
-    ratios = back["sigmoid"]
-    what = "sigmoid: gradient, first layer ÷ last layer"
-    run.check(what, ratios, at_most=2 * 4**-19, because=because, decides=True)
-    off = [abs(math.log(ratio)) for ratio in back["ReLU"]]
-    bound = 5 * math.sqrt(5 * depth / width) / 2
-    because = "near 0; one input's gradient has a standard deviation of √(5L/n)/2; five of these"
-    what = "ReLU: |ln(gradient, first layer ÷ last layer)|"
-    run.check(what, off, at_most=bound, because=because, decides=True)
-    run.measure("tanh: gradient, first layer ÷ last layer", back["tanh"])
-    ends = {name: [spread[-1] for spread in by_seed] for name, by_seed in spreads.items()}
-    because = "4⁻¹⁹; its size is at least half that of the first layer's input"
-    what = "sigmoid: relative spread of the last layer's input"
-    run.check(what, ends["sigmoid"], at_most=2 * 4**-19, because=because, decides=True)
-    wide = relu_spread(depth - 1)
-    because = f"half of {wide:.2f}, that of infinitely wide layers; narrower ones scatter"
-    what = "ReLU: relative spread of the last layer's input"
-    run.measure(what, ends["ReLU"], expect_at_least=wide / 2, because=because, decides=True)
+    check_gradients(run, sizes, width)
+    check_spreads(run, spreads)
     right = [median(values) for values in train_deep(run).values()]
     return (
         f"After 300 steps ten sigmoid layers read {right[0]:.0%} of unseen digits, and with only "
@@ -549,27 +584,24 @@ def sigmoids_stop_gradient_and_signal(run: Run):
 # %% [markdown]
 # ## 7. How wide is the range of good learning rates?
 # For the loss $c w^2$ a plain step multiplies $w$ by $1 - 2c\eta$. Only $\eta < 1/c$ is stable. A
-# network has many directions with different curvatures $c$. The steepest one limits the rate, and
-# the flattest ones need a large rate. With momentum $\mu$ the limit is $(1 + \mu)/c$, and a steady
-# gradient moves a parameter $1/(1 - \mu)$ times as far. So a rate for one optimizer says little
-# about another. Below the limit a small rate is only slow, so more epochs should make up for it.
+# network has many directions with different curvatures $c$. For a quadratic loss the steepest
+# direction limits the rate, and the flattest ones need a large rate. With momentum $\mu$ the limit
+# is $(1 + \mu)/c$, and a steady gradient moves a parameter $1/(1 - \mu)$ times as far. So a rate
+# for one optimizer says little about another.
+#
+# In a network the curvatures change during training. With all examples in each batch, training
+# often hovers at the limit (Cohen et al. 2021). So the limit is only a guide there. We measure the
+# lower end of the range alone. Below the limit a small rate is just slow, so more epochs should
+# make up for it.
+#
 # The sweep below is finer than that of the lesson. Like that one it trains on 1,237 digits and
-# measures on the 200 of the validation set.
+# measures on the 200 of the validation set. The best of eleven rates is chosen on these 200 digits.
+# The others are compared with it on the same ones, so the best rate looks a little too good. We
+# call a rate near the best if it makes at most two standard errors more errors. With 2 % errors
+# these are about 3 points, so the measure is coarse.
 
 
 # %% A fine sweep
-def near_the_best(right: Tensor) -> tuple[int, int]:
-    """Return the first and last rate that are near the best, from accuracies (rates, seeds).
-
-    Near is within two standard errors, where a paired difference of two accuracies on 200 images
-    has at most the variance (e₁ + e₂)/200.
-    """
-    errors = 1 - right.mean(1)
-    best = int(errors.argmin())
-    near = errors - errors[best] <= 2 * ((errors + errors[best]) / 200).sqrt()
-    return unbroken(near.tolist(), best)
-
-
 @lab.experiment
 @on_one_thread
 def longer_training_makes_smaller_rates_good(run: Run):
@@ -615,7 +647,7 @@ def longer_training_makes_smaller_rates_good(run: Run):
 # $$y = x - c, \qquad t = s + y, \qquad c \leftarrow (t - s) - y, \qquad s \leftarrow t$$
 #
 # - **Stochastic rounding**: round up or down at random, so that the *mean* is right (Gupta et al.
-#   2015). To 0.13 of a spacing it adds a full spacing with the probability 0.13.
+#   2015). A step of 0.13 spacings becomes a full spacing with the probability 0.13, and else 0.
 #
 # An example for Kahan: let the spacing be 1. Adding 0.3 to 10 gives $t = 10$, and
 # $c = (10 - 10) - 0.3 = -0.3$. The next step adds $0.3 - (-0.3) = 0.6$, so $t = 11$ and
@@ -623,14 +655,6 @@ def longer_training_makes_smaller_rates_good(run: Run):
 
 
 # %% Kahan and stochastic rounding
-@lab.exercise(
-    level=2,
-    hints=(
-        "Keep two tensors: the sum, and the compensation c, which starts at 0.",
-        "y = step − c is the step with what was lost before. Then t = total + y is rounded.",
-        "c = (t − total) − y, with these brackets: t − total is what really was added.",
-    ),
-)
 def kahan_sum(start: Tensor, steps: Tensor) -> Tensor:
     """Add the steps (n,) to start () one after another, with compensation, all in their dtype."""
     total = start
@@ -645,59 +669,64 @@ def kahan_sum(start: Tensor, steps: Tensor) -> Tensor:
 
 def stochastic_bfloat16(x: Tensor) -> Tensor:
     """Round float32 to bfloat16, up with a probability equal to the distance from below."""
-    noise = torch.randint(0, 2**16, x.shape, dtype=torch.int32)  # bfloat16 drops the last 16 bits
+    # bfloat16 drops float32's last 16 bits. They are a fraction of a spacing, in units of 2⁻¹⁶.
+    # Adding a random 16-bit number carries into the other bits with exactly that probability.
+    noise = torch.randint(0, 2**16, x.shape, dtype=torch.int32)
     bits = (x.view(torch.int32) + noise) & ~0xFFFF
     return bits.view(torch.float32).bfloat16()
 
 
 def stochastic_sums(start: float, step: float, n: int, copies: int) -> Tensor:
-    """Return `copies` independent sums in bfloat16 with stochastic rounding, (copies,)."""
-    total = torch.full((copies,), start, dtype=torch.bfloat16)
+    """Return independent sums in bfloat16 with stochastic rounding, by steps, (n + 1, copies)."""
+    sums = [torch.full((copies,), start, dtype=torch.bfloat16)]
     for _ in range(n):
-        total = stochastic_bfloat16(total.float() + step)
-    return total.float()
+        sums.append(stochastic_bfloat16(sums[-1].float() + step))
+    return torch.stack(sums).float()
 
 
-@lab.experiment
-def bfloat16_loses_small_updates(run: Run):
-    """In bfloat16 many small additions are lost; Kahan's sum and stochastic rounding keep them.
+def plain_sums(dtype: torch.dtype) -> list[float]:
+    """Return 1.0 and the sums after each of 1,000 additions of 0.001, in a dtype."""
+    steps = torch.full((1000,), 0.001, dtype=dtype)
+    return [x.item() for x in accumulate(steps, initial=torch.ones((), dtype=dtype))]
 
-    Predict: which bfloat16 number is the smallest that changes 1.0 when it is added?
-    """
-    formats = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn)
-    infos = [torch.finfo(dtype) for dtype in formats]
-    rows = [[i.dtype, 1 - int(math.log2(i.eps)), i.eps, f"{i.max:.3g}", i.tiny] for i in infos]
-    run.table("Formats", ["", "p", "ε", "largest", "smallest with all p bits"], rows)
-    paths = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        steps = torch.full((1000,), 0.001, dtype=dtype)
-        sums = accumulate(steps, initial=torch.ones((), dtype=dtype))
-        paths[str(dtype).removeprefix("torch.")] = [x.item() for x in sums]
-    ends = {name: path[-1] for name, path in paths.items()}
-    steps = torch.full((1000,), 0.001, dtype=torch.bfloat16)
-    one = torch.ones((), dtype=torch.bfloat16)
-    path = [kahan_sum(one, steps[:n]).item() for n in range(0, 1001, 50)]
-    sums = stochastic_sums(1.0, 0.001, 1000, 1000)
-    figures.show(run, "small_updates", deeper_figures.draw_sums(paths, path, sums))
-    because = "0.001 is less than 2⁻⁸, half the spacing above 1"
-    run.check("sum in bfloat16", ends["bfloat16"], equals=1.0, because=because, decides=True)
-    error = abs(ends["float32"] - 2)
-    because = "1,000 roundings by at most 2⁻²⁴, and 0.001 itself is rounded"
-    run.check("|float32 − 2|", error, at_most=1001 * 2**-24, because=because)
-    error = abs(path[-1] - 2)
+
+def check_remedies(run: Run, kahan: float, stochastic: Tensor) -> None:
+    """Check the last sum by Kahan, and those by stochastic rounding, (copies,)."""
     because = (
         "2u·Σ|x| = 0.016 and a term of the size n·u²·Σ|x| = 0.03, u = 2⁻⁸ (Higham 2002, § 4.3)"
     )
     bound = (2 * 2**-8 + 1000 * 2**-16) * 2
-    run.check("|bfloat16 with Kahan − 2|", error, at_most=bound, because=because, decides=True)
-    off = abs(sums.mean().item() - 2)
+    what = "|bfloat16 with Kahan − 2|"
+    run.check(what, abs(kahan - 2), at_most=bound, because=because, decides=True)
+    off = abs(stochastic.mean().item() - 2)
     share = 0.001 * 2**6  # of the spacing above 2, the largest here
     deviation = math.sqrt(1000 * share * (1 - share)) * 2**-6  # of one sum
-    bound = 5 * deviation / math.sqrt(len(sums))
+    bound = 5 * deviation / math.sqrt(len(stochastic))
     because = "five standard errors, from theory with the spacing above 2: 0.12/√1000 each"
     what = "|mean with stochastic rounding − 2|"
     run.check(what, off, at_most=bound, because=because, decides=True)
-    run.measure("standard deviation of one stochastic sum", sums.std())
+    run.measure("standard deviation of one stochastic sum", stochastic.std())
+
+
+@lab.experiment
+def bfloat16_loses_small_updates(run: Run):
+    """In bfloat16 many small additions are lost; Kahan's sum and stochastic rounding save them.
+
+    Predict: which bfloat16 number is the smallest that changes 1.0 when it is added?
+    """
+    plain = {name: plain_sums(getattr(torch, name)) for name in ("float32", "bfloat16")}
+    steps = torch.full((1000,), 0.001, dtype=torch.bfloat16)
+    one = torch.ones((), dtype=torch.bfloat16)
+    kahan = [kahan_sum(one, steps[:n]).item() for n in range(0, 1001, 50)]
+    sums = stochastic_sums(1.0, 0.001, 1000, 1000)  # (1001, 1000)
+    figures.show(run, "small_updates", deeper_figures.draw_sums(plain, kahan, sums))
+    because = "0.001 is less than 2⁻⁸, half the spacing above 1"
+    end = plain["bfloat16"][-1]
+    run.check("sum in bfloat16", end, equals=1.0, because=because, decides=True)
+    error = abs(plain["float32"][-1] - 2)
+    because = "1,000 roundings by at most 2⁻²⁴, and 0.001 itself is rounded"
+    run.check("|float32 − 2|", error, at_most=1001 * 2**-24, because=because)
+    check_remedies(run, kahan[-1], sums[-1])
     numbers = torch.arange(1, 127 * 128, dtype=torch.int16).view(torch.bfloat16)  # 0 < x < 1
     moving = numbers[1 + numbers > 1].min().item()
     because = "2⁻⁸ is a tie, and 1.0 wins because its last bit is 0; this is the next number"
@@ -710,17 +739,16 @@ def bfloat16_loses_small_updates(run: Run):
 # A network with enough parameters can learn labels that mean nothing (Zhang et al. 2017). Give each
 # training image a random label, by a permutation of all labels. A tenth of them stay right by
 # accident. Apart from these, no rule connects image and label, so a falling training loss shows
-# memory, not insight. Only unseen images show the difference.
+# memory, not insight. Unseen images show the difference: if nothing but memory was learned, the
+# network is right on a tenth of them, by chance. We train with three permutations.
 
 
 # %% Random labels
 @lab.experiment
 @on_one_thread
 def random_labels_are_learned_by_heart(run: Run):
-    """With random labels a network learns most by heart, and reads less than half as well.
-
-    How well it reads is its accuracy above chance on unseen images, compared with that of the same
-    network after training with true labels.
+    """With random labels a network learns most of them by heart, and reads unseen images no better
+    than chance, within five standard errors.
 
     Predict: which training accuracy does it reach with labels that mean nothing?
     """
@@ -740,30 +768,34 @@ def random_labels_are_learned_by_heart(run: Run):
     because = "halfway from chance, 0.1, to all labels; there is no rule to learn"
     what = "training accuracy, random labels"
     run.check(what, memory, at_least=0.55, because=because, decides=True)
-    right = ends["true labels"][1]
-    left = (mean(test) - 0.1) / (mean(right) - 0.1)
-    because = "less than half is what the claim says"
-    what = "unseen images, accuracy above chance: random ÷ true labels"
-    run.check(what, left, at_most=0.5, because=because, decides=True)
+    off = abs(mean(test) - 0.1)
+    because = (
+        "five times √(0.1·0.9/360): one network on independent images; this is a mean of three"
+    )
+    what = "unseen images, random labels: |mean accuracy − 0.1|"
+    run.check(what, off, at_most=5 * math.sqrt(0.09 / 360), because=because, decides=True)
     run.measure("test accuracy, random labels", test)
-    run.measure("test accuracy, true labels", right)
+    right = ends["true labels"][1]
+    because = "the same network can read: halfway from chance to all"
+    run.check("test accuracy, true labels", right, at_least=0.55, because=because)
     return f"It reaches {mean(memory):.0%} on training images and {mean(test):.0%} on unseen ones."
 
 
 # %% [markdown]
 # ## 10. The layer that was cut off
 # Some failures raise no error. A result that went through `detach`, `.data`, `torch.no_grad` or a
-# list has lost its graph. The loss has the same value and `backward` runs, but no layer before the
-# cut gets a gradient. The loss even falls, because the layers *behind* the cut learn to use the
-# results of the random layers.
+# list has lost its graph. The loss has the same value and `backward` runs. But a layer gets no
+# gradient if every path from it to the loss passes the cut. The loss even falls, because the layers
+# *behind* the cut learn to use the results of the random layers.
 #
 # The graph shows the cut. `loss.grad_fn` is the operation that made the loss. Its `next_functions`
-# are pairs: the operation that made an input, and which of its outputs that was. The operation is
-# None where no gradient is wanted. The walk ends at operations with an attribute `variable`, which
-# is the parameter whose `.grad` they fill. A loss without a graph has None as its `grad_fn`.
+# are pairs: the operation that made an input, and which of its outputs that was. For an input
+# without `requires_grad` the operation is None. A parameter's operation is called `AccumulateGrad`:
+# its `.variable` is the parameter. A loss without a graph has None as its `grad_fn`.
 #
-# In practice one calls `backward` once and looks for parameters whose `.grad` is None. That needs
-# fresh gradients, and it changes them. The walk does neither, and shows what a graph is made of.
+# PyTorch finds the same in one line. For a parameter that `loss` doesn't reach,
+# `torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)` returns None, and it
+# changes no `.grad`. We walk in order to see the graph. The figure shows a walk from the loss.
 
 
 # %% Find the cut
@@ -798,21 +830,6 @@ def unreached(loss: Tensor, module: nn.Module) -> list[str]:
     ]
 
 
-def three_layers(between: Callable[[Tensor], Tensor]) -> nn.Sequential:
-    """Return a network for digits; `between` is applied to the result of its second layer."""
-    first = nn.Linear(64, 64)
-    second = nn.Linear(64, 64)
-    third = nn.Linear(64, 10)
-    for layer in (first, second, third):
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-
-    def hook(_layer: nn.Module, _inputs: Any, z: Tensor) -> Tensor:
-        return between(z)  # replaces the layer's result
-
-    second.register_forward_hook(hook)
-    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
-
-
 CUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "intact": lambda z: z,
     "z.detach()": lambda z: z.detach(),
@@ -821,21 +838,22 @@ CUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def train_plainly(model: nn.Module, batches: list[Tensor]) -> tuple[float, float, float]:
-    """Train without Accelerate; return the first loss, the mean of the last 20, the test accuracy.
-
-    With several processes, Accelerate's DistributedDataParallel would notice unused parameters.
-    """
-    x, y, x_test, y_test = digits()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    losses = []
-    for batch in batches:
-        loss = F.cross_entropy(model(x[batch]), y[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses[0], mean(losses[-20:]), accuracy(model, x_test, y_test)
+def check_names(run: Run) -> None:
+    """Check which parameters each cut leaves without a gradient, by the walk and by PyTorch."""
+    x, y, _, _ = digits()
+    before = "0.weight, 0.bias, 2.weight, 2.bias"  # 1 and 3 are the activations
+    for name, between in CUTS.items():
+        torch.manual_seed(run.seed)
+        model = cut_network.three_layers(between)
+        loss = F.cross_entropy(model(x), y)
+        names = ", ".join(unreached(loss, model)) or "none"
+        want = "none" if name == "intact" else before
+        because = "all are reached" if name == "intact" else "everything before the cut"
+        run.check(f"{name}: not reached", names, equals=want, because=because, decides=True)
+        theirs = ", ".join(cut_network.without_gradient(loss, model)) or "none"
+        because = "`torch.autograd.grad` returns None for the same parameters"
+        run.check(f"{name}: without a gradient", theirs, equals=want, because=because)
+        loss.backward()  # raises no error
 
 
 @lab.experiment
@@ -844,27 +862,17 @@ def a_cut_off_layer_raises_no_error(run: Run):
 
     Predict: two of three layers stay random. How many of ten unseen digits does the network read?
     """
-    x, y, _, _ = digits()
-    before = "0.weight, 0.bias, 2.weight, 2.bias"  # 1 and 3 are the activations
+    figures.show(run, "cut", deeper_figures.draw_cut(*cut_network.intact_and_cut()))
+    check_names(run)
+    labels = digits()[1]
     steps = run.pick(tiny=440, small=880, full=2200)
     rows = []
-    for name, between in CUTS.items():
-        torch.manual_seed(run.seed)
-        model = three_layers(between)
-        loss = F.cross_entropy(model(x), y)
-        names = ", ".join(unreached(loss, model)) or "none"
-        want = "none" if name == "intact" else before
-        because = "all are reached" if name == "intact" else "everything before the cut"
-        run.check(f"{name}: not reached", names, equals=want, because=because, decides=True)
-        loss.backward()  # raises no error
-        empty = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-        because = "`backward` leaves the same ones without a gradient"
-        run.check(f"{name}: no .grad", ", ".join(empty) or "none", equals=want, because=because)
     for name in ("intact", "z.detach()"):
         for seed in run.seeds(3):
             torch.manual_seed(seed)
-            model = three_layers(CUTS[name])
-            rows.append([name, seed, *train_plainly(model, batches_of(64, len(y), steps))])
+            model = cut_network.three_layers(CUTS[name])
+            batches = batches_of(64, len(labels), steps)
+            rows.append([name, seed, *cut_network.train_plainly(model, batches)])
     run.table("Trained alike", ["", "seed", "first loss", "mean of last 20", "test accuracy"], rows)
     ends = [last for name, _, _, last, _ in rows if name == "z.detach()"]
     because = "ln 10 is the loss of even guessing"
@@ -885,9 +893,10 @@ def a_cut_off_layer_raises_no_error(run: Run):
 # - A slope by differences has at best two thirds of a float's digits. Backward has nearly all.
 # - Subtract the maximum before a softmax. Keep weights in float32, or use compensated sums or
 #   stochastic rounding.
-# - Sigmoids in a row, with gain 1, let hardly any gradient or signal through. ReLU with gain
-#   $\sqrt 2$ lets both through.
-# - Compare two methods on the same examples one by one: the standard error is smaller.
+# - Sigmoids in a row, with gain 1, let hardly any gradient or spread through. ReLU with gain
+#   $\sqrt 2$ passes the gradient and a part of the spread.
+# - Near an accuracy of 1 compare errors. Compare two methods on the same examples one by one: the
+#   standard error is smaller.
 # - A falling loss shows that something is being fitted. It does not show that it is what you meant,
 #   that the gradients are right, or that every layer takes part.
 

@@ -1,7 +1,7 @@
 """Check the exercises of LLM02+.
 
-References: PyTorch's `log_softmax`, the exact sum and the three lines of Kahan's algorithm, and
-networks whose unreached parameters are known.
+References: PyTorch's `log_softmax` and its autograd, and networks whose unreached parameters are
+known.
 """
 
 from collections.abc import Callable
@@ -66,46 +66,55 @@ def _large_logits(implementation: Function) -> None:
     expect_close(got, x.log_softmax(-1), reason, 1e-3)
 
 
-def kahan_sum(module: Any) -> None:
-    """Compare with the exact sum: 0.001 in bfloat16, and ones on 2²⁴ in float32."""
-    start = torch.full((), 2.0, dtype=torch.bfloat16)
-    steps = torch.full((1000,), 0.001, dtype=torch.bfloat16)
-    got = module.kahan_sum(start.clone(), steps.clone())
-    known = {
-        2.0: "every step was lost, as without compensation: c isn't used or has the wrong sign",
-        1.0: "that is the sum of the steps alone: add them to `start`",
+def log_softmax_vjp(module: Any) -> None:
+    """Compare with PyTorch's autograd, for square matrices first, then for other shapes."""
+    implementation = module.log_softmax_vjp
+    y = draw(4, 4).log_softmax(-1)
+    g = draw(4, 4, seed=1)
+    passed = g.clone()
+    hint = "each row has a separate sum of g: keepdim=True"
+    got = call(implementation, hint, g=passed, y=y)
+    if not torch.equal(passed, g):
+        raise Mistake("your function changed g: other operations may use it, so no -= in place")
+    p = y.exp()
+    name_mistake(got, _mistakes_of_vjp(g, y, p))
+    reason = "a number x_k gets g_k − p_k·Σᵢ gᵢ, with the sum over its row"
+    expect_close(got, _vjp_of_pytorch(g, y), reason)
+    for shape in ((5,), (3, 5), (2, 3, 4)):
+        y = draw(*shape, seed=2).log_softmax(-1)
+        g = draw(*shape, seed=3)
+        got = call(implementation, hint, g=g, y=y)
+        expect_close(got, _vjp_of_pytorch(g, y), f"shape {shape}: sum over the last axis, -1")
+
+
+def _vjp_of_pytorch(g: Tensor, y: Tensor) -> Tensor:
+    x = y.clone().requires_grad_()  # the log-softmax of a log-softmax is the same
+    (gradient,) = torch.autograd.grad(x.log_softmax(-1), x, g)
+    return gradient
+
+
+def _mistakes_of_vjp(g: Tensor, y: Tensor, p: Tensor) -> Mistakes:
+    total = g.sum(-1, keepdim=True)
+    return {
+        "that is g itself: x_k also lowers every y of its row, by p_k": lambda: g,
+        "the part of x_k's own y is missing: add g": lambda: -p * total,
+        "the sign is wrong: where x_k grows, every y of its row falls by p_k": lambda: (
+            g + p * total
+        ),
+        "each g is multiplied by its own p: all g of a row count, so sum them first": lambda: (
+            g - p * g
+        ),
+        "y is the logarithm of p: the factor is p = y.exp()": lambda: g - y * total,
+        "the sum runs over the first axis: rows are separate, so sum over the last": lambda: (
+            g - p * g.sum(0, keepdim=True)
+        ),
+        "there is one sum over everything: each row needs a separate sum": lambda: g - p * g.sum(),
+        "Σg isn't 1 in general: it is only if g belongs to one output": lambda: g - p,
+        "is keepdim=True missing? The sum of row i must meet row i": lambda: g - p * g.sum(-1),
+        "that is the VJP of the softmax, not of its logarithm": lambda: (
+            p * (g - (p * g).sum(-1, keepdim=True))
+        ),
     }
-    if isinstance(got, Tensor) and got.dtype == steps.dtype and got.item() in known:
-        raise Mistake(known[got.item()])
-    exact = start.double() + steps.double().sum()
-    reason = "1,000 times 0.001 on 2 in bfloat16: y = step − c, t = total + y, c = (t − total) − y"
-    expect_close(got, exact.bfloat16(), reason, 0.07)  # (2u + n·u²) · Σ|x|, u = 2⁻⁸
-    _check_each_step(module)
-    start = torch.tensor(2.0**24)
-    got = module.kahan_sum(start, torch.ones(1001))
-    if start.item() != 2.0**24:
-        raise Mistake("your function changed `start`: += works in place")
-    expect_close(got, torch.tensor(2.0**24 + 1001), "1,001 ones on 2²⁴ in float32", 2.0)
-    small = torch.tensor([0.25, -0.5, 4.0])
-    got = module.kahan_sum(torch.tensor(1.0), small)
-    expect_close(got, torch.tensor(4.75), "steps that fit exactly make the plain sum", 0.0)
-
-
-def _check_each_step(module: Any) -> None:
-    """Compare bit for bit with the three lines: a sum in one go is rounded only once."""
-    steps = (draw(200, seed=2).abs() / 100).bfloat16()  # here both sums differ by a bit
-    total = torch.full((), 2.0, dtype=torch.bfloat16)
-    lost = torch.zeros_like(total)
-    got = module.kahan_sum(total.clone(), steps.clone())
-    in_one_go = total + steps.sum()
-    for step in steps:
-        corrected = step - lost
-        new_total = total + corrected
-        lost = (new_total - total) - corrected
-        total = new_total
-    if isinstance(got, Tensor) and not torch.equal(got, total) and torch.equal(got, in_one_go):
-        raise Mistake("the steps are summed in one go: add them one after another, with c")
-    expect_close(got, total, "200 random steps, all bits: is c subtracted from the next step?", 0.0)
 
 
 class _Net(nn.Module):

@@ -2,12 +2,52 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from labs.llm02_deep_learning.figures import Drawn, draw_rates, label_line
+from labs.llm02_deep_learning.figures import INK, Drawn, draw_rates, label_line
 
 import matplotlib.pyplot as plt
 import torch
-from torch import Tensor
+from matplotlib.colors import to_rgba
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor, nn
+
+
+def draw_numbers() -> Drawn:
+    """Draw the numbers with p = 3 from 0.5 to 4, and those of bfloat16 around 1."""
+    fig, axes = plt.subplots(2, 1, figsize=(7.2, 3.6))
+    ax = axes[0]
+    for i, power in enumerate((-1, 0, 1)):
+        start = 2.0**power
+        places = [start * (1 + k / 4) for k in range(4)]
+        ax.vlines(places, 0, 1, colors=f"C{i}", lw=2)
+        ax.text(1.5 * start, 1.25, f"{start / 4:g} apart", color=f"C{i}", ha="center")
+    ax.vlines(4, 0, 1, colors="C6", lw=2)
+    for place in (0.5, 1, 2, 4):
+        ax.text(place, -0.25, f"{place:g}", ha="center", va="top")
+    ax.set(xlim=(0.4, 4.1), title="p = 3: the spacing doubles at each power of two")
+    ax = axes[1]
+    below = [1 - k / 256 for k in range(1, 7)]
+    above = [1 + k / 128 for k in range(5)]
+    ax.vlines(below, 0, 1, colors="C0", lw=2)
+    ax.vlines(above, 0, 1, colors="C1", lw=2)
+    ax.text(1 - 3.5 / 256, 1.25, "1/256 apart", color="C0", ha="center")
+    ax.text(1 + 2.5 / 128, 1.25, "1/128 apart", color="C1", ha="center")
+    ax.plot(1.001, 0.5, "C3o", ms=6)
+    ax.text(1.0018, 0.5, "1.001", color="C3", va="center")
+    for place, name in ((1, "1"), (1 + 1 / 128, "1.0078"), (1 - 1 / 256, "0.9961")):
+        ax.text(place, -0.25, name, ha="center", va="top")
+    ax.set(xlim=(1 - 6.6 / 256, 1 + 4.3 / 128), title="bfloat16 around 1: 1.001 is rounded to 1")
+    for ax in axes:
+        ax.set_ylim(-1, 2)
+        ax.axhline(0, color="C6", lw=0.8)
+        ax.axis("off")
+    caption = "All numbers of a format with three significant bits, and some of bfloat16's."
+    alt = (
+        "Two number lines with a tick for each number of a format. The ticks are twice as far "
+        "apart right of 1 as left of it; a dot at 1.001 lies close to the tick at 1."
+    )
+    return fig, caption, alt
 
 
 def draw_steps(measured: Mapping[str, tuple[Tensor, Tensor, float]]) -> Drawn:
@@ -51,7 +91,7 @@ def draw_depth(
         spreads: the same of how much each layer's input differs between inputs.
     """
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 4), sharex=True)
-    panels = ((gradients, "RMS gradient of its weights"), (spreads, "relative spread of its input"))
+    panels = ((gradients, "RMS gradient of its weights"), (spreads, "spread of its input"))
     for ax, (lines, label) in zip(axes, panels, strict=True):
         for colour, (name, by_seed) in zip(("C0", "C1", "C2"), lines.items(), strict=True):
             depth = len(by_seed[0])
@@ -63,18 +103,23 @@ def draw_depth(
             label_line(ax, 8, aside[name] * by_seed[0][7], name, colour)
         ax.set(xlabel="layer, from the input", ylabel=label, xticks=range(2, depth + 1, 6))
         ax.set_ylim(1e-13, 1e3)
+    layers = range(1, depth + 1)
+    last = max(values[-1] for values in gradients["sigmoid"])
+    axes[0].semilogy(layers, [2 * last * 4.0 ** (i - depth) for i in layers], "C6--", lw=1)
+    axes[1].semilogy(layers, [2 * 4.0 ** (1 - i) for i in layers], "C6--", lw=1)
     axes[0].set_title("back: the gradient", fontsize=11)
-    axes[1].set_title("forward: the signal", fontsize=11)
-    title = "Sigmoids let hardly any gradient or signal through"
+    axes[1].set_title("forward: the spread", fontsize=11)
+    title = "Sigmoids let hardly any gradient or spread through"
     fig.suptitle(title, x=0.02, ha="left", fontsize=13)
     caption = (
         f"{depth} untrained layers, three seeds for each activation, in the same colours. The "
-        "signal is how much 64 inputs differ, relative to their size."
+        "spread is how much 64 inputs differ, relative to their size. Dashed: bounds for the "
+        "sigmoid, a factor of 4 in each layer."
     )
     alt = (
         "Two line plots over 20 layers on log scales. Left, the gradient of sigmoid falls steeply "
-        "toward the first layer; right, its spread falls steeply toward the last layer. Tanh and "
-        "ReLU stay nearly level in both."
+        "toward the first layer; right, its spread falls steeply toward the last layer. Both lie "
+        "below a dashed line. Tanh stays level in both, and the spread of ReLU falls slowly."
     )
     return fig, caption, alt
 
@@ -99,7 +144,9 @@ def draw_fine_sweep(
         middle = math.sqrt(rates[first] * rates[last])
         name = f"near the best, {epochs} epochs"
         ax.text(middle, height - 0.03, name, color=colour, ha="center", va="top")
-    ax.set_title("More epochs make smaller rates good, too")
+    few, many = sorted(near)
+    lower = near[many][0] < near[few][0]
+    ax.set_title(f"{many} epochs make {'' if lower else 'no '}smaller rates good{', too' * lower}")
     caption = (
         "Validation accuracy for each learning rate, three seeds each and their mean. Bars: the "
         "rates within two standard errors of the best one."
@@ -119,22 +166,26 @@ def draw_sums(
     Args:
         plain: by the dtype's name, the sum after each addition, from 0 to 1,000.
         kahan: the sum in bfloat16 with compensation, after each 50 additions.
-        stochastic: sums in bfloat16 with stochastic rounding after all additions, (copies,).
+        stochastic: sums in bfloat16 with stochastic rounding, (n + 1, copies).
     """
     fig, ax = plt.subplots()
     for colour, (name, path) in zip(("C0", "C1"), plain.items(), strict=True):
         ax.plot(path, colour)
         label_line(ax, 1000, path[-1], name, colour)
     ax.plot(range(0, 1001, 50), kahan, "C2o", ms=4)
-    label_line(ax, 1000, kahan[-1] - 0.06, "bfloat16, Kahan", "C2")
-    ax.errorbar(1000, stochastic.mean(), yerr=stochastic.std(), fmt="C3s", ms=5, capsize=4)
-    label_line(ax, 1000, 1.85, "bfloat16, stochastic:\nmean ± one deviation", "C3", va="top")
+    ax.text(40, 1.82, "● bfloat16, Kahan", color="C2")
+    ax.plot(stochastic[:, :3], "C3", lw=1)
+    ax.text(40, 1.72, "— bfloat16, stochastic", color="C3")
     ax.set(xlabel="additions of 0.001", ylabel="sum", xlim=(0, 1420), xticks=range(0, 1001, 250))
     ax.set_title("In bfloat16 a thousand small steps leave no trace")
-    caption = "1.0 and a thousand additions of 0.001, four ways."
+    caption = (
+        "1.0 and a thousand additions of 0.001, four ways. Three of the sums with stochastic "
+        "rounding are drawn."
+    )
     alt = (
         "Line plot of the sum over the number of additions: float32 rises to 2, bfloat16 stays "
-        "at 1, Kahan's bfloat16 follows float32, stochastic rounding ends near 2 with a spread."
+        "at 1, Kahan's bfloat16 follows float32, and three ragged lines of stochastic rounding "
+        "rise around it."
     )
     return fig, caption, alt
 
@@ -167,5 +218,81 @@ def draw_labels(histories: Mapping[str, Sequence[Tensor]]) -> Drawn:
     alt = (
         "Line plot of accuracy over epochs: with true labels both curves are near 1, with random "
         "labels the training accuracy rises and the test accuracy stays near 0.1."
+    )
+    return fig, caption, alt
+
+
+def _chain(loss: Tensor) -> list[Any]:
+    """Return the operations from the loss to the input, past those of the parameters."""
+    chain: list[Any] = []
+    operation: Any = loss.grad_fn
+    while operation is not None:
+        chain.append(operation)
+        sources = (source for source, _ in operation.next_functions if source is not None)
+        operation = next((source for source in sources if not _of_parameter(source)), None)
+    return chain
+
+
+def _of_parameter(operation: Any) -> bool:
+    """Return whether it is a parameter's operation, or the transposition of a parameter."""
+    return hasattr(operation, "variable") or operation.name().startswith("TBackward")
+
+
+def _node(ax: Any, x: float, y: float, text: str, colour: str, reached: bool) -> None:
+    style = "-" if reached else ":"
+    box = FancyBboxPatch((x - 0.62, y - 0.17), 1.24, 0.34, boxstyle="round,pad=0.03")
+    box.set(fill=reached, facecolor=to_rgba(colour, 0.2), edgecolor=colour, ls=style, lw=1.3)
+    ax.add_patch(box)
+    ax.text(x, y, text, ha="center", va="center", fontsize=10)
+
+
+def _arrow(ax: Any, start: tuple[float, float], end: tuple[float, float], reached: bool) -> None:
+    look = {"arrowstyle": "-|>", "color": INK, "ls": "-" if reached else ":", "shrinkA": 0}
+    ax.annotate("", end, start, arrowprops=look)
+
+
+def draw_cut(loss: Tensor, cut: Tensor, model: nn.Module) -> Drawn:
+    """Draw the autograd graph of a network, and which part of it a loss behind a cut reaches.
+
+    Args:
+        loss: of the intact network.
+        cut: the loss of the same network that is cut after its second layer.
+        model: the intact network.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    chain = _chain(loss)
+    reached = len(_chain(cut))
+    fig, ax = plt.subplots(figsize=(7.2, 5.6))
+    for i, operation in enumerate(chain):
+        on = i < reached
+        if i:
+            _arrow(ax, (0, -i + 0.8), (0, -i + 0.2), i < reached)
+        _node(ax, 0, -i, operation.name().removesuffix("Backward0"), "C0", on)
+        for source, _ in operation.next_functions:
+            if source is None or not _of_parameter(source):
+                continue
+            below = 0.0 if hasattr(source, "variable") else 0.5
+            _arrow(ax, (0.66, -i - below / 3), (1.2, -i - below), on)
+            if below:
+                _node(ax, 1.85, -i - below, "T", "C0", on)
+                _arrow(ax, (2.51, -i - below), (3.05, -i - below), on)
+                source = source.next_functions[0][0]
+            place = (3.7 if below else 1.85, -i - below)
+            _node(ax, *place, names[id(source.variable)], "C2", on)
+    ax.text(-0.15, -reached + 0.5, "None, once it is cut", color="C1", ha="right", va="center")
+    ax.plot((-2.6, 4.4), (-reached - 0.5, -reached - 0.5), "C1--", lw=1.5)
+    ax.text(4.4, -reached - 0.42, "cut: z.detach()", color="C1", ha="right", va="bottom")
+    ax.set(xlim=(-2.7, 4.5), ylim=(-len(chain) + 0.2, 0.4))
+    ax.axis("off")
+    ax.set_title("From the loss, a walk reaches no operation before the cut")
+    caption = (
+        "The operations of a network of three layers, from the loss to the first layer. Arrows are "
+        "next_functions. Green boxes are the parameters' AccumulateGrad; T transposes a weight. "
+        "With the cut, the dotted operations aren't in the graph of the loss."
+    )
+    alt = (
+        "A column of boxes from NllLoss over LogSoftmax, Addmm, Relu, Addmm and Relu to Addmm. "
+        "Each Addmm has arrows to a bias and, by way of T, to a weight. The first three boxes and "
+        "the last layer's parameters are solid, the others dotted; a dashed line marks the cut."
     )
     return fig, caption, alt

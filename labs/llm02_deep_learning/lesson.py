@@ -243,10 +243,9 @@ def one_backward_pass_finds_every_gradient(run: Run):
 # sum the gradient over every axis that broadcasting added or stretched. A picture below shows it.
 #
 # **Cross-entropy.** A classifier returns one number for each class, the **logits** $x$. The
-# **softmax** makes them probabilities, $p_i = e^{x_i} / \sum_j e^{x_j}$. The loss of an example is
-# $-\ln p_t$, where $t$ is its class. It is near 0 when the network is certain and right, and
-# $\ln 10 = 2.3$ when it guesses evenly among ten classes. A **batch** is several examples that are
-# computed together. Its loss is their mean.
+# **softmax** makes them probabilities, $p_i = e^{x_i} / \sum_j e^{x_j}$. The loss of an example of
+# class $t$ is $-\ln p_t$. It is near 0 when the network is certain and right, and $\ln 10 = 2.3$
+# when it guesses evenly among ten classes. A **batch** is several examples. Its loss is their mean.
 #
 # For the logits 2, 1, 0 the probabilities are 0.665, 0.245, 0.090. If the second class is right,
 # the loss is $-\ln 0.245 = 1.41$, and its gradient is 0.665, −0.755, 0.090. A step against it
@@ -328,8 +327,8 @@ class TensorValue(Value):
 
     def apply(self, name: str, *others: Any, **options: Any) -> "TensorValue":
         """Compute and record an operation. Plain inputs become leaves; options get no gradient."""
-        forward, vjp = OPERATIONS[name]
-        values = [x if isinstance(x, TensorValue) else TensorValue(x) for x in (self, *others)]
+        forward, vjp = self.operations[name]
+        values = [x if isinstance(x, TensorValue) else type(self)(x) for x in (self, *others)]
         tensors = [value.data for value in values]
         y = forward(*tensors, **options)
 
@@ -338,8 +337,9 @@ class TensorValue(Value):
             gradients = vjp(g, y, *tensors, **options)
             return [unbroadcast(of_a, a.shape) for of_a, a in zip(gradients, tensors, strict=True)]
 
-        return TensorValue(y, values, name, grad_fn)
+        return type(self)(y, values, name, grad_fn)
 
+    operations: Any = OPERATIONS  # LLM02+ has a subclass with more of them
     __add__: Any = partialmethod(apply, "add")
     __mul__: Any = partialmethod(apply, "mul")
     __matmul__: Any = partialmethod(apply, "matmul")

@@ -29,6 +29,10 @@ def _gelu(x: Any) -> Any:
     return F.gelu(x) if isinstance(x, Tensor) else x.gelu()
 
 
+def _log_softmax(x: Any) -> Any:
+    return x.log_softmax(-1) if isinstance(x, Tensor) else x.log_softmax()
+
+
 STEPS: dict[str, Callable[[Any, Any], Any]] = {  # each keeps values moderate
     "add": lambda a, b: a + b,
     "subtract": lambda a, b: a - b,
@@ -42,6 +46,7 @@ STEPS: dict[str, Callable[[Any, Any], Any]] = {  # each keeps values moderate
     "sigmoid": lambda a, _: a.sigmoid(),
     "relu": lambda a, _: a.relu(),
     "gelu": lambda a, _: _gelu(a),
+    "log-softmax": lambda a, b: _log_softmax(a + _FULL) * b.tanh(),
     "sum": lambda a, b: a.tanh().sum() * b.tanh(),
     "reshape": lambda a, _: (a + _FULL).reshape((4, 6)).relu().reshape((2, 3, 4)),
     "cross-entropy": lambda a, b: _loss(a + _FULL) * b,

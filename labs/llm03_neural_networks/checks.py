@@ -355,7 +355,7 @@ def _mistakes_of_dbias(g: Tensor) -> Mistakes:
 for _check in (
     deeper_checks.diagonal,
     deeper_checks.attention_by_einsum,
-    deeper_checks.truncated,
-    deeper_checks.loglog_slope,
+    deeper_checks.relu_step,
+    deeper_checks.intensity,
 ):
     checks.proves(_check.__name__)(_check)

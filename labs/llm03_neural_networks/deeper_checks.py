@@ -1,5 +1,6 @@
-"""Check the exercises of LLM03+ against PyTorch's operations, or exponents that are known."""
+"""Check the exercises of LLM03+ against PyTorch's operations, samples, and counts by hand."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,9 +30,20 @@ def diagonal(module: Any) -> None:
             got = implementation(x)
         except RuntimeError as error:
             raise Mistake(f"{name}: {error}; does it run over the end of the storage?") from error
+        name_mistake(got, _mistakes_of_diagonal(x))
         expect_close(got, torch.diagonal(x), name)
         if got.untyped_storage().data_ptr() != x.untyped_storage().data_ptr():
             raise Mistake("expected a view, got a copy: writing into a view changes x")
+
+
+def _mistakes_of_diagonal(x: Tensor) -> Mistakes:
+    if x.shape[0] != x.shape[1]:
+        return {}  # with one stride a longer axis may run over the end of the storage
+    both = "the next entry is a row further and a column further: add both strides"
+    return {
+        f"{both}; yours has the first alone": lambda: x.as_strided((len(x),), (x.stride(0),)),
+        f"{both}; yours has the second alone": lambda: x.as_strided((len(x),), (x.stride(1),)),
+    }
 
 
 def attention_by_einsum(module: Any) -> None:
@@ -76,83 +88,101 @@ def _mistakes_of_attention(q: Tensor, k: Tensor, v: Tensor) -> Mistakes:
     }
 
 
-def truncated(module: Any) -> None:
-    """Compare with a sum of outer products, for wide and tall matrices and every rank."""
-    implementation = module.truncated
-    for shape in ((4, 7), (7, 4), (5, 5)):
-        w = draw(*shape)
-        u, s, vt = torch.linalg.svd(w, full_matrices=False)
-        for k in (2, len(s), 0):
-            try:
-                got = implementation(w, k)
-            except (RuntimeError, IndexError, ValueError) as error:
-                message = f"w {shape}, k = {k}: {error}; is full_matrices=False missing?"
-                raise Mistake(message) from error
-            name_mistake(got, _mistakes_of_truncation(w, k) if k == 2 else {})
-            want = torch.einsum("ik,k,kj->ij", u[:, :k], s[:k], vt[:k])
-            expect_close(got, want, f"the {k} largest singular values of a {shape} matrix")
+def relu_step(module: Any) -> None:
+    """Compare with starts that are known, with the formula, and for equal inputs."""
+    implementation = module.relu_step
+    for name, arguments, mistakes in (
+        ("He: q = 1, r = 0.3, a = 2, c = 0, n = 512", (1.0, 0.3, 2.0, 0.0, 512), True),
+        ("q = 0.4, r = 0.1, a = 1/3, c = 1/3, n = 8", (0.4, 0.1, 1 / 3, 1 / 3, 8), True),
+        ("r = q: two equal inputs stay equal, ρ is 1", (0.5, 0.5, 2.0, 0.0, 512), False),
+        ("q = r = 1/5n is PyTorch's fixed point", (1 / 40, 1 / 40, 1 / 3, 1 / 3, 8), False),
+    ):
+        got = _pair(implementation(*arguments), name)
+        want = _relu_step(*arguments)
+        if mistakes:
+            name_mistake(got, _mistakes_of_step(*arguments))
+        if abs(got[0] - want[0]) > 1e-9:
+            raise Mistake(f"{name}: q' should be {want[0]:.4f}, got {got[0]:.4f}; q' = v/2")
+        if not abs(got[1] - want[1]) < 1e-9:
+            raise Mistake(f"{name}: r' should be {want[1]:.4f}, got {got[1]:.4f}")
 
 
-def _mistakes_of_truncation(w: Tensor, k: int) -> Mistakes:
-    u, s, vt = torch.linalg.svd(w, full_matrices=False)
-    last = len(s) - k
-    square = w.shape[0] == w.shape[1]
-    return {
-        "all singular values are in use: keep the first k": lambda: w,
-        "the k smallest are in use: torch sorts them, the largest first": lambda: (
-            u[:, last:] * s[last:] @ vt[last:]
+def _pair(got: Any, name: str) -> Tensor:
+    """Return two numbers as a tensor, (2,)."""
+    if not isinstance(got, tuple) or len(got) != 2:
+        raise Mistake(f"{name}: expected two numbers, q' and r', got {got!r:.60}")
+    if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in got):
+        raise Mistake(f"{name}: expected numbers from math, got {type(got[0]).__name__}")
+    return torch.tensor(got, dtype=torch.float64)
+
+
+def _relu_step(q: float, r: float, a: float, c: float, n: float, part: float = 0.5) -> Tensor:
+    """Return q and r after a layer whose ReLU keeps `part` of the mean square, (2,)."""
+    v = a * q + c / n
+    rho = (a * r + c / n) / v
+    kernel = math.sqrt(1 - rho**2) + (math.pi - math.acos(rho)) * rho
+    return torch.tensor([part * v, v * kernel / (2 * math.pi)], dtype=torch.float64)
+
+
+def _mistakes_of_step(q: float, r: float, a: float, c: float, n: int) -> Mistakes:
+    v, product = _relu_step(q, r, a, c, n, 1.0).tolist()
+
+    def pair(first: float, second: float) -> Callable[[], Tensor]:
+        return lambda: torch.tensor([first, second], dtype=torch.float64)
+
+    mistakes = {
+        "that is the step before the ReLU: it keeps half of v": pair(v, a * r + c / n),
+        "the ReLU keeps half of the mean square: q' is v/2": pair(v, product),
+        "v is v/2 already where r' needs it: keep v, the variance before the ReLU": pair(
+            v / 2, product / 2
         ),
-        "are the singular values missing? Scale each column of U by its own": lambda: (
-            u[:, :k] @ vt[:k]
-        ),
-        "torch returns Vᵀ, not V: its first k rows are the directions": lambda: (
-            u[:, :k] * s[:k] @ vt.T[:k] if square else w
-        ),
-        "the k largest are left out, not kept": lambda: w - u[:, :k] * s[:k] @ vt[:k],
+        "r' is halved like q': for r' use the formula with ρ": pair(v / 2, (a * r + c / n) / 2),
+        "expected r', the product of two inputs, got the correlation": pair(v / 2, product / v),
+        "q' and r' have changed places": pair(product, v / 2),
+        "the kernel is divided by π, not by 2π": pair(v / 2, 2 * product),
     }
+    if c:
+        none = (a * q / 2, _relu_step(q, r, a, 0, 1)[1].item())
+        mistakes["the biases are missing: both v and the covariance contain c/n"] = pair(*none)
+        mistakes["the bias is the same for both inputs: it adds c/n to the covariance, too"] = pair(
+            v / 2, _without_common_bias(q, r, a, c, n)
+        )
+        whole = _relu_step(q, r, a, c, 1).tolist()
+        mistakes["the variance of a bias is c/n, not c"] = pair(*whole)
+    return mistakes
 
 
-def loglog_slope(module: Any) -> None:
-    """Compare with power laws, whose exponent is known, and with a fit to points off a line."""
-    implementation = module.loglog_slope
-    xs = [1.0, 2.0, 4.0, 16.0]
-    for exponent in (3.0, 0.5, -1.0, 0.0):
-        got = implementation(xs, [5 * x**exponent for x in xs])
-        if isinstance(got, Tensor) and got.dim() == 0:
-            raise Mistake("expected a number, got a tensor: .item() makes one of it")
+def _without_common_bias(q: float, r: float, a: float, c: float, n: int) -> float:
+    """Return r' if the two inputs had separate biases."""
+    v = a * q + c / n
+    rho = a * r / v
+    kernel = math.sqrt(1 - rho**2) + (math.pi - math.acos(rho)) * rho
+    return v * kernel / (2 * math.pi)
+
+
+def intensity(module: Any) -> None:
+    """Compare with counts by hand, for shapes whose numbers differ."""
+    implementation = module.intensity
+    for shape, size in (((2, 3, 5), 4), ((1, 64, 64), 2), ((7, 4, 1), 8)):
+        b, n, m = shape
+        name = f"B = {b}, n = {n}, m = {m}, {size} bytes a number"
+        got = implementation(shape, size)
         if not isinstance(got, int | float) or isinstance(got, bool):
-            raise Mistake(f"expected a number, got {type(got).__name__}")
-        _check_slope(got, exponent, xs)
-    xs = [10.0, 20.0, 30.0]
-    ys = [1.0, 9.0, 10.0]
-    got = implementation(xs, ys)
-    u = torch.tensor(xs, dtype=torch.float64).log()
-    v = torch.tensor(ys, dtype=torch.float64).log()
-    ends = ((v[-1] - v[0]) / (u[-1] - u[0])).item()
-    if abs(got - ends) < 1e-6:
-        raise Mistake("that is the slope between the first and the last point: fit all of them")
-    origin = ((u * v).sum() / u.square().sum()).item()
-    if abs(got - origin) < 1e-6:
-        raise Mistake("that is a line through the origin: subtract the means first")
-    du = u - u.mean()
-    want = ((du * (v - v.mean())).sum() / du.square().sum()).item()
-    if not abs(got - want) < 1e-8:
-        raise Mistake(f"expected {want:.4f} for points off a line, got {got:.4f}")
-
-
-def _check_slope(got: float, exponent: float, xs: list[float]) -> None:
-    """Check the slope of an exact power law, 5·xᵖ."""
-    if abs(got - exponent) < 1e-8:
-        return
-    x = torch.tensor(xs, dtype=torch.float64)
-    y = 5 * x**exponent
-    means = (x - x.mean()).square().sum()
-    plain = ((x - x.mean()) * (y - y.mean())).sum() / means
-    half = ((x - x.mean()) * (y.log() - y.log().mean())).sum() / means
-    if abs(got - plain) < 1e-6:
-        raise Mistake("that is the slope on plain axes: take the logarithms first")
-    if abs(got - half) < 1e-6:
-        raise Mistake("only y is logarithmic: take the logarithm of x, too")
-    if exponent and abs(got - 1 / exponent) < 1e-6:
-        raise Mistake("x and y have changed places: the slope is Δ ln y over Δ ln x")
-    raise Mistake(f"expected the slope {exponent} for y = 5·x^{exponent:g}, got {got:.4f}")
+            raise Mistake(f"expected a number for {name}, got {type(got).__name__}")
+        flops = 2 * b * n * m
+        count = b * n + n * m + b * m
+        want = flops / (size * count)
+        for message, wrong in {
+            "a product needs a multiplication and an addition: 2Bnm FLOPs": want / 2,
+            "that is per number: a number has `size` bytes": want * size,
+            "x must be read, too": flops / (size * (n * m + b * m)),
+            "y must be written, too": flops / (size * (b * n + n * m)),
+            "only w is counted: x is read and y is written, too": flops / (size * n * m),
+            "bytes per FLOP: intensity is FLOPs per byte": 1 / want,
+            "the bytes are multiplied, but the arrays lie beside each other: add them": flops
+            / (size * (b * n) * (n * m) * (b * m)),
+        }.items():
+            if math.isclose(got, wrong, rel_tol=1e-9):
+                raise Mistake(message)
+        if not math.isclose(got, want, rel_tol=1e-9):
+            raise Mistake(f"expected {flops} FLOPs ÷ {size * count} bytes = {want:.4g} for {name}")

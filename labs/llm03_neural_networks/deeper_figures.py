@@ -3,8 +3,11 @@
 Each function returns a figure, its caption and a text for readers who can't see it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from labs.llm03_neural_networks.costs import rounded
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -86,7 +89,8 @@ def singular_values(
     shares.axhline(80, color="C6", lw=1, ls=":")
     shares.set(xlabel="k, singular values in use", ylabel="test accuracy (%)", ylim=(0, 100))
     shares.set_xticks([0, 3, 6, 9])
-    shares.set_title("Five of nine read most digits", fontsize=11)
+    five = 100 * min(share[5] for share in by_rank)
+    shares.set_title(f"Five of nine read at least {math.floor(five)} %", fontsize=11)
     caption = (
         "Left: singular values of the centred rows, at the start and trained. Right: accuracy "
         "with the k largest of them, three seeds."
@@ -122,7 +126,7 @@ def histograms(samples: Mapping[str, Sequence[Tensor]]) -> Drawn:
     return fig, caption, alt
 
 
-def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs]) -> Drawn:
+def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs], seed: int) -> Drawn:
     """Draw RMS, and spread relative to RMS, over the layers: points measured, lines theory."""
     fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.0))
     depth = len(next(iter(measured.values())))
@@ -134,7 +138,10 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs]) -> Draw
             for ax, values in zip(axes, (rms, share), strict=True):
                 ax.semilogy(layers, values, f"C{i}{look}", ms=9 - 2 * i)
         end = expected[start][-1][0]
-        axes[0].text(depth + 0.8, end, start.replace(", ", ",\n"), color=f"C{i}", va="center")
+        bare = "," in start  # its label has two lines, and its curve ends lowest
+        name = start.replace(", ", ",\n")
+        va = "bottom" if bare else "center"
+        axes[0].text(depth + 0.8, end, name, color=f"C{i}", va=va)
     axes[1].text(depth, 0.5, "the others", ha="right", va="bottom")
     axes[1].text(depth - 8, 3e-5, "PyTorch", color="C2", ha="right")
     axes[0].set(xlabel="layer", ylabel="RMS", title="size of the numbers")
@@ -144,8 +151,8 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs]) -> Draw
     axes[0].set_xlim(0, depth + 12)
     fig.suptitle("PyTorch's biases keep a size, and drown what distinguishes inputs", fontsize=12)
     caption = (
-        "20 ReLU layers. Points: measured; lines: theory. On the right, three starts have the "
-        "same values."
+        f"20 ReLU layers. Points: measured, with seed {seed}; lines: theory. On the right, three "
+        "starts have the same values."
     )
     alt = (
         "Two plots over 20 layers on log axes, the RMS of the activations and their spread "
@@ -189,12 +196,21 @@ def roofline(
         inputs: the number of inputs of each point.
     """
     fig, ax = plt.subplots()
+    gains = []
     for i, (name, (xs, rates, peak, bandwidth)) in enumerate(curves.items()):
+        gains.append(f"{rounded(rates[-1] / rates[0])} in {name}")
         reach = np.geomspace(min(xs) / 1.5, max(xs) * 1.5, 200)
         roof = np.minimum(peak, reach * bandwidth) / 1e9
         ax.loglog(reach, roof, f"C{i}-", lw=1.5)
         ax.loglog(xs, [rate / 1e9 for rate in rates], f"C{i}o")
         ax.text(reach[-1], peak / 1e9 * 1.2, f"peak, {name}", color=f"C{i}", ha="right")
+        corner = peak / bandwidth
+        ax.plot(corner, peak / 1e9, f"C{i}s", ms=6, mfc="none")
+        if not i:
+            ax.text(corner, peak / 1e9 * 1.2, "corner", color=f"C{i}", ha="right")
+            start = (xs[0] * corner) ** 0.5  # halfway up the slope
+            place = (start / 1.3, start * bandwidth / 0.9e9)
+            ax.text(*place, "bandwidth", color=f"C{i}", ha="right", va="bottom")
         for at in (0, 4, len(inputs) - 1):
             label = f"{inputs[at]:,} input{'s' if inputs[at] > 1 else ''}"
             if not i:
@@ -202,13 +218,13 @@ def roofline(
     lowest = min(min(rates) for _, rates, _, _ in curves.values()) / 1e9
     highest = max(peak for _, _, peak, _ in curves.values()) / 1e9
     ax.set(xlabel="intensity (FLOPs per byte)", ylabel="GFLOP/s", ylim=(lowest / 3, highest * 2))
-    ax.set_title("More inputs raise the rate, up to the machine's peak")
+    ax.set_title(f"Rate with {inputs[-1]:,} inputs ÷ rate with one: {', '.join(gains)}")
     caption = (
         "One square matrix with 1 to 1,024 inputs. Lines: the roof, measured by separate "
-        "products and reads."
+        "products and reads. A square marks its corner."
     )
     alt = (
-        "Points of GFLOP/s over FLOPs per byte on log axes, along a line that rises and then "
-        "is flat."
+        "Points of GFLOP/s over FLOPs per byte on log axes, beside a roof that rises as a line "
+        "named bandwidth to a corner and is flat from there, at the peak."
     )
     return fig, caption, alt

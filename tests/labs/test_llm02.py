@@ -4,9 +4,10 @@ import math
 import random
 from itertools import pairwise
 
-from labs.llm02_deep_learning import boundary, data, deeper, figures, operations, view_data
+from labs.llm02_deep_learning import boundary, data, deeper, depth, figures, operations, view_data
 from labs.llm02_deep_learning import lesson as lab
 from labs.llm02_deep_learning.random_graphs import STEPS, follow, random_graph
+from labs.llm03_neural_networks.deeper import theory
 
 import pytest
 import torch
@@ -44,28 +45,28 @@ def test_the_gradient_of_a_number_that_is_never_used_is_zero(source, result):
 def test_each_step_of_the_graphs_has_the_gradient_of_pytorch(step):
     for shapes in (((), (2, 1, 4)), ((3, 1), (4,)), ((2, 3, 4), (1, 1, 1))):
         tensors = [randn(*shape, seed=i).requires_grad_() for i, shape in enumerate(shapes)]
-        values = [lab.TensorValue(x.detach()) for x in tensors]
+        values = [deeper.RichValue(x.detach()) for x in tensors]
         for leaves in (values, tensors):
             follow([(step, 0, 1), (step, 2, 2)], leaves).backward()
         for value, x in zip(values, tensors, strict=True):
             torch.testing.assert_close(value.grad, x.grad, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("operation", sorted(lab.OPERATIONS))
+@pytest.mark.parametrize("operation", sorted(deeper.RichValue.operations))
 def test_the_comparison_with_pytorch_notices_a_wrong_rule(operation, monkeypatch):
-    compute, vjp = lab.OPERATIONS[operation]
+    compute, vjp = deeper.RichValue.operations[operation]
 
     def wrong(*inputs, **options):
         first, *others = vjp(*inputs, **options)
         return (1.01 * first, *others)
 
-    monkeypatch.setitem(lab.OPERATIONS, operation, (compute, wrong))
+    monkeypatch.setitem(deeper.RichValue.operations, operation, (compute, wrong))
     chance = random.Random(0)
     worst = 0.0
     for _ in range(20):
         shapes, steps = random_graph(chance)
         tensors = [randn(*shape, seed=i).requires_grad_() for i, shape in enumerate(shapes)]
-        values = [lab.TensorValue(x.detach()) for x in tensors]
+        values = [deeper.RichValue(x.detach()) for x in tensors]
         follow(steps, values).backward()
         follow(steps, tensors).backward()
         for value, x in zip(values, tensors, strict=True):
@@ -145,7 +146,7 @@ def test_a_graph_of_ten_thousand_operations_needs_no_recursion():
 
 
 def test_plain_numbers_and_tensors_take_part_and_keep_the_dtype():
-    x = lab.TensorValue(randn(3))
+    x = deeper.RichValue(randn(3))
     y = (x * 2.0 + torch.ones(2, 3, dtype=torch.float64)) ** 2
     assert y.data.dtype == torch.float64
     y.sum().backward()
@@ -165,6 +166,23 @@ def test_gelu_has_the_gradient_of_pytorch():
 def test_log_softmax_equals_the_library_for_any_number_of_axes(shape):
     x = 300 * randn(*shape)
     torch.testing.assert_close(deeper.log_softmax(x), x.log_softmax(-1), rtol=0, atol=1e-9)
+
+
+def test_the_deeper_part_leaves_the_engine_of_the_lesson_as_it_is():
+    assert len(lab.OPERATIONS) == 9
+    assert not hasattr(lab.TensorValue, "exp")
+    result = deeper.RichValue(randn(3)) + 1.0
+    assert isinstance(result, deeper.RichValue)
+    assert type(lab.TensorValue(randn(3)) + 1.0) is lab.TensorValue
+
+
+def test_the_gradients_of_a_log_softmax_are_those_of_the_text():
+    y = torch.tensor([2.0, 1, 0]).log_softmax(-1)
+    for g, want in (([0, -1, 0], [0.665, -0.755, 0.090]), ([1, 0, 0], [0.335, -0.245, -0.090])):
+        got = deeper.log_softmax_vjp(torch.tensor(g, dtype=torch.float32), y)
+        assert got.tolist() == pytest.approx(want, abs=6e-4)
+    got = deeper.log_softmax(torch.tensor([1000.0, 999.0]))
+    assert got.tolist() == pytest.approx([-0.31, -1.31], abs=5e-3)
 
 
 def test_the_engine_trains_the_same_network_as_pytorch():
@@ -274,9 +292,47 @@ def test_the_error_of_a_large_step_is_the_term_of_taylor():
     assert abs(error / (steps**2 / 6) - 1) < 1e-3
 
 
+def test_the_steps_of_the_table_have_the_errors_of_the_text():
+    eps = 2.0**-52
+    for h, bend, rounding in (
+        (1e-3, 1.7e-7, 1.1e-13),
+        (1e-5, 1.7e-11, 1.1e-11),
+        (1e-9, 1.7e-19, 1.1e-7),
+    ):
+        assert h**2 / 6 == pytest.approx(bend, rel=0.03)
+        assert eps / (2 * h) == pytest.approx(rounding, rel=0.03)
+
+
+def test_the_median_rounding_error_is_a_fifth_of_the_worst_one():
+    x = torch.arange(512, 1536, dtype=torch.float64) / 1024
+    h = 2.0**-40
+    exact = (2 * math.sinh(h) / (2 * h)) * x.exp()
+    slope = ((x + h).exp() - (x - h).exp()) / (2 * h)
+    r = ((slope - exact).abs() / (2.0**-52 * exact / (2 * h))).median()
+    assert 0.21 / 1.5 < r < 0.21 * 1.5
+
+
+def test_layers_of_centred_sigmoids_with_gain_4_compute_what_layers_of_tanh_do():
+    z = centred = randn(5, 30)
+    for seed in range(1, 6):
+        w = randn(30, 30, seed=seed) / 30**0.5
+        z = z.tanh() @ w
+        centred = ((2 * centred).sigmoid() - 0.5) @ (4 * w) / 2  # half of what it computes
+    torch.testing.assert_close(centred, z)
+
+
+def test_kahan_loses_nothing_in_the_example_of_the_text_and_in_long_sums():
+    start = torch.tensor(2.0**24)
+    assert deeper.kahan_sum(start, torch.ones(1001)) == 2.0**24 + 1001 - 1001 % 2
+    steps = torch.full((1000,), 0.001, dtype=torch.bfloat16)
+    got = deeper.kahan_sum(torch.full((), 2.0, dtype=torch.bfloat16), steps)
+    assert abs(got.item() - 3) <= 0.07  # (2u + n·u²)·Σ|x|, u = 2⁻⁸
+    assert torch.equal(start, torch.tensor(2.0**24))
+
+
 def test_gradients_by_layer_equal_pytorch_for_the_same_weights():
     torch.manual_seed(0)
-    sizes = deeper.gradients_by_layer("sigmoid", 4, 8)
+    sizes = depth.gradients_by_layer("sigmoid", 4, 8)
     torch.manual_seed(0)
     weights = [w.data.requires_grad_() for w in lab.MLP(*[8] * 5, activation="sigmoid").weights]
     y = torch.randn(64, 8)
@@ -287,25 +343,26 @@ def test_gradients_by_layer_equal_pytorch_for_the_same_weights():
     assert sizes == pytest.approx(wants, rel=1e-4)
 
 
-def test_the_signal_of_a_wide_relu_network_shrinks_as_the_theory_says():
+def test_the_spread_of_a_wide_relu_network_shrinks_as_llm03_computes():
     torch.manual_seed(0)
-    spreads = deeper.spreads_by_layer("ReLU", 8, 1024)
-    assert spreads[-1] == pytest.approx(deeper.relu_spread(7), rel=0.1)
+    spreads = depth.spreads_by_layer("ReLU", 8, 1024)
+    rms, spread = theory(2, 0, 1024)[6]
+    assert spreads[-1] == pytest.approx(spread / rms, rel=0.1)
 
 
 def test_squared_sizes_in_a_relu_network_spread_as_the_text_says():
-    depth = 20
+    layers = 20
     width = 64
     logs = []
     for seed in range(200):
         torch.manual_seed(seed)
         g = torch.randn(1, width, dtype=torch.float64)
         start = g.square().sum()
-        for _ in range(depth):
+        for _ in range(layers):
             g = (g * torch.randint(2, g.shape)) @ torch.randn(width, width).double() / width**0.5
             g = g * math.sqrt(2)
         logs.append(math.log(g.square().sum() / start))
-    assert 0.8 < torch.tensor(logs).std() / math.sqrt(5 * depth / width) < 1.3
+    assert 0.8 < torch.tensor(logs).std() / math.sqrt(5 * layers / width) < 1.3
 
 
 def test_stochastic_rounding_is_right_on_average():

@@ -104,6 +104,16 @@ def test_theory_ends_at_the_values_of_the_text():
     assert rms["PyTorch"] == pytest.approx(1 / math.sqrt(5 * n), rel=1e-6)
 
 
+def test_the_table_of_the_text_is_the_theory():
+    he = lab.theory(2, 0, 512)
+    default = lab.theory(1 / 3, 1 / 3, 512)
+    layers = (1, 5, 6, 19, 20)
+    assert [f"{he[i - 1][1]:.2f}" for i in layers] == ["0.83", "0.51", "0.47", "0.24", "0.23"]
+    assert [f"{default[i - 1][0]:.2g}" for i in layers] == ["0.41", "0.023", *3 * ["0.02"]]
+    spreads = [f"{default[i - 1][1]:.3g}" for i in layers]
+    assert spreads == ["0.337", "0.0063", "0.00252", "2.18e-08", "8.89e-09"]
+
+
 def test_a_layer_loses_five_sixths_of_the_squared_spread_once_inputs_are_similar():
     spreads = [spread for _, spread in lab.theory(1 / 3, 1 / 3, 512)]
     assert (spreads[-1] / spreads[-2]) ** 2 == pytest.approx(1 / 6, rel=0.02)

@@ -5,10 +5,6 @@ from labs.llm02_deep_learning import deeper
 import torch
 
 
-def in_one_go(start, steps):
-    return start + steps.sum()
-
-
 def log_of_the_softmax(x):
     return x.softmax(-1).log()
 
@@ -45,24 +41,50 @@ def in_place(x):
     return x - x.exp().sum(-1, keepdim=True).log()
 
 
-def every_step_lost(start, steps):
-    for step in steps:
-        start = start + step
-    return start
+def passes_g_on(g, _y):
+    return g
 
 
-def in_float32(start, steps):
-    return start.float() + steps.float().sum()
+def own_output_forgotten(g, y):
+    return deeper.log_softmax_vjp(g, y) - g
 
 
-def without_the_start(start, steps):
-    return deeper.kahan_sum(torch.zeros_like(start), steps)
+def plus_for_minus(g, y):
+    return 2 * g - deeper.log_softmax_vjp(g, y)
 
 
-def into_the_start(start, steps):
-    total = deeper.kahan_sum(start, steps)
-    start += total - start
-    return total
+def elementwise(g, y):
+    return g - y.exp() * g
+
+
+def y_for_p(g, y):
+    return g - y * g.sum(-1, keepdim=True)
+
+
+def sums_the_first_axis(g, y):
+    return g - y.exp() * g.sum(0, keepdim=True)
+
+
+def as_for_the_cross_entropy(g, y):
+    return g - y.exp()
+
+
+def vjp_without_keepdim(g, y):
+    return g - y.exp() * g.sum(-1)
+
+
+def vjp_of_the_softmax(g, y):
+    p = y.exp()
+    return p * (g - (p * g).sum(-1, keepdim=True))
+
+
+def sums_the_second_axis(g, y):
+    return g - y.exp() * g.sum(1, keepdim=True)
+
+
+def changes_g(g, y):
+    g -= y.exp() * g.sum(-1, keepdim=True)
+    return g
 
 
 def trainable(module):
@@ -153,11 +175,17 @@ WRONG = [
     ("log_softmax", without_keepdim_in_the_rows, "keepdim=True"),
     ("log_softmax", forgot_the_sum, "but log Σeˣ isn't"),
     ("log_softmax", in_place, "changed its input"),
-    ("kahan_sum", every_step_lost, "every step was lost"),
-    ("kahan_sum", in_float32, "expected dtype"),
-    ("kahan_sum", without_the_start, "the steps alone"),
-    ("kahan_sum", in_one_go, "summed in one go"),
-    ("kahan_sum", into_the_start, "changed `start`"),
+    ("log_softmax_vjp", passes_g_on, "that is g itself"),
+    ("log_softmax_vjp", own_output_forgotten, "own y is missing"),
+    ("log_softmax_vjp", plus_for_minus, "the sign is wrong"),
+    ("log_softmax_vjp", elementwise, "multiplied by its own p"),
+    ("log_softmax_vjp", y_for_p, "y is the logarithm of p"),
+    ("log_softmax_vjp", sums_the_first_axis, "the sum runs over the first axis"),
+    ("log_softmax_vjp", as_for_the_cross_entropy, "Σg isn't 1 in general"),
+    ("log_softmax_vjp", vjp_without_keepdim, "is keepdim=True missing"),
+    ("log_softmax_vjp", vjp_of_the_softmax, "the VJP of the softmax"),
+    ("log_softmax_vjp", sums_the_second_axis, "a separate sum of g|the last axis, -1"),
+    ("log_softmax_vjp", changes_g, "changed g"),
     ("unreached", by_grad, "an earlier backward prove nothing|only the unused layer"),
     ("unreached", by_going_backward, "your function went backward"),
     ("unreached", spends_the_graph, "the graph is used up"),

@@ -45,57 +45,66 @@ def without_softmax(q, k, v):
     return torch.einsum("bhqk,bkhd->bqhd", scores, v)
 
 
-def everything(w, _k):
-    return w
+def before_the_relu(q, r, a, c, n):
+    return a * q + c / n, a * r + c / n
 
 
-def without_the_singular_values(w, k):
-    u, _, vt = torch.linalg.svd(w, full_matrices=False)
-    return u[:, :k] @ vt[:k]
+def without_the_half(q, r, a, c, n):
+    half, product = lab.relu_step(q, r, a, c, n)
+    return 2 * half, product
 
 
-def the_smallest(w, k):
-    u, s, vt = torch.linalg.svd(w, full_matrices=False)
-    last = len(s) - k
-    return u[:, last:] * s[last:] @ vt[last:]
+def v_halved_too_early(q, r, a, c, n):
+    half, product = lab.relu_step(q, r, a, c, n)
+    return half, product / 2
 
 
-def full_matrices(w, k):
-    u, s, vt = torch.linalg.svd(w)
-    return (u * s)[:, :k] @ vt[:k]
+def without_biases(q, r, a, _c, n):
+    return lab.relu_step(q, r, a, 0, n)
 
 
-def logs(values):
-    return [math.log(value) for value in values]
+def bias_in_the_variance_alone(q, r, a, c, n):
+    v = a * q + c / n
+    rho = a * r / v
+    kernel = math.sqrt(1 - rho**2) + (math.pi - math.acos(rho)) * rho
+    return v / 2, v * kernel / (2 * math.pi)
 
 
-def slope(u, v):
-    """Return the slope of a fitted line."""
-    mean_u = sum(u) / len(u)
-    mean_v = sum(v) / len(v)
-    products = sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v, strict=True))
-    return products / sum((a - mean_u) ** 2 for a in u)
+def bias_of_variance_c(q, r, a, c, _n):
+    return lab.relu_step(q, r, a, c, 1)
 
 
-def on_plain_axes(xs, ys):
-    return slope(xs, ys)
+def a_covariance_for_rho(q, r, a, c, n):
+    return lab.relu_step(q, r, a, c, n)[0], (a * r + c / n) / 2
 
 
-def only_y_logarithmic(xs, ys):
-    return slope(xs, logs(ys))
+def as_tensors(q, r, a, c, n):
+    return tuple(torch.tensor(x) for x in lab.relu_step(q, r, a, c, n))
 
 
-def from_end_to_end(xs, ys):
-    return math.log(ys[-1] / ys[0]) / math.log(xs[-1] / xs[0])
+def as_a_list(q, r, a, c, n):
+    return list(lab.relu_step(q, r, a, c, n))
 
 
-def axes_changed(xs, ys):
-    u = logs(ys)
-    return slope(u, logs(xs)) if len(set(u)) > 1 else 0.0
+def one_flop_each(shape, size):
+    return lab.intensity(shape, size) / 2
 
 
-def as_a_tensor(xs, ys):
-    return torch.tensor(lab.loglog_slope(xs, ys))
+def per_number(shape, _size):
+    return lab.intensity(shape, 1)
+
+
+def without_the_result(shape, size):
+    b, n, m = shape
+    return 2 * b * n * m / (size * (b * n + m * n))
+
+
+def weights_alone(shape, size):
+    return 2 * shape[0] / size
+
+
+def bytes_per_flop(shape, size):
+    return 1 / lab.intensity(shape, size)
 
 
 WRONG = [
@@ -103,7 +112,7 @@ WRONG = [
     ("diagonal", offset_forgotten, "a slice with an offset"),
     ("diagonal", as_long_as_there_are_rows, "as long as the shorter axis|end of the storage"),
     ("diagonal", returns_a_copy, "got a copy"),
-    ("diagonal", one_stride_is_enough, "a square"),
+    ("diagonal", one_stride_is_enough, "add both strides"),
     ("attention_by_einsum", attention(scale=1.0), "division by √D missing"),
     ("attention_by_einsum", attention(scale=0.25), "divided by D, not by √D"),
     ("attention_by_einsum", attention(axis=-2), "run over the queries"),
@@ -113,13 +122,18 @@ WRONG = [
     ("attention_by_einsum", attention(scores="bthd,bthd->bht"), "share a letter for T"),
     ("attention_by_einsum", one_weight_for_all_heads, "all heads share one weight"),
     ("attention_by_einsum", without_softmax, "is the softmax missing"),
-    ("truncated", everything, "all singular values are in use"),
-    ("truncated", without_the_singular_values, "are the singular values missing"),
-    ("truncated", the_smallest, "the k smallest are in use"),
-    ("truncated", full_matrices, "is full_matrices=False missing"),
-    ("loglog_slope", on_plain_axes, "the slope on plain axes"),
-    ("loglog_slope", only_y_logarithmic, "only y is logarithmic"),
-    ("loglog_slope", from_end_to_end, "between the first and the last point"),
-    ("loglog_slope", axes_changed, "x and y have changed places"),
-    ("loglog_slope", as_a_tensor, "got a tensor"),
+    ("relu_step", before_the_relu, "the step before the ReLU"),
+    ("relu_step", without_the_half, "q' is v/2"),
+    ("relu_step", v_halved_too_early, "v is v/2 already"),
+    ("relu_step", without_biases, "the biases are missing"),
+    ("relu_step", bias_in_the_variance_alone, "the same for both inputs"),
+    ("relu_step", bias_of_variance_c, "is c/n, not c"),
+    ("relu_step", a_covariance_for_rho, "r' is halved like q'"),
+    ("relu_step", as_tensors, "expected numbers from math"),
+    ("relu_step", as_a_list, "expected two numbers"),
+    ("intensity", one_flop_each, "a multiplication and an addition"),
+    ("intensity", per_number, "that is per number"),
+    ("intensity", without_the_result, "y must be written"),
+    ("intensity", weights_alone, "only w is counted"),
+    ("intensity", bytes_per_flop, "FLOPs per byte"),
 ]
