@@ -5,27 +5,54 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
 
 
-def write(
-    folder: Path, state: dict[str, Tensor], base: str, rank: int, alpha: float, targets: list[str]
-) -> None:
-    """Write an adapter; `base` is the name or path of the model that it belongs to."""
+def write(folder: Path, model: Any, layers: dict[str, Any], state: dict[str, Tensor]) -> None:
+    """Write an adapter: its layers by name, and their numbers.
+
+    Raises:
+        TypeError: for layers with more numbers than A and B, such as DoRA's.
+    """
+    layer = next(iter(layers.values()))
+    if len(list(layer.parameters(recurse=False))) > 2:
+        raise TypeError("this format has A and B only; DoRA's sizes would be lost")
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
-        "r": rank,
-        "lora_alpha": alpha,
-        "target_modules": targets,
+        "base_model_name_or_path": model.config.name_or_path,
+        "r": layer.rank,
+        "lora_alpha": layer.alpha,
+        "target_modules": sorted({name.split(".")[-1] for name in layers}),
     }
     folder.mkdir(exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
     safetensors.torch.save_file(state, folder / TENSORS)
+
+
+@torch.no_grad()
+def put(state: dict[str, Tensor], layers: dict[str, Any]) -> None:
+    """Copy an adapter's numbers into layers, in place.
+
+    Raises:
+        ValueError: if names or shapes differ, or a layer is merged; then nothing has changed.
+    """
+    targets = {
+        f"base_model.model.{name}.lora_{letter}.weight": weight
+        for name, layer in layers.items()
+        for letter, weight in (("A", layer.A), ("B", layer.B))
+    }
+    shapes = {key: tensor.shape for key, tensor in state.items()}
+    if {key: weight.shape for key, weight in targets.items()} != shapes:
+        raise ValueError("this adapter has other layers, or another rank, than the model's")
+    if any(layer.merged for layer in layers.values()):
+        raise ValueError("the model's adapter is merged: unmerge it first")
+    for key, weight in targets.items():
+        weight.copy_(state[key])
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from labs.llm07_lora.models import ALL, QV
+from labs.llm07_lora.models import ALL, ATTENTION, MLP, QV
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,14 @@ ARMS = {
     "r = 4": Arm(1e-2, ALL, 4),
     "r = 16": Arm(5e-3, ALL, 16),
     "r = 8, q and v": Arm(1e-2, QV, 8),
+    "r = 2, attention": Arm(2e-2, ATTENTION, 2),
+    "r = 1, MLP": Arm(2e-2, MLP, 1),
     "full": Arm(2e-3),
     "from scratch": Arm(8e-3, pretrained=False),
 }
+LADDER = ("r = 1", "r = 4", "r = 16")  # adapters in all linear layers
+DORA_RATE = 1e-2  # of rank 4
+SIZES_RATE = 4e-2  # of DoRA's sizes alone
 
 
 def adapter_ranks() -> dict[str, int]:

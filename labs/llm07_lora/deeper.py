@@ -1,40 +1,42 @@
 # %% [markdown]
 # # LLM07+ · LoRA, deeper
-# The first step of α, places for adapters, the rank of an update, forgetting, QLoRA and DoRA.
+# The first step of α, places for adapters, the rank of an update, forgetting, QLoRA, DoRA, merging.
 #
 # **You will be able to** predict the first step of an adapter; compare places and ranks fairly;
-# measure the rank of full fine-tuning's update; train an adapter on a base of 4 bits; write DoRA
-# and prove it equal to peft's. **Builds on** LLM07.
-# **Takes** 30 minutes to read and a minute to run (`tiny`, 2 cores).
+# measure the rank of full fine-tuning's update, what is forgotten at equal learning, and what a
+# merge loses; train an adapter on a base of 4 bits; write DoRA and prove it equal to peft's.
+# **Builds on** LLM07. **Takes** 35 minutes to read and 90 seconds to run (`tiny`, 2 cores).
 
 # %% Imports
 import copy
 import math
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import product
 from statistics import mean, median
 from typing import Any
 
-from labs.kit import Lab, Run, assets, seconds_paired, tolerance
+from labs.kit import Lab, Run, assets, on_one_thread, seconds_paired, tolerance
 from labs.kit.measure import peak_bytes
 from labs.llm07_lora import deeper_figures, plays, training
-from labs.llm07_lora.arms import ARMS, Arm, adapter_ranks
+from labs.llm07_lora.arms import ARMS, DORA_RATE, LADDER, SIZES_RATE, Arm, adapter_ranks
+from labs.llm07_lora.forgetting import forgotten, own_text, partial_learning, scale_that_gains
 from labs.llm07_lora.lesson import (
     LoraLinear,
     adapter_state,
     adapters,
     insert,
-    low_rank,
     swap,
 )
 from labs.llm07_lora.models import ALL, glass, in_float64, randomize, smollm2, take_out
+from labs.llm07_lora.updates import cut, rounding, scaled, shrink, squares_in_8, stored
 
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from torch import Tensor, nn
 
-lab = Lab("LLM07+")
+lab = Lab("LLM07+", product=(256, 128))  # most trainings are glass's: 4 rows of 64, d = 128
 lab.argument("--model", help="a Llama-like chat model instead of SmolLM2: a folder, or a hub id")
 lab.before_run(assets.check_model)
 
@@ -45,8 +47,9 @@ lab.before_run(assets.check_model)
 #
 # $$\Delta W = -s\,\eta\,\text{sign}(G A^\top)\,A$$
 #
-# So twice the $\alpha$ is the same as twice the rate. Under plain gradient descent, $s$ counts
-# twice: once in the gradient of $B$ and once in the product.
+# So twice the $\alpha$ is the same as twice the rate. Plain gradient descent gives
+# $\Delta W = -s^2\,\eta\,G A^\top A$. Here $s$ counts twice: once in the gradient of $B$, and once
+# in the product $s B A$.
 #
 # Why divide $\alpha$ by $r$? Take a single token $x$, and let $g = \partial L/\partial h$ be the
 # gradient at the layer's output, so $G = g x^\top$. With $a_k$ for row $k$ of $A$, the entry
@@ -56,8 +59,8 @@ lab.before_run(assets.check_model)
 # $$-s\,\eta\,\text{sign}(g_i) \sum_{k=1}^{r} |a_k \cdot x|$$
 #
 # All $r$ terms have the same sign. At fixed $s$ the change grows like $r$. At fixed $\alpha$ it
-# doesn't grow. With many tokens the terms agree only in part. If they didn't agree at all, the sum
-# would grow like $\sqrt r$. Hu et al. divide by $r$; Kalajdzievski (2023) argues for $\sqrt r$.
+# doesn't grow. With many tokens the signs agree only in part. If they were independent, the sum
+# would grow like $\sqrt r$. Hu et al. divide $\alpha$ by $r$, Kalajdzievski (2023) by $\sqrt r$.
 
 
 # %% First steps
@@ -79,6 +82,7 @@ def updates(model: Any) -> Tensor:
 
 
 @lab.experiment
+@on_one_thread
 def alpha_is_a_learning_rate(run: Run):
     """In Adam's first step, twice α is twice the rate; at fixed α/r a larger rank steps further.
 
@@ -117,15 +121,21 @@ def alpha_is_a_learning_rate(run: Run):
 
 
 # %% [markdown]
-# ## 2. Places and rank
-# Glass learns plays in several ways, called **arms**. Three adapters in all linear layers have the
-# ranks 1, 4 and 16. One adapter of rank 8 is in the query and value projections only, as in Hu et
-# al. **Full** trains the same linear layers themselves. To be fair, embeddings and norms are frozen
-# in all these arms. A last arm trains a new model from scratch, with all its weights.
+# ## 2. Rates, places and ranks
+# We train glass on plays in several ways, called **arms**. Three adapters in all linear layers have
+# the ranks 1, 4 and 16. Three arms have adapters in fewer places: rank 8 in the query and value
+# projections, as in Hu et al., rank 2 in attention, rank 1 in the MLP. **Full** trains the same
+# linear layers themselves. To be fair, embeddings and norms are frozen in all these arms. A last
+# arm trains a new model from scratch, with all its weights.
 #
-# All adapters have $\alpha = 2r$, and all arms see the same batches. Each arm has the rate that is
-# best for itself, in steps of a factor of two, on rows that serve nothing else. At `tiny` these
-# rates were found beforehand; larger sizes train longer and also try half and twice of each.
+# All adapters have $\alpha = 2r$, and all arms see the same batches. We tuned each arm's rate by
+# factors of two on validation rows, for the short training of `tiny`. Larger sizes train longer and
+# also try half and twice of each rate.
+#
+# The first experiment repeats this search for ranks 1, 4 and 16. How does the best rate depend on
+# $r$ at fixed $\alpha/r$? If the first step decided, the rate would fall as fast as section 1's
+# change grows: like $1/r$ if all terms agree, like $1/\sqrt r$ if their signs are independent. We
+# fit a parabola through the losses at three rates and take its minimum.
 
 
 # %% Arms
@@ -151,22 +161,37 @@ def learn(run: Run, model: Any, rate: float, seed: int, label: str, rows: Any = 
     return training.train_on_one_thread(run, model, data, steps, rate, label)
 
 
+@cache
 def fit(run: Run, name: str, seed: int, factor: float = 1.0) -> Any:
     """Train an arm with a seed, at its rate times a factor."""
     torch.manual_seed(seed)
     arm = ARMS[name]
-    return learn(run, build(arm), arm.rate * factor, seed, f"{name}, seed {seed}")
+    return learn(
+        run, build(arm), arm.rate * factor, seed, f"{name}, {factor:g} × rate, seed {seed}"
+    )
+
+
+FACTORS = (0.5, 1.0, 2.0)
+
+
+def best_of_rates(run: Run, train: Callable[[int, float], Any]) -> list[Any]:
+    """Train with three seeds, at the best rate for the first seed; `tiny` takes the tuned rate."""
+    first, *others = run.seeds(3)
+    factors = run.pick(tiny=(1.0,), small=FACTORS, full=FACTORS)
+    tried = {factor: train(first, factor) for factor in factors}
+    best = min(factors, key=lambda factor: valid_loss(run, tried[factor].model))
+    return [tried[best], *(train(seed, best) for seed in others)]
+
+
+def valid_loss(run: Run, model: Any) -> float:
+    """Return the loss on the validation rows."""
+    return training.test_loss(run, model, plays.rows().valid)
 
 
 @cache
 def fits(run: Run, name: str) -> list[Any]:
-    """Train an arm with three seeds, at the best of its rates for the first seed."""
-    first, *others = run.seeds(3)
-    factors = run.pick(tiny=(1.0,), small=(0.5, 1.0, 2.0), full=(0.5, 1.0, 2.0))
-    valid = plays.rows().valid
-    tried = {factor: fit(run, name, first, factor) for factor in factors}
-    best = min(factors, key=lambda factor: training.test_loss(run, tried[factor].model, valid))
-    return [tried[best], *(fit(run, name, seed, best) for seed in others)]
+    """Train an arm with three seeds."""
+    return best_of_rates(run, lambda seed, factor: fit(run, name, seed, factor))
 
 
 @cache
@@ -183,9 +208,52 @@ def gains(run: Run, name: str, over: str) -> list[float]:
     return [theirs - ours for theirs, ours in pairs]
 
 
+def lowest(values: Sequence[float]) -> float:
+    """Return where the parabola through three values at −1, 0 and 1 is lowest."""
+    left, middle, right = values
+    bend = left - 2 * middle + right
+    return (left - right) / (2 * bend) if bend > 0 else math.copysign(1, left - right)
+
+
+def by_rate(run: Run, name: str, seed: int) -> tuple[list[float], float]:
+    """Return an arm's losses on validation rows at half, once and twice its rate, and the best."""
+    curve = [valid_loss(run, fit(run, name, seed, factor).model) for factor in FACTORS]
+    return curve, ARMS[name].rate * 2 ** lowest(curve)
+
+
 @lab.experiment
-def adapters_beat_a_model_from_scratch(run: Run):
-    """Every adapter, of rank 1 too, beats the untouched model, and a new one after as many steps.
+def the_best_rate_falls_with_the_rank(run: Run):
+    """On glass, at fixed α/r, the best rate falls as r grows, but more slowly than 1/r.
+
+    Predict: rank 16 against rank 1: how many times smaller is its best rate?
+    """
+    first, *others = run.seeds(3)
+    curves = {}
+    best = {}
+    for name in LADDER:
+        curves[name], best[name] = by_rate(run, name, first)
+    columns = ["arm", "half the rate", "tuned rate", "twice the rate", "best rate"]
+    rows = [[name, *curves[name], best[name]] for name in LADDER]
+    run.table("Loss on validation rows, by rate, first seed", columns, rows)
+    ratios = [best["r = 16"] / best["r = 1"]]
+    for seed in others:
+        ratios.append(by_rate(run, "r = 16", seed)[1] / by_rate(run, "r = 1", seed)[1])
+    powers = [math.log(ratio) / math.log(16) for ratio in ratios]
+    because = "0 if it didn't fall, −1 if it fell like 1/r"
+    name = "at fixed α/r the best rate changes as r to the"
+    run.measure(name, powers, expect_between=(-1, 0), because=because, decides=True)
+    ranks = [ARMS[name].rank for name in LADDER]
+    rates = {name: [ARMS[name].rate * factor for factor in FACTORS] for name in LADDER}
+    deeper_figures.best_rates(run, ranks, rates, curves, best)
+    return (
+        f"From rank 1 to 16 the best rate falls {1 / mean(ratios):.1f} times: as r to the "
+        f"{mean(powers):.2f}. 1/√r would be 4 times, 1/r 16 times."
+    )
+
+
+@lab.experiment
+def every_adapter_learns(run: Run):
+    """On glass, every adapter, of rank 1 too, beats the untouched model.
 
     Predict: how much of full fine-tuning's gain does rank 1 in every layer reach?
     """
@@ -196,16 +264,16 @@ def adapters_beat_a_model_from_scratch(run: Run):
         table.append([name, numbers, fit.optimizer_bytes, mean(losses(run, name))])
     columns = ["arm", "trained numbers", "bytes of AdamW's moments", "loss"]
     run.table("Plays: nats per token on test rows, mean of three seeds", columns, table)
-    because = "below it, for every seed"
     names = adapter_ranks()
-    for other in ("untouched", "from scratch"):
-        lower = [gain for name in names for gain in gains(run, name, other)]
-        run.check(f"{other} − each adapter", lower, at_least=0, because=because, decides=True)
+    lower = [gain for name in names for gain in gains(run, name, "untouched")]
+    because = "below it, for every seed"
+    run.check("untouched − each adapter", lower, at_least=0, because=because, decides=True)
+    new = [gain for name in names for gain in gains(run, name, "from scratch")]
+    run.measure("from scratch, after as many steps − each adapter", new)
     counts = {row[0]: row[1] for row in table}
     values = {name: losses(run, name) for name in ARMS if ARMS[name].pretrained}
     untouched = losses(run, "untouched")[0]
-    scratch = mean(losses(run, "from scratch"))
-    deeper_figures.arms(run, counts, values, untouched, scratch)
+    deeper_figures.arms(run, counts, values, untouched, mean(losses(run, "from scratch")))
     full = mean(gains(run, "full", "untouched"))
     shares = [
         f"{100 * mean(gains(run, name, 'untouched')) / full:.0f} % by {name}" for name in names
@@ -217,15 +285,26 @@ def adapters_beat_a_model_from_scratch(run: Run):
 def spreading_beats_rank(run: Run):
     """On glass, rank 1 in all linear layers beats rank 8 in q and v, with fewer numbers.
 
-    Predict: how many fewer?
+    Predict: which does more, rank 2 in attention or rank 1 in the MLP?
     """
-    deep, wide = (training.count(fits(run, name)[0].model) for name in ("r = 1", "r = 8, q and v"))
-    because = "q and v leave the MLP as it is, and it has most of the weights"
+    table = []
+    for name in ("r = 8, q and v", "r = 2, attention", "r = 1, MLP", "r = 1"):
+        loss = mean(losses(run, name))
+        table.append([name, training.count(fits(run, name)[0].model), loss])
+    run.table("Places", ["arm", "trained numbers", "loss"], table)
     gain = gains(run, "r = 1", "r = 8, q and v")
-    name = "gain of rank 1 everywhere (nats)"
+    because = "above 0 for every seed"
+    name = "gain over rank 8 in q and v (nats)"
     run.measure(name, gain, expect_at_least=0, because=because, decides=True)
-    run.check("trained numbers, q and v ÷ everywhere", wide / deep, at_least=1, decides=True)
-    return f"{deep:,} numbers everywhere, {wide:,} in q and v; the gain is {mean(gain):.2f} nats."
+    fewer = table[0][1] / table[-1][1]
+    run.check("trained numbers, q and v ÷ everywhere", fewer, at_least=1, decides=True)
+    for place in ("r = 2, attention", "r = 1, MLP"):
+        run.measure(f"gain over {place} (nats)", gains(run, "r = 1", place))
+    return (
+        f"{table[-1][1]:,} numbers everywhere, {table[0][1]:,} in q and v; the gain is "
+        f"{mean(gain):.2f} nats. The MLP alone reaches {table[2][2]:.2f} with {table[2][1]:,} "
+        f"numbers, attention alone {table[1][2]:.2f} with {table[1][1]:,}."
+    )
 
 
 @lab.experiment
@@ -254,189 +333,150 @@ def a_larger_rank_gains(run: Run):
 
 # %% [markdown]
 # ## 3. How low is the rank of the update?
-# LoRA rests on a guess: what fine-tuning changes has a low "intrinsic rank" (Hu et al. 2021, §4.1).
-# We can look at the update of the arm "full". The squared singular values of $\Delta W$ say how
-# much of it lies in each direction. A random matrix of the same shape is the yardstick: it spreads
+# LoRA rests on a guess: the change that fine-tuning makes has a low "intrinsic rank" (Hu et al.
+# 2021, §4.1). We can look at the update of the arm "full". The share of direction $k$ is
+# $\sigma_k^2 / \sum_i \sigma_i^2$. A random matrix of the same shape is the yardstick: it spreads
 # over all directions.
 #
-# What does the *loss* say if we keep only $r$ directions of each $\Delta W$? `low_rank` turns them
-# into an adapter. Embeddings and norms are those of glass in both, so the comparison with a trained
-# adapter of the same rank is fair.
+# How much of the *gain* remains if we use only $r$ directions of each $\Delta W$? `low_rank` turns
+# them into an adapter. A trained adapter of the same rank is a fair comparison: both models have
+# glass's embeddings and norms.
 #
-# Two controls are needed, as a smaller update also does something. Other directions, scaled up to
-# the same squares, show whether it matters *which* ones we keep. All directions, scaled down to the
-# same squares, show what a mere loss of size would cost.
+# A smaller update also lowers the loss, so we need two controls. Call $\sqrt{\sum_k \sigma_k^2}$
+# the **size** of an update. The first control takes eight later directions, scaled to the size of
+# the eight largest. It shows whether it matters *which* directions we take. The second takes the
+# entire update, scaled to the same size. It shows what a mere loss of size costs.
+#
+# Theory predicts the second. Let the eight largest directions have the share $e$ of the squares.
+# Then the entire update is scaled by $t = \sqrt e$. If the loss along $t\,\Delta W$ is a parabola
+# with its minimum at $t = 1$, the share $2t - t^2 = 2\sqrt e - e$ of the gain remains.
 
 
 # %% The update of full fine-tuning
-def energy(matrix: Tensor) -> Tensor:
-    """Return the share of Σσ² that the first 1, 2, 3 … directions hold."""
-    squares = torch.linalg.svdvals(matrix.float()).square()
-    return squares.cumsum(0) / squares.sum()
-
-
-@torch.no_grad()
-def cut(model: Any, first: int, last: int, like: int = 0) -> Any:
-    """Return glass with directions `first` to `last` − 1 of each ΔW of a fine-tuned model.
-
-    With `like`, they are scaled to the sum of squares of the first `like` directions.
-    """
-    short = insert(glass(), ALL, last - first, alpha=last - first)
-    for name, layer in adapters(short).items():
-        delta = model.get_submodule(name).weight.cpu() - layer.base.weight
-        a, b = low_rank(delta, last)
-        layer.A.copy_(a[first:])
-        layer.B.copy_(b[:, first:])
-        if like:
-            layer.B.mul_(energy(delta)[like - 1].sqrt() * delta.norm() / layer.delta().norm())
-    return short
-
-
-@torch.no_grad()
-def shrink(model: Any, like: int) -> Any:
-    """Return glass with each ΔW scaled to the sum of squares of its first `like` directions."""
-    small = glass()
-    for name, layer in small.named_modules():
-        if name.split(".")[-1] in ALL:
-            delta = model.get_submodule(name).weight.cpu() - layer.weight
-            layer.weight += energy(delta)[like - 1].sqrt() * delta
-    return small
-
-
-def weight_changes(models: list[Any], layer: str) -> list[Tensor]:
-    """Return the ΔW of one kind of layer: of each model and each block."""
-    base = dict(glass().named_modules())
-    names = [name for name in base if name.endswith(layer)]
-    return [
-        model.get_submodule(name).weight.cpu() - base[name].weight
-        for model, name in product(models, names)
-    ]
-
-
-def share_kept(run: Run, models: list[Any]) -> list[float]:
-    """Return the share of full fine-tuning's gain that changed models keep, seed by seed."""
+def shares_of_gain(run: Run, models: list[Any]) -> list[float]:
+    """Return the share of full fine-tuning's gain that changed models have, seed by seed."""
     test = plays.rows().test
     untouched = losses(run, "untouched")[0]
-    kept = [untouched - training.test_loss(run, model, test) for model in models]
-    return [part / gain for part, gain in zip(kept, gains(run, "full", "untouched"), strict=True)]
-
-
-def squares_in_8(run: Run, tuned: list[Any]) -> dict[str, Tensor]:
-    """Tabulate how much of each layer's ΔW 8 directions hold, and return all shares."""
-    torch.manual_seed(run.seed)  # the same numbers, whether `fits` has just trained or not
-    shares = {}
-    table = []
-    for layer in ALL:
-        changes = weight_changes(tuned, layer)
-        shares[layer] = torch.stack([energy(change) for change in changes]).mean(0)
-        random = energy(torch.randn_like(changes[0]))
-        table.append([layer, shares[layer][7].item(), random[7].item()])
-    shares["random"] = random  # of the shape of the last layer
-    run.table("Share of the squares in 8 directions", ["layer", "ΔW (mean)", "random"], table)
-    ratios = [ours / random for _, ours, random in table]
-    because = "1, within a few percent, if ΔW were random"
-    run.check("share in 8 directions ÷ random", ratios, at_least=1.3, because=because)
-    return shares
+    parts = [untouched - training.test_loss(run, model, test) for model in models]
+    return [part / gain for part, gain in zip(parts, gains(run, "full", "untouched"), strict=True)]
 
 
 @lab.experiment
 @torch.no_grad()
 def the_largest_directions_do_most_of_the_work(run: Run):
-    """On glass, 8 directions of full fine-tuning's update keep most of its gain; 8 others don't.
+    """On glass, 8 directions of full fine-tuning's update have 75 % of its gain; 8 others, 25 %.
 
-    Predict: which keeps more: the 8 largest directions, or all of them at the same sum of squares?
+    At least 75 % for the largest, at most 25 % for later ones that are scaled to the same size.
+
+    Predict: which has more: the 8 largest directions, or the entire update scaled to their size?
     """
     tuned = [fit.model for fit in fits(run, "full")]
     shares = squares_in_8(run, tuned)
-    kept = share_kept(run, [cut(model, 0, 8) for model in tuned])
-    because = "three quarters are most"
-    name = "share of the gain that the 8 largest directions keep"
-    run.measure(name, kept, expect_at_least=0.75, because=because, decides=True)
-    others = share_kept(run, [cut(model, 40, 48, like=8) for model in tuned])
-    because = "a third of the other bound"
-    name = "directions 41 to 48, with the same squares"
-    run.measure(name, others, expect_at_most=0.25, because=because, decides=True)
-    shrunk = share_kept(run, [shrink(model, 8) for model in tuned])
-    run.measure("all directions, with the same squares", shrunk)
+    eight = shares_of_gain(run, [cut(model, 0, 8) for model in tuned])
+    because = "the claim; LoRA's guess is 100 %"
+    name = "share of the gain, 8 largest directions"
+    run.measure(name, eight, expect_at_least=0.75, because=because, decides=True)
+    later = shares_of_gain(run, [cut(model, 40, 48, like=8) for model in tuned])
+    name = "directions 41 to 48, scaled to the same size"
+    run.measure(name, later, expect_at_most=0.25, because="the claim", decides=True)
+    shrunk = shares_of_gain(run, [shrink(model, 8) for model in tuned])
+    run.measure("the entire update, scaled to the same size", shrunk)
+    of_squares = mean(shares[layer][7].item() for layer in ALL)
+    predicted = 2 * math.sqrt(of_squares) - of_squares
+    run.measure("predicted for it: 2√e − e, e the mean share of the layers", predicted)
     test = plays.rows().test
     short = {
         rank: [training.test_loss(run, cut(model, 0, rank), test) for model in tuned]
         for rank in (1, 4, 8, 16)
     }
-    lora = {rank: losses(run, name) for name, rank in adapter_ranks().items() if "q" not in name}
+    lora = {ARMS[name].rank: losses(run, name) for name in LADDER}
     levels = {"untouched": losses(run, "untouched")[0], "full": mean(losses(run, "full"))}
     deeper_figures.spectrum(run, shares, short, lora, levels)
     largest = max(shares[layer][7].item() for layer in ALL)
+    better = "more" if mean(shrunk) > mean(eight) else "no more"
     return (
-        f"8 directions hold at most {100 * largest:.0f} % of a layer's squares, and keep "
-        f"{100 * mean(kept):.0f} % of the gain. The entire update, shrunk as much, keeps "
-        f"{100 * mean(shrunk):.0f} %: the gain falls more slowly than the squares."
+        f"8 directions have at most {100 * largest:.0f} % of a layer's squares, and "
+        f"{100 * mean(eight):.0f} % of the gain. The entire update, scaled to their size, has "
+        f"{better}: {100 * mean(shrunk):.0f} % (predicted {100 * predicted:.0f} %)."
     )
 
 
 # %% [markdown]
 # ## 4. What is forgotten
-# A model's own domain is what it writes. Let glass write text, and ask the adapted model for its
-# loss on it. On text sampled from $p_0$, another model $p_1$ has a larger loss than $p_0$, by the
-# **Kullback–Leibler divergence**
+# We sample text from glass and compute the adapted model's loss on this text. On text sampled from
+# $p_0$, another model $p_1$ has a larger loss than $p_0$. The difference is the **Kullback–Leibler
+# divergence**
 #
 # $$\sum_x p_0(x) \ln\frac{p_0(x)}{p_1(x)} \ge 0$$
 #
-# It is never negative. So on its own text nothing beats the base. Biderman et al. (2024) found that
-# LoRA learns less and forgets less than full fine-tuning. Under an adapter, what was forgotten is
-# still there: take the adapter out, and the base is back.
+# It is never negative: in expectation, no model beats the base on the base's own text. So a rise
+# shows only that the model has changed. The question is how large it is.
+#
+# Biderman et al. (2024) report that LoRA learns less and forgets less than full fine-tuning. But
+# learning and forgetting are linked. Scale an update to $t\,\Delta W$. For small $t$ the gain on
+# the new task grows like $t$. The divergence grows like $t^2$, as it has its minimum at $t = 0$. So
+# an arm that learns less also forgets less for each nat that it learns, whatever its kind.
+#
+# A fair comparison needs **equal learning**. We scale down the updates of both arms, until each has
+# half of the smaller of their gains. It would be unfair to scale only one arm. Near $t = 1$ the
+# gain is flat, like $2t - t^2$ in section 3, and the divergence is steep. So the last part of any
+# update teaches little and forgets much.
+#
+# An adapter leaves the base unchanged. Removing the adapter restores the base exactly.
 
 
 # %% Forgetting
-@cache
-@torch.no_grad()
-def own_text(seed: int) -> Tensor:
-    """Return rows that glass writes, sampled without a cut, (64, LENGTH)."""
-    torch.manual_seed(seed)
-    model = glass()
-    tokens = [torch.full((64, 1), 2)]  # <bos>
-    cache_ = None
-    while len(tokens) < plays.LENGTH:
-        seen = model(tokens[-1], cache=cache_, use_cache=True)
-        cache_ = seen.cache
-        tokens.append(seen.logits[:, -1].softmax(-1).multinomial(1))  # (64, 1)
-    return torch.cat(tokens, 1)
-
-
 @lab.experiment
 @torch.no_grad()
 def the_base_forgets(run: Run):
-    """Adapted to plays, glass gets worse at its own text; without the adapter it is itself again.
+    """On glass, rank 16 forgets less than full, but not at equal learning; the base is still there.
 
-    Predict: which forgets more for what it learns, full fine-tuning or rank 16?
+    Predict: which forgets more at equal learning, full fine-tuning or rank 16?
     """
-    rows = own_text(run.seed).to(run.device)
-    before = training.row_losses(glass().to(run.device), rows)
     forgot = {}
     learned = {}
-    table = [["untouched", before.mean().item(), losses(run, "untouched")[0]]]
-    for name in (*adapter_ranks(), "full"):
-        rises = [
-            training.row_losses(fit.model.to(run.device), rows) - before for fit in fits(run, name)
-        ]
+    table = []
+    for name in (*LADDER, "full"):
+        rises = [forgotten(run, fit.model) for fit in fits(run, name)]
         forgot[name] = [rise.mean().item() for rise in rises]
         learned[name] = gains(run, name, "untouched")
-        table.append([name, before.mean().item() + mean(forgot[name]), mean(losses(run, name))])
+        table.append([name, mean(learned[name]), mean(forgot[name])])
         errors = [(rise.mean() / rise.std() * math.sqrt(len(rise))).item() for rise in rises]
         because = "a divergence is positive; sampling alone would give about ±1"
-        run.check(
-            f"{name}: rise, in standard errors", errors, at_least=5, because=because, decides=True
-        )
-    run.table("Loss (nats per token)", ["arm", "on what glass writes", "on plays"], table)
-    deeper_figures.forgetting(run, learned, forgot)
+        run.check(f"{name}: rise, in standard errors", errors, at_least=5, because=because)
+    run.table("Nats per token", ["arm", "learned on plays", "forgotten on own text"], table)
+    ratios = [forgot["r = 16"][i] / forgot["full"][i] for i in range(3)]
+    because = "Biderman et al. 2024"
+    name = "forgotten, r = 16 ÷ full"
+    run.measure(name, ratios, expect_at_most=1, because=because, decides=True)
+    untouched = losses(run, "untouched")[0]
+    equal = []
+    for i, pair in enumerate(zip(fits(run, "r = 16"), fits(run, "full"), strict=True)):
+        common = 0.5 * min(learned["r = 16"][i], learned["full"][i])
+        ts = [scale_that_gains(run, fit.model, untouched, common) for fit in pair]
+        parts = [scaled(fit.model, t) for fit, t in zip(pair, ts, strict=True)]
+        adapter, full = (forgotten(run, model).mean().item() for model in parts)
+        equal.append(adapter / full)
+    because = "below 1 a low rank would protect the base"
+    name = "the same at equal learning"
+    run.measure(name, equal, expect_at_least=1, because=because, decides=True)
     bare = take_out(copy.deepcopy(fits(run, "r = 4")[0].model)).cpu()
     same = training.fingerprint(bare) == training.fingerprint(glass())
     run.check("adapter taken out: the base, to the byte", same, equals=True, decides=True)
-    price = {name: mean(forgot[name]) / mean(learned[name]) for name in forgot}
-    ratio = price["r = 16"] / price["full"]
-    because = "Biderman et al. 2024"
-    run.measure("forgotten per learned, r = 16 ÷ full", ratio, expect_at_most=1, because=because)
-    return f"For each nat learned, rank 16 forgets {price['r = 16']:.2f}, full {price['full']:.2f}."
+    curves = {
+        name: [
+            *partial_learning(run, fits(run, name)[0].model, untouched, (0.25, 0.5, 0.75)),
+            (learned[name][0], forgot[name][0]),
+        ]
+        for name in forgot
+    }
+    deeper_figures.forgetting(run, learned, forgot, curves)
+    return (
+        f"Rank 16 learns {mean(learned['r = 16']):.2f} nats and forgets "
+        f"{mean(forgot['r = 16']):.2f}; full learns {mean(learned['full']):.2f} and forgets "
+        f"{mean(forgot['full']):.2f}. At equal learning, rank 16 forgets {mean(equal):.2f} times "
+        "as much as full."
+    )
 
 
 @lab.experiment
@@ -474,18 +514,20 @@ def two_adapters_share_a_base(run: Run):
 
 # %% [markdown]
 # ## 5. A base of four bits
-# LoRA still holds all of $W$. **QLoRA** (Dettmers et al. 2023) stores $W$ with four bits a number,
-# and trains float adapters on top. Four bits name one of 16 **levels**. Cut each matrix into blocks
-# of 64 numbers, divide a block by its largest absolute value, and store for each number the nearest
-# level. The level times the block's scale gives back an approximation of $W$.
+# LoRA still needs all of $W$ in memory. **QLoRA** (Dettmers et al. 2023) stores $W$ with four bits
+# a number, and trains float adapters on top. Four bits can name 16 **levels**. Cut each matrix into
+# blocks of 64 numbers, divide a block by its largest absolute value, and store for each number the
+# nearest level. The level times the block's scale gives back an approximation of $W$.
 #
 # Which levels? Trained weights look roughly normal, so QLoRA takes quantiles of the normal
 # distribution, with an exact 0. Small numbers are frequent and get more levels. With a float32
-# scale for 64 numbers, a weight takes $4 + 32/64 = 4.5$ bits instead of 32.
+# scale for 64 numbers, a weight takes $4 + 32/64 = 4.5$ bits instead of 32. QLoRA also quantizes
+# the scales, to 8 bits each (**double quantization**), which leaves about 4.13 bits.
 #
-# The forward pass restores $W$ layer by layer. Gradients pass through it to the adapters, and the
-# levels never change. Our version stores each level in a byte, for simplicity: 8.5 bits a weight.
-# QLoRA packs two into a byte.
+# The forward pass restores $W$ layer by layer. QLoRA computes in bfloat16, our version in float32.
+# Gradients pass through $W$ to the adapters, and the levels never change. QLoRA packs two codes
+# into a byte. For simplicity our version takes a byte for each code. So it shows the effect on the
+# loss, and section 7 counts the memory.
 
 
 # %% Quantization
@@ -553,7 +595,7 @@ def quantize_bases(model: Any, levels: Tensor) -> Any:
 
 @lab.experiment
 def an_adapter_learns_on_four_bits(run: Run):
-    """On glass, an adapter on a 4-bit base learns nearly as much as one on the float32 base.
+    """On glass, an adapter on a 4-bit base has 90 % or more of the gain on the float32 base.
 
     Predict: by how much does rounding alone raise the loss of glass on its own text?
     """
@@ -578,60 +620,82 @@ def an_adapter_learns_on_four_bits(run: Run):
         model = quantize_bases(build(arm), levels[names[0]])
         tuned = learn(run, model, arm.rate, seed, f"four bits, seed {seed}")
         on_four_bits.append(training.test_loss(run, tuned.model, test))
-    kept = [
+    parts = [
         (losses(run, "untouched")[0] - loss) / gain
         for loss, gain in zip(on_four_bits, gains(run, "r = 4", "untouched"), strict=True)
     ]
-    because = "nearly as much: nine tenths"
     name = "gain on four bits ÷ gain on float32, both from the float32 model's loss"
-    run.measure(name, kept, expect_at_least=0.9, because=because, decides=True)
+    run.measure(name, parts, expect_at_least=0.9, because="the claim", decides=True)
     weight = glass().model.layers[0].mlp.up_proj.weight
     deeper_figures.four_bits(run, levels[names[0]], weight)
     return (
         f"Rounding costs {damage[names[0]]:.3f} nats on glass's own text. The adapter on four "
-        f"bits reaches {100 * mean(kept):.0f} % of the gain."
+        f"bits reaches {100 * mean(parts):.0f} % of the gain."
     )
 
 
 # %% [markdown]
-# ## 6. DoRA: direction and size apart
-# **DoRA** (Liu et al. 2024) separates what $W + sBA$ says into a direction and a size for each
-# output. Row $i$ of the new matrix is
+# ## 6. DoRA: direction and length apart
+# **DoRA** (Liu et al. 2024) splits each row of $W + sBA$ into its direction and its length. Row $i$
+# of the new matrix is
 #
 # $$m_i\,\frac{w_i}{\lVert w_i \rVert}, \qquad w_i = \text{row } i \text{ of } W + s B A$$
 #
-# The sizes $m_i$ are trained, too. They start as the norms of $W$'s rows, so nothing changes at
-# first. The authors treat $\lVert w_i \rVert$ as a constant in the backward pass (§4.3) to save
-# memory. `detach()` does that. But the norms need all of $W + s B A$ in each forward pass, a matrix
-# that LoRA never forms. That is DoRA's price.
+# The lengths $m_i$, called **sizes**, are trained, too. They start as the norms of $W$'s rows, so
+# nothing changes at first. By hand: a row $(3, 4)$ of $W$ has the norm 5, so $m = 5$. Let its
+# update be $(9, 1)$. The sum is $(12, 5)$, of norm 13. LoRA's row is now 13 long. DoRA's row is
+# $\frac{5}{13}(12, 5) = (4.6, 1.9)$: it has the new direction and the old length. If the training
+# moves $m$ to 6.5, the row is $(6, 2.5)$.
+#
+# The authors treat $\lVert w_i \rVert$ as a constant in the backward pass (§4.3) to save memory.
+# `detach()` does that. But the norms need all of $W + s B A$ in each forward pass, a matrix that
+# LoRA never forms. This makes DoRA slower than LoRA.
 
 
 # %% DoRA
 class DoraLinear(LoraLinear):
-    """A LoRA layer whose rows have trained sizes."""
+    """A LoRA layer whose rows have trained sizes (per output, as in peft; the paper's columns)."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float):
         super().__init__(base, rank, alpha)
         self.magnitude = nn.Parameter(base.weight.detach().norm(dim=1))  # (out,)
+        self.factors: Tensor | None = None  # of the rows, while merged
 
     @lab.exercise(
         level=3,
         hints=(
-            "The norms are those of the rows of self.base.weight + self.delta(): norm(dim=1).",
-            "Detach them. The factor of each output is magnitude / norms, (out,).",
-            "Scale LoRA's output without the bias by this factor, then add the bias, if any.",
+            "Merged, return the base's output. Else take the norms of the rows of W + ΔW.",
+            "They are (self.base.weight + self.delta()).norm(dim=1), detached, (out,).",
+            "Scale LoRA's output without the bias by magnitude / norms, then add the bias, if any.",
         ),
     )
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out): each row of W + ΔW has the size `magnitude`; bias unscaled.
 
-        The rows' norms count as constants in the backward pass.
+        The rows' norms count as constants in the backward pass. Merged, the base has it all.
         """
+        if self.merged:
+            return self.base(x)
         norms = (self.base.weight + self.delta()).norm(dim=1).detach()  # (out,)
         low = F.linear(x, self.A)  # (..., r)
         output = F.linear(x, self.base.weight) + F.linear(low, self.B) * (self.alpha / self.rank)
         output = output * (self.magnitude / norms)
         return output if self.base.bias is None else output + self.base.bias
+
+    @torch.no_grad()
+    def merge(self, keep: bool = False) -> None:
+        """Add the update to the base's weight, and scale its rows to their sizes."""
+        super().merge(keep)
+        self.factors = self.magnitude / self.base.weight.norm(dim=1)  # (out,)
+        self.base.weight.mul_(self.factors[:, None])
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Scale the rows back, and take the update out."""
+        if self.factors is not None:
+            self.base.weight.div_(self.factors[:, None])
+        super().unmerge()
+        self.factors = None
 
 
 def with_dora(model: Any) -> Any:
@@ -645,8 +709,9 @@ def with_dora(model: Any) -> Any:
 
 
 @lab.experiment
+@on_one_thread
 def dora_equals_peft(run: Run):
-    """Our DoRA gives the logits of peft's, before and after ten steps of training."""
+    """Our DoRA gives the logits of peft's, before and after ten steps of training, and merged."""
     rows = plays.rows().training[:4]
     ours = with_dora(randomize(insert(in_float64(glass()), ALL, rank=4, alpha=8)))
     config = LoraConfig(r=4, lora_alpha=8, target_modules=list(ALL), use_dora=True)
@@ -666,41 +731,76 @@ def dora_equals_peft(run: Run):
     error = trained - theirs(rows).logits
     run.agree("logits after ten steps", error, tolerance(torch.float64), decides=True)
     moved = (trained - start).abs().max()
-    run.check("training changed a logit by", moved, at_least=0.1, because="so it was trained")
+    run.check("training changed a logit by", moved, at_least=0.1, because="far above the bound")
+    for layer in layers.values():
+        layer.merge()
+    error = ours(rows).logits - trained
+    run.agree("merged − unmerged", error, tolerance(torch.float64), decides=True)
+    for layer in layers.values():
+        layer.unmerge()
+    error = ours(rows).logits - trained
+    run.agree("merged and unmerged again", error, tolerance(torch.float64), decides=True)
+    deeper_figures.dora(run)
+
+
+def fit_dora(run: Run, seed: int, factor: float, sizes_alone: bool = False) -> Any:
+    """Train DoRA of rank 4 at its rate times a factor, or its sizes alone, with ΔW = 0."""
+    torch.manual_seed(seed)
+    model = with_dora(build(ARMS["r = 4"]))
+    if sizes_alone:
+        for layer in adapters(model).values():
+            layer.A.requires_grad_(False)
+            layer.B.requires_grad_(False)
+    rate = factor * (SIZES_RATE if sizes_alone else DORA_RATE)
+    label = "sizes alone" if sizes_alone else "DoRA"
+    return learn(run, model, rate, seed, f"{label}, seed {seed}")
 
 
 @lab.experiment
 def dora_beside_lora(run: Run):
-    """On glass, DoRA of rank 4 ends at a lower loss than LoRA of rank 4, at the same rate.
+    """On glass, DoRA of rank 4 ends at a lower loss than LoRA of rank 4, each at its tuned rate.
 
-    Predict: how many more numbers does it train?
+    Predict: how many more numbers does DoRA train? What do the sizes alone gain?
     """
-    arm = ARMS["r = 4"]
-    found = []
-    for seed in run.seeds(3):
-        torch.manual_seed(seed)
-        model = with_dora(build(arm))
-        numbers = training.count(model)
-        tuned = learn(run, model, arm.rate, seed, f"DoRA, seed {seed}")
-        found.append(training.test_loss(run, tuned.model, plays.rows().test))
-    gain = [lora - dora for lora, dora in zip(losses(run, "r = 4"), found, strict=True)]
+    test = plays.rows().test
+    table = [["LoRA, r = 4", training.count(fits(run, "r = 4")[0].model), *losses(run, "r = 4")]]
+    for label, alone in (("DoRA, r = 4", False), ("sizes alone", True)):
+        tuned = best_of_rates(run, partial(fit_dora, run, sizes_alone=alone))
+        reached = [training.test_loss(run, fit.model, test) for fit in tuned]
+        table.append([label, training.count(tuned[0].model), *reached])
+    columns = ["arm", "trained numbers", *(f"seed {seed}" for seed in run.seeds(3))]
+    run.table("Loss on test rows", columns, table)
+    lora, dora, sizes = (row[2:] for row in table)
+    gain = [theirs - ours for theirs, ours in zip(lora, dora, strict=True)]
     because = "Liu et al. 2024 report gains on larger models"
-    run.measure("gain over LoRA (nats)", gain, expect_at_least=0, because=because, decides=True)
-    more = numbers / training.count(fits(run, "r = 4")[0].model) - 1
-    return f"DoRA trains {100 * more:.0f} % more numbers and gains {mean(gain):.3f} nats."
+    name = "gain of DoRA over LoRA (nats)"
+    run.measure(name, gain, expect_at_least=0, because=because, decides=True)
+    alone = [losses(run, "untouched")[0] - loss for loss in sizes]
+    run.measure("gain of the sizes alone over the untouched model (nats)", alone)
+    more = table[1][1] / table[0][1] - 1
+    return (
+        f"DoRA trains {100 * more:.0f} % more numbers and gains {mean(gain):.3f} nats over LoRA. "
+        f"The sizes alone, {table[2][1]:,} numbers, gain {mean(alone):.2f} over untouched glass."
+    )
 
 
 # %% [markdown]
 # ## 7. What shrinks, and what a merge loses
-# LoRA shrinks what belongs to *trained* numbers: a gradient for each, and AdamW's two moments. The
-# weights stay, and so do most activations. To reach the first $A$ and $B$, the backward pass runs
-# through every layer, and its inputs stay in memory. So fifty times fewer trained numbers isn't
-# fifty times less memory.
+# Adapters save the memory that belongs to *trained* numbers: a gradient for each, and AdamW's two
+# moments. The weights stay, and so do most activations. To reach the first $A$ and $B$, the
+# backward pass runs through every layer, and each layer's input is stored, because $A$'s gradient
+# needs it. So fifty times fewer trained numbers isn't fifty times less memory.
 #
-# A merge rounds. In bfloat16, with 8 bits of precision, a change below 1/512 of a weight is less
-# than half a unit in the last place, and vanishes. Adding in float32 and rounding afterwards
-# doesn't help: a sum in bfloat16 is just that. So keep the adapter of a bfloat16 model beside it,
-# or store the merged weights in float32.
+# Merging rounds the sum. bfloat16 has 8 bits of precision, so half a unit in the last place is
+# 1/512 to 1/256 of a weight. A change below 1/512 of a weight always vanishes. Larger changes are
+# rounded, up or down. It doesn't help to add in float32 and round afterwards: PyTorch's bfloat16
+# sum already adds exactly and then rounds. The last experiment measures what this costs a trained
+# adapter.
+#
+# What should we expect? The rounding adds a small random matrix $R$ to $W + \Delta W$. Its relative
+# size is $\rho = \lVert R \rVert / \lVert \Delta W \rVert$. Of two changes of equal size, a random
+# one should move the loss less than a trained one. So the merge should cost less than the share
+# $\rho$ of the gain.
 
 
 # %% Memory and merging
@@ -722,8 +822,15 @@ def memory_shrinks_by_less(run: Run):
         moments = 8 * training.count(model)
         parts = [size / 2**20 for size in (weights, step, moments, weights + step + moments)]
         table.append([name, training.count(model), *parts])
+    layers = adapters(model).values()
+    saved = sum(layer.base.weight.numel() for layer in layers) * (4 - 4.5 / 8) / 2**20
+    weights, *rest, total = table[1][2:]
+    table.append(["LoRA on four bits", table[1][1], weights - saved, *rest, total - saved])
     columns = ["", "trained numbers", "weights", "forward and backward", "AdamW's moments", "sum"]
-    title = "MiB in float32 on the CPU; forward and backward measured, the rest counted"
+    title = (
+        "MiB on the CPU, all in float32 but a base of 4.5 bits; forward and backward are measured "
+        "for the first two rows, the rest is counted"
+    )
     run.table(title, columns, table)
     fewer = table[0][1] / table[1][1]
     less = table[0][-1] / table[1][-1]
@@ -735,49 +842,76 @@ def memory_shrinks_by_less(run: Run):
 
 @lab.experiment
 @torch.no_grad()
-def a_merge_in_bf16_loses_updates(run: Run):
-    """Merged into bfloat16 weights, much of Adam's first update vanishes; float32 keeps it."""
-    step = updates(first_step(4, 8, rate=1e-3))
-    base = glass()
-    names = list(adapters(first_step(4, 8, rate=1e-3)))
-    weights = torch.cat([base.get_submodule(name).weight.flatten() for name in names])
-    lost = {}
-    for dtype in (torch.bfloat16, torch.float32):
-        before = weights.to(dtype)
-        changed = step != 0
-        same = (before + step.to(dtype) == before) & changed
-        lost[dtype] = (same.sum() / changed.sum()).item()
-    because = "8 bits: half a unit is 1/512 of a weight"
-    name = "share of the updates that a weight in bfloat16 ignores"
-    run.measure(name, lost[torch.bfloat16], expect_at_least=0.1, because=because, decides=True)
-    before = weights.bfloat16()
-    same = ((before.float() + step.float()).bfloat16() == before) & changed
-    name = "the same, added in float32 and then rounded"
-    run.measure(name, (same.sum() / changed.sum()).item(), expect_at_least=0.1, because=because)
-    because = "24 bits: half a unit is 1/33,554,432 of a weight"
-    name = "the same in float32, not rounded"
-    run.measure(name, lost[torch.float32], expect_at_most=0.01, because=because, decides=True)
+def merging_costs_less_than_its_rounding(run: Run):
+    """On glass, a bfloat16 merge costs a smaller share of the gain than of ΔW, which it rounds.
+
+    Predict: how much of a trained adapter's gain does the merge cost?
+    """
+    test = plays.rows().test
+    table = []
+    shares: dict[str, list[float]] = {}
+    variants = {"float32": (torch.float32, 1.0), "bfloat16": (torch.bfloat16, 1.0)}
+    variants["bfloat16, 1 % of ΔW"] = (torch.bfloat16, 0.01)
+    for (name, (dtype, t)), fit in product(variants.items(), fits(run, "r = 4")):
+        model = scaled(fit.model, t)
+        bare = stored(model, dtype, 0.0)
+        beside = stored(model, dtype)
+        merged = stored(model, dtype, merged=True)
+        row = [training.test_loss(run, one, test) for one in (bare, beside, merged)]
+        hits = [training.accuracy(run, one, test) for one in (beside, merged)]
+        table.append([name, *row, *hits, *rounding(model, dtype)])
+        shares.setdefault(name, []).append((row[2] - row[1]) / (row[0] - row[1]))
+    columns = ["weights", "no adapter", "adapter beside", "merged"]
+    columns += ["accuracy, beside", "accuracy, merged", "ρ", "numbers of ΔW that vanish"]
+    run.table("Loss on plays by how the weights are stored, three seeds", columns, table)
+    for name, values in shares.items():
+        run.measure(f"{name}: loss that the merge adds ÷ gain of the update", values)
+        vanished = [row[-1] for row in table if row[0] == name]
+        run.measure(f"{name}: share of the update's numbers that change no weight", vanished)
+    ratios = [abs(cost) / row[-2] for cost, row in zip(shares["bfloat16"], table[3:6], strict=True)]
+    name = "bfloat16: |share of the gain that the merge costs| ÷ ρ"
+    because = "a random change moves the loss less than ΔW, of the same size, does"
+    run.measure(name, ratios, expect_at_most=1, because=because, decides=True)
+    layer = next(iter(adapters(scaled(fits(run, "r = 4")[0].model, 1.0)).values()))
+    for dtype, name in ((torch.float32, "float32"), (torch.bfloat16, "bfloat16")):
+        weight = layer.base.weight.to(dtype)
+        delta = layer.delta().to(dtype)
+        other = ((weight + delta) - delta != weight).float().mean()
+        run.measure(f"{name}: share of W with other bits, ΔW added and subtracted", other)
+    deeper_figures.merge(run, layer.base.weight, layer.delta(), torch.bfloat16)
     x = torch.randn(run.pick(tiny=256, small=1024, full=4096), 576, device=run.device)
-    layer = LoraLinear(nn.Linear(576, 576, bias=False), 8, 16).to(run.device)
-    slow, fast = seconds_paired(lambda: layer(x), lambda: layer.base(x), 15)
+    fresh = LoraLinear(nn.Linear(576, 576, bias=False), 8, 16).to(run.device)
+    slow, fast = seconds_paired(lambda: fresh(x), lambda: fresh.base(x), 15)
     ratio = median(a / b for a, b in zip(slow, fast, strict=True))
-    name = "time of a 576 × 576 layer, unmerged ÷ merged"
-    run.measure(name, ratio, timed=True)
-    return f"In bfloat16 {100 * lost[torch.bfloat16]:.0f} % of the updates vanish."
+    run.measure("time of a 576 × 576 layer, unmerged ÷ merged", ratio, timed=True)
+    rho, gone = (100 * mean(row[i] for row in table[3:6]) for i in (-2, -1))
+    small = 100 * mean(row[-1] for row in table[6:])
+    cost = 100 * mean(map(abs, shares["bfloat16"]))
+    return (
+        f"In bfloat16 {gone:.0f} % of a trained update's numbers vanish, and {small:.0f} % of an "
+        f"update 100 times smaller. Rounding moves ΔW by {rho:.1f} %, and costs {cost:.1g} % of "
+        "the gain."
+    )
 
 
 # %% [markdown]
+# If you only want to run a model, decide by what the merge costs. Subtraction doesn't undo a merge
+# in bfloat16. If you want to swap adapters or to train on, keep $W$, and the adapter beside it.
+#
 # ## What to remember
 # - In the first step $\alpha$ is a learning rate. A larger rank takes a larger step at the same
-#   $\alpha/r$, so it wants a lower rate.
-# - Compare arms at their own best rates, with the same weights frozen.
-# - The same number of trained numbers does more in all linear layers than in two of them.
-# - Full fine-tuning's update isn't of low rank, but its largest directions do most of the work.
+#   $\alpha/r$, so it needs a lower rate.
+# - Compare arms at their own best rates, with the same weights frozen. Compare forgetting at equal
+#   learning.
+# - On glass, rank 1 in all linear layers does more than rank 8 in q and v, with fewer numbers.
+# - Full fine-tuning's update isn't of low rank. Its 8 largest directions have most of its gain;
+#   8 later ones, scaled to the same size, don't. Before you credit the directions, look at the
+#   control: the entire update, scaled to that size.
 # - Weights and activations stay, so memory shrinks far less than the number of trained numbers.
-# - A 4-bit base and DoRA change the base or the size of rows; the adapter stays the same two thin
-#   matrices.
+# - QLoRA stores the base in four bits. DoRA also trains the length of each row. Both still train
+#   the same two thin matrices.
 #
-# **Read on**: Kalajdzievski 2023 on α/√r · Biderman et al. 2024 on learning and forgetting ·
+# **Read on**: Kalajdzievski 2023, *rsLoRA* · Biderman et al. 2024 on learning and forgetting ·
 # Dettmers et al. 2023, *QLoRA* · Liu et al. 2024, *DoRA*. Next: LLM08, data and training.
 
 # %%

@@ -28,10 +28,49 @@ def first_steps(run: Run, ranks: Sequence[int], changes: Sequence[float]) -> Non
     ax.set_yticks((1, 10), ("1", "10"))
     ax.minorticks_off()
     ax.set(xlabel="rank r, at α = 2r", ylabel="change of the logits ÷ rank 1", xlim=(0.9, 300))
-    ax.set_title("At fixed α/r a larger rank takes a larger first step")
+    ax.set_title("The first step by rank, at fixed α/r")
     caption = "The first step of Adam on glass: how far the logits move, relative to rank 1."
-    alt = "A rising line between two dotted ones, r and the root of r."
+    alt = "The measured line, beside two dotted ones: r and the root of r."
     run.figure(fig, "first_steps", caption, alt=alt)
+
+
+def best_rates(
+    run: Run,
+    ranks: Sequence[int],
+    rates: Mapping[str, Sequence[float]],
+    curves: Mapping[str, Sequence[float]],
+    best: Mapping[str, float],
+) -> None:
+    """Draw the loss by rate for each rank, and the best rates by rank between two laws."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.6))
+    for i, name in enumerate(curves):
+        left.plot(rates[name], curves[name], "o-", color=f"C{i}")
+        place = (rates[name][-1], curves[name][-1])
+        left.annotate(name, place, (6, 0), textcoords="offset points", color=f"C{i}", va="center")
+    left.set(xscale="log", xlabel="learning rate", ylabel="loss (nats per token)")
+    left.set_xticks((0.0025, 0.005, 0.01, 0.02, 0.04), ("0.0025", "0.005", "0.01", "0.02", "0.04"))
+    left.margins(x=0.2)
+    left.set_title("Loss on validation rows", fontsize=11)
+    first = next(iter(best.values()))
+    for power, label in ((0.5, "1/√r"), (1, "1/r")):
+        line = [first / (rank / ranks[0]) ** power for rank in ranks]
+        right.plot(ranks, line, color="grey", ls=":")
+        right.text(ranks[-1], line[-1], f" {label}", color="grey", va="center")
+    right.plot(ranks, list(best.values()), "C0o-")
+    right.text(ranks[-1], list(best.values())[-1], " measured", color="C0", va="bottom")
+    right.set(xscale="log", yscale="log", xlabel="rank r, at α = 2r", ylabel="best rate")
+    right.set_xticks(ranks, [str(rank) for rank in ranks])
+    right.set_yticks((0.001, 0.003, 0.01, 0.03), ("0.001", "0.003", "0.01", "0.03"))
+    right.set_xlim(0.9, 45)
+    right.set_title("Best rate by rank", fontsize=11)
+    for ax in (left, right):
+        ax.minorticks_off()
+    caption = (
+        "Glass on plays. Left: three rates for each rank. Right: the lowest points of parabolas "
+        "through them, between two laws."
+    )
+    alt = "Left, a curve of three points for each rank; right, a falling line beside two laws."
+    run.figure(fig, "best_rates", caption, alt=alt)
 
 
 def arms(
@@ -43,20 +82,22 @@ def arms(
 ) -> None:
     """Draw each arm's losses over its number of trained numbers; three seeds each."""
     fig, ax = plt.subplots()
+    shifts = {"r = 1, MLP": (-14, -26), "r = 2, attention": (-12, 20)}  # these arms are neighbours
     for i, (name, values) in enumerate(losses.items()):
         ax.plot([counts[name]] * len(values), values, "o", color=f"C{i}")
         place = (counts[name], mean(values))
-        ax.annotate(name, place, (9, -4), textcoords="offset points", color=f"C{i}")
+        shift = shifts.get(name, (9, -4))
+        ax.annotate(name, place, shift, textcoords="offset points", color=f"C{i}")
     ax.axhline(untouched, color="grey", ls=":")
     ax.text(4200, untouched, "untouched", va="top", color="grey")
     ax.set(xscale="log", xlim=(4000, 4e6), xlabel="trained numbers")
     ax.set(ylabel="loss on plays (nats per token)")
-    ax.set_title("In all layers, few numbers do more than many in q and v")
+    ax.set_title("Loss by arm and by trained numbers")
     caption = (
         "What each arm of glass reaches on plays, three seeds. A model from scratch ends at "
         f"{scratch:.2f}, off the scale."
     )
-    alt = "Groups of three points: the more trained numbers, the lower the loss, but for q and v."
+    alt = "Groups of three points, one group for each arm, over the trained numbers."
     run.figure(fig, "arms", caption, alt=alt)
 
 
@@ -67,7 +108,7 @@ def spectrum(
     lora: Mapping[int, Sequence[float]],
     levels: Mapping[str, float],
 ) -> None:
-    """Draw the squares that the first directions hold, and the loss that they keep."""
+    """Draw the share of squares in the first directions, and the loss that they reach."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.8))
     layers = [values for name, values in shares.items() if name != "random" and len(values) == 128]
     low = np.min([values.numpy() for values in layers], axis=0)
@@ -79,7 +120,7 @@ def spectrum(
     left.text(14, 12, "random matrix", color="grey")
     left.set(xscale="log", xlabel="directions", ylabel="share of the squares (%)")
     left.set_xticks((1, 8, 128), ("1", "8", "128"))
-    left.set_title("Its squares spread over many directions", fontsize=11)
+    left.set_title("Squares in the first directions", fontsize=11)
     highest = max(mean(values[1]) for values in (short, lora))
     for colour, marker, values, name in (
         ("C0", "o-", short, "full, cut to r directions"),
@@ -98,7 +139,7 @@ def spectrum(
         right.text(1, level, name, color="grey", va="bottom", fontsize=9)
     right.set(xscale="log", xlabel="r", ylabel="loss on plays (nats per token)")
     right.set_xticks((1, 4, 8, 16), ("1", "4", "8", "16"))
-    right.set_title("A few do most of the work", fontsize=11)
+    right.set_title("Loss with r directions", fontsize=11)
     for ax in (left, right):
         ax.minorticks_off()
     caption = (
@@ -110,21 +151,30 @@ def spectrum(
 
 
 def forgetting(
-    run: Run, learned: Mapping[str, Sequence[float]], forgot: Mapping[str, Sequence[float]]
+    run: Run,
+    learned: Mapping[str, Sequence[float]],
+    forgot: Mapping[str, Sequence[float]],
+    curves: Mapping[str, Sequence[tuple[float, float]]],
 ) -> None:
-    """Draw what each arm forgets over what it learns, three seeds."""
+    """Draw what each arm forgets over what it learns, three seeds, and parts of one update."""
     fig, ax = plt.subplots()
     for i, (name, values) in enumerate(learned.items()):
         ax.plot(values, forgot[name], "o", color=f"C{i}")
+        line = [(0.0, 0.0), *curves[name]]
+        ax.plot(*zip(*line, strict=True), ".-", color=f"C{i}", lw=1, ms=4)
         place = (mean(values), max(forgot[name]))
-        ax.annotate(name, place, (0, 8), textcoords="offset points", color=f"C{i}", ha="center")
+        shift = ({"r = 4": -16, "r = 16": 16}.get(name, 0), 8)
+        ax.annotate(name, place, shift, textcoords="offset points", color=f"C{i}", ha="center")
     ax.set(xlabel="learned: fall of the loss on plays (nats per token)")
     top = max(max(values) for values in forgot.values())
     ax.set(ylabel="forgotten: rise on its own text (nats)", ylim=(0, 1.2 * top))
     ax.margins(x=0.15)
-    ax.set_title("Adapters forget, too")
-    caption = "Further right: more learned. Lower: less forgotten. Three seeds each."
-    alt = "Groups of three points, a colour for each arm, all well above 0."
+    ax.set_title("Learned and forgotten")
+    caption = (
+        "Large points: three seeds of each arm. Lines: 0, 25, 50, 75 and 100 % of the update of "
+        "the first seed. Compare arms where they learn the same, straight above each other."
+    )
+    alt = "Groups of three points, a colour for each arm, and a rising curve to each group."
     run.figure(fig, "forgetting", caption, alt=alt)
 
 
@@ -139,7 +189,7 @@ def four_bits(run: Run, levels: Tensor, weight: Tensor) -> None:
     ax.text(0.66, 0.45 * top, "the 16 levels", color="C1")
     ax.text(0.25, 0.8 * top, "weights", color="C0")
     ax.set(xlabel="weight ÷ largest of its block", ylabel="number of weights")
-    ax.set_title("More levels where weights are frequent")
+    ax.set_title("Weights of a matrix, and the 16 levels")
     caption = "A matrix of glass in blocks of 64, without each block's largest, and the levels."
     alt = "A bell-shaped histogram with 16 vertical lines, denser in the middle."
     run.figure(fig, "four_bits", caption, alt=alt)
@@ -147,7 +197,7 @@ def four_bits(run: Run, levels: Tensor, weight: Tensor) -> None:
 
 def memory(run: Run, table: Sequence[Sequence[Any]]) -> None:
     """Draw the parts of a step's memory; rows are name, count, three parts and their sum."""
-    fig, ax = plt.subplots(figsize=(7.2, 2.8))
+    fig, ax = plt.subplots(figsize=(7.2, 3.2))
     names = ("weights", "forward and backward", "AdamW's moments")
     for y, row in enumerate(table):
         left = 0.0
@@ -161,8 +211,63 @@ def memory(run: Run, table: Sequence[Sequence[Any]]) -> None:
         ax.text(left + part / 2, -0.42, name, color=f"C{i}", ha="center", fontsize=9)
         left += part
     ax.set_yticks(range(len(table)), [row[0] for row in table])
-    ax.set(xlabel="MiB", xlim=(0, 1.2 * left), ylim=(1.5, -0.6))
-    ax.set_title("Memory shrinks, but weights and activations stay")
-    caption = "Memory of one training step, in float32: weights and moments counted, rest measured."
-    alt = "Two stacked bars, full fine-tuning and LoRA; LoRA lacks the moments and the gradients."
+    ax.set(xlabel="MiB", xlim=(0, 1.2 * left), ylim=(len(table) - 0.5, -0.6))
+    ax.set_title("Memory of one training step")
+    caption = (
+        "Weights and moments are counted, forward and backward measured. A base of four bits: "
+        "4.5 bits a weight in the linear layers, counted."
+    )
+    alt = "Three stacked bars, full fine-tuning, LoRA, and LoRA on four bits."
     run.figure(fig, "memory", caption, alt=alt)
+
+
+def dora(run: Run) -> None:
+    """Draw the worked row: W's, LoRA's and DoRA's, as arrows."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.0))
+    arrows = {
+        "W: (3, 4), length 5": ((3, 4), "C0", (-0.2, 0.15), "right"),
+        "LoRA: (12, 5), length 13": ((12, 5), "C1", (0.15, 0), "left"),
+        "DoRA, m = 5: (4.6, 1.9)": ((60 / 13, 25 / 13), "C2", (0.1, -0.75), "left"),
+    }
+    for label, ((x, y), colour, (dx, dy), ha) in arrows.items():
+        looks = {"arrowstyle": "->", "color": colour, "lw": 2.5, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", (x, y), (0, 0), arrowprops=looks)
+        ax.text(x + dx, y + dy, label, color=colour, ha=ha)
+    update = {"arrowstyle": "->", "color": "grey", "ls": ":", "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", (12, 5), (3, 4), arrowprops=update)
+    ax.text(6.6, 4.75, "update (9, 1)", color="grey", ha="center")
+    angles = np.linspace(0, np.pi / 2, 60)
+    ax.plot(5 * np.cos(angles), 5 * np.sin(angles), color="grey", lw=0.8)
+    ax.text(5.05, 0.15, "length 5", color="grey", fontsize=9)
+    ax.set(xlim=(-1.5, 18), ylim=(0, 6), aspect="equal", xlabel="first weight")
+    ax.set_ylabel("second weight")
+    ax.set_title("A row of W, of LoRA and of DoRA")
+    caption = (
+        "The update turns the row (3, 4) and makes it longer. DoRA takes the new direction and a "
+        "length m, which is trained apart. At first m is W's own length."
+    )
+    alt = "Three arrows from 0: W's row, LoRA's longer one, and DoRA's, as long as W's row."
+    run.figure(fig, "dora", caption, alt=alt)
+
+
+def merge(run: Run, weight: Tensor, delta: Tensor, dtype: Any) -> None:
+    """Draw what a merge in a dtype changes each weight by, over what it should."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.6))
+    before = weight.to(dtype).float()
+    after = (before + delta).to(dtype).float()
+    wanted = (delta / before.abs()).flatten()[:4000].numpy()
+    got = ((after - before) / before.abs()).flatten()[:4000].numpy()
+    ax.plot(100 * wanted, 100 * got, ".", ms=2, color="C0")
+    ax.axline((0, 0), slope=1, color="grey", ls=":")
+    half = 100 / 512
+    ax.axvspan(-half, half, color="C1", alpha=0.25, lw=0)
+    ax.text(half, -2.2, "  always vanishes", color="C1")
+    ax.set(xlabel="ΔW, in % of the weight", ylabel="change of the merged weight (%)")
+    ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
+    ax.set_title("Rounding to bfloat16")
+    caption = (
+        "Weights of one layer of glass: the change that a trained adapter asks for, and the change "
+        "after rounding to bfloat16. On the dotted line nothing would be lost."
+    )
+    alt = "A cloud of points around the diagonal; near 0 they lie at 0, further out in steps."
+    run.figure(fig, "merge", caption, alt=alt)

@@ -51,7 +51,7 @@ def update(run: Run) -> None:
 
 
 def pictures(run: Run, target: Tensor, drawn: Mapping[int, Tensor]) -> None:
-    """Draw a picture and its approximations by rank, all (rows, columns)."""
+    """Draw a picture and three approximations by rank, all (rows, columns)."""
     fig, axes = plt.subplots(2, 2, figsize=(7.2, 3.6))
     panels = {"the picture, 225 pixels": target}
     for rank, image in drawn.items():
@@ -62,8 +62,9 @@ def pictures(run: Run, target: Tensor, drawn: Mapping[int, Tensor]) -> None:
         ax.set(xticks=[], yticks=[])
         ax.grid(visible=False)
     fig.colorbar(shown, ax=axes, label="value of a pixel", shrink=0.8)
-    fig.suptitle("Four products nearly draw the word", x=0.02, ha="left", fontsize=12)
-    caption = "The word LoRA from one, two and four products of a column and a row."
+    ranks = ", ".join(map(str, drawn))
+    fig.suptitle(f"The word LoRA at ranks {ranks}", x=0.02, ha="left", fontsize=12)
+    caption = f"A picture, and the sums of its first products, at ranks {ranks}."
     alt = "Four pictures: the letters LoRA, and three copies that become clearer with the rank."
     run.figure(fig, "letters", caption, alt=alt)
 
@@ -88,34 +89,32 @@ def places(run: Run, block: nn.Module, names: Sequence[str], rank: int, model: s
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.margins(x=0.15)
     ax.invert_yaxis()
-    ax.set_title("An adapter is a sliver of its matrix")
+    ax.set_title("Numbers in each matrix and in its adapter")
     caption = f"A block of {model}: its seven matrices, out × in, and adapters of rank {rank}."
     alt = "Seven pairs of bars: the weights of a matrix, and the far fewer of its adapter."
     run.figure(fig, "places", caption, alt=alt)
 
 
-def gradient_flow(run: Run, *steps: Mapping[str, Sequence[Any]]) -> None:
+def gradient_flow(run: Run, model: str, *steps: Mapping[str, Sequence[Any]]) -> None:
     """Draw the largest gradient of A and B in each adapter, a panel for each step."""
     fig, axes = plt.subplots(1, len(steps), figsize=(7.2, 3.4), sharey=True)
     top = 0.0
     for ax, gradients in zip(axes, steps, strict=True):
-        looks = (("C1", "o", "top"), ("C2", "s", "bottom"))
-        for (colour, marker, va), (name, values) in zip(looks, gradients.items(), strict=True):
-            heights = [float(value) for value in values]
+        count = len(gradients["A"])
+        for name, colour, marker, va in (("A", "C1", "o", "top"), ("B", "C2", "s", "bottom")):
+            heights = [float(value) for value in gradients[name]]
             ax.plot(heights, marker, ms=3, color=colour)
-            y = sorted(heights)[len(heights) // 2]
-            ax.annotate(name, (len(heights) + 5, y), color=colour, fontsize=13, va=va)
+            y = sorted(heights)[count // 2]
+            ax.annotate(name, (1.02 * count, y), color=colour, fontsize=13, va=va)
             top = max(top, *heights)
         ax.set_yscale("symlog", linthresh=1e-4)
-        ax.set(xlabel="adapter, from first block to last", xlim=(-8, 235))
+        ax.set(xlabel="adapter, from first block to last", xlim=(-0.04 * count, 1.12 * count))
     axes[0].set_ylim(-3e-5, 2 * top)
-    axes[0].set_title("Step 0: A gets no gradient", fontsize=11)
-    axes[1].set_title("Step 1: both do", fontsize=11)
+    for i, ax in enumerate(axes):
+        ax.set_title(f"Step {i}", fontsize=11)
     axes[0].set_ylabel("largest gradient")
-    caption = (
-        "The largest gradient in each of SmolLM2's adapters, from the first block to the last."
-    )
-    alt = "Two panels of dots: at step 0 A's gradients are 0 and B's are not; then neither is."
+    caption = f"The largest gradient in each adapter of {model}, at step 0 and at step 1."
+    alt = "Two panels of dots, a dot for A and one for B in each adapter; at step 0 A's are at 0."
     run.figure(fig, "gradients", caption, alt=alt)
 
 
@@ -123,24 +122,26 @@ def learned(
     run: Run, losses: Sequence[float], right: Mapping[str, Sequence[float]], model: str
 ) -> None:
     """Draw the training loss, and the shares of right cities, days, numbers and records."""
-    fig, (left, ax) = plt.subplots(1, 2, figsize=(8.4, 3.6), width_ratios=(1, 1.5))
+    fig, (left, ax) = plt.subplots(1, 2, figsize=(8.8, 3.8), width_ratios=(1, 1.8))
     left.plot(range(1, len(losses) + 1), losses, "o-", ms=3)
     left.set(
         xlabel="step of four requests", ylabel="loss (nats per token of the record)", ylim=(0, None)
     )
-    left.set_title("The loss falls", fontsize=11)
+    left.set_title("Loss in training", fontsize=11)
     parts = ("city", "day", "number", "entire record")
+    width = 0.8 / len(right)
     for i, (name, shares) in enumerate(right.items()):
         for j, share in enumerate(shares):
-            x = j + 0.27 * (i - 1)
-            ax.bar(x, 100 * share, 0.25, color=f"C{(5, 4, 0)[i]}", label=name if not j else None)
+            x = j + width * (i - (len(right) - 1) / 2)
+            colour = f"C{(5, 4, 3, 0)[i]}"
+            ax.bar(x, 100 * share, 0.9 * width, color=colour, label=name if not j else None)
             ax.text(x, 100 * share + 1, f"{100 * share:.0f}", ha="center", fontsize=8)
     ax.set_xticks(range(4), parts)
-    ax.set(ylabel="right answers (%)", ylim=(0, 128), yticks=range(0, 101, 25))
-    ax.legend(loc="upper left", ncols=3, fontsize=8, columnspacing=1, handlelength=1)
-    ax.set_title("Training teaches what these prompts don't", fontsize=11)
-    caption = f"{model} learns to write records. Right: shares of held-out requests."
-    alt = "A falling loss curve, and bars of right cities, days, numbers and records."
+    ax.set(ylabel="right replies (%)", ylim=(0, 140), yticks=range(0, 101, 25))
+    ax.legend(loc="upper left", ncols=2, fontsize=8, columnspacing=1, handlelength=1)
+    ax.set_title("Held-out requests", fontsize=11)
+    caption = f"{model} learns to write records: loss, and right parts of held-out records."
+    alt = "A loss curve, and bars of right cities, days, numbers and records for each prompt."
     run.figure(fig, "records", caption, alt=alt)
 
 
@@ -171,7 +172,7 @@ def loss_map(
         ax.grid(visible=False)
     label = "loss (nats per token)"
     fig.colorbar(image, ax=list(axes), label=label, extend="max")
-    fig.suptitle("A larger α needs a smaller rate", x=0.02, ha="left", fontsize=12)
+    fig.suptitle("Loss by rank, α and learning rate", x=0.02, ha="left", fontsize=12)
     caption = (
         f"Loss of glass on plays after {steps} steps, mean of three seeds. A frame marks the best "
         "pair of each rank."

@@ -1,6 +1,6 @@
 # %% [markdown]
 # # LLM07 · LoRA
-# Teach a trained model something new: leave its matrices alone, and train a small update for each.
+# Teach a trained model a new task: freeze its matrices, and train a small update for each.
 #
 # **You will be able to** insert LoRA layers into a real model; show what is frozen and where
 # gradients flow; merge, save and swap adapters; teach SmolLM2 a task; choose rank and α.
@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from labs.kit import Lab, Results, Run, assets, tolerance
+from labs.kit import Lab, Results, Run, assets, on_one_thread, tolerance
 from labs.llm01_inference import called
 from labs.llm07_lora import adapter_files, figures, plays, records, training, view_data
 from labs.llm07_lora.models import ALL, glass, in_float64, randomize, smollm2, take_out
@@ -25,35 +25,52 @@ import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor, nn
 
-lab = Lab("LLM07")
+lab = Lab("LLM07", product=(128, 128))  # most trainings are glass's: 128 tokens, d = 128
 lab.argument("--model", help="a Llama-like chat model instead of SmolLM2: a folder, or a hub id")
 lab.before_run(assets.check_model)
 
 # %% [markdown]
 # ## 1. A small change to a large matrix
 # **Fine-tuning** trains a model further, on new data. It turns each weight matrix $W$ into
-# $W + \Delta W$. With AdamW this takes three more numbers for each weight: its gradient and two
-# moments. And every task needs its own copy of all weights.
+# $W + \Delta W$. With AdamW, training needs three more numbers for each weight: its gradient and
+# two moments. Every task also needs a separate copy of all weights.
 #
-# **LoRA** (low-rank adaptation, Hu et al. 2021) leaves $W$ as it is and writes the change as a
-# product of two thin matrices, $\Delta W = B A$. The first figure draws it. If $W$ has the shape
-# `(out, in)`, $B$ has `(out, r)` and $A$ has `(r, in)`. The number $r$ is called the **rank**. In
-# SmolLM2 a query projection has $576 \cdot 576 = 331{,}776$ weights. With $r = 8$, $A$ and $B$ have
-# $8 \cdot (576 + 576) = 9{,}216$ numbers together, 36 times fewer.
+# **LoRA** (low-rank adaptation, Hu et al. 2021) freezes $W$ and writes the change as a product of
+# two thin matrices, $\Delta W = B A$. If $W$ has the shape `(out, in)`, $B$ has `(out, r)` and $A$
+# has `(r, in)`. The number $r$ is called the **rank**.
 #
-# What can so few numbers say? With $r = 1$, every row of $B A$ is a multiple of the same row. With
-# $r = 2$, it is a mix of two rows. A product with $r$ rows in $A$ has rank $r$ at most.
+# In SmolLM2, a query projection has $576 \cdot 576 = 331{,}776$ weights. With $r = 8$, $A$ and $B$
+# have $8 \cdot (576 + 576) = 9{,}216$ numbers together, 36 times fewer.
+
+
+# %% The idea, drawn
+@lab.experiment
+def a_thin_product_has_few_numbers(run: Run):
+    """A product of 9,216 numbers is a matrix of 331,776; it has rank 8, a random one 576."""
+    figures.update(run)
+    torch.manual_seed(run.seed)
+    a = torch.randn(8, 576)
+    b = torch.randn(576, 8)
+    run.check("numbers in A and B", a.numel() + b.numel(), equals=9216, decides=True)
+    because = "each row mixes the 8 rows of A"
+    for name, matrix, rank in (("B A", b @ a, 8), ("a random matrix", torch.randn(576, 576), 576)):
+        got = torch.linalg.matrix_rank(matrix.double(), rtol=1e-5)
+        run.check(f"rank of {name}", int(got), equals=rank, because=because, decides=True)
+
+
+# %% [markdown]
+# What can so few numbers express? With $r = 1$, every row of $B A$ is a multiple of the same row.
+# With $r = 2$, every row is a mix of two rows. A product with $r$ rows in $A$ has rank $r$ at most.
 #
-# The **singular value decomposition** (SVD) writes any matrix as a sum of such products, sorted by
-# size:
+# The **singular value decomposition** (SVD) writes any matrix as a sum of such products:
 #
 # $$M = \sum_k \sigma_k\,u_k v_k^\top, \qquad \sigma_1 \ge \sigma_2 \ge \dots \ge 0$$
 #
-# The $u_k$ are orthogonal unit vectors, and so are the $v_k$. The first $r$ terms are the closest
-# matrix of rank $r$ (Eckart & Young 1936). The squared error is the sum of the other $\sigma_k^2$.
+# The $u_k$ are orthogonal unit vectors, and so are the $v_k$. No matrix of rank $r$ has a smaller
+# squared error than the first $r$ terms: the sum of the other $\sigma_k^2$ (Eckart & Young 1936).
 #
-# A picture is a matrix, too: the word LoRA in 9 rows and 25 columns of pixels. How few products
-# draw it? We compute its SVD, and we also train $A$ and $B$ by gradient descent, as LoRA does.
+# A picture is also a matrix. Ours shows the word LoRA in 9 rows and 25 columns of pixels. We
+# compute its SVD. We also train $A$ and $B$ by gradient descent, as LoRA does.
 
 
 # %% Thin matrices
@@ -68,7 +85,7 @@ lab.before_run(assets.check_model)
 def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Return A (rank, in) and B (out, rank) whose product B @ A is closest to a matrix (out, in).
 
-    Each direction's size is split evenly: A's row and B's column have the same norm.
+    The squared error is the smallest. A's row and B's column of each direction have the same norm.
     """
     u, sigma, vt = torch.linalg.svd(matrix, full_matrices=False)
     root = sigma[:rank].sqrt()
@@ -77,7 +94,7 @@ def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 @lab.experiment
 def no_product_is_closer_than_the_svd(run: Run):
-    """A picture's SVD gives the closest product of each rank; a trained product ends as close.
+    """A picture's SVD gives the closest product of each rank; gradient descent reaches rank 2's.
 
     Predict: the picture has 225 pixels. How much of its sum of squares do three products draw?
     """
@@ -100,8 +117,7 @@ def no_product_is_closer_than_the_svd(run: Run):
     run.check(name, ratios, at_least=1 - 1e-9, because=because, decides=True)
     because = "no other local minimum (Baldi & Hornik 1989)"
     run.measure("the same ratio", ratios, expect_at_most=1.01, because=because, decides=True)
-    figures.update(run)
-    figures.pictures(run, picture, {rank: drawn[rank] for rank in (1, 2, 4)})
+    figures.pictures(run, picture, {rank: drawn[rank] for rank in (1, 3, 7)})
     targets = {"letters": picture, "noise": view_data.noise()}
     weight = glass().model.layers[0].self_attn.q_proj.weight
     run.view("low_rank", "thin_matrices", *view_data.view(weight, targets, low_rank))
@@ -115,9 +131,9 @@ def no_product_is_closer_than_the_svd(run: Run):
 #
 # $$h = W x + \frac{\alpha}{r}\,B (A x)$$
 #
-# It computes $A x$ first, which has $r$ numbers, and then $B$ times that. The product $B A$ is
-# never formed. The number $\alpha$ is chosen before training. It only scales the update, and
-# section 7 shows how to choose it.
+# The layer computes $A x$ first, which has $r$ numbers, and then multiplies it by $B$. It never
+# forms the product $B A$. You choose the number $\alpha$ before training. It only scales the
+# update, and section 7 shows how to choose it.
 #
 # By hand, with $r = 1$ and $\alpha = 2$:
 #
@@ -126,12 +142,13 @@ def no_product_is_closer_than_the_svd(run: Run):
 # \quad B = \begin{pmatrix} 0 \\ 3 \end{pmatrix}, \quad x = \begin{pmatrix} 1 \\ 2 \end{pmatrix}
 # $$
 #
-# The base gives $W x = (2, 3)$. Then $A x = 1$, $B A x = (0, 3)$, and times $\alpha/r = 2$ that is
-# $(0, 6)$. The sum is $h = (2, 9)$. **Merging** adds the update to $W$ for good. The rows of
-# $\Delta W = \frac{\alpha}{r} B A$ are $(0, 0)$ and $(6, 0)$. So those of $W + \Delta W$ are
-# $(2, 0)$ and $(7, 1)$, and it maps $x$ to $(2, 9)$, too.
+# The base gives $W x = (2, 3)$. Then $A x = 1$ and $B A x = (0, 3)$. Times $\alpha/r = 2$, the
+# update is $(0, 6)$. The sum is $h = (2, 9)$.
 #
-# $A$ starts random, **$B$ starts at zero**. So $\Delta W = 0$: the model starts as what it was.
+# **Merging** adds the update to $W$ for good. The rows of $\Delta W = \frac{\alpha}{r} B A$ are
+# $(0, 0)$ and $(6, 0)$. The merged matrix has the rows $(2, 0)$ and $(7, 1)$. It also maps $x$ to
+# $(2, 9)$. $A$ starts random, **$B$ starts at zero**. So $\Delta W = 0$, and the new model computes
+# exactly what the old model did.
 
 
 # %% The layer
@@ -147,7 +164,7 @@ class LoraLinear(nn.Module):
         self.original: Tensor | None = None  # a copy of the base's weight, if merge() saved one
         self.A = nn.Parameter(base.weight.new_empty(rank, base.in_features))
         self.B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
-        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # ± 1/√in, as Hu et al. do
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # ± 1/√in: Hu et al.'s code
 
     @lab.exercise(
         level=1,
@@ -158,9 +175,9 @@ class LoraLinear(nn.Module):
         ),
     )
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output with the update added exactly once, merged or not.
+        """Return the output with the update added exactly once: (..., in) -> (..., out).
 
-        (..., in) -> (..., out), by way of the r numbers A x: no matrix of out × in is made.
+        It goes by way of the r numbers A x: no matrix of out × in is made.
         """
         output = self.base(x)  # (..., out)
         if self.merged:
@@ -220,9 +237,9 @@ class LoraLinear(nn.Module):
 
 # %% [markdown]
 # To put such layers into a model, walk over its modules and replace each linear layer that has one
-# of the given names. In SmolLM2 each of the 30 blocks has seven: the four projections of attention,
-# and three matrices of the MLP. Then freeze everything but the adapters' $A$ and $B$. Together
-# these are called an **adapter** of the model.
+# of the given names. Each of SmolLM2's 30 blocks has seven linear layers: four projections of
+# attention and three matrices of the MLP. Then freeze all weights except $A$ and $B$. All $A$ and
+# $B$ together are an **adapter** of the model.
 
 
 # %% Into a model
@@ -292,7 +309,9 @@ def insertion_changes_nothing(run: Run):
     change = (model(ids).logits - before).abs().max()
     run.check("largest change of a logit", change, at_most=0, because="W x + 0 = W x", decides=True)
     change = (randomize(model)(ids).logits - before).abs().max()
-    run.check("with a random B", change, at_least=0.1, because="logits differ by several units")
+    because = "10,000 times the rounding of float32 logits"
+    least = 10_000 * tolerance(torch.float32)
+    run.check("with a random B", change, at_least=least, because=because)
     trained = training.count(model)
     change = (take_out(model)(ids).logits - before).abs().max()
     run.check("with the adapters taken out", change, at_most=0, because="the base never changed")
@@ -307,23 +326,28 @@ def insertion_changes_nothing(run: Run):
 # would get. The layer computes with $W + s B A$, so the chain rule gives
 #
 # $$
-# \frac{\partial L}{\partial B} = s\,G A^\top \quad\text{and}\quad
-# \frac{\partial L}{\partial A} = s\,B^\top G
+# \frac{\partial L}{\partial A} = s\,B^\top G \quad\text{and}\quad
+# \frac{\partial L}{\partial B} = s\,G A^\top
 # $$
 #
-# Each factor sees $G$ through the other one. In the first step $B = 0$, so the gradient of $A$ is
-# exactly 0. $A$ is random, so the gradient of $B$ is not. After one step $B$ has moved, and both
-# get a gradient. If both started at 0, neither would ever move. We check this in
-# SmolLM2. A **fingerprint** is a hash of all frozen weights' bytes.
+# Each factor's gradient contains the other factor. In the first step $B = 0$, so the gradient of
+# $A$ is exactly 0. $A$ is random, so the gradient of $B$ is not 0. After one step $B$ has moved,
+# and both factors get a gradient. If both started at 0, neither would ever move. We check this in
+# all layers of SmolLM2. To see $G$, we let $W$ have a gradient for a moment.
 
 
 # %% The first steps
-def largest_gradients(model: nn.Module, rows: Tensor) -> dict[str, list[Tensor]]:
-    """Return the largest gradient of A and that of B in each layer, after a backward pass."""
-    model.zero_grad()
-    training.loss_on(model, rows).backward()
-    layers = adapters(model).values()
-    return {name: [getattr(layer, name).grad.abs().max() for layer in layers] for name in "AB"}
+@lab.exercise(
+    level=1,
+    hints=(
+        "Each gradient has the shape of its factor: A's is (r, in), B's is (out, r).",
+        "A's gradient is s times B's transpose times G. `.mT` transposes a matrix.",
+        "Return scale * (b.mT @ g), scale * (g @ a.mT).",
+    ),
+)
+def factor_gradients(g: Tensor, a: Tensor, b: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Return the gradients of A (r, in) and B (out, r), given G (out, in): W + scale · B A's."""
+    return scale * (b.mT @ g), scale * (g @ a.mT)
 
 
 @lab.experiment
@@ -335,41 +359,45 @@ def b_moves_first(run: Run):
     model, tokenizer = smollm2(run)
     rows = next(records.training_batches(tokenizer, 1, 1, run.seed))[0].to(run.device)
     insert(model, ALL, rank=8, alpha=16).to(run.device)
-    layer: Any = adapters(model)["model.layers.0.self_attn.q_proj"]
-    before = training.fingerprint(model)
-    layer.base.weight.requires_grad_(True)  # for a moment: to see G
-    first = largest_gradients(model, rows)
-    zero = "Bᵀ G with B = 0"
+    layers = list(adapters(model).values())
+    frozen = training.frozen(model)
+    before = [weight.clone() for weight in frozen]
+    first = training.largest(training.gradients(model, layers, rows))
+    zero = "s Bᵀ G with B = 0"
     run.check("step 0: A, each layer", first["A"], at_most=0, because=zero, decides=True)
     flows = "a path that is cut would give exactly 0"
     run.check("step 0: B, each layer", first["B"], at_least=1e-7, because=flows, decides=True)
-    g = layer.base.weight.grad
-    error = (layer.B.grad - 2 * g @ layer.A.mT) / layer.B.grad.abs().max()  # s = 16/8
-    run.agree("B's gradient − s G Aᵀ, relative", error, tolerance(torch.float32))
-    freeze_base(model)
     training.adamw(model, 1e-3).step()
-    second = largest_gradients(model, rows)
-    run.check("step 1: A, each layer", second["A"], at_least=1e-7, because=flows, decides=True)
-    run.check("step 1: B, each layer", second["B"], at_least=1e-7, because=flows, decides=True)
-    same = training.fingerprint(model) == before
-    run.check("W has the same bytes after the step", same, equals=True, decides=True)
+    found = training.gradients(model, layers, rows)
+    second = training.largest(found)
+    for i, name in enumerate("AB"):
+        label = f"step 1: {name}, each layer"
+        run.check(label, second[name], at_least=1e-7, because=flows, decides=True)
+        pairs = zip(layers, found, strict=True)
+        want = [factor_gradients(got.W, layer.A, layer.B, scale=2)[i] for layer, got in pairs]
+        errors = training.relative_errors([getattr(got, name) for got in found], want)
+        label = f"step 1: {name}'s gradient − the formula, relative, all layers"
+        run.agree(label, errors, tolerance(torch.float32), decides=True)
+    same = all(map(torch.equal, frozen, before))
+    run.check("frozen weights: the same bits after the step", same, equals=True, decides=True)
     with torch.no_grad():
-        layer.base.weight -= 1e-3 * g
-    same = training.fingerprint(model) == before
+        layers[0].base.weight -= 1e-3 * found[0].W
+    same = all(map(torch.equal, frozen, before))
     run.check("after a step of one W itself", same, equals=False)
     for weight in training.trainable(model):
         nn.init.zeros_(weight)
-    third = largest_gradients(model, rows)
-    run.check("A and B at 0: all gradients", third["A"] + third["B"], at_most=0)
-    figures.gradient_flow(run, first, second)
-    return "With A and B both at zero, all gradients are zero: the adapter would never train."
+    stuck = training.largest(training.gradients(model, layers, rows))
+    run.check("A and B at 0: both gradients", stuck["A"] + stuck["B"], at_most=0)
+    run.check("A and B at 0: G, each layer", stuck["W"], at_least=1e-7, because=flows)
+    figures.gradient_flow(run, called(run), first, second)
+    return "With A and B both at zero, all their gradients are zero: the adapter would never train."
 
 
 # %% [markdown]
 # ## 4. Merge
-# An adapter adds two products to each layer. Merged, the layer costs what it did before. But sums
-# are rounded: $(W + \Delta W) - \Delta W$ need not be $W$. Where the sum has a larger exponent than
-# the weight, the weight's last bits may be lost. If you need the same bytes, keep a copy of $W$.
+# An adapter adds two products to each layer. After a merge, the layer costs what it did before.
+# But computers round sums, so $(W + \Delta W) - \Delta W$ need not be $W$: where the sum has a
+# larger exponent, the weight may lose its last bits. If you need the same bits, save a copy of $W$.
 
 
 # %% Merging
@@ -387,8 +415,8 @@ def merging_is_exact_enough(run: Run):
         before = layer(x)
         layer.merge()
         errors.append((layer(x) - before).abs().max())
-    bound = tolerance(torch.float64)
-    run.agree("float64: merged − unmerged", torch.stack(errors), bound, decides=True)
+    error = torch.stack(errors)
+    run.agree("float64: merged − unmerged", error, tolerance(torch.float64), decides=True)
     layers = adapters(randomize(insert(glass(), ALL, rank=4, alpha=8))).values()
     changes = {True: [], False: []}  # of W, by whether it was saved
     largest = 0.0
@@ -398,13 +426,11 @@ def merging_is_exact_enough(run: Run):
         largest = max(largest, before.abs().max().item(), layer.base.weight.abs().max().item())
         layer.unmerge()
         changes[keep].append((layer.base.weight - before).flatten())
-    saved = torch.cat(changes[True]).abs().max()
-    run.check("W, saved: change", saved, at_most=0, because="a copy", decides=True)
+    run.agree("W, saved: change", torch.cat(changes[True]), 0.0, "a copy", decides=True)
     subtracted = torch.cat(changes[False])
     because = "two sums, each rounded by at most half a unit in the largest weight's last place"
     bound = largest * torch.finfo(torch.float32).eps
-    name = "W, ΔW subtracted: largest change"
-    run.check(name, subtracted.abs().max(), at_most=bound, because=because, decides=True)
+    run.agree("W, ΔW subtracted: largest change", subtracted, bound, because, decides=True)
     share = (subtracted != 0).float().mean()
     run.check("share of W with other bits", share, at_least=0.005, because="subtraction rounds")
     return f"Subtracting ΔW gave {100 * share:.0f} % of the weights other bits."
@@ -413,9 +439,9 @@ def merging_is_exact_enough(run: Run):
 # %% [markdown]
 # ## 5. Save, swap, and exchange with peft
 # An adapter is small, so each task can have its own. Save $A$ and $B$ of every layer and nothing
-# else: whoever loads them has the base. To switch tasks, **swap** these numbers only.
+# else: the users of an adapter have the base already. To switch tasks, **swap** these numbers only.
 #
-# **peft** is the library that most adapters are made with. We use its format. It stores our $A$ as
+# **peft** is the usual library for adapters, and we use its format. It stores our $A$ as
 # `lora_A.weight` and our $B$ as `lora_B.weight`, after `base_model.model.` and the layer's name. A
 # second file, `adapter_config.json`, has $r$, $\alpha$ and the names of the layers.
 
@@ -438,53 +464,29 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-@lab.exercise(
-    level=2,
-    hints=(
-        "Save what is there before you overwrite it: adapter_state makes a copy.",
-        "Compare names and shapes before you write: half an adapter is worse than none.",
-        "copy_ each tensor into its A or B under no_grad; assigning would tie model and state.",
-    ),
-)
 def swap(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put the adapter `state` in the place of the model's, and return a copy of the old one.
-
-    Raises:
-        ValueError: if names or shapes differ, or a layer is merged; then nothing has changed.
-    """
+    """Replace the model's adapter by one of the same shapes; return a copy of the old one."""
     old = adapter_state(model)
-    layers = adapters(model)
-    shapes = {key: tensor.shape for key, tensor in state.items()}
-    if {key: tensor.shape for key, tensor in old.items()} != shapes:
-        raise ValueError("this adapter has other layers, or another rank, than the model's")
-    if any(layer.merged for layer in layers.values()):
-        raise ValueError("the model's adapter is merged: unmerge it first")
-    with torch.no_grad():
-        for name, layer in layers.items():
-            layer.A.copy_(state[f"base_model.model.{name}.lora_A.weight"])
-            layer.B.copy_(state[f"base_model.model.{name}.lora_B.weight"])
+    adapter_files.put(state, adapters(model))
     return old
 
 
 def save(model: Any, folder: Path) -> None:
     """Write the model's adapter as peft does."""
-    layers = adapters(model)
-    layer = next(iter(layers.values()))
-    targets = sorted({name.split(".")[-1] for name in layers})
-    base = model.config.name_or_path
-    adapter_files.write(folder, adapter_state(model), base, layer.rank, layer.alpha, targets)
+    adapter_files.write(folder, model, adapters(model), adapter_state(model))
 
 
 def load(model: Any, folder: Path) -> Any:
     """Put an adapter that peft or `save` wrote into a model without one."""
     config, state = adapter_files.read(folder)
     insert(model, config["target_modules"], config["r"], config["lora_alpha"])
-    swap(model, state)
+    adapter_files.put(state, adapters(model))
     return model
 
 
 # %% Equal to peft
 @lab.experiment
+@on_one_thread
 def own_equals_peft(run: Run):
     """Ours and peft's adapter start from one file, train alike, and read each other's files.
 
@@ -499,93 +501,93 @@ def own_equals_peft(run: Run):
         error = start - theirs(rows).logits
         run.agree("our file, opened by peft: logits", error, tolerance(torch.float64), decides=True)
         run.check("trainable parameters", training.count(theirs), equals=training.count(ours))
-        untrained = adapter_state(ours)
         for model in (ours, theirs):
             training.tiny_steps(model, rows, 10, training.adamw(model, 1e-2))
         trained = ours(rows).logits.detach()
         apart = trained - theirs(rows).logits
         run.agree("both trained for ten steps", apart, tolerance(torch.float64), decides=True)
         moved = (trained - start).abs().max()
-        run.check("training changed a logit by", moved, at_least=0.1, because="so it was trained")
+        run.check("training changed a logit by", moved, at_least=0.1, because="far above the bound")
         theirs.save_pretrained(folder)
         again = load(in_float64(glass()), Path(folder))
     error = again(rows).logits - trained
     run.agree("peft's file, opened by us", error, tolerance(torch.float64), decides=True)
-    state = swap(ours, untrained)
-    run.agree("swapped for the untrained adapter", ours(rows).logits - start, 0.0, "the same bits")
-    swap(ours, state)
-    run.agree("and back", ours(rows).logits - trained, 0.0, "the same bits")
     return f"After ten steps the logits differ by {apart.abs().max():.1g}."
 
 
 # %% [markdown]
 # ## 6. SmolLM2 learns to write records
 # People ask for seats, in three wordings: "Book 3 seats to Oslo on Friday." The model should reply
-# with a **record**, `OSL-FRI-3`: city, day, number. Of 672 combinations one in four is **held
-# out**. Its city, its day and its number occur in training, but never all three together. So a
-# right record there was composed, not remembered.
+# with a **record**, `OSL-FRI-3`: city, day, number. There are 672 combinations, and one in four is
+# **held out**. Training contains each city, day and number, but never a held-out combination. So
+# the model can't have memorized a held-out record. It has to compose it.
 #
-# Untouched, SmolLM2 has two tries. Its system prompt states the rule in words, with an example. A
-# second prompt adds six solved requests as earlier turns of the chat. The trained model gets only
-# "Turn requests into records.", so the rule has to come from its adapter. The report says "4-bit
-# SmolLM2" as our copy was rounded to 4 bits once, see LLM01. Here its weights are floats.
+# We first test the untrained model with three prompts. A system prompt states the rule in words,
+# with an example. A second prompt adds six solved requests, as earlier turns of the chat. The third
+# is short: "Turn requests into records." The trained model gets only the short prompt, so it must
+# have the rule from training. There it sees 64 solved requests at `tiny`, the prompt shows six.
 #
 # Only the record and the end of the reply are **labels**. The request's tokens have the label −100,
-# which the loss ignores. The model replies with the most likely token at each step. `invoke chat
-# LLM07` talks to SmolLM2 with the adapter that the run saves.
+# which the loss ignores. The model replies with the most likely token at each step. Our copy of
+# SmolLM2 was once rounded to 4 bits (LLM01). We use it in float32, and the report calls it "4-bit
+# SmolLM2". The original may follow prompts better.
+#
+# An adapter also changes replies that have nothing to do with its task. We ask "What is the capital
+# of France?" before and after the training, with the training's system prompt and with another.
+# Predict: does the trained model still reply Paris? Then we take the adapter out and ask again.
+# After the run, `invoke chat LLM07` talks to SmolLM2 with this adapter.
 
 
 # %% Before and after
+EXACT = "exact match, trained"
+
+
+def teach(run: Run, seed: int) -> tuple[training.Trained, records.Exam]:
+    """Train an adapter of SmolLM2 on requests, and examine the model before and after."""
+    model, tokenizer = smollm2(run)
+    exam = records.Exam(tokenizer, run.pick(tiny=24, small=84, full=168), seed)
+    exam.ask_untrained(model.to(run.device))
+    torch.manual_seed(seed)
+    insert(model, ALL, rank=8, alpha=16)
+    steps = run.pick(tiny=16, small=60, full=300)
+    data = records.training_batches(tokenizer, 4, steps, seed)
+    trained = training.train(run, model, data, steps, 3e-3, f"{called(run)} on requests")
+    exam.ask_trained(trained.model)
+    return trained, exam
+
+
 @lab.experiment
 def smollm2_learns_a_format(run: Run):
-    """A short training teaches SmolLM2 what the rule and six examples in its prompt don't.
+    """After a short training, SmolLM2 writes more correct records than with any of three prompts.
 
     Predict: how many held-out requests are right with the rule and six examples in the prompt?
     """
-    model, tokenizer = smollm2(run)
-    model = model.to(run.device)
-    capital = records.capital(tokenizer)
-    quiz = records.quiz(tokenizer, run.pick(tiny=24, small=84, full=168), run.seed)
-    untouched = (records.RULE_ONLY, records.EXAMPLES)
-    said = {name: records.answers(model, tokenizer, quiz.prompts[name]) for name in untouched}
-    paris = [records.answers(model, tokenizer, list(capital.values()))]
-    torch.manual_seed(run.seed)
-    insert(model, ALL, rank=8, alpha=16)
-    steps = run.pick(tiny=16, small=60, full=300)
-    data = records.training_batches(tokenizer, 4, steps, run.seed)
-    trained = training.train(run, model, data, steps, 3e-3, f"{called(run)} on requests")
-    short = quiz.prompts[records.SHORT]
-    said[records.SHORT] = records.answers(trained.model, tokenizer, short)
-    rows = list(zip(quiz.texts, *said.values(), strict=True))[:6]
-    run.table(f"Held-out requests, answered by {called(run)}", ["request", *said], rows)
-    right = {name: records.shares_right(said[name], quiz.trips) for name in said}
-    number, prompted = right[records.EXAMPLES][-2:]
-    learned = right[records.SHORT][-1]
-    name = "rule, six examples: right number"
-    run.measure(name, number, expect_at_least=0.5, because="the prompt is read: a guess has 1/8")
-    because = "a guess has 1/672"
-    training.check_embedded(run, "exact match, trained", learned, because, at_least=0.5)
-    best = max(right[name][-1] for name in untouched)
-    noise = math.sqrt((learned * (1 - learned) + best * (1 - best)) / len(quiz.trips))
-    because = "standard errors of the sample of requests"
+    trained, exam = teach(run, run.seed)
+    more = run.seeds(run.pick(tiny=1, small=3, full=3))[1:]
+    exams = [exam, *(teach(run, seed)[1] for seed in more)]  # three seeds but at `tiny`
+    run.table(f"Held-out requests and replies of {called(run)}", *exam.table())
+    numbers = [each.right()[records.EXAMPLES][-2] for each in exams]
+    because = "the prompt is read: a guess has 1/8"
+    run.measure("six examples: right number", numbers, expect_at_least=0.5, because=because)
+    learned = [each.right()[records.TRAINED][-1] for each in exams]
+    training.check_embedded(run, EXACT, learned, "a guess has 1/672", at_least=0.5)
+    because = "standard errors of the sample of requests, Agresti & Coull 1998"
     name = "trained − best prompt − 4 standard errors"
-    training.check_embedded(run, name, learned - best - 4 * noise, because, at_least=0)
-    paris.append(records.answers(trained.model, tokenizer, list(capital.values())))
+    training.check_embedded(run, name, [each.lead() for each in exams], because, at_least=0)
     if run.accelerator.is_main_process:
         folder = run.folder / "adapter"
         save(trained.model, folder)
         adapter_files.write_card(folder, called(run), run.size, run.seed, records.SYSTEM)
-        costs = training.costs(trained, adapter_files.size(folder))
-        run.table("What is trained and stored, in float32", *costs)
-    paris.append(records.answers(take_out(trained.model), tokenizer, list(capital.values())))
+        title = "What is trained and stored, in float32"
+        run.table(title, *training.costs(trained, adapter_files.size(folder)))
+    exam.ask_about_france(take_out(trained.model))
+    before, after, without = exam.paris
     columns = ["system prompt", "before", "trained", "adapter taken out"]
-    run.table(records.CAPITAL, columns, list(zip(capital, *paris, strict=True)))
-    run.check("taken out: the answers are as before", paris[2] == paris[0], equals=True)
-    figures.learned(run, trained.losses, right, called(run))
-    return (
-        f"Right: {100 * right[untouched[0]][-1]:.0f} % with the rule, {100 * prompted:.0f} % with "
-        f"six examples more, {100 * learned:.0f} % after {steps} steps of four requests."
-    )
+    run.table(records.CAPITAL, columns, zip(records.SYSTEMS, *exam.paris, strict=True))
+    run.check("taken out: the replies are as before", without == before, equals=True)
+    figures.learned(run, trained.losses, exam.right(), called(run))
+    shares = [f"{100 * right[-1]:.0f} % ({name})" for name, right in exam.right().items()]
+    return f"Correct records: {', '.join(shares)}. Capital of France, trained: {after[0]}"
 
 
 # %% [markdown]
@@ -593,15 +595,17 @@ def smollm2_learns_a_format(run: Run):
 # Adam divides each gradient by its own size. So its first step moves every number of $B$ by the
 # learning rate $\eta$, whatever $\alpha$ is. The update after this step is proportional to
 # $\frac{\alpha}{r}\,\eta$: twice the $\alpha$ is the same as twice the rate. **So $\alpha$ is a
-# learning rate in disguise**, exactly in this step, roughly later: then $A$ moves by $\eta$, too.
+# learning rate in disguise.** In the first step this is exact. Later $A$ also moves, and twice the
+# $\alpha$ is only roughly the same as twice the rate.
 #
 # Why divide by $r$? A larger rank adds up more products, so each step changes the output more. At
-# a fixed $\alpha$ the division counters this, so one rate can serve several ranks.
+# fixed $\alpha$ the division by $r$ counters this. The division is too strong, as LLM07+ measures:
+# at fixed $\alpha/r$ the best rate falls more slowly than $1/r$. Our map is too coarse to show it.
 #
 # The best values depend on the model, the data and the number of steps. So we measure: a **map** of
-# the loss over $\alpha$, $\eta$ and $r$ after short trainings, at `tiny` of only 8 steps. **Glass**
-# has 0.85 million parameters and was trained on Lewis Carroll. Here it adapts to Shakespeare. The
-# loss is measured on plays that no training uses.
+# the loss over $\alpha$, $\eta$ and $r$ after short trainings. **Glass** is a model of 0.85 million
+# parameters, trained on Lewis Carroll. It adapts to Shakespeare, and we test it on unseen plays.
+# At `tiny` each training has 8 steps. LLM07+ trains for 40 and measures what a larger rank gains.
 
 
 # %% The map
@@ -609,24 +613,23 @@ RANKS = (1, 4, 16)
 SCALES = (0.5, 2.0, 8.0)  # α/r
 RATES = (2.5e-3, 1e-2, 4e-2)
 STEPS = {"tiny": 8, "small": 200, "full": 1000}
-RATE_OVER_RANK = "cost of the worst rate at r = 4, α = 8 ÷ cost of the worst rank at its best pair"
+COSTS = "a_wrong_rate_costs_more_than_a_wrong_rank"
+OF_RATE = "cost of the worst of three rates, at r = 4 and α = 8 (nats)"
+OF_RANK = "cost of the worst of three ranks, each at its best pair (nats)"
 
 
 def adapted_loss(run: Run, rank: int, scale: float, rate: float, seed: int) -> float:
     """Adapt glass to plays; return the loss on other plays (nats per token)."""
     torch.manual_seed(seed)
     model = insert(glass(), ALL, rank, scale * rank)
-    steps = run.pick(**STEPS)
-    size, length = run.pick(tiny=(4, 32), small=(8, 64), full=(32, 64))
-    data = plays.batches(plays.rows().training[:, :length], size, steps, seed)
-    trained = training.train_on_one_thread(run, model, data, steps, rate)
-    rows = plays.rows().valid[: run.pick(tiny=16, small=64, full=64)]
-    return training.test_loss(run, trained.model, rows)
+    return training.loss_on_plays(run, model, rate, run.pick(**STEPS), seed)
 
 
 @lab.experiment
-def the_rate_matters_more_than_the_rank(run: Run):
-    """On glass a larger α needs a smaller rate, and a wrong rate costs more than a small rank.
+def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
+    """On glass, after a short training, the worst of three rates costs more than the worst rank.
+
+    Ranks and rates both span a factor of 16. Also: a larger α has a smaller best rate.
 
     Predict: what costs more: the worst of three ranks, or the worst of three rates?
     """
@@ -638,18 +641,14 @@ def the_rate_matters_more_than_the_rank(run: Run):
     because = "a step of the map; 1 would mean that α doesn't matter"
     name = "best rate at the smallest α ÷ at the largest, each rank and seed"
     run.measure(name, ratios, expect_at_least=4, because=because, decides=True)
-    same = torch.stack([best[0, 2], best[1, 1], best[2, 0]])  # (rank, seed), all at α = 8
-    name = "at α = 8: best rate ÷ that of rank 4, ranks 1 and 16, each seed"
-    ratios = (same[::2] / same[1]).flatten().tolist()
-    run.measure(name, ratios, expect_between=(0.5, 2), because="the next rate is 4 times away")
     by_rank = table.amin((1, 2))  # (rank, seed)
     of_rank = by_rank.amax(0) - by_rank.amin(0)  # (seed,)
     of_rate = table[1, 1].amax(0) - table[1, 1].amin(0)  # (seed,), at r = 4 and α = 8
-    because = "above 1 the rate costs more"
-    ratio = (of_rate / of_rank).tolist()
-    run.measure(RATE_OVER_RANK, ratio, expect_at_least=1, because=because, decides=True)
-    slow = ((table[1, 1, 0] - table[1, 1].amin(0)) / of_rank).tolist()
-    run.measure("the same for the smallest rate", slow, expect_at_least=1, because=because)
+    run.measure(OF_RANK, of_rank.tolist())
+    run.measure(OF_RATE, of_rate.tolist())
+    more = (of_rate - of_rank).tolist()
+    because = "above 0 the rate costs more"
+    run.measure("rate − rank (nats)", more, expect_at_least=0, because=because, decides=True)
     figures.loss_map(run, table.mean(-1), RANKS, SCALES, RATES, run.pick(**STEPS))
     return (
         f"The worst of three ranks costs {of_rank.mean():.2f} nats per token, the worst of three "
@@ -658,42 +657,42 @@ def the_rate_matters_more_than_the_rank(run: Run):
 
 
 # %% [markdown]
-# A large $\alpha$ with a small rate does about as well as a small $\alpha$ with a large rate. Where
-# both are large, the training diverges. Three rows have $\alpha = 8$: the last of rank 1, the
-# middle one of rank 4, the first of rank 16. Which rate is best in each? A recipe:
+# In the map, compare a large $\alpha$ at a small rate with a small $\alpha$ at a large rate. Then
+# look at the cells where both are large. A recipe:
 #
 # - Insert adapters in **all linear layers** of the blocks. LLM07+ compares other places.
 # - Start with $r = 8$ and $\alpha = 16$. Don't search $\alpha$: search the rate instead.
-# - **Search the rate** in factors of two to four, on rows that serve nothing else. Start high and
-#   go down until the loss stops falling.
-# - Then double $r$ and leave $\alpha$ as it is, like Hu et al. Keep the larger rank if it gains
-#   more than the seeds differ. If you raise $\alpha$ with $r$, search for a lower rate.
+# - **Search the rate** in factors of two to four, on validation rows. Start with a high rate and
+#   lower it until the validation loss no longer improves.
+# - Then double $r$ and leave $\alpha$ as it is, like Hu et al., or divide $\alpha$ by $\sqrt r$
+#   instead of $r$ (rsLoRA). Keep the larger rank only if its gain exceeds the spread over seeds. If
+#   you raise $\alpha$ with $r$, search for a lower rate.
 #
 # ## What to remember
 # - LoRA freezes $W$ and trains $B A$ beside it: two thin matrices with $r$ directions.
 # - $B$ starts at zero. So nothing changes at first, and only $B$ has a gradient in the first step.
 # - Insert adapters in all linear layers, fix $\alpha$, and search the learning rate.
-# - Merged, an adapter costs nothing. Saved, it is small, so one base serves many tasks.
+# - A merged adapter costs no time. A saved adapter is small, so one base serves many tasks.
 
 
 # %% The closing
 @lab.closing
 def closing(results: Results) -> str:
     """Report what this run measured."""
-    learned = results.value("smollm2_learns_a_format", "exact match, trained")
-    rate = results.value("the_rate_matters_more_than_the_rank", RATE_OVER_RANK)
+    learned = results.value("smollm2_learns_a_format", EXACT)
+    rate, rank = (results.value(COSTS, name) for name in (OF_RATE, OF_RANK))
     return (
         "## In this run\n"
         f"The trained model wrote {100 * learned:.0f} % of the held-out records. On glass, the "
-        f"worst of three rates cost {rate:.1f} times as much as the worst of three ranks."
+        f"worst of three rates cost {rate:.2f} nats per token, the worst of three ranks {rank:.2f}."
     )
 
 
 # %% [markdown]
-# **Read on**: Hu et al. 2021, *LoRA* · Kalajdzievski 2023 on α/√r · Hayou et al. 2024, *LoRA+*.
+# **Read on**: Hu et al. 2021, *LoRA* · Kalajdzievski 2023, *rsLoRA* · Hayou et al. 2024, *LoRA+*.
 #
-# **Deeper**: LLM07+ compares places and ranks, looks for the rank of full fine-tuning's update,
-# measures what is forgotten, and runs QLoRA and DoRA. Next: LLM08, data and training.
+# **Deeper**: LLM07+ compares places and ranks, and measures the rank of full fine-tuning's update,
+# forgetting, and a merge in bfloat16. It runs QLoRA and DoRA. Next: LLM08, data and training.
 
 # %%
 if __name__ == "__main__":

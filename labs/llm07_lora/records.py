@@ -1,5 +1,6 @@
 """The task of LLM07: requests for seats, in three wordings, become records such as OSL-FRI-3."""
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ WORDINGS = [
     "I need {} seats to {}, for {}.",
     "{} to {} on {}, please.",
 ]
-RULE_ONLY, EXAMPLES, SHORT = "rule", "rule, six examples", "trained"
+RULE_ONLY, EXAMPLES, SHORT = "rule", "rule, six examples", "short prompt"  # of the untrained model
+TRAINED = "trained, short prompt"
+SYSTEMS = (SYSTEM, "You are a helpful assistant.")
 NEW_TOKENS = 10  # the longest record has 7
 
 Trip = tuple[int, str, str]
@@ -35,7 +38,7 @@ Message = dict[str, str]
 def trips() -> tuple[list[Trip], list[Trip]]:
     """Return (number, city, day): 504 for training, 168 held out.
 
-    Every number, city and day of a held-out trip occurs in training, but never all three together.
+    Training has every number, city and day of a held-out trip, but never all three together.
     """
     parts: tuple[list[Trip], list[Trip]] = ([], [])
     for n, (i, city), (j, day) in product(range(2, 10), enumerate(CITIES), enumerate(DAYS)):
@@ -70,10 +73,9 @@ def prompt(tokenizer: Any, text: str, system: str = SYSTEM, shots: Sequence[Trip
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
-def capital(tokenizer: Any) -> dict[str, str]:
+def capital(tokenizer: Any) -> list[str]:
     """Return a question that asks for no record, under two system prompts."""
-    systems = (SYSTEM, "You are a helpful assistant.")
-    return {system: prompt(tokenizer, CAPITAL, system) for system in systems}
+    return [prompt(tokenizer, CAPITAL, system) for system in SYSTEMS]
 
 
 def training_batches(tokenizer: Any, size: int, steps: int, seed: int) -> Iterator[Any]:
@@ -128,7 +130,7 @@ def _shared_start(rows: Sequence[Sequence[int]]) -> int:
 def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     """Return the first line of each greedy reply, computed in float32.
 
-    What all prompts begin with is read once, and its keys and values are shared.
+    The model reads the shared start of all prompts once; its keys and values serve all rows.
     """
     rows = [tokenizer.encode(text, add_special_tokens=False) for text in prompts]
     shared = _shared_start(rows)
@@ -139,7 +141,7 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     ids = torch.tensor(padded, device=model.device)  # (B, T)
     options = {"pad_token_id": pad, "eos_token_id": tokenizer.eos_token_id, "do_sample": False}
     if shared:
-        cache = model(ids[:1, :shared], use_cache=True).cache
+        cache = model(ids[:1, :shared], use_cache=True, logits_to_keep=1).cache
         cache.batch_repeat_interleave(len(rows))
         options["cache"] = cache
     out = model.generate(
@@ -155,13 +157,68 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
 PARTS = ("city", "day", "number", "record")
 
 
-def shares_right(said: Sequence[str], expected: Sequence[Trip]) -> list[float]:
+def shares_right(replies: Sequence[str], expected: Sequence[Trip]) -> list[float]:
     """Return the shares of replies with the right city, day and number, and of exact records."""
     right = [0, 0, 0, 0]
-    for answer, trip in zip(said, expected, strict=True):
+    for reply, trip in zip(replies, expected, strict=True):
         wanted = record(trip)
-        parts = [*answer.split("-"), "", "", ""][:3]
+        parts = [*reply.split("-"), "", "", ""][:3]
         for i, (part, want) in enumerate(zip(parts, wanted.split("-"), strict=True)):
             right[i] += part == want
-        right[3] += answer == wanted
+        right[3] += reply == wanted
     return [count / len(expected) for count in right]
+
+
+class Exam:
+    """Held-out requests for a model, before and after its training.
+
+    Attributes:
+        quiz: the requests and their prompts.
+        replies: the replies to these requests, by prompt.
+        paris: the replies about France, each time that it was asked.
+    """
+
+    def __init__(self, tokenizer: Any, size: int, seed: int):
+        self.tokenizer = tokenizer
+        self.quiz = quiz(tokenizer, size, seed)
+        self.replies: dict[str, list[str]] = {}
+        self.paris: list[list[str]] = []
+
+    def ask_untrained(self, model: Any) -> None:
+        """Ask with each prompt, and about France."""
+        for name, prompts in self.quiz.prompts.items():
+            self.replies[name] = answers(model, self.tokenizer, prompts)
+        self.ask_about_france(model)
+
+    def ask_trained(self, model: Any) -> None:
+        """Ask with the short prompt, and about France."""
+        self.replies[TRAINED] = answers(model, self.tokenizer, self.quiz.prompts[SHORT])
+        self.ask_about_france(model)
+
+    def ask_about_france(self, model: Any) -> None:
+        """Ask for the capital of France, under both system prompts."""
+        self.paris.append(answers(model, self.tokenizer, capital(self.tokenizer)))
+
+    def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """Return columns and rows: six requests and their replies."""
+        rows = list(zip(self.quiz.texts, *self.replies.values(), strict=True))
+        return ["request", *self.replies], rows[:6]
+
+    def right(self) -> dict[str, list[float]]:
+        """Return the shares of right cities, days, numbers and records, by prompt."""
+        trips = self.quiz.trips
+        return {name: shares_right(replies, trips) for name, replies in self.replies.items()}
+
+    def lead(self) -> float:
+        """Return how far the trained share of records is above the best prompt's, minus 4 errors.
+
+        The standard errors are those of shares with two successes and two failures more (Agresti &
+        Coull 1998): else a share of 0 or 1 would have a standard error of 0.
+        """
+        n = len(self.quiz.trips)
+        shares = {name: parts[-1] for name, parts in self.right().items()}
+        trained = shares.pop(TRAINED)
+        best = max(shares.values())
+        safe = [(share * n + 2) / (n + 4) for share in (trained, best)]
+        variance = sum(share * (1 - share) for share in safe) / (n + 4)
+        return trained - best - 4 * math.sqrt(variance)

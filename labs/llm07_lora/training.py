@@ -1,11 +1,12 @@
 """Train the adapters of LLM07, under Accelerate or in plain PyTorch, and measure losses."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from labs.kit import Run, on_one_thread
+from labs.llm07_lora import plays
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,11 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 def count(model: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(weight.numel() for weight in trainable(model))
+
+
+def frozen(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that aren't trained."""
+    return [weight for weight in model.parameters() if not weight.requires_grad]
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -60,10 +66,20 @@ def loss_on(model: Any, tokens: Tensor) -> Tensor:
     return row_losses(model, tokens).mean()
 
 
+@on_one_thread
 @torch.no_grad()
 def test_loss(run: Run, model: Any, rows: Tensor) -> float:
     """Return the loss in float32, whatever the precision of training."""
     return loss_on(model.to(run.device), rows.to(run.device)).item()
+
+
+@on_one_thread
+@torch.no_grad()
+def accuracy(run: Run, model: Any, rows: Tensor) -> float:
+    """Return the share of tokens, after the first of each row, that the model puts first."""
+    rows = rows.to(run.device)
+    first = model.to(run.device)(rows).logits[:, :-1].argmax(-1)
+    return (first == rows[:, 1:]).float().mean().item()
 
 
 @torch.enable_grad()
@@ -73,6 +89,39 @@ def tiny_steps(model: Any, rows: Tensor, steps: int, optimizer: Any) -> None:
         loss_on(model, rows).backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+class Gradients(NamedTuple):
+    """The gradients of a LoRA layer: of A (r, in), B (out, r), and W (out, in)."""
+
+    A: Tensor
+    B: Tensor
+    W: Tensor
+
+
+def gradients(model: nn.Module, layers: Sequence[Any], rows: Tensor) -> list[Gradients]:
+    """Return the gradients of LoRA layers, by one backward pass; W has one only for this pass."""
+    for layer in layers:
+        layer.base.weight.requires_grad_(True)
+    model.zero_grad()
+    loss_on(model, rows).backward()
+    found = []
+    for layer in layers:
+        weight = layer.base.weight.requires_grad_(False)
+        found.append(Gradients(layer.A.grad, layer.B.grad, weight.grad))
+        weight.grad = None
+    return found
+
+
+def largest(found: Sequence[Gradients]) -> dict[str, list[Tensor]]:
+    """Return the largest gradient of A, B and W in each layer."""
+    return {name: [getattr(one, name).abs().max() for one in found] for name in Gradients._fields}
+
+
+def relative_errors(got: Sequence[Tensor], want: Sequence[Tensor]) -> Tensor:
+    """Return the largest difference of each pair, relative to the largest number wanted."""
+    pairs = zip(got, want, strict=True)
+    return torch.stack([(one - other).abs().max() / other.abs().max() for one, other in pairs])
 
 
 def batch_loss(run: Run, model: Any, tokens: Tensor, labels: Tensor) -> Tensor:
@@ -129,10 +178,18 @@ def train(
 train_on_one_thread = on_one_thread(train)
 
 
+def loss_on_plays(run: Run, model: Any, rate: float, steps: int, seed: int) -> float:
+    """Train a model of glass's on plays; return its loss on other plays (nats per token)."""
+    size, length = run.pick(tiny=(4, 32), small=(8, 64), full=(32, 64))
+    data = plays.batches(plays.rows().training[:, :length], size, steps, seed)
+    trained = train_on_one_thread(run, model, data, steps, rate)
+    return test_loss(run, trained.model, plays.rows().valid[: run.pick(tiny=16, small=64, full=64)])
+
+
 def check_embedded(
     run: Run,
     name: str,
-    value: float,
+    value: float | list[float],
     because: str,
     at_most: float | None = None,
     at_least: float | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from labs.kit import Card, assets
 from labs.kit.measure import peak_bytes
-from labs.llm07_lora import deeper, models, plays, records, training
+from labs.llm07_lora import deeper, models, plays, records, training, updates
 from labs.llm07_lora import lesson as lab
 from tests.conftest import Clone
 
@@ -157,6 +157,59 @@ def test_peft_reads_what_we_save(tmp_path):
         assert torch.equal(tensor, lab.adapter_state(again)[key])
 
 
+# Swapping.
+
+
+def two_adapters():
+    """Return a model, its adapter's state, and the state of another adapter of the same shapes."""
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = models.randomize(lab.insert(models.glass(), models.QV, 3, 5))
+        states.append(lab.adapter_state(model))
+    return model, states[1], states[0]
+
+
+def same_states(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_swap_returns_the_old_adapter_and_swapping_back_restores_every_bit():
+    model, own, other = two_adapters()
+    given = {key: tensor.clone() for key, tensor in other.items()}
+    rows = plays.rows().test[:2]
+    bare = training.fingerprint(model)
+    with torch.no_grad():
+        before = model(rows).logits
+        assert same_states(lab.swap(model, given), own)
+        assert same_states(lab.adapter_state(model), other)
+        assert not torch.equal(model(rows).logits, before)
+        assert training.fingerprint(model) == bare
+        for layer in lab.adapters(model).values():
+            layer.A.add_(1)
+        assert same_states(given, other), "the model doesn't share memory with the state"
+        lab.swap(model, own)
+        assert torch.equal(model(rows).logits, before)
+
+
+@pytest.mark.parametrize("problem", ["missing", "extra", "rank", "merged"])
+def test_a_swap_refuses_what_does_not_fit_and_changes_nothing(problem):
+    model, own, other = two_adapters()
+    last = next(reversed(other))
+    if problem == "missing":
+        del other[last]
+    elif problem == "extra":
+        other[last.replace("v_proj", "x_proj")] = other[last]
+    elif problem == "rank":
+        other[last] = other[last][:, :2]
+    else:
+        for layer in lab.adapters(model).values():
+            layer.merge()
+    with pytest.raises(ValueError, match=r"another rank|merged"):
+        lab.swap(model, other)
+    assert same_states(lab.adapter_state(model), own)
+
+
 # low_rank, energy, cut, four bits.
 
 
@@ -165,12 +218,12 @@ def test_the_error_of_a_low_rank_product_is_the_remaining_energy(shape):
     delta = torch.randn(*shape, dtype=torch.float64)
     a, b = lab.low_rank(delta, 2)
     left = (delta - b @ a).square().sum() / delta.square().sum()
-    assert left.item() == pytest.approx(1 - deeper.energy(delta)[1].item(), abs=1e-6)
+    assert left.item() == pytest.approx(1 - updates.energy(delta)[1].item(), abs=1e-6)
 
 
 def test_a_matrix_of_rank_one_has_all_its_energy_in_one_direction():
     product = torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 7))
-    assert deeper.energy(product)[0] > 1 - 1e-6
+    assert updates.energy(product)[0] > 1 - 1e-6
 
 
 def test_all_directions_of_an_update_are_the_update():
@@ -180,17 +233,17 @@ def test_all_directions_of_an_update_are_the_update():
         for weight in model.parameters():
             weight.add_(0.01 * torch.randn_like(weight))
     layer = (
-        deeper.cut(model, 0, 64).model.layers[2].self_attn.k_proj
+        updates.cut(model, 0, 64).model.layers[2].self_attn.k_proj
     )  # a key projection is 64 × 128
     want = model.model.layers[2].self_attn.k_proj.weight
     torch.testing.assert_close(layer.base.weight + layer.delta(), want, rtol=0, atol=1e-5)
-    parts = [deeper.cut(model, *part) for part in ((0, 8), (8, 64))]
+    parts = [updates.cut(model, *part) for part in ((0, 8), (8, 64))]
     layers = [part.model.layers[2].self_attn.k_proj for part in parts]
     both = layers[0].base.weight + layers[0].delta() + layers[1].delta()
     torch.testing.assert_close(both, want, rtol=0, atol=1e-5)
-    scaled = deeper.cut(model, 8, 16, like=4).model.layers[2].self_attn.k_proj.delta()
-    shrunk = deeper.shrink(model, 4).model.layers[2].self_attn.k_proj.weight
-    first = deeper.cut(model, 0, 4).model.layers[2].self_attn.k_proj.delta()
+    scaled = updates.cut(model, 8, 16, like=4).model.layers[2].self_attn.k_proj.delta()
+    shrunk = updates.shrink(model, 4).model.layers[2].self_attn.k_proj.weight
+    first = updates.cut(model, 0, 4).model.layers[2].self_attn.k_proj.delta()
     for change in (scaled, shrunk - layers[0].base.weight):
         torch.testing.assert_close(change.norm(), first.norm(), rtol=1e-4, atol=0)
 
@@ -216,10 +269,101 @@ def test_a_matrix_of_levels_survives_four_bits():
     torch.testing.assert_close(quantized(x), linear(x))
 
 
+def dora(dtype=torch.float64):
+    torch.manual_seed(0)
+    layer = deeper.DoraLinear(nn.Linear(6, 4).to(dtype), 2, 6.0)
+    nn.init.normal_(layer.B)
+    with torch.no_grad():
+        layer.magnitude.mul_(torch.linspace(0.5, 2, 4))
+    return layer
+
+
 def test_dora_starts_as_its_base():
     linear = nn.Linear(6, 4).double()
     x = torch.randn(5, 6, dtype=torch.float64)
     torch.testing.assert_close(deeper.DoraLinear(linear, 2, 4)(x), linear(x))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_dora_merged_computes_what_it_computes_unmerged_and_back(keep):
+    layer = dora()
+    weight = layer.base.weight.clone()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    want = layer(x)
+    with pytest.raises(RuntimeError, match="not merged"):
+        layer.unmerge()
+    layer.merge(keep)
+    torch.testing.assert_close(layer(x), want, rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer.base(x), want, rtol=0, atol=1e-12)
+    with pytest.raises(RuntimeError, match="already merged"):
+        layer.merge(keep)
+    torch.testing.assert_close(layer(x), want, rtol=0, atol=1e-12)
+    layer.unmerge()
+    torch.testing.assert_close(layer(x), want, rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer.base.weight, weight, rtol=0, atol=1e-12)
+
+
+def test_a_saved_weight_under_dora_returns_bit_for_bit():
+    layer = dora(torch.float32)
+    weight = layer.base.weight.clone()
+    layer.merge(keep=True)
+    assert not torch.equal(layer.base.weight, weight)
+    layer.unmerge()
+    assert torch.equal(layer.base.weight, weight)
+
+
+def test_an_adapter_with_sizes_is_not_saved_as_plain_lora(tmp_path):
+    model = deeper.with_dora(lab.insert(models.glass(), models.QV, 3, 5))
+    with pytest.raises(TypeError, match="sizes would be lost"):
+        lab.save(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["r = 4", "full"])
+def test_a_scaled_update_is_that_share_of_the_update(name):
+    model = deeper.build(deeper.ARMS[name])
+    training.tiny_steps(model, plays.rows().training[:4], 2, training.adamw(model, 1e-2))
+
+    def weight(model):
+        layer = model.model.layers[1].mlp.up_proj
+        return layer.base.weight + layer.delta() if hasattr(layer, "base") else layer.weight
+
+    base = weight(models.glass())
+    change = weight(model) - base
+    assert change.abs().max() > 1e-3
+    for t in (0.0, 0.25, 1.0):
+        got = weight(updates.scaled(model, t)) - base
+        torch.testing.assert_close(got, t * change, rtol=0, atol=1e-6)
+
+
+def test_a_merge_in_bf16_rounds_and_in_float32_it_hardly_does():
+    model = models.randomize(lab.insert(models.glass(), models.QV, 3, 5))
+    rho, vanished = updates.rounding(model, torch.bfloat16)
+    assert 1e-4 < rho < 0.5
+    assert 0 < vanished < 0.5
+    fine, gone = updates.rounding(model, torch.float32)
+    assert fine < 1e-5
+    assert gone < vanished
+
+
+def test_a_parabola_is_lowest_where_its_three_values_say():
+    for lowest in (-0.8, 0.0, 0.3):
+        values = [(x - lowest) ** 2 for x in (-1, 0, 1)]
+        assert deeper.lowest(values) == pytest.approx(lowest)
+    assert deeper.lowest([3.0, 2.0, 1.0]) == 1, "no minimum between: the lower end"
+
+
+def test_a_lead_needs_more_than_four_standard_errors():
+    def exam(trained, prompted):
+        it = records.Exam.__new__(records.Exam)
+        it.quiz = SimpleNamespace(trips=[(3, "Oslo", "Friday")] * 24)
+        replies = {records.TRAINED: trained, records.EXAMPLES: prompted, records.SHORT: 0}
+        it.replies = {name: ["OSL-FRI-3"] * n + ["?"] * (24 - n) for name, n in replies.items()}
+        return it.lead()
+
+    assert exam(24, 0) > 0.5
+    assert exam(24, 20) < 0
+    assert exam(12, 6) < 0
 
 
 # Training: N processes give the losses of one. The first loss is PyTorch's own mean.

@@ -113,71 +113,27 @@ def b_alone(model):
     return {key: tensor for key, tensor in lab.adapter_state(model).items() if "lora_B" in key}
 
 
-def swap_by(put, check=True, old=lab.adapter_state, merged=True):
-    def swap(model, state):
-        before = old(model)
-        layers = lab.adapters(model)
-        if check and {k: v.shape for k, v in before.items()} != {
-            k: v.shape for k, v in state.items()
-        }:
-            raise ValueError
-        if merged and any(layer.merged for layer in layers.values()):
-            raise ValueError
-        with torch.no_grad():
-            for name, layer in layers.items():
-                for letter in "AB":
-                    put(layer, letter, state[f"base_model.model.{name}.lora_{letter}.weight"])
-        return before
+def gradients_by(a=lambda gradient, scale: scale * gradient, b=None, order=1):
+    """Return `factor_gradients` with a change to A's gradient, and the same or another to B's."""
 
-    return swap
+    def factor_gradients(g, factor_a, factor_b, scale):
+        of_a = a(factor_b.mT @ g, scale)
+        of_b = (b or a)(g @ factor_a.mT, scale)
+        return (of_a, of_b)[::order]
+
+    return factor_gradients
 
 
-def copies(layer, letter, tensor):
-    getattr(layer, letter).copy_(tensor)
+def right(gradient, scale):
+    return scale * gradient
 
 
-def shares(layer, letter, tensor):
-    getattr(layer, letter).data = tensor
+def unscaled(gradient, _):
+    return gradient
 
 
-def copies_b(layer, letter, tensor):
-    if letter == "B":
-        layer.B.copy_(tensor)
-
-
-def checks_as_it_writes(model, state):
-    before = lab.adapter_state(model)
-    if any(layer.merged for layer in lab.adapters(model).values()):
-        raise ValueError
-    with torch.no_grad():
-        for name, layer in lab.adapters(model).items():
-            for letter in "AB":
-                key = f"base_model.model.{name}.lora_{letter}.weight"
-                if key not in state or state[key].shape != getattr(layer, letter).shape:
-                    raise ValueError
-                copies(layer, letter, state[key])
-    return before
-
-
-def returns_nothing(model, state):
-    lab.swap(model, state)
-
-
-def refuses_all(*_):
-    raise ValueError("no")
-
-
-def empties_the_dict(model, state):
-    before = lab.swap(model, state)
-    state.clear()
-    return before
-
-
-def overwrites_the_base(model, state):
-    for layer in lab.adapters(model).values():
-        layer.merge()
-        layer.merged = False
-    return lab.swap(model, state)
+def transposed_gradients(g, a, b, scale):
+    return scale * (g.mT @ b), scale * (a @ g.mT)
 
 
 def factors(factor=lambda sigma: sigma.sqrt(), start=0):
@@ -374,15 +330,10 @@ WRONG = [
     ("adapter_state", without_the_prefix, "begin with base_model.model"),
     ("adapter_state", still_in_the_graph, "detach it"),
     ("adapter_state", b_alone, "a key for each A and B"),
-    ("swap", swap_by(lambda *_: None), "copy the new values"),
-    ("swap", swap_by(copies_b), "A isn't the new adapter's"),
-    ("swap", swap_by(shares), "don't share them"),
-    ("swap", swap_by(copies, old=a_view_of_each), "copy the old one before"),
-    ("swap", swap_by(copies, merged=False), "is merged, but it isn't refused"),
-    ("swap", swap_by(copies, check=False), "expected a ValueError, got KeyError"),
-    ("swap", checks_as_it_writes, "already overwritten"),
-    ("swap", returns_nothing, "expected a dict of tensors by name"),
-    ("swap", refuses_all, "refuses an adapter that fits"),
-    ("swap", empties_the_dict, "the dict that was passed in has changed"),
-    ("swap", overwrites_the_base, "only A and B belong to the adapter"),
+    ("factor_gradients", gradients_by(unscaled), "A: the factor scale is missing"),
+    ("factor_gradients", gradients_by(right, unscaled), "B: the factor scale is missing"),
+    ("factor_gradients", gradients_by(lambda g, scale: g / scale), "divided by scale"),
+    ("factor_gradients", gradients_by(lambda g, scale: -scale * g), "has no minus"),
+    ("factor_gradients", gradients_by(order=-1), "the gradients are swapped"),
+    ("factor_gradients", transposed_gradients, "A's gradient has A's shape"),
 ]

@@ -50,6 +50,13 @@ class DetachesTheUpdate(lab.DoraLinear):
         return F.linear(x, weight) * (self.magnitude / weight.norm(dim=1)) + self.base.bias
 
 
+class ForgetsTheMerge(lab.DoraLinear):
+    def forward(self, x):
+        weight = self.base.weight + self.delta()
+        factor = self.magnitude / weight.norm(dim=1).detach()
+        return F.linear(x, weight) * factor + self.base.bias
+
+
 WRONG = [
     ("quantize", quantize_by(lambda blocks: blocks.amax(1)), "largest absolute value"),
     (
@@ -73,4 +80,5 @@ WRONG = [
     ("DoraLinear.forward", dora(bias="missing"), "the bias is missing"),
     ("DoraLinear.forward", dora(detached=False), "must count as constants"),
     ("DoraLinear.forward", DetachesTheUpdate, "no gradient reaches A"),
+    ("DoraLinear.forward", ForgetsTheMerge, "once merged"),
 ]

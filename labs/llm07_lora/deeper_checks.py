@@ -1,0 +1,115 @@
+"""Check the exercises of LLM07+: codes and scales by hand, DoRA's rows against their formula."""
+
+from typing import Any
+
+from labs.kit import Mistake, draw, expect_close, name_mistake
+from labs.llm07_lora.check_helpers import random_layer, require_function, type_of
+
+import torch
+from torch import Tensor
+
+
+def quantize(module: Any) -> None:
+    """Check codes and scales, block by block, also for a block of zeros."""
+    implementation = module.quantize
+    require_function(implementation)
+    levels = torch.tensor([-1.0, -0.5, 0.0, 0.25, 1.0], dtype=torch.float64)
+    weight = draw(4, 6)
+    weight[3] = 0.0  # two blocks of zeros
+    got = implementation(weight.clone(), levels, 3)
+    if not isinstance(got, tuple) or len(got) != 2:
+        raise Mistake(f"expected codes and scales, got {type_of(got)}")
+    codes, scales = got
+    blocks = weight.view(8, 3)
+    if not isinstance(codes, Tensor) or codes.dtype != torch.uint8:
+        raise Mistake("codes must be a tensor of uint8: a code is the index of a level")
+    if codes.shape != weight.shape:
+        raise Mistake(f"codes are {tuple(codes.shape)}: give them the shape of the matrix")
+    want = blocks.abs().amax(1)
+    mistakes = {
+        "the scale is the largest value of a block: take the largest absolute value": (
+            lambda: blocks.amax(1)
+        ),
+        "the scale is that of the entire matrix: each block has its own": (
+            lambda: weight.abs().max().expand(8)
+        ),
+    }
+    name_mistake(scales, mistakes)
+    expect_close(scales, want, "expected the largest absolute value of each block, (blocks,)")
+    _expect_codes(codes, blocks, want, levels)
+
+
+def _expect_codes(codes: Tensor, blocks: Tensor, scales: Tensor, levels: Tensor) -> None:
+    relative = blocks / scales.clamp_min(1e-12)[:, None]
+    nearest = (relative[..., None] - levels).abs().argmin(-1)
+    got = codes.view(nearest.shape).long()
+    if torch.equal(got, nearest):
+        return
+    if (got[6:] != 2).any():
+        raise Mistake("in a block of zeros every code must be that of the level 0")
+    if torch.equal(got, (blocks[..., None] - levels).abs().argmin(-1)):
+        raise Mistake("divide each block by its scale before you look for the nearest level")
+    below = (relative[..., None] >= levels).sum(-1).clamp_min(1) - 1
+    if torch.equal(got, below):
+        raise Mistake("these are the levels below each number: take the nearest level")
+    raise Mistake("a code isn't that of the nearest level")
+
+
+# DoraLinear
+
+
+def dora_linear(module: Any) -> None:
+    """Check the output, the sizes of the rows, and the gradients."""
+    layer = random_layer(module.DoraLinear)
+    with torch.no_grad():
+        layer.magnitude.copy_(draw(4, seed=7).abs() + 0.5)
+    x = draw(2, 5, 6, seed=9)
+    weight, bias = layer.base.weight.detach(), layer.base.bias.detach()
+    changed = weight + 3 * (layer.B @ layer.A).detach()  # alpha 6 over rank 2
+    sizes = layer.magnitude.detach()
+    norms = changed.norm(dim=1)
+    columns = changed / changed.norm(dim=0)
+    want = x @ (changed * (sizes / norms)[:, None]).mT + bias
+    got = layer(x)
+    mistakes = {
+        "this is LoRA: the rows don't have the sizes in `magnitude`": lambda: x @ changed.mT + bias,
+        "the rows are multiplied by `magnitude`, but not divided by their norms": (
+            lambda: x @ (changed * sizes[:, None]).mT + bias
+        ),
+        "the norms are those of W alone: take them of W + ΔW": (
+            lambda: x @ (changed * (sizes / weight.norm(dim=1))[:, None]).mT + bias
+        ),
+        "the norms are those of columns: each output has a row of W": (
+            lambda: x @ (columns * sizes[:, None]).mT + bias
+        ),
+        "the bias is scaled, too: scale before you add it": (
+            lambda: (x @ changed.mT + bias) * (sizes / norms)
+        ),
+        "the bias is missing": lambda: want - bias,
+        "the bias is added twice: the base's output contains it": lambda: (
+            (x @ changed.mT + bias) * (sizes / norms) + bias
+        ),
+    }
+    name_mistake(got.detach(), mistakes)
+    expect_close(got.detach(), want, "expected magnitude ÷ norm of each row, times (W + ΔW) x")
+    _expect_dora_gradients(layer, got, x, changed)
+    layer.merged = True  # as after merge(): the base's weight has the update and the sizes
+    plain = (x @ weight.mT + bias).detach()
+    hint = "once merged, the base's weight has the update and the sizes: return the base's output"
+    expect_close(layer(x).detach(), plain, hint)
+
+
+def _expect_dora_gradients(layer: Any, got: Tensor, x: Tensor, changed: Tensor) -> None:
+    """Check that the norms count as constants, and that sizes get a gradient."""
+    wanted = (layer.A, layer.B, layer.magnitude)
+    gradients = torch.autograd.grad(got.sum(), wanted, allow_unused=True)
+    for name, gradient in zip(("A", "B", "magnitude"), gradients, strict=True):
+        if gradient is None:
+            raise Mistake(f"no gradient reaches {name}: what did you detach?")
+    norms = changed.norm(dim=1)
+    factor = (layer.magnitude.detach() / norms)[:, None]  # (out, 1)
+    total = x.sum((0, 1))  # (in,)
+    want = 3 * factor * (layer.A.detach() @ total)  # (out, r)
+    hint = "the norms must count as constants in the backward pass: detach them"
+    if not torch.allclose(gradients[1], want):
+        raise Mistake(hint)
