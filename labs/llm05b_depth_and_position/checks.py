@@ -189,10 +189,10 @@ WRONG_NORMS: dict[str, Callable[[nn.Module], float]] = {
 
 @checks.proves("diagnose")
 def diagnose(module: Any) -> None:
-    """Check three layers with each fault."""
+    """Check three layers with each fault, for streams of the sizes 1, 3 and 9."""
     for fault, question in QUESTIONS.items():
         for seed in range(3):
-            x = draw(2, 9, 16, seed=seed)
+            x = 3**seed * draw(2, 9, 16, seed=seed)
             given = x.clone()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -396,9 +396,6 @@ WRONG_BIASES: dict[str, Callable[[int, int], Tensor]] = {
 }
 
 
-for _check in (
-    deeper_checks.deepnorm,
-    deeper_checks.interpolated,
-    deeper_checks.yarn_frequencies,
-):
+checks.proves("QKNormAttention.queries_and_keys")(deeper_checks.queries_and_keys)
+for _check in (deeper_checks.interpolated, deeper_checks.yarn_frequencies):
     checks.proves(_check.__name__)(_check)

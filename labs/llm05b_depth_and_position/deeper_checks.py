@@ -4,12 +4,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from labs.kit import Mistake, equals, expect_close
+from labs.kit import Mistake, draw, equals, expect_close, name_mistake
 
 import torch
-from torch import Tensor
-
-Pair = tuple[float, float]
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def require_float64(got: Any) -> None:
@@ -18,51 +17,84 @@ def require_float64(got: Any) -> None:
         raise Mistake(f"expected float64, got {got.dtype}")
 
 
-def deepnorm(module: Any) -> None:
-    """Check α and β at four depths."""
-    depths = (1, 6, 24, 100)
-    results = [_pair(module.deepnorm(n)) for n in depths]
-    for message, rule in WRONG_CONSTANTS.items():
-        if all(_near(got, rule(n)) for got, n in zip(results, depths, strict=True)):
-            raise Mistake(message)
-    for n, got in zip(depths, results, strict=True):
-        want = ((2 * n) ** 0.25, (8 * n) ** -0.25)
-        if not _near(got, want):
-            texts = [f"({alpha:.4g}, {beta:.4g})" for alpha, beta in (want, got)]
-            raise Mistake(f"L = {n}: expected α, β = {texts[0]}, got {texts[1]}")
+class _Turn(nn.Module):
+    """Stand in for a position: swap a head's entries and scale them by the place."""
+
+    def turn(self, x: Tensor) -> Tensor:
+        return x.flip(-1) * (1 + torch.arange(x.shape[-2]))[:, None]
 
 
-WRONG_CONSTANTS: dict[str, Callable[[int], Pair]] = {
-    "α and β are swapped: return α first": lambda n: ((8 * n) ** -0.25, (2 * n) ** 0.25),
-    "those are the constants of a decoder beside an encoder, (3L)^¼ and (12L)^−¼": (
-        lambda n: ((3 * n) ** 0.25, (12 * n) ** -0.25)
-    ),
-    "each block has two branches: count 2L of them, not L": lambda n: (n**0.25, (4 * n) ** -0.25),
-    "that is a square root: take the fourth root": lambda n: ((2 * n) ** 0.5, (8 * n) ** -0.5),
-    "β must fall with depth: its exponent is −1/4": lambda n: ((2 * n) ** 0.25, (8 * n) ** 0.25),
-    "β isn't 1/α: each branch has two matrices that share the change, 4Lβ² = α²": (
-        lambda n: ((2 * n) ** 0.25, (2 * n) ** -0.25)
-    ),
-}
+def queries_and_keys(module: Any) -> None:
+    """Check both results, with different gains, for a stand-in that turns."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        attention = module.QKNormAttention(16, True).double()  # four heads of 4
+    for seed, norm in enumerate((attention.q_norm, attention.k_norm)):
+        norm.weight.data = 1 + draw(4, seed=seed) / 4
+    x = draw(2, 5, 16, seed=3)
+    with torch.no_grad():
+        got = attention.queries_and_keys(x, _Turn())
+        if not isinstance(got, tuple) or len(got) != 2:
+            raise Mistake("expected two tensors: return q, k")
+        for name, part in zip("qk", got, strict=True):
+            if not isinstance(part, Tensor) or part.shape != (2, 4, 5, 4):
+                shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+                raise Mistake(f"{name}: expected (B, H, T, D) = (2, 4, 5, 4), got {shape}")
+        name_mistake(torch.stack(got), _mistakes_of_qk(attention, x))
+        want = _queries_and_keys(attention, x)
+        expect_close(torch.stack(got), want, "split the heads, normalize q and k, then turn both")
 
 
-def _pair(got: Any) -> Pair:
-    """Return the learner's α and β as two floats.
-
-    Raises:
-        Mistake: if it isn't a pair of numbers.
-    """
-    if not isinstance(got, tuple) or len(got) != 2:
-        raise Mistake("expected two numbers: return alpha, beta")
-    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in got):
-        types = ", ".join(type(member).__name__ for member in got)
-        raise Mistake(f"expected two numbers, got {types}")
-    alpha, beta = got
-    return float(alpha), float(beta)
+def _queries_and_keys(attention: Any, x: Tensor, norms: Any = None, turn: Any = None) -> Tensor:
+    """Return q and k with other norms or another turn, (2, B, H, T, D)."""
+    norms = norms or (attention.q_norm, attention.k_norm)
+    turn = turn or _Turn().turn
+    split = (
+        (part(x).unflatten(-1, (4, -1)).transpose(1, 2)) for part in (attention.q, attention.k)
+    )
+    return torch.stack([turn(norm(part)) for norm, part in zip(norms, split, strict=True)])
 
 
-def _near(got: Pair, want: Pair) -> bool:
-    return all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(got, want, strict=True))
+def _mistakes_of_qk(attention: Any, x: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """Return the result of each known mistake."""
+    q_norm = attention.q_norm
+    k_norm = attention.k_norm
+    bare = nn.Identity()
+
+    def over_all_entries() -> Tensor:
+        parts = []
+        for matrix, norm in ((attention.q, q_norm), (attention.k, k_norm)):
+            unit = F.rms_norm(matrix(x), (16,), eps=1e-5)
+            split = unit.unflatten(-1, (4, -1)).transpose(1, 2) * norm.weight
+            parts.append(_Turn().turn(split))
+        return torch.stack(parts)
+
+    def turned_first() -> Tensor:
+        turned = _queries_and_keys(attention, x, (bare, bare))
+        return torch.stack((q_norm(turned[0]), k_norm(turned[1])))
+
+    return {
+        "the positions are missing: position.turn rotates q and k": (
+            lambda: _queries_and_keys(attention, x, turn=bare)
+        ),
+        "normalize first, then turn: the gains would undo the rotation": turned_first,
+        "nothing is normalized: q_norm and k_norm come before the turn": (
+            lambda: _queries_and_keys(attention, x, (bare, bare))
+        ),
+        "the keys aren't normalized: k_norm": (
+            lambda: _queries_and_keys(attention, x, (q_norm, bare))
+        ),
+        "the queries aren't normalized: q_norm": (
+            lambda: _queries_and_keys(attention, x, (bare, k_norm))
+        ),
+        "q_norm is for queries and k_norm for keys: each has its own gains": (
+            lambda: _queries_and_keys(attention, x, (k_norm, q_norm))
+        ),
+        "normalized over all d entries: split the heads first, then normalize over D": (
+            over_all_entries
+        ),
+        "q and k are swapped: return q first": (lambda: _queries_and_keys(attention, x).flip(0)),
+    }
 
 
 def interpolated(module: Any) -> None:

@@ -1,11 +1,11 @@
 """The figures of LLM05b+."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, median
 from typing import Any
 
 from labs.kit import Run
-from labs.llm05b_depth_and_position.figures import label_ends
+from labs.llm05b_depth_and_position.figures import headline, label_ends
 
 import matplotlib.pyplot as plt
 import torch
@@ -24,7 +24,9 @@ def show_depth_law(run: Run, attention: Tensor, ffn: Tensor, rows: list[Any]) ->
     left.text(len(ffn) * 0.5, 0.55, "attention", color="C0")
     left.text(len(ffn) * 0.5, 0.29, "FFN", color="C2")
     left.set(xlabel="block", ylabel="mean square that is added", xlim=(0, len(ffn) * 1.7))
-    left.set(ylim=(0, 1.2), title="Attention adds more with depth")
+    rises = bool(attention[-1] > attention[0])
+    left.set(ylim=(0, 1.2))
+    left.set_title(headline(rises, "Attention adds more with depth", "What each branch adds"))
     left.set_xticks([tick for tick in (1, 8, 16, 32, 64, 128) if tick <= len(ffn)])
     layers = [row[0] for row in rows]
     colours = {"gradient": "C1", "gradient · size": "C0"}
@@ -34,7 +36,9 @@ def show_depth_law(run: Run, attention: Tensor, ffn: Tensor, rows: list[Any]) ->
         right.loglog(layers, values, "o-", ms=4, color=colours[name])
         ends[name] = (layers[-1], values[-1])
     right.set(xlabel="blocks L", ylabel="relative to L = 2", xlim=(layers[0], layers[-1] * 4.2))
-    right.set(ylim=(0.1, 2), title="Gradient · size is constant")
+    within = all(0.9 <= row[3] / rows[0][3] <= 1.1 for row in rows)
+    right.set(ylim=(0.1, 2))
+    right.set_title(headline(within, "Gradient · size is constant", "The gradient at the end"))
     right.set_xticks(layers, layers)
     right.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
     right.minorticks_off()
@@ -73,19 +77,31 @@ def show_steps(run: Run, layers: Sequence[int], found: dict[str, Tensor]) -> Non
         ax.minorticks_off()
         label_ends(ax, ends, colours)
     axes[0].set_ylabel("the output moves, relative to L = 2")
-    fig.suptitle("Depth makes DeepNorm's output move least", fontsize=13)
+    last = {name: x[:, -1] / x[:, 0] for name, x in found.items()}  # (seeds, 2)
+    held = bool((last["Post-LN"] > last["DeepNorm"].amax(0)).all())
+    point = headline(held, "Depth moves DeepNorm's output less than Post-LN's", "A step by depth")
+    fig.suptitle(point, fontsize=13)
+    factors = "; ".join(
+        f"{name} {x[:, 0].median():.1f} and {x[:, 1].median():.1f}" for name, x in last.items()
+    )
     run.figure(
         fig,
         "one_step",
         "How far one small step of the matrices moves an untrained model's logits; medians and "
         "ranges of three seeds, on one scale.",
-        alt="Two line plots on logarithmic axes over the number of blocks: Post-LN rises steeply "
-        "in both, DeepNorm stays flat under gradient descent and rises slowly under Adam.",
+        alt="Two line plots on logarithmic axes over the number of blocks. From 2 blocks to "
+        f"{layers[-1]} the output moves further by these factors under gradient descent and under "
+        f"Adam: {factors}.",
     )
 
 
-def show_rates(run: Run, losses: dict[tuple[str, float], list[float]], unigram: float) -> None:
-    """Draw each seed's loss by placement, one panel for each learning rate."""
+def show_rates(
+    run: Run, losses: dict[tuple[str, float], list[float]], unigram: float, held: bool
+) -> None:
+    """Draw each seed's loss by placement, one panel for each learning rate.
+
+    `held` says whether only Post-LN learns nothing at the highest rate.
+    """
     rates = sorted({lr for _, lr in losses})
     names = list(dict.fromkeys(name for name, _ in losses))
     fig, axes = plt.subplots(1, len(rates), sharey=True, figsize=(7.2, 3.8), squeeze=False)
@@ -101,19 +117,24 @@ def show_rates(run: Run, losses: dict[tuple[str, float], list[float]], unigram: 
         ax.text(middle, unigram, "unigram", ha="center", va="bottom", color="grey")
     axes[0][0].set_ylabel("validation loss (nats)")
     axes[0][0].set_ylim(top=unigram + 0.12)
-    fig.suptitle("Only Post-LN learns nothing at a high rate", fontsize=13)
+    point = headline(held, "Only Post-LN learns nothing at a high rate", "Loss by placement")
+    fig.suptitle(point, fontsize=13)
+    means = ", ".join(f"{name} {mean(losses[name, rates[-1]]):.2f}" for name in names)
     run.figure(
         fig,
         "rates",
         "Validation loss after training: three seeds, and their mean. Without warm-up, except the "
         "last.",
-        alt="Points of the loss for Post-LN, DeepNorm, Pre-LN, sandwich and Post-LN with warm-up. "
-        "Post-LN lies on the dotted line of the unigram both times, the others well below it.",
+        alt="Points of the loss by placement, with a dotted line for the unigram at "
+        f"{unigram:.2f} nats. Means at a rate of {rates[-1]:g}: {means}.",
     )
 
 
-def show_spikes(run: Run, norms: dict[str, list[list[float]]]) -> None:
-    """Draw the gradient's norm in training relative to the run's median."""
+def show_spikes(run: Run, norms: dict[str, list[list[float]]], held: bool) -> None:
+    """Draw the gradient's norm in training relative to the run's median.
+
+    `held` says whether the first gradient is larger without norms.
+    """
     fig, ax = plt.subplots(figsize=(7.2, 4))
     for i, (name, runs) in enumerate(norms.items()):
         for row in runs:
@@ -121,23 +142,60 @@ def show_spikes(run: Run, norms: dict[str, list[list[float]]]) -> None:
         start = max(row[0] / median(row) for row in runs)
         ax.text(*((0, 0.48 * start) if i else (4, start)), name, color=f"C{i}", va="top")
     ax.set(xlabel="step", ylabel="gradient's norm ÷ the run's median")
-    ax.set_title("Without norms, training starts with a large gradient")
+    point = "Without norms, training starts with a large gradient"
+    ax.set_title(headline(held, point, "The gradient's norm in training"))
+    starts = {name: median(row[0] / median(row) for row in runs) for name, runs in norms.items()}
+    firsts = ", ".join(f"{start:.1f} for {name}" for name, start in starts.items())
     ax.set_yticks((0.5, 1, 2, 5, 10, 20, 50), ("0.5", "1", "2", "5", "10", "20", "50"))
     ax.minorticks_off()
     run.figure(
         fig,
         "spikes",
         "The norm of all parameters' gradient in training at a peak rate of 0.01, three seeds.",
-        alt="Line plot of the gradient's norm over steps on a logarithmic axis: without norms it "
-        "starts far above the median and falls, with Pre-LN it starts closer.",
+        alt="Line plot of the gradient's norm over steps on a logarithmic axis. At the first step "
+        f"it is this many times the median: {firsts}.",
+    )
+
+
+def show_frequencies(run: Run, methods: Mapping[str, Any], length: int) -> None:
+    """Draw by how much each method divides each pair's angle between neighbouring tokens.
+
+    Args:
+        run: the run.
+        methods: positions by name; the first is plain RoPE.
+        length: the number of tokens in a text.
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 3.2))
+    steps = [each.frequencies * each.positions(length)[1] for each in methods.values()]
+    table = steps[0] / torch.stack(steps)  # (methods, pairs)
+    ax.imshow(table.log2(), cmap="Blues", aspect="auto", vmin=0, vmax=5)
+    for row, pairs in enumerate(table.tolist()):
+        for pair, factor in enumerate(pairs):
+            ax.text(pair, row, f"÷ {factor:.2g}", ha="center", va="center", color="#101010")
+    ax.set_xticks(range(table.shape[1]))
+    ax.set_yticks(range(len(methods)), list(methods))
+    ax.set(xlabel="pair, from the fastest to the slowest")
+    ax.set_title("YaRN decides pair by pair what to slow down")
+    ax.grid(False)
+    run.figure(
+        fig,
+        "frequencies",
+        "By how much each method divides the angle between neighbouring tokens, for texts of 8 "
+        "times the length. YaRN also scales the scores.",
+        alt="A table of methods and pairs. Plain RoPE divides no pair, interpolation all by 8, the "
+        "larger base from 1 to 8 in equal ratios, YaRN the first by 1, the second by a little "
+        "more and the others by 8.",
     )
 
 
 def show_methods(
-    run: Run, costs: dict[tuple[str, int, bool], list[float]], factors: tuple[int, ...]
+    run: Run,
+    costs: dict[tuple[str, int, bool], list[float]],
+    factors: tuple[int, ...],
+    names: Sequence[str],
+    held: bool,
 ) -> None:
-    """Draw the cost of length of four ways to read on."""
-    names = list(dict.fromkeys(name for name, *_ in costs))
+    """Draw the cost of length of four methods; `held` says whether YaRN costs least."""
     colours = {name: f"C{i}" for i, name in enumerate(names)}
     fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.2), width_ratios=(3, 2), sharey=True)
     ends = {}
@@ -159,11 +217,16 @@ def show_methods(
         range(len(names)), [name.replace(" ", "\n", 1) for name in names], fontsize=9
     )
     axes[1].set(title=f"A few steps at {factors[-1]} times", xlim=(-0.5, len(names) - 0.5))
-    fig.suptitle("YaRN reads on at the least cost", fontsize=13)
+    point = headline(
+        held, "YaRN extrapolates at the least cost", "Four methods to read longer texts"
+    )
+    fig.suptitle(point, fontsize=13)
+    means = ", ".join(f"{name} {mean(costs[name, factors[-1], False]):.2f}" for name in names)
     run.figure(
         fig,
         "methods",
-        "What reading on costs RoPE. Bands: the range of three seeds; right: each seed.",
-        alt="Left, a line plot of the cost over the length read for plain RoPE, interpolation, a "
-        "larger base and YaRN. Right, points of their costs after some training at the length.",
+        "What longer texts cost RoPE; 0 is a cut to the trained length. Bands: the range of three "
+        "seeds; right: each seed.",
+        alt="Left, a line plot of the cost over the length read. Right, points of the costs after "
+        f"some training at the length. At {factors[-1]} times, unchanged, in nats: {means}.",
     )

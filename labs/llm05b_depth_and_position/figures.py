@@ -19,6 +19,11 @@ from torch import Tensor
 COLOURS = {"Post-LN": "C1", "Pre-LN": "C0"}
 
 
+def headline(held: bool, finding: str, otherwise: str) -> str:
+    """Return a figure's title: the finding if this run shows it, or what is drawn."""
+    return finding if held else otherwise
+
+
 def label_ends(ax: Axes, ends: dict[str, tuple[float, float]], colours: dict[str, str]) -> None:
     """Write names beside the right ends of lines, moved apart where they would overlap.
 
@@ -52,11 +57,62 @@ def label_ends(ax: Axes, ends: dict[str, tuple[float, float]], colours: dict[str
         )
 
 
-def show_starts(run: Run, sizes: training.Ends, gradients: training.Ends, least: float) -> None:
+def show_stack(run: Run) -> None:
+    """Draw a stack of two Pre-LN blocks with its shapes, and the weights of the worked example."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.8, 5.6), width_ratios=(3, 2))
+    box: dict[str, Any] = {"boxstyle": "round,pad=0.35", "fc": "none", "lw": 1.4}
+    arrow: dict[str, Any] = {"arrowstyle": "->", "lw": 1.4}
+    place: dict[str, Any] = {"ha": "center", "va": "center"}
+    for name, y in (("embedding", 0.7), ("last norm", 7.35), ("unembedding", 8.3)):
+        left.text(0, y, name, bbox={**box, "ec": "C6"}, **place)
+    for start, end in ((-0.05, 0.4), (1, 7.05), (7.65, 8), (8.6, 9.05)):  # not through a box
+        left.annotate("", (0, end), (0, start), arrowprops={**arrow, "shrinkA": 0, "shrinkB": 0})
+    for block in (0, 1):
+        bottom = 1.35 + 2.9 * block
+        for branch, name in enumerate(("attention", "FFN")):
+            y = bottom + 0.35 + 1.3 * branch
+            colour = f"C{2 * branch}"
+            left.plot((0, 1), (y, y), color=colour, lw=1.4)
+            left.annotate("", (1, y + 0.3), (1, y), arrowprops={**arrow, "color": colour})
+            left.text(1, y + 0.47, f"norm, {name}", bbox={**box, "ec": colour}, **place)
+            left.plot((1, 1), (y + 0.68, y + 0.9), color=colour, lw=1.4)
+            left.annotate("", (0, y + 0.9), (1.03, y + 0.9), arrowprops={**arrow, "color": colour})
+            left.text(-0.09, y + 0.9, "+", color=colour, ha="right", va="center", fontsize=14)
+        left.text(2.05, bottom + 1.3, f"block {block + 1}", **place)
+    for y, shape in ((-0.25, "tokens (B, T)"), (9.25, "logits (B, T, V)")):
+        left.text(0, y, shape, **place)
+    left.text(-0.3, 4.2, "stream x\n(B, T, d)", ha="right", va="center")
+    left.set(xlim=(-1.3, 2.5), ylim=(-0.5, 9.5), title="Branches add to the stream")
+    left.axis("off")
+    keys = ("(1, 0)\nvalue 1", "(0, 1)\nvalue 5", "(1, 1)\nvalue 3")
+    weights = (torch.tensor([2.0, 0.0, 2.0]) / math.sqrt(2)).softmax(0).tolist()
+    right.bar(keys, weights, color="C0")
+    for i, weight in enumerate(weights):
+        right.text(i, weight + 0.01, f"{weight:.3f}", ha="center")
+    right.set(xlabel="key", ylabel="weight", ylim=(0, 0.55), title="The query (2, 0) weighs keys")
+    right.grid(False)
+    run.figure(
+        fig,
+        "stack",
+        "Left: two Pre-LN blocks; B texts of T tokens, d numbers each, V possible next tokens. "
+        "Right: the worked example. The mean of the values with these weights is 2.33.",
+        alt="Left, a vertical line for the stream, from the embedding through two blocks and a "
+        "norm to the unembedding. In each block attention and FFN read the line through a norm "
+        "and add to it. Right, three bars of the heights 0.446, 0.108 and 0.446.",
+    )
+
+
+def show_starts(
+    run: Run,
+    found: Mapping[tuple[str, int], list[training.End]],
+    gradients: training.Ends,
+    least: float,
+) -> None:
     """Draw the stream's size and the last block's gradient against the number of blocks.
 
     `least` is the least mean square that a block adds on average; the most is larger by 1.
     """
+    sizes = {key: [end.size for end in ends] for key, ends in found.items()}
     names = list(dict.fromkeys(name for name, _ in sizes))
     layers = sorted({n for _, n in sizes})
     fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.2))
@@ -77,17 +133,18 @@ def show_starts(run: Run, sizes: training.Ends, gradients: training.Ends, least:
         label_ends(ax, labels, COLOURS)
     band = [[math.sqrt(1 + c * n) for n in layers] for c in (least, 1 + least)]
     axes[0].fill_between(layers, *band, color=COLOURS["Pre-LN"], alpha=0.15, lw=0)
+    few, many = (mean(gradients["Pre-LN", n]) for n in (layers[0], layers[-1]))
+    shrinks = headline(many < few, "… and its last block's gradient shrinks", "The last block")
     axes[0].set(title="Pre-LN's stream grows …", ylabel="size of the stream at its end")
-    axes[1].set(title="… and its last block's gradient shrinks")
-    axes[1].set(ylabel="norm of the last block's gradient")
+    axes[1].set(title=shrinks, ylabel="norm of the last block's gradient")
     run.figure(
         fig,
         "starts",
         "Untrained stacks of L blocks, means of three seeds with their range. The wide shaded band "
         "on the left is the derived one.",
         alt="Two line plots over the number of blocks. Left, the size of the stream: flat at 1 for "
-        "Post-LN, rising within a shaded band for Pre-LN. Right, the gradient of the last block: "
-        "flat or rising for Post-LN, falling for Pre-LN.",
+        "Post-LN, rising within a shaded band for Pre-LN. Right, the norm of the last block's "
+        f"gradient: from {few:.2g} to {many:.2g} for Pre-LN, higher for Post-LN.",
     )
 
 
@@ -116,10 +173,16 @@ def show_blocks(
         ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
         label_ends(ax, ends, COLOURS)
-    axes[0].set(
-        title="Late Pre-LN blocks get less gradient …", ylabel="norm of the block's gradient"
+    falls = [
+        mean(row[-1] for row in rows["Pre-LN"]) < mean(row[0] for row in rows["Pre-LN"])
+        for rows in (gradients, moves)
+    ]
+    axes[0].set_title(
+        headline(falls[0], "Late Pre-LN blocks get less gradient …", "Gradient by block")
     )
-    axes[1].set(title="… and move the logits less", ylabel="the logits move (÷ the step)")
+    axes[1].set_title(headline(falls[1], "… and move the logits less", "Moves by block"))
+    axes[0].set_ylabel("norm of the block's gradient")
+    axes[1].set_ylabel("the logits move (÷ the step)")
     run.figure(
         fig,
         "blocks",
@@ -131,72 +194,69 @@ def show_blocks(
     )
 
 
-def smooth(curves: Sequence[Sequence[float]], steps: int = 10) -> Tensor:
-    """Return the mean over seeds, and over `steps` neighbouring steps."""
-    return torch.tensor(curves).mean(0).unfold(0, steps, 1).mean(-1)
+def show_rates(run: Run, losses: Mapping[Arm, list[float]], unigram: float, held: bool) -> None:
+    """Draw the validation loss over the peak of the learning rate.
 
-
-def show_rates(run: Run, losses: Mapping[Arm, list[float]], unigram: float) -> None:
-    """Draw the validation loss over the peak of the learning rate."""
+    `held` says whether only Pre-LN learns at the highest rate.
+    """
     fig, ax = plt.subplots(figsize=(7.2, 4.2))
     rates = sorted({arm.rate for arm in losses})
     for placement, colour in COLOURS.items():
         arms = [arm for arm in losses if arm.placement == placement and not arm.warm]
+        arms.sort(key=lambda arm: arm.rate)
         means = [mean(losses[arm]) for arm in arms]
-        ax.plot(rates, means, "o--", ms=8, color=colour)
+        ax.plot([arm.rate for arm in arms], means, "o--", ms=8, color=colour)
         for arm in arms:
             ax.plot([arm.rate] * len(losses[arm]), losses[arm], ".", color=colour, alpha=0.6)
         below = placement == "Post-LN"
         place = (rates[-1] * 1.06, means[-1] - 0.02 if below else means[-1])
         ax.text(*place, f"{placement}, no warm-up", color=colour, va="top" if below else "center")
     (warm,) = (arm for arm in losses if arm.warm)
-    beside = warm.rate * 1.07  # so that its seeds stand beside those without warm-up
+    beside = warm.rate * 1.09  # so that its seeds stand beside those without warm-up
     ax.plot([beside] * len(losses[warm]), losses[warm], ".", color="C3", alpha=0.8)
     ax.plot(beside, mean(losses[warm]), "D", ms=8, color="C3")
-    ax.text(beside * 1.06, mean(losses[warm]), "Post-LN, with warm-up", color="C3", va="center")
+    ax.text(beside * 1.08, mean(losses[warm]), "Post-LN, with warm-up", color="C3", va="center")
     ax.axhline(unigram, color="grey", ls=":", lw=1)
     ax.text(rates[0] * 0.82, unigram, "unigram", va="bottom", color="grey", fontsize=10)
-    ax.set(xscale="log", xlim=(rates[0] * 0.8, rates[-1] * 2.1), xlabel="peak of the learning rate")
-    ax.set(ylabel="validation loss (nats)", title="Pre-LN bears a rate that stops Post-LN")
+    ax.set(xscale="log", xlim=(rates[0] * 0.8, rates[-1] * 2.9), xlabel="peak of the learning rate")
+    point = headline(held, "Pre-LN bears a rate that stops Post-LN", "Loss by placement and rate")
+    ax.set(ylabel="validation loss (nats)", title=point)
     ax.set_ylim(
         min(min(each) for each in losses.values()) - 0.1,
         max(unigram, *(max(each) for each in losses.values())) + 0.1,
     )
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
+    numbers = "; ".join(f"{arm} at {arm.rate:g}: {mean(losses[arm]):.2f}" for arm in losses)
     run.figure(
         fig,
         "rates",
         "Each seed is a dot, their mean a large mark; dashed lines join means. The stacks with "
         f"warm-up have the rate {warm.rate:g}, too, and are drawn beside the others.",
-        alt="Two lines over two learning rates. Pre-LN falls. Post-LN without warm-up lies near "
-        "the dotted line of the unigram at both. With warm-up, Post-LN is lower at the lower rate.",
+        alt="Points of the loss over the learning rate, joined by a line for each placement. Means "
+        f"in nats: {numbers}; unigram: {unigram:.2f}.",
     )
 
 
 def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: float) -> None:
-    """Draw the training loss above the norm of each block's gradient, on one axis of steps."""
-    fig, axes = plt.subplots(2, len(outcomes), figsize=(8.2, 5.4), sharex=True, sharey="row")
-    maps = {
-        arm: torch.tensor([o.gradients for o in seeds]).clamp(min=1e-9).log10().mean(0).T
-        for arm, seeds in outcomes.items()
-    }  # (blocks, steps)
-    low = min(m.quantile(0.02).item() for m in maps.values())
-    high = max(m.max().item() for m in maps.values())
-    for (above, below), (arm, seeds) in zip(axes.T, outcomes.items(), strict=True):
-        each = torch.stack([smooth([outcome.curve]) for outcome in seeds])  # (seeds, steps)
-        steps = range(5, 5 + each.shape[1])
-        above.plot(steps, each.mean(0), color=COLOURS[arm.placement])
-        above.fill_between(
-            steps, each.amin(0), each.amax(0), color=COLOURS[arm.placement], alpha=0.25, lw=0
-        )
+    """Draw the loss above each block's gradient: the worst and the best Post-LN, and a Pre-LN."""
+    every = [(arm, outcome) for arm, seeds in outcomes.items() for outcome in seeds]
+    post = sorted((e for e in every if e[0].placement == "Post-LN"), key=lambda e: e[1].loss)
+    shown = (post[-1], post[0], next(e for e in every if e[0].placement == "Pre-LN"))
+    fig, axes = plt.subplots(2, len(shown), figsize=(8.2, 5.4), sharex=True, sharey="row")
+    maps = [torch.tensor(o.gradients).clamp(min=1e-9).log10().T for _, o in shown]  # (L, steps)
+    low = min(m.quantile(0.02).item() for m in maps)
+    high = max(m.max().item() for m in maps)
+    blocks, columns = maps[0].shape
+    extent = (0, 8 * columns, 0.5, blocks + 0.5)
+    for (above, below), (arm, outcome), heat in zip(axes.T, shown, maps, strict=True):
+        curve = torch.tensor(outcome.curve).unfold(0, 10, 1).mean(-1)  # means of ten steps
+        above.plot(range(5, 5 + len(curve)), curve, color=COLOURS[arm.placement])
         above.axhline(unigram, color="grey", ls=":", lw=1)
-        blocks, columns = maps[arm].shape
-        extent = (0, 8 * columns, 0.5, blocks + 0.5)
-        image = below.imshow(
-            maps[arm], aspect="auto", origin="lower", extent=extent, vmin=low, vmax=high
-        )
         above.set_title(str(arm).replace(", ", ",\n"))
+        image = below.imshow(
+            heat, aspect="auto", origin="lower", extent=extent, vmin=low, vmax=high
+        )
         below.set(xlabel="step")
         below.grid(False)
     axes[0, 0].set(ylabel="training loss (nats)", ylim=(None, unigram + 0.5))
@@ -204,15 +264,19 @@ def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: floa
     axes[1, 0].set(ylabel="block", yticks=range(1, blocks + 1))
     fig.colorbar(image, ax=axes[1], label="log₁₀ of the\ngradient's norm")
     fig.colorbar(image, ax=axes[0]).ax.set_visible(False)  # the same width in both rows
-    fig.suptitle("Post-LN learns when the gradient reaches its early blocks", fontsize=13)
+    fig.suptitle("The highest and the lowest loss of a Post-LN stack, and Pre-LN", fontsize=13)
+    ends = [f"{outcome.loss:.2f}" for _, outcome in shown]
+    weak = [f"{training.weak_steps(outcome):.0%}" for _, outcome in shown]
     run.figure(
         fig,
         "training",
-        "Peak rate 0.004. Above: the loss, a mean of ten steps; the band is the range of the "
-        "seeds, the dotted line the unigram's loss on the validation text. Below: the norm of each "
-        "block's gradient, a mean over the seeds.",
-        alt="Three columns, for Post-LN without and with warm-up and for Pre-LN. Above, the loss "
-        "stays near the unigram as long as the heat map below is dark for the early blocks.",
+        f"Peak rate {shown[0][0].rate:g}, one seed a column. Above: the loss, a mean of ten steps; "
+        "the dotted line is the unigram's loss on the validation text. Below: the norm of each "
+        f"block's gradient. The validation losses are {', '.join(ends)}.",
+        alt="Three columns: the Post-LN stacks with the highest and the lowest loss, and a Pre-LN "
+        "stack. Above, the loss over the steps; below, a heat map of the gradient by block and "
+        f"step. Block 1 gets less than a tenth of the last block's gradient in {', '.join(weak)} "
+        "of the steps.",
     )
 
 
@@ -283,7 +347,9 @@ def show_places(run: Run) -> None:
     )
 
 
-def show_lengths(run: Run, read: Mapping[str, Reading], length: int, bigram: Tensor) -> None:
+def show_lengths(
+    run: Run, read: Mapping[str, Reading], length: int, bigram: Tensor, held: bool
+) -> None:
     """Draw the loss by place in the text, of models that were trained on `length` characters.
 
     Args:
@@ -291,6 +357,7 @@ def show_lengths(run: Run, read: Mapping[str, Reading], length: int, bigram: Ten
         read: the losses, by encoding.
         length: the trained length, T.
         bigram: the bigram's loss at each place, (8 T,), which is subtracted.
+        held: whether ALiBi extrapolates and RoPE does not.
     """
     fig, axes = plt.subplots(1, 2, figsize=(8, 4.4), sharey=True)
     total = len(read["RoPE"].by_place[0])
@@ -298,7 +365,8 @@ def show_lengths(run: Run, read: Mapping[str, Reading], length: int, bigram: Ten
     middle = [math.sqrt(a * b) for a, b in pairwise(edges)]
     colours = {name: f"C{i}" for i, name in enumerate(read)}
     panels = (("NoPE", "RoPE", "ALiBi"), ("learned", "sinusoids"))
-    titles = ("ALiBi reads on, RoPE fails past T", "Added to the stream")
+    point = headline(held, "ALiBi extrapolates, RoPE fails past T", "Inside attention, or nowhere")
+    titles = (point, "Added to the stream")
     ends: list[dict[str, tuple[float, float]]] = [{}, {}]
     for ax, names, title, end in zip(axes, panels, titles, ends, strict=True):
         for name in names:
@@ -320,14 +388,15 @@ def show_lengths(run: Run, read: Mapping[str, Reading], length: int, bigram: Ten
         grey: dict[str, Any] = {"ha": "right", "color": "grey", "fontsize": 9}
         ax.text(length * 0.95, ax.get_ylim()[1], "trained to here ", va="top", **grey)
         ax.text(total * 2.5, 0, "bigram", va="top", **grey)
+    rises = ", ".join(f"{name} {mean(reading.cost):.2f}" for name, reading in read.items())
     run.figure(
         fig,
         "length",
         "Loss by place, minus that of a bigram on the same characters. A band is the range of the "
         "seeds; a line without a band is one seed.",
         alt="Two line plots over the place in the text of how far the loss is above a bigram's, "
-        "with a vertical line at the trained length. Left: ALiBi and NoPE stay flat, RoPE rises. "
-        "Right: the learned table and the sinusoids.",
+        "with a vertical line at the trained length. Left NoPE, RoPE and ALiBi, right the learned "
+        f"table and the sinusoids. From T to 8 T the loss rises by: {rises} nats.",
     )
 
 

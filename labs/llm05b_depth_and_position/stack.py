@@ -1,6 +1,7 @@
 """Attention and the block of LLM05b's stacks: LLM05a wrote the block, LLM06 writes attention."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from labs.shared.small_gpt import FeedForward, Position, attend, shakespeare
 
@@ -77,3 +78,12 @@ class Parts(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_normal_(module.weight)
+
+
+def value_matrices(model: Any) -> list[nn.Parameter]:
+    """Return the four matrices of each block that the values pass: all but W_q and W_k."""
+    return [
+        parameter
+        for name, parameter in model.blocks.named_parameters()
+        if parameter.dim() > 1 and not name.endswith(("q.weight", "k.weight"))
+    ]

@@ -1,7 +1,8 @@
 """Sizes, texts, training, probes and tables of LLM05b's small models."""
 
+import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import product
 from statistics import mean, stdev
@@ -9,7 +10,8 @@ from typing import Any, NamedTuple
 
 from labs.kit import Run
 from labs.llm05a_normalization import Sinusoid
-from labs.llm05b_depth_and_position.stack import Attention, split_heads
+from labs.llm05b_depth_and_position.side_by_side import train_side_by_side
+from labs.llm05b_depth_and_position.stack import Attention, split_heads, value_matrices
 from labs.shared import small_gpt
 from labs.shared.small_gpt import Position
 
@@ -112,32 +114,55 @@ def mean_loss(model: nn.Module, windows: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
 
 
-def probed_size(model: Any) -> float:
-    """Return the size of the stream after the last block, and leave the gradients in the model."""
-    sizes: list[float] = []
-    last = model.blocks[-1]
-    hook = last.register_forward_hook(lambda *a: sizes.append(a[2].square().mean().sqrt().item()))
+class End(NamedTuple):
+    """What a probe finds at the end of an untrained stack, over all tokens."""
+
+    size: float  # of the stream, a root mean square
+    gradient: float  # of the loss there, a root mean square
+    alike: float  # the mean cosine of two tokens of one text
+
+
+def probe(model: Any) -> End:
+    """Measure the stream after the last block, and leave the gradients in the model."""
+    streams: list[Tensor] = []
+
+    def keep(*call: Any) -> None:
+        call[2].retain_grad()
+        streams.append(call[2])
+
+    hook = model.blocks[-1].register_forward_hook(keep)
     mean_loss(model, small_gpt.shakespeare().windows(4, 32)).backward()
     hook.remove()
-    return sizes[0]
+    (stream,) = streams  # (B, T, d)
+    gradient: Any = stream.grad
+    unit = F.normalize(stream.detach(), dim=-1)
+    t = unit.shape[1]
+    pairs = (unit.sum(1).square().sum(-1) - t) / (t * (t - 1))  # (B,), without a token and itself
+    size, slope = (x.detach().square().mean().sqrt().item() for x in (stream, gradient))
+    return End(size, slope, pairs.mean().item())
 
 
-def at_the_end(
+def probe_stacks(
     run: Run,
     placements: Iterable[str],
     build: Callable[..., nn.Module],
     gradient_norms: Callable[[Any], list[float]],
-) -> tuple[Ends, Ends]:
-    """Return the stream's size after the last block, and this block's gradient, when untrained."""
-    sizes: Ends = {}
+) -> tuple[dict[tuple[str, int], list[End]], Ends]:
+    """Return what is at the end of untrained stacks, and the gradient of their last blocks."""
+    ends: dict[tuple[str, int], list[End]] = {}
     gradients: Ends = {}
     for name, layers in product(placements, depths(run)):
-        stacks: list[Any] = [
-            build(name, layers, width(run), seed).double() for seed in run.seeds(3)
-        ]
-        sizes[name, layers] = [probed_size(stack) for stack in stacks]  # leaves the gradients there
+        stacks: list[Any] = [build(name, layers, width(run), seed) for seed in run.seeds(3)]
+        ends[name, layers] = [probe(stack) for stack in stacks]  # leaves the gradients there
         gradients[name, layers] = [gradient_norms(stack.blocks)[-1] for stack in stacks]
-    return sizes, gradients
+    return ends, gradients
+
+
+def show_alike(run: Run, few: int, many: int, ends: Mapping[tuple[str, int], list[End]]) -> None:
+    """Record how alike the tokens of a text are in Pre-LN stacks of few and of many blocks."""
+    for layers in (few, many):
+        alike = [end.alike for end in ends["Pre-LN", layers]]
+        run.measure(f"Pre-LN: mean cosine of two tokens after {layers} blocks", alike)
 
 
 @torch.no_grad()
@@ -180,10 +205,41 @@ def by_block(
             build(name, layers, width(run), seed).double() for seed in run.seeds(3)
         ]
         for stack in stacks:
-            probed_size(stack)  # leaves the gradients in the stack
+            probe(stack)  # leaves the gradients in the stack
         gradients[name] = [gradient_norms(stack.blocks) for stack in stacks]
         moved[name] = [moves(stack, blocks) for stack in stacks]
     return gradients, moved
+
+
+@cache
+def moved(
+    build: Callable[..., nn.Module],
+    name: str,
+    layers: int,
+    d: int,
+    seed: int,
+    size: float = 1.0,
+) -> tuple[float, float]:
+    """Return how far a small step of four matrices a block moves the logits, root mean square.
+
+    The first is a step of gradient descent, the second Adam's first, the gradient's sign.
+    """
+    model = build(name, layers, d, seed).double()
+    windows = small_gpt.shakespeare().windows(4, 32)
+    matrices = value_matrices(model)
+    gradients = torch.autograd.grad(mean_loss(model, windows), matrices)
+    with torch.no_grad():
+        before = model(windows[:, :-1])
+        distances = []
+        for steps in (
+            [size * 2e-4 * g for g in gradients],
+            [size * 1e-5 * g.sign() for g in gradients],
+        ):
+            changed = copy.deepcopy(model)
+            for weight, step in zip(value_matrices(changed), steps, strict=True):
+                weight -= step
+            distances.append((changed(windows[:, :-1]) - before).square().mean().sqrt().item())
+    return distances[0], distances[1]
 
 
 class Arm(NamedTuple):
@@ -209,46 +265,46 @@ class Outcome(NamedTuple):
 
 def train_deep(
     run: Run,
-    model: nn.Module,
-    lr: float,
-    warm: bool,
-    seed: int,
+    trainings: Sequence[tuple[Arm, int]],
+    build: Callable[[Arm, int], nn.Module],
     probe: Callable[[Any], list[float]] | None = None,
     share: float = 1.0,
-) -> Outcome:
-    """Train a deep stack; a warm-up takes a fifth of the steps.
+) -> list[Outcome]:
+    """Train deep stacks of one shape side by side; a warm-up takes a fifth of the steps.
 
     Args:
         run: the run.
-        model: an untrained model, which stays as it is.
-        lr: the peak of the learning rate.
-        warm: whether there is a warm-up.
-        seed: of the batches.
-        probe: is called with the model at every eighth step, when it has gradients.
+        trainings: the arm and the seed of each.
+        build: makes the untrained stack of an arm and a seed.
+        probe: is called with each stack at every eighth step, when it has gradients.
         share: of the usual number of steps.
     """
     sizes = deep_sizes(run)
     steps = round(share * sizes.steps)
-    gradients: list[list[float]] = []
+    gradients: list[list[list[float]]] = [[] for _ in trainings]
 
-    def watch(step: int, model: Any) -> None:
-        if probe is not None and step % 8 == 0:
-            gradients.append(probe(model))
+    def watch(stacks: Sequence[nn.Module]) -> None:
+        for stack, rows in zip(stacks, gradients, strict=True):
+            if probe is not None:
+                rows.append(probe(stack))
 
-    trained = small_gpt.train(
+    trained = train_side_by_side(
         run,
-        model,
+        [build(arm, seed) for arm, seed in trainings],
         small_gpt.shakespeare(),
         steps=steps,
-        lr=lr,
-        seed=seed,
-        warmup=steps // 5 if warm else 0,
+        lrs=[arm.rate for arm, _ in trainings],
+        warmups=[steps // 5 if arm.warm else 0 for arm, _ in trainings],
+        seeds=[seed for _, seed in trainings],
         batch=sizes.batch,
         length=sizes.length,
         watch=watch,
     )
-    loss = small_gpt.nats(trained.model, validation(run)).mean().item()
-    return Outcome(trained.model, loss, trained.losses, trained.gradient_norms, gradients)
+    outcomes: list[Outcome] = []
+    for each, rows in zip(trained, gradients, strict=True):
+        loss = small_gpt.nats(each.model, validation(run)).mean().item()
+        outcomes.append(Outcome(each.model, loss, each.losses, each.gradient_norms, rows))
+    return outcomes
 
 
 def train_arms(
@@ -266,14 +322,18 @@ def train_arms(
         gradient_norms: measures the gradients of its blocks.
     """
     layers, d, length, *_ = deep_sizes(run)
-    outcomes: dict[Arm, list[Outcome]] = {}
-    for arm in run.progress(list(seeds), "kinds of stacks in training"):
-        outcomes[arm] = []
-        for seed in run.seeds(seeds[arm]):
-            model = build(arm.placement, layers, d, seed, Sinusoid(length, d))
-            outcome = train_deep(
-                run, model, arm.rate, arm.warm, seed, lambda m: gradient_norms(m.blocks)
-            )
+    outcomes: dict[Arm, list[Outcome]] = {arm: [] for arm in seeds}
+    placements = list(dict.fromkeys(arm.placement for arm in seeds))
+    for placement in run.progress(placements, "placements in training"):
+        arms = [arm for arm in seeds if arm.placement == placement]
+        trainings = [(arm, seed) for arm in arms for seed in run.seeds(seeds[arm])]
+        trained = train_deep(
+            run,
+            trainings,
+            lambda arm, seed: build(arm.placement, layers, d, seed, Sinusoid(length, d)),
+            lambda model: gradient_norms(model.blocks),
+        )
+        for (arm, _), outcome in zip(trainings, trained, strict=True):
             outcomes[arm].append(outcome)
     return outcomes
 
@@ -284,17 +344,25 @@ def weak_steps(outcome: Outcome) -> float:
     return sum(weak) / len(weak)
 
 
-def show_losses(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: float) -> None:
-    """Show a table of validation losses and of the steps with little gradient in block 1."""
+def show_losses(run: Run, outcomes: Mapping[Arm, list[Outcome]]) -> float:
+    """Show a table of validation losses and of block 1's gradient, and return the unigram's loss.
+
+    A block is weak at a step if it gets less than a tenth of the last block's gradient.
+    """
+    unigram_loss = unigram(validation(run))
     rows: list[list[Any]] = []
     for arm, seeds in outcomes.items():
         losses = [outcome.loss for outcome in seeds]
         weak = mean(weak_steps(outcome) for outcome in seeds)
+        first = mean(outcome.gradients[0][0] / outcome.gradients[0][-1] for outcome in seeds)
         spread = f"{stdev(losses):.3f}" if len(losses) > 1 else "–"
-        rows.append([str(arm), arm.rate, mean(losses), spread, f"{weak:.0%}"])
-    rows.append(["unigram", "–", unigram, "–", "–"])
-    columns = ["", "peak rate", "loss (nats)", "sd of seeds", "steps with weak block 1"]
-    run.table("Validation loss; a weak block gets < a tenth of the last's gradient", columns, rows)
+        row = [str(arm), arm.rate, len(seeds), mean(losses), spread, f"{first:.2f}", f"{weak:.0%}"]
+        rows.append(row)
+    rows.append(["unigram", "–", "–", unigram_loss, "–", "–", "–"])
+    columns = ["", "peak rate", "seeds", "loss (nats)", "sd of seeds"]
+    columns += ["block 1 ÷ last, step 0", "steps with block 1 < 0.1 of last"]
+    run.table("Validation loss, and the gradients of block 1 and of the last block", columns, rows)
+    return unigram_loss
 
 
 def train_long(run: Run, model: nn.Module, lr: float, seed: int) -> Any:
@@ -362,33 +430,36 @@ def read(run: Run, models: Iterable[nn.Module]) -> Reading:
 def read_all(
     run: Run, names: Iterable[str], trained: Callable[..., nn.Module]
 ) -> dict[str, Reading]:
-    """Train and read with each encoding, three seeds each.
+    """Train and read with each encoding.
 
-    At tiny those that add to the stream have one seed: no claim rests on them.
+    RoPE's cost of length differs most from seed to seed, so it has five seeds. At tiny those that
+    add to the stream have one: no claim rests on them.
     """
     few = run.pick(tiny=1, small=3, full=3)
+    number = {"NoPE": 3, "RoPE": 5, "learned": few, "sinusoids": few, "ALiBi": 3}
     readings: dict[str, Reading] = {}
-    for name in run.progress(list(names), "encodings, 3 seeds each"):
-        seeds = run.seeds(few if name in ("learned", "sinusoids") else 3)
-        readings[name] = read(run, [trained(run, name, seed) for seed in seeds])
+    for name in run.progress(list(names), "encodings in training"):
+        readings[name] = read(run, [trained(run, name, seed) for seed in run.seeds(number[name])])
     return readings
 
 
-def show_reading(run: Run, readings: Mapping[str, Reading], bigram: float) -> None:
+def show_reading(run: Run, readings: Mapping[str, Reading]) -> None:
     """Show a table of the losses and of the cost of length."""
-    rows = []
+    counted = bigram(last_characters(run))
+    rows: list[list[Any]] = []
     for name, reading in readings.items():
         spread = f"{stdev(reading.short):.3f}" if len(reading.short) > 1 else "–"
         long, cost = (f"{mean(nats):.3f}" for nats in (reading.long, reading.cost))
-        rows.append([name, f"{mean(reading.short):.3f}", spread, long, cost])
-    rows.append(["bigram", f"{bigram:.3f}", "–", "–", "–"])
-    columns = ["", "as in training", "sd of seeds", "8 times as long", "cost of length"]
+        seeds = len(reading.short)
+        rows.append([name, seeds, f"{mean(reading.short):.3f}", spread, long, cost])
+    rows.append(["bigram", "–", f"{counted:.3f}", "–", "–", "–"])
+    columns = ["", "seeds", "as in training", "sd of seeds", "8 times as long", "cost of length"]
     run.table("Loss of the same characters (nats)", columns, rows)
 
 
 def difference(a: list[float], b: list[float]) -> list[float]:
-    """Return a − b, seed by seed."""
-    return [x - y for x, y in zip(a, b, strict=True)]
+    """Return a − b, seed by seed, for the first seeds that both have."""
+    return [x - y for x, y in zip(a, b, strict=False)]
 
 
 def ratio(a: list[float], b: list[float]) -> list[float]:
@@ -396,14 +467,44 @@ def ratio(a: list[float], b: list[float]) -> list[float]:
     return [x / y for x, y in zip(a, b, strict=True)]
 
 
-STUDENT = {3: 4.303, 5: 2.776}  # t for this number of values, two-sided 95 %
+STUDENT = {3: 4.303, 5: 2.776, 8: 2.365, 10: 2.262}  # t for this number of values, 95 %
 
 
 def lower_limit(gains: list[float]) -> float:
-    """Return the lower end of the 95 % confidence interval of the mean of three or five seeds."""
+    """Return the lower end of the two-sided 95 % confidence interval of the mean of seeds."""
     if len(gains) not in STUDENT:
-        raise ValueError(f"Student's t is for three or five seeds here, not {len(gains)}")
+        known = ", ".join(map(str, STUDENT))
+        raise ValueError(f"Student's t is for {known} seeds here, not {len(gains)}")
     return mean(gains) - STUDENT[len(gains)] * stdev(gains) / math.sqrt(len(gains))
+
+
+def least_ratio(ratios: list[float]) -> float:
+    """Return the lower 95 % limit of the geometric mean of ratios, which is symmetric in a ÷ b."""
+    return math.exp(lower_limit([math.log(value) for value in ratios]))
+
+
+def judge(run: Run, name: str, gains: list[float]) -> bool:
+    """Record the lower 95 % limit of mean gains in nats; above 0 it decides a claim.
+
+    Returns:
+        Whether it is above 0.
+    """
+    what = f"{name}, lower 95 % limit"
+    limit = lower_limit(gains)
+    because = "0 is no gain"
+    bound: dict[str, Any] = {"expect_at_least": 0.0, "because": because, "decides": True}
+    return run.measure(what, limit, unit="nats", **bound) == "held"
+
+
+def judge_fall(run: Run, name: str, ratios: list[float]) -> bool:
+    """Record the lower 95 % limit of the geometric mean of ratios; above 1 it decides a claim.
+
+    Returns:
+        Whether it is above 1.
+    """
+    what = f"{name}, lower 95 % limit"
+    bound: dict[str, Any] = {"expect_at_least": 1.0, "because": "1 is no fall", "decides": True}
+    return run.measure(what, least_ratio(ratios), **bound) == "held"
 
 
 @torch.no_grad()
@@ -429,3 +530,19 @@ def spread_at_distances(scores: Tensor) -> float:
     """Return the largest difference between two places at one distance, for (T, T) scores."""
     diagonals = (scores.diagonal(-distance) for distance in range(len(scores) // 2))
     return max((row.max() - row.min()).item() for row in diagonals)
+
+
+def llama_scores(x: Tensor, weights: Iterable[Tensor], angle: Tensor) -> Tensor:
+    """Return the scores of Hugging Face's Llama, whose pairs are halves, (B, T, d) -> (B, H, T, T).
+
+    Args:
+        x: the vectors, for four heads.
+        weights: W_q and W_k.
+        angle: of each position and pair, (T, D/2).
+    """
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    twice = torch.cat((angle, angle), -1)[None]  # (1, T, D)
+    q, k = (split_heads(x @ w.mT, 4) for w in weights)  # (B, H, T, D)
+    q, k = apply_rotary_pos_emb(q, k, twice.cos(), twice.sin())
+    return q @ k.mT / math.sqrt(q.shape[-1])

@@ -14,6 +14,7 @@ from labs.llm05b_depth_and_position import lesson as lab
 from labs.llm05b_depth_and_position import training, view_data
 from labs.llm05b_depth_and_position.deeper import LongRotary
 from labs.llm05b_depth_and_position.planted_faults import planted
+from labs.llm05b_depth_and_position.side_by_side import train_side_by_side
 from labs.shared import small_gpt
 from tests.browser import page_of
 
@@ -100,20 +101,29 @@ def test_the_prose_quotes_the_right_band_for_32_blocks():
     assert (f"{low:.1f}", f"{high:.1f}") == ("2.9", "6.4")
 
 
-def test_the_prose_quotes_what_an_ffn_with_relu_adds():
-    assert pytest.approx(0.32) == 1.6 * 0.4 / 2  # half of the normal numbers' mean square
-
-
-def test_a_probe_returns_the_streams_size_and_leaves_gradients():
+def test_a_probe_measures_the_streams_end_and_leaves_gradients():
     model = lab.build("Pre-LN", 3, 16, 0)
-    size = training.probed_size(model)
-    assert 1 < size < 3
-    assert training.probed_size(lab.build("Post-LN", 3, 16, 0)) == pytest.approx(1, abs=1e-3)
+    end = training.probe(model)
+    assert 1 < end.size < 3
+    assert end.gradient > 0
+    assert -1 < end.alike < 1
+    assert training.probe(lab.build("Post-LN", 3, 16, 0)).size == pytest.approx(1, abs=1e-3)
     assert min(lab.gradient_norms(model.blocks)) > 0
 
 
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0.999, 1.001), (1.0, -0.3, 0.3)])
+def test_a_probe_finds_the_cosine_of_equal_tokens_and_of_unlike_ones(share, low, high):
+    class Mixed(nn.Module):
+        def forward(self, x, position):
+            del position
+            return share * x + 1 - share
+
+    model = lab.Stack([Mixed()], 64)
+    assert low < training.probe(model).alike < high
+
+
 def test_the_stream_of_128_blocks_without_norms_has_a_finite_size():
-    size = training.probed_size(lab.build("no norm", 128, 16, 0).double())
+    size = training.probe(lab.build("no norm", 128, 16, 0).double()).size
     assert 1e19 < size < math.inf  # its square is infinite in float32
 
 
@@ -194,6 +204,18 @@ def test_the_prose_quotes_the_right_score_of_two_positions():
     rotated = lab.rope(vectors, torch.tensor([3.0, 5.0, 103.0, 105.0]).double()[:, None])
     for a, b in ((0, 1), (2, 3)):
         assert f"{rotated[a] @ rotated[b]:.3f}" == "-0.416"
+
+
+def test_the_scores_of_the_librarys_llama_are_those_of_halves():
+    x = randn(2, 7, 32)
+    weights = randn(2, 32, 32, seed=1)
+    angle = lab.angles(torch.arange(7), 8)
+    a, b = (w.unflatten(0, (4, 2, 4)) for w in weights)  # (H, 2, D/2, d): halves
+    q, k = (torch.einsum("btd,hcpd->bhtpc", x, w).contiguous() for w in (a, b))
+    turn = torch.polar(torch.ones_like(angle), angle)
+    q, k = (torch.view_as_complex(part) * turn for part in (q, k))
+    want = torch.einsum("bhtp,bhsp->bhts", q, k.conj()).real / math.sqrt(8)
+    torch.testing.assert_close(training.llama_scores(x, weights, angle), want)
 
 
 def test_a_rotary_model_depends_on_offsets_and_not_on_absolute_positions():
@@ -292,8 +314,51 @@ def test_the_lower_limit_is_that_of_students_t():
     z = t / math.sqrt(4 + t**2)
     assert 0.5 + z * (3 - z**2) / 4 == pytest.approx(0.975, abs=1e-4)
     assert training.lower_limit([0.0, 1, 2, 3, 4]) == pytest.approx(2 - t / math.sqrt(2), abs=1e-9)
-    with pytest.raises(ValueError, match="three or five seeds"):
+    with pytest.raises(ValueError, match="3, 5, 8, 10 seeds"):
         training.lower_limit([1.0, 2.0])
+
+
+def test_the_least_ratio_of_inverse_ratios_is_the_inverse_of_the_largest():
+    ratios = [2.0, 4.0, 8.0]
+    t = training.STUDENT[3]
+    least = training.least_ratio(ratios)
+    assert least == pytest.approx(4 * math.exp(-t * math.log(2) / math.sqrt(3)))
+    assert training.least_ratio([1 / x for x in ratios]) == pytest.approx(least / 16)
+
+
+def test_a_judgement_decides_by_the_sign_of_the_lower_limit():
+    run = a_run()
+    assert training.judge(run, "gain", [0.9, 1.0, 1.1])
+    assert not training.judge(run, "gain", [-1.0, 1.0, 1.1])
+    assert training.judge_fall(run, "fall", [1.9, 2.0, 2.1])
+    assert not training.judge_fall(run, "fall", [0.5, 2.0, 2.1])
+    assert all(item.decides for item in run.current.items)
+
+
+def test_stacks_that_train_side_by_side_equal_stacks_that_train_alone():
+    run = a_run()
+    kinds = [{"seed": 4, "lr": 0.01, "warmup": 2}, {"seed": 7, "lr": 0.02, "warmup": 0}]
+    starts = [lab.build("Post-LN", 2, 16, k["seed"], lab.Sinusoid(8, 16)) for k in kinds]
+    before = [start.embedding.weight.clone() for start in starts]
+    sizes = {"steps": 9, "batch": 4, "length": 8}
+    columns = {f"{name}s": [kind[name] for kind in kinds] for name in kinds[0]}
+    seen = []
+
+    def watch(models):
+        seen.append([lab.gradient_norms([model])[0] for model in models])
+
+    corpus = small_gpt.shakespeare()
+    together = train_side_by_side(run, starts, corpus, watch=watch, **sizes, **columns)
+    for i, (start, kind) in enumerate(zip(starts, kinds, strict=True)):
+        alone = small_gpt.train(run, start, corpus, **kind, **sizes)
+        assert together[i].losses == pytest.approx(alone.losses, abs=1e-4)
+        assert together[i].gradient_norms == pytest.approx(alone.gradient_norms, rel=1e-3)
+        assert [norms[i] for norms in seen] == pytest.approx(alone.gradient_norms[::8], rel=1e-3)
+        got, want = (
+            small_gpt.nats(each.model, corpus.windows(4, 8)) for each in (together[i], alone)
+        )
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-2)
+        assert torch.equal(start.embedding.weight, before[i])
 
 
 def test_the_best_rate_is_inside_the_grid():

@@ -81,6 +81,25 @@ def test_qk_norm_bounds_the_scores_and_finds_the_largest():
     assert 1 < max(scores) <= math.sqrt(8) * 1.0001
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_qk_norm_attention_turns_queries_and_keys(normalize):
+    torch.manual_seed(0)
+    attention = lab.QKNormAttention(32, normalize).double()
+    x = randn(2, 6, 32)
+    plain = attention(x, lab.Position())
+    assert (attention(x, Rotary()) - plain).abs().max() > 1e-3
+    shifted = lab.LongRotary(lab.angles(torch.ones(1), 8)[0], lambda n: torch.arange(n) + 50)
+    torch.testing.assert_close(attention(x, shifted), attention(x, Rotary()))
+
+
+def test_qk_norm_makes_the_size_of_w_q_irrelevant():
+    attention = lab.QKNormAttention(32, True).double()
+    x = randn(2, 6, 32)
+    before = attention(x, Rotary())
+    attention.q.weight.data *= 100
+    torch.testing.assert_close(attention(x, Rotary()), before, rtol=0, atol=1e-3)
+
+
 # Ports.
 
 
@@ -164,6 +183,22 @@ def test_yarn_equals_the_library():
     ends = slice(0, 8), slice(-10, None)  # theirs ramps over the index, the paper over the turns
     for end in ends:
         torch.testing.assert_close(theirs[end].double(), ours[end], rtol=1e-5, atol=0)
+
+
+def test_the_prose_says_what_yarn_does_to_the_six_pairs():
+    run = a_run()
+    plain = lab.longer(run, "plain RoPE", 8).frequencies
+    kept = (lab.longer(run, "YaRN", 8).frequencies / plain - 1 / 8) / (1 - 1 / 8)
+    assert [f"{weight:.2f}" for weight in kept] == ["1.00", "0.40", "0.00", "0.00", "0.00", "0.00"]
+
+
+def test_the_rows_with_and_without_a_scale_differ_in_the_scale_alone():
+    run = a_run()
+    for name, other in (("YaRN", lab.BARE), (lab.SCALED, "larger base")):
+        scaled, bare = (lab.longer(run, each, 8) for each in (name, other))
+        assert torch.equal(scaled.frequencies, bare.frequencies)
+        assert scaled.scale == pytest.approx((0.1 * math.log(8) + 1) ** 2)
+        assert bare.scale == 1
 
 
 def test_the_prose_quotes_the_right_turns():

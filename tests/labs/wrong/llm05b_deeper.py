@@ -2,33 +2,53 @@
 
 import math
 
+from labs.llm05a_normalization import rms_norm
 from labs.llm05b_depth_and_position import deeper as lab
+from labs.llm05b_depth_and_position.stack import split_heads
 
 import torch
 
 
-def swapped(layers):
-    return lab.deepnorm(layers)[::-1]
+def split(matrix, x):
+    return split_heads(matrix(x), 4)
 
 
-def beside_an_encoder(layers):
-    return (3 * layers) ** 0.25, (12 * layers) ** -0.25
+class NotTurned(lab.QKNormAttention):
+    def queries_and_keys(self, x, position):
+        del position
+        return self.q_norm(split(self.q, x)), self.k_norm(split(self.k, x))
 
 
-def one_branch_a_block(layers):
-    return layers**0.25, (4 * layers) ** -0.25
+class TurnedFirst(lab.QKNormAttention):
+    def queries_and_keys(self, x, position):
+        q = position.turn(split(self.q, x))
+        k = position.turn(split(self.k, x))
+        return self.q_norm(q), self.k_norm(k)
 
 
-def square_roots(layers):
-    return (2 * layers) ** 0.5, (8 * layers) ** -0.5
+class OverAllEntries(lab.QKNormAttention):
+    def queries_and_keys(self, x, position):
+        q = split_heads(rms_norm(self.q(x), torch.ones(x.shape[-1])), 4) * self.q_norm.weight
+        k = split_heads(rms_norm(self.k(x), torch.ones(x.shape[-1])), 4) * self.k_norm.weight
+        return position.turn(q), position.turn(k)
 
 
-def reciprocal(layers):
-    return (2 * layers) ** 0.25, (2 * layers) ** -0.25
+class OneNorm(lab.QKNormAttention):
+    def queries_and_keys(self, x, position):
+        q = position.turn(self.k_norm(split(self.q, x)))
+        return q, position.turn(self.q_norm(split(self.k, x)))
 
 
-def alpha_alone(layers):
-    return lab.deepnorm(layers)[0]
+class QueriesOnly(lab.QKNormAttention):
+    def queries_and_keys(self, x, position):
+        return position.turn(self.q_norm(split(self.q, x))), position.turn(split(self.k, x))
+
+
+class HeadsTogether(lab.QKNormAttention):
+    def queries_and_keys(self, x, position):
+        return tuple(
+            part.transpose(1, 2).flatten(2) for part in super().queries_and_keys(x, position)
+        )
 
 
 def squeezed_too(length, trained):
@@ -82,12 +102,12 @@ def a_step(frequencies, trained, factor, low=1.0, high=32.0):
 
 
 WRONG = [
-    ("deepnorm", swapped, "are swapped"),
-    ("deepnorm", beside_an_encoder, "beside an encoder"),
-    ("deepnorm", one_branch_a_block, "two branches"),
-    ("deepnorm", square_roots, "square root"),
-    ("deepnorm", reciprocal, "isn't 1/α"),
-    ("deepnorm", alpha_alone, "expected two numbers"),
+    ("QKNormAttention.queries_and_keys", NotTurned, "positions are missing"),
+    ("QKNormAttention.queries_and_keys", TurnedFirst, "normalize first"),
+    ("QKNormAttention.queries_and_keys", OverAllEntries, "over all d entries"),
+    ("QKNormAttention.queries_and_keys", OneNorm, "each has its own gains"),
+    ("QKNormAttention.queries_and_keys", QueriesOnly, "keys aren't normalized"),
+    ("QKNormAttention.queries_and_keys", HeadsTogether, "expected \\(B, H, T, D\\)"),
     ("interpolated", squeezed_too, "keeps its places"),
     ("interpolated", stretched, "stretched"),
     ("interpolated", to_the_last, "the last place is trained − 1"),
