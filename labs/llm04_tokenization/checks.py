@@ -319,44 +319,39 @@ def _pad_batch_limit(implementation: Function) -> None:
     expect(call(implementation, rows, 0, "right", 5), (long, mask), "no row is too long", known)
 
 
-@checks.proves("price")
-def price(module: Any) -> None:
-    """Compare with a price of 3 that is made of the factors 1.5 and 2."""
-
-    def pieces(text: str) -> list[bytes]:
-        if not isinstance(text, str):
-            raise Mistake(f"`pieces` takes a text, but it got {type_of(text)}")
-        data = text.encode()
-        size = 4 if text.isascii() else 2
-        return [data[i : i + size] for i in range(0, len(data), size)]
-
-    got = call(module.price, pieces, "αβγδεζ", "eight by")
+@checks.proves("padding_share")
+def padding_share(module: Any) -> None:
+    """Compare with a share that is written out here: 2 of 14 places in three batches."""
+    implementation = module.padding_share
+    got = call(implementation, [1, 3, 2, 2, 4], 2)
     for message, wrong in (
-        ("count bytes, not characters: Greek letters take two", (3.0, 0.75, 4.0)),
-        ("divide by the English text, not the English text by the other", (1 / 3, 2 / 3, 0.5)),
-        ("the second factor is e ÷ l, English first: shorter tokens cost more", (0.75, 1.5, 0.5)),
-        ("the factors are swapped: first the ratio of bytes", (3.0, 2.0, 1.5)),
-        ("e and l are bytes per token, not numbers of tokens", (0.5, 1.5, 1 / 3)),
+        ("this is the share of text: padding is 1 − that", 6 / 7),
+        ("every row was made as long as the longest of all: each batch has its own width", 2 / 5),
+        ("the last batch has one row here, not two: multiply by the length of the batch", 1 / 3),
+        ("the last batch, which is smaller, was left out", 1 / 5),
+        (
+            "the mean of the batches' shares weighs a small batch like a large one: divide once",
+            1 / 9,
+        ),
+        ("divide by all places, not by the tokens of the text", 1 / 6),
     ):
         if _close(got, wrong):
             raise Mistake(message)
-    if not _close(got, (3.0, 1.5, 2.0)):
+    if not _close(got, 1 / 7):
         raise Mistake(
-            "6 tokens and 12 bytes against 2 tokens and 8 bytes: expected (3.0, 1.5, 2.0), "
-            f"got {got!r}"
+            "lengths 1 3, 2 2 and 4 in batches of two rows: 6 + 4 + 4 places hold 12 tokens, so "
+            f"the share of padding is 1/7 ≈ 0.143; got {got!r}"
         )
-    if not _close(call(module.price, pieces, "eight by", "eight by"), (1, 1, 1)):
-        raise Mistake("the English text itself costs 1, and both factors are 1")
+    if not _close(call(implementation, [5, 5, 5, 5], 4), 0):
+        raise Mistake("rows of equal length need no padding: expected 0")
+    if not _close(call(implementation, [3, 1], 8), 1 / 3):
+        raise Mistake("fewer texts than `rows` make one small batch: 3 1 has 2 empty places of 6")
 
 
-def _close(got: Any, want: tuple[float, ...]) -> bool:
-    """Return whether three numbers equal the wanted ones but for rounding."""
-    if not isinstance(got, tuple) or len(got) != len(want):
-        return False
-    if not all(isinstance(value, int | float) for value in got):
-        return False
-    return all(abs(a - b) < 1e-9 for a, b in zip(got, want, strict=True))
+def _close(got: Any, want: float) -> bool:
+    """Return whether a number equals the wanted one but for rounding."""
+    return isinstance(got, int | float) and abs(got - want) < 1e-9
 
 
+checks.proves("merge_word")(deeper_checks.merge_word)
 checks.proves("encode_stream")(deeper_checks.encode_stream)
-checks.proves("truncate_pair")(deeper_checks.truncate_pair)

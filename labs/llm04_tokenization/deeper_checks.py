@@ -1,13 +1,95 @@
 """Check the exercises of LLM04+.
 
-References: results written out here, and Python's codecs for streams of bytes.
+References: results written out here, counts of all pairs before and after a merge, and Python's
+codecs for streams of bytes.
 """
 
+import random
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from labs.kit import Mistake
-from labs.llm04_tokenization.comparing import Function, call, expect, type_of
+from labs.llm04_tokenization.comparing import Function, call, type_of
+
+
+def merge_word(module: Any) -> None:
+    """Compare with words and pairs written out here, then with counts of 200 random words."""
+    implementation = module.merge_word
+    alone = (["xa", "by"], ["xN", "Ny"])
+    known = {
+        "the word is unchanged: join what `split` returned with the new token": ("xaby", *alone),
+        "the pairs with the new token are missing: it has two neighbours": ("xNy", alone[0], []),
+        "the lost pairs are missing: the neighbours of both tokens lose one": ("xNy", [], alone[1]),
+        "lost and gained pairs are swapped": ("xNy", alone[1], alone[0]),
+        "the pair to the right is missing: both sides change": ("xNy", ["xa"], ["xN"]),
+        "the pair to the left is missing: both sides change": ("xNy", ["by"], ["Ny"]),
+    }
+    _check_merge(implementation, "xaby", "ab", "xNy", alone, known)
+    twice = (["xa", "ba", "by"], ["xN", "NN", "Ny"])
+    known = {
+        "b a between the two places is one pair: it was counted at both": (
+            ("xNNy", ["xa", "ba", "ba", "by"], ["xN", "NN", "NN", "Ny"])
+        ),
+        "the left neighbour of the second place is merged, too: the new pair is N N, not b N": (
+            ("xNNy", twice[0], ["xN", "bN", "Ny"])
+        ),
+        "only the first place was merged": ("xNaby", ["xa", "ba"], ["xN", "Na"]),
+        "N N is missing: two places side by side make a pair of new tokens": (
+            ("xNNy", twice[0], ["xN", "Ny"])
+        ),
+        "b a is missing: between two places side by side a pair is lost": (
+            ("xNNy", ["xa", "by"], twice[1])
+        ),
+    }
+    _check_merge(implementation, "xababy", "ab", "xNNy", twice, known)
+    known = {"merge from left to right: of a a a the first two": ("aN", [], ["aN"])}
+    _check_merge(implementation, "aaa", "aa", "Na", ([], ["Na"]), known)
+    _check_merge(implementation, "ab", "ab", "N", ([], []), {})
+    _check_merge(implementation, "xy", "ab", "xy", ([], []), {})
+    rng = random.Random(0)
+    for _ in range(200):
+        word = "".join(rng.choices("abc", k=rng.randint(0, 9)))
+        pair = rng.choice(["ab", "aa", "bc"])
+        merged = word.replace(pair, "N")
+        before, after = (Counter(a + b for a, b in pairwise(text)) for text in (word, merged))
+        changed = ([*(before - after).elements()], [*(after - before).elements()])
+        _check_merge(implementation, word, pair, merged, changed, {})
+
+
+def _check_merge(
+    implementation: Function,
+    word: str,
+    pair: str,
+    merged: str,
+    changed: tuple[list[str], list[str]],
+    known: dict[str, tuple[str, list[str], list[str]]],
+) -> None:
+    """Compare a result for the new token N; the order of pairs doesn't matter."""
+    got = call(implementation, word, pair, "N")
+    if not (isinstance(got, tuple) and [type(part) for part in got] == [str, list, list]):
+        raise Mistake(
+            f"expected (word, lost pairs, gained pairs), a text and two lists; got {got!r}"
+        )
+    for two in (*got[1], *got[2]):
+        if not (isinstance(two, str) and len(two) == 2):
+            raise Mistake(f"a pair is a string of two characters, got {two!r}")
+
+    def counted(parts: tuple[str, list[str], list[str]]) -> tuple[str, Counter[str], Counter[str]]:
+        lost = Counter(parts[1])
+        del lost[pair]  # its count is dropped anyway
+        return parts[0], lost, Counter(parts[2])
+
+    if counted(got) == counted((merged, *changed)):
+        return
+    for message, wrong in known.items():
+        if counted(got) == counted(wrong):
+            raise Mistake(message)
+    raise Mistake(
+        f"{word} with the pair {pair}: expected {merged}, lost {changed[0]} (with or without "
+        f"{pair}), gained {changed[1]}; got {got!r}"
+    )
 
 
 def _toy(data: bytes) -> list[int]:
@@ -77,8 +159,12 @@ def _check_stream(
         return
     text = b"".join(encoded)
     joined = b"".join(chunks)
-    if "�".encode() in text or len(text) > len(joined):
+    if "�".encode() in text and "�".encode() not in joined:
         raise Mistake(f"{name}: a character was cut in two: decode incrementally, not each chunk")
+    if len(text) > len(joined):
+        raise Mistake(
+            f"{name}: text was encoded twice: once a stretch is encoded, don't hold it any longer"
+        )
     if joined.startswith(text) and text != joined:
         raise Mistake(f"{name}: text held back at the end never came: encode the rest, too")
     if text != joined:
@@ -87,6 +173,7 @@ def _check_stream(
 
 
 def _comes_early(implementation: Function) -> None:
+    """Check that ids come soon after their chunks, from the first to the last."""
     read = 0
 
     def chunks() -> Iterator[bytes]:
@@ -95,54 +182,17 @@ def _comes_early(implementation: Function) -> None:
             read += 1
             yield b"word "
 
-    try:
-        first = next(implementation(_toy, chunks()), None)
-    except Mistake:
-        raise
-    except Exception as error:
-        raise Mistake(f"chunks of `word `: {type(error).__name__}: {error}") from error
-    if first is None or read > 3:
-        raise Mistake(
-            f"{read} chunks of `word ` were read before the first id came: a stream may be larger "
-            "than memory, so encode text as soon as it can't change"
-        )
-
-
-def truncate_pair(module: Any) -> None:
-    """Compare with lengths written out here, for room of every kind."""
-    implementation = module.truncate_pair
-    a = list(range(10))
-    b = list(range(20, 26))
-
-    def cut(first: int, second: int) -> tuple[list[int], list[int]]:
-        return a[:first], b[:second]
-
-    known = {
-        "only the first was cut: cut the longer one until both are equal": cut(2, 6),
-        "the same number was cut from both: cut the longer until they are equal": cut(6, 2),
-        "cut at the end, not at the beginning": (a[-4:], b[-4:]),
-    }
-    expect(call(implementation, a, b, 8), cut(4, 4), "the longer is cut first", known)
-    known = {
-        "the odd place belongs to the longer one, here the first": cut(4, 5),
-        "half of the room for each wastes one place of nine": cut(4, 4),
-        "cut the ends, not the beginnings": (a[-5:], b[-4:]),
-    }
-    expect(call(implementation, a, b, 9), cut(5, 4), "the odd place goes to the longer", known)
-    known = {
-        "the shorter one has room to spare: cut only the longer": cut(7, 7),
-        "cut both only where both are too long: here cut the first alone": cut(7, 6),
-    }
-    expect(call(implementation, a, b, 14), cut(8, 6), "only the longer is cut", known)
-    known = {"the odd place belongs to the longer one, here the second": (b[:5], a[:4])}
-    got = call(implementation, b, a, 9)
-    expect(got, (b[:4], a[:5]), "the same with the longer one second", known)
-    known = {"of two equally long ones the second gets the odd place": (a[:5], a[:4])}
-    expect(call(implementation, a, a, 9), (a[:4], a[:5]), "of equal ones the second", known)
-    known = {"texts that fit must stay as they are": cut(8, 6)}
-    expect(call(implementation, a, b, 16), cut(10, 6), "both fit: cut nothing", known)
-    expect(call(implementation, a, b, 100), cut(10, 6), "both fit: cut nothing")
-    expect(call(implementation, a, b, 1), cut(1, 0), "room for one token: the longer's")
-    expect(call(implementation, a, b, 0), cut(0, 0), "no room, no tokens")
-    expect(call(implementation, a, [], 3), (a[:3], []), "an empty second")
-    expect(call(implementation, [], a, 3), ([], a[:3]), "an empty first")
+    stream = implementation(_toy, chunks())
+    for came in range(900):  # an id for each chunk
+        try:
+            if next(stream, None) is None:
+                raise Mistake(f"{read} chunks of `word ` gave {came} ids: each is a stretch")
+        except Mistake:
+            raise
+        except Exception as error:
+            raise Mistake(f"chunks of `word `: {type(error).__name__}: {error}") from error
+        if read > came + 3:
+            raise Mistake(
+                f"{read} chunks of `word ` were read before id {came + 1} came: a stream may be "
+                "larger than memory, so encode text as soon as it can't change"
+            )

@@ -6,10 +6,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from labs.llm04_tokenization.smollm2_tasks import Completions
-from labs.llm04_tokenization.vocabularies import Prices, Vocabulary
+from labs.llm04_tokenization.vocabularies import Prices, Vocabulary, by_price
 
 import matplotlib.pyplot as plt
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -25,6 +24,15 @@ def show(run: Any, name: str, drawn: Drawn) -> None:
     run.figure(fig, name, caption, alt=alt)
 
 
+def table_of_bytes(texts: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows: each text, its code points and its bytes."""
+    rows: list[list[str]] = []
+    for text in texts:
+        points = " ".join(f"{ord(character):04X}" for character in text)
+        rows.append([text, points, text.encode().hex(" ").upper()])
+    return ["text", "code points", "bytes"], rows
+
+
 def utf8_bits(characters: str) -> Drawn:
     """Draw the bits of each character's UTF-8, the bits of the code point in colour."""
     fig, ax = plt.subplots(figsize=(7.2, 2.6))
@@ -32,6 +40,7 @@ def utf8_bits(characters: str) -> Drawn:
         data = character.encode()
         label = f"U+{ord(character):04X}, {len(data)} byte{'s' if len(data) > 1 else ''}"
         ax.text(-0.4, -row, label, ha="right", va="center", size=9)
+        ax.text(-10.6, -row, character, ha="center", va="center", size=13, color=f"C{row}")
         for i, byte in enumerate(data):
             bits = f"{byte:08b}"
             fixed = (1 if byte < 0x80 else len(data) + 1) if i == 0 else 2
@@ -40,13 +49,15 @@ def utf8_bits(characters: str) -> Drawn:
                 colour = GREY if j < fixed else f"C{row}"
                 ax.add_patch(Rectangle((x, -row - 0.38), 0.94, 0.76, color=colour, alpha=0.3))
                 ax.text(x + 0.47, -row, bit, size=8, **MONO)
-    ax.set(xlim=(-9.5, 34.5), ylim=(-len(characters) + 0.4, 0.6))
+    ax.set(xlim=(-11.5, 34.5), ylim=(-len(characters) + 0.4, 0.6))
     ax.set_title("UTF-8: the first byte shows how many belong together")
     ax.axis("off")
     return (
         fig,
-        "A, é, 漢 and 🙂 in UTF-8. Coloured bits are the code point; grey bits mark the bytes.",
-        "Four rows of boxes with bits: A has one byte, é two, 漢 three and an emoji four.",
+        f"{' '.join(characters)} in UTF-8. Coloured bits are the code point; grey bits mark the "
+        "bytes.",
+        "Four rows of boxes with bits: A has one byte, é two, the sign of the euro three and an "
+        "emoji four.",
     )
 
 
@@ -158,32 +169,49 @@ def batch(
         "Eight prompts as a batch. A dot below is a prompt that is padded: by how much its "
         "prediction differs from that of the prompt alone.",
         "A grid of eight rows of tokens padded on the left with grey cells, and a dot plot on a "
-        "log scale: about 0.00003 with the mask, about 10 without.",
+        "log scale of the largest change, in nats: "
+        + "; ".join(f"{name}: {min(v):.1g} to {max(v):.1g}" for name, v in changes.items())
+        + ".",
     )
 
 
-def lengths(sizes: list[int], limit: int, beyond: float) -> Drawn:
-    """Draw which share of the blocks, and of their tokens, is in blocks up to a length."""
-    fig, ax = plt.subplots(figsize=(6.4, 3.6))
+def lengths(sizes: list[int], costs: list[tuple[int, float, float]]) -> Drawn:
+    """Draw the share of blocks and of tokens up to a length, and what each limit costs.
+
+    Args:
+        sizes: the lengths of the blocks, in tokens.
+        costs: limits, each with the share of tokens lost and the share of padding.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.6))
+    sizes = sorted(sizes)
     tokens = sum(sizes)
     blocks = [(i + 1) / len(sizes) for i in range(len(sizes))]
-    ax.step(sizes, blocks, where="post", color="C1")
-    ax.step(sizes, [share / tokens for share in accumulate(sizes)], where="post", color="C0")
-    ax.axvline(limit, color=GREY, ls="--")
-    longer = sum(size for size in sizes if size > limit) / tokens
-    note = f"longer than {limit}:\n{longer:.0%} of the tokens;\nbeyond the limit: {beyond:.0%}"
-    ax.text(limit * 1.08, 0.04, note, size=8.5)
-    ax.text(sizes[len(sizes) // 2] * 0.8, 0.56, "of blocks", color="C1", size=9, ha="right")
-    ax.text(limit * 1.8, 0.66, "of tokens", color="C0", size=9)
-    ax.set_xscale("log", base=2)
-    ax.set_xticks([1, 4, 16, 64, 256, 1024], ["1", "4", "16", "64", "256", "1,024"])
-    ax.set(xlabel="tokens in a block", ylabel="share in blocks up to this length", ylim=(0, 1.02))
-    ax.set_title("A few long blocks hold much of the text")
+    left.step(sizes, blocks, where="post", color="C1")
+    left.step(sizes, [share / tokens for share in accumulate(sizes)], where="post", color="C0")
+    middle = sizes[len(sizes) // 2]
+    left.text(middle * 0.8, 0.56, "of blocks", color="C1", size=9, ha="right")
+    left.text(middle * 6, 0.42, "of tokens", color="C0", size=9)
+    left.set(xlabel="tokens in a block", ylabel="share in blocks up to this length")
+    left.set_title("A few long blocks hold much of the text", size=11)
+    limits, lost, padding = zip(*costs, strict=True)
+    right.plot(limits, padding, "o-", color="C2", ms=4)
+    right.plot(limits, lost, "o-", color="C3", ms=4)
+    right.text(limits[-1], padding[-1] - 0.11, "padding", color="C2", size=9, ha="right")
+    right.text(limits[1] * 1.15, lost[1], "tokens lost", color="C3", size=9)
+    right.set(xlabel="limit, in tokens", ylabel="share")
+    right.set_title("A limit cuts much text before it saves much padding", size=11)
+    for ax, ticks in ((left, [1, 4, 16, 64, 256]), (right, limits)):
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(ticks, map(str, ticks))
+        ax.set(ylim=(0, 1.02))
     return (
         fig,
-        f"Lengths of {len(sizes):,} blocks of the plays. The limit cuts the longest tenth.",
-        "Two rising curves over the length on a log scale. At the dashed limit the curve of blocks "
-        "has reached 0.9, that of tokens is well below.",
+        f"Left: {len(sizes):,} blocks of the plays in SmolLM2's tokens. Right: padding in batches "
+        "of 32 blocks in random order, and the tokens beyond the limit.",
+        "Left, two rising curves over the length on a log scale: that of blocks rises long before "
+        "that of tokens. Right, two curves over the limit: "
+        + "; ".join(f"limit {n}: {a:.0%} lost, {b:.0%} padding" for n, a, b in costs)
+        + ".",
     )
 
 
@@ -233,96 +261,47 @@ def answers(spelled: dict[str, list[float]], completed: Completions) -> Drawn:
         ax.grid(False, axis="x")
     return (
         fig,
-        f"SmolLM2 on {words} words and {len(completed.word)} sentences. Lines are standard errors.",
+        f"4-bit SmolLM2 on {words} words and {len(completed.word)} sentences. Lines are standard "
+        "errors.",
         "Bars. Left: words spelled right, given as letters and as tokens. Right: the probability "
         "of the expected word is high without the space; with it, that of a digit is near 1.",
     )
 
 
-def languages(prices: Prices, order: list[str]) -> Drawn:
-    """Draw the ratio to English by language, with its spread over paragraphs."""
-    fig, ax = plt.subplots(figsize=(7.2, 5.2))
-    shown = {"SmolLM2": "o", "DeepSeek": "s", "Tekken": "D", "UTF-8 bytes": "|"}
-    for i, (name, marker) in enumerate(shown.items()):
-        colour = f"C{i}" if marker != "|" else GREY
+def languages(prices: Prices) -> Drawn:
+    """Draw the ratio to English by language, with its spread, and its two factors."""
+    order = by_price(prices["SmolLM2"])
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 5.6), sharey=True, width_ratios=[1.25, 1])
+    markers = {"SmolLM2": "o", "Mistral 7B": "v", "AI21 J2": "^", "DeepSeek": "s", "Tekken": "D"}
+    for i, (name, marker) in enumerate(markers.items()):
         costs = [[price for price, *_ in prices[name][language]] for language in order]
-        x = [*map(mean, costs)]
-        y = [place + 0.24 - 0.16 * i for place in range(len(order))]
-        errors = [*map(stdev, costs)]
-        ax.errorbar(x, y, xerr=errors, fmt=marker, color=colour, ms=9 if marker == "|" else 5, lw=1)
-        ax.text(x[-1], len(order) - 0.42 + 0.42 * (i % 2), name, color=colour, ha="center", size=9)
-    ax.set_yticks(range(len(order)), order)
-    ax.set_xscale("log", base=2)
-    ax.set_xticks([1, 2, 4, 8], ["1×", "2×", "4×", "8×"])
-    ax.minorticks_off()
-    ax.set(ylim=(-0.6, len(order) + 0.5), xlabel="tokens ÷ tokens of the English paragraph")
-    ax.set_title("The price of the same meaning depends on language and vocabulary")
-    return (
-        fig,
-        "Lines span one standard deviation over 16 paragraphs to each side.",
-        "Dot plot with a row for each of twelve languages and a marker for each of three "
-        "vocabularies and for UTF-8's bytes, with error bars.",
-    )
-
-
-def growth(times: dict[str, dict[int, float]]) -> Drawn:
-    """Draw the time to encode one word over its length, on log scales."""
-    fig, ax = plt.subplots(figsize=(6.4, 3.6))
-    for i, (name, seconds) in enumerate(times.items()):
-        lengths_ = [*seconds]
-        ax.loglog(lengths_, [*seconds.values()], "o-", color=f"C{i}")
-        ax.text(lengths_[-1] * 1.1, seconds[lengths_[-1]], name, color=f"C{i}", va="center", size=9)
-    longest = max(max(seconds) for seconds in times.values())
-    ax.set(xlim=(400, longest * 6), xlabel="letters in the word", ylabel="seconds of CPU time")
-    ax.set_title("Buckets encode long words much faster")
-    return (
-        fig,
-        "Time to encode a word of random letters.",
-        "Two lines on log scales: round by round lies far above and rises more steeply.",
-    )
-
-
-def vocabulary_size(sizes: list[int], lengths_: dict[str, list[float]], bits: list[float]) -> Drawn:
-    """Draw bytes per token and bits per byte over the size of the vocabulary."""
-    fig, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
-    for i, (name, values) in enumerate(lengths_.items()):
-        axes[0].plot(sizes, values, "o-", color=f"C{i}", ms=4)
-        place = values[-1] + (0.07 if name == "Python" else -0.07 if name == "German" else 0)
-        axes[0].text(sizes[-1] * 1.12, place, name, color=f"C{i}", va="center", size=8.5)
-    axes[1].plot(sizes, bits, "o-", color="C0", ms=4)
-    axes[0].set_title("Tokens grow on unseen plays, not on Greek", size=11)
-    axes[0].set(ylabel="bytes per token", xlim=(sizes[0] * 0.9, sizes[-1] * 7))
-    axes[1].set_title("The frequency model gains from larger tokens", size=11)
-    axes[1].set(ylabel="bits per byte")
-    for ax in axes:
+        y = [place + 0.3 - 0.15 * i for place in range(len(order))]
+        style: dict[str, Any] = {"fmt": marker, "color": f"C{i}", "ms": 4.5, "lw": 1}
+        left.errorbar([*map(mean, costs)], y, xerr=[*map(stdev, costs)], label=name, **style)
+    left.set_yticks(range(len(order)), order)
+    left.set(ylim=(-0.6, len(order) - 0.4), xlabel="tokens ÷ tokens of the English paragraph")
+    left.legend(loc="lower right", fontsize=8.5)
+    left.set_title("The price of the same meaning", size=11)
+    for name, shift in (("SmolLM2", 0.2), ("Tekken", -0.2)):
+        colour = f"C{[*markers].index(name)}"
+        for place, language in enumerate(order):
+            cost, r, _ = (mean(values) for values in zip(*prices[name][language], strict=True))
+            right.barh(place + shift, r - 1, 0.16, left=1, color=GREY, alpha=0.45)
+            right.plot([r, cost], [place + shift] * 2, color=colour, lw=2.5)
+            right.plot(cost, place + shift, markers[name], color=colour, ms=5)
+    right.set(xlabel="grey: r, the bytes; line: times e ÷ l")
+    right.set_title("Its two factors, SmolLM2 above Tekken", size=11)
+    for ax in (left, right):
         ax.set_xscale("log", base=2)
-        ax.set_xticks(sizes)
-        ax.set(xlabel="ids in the vocabulary")
+        ax.set_xticks([1, 2, 4, 8], ["1×", "2×", "4×", "8×"])
+        ax.minorticks_off()
+    thai = {name: [mean(v) for v in zip(*prices[name]["Thai"], strict=True)] for name in markers}
     return (
         fig,
-        "Vocabularies learned from the plays. Fewer bits per byte are better.",
-        "Two line plots over the size of the vocabulary: bytes per token for four kinds of text, "
-        "and bits per byte of the frequency model.",
-    )
-
-
-def batches(pictures: dict[str, list[list[int]]]) -> Drawn:
-    """Draw batches as grids: 0 is padding, 1 and 2 alternate between texts, 3 is an end."""
-    fig, axes = plt.subplots(1, len(pictures), figsize=(8.6, 3.2), sharex=True, sharey=True)
-    colours = ListedColormap(["#8a929c66", "#9ecae1", "#3182bd", "#08306b"])
-    for ax, (title, rows) in zip(axes, pictures.items(), strict=True):
-        width = max(map(len, rows))
-        filled = [row + [0] * (width - len(row)) for row in rows]
-        ax.imshow(filled, cmap=colours, vmin=0, vmax=3, aspect="auto", interpolation="none")
-        ax.set(title=title, xlabel="tokens")
-        ax.grid(False)
-    longest = max(len(row) for rows in pictures.values() for row in rows)
-    axes[0].set(ylabel="row of the batch", xlim=(0, longest))
-    return (
-        fig,
-        "A batch of 32 rows in three ways; grey is padding. The batch from a bucket is one of the "
-        "longer ones, with a share of padding near that of all. In the packed batch, neighbouring "
-        "blocks have two blues, and the dark ids are the ends.",
-        "Three pictures of a batch with a line for each row: in random order a few long rows make "
-        "it wide and mostly grey, in a bucket all rows are long, packed it has no grey.",
+        "Left: lines span one standard deviation over 16 paragraphs to each side. Right: a line to "
+        "the right means that tokens hold fewer bytes than in English, to the left more.",
+        "Left, a dot plot with a row for each of twelve languages and a marker for each of five "
+        "vocabularies. Right, a grey bar for the bytes and a line to the price. Thai: "
+        + "; ".join(f"{n}: {thai[n][1]:.1f} × {thai[n][2]:.1f}" for n in ("SmolLM2", "Tekken"))
+        + ".",
     )

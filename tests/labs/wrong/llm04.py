@@ -280,31 +280,32 @@ def rows_cut_in_place(rows, pad, side="right", limit=None):
     return lab.pad_batch(rows, pad, side)
 
 
-def characters(pieces, text, english):
-    r = len(text) / len(english)
-    e = len(english) / len(pieces(english))
-    length = len(text) / len(pieces(text))
-    return r * e / length, r, e / length
+def text_share(lengths, rows):
+    return 1 - lab.padding_share(lengths, rows)
 
 
-def english_by_the_text(pieces, text, english):
-    return lab.price(pieces, english, text)
+def one_width_for_all(lengths, rows):
+    del rows
+    return 1 - sum(lengths) / (len(lengths) * max(lengths))
 
 
-def longer_tokens_cost_more(pieces, text, english):
-    _, r, shorter = lab.price(pieces, text, english)
-    return r / shorter, r, 1 / shorter
+def full_last_batch(lengths, rows):
+    widths = [max(lengths[i : i + rows]) for i in range(0, len(lengths), rows)]
+    return 1 - sum(lengths) / (rows * sum(widths))
 
 
-def factors_swapped(pieces, text, english):
-    cost, r, shorter = lab.price(pieces, text, english)
-    return cost, shorter, r
+def last_batch_left_out(lengths, rows):
+    return lab.padding_share(lengths[: len(lengths) // rows * rows] or lengths, rows)
 
 
-def numbers_of_tokens(pieces, text, english):
-    r = len(text.encode()) / len(english.encode())
-    ratio = len(pieces(english)) / len(pieces(text))
-    return r * ratio, r, ratio
+def mean_of_batches(lengths, rows):
+    batches = [lengths[i : i + rows] for i in range(0, len(lengths), rows)]
+    return sum(1 - sum(b) / (len(b) * max(b)) for b in batches) / len(batches)
+
+
+def padding_per_token(lengths, rows):
+    share = lab.padding_share(lengths, rows)
+    return share / (1 - share)
 
 
 WRONG = [
@@ -353,9 +354,10 @@ WRONG = [
     ("pad_batch", cut_at_the_beginning, "not its beginning"),
     ("pad_batch", padded_to_the_limit, "not `limit`"),
     ("pad_batch", rows_cut_in_place, "changed its input"),
-    ("price", characters, "count bytes, not characters"),
-    ("price", english_by_the_text, "divide by the English text"),
-    ("price", longer_tokens_cost_more, "shorter tokens cost more"),
-    ("price", factors_swapped, "the factors are swapped"),
-    ("price", numbers_of_tokens, "not numbers of tokens"),
+    ("padding_share", text_share, "the share of text"),
+    ("padding_share", one_width_for_all, "each batch has its own width"),
+    ("padding_share", full_last_batch, "one row here, not two"),
+    ("padding_share", last_batch_left_out, "was left out"),
+    ("padding_share", mean_of_batches, "divide once"),
+    ("padding_share", padding_per_token, "divide by all places"),
 ]

@@ -50,71 +50,83 @@ def text_instead_of_bytes(encode, chunks):
     yield from lab.encode_stream(lambda data: encode(data.decode()), chunks)
 
 
-def first_alone(first, second, room):
-    return first[: max(room - len(second), 0)], second
+def encoded_twice(encode, chunks):
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    held = ""
+    for chunk in chunks:
+        held += decoder.decode(chunk)
+        *ready, _ = lab.GPT2.stretch.findall(held) or [""]
+        yield from encode(raw("".join(ready)))
+    yield from encode(raw(held + decoder.decode(b"", final=True)))
 
 
-def half_each(first, second, room):
-    if len(first) + len(second) <= room:
-        return first, second
-    return first[: room // 2], second[: room // 2]
+def one_id_then_all(encode, chunks):
+    ids = lab.encode_stream(encode, chunks)
+    for first in ids:
+        yield first
+        yield from list(ids)
 
 
-def odd_place_to_the_shorter(first, second, room):
-    a = len(first)
-    b = len(second)
-    while a + b > room:
-        if a >= b:
-            a -= 1
-        else:
-            b -= 1
-    return first[:a], second[:b]
+def word_unchanged(word, pair, new):
+    return word, *lab.merge_word(word, pair, new)[1:]
 
 
-def odd_place_to_the_first(first, second, room):
-    a = len(first)
-    b = len(second)
-    while a + b > room:
-        if a > b:
-            a -= 1
-        else:
-            b -= 1
-    return first[:a], second[:b]
+def one_place_alone(word, pair, new):
+    left, found, right = word.partition(pair)
+    if not found:
+        return word, [], []
+    merged, lost, gained = lab.merge_word(left + pair + right.replace(pair, "??"), pair, new)
+    back = [two for two in lost if "?" not in two]
+    if right.startswith(pair):
+        back.append(pair[1] + pair[0])
+        gained = [two for two in gained if "?" not in two] + [new + pair[0]]
+    return merged.replace("??", pair), back, gained
 
 
-def cut_in_place(first, second, room):
-    while len(first) + len(second) > room:
-        (first if len(first) > len(second) else second).pop()
-    return first, second
+def shared_pair_twice(word, pair, new):
+    merged, lost, gained = lab.merge_word(word, pair, new)
+    return (
+        merged,
+        lost + [pair[::-1]] * gained.count(new * 2),
+        gained + [new * 2] * gained.count(new * 2),
+    )
 
 
-def from_the_beginning(first, second, room):
-    a, b = lab.truncate_pair(first, second, room)
-    return first[len(first) - len(a) :], second[len(second) - len(b) :]
+def old_left_neighbour(word, pair, new):
+    merged, lost, gained = lab.merge_word(word, pair, new)
+    return merged, lost, [pair[1] + new if two == new * 2 else two for two in gained]
 
 
-def both_equally(first, second, room):
-    a = len(first)
-    b = len(second)
-    while a + b > max(room, 0):
-        a -= 1
-        b -= 1
-    return first[: max(a, 0)], second[: max(b, 0)]
+def left_side_alone(word, pair, new):
+    merged, lost, gained = lab.merge_word(word, pair, new)
+    return merged, [t for t in lost if t[1] == pair[0]], [t for t in gained if t[1] == new]
+
+
+def from_the_right(word, pair, new):
+    merged, lost, gained = lab.merge_word(word[::-1], pair[::-1], new)
+    return merged[::-1], [two[::-1] for two in lost], [two[::-1] for two in gained]
+
+
+def pairs_of_ids(word, pair, new):
+    merged, lost, gained = lab.merge_word(word, pair, new)
+    return merged, [(ord(a), ord(b)) for a, b in lost], [(ord(a), ord(b)) for a, b in gained]
 
 
 WRONG = [
+    ("merge_word", word_unchanged, "the word is unchanged"),
+    ("merge_word", one_place_alone, "only the first place"),
+    ("merge_word", shared_pair_twice, "counted at both"),
+    ("merge_word", old_left_neighbour, "is merged, too"),
+    ("merge_word", left_side_alone, "the pair to the right is missing"),
+    ("merge_word", from_the_right, "from left to right"),
+    ("merge_word", pairs_of_ids, "a string of two characters"),
     ("encode_stream", chunk_by_chunk, "a stretch was cut in two"),
     ("encode_stream", each_chunk_decoded, "a character was cut in two"),
     ("encode_stream", decoded_strictly, "may end inside a character"),
     ("encode_stream", rest_forgotten, "encode the rest, too"),
-    ("encode_stream", all_at_once, "before the first id came"),
+    ("encode_stream", encoded_twice, "text was encoded twice"),
+    ("encode_stream", all_at_once, "before id 1 came"),
+    ("encode_stream", one_id_then_all, "before id 2 came"),
     ("encode_stream", a_list, "yield each id as it is known"),
     ("encode_stream", text_instead_of_bytes, "takes bytes"),
-    ("truncate_pair", first_alone, "only the first was cut"),
-    ("truncate_pair", half_each, "wastes one place"),
-    ("truncate_pair", odd_place_to_the_shorter, "belongs to the longer one"),
-    ("truncate_pair", odd_place_to_the_first, "belongs to the longer one, here the second"),
-    ("truncate_pair", cut_in_place, "changed its input"),
-    ("truncate_pair", from_the_beginning, "not at the beginning"),
-    ("truncate_pair", both_equally, "the same number was cut from both"),
 ]

@@ -1,0 +1,295 @@
+"""The drawings of LLM04+, each with its caption and a text for readers who can't see it."""
+
+from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
+from typing import Any
+
+from labs.llm04_tokenization.figures import GREY, MONO, Drawn
+
+import matplotlib.pyplot as plt
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Rectangle
+
+MergeWord = Callable[[str, str, str], tuple[str, list[str], list[str]]]
+CELL = 1.0  # width of a token's cell
+
+# encode_long_word on `lower`, with the merges `lo` (256), `er` (257), `wer` (258), `low` (259):
+# what happens, the cells of `ids` (a place with an arrow names the place where its token begins),
+# and the buckets that wait.
+LOWER = b"lower"
+LOWER_MERGES = [(108, 111), (101, 114), (119, 257), (256, 119)]
+LOWER_STEPS: list[tuple[str, list[int], dict[int, list[int]]]] = [
+    ("start", [108, 111, 119, 101, 114], {256: [0], 257: [3]}),
+    ("256: lo", [256, -2, 119, 101, 114], {257: [3], 259: [0]}),
+    ("257: er", [256, -2, 119, 257, -5], {258: [2], 259: [0]}),
+    ("258: wer", [256, -2, 258, -1, -4], {259: [0]}),
+    ("259: low?", [256, -2, 258, -1, -4], {}),
+]
+
+
+def _cell(ax: Any, x: float, y: float, text: str, colour: str, alpha: float = 0.3) -> None:
+    ax.add_patch(Rectangle((x + 0.04, y - 0.36), 0.92, 0.72, color=colour, alpha=alpha))
+    ax.text(x + 0.5, y, text, size=9, **MONO)
+
+
+def changed_pairs(merge_word: MergeWord, word: str, pair: str, new: str) -> Drawn:
+    """Draw a word before and after a merge, and the pairs it loses and gains."""
+    merged, lost, gained = merge_word(word, pair, new)
+    fig, ax = plt.subplots(figsize=(7.2, 2.4))
+    places: list[float] = []  # of the tokens after the merge, each in the middle of what it was
+    x = 0
+    for token in merged:
+        width = len(pair) if token == new else 1
+        places.append(x + (width - 1) / 2)
+        x += width
+    taken = {i for i in range(len(word)) if any(word[j : j + 2] == pair for j in (i, i - 1))}
+    for i, token in enumerate(word):
+        _cell(ax, i, 0, token, "C0" if i in taken else GREY)
+    for place, token in zip(places, merged, strict=True):
+        _cell(ax, place, -2, token, "C0" if token == new else GREY)
+    before = [(i + 0.5, a + b) for i, (a, b) in enumerate(pairwise(word))]
+    after = [((places[i] + places[i + 1]) / 2, a + b) for i, (a, b) in enumerate(pairwise(merged))]
+    for middle, two in before:
+        colour = GREY if two in lost else "C0" if two == pair else "black"
+        ax.text(middle + 0.5, 0.62, two, size=9, color=colour, **MONO)
+        if two in lost:
+            ax.plot([middle + 0.25, middle + 0.75], [0.62, 0.62], color=GREY, lw=1)
+    for middle, two in after:
+        ax.text(middle + 0.5, -2.66, two, size=9, color="C2" if two in gained else GREY, **MONO)
+    ax.text(-0.4, 0, "before", ha="right", va="center", size=9)
+    ax.text(-0.4, -2, f"{pair} → {new}", ha="right", va="center", size=9)
+    ax.text(len(word) + 0.4, 0.62, "lost pairs are struck out", va="center", size=9, color=GREY)
+    ax.text(len(word) + 0.4, -2.66, "new pairs", va="center", size=9, color="C2")
+    ax.set(xlim=(-1.8, len(word) + 4.2), ylim=(-3.1, 1.0))
+    ax.set_title("A merge changes only the pairs beside it")
+    ax.axis("off")
+    return (
+        fig,
+        f"The pairs of neighbours in {word}, and in {merged} after the merge of ({pair[0]}, "
+        f"{pair[1]}).",
+        f"{word} becomes {merged}. It loses the pairs {', '.join(lost)} and gains "
+        f"{', '.join(gained)}.",
+    )
+
+
+def long_word_steps(tokens: Sequence[bytes]) -> Drawn:
+    """Draw the array and the buckets of `encode_long_word` after each step, for `lower`."""
+    fig, ax = plt.subplots(figsize=(7.6, 4.4))
+    shown = {i: tokens[i].decode() for i in chain(LOWER, range(256, 260))}
+    for row, (name, ids, buckets) in enumerate(LOWER_STEPS):
+        y = -1.5 * row
+        ax.text(-0.3, y, name, ha="right", va="center", size=9)
+        for place, i in enumerate(ids):
+            if i >= 0:
+                _cell(ax, place, y, shown[i], "C0" if i >= 256 else GREY)
+                continue
+            _cell(ax, place, y, "", GREY, alpha=0.1)
+            if i < -1:  # −2 − (the place where the token begins)
+                start = -2 - i
+                ax.annotate(
+                    "",
+                    (start + 0.75, y - 0.34),
+                    (place + 0.5, y - 0.2),
+                    arrowprops={
+                        "arrowstyle": "->",
+                        "color": "C0",
+                        "connectionstyle": "arc3,rad=-0.45",
+                    },
+                )
+        waiting = [f"{new}: {places[0]}" for new, places in buckets.items()]
+        for k, text in enumerate(waiting or ["empty"]):
+            ax.text(6.4 + 2.2 * k, y, text, ha="center", va="center", size=9)
+            if waiting:
+                box = Rectangle((5.45 + 2.2 * k, y - 0.36), 1.9, 0.72, fill=False, color="C1")
+                ax.add_patch(box)
+    for place in range(len(LOWER)):
+        ax.text(place + 0.5, 0.62, str(place), ha="center", va="center", size=8, color=GREY)
+    ax.text(5.45, 0.62, "buckets: new id and its places; the smallest is next", size=8, color="C1")
+    ax.text(5.45, -6.6, "a bucket was out of date: place 2 is no longer w", size=8, color=GREY)
+    ax.set(xlim=(-2.2, 11.6), ylim=(-7.0, 1.0))
+    ax.set_title("Each step empties the bucket with the smallest id")
+    ax.axis("off")
+    return (
+        fig,
+        "encode_long_word on lower, with the tokens lo (256), er (257), wer (258) and low (259). "
+        "An arrow leads from a token's last place to its first one.",
+        "Five rows. "
+        + " ".join(
+            f"{name}: {' '.join(shown.get(i, '·') for i in ids)}; buckets {buckets or 'none'}."
+            for name, ids, buckets in LOWER_STEPS
+        ),
+    )
+
+
+def families(word: str = "lower") -> Drawn:
+    """Draw the ways that three families take through the tokens of a word."""
+    fig, axes = plt.subplots(3, 1, figsize=(7.2, 5.2), sharex=True)
+    places = {"lo": 0, "low": 0, "wer": 2, "er": 3}
+    ways = {
+        "BPE: merges in the order in which they were learned": (
+            {"lo": "1st: lo", "er": "2nd: er", "wer": "3rd: wer", "low": "4th: low"},
+            ["lo", "wer"],
+        ),
+        "WordPiece: the longest token that fits, from the left": (
+            {"lo": "lo", "low": "low", "er": "##er", "wer": "##wer"},
+            ["low", "er"],
+        ),
+        "Unigram: the largest product of probabilities": (
+            {"lo": "lo 0.02", "low": "low 0.01", "er": "er 0.03", "wer": "wer 0.001"},
+            ["low", "er"],
+        ),
+    }
+    for ax, (title, (labels, chosen)) in zip(axes, ways.items(), strict=True):
+        for i, letter in enumerate(word):
+            ax.text(i + 0.5, 0, letter, size=10, **MONO)
+        ax.plot(range(len(word) + 1), [0] * (len(word) + 1), "o", color=GREY, ms=4)
+        for token, label in labels.items():
+            start = places[token]
+            end = start + len(token)
+            up = token in ("lo", "wer")
+            colour = "C0" if token in chosen else GREY
+            style = {
+                "arrowstyle": "->",
+                "color": colour,
+                "lw": 2.2 if token in chosen else 1,
+                "connectionstyle": f"arc3,rad={-0.35 if up else 0.35}",
+            }
+            ax.annotate("", (end, 0.0), (start, 0.0), arrowprops=style)
+            height = (0.4 + 0.35 * (len(token) - 2)) * (1 if up else -1)
+            ax.text(
+                (start + end) / 2, height, label, size=9, color=colour, ha="center", va="center"
+            )
+        taken = " · ".join(token for token in labels if token in chosen)
+        taken = taken.replace("er", "##er") if title.startswith("WordPiece") else taken
+        ax.set_title(f"{title} → {taken}", size=10, loc="left")
+        ax.set(xlim=(-0.2, len(word) + 0.2), ylim=(-1.25, 1.25))
+        ax.axis("off")
+    return (
+        fig,
+        "lower as a graph: a way from the first dot to the last is one way to cut the word. Blue "
+        "arrows are what each family takes.",
+        "Three graphs with arrows lo, low, wer and er. BPE takes lo and wer, since wer was learned "
+        "before low. WordPiece takes low and ##er. Unigram takes low and er, because 0.01 × 0.03 "
+        "is more than 0.02 × 0.001.",
+    )
+
+
+def stream(chunks: Sequence[str], stretches: Callable[[str], list[str]]) -> Drawn:
+    """Draw after each chunk what was encoded before, what is encoded now, and what is held."""
+    fig, ax = plt.subplots(figsize=(7.2, 2.6))
+    done = held = ""
+    rows: list[tuple[str, str, str]] = []
+    for chunk in chunks:
+        *ready, rest = stretches(held + chunk)
+        rows.append((done, "".join(ready), rest))
+        done += "".join(ready)
+        held = rest
+    rows.append((done, held, ""))
+    for row, (name, parts) in enumerate(zip([*chunks, "end"], rows, strict=True)):
+        x = 0
+        shown = name if name == "end" else f"+ {name.replace(' ', '·')}"
+        ax.text(-0.6, -row, shown, ha="right", size=9, family="monospace", va="center")
+        for part, colour in zip(parts, (GREY, "C0", "C1"), strict=True):
+            for letter in part.replace(" ", "·"):
+                _cell(ax, x, -row, letter, colour)
+                x += 1
+    bottom = -len(rows) - 0.2
+    for place, (text, colour) in enumerate(
+        (("encoded before", GREY), ("encoded now", "C0"), ("held back", "C1"))
+    ):
+        ax.text(6 * place, bottom, text, color=colour, size=9, va="center")
+    ax.set(xlim=(-6, max(sum(map(len, row)) for row in rows) + 0.5), ylim=(bottom - 0.4, 0.6))
+    ax.set_title("The last stretch waits, because later text may extend it")
+    ax.axis("off")
+    return (
+        fig,
+        "Four chunks arrive, cut anywhere. A dot is a space.",
+        "A row for each chunk: "
+        + "; ".join(f"“{now}” is encoded and “{rest}” held" for _, now, rest in rows)
+        + ".",
+    )
+
+
+def growth(times: dict[str, dict[int, float]]) -> Drawn:
+    """Draw the time to encode one word over its length, on log scales."""
+    fig, ax = plt.subplots(figsize=(6.4, 3.6))
+    for i, (name, seconds) in enumerate(times.items()):
+        lengths_ = [*seconds]
+        ax.loglog(lengths_, [*seconds.values()], "o-", color=f"C{i}")
+        middle = lengths_[len(lengths_) // 2]
+        ax.text(middle * 0.9, seconds[middle] * 1.6, name, color=f"C{i}", ha="right", size=9)
+    longest = max(max(seconds) for seconds in times.values())
+    ax.set(xlim=(400, longest * 1.3), xlabel="letters in the word", ylabel="seconds of CPU time")
+    ax.set_title("Buckets encode long words much faster")
+    return (
+        fig,
+        "Time to encode a word of random letters.",
+        "Two lines on log scales: round by round lies far above and rises more steeply.",
+    )
+
+
+def vocabulary_size(sizes: list[int], lengths_: dict[str, list[float]], bits: list[float]) -> Drawn:
+    """Draw bytes per token and bits per byte over the size of the vocabulary."""
+    fig, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
+    for i, (name, values) in enumerate(lengths_.items()):
+        axes[0].plot(sizes, values, "o-", color=f"C{i}", ms=4)
+        place = values[-1] + (0.07 if name == "Python" else -0.07 if name == "German" else 0)
+        axes[0].text(sizes[-1] * 1.12, place, name, color=f"C{i}", va="center", size=8.5)
+    axes[1].plot(sizes, bits, "o-", color="C0", ms=4)
+    axes[0].set_title("Tokens grow on unseen plays, not on Greek", size=11)
+    axes[0].set(ylabel="bytes per token", xlim=(sizes[0] * 0.9, sizes[-1] * 7))
+    axes[1].set_title("The frequency model gains from larger tokens", size=11)
+    axes[1].set(ylabel="bits per byte")
+    for ax in axes:
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(sizes)
+        ax.set(xlabel="ids in the vocabulary")
+    return (
+        fig,
+        "Vocabularies learned from the plays. Fewer bits per byte are better.",
+        "Two line plots over the size of the vocabulary: bytes per token for four kinds of text, "
+        "and bits per byte of the frequency model.",
+    )
+
+
+def batches(
+    shuffled: list[int],
+    grouped: list[int],
+    padding_share: Callable[[list[int], int], float],
+    pack: Callable[[list[list[int]], int, int], list[list[int]]],
+) -> Drawn:
+    """Draw a batch of 32 rows from texts in random order, from a length group, and packed.
+
+    Args:
+        shuffled: the lengths of the texts in random order.
+        grouped: the same lengths, sorted in groups of 50 batches.
+        padding_share: LLM04's function.
+        pack: LLM04+'s function.
+    """
+    share = padding_share(grouped, 32)
+    longer = [grouped[i : i + 32] for i in range(32 * 25, 32 * 50, 32)]  # half of a group
+    typical = min(longer, key=lambda part: abs(padding_share(part, 32) - share))
+    pictures = {
+        f"{name}: {padding_share(part, 32):.0%} padding": [[2] * n for n in part]
+        for name, part in (("random", shuffled[:32]), ("length group", typical))
+    }
+    numbers = [[1 + i % 2] * n for i, n in enumerate(shuffled[:600])]
+    pictures["packed: none"] = pack(numbers, 256, 3)[:32]  # 1 and 2 alternate, 3 is an end
+    fig, axes = plt.subplots(1, len(pictures), figsize=(8.6, 3.2), sharex=True, sharey=True)
+    colours = ListedColormap(["#8a929c66", "#9ecae1", "#3182bd", "#08306b"])
+    for ax, (title, rows) in zip(axes, pictures.items(), strict=True):
+        width = max(map(len, rows))
+        filled = [row + [0] * (width - len(row)) for row in rows]
+        ax.imshow(filled, cmap=colours, vmin=0, vmax=3, aspect="auto", interpolation="none")
+        ax.set(title=title, xlabel="tokens")
+        ax.grid(False)
+    longest = max(len(row) for rows in pictures.values() for row in rows)
+    axes[0].set(ylabel="row of the batch", xlim=(0, longest))
+    return (
+        fig,
+        "A batch of 32 rows in three ways; grey is padding. The batch from a length group is one "
+        "of the longer ones, with a share of padding near that of all. In the packed batch, "
+        "neighbouring blocks have two blues, and the dark ids are the ends.",
+        "Three pictures of a batch with a line for each row: in random order a few long rows make "
+        "it wide and mostly grey, in a length group all rows are long, packed it has no grey.",
+    )

@@ -1,0 +1,72 @@
+"""Time encoders and trainers, and count what they do."""
+
+from collections.abc import Callable, Sequence
+from time import perf_counter, process_time
+from typing import Any
+
+Pair = tuple[int, int]
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """Return what a call returns, and its seconds."""
+    start = perf_counter()
+    result = call()
+    return result, perf_counter() - start
+
+
+def merges_used(ids: Sequence[int], merges: Sequence[tuple[int, int]]) -> int:
+    """Count the different merges that made these ids: the rounds of the simple encoder."""
+    used: set[int] = set()
+    open_ = [*ids]
+    while open_:
+        i = open_.pop()
+        if i >= 256 and i not in used:
+            used.add(i)
+            open_ += merges[i - 256]
+    return len(used)
+
+
+class Counted(dict[Pair, int]):
+    """The merges, counting how often a pair is looked up."""
+
+    looked_up = 0
+
+    def get(self, pair: Pair, default: Any = None) -> Any:
+        """Return the id that the merge of a pair makes, and count."""
+        self.looked_up += 1
+        return super().get(pair, default)
+
+    def __contains__(self, pair: object) -> bool:
+        self.looked_up += 1
+        return super().__contains__(pair)
+
+
+def look_ups(
+    encode: Callable[[bytes, dict[Pair, int]], list[int]], word: bytes, made: dict[Pair, int]
+) -> float:
+    """Return how often an encoder looks up a pair, for each byte of the word."""
+    counted = Counted(made)
+    encode(word, counted)
+    return counted.looked_up / len(word)
+
+
+def seconds_by_length(
+    encoders: dict[str, Callable[[bytes, Any], Any]],
+    word: bytes,
+    lengths: Sequence[int],
+    made: Any,
+) -> dict[str, dict[int, float]]:
+    """Return the CPU time of encoding beginnings of a word, by encoder and length.
+
+    It is a mean over calls that take 0.2 s together; other programs don't count.
+    """
+    taken: dict[str, dict[int, float]] = {name: {} for name in encoders}
+    for name, encode in encoders.items():
+        for n in lengths:
+            calls = 0
+            start = process_time()
+            while (spent := process_time() - start) < 0.2:
+                encode(word[:n], made)
+                calls += 1
+            taken[name][n] = spent / calls
+    return taken
