@@ -211,6 +211,17 @@ def test_the_weights_on_the_page_are_those_that_were_saved(opened: Opener) -> No
         assert shades == [0.05, 0.05, 0.05, 0.05, 1.0, 0.05]
 
 
+def test_the_overview_can_hide_the_first_token(opened: Opener) -> None:
+    drawn = "document.querySelector('.view-overview canvas').toDataURL()"
+    with opened("attention") as page:
+        complete = page.evaluate(drawn)
+        box = page.get_by_label("hide the first token")
+        box.check()
+        assert page.evaluate(drawn) != complete
+        box.uncheck()
+        assert page.evaluate(drawn) == complete
+
+
 def test_a_wide_overview_says_that_it_scrolls(opened: Opener) -> None:
     hint = """name => getComputedStyle(
         document.querySelector(`.view-scroll[aria-label='${name}']`), "::after").content"""
