@@ -173,17 +173,18 @@ def calls(path: Path) -> list[ast.Call]:
 
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 # LLM09 shows what opening a pickle can do, with one that it makes itself.
-TAUGHT = {"llm09_custom_architectures": {"pickle"}}
+TAUGHT = ROOT / "labs" / "llm09_custom_architectures" / "careless.py"
 OURS = [*python_files("labs"), *python_files("launcher", "docker", "tasks.py")]
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_pickle_is_opened_and_no_model_code_is_run(path: Path) -> None:
-    assert not imported(path) & (PICKLES - TAUGHT.get(path.parent.name, set()))
+    assert not imported(path) & PICKLES
     for call in calls(path):
         keywords = {word.arg: getattr(word.value, "value", None) for word in call.keywords}
         assert "trust_remote_code" not in keywords, call.lineno
         function = ast.unparse(call.func)
         assert function != "torch.hub.load", call.lineno
-        assert function != "torch.load" or keywords.get("weights_only") is True, call.lineno
+        careful = keywords.get("weights_only") is True or path == TAUGHT
+        assert function != "torch.load" or careful, call.lineno
         assert keywords.get("allow_pickle", False) is False, call.lineno

@@ -1,24 +1,15 @@
-"""Put adapters into a CNN, and train them."""
+"""Train, merge and remove the adapters of a CNN."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 from labs.kit import Run, tolerance
 from labs.llm02_deep_learning import accuracy
+from labs.llm09_custom_architectures.inspection import parameters
 from labs.llm09_custom_architectures.training import fit, framed, images
 
 import torch
-from torch import nn
-
-
-def insert(model: Any, kind: type, adapter: Callable[[Any], nn.Module]) -> Any:
-    """Freeze a model, replace each layer of a kind by `adapter(layer)`, return the model."""
-    model.requires_grad_(False)
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, kind):
-            model.set_submodule(name, adapter(layer))
-    return model
+from torch import Tensor
 
 
 def merge(model: Any) -> Any:
@@ -30,26 +21,36 @@ def merge(model: Any) -> Any:
     return merged
 
 
-def check_negatives(run: Run, base: Any, model: Any) -> tuple[float, float]:
-    """Train the adapters in a CNN on photographic negatives; return the accuracy before and after.
+def check_negatives(run: Run, base: Any, model: Any) -> tuple[float, float, int]:
+    """Train the adapters in a CNN on photographic negatives.
 
     `model` is a copy of `base` with new adapters.
+
+    Returns:
+        The accuracy on negatives before and after, and the number of new parameters.
     """
     x, y, x_test, y_test = images()
-    negatives = 1 - framed(x_test)
+    positives = framed(x_test)
+    negatives = 1 - positives
     change = (model(negatives) - base(negatives)).abs().max()
     run.check("change of a logit by insertion", change, at_most=0, because="up is 0")
     with torch.enable_grad():
-        epochs = run.pick(tiny=20, small=40, full=100)
+        epochs = run.pick(tiny=12, small=40, full=100)
         model = fit(run, model, 1 - framed(x), y, epochs, "LoRA, negatives")
     before, after = (accuracy(one, negatives, y_test) for one in (base, model))
     run.check("negatives before", before, at_most=0.5, because="it saw none", decides=True)
     because = "three in five: six times a guess"
     run.check("negatives after", after, at_least=0.6, because=because, decides=True)
+    rows = [["before", before, accuracy(base, positives, y_test)]]
+    rows.append(["with the adapters", after, accuracy(model, positives, y_test)])
+    run.table("Accuracy on 360 test images", ["", "negatives", "positives"], rows)
+    kernels = [(model.conv1.base, base.conv1), (model.conv2.base, base.conv2)]
+    same = all(torch.equal(a.weight, b.weight) for a, b in kernels)
+    run.check("the base's kernels have the same bits", same, equals=True, decides=True)
     model = copy.deepcopy(model).double()
     error = merge(model)(negatives.double()) - model(negatives.double())
     run.agree("merged − unmerged", error, tolerance(torch.float64), decides=True)
-    return before, after
+    return before, after, parameters(model) - parameters(base)
 
 
 def take_out(model: Any) -> Any:
@@ -59,3 +60,21 @@ def take_out(model: Any) -> Any:
         if hasattr(layer, "base"):
             bare.set_submodule(name, layer.base)
     return bare
+
+
+def check_still_norms(run: Run, model: Any, norm: type, x: Tensor) -> None:
+    """Check that norms in evaluation mode stay as they are while dropout works."""
+    before = copy.deepcopy(model.state_dict())
+    model.train()
+    for layer in model.modules():
+        if isinstance(layer, norm):
+            layer.eval()
+    first = model(x)
+    second = model(x)
+    change = max((a - before[name]).abs().max() for name, a in model.state_dict().items())
+    because = "buffers move in training mode only"
+    run.check(
+        "only norms in evaluation mode: change of the model", change, at_most=0, because=because
+    )
+    same = torch.equal(first, second)
+    run.check("only norms in evaluation mode: two passes are equal", same, equals=False)

@@ -1,7 +1,6 @@
 """Careless networks and careless loading in LLM09: what is lost, and what raises an error."""
 
 import io
-import pickle
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -9,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from labs.kit import Run
-from labs.llm09_custom_architectures.inspection import fates, refusal
+from labs.llm09_custom_architectures.inspection import fates, forgotten, refusal, tied
 from labs.llm09_custom_architectures.trap import Trap
 
 import safetensors.torch
 import torch
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 
@@ -55,6 +55,22 @@ def compute(model: Any, x: Tensor) -> Tensor:
     return x + model.shift
 
 
+def check_names(run: Run, module: Any) -> None:
+    """Check that a base class registers what nn.Module does, and what nn.Module forgets."""
+    ours = network(module, run.seed)
+    theirs = network(nn.Module, run.seed)
+    saved = ours.state_dict()
+    expected = theirs.state_dict()
+    run.check("names in our state", [*saved], equals=[*expected], decides=True)
+    learned = [name for name, _ in ours.named_parameters()]
+    expected_learned = [name for name, _ in theirs.named_parameters()]
+    run.check("names of our parameters", learned, equals=expected_learned, decides=True)
+    pairs = zip(saved.values(), expected.values(), strict=True)
+    run.check("our tensors equal theirs", all(torch.equal(a, b) for a, b in pairs), equals=True)
+    lost = ["layers.0.weight", "layers.0.scale", "shift"]
+    run.check("forgotten", forgotten(theirs), equals=lost, decides=True)
+
+
 def check_fates(run: Run) -> None:
     """Check for each kind of tensor whether nn.Module learns, converts and saves it."""
     model = network(nn.Module, run.seed)
@@ -94,6 +110,39 @@ def check_loading(run: Run) -> float:
     return errors["careless"]
 
 
+def _mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+@torch.no_grad()
+def check_saving(run: Run) -> None:
+    """Check that a model comes back from a file, and what happens to tied tensors there."""
+    x = torch.rand(8, 4)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.safetensors"
+        model = _mlp()
+        save_file(model.state_dict(), file)
+        fresh = _mlp()
+        what = "a new network: output − that of the saved one"
+        because = "two draws of random weights"
+        before = (fresh(x) - model(x)).abs().max()
+        run.check(f"{what}, before loading", before, at_least=1e-2, because=because, decides=True)
+        fresh.load_state_dict(load_file(file))
+        error = (fresh(x) - model(x)).abs().max()
+        because = "the same numbers"
+        run.check(f"{what}, after loading", error, at_most=0, because=because, decides=True)
+        tying = registered(nn.Module, run.seed)
+        raised = refusal(partial(save_file, tying.state_dict(), file))
+        run.check("tied tensors, save_file: raises", raised, equals="RuntimeError")
+        save_model(tying, str(file))
+        again = registered(nn.Module, run.seed + 1)
+        load_model(again, file)
+        error = (compute(again, x) - compute(tying, x)).abs().max()
+        what = "tied tensors, save_model and load_model: output after − before"
+        run.check(what, error, at_most=0, because="the same numbers")
+        run.check("and they are still tied", tied(again), equals=tied(tying))
+
+
 def check_prefix(run: Run, load_partial: Callable[..., Any]) -> None:
     """Check who raises an error for names with another prefix, and for another shape."""
     state = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4)).state_dict()
@@ -127,8 +176,11 @@ def check_trap(run: Run) -> str:
         first = refusal(lambda: torch.load(io.BytesIO(data), weights_only=True))
         run.check("torch.load of the trap raises", first, equals="UnpicklingError", decides=True)
         second = refusal(lambda: safetensors.torch.load(data))
-        run.check("safetensors' load of it raises", second, equals="SafetensorError", decides=True)
+        because = "it isn't a safetensors file, and any other file is refused"
+        what = "safetensors' load of it raises"
+        run.check(what, second, equals="SafetensorError", because=because)
         run.check("its code has run", made.exists(), equals=False, decides=True)
-        pickle.loads(pickle.dumps(Trap(made)))
-        run.check("its code has run, by pickle.loads", made.exists(), equals=True, decides=True)
+        torch.load(io.BytesIO(data), weights_only=False)
+        what = "its code has run, with weights_only=False"
+        run.check(what, made.exists(), equals=True, decides=True)
     return f"{first} and {second}"

@@ -11,7 +11,7 @@ CASES = [(3, 1, 1, 1), (3, 2, 1, 1), (1, 1, 0, 1), (2, 3, 0, 1), (5, 1, 4, 2), (
 
 
 def errors(convolution: Any, x: Tensor) -> Tensor:
-    """Return the largest differences to F.conv2d: outputs and gradients of x and of the weight.
+    """Return the largest differences to F.conv2d: outputs, gradients of x, weight and bias.
 
     Args:
         convolution: a class with the arguments channels, out, size, stride, padding, dilation.
@@ -24,7 +24,8 @@ def errors(convolution: Any, x: Tensor) -> Tensor:
         ours = layer(x)
         theirs = F.conv2d(x, layer.weight, layer.bias, stride, padding, dilation)
         slope = torch.randn_like(theirs)
-        a, b = (torch.autograd.grad(y, (x, layer.weight), slope) for y in (ours, theirs))
+        inputs = (x, layer.weight, layer.bias)
+        a, b = (torch.autograd.grad(y, inputs, slope) for y in (ours, theirs))
         pairs = zip((ours, *a), (theirs, *b), strict=True)
         largest += [(mine - other).abs().max() for mine, other in pairs]
     return torch.stack(largest)

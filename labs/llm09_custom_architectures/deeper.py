@@ -1,12 +1,13 @@
 # %% [markdown]
 # # LLM09+ · Custom architectures, deeper
-# A file of weights by hand, running means, a training resumed bit for bit, a model for the shelf.
+# How weights lie in a file, what a norm remembers, how a training resumes, and how transformers
+# opens a model of yours.
 #
 # **You will be able to** read a safetensors file without its library, and refuse broken ones; write
-# batch normalisation, and say what it does to frozen models; save all that a training is; say how
-# far a mixer sees, and which order of mixers recalls; write with a convolution token by token; and
-# open your own model with transformers' Auto classes. **Builds on** LLM09, whose parts it imports.
-# **Takes** half an hour to read, a minute to run (`tiny`, 2 cores).
+# batch normalisation, and say what it does to frozen models; save the full state of a training; say
+# how far a mixer sees, and which order of mixers recalls; write with a convolution token by token;
+# and open your own model with transformers' Auto classes. **Builds on** LLM09, whose parts it
+# imports. **Takes** half an hour to read, a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import copy
@@ -24,16 +25,25 @@ from labs.llm02_deep_learning import accuracy
 from labs.llm06_attention import GUESS, VOCABULARY, recall_batch
 from labs.llm09_custom_architectures import adapters, convolutions, hybrids, resuming, writing
 from labs.llm09_custom_architectures import deeper_figures as figures
-from labs.llm09_custom_architectures.hybrids import CausalAttention, Hybrid
+from labs.llm09_custom_architectures.hybrids import CausalAttention
 from labs.llm09_custom_architectures.inspection import refusal, tied
 from labs.llm09_custom_architectures.lesson import (
     ARMS,
     Convolution,
     GatedConvolution,
+    Hybrid,
     LoraConvolution,
+    insert,
 )
 from labs.llm09_custom_architectures.new_process import open_in_new_process
-from labs.llm09_custom_architectures.training import fit, framed, images, reader, right_at
+from labs.llm09_custom_architectures.training import (
+    PRODUCT,
+    fit,
+    framed,
+    images,
+    reader,
+    right_at,
+)
 from labs.llm09_custom_architectures.trap import Trap
 
 import safetensors.torch
@@ -44,26 +54,30 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutput
 
 transformers.utils.logging.disable_progress_bar()  # these weights load in less than a second
-lab = Lab("LLM09+")
+lab = Lab("LLM09+", product=PRODUCT)
 
 # %% [markdown]
-# ## 1. A file that can only hold numbers
+# ## 1. Read a safetensors file
 # A safetensors file has three parts:
 #
 # - 8 bytes: the length $n$ of the header, an unsigned integer, lowest byte first;
 # - $n$ bytes of JSON: for each name its `dtype`, its `shape` and its `data_offsets`, where its
-#   bytes begin and end, counted from the end of the header. `__metadata__`, if it is there, is text
-#   for people;
+#   bytes begin and end, counted from the end of the header. The optional `__metadata__` is text for
+#   people;
 # - the bytes of the tensors, row by row, one tensor after the other, without gap or overlap.
 #
 # For a tensor of three float32 numbers, saved as "w", the header is
-# `{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}`. A reader can check all of this before
-# it uses a number. A file of `torch.save` begins with "PK", as every zip file does: read as a
-# length, its first eight bytes are more than any file has.
+# `{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}`. These are 55 characters. The library
+# adds a space, so that the numbers begin at a multiple of 8, and the file begins with the byte 56
+# and seven zeros. The figure shows the file. A reader can check sizes and offsets before it uses
+# any number. A file of `torch.save` begins with "PK", as every zip file does. Read as a length, its
+# first eight bytes promise a header of more than $10^{17}$ bytes, so the reader refuses it.
 #
-# Tied tensors need care. A file has no way to say that two names share one tensor. Saved as two
-# copies, they come back as two tensors, which drift apart in training. So safetensors refuses to
-# save them, and transformers leaves the second name out.
+# Tied tensors need care. The file can't say that two names share one tensor. Saved as two copies,
+# they waste space, and which copy counts depends on the loader. `load_state_dict` copies both into
+# the tied tensor, so the last one wins. With `assign=True` they come back as two tensors, which
+# drift apart in training. So safetensors refuses to save them, and transformers leaves the second
+# name out.
 
 
 # %% Reading a file
@@ -91,8 +105,8 @@ def read_safetensors(data: bytes) -> dict[str, Tensor]:
     start = 8 + int.from_bytes(data[:8], "little")
     if len(data) < 8 or start > len(data):
         raise ValueError("cut off, or not a safetensors file")
-    raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)[start:]
-    place = 0
+    body = torch.frombuffer(bytearray(data), dtype=torch.uint8)[start:]
+    expected_begin = 0
     tensors = {}
     try:
         header = json.loads(data[8:start])  # its errors are ValueErrors
@@ -101,13 +115,13 @@ def read_safetensors(data: bytes) -> dict[str, Tensor]:
             begin, end = entry["data_offsets"]
             dtype = DTYPES[entry["dtype"]]
             size = math.prod(entry["shape"]) * dtype.itemsize
-            if begin != place or end != begin + size or end > len(raw):
+            if begin != expected_begin or end != begin + size or end > len(body):
                 raise ValueError(f"{name} isn't where its shape says")
-            tensors[name] = raw[begin:end].clone().view(dtype).view(entry["shape"])
-            place = end
+            tensors[name] = body[begin:end].clone().view(dtype).view(entry["shape"])
+            expected_begin = end
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError("the header isn't that of a safetensors file") from error
-    if place != len(raw):
+    if expected_begin != len(body):
         raise ValueError("there are bytes that belong to no tensor")
     return tensors
 
@@ -116,8 +130,9 @@ def read_safetensors(data: bytes) -> dict[str, Tensor]:
 def our_reader_equals_the_librarys(run: Run):
     """Our reader returns the library's tensors, bit for bit, and refuses broken files and pickles.
 
-    Predict: you change one byte of a weight. Does the reader notice?
+    Predict: you change one bit of a weight. Does the reader notice?
     """
+    figures.layout(run, safetensors.torch.save({"w": torch.tensor([0.5, 1.0, 2.0])}))
     state = {f"of {name}": (100 * torch.rand(3, 5)).to(dtype) for name, dtype in DTYPES.items()}
     state |= {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 4)}
     data = safetensors.torch.save(state, {"for": "people"})
@@ -152,10 +167,11 @@ def our_reader_equals_the_librarys(run: Run):
 
 
 # %% [markdown]
-# ## 2. Wherever the pixels are
+# ## 2. Inputs with other strides
 # A tensor's strides say how far apart its rows and columns are in memory (LLM03+). Code that only
-# ever saw contiguous tensors may be wrong for a transposed or an expanded one. Without padding, our
-# convolution copies nothing before `flatten`, so it must cope with all of them.
+# ever saw contiguous tensors may be wrong for a transposed or an expanded one. `F.pad` copies its
+# input, and the copy is contiguous. Without padding, our convolution copies nothing before
+# `flatten`: the windows of a transposed image have the image's strides.
 
 
 # %% Strides
@@ -177,15 +193,14 @@ def strides_do_not_matter(run: Run):
     for name, x in layouts.items():
         error = convolutions.errors(Convolution, x)
         run.agree(f"outputs and gradients, {name}", error, tolerance(torch.float64), decides=True)
-    strided = sum(not x.is_contiguous() for x in layouts.values())
-    run.check("layouts that aren't contiguous", strided, equals=4)
-    return "`flatten` copies each window, at stride 1 k² times the image; padding copies it once."
+    return "`flatten` copies each window: k² times the image at stride 1. Padding copies it once."
 
 
 # %% [markdown]
 # ## 3. Batch normalisation
 # **Batch normalisation** (Ioffe & Szegedy 2015, algorithm 1) normalises each channel over the
-# batch. With the mean $\mu$ and the variance $\sigma^2$ of its $n$ numbers, over images and pixels:
+# batch. A channel has $n$ numbers, over images and pixels, with the mean $\mu$ and the variance
+# $\sigma^2$. The output is
 #
 # $$\gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta$$
 #
@@ -198,9 +213,9 @@ def strides_do_not_matter(run: Run):
 # variance estimates the variance of all images, and divides by $n - 1$ instead of $n$: it moves
 # towards 2.
 #
-# Two things follow. In training a constant that is added to a channel is subtracted again with its
-# mean. So a bias before the norm has no effect and no gradient. And a forward pass in training mode
-# changes the model, even under `no_grad`.
+# In training, the mean also contains any constant that is added to a channel, so subtracting the
+# mean removes it. A bias before the norm therefore has no effect and no gradient. And a forward
+# pass in training mode changes the model, even under `no_grad`.
 
 
 # %% Batch normalisation
@@ -278,7 +293,7 @@ def largest_gradients(model: Any, x: Tensor, y: Tensor) -> tuple[float, float]:
 def a_bias_before_the_norm_is_idle(run: Run):
     """In training a bias before batch normalisation gets no gradient; in evaluation it gets one.
 
-    Predict: and what does a forward pass in training mode, under `no_grad`, change in the model?
+    Predict: what does a forward pass in training mode, under `no_grad`, change in the model?
     """
     ours = BatchNorm(3).double()
     theirs = nn.BatchNorm2d(3).double()
@@ -317,9 +332,11 @@ def a_bias_before_the_norm_is_idle(run: Run):
 # %% [markdown]
 # ## 4. Frozen weights and moving buffers
 # LLM09 put LoRA into a CNN without norms. With batch normalisation there is a trap.
-# `requires_grad_(False)` freezes parameters, and buffers aren't parameters. In training mode they
-# follow the new images. So without its adapter the base isn't what it was, although no weight has
-# changed. The cure is to train the adapter in evaluation mode, in which buffers stay.
+# `requires_grad_(False)` freezes parameters, and buffers aren't parameters. In training mode the
+# running means move towards those of the negatives. If you then remove the adapter, the base
+# computes something else, although no weight has changed. One cure is to train the adapter in
+# evaluation mode, in which buffers stay; but then dropout is off, too. The other is to put only the
+# norms into evaluation mode, again after each `model.train()`. The figure shows the running means.
 
 
 # %% An adapter beside norms
@@ -333,8 +350,8 @@ def frozen_weights_and_moving_buffers(run: Run):
 
     It reads fewer of the usual digits than before. In evaluation mode no tensor of it changes.
 
-    Predict: trained in training mode and the adapter removed: which share of the usual digits does
-    the base read?
+    Predict: you train an adapter in training mode, and remove it. Which share of the usual digits
+    does the base then read?
     """
     base = reader(run, NormedCNN, run.seed)
     x, y, x_test, y_test = images()
@@ -342,10 +359,11 @@ def frozen_weights_and_moving_buffers(run: Run):
     before = accuracy(base, positives, y_test)
     rows = [["before", accuracy(base, 1 - positives, y_test), before, before]]
     moved = {}
+    means = {"before": base.norm2.mean}
     for mode, still in (("evaluation mode", True), ("training mode", False)):
         torch.manual_seed(run.seed)  # the same adapter
         adapter = partial(LoraConvolution, rank=4, alpha=8)
-        model = adapters.insert(copy.deepcopy(base), Convolution, adapter)
+        model = insert(copy.deepcopy(base), Convolution, adapter)
         epochs = run.pick(tiny=8, small=30, full=100)
         with torch.enable_grad():
             model = fit(run, model, 1 - framed(x), y, epochs, f"adapter, {mode}", still)
@@ -353,9 +371,11 @@ def frozen_weights_and_moving_buffers(run: Run):
         removed = adapters.take_out(model)
         state = removed.state_dict()
         moved[mode] = max((a - state[name]).abs().max() for name, a in base.state_dict().items())
+        means[mode] = removed.norm2.mean
         rows.append([f"trained in {mode}", *right, accuracy(removed, positives, y_test)])
     columns = ["", "negatives", "positives", "positives, adapter removed"]
     run.table("Accuracy on 360 test images", columns, rows)
+    figures.running_means(run, means)
     what = "negatives before"
     run.check(what, rows[0][1], at_most=0.5, because="it never saw one", decides=True)
     what = "negatives after, evaluation mode"
@@ -366,19 +386,22 @@ def frozen_weights_and_moving_buffers(run: Run):
     because = "the means of negatives are far from those of positives"
     what = "training mode: largest change of the base"
     run.check(what, moved["training mode"], at_least=1e-2, because=because)
+    adapters.check_still_norms(run, NormedCNN(dropout=0.5), BatchNorm, positives)
     lost = before - rows[2][3]
-    because = "a fifth: twenty times the standard error of 360 images"
+    because = "a fifth: about eight standard errors of a difference, 360 images each"
     run.measure(LOST, lost, expect_at_least=0.2, because=because, decides=True)
     return f"Where buffers moved, the base reads {rows[2][3]:.0%}; before, it read {before:.0%}."
 
 
 # %% [markdown]
-# ## 5. All that a training is
-# Stop a training, save it, and continue in a new process. It should end as if it had never stopped,
-# to the bit. The weights aren't enough. AdamW has two means for each weight, and a count of steps.
-# The schedule has its place. The order of the data has a generator, and dropout draws from torch's
-# own. The buffers belong to the model's state. LLM08+ resumed from a complete checkpoint. Here each
-# of the six parts is missing in turn; `resuming.py` has the training.
+# ## 5. Save the full state of a training
+# Stop a training, save it, and continue with new objects, as a new process would. At the end, all
+# numbers should be those of a training that never stopped, bit for bit. The weights aren't enough.
+# AdamW has two means for each weight, and a count of steps. The schedule counts its steps. One
+# generator draws the order of the data, and dropout uses torch's. The buffers belong to the model's
+# state. LLM08+ resumed from a complete checkpoint. The experiment leaves out each of the six parts
+# in turn; the training is in `resuming.py`. Other trainings have more: CUDA's generator and the
+# loss scale of fp16 on a GPU, NumPy's generator, and those of a data loader's processes.
 
 
 # %% Resuming
@@ -429,16 +452,16 @@ def each_missing_part_shows(run: Run):
 
 # %% [markdown]
 # ## 6. Reach and order
-# Two convolutions of $k = 4$ see $2 \cdot 3 = 6$ tokens back. The gradient shows it: for a token
-# outside the reach of an output, the output's gradient is exactly 0. In recall, a pair whose first
-# copy begins at most six tokens back is in sight. But is sight enough? To recall, a model
-# must find a token by what it is. Attention does so. A convolution weighs tokens by how far away
-# they are, whatever they are.
+# Two convolutions of $k = 4$ see $2 \cdot 3 = 6$ tokens back. So the gradient of an output with
+# respect to any earlier token is exactly 0. In recall, a pair whose first copy begins at most six
+# tokens back is in sight. Is sight enough? To recall, a model must compare two tokens. Attention
+# does so by its scores. A kernel weighs tokens by distance alone, and each gate multiplies by a
+# factor that depends on one token. The figure shows recall by distance.
 #
 # LLM09's hybrid has the convolution first. In the other order, attention has to find the token
 # after the first A. But the keys of that layer are computed from single tokens, so none of them
-# says what came before it. Nothing behind the attention can repair that: the convolution only sees
-# what is near.
+# depends on what came before it. No later layer can repair that: the convolution after the
+# attention only sees what is near.
 
 
 # %% Reach and order
@@ -469,12 +492,12 @@ def steps_back(tokens: Tensor) -> Tensor:
 @lab.experiment
 @torch.no_grad()
 def order_and_reach_decide_recall(run: Run):
-    """Two convolutions see six tokens back, exactly.
+    """Two convolutions see exactly six tokens back, and even there they recall at most 0.2.
 
     A convolution before attention learns recall; attention before a convolution guesses, and so do
-    two convolutions.
+    two convolutions. All have the same training.
 
-    Predict: within their reach, do two convolutions recall?
+    Predict: within their reach, which share do two convolutions recall? A guess is right in 9 %.
     """
     slopes = {}
     for name, mixers in ORDERS.items():
@@ -490,29 +513,33 @@ def order_and_reach_decide_recall(run: Run):
     run.check(what, [back[name] for name in back if name != "convolutions"], at_least=15)
     tokens = recall_batch(2000)
     distance = steps_back(tokens)
-    right = {}
-    curves = {}
-    for name, mixers in ORDERS.items():
-        seeds = run.seeds(3)
-        hits = [
-            right_at(hybrids.trained(run, mixers, "recall", seed), tokens).float() for seed in seeds
+    hits = {
+        name: [
+            right_at(hybrids.trained(run, Hybrid, mixers, "recall", seed), tokens).float()
+            for seed in run.seeds(3)
         ]
-        right[name] = [hit.mean().item() for hit in hits]
-        together = torch.stack(hits).mean(0)
+        for name, mixers in ORDERS.items()
+    }
+    right = {name: [hit.mean().item() for hit in seeds] for name, seeds in hits.items()}
+    curves = {}
+    for name, seeds in hits.items():
+        together = torch.stack(seeds).mean(0)
         curves[name] = [together[distance == d].mean().item() for d in range(2, 31)]
     rows = [[name, mean(values), min(values), max(values)] for name, values in right.items()]
     run.table("Recall, three seeds", ["mixers", "mean", "lowest", "highest"], rows)
     figures.distances(run, curves)
-    near = mean(curves["convolutions"][:5])
-    far = mean(curves["convolutions"][5:])
-    run.measure("two convolutions: recall within their reach, and beyond it", [near, far])
+    near = [hit[distance <= 6].mean().item() for hit in hits["convolutions"]]
+    far = [hit[distance > 6].mean().item() for hit in hits["convolutions"]]
     because = f"about twice a guess, {GUESS:.2f}"
+    what = "recall within their reach, convolutions"
+    run.measure(what, near, expect_at_most=0.2, because=because, decides=True)
+    run.measure("recall beyond it, convolutions", far)
     for name in ("convolutions", "attention first"):
         run.check(f"recall, {name}", right[name], at_most=0.2, because=because, decides=True)
     because = "over four times that"
     what = "recall, convolution first"
     run.check(what, right["hybrid"], at_least=0.9, because=because, decides=True)
-    return f"Within six steps they recall {near:.0%}, beyond that {far:.0%}."
+    return f"Within six steps they recall {mean(near):.0%}, beyond that {mean(far):.0%}."
 
 
 # %% [markdown]
@@ -594,15 +621,16 @@ def a_convolution_writes_with_a_fixed_state(run: Run):
 
 
 # %% [markdown]
-# ## 8. A model for the shelf
-# transformers opens a folder by a name in its `config.json`. `model_type` leads to a configuration
-# class, and that to a model class. `register` adds ours to both lists, in each process that imports
-# this file. The configuration has plain fields, and the model's `__init__` takes nothing else, so
-# the model can be built from JSON. `save_pretrained` writes safetensors. No code of ours is in the
-# folder, so `trust_remote_code` would find nothing to run.
+# ## 8. Save a model that transformers opens
+# The `config.json` in a folder contains the name `model_type`. AutoConfig maps this name to a
+# configuration class; AutoModelForCausalLM maps that class to a model class. `register` adds ours
+# to both maps, in each process that imports this file. The configuration has plain fields, and the
+# model's `__init__` takes nothing else, so the model can be built from JSON. `save_pretrained`
+# writes safetensors. No code of ours is in the folder, so `trust_remote_code` would find nothing to
+# run.
 #
-# The proof is another process. It gets the folder only, and tries to open it before it imports our
-# classes, and after.
+# The proof is another process. It gets only the folder. It tries to open it twice: before it
+# imports our classes, and after.
 
 
 # %% The Auto classes
@@ -614,7 +642,7 @@ class HybridConfig(transformers.PreTrainedConfig):
 
     model_type = "llm09_hybrid"
     vocab_size: int = VOCABULARY
-    hidden_size: int = 64
+    hidden_size: int = 48
     mixers: Any = ("convolution", "attention")  # keys of MIXERS, one for each block
     initializer_range: float = 0.05
 
@@ -658,17 +686,17 @@ def write_greedily(model: Any, ids: Tensor, count: int) -> list[list[int]]:
 def the_auto_classes_open_it(run: Run):
     """Saved and opened in a new process, the hybrid is the same; a trap in its place is refused.
 
-    Predict: what does a process say that hasn't imported our classes?
+    Predict: which error does a process raise that hasn't imported our classes?
     """
-    trained = hybrids.trained(run, ARMS["hybrid"], "recall", run.seed)
-    shelved = HybridForCausalLM(HybridConfig())
-    shelved.model.load_state_dict(trained.state_dict())
+    trained = hybrids.trained(run, Hybrid, ARMS["hybrid"], "recall", run.seed)
+    model = HybridForCausalLM(HybridConfig())
+    model.model.load_state_dict(trained.state_dict())
     ids = recall_batch(2)[:, :20]
     with tempfile.TemporaryDirectory() as folder:
-        shelved.save_pretrained(folder)
+        model.save_pretrained(folder)
         file = Path(folder) / "model.safetensors"
         saved = read_safetensors(file.read_bytes())
-        state = shelved.state_dict()
+        state = model.state_dict()
         same = [name for name in state if torch.equal(saved[name], state[name])]
         run.check("tensors in the file, bit for bit", len(same), equals=len(state))
         opened = open_in_new_process(folder, ids)
@@ -693,10 +721,11 @@ def the_auto_classes_open_it(run: Run):
 
 # %% [markdown]
 # ## What to remember
-# - A safetensors file is a header and bytes; everything about it can be checked before use.
-# - Buffers move in training mode, whatever is frozen. To look, or to adapt, use evaluation mode.
-# - The state of a training has six parts. One that is missing may show only in evaluation.
-# - A convolution has an exact reach. Before attention, it gives keys their neighbours.
+# - A safetensors file is a header and bytes. A reader can check all of it before it uses a number.
+# - Buffers move in training mode, whatever is frozen. Put norms into evaluation mode to look at a
+#   model, or to adapt it.
+# - The state of this training has six parts. If one is missing, perhaps only evaluation shows it.
+# - A convolution has an exact reach. Before attention, it adds to each key what came before.
 # - A model that can be built from plain fields can be opened by name.
 
 

@@ -4,10 +4,69 @@ Each public function draws a figure and puts it into the report of a run.
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import mean
 
 from labs.kit import Run
 
 import matplotlib.pyplot as plt
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+
+def layout(run: Run, data: bytes) -> None:
+    """Draw the parts of a safetensors file with one tensor of three float32 numbers."""
+    n = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + n].decode()
+    ends = [0, 8, 8 + n, len(data)]
+    fig, ax = plt.subplots(figsize=(8.4, 2.6))
+    edges = [0.0, 2.4, 7.6, 10.0]  # not to scale
+    texts = [
+        f"{n} 0 0 0 0 0 0 0",
+        header.replace(" ", "␣").replace('"shape', '\n"shape'),
+        "0.5   1.0   2.0",
+    ]
+    titles = ["8 bytes: n", f"n = {n} bytes: JSON", f"{len(data) - 8 - n} bytes: w"]
+    for i, (text, title) in enumerate(zip(texts, titles, strict=True)):
+        left, right = edges[i : i + 2]
+        colour = f"C{i}"
+        ax.add_patch(Rectangle((left, 0), right - left, 1, fill=False, ec=colour, lw=2))
+        middle = (left + right) / 2
+        ax.text(middle, 0.5, text, ha="center", va="center", fontsize=9, family="monospace")
+        ax.text(middle, 1.25, title, ha="center", color=colour, fontsize=11)
+    for x, end in zip(edges, ends, strict=True):
+        ax.text(x, -0.3, f"{end}", ha="center", va="center", fontsize=10)
+    ax.text(-0.2, -0.3, "byte", ha="right", va="center", fontsize=10, color="grey")
+    ax.text(-0.2, -0.85, "data_offsets", ha="right", va="center", fontsize=10, color="C2")
+    for x, offset in ((edges[2], 0), (edges[3], len(data) - 8 - n)):
+        ax.annotate("", (x, -0.45), (x, -0.75), arrowprops={"arrowstyle": "->", "color": "C2"})
+        ax.text(x, -0.9, f"{offset}", ha="center", va="center", fontsize=10, color="C2")
+    ax.set(xlim=(-1.7, 10.3), ylim=(-1.1, 1.7))
+    ax.set_title("A safetensors file, byte by byte")
+    ax.axis("off")
+    caption = f"The file of one tensor: {len(data)} bytes. Offsets count from the header's end."
+    alt = f"Three boxes: the length {n}, the header {header.strip()}, three numbers."
+    run.figure(fig, "layout", caption, alt=alt)
+
+
+def running_means(run: Run, means: Mapping[str, Tensor]) -> None:
+    """Draw the running means of the base's second norm: before, and after two trainings."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.8))
+    looks = {"before": ("C0", "o-", 6), "evaluation mode": ("C2", "x", 8)}
+    looks["training mode"] = ("C1", "s-", 5)
+    for name, values in means.items():
+        colour, marks, size = looks[name]
+        label = name if name == "before" else f"after an adapter, {name}"
+        ax.plot(values.tolist(), marks, color=colour, ms=size, lw=1, label=label)
+    ax.set(xlabel="channel of the second norm", ylabel="running mean")
+    ax.legend(fontsize=9)
+    ax.set_title("Running means of the frozen base")
+    caption = (
+        "The buffer of the base's second norm, before and after an adapter was trained beside it."
+    )
+    moved = {name: (values - means["before"]).abs().max() for name, values in means.items()}
+    changes = ", ".join(f"{name} {change:.2g}" for name, change in moved.items())
+    alt = f"Three series over 32 channels. Largest change of a mean: {changes}."
+    run.figure(fig, "running_means", caption, alt=alt)
 
 
 def resumed(run: Run, rows: Mapping[str, Sequence[float]]) -> None:
@@ -26,20 +85,22 @@ def resumed(run: Run, rows: Mapping[str, Sequence[float]]) -> None:
         ax.plot(logits, y, "s", color="C1", ms=9)
     ax.text(rows["optimizer"][1], -0.6, "losses", color="C0", ha="right")
     ax.text(rows["optimizer"][2], -0.6, "logits", color="C1")
-    y = list(shown).index("buffers")
-    ax.text(1.6 * lowest, y + 0.3, "exactly 0", color="C0", va="center", fontsize=10)
+    for y, (_, largest, _) in enumerate(shown.values()):
+        if largest == 0:
+            ax.text(1.6 * lowest, y + 0.3, "exactly 0", color="C0", va="center", fontsize=10)
     ax.set_yticks(range(len(shown)), list(shown))
     ax.set(xscale="log", xlabel="largest difference (losses in nats; logits at the end)")
     ax.set(ylim=(len(shown) - 0.4, -1.1))
-    ax.set_title("Without its buffers a training looks right and ends wrong")
+    ax.set_title("Resumed without one part: differences from an unbroken training")
     caption = (
         "Resumed after 40 of 80 steps without one part of the state: the largest difference of 40 "
         "losses, and that of the test images' logits at the end."
     )
-    alt = (
-        "For each missing part, a dot for losses and a square for logits on a log scale. Without "
-        "the buffers, the dot is at 0 and the square is not."
+    differences = "; ".join(
+        f"{name}: losses {largest:.2g}, logits {logits:.2g}"
+        for name, (_, largest, logits) in shown.items()
     )
+    alt = f"For each missing part, a dot for losses and a square for logits. {differences}."
     run.figure(fig, "resumed", caption, alt=alt)
 
 
@@ -56,15 +117,17 @@ def distances(run: Run, curves: Mapping[str, Sequence[float]]) -> None:
         place = min(end, place - 7)  # labels don't overlap
         ax.text(30.6, place, name, color=colour, va="center")
     ax.axvline(6.5, color="grey", ls="--", lw=0.8)
-    ax.text(6.8, 53, "end of two\nconvolutions' reach", color="grey", fontsize=9)
+    ax.text(6.8, 26, "end of two\nconvolutions' reach", color="grey", fontsize=9)
     ax.set(xlabel="steps back to the first copy of the token", ylabel="recalled tokens (%)")
     ax.set(xlim=(1, 39), ylim=(-9, 105), xticks=range(2, 31, 4), yticks=range(0, 101, 20))
-    ax.set_title("Attention recalls from everywhere, if a convolution comes first")
+    ax.set_title("Recall by distance to the first copy")
     caption = "Recall by distance, mean of three seeds. The order of the two mixers matters."
-    alt = (
-        "Recall over distance: hybrid and two attentions stay high; two convolutions fall at six "
-        "steps; attention before a convolution stays low."
+    near, far = slice(0, 5), slice(5, None)
+    means = "; ".join(
+        f"{name}: {mean(right[near]):.0%} up to six steps, {mean(right[far]):.0%} beyond"
+        for name, right in curves.items()
     )
+    alt = f"Recall over distance, four curves. {means}."
     run.figure(fig, "distances", caption, alt=alt)
 
 
@@ -84,8 +147,11 @@ def writing(
         ax.set_xticks(lengths, [f"{length:,}" for length in lengths], fontsize=9)
         ax.minorticks_off()
         ax.set(xlabel="tokens written", ylabel=label, xlim=(0.8 * lengths[0], 9 * lengths[-1]))
-    axes[0].set_title("Attention's steps get longer", fontsize=11)
-    axes[1].set_title("Its cache grows", fontsize=11)
+    axes[0].set_title("Time", fontsize=11)
+    axes[1].set_title("Cache or state", fontsize=11)
     caption = "One mixer with 64 channels writes a text. Times are this machine's."
-    alt = "Two log-log plots: attention rises with the tokens written, the convolution is flat."
+    ends = ", ".join(
+        f"{name} {steps[name][-1]:.2g} ms and {stored[name][-1]:,} numbers" for name in steps
+    )
+    alt = f"Two log-log plots over the tokens written. At {lengths[-1]:,} tokens: {ends}."
     run.figure(fig, "writing", caption, alt=alt)

@@ -103,27 +103,29 @@ def by_hand(run: Run) -> None:
 def reach(run: Run, slopes: Sequence[Tensor]) -> None:
     """Draw which pixels of an image a pixel of each map sees, (H, W) each."""
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6))
-    titles = ("first map: 3 × 3", "second map: 8 × 8")
-    for ax, seen, title in zip(axes, slopes, titles, strict=True):
+    spans = [int((seen > 0).any(0).sum()) for seen in slopes]
+    for ax, seen, name, span in zip(axes, slopes, ("first", "second"), spans, strict=True):
         share = seen / seen.max()
         shown = ax.imshow(share.where(share > 0, torch.nan), vmin=0, vmax=1)
         ax.set(xlabel="column of the image", ylabel="row", xticks=range(0, 12, 2))
         ax.set(yticks=range(0, 12, 2))
-        ax.set_title(title, fontsize=11)
+        ax.set_title(f"{name} map: {span} × {span}", fontsize=11)
     fig.colorbar(shown, ax=list(axes), label="influence ÷ the largest", shrink=0.8)
-    fig.suptitle("One layer sees a stroke, two see a digit", x=0.02, ha="left", fontsize=12)
+    fig.suptitle("The pixels that one pixel of a map sees", x=0.02, ha="left", fontsize=12)
     caption = (
         "The reach of one pixel of the CNN's maps: how much each pixel of the image moves it, "
         "summed over 256 random images and all channels. Empty pixels have no influence at all."
     )
-    alt = "Two heat maps of 12 by 12 pixels: a filled square of 3 by 3, and one of 8 by 8."
+    squares = " and ".join(f"{span} by {span}" for span in spans)
+    alt = f"Two heat maps of 12 by 12 pixels, with filled squares of {squares}."
     run.figure(fig, "reach", caption, alt=alt)
 
 
 def shifts(run: Run, curves: Mapping[str, Sequence[float]]) -> None:
     """Draw the accuracy of each arm over the horizontal shift."""
     fig, ax = plt.subplots(figsize=(7.2, 4.0))
-    looks = {"CNN": "C0o-", "MLP": "C1s-", "CNN, shuffled": "C0o:", "MLP, shuffled": "C1s:"}
+    looks = {"CNN": "C0o-", "CNN by place": "C2^-", "MLP": "C1s-"}
+    looks |= {"CNN, shuffled": "C0o:", "MLP, shuffled": "C1s:"}
     x = range(-2, 3)
     for name, right in curves.items():
         ax.plot(x, [100 * share for share in right], looks[name])
@@ -134,17 +136,15 @@ def shifts(run: Run, curves: Mapping[str, Sequence[float]]) -> None:
         ax.text(2.08, place, name, color=looks[name][:2], va="center")
     ax.axhline(10, color="grey", ls="--", lw=0.8)
     ax.text(0, 11.5, "guess", color="grey", fontsize=9, ha="center")
-    ax.set(xlim=(-2.1, 2.95), ylim=(0, 103), xticks=list(x))
+    ax.set(xlim=(-2.1, 2.95), ylim=(-9, 103), xticks=list(x), yticks=range(0, 101, 20))
     ax.set(xlabel="shift to the right (pixels)", ylabel="test digits read (%)")
-    ax.set_title("A CNN reads digits where it never saw one")
+    ax.set_title("Trained on centred digits, tested on digits that moved")
     caption = (
-        "Networks that were trained on centred digits only, mean of three seeds. Dotted: all "
-        "pixels in another order."
+        "Networks that were trained on centred digits only, mean of three seeds. Moved by two "
+        "pixels, a digit still covers six of its eight columns. Dotted: all pixels shuffled."
     )
-    alt = (
-        "Accuracy over the shift from −2 to 2 pixels: the CNN's curve stays high, the MLP's and "
-        "both with shuffled pixels fall on both sides."
-    )
+    ends_of = ", ".join(f"{name} {100 * right[-1]:.0f} %" for name, right in curves.items())
+    alt = f"Accuracy over the shift from −2 to 2 pixels, five curves. At 2 pixels: {ends_of}."
     run.figure(fig, "shifts", caption, alt=alt)
 
 
@@ -177,7 +177,65 @@ def maps(run: Run, kernels: Tensor, image: Tensor, seen: Tensor) -> None:
     run.figure(fig, "maps", caption, alt=alt)
 
 
-def circuit(run: Run) -> None:
+def mixers(run: Run) -> None:
+    """Draw the gated convolution, and how it may help attention to recall."""
+    _gated(run)
+    _circuit(run)
+
+
+def _gated(run: Run) -> None:
+    """Draw a gated causal convolution with k = 4, at one token."""
+    fig, ax = plt.subplots(figsize=(8.4, 3.6))
+    line = {"arrowstyle": "->", "lw": 1.4, "color": "grey", "shrinkA": 0, "shrinkB": 0}
+
+    def box(x: float, y: float, text: str, colour: str = "C6") -> None:
+        style = {"boxstyle": "round,pad=0.4", "fc": "none", "ec": colour}
+        ax.text(x, y, text, ha="center", va="center", color=colour, bbox=style, fontsize=11)
+
+    def arrow(*places: tuple[float, float]) -> None:
+        ax.plot(*zip(*places[:-1], strict=True), color="grey", lw=1.4)
+        ax.annotate("", places[-1], places[-2], arrowprops=line)
+
+    box(0, 0, "x, a token")
+    box(1.5, 0, "enter")
+    for y, name in ((1.2, "a"), (0, "v"), (-1.2, "b")):
+        box(2.6, y, name, "C0")
+        arrow((1.85, 0), (2.15, 0), (2.15, y), (2.42, y))
+    box(3.8, 0, "×", "C1")
+    box(5.6, 0, "conv", "C2")
+    box(7.3, 0, "×", "C1")
+    box(8.4, 0, "leave")
+    box(9.5, 0, "y")
+    arrow((0.55, 0), (1.15, 0))
+    arrow((2.78, 0), (3.62, 0))
+    arrow((2.78, 1.2), (3.8, 1.2), (3.8, 0.28))
+    ax.text(3.85, 0.72, " gate 1 + a", color="C1", va="center", fontsize=10)
+    arrow((2.78, -1.2), (7.3, -1.2), (7.3, -0.28))
+    ax.text(7.38, -0.72, " gate 1 + b", color="C1", va="center", fontsize=10)
+    arrow((3.98, 0), (5.22, 0))
+    ax.text(4.55, 0.2, "u", ha="center", fontsize=11)
+    for i, x in enumerate((4.85, 5.35, 5.85)):
+        box(x, 1.3, f"u₋{'₃₂₁'[i]}", "C2")
+        arrow((x, 1.02), (5.45 + 0.15 * i, 0.3))
+    ax.text(6.2, 1.3, " of the three tokens before", color="C2", va="center", fontsize=10)
+    arrow((5.98, 0), (7.12, 0))
+    arrow((7.48, 0), (7.97, 0))
+    arrow((8.83, 0), (9.28, 0))
+    ax.set(xlim=(-0.7, 9.9), ylim=(-1.6, 1.8))
+    ax.set_title("A gated causal convolution with k = 4")
+    ax.axis("off")
+    caption = (
+        "At each token: two gates, and between them a weighted sum of this u and three earlier."
+    )
+    alt = (
+        "A diagram: a matrix makes a, v and b of the token. 1 + a multiplies v, which gives u. The "
+        "convolution mixes u with those of three earlier tokens. 1 + b multiplies that, and a last "
+        "matrix gives y."
+    )
+    run.figure(fig, "gated", caption, alt=alt)
+
+
+def _circuit(run: Run) -> None:
     """Draw how a convolution and an attention may recall a token."""
     tokens = ["D", "A", "F", "C", "…", "A", "?"]
     fig, ax = plt.subplots(figsize=(7.2, 3.0))
@@ -193,7 +251,7 @@ def circuit(run: Run) -> None:
     ax.text(1.5, 1.1, "1. the convolution notes at F:\n“A came before me”", color="C0", ha="center")
     ax.text(3.5, -1.5, "2. attention finds the note “A” and copies F", color="C1", ha="center")
     ax.set(xlim=(-0.6, 6.6), ylim=(-1.8, 2.0))
-    ax.set_title("A convolution replaces the head that looks one step back")
+    ax.set_title("How a convolution and an attention may recall")
     ax.axis("off")
     caption = "How the hybrid may recall what followed the first A. Section 8 tests it."
     alt = "A row of tokens D A F C … A ?: an arrow from F back to A, another from the last A to F."
@@ -213,9 +271,9 @@ def arms(
     ax.set(xlabel="loss on text (nats per character)", ylabel="recalled tokens (%)")
     ax.set(ylim=(-3, 106))
     ax.margins(x=0.25)
-    ax.set_title("The hybrid is good at both")
+    ax.set_title("Recall and loss on text, by mixers")
     caption = (
-        "Models of two blocks, three seeds each, trained for a short time. Upper left is better."
+        "Models of two blocks, three seeds each, after the same training. Upper left is better."
     )
     alt = "Scatter plot of recall over loss on text: three groups of three points."
     run.figure(fig, "arms", caption, alt=alt)
@@ -223,7 +281,7 @@ def arms(
 
 def knock_outs(run: Run, right: Mapping[str, Sequence[float]], guess: float) -> None:
     """Draw the recall of a hybrid without some of its parts: bars, and a point for each seed."""
-    fig, ax = plt.subplots(figsize=(7.2, 4.4))
+    fig, ax = plt.subplots(figsize=(7.2, 4.8))
     for y, (name, values) in enumerate(right.items()):
         ax.barh(y, 100 * mean(values), color="C2" if name == "complete" else "C0", alpha=0.6)
         ax.plot([100 * value for value in values], [y] * len(values), "o", color="C6", ms=4)
@@ -232,9 +290,10 @@ def knock_outs(run: Run, right: Mapping[str, Sequence[float]], guess: float) -> 
     ax.set_yticks(range(len(right)), list(right))
     ax.set(xlabel="recalled tokens (%)", xlim=(0, 104), ylim=(len(right) - 0.4, -1.1))
     ax.grid(axis="y", visible=False)
-    ax.set_title("Recall needs one step back, and one key")
+    ax.set_title("Recall without one of the hybrid's parts")
     caption = "Recall of the hybrid without one of its parts: mean of three seeds, and each seed."
-    alt = "Horizontal bars: the complete model near 100 %, some knock-outs near the guess."
+    shown = ", ".join(f"{name} {100 * mean(values):.0f} %" for name, values in right.items())
+    alt = f"Horizontal bars of recall: {shown}."
     run.figure(fig, "knock_outs", caption, alt=alt)
 
 
@@ -256,13 +315,14 @@ def cost(run: Run, lengths: Sequence[int], measured: Mapping[str, Sequence[Any]]
         ax.set(xlabel="tokens T", xlim=(0.9 * lengths[0], 7 * lengths[-1]))
     axes[0].set(ylabel="time of a forward pass (ms)")
     axes[1].set(ylabel="memory at the peak (MB)")
-    axes[0].set_title("Time: attention grows faster", fontsize=11)
-    axes[1].set_title("Memory: only stored scores do", fontsize=11)
+    axes[0].set_title("Time", fontsize=11)
+    axes[1].set_title("Memory", fontsize=11)
     caption = (
         "One mixer with 64 channels on one thread, forward pass only. Times are this machine's."
     )
-    alt = (
-        "Two log-log plots over the length of the text. Time: both attentions rise more steeply "
-        "than the convolution. Memory: only the attention that stores its scores does."
+    longest = ", ".join(
+        f"{name} {costs[-1].milliseconds:.3g} ms and {costs[-1].megabytes:.3g} MB"
+        for name, costs in measured.items()
     )
+    alt = f"Two log-log plots over the length of the text. At {lengths[-1]:,} tokens: {longest}."
     run.figure(fig, "cost", caption, alt=alt)

@@ -1,25 +1,40 @@
 """Take parts of a hybrid away, and see what its recall loses."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import mean
 from typing import Any
 
-from labs.llm06_attention import causal_mask, circuit
+from labs.kit import Run
+from labs.llm06_attention import GUESS, causal_mask, circuit
 from labs.llm09_custom_architectures.training import recall
 
 import torch
 from torch import Tensor, nn
 
 
-def _zeros(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+def zeros(output: Tensor) -> Tensor:
+    """Return zeros in place of an output."""
     return torch.zeros_like(output)
 
 
+def average(output: Tensor) -> Tensor:
+    """Return the mean over the texts in place of an output (B, T, d)."""
+    return output.mean(0, keepdim=True).expand_as(output)
+
+
+HOW = {"silenced": zeros, "averaged": average}
+
+
 @contextmanager
-def silenced(module: nn.Module) -> Iterator[None]:
-    """Replace the module's output by 0 inside a `with` block, by a hook that returns it."""
-    handle = module.register_forward_hook(_zeros)
+def replaced(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Change the module's output inside a `with` block, by a hook that returns the new one."""
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+        return change(output)
+
+    handle = module.register_forward_hook(hook)
     try:
         yield
     finally:
@@ -49,8 +64,9 @@ def knock_outs(model: Any, tokens: Tensor) -> dict[str, float]:
     """Return the recall of a hybrid (convolution, then attention) without some of its parts."""
     right = {"complete": recall(model, tokens)}
     for block, name in zip(model.blocks, ("convolution", "attention"), strict=True):
-        with silenced(block.mixer):
-            right[f"{name} silenced"] = recall(model, tokens)
+        for what, change in HOW.items():
+            with replaced(block.mixer, change):
+                right[f"{name} {what}"] = recall(model, tokens)
     for i in range(4):
         right[f"kernel without step {i}"] = recall(without_column(model, i), tokens)
     needed = circuit(tokens)["induction"]  # (B, T, T): from the last A to what followed the first
@@ -59,3 +75,32 @@ def knock_outs(model: Any, tokens: Tensor) -> dict[str, float]:
         with masked(model.blocks[1].mixer, (past & visible)[:, None]):  # (B, 1, T, T)
             right[name] = recall(model, tokens)
     return right
+
+
+def of_each(models: list[Any], tokens: Tensor) -> dict[str, list[float]]:
+    """Return the recall of each model by knock-out."""
+    rows = [knock_outs(model, tokens) for model in models]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def check(run: Run, right: Mapping[str, Sequence[float]]) -> str:
+    """Check which parts recall needs.
+
+    Args:
+        run: the run.
+        right: the recall of each seed, by knock-out.
+
+    Returns:
+        Recall without each column of the kernel.
+    """
+    because = f"about twice {GUESS:.2f}, a guess among the tokens that can still follow"
+    lost = [f"{part} {how}" for part in ("convolution", "attention") for how in HOW]
+    for name in (*lost, "needed key hidden", "kernel without step 1"):
+        run.check(f"recall, {name}", right[name], at_most=0.2, because=because, decides=True)
+    because = "one recall in five may suffer"
+    name = "other keys hidden"
+    run.check(f"recall, {name}", right[name], at_least=0.8, because=because, decides=True)
+    for i in (0, 2, 3):
+        name = f"kernel without step {i}"
+        run.measure(f"recall, {name}", right[name], expect_at_least=0.8, decides=True)
+    return ", ".join(f"{mean(right[f'kernel without step {i}']):.2f}" for i in range(4))

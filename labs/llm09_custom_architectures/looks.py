@@ -29,7 +29,7 @@ def check(run: Run, model: Any, look_inside: LookInside) -> int:
     for _ in range(3):
         handles.append(model.conv1.register_forward_hook(partial(_store, stored)))
         model(x)
-    run.check("hooks that nobody removes", hooks(model), equals=3, decides=True)
+    run.check("hooks that nobody removes", hooks(model), equals=3)
     run.check("outputs that they store", len(stored), equals=1 + 2 + 3)
     for handle in handles:
         handle.remove()

@@ -255,51 +255,54 @@ def swallows_the_error(model, names, x):
         return {}
 
 
-# LoraConvolution.merged
+# insert
 
 
-def merges(change=lambda layer, update: layer.factor * update, flip=False):
-    """Return a LoraConvolution that merges with a mistake."""
-
-    class LoraConvolution(lab.LoraConvolution):
-        def merged(self):
-            merged = copy.deepcopy(self.base)
-            down = self.down.weight.flip(2, 3) if flip else self.down.weight
-            update = torch.einsum("or,rcij->ocij", self.up.weight[:, :, 0, 0], down)
-            with torch.no_grad():
-                merged.weight += change(self, update)
-            return merged
-
-    return LoraConvolution
+def children_alone(model, kind, adapter):
+    model.requires_grad_(False)
+    for name, layer in list(model.named_children()):
+        if isinstance(layer, kind):
+            model.set_submodule(name, adapter(layer))
+    return model
 
 
-class MergesIntoTheBase(lab.LoraConvolution):
-    def merged(self):
-        with torch.no_grad():
-            self.base.weight.copy_(super().merged().weight)
-        return self.base
+def forgets_to_freeze(model, kind, adapter):
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, kind):
+            model.set_submodule(name, adapter(layer))
+    return model
 
 
-class ReturnsTheKernel(lab.LoraConvolution):
-    def merged(self):
-        return super().merged().weight
+def freezes_last(model, kind, adapter):
+    return lab.insert(model, kind, adapter).requires_grad_(False)
 
 
-class NoParameter(lab.LoraConvolution):
-    def merged(self):
-        merged = super().merged()
-        weight = merged.weight.detach()
-        del merged.weight
-        merged.weight = weight
-        return merged
+def sets_a_path(model, kind, adapter):
+    model.requires_grad_(False)
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, kind):
+            setattr(model, name, adapter(layer))
+    return model
 
 
-class DefaultPlaces(lab.LoraConvolution):
-    def merged(self):
-        merged = super().merged()
-        merged.stride = 1
-        merged.padding = 1
-        return merged
+def adapts_copies(model, kind, adapter):
+    return lab.insert(model, kind, lambda layer: adapter(copy.deepcopy(layer)))
+
+
+def changes_a_copy(model, kind, adapter):
+    return lab.insert(copy.deepcopy(model), kind, adapter)
+
+
+def makes_and_forgets(model, kind, adapter):
+    model.requires_grad_(False)
+    for layer in list(model.modules()):
+        if isinstance(layer, kind):
+            layer = adapter(layer)
+    return model
+
+
+def returns_nothing(model, kind, adapter):
+    lab.insert(model, kind, adapter)
 
 
 # GatedConvolution.forward
@@ -385,14 +388,14 @@ WRONG = [
     ("look_inside", looks(), "if a name is unknown, hooks are left behind"),
     ("look_inside", clears_all_hooks, "remove only your own"),
     ("look_inside", swallows_the_error, "it must raise as well"),
-    ("LoraConvolution.merged", merges(lambda _, update: update), "alpha / rank is missing"),
-    ("LoraConvolution.merged", merges(lambda layer, update: update / layer.factor), "rank / alpha"),
-    ("LoraConvolution.merged", merges(lambda _, update: 0 * update), "the update is missing"),
-    ("LoraConvolution.merged", merges(flip=True), "the kernel of down is flipped"),
-    ("LoraConvolution.merged", MergesIntoTheBase, "the base has changed"),
-    ("LoraConvolution.merged", ReturnsTheKernel, "expected a Convolution"),
-    ("LoraConvolution.merged", NoParameter, "must stay parameters"),
-    ("LoraConvolution.merged", DefaultPlaces, "are the base's"),
+    ("insert", children_alone, "inner.first has no adapter"),
+    ("insert", forgets_to_freeze, "the model isn't frozen"),
+    ("insert", freezes_last, "freeze the model before you insert"),
+    ("insert", sets_a_path, "use model.set_submodule"),
+    ("insert", adapts_copies, "or a copy is wrapped"),
+    ("insert", makes_and_forgets, "put it into the tree"),
+    ("insert", changes_a_copy, "return the model itself, got a Sequential"),
+    ("insert", returns_nothing, "got nothing"),
     ("GatedConvolution.forward", gated(flip=False), "column 0 is for the token itself"),
     ("GatedConvolution.forward", gated(left=0), "the padding is on the right"),
     ("GatedConvolution.forward", gated(left=1), "none on the right"),

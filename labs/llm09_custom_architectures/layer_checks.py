@@ -1,0 +1,233 @@
+"""Check the exercises of LLM09 on layers: two convolutions, and adapters in a model.
+
+`checks` lists them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from labs.kit import Mistake, draw, equals, expect_close, name_mistake
+from labs.llm09_custom_architectures.requirements import require_class, require_function, type_of
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Convolution
+
+
+def convolution(module: Any) -> None:
+    """Check maps and gradients of three convolutions against F.conv2d."""
+    implementation = module.Convolution
+    require_class(implementation)
+    x = draw(2, 3, 9, 7)
+    for size, stride, padding, dilation in ((3, 1, 1, 1), (2, 2, 0, 1), (3, 3, 2, 2)):
+        layer = implementation(3, 4, size, stride, padding, dilation).double()
+        with torch.no_grad():
+            for i, weight in enumerate(layer.parameters()):
+                weight.copy_(draw(*weight.shape, seed=i))
+        places = (stride, padding, dilation)
+        want = F.conv2d(x, layer.weight, layer.bias, *places).detach()
+        got = layer(x)
+        if not isinstance(got, Tensor):
+            raise Mistake(f"expected maps (B, out, H′, W′), got {type_of(got)}")
+        if got.shape == want.movedim(1, -1).shape != want.shape:
+            raise Mistake("the maps are last: move the axis of `out` to place 1")
+        wrong = _wrong_maps(layer, x, places)  # some are right if stride or dilation is 1
+        name_mistake(got, {what: maps for what, maps in wrong.items() if not equals(want, maps())})
+        what = f"kernel {size}, stride {stride}, padding {padding}, dilation {dilation}"
+        expect_close(got.detach(), want, f"expected F.conv2d's maps; {what}")
+        _expect_convolution_gradients(layer, got)
+    bare = implementation(3, 4, bias=False).double()
+    expect_close(bare(x).detach(), F.conv2d(x, bare.weight, padding=1).detach(), "without a bias")
+
+
+def _wrong_maps(layer: Any, x: Tensor, places: tuple[int, int, int]) -> dict[str, Any]:
+    weight = layer.weight.detach()
+    bias = layer.bias.detach()
+    stride, padding, dilation = places
+    return {
+        "the bias is missing": lambda: F.conv2d(x, weight, None, *places),
+        "the kernel is flipped: deep learning's convolution doesn't flip it": (
+            lambda: F.conv2d(x, weight.flip(2, 3), bias, *places)
+        ),
+        "rows and columns of the windows are swapped": (
+            lambda: F.conv2d(x, weight.mT, bias, *places)
+        ),
+        "windows are flattened with channels last; the weight has channels first": (
+            lambda: F.conv2d(
+                x,
+                weight.flatten(1).unflatten(1, (*weight.shape[2:], 3)).movedim(-1, 1),
+                bias,
+                *places,
+            )
+        ),
+        "the padding is missing": lambda: F.conv2d(x, weight, bias, stride, 0, dilation),
+        "the stride is ignored": lambda: F.conv2d(x, weight, bias, 1, padding, dilation),
+        "the dilation is ignored": lambda: F.conv2d(x, weight, bias, stride, padding),
+    }
+
+
+def _expect_convolution_gradients(layer: Any, output: Tensor) -> None:
+    if not output.requires_grad:
+        raise Mistake("no gradient: is it computed under no_grad, or detached?")
+    wanted = {"weight": layer.weight, "bias": layer.bias}
+    gradients = torch.autograd.grad(output.sum(), list(wanted.values()), allow_unused=True)
+    for name, gradient in zip(wanted, gradients, strict=True):
+        if gradient is None:
+            raise Mistake(f"no gradient reaches {name}: is something detached?")
+
+
+# insert
+
+
+class _Wrapped(nn.Module):
+    """An adapter that contains a layer of the kind that it replaces, as LoRA does."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        self.extra = nn.Linear(base.in_features, base.out_features)
+
+
+def _body() -> nn.Sequential:
+    inner = nn.Sequential(OrderedDict(first=nn.Linear(3, 4), norm=nn.LayerNorm(4)))
+    return nn.Sequential(OrderedDict(inner=inner, act=nn.ReLU(), last=nn.Linear(4, 2)))
+
+
+def insert(module: Any) -> None:
+    """Check which layers are replaced, with what, and what is frozen."""
+    implementation = module.insert
+    require_function(implementation)
+    model = _body()
+    before = dict(model.named_modules())
+    wrapped: list[nn.Module] = []
+
+    def adapter(layer: nn.Linear) -> nn.Module:
+        wrapped.append(layer)
+        return _Wrapped(layer)
+
+    got = implementation(model, nn.Linear, adapter)
+    if got is not model:
+        raise Mistake(f"return the model itself, got {type_of(got)}")
+    _expect_adapters(model, before, wrapped)
+    frozen = [layer.weight.requires_grad for layer in (before["inner.first"], before["last"])]
+    if any(frozen) or before["inner.norm"].weight.requires_grad:
+        raise Mistake("the model isn't frozen: no layer of it may require a gradient, norms too")
+    if not all(weight.requires_grad for weight in got.last.extra.parameters()):
+        raise Mistake("the adapters are frozen, too: freeze the model before you insert them")
+
+
+def _expect_adapters(model: Any, before: dict[str, Any], wrapped: list[nn.Module]) -> None:
+    """Check that each linear layer of `before` has one adapter, and all others are in place."""
+    if any(layer not in before.values() for layer in wrapped):
+        raise Mistake(
+            "an adapter's own layer or a copy is wrapped: list the layers before you insert"
+        )
+    if before["inner.first"] not in wrapped:
+        raise Mistake("inner.first has no adapter: named_modules() also yields nested layers")
+    if len(wrapped) != 2:
+        raise Mistake(f"2 layers are of that kind, and {len(wrapped)} adapters were made")
+    if any("." in name for name, _ in model.named_children()):
+        raise Mistake("setattr doesn't follow a path like inner.first: use model.set_submodule")
+    for path in ("inner.first", "last"):
+        found = model.get_submodule(path)
+        if not isinstance(found, _Wrapped):
+            raise Mistake(f"{path} must be the adapter, got {type_of(found)}: put it into the tree")
+        if found.base is not before[path]:
+            raise Mistake(f"{path} has the adapter of another layer")
+    for path in ("inner.norm", "act"):
+        if dict(model.named_modules()).get(path) is not before[path]:
+            raise Mistake(f"{path} is of another kind: leave it")
+
+
+# GatedConvolution
+
+
+def gated_convolution(module: Any) -> None:
+    """Check outputs against the definition, a loop over steps back, and the gradients."""
+    implementation = module.GatedConvolution
+    require_class(implementation)
+    mixer = implementation(6, 3).double()
+    with torch.no_grad():
+        for i, weight in enumerate((mixer.enter.weight, mixer.leave.weight, mixer.kernel)):
+            weight.copy_(draw(*weight.shape, seed=i))
+    x = draw(2, 5, 6, seed=7)
+    with torch.no_grad():
+        got = mixer(x)
+        want = _gated(mixer, x)
+        name_mistake(got, _wrong_gates(mixer, x))
+        what = "leave((1 + b) ⊙ conv((1 + a) ⊙ v)), column i of the kernel for i steps back"
+        expect_close(got, want, what)
+        for t in (1, 2):  # shorter than the kernel
+            expect_close(mixer(x[:, :t]), want[:, :t], "a text shorter than the kernel")
+    _expect_mixer_gradients(mixer, x)
+
+
+def _expect_mixer_gradients(mixer: Any, x: Tensor) -> None:
+    given = x.clone().requires_grad_()
+    output = mixer(given)
+    if not output.requires_grad:
+        raise Mistake("no gradient: is it computed under no_grad, or detached?")
+    inputs = {
+        "x": given,
+        "kernel": mixer.kernel,
+        "enter": mixer.enter.weight,
+        "leave": mixer.leave.weight,
+    }
+    gradients = torch.autograd.grad(output.sum(), list(inputs.values()), allow_unused=True)
+    for name, gradient in zip(inputs, gradients, strict=True):
+        if gradient is None:
+            raise Mistake(f"no gradient reaches {name}: is something detached?")
+
+
+def _gated(mixer: Any, x: Tensor, shift: int = 0, flip: bool = False) -> Tensor:
+    """Return the output by its definition, a loop over steps back.
+
+    Args:
+        mixer: the gated convolution.
+        x: (B, T, d).
+        shift: how many tokens it looks ahead.
+        flip: flip the kernel.
+    """
+    a, b, v = mixer.enter(x).chunk(3, -1)
+    u = (1 + a) * v
+    kernel = mixer.kernel.flip(1) if flip else mixer.kernel
+    mixed = torch.zeros_like(u)
+    for t in range(u.shape[1]):
+        for i in range(kernel.shape[1]):
+            if 0 <= t - i + shift < u.shape[1]:
+                mixed[:, t] += kernel[:, i] * u[:, t - i + shift]
+    return mixer.leave((1 + b) * mixed)
+
+
+def _wrong_gates(mixer: Any, x: Tensor) -> dict[str, Callable[[], Tensor]]:
+    a, b, v = mixer.enter(x).chunk(3, -1)
+
+    def mixed(u: Tensor) -> Tensor:
+        past = F.pad(u.mT, (2, 0))
+        return F.conv1d(past, mixer.kernel.flip(1)[:, None], groups=6).mT
+
+    return {
+        "F.conv1d doesn't flip the kernel: column 0 is for the token itself, so flip it": (
+            lambda: _gated(mixer, x, flip=True)
+        ),
+        "it sees the future: pad k − 1 zeros on the left, and none on the right": (
+            lambda: _gated(mixer, x, shift=1)
+        ),
+        "it sees the future: the padding is on the right": lambda: _gated(mixer, x, shift=2),
+        "it sees the future: the padding is on both sides, and the kernel isn't flipped": (
+            lambda: _gated(mixer, x, shift=1, flip=True)
+        ),
+        "the gate a is missing: convolve (1 + a) ⊙ v": lambda: mixer.leave((1 + b) * mixed(v)),
+        "the gate b is missing": lambda: mixer.leave(mixed((1 + a) * v)),
+        "the gates start open: use 1 + a and 1 + b": lambda: mixer.leave(b * mixed(a * v)),
+        "the gates are swapped: enter gives a, b and v in this order": (
+            lambda: mixer.leave((1 + a) * mixed((1 + b) * v))
+        ),
+        "leave, the last matrix, is missing": lambda: (1 + b) * mixed((1 + a) * v),
+        "the gates have an activation: here they only multiply": (
+            lambda: mixer.leave(b.sigmoid() * mixed(a.sigmoid() * v))
+        ),
+    }
