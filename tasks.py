@@ -324,6 +324,48 @@ def dotenv(_: Context, file: str = "") -> None:
     _exit_with(lambda _: dotenv.write(file))
 
 
+@task(
+    positional=["labs"],
+    auto_shortflags=False,
+    help={
+        "labs": LABS,
+        "stack": "cpu (default), cuda, rocm; for rocm set LABS_GFX",
+        "gpus": "how many; default 1 on cuda and rocm; one process for each",
+        "image": "the image as the cluster's nodes name it; default: as this machine does",
+        "claim": "the PersistentVolumeClaim that has a copy of this clone; default: llm-labs",
+        "size": "tiny, small, full",
+        "precision": "for training: auto (default), fp32, bf16, fp16",
+        "seed": "an integer; default 0",
+        "online": "allow the network, for the Hugging Face hub",
+    },
+)
+def manifest(
+    _: Context,
+    labs: Any,
+    stack: str = "cpu",
+    gpus: str = "",
+    image: str = "",
+    claim: str = "llm-labs",
+    size: str = "",
+    precision: str = "",
+    seed: str = "",
+    online: bool = False,
+) -> None:
+    """Print a Kubernetes Job that runs labs. A lab's own options follow --."""
+    if _help_instead("manifest", labs):
+        return
+    options = {"size": size, "precision": precision, "seed": seed, "online": online}
+
+    def write(_: "Interrupts") -> None:
+        from launcher import kubernetes_job, lab_command
+
+        command = lab_command.plan_run(labs, options, _after_dashes())
+        cluster = kubernetes_job.Cluster(image, claim)
+        kubernetes_job.write(command, stack, gpus, cluster)
+
+    _exit_with(write)
+
+
 @task
 def test(_: Context) -> None:
     """Run the tests. Options of pytest follow --."""
@@ -350,6 +392,7 @@ namespace = Collection(
     lock,
     audit,
     dotenv,
+    manifest,
     test,
 )
 

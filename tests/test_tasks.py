@@ -39,6 +39,7 @@ def test_every_task_is_listed_with_a_description() -> None:
         "gpus",
         "images",
         "lock",
+        "manifest",
         "test",
     }
 

@@ -97,9 +97,9 @@ class Run(Findings):
             rows: of the products, usually B·T.
             width: of the square matrix.
         """
-        from accelerate.utils import AutocastKwargs
-
         from labs.kit.run.devices import choose_precision
+
+        from accelerate.utils import AutocastKwargs
 
         auto = self.settings.precision == "auto" and self.device.type == "cpu"
         if not auto or choose_precision("auto", (rows, width))[0] == self.precision:
