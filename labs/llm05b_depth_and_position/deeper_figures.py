@@ -140,7 +140,7 @@ def show_spikes(run: Run, norms: dict[str, list[list[float]]], held: bool) -> No
         for row in runs:
             ax.semilogy([norm / median(row) for norm in row], color=f"C{i}", lw=0.9, alpha=0.8)
         start = max(row[0] / median(row) for row in runs)
-        ax.text(*((0, 0.48 * start) if i else (4, start)), name, color=f"C{i}", va="top")
+        ax.text(*((0, 0.3 * start) if i else (4, start)), name, color=f"C{i}", va="top")
     ax.set(xlabel="step", ylabel="gradient's norm ÷ the run's median")
     point = "Without norms, training starts with a large gradient"
     ax.set_title(headline(held, point, "The gradient's norm in training"))
