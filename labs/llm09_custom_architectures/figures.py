@@ -134,7 +134,7 @@ def shifts(run: Run, curves: Mapping[str, Sequence[float]]) -> None:
     for end, name in ends:
         place = min(end, place - 7)  # labels don't overlap
         ax.text(2.08, place, name, color=looks[name][:2], va="center")
-    ax.axhline(10, color="grey", ls="--", lw=0.8)
+    ax.plot((-2.1, 2.03), (10, 10), color="grey", ls="--", lw=0.8)
     ax.text(0, 11.5, "guess", color="grey", fontsize=9, ha="center")
     ax.set(xlim=(-2.1, 2.95), ylim=(-9, 103), xticks=list(x), yticks=range(0, 101, 20))
     ax.set(xlabel="shift to the right (pixels)", ylabel="test digits read (%)")
