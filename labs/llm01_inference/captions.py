@@ -34,7 +34,8 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Logit after over logit before: division is above the diagonal for negative logits.",
     ),
     "accuracy": (
-        "The same questions to {model} in ten forms.",
+        "The same questions to {model} in eleven forms. Where no reply is right, the error by the "
+        "formula is 0, but the true share may be up to 3 ÷ the number of questions: the thin bar.",
         "Each form's accuracy and its difference from zero-shot, both with ± 2 standard errors.",
     ),
     "entropy": (

@@ -1,11 +1,12 @@
 """Check the exercises of LLM01; those of LLM01+ are in deeper_checks.
 
 References: the logits processors of transformers for `top_p` and `repetition_penalty`, results
-written out for `build_chat` and `few_shot_prompt`, a plain loop for `generate`, the probabilities
-for `sample` and `next_token`.
+written out for `build_chat`, a plain loop for `generate`, the probabilities for `sample` and
+`next_token`, Python's `statistics` for `difference`.
 """
 
 import math
+import statistics
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -539,30 +540,70 @@ def _compare_text(got: str, want: str, named: dict[str, str]) -> None:
     )
 
 
-@checks.proves("few_shot_prompt")
-def few_shot_prompt(module: Any) -> None:
-    """Compare with prompts written out here, with two examples and with none."""
-    examples = [("Is ice cold?", "yes"), ("Is snow black?", "no")]
-    want = "Q: Is ice cold?\nA: yes\n\nQ: Is snow black?\nA: no\n\nQ: Is fire hot?\nA:"
-    got = _text(module.few_shot_prompt(list(examples), "Is fire hot?"))
-    shots = want.removesuffix("Q: Is fire hot?\nA:")
-    named = {
-        "the prompt ends in a space: tokens start with their space, so end with 'A:'": f"{want} ",
-        "the prompt ends in a line end: end with 'A:', for the answer to follow": f"{want}\n",
-        "the last 'A:' is missing: the model must write an answer, not a question": (
-            want.removesuffix("\nA:")
+# Which replies of two forms are right; the first pair is the text's.
+REPLIES: list[tuple[list[bool], list[bool]]] = [
+    ([True, True, True, False, True], [False, True, False, False, True]),
+    ([False, False, True, False, True, False], [True, True, True, False, False, False]),
+    ([True, False, True, True, False, False, True], [False, True, False, True, False, True, False]),
+]
+
+
+@checks.proves("difference")
+def difference(module: Any) -> None:
+    """Compare with the mean and the standard deviation of the differences."""
+    for first, second in REPLIES:
+        passed = (list(first), list(second))
+        got = module.difference(*passed)
+        if passed != (first, second):
+            raise Mistake(
+                "your function changed the replies: write the differences into a new list"
+            )
+        if not isinstance(got, tuple | list) or len(got) != 2:
+            raise Mistake("expected two numbers: the mean and its standard error")
+        _compare_difference([float(number) for number in got], first, second)
+    same = module.difference([True, False], [True, False])
+    if [float(number) for number in same] != [0, 0]:
+        raise Mistake("replies that are right at the same questions have the difference 0 ± 0")
+
+
+def _compare_difference(got: list[float], first: list[bool], second: list[bool]) -> None:
+    n = len(first)
+    gains = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
+    want = [statistics.mean(gains), statistics.stdev(gains) / math.sqrt(n)]
+    means = {
+        "the sign is the wrong way round: subtract the second share from the first": -want[0],
+        "the sizes of the differences were averaged: −1 counts as −1, not as 1": (
+            statistics.mean(map(abs, gains))
         ),
-        "the empty line between the examples is missing": want.replace("\n\n", "\n"),
-        "the examples have no answers": want.replace("A: yes", "A:").replace("A: no", "A:"),
-        "the question comes first: the examples go before it": f"Q: Is fire hot?\nA:{shots}",
-        "the examples are missing": "Q: Is fire hot?\nA:",
-        "the examples are in reverse order": (
-            "Q: Is snow black?\nA: no\n\nQ: Is ice cold?\nA: yes\n\nQ: Is fire hot?\nA:"
-        ),
-        "the space after 'Q:' and 'A:' is missing": want.replace(": ", ":"),
+        "this is the sum of the differences: divide it by n": sum(gains),
+        "this is the share of the first form: subtract the second": sum(first) / n,
     }
-    _compare_text(got, want, named)
-    _compare_text(_text(module.few_shot_prompt([], "Is fire hot?")), "Q: Is fire hot?\nA:", {})
+    a, b = (sum(right) / n for right in (first, second))
+    errors = {
+        "the squares are divided by n: for a standard error divide by n − 1": (
+            statistics.pstdev(gains) / math.sqrt(n)
+        ),
+        "the root of n is missing: this is how one difference varies, not their mean": (
+            statistics.stdev(gains)
+        ),
+        "this is the variance of the mean: take its square root": want[1] ** 2,
+        "this is the variance of the differences: divide by n, and take the square root": (
+            statistics.variance(gains)
+        ),
+        "these are the errors for different questions: the two forms got the same ones, so use "
+        "the difference at each question": math.sqrt((a * (1 - a) + b * (1 - b)) / n),
+    }
+    message = ""
+    if abs(got[0] - want[0]) > 1e-6:
+        known = (why for why, wrong in means.items() if abs(wrong - got[0]) < 1e-6)
+        message = next(known, "this is another mean of the differences")
+    elif abs(got[1] - want[1]) > 1e-6:
+        known = (why for why, wrong in errors.items() if abs(wrong - got[1]) < 1e-6)
+        message = next(known, "the mean is right, but this is another standard error")
+    if message:
+        call = f"right: {[*map(int, first)]} and {[*map(int, second)]}"
+        shown = {"expected": f"{want[0]:.3f}, {want[1]:.4f}", "got": f"{got[0]:.3f}, {got[1]:.4f}"}
+        raise Mistake(message, arguments=call, message=message, **shown)
 
 
 for _check in (deeper_checks.generate_cached, deeper_checks.until_stop, deeper_checks.rounded):

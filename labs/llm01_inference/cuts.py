@@ -26,9 +26,9 @@ def top_k(logits: Tensor, k: int) -> Tensor:
 
 def min_p(logits: Tensor, fraction: float) -> Tensor:
     """Set logits to -inf where p is below a fraction of the largest p, (..., V) -> (..., V)."""
-    probabilities = logits.softmax(-1)
-    smallest = fraction * probabilities.amax(-1, keepdim=True)  # (..., 1)
-    return logits.masked_fill(probabilities < smallest, -torch.inf)
+    p = logits.softmax(-1)
+    smallest = fraction * p.amax(-1, keepdim=True)  # (..., 1)
+    return logits.masked_fill(p < smallest, -torch.inf)
 
 
 def compare_cuts(run: Run, rows: Tensor, cuts: dict[str, Cut]) -> None:
@@ -45,14 +45,20 @@ def compare_cuts(run: Run, rows: Tensor, cuts: dict[str, Cut]) -> None:
 
 def count_left(
     run: Run, text: str, logits: Tensor, cuts: dict[str, Cut]
-) -> dict[float, dict[str, int]]:
-    """Tabulate how many tokens each cut leaves of logits (V,) at three temperatures."""
+) -> dict[str, dict[str, int]]:
+    """Tabulate how many tokens each cut leaves of logits (V,), by the temperature before it.
+
+    The last row cuts first, and divides by 2 afterwards.
+    """
     values = {"top-k": 50, "top-p": 0.9, "min-p": 0.1}
-    counts = {
-        t: {name: int(cuts[name](logits / t, x).isfinite().sum()) for name, x in values.items()}
-        for t in (0.7, 1.0, 2.0)
-    }
-    columns = ["T, before the cut", *(f"{name} {x:g}" for name, x in values.items())]
+    counts: dict[str, dict[str, int]] = {}
+    for name, x in values.items():
+        for t in (0.7, 1.0, 2.0):
+            left = cuts[name](logits / t, x).isfinite()
+            counts.setdefault(f"{t:g}", {})[name] = int(left.sum())
+        left = (cuts[name](logits, x) / 2).isfinite()
+        counts.setdefault("2, after the cut", {})[name] = int(left.sum())
+    columns = ["T", *(f"{name} {x:g}" for name, x in values.items())]
     rows = [[t, *counts[t].values()] for t in counts]
     run.table(f"Tokens left after {text!r}", columns, rows)
     return counts

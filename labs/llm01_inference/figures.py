@@ -226,7 +226,10 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
     names, shares, of_each, gains, errors = zip(*rows, strict=True)
     y = range(len(rows))
     own = {"ecolor": "C6", "capsize": 3}
-    left.barh(y, shares, height=0.6, alpha=0.7, xerr=[2 * error for error in of_each], error_kw=own)
+    pairs = list(zip(shares, of_each, strict=True))  # at 0 and 1 of n the rule of three: 3 / n
+    below = [2 * error if share < 1 else 3 / n for share, error in pairs]
+    above = [2 * error if share > 0 else 3 / n for share, error in pairs]
+    left.barh(y, shares, height=0.6, alpha=0.7, xerr=[below, above], error_kw=own)
     for i, share in enumerate(shares):
         left.text(1.03, i, f"{share:.0%}", va="center")
     left.set_yticks(y, names)
@@ -234,12 +237,13 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
     left.set_xticks([0, 0.25, 0.5, 0.75, 1])
     right.errorbar(gains, y, xerr=[2 * error for error in errors], fmt="C1o", capsize=3)
     right.axvline(0, color=GREY, ls=":")
-    right.set_xlabel("difference from zero-shot ± 2 SE")
+    right.set_xlabel("points more than zero-shot ± 2 SE")
+    left.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=""))
     for ax in (left, right):
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.title.set_fontsize(11)
     left.set_title(f"By the form alone, {min(shares):.0%} to {max(shares):.0%}")
-    right.set_title("Right of 0: beats zero-shot")
+    right.set_title("Right of 0: more than zero-shot")
     right.xaxis.set_major_locator(MultipleLocator(0.25))
     left.invert_yaxis()
     return fig

@@ -1,6 +1,5 @@
 """The forms in which LLM01 asks its questions, and which replies are right."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -9,18 +8,21 @@ from labs.kit import Run
 from labs.llm01_inference.model_files import called
 from labs.llm01_inference.questions import Item, is_right, words
 from labs.llm01_inference.replies import replies
-from labs.llm01_inference.uncertainty import mean_and_error, share, verdict
+from labs.llm01_inference.uncertainty import share, verdict
 
 Form = Callable[[str], str]  # turns a question into a prompt
 Examples = list[tuple[str, str]]  # questions with solutions
+Difference = Callable[[Sequence[bool], Sequence[bool]], tuple[float, float]]
 NEW = 12  # tokens of a reply
-MORE = {"zero-shot, 32 tokens": 32}  # forms with other limits
+MORE = {"zero-shot, 32 tokens": 32, "chat, 32 tokens": 32}  # forms with other limits
 OTHERS = (  # pairs of forms to compare, besides the one that was chosen beforehand
     ("4 examples", "zero-shot, 32 tokens"),
     ("1 example", "zero-shot"),
     ("4, reversed", "4 examples"),
     ("4, wrong", "4 examples"),
     ("zero-shot, 32 tokens", "zero-shot"),
+    ("chat", "zero-shot"),
+    ("chat, 32 tokens", "chat"),
 )
 
 
@@ -40,13 +42,16 @@ def template_form(tokenizer: Any, build_chat: Callable[[Any], str], system: str 
     return form
 
 
+def few_shot_prompt(examples: Examples, question: str) -> str:
+    """Return 'Q: …', 'A: …' and an empty line for each example, then the question, to 'A:'."""
+    shots = [f"Q: {asked}\nA: {answer}\n\n" for asked, answer in examples]
+    return "".join(shots) + f"Q: {question}\nA:"
+
+
 def prompt_forms(
-    few_shot_prompt: Callable[[Examples, str], str],
-    build_chat: Callable[[Any], str],
-    tokenizer: Any,
-    examples: Examples,
+    build_chat: Callable[[Any], str], tokenizer: Any, examples: Examples
 ) -> dict[str, Form]:
-    """Return all forms by name, made by the learner's functions from four examples."""
+    """Return all forms by name, made from four examples and by the learner's build_chat."""
     chat = template_form(tokenizer, build_chat)
     solutions = [solution for _, solution in examples]
     shifted = [*solutions[1:], solutions[0]]
@@ -64,14 +69,10 @@ def prompt_forms(
         "4, reversed": shots(examples[::-1]),
         "4, wrong": shots(wrong),
         "chat": chat,
+        "chat, 32 tokens": chat,
         "chat, reworded": lambda question: chat(f"{question} Answer with one word."),
         "chat, pirate": template_form(tokenizer, build_chat, system="You are a pirate."),
     }
-
-
-def difference(a: Sequence[bool], b: Sequence[bool]) -> tuple[float, float]:
-    """Return share(a) − share(b) on the same questions, and its standard error."""
-    return mean_and_error([int(x) - int(y) for x, y in zip(a, b, strict=True)])
 
 
 def try_form(
@@ -100,8 +101,16 @@ def try_forms(
     opened: tuple[Any, Any],
     forms: dict[str, Form],
     items: list[Item],
+    difference: Difference,
 ) -> tuple[dict[str, list[bool]], list[list[Any]], dict[str, int]]:
     """Put the questions in all forms, and tabulate the replies.
+
+    Args:
+        run: gets the tables.
+        opened: the model and its tokenizer.
+        forms: by name, what turns a question into a prompt.
+        items: the questions.
+        difference: returns share(a) − share(b) on the same questions, and its standard error.
 
     Returns:
         Which replies are right by form; for each form its name, accuracy, standard error,
@@ -119,10 +128,8 @@ def try_forms(
     run.table(f"The replies to “{items[0].question}”", columns, first)
     zero = right["zero-shot"]
     rows = [[name, *share(right[name]), *difference(right[name], zero)] for name in forms]
-    unpaired = [math.hypot(row[2], share(zero)[1]) for row in rows]
-    columns = ["form", "accuracy", "SE", "− zero-shot's", "SE", "SE for different questions"]
-    table = [[*row, error] for row, error in zip(rows, unpaired, strict=True)]
-    run.table(f"{len(items)} questions to {called(run)}", columns, table)
+    columns = ["form", "accuracy", "SE", "− zero-shot's", "SE"]
+    run.table(f"{len(items)} questions to {called(run)}", columns, rows)
     return right, rows, copies
 
 
@@ -132,7 +139,7 @@ def repeats(text: str, item: Item) -> bool:
     return bool(said) and f" {said} " in f" {' '.join(words(item.question))} "
 
 
-def compare_others(run: Run, right: dict[str, list[bool]]) -> str:
+def compare_others(run: Run, right: dict[str, list[bool]], difference: Difference) -> str:
     """Measure the differences of the other pairs of forms, and say them."""
     said = []
     for form, other in OTHERS:

@@ -11,11 +11,11 @@
 # functions marked `@lab.exercise` there, before you open the page's solutions. `invoke check LLM01`
 # checks them. In `invoke notebook LLM01`, paste the text's calls into new cells and change them.
 # `@lab.experiment` marks the test of a claim: guess at "Predict", then run. `run.check`,
-# `run.agree` and `run.measure` compare a number with what the claim implies; one with
-# `decides=True` decides it. A *control* shows that the test can fail.
+# `run.agree` and `run.measure` compare a number with a bound. `decides=True` marks the comparison
+# that settles the claim. A *control* shows that the test can fail.
 
 # %% Imports
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from labs.llm01_inference.cuts import compare_cuts, compare_penalty, count_left,
 from labs.llm01_inference.figures import show
 from labs.llm01_inference.model_files import called, numbers_in, sizes_of_files
 from labs.llm01_inference.questions import EXAMPLES, all_items, built_in, prompts_file
-from labs.llm01_inference.replies import library_text, sampled_texts, stream
+from labs.llm01_inference.replies import library_text, stream
 from labs.llm01_inference.uncertainty import errors_of_shares, rounding, unlike, verdict
 
 import torch
@@ -45,34 +45,38 @@ GAIN = "accuracy, 4 examples − zero-shot"
 
 # %% [markdown]
 # ## 1. A model is a folder of numbers
-# A **language model** takes a text and predicts how it goes on. Inside, it is a formula with
-# millions of numbers, its **parameters** or **weights**. In *training* they were adjusted until the
-# formula predicted a large amount of text well. Using the trained model is called **inference**.
+# A **language model** takes a text and predicts how it goes on. It is a formula with millions of
+# numbers, its **parameters** or **weights**. In *training* they were adjusted until the formula
+# predicted a large amount of text well. To use the trained model is called **inference**:
 #
-# Your environment has PyTorch, Hugging Face's `transformers` and `accelerate`, and the model
-# SmolLM2-135M-Instruct, by Allal et al. 2025. This pre-trained model is a folder:
+# ```python
+# folder = assets.pretrained()  # our copy; on the hub: "HuggingFaceTB/SmolLM2-135M-Instruct"
+# tokenizer = AutoTokenizer.from_pretrained(folder)
+# model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+# inputs = tokenizer("Once upon a time", return_tensors="pt")
+# print(tokenizer.decode(model.generate(**inputs, max_new_tokens=10)[0]))
+# # Once upon a time, the city of Nova Haven was a thriving metropolis
+# ```
+#
+# How does it do that? By the end of section 4 you have written these steps yourself. Your
+# environment is ready. Another needs `pip install torch transformers accelerate`, and downloads the
+# model from Hugging Face's hub by its name. SmolLM2, by Allal et al. 2025, is a folder:
 #
 # - `model.safetensors` has the weights: arrays of numbers, each under a name. The format can't
 #   contain code. Other formats can, so don't load a stranger's `.bin` or `.pt` file.
 # - `config.json` describes the formula's steps, `tokenizer.json` how to cut a text into pieces.
 # - `chat_template.jinja` writes down a conversation, `generation_config.json` sets defaults.
 #
-# Two lines open the folder, or download one from Hugging Face's hub:
+# `AutoModelForCausalLM.from_pretrained` builds an empty model from `config.json`. Then it copies
+# each array of the file to the parameter of the same name, and converts it to the number format
+# `dtype`: **float32** has 4 bytes, **float64** (`double`) 8, **bfloat16** 2, for 2 or 3 digits.
 #
-# ```python
-# folder = assets.pretrained()  # our copy; on the hub: "HuggingFaceTB/SmolLM2-135M-Instruct"
-# tokenizer = AutoTokenizer.from_pretrained(folder)
-# model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-# ```
-#
-# The second builds the model that `config.json` describes, with empty parameters, and fills each
-# from the array of the same name. `dtype` is the number format. **float32** has 4 bytes,
-# **float64** 8, and `double` converts to it. **bfloat16** has 2, for 2 or 3 digits. Our SmolLM2
-# was rounded to 4 bits: a block of 32 weights has 16 values. Call it *4-bit SmolLM2*.
+# Our copy of SmolLM2 went through a 4-bit format: in each block of 32 weights there are at most 16
+# different values. The file stores these values as bfloat16 again, so it is no smaller. Its answers
+# may differ from those of the hub's model, so we call it *4-bit SmolLM2*.
 #
 # `accelerate` decides where the model runs. `Accelerator().device` is the GPU if there is one, else
-# the CPU, and `model.to(device)` moves all parameters there. In the course it is `run.device`.
-# `eval` switches off steps that only training needs.
+# the CPU: in the course `run.device`. `eval` switches off steps that only training needs.
 
 
 # %% 1. Loading a model
@@ -92,7 +96,7 @@ def smollm2(run: Run, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
 def the_files_have_as_many_numbers_as_the_model(run: Run):
     """The weights files have as many numbers as the loaded model has parameters.
 
-    Predict: how many megabytes do 135 million parameters need in float32?
+    Predict: how many megabytes do 135 million parameters need in float32? And in bfloat16?
     """
     model, _ = smollm2(run)
     folder = assets.pretrained(run.options.model, run.online)
@@ -102,18 +106,16 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
     because = "from_pretrained copies each array to one parameter"
     run.measure("difference of the counts", apart, expect_at_most=0, because=because, decides=True)
     show(run, "parameters", figures.parameters(figures.parts_of(model)))
-    return (
-        f"{parameters:,} parameters need {4 * parameters / 1e6:,.0f} MB in float32 and "
-        f"{2 * parameters / 1e6:,.0f} MB in bfloat16. The model runs on {run.device}."
-    )
+    megabytes = 4 * parameters / 1e6
+    return f"{parameters:,} parameters need {megabytes:,.0f} MB in float32, half in bfloat16."
 
 
 # %% [markdown]
 # ## 2. From text to probabilities
 # A model computes with numbers, so the text is cut into **tokens**: pieces from a fixed list, the
 # **vocabulary**. A frequent word is one token, a rare word several. Each token has a number, its
-# **id**. A space belongs to the token that follows it, so `" Paris"` and `"Paris"` are different
-# tokens. SmolLM2's vocabulary has $V$ = 49,152 tokens. LLM04 builds one.
+# **id**. A space belongs to the word that follows it, so `" Paris"` and `"Paris"` are two tokens;
+# before a digit it is a token alone. SmolLM2's vocabulary has $V$ = 49,152 tokens (see LLM04).
 #
 # For each position of the text, the model returns $V$ numbers: a score for every token that might
 # come next. These scores are called **logits**. This is the first call of a model:
@@ -134,19 +136,18 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # $$p_i = \frac{e^{l_i}}{\sum_j e^{l_j}}$$
 #
 # Take a vocabulary of three tokens with the logits 2, 1 and 0. The powers are $e^2 = 7.39$,
-# $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09.
-#
-# In code this is `torch.tensor([2.0, 1.0, 0.0]).softmax(-1)`. The −1 means the **last axis**: the
+# $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09. In
+# code this is `torch.tensor([2.0, 1.0, 0.0]).softmax(-1)`. The −1 means the **last axis**: the
 # numbers along it sum to one. In `(T, V)` that is the vocabulary, so each of the $T$ rows becomes
-# probabilities, and the shape stays. `.softmax(0)` would make each *column* sum to one, and mix up
-# the positions. `logits[-1]` is the last row, `(V,)`. In `(..., V)`, any axes may come before the
-# last: `shape[:-1]` has their lengths.
+# probabilities, and the shape stays. `logits[-1]` is the last row, `(V,)`. We write `(..., V)` for
+# a tensor whose last axis is the vocabulary. Before it there may be a batch, positions, or nothing.
 #
 # The prediction at a position uses the tokens up to there, and no later one; such a model is called
 # *causal*. So one call on a text of $T$ tokens returns $T$ predictions. The first predicts the
 # second token, the next the third. The last one predicts a token that isn't there yet: your first
-# function, `next_token`, returns its best guess. One call also shows how probable the model finds a
-# text that somebody else wrote: look up the probability of each token that did follow.
+# function, `next_token`, returns its best guess. One call also shows how probable the model finds
+# each token of somebody else's text. In the next figure, the guess after one token is odd; with
+# more text the guesses become sensible.
 #
 # **Try it** in the coloured text below the next figure: point at the darkest tokens, and read what
 # was expected. Choose "a sentence, twice". Where in the second copy does the model start to copy?
@@ -194,8 +195,6 @@ def one_call_predicts_after_every_prefix(run: Run):
     show(run, "pipeline", figures.pipeline(tokenizer, ids, logits))
     read = view_data.reading(view_data.TEXTS, tokenizer, partial(logits_of, model))
     run.view("tokens", "coloured_text", *read)
-    rows = view_data.likeliest(logits[-1], tokenizer, 8)
-    run.table("The likeliest next tokens", ["token", "id", "logit", "probability"], rows)
     best, p = next_token(model, ids)
     return (
         f"The most probable next token is {tokenizer.decode(best)!r} with {p:.0%}. {len(ids)} "
@@ -209,13 +208,11 @@ def one_call_predicts_after_every_prefix(run: Run):
 # A model only predicts the next token. To write a text, *we* choose a token from the prediction,
 # append it, and call the model again, in a loop. The text that we start with is the **prompt**. The
 # simplest choice is always the most probable token, as in `next_token`. That is called **greedy
-# decoding**. The loop ends after a number of tokens, or at a **stop token**. Models are trained to
-# write a token where a text or a turn ends. SmolLM2 ends its turns with `<|im_end|>`.
+# decoding**. The loop ends after a number of tokens, or at a **stop token**.
 #
 # A program **streams** a text: it shows it while it is written. Python's tool for that is a
-# *generator function*: `yield token` hands a token to the caller's `for`. When the caller asks for
-# the next one, the function goes on from there. Some characters, such as 🌊, consist of several
-# tokens. `stream`, in `replies.py`, waits until a character is complete.
+# *generator function*: `yield token` hands a token to the caller's `for`, and goes on when the
+# caller asks for the next. Some characters, such as 🌊, are several tokens: `stream` waits for all.
 
 
 # %% 3. The loop
@@ -238,7 +235,7 @@ def greedy(_ids: list[int], logits: Tensor) -> int:
 def generate(
     model: Any, prompt: list[int], new: int, choose: Choice = greedy, stop: Collection[int] = ()
 ) -> Iterator[int]:
-    """Yield up to `new` ids that follow the prompt, each once chosen; a stop token is the last.
+    """Yield up to `new` ids that follow the prompt, each as soon as it is chosen, stop token last.
 
     `choose` gets all ids so far and the next token's logits (V,). The prompt stays as it is.
     """
@@ -282,19 +279,24 @@ def our_loop_writes_what_the_library_writes(run: Run):
 
 # %% [markdown]
 # ## 4. Inference settings
-# Greedy decoding always writes the same text on the same machine. For variety, **sample**: choose
-# each token at random, with the probability that the model gives it. Picture the probabilities as
-# stretches of a line from 0 to 1. Three tokens with 0.67, 0.24 and 0.09 end at 0.67, 0.91 and 1.
-# Draw a uniform random number $u$ between 0 and 1, and take the token on whose stretch it falls:
-# 0.7 falls on the second. `cumsum` adds up the ends, `searchsorted` finds the stretch:
+# Greedy decoding writes the same text each time, on the same machine and in the same batch. For
+# variety, **sample**: choose each token at random, with the probability that the model gives it.
+# Picture the probabilities as stretches of a line from 0 to 1. The stretches of three tokens with
+# 0.67, 0.24 and 0.09 end at 0.67, 0.91 and 1. Draw a uniform random number $u$ between 0 and 1, and
+# take the token on whose stretch it falls: 0.7 falls on the second. `cumsum` adds up the ends,
+# `searchsorted` finds the stretch:
 #
 # ```python
 # ends = torch.tensor([0.67, 0.24, 0.09]).cumsum(-1)  # 0.67, 0.91, 1.00
 # torch.searchsorted(ends, torch.tensor([0.7]), right=True)  # 1: the second token
+# best = torch.tensor([[2.0, 1.0], [0.0, 3.0]]).argmax(-1, keepdim=True)  # (2, 1): [[0], [1]]
+# best.expand(2, 3)  # (2, 3): [[0, 0, 0], [1, 1, 1]], each entry repeated along the last axis
 # ```
 #
-# **Temperature** changes how much the sampling favours probable tokens. It divides the logits by
-# $T$ before the softmax; in shapes, $T$ still counts tokens. With the logits 2, 1 and 0:
+# Add up in float64: most of the 49,152 stretches are shorter than a step of float32 near 1.
+#
+# **Temperature** changes how much the sampling favours probable tokens. It divides the logits by a
+# number $T$, not the `T` of the shapes, before the softmax. With the logits 2, 1 and 0:
 #
 # - $T = 0.5$ doubles them to 4, 2 and 0, and $p$ = 0.867, 0.117 and 0.016: the favourite gains.
 # - $T = 2$ halves them to 1, 0.5 and 0, and $p$ = 0.506, 0.307 and 0.186: the others gain.
@@ -306,17 +308,17 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # $$\text{SE} = \sqrt{\frac{p\,(1 - p)}{n}}$$
 #
 # With $p = 0.24$ and $n$ = 20,000 it is 0.003. If $n p$ and $n (1 - p)$ are 20 or more, the share
-# is within two standard errors of $p$ in about 95 of 100 trials. If both are 1,000 or more, it is
-# off by five about once in two million. Section 6 uses the same formula to compare prompts.
+# is within two standard errors of $p$ in about 95 of 100 trials. It is off by five about once in
+# two million if both are 1,000 or more, and about once in half a million if one is 100.
 
 
 # %% 4. Sampling with a temperature
 @lab.exercise(
     level=2,
     hints=(
-        "Divide, .softmax(-1). At 0: .argmax(-1, keepdim=True).expand(*logits.shape[:-1], times).",
-        "cumsum(-1) gives the ends of the stretches, torch.rand(*logits.shape[:-1], times) each u.",
-        "torch.searchsorted(ends, u, right=True) finds the stretch of each u, in float64.",
+        "At 0, return the argmax, repeated `times` times. Else divide by T, then .softmax(-1).",
+        ".double().cumsum(-1) gives the ends; torch.rand(*logits.shape[:-1], times) gives each u.",
+        "torch.searchsorted(ends, u, right=True) finds each stretch; make u float64, too.",
     ),
 )
 def sample(logits: Tensor, temperature: float = 1.0, times: int = 1) -> Tensor:
@@ -324,7 +326,6 @@ def sample(logits: Tensor, temperature: float = 1.0, times: int = 1) -> Tensor:
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)  # (..., 1)
         return best.expand(*best.shape[:-1], times)  # the same id, `times` times
-    # float64: at T = 1, most of 49,152 stretches are shorter than a step of float32
     ends = (logits / temperature).softmax(-1).double().cumsum(-1)  # (..., V)
     u = torch.rand(*logits.shape[:-1], times, dtype=torch.float64).to(ends.device)
     u = u * ends[..., -1:]  # rounding may leave the last end a little below 1
@@ -362,9 +363,10 @@ def the_sampler_draws_by_probability(run: Run):
 # %% [markdown]
 # ### Cutting off improbable tokens
 # In the last figure at $T = 2$, the five likeliest tokens have almost nothing. Tens of thousands of
-# others share the rest, and one nonsense token spoils the text after it. So samplers divide by $T$,
-# cut off improbable tokens, and only then draw: set their logits to $-\infty$, and the softmax
-# gives others their share. `logits.masked_fill(mask, -torch.inf)` does so where the mask is true.
+# others share the rest, and one nonsense token spoils the text after it. So samplers cut off
+# improbable tokens before they draw: `logits.masked_fill(mask, -torch.inf)` sets their logits to
+# $-\infty$ where the mask is true. Then the softmax gives their share to others. The order matters
+# (see the table): `transformers` divides by $T$ first, llama.cpp cuts first by default.
 #
 # - **Top-k**, by Fan et al. 2018, leaves the $k$ most probable tokens, always as many.
 # - **Top-p**, by Holtzman et al. 2020, leaves the smallest set of most probable tokens whose sum is
@@ -373,11 +375,17 @@ def the_sampler_draws_by_probability(run: Run):
 # - **Min-p**, by Nguyen et al. 2024, leaves tokens with at least a given fraction of the largest
 #   probability. With min-p 0.3, tokens below $0.3 \cdot 0.67 = 0.20$ go: two are left.
 #
-# Top-k and min-p are short, in `cuts.py`; top-p is yours. Say that three tokens have 0.24, 0.67 and
-# 0.09. `sort` from the largest down returns 0.67, 0.24, 0.09 and their old places `where`: 1, 0, 2.
-# Before each of them the sum is 0, 0.67 and 0.91. With top-p 0.6 the last two go, so the mask is
-# false, true, true. It must get back into the old order: `scatter(-1, where, mask)` writes the
-# first entry to place 1, the next to place 0, the last to place 2. That makes true, false, true.
+# The masks of top-k and min-p are `logits < logits.topk(k).values[..., -1:]` and
+# `p < fraction * p.amax(-1, keepdim=True)`. Top-p is yours. Take three tokens with 0.24, 0.67 and
+# 0.09, and top-p 0.6. `sort` from the largest down returns the probabilities and their old places
+# `where`. A token goes if those *before* it have 0.6 or more. The mask must get back into the old
+# order: `scatter(-1, where, mask)` writes each entry of the mask to its place in `where`.
+#
+# | sorted | `where` | sum before it | goes? | | old order | goes? |
+# |---|---|---|---|---|---|---|
+# | 0.67 | 1 | 0 | no | | 0.24 | yes |
+# | 0.24 | 0 | 0.67 | yes | | 0.67 | no |
+# | 0.09 | 2 | 0.91 | yes | | 0.09 | yes |
 #
 # **Try it** with the sliders below: draw ten tokens, then set T = 2. Which cuts bring sensible
 # tokens back: top-k 50, top-p 0.9 or min-p 0.1? The view also shows $e^H$, from Shannon's
@@ -394,7 +402,7 @@ def the_sampler_draws_by_probability(run: Run):
     ),
 )
 def top_p(logits: Tensor, p: float) -> Tensor:
-    """Set logits to -inf outside the fewest likeliest tokens with at least p, (..., V) -> same."""
+    """Keep the fewest likeliest tokens that have at least p; set other logits to -inf; (..., V)."""
     ordered, where = logits.sort(-1, descending=True)  # (..., V)
     share = ordered.softmax(-1)
     before = share.cumsum(-1) - share  # the sum of all likelier tokens
@@ -418,12 +426,10 @@ def our_cuts_equal_the_librarys(run: Run):
     left = {text: int(top_p(last[text], 0.9).isfinite().sum()) for text in (SURE, UNSURE)}
     show(run, "nucleus", figures.nucleus({text: (last[text], left[text]) for text in left}))
     counts = count_left(run, UNSURE, last[UNSURE], cuts)
-    said = sampled_texts(model, tokenizer, UNSURE)
-    run.table(f"One text for each setting, after {UNSURE!r}", ["T", "top-p", "text"], said)
     return (
         f"Top-p 0.9 leaves {left[SURE]:,} after {SURE!r} and {left[UNSURE]:,} after {UNSURE!r}. "
-        f"If T = 2 comes before it, it leaves {counts[2.0]['top-p']:,} there, nonsense among them; "
-        f"top-k leaves {counts[2.0]['top-k']} and min-p {counts[2.0]['min-p']}."
+        f"With T = 2 before it, {counts['2']['top-p']:,} are left there, nonsense among them, and "
+        f"with T = 2 after it {counts['2, after the cut']['top-p']:,}."
     )
 
 
@@ -435,8 +441,8 @@ def our_cuts_equal_the_librarys(run: Run):
 # multiplies negative ones: −2 becomes −2.6. `torch.where(mask, a, b)` chooses between them.
 #
 # `gather` reads from given places, as `scatter` writes to them. For logits `(B, V)` and the ids so
-# far, `(B, T)`, `logits.gather(1, ids)` is `(B, T)`: in each row, the logits of that row's own ids.
-# The 1 is the axis of the places, which is the vocabulary.
+# far, `(B, T)`, `logits.gather(1, ids)` looks up along axis 1, the vocabulary. It returns `(B, T)`:
+# in each row, the logits of that row's own ids.
 
 
 # %% 4. The repetition penalty
@@ -479,14 +485,8 @@ def our_penalty_equals_the_librarys(run: Run):
 
 # %% [markdown]
 # ### What the library's defaults do
-# In practice you call `model.generate`, here with the names of section 1 and tensors of PyTorch:
-#
-# ```python
-# inputs = tokenizer("My favourite thing is", return_tensors="pt").to(model.device)
-# print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=True)[0]))
-# ```
-#
-# SmolLM2's `generation_config.json` sets nothing about the choice of tokens, so the library does:
+# In practice you call `model.generate`, as at the start of section 1. SmolLM2's
+# `generation_config.json` sets nothing about the choice of tokens, so the library does:
 # `do_sample=False`, which is greedy, $T = 1$, top-p 1, and **top-k 50**. So with `do_sample=True`
 # alone you don't get samples from the model's own distribution. `top_k=0` switches the cut off.
 
@@ -533,18 +533,23 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # <|im_start|>assistant
 # ```
 #
-# The last line opens the assistant's turn, and the model ends this turn with `<|im_end|>`, which is
-# the stop token of our loop. A third role, **system**, comes first and says how to behave. Other
-# models have other **chat templates**, which come with their tokenizers:
+# The last line opens the assistant's turn, which the model ends with `<|im_end|>`. A third role,
+# **system**, comes first and says how to behave. Other models have other **chat templates**, which
+# come with their tokenizers:
 # `tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)`. SmolLM2's
 # adds a default system message if you give none; `build_chat` doesn't. Talk to it: `invoke chat`.
 #
-# What is the template worth? We ask for 44 capitals. A reply is *right* if its first line, of at
-# most 12 tokens, contains the capital. This rule accepts "not Paris", and rejects Berne for Bern.
-# Both prompts get the *same* questions, so compare them question by question. The difference is 1
-# if only the first prompt is right, −1 if only the second is, else 0. The mean is the difference of
-# the shares. Its standard error is the standard deviation of these numbers divided by $\sqrt n$.
-# For 1, 0, 1, 0 and 0 that is 0.4 and $0.548 / \sqrt 5 = 0.245$: see `forms.difference`.
+# Does the model reply without it? We ask for 44 capitals. A reply is *right* if its first line, of
+# at most 12 tokens, contains the capital. It accepts "not Paris", and rejects Berne for Bern.
+#
+# Both prompts get the *same* questions, so compare them question by question. The difference $d_i$
+# is 1 if only the first prompt is right, −1 if only the second is, else 0. The mean $\bar d$ is the
+# difference of the shares, and its standard error comes from how much the $d_i$ vary:
+#
+# $$\text{SE} = \sqrt{\frac{1}{n}\cdot\frac{\sum_i (d_i - \bar d)^2}{n - 1}}$$
+#
+# For 1, 0, 1, 0 and 0 the mean is 0.4 and the squares sum to 1.2: the error is
+# $\sqrt{1.2 / 4 / 5} = 0.245$. Your `difference` returns both.
 
 
 # %% 5. A chat is one text
@@ -562,6 +567,23 @@ def build_chat(messages: list[dict[str, str]]) -> str:
     return "".join(turns) + "<|im_start|>assistant\n"
 
 
+@lab.exercise(
+    level=1,
+    hints=(
+        "zip(first, second, strict=True) pairs the replies; int(True) is 1 and int(False) is 0.",
+        "The mean of the differences is sum(gains) / n. For each, take (gain - mean) ** 2.",
+        "Add these squares, divide by n - 1, then by n, and take the square root: ** 0.5.",
+    ),
+)
+def difference(first: Sequence[bool], second: Sequence[bool]) -> tuple[float, float]:
+    """Return share(first) − share(second), right on the same questions, and its standard error."""
+    gains = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
+    n = len(gains)
+    mean = sum(gains) / n
+    variance = sum((gain - mean) ** 2 for gain in gains) / (n - 1)
+    return mean, (variance / n) ** 0.5
+
+
 @lab.experiment
 def the_template_makes_the_model_reply(run: Run):
     """In its chat template, SmolLM2 gets more of the lab's 44 questions right than without it.
@@ -573,75 +595,52 @@ def the_template_makes_the_model_reply(run: Run):
         return f"{called(run)} has no chat template: it wasn't trained to converse."
     asked = "What is the capital of Greece?"
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
-    brief = forms.template_form(tokenizer, build_chat, "Be brief.")
+    equal = forms.template_form(tokenizer, build_chat, "Be brief.")(asked) == build_chat(messages)
     because = "build_chat writes SmolLM2's format; another --model may have another"
-    equal = brief(asked) == build_chat(messages)
     run.measure("equal to the template's text", equal, expect_at_least=1, because=because)
     chat = forms.template_form(tokenizer, build_chat)
-    run.say(f"Without a system message the template writes: {chat(asked)!r}")
     questions = built_in()[EXAMPLES:]
     silent, bare = forms.try_form((model, tokenizer), str, questions)
-    replied, right = forms.try_form((model, tokenizer), chat, questions)
-    gain, error = forms.difference(right, bare)
+    _, right = forms.try_form((model, tokenizer), chat, questions)
+    gain, error = difference(right, bare)
     what = "share of right replies, with template − bare"
     run.measure(what, gain, expect_at_least=2 * error, because=TWO, decides=True)
-    rows = [[questions[i].question, repr(silent[i]), repr(replied[i])] for i in range(6)]
-    run.table("First lines of replies", ["question", "bare", "in the chat template"], rows)
     first = tokenizer.decode(next_token(model, tokenizer(asked).input_ids)[0])
-    prompt = tokenizer(build_chat([{"role": "user", "content": "Who are you?"}])).input_ids
-    new = run.pick(tiny=16, small=40, full=80)
-    stop = [tokenizer.eos_token_id]
-    tokens = generate(model, prompt, new, lambda _, x: int(sample(top_p(x / 0.7, 0.9))), stop)
-    reply = "".join(stream(tokenizer, tokens))  # all parts of this lab together
     return (
-        f"After the bare question, {silent.count('')} of {len(silent)} replies are empty: for "
-        f"Greece, the first token is {first!r}; SmolLM2's turns end with <|im_end|>. "
-        f"Right are {sum(bare)} without the template, {sum(right)} with it. At T = 0.7 and top-p "
-        f"0.9, our loop replies to “Who are you?”: {reply!r}"
+        f"Of {len(silent)} bare questions, {silent.count('')} get an empty reply; for Greece, the "
+        f"first token is {first!r}. Right are {sum(bare)} without template, {sum(right)} with it."
     )
 
 
 # %% [markdown]
+# After the bare question, SmolLM2 ends the turn at once. So 0 right replies mean that it wrote
+# nothing, not that it knows nothing. The fair baseline is `Q: …` and `A:`, which invite a reply
+# without control tokens: section 6 compares the template with that.
+#
 # ## 6. Prompt experiments
-# Which form of a question works best? We put the same questions in ten forms, of three kinds:
+# Which form of a question works best? We put the same questions in eleven forms, of three kinds:
 #
 # - **zero-shot**: the question as `Q: …` and `A:`. *Question alone* is the bare text of section 5.
-#   *32 tokens* leaves more room for a reply: is the limit of 12 the reason for wrong ones?
-# - **few-shot**, after Brown et al. 2020: the same after 1 or 4 examples, which show what a reply
-#   looks like. Does their order matter? *Reversed* starts with the last. Must they be right?
-#   *Wrong* gives each country the capital of the next one.
+#   *32 tokens*, here and for chat, leaves more room: is the limit of 12 why replies are wrong?
+# - **few-shot**, after Brown et al. 2020: the same after 1 or 4 examples, each a `Q: …`, an `A: …`
+#   and an empty line. Does their order matter? *Reversed* starts with the last. Must they be right?
+#   *Wrong* gives each country the next one's capital.
 # - **chat**: the template with its default system message. *Reworded* has "Answer with one word."
 #   after the question. *Pirate* has another system message: "You are a pirate."
 #
 # If 30 of 44 replies are right, the **accuracy** is 0.68. Its standard error is the formula of
 # section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. So two prompts with 0.68
-# and 0.75 may be equally good. The ± says how much other countries might change the result, not
-# other kinds of questions or other examples. With *different* questions, the difference of two
-# forms would have the error $\sqrt{\text{SE}_a^2 + \text{SE}_b^2}$: see the table.
+# and 0.75 may be equally good. The ± says how much other countries might change the result. It says
+# nothing about other kinds of questions, or about other examples.
 #
-# Two warnings. If six independent differences are all chance, at least one is beyond two standard
-# errors in a quarter of such experiments: choose *one* beforehand, and test a lucky find with new
-# questions. And by the formula an accuracy of 0 or 1 has the error 0; the true one is larger.
+# If six independent differences are all chance, at least one is beyond two standard errors in a
+# quarter of such experiments, and this one has 14. Choose *one* beforehand; retest finds.
 #
 # **Try your own**: `invoke lab LLM01 --prompts work/questions.jsonl`. Each line of the file is
-# `{"question": "…", "answer": "…"}`, or it is CSV with these two columns. Four become examples.
+# `{"question": "…", "answer": "…"}`. The first four become examples.
 
 
 # %% 6. Prompt experiments
-@lab.exercise(
-    level=1,
-    hints=(
-        "An example is two lines, 'Q: …' and 'A: …', and an empty line.",
-        "The question comes last, in the same form, with nothing after 'A:'.",
-        "Why no space after the last 'A:'? Section 2: to which token does a space belong?",
-    ),
-)
-def few_shot_prompt(examples: list[tuple[str, str]], question: str) -> str:
-    """Return 'Q: …', 'A: …' and an empty line for each example, then the question, to 'A:'."""
-    shots = [f"Q: {asked}\nA: {answer}\n\n" for asked, answer in examples]
-    return "".join(shots) + f"Q: {question}\nA:"
-
-
 @lab.experiment
 def four_examples_beat_zero_shot(run: Run):
     """With these four examples, more replies are right within 12 tokens than with zero-shot.
@@ -651,12 +650,12 @@ def four_examples_beat_zero_shot(run: Run):
     items = all_items(run.options.prompts)
     questions = items[EXAMPLES:]
     examples = [(item.question, item.answers[0]) for item in items[:EXAMPLES]]
-    asked = forms.prompt_forms(few_shot_prompt, build_chat, smollm2(run)[1], examples)
-    right, rows, copies = forms.try_forms(run, smollm2(run), asked, questions)
-    gain, error = forms.difference(right["4 examples"], right["zero-shot"])
+    asked = forms.prompt_forms(build_chat, smollm2(run)[1], examples)
+    right, rows, copies = forms.try_forms(run, smollm2(run), asked, questions, difference)
+    gain, error = difference(right["4 examples"], right["zero-shot"])
     run.measure(GAIN, gain, expect_at_least=2 * error, because=TWO, decides=True)
     run.measure(f"standard error of {GAIN}", error)
-    said = forms.compare_others(run, right)
+    said = forms.compare_others(run, right, difference)
     show(run, "accuracy", figures.accuracies(rows, len(questions)))
     return (
         f"{GAIN}: {verdict(gain, error)}; {said}. Each ± is one standard error, in points of a "
@@ -666,16 +665,17 @@ def four_examples_beat_zero_shot(run: Run):
 
 
 # %% [markdown]
-# **4-bit SmolLM2** gets the same questions right zero-shot with 32 tokens as with 12. *One* example
-# makes it worse: most replies repeat the country. After four, it names capitals, even if all four
-# are wrong: it takes the *form* from them, the facts from its weights; see Min et al. 2022. Order
-# seems to matter, by 14 ± 5 points; but that is one of six comparisons, so test it again.
+# **4-bit SmolLM2** gets the same questions right with 32 tokens as with 12. In its template, 39 ± 8
+# points more are right than with `Q:` and `A:`. *This one* example seems to make it worse, by 18 ±
+# 7: 38 of 44 replies repeat the country. Order seems to matter, by 14 ± 5. Both were found among
+# many comparisons, so test them again. After four examples it names capitals, even if all four are
+# wrong, as if they gave the *form*, and its weights the facts; see Min et al. 2022.
 #
 # ## What to remember
 # - At each position, a model returns a logit for every token; softmax makes probabilities of them.
-# - Divide by the temperature, then cut by top-k, top-p or min-p. Know your library's defaults.
+# - Cut by top-k, top-p or min-p. Know your library's defaults, and if it cuts before or after $T$.
 # - A chat is one text. Use the template that the model was trained with.
-# - Compare prompts on many questions, and report the standard error.
+# - Compare prompts on many questions with a fair baseline, and report the standard error.
 
 
 # %% The closing
@@ -687,7 +687,7 @@ def closing(results: Results) -> str:
     return (
         f"In this run, the default of `generate` gave up {beyond:.0%} of the probability after "
         f"{UNSURE!r}. Four examples changed the accuracy by "
-        f"{verdict(of(GAIN), of(f'standard error of {GAIN}'))}, in points of a hundred."
+        f"{verdict(of(GAIN), of(f'standard error of {GAIN}'))} points of a hundred."
     )
 
 

@@ -102,13 +102,3 @@ def library_text(model: Any, prompt: list[int], new: int, **settings: Any) -> li
     mask = torch.ones_like(ids)
     written = model.generate(ids, attention_mask=mask, max_new_tokens=new, **settings)
     return written[:, len(prompt) :].flatten().tolist()
-
-
-def sampled_texts(model: Any, tokenizer: Any, start: str, new: int = 14) -> list[list[Any]]:
-    """Return temperature, top-p and the library's text after `start`, for four settings."""
-    prompt = tokenizer(start).input_ids
-    rows = []
-    for t, p in ((0.7, 1.0), (1.0, 1.0), (1.5, 1.0), (1.5, 0.9)):
-        ids = library_text(model, prompt, new, do_sample=True, top_k=0, temperature=t, top_p=p)
-        rows.append([t, p, repr(tokenizer.decode(ids))])
-    return rows

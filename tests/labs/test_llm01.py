@@ -4,11 +4,12 @@ import copy
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from labs.course.cards import Card
 from labs.kit import assets
-from labs.llm01_inference import forms, questions, uncertainty
+from labs.llm01_inference import cuts, forms, questions, uncertainty
 from labs.llm01_inference import lesson as lab
 from labs.llm01_inference.questions import Item
 from labs.llm01_inference.replies import replies
@@ -182,7 +183,7 @@ def test_the_standard_error_of_a_share_agrees_with_the_text():
 def test_questions_that_both_forms_answer_alike_do_not_add_to_the_error():
     first = [True, True, False, False] * 10
     second = [True, True, False, True] * 10
-    mean, error = forms.difference(second, first)
+    mean, error = lab.difference(second, first)
     assert mean == pytest.approx(0.25)
     assert error == pytest.approx(math.sqrt(0.25 * 0.75 / 39))
 
@@ -190,15 +191,38 @@ def test_questions_that_both_forms_answer_alike_do_not_add_to_the_error():
 def test_the_difference_of_two_forms_agrees_with_the_text():
     first = [True, True, True, False, True]
     second = [False, True, False, False, True]  # the differences are 1, 0, 1, 0 and 0
-    mean, error = forms.difference(first, second)
+    mean, error = lab.difference(first, second)
     assert (round(mean, 1), round(error, 3)) == (0.4, 0.245)
-    assert forms.difference(second, first) == (-mean, error)
+    assert lab.difference(second, first) == (-mean, error)
 
 
 def test_the_built_in_questions_are_enough_and_differ():
     items = questions.built_in()
     assert len(items) - questions.EXAMPLES >= 40
     assert len({item.question for item in items}) == len(items)
+
+
+def test_the_few_shot_prompt_shows_the_examples_and_ends_where_the_reply_begins():
+    examples = [("Is ice cold?", "yes"), ("Is snow black?", "no")]
+    want = "Q: Is ice cold?\nA: yes\n\nQ: Is snow black?\nA: no\n\nQ: Is fire hot?\nA:"
+    assert forms.few_shot_prompt(examples, "Is fire hot?") == want
+    assert forms.few_shot_prompt([], "Is fire hot?") == "Q: Is fire hot?\nA:"
+
+
+def test_a_cut_before_the_temperature_leaves_as_many_tokens_at_any_temperature():
+    tables = []
+    run = SimpleNamespace(table=lambda *table: tables.append(table))
+    three = torch.tensor([0.67, 0.24, 0.09]).log()
+    found = cuts.count_left(
+        run, "", three, {"top-k": lab.top_k, "top-p": lab.top_p, "min-p": lab.min_p}
+    )
+    assert {t: left["top-p"] for t, left in found.items()} == {
+        "0.7": 2,
+        "1": 2,
+        "2": 3,
+        "2, after the cut": 2,
+    }
+    assert [row[0] for row in tables[0][2]] == list(found)
 
 
 # A learner's file.

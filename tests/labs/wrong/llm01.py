@@ -190,14 +190,26 @@ def strips(messages):
     return lab.build_chat([{**one, "content": one["content"].strip()} for one in messages])
 
 
-def shots(change):
-    return lambda examples, question: change(lab.few_shot_prompt(examples, question))
+def compared(
+    gain=lambda a, b: int(a) - int(b),
+    mean=lambda gains: sum(gains) / len(gains),
+    error=lambda squares, n: (squares / (n - 1) / n) ** 0.5,
+):
+    """Return a difference with a mistake in one of its steps."""
+
+    def difference(first, second):
+        gains = [gain(a, b) for a, b in zip(first, second, strict=True)]
+        middle = sum(gains) / len(gains)
+        squares = sum((gain - middle) ** 2 for gain in gains)
+        return mean(gains), error(squares, len(gains))
+
+    return difference
 
 
-def without_answers(examples, question):
-    return lab.few_shot_prompt([(asked, "") for asked, _ in examples], question).replace(
-        "A: ", "A:"
-    )
+def unpaired(first, second):
+    n = len(first)
+    a, b = sum(first) / n, sum(second) / n
+    return a - b, ((a * (1 - a) + b * (1 - b)) / n) ** 0.5
 
 
 def two_axes_at_most(logits, temperature=1.0, times=1):
@@ -290,10 +302,12 @@ WRONG = [
     ("build_chat", opens_every_turn, "every turn opens"),
     ("build_chat", adds_a_system_message, "a system message was added"),
     ("build_chat", strips, "was stripped"),
-    ("few_shot_prompt", shots(lambda text: f"{text} "), "ends in a space"),
-    ("few_shot_prompt", shots(lambda text: text.removesuffix("\nA:")), "last 'A:' is missing"),
-    ("few_shot_prompt", shots(lambda text: text.replace("\n\n", "\n")), "empty line"),
-    ("few_shot_prompt", without_answers, "no answers"),
-    ("few_shot_prompt", lambda _, question: lab.few_shot_prompt([], question), "are missing"),
-    ("few_shot_prompt", lambda x, question: lab.few_shot_prompt(x[::-1], question), "reverse"),
+    ("difference", compared(error=lambda squares, n: (squares / n / n) ** 0.5), "by n − 1"),
+    ("difference", unpaired, "for different questions"),
+    ("difference", compared(error=lambda squares, n: (squares / (n - 1)) ** 0.5), "root of n"),
+    ("difference", compared(error=lambda squares, n: squares / (n - 1) / n), "its square root"),
+    ("difference", compared(gain=lambda a, b: int(b) - int(a)), "wrong way round"),
+    ("difference", compared(gain=lambda a, b: int(a != b)), "sizes of the differences"),
+    ("difference", compared(mean=sum), "divide it by n"),
+    ("difference", lambda a, b: lab.difference(a, b)[0], "expected two numbers"),
 ]
