@@ -1,6 +1,6 @@
 """The figures of LLM05a+, each with its caption and a text for readers who can't see it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
@@ -51,21 +51,32 @@ def dot_products(table: Tensor) -> Drawn:
     return fig, caption, alt
 
 
-def seeds_of_arms(
-    losses: Mapping[str, Sequence[float]], title: str, label: str = "validation loss (nats)"
+def differences(
+    rows: Mapping[str, Sequence[float]],
+    other: str,
+    limits: Callable[[Sequence[float]], Sequence[float]],
 ) -> Drawn:
-    """Draw a row for each arm: a point for each seed, and a bar at the mean."""
-    fig, ax = plt.subplots(figsize=(7.2, 0.6 * len(losses) + 1.4))
-    for i, values in enumerate(losses.values()):
+    """Draw a row for each arm: its difference to another arm for each seed, and the limits.
+
+    Args:
+        rows: the differences of the seeds by arm, in nats.
+        other: the arm that was subtracted.
+        limits: returns the lower and the upper limit of the mean of a row.
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 0.6 * len(rows) + 1.4))
+    for i, values in enumerate(rows.values()):
+        ax.plot(limits(values), [i, i], "|-", color="C1", lw=2.5, ms=14, mew=2.5)
         ax.plot(values, [i] * len(values), "o", color="C0", mfc="none")
-        ax.plot(mean(values), i, "|", color="C1", ms=22, mew=2.5)
-    ax.set_yticks(range(len(losses)), list(losses))
-    ax.set(ylim=(len(losses) - 0.5, -0.5), xlabel=label, title=title)
+    ax.axvline(0, color=INK, ls=":", lw=1)
+    ax.set_yticks(range(len(rows)), [f"{name} − {other}" for name in rows])
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="difference of the validation loss (nats)")
+    ax.set_title(f"Limits left of 0: better than {other}")
+    count = len(next(iter(rows.values())))
     caption = (
-        "Circles: the three seeds; bars: their means. The title ranks the means; whether a gap is "
-        "more than chance, its 95 % limits say."
+        f"Circles: the differences of {count} seeds. Bars: the 95 % limits of their means. A bar "
+        "that crosses the dotted line is inconclusive."
     )
-    alt = f"{len(losses)} rows, an arm each, with three circles and a bar for the loss."
+    alt = f"{len(rows)} rows, each with {count} circles and a bar, and a dotted line at 0."
     return fig, caption, alt
 
 
@@ -107,13 +118,19 @@ def norm_times(
 
 
 def tables(
-    sizes: Sequence[float], losses: Mapping[str, Any], without: float, title: str, steps: int
+    sizes: Sequence[float],
+    losses: Mapping[str, Any],
+    smooth: Sequence[float],
+    without: float,
+    title: str,
+    steps: int,
 ) -> Drawn:
     """Draw the loss over the size of a table of positions, a line for each kind.
 
     Args:
         sizes: the root mean square of the table at the start.
         losses: by kind, a row of seeds for each size.
+        smooth: the seeds of the smooth table, which has the second size.
         without: the loss of the model without positions.
         title: the title of the figure.
         steps: of each training.
@@ -124,16 +141,19 @@ def tables(
         ax.plot(sizes, seeds.mean(1), "o-", color=COLOURS[i])
         ax.fill_between(sizes, seeds.min(1), seeds.max(1), color=COLOURS[i], alpha=0.2, lw=0)
         ax.text(sizes[-1] * 1.15, seeds[-1].mean(), kind, color=COLOURS[i], va="center")
+    ax.plot([sizes[1]] * 2, [min(smooth), max(smooth)], color=COLOURS[2], lw=5, alpha=0.3)
+    ax.plot(sizes[1], mean(smooth), "d", color=COLOURS[2])
+    ax.text(sizes[1] * 0.9, mean(smooth), "smooth", color=COLOURS[2], va="center", ha="right")
     ax.axhline(without, color=INK, ls=":", lw=1)
-    ax.text(sizes[0], without, "no positions", fontsize=9, va="bottom")
+    ax.text(sizes[0] * 3, without, "no positions", fontsize=9, va="bottom")
     ax.set(xscale="log", xlim=(sizes[0] * 0.8, sizes[-1] * 3.5))
     ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
     ax.minorticks_off()
     ax.set(xlabel="size of the table at the start (RMS)", ylabel="validation loss (nats)")
     ax.set_title(title)
     caption = (
-        f"Two blocks after {steps} steps at the learning rate 0.02. Lines: means of three "
-        "seeds; bands: lowest and highest seed. Dotted: the model without positions."
+        f"Two blocks after {steps} steps at the learning rate 0.02. Lines: means of "
+        f"{len(smooth)} seeds. Bands: lowest and highest seed. Dotted: the model without positions."
     )
     alt = (
         "The loss over the size of the table at the start: lines with bands for random tables "

@@ -191,6 +191,63 @@ def feed_forward_layers() -> Drawn:
     return fig, caption, alt
 
 
+def which_numbers() -> Drawn:
+    """Draw two texts as grids, and shade the numbers over which each kind of norm takes a mean."""
+    tokens = 4
+    entries = 6
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 4.6))
+    titles = ("BatchNorm: an entry, all tokens", "LayerNorm, RMSNorm: a token")
+    for ax, title in zip(axes, titles, strict=True):
+        for text in (0, 1):
+            bottom = (1 - text) * (tokens + 1.2)
+            for token in range(tokens):
+                for entry in range(entries):
+                    by_entry = entry == 2
+                    by_token = text == 0 and token == 1
+                    shaded = by_entry if ax is axes[0] else by_token
+                    corner = (entry, bottom + tokens - 1 - token)
+                    face = NORM if shaded else "none"
+                    ax.add_patch(Rectangle(corner, 1, 1, fc=face, ec=INK, lw=1, alpha=0.75))
+            ax.text(
+                -0.3, bottom + tokens / 2, f"text {text + 1}", rotation=90, va="center", ha="right"
+            )
+        ax.text(entries / 2, -0.35, "d entries", ha="center", va="top")
+        ax.text(entries + 0.3, tokens / 2, "T tokens", rotation=270, va="center")
+        ax.set(xlim=(-1.2, entries + 1.2), ylim=(-1.2, 2 * tokens + 1.4), aspect="equal")
+        ax.set_title(title, fontsize=11)
+        ax.axis("off")
+    caption = "Two texts of four tokens with six numbers each. Shaded: what one mean is taken over."
+    alt = (
+        "Two panels with two grids each. BatchNorm: one column is shaded in both texts. LayerNorm "
+        "and RMSNorm: one row is shaded in one text."
+    )
+    return fig, caption, alt
+
+
+def stream_sizes(sizes: Mapping[str, Sequence[float]]) -> Drawn:
+    """Draw the size of the stream before the first block and after each, a line for each stack."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.8))
+    count = len(next(iter(sizes.values())))
+    for (name, row), color, mark in zip(sizes.items(), COLOURS, "osd", strict=False):
+        ax.semilogy(row, mark + "-", color=color, lw=2, ms=5)
+        ax.text(count - 0.7, row[-1], name, color=color, va="center")
+    ax.set(xlim=(-0.3, count + 2), xlabel="after block", ylabel="size of the stream (RMS)")
+    ax.set_xticks(range(0, count, 2))
+    top = max(max(row) for row in sizes.values())
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if tick < 1.5 * top]
+    ax.set_yticks(ticks, [f"{tick}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_ylim(0.7, 1.5 * top)
+    ax.set_title("Post-LN holds the size at 1, Pre-LN adds, without norms it multiplies")
+    ax.title.set_fontsize(11)
+    caption = "The size of the stream in stacks of 12 untrained blocks, on a log scale."
+    alt = (
+        "Three lines over the number of blocks: Post-LN flat at 1, Pre-LN rising and flattening, "
+        "without norms rising most."
+    )
+    return fig, caption, alt
+
+
 def norms_in_two_dimensions(layer_norm: Norm, rms_norm: Norm) -> Drawn:
     """Draw five vectors of two numbers before and after each norm."""
     x = torch.tensor([[3, 1.5], [2, -1], [-0.7, 0.5], [-3, -2], [-0.5, 2.5]])
@@ -339,15 +396,28 @@ def rates_and_curves(
     left.set_xticks(rates, [f"{rate:g}" for rate in rates])
     left.minorticks_off()
     left.set(ylabel="loss (nats)")
-    listed = ", ".join(f"{name} at {rate:g}" for name, rate in best.items())
-    same = len(set(best.values())) == 1
-    left.set_title(f"Both are best at {best[lowest]:g}" if same else f"Best: {listed}")
+    left.set_title(_who_fails(outcomes, best, known))
     right.set(xlabel="training step", title=f"At their best, {lowest} ends lower")
     for ax in (left, right):
         ax.title.set_fontsize(10.5)
     caption = (
         f"Four blocks, {steps[-1]} steps, no warm-up. Left: the loss on validation text at the "
-        "end; right: in training. Bands: three seeds. Dotted: the baseline."
+        "end. Right: the loss on training text. Bands: three seeds. Dotted in both: the baseline "
+        "on validation text."
     )
     alt = "Loss over the learning rate, and over the steps at the best rate, for each placement."
     return fig, caption, alt
+
+
+def _who_fails(
+    outcomes: Mapping[str, Mapping[float, Sequence[Any]]], best: Mapping[str, float], known: float
+) -> str:
+    """Return which placement is not below the baseline at which rate, or the best rates."""
+    failed = [
+        f"{name} fails at {rate:g}"
+        for name, by_rate in outcomes.items()
+        for rate, row in by_rate.items()
+        if not mean(one.loss for one in row) < known
+    ]
+    listed = ", ".join(f"{name} at {rate:g}" for name, rate in best.items())
+    return "; ".join(failed) or f"Best: {listed}"

@@ -1,8 +1,10 @@
-"""Count the operations of PyTorch that write new numbers."""
+"""Run a norm, and count the operations of PyTorch that write new numbers."""
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -25,3 +27,12 @@ def count_operations(call: Callable[[], Any]) -> int:
     with _Counting() as counting:
         call()
     return counting.count
+
+
+def run_norm(norm: Callable[..., Tensor], inputs: list[Tensor], dy: Tensor | None) -> Any:
+    """Run a norm; with a `dy`, compute its gradients, too."""
+    if dy is None:
+        with torch.no_grad():
+            return norm(*inputs)
+    inputs = [tensor.requires_grad_() for tensor in inputs]
+    return torch.autograd.grad(norm(*inputs), inputs, dy)

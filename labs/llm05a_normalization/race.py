@@ -1,4 +1,4 @@
-"""The race of LLM05a+: arms that are trained at their best rates, and compared over three seeds."""
+"""The race of LLM05a+: arms that are trained at their best rates, and compared seed by seed."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +8,16 @@ from typing import Any
 
 from labs.kit import Run
 from labs.llm05a_normalization import training
-from labs.llm05a_normalization.training import Sizes, validation_windows
+from labs.llm05a_normalization.training import Sizes
 from labs.shared import small_gpt
 from labs.shared.small_gpt import Config
 
-GRID = (0.005, 0.01, 0.02, 0.04, 0.08)
+import torch
+from torch import Tensor
 
+GRID = (0.005, 0.01, 0.02, 0.04, 0.08)
+SEEDS = 5
+STUDENT = {3: 4.303, 5: 2.776}  # by n: 97.5 % of Student's t lies below, n − 1 degrees of freedom
 
 Arm = Callable[[Run, str], Config]  # takes the name of the arm
 
@@ -25,35 +29,40 @@ def race_sizes(run: Run) -> Sizes:
     )
 
 
+class LanguageModel(small_gpt.LanguageModel):
+    """The small GPT; on a CPU it computes in float32."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits of each next token, (B, T) -> (B, T, V)."""
+        with torch.autocast("cpu", enabled=False):  # bf16's conversions cost ~20 % of a small step
+            return super().forward(tokens)
+
+
+def untrained(run: Run, arm: Arm, name: str, seed: int) -> LanguageModel:
+    """Return the model of an arm, as the seed starts it."""
+    torch.manual_seed(seed)
+    return LanguageModel(arm(run, name))
+
+
 @cache
 def trained(run: Run, arm: Arm, name: str, lr: float, seed: int) -> float:
     """Train an arm and return its validation loss in nats."""
     sizes = race_sizes(run)
-    result = small_gpt.train(
-        run,
-        arm(run, name),
-        small_gpt.shakespeare(),
-        steps=sizes.steps,
-        lr=lr,
-        seed=seed,
-        warmup=sizes.steps // 10,
-        batch=sizes.batch,
-        length=sizes.length,
-    )
-    return small_gpt.nats(result.model, validation_windows(sizes.length)).mean().item()
+    model = untrained(run, arm, name, seed)
+    return training.train(run, model, sizes, lr, seed, sizes.steps // 10).loss
 
 
 @cache
 def searched_rate(run: Run, arm: Arm, name: str) -> float:
     """Return the learning rate of the grid with the lowest loss, for a seed that isn't raced."""
-    losses = {lr: trained(run, arm, name, lr, run.seeds(4)[3]) for lr in GRID}
+    losses = {lr: trained(run, arm, name, lr, run.seeds(SEEDS + 1)[SEEDS]) for lr in GRID}
     return min(GRID, key=lambda lr: losses[lr] if math.isfinite(losses[lr]) else math.inf)
 
 
 def race(
     run: Run, arm: Arm, rates: Mapping[str, float], names: Sequence[str]
 ) -> dict[str, list[float]]:
-    """Return the losses of three seeds for each arm, and print them.
+    """Return the losses of the seeds for each arm, and print them.
 
     Args:
         run: the run.
@@ -64,15 +73,15 @@ def race(
     known = run.size == "tiny" and not run.options.tune
     losses: dict[str, list[float]] = {name: [] for name in names}
     used: dict[str, float] = {}
-    jobs = [(name, seed) for name in names for seed in run.seeds(3)]
-    for name, seed in run.progress(jobs, f"{len(names)} arms, 3 seeds"):
+    jobs = [(name, seed) for name in names for seed in run.seeds(SEEDS)]
+    for name, seed in run.progress(jobs, f"{len(names)} arms, {SEEDS} seeds"):
         used[name] = rates[name] if known else searched_rate(run, arm, name)
         losses[name].append(trained(run, arm, name, used[name], seed))
     rows: list[list[Any]] = []
     for name, row in losses.items():
-        count = small_gpt.parameters(small_gpt.LanguageModel(arm(run, name)))
+        count = small_gpt.parameters(LanguageModel(arm(run, name)))
         rows.append([name, count, f"{used[name]:g}", f"{mean(row):.3f}", f"{stdev(row):.3f}"])
-    columns = ["", "parameters", "learning rate", "mean", "sd of 3 seeds"]
+    columns = ["", "parameters", "learning rate", "mean", f"sd of {SEEDS} seeds"]
     run.table("Validation loss (nats)", columns, rows)
     return losses
 
@@ -83,6 +92,6 @@ def minus(losses: Mapping[str, Sequence[float]], a: str, b: str) -> list[float]:
 
 
 def limits(values: Sequence[float]) -> list[float]:
-    """Return the 95 % limits of the mean of three values, by Student's t."""
-    half = 4.303 * stdev(values) / math.sqrt(3)  # t of 2 degrees of freedom
+    """Return the 95 % limits of the mean of three or five values, by Student's t."""
+    half = STUDENT[len(values)] * stdev(values) / math.sqrt(len(values))
     return [mean(values) - half, mean(values) + half]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import NamedTuple
 
-from labs.kit import Run
+from labs.kit import Run, on_one_thread
 from labs.shared import small_gpt
 from labs.shared.small_gpt import Position
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -32,15 +33,32 @@ class Decoder(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = norm
         self.unembedding = nn.Linear(d_model, vocabulary, bias=False)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_normal_(module.weight)
+        start_as_glorot(self)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the scores (logits) of each next token, (B, T) -> (B, T, V)."""
         with torch.autocast("cpu", enabled=False):  # bf16's conversions cost ~20 % of a small step
             x = self.position.embed(self.embedding(tokens))  # (B, T, d)
             return self.unembedding(self.norm(self.blocks(x)))
+
+
+def start_as_glorot(model: nn.Module) -> None:
+    """Draw the entries of each matrix anew, with the variance 2 / (inputs + outputs)."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_normal_(module.weight)
+
+
+@torch.no_grad()
+def stack_sizes(make_block: Callable[[], nn.Module], count: int, x: Tensor) -> list[float]:
+    """Return the size of the stream, (B, T, d), before a stack of blocks and after each block."""
+    sizes = [x.square().mean().sqrt().item()]
+    for _ in range(count):
+        block = make_block()
+        start_as_glorot(block)
+        x = block(x)
+        sizes.append(x.square().mean().sqrt().item())
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -70,23 +88,35 @@ class Outcome(NamedTuple):
     curve: list[float]  # the training loss before each step
 
 
+@on_one_thread
 def train(
     run: Run, model: nn.Module, sizes: Sizes, lr: float, seed: int, warmup: int = 0
 ) -> Outcome:
-    """Train a copy of a model on Shakespeare; the seed alone determines the batches."""
-    trained = small_gpt.train(
-        run,
-        model,
-        small_gpt.shakespeare(),
-        steps=sizes.steps,
-        lr=lr,
-        seed=seed,
-        warmup=warmup,
-        batch=sizes.batch,
-        length=sizes.length,
+    """Train a model on Shakespeare with AdamW; the seed alone determines the batches.
+
+    Its loop is that of `small_gpt.train` without the norms of the gradients, which took 4 % of it.
+    """
+    corpus = small_gpt.shakespeare()
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
     )
-    loss = small_gpt.nats(trained.model, validation_windows(sizes.length)).mean().item()
-    return Outcome(loss, trained.losses)
+    model, optimizer = run.accelerator.prepare(model, optimizer)
+    curve: list[Tensor] = []
+    for step in range(sizes.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * small_gpt.lr_at(step, sizes.steps, warmup)
+        batch = corpus.batch(sizes.batch, sizes.length, generator)
+        tokens = run.share(batch).to(run.device)
+        logits = model(tokens[:, :-1])
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        run.accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        curve.append(loss.detach())
+    model = run.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    validation = small_gpt.nats(model, validation_windows(sizes.length))
+    return Outcome(validation.mean().item(), torch.stack(curve).tolist())
 
 
 def by_rate(
@@ -108,22 +138,18 @@ def by_rate(
 
 def best_rates(run: Run, outcomes: Mapping[str, Mapping[float, list[Outcome]]]) -> dict[str, float]:
     """Print the mean losses; return the rate with the lowest one for each model."""
-    means = {
-        name: {rate: mean(row) for rate, row in rows.items()}
-        for name, rows in losses(outcomes).items()
-    }
     rates = list(next(iter(outcomes.values())))
-    rows = [[name, *(f"{by_rate[rate]:.3f}" for rate in rates)] for name, by_rate in means.items()]
-    columns = ["learning rate", *(f"{rate:g}" for rate in rates)]
+    best: dict[str, float] = {}
+    rows: list[list[str]] = []
+    for name, by_rate in losses(outcomes).items():
+        means = [mean(row) for row in by_rate.values()]
+        finite = [loss if math.isfinite(loss) else math.inf for loss in means]
+        best[name] = rates[finite.index(min(finite))]
+        edge = ", at the edge" if best[name] in (rates[0], rates[-1]) else ""
+        rows.append([name, *(f"{loss:.3f}" for loss in means), f"{best[name]:g}{edge}"])
+    columns = ["learning rate", *(f"{rate:g}" for rate in rates), "best"]
     run.table("Validation loss (nats), mean of three seeds", columns, rows)
-
-    def loss_or_infinity(loss: float) -> float:
-        return loss if math.isfinite(loss) else math.inf
-
-    return {
-        name: min(by_rate, key=lambda rate: loss_or_infinity(by_rate[rate]))
-        for name, by_rate in means.items()
-    }
+    return best
 
 
 def losses(
@@ -147,16 +173,16 @@ def frequencies(sizes: Sizes) -> float:
 
 
 def validation_losses(
-    run: Run, make_model: MakeModel, names: Sequence[str], rate: float, sizes: Sizes
+    run: Run, make_model: MakeModel, names: Sequence[str], rate: float, sizes: Sizes, seeds: int
 ) -> dict[str, list[float]]:
-    """Train each model with three seeds; a tenth of the steps is warm-up.
+    """Train each model with several seeds; a tenth of the steps is warm-up.
 
     Returns:
         The loss on text that no model was trained on, in nats, one for each seed.
     """
     losses: dict[str, list[float]] = defaultdict(list)
-    jobs = [(name, seed) for name in names for seed in run.seeds(3)]
-    for name, seed in run.progress(jobs, f"{len(names)} models, 3 seeds"):
+    jobs = [(name, seed) for name in names for seed in run.seeds(seeds)]
+    for name, seed in run.progress(jobs, f"{len(names)} models, {seeds} seeds"):
         torch.manual_seed(seed)
         model = make_model(name, sizes)
         losses[name].append(train(run, model, sizes, rate, seed, sizes.steps // 10).loss)

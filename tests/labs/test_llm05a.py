@@ -9,7 +9,14 @@ from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm05a_normalization import checks
 from labs.llm05a_normalization import lesson as lab
-from labs.llm05a_normalization.training import Outcome, Sizes, best_rates, by_rate
+from labs.llm05a_normalization.training import (
+    Outcome,
+    Sizes,
+    best_rates,
+    by_rate,
+    stack_sizes,
+    train,
+)
 from labs.llm06_attention import checks as checks_of_llm06
 from labs.shared import small_gpt
 
@@ -145,7 +152,7 @@ def test_gelu_is_the_mean_of_a_random_gate():
 
 # The blocks and the model.
 
-NAMES = ("Pre-LN", "Post-LN", "RMSNorm")
+NAMES = ("Pre-LN", "Post-LN")
 
 
 @pytest.mark.parametrize(
@@ -196,19 +203,27 @@ def test_a_decoders_scores_depend_on_earlier_tokens_only(name):
 
 
 def test_the_trained_blocks_are_made_of_the_labs_parts():
-    norms = {"Pre-LN": lab.LayerNorm, "Post-LN": lab.LayerNorm, "RMSNorm": lab.RMSNorm}
     for name in NAMES:
         model = lab.make_decoder(name, Sizes(16, 8, 4, 3))
         for block in model.blocks:
             assert isinstance(block.ffn, lab.SwiGLU)
-            assert isinstance(block.attention_norm, norms[name])
-            assert isinstance(block.ffn_norm, norms[name])
+            assert isinstance(block.attention_norm, lab.LayerNorm)
+            assert isinstance(block.ffn_norm, lab.LayerNorm)
+
+
+def test_both_placements_of_a_seed_start_with_the_same_weights():
+    weights = []
+    for name in NAMES:
+        torch.manual_seed(5)
+        weights.append(lab.make_decoder(name, Sizes(16, 8, 4, 3)).state_dict())
+    pre, post = weights
+    assert set(pre) - set(post) == {"norm.weight", "norm.bias"}
+    assert all(torch.equal(pre[name], post[name]) for name in post)
 
 
 def test_only_a_pre_norm_decoder_has_a_norm_at_its_end():
     sizes = Sizes(16, 8, 4, 3)
     assert isinstance(lab.make_decoder("Pre-LN", sizes).norm, lab.LayerNorm)
-    assert isinstance(lab.make_decoder("RMSNorm", sizes).norm, lab.RMSNorm)
     assert isinstance(lab.make_decoder("Post-LN", sizes).norm, torch.nn.Identity)
 
 
@@ -241,6 +256,39 @@ def test_a_gated_ffn_holds_two_thirds_of_a_blocks_matrices():
     assert small_gpt.parameters(block.ffn) == 8 * 48**2
     assert small_gpt.parameters(block.attention_norm) == 2 * 48
     assert small_gpt.parameters(lab.PostNormBlock(48)) == small_gpt.parameters(block)
+
+
+def test_the_training_of_the_lab_is_that_of_the_small_gpt():
+    torch.manual_seed(0)
+    model = lab.make_decoder("Pre-LN", Sizes(16, 8, 4, 3))
+    theirs = small_gpt.train(
+        a_run(), model, small_gpt.shakespeare(), steps=3, lr=0.01, seed=7, batch=4, length=8
+    )
+    ours = train(a_run(), model, Sizes(16, 8, 4, 3), 0.01, seed=7)
+    assert ours.curve == theirs.losses
+
+
+def test_the_sizes_of_a_stack_begin_with_the_input():
+    x = 2 * torch.ones(1, 3, 4)
+    sizes = stack_sizes(lambda: torch.nn.Linear(4, 4, bias=False), 2, x)
+    assert sizes[0] == 2
+    assert len(sizes) == 3
+    doubled = stack_sizes(torch.nn.Identity, 2, x)
+    assert doubled == [2, 2, 2]
+
+
+def test_the_best_rate_is_marked_if_it_is_at_the_edge():
+    def seeds(loss):
+        return [Outcome(loss, [loss])] * 3
+
+    outcomes = {
+        "a": {0.1: seeds(3.0), 0.2: seeds(2.0), 0.3: seeds(1.0)},
+        "b": {0.1: seeds(3.0), 0.2: seeds(2.0), 0.3: seeds(4.0)},
+    }
+    run = a_run()
+    best_rates(run, outcomes)
+    (table,) = run.current.items
+    assert [row[-1] for row in table.rows] == ["0.3, at the edge", "0.2"]
 
 
 def test_models_are_trained_by_rate_with_three_seeds():

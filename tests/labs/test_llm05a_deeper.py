@@ -11,7 +11,7 @@ from labs.llm05a_normalization import deeper as lab
 from labs.llm05a_normalization import race
 from labs.llm05a_normalization.autograd import with_backward
 from labs.llm05a_normalization.operations import count_operations
-from labs.llm05a_normalization.training import validation_windows
+from labs.llm05a_normalization.training import Sizes, validation_windows
 from labs.shared import small_gpt
 
 import pytest
@@ -75,11 +75,66 @@ def test_swish_equals_silu_with_rescaled_matrices():
     torch.testing.assert_close(ours(x), moved(x))
 
 
-@pytest.mark.parametrize("kind", lab.KINDS)
+@pytest.mark.parametrize("kind", [*lab.KINDS, "smooth"])
 @pytest.mark.parametrize("rms", lab.TABLE_SIZES)
 def test_a_table_starts_with_the_size_that_was_asked_for(kind, rms):
     table = lab.Table(32, 48, kind, rms).table
     assert table.square().mean().sqrt().item() == pytest.approx(rms)
+
+
+def test_all_models_of_a_seed_start_with_the_same_weights_but_for_the_table():
+    weights = {}
+    for name in [*lab.TABLES, lab.NO_TABLE]:
+        torch.manual_seed(3)
+        weights[name] = lab.with_table(name, Sizes(16, 8, 4, 1)).state_dict()
+    without = weights[lab.NO_TABLE]
+    for name in lab.TABLES:
+        assert set(weights[name]) - set(without) == {"position.table"}
+        assert all(torch.equal(weights[name][key], without[key]) for key in without)
+
+
+def test_the_random_tables_of_a_seed_differ_in_size_alone_and_those_of_two_seeds_differ():
+    tables = {}
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        tables[seed] = [lab.Table(8, 16, "random", rms).table for rms in (0.71, 2.0)]
+    small, large = tables[0]
+    torch.testing.assert_close(large / 2.0, small / 0.71)
+    assert (tables[1][0] - small).abs().max() > 0.1
+
+
+def test_near_rows_of_a_smooth_table_are_alike_and_far_rows_are_not():
+    table = lab.Table(400, 64, "smooth", 1.0).table
+
+    def likeness(distance):
+        return (table[distance:] * table[:-distance]).mean().item()
+
+    # 8 − k of the 8 rows in the mean are shared; 400 · 64 products, 50 · 64 of them independent
+    assert abs(likeness(1) - 7 / 8) < 0.1
+    assert abs(likeness(4) - 4 / 8) < 0.1
+    assert abs(likeness(20)) < 0.1
+
+
+def test_the_arms_of_a_seed_share_what_the_prose_says():
+    run = a_run()
+    states = {name: race.untrained(run, lab.arm, name, 4).state_dict() for name in ARMS}
+    base = states["GELU"]
+    for name in ARMS:
+        assert torch.equal(states[name]["embedding.weight"], base["embedding.weight"])
+    for name in set(ARMS) - {"SwiGLU", "no attention"}:
+        assert all(torch.equal(states[name][key], base[key]) for key in base if key in states[name])
+
+
+def test_the_limits_are_those_of_students_t():
+    # scipy.stats.t.interval(0.95, n − 1, mean, sem) gives these numbers
+    assert race.limits([1, 2, 3]) == pytest.approx([-0.4841, 4.4841], abs=1e-3)
+    assert race.limits([1, 2, 3, 4, 5]) == pytest.approx([1.0368, 4.9632], abs=1e-3)
+
+
+@pytest.mark.parametrize("n", race.STUDENT)
+def test_the_limits_reach_as_far_as_the_prose_says(n):
+    standard_deviations = race.STUDENT[n] / math.sqrt(n)
+    assert round(standard_deviations, 2) == {3: 2.48, 5: 1.24}[n]
 
 
 def test_sinusoids_of_any_size_are_the_sinusoids():
