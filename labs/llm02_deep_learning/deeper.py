@@ -7,7 +7,7 @@
 # an activation; say what depth does to gradients and to the differences between inputs; find a
 # range of learning rates; add small numbers in bfloat16; separate memorising from learning; find a
 # layer that is cut off from the loss. **Builds on** LLM02, whose engine, training loop and digits
-# it uses. Nothing here is chosen by the test digits. Except in section 7 the validation digits are
+# it uses. No choice here uses the test digits. Except in section 7 the validation digits are
 # part of the training set. **Takes** an hour to read. At `tiny` it takes about a minute of
 # processor time.
 
@@ -68,7 +68,7 @@ SIGNIFICANT = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 
 @lab.experiment
 def the_spacing_doubles_at_a_power_of_two(run: Run):
-    """In each of four formats the numbers above 1 are 2^(1−p) apart, and those below 1 half as far.
+    """In each of four formats the numbers above 1 are 2¹⁻ᵖ apart, and those below 1 half as far.
 
     Predict: what is 1 + 0.001 in bfloat16?
     """
@@ -85,8 +85,11 @@ def the_spacing_doubles_at_a_power_of_two(run: Run):
         spacings += [above * 2.0 ** (p - 1), below * 2.0**p]
     columns = ["", "p", "spacing above 1", "below 1", "largest", "smallest with all p bits"]
     run.table("Formats", columns, rows)
-    because = "in units of 2^(1−p) above 1 and 2^(−p) below, for each format"
-    run.check("spacings", spacings, equals=[1.0] * 8, because=because, decides=True)
+    off = max(abs(spacing - 1) for spacing in spacings)
+    because = "powers of two are exact: 2¹⁻ᵖ above 1 and 2⁻ᵖ below, for each format"
+    run.check(
+        "largest |spacing ÷ its power of two − 1|", off, equals=0.0, because=because, decides=True
+    )
     added = torch.ones((), dtype=torch.bfloat16) + 0.001
     return f"1 + 0.001 is {added.item():g} in bfloat16: half of its spacing above 1 is 0.0039."
 
@@ -395,8 +398,8 @@ def each_rule_is_called_once(run: Run):
 # Score each digit 1 if only ReLU is right, −1 if only the other one is, and 0 otherwise. Most
 # digits score 0. So the mean score has a smaller standard error than the difference of two
 # accuracies on separate digits. We train with three seeds and first average each digit's score over
-# them. The standard error then says how much the result varies from digits to other digits. It says
-# nothing about other seeds.
+# them. The standard error then says how much the result would change on another sample of digits.
+# It says nothing about other seeds.
 
 
 # %% Digits without an activation
@@ -511,8 +514,8 @@ def a_wrong_rule_trains_too(run: Run):
 # between inputs, relative to their size. A small difference between two inputs passes forward
 # through the same matrices and derivatives, so it shrinks by the same factors. After 19 sigmoids
 # all inputs look alike to the last layer. So two causes act together: hardly any gradient for the
-# first layers, and hardly any spread for the last. To see the second alone, train only the last
-# layer: its gradient passes no sigmoid.
+# first layers, and hardly any spread for the last. To see the second cause alone, train only the
+# last layer: its gradient passes no sigmoid.
 #
 # With tanh the spread hardly changes: tanh is odd, so random layers add no part that is common to
 # all inputs. Sigmoid and ReLU return positive numbers, which give all inputs a common part. So the
@@ -597,8 +600,8 @@ def sigmoids_stop_gradient_and_spread(run: Run):
 # The sweep below is finer than that of the lesson. Like that one it trains on 1,237 digits and
 # measures on the 200 of the validation set. The best of eleven rates is chosen on these 200 digits.
 # The others are compared with it on the same ones, so the best rate looks a little too good. We
-# call a rate near the best if it makes at most two standard errors more errors. With 2 % errors
-# these are about 3 points, so the measure is coarse.
+# call a rate near the best if its errors exceed those of the best rate by at most two standard
+# errors. At 2 % errors that is about 3 points: a coarse measure.
 
 
 # %% A fine sweep
@@ -647,7 +650,8 @@ def longer_training_makes_smaller_rates_good(run: Run):
 # $$y = x - c, \qquad t = s + y, \qquad c \leftarrow (t - s) - y, \qquad s \leftarrow t$$
 #
 # - **Stochastic rounding**: round up or down at random, so that the *mean* is right (Gupta et al.
-#   2015). A step of 0.13 spacings becomes a full spacing with the probability 0.13, and else 0.
+#   2015). A step of 0.13 spacings becomes a full spacing with the probability 0.13, and 0
+#   otherwise.
 #
 # An example for Kahan: let the spacing be 1. Adding 0.3 to 10 gives $t = 10$, and
 # $c = (10 - 10) - 0.3 = -0.3$. The next step adds $0.3 - (-0.3) = 0.6$, so $t = 11$ and

@@ -475,8 +475,8 @@ def theory(a: float, c: float, n: int) -> list[tuple[float, float]]:
 # | PyTorch: spread | 0.34 | 0.0063 | 0.0025 | 2.18 · 10⁻⁸ | 0.89 · 10⁻⁸ |
 #
 # Even He's start loses some of the spread while the inputs become similar. With PyTorch's start the
-# size settles and the spread doesn't. Square two neighbours in the last row: from layer 5 to 6
-# the squared spread shrinks to 0.16 of itself, from 19 to 20 to 0.167, a sixth. **Once inputs are
+# size settles, but the spread keeps shrinking. Take the ratio of two neighbours in the last row and
+# square it: from layer 5 to 6 it is 0.16, and from 19 to 20 it is 0.167, a sixth. **Once inputs are
 # similar, a layer multiplies their squared spread by $a/2$**, and for PyTorch $a/2$ is a sixth.
 #
 # Why? At $\rho = 1$ the formula for $r'$ gives $v/2$, which is $q'$. Its slope in $\rho$ is $v/2$
@@ -485,8 +485,9 @@ def theory(a: float, c: float, n: int) -> list[tuple[float, float]]:
 # $(aq + c/n) - (ar + c/n)$. The bias cancels. What is left is $a\,(q - r)$, $a$ times the old
 # squared spread.
 #
-# So after 20 layers the numbers that distinguish inputs are 2 million times smaller than the
-# constant they are added to. bfloat16 has 8 significant bits and rounds them away.
+# So after 20 layers of PyTorch's start the numbers that distinguish inputs are 2 million times
+# smaller than the constant that they are added to. bfloat16 has 8 significant bits and rounds them
+# away.
 #
 # **Without biases the signal is as intact as with He's start.** If the inputs of a ReLU layer grow
 # by a positive factor, so do its outputs. So a wide network with PyTorch's weights behaves like
@@ -600,11 +601,12 @@ def the_start_decides_what_survives(run: Run):
 
 # %% [markdown]
 # ### What learns
-# So far no network was trained. Can twenty layers learn from each of the four starts? The lab
+# So far these layers were untrained. Can twenty layers learn from each of the four starts? The lab
 # trains them on LLM03's digits, with 64 units in each layer. The first ten outputs of the last
 # layer are the logits. The optimizer is Adam, which divides each gradient by its usual size (Kingma
-# & Ba 2015). So a gradient that is merely small doesn't slow it down. Adam adds $\varepsilon$ to
-# that size. Ours is $10^{-12}$; the smallest gradients are about $6 \cdot 10^{-10}$.
+# & Ba 2015). So a gradient that is merely small doesn't slow it down. Adam adds a small
+# $\varepsilon$ to that size. We take $10^{-12}$, below the smallest gradients, which are about $6
+# \cdot 10^{-10}$.
 
 
 # %% 6. Training
@@ -652,7 +654,7 @@ def the_start_decides_what_learns(run: Run):
         run.measure(name, lead, expect_at_least=0.158, because=because, decides=True)
     least = min(accuracies, key=lambda start: median(accuracies[start]))
     shown = "; ".join(f"{start} {median(values):.0%}" for start, values in accuracies.items())
-    return f"Test digits read: {shown}. The least is from {least}."
+    return f"Test digits read: {shown}. The start that learns least is {least}."
 
 
 # %% [markdown]

@@ -4,7 +4,16 @@ import math
 import random
 from itertools import pairwise
 
-from labs.llm02_deep_learning import boundary, data, deeper, depth, figures, operations, view_data
+from labs.llm02_deep_learning import (
+    boundary,
+    cut_network,
+    data,
+    deeper,
+    depth,
+    figures,
+    operations,
+    view_data,
+)
 from labs.llm02_deep_learning import lesson as lab
 from labs.llm02_deep_learning.random_graphs import STEPS, follow, random_graph
 from labs.llm03_neural_networks.deeper import theory
@@ -242,6 +251,30 @@ def test_the_three_sets_of_digits_are_parts_of_the_two():
 def test_an_unbroken_range_ends_before_the_first_gap():
     assert data.unbroken([True, False, True, True, True, False], 3) == (2, 4)
     assert data.unbroken([True, True], 0) == (0, 1)
+
+
+def test_a_paired_lead_counts_digits_and_its_error_is_that_of_their_scores():
+    a = torch.tensor([[1.0, 1, 0, 1], [1, 0, 0, 1]])
+    b = torch.tensor([[1.0, 0, 0, 1], [1, 0, 0, 1]])
+    lead, error = data.paired_lead(a, b)
+    assert lead == 0.5
+    assert error == pytest.approx(2 * torch.tensor([0, 0.5, 0, 0]).std().item())
+    assert data.paired_lead(a, a) == (0.0, 0.0)
+
+
+def test_a_rate_is_near_the_best_within_two_standard_errors():
+    right = torch.tensor([[0.10], [0.95], [0.98], [0.96], [0.90]])  # 2 √(0.07/200) = 0.037
+    assert data.near_the_best(right) == (1, 3)
+
+
+def test_the_walk_and_pytorch_find_the_same_parameters_behind_a_cut():
+    for between, count in ((lambda z: z, 0), (lambda z: z.detach(), 4)):
+        model = cut_network.three_layers(between)
+        loss = model(torch.randn(3, 64)).square().mean()
+        names = cut_network.without_gradient(loss, model)
+        assert deeper.unreached(loss, model) == names
+        assert len(names) == count
+        assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_spirals_have_two_arms_that_meet_only_in_the_middle():
