@@ -427,8 +427,8 @@ def a_window_needs_linear_memory(run: Run):
 # At the end, $o/\ell$ is the output, exactly. Take the scores 1, 3, 2 with the values 4, 1, 2, one
 # key a tile. After the first tile $m = 1$, $\ell = 1$ and $o = 4$. The second has $m' = 3$. Both
 # sums shrink by $e^{1 - 3} = 0.14$, and the new key adds 1 to each: $\ell = 1.14$, $o = 1.54$. The
-# third has no larger maximum. It adds $e^{2 - 3} = 0.37$ and $0.37 \cdot 2$, so $\ell = 1.50$,
-# $o = 2.28$, and the output is 1.51. The first figure below draws these sums.
+# third has no larger maximum. It adds $e^{2 - 3} = 0.37$ and $0.37 \cdot 2$, so $\ell = 1.503$ and
+# $o = 2.277$. The output is 1.515. The first figure below draws these sums.
 #
 # A tile of our code has the scores of *all* queries on 32 keys, so the memory falls. The traffic
 # doesn't: for $D = 64$, each of the $T/32$ tiles reads and writes $o$, $8 \cdot 64 \cdot T$ bytes.
