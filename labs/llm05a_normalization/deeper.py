@@ -1,6 +1,6 @@
 # %% [markdown]
 # # LLM05a+ · Normalization, deeper
-# The gradients of both norms; norms in 16 bits and on the clock; tables of positions; a fair race.
+# The gradients of both norms; norms in 16 bits, and their time; tables of positions; a fair race.
 #
 # **You will be able to** derive the gradients of RMSNorm and LayerNorm. You can explain why
 # statistics need float32, time two norms and explain the result, and separate the size of a table
@@ -76,7 +76,7 @@ Norm = Callable[..., Tensor]
 # **To check your formula.** Take $x = (3, 5)$ and $g = (1, 0)$ with $\varepsilon = 0$, so
 # $r = 4.123$ and $\hat x = (0.728, 1.213)$. The result is $dx = (0.178, -0.107)$.
 #
-# How could one test a gradient without a formula? With **finite differences**: change one input by
+# How can you test a gradient without a formula? With **finite differences**: change one input by
 # $10^{-6}$ and compare the change of the output with what the gradient predicts. PyTorch's
 # `gradcheck` does this for every input.
 
@@ -226,8 +226,8 @@ def layer_norms_gradient_avoids_two_directions(run: Run):
 
 # %% [markdown]
 # ## 2. What ε does to the invariance
-# With $\varepsilon > 0$ a norm sees the scale of $x$ a little. If $x$ is multiplied by $s$, then
-# $m$ becomes $s^2 m$, and RMSNorm's output changes by the factor
+# With $\varepsilon > 0$, the output of a norm depends a little on the scale of $x$. If $x$ is
+# multiplied by $s$, then $m$ becomes $s^2 m$, and RMSNorm's output changes by the factor
 #
 # $$
 # \sqrt{\frac{1 + \varepsilon/m}{1 + \varepsilon/(s^2 m)}} \approx
@@ -236,8 +236,8 @@ def layer_norms_gradient_avoids_two_directions(run: Run):
 #
 # For $m = 1$, $\varepsilon = 10^{-5}$ and $s = 10$ this is $1 + 5 \cdot 10^{-6}$.
 #
-# Mind a library's default. PyTorch's LayerNorm has $\varepsilon = 10^{-5}$. Its RMSNorm takes the
-# precision of the dtype, which is $1.2 \cdot 10^{-7}$ in float32.
+# Look up a library's default. PyTorch's LayerNorm has $\varepsilon = 10^{-5}$. Its RMSNorm takes
+# the precision of the dtype, which is $1.2 \cdot 10^{-7}$ in float32.
 
 
 # %% ε and the scale
@@ -361,7 +361,7 @@ def squares_overflow_in_float16(run: Run):
 
 @lab.experiment
 def a_variance_in_one_pass_cancels(run: Run):
-    """For μ = 2¹³, mean(x²) − μ² is no variance in float32; to subtract first is accurate.
+    """In float32, mean(x²) − μ² is wrong for μ = 2¹³; subtracting the mean first is accurate.
 
     Predict: the variance is 1. Which values does mean(x²) − μ² give?
     """
@@ -385,8 +385,8 @@ def a_variance_in_one_pass_cancels(run: Run):
 #
 # So we time four pairs: both norms by hand and from PyTorch, forward alone and with backward. The
 # two calls of a pair alternate, so that other programs slow both. We also count the operations that
-# write new numbers. Only the pairs by hand decide the claim: there RMSNorm's operations are some of
-# LayerNorm's. For PyTorch's pairs we expect nothing: the result depends on its version.
+# write new numbers. Only the pairs by hand decide the claim: there RMSNorm runs a part of
+# LayerNorm's operations. For PyTorch's pairs we expect nothing: the result depends on its version.
 
 
 # %% Time
@@ -588,8 +588,8 @@ def full_size_tables_with_alike_neighbours_lead(run: Run):
 # ## 6. One family of activations
 # $x\,\sigma(kx)$, called **Swish** (Ramachandran et al. 2017), contains most activations of LLM05a.
 # It is SiLU at $k = 1$, nearly GELU at $k = 1.7$, and ReLU as $k \to \infty$. At $k = 0$ it is the
-# straight line $x/2$; the matrices can supply the factor 2 that makes it the identity. The larger
-# $k$, the sharper the bend at 0.
+# straight line $x/2$; the matrices can supply the factor 2 that makes it the identity. A larger $k$
+# makes the bend at 0 sharper.
 #
 # And $x\,\sigma(kx) = \text{SiLU}(kx)/k$. Between two matrices, the factor $k$ can move into the
 # first one, and $1/k$ into the second. So SiLU and Swish of any $k > 0$ can express the same
@@ -653,10 +653,10 @@ def approximations_of_gelu_are_other_functions(run: Run):
 #
 # What should we expect? At the start, a number in front of the activation is a sum of $d$ products.
 # Entries of variance 1 meet matrix entries of variance $2/(5d)$, so it has the size
-# $\sqrt{0.4} = 0.63$. There a gentle bend is closer to a straight line than a sharp one, and with a
-# straight line the two matrices are one. If the bend at the start matters most, the losses fall as
-# $k$ grows. Training can undo this, because the matrices can absorb $k$. The straight line has no
-# bend to move, so it should be last in any case.
+# $\sqrt{0.4} = 0.63$. Near 0, a gentle bend is closer to a straight line than a sharp one, and with
+# a straight line one matrix could replace the two. If the bend at the start matters most, the
+# losses fall as $k$ grows. Training can undo this, because the matrices can absorb $k$. The
+# straight line has no bend to move, so it should be last in any case.
 
 # %% The arms
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
@@ -788,8 +788,8 @@ def two_blocks_forgive_the_norm(run: Run):
 #
 # ## 8. What single tokens can't know
 # Take attention out of the model. Then each token is transformed alone, and the prediction of the
-# next character $b$ depends only on the last one, $a$. Whatever layers and parameters produce it,
-# such a model is a table with a row of probabilities for each $a$.
+# next character $b$ depends only on the last one, $a$. Such a model is a table with a row of
+# probabilities for each $a$, whatever its layers are.
 #
 # How good can a table be? Count in the validation text itself how often $b$ follows $a$. No table
 # has a lower loss on this text than these frequencies. This is Gibbs' inequality: if a row has the

@@ -305,9 +305,9 @@ def epsilon_belongs_inside_the_root(run: Run):
 # With SiLU the layer is called **SwiGLU**, the FFN of Llama and of many models after it. Shazeer
 # found lower losses with a gate and offers no explanation. LLM05a+ races it.
 #
-# **By hand.** Let $W_\text{gate}\,x = (2, -1)$ and $W_\text{up}\,x = (3, 3)$. SiLU makes the gate
-# $(1.76, -0.27)$ of the first, so $W_\text{down}$ reads the products $(5.28, -0.81)$. So the name
-# is loose: this gate can multiply by more than 1 or by less than 0.
+# **By hand.** Let $W_\text{gate}\,x = (2, -1)$ and $W_\text{up}\,x = (3, 3)$. The gate is SiLU of
+# the first, $(1.76, -0.27)$, and $W_\text{down}$ reads the products $(5.28, -0.81)$. So the name is
+# loose: this gate can multiply by more than 1 or by less than 0.
 #
 # **Its width.** A gate costs a third matrix. For a fair comparison, the number of parameters should
 # stay the same as with two matrices of $d \times 4d$:
@@ -412,7 +412,7 @@ def swiglu_fits_the_same_budget(run: Run):
 #
 # $$p_{t,\,2i} = \sin \omega_i t \qquad p_{t,\,2i+1} = \cos \omega_i t$$
 #
-# The first hand has $\omega_0 = 1$. It separates neighbouring positions, but it is back after
+# The first hand has $\omega_0 = 1$. It separates neighbouring positions, but it returns after
 # $2\pi$ = 6.3 of them. The slower hands show which turn it is.
 #
 # **By hand.** For $d = 4$ the frequencies are $1$ and $10000^{-2/4} = 0.01$. So
