@@ -43,6 +43,11 @@ def glass_tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(assets.glass())
 
 
+@cache
+def _tokenizer(path: str) -> Any:
+    return AutoTokenizer.from_pretrained(path)
+
+
 def smollm2(run: Run) -> tuple[Any, Any]:
     """Open SmolLM2, or the model that --model names, and its tokenizer.
 
@@ -51,7 +56,7 @@ def smollm2(run: Run) -> tuple[Any, Any]:
     """
     path = assets.pretrained(run.options.model, run.online)
     model = open_model(path)
-    tokenizer: Any = AutoTokenizer.from_pretrained(path)
+    tokenizer = _tokenizer(path)
     missing = set(ALL) - {name.split(".")[-1] for name, _ in model.named_modules()}
     if missing:
         why = f"It has no layers called {', '.join(sorted(missing))}."

@@ -29,7 +29,7 @@ WORDINGS = [
 RULE_ONLY, EXAMPLES, SHORT = "rule", "rule, six examples", "short prompt"  # of the untrained model
 TRAINED = "trained, short prompt"
 SYSTEMS = (SYSTEM, "You are a helpful assistant.")
-NEW_TOKENS = 10  # the longest record has 7
+NEW_TOKENS = 8  # the longest record has 7, and then the end
 
 Trip = tuple[int, str, str]
 Message = dict[str, str]
