@@ -369,8 +369,8 @@ def a_layer_can_be_asked(run: Run):
 # - **What is stored.** Llama stores $\gamma$, which starts at 1. Gemma stores $g = \gamma - 1$,
 #   which starts at 0. Gemma's $g$ in Llama's norm multiplies by numbers near 0 and raises no error.
 #
-# Just above 1 the numbers of bfloat16 are $2^{-7} = 0.0078$ apart, so a gain of 1.003 is stored as
-# 1. A $g$ of 0.003 is stored to within 0.4 % of itself. Most training programs keep float32 copies.
+# Just above 1 the numbers of bfloat16 are $2^{-7} = 0.0078$ apart, so a gain of 1.003 becomes 1. A
+# $g$ of 0.003 is stored to within 0.4 % of itself. Most training programs keep float32 copies.
 
 
 # %% Llama's norm and Gemma's
