@@ -49,8 +49,8 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
     ),
     "likelihood": (
         "{model}, {texts} texts of {tokens} tokens for each setting; large: medians.",
-        "Scatter plot of mean ln p over distinct 4-grams: greedy text is likeliest and least "
-        "diverse, Shakespeare is diverse and least likely.",
+        "Scatter plot of mean ln p over distinct 2-grams: greedy text is likeliest and least "
+        "diverse, text at T = 1 is diverse and less likely.",
     ),
     "bits": (
         "{size:,} bytes of Shakespeare.",

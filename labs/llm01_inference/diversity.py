@@ -30,15 +30,15 @@ STARTS = (
 )
 
 
-def distinct(ids: list[int], n: int = 4) -> float:
-    """Return the share of different n-grams."""
+def distinct(ids: list[int], n: int = 2) -> float:
+    """Return the share of distinct n-grams."""
     grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
     return len(set(grams)) / len(grams)
 
 
 @torch.no_grad()
 def points_of(model: Any, texts: list[list[int]], start: int) -> list[tuple[float, float]]:
-    """Return the share of different 4-grams, and the mean ln p, of each text from `start` on.
+    """Return the share of distinct 2-grams, and the mean ln p, of each text from `start` on.
 
     The likelihood is at T = 1 and without cuts. All texts have the same length.
     """
@@ -82,7 +82,7 @@ class SampledBySettings:
         return ids[:, 0]
 
     def points(self, texts: list[list[int]]) -> dict[str, list[tuple[float, float]]]:
-        """Return by setting the share of different 4-grams and the mean ln p of its texts."""
+        """Return by setting the share of distinct 2-grams and the mean ln p of its texts."""
         means = torch.stack(self.logp).mean(0).tolist()
         points = [(distinct(text), p) for text, p in zip(texts, means, strict=True)]
         each = len(points) // len(SETTINGS)

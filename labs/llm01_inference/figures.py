@@ -284,7 +284,11 @@ def cache(prompt: int, new: int) -> Figure:
 
 
 def next_token(rows: Sequence[Sequence[float]]) -> Figure:
-    """Draw the time for the next token: rows of length, ms with a cache, ms without, speed-up."""
+    """Draw the time for the next token.
+
+    Args:
+        rows: length, ms with a cache, ms without, speed-up, and its least and largest repeat.
+    """
     fig, ax = plt.subplots()
     lengths = [row[0] for row in rows]
     for i, label in ((2, "without a cache"), (1, "with a cache")):
@@ -299,10 +303,13 @@ def next_token(rows: Sequence[Sequence[float]]) -> Figure:
             color=line.get_color(),
         )
     ax.set(xlabel="tokens so far", ylabel="time for the next token (ms)")
-    gain = rows[-1][3]
-    ax.set_title(
-        f"After {lengths[-1]:,} tokens, a cache makes the next one {gain:.1f} times faster"
-    )
+    _, _, _, gain, least, largest = rows[-1]
+    title = f"After {lengths[-1]:,} tokens, a cache makes the next one {gain:.0f} times faster"
+    if least < 1.5:  # the repeats disagree too much for a number
+        title = (
+            f"After {lengths[-1]:,} tokens, a cache speeds up {least:.1f} to {largest:.1f} times"
+        )
+    ax.set_title(title)
     ax.title.set_fontsize(11)
     ax.set_xticks(lengths, [f"{t:,}" for t in lengths])
     ax.minorticks_off()
@@ -322,7 +329,7 @@ def _round_ticks(axis: Any) -> None:
 
 
 def likelihoods(points: dict[str, list[tuple[float, float]]]) -> Figure:
-    """Draw mean ln p over distinct 4-grams: each text small, the medians large and labelled."""
+    """Draw mean ln p over distinct 2-grams: each text small, the medians large and labelled."""
     fig, ax = plt.subplots(figsize=(7.2, 4.4))
     middles = {
         name: (median(pair[0] for pair in pairs), median(pair[1] for pair in pairs))
@@ -341,10 +348,10 @@ def likelihoods(points: dict[str, list[tuple[float, float]]]) -> Figure:
         ax.annotate(
             name, middles[name], (1.06, label_y), color=colours[name], va="center", arrowprops=line
         )
-    ax.set(xlabel="diversity: share of distinct 4-grams", ylabel="mean ln p (nats): up is likelier")
+    ax.set(xlabel="diversity: share of distinct 2-grams", ylabel="mean ln p (nats): up is likelier")
     greedy, sampled = (f"{middles[name][0]:.0%}" for name in ("greedy", "T = 1"))
     ax.set(
-        title=f"Distinct 4-grams: {greedy} in greedy text, {sampled} at T = 1", xlim=(None, 1.45)
+        title=f"Distinct 2-grams: {greedy} in greedy text, {sampled} at T = 1", xlim=(None, 1.45)
     )
     ax.set_xticks([0.2, 0.4, 0.6, 0.8, 1])
     return fig

@@ -6,11 +6,12 @@ from statistics import median
 from typing import Any
 
 from labs.kit import Run, seconds_paired
-from labs.llm01_inference.lesson import generate, repetition_penalty
+from labs.llm01_inference.lesson import generate, logits_of, repetition_penalty
 from labs.llm01_inference.replies import library_text
 from labs.llm01_inference.search import beam_search
 from labs.llm01_inference.steps import counted
 
+import torch
 from transformers.generation import logits_process as library
 
 OPTIONS: list[dict[str, Any]] = [
@@ -56,9 +57,11 @@ def compare(
     options: list[dict[str, Any]],
     ours: Callable[..., list[int]],
 ) -> list[list[Any]]:
-    """Compare texts of ours with the library's; return options, tokens, calls and changed texts.
+    """Compare texts of ours with the library's.
 
-    A text is changed if it differs from the greedy text with the same end tokens.
+    Returns:
+        For each of the options: their names, the number of tokens and of calls, how many texts
+        differ from the greedy text with the same end tokens, and the sum of ln p of all tokens.
     """
     rows = []
     different = 0
@@ -74,11 +77,19 @@ def compare(
         different += sum(a != b for a, b in zip(mine, theirs, strict=True))
         changed = sum(a != b for a, b in zip(theirs, greedy[end[0]], strict=True))
         shown = ", ".join(f"{key}={value}" for key, value in how.items()) or "greedy"
-        rows.append([shown, sum(map(len, mine)), len(calls), changed])
+        likely = sum(map(partial(sum_of_ln_p, model), prompts, mine))
+        rows.append([shown, sum(map(len, mine)), len(calls), changed, likely])
     because = "the same steps; only between nearly equal logits does rounding decide"
     what = f"{name}: texts unlike the library's"
     run.measure(what, different, expect_at_most=0, because=because, decides=True)
     return rows
+
+
+def sum_of_ln_p(model: Any, prompt: list[int], text: list[int]) -> float:
+    """Return the sum of ln p of a text's tokens after the prompt, at T = 1 and without cuts."""
+    before = logits_of(model, prompt + text)[len(prompt) - 1 : -1]  # (T, V), about the text
+    ids = torch.tensor(text, device=before.device)
+    return before.log_softmax(-1).gather(1, ids[:, None]).sum().item()
 
 
 def parted_after(ours: Callable[..., list[int]], model: Any, prompt: list[int], new: int) -> int:
@@ -93,3 +104,10 @@ def time_of(ours: Callable[..., list[int]], model: Any, prompt: list[int], new: 
     mine = partial(ours, model, prompt, new)
     theirs = partial(library_text, model, prompt, new, eos_token_id=None)
     return median(a / b for a, b in zip(*seconds_paired(mine, theirs, 9), strict=True))
+
+
+def time_of_guessing(model: Any, prompt: list[int], new: int, guesses: int) -> float:
+    """Return the library's time with prompt lookup ÷ its greedy time: the median of 9 pairs."""
+    plain = partial(library_text, model, prompt, new, eos_token_id=None)
+    ahead = partial(plain, prompt_lookup_num_tokens=guesses)
+    return median(a / b for a, b in zip(*seconds_paired(ahead, plain, 9), strict=True))

@@ -15,8 +15,10 @@ from torch import Tensor
 Rounded = Callable[
     [Tensor, int], Tensor
 ]  # weights (..., n) and bits -> rounded along the last axis
+Statistic = Callable[[Tensor], float]  # of the texts with these numbers
 ROUNDINGS: list[tuple[str, dict[str, Any]]] = [
     ("8 bits, a scale for each row", {"bits": 8}),
+    ("6 bits, a scale for each row", {"bits": 6}),
     ("4 bits, a scale for each row", {"bits": 4}),
     ("3 bits, a scale for each row", {"bits": 3}),
     ("4 bits, a scale for each 32 weights", {"bits": 4, "block": 32}),
@@ -65,11 +67,27 @@ def losses_of(model: Any, ids: Tensor) -> Tensor:
     return -chosen.mean(-1).cpu()
 
 
-def exponent(low: list[Any], high: list[Any]) -> float:
-    """Return the exponent of ε by which the cost rises between two rows; 0 if one costs nothing."""
-    if min(low[3], high[3]) <= 0:
-        return 0.0
-    return math.log(high[3] / low[3]) / math.log(high[2] / low[2])
+def growth(low: Tensor, high: Tensor, ratio: float) -> Statistic:
+    """Return the exponent of ε by which the mean cost rises, as a function of the chosen texts.
+
+    Args:
+        low: the cost of each text, (B,).
+        high: the same with an error that is `ratio` times as large.
+        ratio: of the relative errors.
+    """
+
+    def exponent(texts: Tensor) -> float:
+        before, after = (costs[texts].mean().clamp(min=1e-9).item() for costs in (low, high))
+        return math.log(after / before) / math.log(ratio)
+
+    return exponent
+
+
+def jackknife(statistic: Statistic, n: int) -> tuple[float, float]:
+    """Return a statistic of n texts, and its standard error: leave out each of them in turn."""
+    every = torch.arange(n)
+    without = torch.tensor([statistic(every[every != i]) for i in range(n)], dtype=torch.float64)
+    return statistic(every), without.std().item() * (n - 1) / math.sqrt(n)
 
 
 def costs_of_rounding(
@@ -81,7 +99,7 @@ def costs_of_rounding(
     ids = torch.tensor(human_texts(tokenizer, TEXTS, run.pick(tiny=20, small=64, full=64)))
     before = losses_of(model, ids)  # (B,)
     tries = [(what, how, depth) for what, how in ROUNDINGS]
-    tries.append((*ROUNDINGS[2], max(1, depth // 4)))
+    tries.append((*ROUNDINGS[3], max(1, depth // 4)))
     rows = []
     costs = []
     for what, how, count in run.progress(tries, name):

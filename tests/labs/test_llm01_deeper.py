@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from labs.kit import assets
 from labs.llm01_inference import deeper as lab
-from labs.llm01_inference import lesson, steps, stops
+from labs.llm01_inference import lesson, options, steps, stops
 from labs.llm01_inference.diversity import SETTINGS, SampledBySettings, distinct, points_of
-from labs.llm01_inference.rounding import in_blocks, with_layers_rounded
+from labs.llm01_inference.rounding import growth, in_blocks, jackknife, with_layers_rounded
 from labs.llm01_inference.search import beam_search
 
 import pytest
@@ -68,6 +68,7 @@ def test_slope_of_the_entropy_is_the_variance_over_the_temperature_cubed():
 def test_distinct_is_the_share_of_different_runs():
     assert distinct([1, 2, 3, 4, 5]) == 1
     assert distinct([1, 2] * 10, n=2) == 2 / 19
+    assert distinct([1, 2, 1, 2, 1]) == 0.5  # the text's example
 
 
 def test_the_recorded_likelihood_is_that_of_a_call_on_the_complete_text(glass):
@@ -102,7 +103,7 @@ def test_an_end_token_ends_one_text_of_a_batch_and_no_other(glass):
 
 
 def test_a_penalty_does_not_count_padding_as_text(glass):
-    penalty = partial(lab.repetition_penalty, penalty=2.0)
+    penalty = partial(lesson.repetition_penalty, penalty=2.0)
     together = lab.generate_batch(glass[0], [[0, 5], PROMPTS[2]], 12, [penalty])
     assert together[1] == lab.generate_batch(glass[0], [PROMPTS[2]], 12, [penalty])[0]
     assert together[0] == lab.generate_batch(glass[0], [[0, 5]], 12, [penalty])[0]
@@ -276,6 +277,35 @@ def test_rounding_some_layers_changes_neither_the_model_nor_the_other_layers(gla
     ]
     assert changed == [True, False, True, False]
     assert 0.1 < error < 0.5
+
+
+def test_the_exponent_of_a_power_is_found_and_its_error_covers_noise():
+    generator = torch.Generator().manual_seed(0)
+    low = 0.1 * (1 + 0.2 * torch.randn(40, generator=generator).double())
+    value, error = jackknife(growth(low, 2**2.5 * low, 2.0), 40)
+    assert value == pytest.approx(2.5)
+    assert error == pytest.approx(0, abs=1e-9)
+    noisy = 2**2.5 * 0.1 * (1 + 0.2 * torch.randn(40, generator=generator).double())
+    value, error = jackknife(growth(low, noisy, 2.0), 40)
+    assert abs(value - 2.5) < 3 * error
+    # the delta method: each mean has the relative error 0.2 / √40
+    assert error == pytest.approx(math.sqrt(2 * 0.04 / 40) / math.log(2), rel=0.3)
+
+
+def test_the_jackknife_of_a_mean_has_its_standard_error():
+    numbers = torch.randn(25, generator=torch.Generator().manual_seed(1)).double()
+    value, error = jackknife(lambda texts: numbers[texts].mean().item(), 25)
+    assert value == pytest.approx(numbers.mean().item())
+    assert error == pytest.approx(numbers.std().item() / 5)
+
+
+def test_the_sum_of_ln_p_is_that_of_each_token_after_the_text_before_it(glass):
+    prompt, text = PROMPTS[0], [40, 41, 42]
+    want = 0.0
+    for i, token in enumerate(text):
+        logp = lesson.logits_of(glass[0], prompt + text[:i])[-1].log_softmax(-1)
+        want += logp[token].item()
+    assert options.sum_of_ln_p(glass[0], prompt, text) == pytest.approx(want, abs=1e-4)
 
 
 def test_losses_by_counting_agree_with_a_loop():
