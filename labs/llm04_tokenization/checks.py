@@ -15,38 +15,6 @@ checks = Checks()
 PAIR = (1, 2)
 
 
-@checks.proves("count_pairs")
-def count_pairs(module: Any) -> None:
-    """Compare with counts that are written out here."""
-    implementation = module.count_pairs
-    words = [([1, 2, 1, 2], 3), ([2, 1], 5), ([7], 9), ([], 2)]
-    got = call(implementation, words)
-    if not isinstance(got, dict):
-        raise Mistake(f"expected a Counter, got {type_of(got)}")
-    got = {pair: count for pair, count in got.items() if count != 0}
-    want = {(1, 2): 6, (2, 1): 8}
-    known = {
-        "the frequencies are missing: a word that occurs 3 times has its pairs 3 times": (
-            {(1, 2): 2, (2, 1): 2}
-        ),
-        "each pair was counted once a word: it may occur several times in a word": (
-            {(1, 2): 3, (2, 1): 8}
-        ),
-        "2 before 1 isn't the pair (1, 2): order counts": {(1, 2): 14},
-        "a pair across two words was counted: count inside each word": (
-            {(1, 2): 6, (2, 1): 8, (2, 2): 3, (1, 7): 5}
-        ),
-        "every second pair was skipped: neighbours overlap, (1, 2, 1) has two pairs": (
-            {(1, 2): 6, (2, 1): 5}
-        ),
-    }
-    expect(got, want, "each pair of neighbours, times the word's frequency", known)
-    got = call(implementation, [([4, 4, 4], 2)])
-    known = {"a a a has two pairs of neighbours: they overlap": {(4, 4): 2}}
-    expect(dict(got), {(4, 4): 4}, "a a a has two pairs", known)
-    expect(dict(call(implementation, [])), {}, "no words have no pairs")
-
-
 @checks.proves("merge")
 def merge(module: Any) -> None:
     """Compare with merged lists that are written out here."""
@@ -127,27 +95,27 @@ def train(module: Any) -> None:
 def encode_word(module: Any) -> None:
     """Compare with ids that are written out here; the order of merges is the hard part."""
     implementation = module.encode_word
-    made = {(97, 98): 256, (98, 99): 257, (256, 256): 258, (100, 257): 259, (97, 97): 260}
+    merge_ids = {(97, 98): 256, (98, 99): 257, (256, 256): 258, (100, 257): 259, (97, 97): 260}
     known = {
         "expected ids, got the bytes: no merge was applied": [97, 98, 99],
         "a later merge came first: apply the one with the smallest new id": [97, 257],
     }
-    expect(call(implementation, b"abc", made), [256, 99], "256 was learned before 257", known)
+    expect(call(implementation, b"abc", merge_ids), [256, 99], "256 was learned before 257", known)
     known = {
         "a merge must be followed by further ones: go on until no pair has a merge": [256, 256],
         "the pair was merged in a single place: merge it everywhere": [256, 97, 98],
     }
-    expect(call(implementation, b"abab", made), [258], "256 256 has a merge, too", known)
-    expect(call(implementation, b"dbc", made), [259], "d with bc is token 259")
+    expect(call(implementation, b"abab", merge_ids), [258], "256 256 has a merge, too", known)
+    expect(call(implementation, b"dbc", merge_ids), [259], "d with bc is token 259")
     order = {(98, 99): 256, (97, 98): 257}
     known = {
         "a later merge came first: search the word for the earliest merge; don't walk through it "
         "from the left, and don't take the longest token": [257, 99],
     }
     expect(call(implementation, b"abc", order), [97, 256], "256 was learned first", known)
-    expect(call(implementation, b"aaa", made), [260, 97], "from left to right")
-    expect(call(implementation, b"", made), [], "an empty word has no ids")
-    expect(call(implementation, b"z", made), [122], "a single byte has its own id")
+    expect(call(implementation, b"aaa", merge_ids), [260, 97], "from left to right")
+    expect(call(implementation, b"", merge_ids), [], "an empty word has no ids")
+    expect(call(implementation, b"z", merge_ids), [122], "a single byte has its own id")
     expect(call(implementation, b"xyz", {}), [120, 121, 122], "no merges: the bytes")
 
 
@@ -319,39 +287,7 @@ def _pad_batch_limit(implementation: Function) -> None:
     expect(call(implementation, rows, 0, "right", 5), (long, mask), "no row is too long", known)
 
 
-@checks.proves("padding_share")
-def padding_share(module: Any) -> None:
-    """Compare with a share that is written out here: 2 of 14 places in three batches."""
-    implementation = module.padding_share
-    got = call(implementation, [1, 3, 2, 2, 4], 2)
-    for message, wrong in (
-        ("this is the share of text: padding is 1 − that", 6 / 7),
-        ("every row was made as long as the longest of all: each batch has its own width", 2 / 5),
-        ("the last batch has one row here, not two: multiply by the length of the batch", 1 / 3),
-        ("the last batch, which is smaller, was left out", 1 / 5),
-        (
-            "the mean of the batches' shares weighs a small batch like a large one: divide once",
-            1 / 9,
-        ),
-        ("divide by all places, not by the tokens of the text", 1 / 6),
-    ):
-        if _close(got, wrong):
-            raise Mistake(message)
-    if not _close(got, 1 / 7):
-        raise Mistake(
-            "lengths 1 3, 2 2 and 4 in batches of two rows: 6 + 4 + 4 places hold 12 tokens, so "
-            f"the share of padding is 1/7 ≈ 0.143; got {got!r}"
-        )
-    if not _close(call(implementation, [5, 5, 5, 5], 4), 0):
-        raise Mistake("rows of equal length need no padding: expected 0")
-    if not _close(call(implementation, [3, 1], 8), 1 / 3):
-        raise Mistake("fewer texts than `rows` make one small batch: 3 1 has 2 empty places of 6")
-
-
-def _close(got: Any, want: float) -> bool:
-    """Return whether a number equals the wanted one but for rounding."""
-    return isinstance(got, int | float) and abs(got - want) < 1e-9
-
-
 checks.proves("merge_word")(deeper_checks.merge_word)
 checks.proves("encode_stream")(deeper_checks.encode_stream)
+checks.proves("best_cut")(deeper_checks.best_cut)
+checks.proves("truncate_pair")(deeper_checks.truncate_pair)

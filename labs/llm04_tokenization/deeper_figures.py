@@ -14,16 +14,15 @@ MergeWord = Callable[[str, str, str], tuple[str, list[str], list[str]]]
 CELL = 1.0  # width of a token's cell
 
 # encode_long_word on `lower`, with the merges `lo` (256), `er` (257), `wer` (258), `low` (259):
-# what happens, the cells of `ids` (a place with an arrow names the place where its token begins),
-# and the buckets that wait.
+# what happens, `ids`, `begin`, and the buckets that wait.
 LOWER = b"lower"
 LOWER_MERGES = [(108, 111), (101, 114), (119, 257), (256, 119)]
-LOWER_STEPS: list[tuple[str, list[int], dict[int, list[int]]]] = [
-    ("start", [108, 111, 119, 101, 114], {256: [0], 257: [3]}),
-    ("256: lo", [256, -2, 119, 101, 114], {257: [3], 259: [0]}),
-    ("257: er", [256, -2, 119, 257, -5], {258: [2], 259: [0]}),
-    ("258: wer", [256, -2, 258, -1, -4], {259: [0]}),
-    ("259: low?", [256, -2, 258, -1, -4], {}),
+LOWER_STEPS: list[tuple[str, list[int], list[int], dict[int, list[int]]]] = [
+    ("start", [108, 111, 119, 101, 114], [0, 1, 2, 3, 4], {256: [0], 257: [3]}),
+    ("256: lo", [256, -1, 119, 101, 114], [0, 0, 2, 3, 4], {257: [3], 259: [0]}),
+    ("257: er", [256, -1, 119, 257, -1], [0, 0, 2, 3, 3], {258: [2], 259: [0]}),
+    ("258: wer", [256, -1, 258, -1, -1], [0, 0, 2, 3, 2], {259: [0]}),
+    ("259: low?", [256, -1, 258, -1, -1], [0, 0, 2, 3, 2], {}),
 ]
 
 
@@ -76,7 +75,7 @@ def long_word_steps(tokens: Sequence[bytes]) -> Drawn:
     """Draw the array and the buckets of `encode_long_word` after each step, for `lower`."""
     fig, ax = plt.subplots(figsize=(7.6, 4.4))
     shown = {i: tokens[i].decode() for i in chain(LOWER, range(256, 260))}
-    for row, (name, ids, buckets) in enumerate(LOWER_STEPS):
+    for row, (name, ids, begin, buckets) in enumerate(LOWER_STEPS):
         y = -1.5 * row
         ax.text(-0.3, y, name, ha="right", va="center", size=9)
         for place, i in enumerate(ids):
@@ -84,11 +83,10 @@ def long_word_steps(tokens: Sequence[bytes]) -> Drawn:
                 _cell(ax, place, y, shown[i], "C0" if i >= 256 else GREY)
                 continue
             _cell(ax, place, y, "", GREY, alpha=0.1)
-            if i < -1:  # −2 − (the place where the token begins)
-                start = -2 - i
+            if begin[place] < place:  # a token ends here
                 ax.annotate(
                     "",
-                    (start + 0.75, y - 0.34),
+                    (begin[place] + 0.75, y - 0.34),
                     (place + 0.5, y - 0.2),
                     arrowprops={
                         "arrowstyle": "->",
@@ -112,11 +110,11 @@ def long_word_steps(tokens: Sequence[bytes]) -> Drawn:
     return (
         fig,
         "encode_long_word on lower, with the tokens lo (256), er (257), wer (258) and low (259). "
-        "An arrow leads from a token's last place to its first one.",
+        "Cells show ids; an arrow is `begin`, from a token's last place to its first one.",
         "Five rows. "
         + " ".join(
             f"{name}: {' '.join(shown.get(i, '·') for i in ids)}; buckets {buckets or 'none'}."
-            for name, ids, buckets in LOWER_STEPS
+            for name, ids, _, buckets in LOWER_STEPS
         ),
     )
 

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 from statistics import mean, stdev
 from typing import Any
 
-from labs.llm04_tokenization.smollm2_tasks import Completions
+from labs.llm04_tokenization.smollm2_tasks import Attacks, Completions
 from labs.llm04_tokenization.vocabularies import Prices, Vocabulary, by_price
 
 import matplotlib.pyplot as plt
@@ -65,10 +65,15 @@ def boxes(ax: Any, y: float, tokens: Sequence[bytes], x: float = 0.0) -> float:
     """Draw tokens as a row of coloured boxes; return where the row ends."""
     for i, token in enumerate(tokens):
         text = token.decode("utf-8", "replace").replace(" ", "·")
-        text = token.hex().upper() if "�" in text else text
-        ax.barh(y, len(text) + 0.6, left=x, color=f"C{i % 6}", alpha=0.3, align="center")
-        ax.text(x + len(text) / 2 + 0.3, y, text, size=8, **MONO)
-        x += len(text) + 0.8
+        size = 8.0
+        width = float(len(text))
+        if "�" in text:  # two digits of hexadecimal for a byte, in a box that holds them
+            text = token.hex().upper()
+            size = 6.5
+            width = 1.1 * len(text)
+        ax.barh(y, width + 0.6, left=x, color=f"C{i % 6}", alpha=0.3, align="center")
+        ax.text(x + width / 2 + 0.3, y, text, size=size, **MONO)
+        x += width + 0.8
     return x
 
 
@@ -95,8 +100,8 @@ def merge_steps(
         count = sum(words[w] for w, ids in spelled.items() for p in pairwise(ids) if p == pair)
         tokens.append(tokens[pair[0]] + tokens[pair[1]])
         new = len(tokens) - 1
-        left, right, made = (tokens[i].decode().replace(" ", "·") for i in (*pair, new))
-        note = f"{left} + {right} → {made}, {count} {'times' if count > 1 else 'time'}"
+        left, right, joined = (tokens[i].decode().replace(" ", "·") for i in (*pair, new))
+        note = f"{left} + {right} → {joined}, {count} {'times' if count > 1 else 'time'}"
         spelled = {word: merge(ids, pair, new) for word, ids in spelled.items()}
     ax.set(xlim=(-15, 34), ylim=(-len(merges) - 0.6, 0.6))
     ax.set_title("Each merge joins the most frequent pair of neighbours")
@@ -106,6 +111,66 @@ def merge_steps(
         "Four merges on “low low lower”. A dot is a space. Of equally frequent pairs the smallest "
         "is merged.",
         "Five rows of coloured boxes: 13 bytes become fewer and longer tokens.",
+    )
+
+
+def merge_orders(merge: Callable[[list[int], Pair, int], list[int]]) -> Drawn:
+    """Draw `abc` under the merges (a, b) and (b, c), in the order of training and in the other."""
+    tokens = {97: "a", 98: "b", 99: "c", 256: "256 = ab", 257: "257 = bc"}
+    learned: list[tuple[Pair, int]] = [((97, 98), 256), ((98, 99), 257)]
+    fig, ax = plt.subplots(figsize=(7.2, 2.3))
+    results: list[str] = []
+    for column, (name, order) in enumerate(
+        (("as learned: (a, b) first", learned), ("(b, c) first", learned[::-1]))
+    ):
+        left = 14.0 * column
+        ids = [97, 98, 99]
+        ax.text(left, 0.75, name, size=9.5, color="C2" if column == 0 else "C3")
+        for step in range(3):
+            x = left
+            for i in ids:
+                width = 2.4 * (2 if i >= 256 else 1)
+                colour = "C0" if i >= 256 else GREY
+                ax.add_patch(Rectangle((x, -step - 0.36), width, 0.72, color=colour, alpha=0.3))
+                ax.text(x + width / 2, -step, tokens[i], size=9, **MONO)
+                x += width + 0.2
+            if step < 2:
+                before = ids
+                ids = merge(ids, *order[step])
+                pair = ", ".join(tokens[i] for i in order[step][0])
+                note = f"({pair})" if ids != before else f"({pair}): not there"
+                ax.text(left + 8.0, -step - 0.5, f"↓ {note}", size=8.5, va="center", color=GREY)
+        results.append(" ".join(tokens[i] for i in ids))
+    ax.set(xlim=(-0.5, 27), ylim=(-2.6, 1.2))
+    ax.set_title("The order of merges decides the ids")
+    ax.axis("off")
+    return (
+        fig,
+        "The word abc with the same two merges, applied in two orders.",
+        f"Two columns of boxes. As learned, abc becomes {results[0]}; otherwise {results[1]}.",
+    )
+
+
+def attacks(attacks: Attacks) -> Drawn:
+    """Draw the log-probability of BANANA for each typed turn, as text and injected."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.2))
+    turns = [*dict.fromkeys(turn for turn, _ in attacks.scores)]
+    for (turn, form), values in attacks.scores.items():
+        y = -turns.index(turn) - (0.16 if form == "injected" else -0.16)
+        colour = "C1" if form == "injected" else "C0"
+        ax.plot(values, [y] * len(values), "o", color=colour, alpha=0.4, ms=4)
+        ax.plot(mean(values), y, "|", color=colour, ms=18, mew=2.5)
+        if turn == turns[0]:
+            above = 0.24 if form == "as text" else -0.34
+            ax.text(mean(values), y + above, form, color=colour, size=9, ha="center")
+    ax.set_yticks(range(0, -len(turns), -1), turns)
+    ax.set(ylim=(-len(turns) + 0.4, 0.6), xlabel="log-probability of BANANA (nats)")
+    ax.set_title("Injected, the order and the mention gain; the sandwich hardly does", size=11)
+    means = "; ".join(f"{a}, {b}: {mean(v):.1f}" for (a, b), v in attacks.scores.items())
+    return (
+        fig,
+        "A dot for each question; lines are means. Further right, BANANA is likelier.",
+        f"A dot plot with three rows and two colours. Means in nats: {means}.",
     )
 
 

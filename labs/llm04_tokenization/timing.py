@@ -42,10 +42,10 @@ class Counted(dict[Pair, int]):
 
 
 def look_ups(
-    encode: Callable[[bytes, dict[Pair, int]], list[int]], word: bytes, made: dict[Pair, int]
+    encode: Callable[[bytes, dict[Pair, int]], list[int]], word: bytes, merge_ids: dict[Pair, int]
 ) -> float:
     """Return how often an encoder looks up a pair, for each byte of the word."""
-    counted = Counted(made)
+    counted = Counted(merge_ids)
     encode(word, counted)
     return counted.looked_up / len(word)
 
@@ -54,7 +54,7 @@ def seconds_by_length(
     encoders: dict[str, Callable[[bytes, Any], Any]],
     word: bytes,
     lengths: Sequence[int],
-    made: Any,
+    merge_ids: Any,
 ) -> dict[str, dict[int, float]]:
     """Return the CPU time of encoding beginnings of a word, by encoder and length.
 
@@ -66,7 +66,7 @@ def seconds_by_length(
             calls = 0
             start = process_time()
             while (spent := process_time() - start) < 0.2:
-                encode(word[:n], made)
+                encode(word[:n], merge_ids)
                 calls += 1
             taken[name][n] = spent / calls
     return taken

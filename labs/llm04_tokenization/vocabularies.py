@@ -273,7 +273,7 @@ def by_price(prices: dict[str, list[tuple[float, float, float]]]) -> list[str]:
     return sorted(prices, key=lambda language: mean(cost for cost, *_ in prices[language]))
 
 
-def dearest(
+def highest_price(
     prices: dict[str, list[tuple[float, float, float]]],
 ) -> tuple[str, float, float, float]:
     """Return the language with the highest mean price under a vocabulary, with its means."""
@@ -325,18 +325,28 @@ def longest(rows: Sequence[Sequence[Any]], column: int) -> str:
 def cut_by_the_pattern(word: "regex.Pattern[str]") -> tuple[list[str], list[list[Any]]]:
     """Return columns and rows: words ÷ those of English, and tokens per word, as means.
 
-    The languages are Hindi and Thai, whose signs GPT-2's pattern cuts off, and Chinese.
+    The languages are English; Hindi and Thai, whose signs GPT-2's pattern cuts off; and Chinese.
     """
-    english = [len(word.findall(text)) for text in paragraphs()["English"]]
+    relative = words_relative_to("English", word)
     chosen = [v for v in real() if v.name in ("SmolLM2", "Tekken")]
     rows: list[list[Any]] = []
-    for language in ("Hindi", "Thai", "Chinese"):
-        texts = paragraphs()[language]
-        words = [len(word.findall(text)) for text in texts]
-        row: list[Any] = [language, mean(a / b for a, b in zip(words, english, strict=True))]
+    for language in ("English", "Hindi", "Thai", "Chinese"):
+        row: list[Any] = [language, mean(relative[language])]
         row += [mean(tokens_per_word(v.pieces, word, language)) for v in chosen]
         rows.append(row)
     return ["language", "words ÷ English", *(f"{v.name}: tokens per word" for v in chosen)], rows
+
+
+def words_relative_to(other: str, word: "regex.Pattern[str]") -> dict[str, list[float]]:
+    """Return the words of each paragraph ÷ those of the other language's, by language."""
+    counts = {
+        language: [len(word.findall(text)) for text in texts]
+        for language, texts in paragraphs().items()
+    }
+    return {
+        language: [a / b for a, b in zip(words, counts[other], strict=True)]
+        for language, words in counts.items()
+    }
 
 
 def tokens_per_word(pieces: Pieces, word: "regex.Pattern[str]", language: str) -> list[float]:

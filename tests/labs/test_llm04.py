@@ -9,8 +9,14 @@ from collections import Counter
 from itertools import pairwise
 
 from labs.kit import Mistake, assets
+from labs.llm04_tokenization import (
+    caching,
+    deeper_figures,
+    smollm2_tasks,
+    streams,
+    vocabularies,
+)
 from labs.llm04_tokenization import deeper as fast
-from labs.llm04_tokenization import deeper_figures, smollm2_tasks, streams, vocabularies
 from labs.llm04_tokenization import lesson as lab
 from tests.labs.solutions import check_wrong
 
@@ -136,7 +142,7 @@ def test_training_makes_the_merges_of_tokenizers(words):
 @given(st.text(alphabet="the aoi", max_size=200))
 def test_a_long_word_gets_the_ids_of_the_simple_encoder(word):
     data = word.encode()
-    assert fast.encode_long_word(data, BPE.made) == lab.encode_word(data, BPE.made)
+    assert fast.encode_long_word(data, BPE.merge_ids) == lab.encode_word(data, BPE.merge_ids)
 
 
 # Parts with hostile results, and unusual input.
@@ -195,7 +201,7 @@ def test_the_count_of_a_pair_that_exists_never_rises():
 def test_a_word_of_a_million_letters_survives():
     word = "theshe" * 170_000
     assert BPE.decode(BPE.encode(word)) == word
-    assert not BPE.cache or max(map(len, BPE.cache)) <= fast.REMEMBERED
+    assert not BPE.cache or max(map(len, BPE.cache)) <= caching.REMEMBERED
 
 
 def test_the_cache_has_a_limit():
@@ -287,7 +293,7 @@ def test_the_cents_in_the_text_are_those_of_the_table():
 
 def test_the_drawing_of_a_long_word_shows_what_the_encoder_does():
     """Compare it with the encoder's variables each time the loop begins, and at the end."""
-    made = {pair: 256 + i for i, pair in enumerate(deeper_figures.LOWER_MERGES)}
+    merge_ids = {pair: 256 + i for i, pair in enumerate(deeper_figures.LOWER_MERGES)}
     seen = []
     lines, first = inspect.getsourcelines(fast.encode_long_word)
     loop = first + next(i for i, line in enumerate(lines) if line.strip() == "while heap:")
@@ -297,16 +303,17 @@ def test_the_drawing_of_a_long_word_shows_what_the_encoder_does():
             return None
         if event == "line" and frame.f_lineno == loop:
             values = frame.f_locals
-            seen.append(([*values["ids"][:-1]], {k: [*v] for k, v in values["buckets"].items()}))
+            waiting = {k: [*v] for k, v in values["buckets"].items()}
+            seen.append(([*values["ids"][:-1]], [*values["begin"]], waiting))
         return trace
 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        ids = fast.encode_long_word(deeper_figures.LOWER, made)
+        ids = fast.encode_long_word(deeper_figures.LOWER, merge_ids)
     finally:
         sys.settrace(before)
-    assert seen == [(ids, buckets) for _, ids, buckets in deeper_figures.LOWER_STEPS]
+    assert seen == [tuple(step) for _, *step in deeper_figures.LOWER_STEPS]
     assert ids == [i for i in deeper_figures.LOWER_STEPS[-1][1] if i >= 0] == [256, 258]
 
 

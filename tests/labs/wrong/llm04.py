@@ -1,7 +1,6 @@
 """Plausible wrong solutions of LLM04's exercises, each with the message that names its mistake."""
 
 import re
-from collections import Counter
 from itertools import pairwise
 
 from labs.llm04_tokenization import lesson as lab
@@ -52,34 +51,6 @@ def merges_what_it_made(ids, pair, new):
     return merged
 
 
-def without_frequency(words):
-    return Counter(pair for ids, _ in words for pair in pairwise(ids))
-
-
-def once_a_word(words):
-    counts = Counter()
-    for ids, frequency in words:
-        for pair in set(pairwise(ids)):
-            counts[pair] += frequency
-    return counts
-
-
-def in_any_order(words):
-    counts = Counter()
-    for ids, frequency in words:
-        for pair in pairwise(ids):
-            counts[tuple(sorted(pair))] += frequency
-    return counts
-
-
-def every_second(words):
-    counts = Counter()
-    for ids, frequency in words:
-        for i in range(0, len(ids) - 1, 2):
-            counts[ids[i], ids[i + 1]] += frequency
-    return counts
-
-
 def training(choose, apply=True, first=256):
     """Return a trainer that chooses pairs by a key of (count, pair)."""
 
@@ -121,43 +92,43 @@ def goes_on_for_ever(words, merges):
     return learned
 
 
-def bytes_alone(word, _made):
+def bytes_alone(word, _merge_ids):
     return list(word)
 
 
-def leftmost_first(word, made):
+def leftmost_first(word, merge_ids):
     ids = list(word)
     i = 0
     while i < len(ids) - 1:
-        if (ids[i], ids[i + 1]) in made:
-            ids[i : i + 2] = [made[ids[i], ids[i + 1]]]
+        if (ids[i], ids[i + 1]) in merge_ids:
+            ids[i : i + 2] = [merge_ids[ids[i], ids[i + 1]]]
             i = 0
         else:
             i += 1
     return ids
 
 
-def latest_first(word, made):
+def latest_first(word, merge_ids):
     ids = list(word)
-    while known := [pair for pair in pairwise(ids) if pair in made]:
-        pair = max(known, key=made.get)
-        ids = lab.merge(ids, pair, made[pair])
+    while known := [pair for pair in pairwise(ids) if pair in merge_ids]:
+        pair = max(known, key=merge_ids.get)
+        ids = lab.merge(ids, pair, merge_ids[pair])
     return ids
 
 
-def single_merge(word, made):
+def single_merge(word, merge_ids):
     ids = list(word)
-    known = [pair for pair in pairwise(ids) if pair in made]
+    known = [pair for pair in pairwise(ids) if pair in merge_ids]
     if known:
-        pair = min(known, key=made.get)
-        ids = lab.merge(ids, pair, made[pair])
+        pair = min(known, key=merge_ids.get)
+        ids = lab.merge(ids, pair, merge_ids[pair])
     return ids
 
 
-def longest_token(word, made):
+def longest_token(word, merge_ids):
     tokens = lab.vocabulary([])
     ids_of = {bytes([byte]): byte for byte in range(256)}
-    for (a, b), new in sorted(made.items(), key=lambda item: item[1]):
+    for (a, b), new in sorted(merge_ids.items(), key=lambda item: item[1]):
         tokens = [*tokens, tokens[a] + tokens[b]]
         ids_of[tokens[-1]] = new
     ids = []
@@ -280,39 +251,7 @@ def rows_cut_in_place(rows, pad, side="right", limit=None):
     return lab.pad_batch(rows, pad, side)
 
 
-def text_share(lengths, rows):
-    return 1 - lab.padding_share(lengths, rows)
-
-
-def one_width_for_all(lengths, rows):
-    del rows
-    return 1 - sum(lengths) / (len(lengths) * max(lengths))
-
-
-def full_last_batch(lengths, rows):
-    widths = [max(lengths[i : i + rows]) for i in range(0, len(lengths), rows)]
-    return 1 - sum(lengths) / (rows * sum(widths))
-
-
-def last_batch_left_out(lengths, rows):
-    return lab.padding_share(lengths[: len(lengths) // rows * rows] or lengths, rows)
-
-
-def mean_of_batches(lengths, rows):
-    batches = [lengths[i : i + rows] for i in range(0, len(lengths), rows)]
-    return sum(1 - sum(b) / (len(b) * max(b)) for b in batches) / len(batches)
-
-
-def padding_per_token(lengths, rows):
-    share = lab.padding_share(lengths, rows)
-    return share / (1 - share)
-
-
 WRONG = [
-    ("count_pairs", without_frequency, "frequencies are missing"),
-    ("count_pairs", once_a_word, "counted once a word"),
-    ("count_pairs", in_any_order, "order counts"),
-    ("count_pairs", every_second, "neighbours overlap"),
     ("merge", one_merge_alone, "only the first occurrence"),
     ("merge", goes_on_after_the_first, "go on after the second"),
     ("merge", stops_before_the_last, "the last id is lost"),
@@ -354,10 +293,4 @@ WRONG = [
     ("pad_batch", cut_at_the_beginning, "not its beginning"),
     ("pad_batch", padded_to_the_limit, "not `limit`"),
     ("pad_batch", rows_cut_in_place, "changed its input"),
-    ("padding_share", text_share, "the share of text"),
-    ("padding_share", one_width_for_all, "each batch has its own width"),
-    ("padding_share", full_last_batch, "one row here, not two"),
-    ("padding_share", last_batch_left_out, "was left out"),
-    ("padding_share", mean_of_batches, "divide once"),
-    ("padding_share", padding_per_token, "divide by all places"),
 ]

@@ -67,6 +67,90 @@ def one_id_then_all(encode, chunks):
         yield from list(ids)
 
 
+def split_ignored(encode, chunks, split=None):
+    del split
+    yield from lab.encode_stream(encode, chunks)
+
+
+def two_held_back(encode, chunks, split=lab.GPT2):
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    held = ""
+    for chunk in chunks:
+        *ready, a, b = ["", "", *split.stretch.findall(held + decoder.decode(chunk))]
+        held = a + b
+        yield from encode(raw("".join(ready)))
+    yield from encode(raw(held + decoder.decode(b"", final=True)))
+
+
+def longest_first(word, log_p):
+    tokens = []
+    while word:
+        size = next(n for n in range(len(word), 0, -1) if word[:n] in log_p)
+        tokens.append(word[:size])
+        word = word[size:]
+    return tokens
+
+
+def likeliest_next(word, log_p):
+    tokens = []
+    while word:
+        starts = [word[:n] for n in range(1, len(word) + 1) if word[:n] in log_p]
+        tokens.append(max(starts, key=log_p.__getitem__))
+        word = word[len(tokens[-1]) :]
+    return tokens
+
+
+def fewest_tokens(word, log_p):
+    return lab.best_cut(word, {token: p - 100 for token, p in log_p.items()})
+
+
+def least_probable(word, log_p):
+    return lab.best_cut(word, {token: -p for token, p in log_p.items()})
+
+
+def in_reverse(word, log_p):
+    return lab.best_cut(word, log_p)[::-1]
+
+
+def all_cuts(word, log_p):
+    def cuts(rest):
+        if not rest:
+            return [(0.0, [])]
+        return [
+            (log_p[rest[:n]] + score, [rest[:n], *tokens])
+            for n in range(1, len(rest) + 1)
+            if rest[:n] in log_p
+            for score, tokens in cuts(rest[n:])
+        ]
+
+    return max(cuts(word))[1]
+
+
+def half_for_each(first, second, room):
+    return first[: room // 2], second[: room - room // 2]
+
+
+def end_of_both(first, second, room):
+    return first[:room], second[: max(0, room - len(first))]
+
+
+def beginnings_cut(first, second, room):
+    a, b = lab.truncate_pair(first, second, room)
+    return first[len(first) - len(a) :], second[len(second) - len(b) :]
+
+
+def first_is_longer(first, second, room):
+    shorter = min(len(second), room // 2)
+    return first[: room - shorter], second[:shorter]
+
+
+def odd_place_to_the_second(first, second, room):
+    shorter = min(len(first), len(second), room // 2)
+    if len(first) > len(second) and shorter < room // 2:
+        return first[: room - shorter], second[:shorter]
+    return first[:shorter], second[: room - shorter]
+
+
 def word_unchanged(word, pair, new):
     return word, *lab.merge_word(word, pair, new)[1:]
 
@@ -129,4 +213,17 @@ WRONG = [
     ("encode_stream", one_id_then_all, "before id 2 came"),
     ("encode_stream", a_list, "yield each id as it is known"),
     ("encode_stream", text_instead_of_bytes, "takes bytes"),
+    ("encode_stream", split_ignored, "the split pattern is an argument"),
+    ("encode_stream", two_held_back, "before id 1 came"),
+    ("best_cut", longest_first, "the longest token"),
+    ("best_cut", likeliest_next, "the most probable next token"),
+    ("best_cut", fewest_tokens, "the fewest tokens"),
+    ("best_cut", least_probable, "the least probable cut"),
+    ("best_cut", in_reverse, "in reverse order"),
+    ("best_cut", all_cuts, "over 2,000 look-ups"),
+    ("truncate_pair", half_for_each, "each text got half of the room"),
+    ("truncate_pair", end_of_both, "the second text was cut"),
+    ("truncate_pair", beginnings_cut, "not its beginning"),
+    ("truncate_pair", first_is_longer, "if the shorter one fits"),
+    ("truncate_pair", odd_place_to_the_second, "odd place goes to the longer"),
 ]
