@@ -67,8 +67,7 @@ lab.before_run(assets.check_model)
 #
 # The **p-value** is the probability that a right sampler has a sum at least as large. It is
 # `gammaincc(freedom / 2, sum / 2)`, here 0.31: nothing unusual. A right sampler's p-value is below
-# 0.001 about once in a thousand trials. We try twice and take the larger one, so it fails about
-# once in a million.
+# 0.001 once in a thousand trials. We try twice and take the larger one: a failure in a million.
 
 
 # %% 1. Is the sampler right?

@@ -69,7 +69,7 @@ GAIN = "accuracy, 4 examples − zero-shot"
 #
 # `AutoModelForCausalLM.from_pretrained` builds an empty model from `config.json`. Then it copies
 # each array of the file to the parameter of the same name, and converts it to the number format
-# `dtype`: **float32** has 4 bytes, **float64** (`double`) 8, **bfloat16** 2, for 2 or 3 digits.
+# `dtype`: **float32** has 4 bytes, **float64** or `double` 8, **bfloat16** 2, for 2 or 3 digits.
 #
 # Our copy of SmolLM2 went through a 4-bit format: in each block of 32 weights there are at most 16
 # different values. The file stores these values as bfloat16 again, so it is no smaller. Its answers
@@ -115,7 +115,7 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # A model computes with numbers, so the text is cut into **tokens**: pieces from a fixed list, the
 # **vocabulary**. A frequent word is one token, a rare word several. Each token has a number, its
 # **id**. A space belongs to the word that follows it, so `" Paris"` and `"Paris"` are two tokens;
-# before a digit it is a token alone. SmolLM2's vocabulary has $V$ = 49,152 tokens (see LLM04).
+# before a digit it is a token alone. SmolLM2's vocabulary has $V$ = 49,152 tokens.
 #
 # For each position of the text, the model returns $V$ numbers: a score for every token that might
 # come next. These scores are called **logits**. This is the first call of a model:
@@ -289,8 +289,8 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # ```python
 # ends = torch.tensor([0.67, 0.24, 0.09]).cumsum(-1)  # 0.67, 0.91, 1.00
 # torch.searchsorted(ends, torch.tensor([0.7]), right=True)  # 1: the second token
-# best = torch.tensor([[2.0, 1.0], [0.0, 3.0]]).argmax(-1, keepdim=True)  # (2, 1): [[0], [1]]
-# best.expand(2, 3)  # (2, 3): [[0, 0, 0], [1, 1, 1]], each entry repeated along the last axis
+# best = torch.tensor([[2.0, 1.0], [0.0, 3.0]]).argmax(-1, keepdim=True)  # [[0], [1]]
+# best.expand(2, 3)  # [[0, 0, 0], [1, 1, 1]], each entry repeated along the last axis
 # ```
 #
 # Add up in float64: most of the 49,152 stretches are shorter than a step of float32 near 1.
@@ -307,7 +307,7 @@ def our_loop_writes_what_the_library_writes(run: Run):
 #
 # $$\text{SE} = \sqrt{\frac{p\,(1 - p)}{n}}$$
 #
-# With $p = 0.24$ and $n$ = 20,000 it is 0.003. If $n p$ and $n (1 - p)$ are 20 or more, the share
+# With $p = 0.24$ and $n$ = 20,000 it is 0.003. If $n p$ and $n - n p$ are 20 or more, the share
 # is within two standard errors of $p$ in about 95 of 100 trials. It is off by five about once in
 # two million if both are 1,000 or more, and about once in half a million if one is 100.
 
@@ -365,8 +365,8 @@ def the_sampler_draws_by_probability(run: Run):
 # In the last figure at $T = 2$, the five likeliest tokens have almost nothing. Tens of thousands of
 # others share the rest, and one nonsense token spoils the text after it. So samplers cut off
 # improbable tokens before they draw: `logits.masked_fill(mask, -torch.inf)` sets their logits to
-# $-\infty$ where the mask is true. Then the softmax gives their share to others. The order matters
-# (see the table): `transformers` divides by $T$ first, llama.cpp cuts first by default.
+# $-\infty$ where the mask is true. Then the softmax gives their share to others. The order matters,
+# as the table shows: `transformers` divides by $T$ first, llama.cpp by default cuts first.
 #
 # - **Top-k**, by Fan et al. 2018, leaves the $k$ most probable tokens, always as many.
 # - **Top-p**, by Holtzman et al. 2020, leaves the smallest set of most probable tokens whose sum is
@@ -533,14 +533,13 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # <|im_start|>assistant
 # ```
 #
-# The last line opens the assistant's turn, which the model ends with `<|im_end|>`. A third role,
-# **system**, comes first and says how to behave. Other models have other **chat templates**, which
-# come with their tokenizers:
-# `tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)`. SmolLM2's
-# adds a default system message if you give none; `build_chat` doesn't. Talk to it: `invoke chat`.
+# The last line opens the assistant's turn, which the model ends with `<|im_end|>`: our stop token.
+# A third role, **system**, comes first and says how to behave. Each tokenizer has its model's
+# **chat template**: `tokenizer.apply_chat_template(messages, add_generation_prompt=True)` uses it.
+# SmolLM2's adds a default system message; `build_chat` doesn't. Talk to it: `invoke chat`.
 #
 # Does the model reply without it? We ask for 44 capitals. A reply is *right* if its first line, of
-# at most 12 tokens, contains the capital. It accepts "not Paris", and rejects Berne for Bern.
+# at most 12 tokens, contains the capital. The rule accepts "not Paris", and rejects Berne for Bern.
 #
 # Both prompts get the *same* questions, so compare them question by question. The difference $d_i$
 # is 1 if only the first prompt is right, −1 if only the second is, else 0. The mean $\bar d$ is the
@@ -548,8 +547,8 @@ def the_library_samples_from_fifty_tokens(run: Run):
 #
 # $$\text{SE} = \sqrt{\frac{1}{n}\cdot\frac{\sum_i (d_i - \bar d)^2}{n - 1}}$$
 #
-# For 1, 0, 1, 0 and 0 the mean is 0.4 and the squares sum to 1.2: the error is
-# $\sqrt{1.2 / 4 / 5} = 0.245$. Your `difference` returns both.
+# For 1, 0, 1, 0 and 0 the mean is 0.4, and the squared distances from it sum to 1.2. So the error
+# is $\sqrt{1.2 / 4 / 5} = 0.245$. Your second function here, `difference`, returns both.
 
 
 # %% 5. A chat is one text
@@ -631,10 +630,10 @@ def the_template_makes_the_model_reply(run: Run):
 # If 30 of 44 replies are right, the **accuracy** is 0.68. Its standard error is the formula of
 # section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. So two prompts with 0.68
 # and 0.75 may be equally good. The ± says how much other countries might change the result. It says
-# nothing about other kinds of questions, or about other examples.
+# nothing about other kinds of questions or other examples.
 #
 # If six independent differences are all chance, at least one is beyond two standard errors in a
-# quarter of such experiments, and this one has 14. Choose *one* beforehand; retest finds.
+# quarter of such experiments. This one has 14: choose *one* beforehand, and repeat lucky finds.
 #
 # **Try your own**: `invoke lab LLM01 --prompts work/questions.jsonl`. Each line of the file is
 # `{"question": "…", "answer": "…"}`. The first four become examples.
@@ -673,7 +672,8 @@ def four_examples_beat_zero_shot(run: Run):
 #
 # ## What to remember
 # - At each position, a model returns a logit for every token; softmax makes probabilities of them.
-# - Cut by top-k, top-p or min-p. Know your library's defaults, and if it cuts before or after $T$.
+# - Cut by top-k, top-p or min-p. Know your library's defaults, and whether $T$ comes before the
+#   cut.
 # - A chat is one text. Use the template that the model was trained with.
 # - Compare prompts on many questions with a fair baseline, and report the standard error.
 
