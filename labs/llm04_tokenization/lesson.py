@@ -174,7 +174,7 @@ def vocabulary(merges: Iterable[Pair]) -> list[bytes]:
 
 
 @cache
-def plays(run: Run) -> str:
+def shakespeare(run: Run) -> str:
     """Return the beginning of Shakespeare's plays."""
     return assets.shakespeare()[: run.pick(tiny=120_000, small=300_000, full=1_000_000)]
 
@@ -182,7 +182,7 @@ def plays(run: Run) -> str:
 @cache
 def trained(run: Run) -> list[Pair]:
     """Return the merges that `train` learns from the plays."""
-    return train(dict(count_words(plays(run))), run.pick(tiny=256, small=512, full=1024))
+    return train(dict(count_words(shakespeare(run))), run.pick(tiny=256, small=512, full=1024))
 
 
 @lab.experiment
@@ -192,7 +192,7 @@ def our_merges_are_the_librarys(run: Run):
     Predict: which two bytes are merged first in Shakespeare's plays?
     """
     merges = trained(run)
-    words = count_words(plays(run))
+    words = count_words(shakespeare(run))
     library = vocabularies.train_by_tokenizers(words, 256 + len(merges))
     different = differing(merges, library)
     run.check(f"merges that differ, of {len(merges)}", different, equals=0, decides=True)
@@ -259,7 +259,7 @@ def decode(ids: Iterable[int], tokens: list[bytes]) -> str:
 # **name**, such as `<|im_end|>`. The encoder first cuts a text at the names that the caller allows.
 # Decoded text doesn't show whether a name was a special token or several ordinary ones.
 #
-# Four more are common: **BOS** begins a text; **EOS** ends it, and a model that writes it stops;
+# Four more are common: **BOS** begins a text; **EOS** ends it, and generation stops there;
 # **PAD** fills the short rows of a batch; **UNK** stands for what a vocabulary can't write
 # (LLM04+). By default, `add_special_tokens=True`, a tokenizer may add BOS or EOS by itself.
 
@@ -323,7 +323,7 @@ def our_ids_are_the_librarys_and_lose_nothing(run: Run):
     """
     tokenizer = Tokenizer(trained(run))
     paragraphs = vocabularies.paragraphs()
-    text = "\n".join([plays(run)[:20_000], *chain.from_iterable(paragraphs.values())])
+    text = "\n".join([shakespeare(run)[:20_000], *chain.from_iterable(paragraphs.values())])
     ids = tokenizer.encode(text)
     hugging_face = vocabularies.in_tokenizers(tokenizer.merges).encode(text).ids
     openai = vocabularies.in_tiktoken(tokenizer.tokens, WORD.pattern).encode_ordinary(text)
@@ -495,7 +495,7 @@ def a_limit_costs_text_before_it_saves_padding(run: Run):
     Predict: which power of two is the smallest such limit?
     """
     encode = real()[0].encode  # SmolLM2's
-    lengths = [len(encode(block)) for block in plays(run).split("\n\n")]
+    lengths = [len(encode(block)) for block in shakespeare(run).split("\n\n")]
     random.Random(run.seed).shuffle(lengths)
     costs = []
     for limit in (8, 16, 32, 64, 128, 256, 512):

@@ -102,6 +102,13 @@ def test_stretches_never_cut_a_word(text):
         assert words == split.word.findall(text)
 
 
+@given(texts, st.sampled_from("aé漢"), st.sampled_from("\n\r"), texts)
+def test_gpt4s_pattern_cuts_line_ends_from_a_letter_but_not_from_a_sign(left, letter, end, right):
+    words = fast.GPT4.word.findall
+    assert words(left + letter + end + right) == words(left + letter) + words(end + right)
+    assert words(f"end!{end}") == ["end", f"!{end}"]
+
+
 @given(texts)
 def test_the_libraries_give_the_same_ids(text):
     ids = BPE.encode(text)
