@@ -214,7 +214,7 @@ WRONG = [
     ("encode_stream", a_list, "yield each id as it is known"),
     ("encode_stream", text_instead_of_bytes, "takes bytes"),
     ("encode_stream", split_ignored, "the split pattern is an argument"),
-    ("encode_stream", two_held_back, "before id 1 came"),
+    ("encode_stream", two_held_back, "2 chunks of `word ` were read"),
     ("best_cut", longest_first, "the longest token"),
     ("best_cut", likeliest_next, "the most probable next token"),
     ("best_cut", fewest_tokens, "the fewest tokens"),
