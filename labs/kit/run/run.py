@@ -1,11 +1,11 @@
 """One run of a lab, as its experiments see it: sizes, seeds, the device, its findings."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from labs.course.options import Settings
 from labs.course.syllabus import Lesson
@@ -88,7 +88,7 @@ class Run(Findings):
         return self.accelerator.device
 
     @contextmanager
-    def small_products(self, rows: int, width: int) -> Iterator[None]:
+    def small_products(self, rows: int, width: int) -> Generator[None]:
         """Prepare models in fp32 within this block if bf16 doesn't pay for products of this size.
 
         It changes only the precision that `auto` chose on a CPU, by larger products.
@@ -105,13 +105,14 @@ class Run(Findings):
         if not auto or choose_precision("auto", (rows, width))[0] == self.precision:
             yield
             return
-        before = self.precision, self.accelerator.autocast_handler
+        accelerator: Any = self.accelerator
+        before = self.precision, accelerator.autocast_handler
         self.precision = "fp32"
-        self.accelerator.autocast_handler = AutocastKwargs(enabled=False)
+        accelerator.autocast_handler = AutocastKwargs(enabled=False)
         try:
             yield
         finally:
-            self.precision, self.accelerator.autocast_handler = before
+            self.precision, accelerator.autocast_handler = before
 
     @cached_property
     def size(self) -> str:
