@@ -335,7 +335,8 @@ class TheGradientItself(Steps):
 class NewTensors(Steps):
     def change(self, w, i):
         self.velocities[i] = self.momentum * self.velocities[i] + w.grad
-        w = w - self.lr * self.velocities[i]
+        data = w.data
+        data = data - self.lr * self.velocities[i]
 
 
 WRONG = [
