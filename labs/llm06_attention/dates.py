@@ -35,6 +35,24 @@ def encode(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     return source, lengths
 
 
+def places_of_the_year(lengths: Tensor) -> Tensor:
+    """Return where the four digits of the year stand in each source, (B,) -> (B, 4): at its end."""
+    return lengths[:, None] - 4 + torch.arange(4, device=lengths.device)
+
+
+def knock_outs(source_mask: Tensor, places: Tensor) -> dict[str, Tensor]:
+    """Return masks (B, 1, TARGET, SOURCE) by what they hide from each query of the year's digits.
+
+    They hide nothing, the query's own digit, or, as a control, the character before this digit.
+    """
+    rows = torch.arange(len(places), device=places.device)[:, None]
+    digits = torch.arange(4, device=places.device)  # the year comes first in what is written
+    masks = {name: source_mask.clone() for name in ("nothing", "digit", "neighbour")}
+    masks["digit"][rows, 0, digits, places] = False  # row, head, query, key
+    masks["neighbour"][rows, 0, digits, places - 1] = False
+    return masks
+
+
 class Sampler:
     """Random dates of some years in two spellings."""
 

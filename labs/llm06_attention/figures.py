@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from labs.kit import Run
 from labs.kit.report.figure_style import INK
 
 import matplotlib.pyplot as plt
@@ -75,7 +76,7 @@ def _box(ax: Axes, x: float, y: float, text: str, colour: str) -> None:
     ax.text(x, y, text, ha="center", va="center", color="white")
 
 
-def groups() -> Figure:
+def show_groups(run: Run) -> None:
     """Draw SmolLM2's 9 query heads on 3 key-value heads."""
     fig, ax = plt.subplots(figsize=(7.2, 2.4))
     for head in range(9):
@@ -88,10 +89,15 @@ def groups() -> Figure:
     ax.text(-0.9, 0, "3 key-value heads", ha="right", va="center")
     ax.set(xlim=(-3.2, 8.6), ylim=(-0.4, 1.9))
     ax.axis("off")
-    return fig
+    run.figure(
+        fig,
+        "groups",
+        "SmolLM2's 9 query heads share 3 key-value heads, three neighbours each.",
+        alt="Two rows of boxes: nine query heads above, three key-value heads below, with lines.",
+    )
 
 
-def split_heads() -> Figure:
+def show_split_heads(run: Run) -> None:
     """Draw a projection of 4 tokens and 3 heads of width 2, its split, and a bare view of it."""
     tokens, heads, width = 4, 3, 2
     projection = torch.arange(tokens * heads * width).view(tokens, heads * width)
@@ -118,13 +124,18 @@ def split_heads() -> Figure:
         ax.text(7.3, y - 0.25, name, ha="center", fontsize=10)
     ax.set(xlim=(-0.2, 25), ylim=(4.2, -1.3), aspect="equal")
     ax.axis("off")
-    return fig
+    run.figure(
+        fig,
+        "split_heads",
+        "Four tokens and three heads of width 2. A colour is a head, a number a token.",
+        alt="One table in three colours, a table for each colour, and three tables that mix them.",
+    )
 
 
-def alignments(weights: Tensor, sources: Sequence[str], targets: Sequence[str]) -> Figure:
-    """Draw the alignment (TARGET, SOURCE) of some dates, beside each other."""
-    fig, axes = plt.subplots(1, len(sources), figsize=(9, 3.8))
-    for ax, rows, source, target in zip(axes, weights, sources, targets, strict=True):
+def alignments(weights: Tensor, texts: Mapping[str, str]) -> Figure:
+    """Draw the alignment (TARGET, SOURCE) of some dates, a source and what is written, in turn."""
+    fig, axes = plt.subplots(1, len(texts), figsize=(9, 3.8))
+    for ax, rows, (source, target) in zip(axes, weights, texts.items(), strict=True):
         image = ax.imshow(rows[:, : len(source)], vmin=0, vmax=1, aspect="auto")
         ax.set_title(f'Reading "{source}"', fontsize=10)
         ax.set_xticks(range(len(source)), source.replace(" ", "␣"))
@@ -136,6 +147,45 @@ def alignments(weights: Tensor, sources: Sequence[str], targets: Sequence[str]) 
         "Weights of the cross-attention: from a written character to the source", fontsize=11
     )
     return fig
+
+
+def show_date_reader(run: Run) -> None:
+    """Draw how the query for the third digit of the year reads the encoded source."""
+    fig, ax = plt.subplots(figsize=(9, 4.9))
+    source = "3 march 1999".replace(" ", "␣")
+    asks = 2  # the query for the third digit of the year
+    finds = 10  # the place of this digit in the source
+    query = (asks + 1, 4.6)
+    for place, character in enumerate(source):
+        colour = "C1" if place == finds else "C0"
+        _box(ax, place, 0, character, "grey")
+        _box(ax, place, 2, "k, v", colour)
+        ax.plot([place, place], [0.3, 0.6], color="grey", lw=1)
+        ax.plot([place, place], [1.4, 1.7], color="grey", lw=1)
+        lines = {"color": colour, "lw": 2.5 if place == finds else 0.8}
+        ax.plot([place, query[0]], [2.3, query[1] - 0.3], **lines)
+    for i in range(10):
+        _box(ax, i + 1, query[1], f"q{i + 1}", "C1" if i == asks else "C2")
+    ax.add_patch(Rectangle((-0.4, 0.6), len(source) - 0.2, 0.8, fc="none", ec="grey"))
+    ax.text(5.5, 1, "encoder: one layer of self-attention", ha="center", va="center")
+    ax.text(7.6, 3.5, "scores q · k, output Σ p v", color="C1", va="center")
+    arrow = {"arrowstyle": "->", "mutation_scale": 14, "color": INK}
+    ax.add_patch(FancyArrowPatch((query[0], 4.9), (query[0], 5.7), **arrow))
+    ax.text(query[0] + 0.25, 5.3, "output of q3, MLP", va="center")
+    for i, character in enumerate("1999-03-03"):
+        _box(ax, i + 1, 6, character, "C1" if i == asks else "grey")
+    for y, name in ((0, "source"), (2, "its vectors"), (4.6, "learned queries"), (6, "written")):
+        ax.text(-0.7, y, name, ha="right", va="center")
+    ax.set(xlim=(-3, 11.6), ylim=(-0.4, 6.4))
+    ax.axis("off")
+    run.figure(
+        fig,
+        "date_reader",
+        "The date reader. Each of ten learned queries looks at the encoded source, here the third. "
+        "All ten characters are written at once.",
+        alt="Rows of boxes: the source, its vectors, ten queries, ten written characters. Lines "
+        "from the third query to all vectors; that to the third digit of the year is thick.",
+    )
 
 
 def _arrow(ax: Axes, start: float, end: float, y: float, colour: str) -> None:
@@ -152,7 +202,7 @@ def _arrow(ax: Axes, start: float, end: float, y: float, colour: str) -> None:
     ax.add_patch(arrow)
 
 
-def circuit() -> Figure:
+def show_circuit(run: Run) -> None:
     """Draw the two arrows of the induction circuit."""
     fig, ax = plt.subplots(figsize=(7.2, 2.9))
     tokens = ("D", "B", "A", "F", "C", "…", "A")
@@ -168,7 +218,12 @@ def circuit() -> Figure:
     ax.text(4.5, 1.15, "layer 2, induction: “who has A before it?”", ha="center", va="center")
     ax.set(xlim=(-0.6, 8), ylim=(-1.4, 1.4))
     ax.axis("off")
-    return fig
+    run.figure(
+        fig,
+        "circuit",
+        "Layer 1 writes A at the place of F. Layer 2 compares the last token, A, with these notes.",
+        alt="A row of tokens with two arrows: from F back to A, and from the last A to F.",
+    )
 
 
 def rise(curves: Mapping[Any, Sequence[Sequence[float]]], guess: float) -> Figure:
@@ -219,5 +274,5 @@ def heads_on_a_sentence(maps: Mapping[str, Any], words: Sequence[str]) -> Figure
         ax.grid(False)
     axes[0].set_ylabel("query")
     fig.colorbar(image, ax=list(axes), label="weight", shrink=0.8)
-    fig.suptitle("The best head for each job", fontsize=11)
+    fig.suptitle("The best head for each pattern", fontsize=11)
     return fig

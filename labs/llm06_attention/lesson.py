@@ -9,6 +9,7 @@
 
 # %% Imports
 import math
+from collections.abc import Callable
 from functools import partial
 
 from labs.kit import Lab, Results, Run, assets, tolerance
@@ -112,20 +113,21 @@ def its_looks_at_both_nouns(run: Run):
 # same text, as here, the formula is called **self-attention**.
 #
 # **Why $\sqrt d$?** A score sums $d$ products. If the entries of $q$ and $k$ are independent, with
-# mean 0 and variance 1, the score has variance $d$. For $d = 64$ its standard deviation is 8, and
-# the softmax gives nearly all weight to one or two keys before anything is learned. Division by
-# $\sqrt d$ brings the variance back to 1. LLM06+ measures this, also for PyTorch's first weights.
+# mean 0 and variance 1, the score has variance $d$. For $d = 64$ its standard deviation would be 8,
+# and the softmax would give nearly all weight to one or two keys. A softmax that hard also has
+# almost no gradient. Division by $\sqrt d$ brings the variance back to 1. LLM06+ measures both.
 #
-# A **mask** says which keys each query may look at; section 3 shows the usual ones. It sets the
+# A **mask** says which keys each query may attend to; section 3 shows the usual ones. It sets the
 # other scores to $-\infty$ *before* the softmax. Their weights become 0, and the remaining weights
 # still sum to 1. With "tail" hidden, "dog" gets $69.6/(69.6 + 3) = 0.96$. Set the weight of "tail"
 # to 0 *after* the softmax, and "dog" stays at 0.49, as "tail" still counts in the sum. In this way
 # a hidden token leaks into the output; LLM06+ measures it.
 #
-# An empty source, all padding, leaves a query with no key. All its scores are $-\infty$ and its
-# softmax is 0/0, which is NaN. We want weights of 0. So the code fills hidden scores with the
-# lowest finite number, which keeps the softmax defined, and then sets hidden weights to 0. *Adding*
-# $-\infty$ instead would bring NaN into the gradient, too.
+# A mask may leave a query no key at all: a padded batch can contain an empty text (section 3). Then
+# `torch.tensor([-inf, -inf]).softmax(-1)` is `[nan, nan]`, as $-\infty$ minus the maximum $-\infty$
+# is NaN. We want weights of 0. So the code fills hidden scores with the lowest finite number, which
+# keeps the softmax defined, and then sets hidden weights to 0. *Adding* $-\infty$ instead would
+# bring NaN into the gradient, too: on the way back, 0 times NaN is NaN.
 
 
 # %% Scaled dot-product attention
@@ -178,8 +180,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 #   the earlier keys and values. They don't change, as no token sees later ones. So the **KV cache**
 #   stores them. Only the newest tokens have queries. They are the *last* positions, so the triangle
 #   sits at the bottom right.
-# - **Padding.** Texts of different lengths are padded to one length. No query may look at the
-#   padding. All queries share the mask of the text that they look at, the **source**.
+# - **Padding.** Texts of different lengths are padded to one length. No query may attend to the
+#   padding. The mask depends only on the **source**, the text that they attend to.
 
 
 # %% Masks
@@ -259,7 +261,7 @@ def by_hand_equals_the_library(run: Run):
 #
 # In code, one product computes the queries of all heads, `(B, T, H * D)`. The first figure shows
 # the split: `unflatten` cuts the last axis into heads, `transpose` moves them before the tokens, to
-# `(B, H, T, D)`. A bare `view` has this shape, too, but mixes both. The merge undoes the split.
+# `(B, H, T, D)`. A bare `view` gives this shape, too, but mixes heads with tokens. Last, a merge.
 #
 # The KV cache has the keys and values of every layer and head. For long texts it can outgrow the
 # model. **Grouped-query attention** (GQA, Ainslie et al. 2023) makes it smaller: several query
@@ -293,7 +295,15 @@ class MultiHeadAttention(nn.Module):
     `position` acts on queries and keys, (..., H, T, D).
     """
 
-    def __init__(self, d_model, heads, kv_heads=None, head_dim=None, bias=False, position=None):
+    def __init__(
+        self,
+        d_model: int,
+        heads: int,
+        kv_heads: int | None = None,
+        head_dim: int | None = None,
+        bias: bool = False,
+        position: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
         kv_heads = kv_heads or heads
         if head_dim is None and d_model % heads:
@@ -315,7 +325,9 @@ class MultiHeadAttention(nn.Module):
             "Merge with transpose(-3, -2), then flatten(-2), then self.o_proj.",
         ),
     )
-    def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None):
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None
+    ) -> Tensor:
         """(..., Tq, d_model) -> (..., Tq, d_model); keys and values come from `context`, or x."""
         context = x if context is None else context
         q = self.q_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)  # (..., H, T, D)
@@ -348,18 +360,8 @@ def heads_equal_the_library(run: Run):
     expected = F.scaled_dot_product_attention(q, k, v, past, enable_gqa=True)
     error = grouped_query_attention(q, k, v, past) - expected
     run.agree("9 query heads on 3 key-value heads", error, decides=True)
-    run.figure(
-        figures.split_heads(),
-        "split_heads",
-        "Four tokens and three heads of width 2. A colour is a head, a number a token.",
-        alt="One table in three colours, a table for each colour, and three tables that mix them.",
-    )
-    run.figure(
-        figures.groups(),
-        "groups",
-        "SmolLM2's 9 query heads share 3 key-value heads, three neighbours each.",
-        alt="Two rows of boxes: nine query heads above, three key-value heads below, with lines.",
-    )
+    figures.show_split_heads(run)
+    figures.show_groups(run)
     mib = 30 * 2 * 64 * 2 * 8192 / 2**20  # layers, keys and values, numbers, bytes, tokens
     return (
         f"3 heads in 30 layers: {3 * mib:.0f} MiB. 9 key-value heads would take {9 * mib:.0f} MiB."
@@ -369,18 +371,21 @@ def heads_equal_the_library(run: Run):
 # %% [markdown]
 # ## 5. Cross-attention: one text looks at another
 # In **cross-attention** the queries come from one text and the keys and values from another. A
-# translation looks at its source, a caption at an image.
+# translation attends to its source, a caption to an image.
 #
 # The task here: read a date as people write it, `march 3, 1999` or `3 march 1999`, and write
 # `1999-03-03`. The **encoder** reads the source with one layer of self-attention. The **decoder**
-# has a learned query for each of the ten characters to write. A query is the same for every date,
-# so it only says which character comes next. The head must find the rest in the source.
+# has a learned vector for each of the ten characters to write; the first figure below draws it.
+# Query 3 is the same for every date. It asks for "the third digit of the year". Where that digit
+# stands, the head must find from the keys. All ten characters are written at once. A usual decoder
+# writes one after another, and sees those that it wrote.
 #
 # Its weights form an **alignment**: which part of the source does each written character look at?
 # To read them, `alignment` passes unit vectors as values: the output is then the weights. Weights
 # can mislead. The encoder may copy a character to its neighbour's vector, where the query then
 # finds it. To learn what the model relies on, hide a key with the mask and see what happens. This
-# is called an **attention knock-out** (Geva et al. 2023).
+# is called an **attention knock-out** (Geva et al. 2023). The other keys get the hidden key's
+# weight. So the head hands over something else, not nothing.
 
 
 # %% Dates
@@ -420,51 +425,49 @@ def cross_attention_finds_the_digit(run: Run):
 
     Predict: hide the digit from the query. How often does the model still write it?
     """
+    figures.show_date_reader(run)
     test = dates.Sampler(run.seed, dates.TEST_YEARS)
     source, lengths, target = (x.to(run.device) for x in test.batch(500))
-    rows = torch.arange(500, device=run.device)[:, None]
-    digits = torch.arange(4, device=run.device)  # the year comes first in what is written
-    places = lengths[:, None] - 4 + digits  # and last in the source, (B, 4)
-    visible = padding_mask(lengths, dates.TARGET, dates.SOURCE)  # (B, 1, TARGET, SOURCE)
-    masks = {"nothing": visible, "digit": visible.clone(), "neighbour": visible.clone()}
-    masks["digit"][rows, 0, digits, places] = False
-    masks["neighbour"][rows, 0, digits, places - 1] = False
-    accuracy = {hidden: [] for hidden in masks}
-    on_digit = []
+    places = dates.places_of_the_year(lengths)  # (B, 4)
+    source_mask = padding_mask(lengths, dates.TARGET, dates.SOURCE)  # (B, 1, TARGET, SOURCE)
+    masks = dates.knock_outs(source_mask, places)
+    accuracy = {case: [] for case in masks}
+    alignments = []
     for seed in run.seeds(3):
         with torch.enable_grad():
             model = train_on_dates(run, DateReader, seed)
-        on_digit.append(model.alignment(source, lengths)[rows, digits, places].mean(0))  # (4,)
-        for hidden, mask in masks.items():
+        year = model.alignment(source, lengths)[:, :4]  # (B, 4, SOURCE): queries of the year
+        alignments.append(year.gather(-1, places[..., None]).mean((0, 2)))  # (4,)
+        for case, mask in masks.items():
             written = model(source, lengths, mask).argmax(-1)  # (B, TARGET)
-            accuracy[hidden].append((written == target).float().mean(0))  # (TARGET,)
+            accuracy[case].append((written == target).float().mean(0))  # (TARGET,)
     characters = torch.stack(accuracy["nothing"]).mean(-1).tolist()  # for each seed
     constant = "the best constant guess has 0.43"
     run.check("characters right, in new years", characters, at_least=0.95, because=constant)
     # The first digit is only ever 1 or 2: a model may find it without looking there.
-    on_digits = torch.stack(on_digit)  # (seeds, 4)
-    run.measure("weight on the first digit", on_digits[:, 0].tolist())
-    later = on_digits[:, 1:].flatten().tolist()
+    weight_on_digits = torch.stack(alignments)  # (seeds, 4)
+    run.measure("weight on the first digit", weight_on_digits[:, 0].tolist())
+    later = weight_on_digits[:, 1:].flatten().tolist()
     evenly = "most of it; spread evenly it would be 0.07"
-    run.check("weight on each of digits 2 to 4", later, at_least=0.5, because=evenly, decides=True)
-    hidden = torch.stack(accuracy["digit"])[:, 1:4].flatten().tolist()
+    name = "weight on each of digits 2 to 4"
+    run.measure(name, later, expect_at_least=0.5, because=evenly, decides=True)
+    without_digit = torch.stack(accuracy["digit"])[:, 1:4].flatten().tolist()
     chance = "three times a guess among ten digits: the encoder may pass some of it on"
-    run.check("digits 2 to 4 right, each hidden", hidden, at_most=0.3, because=chance, decides=True)
-    visible = torch.stack(accuracy["neighbour"])[:, 1:4].flatten().tolist()
+    name = "digits 2 to 4 right, each hidden"
+    run.measure(name, without_digit, expect_at_most=0.3, because=chance, decides=True)
+    without_neighbour = torch.stack(accuracy["neighbour"])[:, 1:4].flatten().tolist()
     control = "as many keys hidden, but the digit is visible; one date in five may suffer"
     name = "digits 2 to 4 right, the character before it hidden"
-    run.check(name, visible, at_least=0.8, because=control, decides=True)
-    texts = ["march 3, 1999", "28 september 2024"]
-    weights = model.alignment(*(x.to(run.device) for x in dates.encode(texts))).cpu()
+    run.measure(name, without_neighbour, expect_at_least=0.8, because=control, decides=True)
+    texts = {"march 3, 1999": "1999-03-03", "28 september 2024": "2024-09-28"}
+    weights = model.alignment(*(x.to(run.device) for x in dates.encode(list(texts)))).cpu()
     run.figure(
-        figures.alignments(weights, texts, ["1999-03-03", "2024-09-28"]),
+        figures.alignments(weights, texts),
         "alignment",
         "Where each written character looks, for two ways to write a date.",
         alt="Two heat maps, written by source characters: a bright diagonal for the year.",
     )
-    return (
-        f"With its digit hidden, a query writes the right one in {100 * max(hidden):.0f} % at most."
-    )
+    return f"With its digit hidden, a query writes it in {100 * max(without_digit):.0f} % at most."
 
 
 # %% [markdown]
@@ -473,18 +476,19 @@ def cross_attention_finds_the_digit(run: Run):
 # tokens, then eight of them again in random order, each followed by the token that followed it
 # before: `… D B A F C … | A F  D B …`. The model has to predict the second token of each pair.
 #
-# A score compares the query with *one* key. So the query A can find the earlier A by its content
-# or, thanks to RoPE, a key at a fixed distance. It can't find F: nothing in the key of F says that
-# A came before, and its distance to the last A differs each time. That is an argument, not a proof:
-# Sanford et al. 2024 bound how wide one layer would have to be. Two layers do it in two steps:
+# A score compares the query with *one* key. So the query A can find the earlier A by its content.
+# Thanks to RoPE, it can also find a key at a fixed distance. It can't find F: nothing in the key of
+# F says that A came before, and its distance to the last A differs each time. That is an argument,
+# not a proof: Sanford et al. 2024 bound how wide one layer would have to be. Two layers do it in
+# two steps:
 #
 # - In layer 1, a **previous-token head** writes at F: "A came before me".
 # - In layer 2, the key of F is computed from F and this note. An **induction head** finds it with
 #   the query A, and copies F. The two are an **induction circuit** (Olsson et al. 2022).
 #
 # We compare two models of 20,480 parameters: one layer with two heads, and two layers with one head
-# each, trained for 400 steps (`tiny`). As a control, one layer learns a task for which a fixed
-# distance is enough, the token *before* the query, in half of the steps.
+# each, trained for 400 steps (`tiny`). The control shows that one layer can learn: it has to name
+# the token *before* the query, for which a fixed distance is enough. It gets half as many steps.
 
 
 # %% Recall
@@ -510,16 +514,11 @@ class AttentionOnly(nn.Module):
 
 @lab.experiment
 def two_layers_learn_recall(run: Run):
-    """Two layers with one head each learn recall; one layer with two heads doesn't.
+    """Two layers with one head each learn recall; one layer with two doesn't in as many steps.
 
     Predict: which accuracy does one layer reach? A blind guess has 1/32.
     """
-    run.figure(
-        figures.circuit(),
-        "circuit",
-        "Layer 1 writes A at the place of F. Layer 2 compares the last token, A, with these notes.",
-        alt="A row of tokens with two arrows: from F back to A, and from the last A to F.",
-    )
+    figures.show_circuit(run)
     tokens = recall.recall_batch(2000).to(run.device)
     accuracy = {1: [], 2: []}
     curves = {1: [], 2: [], "control": []}
@@ -608,9 +607,10 @@ def two_heads_do_the_recall(run: Run):
 
 # %% [markdown]
 # ## 8. The heads of a language model
-# SmolLM2-135M-Instruct has 30 layers of 9 query heads; our copy has its weights in 4 bits. Do its
-# heads have jobs? We test it with random tokens, repeated once. An induction head can predict the
-# second half: it looks 31 tokens back, at the token that followed the query's earlier copy.
+# SmolLM2-135M-Instruct has 30 layers of 9 query heads; our copy has its weights compressed to 4
+# bits each. Do its heads show patterns? The text has 64 random tokens, 32 and the same 32 again. At
+# the second copy of a token, an induction head looks 31 tokens back: 32 to the first copy, then one
+# forward.
 #
 # A third pattern needs no repetition: many heads put their weight on the *first* token, whatever it
 # is, an **attention sink**. The usual explanation (Xiao et al. 2023): weights must sum to 1, as for
@@ -625,7 +625,7 @@ def two_heads_do_the_recall(run: Run):
 # %% SmolLM2
 @lab.experiment
 @torch.no_grad()
-def heads_of_smollm2_have_jobs(run: Run):
+def heads_of_smollm2_have_patterns(run: Run):
     """SmolLM2 has heads that look at the previous token, at what followed last time, at a sink.
 
     Predict: which share of their weight do the queries give the first token, whatever it is?
@@ -657,7 +657,7 @@ def heads_of_smollm2_have_jobs(run: Run):
     run.figure(
         figures.heads_on_a_sentence(maps, [tokenizer.decode(i).strip() for i in ids[0]]),
         "smollm2_heads",
-        "The best head for each job, on a sentence. SmolLM2, unless --model named another model.",
+        "The best head for each pattern on a sentence: SmolLM2's, or those of the --model.",
         alt="Three heat maps of attention weights, query by key, with words on both axes.",
     )
     run.view("attention", "heads", *head_patterns.view(model, tokenizer))
@@ -683,7 +683,7 @@ def closing(results: Results) -> str:
         "## In this run\n"
         f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases; a "
         "guess would in 10 %. With the induction head's keys hidden, recall fell to "
-        f"{100 * recalled:.0f} %."
+        f"{100 * recalled:.0f} %. A blind guess has 3 %: the head then copies a wrong token."
     )
 
 
@@ -692,8 +692,8 @@ def closing(results: Results) -> str:
 # et al. 2023 on knock-outs · Elhage et al. 2021, Olsson et al. 2022, Sanford et al. 2024 on
 # induction · Xiao et al. 2023 on sinks.
 #
-# **Deeper**: LLM06+ derives the entropy of the weights, generates with a KV cache, computes softmax
-# in tiles as FlashAttention does, and measures what heads and sinks are worth. Next: LLM07, LoRA.
+# **Deeper**: LLM06+ derives the entropy of the weights, fills a KV cache, computes softmax in
+# tiles as FlashAttention does, and measures what heads and sinks are worth. Next: LLM07, LoRA.
 
 # %%
 if __name__ == "__main__":

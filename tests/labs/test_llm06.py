@@ -172,6 +172,19 @@ def test_a_sampled_date_is_written_in_two_ways_and_padded():
     assert len(max(dates.MONTHS, key=len)) + len(" 28, 1999") == dates.SOURCE
 
 
+def test_a_knock_out_hides_the_digit_or_the_character_before_it():
+    source, lengths, target = dates.Sampler(0).batch(20)
+    places = dates.places_of_the_year(lengths)
+    assert torch.equal(source.gather(1, places), target[:, :4])
+    mask = lab.padding_mask(lengths, dates.TARGET, dates.SOURCE)
+    masks = dates.knock_outs(mask, places)
+    assert torch.equal(masks["nothing"], mask)
+    for name, shift in (("digit", 0), ("neighbour", 1)):
+        hidden = (mask & ~masks[name]).nonzero().tolist()
+        expected = [[row, 0, i, places[row, i] - shift] for row in range(20) for i in range(4)]
+        assert hidden == expected, name
+
+
 # The recall task.
 
 
