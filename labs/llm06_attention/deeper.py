@@ -397,7 +397,8 @@ def a_window_needs_linear_memory(run: Run):
     label = "windowed: exponent of the memory"
     run.check(label, growth["windowed"], at_most=1.1, because=linear, decides=True)
     qkv = torch.randn(3, 1, 4, sizes[-1], 64)
-    masked, windowed = seconds_paired(*(partial(f, *qkv) for f in ways.values()), 5)
+    call_masked, call_windowed = (partial(f, *qkv) for f in ways.values())
+    masked, windowed = seconds_paired(call_masked, call_windowed, 5)
     ratio = median(a / b for a, b in zip(masked, windowed, strict=True))
     run.measure("time, masked ÷ windowed, T = 2,048", ratio, timed=True)
     return (
