@@ -82,16 +82,18 @@ def draw_steps(measured: Mapping[str, tuple[Tensor, Tensor, float]]) -> Drawn:
 
 def draw_depth(
     gradients: Mapping[str, Sequence[Sequence[float]]],
+    derived: Mapping[str, Sequence[float]],
     spreads: Mapping[str, Sequence[Sequence[float]]],
 ) -> Drawn:
     """Draw the gradients and the spreads over the layers, a line for each seed.
 
     Args:
         gradients: by activation, for each seed: the RMS gradient of each layer's weights.
+        derived: by activation: the same ÷ that of the last layer, in theory.
         spreads: the same of how much each layer's input differs between inputs.
     """
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 4), sharex=True)
-    panels = ((gradients, "RMS gradient of its weights"), (spreads, "spread of its input"))
+    panels = ((gradients, "RMS gradient of its weights"), (spreads, "relative spread of its input"))
     for ax, (lines, label) in zip(axes, panels, strict=True):
         for colour, (name, by_seed) in zip(("C0", "C1", "C2"), lines.items(), strict=True):
             depth = len(by_seed[0])
@@ -104,17 +106,19 @@ def draw_depth(
         ax.set(xlabel="layer, from the input", ylabel=label, xticks=range(2, depth + 1, 6))
         ax.set_ylim(1e-13, 1e3)
     layers = range(1, depth + 1)
+    for name, ratios in derived.items():
+        axes[0].semilogy(layers, [gradients[name][0][-1] * ratio for ratio in ratios], INK, lw=0.8)
     last = max(values[-1] for values in gradients["sigmoid"])
     axes[0].semilogy(layers, [2 * last * 4.0 ** (i - depth) for i in layers], "C6--", lw=1)
     axes[1].semilogy(layers, [2 * 4.0 ** (1 - i) for i in layers], "C6--", lw=1)
     axes[0].set_title("back: the gradient", fontsize=11)
-    axes[1].set_title("forward: the spread", fontsize=11)
+    axes[1].set_title("forward: the relative spread", fontsize=11)
     title = "Sigmoids let hardly any gradient or spread through"
     fig.suptitle(title, x=0.02, ha="left", fontsize=13)
     caption = (
         f"{depth} untrained layers, three seeds for each activation, in the same colours. The "
-        "spread is how much 64 inputs differ, relative to their size. Dashed: bounds for the "
-        "sigmoid, a factor of 4 in each layer."
+        "relative spread is how much 64 inputs differ, divided by their RMS. Dashed: bounds for "
+        "the sigmoid, a factor of 4 in each layer. Thin dark lines: the derived gradient."
     )
     alt = (
         "Two line plots over 20 layers on log scales. Left, the gradient of sigmoid falls steeply "

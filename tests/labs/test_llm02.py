@@ -12,6 +12,7 @@ from labs.llm02_deep_learning import (
     depth,
     figures,
     operations,
+    rounded_sums,
     view_data,
 )
 from labs.llm02_deep_learning import lesson as lab
@@ -376,6 +377,14 @@ def test_gradients_by_layer_equal_pytorch_for_the_same_weights():
     assert sizes == pytest.approx(wants, rel=1e-4)
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "ReLU"])
+def test_the_derived_gradients_are_those_of_a_wide_network(activation):
+    torch.manual_seed(0)
+    measured = depth.gradients_by_layer(activation, 6, 512)
+    derived = depth.derived_gradients(activation, 6, 512)
+    assert [size / measured[-1] for size in measured] == pytest.approx(derived, rel=0.25)
+
+
 def test_the_spread_of_a_wide_relu_network_shrinks_as_llm03_computes():
     torch.manual_seed(0)
     spreads = depth.spreads_by_layer("ReLU", 8, 1024)
@@ -401,7 +410,7 @@ def test_squared_sizes_in_a_relu_network_spread_as_the_text_says():
 def test_stochastic_rounding_is_right_on_average():
     torch.manual_seed(0)
     x = torch.tensor([1.001, -1.001, 3.0, 0.1]).repeat(100_000, 1)
-    mean = deeper.stochastic_bfloat16(x).float().mean(0)
+    mean = rounded_sums.stochastic_bfloat16(x).float().mean(0)
     torch.testing.assert_close(mean, x[0], rtol=0, atol=2e-4)
 
 
