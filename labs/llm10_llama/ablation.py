@@ -13,6 +13,7 @@ def plain_ffn(d_model: int, d_ff: int) -> nn.Module:
     return FeedForward(d_model, 3 * d_ff // 2)
 
 
+COMPLETE = "the complete model"  # the arm without a change
 # for each arm: what changes in the configuration, and in the recipe
 ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "without RoPE": ({"theta": None}, {}),
