@@ -1,6 +1,7 @@
-"""Train, merge and remove the adapters of a CNN."""
+"""Insert, train, merge and remove the adapters of a CNN."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from labs.kit import Run, tolerance
@@ -9,7 +10,16 @@ from labs.llm09_custom_architectures.inspection import parameters
 from labs.llm09_custom_architectures.training import fit, framed, images
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def insert(model: nn.Module, kind: type, adapter: Callable[[Any], nn.Module]) -> Any:
+    """Freeze a model, replace each layer of a kind by `adapter(layer)`, return the model."""
+    model.requires_grad_(False)  # before the adapters are in it
+    for name, layer in list(model.named_modules()):  # a list: adapters contain such layers
+        if isinstance(layer, kind):
+            model.set_submodule(name, adapter(layer))
+    return model
 
 
 def merge(model: Any) -> Any:
@@ -21,13 +31,13 @@ def merge(model: Any) -> Any:
     return merged
 
 
-def check_negatives(run: Run, base: Any, model: Any) -> tuple[float, float, int]:
+def check_negatives(run: Run, base: Any, model: Any) -> tuple[float, float, int, int]:
     """Train the adapters in a CNN on photographic negatives.
 
     `model` is a copy of `base` with new adapters.
 
     Returns:
-        The accuracy on negatives before and after, and the number of new parameters.
+        The accuracy on negatives before and after, and the numbers of new and of old parameters.
     """
     x, y, x_test, y_test = images()
     positives = framed(x_test)
@@ -41,6 +51,8 @@ def check_negatives(run: Run, base: Any, model: Any) -> tuple[float, float, int]
     run.check("negatives before", before, at_most=0.5, because="it saw none", decides=True)
     because = "three in five: six times a guess"
     run.check("negatives after", after, at_least=0.6, because=because, decides=True)
+    because = "three digits in ten"
+    run.measure("negatives: after − before", after - before, expect_at_least=0.3, because=because)
     rows = [["before", before, accuracy(base, positives, y_test)]]
     rows.append(["with the adapters", after, accuracy(model, positives, y_test)])
     run.table("Accuracy on 360 test images", ["", "negatives", "positives"], rows)
@@ -50,7 +62,8 @@ def check_negatives(run: Run, base: Any, model: Any) -> tuple[float, float, int]
     model = copy.deepcopy(model).double()
     error = merge(model)(negatives.double()) - model(negatives.double())
     run.agree("merged − unmerged", error, tolerance(torch.float64), decides=True)
-    return before, after, parameters(model) - parameters(base)
+    old = parameters(base)
+    return before, after, parameters(model) - old, old
 
 
 def take_out(model: Any) -> Any:

@@ -93,21 +93,29 @@ def check_fates(run: Run) -> None:
 
 @torch.no_grad()
 def check_loading(run: Run) -> float:
-    """Check what a saved and loaded network computes; return the careless network's error."""
+    """Check what a saved and loaded network computes.
+
+    Returns:
+        The careless network's mean error, relative to the mean size of its outputs.
+    """
     x = torch.rand(8, 4)
     errors: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for name, make in (("careless", network), ("registered", registered)):
         saved = make(nn.Module, run.seed)
         loaded = make(nn.Module, run.seed + 1)
         raised = refusal(partial(loaded.load_state_dict, saved.state_dict()))
         run.check(f"{name}: loading raises", raised, equals="nothing", decides=True)
-        errors[name] = (compute(loaded, x) - compute(saved, x)).abs().max().item()
+        expected = compute(saved, x)
+        gaps = (compute(loaded, x) - expected).abs()
+        errors[name] = gaps.max().item()
+        shares[name] = (gaps.mean() / expected.abs().mean()).item()
     because = "what was lost has the size of the outputs"
     what = "careless: output after loading − before"
     run.check(what, errors["careless"], at_least=1e-2, because=because, decides=True)
     what = "registered: output after loading − before"
     run.check(what, errors["registered"], at_most=0, because="the same numbers", decides=True)
-    return errors["careless"]
+    return shares["careless"]
 
 
 def _mlp() -> nn.Module:
@@ -143,8 +151,12 @@ def check_saving(run: Run) -> None:
         run.check("and they are still tied", tied(again), equals=tied(tying))
 
 
-def check_prefix(run: Run, load_partial: Callable[..., Any]) -> None:
-    """Check who raises an error for names with another prefix, and for another shape."""
+def check_prefix(run: Run, load_partial: Callable[..., Any]) -> str:
+    """Check what raises an error for names with another prefix, and for another shape.
+
+    Returns:
+        The names that our loader loads beside another head.
+    """
     state = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4)).state_dict()
     prefixed = {f"module.{name}": tensor for name, tensor in state.items()}
     fresh = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
@@ -164,6 +176,7 @@ def check_prefix(run: Run, load_partial: Callable[..., Any]) -> None:
     run.check("another head, our loader: loaded", loaded, equals=["0.bias", "0.weight"])
     same = torch.equal(wider.state_dict()["0.weight"], state["0.weight"])
     run.check("and its body is that of the state", same, equals=True)
+    return " and ".join(loaded)
 
 
 def check_trap(run: Run) -> str:

@@ -14,7 +14,7 @@ for _part, _check in {
     "load_partial": module_checks.load_partial,
     "Convolution.forward": layer_checks.convolution,
     "look_inside": module_checks.look_inside,
-    "insert": layer_checks.insert,
+    "LoraConvolution.merged": layer_checks.merged,
     "GatedConvolution.forward": layer_checks.gated_convolution,
     "read_safetensors": deeper_checks.read_safetensors,
     "BatchNorm.forward": deeper_checks.batch_norm,

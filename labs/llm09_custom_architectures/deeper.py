@@ -33,7 +33,6 @@ from labs.llm09_custom_architectures.lesson import (
     GatedConvolution,
     Hybrid,
     LoraConvolution,
-    insert,
 )
 from labs.llm09_custom_architectures.new_process import open_in_new_process
 from labs.llm09_custom_architectures.training import (
@@ -363,7 +362,7 @@ def frozen_weights_and_moving_buffers(run: Run):
     for mode, still in (("evaluation mode", True), ("training mode", False)):
         torch.manual_seed(run.seed)  # the same adapter
         adapter = partial(LoraConvolution, rank=4, alpha=8)
-        model = insert(copy.deepcopy(base), Convolution, adapter)
+        model = adapters.insert(copy.deepcopy(base), Convolution, adapter)
         epochs = run.pick(tiny=8, small=30, full=100)
         with torch.enable_grad():
             model = fit(run, model, 1 - framed(x), y, epochs, f"adapter, {mode}", still)

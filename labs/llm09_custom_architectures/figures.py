@@ -9,6 +9,7 @@ from typing import Any
 
 from labs.kit import Run
 from labs.llm09_custom_architectures.inspection import forgotten
+from labs.llm09_custom_architectures.training import versions
 
 import matplotlib.pyplot as plt
 import torch
@@ -100,6 +101,41 @@ def by_hand(run: Run) -> None:
     run.figure(fig, "by_hand", caption, alt=alt)
 
 
+def low_rank(run: Run) -> None:
+    """Draw an adapter of rank 1 with small numbers: down, up, and their merged kernel."""
+    down = torch.tensor([[-1.0, 0, 1]])
+    up = torch.tensor([[2.0]])
+    fig, axes = plt.subplots(1, 3, figsize=(7.2, 1.9), width_ratios=(3, 1, 3))
+    _numbers(axes[0], down, "down, A: r = 1 kernel", (0, 0, 0))
+    _numbers(axes[1], up, "up, B: 1 × 1", (0, 0, 0))
+    _numbers(axes[2], up * down, "merged: B A", (0, 0, 0))
+    fig.suptitle("Two small convolutions are one kernel", x=0.02, ha="left", fontsize=12)
+    caption = (
+        "An adapter of rank 1 for one channel and a window of three pixels: up times down. With "
+        "r kernels, the merged kernel is the sum of r such products."
+    )
+    alt = "Three grids of numbers: down is −1, 0, 1; up is 2; the merged kernel is −2, 0, 2."
+    run.figure(fig, "low_rank", caption, alt=alt)
+
+
+def digits(run: Run) -> None:
+    """Draw one digit in several versions, (12, 12) each."""
+    images = versions(run.seed)
+    fig, axes = plt.subplots(1, len(images), figsize=(7.2, 2.4))
+    for ax, (name, image) in zip(axes, images.items(), strict=True):
+        ax.imshow(image, cmap="Greys_r", vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(name, fontsize=11)
+        ax.grid(visible=False)
+    fig.suptitle("One test digit in four versions", x=0.02, ha="left", fontsize=12)
+    caption = (
+        "What the networks read: they are trained on centred digits, or on shuffled ones. Section "
+        "6 uses negatives. All shuffled images have the same order of pixels."
+    )
+    alt = f"The same digit of 12 by 12 pixels: {', '.join(images)}."
+    run.figure(fig, "digits", caption, alt=alt)
+
+
 def reach(run: Run, slopes: Sequence[Tensor]) -> None:
     """Draw which pixels of an image a pixel of each map sees, (H, W) each."""
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6))
@@ -140,8 +176,8 @@ def shifts(run: Run, curves: Mapping[str, Sequence[float]]) -> None:
     ax.set(xlabel="shift to the right (pixels)", ylabel="test digits read (%)")
     ax.set_title("Trained on centred digits, tested on digits that moved")
     caption = (
-        "Networks that were trained on centred digits only, mean of three seeds. Moved by two "
-        "pixels, a digit still covers six of its eight columns. Dotted: all pixels shuffled."
+        "Networks that were trained on centred digits only, mean of three seeds. A digit moved by "
+        "two overlaps its old place in six of eight columns. Dotted: all pixels shuffled."
     )
     ends_of = ", ".join(f"{name} {100 * right[-1]:.0f} %" for name, right in curves.items())
     alt = f"Accuracy over the shift from −2 to 2 pixels, five curves. At 2 pixels: {ends_of}."

@@ -1,14 +1,13 @@
-"""Check the exercises of LLM09 on layers: two convolutions, and adapters in a model.
+"""Check the exercises of LLM09 on layers: two convolutions, and a merged adapter.
 
 `checks` lists them.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from labs.kit import Mistake, draw, equals, expect_close, name_mistake
-from labs.llm09_custom_architectures.requirements import require_class, require_function, type_of
+from labs.llm09_custom_architectures.requirements import require_class, type_of
 
 import torch
 import torch.nn.functional as F
@@ -79,67 +78,58 @@ def _expect_convolution_gradients(layer: Any, output: Tensor) -> None:
             raise Mistake(f"no gradient reaches {name}: is something detached?")
 
 
-# insert
+# LoraConvolution
 
 
-class _Wrapped(nn.Module):
-    """An adapter that contains a layer of the kind that it replaces, as LoRA does."""
-
-    def __init__(self, base: nn.Linear) -> None:
-        super().__init__()
-        self.base = base
-        self.extra = nn.Linear(base.in_features, base.out_features)
-
-
-def _body() -> nn.Sequential:
-    inner = nn.Sequential(OrderedDict(first=nn.Linear(3, 4), norm=nn.LayerNorm(4)))
-    return nn.Sequential(OrderedDict(inner=inner, act=nn.ReLU(), last=nn.Linear(4, 2)))
-
-
-def insert(module: Any) -> None:
-    """Check which layers are replaced, with what, and what is frozen."""
-    implementation = module.insert
-    require_function(implementation)
-    model = _body()
-    before = dict(model.named_modules())
-    wrapped: list[nn.Module] = []
-
-    def adapter(layer: nn.Linear) -> nn.Module:
-        wrapped.append(layer)
-        return _Wrapped(layer)
-
-    got = implementation(model, nn.Linear, adapter)
-    if got is not model:
-        raise Mistake(f"return the model itself, got {type_of(got)}")
-    _expect_adapters(model, before, wrapped)
-    frozen = [layer.weight.requires_grad for layer in (before["inner.first"], before["last"])]
-    if any(frozen) or before["inner.norm"].weight.requires_grad:
-        raise Mistake("the model isn't frozen: no layer of it may require a gradient, norms too")
-    if not all(weight.requires_grad for weight in got.last.extra.parameters()):
-        raise Mistake("the adapters are frozen, too: freeze the model before you insert them")
+def merged(module: Any) -> None:
+    """Check the merged layer's kernel and outputs, and that the adapter stays as it was."""
+    implementation = module.LoraConvolution
+    require_class(implementation)
+    base = module.Convolution(3, 4, 3, 2, 2, 2)
+    adapter = implementation(base, 2, 5).double()
+    with torch.no_grad():
+        for i, weight in enumerate(
+            (base.weight, base.bias, adapter.down.weight, adapter.up.weight)
+        ):
+            weight.copy_(draw(*weight.shape, seed=i))
+    before = {name: tensor.clone() for name, tensor in adapter.state_dict().items()}
+    got = adapter.merged()
+    if not isinstance(got, module.Convolution):
+        raise Mistake(f"expected a Convolution, got {type_of(got)}")
+    if got is base or any(not torch.equal(a, before[name]) for name, a in _tensors(adapter)):
+        raise Mistake("the adapter or its base has changed: add the update to a copy of the base")
+    if got.weight.data_ptr() == base.weight.data_ptr():
+        raise Mistake("the new layer shares its weight with the base: copy the base")
+    _expect_merged_kernel(adapter, got.weight.detach())
+    x = draw(2, 3, 9, 7)
+    with torch.no_grad():
+        what = "expected the adapter's outputs: do bias, stride, padding and dilation stay?"
+        expect_close(got(x), adapter(x), what)
 
 
-def _expect_adapters(model: Any, before: dict[str, Any], wrapped: list[nn.Module]) -> None:
-    """Check that each linear layer of `before` has one adapter, and all others are in place."""
-    if any(layer not in before.values() for layer in wrapped):
-        raise Mistake(
-            "an adapter's own layer or a copy is wrapped: list the layers before you insert"
-        )
-    if before["inner.first"] not in wrapped:
-        raise Mistake("inner.first has no adapter: named_modules() also yields nested layers")
-    if len(wrapped) != 2:
-        raise Mistake(f"2 layers are of that kind, and {len(wrapped)} adapters were made")
-    if any("." in name for name, _ in model.named_children()):
-        raise Mistake("setattr doesn't follow a path like inner.first: use model.set_submodule")
-    for path in ("inner.first", "last"):
-        found = model.get_submodule(path)
-        if not isinstance(found, _Wrapped):
-            raise Mistake(f"{path} must be the adapter, got {type_of(found)}: put it into the tree")
-        if found.base is not before[path]:
-            raise Mistake(f"{path} has the adapter of another layer")
-    for path in ("inner.norm", "act"):
-        if dict(model.named_modules()).get(path) is not before[path]:
-            raise Mistake(f"{path} is of another kind: leave it")
+def _tensors(layer: nn.Module) -> list[tuple[str, Tensor]]:
+    return list(layer.state_dict().items())
+
+
+@torch.no_grad()
+def _expect_merged_kernel(adapter: Any, got: Tensor) -> None:
+    weight = adapter.base.weight
+    update = torch.einsum("or,rcij->ocij", adapter.up.weight[:, :, 0, 0], adapter.down.weight)
+    if got.shape != weight.shape:
+        raise Mistake(f"expected a kernel {tuple(weight.shape)}, got {tuple(got.shape)}")
+    factor = adapter.factor
+    mistakes = {
+        "it is the base's kernel: add the update B A": lambda: weight,
+        "the base's kernel is missing: add the update to it": lambda: factor * update,
+        "the factor α ÷ r is missing": lambda: weight + update,
+        "the update is subtracted: add it": lambda: weight - factor * update,
+        "the update is flipped: neither convolution flips its kernel": (
+            lambda: weight + factor * update.flip(2, 3)
+        ),
+        "rows and columns of the update are swapped": lambda: weight + factor * update.mT,
+    }
+    name_mistake(got, mistakes)
+    expect_close(got, weight + factor * update, "the base's kernel + α ÷ r · B A")
 
 
 # GatedConvolution

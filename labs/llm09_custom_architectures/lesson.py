@@ -2,16 +2,16 @@
 # # LLM09 · Custom architectures
 # What a module is made of, what is saved of it, and how to build a model that no library has.
 #
-# **You will be able to** write PyTorch's module system in forty lines, and find what a model
+# **You will be able to** write how PyTorch's modules register tensors, and find what a model
 # forgets; save and load models, in part and safely; write a convolution and say how far it sees;
 # look inside a model, and silence its parts; put LoRA into a CNN; build a hybrid of convolution and
-# attention, and say what each part does and costs. **Builds on** LLM02's training loops, LLM03's
-# linear layers, LLM06's attention and LLM07's LoRA. **Takes** 45 minutes to read, a minute to run.
+# attention, and say what each part does and costs. **Builds on** LLM02's training loops, LLM03,
+# LLM05b's feed-forward layer, LLM06 and LLM07. **Takes** 45 minutes to read, a minute to run.
 
 # %% Imports
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from statistics import mean
 from typing import Any, NamedTuple
@@ -31,9 +31,9 @@ lab = Lab("LLM09", product=PRODUCT)
 
 # %% [markdown]
 # ## 1. A module in forty lines
-# A model's `parameters` go to the optimizer, `to` moves its weights to a device, and `state_dict`
-# names them for a file. How does the model know what belongs to it? You only write assignments.
-# Here are some of the network in `careless.py`:
+# A model's `parameters` go to the optimizer, `to` moves its weights to a device, `state_dict` names
+# them for a file. How does the model know what belongs to it? You only write assignments. Here are
+# some of the network `model` in `careless.py`, which has three layers:
 #
 # ```python
 # layer.weight = nn.Parameter(torch.rand(4, 4))  # a tensor to learn
@@ -55,13 +55,14 @@ lab = Lab("LLM09", product=PRODUCT)
 # Everything else becomes a plain attribute. All other methods walk the tree. The path to a tensor
 # is its name, such as `first.weight`. If Python finds no attribute `weight`, it calls
 # `__getattr__`, and `nn.Module` looks into its dictionaries. Two names may share one tensor; then
-# they are **tied**. The optimizer must get it once, but the state has both names. Here is our
-# `Module`: forty lines of code, without comments and hints.
+# they are **tied**. `parameters()` yields a tied tensor once; `state_dict()` lists it under both
+# names. Here is our `Module`: forty lines. `nn.Module` also takes None for a registered name, and
+# refuses a number for a buffer.
 
 
 # %% Our module
 class Module:
-    """What `nn.Module` does with assignments: three dictionaries, and a walk over the tree."""
+    """The registration of `nn.Module`: three dictionaries, and a walk over the tree."""
 
     def __init__(self) -> None:
         homes: dict[str, dict[str, Any]] = {"_parameters": {}, "_buffers": {}, "_modules": {}}
@@ -149,13 +150,13 @@ def what_is_not_registered_is_lost(run: Run):
 
     A tensor in a list or a plain attribute isn't learned, converted or saved, without an error.
 
-    Predict: a layer in a plain list. Which error do you get when you load its network's state?
+    Predict: you load such a state. How far off are the outputs, relative to their size?
     """
     careless.check_names(run, Module)
     figures.tree(run, careless.network(nn.Module, run.seed))
     careless.check_fates(run)
     error = careless.check_loading(run)
-    return f"None: loading raises nothing, and the output is off by {error:.2f}."
+    return f"By {error:.0%} on average, and loading raises no error."
 
 
 # %% [markdown]
@@ -225,12 +226,12 @@ def careless_loading_is_silent(run: Run):
 
     That raises no error; our loader raises one. A pickle can run code unless `weights_only=True`.
 
-    Predict: a trap is a file that makes a folder when its code runs. Which way of opening runs it?
+    Predict: two layers, 8 → 8 → 4, are loaded into 8 → 8 → 6. What does our loader load?
     """
     careless.check_saving(run)
-    careless.check_prefix(run, load_partial)
+    loaded = careless.check_prefix(run, load_partial)
     raised = careless.check_trap(run)
-    return f"Only `torch.load` with `weights_only=False`: the two others raise {raised}."
+    return f"{loaded}: the body. Of three ways to open the trap, two raise {raised}."
 
 
 # %% [markdown]
@@ -255,7 +256,7 @@ def careless_loading_is_silent(run: Run):
 def windows(x: Tensor, size: int, stride: int = 1, dilation: int = 1) -> Tensor:
     """Return all windows as a view that copies nothing: (B, C, H, W) -> (B, C, H′, W′, k, k)."""
     reach = dilation * (size - 1) + 1
-    x = x.unfold(2, reach, stride).unfold(3, reach, stride)
+    x = x.unfold(2, reach, stride).unfold(3, reach, stride)  # each adds an axis: a window's pixels
     return x[..., ::dilation, ::dilation]
 
 
@@ -293,9 +294,10 @@ class Convolution(nn.Module):
 # **Reach.** A **pool** of 2 × 2 replaces four pixels by the largest of them, which halves height
 # and width. Our **CNN**, a convolutional neural network, has a convolution and a ReLU, a pool, and
 # a second convolution and a ReLU. Then a linear layer reads the largest value of each map: 5,130
-# parameters. With `by_place` it reads all values of the maps; section 4 needs that. How far does a
-# pixel of the second map see? Go back layer by layer. It sees 3 × 3 pixels behind the pool, and so
-# 6 × 6 before it. The first convolution adds one pixel on each side: 8 × 8, the size of a digit.
+# parameters. With `by_place=True` the linear layer reads all 32 · 36 values instead, with a weight
+# for each place. How far does a pixel of the second map see? Go back layer by layer. It sees 3 × 3
+# pixels behind the pool, and so 6 × 6 before it. The first convolution adds one pixel on each side:
+# 8 × 8, the size of a digit.
 
 
 # %% The CNN
@@ -331,7 +333,7 @@ def our_convolution_equals_the_librarys(run: Run):
     sizes = [convolutions.across(slopes) for slopes in reach]
     run.check("reach, in pixels", sizes, equals=[3, 2 * 3 + 2], decides=True)
     figures.reach(run, reach)
-    return "3 behind the second pool, 6 before it, then 8, 16 and 18: it sees 18 × 18."
+    return "3 behind the second pool, 6 before it, 8, 16, 18: 18 × 18; our images have 12 × 12."
 
 
 # %% [markdown]
@@ -344,13 +346,14 @@ def our_convolution_equals_the_librarys(run: Run):
 # changes the maps a little.
 #
 # To test this, we put LLM02's digits of 8 × 8 pixels into the middle of black images of 12 × 12,
-# and train on these only. Then we read test digits that were moved by one or two pixels. Moved by
-# two, a digit still covers six of its eight columns. We compare the CNN with an **MLP** of as many
-# layers and about as many parameters. A **CNN by place** has a weight for each place of its maps.
+# and train on these only, by `fit` in `training.py`. Then we read test digits, moved by one or two
+# pixels. A digit moved by two is still complete, and overlaps its old place in six of eight
+# columns. We compare the CNN with an **MLP** of as many layers and about as many parameters. A
+# **CNN by place** has a weight for each place of its maps: 16,330 parameters, three times as many.
 #
 # As a control, CNN and MLP also learn images whose 144 pixels were shuffled, all in the same order.
-# To the MLP that is the same task. But a window shows no neighbours, and a digit that moves before
-# it is shuffled isn't the same pattern at another place: the CNN loses both advantages.
+# To the MLP that is the same task. But a digit that moves before it is shuffled isn't the same
+# pattern at another place: on moved digits the CNN should lose its advantage.
 
 
 # %% Shifted digits
@@ -358,13 +361,14 @@ def our_convolution_equals_the_librarys(run: Run):
 def a_cnn_reads_shifted_digits(run: Run):
     """Trained on centred digits, a CNN reads shifted ones better than an MLP of the same depth.
 
-    Three seeds each, shifts of two pixels. With shuffled pixels the CNN loses that advantage, and
-    with a linear layer that reads its maps place by place, too.
+    Three seeds each, shifts of two pixels. With shuffled pixels the CNN loses that advantage. A
+    linear layer that reads the maps place by place costs it at least 0.4.
 
     Predict: which share of the digits that moved by two pixels does the CNN by place read?
     """
     arms = {"CNN": (CNN, False), "CNN by place": (partial(CNN, by_place=True), False)}
     arms |= {"MLP": (mlp, False), "CNN, shuffled": (CNN, True), "MLP, shuffled": (mlp, True)}
+    figures.digits(run)
     readings, shares = compare_readers(run, arms)
     figures.shifts(run, {name: reading.across for name, reading in readings.items()})
     return f"Moved by two pixels: {shares}."
@@ -375,9 +379,9 @@ def a_cnn_reads_shifted_digits(run: Run):
 # A **hook** is a function that a module calls after its forward pass, with the module, its inputs
 # and its output. `register_forward_hook` adds it and returns a handle. With it you see the output
 # of any layer without changing the model. But a hook stays until you call the handle's `remove`. If
-# you run a cell three times, there are three hooks, and each may store tensors. So remove hooks in
-# a `finally` block, which also runs after an error. If a hook *returns* something, that replaces
-# the output. Section 8 takes parts of a model away in this way.
+# you run a cell again, it adds one more, and each may store tensors. So remove hooks in a `finally`
+# block, which also runs after an error. If a hook *returns* something, that replaces the output.
+# Section 8 takes parts of a model away in this way.
 
 
 # %% Looking inside
@@ -416,7 +420,7 @@ def look_inside(model: nn.Module, names: list[str], x: Tensor) -> dict[str, Tens
 @lab.experiment
 @torch.no_grad()
 def looking_leaves_nothing_behind(run: Run):
-    """Our hooks copy each layer's output, and none stays, even if the model raises an error.
+    """Our hooks copy both convolutions' outputs, and none stays, even after an error.
 
     Predict: a hook stores the output at each call and is never removed. You run the cell three
     times. How many outputs are stored?
@@ -436,9 +440,10 @@ def looking_leaves_nothing_behind(run: Run):
 # down be $(-1, 0, 1)$ and up 2. A window $(x_1, x_2, x_3)$ gives $2 (x_3 - x_1)$: the kernel is
 # $(-2, 0, 2)$.
 #
-# The task: a CNN that reads white digits on black gets their photographic negatives, $1 - x$. A
-# kernel $W$ makes $W 1 - W x$ of them, so the update $-2W$ would nearly undo the negative. But LoRA
-# has only rank 4, the bias stays, and the padding's zeros are no longer the background.
+# The task: a CNN that reads white digits on black gets their photographic negatives, $1 - x$. On a
+# negative, a kernel $W$ computes $W(1 - x) = W1 - Wx$. The update $-2W$ turns this into $Wx - W1$:
+# the old map, off by a constant for each kernel. But LoRA has only rank 4. `adapters.insert`
+# freezes a model and puts adapters in. The table also shows what positives lose.
 
 
 # %% The adapter
@@ -458,6 +463,14 @@ class LoraConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x) + self.factor * self.up(self.down(x))
 
+    @lab.exercise(
+        level=2,
+        hints=(
+            "Down and up are one linear map of a window: B A is a kernel, a sum over the rank r.",
+            'torch.einsum("or,rcij->ocij", B, A): B is `up`\'s weight without its 1 × 1 window.',
+            "Add self.factor times that to the weight of a copy.deepcopy of the base, in no_grad.",
+        ),
+    )
     def merged(self) -> Convolution:
         """Return one new convolution that computes the same; the adapter and its base stay."""
         merged = copy.deepcopy(self.base)
@@ -467,36 +480,20 @@ class LoraConvolution(nn.Module):
         return merged
 
 
-@lab.exercise(
-    level=1,
-    hints=(
-        "Freeze the model first: requires_grad_(False) would freeze the adapters, too.",
-        "model.named_modules() yields all layers with their paths, at any depth.",
-        "model.set_submodule(name, adapter(layer)). Make a list of the layers before you change "
-        "the tree: an adapter may contain layers of that kind.",
-    ),
-)
-def insert(model: nn.Module, kind: type, adapter: Callable[[Any], nn.Module]) -> Any:
-    """Freeze a model, replace each layer of a kind by `adapter(layer)`, return the model."""
-    model.requires_grad_(False)
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, kind):
-            model.set_submodule(name, adapter(layer))
-    return model
-
-
 @lab.experiment
 @torch.no_grad()
 def an_adapter_reads_negatives(run: Run):
-    """LoRA on both convolutions teaches a frozen CNN negatives; merged, it computes the same.
+    """LoRA on both convolutions teaches a frozen CNN most negatives; merged, it computes the same.
 
     Predict: which share of the negatives does the CNN read before?
     """
+    figures.low_rank(run)
     base = reader(run, CNN, run.seed)
     torch.manual_seed(run.seed)  # the same adapter, whether the CNN was trained just now or not
-    model = insert(copy.deepcopy(base), Convolution, partial(LoraConvolution, rank=4, alpha=8))
-    before, after, new = adapters.check_negatives(run, base, model)
-    return f"{before:.0%} before, and {after:.0%} after training {new:,} numbers."
+    adapter = partial(LoraConvolution, rank=4, alpha=8)
+    model = adapters.insert(copy.deepcopy(base), Convolution, adapter)
+    before, after, new, old = adapters.check_negatives(run, base, model)
+    return f"{before:.0%} before; {after:.0%} with {new:,} numbers, {new / old:.0%} of the CNN's."
 
 
 # %% [markdown]
@@ -513,9 +510,10 @@ def an_adapter_reads_negatives(run: Run):
 # With $k = 2$ and $w = (1, -1)$ a channel 3, 5, 4 becomes 3, 2, −1. This is the convolution of
 # mathematics: $w_0$ meets the newest token, so the kernel is flipped. The factors $1 + a$ and
 # $1 + b$ are **gates**: they depend on the token, so the mixture does, too. LFM2 (Liquid AI 2025)
-# and H3 (Fu et al. 2023) gate before and after a convolution; the 1 is ours. Without it the output
-# would begin as a product of three small numbers. A convolution needs no mask and no positions. But
-# two with $k = 4$ see only six tokens back.
+# and H3 (Fu et al. 2023) gate before and after a convolution; the 1 is ours. Without the 1, $y$
+# starts as a product of $a$, $v$ and $b$, all near 0, and its gradients are tiny. A convolution
+# needs no mask and no positions. Both mixers have $4 d^2$ weights in matrices; the kernel adds
+# $4 d$.
 
 
 # %% Mixers
@@ -546,14 +544,15 @@ class GatedConvolution(nn.Module):
 
 
 # %% [markdown]
-# Our models have two blocks. Each adds a mixer and then LLM05b's feed-forward layer to the stream,
-# and each of these reads a norm of it. The **hybrid** has a convolution first, then attention.
-# LLM06's **recall** shows 16 different tokens, then pairs of them again; the second token of each
-# pair must be predicted. LLM06 needed two heads. The first copies into each token what the previous
-# token was; the second searches for that copy. A convolution sees the previous token without any
-# head, so a convolution and an attention may be enough. Two convolutions can't be. Of the 15 places
-# for a first copy, the first of the eight queries sees 5, the second 3, the third 1, the others
-# none: 9 of 120.
+# Our models have two blocks. Each computes $x \leftarrow x + \text{mixer}(\text{norm}(x))$, then
+# $x \leftarrow x + \text{ffn}(\text{norm}(x))$ with LLM05b's feed-forward layer. The **hybrid** has
+# a convolution first, then attention. LLM06's **recall** shows 16 different tokens, then eight
+# pairs of them again. At the first token of each pair, the **query**, the second must be predicted.
+# LLM06 needed two heads. The first copies into each token what the previous token was; the second
+# searches for that copy. A convolution sees the previous token without any head, so a convolution
+# and an attention may be enough. Two convolutions with $k = 4$ see six tokens back. A query's first
+# copy can be at 15 places. Query 1 sees five of them, query 2 three, query 3 one, the others none:
+# 9 of 120.
 
 
 # %% The hybrid
@@ -586,13 +585,13 @@ ARMS = {
 def the_hybrid_has_both(run: Run):
     """A convolution and then an attention learn recall; two convolutions guess.
 
-    On Shakespeare's text, after the same training, the hybrid has a lower loss than two attentions.
+    On Shakespeare's text the hybrid has a lower loss than two attentions, after a short training.
 
     Predict: which of the three has the lowest loss on text?
     """
     figures.mixers(run)
     right, loss = compare(run, Hybrid, ARMS)
-    why = f"9 of 120 are in sight, and a guess is right in {GUESS:.2f}: 0.16 at best"
+    why = f"9 of 120 are in sight, and a guess is right in about {GUESS:.2f}: 0.16"
     run.check("recall, convolutions", right["convolutions"], at_most=0.2, because=why, decides=True)
     why = "over four times that"
     run.check("recall, hybrid", right["hybrid"], at_least=0.9, because=why, decides=True)
@@ -609,7 +608,8 @@ def the_hybrid_has_both(run: Run):
 # ## 8. What does each part do?
 # Our guess: the convolution writes at each token what came one step before. Then the attention
 # looks from the last A at the token that followed the first A. To test this, LLM06's **knock-outs**
-# take parts away. For columns and keys there are partners that should do little harm.
+# take parts away. As controls we also remove the other columns and the other keys, which should
+# cost little.
 #
 # - Silence the convolution, or the attention, by a hook that returns `torch.zeros_like(output)`.
 #   But 0 isn't neutral: no later layer ever met a mixer that outputs 0. So we also replace the
@@ -628,7 +628,7 @@ def each_part_has_its_job(run: Run):
     Without either, recall is at most 0.2, about twice a guess. Without any other step, or without
     all other keys, it is at least 0.8.
 
-    Predict: which of the four columns of the kernel can be set to 0 without such harm?
+    Predict: after step 1, which of the kernel's four columns costs most if it is set to 0?
     """
     tokens = recall_batch(400)
     models = [trained(run, Hybrid, ARMS["hybrid"], "recall", seed) for seed in run.seeds(3)]
@@ -651,7 +651,7 @@ def each_part_has_its_job(run: Run):
 # %% Time and memory
 @lab.experiment
 def costs_grow_with_the_text(run: Run):
-    """The longer the text, the more time attention takes relative to a convolution.
+    """From 256 to 4,096 tokens, attention's time ÷ a convolution's grows at least by a factor of 2.
 
     Twice the text takes four times the memory if attention stores its scores, and otherwise twice.
 

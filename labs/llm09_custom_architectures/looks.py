@@ -9,6 +9,7 @@ from labs.llm09_custom_architectures.inspection import hooks, refusal
 from labs.llm09_custom_architectures.training import framed, images
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LookInside = Callable[[Any, list[str], Tensor], dict[str, Tensor]]
@@ -18,8 +19,10 @@ def check(run: Run, model: Any, look_inside: LookInside) -> int:
     """Check that looking leaves no hook behind; then leave three, and return what they stored."""
     x = framed(images()[2][:1])
     seen = look_inside(model, ["conv1", "conv2"], x)
-    error = seen["conv1"] - model.conv1(x)
-    run.agree("conv1's output − what it returns alone", error, tolerance(torch.float32))
+    inputs = {"conv1": x, "conv2": F.max_pool2d(seen["conv1"].relu(), 2)}
+    for name, given in inputs.items():
+        error = seen[name] - model.get_submodule(name)(given)
+        run.agree(f"{name}'s output − what it returns alone", error, tolerance(torch.float32))
     run.check("hooks after a look", hooks(model), equals=0, decides=True)
     raised = refusal(lambda: look_inside(model, ["conv1"], torch.zeros(1, 3, 12, 12)))
     run.check("three channels for one: raises", raised, equals="RuntimeError")

@@ -52,6 +52,18 @@ def shuffled(x: Tensor, seed: int) -> Tensor:
     return pixels[:, order].view_as(x)
 
 
+def versions(seed: int) -> dict[str, Tensor]:
+    """Return a test digit, (12, 12), as the sections show it: moved, shuffled, as a negative."""
+    x = images()[2][:1]
+    shown = {
+        "centred": framed(x),
+        "moved by two": framed(x, 0, MARGIN),
+        "shuffled": shuffled(framed(x), seed),
+        "negative": 1 - framed(x),
+    }
+    return {name: image[0, 0] for name, image in shown.items()}
+
+
 def mlp() -> nn.Module:
     """Return an MLP with as many layers as the CNN and about as many parameters, 5,162."""
     hidden = 28
@@ -205,6 +217,8 @@ def _check_shifts(run: Run, readings: dict[str, Reading]) -> str:
     for name in ("MLP", "CNN by place"):
         gaps = [a - b for a, b in zip(moved["CNN"], moved[name], strict=True)]
         run.check(f"moved: CNN − {name}", gaps, at_least=0.4, because=because, decides=True)
+    gaps = [a - b for a, b in zip(moved["CNN by place"], moved["MLP"], strict=True)]
+    run.measure("moved: CNN by place − MLP", gaps)
     gap = mean(moved["CNN, shuffled"]) - mean(moved["MLP, shuffled"])
     because = "a quarter of that: in shuffled images a shift moves no pattern"
     run.check("moved, shuffled: CNN − MLP", gap, at_most=0.1, because=because, decides=True)

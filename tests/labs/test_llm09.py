@@ -180,7 +180,7 @@ def test_an_adapter_merges_at_any_stride(shape):
 def test_only_adapters_train_and_can_be_taken_out():
     base = lab.CNN()
     adapter = partial(lab.LoraConvolution, rank=2, alpha=4)
-    model = lab.insert(copy.deepcopy(base), lab.Convolution, adapter)
+    model = adapters.insert(copy.deepcopy(base), lab.Convolution, adapter)
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert trained == {
         f"{layer}.{half}.weight" for layer in ("conv1", "conv2") for half in ("down", "up")
@@ -190,6 +190,27 @@ def test_only_adapters_train_and_can_be_taken_out():
     x = torch.rand(2, 1, 12, 12)
     assert torch.equal(bare(x), base(x))
     assert torch.equal(adapters.merge(model)(x), base(x))
+
+
+class Wraps(nn.Module):
+    """An adapter that contains a layer of the kind that it replaces, as LoRA does."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+        self.extra = nn.Linear(base.in_features, base.out_features)
+
+
+def test_insert_replaces_each_layer_of_a_kind_once_and_freezes_the_rest():
+    model = nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), nn.Linear(4, 2))
+    first, norm, last = model[0][0], model[0][1], model[1]
+    assert adapters.insert(model, nn.Linear, Wraps) is model
+    assert (model[0][0].base, model[0][1], model[1].base) == (first, norm, last)
+    assert isinstance(model[1].extra, nn.Linear)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert trained == {
+        f"{path}.extra.{part}" for path in ("0.0", "1") for part in ("weight", "bias")
+    }
 
 
 # The hybrid.

@@ -255,54 +255,36 @@ def swallows_the_error(model, names, x):
         return {}
 
 
-# insert
+# LoraConvolution.merged
 
 
-def children_alone(model, kind, adapter):
-    model.requires_grad_(False)
-    for name, layer in list(model.named_children()):
-        if isinstance(layer, kind):
-            model.set_submodule(name, adapter(layer))
-    return model
+def merges(change=lambda layer, update: layer.weight + layer.factor * update, copied=True):
+    """Return a LoraConvolution whose merged kernel has one of these mistakes."""
+
+    class LoraConvolution(lab.LoraConvolution):
+        def merged(self):
+            update = torch.einsum("or,rcij->ocij", self.up.weight[:, :, 0, 0], self.down.weight)
+            layer = copy.deepcopy(self.base) if copied else self.base
+            with torch.no_grad():
+                self.weight = self.base.weight.detach()  # for `change`
+                layer.weight.copy_(change(self, update))
+                del self.weight
+            return layer
+
+    return LoraConvolution
 
 
-def forgets_to_freeze(model, kind, adapter):
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, kind):
-            model.set_submodule(name, adapter(layer))
-    return model
+class ReturnsTheKernel(lab.LoraConvolution):
+    def merged(self):
+        return super().merged().weight
 
 
-def freezes_last(model, kind, adapter):
-    return lab.insert(model, kind, adapter).requires_grad_(False)
-
-
-def sets_a_path(model, kind, adapter):
-    model.requires_grad_(False)
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, kind):
-            setattr(model, name, adapter(layer))
-    return model
-
-
-def adapts_copies(model, kind, adapter):
-    return lab.insert(model, kind, lambda layer: adapter(copy.deepcopy(layer)))
-
-
-def changes_a_copy(model, kind, adapter):
-    return lab.insert(copy.deepcopy(model), kind, adapter)
-
-
-def makes_and_forgets(model, kind, adapter):
-    model.requires_grad_(False)
-    for layer in list(model.modules()):
-        if isinstance(layer, kind):
-            layer = adapter(layer)
-    return model
-
-
-def returns_nothing(model, kind, adapter):
-    lab.insert(model, kind, adapter)
+class ForgetsStrideAndBias(lab.LoraConvolution):
+    def merged(self):
+        out, channels, size, _ = self.base.weight.shape
+        layer = lab.Convolution(channels, out, size, bias=False).double()
+        layer.weight = super().merged().weight
+        return layer
 
 
 # GatedConvolution.forward
@@ -388,14 +370,21 @@ WRONG = [
     ("look_inside", looks(), "if a name is unknown, hooks are left behind"),
     ("look_inside", clears_all_hooks, "remove only your own"),
     ("look_inside", swallows_the_error, "it must raise as well"),
-    ("insert", children_alone, "inner.first has no adapter"),
-    ("insert", forgets_to_freeze, "the model isn't frozen"),
-    ("insert", freezes_last, "freeze the model before you insert"),
-    ("insert", sets_a_path, "use model.set_submodule"),
-    ("insert", adapts_copies, "or a copy is wrapped"),
-    ("insert", makes_and_forgets, "put it into the tree"),
-    ("insert", changes_a_copy, "return the model itself, got a Sequential"),
-    ("insert", returns_nothing, "got nothing"),
+    ("LoraConvolution.merged", merges(lambda own, _: own.weight), "it is the base's kernel"),
+    (
+        "LoraConvolution.merged",
+        merges(lambda own, update: own.factor * update),
+        "kernel is missing",
+    ),
+    ("LoraConvolution.merged", merges(lambda own, update: own.weight + update), "factor α ÷ r"),
+    (
+        "LoraConvolution.merged",
+        merges(lambda own, update: own.weight + own.factor * update.flip(2, 3)),
+        "the update is flipped",
+    ),
+    ("LoraConvolution.merged", merges(copied=False), "add the update to a copy"),
+    ("LoraConvolution.merged", ReturnsTheKernel, "expected a Convolution, got a Parameter"),
+    ("LoraConvolution.merged", ForgetsStrideAndBias, "do bias, stride, padding and dilation stay"),
     ("GatedConvolution.forward", gated(flip=False), "column 0 is for the token itself"),
     ("GatedConvolution.forward", gated(left=0), "the padding is on the right"),
     ("GatedConvolution.forward", gated(left=1), "none on the right"),
