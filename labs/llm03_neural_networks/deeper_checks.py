@@ -55,7 +55,8 @@ def attention_by_einsum(module: Any) -> None:
     try:
         got = implementation(q, k, v)
     except RuntimeError as error:
-        raise Mistake(f"Tq = 5, Tk = 7: {error}; do q and k share a letter for T?") from error
+        likely = "; do q and k share a letter for T?" if "subscript" in str(error) else ""
+        raise Mistake(f"Tq = 5, Tk = 7: {error}{likely}") from error
     if isinstance(got, Tensor) and got.shape == (2, 3, 5, 4):
         raise Mistake("expected (B, Tq, H, D), got (B, H, Tq, D): check the order of the letters")
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D) each

@@ -218,10 +218,11 @@ def roofline(
     lowest = min(min(rates) for _, rates, _, _ in curves.values()) / 1e9
     highest = max(peak for _, _, peak, _ in curves.values()) / 1e9
     ax.set(xlabel="intensity (FLOPs per byte)", ylabel="GFLOP/s", ylim=(lowest / 3, highest * 2))
-    ax.set_title(f"Rate with {inputs[-1]:,} inputs ÷ rate with one: {', '.join(gains)}")
+    ax.set_title("More inputs climb the bandwidth line to the flat roof")
     caption = (
         "One square matrix with 1 to 1,024 inputs. Lines: the roof, measured by separate "
-        "products and reads. A square marks its corner."
+        f"products and reads. A square marks its corner. Rate with {inputs[-1]:,} inputs ÷ rate "
+        f"with one: {', '.join(gains)}."
     )
     alt = (
         "Points of GFLOP/s over FLOPs per byte on log axes, beside a roof that rises as a line "
