@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 
-def attention_weights(
-    x: Tensor, w_q: Tensor, w_k: Tensor, head_dim: int, position: Any = recall.rope
-) -> Tensor:
-    """Return causal weights (B, H, T, T) from x (B, T, d_model), W_q (H·D, d_model) and W_k."""
+def attention_weights(x: Tensor, w_q: Tensor, w_k: Tensor, head_dim: int) -> Tensor:
+    """Return causal weights (B, H, T, T) from x (B, T, d_model), W_q (H·D, d_model) and W_k.
+
+    Without the functions of the lesson, which imports this module.
+    """
     q = (x @ w_q.mT).unflatten(-1, (-1, head_dim)).transpose(1, 2)  # (B, H, T, D)
     k = (x @ w_k.mT).unflatten(-1, (-1, head_dim)).transpose(1, 2)  # (B, Hkv, T, D)
     k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, H, T, D)
-    scores = position(q) @ position(k).mT / math.sqrt(head_dim)
+    scores = recall.rope(q) @ recall.rope(k).mT / math.sqrt(head_dim)
     future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
     return scores.masked_fill(future, -math.inf).softmax(-1)
 
@@ -66,3 +67,13 @@ def jobs(ids: Tensor) -> dict[str, Tensor]:
         "first token": (t == 0) & late,
     }
     return {name: each.expand(len(ids), -1, -1) for name, each in pairs.items()}
+
+
+def others_of_the_same_layers(chosen: list[tuple[int, int]], heads: int) -> list[tuple[int, int]]:
+    """Sample, in each layer, as many unchosen heads as were chosen there, or all that are left."""
+    others = []
+    for layer in sorted({layer for layer, _ in chosen}):
+        rest = [head for head in range(heads) if (layer, head) not in chosen]
+        order = torch.randperm(len(rest))[: heads - len(rest)].tolist()
+        others += [(layer, rest[i]) for i in order]
+    return others

@@ -2,15 +2,16 @@
 # # LLM06+ · Attention, deeper
 # Why scores are divided, the KV cache, attention for long texts, what heads and sinks are worth.
 #
-# **You will be able to** predict the entropy of untrained attention; generate with a KV cache; let
-# each query look at a window of keys, with memory linear in the text's length; compute attention
-# exactly without the score matrix, as FlashAttention does; silence a head of a real model, and
-# measure what it and the attention sink are worth.
+# **You will be able to** predict the entropy of untrained attention; compute attention token by
+# token with a KV cache; let each query look at a window of keys, with memory linear in the text's
+# length; compute attention exactly without the score matrix, as FlashAttention does; silence a head
+# of a real model, and measure what it and the attention sink are worth.
 # **Builds on** LLM06. **Takes** 40 minutes to read and a minute and a half to run (`tiny`, 2
 # cores).
 
 # %% Imports
 import math
+from collections.abc import Callable
 from functools import partial
 from statistics import median
 from typing import Any
@@ -19,9 +20,9 @@ from labs.kit import Lab, Run, assets, seconds_paired, tolerance
 from labs.kit.measure import peak_bytes
 from labs.llm06_attention import deeper_figures, head_patterns, recall
 from labs.llm06_attention.attention_maps import (
-    attention_weights,
     jobs,
     language_model,
+    others_of_the_same_layers,
     patterns,
     weights_of,
 )
@@ -30,10 +31,11 @@ from labs.llm06_attention.lesson import (
     MultiHeadAttention,
     attention,
     causal_mask,
+    grouped_query_attention,
     head_scores,
     masked_softmax,
 )
-from labs.llm06_attention.sinks import without_the_first_value
+from labs.llm06_attention.sinks import loss_on_text, without_the_first_value
 from labs.llm06_attention.training import train_on_recall
 
 import torch
@@ -66,18 +68,20 @@ lab.before_run(assets.check_model)
 # $\sqrt{2 \ln n}$, which is 3.3 for 256 keys, the largest score alone takes nearly all the weight.
 # Physicists call it the frozen phase of the random energy model (Derrida 1981).
 #
-# Only the two largest scores matter then. How far apart are they? The gap $\Delta$ between the two
-# largest of $n$ normal numbers is nearly exponential, here with the mean
-# $m = \sqrt d/\sqrt{2 \ln n}$. Its density begins at $1/m$ and falls slowly if $m$ is large. Let
-# $h(\Delta)$ be the entropy of two keys with this gap. It falls to 0 within a few units, where the
-# density is still about $1/m$. So
+# How much entropy is left? You may skip to the gradient: the experiment tests the formula. Only the
+# two largest scores matter. Let $\Delta$ be the gap between them. Near the top of a normal sample
+# the tail falls by a factor $e$ every $m = \sqrt d/\sqrt{2 \ln n}$. So the gap is nearly
+# exponential, with the mean $m$: a gap near 0 has the density $1/m$. Two keys with the gap $\Delta$
+# have the weights $p = 1/(1 + e^{-\Delta})$ and $1 - p$, and the entropy
+# $h(\Delta) = -p \ln p - (1 - p)\ln(1 - p)$. It is nearly 0 from $\Delta = 5$ on. So only small
+# gaps contribute, and there the density is still about $1/m$ if $m$ is large:
 #
 # $$H \approx \frac{1}{m} \int_0^\infty h(\Delta)\,d\Delta
 # = \frac{\pi^2}{6}\sqrt{\frac{2 \ln n}{d}}$$
 #
-# **The gradient** suffers, too. The slope of a weight over its own score is $p(1 - p)$. Summed over
-# the keys, it is $1 - \sum_i p_i^2$: nearly 1 for soft weights, 0 for a hard choice. For two keys
-# it is $2p(1 - p)$, whose integral over $\Delta$ is 1. So the sum is about $\sqrt{2 \ln n/d}$.
+# **The gradient** suffers, too. The derivative of a weight by its own score is $p(1 - p)$. Summed
+# over the keys, it is $1 - \sum_i p_i^2$: nearly 1 for soft weights, 0 for a hard choice. For two
+# keys it is $2p(1 - p)$, whose integral over $\Delta$ is 1. So the sum is about $\sqrt{2 \ln n/d}$.
 #
 # All this is for queries and keys of variance 1. PyTorch starts the weights of an `nn.Linear` with
 # a variance of $1/(3 d_\text{model})$, so queries and keys have a variance of 1/3. The scores of
@@ -196,11 +200,13 @@ def no_gradient_reaches_the_future(run: Run):
 
 
 # %% [markdown]
-# ## 3. Generate with a KV cache
+# ## 3. A KV cache, token by token
 # A model that generates adds one token at a time. Without a cache, step $t$ computes all $t$
 # queries again, with $t^2$ scores, and needs only the last row of them. With a cache it computes
 # one query, one key and one value, appends key and value to the earlier ones, and needs $t$ scores.
-# For 256 tokens that is 170 times fewer scores.
+# For 256 tokens that is 170 times fewer scores. The gain in time below is far smaller: at this size
+# a step costs much more than its scores. Queries, keys and values are random here, and known
+# beforehand. LLM10 chooses tokens with such a cache.
 #
 # Two details matter. The first step is usually the prompt: many new tokens at once, and among them
 # the mask must still be causal. And positions must go on: with RoPE, the token of step $t$ gets
@@ -263,10 +269,11 @@ def all_again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @lab.experiment
 def a_cache_changes_no_output(run: Run):
-    """Generated token by token with a cache, the outputs equal those of the full text.
+    """Computed token by token with a cache, the outputs equal those of the full text.
 
     Predict: each step rotates its token as the first one. Does the output change?
     """
+    deeper_figures.show_cache(run, 6)
     q, k, v = torch.randn(3, 2, 3, 40, 16, dtype=torch.float64)  # (B, H, T, D) each
     expected = attention(recall.rope(q), recall.rope(k), v, causal_mask(40, 40))
     run.agree("with a cache − at once", step_by_step(q, k, v, 30) - expected, decides=True)
@@ -320,7 +327,7 @@ def is_causal_aligns_top_left(run: Run):
     variance = "v₁ − Σpv has the variance 1 − 2/64 + Σp²; its root is 1.004, ± 0.011 over samples"
     name = "root mean square error; a value's standard deviation is 1"
     run.check(name, error, at_least=0.9, because=variance, decides=True)
-    return f"The error is {error:.2f} times the standard deviation of a value: all wrong."
+    return f"{error:.2f} times a value's standard deviation, as wrong as an unrelated value."
 
 
 # %% [markdown]
@@ -412,11 +419,11 @@ def a_window_needs_linear_memory(run: Run):
 # The scores are the largest thing in attention: 256 MiB a head in float32 at $T$ = 8,192. They also
 # cost **memory traffic**. The matrix products of one head need $4T^2D$ operations. Without tiles,
 # the scores travel to memory and back several times: written by the product, read and written by
-# the softmax, read again by the second product. That is at least $16T^2$ bytes in float32, so $D/4$
-# operations per byte: 16 for heads of 64. If a processor can do more operations while one byte
-# arrives, it waits for its memory. In bfloat16 the same count gives 32. NVIDIA's data sheet of the
-# H100 has 989 TFLOP/s and 3.35 TB/s, nearly 300. On a CPU the limit is lower, and the gain in time
-# can be small: compare the times below.
+# the softmax, read again by the second product. If they don't fit in a cache of the processor, that
+# is at least $16T^2$ bytes in float32, so $D/4$ operations per byte: 16 for heads of 64. If a
+# processor can do more operations while one byte arrives, it waits for its memory. In bfloat16 the
+# same count gives 32. NVIDIA's data sheet of the H100 has 989 TFLOP/s and 3.35 TB/s, nearly 300. On
+# a CPU the limit is lower, and the gain in time can be small: compare the times below.
 #
 # A softmax can be computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). For
 # each query, store three things: the largest score $m$ so far, the sum $\ell$ of $e^{s - m}$, and
@@ -432,10 +439,14 @@ def a_window_needs_linear_memory(run: Run):
 # $o = 2.277$. The output is 1.515. The first figure below draws these sums.
 #
 # A tile of our code has the scores of *all* queries on 32 keys, so the memory falls. The traffic
-# doesn't: for $D = 64$, each of the $T/32$ tiles reads and writes $o$, $8 \cdot 64 \cdot T$ bytes.
-# That is $16T^2$ bytes in all, as many as the scores cost before. FlashAttention (Dao et al. 2022)
-# tiles the queries, too. A tile's scores and sums then stay in the fast memory of the processor,
-# and one kernel does all.
+# need not: if $o$ doesn't fit in the cache, either, each of the $T/32$ tiles reads and writes it.
+# For $D = 64$ these are $8 \cdot 64 \cdot T$ bytes a tile and $16T^2$ in all, as many as the scores
+# cost before. FlashAttention (Dao et al. 2022) tiles the queries, too. A tile's scores and sums
+# then stay in the fast memory of the processor, and one kernel does all.
+#
+# All this is the forward pass. In training, autograd would save the weights of each tile for the
+# backward pass, $T^2$ numbers again. FlashAttention saves only $m$ and $\ell$ of each query, and
+# computes the tiles once more in the backward pass. We measure the forward pass alone.
 
 
 # %% Tiles
@@ -467,7 +478,7 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, block: int = 32) -> Tensor:
 def tiles_equal_the_library(run: Run):
     """Attention in tiles equals the library's, also for scores whose exponential overflows.
 
-    Predict: a score of 1,000 comes in the last tile. What happens to the sums before it?
+    Predict: the scores are 1, 2 and 1,000, one a tile. What remains of the sums before the last?
     """
     run.figure(
         deeper_figures.online_softmax([1, 3, 2], [4, 1, 2]),
@@ -487,7 +498,10 @@ def tiles_equal_the_library(run: Run):
         error = tiled_attention(q * scale, k, v) - library
         label = f"tiles − library, scores times {scale}"
         run.agree(label, error, tolerance(torch.float64), decides=True)
-    return "e to the difference of the maxima shrinks them, in float64 often to 0."
+    keys, values = torch.tensor([[[1.0], [2.0], [1000.0]], [[4.0], [1.0], [2.0]]])
+    late = tiled_attention(torch.ones(1, 1), keys, values, block=1)  # width 1: scores are keys
+    run.agree("scores 1, 2, 1,000: output − the last value", late - values[-1])
+    return f"They shrink by e^(2 − 1,000), in float64 {math.exp(2 - 1000):g}: nothing remains."
 
 
 def cost(run: Run, f: Any, length: int) -> tuple[float, float]:
@@ -503,7 +517,7 @@ def cost(run: Run, f: Any, length: int) -> tuple[float, float]:
 
 @lab.experiment
 def tiles_need_linear_memory(run: Run):
-    """In tiles, the memory of attention grows linearly with the length instead of quadratically.
+    """In tiles, the memory of a forward pass grows linearly with the length, not quadratically.
 
     Predict: which of the three is fastest for long texts: by hand, in tiles, or PyTorch's kernel?
     """
@@ -541,10 +555,21 @@ def tiles_need_linear_memory(run: Run):
 # %% [markdown]
 # ## 7. SmolLM2's weights, by hand
 # Can our code compute the attention weights of a real model? It takes the input of a layer, two of
-# the layer's matrices, and RoPE with the base of the model's angles.
+# the layer's matrices, and RoPE with the base of the model's angles. As in LLM06's alignment, the
+# values are unit vectors, so the outputs are the weights.
 
 
 # %% SmolLM2
+def weights_by_hand(x: Tensor, layer: Any, position: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the causal weights (B, H, T, T) of a library's `layer`, from x (B, T, d_model)."""
+    q = layer.q_proj(x).unflatten(-1, (-1, layer.head_dim)).transpose(1, 2)  # (B, H, T, D)
+    k = layer.k_proj(x).unflatten(-1, (-1, layer.head_dim)).transpose(1, 2)  # (B, Hkv, T, D)
+    length = x.shape[1]
+    unit = torch.eye(length, device=x.device).expand(*k.shape[:2], -1, -1)  # (B, Hkv, T, T)
+    mask = causal_mask(length, length, x.device)
+    return grouped_query_attention(position(q), position(k), unit, mask)
+
+
 @lab.experiment
 @torch.no_grad()
 def our_weights_are_smollm2s(run: Run):
@@ -558,10 +583,8 @@ def our_weights_are_smollm2s(run: Run):
     errors = {"with RoPE": [], "without": []}
     for i, layer in enumerate(model.model.layers):
         x = layer.input_layernorm(outputs.hidden_states[i])
-        attn = layer.self_attn
-        matrices = (attn.q_proj.weight, attn.k_proj.weight, model.config.head_dim)
         for name, position in (("with RoPE", rope), ("without", nn.Identity())):
-            difference = attention_weights(x, *matrices, position) - outputs.attentions[i]
+            difference = weights_by_hand(x, layer.self_attn, position) - outputs.attentions[i]
             errors[name].append(difference.abs().max())
     label = "largest difference, with RoPE"
     run.agree(label, max(errors["with RoPE"]), tolerance(torch.float32), decides=True)
@@ -576,18 +599,19 @@ def our_weights_are_smollm2s(run: Run):
 # LLM06 found the two heads that do the recall, in a model with one head in each layer. Give each
 # layer *two* heads and silence one of them. If the head with the highest score does the job alone,
 # the accuracy collapses. If the other head can do it too, nothing happens. In large models many
-# heads can be removed at little cost (Michel et al. 2019).
+# heads can be removed at little cost (Michel et al. 2019). A mask without any True gives a head
+# weights of 0, so its output is 0: it is silenced.
 
 
 # %% Silenced heads
 @lab.experiment
 def a_score_is_not_a_worth(run: Run):
-    """Silencing the best previous-token head costs more recall than the best induction head.
+    """In this model, losing the best previous-token head costs more than the best induction head.
 
     Predict: with two heads in each layer, what does silencing one of them cost?
     """
     tokens = recall.recall_batch(1000).to(run.device)
-    rows = []
+    rows: list[list[Any]] = []
     without_both = []
     losses = {}
     for layer, (job, pairs) in enumerate(recall.circuit(tokens).items()):
@@ -617,8 +641,19 @@ def a_score_is_not_a_worth(run: Run):
     run.measure(label, gap / spread, expect_at_least=1, because=seeds, decides=True)
     gone = "no better than one layer"
     run.check("accuracy without both heads of a layer", without_both, at_most=0.2, because=gone)
+    run.figure(
+        deeper_figures.worth(rows),
+        "worth",
+        "Each point is a head, silenced alone. If a score were a worth, all points would rise "
+        "from left to right.",
+        alt="A scatter plot of accuracy lost over score, in a colour for each layer.",
+    )
     costs = [f"the best {job} head costs {median(lost):.2f}" for job, lost in losses.items()]
-    return f"In accuracy, silencing {' and '.join(costs)}."
+    *_, score, without, complete = min(rows, key=lambda row: row[6] - row[5] - row[4])
+    return (
+        f"In accuracy, silencing {' and '.join(costs)}. The score that misleads most is "
+        f"{score:.2f}: silencing this head costs {complete - without:.2f}."
+    )
 
 
 # %% [markdown]
@@ -633,10 +668,10 @@ def a_score_is_not_a_worth(run: Run):
 #
 # Silence the ten heads with the highest scores for a job, and measure the loss. The control
 # silences as many other heads *of the same layers*, sampled at random, three times. If that costs
-# as much, the knock-out decides nothing: any ten heads of these layers may matter. And later layers
-# hardly know a head that outputs 0 from training, so they may fail for that reason alone. A loss
-# above $\ln V$, 10.8 for SmolLM2, is worse than a uniform guess: such a
-# model is sure of wrong tokens.
+# as much, the knock-out decides nothing: any ten heads of these layers may matter. Also, a head
+# hardly ever outputs exactly 0 in training. Later layers may fail because this input is new to
+# them. A loss above $\ln V$, 10.8 for SmolLM2, is worse than a uniform guess: such a model is sure
+# of wrong tokens.
 
 
 # %% Silenced heads of SmolLM2
@@ -678,16 +713,6 @@ def loss_without(model: Any, ids: Tensor, heads: list[tuple[int, int]]) -> float
             handle.remove()
     targets = ids[:, ids.shape[1] // 2 + 1 :]
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten()).item()
-
-
-def others_of_the_same_layers(chosen: list[tuple[int, int]], heads: int) -> list[tuple[int, int]]:
-    """Sample as many other (layer, head) in each layer, or all if there are fewer."""
-    others = []
-    for layer in sorted({layer for layer, _ in chosen}):
-        rest = [head for head in range(heads) if (layer, head) not in chosen]
-        order = torch.randperm(len(rest))[: heads - len(rest)].tolist()
-        others += [(layer, rest[i]) for i in order]
-    return others
 
 
 @lab.experiment
@@ -736,10 +761,12 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
 # (2023) call it a sink: a place for weight that must go somewhere. A head's output is
 # $\sum_j p_j v_j$, so a **small value** makes the first token's part of it small. We measure the
 # norm of each head's value of the first token, relative to the mean norm of the other tokens'
-# values. There are two controls: the second token, and the heads that put less than a tenth of
-# their weight on the first token. The two groups of heads mostly stand in different layers, and
-# three query heads share a value. So this compares the groups. It doesn't show what makes a value
-# small.
+# values. This is the norm before $W_O$, which could still change it. There are two controls: the
+# second token, and the heads that put less than a tenth of their weight on the first token. The two
+# groups of heads mostly stand in different layers, and three query heads share a value. So this
+# compares the groups. It doesn't show what makes a value small. One cause is known: in many models
+# the first token gets a few huge coordinates, **massive activations** (Sun et al. 2024). RMSNorm
+# then leaves nearly one fixed vector, whatever the token is.
 
 
 # %% Sinks
@@ -782,8 +809,8 @@ def sinks_have_small_values(run: Run):
     run.figure(
         deeper_figures.sinks(sink.tolist(), ratio.tolist()),
         "sinks",
-        "Each point is a query head of the model, on random tokens. Query heads that share a "
-        "key-value head share its value, and have the same height.",
+        f"{len(sink)} query heads of the model, on random tokens. {sharing} query heads share a "
+        f"value and have the same height, so there are {len(sink) // sharing} heights.",
         alt="A scatter plot. Heads with little weight on the first token are on the left, near a "
         "ratio of 1. Heads with most of their weight there are on the right, and far lower.",
     )
@@ -808,36 +835,17 @@ def sinks_have_small_values(run: Run):
 # the first token's value to 0 before attention. That also empties the output of the first token,
 # which sees only itself, so the other hook writes its value back there.
 #
-# From which query on is the key hidden? Hidden from the third token on, the first token has no
-# replacement: every other token sees at least two. Hidden from the second on as well, the second
-# token sees only itself, exactly as a first token does. Does it become the sink? We measure the
-# weight that later queries give it. The control hides the second token from the third on.
+# From which query on is the key hidden? There are two cases.
+#
+# - **From the third token on.** The second token still sees the first. No later token is alone
+#   then, as a first token is.
+# - **From the second token on.** The second token sees only itself, exactly as a first token does.
+#   Does it become the sink? We measure the weight that later queries give it.
+#
+# The control hides the second token from the third on.
 
 
 # %% Hidden sinks
-@torch.no_grad()
-def loss_on_text(
-    model: Any, ids: Tensor, hidden: tuple[int, int] | None = None
-) -> tuple[float, list[float]]:
-    """Return the loss from the eighth token on, and the weight on the first and second token.
-
-    `hidden` is a key and the first query without it. The weight is the mean over all heads and the
-    queries from the eighth on.
-    """
-    length = ids.shape[1]
-    mask = causal_mask(length, length, ids.device)
-    if hidden is not None:
-        key, query = hidden
-        mask[query:, key] = False
-    lowest = torch.finfo(torch.float32).min
-    bias = torch.zeros(mask.shape, device=ids.device).masked_fill(~mask, lowest)  # (T, T)
-    bias = bias.expand(len(ids), 1, -1, -1)
-    outputs = model(ids, attention_mask=bias, output_attentions=True)
-    loss = F.cross_entropy(outputs.logits[:, 7:-1].flatten(0, 1), ids[:, 8:].flatten())
-    weights = torch.stack([layer[:, :, 7:, :2].mean((0, 1, 2)) for layer in outputs.attentions])
-    return loss.item(), weights.mean(0).tolist()
-
-
 @lab.experiment
 @torch.no_grad()
 def smollm2_needs_its_sink(run: Run):
@@ -851,13 +859,15 @@ def smollm2_needs_its_sink(run: Run):
     rows = run.pick(tiny=8, small=32, full=64)
     starts = torch.randint(len(text) - 64, (rows, 1))
     ids = text[starts + torch.arange(64)].to(run.device)  # (B, 64)
-    complete, weights = loss_on_text(model, ids)
-    hidden = loss_on_text(model, ids, (0, 2))[0] - complete
-    loss, weights_without = loss_on_text(model, ids, (0, 1))
-    taken_over = loss - complete
-    control = loss_on_text(model, ids, (1, 2))[0] - complete
+    losses, weights = loss_on_text(model, ids)  # (B,)
+    added = {}  # the loss that each text gains, (B,)
     with without_the_first_value(model):
-        removed = loss_on_text(model, ids)[0] - complete
+        added["value removed"] = loss_on_text(model, ids)[0] - losses
+    added["key hidden"] = loss_on_text(model, ids, (0, 2))[0] - losses
+    without_first, weights_without = loss_on_text(model, ids, (0, 1))
+    added["key hidden, the second\ntoken sees only itself"] = without_first - losses
+    added["second token's key hidden"] = loss_on_text(model, ids, (1, 2))[0] - losses
+    removed, hidden, taken_over, control = (each.mean().item() for each in added.values())
     least = max(2 * abs(control), 0.1)
     clear = "twice the control, and clearly more than none"
     label = "loss added without the first token's"
@@ -873,23 +883,17 @@ def smollm2_needs_its_sink(run: Run):
     name = "weight on the second token, if it sees only itself"
     half = weights[0] / 2
     run.measure(name, weights_without[1], expect_at_least=half, because=most, decides=True)
-    added = {
-        "value removed": removed,
-        "key hidden": hidden,
-        "key hidden, the second\ntoken sees only itself": taken_over,
-        "second token's key hidden": control,
-    }
     run.figure(
         deeper_figures.added_losses(added),
         "hidden_sink",
         "What it costs SmolLM2 to do without its first token on English text, and, as a control, "
-        "without the second.",
-        alt="Four bars of added loss.",
+        f"without the second. Bars: means of {rows} texts, dots: single texts.",
+        alt="Four bars of added loss, with a dot for each text.",
     )
     return (
-        f"The loss of {complete:.2f} grows by {removed:.2f} without the first token's value, by "
-        f"{hidden:.2f} with its key hidden from the third token on, and by {taken_over:.2f} with "
-        f"it hidden from the second on. The second token's weight then grows from {weights[1]:.2f} "
+        f"The loss of {losses.mean():.2f} grows by {removed:.2f} without the first token's value, "
+        f"by {hidden:.2f} with its key hidden from the third token on, by {taken_over:.2f} with it "
+        f"hidden from the second on. The second token's weight then grows from {weights[1]:.2f} "
         f"to {weights_without[1]:.2f}."
     )
 
@@ -900,8 +904,8 @@ def smollm2_needs_its_sink(run: Run):
 # - A KV cache has the keys and values of earlier tokens; positions must go on. `is_causal=True` is
 #   aligned top-left: leave it out for one new token, and pass a mask for several.
 # - A window saves memory only if hidden scores are never computed.
-# - An online softmax needs no score matrix: memory becomes linear. A kernel that also tiles the
-#   queries saves traffic.
+# - An online softmax needs no score matrix: in the forward pass, memory becomes linear. For the
+#   backward pass, tiles must be recomputed. A kernel that also tiles the queries saves traffic.
 # - A high score doesn't prove that a head is needed. Silence it, and compare with other heads of
 #   the same layers.
 # - A sink's value is small, and still the model relies on it. If the second token sees only itself,
@@ -909,7 +913,8 @@ def smollm2_needs_its_sink(run: Run):
 #
 # **Read on**: Beltagy et al. 2020, *Longformer* · Milakov & Gimelshein 2018, *Online normalizer
 # calculation for softmax* · Dao et al. 2022, *FlashAttention* · Michel et al. 2019, *Are Sixteen
-# Heads Really Better than One?* · Xiao et al. 2023 on sinks. Next: LLM07, LoRA.
+# Heads Really Better than One?* · Xiao et al. 2023 on sinks · Sun et al. 2024, *Massive Activations
+# in Large Language Models*. Next: LLM07, LoRA.
 
 # %%
 if __name__ == "__main__":

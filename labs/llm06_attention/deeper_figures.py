@@ -2,6 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from labs.kit import Run
+from labs.kit.report.figure_style import INK
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import LogNorm
@@ -76,11 +80,64 @@ def online_softmax(scores: Sequence[float], values: Sequence[float]) -> Figure:
     return fig
 
 
-def added_losses(losses: Mapping[str, float]) -> Figure:
-    """Draw a bar of added loss for each intervention."""
+def show_cache(run: Run, tokens: int) -> None:
+    """Draw the last step with a cache: its scores in the triangle of all, and the keys it needs."""
+    fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.2), width_ratios=(1, 1.3))
+    last = tokens - 1
+    for query in range(tokens):
+        for key in range(query + 1):
+            colour = "C1" if query == last else "lightgrey"
+            axes[0].add_patch(Rectangle((key, query), 1, 1, fc=colour, ec="white"))
+    axes[0].set(xlim=(0, tokens), ylim=(tokens, 0), xlabel="key", ylabel="query")
+    axes[0].set_title(f"step {tokens}: one new row of scores", fontsize=10)
+    axes[0].set_xticks([i + 0.5 for i in range(tokens)], range(1, tokens + 1))
+    axes[0].set_yticks([i + 0.5 for i in range(tokens)], range(1, tokens + 1))
+    axes[0].set_aspect("equal")
+    axes[0].grid(False)
+    for i in range(tokens):
+        for y, name in ((1.2, "k"), (2.2, "v")):
+            colour = "C1" if i == last else "grey"
+            axes[1].add_patch(Rectangle((i, y), 0.9, 0.8, fc=colour, ec="none"))
+            axes[1].text(
+                i + 0.45, y + 0.4, f"{name}{i + 1}", ha="center", va="center", color="white"
+            )
+        axes[1].plot([last + 0.45, i + 0.45], [0.85, 1.2], color="C1", lw=1)
+    axes[1].add_patch(Rectangle((last, 0.05), 0.9, 0.8, fc="C1", ec="none"))
+    axes[1].text(last + 0.45, 0.45, f"q{tokens}", ha="center", va="center", color="white")
+    axes[1].set(xlim=(-0.1, tokens), ylim=(3.1, 0))
+    axes[1].set_title("grey: from the cache; orange: new", fontsize=10)
+    axes[1].axis("off")
+    run.figure(
+        fig,
+        "cache",
+        "A step with a cache computes one query, one key and one value. The earlier rows of scores "
+        "aren't needed again, only the earlier keys and values.",
+        alt="Left: a triangle of scores, its last row orange. Right: grey keys and values, an "
+        "orange key and value, and one orange query with lines to all keys.",
+    )
+
+
+def worth(rows: Sequence[Sequence[Any]]) -> Figure:
+    """Draw accuracy lost over score; rows are (seed, layer, job, head, score, without, with)."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.4))
+    for job, colour in (("previous token", "C0"), ("induction", "C1")):
+        points = [(row[4], row[6] - row[5], row[1]) for row in rows if row[2] == job]
+        scores, lost, layers = zip(*points, strict=True)
+        ax.scatter(scores, lost, color=colour, label=f"layer {layers[0]}, {job}")
+    ax.set(xlabel="score on the job of the layer", ylabel="accuracy lost without the head")
+    ax.set_title("Score of a head, and what silencing it costs")
+    ax.legend()
+    return fig
+
+
+def added_losses(losses: Mapping[str, Tensor]) -> Figure:
+    """Draw a bar of added loss for each intervention, and a dot for each text, (B,)."""
     fig, ax = plt.subplots(figsize=(7.2, 2.8))
-    bars = ax.barh(list(losses), list(losses.values()), color=["C1", "C1", "C0", "grey"])
-    ax.bar_label(bars, [f" {loss:.2f}" for loss in losses.values()])
+    means = [loss.mean().item() for loss in losses.values()]
+    bars = ax.barh(list(losses), means, color=["C1", "C1", "C0", "grey"])
+    for place, loss in enumerate(losses.values()):
+        ax.scatter(loss, [place + 0.3] * len(loss), s=9, color=INK, zorder=3)
+    ax.bar_label(bars, [f" {mean:.2f}" for mean in means])
     ax.invert_yaxis()
     ax.set(xlabel="added loss (nats)", title="Added loss without a token")
     ax.grid(axis="y", visible=False)

@@ -162,15 +162,16 @@ def show_date_reader(run: Run) -> None:
         _box(ax, place, 2, "k, v", colour)
         ax.plot([place, place], [0.3, 0.6], color="grey", lw=1)
         ax.plot([place, place], [1.4, 1.7], color="grey", lw=1)
-        lines = {"color": colour, "lw": 2.5 if place == finds else 0.8}
-        ax.plot([place, query[0]], [2.3, query[1] - 0.3], **lines)
+        thick = 2.5 if place == finds else 0.8
+        ax.plot([place, query[0]], [2.3, query[1] - 0.3], color=colour, lw=thick)
     for i in range(10):
         _box(ax, i + 1, query[1], f"q{i + 1}", "C1" if i == asks else "C2")
     ax.add_patch(Rectangle((-0.4, 0.6), len(source) - 0.2, 0.8, fc="none", ec="grey"))
     ax.text(5.5, 1, "encoder: one layer of self-attention", ha="center", va="center")
     ax.text(7.6, 3.5, "scores q · k, output Σ p v", color="C1", va="center")
-    arrow = {"arrowstyle": "->", "mutation_scale": 14, "color": INK}
-    ax.add_patch(FancyArrowPatch((query[0], 4.9), (query[0], 5.7), **arrow))
+    start, end = (query[0], 4.9), (query[0], 5.7)
+    arrow = FancyArrowPatch(start, end, arrowstyle="->", mutation_scale=14, color=INK)
+    ax.add_patch(arrow)
     ax.text(query[0] + 0.25, 5.3, "output of q3, MLP", va="center")
     for i, character in enumerate("1999-03-03"):
         _box(ax, i + 1, 6, character, "C1" if i == asks else "grey")

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -34,3 +35,27 @@ def without_the_first_value(model: Any) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@torch.no_grad()
+def loss_on_text(
+    model: Any, ids: Tensor, hidden: tuple[int, int] | None = None
+) -> tuple[Tensor, list[float]]:
+    """Return each text's loss from the eighth token on, (B,), and the weight on two tokens.
+
+    `hidden` is a key and the first query without it. The weight on the first and on the second
+    token is the mean over all heads and the queries from the eighth on.
+    """
+    length = ids.shape[1]
+    mask = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
+    if hidden is not None:
+        key, query = hidden
+        mask[query:, key] = False
+    lowest = torch.finfo(torch.float32).min
+    bias = torch.zeros(mask.shape, device=ids.device).masked_fill(~mask, lowest)  # (T, T)
+    bias = bias.expand(len(ids), 1, -1, -1)
+    outputs = model(ids, attention_mask=bias, output_attentions=True)
+    logits = outputs.logits[:, 7:-1].transpose(1, 2)  # (B, V, T − 8)
+    losses = F.cross_entropy(logits, ids[:, 8:], reduction="none").mean(1)  # (B,)
+    weights = torch.stack([layer[:, :, 7:, :2].mean((0, 1, 2)) for layer in outputs.attentions])
+    return losses.cpu(), weights.mean(0).tolist()

@@ -1,9 +1,12 @@
 """LLM06+: a window and tiles give the results of plain attention, for any shape."""
 
+from functools import partial
+
 from labs.kit.measure import peak_bytes
 from labs.llm06_attention import deeper as lab
+from labs.llm06_attention import recall
 from labs.llm06_attention.lesson import causal_mask
-from labs.llm06_attention.sinks import without_the_first_value
+from labs.llm06_attention.sinks import loss_on_text, without_the_first_value
 
 import pytest
 import torch
@@ -77,6 +80,46 @@ def test_the_first_value_is_left_out_of_later_outputs_alone():
     weights[..., 1:, 0] = 0
     want = (weights @ v).transpose(1, 2).flatten(2)
     torch.testing.assert_close(mixed[0], want, rtol=0, atol=1e-6)
+
+
+def test_weights_by_hand_equal_those_of_a_library_with_shared_heads():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=16, **shape)
+    config._attn_implementation = "eager"
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        outputs = model(torch.arange(6)[None], output_attentions=True, output_hidden_states=True)
+        layer = model.model.layers[0]
+        x = layer.input_layernorm(outputs.hidden_states[0])
+        rope = partial(recall.rope, base=10_000.0)
+        weights = lab.weights_by_hand(x, layer.self_attn, rope)
+    torch.testing.assert_close(weights, outputs.attentions[0], rtol=0, atol=1e-6)
+
+
+def test_the_loss_of_a_text_is_that_of_its_later_tokens_and_a_hidden_key_gets_no_weight():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    config._attn_implementation = "eager"
+    model = LlamaForCausalLM(config).eval()
+    ids = torch.arange(24).view(2, 12)
+    losses, _ = loss_on_text(model, ids)
+    with torch.no_grad():
+        logits = model(ids).logits
+    want = [F.cross_entropy(logits[i, 7:-1], ids[i, 8:]) for i in range(2)]
+    torch.testing.assert_close(losses, torch.stack(want), rtol=0, atol=1e-5)
+    for key in (0, 1):
+        weights = loss_on_text(model, ids, (key, 2))[1]
+        assert weights[key] == 0 < weights[1 - key]
 
 
 @pytest.mark.parametrize("block", [1, 3, 7, 8, 100])
