@@ -34,13 +34,17 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Logit after over logit before: division is above the diagonal for negative logits.",
     ),
     "accuracy": (
-        "The same questions to {model} in eleven forms. Where no reply is right, the error by the "
+        "The same questions to {model} in twelve forms. Where no reply is right, the error by the "
         "formula is 0, but the true share may be up to 3 ÷ the number of questions: the thin bar.",
         "Each form's accuracy and its difference from zero-shot, both with ± 2 standard errors.",
     ),
     "entropy": (
         "Entropy of the next token of {model} after three prompts.",
         "Three curves of entropy over temperature that rise from 0 towards ln V.",
+    ),
+    "cache": (
+        "Positions that each call computes. The first call is the prefill.",
+        "Two grids: without a cache each row is full; with one each row after the first has 1.",
     ),
     "next_token": (
         "{model}, one text, {precision}, on the run's device.",
@@ -57,9 +61,11 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Bars of bits per byte: uniform needs most, then unigram, bigram and the models.",
     ),
     "rounding": (
-        "What rounding costs; bars: two standard errors over {texts} texts; the line: the points' "
-        "median of cost ÷ (L·ε²). Blocks have 32 weights. Costs below two standard errors aren't "
+        "What rounding costs; bars: two standard errors over {texts} texts; lines join "
+        "bits with a scale for each row. A cost ∝ L·ε² would have the slope 1. Only the layers' "
+        "matrices are rounded. Blocks have 32 weights. Costs below two standard errors aren't "
         "drawn.",
-        "Cost in nats over layers times squared relative error, on log scales, near a line.",
+        "Cost in nats over layers times squared relative error, on log scales. The line through "
+        "6, 4 and 3 bits bends upwards; a grey line shows the slope 1.",
     ),
 }

@@ -1,9 +1,11 @@
 """Cut off improbable tokens by rank or fraction; compare cuts and a penalty with the library's."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from labs.kit import Run
+from labs.llm01_inference.replies import library_text
 from labs.llm01_inference.uncertainty import unlike_logits, without_least
 
 import torch
@@ -75,3 +77,36 @@ def compare_penalty(run: Run, text: list[int], logits: Tensor, ours: Callable[..
     what = "seen tokens with logits above and below 0"
     because = "control: the rule looks at the sign, so both must occur"
     run.measure(what, signs, expect_at_least=1, because=because)
+
+
+def compare_defaults(
+    run: Run, model: Any, prompt: list[int], logits: Tensor, n: int, because: str
+) -> tuple[Tensor, Tensor]:
+    """Check which ranks `generate` draws with do_sample=True, and with top_k=0 as well.
+
+    Args:
+        run: gets the checks.
+        model: of transformers.
+        prompt: the ids of the text.
+        logits: of the token that follows it, (V,).
+        n: draws of each kind.
+        because: why the share beyond rank 50 may be up to five standard errors off.
+
+    Returns:
+        The ranks of the tokens drawn by default and with top_k=0, (n,) each; 0 is the likeliest.
+    """
+    rank = logits.argsort(descending=True).argsort()  # of each token
+    beyond = logits.softmax(-1)[rank >= 50].sum().item()
+    run.measure("probability beyond rank 50", beyond)
+    many = partial(library_text, model, prompt, 1, do_sample=True, num_return_sequences=n)
+    by_default = rank[many()]  # (n,)
+    without_cut = rank[many(top_k=0)]  # (n,)
+    count = int((by_default >= 50).sum())
+    documented = "transformers documents top_k=50"
+    what = "draws beyond rank 50"
+    run.measure(what, count, expect_at_most=0, because=documented, decides=True)
+    drawn = (without_cut >= 50).double().mean().item()
+    error = abs(drawn - beyond) / (beyond * (1 - beyond) / n + 1 / n**2) ** 0.5
+    what = "with top_k=0: error of the share beyond rank 50, in SE"
+    run.check(what, error, at_most=5, because=because, decides=True)
+    return by_default, without_cut

@@ -25,15 +25,7 @@ from labs.kit import Lab, Results, Run, assets, seconds_paired
 from labs.llm01_inference import diversity, figures, options, steps, stops
 from labs.llm01_inference.baselines import losses_by_counting
 from labs.llm01_inference.figures import show
-from labs.llm01_inference.lesson import (
-    SURE,
-    UNSURE,
-    generate,
-    load,
-    logits_of,
-    sample,
-    smollm2,
-)
+from labs.llm01_inference.lesson import SURE, UNSURE, generate, load, logits_of, sample, smollm2
 from labs.llm01_inference.model_files import called
 from labs.llm01_inference.rounding import TEXTS, costs_of_rounding, growth, jackknife
 from labs.llm01_inference.search import Change
@@ -67,7 +59,8 @@ lab.before_run(assets.check_model)
 #
 # The **p-value** is the probability that a right sampler has a sum at least as large. It is
 # `gammaincc(freedom / 2, sum / 2)`, here 0.31: nothing unusual. A right sampler's p-value is below
-# 0.001 once in a thousand trials. We try twice and take the larger one: a failure in a million.
+# 0.001 once in a thousand trials. We run the test twice and take the larger p-value. Both are below
+# 0.001 once in a million.
 
 
 # %% 1. Is the sampler right?
@@ -261,8 +254,9 @@ def padding_must_change_no_logit(run: Run):
 # a text with a cache may differ from one without: the run counts how often.
 #
 # You write the loop for one prompt. In `transformers` a cache is an object, and
-# `DynamicCache(config=model.config)` is an empty one. `model(ids, cache=cache, use_cache=True)`
-# computes the positions of `ids`, (1, T), after those in the cache, and adds their keys and values
+# `DynamicCache(config=model.config)` is an empty one. Older versions and most tutorials call the
+# argument `cache` of a model `past_key_values`. `model(ids, cache=cache, use_cache=True)` computes
+# the positions of `ids`, (1, T), after those in the cache, and adds their keys and values
 # to it. `generate_batch` is the complete generator. It starts from the padded prompts of
 # `left_pad`. Each step calls the model on the tokens that the cache doesn't have yet, lets
 # functions such as the penalty change the logits, and appends a token to each text.
@@ -374,9 +368,7 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
     run.table("In bfloat16, with and without a cache", columns, rows)
     parted = sum(row[2] < row[3] for row in rows)
     run.measure("prompts whose texts differ in bfloat16", parted)
-    caption = "Positions that each call computes. The first call is the prefill."
-    alt = "Two grids: without a cache each row is full; with one each row after the first has 1."
-    run.figure(figures.cache(6, 4), "cache", caption, alt=alt)
+    show(run, "cache", figures.cache(6, 4))
     return f"In bfloat16 the two texts differ on {parted} of {len(rows)} prompts."
 
 
@@ -393,11 +385,11 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
 # utilisation, is this smallest time divided by the measured one. It is at most about 1: for the
 # bandwidth we take what a plain sum reads.
 #
-# Two consequences follow. A batch shares the reading, so $B$ texts cost little more than one, until
-# arithmetic takes over. And weights with half the bytes take half the time, if the step mostly
-# waits for memory and the library has fast routines for that format. In a small model something
-# else may take longer: to start hundreds of small operations. Then the MBU is low, and a batch
-# shares that work, too.
+# Two consequences follow. A batch shares the reading, so $B$ texts cost less than $B$ times one,
+# until arithmetic takes over; the table shows how much less. And weights with half the bytes take
+# half the time, if the step mostly waits for memory and the library has fast routines for that
+# format. In a small model something else may take longer: to start hundreds of small operations.
+# Then the MBU is low, and a batch needs these starts only once.
 #
 # After a short text a cache may save nothing, because starting the operations costs the same with
 # and without it. After a long text the arithmetic on all positions takes longer. Timings depend on
@@ -488,8 +480,9 @@ def the_time_of_a_step_for_many_texts(run: Run):
 # The other measure is the **likelihood**: the mean $\ln p$ of the text's tokens under the model, at
 # $T = 1$ and without cuts. High likelihood is not quality. Holtzman et al. found that text by
 # people has many improbable tokens, and that the best settings come close to its likelihood and
-# diversity. We can't repeat that: our only text by people is Shakespeare's. Its old English and its
-# verse alone make it improbable to SmolLM2, so the table shows it only for scale.
+# diversity. We can't repeat that: our only long text by people is Shakespeare's. Its old English
+# and its verse alone make it improbable to SmolLM2, and its excerpts start anywhere, after only
+# four tokens of context. So the table shows it only for scale.
 #
 # A sampled text may end with `<|im_end|>`, and what follows that token is no longer the text. So no
 # setting may choose a control token here.
@@ -549,9 +542,8 @@ def greedy_text_repeats_itself(run: Run):
 # free, so a call yields at least one token, and the text stays the greedy one (Stern et al. 2018;
 # for sampling: *speculative decoding*, Leviathan et al. 2023). The guess comes from a smaller
 # model, or from the text itself: **prompt lookup** takes what followed the last tokens earlier in
-# the text (Saxena 2023). We use the library's, and compare its text with our plain greedy one,
-# which it must not change. It saves time if a call on several positions takes little longer than a
-# call on one.
+# the text (Saxena 2023). We run the library's prompt lookup. Its text must equal our greedy text.
+# It saves time if a call on several positions takes little longer than a call on one.
 
 
 # %% 7. Beam search
@@ -630,6 +622,7 @@ def until_stop(pieces: Iterable[str], ends: list[str]) -> Iterator[str]:
     """Yield the text of `pieces` as early as is safe, up to the stop string complete first.
 
     Nothing is asked of `pieces` after the stop. Of stops complete together, the longest counts.
+    No stop is empty.
     """
     held = ""  # not shown yet: a stop may begin in one piece and end in another
     for piece in pieces:
@@ -793,8 +786,11 @@ def losses_on_one_excerpt(run: Run):
 #
 # Short **blocks** with their own scale have a smaller largest weight, so their levels are closer.
 # Q4_1, the format of our SmolLM2, has blocks of 32 weights, each with 16 levels between its
-# smallest and its largest. Blocks cost bits, too. A 16-bit scale for 32 weights makes 4.5 bits of
-# 4, and Q4_1 also stores the smallest weight, which makes 5.
+# smallest and its largest. Blocks cost bits, too. A 16-bit scale for every 32 weights adds half a
+# bit to each weight; Q4_1 also stores the smallest weight, which adds another half.
+#
+# We round the matrices of the layers. The token embedding, a fifth of SmolLM2's parameters and also
+# its output layer, stays as it is.
 #
 # What should it cost? Let $\varepsilon$ be the relative error: the root mean square of the errors,
 # divided by that of the weights. At a minimum of the loss, a small error would cost in proportion
@@ -807,6 +803,7 @@ def losses_on_one_excerpt(run: Run):
 # *one* power would have the same exponent from 6 to 4 bits as from 4 to 3. The **jackknife** gives
 # its standard error: leave out each of $n$ texts in turn, and multiply the standard deviation of
 # the $n$ results by $(n - 1) / \sqrt n$. We leave 8 bits out, whose cost is hardly above its error.
+# The cost of 6 bits must be above two standard errors.
 
 
 # %% 10. Smaller numbers
@@ -851,6 +848,9 @@ def the_fewer_bits_the_higher_the_cost(run: Run):
     show(run, "rounding", fig, texts=TEXTS)
     c = [row[3] / (row[1] * row[2] ** 2) for row in (six, four, three, partly)]
     run.measure(f"{called(run)}: cost ÷ (L·ε²), 6, 4, 3 bits, 3 bits in some layers", c)
+    because = "two standard errors over the texts: only then has the exponent a meaning"
+    low = 2 * six[4]
+    run.measure("nats, 6 bits", six[3], expect_at_least=low, because=because, decides=True)
     from_six = growth(costs[1], costs[2], four[2] / six[2])
     from_four = growth(costs[2], costs[3], three[2] / four[2])
     found = [jackknife(power, TEXTS) for power in (from_six, from_four)]
@@ -874,6 +874,7 @@ def the_fewer_bits_the_higher_the_cost(run: Run):
 # - A cache saves positions, a batch shares the reading of the weights.
 # - High likelihood is not quality: greedy text is likely, and repeats itself.
 # - Compare models in bits per byte, and with a baseline.
+# - Rounding weights costs loss, by no fixed power of its error: measure it on texts.
 
 
 # %% The closing
@@ -885,7 +886,7 @@ def closing(results: Results) -> str:
     step = results.value(costs, "nats, 4 bits − 8 bits")
     gap = results.value("greedy_text_repeats_itself", GAP)
     return (
-        f"In this run, text sampled at T = 1 had {100 * gap:.0f} points of a hundred more distinct "
+        f"In this run, text sampled at T = 1 had {100 * gap:.0f} percentage points more distinct "
         f"2-grams than greedy text, and was less likely by {likelier:.1f} nats a token. Four bits "
         f"with a scale for each row cost {step:.2f} nats a token more than eight."
     )

@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 GREY = "#808890"  # readable on light and dark pages
+COMMON_FORMS = ("zero-shot", "1 example", "4 examples", "chat")
 PARTS = {
     "embed": "token embedding (LLM10)",
     "attn": "attention (LLM06)",
@@ -242,7 +243,8 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
     right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=""))
     for ax in (left, right):
         ax.title.set_fontsize(11)
-    left.set_title(f"By the form alone, {min(shares):.0%} to {max(shares):.0%}")
+    common = [share for name, share in zip(names, shares, strict=True) if name in COMMON_FORMS]
+    left.set_title(f"Four common forms: {min(common):.0%} to {max(common):.0%} right")
     right.set_title("Right of 0: more than zero-shot")
     right.xaxis.set_major_locator(MultipleLocator(0.25))
     left.invert_yaxis()
@@ -371,7 +373,7 @@ def bits(rows: dict[str, float]) -> Figure:
 
 
 def _name_roundings(ax: Any, rows: list[list[Any]], c: float, colour: str) -> None:
-    """Write "3 bits, 7 layers" beside each point, on its side of the line cost = c · L · ε²."""
+    """Write "3 bits, 7 layers" beside each point, left of it if its cost is above c · L · ε²."""
     layers = max(row[1] for row in rows)
     for row in rows:
         x = row[1] * row[2] ** 2
@@ -386,7 +388,10 @@ def _name_roundings(ax: Any, rows: list[list[Any]], c: float, colour: str) -> No
 
 
 def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
-    """Draw the cost of rounding over L·ε², with rows as costs_of_rounding returns them."""
+    """Draw the cost of rounding over L·ε², with rows as costs_of_rounding returns them.
+
+    A line joins the points with a scale for each row in all layers. A grey one shows the slope 1.
+    """
     fig, ax = plt.subplots()
     for i, (name, rows) in enumerate(models.items()):
         shown = [row for row in rows if row[3] > 2 * row[4] and row[2] > 0]
@@ -395,20 +400,22 @@ def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
         x = [row[1] * row[2] ** 2 for row in shown]
         y = [row[3] for row in shown]
         ax.errorbar(x, y, [2 * row[4] for row in shown], fmt=f"C{i}o", capsize=3)
+        layers = max(row[1] for row in shown)
+        bits = [row for row in shown if row[1] == layers and "each row" in row[0]]
+        ax.plot([row[1] * row[2] ** 2 for row in bits], [row[3] for row in bits], f"C{i}", lw=1)
         ratios = [b / a for a, b in zip(x, y, strict=True)]
-        c = float(np.median(ratios))
-        _name_roundings(ax, shown, c, f"C{i}")
-        ends = np.array([min(x) / 1.5, max(x) * 1.5])
-        ax.plot(ends, c * ends, f"C{i}", lw=1)
-        label = f"{name}: cost = {c:.2f} · L · ε²"
-        ax.text(0.03, 0.92 - 0.08 * i, label, color=f"C{i}", transform=ax.transAxes)
+        _name_roundings(ax, shown, float(np.median(ratios)), f"C{i}")
+        ax.text(0.03, 0.92 - 0.08 * i, name, color=f"C{i}", transform=ax.transAxes)
         if not ax.get_title(loc="left"):  # of the first model
             apart = max(ratios) / min(ratios)
-            title = f"Costs differ by a factor of {max(y) / min(y):.0f}, costs ÷ (L · ε²) by "
-            ax.set_title(f"{title}{apart:.1f}")
+            ax.set_title(f"Cost ÷ (L · ε²) isn't constant: it differs by a factor of {apart:.1f}")
+            ax.title.set_fontsize(11)
     ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="cost (nats per token)")
     low, high = ax.get_xlim()
     ax.set_xlim(low / 2, high)
+    right, bottom = high / 1.5, 1.5 * ax.get_ylim()[0]
+    ax.plot([right / 4, right], [bottom, 4 * bottom], GREY, ls=":")
+    ax.text(right / 4, bottom, "slope 1 ", color=GREY, ha="right", va="center")
     _round_ticks(ax.xaxis)
     _round_ticks(ax.yaxis)
     return fig

@@ -23,7 +23,9 @@ OTHERS = (  # pairs of forms to compare, besides the one that was chosen beforeh
     ("zero-shot, 32 tokens", "zero-shot"),
     ("chat", "zero-shot"),
     ("chat, 32 tokens", "chat"),
+    ("chat", "chat, no system"),
 )
+OF_CHAT = ("question alone", "zero-shot", "chat, no system", "chat")
 
 
 def template_form(tokenizer: Any, build_chat: Callable[[Any], str], system: str = "") -> Form:
@@ -49,9 +51,13 @@ def few_shot_prompt(examples: Examples, question: str) -> str:
 
 
 def prompt_forms(
-    build_chat: Callable[[Any], str], tokenizer: Any, examples: Examples
+    build_chat: Callable[[Any], str], tokenizer: Any, items: list[Item]
 ) -> dict[str, Form]:
-    """Return all forms by name, made from four examples and by the learner's build_chat."""
+    """Return all forms by name, made from four examples and by the learner's build_chat.
+
+    "chat, no system" is left out if the model doesn't know the control tokens of build_chat.
+    """
+    examples = [(item.question, item.answers[0]) for item in items]
     chat = template_form(tokenizer, build_chat)
     solutions = [solution for _, solution in examples]
     shifted = [*solutions[1:], solutions[0]]
@@ -60,7 +66,7 @@ def prompt_forms(
     def shots(chosen: Examples) -> Form:
         return lambda question: few_shot_prompt(chosen, question)
 
-    return {
+    forms: dict[str, Form] = {
         "question alone": str,
         "zero-shot": shots([]),
         "zero-shot, 32 tokens": shots([]),
@@ -73,6 +79,20 @@ def prompt_forms(
         "chat, reworded": lambda question: chat(f"{question} Answer with one word."),
         "chat, pirate": template_form(tokenizer, build_chat, system="You are a pirate."),
     }
+    if "<|im_start|>" in tokenizer.get_vocab():
+        forms["chat, no system"] = lambda question: build_chat(
+            [{"role": "user", "content": question}]
+        )
+    return forms
+
+
+def compare_with_template(run: Run, tokenizer: Any, build_chat: Callable[[Any], str]) -> None:
+    """Measure whether build_chat writes the text of the tokenizer's template."""
+    asked = "What is the capital of Greece?"
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
+    equal = template_form(tokenizer, build_chat, "Be brief.")(asked) == build_chat(messages)
+    because = "build_chat writes SmolLM2's format; another --model may have another"
+    run.measure("equal to the template's text", equal, expect_at_least=1, because=because)
 
 
 def try_form(
@@ -88,6 +108,20 @@ def try_form(
     """
     texts = _ask(*opened, tuple(form(item.question) for item in items), new)
     return texts, [is_right(text, item) for text, item in zip(texts, items, strict=True)]
+
+
+def try_chat(
+    run: Run, opened: tuple[Any, Any], forms: dict[str, Form], items: list[Item]
+) -> dict[str, list[bool]]:
+    """Return which replies are right in the forms of OF_CHAT, and tabulate their number."""
+    right = {}
+    rows = []
+    for name in (name for name in OF_CHAT if name in forms):
+        texts, right[name] = try_form(opened, forms[name], items)
+        rows.append([name, repr(texts[0]), sum(right[name])])
+    columns = ["form", "first line", f"right of {len(items)}"]
+    run.table(f"The replies to “{items[0].question}”", columns, rows)
+    return right
 
 
 @cache
@@ -143,6 +177,8 @@ def compare_others(run: Run, right: dict[str, list[bool]], difference: Differenc
     """Measure the differences of the other pairs of forms, and say them."""
     said = []
     for form, other in OTHERS:
+        if not {form, other} <= right.keys():
+            continue
         gain, error = difference(right[form], right[other])
         run.measure(f"accuracy, {form} − {other}", gain)
         run.measure(f"standard error of {form} − {other}", error)

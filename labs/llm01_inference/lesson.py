@@ -4,15 +4,15 @@
 #
 # **You will be able to** load a pre-trained model, turn a text into token ids, logits and
 # probabilities, write the loop that generates text, adjust its settings, talk to a chat model, and
-# compare prompts with their uncertainty. **Builds on** Python and a little probability; you need
-# not have called a model before. **Takes** 40 minutes to read, with the exercises about two hours.
+# compare prompts with their uncertainty. **Builds on** Python and a little probability. **Takes**
+# 40 minutes to read, with the exercises about two hours.
 #
 # **How to work.** `invoke learn LLM01` makes your own copy of the lesson, the *sheet*. Write the
 # functions marked `@lab.exercise` there, before you open the page's solutions. `invoke check LLM01`
 # checks them. In `invoke notebook LLM01`, paste the text's calls into new cells and change them.
-# `@lab.experiment` marks the test of a claim: guess at "Predict", then run. `run.check`,
-# `run.agree` and `run.measure` compare a number with a bound. `decides=True` marks the comparison
-# that settles the claim. A *control* shows that the test can fail.
+# `@lab.experiment` marks the test of a claim: write down your guess where it says *Predict*, then
+# run. `run.check`, `run.agree` and `run.measure` compare a number with a bound. `decides=True`
+# marks the comparison that settles the claim. A *control* shows that the test can fail.
 
 # %% Imports
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,8 +20,8 @@ from functools import cache, partial
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets
-from labs.llm01_inference import figures, forms, view_data
-from labs.llm01_inference.cuts import compare_cuts, compare_penalty, count_left, min_p, top_k
+from labs.llm01_inference import cuts, figures, forms, view_data
+from labs.llm01_inference.cuts import min_p, top_k
 from labs.llm01_inference.figures import show
 from labs.llm01_inference.model_files import called, numbers_in, sizes_of_files
 from labs.llm01_inference.questions import EXAMPLES, all_items, built_in, prompts_file
@@ -39,7 +39,7 @@ lab.before_run(assets.check_model)
 SURE = "Once upon a time"
 UNSURE = "My favourite thing about the sea is"
 FACT = "The capital of France is"
-FIVE = "five standard errors: by chance, some share is so far off about once in 100,000 runs"
+FIVE = "five standard errors: chance exceeds them in fewer than one of 10,000 runs"
 TWO = "two standard errors of this difference: less may be chance"
 GAIN = "accuracy, 4 examples − zero-shot"
 
@@ -54,13 +54,13 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # tokenizer = AutoTokenizer.from_pretrained(folder)
 # model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 # inputs = tokenizer("Once upon a time", return_tensors="pt")
-# print(tokenizer.decode(model.generate(**inputs, max_new_tokens=10)[0]))
+# tokenizer.decode(model.generate(**inputs, max_new_tokens=10)[0])
 # # Once upon a time, the city of Nova Haven was a thriving metropolis
 # ```
 #
-# How does it do that? By the end of section 4 you have written these steps yourself. Your
-# environment is ready. Another needs `pip install torch transformers accelerate`, and downloads the
-# model from Hugging Face's hub by its name. SmolLM2, by Allal et al. 2025, is a folder:
+# By the end of section 4 you have written these steps yourself. Your environment is ready. Another
+# needs `pip install torch "transformers>=5.24" accelerate`, and downloads the model by its name
+# from Hugging Face's hub. SmolLM2, by Allal et al. 2025, is a folder:
 #
 # - `model.safetensors` has the weights: arrays of numbers, each under a name. The format can't
 #   contain code. Other formats can, so don't load a stranger's `.bin` or `.pt` file.
@@ -71,12 +71,13 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # each array of the file to the parameter of the same name, and converts it to the number format
 # `dtype`: **float32** has 4 bytes, **float64** or `double` 8, **bfloat16** 2, for 2 or 3 digits.
 #
-# Our copy of SmolLM2 went through a 4-bit format: in each block of 32 weights there are at most 16
-# different values. The file stores these values as bfloat16 again, so it is no smaller. Its answers
-# may differ from those of the hub's model, so we call it *4-bit SmolLM2*.
+# Our copy of SmolLM2 went through a 4-bit format: each block of 32 weights has at most 16 different
+# values, which the file stores as bfloat16. Its answers may differ from those of the hub's model,
+# so we call it *4-bit SmolLM2*.
 #
-# `accelerate` decides where the model runs. `Accelerator().device` is the GPU if there is one, else
-# the CPU: in the course `run.device`. `eval` switches off steps that only training needs.
+# `Accelerator().device` of `accelerate` is the GPU if there is one, else the CPU. In the course it
+# is `run.device`. `model.to` moves a model there. `eval` switches off steps that only training
+# needs.
 
 
 # %% 1. Loading a model
@@ -139,15 +140,14 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09. In
 # code this is `torch.tensor([2.0, 1.0, 0.0]).softmax(-1)`. The −1 means the **last axis**: the
 # numbers along it sum to one. In `(T, V)` that is the vocabulary, so each of the $T$ rows becomes
-# probabilities, and the shape stays. `logits[-1]` is the last row, `(V,)`. We write `(..., V)` for
+# probabilities, and the shape stays. `logits[-1]` is the last row. We write `(..., V)` for
 # a tensor whose last axis is the vocabulary. Before it there may be a batch, positions, or nothing.
 #
 # The prediction at a position uses the tokens up to there, and no later one; such a model is called
 # *causal*. So one call on a text of $T$ tokens returns $T$ predictions. The first predicts the
 # second token, the next the third. The last one predicts a token that isn't there yet: your first
 # function, `next_token`, returns its best guess. One call also shows how probable the model finds
-# each token of somebody else's text. In the next figure, the guess after one token is odd; with
-# more text the guesses become sensible.
+# each token of somebody else's text.
 #
 # **Try it** in the coloured text below the next figure: point at the darkest tokens, and read what
 # was expected. Choose "a sentence, twice". Where in the second copy does the model start to copy?
@@ -197,8 +197,7 @@ def one_call_predicts_after_every_prefix(run: Run):
     run.view("tokens", "coloured_text", *read)
     best, p = next_token(model, ids)
     return (
-        f"The most probable next token is {tokenizer.decode(best)!r} with {p:.0%}. {len(ids)} "
-        f"tokens in, {len(ids)} predictions over {logits.shape[1]:,} tokens out. In the sentence "
+        f"The most probable next token is {tokenizer.decode(best)!r} with {p:.0%}. In the sentence "
         f"that occurs twice, {view_data.where_copying_starts(read)}."
     )
 
@@ -270,11 +269,8 @@ def our_loop_writes_what_the_library_writes(run: Run):
     read = view_data.coloured(ids, logits_of(model, ids), tokenizer)
     names, p = (read[key][len(prompts[1]) :] for key in ("texts", "p"))
     show(run, "loop", figures.loop(SURE, names, p))
-    least = p.index(min(p))
-    return (
-        f"It was {p[0]:.0%} sure of the first new token, {names[0]!r}, and {p[1]:.0%} of the next, "
-        f"{names[1]!r}. It was least sure of {names[least]!r}, with {p[least]:.0%}."
-    )
+    first, second = (f"{p[i]:.0%} sure of {names[i]!r}" for i in (0, 1))
+    return f"It was {first}, the first new token, and {second}, the next."
 
 
 # %% [markdown]
@@ -289,11 +285,12 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # ```python
 # ends = torch.tensor([0.67, 0.24, 0.09]).cumsum(-1)  # 0.67, 0.91, 1.00
 # torch.searchsorted(ends, torch.tensor([0.7]), right=True)  # 1: the second token
-# best = torch.tensor([[2.0, 1.0], [0.0, 3.0]]).argmax(-1, keepdim=True)  # [[0], [1]]
-# best.expand(2, 3)  # [[0, 0, 0], [1, 1, 1]], each entry repeated along the last axis
+# torch.tensor([[0], [1]]).expand(2, 3)  # [[0, 0, 0], [1, 1, 1]], repeated along the last axis
 # ```
 #
-# Add up in float64: most of the 49,152 stretches are shorter than a step of float32 near 1.
+# Add up in float64: near 1, float32 can't represent steps below 6e-8, and most tokens have less.
+# `torch.manual_seed` before the draws makes them repeatable. In practice, you call
+# `torch.multinomial(p, times, replacement=True)`.
 #
 # **Temperature** changes how much the sampling favours probable tokens. It divides the logits by a
 # number $T$, not the `T` of the shapes, before the softmax. With the logits 2, 1 and 0:
@@ -307,9 +304,9 @@ def our_loop_writes_what_the_library_writes(run: Run):
 #
 # $$\text{SE} = \sqrt{\frac{p\,(1 - p)}{n}}$$
 #
-# With $p = 0.24$ and $n$ = 20,000 it is 0.003. If $n p$ and $n - n p$ are 20 or more, the share
-# is within two standard errors of $p$ in about 95 of 100 trials. It is off by five about once in
-# two million if both are 1,000 or more, and about once in half a million if one is 100.
+# With $p = 0.24$ and $n$ = 20,000 it is 0.003. If $n p$ and $n - n p$ are large, the share is
+# within two standard errors of $p$ in about 95 of 100 trials, and beyond five about once in a
+# million. If one of them is only 20, it is beyond five about once in 200,000.
 
 
 # %% 4. Sampling with a temperature
@@ -354,10 +351,8 @@ def the_sampler_draws_by_probability(run: Run):
     names = [tokenizer.decode(i) for i in best.tolist()]
     show(run, "temperature", figures.temperatures(UNSURE, names, {t: p[t][best] for t in p}))
     low, middle, high = (p[t][best].sum() for t in p)
-    return (
-        f"The five likeliest tokens have {low:.0%} at T = 0.5, {middle:.0%} at T = 1 and "
-        f"{high:.1%} at T = 2. The other {len(logits) - 5:,} tokens have the rest."
-    )
+    five = "of the probability at T = 0.5, 1 and 2"
+    return f"The five likeliest tokens have {low:.0%}, {middle:.0%} and {high:.1%} {five}."
 
 
 # %% [markdown]
@@ -368,7 +363,7 @@ def the_sampler_draws_by_probability(run: Run):
 # $-\infty$ where the mask is true. Then the softmax gives their share to others. The order matters,
 # as the table shows: `transformers` divides by $T$ first, llama.cpp by default cuts first.
 #
-# - **Top-k**, by Fan et al. 2018, leaves the $k$ most probable tokens, always as many.
+# - **Top-k**, by Fan et al. 2018, keeps the $k$ most probable tokens, whatever their probabilities.
 # - **Top-p**, by Holtzman et al. 2020, leaves the smallest set of most probable tokens whose sum is
 #   at least a limit $p$. The set is small where the model is sure, and large where it hesitates.
 #   With 0.67, 0.24 and 0.09, top-p 0.9 leaves two tokens, and top-p 0.6 leaves one.
@@ -390,6 +385,7 @@ def the_sampler_draws_by_probability(run: Run):
 # **Try it** with the sliders below: draw ten tokens, then set T = 2. Which cuts bring sensible
 # tokens back: top-k 50, top-p 0.9 or min-p 0.1? The view also shows $e^H$, from Shannon's
 # **entropy** $H = -\sum_i p_i \ln p_i$: that many equally likely tokens would be as hard to guess.
+# Then read the table of texts, one for each setting.
 
 
 # %% 4. Cutting off improbable tokens
@@ -402,7 +398,7 @@ def the_sampler_draws_by_probability(run: Run):
     ),
 )
 def top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the fewest likeliest tokens that have at least p; set other logits to -inf; (..., V)."""
+    """Set logits (..., V) to -inf outside the fewest likeliest tokens with p or more; 0 < p < 1."""
     ordered, where = logits.sort(-1, descending=True)  # (..., V)
     share = ordered.softmax(-1)
     before = share.cumsum(-1) - share  # the sum of all likelier tokens
@@ -410,22 +406,35 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(outside, -torch.inf)
 
 
+def sampler(temperature: float, p: float = 1.0) -> Choice:
+    """Return a choice for `generate` that divides by the temperature, cuts by top-p, and draws."""
+    cut = (lambda logits: top_p(logits, p)) if p < 1 else torch.clone
+    return lambda _ids, logits: int(sample(cut(logits / temperature)))
+
+
 @lab.experiment
 def our_cuts_equal_the_librarys(run: Run):
     """Top-k, top-p and min-p cut off the same tokens as those of transformers.
 
     Predict: how many tokens does top-p 0.9 leave where the model is sure, how many where it isn't?
+    Which text in the table turns to nonsense first?
     """
     model, tokenizer = smollm2(run)
     prompts = (UNSURE, SURE, FACT, "2 + 2 =")
     every = {text: logits_of(model, tokenizer(text).input_ids) for text in prompts}  # (T, V) each
     last = {text: logits[-1] for text, logits in every.items()}
     run.view("sampler", "sampler", *view_data.sampler(last, tokenizer))
-    cuts = {"top-k": top_k, "top-p": top_p, "min-p": min_p}
-    compare_cuts(run, torch.cat(list(every.values())).double(), cuts)
+    ours = {"top-k": top_k, "top-p": top_p, "min-p": min_p}
+    cuts.compare_cuts(run, torch.cat(list(every.values())).double(), ours)
     left = {text: int(top_p(last[text], 0.9).isfinite().sum()) for text in (SURE, UNSURE)}
     show(run, "nucleus", figures.nucleus({text: (last[text], left[text]) for text in left}))
-    counts = count_left(run, UNSURE, last[UNSURE], cuts)
+    counts = cuts.count_left(run, UNSURE, last[UNSURE], ours)
+    new = run.pick(tiny=16, small=30, full=30)
+    write = partial(generate, model, tokenizer(UNSURE).input_ids, new)
+    choices = {"greedy": greedy, **{f"T = {t:g}": sampler(t) for t in (0.7, 1.0, 2.0)}}
+    choices |= {f"T = {t:g}, then top-p 0.9": sampler(t, 0.9) for t in (1.0, 2.0)}
+    texts = [[name, tokenizer.decode(list(write(choose)))] for name, choose in choices.items()]
+    run.table(f"{new} tokens after {UNSURE!r}, one text each", ["setting", "text"], texts)
     return (
         f"Top-p 0.9 leaves {left[SURE]:,} after {SURE!r} and {left[UNSURE]:,} after {UNSURE!r}. "
         f"With T = 2 before it, {counts['2']['top-p']:,} are left there, nonsense among them, and "
@@ -438,11 +447,12 @@ def our_cuts_equal_the_librarys(run: Run):
 # Models like to repeat themselves. The **repetition penalty** lowers the logit of every token of
 # the text so far. Keskar et al. 2019 divide it by a number, here 1.3. This lowers a positive logit:
 # 2 becomes $2 / 1.3 = 1.5$. But −2 becomes −1.5, a reward. So code divides positive logits and
-# multiplies negative ones: −2 becomes −2.6. `torch.where(mask, a, b)` chooses between them.
+# multiplies negative ones: −2 becomes −2.6. `torch.where(mask, a, b)` chooses between them. The
+# penalty also hits words that any text repeats, such as "the", and those of the prompt.
 #
 # `gather` reads from given places, as `scatter` writes to them. For logits `(B, V)` and the ids so
-# far, `(B, T)`, `logits.gather(1, ids)` looks up along axis 1, the vocabulary. It returns `(B, T)`:
-# in each row, the logits of that row's own ids.
+# far, `(B, T)`, `logits.gather(1, ids)` looks up along axis 1, the vocabulary. The result has the
+# shape of the ids: in each row, the logits of that row's own ids.
 
 
 # %% 4. The repetition penalty
@@ -476,7 +486,7 @@ def our_penalty_equals_the_librarys(run: Run):
     model, tokenizer = smollm2(run)
     prompt = tokenizer(view_data.TWICE).input_ids
     logits = logits_of(model, prompt)[-1:].double()  # (1, V)
-    compare_penalty(run, prompt, logits, repetition_penalty)
+    cuts.compare_penalty(run, prompt, logits, repetition_penalty)
     show(run, "penalty", figures.penalty(1.3))
     texts = [list(generate(model, prompt, 10, choose)) for choose in (greedy, with_penalty)]
     plain, penalised = (repr(tokenizer.decode(text)) for text in texts)
@@ -501,25 +511,11 @@ def the_library_samples_from_fifty_tokens(run: Run):
     model, tokenizer = smollm2(run)
     prompt = tokenizer(UNSURE).input_ids
     logits = logits_of(model, prompt)[-1].double().cpu()  # (V,)
-    rank = logits.argsort(descending=True).argsort()  # of each token; 0 is the likeliest
-    beyond = logits.softmax(-1)[rank >= 50].sum().item()
-    run.measure("probability beyond rank 50", beyond)
     n = run.pick(tiny=100, small=500, full=2000)
-    many = partial(library_text, model, prompt, 1, do_sample=True, num_return_sequences=n)
-    by_default = rank[many()]  # (n,)
-    without_cut = rank[many(top_k=0)]  # (n,)
-    because = "transformers documents top_k=50"
-    count = int((by_default >= 50).sum())
-    run.measure("draws beyond rank 50", count, expect_at_most=0, because=because, decides=True)
-    drawn = (without_cut >= 50).double().mean().item()
-    error = abs(drawn - beyond) / (beyond * (1 - beyond) / n + 1 / n**2) ** 0.5
-    what = "with top_k=0: error of the share beyond rank 50, in SE"
-    run.check(what, error, at_most=5, because=FIVE, decides=True)
+    by_default, without_cut = cuts.compare_defaults(run, model, prompt, logits, n, because=FIVE)
     show(run, "defaults", figures.ranks(by_default, without_cut), prompt=UNSURE)
-    return (
-        f"Tokens beyond rank 50 have {beyond:.0%} of the probability. The default drew {count} of "
-        f"them in {n} draws; with top_k=0 they were {drawn:.0%} of the draws."
-    )
+    first, second = (int((ranks >= 50).sum()) for ranks in (by_default, without_cut))
+    return f"In {n} draws, {first} are beyond rank 50 by default, and {second} with top_k=0."
 
 
 # %% [markdown]
@@ -536,12 +532,14 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # The last line opens the assistant's turn, which the model ends with `<|im_end|>`: our stop token.
 # A third role, **system**, comes first and says how to behave. Each tokenizer has its model's
 # **chat template**: `tokenizer.apply_chat_template(messages, add_generation_prompt=True)` uses it.
-# SmolLM2's adds a default system message; `build_chat` doesn't. Talk to it: `invoke chat`.
+# SmolLM2's adds a default system message, "You are a helpful AI assistant named SmolLM, trained by
+# Hugging Face"; `build_chat` doesn't. Talk to the model: `invoke chat`.
 #
-# Does the model reply without it? We ask for 44 capitals. A reply is *right* if its first line, of
-# at most 12 tokens, contains the capital. The rule accepts "not Paris", and rejects Berne for Bern.
+# Which form makes it reply? We ask for 44 capitals in four forms: the bare question; `Q: …` and
+# `A:` on two lines; the text of `build_chat`; and that of the template. A reply is *right* if its
+# first line, of at most 12 tokens, contains the capital. The rule accepts "not Paris".
 #
-# Both prompts get the *same* questions, so compare them question by question. The difference $d_i$
+# All forms get the *same* questions, so compare two question by question. The difference $d_i$
 # is 1 if only the first prompt is right, −1 if only the second is, else 0. The mean $\bar d$ is the
 # difference of the shares, and its standard error comes from how much the $d_i$ vary:
 #
@@ -585,58 +583,59 @@ def difference(first: Sequence[bool], second: Sequence[bool]) -> tuple[float, fl
 
 @lab.experiment
 def the_template_makes_the_model_reply(run: Run):
-    """In its chat template, SmolLM2 gets more of the lab's 44 questions right than without it.
+    """In its chat template, SmolLM2 gets more of 44 questions right than with `Q: …` and `A:`.
 
     Predict: what does the chat model write after the bare question, without a template?
     """
     model, tokenizer = smollm2(run)
     if tokenizer.chat_template is None:
         return f"{called(run)} has no chat template: it wasn't trained to converse."
-    asked = "What is the capital of Greece?"
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
-    equal = forms.template_form(tokenizer, build_chat, "Be brief.")(asked) == build_chat(messages)
-    because = "build_chat writes SmolLM2's format; another --model may have another"
-    run.measure("equal to the template's text", equal, expect_at_least=1, because=because)
-    chat = forms.template_form(tokenizer, build_chat)
-    questions = built_in()[EXAMPLES:]
-    silent, bare = forms.try_form((model, tokenizer), str, questions)
-    _, right = forms.try_form((model, tokenizer), chat, questions)
-    gain, error = difference(right, bare)
-    what = "share of right replies, with template − bare"
+    forms.compare_with_template(run, tokenizer, build_chat)
+    asked = forms.prompt_forms(build_chat, tokenizer, built_in()[:EXAMPLES])
+    right = forms.try_chat(run, (model, tokenizer), asked, built_in()[EXAMPLES:])
+    gain, error = difference(right["chat"], right["zero-shot"])
+    what = "share of right replies, chat − zero-shot"
     run.measure(what, gain, expect_at_least=2 * error, because=TWO, decides=True)
-    first = tokenizer.decode(next_token(model, tokenizer(asked).input_ids)[0])
-    return (
-        f"Of {len(silent)} bare questions, {silent.count('')} get an empty reply; for Greece, the "
-        f"first token is {first!r}. Right are {sum(bare)} without template, {sum(right)} with it."
-    )
+    prompt = build_chat([{"role": "user", "content": "What is the capital of Greece?"}])
+    stop = [tokenizer.eos_token_id]
+    reply = list(generate(model, tokenizer(prompt).input_ids, forms.NEW, stop=stop))
+    return f"After the text of build_chat, your loop writes {tokenizer.decode(reply)!r}."
 
 
 # %% [markdown]
-# After the bare question, SmolLM2 ends the turn at once. So 0 right replies mean that it wrote
-# nothing, not that it knows nothing. The fair baseline is `Q: …` and `A:`, which invite a reply
-# without control tokens: section 6 compares the template with that.
+# After the bare question, SmolLM2 ends the turn: 0 right replies don't mean that it knows nothing.
+# The fair baseline is `Q: …` and `A:`, *zero-shot*: it invites a reply without control tokens.
 #
 # ## 6. Prompt experiments
-# Which form of a question works best? We put the same questions in eleven forms, of three kinds:
+# Which form of a question works best? We put the same questions in twelve forms, of three kinds:
 #
-# - **zero-shot**: the question as `Q: …` and `A:`. *Question alone* is the bare text of section 5.
-#   *32 tokens*, here and for chat, leaves more room: is the limit of 12 why replies are wrong?
-# - **few-shot**, after Brown et al. 2020: the same after 1 or 4 examples, each a `Q: …`, an `A: …`
-#   and an empty line. Does their order matter? *Reversed* starts with the last. Must they be right?
-#   *Wrong* gives each country the next one's capital.
-# - **chat**: the template with its default system message. *Reworded* has "Answer with one word."
-#   after the question. *Pirate* has another system message: "You are a pirate."
+# - **zero-shot**: the question as `Q: …` and `A:`. *Question alone* is the bare text. *32 tokens*,
+#   here and for chat, allows longer replies: does the limit of 12 cut off right ones?
+# - **few-shot**, after Brown et al. 2020: the same after 1 or 4 examples. Does their order matter?
+#   *Reversed* starts with the last. Must they be right? *Wrong* shifts the capitals by one country.
+# - **chat**: the template with its default system message. *No system* is the text of `build_chat`.
+#   *Reworded* adds "Answer with one word."; *pirate* has the system message "You are a pirate."
 #
 # If 30 of 44 replies are right, the **accuracy** is 0.68. Its standard error is the formula of
 # section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. So two prompts with 0.68
-# and 0.75 may be equally good. The ± says how much other countries might change the result. It says
-# nothing about other kinds of questions or other examples.
+# and 0.75 may be equally good. The ± estimates how much the accuracy would vary with other
+# countries. It says nothing about other kinds of questions or other examples.
 #
-# If six independent differences are all chance, at least one is beyond two standard errors in a
-# quarter of such experiments. This one has 14: choose *one* beforehand, and repeat lucky finds.
+# Of six independent differences that are all chance, one or more is beyond two standard errors in a
+# quarter of experiments. This one makes 16. Choose *one* before the run, and test others again.
 #
-# **Try your own**: `invoke lab LLM01 --prompts work/questions.jsonl`. Each line of the file is
-# `{"question": "…", "answer": "…"}`. The first four become examples.
+# **Try your own form** in the notebook, with the `model` and `tokenizer` of section 1. Few-shot
+# prompts look like this one:
+#
+# ```python
+# def mine(question):
+#     return f"Q: What is the capital of France?\nA: Paris\n\nQ: {question}\nA:"
+# texts, right = forms.try_form((model, tokenizer), mine, built_in()[EXAMPLES:])
+# right.count(True), texts[:5]
+# ```
+#
+# **Try your own questions**: `invoke lab LLM01 --prompts work/questions.jsonl`. Each line of the
+# file is `{"question": "…", "answer": "…"}`. The first four become examples.
 
 
 # %% 6. Prompt experiments
@@ -648,8 +647,7 @@ def four_examples_beat_zero_shot(run: Run):
     """
     items = all_items(run.options.prompts)
     questions = items[EXAMPLES:]
-    examples = [(item.question, item.answers[0]) for item in items[:EXAMPLES]]
-    asked = forms.prompt_forms(build_chat, smollm2(run)[1], examples)
+    asked = forms.prompt_forms(build_chat, smollm2(run)[1], items[:EXAMPLES])
     right, rows, copies = forms.try_forms(run, smollm2(run), asked, questions, difference)
     gain, error = difference(right["4 examples"], right["zero-shot"])
     run.measure(GAIN, gain, expect_at_least=2 * error, because=TWO, decides=True)
@@ -657,23 +655,22 @@ def four_examples_beat_zero_shot(run: Run):
     said = forms.compare_others(run, right, difference)
     show(run, "accuracy", figures.accuracies(rows, len(questions)))
     return (
-        f"{GAIN}: {verdict(gain, error)}; {said}. Each ± is one standard error, in points of a "
-        f"hundred. After 1 example, {copies['1 example']} of {len(questions)} replies only repeat "
+        f"{GAIN}: {verdict(gain, error)}; {said}. Each ± is one standard error, in percentage "
+        f"points. After 1 example, {copies['1 example']} of {len(questions)} replies only repeat "
         f"words of the question, after four {copies['4 examples']}."
     )
 
 
 # %% [markdown]
-# **4-bit SmolLM2** gets the same questions right with 32 tokens as with 12. In its template, 39 ± 8
-# points more are right than with `Q:` and `A:`. *This one* example seems to make it worse, by 18 ±
-# 7: 38 of 44 replies repeat the country. Order seems to matter, by 14 ± 5. Both were found among
-# many comparisons, so test them again. After four examples it names capitals, even if all four are
-# wrong, as if they gave the *form*, and its weights the facts; see Min et al. 2022.
+# **4-bit SmolLM2** gets the same questions right with 32 tokens as with 12. The chat template beats
+# `Q:` and `A:` by 39 ± 8 percentage points. *This one* example seems to make it worse, by 18 ± 7:
+# 38 of 44 replies repeat the country. Order seems to matter, by 14 ± 5. Test both again: they were
+# found among many comparisons. After four wrong examples it still names capitals: the examples seem
+# to show the form of a reply, and the facts come from the model's weights: see Min et al. 2022.
 #
 # ## What to remember
 # - At each position, a model returns a logit for every token; softmax makes probabilities of them.
-# - Cut by top-k, top-p or min-p. Know your library's defaults, and whether $T$ comes before the
-#   cut.
+# - Cut by top-k, top-p or min-p. Know your library's defaults, and the order of $T$ and the cut.
 # - A chat is one text. Use the template that the model was trained with.
 # - Compare prompts on many questions with a fair baseline, and report the standard error.
 
@@ -687,7 +684,7 @@ def closing(results: Results) -> str:
     return (
         f"In this run, the default of `generate` gave up {beyond:.0%} of the probability after "
         f"{UNSURE!r}. Four examples changed the accuracy by "
-        f"{verdict(of(GAIN), of(f'standard error of {GAIN}'))} points of a hundred."
+        f"{verdict(of(GAIN), of(f'standard error of {GAIN}'))} percentage points."
     )
 
 

@@ -107,5 +107,5 @@ def costs_of_rounding(
         costs.append(losses_of(net, ids) - before)  # (B,)
         rows.append([what, count, error, *mean_and_error(costs[-1].tolist())])
     columns = ["weights", "layers", "relative error ε", "nats per token added", "SE"]
-    run.table(f"{name}, {TEXTS} excerpts of Shakespeare", columns, rows)
+    run.table(f"{name}, {TEXTS} excerpts of Shakespeare (layers only)", columns, rows)
     return rows, costs
