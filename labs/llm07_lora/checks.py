@@ -294,7 +294,6 @@ for _part, _check in {
     "low_rank": low_rank,
     "LoraLinear.forward": layer_checks.forward,
     "LoraLinear.merge": layer_checks.merge,
-    "LoraLinear.unmerge": layer_checks.unmerge,
     "freeze_base": freeze_base,
     "insert": insert,
     "factor_gradients": factor_gradients,

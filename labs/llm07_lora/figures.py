@@ -64,7 +64,10 @@ def pictures(run: Run, target: Tensor, drawn: Mapping[int, Tensor]) -> None:
     fig.colorbar(shown, ax=axes, label="value of a pixel", shrink=0.8)
     ranks = ", ".join(map(str, drawn))
     fig.suptitle(f"The word LoRA at ranks {ranks}", x=0.02, ha="left", fontsize=12)
-    caption = f"A picture, and the sums of its first products, at ranks {ranks}."
+    caption = (
+        f"A picture, and the sums of its first products, at ranks {ranks}. At rank 7 the factors "
+        "have more numbers than the picture: thin factors save numbers only if r is small."
+    )
     alt = "Four pictures: the letters LoRA, and three copies that become clearer with the rank."
     run.figure(fig, "letters", caption, alt=alt)
 

@@ -85,7 +85,7 @@ def _expect_gradients(layer: Any, x: Tensor) -> None:
     )
 
 
-# merge and unmerge
+# merge
 
 
 def merge(module: Any) -> None:
@@ -157,50 +157,3 @@ def _expect_second_is_refused(layer: Any, want: Tensor) -> None:
         expect_close(layer.base.weight.detach(), want, "a refused merge must change nothing")
         return
     raise Mistake("a second merge adds the update twice: raise a RuntimeError")
-
-
-def unmerge(module: Any) -> None:
-    """Check the weight that comes back, with a copy and without, and that a layer refuses."""
-    for keep in (True, False):
-        layer = random_layer(module.LoraLinear)
-        parameter = layer.base.weight
-        original = parameter.detach().clone()
-        update = 3 * (layer.B @ layer.A).detach()
-        with torch.no_grad():
-            parameter += update
-            if keep:
-                parameter += 1e-6  # as rounding would; subtraction can't take it out
-        layer.original = original.clone() if keep else None
-        layer.merged = True
-        merged = parameter.detach().clone()
-        _call(layer.unmerge)
-        _expect_same_parameter(layer, parameter)
-        got = layer.base.weight.detach()
-        mistakes = {
-            "the weight hasn't changed": lambda merged=merged: merged,
-            "the update is added a second time: subtract it": (
-                lambda merged=merged, update=update: merged + update
-            ),
-            "a factor is missing: subtract self.delta(), not B A": (
-                lambda merged=merged, update=update: merged - update / 3
-            ),
-        }
-        name_mistake(got, mistakes)
-        if keep and not torch.equal(got, original):
-            raise Mistake("with a saved copy, the weight must come back bit for bit: copy_ it")
-        expect_close(got, original, "expected the weight as it was before the merge")
-        if layer.merged is not False:
-            raise Mistake("set self.merged to False: else forward leaves the update out")
-        if layer.original is not None:
-            raise Mistake("set self.original to None: the copy isn't needed any more")
-        _expect_unmerged_refuses(layer)
-
-
-def _expect_unmerged_refuses(layer: Any) -> None:
-    before = layer.base.weight.detach().clone()
-    try:
-        layer.unmerge()
-    except RuntimeError:
-        expect_close(layer.base.weight.detach(), before, "a refused unmerge must change nothing")
-        return
-    raise Mistake("it unmerges a layer that isn't merged: raise a RuntimeError")

@@ -4,8 +4,8 @@
 #
 # **You will be able to** insert LoRA layers into a real model; show what is frozen and where
 # gradients flow; merge, save and swap adapters; teach SmolLM2 a task; choose rank and α.
-# **Builds on** linear layers, singular values and gradients (LLM02, LLM03) and attention's
-# projections (LLM06). **Takes** 45 minutes to read and a minute to run (`tiny`, 2 cores).
+# **Builds on** linear layers, singular values and gradients (LLM02, LLM03), Adam (LLM05b),
+# attention (LLM06). **Takes** 45 minutes to read and a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -32,8 +32,9 @@ lab.before_run(assets.check_model)
 # %% [markdown]
 # ## 1. A small change to a large matrix
 # **Fine-tuning** trains a model further, on new data. It turns each weight matrix $W$ into
-# $W + \Delta W$. With AdamW, training needs three more numbers for each weight: its gradient and
-# two moments. Every task also needs a separate copy of all weights.
+# $W + \Delta W$. With LLM05b's Adam, or with AdamW, which LLM08 explains, training needs three more
+# numbers for each weight: its gradient and two running averages, the **moments**. Every task also
+# needs a separate copy of all weights.
 #
 # **LoRA** (low-rank adaptation, Hu et al. 2021) freezes $W$ and writes the change as a product of
 # two thin matrices, $\Delta W = B A$. If $W$ has the shape `(out, in)`, $B$ has `(out, r)` and $A$
@@ -51,9 +52,11 @@ def a_thin_product_has_few_numbers(run: Run):
     torch.manual_seed(run.seed)
     a = torch.randn(8, 576)
     b = torch.randn(576, 8)
-    run.check("numbers in A and B", a.numel() + b.numel(), equals=9216, decides=True)
-    because = "each row mixes the 8 rows of A"
-    for name, matrix, rank in (("B A", b @ a, 8), ("a random matrix", torch.randn(576, 576), 576)):
+    run.check("numbers in A and B", a.numel() + b.numel(), equals=9216)
+    for name, matrix, rank, because in (
+        ("B A", b @ a, 8, "each row mixes the 8 rows of A"),
+        ("a random matrix", torch.randn(576, 576), 576, "random rows are independent"),
+    ):
         got = torch.linalg.matrix_rank(matrix.double(), rtol=1e-5)
         run.check(f"rank of {name}", int(got), equals=rank, because=because, decides=True)
 
@@ -70,7 +73,7 @@ def a_thin_product_has_few_numbers(run: Run):
 # squared error than the first $r$ terms: the sum of the other $\sigma_k^2$ (Eckart & Young 1936).
 #
 # A picture is also a matrix. Ours shows the word LoRA in 9 rows and 25 columns of pixels. We
-# compute its SVD. We also train $A$ and $B$ by gradient descent, as LoRA does.
+# compute its SVD. We also train $A$ and $B$ with Adam, from $B = 0$.
 
 
 # %% Thin matrices
@@ -94,7 +97,7 @@ def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 @lab.experiment
 def no_product_is_closer_than_the_svd(run: Run):
-    """A picture's SVD gives the closest product of each rank; gradient descent reaches rank 2's.
+    """A picture's SVD gives the closest product of each rank; training reaches rank 2's.
 
     Predict: the picture has 225 pixels. How much of its sum of squares do three products draw?
     """
@@ -112,15 +115,13 @@ def no_product_is_closer_than_the_svd(run: Run):
         torch.manual_seed(seed)
         trained = training.fit_product(picture, rank=2)
         ratios.append((trained - picture).square().sum() / errors[1])
-    because = "Eckart & Young: nothing of rank 2 is closer"
     name = "trained product of rank 2: its error ÷ that of the SVD"
-    run.check(name, ratios, at_least=1 - 1e-9, because=because, decides=True)
+    run.check(name, ratios, at_least=1 - 1e-9, because="Eckart & Young", decides=True)
     because = "no other local minimum (Baldi & Hornik 1989)"
     run.measure("the same ratio", ratios, expect_at_most=1.01, because=because, decides=True)
     figures.pictures(run, picture, {rank: drawn[rank] for rank in (1, 3, 7)})
-    targets = {"letters": picture, "noise": view_data.noise()}
     weight = glass().model.layers[0].self_attn.q_proj.weight
-    run.view("low_rank", "thin_matrices", *view_data.view(weight, targets, low_rank))
+    run.view("low_rank", "thin_matrices", *view_data.view(weight, low_rank))
     share = 1 - errors[2] / picture.square().sum()
     return f"Three products, {3 * 34} numbers, draw {100 * share:.0f} % of the sum of squares."
 
@@ -145,9 +146,11 @@ def no_product_is_closer_than_the_svd(run: Run):
 # The base gives $W x = (2, 3)$. Then $A x = 1$ and $B A x = (0, 3)$. Times $\alpha/r = 2$, the
 # update is $(0, 6)$. The sum is $h = (2, 9)$.
 #
-# **Merging** adds the update to $W$ for good. The rows of $\Delta W = \frac{\alpha}{r} B A$ are
-# $(0, 0)$ and $(6, 0)$. The merged matrix has the rows $(2, 0)$ and $(7, 1)$. It also maps $x$ to
-# $(2, 9)$. $A$ starts random, **$B$ starts at zero**. So $\Delta W = 0$, and the new model computes
+# **Merging** adds the update to $W$ itself, so that the layer has one matrix again. The rows of
+# $\Delta W = \frac{\alpha}{r} B A$ are $(0, 0)$ and $(6, 0)$. The merged matrix has the rows
+# $(2, 0)$ and $(7, 1)$. It also maps $x$ to $(2, 9)$.
+#
+# At the start $A$ is random and **$B$ is zero**. So $\Delta W = 0$, and the new model computes
 # exactly what the old model did.
 
 
@@ -210,27 +213,13 @@ class LoraLinear(nn.Module):
             self.base.weight += self.delta()
         self.merged = True
 
-    @lab.exercise(
-        level=1,
-        hints=(
-            "Refuse if nothing is merged. Is there a copy of the weight to go back to?",
-            "With a copy, copy_ it into the weight. Without, subtract the update again.",
-            "Work under torch.no_grad(), then set self.original to None and self.merged to False.",
-        ),
-    )
     def unmerge(self) -> None:
-        """Take the update out: exactly, if merge() saved the weight, or else by subtraction.
-
-        Raises:
-            RuntimeError: if it isn't merged.
-        """
+        """Take the update out: exactly, if merge() saved the weight, or else by subtraction."""
         if not self.merged:
             raise RuntimeError("not merged: there is nothing to take out")
         with torch.no_grad():
-            if self.original is not None:
-                self.base.weight.copy_(self.original)
-            else:
-                self.base.weight -= self.delta()
+            old = self.base.weight - self.delta() if self.original is None else self.original
+            self.base.weight.copy_(old)
         self.original = None
         self.merged = False
 
@@ -298,9 +287,9 @@ def insert(model: Any, targets: Iterable[str], rank: int, alpha: float) -> Any:
 @lab.experiment
 @torch.no_grad()
 def insertion_changes_nothing(run: Run):
-    """New adapters beside every linear layer of SmolLM2's blocks change no logit at all.
+    """New adapters beside every linear layer of SmolLM2's blocks start without any effect.
 
-    Predict: not even by rounding?
+    Predict: how large is the largest change of a logit?
     """
     model, tokenizer = smollm2(run)
     ids = tokenizer("A stitch in time saves nine.", return_tensors="pt").input_ids.to(run.device)
@@ -309,9 +298,8 @@ def insertion_changes_nothing(run: Run):
     change = (model(ids).logits - before).abs().max()
     run.check("largest change of a logit", change, at_most=0, because="W x + 0 = W x", decides=True)
     change = (randomize(model)(ids).logits - before).abs().max()
-    because = "10,000 times the rounding of float32 logits"
     least = 10_000 * tolerance(torch.float32)
-    run.check("with a random B", change, at_least=least, because=because)
+    run.check("with a random B", change, at_least=least, because="10,000 roundings of a logit")
     trained = training.count(model)
     change = (take_out(model)(ids).logits - before).abs().max()
     run.check("with the adapters taken out", change, at_most=0, because="the base never changed")
@@ -346,7 +334,7 @@ def insertion_changes_nothing(run: Run):
     ),
 )
 def factor_gradients(g: Tensor, a: Tensor, b: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return the gradients of A (r, in) and B (out, r), given G (out, in): W + scale · B A's."""
+    """Return the gradients of A (r, in) and B (out, r); W + scale · B A has G (out, in)."""
     return scale * (b.mT @ g), scale * (g @ a.mT)
 
 
@@ -397,8 +385,8 @@ def b_moves_first(run: Run):
 # %% [markdown]
 # ## 4. Merge
 # An adapter adds two products to each layer. After a merge, the layer costs what it did before.
-# But computers round sums, so $(W + \Delta W) - \Delta W$ need not be $W$: where the sum has a
-# larger exponent, the weight may lose its last bits. If you need the same bits, save a copy of $W$.
+# But computers round sums, so $(W + \Delta W) - \Delta W$ need not be $W$. If the sum is beyond the
+# next power of two, the weight may lose its last bits. To get the same bits, save a copy of $W$.
 
 
 # %% Merging
@@ -434,7 +422,7 @@ def merging_is_exact_enough(run: Run):
     run.agree("W, ΔW subtracted: largest change", subtracted, bound, because, decides=True)
     share = (subtracted != 0).float().mean()
     run.check("share of W with other bits", share, at_least=0.005, because="subtraction rounds")
-    return f"Subtracting ΔW gave {100 * share:.0f} % of the weights other bits."
+    return f"Subtracting a random ΔW gave {100 * share:.0f} % of the weights other bits."
 
 
 # %% [markdown]
@@ -445,6 +433,7 @@ def merging_is_exact_enough(run: Run):
 # **peft** is the usual library for adapters, and we use its format. It stores our $A$ as
 # `lora_A.weight` and our $B$ as `lora_B.weight`, after `base_model.model.` and the layer's name. A
 # second file, `adapter_config.json`, has $r$, $\alpha$ and the names of the layers.
+# Below, `train_step` trains ours and peft's adapter: its optimizer gets only $A$ and $B$.
 
 
 # %% Save and swap
@@ -486,6 +475,14 @@ def load(model: Any, folder: Path) -> Any:
 
 
 # %% Equal to peft
+def train_step(model: Any, optimizer: Any, tokens: Tensor, labels: Tensor) -> None:
+    """Take a step on the loss of tokens and labels, (B, T) each; a label of −100 doesn't count."""
+    logits = model(tokens).logits[:, :-1].flatten(0, 1)  # (B · (T − 1), V)
+    F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=-100).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
 @lab.experiment
 @on_one_thread
 def own_equals_peft(run: Run):
@@ -503,7 +500,10 @@ def own_equals_peft(run: Run):
         run.agree("our file, opened by peft: logits", error, tolerance(torch.float64), decides=True)
         run.check("trainable parameters", training.count(theirs), equals=training.count(ours))
         for model in (ours, theirs):
-            training.tiny_steps(model, rows, 10, training.adamw(model, 1e-2))
+            weights = [weight for weight in model.parameters() if weight.requires_grad]
+            optimizer = torch.optim.AdamW(weights, lr=1e-2, weight_decay=0)
+            for _ in range(10):
+                train_step(model, optimizer, rows, rows)
         trained = ours(rows).logits.detach()
         apart = trained - theirs(rows).logits
         run.agree("both trained for ten steps", apart, tolerance(torch.float64), decides=True)
@@ -519,24 +519,24 @@ def own_equals_peft(run: Run):
 # %% [markdown]
 # ## 6. SmolLM2 learns to write records
 # People ask for seats, in three wordings: "Book 3 seats to Oslo on Friday." The model should reply
-# with a **record**, `OSL-FRI-3`: city, day, number. There are 672 combinations, and one in four is
-# **held out**. Training contains each city, day and number, but never a held-out combination. So
-# the model can't have memorized a held-out record. It has to compose it.
+# with a **record**, `OSL-FRI-3`: city, day, number. One in four of 672 combinations is **held
+# out**. Training has each city, day and number, but no held-out combination: the model composes it.
 #
 # We first test the untrained model with three prompts. A system prompt states the rule in words,
 # with an example. A second prompt adds six solved requests, as earlier turns of the chat. The third
-# is short: "Turn requests into records." The trained model gets only the short prompt, so it must
-# have the rule from training. There it sees 64 solved requests at `tiny`, the prompt shows six.
+# is short: "Turn requests into records." It doesn't state the format, so the untrained model can't
+# know it: this bar shows what training adds. The trained model gets only this prompt. Only an exact
+# reply counts: a full stop or a word more is wrong. So we also count records *within* replies.
 #
-# Only the record and the end of the reply are **labels**. The request's tokens have the label −100,
-# which the loss ignores. The model replies with the most likely token at each step. Our copy of
-# SmolLM2 was once rounded to 4 bits (LLM01). We use it in float32, and the report calls it "4-bit
-# SmolLM2". The original may follow prompts better.
+# A training row is a prompt, then `OSL-FRI-3` and the end of the reply. All tokens of the prompt
+# have the **label** −100. `training.train` repeats `train_step`, with clipping and a rate that
+# falls to almost 0. At `tiny` it sees 64 solved requests. Greedy replies end after 8 tokens. Our
+# copy of SmolLM2 was once rounded to 4 bits; the original may follow prompts better.
 #
-# An adapter also changes replies that have nothing to do with its task. We ask "What is the capital
-# of France?" before and after the training, with the training's system prompt and with another.
-# Predict: does the trained model still reply Paris? Then we take the adapter out and ask again.
-# After the run, `invoke chat LLM07` talks to SmolLM2 with this adapter.
+# Does the adapter also change replies that have nothing to do with its task? We ask "What is the
+# capital of France?" before and after the training, with the training's system prompt and with
+# another. Predict: does the trained model still reply Paris? Then we take the adapter out and ask
+# again. After the run, `invoke chat LLM07` talks to SmolLM2 with this adapter.
 
 
 # %% Before and after
@@ -568,23 +568,22 @@ def smollm2_learns_a_format(run: Run):
     exams = [exam, *(teach(run, seed)[1] for seed in more)]  # three seeds but at `tiny`
     run.table(f"Held-out requests and replies of {called(run)}", *exam.table())
     numbers = [each.right()[records.EXAMPLES][-2] for each in exams]
-    because = "the prompt is read: a guess has 1/8"
-    run.measure("six examples: right number", numbers, expect_at_least=0.5, because=because)
+    run.measure("six examples: right number", numbers, expect_at_least=0.5, because="guess: 1/8")
     learned = [each.right()[records.TRAINED][-1] for each in exams]
-    training.check_embedded(run, EXACT, learned, "a guess has 1/672", at_least=0.5)
+    run.measure(EXACT, learned, expect_at_least=0.5, because="a guess has 1/672", decides=True)
     because = "standard errors of the sample of requests, Agresti & Coull 1998"
+    leads = [each.lead() for each in exams]
     name = "trained − best prompt − 4 standard errors"
-    training.check_embedded(run, name, [each.lead() for each in exams], because, at_least=0)
+    run.measure(name, leads, expect_at_least=0, because=because, decides=True)
+    run.measure("best prompt: the record is in the reply", [each.within() for each in exams])
     if run.accelerator.is_main_process:
         folder = run.folder / "adapter"
         save(trained.model, folder)
         adapter_files.write_card(folder, called(run), run.size, run.seed, records.SYSTEM)
-        title = "What is trained and stored, in float32"
-        run.table(title, *training.costs(trained, adapter_files.size(folder)))
+        run.table(*training.costs(trained, adapter_files.size(folder)))
     exam.ask_about_france(take_out(trained.model))
     before, after, without = exam.paris
-    columns = ["system prompt", "before", "trained", "adapter taken out"]
-    run.table(records.CAPITAL, columns, zip(records.SYSTEMS, *exam.paris, strict=True))
+    run.table(*exam.paris_table())
     run.check("taken out: the replies are as before", without == before, equals=True)
     figures.learned(run, trained.losses, exam.right(), called(run))
     shares = [f"{100 * right[-1]:.0f} % ({name})" for name, right in exam.right().items()]
@@ -592,21 +591,24 @@ def smollm2_learns_a_format(run: Run):
 
 
 # %% [markdown]
-# ## 7. Choosing rank, α and learning rate
-# Adam divides each gradient by its own size. So its first step moves every number of $B$ by the
-# learning rate $\eta$, whatever $\alpha$ is. The update after this step is proportional to
-# $\frac{\alpha}{r}\,\eta$: twice the $\alpha$ is the same as twice the rate. **So $\alpha$ is a
-# learning rate in disguise.** In the first step this is exact. Later $A$ also moves, and twice the
-# $\alpha$ is only roughly the same as twice the rate.
+# Read the two tables. In our run at `tiny`, the six examples taught the form and the number, but
+# most cities and days were wrong. After training, the question about France also got a record,
+# under both system prompts. $\Delta W$ acts on every token, and nothing in it reads the task.
 #
-# Why divide by $r$? A larger rank adds up more products, so each step changes the output more. At
-# fixed $\alpha$ the division by $r$ counters this. The division is too strong, as LLM07+ measures:
-# at fixed $\alpha/r$ the best rate falls more slowly than $1/r$. Our map is too coarse to show it.
+# ## 7. Choosing rank, α and learning rate
+# In its first step, Adam divides each gradient by its own size. So this step moves every number of
+# $B$ by the learning rate $\eta$, whatever $\alpha$ is. The update is then proportional to
+# $\frac{\alpha}{r}\,\eta$: twice the $\alpha$ is the same as twice the rate. **So $\alpha$ is a
+# learning rate in disguise.** Later $A$ also moves, and this is only roughly true.
+#
+# Why divide by $r$? A larger rank adds up more products, so each step changes the output more. The
+# division counters this. On glass it is too strong, as LLM07+ measures: at fixed $\alpha/r$ the
+# best rate falls more slowly than $1/r$. So at fixed $\alpha$ it rises. Our map is too coarse here.
 #
 # The best values depend on the model, the data and the number of steps. So we measure: a **map** of
-# the loss over $\alpha$, $\eta$ and $r$ after short trainings. **Glass** is a model of 0.85 million
-# parameters, trained on Lewis Carroll. It adapts to Shakespeare, and we test it on unseen plays.
-# At `tiny` each training has 8 steps. LLM07+ trains for 40 and measures what a larger rank gains.
+# the loss over $\alpha$, $\eta$ and $r$ after short trainings. **Glass** has 0.85 million
+# parameters, trained on Lewis Carroll. It adapts to Shakespeare, and we test it on unseen plays. At
+# `tiny` each training has 8 steps, in LLM07+ 40.
 
 
 # %% The map
@@ -648,26 +650,24 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
     run.measure(OF_RANK, of_rank.tolist())
     run.measure(OF_RATE, of_rate.tolist())
     more = (of_rate - of_rank).tolist()
-    because = "above 0 the rate costs more"
-    run.measure("rate − rank (nats)", more, expect_at_least=0, because=because, decides=True)
+    run.measure("rate − rank (nats)", more, expect_at_least=0, because="the claim", decides=True)
     figures.loss_map(run, table.mean(-1), RANKS, SCALES, RATES, run.pick(**STEPS))
-    return (
-        f"The worst of three ranks costs {of_rank.mean():.2f} nats per token, the worst of three "
-        f"rates {of_rate.mean():.2f}."
-    )
+    return f"The worst rank costs {of_rank.mean():.2f} nats, the worst rate {of_rate.mean():.2f}."
 
 
 # %% [markdown]
 # In the map, compare a large $\alpha$ at a small rate with a small $\alpha$ at a large rate. Then
-# look at the cells where both are large. A recipe:
+# look at the cells where both are large. The costs depend on the spans. A rate that is off by up to
+# 16 times costs more than such a rank, if $\alpha$ and rate are tuned again for it. A recipe:
 #
 # - Insert adapters in **all linear layers** of the blocks. LLM07+ compares other places.
 # - Start with $r = 8$ and $\alpha = 16$. Don't search $\alpha$: search the rate instead.
 # - **Search the rate** in factors of two to four, on validation rows. Start with a high rate and
 #   lower it until the validation loss no longer improves.
-# - Then double $r$ and leave $\alpha$ as it is, like Hu et al., or divide $\alpha$ by $\sqrt r$
-#   instead of $r$ (rsLoRA). Keep the larger rank only if its gain exceeds the spread over seeds. If
-#   you raise $\alpha$ with $r$, search for a lower rate.
+# - Then double $r$. Leave $\alpha$ as it is (Hu et al.) or divide it by $\sqrt r$ (rsLoRA), and
+#   **search the rate again**: at fixed $\alpha$, try a higher one. If you double $\alpha$, too, try
+#   a lower one. Compare both ranks at their own best rates. Keep the larger rank only if its gain
+#   exceeds the spread over seeds.
 #
 # ## What to remember
 # - LoRA freezes $W$ and trains $B A$ beside it: two thin matrices with $r$ directions.

@@ -199,6 +199,11 @@ class Exam:
         """Ask for the capital of France, under both system prompts."""
         self.paris.append(answers(model, self.tokenizer, capital(self.tokenizer)))
 
+    def paris_table(self) -> tuple[str, list[str], list[tuple[str, ...]]]:
+        """Return title, columns and rows: the replies about France, under both system prompts."""
+        columns = ["system prompt", "before", "trained", "adapter taken out"]
+        return CAPITAL, columns, list(zip(SYSTEMS, *self.paris, strict=True))
+
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
         """Return columns and rows: six requests and their replies."""
         rows = list(zip(self.quiz.texts, *self.replies.values(), strict=True))
@@ -208,6 +213,16 @@ class Exam:
         """Return the shares of right cities, days, numbers and records, by prompt."""
         trips = self.quiz.trips
         return {name: shares_right(replies, trips) for name, replies in self.replies.items()}
+
+    def within(self) -> float:
+        """Return the largest share of an untrained prompt's replies that contain the record."""
+        trips = self.quiz.trips
+        shares = [
+            sum(record(trip) in reply for trip, reply in zip(trips, replies, strict=True))
+            for name, replies in self.replies.items()
+            if name != TRAINED
+        ]
+        return max(shares) / len(trips)
 
     def lead(self) -> float:
         """Return how far the trained share of records is above the best prompt's, minus 4 errors.

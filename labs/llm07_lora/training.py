@@ -204,12 +204,13 @@ def check_embedded(
         run.measure(name, value, expect_at_most=at_most, expect_at_least=at_least, decides=True)
 
 
-def costs(trained: Trained, file_bytes: int) -> tuple[list[str], list[list[Any]]]:
-    """Return columns and rows of a table: an adapter beside full fine-tuning in float32."""
+def costs(trained: Trained, file_bytes: int) -> tuple[str, list[str], list[list[Any]]]:
+    """Return title, columns and rows of a table: an adapter beside full fine-tuning in float32."""
+    title = "What is trained and stored, in float32"
     numbers = sum(weight.numel() for weight in trained.model.parameters())
     adapter = count(trained.model)
     numbers -= adapter
     columns = ["", "trained numbers", "AdamW's moments (MiB)", "file (MiB)"]
     full: list[Any] = ["full fine-tuning", numbers, 8 * numbers / 2**20, 4 * numbers / 2**20]
     moments = trained.optimizer_bytes / 2**20
-    return columns, [full, ["adapter", adapter, moments, file_bytes / 2**20]]
+    return title, columns, [full, ["adapter", adapter, moments, file_bytes / 2**20]]

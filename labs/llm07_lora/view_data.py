@@ -1,6 +1,6 @@
 """The picture of section 1 of LLM07, and its view: W, B A and their sum at each rank."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,21 +39,18 @@ def noise() -> Tensor:
     return torch.randn(letters().shape, generator=generator, dtype=torch.float64) / 2
 
 
-def view(
-    weight: Tensor, targets: Mapping[str, Tensor], low_rank: Callable[..., tuple[Tensor, Tensor]]
-) -> View:
+def view(weight: Tensor, low_rank: Callable[..., tuple[Tensor, Tensor]]) -> View:
     """Return what `run.view` needs: data, caption, columns and rows.
 
     Args:
-        weight: a real weight matrix, at least as large as the pictures.
-        targets: pictures by name, all of one shape.
+        weight: a real weight matrix, at least as large as the picture.
         low_rank: the lesson's function: a matrix and a rank -> A and B.
     """
     shape = letters().shape
     corner = weight[: shape[0], : shape[1]].detach().double()
     matrices: list[dict[str, Any]] = []
     rows: list[list[Any]] = []
-    for name, target in targets.items():
+    for name, target in {"letters": letters(), "noise": noise()}.items():
         a, b = low_rank(target, min(shape))
         matrices.append({"name": name, "a": a.tolist(), "b": b.tolist()})
         for rank in (1, 2, 4, 7):

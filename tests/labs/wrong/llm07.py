@@ -190,33 +190,6 @@ def makes_a_new_parameter(weight, layer):
     layer.base.weight = torch.nn.Parameter((weight + layer.delta()).detach())
 
 
-def unmerge_by(change, guard=True, resets=True, forgets=True):
-    """Return a layer whose unmerge() calls `change(weight, layer)`, with parts left out."""
-
-    class Layer(lab.LoraLinear):
-        def unmerge(self):
-            if guard and not self.merged:
-                raise RuntimeError
-            with torch.no_grad():
-                change(self.base.weight, self)
-            if forgets:
-                self.original = None
-            self.merged = not resets
-
-    return Layer
-
-
-def subtracts(weight, layer):
-    weight -= layer.delta()
-
-
-def restores(weight, layer):
-    if layer.original is None:
-        weight -= layer.delta()
-    else:
-        weight.copy_(layer.original)
-
-
 def replaces(model, targets, rank, alpha, match, frozen=True, kind=torch.nn.Linear):
     """Insert adapters where `match(name, targets)` holds."""
     targets = set(targets)
@@ -303,12 +276,6 @@ WRONG = [
     ("LoraLinear.merge", merge_by(adds, keeps="view"), "clone it before you add"),
     ("LoraLinear.merge", merge_by(adds, keeps="no"), "must hold the weight as it was"),
     ("LoraLinear.merge", merge_by(adds, sets=False), "set self.merged to True"),
-    ("LoraLinear.unmerge", unmerge_by(lambda *_: None), "the weight hasn't changed"),
-    ("LoraLinear.unmerge", unmerge_by(adds), "added a second time"),
-    ("LoraLinear.unmerge", unmerge_by(subtracts), "bit for bit"),
-    ("LoraLinear.unmerge", unmerge_by(restores, guard=False), "unmerges a layer that isn't merged"),
-    ("LoraLinear.unmerge", unmerge_by(restores, resets=False), "set self.merged to False"),
-    ("LoraLinear.unmerge", unmerge_by(restores, forgets=False), "set self.original to None"),
     ("freeze_base", freezes_all, "nothing is trainable"),
     ("freeze_base", freezes_nothing, "everything is trainable; freeze"),
     ("freeze_base", freezes_by_name, "is it by name"),
