@@ -104,8 +104,8 @@ def model_and_block() -> Drawn:
 
 def who_reads_whom(words: Sequence[str]) -> Drawn:
     """Draw which tokens each result of attention, and of a feed-forward layer, is made from."""
-    fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9))
-    titles = ("Attention reads earlier tokens", "A feed-forward layer doesn't")
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), gridspec_kw={"wspace": 0.25})
+    titles = ("Attention: earlier tokens, too", "Feed-forward layer: one token")
     for ax, title in zip(axes, titles, strict=True):
         for i, word in enumerate(words):
             _box(ax, 1.6 * i, 0, word, width=1.3)

@@ -18,6 +18,7 @@ from statistics import mean
 from labs.kit import Lab, Results, Run
 from labs.llm05a_normalization import figures, training, view_data
 from labs.llm05a_normalization.black_box import Attention
+from labs.llm05a_normalization.race import limits
 from labs.llm05a_normalization.training import Decoder, Sizes
 from labs.shared import small_gpt
 from labs.shared.small_gpt import FeedForward, MakeLayer, Position
@@ -81,8 +82,7 @@ def only_attention_reads_other_tokens(run: Run):
     black_box = Attention(32).double()
     attention = size(black_box(changed) - black_box(x))[0]  # (T,)
     run.agree("feed-forward layer, other tokens", ffn[torch.arange(8) != 4], decides=True)
-    because = "new input; rounding is 1e-16"
-    run.check("feed-forward layer, token 4", ffn[4], at_least=1e-2, because=because)
+    run.check("feed-forward layer, token 4", ffn[4], at_least=1e-2, because="its input changed")
     run.agree("attention, earlier tokens", attention[:4], decides=True)
     because = "no random weight of the mean is 0; rounding is 1e-16"
     late = attention[4:].tolist()
@@ -96,9 +96,8 @@ def only_attention_reads_other_tokens(run: Run):
 # %% [markdown]
 # ## 2. Two norms
 # Without a norm, the output of a branch grows with its input. So each block roughly multiplies the
-# size of the stream by a factor, and many factors are multiplied: 1.1 to the power of 100 is
-# 14,000. A norm in front of the branch ends this: from $x$ and from $10x$, the branch gets the same
-# input. Section 6 measures stacks of blocks with norms and without.
+# size of the stream by a factor: 1.1 to the power of 100 is 14,000. A norm in front of the branch
+# ends this: from $x$ and from $10x$, the branch gets the same input. Section 6 measures both.
 #
 # **LayerNorm** (Ba et al. 2016) takes the vector $x$ of one token. It subtracts the mean $\mu$ of
 # the $d$ entries and divides by their standard deviation. Two learned vectors then multiply and
@@ -118,9 +117,9 @@ def only_attention_reads_other_tokens(run: Run):
 # 17 with the root 4.12, so RMSNorm returns $(0.73, 1.21)$.
 #
 # Three details matter when you write them. All means run over the last axis only: each token is
-# normed alone. $\sigma^2$ is divided by $d$, not by $d - 1$ as in `Tensor.std`. Training often uses
-# 16-bit numbers, which are too coarse for these means. So `wide` first converts $x$ to float32, or
-# leaves it in float64. Only the result is converted back.
+# normed alone. $\sigma^2$ is divided by $d$, not by $d - 1$ as in `Tensor.std`. And training often
+# uses 16-bit numbers, which are too coarse for these means. So first convert $x$ to float32 with
+# `wide`, a function below, and convert only the result back.
 #
 # **Why not BatchNorm?** In image networks, BatchNorm takes the mean and the variance of each entry
 # over all examples of a batch. In a decoder, these would include the other texts and the later
@@ -129,7 +128,7 @@ def only_attention_reads_other_tokens(run: Run):
 
 # %% Forward
 def wide(x: Tensor) -> Tensor:
-    """Return x in float32, or in its own dtype if that is wider."""
+    """Return x in float32; float64 is wider already and stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -201,10 +200,8 @@ class RMSNorm(nn.Module):
 # and RMSNorm divides $x + 3$ by $\sqrt{10}$. So with $\varepsilon = 0$, LayerNorm forgets the
 # **scale** and the **shift** of $x$, and RMSNorm forgets the scale only.
 #
-# The figure shows it for vectors of two numbers. RMSNorm moves each vector along its ray to the
-# circle of radius $\sqrt 2$, where the mean square is 1. LayerNorm first moves it to the line where
-# the mean is 0. With two numbers it has only two possible outputs: the larger number becomes 1, the
-# other $-1$.
+# The figure shows vectors of two numbers. RMSNorm moves each along its ray to the circle where the
+# mean square is 1. LayerNorm has only two outputs: the larger number becomes 1, the other $-1$.
 
 
 # %% What each norm forgets
@@ -233,14 +230,13 @@ def what_each_norm_forgets(run: Run):
 # %% [markdown]
 # **Where ε belongs.** A vector of size $s$ leaves RMSNorm with the size
 # $s/\sqrt{s^2 + \varepsilon}$. So $\sqrt\varepsilon$ is a threshold. With $\varepsilon = 10^{-5}$
-# it lies at 0.003: vectors far above it leave with the size 1, and vectors far below are multiplied
-# by $1/\sqrt\varepsilon = 316$ at most.
+# it lies at 0.003: vectors far above leave with the size 1, those far below grow by the factor 316.
 #
 # What if $\varepsilon$ stands outside the root, in the denominator $\sqrt m + \varepsilon$? Then
 # the threshold is $\varepsilon$ itself, so $10^{-5}$ limits the factor only to 100,000. And
-# whatever $\varepsilon$ is, a vector of zeros destroys the training step. At $x = 0$ the norm has a
-# finite derivative, but autograd applies the chain rule: $d\sqrt m/dm = \frac{1}{2\sqrt m}$ is
-# infinite, $dm/dx = 2x/d$ is 0, and their product is NaN.
+# whatever $\varepsilon$ is, a vector of zeros gets the gradient NaN, and the step writes NaN into
+# all weights behind it. At $x = 0$ the norm has a finite derivative, but autograd applies the chain
+# rule: $d\sqrt m/dm = \frac{1}{2\sqrt m}$ is infinite, $dm/dx = 2x/d$ is 0, and the product is NaN.
 #
 # **Try it** in the view below. Set the shift to 0, then lower the scale from 1 to 0.0001. At which
 # scale does the size after RMSNorm fall below 0.7? Compare it with $\sqrt\varepsilon$.
@@ -266,7 +262,8 @@ def epsilon_belongs_inside_the_root(run: Run):
     expected = sizes / (sizes**2 + 1e-5).sqrt()
     run.agree("size after − s / √(s² + ε), 41 sizes", inside - expected)
     slopes = [torch.autograd.grad(y.sum(), x)[0].abs().max() for y in (inside, outside)]
-    run.check("largest slope", slopes[0], at_most=316.228, because="1/√ε", decides=True)
+    because = "1/√ε: the Jacobian is 1/r times a matrix of norm at most 1"
+    run.check("largest slope", slopes[0], at_most=316.228, because=because, decides=True)
     run.check("the same, ε outside", slopes[1], at_least=90_000, because="near 0 it is 1/ε")
     zero = torch.zeros(2, dtype=DOUBLE, requires_grad=True)
     (slope,) = torch.autograd.grad(rms_norm(zero, ones).sum(), zero)
@@ -286,8 +283,7 @@ def epsilon_belongs_inside_the_root(run: Run):
 # ## 4. The feed-forward layer and its activation
 # A matrix $W_1$ takes a token's vector up to $d_\text{ff}$ numbers, usually $4d$. A nonlinear
 # function $f$ acts on each of them, and a second matrix brings them down to $d$ again:
-# $W_2\,f(W_1 x)$. $f$ is the **activation**. Without it, a single matrix, $W_2 W_1$, could replace
-# the two. Three activations are common:
+# $W_2\,f(W_1 x)$. $f$ is the **activation**. Without it, one matrix, $W_2 W_1$, could replace both.
 #
 # $$\text{ReLU}(x) = \max(0, x) \qquad \text{GELU}(x) = x\,\Phi(x) \qquad
 # \text{SiLU}(x) = x\,\sigma(x)$$
@@ -335,7 +331,7 @@ def silu(x: Tensor) -> Tensor:
     hints=(
         "Three matrices of d × d_ff should count as much as two of d × 4d.",
         "That is 8d/3, which isn't a whole number for most d.",
-        "Round up with math.ceil(8 * d / (3 * multiple)), then multiply by `multiple`.",
+        "math.ceil counts the multiples that are needed; each is `multiple` wide.",
     ),
 )
 def gated_width(d_model: int, multiple: int = 8) -> int:
@@ -395,20 +391,17 @@ def swiglu_fits_the_same_budget(run: Run):
 # %% [markdown]
 # ## 5. Positions
 # "The dog bites the man." and "The man bites the dog." have the same words. Attention takes a
-# weighted mean, and its weights depend on what the tokens contain, not on where they are. If the
-# earlier tokens are shuffled, the mean is the same. So at the full stop, one layer of attention
-# can't distinguish the two texts. A second layer can, because "dog" has read other words in each. A
-# more direct way is to add a vector $p_t$ to each token's vector that depends on its position $t$.
+# weighted mean, and its weights depend on what the tokens contain, not on where they are. So at the
+# full stop, one layer of attention can't distinguish the two texts. A second layer can, because
+# "dog" has read other words in each. A more direct way is to add a vector $p_t$ to each token's
+# vector that depends on its position $t$. There are two classic ways to get it:
 #
-# There are two classic ways to get $p_t$:
-#
-# - **Learned**: a trained table with a row for each position. GPT-2's has 1,024 rows. Section 5 of
-#   LLM05a+ trains such tables.
+# - **Learned**: a trained table with a row for each position. GPT-2's has 1,024 rows.
 # - **Sinusoids** (Vaswani et al. 2017): a formula that has a vector for any $t$, without training.
 #
-# Think of a row of clocks with one hand each. All hands start at 12. The first turns quickly, every
-# next one more slowly. A hand is two numbers, the sine and the cosine of its angle. At position
-# $t$, hand $i$ has turned by $\omega_i t$ radians, with the frequency $\omega_i = 10000^{-2i/d}$:
+# Think of a row of clocks with one hand each. The first turns quickly, every next one more slowly.
+# A hand is two numbers, the sine and the cosine of its angle. At position $t$, hand $i$ has turned
+# by $\omega_i t$ radians from 12, with the frequency $\omega_i = 10000^{-2i/d}$:
 #
 # $$p_{t,\,2i} = \sin \omega_i t \qquad p_{t,\,2i+1} = \cos \omega_i t$$
 #
@@ -478,24 +471,22 @@ def attention_needs_positions(run: Run):
 
 # %% [markdown]
 # ## 6. Pre-LN and Post-LN
-# Now the parts become a block. Where does its norm go? The transformer of Vaswani et al. has it
-# *after* the sum, **Post-LN**. Since GPT-2, many models have it *in front of the branch*,
-# **Pre-LN**:
+# Now the parts become a block. Where does the norm go? The transformer of Vaswani et al. has it
+# *after* the sum, **Post-LN**. Many models since GPT-2 norm the branch's input instead, **Pre-LN**:
 #
 # $$\text{Post-LN:}\quad x \leftarrow \text{norm}(x + f(x)) \qquad
 # \text{Pre-LN:}\quad x \leftarrow x + f(\text{norm}(x))$$
 #
-# Here $f$ is a branch, attention or FFN. Each branch has a separate norm. They differ in two ways:
+# Here $f$ is a branch, attention or FFN, with a separate norm. The placements differ in two ways:
 #
-# - **What the stream passes.** Under Pre-LN, the input of the first block reaches the last block's
-#   output by additions only, and a gradient comes back the same way. Under Post-LN both pass two
-#   norms in every block.
-# - **How large the stream is.** Under Pre-LN it grows, and the model has one more norm at its end.
-#   Under Post-LN its size is 1 after each block, as long as $\gamma = 1$ and $\beta = 0$.
+# - **What the stream passes.** Under Pre-LN, the first block's input reaches the end by additions
+#   only, and a gradient comes back the same way. Under Post-LN both pass two norms in every block.
+# - **How large the stream is.** Under Pre-LN it grows, and with it the scores, so the model has one
+#   more norm at its end. Under Post-LN its size is 1 after each block as long as $\gamma = 1$ and
+#   $\beta = 0$, as at the start of training.
 #
-# **By hand.** Let $x = (3, 5)$, and let a branch double its input. Pre-LN adds twice the normed
-# vector to $x$ and returns $(1, 7)$, whose mean is still 4. Post-LN norms the sum of $x$ and $2x$
-# and returns $(-1, 1)$. LLM05b derives how the stream grows and measures the gradients.
+# **By hand.** Let $x = (3, 5)$, and let a branch double its input. Pre-LN adds twice the normed $x$
+# and returns $(1, 7)$; the mean is still 4. Post-LN norms $x + 2x$ and returns $(-1, 1)$.
 
 
 # %% The blocks
@@ -556,64 +547,73 @@ def make_decoder(name: str, sizes: Sizes) -> Decoder:
 # %% What the stream passes
 @lab.experiment
 def pre_norm_passes_the_stream_on(run: Run):
-    """If its branches return 0, a Pre-LN block returns x. In a stack, Pre-LN's stream grows.
+    """If its branches return 0, a Pre-LN block returns x, and a Post-LN block twice normed x.
 
-    Predict: what does each kind of block return if both of its branches return 0?
+    Predict: x has the mean 3. Which mean does each kind of block then return?
     """
     x = 3 + torch.randn(64, 8, 32, dtype=DOUBLE)  # (B, T, d)
     pre = PreNormBlock(32).double()
     post = PostNormBlock(32).double()
     for block in (pre, post):
-        nn.init.zeros_(block.get_parameter("attention.inside.out.weight"))
+        nn.init.zeros_(block.get_parameter("attention.inside.out.weight"))  # its last matrix
         nn.init.zeros_(block.get_parameter("ffn.down_proj.weight"))
     run.agree("Pre-LN, branches of 0: output − x", pre(x) - x, decides=True)
     normed = F.layer_norm(F.layer_norm(x, (32,)), (32,))
     run.agree("Post-LN, branches of 0: output − twice normed x", post(x) - normed, decides=True)
-    because = "Post-LN removes each mean: 3, and six of its standard deviations are 1.1"
+    because = "the means lie within 3 ± 1.1, six standard deviations, and Post-LN removes them"
     moved = size(post(x) - x).min()
     run.check("Post-LN, branches of 0: smallest change of x", moved, at_least=1.9, because=because)
-    makes = {
-        "Pre-LN": partial(PreNormBlock, 32, LayerNorm, FeedForward),
-        "Post-LN": partial(PostNormBlock, 32, LayerNorm, FeedForward),
-        "no norms": partial(PreNormBlock, 32, nn.Identity, FeedForward),
-    }
+    figures.show(run, "placements", figures.placements())
+    return f"Pre-LN {pre(x).mean():.2f}, because it returns x; Post-LN {abs(post(x).mean()):.2f}."
+
+
+@lab.experiment
+def a_growing_stream_needs_a_last_norm(run: Run):
+    """Untrained, Post-LN's stream keeps the size 1. Pre-LN's grows, and so would its scores.
+
+    Predict: after 12 Pre-LN blocks, by which factor does the last norm reduce the scores?
+    """
+    pre = partial(PreNormBlock, 32, ffn=FeedForward)
+    post = partial(PostNormBlock, 32, ffn=FeedForward)
+    makes = {"Pre-LN": pre, "Post-LN": post, "no norms": partial(pre, norm=nn.Identity)}
     x = torch.randn(64, 8, 32)
-    sizes = {name: training.stack_sizes(make, 12, x) for name, make in makes.items()}
+    stacks = {name: training.stack(make, 12, x) for name, make in makes.items()}
+    sizes = {name: stack.sizes for name, stack in stacks.items()}
     off = [abs(after - 1) for after in sizes["Post-LN"][1:]]
     because = "γ = 1 and β = 0; σ/√(σ² + ε) is that close to 1 if σ² is above 0.005"
     what = "Post-LN: size after each of 12 blocks − 1"
     run.check(what, off, at_most=1e-3, because=because, decides=True)
-    because = "at token t, attention adds a variance of 1/t or more: √(1 + 12 · 0.34) = 2.3"
-    what = "Pre-LN: size after 12 blocks"
-    run.check(what, sizes["Pre-LN"][-1], at_least=1.5, because=because, decides=True)
+    because = "a block adds 1/(t + 1) to token t's variance, 0.34 on average: √(1 + 4.1) = 2.3"
+    grown = sizes["Pre-LN"][-1]
+    run.check("Pre-LN: size after 12 blocks", grown, at_least=1.5, because=because, decides=True)
+    last = stacks["Pre-LN"].last
+    unembedding = torch.randn(32, 65)
+    factor = size(last @ unembedding).mean() / size(F.layer_norm(last, (32,)) @ unembedding).mean()
+    run.check("scores, last norm off ÷ on", factor, at_least=1.5, because=because, decides=True)
     run.measure("no norms: size after 12 blocks", sizes["no norms"][-1])
-    figures.show(run, "placements", figures.placements())
+    for name, stack in stacks.items():
+        run.measure(f"{name}: gradient, before the first block ÷ after the last", stack.gradient)
     figures.show(run, "stack", figures.stream_sizes(sizes))
-    ends = ", ".join(f"{name} {row[-1]:.1f}" for name, row in sizes.items())
-    return f"Pre-LN returns x, Post-LN a normed x. Sizes after 12 untrained blocks: {ends}."
+    return f"By {factor:.1f}; the stream's size is {grown:.1f}, and the last norm makes it 1."
 
 
 # %% [markdown]
 # **Which placement trains better?** We train both on Shakespeare's plays, a token for each
 # character, with four blocks of your parts: LayerNorm, SwiGLU, and sinusoids at the entry. The
-# **loss** is the mean of $-\ln p$, where $p$ is the probability that the model gave to the
-# character that came next. Its unit is the **nat**. We measure it on validation text, plays that no
-# model was trained on. A simple **baseline** knows only how often each character occurs there.
-#
-# The optimizer is Adam, which LLM08 explains. Its learning rate falls to 0 during the training. A
-# fair comparison needs three conditions.
+# **loss** is the mean of $-\ln p$ in **nats**. Here $p$ is the probability that the model gave to
+# the character that came next. We measure it on plays that no model was trained on. A simple
+# **baseline** knows only how often each character occurs there. The optimizer is Adam, which LLM08
+# explains. Its learning rate falls to 0 during the training. A fair comparison needs:
 #
 # - **Each side at its best rate.** A single rate may suit one side only. So we train both at four
-#   rates and compare the lowest mean losses. If the best rate is at the edge, a better one may lie
-#   beyond. Neighbouring rates differ by a factor of 3, so a better one may also lie between two:
-#   the gap is good to a few hundredths of a nat. We choose the rate on the validation text and
-#   report the loss on the same text. That favours both sides a little.
+#   rates and compare the lowest mean losses, on the text on which we choose the rate. A better rate
+#   may lie beyond the edge, or between two neighbours, which differ by a factor of 3. This matters
+#   most for a side whose loss jumps between them. So read the sign of the gap, not its size.
 # - **Three seeds.** A seed decides the random start and the windows of text, for both sides alike.
-#   If the sides were equally good, three seeds would still agree in the expected direction with the
-#   probability 1/8. So a lead that is no larger than the spread of the seeds is weak evidence.
-# - **Enough steps.** A model that is no better than the baseline says little about its blocks.
-#   `tiny` trains for only 200 steps of 16 texts with 16 characters. So the run also measures how
-#   far each side ends below the baseline.
+#   Three fair coins agree with your guess once in eight times. So the **95 % limits** of the mean
+#   gap must be above 0, too: by Student's t, 2.5 standard deviations of the gaps to each side.
+# - **Enough steps.** A model that is no better than the baseline says little about its blocks. So
+#   we also measure how far each ends below it, after only 200 steps of 256 characters at `tiny`.
 #
 # There is no **warm-up**, a slow rise of the rate at the start, which LLM05b adds. Xiong et al.
 # 2020 report that Post-LN needs it and Pre-LN doesn't, because Post-LN's gradients near the output
@@ -643,7 +643,8 @@ def pre_norm_ends_lower_at_its_best_rate(run: Run):
     post = losses["Post-LN"]
     gap = training.minus(post[best["Post-LN"]], pre[best["Pre-LN"]])
     because = "Xiong et al. 2020: without warm-up, Post-LN trains worse"
-    run.measure(BEST, gap, unit="nats", expect_at_least=0, because=because, decides=True)
+    for what, values in ((BEST, gap), (f"{BEST}: 95 % limits", limits(gap))):
+        run.measure(what, values, unit="nats", expect_at_least=0, because=because, decides=True)
     baseline = training.frequencies(sizes)
     because = "else the model has learned no more than how often each character occurs"
     for name, rate in best.items():
@@ -685,11 +686,8 @@ def closing(results: Results) -> str:
 # - **Pre-LN** leaves the residual stream without norms. **Post-LN** norms it after every sum.
 # - Compare two designs each at its best learning rate, with several seeds and for enough steps.
 #
-# **Try it**
-#
-# - Run with `--steps 800`. Does the best rate change, and does the gap?
-# - Give the Post-LN blocks RMSNorm. Predict first: is the stream's size still 1, its mean still 0?
-# - Leave out Pre-LN's last norm. How large are the scores before training, and why?
+# **Try it**: run with `--steps 800`. Does the best rate change, and does the gap? Then give the
+# Post-LN blocks RMSNorm. Predict first: is the stream's size still 1, its mean still 0?
 #
 # **Read on**: Ba et al. 2016, *Layer Normalization* · Zhang & Sennrich 2019, *Root Mean Square
 # Layer Normalization* · Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture*

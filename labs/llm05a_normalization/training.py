@@ -49,16 +49,26 @@ def start_as_glorot(model: nn.Module) -> None:
             nn.init.xavier_normal_(module.weight)
 
 
-@torch.no_grad()
-def stack_sizes(make_block: Callable[[], nn.Module], count: int, x: Tensor) -> list[float]:
-    """Return the size of the stream, (B, T, d), before a stack of blocks and after each block."""
-    sizes = [x.square().mean().sqrt().item()]
+class Stack(NamedTuple):
+    """What passes an untrained stack of blocks."""
+
+    sizes: list[float]  # of the stream, before the stack and after each block
+    last: Tensor  # the stream after the last block, (B, T, d)
+    gradient: float  # size at the first block ÷ size after the last, for a random one there
+
+
+def stack(make_block: Callable[[], nn.Module], count: int, x: Tensor) -> Stack:
+    """Send a stream, (B, T, d), through a stack of untrained blocks, and a gradient back."""
+    first = x.detach().requires_grad_()
+    streams = [first]
     for _ in range(count):
         block = make_block()
         start_as_glorot(block)
-        x = block(x)
-        sizes.append(x.square().mean().sqrt().item())
-    return sizes
+        streams.append(block(streams[-1]))
+    gradient = torch.randn_like(x)
+    (back,) = torch.autograd.grad(streams[-1], first, gradient)
+    sizes = [stream.detach().square().mean().sqrt().item() for stream in streams]
+    return Stack(sizes, streams[-1].detach(), (back.norm() / gradient.norm()).item())
 
 
 @dataclass(frozen=True)
@@ -146,9 +156,10 @@ def best_rates(run: Run, outcomes: Mapping[str, Mapping[float, list[Outcome]]]) 
         finite = [loss if math.isfinite(loss) else math.inf for loss in means]
         best[name] = rates[finite.index(min(finite))]
         edge = ", at the edge" if best[name] in (rates[0], rates[-1]) else ""
-        rows.append([name, *(f"{loss:.3f}" for loss in means), f"{best[name]:g}{edge}"])
+        cells = [f"{mean(row):.3f} [{min(row):.2f}, {max(row):.2f}]" for row in by_rate.values()]
+        rows.append([name, *cells, f"{best[name]:g}{edge}"])
     columns = ["learning rate", *(f"{rate:g}" for rate in rates), "best"]
-    run.table("Validation loss (nats), mean of three seeds", columns, rows)
+    run.table("Validation loss (nats): mean of three seeds [lowest, highest]", columns, rows)
     return best
 
 

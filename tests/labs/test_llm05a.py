@@ -14,7 +14,7 @@ from labs.llm05a_normalization.training import (
     Sizes,
     best_rates,
     by_rate,
-    stack_sizes,
+    stack,
     train,
 )
 from labs.llm06_attention import checks as checks_of_llm06
@@ -270,11 +270,21 @@ def test_the_training_of_the_lab_is_that_of_the_small_gpt():
 
 def test_the_sizes_of_a_stack_begin_with_the_input():
     x = 2 * torch.ones(1, 3, 4)
-    sizes = stack_sizes(lambda: torch.nn.Linear(4, 4, bias=False), 2, x)
+    sizes = stack(lambda: torch.nn.Linear(4, 4, bias=False), 2, x).sizes
     assert sizes[0] == 2
     assert len(sizes) == 3
-    doubled = stack_sizes(torch.nn.Identity, 2, x)
-    assert doubled == [2, 2, 2]
+    assert stack(torch.nn.Identity, 2, x).sizes == [2, 2, 2]
+
+
+class Doubling(torch.nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+def test_a_stack_returns_the_last_stream_and_how_much_the_gradient_grows_on_its_way_back():
+    passed = stack(Doubling, 3, torch.ones(1, 3, 4))
+    assert torch.equal(passed.last, 8 * torch.ones(1, 3, 4))
+    assert passed.gradient == pytest.approx(8)
 
 
 def test_the_best_rate_is_marked_if_it_is_at_the_edge():
