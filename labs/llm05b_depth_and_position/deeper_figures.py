@@ -12,13 +12,18 @@ import torch
 from torch import Tensor
 
 
-def show_depth_law(run: Run, attention: Tensor, ffn: Tensor, rows: list[Any]) -> None:
-    """Draw what each branch adds, and the gradient with and without the size."""
+def show_depth_law(
+    run: Run, attention: Tensor, ffn: Tensor, rows: list[Any], theory: float
+) -> None:
+    """Draw what each branch adds, and the gradient with and without the size.
+
+    `theory` is what an FFN adds on average.
+    """
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.8, 4))
     blocks = range(1, len(ffn) + 1)
     left.plot(blocks, attention, "o-", ms=3.5, color="C0")
     left.plot(blocks, ffn, "o-", ms=3.5, color="C2")
-    for y, name in ((1.0, "attention's bound"), (0.233, "theory")):
+    for y, name in ((1.0, "attention's bound"), (theory, "theory")):
         left.axhline(y, color="grey", ls=":", lw=1)
         left.text(len(ffn) * 1.05, y, name, va="bottom", color="grey", fontsize=9)
     left.text(len(ffn) * 0.5, 0.55, "attention", color="C0")
@@ -48,9 +53,11 @@ def show_depth_law(run: Run, attention: Tensor, ffn: Tensor, rows: list[Any]) ->
         "depth_law",
         "Untrained Pre-LN stacks, means of three seeds. Left: the deepest stack. Right: root mean "
         "squares over all tokens at the end of the stream.",
-        alt="Two plots. Left: what attention adds rises with the block and stays below its bound "
-        "of 1; what FFNs add stays at the theory's value. Right: the gradient falls with the "
-        "number of blocks, and the gradient times the size stays at 1.",
+        alt="Two plots. Left, over the block: attention adds "
+        f"{attention[0]:.2f} in the first and {attention[-1]:.2f} in the last, its bound is 1; "
+        f"an FFN adds {ffn.min():.2f} to {ffn.max():.2f}, {theory:.2f} in theory. "
+        f"Right, at {layers[-1]} blocks relative to {layers[0]}: the gradient is "
+        f"{ends['gradient'][1]:.2f}, the gradient times the size {ends['gradient · size'][1]:.2f}.",
     )
 
 
@@ -182,9 +189,12 @@ def show_frequencies(run: Run, methods: Mapping[str, Any], length: int) -> None:
         "frequencies",
         "By how much each method divides the angle between neighbouring tokens, for texts of 8 "
         "times the length. YaRN also scales the scores.",
-        alt="A table of methods and pairs. Plain RoPE divides no pair, interpolation all by 8, the "
-        "larger base from 1 to 8 in equal ratios, YaRN the first by 1, the second by a little "
-        "more and the others by 8.",
+        alt="A table of methods and pairs. "
+        + ". ".join(
+            f"{name} divides by {', '.join(f'{factor:.2g}' for factor in pairs)}"
+            for name, pairs in zip(methods, table.tolist(), strict=True)
+        )
+        + ".",
     )
 
 
@@ -195,38 +205,46 @@ def show_methods(
     names: Sequence[str],
     held: bool,
 ) -> None:
-    """Draw the cost of length of four methods; `held` says whether YaRN costs least."""
+    """Draw the cost of length of each method; those that weren't trained on have dashed lines.
+
+    `held` says whether YaRN costs less than the three methods without a scale.
+    """
     colours = {name: f"C{i}" for i, name in enumerate(names)}
+    learned = [name for name in names if (name, factors[-1], True) in costs]
     fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.2), width_ratios=(3, 2), sharey=True)
     ends = {}
     for name in names:
         y = torch.tensor([costs[name, n, False] for n in factors])  # (lengths, seeds)
-        axes[0].plot(factors, y.mean(1), "o-", color=colours[name])
+        axes[0].plot(factors, y.mean(1), "o-" if name in learned else "o--", color=colours[name])
         axes[0].fill_between(factors, y.amin(1), y.amax(1), color=colours[name], alpha=0.15)
         ends[name] = (factors[-1], y.mean(1)[-1].item())
     axes[0].set_xscale("log", base=2)
     axes[0].set_xticks(factors, factors)
     axes[0].set(xlabel="length read ÷ length in training", title="Weights unchanged")
-    axes[0].set(ylabel="cost of length (nats)", xlim=(factors[0], factors[-1] * 2.6))
-    label_ends(axes[0], ends, colours)
-    for i, name in enumerate(names):
+    axes[0].set(ylabel="cost of length (nats)", xlim=(factors[0], factors[-1] * 3.4))
+    short = {name: name.replace("larger base with YaRN's", "base with") for name in names}
+    label_ends(
+        axes[0],
+        {short[name]: end for name, end in ends.items()},
+        {short[name]: colour for name, colour in colours.items()},
+    )
+    for i, name in enumerate(learned):
         after = costs[name, factors[-1], True]
         axes[1].plot([i] * len(after), after, "o", color=colours[name], alpha=0.7)
     axes[1].axhline(0, color="grey", lw=1)
     axes[1].set_xticks(
-        range(len(names)), [name.replace(" ", "\n", 1) for name in names], fontsize=9
+        range(len(learned)), [name.replace(" ", "\n", 1) for name in learned], fontsize=9
     )
-    axes[1].set(title=f"A few steps at {factors[-1]} times", xlim=(-0.5, len(names) - 0.5))
-    point = headline(
-        held, "YaRN extrapolates at the least cost", "Four methods to read longer texts"
-    )
+    axes[1].set(title=f"A few steps at {factors[-1]} times", xlim=(-0.5, len(learned) - 0.5))
+    point = "YaRN costs less than plain RoPE, interpolation and a larger base"
+    point = headline(held, point, "Methods to read longer texts")
     fig.suptitle(point, fontsize=13)
     means = ", ".join(f"{name} {mean(costs[name, factors[-1], False]):.2f}" for name in names)
     run.figure(
         fig,
         "methods",
         "What longer texts cost RoPE; 0 is a cut to the trained length. Bands: the range of three "
-        "seeds; right: each seed.",
+        "seeds; right: each seed. Dashed: the larger base with YaRN's scale.",
         alt="Left, a line plot of the cost over the length read. Right, points of the costs after "
         f"some training at the length. At {factors[-1]} times, unchanged, in nats: {means}.",
     )

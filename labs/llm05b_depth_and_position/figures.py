@@ -9,6 +9,7 @@ from typing import Any
 from labs.kit import Run
 from labs.llm05b_depth_and_position import training
 from labs.llm05b_depth_and_position.training import Arm, Outcome, Reading
+from labs.shared.small_gpt import lr_at
 
 import matplotlib.pyplot as plt
 import torch
@@ -134,6 +135,11 @@ def show_starts(
     band = [[math.sqrt(1 + c * n) for n in layers] for c in (least, 1 + least)]
     axes[0].fill_between(layers, *band, color=COLOURS["Pre-LN"], alpha=0.15, lw=0)
     few, many = (mean(gradients["Pre-LN", n]) for n in (layers[0], layers[-1]))
+
+    def spans(ends: training.Ends) -> str:  # the means of the fewest and of the most blocks
+        values = {name: [mean(ends[name, n]) for n in (layers[0], layers[-1])] for name in names}
+        return ", ".join(f"{name} from {a:.2g} to {b:.2g}" for name, (a, b) in values.items())
+
     shrinks = headline(many < few, "… and its last block's gradient shrinks", "The last block")
     axes[0].set(title="Pre-LN's stream grows …", ylabel="size of the stream at its end")
     axes[1].set(title=shrinks, ylabel="norm of the last block's gradient")
@@ -142,9 +148,9 @@ def show_starts(
         "starts",
         "Untrained stacks of L blocks, means of three seeds with their range. The wide shaded band "
         "on the left is the derived one.",
-        alt="Two line plots over the number of blocks. Left, the size of the stream: flat at 1 for "
-        "Post-LN, rising within a shaded band for Pre-LN. Right, the norm of the last block's "
-        f"gradient: from {few:.2g} to {many:.2g} for Pre-LN, higher for Post-LN.",
+        alt="Two line plots over the number of blocks, from the fewest to the most. "
+        f"Left, the size of the stream: {spans(sizes)}; a shaded band widens around Pre-LN. "
+        f"Right, the norm of the last block's gradient: {spans(gradients)}.",
     )
 
 
@@ -238,11 +244,41 @@ def show_rates(run: Run, losses: Mapping[Arm, list[float]], unigram: float, held
     )
 
 
+def show_schedules(run: Run) -> None:
+    """Draw the learning rate over the steps with and without a warm-up."""
+    steps = training.deep_sizes(run).steps
+    fig, ax = plt.subplots(figsize=(7.2, 2.8))
+    for i, (name, warmup) in enumerate((("no warm-up", 0), ("with warm-up", steps // 5))):
+        rates = [lr_at(step, steps, warmup) for step in range(steps)]
+        ax.plot(rates, color=f"C{i}", label=name)
+        ax.fill_between(range(steps), rates, color=f"C{i}", alpha=0.15, lw=0)
+    ax.set(xlabel="step", ylabel="rate ÷ peak", xlim=(0, steps), ylim=(0, 1.05))
+    ax.set_title("Warm-up: small first steps, larger later steps, the same sum")
+    ax.legend()
+    run.figure(
+        fig,
+        "schedules",
+        f"The learning rate over {steps} steps. The two shaded areas are equal.",
+        alt="Two lines of the learning rate over the step. Without warm-up it falls from the peak "
+        f"to almost 0. With warm-up it rises to the peak at step {steps // 5}, then falls to "
+        "almost 0, above the other line.",
+    )
+
+
 def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: float) -> None:
-    """Draw the loss above each block's gradient: the worst and the best Post-LN, and a Pre-LN."""
-    every = [(arm, outcome) for arm, seeds in outcomes.items() for outcome in seeds]
-    post = sorted((e for e in every if e[0].placement == "Post-LN"), key=lambda e: e[1].loss)
-    shown = (post[-1], post[0], next(e for e in every if e[0].placement == "Pre-LN"))
+    """Draw the loss above each block's gradient: Post-LN without and with warm-up, and Pre-LN.
+
+    Args:
+        run: the run.
+        outcomes: by arm: Post-LN without warm-up, Post-LN with it, Pre-LN. The first two have the
+            same seeds; drawn is the seed with the median gain.
+        unigram: the unigram's loss on the validation text.
+    """
+    without, warm, pre = outcomes.items()
+    both = list(zip(without[1], warm[1], strict=True))
+    both.sort(key=lambda pair: pair[0].loss - pair[1].loss)
+    cold, warmed = both[len(both) // 2]
+    shown = ((without[0], cold), (warm[0], warmed), (pre[0], pre[1][0]))
     fig, axes = plt.subplots(2, len(shown), figsize=(8.2, 5.4), sharex=True, sharey="row")
     maps = [torch.tensor(o.gradients).clamp(min=1e-9).log10().T for _, o in shown]  # (L, steps)
     low = min(m.quantile(0.02).item() for m in maps)
@@ -264,17 +300,18 @@ def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: floa
     axes[1, 0].set(ylabel="block", yticks=range(1, blocks + 1))
     fig.colorbar(image, ax=axes[1], label="log₁₀ of the\ngradient's norm")
     fig.colorbar(image, ax=axes[0]).ax.set_visible(False)  # the same width in both rows
-    fig.suptitle("The highest and the lowest loss of a Post-LN stack, and Pre-LN", fontsize=13)
+    fig.suptitle("One Post-LN stack without and with warm-up, and a Pre-LN stack", fontsize=13)
     ends = [f"{outcome.loss:.2f}" for _, outcome in shown]
     weak = [f"{training.weak_steps(outcome):.0%}" for _, outcome in shown]
     run.figure(
         fig,
         "training",
-        f"Peak rate {shown[0][0].rate:g}, one seed a column. Above: the loss, a mean of ten steps; "
+        f"Peak rate {shown[0][0].rate:g}; for Post-LN, the seed with the median gain by warm-up. "
+        "Above: the loss, a mean of ten steps; "
         "the dotted line is the unigram's loss on the validation text. Below: the norm of each "
         f"block's gradient. The validation losses are {', '.join(ends)}.",
-        alt="Three columns: the Post-LN stacks with the highest and the lowest loss, and a Pre-LN "
-        "stack. Above, the loss over the steps; below, a heat map of the gradient by block and "
+        alt="Three columns: a Post-LN stack without and with warm-up, and a Pre-LN stack. "
+        "Above, the loss over the steps; below, a heat map of the gradient by block and "
         f"step. Block 1 gets less than a tenth of the last block's gradient in {', '.join(weak)} "
         "of the steps.",
     )
@@ -303,15 +340,21 @@ def show_distances(run: Run, scores: dict[str, Tensor]) -> None:
         ax.tick_params(labelsize=9)
     axes[0].set_ylabel("score of the same two tokens")
     fig.supxlabel("distance (tokens)", fontsize=11)
-    fig.suptitle("With RoPE and ALiBi there is no band: distance alone counts", fontsize=13)
+    widths = {
+        name: max((row.max() - row.min()).item() for row in diagonals)
+        for name, diagonals in rows.items()
+    }
+    held = max(widths["RoPE"], widths["ALiBi"]) < 1e-3 < min(widths["learned"], widths["sinusoids"])
+    point = "With RoPE and ALiBi there is no band: distance alone counts"
+    fig.suptitle(headline(held, point, "The score of two tokens by distance"), fontsize=13)
     run.figure(
         fig,
         "distance",
         "The score of the same two tokens at different distances, in head 0 of an untrained layer. "
         "Bands: the range over all places. ALiBi's slope is 1/4, and its axis has another scale.",
-        alt="Five small plots of a score over the distance: flat for NoPE, flat with a thin band "
-        "for a learned table, a wide band for sinusoids, a thin wave for RoPE, a falling straight "
-        "line for ALiBi.",
+        alt="Five small plots of a score over the distance, with bands of these widths at most: "
+        f"{', '.join(f'{name} {width:.2g}' for name, width in widths.items())}. NoPE's is flat, "
+        "RoPE's a wave, ALiBi's a falling straight line.",
     )
 
 

@@ -2,9 +2,9 @@
 # # LLM05b · Advanced normalization
 # Stack transformer blocks so that they train, and tell attention where each token stands.
 #
-# **You will be able to** stack blocks, probe gradients, find a broken layer; say what Pre-LN and
-# warm-up do for training; convert weights; write RoPE and ALiBi, and choose one for long texts.
-# **Builds on** LLM05a. **Takes** 40 minutes to read, two hours with exercises, a minute to run.
+# **You will be able to** stack blocks, probe gradients, find a broken layer; say what Pre-LN does
+# to a stack and warm-up to Post-LN; convert weights; write RoPE and ALiBi, and choose one for long
+# texts. **Builds on** LLM05a. **Takes** 40 minutes, two hours with exercises, a minute to run.
 
 # %% Imports
 import math
@@ -45,10 +45,10 @@ FFN_ADDS = 0.2329  # to the stream's mean square: section 2 derives it
 # softmax turns the scores of a query into weights, and the output is the mean of the values with
 # these weights. Attention is **causal**: a token sees itself and earlier tokens only.
 #
-# Take $q = (2, 0)$ and three tokens. Their keys are $(1, 0)$, $(0, 1)$ and $(1, 1)$, their values
-# 1, 5 and 3. The products are 2, 0 and 2, the scores 1.41, 0 and 1.41, the weights 0.446, 0.108 and
-# 0.446, and the output is 2.33. Now swap the first two tokens: the output is the same. So one layer
-# of attention needs positions to see the order of earlier tokens. Section 6 adds them.
+# The last of three tokens has $q = (2, 0)$. Their keys are $(1, 0)$, $(0, 1)$ and $(1, 1)$, their
+# values 1, 5 and 3. The products are 2, 0 and 2, the scores 1.41, 0 and 1.41, the weights 0.446,
+# 0.108 and 0.446, and the output is 2.33. Now swap the first two tokens: the output is the same. So
+# one layer of attention needs positions to see the order of earlier tokens. Section 6 adds them.
 #
 # One softmax gives one set of weights. So a model has $H$ **heads**: each has $D = d/H$ of the $d$
 # entries of $q$, $k$ and $v$, and a last matrix $W_o$ mixes their outputs. `stack.py` has attention
@@ -97,11 +97,11 @@ def two_blocks_see_some_of_the_order(run: Run):
     figures.show_stack(run)
     tokens = torch.tensor([[5, 11, 7, 3], [11, 5, 7, 3]])  # the first two are swapped
     stacks = [build("Pre-LN", layers, 32, run.seed).double() for layers in (1, 2)]
-    (first, second), (third, fourth) = (stack(tokens)[:, -1] for stack in stacks)  # (V,) each
-    run.agree("one block: change of the last logits", first - second, decides=True)
-    because = "the partner: another token stands first; logits have size 1"
-    change = (third - fourth).abs().max()
-    run.check("two blocks: the same", change, at_least=1e-3, because=because, decides=True)
+    one, two = (stack(tokens)[:, -1] for stack in stacks)  # (2, V): the last logits of each text
+    run.agree("one block: change of the last logits", one[0] - one[1], decides=True)
+    because = "control: the first token differs, and logits have size 1"
+    change = (two[0] - two[1]).abs().max()
+    run.check("two blocks: their change", change, at_least=1e-3, because=because, decides=True)
     return "The first token sees itself alone, the second sees both. Block 2 reads the results."
 
 
@@ -126,10 +126,11 @@ def two_blocks_see_some_of_the_order(run: Run):
 # **Backwards.** In Pre-LN the last norm divides the stream by its size, and its derivative contains
 # the same division. If the stream is 4 times as large, the gradient at its end is a quarter. The
 # last block adds to this stream, so its weights get less gradient, too. How much less is not
-# derived: a weight's gradient has a term for each token. Tokens get more alike with depth, so these
-# terms may cancel less. We measure both gradients. Post-LN's last block has no such factor: the
-# bound that Xiong et al. (2020, Theorem 1) prove for its gradient doesn't shrink with $L$. The
-# probe measures norms: the root of the sum of *all* squares, over all parameters of a module.
+# derived. A weight's gradient sums over the tokens. In deep stacks the tokens are similar, so these
+# terms cancel less, and the gradient may fall more slowly. We measure both gradients. Post-LN's
+# last block has no such factor: the upper bound that Xiong et al. (2020, Theorem 1) prove for its
+# gradient doesn't shrink with $L$. An upper bound allows this, but does not prove it. The probe
+# measures norms: the root of the sum of *all* squares, over all parameters of a module.
 
 
 # %% Probes
@@ -196,11 +197,11 @@ def pre_norm_lets_the_stream_grow(run: Run):
 # How far does the output move when the weights of a block move a little? In Pre-LN the stream that
 # leaves block $l$ has the size $\sqrt{1 + cl}$. The larger it is, the smaller is the angle by which
 # a change of fixed size turns it. The later blocks read the turned stream, so what they add turns,
-# too. The last norm removes the size, and the angle remains. The gradient says how far
-# the loss moves when a weight moves a little, so it falls with $l$ as well. In Post-LN the stream
-# has the size 1 everywhere, so a change in a late block turns it by as much as a change in an early
-# block. The experiment moves each entry of one block's matrices up or down at random, all by the
-# same amount. Adam's first step follows the gradient's signs instead; LLM05b+ takes it.
+# too. The last norm rescales the stream to size 1, so only its change of direction reaches the
+# logits. The gradient says how far the loss moves when a weight moves a little, so it falls with
+# $l$ as well. In Post-LN the size is 1 everywhere, so a late change turns the stream as far as an
+# early one. The experiment moves each entry of one block's matrices up or down at random, all by
+# the same amount. Adam's first step follows the gradient's signs instead; LLM05b+ takes it.
 
 
 # %% One block moves
@@ -224,9 +225,10 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
         run.measure(f"Post-LN: {what}", falls["Post-LN"])
     ratios = ratio(*([row[-1] for row in moves[name]] for name in PLACEMENTS))
     what = "how far the last block moves the logits, Post-LN ÷ Pre-LN"
-    because = "Pre-LN's least size ÷ the most that Post-LN's two norms divide by, √2 · √1.23"
+    because = "heuristic: Pre-LN's size is at least √(1 + 0.23 L); Post-LN divides by ≤ √2 · √1.23"
     least = math.sqrt((1 + FFN_ADDS * layers) / (2 * (1 + FFN_ADDS)))
-    run.check(what, ratios, at_least=least, because=because, decides=True)
+    run.check(what, ratios, at_least=least, because=because)
+    judge_fall(run, what, ratios)
     figures.show_blocks(run, gradients, moves, blocks)
     return f"About {mean(ratios):.1f} times as far."
 
@@ -235,13 +237,13 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
 # Two things can help Post-LN. A **lower rate** makes every step smaller, and training slower.
 # **Warm-up** makes the first steps smaller: the rate rises linearly from almost 0 to its peak, then
 # falls linearly to almost 0. With 240 steps and a warm-up of 48, step 0 has 1/49 of the peak and
-# step 48 all of it. Later steps are a quarter larger, so the sum of all rates stays the same.
+# step 48 all of it. Later rates are 1/4 above those without warm-up; the sum is the same.
 #
 # Why would large first steps harm? Each norm of Post-LN divides the stream by the size of the sum,
-# and it divides the gradient on its way back, too. At the start the gradient through the branches
-# makes up for it: the first block gets about as much as the last. Our hypothesis is that large
-# first steps destroy this balance. In the heat maps, look for early blocks that get almost no
-# gradient while the loss stays high. They show whether the two occur together, not which is first.
+# and it divides the gradient on its way back, too. At the start the gradient that flows through the
+# branches restores what the norms divide away: the first block gets about as much as the last. Our
+# hypothesis is that large first steps destroy this balance. In the heat maps, look for early blocks
+# with almost no gradient while the loss stays high. They show when each occurs, not what causes it.
 #
 # The experiment trains six blocks on Shakespeare, character by character, and reports the loss on
 # plays that are not in the training text. A **unigram** knows only how frequent each character is.
@@ -251,14 +253,15 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
 # %% Learning rate, placement, warm-up
 @lab.experiment
 def warm_up_helps_post_norm(run: Run):
-    """At a rate of 0.003 warm-up lowers Post-LN's loss. At 0.01 Pre-LN ends lower without it, and a
-    Post-LN stack learns almost nothing.
+    """At a rate of 0.003 warm-up lowers Post-LN's loss. Pre-LN at 0.01 without warm-up ends lower
+    than Post-LN at 0.003 with it; a Post-LN stack at 0.01 learns almost nothing.
 
     Predict: how much of Post-LN's distance to Pre-LN does warm-up close: nothing, half, all?
     """
     post, warm, pre = Arm("Post-LN", 0.003), Arm("Post-LN", 0.003, warm=True), Arm("Pre-LN", 0.003)
     low, high, high_pre = Arm("Post-LN", 0.001), Arm("Post-LN", 0.01), Arm("Pre-LN", 0.01)
-    seeds = {post: 5, warm: 5, low: 1, high: 1, pre: 1, high_pre: 3}
+    seeds = {post: 5, warm: 5, low: 3, high: 1, pre: 1, high_pre: 3}
+    figures.show_schedules(run)
     outcomes = training.train_arms(run, seeds, build, gradient_norms)
     losses = {arm: [outcome.loss for outcome in outcomes[arm]] for arm in outcomes}
     unigram = training.show_losses(run, outcomes)
@@ -268,20 +271,19 @@ def warm_up_helps_post_norm(run: Run):
     held = [stuck == "held"]
     for name, worse, better in (
         ("Post-LN: gain by warm-up", post, warm),
-        ("Pre-LN at 0.01 ahead of Post-LN with warm-up", warm, high_pre),
+        ("Pre-LN at 0.01 ahead of Post-LN at 0.003 with warm-up", warm, high_pre),
     ):
         gain = difference(losses[worse], losses[better])  # of the seeds that both have
         run.measure(name, gain, unit="nats")
         held.append(judge(run, name, gain))
-    for name, worse, better in (
-        ("Post-LN: gain by a rate of 0.001, one seed", post, low),
-        ("Pre-LN: gain by a rate of 0.01, one seed", pre, high_pre),  # LLM05b+ takes three
-    ):
-        run.measure(name, difference(losses[worse], losses[better]), unit="nats")
+    slower = difference(losses[post], losses[low])
+    run.measure("Post-LN: gain by a rate of 0.001", slower, unit="nats")
     figures.show_rates(run, losses, unigram, all(held))
+    training.show_weak(run, outcomes[post], outcomes[warm])
     figures.show_training(run, {arm: outcomes[arm] for arm in (post, warm, pre)}, unigram)
-    without, with_it, goal = (mean(losses[arm]) for arm in (post, warm, pre))
-    return f"At 0.003 it closes {(without - with_it) / (without - goal):.0%} of the distance."
+    start, warmed, slow, goal = (mean(losses[arm]) for arm in (post, warm, low, pre))
+    closed = [(start - loss) / (start - goal) for loss in (warmed, slow)]
+    return f"At 0.003 it closes {closed[0]:.0%}. A rate of 0.001 without it closes {closed[1]:.0%}."
 
 
 # %% [markdown]
@@ -370,7 +372,7 @@ def a_layer_can_be_asked(run: Run):
 #   which starts at 0. Gemma's $g$ in Llama's norm multiplies by numbers near 0 and raises no error.
 #
 # Just above 1 the numbers of bfloat16 are $2^{-7} = 0.0078$ apart, so a gain of 1.003 becomes 1. A
-# $g$ of 0.003 is stored to within 0.4 % of itself. Most training programs keep float32 copies.
+# $g$ of 0.003 is stored to within 0.4 % of itself.
 
 
 # %% Llama's norm and Gemma's
@@ -425,11 +427,11 @@ def gemma_rounds_once_and_stores_small_changes(run: Run):
 # %% [markdown]
 # ## 6. RoPE: positions as rotations
 # Positions can enter at three points. The code calls them `embed`, `turn` and `bias`. LLM05a adds
-# **sinusoids** or a **learned table** to the stream (`embed`). Then $W_q$ and $W_k$ mix positions
-# with content, and $q \cdot k$ has four parts: content or position of one token with content or
-# position of the other. When both tokens move together, all but content with content change.
-# **RoPE** (Su et al. 2021) acts later, on queries and keys (`turn`). It takes neighbouring entries
-# $(a, b)$ of $q$ as a point in the plane and rotates it by an angle that grows with position $t$:
+# **sinusoids** or a **learned table** to the stream (`embed`). So $q \cdot k$ has four parts:
+# content or position of one token with content or position of the other. Shift both tokens by the
+# same offset: only the content–content part stays. **RoPE** (Su et al. 2021) acts later, on queries
+# and keys (`turn`). It takes neighbouring entries $(a, b)$ of $q$ as a point in the plane and
+# rotates it by an angle that grows with position $t$:
 #
 # $$a' = a\cos(\omega_i t) - b\sin(\omega_i t), \quad b' = a\sin(\omega_i t) + b\cos(\omega_i t)$$
 #
@@ -437,11 +439,9 @@ def gemma_rounds_once_and_stores_small_changes(run: Run):
 # **base** $\theta = 10000$. Keys are rotated in the same way, values are not. Rotate $q$ by
 # $\omega t$ and $k$ by $\omega s$: the angle between them changes by $\omega(t - s)$. A dot product
 # depends only on lengths and on the angle between. So for given $q$ and $k$ each pair's part of
-# $q \cdot k$ depends on the **offset** $t - s$ alone, and so does their sum. No fixed penalty for
-# distance is built in. For a key like the query, $q \cdot k$ falls with distance on average (Su et
-# al., section 3.3); for other keys it need not.
-#
-# Take $q = k = (1, 0)$ and $\omega = 1$. At 3 and 5, as at 103 and 105, $q \cdot k$ is −0.416.
+# $q \cdot k$ depends on the **offset** $t - s$ alone, and so does their sum. For a key like the
+# query, $q \cdot k$ falls with distance on average (Su et al., section 3.3). Take $q = k = (1, 0)$
+# and $\omega = 1$. At 3 and 5, as at 103 and 105, $q \cdot k$ is −0.416.
 
 
 # %% RoPE
@@ -493,7 +493,7 @@ def rope_scores_by_distance(run: Run):
     what = "spread over places at one distance"
     because = "float32 rounding of scores of size 1"
     run.check(f"RoPE: {what}", spread[0], at_most=1e-4, because=because, decides=True)
-    because = "the partner: terms of size 1 in positions"
+    because = "control: terms of size 1 in positions"
     run.check(f"sinusoids: {what}", spread[1], at_least=0.1, because=because, decides=True)
     for n in (1, 32, 128):  # the offset
         like = angles(torch.tensor(n), 64).cos().mean()
@@ -542,7 +542,7 @@ def layouts_convert(run: Run):
     reordered, across = ([to_halves(w, width) for w in weights] for width in (16, 64))
     error = ours - training.llama_scores(x, reordered, angle)
     run.agree("scores: ours − theirs, rows reordered", error, 1e-10, decides=True)
-    because = "the partner: scores have size 1"
+    because = "control: scores have size 1"
     for what, ported in (("rows unchanged", weights), ("reordered across heads", across)):
         largest = (ours - training.llama_scores(x, ported, angle)).abs().max()
         run.check(what, largest, at_least=0.1, because=because, decides=True)
@@ -613,21 +613,21 @@ def alibi_heads_reach_twice_as_far_each(run: Run):
 # ## 8. Length extrapolation: longer than in training
 # Train on windows of $T$ characters and read windows of $8T$: what happens after position $T$? Some
 # passages are harder than others, so compare the *same* characters: the last $T/2$ of each window.
-# Read them once with $7.5T$ characters or more before them, and once with $T/2$ or more, as in
-# training. The difference is the **cost of length**. If it is positive, cutting the text to its
-# last $T$ characters would have been better. A model that can do without this cut **extrapolates**.
+# Read them in windows of $8T$, with $7.5T$ characters or more before them, and in windows of $T$,
+# with $T/2$ or more, as in training. The difference is the **cost of length**. If it is positive, a
+# cut to the last $T$ characters would be better. A model that needs no cut **extrapolates**.
 #
-# What should happen? ALiBi's steep heads give far tokens almost no weight. Its flattest head
-# spreads half of its weight over 178 tokens, more than $T = 64$. So it is not obvious that ALiBi
-# extrapolates. Press et al. (2021) report that it does, and that sinusoids and RoPE don't. RoPE's
-# fast pairs have turned all the way round in training, so no offset gives them a new angle. Its
-# slow pairs meet new angles. The table's rows after $T$ keep their starting values of about 0.02,
-# which is little beside embeddings of size 1.
+# What should happen? ALiBi's steep heads give far tokens almost no weight. The last slope is
+# $2^{-8}$ for any $H$, so our flattest head, too, spreads half of its weight over 178 tokens, more
+# than $T = 64$. So it is not obvious that ALiBi extrapolates. Press et al. (2021) report that it
+# does, and that sinusoids and RoPE don't. RoPE's fast pairs have turned all the way round in
+# training, but its slow pairs meet new angles. The table's rows after $T$ are untrained.
 #
-# A search with a separate seed chose the learning rate of each encoding; `--tune` repeats it. We
-# compare the cost with RoPE's **advantage**: how much lower its loss is than NoPE's at the trained
-# length. The intervals cover seeds, not passages: all models read the same 32 windows. The figure
-# subtracts the loss of a **bigram**, which sees one character back, on the same characters.
+# A search with a separate seed chose the learning rate of each encoding: at `tiny` 0.02 for all
+# five. `--tune` repeats it. We compare the cost with RoPE's **advantage**: how much lower its loss
+# is than NoPE's at the trained length. The intervals cover seeds, not passages: all models read the
+# same 32 windows. The figure subtracts the loss of a **bigram**, which sees one character back. A
+# model that is no better than a bigram loses little, but does not extrapolate.
 
 
 # %% Longer than in training
@@ -648,19 +648,18 @@ def alibi_extrapolates_and_rope_does_not(run: Run):
     Predict: and a model without any positions?
     """
     read = training.read_all(run, ENCODINGS, trained)
-    training.show_reading(run, read)
-    cost = {name: reading.cost for name, reading in read.items()}
+    counted = training.show_reading(run, read)  # the bigram's loss, on the same characters
     ahead = difference(read["NoPE"].short, read["RoPE"].short)
-    spare = difference([nats / 10 for nats in ahead], cost["ALiBi"])
-    excess = [nats - max(ahead) for nats in cost["RoPE"]]
+    spare = difference([nats / 10 for nats in ahead], read["ALiBi"].cost)
+    excess = [nats - max(ahead) for nats in read["RoPE"].cost]
     held = judge(run, "a tenth of RoPE's advantage − ALiBi's cost", spare)
     held &= judge(run, "RoPE's cost − its largest advantage", excess)
-    for name in ENCODINGS:
-        run.measure(f"{name}: cost of length", cost[name], unit="nats")
     base = training.bigram_by_place(training.long_windows(run))
     figures.show_lengths(run, read, training.long_sizes(run).length, base, held)
     view_data.show_lengths(run, read, training.long_sizes(run).length, base)
-    return f"It loses {mean(cost['NoPE']):.2f} nats, but is {mean(ahead):.2f} behind RoPE at T."
+    nope = mean(read["NoPE"].short)  # at T
+    gaps = f"{nope - mean(read['RoPE'].short):+.2f} from RoPE, {nope - counted:+.2f} from a bigram"
+    return f"It loses {mean(read['NoPE'].cost):.2f} nats. At T its loss is {gaps}."
 
 
 # %% The closing
@@ -669,27 +668,28 @@ def closing(results: Results) -> str:
     """Sum up this run's trainings."""
     warm = partial(results.shown, "warm_up_helps_post_norm")
     length = partial(results.shown, "alibi_extrapolates_and_rope_does_not")
-    far = mean(results.values("alibi_extrapolates_and_rope_does_not", "ALiBi: cost of length"))
-    gain = "gain something" if far < 0 else "gain nothing"
     return f"""## In this run
 Medians, with the range over the seeds, in nats: warm-up lowers the loss of Post-LN by
 {warm("Post-LN: gain by warm-up")}. Eight times the length costs ALiBi
 {length("ALiBi: cost of length")}, NoPE {length("NoPE: cost of length")}, sinusoids
-{length("sinusoids: cost of length")} and RoPE {length("RoPE: cost of length")}. On average our
-models with ALiBi {gain} from the far text; Press et al. (appendix B) suspect that theirs don't.
+{length("sinusoids: cost of length")} and RoPE {length("RoPE: cost of length")}. At the trained
+length a bigram's loss minus NoPE's is {length("NoPE: below the bigram at T")}, and ALiBi's minus
+RoPE's {length("ALiBi − RoPE at T")}.
 """
 
 
 # %% [markdown]
 # ## What to remember
-# - Pre-LN lets the stream grow, and its late blocks get less gradient. In Post-LN the stream keeps
-#   its size, and its last block's gradient does not shrink with depth.
+# - In untrained stacks Pre-LN lets the stream grow, and its late blocks get less gradient. In
+#   Post-LN the stream keeps its size, and its last block's gradient does not shrink with depth.
 # - Adam divides by the gradient's size, so ask how far a step moves the output. In untrained stacks
 #   of 32 blocks the last Post-LN block moves it further than the last Pre-LN block.
-# - Post-LN's early blocks can lose their gradient in training. Warm-up helps; Pre-LN does without.
+# - Post-LN's early blocks can lose their gradient in training. Warm-up helps Post-LN. Pre-LN trains
+#   without it; we did not test whether warm-up helps Pre-LN.
 # - Weights made for another norm or layout raise no error. Test a layer with chosen inputs.
 # - In our small models, and in those of Press et al., ALiBi extrapolates at almost no cost. RoPE
-#   doesn't, unless its frequencies are adapted (LLM05b+). Llama, Qwen and most others use RoPE.
+#   doesn't, unless its frequencies are adapted (LLM05b+). Compare them at the trained length, too:
+#   extrapolating isn't predicting better. Llama, Qwen and most others use RoPE.
 #
 # **Read on**: Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture* · Liu et
 # al. 2020, *Understanding the Difficulty of Training Transformers* · Su et al. 2021, *RoFormer* ·

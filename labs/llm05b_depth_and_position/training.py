@@ -344,6 +344,13 @@ def weak_steps(outcome: Outcome) -> float:
     return sum(weak) / len(weak)
 
 
+def show_weak(run: Run, without: Iterable[Outcome], warm: Iterable[Outcome]) -> None:
+    """Record how many more steps are weak without warm-up than with it, as a share, by seed."""
+    shares = [[weak_steps(outcome) for outcome in outcomes] for outcomes in (without, warm)]
+    what = "Post-LN: share of steps with block 1 < 0.1 of the last, no warm-up − warm-up"
+    run.measure(what, difference(*shares))
+
+
 def show_losses(run: Run, outcomes: Mapping[Arm, list[Outcome]]) -> float:
     """Show a table of validation losses and of block 1's gradient, and return the unigram's loss.
 
@@ -443,8 +450,11 @@ def read_all(
     return readings
 
 
-def show_reading(run: Run, readings: Mapping[str, Reading]) -> None:
-    """Show a table of the losses and of the cost of length."""
+def show_reading(run: Run, readings: Mapping[str, Reading]) -> float:
+    """Show the losses and the cost of length, and return the bigram's loss.
+
+    An encoding that is not below the bigram at T has no use for far text, so its cost says nothing.
+    """
     counted = bigram(last_characters(run))
     rows: list[list[Any]] = []
     for name, reading in readings.items():
@@ -455,6 +465,13 @@ def show_reading(run: Run, readings: Mapping[str, Reading]) -> None:
     rows.append(["bigram", "–", f"{counted:.3f}", "–", "–", "–"])
     columns = ["", "seeds", "as in training", "sd of seeds", "8 times as long", "cost of length"]
     run.table("Loss of the same characters (nats)", columns, rows)
+    for name, reading in readings.items():
+        run.measure(f"{name}: cost of length", reading.cost, unit="nats")
+        below = [counted - loss for loss in reading.short]
+        run.measure(f"{name}: below the bigram at T", below, unit="nats")
+    gap = difference(readings["ALiBi"].short, readings["RoPE"].short)
+    run.measure("ALiBi − RoPE at T", gap, unit="nats")
+    return counted
 
 
 def difference(a: list[float], b: list[float]) -> list[float]:
