@@ -33,6 +33,7 @@ from labs.llm09_custom_architectures.lesson import (
     GatedConvolution,
     Hybrid,
     LoraConvolution,
+    windows,
 )
 from labs.llm09_custom_architectures.new_process import open_in_new_process
 from labs.llm09_custom_architectures.training import (
@@ -168,9 +169,9 @@ def our_reader_equals_the_librarys(run: Run):
 # %% [markdown]
 # ## 2. Inputs with other strides
 # A tensor's strides say how far apart its rows and columns are in memory (LLM03+). Code that only
-# ever saw contiguous tensors may be wrong for a transposed or an expanded one. `F.pad` copies its
-# input, and the copy is contiguous. Without padding, our convolution copies nothing before
-# `flatten`: the windows of a transposed image have the image's strides.
+# ever saw contiguous tensors may be wrong for a transposed or an expanded one. `F.pad` copies, and
+# keeps channels last; for our four other layouts the copy is contiguous. So the image's strides
+# reach the windows only if there is no padding. The checks have two such cases for each layout.
 
 
 # %% Strides
@@ -192,7 +193,17 @@ def strides_do_not_matter(run: Run):
     for name, x in layouts.items():
         error = convolutions.errors(Convolution, x)
         run.agree(f"outputs and gradients, {name}", error, tolerance(torch.float64), decides=True)
-    return "`flatten` copies each window: k² times the image at stride 1. Padding copies it once."
+    size = 3
+    padded = F.pad(layouts["channels last"], (1, 1, 1, 1))
+    still = padded.is_contiguous(memory_format=torch.channels_last)
+    run.check("F.pad keeps channels last", still, equals=True)
+    view = windows(padded, size)
+    rows = view.permute(0, 2, 3, 1, 4, 5).flatten(3)
+    shares = [tensor.data_ptr() == padded.data_ptr() for tensor in (view, rows)]
+    run.check("windows, rows: they are views", shares, equals=[True, False])
+    times = rows.numel() / three.numel()
+    run.check("numbers in the rows ÷ image", times, equals=size**2)
+    return f"`flatten` copies: {times:.0f} times the image for 3 × 3. Padding copies it once."
 
 
 # %% [markdown]
@@ -203,10 +214,10 @@ def strides_do_not_matter(run: Run):
 #
 # $$\gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta$$
 #
-# $\gamma$ and $\beta$ are learned. But the output for an image must not depend on the other images
-# of its batch. So in training the layer also updates running means of $\mu$ and $\sigma^2$:
+# $\gamma$ and $\beta$ are learned. In evaluation, the output for an image must not depend on what
+# else is in its batch. So in training the layer also updates running means of $\mu$ and $\sigma^2$:
 # $m \leftarrow (1 - a)\,m + a\,\mu$ with $a = 0.1$, PyTorch's `momentum`. In evaluation it uses
-# these. They are neither learned nor constant: this is what buffers are for.
+# these. They aren't learned, but they belong to the state. Such tensors are buffers.
 #
 # For the numbers 1 and 3, $\mu = 2$ and $\sigma^2 = 1$, so the outputs are −1 and 1. The running
 # variance estimates the variance of all images, and divides by $n - 1$ instead of $n$: it moves
@@ -292,7 +303,7 @@ def largest_gradients(model: Any, x: Tensor, y: Tensor) -> tuple[float, float]:
 def a_bias_before_the_norm_is_idle(run: Run):
     """In training a bias before batch normalisation gets no gradient; in evaluation it gets one.
 
-    Predict: what does a forward pass in training mode, under `no_grad`, change in the model?
+    Predict: the model has 14 tensors. How many does a forward pass in training mode change?
     """
     ours = BatchNorm(3).double()
     theirs = nn.BatchNorm2d(3).double()
@@ -325,7 +336,7 @@ def a_bias_before_the_norm_is_idle(run: Run):
     buffers = ["norm1.mean", "norm1.var", "norm2.mean", "norm2.var"]
     run.check("changed by a pass in training mode", changed["training"], equals=buffers)
     run.check("changed by a pass in evaluation mode", changed["evaluation"], equals=[])
-    return f"It changes {', '.join(changed['training'])}."
+    return f"{len(buffers)}, under `no_grad` too: {', '.join(changed['training'])}."
 
 
 # %% [markdown]
@@ -396,11 +407,22 @@ def frozen_weights_and_moving_buffers(run: Run):
 # ## 5. Save the full state of a training
 # Stop a training, save it, and continue with new objects, as a new process would. At the end, all
 # numbers should be those of a training that never stopped, bit for bit. The weights aren't enough.
-# AdamW has two means for each weight, and a count of steps. The schedule counts its steps. One
-# generator draws the order of the data, and dropout uses torch's. The buffers belong to the model's
-# state. LLM08+ resumed from a complete checkpoint. The experiment leaves out each of the six parts
-# in turn; the training is in `resuming.py`. Other trainings have more: CUDA's generator and the
-# loss scale of fp16 on a GPU, NumPy's generator, and those of a data loader's processes.
+# AdamW has running means of each weight's gradient and of its square, and a count of steps. The
+# schedule counts its steps. One generator draws the order of the data, and dropout uses torch's.
+# The buffers belong to the model's state. LLM08+ resumed from a complete checkpoint. The training
+# is in `resuming.py`; its `state` has six parts:
+#
+# ```python
+# "optimizer": self.optimizer.state_dict(),
+# "schedule": self.schedule.state_dict(),
+# "order": self.order.get_state(),  # a torch.Generator
+# "random numbers": torch.get_rng_state(),
+# "weights": dict(self.model.named_parameters()),
+# "buffers": dict(self.model.named_buffers()),
+# ```
+#
+# The experiment leaves out each of them in turn. Other trainings have more: CUDA's generator and
+# the loss scale of fp16 on a GPU, NumPy's generator, and those of a data loader's processes.
 
 
 # %% Resuming
@@ -452,10 +474,11 @@ def each_missing_part_shows(run: Run):
 # %% [markdown]
 # ## 6. Reach and order
 # Two convolutions of $k = 4$ see $2 \cdot 3 = 6$ tokens back. So the gradient of an output with
-# respect to any earlier token is exactly 0. In recall, a pair whose first copy begins at most six
-# tokens back is in sight. Is sight enough? To recall, a model must compare two tokens. Attention
-# does so by its scores. A kernel weighs tokens by distance alone, and each gate multiplies by a
-# factor that depends on one token. The figure shows recall by distance.
+# respect to a token seven or more steps back is exactly 0. In recall, a pair whose first copy
+# begins at most six tokens back is in sight. Do two convolutions recall these? A model must compare
+# two tokens. Attention does so by its scores. A convolution with gates only has products of tokens
+# at fixed distances. We don't know whether two of them can't recall or weren't taught: only 7.5 %
+# of the targets that they were trained on are in sight. The figure shows recall by distance.
 #
 # LLM09's hybrid has the convolution first. In the other order, attention has to find the token
 # after the first A. But the keys of that layer are computed from single tokens, so none of them
@@ -491,10 +514,10 @@ def steps_back(tokens: Tensor) -> Tensor:
 @lab.experiment
 @torch.no_grad()
 def order_and_reach_decide_recall(run: Run):
-    """Two convolutions see exactly six tokens back, and even there they recall at most 0.2.
+    """Two convolutions see exactly six tokens back; there, after this training, recall is low.
 
-    A convolution before attention learns recall; attention before a convolution guesses, and so do
-    two convolutions. All have the same training.
+    It is at most 0.2. A convolution before attention learns recall; attention before a convolution
+    guesses, and so do two convolutions. All have the same training.
 
     Predict: within their reach, which share do two convolutions recall? A guess is right in 9 %.
     """
@@ -546,7 +569,9 @@ def order_and_reach_decide_recall(run: Run):
 # While a model writes, each step adds one token. Attention then needs the keys and values of all
 # earlier tokens: a cache that grows. The gated convolution needs only the last $k - 1$ vectors $u$,
 # however long the text is. This **state** has $(k - 1)\,d$ numbers, and each step replaces the
-# oldest vector by the newest. Each step of attention reads its cache, and ours also copies it.
+# oldest vector by the newest. Each step of attention reads its cache. We time it with a cache of
+# random numbers, which has room for the new token; a step of the convolution doesn't depend on the
+# tokens before, so it is timed once.
 
 
 # %% A step
@@ -601,35 +626,30 @@ def a_convolution_writes_with_a_fixed_state(run: Run):
     error = writing.step_by_step(attention, x[:1].float()) - attention(x[:1].float())
     run.agree("attention: step by step − at once", error, tolerance(torch.float32))
     lengths = [256, 1024, 4096, 16384]
-    convolution = WritingConvolution(64)
-    steps = {
-        "attention": [writing.time_of_attention(attention, length) for length in lengths],
-        "convolution": [writing.time_of_convolution(convolution) for _ in lengths],
-    }
-    stored = {"attention": [2 * 64 * t for t in lengths], "convolution": [3 * 64] * len(lengths)}
-    figures.writing(run, lengths, steps, stored)
-    growing = {name: times[-1] / times[0] for name, times in steps.items()}
-    what = "time of a step, 16,384 ÷ 256 tokens: attention"
+    times = [writing.time_of_attention(attention, length) for length in lengths]
+    once = writing.time_of_convolution(WritingConvolution(64))
+    stored = [2 * 64 * t for t in lengths]
+    figures.writing(run, lengths, (times, once), (stored, 3 * 64))
+    what = "time of a step of attention, 16,384 ÷ 256 tokens"
     because = "64 times the keys and values"
-    run.measure(
-        what, growing["attention"], expect_at_least=2, because=because, timed=True, decides=True
-    )
-    what = "time of a step, 16,384 ÷ 256 tokens: convolution"
-    run.measure(what, growing["convolution"], timed=True)
-    return f"Attention {stored['attention'][-1]:,}, the convolution {stored['convolution'][-1]}."
+    growing = times[-1] / times[0]
+    run.measure(what, growing, expect_at_least=2, because=because, timed=True, decides=True)
+    run.measure("a step of the convolution (ms)", once, timed=True)
+    return f"Attention {stored[-1]:,}, the convolution {state[0].numel()}."
 
 
 # %% [markdown]
 # ## 8. Save a model that transformers opens
 # The `config.json` in a folder contains the name `model_type`. AutoConfig maps this name to a
 # configuration class; AutoModelForCausalLM maps that class to a model class. `register` adds ours
-# to both maps, in each process that imports this file. The configuration has plain fields, and the
-# model's `__init__` takes nothing else, so the model can be built from JSON. `save_pretrained`
-# writes safetensors. No code of ours is in the folder, so `trust_remote_code` would find nothing to
-# run.
+# to both maps, in each process that imports this file. `__init__` takes only the configuration,
+# whose fields are numbers, strings and lists, so the model can be built from JSON.
+# `save_pretrained` writes safetensors. No code of ours is in the folder, so `trust_remote_code`
+# would find nothing to run.
 #
 # The proof is another process. It gets only the folder. It tries to open it twice: before it
-# imports our classes, and after.
+# imports our classes, and after. Then two pickles take the place of the safetensors file: one has
+# only the weights, the other LLM09's trap as well.
 
 
 # %% The Auto classes

@@ -134,24 +134,39 @@ def distances(run: Run, curves: Mapping[str, Sequence[float]]) -> None:
 def writing(
     run: Run,
     lengths: Sequence[int],
-    steps: Mapping[str, Sequence[float]],
-    stored: Mapping[str, Sequence[int]],
+    times: tuple[Sequence[float], float],
+    stored: tuple[Sequence[int], int],
 ) -> None:
-    """Draw time and stored numbers of a step over the tokens that are written."""
+    """Draw the time and the stored numbers of a step over the tokens before it.
+
+    Args:
+        run: the run.
+        lengths: the numbers of tokens before the step.
+        times: of attention, by length, and of the convolution, in milliseconds.
+        stored: numbers in attention's cache, by length, and in the convolution's state.
+    """
     fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.6))
-    labels = ("time of a step (ms)", "stored numbers")
-    for ax, values, label in zip(axes, (steps, stored), labels, strict=True):
-        for i, (name, row) in enumerate(values.items()):
-            ax.loglog(lengths, row, "os"[i] + "-", color=f"C{i}")
-            ax.text(1.15 * lengths[-1], row[-1], name, color=f"C{i}", va="center", fontsize=10)
+    labels = ("time of a step (ms)", "stored numbers (computed)")
+    for ax, (growing, constant), label in zip(axes, (times, stored), labels, strict=True):
+        ax.loglog(lengths, growing, "o-", color="C0")
+        ax.plot((lengths[0], lengths[-1]), (constant, constant), color="C1")
+        for name, end, colour in (
+            ("attention", growing[-1], "C0"),
+            ("convolution", constant, "C1"),
+        ):
+            ax.text(1.15 * lengths[-1], end, name, color=colour, va="center", fontsize=10)
         ax.set_xticks(lengths, [f"{length:,}" for length in lengths], fontsize=9)
         ax.minorticks_off()
-        ax.set(xlabel="tokens written", ylabel=label, xlim=(0.8 * lengths[0], 9 * lengths[-1]))
+        ax.set(xlabel="tokens before", ylabel=label, xlim=(0.8 * lengths[0], 9 * lengths[-1]))
     axes[0].set_title("Time", fontsize=11)
     axes[1].set_title("Cache or state", fontsize=11)
-    caption = "One mixer with 64 channels writes a text. Times are this machine's."
-    ends = ", ".join(
-        f"{name} {steps[name][-1]:.2g} ms and {stored[name][-1]:,} numbers" for name in steps
+    caption = (
+        "One step after T tokens, 64 channels: attention with a random cache of T tokens. The "
+        "convolution's step doesn't depend on T, and is timed once. Times are this machine's."
     )
-    alt = f"Two log-log plots over the tokens written. At {lengths[-1]:,} tokens: {ends}."
+    alt = (
+        f"Two log-log plots over the tokens before. At {lengths[-1]:,} tokens: attention "
+        f"{times[0][-1]:.2g} ms and {stored[0][-1]:,} numbers, convolution {times[1]:.2g} ms and "
+        f"{stored[1]} numbers."
+    )
     run.figure(fig, "writing", caption, alt=alt)

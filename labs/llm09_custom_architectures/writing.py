@@ -12,28 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def attention_step(attention: Any, x: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
-    """Return the output for the next token, (B, d), and the longer cache; one head.
+def attention_step(attention: Any, x: Tensor, keys: Tensor, values: Tensor, place: int) -> Tensor:
+    """Return the output for the token at a place, (B, d), and put it into the cache; one head.
 
-    x is (B, d); keys and values are (B, t, d), of the t tokens before.
+    x is (B, d); keys and values are (B, T, d) with T > place, and are changed at that place.
     """
-    place = keys.shape[1]
     new = x[:, None]  # (B, 1, d)
     q = rope(attention.q_proj(new), start=place)
-    keys = torch.cat((keys, rope(attention.k_proj(new), start=place)), 1)  # (B, t + 1, d)
-    values = torch.cat((values, attention.v_proj(new)), 1)
-    mixed = F.scaled_dot_product_attention(q, keys, values)
-    return attention.o_proj(mixed)[:, 0], keys, values
+    keys[:, place] = rope(attention.k_proj(new), start=place)[:, 0]
+    values[:, place] = attention.v_proj(x)
+    end = place + 1
+    mixed = F.scaled_dot_product_attention(q, keys[:, :end], values[:, :end])
+    return attention.o_proj(mixed)[:, 0]
 
 
 @torch.no_grad()
 def step_by_step(attention: Any, x: Tensor) -> Tensor:
     """Return the attention's outputs for a text, one token at a time, (B, T, d) -> (B, T, d)."""
-    keys = values = x[:, :0]
-    outputs = []
-    for t in range(x.shape[1]):
-        output, keys, values = attention_step(attention, x[:, t], keys, values)
-        outputs.append(output)
+    keys = torch.empty_like(x)
+    values = torch.empty_like(x)
+    outputs = [attention_step(attention, x[:, t], keys, values, t) for t in range(x.shape[1])]
     return torch.stack(outputs, 1)
 
 
@@ -41,9 +39,9 @@ def step_by_step(attention: Any, x: Tensor) -> Tensor:
 def time_of_attention(attention: Any, length: int) -> float:
     """Return the median time of a step with `length` tokens in the cache, in milliseconds."""
     width = attention.q_proj.in_features
-    keys, values = torch.randn(2, 1, length, width)
+    keys, values = torch.randn(2, 1, length + 1, width)
     x = torch.randn(1, width)
-    return _milliseconds(lambda: attention_step(attention, x, keys, values))
+    return _milliseconds(lambda: attention_step(attention, x, keys, values, length))
 
 
 @torch.no_grad()
