@@ -40,6 +40,51 @@ def tangent(x_hat: Tensor, g: Tensor, dx: Tensor) -> Drawn:
     return fig, caption, alt
 
 
+def bfloat16_numbers(values: Tensor, at: float) -> Drawn:
+    """Draw the bfloat16 numbers around a mean, and a row of values in that format, (d,)."""
+    fig, ax = plt.subplots(figsize=(7.2, 2.4))
+    low, high = at - 1.25, at + 1.75
+    numbers = np.arange(np.ceil(2 * low), np.floor(2 * high) + 1) / 2  # 0.5 apart from 64 to 128
+    ax.axhline(0, color=INK, lw=1)
+    ax.plot(numbers, 0 * numbers, "|", color=INK, ms=22, mew=1.5)
+    for number in numbers:
+        share = float((values == number).float().mean())
+        ax.text(number, -0.5, f"{number:g}", ha="center", va="top", fontsize=10)
+        ax.text(number, 0.5, f"{share:.0%}", ha="center", va="bottom", fontsize=9, color="C0")
+    ax.plot(at, 0, "o", color="C1", ms=9)
+    ax.annotate(
+        "the mean",
+        (at, 0.1),
+        (at, 1.2),
+        ha="center",
+        color="C1",
+        arrowprops={"arrowstyle": "-|>", "color": "C1"},
+    )
+    ax.set(xlim=(low, high), ylim=(-1.1, 1.6), title=f"No bfloat16 number lies at {at:g}")
+    ax.axis("off")
+    caption = (
+        "Ticks: the bfloat16 numbers around the mean. Blue: the share of a row's entries at each "
+        "of them. The mean lies halfway between two ticks, and rounding moves it to one of them."
+    )
+    alt = "A number line with ticks 0.5 apart, and a dot for the mean halfway between two of them."
+    return fig, caption, alt
+
+
+def rungs(losses: Mapping[str, float]) -> Drawn:
+    """Draw a bar for each loss, from the highest to the lowest."""
+    fig, ax = plt.subplots(figsize=(7.2, 0.5 * len(losses) + 1.2))
+    rows = sorted(losses.items(), key=lambda row: -row[1])
+    for i, (name, loss) in enumerate(rows):
+        ax.barh(i, loss, color="C1" if "bound" in name else "C0", height=0.6)
+        ax.text(loss + 0.05, i, f"{loss:.3f}", va="center", fontsize=10)
+    ax.set_yticks(range(len(rows)), [name for name, _ in rows])
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.15 * rows[0][1]), xlabel="loss (nats)")
+    ax.set_title("What a model knows, and its loss", loc="left")
+    caption = "Losses on the same validation text. The second color marks the bound for tables."
+    listed = "; ".join(f"{name} {loss:.3f}" for name, loss in rows)
+    return fig, caption, f"Horizontal bars, in nats. {listed}."
+
+
 def dot_products(table: Tensor) -> Drawn:
     """Draw the dot products of a table of positions, (T, d), with position 0."""
     fig, ax = plt.subplots(figsize=(7.2, 3.4))
