@@ -46,6 +46,18 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Positions that each call computes. The first call is the prefill.",
         "Two grids: without a cache each row is full; with one each row after the first has 1.",
     ),
+    "padding": (
+        "Prompts of 3 and 5 tokens, padded on the left. The mask is 1 where a box is coloured; the "
+        "numbers are the position ids.",
+        "Two rows of five boxes: in the first, two of padding, then positions 0 to 2; in the "
+        "second, positions 0 to 4.",
+    ),
+    "beams": (
+        "Beam search with n = 2, in the example of the text: blue beginnings are kept. The "
+        "probability of a text is the product of those of its tokens.",
+        "A tree of two steps. A with 0.5 and B with 0.4 are kept, then B x with 0.36 and A x with "
+        "0.20.",
+    ),
     "next_token": (
         "{model}, one text, {precision}, on the run's device.",
         "Milliseconds for the next token over the number of tokens so far, with and without a "

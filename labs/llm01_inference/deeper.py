@@ -228,6 +228,8 @@ def padding_must_change_no_logit(run: Run):
         run.check(what, errors[enough:], at_least=0.05, because=because, decides=True)
     columns = ["", "mask and positions", "mask only", "positions only", "neither"]
     run.table("Largest change of a logit, in a batch − alone", columns, rows)
+    _, mask, positions = left_pad([[1] * 3, [1] * 5])
+    show(run, "padding", figures.padding(mask.tolist(), positions.tolist()))
     return (
         f"With the mask only, the logits of {called(run)} change by {rows[0][2]:.1g} and those of "
         f"GPT-2 by {rows[1][2]:.2g}."
@@ -556,6 +558,7 @@ def our_generators_write_what_the_library_writes(run: Run):
 
     Predict: how many tokens does one call yield when prompt lookup guesses ahead?
     """
+    show(run, "beams", figures.beams())
     columns = ["options", "tokens", "calls of the model", "texts unlike greedy's", "sum of ln p"]
     model, tokenizer = smollm2(run)
     new = run.pick(tiny=8, small=40, full=80)

@@ -244,7 +244,7 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
     for ax in (left, right):
         ax.title.set_fontsize(11)
     common = [share for name, share in zip(names, shares, strict=True) if name in COMMON_FORMS]
-    left.set_title(f"Four common forms: {min(common):.0%} to {max(common):.0%} right")
+    left.set_title(f"Four common forms: {min(common):.0%} to {max(common):.0%}")
     right.set_title("Right of 0: more than zero-shot")
     right.xaxis.set_major_locator(MultipleLocator(0.25))
     left.invert_yaxis()
@@ -282,6 +282,59 @@ def cache(prompt: int, new: int) -> Figure:
         ax.set_xlabel("position in the text")
         ax.grid(visible=False)
         ax.set_yticks([i + 0.4 for i in range(new)], [f"call {i + 1}" for i in range(new)])
+    return fig
+
+
+BEAMS = {  # text: p of its last token; the numbers of LLM01+
+    "A": 0.5,
+    "B": 0.4,
+    "C": 0.1,
+    "A x": 0.4,
+    "A y": 0.3,
+    "A z": 0.3,
+    "B x": 0.9,
+    "B y": 0.1,
+}
+
+
+def beams(kept: int = 2) -> Figure:
+    """Draw a beam search of two steps; the texts that each step keeps are coloured."""
+    fig, ax = plt.subplots(figsize=(7.2, 3))
+    texts = {"": 1.0}
+    places = {"": (0.0, 3.2)}
+    rows = {1: [5.0, 1.5, -0.5], 2: [6.0, 5.0, 4.0, 2.0, 1.0]}
+    for step in (1, 2):
+        at = iter(rows[step])
+        longer = {text: p for text, p in BEAMS.items() if len(text.split()) == step}
+        scores = {text: texts[text[:-1].strip()] * p for text, p in longer.items()}
+        best = sorted(scores, key=lambda text: -scores[text])[:kept]
+        for text, p in longer.items():
+            colour = "C0" if text in best else GREY
+            places[text] = (2.0 * step, next(at))
+            (x0, y0), (x, y) = places[text[:-1].strip()], places[text]
+            ax.plot([x0 + (0.35 if step == 1 else 0.1), x - 0.45], [y0, y], color=colour, lw=1)
+            label = f"{text}: {p:g}"
+            if step > 1:
+                label = f"{text}: {texts[text[0]]:g} · {p:g} = {scores[text]:.2f}"
+            ax.text(x - 0.4, y, label, color=colour, va="center")
+        texts = scores
+    ax.text(*places[""], "prompt", ha="center", va="center")
+    ax.set(xlim=(-0.6, 5.4), ylim=(-1, 6.6), title="Greedy decoding takes A, and misses B x")
+    ax.axis("off")
+    return fig
+
+
+def padding(mask: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]) -> Figure:
+    """Draw the mask and the position of each place in a batch, (B, T) each."""
+    fig, ax = plt.subplots(figsize=(5, 0.5 + 0.6 * len(mask)))
+    for y, (row, numbers) in enumerate(zip(mask, positions, strict=True)):
+        for x, (seen, position) in enumerate(zip(row, numbers, strict=True)):
+            face = "C0" if seen else "none"
+            ax.add_patch(Rectangle((x, y), 0.9, 0.8, facecolor=face, edgecolor=GREY, alpha=0.6))
+            text = f"{position}" if seen else "pad"
+            ax.text(x + 0.45, y + 0.4, text, ha="center", va="center")
+    ax.set(xlim=(-0.1, len(mask[0])), ylim=(len(mask), -0.2), title="Positions in a padded batch")
+    ax.axis("off")
     return fig
 
 

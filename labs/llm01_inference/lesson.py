@@ -663,10 +663,11 @@ def four_examples_beat_zero_shot(run: Run):
 
 # %% [markdown]
 # **4-bit SmolLM2** gets the same questions right with 32 tokens as with 12. The chat template beats
-# `Q:` and `A:` by 39 ± 8 percentage points. *This one* example seems to make it worse, by 18 ± 7:
-# 38 of 44 replies repeat the country. Order seems to matter, by 14 ± 5. Test both again: they were
-# found among many comparisons. After four wrong examples it still names capitals: the examples seem
-# to show the form of a reply, and the facts come from the model's weights: see Min et al. 2022.
+# `Q:` and `A:` by 39 ± 8 percentage points. Its system message may not matter: `build_chat` alone
+# gains 36 ± 9. *This one* example seems to make it worse, by 18 ± 7: 38 of 44 replies repeat the
+# country. Order seems to matter, by 14 ± 5. Test both again: they were found among many
+# comparisons. After four wrong examples it still names capitals: the examples seem to show the form
+# of a reply, and the facts come from the model's weights: see Min et al. 2022.
 #
 # ## What to remember
 # - At each position, a model returns a logit for every token; softmax makes probabilities of them.
