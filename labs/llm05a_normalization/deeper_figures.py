@@ -80,6 +80,7 @@ def rungs(losses: Mapping[str, float]) -> Drawn:
     ax.set_yticks(range(len(rows)), [name for name, _ in rows])
     ax.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.15 * rows[0][1]), xlabel="loss (nats)")
     ax.set_title("What a model knows, and its loss", loc="left")
+    ax.grid(visible=False)
     caption = "Losses on the same validation text. The second color marks the bound for tables."
     listed = "; ".join(f"{name} {loss:.3f}" for name, loss in rows)
     return fig, caption, f"Horizontal bars, in nats. {listed}."

@@ -137,6 +137,18 @@ def test_the_limits_reach_as_far_as_the_prose_says(n):
     assert round(standard_deviations, 2) == {3: 2.48, 5: 1.24}[n]
 
 
+@pytest.mark.parametrize(
+    ("interval", "nearest"), [([-1.0, 2.0], 0.0), ([1.0, 2.0], 1.0), ([-2.0, -1.0], -1.0)]
+)
+def test_the_point_nearest_to_zero_is_within_the_interval(interval, nearest):
+    low, high = interval
+    assert race.with_nearest(interval) == [low, nearest, high]
+
+
+def test_every_arm_has_a_rate():
+    assert set(lab.RATES) == {*lab.ACTIVATIONS, "RMSNorm", "Post-LN", "no attention"}
+
+
 def test_sinusoids_of_any_size_are_the_sinusoids():
     table = lab.Table(32, 48, "sinusoids", 2.0).table
     want = lab.sinusoid(32, 48).float()
