@@ -451,5 +451,10 @@ def _mistakes_of_momentum(steps: int) -> Mistakes:
     return {message: lambda x=x: x for message, x in ends.items() if not equals(x, right)}
 
 
-for _check in (deeper_checks.log_softmax, deeper_checks.log_softmax_vjp, deeper_checks.unreached):
+for _check in (
+    deeper_checks.log_softmax,
+    deeper_checks.log_softmax_vjp,
+    deeper_checks.kahan_sum,
+    deeper_checks.unreached,
+):
     checks.proves(_check.__name__)(_check)
