@@ -649,7 +649,8 @@ def approximations_of_gelu_are_other_functions(run: Run):
 #   with one seed, the next one after the five of the race. `tiny` takes the rates of one search
 #   with seed 5, which `--seed 0` doesn't race: 0.02, and 0.01 for Post-LN and without attention.
 #   race.py lists its losses. One seed can't separate nearly equal rates: at 0.04, RMSNorm and
-#   SwiGLU lost only 0.005 and 0.007. So the claims are about these rates, near each arm's best.
+#   SwiGLU lost only 0.005 and 0.007. And the search used the text of the race. So every claim is
+#   about these rates, which may not be the best.
 # - **Chance.** Five seeds, and their standard deviation in the table. As in section 5, a difference
 #   counts only if both of its 95 % limits are on the right side of 0. For five differences the
 #   limits lie 1.24 standard deviations from the mean. If the differences have the standard
