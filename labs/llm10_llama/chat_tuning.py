@@ -212,8 +212,28 @@ def replies_of(
     return texts
 
 
-def judge(run: Run, exams: dict[str, Exam], rows: list[Question]) -> None:
-    """Measure what the tuning taught, beside the model before and the control."""
+def better_kinds(exams: dict[str, Exam], rows: list[Question]) -> list[str]:
+    """Return the kinds of questions with more right replies than the control's.
+
+    More is by over three standard errors of the difference of two shares.
+    """
+    better: list[str] = []
+    for kind in QUESTIONS:
+        count = sum(row.kind == kind for row in rows)
+        share = exams["tuned"].right[kind]
+        other = exams["replies swapped"].right[kind]
+        pooled = (share + other) / 2
+        if share - other > 3 * (2 * pooled * (1 - pooled) / count) ** 0.5:
+            better.append(kind)
+    return better
+
+
+def judge(run: Run, exams: dict[str, Exam], rows: list[Question]) -> tuple[list[str], list[str]]:
+    """Measure what the tuning taught, beside the model before and the control.
+
+    Returns:
+        The kinds of questions with more right replies than the control's, and the other kinds.
+    """
     right = {name: mean(exam.right.values()) for name, exam in exams.items()}
     loss = {name: exam.loss for name, exam in exams.items()}
     columns = ["", "loss (nats per label)", "right, all kinds", *QUESTIONS]
@@ -241,12 +261,13 @@ def judge(run: Run, exams: dict[str, Exam], rows: list[Question]) -> None:
     gap = right["tuned"] - right["replies swapped"]
     name = "share of right replies − the control's"
     run.measure(name, gap, expect_at_least=0.12, because=because, decides=decides)
-
-
-def extremes(exam: Exam) -> list[str]:
-    """Return the kinds with the largest and the smallest share of right replies, with the share."""
-    kinds = sorted(exam.right, key=lambda kind: exam.right[kind])
-    return [f"“{kind.format('…')}” ({exam.right[kind]:.0%})" for kind in (kinds[-1], kinds[0])]
+    better = better_kinds(exams, rows)
+    because = "more right replies than the control's by over three standard errors"
+    name = "kinds of replies beyond the control's"
+    run.measure(name, len(better), expect_at_least=1, because=because, decides=decides)
+    names = {kind: f"“{kind.format('…')}” ({exams['tuned'].right[kind]:.0%})" for kind in QUESTIONS}
+    rest = [name for kind, name in names.items() if kind not in better]
+    return [names[kind] for kind in better], rest
 
 
 def save(run: Run, model: Any, tokenizer: Any, exams: dict[str, Exam], how: Recipe) -> Path:
@@ -266,6 +287,9 @@ def save(run: Run, model: Any, tokenizer: Any, exams: dict[str, Exam], how: Reci
         "before": exams["before"].loss,
         "after": exams["tuned"].loss,
         "right": mean(exams["tuned"].right.values()),
+        "kinds": ", ".join(
+            f"{kind.format('…')} {share:.0%}" for kind, share in exams["tuned"].right.items()
+        ),
         "questions": ", ".join(f"“{kind.format('music')}”" for kind in QUESTIONS),
     }
     card = CARD.read_text(encoding="utf-8").format(**facts)

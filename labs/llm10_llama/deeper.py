@@ -7,7 +7,8 @@
 # faults, and avoid them; say what a head looks at; predict a transformer's parameters, FLOPs and
 # bytes from its configuration; tune your model to reply. **Builds on** LLM10, whose model, text and
 # training it uses, and on LLM08's loop. **Takes** an hour to read and two minutes to run at `tiny`
-# on 2 cores.
+# on 2 cores. Sections 1 and 2 are debugging and ablation, 3 to 5 speed, 6 what it learned, 7 to 10
+# the bill, 11 replies: read any group alone.
 
 # %% Imports
 import copy
@@ -23,12 +24,10 @@ from labs.kit.measure import in_new_process
 from labs.llm01_inference import called
 from labs.llm03_neural_networks import best_in_turn
 from labs.llm05a_normalization import RMSNorm, SwiGLU
-from labs.llm06_attention import attention_view
 from labs.llm10_llama import bugs, chat_tuning, deeper_figures, heads, probes
 from labs.llm10_llama.ablation import ARMS, COMPLETE, judge_arms
 from labs.llm10_llama.bugs import BUGS
 from labs.llm10_llama.conversion import from_transformers, to_transformers
-from labs.llm10_llama.corpus import tokenizer_of
 from labs.llm10_llama.ladder import corpus, looked_at, nats
 from labs.llm10_llama.layout import column_major
 from labs.llm10_llama.lesson import PARTS, Llama, generate
@@ -70,11 +69,11 @@ declare_options(lab)
 # - **There are no positions.** RoPE is missing.
 # - **The last norm is missing.**
 #
-# You see one loss, and no sound model's beside it. So ask for each bug what it would *do*, and test
-# that on a model that isn't trained yet. If the future isn't seen, changing the last token leaves
-# earlier logits as they are. If there are positions, swapping the first two tokens changes the last
-# logits. If the cache is right, a text read in two parts gives the logits of the text at once. You
-# write these tests.
+# In practice you have no correct model to compare with. So predict how each bug changes the output,
+# and test that on a model that isn't trained yet. If the future isn't seen, changing the last token
+# leaves earlier logits as they are. If there are positions, swapping the first two tokens changes
+# the last logits. If the cache is right, reading a text in two parts gives the same logits as
+# reading it at once. You write these tests.
 
 
 # %% 1. Planted bugs
@@ -218,16 +217,17 @@ def a_loss_hides_most_bugs(run: Run):
 # ## 2. What each part is worth
 # Every part of the model came with a paper. In an **ablation** we replace one part at a time and
 # leave all else alike, the number of parameters too where possible. Each replacement is an **arm**.
-# The spread over seeds says which differences count. By Student's t, with three seeds to estimate
-# it, two runs that differ only by their seed are more than four such ranges apart in one of twenty
-# cases. The learning rates were chosen for the complete model alone, and a run at `tiny` is short,
-# which favours parts that learn fast.
+# The spread over seeds says which differences count. We train the complete model with three seeds
+# and take the range of its losses. If noise is normal, an arm that changes nothing is more than
+# four ranges from one of those three in 2.3 % of cases. There are seven arms, each trained once, so
+# expect a false alarm in one run of fourteen. The learning rates were chosen for the complete model
+# alone, and a run at `tiny` is short, which favours parts that learn fast.
 
 
 # %% 2. What each part is worth
 @lab.experiment
 def some_parts_matter_at_once(run: Run):
-    """In a short run, RoPE and Muon lower the loss clearly, and RMSNorm is as good as LayerNorm.
+    """In a short run, RoPE and Muon lower the loss; seeds may explain LayerNorm's difference.
 
     Predict: which part costs most when it is replaced, and which nothing?
     """
@@ -270,6 +270,9 @@ def some_parts_matter_at_once(run: Run):
 
 
 # %% [markdown]
+# RoPE and Muon matter at once. An arm inside of the grey band isn't shown to be worth nothing: four
+# ranges are a wide band, and a longer run or another size could separate it.
+#
 # ## 3. Muon
 # **AdamW** (Loshchilov & Hutter 2019) moves each number by about the learning rate, whatever the
 # size of its gradient. **Muon** (Jordan et al. 2024) treats a matrix as a map. Its momentum has a
@@ -290,9 +293,9 @@ def some_parts_matter_at_once(run: Run):
 # With $X = U S V^\top$, each product leaves $U$ and $V$ as they are. It acts on each singular value
 # $s$ as the polynomial $a s + b s^3 + c s^5$. So 0.01 goes to 0.034, 0.118, 0.40, 1.09, 0.70. A
 # small $s$ grows by a factor of $a$ each time, $a^5 = 485$ in all, so values far below 1/485 of the
-# matrix's norm stay small. The cost is 5 · 3 products a step for each matrix, whatever the batch,
-# which suits large batches. Embeddings and norms aren't maps from vectors to vectors: they keep
-# AdamW.
+# matrix's norm stay small. The cost is 5 · 3 products a step for each matrix. It doesn't depend on
+# the batch, so large batches hide it. Embeddings and norms aren't maps from vectors to vectors:
+# they keep AdamW.
 
 
 # %% 3. Muon
@@ -328,7 +331,7 @@ def muon_makes_directions_alike(run: Run):
         deeper_figures.muon(before, after, COEFFICIENTS),
         "muon",
         "Left: what five steps do to a singular value. Right: those of gradients of a first block, "
-        "before (relative to the norm) and after.",
+        "before (relative to the norm) and after. Values far below 1/485 stay small.",
         alt="A curve that rises steeply from 0 and stays between 0.7 and 1.2; beside it falling "
         "lines of singular values before, and nearly flat lines after.",
     )
@@ -353,12 +356,10 @@ def muon_makes_directions_alike(run: Run):
 # $\partial r/\partial x_i = -r^3 x_i/d$. In a bfloat16 model the mean of squares is taken in
 # float32, because bfloat16 has 8 bits (LLM05a).
 #
-# A step also makes and drops hundreds of tensors of up to a megabyte. The C library, glibc, gets
-# such blocks from the operating system, and returns them when they are dropped. The system clears
-# each new page of 4 KiB when it is first used, at a **page fault**: 256 of them for a megabyte. Two
-# lines in `memory.py` make glibc reuse its memory instead; LLM10's training calls them first. No
-# number of the model changes. What that saves depends on the system, so we measure it, in a new
-# process: one that has freed memory before has blocks left.
+# A step also makes and drops hundreds of tensors of up to a megabyte. The C library gets such
+# blocks from the operating system, which clears each page of 4 KiB at its first use, a **page
+# fault**. Two lines in `memory.py` make the library reuse dropped blocks; LLM10's training calls
+# them first. We measure what that saves here in a new process, which holds no freed blocks.
 
 
 # %% 4. What a step costs
@@ -407,8 +408,8 @@ def a_step_pays_for_its_pages(run: Run):
 
 # %% [markdown]
 # ## 5. What writing costs
-# Without a cache the $n$-th token reads $n$ tokens again. With a cache it reads itself, and only
-# attention still looks at $n$ keys. So the gain grows with the length. The cache stores
+# Without a cache, generating token $n$ processes all $n$ tokens. With a cache it processes one, and
+# only attention still looks at $n$ keys. So the gain grows with the length. The cache stores
 # $2LH_\text{kv}D$ numbers a token.
 #
 # In a large model, a step for one token mostly fetches weights: each matrix is multiplied by one
@@ -420,7 +421,7 @@ def a_step_pays_for_its_pages(run: Run):
 # %% 5. What writing costs
 @lab.experiment
 def the_cache_pays_more_the_longer_the_text(run: Run):
-    """Writing with a cache gets faster, compared with reading all again, the longer the text.
+    """The longer the text, the more computation a cache saves, relative to reading all again.
 
     Predict: 256 new tokens, with and without a cache: how many times faster?
     """
@@ -439,10 +440,14 @@ def the_cache_pays_more_the_longer_the_text(run: Run):
         gains.append(median(y / x for x, y in zip(cached, slow, strict=True)))
         speeds.append((n / median(cached), n / median(slow)))
     run.measure(f"times faster at {lengths} tokens", gains, timed=True)
-    growth = gains[-1] / gains[0]
     because = "token n costs the work of one token with a cache, of n tokens without"
-    bound = {"expect_at_least": 1.5, "because": because, "timed": True, "decides": True}
+    growth = gains[-1] / gains[0]
+    bound = {"expect_at_least": 1.5, "because": because, "timed": True}
     run.measure("growth of that, shortest to longest", growth, **bound)
+    saved = [probes.flops_saved(model, generate, prompt, n) for n in (16, 32)]
+    growth = saved[1] / saved[0]
+    name = "FLOPs without ÷ with a cache: growth from 16 to 32 tokens"
+    run.check(name, growth, at_least=1.5, because=because, decides=True)
     cache = model.cache(1, lengths[-1])
     size = sum(x.nbytes for x in (*cache.keys, *cache.values))
     predicted = 2 * config.layers * config.kv_heads * config.head_dim * lengths[-1] * 4
@@ -455,9 +460,12 @@ def the_cache_pays_more_the_longer_the_text(run: Run):
         deeper_figures.speeds(lengths, named),
         "cache",
         f"{parameters(model):,} parameters, float32, on the run's device.",
-        alt="Tokens per second over the number of new tokens: flat with a cache, falling without.",
+        alt="Tokens per second over the number of new tokens, a line with a cache and one without.",
     )
-    return f"From {gains[0]:.1f} to {gains[-1]:.1f} times faster at {lengths[-1]} tokens."
+    return (
+        f"{gains[0]:.1f} times faster at {lengths[0]} tokens, {gains[-1]:.1f} times at "
+        f"{lengths[-1]}. By FLOPs, twice the length brings {growth:.2f} times the gain."
+    )
 
 
 @lab.experiment
@@ -488,6 +496,8 @@ def either_order_writes_the_same(run: Run):
         unlike += sum(int((ids != written[0]).sum()) for ids in written[1:])
     run.check("greedy tokens that the order changes", unlike, equals=0, decides=True)
     run.measure("times as fast with matrices stored for one row", gains, timed=True)
+    if min(gains) <= 1 <= max(gains):
+        return f"Two timings of {called(run)} disagree about which order is faster, here."
     return f"{called(run)} writes {median(gains):.2f} times as fast with the other order, here."
 
 
@@ -498,9 +508,10 @@ def either_order_writes_the_same(run: Run):
 # **cosine**.
 #
 # And what do its heads look at? The head that looks most at the character before may be called a
-# "previous-character head". Is it one? Then its weight must not depend on what that character is.
-# So we measure it on validation text: where the character before is a space, and where it is a
-# letter.
+# "previous-character head". Does its weight depend on what that character is? We choose the head on
+# one half of some validation text. On the other half we measure its weight where the character
+# before is a space, and where it is a letter. A difference is a preference: a head with half of its
+# weight on the letter before still is a previous-character head.
 #
 # **Try it** in the view: choose a sentence, then a head, and walk through the text with the arrow
 # keys.
@@ -510,7 +521,7 @@ def either_order_writes_the_same(run: Run):
 @lab.experiment
 @torch.no_grad()
 def letters_find_their_kind(run: Run):
-    """The rows of like letters come to lie alike: vowels with vowels, capitals with capitals.
+    """Letters of the same kind get similar embeddings: vowels with vowels, capitals with capitals.
 
     Predict: the mean cosine of two vowels' rows minus that of a vowel's and a consonant's?
     """
@@ -533,22 +544,22 @@ def letters_find_their_kind(run: Run):
 
 @lab.experiment
 @torch.no_grad()
-def a_head_marks_where_words_begin(run: Run):
-    """The head that looks most at the character before does so more after a space than in a word.
+def a_head_prefers_the_character_before(run: Run):
+    """The head that looks most at the character before does so more if that is a space.
 
     Predict: its weight on the character before, if that is a space, and if it is a letter?
     """
     model = trained(run, PARTS).model
-    ids = heads.windows(run, model.config.context)
-    weights = heads.weights_of(model, ids)  # (L, B, H, T, T)
-    before = weights.diagonal(-1, -2, -1)  # (L, B, H, T − 1)
-    share = before.mean((1, 3))  # (L, H)
+    halves = heads.windows(run, model.config.context, 128).chunk(2)
+    share = heads.weights_before(model, halves[0]).mean((1, 3))  # (L, H)
     layer, head = divmod(int(share.argmax()), share.shape[1])
-    after_space, after_letter = heads.split_by_character(before[layer, :, head], ids[:, :-1])
-    run.measure("weight on the character before", share[layer, head])
+    ids = halves[-1]
+    before = heads.weights_before(model, ids)[layer, :, head]  # (B, T − 1)
+    after_space, after_letter = heads.split_by_character(before, ids[:, :-1])
+    run.measure("weight on the character before", before.mean())
     run.measure("if it is a space", after_space)
     run.measure("if it is a letter", after_letter)
-    because = "a head for the character before has no difference; at 600 places a mean of weights "
+    because = "a head without a preference has no difference; at 600 places a mean of weights "
     because += "has a standard error of at most 0.02"
     name = "space − letter"
     gap = after_space - after_letter
@@ -556,7 +567,7 @@ def a_head_marks_where_words_begin(run: Run):
     sentence = b"To be, or not to be: that is the "
     line = torch.tensor([list(sentence)], device=run.device)
     shown = heads.weights_of(model, line)[layer, 0, head]
-    title = f"Layer {layer + 1}, head {head + 1}: brightest behind a space"
+    title = f"Layer {layer + 1}, head {head + 1}: the character before"
     run.figure(
         deeper_figures.attention(shown.cpu().numpy(), sentence, title),
         "looks",
@@ -564,12 +575,11 @@ def a_head_marks_where_words_begin(run: Run):
         alt="Heat map of attention weights, query by key, with the characters of a line on both "
         "axes.",
     )
-    if not corpus(run).merges:
-        theirs = to_transformers(copy.deepcopy(model).cpu())
-        theirs.set_attn_implementation("eager")
-        data, _, columns, rows = attention_view(theirs, tokenizer_of(corpus(run)))
-        run.view("attention", "heads", data, heads.CAPTION, columns, rows)
-    return f"Weight {after_space:.2f} behind a space, {after_letter:.2f} behind a letter."
+    heads.show_all(run, model)
+    return (
+        f"In words it gives the letter before {after_letter:.0%} of its weight, and a space before "
+        f"{after_space:.0%}."
+    )
 
 
 # %% [markdown]
@@ -653,10 +663,9 @@ def a_configuration_gives_the_parameters(run: Run):
 
 # %% [markdown]
 # ## 8. FLOPs
-# Each entry of a matrix, the output's included, works once on every token, for 2 FLOPs. In
-# attention each head also multiplies $T$ queries by $T$ keys, and $T \times T$ weights by $T$
-# values: $2T^2D$ each. (Half of it is masked, but plain kernels compute it.) Forward, a sequence
-# takes
+# Each weight of a matrix, the output's included, is used in one multiplication and one addition per
+# token. In attention each head also multiplies $T$ queries by $T$ keys, and $T \times T$ weights by
+# $T$ values: $2T^2D$ each. Half of it is masked, but plain kernels compute it. A forward pass takes
 #
 # $$2T\left(N_\text{att} + N_\text{ff} + Vd\right) + 4T^2LHD$$
 #
@@ -839,8 +848,8 @@ def two_rates_and_a_configuration_give_the_time(run: Run):
 # is a **chat template**. Ours writes `Q`, a new line and the question, then an empty line, `A`, a
 # new line and the reply, which ends with the end-of-text token. Only the reply has labels.
 #
-# What can a model of this size, with a context of 64 bytes, learn? Nothing about the world. We ask
-# about a word itself: its first letter, its last letter, its length, the word in capitals, the word
+# What can a model of this size, with a context of 64 bytes, learn? Not facts. So we ask about the
+# spelling of a word: its first letter, its last letter, its length, the word in capitals, the word
 # twice. The last two kinds need a copy, letter by letter. The words of the test don't occur in the
 # tuning. As a **control** we tune the same model on the same questions, each with the reply to
 # another question of its kind. That teaches what replies look like, and nothing about the word. The
@@ -850,7 +859,7 @@ def two_rates_and_a_configuration_give_the_time(run: Run):
 # %% 11. Tuned to reply
 @lab.experiment
 def it_learns_to_reply(run: Run):
-    """LLM08's loop teaches the model replies about words that it wasn't tuned on.
+    """The model learns at least one kind of reply about words that it wasn't tuned on.
 
     Predict: which is easiest: first letter, last letter, length, capitals, or the word twice?
     """
@@ -867,7 +876,7 @@ def it_learns_to_reply(run: Run):
     exams = {}
     for name, model in models.items():
         exams[name] = chat_tuning.examine(run, model, words, held_out, Llama, generate)
-    chat_tuning.judge(run, exams, held_out)
+    better, rest = chat_tuning.judge(run, exams, held_out)
     right = {name: [*exam.right.values()] for name, exam in exams.items() if name != "before"}
     run.figure(
         deeper_figures.replies([kind.format("…") for kind in chat_tuning.QUESTIONS], right),
@@ -877,11 +886,19 @@ def it_learns_to_reply(run: Run):
     )
     folder = chat_tuning.save(run, models["tuned"], words, exams, how)
     run.say(f"The model is in {folder}. Talk to it: invoke chat {folder}")
-    easiest, hardest = chat_tuning.extremes(exams["tuned"])
-    return f"Easiest: {easiest}. Hardest: {hardest}."
+    return (
+        f"Better than the control by more than chance: {', '.join(better) or 'no kind'}. "
+        f"Not better: {', '.join(rest) or 'no kind'}."
+    )
 
 
 # %% [markdown]
+# At `tiny`, our run learned the length (100 %) and partly the last letter (42 %; control 16 %). The
+# first letter was no better than the control, and no word came back in capitals or twice. A guess
+# that we didn't test: a length is a count, and the last letter stands at a fixed distance before
+# `A`. The first letter needs a search, and the others a copy, letter by letter.
+
+#
 # ## What to remember
 # - A loss hides most bugs. Ask what each would do, and test that before you train.
 # - A loss that is far too low is a bug, too.

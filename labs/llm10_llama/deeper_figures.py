@@ -77,8 +77,8 @@ def letters(places: np.ndarray, shown: bytes, orange: bytes) -> Figure:
         other = "C0" if chr(byte).isalpha() else "C6"  # the page's ink
         color = "C1" if byte in orange else other
         ax.text(x, y, _name(byte), color=color, ha="center", va="center")
-    ax.set_title("Capitals lie apart from small letters")
-    ax.set(xlabel="principal axis 1 (cosine)", ylabel="principal axis 2 (cosine)")
+    ax.set_title("Letters by the two largest axes of their embedding rows")
+    ax.set(xlabel="principal axis 1", ylabel="principal axis 2")
     return fig
 
 

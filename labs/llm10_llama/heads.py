@@ -1,9 +1,13 @@
 """What LLM10's trained model has learned: its letters' rows, and what its heads look at."""
 
+import copy
 from typing import Any
 
 from labs.kit import Run
-from labs.llm10_llama.ladder import judged_on
+from labs.llm06_attention import attention_view
+from labs.llm10_llama.conversion import to_transformers
+from labs.llm10_llama.corpus import tokenizer_of
+from labs.llm10_llama.ladder import corpus, judged_on
 from labs.llm10_llama.parts import mix
 
 import numpy as np
@@ -74,8 +78,24 @@ def weights_of(model: Any, ids: Tensor) -> Tensor:
     return torch.stack(weights)
 
 
+def weights_before(model: Any, ids: Tensor) -> Tensor:
+    """Return each query's weight on the token before, (L, B, H, T − 1)."""
+    return weights_of(model, ids).diagonal(-1, -2, -1).clone()  # a view would keep all weights
+
+
 def split_by_character(weights: Tensor, before: Tensor) -> tuple[float, float]:
     """Return the mean weight (B, T − 1) where the token before is a space, and a letter."""
     letters = torch.tensor(list(VOWELS + CONSONANTS + (VOWELS + CONSONANTS).upper()))
     is_letter = torch.isin(before, letters.to(before.device))
     return weights[before == 32].mean().item(), weights[is_letter].mean().item()
+
+
+def show_all(run: Run, model: Any) -> None:
+    """Add a view of every head on three texts, if tokens are bytes."""
+    text = corpus(run)
+    if text.merges:
+        return
+    theirs = to_transformers(copy.deepcopy(model).cpu())
+    theirs.set_attn_implementation("eager")
+    data, _, columns, rows = attention_view(theirs, tokenizer_of(text))
+    run.view("attention", "heads", data, CAPTION, columns, rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 from labs.kit import Run
 from labs.llm10_llama.parts import Config, LeanRMSNorm, greedily, random_tokens
+from labs.llm10_llama.transformer_costs import counted_flops
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +77,13 @@ def generate_slowly(model: Any, ids: Tensor, new: int) -> Tensor:
     for _ in range(new):
         ids = torch.cat((ids, greedily(model(ids)[:, -1:])), 1)
     return ids[:, start:]
+
+
+def flops_saved(model: Any, generate: Callable[..., Tensor], ids: Tensor, new: int) -> float:
+    """Return the FLOPs of writing `new` tokens without a cache ÷ those with one."""
+    _, with_cache = counted_flops(lambda: generate(model, ids, new))
+    _, without = counted_flops(lambda: generate_slowly(model, ids, new))
+    return without / with_cache
 
 
 def greedy_text(theirs: Any, ids: Tensor, new: int) -> Tensor:

@@ -151,6 +151,17 @@ def test_each_kind_of_question_has_a_reply_and_no_word_is_on_both_sides():
         assert right != mixed
 
 
+def test_a_kind_is_learned_if_it_has_more_right_replies_than_chance_explains():
+    kinds = list(chat_tuning.QUESTIONS)
+    rows = [chat_tuning.Question(kind, "music") for kind in kinds for _ in range(40)]
+    shares = {"tuned": (0.11, 0.42, 1.0, 0.0, 0.3), "replies swapped": (0.13, 0.1, 0.18, 0.0, 0.2)}
+    exams = {
+        name: chat_tuning.Exam(1.0, [], dict(zip(kinds, right, strict=True)))
+        for name, right in shares.items()
+    }
+    assert chat_tuning.better_kinds(exams, rows) == kinds[1:3]
+
+
 def test_an_answer_alone_has_labels_and_a_question_fits_into_half_of_the_context(tmp_path):
     words = chat_tuning.chat_tokenizer(open_text(None, 0, tmp_path))
     row = chat_tuning.Question("Last letter of {}?", "capulet")
