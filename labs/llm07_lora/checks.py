@@ -298,6 +298,7 @@ for _part, _check in {
     "insert": insert,
     "factor_gradients": factor_gradients,
     "adapter_state": adapter_state,
+    "first_update": deeper_checks.first_update,
     "quantize": deeper_checks.quantize,
     "DoraLinear.forward": deeper_checks.dora_linear,
 }.items():

@@ -1,4 +1,4 @@
-"""Check the exercises of LLM07+: codes and scales by hand, DoRA's rows against their formula."""
+"""Check the exercises of LLM07+: against torch's Adam, by hand, and DoRA's rows by formula."""
 
 from typing import Any
 
@@ -7,6 +7,44 @@ from labs.llm07_lora.check_helpers import random_layer, require_function, type_o
 
 import torch
 from torch import Tensor
+
+
+def first_update(module: Any) -> None:
+    """Check the update against a step of torch's Adam from B = 0."""
+    implementation = module.first_update
+    require_function(implementation)
+    g = draw(7, 5)
+    a = draw(2, 5, seed=1)
+    scale, rate = 3.0, 0.1
+    b = torch.zeros(7, 2, dtype=torch.float64, requires_grad=True)
+    (scale * (b @ a) * g).sum().backward()  # a loss whose gradient by W is G
+    torch.optim.Adam([b], lr=rate, eps=1e-20).step()
+    want = scale * (b @ a).detach()
+    got = implementation(g, a, scale, rate)
+    expect_close(got, want, "ΔW has the shape of W, (out, in)", tolerance=torch.inf)
+    name_mistake(
+        got,
+        {
+            "the step goes against the gradient: the minus is missing": lambda: -want,
+            "the factor scale is missing: ΔW is scale times B A": lambda: want / scale,
+            "the scale is there twice: Adam's step doesn't depend on the gradient's size": (
+                lambda: want * scale
+            ),
+            "this is gradient descent: Adam moves each number of B by the rate": (
+                lambda: -scale * rate * g @ a.mT @ a
+            ),
+            "this is gradient descent, with its scale²: Adam moves B by the rate": (
+                lambda: -(scale**2) * rate * g @ a.mT @ a
+            ),
+            "Adam moves B by the rate, not ΔW: take the sign of B's gradient": (
+                lambda: -scale * rate * (g @ a.mT @ a).sign()
+            ),
+            "this is the sign of W's gradient: only A and B are trained": (
+                lambda: -scale * rate * g.sign()
+            ),
+        },
+    )
+    expect_close(got, want, "expected scale times B A, with B after a step of Adam")
 
 
 def quantize(module: Any) -> None:

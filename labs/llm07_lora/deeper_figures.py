@@ -21,13 +21,13 @@ def first_steps(run: Run, ranks: Sequence[int], changes: Sequence[float]) -> Non
     ax.loglog(ranks, ranks, color="grey", ls=":")
     ax.loglog(ranks, [rank**0.5 for rank in ranks], color="grey", ls=":")
     ax.loglog(ranks, relative, "C0o-")
-    ax.text(ranks[-1], ranks[-1], " all tokens agree: r", color="grey", va="center")
-    ax.text(ranks[-1], ranks[-1] ** 0.5, " none agree: √r", color="grey", va="center")
+    ax.text(ranks[-1], ranks[-1], " same sign everywhere: r", color="grey", va="center")
+    ax.text(ranks[-1], ranks[-1] ** 0.5, " independent signs: √r", color="grey", va="center")
     ax.text(ranks[-1], relative[-1], " measured", color="C0", va="center")
     ax.set_xticks(ranks, [str(rank) for rank in ranks])
     ax.set_yticks((1, 10), ("1", "10"))
     ax.minorticks_off()
-    ax.set(xlabel="rank r, at α = 2r", ylabel="change of the logits ÷ rank 1", xlim=(0.9, 300))
+    ax.set(xlabel="rank r, at α = 2r", ylabel="change of the logits ÷ rank 1", xlim=(0.9, 600))
     ax.set_title("The first step by rank, at fixed α/r")
     caption = "The first step of Adam on glass: how far the logits move, relative to rank 1."
     alt = "The measured line, beside two dotted ones: r and the root of r."

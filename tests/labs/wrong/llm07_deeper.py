@@ -6,6 +6,17 @@ import torch
 import torch.nn.functional as F
 
 
+def update_by(sign=-1.0, scale=lambda s: s, of_b=torch.sign, of_w=lambda delta: delta):
+    def first_update(g, a, s, rate):
+        return sign * scale(s) * rate * of_w(of_b(g @ a.mT) @ a)
+
+    return first_update
+
+
+def keeps_the_size(gradient):
+    return gradient
+
+
 def quantize_by(scale=None, relative=True, nearest=True, dtype=torch.uint8, shaped=True):
     def quantize(weight, levels, block):
         blocks = weight.reshape(-1, block)
@@ -58,6 +69,14 @@ class ForgetsTheMerge(lab.DoraLinear):
 
 
 WRONG = [
+    ("first_update", update_by(sign=1.0), "the minus is missing"),
+    ("first_update", update_by(scale=lambda _: 1.0), "the factor scale is missing"),
+    ("first_update", update_by(scale=lambda s: s**2), "the scale is there twice"),
+    ("first_update", update_by(of_b=keeps_the_size), "this is gradient descent: Adam"),
+    ("first_update", update_by(scale=lambda s: s**2, of_b=keeps_the_size), "with its scale²"),
+    ("first_update", update_by(of_b=keeps_the_size, of_w=torch.sign), "not ΔW"),
+    ("first_update", lambda g, _, s, rate: -s * rate * g.sign(), "only A and B are trained"),
+    ("first_update", lambda g, a, _, rate: -rate * (g @ a.mT).sign(), "the shape of W"),
     ("quantize", quantize_by(lambda blocks: blocks.amax(1)), "largest absolute value"),
     (
         "quantize",
