@@ -629,12 +629,12 @@ def the_start_decides_what_survives(run: Run):
 
 # %% 6. Training
 SCALED = f"{BARE}, outputs × 6¹⁰"
-ARMS = {start: (start, 1.0) for start in STARTS} | {SCALED: (BARE, 6.0 ** (DEPTH / 2))}
+ARMS = (*STARTS, SCALED)
 
 
 def digits_read(run: Run, arm: str, seed: int) -> Tensor:
     """Train twenty layers for 300 steps; return which test digits they read, (360,)."""
-    start, factor = ARMS[arm]
+    start, factor = (BARE, 6.0**10) if arm == SCALED else (arm, 1.0)
     x, y, x_test, y_test = split_digits(run, seed)
     mean = x.mean()
     deviation = x.std()
