@@ -336,7 +336,7 @@ def a_bias_before_the_norm_is_idle(run: Run):
     buffers = ["norm1.mean", "norm1.var", "norm2.mean", "norm2.var"]
     run.check("changed by a pass in training mode", changed["training"], equals=buffers)
     run.check("changed by a pass in evaluation mode", changed["evaluation"], equals=[])
-    return f"{len(buffers)}, under `no_grad` too: {', '.join(changed['training'])}."
+    return f"{len(changed['training'])}, under `no_grad` too: {', '.join(changed['training'])}."
 
 
 # %% [markdown]
