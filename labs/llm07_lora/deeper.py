@@ -188,9 +188,8 @@ def fit(run: Run, name: str, seed: int, factor: float = 1.0) -> Any:
     """Train an arm with a seed, at its rate times a factor."""
     torch.manual_seed(seed)
     arm = ARMS[name]
-    return learn(
-        run, build(arm), arm.rate * factor, seed, f"{name}, {factor:g} × rate, seed {seed}"
-    )
+    label = f"{name}, {factor:g} × rate, seed {seed}"
+    return learn(run, build(arm), arm.rate * factor, seed, label)
 
 
 FACTORS = (0.5, 1.0, 2.0)
@@ -288,8 +287,7 @@ def every_adapter_learns(run: Run):
     run.table("Plays: nats per token on test rows, mean of three seeds", columns, table)
     names = adapter_ranks()
     lower = [gain for name in names for gain in gains(run, name, "untouched")]
-    because = "below it, for every seed"
-    run.check("untouched − each adapter", lower, at_least=0, because=because, decides=True)
+    run.check("untouched − each adapter", lower, at_least=0, because="the claim", decides=True)
     pairs = zip(gains(run, "r = 1", "untouched"), gains(run, "full", "untouched"), strict=True)
     parts = [ours / theirs for ours, theirs in pairs]
     name = "gain of rank 1 ÷ gain of full"
@@ -321,9 +319,8 @@ def all_layers_beat_q_and_v(run: Run):
         table.append([name, training.count(fits(run, name)[0].model), loss])
     run.table("Places", ["arm", "trained numbers", "loss"], table)
     gain = gains(run, "r = 1", "r = 8, q and v")
-    because = "above 0 for every seed"
     name = "gain over rank 8 in q and v (nats)"
-    run.measure(name, gain, expect_at_least=0, because=because, decides=True)
+    run.measure(name, gain, expect_at_least=0, because="for every seed", decides=True)
     fewer = table[0][1] / table[-1][1]
     run.check("trained numbers, q and v ÷ everywhere", fewer, at_least=1, decides=True)
     for place in ("r = 2, attention", "r = 1, MLP"):
@@ -476,9 +473,8 @@ def the_base_forgets(run: Run):
         run.check(f"{name}: rise, in standard errors", errors, at_least=5, because=because)
     run.table("Nats per token", ["arm", "learned on plays", "forgotten on own text"], table)
     ratios = [forgot["r = 16"][i] / forgot["full"][i] for i in range(3)]
-    because = "Biderman et al. 2024"
     name = "forgotten, r = 16 ÷ full"
-    run.measure(name, ratios, expect_at_most=1, because=because, decides=True)
+    run.measure(name, ratios, expect_at_most=1, because="Biderman et al. 2024", decides=True)
     untouched = losses(run, "untouched")[0]
     equal = []
     for i, pair in enumerate(zip(fits(run, "r = 16"), fits(run, "full"), strict=True)):
@@ -487,9 +483,8 @@ def the_base_forgets(run: Run):
         parts = [scaled(fit.model, t) for fit, t in zip(pair, ts, strict=True)]
         adapter, full = (forgotten(run, model).mean().item() for model in parts)
         equal.append(adapter / full)
-    because = "about as much: within 10 %"
     name = "the same at equal learning"
-    run.measure(name, equal, expect_at_least=0.9, because=because, decides=True)
+    run.measure(name, equal, expect_at_least=0.9, because="within 10 %", decides=True)
     bare = take_out(copy.deepcopy(fits(run, "r = 4")[0].model)).cpu()
     same = training.fingerprint(bare) == training.fingerprint(glass())
     run.check("adapter taken out: the base, to the byte", same, equals=True)
@@ -531,9 +526,8 @@ def two_adapters_share_a_base(run: Run):
             logits.append(model(tests[0][:4].to(run.device)).logits)
     run.table("Loss (nats per token)", ["adapter", "on plays", "on capitals"], table[:2])
     wrong = [table[1][1] - table[0][1], table[0][2] - table[1][2]]
-    because = "the wrong adapter is worse"
     name = "the other adapter − its own, each task (nats)"
-    run.check(name, wrong, at_least=0, because=because, decides=True)
+    run.check(name, wrong, at_least=0, because="the claim", decides=True)
     back = (logits[2] - logits[0]).abs().max()
     because = "the same numbers"
     run.check("swapped and back: change of a logit", back, at_most=0, because=because, decides=True)

@@ -15,7 +15,8 @@ def first_update(module: Any) -> None:
     require_function(implementation)
     g = draw(7, 5)
     a = draw(2, 5, seed=1)
-    scale, rate = 3.0, 0.1
+    scale = 3.0
+    rate = 0.1
     b = torch.zeros(7, 2, dtype=torch.float64, requires_grad=True)
     (scale * (b @ a) * g).sum().backward()  # a loss whose gradient by W is G
     torch.optim.Adam([b], lr=rate, eps=1e-20).step()
