@@ -728,7 +728,7 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
     pairs = jobs(ids)
     heads = weights.shape[2]
     complete = loss_without(model, ids, [])
-    rows = [["no head", complete, complete]]
+    rows: list[list[Any]] = [["no head", complete, complete]]
     for job in ("induction", "previous token"):
         scores = torch.stack([head_scores(layer, pairs[job]) for layer in weights])  # (L, H)
         order = scores.flatten().argsort(descending=True).tolist()
@@ -801,7 +801,8 @@ def sinks_have_small_values(run: Run):
     small = "half of an ordinary value"
     label = "sinks: its value ÷ other values, median"
     run.measure(label, ratio[sinks].median(), expect_at_most=0.5, because=small, decides=True)
-    ordinary = {"expect_between": (0.7, 1.4), "because": "within √2 of an ordinary value"}
+    because = "within √2 of an ordinary value"
+    ordinary: dict[str, Any] = {"expect_between": (0.7, 1.4), "because": because}
     label = "sinks: the second token's value ÷ other values, median"
     run.measure(label, control[sinks].median(), decides=True, **ordinary)
     label = "heads with less than a tenth: its value ÷ other values, median"
