@@ -626,8 +626,8 @@ def alibi_heads_reach_twice_as_far_each(run: Run):
 # A search with a separate seed chose the learning rate of each encoding: at `tiny` 0.02 for all
 # five. `--tune` repeats it. We compare the cost with RoPE's **advantage**: how much lower its loss
 # is than NoPE's at the trained length. The intervals cover seeds, not passages: all models read the
-# same 32 windows. The figure subtracts the loss of a **bigram**, which sees one character back. A
-# model that is no better than a bigram loses little, but does not extrapolate.
+# same 32 windows. The figure subtracts the loss of a **bigram**, which sees one character back. If
+# a model is no better than this, a small cost is no extrapolation.
 
 
 # %% Longer than in training
