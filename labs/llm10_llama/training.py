@@ -32,12 +32,14 @@ class Parts:
         step: takes a training step; returns the loss before it.
         generate: continues a text.
         choose: draws a token from logits, at a temperature and within the top p.
+        loop: calls `step` for each step, with its learning rates and batch.
     """
 
     model: Callable[[Config], Any]
     step: Callable[..., Tensor]
     generate: Callable[..., Tensor]
     choose: Callable[..., Tensor]
+    loop: Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -177,21 +179,27 @@ def train(
     losses: list[float] = []
     seen: dict[str, Any] = {}
     checkpoints.include(draws=draws, losses=losses, seen=seen)
-    for step in run.progress(range(checkpoints.resume(), recipe.steps), f"{name}, seed {seed}"):
-        set_rates(prepared, peaks, lr_at(step, recipe.steps, recipe.steps // 20))
-        tokens = run.share(text.batch(recipe.batch, config.context, draws)).to(run.device)
-        loss = parts.step(net, prepared, tokens, run.accelerator.backward)
+
+    def batch() -> Tensor:
+        return run.share(text.batch(recipe.batch, config.context, draws)).to(run.device)
+
+    def after(step: int, loss: Tensor, tokens: Tensor) -> None:
         losses.append(stop_on_nan(run, loss, step, tokens))
         run.log({f"{name}/loss": losses[-1]}, step)
         if watch and step + 1 in at:
             seen[str(step + 1)] = watch(model)
         checkpoints.save_if_due(step + 1)
+
+    steps = run.progress(range(checkpoints.resume(), recipe.steps), f"{name}, seed {seed}")
+    rates = partial(set_rates, peaks)
+    backward = run.accelerator.backward
+    parts.loop(parts.step, net, prepared, steps, recipe.steps, batch, rates, backward, after)
     checkpoints.save(recipe.steps)
     model = run.accelerator.unwrap_model(net, keep_fp32_wrapper=False)
     return Trained(model, losses, seen, checkpoints.seconds)
 
 
-def set_rates(prepared: list[Any], peaks: list[list[float]], share: float) -> None:
+def set_rates(peaks: list[list[float]], prepared: list[Any], share: float) -> None:
     """Set each learning rate to a share of its peak."""
     for optimizer, of_groups in zip(prepared, peaks, strict=True):
         for group, peak in zip(optimizer.param_groups, of_groups, strict=True):
