@@ -42,7 +42,7 @@ _COLOURS = ("C0", "C1", "C2", "grey")  # embedding, attention, feed-forward, nor
 def _column(ax: Axes, c: Config) -> None:
     """Draw the path of a token, from the bottom to the top."""
     shapes = f"{c.heads} heads of {c.head_dim}, on {c.kv_heads}"
-    ends = "E again, tied" if c.tied else "a matrix of its own"
+    ends = "E again, tied" if c.tied else "a separate matrix"
     boxes = (
         (0, "token", f"one of {c.vocabulary:,}", "grey"),
         (1, "embedding E", f"{c.vocabulary:,} × {c.d_model}", "C0"),
@@ -174,7 +174,7 @@ def samples(seen: Mapping[int, Sequence[Any]], shares: Mapping[int, float]) -> F
         ax.set_title(title, fontsize=10)
         page = "\n".join(lines_of(text, latin)[:LINES])
         ax.text(0, 1, page, va="top", family="monospace", fontsize=8, parse_math=False)
-    fig.suptitle("It learns letters, then words, then speakers", x=0.01, ha="left")
+    fig.suptitle("Samples during training", x=0.01, ha="left")
     return fig
 
 
