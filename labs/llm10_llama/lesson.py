@@ -419,7 +419,7 @@ def no_logit_sees_the_future(run: Run):
 # higher, because its logits are noise. After the last norm a vector $h$ has the squared length $d$.
 # A logit is the product of $h$ with a row of $d$ entries of standard deviation $\sigma$, and has
 # the variance $d\sigma^2$. The loss is $\ln \sum_i e^{l_i}$ minus the target's logit, whose mean is
-# 0. The sum is nearly $V \cdot \text{E}[e^l] = V e^{s^2/2}$ for normal logits of variance $s^2$:
+# zero. The sum is nearly $V \cdot \text{E}[e^l] = V e^{s^2/2}$ for normal logits of variance $s^2$:
 #
 # $$\text{loss} \approx \ln V + \frac{d\sigma^2}{2}$$
 #
