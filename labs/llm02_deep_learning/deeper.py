@@ -687,14 +687,6 @@ def longer_training_makes_smaller_rates_good(run: Run):
 
 
 # %% Kahan's sum
-@lab.exercise(
-    level=1,
-    hints=(
-        "Two numbers live through the loop: the sum s, and the excess c, which starts at 0.",
-        "For each step: y, then t, then c from t, s and y. Only after that t becomes the sum.",
-        "c = (t − s) − y in this order: t − y would be rounded. The next y is x − c.",
-    ),
-)
 def kahan_sum(start: Tensor, steps: Tensor) -> Tensor:
     """Add the steps (n,) to start () one after another, with compensation, all in their dtype."""
     total = start

@@ -117,54 +117,6 @@ def _mistakes_of_vjp(g: Tensor, y: Tensor, p: Tensor) -> Mistakes:
     }
 
 
-def kahan_sum(module: Any) -> None:
-    """Compare with exact sums, whose small steps are multiples of 1/8, in bfloat16 and float32."""
-    implementation = module.kahan_sum
-    steps = torch.tensor(
-        [0.125, 0.625, 0.75] * 30, dtype=torch.bfloat16
-    )  # above 128 the spacing is 1
-    start = torch.tensor(130.0, dtype=torch.bfloat16)
-    got = implementation(start, steps)
-    if start != 130:
-        raise Mistake("your function changed start: += works in place")
-    _expect_sum(got, 175.0, 1.0, steps, _mistakes_of_kahan(start, steps))
-    ones = torch.ones(1001)
-    got = implementation(torch.tensor(2.0**24), ones)
-    _expect_sum(got, 2.0**24 + 1001, 2.0, ones, {})
-
-
-def _expect_sum(got: Any, exact: float, spacing: float, steps: Tensor, mistakes: Mistakes) -> None:
-    if not isinstance(got, Tensor) or got.shape != () or got.dtype != steps.dtype:
-        raise Mistake(f"expected a tensor of shape () and {steps.dtype}, got {got!r:.60}")
-    if abs(got.item() - exact) > spacing:
-        name_mistake(got, mistakes)
-        raise Mistake(f"the exact sum is {exact:,g}, got {got.item():,g}: more than {spacing} off")
-
-
-def _mistakes_of_kahan(start: Tensor, steps: Tensor) -> Mistakes:
-    def follow(rule: Callable[[Tensor, Tensor, Tensor], Tensor], sign: int = 1) -> Tensor:
-        total = start
-        excess = torch.zeros_like(start)
-        for step in steps:
-            y = step - sign * excess
-            new_total = total + y
-            excess = rule(new_total, total, y)
-            total = new_total
-        return total
-
-    return {
-        "that is the plain sum: c stays 0. It is (t − s) − y, as t − y would be rounded": lambda: (
-            follow(lambda t, _s, _y: torch.zeros_like(t))
-        ),
-        "the sign of c is wrong: with c = (t − s) − y the next step is x − c": lambda: follow(
-            lambda t, s, y: (t - s) - y, -1
-        ),
-        "c uses the new sum twice: t becomes the sum only after c is computed": lambda: follow(
-            lambda _t, _s, y: -y
-        ),
-    }
-
-
 class _Net(nn.Module):
     """Two layers, and one that isn't used; `between` changes the output of the first."""
 

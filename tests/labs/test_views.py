@@ -336,7 +336,7 @@ def test_a_pattern_names_pairs_of_query_and_key(pattern: str, pairs: set[tuple[i
 
 def test_the_page_multiplies_thin_matrices_as_torch_does(browser: Any, tmp_path: Path) -> None:
     targets = {"letters": llm07.letters(), "noise": llm07.noise()}
-    data, caption, columns, rows = llm07.view(torch.randn(20, 30), targets, low_rank)
+    data, caption, columns, rows = llm07.view(torch.randn(20, 30), low_rank)
     path = tmp_path / "views" / "low_rank.json"
     views.write(data, path)
     page = tmp_path / "page.html"
