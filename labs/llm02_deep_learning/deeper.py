@@ -571,9 +571,9 @@ def check_spreads(run: Run, spreads: dict[str, list[list[float]]]) -> None:
     because = "4⁻¹⁹; its size is at least half that of the first layer's input"
     what = "sigmoid: relative spread of the last layer's input"
     run.check(what, ends["sigmoid"], at_most=2 * 4**-19, because=because, decides=True)
-    because = "“passes”: a tenth of its size; the bound for sigmoid is ten decades lower"
+    because = "half of 0.236, that of infinitely wide layers (LLM03+); narrower ones scatter"
     what = "ReLU: relative spread of the last layer's input"
-    run.measure(what, ends["ReLU"], expect_at_least=0.1, because=because, decides=True)
+    run.measure(what, ends["ReLU"], expect_at_least=0.118, because=because, decides=True)
     because = "tanh is odd, so unrelated inputs get no common part"
     what = "tanh: relative spread of the last layer's input"
     run.measure(what, ends["tanh"], expect_at_least=0.9, because=because)
