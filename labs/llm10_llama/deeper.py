@@ -897,7 +897,6 @@ def it_learns_to_reply(run: Run):
 # first letter was no better than the control, and no word came back in capitals or twice. A guess
 # that we didn't test: a length is a count, and the last letter stands at a fixed distance before
 # `A`. The first letter needs a search, and the others a copy, letter by letter.
-
 #
 # ## What to remember
 # - A loss hides most bugs. Ask what each would do, and test that before you train.

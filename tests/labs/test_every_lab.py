@@ -94,3 +94,12 @@ def test_no_line_of_prose_is_a_list_or_a_quotation_by_accident(lesson: Lesson) -
     for cell in source.split(lesson.source):
         marked = re.findall(r"^(?:[+*>]|\d+[.)]) .*", cell.text, re.MULTILINE) if cell.prose else []
         assert not marked
+
+
+@LABS
+def test_every_line_of_a_cell_of_prose_is_a_comment(lesson: Lesson) -> None:
+    """JupyterLab makes an empty line a comment when it saves a sheet, which changes its bytes."""
+    cells = re.findall(r"^# %% \[markdown\]\n(.*?)(?=^# %%|\Z)", lesson.source, re.M | re.S)
+    assert cells
+    for cell in cells:
+        assert all(line.startswith("#") for line in cell.rstrip("\n").split("\n")), cell
