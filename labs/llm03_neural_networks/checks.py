@@ -96,7 +96,7 @@ def _expect_product(implementation: Function, a: Tensor, b: Tensor) -> None:
         "b is transposed: a row of a meets a column of b, not a row": lambda: (
             a @ b.T if square else a
         ),
-        "the result is transposed: row i of a gives row i of the result": lambda: (
+        "the result is transposed: row r of a gives row r of the result": lambda: (
             (a @ b).T if square else a
         ),
         "that is the product number by number, without a sum": lambda: a * b if square else a,
@@ -107,7 +107,7 @@ def _expect_product(implementation: Function, a: Tensor, b: Tensor) -> None:
         "a sum has a term too few: the last j is missing": lambda: a[:, :-1] @ b[:-1],
     }
     name_mistake(got, mistakes)
-    expect_close(got, a @ b, "y[i, k] = Σⱼ a[i, j]·b[j, k]")
+    expect_close(got, a @ b, "y[r, i] = Σⱼ a[r, j]·b[j, i]")
 
 
 def _product(implementation: Function, a: Tensor, b: Tensor) -> Any:
@@ -247,7 +247,7 @@ def linear_forward(module: Any) -> None:
             "expected (B, m), got the transpose, (m, B)": lambda: w @ x.T + bias[:, None],
         }
         name_mistake(got, mistakes)
-        expect_close(got, F.linear(x, w, bias), "y[b, i] = Σⱼ w[i, j]·x[b, j] + bias[i]")
+        expect_close(got, F.linear(x, w, bias), "y[r, i] = Σⱼ w[i, j]·x[r, j] + bias[i]")
         for shape in ((7, 5), (2, 7, 5), (5,)):
             _forward_of_shape(_layer(module, 5, 3), shape)
     _check_that_gradients_flow(_layer(module, 5, 3))

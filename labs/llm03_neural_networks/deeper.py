@@ -19,8 +19,8 @@ from typing import Any
 from labs.kit import Lab, Results, Run, on_one_thread, tolerance
 from labs.llm03_neural_networks import deeper_figures as figures
 from labs.llm03_neural_networks.costs import best_in_turn, once
-from labs.llm03_neural_networks.digits import share_read, split_digits
-from labs.llm03_neural_networks.lesson import centred, train_classifier
+from labs.llm03_neural_networks.digits import centred, share_read, split_digits
+from labs.llm03_neural_networks.lesson import train_classifier
 
 import torch
 import torch.nn.functional as F

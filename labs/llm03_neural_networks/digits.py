@@ -29,6 +29,11 @@ def mean_images(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([x[y == digit].mean(0) for digit in range(10)])
 
 
+def centred(w: Tensor) -> Tensor:
+    """Subtract from each row of w, (10, 64), the mean of all rows."""
+    return w - w.mean(0)
+
+
 def own_logits(logits: Tensor) -> int:
     """Return how many of ten images have their largest logit, (10, 10), at their own place."""
     own = torch.arange(10, device=logits.device)

@@ -162,6 +162,34 @@ def times(sizes: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Drawn
     return fig, caption, alt
 
 
+def pressed(rotation: Matrix) -> Drawn:
+    """Draw a turned grid before and after a ReLU; one quadrant in another colour than the rest."""
+    turn = torch.tensor(rotation)
+    at = torch.linspace(-1.5, 1.5, 13)
+    points = torch.cartesian_prod(at, at) @ turn.T  # (169, 2)
+    stays = (points > 0).all(1)
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.7), sharex=True, sharey=True)
+    long = torch.linspace(-1.5, 1.5, 61)
+    titles = ("a grid in the plane", "after the ReLU")
+    for ax, step, title in zip(axes, (torch.clone, torch.relu), titles, strict=True):
+        for place in at:
+            for line in ((long, place.expand(61)), (place.expand(61), long)):
+                moved = step(torch.stack(line, 1) @ turn.T)  # (61, 2)
+                ax.plot(*moved.T, color="C6", lw=0.6, alpha=0.3)
+        for chosen, colour in ((~stays, "C1"), (stays, "C0")):
+            ax.plot(*step(points[chosen]).T, "o", color=colour, ms=4)
+        ax.set(aspect="equal", xlabel="x₁", xticks=[-1, 0, 1, 2], yticks=[-1, 0, 1, 2])
+        ax.set_title(title, fontsize=11)
+    axes[0].set_ylabel("x₂")
+    fig.suptitle("A ReLU keeps one quadrant and presses the rest onto its edges", fontsize=12)
+    caption = "A turned grid, before and after a ReLU. Blue: points with both numbers above 0."
+    alt = (
+        "Two panels. Left, a turned square of points, those with two positive numbers in blue. "
+        "Right, the blue points are where they were; all others are on the two positive axes."
+    )
+    return fig, caption, alt
+
+
 def bend(corners: Tensor, w1: Tensor) -> Drawn:
     """Draw the corners of the unit square in the plane, after w₁, and after w₁ and a ReLU.
 
@@ -353,8 +381,8 @@ def rows_as_pictures(means: Tensor, weight: Tensor, blank: Tensor) -> Drawn:
             axes[row + 1, column].add_patch(
                 Rectangle(corner, 1, 1, fill=False, ec="#777777", lw=1.2)
             )
-    fig.colorbar(ink, ax=axes[:2, :], pad=0.02, label="mean ink")
-    fig.colorbar(weights, ax=axes[2:, :], pad=0.02, label="weight")
+    fig.colorbar(ink, ax=axes, aspect=50, pad=0.02, location="left", label="mean ink")
+    fig.colorbar(weights, ax=axes, aspect=50, pad=0.02, label="weight")
     fig.suptitle("Each row of the weights is a picture of what counts for its digit", fontsize=12)
     caption = (
         "The mean image of each digit, and below it the row of weights that recognises it, "
