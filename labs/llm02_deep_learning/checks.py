@@ -240,7 +240,7 @@ def matmul_vjp(module: Any) -> None:
         for gradient, want, factor in zip(gradients, wants, "ab", strict=True):
             got = gradient
             if isinstance(got, Tensor) and got.shape == g.shape[:-2] + want.shape[-2:]:
-                got = got.sum_to_size(want.shape)  # as `Value.backward` does
+                got = got.sum_to_size(want.shape)  # as `TensorValue.apply` does
             reason = f"the gradient of {factor}: which elements of g does an element of it reach?"
             expect_close(got, want, reason)
 

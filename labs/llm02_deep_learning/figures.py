@@ -104,12 +104,16 @@ def matmul_picture(a: Tensor, b: Tensor, row: int, column: int) -> Drawn:
 
 
 def unbroadcast_picture() -> Drawn:
-    """Draw the bias (3,) that is added to each row of (2, 3), and the way back of its gradient."""
+    """Draw a bias (3,) that is added to each row of (2, 3), and the gradients of two inputs.
+
+    The inputs are the bias, which has an axis less, and a column (2, 1), which is stretched.
+    """
     x = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
     bias = torch.tensor([[10.0, 20, 30]])
     g = torch.tensor([[0.5, -2, 1], [0.1, 3, 1]])
     first = [(i, 0) for i in range(2)]
-    fig, axes = plt.subplots(2, 1, figsize=(7.2, 4.4))
+    row = [(0, i) for i in range(3)]
+    fig, axes = plt.subplots(3, 1, figsize=(7.2, 6.4))
     ax = axes[0]
     edge = draw_matrix(ax, x, 0, "x (2, 3)")
     _sign(ax, edge + 0.5, "+")
@@ -124,10 +128,17 @@ def unbroadcast_picture() -> Drawn:
     draw_matrix(ax, g.sum(0, keepdim=True), edge + 4, "gradient of the bias (3,)", [(0, 0)])
     _blank(ax, 11, 1.7)
     ax.set_title("Backward: its gradient is the sum over both uses")
-    caption = "A bias of three numbers, added to two rows, and its gradient."
+    ax = axes[2]
+    edge = draw_matrix(ax, g, 0, "gradient of y (2, 3)", row)
+    ax.text(edge + 2, 0, "add each row →", ha="center", va="center")
+    draw_matrix(ax, g.sum(1, keepdim=True), edge + 4, "gradient of a column (2, 1)", [(0, 0)])
+    _blank(ax, 11, 1.7)
+    ax.set_title("Backward, for a column (2, 1): the sum over its three uses")
+    caption = "A bias of three numbers, added to two rows. Below: its gradient, and a column's."
     alt = (
-        "Above, a matrix plus a bias that is shown twice equals a matrix; below, a matrix of "
-        "gradients is summed over its rows into three numbers."
+        "Above, a matrix plus a bias that is shown twice equals a matrix; in the middle, a matrix "
+        "of gradients is summed over its rows into three numbers; below, each of its rows is "
+        "summed into one number of a column."
     )
     return fig, caption, alt
 
@@ -407,7 +418,7 @@ def draw_training(histories: Sequence[Tensor], test: Sequence[float], baseline: 
     fig, ax = plt.subplots()
     for i, colour in ((0, "C0"), (1, "C1")):
         ax.plot(range(1, epochs + 1), curves[:, :, i].T, colour, lw=1)
-    ax.plot([epochs] * len(test), test, "C3s", ms=4, zorder=3)
+    ax.plot([1.03 * epochs] * len(test), test, "C3s", ms=6, zorder=3)
     ax.plot((1, epochs), (baseline, baseline), "C2:")
     ends = {
         "training": curves[:, -1, 0].median().item(),
@@ -415,17 +426,17 @@ def draw_training(histories: Sequence[Tensor], test: Sequence[float], baseline: 
         "test, once:": torch.tensor(test).median().item(),
         "nearest average": baseline,
     }
-    heights = apart(ends, 0.025)
+    heights = apart(ends, 0.02)
     for name, colour in zip(ends, ("C0", "C1", "C3", "C2"), strict=True):
-        label_line(ax, epochs, heights[name], f"{name} {ends[name]:.1%}", colour)
+        label_line(ax, 1.05 * epochs, heights[name], f"{name} {ends[name]:.1%}", colour)
     step = max(1, epochs // 5)
     ax.set_xticks(range(step, epochs + 1, step))
-    ax.set(xlabel="epoch", ylabel="accuracy", ylim=(0.7, 1.03), xlim=(1, 1.48 * epochs))
+    ax.set(xlabel="epoch", ylabel="accuracy", ylim=(0.7, 1.03), xlim=(1, 1.53 * epochs))
     ax.set_title("Accuracy on training digits is not accuracy on unseen ones")
     caption = (
         "Accuracy by epoch with the chosen learning rate, a line for each of three seeds; medians "
-        "are named. The first epochs may be below the picture. Squares and the dotted line are on "
-        "the test digits."
+        "are named. The first epochs may be below the picture. Squares, right of the curves, and "
+        "the dotted line are on the test digits."
     )
     alt = (
         "Line plot of accuracy over epochs for training and validation digits, with a square for "
@@ -455,11 +466,11 @@ def draw_sweep(rates: Sequence[float], right: Tensor, best: int) -> Drawn:
     )
     ax.text(rates[0], 0.94, "● each seed", color="C1")
     ax.text(rates[0], 0.86, "— mean", color="C1")
-    ax.set_title("Too small: not learned yet. Too large: only guesses")
+    ax.set_title("Smaller and larger rates learn less in equal steps")
     caption = "Validation accuracy after equal steps for each learning rate, three seeds each."
     alt = (
-        "Line plot of validation accuracy over the learning rate on a log scale: it rises to a "
-        "plateau, where the chosen rate is circled, and falls at the largest rates."
+        "Line plot of validation accuracy over the learning rate on a log scale: it rises to "
+        "the chosen rate, which is circled, and falls at the largest rates."
     )
     return fig, caption, alt
 

@@ -46,8 +46,8 @@ def small_graphs(value: Any) -> dict[str, dict[str, Any]]:
     """
     two_ways = {"x": value(1.0)}
     two_ways["a"] = two_ways["x"] * two_ways["x"]
-    two_ways["b"] = two_ways["a"] * two_ways["a"]
-    two_ways["L"] = two_ways["a"] + two_ways["b"]
+    two_ways["c"] = two_ways["a"] * two_ways["a"]
+    two_ways["L"] = two_ways["a"] + two_ways["c"]
     doubled = {"x": value(1.0)}
     for last, name in pairwise(["x", "x₂", "x₄", "x₈"]):
         doubled[name] = doubled[last] + doubled[last]
