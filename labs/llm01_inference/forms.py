@@ -173,14 +173,9 @@ def repeats(text: str, item: Item) -> bool:
     return bool(said) and f" {said} " in f" {' '.join(words(item.question))} "
 
 
-def compare_others(run: Run, right: dict[str, list[bool]], difference: Difference) -> str:
-    """Measure the differences of the other pairs of forms, and say them."""
-    said = []
-    for form, other in OTHERS:
-        if not {form, other} <= right.keys():
-            continue
-        gain, error = difference(right[form], right[other])
-        run.measure(f"accuracy, {form} − {other}", gain)
-        run.measure(f"standard error of {form} − {other}", error)
-        said.append(f"{form} − {other}: {verdict(gain, error)}")
-    return "; ".join(said)
+def compare_others(run: Run, right: dict[str, list[bool]], difference: Difference) -> None:
+    """Tabulate the differences of the other pairs of forms."""
+    pairs = [(form, other) for form, other in OTHERS if {form, other} <= right.keys()]
+    rows = [[a, b, verdict(*difference(right[a], right[b]))] for a, b in pairs]
+    columns = ["form", "compared with", "difference"]
+    run.table("Differences of accuracies, in percentage points ± one SE", columns, rows)

@@ -11,8 +11,9 @@
 # functions marked `@lab.exercise` there, before you open the page's solutions. `invoke check LLM01`
 # checks them. In `invoke notebook LLM01`, paste the text's calls into new cells and change them.
 # `@lab.experiment` marks the test of a claim: write down your guess where it says *Predict*, then
-# run. `run.check`, `run.agree` and `run.measure` compare a number with a bound. `decides=True`
-# marks the comparison that settles the claim. A *control* shows that the test can fail.
+# run. Read the claim and the result; the code is a test bench, which you may skip. `run.pick`
+# chooses by `--size`. `run.check`, `run.agree` and `run.measure` compare a number with a bound; the
+# claim depends on those with `decides=True`. A *control* shows that the test can fail.
 
 # %% Imports
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -58,7 +59,7 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # # Once upon a time, the city of Nova Haven was a thriving metropolis
 # ```
 #
-# By the end of section 4 you have written these steps yourself. Your environment is ready. Another
+# By the end of section 4 you have written what `generate` does. Your environment is ready. Another
 # needs `pip install torch "transformers>=5.24" accelerate`, and downloads the model by its name
 # from Hugging Face's hub. SmolLM2, by Allal et al. 2025, is a folder:
 #
@@ -69,15 +70,15 @@ GAIN = "accuracy, 4 examples − zero-shot"
 #
 # `AutoModelForCausalLM.from_pretrained` builds an empty model from `config.json`. Then it copies
 # each array of the file to the parameter of the same name, and converts it to the number format
-# `dtype`: **float32** has 4 bytes, **float64** or `double` 8, **bfloat16** 2, for 2 or 3 digits.
+# `dtype`: **float32** has 4 bytes, **float64** or `double` 8, **float16** and **bfloat16** 2. This
+# lesson computes in float32, whatever `--precision` says.
 #
-# Our copy of SmolLM2 went through a 4-bit format: each block of 32 weights has at most 16 different
-# values, which the file stores as bfloat16. Its answers may differ from those of the hub's model,
-# so we call it *4-bit SmolLM2*.
+# Most weights of our copy of SmolLM2 were once rounded to 4 bits: each block of 32 has at most 16
+# different values. The token embedding was rounded to 8 bits. Our file stores both as float16. The
+# hub's model may give other replies, so we call ours *4-bit SmolLM2*.
 #
-# `Accelerator().device` of `accelerate` is the GPU if there is one, else the CPU. In the course it
-# is `run.device`. `model.to` moves a model there. `eval` switches off steps that only training
-# needs.
+# `run.device` is that of `accelerate`'s `Accelerator()`: the GPU if there is one, else the CPU.
+# `model.to` moves a model there. `eval` switches off what only training needs.
 
 
 # %% 1. Loading a model
@@ -107,8 +108,7 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
     because = "from_pretrained copies each array to one parameter"
     run.measure("difference of the counts", apart, expect_at_most=0, because=because, decides=True)
     show(run, "parameters", figures.parameters(figures.parts_of(model)))
-    megabytes = 4 * parameters / 1e6
-    return f"{parameters:,} parameters need {megabytes:,.0f} MB in float32, half in bfloat16."
+    return f"{parameters:,} parameters: {4 * parameters / 1e6:.0f} MB in float32, half in bfloat16."
 
 
 # %% [markdown]
@@ -146,8 +146,7 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # The prediction at a position uses the tokens up to there, and no later one; such a model is called
 # *causal*. So one call on a text of $T$ tokens returns $T$ predictions. The first predicts the
 # second token, the next the third. The last one predicts a token that isn't there yet: your first
-# function, `next_token`, returns its best guess. One call also shows how probable the model finds
-# each token of somebody else's text.
+# function, `next_token`, returns its best guess.
 #
 # **Try it** in the coloured text below the next figure: point at the darkest tokens, and read what
 # was expected. Choose "a sentence, twice". Where in the second copy does the model start to copy?
@@ -278,9 +277,8 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # Greedy decoding writes the same text each time, on the same machine and in the same batch. For
 # variety, **sample**: choose each token at random, with the probability that the model gives it.
 # Picture the probabilities as stretches of a line from 0 to 1. The stretches of three tokens with
-# 0.67, 0.24 and 0.09 end at 0.67, 0.91 and 1. Draw a uniform random number $u$ between 0 and 1, and
-# take the token on whose stretch it falls: 0.7 falls on the second. `cumsum` adds up the ends,
-# `searchsorted` finds the stretch:
+# 0.67, 0.24 and 0.09 end at 0.67, 0.91 and 1: `cumsum` adds them up. Draw a uniform random number
+# $u$ between 0 and 1, and take the token on whose stretch it falls, which `searchsorted` finds:
 #
 # ```python
 # ends = torch.tensor([0.67, 0.24, 0.09]).cumsum(-1)  # 0.67, 0.91, 1.00
@@ -288,9 +286,9 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # torch.tensor([[0], [1]]).expand(2, 3)  # [[0, 0, 0], [1, 1, 1]], repeated along the last axis
 # ```
 #
-# Add up in float64: near 1, float32 can't represent steps below 6e-8, and most tokens have less.
-# `torch.manual_seed` before the draws makes them repeatable. In practice, you call
-# `torch.multinomial(p, times, replacement=True)`.
+# Add up in float64: near 1, neighbouring float32 numbers are 6e-8 apart, and most tokens have a
+# smaller probability. Multiply $u$ by the last end, which rounding may leave a little below 1.
+# `torch.manual_seed` makes draws repeatable. In practice, `torch.multinomial` draws.
 #
 # **Temperature** changes how much the sampling favours probable tokens. It divides the logits by a
 # number $T$, not the `T` of the shapes, before the softmax. With the logits 2, 1 and 0:
@@ -304,9 +302,9 @@ def our_loop_writes_what_the_library_writes(run: Run):
 #
 # $$\text{SE} = \sqrt{\frac{p\,(1 - p)}{n}}$$
 #
-# With $p = 0.24$ and $n$ = 20,000 it is 0.003. If $n p$ and $n - n p$ are large, the share is
-# within two standard errors of $p$ in about 95 of 100 trials, and beyond five about once in a
-# million. If one of them is only 20, it is beyond five about once in 200,000.
+# With $p = 0.24$ and $n$ = 20,000 it is 0.003. If the expected counts $n p$ and $n - n p$ are
+# large, the share is within two standard errors of $p$ in about 95 of 100 trials. It is beyond
+# five about once in two million trials, or once in 200,000 if one expected count is only 20.
 
 
 # %% 4. Sampling with a temperature
@@ -314,8 +312,8 @@ def our_loop_writes_what_the_library_writes(run: Run):
     level=2,
     hints=(
         "At 0, return the argmax, repeated `times` times. Else divide by T, then .softmax(-1).",
-        ".double().cumsum(-1) gives the ends; torch.rand(*logits.shape[:-1], times) gives each u.",
-        "torch.searchsorted(ends, u, right=True) finds each stretch; make u float64, too.",
+        "torch.rand(*logits.shape[:-1], times, dtype=torch.float64, device=logits.device) is u.",
+        ".double().cumsum(-1) gives the ends, torch.searchsorted(ends, u, right=True) the ids.",
     ),
 )
 def sample(logits: Tensor, temperature: float = 1.0, times: int = 1) -> Tensor:
@@ -324,7 +322,7 @@ def sample(logits: Tensor, temperature: float = 1.0, times: int = 1) -> Tensor:
         best = logits.argmax(-1, keepdim=True)  # (..., 1)
         return best.expand(*best.shape[:-1], times)  # the same id, `times` times
     ends = (logits / temperature).softmax(-1).double().cumsum(-1)  # (..., V)
-    u = torch.rand(*logits.shape[:-1], times, dtype=torch.float64).to(ends.device)
+    u = torch.rand(*logits.shape[:-1], times, dtype=torch.float64, device=logits.device)
     u = u * ends[..., -1:]  # rounding may leave the last end a little below 1
     return torch.searchsorted(ends, u, right=True)  # (..., times)
 
@@ -360,8 +358,9 @@ def the_sampler_draws_by_probability(run: Run):
 # In the last figure at $T = 2$, the five likeliest tokens have almost nothing. Tens of thousands of
 # others share the rest, and one nonsense token spoils the text after it. So samplers cut off
 # improbable tokens before they draw: `logits.masked_fill(mask, -torch.inf)` sets their logits to
-# $-\infty$ where the mask is true. Then the softmax gives their share to others. The order matters,
-# as the table shows: `transformers` divides by $T$ first, llama.cpp by default cuts first.
+# $-\infty$ where the mask is true. Then the softmax gives their share to others. `transformers`
+# divides by $T$ first, llama.cpp by default cuts first. That matters for top-p and min-p, as the
+# table *Tokens left* below shows, but not for top-k.
 #
 # - **Top-k**, by Fan et al. 2018, keeps the $k$ most probable tokens, whatever their probabilities.
 # - **Top-p**, by Holtzman et al. 2020, leaves the smallest set of most probable tokens whose sum is
@@ -371,10 +370,12 @@ def the_sampler_draws_by_probability(run: Run):
 #   probability. With min-p 0.3, tokens below $0.3 \cdot 0.67 = 0.20$ go: two are left.
 #
 # The masks of top-k and min-p are `logits < logits.topk(k).values[..., -1:]` and
-# `p < fraction * p.amax(-1, keepdim=True)`. Top-p is yours. Take three tokens with 0.24, 0.67 and
-# 0.09, and top-p 0.6. `sort` from the largest down returns the probabilities and their old places
-# `where`. A token goes if those *before* it have 0.6 or more. The mask must get back into the old
-# order: `scatter(-1, where, mask)` writes each entry of the mask to its place in `where`.
+# `p < fraction * p.amax(-1, keepdim=True)`; `keepdim=True` keeps the axis, with length 1. Top-p is
+# yours. Take three tokens with 0.24, 0.67 and 0.09, and top-p 0.6. `sort` from the largest down
+# returns the probabilities and their old places `where`. A token goes if those *before* it have 0.6
+# or more. The mask must get back into the old order: `mask.scatter(-1, where, mask)` copies the
+# mask, and writes its entry $i$ to place `where[i]`. The right half of this table is in the old
+# order, so the tokens of its rows aren't those of the left half:
 #
 # | sorted | `where` | sum before it | goes? | | old order | goes? |
 # |---|---|---|---|---|---|---|
@@ -417,7 +418,6 @@ def our_cuts_equal_the_librarys(run: Run):
     """Top-k, top-p and min-p cut off the same tokens as those of transformers.
 
     Predict: how many tokens does top-p 0.9 leave where the model is sure, how many where it isn't?
-    Which text in the table turns to nonsense first?
     """
     model, tokenizer = smollm2(run)
     prompts = (UNSURE, SURE, FACT, "2 + 2 =")
@@ -452,7 +452,7 @@ def our_cuts_equal_the_librarys(run: Run):
 #
 # `gather` reads from given places, as `scatter` writes to them. For logits `(B, V)` and the ids so
 # far, `(B, T)`, `logits.gather(1, ids)` looks up along axis 1, the vocabulary. The result has the
-# shape of the ids: in each row, the logits of that row's own ids.
+# shape of the ids: from the logits 5, 6 and 7, the ids 2 and 0 gather 7 and 5.
 
 
 # %% 4. The repetition penalty
@@ -531,13 +531,14 @@ def the_library_samples_from_fifty_tokens(run: Run):
 #
 # The last line opens the assistant's turn, which the model ends with `<|im_end|>`: our stop token.
 # A third role, **system**, comes first and says how to behave. Each tokenizer has its model's
-# **chat template**: `tokenizer.apply_chat_template(messages, add_generation_prompt=True)` uses it.
-# SmolLM2's adds a default system message, "You are a helpful AI assistant named SmolLM, trained by
-# Hugging Face"; `build_chat` doesn't. Talk to the model: `invoke chat`.
+# **chat template**: `tokenizer.apply_chat_template(messages, tokenize=False)` returns the text. The
+# argument `add_generation_prompt=True` adds the last line. SmolLM2's template starts with a default
+# system message, "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+# `build_chat` doesn't. Talk to the model: `invoke chat`.
 #
-# Which form makes it reply? We ask for 44 capitals in four forms: the bare question; `Q: …` and
-# `A:` on two lines; the text of `build_chat`; and that of the template. A reply is *right* if its
-# first line, of at most 12 tokens, contains the capital. The rule accepts "not Paris".
+# In which form is it right most often? We ask for 44 capitals in four forms: the bare question;
+# `Q: …` and `A:` on two lines; the text of `build_chat`; and that of the template. A reply is
+# *right* if its first line, of at most 12 tokens, contains the capital. "Not Paris" counts, too.
 #
 # All forms get the *same* questions, so compare two question by question. The difference $d_i$
 # is 1 if only the first prompt is right, −1 if only the second is, else 0. The mean $\bar d$ is the
@@ -582,7 +583,7 @@ def difference(first: Sequence[bool], second: Sequence[bool]) -> tuple[float, fl
 
 
 @lab.experiment
-def the_template_makes_the_model_reply(run: Run):
+def the_template_gets_more_replies_right(run: Run):
     """In its chat template, SmolLM2 gets more of 44 questions right than with `Q: …` and `A:`.
 
     Predict: what does the chat model write after the bare question, without a template?
@@ -603,8 +604,8 @@ def the_template_makes_the_model_reply(run: Run):
 
 
 # %% [markdown]
-# After the bare question, SmolLM2 ends the turn: 0 right replies don't mean that it knows nothing.
-# The fair baseline is `Q: …` and `A:`, *zero-shot*: it invites a reply without control tokens.
+# After each bare question, SmolLM2 ends the turn at once: 0 right replies don't mean that it knows
+# nothing. The fair baseline is *zero-shot*, which invites a reply without control tokens.
 #
 # ## 6. Prompt experiments
 # Which form of a question works best? We put the same questions in twelve forms, of three kinds:
@@ -618,14 +619,14 @@ def the_template_makes_the_model_reply(run: Run):
 #
 # If 30 of 44 replies are right, the **accuracy** is 0.68. Its standard error is the formula of
 # section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. So two prompts with 0.68
-# and 0.75 may be equally good. The ± estimates how much the accuracy would vary with other
-# countries. It says nothing about other kinds of questions or other examples.
+# and 0.75 may be equally good. The ± estimates how much the accuracy would vary with other, equally
+# well-known countries. It says nothing about little-known ones, other questions or other examples.
 #
-# Of six independent differences that are all chance, one or more is beyond two standard errors in a
-# quarter of experiments. This one makes 16. Choose *one* before the run, and test others again.
+# If you compare six independent pairs of equally good forms, at least one difference is beyond two
+# standard errors in a quarter of such experiments. Ours makes 16 comparisons. So we chose *one*
+# before the run, 4 examples − zero-shot. Test the others again.
 #
-# **Try your own form** in the notebook, with the `model` and `tokenizer` of section 1. Few-shot
-# prompts look like this one:
+# **Try your own form** in the notebook, with section 1's `model` and `tokenizer`. This is few-shot:
 #
 # ```python
 # def mine(question):
@@ -634,7 +635,7 @@ def the_template_makes_the_model_reply(run: Run):
 # right.count(True), texts[:5]
 # ```
 #
-# **Try your own questions**: `invoke lab LLM01 --prompts work/questions.jsonl`. Each line of the
+# **Try your own questions**: `invoke lab LLM01 -- --prompts work/questions.jsonl`. Each line of the
 # file is `{"question": "…", "answer": "…"}`. The first four become examples.
 
 
@@ -652,26 +653,26 @@ def four_examples_beat_zero_shot(run: Run):
     gain, error = difference(right["4 examples"], right["zero-shot"])
     run.measure(GAIN, gain, expect_at_least=2 * error, because=TWO, decides=True)
     run.measure(f"standard error of {GAIN}", error)
-    said = forms.compare_others(run, right, difference)
+    forms.compare_others(run, right, difference)
     show(run, "accuracy", figures.accuracies(rows, len(questions)))
     return (
-        f"{GAIN}: {verdict(gain, error)}; {said}. Each ± is one standard error, in percentage "
-        f"points. After 1 example, {copies['1 example']} of {len(questions)} replies only repeat "
-        f"words of the question, after four {copies['4 examples']}."
+        f"In percentage points, 4 examples − zero-shot is {verdict(gain, error)}. After 1 example, "
+        f"{copies['1 example']} of {len(questions)} replies only repeat words of the question, "
+        f"after four {copies['4 examples']}."
     )
 
 
 # %% [markdown]
 # **4-bit SmolLM2** gets the same questions right with 32 tokens as with 12. The chat template beats
 # `Q:` and `A:` by 39 ± 8 percentage points. Its system message may not matter: `build_chat` alone
-# gains 36 ± 9. *This one* example seems to make it worse, by 18 ± 7: 38 of 44 replies repeat the
-# country. Order seems to matter, by 14 ± 5. Test both again: they were found among many
-# comparisons. After four wrong examples it still names capitals: the examples seem to show the form
-# of a reply, and the facts come from the model's weights: see Min et al. 2022.
+# gains 36 ± 9. The *one* example that we chose seems to make it worse, by 18 ± 7: 38 of 44 replies
+# repeat the country. Order seems to matter, by 14 ± 5. But those are only 6 questions, all gained,
+# and six coins fall on the same side once in 32 trials. Test both again. After four wrong examples
+# it still names capitals: the examples seem to show the form of a reply, as in Min et al. 2022.
 #
 # ## What to remember
 # - At each position, a model returns a logit for every token; softmax makes probabilities of them.
-# - Cut by top-k, top-p or min-p. Know your library's defaults, and the order of $T$ and the cut.
+# - Cut by top-k, top-p or min-p. Know your library's defaults, and if it divides by $T$ first.
 # - A chat is one text. Use the template that the model was trained with.
 # - Compare prompts on many questions with a fair baseline, and report the standard error.
 
@@ -683,15 +684,16 @@ def closing(results: Results) -> str:
     beyond = results.value("the_library_samples_from_fifty_tokens", "probability beyond rank 50")
     of = partial(results.value, "four_examples_beat_zero_shot")
     return (
-        f"In this run, the default of `generate` gave up {beyond:.0%} of the probability after "
-        f"{UNSURE!r}. Four examples changed the accuracy by "
+        f"In this run, `generate`'s default top-k of 50 gave up {beyond:.0%} of the probability "
+        f"after {UNSURE!r}. Four examples changed the accuracy by "
         f"{verdict(of(GAIN), of(f'standard error of {GAIN}'))} percentage points."
     )
 
 
 # %% [markdown]
 # **Read on**: Holtzman et al. 2020, *The curious case of neural text degeneration* · Miller 2024,
-# *Adding error bars to evals* · Min et al. 2022, see above. Deeper: LLM01+. Next: LLM02.
+# *Adding error bars to evals* · Min et al. 2022, *Rethinking the role of demonstrations*.
+# Deeper: LLM01+. Next: LLM02.
 
 # %%
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 """What a call costs: its time, and the FLOPs of its matrix products."""
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from labs.kit import seconds
+from labs.kit import Run, seconds
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 Name = TypeVar("Name", bound=Hashable)
+Shape = tuple[int, int, int]  # B, n, m
 CPU = torch.device("cpu")
 SHORT = 1e-3  # seconds
 
@@ -81,6 +82,43 @@ def time_products(
         for name, fastest in best_in_turn(calls, 3).items():
             times[name].append(fastest)
     return times
+
+
+def product_call(run: Run, dtype: torch.dtype, shape: Shape) -> Callable[[], Any]:
+    """Return a call that multiplies (B, n) by (n, m)."""
+    b, n, m = shape
+    x = torch.randn(b, n).to(run.device, dtype)
+    w = torch.randn(m, n).to(run.device, dtype)
+    return lambda: x @ w.T
+
+
+def read_calls(run: Run, nbytes: int) -> dict[str, Callable[[], Any]]:
+    """Return two calls that read this many bytes: sums, and a dot product of other arrays."""
+    a, b, c, d = torch.ones(4, nbytes // 8, device=run.device)  # float32, half of the bytes each
+    return {"sum": lambda: (a.sum(), b.sum()), "dot": lambda: c @ d}
+
+
+def time_with_roof(
+    run: Run, dtype: torch.dtype, side: int, inputs: Sequence[int]
+) -> tuple[list[float], float, float]:
+    """Return the seconds of products with a square matrix, then the peak and the bandwidth.
+
+    Args:
+        run: its device computes.
+        dtype: of the products.
+        side: n and m of the products.
+        inputs: B of each product.
+    """
+    shapes = [(b, side, side) for b in inputs]
+    squares = [side // 4, side // 2, 3 * side // 4]
+    nbytes = dtype.itemsize * side**2
+    calls: dict[Any, Callable[[], Any]] = {s: product_call(run, dtype, s) for s in shapes}
+    calls |= read_calls(run, nbytes)
+    calls |= {n: product_call(run, dtype, (n, n, n)) for n in squares}
+    fastest = best_in_turn(calls, 7, run.device, once)
+    peak = max(2 * n**3 / fastest[n] for n in squares)
+    bandwidth = nbytes / min(fastest["sum"], fastest["dot"])
+    return [fastest[shape] for shape in shapes], peak, bandwidth
 
 
 def product_flops(call: Callable[[], Any]) -> int:

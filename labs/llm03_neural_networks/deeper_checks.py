@@ -83,7 +83,7 @@ def _mistakes_of_attention(q: Tensor, k: Tensor, v: Tensor) -> Mistakes:
         ),
         "is the softmax missing?": lambda: mixed(scores),
         "the weights mix keys: they must mix values": lambda: mixed(scores.softmax(-1), k),
-        "all heads share one weight: the scores sum over h, so keep it in bhqk": lambda: mixed(
+        "all heads share one weight: the scores sum over h, so keep it in bhts": lambda: mixed(
             scores.sum(1, keepdim=True).softmax(-1)
         ),
     }

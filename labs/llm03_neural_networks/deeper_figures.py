@@ -1,4 +1,4 @@
-"""The drawings of LLM03+: strides, a trap, histograms of twenty layers, slopes, a roofline.
+"""The drawings of LLM03+: strides, a trap, twenty layers, slopes, a roofline.
 
 Each function returns a figure, its caption and a text for readers who can't see it.
 """
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labs.llm03_neural_networks.costs import rounded
+from labs.llm03_neural_networks.starts import Trained
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,35 +23,32 @@ VIEWS = {
     "x.T: (4, 3), strides (1, 4)": [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11],
     "x[1:, ::2]: (2, 2), strides (4, 2)": [4, 6, 8, 10],
     "diagonal: (3,), stride (5,)": [0, 5, 10],
+    "x[:, :1].expand(3, 4): (3, 4), strides (4, 0)": [0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8],
 }
 
 
 def strides() -> Drawn:
-    """Draw twelve cells of memory, and in which order four views read them."""
-    fig, ax = plt.subplots(figsize=(7.2, 4.4))
-    for row, (title, places) in enumerate([("memory", []), *VIEWS.items()]):
+    """Draw twelve places in memory, and which of them five views read, from first to last."""
+    fig, ax = plt.subplots(figsize=(7.2, 5.2))
+    for row, (title, places) in enumerate([("memory", range(12)), *VIEWS.items()]):
         y = -1.7 * row
         colour = f"C{row - 1}" if row else "C6"
         ax.text(0, y + 1.02, title, fontsize=10, va="bottom")
-        for place in range(12):
-            read = not row or place in places
-            box = Rectangle((place, y), 0.94, 0.94, ec=colour, lw=1.5 if read else 0.3)
-            box.set(fc=colour, alpha=0.25 if read and row else 1, fill=bool(read and row))
+        for at, place in enumerate(places):
+            box = Rectangle((at, y), 0.94, 0.94, ec=colour, lw=1.5)
+            box.set(fc=colour, alpha=0.25 if row else 1, fill=bool(row))
             ax.add_patch(box)
-            if read:
-                order = places.index(place) + 1 if row else place
-                ax.text(place + 0.47, y + 0.44, str(order), ha="center", va="center")
+            ax.text(at + 0.47, y + 0.44, str(place), ha="center", va="center")
     ax.text(12.4, 0.44, "place", va="center", fontsize=10)
-    ax.text(12.4, -1.7 + 0.44, "read 1st, 2nd, …", va="center", fontsize=10)
-    ax.set(xlim=(-0.1, 16.2), ylim=(-7, 1.7), aspect="equal")
+    ax.text(12.4, -1.7 + 0.44, "places read,\nfirst to last", va="center", fontsize=10)
+    ax.set(xlim=(-0.1, 15.8), ylim=(-8.7, 1.7), aspect="equal")
     ax.set_title("A view is another way to walk through the same memory")
     ax.axis("off")
-    caption = (
-        "Twelve numbers in memory, and the places that four views of them read, in this order."
-    )
+    caption = "Twelve places in memory, and which of them five views read, from first to last."
     alt = (
-        "A row of twelve cells. Below it, four views: x reads all in order, x.T jumps by "
-        "four, a slice reads every second of the last two rows, the diagonal every fifth."
+        "A row of twelve places, 0 to 11. Below it, what five views read: x reads 0, 1, 2 and so "
+        "on; its transpose 0, 4, 8, 1, 5; a slice 4, 6, 8, 10; the diagonal 0, 5, 10; an expanded "
+        "column reads 0, 4 and 8 four times each."
     )
     return fig, caption, alt
 
@@ -90,7 +88,7 @@ def singular_values(
     shares.set(xlabel="k, singular values in use", ylabel="test accuracy (%)", ylim=(0, 100))
     shares.set_xticks([0, 3, 6, 9])
     five = 100 * min(share[5] for share in by_rank)
-    shares.set_title(f"Five of nine read at least {math.floor(five)} %", fontsize=11)
+    shares.set_title(f"The five largest read at least {math.floor(five)} %", fontsize=11)
     caption = (
         "Left: singular values of the centred rows, at the start and trained. Right: accuracy "
         "with the k largest of them, three seeds."
@@ -111,7 +109,9 @@ def histograms(samples: Mapping[str, Sequence[Tensor]]) -> Drawn:
         for ax, layer in zip(row, SHOWN, strict=True):
             counts, _ = np.histogram(by_layer[layer - 1].numpy(), edges)
             ax.stairs(counts / counts.max(), edges, fill=True, color=f"C{i}", alpha=0.7)
-            ax.set(yticks=[], ylim=(0, 1.1))
+            ax.set(yticks=[], ylim=(0, 1.35))
+            deviation = f"std {float(by_layer[layer - 1].std()):.2g}"
+            ax.text(0.97, 0.8, deviation, transform=ax.transAxes, ha="right", fontsize=9)
             if i == 0:
                 ax.set_title(f"layer {layer}", fontsize=11)
         row[0].set_ylabel(start)
@@ -157,6 +157,34 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs], seed: i
     alt = (
         "Two plots over 20 layers on log axes, the RMS of the activations and their spread "
         "across inputs relative to it, for four initialisations."
+    )
+    return fig, caption, alt
+
+
+def training(trained: Mapping[str, Sequence[Trained]]) -> Drawn:
+    """Draw losses over the steps, and accuracy over the directions of layer 10, for each start."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.8, 4.0))
+    colours = ("C0", "C1", "C2", "C3", "C6")
+    for colour, (start, models) in zip(colours, trained.items(), strict=True):
+        losses = np.mean([model.losses for model in models], axis=0)  # (steps,)
+        smooth = losses.reshape(-1, 10).mean(1)
+        left.plot(np.arange(len(smooth)) * 10 + 5, smooth, colour)
+        used = [model.directions for model in models]
+        shares = [100 * model.accuracy for model in models]
+        right.plot(used, shares, colour + "o", label=start.replace("outputs", "\noutputs"))
+    left.axhline(math.log(10), color="C6", lw=1, ls=":")
+    left.text(300, math.log(10) * 1.02, "equal probabilities", fontsize=9, ha="right", va="bottom")
+    left.set(xlabel="step", ylabel="training loss", ylim=(0, None))
+    right.set(xlabel="directions in layer 10", ylabel="test accuracy (%)", ylim=(0, 100))
+    right.legend(loc="lower right", fontsize=9)
+    fig.suptitle("Where layer 10 uses few directions, few digits are read", fontsize=12)
+    caption = (
+        "Twenty layers, 300 steps. Left: the loss, a mean of three seeds and ten steps. Right: a "
+        "point for each seed. The colours are the same."
+    )
+    alt = (
+        "Left, five falling curves of the loss over 300 steps, some of which begin with a flat "
+        "part. Right, points of test accuracy over the number of directions, three for each start."
     )
     return fig, caption, alt
 
@@ -218,7 +246,7 @@ def roofline(
     lowest = min(min(rates) for _, rates, _, _ in curves.values()) / 1e9
     highest = max(peak for _, _, peak, _ in curves.values()) / 1e9
     ax.set(xlabel="intensity (FLOPs per byte)", ylabel="GFLOP/s", ylim=(lowest / 3, highest * 2))
-    ax.set_title("More inputs climb the bandwidth line to the flat roof")
+    ax.set_title("More inputs raise the rate; the roof only bounds it")
     caption = (
         "One square matrix with 1 to 1,024 inputs. Lines: the roof, measured by separate "
         f"products and reads. A square marks its corner. Rate with {inputs[-1]:,} inputs ÷ rate "

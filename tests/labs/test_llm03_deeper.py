@@ -7,6 +7,7 @@ import math
 
 from labs.kit import Mistake
 from labs.llm03_neural_networks import deeper as lab
+from labs.llm03_neural_networks import starts
 from tests.labs.solutions import check_wrong
 
 import pytest
@@ -135,6 +136,32 @@ def test_fresh_layers_keep_the_weights_of_pytorch_and_have_the_variance_of_he():
     he = lab.fresh_layer(400, "He")
     assert he.bias is None
     assert he.weight.square().mean().item() == pytest.approx(2 / 400, rel=0.02)
+
+
+# Training.
+
+
+def test_directions_count_equal_ones_and_are_zero_for_equal_rows():
+    corners = torch.eye(3, 5).double()
+    both = torch.cat((corners, -corners))
+    assert lab.directions(both) == pytest.approx(3)
+    assert lab.directions(randn(50, 1) @ randn(1, 7) + 10) == pytest.approx(1)
+    assert lab.directions(torch.ones(4, 6)) == 0
+
+
+def test_a_loss_that_never_falls_has_waited_all_steps():
+    assert starts.Trained(0.1, [2.3, 2.2, 2.0, 2.2], 1.0).first_step_below(2.1) == 2
+    assert starts.Trained(0.1, [2.3, 2.2], 1.0).first_step_below(2.1) == 2
+
+
+def test_both_fits_start_alike_and_only_the_broken_one_stops_at_the_variance():
+    x = torch.cat((randn(40, 2), torch.ones(40, 1)), 1)
+    t = x @ torch.tensor([[1.0], [-2], [3]]).double()
+    predictions, losses = lab.fit(x, t[:, 0])
+    assert predictions.std() < 1e-6
+    assert losses[0] > losses[-1]
+    assert losses[-1] == pytest.approx(t.var(correction=0).item())
+    assert lab.fit(x, t)[1][-1] < 1e-6
 
 
 # Slopes and intensities.

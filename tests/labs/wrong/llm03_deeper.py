@@ -27,7 +27,7 @@ def one_stride_is_enough(x):
     return x.as_strided((min(x.shape),), (x.stride(0),))
 
 
-def attention(scale=0.5, axis=-1, scores="bqhd,bkhd->bhqk", mix="bhqk,bkhd->bqhd", mixed=None):
+def attention(scale=0.5, axis=-1, scores="bthd,bshd->bhts", mix="bhts,bshd->bthd", mixed=None):
     def attend(q, k, v):
         weights = (torch.einsum(scores, q, k) * scale).softmax(axis)
         return torch.einsum(mix, weights, k if mixed == "keys" else v)
@@ -36,13 +36,13 @@ def attention(scale=0.5, axis=-1, scores="bqhd,bkhd->bhqk", mix="bhqk,bkhd->bqhd
 
 
 def one_weight_for_all_heads(q, k, v):
-    scores = torch.einsum("bqhd,bkhd->bqk", q, k) / math.sqrt(q.shape[-1])
-    return torch.einsum("bqk,bkhd->bqhd", scores.softmax(-1), v)
+    scores = torch.einsum("bthd,bshd->bts", q, k) / math.sqrt(q.shape[-1])
+    return torch.einsum("bts,bshd->bthd", scores.softmax(-1), v)
 
 
 def without_softmax(q, k, v):
-    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
-    return torch.einsum("bhqk,bkhd->bqhd", scores, v)
+    scores = torch.einsum("bthd,bshd->bhts", q, k) / math.sqrt(q.shape[-1])
+    return torch.einsum("bhts,bshd->bthd", scores, v)
 
 
 def before_the_relu(q, r, a, c, n):
@@ -117,7 +117,7 @@ WRONG = [
     ("attention_by_einsum", attention(scale=0.25), "divided by D, not by √D"),
     ("attention_by_einsum", attention(axis=-2), "run over the queries"),
     ("attention_by_einsum", attention(axis=1), "run over the heads"),
-    ("attention_by_einsum", attention(mix="bhqk,bkhd->bhqd"), "the order of the letters"),
+    ("attention_by_einsum", attention(mix="bhts,bshd->bhtd"), "the order of the letters"),
     ("attention_by_einsum", attention(mixed="keys"), "the weights mix keys"),
     ("attention_by_einsum", attention(scores="bthd,bthd->bht"), "share a letter for T"),
     ("attention_by_einsum", one_weight_for_all_heads, "all heads share one weight"),
