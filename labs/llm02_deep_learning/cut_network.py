@@ -1,9 +1,10 @@
-"""A network that may be cut in the middle, its training, and what PyTorch says of its gradients."""
+"""A network that may be cut in the middle, its training, and which parameters get a gradient."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import mean
 from typing import Any
 
+from labs.kit import Run
 from labs.llm02_deep_learning.data import accuracy, digits
 
 import torch
@@ -56,3 +57,31 @@ def intact_and_cut() -> tuple[Tensor, Tensor, nn.Module]:
     model = three_layers(lambda z: z)
     cut = three_layers(lambda z: z.detach())
     return F.cross_entropy(model(x), y), F.cross_entropy(cut(x), y), model
+
+
+def check_names(
+    run: Run,
+    unreached: Callable[[Tensor, nn.Module], list[str]],
+    cuts: Mapping[str, Callable[[Tensor], Tensor]],
+) -> None:
+    """Check which parameters each cut leaves without a gradient, by the walk and by PyTorch.
+
+    Args:
+        run: the run, whose seed sets the weights.
+        unreached: the walk, from a loss and a network to names.
+        cuts: by name, what is applied to the result of the second layer.
+    """
+    x, y, _, _ = digits()
+    before = "0.weight, 0.bias, 2.weight, 2.bias"  # 1 and 3 are the activations
+    for name, between in cuts.items():
+        torch.manual_seed(run.seed)
+        model = three_layers(between)
+        loss = F.cross_entropy(model(x), y)
+        names = ", ".join(unreached(loss, model)) or "none"
+        want = "none" if name == "intact" else before
+        because = "all are reached" if name == "intact" else "everything before the cut"
+        run.check(f"{name}: not reached", names, equals=want, because=because, decides=True)
+        theirs = ", ".join(without_gradient(loss, model)) or "none"
+        because = "`torch.autograd.grad` returns None for the same parameters"
+        run.check(f"{name}: without a gradient", theirs, equals=want, because=because)
+        loss.backward()  # raises no error

@@ -122,3 +122,10 @@ def paired_lead(a: Tensor, b: Tensor) -> tuple[float, float]:
     """Return a's lead over b, in digits of 360, and its standard error; both are (seeds, 360)."""
     scores = (a - b).mean(0)  # (360,)
     return scores.sum().item(), scores.std().item() * math.sqrt(len(scores))
+
+
+def may_be_chance(lead: float, error: float) -> str:
+    """Return a sentence, after a space, if a lead is within two standard errors of 0."""
+    if abs(lead) > 2 * error:
+        return ""
+    return " That is within two standard errors of 0, so it may be chance."

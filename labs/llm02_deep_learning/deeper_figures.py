@@ -42,7 +42,9 @@ def draw_numbers() -> Drawn:
         ax.set_ylim(-1, 2)
         ax.axhline(0, color="C6", lw=0.8)
         ax.axis("off")
-    caption = "All numbers of a format with three significant bits, and some of bfloat16's."
+    caption = (
+        "All numbers from 0.5 to 4 with three significant bits, and some of bfloat16's around 1."
+    )
     alt = (
         "Two number lines with a tick for each number of a format. The ticks are twice as far "
         "apart right of 1 as left of it; a dot at 1.001 lies close to the tick at 1."
@@ -68,7 +70,7 @@ def draw_steps(measured: Mapping[str, tuple[Tensor, Tensor, float]]) -> Drawn:
     ax.text(2e-11, 2e-5, "ε/2h, float64", color="C0")
     ax.text(4e-6, 2e-2, "ε/2h, float32", color="C1")
     ax.set(xlabel="step h", ylabel="relative error of the slope", ylim=(1e-13, 10))
-    ax.set_title("Large steps err by the curve's bend, small ones by rounding")
+    ax.set_title("Large steps err by Taylor's term, small ones by rounding")
     caption = (
         "Median error of the slope of eˣ (dots), Taylor's term (solid), and the effect of an error "
         "of ε/2 in each value (dashed)."
@@ -178,18 +180,20 @@ def draw_sums(
         label_line(ax, 1000, path[-1], name, colour)
     ax.plot(range(0, 1001, 50), kahan, "C2o", ms=4)
     ax.text(40, 1.82, "● bfloat16, Kahan", color="C2")
-    ax.plot(stochastic[:, :3], "C3", lw=1)
+    ax.plot(stochastic[:, :3], "C3", lw=0.8, alpha=0.6)
+    ax.plot(stochastic.mean(1), "C3--", lw=2)
     ax.text(40, 1.72, "— bfloat16, stochastic", color="C3")
+    ax.text(40, 1.62, f"-- mean of {stochastic.shape[1]:,} of these", color="C3")
     ax.set(xlabel="additions of 0.001", ylabel="sum", xlim=(0, 1420), xticks=range(0, 1001, 250))
-    ax.set_title("In bfloat16 a thousand small steps leave no trace")
+    ax.set_title("In plain bfloat16 a thousand small steps leave no trace")
     caption = (
         "1.0 and a thousand additions of 0.001, four ways. Three of the sums with stochastic "
-        "rounding are drawn."
+        "rounding are drawn. The mean of all, dashed, follows float32's line."
     )
     alt = (
         "Line plot of the sum over the number of additions: float32 rises to 2, bfloat16 stays "
-        "at 1, Kahan's bfloat16 follows float32, and three ragged lines of stochastic rounding "
-        "rise around it."
+        "at 1, Kahan's bfloat16 follows float32. Three ragged lines of stochastic rounding "
+        "scatter, and their dashed mean of 1,000 follows float32."
     )
     return fig, caption, alt
 
@@ -292,7 +296,9 @@ def draw_cut(loss: Tensor, cut: Tensor, model: nn.Module) -> Drawn:
     caption = (
         "The operations of a network of three layers, from the loss to the first layer. Arrows are "
         "next_functions. Green boxes are the parameters' AccumulateGrad; T transposes a weight. "
-        "With the cut, the dotted operations aren't in the graph of the loss."
+        "Addmm is a linear layer, a product plus a bias. With the cut, the dotted operations "
+        "aren't in the graph of the loss. That includes the Relu after the cut, because its input "
+        "needs no gradient."
     )
     alt = (
         "A column of boxes from NllLoss over LogSoftmax, Addmm, Relu, Addmm and Relu to Addmm. "

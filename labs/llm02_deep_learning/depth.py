@@ -1,20 +1,13 @@
-"""What reaches each layer of an untrained network: gradients backward, differences forward."""
+"""The gradient of each layer in theory, and the bounds of what reaches untrained layers."""
 
 import math
 from typing import Any
 
+from labs.kit import Run
 from labs.llm02_deep_learning.lesson import MLP, TensorValue
 
 import torch
 from torch import Tensor
-
-
-def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
-    """Return the RMS of each layer's weight gradient, untrained, for 64 random inputs."""
-    model = MLP(*[width] * (depth + 1), activation=activation)
-    logits: Any = model(torch.randn(64, width))
-    (logits * torch.randn(64, width)).sum().backward()
-    return [weight.grad.square().mean().sqrt().item() for weight in model.weights]
 
 
 def derived_gradients(activation: str, depth: int, width: int) -> list[float]:
@@ -40,14 +33,40 @@ def _rms(x: Tensor) -> float:
     return x.square().mean().sqrt().item()
 
 
-def spreads_by_layer(activation: str, depth: int, width: int) -> list[float]:
-    """Return how much each layer's input differs between 64 random inputs, relative to its size."""
-    model = MLP(*[width] * (depth + 1), activation=activation, dtype=torch.float64)
-    y = TensorValue(torch.randn(64, width, dtype=torch.float64))
-    spreads = []
-    for i, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
-        y = model.activation(y) if i else y
-        spread = y.data.var(0).mean() / y.data.square().mean()  # variance over the inputs
-        spreads.append(spread.sqrt().item())
-        y = y @ weight + bias  # (64, width)
-    return spreads
+def check_gradients(
+    run: Run, gradients: dict[str, list[list[float]]], derived: dict[str, list[float]], width: int
+) -> None:
+    """Check the gradient of the first layer's weights ÷ that of the last, for each seed."""
+    back = {name: [g[0] / g[-1] for g in by_seed] for name, by_seed in gradients.items()}
+    depth = len(gradients["ReLU"][0])
+    because = "4⁻¹⁹; the last layer's input is at least half the size of the first one's"
+    ratios = back["sigmoid"]
+    what = "sigmoid: gradient, first layer ÷ last layer"
+    run.check(what, ratios, at_most=2 * 4**-19, because=because, decides=True)
+    off = [abs(math.log(ratio)) for ratio in back["ReLU"]]
+    bound = 5 * math.sqrt(5 * depth / width) / 2
+    because = "near 0; one input's gradient has a standard deviation of √(5L/n)/2; five of these"
+    what = "ReLU: |ln(gradient, first layer ÷ last layer)|"
+    run.check(what, off, at_most=bound, because=because, decides=True)
+    because = "the formula, with E[f′²] from a sample of z; five deviations of ReLU, the largest"
+    for name, ratios in derived.items():
+        off = [abs(math.log(ratio / ratios[0])) for ratio in back[name]]
+        what = f"{name}: |ln(first layer ÷ last layer) − ln of the derived ratio|"
+        run.check(what, off, at_most=bound, because=because, decides=True)
+    run.measure("tanh: gradient, first layer ÷ last layer", back["tanh"])
+
+
+def check_spreads(run: Run, spreads: dict[str, list[list[float]]]) -> None:
+    """Check the relative spread of the last layer's input, for each seed."""
+    ends = {name: [spread[-1] for spread in by_seed] for name, by_seed in spreads.items()}
+    because = "4⁻¹⁹; its size is at least half that of the first layer's input"
+    what = "sigmoid: relative spread of the last layer's input"
+    run.check(what, ends["sigmoid"], at_most=2 * 4**-19, because=because, decides=True)
+    because = (
+        "half of 0.236, for infinitely wide layers (LLM03+); narrower ones are higher and scatter"
+    )
+    what = "ReLU: relative spread of the last layer's input"
+    run.measure(what, ends["ReLU"], expect_at_least=0.118, because=because, decides=True)
+    because = "tanh is odd, so unrelated inputs get no common part"
+    what = "tanh: relative spread of the last layer's input"
+    run.measure(what, ends["tanh"], expect_at_least=0.9, because=because)

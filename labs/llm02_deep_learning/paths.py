@@ -30,12 +30,3 @@ def count_calls(values: list[Value]) -> int:
         value.grad_fn = counted(value.grad_fn)
     values[-1].backward()
     return calls
-
-
-def walk_paths(value: Value, g: float = 1.0) -> int:
-    """Add to each grad along every path from `value` separately; return the number of calls."""
-    value.grad += g
-    calls = 1 if value.inputs else 0
-    for source, contribution in zip(value.inputs, value.grad_fn(g), strict=True):
-        calls += walk_paths(source, contribution)
-    return calls

@@ -1,6 +1,9 @@
-"""Long sums of small numbers, with plain and with stochastic rounding."""
+"""Long sums of small numbers with plain rounding, and the bounds of better ones."""
 
+import math
 from itertools import accumulate
+
+from labs.kit import Run
 
 import torch
 from torch import Tensor
@@ -12,18 +15,19 @@ def plain_sums(dtype: torch.dtype) -> list[float]:
     return [x.item() for x in accumulate(steps, initial=torch.ones((), dtype=dtype))]
 
 
-def stochastic_bfloat16(x: Tensor) -> Tensor:
-    """Round float32 to bfloat16, away from 0 with the probability that keeps the mean right."""
-    # bfloat16 drops float32's last 16 bits. They are a fraction of a spacing, in units of 2⁻¹⁶.
-    # Adding a random 16-bit number carries into the other bits with exactly that probability.
-    noise = torch.randint(0, 2**16, x.shape, dtype=torch.int32)
-    bits = (x.view(torch.int32) + noise) & ~0xFFFF
-    return bits.view(torch.float32).bfloat16()
-
-
-def stochastic_sums(start: float, step: float, n: int, copies: int) -> Tensor:
-    """Return independent sums in bfloat16 with stochastic rounding, by steps, (n + 1, copies)."""
-    sums = [torch.full((copies,), start, dtype=torch.bfloat16)]
-    for _ in range(n):
-        sums.append(stochastic_bfloat16(sums[-1].float() + step))
-    return torch.stack(sums).float()
+def check_remedies(run: Run, kahan: float, stochastic: Tensor) -> None:
+    """Check the last sum by Kahan, and those by stochastic rounding, (copies,)."""
+    because = (
+        "2u·Σ|x| = 0.016 and a term of the size n·u²·Σ|x| = 0.03, u = 2⁻⁸ (Higham 2002, § 4.3)"
+    )
+    bound = (2 * 2**-8 + 1000 * 2**-16) * 2
+    what = "|bfloat16 with Kahan − 2|"
+    run.check(what, abs(kahan - 2), at_most=bound, because=because, decides=True)
+    off = abs(stochastic.mean().item() - 2)
+    share = 0.001 * 2**6  # of the spacing above 2, the largest here
+    deviation = math.sqrt(1000 * share * (1 - share)) * 2**-6  # of one sum
+    bound = 5 * deviation / math.sqrt(len(stochastic))
+    because = "five standard errors, from theory with the spacing above 2: 0.12/√1000 each"
+    what = "|mean with stochastic rounding − 2|"
+    run.check(what, off, at_most=bound, because=because, decides=True)
+    run.measure("standard deviation of one stochastic sum", stochastic.std())

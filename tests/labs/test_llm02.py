@@ -12,7 +12,6 @@ from labs.llm02_deep_learning import (
     depth,
     figures,
     operations,
-    rounded_sums,
     view_data,
 )
 from labs.llm02_deep_learning import lesson as lab
@@ -263,6 +262,11 @@ def test_a_paired_lead_counts_digits_and_its_error_is_that_of_their_scores():
     assert data.paired_lead(a, a) == (0.0, 0.0)
 
 
+def test_a_lead_within_two_standard_errors_may_be_chance():
+    assert data.may_be_chance(2.1, 1) == data.may_be_chance(-2.1, 1) == ""
+    assert "may be chance" in data.may_be_chance(-1.9, 1)
+
+
 def test_a_rate_is_near_the_best_within_two_standard_errors():
     right = torch.tensor([[0.10], [0.95], [0.98], [0.96], [0.90]])  # 2 √(0.07/200) = 0.037
     assert data.near_the_best(right) == (1, 3)
@@ -366,7 +370,7 @@ def test_kahan_loses_nothing_in_the_example_of_the_text_and_in_long_sums():
 
 def test_gradients_by_layer_equal_pytorch_for_the_same_weights():
     torch.manual_seed(0)
-    sizes = depth.gradients_by_layer("sigmoid", 4, 8)
+    sizes = deeper.gradients_by_layer("sigmoid", 4, 8)
     torch.manual_seed(0)
     weights = [w.data.requires_grad_() for w in lab.MLP(*[8] * 5, activation="sigmoid").weights]
     y = torch.randn(64, 8)
@@ -380,14 +384,14 @@ def test_gradients_by_layer_equal_pytorch_for_the_same_weights():
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "ReLU"])
 def test_the_derived_gradients_are_those_of_a_wide_network(activation):
     torch.manual_seed(0)
-    measured = depth.gradients_by_layer(activation, 6, 512)
+    measured = deeper.gradients_by_layer(activation, 6, 512)
     derived = depth.derived_gradients(activation, 6, 512)
     assert [size / measured[-1] for size in measured] == pytest.approx(derived, rel=0.25)
 
 
 def test_the_spread_of_a_wide_relu_network_shrinks_as_llm03_computes():
     torch.manual_seed(0)
-    spreads = depth.spreads_by_layer("ReLU", 8, 1024)
+    spreads = deeper.spreads_by_layer("ReLU", 8, 1024)
     rms, spread = theory(2, 0, 1024)[6]
     assert spreads[-1] == pytest.approx(spread / rms, rel=0.1)
 
@@ -410,7 +414,7 @@ def test_squared_sizes_in_a_relu_network_spread_as_the_text_says():
 def test_stochastic_rounding_is_right_on_average():
     torch.manual_seed(0)
     x = torch.tensor([1.001, -1.001, 3.0, 0.1]).repeat(100_000, 1)
-    mean = rounded_sums.stochastic_bfloat16(x).float().mean(0)
+    mean = deeper.stochastic_bfloat16(x).float().mean(0)
     torch.testing.assert_close(mean, x[0], rtol=0, atol=2e-4)
 
 
