@@ -115,7 +115,7 @@ def time_with_roof(
     calls: dict[Any, Callable[[], Any]] = {s: product_call(run, dtype, s) for s in shapes}
     calls |= read_calls(run, nbytes)
     calls |= {n: product_call(run, dtype, (n, n, n)) for n in squares}
-    fastest = best_in_turn(calls, 7, run.device, once)
+    fastest = best_in_turn(calls, 15, run.device, once)
     peak = max(2 * n**3 / fastest[n] for n in squares)
     bandwidth = nbytes / min(fastest["sum"], fastest["dot"])
     return [fastest[shape] for shape in shapes], peak, bandwidth
