@@ -59,9 +59,10 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "0.20.",
     ),
     "next_token": (
-        "{model}, one text, {precision}, on the run's device.",
-        "Milliseconds for the next token over the number of tokens so far, with and without a "
-        "cache, on log scales.",
+        "{model}, one text, {precision}, on the run's device: medians of paired repeats, and their "
+        "range.",
+        "Time for the next token without a cache divided by that with one, over the number of "
+        "tokens so far, on log scales.",
     ),
     "likelihood": (
         "{model}, {texts} texts of {tokens} tokens for each setting; large: medians.",
@@ -73,7 +74,7 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Bars of bits per byte: uniform needs most, then unigram, bigram and the models.",
     ),
     "rounding": (
-        "What rounding costs; bars: two standard errors over {texts} texts; lines join "
+        "What rounding {model} costs; bars: two standard errors over {texts} texts; the line joins "
         "bits with a scale for each row. A cost ∝ L·ε² would have the slope 1. Only the layers' "
         "matrices are rounded. Blocks have 32 weights. Costs below two standard errors aren't "
         "drawn.",

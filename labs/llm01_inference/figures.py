@@ -16,7 +16,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 GREY = "#808890"  # readable on light and dark pages
-COMMON_FORMS = ("zero-shot", "1 example", "4 examples", "chat")
 PARTS = {
     "embed": "token embedding (LLM10)",
     "attn": "attention (LLM06)",
@@ -152,9 +151,9 @@ def temperatures(prompt: str, names: Sequence[str], top: dict[float, Any]) -> Fi
         shares = [*p.tolist(), 1 - p.sum().item()]
         colours = ["C0"] * len(names) + ["C1"]
         bars = ax.barh(rows, shares, color=colours)
-        ax.bar_label(bars, [f" {share:.0%}" for share in shares], fontsize=9)
-        ax.set(title=f"T = {t:g}: five have {p.sum():.0%}", xlim=(0, 1.25), xlabel="probability")
-        ax.title.set_fontsize(10)
+        ax.bar_label(bars, [f" {share:.1%}" for share in shares], fontsize=9)
+        ax.set(xlim=(0, 1.4), xlabel="probability")
+        ax.set_title(f"T = {t:g}: five have {p.sum():.1%}", fontsize=10)
         ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(rows, [*(visible(name) for name in names), "all others"])
@@ -194,7 +193,7 @@ def ranks(by_default: Any, without_cut: Any) -> Figure:
     ax.text(1.05 * n, 56, "50", color=GREY, ha="center")
     ax.set(ylabel="rank of the drawn token", ylim=(0.8, 2e5), xticks=[])
     ax.set_xlabel(f"{n} draws each")
-    ax.set_title("The default of generate cuts at rank 50")
+    ax.set_title("With do_sample=True, generate cuts at rank 50 by default")
     return fig
 
 
@@ -241,11 +240,8 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
     right.set_xlabel("points more than zero-shot ± 2 SE")
     left.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=""))
-    for ax in (left, right):
-        ax.title.set_fontsize(11)
-    common = [share for name, share in zip(names, shares, strict=True) if name in COMMON_FORMS]
-    left.set_title(f"Four common forms: {min(common):.0%} to {max(common):.0%}")
-    right.set_title("Right of 0: more than zero-shot")
+    left.set_title("Right replies")
+    right.set_title("Difference from zero-shot")
     right.xaxis.set_major_locator(MultipleLocator(0.25))
     left.invert_yaxis()
     return fig
@@ -339,37 +335,29 @@ def padding(mask: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]) -
 
 
 def next_token(rows: Sequence[Sequence[float]]) -> Figure:
-    """Draw the time for the next token.
+    """Draw how many times as long the next token takes without a cache.
 
     Args:
         rows: length, ms with a cache, ms without, speed-up, and its least and largest repeat.
     """
     fig, ax = plt.subplots()
-    lengths = [row[0] for row in rows]
-    for i, label in ((2, "without a cache"), (1, "with a cache")):
-        times = [row[i] for row in rows]
-        (line,) = ax.loglog(lengths, times, "o-")
-        ax.annotate(
-            label,
-            (lengths[-1], times[-1]),
-            (-6, 8),
-            textcoords="offset points",
-            ha="right",
-            color=line.get_color(),
-        )
-    ax.set(xlabel="tokens so far", ylabel="time for the next token (ms)")
-    _, _, _, gain, least, largest = rows[-1]
-    title = f"After {lengths[-1]:,} tokens, a cache makes the next one {gain:.0f} times faster"
-    if least < 1.5:  # the repeats disagree too much for a number
-        title = (
-            f"After {lengths[-1]:,} tokens, a cache speeds up {least:.1f} to {largest:.1f} times"
-        )
-    ax.set_title(title)
-    ax.title.set_fontsize(11)
+    lengths, _, _, gains, least, largest = zip(*rows, strict=True)
+    below = [gain - low for gain, low in zip(gains, least, strict=True)]
+    above = [high - gain for gain, high in zip(gains, largest, strict=True)]
+    ax.errorbar(lengths, gains, [below, above], fmt="C0o-", capsize=4)
+    ax.axhline(1, color=GREY, ls=":")
+    ax.annotate(
+        "1: no gain", (lengths[-1], 1), (0, 4), textcoords="offset points", color=GREY, ha="right"
+    )
+    ax.set(xscale="log", yscale="log", xlabel="tokens so far")
+    ax.set_ylabel("time without a cache ÷ with one")
+    title = f"After {lengths[-1]:,} tokens, a cache makes the next one {gains[-1]:.1f} times faster"
+    if least[-1] < 1.5:  # the repeats disagree too much for a number
+        between = f"{least[-1]:.1f} to {largest[-1]:.1f}"
+        title = f"After {lengths[-1]:,} tokens, a cache speeds up {between} times"
+    ax.set_title(title, fontsize=11)
     ax.set_xticks(lengths, [f"{t:,}" for t in lengths])
     ax.minorticks_off()
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high * 1.3)
     _round_ticks(ax.yaxis)
     return fig
 
@@ -425,7 +413,7 @@ def bits(rows: dict[str, float]) -> Figure:
     return fig
 
 
-def _name_roundings(ax: Any, rows: list[list[Any]], c: float, colour: str) -> None:
+def _name_roundings(ax: Any, rows: list[list[Any]], c: float) -> None:
     """Write "3 bits, 7 layers" beside each point, left of it if its cost is above c · L · ε²."""
     layers = max(row[1] for row in rows)
     for row in rows:
@@ -435,34 +423,30 @@ def _name_roundings(ax: Any, rows: list[list[Any]], c: float, colour: str) -> No
         if row[1] < layers:
             text += f", {row[1]} layers"
         place = {"ha": "right", "xytext": (-7, 3)} if row[3] >= c * x else {"xytext": (7, -9)}
-        ax.annotate(
-            text, (x, row[3]), textcoords="offset points", fontsize=9, color=colour, **place
-        )
+        ax.annotate(text, (x, row[3]), textcoords="offset points", fontsize=9, color="C0", **place)
 
 
-def rounding_costs(models: dict[str, list[list[Any]]]) -> Figure:
+def rounding_costs(rows: list[list[Any]]) -> Figure:
     """Draw the cost of rounding over L·ε², with rows as costs_of_rounding returns them.
 
     A line joins the points with a scale for each row in all layers. A grey one shows the slope 1.
     """
     fig, ax = plt.subplots()
-    for i, (name, rows) in enumerate(models.items()):
-        shown = [row for row in rows if row[3] > 2 * row[4] and row[2] > 0]
-        if not shown:
-            continue
-        x = [row[1] * row[2] ** 2 for row in shown]
-        y = [row[3] for row in shown]
-        ax.errorbar(x, y, [2 * row[4] for row in shown], fmt=f"C{i}o", capsize=3)
-        layers = max(row[1] for row in shown)
-        bits = [row for row in shown if row[1] == layers and "each row" in row[0]]
-        ax.plot([row[1] * row[2] ** 2 for row in bits], [row[3] for row in bits], f"C{i}", lw=1)
-        ratios = [b / a for a, b in zip(x, y, strict=True)]
-        _name_roundings(ax, shown, float(np.median(ratios)), f"C{i}")
-        ax.text(0.03, 0.92 - 0.08 * i, name, color=f"C{i}", transform=ax.transAxes)
-        if not ax.get_title(loc="left"):  # of the first model
-            apart = max(ratios) / min(ratios)
-            ax.set_title(f"Cost ÷ (L · ε²) isn't constant: it differs by a factor of {apart:.1f}")
-            ax.title.set_fontsize(11)
+    shown = [row for row in rows if row[3] > 2 * row[4] and row[2] > 0]
+    if not shown:
+        ax.set_title("No cost is above two standard errors")
+        return fig
+    x = [row[1] * row[2] ** 2 for row in shown]
+    y = [row[3] for row in shown]
+    ax.errorbar(x, y, [2 * row[4] for row in shown], fmt="C0o", capsize=3)
+    layers = max(row[1] for row in shown)
+    bits = [row for row in shown if row[1] == layers and "each row" in row[0]]
+    ax.plot([row[1] * row[2] ** 2 for row in bits], [row[3] for row in bits], "C0", lw=1)
+    ratios = [b / a for a, b in zip(x, y, strict=True)]
+    _name_roundings(ax, shown, float(np.median(ratios)))
+    apart = max(ratios) / min(ratios)
+    title = f"Cost ÷ (L · ε²) isn't constant: it differs by a factor of {apart:.1f}"
+    ax.set_title(title, fontsize=11)
     ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="cost (nats per token)")
     low, high = ax.get_xlim()
     ax.set_xlim(low / 2, high)

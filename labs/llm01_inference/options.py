@@ -106,8 +106,17 @@ def time_of(ours: Callable[..., list[int]], model: Any, prompt: list[int], new: 
     return median(a / b for a, b in zip(*seconds_paired(mine, theirs, 9), strict=True))
 
 
-def time_of_guessing(model: Any, prompt: list[int], new: int, guesses: int) -> float:
-    """Return the library's time with prompt lookup ÷ its greedy time: the median of 9 pairs."""
+def guess_ahead(
+    model: Any, tokenizer: Any, prompt: list[int], new: int, guesses: int
+) -> tuple[str, float, float]:
+    """Write by the library's prompt lookup.
+
+    Returns:
+        The prompt, tokens for each call of the model, and time ÷ greedy time: a median of 9 pairs.
+    """
     plain = partial(library_text, model, prompt, new, eos_token_id=None)
     ahead = partial(plain, prompt_lookup_num_tokens=guesses)
-    return median(a / b for a, b in zip(*seconds_paired(ahead, plain, 9), strict=True))
+    with counted(model) as calls:
+        text = ahead()
+    ratio = median(a / b for a, b in zip(*seconds_paired(ahead, plain, 9), strict=True))
+    return repr(tokenizer.decode(prompt)), len(text) / len(calls), ratio

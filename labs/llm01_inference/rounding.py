@@ -93,7 +93,7 @@ def jackknife(statistic: Statistic, n: int) -> tuple[float, float]:
 def costs_of_rounding(
     run: Run, name: str, opened: tuple[Any, Any], rounded: Rounded
 ) -> tuple[list[list[Any]], list[Tensor]]:
-    """Return a row for each rounding (what, layers, ε, cost, its SE), and its costs by text."""
+    """Return a row for each rounding (what, layers, ε, cost, SE, loss), and its costs by text."""
     model, tokenizer = opened
     depth = model.config.num_hidden_layers
     ids = torch.tensor(human_texts(tokenizer, TEXTS, run.pick(tiny=20, small=64, full=64)))
@@ -105,7 +105,40 @@ def costs_of_rounding(
     for what, how, count in run.progress(tries, name):
         net, error = with_layers_rounded(rounded, model, count, **how)
         costs.append(losses_of(net, ids) - before)  # (B,)
-        rows.append([what, count, error, *mean_and_error(costs[-1].tolist())])
-    columns = ["weights", "layers", "relative error ε", "nats per token added", "SE"]
-    run.table(f"{name}, {TEXTS} excerpts of Shakespeare (layers only)", columns, rows)
+        loss = (before + costs[-1]).mean().item()
+        rows.append([what, count, error, *mean_and_error(costs[-1].tolist()), loss])
+    columns = ["weights", "layers", "relative error ε", "nats per token added", "SE", "loss"]
+    title = f"{name}, {TEXTS} excerpts of Shakespeare, {ids.shape[1]} tokens each (layers only)"
+    run.table(title, columns, rows)
     return rows, costs
+
+
+def compare_exponents(run: Run, rows: list[list[Any]], costs: list[Tensor]) -> list[str]:
+    """Measure the exponents of ε from 6 to 4 bits and from 4 to 3, and their difference.
+
+    Args:
+        run: gets the measurements.
+        rows: as costs_of_rounding returns them.
+        costs: of each row, by text.
+
+    Returns:
+        Both exponents, each with its standard error.
+    """
+    _, six, four, three = rows[:4]
+    because = "two standard errors over the texts: only then has the exponent a meaning"
+    low = 2 * six[4]
+    run.measure("nats, 6 bits", six[3], expect_at_least=low, because=because, decides=True)
+    from_six = growth(costs[1], costs[2], four[2] / six[2])
+    from_four = growth(costs[2], costs[3], three[2] / four[2])
+    said = []
+    for name, power in (("6 → 4 bits", from_six), ("4 → 3 bits", from_four)):
+        exponent, error = jackknife(power, TEXTS)
+        run.measure(f"exponent of ε, {name}", exponent)
+        run.measure(f"standard error of the exponent, {name}", error)
+        said.append(f"{exponent:.1f} ± {error:.1f}")
+    apart, error = jackknife(lambda texts: from_four(texts) - from_six(texts), TEXTS)
+    because = "one power of ε would have the difference 0; two standard errors over the texts"
+    low = 2 * error
+    what = "difference of the two exponents"
+    run.measure(what, apart, expect_at_least=low, because=because, decides=True)
+    return said

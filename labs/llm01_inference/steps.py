@@ -36,6 +36,15 @@ def check_cache_size(run: Run, name: str, model: Any) -> None:
     run.check(what, size, equals=numbers * model.dtype.itemsize, because="2·L·H_kv·D·T·size")
 
 
+@torch.no_grad()
+def change_by_cache(model: Any, ids: list[int]) -> float:
+    """Return the largest change of the last logits if a cache holds all tokens but the last."""
+    text = torch.tensor([ids], device=model.device)  # (1, T)
+    cache = model(text[:, :-1], use_cache=True, logits_to_keep=1).cache
+    cached = model(text[:, -1:], cache=cache, use_cache=True).logits[0, -1]
+    return (cached - model(text).logits[0, -1]).abs().max().item()
+
+
 def until_end(row: list[int], end: set[int]) -> list[int]:
     """Return the ids up to the first end token."""
     places = [i for i, token in enumerate(row) if token in end]
