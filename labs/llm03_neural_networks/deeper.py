@@ -391,7 +391,7 @@ def histograms_show_what_is_left(run: Run):
         run.check(name, off, at_most=room, because=because, decides=decides)
     fig, caption, alt = figures.histograms(samples)
     run.figure(fig, "histograms", caption, alt=alt)
-    shrunk = f"{ratios['Glorot']:.4f}; 19 halvings of the variance make 2^−9.5 = 0.0014"
+    shrunk = f"{ratios['Glorot']:.4f}; in theory {2**-9.5:.4f}, by 19 halvings of the variance"
     return f"Standard deviation of layer 20 ÷ layer 1, with Glorot's weights: {shrunk}."
 
 
