@@ -520,7 +520,7 @@ def a_wrong_rule_trains_too(run: Run):
 # $$\text{gain} \cdot \sqrt{\text{E}\left[f'(z)^2\right]}$$
 #
 # and several layers by the product of their factors. With ReLU all factors are equal. Otherwise
-# they differ from layer to layer, as $z$ does.
+# they differ from layer to layer, as $z$ does. `depth.py` multiplies them for the figure.
 #
 # Why? The gradient of one number that enters the layer is a sum of $n$ products $w_j f'(z_j) g_j$.
 # The weights are random with variance $\text{gain}^2/n$, so the products are uncorrelated and their
@@ -563,7 +563,7 @@ def a_wrong_rule_trains_too(run: Run):
 
 # %% Depth
 def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
-    """Return the RMS of each layer's weight gradient, untrained, for 64 random inputs."""
+    """Return the RMS of each layer's weight gradient, untrained, for 64 random examples."""
     model = MLP(*[width] * (depth + 1), activation=activation)
     logits: Any = model(torch.randn(64, width))
     (logits * torch.randn(64, width)).sum().backward()
@@ -571,13 +571,13 @@ def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
 
 
 def spreads_by_layer(activation: str, depth: int, width: int) -> list[float]:
-    """Return how much each layer's input differs between 64 random inputs, relative to its size."""
+    """Return the relative spread of each layer's input, untrained, for 64 random examples."""
     model = MLP(*[width] * (depth + 1), activation=activation, dtype=torch.float64)
     y = TensorValue(torch.randn(64, width, dtype=torch.float64))
     spreads = []
     for i, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
         y = model.activation(y) if i else y
-        spread = y.data.var(0).mean() / y.data.square().mean()  # variance over the inputs
+        spread = y.data.var(0).mean() / y.data.square().mean()  # variance over the examples
         spreads.append(spread.sqrt().item())
         y = y @ weight + bias  # (64, width)
     return spreads
@@ -588,7 +588,7 @@ def sigmoids_stop_gradient_and_spread(run: Run):
     """Untrained sigmoids of gain 1 hardly pass gradient or spread; ReLU of gain √2 passes both.
 
     For ReLU, to pass the spread means: the input of layer 20 has a relative spread of at least
-    0.118, half of the theory's for infinitely wide layers.
+    0.118. That is half of 0.236, which theory says for infinitely wide layers.
 
     Predict: of ten sigmoid layers only the last is trained. Does it learn to read digits?
     """

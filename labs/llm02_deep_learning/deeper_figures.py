@@ -92,7 +92,7 @@ def draw_depth(
     Args:
         gradients: by activation, for each seed: the RMS gradient of each layer's weights.
         derived: by activation: the same ÷ that of the last layer, in theory.
-        spreads: the same of how much each layer's input differs between inputs.
+        spreads: the same of the relative spread of each layer's input.
     """
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 4), sharex=True)
     panels = ((gradients, "RMS gradient of its weights"), (spreads, "relative spread of its input"))
@@ -119,7 +119,7 @@ def draw_depth(
     fig.suptitle(title, x=0.02, ha="left", fontsize=13)
     caption = (
         f"{depth} untrained layers, three seeds for each activation, in the same colours. The "
-        "relative spread is how much 64 inputs differ, divided by their RMS. Dashed: bounds for "
+        "relative spread is how much 64 examples differ, divided by their RMS. Dashed: bounds for "
         "the sigmoid, a factor of 4 in each layer. Thin dark lines: the derived gradient."
     )
     alt = (

@@ -45,7 +45,7 @@ def check_gradients(
     run.check(what, ratios, at_most=2 * 4**-19, because=because, decides=True)
     off = [abs(math.log(ratio)) for ratio in back["ReLU"]]
     bound = 5 * math.sqrt(5 * depth / width) / 2
-    because = "near 0; one input's gradient has a standard deviation of √(5L/n)/2; five of these"
+    because = "near 0; one example's gradient has a standard deviation of √(5L/n)/2; five of these"
     what = "ReLU: |ln(gradient, first layer ÷ last layer)|"
     run.check(what, off, at_most=bound, because=because, decides=True)
     because = "the formula, with E[f′²] from a sample of z; five deviations of ReLU, the largest"
