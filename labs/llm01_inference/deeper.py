@@ -369,15 +369,15 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
             rows.append([name, repr(tokenizer.decode(prompt)), *changes, same, new])
     what = "glass model: a batch of four equals single texts"
     run.check(what, generate_batch(model, prompts, new) == want, equals=True)
-    columns = ["model", "prompt", "float32", "bfloat16", "equal tokens in bfloat16", "of"]
-    run.table("Largest change of a logit by the cache; equal tokens", columns, rows)
+    columns = ["model", "prompt", "change, float32", "change, bfloat16", "equal, bfloat16", "of"]
+    run.table("By the cache: largest change of a logit; equal tokens of a text", columns, rows)
     parted = sum(row[4] < row[5] for row in rows)
     run.measure("prompts whose texts differ in bfloat16", parted)
     show(run, "cache", figures.cache(6, 4))
     return (
         "A prompt of 10 tokens and 8 new ones need 10 + 7 = 17 positions with a cache, and 10 + 11 "
-        f"+ … + 17 = 108 without. In bfloat16, the texts differ on {parted} of {len(rows)} prompts "
-        f"on this processor; a logit changes by up to {max(row[3] for row in rows):.2g}."
+        f"+ … + 17 = 108 without. In bfloat16, the largest change of a logit on this processor is "
+        f"{max(row[3] for row in rows):.2g}, and {parted} of {len(rows)} texts differ."
     )
 
 
