@@ -402,8 +402,8 @@ def rates_and_curves(
         ax.title.set_fontsize(10.5)
     caption = (
         f"Four blocks, {steps[-1]} steps, no warm-up. Left: the loss on validation text at the "
-        "end. Right: the loss on training text. Bands: three seeds. Dotted in both: the baseline "
-        "on validation text."
+        f"end. Right: the loss on training text, a mean over {width} steps. Bands: three seeds. "
+        "Dotted in both: the baseline on validation text."
     )
     alt = "Loss over the learning rate, and over the steps at the best rate, for each placement."
     return fig, caption, alt

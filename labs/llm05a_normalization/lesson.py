@@ -4,10 +4,9 @@
 #
 # **You will be able to** write LayerNorm and RMSNorm, and to say what each forgets and where ε
 # belongs. You choose the width of a SwiGLU layer and compute sinusoidal positions. From your parts
-# you build a Pre-LN and a Post-LN block. You compare how they train, each at the best of four
-# learning rates. **Builds on** LLM02's gradients, LLM03's matrix products and LLM04's tokens.
-# **Takes** 40 minutes to read, about two hours with the exercises, and a minute to run at `tiny` on
-# 2 cores. LLM05a+ derives the gradients of the norms and compares norms, positions and activations.
+# you build Pre-LN and Post-LN blocks, and compare how they train. **Builds on** LLM02's gradients,
+# LLM03's matrix products and LLM04's tokens. **Takes** 40 minutes to read, about two hours with the
+# exercises, and a minute to run at `tiny` on 2 cores. LLM05a+ derives the gradients of the norms.
 
 # %% Imports
 import math
@@ -44,7 +43,7 @@ DOUBLE = torch.float64
 #
 # A block has two **branches**, attention and a feed-forward layer. A branch computes something from
 # the vectors, and the result is *added* to them: the **residual connection** of He et al. 2016. The
-# vectors that run through the model and collect the results are the **residual stream**.
+# vectors that collect the results are the **residual stream**. The first figure below shows both.
 #
 # **What is attention for?** Take the text "The cat that chased the mice was tired". To predict
 # "was" and not "were", a model must know that the subject is "cat", five words back. A layer that
@@ -53,8 +52,7 @@ DOUBLE = torch.float64
 # weights depend on what the tokens contain. Until LLM06 it is a black box with three properties:
 #
 # - It takes and returns vectors of the shape $(B, T, d)$, for $B$ texts of $T$ tokens.
-# - It is **causal**: token $t$ reads tokens $0$ to $t$ and no later ones. Otherwise a model could
-#   copy the token that it should predict.
+# - It is **causal**: token $t$ reads tokens $0$ to $t$. Otherwise it could copy the next token.
 # - One layer of it doesn't know the order of the tokens that it reads, as section 5 shows.
 #
 # The **feed-forward layer**, FFN for short, then transforms each token alone. A **norm** in front
@@ -72,7 +70,7 @@ def size(x: Tensor) -> Tensor:
 def only_attention_reads_other_tokens(run: Run):
     """A change of one token reaches later tokens through attention, but not through the FFN.
 
-    Predict: token 4 of 0 to 7 changes. Which of attention's eight outputs change?
+    Predict: token 4 of 0 to 7 changes. How many of attention's outputs change? And for token 0?
     """
     x = torch.randn(1, 8, 32, dtype=DOUBLE)  # (B, T, d)
     changed = x.clone()
@@ -90,13 +88,13 @@ def only_attention_reads_other_tokens(run: Run):
     figures.show(run, "block", figures.model_and_block())
     figures.show(run, "reading", figures.who_reads_whom(("The", "cat", "was", "tired")))
     count = int((attention > 1e-9).sum())
-    return f"{count} of 8 change: those of token 4 and of the tokens after it."
+    return f"{count} of 8: token 4 and those after it. A change of token 0 would reach all 8."
 
 
 # %% [markdown]
 # ## 2. Two norms
-# Without a norm, the output of a branch grows with its input. So each block roughly multiplies the
-# size of the stream by a factor: 1.1 to the power of 100 is 14,000. A norm in front of the branch
+# Without a norm, the output of a branch grows with its input. If each block makes the stream larger
+# by a factor of 1.1, then 100 blocks make it 14,000 times as large. A norm in front of the branch
 # ends this: from $x$ and from $10x$, the branch gets the same input. Section 6 measures both.
 #
 # **LayerNorm** (Ba et al. 2016) takes the vector $x$ of one token. It subtracts the mean $\mu$ of
@@ -122,8 +120,8 @@ def only_attention_reads_other_tokens(run: Run):
 # `wide`, a function below, and convert only the result back.
 #
 # **Why not BatchNorm?** In image networks, BatchNorm takes the mean and the variance of each entry
-# over all examples of a batch. In a decoder, these would include the other texts and the later
-# tokens, which a token must not depend on. The first figure of section 3 shows the difference.
+# over all positions of all images in a batch. In a decoder, these would include the other texts and
+# the later tokens, which a token must not depend on. Section 3's first figure shows the difference.
 
 
 # %% Forward
@@ -231,12 +229,13 @@ def what_each_norm_forgets(run: Run):
 # **Where ε belongs.** A vector of size $s$ leaves RMSNorm with the size
 # $s/\sqrt{s^2 + \varepsilon}$. So $\sqrt\varepsilon$ is a threshold. With $\varepsilon = 10^{-5}$
 # it lies at 0.003: vectors far above leave with the size 1, those far below grow by the factor 316.
+# The gradient on its way back is multiplied by at most the same factor.
 #
 # What if $\varepsilon$ stands outside the root, in the denominator $\sqrt m + \varepsilon$? Then
 # the threshold is $\varepsilon$ itself, so $10^{-5}$ limits the factor only to 100,000. And
 # whatever $\varepsilon$ is, a vector of zeros gets the gradient NaN, and the step writes NaN into
-# all weights behind it. At $x = 0$ the norm has a finite derivative, but autograd applies the chain
-# rule: $d\sqrt m/dm = \frac{1}{2\sqrt m}$ is infinite, $dm/dx = 2x/d$ is 0, and the product is NaN.
+# the weights of all layers before the norm. The derivative at $x = 0$ is finite, but autograd uses
+# the chain rule: $d\sqrt m/dm$ is infinite, $dm/dx = 2x/d$ is 0, and their product is NaN.
 #
 # **Try it** in the view below. Set the shift to 0, then lower the scale from 1 to 0.0001. At which
 # scale does the size after RMSNorm fall below 0.7? Compare it with $\sqrt\varepsilon$.
@@ -259,8 +258,6 @@ def epsilon_belongs_inside_the_root(run: Run):
     x = (sizes[:, None] * signs).requires_grad_()  # (41, 2)
     inside = rms_norm(x, ones)[:, 0]
     outside = rms_norm_outside(x)[:, 0]
-    expected = sizes / (sizes**2 + 1e-5).sqrt()
-    run.agree("size after − s / √(s² + ε), 41 sizes", inside - expected)
     slopes = [torch.autograd.grad(y.sum(), x)[0].abs().max() for y in (inside, outside)]
     because = "1/√ε: the Jacobian is 1/r times a matrix of norm at most 1"
     run.check("largest slope", slopes[0], at_most=316.228, because=because, decides=True)
@@ -289,7 +286,7 @@ def epsilon_belongs_inside_the_root(run: Run):
 # \text{SiLU}(x) = x\,\sigma(x)$$
 #
 # In **GELU** (Hendrycks & Gimpel 2016), $\Phi(x)$ is the probability that a standard normal number
-# lies below $x$. In **SiLU** (Elfwing et al. 2017), also called Swish,
+# lies below $x$. In **SiLU**, from the same paper and Elfwing et al. 2017, also called Swish,
 # $\sigma(x) = \frac{1}{1 + e^{-x}}$ is the logistic function. Large numbers pass almost unchanged.
 # Negative ones become small: GELU's lowest value is −0.17, SiLU's −0.28.
 #
@@ -302,8 +299,8 @@ def epsilon_belongs_inside_the_root(run: Run):
 # found lower losses with a gate and offers no explanation. LLM05a+ races it.
 #
 # **By hand.** Let $W_\text{gate}\,x = (2, -1)$ and $W_\text{up}\,x = (3, 3)$. The gate is SiLU of
-# the first, $(1.76, -0.27)$, and $W_\text{down}$ reads the products $(5.28, -0.81)$. So the name is
-# loose: this gate can multiply by more than 1 or by less than 0.
+# the first, $(1.76, -0.27)$, and $W_\text{down}$ reads the products $(5.28, -0.81)$, as in the next
+# figure. So the name is loose: this gate can multiply by more than 1 or by less than 0.
 #
 # **Its width.** A gate costs a third matrix. For a fair comparison, the number of parameters should
 # stay the same as with two matrices of $d \times 4d$:
@@ -463,8 +460,7 @@ def attention_needs_positions(run: Run):
     change = difference.square().mean().sqrt()
     because = "each token gets another position vector; rounding is 1e-16"
     run.check("the same with sinusoids (RMS)", change, at_least=1e-3, because=because, decides=True)
-    drawn = figures.sinusoids(table[:128], (0, 1, 6, 100), (0, 1, 4, 8))
-    figures.show(run, "sinusoid", drawn)
+    figures.show(run, "sinusoid", figures.sinusoids(table[:128], (0, 1, 6, 100), (0, 1, 4, 8)))
     turns = torch.atan2(table[6, ::2], table[6, 1::2]) / math.tau % 1  # of sines and cosines
     return f"It has made {turns[1]:.2f} of a turn, and the first hand {turns[0]:.2f}."
 
@@ -477,7 +473,7 @@ def attention_needs_positions(run: Run):
 # $$\text{Post-LN:}\quad x \leftarrow \text{norm}(x + f(x)) \qquad
 # \text{Pre-LN:}\quad x \leftarrow x + f(\text{norm}(x))$$
 #
-# Here $f$ is a branch, attention or FFN, with a separate norm. The placements differ in two ways:
+# Here $f$ is a branch with a separate norm. The placements, drawn below, differ in two ways:
 #
 # - **What the stream passes.** Under Pre-LN, the first block's input reaches the end by additions
 #   only, and a gradient comes back the same way. Under Post-LN both pass two norms in every block.
@@ -560,19 +556,17 @@ def pre_norm_passes_the_stream_on(run: Run):
     run.agree("Pre-LN, branches of 0: output − x", pre(x) - x, decides=True)
     normed = F.layer_norm(F.layer_norm(x, (32,)), (32,))
     run.agree("Post-LN, branches of 0: output − twice normed x", post(x) - normed, decides=True)
-    because = "the means lie within 3 ± 1.1, six standard deviations, and Post-LN removes them"
-    moved = size(post(x) - x).min()
-    run.check("Post-LN, branches of 0: smallest change of x", moved, at_least=1.9, because=because)
     figures.show(run, "placements", figures.placements())
     return f"Pre-LN {pre(x).mean():.2f}, because it returns x; Post-LN {abs(post(x).mean()):.2f}."
 
 
 @lab.experiment
 def a_growing_stream_needs_a_last_norm(run: Run):
-    """Untrained, Post-LN's stream keeps the size 1. Pre-LN's grows, and so would its scores.
+    """Post-LN's stream keeps the size 1. Pre-LN's grows, and without a last norm so do its scores.
 
-    Predict: after 12 Pre-LN blocks, by which factor does the last norm reduce the scores?
+    Predict: after 12 untrained Pre-LN blocks, by which factor does the last norm reduce the scores?
     """
+    # plain FFNs: without norms, SwiGLU's product of two projections would square the size
     pre = partial(PreNormBlock, 32, ffn=FeedForward)
     post = partial(PostNormBlock, 32, ffn=FeedForward)
     makes = {"Pre-LN": pre, "Post-LN": post, "no norms": partial(pre, norm=nn.Identity)}
@@ -581,18 +575,19 @@ def a_growing_stream_needs_a_last_norm(run: Run):
     sizes = {name: stack.sizes for name, stack in stacks.items()}
     off = [abs(after - 1) for after in sizes["Post-LN"][1:]]
     because = "γ = 1 and β = 0; σ/√(σ² + ε) is that close to 1 if σ² is above 0.005"
-    what = "Post-LN: size after each of 12 blocks − 1"
-    run.check(what, off, at_most=1e-3, because=because, decides=True)
-    because = "a block adds 1/(t + 1) to token t's variance, 0.34 on average: √(1 + 4.1) = 2.3"
+    run.check("Post-LN: size after a block − 1", off, at_most=1e-3, because=because, decides=True)
+    because = "attention alone adds 1/(t + 1) or more to token t's variance, 0.34 on average: √5.1"
     grown = sizes["Pre-LN"][-1]
     run.check("Pre-LN: size after 12 blocks", grown, at_least=1.5, because=because, decides=True)
     last = stacks["Pre-LN"].last
     unembedding = torch.randn(32, 65)
     factor = size(last @ unembedding).mean() / size(F.layer_norm(last, (32,)) @ unembedding).mean()
     run.check("scores, last norm off ÷ on", factor, at_least=1.5, because=because, decides=True)
-    run.measure("no norms: size after 12 blocks", sizes["no norms"][-1])
+    because = "a last norm divides the gradient by the stream's size"
     for name, stack in stacks.items():
-        run.measure(f"{name}: gradient, before the first block ÷ after the last", stack.gradient)
+        grown_by = stack.gradient / stack.sizes[-1]
+        what = f"{name}: gradient before the first block ÷ after a last norm"
+        run.measure(what, grown_by, because=because)
     figures.show(run, "stack", figures.stream_sizes(sizes))
     return f"By {factor:.1f}; the stream's size is {grown:.1f}, and the last norm makes it 1."
 
@@ -601,23 +596,27 @@ def a_growing_stream_needs_a_last_norm(run: Run):
 # **Which placement trains better?** We train both on Shakespeare's plays, a token for each
 # character, with four blocks of your parts: LayerNorm, SwiGLU, and sinusoids at the entry. The
 # **loss** is the mean of $-\ln p$ in **nats**. Here $p$ is the probability that the model gave to
-# the character that came next. We measure it on plays that no model was trained on. A simple
-# **baseline** knows only how often each character occurs there. The optimizer is Adam, which LLM08
-# explains. Its learning rate falls to 0 during the training. A fair comparison needs:
+# the character that came next. We measure it on text that no model was trained on. The optimizer
+# is Adam, which LLM08 explains. Its learning rate falls to 0 during the training. On a CPU the
+# models compute in float32. A fair comparison needs:
 #
 # - **Each side at its best rate.** A single rate may suit one side only. So we train both at four
-#   rates and compare the lowest mean losses, on the text on which we choose the rate. A better rate
-#   may lie beyond the edge, or between two neighbours, which differ by a factor of 3. This matters
-#   most for a side whose loss jumps between them. So read the sign of the gap, not its size.
+#   rates and compare the lowest mean losses. The rates differ by factors of 3, so a better one may
+#   lie between them or beyond the edge. We choose them on the text that we report, which flatters
+#   both sides a little. So read the sign of the gap, not its size.
 # - **Three seeds.** A seed decides the random start and the windows of text, for both sides alike.
-#   Three fair coins agree with your guess once in eight times. So the **95 % limits** of the mean
-#   gap must be above 0, too: by Student's t, 2.5 standard deviations of the gaps to each side.
-# - **Enough steps.** A model that is no better than the baseline says little about its blocks. So
-#   we also measure how far each ends below it, after only 200 steps of 256 characters at `tiny`.
+#   If both sides were equally good, all three gaps would still be above 0 once in eight times. So
+#   we ask for more. The **95 % limits** lie 2.5 standard deviations of the gaps below and above
+#   their mean, by Student's t for three values. Both limits must be above 0.
+# - **Enough steps.** A model must beat a **baseline** that knows only how often each character
+#   occurs. The best table of character pairs, which reads one character, is a higher bar. After 200
+#   steps of 256 characters at `tiny`, a side may miss it. So the claim compares how fast the two
+#   learn, and not how good they become.
 #
 # There is no **warm-up**, a slow rise of the rate at the start, which LLM05b adds. Xiong et al.
-# 2020 report that Post-LN needs it and Pre-LN doesn't, because Post-LN's gradients near the output
-# are large at the start. We measure the losses and don't test this cause.
+# 2020 report that Post-LN needs it and Pre-LN doesn't: the gradients of Post-LN's *weights* near
+# the output are large at the start. The rows above show another gradient, that of the *stream*. It
+# grows little in the stacks with norms, and much without. We don't test the cause.
 
 
 # %% Placement in training
@@ -628,7 +627,7 @@ COMMON = {rate: f"Post-LN − Pre-LN, both at {rate:g}" for rate in RATES}
 
 @lab.experiment
 def pre_norm_ends_lower_at_its_best_rate(run: Run):
-    """Without warm-up, four Pre-LN blocks end below Post-LN, each at the best of four rates.
+    """After a short training without warm-up, Pre-LN ends below Post-LN, each at its best rate.
 
     Predict: at which of the rates 0.001, 0.003, 0.01 and 0.03 do the two differ most?
     """
@@ -646,19 +645,21 @@ def pre_norm_ends_lower_at_its_best_rate(run: Run):
     for what, values in ((BEST, gap), (f"{BEST}: 95 % limits", limits(gap))):
         run.measure(what, values, unit="nats", expect_at_least=0, because=because, decides=True)
     baseline = training.frequencies(sizes)
+    pairs = small_gpt.bigram(training.validation_windows(sizes.length))
     because = "else the model has learned no more than how often each character occurs"
     for name, rate in best.items():
         below = [baseline - loss for loss in losses[name][rate]]
         what = f"baseline − {name}, at its best rate"
         run.measure(what, below, unit="nats", expect_at_least=0, because=because, decides=True)
+        beyond = [pairs - loss for loss in losses[name][rate]]
+        run.measure(f"best table of pairs − {name}, at its best rate", beyond, unit="nats")
     gaps = {rate: training.minus(post[rate], pre[rate]) for rate in RATES}
     for rate in RATES:
         run.measure(COMMON[rate], gaps[rate], unit="nats")
     run.measure("steps of each training", sizes.steps)
     figures.show(run, "placement", figures.rates_and_curves(outcomes, best, baseline))
-    most = max(gaps, key=lambda rate: mean(gaps[rate]))
-    rates = " and ".join(f"{rate:g} for {name}" for name, rate in best.items())
-    return f"At {most:g}, by {mean(gaps[most]):.2f} nats. The best of the four rates is {rates}."
+    most = max(gaps, key=lambda rate: abs(mean(gaps[rate])))
+    return f"At {most:g}: Post-LN − Pre-LN is {mean(gaps[most]):+.2f} nats."
 
 
 # %% The closing
@@ -668,11 +669,11 @@ def closing(results: Results) -> str:
     values = partial(results.values, "pre_norm_ends_lower_at_its_best_rate")
     gap = values(BEST)
     steps = mean(values("steps of each training"))
-    common = ", ".join(f"{mean(values(name)):+.2f} at {rate:g}" for rate, name in COMMON.items())
+    common = ", ".join(f"{rate:g}: {mean(values(name)):+.2f}" for rate, name in COMMON.items())
     return (
-        f"## In this run\nFour blocks, {steps:g} steps without warm-up, means of three seeds. With "
-        f"each at its best rate, Post-LN's loss minus Pre-LN's is {mean(gap):+.2f} nats, "
-        f"{min(gap):+.2f} to {max(gap):+.2f} by seed. At a common rate it is {common}."
+        f"## In this run\nFour blocks, {steps:g} steps without warm-up. These are means of three "
+        f"seeds; the rows above show medians. Loss, Post-LN − Pre-LN, each at its best rate: "
+        f"{mean(gap):+.2f} nats, {min(gap):+.2f} to {max(gap):+.2f} by seed. Both at {common}."
     )
 
 
@@ -681,13 +682,14 @@ def closing(results: Results) -> str:
 # - **LayerNorm** subtracts the mean and divides by the standard deviation; it forgets scale and
 #   shift. **RMSNorm** divides by the root mean square and forgets the scale.
 # - ε inside the root limits the factor to $1/\sqrt\varepsilon$ and keeps autograd's result finite.
-# - **SwiGLU** has three matrices. With the width $8d/3$ it costs as much as a plain FFN.
+# - **SwiGLU** has three matrices. With the width $8d/3$ it has as many parameters as a plain FFN.
 # - One layer of attention doesn't see the order of earlier tokens; **positions** supply it.
 # - **Pre-LN** leaves the residual stream without norms. **Post-LN** norms it after every sum.
 # - Compare two designs each at its best learning rate, with several seeds and for enough steps.
 #
-# **Try it**: run with `--steps 800`. Does the best rate change, and does the gap? Then give the
-# Post-LN blocks RMSNorm. Predict first: is the stream's size still 1, its mean still 0?
+# **Try it**: run with `--steps 800`. Does the best rate change, and does the gap? Then add
+# `norm=RMSNorm` to `post` in `a_growing_stream_needs_a_last_norm`. Predict first: is the size still
+# 1? Is the mean of each token, `stacks["Post-LN"].last.mean(-1)`, still 0?
 #
 # **Read on**: Ba et al. 2016, *Layer Normalization* · Zhang & Sennrich 2019, *Root Mean Square
 # Layer Normalization* · Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture*
