@@ -6,9 +6,15 @@ from statistics import mean, stdev
 from typing import Any
 
 from labs.llm04_tokenization.smollm2_tasks import Attacks, Completions
-from labs.llm04_tokenization.vocabularies import Prices, Vocabulary, by_price
+from labs.llm04_tokenization.vocabularies import (
+    Prices,
+    Vocabulary,
+    by_price,
+    words_relative_to_english,
+)
 
 import matplotlib.pyplot as plt
+import regex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -165,7 +171,7 @@ def attacks(attacks: Attacks) -> Drawn:
             ax.text(mean(values), y + above, form, color=colour, size=9, ha="center")
     ax.set_yticks(range(0, -len(turns), -1), turns)
     ax.set(ylim=(-len(turns) + 0.4, 0.6), xlabel="log-probability of BANANA (nats)")
-    ax.set_title("Injected, the order and the mention gain; the sandwich hardly does", size=11)
+    ax.set_title("BANANA after a typed turn, as text and injected", size=11)
     means = "; ".join(f"{a}, {b}: {mean(v):.1f}" for (a, b), v in attacks.scores.items())
     return (
         fig,
@@ -292,12 +298,13 @@ def one_sentence(sentence: str, vocabularies: Sequence[Vocabulary]) -> Drawn:
         names.append(f"{vocabulary.name}: {len(pieces)}")
     ax.set_yticks(range(0, -len(names), -1), names)
     ax.set(xticks=[], title=f"One sentence takes {min(counts)} to {max(counts)} tokens")
+    ax.tick_params(left=False)
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.grid(False)
     return (
         fig,
-        "A dot is a space; Mistral 7B's adds one in front. Bytes that are no text by themselves "
-        "are in hexadecimal.",
+        "A dot is a space; Mistral 7B's and J2's add one in front. Bytes that are no text by "
+        "themselves are in hexadecimal.",
         f"“{sentence}” in six rows of coloured boxes, one box for each token.",
     )
 
@@ -333,13 +340,18 @@ def answers(spelled: dict[str, list[float]], completed: Completions) -> Drawn:
     )
 
 
-def languages(prices: Prices) -> Drawn:
-    """Draw the ratio to English by language, with its spread, and its two factors."""
+def languages(prices: Prices, word: regex.Pattern[str]) -> Drawn:
+    """Draw the price of each language with its spread, and its two factors.
+
+    Args:
+        prices: by vocabulary and language, of each paragraph.
+        word: the pattern whose words are counted.
+    """
     order = by_price(prices["SmolLM2"])
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 5.6), sharey=True, width_ratios=[1.25, 1])
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 5.6), sharey=True)
     markers = {"SmolLM2": "o", "Mistral 7B": "v", "AI21 J2": "^", "DeepSeek": "s", "Tekken": "D"}
     for i, (name, marker) in enumerate(markers.items()):
-        costs = [[price for price, *_ in prices[name][language]] for language in order]
+        costs = [prices[name][language] for language in order]
         y = [place + 0.3 - 0.15 * i for place in range(len(order))]
         style: dict[str, Any] = {"fmt": marker, "color": f"C{i}", "ms": 4.5, "lw": 1}
         left.errorbar([*map(mean, costs)], y, xerr=[*map(stdev, costs)], label=name, **style)
@@ -347,26 +359,36 @@ def languages(prices: Prices) -> Drawn:
     left.set(ylim=(-0.6, len(order) - 0.4), xlabel="tokens ÷ tokens of the English paragraph")
     left.legend(loc="lower right", fontsize=8.5)
     left.set_title("The price of the same meaning", size=11)
-    for name, shift in (("SmolLM2", 0.2), ("Tekken", -0.2)):
-        colour = f"C{[*markers].index(name)}"
-        for place, language in enumerate(order):
-            cost, r, _ = (mean(values) for values in zip(*prices[name][language], strict=True))
-            right.barh(place + shift, r - 1, 0.16, left=1, color=GREY, alpha=0.45)
-            right.plot([r, cost], [place + shift] * 2, color=colour, lw=2.5)
+    words = {k: mean(v) for k, v in words_relative_to_english(word).items()}
+    bare = {k: mean(v) for k, v in words_relative_to_english(word, signs=False).items()}
+    for place, language in enumerate(order):
+        w = words[language]
+        right.barh(place, w - 1, 0.56, left=1, color=GREY, alpha=0.45)
+        right.plot([bare[language]] * 2, [place - 0.36, place + 0.36], color="black", lw=1.5)
+        for name, shift in (("SmolLM2", 0.15), ("Tekken", -0.15)):
+            colour = f"C{[*markers].index(name)}"
+            cost = mean(prices[name][language])
+            right.plot([w, cost], [place + shift] * 2, color=colour, lw=2.5)
             right.plot(cost, place + shift, markers[name], color=colour, ms=5)
-    right.set(xlabel="grey: r, the bytes; line: times e ÷ l")
+    right.set(xlabel="grey: words ÷ English; line: × tokens per word", xlim=(0.1, 9))
     right.set_title("Its two factors, SmolLM2 above Tekken", size=11)
     for ax in (left, right):
         ax.set_xscale("log", base=2)
-        ax.set_xticks([1, 2, 4, 8], ["1×", "2×", "4×", "8×"])
+    left.set_xticks([1, 2, 4, 8], ["1×", "2×", "4×", "8×"])
+    right.set_xticks([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8], ["⅛×", "¼×", "½×", "1×", "2×", "4×", "8×"])
+    for ax in (left, right):
         ax.minorticks_off()
-    thai = {name: [mean(v) for v in zip(*prices[name]["Thai"], strict=True)] for name in markers}
+    shown = "; ".join(
+        f"{k}: {words[k]:.2f} times the words of English, {bare[k]:.2f} without signs, price "
+        f"{mean(prices['SmolLM2'][k]):.1f} with SmolLM2 and {mean(prices['Tekken'][k]):.1f} with "
+        "Tekken"
+        for k in ("Hindi", "Thai", "Chinese")
+    )
     return (
         fig,
         "Left: lines span one standard deviation over 16 paragraphs to each side. Right: a line to "
-        "the right means that tokens hold fewer bytes than in English, to the left more.",
+        "the right means several tokens per word, to the left several words per token. The upright "
+        "mark is words ÷ English without signs: it differs only in Hindi and Thai.",
         "Left, a dot plot with a row for each of twelve languages and a marker for each of five "
-        "vocabularies. Right, a grey bar for the bytes and a line to the price. Thai: "
-        + "; ".join(f"{n}: {thai[n][1]:.1f} × {thai[n][2]:.1f}" for n in ("SmolLM2", "Tekken"))
-        + ".",
+        f"vocabularies. Right, a grey bar for the words and lines to the prices. {shown}.",
     )

@@ -23,7 +23,8 @@ LEARNED = 120_000  # characters that they are learned from
 EXAMPLE = "The unhappiest kings went to the market."
 MERGES_CAPTION = (
     "Type a text and step through its merges. Each vocabulary has 1,200 merges, learned from "
-    "120,000 characters or fewer."
+    "120,000 characters or fewer. In the table a dot is a space and ↵ a line end. Letters of other "
+    "scripts are two bytes or three, so merges make them."
 )
 View = tuple[dict[str, Any], str, list[str], list[list[Any]]]  # data, caption, columns, rows
 
@@ -96,4 +97,9 @@ def _first_tokens(pairs: list[tuple[int, int]], count: int) -> list[str]:
     made = [bytes([byte]) for byte in range(256)]
     for a, b in pairs:
         made.append(made[a] + made[b])
-    return [readable(token).replace(" ", "·") for token in made[256 : 256 + count]]
+    return [_with_signs(readable(token)) for token in made[256 : 256 + count]]
+
+
+def _with_signs(text: str) -> str:
+    """Return a token with · for a space and ↵ for a line end; hexadecimal stays as it is."""
+    return text if text.startswith("⟨") else text.replace(" ", "·").replace("\n", "↵")

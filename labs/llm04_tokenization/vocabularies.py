@@ -9,19 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from labs.kit import assets
 from labs.llm04_tokenization.ai21 import J2
 
+import regex
+
 if TYPE_CHECKING:
-    import regex
     import tiktoken
     from tokenizers import Tokenizer
 
 Pieces = Callable[[str], list[bytes]]
-Prices = dict[str, dict[str, list[tuple[float, float, float]]]]  # by vocabulary, language
+Prices = dict[str, dict[str, list[float]]]  # by vocabulary and language, of each paragraph
 
 # `tokenizers` writes bytes as letters (Radford et al. 2019): the printable characters of Latin-1
 # stand for themselves, the other 68 are the letters from U+0100 on. A space is Ġ.
@@ -29,6 +30,7 @@ _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 LETTERS = "".join(chr(b if b in _PRINTABLE else 256 + _OTHERS.index(b)) for b in range(256))
 _BYTE = {letter: byte for byte, letter in enumerate(LETTERS)}
+_SIGN = regex.compile(r"\p{M}")  # what Hindi, Thai and others add to letters
 
 
 def differing(a: list[Any], b: list[Any]) -> int:
@@ -243,16 +245,13 @@ def changed_languages(vocabulary: Vocabulary) -> list[str]:
     return changed
 
 
-def price(pieces: Pieces, text: str, english: str) -> tuple[float, float, float]:
-    """Return the price of a text relative to the English one, and its factors r and e ÷ l."""
-    r = len(text.encode()) / len(english.encode())
-    e = len(english.encode()) / len(pieces(english))
-    length = len(text.encode()) / len(pieces(text))
-    return r * e / length, r, e / length
+def price(pieces: Pieces, text: str, english: str) -> float:
+    """Return the tokens of a text ÷ those of the English one."""
+    return len(pieces(text)) / len(pieces(english))
 
 
 def prices() -> Prices:
-    """Return the price of each paragraph and its factors: by vocabulary, language and paragraph.
+    """Return the price of each paragraph by vocabulary and language.
 
     The last vocabulary is "UTF-8 bytes".
     """
@@ -268,18 +267,15 @@ def prices() -> Prices:
     }
 
 
-def by_price(prices: dict[str, list[tuple[float, float, float]]]) -> list[str]:
+def by_price(prices: dict[str, list[float]]) -> list[str]:
     """Return the languages in the order of their mean price under a vocabulary."""
-    return sorted(prices, key=lambda language: mean(cost for cost, *_ in prices[language]))
+    return sorted(prices, key=lambda language: mean(prices[language]))
 
 
-def highest_price(
-    prices: dict[str, list[tuple[float, float, float]]],
-) -> tuple[str, float, float, float]:
-    """Return the language with the highest mean price under a vocabulary, with its means."""
+def highest_price(prices: dict[str, list[float]]) -> tuple[str, float]:
+    """Return the language with the highest mean price under a vocabulary, and this price."""
     language = by_price(prices)[-1]
-    cost, r, shorter = (mean(values) for values in zip(*prices[language], strict=True))
-    return language, cost, r, shorter
+    return language, mean(prices[language])
 
 
 def table_of_prices(prices: Prices) -> tuple[list[str], list[list[str]]]:
@@ -293,8 +289,7 @@ def table_of_prices(prices: Prices) -> tuple[list[str], list[list[str]]]:
     for language in by_price(prices["SmolLM2"]):
         if language == "English":
             continue
-        costs = [[price for price, *_ in by_language[language]] for by_language in prices.values()]
-        rows.append([language, *(f"{mean(c):.2f} ± {stdev(c):.2f}" for c in costs)])
+        rows.append([language, *(f"{mean(costs[language]):.2f}" for costs in prices.values())])
     return ["language", *prices], rows
 
 
@@ -322,33 +317,50 @@ def longest(rows: Sequence[Sequence[Any]], column: int) -> str:
     return f"{' and '.join(names)}, {largest:.2f} bytes"
 
 
-def cut_by_the_pattern(word: "regex.Pattern[str]") -> tuple[list[str], list[list[Any]]]:
+def cut_by_the_pattern(word: regex.Pattern[str]) -> tuple[list[str], list[list[Any]]]:
     """Return columns and rows: words ÷ those of English, and tokens per word, as means.
 
-    The languages are English; Hindi and Thai, whose signs GPT-2's pattern cuts off; and Chinese.
+    The languages are English; Hindi and Thai, whose signs GPT-2's pattern cuts off; Turkish, which
+    says much in a word; and Chinese, which writes no spaces.
     """
-    relative = words_relative_to("English", word)
+    relative = words_relative_to_english(word)
+    bare = words_relative_to_english(word, signs=False)
     chosen = [v for v in real() if v.name in ("SmolLM2", "Tekken")]
     rows: list[list[Any]] = []
-    for language in ("English", "Hindi", "Thai", "Chinese"):
-        row: list[Any] = [language, mean(relative[language])]
+    for language in ("English", "Hindi", "Thai", "Turkish", "Chinese"):
+        row: list[Any] = [language, mean(relative[language]), mean(bare[language])]
         row += [mean(tokens_per_word(v.pieces, word, language)) for v in chosen]
         rows.append(row)
-    return ["language", "words ÷ English", *(f"{v.name}: tokens per word" for v in chosen)], rows
+    columns = ["language", "words ÷ English", "the same without signs"]
+    return [*columns, *(f"{v.name}: tokens per word" for v in chosen)], rows
 
 
-def words_relative_to(other: str, word: "regex.Pattern[str]") -> dict[str, list[float]]:
-    """Return the words of each paragraph ÷ those of the other language's, by language."""
-    counts = {
-        language: [len(word.findall(text)) for text in texts]
-        for language, texts in paragraphs().items()
-    }
+def words_in(language: str, word: regex.Pattern[str], signs: bool = True) -> list[int]:
+    r"""Return the number of words in each paragraph, with or without the signs `\p{M}`."""
+    texts = paragraphs()[language]
+    if not signs:
+        texts = [_SIGN.sub("", text) for text in texts]
+    return [len(word.findall(text)) for text in texts]
+
+
+def words_by_signs(language: str, word: regex.Pattern[str]) -> list[float]:
+    """Return the words of each paragraph ÷ its words without signs."""
+    pairs = zip(words_in(language, word), words_in(language, word, signs=False), strict=True)
+    return [a / b for a, b in pairs]
+
+
+def words_relative_to_english(
+    word: regex.Pattern[str], signs: bool = True
+) -> dict[str, list[float]]:
+    """Return the words of each paragraph ÷ those of the English one, by language."""
+    english = words_in("English", word, signs)
     return {
-        language: [a / b for a, b in zip(words, counts[other], strict=True)]
-        for language, words in counts.items()
+        language: [a / b for a, b in zip(words_in(language, word, signs), english, strict=True)]
+        for language in paragraphs()
     }
 
 
-def tokens_per_word(pieces: Pieces, word: "regex.Pattern[str]", language: str) -> list[float]:
+def tokens_per_word(pieces: Pieces, word: regex.Pattern[str], language: str) -> list[float]:
     """Return the tokens of each paragraph ÷ its words."""
-    return [len(pieces(text)) / len(word.findall(text)) for text in paragraphs()[language]]
+    pairs = zip(paragraphs()[language], words_in(language, word), strict=True)
+    return [len(pieces(text)) / count for text, count in pairs]

@@ -22,6 +22,7 @@ from tests.labs.solutions import check_wrong
 
 import numpy as np
 import pytest
+import regex
 import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -281,13 +282,28 @@ def test_length_groups_hold_every_text_once(lengths):
 
 
 def test_a_price_is_the_product_of_its_factors():
-    def pieces(text):
-        size = 4 if text.isascii() else 2
-        data = text.encode()
-        return [data[i : i + size] for i in range(0, len(data), size)]
+    pieces = vocabularies.real()[0].pieces
+    thai = vocabularies.paragraphs()["Thai"]
+    english = vocabularies.paragraphs()["English"]
+    words = vocabularies.words_relative_to_english(lab.WORD)["Thai"]
+    per_word = vocabularies.tokens_per_word(pieces, lab.WORD, "Thai")
+    per_english_word = vocabularies.tokens_per_word(pieces, lab.WORD, "English")
+    for i, pair in enumerate(zip(thai, english, strict=True)):
+        product = words[i] * per_word[i] / per_english_word[i]
+        assert vocabularies.price(pieces, *pair) == pytest.approx(product)
 
-    assert vocabularies.price(pieces, "αβγδεζ", "eight by") == pytest.approx((3.0, 1.5, 2.0))
-    assert vocabularies.price(pieces, "eight by", "eight by") == pytest.approx((1, 1, 1))
+
+def test_words_without_signs_are_those_of_a_pattern_with_signs_as_letters():
+    pattern = lab.WORD.pattern.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+")
+    letters = regex.compile(pattern.replace(r"\s\p{L}", r"\s\p{L}\p{M}"))
+    for language in vocabularies.paragraphs():
+        bare = vocabularies.words_in(language, lab.WORD, signs=False)
+        assert bare == vocabularies.words_in(language, letters)
+    assert len(lab.WORD.findall("हिन्दी")) == 6
+
+
+def test_the_digits_after_a_space_are_the_tokens_in_the_text():
+    assert vocabularies.real()[0].pieces("in 2024") == [b"in", b" ", b"2", b"0", b"2", b"4"]
 
 
 def test_the_cents_in_the_text_are_those_of_the_table():
