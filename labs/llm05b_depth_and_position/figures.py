@@ -174,8 +174,11 @@ def show_blocks(
             ends[name] = (x[-1], y.mean(0)[-1].item())
         ax.set(xlabel="block", xlim=(1, layers * 3))
         ax.set_xticks(places[1], places[1])
-        low, high = ax.get_ylim()
-        ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low < tick < high]
+        marks = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+        values = [value / unit for seeds in rows.values() for row in seeds for value in row]
+        below = max(mark for mark in marks if mark < min(values))  # a label below the lines
+        ticks = [mark for mark in marks if below <= mark <= max(values)]
+        ax.set_ylim(bottom=below)
         ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
         label_ends(ax, ends, COLOURS)
@@ -189,14 +192,27 @@ def show_blocks(
     axes[1].set_title(headline(falls[1], "… and move the logits less", "Moves by block"))
     axes[0].set_ylabel("norm of the block's gradient")
     axes[1].set_ylabel("the logits move (÷ the step)")
+
+    def means(seeds: Sequence[list[float]], unit: float) -> list[float]:  # by block
+        return [mean(block) / unit for block in zip(*seeds, strict=True)]
+
+    def spans(rows: Mapping[str, list[list[float]]], unit: float) -> str:
+        return "; ".join(
+            f"{name} from {y[0]:.2g} in block 1 to {y[-1]:.2g} in block {layers}, with at least "
+            f"{min(y):.2g} and at most {max(y):.2g}"
+            for name, y in ((name, means(seeds, unit)) for name, seeds in rows.items())
+        )
+
+    post = means(moves["Post-LN"], 1)
     run.figure(
         fig,
         "blocks",
         f"Untrained stacks of {layers} blocks, three seeds: means and ranges. Right: the matrices "
-        "of one block alone change by ±0.00001 at random; root mean square of all logits.",
-        alt="Two line plots over the block's number. Left, the gradient: falling for Pre-LN, "
-        "without a clear trend for Post-LN. Right, how far the logits move: falling for Pre-LN, "
-        "about flat and higher for Post-LN.",
+        "of one block alone change by ±0.00001 at random; root mean square of all logits. "
+        f"Post-LN's largest mean is {max(post) / min(post):.1f} times its smallest.",
+        alt="Two line plots over the block's number. Left, the norm of the gradient: "
+        f"{spans(gradients, steps[0])}. Right, how far the logits move, divided by the step: "
+        f"{spans(moves, steps[1])}.",
     )
 
 
@@ -351,7 +367,10 @@ def show_distances(run: Run, scores: dict[str, Tensor]) -> None:
         fig,
         "distance",
         "The score of the same two tokens at different distances, in head 0 of an untrained layer. "
-        "Bands: the range over all places. ALiBi's slope is 1/4, and its axis has another scale.",
+        "Bands: the range over all places. ALiBi's slope is 1/4, and its axis has another scale. "
+        "The learned table is untrained and starts 50 times as small as the embeddings, so its "
+        "band is narrow. This query and key are unrelated; RoPE's fall with distance is for a key "
+        "like the query.",
         alt="Five small plots of a score over the distance, with bands of these widths at most: "
         f"{', '.join(f'{name} {width:.2g}' for name, width in widths.items())}. NoPE's is flat, "
         "RoPE's a wave, ALiBi's a falling straight line.",
@@ -436,7 +455,8 @@ def show_lengths(
         fig,
         "length",
         "Loss by place, minus that of a bigram on the same characters. A band is the range of the "
-        "seeds; a line without a band is one seed.",
+        "seeds; a line without a band is one seed. A line that isn't below the bigram at the "
+        "trained length doesn't show whether its encoding extrapolates.",
         alt="Two line plots over the place in the text of how far the loss is above a bigram's, "
         "with a vertical line at the trained length. Left NoPE, RoPE and ALiBi, right the learned "
         f"table and the sinusoids. From T to 8 T the loss rises by: {rises} nats.",
