@@ -32,7 +32,7 @@ from labs.llm05b_depth_and_position.lesson import (
     trained,
 )
 from labs.llm05b_depth_and_position.stack import Attention, Block, split_heads, value_matrices
-from labs.llm05b_depth_and_position.training import LONG, Arm, difference, judge, judge_fall, ratio
+from labs.llm05b_depth_and_position.training import LONG, Arm, difference, judge, judge_ratio, ratio
 from labs.shared import small_gpt
 from labs.shared.small_gpt import Position, attend
 
@@ -396,7 +396,7 @@ def without_norms_the_first_gradient_is_large(run: Run):
     what = "first ÷ median: no norm relative to Pre-LN"
     because = "without norms each block scales the gradient"
     run.check(what, ratios, at_least=1, because=because)
-    held = judge_fall(run, what, ratios)
+    held = judge_ratio(run, what, ratios)
     figures.show_spikes(run, norms, held)
     (_, _, bare, bare_loss), (_, _, normed, loss) = rows
     return (
@@ -537,7 +537,7 @@ def scores_grow_in_training_without_qk_norm(run: Run):
         what = f"{name}: largest score, after training ÷ before"
         run.measure(what, growth)
         if name == "without":
-            judge_fall(run, what, growth)
+            judge_ratio(run, what, growth)
             continue
         for outcome, blocks in zip(outcomes, scores, strict=True):
             for block, score in zip(outcome.model.blocks, blocks, strict=True):

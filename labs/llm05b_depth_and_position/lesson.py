@@ -18,7 +18,7 @@ from labs.llm05a_normalization import Sinusoid, rms_norm, wide
 from labs.llm05b_depth_and_position import figures, training, view_data
 from labs.llm05b_depth_and_position.planted_faults import planted
 from labs.llm05b_depth_and_position.stack import Block, Parts, split_heads
-from labs.llm05b_depth_and_position.training import LONG, Arm, difference, judge, judge_fall, ratio
+from labs.llm05b_depth_and_position.training import LONG, Arm, difference, judge, judge_ratio, ratio
 from labs.shared.small_gpt import Learned, Position
 
 import torch
@@ -113,24 +113,25 @@ def two_blocks_see_some_of_the_order(run: Run):
 # **Forwards.** In Post-LN a norm follows each sum, so the size is 1 after every block. In Pre-LN
 # nothing normalizes the stream. Each branch reads a normalized input and adds an output. The last
 # matrix of a branch is random with mean 0, so output times stream is 0 on average, and mean squares
-# add up. If a block adds $c$ on average, the size after $L$ of them is $\sqrt{1 + cL}$.
+# add up. If a block adds a mean square of $c$ on average, the size after $L$ is $\sqrt{1 + cL}$.
 #
 # Our matrices start with the variance 2/(inputs + outputs). This bounds $c$. The FFN goes from $d$
 # to $4d$ and back. A hidden unit is a sum of $d$ terms, so its variance is $d \cdot 2/(5d) = 0.4$.
-# GELU returns a mean square of 0.146 for such numbers, and the second matrix sums $4d$ of them:
-# $4d \cdot 2/(5d) \cdot 0.146 = 0.23$. In attention $W_v$ and $W_o$ keep the mean square of what
-# they read, as $d \cdot 2/(2d) = 1$. Between them attention averages, which cannot increase the
-# size. So attention adds between 0 and 1, and together $0.23 \le c \le 1.23$, on average over the
-# random matrices. After 32 blocks the size is between 2.9 and 6.4.
+# By numerical integration, GELU returns a mean square of 0.146 for such numbers. The second matrix
+# sums $4d$ of them: $4d \cdot 2/(5d) \cdot 0.146 = 0.23$. In attention $W_v$ and $W_o$ keep the
+# mean square of what they read, as $d \cdot 2/(2d) = 1$. Between them attention averages, which
+# cannot increase the size. So attention adds between 0 and 1, and together $0.23 \le c \le 1.23$,
+# on average over the random matrices. After 32 blocks the size is between 2.9 and 6.4.
 #
 # **Backwards.** In Pre-LN the last norm divides the stream by its size, and its derivative contains
 # the same division. If the stream is 4 times as large, the gradient at its end is a quarter. The
-# last block adds to this stream, so its weights get less gradient, too. How much less is not
-# derived. A weight's gradient sums over the tokens. In deep stacks the tokens are similar, so these
-# terms cancel less, and the gradient may fall more slowly. We measure both gradients. Post-LN's
-# last block has no such factor: the upper bound that Xiong et al. (2020, Theorem 1) prove for its
-# gradient doesn't shrink with $L$. An upper bound allows this, but does not prove it. The probe
-# measures norms: the root of the sum of *all* squares, over all parameters of a module.
+# last block adds to this stream, so its weights get less gradient, too. For its last matrix Xiong
+# et al. (2020, Theorem 1) prove upper bounds: Pre-LN's falls like $1/\sqrt L$, Post-LN's doesn't
+# depend on $L$. A bound is not a size. A weight's gradient is a sum over the tokens, and attention
+# makes the tokens of deep stacks alike, so these terms may cancel less. Then Pre-LN's gradient
+# falls more slowly, and Post-LN's can even grow. We measure both. The probe measures norms: the
+# root of the sum of *all* squares, over all parameters of a module. `judge` asks whether the 95 %
+# interval of a mean over the seeds lies above 0, and `judge_ratio` whether it lies above 1.
 
 
 # %% Probes
@@ -178,7 +179,7 @@ def pre_norm_lets_the_stream_grow(run: Run):
     what = "the last block's gradient, fewest blocks ÷ most"
     because = "the stream's least growth: a heuristic, as the tokens' terms may cancel less"
     run.check(f"Pre-LN: {what}", falls["Pre-LN"], at_least=least, because=because)
-    judge_fall(run, f"Pre-LN: {what}", falls["Pre-LN"])
+    judge_ratio(run, f"Pre-LN: {what}", falls["Pre-LN"])
     because = "shrinking by a tenth or less counts as not shrinking"
     run.check(f"Post-LN: {what}", falls["Post-LN"], at_most=1.1, because=because, decides=True)
     training.show_alike(run, few, many, ends)
@@ -190,18 +191,18 @@ def pre_norm_lets_the_stream_grow(run: Run):
 # ## 3. Pre-LN, the learning rate and warm-up
 # In Post-LN the last block gets its full gradient at any depth, and still Post-LN is harder to
 # train. Why? Xiong et al. (2020) blame this large gradient near the output at the start. Liu et al.
-# (2020) blame how strongly the output depends on each block: a small step then moves it far. They
-# train with **Adam**. It divides each gradient by its own recent size, so its first step moves each
-# weight by the full learning rate, whether its gradient is large or small.
+# (2020) blame how strongly the output depends on each block: a small step then moves it far. Both
+# train with **Adam**, which divides each gradient by its own recent size. Its first step moves each
+# weight by the full learning rate, whether the gradient is large or small. So a large gradient
+# alone doesn't make a large step. Ask instead how far a step moves the output.
 #
-# How far does the output move when the weights of a block move a little? In Pre-LN the stream that
-# leaves block $l$ has the size $\sqrt{1 + cl}$. The larger it is, the smaller is the angle by which
-# a change of fixed size turns it. The later blocks read the turned stream, so what they add turns,
-# too. The last norm rescales the stream to size 1, so only its change of direction reaches the
-# logits. The gradient says how far the loss moves when a weight moves a little, so it falls with
-# $l$ as well. In Post-LN the size is 1 everywhere, so a late change turns the stream as far as an
-# early one. The experiment moves each entry of one block's matrices up or down at random, all by
-# the same amount. Adam's first step follows the gradient's signs instead; LLM05b+ takes it.
+# In Pre-LN the stream that leaves block $l$ has the size $\sqrt{1 + cl}$. The larger it is, the
+# less a change of fixed size turns it. The later blocks read the turned stream, so what they add
+# turns, too. The last norm rescales the stream to size 1, so only its change of direction reaches
+# the logits. The gradient says how far the loss moves when a weight moves a little, so it falls
+# with $l$ as well. In Post-LN the size is 1 everywhere, so a late change turns the stream about as
+# far as an early one. The experiment moves each entry of one block's matrices up or down at random,
+# by the same amount. LLM05b+ takes Adam's first step, which follows the gradient's signs.
 
 
 # %% One block moves
@@ -221,14 +222,12 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
         falls = {n: [row[0] / row[-1] for row in rows[n]] for n in PLACEMENTS}
         because = "√(1 + cl), the stream's least growth: a heuristic, as later blocks add terms"
         run.check(f"Pre-LN: {what}", falls["Pre-LN"], at_least=least, because=because)
-        judge_fall(run, f"Pre-LN: {what}", falls["Pre-LN"])
+        judge_ratio(run, f"Pre-LN: {what}", falls["Pre-LN"])
         run.measure(f"Post-LN: {what}", falls["Post-LN"])
     ratios = ratio(*([row[-1] for row in moves[name]] for name in PLACEMENTS))
     what = "how far the last block moves the logits, Post-LN ÷ Pre-LN"
-    because = "heuristic: Pre-LN's size is at least √(1 + 0.23 L); Post-LN divides by ≤ √2 · √1.23"
-    least = math.sqrt((1 + FFN_ADDS * layers) / (2 * (1 + FFN_ADDS)))
-    run.check(what, ratios, at_least=least, because=because)
-    judge_fall(run, what, ratios)
+    run.measure(what, ratios)
+    judge_ratio(run, what, ratios)
     figures.show_blocks(run, gradients, moves, blocks)
     return f"About {mean(ratios):.1f} times as far."
 
@@ -237,17 +236,17 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
 # Two things can help Post-LN. A **lower rate** makes every step smaller, and training slower.
 # **Warm-up** makes the first steps smaller: the rate rises linearly from almost 0 to its peak, then
 # falls linearly to almost 0. With 240 steps and a warm-up of 48, step 0 has 1/49 of the peak and
-# step 48 all of it. Later rates are 1/4 above those without warm-up; the sum is the same.
+# step 48 all of it. Later rates are 1/4 higher than without warm-up; the sum is the same.
 #
 # Why would large first steps harm? Each norm of Post-LN divides the stream by the size of the sum,
-# and it divides the gradient on its way back, too. At the start the gradient that flows through the
-# branches restores what the norms divide away: the first block gets about as much as the last. Our
-# hypothesis is that large first steps destroy this balance. In the heat maps, look for early blocks
-# with almost no gradient while the loss stays high. They show when each occurs, not what causes it.
+# and it divides the gradient on its way back, too. But a branch passes gradient back as well as the
+# residual connection. At the start the two together make up for the division: the first block gets
+# about as much as the last. Our hypothesis is that large first steps destroy this balance. Block 1
+# is **weak** at a step if it gets less than a tenth of the last block's gradient. Look for weak
+# blocks while the loss stays high. Table and heat maps show when each occurs, not what causes it.
 #
-# The experiment trains six blocks on Shakespeare, character by character, and reports the loss on
-# plays that are not in the training text. A **unigram** knows only how frequent each character is.
-# We count a gain if the 95 % interval of its mean over the seeds lies above 0.
+# The experiment trains six blocks on nine tenths of Shakespeare, character by character, and
+# reports the loss on the last tenth. A **unigram** knows only how frequent each character is.
 
 
 # %% Learning rate, placement, warm-up
@@ -279,11 +278,14 @@ def warm_up_helps_post_norm(run: Run):
     slower = difference(losses[post], losses[low])
     run.measure("Post-LN: gain by a rate of 0.001", slower, unit="nats")
     figures.show_rates(run, losses, unigram, all(held))
-    training.show_weak(run, outcomes[post], outcomes[warm])
+    weak, still_weak = training.show_weak(run, outcomes[post], outcomes[warm])
     figures.show_training(run, {arm: outcomes[arm] for arm in (post, warm, pre)}, unigram)
     start, warmed, slow, goal = (mean(losses[arm]) for arm in (post, warm, low, pre))
     closed = [(start - loss) / (start - goal) for loss in (warmed, slow)]
-    return f"At 0.003 it closes {closed[0]:.0%}. A rate of 0.001 without it closes {closed[1]:.0%}."
+    return (
+        f"At 0.003 it closes {closed[0]:.0%}; a rate of 0.001 without it closes {closed[1]:.0%}. "
+        f"Block 1 is weak in {weak:.0%} of the steps without warm-up, in {still_weak:.0%} with it."
+    )
 
 
 # %% [markdown]
@@ -338,7 +340,7 @@ def diagnose(layer: Callable[[Tensor], Tensor], x: Tensor) -> str:
 
 @lab.experiment
 def a_layer_can_be_asked(run: Run):
-    """A broken layer in a stack of eight can be found and named from outputs alone.
+    """A broken last layer in a stack of eight can be found and named from outputs alone.
 
     Predict: which two faults of the last layer leave a stream of size about 1 or less?
     """
@@ -427,11 +429,11 @@ def gemma_rounds_once_and_stores_small_changes(run: Run):
 # %% [markdown]
 # ## 6. RoPE: positions as rotations
 # Positions can enter at three points. The code calls them `embed`, `turn` and `bias`. LLM05a adds
-# **sinusoids** or a **learned table** to the stream (`embed`). So $q \cdot k$ has four parts:
-# content or position of one token with content or position of the other. Shift both tokens by the
-# same offset: only the content–content part stays. **RoPE** (Su et al. 2021) acts later, on queries
-# and keys (`turn`). It takes neighbouring entries $(a, b)$ of $q$ as a point in the plane and
-# rotates it by an angle that grows with position $t$:
+# **sinusoids** or a **learned table** to the stream (`embed`). Then $q$ comes from $x_t + p_t$ and
+# $k$ from $x_s + p_s$, so $q \cdot k$ has four parts: content with content, content with position,
+# position with content, and position with position. Move both tokens equally far: only the first
+# part is sure to stay. **RoPE** (Su et al. 2021) acts on queries and keys (`turn`). It takes two
+# neighbours $(a, b)$ in $q$ as a point and rotates it by an angle that grows with position $t$:
 #
 # $$a' = a\cos(\omega_i t) - b\sin(\omega_i t), \quad b' = a\sin(\omega_i t) + b\cos(\omega_i t)$$
 #
@@ -612,22 +614,21 @@ def alibi_heads_reach_twice_as_far_each(run: Run):
 # %% [markdown]
 # ## 8. Length extrapolation: longer than in training
 # Train on windows of $T$ characters and read windows of $8T$: what happens after position $T$? Some
-# passages are harder than others, so compare the *same* characters: the last $T/2$ of each window.
-# Read them in windows of $8T$, with $7.5T$ characters or more before them, and in windows of $T$,
-# with $T/2$ or more, as in training. The difference is the **cost of length**. If it is positive, a
-# cut to the last $T$ characters would be better. A model that needs no cut **extrapolates**.
+# passages are harder, so compare the *same* characters: the last $T/2$ of each window. With
+# $T = 64$ these are the last 32 of 512. Read them once after at least 480 other characters, and
+# once, as in training, after at least 32. The difference is the **cost of length**. If it is
+# positive, a cut to the last $T$ is better. A model that needs no cut **extrapolates**.
 #
 # What should happen? ALiBi's steep heads give far tokens almost no weight. The last slope is
-# $2^{-8}$ for any $H$, so our flattest head, too, spreads half of its weight over 178 tokens, more
-# than $T = 64$. So it is not obvious that ALiBi extrapolates. Press et al. (2021) report that it
-# does, and that sinusoids and RoPE don't. RoPE's fast pairs have turned all the way round in
-# training, but its slow pairs meet new angles. The table's rows after $T$ are untrained.
+# $2^{-8}$ for any $H$. So where all keys match equally well, our flattest head spreads half of its
+# weight over 178 tokens, more than $T = 64$: it isn't obvious that ALiBi extrapolates. Press et al.
+# (2021) report that it does, and that sinusoids and RoPE don't. RoPE's fast pairs have turned fully
+# in training, its slow pairs meet new angles. The table's rows after $T$ are untrained.
 #
-# A search with a separate seed chose the learning rate of each encoding: at `tiny` 0.02 for all
-# five. `--tune` repeats it. We compare the cost with RoPE's **advantage**: how much lower its loss
-# is than NoPE's at the trained length. The intervals cover seeds, not passages: all models read the
-# same 32 windows. The figure subtracts the loss of a **bigram**, which sees one character back. If
-# a model is no better than this, a small cost is no extrapolation.
+# A search with a separate seed chose each encoding's learning rate: at `tiny` 0.02 for all five.
+# `--tune` repeats it. We compare the cost with RoPE's **advantage**: NoPE's loss minus RoPE's at
+# the trained length. The intervals cover seeds, not passages: all models read the same 32 windows.
+# A **bigram** sees one character back. If a model is no better, a small cost is no extrapolation.
 
 
 # %% Longer than in training
@@ -648,7 +649,7 @@ def alibi_extrapolates_and_rope_does_not(run: Run):
     Predict: and a model without any positions?
     """
     read = training.read_all(run, ENCODINGS, trained)
-    counted = training.show_reading(run, read)  # the bigram's loss, on the same characters
+    idle = training.show_reading(run, read)  # the encodings that are no better than a bigram
     ahead = difference(read["NoPE"].short, read["RoPE"].short)
     spare = difference([nats / 10 for nats in ahead], read["ALiBi"].cost)
     excess = [nats - max(ahead) for nats in read["RoPE"].cost]
@@ -657,9 +658,8 @@ def alibi_extrapolates_and_rope_does_not(run: Run):
     base = training.bigram_by_place(training.long_windows(run))
     figures.show_lengths(run, read, training.long_sizes(run).length, base, held)
     view_data.show_lengths(run, read, training.long_sizes(run).length, base)
-    nope = mean(read["NoPE"].short)  # at T
-    gaps = f"{nope - mean(read['RoPE'].short):+.2f} from RoPE, {nope - counted:+.2f} from a bigram"
-    return f"It loses {mean(read['NoPE'].cost):.2f} nats. At T its loss is {gaps}."
+    lost = f"It loses {mean(read['NoPE'].cost):.2f} nats"
+    return f"{lost}. No better than a bigram at T, so costs say little: {', '.join(idle) or '–'}."
 
 
 # %% The closing
@@ -671,10 +671,9 @@ def closing(results: Results) -> str:
     return f"""## In this run
 Medians, with the range over the seeds, in nats: warm-up lowers the loss of Post-LN by
 {warm("Post-LN: gain by warm-up")}. Eight times the length costs ALiBi
-{length("ALiBi: cost of length")}, NoPE {length("NoPE: cost of length")}, sinusoids
-{length("sinusoids: cost of length")} and RoPE {length("RoPE: cost of length")}. At the trained
-length a bigram's loss minus NoPE's is {length("NoPE: below the bigram at T")}, and ALiBi's minus
-RoPE's {length("ALiBi − RoPE at T")}.
+{length("ALiBi: cost of length")}, NoPE {length("NoPE: cost of length")} and RoPE
+{length("RoPE: cost of length")}. At the trained length NoPE's loss minus a bigram's is
+{length("NoPE − bigram at T")}, and ALiBi's minus RoPE's {length("ALiBi − RoPE at T")}.
 """
 
 
@@ -683,13 +682,14 @@ RoPE's {length("ALiBi − RoPE at T")}.
 # - In untrained stacks Pre-LN lets the stream grow, and its late blocks get less gradient. In
 #   Post-LN the stream keeps its size, and its last block's gradient does not shrink with depth.
 # - Adam divides by the gradient's size, so ask how far a step moves the output. In untrained stacks
-#   of 32 blocks the last Post-LN block moves it further than the last Pre-LN block.
-# - Post-LN's early blocks can lose their gradient in training. Warm-up helps Post-LN. Pre-LN trains
-#   without it; we did not test whether warm-up helps Pre-LN.
+#   of 32 blocks the last Post-LN block moves it about 4 times as far as the last Pre-LN block.
+# - Post-LN's early blocks can lose their gradient. Warm-up lowers our stacks' loss by about 0.2
+#   nats at a rate of 0.003, not at 0.01 (LLM05b+). Pre-LN trains without it; there we tested none.
 # - Weights made for another norm or layout raise no error. Test a layer with chosen inputs.
-# - In our small models, and in those of Press et al., ALiBi extrapolates at almost no cost. RoPE
-#   doesn't, unless its frequencies are adapted (LLM05b+). Compare them at the trained length, too:
-#   extrapolating isn't predicting better. Llama, Qwen and most others use RoPE.
+# - To read past the trained length without a cut, choose ALiBi: 8 times the length costs our models
+#   less than 0.01 nats, with RoPE about half a nat or more. Adapted frequencies lower RoPE's cost,
+#   here not to 0 (LLM05b+). With a cut RoPE's loss is lower than ALiBi's, by at most 0.06 nats in
+#   our models. Llama, Qwen and most others use RoPE.
 #
 # **Read on**: Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture* · Liu et
 # al. 2020, *Understanding the Difficulty of Training Transformers* · Su et al. 2021, *RoFormer* ·

@@ -126,9 +126,9 @@ def probe(model: Any) -> End:
     """Measure the stream after the last block, and leave the gradients in the model."""
     streams: list[Tensor] = []
 
-    def keep(*call: Any) -> None:
-        call[2].retain_grad()
-        streams.append(call[2])
+    def keep(_module: Any, _inputs: Any, output: Any) -> None:
+        output.retain_grad()
+        streams.append(output)
 
     hook = model.blocks[-1].register_forward_hook(keep)
     mean_loss(model, small_gpt.shakespeare().windows(4, 32)).backward()
@@ -159,10 +159,11 @@ def probe_stacks(
 
 
 def show_alike(run: Run, few: int, many: int, ends: Mapping[tuple[str, int], list[End]]) -> None:
-    """Record how alike the tokens of a text are in Pre-LN stacks of few and of many blocks."""
-    for layers in (few, many):
-        alike = [end.alike for end in ends["Pre-LN", layers]]
-        run.measure(f"Pre-LN: mean cosine of two tokens after {layers} blocks", alike)
+    """Record how alike the tokens of a text are in stacks of few and of many blocks."""
+    for (name, layers), probes in ends.items():
+        if layers in (few, many):
+            what = f"{name}: mean cosine of two tokens after {layers} blocks"
+            run.measure(what, [end.alike for end in probes])
 
 
 @torch.no_grad()
@@ -339,23 +340,28 @@ def train_arms(
 
 
 def weak_steps(outcome: Outcome) -> float:
-    """Return the share of the probed steps at which block 1 gets less than a tenth of the last."""
+    """Return the share of the probed steps at which block 1 is weak.
+
+    It is weak if its gradient is less than a tenth of the last block's.
+    """
     weak = [norms[0] < 0.1 * norms[-1] for norms in outcome.gradients]
     return sum(weak) / len(weak)
 
 
-def show_weak(run: Run, without: Iterable[Outcome], warm: Iterable[Outcome]) -> None:
-    """Record how many more steps are weak without warm-up than with it, as a share, by seed."""
+def show_weak(run: Run, without: Iterable[Outcome], warm: Iterable[Outcome]) -> tuple[float, float]:
+    """Record by seed how much larger the share of weak steps is without warm-up.
+
+    Returns:
+        The mean shares without warm-up and with it.
+    """
     shares = [[weak_steps(outcome) for outcome in outcomes] for outcomes in (without, warm)]
-    what = "Post-LN: share of steps with block 1 < 0.1 of the last, no warm-up − warm-up"
+    what = "Post-LN: share of steps with a weak block 1, without − with warm-up"
     run.measure(what, difference(*shares))
+    return mean(shares[0]), mean(shares[1])
 
 
 def show_losses(run: Run, outcomes: Mapping[Arm, list[Outcome]]) -> float:
-    """Show a table of validation losses and of block 1's gradient, and return the unigram's loss.
-
-    A block is weak at a step if it gets less than a tenth of the last block's gradient.
-    """
+    """Show validation losses and block 1's gradient, and return the unigram's loss."""
     unigram_loss = unigram(validation(run))
     rows: list[list[Any]] = []
     for arm, seeds in outcomes.items():
@@ -367,7 +373,7 @@ def show_losses(run: Run, outcomes: Mapping[Arm, list[Outcome]]) -> float:
         rows.append(row)
     rows.append(["unigram", "–", "–", unigram_loss, "–", "–", "–"])
     columns = ["", "peak rate", "seeds", "loss (nats)", "sd of seeds"]
-    columns += ["block 1 ÷ last, step 0", "steps with block 1 < 0.1 of last"]
+    columns += ["block 1 ÷ last, step 0", "steps with a weak block 1"]
     run.table("Validation loss, and the gradients of block 1 and of the last block", columns, rows)
     return unigram_loss
 
@@ -450,10 +456,12 @@ def read_all(
     return readings
 
 
-def show_reading(run: Run, readings: Mapping[str, Reading]) -> float:
-    """Show the losses and the cost of length, and return the bigram's loss.
+def show_reading(run: Run, readings: Mapping[str, Reading]) -> list[str]:
+    """Show the losses and the cost of length.
 
-    An encoding that is not below the bigram at T has no use for far text, so its cost says nothing.
+    Returns:
+        The encodings whose loss at T is not below the bigram's on the same characters. Such a
+        model knows no more than the last character, so its cost says little.
     """
     counted = bigram(last_characters(run))
     rows: list[list[Any]] = []
@@ -467,11 +475,11 @@ def show_reading(run: Run, readings: Mapping[str, Reading]) -> float:
     run.table("Loss of the same characters (nats)", columns, rows)
     for name, reading in readings.items():
         run.measure(f"{name}: cost of length", reading.cost, unit="nats")
-        below = [counted - loss for loss in reading.short]
-        run.measure(f"{name}: below the bigram at T", below, unit="nats")
+        above = [loss - counted for loss in reading.short]
+        run.measure(f"{name} − bigram at T", above, unit="nats")
     gap = difference(readings["ALiBi"].short, readings["RoPE"].short)
     run.measure("ALiBi − RoPE at T", gap, unit="nats")
-    return counted
+    return [name for name, reading in readings.items() if mean(reading.short) >= counted]
 
 
 def difference(a: list[float], b: list[float]) -> list[float]:
@@ -513,14 +521,15 @@ def judge(run: Run, name: str, gains: list[float]) -> bool:
     return run.measure(what, limit, unit="nats", **bound) == "held"
 
 
-def judge_fall(run: Run, name: str, ratios: list[float]) -> bool:
+def judge_ratio(run: Run, name: str, ratios: list[float]) -> bool:
     """Record the lower 95 % limit of the geometric mean of ratios; above 1 it decides a claim.
 
     Returns:
         Whether it is above 1.
     """
     what = f"{name}, lower 95 % limit"
-    bound: dict[str, Any] = {"expect_at_least": 1.0, "because": "1 is no fall", "decides": True}
+    because = "a ratio of 1 is no difference"
+    bound: dict[str, Any] = {"expect_at_least": 1.0, "because": because, "decides": True}
     return run.measure(what, least_ratio(ratios), **bound) == "held"
 
 

@@ -330,8 +330,8 @@ def test_a_judgement_decides_by_the_sign_of_the_lower_limit():
     run = a_run()
     assert training.judge(run, "gain", [0.9, 1.0, 1.1])
     assert not training.judge(run, "gain", [-1.0, 1.0, 1.1])
-    assert training.judge_fall(run, "fall", [1.9, 2.0, 2.1])
-    assert not training.judge_fall(run, "fall", [0.5, 2.0, 2.1])
+    assert training.judge_ratio(run, "ratio", [1.9, 2.0, 2.1])
+    assert not training.judge_ratio(run, "ratio", [0.5, 2.0, 2.1])
     assert all(item.decides for item in run.current.items)
 
 
