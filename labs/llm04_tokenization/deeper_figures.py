@@ -5,6 +5,7 @@ from itertools import chain, pairwise
 from typing import Any
 
 from labs.llm04_tokenization.figures import GREY, MONO, Drawn
+from labs.llm04_tokenization.patterns import Split
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import ListedColormap
@@ -110,7 +111,8 @@ def long_word_steps(tokens: Sequence[bytes]) -> Drawn:
     return (
         fig,
         "encode_long_word on lower, with the tokens lo (256), er (257), wer (258) and low (259). "
-        "Cells show ids; an arrow is `begin`, from a token's last place to its first one.",
+        "A cell shows the token whose id is in `ids`; a pale cell has −1. An arrow is `begin`: it "
+        "leads from a token's last place to its first one.",
         "Five rows. "
         + " ".join(
             f"{name}: {' '.join(shown.get(i, '·') for i in ids)}; buckets {buckets or 'none'}."
@@ -208,6 +210,36 @@ def stream(chunks: Sequence[str], stretches: Callable[[str], list[str]]) -> Draw
     )
 
 
+def stretches(splits: dict[str, Split], text: str) -> Drawn:
+    """Draw the words and the stretches of a text under each split pattern."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.2))
+    parts: list[str] = []
+    for i, (name, split) in enumerate(splits.items()):
+        for j, (kind, pattern) in enumerate((("words", split.word), ("stretches", split.stretch))):
+            y = -2.3 * i - 0.85 * j
+            ax.text(-0.5, y, f"{name}: {kind}", ha="right", va="center", size=9)
+            x = 0.0
+            shown = [part.replace(" ", "·").replace("\n", "↵") for part in pattern.findall(text)]
+            for k, part in enumerate(shown):
+                colour = f"C{k % 6}" if j == 0 else GREY
+                box = Rectangle((x + 0.08, y - 0.34), len(part) - 0.16, 0.68)
+                box.set(color=colour, alpha=0.3)
+                ax.add_patch(box)
+                for letter in part:
+                    ax.text(x + 0.5, y, letter, size=9, **MONO)
+                    x += 1
+            parts.append(f"{name}, {kind}: {' | '.join(shown)}")
+    ax.set(xlim=(-8.5, len(text) + 0.5), ylim=(-2.3 * len(splits) + 0.8, 0.7))
+    ax.set_title("Each stretch holds complete words")
+    ax.axis("off")
+    return (
+        fig,
+        "One text under two patterns. A dot is a space and ↵ a line end. Each box of the upper row "
+        "is a word, each of the lower row a stretch.",
+        "Four rows of boxes. " + "; ".join(parts) + ".",
+    )
+
+
 def growth(times: dict[str, dict[int, float]]) -> Drawn:
     """Draw the time to encode one word over its length, on log scales."""
     fig, ax = plt.subplots(figsize=(6.4, 3.6))
@@ -256,7 +288,7 @@ def batches(
     padding_share: Callable[[list[int], int], float],
     pack: Callable[[list[list[int]], int, int], list[list[int]]],
 ) -> Drawn:
-    """Draw a batch of 32 rows from texts in random order, from a length group, and packed.
+    """Draw batches of 32 rows: in random order, two from a length group, and packed.
 
     Args:
         shuffled: the lengths of the texts in random order.
@@ -264,30 +296,41 @@ def batches(
         padding_share: LLM04's function.
         pack: LLM04+'s function.
     """
-    share = padding_share(grouped, 32)
-    longer = [grouped[i : i + 32] for i in range(32 * 25, 32 * 50, 32)]  # half of a group
-    typical = min(longer, key=lambda part: abs(padding_share(part, 32) - share))
-    pictures = {
-        f"{name}: {padding_share(part, 32):.0%} padding": [[2] * n for n in part]
-        for name, part in (("random", shuffled[:32]), ("length group", typical))
+    share = padding_share(shuffled, 32)
+    random_batches = [shuffled[i : i + 32] for i in range(0, len(shuffled) - 31, 32)]
+    typical = min(random_batches, key=lambda part: abs(padding_share(part, 32) - share))
+    chosen = {
+        "random": typical,
+        "group, middle batch": grouped[32 * 25 : 32 * 26],
+        "group, last batch": grouped[32 * 49 : 32 * 50],
     }
+    pictures = {
+        f"{name}:\n{padding_share(part, 32):.0%} padding": [[2] * n for n in part]
+        for name, part in chosen.items()
+    }
+    groups = [grouped[i : i + 32] for i in range(0, len(grouped), 32)]
+    empty = [len(part) * max(part) - sum(part) for part in groups]  # places of padding
+    last = sum(empty[49::50]) + (empty[-1] if len(empty) % 50 else 0)
     numbers = [[1 + i % 2] * n for i, n in enumerate(shuffled[:600])]
-    pictures["packed: none"] = pack(numbers, 256, 3)[:32]  # 1 and 2 alternate, 3 is an end
-    fig, axes = plt.subplots(1, len(pictures), figsize=(8.6, 3.2), sharex=True, sharey=True)
+    pictures["packed:\nno padding"] = pack(numbers, 256, 3)[:32]  # 1 and 2 alternate, 3 is an end
+    fig, axes = plt.subplots(1, len(pictures), figsize=(9.4, 3.4), sharex=True, sharey=True)
     colours = ListedColormap(["#8a929c66", "#9ecae1", "#3182bd", "#08306b"])
     for ax, (title, rows) in zip(axes, pictures.items(), strict=True):
         width = max(map(len, rows))
         filled = [row + [0] * (width - len(row)) for row in rows]
         ax.imshow(filled, cmap=colours, vmin=0, vmax=3, aspect="auto", interpolation="none")
-        ax.set(title=title, xlabel="tokens")
+        ax.set_title(title, size=11)
+        ax.set_xlabel("tokens")
         ax.grid(False)
     longest = max(len(row) for rows in pictures.values() for row in rows)
     axes[0].set(ylabel="row of the batch", xlim=(0, longest))
     return (
         fig,
-        "A batch of 32 rows in three ways; grey is padding. The batch from a length group is one "
-        "of the longer ones, with a share of padding near that of all. In the packed batch, "
-        "neighbouring blocks have two blues, and the dark ids are the ends.",
-        "Three pictures of a batch with a line for each row: in random order a few long rows make "
-        "it wide and mostly grey, in a length group all rows are long, packed it has no grey.",
+        "Batches of 32 rows; grey is padding. The random batch has about the share of all. Of a "
+        "length group's 50 batches, the middle one looks like most. The last one has the longest "
+        f"texts; such last batches hold {last / sum(empty):.0%} of the padding that is left. In a "
+        "packed batch, neighbouring blocks have two blues, and the dark ids are the ends.",
+        "Four pictures of a batch with a line for each row: "
+        + ", ".join(title.replace("\n", " ") for title in pictures)
+        + ". The last batch of a group is much wider than the middle one.",
     )

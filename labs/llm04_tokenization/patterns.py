@@ -1,6 +1,5 @@
 """Split patterns, and what to do with characters that UTF-8 lacks."""
 
-import re
 from dataclasses import dataclass
 
 import regex
@@ -19,20 +18,9 @@ class Split:
         return regex.compile(self.words)  # regex caches what it compiled
 
     @property
-    def stretch(self) -> re.Pattern[str]:
+    def stretch(self) -> regex.Pattern[str]:
         """The pattern of stretches."""
-        return re.compile(self.stretches)  # Python's re is faster; its \s has \x1c to \x1f, too
-
-
-GPT2 = Split(
-    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    r"[^\S\x1c-\x1f]*[\S\x1c-\x1f]+|[^\S\x1c-\x1f]+",
-)
-GPT4 = Split(  # cl100k_base
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+"
-    r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
-    r"[^\S\x1c-\x1f]*[\S\x1c-\x1f]+(?:[\r\n][^\S\x1c-\x1f]*[\S\x1c-\x1f]*)*|[^\S\x1c-\x1f]+",
-)
+        return regex.compile(self.stretches)  # Python's re has other whitespace: \x1c to \x1f
 
 
 def clean(text: str) -> str:
