@@ -18,8 +18,10 @@ class _Counting(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        self.count += not function.is_view  # a view writes nothing; detach is one, too
-        return function(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        writes = isinstance(result, Tensor | tuple)  # promote_types returns a dtype
+        self.count += writes and not function.is_view  # a view writes nothing; detach is one, too
+        return result
 
 
 def count_operations(call: Callable[[], Any]) -> int:
@@ -27,6 +29,15 @@ def count_operations(call: Callable[[], Any]) -> int:
     with _Counting() as counting:
         call()
     return counting.count
+
+
+def reuse_freed_memory() -> None:
+    """Make glibc reuse up to 62 MB of freed memory in place of mapping new memory.
+
+    When an array of up to 32 MB is freed, glibc raises its thresholds to it (M_MMAP_THRESHOLD in
+    the manual of mallopt). Until then, the memory of each larger array may be mapped anew.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def run_norm(norm: Callable[..., Tensor], inputs: list[Tensor], dy: Tensor | None) -> Any:

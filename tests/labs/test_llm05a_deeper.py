@@ -146,7 +146,7 @@ def test_the_point_nearest_to_zero_is_within_the_interval(interval, nearest):
 
 
 def test_every_arm_has_a_rate():
-    assert set(lab.RATES) == {*lab.ACTIVATIONS, "RMSNorm", "Post-LN", "no attention"}
+    assert set(lab.RATES) == {*lab.ACTIVATIONS, "RMSNorm", "no attention"}
 
 
 def test_sinusoids_of_any_size_are_the_sinusoids():
@@ -195,6 +195,14 @@ def test_losses_are_subtracted_seed_by_seed():
 def test_operations_are_counted_without_detach():
     x = torch.ones(3)
     assert count_operations(lambda: x.detach() + x * x) == 2
+
+
+def test_only_operations_that_write_numbers_are_counted():
+    x = torch.ones(3, 4)
+    gain = torch.ones(4)
+    # mean, −, square, mean, + ε, 1/√, ·, · gain, + bias; the choice of a dtype writes nothing
+    assert count_operations(lambda: lab.layer_norm(x, gain, gain)) == 9
+    assert count_operations(lambda: lab.rms_norm(x, gain)) == 6
 
 
 def test_the_worked_example_of_the_prose_costs_a_quarter_nat():
