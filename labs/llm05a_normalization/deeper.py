@@ -282,7 +282,7 @@ def epsilon_lets_a_little_scale_through(run: Run):
 # the mean is far larger than $\sigma$. Let $x$ have the mean 100.25 and $\sigma = 1$. A mean in
 # bfloat16 is 100 or 100.5, so every entry is off by 0.25 before the division by $\sigma$. The
 # entries were rounded by up to 0.25, too, when they became bfloat16, and no norm can undo that. The
-# wrong mean adds about as much error again. Where the mean is near 0, the statistics lose little.
+# wrong mean nearly doubles the error. If the mean is 0, both errors are small: the rows show them.
 #
 # **float16** has 11 significant bits, but its largest number is 65,504. The square of 300 is
 # infinite, and the output of the norm is 0. An $\varepsilon$ of $10^{-8}$ is rounded to 0, so a
