@@ -181,7 +181,7 @@ def tables(
         title: the title of the figure.
         steps: of each training.
     """
-    fig, ax = plt.subplots(figsize=(5.4, 4.0))
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
     for i, (kind, rows) in enumerate(losses.items()):
         seeds = np.array(rows)  # (sizes, seeds)
         ax.plot(sizes, seeds.mean(1), "o-", color=COLOURS[i])
@@ -191,8 +191,8 @@ def tables(
     ax.plot(sizes[1], mean(smooth), "d", color=COLOURS[2])
     ax.text(sizes[1] * 0.9, mean(smooth), "smooth", color=COLOURS[2], va="center", ha="right")
     ax.axhline(without, color=INK, ls=":", lw=1)
-    ax.text(sizes[0] * 2, without, "no positions", fontsize=9, va="bottom")
-    ax.set(xscale="log", xlim=(sizes[0] * 0.8, sizes[-1] * 6))
+    ax.text(sizes[0] * 3, without, "no positions", fontsize=9, va="bottom")
+    ax.set(xscale="log", xlim=(sizes[0] * 0.8, sizes[-1] * 3.5))
     ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
     ax.minorticks_off()
     ax.set(xlabel="size of the table at the start (RMS)", ylabel="validation loss (nats)")
