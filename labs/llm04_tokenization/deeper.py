@@ -384,8 +384,8 @@ def buckets_give_the_same_ids_faster(run: Run):
 # with the visible characters after it, or whitespace at the end.
 #
 # GPT-4's pattern joins a sign with the line ends after it: `end!↵` is `end` and `!↵`. So there we
-# cut only where a **blank**, whitespace that isn't a line end, follows a visible character. (After
-# a letter, a cut before a line end would be safe, too.)
+# cut only where a **blank**, whitespace that isn't a line end, follows a visible character. After a
+# letter, a cut before a line end would be safe, too. A drawing below shows both patterns.
 #
 # Python's strings can hold **surrogates**, code points D800 to DFFF. In UTF-16, two of them encode
 # one character; UTF-8 can't encode them. tiktoken replaces a surrogate without its partner by �,

@@ -299,6 +299,7 @@ def one_sentence(sentence: str, vocabularies: Sequence[Vocabulary]) -> Drawn:
     ax.set_yticks(range(0, -len(names), -1), names)
     ax.set(xticks=[], title=f"One sentence takes {min(counts)} to {max(counts)} tokens")
     ax.tick_params(left=False)
+    ax.set_xlim(left=-1)
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.grid(False)
     return (

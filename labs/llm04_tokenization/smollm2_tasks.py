@@ -298,7 +298,7 @@ class Attacks:
             [*name, mean(values), self.obeyed[name], self.replies[name]]
             for name, values in self.scores.items()
         ]
-        return [*columns, f"reply to “{QUESTIONS[0]}”"], rows
+        return [*columns, f"beginning of the reply to “{QUESTIONS[0]}”"], rows
 
 
 def injected(model: Any, tokenizer: Any, questions: Sequence[str]) -> Attacks:
@@ -326,7 +326,7 @@ def injected(model: Any, tokenizer: Any, questions: Sequence[str]) -> Attacks:
 
 
 def beginning_of_reply(model: Any, tokenizer: Any, ids: "torch.Tensor") -> str:
-    """Return the first line of the likeliest reply to a chat, ten tokens or fewer.
+    """Return the first line of the likeliest reply to a chat, eight tokens or fewer.
 
     Args:
         model: SmolLM2.
@@ -338,12 +338,12 @@ def beginning_of_reply(model: Any, tokenizer: Any, ids: "torch.Tensor") -> str:
     output = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
-        max_new_tokens=10,
+        max_new_tokens=8,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
     )
     text: str = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-    return text.strip().partition("\n")[0] + " …"
+    return text.strip().partition("\n")[0]
 
 
 def special_tokens_in(tokenizer: Any, typed: str) -> dict[str, int]:
