@@ -5,11 +5,20 @@ from statistics import mean, median
 from typing import Any
 
 from labs.kit import Run
+from labs.llm05b_depth_and_position.figures import COLOURS as BOTH
 from labs.llm05b_depth_and_position.figures import headline, label_ends
 
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
+
+COLOURS = {  # of the placements, as in LLM05b's figures
+    **BOTH,
+    "Post-LN, warm-up": "C3",
+    "DeepNorm": "C2",
+    "sandwich": "C5",
+    "no norm": "C6",
+}
 
 
 def show_depth_law(
@@ -34,7 +43,7 @@ def show_depth_law(
     left.set_title(headline(rises, "Attention adds more with depth", "What each branch adds"))
     left.set_xticks([tick for tick in (1, 8, 16, 32, 64, 128) if tick <= len(ffn)])
     layers = [row[0] for row in rows]
-    colours = {"gradient": "C1", "gradient · size": "C0"}
+    colours = {"gradient": "C6", "gradient · size": "C0"}
     ends = {}
     for name, column in (("gradient", 2), ("gradient · size", 3)):
         values = [row[column] / rows[0][column] for row in rows]
@@ -64,7 +73,6 @@ def show_depth_law(
 def show_steps(run: Run, layers: Sequence[int], found: dict[str, Tensor]) -> None:
     """Draw how far a step moves the output, relative to two blocks."""
     fig, axes = plt.subplots(1, 2, sharey=True, figsize=(7.8, 4.2))
-    colours = {name: f"C{i}" for i, name in enumerate(found)}
     ticks = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
     for j, (ax, title) in enumerate(
         zip(axes, ("Gradient descent", "Adam's first step"), strict=True)
@@ -72,9 +80,9 @@ def show_steps(run: Run, layers: Sequence[int], found: dict[str, Tensor]) -> Non
         ends = {}
         for name, x in found.items():
             relative = x[..., j] / x[:, :1, j]  # (seeds, depths)
-            ax.loglog(layers, relative.median(0).values, "o-", ms=4, color=colours[name])
+            ax.loglog(layers, relative.median(0).values, "o-", ms=4, color=COLOURS[name])
             low, high = relative.amin(0), relative.amax(0)
-            ax.fill_between(layers, low, high, color=colours[name], alpha=0.15, lw=0)
+            ax.fill_between(layers, low, high, color=COLOURS[name], alpha=0.15, lw=0)
             ends[name] = (layers[-1], relative.median(0).values[-1].item())
         ax.set(xlabel="blocks L", title=title, xlim=(layers[0], layers[-1] * 3.2))
         ax.set_xticks(layers, layers)
@@ -82,12 +90,12 @@ def show_steps(run: Run, layers: Sequence[int], found: dict[str, Tensor]) -> Non
         shown = [tick for tick in ticks if low < tick < high]
         ax.set_yticks(shown, [f"{tick:g}" for tick in shown])
         ax.minorticks_off()
-        label_ends(ax, ends, colours)
+        label_ends(ax, ends, COLOURS)
     axes[0].set_ylabel("the output moves, relative to L = 2")
     last = {name: x[:, -1] / x[:, 0] for name, x in found.items()}  # (seeds, 2)
     held = bool((last["Post-LN"] > last["DeepNorm"].amax(0)).all())
-    point = headline(held, "Depth moves DeepNorm's output less than Post-LN's", "A step by depth")
-    fig.suptitle(point, fontsize=13)
+    point = "With depth a step moves Post-LN's output much further than DeepNorm's"
+    fig.suptitle(headline(held, point, "How far a step moves the output, by depth"), fontsize=13)
     factors = "; ".join(
         f"{name} {x[:, 0].median():.1f} and {x[:, 1].median():.1f}" for name, x in last.items()
     )
@@ -115,8 +123,8 @@ def show_rates(
     for ax, lr in zip(axes[0], rates, strict=True):
         for i, name in enumerate(names):
             values = losses[name, lr]
-            ax.plot([i] * len(values), values, "o", color=f"C{i}", alpha=0.7)
-            ax.plot([i - 0.2, i + 0.2], [mean(values)] * 2, color=f"C{i}", lw=2)
+            ax.plot([i] * len(values), values, "o", color=COLOURS[name], alpha=0.7)
+            ax.plot([i - 0.2, i + 0.2], [mean(values)] * 2, color=COLOURS[name], lw=2)
         ax.axhline(unigram, color="grey", ls=":", lw=1)
         ax.set(title=f"Learning rate {lr:g}", xlim=(-0.6, len(names) - 0.4))
         ax.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names])
@@ -145,9 +153,11 @@ def show_spikes(run: Run, norms: dict[str, list[list[float]]], held: bool) -> No
     fig, ax = plt.subplots(figsize=(7.2, 4))
     for i, (name, runs) in enumerate(norms.items()):
         for row in runs:
-            ax.semilogy([norm / median(row) for norm in row], color=f"C{i}", lw=0.9, alpha=0.8)
+            ax.semilogy(
+                [norm / median(row) for norm in row], color=COLOURS[name], lw=0.9, alpha=0.8
+            )
         start = max(row[0] / median(row) for row in runs)
-        ax.text(*((0, 0.3 * start) if i else (4, start)), name, color=f"C{i}", va="top")
+        ax.text(*((0, 0.3 * start) if i else (4, start)), name, color=COLOURS[name], va="top")
     ax.set(xlabel="step", ylabel="gradient's norm ÷ the run's median")
     point = "Without norms, training starts with a large gradient"
     ax.set_title(headline(held, point, "The gradient's norm in training"))
@@ -205,37 +215,30 @@ def show_methods(
     names: Sequence[str],
     held: bool,
 ) -> None:
-    """Draw the cost of length of each method; those that weren't trained on have dashed lines.
+    """Draw the cost of length of each method, with unchanged weights and after some training.
 
-    `held` says whether YaRN costs less than the three methods without a scale.
+    `held` says whether YaRN costs less than the other methods.
     """
     colours = {name: f"C{i}" for i, name in enumerate(names)}
-    learned = [name for name in names if (name, factors[-1], True) in costs]
     fig, axes = plt.subplots(1, 2, figsize=(7.8, 4.2), width_ratios=(3, 2), sharey=True)
     ends = {}
     for name in names:
         y = torch.tensor([costs[name, n, False] for n in factors])  # (lengths, seeds)
-        axes[0].plot(factors, y.mean(1), "o-" if name in learned else "o--", color=colours[name])
+        axes[0].plot(factors, y.mean(1), "o-", color=colours[name])
         axes[0].fill_between(factors, y.amin(1), y.amax(1), color=colours[name], alpha=0.15)
         ends[name] = (factors[-1], y.mean(1)[-1].item())
     axes[0].set_xscale("log", base=2)
     axes[0].set_xticks(factors, factors)
     axes[0].set(xlabel="length read ÷ length in training", title="Weights unchanged")
     axes[0].set(ylabel="cost of length (nats)", xlim=(factors[0], factors[-1] * 3.4))
-    short = {name: name.replace("larger base with YaRN's", "base with") for name in names}
-    label_ends(
-        axes[0],
-        {short[name]: end for name, end in ends.items()},
-        {short[name]: colour for name, colour in colours.items()},
-    )
-    for i, name in enumerate(learned):
+    label_ends(axes[0], ends, colours)
+    for i, name in enumerate(names):
         after = costs[name, factors[-1], True]
         axes[1].plot([i] * len(after), after, "o", color=colours[name], alpha=0.7)
     axes[1].axhline(0, color="grey", lw=1)
-    axes[1].set_xticks(
-        range(len(learned)), [name.replace(" ", "\n", 1) for name in learned], fontsize=9
-    )
-    axes[1].set(title=f"A few steps at {factors[-1]} times", xlim=(-0.5, len(learned) - 0.5))
+    labels = [name.replace(" ", "\n", 1) for name in names]
+    axes[1].set_xticks(range(len(names)), labels, fontsize=9)
+    axes[1].set(title=f"A few steps at {factors[-1]} times", xlim=(-0.5, len(names) - 0.5))
     point = "YaRN costs less than plain RoPE, interpolation and a larger base"
     point = headline(held, point, "Methods to read longer texts")
     fig.suptitle(point, fontsize=13)
@@ -244,7 +247,7 @@ def show_methods(
         fig,
         "methods",
         "What longer texts cost RoPE; 0 is a cut to the trained length. Bands: the range of three "
-        "seeds; right: each seed. Dashed: the larger base with YaRN's scale.",
+        "seeds; right: each seed.",
         alt="Left, a line plot of the cost over the length read. Right, points of the costs after "
         f"some training at the length. At {factors[-1]} times, unchanged, in nats: {means}.",
     )

@@ -72,7 +72,7 @@ def test_later_pre_norm_blocks_pass_the_angle_on_by_which_a_block_turns_the_stre
     model = lab.build("Pre-LN", 16, 64, 0).double()
     streams = []
     for block in model.blocks:
-        block.register_forward_hook(lambda *a: streams.append(a[2].detach()))
+        block.register_forward_hook(lambda _, _in, output: streams.append(output.detach()))
     windows = small_gpt.shakespeare().windows(2, 32)[:, :-1]
     model(windows)
     for matrix in (p for p in model.blocks[3].parameters() if p.dim() > 1):

@@ -66,7 +66,7 @@ def test_deepnorm_scales_all_matrices_of_a_block_except_those_of_queries_and_key
 def test_a_sandwich_grows_by_one_for_each_branch():
     model = lab.build_deep("sandwich", 16, 64, 0)
     streams = []
-    model.blocks[-1].register_forward_hook(lambda *a: streams.append(a[2]))
+    model.blocks[-1].register_forward_hook(lambda _, _in, output: streams.append(output))
     model(torch.randint(60, (4, 32)))
     assert lab.root_mean_square(streams[0]) == pytest.approx(math.sqrt(33), rel=0.25)
 
