@@ -43,8 +43,8 @@ def update(run: Run) -> None:
     ax.set_title("A large frozen matrix and a thin trained update")
     ax.axis("off")
     caption = (
-        "LoRA: the frozen matrix W and its update, a tall B times a wide A. The factor α/r is the "
-        "topic of section 7."
+        "LoRA: the frozen matrix W and its update, a tall B times a wide A. The factor α/r comes "
+        "in section 2."
     )
     alt = "A large square W, plus a tall thin B times a wide flat A."
     run.figure(fig, "update", caption, alt=alt)
@@ -156,10 +156,12 @@ def loss_map(
     rates: Sequence[float],
     steps: int,
 ) -> None:
-    """Draw the loss, (rank, α/r, rate), a heat map for each rank; a frame marks its lowest cell."""
+    """Draw the mean over seeds of the loss (rank, α/r, rate, seed), a heat map for each rank."""
+    seeds = losses.shape[-1]
+    means = losses.mean(-1)
     fig, axes = plt.subplots(1, len(ranks), figsize=(8.8, 3.2))
-    low = float(losses.min())
-    for ax, rank, cells in zip(axes, ranks, losses, strict=True):
+    low = float(means.min())
+    for ax, rank, cells in zip(axes, ranks, means, strict=True):
         image = ax.imshow(cells, vmin=low, vmax=low + 0.4, cmap="viridis_r", aspect="auto")
         for i, row in enumerate(cells.tolist()):
             for j, loss in enumerate(row):
@@ -177,8 +179,8 @@ def loss_map(
     fig.colorbar(image, ax=list(axes), label=label, extend="max")
     fig.suptitle("Loss by rank, α and learning rate", x=0.02, ha="left", fontsize=12)
     caption = (
-        f"Loss of glass on plays after {steps} steps, mean of three seeds. A frame marks the best "
-        "pair of each rank."
+        f"Loss of glass on plays after {steps} steps, mean of {seeds} seeds. A frame marks the "
+        "best pair of each rank. At an edge of the map, a better pair may lie outside."
     )
     alt = "Three heat maps of the loss, α by learning rate, one for each rank."
     run.figure(fig, "map", caption, alt=alt)

@@ -37,8 +37,8 @@ lab.before_run(assets.check_model)
 # needs a separate copy of all weights.
 #
 # **LoRA** (low-rank adaptation, Hu et al. 2021) freezes $W$ and writes the change as a product of
-# two thin matrices, $\Delta W = B A$. If $W$ has the shape `(out, in)`, $B$ has `(out, r)` and $A$
-# has `(r, in)`. The number $r$ is called the **rank**.
+# two thin matrices, $\Delta W = B A$. Section 2 adds a factor. If $W$ has the shape `(out, in)`,
+# $B$ has `(out, r)` and $A$ has `(r, in)`. The number $r$ is called the **rank**.
 #
 # In SmolLM2, a query projection has $576 \cdot 576 = 331{,}776$ weights. With $r = 8$, $A$ and $B$
 # have $8 \cdot (576 + 576) = 9{,}216$ numbers together, 36 times fewer.
@@ -47,7 +47,7 @@ lab.before_run(assets.check_model)
 # %% The idea, drawn
 @lab.experiment
 def a_thin_product_has_few_numbers(run: Run):
-    """A product of 9,216 numbers is a matrix of 331,776; it has rank 8, a random one 576."""
+    """A and B have 9,216 numbers, their product 331,776. Its rank is 8, a random matrix has 576."""
     figures.update(run)
     torch.manual_seed(run.seed)
     a = torch.randn(8, 576)
@@ -69,8 +69,9 @@ def a_thin_product_has_few_numbers(run: Run):
 #
 # $$M = \sum_k \sigma_k\,u_k v_k^\top, \qquad \sigma_1 \ge \sigma_2 \ge \dots \ge 0$$
 #
-# The $u_k$ are orthogonal unit vectors, and so are the $v_k$. No matrix of rank $r$ has a smaller
-# squared error than the first $r$ terms: the sum of the other $\sigma_k^2$ (Eckart & Young 1936).
+# The $u_k$ are orthogonal unit vectors, and so are the $v_k$. The first $r$ terms are the closest
+# matrix of rank $r$ (Eckart & Young 1936). Their squared error is the sum of the other
+# $\sigma_k^2$.
 #
 # A picture is also a matrix. Ours shows the word LoRA in 9 rows and 25 columns of pixels. We
 # compute its SVD. We also train $A$ and $B$ with Adam, from $B = 0$.
@@ -97,7 +98,7 @@ def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 @lab.experiment
 def no_product_is_closer_than_the_svd(run: Run):
-    """A picture's SVD gives the closest product of each rank; training reaches rank 2's.
+    """A picture's SVD gives the closest product of each rank; training at rank 2 comes as close.
 
     Predict: the picture has 225 pixels. How much of its sum of squares do three products draw?
     """
@@ -289,7 +290,7 @@ def insert(model: Any, targets: Iterable[str], rank: int, alpha: float) -> Any:
 def insertion_changes_nothing(run: Run):
     """New adapters beside every linear layer of SmolLM2's blocks start without any effect.
 
-    Predict: how large is the largest change of a logit?
+    Predict: how many numbers do the adapters add, in percent of the model's?
     """
     model, tokenizer = smollm2(run)
     ids = tokenizer("A stitch in time saves nine.", return_tensors="pt").input_ids.to(run.device)
@@ -298,8 +299,7 @@ def insertion_changes_nothing(run: Run):
     change = (model(ids).logits - before).abs().max()
     run.check("largest change of a logit", change, at_most=0, because="W x + 0 = W x", decides=True)
     change = (randomize(model)(ids).logits - before).abs().max()
-    least = 10_000 * tolerance(torch.float32)
-    run.check("with a random B", change, at_least=least, because="10,000 roundings of a logit")
+    run.check("with a random B", change, at_least=0.1, because="10,000 roundings of a logit")
     trained = training.count(model)
     change = (take_out(model)(ids).logits - before).abs().max()
     run.check("with the adapters taken out", change, at_most=0, because="the base never changed")
@@ -320,8 +320,7 @@ def insertion_changes_nothing(run: Run):
 #
 # Each factor's gradient contains the other factor. In the first step $B = 0$, so the gradient of
 # $A$ is exactly 0. $A$ is random, so the gradient of $B$ is not 0. After one step $B$ has moved,
-# and both factors get a gradient. If both started at 0, neither would ever move. We check this in
-# all layers of SmolLM2. To see $G$, we let $W$ have a gradient for a moment.
+# and both factors have a gradient. We check it in SmolLM2, where $W$ also gets one for a moment.
 
 
 # %% The first steps
@@ -351,8 +350,7 @@ def b_moves_first(run: Run):
     frozen = training.frozen(model)
     before = [weight.clone() for weight in frozen]
     first = training.largest(training.gradients(model, layers, rows))
-    zero = "s Bᵀ G with B = 0"
-    run.check("step 0: A, each layer", first["A"], at_most=0, because=zero, decides=True)
+    run.check("step 0: A, each layer", first["A"], at_most=0, because="B = 0", decides=True)
     flows = "a path that is cut would give exactly 0"
     run.check("step 0: B, each layer", first["B"], at_least=1e-7, because=flows, decides=True)
     training.adamw(model, 1e-3).step()
@@ -428,7 +426,7 @@ def merging_is_exact_enough(run: Run):
 # %% [markdown]
 # ## 5. Save, swap, and exchange with peft
 # An adapter is small, so each task can have its own. Save $A$ and $B$ of every layer and nothing
-# else: the users of an adapter have the base already. To switch tasks, **swap** these numbers only.
+# else: the users of an adapter have the base already. To switch tasks, LLM07+ **swaps** only them.
 #
 # **peft** is the usual library for adapters, and we use its format. It stores our $A$ as
 # `lora_A.weight` and our $B$ as `lora_B.weight`, after `base_model.model.` and the layer's name. A
@@ -524,14 +522,15 @@ def own_equals_peft(run: Run):
 #
 # We first test the untrained model with three prompts. A system prompt states the rule in words,
 # with an example. A second prompt adds six solved requests, as earlier turns of the chat. The third
-# is short: "Turn requests into records." It doesn't state the format, so the untrained model can't
-# know it: this bar shows what training adds. The trained model gets only this prompt. Only an exact
-# reply counts: a full stop or a word more is wrong. So we also count records *within* replies.
+# is short: "Turn requests into records." It doesn't state the format: its bars in the figure below
+# show where training starts. The trained model gets only this prompt. Only an exact reply counts: a
+# full stop or a word more is wrong. So we also count records *within* replies. Replies end after 8
+# tokens, but a trial with 24 gave the same counts: 0 of 24 with the rule, 1 with six examples.
 #
 # A training row is a prompt, then `OSL-FRI-3` and the end of the reply. All tokens of the prompt
-# have the **label** −100. `training.train` repeats `train_step`, with clipping and a rate that
-# falls to almost 0. At `tiny` it sees 64 solved requests. Greedy replies end after 8 tokens. Our
-# copy of SmolLM2 was once rounded to 4 bits; the original may follow prompts better.
+# have the **label** −100. `training.train` repeats `train_step`, with clipping (LLM08) and a rate
+# that falls to almost 0. At `tiny` it sees 64 solved requests. Our copy of SmolLM2 was once rounded
+# to 4 bits; the original may follow prompts better.
 #
 # Does the adapter also change replies that have nothing to do with its task? We ask "What is the
 # capital of France?" before and after the training, with the training's system prompt and with
@@ -571,11 +570,10 @@ def smollm2_learns_a_format(run: Run):
     run.measure("six examples: right number", numbers, expect_at_least=0.5, because="guess: 1/8")
     learned = [each.right()[records.TRAINED][-1] for each in exams]
     run.measure(EXACT, learned, expect_at_least=0.5, because="a guess has 1/672", decides=True)
-    because = "standard errors of the sample of requests, Agresti & Coull 1998"
     leads = [each.lead() for each in exams]
     name = "trained − best prompt − 4 standard errors"
-    run.measure(name, leads, expect_at_least=0, because=because, decides=True)
-    run.measure("best prompt: the record is in the reply", [each.within() for each in exams])
+    run.measure(name, leads, expect_at_least=0, because="Agresti & Coull 1998", decides=True)
+    run.measure("best prompt: record within 8 tokens", [each.within() for each in exams])
     if run.accelerator.is_main_process:
         folder = run.folder / "adapter"
         save(trained.model, folder)
@@ -591,19 +589,21 @@ def smollm2_learns_a_format(run: Run):
 
 
 # %% [markdown]
-# Read the two tables. In our run at `tiny`, the six examples taught the form and the number, but
-# most cities and days were wrong. After training, the question about France also got a record,
-# under both system prompts. $\Delta W$ acts on every token, and nothing in it reads the task.
+# Read the replies and the figure. In our run the six examples taught form and number, but half of
+# the cities and nearly all days were wrong. After training, the question about France got a record,
+# too. $\Delta W$ could learn when to stay silent, but every training row ended in a record.
 #
 # ## 7. Choosing rank, α and learning rate
 # In its first step, Adam divides each gradient by its own size. So this step moves every number of
 # $B$ by the learning rate $\eta$, whatever $\alpha$ is. The update is then proportional to
-# $\frac{\alpha}{r}\,\eta$: twice the $\alpha$ is the same as twice the rate. **So $\alpha$ is a
-# learning rate in disguise.** Later $A$ also moves, and this is only roughly true.
+# $\frac{\alpha}{r}\,\eta$: twice the $\alpha$ is twice the rate. **In this step $\alpha$ is a
+# learning rate in disguise.** Later $A$ also moves. Once it is far from its start, both factors
+# grow with $\eta$, and the update like $\frac{\alpha}{r}\,\eta^2$. Then 16 times the $\alpha$ needs
+# a rate only 4 times lower.
 #
 # Why divide by $r$? A larger rank adds up more products, so each step changes the output more. The
-# division counters this. On glass it is too strong, as LLM07+ measures: at fixed $\alpha/r$ the
-# best rate falls more slowly than $1/r$. So at fixed $\alpha$ it rises. Our map is too coarse here.
+# division counters this. On glass it is too strong: at fixed $\alpha/r$ the best rate falls more
+# slowly than $1/r$ (LLM07+). So at fixed $\alpha$ it should rise a little. Our map is too coarse.
 #
 # The best values depend on the model, the data and the number of steps. So we measure: a **map** of
 # the loss over $\alpha$, $\eta$ and $r$ after short trainings. **Glass** has 0.85 million
@@ -632,18 +632,17 @@ def adapted_loss(run: Run, rank: int, scale: float, rate: float, seed: int) -> f
 def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
     """On glass, after a short training, the worst of three rates costs more than the worst rank.
 
-    Ranks and rates both span a factor of 16. Also: a larger α has a smaller best rate.
+    The rates and the ranks have steps of 4 times. Also: a larger α has a smaller best rate.
 
     Predict: what costs more: the worst of three ranks, or the worst of three rates?
     """
-    cells = run.progress(list(product(RANKS, SCALES, RATES, run.seeds(3))), "adapters of glass")
-    losses = [adapted_loss(run, *cell) for cell in cells]
-    table = torch.tensor(losses).view(3, 3, 3, 3)  # (rank, α/r, η, seed)
+    cells = list(product(RANKS, SCALES, RATES, run.seeds(run.pick(tiny=2, small=3, full=3))))
+    losses = [adapted_loss(run, *cell) for cell in run.progress(cells, "adapters of glass")]
+    table = torch.tensor(losses).view(3, 3, 3, -1)  # (rank, α/r, η, seed)
     best = torch.tensor(RATES)[table.argmin(2)]  # (rank, α/r, seed)
     ratios = (best[:, 0] / best[:, -1]).flatten().tolist()
-    because = "a step of the map; 1 would mean that α doesn't matter"
     name = "best rate at the smallest α ÷ at the largest, each rank and seed"
-    run.measure(name, ratios, expect_at_least=4, because=because, decides=True)
+    run.measure(name, ratios, expect_at_least=4, because="a step of the map", decides=True)
     by_rank = table.amin((1, 2))  # (rank, seed)
     of_rank = by_rank.amax(0) - by_rank.amin(0)  # (seed,)
     of_rate = table[1, 1].amax(0) - table[1, 1].amin(0)  # (seed,), at r = 4 and α = 8
@@ -651,23 +650,24 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
     run.measure(OF_RATE, of_rate.tolist())
     more = (of_rate - of_rank).tolist()
     run.measure("rate − rank (nats)", more, expect_at_least=0, because="the claim", decides=True)
-    figures.loss_map(run, table.mean(-1), RANKS, SCALES, RATES, run.pick(**STEPS))
+    figures.loss_map(run, table, RANKS, SCALES, RATES, run.pick(**STEPS))
     return f"The worst rank costs {of_rank.mean():.2f} nats, the worst rate {of_rate.mean():.2f}."
 
 
 # %% [markdown]
 # In the map, compare a large $\alpha$ at a small rate with a small $\alpha$ at a large rate. Then
-# look at the cells where both are large. The costs depend on the spans. A rate that is off by up to
-# 16 times costs more than such a rank, if $\alpha$ and rate are tuned again for it. A recipe:
+# look where both are large. Does 16 times the $\alpha$ need a rate 4 or 16 times lower? This map
+# can't decide: it has three rates, and many of the best are at its edge. In our run a rate 4 times
+# too high cost 0.4 nats, 4 times too low 0.1, and a rank 16 times too small 0.1 or less, with
+# $\alpha$ and rate tuned again for it. A recipe:
 #
 # - Insert adapters in **all linear layers** of the blocks. LLM07+ compares other places.
 # - Start with $r = 8$ and $\alpha = 16$. Don't search $\alpha$: search the rate instead.
-# - **Search the rate** in factors of two to four, on validation rows. Start with a high rate and
-#   lower it until the validation loss no longer improves.
-# - Then double $r$. Leave $\alpha$ as it is (Hu et al.) or divide it by $\sqrt r$ (rsLoRA), and
-#   **search the rate again**: at fixed $\alpha$, try a higher one. If you double $\alpha$, too, try
-#   a lower one. Compare both ranks at their own best rates. Keep the larger rank only if its gain
-#   exceeds the spread over seeds.
+# - **Search the rate** in factors of two to four, from high to low, on validation rows.
+# - Then double $r$. Leave $\alpha$ as it is (Hu et al.), or multiply it by $\sqrt 2$: with our
+#   factor $\alpha/r$ that is rsLoRA, which divides by $\sqrt r$ instead of $r$. **Search the rate
+#   again**: at fixed $\alpha$, try a higher one. If you double $\alpha$, too, try a lower one. Keep
+#   the larger rank only if its gain, at its own best rate, exceeds the spread over seeds.
 #
 # ## What to remember
 # - LoRA freezes $W$ and trains $B A$ beside it: two thin matrices with $r$ directions.
