@@ -5,6 +5,7 @@ from typing import Any
 
 from labs.kit import Run
 from labs.kit.report.figure_style import INK
+from labs.llm06_attention import recall
 
 import matplotlib.pyplot as plt
 import torch
@@ -169,7 +170,8 @@ def show_date_reader(run: Run) -> None:
     ax.add_patch(Rectangle((-0.4, 0.6), len(source) - 0.2, 0.8, fc="none", ec="grey"))
     ax.text(5.5, 1, "encoder: one layer of self-attention", ha="center", va="center")
     ax.text(7.6, 3.5, "scores q · k, output Σ p v", color="C1", va="center")
-    start, end = (query[0], 4.9), (query[0], 5.7)
+    start = (query[0], 4.9)
+    end = (query[0], 5.7)
     arrow = FancyArrowPatch(start, end, arrowstyle="->", mutation_scale=14, color=INK)
     ax.add_patch(arrow)
     ax.text(query[0] + 0.25, 5.3, "output of q3, MLP", va="center")
@@ -227,13 +229,13 @@ def show_circuit(run: Run) -> None:
     )
 
 
-def rise(curves: Mapping[Any, Sequence[Sequence[float]]], guess: float) -> Figure:
+def show_rise(run: Run, curves: Mapping[Any, Sequence[Sequence[float]]], guess: float) -> None:
     """Draw the accuracy over training steps, averaged over ten steps; a line for each seed."""
     fig, ax = plt.subplots()
     labels = {
         1: ("recall: one layer, two heads", "C0", 0.16),
-        2: ("recall: two layers, one head each", "C1", 0.62),
-        "control": ("token before the query: one layer, two heads", "C2", 0.76),
+        2: ("recall: two layers, one head each", "C1", 0.8),
+        "control": ("token before the query: one layer, two heads", "C2", 0.95),
     }
     for name, runs in curves.items():
         label, colour, height = labels[name]
@@ -242,13 +244,20 @@ def rise(curves: Mapping[Any, Sequence[Sequence[float]]], guess: float) -> Figur
             ax.plot(smooth, colour, lw=1.5)
         ax.text(0.99, height, label, color=colour, ha="right", transform=ax.transAxes)
     ax.axhline(guess, color="grey", ls=":")
-    ax.text(0.4 * max(map(len, curves[2])), guess + 0.02, "a guess", color="grey")
+    middle = 0.4 * max(map(len, curves[2]))
+    ax.text(middle, guess + 0.02, "a guess among tokens to come", color="grey")
     ax.set(xlabel="training step", ylabel="accuracy", ylim=(0, 1.1))
     ax.set_title("Accuracy on recall, and of one layer on an easier task")
-    return fig
+    run.figure(
+        fig,
+        "recall",
+        "Mean of ten steps, three seeds each. Dotted: a guess among the tokens that can still "
+        f"follow, {guess:.2f}. One layer stays near a blind guess among all 32 tokens, 0.03.",
+        alt="Lines over training steps: two layers rise to 1, one layer only on the easier task.",
+    )
 
 
-def two_heads(layers: Sequence[Tensor], circuit: Iterable[Tensor]) -> Figure:
+def show_two_heads(run: Run, layers: Sequence[Tensor], circuit: Iterable[Tensor]) -> None:
     """Draw the weights (1, 1, T, T) of each layer's head, and dots on the pairs (B, T, T)."""
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.8))
     titles = ("Layer 1, and the previous token", "Layer 2, and what followed last time")
@@ -256,11 +265,20 @@ def two_heads(layers: Sequence[Tensor], circuit: Iterable[Tensor]) -> Figure:
         image = ax.imshow(weights[0, 0].cpu(), vmin=0, vmax=1)
         query, key = pairs[0].cpu().nonzero(as_tuple=True)
         ax.plot(key, query, "C1.", ms=5)
+        ax.axhline(recall.FIRST - 0.5, color="white", lw=0.8)
+        ax.axvline(recall.FIRST - 0.5, color="white", lw=0.8)
         ax.set_title(title, fontsize=10)
         ax.set(xlabel="key", ylabel="query")
         ax.grid(False)
     fig.colorbar(image, ax=list(axes), label="weight")
-    return fig
+    run.figure(
+        fig,
+        "circuit_weights",
+        "Both heads on one task. White lines: where the pairs start. Dots mark the circuit: in "
+        "layer 1 queries 1 to 15, where F can stand, in layer 2 queries 16, 18, 20 … All weights "
+        "without a dot can be hidden. A query without a dot then hands over 0.",
+        alt="Two heat maps, query by key: a diagonal, and single bright cells.",
+    )
 
 
 def heads_on_a_sentence(maps: Mapping[str, Any], words: Sequence[str]) -> Figure:
@@ -275,5 +293,5 @@ def heads_on_a_sentence(maps: Mapping[str, Any], words: Sequence[str]) -> Figure
         ax.grid(False)
     axes[0].set_ylabel("query")
     fig.colorbar(image, ax=list(axes), label="weight", shrink=0.8)
-    fig.suptitle("The best head for each pattern", fontsize=11)
+    fig.suptitle("Three heads, three patterns", fontsize=11)
     return fig

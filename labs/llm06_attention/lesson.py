@@ -28,7 +28,7 @@ lab.before_run(assets.check_model)
 # %% [markdown]
 # ## 1. Five words on paper
 # Read "the dog saw its tail". To understand "its" you look back at "dog". Attention gives a model
-# this ability: each token **attends to** the others, which means that it looks at them.
+# this ability: each token **attends to** the tokens of the text, itself included. It looks at them.
 #
 # For this, each token has three vectors:
 #
@@ -60,10 +60,10 @@ lab.before_run(assets.check_model)
 #
 # For "its", $q = (3, 0)$. "Dog" and "tail" both have the key $(2, 0)$ and score
 # $3 \cdot 2 / \sqrt 2 = 4.24$. The other three words score 0. The softmax compares
-# $e^{4.24} = 69.6$ with $e^0 = 1$: each noun gets $69.6/(2 \cdot 69.6 + 3) = 0.49$ of the weight,
-# and each other word 0.01. "Dog" adds $0.49 \cdot (1, 0)$ to the output, "saw" adds
-# $0.01 \cdot (0, 1)$, and "tail" adds nothing, as its value is $(0, 0)$. The output is
-# $(0.49, 0.01)$, half an animal: "its" can't decide between "dog" and "tail". But somebody who
+# $e^{6/\sqrt 2} = 69.6$ with $e^0 = 1$: each noun gets $69.6/(2 \cdot 69.6 + 3) = 0.49$ of the
+# weight, and each other word 0.007. "Dog" adds $0.49 \cdot (1, 0)$ to the output, "saw" adds
+# $0.007 \cdot (0, 1)$, and "tail" adds nothing, as its value is $(0, 0)$. The output is
+# $(0.49, 0.007)$, half an animal: "its" can't decide between "dog" and "tail". But somebody who
 # reads from left to right hasn't seen "tail" yet. Section 2 hides it. And "the" looks for nothing:
 # its query is $(0, 0)$. So each word gets 0.2. Section 8 shows what a real model does instead.
 
@@ -91,7 +91,7 @@ def its_looks_at_both_nouns(run: Run):
     run.figure(
         figures.worked_example(q, k, scores, weights, v, output),
         "five_words",
-        "All numbers of the example, a row for each word. That of “its” is framed.",
+        "All numbers of the example, to two decimals. The row of “its” is framed.",
         alt="Six small tables of numbers: queries, keys, scores, weights, values and outputs.",
     )
     run.view("five_words", "sentence", *five_words.view())
@@ -114,8 +114,9 @@ def its_looks_at_both_nouns(run: Run):
 #
 # **Why $\sqrt d$?** A score sums $d$ products. If the entries of $q$ and $k$ are independent, with
 # mean 0 and variance 1, the score has variance $d$. For $d = 64$ its standard deviation would be 8,
-# and the softmax would give nearly all weight to one or two keys. A softmax that hard also has
-# almost no gradient. Division by $\sqrt d$ brings the variance back to 1. LLM06+ measures both.
+# and about two of 256 keys would share the weight, before the model has learned which ones matter.
+# Division by $\sqrt d$ brings the variance back to 1. LLM06+ counts the keys, and measures the
+# gradients.
 #
 # A **mask** says which keys each query may attend to; section 3 shows the usual ones. It sets the
 # other scores to $-\infty$ *before* the softmax. Their weights become 0, and the remaining weights
@@ -125,9 +126,10 @@ def its_looks_at_both_nouns(run: Run):
 #
 # A mask may leave a query no key at all: a padded batch can contain an empty text (section 3). Then
 # `torch.tensor([-inf, -inf]).softmax(-1)` is `[nan, nan]`, as $-\infty$ minus the maximum $-\infty$
-# is NaN. We want weights of 0. So the code fills hidden scores with the lowest finite number, which
-# keeps the softmax defined, and then sets hidden weights to 0. *Adding* $-\infty$ instead would
-# bring NaN into the gradient, too: on the way back, 0 times NaN is NaN.
+# is NaN. We want weights of 0. So the code fills hidden scores with the lowest finite number. The
+# softmax is then defined, and hidden weights are set to 0 after it. Don't *add* $-\infty$ to the
+# scores: even with the weights set to 0, the gradient is NaN. On the way back, the softmax
+# multiplies their gradient, which is 0, with its own output, which is NaN.
 
 
 # %% Scaled dot-product attention
@@ -181,14 +183,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 #   stores them. Only the newest tokens have queries. They are the *last* positions, so the triangle
 #   sits at the bottom right.
 # - **Padding.** Texts of different lengths are padded to one length. No query may attend to the
-#   padding. The mask depends only on the **source**, the text that they attend to.
+#   padding. The mask depends only on the **source**, the text that the queries attend to.
 
 
 # %% Masks
 @lab.exercise(
     level=1,
     hints=(
-        "Query i of the last tq queries has the position tk − tq + i. Which keys lie before it?",
+        "Query i of the last tq has position tk − tq + i. It sees its own key and earlier ones.",
         "torch.ones(tq, tk).tril(n) keeps entries up to the n-th diagonal.",
         "With a cache, the diagonal moves to the right by tk − tq.",
     ),
@@ -261,7 +263,8 @@ def by_hand_equals_the_library(run: Run):
 #
 # In code, one product computes the queries of all heads, `(B, T, H * D)`. The first figure shows
 # the split: `unflatten` cuts the last axis into heads, `transpose` moves them before the tokens, to
-# `(B, H, T, D)`. A bare `view` gives this shape, too, but mixes heads with tokens. Last, a merge.
+# `(B, H, T, D)`. A bare `view` gives this shape, too, but mixes heads with tokens. Queries and keys
+# then get their positions, each head attends, and `transpose` and `flatten` merge the heads again.
 #
 # The KV cache has the keys and values of every layer and head. For long texts it can outgrow the
 # model. **Grouped-query attention** (GQA, Ainslie et al. 2023) makes it smaller: several query
@@ -322,13 +325,13 @@ class MultiHeadAttention(nn.Module):
         hints=(
             "The last axis holds the heads one after another: split it into (heads, head_dim).",
             "Attention wants (..., H, T, D): which two axes have to change places?",
-            "Merge with transpose(-3, -2), then flatten(-2), then self.o_proj.",
+            "self.position on q and k; grouped_query_attention; transpose, flatten(-2), o_proj.",
         ),
     )
     def forward(
         self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:
-        """(..., Tq, d_model) -> (..., Tq, d_model); keys and values come from `context`, or x."""
+        """Return (..., Tq, d_model) for x of that shape; k and v come from `context`, or from x."""
         context = x if context is None else context
         q = self.q_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)  # (..., H, T, D)
         k = self.k_proj(context).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)
@@ -343,7 +346,8 @@ class MultiHeadAttention(nn.Module):
 def heads_equal_the_library(run: Run):
     """Our heads equal `nn.MultiheadAttention`, and shared heads PyTorch's grouped queries.
 
-    Predict: SmolLM2 in bfloat16 takes 257 MiB. How much does its cache take for 8,192 tokens?
+    Predict: SmolLM2 takes 257 MiB in bfloat16. It has 30 layers, and its heads are 64 wide. How
+    much does its cache take for 8,192 tokens?
     """
     theirs = nn.MultiheadAttention(48, 6, batch_first=True).double()
     ours = MultiHeadAttention(48, 6, bias=True).double()
@@ -369,23 +373,23 @@ def heads_equal_the_library(run: Run):
 
 
 # %% [markdown]
-# ## 5. Cross-attention: one text looks at another
-# In **cross-attention** the queries come from one text and the keys and values from another. A
-# translation attends to its source, a caption to an image.
+# ## 5. Cross-attention: keys and values from another text
+# In **cross-attention** the keys and values come from another place than the queries. A translation
+# attends to its source, and the caption of an image to the image.
 #
 # The task here: read a date as people write it, `march 3, 1999` or `3 march 1999`, and write
 # `1999-03-03`. The **encoder** reads the source with one layer of self-attention. The **decoder**
-# has a learned vector for each of the ten characters to write; the first figure below draws it.
-# Query 3 is the same for every date. It asks for "the third digit of the year". Where that digit
-# stands, the head must find from the keys. All ten characters are written at once. A usual decoder
-# writes one after another, and sees those that it wrote.
+# learns a vector for each of the ten characters to write. So here the queries come from no text.
+# The first figure below draws it. Query 3 is the same for every date: it asks for "the third digit
+# of the year". Where that digit stands, the head must find from the keys. All ten characters are
+# written at once. A usual decoder writes one after another, and sees those that it wrote.
 #
-# Its weights form an **alignment**: which part of the source does each written character look at?
-# To read them, `alignment` passes unit vectors as values: the output is then the weights. Weights
-# can mislead. The encoder may copy a character to its neighbour's vector, where the query then
-# finds it. To learn what the model relies on, hide a key with the mask and see what happens. This
-# is called an **attention knock-out** (Geva et al. 2023). The other keys get the hidden key's
-# weight. So the head hands over something else, not nothing.
+# The weights of the cross-attention form an **alignment**: which part of the source does each
+# written character look at? To read them, `alignment` passes unit vectors as values: the output is
+# then the weights. Weights can mislead. The encoder may copy a character to its neighbour's vector,
+# where the query then finds it. To learn what the model relies on, hide a key with the mask and see
+# what happens. This is called an **attention knock-out** (Geva et al. 2023). The other keys get the
+# hidden key's weight. So the head hands over something else, not nothing.
 
 
 # %% Dates
@@ -452,11 +456,11 @@ def cross_attention_finds_the_digit(run: Run):
     name = "weight on each of digits 2 to 4"
     run.measure(name, later, expect_at_least=0.5, because=evenly, decides=True)
     without_digit = torch.stack(accuracy["digit"])[:, 1:4].flatten().tolist()
-    chance = "three times a guess among ten digits: the encoder may pass some of it on"
+    chance = "a guess has 0.1, and at most a quarter of the 0.9 above it may stay"
     name = "digits 2 to 4 right, each hidden"
     run.measure(name, without_digit, expect_at_most=0.3, because=chance, decides=True)
     without_neighbour = torch.stack(accuracy["neighbour"])[:, 1:4].flatten().tolist()
-    control = "as many keys hidden, but the digit is visible; one date in five may suffer"
+    control = "as many keys hidden, but not the digit: at most a quarter of the 0.9 may go"
     name = "digits 2 to 4 right, the character before it hidden"
     run.measure(name, without_neighbour, expect_at_least=0.8, because=control, decides=True)
     texts = {"march 3, 1999": "1999-03-03", "28 september 2024": "2024-09-28"}
@@ -528,19 +532,15 @@ def two_layers_learn_recall(run: Run):
             accuracy[layers].append(recall.accuracy(model, tokens))
             curves[layers].append(curve)
         curves["control"].append(train_on_previous(run, AttentionOnly, seed))
-    guess = f"about twice {recall.GUESS:.2f}, a guess among the tokens that can still follow"
-    run.check("accuracy, one layer", accuracy[1], at_most=0.2, because=guess, decides=True)
+    run.check(
+        "accuracy, one layer", accuracy[1], at_most=0.2, because=recall.TWICE_A_GUESS, decides=True
+    )
     far = "nine of ten: far above what any guess reaches"
     run.check("accuracy, two layers", accuracy[2], at_least=0.9, because=far, decides=True)
     control = [sum(curve[-10:]) / 10 for curve in curves["control"]]  # each step has new tasks
     name = "accuracy, one layer, the token before the query"
     run.check(name, control, at_least=0.9, because=far, decides=True)
-    run.figure(
-        figures.rise(curves, recall.GUESS),
-        "recall",
-        "Mean of ten steps, three seeds each. The guess (dotted) is among tokens still to come.",
-        alt="Lines over training steps: two layers rise to 1, one layer only on the easier task.",
-    )
+    figures.show_rise(run, curves, recall.GUESS)
     return f"One layer reaches at best {max(accuracy[1]):.3f}, two at worst {min(accuracy[2]):.3f}."
 
 
@@ -548,8 +548,9 @@ def two_layers_learn_recall(run: Run):
 # ## 7. What does a head look at?
 # To find a head, describe its job as pairs: for each query, the keys that it should look at. Its
 # **score** is the weight that it puts on these keys, averaged over the queries that have such a
-# key. A score near 1 means that these queries look at little else. It says nothing about other
-# queries, and it doesn't show that the model needs the head. A knock-out tests that.
+# key. If one query puts 0.9 on its key, another 0.7, and a third has no key, the score is 0.8. The
+# score says nothing about other queries, and it doesn't show that the model needs the head. A
+# knock-out tests that.
 
 
 # %% Scores of heads
@@ -583,39 +584,33 @@ def two_heads_do_the_recall(run: Run):
     only_pairs = []
     for layer, (job, pairs) in enumerate(circuit.items()):
         scores = [head_scores(layers[layer], pairs)[0] for layers in weights]
-        evenly = "most of the weight; spread evenly it would be below 0.2"
+        evenly = "three times an even spread, which gives less than 0.2"
         run.check(f"score on {job}", scores, at_least=0.6, because=evenly, decides=True)
         only_pairs.append(pairs[:, None])  # (B, 1, T, T)
         masks = [recall.PAST, recall.PAST]
         masks[layer] = recall.PAST & ~pairs.cpu()[:, None]
         without = [recall.accuracy(model, tokens, masks) for model in models]
-        gone = "no better than one layer"
-        run.check(f"accuracy, {job} hidden", without, at_most=0.2, because=gone, decides=True)
+        label = f"accuracy, {job} hidden"
+        run.check(label, without, at_most=0.2, because=recall.TWICE_A_GUESS, decides=True)
     with_pairs = [recall.accuracy(model, tokens, only_pairs) for model in models]
-    control = "far more keys hidden, but not those; one recall in five may suffer"
+    control = "far more keys hidden, but not those: at most a quarter above the guess may go"
     name = "accuracy, in both layers all keys but these hidden"
     run.check(name, with_pairs, at_least=0.8, because=control, decides=True)
-    run.figure(
-        figures.two_heads(patterns(models[0], tokens[:1]), circuit.values()),
-        "circuit_weights",
-        "Both heads on one task. Dots mark the circuit: in layer 1 queries 1 to 15, where F can "
-        "stand, in layer 2 queries 16, 18, 20 … All weights without a dot can be hidden.",
-        alt="Two heat maps, query by key: a diagonal, and single bright cells.",
-    )
+    figures.show_two_heads(run, patterns(models[0], tokens[:1]), circuit.values())
     return f"With all other keys hidden, the lowest accuracy is {min(with_pairs):.3f}."
 
 
 # %% [markdown]
 # ## 8. The heads of a language model
 # SmolLM2-135M-Instruct has 30 layers of 9 query heads; our copy has its weights compressed to 4
-# bits each. Do its heads show patterns? The text has 64 random tokens, 32 and the same 32 again. At
-# the second copy of a token, an induction head looks 31 tokens back: 32 to the first copy, then one
-# forward.
+# bits each. Do its heads show three patterns: the previous token, induction, and a sink? The text
+# has 64 random tokens, 32 and the same 32 again. At the second copy of a token, an induction head
+# looks 31 tokens back: 32 to the first copy, then one forward.
 #
-# A third pattern needs no repetition: many heads put their weight on the *first* token, whatever it
-# is, an **attention sink**. The usual explanation (Xiao et al. 2023): weights must sum to 1, as for
-# "the" in section 1, so a head that finds nothing needs a place for them. The first token is the
-# only one that every query sees. LLM06+ silences the best induction heads and hides the sink.
+# In an **attention sink**, heads put much of their weight on the *first* token, whatever it is. The
+# usual explanation (Xiao et al. 2023): weights must sum to 1, so a head that finds nothing needs a
+# place for them. The first token is the only one that every query sees. LLM06+ silences the best
+# induction heads and hides the sink.
 #
 # **Try it** in the view below. Choose "random words, twice" and "what followed last time": a few
 # heads stay visible. Select one of them. Then walk through the second half of the words with the
@@ -646,10 +641,10 @@ def heads_of_smollm2_have_patterns(run: Run):
         label = f"{name}, score of the best head"
         run.measure(label, best, expect_at_least=0.5, because=evenly, decides=True)
         if name == "induction":
-            best = head_scores(control[layer], pairs)[head]
+            unrepeated = head_scores(control[layer], pairs)[head]
             reason = "it follows the repetition, not a fixed distance"
             label = "the same head and distance, without a repetition"
-            run.measure(label, best, expect_at_most=0.1, because=reason, decides=True)
+            run.measure(label, unrepeated, expect_at_most=0.1, because=reason, decides=True)
     sink = scores["first token"].mean()
     evenly = "ten times what an even spread would give"
     label = "first token, mean of all heads"
@@ -657,7 +652,8 @@ def heads_of_smollm2_have_patterns(run: Run):
     run.figure(
         figures.heads_on_a_sentence(maps, [tokenizer.decode(i).strip() for i in ids[0]]),
         "smollm2_heads",
-        "The best head for each pattern on a sentence: SmolLM2's, or those of the --model.",
+        "The best head for each pattern, on a sentence. SmolLM2's induction head looks at the "
+        "first token where it finds no repetition.",
         alt="Three heat maps of attention weights, query by key, with words on both axes.",
     )
     run.view("attention", "heads", *head_patterns.view(model, tokenizer))
@@ -683,14 +679,17 @@ def closing(results: Results) -> str:
         "## In this run\n"
         f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases; a "
         "guess would in 10 %. With the induction head's keys hidden, recall fell to "
-        f"{100 * recalled:.0f} %. A blind guess has 3 %: the head then copies a wrong token."
+        f"{100 * recalled:.0f} %. A blind guess has 3 %, but this head now sees every token except "
+        "the right one."
     )
 
 
 # %% [markdown]
-# **Read on**: Vaswani et al. 2017, *Attention Is All You Need* · Ainslie et al. 2023 on GQA · Geva
-# et al. 2023 on knock-outs · Elhage et al. 2021, Olsson et al. 2022, Sanford et al. 2024 on
-# induction · Xiao et al. 2023 on sinks.
+# **Read on**: Vaswani et al. 2017, *Attention Is All You Need* · Ainslie et al. 2023, *GQA* · Geva
+# et al. 2023, *Dissecting Recall of Factual Associations*, on knock-outs · Elhage et al. 2021, *A
+# Mathematical Framework for Transformer Circuits* · Olsson et al. 2022, *In-context Learning and
+# Induction Heads* · Sanford et al. 2024, *One-layer Transformers Fail to Solve the Induction Heads
+# Task* · Xiao et al. 2023, *Efficient Streaming Language Models with Attention Sinks*.
 #
 # **Deeper**: LLM06+ derives the entropy of the weights, fills a KV cache, computes softmax in
 # tiles as FlashAttention does, and measures what heads and sinks are worth. Next: LLM07, LoRA.

@@ -14,6 +14,7 @@ KEYS = slice(FIRST, None, 2)
 TARGETS = slice(FIRST + 1, None, 2)
 # Guess a token that followed another in the first part and was not a target yet.
 GUESS = sum(1 / (FIRST - 1 - i) for i in range(PAIRS)) / PAIRS
+TWICE_A_GUESS = f"about twice {GUESS:.2f}, a guess among the tokens that can still follow"
 
 
 def recall_batch(size: int) -> Tensor:
