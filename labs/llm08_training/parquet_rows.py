@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-COLUMNS = ("messages", "prompt", "completion", "instruction", "input", "output")
 MEMORY = 2**30  # bytes
 MOST_ROWS = 20_000_000
 ROWS_AT_ONCE = 2000
@@ -29,8 +28,7 @@ def rows(path: str) -> Iterator[dict[str, Any]]:
             if table.metadata.num_rows > MOST_ROWS:
                 yield {"bad": f"the file has {table.metadata.num_rows:,} rows"}
                 return
-            columns = [name for name in table.schema_arrow.names if name in COLUMNS] or None
-            for batch in table.iter_batches(_rows_at_once(table.metadata), columns=columns):
+            for batch in table.iter_batches(_rows_at_once(table.metadata)):
                 yield from _of_batch(batch)
     except MemoryError:  # pyarrow's own is one, too
         yield {"bad": f"it can't be read: it takes more than {MEMORY >> 30} GiB of memory"}

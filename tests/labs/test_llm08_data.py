@@ -200,6 +200,37 @@ def test_messages_in_parquet_are_the_same_as_in_jsonl(tmp_path: Path) -> None:
     assert list(Conversations(str(tmp_path / "a.parquet"))) == [{"messages": TALK}]
 
 
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"prompt": "Hi", "response": "Hello"}, None),
+        ({"instruction": "Hi", "context": "", "response": "Hello", "category": "chat"}, None),
+        ({"Question ": "Hi", "ANSWER": "Hello"}, None),
+        ({"input": "x", "question": "Hi", "answer": "Hello"}, ("question", "answer")),
+        (
+            {"prompt": "x", "completion": "y", "Frage": "Hi", "Antwort": "Hello"},
+            ("Frage", "Antwort"),
+        ),
+    ],
+)
+def test_parquet_has_all_columns_that_csv_has(
+    tmp_path: Path, row: dict[str, str], columns: tuple[str, str] | None
+) -> None:
+    datasets.Dataset.from_list([row]).to_parquet(tmp_path / "a.parquet")
+    write(tmp_path / "a.csv", ",".join(row), ",".join(row.values()))
+    for name in ("a.parquet", "a.csv"):
+        read = Conversations(str(tmp_path / name), columns=columns)
+        assert list(read) == [{"messages": TALK}], name
+
+
+def test_a_parquet_row_without_a_response_is_reported_with_all_its_columns(tmp_path: Path) -> None:
+    row = {"prompt": "Hi", "source": "a forum"}
+    datasets.Dataset.from_list([row]).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(Card) as stopped:
+        list(Conversations(str(tmp_path / "a.parquet")))
+    assert "it has prompt, source; wanted" in stopped.value.why
+
+
 def test_a_file_that_is_not_parquet_in_spite_of_its_name_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", "not Parquet")
     with pytest.raises(Card) as stopped:
