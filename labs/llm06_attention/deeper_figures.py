@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from labs.kit import Run
 from labs.kit.report.figure_style import INK
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 
-def entropies(rows: Sequence[Sequence[float]], soft: float, layer: float) -> Figure:
+def show_entropies(run: Run, rows: Sequence[Sequence[float]], soft: float, layer: float) -> None:
     """Draw entropy over the width; rows begin with d, divided, undivided, theory.
 
     `layer` is that of an untrained layer with heads of width 64, undivided.
@@ -35,10 +34,17 @@ def entropies(rows: Sequence[Sequence[float]], soft: float, layer: float) -> Fig
     ax.minorticks_off()
     ax.set(xlabel="width d", ylabel="entropy (nats)", ylim=(0, 6))
     ax.set_title("Entropy of untrained attention, with and without √d")
-    return fig
+    run.figure(
+        fig,
+        "entropy",
+        "Entropy of the weights of 256 keys. Lines: queries and keys of variance 1. Square: the "
+        "weights that PyTorch starts with.",
+        alt="Two lines over the width: one stays at 5.05, the other falls along the theory. A "
+        "square lies between them.",
+    )
 
 
-def jacobians(slopes: Mapping[str, Tensor]) -> Figure:
+def show_jacobians(run: Run, slopes: Mapping[str, Tensor]) -> None:
     """Draw the largest derivative (Tq, Tk) of each output over each input, by place of the mask."""
     fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.6))
     norm = LogNorm(1e-4, 10, clip=True)
@@ -49,10 +55,16 @@ def jacobians(slopes: Mapping[str, Tensor]) -> Figure:
         ax.set(xlabel="input token", ylabel="output token")
         ax.grid(False)
     fig.colorbar(image, ax=list(axes), label="largest derivative", extend="both")
-    return fig
+    run.figure(
+        fig,
+        "jacobian",
+        "The largest derivative of each output over each input. An empty cell is exactly 0.",
+        alt="Two heat maps, output by input token. Masked before the softmax, the upper triangle "
+        "is empty. Masked after it, every cell has a colour.",
+    )
 
 
-def online_softmax(scores: Sequence[float], values: Sequence[float]) -> Figure:
+def show_online_softmax(run: Run, scores: Sequence[float], values: Sequence[float]) -> None:
     """Draw the sums ℓ and o after each tile of one key, in the parts that each key adds."""
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.8))
     for tile in range(len(scores)):
@@ -77,7 +89,14 @@ def online_softmax(scores: Sequence[float], values: Sequence[float]) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
     axes[1].legend(named.values(), named.keys())
-    return fig
+    run.figure(
+        fig,
+        "online",
+        "Scores 1, 3, 2 and values 4, 1, 2, one key a tile. When a tile raises m, the older parts "
+        "of both sums shrink. The output is o ÷ ℓ after the last tile.",
+        alt="Two groups of three stacked bars, the sums ℓ and o after each tile. The part of the "
+        "first key is large at first and small after the second tile.",
+    )
 
 
 def show_cache(run: Run, tokens: int) -> None:
@@ -117,35 +136,64 @@ def show_cache(run: Run, tokens: int) -> None:
     )
 
 
-def worth(rows: Sequence[Sequence[Any]]) -> Figure:
-    """Draw accuracy lost over score; rows are (seed, layer, job, head, score, without, with)."""
+class Silenced(NamedTuple):
+    """A head of the small model, its score on the job of its layer, and the accuracy without it."""
+
+    seed: int
+    layer: int
+    job: str
+    head: int
+    score: float
+    accuracy: float
+    complete: float  # the accuracy with all heads
+
+
+def show_worth(run: Run, heads: Sequence[Silenced]) -> None:
+    """Draw accuracy lost over score; each head has a job, a layer, a score and two accuracies."""
     fig, ax = plt.subplots(figsize=(7.2, 3.4))
     for job, colour in (("previous token", "C0"), ("induction", "C1")):
-        points = [(row[4], row[6] - row[5], row[1]) for row in rows if row[2] == job]
-        scores, lost, layers = zip(*points, strict=True)
-        ax.scatter(scores, lost, color=colour, label=f"layer {layers[0]}, {job}")
+        chosen = [head for head in heads if head.job == job]
+        scores = [head.score for head in chosen]
+        lost = [head.complete - head.accuracy for head in chosen]
+        ax.scatter(scores, lost, color=colour, label=f"layer {chosen[0].layer}, {job}")
     ax.set(xlabel="score on the job of the layer", ylabel="accuracy lost without the head")
     ax.set_title("Score of a head, and what silencing it costs")
     ax.legend()
-    return fig
+    run.figure(
+        fig,
+        "worth",
+        "Each point is a head, silenced alone. Compare points of one colour: the two jobs have no "
+        "common scale. In layer 2 every score is high, and no head is needed while the other is "
+        "there.",
+        alt="A scatter plot of accuracy lost over score, in a colour for each layer.",
+    )
 
 
-def added_losses(losses: Mapping[str, Tensor]) -> Figure:
-    """Draw a bar of added loss for each intervention, and a dot for each text, (B,)."""
-    fig, ax = plt.subplots(figsize=(7.2, 2.8))
-    means = [loss.mean().item() for loss in losses.values()]
-    bars = ax.barh(list(losses), means, color=["C1", "C1", "C0", "grey"])
-    for place, loss in enumerate(losses.values()):
+def show_added_losses(run: Run, losses: Mapping[str, Tensor], texts: int) -> None:
+    """Draw a bar of mean added loss and its error for each case, and a dot for each text, (B,)."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.2))
+    for place, (name, loss) in enumerate(losses.items()):
+        mean = loss.mean().item()
+        error = loss.std().item() / math.sqrt(len(loss))
+        colour = "grey" if name.startswith("second") else "C1"
+        ax.barh(name, mean, color=colour, xerr=error, ecolor=INK, capsize=3)
         ax.scatter(loss, [place + 0.3] * len(loss), s=9, color=INK, zorder=3)
-    ax.bar_label(bars, [f" {mean:.2f}" for mean in means])
+        ax.text(max(mean + error, 0), place - 0.02, f"  {mean:.2f}", va="center")
     ax.invert_yaxis()
     ax.set(xlabel="added loss (nats)", title="Added loss without a token")
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
-    return fig
+    run.figure(
+        fig,
+        "hidden_sink",
+        "What it costs SmolLM2 to do without its first token on Shakespeare's plays, and, as a "
+        f"control, without the second. Bars: means of {texts} texts, with standard errors. "
+        "Dots: single texts.",
+        alt="Four bars of added loss, with a dot for each text.",
+    )
 
 
-def window(tokens: int, width: int) -> Figure:
+def show_window(run: Run, tokens: int, width: int) -> None:
     """Draw the scores of a window as a masked square, and gathered as a table."""
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), width_ratios=(tokens, width))
     for query in range(tokens):
@@ -169,14 +217,22 @@ def window(tokens: int, width: int) -> Figure:
         ax.grid(False)
     axes[0].set_xlabel("key")
     axes[1].set_xlabel("place (number: key)")
-    return fig
+    run.figure(
+        fig,
+        "window",
+        "The same scores twice. Masked, T² scores are computed and most are hidden. Gathered, each "
+        "query has w scores; hatched cells lie before the text.",
+        alt="Left: a square of scores with a band along the diagonal. Right: the band as a table "
+        "with a row for each query and three columns.",
+    )
 
 
-def costs(
+def show_costs(
+    run: Run,
     sizes: Sequence[int],
     ratios: Mapping[str, Sequence[float]],
     peaks: Mapping[str, Sequence[float]],
-) -> Figure:
+) -> None:
     """Draw time ÷ time of the fused kernel, and memory in MiB, over the length, by way."""
     fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.8))
     for ax, values in zip(axes, (ratios, peaks), strict=True):
@@ -197,15 +253,34 @@ def costs(
     point = f"Time at T = {sizes[-1]:,}: tiles take {ratios['tiles'][-1]:.1f} × fused"
     axes[0].set_title(point, fontsize=10)
     axes[1].set_title("Memory at the peak", fontsize=10)
-    return fig
+    run.figure(
+        fig,
+        "cost",
+        "Three ways to the same output: 4 heads of 64, no mask, forward. Time on the run's device "
+        "in its precision, each way in turn with the fused kernel; memory on the CPU in float32.",
+        alt="Two line plots over the length, of time and of memory, for attention by hand, "
+        "in tiles and fused.",
+    )
 
 
-def sinks(weights: Sequence[float], ratios: Sequence[float]) -> Figure:
-    """Draw each head's weight on the first token, and the relative norm of the value there."""
+def show_sinks(run: Run, weights: Tensor, ratios: Tensor, layers: int, sharing: int) -> None:
+    """Draw each head's weight on the first token, and the relative norm of the value there; (L·H,).
+
+    A colour is a layer; `sharing` query heads have the same value.
+    """
     fig, ax = plt.subplots(figsize=(7.2, 3.8))
-    ax.scatter(weights, ratios, s=14, alpha=0.7)
+    layer = [1 + i * layers // len(weights) for i in range(len(weights))]
+    points = ax.scatter(weights.tolist(), ratios.tolist(), s=14, c=layer)
+    fig.colorbar(points, label="layer")
     ax.axhline(1, color="grey", ls=":")
     ax.text(0.6, 1.03, "like other tokens", color="grey", fontsize=9)
     ax.set(xlabel="weight on the first token", ylabel="norm of its value ÷ other values")
     ax.set_title("Weight on the first token, and the size of its value")
-    return fig
+    run.figure(
+        fig,
+        "sinks",
+        f"{len(weights)} query heads of the model, on random tokens. {sharing} query heads share a "
+        f"value and have the same height, so there are {len(weights) // sharing} heights.",
+        alt="A scatter plot. Heads with little weight on the first token are on the left, near a "
+        "ratio of 1. Heads with most of their weight there are on the right, and far lower.",
+    )

@@ -1,5 +1,6 @@
-"""Remove the first token's value from a Llama-like model, to see what a sink hands over."""
+"""Remove the first token's value from a Llama-like model, or hide a key, and measure the loss."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,12 +40,13 @@ def without_the_first_value(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def loss_on_text(
-    model: Any, ids: Tensor, hidden: tuple[int, int] | None = None
+    model: Any, ids: Tensor, hidden: tuple[int, int] | None = None, start: int = 7
 ) -> tuple[Tensor, list[float]]:
-    """Return each text's loss from the eighth token on, (B,), and the weight on two tokens.
+    """Return each text's loss, (B,), and the weights on the first and on the second token.
 
-    `hidden` is a key and the first query without it. The weight on the first and on the second
-    token is the mean over all heads and the queries from the eighth on.
+    `hidden` is a key and the first query without it. The queries from `start` on count, by default
+    those from the eighth token on, which predict the ninth and later ones. The weights are means
+    over these queries and all heads.
     """
     length = ids.shape[1]
     mask = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
@@ -55,7 +57,13 @@ def loss_on_text(
     bias = torch.zeros(mask.shape, device=ids.device).masked_fill(~mask, lowest)  # (T, T)
     bias = bias.expand(len(ids), 1, -1, -1)
     outputs = model(ids, attention_mask=bias, output_attentions=True)
-    logits = outputs.logits[:, 7:-1].transpose(1, 2)  # (B, V, T − 8)
-    losses = F.cross_entropy(logits, ids[:, 8:], reduction="none").mean(1)  # (B,)
-    weights = torch.stack([layer[:, :, 7:, :2].mean((0, 1, 2)) for layer in outputs.attentions])
+    logits = outputs.logits[:, start:-1].transpose(1, 2)  # (B, V, T − 1 − start)
+    losses = F.cross_entropy(logits, ids[:, start + 1 :], reduction="none").mean(1)  # (B,)
+    weights = torch.stack([layer[:, :, start:, :2].mean((0, 1, 2)) for layer in outputs.attentions])
     return losses.cpu(), weights.mean(0).tolist()
+
+
+def with_error(losses: Tensor) -> str:
+    """Return the mean of losses, (B,), and its standard error as text."""
+    error = losses.std() / math.sqrt(len(losses))
+    return f"{losses.mean():.2f} ± {error:.2f}"

@@ -122,6 +122,30 @@ def test_the_loss_of_a_text_is_that_of_its_later_tokens_and_a_hidden_key_gets_no
         assert weights[key] == 0 < weights[1 - key]
 
 
+def test_to_hide_the_first_key_from_all_later_tokens_is_to_delete_the_token():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=16, **shape)
+    config._attn_implementation = "eager"
+    model = LlamaForCausalLM(config).eval()
+    ids = torch.arange(24).view(2, 12)
+    deleted, _ = loss_on_text(model, ids[:, 1:], start=6)
+    torch.testing.assert_close(loss_on_text(model, ids, (0, 1))[0], deleted, rtol=0, atol=2e-6)
+    assert (loss_on_text(model, ids, (0, 2))[0] - deleted).abs().min() > 2e-5
+
+
+def test_the_gradient_at_a_query_scales_with_the_scores_as_long_as_they_are_small():
+    q = 1e-3 * randn(2, 3, 8)
+    k = randn(2, 5, 8, seed=1)
+    torch.manual_seed(0)
+    plain = lab.query_gradients(q, k, 1)
+    torch.manual_seed(0)
+    larger = lab.query_gradients(q, k, 4)
+    assert plain.shape == (2, 3)
+    torch.testing.assert_close(larger, 4 * plain, rtol=0.05, atol=0)
+
+
 @pytest.mark.parametrize("block", [1, 3, 7, 8, 100])
 def test_tiles_give_the_same_result_and_gradient_for_any_block_size(block):
     q, k, v = (x.requires_grad_() for x in qkv(5, 8))
