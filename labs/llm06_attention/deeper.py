@@ -153,7 +153,7 @@ def scaling_keeps_the_entropy(run: Run):
     return (
         f"At d = 64 about {shared[0]:.0f} keys share the weight, and {shared[1]:.1f} without √d. "
         f"With PyTorch's first weights, {shared[2]:.0f} would share it without √d. "
-        f"The median gradient of a query is {rows[1][4]:.1f} times as large as the mean with √d."
+        f"The median gradient of a query without √d is {rows[1][4]:.1f} times the mean with √d."
     )
 
 

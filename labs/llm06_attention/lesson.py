@@ -373,7 +373,7 @@ def heads_equal_the_library(run: Run):
 
 
 # %% [markdown]
-# ## 5. Cross-attention: keys and values from another text
+# ## 5. Cross-attention: keys and values come from elsewhere
 # In **cross-attention** the keys and values come from another place than the queries. A translation
 # attends to its source, and the caption of an image to the image.
 #
