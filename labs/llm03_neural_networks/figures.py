@@ -152,8 +152,8 @@ def times(sizes: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Drawn
     ax.minorticks_off()
     ax.set_title("The same product: Python's loops take by far the longest")
     caption = (
-        "The fastest of several calls, on one thread of the CPU in float32. The broadcast sum "
-        "first lays out n³ numbers."
+        "The fastest of several calls, on one thread of the CPU. Tensors are in float32; the loops "
+        "use Python's floats. The broadcast sum first lays out n³ numbers."
     )
     alt = (
         "Four lines on log axes of time over the size of the matrices. Loops are far above "
@@ -323,7 +323,7 @@ def backward_shapes() -> Drawn:
         ("back to w", "·=", (("gᵀ", "mB", "C2"), x, ("dw", "mn", "C1"))),
         ("back to bias", "·=", (("1", "1B", "C6"), g, ("dbias", "1m", "C3"))),
     )
-    places = {"·": 2.75, "+": 4.9, "=": 7.1}
+    places = {"·": 2.5, "+": 4.9, "=": 7.1}
     starts = {"·": 3.4, "+": 5.6, "=": 7.9}  # of the block behind a sign
     for i, (title, signs, blocks) in enumerate(rows):
         y = -2.9 * i

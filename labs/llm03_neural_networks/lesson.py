@@ -55,11 +55,11 @@ FLOAT32 = tolerance(torch.float32)
 # Another is the **rotation** with the columns $(0.8, 0.6)$ and $(-0.6, 0.8)$. It turns the plane by
 # 37°. As $0.8^2 + 0.6^2 = 1$, it keeps all lengths.
 #
-# Two numbers describe a part of such a movement. **Areas grow by the factor $|ad - bc|$**, the area
-# of the parallelogram that the unit square becomes. The number $ad - bc$ is the **determinant**;
-# where it is negative, the plane is also mirrored. The **rank** is the number of dimensions that
-# are left. The projection in the figure has rank 1: the plane lands on a line, and the determinant
-# is 0. No matrix can undo it, because many points land on the same point.
+# Two numbers summarise such a movement: the determinant and the rank. **Areas grow by the factor
+# $|ad - bc|$**, the area of the parallelogram that the unit square becomes. The number $ad - bc$ is
+# the **determinant**; where it is negative, the plane is also mirrored. The **rank** is the number
+# of dimensions that are left. The projection in the figure has rank 1: the plane lands on a line,
+# and the determinant is 0. No matrix can undo it, because many points land on the same point.
 #
 # **A product of matrices is one movement after another.** To multiply a point by $AB$, multiply it
 # by $B$ first and the result by $A$. The order matters. The determinants multiply:
@@ -73,7 +73,7 @@ FLOAT32 = tolerance(torch.float32)
 #
 # In code a batch of points is a matrix with a point in each *row*. So the matrix stands on the
 # right, transposed: `x @ a.T` moves every row of `x`. First $B$, then $A$ is `x @ b.T @ a.T`.
-# `nn.Linear` does the same.
+# `nn.Linear` also computes `x @ w.T`, and adds a bias.
 
 
 # %% 1. A matrix moves the plane
@@ -137,20 +137,20 @@ def a_product_is_one_movement_after_another(run: Run):
 # = \begin{pmatrix} 17 \\ 21 \end{pmatrix}
 # $$
 #
-# The figure reads this weight in two ways. **Column $j$, times the number $x_j$, is what this
-# number adds to the outputs**, as in section 1. **Row $i$ makes output $i$**, which is the dot
-# product of the row and $x$, plus the bias.
+# The figure reads this weight in two ways. **Input $j$ adds $x_j$ times column $j$ to the
+# outputs**, as in section 1. **Row $i$ makes output $i$**, which is the dot product of the row and
+# $x$, plus the bias.
 #
 # For a batch the sums are a matrix product, $x w^\top$. Each of its $Bm$ numbers takes $n$
 # multiplications and about as many additions. That makes $2Bmn$ floating-point operations, or
 # **FLOPs**; the bias adds only $Bm$. Here are four ways to write a product of two matrices $a$ and
 # $b$, of $B \times n$ and $n \times m$ numbers. For a layer, $a$ is $x$ and $b$ is $w$ transposed.
 #
-# - **Loops** run over rows, columns, and the $n$ terms of each sum. Only single numbers are
-#   multiplied.
+# - **Loops** run over rows, columns, and the $n$ terms of each sum.
 # - **Broadcast and sum** lays out all $Bnm$ products in one array, then sums over the middle axis.
-#   The array has $n$ times as many numbers as the result. An index `None` adds an axis of size 1 to
-#   stretch: for $n$ numbers $v$, `v[:, None]` has the shape $n \times 1$. Section 4 has the rules.
+#   The array is $n$ times as large as the result. An index `None` adds an axis of size 1: for $n$
+#   numbers $v$, `v[:, None]` has the shape `(n, 1)`. Shapes are aligned at the right, and an axis
+#   that is missing or has the size 1 is stretched: `(B, n, 1)` times `(n, m)` gives `(B, n, m)`.
 # - **Einsum** names the axes: `rj,ji->ri` is the sum of $a_{rj} b_{ji}$ over $j$. A letter that
 #   stands in both inputs is matched. A letter that the result lacks is summed over.
 # - **Matmul**, `a @ b`, calls a library that was tuned for the processor.
@@ -221,7 +221,7 @@ def four_ways_give_the_same_numbers(run: Run):
         because = "float64 is exact for integers below 2⁵³"
         run.agree(f"{name}, integers − the exact product", off, 0, because=because, decides=True)
         off = way(x32, w32).double() - x32.double() @ w32.double()
-        run.agree(f"{name}, normal numbers: float32 − float64", off, FLOAT32)
+        run.agree(f"{name}, float32 inputs − the product in float64", off, FLOAT32)
     ratio = peak_bytes(lambda: matmul_broadcast(a, b)) / (8 * 32 * 48)
     because = "an array of (B, n, m), n = 64 times the result"
     run.check("broadcast: memory ÷ that of the result", ratio, at_least=64, because=because)
@@ -257,8 +257,8 @@ def four_ways_give_the_same_numbers(run: Run):
 # Without a bend they are a single layer of weight 0: every input gets the output 0. With a ReLU
 # between them the output is the sum of $\text{ReLU}(x_1 - x_2)$ and $\text{ReLU}(x_2 - x_1)$. That
 # is $|x_1 - x_2|$: at the four corners 0, 1, 1, 0, as it should be. In the second figure $w_1$
-# flattens the square to a line. The ReLU bends this line to a corner. Now a straight cut separates
-# its tip from its arms.
+# flattens the square to a line. The ReLU bends this line to a corner. $(0, 0)$ and $(1, 1)$ land on
+# its tip, and the two others on its arms. Now a straight cut separates them.
 #
 # A single linear layer can't do this, even with a bias. In the middle between two points its output
 # is the mean of its outputs at both. $(0, 0)$ and $(1, 1)$ have the same middle as $(0, 1)$ and
@@ -310,9 +310,9 @@ def a_bend_keeps_two_layers_apart(run: Run):
 #
 # **The trap**: shapes that fit need not mean what you want. Predictions of shape `(n, 1)` minus
 # targets of shape `(n,)` give an `(n, n)` array of every prediction minus every target. There is no
-# error. In training the loss falls no lower than the variance of the targets, because the model
-# learns to predict their mean. A loss that stops there is the sign. LLM03+ measures it.
-# `F.mse_loss` warns of two different shapes; your own formula doesn't.
+# error. With the mean squared error the model learns to predict the mean of the targets, and the
+# loss falls no lower than their variance. If a loss stops there, print both shapes. `F.mse_loss`
+# warns of two different shapes; your own formula doesn't. LLM03+ measures what the trap costs.
 
 
 # %% 4. The rule
@@ -370,8 +370,8 @@ def the_rule_gives_pytorchs_shapes(run: Run):
 # %% [markdown]
 # ## 5. `Linear` as a module
 # LLM02 built networks from `nn.Linear`. Now you build `nn.Linear`. Its weight and bias are of the
-# type `nn.Parameter`. Assigned to an attribute of a module they are registered, as layers are:
-# `model.parameters()` lists them for the optimizer, and `model.state_dict()` returns them by name.
+# type `nn.Parameter`. A module registers each parameter that you assign to one of its attributes:
+# `model.parameters()` lists it for the optimizer, and `model.state_dict()` returns it by its name.
 # A checkpoint of a model is this dictionary, in a file. Of the layer's three methods, `__init__`
 # allocates both tensors, `reset_parameters` fills them with random numbers, the **initialisation**,
 # and `forward` computes the output.
@@ -387,9 +387,9 @@ def the_rule_gives_pytorchs_shapes(run: Run):
 # $-1/\sqrt n$ and $1/\sqrt n$. A uniform number between $-c$ and $c$ has the variance $c^2/3$, so
 # these weights are $\sqrt 3$ times smaller. The output has the variance
 # $\frac{1}{3} + \frac{1}{3n}$: outputs are 0.58 times as large as inputs. PyTorch's code calls
-# `kaiming_uniform_` with $a = \sqrt 5$. Its comment says that the range is then the same, and names
-# an issue for details. You will write PyTorch's version, so that your layer can replace `nn.Linear`
-# number by number. LLM03+ compares both in twenty layers, and derives the gain $\sqrt 2$.
+# `kaiming_uniform_` with $a = \sqrt 5$. A comment there says that this gives the same range. You
+# will write PyTorch's version, so that your layer can replace `nn.Linear` number by number. LLM03+
+# compares both in twenty layers, and derives the gain $\sqrt 2$.
 
 
 # %% 5. Linear
@@ -490,7 +490,7 @@ def our_module_replaces_the_librarys(run: Run):
 # **New here: $x$ may have several batch axes**, for example texts and the tokens of each. All rows
 # along all these axes used the same weight and bias, so both sums over $r$ run over all of them.
 # The figure shows the shapes. While $B$, $n$ and $m$ differ, only one product of the two factors
-# has the shape of its tensor. In a square layer, $n = m$, a wrong transpose raises no error.
+# has the right shape. In a square layer, $n = m$, a wrong transpose raises no error.
 #
 # Take the example of section 2 with a second input. Let $x$ and $g$ be
 #
@@ -643,7 +643,7 @@ def a_row_recognises_its_digit(run: Run):
             rows = figures.rows_as_pictures(means.cpu(), w, x.amax(0).cpu() == 0)
             reading = figures.reading(test_x[0].cpu(), int(test_y[0]), w, layer.bias.cpu())
     run.check("after training: own row of 10", trained, equals=[10] * 3, decides=True)
-    because = "mean images share most ink, so a random layer picks nearly one digit for all"
+    because = "ten random picks get 1 right on average, and six or more in about 1 case of 7,000"
     run.check("at the start: own row of 10", untrained, at_most=5, because=because, decides=True)
     name = "row of 0: of its four most negative pixels, in the middle"
     because = "the hole of the 0; a random row would have a quarter of a pixel there"
@@ -684,16 +684,16 @@ def closing(results: Results) -> str:
     return (
         "## What surprised\n\n"
         f"Python's loops took {rounded(ratio)} times as long as the library for the same product "
-        "of two 64 × 64 matrices. A single layer, trained with two gradients of a line of code "
-        f"each, reads {min(shares):.0%} to {max(shares):.0%} of the test images. The nearest mean "
+        "of two 64 × 64 matrices. A single layer, trained with two gradients, each a line of "
+        f"code, reads {min(shares):.0%} to {max(shares):.0%} of the test images. The nearest mean "
         f"image, without training, reads {min(nearest):.0%} to {max(nearest):.0%}."
     )
 
 
 # %% [markdown]
-# **Read on**: Strang, *Introduction to Linear Algebra*, for the geometry · NumPy's page on
-# broadcasting · Alpaydin & Kaynak 1998, for the digits. LLM03+ goes deeper: memory layout, how much
-# of a weight matrix is used, twenty layers, the time of a product. Next is LLM04, tokenization.
+# **Read on**: Strang, *Introduction to Linear Algebra*, on linear transformations and the SVD ·
+# [NumPy: Broadcasting](https://numpy.org/doc/stable/user/basics.broadcasting.html) · Alpaydin &
+# Kaynak 1998, for the digits. Next is LLM03+, strides and twenty layers, or LLM04, tokenization.
 
 # %%
 if __name__ == "__main__":
