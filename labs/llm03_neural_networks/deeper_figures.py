@@ -141,7 +141,7 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs], seed: i
         bare = "," in start  # its label has two lines, and its curve ends lowest
         name = start.replace(", ", ",\n")
         va = "bottom" if bare else "center"
-        axes[0].text(depth + 0.8, end, name, color=f"C{i}", va=va)
+        axes[0].text(depth + 1.4, end, name, color=f"C{i}", va=va)
     axes[1].text(depth, 0.5, "the others", ha="right", va="bottom")
     axes[1].text(depth - 8, 3e-5, "PyTorch", color="C2", ha="right")
     axes[0].set(xlabel="layer", ylabel="RMS", title="size of the numbers")
@@ -152,7 +152,7 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs], seed: i
     fig.suptitle("PyTorch's biases keep a size, and drown what distinguishes inputs", fontsize=12)
     caption = (
         f"20 ReLU layers. Points: measured, with seed {seed}; lines: theory. On the right, three "
-        "starts have the same values."
+        "starts have the same line, and nearly the same points."
     )
     alt = (
         "Two plots over 20 layers on log axes, the RMS of the activations and their spread "
@@ -241,8 +241,9 @@ def roofline(
             ax.text(*place, "bandwidth", color=f"C{i}", ha="right", va="bottom")
         for at in (0, 4, len(inputs) - 1):
             label = f"{inputs[at]:,} input{'s' if inputs[at] > 1 else ''}"
+            side = "center" if at else "left"  # the roof runs at the left of the first point
             if not i:
-                ax.text(xs[at], rates[at] / 1.15e9, label, fontsize=9, va="top", ha="center")
+                ax.text(xs[at], rates[at] / 1.2e9, label, fontsize=9, va="top", ha=side)
     lowest = min(min(rates) for _, rates, _, _ in curves.values()) / 1e9
     highest = max(peak for _, _, peak, _ in curves.values()) / 1e9
     ax.set(xlabel="intensity (FLOPs per byte)", ylabel="GFLOP/s", ylim=(lowest / 3, highest * 2))
