@@ -41,7 +41,7 @@ def best_rates(
     curves: Mapping[str, Sequence[float]],
     best: Mapping[str, float],
 ) -> None:
-    """Draw the loss by rate for each rank, and the best rates by rank between two laws."""
+    """Draw the loss by rate for each rank, and the best rates by rank beside two laws."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.6))
     for i, name in enumerate(curves):
         left.plot(rates[name], curves[name], "o-", color=f"C{i}")
@@ -67,7 +67,7 @@ def best_rates(
         ax.minorticks_off()
     caption = (
         "Glass on plays. Left: three rates for each rank. Right: the lowest points of parabolas "
-        "through them, between two laws."
+        "through them, beside the two laws of the first step."
     )
     alt = "Left, a curve of three points for each rank; right, a falling line beside two laws."
     run.figure(fig, "best_rates", caption, alt=alt)
@@ -78,11 +78,10 @@ def arms(
     counts: Mapping[str, int],
     losses: Mapping[str, Sequence[float]],
     untouched: float,
-    scratch: float,
 ) -> None:
     """Draw each arm's losses over its number of trained numbers; three seeds each."""
     fig, ax = plt.subplots()
-    shifts = {"r = 1, MLP": (-14, -26), "r = 2, attention": (-12, 20)}  # these arms are neighbours
+    shifts = {"r = 1, MLP": (-14, -36), "r = 2, attention": (-12, 20)}  # these arms are neighbours
     for i, (name, values) in enumerate(losses.items()):
         ax.plot([counts[name]] * len(values), values, "o", color=f"C{i}")
         place = (counts[name], mean(values))
@@ -93,10 +92,7 @@ def arms(
     ax.set(xscale="log", xlim=(4000, 4e6), xlabel="trained numbers")
     ax.set(ylabel="loss on plays (nats per token)")
     ax.set_title("Loss by arm and by trained numbers")
-    caption = (
-        "What each arm of glass reaches on plays, three seeds. A model from scratch ends at "
-        f"{scratch:.2f}, off the scale."
-    )
+    caption = "What each arm of glass reaches on plays, three seeds."
     alt = "Groups of three points, one group for each arm, over the trained numbers."
     run.figure(fig, "arms", caption, alt=alt)
 
@@ -163,11 +159,11 @@ def forgetting(
         line = [(0.0, 0.0), *curves[name]]
         ax.plot(*zip(*line, strict=True), ".-", color=f"C{i}", lw=1, ms=4)
         place = (mean(values), max(forgot[name]))
-        shift = ({"r = 4": -16, "r = 16": 16}.get(name, 0), 8)
+        shift = ({"r = 1": -14, "r = 4": -8, "r = 16": 16}.get(name, 0), 8)
         ax.annotate(name, place, shift, textcoords="offset points", color=f"C{i}", ha="center")
     ax.set(xlabel="learned: fall of the loss on plays (nats per token)")
     top = max(max(values) for values in forgot.values())
-    ax.set(ylabel="forgotten: rise on its own text (nats)", ylim=(0, 1.2 * top))
+    ax.set(ylabel="forgotten: rise on glass's own text (nats)", ylim=(0, 1.2 * top))
     ax.margins(x=0.15)
     ax.set_title("Learned and forgotten")
     caption = (
@@ -267,7 +263,8 @@ def merge(run: Run, weight: Tensor, delta: Tensor, dtype: Any) -> None:
     ax.set_title("Rounding to bfloat16")
     caption = (
         "Weights of one layer of glass: the change that a trained adapter asks for, and the change "
-        "after rounding to bfloat16. On the dotted line nothing would be lost."
+        "after rounding to bfloat16. On the dotted line nothing would be lost. Most changes are "
+        "larger and lie outside."
     )
     alt = "A cloud of points around the diagonal; near 0 they lie at 0, further out in steps."
     run.figure(fig, "merge", caption, alt=alt)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from statistics import mean
 from typing import Any
 
 from labs.kit import Run
@@ -9,6 +10,7 @@ from labs.llm07_lora import plays, training
 from labs.llm07_lora.models import glass
 from labs.llm07_lora.updates import scaled
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,7 +44,9 @@ def forgotten(run: Run, model: Any) -> Tensor:
 
 
 def scale_that_gains(run: Run, model: Any, untouched: float, gain: float) -> float:
-    """Return the t at which t times an update has a gain on the test rows, by bisection.
+    """Return the t at which t times an update has a gain on the test rows.
+
+    Bisection leaves an interval of 1/32. In it, the gain is nearly linear in t.
 
     Args:
         run: the run.
@@ -50,15 +54,19 @@ def scale_that_gains(run: Run, model: Any, untouched: float, gain: float) -> flo
         untouched: the loss without the update.
         gain: nats per token; at most that of the entire update.
     """
-    low = 0.0
-    high = 1.0
-    for _ in range(6):  # to 1/64
-        t = (low + high) / 2
-        if untouched - training.test_loss(run, scaled(model, t), plays.rows().test) < gain:
-            low = t
-        else:
-            high = t
-    return high
+
+    def gain_at(t: float) -> float:
+        return untouched - training.test_loss(run, scaled(model, t), plays.rows().test)
+
+    ts = [0.0, 1.0]
+    gains = [0.0, gain_at(1.0)]
+    for _ in range(5):
+        middle = mean(ts)
+        found = gain_at(middle)
+        end = int(found >= gain)  # the end of the interval that moves to the middle
+        ts[end] = middle
+        gains[end] = found
+    return float(np.interp(gain, gains, ts))
 
 
 def partial_learning(

@@ -76,15 +76,6 @@ def test_loss(run: Run, model: Any, rows: Tensor) -> float:
     return loss_on(model.to(run.device), rows.to(run.device)).item()
 
 
-@on_one_thread
-@torch.no_grad()
-def accuracy(run: Run, model: Any, rows: Tensor) -> float:
-    """Return the share of tokens, after the first of each row, that the model puts first."""
-    rows = rows.to(run.device)
-    first = model.to(run.device)(rows).logits[:, :-1].argmax(-1)
-    return (first == rows[:, 1:]).float().mean().item()
-
-
 @torch.enable_grad()
 def tiny_steps(model: Any, rows: Tensor, steps: int, optimizer: Any) -> None:
     """Train without Accelerate, in the model's own precision: for exactness."""
