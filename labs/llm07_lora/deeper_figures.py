@@ -29,7 +29,10 @@ def first_steps(run: Run, ranks: Sequence[int], changes: Sequence[float]) -> Non
     ax.minorticks_off()
     ax.set(xlabel="rank r, at α = 2r", ylabel="change of the logits ÷ rank 1", xlim=(0.9, 600))
     ax.set_title("The first step by rank, at fixed α/r")
-    caption = "The first step of Adam on glass: how far the logits move, relative to rank 1."
+    caption = (
+        "The first step of Adam on glass: how far the logits move, relative to rank 1. Mean of "
+        "three seeds."
+    )
     alt = "The measured line, beside two dotted ones: r and the root of r."
     run.figure(fig, "first_steps", caption, alt=alt)
 
