@@ -525,7 +525,7 @@ def own_equals_peft(run: Run):
 # is short: "Turn requests into records." It doesn't state the format: its bars in the figure below
 # show where training starts. The trained model gets only this prompt. Only an exact reply counts: a
 # full stop or a word more is wrong. So we also count records *within* replies. Replies end after 8
-# tokens, but a trial with 24 gave the same counts: 0 of 24 with the rule, 1 with six examples.
+# tokens. With 24, seed 1 gave the same counts: 0 of 24 with the rule, 1 with six examples.
 #
 # A training row is a prompt, then `OSL-FRI-3` and the end of the reply. All tokens of the prompt
 # have the **label** −100. `training.train` repeats `train_step`, with clipping (LLM08) and a rate
