@@ -59,16 +59,23 @@ def _messages(row: Row) -> list[Message]:
         return [user, _message("assistant", "completion", completion)]
     if "instruction" in row and "output" in row:
         user = _message("user", "instruction", row["instruction"])
-        if row.get("input"):
-            user["content"] += "\n\n" + _message("user", "input", row["input"])["content"]
+        _append(user, row, "input")
         return [user, _message("assistant", "output", row["output"])]
     names = {str(name).strip().lower(): name for name in row}
     request = next((names[name] for name in REQUESTS if name in names), None)
     response = next((names[name] for name in RESPONSES if name in names), None)
     if request is not None and response is not None:
-        return _pair(row, request, response)
+        user, assistant = _pair(row, request, response)
+        _append(user, row, names.get("context", "context"))  # as in Dolly's rows
+        return [user, assistant]
     fix = f"{SHAPES}; or any two columns with --columns REQUEST,RESPONSE"
     raise BadRow(f"it has {', '.join(map(str, row)) or 'nothing'}; wanted: {fix}")
+
+
+def _append(user: Message, row: Row, name: str) -> None:
+    """Add the text of a column to a request, after a blank line, if there is one."""
+    if row.get(name):
+        user["content"] += "\n\n" + _message("user", name, row[name])["content"]
 
 
 def _pair(row: Row, request: str, response: str) -> list[Message]:

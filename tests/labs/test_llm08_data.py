@@ -63,6 +63,11 @@ def test_an_input_follows_its_instruction_after_a_blank_line() -> None:
     assert messages_of(row)[0] == {"role": "user", "content": "Reverse\n\na b"}
 
 
+def test_a_context_follows_its_request_after_a_blank_line() -> None:
+    row = {"instruction": "Reverse", "context": "a b", "response": "b a", "category": "x"}
+    assert messages_of(row)[0] == {"role": "user", "content": "Reverse\n\na b"}
+
+
 def test_other_fields_of_a_message_are_dropped() -> None:
     assert messages_of({"messages": [{**USER, "name": "Ann"}, ASSISTANT]}) == TALK
 
@@ -79,6 +84,7 @@ def test_other_fields_of_a_message_are_dropped() -> None:
         ({"instruction": None, "output": "x"}, "instruction is missing"),
         ({"instruction": "Hi", "output": 7}, "output is not text: 7"),
         ({"instruction": "Hi", "input": ["a"], "output": "x"}, "input is not text"),
+        ({"question": "Hi", "context": 7, "answer": "x"}, "context is not text: 7"),
         ({"prompt": "Hi", "completion": ""}, "no text by the assistant"),
         ({"prompt": "Hi", "completion": "\ud800"}, "completion isn't valid UTF-8"),
         ({"prompt": [USER], "completion": "Hello"}, "prompt is not text"),
