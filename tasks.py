@@ -368,12 +368,10 @@ def manifest(
 
 @task
 def test(_: Context) -> None:
-    """Run the tests, in two processes. Options of pytest follow --."""
+    """Run the tests. Options of pytest follow --."""
     from launcher import ROOT
 
-    # Most tests wait for a process that uses one core, and a laptop has at least two.
-    processes = ("-n", "2", "--dist", "loadgroup")
-    command = [sys.executable, "-m", "pytest", *processes, *_after_dashes()]
+    command = [sys.executable, "-m", "pytest", *_after_dashes()]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code:
         raise Exit(code=code)

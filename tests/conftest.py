@@ -27,7 +27,6 @@ REPO = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SOCKET = "/var/run/docker.sock"
 SOMEBODY = 4242  # a uid that no machine here knows by name
-ENGINE_FOLDERS = ("docker", "launcher")  # of tests that start, stop or list containers
 PATIENCE = 900  # seconds until a test that waits gives up; no test passes or fails by speed
 
 # A shell makes background processes and their children ignore Ctrl-C; nohup, a hang-up.
@@ -98,22 +97,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{mark}: {why}; run with -m {mark}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     for mark, why in BY_HAND.items():
         if mark in config.option.markexpr:
             continue
         for item in items:
             if item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=f"{why}: -m {mark}"))
-
-
-def _group(item: pytest.Item) -> str:
-    """Return which tests must share a process: those that use an engine, and those of a file."""
-    uses_engine = item.get_closest_marker("engine") or item.path.parent.name in ENGINE_FOLDERS
-    return "engine" if uses_engine else str(item.path.relative_to(REPO))
 
 
 def indent(code: str) -> str:
