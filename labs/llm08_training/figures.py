@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labs.kit import Run
-from labs.llm08_training.precision import Step
+from labs.llm08_training.precision import LENGTH, ROWS, Step
 
 import matplotlib.pyplot as plt
 import torch
@@ -67,14 +67,15 @@ def draw_precision(steps: Sequence[Any]) -> Any:
     fp32, mixed, _ = steps
     saved = fp32.activations - mixed.activations
     change = f"− {saved:.0f} MB of activations, + {mixed.copies:.0f} MB of copies"
-    fig.suptitle(f"Mixed precision: {change}")
+    fig.suptitle(f"Mixed precision with {ROWS * LENGTH} tokens: {change}")
     for ax, (title, values, form) in zip(axes.flat, panels, strict=True):
         bars = ax.barh([step.way for step in steps], values, color=["C6", "C0", "C1"])
         if title.startswith("activations"):
             more = ax.barh([step.way for step in steps], copies, left=values, color="grey")
-            ax.bar_label(bars, fmt=form, label_type="center", color="white")
-            ax.bar_label(more, [f"{size:.0f} of copies" if size else "" for size in copies])
-            values = [2 * (a + b) for a, b in zip(values, copies, strict=True)]
+            pairs = list(zip(values, copies, strict=True))
+            texts = [f"{a:.0f} + {b:.0f} of copies" if b else f"{a:.0f}" for a, b in pairs]
+            ax.bar_label(more, texts, padding=3)
+            values = [1.5 * (a + b) for a, b in pairs]
         else:
             ax.bar_label(bars, fmt=form, padding=3)
         ax.set(title=title, xlim=(0, 1.25 * max(values)))
@@ -188,11 +189,15 @@ def show_precisions(run: Run, steps: Sequence[Step]) -> None:
     columns = ["", "seconds", *memory, "gradient's error"]
     cells: list[list[Any]] = [step.cells() for step in steps]
     run.table("A step of SmolLM2's last four blocks", columns, cells)
+    fp32, mixed, _ = steps
+    tokens = ROWS * LENGTH * mixed.copies / (fp32.activations - mixed.activations)
     run.figure(
         draw_precision(steps),
         "precision",
-        "A step on SmolLM2's last four blocks, with rows of 61 tokens. Longer rows have more "
-        "activations, and the copies of the weights stay as large. Times are this machine's.",
+        f"A step on SmolLM2's last four blocks, with {ROWS} rows of {LENGTH} tokens. Longer rows "
+        "have more activations, and the copies stay as large: from about "
+        f"{round(tokens, -2):,.0f} tokens on, mixed precision saves memory. Most of the copies are "
+        "the output matrix's. Times are this machine's.",
         alt="Bar charts for fp32, mixed precision and bf16 weights: seconds of a step, megabytes "
         "of activations with the copies of weights, megabytes of stored numbers, and the relative "
         "error of the gradient.",

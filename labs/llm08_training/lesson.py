@@ -53,19 +53,15 @@ LEAKED = "split at random: share of test rows that are in training"
 # parts = table.train_test_split(test_size=200)   # split at random
 # ```
 #
-# `train_test_split` can put the same row into both parts, because short lists occur again. Then the
-# test asks for what was learned by heart. The usual cure is to remove duplicates first, or to split
-# by group. We split by **combination**: each list of two words or more has five tasks, and a
-# checksum picks the one that is only in the test. Tasks and words are numbered from 0.
-#
-# | | 0 | 1 | 2 | 3 | 4 | … |
-# |---|---|---|---|---|---|---|
-# | task | repeat | reverse | first | last | count | |
-# | word | ant | bee | cat | cow | dog | … |
+# `train_test_split` can put the same row into both parts, because the generator repeats short
+# lists. Then a model can pass the test by memory. The usual cure is to remove duplicates first, or
+# to split by group. We split by **combination**: each list of two words or more has five tasks, and
+# a checksum picks the one that is only in the test. Tasks are numbered from 0 in the order above,
+# and words in that of the alphabet: ant, bee, cat, cow.
 #
 # The list *ant cow* has the sum $1 \cdot 0 + 2 \cdot 3 = 6$. The first word counts once, the second
-# twice. With task 4 the sum is 10. It is divisible by 5, so *count ant cow* is held out, and
-# training has *ant cow* with the four other tasks only.
+# twice. With task 4, count, the sum is 10. It is divisible by 5, so *count ant cow* is held out,
+# and training has *ant cow* with the four other tasks only.
 
 
 # %% The split
@@ -73,7 +69,7 @@ LEAKED = "split at random: share of test rows that are in training"
 def a_random_split_leaks(run: Run):
     """Split at random, many test rows are in the training rows, too; split by combination, none is.
 
-    Nor is a held-out response in training, with the same list and another task.
+    No list has its held-out response in training, under another task either.
 
     Predict: 4,200 rows are split at random. Which share of the 200 tested is among the others too?
     """
@@ -81,27 +77,23 @@ def a_random_split_leaks(run: Run):
     parts = table.train_test_split(test_size=200, seed=run.seed)
     known = set(word_tasks.pairs(parts["train"]))
     leaked = mean(pair in known for pair in word_tasks.pairs(parts["test"]))
-    because = "lists of one word are a sixth of all rows, and make only 60 pairs"
+    because = "lists of one word are a sixth of all rows and make 60 pairs, of two words 660"
     run.check(LEAKED, leaked, at_least=0.1, because=because, decides=True)
     training, held_out = word_tasks.split(run.seed, 4000)
     known = {(row["input"], row["output"]) for row in training}
     shared = sum((row["input"], row["output"]) in known for row in held_out)
     what = "split by combination: test rows whose list and response are in training"
     run.check(what, shared, equals=0, decides=True)
-    missing = word_tasks.names_in(held_out) - word_tasks.names_in(training)
-    run.check("tasks and words of the test that training lacks", len(missing), equals=0)
     return f"Split at random, {leaked:.0%} of the test could have been known by heart."
 
 
 # %% [markdown]
 # ## 2. Formats and labels
-# People store instruction data in one of three shapes.
+# People store instruction data mostly in one of three shapes.
 #
-# | shape | fields |
-# |---|---|
-# | messages | a list of turns, each with a `role`, such as user or assistant, and its `content` |
-# | prompt and completion | two texts |
-# | instruction | `instruction`, perhaps an `input`, and `output` |
+# - `messages`: a list of turns, each with a `role`, such as user or assistant, and its `content`
+# - `prompt` and `completion`: two texts
+# - `instruction`, perhaps an `input`, and `output`
 #
 # The first can express the other two, so `conversations.py` turns every row into messages. A model
 # reads one row of tokens, so its **chat template** writes the turns one after the other, with
@@ -121,8 +113,8 @@ def a_random_split_leaks(run: Run):
 # shift the labels yourself.
 #
 # An assistant's turn begins after its **header**, the tokens that the template adds when it asks
-# for a response. SmolLM2's header has three: `<|im_start|>`, `assistant` and a new line. The *word*
-# assistant alone is no header: a request may contain it.
+# for a response. SmolLM2's header has four: `<|im_start|>`, `ass`, `istant` and a new line. The
+# *word* assistant alone is no header: a request may contain it.
 
 
 # %% Labels
@@ -162,7 +154,7 @@ def encode(tokenizer: Any, messages: list[reading.Message]) -> Row:
 
 @lab.experiment
 def labels_are_the_assistants_words(run: Run):
-    """In 200 conversations our labels equal the template's marks, and in one for SmolLM2, too."""
+    """In 200 conversations our labels equal the template's marks; SmolLM2's are its responses."""
     talks = word_tasks.conversations(run.seed, 200)
     ours = [
         [label != IGNORED for label in encode(word_tokenizer, talk)["labels"]] for talk in talks
@@ -170,10 +162,6 @@ def labels_are_the_assistants_words(run: Run):
     marks = [word_tasks.marked(talk) for talk in talks]  # by the template itself
     wrong = sum(a != b for a, b in zip(ours, marks, strict=True))
     run.check("of 200 conversations, wrong labels", wrong, equals=0, decides=True)
-    naive = sum(False in mark[mark.index(True) :] for mark in marks)
-    because = "two of three have a second request, which would get labels"
-    what = "wrong labels if all after the first header is labelled"
-    run.check(what, naive, at_least=60, because=because)
     real = AutoTokenizer.from_pretrained(assets.pretrained(run.options.model, run.online))
     row = encode(real, word_tasks.SMALL_TALK)
     text = real.decode([label for label in row["labels"] if label != IGNORED])
@@ -245,7 +233,8 @@ def label_count(batch: Batch) -> int:
 #   triangles.
 # - **Labels**: the last token of a document must not predict the first token of the next one.
 # - **Positions** start at 0 in each document. Our model's RoPE depends on distances only, so it
-#   doesn't need that. Learned positions do, and so do the kernels that find borders by position.
+#   doesn't need that. Learned positions do, and so do attention kernels that get no mask and start
+#   a new document wherever the position is 0.
 
 
 # %% Packs
@@ -263,7 +252,7 @@ def collate_packs(packs: list[list[Row]], pad: int) -> Batch:
     """Make `input_ids`, `labels`, `position_ids` (B, T) and `attention_mask` (B, 1, T, T).
 
     The mask is True where a token may look: back, in its own document. Padding at the end counts as
-    a document: a row of the mask without True would give NaN. Its positions are 0.
+    a document, so that no row of the mask is empty (LLM06). Its positions are 0.
     """
     shape = (len(packs), max(sum(len(row["input_ids"]) for row in rows) for rows in packs))
     ids = torch.full(shape, pad)
@@ -311,8 +300,7 @@ def packed_equals_alone(run: Run):
 #     optimizer.zero_grad()
 # ```
 #
-# The loss of a label with probability $p$ is $-\ln p$, in nats. We improve these lines one by one,
-# until a real model can be trained with them.
+# The loss of a label with probability $p$ is $-\ln p$, in nats.
 #
 # **Accumulation.** A batch that doesn't fit into memory is split into **micro-batches**, whose
 # gradients add up before the optimizer steps. Micro-batch $i$ has $n_i$ labels, whose losses sum to
@@ -327,9 +315,8 @@ def packed_equals_alone(run: Run):
 # Z. Wu reported it in 2021, B. Marie and D. Han in 2024. So we count the labels of a **window** of
 # $k$ micro-batches before its first backward pass.
 #
-# **Clipping** (Pascanu et al. 2013) limits the damage of a single bad batch. If the norm of the
-# gradient, over all parameters together, is larger than $c$, the gradient is multiplied by $c$
-# divided by that norm. Its direction stays.
+# **Clipping** (Pascanu et al. 2013) limits the damage of a single bad batch. If the gradient's norm
+# $G$, over all parameters together, is larger than $c$, the gradient is multiplied by $c/G$.
 
 
 # %% Windows and clipping
@@ -411,9 +398,11 @@ def accumulated_equals_the_full_batch(run: Run):
 # $$w \leftarrow w - \eta \lambda w - \eta\,\frac{\hat m}{\sqrt{\hat v} + \varepsilon}$$
 #
 # with the **learning rate** $\eta$, and $\varepsilon = 10^{-8}$ against a division by 0. The term
-# $\eta \lambda w$ is **weight decay**, which pulls each weight towards 0. AdamW applies it to the
-# weight, outside the division (Loshchilov & Hutter 2019). Adam with L2 adds it to the gradient, so
-# it is divided by $\sqrt{\hat v}$ too, and weights with large gradients hardly decay.
+# $\eta \lambda w$ is **weight decay**: it pulls each weight towards 0, with $\lambda = 0.01$ by
+# default. AdamW applies it to the weight, outside the division (Loshchilov & Hutter 2019). Adam
+# with L2 adds $\lambda w$ to the gradient, so it is divided by $\sqrt{\hat v}$ too. Then weights
+# with large gradients hardly decay. Where $\lambda w$ is larger than the gradient, the weight goes
+# to 0 in steps of about $\eta$.
 #
 # Work out the first step by hand: what are $\hat m$ and $\sqrt{\hat v}$ for $t = 1$?
 
@@ -459,23 +448,23 @@ def own_adamw_equals_torch(run: Run):
     """
     first, g = check_path(run, AdamW)
     return (
-        f"Its first step is {first:.5f} for the smallest gradient, {g:.0e}: η, "
-        "whatever the gradient, because m̂ = g and √v̂ = |g|. So η has the unit of the weights."
+        f"Without decay, AdamW's first step is {first:.5f}, even for a gradient of {g:.0e}. It is "
+        "η for any gradient, because m̂ = g and √v̂ = |g|. So η has the unit of the weights."
     )
 
 
 # %% [markdown]
 # ## 7. The learning rate's curve
 # In the first steps $\hat v$ is a poor estimate, yet each step has full size. So the rate is
-# **warmed up**, from nearly 0 to its peak in $w$ steps. Later steps should average out the noise of
+# **warmed up**, from nearly 0 to its peak in $W$ steps. Later steps should average out the noise of
 # small batches, so it **decays**. Most often it follows a cosine (Loshchilov & Hutter 2017) to a
-# floor $f$ of a tenth (Brown et al. 2020, app. B). Step $t$ of $S$ steps, counted from 0, has this
-# share of the peak.
+# floor $f$ of a tenth (Brown et al. 2020, app. B). In this section $t$ counts from 0: step $t$ of
+# $S$ steps has this share of the peak.
 #
 # $$
-# \begin{cases} \dfrac{t + 1}{w} & t < w \\
-# f + (1 - f) \cdot \dfrac{1 + \cos(\pi p)}{2} & t \ge w \end{cases}
-# \qquad p = \frac{t + 1 - w}{S + 1 - w}
+# \begin{cases} \dfrac{t + 1}{W} & t < W \\
+# f + (1 - f) \cdot \dfrac{1 + \cos(\pi p)}{2} & t \ge W \end{cases}
+# \qquad p = \frac{t + 1 - W}{S + 1 - W}
 # $$
 #
 # With $t + 1$ in place of $t$ the first step has a rate above 0. $t$ counts *steps of the
@@ -502,19 +491,23 @@ def lr_at(step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
 # %% [markdown]
 # ## 8. The training step
 # Now the five lines become a **training step**, under **Accelerate**. Its `backward` also works
-# with several processes, and with float16's scaled loss. `clip_grad_norm_` removes that scale, and
-# calls your `clip_gradients`. Your functions go into a `Loop`, a record from which `train` in
-# `training.py` takes them. In essence it does this.
+# with several processes. `train` in `training.py` wraps the Accelerator, so that `clip_grad_norm_`
+# calls your `clip_gradients`. With float16 the loss is multiplied by a large number first, which
+# the wrapper divides out; LLM08+ says why. Your functions go into a `Loop`, a record from which
+# `train` takes them. In essence it does this.
 #
 # ```python
 # loader = DataLoader(rows, 32, shuffle=True, collate_fn=loop.collate)
+# model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 # for step, (window, labels) in enumerate(loop.windows(loader, 1)):
 #     lr = 0.005 * loop.lr_at(step, steps, 20)
 #     loss = loop.step(model, optimizer, window, labels, lr, 1.0, accelerator)
 # ```
 #
-# With $N$ processes Accelerate averages their gradients. So `train` passes the labels of all
-# processes, divided by $N$: a `float`. It also saves checkpoints, and stops at a loss of NaN.
+# With $N$ processes Accelerate averages their gradients. Together they have $n$ labels, and process
+# $i$ has the sum of losses $s_i$. So `train` passes $n/N$, a `float`, and the mean is right:
+# $\frac1N \sum_i \frac{s_i}{n/N} = \frac1n \sum_i s_i$. `train` also saves checkpoints, and stops
+# at a loss of NaN.
 
 
 # %% The step
@@ -571,17 +564,15 @@ PARTS = Parts(encode, collate, label_sum, label_count, LOOP)
 # %% The exam
 @lab.experiment
 def the_loop_teaches_the_tasks(run: Run):
-    """Trained for a few hundred steps, a small Llama solves tasks on lists that were held out.
+    """Trained for a few hundred steps, a small Llama responds rightly to many held-out requests.
 
-    Predict: before the training it solves none. Which of the five tasks is the hardest one?
+    Predict: before the training it solves none. Which tasks stay hard, and for which lists?
     """
     _, held_out = word_tasks.split(run.seed, 4000)
     untrained = build(run, run.seed).to(run.device)
     before = exam(run, untrained, held_out).right
-    most = word_tasks.most_frequent(held_out)
-    because = "the share of the most frequent response"
-    run.check("untrained: share of right responses", before, at_most=most, because=because)
-    fits = {seed: fit(run, PARTS, seed) for seed in run.seeds(3)}
+    seeds = run.seeds(run.pick(tiny=2, small=3, full=3))
+    fits = {seed: fit(run, PARTS, seed) for seed in seeds}
     word_tasks.check_exams(run, {seed: fitted.exam for seed, fitted in fits.items()})
     trained = fits[run.seed].trained
     short = Recipe(len(trained.losses) // 5, seed=run.seed)
@@ -592,8 +583,8 @@ def the_loop_teaches_the_tasks(run: Run):
     figures.show_schedule(run, partial(lr_at, steps=len(trained.losses), warmup=Recipe.warmup))
     right = mean(fitted.right for fitted in fits.values())
     return (
-        f"Right before training: {before:.0%}; after it: {right:.0%}, mean of three seeds. First, "
-        "last and count it can do; the order of many words would take more steps."
+        f"Right before training: {before:.0%}; after it: {right:.0%}, mean of {len(fits)} seeds. "
+        "Does `--size small` learn what is hard in the table, with four times as many steps?"
     )
 
 
@@ -608,20 +599,28 @@ def the_loop_teaches_the_tasks(run: Run):
 # | **mixed precision** | 32 bits | 16 bits |
 # | bf16 weights | 16 bits | 16 bits |
 #
-# PyTorch's `autocast` chooses the type of each operation: matrix products in bf16, softmax and loss
-# in fp32. `--precision bf16` switches it on. The default measures which is faster here. For SmolLM2
-# bf16 often is, for our small model seldom: its products cost less than the conversions. For the
-# backward pass `autocast` also stores a 16-bit copy of each weight. So mixed precision saves memory
-# only if activations outweigh weights. Why not store the weights in 16 bits, too? Between $2^e$ and
-# $2^{e+1}$ the numbers of bf16 are $2^{e-7}$ apart. Adding $u$ to such a weight changes nothing if
-# $|u|$ is below half of that.
+# PyTorch's `autocast` chooses the type of each operation: bf16 for matrix products, fp32 for the
+# loss, and on a GPU for the softmax too. `--precision bf16` switches it on: then `prepare` puts the
+# model's forward pass into it.
 #
-# $$|u| < 2^{e - 8}$$
+# ```python
+# with torch.autocast("cpu", torch.bfloat16):
+#     logits = model(batch["input_ids"]).logits    # computed with 16-bit copies of the weights
+# loss = F.cross_entropy(logits.float(), labels)   # in fp32
+# ```
 #
+# Without the option the lab measures which is faster on your machine. For SmolLM2 that is often
+# bf16. Our small model is often faster in fp32: its matrix products are so small that converting
+# the numbers costs more. For the backward pass `autocast` stores the 16-bit copies that the pass
+# needs. So mixed precision saves memory only if the activations outweigh them.
+#
+# Why not store the weights in 16 bits, too? Between $2^e$ and $2^{e+1}$ the numbers of bf16 are
+# $2^{e-7}$ apart. Adding $u$ to such a weight changes nothing if $|u| < 2^{e-8}$, half of that.
 # Where gradients agree, AdamW's steps are as large as $\eta$; where they are noise, smaller. At
 # $\eta = 10^{-4}$ a weight above $2^{-5} \approx 0.03$ stands still. Our recipe's peak is
 # $5 \cdot 10^{-3}$, and there only weights above 2 do. So whether 16 bits suffice for the weights
-# depends on the rate. float16 has a smaller range and needs loss scaling, which LLM08+ explains.
+# depends on the rate. The means round, too: at $\beta_2 = 0.999$ a $v$ in bf16 never falls, because
+# $0.999\,v$ rounds to $v$. Our 0.98 avoids this.
 
 
 # %% Precision measured
@@ -629,17 +628,18 @@ def the_loop_teaches_the_tasks(run: Run):
 def mixed_precision_is_measured(run: Run):
     """bf16 weights lose most updates of 10⁻⁵, and fp32 weights none of them.
 
-    At our recipe's rate, both change a training's loss by no more than its seeds differ.
+    In the first fifth of a training, near our peak rate, bf16 weights change the mean loss of three
+    seeds by less than a tenth. LLM08+ trains with them to the end.
 
     Predict: which share of a trained model's weights doesn't move if you add 10⁻⁵ in bf16?
     """
     steps = precision.measure_all(run)
     figures.show_precisions(run, steps)
     precision.check_memory(run, steps)
-    changes = precision.compare_trainings(run, PARTS)
+    change = precision.compare_trainings(run, PARTS)
     model = fit(run, PARTS, run.seed).trained.model
     lost, plain = precision.check_updates(run, model)
-    return f"Of updates of 10⁻⁵, bf16 weights lose {lost:.0%}, fp32 weights {plain:.0%}. {changes}"
+    return f"Of updates of 10⁻⁵, bf16 weights lose {lost:.0%}, fp32 weights {plain:.0%}. {change}"
 
 
 # %% [markdown]
@@ -667,8 +667,8 @@ def a_real_model_learns(run: Run):
 # - Labels decide what a model learns: the assistant's words and the end, and nothing else.
 # - A loss is a sum divided by its labels, over all micro-batches and processes.
 # - In a pack, attention needs the staircase; under RoPE, only distances count.
-# - Products may have 16 bits. A weight in bf16 loses updates below a 512th of itself, so a small
-#   learning rate needs weights of 32 bits.
+# - Matrix products may have 16 bits. A weight in bf16 loses each update below a 512th of itself, so
+#   a small learning rate needs weights of 32 bits.
 
 
 # %% The closing
@@ -679,13 +679,13 @@ def closing(results: Results) -> str:
     right = results.shown("the_loop_teaches_the_tasks", "trained: share of right responses")
     error = results.value("accumulated_equals_the_full_batch", "mean of means: relative error")
     lost = results.value("mixed_precision_is_measured", "share lost in bf16")
-    short = results.shown("mixed_precision_is_measured", precision.SHORT)
+    short = results.value("mixed_precision_is_measured", precision.SHORT)
     return (
-        f"- A random split puts {leaked:.0%} of the test rows into the training rows. The mean of "
-        f"means has an error of {error:.0%} of the gradient's norm.\n"
-        f"- Share of right responses to held-out requests, three seeds: {right}.\n"
-        f"- bf16 weights lose {lost:.0%} of the updates of 10⁻⁵. In the training at 5·10⁻³ they "
-        f"change the loss by {short} nats, three seeds."
+        f"- A random split puts {leaked:.0%} of the test rows into the training rows. With rows "
+        f"sorted by length, the mean of means has an error of {error:.0%} of the gradient's norm.\n"
+        f"- Share of right responses to held-out requests: {right}.\n"
+        f"- bf16 weights lose {lost:.0%} of the updates of 10⁻⁵. In the first fifth of a training "
+        f"near 5·10⁻³ they change the mean loss of three seeds by {short:+.3f} nats."
     )
 
 

@@ -134,7 +134,7 @@ def encoded_rows(
 def recipe(run: Run, rows: int, own: bool) -> Recipe:
     """Return how to train on this number of rows: own data once in full, or a few steps."""
     batch = run.pick(tiny=8, small=16, full=32)
-    few = run.pick(tiny=8, small=60, full=400)
+    few = run.pick(tiny=6, small=60, full=400)
     steps = run.options.steps or (math.ceil(rows / batch) if own else few)
     warmup = max(2, min(50, steps // 10))
     return Recipe(steps, lr=5e-4, warmup=warmup, batch=batch, seed=run.seed)
@@ -221,8 +221,9 @@ def train_smollm2(run: Run, parts: Parts) -> str:
     name = assets.pretrained(run.options.model, run.online)
     words = AutoTokenizer.from_pretrained(name)
     own = conversations.requested(run.settings, partial(refuse_special, words))
+    count = run.pick(tiny=80, small=1000, full=1000)
     tasks = [
-        {"messages": conversations.messages_of(row)} for row in word_tasks.split(run.seed, 1000)[0]
+        {"messages": conversations.messages_of(row)} for row in word_tasks.split(run.seed, count)[0]
     ]
     length = max(SMALLEST_LENGTH, run.options.max_length or (256 if own else 64))
     encode = partial(parts.encode, words)
@@ -230,7 +231,7 @@ def train_smollm2(run: Run, parts: Parts) -> str:
         training, test = rows.split()
         how = recipe(run, len(training), own is not None)
         require_rows(rows, len(training), how.batch, length)
-        report_rows(run, rows, own, len(training), len(test), length)
+        report_rows(run, rows, own, how, len(training), len(test), length)
         model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
         model.to(run.device)
         pad = words.eos_token_id if words.pad_token_id is None else words.pad_token_id
@@ -277,10 +278,13 @@ def _train(
     return train(run, "SmolLM2", model, training, how, loop, checkpoints=checkpoints)
 
 
-def report_rows(run: Run, rows: Rows, own: Any, training: int, test: int, length: int) -> None:
+def report_rows(
+    run: Run, rows: Rows, own: Any, how: Recipe, training: int, test: int, length: int
+) -> None:
     """Record what became of the rows."""
     table: list[list[Any]] = [
-        ["trained on", training],
+        ["for the training", training],
+        ["of these, used", min(training, how.steps * how.batch)],
         ["for the test", test],
         ["equal to a test row, left out", len(rows.hashes) - training - test],
         [f"cut at {length} tokens: the end of the response is lost", rows.cut],

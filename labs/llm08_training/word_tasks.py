@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from itertools import islice
@@ -109,11 +108,6 @@ def split(seed: int, count: int) -> tuple[list[Example], list[Example]]:
 def pairs(rows: Iterable[Example]) -> list[tuple[str, str]]:
     """Return the task and the list of each row."""
     return [(row["instruction"], row["input"]) for row in rows]
-
-
-def names_in(rows: Iterable[Example]) -> set[str]:
-    """Return all tasks and words that occur in rows."""
-    return {name for row in rows for name in (row["instruction"], *row["input"].split())}
 
 
 # The tokenizer and the model.
@@ -228,11 +222,6 @@ def exam(run: Run, model: Any, rows: list[Example]) -> Exam:
     return Exam(right, words, stops, all_marks[:, 0].bool().tolist())
 
 
-def most_frequent(rows: list[Example]) -> float:
-    """Return the share of requests that the best constant response solves."""
-    return Counter(row["output"] for row in rows).most_common(1)[0][1] / len(rows)
-
-
 def check_exams(run: Run, exams: dict[int, Exam]) -> None:
     """Check what models of several seeds solve, each examined on the held-out rows of its seed.
 
@@ -259,7 +248,7 @@ def check_exams(run: Run, exams: dict[int, Exam]) -> None:
     bound = chance + 3 * math.sqrt(chance * (1 - chance) / len(reverse))
     because = "the right words in a random order are right in 14 %; + 3 standard errors"
     what = "Reverse: share of right responses"
-    run.check(what, mean(reverse), at_least=bound, because=because, decides=True)
+    run.measure(what, mean(reverse), expect_at_least=bound, because=because, decides=True)
 
 
 def responses(model: Any, rows: list[Example]) -> list[str]:

@@ -242,7 +242,7 @@ def test_a_pack_has_a_block_diagonal_mask_and_separate_positions_and_labels():
         [0, 0, 0, 1, 0],
         [0, 0, 0, 1, 1],
     ]
-    assert mask.any(-1).all(), "a row of the mask without True would give NaN"
+    assert mask.any(-1).all(), "no row of the mask is empty"
 
 
 # Training.
