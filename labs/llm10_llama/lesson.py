@@ -42,28 +42,28 @@ logging.disable_progress_bar()
 
 # %% [markdown]
 # ## 1. The model, drawn
-# A LLaMA (Touvron et al. 2023) reads a text and gives a score to every token that might come next.
-# The figure shows it for this run. The symbols are used in all sections: $V$ tokens in the
-# vocabulary, vectors of width $d$, $L$ blocks, $H$ query heads of width $D = d/H$, $H_\text{kv}$
-# key-value heads, a feed-forward part of width $d_\text{ff}$. A batch has $B$ texts of $T$ tokens.
+# A LLaMA (Touvron et al. 2023) reads a text and scores every token that might come next. The
+# symbols: $V$ tokens in the vocabulary, vectors of width $d$, $L$ blocks, $H$ query heads of width
+# $D = d/H$, $H_\text{kv}$ key-value heads, a feed-forward part of width $d_\text{ff}$. `Config` in
+# `parts.py` has them; its defaults are $d = 96$ and $L = 4$. A batch has $B$ texts of $T$ tokens.
 #
 # - **Embedding.** Row $i$ of a matrix $E$, $V \times d$, is the vector of token $i$.
 # - **Blocks.** Each adds two **branches** to the vector $x$: attention, then the feed-forward part.
 #   A branch reads the normed $x$, and its output is added to $x$ itself.
 # - **Output.** A last norm, then a product with a row for each token: $V$ scores, the **logits**.
 #
-# Norms are RMSNorm, the feed-forward part is SwiGLU: LLM05a's, with a faster backward pass that
-# LLM10+ derives. No matrix has a bias. Two changes against the first LLaMA: queries are grouped, as
-# in LLM06, and the model can be **tied** (Press & Wolf 2017): the output's matrix is $E$ itself.
+# Norms are RMSNorm, the feed-forward part is SwiGLU: LLM05a's, in faster code. No matrix has a
+# bias. Two changes against the first LLaMA: queries are grouped, as in LLM06, and the model can be
+# **tied** (Press & Wolf 2017): the output's matrix is $E$ itself.
 #
 # The shape alone gives the number of parameters. $W_q$ and $W_o$ have $d \cdot HD$ entries each,
 # $W_k$ and $W_v$ have $d \cdot H_\text{kv}D$ each. SwiGLU has three matrices. A norm has $d$ gains:
 #
 # $$N = Vd + L\left(2d\,(H + H_\text{kv})\,D + 3d\,d_\text{ff} + 2d\right) + d$$
 #
-# Take $V = 257$, $d = 64$, $L = 3$, $H = 4$, $H_\text{kv} = 2$, $D = 16$ and $d_\text{ff} = 176$.
-# The embedding has 257 · 64 = 16,448 entries. A block has 2 · 64 · 6 · 16 = 12,288 for attention,
-# 3 · 64 · 176 = 33,792 for SwiGLU and 128 gains. The last norm has 64. Together, $N$ = 155,136.
+# Take a tied model with $V = 10$, $d = 4$, $L = 1$, $H = 2$, $H_\text{kv} = 1$, $D = 2$ and
+# $d_\text{ff} = 6$. The embedding has 10 · 4 = 40 entries. The block has 2 · 4 · 3 · 2 = 48 for
+# attention, 3 · 4 · 6 = 72 for SwiGLU and 8 gains. The last norm has 4. So $N$ = 172.
 
 
 # %% 1. The model, drawn
@@ -81,8 +81,7 @@ def the_model_as_a_drawing(run: Run):
         figures.model(config, counts),
         "model",
         "A token's vector goes up through all blocks; each branch adds something to it.",
-        alt="A column from the embedding through a block to the output; two branches leave it and "
-        "return. Beside it, bars: the parameters of each part.",
+        alt="A column from the embedding through a block to the output; bars of parameters.",
     )
     largest = max(counts, key=lambda part: counts[part])
     return f"The largest part is {largest}, with {counts[largest] / total:.0%} of {total:,}."
@@ -125,15 +124,15 @@ def turn(x: Tensor, turns: Tensor) -> Tensor:
 # A model that writes adds one token at a time. Keys and values of earlier tokens don't change, so
 # we store them in a **cache**. The first step, called **prefill**, brings the entire prompt.
 #
-# A cache goes wrong in two places. A key is turned by its own position *before* it is stored. And
-# the position of the next token is the number of tokens in the cache, not 0. We make room for all
-# tokens once and fill it: appending with `torch.cat` would copy the entire cache at each step.
+# Two mistakes are easy to make with a cache. A key must be turned by its own position *before* it
+# is stored. And the next token's position is the number of tokens in the cache, not 0. We make room
+# for all tokens once: `torch.cat` would copy the entire cache at each step.
 #
-# The layer projects, splits into heads, turns, stores, and attends. `extend(k, v)` stores this
-# layer's new keys and values, and returns those of all tokens. `self.mix` is PyTorch's attention,
-# which LLM06 proved equal to yours. Suppose the cache holds 3 tokens and we add 2; 4 query heads of
-# width 16 share 2 key-value heads. The new queries are $4 \times 2 \times 16$, and `extend` returns
-# $2 \times 5 \times 16$ keys and values. The first new query sees four keys, the second all five.
+# The layer projects, splits into heads, turns, stores, and attends. `extend(k, v)` is
+# `cache.extend` for this layer: it stores new keys and values, and returns all. `self.mix` is
+# PyTorch's attention (LLM06). Say the cache holds 3 tokens and we add 2; 4 query heads of width 16
+# share 2 key-value heads. New queries are $4 \times 2 \times 16$, and `extend` returns
+# $2 \times 5 \times 16$ keys and values. The first new query sees four keys, the second five.
 
 
 # %% 3. Attention with a cache
@@ -212,10 +211,14 @@ class Attention(nn.Module):
 # %% [markdown]
 # ## 4. Assembly
 # A block is Pre-Norm: each branch norms its input, and its output is added to the vector that came
-# in. So a path of additions leads from the embedding to the output.
+# in. So a path of additions leads from the embedding to the output. `Llama.forward` embeds, passes
+# all blocks, norms, and multiplies by the output's matrix. With a cache, positions go on where it
+# ends. With `last`, only the last token passes the last norm and the output. **Prompts of different
+# lengths** are padded on the left, so each ends with a real token, and `padded_mask` hides the
+# padding. The padding shifts positions, but not the distances that RoPE depends on.
 #
-# Tied means one **storage** at both ends, not two equal copies. Its gradient is the sum of both
-# ends', and an optimizer moves it once. We tie after initialising: the embedding's numbers stay.
+# Tied means one **parameter** at both ends: not two equal copies, nor two parameters on one
+# storage. Its gradient is the sum of both ends', and an optimizer moves it once.
 
 
 # %% 4. Assembly
@@ -307,7 +310,7 @@ class Llama(nn.Module):
 
 
 @lab.experiment
-def tied_is_one_storage(run: Run):
+def tied_is_one_parameter(run: Run):
     """Tied, one matrix serves at both ends: counted once, and with both ends' gradients.
 
     Predict: which share of this run's model would a second matrix at the output add?
@@ -318,8 +321,8 @@ def tied_is_one_storage(run: Run):
     for name, net in (("tied", model), ("untied", apart)):
         count = sum(probes.predicted_parameters(net.config).values())
         run.check(f"parameters, {name}", parameters(net), equals=count, decides=True)
-        shared = net.lm_head.weight.data_ptr() == net.embed_tokens.weight.data_ptr()
-        run.check(f"both ends are one storage, {name}", shared, equals=net is model, decides=True)
+        shared = net.lm_head.weight is net.embed_tokens.weight
+        run.check(f"both ends are one parameter, {name}", shared, equals=net is model, decides=True)
     apart.load_state_dict(model.state_dict())
     tokens = random_tokens(config, 4, 17)
     each = probes.gradients(apart, tokens)
@@ -340,10 +343,8 @@ def tied_is_one_storage(run: Run):
 # The first call reads the prompt into an empty cache; each later call brings one token. When the
 # cache is as long as the context in training, we start a new one with the last half of it. So no
 # distance is larger than in training. With a context of 8 and a prompt of 6, the calls read 6, 1
-# and 1 tokens. Then the text has 9, and the fourth call reads the last 4 into a new cache.
-#
-# **Prompts of different lengths** are padded on the left, so that each ends with a real token. The
-# mask hides the padding. It shifts positions, but not the distances that RoPE's products depend on.
+# and 1 tokens. Then the text has 9, and the fourth call reads the last 4 into a new cache. It has
+# dropped the `first` 5 tokens, so `padding - first` are left of the padding.
 
 
 # %% 5. Writing
@@ -385,7 +386,7 @@ def no_logit_sees_the_future(run: Run):
 
     Predict: the slope of a logit to a later token's vector: very small, or exactly 0?
     """
-    model = Llama(Config(50, 48, 3, 6, 2, 128, std=0.2)).double()
+    model = Llama(Config(50, d_model=48, layers=3, heads=6, kv_heads=2, d_ff=128, std=0.2)).double()
     tokens = random_tokens(model.config, 2, 20)
     slopes = probes.slopes_between(model, tokens)  # (place, token that it may depend on)
     future = torch.arange(20) > torch.arange(20)[:, None]
@@ -416,19 +417,19 @@ def no_logit_sees_the_future(run: Run):
 # %% [markdown]
 # ## 6. The first loss
 # If all $V$ tokens were equally likely, the loss would be $\ln V$. Untrained, a model's loss is
-# higher, because its logits are noise. After the last norm a vector $h$ has the squared length $d$.
-# A logit is the product of $h$ with a row of $d$ entries of standard deviation $\sigma$, and has
-# the variance $d\sigma^2$. The loss is $\ln \sum_i e^{l_i}$ minus the target's logit, whose mean is
-# zero. The sum is nearly $V \cdot \text{E}[e^l] = V e^{s^2/2}$ for normal logits of variance $s^2$:
+# higher, because its logits are noise. After the last norm a token's vector has the squared length
+# $d$. A logit is its product with a row of $d$ entries of standard deviation $\sigma$, and has the
+# variance $d\sigma^2$. The loss is $\ln \sum_i e^{l_i}$ minus the target's logit, with the mean 0.
+# The sum is nearly $V$ times the mean of $e^l$: $e^{s^2/2}$, for normal logits of variance $s^2$.
 #
 # $$\text{loss} \approx \ln V + \frac{d\sigma^2}{2}$$
 #
-# For $V = 257$, $d = 96$, $\sigma = 0.05$ this is $5.55 + 0.12 = 5.67$. Tied, $h$ contains the
-# row of the token just read, and meets it again at the output. That is one logit of $V$, at most
-# about $d\sigma$: at $\sigma$ = 0.02 it is below 2, and adds less than 0.02 to the loss. At larger
-# $\sigma$ the branches outweigh the row. A first loss far above the formula says that the
-# initialisation or a scale is wrong. It doesn't find every bug: a model that sees the future starts
-# like a sound one. LLM10+ plants five bugs, and trains each.
+# For $V = 257$, $d = 96$, $\sigma = 0.05$ this is $5.55 + 0.12 = 5.67$. Tied, the vector contains
+# the row of the token just read, and meets it again at the output. That is one logit of $V$, at
+# most about $d\sigma$. At $\sigma$ = 0.02 it is below 2, and adds at most
+# $(e^2 - 1)/257 \approx 0.025$ to the loss. The branches in the vector make it less, and at larger
+# $\sigma$ they outweigh the row. A first loss far above the formula says that the initialisation or
+# a scale is wrong. It doesn't find every bug: a model that sees the future starts like a sound one.
 
 
 # %% 6. The first loss
@@ -466,9 +467,8 @@ def the_first_loss_is_predicted(run: Run):
 # ## 7. The real one
 # Is it a LLaMA? Then `LlamaForCausalLM` with our weights must return our logits, and vice versa.
 # Our modules have the same names as those of transformers. Only the rows of $W_q$ and $W_k$ are
-# reordered, because each row makes one coordinate: with $D = 6$, rows
-# 0 1 2 3 4 5 of a head become 0 2 4 1 3 5. We compare the gradients of a loss, too. Then we load
-# SmolLM2-135M, in its 4-bit release: 30 blocks, $d$ = 576, 9 query heads on 3, $V$ = 49,152.
+# reordered, because each row makes one coordinate: with $D = 6$, rows 0 1 2 3 4 5 of a head become
+# 0 2 4 1 3 5. Then we load SmolLM2-135M in 4 bits: 30 blocks, $d$ = 576, 9 query heads on 3.
 
 
 # %% 7. The real one
@@ -478,7 +478,7 @@ def ours_equals_transformers(run: Run):
 
     Predict: the rows of W_q and W_k stay in the other layout's order. An error, or what?
     """
-    config = Config(101, 48, 3, 6, 2, 136, std=0.2)
+    config = Config(101, d_model=48, layers=3, heads=6, kv_heads=2, d_ff=136, std=0.2)
     because = "transformers computes the angles in float32"
     for dtype in (torch.float64, torch.float32):
         ours = Llama(config).to(dtype)
@@ -534,25 +534,24 @@ def smollm2_lives_in_our_model(run: Run):
 # %% [markdown]
 # ## 8. Training
 # The text is Shakespeare's plays, 5 MB, or `--corpus FILE`. Tokens are bytes, or LLM04's BPE with
-# `--merges N`; one more marks the end of a text. Nine tenths are for training, the last for
-# validation, as in nanoGPT (Karpathy 2022).
+# `--merges N`; one more marks the end of a text. The last tenth of the text is for validation.
 #
 # **What does a loss mean?** Compare it with counting. A **bigram** model counts how often each
 # token follows the last one, a trigram model the last two. In a new text some pairs have the count
 # 0, so counts are smoothed (Witten & Bell 1991). If a history $h$ was seen $c$ times, followed by
-# $t$ different tokens, the counts get the share $c/(c + t)$, and the next shorter history the rest:
+# $k$ different tokens, the counts get the share $c/(c + k)$, and the next shorter history the rest:
 #
-# $$p(w \mid h) = \frac{c(h, w) + t(h)\,p(w \mid \text{shorter } h)}{c(h) + t(h)}$$
+# $$p(w \mid h) = \frac{c(h, w) + k(h)\,p(w \mid \text{shorter } h)}{c(h) + k(h)}$$
 #
 # "Q" was seen 9 times, always followed by "u". So $p(\text{u}) = (9 + 1 \cdot p_0(\text{u}))/10$,
-# with the unigram's $p_0$. These losses are the rungs of a ladder. They count the entire training
-# text; a short run's model sees a part, and forgets everything at each window's border. Both favour
-# counting, so a small gap means little.
+# with the unigram's $p_0$. These losses are the rungs of a ladder. The counters read the entire
+# training text. A short run's model sees a part, and forgets everything at each window's border.
+# Both favour counting: it passes a rung in spite of them, and a rung slightly ahead means little.
 #
-# **The loop** is LLM08's. Take $B$ windows of $T + 1$ tokens from anywhere in the text: the first
-# $T$ are read, the last $T$ are the targets. Muon (Jordan et al. 2024; see LLM10+) updates the
-# blocks' matrices, AdamW the embedding and the gains. The rates rise for a twentieth of the steps,
-# then fall to nearly 0. `backward(loss)` is Accelerate's.
+# **The loop** is LLM08's at its core, without micro-batches and clipping. Take $B$ windows of
+# $T + 1$ tokens from anywhere in the text: the first $T$ are read, the last $T$ are the targets.
+# Muon (Jordan et al. 2024; LLM10+) updates the blocks' matrices, AdamW the embedding and the gains.
+# The rates rise for a twentieth of the steps, then fall to nearly 0. `backward` is Accelerate's.
 
 
 # %% 8. Training
@@ -638,8 +637,8 @@ def it_learns_to_spell(run: Run):
 # ## 9. For others to open
 # In Hugging Face's form a model is a folder: weights in safetensors, `config.json`, the tokenizer,
 # and a **model card** (Mitchell et al. 2019): what it is, what it was trained on, how good it is,
-# and what it is not for. `AutoModelForCausalLM.from_pretrained` opens it without our code. Talk to
-# it by `invoke chat LLM10`. It wasn't trained to answer, so it continues your text.
+# and what it is not for. No code of ours is needed to open it. `invoke chat LLM10` talks to it. It
+# wasn't trained to answer, so it continues your text.
 
 
 # %% 9. For others to open
@@ -668,7 +667,8 @@ def others_can_open_it(run: Run):
     run.agree("logits: |difference| ÷ largest", off, tolerance(torch.float32), decides=True)
     off = generate(ours, ids, 24) - probes.greedy_text(theirs, ids, 24)
     run.agree("greedy tokens, theirs − ours", off, 0, "the same model", decides=True)
-    run.check("pickles", [*folder.glob("*.bin"), *folder.glob("*.pt")], equals=[])
+    card = (folder / "README.md").read_text("utf-8")
+    run.check("the card says what it is not for", "**Not for**" in card, equals=True)
     show_probabilities(run, ours, tokenizer, PARTS)
     return f"{folder} has {', '.join(sorted(path.name for path in folder.iterdir()))}."
 

@@ -35,7 +35,10 @@ def gradients(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def slopes_between(model: Any, tokens: Tensor) -> Tensor:
-    """Return the largest |gradient| of each place's logits to each token's vector, (T, T)."""
+    """Return how far each place's logits depend on each token's vector, (T, T), in the first text.
+
+    It is the largest |gradient| of the sum of the squared logits.
+    """
     vectors: list[Tensor] = []
     hook = model.embed_tokens.register_forward_hook(lambda _m, _i, out: vectors.append(out))
     logits = model(tokens)
