@@ -1,7 +1,7 @@
 """Five bugs to plant in LLM10's model, and what is expected of its loss then."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from labs.kit import Run
 
@@ -51,10 +51,28 @@ ONLY_WRITING = ("with a cache, positions begin at 0 again",)
 PLANTED: dict[str, Callable[[Any], None]] = {"none": lambda _: None, **BUGS}
 
 
+class Row(NamedTuple):
+    """What a model with a planted bug does.
+
+    Attributes:
+        planted: the bug, or "none".
+        first_loss: before training, in nats per token.
+        diagnosis: of the untrained model; "" if it seems sound.
+        loss: after training, on a text that is read at once.
+        one_by_one: that, on a text that is read one token at a time.
+    """
+
+    planted: str
+    first_loss: float
+    diagnosis: str
+    loss: float
+    one_by_one: float
+
+
 def judge_losses(run: Run, costs: dict[str, float], spread: float) -> None:
     """Measure how far each bug's loss is from the sound model's, except the cache's.
 
-    Two bugs must be visible, and an untied output must not.
+    Two bugs must be visible, an untied output must not. Of the last norm nothing is expected.
 
     Args:
         run: the run.

@@ -1,7 +1,8 @@
 """The figures of LLM10+."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from labs.llm10_llama.bugs import Row
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,18 +10,19 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 
-def bugs(rows: Sequence[Sequence[Any]], sound: Sequence[float]) -> Figure:
+def bugs(rows: Sequence[Row], sound: Sequence[float]) -> Figure:
     """Draw the two losses of each model with a bug.
 
     Args:
-        rows: the bug, the first loss, the diagnosis, the loss, the loss one token at a time.
+        rows: the models.
         sound: the sound model's loss by seed.
     """
     fig, ax = plt.subplots(figsize=(8, 4.4))
-    names = [row[0] for row in rows]
+    names = [row.planted for row in rows]
     places = range(len(rows))
-    ax.plot([row[3] for row in rows], places, "C0o", ms=9, label="text read at once")
-    ax.plot([row[4] for row in rows], places, "C1x", ms=9, mew=2, label="one token at a time")
+    ax.plot([row.loss for row in rows], places, "C0o", ms=9, label="text read at once")
+    one_by_one = [row.one_by_one for row in rows]
+    ax.plot(one_by_one, places, "C1x", ms=9, mew=2, label="one token at a time")
     ax.axvspan(min(sound), max(sound), color="grey", alpha=0.3, zorder=0)
     ax.set_yticks(places, names)
     ax.invert_yaxis()
