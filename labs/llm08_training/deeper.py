@@ -11,7 +11,6 @@
 
 # %% Imports
 import copy
-import math
 import random
 import re
 import time
@@ -187,19 +186,19 @@ def own_loss(fitted: Fit) -> float:
 def cost(run: Run, name: str) -> list[float]:
     """Return what a mistake costs: the responses' loss − that of the right loop.
 
-    One seed at `tiny` shows a cost of 0.2 nats and more: over three seeds the right loop's loss has
-    a range of 0.16. The other sizes take three.
+    One seed at `tiny` shows a cost of 0.3 nats and more: over three seeds the right loop's loss has
+    a range of 0.1 to 0.2. The other sizes take three.
     """
     seeds = run.seeds(run.pick(tiny=1, small=3, full=3))
     return [fit(run, name, seed).loss - fit(run, "right", seed).loss for seed in seeds]
 
 
 def is_hidden(run: Run, fitted: Fit) -> bool:
-    """Return whether a loop's numbers are as close to the right loop's as those of other seeds.
+    """Return whether a loop's numbers look like those of the right loop's other seeds.
 
     These are its training loss, the responses' loss, and the shares that are right and that stop.
-    Three seeds have a range of 1.7 standard deviations, on average. Two seeds rarely differ by more
-    than 2.8 standard deviations, which is 1.67 ranges.
+    The range of three seeds is about 1.7 standard deviations. Two seeds rarely differ by more than
+    2.8 standard deviations, 2√2, and 2.8 ÷ 1.7 is 1.67 ranges.
     """
     rights = [_marks(one) for one in fits(run, "right")]
     gaps = []
@@ -213,17 +212,20 @@ def _marks(fitted: Fit) -> list[float]:
 
 
 # %% Which is which?
-REQUEST = {"instruction": "Reverse the words", "input": "ant cow pig", "output": "pig cow ant"}
+RIGHT = "the right loop's training loss, three seeds"
+SHIFTED = "shifted twice: its training loss"
+REQUEST = {"instruction": "Reverse the words", "input": "bee cow dog", "output": "dog cow bee"}
 
 
 @lab.experiment
 def mistakes_raise_no_error(run: Run):
-    """All seven mistakes train without an error, and one has a *lower* training loss than right.
+    """All seven mistakes train without an error; one has a training loss like the right loop's.
 
-    Some show in the losses or the responses; others are lost in the noise of the seeds.
+    It is no higher than that of the right loop's worst seed, and its responses are wrong. Others
+    show in the losses or the responses, and some are lost in the noise of the seeds.
 
     Predict: the table's loops are in random order. Which one has labels that are shifted twice, and
-    which ones can't be told from the right loop?
+    which ones look like the right loop?
     """
     order = random.Random(run.seed).sample(list(LOOPS), len(LOOPS))
     letters = dict(zip(order, "ABCDEFGH", strict=True))
@@ -237,11 +239,10 @@ def mistakes_raise_no_error(run: Run):
         table.append([letters[name], *losses, *shares, response])
     asked = f"{REQUEST['instruction']} {REQUEST['input']}"
     columns = ["loop", "its loss", "responses' loss", "right", "words", "stops", f"“{asked}”"]
-    title = "Losses in nats per label; held-out requests with right words and end, with right words"
+    title = "its loss: nats over its own labels; right: right words and end; words: right words"
     run.table(title, columns, table)
     curves = {name: trained[name].trained.watched for name in order}
     figures.show_mistakes(run, {letters[name]: curve for name, curve in curves.items()})
-    figures.show_mistakes(run, curves, key=True)
     rates = {"counted in steps": lr_at, "moved by each of two batches": lr_by_batch}
     steps = len(trained["right"].trained.losses)
     figures.show_rates(
@@ -249,22 +250,22 @@ def mistakes_raise_no_error(run: Run):
     )
     twice = trained["shifted twice"]
     rights = [own_loss(fitted) for fitted in fits(run, "right")]
-    run.measure("the right loop's training loss, three seeds", rights, unit="nats")
-    because = "it looks better than each of the right loop's three seeds; we don't know why"
-    what = "shifted twice: its training loss"
-    run.measure(what, own_loss(twice), expect_at_most=min(rights), because=because, decides=True)
-    because = "it writes the token after the next one"
+    run.measure(RIGHT, rights, unit="nats")
+    loss = own_loss(twice)
+    because = "the right loop's worst seed: the token after the next one can be learned, too"
+    run.measure(SHIFTED, loss, expect_at_most=max(rights), because=because, decides=True)
+    because = "its first word is the right response's second one"
     what = "shifted twice: share of right words"
-    run.check(what, twice.exam.words, at_most=0.3, because=because, decides=True)
+    run.check(what, twice.exam.words, at_most=0.05, because=because, decides=True)
     losses = [fitted.loss for fitted in fits(run, "right")]
     run.measure("the right loop's responses' loss, three seeds", losses, unit="nats")
     for name in list(LOOPS)[1:]:
         run.measure(f"{name}: responses' loss − the right loop's", cost(run, name), unit="nats")
     hidden = [name for name in list(LOOPS)[1:] if is_hidden(run, trained[name])]
-    run.measure("mistakes that can't be told from another seed", len(hidden))
+    run.measure("mistakes that look like another seed", len(hidden))
     key = ", ".join(f"{letter} is {name}" for name, letter in letters.items())
     hides = ", ".join(hidden) or "none"
-    return f"The key: {key}. As close to the right loop as another seed: {hides}."
+    return f"The key: {key}. Not distinguishable from another seed, with one run each: {hides}."
 
 
 # %% The end
@@ -284,7 +285,8 @@ def an_end_that_is_padding_is_never_said(run: Run):
         stops = [fitted.exam.stops for fitted in trained]
         because = "count, first and last are three fifths of the tasks, and the model can do them"
         decides = name == "end = pad"
-        run.check(f"{name}: words right", right, at_least=0.5, because=because, decides=decides)
+        what = f"{name}: words right"
+        run.measure(what, right, expect_at_least=0.5, because=because, decides=decides)
         because = "each row has a label for its end" if low else "no row has a label for its end"
         what = f"{name}: stops"
         run.check(what, stops, at_least=low, at_most=high, because=because, decides=decides)
@@ -300,20 +302,17 @@ def an_end_that_is_padding_is_never_said(run: Run):
 def does_masking_the_prompt_help(run: Run):
     """After a short training, masking the prompt gives more right responses with each of 3 seeds.
 
-    The unmasked loss is divided by all tokens, so the responses have a smaller share of each
-    gradient. After more steps the gap may close: try `--size small`, which trains four times as
-    long.
+    The prompt's words are random, so learning them doesn't help, and the responses get a smaller
+    share of each gradient. After four times as many steps (`--size small`) the gap may close.
 
     Predict: most tokens of a row are the prompt's. Does it help or harm to learn them too?
     """
     masked = fits(run, "right")
     unmasked = fits(run, "the prompt too")
     gains = [a.right - b.right for a, b in zip(masked, unmasked, strict=True)]
-    because = "the prompt's words are random, so learning them doesn't help with responses"
+    because = "two standard errors of a difference between shares of 200 requests"
     what = "share of right responses, masked − not masked"
-    run.measure(what, gains, expect_at_least=0, because=because, decides=True)
-    for name, group in (("masked", masked), ("not masked", unmasked)):
-        run.measure(f"responses' loss, {name}", [fitted.loss for fitted in group], unit="nats")
+    run.measure(what, gains, expect_at_least=0.1, because=because, decides=True)
     rows = some_rows(run, encode, 500)
     share = sum(label_count(collate([row], PAD)) for row in rows)
     share /= sum(len(row["input_ids"]) - 1 for row in rows)
@@ -379,12 +378,11 @@ def float16_loses_more_in_larger_batches(run: Run):
     run.measure(what, plain[-1][1], expect_at_least=2**-8, because=because, decides=True)
     what = "524,288 labels at 2¹⁶: the same"
     run.measure(what, scaled[-1][1], expect_at_most=2**-8, because=because, decides=True)
-    infinite = (g / batches[0] * 2**16).half().isinf().double().mean().item()
-    because = "no gradient is above 1/64, and 2¹⁶/64 is far below 65,504"
-    run.check("share that is infinite at 2¹⁶", infinite, at_most=0, because=because)
+    first = next(n for n, (_, mass) in zip(batches, plain, strict=True) if mass > 2**-8)
     return (
         f"With 64 labels {plain[0][1]:.2%} of the mass is lost, with 524,288 labels "
-        f"{plain[-1][1]:.0%}. At 2¹⁶ it is {scaled[-1][1]:.2%}: large batches need the scaling."
+        f"{plain[-1][1]:.0%}, and {scaled[-1][1]:.2%} if the loss is scaled by 2¹⁶. From {first:,} "
+        "labels on, which is no large batch, the loss in the table is above 2⁻⁸ = 0.39%."
     )
 
 
@@ -423,21 +421,22 @@ def bf16_weights_stand_still(run: Run):
     because = "each of the twenty steps of 1e-5 is lost"
     what = "bf16: share of weights that never moved"
     run.check(what, still_short, at_least=0.5, because=because, decides=True)
-    because = "only words without a row have a gradient of 0"
+    because = "only the embeddings of tokens that aren't in the batch have a gradient of 0"
     run.check("fp32: the same share", still, at_most=0.2, because=because, decides=True)
     run.measure("fp32: the loss falls by", gain, expect_at_least=0, unit="nats")
     run.measure("bf16: the fall of its loss ÷ that of fp32", gain_short / gain, expect_at_most=0.8)
     return (
-        f"With bf16 weights the loss falls by {gain_short / gain:.0%} of what it falls by in fp32."
+        f"With bf16 weights the loss falls by {gain_short:.5f} nats, with fp32 weights by "
+        f"{gain:.5f}: {gain_short / gain:.0%} of that."
     )
 
 
 # %% [markdown]
 # ## 3. Interrupted
 # A killed training should continue and end as if nothing had happened. To continue *exactly*, the
-# weights aren't enough. It needs AdamW's means and $t$, the place in the rate's curve, the place in
-# the data (this epoch's order, and the number of batches so far), and the state of every random
-# number generator, because dropout uses one.
+# weights aren't enough. It needs AdamW's means and $t$, and the place in the rate's curve. It needs
+# the place in the data: this epoch's order, and the number of batches so far. And it needs the
+# state of every random number generator, because dropout uses one.
 #
 # `Checkpoints` saves all of this with Accelerate's `save_state`. It writes into a folder with a
 # temporary name and renames it when it is complete, so a resume never finds half of one. The
@@ -491,8 +490,6 @@ def resumed_is_bit_for_bit(run: Run):
     because = "all 20 steps after the resume have other rows"
     what = "another order: steps with another loss"
     run.check(what, other_losses(reordered), at_least=15, because=because)
-    what = "another order: largest difference of a weight"
-    run.check(what, largest_gap(reordered), at_least=1e-4, because="other rows, other gradients")
     gap = abs(reordered.losses[20] - uninterrupted.losses[20])
     return f"Without the order, the first loss after the resume is off by {gap:.2f} nats."
 
@@ -503,6 +500,10 @@ def resumed_is_bit_for_bit(run: Run):
 # of every batch, and the gradients are averaged before the step ("data parallel"). The result is
 # that of one process only if the division is right: by the labels of the window in *all* processes.
 # A mean over each process's labels is a mean of means again.
+#
+# To evaluate, the processes collect their results with `gather`. Each process must have equally
+# many rows, so Accelerate fills up the last batch with rows from the front, and `gather` returns
+# them too. `gather_for_metrics` drops them.
 #
 # `several.py` starts two processes for ten steps. A plain loop, without Accelerate, gets the
 # rows of both, put together. (`invoke lab LLM08 --processes 2` runs the entire lesson with two.)
@@ -536,8 +537,6 @@ def n_processes_are_as_one(run: Run):
         return None  # the main process starts two of its own
     records = start_two(run.size, run.seed)
     run.check("processes that ran", len({record["id"] for record in records}), equals=2)
-    counts = [record["processes"] for record in records]
-    run.check("processes as Accelerate counts them", counts, equals=[2, 2])
     half = SEVERAL.batch // 2
     shares = [in_groups(record["seen"], half)[: SEVERAL.steps] for record in records]
     single = plainly(run, [a + b for a, b in zip(*shares, strict=True)])
@@ -588,15 +587,23 @@ def one_step(run: Run, model: Any, optimizer: Any, rows: list[Row]) -> Iterator[
     yield
 
 
-def stopwatch(run: Run, model: Any, rows: list[Row], optimizer: Any, steps: int) -> list[float]:
-    """Return the median time of each part of a step, in milliseconds."""
-    model, optimizer = run.accelerator.prepare(model, optimizer(model.parameters(), 1e-3))
-    laps = []
+def stopwatch(run: Run, rows: list[Row], ways: dict[str, Any], steps: int) -> list[list[float]]:
+    """Return the median time of each part of a step, in milliseconds, for each optimizer.
+
+    The optimizers take steps in turn, so that other work on the machine affects both.
+    """
+    loops = []
+    for way in ways.values():
+        model = build(run, run.seed)
+        loops.append(run.accelerator.prepare(model, way(model.parameters(), 1e-3)))
+    laps = [[] for _ in loops]
     for _ in range(steps + 3):
-        start = now()
-        ends = [now() for _ in one_step(run, model, optimizer, rows)]
-        laps.append([1000 * (b - a) for a, b in pairwise([start, *ends])])
-    return [median(times) for times in zip(*laps[3:], strict=True)]  # the first three warm up
+        for times, (model, optimizer) in zip(laps, loops, strict=True):
+            start = now()
+            ends = [now() for _ in one_step(run, model, optimizer, rows)]
+            times.append([1000 * (b - a) for a, b in pairwise([start, *ends])])
+    # the first three warm up
+    return [[median(part) for part in zip(*times[3:], strict=True)] for times in laps]
 
 
 def now() -> float:
@@ -629,16 +636,13 @@ def where_the_time_goes(run: Run):
     what = "operations of the products: backward ÷ forward"
     run.check(what, backward / forward, at_least=1.9, at_most=2.2, because=because, decides=True)
     ways = {"our AdamW": AdamW, "fused AdamW": partial(torch.optim.AdamW, fused=True)}
-    times = {
-        name: stopwatch(run, build(run, run.seed), rows, way, 30) for name, way in ways.items()
-    }
-    ours, theirs = times.values()
+    ours, theirs = stopwatch(run, rows, ways, 30)
     run.measure("time of backward ÷ forward", ours[2] / ours[1], timed=True)
     share = ours[4] / sum(ours)
     run.measure("our optimizer's share of a step", share, timed=True)
     what = "time of our AdamW ÷ the fused one"
     run.measure(what, ours[4] / theirs[4], expect_at_least=1, timed=True, decides=True)
-    figures.show_times(run, STAGES, times)
+    figures.show_times(run, STAGES, dict(zip(ways, (ours, theirs), strict=True)))
     return f"In a small model's step our optimizer takes {share:.0%} of the time."
 
 
@@ -701,15 +705,11 @@ def packing_removes_padding(run: Run):
         "packed": padding(packs, room),
     }
     plain, alike, packed = waste.values()
-    long = sorted(lengths)[len(lengths) * 4 // 5]
-    bound = (1 - 0.8**16) * (1 - mean(lengths) / long)
-    because = "of 16 rows, one of the longest fifth is there with a chance of 1 − 0.8¹⁶"
-    run.measure("padding in random order", plain, expect_at_least=bound, because=because)
+    run.measure("padding in random order", plain)
     because = "at most 11/9 of the fewest packs, if the fewest were full"
     run.measure("padding packed", packed, expect_at_most=2 / 11, because=because, decides=True)
-    run.measure("padding in random order − packed", plain - packed, expect_at_least=0, decides=True)
-    fewest = math.ceil(sum(lengths) / room)
-    run.measure("packs ÷ the fewest for this number of tokens", len(packs) / fewest)
+    what = "padding packed ÷ in random order"
+    run.measure(what, packed / plain, expect_at_most=0.5, because="at most half", decides=True)
     figures.show_padding(run, lengths, waste)
     return (
         f"Padding: {plain:.0%} in random order, {packed:.1%} packed, {alike:.1%} sorted by length; "
@@ -752,8 +752,6 @@ def a_stream_is_lazy_and_shuffles_nearby(run: Run):
     because = "the buffer has 100 rows"
     what = "places that a row moves to the front, at most"
     run.check(what, -min(moved), at_most=99, because=because, decides=True)
-    because = "a row may stay in the buffer for long"
-    run.check("places that a row moves back, at most", max(moved), at_least=100, because=because)
     tasks = len({rows[number]["instruction"] for number in drawn[:100]})
     because = "they come from the file's first 199 rows; the smallest task has far more than 100"
     run.check("tasks among the first 100 rows", tasks, at_most=2, because=because)
@@ -768,7 +766,8 @@ def a_stream_is_lazy_and_shuffles_nearby(run: Run):
 # copies still share sequences of $n$ words, **n-grams**. The authors of GPT-3 looked for 13-grams
 # that test and training texts have in common (Brown et al. 2020, app. C). Our texts have nine
 # words. A large $n$ misses copies in which a word was changed; a small $n$ also flags texts that
-# are no copies.
+# are no copies. Ours use only twelve animals, so short n-grams collide by chance far more often
+# than in real text, where 13 words in common are hardly ever chance.
 
 
 # %% Copies
@@ -809,7 +808,7 @@ MATCHES: dict[str, Callable[[str], set[str]]] = {
 def a_smaller_n_finds_more_copies_and_flags_more_others(run: Run):
     """Exact matching finds only identical copies; the n of n-grams trades misses for false alarms.
 
-    Predict: a word of nine is changed, at any place of the list. Which share do 6-grams find?
+    Predict: one of the list's six words is changed. In which share of the copies do 6-grams match?
     """
     pairs = word_tasks.pairs(islice(examples(run.seed, None), 8000))
     long = (pair for pair in pairs if len(pair[1].split()) == word_tasks.LONGEST)
@@ -828,27 +827,24 @@ def a_smaller_n_finds_more_copies_and_flags_more_others(run: Run):
     run.table("Share of the test rows that match a training row", ["", *groups], table)
     what = "exact: identical, other case, a word changed"
     run.check(what, shares["exact"][:3], equals=[1.0, 0.0, 0.0], decides=True)
-    run.check("normalised: the same", shares["normalised"][:3], equals=[1.0, 1.0, 0.0])
     found = shares["6-grams"][2]
     because = "six words in a row stay if one of the list's last three is changed"
     run.check("6-grams: a word changed", found, at_least=0.5, because=because, decides=True)
     because = "four words in a row always stay"
     what = "4-grams: a word changed"
     run.check(what, shares["4-grams"][2], at_least=1, because=because, decides=True)
-    missed = [1 - shares[f"{n}-grams"][3] for n in (8, 6, 5, 4)]
-    run.measure("two words changed: share missed by 8-, 6-, 5- and 4-grams", missed)
-    flagged = [shares[f"{n}-grams"][4] for n in (8, 6, 5, 4)]
-    run.measure("no copy: share flagged by 8-, 6-, 5- and 4-grams", flagged)
+    six, four = (shares[f"{n}-grams"][4] for n in (6, 4))
     return (
-        f"With a word changed, 6-grams find {found:.0%}, and flag {flagged[1]:.0%} of the rows "
-        f"without a copy; 4-grams find all, and flag {flagged[3]:.0%}."
+        f"With a word changed, 6-grams find {found:.0%}, and flag {six:.0%} of the rows without a "
+        f"copy; 4-grams find all, and flag {four:.0%}."
     )
 
 
 # %% [markdown]
 # ## What to remember
-# - A loop with a mistake trains, and its loss falls. Decode the labelled tokens of a batch before
-#   you train. After it, let the model respond to held-out requests, and see whether it stops.
+# - A loop with a mistake trains, and its loss falls. With labels shifted twice it was no higher
+#   than in the right loop's worst seed, and the responses were wrong. Decode a batch's labelled
+#   tokens before you train. After it, look at responses to held-out requests, and their ends.
 # - The mean of means minimises a loss in which each micro-batch, not each label, has the same
 #   weight. A small difference needs several seeds, and more steps, before it can be seen.
 # - float16 needs loss scaling, because a mean over many labels has small gradients.
@@ -866,10 +862,14 @@ def closing(results: Results) -> str:
     means = results.shown(mistakes, "mean of means: responses' loss − the right loop's")
     short = results.shown(mistakes, "bf16 weights: responses' loss − the right loop's")
     spread = results.values(mistakes, "the right loop's responses' loss, three seeds")
+    rights = results.values(mistakes, RIGHT)
+    shifted_loss = results.value(mistakes, SHIFTED)
     half = "float16_loses_more_in_larger_batches"
     small = results.value(half, "64 labels: share of the mass lost")
     large = results.value(half, "524,288 labels: share of the mass lost")
     return (
+        f"- Shifted twice, the training loss is {shifted_loss:.3f} nats; the right loop has "
+        f"{min(rights):.3f} to {max(rights):.3f} over three seeds.\n"
         f"- Share of right responses, masked prompt − unmasked: {masked}.\n"
         f"- The right loop's responses' loss has a range of {max(spread) - min(spread):.3g} nats "
         f"over three seeds. With the mean of means it differs by {means} nats, with bf16 weights "

@@ -75,7 +75,7 @@ def draw_precision(steps: Sequence[Any]) -> Any:
             pairs = list(zip(values, copies, strict=True))
             texts = [f"{a:.0f} + {b:.0f} of copies" if b else f"{a:.0f}" for a, b in pairs]
             ax.bar_label(more, texts, padding=3)
-            values = [1.5 * (a + b) for a, b in pairs]
+            values = [1.75 * (a + b) for a, b in pairs]
         else:
             ax.bar_label(bars, fmt=form, padding=3)
         ax.set(title=title, xlim=(0, 1.25 * max(values)))

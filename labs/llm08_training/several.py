@@ -39,7 +39,6 @@ def one_of_several(folder: str, size: str, seed: int) -> None:
         ways: Any = (run.accelerator.gather, run.accelerator.gather_for_metrics)
         counts = [[row for batch in five for row in way(batch).tolist()] for way in ways]
         record = {"id": os.getpid(), "losses": done.losses, "seen": seen, "counts": counts}
-        record["processes"] = run.accelerator.num_processes
         (Path(folder) / f"{rank()}.json").write_text(json.dumps(record), encoding="utf-8")
         run.accelerator.end_training()
 
