@@ -47,16 +47,20 @@ def by_kernel(attention: Any, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def cost(mixers: dict[str, Call], length: int, repeats: int = 3) -> dict[str, Cost]:
-    """Measure mixers on a text (1, length, WIDTH), in turn, on the CPU and on one thread."""
+def cost(mixers: dict[str, Call], length: int) -> dict[str, Cost]:
+    """Measure mixers on a text (1, length, WIDTH), in turn, on the CPU and on one thread.
+
+    Each is called at least four times, and until its calls took a tenth of a second: on a busy
+    machine, a call of 0.3 ms can take ten times as long.
+    """
     x = torch.randn(1, length, WIDTH)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    times: dict[str, list[float]] = {name: [] for name in mixers}
     try:
-        times = {name: seconds(partial(mixer, x), 1) for name, mixer in mixers.items()}
-        for _ in range(repeats - 1):
-            for name, mixer in mixers.items():
-                times[name] += seconds(partial(mixer, x), 1)
+        while short := [name for name in mixers if len(times[name]) < 4 or sum(times[name]) < 0.1]:
+            for name in short:
+                times[name] += seconds(partial(mixers[name], x), 1)
         stored = {name: peak_bytes(partial(mixer, x)) for name, mixer in mixers.items()}
     finally:
         torch.set_num_threads(before)

@@ -306,7 +306,7 @@ def test_eight_layers_store_keys_and_values_or_three_vectors():
 
 def test_a_cost_has_time_and_the_memory_of_its_scores():
     attention = hybrids.CausalAttention(costs.WIDTH)
-    small, large = (costs.cost({"own": attention}, t, repeats=1)["own"] for t in (128, 256))
+    small, large = (costs.cost({"own": attention}, t)["own"] for t in (128, 256))
     assert small.milliseconds > 0
     assert large.megabytes > 3 * small.megabytes > 3 * 4 * 128**2 / 1e6
 
