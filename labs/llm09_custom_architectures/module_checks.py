@@ -76,8 +76,9 @@ def _expect_one_home(implementation: Any) -> None:
         raise Mistake(
             "a plain attribute hides a parameter of the same name: remove it from self.__dict__"
         )
-    made.part = implementation()
-    if "part" in made._parameters or "part" not in made._modules:
+    made.register_buffer("table", torch.ones(2))
+    made.table = implementation()
+    if "table" in made._buffers or "table" not in made._modules:
         raise Mistake("a name has one home: remove it from the other dictionaries")
     made.register_buffer("scale", torch.ones(2))
     made.scale = nn.Parameter(torch.ones(2))
