@@ -77,13 +77,13 @@ def knock_outs(model: Any, tokens: Tensor) -> dict[str, float]:
     return right
 
 
-def of_each(models: list[Any], tokens: Tensor) -> dict[str, list[float]]:
-    """Return the recall of each model by knock-out."""
+def recall_without(models: list[Any], tokens: Tensor) -> dict[str, list[float]]:
+    """Return the recall of each model, by the part that it lacks."""
     rows = [knock_outs(model, tokens) for model in models]
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def check(run: Run, right: Mapping[str, Sequence[float]]) -> str:
+def check_parts(run: Run, right: Mapping[str, Sequence[float]]) -> str:
     """Check which parts recall needs.
 
     Args:

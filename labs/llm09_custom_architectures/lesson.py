@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from labs.kit import Lab, Results, Run, tolerance
 from labs.llm06_attention import GUESS, recall_batch
 from labs.llm09_custom_architectures import adapters, careless, convolutions, costs, figures, looks
-from labs.llm09_custom_architectures import knock_outs as taking
 from labs.llm09_custom_architectures.hybrids import Block, CausalAttention, Mixer, compare, trained
+from labs.llm09_custom_architectures.knock_outs import check_parts, recall_without
 from labs.llm09_custom_architectures.training import PRODUCT, compare_readers, mlp, reader
 
 import torch
@@ -33,7 +33,7 @@ lab = Lab("LLM09", product=PRODUCT)
 # ## 1. A module in forty lines
 # A model's `parameters` go to the optimizer, `to` moves its weights to a device, `state_dict` names
 # them for a file. How does the model know what belongs to it? You only write assignments. Here are
-# some of the network `model` in `careless.py`, which has three layers:
+# some that build `model`, a network of three layers in `careless.py`:
 #
 # ```python
 # layer.weight = nn.Parameter(torch.rand(4, 4))  # a tensor to learn
@@ -45,19 +45,19 @@ lab = Lab("LLM09", product=PRODUCT)
 # ```
 #
 # For each assignment to an attribute, Python calls the method `__setattr__` with the name and the
-# value, and a class may define its own. `nn.Module` sorts values by type into three dictionaries:
+# value. A class may define that method. `nn.Module` sorts values by type into three dictionaries:
 #
 # - **parameters**: tensors of the type `nn.Parameter`, which the optimizer changes;
 # - **buffers**: other tensors of the model's state, such as a running mean. `register_buffer` puts
 #   them there, and a later assignment to that name replaces the tensor;
 # - **modules**: submodules, which have three dictionaries of their own. So a model is a **tree**.
 #
-# Everything else becomes a plain attribute. All other methods walk the tree. The path to a tensor
-# is its name, such as `first.weight`. If Python finds no attribute `weight`, it calls
-# `__getattr__`, and `nn.Module` looks into its dictionaries. Two names may share one tensor; then
-# they are **tied**. `parameters()` yields a tied tensor once; `state_dict()` lists it under both
-# names. Here is our `Module`: forty lines. `nn.Module` also takes None for a registered name, and
-# refuses a number for a buffer.
+# Everything else becomes a plain attribute. `parameters`, `to` and `state_dict` walk the tree. The
+# path to a tensor is its name, such as `first.weight`. If Python finds no attribute `weight`, it
+# calls `__getattr__`, and `nn.Module` looks into its dictionaries. Two names may share one tensor;
+# then they are **tied**. `parameters()` yields a tied tensor once; `state_dict()` lists it under
+# both names. Here is our `Module`: forty lines. `nn.Module` also takes None for a registered name.
+# It refuses a number for a buffer, and a module for the name of a parameter.
 
 
 # %% Our module
@@ -148,15 +148,15 @@ class Module:
 def what_is_not_registered_is_lost(run: Run):
     """Our module registers what `nn.Module` registers, under the same names, in the same order.
 
-    A tensor in a list or a plain attribute isn't learned, converted or saved, without an error.
+    A layer in a list and a plain tensor aren't learned, converted or saved; no error says so.
 
-    Predict: you load such a state. How far off are the outputs, relative to their size?
+    Predict: you load that network's state into a new one. By how many percent are outputs off?
     """
     careless.check_names(run, Module)
     figures.tree(run, careless.network(nn.Module, run.seed))
     careless.check_fates(run)
     error = careless.check_loading(run)
-    return f"By {error:.0%} on average, and loading raises no error."
+    return f"By {error:.0%} of their size on average, and loading raises no error."
 
 
 # %% [markdown]
@@ -174,12 +174,12 @@ def what_is_not_registered_is_lost(run: Run):
 # loads the names that match and *returns* the others. If you ignore the result, perhaps nothing was
 # loaded. A typical case: the wrapper `DistributedDataParallel` puts `module.` before each name. If
 # you load such a file with `strict=False` into the unwrapped model, no name matches, and training
-# starts from random weights. If a *shape* differs, it raises an error even with `strict=False`. So
-# a new head on a trained body needs its own loader: yours.
+# starts from random weights. If a *shape* differs, `load_state_dict` raises an error even with
+# `strict=False`. So a new head on a trained body needs its own loader: yours.
 #
 # PyTorch's `.pt` and `.bin` files contain a **pickle**, a program that builds objects. One of its
 # instructions calls any function that Python can import. So opening a stranger's file can delete
-# yours before you see a single weight. There are two ways out:
+# your own files before you see a single weight. There are two ways out:
 #
 # - `torch.load` with `weights_only=True`, the default since PyTorch 2.6, has a short list of
 #   functions that a file may call. Before 2.6 a file could get around it (CVE-2025-32434).
@@ -239,8 +239,8 @@ def careless_loading_is_silent(run: Run):
 # An image is a tensor `(C, H, W)`: $C$ channels, $H$ rows and $W$ columns of pixels. A
 # **convolution** (LeCun et al. 1989) looks at it through a small window of $k \times k$ pixels,
 # multiplies each pixel by a weight and adds the products. Then it moves the window. The weights,
-# its **kernel**, are the same at each place. The first figure computes an example. In mathematics a
-# convolution flips its kernel; in deep learning it doesn't.
+# its **kernel**, are the same at each place. A window $(0, 0, 1)$ with the weights $(-1, 0, 1)$
+# gives 1; the figure below has 3 × 3. In mathematics a kernel is flipped; in deep learning rarely.
 #
 # With $C$ channels a window has $C k^2$ numbers. Several kernels make several output channels,
 # called **maps**. So a convolution is a linear layer, applied to each window. The image gets $p$
@@ -249,7 +249,7 @@ def careless_loading_is_silent(run: Run):
 #
 # $$H' = \left\lfloor \frac{H + 2p - d\,(k - 1) - 1}{s} \right\rfloor + 1$$
 #
-# rows; for columns, put $W$ for $H$. $H = 8$, $k = 3$, $p = 1$, $s = 2$, $d = 1$ gives 4 rows.
+# rows; for columns, put $W$ for $H$. So $H = 8$, $k = 3$, $p = 1$, $s = 2$, $d = 1$ give 4 rows.
 
 
 # %% The convolution
@@ -295,9 +295,8 @@ class Convolution(nn.Module):
 # and width. Our **CNN**, a convolutional neural network, has a convolution and a ReLU, a pool, and
 # a second convolution and a ReLU. Then a linear layer reads the largest value of each map: 5,130
 # parameters. With `by_place=True` the linear layer reads all 32 · 36 values instead, with a weight
-# for each place. How far does a pixel of the second map see? Go back layer by layer. It sees 3 × 3
-# pixels behind the pool, and so 6 × 6 before it. The first convolution adds one pixel on each side:
-# 8 × 8, the size of a digit.
+# for each place. How far does a pixel of the second map see? It sees 3 × 3 pixels behind the pool,
+# so 6 × 6 before it. The first convolution adds one on each side: 8 × 8, the size of a digit.
 
 
 # %% The CNN
@@ -342,8 +341,8 @@ def our_convolution_equals_the_librarys(run: Run):
 # middle says little about the same stroke elsewhere. A CNN has one kernel for all places: if a
 # digit moves, its first maps move with it. The pool joins pixels 0 and 1, 2 and 3, and so on. After
 # a shift by two, the same pixels are joined, one cell further. So the second maps move by one cell,
-# and the largest value of each stays, except at the border. A shift by one joins other pixels and
-# changes the maps a little.
+# and the largest value of each stays, except at the border. After a shift by one, the pool joins
+# other pixels, and the second maps change. Compare the two shifts in the table and the figure.
 #
 # To test this, we put LLM02's digits of 8 × 8 pixels into the middle of black images of 12 × 12,
 # and train on these only, by `fit` in `training.py`. Then we read test digits, moved by one or two
@@ -361,8 +360,8 @@ def our_convolution_equals_the_librarys(run: Run):
 def a_cnn_reads_shifted_digits(run: Run):
     """Trained on centred digits, a CNN reads shifted ones better than an MLP of the same depth.
 
-    Three seeds each, shifts of two pixels. With shuffled pixels the CNN loses that advantage. A
-    linear layer that reads the maps place by place costs it at least 0.4.
+    Three seeds each, shifts of two pixels. With shuffled pixels the CNN loses that advantage. To
+    read the maps place by place costs it at least 40 percentage points.
 
     Predict: which share of the digits that moved by two pixels does the CNN by place read?
     """
@@ -440,10 +439,11 @@ def looking_leaves_nothing_behind(run: Run):
 # down be $(-1, 0, 1)$ and up 2. A window $(x_1, x_2, x_3)$ gives $2 (x_3 - x_1)$: the kernel is
 # $(-2, 0, 2)$.
 #
-# The task: a CNN that reads white digits on black gets their photographic negatives, $1 - x$. On a
-# negative, a kernel $W$ computes $W(1 - x) = W1 - Wx$. The update $-2W$ turns this into $Wx - W1$:
-# the old map, off by a constant for each kernel. But LoRA has only rank 4. `adapters.insert`
-# freezes a model and puts adapters in. The table also shows what positives lose.
+# The task: a CNN that reads white digits on black gets their photographic negatives, $1 - x$. A
+# kernel $W$ of its first layer then computes $W(1 - x) = W1 - Wx$. The update $-2W$ turns this into
+# $Wx - W1$: the old map, off by a constant for each kernel, except at the border. But $-2W$ can
+# have rank 9; LoRA has 4. `adapters.insert` freezes a model and adds adapters. What do positives
+# lose?
 
 
 # %% The adapter
@@ -499,9 +499,9 @@ def an_adapter_reads_negatives(run: Run):
 # %% [markdown]
 # ## 7. A mixer that isn't attention
 # In a block of a transformer one part mixes tokens and another transforms each alone. The **mixer**
-# need not be attention. A **gated causal convolution** makes three vectors of each token, $a$, $b$
-# and $v$, and mixes each channel over the last $k$ tokens. With the weight $w_i$ for $i$ steps back
-# and $\odot$ for the product entry by entry:
+# need not be attention. The next one is drawn below its code. A **gated causal convolution** makes
+# three vectors of each token, $a$, $b$ and $v$, and mixes each channel over the last $k$ tokens.
+# With the weight $w_i$ for $i$ steps back and $\odot$ for the product entry by entry:
 #
 # $$u = (1 + a) \odot v, \qquad \text{conv}(u)_t = \sum_{i=0}^{k-1} w_i \odot u_{t-i}$$
 #
@@ -510,10 +510,9 @@ def an_adapter_reads_negatives(run: Run):
 # With $k = 2$ and $w = (1, -1)$ a channel 3, 5, 4 becomes 3, 2, −1. This is the convolution of
 # mathematics: $w_0$ meets the newest token, so the kernel is flipped. The factors $1 + a$ and
 # $1 + b$ are **gates**: they depend on the token, so the mixture does, too. LFM2 (Liquid AI 2025)
-# and H3 (Fu et al. 2023) gate before and after a convolution; the 1 is ours. Without the 1, $y$
-# starts as a product of $a$, $v$ and $b$, all near 0, and its gradients are tiny. A convolution
-# needs no mask and no positions. Both mixers have $4 d^2$ weights in matrices; the kernel adds
-# $4 d$.
+# and H3 (Fu et al. 2023) gate before and after a convolution; the 1 is ours. Without it, $y$ starts
+# as a product of $a$, $v$ and $b$: here about a ninth as large. A convolution needs no mask and no
+# positions. Both mixers have $4 d^2$ weights in matrices; the kernel adds $4 d$.
 
 
 # %% Mixers
@@ -545,14 +544,14 @@ class GatedConvolution(nn.Module):
 
 # %% [markdown]
 # Our models have two blocks. Each computes $x \leftarrow x + \text{mixer}(\text{norm}(x))$, then
-# $x \leftarrow x + \text{ffn}(\text{norm}(x))$ with LLM05b's feed-forward layer. The **hybrid** has
-# a convolution first, then attention. LLM06's **recall** shows 16 different tokens, then eight
-# pairs of them again. At the first token of each pair, the **query**, the second must be predicted.
-# LLM06 needed two heads. The first copies into each token what the previous token was; the second
-# searches for that copy. A convolution sees the previous token without any head, so a convolution
-# and an attention may be enough. Two convolutions with $k = 4$ see six tokens back. A query's first
-# copy can be at 15 places. Query 1 sees five of them, query 2 three, query 3 one, the others none:
-# 9 of 120.
+# $x \leftarrow x + \text{ffn}(\text{norm}(x))$ with LLM05b's feed-forward layer. Attention has one
+# head and RoPE. The **hybrid** has a convolution first, then attention. LLM06's **recall** shows 16
+# different tokens, then eight pairs of them again. At the first token of each pair, the **query**,
+# the second must be predicted. In LLM06, one layer of attention didn't learn this; two did. The
+# first copies into each token what the previous one was, the second searches for that copy. A
+# convolution sees the previous token, too, so a convolution and an attention may be enough. Two
+# convolutions with $k = 4$ see six tokens back. A query's first copy can be at 15 places. Query 1
+# sees five of them, query 2 three, query 3 one: 9 of 120 pairs are in sight.
 
 
 # %% The hybrid
@@ -591,7 +590,7 @@ def the_hybrid_has_both(run: Run):
     """
     figures.mixers(run)
     right, loss = compare(run, Hybrid, ARMS)
-    why = f"9 of 120 are in sight, and a guess is right in about {GUESS:.2f}: 0.16"
+    why = f"9 of 120 are in sight, {GUESS:.2f} an informed guess elsewhere: 0.16 at best"
     run.check("recall, convolutions", right["convolutions"], at_most=0.2, because=why, decides=True)
     why = "over four times that"
     run.check("recall, hybrid", right["hybrid"], at_least=0.9, because=why, decides=True)
@@ -606,10 +605,10 @@ def the_hybrid_has_both(run: Run):
 
 # %% [markdown]
 # ## 8. What does each part do?
-# Our guess: the convolution writes at each token what came one step before. Then the attention
-# looks from the last A at the token that followed the first A. To test this, LLM06's **knock-outs**
-# take parts away. As controls we also remove the other columns and the other keys, which should
-# cost little.
+# Our guess: the convolution writes at each token what came one step before. Then, in the figure of
+# section 7, attention looks from the last A at F, which followed the first A. To test this, LLM06's
+# **knock-outs** take parts away. As controls we also remove the other columns and the other keys,
+# which should cost little. The code is in `knock_outs.py`.
 #
 # - Silence the convolution, or the attention, by a hook that returns `torch.zeros_like(output)`.
 #   But 0 isn't neutral: no later layer ever met a mixer that outputs 0. So we also replace the
@@ -632,8 +631,8 @@ def each_part_has_its_job(run: Run):
     """
     tokens = recall_batch(400)
     models = [trained(run, Hybrid, ARMS["hybrid"], "recall", seed) for seed in run.seeds(3)]
-    right = taking.of_each(models, tokens)
-    steps = taking.check(run, right)
+    right = recall_without(models, tokens)
+    steps = check_parts(run, right)
     figures.knock_outs(run, right, GUESS)
     return f"Recall without the column for 0, 1, 2 and 3 steps back: {steps}."
 
@@ -641,17 +640,18 @@ def each_part_has_its_job(run: Run):
 # %% [markdown]
 # ## 9. What does each part cost?
 # Attention compares each token with all earlier ones: about $T^2/2$ scores for $T$ tokens. On a
-# long text, twice the tokens take about four times the time. On a short one the matrices dominate,
-# whose work grows like $T$. A plain implementation stores all $T^2$ scores. PyTorch's kernel works
-# in tiles (LLM06+) and never stores them. A convolution does the same work for each token. While a
+# long text, twice the tokens take about four times the time. On a short one, the four matrices take
+# most time, which grows like $T$. A plain implementation stores all $T^2$ scores. PyTorch's kernel,
+# see LLM06+, works in tiles and never stores them. A convolution's work grows like $T$. While a
 # model writes, attention stores $2 d\,T$ numbers of keys and values, and a convolution its last
-# $k - 1$ vectors. So LFM2 has attention in six of 16 layers, Jamba in one of eight.
+# $k - 1$ vectors. So LFM2-1.2B has attention in six of 16 layers; Jamba, with Mamba layers, in one
+# of eight.
 
 
 # %% Time and memory
 @lab.experiment
 def costs_grow_with_the_text(run: Run):
-    """From 256 to 4,096 tokens, attention's time ÷ a convolution's grows at least by a factor of 2.
+    """From 256 to 4,096 tokens, attention's time ÷ that of a convolution at least doubles.
 
     Twice the text takes four times the memory if attention stores its scores, and otherwise twice.
 
@@ -665,10 +665,9 @@ def costs_grow_with_the_text(run: Run):
 
 # %% [markdown]
 # ## What to remember
-# - A module knows what it registers. Tensors and modules in plain attributes and lists are neither
-#   learned nor moved nor saved, and no error says so.
+# - Plain tensors, and modules in plain lists, aren't learned, moved or saved; no error says so.
 # - A file has names and tensors; you bring the class. Look at what `strict=False` returns.
-# - If an image moves, the maps of a convolution move. If a maximum reads them, the result stays.
+# - If an image moves, the maps of a convolution move. If a maximum reads them, most results stay.
 # - Remove each hook, even after an error.
 # - A short convolution sees what is near, at the same cost for each token. Attention finds what is
 #   far, and its work grows like $T^2$.
@@ -678,14 +677,15 @@ def costs_grow_with_the_text(run: Run):
 @lab.closing
 def closing(results: Results) -> str:
     """Return sentences with this run's numbers."""
-    gap = results.value("a_cnn_reads_shifted_digits", "moved: CNN − MLP")
+    gap = 100 * results.value("a_cnn_reads_shifted_digits", "moved: CNN − MLP")
     right = results.value("the_hybrid_has_both", "recall, hybrid")
     step = results.value("each_part_has_its_job", "recall, kernel without step 1")
     ratio = results.value("costs_grow_with_the_text", costs.RATIO)
     return (
-        f"- Of moved digits the CNN reads {100 * gap:.0f} percentage points more than the MLP.\n"
+        f"- Of digits moved by two, the CNN reads {gap:.0f} percentage points more than the MLP.\n"
         f"- The hybrid recalls {right:.0%}, and {step:.0%} without its view one step back.\n"
-        f"- On 4,096 tokens attention takes {ratio:.1f} times the time of a convolution."
+        f"- On 4,096 tokens attention takes {ratio:.1f} times the time of a convolution.\n\n"
+        "The first three numbers are medians of three seeds."
     )
 
 
