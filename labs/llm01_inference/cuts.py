@@ -48,7 +48,7 @@ def compare_cuts(run: Run, rows: Tensor, cuts: dict[str, Cut]) -> None:
 def count_left(
     run: Run, text: str, logits: Tensor, cuts: dict[str, Cut]
 ) -> dict[str, dict[str, int]]:
-    """Tabulate how many tokens each cut leaves of logits (V,), by the temperature before it.
+    """Tabulate how many tokens each cut keeps of logits (V,), by the temperature before it.
 
     The last row cuts first, and divides by 2 afterwards.
     """
@@ -62,7 +62,7 @@ def count_left(
         counts.setdefault("2, after the cut", {})[name] = int(left.sum())
     columns = ["T", *(f"{name} {x:g}" for name, x in values.items())]
     rows = [[t, *counts[t].values()] for t in counts]
-    run.table(f"Tokens left after {text!r}", columns, rows)
+    run.table(f"Tokens kept after {text!r}", columns, rows)
     return counts
 
 

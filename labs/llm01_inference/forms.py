@@ -15,7 +15,7 @@ Examples = list[tuple[str, str]]  # questions with solutions
 Difference = Callable[[Sequence[bool], Sequence[bool]], tuple[float, float]]
 NEW = 12  # tokens of a reply
 MORE = {"zero-shot, 32 tokens": 32, "chat, 32 tokens": 32}  # forms with other limits
-OTHERS = (  # pairs of forms to compare, besides the one that was chosen beforehand
+OTHERS = (  # pairs of forms to compare, besides 4 examples and zero-shot
     ("4 examples", "zero-shot, 32 tokens"),
     ("1 example", "zero-shot"),
     ("4, reversed", "4 examples"),
@@ -174,7 +174,7 @@ def repeats(text: str, item: Item) -> bool:
 
 
 def compare_others(run: Run, right: dict[str, list[bool]], difference: Difference) -> None:
-    """Tabulate the differences of the other pairs of forms."""
+    """Tabulate the differences of OTHERS."""
     pairs = [(form, other) for form, other in OTHERS if {form, other} <= right.keys()]
     rows = [[a, b, verdict(*difference(right[a], right[b]))] for a, b in pairs]
     columns = ["form", "compared with", "difference"]

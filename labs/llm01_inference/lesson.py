@@ -11,9 +11,8 @@
 # functions marked `@lab.exercise` there, before you open the page's solutions. `invoke check LLM01`
 # checks them. In `invoke notebook LLM01`, paste the text's calls into new cells and change them.
 # `@lab.experiment` marks the test of a claim: write down your guess where it says *Predict*, then
-# run. Read the claim and the result; the code is a test bench, which you may skip. `run.pick`
-# chooses by `--size`. `run.check`, `run.agree` and `run.measure` compare a number with a bound; the
-# claim depends on those with `decides=True`. A *control* shows that the test can fail.
+# run. Read the claim and the result; you may skip the code. `run.pick` chooses by `--size`. A claim
+# depends on the comparisons with `decides=True`. A *control* shows that the test can fail.
 
 # %% Imports
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -48,7 +47,7 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # ## 1. A model is a folder of numbers
 # A **language model** takes a text and predicts how it goes on. It is a formula with millions of
 # numbers, its **parameters** or **weights**. In *training* they were adjusted until the formula
-# predicted a large amount of text well. To use the trained model is called **inference**:
+# predicted a large amount of text well. Using the trained model is called **inference**:
 #
 # ```python
 # folder = assets.pretrained()  # our copy; on the hub: "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -59,14 +58,14 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # # Once upon a time, the city of Nova Haven was a thriving metropolis
 # ```
 #
-# By the end of section 4 you have written what `generate` does. Your environment is ready. Another
-# needs `pip install torch "transformers>=5.24" accelerate`, and downloads the model by its name
-# from Hugging Face's hub. SmolLM2, by Allal et al. 2025, is a folder:
+# By the end of section 4 you have written what `generate` does. This environment is ready. On
+# another computer, run `pip install torch "transformers>=5.24" accelerate`; the model downloads by
+# its name from Hugging Face's hub. SmolLM2, by Allal et al. 2025, is a folder:
 #
 # - `model.safetensors` has the weights: arrays of numbers, each under a name. The format can't
 #   contain code. Other formats can, so don't load a stranger's `.bin` or `.pt` file.
 # - `config.json` describes the formula's steps, `tokenizer.json` how to cut a text into pieces.
-# - `chat_template.jinja` writes down a conversation, `generation_config.json` sets defaults.
+# - `chat_template.jinja` turns messages into one text, `generation_config.json` sets defaults.
 #
 # `AutoModelForCausalLM.from_pretrained` builds an empty model from `config.json`. Then it copies
 # each array of the file to the parameter of the same name, and converts it to the number format
@@ -77,8 +76,8 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # different values. The token embedding was rounded to 8 bits. Our file stores both as float16. The
 # hub's model may give other replies, so we call ours *4-bit SmolLM2*.
 #
-# `run.device` is that of `accelerate`'s `Accelerator()`: the GPU if there is one, else the CPU.
-# `model.to` moves a model there. `eval` switches off what only training needs.
+# `run.device` is the device that `accelerate.Accelerator()` chooses: the GPU if there is one, else
+# the CPU. `model.to` moves a model there. `eval` switches off what only training needs.
 
 
 # %% 1. Loading a model
@@ -210,7 +209,9 @@ def one_call_predicts_after_every_prefix(run: Run):
 #
 # A program **streams** a text: it shows it while it is written. Python's tool for that is a
 # *generator function*: `yield token` hands a token to the caller's `for`, and goes on when the
-# caller asks for the next. Some characters, such as 🌊, are several tokens: `stream` waits for all.
+# caller asks for the next. Some characters, such as 🌊, are several tokens, so `stream` waits until
+# a character is complete. Once you have written `generate`, watch it in the notebook:
+# `for piece in stream(tokenizer, generate(model, ids, 30)): print(piece, end="", flush=True)`
 
 
 # %% 3. The loop
@@ -259,11 +260,9 @@ def our_loop_writes_what_the_library_writes(run: Run):
     theirs = [library_text(model, prompt, new, eos_token_id=None) for prompt in prompts]
     because = "the same steps; only between nearly equal logits does rounding decide"
     count = unlike(ours, theirs)
-    run.measure("unlike tokens", count, expect_at_most=0, because=because, decides=True)
+    run.measure("tokens that differ", count, expect_at_most=0, because=because, decides=True)
     because = "control: the comparison does see differences"
     run.check("with prompts exchanged", unlike(ours, theirs[::-1]), at_least=1, because=because)
-    wave = tokenizer("The 🌊 sea").input_ids
-    run.check("streamed text", "".join(stream(tokenizer, wave)), equals=tokenizer.decode(wave))
     ids = prompts[1] + ours[1]
     read = view_data.coloured(ids, logits_of(model, ids), tokenizer)
     names, p = (read[key][len(prompts[1]) :] for key in ("texts", "p"))
@@ -283,12 +282,12 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # ```python
 # ends = torch.tensor([0.67, 0.24, 0.09]).cumsum(-1)  # 0.67, 0.91, 1.00
 # torch.searchsorted(ends, torch.tensor([0.7]), right=True)  # 1: the second token
-# torch.tensor([[0], [1]]).expand(2, 3)  # [[0, 0, 0], [1, 1, 1]], repeated along the last axis
+# torch.tensor([[0], [1]]).expand(2, 3)  # at T = 0: [[0, 0, 0], [1, 1, 1]], the same id three times
 # ```
 #
-# Add up in float64: near 1, neighbouring float32 numbers are 6e-8 apart, and most tokens have a
-# smaller probability. Multiply $u$ by the last end, which rounding may leave a little below 1.
-# `torch.manual_seed` makes draws repeatable. In practice, `torch.multinomial` draws.
+# Add up in float64. Just below 1, float32 numbers are 6e-8 apart, and at $T = 1$ most tokens have a
+# smaller probability: in float32 their stretches would be 0 or one step long. Multiply $u$ by the
+# last end, which rounding may leave a little below 1. `torch.manual_seed` makes draws repeatable.
 #
 # **Temperature** changes how much the sampling favours probable tokens. It divides the logits by a
 # number $T$, not the `T` of the shapes, before the softmax. With the logits 2, 1 and 0:
@@ -302,9 +301,8 @@ def our_loop_writes_what_the_library_writes(run: Run):
 #
 # $$\text{SE} = \sqrt{\frac{p\,(1 - p)}{n}}$$
 #
-# With $p = 0.24$ and $n$ = 20,000 it is 0.003. If the expected counts $n p$ and $n - n p$ are
-# large, the share is within two standard errors of $p$ in about 95 of 100 trials. It is beyond
-# five about once in two million trials, or once in 200,000 if one expected count is only 20.
+# With $p = 0.24$ and $n$ = 20,000 it is 0.003. If $np$ and $n - np$ are large, the share is within
+# two standard errors of $p$ in about 95 of 100 trials, and beyond five once in two million.
 
 
 # %% 4. Sampling with a temperature
@@ -317,10 +315,10 @@ def our_loop_writes_what_the_library_writes(run: Run):
     ),
 )
 def sample(logits: Tensor, temperature: float = 1.0, times: int = 1) -> Tensor:
-    """Draw ids from softmax(logits ÷ temperature), at 0 the likeliest; (..., V) -> (..., times)."""
+    """Draw ids by softmax(logits ÷ temperature), or argmax at 0: (..., V) -> (..., times)."""
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)  # (..., 1)
-        return best.expand(*best.shape[:-1], times)  # the same id, `times` times
+        return best.expand(*best.shape[:-1], times)
     ends = (logits / temperature).softmax(-1).double().cumsum(-1)  # (..., V)
     u = torch.rand(*logits.shape[:-1], times, dtype=torch.float64, device=logits.device)
     u = u * ends[..., -1:]  # rounding may leave the last end a little below 1
@@ -359,34 +357,33 @@ def the_sampler_draws_by_probability(run: Run):
 # others share the rest, and one nonsense token spoils the text after it. So samplers cut off
 # improbable tokens before they draw: `logits.masked_fill(mask, -torch.inf)` sets their logits to
 # $-\infty$ where the mask is true. Then the softmax gives their share to others. `transformers`
-# divides by $T$ first, llama.cpp by default cuts first. That matters for top-p and min-p, as the
-# table *Tokens left* below shows, but not for top-k.
+# divides by $T$ first, llama.cpp's default cuts first. The table *Tokens kept* shows what changes.
 #
 # - **Top-k**, by Fan et al. 2018, keeps the $k$ most probable tokens, whatever their probabilities.
-# - **Top-p**, by Holtzman et al. 2020, leaves the smallest set of most probable tokens whose sum is
+# - **Top-p**, by Holtzman et al. 2020, keeps the smallest set of most probable tokens whose sum is
 #   at least a limit $p$. The set is small where the model is sure, and large where it hesitates.
-#   With 0.67, 0.24 and 0.09, top-p 0.9 leaves two tokens, and top-p 0.6 leaves one.
-# - **Min-p**, by Nguyen et al. 2024, leaves tokens with at least a given fraction of the largest
-#   probability. With min-p 0.3, tokens below $0.3 \cdot 0.67 = 0.20$ go: two are left.
+#   With 0.67, 0.24 and 0.09, top-p 0.9 keeps two tokens, and top-p 0.6 keeps one.
+# - **Min-p**, by Nguyen et al. 2024, keeps tokens with at least a given fraction of the largest
+#   probability. Min-p 0.3 removes tokens below $0.3 \cdot 0.67 = 0.20$, and keeps two.
 #
 # The masks of top-k and min-p are `logits < logits.topk(k).values[..., -1:]` and
 # `p < fraction * p.amax(-1, keepdim=True)`; `keepdim=True` keeps the axis, with length 1. Top-p is
-# yours. Take three tokens with 0.24, 0.67 and 0.09, and top-p 0.6. `sort` from the largest down
-# returns the probabilities and their old places `where`. A token goes if those *before* it have 0.6
-# or more. The mask must get back into the old order: `mask.scatter(-1, where, mask)` copies the
-# mask, and writes its entry $i$ to place `where[i]`. The right half of this table is in the old
-# order, so the tokens of its rows aren't those of the left half:
+# yours. Take 0.24, 0.67 and 0.09, and top-p 0.6. `sort` from the largest down returns the
+# probabilities and their old places `where`. Remove a token if those *before* it have 0.6 or more:
 #
-# | sorted | `where` | sum before it | goes? | | old order | goes? |
-# |---|---|---|---|---|---|---|
-# | 0.67 | 1 | 0 | no | | 0.24 | yes |
-# | 0.24 | 0 | 0.67 | yes | | 0.67 | no |
-# | 0.09 | 2 | 0.91 | yes | | 0.09 | yes |
+# | in sorted order | first | second | third |
+# |---|---|---|---|
+# | probability | 0.67 | 0.24 | 0.09 |
+# | `where`: its old place | 1 | 0 | 2 |
+# | sum before it | 0 | 0.67 | 0.91 |
+# | remove? | no | yes | yes |
 #
-# **Try it** with the sliders below: draw ten tokens, then set T = 2. Which cuts bring sensible
-# tokens back: top-k 50, top-p 0.9 or min-p 0.1? The view also shows $e^H$, from Shannon's
-# **entropy** $H = -\sum_i p_i \ln p_i$: that many equally likely tokens would be as hard to guess.
-# Then read the table of texts, one for each setting.
+# `mask.scatter(-1, where, mask)` copies the mask and writes entry $i$ to place `where[i]`. In the
+# old order 0.24, 0.67, 0.09 the mask is then yes, no, yes.
+#
+# **Try it** below: draw ten tokens, then set T = 2. Which cuts bring sensible tokens back: top-k
+# 50, top-p 0.9 or min-p 0.1? The view also shows $e^H$, from Shannon's **entropy**
+# $H = -\sum_i p_i \ln p_i$: that many equally likely tokens would be as hard to guess.
 
 
 # %% 4. Cutting off improbable tokens
@@ -394,12 +391,12 @@ def the_sampler_draws_by_probability(run: Run):
     level=2,
     hints=(
         "Sort the probabilities from the largest down and add them up as you go.",
-        "A token stays if those before it have less than p together: the one that crosses p stays.",
+        "Keep a token if those before it have less than p together: also the one that crosses p.",
         "sort(descending=True), cumsum minus the token's own p, compare with p, and scatter back.",
     ),
 )
 def top_p(logits: Tensor, p: float) -> Tensor:
-    """Set logits (..., V) to -inf outside the fewest likeliest tokens with p or more; 0 < p < 1."""
+    """Keep the fewest likeliest tokens that sum to p or more; set other logits (..., V) to -inf."""
     ordered, where = logits.sort(-1, descending=True)  # (..., V)
     share = ordered.softmax(-1)
     before = share.cumsum(-1) - share  # the sum of all likelier tokens
@@ -415,9 +412,9 @@ def sampler(temperature: float, p: float = 1.0) -> Choice:
 
 @lab.experiment
 def our_cuts_equal_the_librarys(run: Run):
-    """Top-k, top-p and min-p cut off the same tokens as those of transformers.
+    """In four prompts, our top-k, top-p and min-p cut off the same tokens as those of transformers.
 
-    Predict: how many tokens does top-p 0.9 leave where the model is sure, how many where it isn't?
+    Predict: how many tokens does top-p 0.9 keep where the model is sure, how many where it isn't?
     """
     model, tokenizer = smollm2(run)
     prompts = (UNSURE, SURE, FACT, "2 + 2 =")
@@ -433,12 +430,13 @@ def our_cuts_equal_the_librarys(run: Run):
     write = partial(generate, model, tokenizer(UNSURE).input_ids, new)
     choices = {"greedy": greedy, **{f"T = {t:g}": sampler(t) for t in (0.7, 1.0, 2.0)}}
     choices |= {f"T = {t:g}, then top-p 0.9": sampler(t, 0.9) for t in (1.0, 2.0)}
+    choices["top-p 0.9, then T = 2"] = lambda _ids, logits: int(sample(top_p(logits, 0.9), 2.0))
     texts = [[name, tokenizer.decode(list(write(choose)))] for name, choose in choices.items()]
     run.table(f"{new} tokens after {UNSURE!r}, one text each", ["setting", "text"], texts)
     return (
-        f"Top-p 0.9 leaves {left[SURE]:,} after {SURE!r} and {left[UNSURE]:,} after {UNSURE!r}. "
-        f"With T = 2 before it, {counts['2']['top-p']:,} are left there, nonsense among them, and "
-        f"with T = 2 after it {counts['2, after the cut']['top-p']:,}."
+        f"Top-p 0.9 keeps {left[SURE]:,} tokens after {SURE!r} and {left[UNSURE]:,} after "
+        f"{UNSURE!r}. There, with T = 2 before the cut, top-p 0.9 keeps {counts['2']['top-p']:,}, "
+        f"min-p 0.1 {counts['2']['min-p']:,} and top-k 50."
     )
 
 
@@ -479,7 +477,7 @@ def with_penalty(ids: list[int], logits: Tensor) -> int:
 
 @lab.experiment
 def our_penalty_equals_the_librarys(run: Run):
-    """Our repetition penalty changes logits of both signs as that of transformers does.
+    """Our repetition penalty changes the logits after one text as that of transformers does.
 
     Predict: what does a penalised greedy loop write after a sentence that occurred twice?
     """
@@ -495,10 +493,9 @@ def our_penalty_equals_the_librarys(run: Run):
 
 # %% [markdown]
 # ### What the library's defaults do
-# In practice you call `model.generate`, as at the start of section 1. SmolLM2's
-# `generation_config.json` sets nothing about the choice of tokens, so the library does:
-# `do_sample=False`, which is greedy, $T = 1$, top-p 1, and **top-k 50**. So with `do_sample=True`
-# alone you don't get samples from the model's own distribution. `top_k=0` switches the cut off.
+# SmolLM2's `generation_config.json` sets nothing about the choice of tokens, so `model.generate`
+# does: `do_sample=False`, which is greedy, $T = 1$, top-p 1, and **top-k 50**. So `do_sample=True`
+# alone doesn't draw from the model's own distribution. `top_k=0` switches the cut off.
 
 
 # %% 4. The library's defaults
@@ -530,11 +527,11 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # ```
 #
 # The last line opens the assistant's turn, which the model ends with `<|im_end|>`: our stop token.
-# A third role, **system**, comes first and says how to behave. Each tokenizer has its model's
+# A third role, **system**, comes first and says how to behave. A chat model's tokenizer has its
 # **chat template**: `tokenizer.apply_chat_template(messages, tokenize=False)` returns the text. The
-# argument `add_generation_prompt=True` adds the last line. SmolLM2's template starts with a default
-# system message, "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
-# `build_chat` doesn't. Talk to the model: `invoke chat`.
+# argument `add_generation_prompt=True` adds the last line. If the first message isn't a system
+# message, SmolLM2's template adds one: "You are a helpful AI assistant named SmolLM, trained by
+# Hugging Face". `build_chat` adds none. Talk to the model: `invoke chat`.
 #
 # In which form is it right most often? We ask for 44 capitals in four forms: the bare question;
 # `Q: …` and `A:` on two lines; the text of `build_chat`; and that of the template. A reply is
@@ -561,8 +558,10 @@ def the_library_samples_from_fifty_tokens(run: Run):
 )
 def build_chat(messages: list[dict[str, str]]) -> str:
     """Return messages, each with role and content, as SmolLM2's text up to its next reply."""
-    turns = [f"<|im_start|>{one['role']}\n{one['content']}<|im_end|>\n" for one in messages]
-    return "".join(turns) + "<|im_start|>assistant\n"
+    text = ""
+    for message in messages:
+        text += f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n"
+    return text + "<|im_start|>assistant\n"
 
 
 @lab.exercise(
@@ -584,7 +583,7 @@ def difference(first: Sequence[bool], second: Sequence[bool]) -> tuple[float, fl
 
 @lab.experiment
 def the_template_gets_more_replies_right(run: Run):
-    """In its chat template, SmolLM2 gets more of 44 questions right than with `Q: …` and `A:`.
+    """In its template, 4-bit SmolLM2 gets more of 44 questions right than with `Q: …` and `A:`.
 
     Predict: what does the chat model write after the bare question, without a template?
     """
@@ -599,8 +598,8 @@ def the_template_gets_more_replies_right(run: Run):
     run.measure(what, gain, expect_at_least=2 * error, because=TWO, decides=True)
     prompt = build_chat([{"role": "user", "content": "What is the capital of Greece?"}])
     stop = [tokenizer.eos_token_id]
-    reply = list(generate(model, tokenizer(prompt).input_ids, forms.NEW, stop=stop))
-    return f"After the text of build_chat, your loop writes {tokenizer.decode(reply)!r}."
+    reply = generate(model, tokenizer(prompt).input_ids, forms.NEW, stop=stop)
+    return f"After build_chat's text, your loop writes {''.join(stream(tokenizer, reply))!r}."
 
 
 # %% [markdown]
@@ -610,21 +609,21 @@ def the_template_gets_more_replies_right(run: Run):
 # ## 6. Prompt experiments
 # Which form of a question works best? We put the same questions in twelve forms, of three kinds:
 #
-# - **zero-shot**: the question as `Q: …` and `A:`. *Question alone* is the bare text. *32 tokens*,
-#   here and for chat, allows longer replies: does the limit of 12 cut off right ones?
+# - **zero-shot**: the question as `Q: …` and `A:`. *Question alone* is the bare text. Forms with
+#   *32 tokens* allow longer replies than 12: does that limit cut off right ones?
 # - **few-shot**, after Brown et al. 2020: the same after 1 or 4 examples. Does their order matter?
 #   *Reversed* starts with the last. Must they be right? *Wrong* shifts the capitals by one country.
 # - **chat**: the template with its default system message. *No system* is the text of `build_chat`.
 #   *Reworded* adds "Answer with one word."; *pirate* has the system message "You are a pirate."
 #
 # If 30 of 44 replies are right, the **accuracy** is 0.68. Its standard error is the formula of
-# section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. So two prompts with 0.68
-# and 0.75 may be equally good. The ± estimates how much the accuracy would vary with other, equally
-# well-known countries. It says nothing about little-known ones, other questions or other examples.
+# section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. With 44 other, equally
+# well-known countries, 0.75 would be no surprise. The error says nothing about little-known ones,
+# other questions or other examples. To compare prompts on the *same* questions, use section 5's.
 #
 # If you compare six independent pairs of equally good forms, at least one difference is beyond two
-# standard errors in a quarter of such experiments. Ours makes 16 comparisons. So we chose *one*
-# before the run, 4 examples − zero-shot. Test the others again.
+# standard errors in a quarter of such experiments. Ours makes 16. So we chose *two* before the run:
+# chat − zero-shot in section 5, and 4 examples − zero-shot here. Test the other 14 again.
 #
 # **Try your own form** in the notebook, with section 1's `model` and `tokenizer`. This is few-shot:
 #
@@ -663,12 +662,13 @@ def four_examples_beat_zero_shot(run: Run):
 
 
 # %% [markdown]
-# **4-bit SmolLM2** gets the same questions right with 32 tokens as with 12. The chat template beats
-# `Q:` and `A:` by 39 ± 8 percentage points. Its system message may not matter: `build_chat` alone
-# gains 36 ± 9. The *one* example that we chose seems to make it worse, by 18 ± 7: 38 of 44 replies
-# repeat the country. Order seems to matter, by 14 ± 5. But those are only 6 questions, all gained,
-# and six coins fall on the same side once in 32 trials. Test both again. After four wrong examples
-# it still names capitals: the examples seem to show the form of a reply, as in Min et al. 2022.
+# With our 44 questions, **4-bit SmolLM2** gets the same ones right with 32 tokens as with 12. The
+# template beats `Q:` and `A:` by 39 ± 8 percentage points. Its system message may not matter:
+# `build_chat` alone gains 36 ± 9. The *one* example that we chose seems to make it worse, by
+# 18 ± 7: 38 of 44 replies repeat the country. Order seems to matter, by 14 ± 5. But those are 6
+# questions, all gained, and six coins fall on the same side once in 32 trials. Test both again.
+# After four wrong examples it still names capitals: the examples seem to show the form of a reply,
+# as in Min et al. 2022.
 #
 # ## What to remember
 # - At each position, a model returns a logit for every token; softmax makes probabilities of them.
