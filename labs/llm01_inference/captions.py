@@ -22,7 +22,7 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Bars of probability at three temperatures. At T = 2 nearly all is in “all others”.",
     ),
     "nucleus": (
-        "The next token of {model} after two prompts. Thick: what top-p 0.9 leaves.",
+        "The next token of {model} after two prompts. Thick: what top-p 0.9 keeps.",
         "Two falling curves of probability over rank; one is thick for a few tokens, one for many.",
     ),
     "defaults": (
@@ -35,7 +35,7 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
     ),
     "accuracy": (
         "The same questions to {model} in twelve forms. Where no reply is right, the error by the "
-        "formula is 0, but the true share may be up to 3 ÷ the number of questions: the thin bar.",
+        "formula is 0, so the error bar shows the 95% limit, 3 ÷ the number of questions.",
         "Each form's accuracy and its difference from zero-shot, both with ± 2 standard errors.",
     ),
     "entropy": (
@@ -74,11 +74,11 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Bars of bits per byte: uniform needs most, then unigram, bigram and the models.",
     ),
     "rounding": (
-        "What rounding {model} costs; bars: two standard errors over {texts} texts; the line joins "
-        "bits with a scale for each row. A cost ∝ L·ε² would have the slope 1. Only the layers' "
-        "matrices are rounded. Blocks have 32 weights. Costs below two standard errors aren't "
-        "drawn.",
-        "Cost in nats over layers times squared relative error, on log scales. The line through "
-        "6, 4 and 3 bits bends upwards; a grey line shows the slope 1.",
+        "What rounding {model} costs, with the errors of the rounding, with their other sign, and "
+        "as the mean of both. Bars: two standard errors over {texts} texts. A cost ∝ L·ε² has the "
+        "slope 1. Only the layers' matrices are rounded. Blocks have 32 weights. Costs below two "
+        "standard errors aren't drawn.",
+        "Cost in nats over layers times squared relative error, on log scales. The means of both "
+        "signs of 8, 4 and 3 bits lie along a grey line with the slope 1.",
     ),
 }

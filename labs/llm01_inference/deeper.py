@@ -5,8 +5,8 @@
 # **You will be able to** write the loop that decodes with a cache, stop a text at a string, and
 # round weights to few bits. You will see how a sampler is tested, what limits the speed of
 # decoding, how to search for probable texts, how models with different tokenizers are compared, and
-# what fewer bits cost. **Builds on** LLM01, whose functions it imports. **Takes** 50 minutes to
-# read, a minute to run (`tiny`, 2 cores).
+# what fewer bits cost. **Builds on** LLM01, whose functions it imports, and on derivatives in
+# sections 2 and 10; you may skip the derivation. **Takes** 50 minutes to read.
 #
 # **A map.** Sections 1 and 2 look closer at the sampler, 3 to 5 at the speed of decoding, 6 to 8 at
 # the text, 9 and 10 at quality. Section 4 uses section 3; 6 and 7 use 4, and 10 uses 9. You write
@@ -27,7 +27,7 @@ from labs.llm01_inference.baselines import losses_by_counting
 from labs.llm01_inference.figures import show
 from labs.llm01_inference.lesson import SURE, UNSURE, generate, load, logits_of, sample, smollm2
 from labs.llm01_inference.model_files import called
-from labs.llm01_inference.rounding import TEXTS, compare_exponents, costs_of_rounding
+from labs.llm01_inference.rounding import FEW_LAYERS, TEXTS, compare_exponents, costs_of_rounding
 from labs.llm01_inference.search import Change
 from labs.llm01_inference.uncertainty import mean_and_error, rounding, unlike
 from labs.llm01_inference.view_data import CARROLL
@@ -58,9 +58,8 @@ lab.before_run(assets.check_model)
 # number of counts minus one, its *degrees of freedom*: the last count follows from the others.
 #
 # The **p-value** is the probability that a right sampler has a sum at least as large. It is
-# `gammaincc(freedom / 2, sum / 2)`, here 0.31: nothing unusual. A right sampler's p-value is below
-# 0.001 once in a thousand trials. We run the test twice and take the larger p-value. Both are below
-# 0.001 once in a million.
+# `gammaincc(freedom / 2, sum / 2)`, here 0.31. A right sampler's p-value is below 0.001 once in a
+# thousand trials. We take the larger p-value of two trials: it is below 0.001 once in a million.
 
 
 # %% 1. Is the sampler right?
@@ -82,7 +81,7 @@ def p_value(counts: Tensor, expected: Tensor) -> float:
 
 @lab.experiment
 def the_sampler_passes_a_chi_squared_test(run: Run):
-    """A χ² test over frequent tokens and the rest finds no fault, and notices a wrong temperature.
+    """A χ² test accepts our sampler, and rejects one with T = 1.1.
 
     Predict: at T = 1.1, is the p-value of 20,000 draws just below 0.001, or far below?
     """
@@ -111,14 +110,14 @@ def the_sampler_passes_a_chi_squared_test(run: Run):
 # **nat**; a bit is 0.69 nats. How fast does it grow with the temperature $T$?
 #
 # Let $\beta = 1/T$ and $Z = \sum_i e^{\beta l_i}$, so $p_i = e^{\beta l_i}/Z$. Let $E$ and
-# $\text{Var}$ be the mean and the variance of the logits under this $p$. Then
-# $\ln p_i = \beta l_i - \ln Z$, and $H = \ln Z - \beta E$. The derivative of $e^{\beta l_i}$ is
-# $l_i e^{\beta l_i}$, so $d\ln Z/d\beta = E$. The quotient rule on $E = \sum_i l_i e^{\beta l_i}/Z$
-# gives $dE/d\beta = \sum_i l_i^2 p_i - E^2 = \text{Var}$. By the product rule on $\beta E$
+# $\text{Var}$ be the mean and the variance of the logits under this $p$.
 #
-# $$\frac{dH}{d\beta} = E - E - \beta\,\text{Var} = -\beta\,\text{Var}$$
-#
-# With $d\beta/dT = -1/T^2$ this becomes
+# - $\ln p_i = \beta l_i - \ln Z$, so $H = \ln Z - \beta E$.
+# - The derivative of $e^{\beta l_i}$ is $l_i e^{\beta l_i}$, so $d\ln Z/d\beta = E$.
+# - By the quotient rule on $E = \sum_i l_i e^{\beta l_i}/Z$,
+#   $dE/d\beta = \sum_i l_i^2 p_i - E^2 = \text{Var}$.
+# - By the product rule on $\beta E$, $dH/d\beta = E - E - \beta\,\text{Var} = -\beta\,\text{Var}$.
+# - With $d\beta/dT = -1/T^2$ this becomes
 #
 # $$\frac{dH}{dT} = \frac{\text{Var}}{T^3} \ge 0$$
 #
@@ -201,9 +200,9 @@ def left_pad(prompts: list[list[int]], pad: int = 0) -> tuple[Tensor, Tensor, Te
 @lab.experiment
 @torch.no_grad()
 def padding_must_change_no_logit(run: Run):
-    """With left padding, RoPE needs the mask to keep a prompt's logits; GPT-2 needs positions, too.
+    """With left padding, SmolLM2 needs the mask to keep its logits; a random GPT-2, positions, too.
 
-    Predict: without position ids, does GPT-2's largest change of a logit stay below 0.1?
+    Predict: which of the two models needs the position ids, and why?
     """
     model, tokenizer = smollm2(run)
     texts = [tokenizer(text).input_ids for text in (SURE, UNSURE, CARROLL[:90])]
@@ -241,9 +240,8 @@ def padding_must_change_no_logit(run: Run):
 # %% [markdown]
 # ## 4. The cache
 # The lesson's loop calls the model on the entire text for each new token. But a position sees only
-# the text before it, which did not change, so the model computes the same numbers again. Later
-# positions need two vectors of a position in each layer: a **key** and a **value** (LLM06 explains
-# them). The **KV cache** stores them.
+# the text before it, so the model computes the same numbers again. Later positions need two vectors
+# of it in each layer, a **key** and a **value** (LLM06). The **KV cache** stores them.
 #
 # Generation then has two phases. **Prefill** is one call on the prompt. **Decoding** is one call
 # for each new token, which computes one position. For $T$ tokens of one text the cache has
@@ -257,13 +255,12 @@ def padding_must_change_no_logit(run: Run):
 # in another order for one position than for many. Where two tokens are nearly equally probable,
 # rounding decides. float32 has 24 significant bits, bfloat16 only 8. Do texts differ then?
 #
-# You write the loop for one prompt. In `transformers` a cache is an object, and
-# `DynamicCache(config=model.config)` is an empty one. Older versions and most tutorials call the
-# argument `cache` of a model `past_key_values`. `model(ids, cache=cache, use_cache=True)` computes
-# the positions of `ids`, (1, T), after those in the cache, and adds their keys and values
-# to it. `generate_batch` is the complete generator. It starts from the padded prompts of
-# `left_pad`. Each step calls the model on the tokens that the cache doesn't have yet, lets
-# functions such as the penalty change the logits, and appends a token to each text.
+# You write the loop for one prompt. `DynamicCache(config=model.config)` is an empty cache.
+# `model(ids, cache=cache, use_cache=True)` computes the positions of `ids`, (1, T), after those in
+# the cache, and adds their keys and values to it. Older versions of `transformers` call this
+# argument `past_key_values`. `generate_batch` is the complete generator. It starts from the padded
+# prompts of `left_pad`. Each step calls the model on the tokens that the cache doesn't have yet,
+# lets functions such as the penalty change the logits, and appends a token to each text.
 
 
 # %% 4. The cache
@@ -336,25 +333,25 @@ def generate_batch(
 @lab.experiment
 @torch.no_grad()
 def the_cache_saves_positions_and_changes_no_token(run: Run):
-    """With a cache, a model computes each position once, and writes the same tokens in float32.
+    """With a cache, a model computes each position once; on a few prompts no float32 token changes.
 
     Predict: a prompt of 10 tokens and 8 new ones: how many positions with a cache, and without?
     """
     texts = (UNSURE, SURE, "The experiment showed that", CARROLL[:60])
     few, length = run.pick(tiny=(1, 8), small=(3, 48), full=(3, 96))
     rows: list[list[Any]] = []
-    for name, open_model, some, new in (
+    for name, open_model, count, new in (
         (called(run), smollm2, few, length),
         ("glass model", glass, 4, 32),
     ):
         model, tokenizer = open_model(run)
-        prompts = [tokenizer(text).input_ids for text in texts[:some]]
+        prompts = [tokenizer(text).input_ids for text in texts[:count]]
         with steps.counted(model) as plain:
             want = [list(generate(model, prompt, new)) for prompt in prompts]
         with steps.counted(model) as cached:
             got = [generate_cached(model, prompt, new) for prompt in prompts]
         because = "the same steps; only between nearly equal logits does rounding decide"
-        what = f"{name}: unlike tokens"
+        what = f"{name}: tokens that differ"
         run.measure(what, unlike(got, want), expect_at_most=0, because=because, decides=True)
         each = sum(sum(range(len(p), len(p) + new)) for p in prompts)
         run.check(f"{name}: positions without a cache", sum(plain), equals=each, decides=True)
@@ -370,14 +367,16 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
     what = "glass model: a batch of four equals single texts"
     run.check(what, generate_batch(model, prompts, new) == want, equals=True)
     columns = ["model", "prompt", "change, float32", "change, bfloat16", "equal, bfloat16", "of"]
-    run.table("By the cache: largest change of a logit; equal tokens of a text", columns, rows)
-    parted = sum(row[4] < row[5] for row in rows)
+    run.table("Effect of the cache: largest change of a logit, equal tokens", columns, rows)
+    parted = sum(same < new for *_, same, new in rows)
     run.measure("prompts whose texts differ in bfloat16", parted)
+    largest = max(change for _, _, _, change, _, _ in rows)
+    reason = " Its routines computed the same for one position as for many; others may not."
     show(run, "cache", figures.cache(6, 4))
     return (
         "A prompt of 10 tokens and 8 new ones need 10 + 7 = 17 positions with a cache, and 10 + 11 "
         f"+ … + 17 = 108 without. In bfloat16, the largest change of a logit on this processor is "
-        f"{max(row[3] for row in rows):.2g}, and {parted} of {len(rows)} texts differ."
+        f"{largest:.2g}, and {parted} of {len(rows)} texts differ.{'' if largest else reason}"
     )
 
 
@@ -392,7 +391,8 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
 #
 # If nothing else takes longer, decoding waits for memory, and the two are nearly equal. The
 # **MBU**, the model bandwidth utilisation, is this smallest time divided by the measured one. It is
-# at most about 1: for the bandwidth we take what a plain sum reads.
+# at most about 1: for the bandwidth we take what a plain sum reads. Published MBUs divide by the
+# memory's rated bandwidth, which one thread may not reach, so ours are larger.
 #
 # Two consequences follow. First, a batch shares the reading, so $B$ texts cost less than $B$ times
 # one, until arithmetic takes over. Second, weights with half the bytes take half the time, if the
@@ -457,7 +457,7 @@ def the_time_of_a_step_for_many_texts(run: Run):
         rows.append([batch, ratio, 1000 * seconds, batch / seconds, weights / seconds / 1e9])
     columns = ["texts", "step ÷ one text's", "step (ms)", "tokens/s", "weights read (GB/s)"]
     run.table("A decoding step after 32 tokens", columns, rows)
-    because = "half of eight: the texts share the reading, and the starts of the operations"
+    because = "half of eight, our choice: the texts share something; is it reading? See the MBU"
     what = "step for 8 texts ÷ step for 1"
     run.measure(what, ratios[8], expect_at_most=4, because=because, timed=True, decides=True)
     block = torch.ones(weights // 4, device=run.device)
@@ -493,9 +493,7 @@ def the_time_of_a_step_for_many_texts(run: Run):
 # diversity. We can't repeat that: our only long text by people is Shakespeare's. Its English of
 # 1600 and its verse alone make it improbable to SmolLM2, and its excerpts start anywhere, after
 # only four tokens of context. So the table shows it only for scale.
-#
-# A sampled text may end with `<|im_end|>`, and what follows that token is no longer the text. So no
-# setting may choose a control token here.
+# After `<|im_end|>` a sampled text is over, so no setting may choose a control token here.
 
 
 # %% 6. Likelihood and diversity
@@ -542,44 +540,52 @@ def greedy_text_repeats_itself(run: Run):
 # finds the more probable text. On longer texts nothing guarantees that. A beginning that ends with
 # an end token is finished. Its score is divided by $\text{length}^\alpha$, because each token adds
 # a negative number and short texts would win otherwise. $\alpha$ is called the **length penalty**,
-# although a larger one favours long texts. Once $n$ texts are finished, `early_stopping=True` ends
-# the search. `False` goes on while the best running text has a higher score than the worst finished
-# one, `"never"` while it could still reach a higher one. `search.py` has the code.
+# although a larger one favours long texts. `search.py` has the code.
 #
 # **Guessing ahead** needs fewer calls for the same greedy text. Guess $k$ tokens cheaply, and let
 # the model judge all of them in *one* call: it returns its own choice at each place. Accept the
-# guesses up to the first that differs from the model's choice. There the model's own token comes
-# free. If the guesses are a, b, c and the choices a, b, x, one call yields a, b and x. The text
-# stays the greedy one (Stern et al. 2018; for sampling: *speculative decoding*, Leviathan et al.
-# 2023). The guess comes from a smaller model, or from the text itself: **prompt lookup**, by Saxena
-# 2023, takes what followed the last tokens earlier in the text. It saves time if a call on several
-# positions takes little longer than a call on one. The library's must write our greedy text.
+# guesses up to the first that differs from the model's choice. At that place, the same call already
+# gives the model's own token. If the guesses are a, b, c and the choices a, b, x, y, one call
+# yields a, b and x. If all $k$ guesses are right, it yields $k + 1$ tokens, because the model also
+# chooses what follows the last guess. The text stays the greedy one (Stern et al. 2018; for
+# sampling: *speculative decoding*, Leviathan et al. 2023). The guess comes from a smaller model, or
+# from the text itself: **prompt lookup**, by Saxena 2023, takes what followed the last tokens
+# earlier in the text. It saves time if a call on several positions takes little longer than a call
+# on one. We check that the library's prompt lookup writes our greedy text.
 
 
-# %% 7. Beam search
+# %% 7. Search, and guessing ahead
+def accept(guesses: list[int], choices: list[int]) -> list[int]:
+    """Return the tokens of one call: k guesses, the model's k + 1 choices -> 1 to k + 1 ids."""
+    right = 0
+    while right < len(guesses) and guesses[right] == choices[right]:
+        right += 1
+    return choices[: right + 1]
+
+
 our_generate = partial(options.generate_as_asked, generate_batch)  # with beams: search.py
 
 
 @lab.experiment
 def our_generators_write_what_the_library_writes(run: Run):
-    """Greedy, with changed logits and by beams, our texts equal those of `generate`.
+    """Greedy, with a penalty and by beams, our generators write the library's tokens on 3 prompts.
 
     Predict: how many tokens does one call yield when prompt lookup guesses ahead?
     """
     show(run, "beams", figures.beams())
+    run.check("guesses 5 6 7, choices 5 6 1 2", accept([5, 6, 7], [5, 6, 1, 2]), equals=[5, 6, 1])
     columns = ["options", "tokens", "calls of the model", "texts unlike greedy's", "sum of ln p"]
     model, tokenizer = smollm2(run)
     new = run.pick(tiny=8, small=40, full=80)
     stop = tokenizer(".").input_ids[-1:]
     prompts = [tokenizer(UNSURE).input_ids]
-    some = options.OPTIONS[:2]
-    rows = options.compare(run, called(run), model, prompts, new, stop, some, our_generate)
+    every = options.OPTIONS
+    rows = options.compare(run, called(run), model, prompts, new, stop, every[:2], our_generate)
     run.table(called(run), columns, rows)
     model, tokenizer = glass(run)
     new = run.pick(tiny=24, small=60, full=60)
     stop = tokenizer(".").input_ids[-1:]
     prompts = [tokenizer(text).input_ids for text in (CARROLL[:50], "Will you, won’t you, will")]
-    every = options.OPTIONS
     rows = options.compare(run, "glass model", model, prompts, new, stop, every, our_generate)
     run.table("glass model", columns, rows)
     others = sum(row[3] > 0 for row in rows[1:-1])
@@ -634,8 +640,7 @@ def our_generators_write_what_the_library_writes(run: Run):
 def until_stop(pieces: Iterable[str], ends: list[str]) -> Iterator[str]:
     """Yield the text of `pieces` as early as is safe, up to the stop string complete first.
 
-    Nothing is asked of `pieces` after the stop. Of stops complete together, the longest counts.
-    No stop is empty.
+    Don't ask `pieces` for more after the stop. Of stops complete together, the longest counts.
     """
     held = ""  # not shown yet: a stop may begin in one piece and end in another
     for piece in pieces:
@@ -691,7 +696,7 @@ def a_stop_string_is_never_shown(run: Run):
 # lesson: a uniform choice among that many tokens has the same loss. Neither can be compared between
 # models with different vocabularies: if a text is cut into more tokens, each of them is easier to
 # guess. **Bits per byte** can be compared: sum the loss over the text, divide by $\ln 2$ and by the
-# text's bytes. A model that compresses the text needs this many bits for each byte (Shannon 1948).
+# text's bytes. If you compress it with the model, each byte takes this many bits (Shannon 1948).
 # Nothing predicts the first token, so our sum lacks it, which matters little in a long text.
 #
 # A loss means little without a **baseline**. A *uniform* model gives every token the probability
@@ -703,15 +708,15 @@ def a_stop_string_is_never_shown(run: Run):
 # Where $a$ occurred much less than $k$ times, this is nearly the unigram's $p(b)$ (MacKay & Peto
 # 1995). We chose $k = 200$ and tuned nothing. The unigram counts each token once more than it
 # saw, so that none is impossible. We test on the end of Shakespeare's plays, which the counting
-# models have not seen. SmolLM2 probably has, like every model that was trained on the web, so its
-# loss may be smaller here than on new text. The glass model read Carroll, so counting Shakespeare
-# may beat it. All this is one excerpt: another has other losses.
+# models didn't see. SmolLM2 probably did, so its loss may be smaller here than on new text. The
+# glass model read Carroll, so counting Shakespeare may beat it. Another excerpt has other losses.
 #
 # A text longer than the model's **context** is read in windows. A token at the start of a window
 # has little before it, which makes it less probable than it should be. So let windows overlap and
 # score only the new tokens of each: `stride` of them. Take ten tokens, windows of six and stride 3.
 # The first window reads tokens 1 to 6 and scores 2 to 6. The second reads 4 to 9 and scores 7 to 9.
 # The last reads 5 to 10 and scores 10. A small stride gives each token more context, in more calls.
+# SmolLM2's context has 8,192 tokens. We take short windows to show what the stride does.
 
 
 # %% 9. How good is a model?
@@ -741,7 +746,7 @@ def reads(model: Any) -> Callable[[Tensor], Tensor]:
 
 @lab.experiment
 def losses_on_one_excerpt(run: Run):
-    """On one excerpt of Shakespeare, SmolLM2 needs fewer bits a byte than counting pairs does.
+    """On one excerpt of Shakespeare, 4-bit SmolLM2 needs fewer bits a byte than counting pairs.
 
     Predict: how many bits does 4-bit SmolLM2 need for a byte of Shakespeare?
     """
@@ -759,35 +764,31 @@ def losses_on_one_excerpt(run: Run):
     apart = strided_loss(reads(model), ids, window, window - 1)
     overlapping = strided_loss(reads(model), ids, window, window // 4)
     of_small = strided_loss(reads(small), small_ids, 64, 16)
+    large_stride, small_stride = (f"{called(run)}, stride {s}" for s in (window - 1, window // 4))
+    of_glass = "glass model, windows of 64, stride 16"
     losses = [
         ("uniform", math.log(v), ids),
         ("unigram", unigram, ids),
         ("bigram", bigram, ids),
-        (f"{called(run)}, stride {window - 1}", apart, ids),
-        (f"{called(run)}, stride {window // 4}", overlapping, ids),
-        ("glass model, windows of 64, stride 16", of_small, small_ids),
+        (large_stride, apart, ids),
+        (small_stride, overlapping, ids),
+        (of_glass, of_small, small_ids),
     ]
     size = len(test.encode())
-    rows = [
-        [name, len(x), loss, math.exp(loss), loss * (len(x) - 1) / math.log(2) / size]
-        for name, loss, x in losses
-    ]
+    per_byte = {name: loss * (len(x) - 1) / math.log(2) / size for name, loss, x in losses}
+    rows = [[name, len(x), loss, math.exp(loss), per_byte[name]] for name, loss, x in losses]
     columns = ["model", "tokens", "nats per token", "perplexity", "bits per byte"]
     run.table(f"{size:,} bytes of Shakespeare, windows of {window}", columns, rows)
-    for a, b in pairwise(losses[:3]):
-        run.measure(f"nats, {a[0]} − {b[0]}", a[1] - b[1])
-    fewer = rows[2][4] - rows[4][4]
+    fewer = per_byte["bigram"] - per_byte[small_stride]
     because = "SmolLM2 sees all tokens of the window, and was trained on far more text"
     what = "bits a byte, bigram − model with the small stride"
     run.measure(what, fewer, expect_at_least=0, because=because, decides=True)
-    run.measure("nats, large stride − small", apart - overlapping)
-    show(run, "bits", figures.bits({row[0]: row[4] for row in rows}), size=size)
-    per_byte = rows[5][4] / rows[4][4]
-    per_token = rows[5][2] / rows[4][2]
+    show(run, "bits", figures.bits(per_byte), size=size)
+    more = (of_small / overlapping, per_byte[of_glass] / per_byte[small_stride])
     return (
-        f"{called(run)} needs {rows[4][4]:.2f} bits per byte, counting pairs {rows[2][4]:.2f}. The "
-        f"glass model needs {per_token:.2f} times as many nats per token, but {per_byte:.2f} times "
-        "as many bits per byte."
+        f"In windows of {window}, {called(run)} needs {per_byte[small_stride]:.2f} bits per byte, "
+        f"counting pairs {per_byte['bigram']:.2f}. The glass model needs {more[0]:.2f} times as "
+        f"many nats per token, but {more[1]:.2f} times as many bits per byte."
     )
 
 
@@ -804,24 +805,27 @@ def losses_on_one_excerpt(run: Run):
 # Q4_1, which our SmolLM2's layers went through, has blocks of 32 weights, each with 16 levels
 # between its smallest and its largest. Blocks cost bits, too. A 16-bit scale for every 32 weights
 # adds half a bit to each weight; Q4_1 also stores the smallest weight, which adds another half.
-#
 # We round the matrices of the layers. The token embedding, a fifth of SmolLM2's parameters and also
 # its output layer, stays as it is.
 #
 # What should it cost? Let $\varepsilon$ be the relative error: the root mean square of the errors,
 # divided by that of the weights. At a minimum of the loss, a small error would cost in proportion
 # to its *square* (LeCun et al. 1990), in each layer: $c L \varepsilon^2$ nats for $L$ layers, with
-# a $c$ that depends on the model. Our texts aren't the training texts, so the model isn't at a
-# minimum of *their* loss: Taylor's expansion has a term in $\varepsilon$, too, with the exponent 1.
-# For large errors, powers above 2 count as well.
+# a $c$ that depends on the model. 4-bit SmolLM2 isn't at a minimum: its own rounding moved it away,
+# and our texts aren't the training texts. So Taylor's expansion of the loss has a term in
+# $\varepsilon$, too. Its size and sign depend on the *direction* of the errors: which weights go
+# up, and which go down. Rounding has just one direction for each number of bits.
 #
-# So measure the exponent. If $\varepsilon$ rises from $\varepsilon_1$ to $\varepsilon_2$ and the
-# cost from $C_1$ to $C_2$, it is $\ln(C_2/C_1) / \ln(\varepsilon_2/\varepsilon_1)$. A law with
-# *one* power would have the same exponent from 6 to 4 bits as from 4 to 3. The **jackknife** gives
-# its standard error: leave out each of $n$ texts in turn, and multiply the standard deviation of
-# the $n$ results by $(n - 1) / \sqrt n$. The cost of 6 bits must be above two standard errors. That
-# of 8 bits is hardly above one, so this can't test the square where errors are smallest. At 3 bits,
-# compare the loss with $\ln V$ = 10.8, that of a model that knows nothing.
+# So measure twice: add the errors $e$ to the weights $w$, and subtract them. $w - e$ is the
+# **mirror image** of the rounded weights. In the mean of both costs, the terms in $\varepsilon$ and
+# $\varepsilon^3$ cancel, and those in $\varepsilon^2$ and $\varepsilon^4$ remain. This mean isn't
+# the cost of rounding, which is the first number. It measures how the loss curves along the errors.
+#
+# If $\varepsilon$ rises from $\varepsilon_1$ to $\varepsilon_2$ and the mean from $C_1$ to $C_2$,
+# the exponent is $\ln(C_2/C_1) / \ln(\varepsilon_2/\varepsilon_1)$. The **jackknife** gives its
+# standard error over the texts: leave out each of $n$ texts in turn, and multiply the standard
+# deviation of the $n$ results by $(n - 1) / \sqrt n$. For a mean, this is the usual standard error.
+# At 3 bits, compare the loss with $\ln V$ = 10.8, that of a model that knows nothing.
 
 
 # %% 10. Smaller numbers
@@ -842,32 +846,28 @@ def rounded(w: Tensor, bits: int) -> Tensor:
 
 @lab.experiment
 def the_fewer_bits_the_higher_the_cost(run: Run):
-    """In SmolLM2, fewer bits and more layers cost more, from 6 to 3 bits by no single power of ε.
+    """Fewer bits cost 4-bit SmolLM2 more; over both signs of the errors, about as their square.
 
     Predict: our SmolLM2 once had 4 bits. Does rounding it to 4 bits again cost anything?
     """
-    rows, costs = costs_of_rounding(run, called(run), smollm2(run), rounded)
-    eight, _, four, three, _, stored, partly = rows
+    costs = costs_of_rounding(run, called(run), smollm2(run), rounded)
     because = "two standard errors over the texts"
-    for name, more, fewer in (
-        ("4 bits − 8 bits", 0, 2),
-        ("3 bits − 4 bits", 2, 3),
-        (f"3 bits, {three[1]} layers − {partly[1]}", 6, 3),
-    ):
-        gap, error = mean_and_error((costs[fewer] - costs[more]).tolist())
-        low = 2 * error
-        what = f"nats, {name}"
-        run.measure(what, gap, expect_at_least=low, because=because, decides=True)
+    for cheap, dear in (("8 bits", "4 bits"), ("4 bits", "3 bits"), (FEW_LAYERS, "3 bits")):
+        gap, error = mean_and_error((costs[dear].rounded - costs[cheap].rounded).tolist())
+        what = f"nats, {dear} − {cheap}"
+        run.measure(what, gap, expect_at_least=2 * error, because=because, decides=True)
+    exponents = compare_exponents(run, costs)
+    stored = costs["4 bits as Q4_1"].rounded.mean().item()
     levels = (-1e-3, 1e-3) if run.options.model is None else None
-    because = "on such levels already, up to float16's ε ≤ 2⁻¹¹; room for a cost of up to 2ε"
-    run.measure("nats, 4 bits as Q4_1", stored[3], expect_between=levels, because=because)
-    show(run, "rounding", figures.rounding_costs(rows), texts=TEXTS)
-    from_six, from_four = compare_exponents(run, rows, costs)
+    because = (
+        "the weights lie on these levels; float16 moves them by up to 2⁻¹¹, and we allow twice"
+    )
+    run.measure("nats, 4 bits as Q4_1", stored, expect_between=levels, because=because)
+    show(run, "rounding", figures.rounding_costs(costs), texts=TEXTS)
     return (
-        f"8 bits cost {eight[3]:.3f} nats a token, 4 bits {four[3]:.2f} and 3 bits {three[3]:.2f}; "
-        f"4 bits as Q4_1 cost {stored[3]:.3f}. The exponent is {from_six} from 6 to 4 bits and "
-        f"{from_four} from 4 to 3. At 3 bits the loss is {three[5]:.1f} nats, and a uniform model "
-        f"has {math.log(smollm2(run)[0].config.vocab_size):.1f}."
+        f"{exponents} 4 bits as Q4_1 cost {stored:.3f}. At 3 bits the loss is "
+        f"{costs['3 bits'].loss:.1f} nats, and a uniform model has "
+        f"{math.log(smollm2(run)[0].config.vocab_size):.1f}."
     )
 
 
@@ -877,7 +877,8 @@ def the_fewer_bits_the_higher_the_cost(run: Run):
 # - A cache saves positions, a batch shares the reading of the weights.
 # - High likelihood is not quality: greedy text is likely, and repeats itself.
 # - Compare models in bits per byte, and with a baseline.
-# - Rounding weights costs loss, from 6 to 3 bits by no single power of its error: measure it.
+# - What rounding costs depends on the direction of the errors, too: at `tiny`, 4 bits cost 0.6
+#   nats, and 1.8 with the other sign. Their mean grew about as $\varepsilon^2$, from 8 to 3 bits.
 
 
 # %% The closing
@@ -885,8 +886,7 @@ def the_fewer_bits_the_higher_the_cost(run: Run):
 def closing(results: Results) -> str:
     """Say what this run showed, in its numbers."""
     likelier = results.value("greedy_text_repeats_itself", LIKELIER)
-    costs = "the_fewer_bits_the_higher_the_cost"
-    step = results.value(costs, "nats, 4 bits − 8 bits")
+    step = results.value("the_fewer_bits_the_higher_the_cost", "nats, 4 bits − 8 bits")
     gap = results.value("greedy_text_repeats_itself", GAP)
     return (
         f"In this run, text sampled at T = 1 had {100 * gap:.0f} percentage points more distinct "

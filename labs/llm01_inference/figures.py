@@ -7,6 +7,7 @@ from typing import Any
 from labs.kit import Run
 from labs.llm01_inference.captions import CAPTIONS
 from labs.llm01_inference.model_files import called
+from labs.llm01_inference.uncertainty import mean_and_error
 from labs.llm01_inference.view_data import likeliest
 
 import matplotlib.pyplot as plt
@@ -170,7 +171,7 @@ def nucleus(prompts: dict[str, tuple[Any, int]]) -> Figure:
         rank = np.arange(1, len(p) + 1)
         ax.loglog(rank, p, f"C{i}")
         ax.loglog(rank[:left], p[:left], f"C{i}o-", markevery=[0], ms=9, lw=7, alpha=0.4)
-        label = f"“{text}”\ntop-p 0.9 leaves {left:,}"
+        label = f"“{text}”\ntop-p 0.9 keeps {left:,}"
         place = (90, 1e-7) if i == 0 else (90, 0.04)
         ax.text(*place, label, color=f"C{i}")
     ax.axvline(50, color=GREY, ls=":")
@@ -240,8 +241,9 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
     right.set_xlabel("points more than zero-shot ± 2 SE")
     left.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=""))
-    left.set_title("Right replies")
-    right.set_title("Difference from zero-shot")
+    better = sum(gain > 2 * error for gain, error in zip(gains, errors, strict=True))
+    title = f"{better} of {len(rows) - 1} forms beat zero-shot by more than two standard errors"
+    fig.suptitle(title, ha="left", x=0.01, fontsize=12)
     right.xaxis.set_major_locator(MultipleLocator(0.25))
     left.invert_yaxis()
     return fig
@@ -407,52 +409,48 @@ def bits(rows: dict[str, float]) -> Figure:
     ax.bar_label(bars, [f" {value:.2f}" for value in rows.values()])
     ax.invert_yaxis()
     best = min(rows, key=rows.__getitem__)
-    ax.set(xlabel="bits per byte", title=f"Fewest bits for the same text: {best}")
+    fig.suptitle(f"Fewest bits for the same text: {best}", ha="left", x=0.01, fontsize=12)
+    ax.set_xlabel("bits per byte")
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
     return fig
 
 
-def _name_roundings(ax: Any, rows: list[list[Any]], c: float) -> None:
-    """Write "3 bits, 7 layers" beside each point, left of it if its cost is above c · L · ε²."""
-    layers = max(row[1] for row in rows)
-    for row in rows:
-        x = row[1] * row[2] ** 2
-        text = row[0].removesuffix(", a scale for each row")
-        text = text.replace("a scale for each 32 weights", "blocks")
-        if row[1] < layers:
-            text += f", {row[1]} layers"
-        place = {"ha": "right", "xytext": (-7, 3)} if row[3] >= c * x else {"xytext": (7, -9)}
-        ax.annotate(text, (x, row[3]), textcoords="offset points", fontsize=9, color="C0", **place)
+def rounding_costs(costs: dict[str, Any]) -> Figure:
+    """Draw what roundings cost over L·ε², for each sign of the errors and as the mean of both.
 
-
-def rounding_costs(rows: list[list[Any]]) -> Figure:
-    """Draw the cost of rounding over L·ε², with rows as costs_of_rounding returns them.
-
-    A line joins the points with a scale for each row in all layers. A grey one shows the slope 1.
+    Args:
+        costs: as costs_of_rounding returns them. Costs below two standard errors aren't drawn.
     """
     fig, ax = plt.subplots()
-    shown = [row for row in rows if row[3] > 2 * row[4] and row[2] > 0]
-    if not shown:
-        ax.set_title("No cost is above two standard errors")
+    ratios = []  # of the means of both signs to L·ε²
+    for name, cost in costs.items():
+        x = cost.layers * cost.error**2
+        points = [("C1^", cost.rounded), ("C2v", cost.mirrored), ("C0o", cost.mean_of_both())]
+        shown = [(style, *mean_and_error(each.tolist())) for style, each in points]
+        shown = [(style, mean, error) for style, mean, error in shown if mean > 2 * error]
+        for style, mean, error in shown:
+            ax.errorbar(x, mean, 2 * error, fmt=style, capsize=3)
+            if style == "C0o":
+                ratios.append(mean / x)
+        if shown:
+            lowest = min(mean - 2 * error for _, mean, error in shown)
+            ax.annotate(name, (x, lowest), (5, -10), textcoords="offset points", fontsize=9)
+    if not ratios:
+        ax.set_title("No mean of both signs is above two standard errors")
         return fig
-    x = [row[1] * row[2] ** 2 for row in shown]
-    y = [row[3] for row in shown]
-    ax.errorbar(x, y, [2 * row[4] for row in shown], fmt="C0o", capsize=3)
-    layers = max(row[1] for row in shown)
-    bits = [row for row in shown if row[1] == layers and "each row" in row[0]]
-    ax.plot([row[1] * row[2] ** 2 for row in bits], [row[3] for row in bits], "C0", lw=1)
-    ratios = [b / a for a, b in zip(x, y, strict=True)]
-    _name_roundings(ax, shown, float(np.median(ratios)))
-    apart = max(ratios) / min(ratios)
-    title = f"Cost ÷ (L · ε²) isn't constant: it differs by a factor of {apart:.1f}"
-    ax.set_title(title, fontsize=11)
     ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="cost (nats per token)")
     low, high = ax.get_xlim()
-    ax.set_xlim(low / 2, high)
-    right, bottom = high / 1.5, 1.5 * ax.get_ylim()[0]
-    ax.plot([right / 4, right], [bottom, 4 * bottom], GREY, ls=":")
-    ax.text(right / 4, bottom, "slope 1 ", color=GREY, ha="right", va="center")
+    line = np.array([low, 2 * high])
+    ax.plot(line, median(ratios) * line, color=GREY, ls=":", zorder=0)
+    ax.set_xlim(low, 4 * high)
+    legend = (("C1", "▲ as rounded"), ("C2", "▼ with the other sign"), ("C0", "● mean of both"))
+    for i, (colour, label) in enumerate(legend):
+        ax.text(0.03, 0.93 - 0.07 * i, label, color=colour, transform=ax.transAxes)
+    ax.text(0.03, 0.72, "⋯ slope 1", color=GREY, transform=ax.transAxes)
+    apart = max(ratios) / min(ratios)
+    title = f"Over both signs, cost ÷ (L · ε²) differs by a factor of {apart:.1f}"
+    ax.set_title(title, fontsize=11)
     _round_ticks(ax.xaxis)
     _round_ticks(ax.yaxis)
     return fig

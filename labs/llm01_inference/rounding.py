@@ -3,6 +3,8 @@
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from labs.kit import Run
@@ -16,15 +18,40 @@ Rounded = Callable[
     [Tensor, int], Tensor
 ]  # weights (..., n) and bits -> rounded along the last axis
 Statistic = Callable[[Tensor], float]  # of the texts with these numbers
-ROUNDINGS: list[tuple[str, dict[str, Any]]] = [
-    ("8 bits, a scale for each row", {"bits": 8}),
-    ("6 bits, a scale for each row", {"bits": 6}),
-    ("4 bits, a scale for each row", {"bits": 4}),
-    ("3 bits, a scale for each row", {"bits": 3}),
-    ("4 bits, a scale for each 32 weights", {"bits": 4, "block": 32}),
-    ("4 bits, as Q4_1", {"bits": 4, "block": 32, "least_to_largest": True}),
-]
+FEW_LAYERS = "3 bits, few layers"
+ROUNDINGS: dict[str, dict[str, Any]] = {  # a scale for each row, unless there are blocks
+    "8 bits": {"bits": 8},
+    "4 bits": {"bits": 4},
+    "3 bits": {"bits": 3},
+    "4 bits in blocks": {"bits": 4, "block": 32},
+    "4 bits as Q4_1": {"bits": 4, "block": 32, "least_to_largest": True},
+    FEW_LAYERS: {"bits": 3},
+}
+BOTH_SIGNS = ("8 bits", "4 bits", "3 bits")
 TEXTS = 30
+
+
+@dataclass
+class Cost:
+    """What a rounding of the weights costs.
+
+    Attributes:
+        layers: the number of rounded layers.
+        error: the relative error ε.
+        loss: nats per token of the rounded model.
+        rounded: nats added to the mean of each text, (B,).
+        mirrored: the same if each weight's error has the other sign, (B,); NaN if not tried.
+    """
+
+    layers: int
+    error: float
+    loss: float
+    rounded: Tensor
+    mirrored: Tensor
+
+    def mean_of_both(self) -> Tensor:
+        """Return the mean over both signs of the errors, (B,)."""
+        return (self.rounded + self.mirrored) / 2
 
 
 def in_blocks(
@@ -45,17 +72,22 @@ def in_blocks(
 
 
 @torch.no_grad()
-def with_layers_rounded(rounded: Rounded, model: Any, count: int, **how: Any) -> tuple[Any, float]:
-    """Return a copy with the matrices of `count` layers rounded, and their relative error."""
+def with_layers_rounded(
+    rounded: Rounded, model: Any, count: int, sign: int = 1, **how: Any
+) -> tuple[Any, float]:
+    """Return a copy with the matrices of `count` layers rounded, and their relative error.
+
+    With sign −1 each weight gets the error of the same size in the other direction.
+    """
     net = copy.deepcopy(model)
     layers = net.model.layers[:: max(1, len(net.model.layers) // count)][:count]
     errors = 0.0
     weights = 0.0
     for w in (w for w in layers.parameters() if w.dim() == 2):
-        new = in_blocks(rounded, w, **how)
-        errors += (new - w).square().sum().item()
+        error = in_blocks(rounded, w, **how) - w
+        errors += error.square().sum().item()
         weights += w.square().sum().item()
-        w.copy_(new)
+        w.add_(sign * error)
     return net, math.sqrt(errors / weights)
 
 
@@ -92,53 +124,60 @@ def jackknife(statistic: Statistic, n: int) -> tuple[float, float]:
 
 def costs_of_rounding(
     run: Run, name: str, opened: tuple[Any, Any], rounded: Rounded
-) -> tuple[list[list[Any]], list[Tensor]]:
-    """Return a row for each rounding (what, layers, ε, cost, SE, loss), and its costs by text."""
+) -> dict[str, Cost]:
+    """Return what each of ROUNDINGS costs a model, and tabulate it."""
     model, tokenizer = opened
     depth = model.config.num_hidden_layers
     ids = torch.tensor(human_texts(tokenizer, TEXTS, run.pick(tiny=20, small=64, full=64)))
     before = losses_of(model, ids)  # (B,)
-    tries = [(what, how, depth) for what, how in ROUNDINGS]
-    tries.append((*ROUNDINGS[3], max(1, depth // 4)))
+    costs = {}
     rows = []
-    costs = []
-    for what, how, count in run.progress(tries, name):
+    for what, how in run.progress(list(ROUNDINGS.items()), name):
+        count = max(1, depth // 4) if what == FEW_LAYERS else depth
         net, error = with_layers_rounded(rounded, model, count, **how)
-        costs.append(losses_of(net, ids) - before)  # (B,)
-        loss = (before + costs[-1]).mean().item()
-        rows.append([what, count, error, *mean_and_error(costs[-1].tolist()), loss])
-    columns = ["weights", "layers", "relative error ε", "nats per token added", "SE", "loss"]
-    title = f"{name}, {TEXTS} excerpts of Shakespeare, {ids.shape[1]} tokens each (layers only)"
+        after = losses_of(net, ids)  # (B,)
+        mirrored = torch.full_like(before, math.nan)
+        if what in BOTH_SIGNS:
+            net, _ = with_layers_rounded(rounded, model, count, sign=-1, **how)
+            mirrored = losses_of(net, ids) - before  # (B,)
+        cost = Cost(count, error, after.mean().item(), after - before, mirrored)
+        row = [what, count, error]
+        for added in (cost.rounded, cost.mirrored, cost.mean_of_both()):
+            row += mean_and_error(added.tolist()) if added.isfinite().all() else ["", ""]
+        rows.append(row)
+        costs[what] = cost
+    columns = ["weights", "layers", "ε"]
+    for added in ("added", "other sign", "mean of both"):
+        columns += [added, "SE"]
+    title = f"{name}, nats per token, {TEXTS} excerpts of Shakespeare of {ids.shape[1]} tokens"
     run.table(title, columns, rows)
-    return rows, costs
+    return costs
 
 
-def compare_exponents(run: Run, rows: list[list[Any]], costs: list[Tensor]) -> list[str]:
-    """Measure the exponents of ε from 6 to 4 bits and from 4 to 3, and their difference.
-
-    Args:
-        run: gets the measurements.
-        rows: as costs_of_rounding returns them.
-        costs: of each row, by text.
-
-    Returns:
-        Both exponents, each with its standard error.
-    """
-    _, six, four, three = rows[:4]
-    because = "two standard errors over the texts: only then has the exponent a meaning"
-    low = 2 * six[4]
-    run.measure("nats, 6 bits", six[3], expect_at_least=low, because=because, decides=True)
-    from_six = growth(costs[1], costs[2], four[2] / six[2])
-    from_four = growth(costs[2], costs[3], three[2] / four[2])
+def compare_exponents(run: Run, costs: dict[str, Cost]) -> str:
+    """Measure the exponents of ε of the mean over both signs, and return a sentence about them."""
+    mean, error = mean_and_error(costs["8 bits"].mean_of_both().tolist())
+    because = "two standard errors over the texts: only then has an exponent a meaning"
+    what = "nats, 8 bits, mean of both signs"
+    run.measure(what, mean, expect_at_least=2 * error, because=because, decides=True)
     said = []
-    for name, power in (("6 → 4 bits", from_six), ("4 → 3 bits", from_four)):
+    for low, high in pairwise(BOTH_SIGNS):
+        ratio = costs[high].error / costs[low].error
+        power = growth(costs[low].mean_of_both(), costs[high].mean_of_both(), ratio)
         exponent, error = jackknife(power, TEXTS)
-        run.measure(f"exponent of ε, {name}", exponent)
-        run.measure(f"standard error of the exponent, {name}", error)
-        said.append(f"{exponent:.1f} ± {error:.1f}")
-    apart, error = jackknife(lambda texts: from_four(texts) - from_six(texts), TEXTS)
-    because = "one power of ε would have the difference 0; two standard errors over the texts"
-    low = 2 * error
-    what = "difference of the two exponents"
-    run.measure(what, apart, expect_at_least=low, because=because, decides=True)
-    return said
+        what = f"exponent of ε, {low} → {high}"
+        because = "the square; nearer to 2 than to 1 and 3, the odd powers, which cancel"
+        run.measure(what, exponent, expect_between=(1.5, 2.5), because=because, decides=True)
+        run.measure(f"standard error of the {what}", error)
+        said.append(f"{exponent:.2f} ± {error:.2f} ({low} → {high})")
+    four = costs["4 bits"]
+    three = costs["3 bits"]
+    alone = []
+    for before, after in ((four.rounded, three.rounded), (four.mirrored, three.mirrored)):
+        exponent, error = jackknife(growth(before, after, three.error / four.error), TEXTS)
+        alone.append(f"{exponent:.1f} ± {error:.1f}")
+    return (
+        f"4 bits cost {four.rounded.mean():.2f} nats per token, with the other sign "
+        f"{four.mirrored.mean():.2f}. The exponents of the mean of both are {' and '.join(said)}. "
+        f"From 4 to 3 bits, one sign alone would give {' or '.join(alone)}."
+    )

@@ -21,7 +21,12 @@ def beam_search(
     length_penalty: float = 1.0,
     early_stopping: bool | str = False,
 ) -> list[int]:
-    """Return the best of `beams` texts after one prompt, as `generate(num_beams=…)` does."""
+    """Return the best of `beams` texts after one prompt, as `generate(num_beams=…)` does.
+
+    Once `beams` texts are finished, `early_stopping` says when to end the search: True ends it at
+    once. False goes on while the best running text has a higher score than the worst finished text,
+    "never" while the best running text could still reach a higher score than that.
+    """
     ids = torch.tensor([prompt], device=model.device)  # (running, T)
     scores = torch.zeros(1, device=model.device)  # the sum of ln p of each running text
     cache: Any = DynamicCache(config=model.config)

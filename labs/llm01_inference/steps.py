@@ -33,7 +33,12 @@ def check_cache_size(run: Run, name: str, model: Any) -> None:
     c = model.config
     numbers = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * ids.numel()
     what = f"{name}: bytes of a {str(model.dtype)[6:]} cache"
-    run.check(what, size, equals=numbers * model.dtype.itemsize, because="2·L·H_kv·D·T·size")
+    run.check(
+        what,
+        size,
+        equals=numbers * model.dtype.itemsize,
+        because="2·L·H_kv·D·B·T·size, B = 2 and T = 10",
+    )
 
 
 @torch.no_grad()

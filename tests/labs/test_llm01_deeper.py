@@ -326,3 +326,21 @@ def test_losses_by_counting_agree_with_a_loop():
     got = lab.losses_by_counting(seen, ids, v)
     assert abs(got[0] - sum(unigram) / len(unigram)) < 1e-9
     assert abs(got[1] - sum(bigram) / len(bigram)) < 1e-9
+
+
+def test_one_call_yields_the_right_guesses_and_one_token_of_the_model():
+    assert lab.accept([5, 6, 7], [5, 6, 1, 2]) == [5, 6, 1]  # the text's a, b, x
+    assert lab.accept([5, 6, 7], [5, 6, 7, 8]) == [5, 6, 7, 8]
+    assert lab.accept([5], [4, 9]) == [4]
+    assert lab.accept([], [4]) == [4]
+
+
+def test_the_other_sign_of_a_rounding_is_its_mirror_image(glass):
+    def weight(net):
+        return net.model.layers[0].mlp.up_proj.weight
+
+    up, error = with_layers_rounded(lab.rounded, glass[0], 4, bits=3)
+    down, same = with_layers_rounded(lab.rounded, glass[0], 4, sign=-1, bits=3)
+    torch.testing.assert_close(weight(up), lab.rounded(weight(glass[0]), 3))
+    torch.testing.assert_close((weight(up) + weight(down)) / 2, weight(glass[0]))
+    assert error == same
