@@ -371,7 +371,7 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
     parted = sum(same < new for *_, same, new in rows)
     run.measure("prompts whose texts differ in bfloat16", parted)
     largest = max(change for _, _, _, change, _, _ in rows)
-    reason = " Its routines computed the same for one position as for many; others may not."
+    reason = " This processor computes one position exactly as among many; others may not."
     show(run, "cache", figures.cache(6, 4))
     return (
         "A prompt of 10 tokens and 8 new ones need 10 + 7 = 17 positions with a cache, and 10 + 11 "
@@ -818,8 +818,9 @@ def losses_on_one_excerpt(run: Run):
 #
 # So measure twice: add the errors $e$ to the weights $w$, and subtract them. $w - e$ is the
 # **mirror image** of the rounded weights. In the mean of both costs, the terms in $\varepsilon$ and
-# $\varepsilon^3$ cancel, and those in $\varepsilon^2$ and $\varepsilon^4$ remain. This mean isn't
-# the cost of rounding, which is the first number. It measures how the loss curves along the errors.
+# $\varepsilon^3$ cancel. The term in $\varepsilon^2$ remains, and for large errors also that in
+# $\varepsilon^4$. This mean isn't the cost of rounding, which is the first number: it measures how
+# the loss curves along the errors.
 #
 # If $\varepsilon$ rises from $\varepsilon_1$ to $\varepsilon_2$ and the mean from $C_1$ to $C_2$,
 # the exponent is $\ln(C_2/C_1) / \ln(\varepsilon_2/\varepsilon_1)$. The **jackknife** gives its
@@ -859,9 +860,7 @@ def the_fewer_bits_the_higher_the_cost(run: Run):
     exponents = compare_exponents(run, costs)
     stored = costs["4 bits as Q4_1"].rounded.mean().item()
     levels = (-1e-3, 1e-3) if run.options.model is None else None
-    because = (
-        "the weights lie on these levels; float16 moves them by up to 2⁻¹¹, and we allow twice"
-    )
+    because = "the weights are on these levels; float16 moves them by up to 2⁻¹¹; we allow twice"
     run.measure("nats, 4 bits as Q4_1", stored, expect_between=levels, because=because)
     show(run, "rounding", figures.rounding_costs(costs), texts=TEXTS)
     return (
