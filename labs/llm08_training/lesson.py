@@ -113,8 +113,8 @@ def a_random_split_leaks(run: Run):
 # shift the labels yourself.
 #
 # An assistant's turn begins after its **header**, the tokens that the template adds when it asks
-# for a response. SmolLM2's header has four: `<|im_start|>`, `ass`, `istant` and a new line. The
-# *word* assistant alone is no header: a request may contain it.
+# for a response. SmolLM2's header has four: `<|im_start|>`, two for the word assistant, and a new
+# line. The *word* alone is no header: a request may contain it.
 
 
 # %% Labels
