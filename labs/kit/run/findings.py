@@ -88,7 +88,7 @@ class Findings:
             TypeError: without a bound, because such a check can't fail.
         """
         if equals is not None:
-            values = [value]
+            values = [value.tolist() if hasattr(value, "tolist") else value]  # JSON has no tensors
             requirement = f"must be {show(equals)}"
             passed = bool(value == equals)
         elif at_most is None and at_least is None:

@@ -1,6 +1,7 @@
 """A run, as an experiment sees it: sizes, seeds, checks and measurements."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ def test_a_check_holds_or_fails(value: object, bounds: dict[str, Any], passed: b
 def test_a_check_without_a_bound_is_an_error() -> None:
     with pytest.raises(TypeError, match="no bound"):
         a_run().check("it", 1.0)
+
+
+def test_an_equal_tensor_is_recorded_as_a_number_that_json_can_hold() -> None:
+    run = a_run()
+    assert run.check("a count", torch.tensor([True, False]).sum(), equals=1)
+    assert json.dumps(run.current.checks[0].values) == "[1]"
 
 
 def test_a_measurement_never_fails_a_run() -> None:
