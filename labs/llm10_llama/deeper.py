@@ -280,7 +280,6 @@ def some_parts_matter_at_once(run: Run):
 # ## 3. Muon
 # **AdamW** (Loshchilov & Hutter 2019) moves each number by about the learning rate, whatever the
 # size of its gradient. **Muon** (Jordan et al. 2024) treats a matrix as a map. Its momentum has a
-# singular value decomposition $M = U S V^\top$ (LLM07), and a few directions have by far the
 # singular value decomposition $M = U S V^\top$ (LLM07; $V$ is not the vocabulary here), and a few
 # directions have by far the largest singular values. Muon replaces $M$ by $U V^\top$: *every
 # direction moves alike*, the strong and the rare.

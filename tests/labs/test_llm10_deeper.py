@@ -92,6 +92,12 @@ def test_the_closing_sorts_the_arms_by_four_ranges_of_seeds():
     assert "untied (-0.090)" in better
 
 
+@pytest.mark.parametrize(("adamw", "verdict"), [(0.05, "inconclusive"), (-0.1, "not held")])
+def test_a_cost_within_four_ranges_is_left_open(run, adamw, verdict):
+    ablation.judge_arms(run, {"without RoPE": 0.2, "AdamW for all": adamw}, 0.06)
+    assert run.current.verdict == verdict
+
+
 @pytest.mark.parametrize(("layer_norm", "verdict"), [(0.0, "held"), (-0.1, "not held")])
 def test_rmsnorm_is_not_as_good_where_layernorm_is_better(run, layer_norm, verdict):
     costs = {"without RoPE": 0.2, "AdamW for all": 0.2, "LayerNorm": layer_norm, "untied": -0.1}
