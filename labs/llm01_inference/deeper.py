@@ -6,7 +6,7 @@
 # round weights to few bits. You will see how a sampler is tested, what limits the speed of
 # decoding, how to search for probable texts, how models with different tokenizers are compared, and
 # what fewer bits cost. **Builds on** LLM01, whose functions it imports, and on derivatives in
-# sections 2 and 10; you may skip the derivation. **Takes** 50 minutes to read.
+# sections 2 and 10; you may skip both derivations. **Takes** 50 minutes to read.
 #
 # **A map.** Sections 1 and 2 look closer at the sampler, 3 to 5 at the speed of decoding, 6 to 8 at
 # the text, 9 and 10 at quality. Section 4 uses section 3; 6 and 7 use 4, and 10 uses 9. You write
@@ -200,7 +200,7 @@ def left_pad(prompts: list[list[int]], pad: int = 0) -> tuple[Tensor, Tensor, Te
 @lab.experiment
 @torch.no_grad()
 def padding_must_change_no_logit(run: Run):
-    """With left padding, SmolLM2 needs the mask to keep its logits; a random GPT-2, positions, too.
+    """Left-padded, SmolLM2 needs the mask to keep its logits; a random GPT-2 also needs positions.
 
     Predict: which of the two models needs the position ids, and why?
     """
@@ -333,7 +333,7 @@ def generate_batch(
 @lab.experiment
 @torch.no_grad()
 def the_cache_saves_positions_and_changes_no_token(run: Run):
-    """With a cache, a model computes each position once; on a few prompts no float32 token changes.
+    """With a cache, each position is computed once; on a few prompts, no token changes in float32.
 
     Predict: a prompt of 10 tokens and 8 new ones: how many positions with a cache, and without?
     """
@@ -457,7 +457,7 @@ def the_time_of_a_step_for_many_texts(run: Run):
         rows.append([batch, ratio, 1000 * seconds, batch / seconds, weights / seconds / 1e9])
     columns = ["texts", "step ÷ one text's", "step (ms)", "tokens/s", "weights read (GB/s)"]
     run.table("A decoding step after 32 tokens", columns, rows)
-    because = "half of eight, our choice: the texts share something; is it reading? See the MBU"
+    because = "half of eight, our choice: texts share reading the weights and starting operations"
     what = "step for 8 texts ÷ step for 1"
     run.measure(what, ratios[8], expect_at_most=4, because=because, timed=True, decides=True)
     block = torch.ones(weights // 4, device=run.device)
@@ -473,9 +473,9 @@ def the_time_of_a_step_for_many_texts(run: Run):
     ratio = median(x / y for x, y in zip(a, b, strict=True))
     run.measure("step in bfloat16 ÷ step in float32", ratio, timed=True)
     return (
-        f"A step for eight texts took {median(ratios[8]):.1f} times as long as for one. A plain "
-        f"sum reads as many bytes as the weights in {mbu:.0%} of a step, so here "
-        f"{'reading is most of it' if mbu > 0.5 else 'a step does other work, or reads slower'}. A "
+        f"A step for eight texts took {median(ratios[8]):.1f} times as long as for one. To sum "
+        f"as many bytes as the weights have takes {mbu:.0%} of a step, so here a step "
+        f"{'mostly reads' if mbu > 0.5 else 'does other work, or reads more slowly'}. A "
         f"step in bfloat16 took {ratio:.2f} times as long as in float32."
     )
 
@@ -802,9 +802,9 @@ def losses_on_one_excerpt(run: Run):
 # again 0.7, −0.233, 0. With 4 bits a row has 15 levels, with 8 bits 255.
 #
 # Short **blocks** with their own scale have a smaller largest weight, so their levels are closer.
-# Q4_1, which our SmolLM2's layers went through, has blocks of 32 weights, each with 16 levels
-# between its smallest and its largest. Blocks cost bits, too. A 16-bit scale for every 32 weights
-# adds half a bit to each weight; Q4_1 also stores the smallest weight, which adds another half.
+# Q4_1, to which our SmolLM2's layers were once rounded, has blocks of 32 weights, each with 16
+# levels between its smallest and its largest. Blocks cost bits, too. A 16-bit scale for every 32
+# weights adds half a bit to each; Q4_1 also stores the smallest weight, which adds another half.
 # We round the matrices of the layers. The token embedding, a fifth of SmolLM2's parameters and also
 # its output layer, stays as it is.
 #
@@ -826,7 +826,7 @@ def losses_on_one_excerpt(run: Run):
 # the exponent is $\ln(C_2/C_1) / \ln(\varepsilon_2/\varepsilon_1)$. The **jackknife** gives its
 # standard error over the texts: leave out each of $n$ texts in turn, and multiply the standard
 # deviation of the $n$ results by $(n - 1) / \sqrt n$. For a mean, this is the usual standard error.
-# At 3 bits, compare the loss with $\ln V$ = 10.8, that of a model that knows nothing.
+# At 3 bits, compare the loss with $\ln V$ = 10.8, that of a uniform model.
 
 
 # %% 10. Smaller numbers
@@ -860,7 +860,7 @@ def the_fewer_bits_the_higher_the_cost(run: Run):
     exponents = compare_exponents(run, costs)
     stored = costs["4 bits as Q4_1"].rounded.mean().item()
     levels = (-1e-3, 1e-3) if run.options.model is None else None
-    because = "the weights are on these levels; float16 moves them by up to 2⁻¹¹; we allow twice"
+    because = "the weights are on these levels, up to float16's rounding; 0.001 is our choice"
     run.measure("nats, 4 bits as Q4_1", stored, expect_between=levels, because=because)
     show(run, "rounding", figures.rounding_costs(costs), texts=TEXTS)
     return (

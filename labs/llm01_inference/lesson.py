@@ -533,7 +533,7 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # message, SmolLM2's template adds one: "You are a helpful AI assistant named SmolLM, trained by
 # Hugging Face". `build_chat` adds none. Talk to the model: `invoke chat`.
 #
-# In which form is it right most often? We ask for 44 capitals in four forms: the bare question;
+# Which form gets the most right replies? We ask for 44 capitals in four forms: the bare question;
 # `Q: …` and `A:` on two lines; the text of `build_chat`; and that of the template. A reply is
 # *right* if its first line, of at most 12 tokens, contains the capital. "Not Paris" counts, too.
 #
@@ -619,7 +619,7 @@ def the_template_gets_more_replies_right(run: Run):
 # If 30 of 44 replies are right, the **accuracy** is 0.68. Its standard error is the formula of
 # section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. With 44 other, equally
 # well-known countries, 0.75 would be no surprise. The error says nothing about little-known ones,
-# other questions or other examples. To compare prompts on the *same* questions, use section 5's.
+# other questions or other examples. For prompts on the *same* questions, use section 5's error.
 #
 # If you compare six independent pairs of equally good forms, at least one difference is beyond two
 # standard errors in a quarter of such experiments. Ours makes 16. So we chose *two* before the run:
@@ -665,14 +665,14 @@ def four_examples_beat_zero_shot(run: Run):
 # With our 44 questions, **4-bit SmolLM2** gets the same ones right with 32 tokens as with 12. The
 # template beats `Q:` and `A:` by 39 ± 8 percentage points. Its system message may not matter:
 # `build_chat` alone gains 36 ± 9. The *one* example that we chose seems to make it worse, by
-# 18 ± 7: 38 of 44 replies repeat the country. Order seems to matter, by 14 ± 5. But those are 6
-# questions, all gained, and six coins fall on the same side once in 32 trials. Test both again.
+# 18 ± 7: 38 of 44 replies repeat the country. Order seems to matter, by 14 ± 5. But that is 6
+# questions, all in one direction; six coins fall on one side once in 32 trials. Test both again.
 # After four wrong examples it still names capitals: the examples seem to show the form of a reply,
 # as in Min et al. 2022.
 #
 # ## What to remember
 # - At each position, a model returns a logit for every token; softmax makes probabilities of them.
-# - Cut by top-k, top-p or min-p. Know your library's defaults, and if it divides by $T$ first.
+# - Cut by top-k, top-p or min-p. Know your library's defaults, and whether $T$ comes first.
 # - A chat is one text. Use the template that the model was trained with.
 # - Compare prompts on many questions with a fair baseline, and report the standard error.
 
