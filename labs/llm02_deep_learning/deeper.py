@@ -126,10 +126,10 @@ def the_spacing_doubles_at_a_power_of_two(run: Run):
 # | 10⁻⁹ | 1.7 · 10⁻¹⁹ | 1.1 · 10⁻⁷ |
 #
 # With $10^{-5}$ more than ten of sixteen digits are right, with the other two steps fewer than
-# seven. The table leaves out a third error: $x \pm h$ is rounded, too. The steps below are powers
-# of 2, for which it isn't. The table also assumes the worst rounding of $f$. The median one is
-# about a fifth of it, as a comment in the code derives. The cube root of a fifth is 0.6, so the
-# best step is about $0.6\,h^*$.
+# seven. The table leaves out a third error: $x \pm h$ is rounded, too. The lab avoids it: its steps
+# are powers of 2, and its points multiples of $2^{-10}$. The table also assumes the worst rounding
+# of $f$. The median one is about a fifth of it, as a comment in the code derives. The cube root of
+# a fifth is 0.6, so the best step is about $0.6\,h^*$.
 #
 # A gradient of a million parameters would take two million evaluations of the loss. One backward
 # pass computes it, up to rounding, in the time of a few forward passes (Baur & Strassen 1983).
@@ -537,8 +537,8 @@ def a_wrong_rule_trains_too(run: Run):
 # - **tanh** with gain 1: let $q = \text{E}[z^2]$ be small. As $\tanh z \approx z - z^3/3$, the
 #   numbers shrink by $\sqrt{1 - 2q}$ in each layer forward. As its derivative is about $1 - z^2$,
 #   the gradient shrinks by the same factor in each layer backward. The gradient of a layer's
-#   weights is input times gradient. So it has one factor for each layer before *and* behind it,
-#   nearly the same product everywhere. In our first layers $q$ isn't small yet: it begins at 1.
+#   weights is input times gradient. So it has one factor for each other layer, before or behind,
+#   and is nearly the same everywhere. In our first layers $q$ isn't small yet: it begins at 1.
 #
 # **The differences vanish, too.** The **relative spread** of a layer is the standard deviation of
 # its numbers over the examples, divided by their RMS. A *small* difference between two examples

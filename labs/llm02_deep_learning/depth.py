@@ -48,7 +48,7 @@ def check_gradients(
     because = "near 0; one example's gradient has a standard deviation of √(5L/n)/2; five of these"
     what = "ReLU: |ln(gradient, first layer ÷ last layer)|"
     run.check(what, off, at_most=bound, because=because, decides=True)
-    because = "the formula, with E[f′²] from a sample of z; five deviations of ReLU, the largest"
+    because = "the formula, with E[f′²] from a sample of z; the bound of ReLU, which strays most"
     for name, ratios in derived.items():
         off = [abs(math.log(ratio / ratios[0])) for ratio in back[name]]
         what = f"{name}: |ln(first layer ÷ last layer) − ln of the derived ratio|"

@@ -246,7 +246,7 @@ def one_backward_pass_finds_every_gradient(run: Run):
 # sum of both rows, a column of shape 2 × 1 the sum of each row. The next experiment draws both.
 #
 # **Cross-entropy.** A classifier returns one number for each class, the **logits** $x$. LLM01's
-# model is a classifier, too: its classes are the 49,152 tokens. The **softmax** makes
+# model is a classifier, too: its classes are the 49,152 tokens. The **softmax** turns logits into
 # probabilities, $p_i = e^{x_i} / \sum_j e^{x_j}$. The loss of an example of class $t$ is
 # $-\ln p_t$. It is near 0 when the network is certain and right, and $\ln 10 = 2.3$ when it guesses
 # evenly among ten classes. A **batch** is several examples. Its loss is their mean.
@@ -619,9 +619,9 @@ def our_network_equals_pytorchs(run: Run):
 #
 # A result needs a baseline. Ours needs no gradient descent: average the training images of each
 # digit, and name the digit whose average is nearest. Compare both digit by digit, as LLM01 compared
-# prompts: the difference on a digit is 1, −1 or 0. It is 0 unless exactly one method errs, on a
-# share of at most $e_1 + e_2$, the sum of the error rates. So its variance is at most $e_1 + e_2$,
-# and the standard error of its mean over 360 digits at most $\sqrt{(e_1 + e_2)/360}$.
+# prompts: the difference on a digit is 1 or −1 if exactly one method errs, else 0. With the error
+# rates $e_1$ and $e_2$, at most a share $e_1 + e_2$ of the differences isn't 0. So their variance
+# is at most $e_1 + e_2$, and the standard error of their mean at most $\sqrt{(e_1 + e_2)/360}$.
 
 
 # %% The loop
