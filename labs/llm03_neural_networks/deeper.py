@@ -164,7 +164,7 @@ def a_missing_axis_teaches_the_mean(run: Run):
     """With predictions (n, 1) and targets (n,), training ends where every prediction is the mean.
 
     Predict: the targets are linear in the inputs, which gives them the variance 4, plus noise of
-    variance 0.01. Where does either loss end, relative to the variance of the targets?
+    variance 0.01. Where does each loss end, relative to the variance of the targets?
     """
     features = torch.randn(256, 4, **DOUBLE)
     x = torch.cat((features, torch.ones(256, 1)), 1)  # the last weight is a bias
@@ -520,7 +520,7 @@ def theory(a: float, c: float, n: int) -> list[tuple[float, float]]:
 # **Without biases as much of the signal is left as with He's start.** If the inputs of a ReLU layer
 # without biases grow by a positive factor, so do its outputs. So a wide network with PyTorch's
 # weights behaves like He's, scaled down: size and spread shrink together, and one factor on the
-# last outputs would undo it. With biases none would. Section 7 trains with and without it.
+# last outputs would undo it. With biases no factor would. Section 7 trains with and without it.
 
 
 # %% 6. Theory and measurement
@@ -808,7 +808,7 @@ def large_products_take_cubic_time(run: Run):
 # to do more. The bandwidth is that of reading arrays as large as the weight, by a sum or a dot
 # product, whichever is faster. All calls take turns, each with separate arrays. If all arrays
 # together are larger than the last cache, each call must fetch its numbers from memory. At `tiny`
-# they have about 250 MiB in float32 and half of that in bfloat16. With a larger cache this
+# they take about 250 MiB in float32 and half of that in bfloat16. With a larger cache this
 # bandwidth is partly the cache's.
 #
 # Points and roof are both measured, so a point may lie a little above the roof. It may also stay
@@ -874,8 +874,8 @@ def many_inputs_raise_the_rate(run: Run):
         by_roof = 16 * roof[0] / roof[4]
         sentences.append(
             f"In {name} 16 inputs take {times[4] / times[0]:.1f} times as long as one. At the roof "
-            f"it would be {by_roof:.1f} times; one input runs at {shares[0]:.0%} of its roof, 16 "
-            f"at {shares[4]:.0%}."
+            f"they would take {by_roof:.1f} times as long. One input runs at {shares[0]:.0%} of "
+            f"its roof, 16 run at {shares[4]:.0%}."
         )
     fig, caption, alt = figures.roofline(curves, INPUTS)
     run.figure(fig, "roofline", caption, alt=alt)
