@@ -875,6 +875,10 @@ def smollm2_needs_its_sink(run: Run):
     ]
     columns = ["first token's key", "weight on the first token", "on the second token"]
     run.table("Mean weight of all heads, from the eighth token on", columns, table)
+    most = "more than half of what the first token had"
+    name = "weight on the second token, the first hidden from the second on"
+    half = weights[0] / 2
+    run.measure(name, weights_hidden[1], expect_at_least=half, because=most)
     added = {
         "value removed": no_value,
         "key hidden from the\nthird token on": from_third,
