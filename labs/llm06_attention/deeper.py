@@ -198,7 +198,7 @@ def no_gradient_reaches_the_future(run: Run):
 # %% [markdown]
 # ## 3. A KV cache, token by token
 # A model that generates adds one token at a time. Without a cache, step $t$ computes all $t$
-# queries again, with $t^2$ scores, although the earlier rows come out as in the step before. With a
+# queries again, with $t^2$ scores, although the earlier rows are the same as a step before. With a
 # cache it computes one query, one key and one value, appends key and value to the earlier ones, and
 # needs $t$ scores. For 256 tokens that is 171 times fewer scores. The gain in time below is far
 # smaller: at this size a step costs much more than its scores. Queries, keys and values are random
@@ -420,7 +420,7 @@ def a_window_needs_linear_memory(run: Run):
 # is at least $16T^2$ bytes in float32, so $D/4$ operations per byte: 16 for heads of 64. If a
 # processor can do more operations while one byte arrives, it waits for its memory. In bfloat16 the
 # same count gives 32. For an H100, NVIDIA's data sheet gives 1,979 TFLOP/s in bfloat16 with
-# sparsity, so half of that, 989, without. It reads 3.35 TB/s. That is nearly 300 operations per
+# sparsity, so half of that, 989, without. The memory gives 3.35 TB/s: nearly 300 operations per
 # byte. On a CPU the limit is lower, and the gain in time can be small: compare the times below.
 #
 # A softmax can be computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). For
@@ -748,14 +748,14 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
 # before $W_O$, which could still change it.
 #
 # There are two controls. The second token shows what an ordinary token has in the same heads. The
-# other control is the heads that put less than a tenth of their weight on the first token. Most of
-# these stand in layers that have no sinks: see the colours of the figure. In the other layers the
-# value is small in nearly all heads, sinks or not. So this compares layers more than heads, and it
+# other control takes the heads that put less than a tenth of their weight on the first token. Most
+# of them are in layers without sinks: see the colours of the figure. In the other layers the value
+# is small in nearly all heads, sinks or not. So this compares layers more than heads, and it
 # doesn't show what makes a value small.
 #
-# In many models the first token gets a few huge coordinates, **massive activations** (Sun et al.
-# 2024). We don't measure them here. If SmolLM2 has them, RMSNorm leaves nearly one fixed vector,
-# whatever the token is, so its value is nearly fixed, too. Why this value is *small* is another
+# In many models a few coordinates of the first token are huge: **massive activations** (Sun et al.
+# 2024). We don't measure them here. If SmolLM2 has them, RMSNorm maps every first token to nearly
+# the same vector, so the value is nearly the same, too. Why this value is *small* is another
 # question. Without its gains, RMSNorm gives all tokens the same size. So the cause must be in the
 # gains and $W_V$.
 
@@ -828,9 +828,9 @@ def sinks_have_small_values(run: Run):
 #
 # - **From the third token on.** The second token still sees the first. So no later token is alone,
 #   as a first token is. Can the second token be the sink? We measure the weight that it gets.
-# - **From the second token on.** Nothing of the first token reaches a later one, and RoPE knows
-#   only distances. So the model computes what it computes for the text *without* its first token,
-#   which then starts with the second. A first token is the sink, so the second token must be it.
+# - **From the second token on.** Nothing from the first token reaches a later one, and RoPE depends
+#   only on distances. So the model computes the same as for the text *without* its first token.
+#   That text starts with the second token, so the second token must be the sink.
 #
 # The control hides the second token from the third on.
 
@@ -839,8 +839,8 @@ def sinks_have_small_values(run: Run):
 @lab.experiment
 @torch.no_grad()
 def smollm2_needs_its_sink(run: Run):
-    """SmolLM2 needs the first token's value, although it is small; to hide the token's key from all
-    later tokens is to delete the token.
+    """SmolLM2 needs the first token's value, although it is small; hiding the token's key from all
+    later tokens is the same as deleting the token.
 
     Predict: the sink's value has a fifth of the usual norm. How much does the loss grow without it?
     """
@@ -890,8 +890,8 @@ def smollm2_needs_its_sink(run: Run):
         f"The loss of {losses.mean():.2f} grows by {with_error(no_value)} without the first value, "
         f"by {with_error(from_third)} with the first key hidden from the third token on, and by "
         f"{with_error(from_second)} with it hidden from the second on. The numbers after ± are "
-        f"standard errors. The second token has {weights_late[1]:.2f} of the weight in the second "
-        f"case, and {weights_hidden[1]:.2f} in the third."
+        f"standard errors. The second token gets {weights_late[1]:.2f} of the weight if the first "
+        f"is hidden from the third on, and {weights_hidden[1]:.2f} if from the second on."
     )
 
 
@@ -906,7 +906,7 @@ def smollm2_needs_its_sink(run: Run):
 # - A high score doesn't prove that a head is needed: another may do the same. Silence it, and
 #   compare with other heads of the same layers.
 # - A sink's value is small, and still the model relies on it. If the first token is hidden from all
-#   later ones, the text starts with the second, which is the sink then.
+#   later ones, the second token becomes the sink.
 #
 # **Read on**: Beltagy et al. 2020, *Longformer* · Milakov & Gimelshein 2018, *Online normalizer
 # calculation for softmax* · Dao et al. 2022, *FlashAttention* · Michel et al. 2019, *Are Sixteen

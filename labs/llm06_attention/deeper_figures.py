@@ -163,8 +163,7 @@ def show_worth(run: Run, heads: Sequence[Silenced]) -> None:
         fig,
         "worth",
         "Each point is a head, silenced alone. Compare points of one colour: the two jobs have no "
-        "common scale. In layer 2 every score is high, and no head is needed while the other is "
-        "there.",
+        "common scale. In layer 2 every score is high, and either head does the job alone.",
         alt="A scatter plot of accuracy lost over score, in a colour for each layer.",
     )
 
@@ -264,7 +263,7 @@ def show_costs(
 
 
 def show_sinks(run: Run, weights: Tensor, ratios: Tensor, layers: int, sharing: int) -> None:
-    """Draw each head's weight on the first token, and the relative norm of the value there; (L·H,).
+    """Draw each head's weight on the first token and the norm of its value, both (L·H,).
 
     A colour is a layer; `sharing` query heads have the same value.
     """

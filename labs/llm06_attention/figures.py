@@ -276,7 +276,7 @@ def show_two_heads(run: Run, layers: Sequence[Tensor], circuit: Iterable[Tensor]
         "circuit_weights",
         "Both heads on one task. White lines: where the pairs start. Dots mark the circuit: in "
         "layer 1 queries 1 to 15, where F can stand, in layer 2 queries 16, 18, 20 … All weights "
-        "without a dot can be hidden. A query without a dot then hands over 0.",
+        "without a dot can be hidden. A query without a dot then gets an output of 0.",
         alt="Two heat maps, query by key: a diagonal, and single bright cells.",
     )
 

@@ -28,7 +28,7 @@ lab.before_run(assets.check_model)
 # %% [markdown]
 # ## 1. Five words on paper
 # Read "the dog saw its tail". To understand "its" you look back at "dog". Attention gives a model
-# this ability: each token **attends to** the tokens of the text, itself included. It looks at them.
+# this ability: each token **attends to**, or looks at, the tokens of the text, itself included.
 #
 # For this, each token has three vectors:
 #
@@ -128,8 +128,8 @@ def its_looks_at_both_nouns(run: Run):
 # `torch.tensor([-inf, -inf]).softmax(-1)` is `[nan, nan]`, as $-\infty$ minus the maximum $-\infty$
 # is NaN. We want weights of 0. So the code fills hidden scores with the lowest finite number. The
 # softmax is then defined, and hidden weights are set to 0 after it. Don't *add* $-\infty$ to the
-# scores: even with the weights set to 0, the gradient is NaN. On the way back, the softmax
-# multiplies their gradient, which is 0, with its own output, which is NaN.
+# scores: even with the weights set to 0, the gradient is NaN. In the backward pass, the softmax
+# multiplies their gradient, which is 0, by its own output, which is NaN.
 
 
 # %% Scaled dot-product attention
@@ -190,7 +190,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 @lab.exercise(
     level=1,
     hints=(
-        "Query i of the last tq has position tk − tq + i. It sees its own key and earlier ones.",
+        "Query i of the last tq has position tk − tq + i. It sees its own key and earlier keys.",
         "torch.ones(tq, tk).tril(n) keeps entries up to the n-th diagonal.",
         "With a cache, the diagonal moves to the right by tk − tq.",
     ),
@@ -374,15 +374,15 @@ def heads_equal_the_library(run: Run):
 
 # %% [markdown]
 # ## 5. Cross-attention: keys and values come from elsewhere
-# In **cross-attention** the keys and values come from another place than the queries. A translation
-# attends to its source, and the caption of an image to the image.
+# In **cross-attention** the keys and values come from a different input than the queries. A
+# translation attends to its source, and the caption of an image to the image.
 #
 # The task here: read a date as people write it, `march 3, 1999` or `3 march 1999`, and write
 # `1999-03-03`. The **encoder** reads the source with one layer of self-attention. The **decoder**
 # learns a vector for each of the ten characters to write. So here the queries come from no text.
-# The first figure below draws it. Query 3 is the same for every date: it asks for "the third digit
-# of the year". Where that digit stands, the head must find from the keys. All ten characters are
-# written at once. A usual decoder writes one after another, and sees those that it wrote.
+# The first figure below shows the model. Query 3 is the same for every date: it asks for "the third
+# digit of the year". The head must use the keys to find that digit. All ten characters are written
+# at once. A usual decoder writes one after another, and sees those that it wrote.
 #
 # The weights of the cross-attention form an **alignment**: which part of the source does each
 # written character look at? To read them, `alignment` passes unit vectors as values: the output is

@@ -44,9 +44,9 @@ def loss_on_text(
 ) -> tuple[Tensor, list[float]]:
     """Return each text's loss, (B,), and the weights on the first and on the second token.
 
-    `hidden` is a key and the first query without it. The queries from `start` on count, by default
-    those from the eighth token on, which predict the ninth and later ones. The weights are means
-    over these queries and all heads.
+    `hidden` is a key and the first query without it. Both results are means over the queries from
+    `start` on. By default the first of them is the eighth token, which predicts the ninth. The
+    weights are also means over all heads.
     """
     length = ids.shape[1]
     mask = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
