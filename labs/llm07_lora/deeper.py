@@ -362,9 +362,9 @@ def a_larger_rank_gains(run: Run):
 #
 # Even half an update has much of the gain, so we need two controls. The **norm** of an update is
 # $\sqrt{\sum_k \sigma_k^2}$. The first control takes eight later directions, scaled to the norm of
-# the eight largest. It shows whether any eight directions of this norm would do. For that they are
-# stretched 2 to 10 times, far past their length after training. The second control takes the
-# entire update, scaled down to the same norm. It shows what a smaller norm alone costs.
+# the eight largest. It shows whether any eight directions of this norm would do. To reach the norm,
+# they are stretched 2 to 10 times, far past their length after training. The second control takes
+# the entire update, scaled down to the same norm. It shows what a smaller norm alone costs.
 #
 # Theory predicts the second. Let the eight largest directions have the share $e$ of the squares.
 # Then the entire update is scaled by $t = \sqrt e$. Suppose that the loss along $t\,\Delta W$ is a
@@ -420,8 +420,8 @@ def the_largest_directions_do_most_of_the_work(run: Run):
 
 
 # %% [markdown]
-# The entire update, scaled to the norm of its 8 largest directions, has more of the gain than they
-# have. So the other directions count, too: at this norm, the 8 largest are no better than all.
+# The entire update, scaled to the norm of its 8 largest directions, keeps more of the gain than
+# they do. So the other directions count, too: at this norm, the 8 largest are no better than all.
 #
 # ## 4. What is forgotten
 # We sample text from glass and compute the adapted model's loss on this text. On text sampled from
@@ -501,7 +501,7 @@ def the_base_forgets(run: Run):
 
 # %% [markdown]
 # The ratio depends on the level. Compare the lines of the figure at 0.6 nats, close to the most
-# that rank 16 learns. In our run rank 16 forgot about 1.3 times as much there as full.
+# that rank 16 learns. There, in our run, rank 16 forgot about 1.3 times as much as full.
 
 
 # %% Swap
@@ -826,8 +826,8 @@ def dora_beside_lora(run: Run):
 # What should we expect? The rounding adds a small random matrix $R$ to $W + \Delta W$. Its relative
 # size is $\rho = \lVert R \rVert / \lVert \Delta W \rVert$. At the minimum of section 3's parabola
 # there is no slope. A change of this size along $\Delta W$ would cost the share $\rho^2$ of the
-# gain, and a random direction hardly more. An update 100 times smaller isn't at a minimum. There
-# the loss has a slope, so a merge costs more.
+# gain, and a change in a random direction hardly more. An update 100 times smaller isn't at a
+# minimum. There the loss has a slope, so a merge costs more.
 
 
 # %% Memory and merging
@@ -879,7 +879,7 @@ def merge_costs(run: Run, model: Any, dtype: Any) -> list[float]:
 @lab.experiment
 @torch.no_grad()
 def a_merge_costs_the_square_of_its_rounding(run: Run):
-    """On glass, a bfloat16 merge changes ΔW by the share ρ, and costs at most about ρ² of the gain.
+    """On glass, a bfloat16 merge changes ΔW by the share ρ, and costs at most 10 ρ² of the gain.
 
     Predict: how much of a trained adapter's gain does the merge cost?
     """
@@ -901,7 +901,7 @@ def a_merge_costs_the_square_of_its_rounding(run: Run):
     pairs = zip(shares["bfloat16"], rhos["bfloat16"], strict=True)
     ratios = [abs(cost) / rho**2 for cost, rho in pairs]
     name = "bfloat16: |share of the gain that the merge costs| ÷ ρ²"
-    because = "about 1 at the minimum of section 3's parabola; within a factor of ten"
+    because = "ten times the value at the minimum of section 3's parabola"
     run.measure(name, ratios, expect_at_most=10, because=because, decides=True)
     layer = next(iter(adapters(scaled(fits(run, "r = 4")[0].model, 1.0)).values()))
     for dtype, name in ((torch.float32, "float32"), (torch.bfloat16, "bfloat16")):

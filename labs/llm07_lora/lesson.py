@@ -69,9 +69,9 @@ def a_thin_product_has_few_numbers(run: Run):
 #
 # $$M = \sum_k \sigma_k\,u_k v_k^\top, \qquad \sigma_1 \ge \sigma_2 \ge \dots \ge 0$$
 #
-# The $u_k$ are orthogonal unit vectors, and so are the $v_k$. The first $r$ terms are the closest
-# matrix of rank $r$ (Eckart & Young 1936). Their squared error is the sum of the other
-# $\sigma_k^2$.
+# The $u_k$ are orthogonal unit vectors, and so are the $v_k$. No matrix of rank $r$ is closer to
+# $M$ than the sum of the first $r$ terms (Eckart & Young 1936). Its squared error is the sum of the
+# other $\sigma_k^2$.
 #
 # A picture is also a matrix. Ours shows the word LoRA in 9 rows and 25 columns of pixels. We
 # compute its SVD. We also train $A$ and $B$ with Adam, from $B = 0$.
@@ -320,7 +320,7 @@ def insertion_changes_nothing(run: Run):
 #
 # Each factor's gradient contains the other factor. In the first step $B = 0$, so the gradient of
 # $A$ is exactly 0. $A$ is random, so the gradient of $B$ is not 0. After one step $B$ has moved,
-# and both factors have a gradient. We check it in SmolLM2, where $W$ also gets one for a moment.
+# and both factors have a gradient. We check this in SmolLM2. To see $G$, $W$ gets a gradient, too.
 
 
 # %% The first steps
@@ -426,7 +426,7 @@ def merging_is_exact_enough(run: Run):
 # %% [markdown]
 # ## 5. Save, swap, and exchange with peft
 # An adapter is small, so each task can have its own. Save $A$ and $B$ of every layer and nothing
-# else: the users of an adapter have the base already. To switch tasks, LLM07+ **swaps** only them.
+# else: the users of an adapter have the base already. To switch tasks, `swap` replaces only these.
 #
 # **peft** is the usual library for adapters, and we use its format. It stores our $A$ as
 # `lora_A.weight` and our $B$ as `lora_B.weight`, after `base_model.model.` and the layer's name. A
@@ -525,7 +525,7 @@ def own_equals_peft(run: Run):
 # is short: "Turn requests into records." It doesn't state the format: its bars in the figure below
 # show where training starts. The trained model gets only this prompt. Only an exact reply counts: a
 # full stop or a word more is wrong. So we also count records *within* replies. Replies end after 8
-# tokens. With 24, seed 1 gave the same counts: 0 of 24 with the rule, 1 with six examples.
+# tokens. With 24 tokens, seed 1 had as many right: none with the rule, 1 of 24 with six examples.
 #
 # A training row is a prompt, then `OSL-FRI-3` and the end of the reply. All tokens of the prompt
 # have the **label** −100. `training.train` repeats `train_step`, with clipping (LLM08) and a rate
@@ -589,9 +589,9 @@ def smollm2_learns_a_format(run: Run):
 
 
 # %% [markdown]
-# Read the replies and the figure. In our run the six examples taught form and number, but half of
-# the cities and nearly all days were wrong. After training, the question about France got a record,
-# too. $\Delta W$ could learn when to stay silent, but every training row ended in a record.
+# Read the replies and the figure. In our run six examples taught the form and the number, but half
+# of the cities and nearly all days were wrong. After training, the question about France got a
+# record, too. $\Delta W$ could learn when to stay silent, but every training row ended in a record.
 #
 # ## 7. Choosing rank, α and learning rate
 # In its first step, Adam divides each gradient by its own size. So this step moves every number of
@@ -632,7 +632,7 @@ def adapted_loss(run: Run, rank: int, scale: float, rate: float, seed: int) -> f
 def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
     """On glass, after a short training, the worst of three rates costs more than the worst rank.
 
-    The rates and the ranks have steps of 4 times. Also: a larger α has a smaller best rate.
+    Neighbouring rates and ranks differ by a factor of 4. Also: a larger α has a lower best rate.
 
     Predict: what costs more: the worst of three ranks, or the worst of three rates?
     """
@@ -657,9 +657,9 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
 # %% [markdown]
 # In the map, compare a large $\alpha$ at a small rate with a small $\alpha$ at a large rate. Then
 # look where both are large. Does 16 times the $\alpha$ need a rate 4 or 16 times lower? This map
-# can't decide: it has three rates, and many of the best are at its edge. In our run a rate 4 times
-# too high cost 0.4 nats, 4 times too low 0.1, and a rank 16 times too small 0.1 or less, with
-# $\alpha$ and rate tuned again for it. A recipe:
+# can't decide: many of the best rates are at its edge. In our run at `tiny`, a rate 4 times too
+# high cost 0.4 nats, 4 times too low 0.1, and a rank 16 times too small 0.1 or less, with $\alpha$
+# and rate tuned again for it. A recipe:
 #
 # - Insert adapters in **all linear layers** of the blocks. LLM07+ compares other places.
 # - Start with $r = 8$ and $\alpha = 16$. Don't search $\alpha$: search the rate instead.
