@@ -6,6 +6,7 @@ from typing import Any
 
 from labs.llm04_tokenization.figures import GREY, MONO, Drawn
 from labs.llm04_tokenization.patterns import Split
+from labs.llm04_tokenization.vocabularies import visible
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import ListedColormap
@@ -219,7 +220,7 @@ def stretches(splits: dict[str, Split], text: str) -> Drawn:
             y = -2.3 * i - 0.85 * j
             ax.text(-0.5, y, f"{name}: {kind}", ha="right", va="center", size=9)
             x = 0.0
-            shown = [part.replace(" ", "·").replace("\n", "↵") for part in pattern.findall(text)]
+            shown = [visible(part) for part in pattern.findall(text)]
             for k, part in enumerate(shown):
                 colour = f"C{k % 6}" if j == 0 else GREY
                 box = Rectangle((x + 0.08, y - 0.34), len(part) - 0.16, 0.68)
@@ -326,10 +327,10 @@ def batches(
     axes[0].set(ylabel="row of the batch", xlim=(0, longest))
     return (
         fig,
-        "Batches of 32 rows; grey is padding. The random batch has about the share of all. Of a "
-        "length group's 50 batches, the middle one looks like most. The last one has the longest "
-        f"texts; such last batches hold {last / sum(empty):.0%} of the padding that is left. In a "
-        "packed batch, neighbouring blocks have two blues, and the dark ids are the ends.",
+        "Batches of 32 rows; grey is padding. The random batch has about the average share of "
+        "padding. Of a length group's 50 batches, the middle one looks like most. The last one has "
+        f"the longest texts; the last batches hold {last / sum(empty):.0%} of the padding of all "
+        "groups. In a packed batch, neighbouring blocks have two blues, and dark ids are ends.",
         "Four pictures of a batch with a line for each row: "
         + ", ".join(title.replace("\n", " ") for title in pictures)
         + ". The last batch of a group is much wider than the middle one.",

@@ -10,6 +10,7 @@ from labs.llm04_tokenization.vocabularies import (
     Prices,
     Vocabulary,
     by_price,
+    visible,
     words_relative_to_english,
 )
 
@@ -195,7 +196,7 @@ def injection(tokenizer: Any, typed: str) -> Drawn:
         ax.text(0, -y + 0.36, f"{call}: {len(ids)} tokens, {found} special", size=9.5)
         x = 0.0
         for i in ids:
-            text = tokenizer.decode([i]).replace(" ", "·").replace("\n", "↵")
+            text = visible(tokenizer.decode([i]))
             colour = "C1" if i in special else "C0"
             ax.barh(-y, len(text) + 0.6, 0.5, left=x, color=colour, alpha=0.3)
             ax.text(x + len(text) / 2 + 0.3, -y, text, size=8, **MONO)

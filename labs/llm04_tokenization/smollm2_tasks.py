@@ -168,16 +168,30 @@ def written_spellings(model: Any, tokenizer: Any, word: str) -> list[str]:
     for apart in (False, True):
         task = spelling(tokenizer, [word], apart)
         ids = torch.tensor([task.examples + task.questions[0]], device=model.device)
-        output = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=2 * len(word) + 2,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        text = tokenizer.decode(output[0, ids.shape[1] :])
-        texts.append(text.strip().partition("\n")[0])
+        texts.append(first_line(model, tokenizer, ids, 2 * len(word) + 2))
     return texts
+
+
+def first_line(model: Any, tokenizer: Any, ids: "torch.Tensor", most: int) -> str:
+    """Return the first line of what SmolLM2 writes after a prompt, each token the likeliest.
+
+    Args:
+        model: SmolLM2.
+        tokenizer: its tokenizer.
+        ids: the prompt, (1, T).
+        most: the largest number of tokens.
+    """
+    import torch
+
+    output = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=most,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    text: str = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+    return text.strip().partition("\n")[0]
 
 
 def spelling_results(model: Any, tokenizer: Any, words: Sequence[str]) -> dict[str, list[float]]:
@@ -314,7 +328,7 @@ def injected(model: Any, tokenizer: Any, questions: Sequence[str]) -> Attacks:
             for form, prompt in attacks(tokenizer, question, text).items():
                 ids = torch.tensor([prompt], device=model.device)
                 if (turn, form) not in replies:
-                    replies[turn, form] = beginning_of_reply(model, tokenizer, ids)
+                    replies[turn, form] = first_line(model, tokenizer, ids, 8)
                 ids = torch.cat([ids, reply[None]], dim=1)
                 with torch.no_grad():
                     logits = model(ids, logits_to_keep=len(reply) + 1).logits[0, :-1]  # (n, V)
@@ -323,27 +337,6 @@ def injected(model: Any, tokenizer: Any, questions: Sequence[str]) -> Attacks:
                 written = bool((logits.argmax(-1) == reply).all())
                 obeyed[turn, form] = obeyed.get((turn, form), 0) + written
     return Attacks(scores, obeyed, replies)
-
-
-def beginning_of_reply(model: Any, tokenizer: Any, ids: "torch.Tensor") -> str:
-    """Return the first line of the likeliest reply to a chat, eight tokens or fewer.
-
-    Args:
-        model: SmolLM2.
-        tokenizer: its tokenizer.
-        ids: the chat, (1, T).
-    """
-    import torch
-
-    output = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=8,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    text: str = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-    return text.strip().partition("\n")[0]
 
 
 def special_tokens_in(tokenizer: Any, typed: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from labs.kit import assets, pack_array
 from labs.llm04_tokenization import vocabularies
-from labs.llm04_tokenization.vocabularies import Vocabulary
+from labs.llm04_tokenization.vocabularies import Vocabulary, visible
 
 import numpy as np
 import regex
@@ -97,9 +97,5 @@ def _first_tokens(pairs: list[tuple[int, int]], count: int) -> list[str]:
     made = [bytes([byte]) for byte in range(256)]
     for a, b in pairs:
         made.append(made[a] + made[b])
-    return [_with_signs(readable(token)) for token in made[256 : 256 + count]]
-
-
-def _with_signs(text: str) -> str:
-    """Return a token with · for a space and ↵ for a line end; hexadecimal stays as it is."""
-    return text if text.startswith("⟨") else text.replace(" ", "·").replace("\n", "↵")
+    shown = [readable(token) for token in made[256 : 256 + count]]
+    return [text if text.startswith("⟨") else visible(text) for text in shown]  # ⟨E0 A4⟩

@@ -33,6 +33,11 @@ _BYTE = {letter: byte for byte, letter in enumerate(LETTERS)}
 _SIGN = regex.compile(r"\p{M}")  # what Hindi, Thai and others add to letters
 
 
+def visible(text: str) -> str:
+    """Return a text with · for each space and ↵ for each line end."""
+    return text.replace(" ", "·").replace("\n", "↵")
+
+
 def differing(a: list[Any], b: list[Any]) -> int:
     """Count the places in which two lists differ; a missing place counts."""
     return sum(x != y for x, y in zip(a, b, strict=False)) + abs(len(a) - len(b))
