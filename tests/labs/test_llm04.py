@@ -1,5 +1,6 @@
 """LLM04: properties for any text, parts on hostile input, and what the lab says of libraries."""
 
+import base64
 import inspect
 import math
 import random
@@ -300,6 +301,22 @@ def test_words_without_signs_are_those_of_a_pattern_with_signs_as_letters():
         bare = vocabularies.words_in(language, lab.WORD, signs=False)
         assert bare == vocabularies.words_in(language, letters)
     assert len(lab.WORD.findall("हिन्दी")) == 6
+
+
+def test_only_a_pattern_with_signs_as_letters_joins_the_words_of_hindi():
+    smollm2, *_, tekken = (vocabulary.pieces for vocabulary in vocabularies.real())
+    for language in vocabularies.paragraphs():
+        assert min(vocabularies.tokens_per_word(smollm2, lab.WORD, language)) >= 1
+    assert max(vocabularies.tokens_per_word(tekken, lab.WORD, "Hindi")) < 1
+
+
+def test_base64_is_no_long_word_and_dna_uses_about_25_merges():
+    data = base64.b64encode(random.Random(0).randbytes(75_000)).decode()
+    assert max(map(len, lab.WORD.findall(data))) <= 200  # a run of 200 has a chance of 1e-18
+    pieces = vocabularies.real()[0].pieces
+    for length in (1000, 10_000):
+        dna = "".join(random.Random(0).choices("ACGT", k=length))
+        assert 23 <= len({*pieces(dna)} - {b"A", b"C", b"G", b"T"}) <= 27
 
 
 def test_the_digits_after_a_space_are_the_tokens_in_the_text():
