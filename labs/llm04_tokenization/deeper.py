@@ -261,11 +261,11 @@ def the_incremental_trainer_makes_the_same_merges(run: Run):
 # %% [markdown]
 # ## 3. Long words
 # LLM04's `encode_word` looks at every pair in every round, and each round applies one merge
-# everywhere. So a word of $n$ bytes takes time $O(nm)$, where $m$, the number of rounds, is that of
-# the different merges that it uses. A word of English uses a few. But Chinese without commas, or an
-# attack on your server, may be one word of 100,000 letters and use hundreds. The longer it is, the
-# more it uses, up to all that fit its letters: DNA, with four letters, uses about 25 of SmolLM2's
-# at any length. Base64 is no such word: 12 of its 64 characters are digits or signs and cut it.
+# everywhere. So a word of $n$ bytes that uses $m$ different merges takes $m$ rounds and time
+# $O(nm)$. A word of English uses a few merges. But Chinese without commas, or an attack on your
+# server, may be one word of 100,000 letters and use hundreds. A longer word uses more, until it has
+# used all merges of its letters: with only four letters, a long DNA sequence uses about 25 of
+# SmolLM2's. Base64 is no such word: 12 of its 64 characters are digits or signs and cut it.
 #
 # The remedy is to work in **buckets**. If the pair at a place has a merge, put the place into the
 # bucket of the id that this merge makes. A heap holds the ids of the buckets. Take the smallest id,
@@ -374,7 +374,7 @@ def buckets_give_the_same_ids_faster(run: Run):
 # %% [markdown]
 # ## 4. The tokenizer
 # The class below joins all parts: short words by string operations, long ones by buckets, special
-# names as in LLM04. `save` writes merges, patterns and names, which are all that defines it.
+# names as in LLM04. `save` writes merges, patterns and names, which define it completely.
 #
 # Texts repeat themselves, so a cache makes encoding fast: it remembers the ids of pieces. Which
 # pieces? Take `I·don't··know`. GPT-2's pattern always cuts between a visible character and the
@@ -686,9 +686,9 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
 
 
 # %% [markdown]
-# No best size follows. Each doubling shortens the text, but ever less, while the parameters of the
-# ids double and rare tokens are rarely trained (LLM04, section 6). One stops where the gain no
-# longer pays.
+# This doesn't give a best size. Each doubling shortens the text, but by less and less. And it
+# doubles the parameters of the ids, while rare tokens are rarely trained (LLM04, section 6). Stop
+# where the gain no longer pays.
 #
 # ## 7. The other families
 # Take the tokens `lo`, `er`, `wer` and `low`, learned in this order, and the bytes. How do three

@@ -135,7 +135,7 @@ def the_gradient_passes_finite_differences(run: Run):
     remains = 17**0.5 * rms_norm_backward(g, point, ones, 0)[0]
     drawn = deeper_figures.tangent(rms_norm(point, ones, 0), g, remains)
     figures.show(run, "tangent", drawn)
-    return f"It is ten times smaller. And x · dx is at most {product.abs().max():.0e}, by rounding."
+    return f"It is ten times smaller. x · dx is at most {product.abs().max():.0e}: rounding."
 
 
 # %% [markdown]
@@ -530,7 +530,7 @@ def range_at_one_distance(products: Tensor) -> float:
 
 @lab.experiment
 def products_depend_on_the_distance(run: Run):
-    """The dot product of two sinusoids depends on the distance alone, but not via a random matrix.
+    """The dot product of sinusoids depends on distance alone, unless a random matrix is between.
 
     Predict: the first hand is back after 6.3 positions. Is p₀ · p₆ as large as p₀ · p₀?
     """

@@ -32,10 +32,10 @@ def count_operations(call: Callable[[], Any]) -> int:
 
 
 def reuse_freed_memory() -> None:
-    """Make glibc reuse up to 62 MB of freed memory in place of mapping new memory.
+    """Make glibc reuse up to 62 MB of freed memory instead of mapping new memory.
 
-    When an array of up to 32 MB is freed, glibc raises its thresholds to it (M_MMAP_THRESHOLD in
-    the manual of mallopt). Until then, the memory of each larger array may be mapped anew.
+    When an array of up to 32 MB is freed, glibc raises its thresholds to the array's size (see
+    M_MMAP_THRESHOLD in the manual of mallopt). Until then, each larger array may be mapped anew.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 

@@ -422,8 +422,8 @@ def without_norms_the_first_gradient_is_large(run: Run):
 #
 # whatever $W_q$ and $W_k$ are. For $D = 8$ and gains of 1 the bound is 2.83. The norm comes before
 # RoPE's rotation, which keeps lengths. Gains after the rotation would scale the two entries of a
-# pair differently, and the score would depend on more than the offset. After untrained stacks
-# we train stacks at 0.03, three times the highest rate so far, and look at their scores.
+# pair differently, and the score would depend on more than the offset. The first experiment uses
+# untrained stacks. The second trains them at 0.03, three times the highest rate so far.
 
 
 # %% QK-norm
@@ -559,7 +559,8 @@ def scores_grow_in_training_without_qk_norm(run: Run):
 
 # %% [markdown]
 # ## 5. Three ports
-# LLM05b ported a norm and a rotation. Now: what a wrong cast costs, and slopes for 6 or 12 heads.
+# LLM05b ported a norm and a rotation. This section adds the cost of a wrong cast, and ALiBi's
+# slopes for 6 or 12 heads.
 #
 # **A rounded root.** Llama and Gemma compute the mean square in float32. If mean square and root
 # are rounded to bfloat16, all numbers of a token are wrong by the same factor. Take a token of
