@@ -274,7 +274,7 @@ def _name_packs(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
                 lambda: (mask | mask.mT).long()
             ),
             "the mask is inverted: True where a token may look": lambda: 1 - mask.long(),
-            "padding sees nothing: let it count as a document (old versions gave NaN, see LLM06)": (
+            "padding sees nothing: let it count as a document (old PyTorch gave NaN: LLM06)": (
                 lambda: (mask & _real(mask)).long()
             ),
         },

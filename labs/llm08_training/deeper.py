@@ -221,8 +221,8 @@ REQUEST = {"instruction": "Reverse the words", "input": "bee cow dog", "output":
 def mistakes_raise_no_error(run: Run):
     """All seven mistakes train without an error; one has a training loss like the right loop's.
 
-    It is no higher than that of the right loop's worst seed, and its responses are wrong. Others
-    show in the losses or the responses, and some are lost in the noise of the seeds.
+    That loss is no higher than in the right loop's worst seed, but the responses are wrong. Other
+    mistakes show in the losses or the responses, and some are lost in the noise of the seeds.
 
     Predict: the table's loops are in random order. Which one has labels that are shifted twice, and
     which ones look like the right loop?
@@ -378,11 +378,11 @@ def float16_loses_more_in_larger_batches(run: Run):
     run.measure(what, plain[-1][1], expect_at_least=2**-8, because=because, decides=True)
     what = "524,288 labels at 2¹⁶: the same"
     run.measure(what, scaled[-1][1], expect_at_most=2**-8, because=because, decides=True)
-    first = next(n for n, (_, mass) in zip(batches, plain, strict=True) if mass > 2**-8)
+    large = [n for n, (_, mass) in zip(batches, plain, strict=True) if mass > 2**-8]
     return (
         f"With 64 labels {plain[0][1]:.2%} of the mass is lost, with 524,288 labels "
-        f"{plain[-1][1]:.0%}, and {scaled[-1][1]:.2%} if the loss is scaled by 2¹⁶. From {first:,} "
-        "labels on, which is no large batch, the loss in the table is above 2⁻⁸ = 0.39%."
+        f"{plain[-1][1]:.0%}, and {scaled[-1][1]:.2%} if the loss is scaled by 2¹⁶. The smallest "
+        f"batch in the table that loses more than 2⁻⁸ = 0.39% has {min(large, default=0):,} labels."
     )
 
 
@@ -426,17 +426,17 @@ def bf16_weights_stand_still(run: Run):
     run.measure("fp32: the loss falls by", gain, expect_at_least=0, unit="nats")
     run.measure("bf16: the fall of its loss ÷ that of fp32", gain_short / gain, expect_at_most=0.8)
     return (
-        f"With bf16 weights the loss falls by {gain_short:.5f} nats, with fp32 weights by "
-        f"{gain:.5f}: {gain_short / gain:.0%} of that."
+        f"With fp32 weights the loss falls by {gain:.5f} nats, with bf16 weights by "
+        f"{gain_short:.5f}, which is {gain_short / gain:.0%} of that."
     )
 
 
 # %% [markdown]
 # ## 3. Interrupted
 # A killed training should continue and end as if nothing had happened. To continue *exactly*, the
-# weights aren't enough. It needs AdamW's means and $t$, and the place in the rate's curve. It needs
-# the place in the data: this epoch's order, and the number of batches so far. And it needs the
-# state of every random number generator, because dropout uses one.
+# weights aren't enough. A resume also needs AdamW's means and $t$, the place in the rate's curve,
+# this epoch's order of the data, and the number of batches so far. Because of dropout, it needs the
+# state of every random number generator, too.
 #
 # `Checkpoints` saves all of this with Accelerate's `save_state`. It writes into a folder with a
 # temporary name and renames it when it is complete, so a resume never finds half of one. The
@@ -766,8 +766,8 @@ def a_stream_is_lazy_and_shuffles_nearby(run: Run):
 # copies still share sequences of $n$ words, **n-grams**. The authors of GPT-3 looked for 13-grams
 # that test and training texts have in common (Brown et al. 2020, app. C). Our texts have nine
 # words. A large $n$ misses copies in which a word was changed; a small $n$ also flags texts that
-# are no copies. Ours use only twelve animals, so short n-grams collide by chance far more often
-# than in real text, where 13 words in common are hardly ever chance.
+# are no copies. Our texts use only twelve animals, so they share short n-grams by chance far more
+# often than real texts do. There, 13 words in common are hardly ever chance.
 
 
 # %% Copies
@@ -827,6 +827,7 @@ def a_smaller_n_finds_more_copies_and_flags_more_others(run: Run):
     run.table("Share of the test rows that match a training row", ["", *groups], table)
     what = "exact: identical, other case, a word changed"
     run.check(what, shares["exact"][:3], equals=[1.0, 0.0, 0.0], decides=True)
+    run.check("normalised: the same", shares["normalised"][:3], equals=[1.0, 1.0, 0.0])
     found = shares["6-grams"][2]
     because = "six words in a row stay if one of the list's last three is changed"
     run.check("6-grams: a word changed", found, at_least=0.5, because=because, decides=True)

@@ -196,8 +196,8 @@ def show_precisions(run: Run, steps: Sequence[Step]) -> None:
         "precision",
         f"A step on SmolLM2's last four blocks, with {ROWS} rows of {LENGTH} tokens. Longer rows "
         "have more activations, and the copies stay as large: from about "
-        f"{round(tokens, -2):,.0f} tokens on, mixed precision saves memory. Most of the copies are "
-        "the output matrix's. Times are this machine's.",
+        f"{round(tokens, -2):,.0f} tokens on, mixed precision saves memory. Most of the copies "
+        "belong to the output matrix. Times are this machine's.",
         alt="Bar charts for fp32, mixed precision and bf16 weights: seconds of a step, megabytes "
         "of activations with the copies of weights, megabytes of stored numbers, and the relative "
         "error of the gradient.",

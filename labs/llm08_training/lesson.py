@@ -54,8 +54,8 @@ LEAKED = "split at random: share of test rows that are in training"
 # ```
 #
 # `train_test_split` can put the same row into both parts, because the generator repeats short
-# lists. Then a model can pass the test by memory. The usual cure is to remove duplicates first, or
-# to split by group. We split by **combination**: each list of two words or more has five tasks, and
+# lists. Then a model can pass the test from memory. The usual cure is to remove duplicates, or to
+# split by group. We split by **combination**: each list of two words or more has five tasks, and
 # a checksum picks the one that is only in the test. Tasks are numbered from 0 in the order above,
 # and words in that of the alphabet: ant, bee, cat, cow.
 #
@@ -69,7 +69,7 @@ LEAKED = "split at random: share of test rows that are in training"
 def a_random_split_leaks(run: Run):
     """Split at random, many test rows are in the training rows, too; split by combination, none is.
 
-    No list has its held-out response in training, under another task either.
+    No test row shares both its list and its response with a training row, under any task.
 
     Predict: 4,200 rows are split at random. Which share of the 200 tested is among the others too?
     """
@@ -154,7 +154,7 @@ def encode(tokenizer: Any, messages: list[reading.Message]) -> Row:
 
 @lab.experiment
 def labels_are_the_assistants_words(run: Run):
-    """In 200 conversations our labels equal the template's marks; SmolLM2's are its responses."""
+    """Our labels match the template's marks in 200 conversations, and SmolLM2's replies in one."""
     talks = word_tasks.conversations(run.seed, 200)
     ours = [
         [label != IGNORED for label in encode(word_tokenizer, talk)["labels"]] for talk in talks
@@ -571,6 +571,7 @@ def the_loop_teaches_the_tasks(run: Run):
     _, held_out = word_tasks.split(run.seed, 4000)
     untrained = build(run, run.seed).to(run.device)
     before = exam(run, untrained, held_out).right
+    run.check("untrained: share of right responses", before, at_most=0.1, because="random weights")
     seeds = run.seeds(run.pick(tiny=2, small=3, full=3))
     fits = {seed: fit(run, PARTS, seed) for seed in seeds}
     word_tasks.check_exams(run, {seed: fitted.exam for seed, fitted in fits.items()})
@@ -600,8 +601,7 @@ def the_loop_teaches_the_tasks(run: Run):
 # | bf16 weights | 16 bits | 16 bits |
 #
 # PyTorch's `autocast` chooses the type of each operation: bf16 for matrix products, fp32 for the
-# loss, and on a GPU for the softmax too. `--precision bf16` switches it on: then `prepare` puts the
-# model's forward pass into it.
+# loss, and on a GPU for the softmax too. With `--precision bf16`, `prepare` wraps `forward` in it.
 #
 # ```python
 # with torch.autocast("cpu", torch.bfloat16):

@@ -28,7 +28,8 @@ def sources(name: str, online: bool) -> list[tuple[str, Callable[[], Records]]]:
     """Return the name of each file, or of the hub's set, with a function that reads its rows.
 
     Raises:
-        Card: if there is none; the function raises one for a set that the hub doesn't have.
+        Card: if there is no such file, a folder has no data, or the hub is off. The function
+            raises a Card for a set that the hub doesn't have.
     """
     path = Path(name)
     if path.is_dir():

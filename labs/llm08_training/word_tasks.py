@@ -50,7 +50,7 @@ def is_held_out(row: Example) -> bool:
 
 
 def examples(seed: int, held_out: bool | None) -> Iterator[Example]:
-    """Yield random rows without end: held-out ones, the others, or both if `held_out` is None."""
+    """Yield random rows without end: held-out rows, training rows, or both with None."""
     dice = random.Random(seed)
     while True:
         task = dice.choice(list(TASKS))

@@ -397,7 +397,7 @@ WRONG = [
     ("collate_packs", packs_by(causal_alone), "documents see each other"),
     ("collate_packs", packs_by(without_tril), "lacks tril"),
     ("collate_packs", packs_by(inverted), "inverted"),
-    ("collate_packs", packs_by(blind_padding), "old versions gave NaN"),
+    ("collate_packs", packs_by(blind_padding), "old PyTorch gave NaN"),
     ("collate_packs", packs_by(every_label), "first token of a document has a label"),
     ("collate_packs", packs_by(first_label_alone), "only the first document's first label"),
     ("collate_packs", packs_by(padded_labels), "padding has the pad token as its label"),
