@@ -92,7 +92,7 @@ DTYPES |= {"U8": torch.uint8, "BOOL": torch.bool}
         "Sorted by offsets, each tensor must begin where the last one ended, and be as long as its "
         "shape and dtype say; the last one must end where the file does.",
         "Slice torch.frombuffer(bytearray(data), dtype=torch.uint8), clone, view as its dtype and "
-        "shape; make a ValueError of a strange header's KeyError, TypeError and AttributeError.",
+        "shape; raise ValueError if a strange header causes KeyError, TypeError, AttributeError.",
     ),
 )
 def read_safetensors(data: bytes) -> dict[str, Tensor]:
@@ -169,8 +169,8 @@ def our_reader_equals_the_librarys(run: Run):
 # ## 2. Inputs with other strides
 # A tensor's strides say how far apart its rows and columns are in memory (LLM03+). Code that only
 # ever saw contiguous tensors may be wrong for a transposed or an expanded one. `F.pad` copies. The
-# copy is channels last if the image is, and else contiguous. So four of our five layouts reach the
-# windows only without padding. Of our six cases for each layout, two have no padding.
+# copy is channels last if the image is; otherwise it is contiguous. So four of our five layouts
+# reach the windows only without padding. Of our six cases for each layout, two have no padding.
 
 
 # %% Strides
@@ -290,7 +290,7 @@ class NormedCNN(nn.Module):
 
 
 def largest_gradients(model: Any, x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Return the largest gradient of the biases, and the smaller of two weights' largest."""
+    """Return the biases' largest gradient, and the smaller one of the two kernels' largest."""
     model.zero_grad()
     F.cross_entropy(model(x), y).backward()
     layers = (model.conv1, model.conv2)
@@ -477,7 +477,7 @@ def each_missing_part_shows(run: Run):
 # begins at most six tokens back is in sight. Do two convolutions recall these? A model must compare
 # two tokens. Attention does so by its scores, at any distance. Here the gates and the feed-forward
 # layers have to, for each distance separately. We don't know whether they can't or weren't taught:
-# only 7.5 % of the targets that they were trained on are in sight. LLM09's bound of 0.16 supposes
+# only 7.5 % of the targets that they were trained on are in sight. LLM09's bound of 0.16 assumes
 # that they recall all of these. The figure shows recall by distance.
 #
 # LLM09's hybrid has the convolution first. In the other order, attention has to find the token
@@ -514,10 +514,10 @@ def steps_back(tokens: Tensor) -> Tensor:
 @lab.experiment
 @torch.no_grad()
 def order_and_reach_decide_recall(run: Run):
-    """Two convolutions see six tokens back; after this training they recall few even of these.
+    """Two convolutions see six tokens back, but learn to recall few of the pairs in sight.
 
-    Within six, recall is at most 0.2. A convolution before attention learns recall; attention
-    before a convolution guesses, and so do two convolutions. All have the same training.
+    There, recall is at most 0.2. A convolution before attention learns recall; attention before a
+    convolution guesses, and so do two convolutions. All have the same training.
 
     Predict: within their reach, which share do two convolutions recall? A guess is right in 9 %.
     """

@@ -360,8 +360,8 @@ def our_convolution_equals_the_librarys(run: Run):
 def a_cnn_reads_shifted_digits(run: Run):
     """Trained on centred digits, a CNN reads shifted ones better than an MLP of the same depth.
 
-    Three seeds each, shifts of two pixels. With shuffled pixels the CNN loses that advantage. To
-    read the maps place by place costs it at least 40 percentage points.
+    Three seeds each, shifts of two pixels. With shuffled pixels the CNN loses that advantage.
+    Reading the maps place by place costs it at least 40 percentage points.
 
     Predict: which share of the digits that moved by two pixels does the CNN by place read?
     """
@@ -499,8 +499,8 @@ def an_adapter_reads_negatives(run: Run):
 # %% [markdown]
 # ## 7. A mixer that isn't attention
 # In a block of a transformer one part mixes tokens and another transforms each alone. The **mixer**
-# need not be attention. The next one is drawn below its code. A **gated causal convolution** makes
-# three vectors of each token, $a$, $b$ and $v$, and mixes each channel over the last $k$ tokens.
+# need not be attention. A **gated causal convolution**, drawn below its code, makes three vectors
+# of each token, $a$, $b$ and $v$, and mixes each channel over the last $k$ tokens.
 # With the weight $w_i$ for $i$ steps back and $\odot$ for the product entry by entry:
 #
 # $$u = (1 + a) \odot v, \qquad \text{conv}(u)_t = \sum_{i=0}^{k-1} w_i \odot u_{t-i}$$

@@ -52,14 +52,14 @@ PLANTED: dict[str, Callable[[Any], None]] = {"none": lambda _: None, **BUGS}
 
 
 class Row(NamedTuple):
-    """What a model with a planted bug does.
+    """The losses and the diagnosis of a model with a planted bug.
 
     Attributes:
         planted: the bug, or "none".
-        first_loss: before training, in nats per token.
-        diagnosis: of the untrained model; "" if it seems sound.
-        loss: after training, on a text that is read at once.
-        one_by_one: that, on a text that is read one token at a time.
+        first_loss: the loss before training, in nats per token.
+        diagnosis: the bug that the untrained model shows; "" if it seems sound.
+        loss: the loss after training, if the text is read at once.
+        one_by_one: the loss after training, if the text is read one token at a time.
     """
 
     planted: str
@@ -72,7 +72,7 @@ class Row(NamedTuple):
 def judge_losses(run: Run, costs: dict[str, float], spread: float) -> None:
     """Measure how far each bug's loss is from the sound model's, except the cache's.
 
-    Two bugs must be visible, an untied output must not. Of the last norm nothing is expected.
+    Two bugs must show in the loss, and an untied output must not. The last norm may do either.
 
     Args:
         run: the run.

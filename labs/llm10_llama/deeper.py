@@ -228,7 +228,7 @@ def a_loss_hides_some_bugs(run: Run):
 # %% 2. What each part is worth
 @lab.experiment
 def some_parts_matter_at_once(run: Run):
-    """In a short run, RoPE lowers the loss, and so does Muon against an AdamW that nobody tuned.
+    """In a short run, RoPE lowers the loss, and so does Muon, compared with an untuned AdamW.
 
     Seeds may explain LayerNorm's difference.
 
@@ -273,9 +273,9 @@ def some_parts_matter_at_once(run: Run):
 
 
 # %% [markdown]
-# RoPE matters at once. So does Muon, against AdamW at 0.006 for all: a tuned rate may take some of
-# that difference away. An arm inside of the grey band isn't shown to be worth nothing: four ranges
-# are a wide band, and a longer run or another size could separate it.
+# RoPE matters at once. Muon is compared with AdamW at 0.006 for all. A tuned rate may take some of
+# that difference away, and with some seeds the band is wide enough to cover it. An arm inside the
+# grey band isn't shown to be worth nothing. A longer run or another size could separate it.
 #
 # ## 3. Muon
 # **AdamW** (Loshchilov & Hutter 2019) moves each number by about the learning rate, whatever the

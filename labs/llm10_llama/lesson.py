@@ -343,8 +343,8 @@ def tied_is_one_parameter(run: Run):
 # The first call reads the prompt into an empty cache; each later call brings one token. When the
 # cache is as long as the context in training, we start a new one with the last half of it. So no
 # distance is larger than in training. With a context of 8 and a prompt of 6, the calls read 6, 1
-# and 1 tokens. Then the text has 9, and the fourth call reads the last 4 into a new cache. It has
-# dropped the `first` 5 tokens, so `padding - first` are left of the padding.
+# and 1 tokens. Then the text has 9, and the fourth call reads the last 4 into a new cache. The
+# `first` 5 tokens are dropped, so `padding - first` tokens of padding are left.
 
 
 # %% 5. Writing
@@ -546,7 +546,7 @@ def smollm2_lives_in_our_model(run: Run):
 # "Q" was seen 9 times, always followed by "u". So $p(\text{u}) = (9 + 1 \cdot p_0(\text{u}))/10$,
 # with the unigram's $p_0$. These losses are the rungs of a ladder. The counters read the entire
 # training text. A short run's model sees a part, and forgets everything at each window's border.
-# Both favour counting: it passes a rung in spite of them, and a rung slightly ahead means little.
+# Both favour counting. So passing a rung is meaningful, and falling just short of one isn't.
 #
 # **The loop** is LLM08's at its core, without micro-batches and clipping. Take $B$ windows of
 # $T + 1$ tokens from anywhere in the text: the first $T$ are read, the last $T$ are the targets.
