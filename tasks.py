@@ -368,10 +368,12 @@ def manifest(
 
 @task
 def test(_: Context) -> None:
-    """Run the tests. Options of pytest follow --."""
+    """Run the tests, in two processes. Options of pytest follow --."""
     from launcher import ROOT
 
-    command = [sys.executable, "-m", "pytest", *_after_dashes()]
+    # Most tests wait for a process that uses one core, and a laptop has at least two.
+    processes = ("-n", "2", "--dist", "loadscope")
+    command = [sys.executable, "-m", "pytest", *processes, *_after_dashes()]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code:
         raise Exit(code=code)

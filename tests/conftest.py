@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from launcher.image_status import clone_name
 from tests.browser import chromium
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 REPO = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SOCKET = "/var/run/docker.sock"
 SOMEBODY = 4242  # a uid that no machine here knows by name
+ENGINE_FOLDERS = ("docker", "launcher")  # of tests that start, stop or list containers
 PATIENCE = 900  # seconds until a test that waits gives up; no test passes or fails by speed
 
 # A shell makes background processes and their children ignore Ctrl-C; nohup, a hang-up.
@@ -104,6 +107,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=f"{why}: -m {mark}"))
+
+
+class EngineTogether(LoadScopeScheduling):
+    """Run the tests that use an engine in one process, and each other file in one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "engine" if _uses_engine(REPO / file) else file
+
+
+@cache
+def _uses_engine(file: Path) -> bool:
+    return file.parent.name in ENGINE_FOLDERS or "mark.engine" in file.read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> EngineTogether:
+    return EngineTogether(config, log)
 
 
 def indent(code: str) -> str:

@@ -1,6 +1,6 @@
 """Each lab with ten other seeds, in both precisions, and how close each check is to its bound.
 
-Run by hand, because a lab takes a quarter of an hour: invoke test -- -m sweep -k LLM06 -s
+Run by hand, because a lab takes a quarter of an hour: invoke test -- -n 0 -m sweep -k LLM06 -s
 """
 
 import json

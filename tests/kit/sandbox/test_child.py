@@ -15,6 +15,7 @@ from typing import Any
 from labs.kit.sandbox import child, landlock, syscalls
 from labs.kit.sandbox.limits import Limits
 
+import psutil
 import pytest
 
 LITTLE = Limits(cpu_seconds=1, seconds=20, memory=2**28, processes=8, output=2**16)
@@ -91,19 +92,21 @@ def test_a_child_that_returns_nothing_is_reported_with_the_reason(
     if code is not None:
         assert outcome.code == code
     deadline = time.monotonic() + 60
-    while _left() and time.monotonic() < deadline:
+    while _forks() and time.monotonic() < deadline:
         time.sleep(0.05)  # a killed process takes a moment
-    assert not _left(), "a process was left"
+    assert not _forks(), "a process was left"
 
 
-def _left() -> list[str]:
-    """Return the other processes with the command line of this one: its forks that still run."""
-    ours = Path("/proc/self/cmdline").read_bytes()
+def _forks() -> list[psutil.Process]:
+    """Return the forks of this process that still run, also those that have lost their parent."""
+    ours = psutil.Process()
+    siblings = set(ours.parent().children()) - {ours}  # with -n, other processes that run tests
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if process.name != str(os.getpid()) and (process / "cmdline").read_bytes() == ours:
-                found.append(process.name)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            family = {process, *process.parents()}
+            if process.cmdline() == ours.cmdline() and process != ours and not family & siblings:
+                found.append(process)
     return found
 
 
