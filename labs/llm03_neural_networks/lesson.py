@@ -41,8 +41,8 @@ FLOAT32 = tolerance(torch.float32)
 # column, and the point $x_1 = 0$, $x_2 = 1$ on the second. **The columns are where the two unit
 # vectors land.** To find where another point lands, go $x_1$ times along the first column, then
 # $x_2$ times along the second. Grid lines therefore stay straight, parallel and evenly spaced,
-# unless they all fall on one line. The origin stays where it is. Such a map is called *linear*: it
-# takes a sum to the sum of the images, and a multiple to the same multiple of the image.
+# unless they all fall on one line. The origin stays where it is. Such a map $f$ is called *linear*:
+# $f(x + y) = f(x) + f(y)$, and $f(cx) = c\,f(x)$ for every number $c$.
 #
 # An example is the **shear**, which pushes each point sideways by its height:
 #
@@ -53,13 +53,13 @@ FLOAT32 = tolerance(torch.float32)
 # $$
 #
 # Another is the **rotation** with the columns $(0.8, 0.6)$ and $(-0.6, 0.8)$. It turns the plane by
-# 37°. As $0.8^2 + 0.6^2 = 1$, it keeps all lengths.
+# 37°. Its columns are perpendicular and have the length 1, so by Pythagoras it keeps all lengths.
+# The **identity** has the columns $(1, 0)$ and $(0, 1)$ and moves nothing.
 #
-# Two numbers summarise such a movement: the determinant and the rank. **Areas grow by the factor
-# $|ad - bc|$**, the area of the parallelogram that the unit square becomes. The number $ad - bc$ is
-# the **determinant**; where it is negative, the plane is also mirrored. The **rank** is the number
-# of dimensions that are left. The projection in the figure has rank 1: the plane lands on a line,
-# and the determinant is 0. No matrix can undo it, because many points land on the same point.
+# **Areas grow by the factor $|ad - bc|$**, the area of the parallelogram that the unit square
+# becomes. The number $ad - bc$ is the **determinant**; where it is negative, the plane is also
+# mirrored. The **rank** is the number of dimensions that are left. The projection in the figure has
+# rank 1: the plane lands on a line, and $ad - bc = 0$. No matrix can bring all points back.
 #
 # **A product of matrices is one movement after another.** To multiply a point by $AB$, multiply it
 # by $B$ first and the result by $A$. The order matters. The determinants multiply:
@@ -68,12 +68,12 @@ FLOAT32 = tolerance(torch.float32)
 # How far does a matrix stretch a vector? The image of the unit circle is an ellipse. The lengths of
 # its half-axes are the **singular values** $\sigma_1 \ge \sigma_2$, the largest and the smallest
 # stretch. The shear has $\sigma_1 = 1.62$ and $\sigma_2 = 0.62$; their product, 1, is its area
-# factor. A projection has $\sigma_2 = 0$. **The rank is the number of singular values that are not
-# 0.**
+# factor. The rotation, whose area factor is also 1, has $\sigma_1 = \sigma_2 = 1$. A projection has
+# $\sigma_2 = 0$. **The rank is the number of singular values that are not 0.**
 #
-# In code a batch of points is a matrix with a point in each *row*. So the matrix stands on the
-# right, transposed: `x @ a.T` moves every row of `x`. First $B$, then $A$ is `x @ b.T @ a.T`.
-# `nn.Linear` also computes `x @ w.T`, and adds a bias.
+# In code a batch of points is a matrix with a point in each *row*. As $(Ax)^\top = x^\top A^\top$,
+# the matrix stands on the right, transposed: `x @ a.T` moves every row of `x`. First $B$, then $A$
+# is `x @ b.T @ a.T`. `nn.Linear` also computes `x @ w.T`, and adds a bias.
 
 
 # %% 1. A matrix moves the plane
@@ -124,8 +124,8 @@ def a_product_is_one_movement_after_another(run: Run):
 # ## 2. A linear layer, four ways
 # LLM02's linear layer computed $xW + \text{bias}$ with $W$ of $n \times m$ numbers. `nn.Linear`
 # stores the transpose, and from here on so do we: the weight $w$ is $m \times n$, with a row for
-# each output. A batch $x$ of $B$ rows is $B \times n$, the output $y$ is $B \times m$. For row $r$
-# of the batch, output $i$ is
+# each output. From here on $B$ is a number, the size of the batch: $x$ is $B \times n$, the output
+# $y$ is $B \times m$. For row $r$ of the batch, output $i$ is
 #
 # $$y_{ri} = \sum_j w_{ij}\, x_{rj} + \text{bias}_i$$
 #
@@ -138,8 +138,7 @@ def a_product_is_one_movement_after_another(run: Run):
 # $$
 #
 # The figure reads this weight in two ways. **Input $j$ adds $x_j$ times column $j$ to the
-# outputs**, as in section 1. **Row $i$ makes output $i$**, which is the dot product of the row and
-# $x$, plus the bias.
+# outputs**, as in section 1. **Row $i$ makes output $i$**: its dot product with $x$, plus the bias.
 #
 # For a batch the sums are a matrix product, $x w^\top$. Each of its $Bm$ numbers takes $n$
 # multiplications and about as many additions. That makes $2Bmn$ floating-point operations, or
@@ -149,8 +148,8 @@ def a_product_is_one_movement_after_another(run: Run):
 # - **Loops** run over rows, columns, and the $n$ terms of each sum.
 # - **Broadcast and sum** lays out all $Bnm$ products in one array, then sums over the middle axis.
 #   The array is $n$ times as large as the result. An index `None` adds an axis of size 1: for $n$
-#   numbers $v$, `v[:, None]` has the shape `(n, 1)`. Shapes are aligned at the right, and an axis
-#   that is missing or has the size 1 is stretched: `(B, n, 1)` times `(n, m)` gives `(B, n, m)`.
+#   numbers $v$, `v[:, None]` is `(n, 1)`. Shapes are aligned at the right. An axis that is missing
+#   or has the size 1 is stretched: `(B, n, 1)` times `(n, m)` gives `(B, n, m)`. More in section 4.
 # - **Einsum** names the axes: `rj,ji->ri` is the sum of $a_{rj} b_{ji}$ over $j$. A letter that
 #   stands in both inputs is matched. A letter that the result lacks is summed over.
 # - **Matmul**, `a @ b`, calls a library that was tuned for the processor.
@@ -240,9 +239,8 @@ def four_ways_give_the_same_numbers(run: Run):
 # %% [markdown]
 # ## 3. A bend between two layers
 # LLM02 put a ReLU between its layers, because linear layers in a row are one linear layer: one
-# movement after another is a movement. What does a ReLU do to the plane? It leaves numbers above 0
-# as they are and replaces the others by 0. One quadrant stays, and the rest of the plane is pressed
-# onto the edges of this quadrant, as the first figure shows. **A ReLU bends.**
+# movement after another is a movement. What does a ReLU do to the plane? It replaces numbers below
+# 0 by 0. One quadrant stays, and all other points are pressed onto its edges. **A ReLU bends.**
 #
 # An example is XOR, "one or the other, but not both": the output should be 1 if exactly one of two
 # inputs is 1. Opposite corners of the unit square belong together, so no straight line separates
@@ -305,8 +303,8 @@ def a_bend_keeps_two_layers_apart(run: Run):
 #   to the other size. Anything else is an error.
 #
 # An example: `(4, 1)` and `(3,)`. The second becomes `(1, 3)`. The first axis is 4 and 1, the
-# second 1 and 3, so the result has the shape `(4, 3)`. An axis of size 0 is empty, and 1 against 0
-# gives 0: take the *other* size, not the larger one.
+# second 1 and 3, so the result has the shape `(4, 3)`. An axis of size 0 is empty. The sizes 1 and
+# 0 fit and give 0: where one size is 1, take the *other* size, not the larger one.
 #
 # **The trap**: shapes that fit need not mean what you want. Predictions of shape `(n, 1)` minus
 # targets of shape `(n,)` give an `(n, n)` array of every prediction minus every target. There is no
@@ -376,20 +374,20 @@ def the_rule_gives_pytorchs_shapes(run: Run):
 # allocates both tensors, `reset_parameters` fills them with random numbers, the **initialisation**,
 # and `forward` computes the output.
 #
-# **How large should the random numbers be?** An output sums $n$ products $w_j x_j$. Take the inputs
-# as given, with a mean square of 1, and sample independent weights with mean 0 and variance $s^2$.
-# A product then has mean 0 and variance $s^2 x_j^2$. Variances of independent terms add, and the
-# $x_j^2$ add up to $n$. So the sum has the variance $n s^2$. Weights of variance 1 would make
-# outputs $\sqrt n$ times as large as the inputs. For outputs as large as the inputs, choose
-# $s = 1/\sqrt n$. This is LLM02's gain of 1.
+# **How large should the random numbers be?** An output sums $n$ products $w_j x_j$. Say the inputs
+# are fixed numbers with a mean square of 1. Only the weights are random: independent, with mean 0
+# and variance $s^2$. A product then has mean 0 and variance $s^2 x_j^2$. Variances of independent
+# terms add, and the $x_j^2$ add up to $n$. So the sum has the variance $n s^2$. Weights of variance
+# 1 would make outputs $\sqrt n$ times as large as the inputs. For outputs as large as the inputs,
+# choose $s = 1/\sqrt n$. This is LLM02's gain of 1.
 #
 # PyTorch's `nn.Linear` also divides by $\sqrt n$. It samples weight and bias uniformly between
 # $-1/\sqrt n$ and $1/\sqrt n$. A uniform number between $-c$ and $c$ has the variance $c^2/3$, so
 # these weights are $\sqrt 3$ times smaller. The output has the variance
-# $\frac{1}{3} + \frac{1}{3n}$: outputs are 0.58 times as large as inputs. PyTorch's code calls
-# `kaiming_uniform_` with $a = \sqrt 5$. A comment there says that this gives the same range. You
-# will write PyTorch's version, so that your layer can replace `nn.Linear` number by number. LLM03+
-# compares both in twenty layers, and derives the gain $\sqrt 2$.
+# $\frac{1}{3} + \frac{1}{3n}$: for large $n$, outputs are 0.58 times as large as inputs. PyTorch's
+# code calls `kaiming_uniform_` with $a = \sqrt 5$. A comment there says that this gives the same
+# range. You will write PyTorch's version, so that your layer can replace `nn.Linear` number by
+# number. LLM03+ compares both in twenty layers, and derives the gain $\sqrt 2$.
 
 
 # %% 5. Linear
@@ -574,28 +572,29 @@ def the_backward_by_hand_is_autograds(run: Run):
 
 # %% [markdown]
 # ## 7. What a weight matrix has learned
-# Now train one: a single layer that reads LLM02's digits. An image has 8 × 8 pixels between 0 and
-# 1, so $n = 64$; there is an output for each digit, so $m = 10$. The outputs are logits, and the
-# digit with the largest wins. The loss is the mean cross-entropy over the images. LLM02 found its
-# gradient with respect to the logits: the softmax, minus 1 at the right digit, divided by the
-# number of images. Your `linear_backward` does the rest, without autograd. Each step subtracts 0.2
-# times the gradient from the parameters.
+# Now train a single layer on 1,437 of LLM02's digits. The other 360 are the test images. An image
+# has 8 × 8 pixels between 0 and 1, so $n = 64$; there is an output for each digit, so $m = 10$. The
+# outputs are logits, and the digit with the largest wins. The loss is the mean cross-entropy over
+# the images. LLM02 found its gradient with respect to the logits: the softmax, minus 1 at the right
+# digit, divided by the number of images. Your `linear_backward` does the rest, without autograd.
+# Each of the 500 steps (`tiny`) subtracts 0.2 times the gradient over all training images.
 #
 # **A row of the weight has one number for each pixel, so it is a picture**. To get a logit,
 # multiply row and image pixel by pixel, sum, and add the bias. The figure does it for two rows.
 #
 # **Only differences between rows matter.** If all logits grow by the same number, the softmax stays
-# the same. So the same picture, added to all rows, changes nothing. We subtract from each row the
-# mean of all rows. Training never changes this mean, because the gradients of the ten logits sum to
-# zero: it is a leftover of the random start and has no effect on the probabilities. So we leave it
-# out of the pictures. Ink counts for the digit where its row is positive, and against it where it
-# is negative. The ten centred rows sum to zero, so their rank is at most 9.
+# the same. So adding the same picture to all rows changes no probability. We subtract from each row
+# the mean of all rows. Training never changes this mean, because the gradients of the ten logits
+# sum to zero: it is a leftover of the random start. So we leave it out of the pictures. Ink counts
+# for the digit where its row is positive, and against it where it is negative. The ten centred rows
+# sum to zero, so their rank is at most 9.
 #
-# One more consequence of $dw = g^\top x$: a pixel that is blank in every training image has
-# $x_{rj} = 0$, so its weights stay as `reset_parameters` left them. If a new image has ink there,
-# they add noise.
+# A pixel that is blank in every training image has $x_{rj} = 0$. As $dw = g^\top x$, its weights
+# stay as `reset_parameters` left them. If a new image has ink there, they add noise.
 #
-# Is the training worth it? A rule that needs none is to pick the digit with the nearest mean image.
+# Is gradient descent worth it? LLM02's baseline needs none: it picks the digit whose mean training
+# image $\mu$ is nearest. Now $-|x - \mu|^2 = 2\mu \cdot x - |\mu|^2 - |x|^2$, and $|x|^2$ is the
+# same for all ten digits. So it is a linear layer, too. Its rows are $2\mu$, its biases $-|\mu|^2$.
 
 
 # %% 7. A trained layer
@@ -619,7 +618,7 @@ def train_classifier(run: Run, seed: int) -> tuple[Linear, Linear]:
 @lab.experiment
 @torch.no_grad()
 def a_row_recognises_its_digit(run: Run):
-    """A mean image has its largest logit at its own digit; ink in the hole of a 0 counts against 0.
+    """Ink in the hole of a 0 counts against 0; a mean image has its largest logit at its own digit.
 
     Predict: which pixels of the row for 0 will be the most negative?
     """
@@ -642,9 +641,10 @@ def a_row_recognises_its_digit(run: Run):
             w = digits.centred(layer.weight).cpu()  # (10, 64)
             rows = figures.rows_as_pictures(means.cpu(), w, x.amax(0).cpu() == 0)
             reading = figures.reading(test_x[0].cpu(), int(test_y[0]), w, layer.bias.cpu())
-    run.check("after training: own row of 10", trained, equals=[10] * 3, decides=True)
+    name = "of the ten mean images, largest logit at their own digit"
+    run.check(f"{name}, trained", trained, equals=[10] * 3, decides=True)
     because = "ten random picks get 1 right on average, and six or more in about 1 case of 7,000"
-    run.check("at the start: own row of 10", untrained, at_most=5, because=because, decides=True)
+    run.check(f"{name}, at the start", untrained, at_most=5, because=because, decides=True)
     name = "row of 0: of its four most negative pixels, in the middle"
     because = "the hole of the 0; a random row would have a quarter of a pixel there"
     run.check(name, holes, at_least=3, because=because, decides=True)
@@ -669,7 +669,7 @@ def a_row_recognises_its_digit(run: Run):
 # - A ReLU bends the plane, so that two layers can compute what no single layer can.
 # - Align shapes at the right; sizes fit if equal or if one is 1. Check shapes, then trust a loss.
 # - `Linear`: forward is $x w^\top + \text{bias}$; backward is $gw$, $g^\top x$ and the sum of $g$.
-# - A row of a weight matrix lives in the space of the inputs, so you can look at it.
+# - A row of a weight has a number for each input. If the inputs are pixels, the row is a picture.
 
 
 # %% The closing
@@ -686,7 +686,7 @@ def closing(results: Results) -> str:
         f"Python's loops took {rounded(ratio)} times as long as the library for the same product "
         "of two 64 × 64 matrices. A single layer, trained with two gradients, each a line of "
         f"code, reads {min(shares):.0%} to {max(shares):.0%} of the test images. The nearest mean "
-        f"image, without training, reads {min(nearest):.0%} to {max(nearest):.0%}."
+        f"image, without gradient descent, reads {min(nearest):.0%} to {max(nearest):.0%}."
     )
 
 

@@ -5,9 +5,9 @@ from torch import Tensor
 Matrix = list[list[float]]
 
 SHEAR: Matrix = [[1.0, 1.0], [0.0, 1.0]]
-ROTATION: Matrix = [[0.8, -0.6], [0.6, 0.8]]  # by 37°, for 0.8² + 0.6² = 1
+ROTATION: Matrix = [[0.8, -0.6], [0.6, 0.8]]  # by 37°, as cos 37° = 0.8
 MOVES: dict[str, Matrix] = {
-    "nothing": [[1.0, 0.0], [0.0, 1.0]],
+    "identity": [[1.0, 0.0], [0.0, 1.0]],
     "rotation": ROTATION,
     "shear": SHEAR,
     "stretch": [[1.5, 0.0], [0.0, 0.5]],

@@ -9,7 +9,7 @@ CAPTION = (
     "A matrix moves the plane. Shaded: the moved unit square with its letter F; dashed: the moved "
     "unit circle, whose longest and shortest radius are the two stretches. **Try it**: find a "
     "matrix with area factor 1 that is neither a rotation nor a shear; one of rank 1; one that "
-    "stretches everything twofold. Which slider mirrors the F?"
+    "stretches everything twofold. Moved alone from the identity, which sliders mirror the F?"
 )
 COLUMNS = ["", "a", "b", "c", "d", "ad − bc", "rank", "longest stretch", "shortest stretch"]
 
