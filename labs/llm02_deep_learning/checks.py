@@ -4,6 +4,7 @@ References: derivatives that are known for small graphs, PyTorch's autograd for 
 and its `optim.SGD`.
 """
 
+import math
 from collections.abc import Callable
 from itertools import permutations
 from typing import Any
@@ -33,6 +34,8 @@ def value_mul(module: Any) -> None:
         raise Mistake(f"expected a Value, got {type(product).__name__}: wrap the result")
     if product.data != -6.0:
         raise Mistake(f"expected 3 · (−2) = −6 as its data, got {product.data}")
+    if tuple(product.inputs) == (b, a):
+        raise Mistake("the inputs are in the wrong order: the second argument is (self, other)")
     if tuple(product.inputs) != (a, b):
         raise Mistake("the inputs aren't recorded: the second argument of Value is (self, other)")
     if product.operation != "×":
@@ -176,7 +179,6 @@ def _check_shared_tensors(module: Any) -> None:
 @checks.proves("unbroadcast")
 def unbroadcast(module: Any) -> None:
     """Compare with autograd's gradient through `expand`, for every kind of broadcasting."""
-    implementation = module.unbroadcast
     for source, result in (
         ((3, 1), (3, 4)),
         ((4,), (2, 3, 4)),
@@ -186,25 +188,35 @@ def unbroadcast(module: Any) -> None:
         ((), (2, 3)),
         ((1,), (1,)),
     ):
-        g = draw(*result)
-        x = torch.zeros(source, dtype=torch.float64, requires_grad=True)
-        want = torch.autograd.grad(x.expand(result), x, g)[0]
-        passed = g.clone()
-        got = implementation(passed, torch.Size(source))
-        if not torch.equal(passed, g):
-            raise Mistake("your function changed g, which other code may still need")
-        _name_shape(got, source, result)
-        name_mistake(got, _mistakes_of_unbroadcast(g, want) if source != result else {})
-        reason = (
-            f"a source {source} that was broadcast to {result}: sum every axis that was stretched, "
-            "and no other"
-        )
-        expect_close(got, want, reason)
+        _check_unbroadcast(module.unbroadcast, source, result)
+
+
+def _check_unbroadcast(implementation: Function, source: Shape, result: Shape) -> None:
+    def sum_to_source(g: Tensor) -> Any:
+        return implementation(g, torch.Size(source))
+
+    g = draw(*result)
+    x = torch.zeros(source, dtype=torch.float64, requires_grad=True)
+    want = torch.autograd.grad(x.expand(result), x, g)[0]
+    passed = g.clone()
+    hint = "if there is no axis to sum over, return g: g.sum(()) sums over all axes"
+    got = call(sum_to_source, hint, g=passed)
+    if not torch.equal(passed, g):
+        raise Mistake("your function changed g, which other code may still need")
+    _name_shape(got, source, result)
+    name_mistake(got, _mistakes_of_unbroadcast(g, want) if source != result else {})
+    reason = (
+        f"a source {source} that was broadcast to {result}: sum every axis that was stretched, "
+        "and no other"
+    )
+    expect_close(got, want, reason)
 
 
 def _name_shape(got: Any, source: Shape, result: Shape) -> None:
     if not isinstance(got, Tensor) or got.shape == source:
         return
+    if got.numel() == 1 < math.prod(source):
+        raise Mistake("every axis was summed: for an empty list of axes, sum adds over all of them")
     if got.shape == result:
         raise Mistake(f"expected the shape {source} of the source, got {result}, as g came in")
     if got.ndim > len(source):
@@ -279,7 +291,8 @@ def cross_entropy_vjp(module: Any) -> None:
     expect_close(got, want, "for one row the loss is log Σeˣ − x_target")
     large = torch.tensor([[1000.0, -1000.0]])
     got = implementation(torch.tensor(1.0), large, torch.tensor([1]))
-    expect_close(got, torch.tensor([[1.0, -1.0]]), "logits of ±1,000: e¹⁰⁰⁰ overflows")
+    reason = "logits of ±1,000: e¹⁰⁰⁰ overflows, but logits.softmax(-1) stays finite (LLM02+)"
+    expect_close(got, torch.tensor([[1.0, -1.0]]), reason)
 
 
 def _mistakes_of_cross_entropy(g: Tensor, x: Tensor, targets: Tensor, want: Tensor) -> Mistakes:

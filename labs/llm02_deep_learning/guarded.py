@@ -36,8 +36,8 @@ def limited(implementation: Function, *arguments: Any) -> Any:
         lines += event == "line"
         if lines > MOST_LINES:
             raise Mistake(
-                "your function walks every path separately, of which there are billions, or never "
-                "ends: remember what it has visited"
+                "your function takes far more steps than one visit of each value needs: it walks "
+                "every path separately, searches all values again for each one, or never ends"
             )
         return count
 

@@ -30,6 +30,13 @@ class PlainNumber(lab.Value):
         return self.data * other.data
 
 
+class InputsSwapped(lab.Value):
+    def __mul__(self, other):
+        return InputsSwapped(
+            self.data * other.data, (other, self), "×", lambda g: (g * self.data, g * other.data)
+        )
+
+
 class WithoutInputs(lab.Value):
     def __mul__(self, other):
         return WithoutInputs(
@@ -163,6 +170,15 @@ def without_keepdim(g, shape):
 def only_leading_axes(g, shape):
     lead, _ = grown_axes(g, shape)
     return g.sum(list(range(lead))) if lead else g
+
+
+def an_empty_list_of_axes(g, shape):
+    g = g.sum(list(range(g.ndim - len(shape))))  # for no axes, a sum over all
+    return g.sum([i for i, n in enumerate(shape) if n == 1 and g.shape[i] > 1], keepdim=True)
+
+
+def everything_summed(g, shape):
+    return g.sum(axes_to_sum(g, shape)) if len(shape) < g.ndim else g.sum([])
 
 
 def nothing_returned(_g, _shape):
@@ -344,6 +360,7 @@ WRONG = [
     ("Value.__mul__", WithoutG, "g is missing"),
     ("Value.__mul__", LikeASum, "the rule of the sum"),
     ("Value.__mul__", PlainNumber, "expected a Value"),
+    ("Value.__mul__", InputsSwapped, "in the wrong order"),
     ("Value.__mul__", WithoutInputs, "the inputs aren't recorded"),
     ("Value.backward", PathByPath, "passed its gradient on 2 times"),
     ("Value.backward", Overwrites, "add contributions"),
@@ -358,6 +375,8 @@ WRONG = [
     ("unbroadcast", leading_axes_kept, "leading axes that the source lacks"),
     ("unbroadcast", without_keepdim, "an axis of size 1 is gone"),
     ("unbroadcast", only_leading_axes, "as g came in"),
+    ("unbroadcast", an_empty_list_of_axes, "sums over all axes"),
+    ("unbroadcast", everything_summed, "every axis was summed"),
     ("unbroadcast", nothing_returned, r"got nothing \(None\)"),
     ("matmul_vjp", not_transposed, "a factor isn't transposed"),
     ("matmul_vjp", in_the_wrong_order, "in the wrong order"),

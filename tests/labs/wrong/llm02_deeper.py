@@ -191,7 +191,7 @@ WRONG = [
     ("unreached", spends_the_graph, "the graph is used up"),
     ("unreached", with_a_graph_for_granted, "a loss without a graph"),
     ("unreached", recursively, "deeper than Python's recursion"),
-    ("unreached", path_by_path, "walks every path separately"),
+    ("unreached", path_by_path, "every path separately"),
     ("unreached", those_reached, "got those that are"),
     ("unreached", frozen_ones_too, "a frozen parameter"),
     ("unreached", in_another_order, "in another order"),
