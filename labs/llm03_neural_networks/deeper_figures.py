@@ -118,7 +118,10 @@ def histograms(samples: Mapping[str, Sequence[Tensor]]) -> Drawn:
     for ax in axes[-1]:
         ax.set_xlabel("output")
     fig.suptitle("Through 20 ReLU layers: only He's start keeps the numbers' size", fontsize=12)
-    caption = "256 inputs, before the ReLU. The scale of each row is that of its first layer."
+    caption = (
+        "256 inputs, before the ReLU. The horizontal scale of each row is that of its first layer. "
+        "Each histogram is scaled to its own height."
+    )
     alt = (
         "Three rows of four histograms, for layers 1, 5, 10 and 20. With He's start all four "
         "are about as wide; with the two others they become a spike."
@@ -177,7 +180,7 @@ def training(trained: Mapping[str, Sequence[Trained]]) -> Drawn:
     left.set(xlabel="step", ylabel="training loss", ylim=(0, None))
     right.set(xlabel="directions in layer 10", ylabel="test accuracy (%)", ylim=(0, 100))
     right.legend(loc="lower right", fontsize=9)
-    fig.suptitle("Where layer 10 uses few directions, few digits are read", fontsize=12)
+    fig.suptitle("More directions in layer 10 mostly go with more digits read", fontsize=12)
     caption = (
         "Twenty layers, 300 steps. Left: the loss, a mean of three seeds and ten steps. Right: a "
         "point for each seed. The colours are the same."
@@ -249,9 +252,9 @@ def roofline(
     ax.set(xlabel="intensity (FLOPs per byte)", ylabel="GFLOP/s", ylim=(lowest / 3, highest * 2))
     ax.set_title("More inputs raise the rate; the roof only bounds it")
     caption = (
-        "One square matrix with 1 to 1,024 inputs. Lines: the roof, measured by separate "
-        f"products and reads. A square marks its corner. Rate with {inputs[-1]:,} inputs ÷ rate "
-        f"with one: {', '.join(gains)}."
+        "One square matrix with 1 to 1,024 inputs; on a CPU, by one thread. Lines: the roof, "
+        "measured by separate products and reads. A square marks its corner. "
+        f"Rate with {inputs[-1]:,} inputs ÷ rate with one: {', '.join(gains)}."
     )
     alt = (
         "Points of GFLOP/s over FLOPs per byte on log axes, beside a roof that rises as a line "

@@ -42,7 +42,7 @@ def compare_with_theory(
             aim = expected[start][-1][j]
             row += [median(values), aim]
             ratios = [max(value / aim, aim / value) for value in values]
-            name = f"{start}: {quantity}, factor from the theory"
+            name = f"{start}: {quantity}, off from the theory by a factor of"
             decides = start in ("He", "PyTorch")
             run.check(name, ratios, at_most=room, because=because, decides=decides)
         rows.append(row)
