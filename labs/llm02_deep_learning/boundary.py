@@ -32,8 +32,9 @@ def watch(parts: tuple[Callable[..., Any], ...], activation: str, seed: int, las
         last: the number of steps.
 
     Returns:
-        `steps`; for each, `maps` of p(class 1) (MAP_SIZE²,) and `accuracies` on 2,000 unseen
-        points; the accuracy of the best straight `line` on these; the training data `x` and `y`.
+        `steps`; for each, `maps` of p(class 1) (MAP_SIZE²,), `losses` on the training data and
+        `accuracies` on 2,000 unseen points; the accuracy of the best straight `line` on these; the
+        training data `x` and `y`.
     """
     build, optimizer_of, train = parts
     torch.manual_seed(seed)
@@ -43,10 +44,20 @@ def watch(parts: tuple[Callable[..., Any], ...], activation: str, seed: int, las
     optimizer = optimizer_of(model.parameters(), 0.1)
     stops = [*STOPS, last]
     maps = []
+    losses = []
     accuracies = []
     for start, stop in pairwise([0, *stops]):
         train(model, optimizer, x, y, [torch.arange(500)] * (stop - start))
         maps.append(model(grid_points(MAP_SIZE)).data.softmax(-1)[:, 1])
+        losses.append(model(x).cross_entropy(y).data.item())
         accuracies.append(accuracy(model, *unseen))
     line = best_line(*unseen)
-    return {"x": x, "y": y, "maps": maps, "accuracies": accuracies, "line": line, "steps": stops}
+    return {
+        "x": x,
+        "y": y,
+        "steps": stops,
+        "maps": maps,
+        "losses": losses,
+        "accuracies": accuracies,
+        "line": line,
+    }

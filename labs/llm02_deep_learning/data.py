@@ -88,12 +88,17 @@ def digit_sets(
     return [(images.to(device, dtype), labels.to(device)) for images, labels in sets]
 
 
+def average_images() -> Tensor:
+    """Return the average training image of each digit, (10, 64)."""
+    (x, y), *_ = digit_sets("cpu")
+    return torch.stack([x[y == digit].mean(0) for digit in range(10)])
+
+
 @cache
 def nearest_average() -> float:
     """Return the test accuracy of naming the digit with the nearest average training image."""
-    (x, y), _, (x_test, y_test) = digit_sets("cpu")
-    averages = torch.stack([x[y == digit].mean(0) for digit in range(10)])  # (10, 64)
-    return accuracy(lambda z: -torch.cdist(z, averages), x_test, y_test)
+    _, _, (x, y) = digit_sets("cpu")
+    return accuracy(lambda z: -torch.cdist(z, average_images()), x, y)
 
 
 def unbroken(close: Sequence[bool], index: int) -> tuple[int, int]:

@@ -1,11 +1,12 @@
 """The drawings of LLM02: a matrix product, a computation graph, a broadcast, maps, curves."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from labs.llm02_deep_learning.boundary import MAP_SIZE, REACH
+from labs.llm02_deep_learning.data import average_images
 
 import matplotlib.pyplot as plt
 import torch
@@ -134,7 +135,10 @@ def unbroadcast_picture() -> Drawn:
     draw_matrix(ax, g.sum(1, keepdim=True), edge + 4, "gradient of a column (2, 1)", [(0, 0)])
     _blank(ax, 11, 1.7)
     ax.set_title("Backward, for a column (2, 1): the sum over its three uses")
-    caption = "A bias of three numbers, added to two rows. Below: its gradient, and a column's."
+    caption = (
+        "A bias of three numbers, added to two rows. Below: its gradient, and a column's, if the "
+        "gradient of y has the numbers on the left."
+    )
     alt = (
         "Above, a matrix plus a bias that is shown twice equals a matrix; in the middle, a matrix "
         "of gradients is summed over its rows into three numbers; below, each of its rows is "
@@ -293,7 +297,7 @@ def network_picture() -> Drawn:
         ax.text(3 * i, -4, "relu", ha="center", va="top", fontsize=10, color="C2")
     ax.set(xlim=(-0.8, 9.8), ylim=(-5.3, 5.4))
     ax.axis("off")
-    ax.set_title("A unit adds all numbers before it, times a column of W, and b")
+    ax.set_title("A unit: the numbers before it, weighted by a column of W, plus b")
     caption = (
         "The network for the spirals, for a batch of B points. Each line is a weight. The orange "
         "ones are the column of W of one unit. Of 64 units six are drawn."
@@ -375,7 +379,10 @@ def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int] = (0, 6, 9, 
         ax.contour(
             p, levels=[0.5], extent=extent, colors="#101010", linewidths=1
         )  # also on a dark page
-        ax.set_title(f"step {result['steps'][i]}: {result['accuracies'][i]:.0%} of unseen points")
+        ax.set_title(
+            f"step {result['steps'][i]}: loss {result['losses'][i]:.2f}, "
+            f"{result['accuracies'][i]:.0%} right"
+        )
     for ax in axes[1]:
         ax.set_xlabel("x₀")
     for ax in axes[:, 0]:
@@ -384,9 +391,9 @@ def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int] = (0, 6, 9, 
     bar.ax.set_ylim(0, 1)
     fig.suptitle("A ReLU network learns to bend its boundary", x=0.02, ha="left", fontsize=13)
     caption = (
-        "What a 2-64-64-2 network predicts during its training by our engine; the black line is "
-        "its decision boundary. At step 0 it is "
-        "untrained; a random boundary can be better than guessing here."
+        "What a 2-64-64-2 network predicts during its training by our engine. The black line is "
+        "its decision boundary. The loss is on the training points, the accuracy on unseen ones. "
+        "At step 0 the network is untrained. A random boundary can be better than guessing here."
     )
     alt = (
         "Four maps of a plane with the points of two spirals at four training steps; from map to "
@@ -445,6 +452,46 @@ def draw_training(histories: Sequence[Tensor], test: Sequence[float], baseline: 
     return fig, caption, alt
 
 
+def draw_digits(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Drawn:
+    """Draw a test image of each digit, the average training images, and misread test images.
+
+    Args:
+        model: maps images (B, 64) to logits (B, 10).
+        x: the test images (n, 64).
+        y: their digits (n,).
+    """
+    with torch.no_grad():
+        read = model(x).argmax(-1).cpu()
+    x, y = x.cpu(), y.cpu()
+    examples = torch.stack([x[y == digit][0] for digit in range(10)])
+    missed = (read != y).nonzero().flatten()[:10]
+    names = [str(digit) for digit in range(10)]
+    misread = [f"{y[i]}, read {read[i]}" for i in missed]
+    rows = ((examples, names), (average_images(), names), (x[missed], misread))
+    fig, axes = plt.subplots(3, 10, figsize=(7.2, 3.4))
+    for line, (images, titles) in zip(axes, rows, strict=True):
+        for ax in line:
+            ax.axis("off")
+        for ax, image, title in zip(line, images, titles, strict=False):
+            ax.imshow(image.view(8, 8), cmap="gray_r", vmin=0, vmax=1)
+            ax.set_title(title, fontsize=9, loc="center")
+    fig.suptitle(
+        "Ten digits, their averages, and digits that the network misreads",
+        x=0.02,
+        ha="left",
+        fontsize=12,
+    )
+    caption = (
+        "Above, a test image of each digit. In the middle, the average training images. Below, the "
+        "first test images that the network of the first seed misreads, at most ten."
+    )
+    alt = (
+        "Three rows of small images of 8 by 8 pixels: ten digits, ten blurred averages, and digits "
+        "that the network misreads, each with the right digit and the one that was read."
+    )
+    return fig, caption, alt
+
+
 def draw_sweep(rates: Sequence[float], right: Tensor, best: int) -> Drawn:
     """Draw validation accuracy over the learning rate, and mark the chosen rate.
 
@@ -466,7 +513,7 @@ def draw_sweep(rates: Sequence[float], right: Tensor, best: int) -> Drawn:
     )
     ax.text(rates[0], 0.94, "● each seed", color="C1")
     ax.text(rates[0], 0.86, "— mean", color="C1")
-    ax.set_title("Smaller and larger rates learn less in equal steps")
+    ax.set_title(f"Of these rates, {rates[best]:.2g} reads most validation digits")
     caption = "Validation accuracy after equal steps for each learning rate, three seeds each."
     alt = (
         "Line plot of validation accuracy over the learning rate on a log scale: it rises to "

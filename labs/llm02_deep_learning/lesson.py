@@ -1,11 +1,11 @@
 # %% [markdown]
 # # LLM02 · Deep learning basics
-# Tensors, an autograd engine that you write, and a network that learns as language models do.
+# Tensors, an autograd engine that you write, and networks that learn by gradient descent.
 #
-# **You will be able to** work with tensors; find gradients by hand; write an autograd engine; build
-# an MLP from it and from `nn.Module`; train it with Accelerate and choose a learning rate. **Builds
-# on** LLM01's softmax and standard errors, derivatives, the chain rule and matrix products.
-# **Takes** 45 minutes to read, two hours with the exercises, 20 seconds to run.
+# **You will be able to** work with tensors; find gradients by hand; write an autograd engine and an
+# MLP; read the same MLP and a training loop in PyTorch; choose a learning rate. **Builds on**
+# LLM01's softmax and standard errors, derivatives, the chain rule and matrix products. **Takes** 45
+# minutes to read, two hours with the exercises, 20 seconds to run.
 
 # %% Imports
 import math
@@ -38,16 +38,16 @@ lab = Lab("LLM02")
 # - **Index**: `x[1]` is the row 3 4 5, `x[1, 2]` the number 5, and `x[:, 0]` the column 0 3.
 # - **Reshape** to 3 × 2: the rows become 0 1, 2 3 and 4 5. The order of the numbers stays.
 # - **Transpose**: `x.mT` swaps the last two axes. Its rows are 0 3, 1 4 and 2 5.
-# - **Reduce**: a sum over axis 0 adds the rows: 3 5 7. With `keepdim=True` its size becomes 1.
+# - **Reduce**: a sum over axis 0 adds the rows: 3 5 7. `keepdim=True` keeps axis 0, with size 1.
 # - **Combine**: `x + x` and `x * x` work element by element. The **matrix product** `a @ b` takes
 #   rows of `a` times columns of `b`, $y_{ij} = \sum_k a_{ik} b_{kj}$.
 # - **dtype**: all numbers of a tensor have one type. `int8` holds −128 to 127. `float32` is usual:
 #   24 significant bits, about 7 digits, so $2^{24} + 1$ becomes $2^{24}$.
-# - **device**: a tensor is in the memory of the CPU or of a GPU, and `x.to` copies it from one to
-#   the other. An operation usually needs all its inputs on one device.
+# - **device**: a tensor is in the memory of the CPU or of a GPU. `x.to` copies it to another.
 #
-# **Broadcasting**: to add 3 numbers to a matrix of 2 × 3, PyTorch puts an axis of size 1 before
-# theirs and **stretches** it, so each number is used twice. LLM03 gives the rules for any shapes.
+# **Broadcasting**: PyTorch aligns two shapes at their last axes. It puts missing axes in front,
+# with size 1, and **stretches** an axis of size 1 to the size of the other. So if 3 numbers are
+# added to a 2 × 3 matrix, each is used twice.
 
 
 # %% Small tensors: change these lines
@@ -77,12 +77,10 @@ def small_tensors_in_numbers(run: Run):
 # loss is $(y - t)^2$. Our engine has no minus, so it starts from the number $-t$. Take $x = 2$,
 # $w = 3$, $b = -4$, $-t = -5$ and name every result:
 #
-# $$
-# \begin{aligned}
+# $$\begin{aligned}
 # h &= w \cdot x = 6, & s &= h + b = 2, & y &= \text{relu}(s) = 2, \\
 # e &= y + -t = -3, & L &= e \cdot e = 9
-# \end{aligned}
-# $$
+# \end{aligned}$$
 #
 # The values and their inputs form a **graph**. The **chain rule** says: multiply the derivatives
 # along a path, and add over all paths. By the **gradient of a value** we mean the derivative of $L$
@@ -102,15 +100,15 @@ def small_tensors_in_numbers(run: Run):
 # One rule matters: **a value waits until all of its gradient has arrived.** Take $a = x \cdot x$,
 # $c = a \cdot a$ and $L = a + c$ at $x = 1$. $L$ sends 1 to $a$ and 1 to $c$. Later $c$ sends
 # $1 + 1 = 2$ to $a$, which then has 3 and sends $3 + 3 = 6$ to $x$. If $a$ sends its first 1 at
-# once, $x$ has 2, and $a$ must send again when the 2 of $c$ arrives. The result is right, too. But
-# where values are used often, calls multiply: $n$ doublings `x + x` have $2^n$ paths.
+# once, $x$ has 2, and $a$ must send again when the 2 of $c$ arrives. If $a$ then sends all that it
+# has, 3, $x$ gets $2 + 6 = 8$, which is wrong. If $a$ sends only the new 2, $x$ gets $2 + 4 = 6$.
+# That is right but slow: $n$ doublings `x + x` have $2^n$ paths.
 #
 # So visit a value only after all values that use it, in **topological order** from $L$ backward.
 # Count how often each value is used: it is ready when a contribution has arrived from each use.
-# Above, $c$ is used once, $a$ three times (once by $L$, twice by $c$) and $x$ twice. After $L$ has
-# sent, $c$ is ready, and $a$ waits for two more. The view below shows these steps, as "a short and
-# a long way". This is **reverse-mode automatic differentiation** (Linnainmaa 1970), for networks
-# **backpropagation** (Rumelhart, Hinton & Williams 1986).
+# Above, $c$ is used once, $a$ three times and $x$ twice. The view below shows these steps, as "a
+# short and a long way". This is **reverse-mode automatic differentiation** (Linnainmaa 1970), for
+# networks **backpropagation** (Rumelhart, Hinton & Williams 1986).
 
 
 # %% A number that remembers
@@ -158,7 +156,9 @@ class Value:
     def backward(self) -> None:
         """Add ∂self/∂v to `v.grad`, for each value v in the graph of self.
 
-        Call each `grad_fn` once. Graphs can be deeper than Python's recursion limit.
+        Call each `grad_fn` once. Graphs can be deeper than Python's recursion limit. A second call
+        adds to `grad` again, so store a pass's gradients elsewhere: a dict can have Values as keys.
+        Gradients may be tensors that two inputs share: write a = a + b, not a += b.
         """
         uses: dict[Value, int] = {self: 0}
         unvisited: list[Value] = [self]
@@ -197,7 +197,7 @@ def neuron(x: float, w: float, b: float, t: float) -> dict[str, Value]:
 def one_backward_pass_finds_every_gradient(run: Run):
     """One backward pass through the neuron's graph finds what central differences find.
 
-    A central difference moves one input by h in both directions: (L(x + h) − L(x − h)) / 2h.
+    A central difference moves one input v by δ in both directions: (L(v + δ) − L(v − δ)) / 2δ.
 
     Predict: the target t rises from 5 to 5.01. By how much does the loss change?
     """
@@ -210,7 +210,7 @@ def one_backward_pass_finds_every_gradient(run: Run):
     rows = list(zip(numbers, numbers.values(), ours, slopes, strict=True))
     run.table("Derivatives of L", ["", "value", "backward", "central difference"], rows)
     error = max(abs(a - b) for a, b in zip(ours, slopes, strict=True))
-    because = "L is quadratic in each number; ten times the rounding, 9·2⁻⁵²/h = 2·10⁻¹¹"
+    because = "exact for a parabola; rounding L = 9 makes 9·2⁻⁵²/δ = 2·10⁻¹¹; ten times this"
     run.check("largest difference", error, at_most=2e-10, because=because, decides=True)
     run.view("graph", "computation_graph", *view_data.graphs({"a neuron": graph}, Value))
     return f"∂L/∂t is {ours[3]:g}, so the loss changes by about {ours[3] / 100:g}."
@@ -218,38 +218,35 @@ def one_backward_pass_finds_every_gradient(run: Run):
 
 # %% [markdown]
 # ## 3. From numbers to tensors
-# A million parameters should not be a million `Value` objects. So let one value hold a tensor. The
-# gradient of a tensor $a$ has the shape of $a$: one derivative for each number. Put the entries of
-# $a$ in a row, and those of $y = f(a)$. The derivatives of each output with respect to each input
-# make a matrix, the **Jacobian** $J_{ij} = \partial y_i/\partial a_j$. Going backward needs less.
-# Given the gradient $g$ of $y$, the chain rule adds over all outputs:
+# Let one value hold a tensor, so that a million parameters aren't a million `Value` objects. The
+# gradient of a tensor $a$ has the shape of $a$: one derivative for each number. Write the entries
+# of $a$ as one row, and those of $y = f(a)$ as another. The derivatives of each output with respect
+# to each input make a matrix, the **Jacobian** $J_{ij} = \partial y_i/\partial a_j$. Going backward
+# doesn't need $J$ itself. Given the gradient $g$ of $y$, the chain rule adds over all outputs:
 #
 # $$\frac{\partial L}{\partial a_j} = \sum_i g_i \frac{\partial y_i}{\partial a_j}$$
 #
 # This is $g^\top J$, the **vector-Jacobian product** (VJP). **An example**: let $y_1 = a_1 a_2$ and
 # $y_2 = a_1 + a_2$ at $a_1 = 3$, $a_2 = 4$, with the gradient $g_1 = 1$, $g_2 = 10$. Then
 #
-# $$
-# g^\top J = \begin{bmatrix} 1 & 10 \end{bmatrix}
-# \begin{bmatrix} a_2 & a_1 \\ 1 & 1 \end{bmatrix} =
-# \begin{bmatrix} 1 \cdot 4 + 10 \cdot 1 & 1 \cdot 3 + 10 \cdot 1 \end{bmatrix} =
-# \begin{bmatrix} 14 & 13 \end{bmatrix}
-# $$
+# $$g^\top J = \begin{bmatrix} 1 & 10 \end{bmatrix} \begin{bmatrix} a_2 & a_1 \\ 1 & 1 \end{bmatrix}
+# = \begin{bmatrix} 1 \cdot 4 + 10 \cdot 1 & 1 \cdot 3 + 10 \cdot 1 \end{bmatrix} = \begin{bmatrix}
+# 14 & 13 \end{bmatrix}$$
 #
-# No VJP below stores its Jacobian. For $y = ab$ with 64 × 64 matrices, that of $a$ alone has
-# 4096 × 4096 entries. Look at one number instead: which outputs is it in, times what? In section
-# 1's picture the 5 of $a$ is in $y_{1,0}$, times 4, and in $y_{1,1}$, times 5. If these two have
-# the gradients 1 and 10, it gets $1 \cdot 4 + 10 \cdot 5 = 54$.
+# No VJP below stores its Jacobian. For `y = a @ b` with 64 × 64 matrices, the Jacobian with respect
+# to `a` has 4096 × 4096 entries. Look at one number of `a` instead. Which outputs use it, and what
+# do they multiply it by? In section 1's picture the 5 of `a` is in $y_{1,0}$, times 4, and in
+# $y_{1,1}$, times 5. If these have the gradients 1 and 10, it gets $1 \cdot 4 + 10 \cdot 5 = 54$.
 #
 # **Broadcasting** uses a number several times. Several uses are several paths, and paths add. So
 # sum the gradient over every axis that broadcasting added or stretched. A bias of shape 3 gets the
 # sum of both rows, a column of shape 2 × 1 the sum of each row. The next experiment draws both.
 #
-# **Cross-entropy.** A classifier returns one number for each class, the **logits** $x$. LLM01's
-# model is a classifier, too: its classes are the 49,152 tokens. The **softmax** turns logits into
-# probabilities, $p_i = e^{x_i} / \sum_j e^{x_j}$. The loss of an example of class $t$ is
-# $-\ln p_t$. It is near 0 when the network is certain and right, and $\ln 10 = 2.3$ when it guesses
-# evenly among ten classes. A **batch** is several examples. Its loss is their mean.
+# **Cross-entropy.** A classifier returns one number for each class, the **logits**, here $x$.
+# LLM01's model is a classifier, too: its classes are the 49,152 tokens. The **softmax** turns
+# logits into probabilities, $p_i = e^{x_i} / \sum_j e^{x_j}$. The loss of an example of class $t$
+# is $-\ln p_t$. It is near 0 when the network is certain and right, and $\ln 10 = 2.3$ when it
+# guesses evenly among ten classes. A **batch** is several examples. Its loss is their mean.
 #
 # For the logits 2, 1, 0 the probabilities are 0.665, 0.245, 0.090. If the second class is right,
 # the loss is $-\ln 0.245 = 1.41$, and its gradient is 0.665, −0.755, 0.090. A step against it
@@ -261,7 +258,7 @@ def one_backward_pass_finds_every_gradient(run: Run):
     level=2,
     hints=(
         "A number that was used n times gets n gradients, which add up.",
-        "First sum over the leading axes that `shape` doesn't have.",
+        "First sum over the leading axes that `shape` lacks, if any: sum(()) adds over all axes.",
         "Then sum each axis that has size 1 in `shape` but not in g, with keepdim=True.",
     ),
 )
@@ -304,7 +301,7 @@ def cross_entropy_vjp(g: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
     return g * (p - F.one_hot(targets, p.shape[-1])) / targets.numel()
 
 
-# For each operation its forward function and its VJP, (g, y, *inputs) -> gradients of the inputs.
+# Each operation's forward function and VJP, (g, y, *inputs) -> gradients; names with _ are unused.
 OPERATIONS: dict[str, tuple[Callable, Callable]] = {
     "add": (torch.add, lambda g, _y, _a, _b: (g, g)),
     "mul": (torch.mul, lambda g, _y, a, b: (g * b, g * a)),
@@ -372,7 +369,7 @@ def every_rule_equals_pytorchs(run: Run):
     run.check("largest difference", worst, at_most=1e-12, because=because, decides=True)
     smallest = min(size for _, size, _ in rows)
     run.check("smallest gradient", smallest, at_least=1e-3, because="a control: zeros agree, too")
-    return "The bias gets 2, 2, 2: each of its numbers is used in both rows."
+    return "For a sum each entry of y has the gradient 1. Two rows use the bias: it gets 2, 2, 2."
 
 
 # %% [markdown]
@@ -419,30 +416,31 @@ def four_activations_and_their_slopes(run: Run):
 # ## 5. A network from these parts
 # A **linear layer** computes $xW + b$. A batch $x$ has one row of $n$ numbers for each example, the
 # **weights** $W$ have the shape $n \times m$, and the **bias** $b$ has $m$ numbers. The layer has
-# $m$ **units**, one for each column of $W$. A **multi-layer perceptron**, MLP for short, stacks
-# linear layers with an activation *between* them. No activation follows the last layer, because its
-# results are the logits. Weights start at random: with equal weights, all units of a hidden layer
-# would get equal gradients and stay the same. The standard deviation of the weights is
-# $\text{gain} / \sqrt n$. The **gain** is $\sqrt 2$ with ReLU and GELU, else 1 (LLM03, LLM03+).
+# $m$ **units**, one for each column of $W$. A **multi-layer perceptron**, MLP, stacks linear layers
+# with an activation *between* them. None follows the last layer: its results are the logits. All
+# other layers are **hidden**. Weights start at random: if all were equal, the units of a hidden
+# layer would get equal gradients and stay equal to each other. The weights' standard deviation is
+# $\text{gain} / \sqrt n$. The **gain** is $\sqrt 2$ with ReLU and GELU, else 1 (LLM03+).
 #
-# The **optimizer** moves each parameter $w$ against its gradient $g$. A **learning rate** $\eta$
-# sets the size of the step. **Momentum** $\mu$ adds a velocity $v$, which remembers earlier
-# gradients (Polyak 1964; this is PyTorch's form):
+# The **optimizer** moves each parameter $w$ against its gradient $g$. **Gradient descent** takes
+# the step $w \leftarrow w - \eta g$. The **learning rate** $\eta$ sets its size. **Momentum** $\mu$
+# uses a velocity $v$ in place of $g$. It remembers earlier gradients (Polyak 1964):
 #
 # $$v \leftarrow \mu v + g, \qquad w \leftarrow w - \eta v$$
 #
 # With $\mu = 0.9$ and a gradient that stays 1, the velocity is 1, 1.9, 2.71, … and approaches
-# $1/(1 - \mu) = 10$. If the gradient is 1 and −1 in turn, the velocity approaches
-# $\pm 1/(1 + \mu) = \pm 0.53$. With random batches this is **stochastic gradient descent**, SGD.
+# $1/(1 - \mu) = 10$. If the gradient is 1 and −1 in turn, it approaches
+# $\pm 1/(1 + \mu) = \pm 0.53$. So the steps grow where gradients agree, and shrink where they
+# alternate. With random batches, gradient descent is called **stochastic**, SGD.
 #
-# The **training loop** repeats five steps: take a batch, compute the loss, go backward, step, reset
-# the gradients. Without the last step they would add up from batch to batch.
+# The **training loop** repeats five actions: take a batch, compute the loss, go backward, step,
+# reset the gradients. Without the reset, the gradients of all batches would add up.
 #
 # **Watch it learn**: two spirals wind around each other, a class on each (Lang & Witbrock 1988). A
-# network with two hidden layers of 64 units gets a point's coordinates, in batches of all 500
+# network with two hidden layers of 64 units maps a point to two logits. Each batch is all 500
 # points. The **decision boundary** is where both classes are equally likely. Without an activation
-# it is a straight line. We compare with the best line: of all lines in 720 directions, the one that
-# is right most often on the unseen points. A trained line can be worse: it minimises the loss.
+# it is straight. We compare with the best of all lines in 720 directions, chosen on the unseen
+# points: a strong opponent. A trained line can be worse, for it lowers the loss, not the errors.
 
 
 # %% Network, optimizer, loop
@@ -545,9 +543,9 @@ def an_activation_bends_the_boundary(run: Run):
 #
 # A network is an **`nn.Module`**. Its `__init__` creates the layers, and its `forward` computes the
 # result. Assigning a layer to an attribute registers its parameters, so `model.parameters` finds
-# all of them. A plain Python list registers nothing, and if the model has other parameters, no
-# error says so. So a list of layers is an `nn.ModuleList`. **`nn.Sequential`** calls its layers one
-# after another and needs no `forward`. `nn.Linear` stores $W^\top$.
+# all of them. Layers in a plain Python list aren't registered, so the optimizer never sees them:
+# use an `nn.ModuleList`. **`nn.Sequential`** calls its layers one after another and needs no
+# `forward`. `nn.Linear` stores $W^\top$. **Try it**: write such a module and a loop yourself.
 
 
 # %% nn.Module and nn.Sequential
@@ -578,7 +576,7 @@ def sequential(*widths: int) -> nn.Sequential:
 def our_network_equals_pytorchs(run: Run):
     """From the same weights, our MLP, `nn.Module` and `nn.Sequential` train to the same weights.
 
-    Predict: after 100 steps in float64 on section 7's digits, how many decimals of a weight agree?
+    Predict: after 100 steps in float64, how far are our weights from PyTorch's?
     """
     (x, y), *_ = digit_sets("cpu", torch.float64)
     ours = MLP(64, 32, 10, dtype=torch.float64)
@@ -600,28 +598,28 @@ def our_network_equals_pytorchs(run: Run):
 # ## 7. A training loop under Accelerate
 # The data are 1,797 handwritten digits of 8 × 8 pixels (Alpaydin & Kaynak 1998), split at random.
 # The network learns from the **training set** of 1,237 digits. The **validation set** of 200 digits
-# is for choices, such as a learning rate. The **test set** of 360 digits is used once, and chooses
-# nothing. The same 13 people wrote all parts, so the test accuracy says little about new writers.
-# One pass through the training set is an **epoch**, here without its last, incomplete batch.
+# is for choices, such as a learning rate. The **test set** of 360 digits is used once here, to
+# choose nothing. The same 13 people wrote all parts, so it says little about new writers. One pass
+# through the training set is an **epoch**, here without its last, incomplete batch.
 #
 # **Accelerate** runs one loop on a CPU, on a GPU, or as several processes, usually one for each
-# GPU, in the precision that the run asks for. Three lines differ from a plain loop:
+# GPU, in the precision that the run asks for. Three things differ from section 5's `train`:
 #
-# - `prepare` wraps model and optimizer. It places the model and sets its precision.
+# - `prepare` places the model and runs its forward pass in that precision. Weights stay float32.
 # - Our `run.share` gives each process its part of a batch. A prepared `DataLoader` does so, too.
 # - `accelerator.backward(loss)` replaces `loss.backward()`.
 #
-# **Which learning rate?** On the loss $w^2$, whose gradient is $2w$, a plain step multiplies $w$ by
-# $1 - 2\eta$. With $\eta = 0.01$ that is 0.98, and after 100 steps 13 % of $w$ is left. With 0.5
-# one step reaches the minimum. With 1.1 the factor is −1.2, and the loss grows without limit. Our
-# momentum of 0.9 moves the limit from 1 to 1.9 (LLM02+). For a network, try rates ten times apart,
+# **Which learning rate?** On the loss $w^2$, whose gradient is $2w$, gradient descent multiplies
+# $w$ by $1 - 2\eta$. With $\eta = 0.01$ that is 0.98, and after 100 steps 13 % of $w$ is left. With
+# 0.5 one step reaches the minimum. With 1.1 the factor is −1.2, and the loss grows without limit.
+# Momentum of 0.9 moves the limit from 1 to 1.9 (LLM02+). For a network, try rates ten times apart,
 # and choose on the validation set. The best of many *test* results would be too good by luck.
 #
-# A result needs a baseline. Ours needs no gradient descent: average the training images of each
-# digit, and name the digit whose average is nearest. Compare both digit by digit, as LLM01 compared
-# prompts: the difference on a digit is 1 or −1 if exactly one method errs, else 0. With the error
-# rates $e_1$ and $e_2$, at most a share $e_1 + e_2$ of the differences isn't 0. So their variance
-# is at most $e_1 + e_2$, and the standard error of their mean at most $\sqrt{(e_1 + e_2)/360}$.
+# A result needs a baseline: average the training images of each digit, and name the digit whose
+# average is nearest. On one image, the two methods differ by 1 or −1 if exactly one of them errs,
+# else by 0. With the error rates $e_1$ and $e_2$, exactly one errs on at most a share $e_1 + e_2$
+# of the images. So the variance of the difference is at most $e_1 + e_2$, and the standard error of
+# its mean at most $\sqrt{(e_1 + e_2)/360}$. LLM02+ compares digit by digit.
 
 
 # %% The loop
@@ -659,15 +657,16 @@ def the_loop_learns_to_read_digits(run: Run):
     for rate in run.progress(rates, "learning rates"):
         trained.append([fit(run, sets, rate, epochs, seed) for seed in run.seeds(3)])
     right = torch.tensor([[h[-1, 1] for _, h in by_seed] for by_seed in trained])  # (rates, seeds)
-    best = int(right.mean(1).argmax())  # by validation accuracy
+    best = int(right.mean(1).argmax())  # by h[-1, 1], validation accuracy after the last epoch
     figures.show(run, "learning_rates", figures.draw_sweep(rates, right, best))
     test = [accuracy(model, x, y) for model, _ in trained[best]]
     base = nearest_average()
     figures.show(run, "training", figures.draw_training([h for _, h in trained[best]], test, base))
+    figures.show(run, "digits", figures.draw_digits(trained[best][0][0], x, y))
     run.measure("test accuracy", test)
     lead = mean(test) - base
     bound = 2 * math.sqrt((2 - mean(test) - base) / 360)
-    because = "two standard errors, each at most √((e₁ + e₂)/360): both read the same digits"
+    because = "two standard errors, each at most √((e₁ + e₂)/360), however errors are related"
     run.measure("test accuracy's lead", lead, expect_at_least=bound, because=because, decides=True)
     return f"It misses {360 * (1 - median(test)):.0f} of 360 test digits, a median of three seeds."
 
@@ -675,10 +674,11 @@ def the_loop_learns_to_read_digits(run: Run):
 # %% [markdown]
 # ## What to remember
 # - A gradient adds, over all paths, the product of the derivatives along the path. One pass in
-#   topological order finds all gradients. It visits each value once, however many paths there are.
+#   topological order finds all gradients, and visits each value once.
 # - An operation needs only its vector-Jacobian product. Broadcasting forward is a sum backward.
 # - An activation makes a network more than one matrix. Where it saturates, gradients hardly pass.
-# - A training loop is five lines. Choose by validation accuracy, and report test accuracy.
+# - A training loop is five lines. Language models learn by the same five, with tokens as classes.
+# - Choose by validation accuracy, and report test accuracy.
 
 
 # %% The closing
