@@ -18,7 +18,8 @@ def plain_sums(dtype: torch.dtype) -> list[float]:
 def check_remedies(run: Run, kahan: float, stochastic: Tensor) -> None:
     """Check the last sum by Kahan, and those by stochastic rounding, (copies,)."""
     because = (
-        "2u·Σ|x| = 0.016 and a term of the size n·u²·Σ|x| = 0.03, u = 2⁻⁸ (Higham 2002, § 4.3)"
+        "Kahan's error is at most about 2u + n·u² times the sum of all |terms|, 2 (Higham 2002, "
+        "§ 4.3); u = 2⁻⁸ is half a spacing above 1, and n = 1,000"
     )
     bound = (2 * 2**-8 + 1000 * 2**-16) * 2
     what = "|bfloat16 with Kahan − 2|"
