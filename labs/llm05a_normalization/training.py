@@ -54,19 +54,20 @@ class Stack(NamedTuple):
 
     sizes: list[float]  # of the stream, before the stack and after each block
     last: Tensor  # the stream after the last block, (B, T, d)
-    gradient: float  # size at the first block ÷ size after the last, for a random one there
+    gradient: float  # size before the first block ÷ after a last norm, where a random one starts
 
 
 def stack(make_block: Callable[[], nn.Module], count: int, x: Tensor) -> Stack:
-    """Send a stream, (B, T, d), through a stack of untrained blocks, and a gradient back."""
+    """Send a stream, (B, T, d), through untrained blocks and a norm, and a gradient back."""
     first = x.detach().requires_grad_()
     streams = [first]
     for _ in range(count):
         block = make_block()
         start_as_glorot(block)
         streams.append(block(streams[-1]))
-    gradient = torch.randn_like(x)
-    (back,) = torch.autograd.grad(streams[-1], first, gradient)
+    normed = F.layer_norm(streams[-1], x.shape[-1:])
+    gradient = torch.randn_like(x)  # of this last norm's output
+    (back,) = torch.autograd.grad(normed, first, gradient)
     sizes = [stream.detach().square().mean().sqrt().item() for stream in streams]
     return Stack(sizes, streams[-1].detach(), (back.norm() / gradient.norm()).item())
 
