@@ -168,7 +168,8 @@ def gated_width(module: Any) -> None:
     for (d, multiple), want in cases.items():
         got = implementation(d, multiple)
         if isinstance(got, bool) or not isinstance(got, int):
-            raise Mistake(f"expected a whole number, got a {type(got).__name__}: use //")
+            kind = type(got).__name__
+            raise Mistake(f"expected a whole number, got a {kind}: math.ceil returns one")
         results[d, multiple] = got
         if got % multiple and got != want and got not in (8 * d // 3, 4 * d):
             raise Mistake(f"expected a multiple of {multiple}, got {got}")
