@@ -14,6 +14,7 @@ SETTINGS = (
     (0.001, 0.0, 1e-5),
     (0.001, 0.0, 1e-12),
 )
+WRITTEN = {1e-5: "10⁻⁵", 1e-12: "10⁻¹²"}  # 1e-05 would break over two lines
 CAPTION = (
     "A vector of eight numbers, multiplied by a scale and moved by a shift, and both norms of the "
     "result (γ = 1, β = 0). Size is the root of the mean square. Try the shifts 0 and 5, then "
@@ -40,7 +41,7 @@ def norms(layer_norm: Callable[..., Tensor], rms_norm: Callable[..., Tensor]) ->
     rows: list[list[Any]] = []
     for scale, shift, eps in SETTINGS:
         given = scale * x + shift
-        row: list[Any] = [f"{scale:g}", f"{shift:g}", f"{eps:g}", _size(given)]
+        row: list[Any] = [f"{scale:g}", f"{shift:g}", WRITTEN[eps], _size(given)]
         for normed in (layer_norm(given, ones, 0 * ones, eps), rms_norm(given, ones, eps)):
             row += [_size(normed), normed[0].item()]
         rows.append(row)
