@@ -70,9 +70,9 @@ Norm = Callable[..., Tensor]
 # \frac{\partial \hat x_j}{\partial r} = -\frac{x_j}{r^2} = -\frac{\hat x_j}{r}
 # $$
 #
-# For the second way, multiply these two slopes. Both ways together give
-# $\partial\hat x_j/\partial x_i$, and $dx_i$ is the sum of $g_j\,\partial\hat x_j/\partial x_i$
-# over all $j$. Do it on paper. The third hint has the formula.
+# The second way has the slope
+# $\frac{\partial \hat x_j}{\partial r} \cdot \frac{\partial r}{\partial x_i}$. Add both ways,
+# multiply by $g_j$ and sum over $j$: this is $dx_i$. Do it on paper. Hint 3 has the formula.
 #
 # **To check your formula.** Take $x = (3, 5)$ and $g = (1, 0)$ with $\varepsilon = 0$, so
 # $r = 4.123$ and $\hat x = (0.728, 1.213)$. The result is $dx = (0.178, -0.107)$.
@@ -104,7 +104,7 @@ def rms_norm_backward(
 
 @lab.experiment
 def the_gradient_passes_finite_differences(run: Run):
-    """RMSNorm's derived gradient agrees with finite differences; for ε = 0 no part is along x.
+    """RMSNorm's derived gradient agrees with finite differences. For ε = 0 it has no part along x.
 
     Predict: x becomes ten times larger, with ε = 0. What happens to its gradient?
     """
@@ -149,8 +149,8 @@ def the_gradient_passes_finite_differences(run: Run):
 # division by $r$, an $x$ that is ten times larger gets a gradient ten times smaller.
 #
 # **LayerNorm.** Here each $\hat x_j$ depends on $x_i$ in a third way, through the mean:
-# $\partial\mu/\partial x_i = 1/d$. The root $r = \sqrt{\sigma^2 + \varepsilon}$ contains $\mu$ as
-# well, but this path adds nothing, because the entries of $x - \mu$ sum to 0:
+# $\partial\mu/\partial x_i = 1/d$. The root $r = \sqrt{\sigma^2 + \varepsilon}$ depends on $\mu$,
+# too. But a change of $\mu$ doesn't change $\sigma^2$, because the entries of $x - \mu$ sum to 0:
 #
 # $$\frac{\partial \sigma^2}{\partial \mu} = -\frac{2}{d} \sum_j (x_j - \mu) = 0$$
 #
@@ -188,7 +188,7 @@ def layer_norm_backward(
 
 @lab.experiment
 def layer_norms_gradient_avoids_two_directions(run: Run):
-    """LayerNorm's derived gradient passes gradcheck; for ε = 0 none is along shift and scale.
+    """LayerNorm's derived gradient passes gradcheck. For ε = 0 it has no part along shift or x.
 
     Predict: for d numbers and ε = 0, in how many independent directions can the gradient point?
     """
@@ -227,17 +227,19 @@ def layer_norms_gradient_avoids_two_directions(run: Run):
 
 # %% [markdown]
 # ## 2. What ε does to the invariance
-# With $\varepsilon > 0$, the output of a norm depends a little on the scale of $x$. If $x$ is
-# multiplied by $s$, then $m$ becomes $s^2 m$, and RMSNorm's output changes by the factor
+# With $\varepsilon > 0$, the output of a norm depends on the scale of $x$: a little, if
+# $m \gg \varepsilon$. If $x$ is multiplied by $s$, then $m$ becomes $s^2 m$, and RMSNorm's output
+# changes by the factor below. The approximation needs $m$ and $s^2 m$ far above $\varepsilon$.
 #
 # $$
 # \sqrt{\frac{1 + \varepsilon/m}{1 + \varepsilon/(s^2 m)}} \approx
 # 1 + \frac{\varepsilon}{2m}\left(1 - \frac{1}{s^2}\right)
 # $$
 #
-# For $m = 1$, $\varepsilon = 10^{-5}$ and $s = 10$ this is $1 + 5 \cdot 10^{-6}$.
+# For $m = 1$, $\varepsilon = 10^{-5}$ and $s = 10$ this is $1 + 5 \cdot 10^{-6}$. For
+# $m = 10^{-6}$, below $\varepsilon$, the factor is 3.2: there the choice of $\varepsilon$ decides.
 #
-# Look up a library's default. PyTorch's LayerNorm has $\varepsilon = 10^{-5}$. Its RMSNorm takes
+# So look up a library's default. PyTorch's LayerNorm has $\varepsilon = 10^{-5}$. Its RMSNorm takes
 # the precision of the dtype, which is $1.2 \cdot 10^{-7}$ in float32.
 
 
@@ -277,12 +279,14 @@ def epsilon_lets_a_little_scale_through(run: Run):
 
 # %% [markdown]
 # ## 3. Statistics in float32
-# **Mixed precision** multiplies matrices in **bfloat16**, a 16-bit format with 8 significant bits.
-# Between 64 and 128 its numbers lie 0.5 apart. That is too coarse for the statistics of a norm if
-# the mean is far larger than $\sigma$. Let $x$ have the mean 100.25 and $\sigma = 1$. A mean in
+# **Mixed precision** multiplies matrices in a 16-bit format. **bfloat16** has 8 significant bits.
+# Between 64 and 128 its numbers lie 0.5 apart. That can be too coarse for the statistics of a norm
+# if the mean is far larger than $\sigma$. Let $x$ have the mean 100.25 and $\sigma = 1$. A mean in
 # bfloat16 is 100 or 100.5, so every entry is off by 0.25 before the division by $\sigma$. The
 # entries were rounded by up to 0.25, too, when they became bfloat16, and no norm can undo that. The
-# wrong mean nearly doubles the error. If the mean is 0, both errors are small: the rows show them.
+# wrong mean nearly doubles the error. This is the worst case, halfway between two numbers. The rows
+# show two others. The mean 100 is a number of bfloat16, so rounding it costs little. With the mean
+# 0, all errors are small.
 #
 # **float16** has 11 significant bits, but its largest number is 65,504. The square of 300 is
 # infinite, and the output of the norm is 0. An $\varepsilon$ of $10^{-8}$ is rounded to 0, so a
@@ -340,7 +344,7 @@ def a_mean_in_bfloat16_spoils_layer_norm(run: Run):
     what = "LayerNorm with bfloat16 statistics"
     run.check(what, off, at_least=0.0625 / 5, because=because, decides=True)
     exact = LAYER(centred)  # no number is rounded, and the mean doesn't change it
-    for at in (100.25, 0):
+    for at in (100.25, 100, 0):
         rounded = (centred + at).bfloat16()
         for name, norm in (("float32", LAYER), ("bfloat16", narrow)):
             off = (norm(rounded).double() - exact).square().mean().sqrt()
@@ -396,10 +400,10 @@ def a_variance_in_one_pass_cancels(run: Run):
 #
 # So we time four pairs: both norms by hand and from PyTorch, forward alone and with backward. The
 # two calls of a pair alternate, so that other programs slow both. On a CPU, the system may map new
-# memory for each result, which can take longer than the operation. `reuse_freed_memory` prevents
-# this. We also count the operations that write new numbers. Only the pairs by hand decide the
-# claim: there RMSNorm runs a part of LayerNorm's operations. For PyTorch's pairs we expect nothing:
-# the result depends on its version.
+# memory for each result, which can take longer than the operation. On Linux, `reuse_freed_memory`
+# prevents this for results of up to 31 MB. We also count the operations that write new numbers.
+# Only the pairs by hand decide the claim: there RMSNorm runs a part of LayerNorm's operations. For
+# PyTorch's pairs we expect nothing: the result depends on its version.
 
 
 # %% Time
@@ -422,9 +426,11 @@ def ratio_of(pair: str) -> str:
 def norm_calls(run: Run, source: str, direction: str, numbers: int, width: int) -> list[Any]:
     """Return a call of LayerNorm and one of RMSNorm, for vectors of `width` numbers."""
     x, dy = torch.randn(2, numbers // width, width, device=run.device)
-    inputs = [x, *torch.ones(2, width, device=run.device)]
+    gain, bias = torch.ones(2, width, device=run.device)
     back = dy if direction == "with backward" else None
-    return [partial(run_norm, NORMS[source][i], inputs[: 3 - i], back) for i in (0, 1)]
+    layer, rms = NORMS[source]
+    calls = ((layer, [x, gain, bias]), (rms, [x, gain]))
+    return [partial(run_norm, norm, inputs, back) for norm, inputs in calls]
 
 
 @lab.experiment
@@ -491,9 +497,9 @@ def rms_norm_is_faster_by_hand(run: Run):
 #
 # The models have two Pre-LN blocks. Models of the same seed start with the same weights, apart from
 # the table. The loss is measured on validation text. All have the learning rate 0.02, which rises
-# over the first tenth of the steps. It wasn't tuned, so the claim is about this rate only. And Adam
-# moves each entry by up to about the rate per step: 0.02 is one step and 0.71 is 35. So the
-# experiment varies the size *relative to the step*.
+# over the first tenth of the steps. It wasn't tuned, so the claim is about this rate only. A step
+# of Adam moves each entry by about the rate at most. An entry of 0.02 can change completely in one
+# step, an entry of 0.71 needs 35. So the experiment varies the size *relative to the step*.
 #
 # **When does a lead count?** As in LLM05a, we subtract losses seed by seed and take the 95 % limits
 # of the mean difference. For three seeds they lie 2.5 standard deviations below and above it. A
@@ -538,14 +544,14 @@ def products_depend_on_the_distance(run: Run):
     table = sinusoid(512, d)
     products = table @ table.T  # (T, T)
     because = "float64: sums of 32 cosines of up to 512"
-    size = range_at_one_distance(products)
+    spread = range_at_one_distance(products)
     what = "range of the products at one distance"
-    run.check(what, size, at_most=1e-10, because=because, decides=True)
+    run.check(what, spread, at_most=1e-10, because=because, decides=True)
     matrix = torch.randn(d, d, dtype=DOUBLE) / math.sqrt(d)
-    size = range_at_one_distance(table @ matrix @ table.T)
+    spread = range_at_one_distance(table @ matrix @ table.T)
     because = "a product has the standard deviation √d/2 = 4, so a range of 1 is a quarter of it"
     what = "the same with a random matrix between"
-    run.check(what, size, at_least=1, because=because, decides=True)
+    run.check(what, spread, at_least=1, because=because, decides=True)
     figures.show(run, "products", deeper_figures.dot_products(table))
     same, six = products[0, 0], products[0, 6]
     return f"No: p₀ · p₀ is {same:.0f} and p₀ · p₆ is {six:.1f}. The slower hands have moved on."
@@ -570,7 +576,7 @@ def with_table(name: str, sizes: Sizes) -> Decoder:
 
 @lab.experiment
 def size_and_structure_of_a_table_help(run: Run):
-    """At the rate 0.02, full-size sinusoids lead small and random tables, and smooth leads random.
+    """At the rate 0.02, full-size sinusoids lead small tables and random ones; smooth leads random.
 
     Predict: which is worse, a table of the right size without structure, or the reverse?
     """
@@ -603,10 +609,10 @@ def size_and_structure_of_a_table_help(run: Run):
 
 # %% [markdown]
 # ## 6. One family of activations
-# $x\,\sigma(kx)$, called **Swish** (Ramachandran et al. 2017), contains most activations of LLM05a.
-# It is SiLU at $k = 1$, nearly GELU at $k = 1.7$, and ReLU as $k \to \infty$. At $k = 0$ it is the
-# straight line $x/2$; the matrices can supply the factor 2 that makes it the identity. A larger $k$
-# makes the bend at 0 sharper.
+# The family $x\,\sigma(kx)$, called **Swish** (Ramachandran et al. 2017), contains SiLU and comes
+# near the other activations of LLM05a. It is SiLU at $k = 1$, nearly GELU at $k = 1.7$, and ReLU as
+# $k \to \infty$. At $k = 0$ it is the straight line $x/2$; the matrices can supply the factor 2
+# that makes it the identity. A larger $k$ makes the bend at 0 sharper.
 #
 # And $x\,\sigma(kx) = \text{SiLU}(kx)/k$. Between two matrices, the factor $k$ can move into the
 # first one, and $1/k$ into the second. So SiLU and Swish of any $k > 0$ can express the same
@@ -648,7 +654,8 @@ def approximations_of_gelu_are_other_functions(run: Run):
 # Which activation is best? The differences are small, so everything else must be equal, and chance
 # must be visible. We train a decoder of two blocks on Shakespeare's plays, character by character.
 # The contestants are called **arms**. Each changes one part of the **base**: LayerNorm, Pre-LN,
-# sinusoids and GELU. In the tables, the row "GELU" is the base.
+# sinusoids and GELU. Only the arm without attention has no positions either, for a reason that
+# section 8 gives. In the tables, the row "GELU" is the base.
 #
 # - **Parameters.** All arms with another activation have exactly the same number. The arms with
 #   RMSNorm and without attention don't; the tables show it.
@@ -656,22 +663,21 @@ def approximations_of_gelu_are_other_functions(run: Run):
 #   arms but SwiGLU and the one without attention also start with the same matrices. So we subtract
 #   losses seed by seed, and the luck that two arms share cancels.
 # - **Learning rate.** Each arm has the best rate of a grid with factors of 2, found with one seed
-#   on the text of the race. At `tiny` the rates are fixed. They come from a search with seed 5,
-#   which `--seed 0` doesn't race; `--seed 1` to `--seed 5` do. One seed can't separate nearly equal
-#   rates: at 0.04, RMSNorm and SwiGLU are only 0.005 and 0.007 worse. race.py lists the losses. So
-#   every claim is about the rates of the table, which may not be the best.
-# - **Chance.** Five seeds, and their standard deviation in the table. As in section 5, a difference
-#   counts only if both of its 95 % limits are on the expected side of 0. For five differences the
-#   limits lie 1.24 standard deviations from the mean. If the differences have the standard
-#   deviation 0.02, a mean below 0.025 stays open: "inconclusive" doesn't mean "equal". All seeds
-#   share the validation text. So the limits say nothing about another text.
+#   on the text of the race. At `tiny` the rates are fixed and stand in race.py with their losses.
+#   One seed can't separate nearly equal rates: at 0.04, RMSNorm and SwiGLU are only 0.005 and 0.007
+#   worse. So every claim is about the rates of the table.
+# - **Chance.** Each arm has five seeds; the table shows their standard deviation. A difference
+#   counts only if both of its 95 % limits are on the expected side of 0. For five seeds they lie
+#   1.24 standard deviations from the mean difference. If the standard deviation is 0.02, a mean
+#   below 0.025 stays open: "inconclusive" doesn't mean "equal". All seeds share the validation
+#   text, so the limits say nothing about another text.
 #
 # What should we expect? At the start, a number in front of the activation is a sum of $d$ products
-# of variance $2/(5d)$, so its size is $\sqrt{0.4} = 0.63$. That is near the bend. There a gentle
-# bend is almost a straight line, and with a straight line one matrix could replace the two. This
-# argues for a large $k$, with ReLU best. But training can change $k$ by scaling the first matrix,
-# and Hendrycks & Gimpel report that GELU beats ReLU, on other tasks. So we claim only that the
-# straight line is last and that a gate helps. The difference of ReLU and GELU is shown.
+# of variance $2/(5d)$, so its size is $\sqrt{0.4} = 0.63$. So close to the bend at 0, a gentle bend
+# is almost a straight line, and with a straight line one matrix could replace the two. This argues
+# for a large $k$, with ReLU best. But training can change $k$ by scaling the first matrix, and
+# Hendrycks & Gimpel report that GELU beats ReLU, on other tasks. So we claim only that the straight
+# line is last and that a gate helps. The difference of ReLU and GELU is shown.
 
 # %% The arms
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
@@ -713,7 +719,7 @@ def a_gate_lowers_the_loss(run: Run):
     """
     losses = raced(run, list(ACTIVATIONS))
     counts = {small_gpt.parameters(ffn(race_sizes(run).d_model)) for ffn in ACTIVATIONS.values()}
-    run.check("different numbers of FFN parameters", len(counts), equals=1)
+    run.check("distinct numbers of FFN parameters among five arms", len(counts), equals=1)
     both = limits(minus(losses, "SwiGLU", "SiLU"))
     because = "as in Shazeer 2020, at 220 M parameters"
     expected: dict[str, Any] = {"unit": "nats", "expect_at_most": 0, "because": because}
@@ -772,13 +778,13 @@ def rms_norm_stays_within_the_margin(run: Run):
 # %% [markdown]
 # How do you read an open verdict? Limits on both sides of 0 mean that five seeds can't distinguish
 # the two arms. With 95 % confidence, the difference lies between the limits. If you would tolerate
-# both limits, choose the cheaper arm. If not, add seeds: the limits move closer, by Student's
-# factor and by $\sqrt n$. Mind the number of comparisons, too: of 20 differences that are really 0,
-# one has both limits on one side, on average.
+# both limits, choose the cheaper arm. If not, add seeds: for many seeds, $n$ of them, the limits
+# lie about $2/\sqrt n$ standard deviations from the mean. Mind the number of comparisons, too: of
+# 20 differences that are really 0, one has both limits on one side, on average.
 #
-# The claim about RMSNorm holds if both limits lie within ± 0.02. It fails if no point between them
-# does, and is open otherwise. Five seeds may be too few. With a standard deviation of 0.02 the
-# limits reach 0.025 to each side, beyond the margin, even if the true difference is 0.
+# The claim about RMSNorm holds if both limits lie within ± 0.02. It fails if the limits enclose no
+# point within ± 0.02. Otherwise it is open. Five seeds may be too few. With a standard deviation of
+# 0.02 the limits reach 0.025 to each side, beyond the margin, even if the true difference is 0.
 #
 # ## 8. What single tokens can't know
 # Take attention out of the model. Then each token is transformed alone, and the prediction of the
@@ -788,8 +794,8 @@ def rms_norm_stays_within_the_margin(run: Run):
 # How good can a table be? Count in the validation text itself how often $b$ follows $a$. No table
 # has a lower loss on this text than these frequencies. This is Gibbs' inequality: if a row has the
 # frequencies $p$ and the table gives $q$, its loss is larger by $\sum p \ln(p/q)$. This isn't
-# negative: $\ln z \le z - 1$ with $z = q/p$ gives $\sum p \ln(p/q) \ge \sum (p - q) \ge 0$. The
-# loss of the frequencies is the **conditional entropy**:
+# negative: by $\ln z \le z - 1$ with $z = q/p$, each term is at least $p - q$, and these
+# differences sum to 0 or more. The loss of the frequencies is the **conditional entropy**:
 #
 # $$H(\text{next} \mid \text{last}) = -\sum_{a,b} p(a, b) \ln p(b \mid a)$$
 #
@@ -798,8 +804,8 @@ def rms_norm_stays_within_the_margin(run: Run):
 # $2 \cdot 0.69/6 = 0.23$ nats on average.
 #
 # The bound holds for the counts of the very text on which the model is tested. Counts of other text
-# would be no bound. And a model with positions could use another table for each position, so the
-# model here has none.
+# would be no bound. We show those of the training text, each plus 1, so that no pair has $p = 0$.
+# And a model with positions could use another table for each position, so the model here has none.
 
 
 # %% A bound
@@ -842,7 +848,7 @@ def single_tokens_cannot_beat_the_pairs(run: Run):
     together = losses["GELU"]
     expected: dict[str, Any] = {"expect_at_most": bound, "because": "it reads more than one token"}
     run.measure("with attention", together, unit="nats", decides=True, **expected)
-    seen = 1 + pair_counts(corpus.train[:-1], corpus.train[1:], vocabulary)  # no pair has p = 0
+    seen = 1 + pair_counts(corpus.train[:-1], corpus.train[1:], vocabulary)
     p = seen / seen.sum(-1, keepdim=True)
     counted = -p[last, following].log().mean().item()
     rungs = {
@@ -880,10 +886,9 @@ def closing(results: Results) -> str:
 # ## 9. What to remember
 # - **The gradient of a norm with $\varepsilon = 0$ has no part along a direction that it forgets.**
 # - **A library's function may be several operations.** Count them before you explain a time.
-# - **Compare one thing at a time.** A random table and the sinusoids differ in size and structure,
-#   SwiGLU and ReLU in the gate and the activation. Section 5 separates size and structure at one
-#   rate, after a short training. After 100,000 steps, Vaswani et al. (2017) found learned positions
-#   and sinusoids equally good.
+# - **Compare one thing at a time.** A random table and the sinusoids differ in size and structure.
+#   Section 5 separates the two at one rate, after a short training. After 100,000 steps, Vaswani et
+#   al. (2017) found learned positions and sinusoids equally good.
 # - **A race shows who leads at its size, length and learning rates.** Count the seeds and look at
 #   the limits before you believe a rank.
 # - **A bound belongs to its text.** $H(\text{next} \mid \text{last})$ of one text doesn't limit the
