@@ -609,8 +609,8 @@ def a_growing_stream_needs_a_last_norm(run: Run):
 #   below and above it, by Student's t. Both limits must be above 0.
 # - **Enough steps.** A model must beat a **baseline** that knows only how often each character
 #   occurs. A higher bar is the best table of pairs, which predicts from the last character alone.
-#   After 200 steps of 256 characters, `tiny` usually misses it on both sides; the rows show by how
-#   much. So the claim compares how fast the two learn, and not how good they become.
+#   After 200 steps of 256 characters, `tiny` is likely to miss it on both sides; the rows show by
+#   how much. So the claim compares how fast the two learn, and not how good they become.
 #
 # There is no **warm-up**, a slow rise of the rate at the start, which LLM05b adds. Xiong et al.
 # 2020 report that Post-LN needs it and Pre-LN doesn't: the gradients of Post-LN's *weights* near
