@@ -372,6 +372,7 @@ def languages(prices: Prices, word: regex.Pattern[str]) -> Drawn:
             cost = mean(prices[name][language])
             right.plot([w, cost], [place + shift] * 2, color=colour, lw=2.5)
             right.plot(cost, place + shift, markers[name], color=colour, ms=5)
+    right.text(bare["Thai"] * 1.12, order.index("Thai"), "without signs", size=8, va="center")
     right.set(xlabel="grey: words ÷ English; line: × tokens per word", xlim=(0.1, 9))
     right.set_title("Its two factors, SmolLM2 above Tekken", size=11)
     for ax in (left, right):
@@ -390,7 +391,8 @@ def languages(prices: Prices, word: regex.Pattern[str]) -> Drawn:
         fig,
         "Left: lines span one standard deviation over 16 paragraphs to each side. Right: a line to "
         "the right means several tokens per word, to the left several words per token. The upright "
-        "mark is words ÷ English without signs: it differs only in Hindi and Thai.",
+        "mark is words ÷ English without signs: it differs from the bar only in Hindi and "
+        "Thai. Without signs, a Thai clause is one word.",
         "Left, a dot plot with a row for each of twelve languages and a marker for each of five "
         f"vocabularies. Right, a grey bar for the words and lines to the prices. {shown}.",
     )

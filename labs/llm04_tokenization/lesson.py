@@ -39,10 +39,10 @@ Pair = tuple[int, int]  # two neighbouring ids
 # | up to 10FFFF | 4 | 11110xxx 10xxxxxx 10xxxxxx 10xxxxxx |
 #
 # The code point of é is E9, which is 233, in bits 00011 101001. Two bytes have room for 11 bits, so
-# é becomes 110**00011** 10**101001**, in hexadecimal C3 A9. English letters take one byte. Most
-# Greek, Cyrillic and Arabic letters take two, most characters of Hindi, Thai, Chinese and Korean
-# three, and most emoji four. What looks like one character may be several code points: a family
-# emoji is four people, joined by invisible characters.
+# é becomes 110**00011** 10**101001**, in hexadecimal C3 A9. English letters take one byte. In
+# ordinary text, Greek, Cyrillic and Arabic letters take two, characters of Hindi, Thai, Chinese and
+# Korean three, and most emoji four. What looks like one character may be several code points: a
+# family emoji is four people, joined by invisible characters.
 #
 # Bytes are a complete vocabulary: 256 tokens write any text. But a model must compute a step for
 # each byte. If each word is a token, sequences are short, but no list contains every word.
@@ -86,20 +86,20 @@ def utf8_takes_one_to_four_bytes(run: Run):
 # second id. The id of a byte is its value: l is 108 and o is 111. So (l, o) becomes token 256. Then
 # (256, w) occurs three times: 257 is `low`. A space, shown as a dot, and 257 make 258: `·low`.
 #
-# In GPT-2's BPE, no merge crosses from one word to the next. Otherwise the vocabulary would fill
-# with `dog.`, `dog!` and `dog,`: three ids for one word. So a pattern first cuts the text into
-# **words**. We use GPT-2's: a word includes the space before it, and letters, digits and other
-# signs don't mix. It cuts `I·don't··know·42!` into `I`, `·don`, `'t`, `·`, `·know`, `·42` and `!`.
-# Chinese writes no spaces, so there a word may run up to the next comma. Equal words are counted
-# once, with their frequency. In the code, `\p{L}` is any letter, `\p{N}` any digit or other
-# numeral (½, Ⅳ), and `\s` any whitespace. At each place the first alternative that fits wins.
+# In GPT-2's BPE, no merge crosses from one word to the next. Otherwise `dog.`, `dog!` and `dog,`
+# would become three tokens. So a pattern first cuts the text into **words**. We use GPT-2's: a word
+# includes the space before it. Letters, digits and other signs don't mix, except in endings such as
+# `'t`. `I·don't··know·42!` becomes `I`, `·don`, `'t`, `·`, `·know`, `·42` and `!`. Each different
+# word is stored once, with its frequency. In the code, `\p{L}` is any letter, `\p{N}` any digit or
+# other numeral (½, Ⅳ), and `\s` any whitespace; `(?!\S)` means that no visible character follows,
+# so the last space stays for the next word. At each place the first alternative that fits wins.
 
 
 # %% 2. Training
 WORD = regex.compile(
     r"'(?:[sdmt]|ll|ve|re)"  # the end of don't, we'll, I've and others
     r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+"  # letters, digits or other signs, with a space before
-    r"|\s+(?!\S)|\s+"  # whitespace, but its last space is left to the next word
+    r"|\s+(?!\S)|\s+"  # whitespace; before a visible character, without its last space
 )
 
 
@@ -257,13 +257,13 @@ def decode(ids: Iterable[int], tokens: list[bytes]) -> str:
 # ## 4. Special tokens, and the complete tokenizer
 # **Special tokens** mark structure, such as the start of a turn in a chat. Each has a readable
 # **name**, such as `<|im_end|>`. The encoder first cuts a text at the names that the caller allows.
-# Decoded text doesn't show whether a name was a special token or several ordinary ones.
+# Decoded text doesn't show which names were special, so allow no names if you encode it again.
 #
 # Four more are common: **BOS** begins a text; **EOS** ends it, and generation stops there;
 # **PAD** fills the short rows of a batch; **UNK** stands for what a vocabulary can't write
 # (LLM04+). By default, `add_special_tokens=True`, a tokenizer may add BOS or EOS by itself.
 #
-# Then all parts form a class. The experiment compares it with two libraries and tests section 3.
+# The class below joins all parts. Its experiment compares our ids with those of two libraries.
 
 
 # %% 4. Special tokens, and the complete tokenizer
@@ -319,7 +319,7 @@ class Tokenizer:
 
 @lab.experiment
 def our_ids_are_the_librarys_and_lose_nothing(run: Run):
-    """With the same merges, `tokenizers` and tiktoken give our ids, and decoding returns the text.
+    """Given our merges or our tokens, `tokenizers` and tiktoken give our ids; the text comes back.
 
     Predict: how many of our twelve languages break when each token is decoded alone?
     """
@@ -348,10 +348,10 @@ def our_ids_are_the_librarys_and_lose_nothing(run: Run):
 # special token, the user has ended their own turn and can go on as the system.
 #
 # The defence: **a special name in a user's text stays text.** In `transformers`, encode each part
-# by itself with `add_special_tokens=False`, the user's with `split_special_tokens=True`, too. Then
-# join the ids. `apply_chat_template` doesn't protect you: it first writes the chat as one text. And
-# the option stops only tokens that the tokenizer's file marks as `special`. DeepSeek's file doesn't
-# mark `<｜User｜>`. So check that the user's ids hold no control token.
+# by itself with `add_special_tokens=False`, the user's part also with `split_special_tokens=True`.
+# Then join the ids. `apply_chat_template` doesn't protect you: it first writes the chat as one
+# text. And the option stops only tokens that the tokenizer's file marks as `special`. DeepSeek's
+# doesn't mark `<｜User｜>`. So reject a text whose ids hold a control token.
 #
 # Forged turns are one danger. Orders in plain words are another, and the defence doesn't stop them.
 # To see both, a user types a question, `<|im_end|>`, a turn of the system, `<|im_start|>user` and
@@ -362,7 +362,8 @@ def our_ids_are_the_librarys_and_lose_nothing(run: Run):
 # $$\text{gain} = \ln p_{\text{injected}}(\text{BANANA}) - \ln p_{\text{text}}(\text{BANANA})$$
 #
 # Its unit is the **nat**; one nat more is 2.7 times as likely. The turn *without* the word is the
-# control. A higher gain doesn't show that 4-bit SmolLM2 (LLM01) *obeys*; the reply BANANA does.
+# control. If order and mention gain more, an injected turn counts more than the same text. That
+# isn't obedience: 4-bit SmolLM2 (LLM01) *obeys* only if it replies BANANA. Compare the replies.
 
 
 # %% 4. Injected turns
@@ -397,7 +398,8 @@ def an_injected_turn_counts_more_than_the_same_text(run: Run):
         f"By default, {counts['tokenizer(text)']} special tokens appear in what the user typed. "
         f"Gains in nats: {shown}. Order − mention: {gap:+.1f} ± {error:.1f} (standard error). The "
         f"injected order gets the reply BANANA to {attacks.obeyed['order', 'injected']} of "
-        f"{len(questions)} questions. As text, it is already {plain:.1f} nats ahead of the mention."
+        f"{len(questions)} questions. As text, the order is already {plain:.1f} nats ahead of the "
+        "mention. No tokenizer can stop that part."
     )
 
 
@@ -405,7 +407,8 @@ def an_injected_turn_counts_more_than_the_same_text(run: Run):
 # ## 5. A batch
 # A model reads several texts at once, as a rectangle of ids with one row for each text. Rows that
 # are too long are **truncated**: their end is cut off. Of a prompt, cut off the beginning instead
-# (`truncation_side="left"`), because the question stands at its end. Short rows are filled with a
+# (`truncation_side="left"`), because the question stands at its end. Of a chat, drop the oldest
+# turns instead: a cut inside a turn loses its opening tokens. Short rows are filled with a
 # **padding** id. A **mask** has 1 for a real id, 0 for padding. The model ignores padding (LLM06).
 #
 # To *train*, one usually pads on the right, and the loss leaves out the padded places (LLM08). To
@@ -434,7 +437,7 @@ def pad_batch(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Return rows of equal length, filled with `pad` on one side, and the mask.
 
-    Rows longer than `limit` are cut at the end first; None means no limit.
+    Rows longer than `limit` are first cut at the end, whatever the side; None means no limit.
     """
     rows = [row[:limit] for row in rows]
     width = max(map(len, rows), default=0)
@@ -525,13 +528,13 @@ def a_limit_costs_text_before_it_saves_padding(run: Run):
 # - **Byte-level BPE**, as ours: SmolLM2, DeepSeek, and Tekken (Mistral's newer vocabulary).
 # - **BPE on characters**, with bytes for those that the vocabulary lacks: Mistral 7B.
 # - **Unigram** (Kudo 2018) gives each token a probability and cuts a text in the most probable way.
-#   AI21's J2 is one. By its settings, not by Unigram, its tokens may hold several words, such as
-#   `·of·the·first`, and it **normalizes**: wide Chinese commas become ordinary ones.
+#   AI21's J2 uses it. By J2's settings, not by Unigram, a token may hold several words, such as
+#   `·of·the·first`, and J2 **normalizes**: wide Chinese commas become ordinary ones.
 #
 # Learned from the same text, more ids make shorter sequences (LLM04+): fewer steps, and more text
-# in a model's **context**, the tokens that it can read at once. Between vocabularies, their
-# training text and their pattern matter as much. But each id needs parameters (SmolLM2's 49,152 ×
-# 576 are 28 of its 135 million), and a rare token is rarely trained.
+# in a model's **context**, the tokens that it can read at once. But each id needs parameters
+# (SmolLM2's 49,152 × 576 are 28 of its 135 million), and a rare token is rarely trained. Our six
+# vocabularies differ in their training texts and patterns, too, not only in the number of ids.
 
 
 # %% 6. Vocabularies compared
@@ -554,17 +557,14 @@ def byte_level_vocabularies_return_our_paragraphs(run: Run):
     sentence = "In the end, 12,345 naïve cafés: бабушка"
     figures.show(run, "tokens", figures.one_sentence(sentence, compared))
     run.view("tokens", "vocabularies", *view_data.tokens(compared, sentence))
-    return (
-        f"The longest tokens in English: {vocabularies.longest(rows, 3)}; in Python: "
-        f"{vocabularies.longest(rows, 5)}. J2 changes {' and '.join(changed['AI21 J2'])} text."
-    )
+    longest = vocabularies.longest(columns, rows, ("English", "Python"))
+    return f"The longest tokens {longest}. J2 changes {' and '.join(changed['AI21 J2'])} text."
 
 
 # %% [markdown]
-# **Try it**: choose Hindi above. Which vocabularies have words in one piece? Then choose Python.
-# Compare SmolLM2 with Tekken, which has 2.7 times as many ids, in English and in Hindi. And look at
-# 1234567 in the table: GPT-3.5 and GPT-4 add better if groups of digits start from the right, as
-# J2's do (Singh & Strouse 2024).
+# **Try it**: choose Hindi. Which vocabularies have words in one piece? Compare SmolLM2 with Tekken,
+# which has 2.7 times the ids, in English and Hindi. Look at 1234567 in the table: GPT-3.5 and GPT-4
+# add better if digits are grouped from the right, as J2's are (Singh & Strouse 2024).
 #
 # ## 7. What a tokenizer does to a model
 # **Spelling.** A model sees ids, never letters. Nothing in the id of `·table` shows that it begins
@@ -612,9 +612,9 @@ def other_tokens_get_other_answers(run: Run):
 
 # %% [markdown]
 # ## 8. What a language costs
-# Providers charge by the token, contexts are counted in tokens, and each token takes a step of
-# computing. For the same meaning in two languages, Petrov et al. (2023) found ratios of up to 15.
-# Here a language's **price** is its tokens ÷ those of English. It is high for two reasons.
+# Each token costs money, a place in the context and a step of computing. For the same meaning in
+# two languages, Petrov et al. (2023) found ratios of up to 15. Here a language's **price** is its
+# tokens ÷ those of English. Two things raise it, the first only in our Hindi and Thai texts.
 #
 # - **The split pattern**: GPT-2's, which SmolLM2 uses after cutting out single digits, makes words
 #   of letters, digits or other signs. The signs that Hindi and Thai add to letters count as other,
@@ -627,9 +627,10 @@ def other_tokens_get_other_answers(run: Run):
 #
 # $$\text{price} = w \cdot t / t_E$$
 #
-# More training can lower $t$, but with GPT-2's pattern never below 1. SmolLM2's $t_E$ is almost 1,
-# so its price can fall to about $w$, and not below. Languages also use spaces differently: Chinese
-# writes none. To see what the signs alone add to $w$, we count the words again without them.
+# More training can lower $t$, but with GPT-2's pattern never below 1. SmolLM2's $t_E$ is almost 1.
+# So $w$ is about the lowest price that this pattern allows. Chinese and Thai write no spaces
+# between words: there a clause may be one word of the pattern. To see what the signs add to $w$, we
+# count the words again without them. Thai then has few words, because each clause is one.
 #
 # Our sixteen paragraphs say the same in twelve languages and eight scripts. A language model
 # translated them, and no native speaker checked them. Trust a ratio's size, not its second digit.
@@ -658,12 +659,10 @@ def the_same_meaning_costs_more_elsewhere(run: Run):
     highest, cost = vocabularies.highest_price(prices["SmolLM2"])
     other, best = vocabularies.highest_price(prices["Tekken"])
     figures.show(run, "languages", figures.languages(prices, WORD))
-    (_, hindi, hindi_bare, hindi_tokens, _), (_, thai, thai_bare, thai_tokens, _) = rows[1:3]
+    hindi, thai = (vocabularies.factors(rows, language) for language in ("Hindi", "Thai"))
     return (
         f"The highest price is that of {highest} with SmolLM2, {cost:.1f} times English, and that "
-        f"of {other} with Tekken, {best:.1f} times. Hindi has {hindi:.2f} times the words of "
-        f"English ({hindi_bare:.2f} without signs), Thai {thai:.2f} times ({thai_bare:.2f}). "
-        f"SmolLM2 takes {hindi_tokens:.1f} tokens per word in Hindi and {thai_tokens:.1f} in Thai."
+        f"of {other} with Tekken, {best:.1f} times. With SmolLM2, {hindi}; {thai}."
     )
 
 

@@ -315,11 +315,15 @@ def compare(vocabularies: Sequence[Vocabulary]) -> tuple[list[str], list[list[An
     return [*columns, "1234567"], rows
 
 
-def longest(rows: Sequence[Sequence[Any]], column: int) -> str:
-    """Return which rows of `compare` have the largest value of a column, within 1 %, and it."""
-    largest = max(row[column] for row in rows)
-    names = [row[0] for row in rows if row[column] >= 0.99 * largest]
-    return f"{' and '.join(names)}, {largest:.2f} bytes"
+def longest(columns: Sequence[str], rows: Sequence[Sequence[Any]], texts: Sequence[str]) -> str:
+    """Return in words which rows of `compare` have the longest tokens in each text, within 1 %."""
+    parts: list[str] = []
+    for text in texts:
+        lengths = {row[0]: row[columns.index(text)] for row in rows}
+        largest = max(lengths.values())
+        names = [name for name, length in lengths.items() if length >= 0.99 * largest]
+        parts.append(f"in {text}: {' and '.join(names)}, {largest:.2f} bytes")
+    return "; ".join(parts)
 
 
 def cut_by_the_pattern(word: regex.Pattern[str]) -> tuple[list[str], list[list[Any]]]:
@@ -338,6 +342,15 @@ def cut_by_the_pattern(word: regex.Pattern[str]) -> tuple[list[str], list[list[A
         rows.append(row)
     columns = ["language", "words ÷ English", "the same without signs"]
     return [*columns, *(f"{v.name}: tokens per word" for v in chosen)], rows
+
+
+def factors(rows: Sequence[Sequence[Any]], language: str) -> str:
+    """Return what a row of `cut_by_the_pattern` says of SmolLM2, in words."""
+    words, bare, tokens, _ = next(row[1:] for row in rows if row[0] == language)
+    return (
+        f"{language} has {words:.2f} times the words of English ({bare:.2f} without signs) and "
+        f"{tokens:.1f} tokens per word"
+    )
 
 
 def words_in(language: str, word: regex.Pattern[str], signs: bool = True) -> list[int]:
