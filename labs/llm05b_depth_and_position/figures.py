@@ -361,7 +361,7 @@ def show_distances(run: Run, scores: dict[str, Tensor]) -> None:
         for name, diagonals in rows.items()
     }
     held = max(widths["RoPE"], widths["ALiBi"]) < 1e-3 < min(widths["learned"], widths["sinusoids"])
-    point = "With RoPE and ALiBi there is no band: distance alone counts"
+    point = "With RoPE and ALiBi the score changes with distance, and with nothing else"
     fig.suptitle(headline(held, point, "The score of two tokens by distance"), fontsize=13)
     run.figure(
         fig,

@@ -3,7 +3,7 @@
 # Stack transformer blocks so that they train, and tell attention where each token stands.
 #
 # **You will be able to** stack blocks, probe gradients, find a broken layer; say what Pre-LN does
-# to a stack and warm-up to Post-LN; convert weights; write RoPE and ALiBi, and choose one for long
+# to a stack and warm-up to Post-LN; convert weights; write RoPE and ALiBi, and compare them on long
 # texts. **Builds on** LLM05a. **Takes** 40 minutes, two hours with exercises, a minute to run.
 
 # %% Imports
@@ -50,10 +50,10 @@ FFN_ADDS = 0.2329  # to the stream's mean square: section 2 derives it
 # 0.108 and 0.446, and the output is 2.33. Now swap the first two tokens: the output is the same. So
 # one layer of attention needs positions to see the order of earlier tokens. Section 6 adds them.
 #
-# One softmax gives one set of weights. So a model has $H$ **heads**: each has $D = d/H$ of the $d$
-# entries of $q$, $k$ and $v$, and a last matrix $W_o$ mixes their outputs. `stack.py` has attention
-# and block. A stack has an object for its positions, `self.position`. Some positions are added to
-# the stream, by its method `embed`. Others act inside attention, so each block receives the object.
+# One softmax gives one set of weights, but a token may need several. So a model has $H$ **heads**:
+# each has $D = d/H$ of the $d$ entries of $q$, $k$ and $v$, and a last matrix $W_o$ mixes their
+# outputs. `stack.py` has attention and block. A stack's `self.position` holds its positions. Its
+# method `embed` adds them to the stream. Others act inside attention, so blocks receive the object.
 
 
 # %% A stack
@@ -111,9 +111,9 @@ def two_blocks_see_some_of_the_order(run: Run):
 # there? By the **size** of a vector we mean the root of the mean square of its entries.
 #
 # **Forwards.** In Post-LN a norm follows each sum, so the size is 1 after every block. In Pre-LN
-# nothing normalizes the stream. Each branch reads a normalized input and adds an output. The last
-# matrix of a branch is random with mean 0, so output times stream is 0 on average, and mean squares
-# add up. If a block adds a mean square of $c$ on average, the size after $L$ is $\sqrt{1 + cL}$.
+# nothing normalizes the stream. Each branch reads a normalized input and adds $f$. Its last matrix
+# is random with mean 0, so $xf$ is 0 on average. As $(x + f)^2 = x^2 + 2xf + f^2$, mean squares add
+# up. If a block adds $c$ on average, the size after $L$ is $\sqrt{1 + cL}$.
 #
 # Our matrices start with the variance 2/(inputs + outputs). This bounds $c$. The FFN goes from $d$
 # to $4d$ and back. A hidden unit is a sum of $d$ terms, so its variance is $d \cdot 2/(5d) = 0.4$.
@@ -190,18 +190,19 @@ def pre_norm_lets_the_stream_grow(run: Run):
 # ## 3. Pre-LN, the learning rate and warm-up
 # In Post-LN the last block gets its full gradient at any depth, and still Post-LN is harder to
 # train. Why? Xiong et al. (2020) blame this large gradient near the output at the start. Liu et al.
-# (2020) blame how strongly the output depends on each block: a small step then moves it far. Both
-# train with **Adam**, which divides each gradient by its own recent size. Its first step moves each
-# weight by the full learning rate, whether the gradient is large or small. So a large gradient
-# alone doesn't make a large step. Ask instead how far a step moves the output.
+# (2020) blame how strongly the output depends on each block: a small step then moves it far. Xiong
+# et al. find that Post-LN needs a warm-up with plain gradient descent, too. We train with **Adam**,
+# which divides each gradient by its recent size. Its first step moves each weight by the full
+# learning rate, so a large gradient alone makes no large step. Ask how far a step moves the output.
 #
-# In Pre-LN the stream that leaves block $l$ has the size $\sqrt{1 + cl}$. The larger it is, the
-# less a change of fixed size turns it. The later blocks read the turned stream, so what they add
-# turns, too. The last norm rescales the stream to size 1, so only its change of direction reaches
-# the logits. The gradient says how far the loss moves when a weight moves a little, so it falls
-# with $l$ as well. In Post-LN the size is 1 everywhere, so a late change turns the stream about as
-# far as an early one. The experiment moves each entry of one block's matrices up or down at random,
-# by the same amount. LLM05b+ takes Adam's first step, which follows the gradient's signs.
+# In Pre-LN the stream that leaves block $l$ has the size $\sqrt{1 + cl}$. A change of size 1 at
+# right angles turns a stream of size 1 by 45°, one of size 5 by 11°. The later blocks read the
+# turned stream, so what they add turns, too. The last norm rescales the stream to size 1, so only
+# its direction reaches the logits. The gradient says how far the loss moves when a weight moves a
+# little, so it falls with $l$ as well. In Post-LN the size is 1 everywhere, so a late change turns
+# the stream about as far as an early one. Xiong et al. expect about the same gradient in all Pre-LN
+# blocks, and in Post-LN more near the output. Compare. The experiment moves each entry of one
+# block's matrices up or down at random, by the same amount. LLM05b+ takes Adam's first step.
 
 
 # %% One block moves
@@ -223,7 +224,7 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
         run.check(f"Pre-LN: {what}", falls["Pre-LN"], at_least=least, because=because)
         judge_ratio(run, f"Pre-LN: {what}", falls["Pre-LN"])
         run.measure(f"Post-LN: {what}", falls["Post-LN"])
-    ratios = ratio(*([row[-1] for row in moves[name]] for name in PLACEMENTS))
+    ratios = [post[-1] / pre[-1] for post, pre in zip(*moves.values(), strict=True)]
     what = "how far the last block moves the logits, Post-LN ÷ Pre-LN"
     least = math.sqrt((1 + FFN_ADDS * layers) / (2 * (1 + FFN_ADDS)))
     because = "heuristic: Pre-LN's size is at least √(1 + 0.23 L); Post-LN divides by ≤ √2 · √1.23"
@@ -247,7 +248,8 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
 # blocks while the loss stays high. The table and maps show when each occurs, not what causes it.
 #
 # The experiment trains six blocks on nine tenths of Shakespeare, character by character, and
-# reports the loss on the last tenth. A **unigram** knows only how frequent each character is.
+# reports the loss on 8,192 characters of the last tenth. A **unigram** knows how frequent each
+# character is, a **bigram** how frequent it is after the one before.
 
 
 # %% Learning rate, placement, warm-up
@@ -293,10 +295,9 @@ def warm_up_helps_post_norm(run: Run):
 # ## 4. A broken layer
 # A broken stack has the right shapes and often trains a little. But you can *ask* its layers. Here
 # a layer means one attention branch with its residual connection and its norm, $(B, T, d)$ to
-# $(B, T, d)$. Pass it $x$, $1000x$ and an $x$ with another last token, and compare the outputs.
-#
-# A sound Pre-LN layer returns $x + f(\text{norm}(x))$. The norm removes the factor 1000, so the
-# layer *adds* the same for $x$ and $1000x$. Which comparison finds each of the faults below?
+# $(B, T, d)$. Pass it $x$, $1000x$ and an $x$ with another last token, and compare the outputs. A
+# sound Pre-LN layer returns $x + f(\text{norm}(x))$. The norm removes the factor 1000, so the layer
+# *adds* the same for $x$ and $1000x$. Which comparison finds each of the faults below?
 
 
 # %% Faults
@@ -341,7 +342,7 @@ def diagnose(layer: Callable[[Tensor], Tensor], x: Tensor) -> str:
 
 @lab.experiment
 def a_layer_can_be_asked(run: Run):
-    """A broken last layer in a stack of eight can be found and named from outputs alone.
+    """Each of five faults of a stack's last layer can be found and named from outputs alone.
 
     Predict: which two faults of the last layer leave a stream of size about 1 or less?
     """
@@ -375,7 +376,7 @@ def a_layer_can_be_asked(run: Run):
 #   which starts at 0. Gemma's $g$ in Llama's norm multiplies by numbers near 0 and raises no error.
 #
 # Just above 1 the numbers of bfloat16 are $2^{-7} = 0.0078$ apart, so a gain of 1.003 becomes 1. A
-# $g$ of 0.003 is stored to within 0.4 % of itself.
+# $g$ of 0.003 is stored to within 0.4 % of itself. Weights kept in float32 lose neither.
 
 
 # %% Llama's norm and Gemma's
@@ -407,10 +408,8 @@ def gemma_rounds_once_and_stores_small_changes(run: Run):
     x = torch.randn(256, 1024).bfloat16()
     gain = (1 + torch.randn(1024) / 4).bfloat16()
     g = (gain.float() - 1).bfloat16()
-    exact = rms_norm(x.double(), gain.double())
-    llama = (llama_norm(x, gain).double() / exact - 1).nan_to_num().abs().max().item()
-    exact = rms_norm(x.double(), 1 + g.double())
-    gemma = (gemma_norm(x, g).double() / exact - 1).nan_to_num().abs().max().item()
+    llama = training.largest_error(llama_norm(x, gain), rms_norm(x.double(), gain.double()))
+    gemma = training.largest_error(gemma_norm(x, g), rms_norm(x.double(), 1 + g.double()))
     rounding = 2**-8 / (1 + 2**-8) * (1 + 1e-4)
     because = "half a unit in the last place, for a number just above a power of two"
     run.check("Gemma's: largest error", gemma, at_most=rounding, because=because, decides=True)
@@ -432,8 +431,8 @@ def gemma_rounds_once_and_stores_small_changes(run: Run):
 # Positions can enter at three points. The code calls them `embed`, `turn` and `bias`. LLM05a adds
 # **sinusoids** or a **learned table** to the stream (`embed`). Then $q$ comes from $x_t + p_t$ and
 # $k$ from $x_s + p_s$, so $q \cdot k$ has four parts: content with content, content with position,
-# position with content, and position with position. Move both tokens equally far: only the first
-# must stay the same. **RoPE** (Su et al. 2021) acts on queries and keys (`turn`). It takes two
+# position with content, and position with position. If both tokens move equally far, only the first
+# part must stay the same. **RoPE** (Su et al. 2021) acts on queries and keys (`turn`). It takes two
 # neighbours $(a, b)$ in $q$ as a point and rotates it by an angle that grows with position $t$:
 #
 # $$a' = a\cos(\omega_i t) - b\sin(\omega_i t), \quad b' = a\sin(\omega_i t) + b\cos(\omega_i t)$$
@@ -444,7 +443,7 @@ def gemma_rounds_once_and_stores_small_changes(run: Run):
 # depends only on lengths and on the angle between. So for given $q$ and $k$ each pair's part of
 # $q \cdot k$ depends on the **offset** $t - s$ alone, and so does their sum. For a key like the
 # query, $q \cdot k$ falls with distance on average (Su et al., section 3.3). Take $q = k = (1, 0)$
-# and $\omega = 1$. At 3 and 5, as at 103 and 105, $q \cdot k$ is −0.416.
+# and $\omega = 1$. At 3 and 5, as at 103 and 105, $q \cdot k$ is $\cos 2 = -0.416$.
 
 
 # %% RoPE
@@ -560,7 +559,6 @@ def layouts_convert(run: Run):
 # the softmax a token at distance $n$ then has $e^{-mn}$ times the weight. Each head has a fixed
 # slope. For $H$ heads, with $H$ a power of 2, the slopes are $2^{-8i/H}$ for $i = 1, \ldots, H$.
 # Eight heads have 1/2, 1/4, … 1/256: the first looks at a few tokens, the last at hundreds.
-#
 # **NoPE** has no positions: in the first block two given tokens have the same score everywhere. The
 # mask still reveals a little (section 1; Haviv et al. 2022).
 
@@ -614,11 +612,11 @@ def alibi_heads_reach_twice_as_far_each(run: Run):
 
 # %% [markdown]
 # ## 8. Length extrapolation: longer than in training
-# Train on windows of $T$ characters and read windows of $8T$: what happens after position $T$? Some
-# passages are harder, so compare the *same* characters: the last $T/2$ of each window. With
-# $T = 64$ these are the last 32 of 512. Read them once after at least 480 other characters, and
-# once, as in training, after at least 32. The difference is the **cost of length**. If it is
-# positive, a cut to the last $T$ is better. A model that needs no cut **extrapolates**.
+# Train on windows of $T$ characters and read windows of $8T$. Some passages are harder, so compare
+# the *same* characters: the last $T/2$ of each window. With $T = 64$ these are the last 32 of 512.
+# Read them with at least 480 characters before them, and, as in training, with at least 32. The
+# difference is the **cost of length**. If it is positive, a cut to the last $T$ is better; if
+# negative, the longer text helps. A model that needs no cut **extrapolates**.
 #
 # What should happen? ALiBi's steep heads give far tokens almost no weight. The last slope is
 # $2^{-8}$ for any $H$. So where all keys match equally well, our flattest head spreads half of its
@@ -627,9 +625,10 @@ def alibi_heads_reach_twice_as_far_each(run: Run):
 # in training, its slow pairs meet new angles. The table's rows after $T$ are untrained.
 #
 # A search with a separate seed chose each encoding's learning rate: at `tiny` 0.02 for all five.
-# `--tune` repeats it. We compare the cost with RoPE's **advantage**: NoPE's loss minus RoPE's at
-# the trained length. The intervals cover seeds, not passages: all models read the same 32 windows.
-# A **bigram** sees one character back. If a model is no better, a small cost is no extrapolation.
+# `--tune` repeats it. The models are Pre-LN stacks, at `tiny` of two blocks, with a short warm-up.
+# We compare a cost with what knowing positions is worth, RoPE's **advantage**: NoPE's loss minus
+# RoPE's at the trained length. The intervals cover seeds, not passages: all models read the same 32
+# windows. If a model is no better than the bigram, a small cost is no extrapolation.
 
 
 # %% Longer than in training
@@ -684,12 +683,13 @@ Medians, with the range over the seeds, in nats: warm-up lowers the loss of Post
 #   Post-LN the stream keeps its size, and its last block's gradient does not shrink with depth.
 # - Adam divides by the gradient's size, so ask how far a step moves the output. In untrained stacks
 #   of 32 blocks the last Post-LN block moves it about 4 times as far as the last Pre-LN block.
-# - Post-LN's early blocks can lose their gradient. Warm-up lowers our stacks' loss by about 0.2
-#   nats at a rate of 0.003, not at 0.01 (LLM05b+). Pre-LN trains without it; with it is untested.
+# - Post-LN's early blocks can lose their gradient. At a rate of 0.003 warm-up lowers our stacks'
+#   loss by about 0.2 nats, at 0.01 it doesn't (LLM05b+). A rate of 0.001 alone gains about 0.15.
+#   Pre-LN trains without warm-up; whether it gains by it is untested.
 # - Weights made for another norm or layout raise no error. Test a layer with chosen inputs.
-# - To read past the trained length without a cut, choose ALiBi: 8 times the length costs our models
-#   less than 0.01 nats. With RoPE it costs about half a nat or more, with adapted frequencies less,
-#   but not 0 (LLM05b+). With a cut, RoPE's loss is up to 0.06 nats below ALiBi's. Llama uses RoPE.
+# - Read without a cut, 8 times the trained length costs our ALiBi models under 0.01 nats. It gains
+#   them nothing; Press et al. (appendix B.2) suspect this of theirs. RoPE loses about half a nat or
+#   more, with YaRN's frequencies less (LLM05b+). With a cut it beats ALiBi by up to 0.06 nats.
 #
 # **Read on**: Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture* · Liu et
 # al. 2020, *Understanding the Difficulty of Training Transformers* · Su et al. 2021, *RoFormer* ·

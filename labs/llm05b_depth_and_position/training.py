@@ -372,6 +372,7 @@ def show_losses(run: Run, outcomes: Mapping[Arm, list[Outcome]]) -> float:
         row = [str(arm), arm.rate, len(seeds), mean(losses), spread, f"{first:.2f}", f"{weak:.0%}"]
         rows.append(row)
     rows.append(["unigram", "–", "–", unigram_loss, "–", "–", "–"])
+    rows.append(["bigram", "–", "–", bigram(validation(run)), "–", "–", "–"])
     columns = ["", "peak rate", "seeds", "loss (nats)", "sd of seeds"]
     columns += ["block 1 ÷ last, step 0", "steps with a weak block 1"]
     run.table("Validation loss, and the gradients of block 1 and of the last block", columns, rows)
@@ -556,6 +557,11 @@ def spread_at_distances(scores: Tensor) -> float:
     """Return the largest difference between two places at one distance, for (T, T) scores."""
     diagonals = (scores.diagonal(-distance) for distance in range(len(scores) // 2))
     return max((row.max() - row.min()).item() for row in diagonals)
+
+
+def largest_error(rounded: Tensor, exact: Tensor) -> float:
+    """Return the largest relative error of any entry; 0 ÷ 0 counts as no error."""
+    return (rounded.double() / exact - 1).nan_to_num().abs().max().item()
 
 
 def llama_scores(x: Tensor, weights: Iterable[Tensor], angle: Tensor) -> Tensor:
