@@ -144,9 +144,8 @@ def draw_fine_sweep(
     for i, (epochs, accuracies) in enumerate(right.items()):
         colour = f"C{i}"
         draw_rates(ax, rates, accuracies, colour)
-        label_line(
-            ax, rates[2], accuracies[2].mean().item() + 0.03, f"{epochs} epochs", colour, ha="right"
-        )
+        beside = accuracies[2].mean().item() + 0.05
+        label_line(ax, rates[2] / 1.5, beside, f"{epochs} epochs", colour, ha="right")
         first, last = near[epochs]
         height = 0.4 + 0.15 * i
         ax.plot((rates[first], rates[last]), (height, height), colour, lw=6, solid_capstyle="butt")
