@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from labs.kit import Checks, Mistake, draw, expect_close, name_mistake
 from labs.llm01_inference import deeper_checks
@@ -187,6 +188,8 @@ def _name_ids(got: list[int], want: list[int]) -> None:
         message = "every id is the same: append each one before the next call"
     elif got == want[:-1]:
         message = f"expected {len(want)} ids, got {len(got)}: does the loop start at 0?"
+    elif got[: len(want)] == want:
+        message = f"expected {len(want)} ids, got {len(got)}: the loop runs too often"
     elif missing == len(PROMPT) and got == want[:-missing]:
         message = f"expected {len(want)} ids, got {len(got)}: `new` doesn't count the prompt"
     elif got and got[0] == PROMPT[0]:
@@ -264,10 +267,34 @@ def sample(module: Any) -> None:
     pair = implementation(torch.zeros(2000, 50, dtype=torch.float64))[:, 0]
     if len(pair.unique()) == 1:
         raise Mistake("all rows used the same random number: draw one for each row")
+    _zero_probabilities(implementation)
+    _rare_tokens(implementation)
+
+
+def _zero_probabilities(implementation: Function) -> None:
     few = torch.full((1000,), -math.inf, dtype=torch.float64)
     few[[3, 999]] = 0.0
     if set(implementation(few, 1.0, 500).tolist()) - {3, 999}:
-        raise Mistake("a token with probability 0 was drawn: searchsorted needs right=True")
+        raise Mistake("a token with probability 0 was drawn")
+    with mock.patch.object(torch, "rand", _zeros):  # u = 0 is too rare to wait for
+        if set(implementation(few, 1.0, 5).tolist()) - {3, 999}:
+            raise Mistake("at u = 0 a token of probability 0 was drawn: searchsorted(right=True)")
+
+
+def _zeros(*size: Any, generator: Any = None, **options: Any) -> Tensor:
+    """Return zeros where torch.rand would return random numbers."""
+    del generator
+    return torch.zeros(*size, **options)
+
+
+def _rare_tokens(implementation: Function) -> None:
+    rare = torch.full((100_000,), math.log(1e-8))  # float32
+    rare[0] = 0.0
+    stretches = rare.softmax(-1).cumsum(-1).diff(prepend=torch.zeros(1))  # of 0 or 6e-8
+    drawn = implementation(rare, 1.0, DRAWS)
+    _require_ids(drawn, (DRAWS,))
+    if not (stretches[drawn.clamp(max=len(rare) - 1)] == 0).any():  # about 17 are expected
+        raise Mistake("in float32 most of these stretches are 0 long: .double() before cumsum")
 
 
 def _greedy(implementation: Function, logits: Tensor) -> None:
@@ -400,6 +427,12 @@ def _mistakes_of_top_p(logits: Tensor, p: float, want: Tensor) -> Mistakes:
         ),
         "the logits are sorted: each logit must stay at its own token": _keep(ordered, before < p),
         "the least likely tokens stay: sort from the largest down": _keep(logits, least_likely),
+        "gather reads from `where`: write the mask to these places, with scatter": _keep(
+            logits, ~(before >= p).gather(-1, where)
+        ),
+        "the tokens are added up unsorted: sort from the largest down": _keep(
+            logits, probabilities.cumsum(-1) - probabilities < p
+        ),
         "each probability is compared with p: add them up first": _keep(logits, probabilities >= p),
         "expected logits with -inf outside, got probabilities": want.softmax(-1),
         "0 doesn't remove a token, because e⁰ = 1: fill with -inf": want.nan_to_num(neginf=0.0),
@@ -580,7 +613,7 @@ def _compare_difference(got: list[float], first: list[bool], second: list[bool])
     }
     a, b = (sum(right) / n for right in (first, second))
     errors = {
-        "the squares are divided by n: for a standard error divide by n − 1": (
+        "the squares are divided by n, as in section 4's formula: here divide by n − 1": (
             statistics.pstdev(gains) / math.sqrt(n)
         ),
         "the root of n is missing: this is how one difference varies, not their mean": (

@@ -36,6 +36,18 @@ def returns_probabilities(logits, p):
     return lab.top_p(logits, p).softmax(-1)
 
 
+def mask_gathered(logits, p):
+    ordered, where = logits.sort(-1, descending=True)
+    share = ordered.softmax(-1)
+    outside = share.cumsum(-1) - share >= p
+    return logits.masked_fill(outside.gather(-1, where), -math.inf)
+
+
+def added_up_unsorted(logits, p):
+    share = logits.softmax(-1)
+    return logits.masked_fill(share.cumsum(-1) - share >= p, -math.inf)
+
+
 def cuts_to_zero(logits, p):
     out = lab.top_p(logits, p)
     return out.masked_fill(out == -math.inf, 0.0)
@@ -161,6 +173,20 @@ def numbers_not_ids(logits, temperature=1.0, times=1):
     return torch.rand(*logits.shape[:-1], times)
 
 
+def searched(right=True, double=True):
+    """Return a sample that searches on another side, or adds up in the logits' own precision."""
+
+    def sample(logits, temperature=1.0, times=1):
+        if temperature == 0:
+            return lab.sample(logits, 0.0, times)
+        p = (logits / temperature).softmax(-1)
+        ends = (p.double() if double else p).cumsum(-1)
+        u = torch.rand(*logits.shape[:-1], times, dtype=torch.float64) * ends[..., -1:]
+        return torch.searchsorted(ends, u.to(ends), right=right)
+
+    return sample
+
+
 def divides_in_place(logits, temperature=1.0, times=1):
     if temperature == 0:
         return lab.sample(logits, 0.0, times)
@@ -258,6 +284,7 @@ WRONG = [
     ("next_token", appends_the_guess, "changed the ids"),
     ("generate", written(over=True), "append each one"),
     ("generate", written(start=-1), "does the loop start at 0"),
+    ("generate", written(start=1), "runs too often"),
     ("generate", written(at_once=True), "before the first was yielded"),
     ("generate", written(skip_stop=True), "stop token itself is missing"),
     ("generate", written(prompt_too=True), "the prompt was yielded"),
@@ -278,10 +305,14 @@ WRONG = [
     ("sample", a_number_for_all_rows, "the same random number"),
     ("sample", numbers_not_ids, "search for the stretch"),
     ("sample", divides_in_place, "changed its input"),
+    ("sample", searched(right=False), "at u = 0"),
+    ("sample", searched(double=False), "before cumsum"),
     ("sample", two_axes_at_most, "logits with three axes failed"),
     ("top_p", cuts_beyond_p, "of two equal tokens"),
     ("top_p", without_the_crossing_token, "crosses p is missing"),
     ("top_p", order_forgotten, "scatter it back"),
+    ("top_p", mask_gathered, "with scatter"),
+    ("top_p", added_up_unsorted, "added up unsorted"),
     ("top_p", each_probability_compared_with_p, "add them up first"),
     ("top_p", returns_probabilities, "got probabilities"),
     ("top_p", cuts_to_zero, "0 doesn't remove a token"),
