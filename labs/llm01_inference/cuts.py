@@ -95,6 +95,19 @@ def compare_defaults(
     Returns:
         The ranks of the tokens drawn by default and with top_k=0, (n,) each; 0 is the likeliest.
     """
+    documented = "transformers documents top_k=50"
+    ids = torch.tensor([prompt], device=model.device)  # (1, T)
+    written = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        pad_token_id=0,
+        max_new_tokens=1,
+        do_sample=True,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    left = int(written.scores[0].isfinite().sum())
+    run.check("tokens left by default", left, equals=50, because=documented, decides=True)
     rank = logits.argsort(descending=True).argsort()  # of each token
     beyond = logits.softmax(-1)[rank >= 50].sum().item()
     run.measure("probability beyond rank 50", beyond)
@@ -102,11 +115,11 @@ def compare_defaults(
     by_default = rank[many()]  # (n,)
     without_cut = rank[many(top_k=0)]  # (n,)
     count = int((by_default >= 50).sum())
-    documented = "transformers documents top_k=50"
     what = "draws beyond rank 50"
     run.measure(what, count, expect_at_most=0, because=documented, decides=True)
     drawn = (without_cut >= 50).double().mean().item()
     error = abs(drawn - beyond) / (beyond * (1 - beyond) / n + 1 / n**2) ** 0.5
     what = "with top_k=0: error of the share beyond rank 50, in SE"
-    run.check(what, error, at_most=5, because=because, decides=True)
+    because = f"control: without the cut all tokens can be drawn; {because}"
+    run.check(what, error, at_most=5, because=because)
     return by_default, without_cut

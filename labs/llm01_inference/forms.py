@@ -7,14 +7,15 @@ from typing import Any
 from labs.kit import Run
 from labs.llm01_inference.model_files import called
 from labs.llm01_inference.questions import Item, is_right, words
-from labs.llm01_inference.replies import replies
+from labs.llm01_inference.replies import first_line, reply_ids
 from labs.llm01_inference.uncertainty import share, verdict
 
 Form = Callable[[str], str]  # turns a question into a prompt
 Examples = list[tuple[str, str]]  # questions with solutions
 Difference = Callable[[Sequence[bool], Sequence[bool]], tuple[float, float]]
 NEW = 12  # tokens of a reply
-MORE = {"zero-shot, 32 tokens": 32, "chat, 32 tokens": 32}  # forms with other limits
+LONG = 32
+MORE = {f"{name}, {LONG} tokens": LONG for name in ("zero-shot", "chat")}  # forms with this limit
 OTHERS = (  # pairs of forms to compare, besides 4 examples and zero-shot
     ("4 examples", "zero-shot, 32 tokens"),
     ("1 example", "zero-shot"),
@@ -96,7 +97,7 @@ def compare_with_template(run: Run, tokenizer: Any, build_chat: Callable[[Any], 
 
 
 def try_form(
-    opened: tuple[Any, Any], form: Form, items: list[Item], new: int = NEW
+    opened: tuple[Any, Any], form: Form, items: list[Item], new: int = NEW, longest: int = NEW
 ) -> tuple[list[str], list[bool]]:
     """Put the questions to a model; return its replies of up to `new` tokens, and which are right.
 
@@ -105,8 +106,11 @@ def try_form(
         form: turns a question into a prompt.
         items: the questions.
         new: the largest number of tokens of a reply.
+        longest: the same of another form with these prompts: both take the replies of one call.
     """
-    texts = _ask(*opened, tuple(form(item.question) for item in items), new)
+    prompts = tuple(form(item.question) for item in items)
+    written = _ask(*opened, prompts, max(new, longest))
+    texts = [first_line(opened[1], ids[:new])[0] for ids in written]
     return texts, [is_right(text, item) for text, item in zip(texts, items, strict=True)]
 
 
@@ -114,20 +118,39 @@ def try_chat(
     run: Run, opened: tuple[Any, Any], forms: dict[str, Form], items: list[Item]
 ) -> dict[str, list[bool]]:
     """Return which replies are right in the forms of OF_CHAT, and tabulate their number."""
+    texts = {}
     right = {}
-    rows = []
     for name in (name for name in OF_CHAT if name in forms):
-        texts, right[name] = try_form(opened, forms[name], items)
-        rows.append([name, repr(texts[0]), sum(right[name])])
-    columns = ["form", "first line", f"right of {len(items)}"]
-    run.table(f"The replies to “{items[0].question}”", columns, rows)
+        texts[name], right[name] = try_named(opened, forms, name, items)
+    at, why = telling_question(right["chat"], right["zero-shot"])
+    rows = [
+        [name, repr(said[at]), said.count(""), sum(right[name])] for name, said in texts.items()
+    ]
+    columns = ["form", "first line", "empty replies", f"right of {len(items)}"]
+    run.table(f"The replies to “{items[at].question}”{why}", columns, rows)
     return right
 
 
+def telling_question(chat: list[bool], zero_shot: list[bool]) -> tuple[int, str]:
+    """Return the first question that only the template gets right, else 0, and why it is shown."""
+    for i, (a, b) in enumerate(zip(chat, zero_shot, strict=True)):
+        if a and not b:
+            return i, ", the first that the template gets right and zero-shot doesn't"
+    return 0, ""
+
+
+def try_named(
+    opened: tuple[Any, Any], forms: dict[str, Form], name: str, items: list[Item]
+) -> tuple[list[str], list[bool]]:
+    """Put the questions in a form with its limit; return the replies and which are right."""
+    new = MORE.get(name, NEW)
+    return try_form(opened, forms[name], items, new, MORE.get(f"{name}, {LONG} tokens", new))
+
+
 @cache
-def _ask(model: Any, tokenizer: Any, prompts: tuple[str, ...], new: int) -> list[str]:
-    """Return the first line of the model's greedy reply to each prompt."""
-    return replies(model, tokenizer, prompts, new)
+def _ask(model: Any, tokenizer: Any, prompts: tuple[str, ...], new: int) -> list[list[int]]:
+    """Return the ids of the model's greedy reply to each prompt."""
+    return reply_ids(model, tokenizer, prompts, new)
 
 
 def try_forms(
@@ -155,7 +178,7 @@ def try_forms(
     copies = {}
     first = []
     for name in run.progress(list(forms), "forms"):
-        texts, right[name] = try_form(opened, forms[name], items, MORE.get(name, NEW))
+        texts, right[name] = try_named(opened, forms, name, items)
         copies[name] = sum(repeats(text, item) for text, item in zip(texts, items, strict=True))
         first.append([name, repr(texts[0]), copies[name]])
     columns = ["form", "first line", f"of {len(items)} replies, copies of the question's words"]

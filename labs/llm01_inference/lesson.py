@@ -9,10 +9,9 @@
 #
 # **How to work.** `invoke learn LLM01` makes your own copy of the lesson, the *sheet*. Write the
 # functions marked `@lab.exercise` there, before you open the page's solutions. `invoke check LLM01`
-# checks them. In `invoke notebook LLM01`, paste the text's calls into new cells and change them.
-# `@lab.experiment` marks the test of a claim: write down your guess where it says *Predict*, then
-# run. Read the claim and the result; you may skip the code. `run.pick` chooses by `--size`. A claim
-# depends on the comparisons with `decides=True`. A *control* shows that the test can fail.
+# checks them. In `invoke notebook LLM01`, paste the text's calls into new cells and change them. An
+# `@lab.experiment` tests a claim: write down your guess where it says *Predict*, then run. You may
+# skip its code. Lines with `decides=True` decide the claim; a *control* shows that a test can fail.
 
 # %% Imports
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -67,10 +66,9 @@ GAIN = "accuracy, 4 examples − zero-shot"
 # - `config.json` describes the formula's steps, `tokenizer.json` how to cut a text into pieces.
 # - `chat_template.jinja` turns messages into one text, `generation_config.json` sets defaults.
 #
-# `AutoModelForCausalLM.from_pretrained` builds an empty model from `config.json`. Then it copies
-# each array of the file to the parameter of the same name, and converts it to the number format
-# `dtype`: **float32** has 4 bytes, **float64** or `double` 8, **float16** and **bfloat16** 2. This
-# lesson computes in float32, whatever `--precision` says.
+# `AutoModelForCausalLM.from_pretrained` builds an empty model from `config.json`. It copies each
+# array of the file to the parameter of the same name, in the number format `dtype`. This lesson
+# takes **float32**, 4 bytes. **float64** or `double` has 8, **float16** and **bfloat16** have 2.
 #
 # Most weights of our copy of SmolLM2 were once rounded to 4 bits: each block of 32 has at most 16
 # different values. The token embedding was rounded to 8 bits. Our file stores both as float16. The
@@ -114,8 +112,8 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 # ## 2. From text to probabilities
 # A model computes with numbers, so the text is cut into **tokens**: pieces from a fixed list, the
 # **vocabulary**. A frequent word is one token, a rare word several. Each token has a number, its
-# **id**. A space belongs to the word that follows it, so `" Paris"` and `"Paris"` are two tokens;
-# before a digit it is a token alone. SmolLM2's vocabulary has $V$ = 49,152 tokens.
+# **id**. A space is part of the word after it, so `" Paris"` and `"Paris"` have different ids.
+# Before a digit, a space is a token by itself. SmolLM2's vocabulary has $V$ = 49,152 tokens.
 #
 # For each position of the text, the model returns $V$ numbers: a score for every token that might
 # come next. These scores are called **logits**. This is the first call of a model:
@@ -137,10 +135,10 @@ def the_files_have_as_many_numbers_as_the_model(run: Run):
 #
 # Take a vocabulary of three tokens with the logits 2, 1 and 0. The powers are $e^2 = 7.39$,
 # $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09. In
-# code this is `torch.tensor([2.0, 1.0, 0.0]).softmax(-1)`. The −1 means the **last axis**: the
-# numbers along it sum to one. In `(T, V)` that is the vocabulary, so each of the $T$ rows becomes
-# probabilities, and the shape stays. `logits[-1]` is the last row. We write `(..., V)` for
-# a tensor whose last axis is the vocabulary. Before it there may be a batch, positions, or nothing.
+# code this is `torch.tensor([2.0, 1.0, 0.0]).softmax(-1)`. The −1 names the **last axis**. In
+# `(T, V)` that is the vocabulary: each of the $T$ rows becomes $V$ probabilities, which sum to one.
+# The shape is still the same. In `logits[-1]`, the −1 means the last row. We write `(..., V)` if
+# before the vocabulary there may be a batch, positions, or nothing.
 #
 # The prediction at a position uses the tokens up to there, and no later one; such a model is called
 # *causal*. So one call on a text of $T$ tokens returns $T$ predictions. The first predicts the
@@ -254,7 +252,7 @@ def our_loop_writes_what_the_library_writes(run: Run):
     Predict: after "Once upon a time", is the model surer of the first new token or of the next?
     """
     model, tokenizer = smollm2(run)
-    new = run.pick(tiny=12, small=40, full=100)
+    new = run.pick(tiny=12, small=40, full=100)  # by --size
     prompts = [tokenizer(text).input_ids for text in (FACT, SURE)]
     ours = [list(generate(model, prompt, new)) for prompt in prompts]
     theirs = [library_text(model, prompt, new, eos_token_id=None) for prompt in prompts]
@@ -273,21 +271,20 @@ def our_loop_writes_what_the_library_writes(run: Run):
 
 # %% [markdown]
 # ## 4. Inference settings
-# Greedy decoding writes the same text each time, on the same machine and in the same batch. For
-# variety, **sample**: choose each token at random, with the probability that the model gives it.
-# Picture the probabilities as stretches of a line from 0 to 1. The stretches of three tokens with
-# 0.67, 0.24 and 0.09 end at 0.67, 0.91 and 1: `cumsum` adds them up. Draw a uniform random number
-# $u$ between 0 and 1, and take the token on whose stretch it falls, which `searchsorted` finds:
+# Greedy decoding writes the same text each time, on the same machine. For variety, **sample**:
+# choose each token at random, with the probability that the model gives it. Picture the
+# probabilities as stretches of a line from 0 to 1, as in the first figure below. The stretches of
+# three tokens with 0.67, 0.24 and 0.09 end at 0.67, 0.91 and 1: `cumsum` adds them up. Draw a
+# uniform random number $u$ between 0 and 1. `searchsorted` finds the stretch on which it falls:
 #
 # ```python
 # ends = torch.tensor([0.67, 0.24, 0.09]).cumsum(-1)  # 0.67, 0.91, 1.00
 # torch.searchsorted(ends, torch.tensor([0.7]), right=True)  # 1: the second token
-# torch.tensor([[0], [1]]).expand(2, 3)  # at T = 0: [[0, 0, 0], [1, 1, 1]], the same id three times
 # ```
 #
-# Add up in float64. Just below 1, float32 numbers are 6e-8 apart, and at $T = 1$ most tokens have a
-# smaller probability: in float32 their stretches would be 0 or one step long. Multiply $u$ by the
-# last end, which rounding may leave a little below 1. `torch.manual_seed` makes draws repeatable.
+# At $T = 1$ most tokens have probabilities below 6e-8. Just below 1, float32 numbers are that far
+# apart: such a stretch would be 0 or 6e-8 long. So add up in float64. Multiply $u$ by the last end,
+# which rounding may leave a little below 1. `torch.manual_seed` makes draws repeatable.
 #
 # **Temperature** changes how much the sampling favours probable tokens. It divides the logits by a
 # number $T$, not the `T` of the shapes, before the softmax. With the logits 2, 1 and 0:
@@ -309,7 +306,7 @@ def our_loop_writes_what_the_library_writes(run: Run):
 @lab.exercise(
     level=2,
     hints=(
-        "At 0, return the argmax, repeated `times` times. Else divide by T, then .softmax(-1).",
+        "At 0, repeat .argmax(-1, keepdim=True) by .expand. Else divide by T, then .softmax(-1).",
         "torch.rand(*logits.shape[:-1], times, dtype=torch.float64, device=logits.device) is u.",
         ".double().cumsum(-1) gives the ends, torch.searchsorted(ends, u, right=True) the ids.",
     ),
@@ -361,15 +358,15 @@ def the_sampler_draws_by_probability(run: Run):
 #
 # - **Top-k**, by Fan et al. 2018, keeps the $k$ most probable tokens, whatever their probabilities.
 # - **Top-p**, by Holtzman et al. 2020, keeps the smallest set of most probable tokens whose sum is
-#   at least a limit $p$. The set is small where the model is sure, and large where it hesitates.
-#   With 0.67, 0.24 and 0.09, top-p 0.9 keeps two tokens, and top-p 0.6 keeps one.
+#   at least a limit $p$. The set is small where the model is sure, and large where it hesitates:
+#   the figure below shows both. Of 0.67, 0.24 and 0.09, top-p 0.9 keeps two tokens, 0.6 keeps one.
 # - **Min-p**, by Nguyen et al. 2024, keeps tokens with at least a given fraction of the largest
 #   probability. Min-p 0.3 removes tokens below $0.3 \cdot 0.67 = 0.20$, and keeps two.
 #
 # The masks of top-k and min-p are `logits < logits.topk(k).values[..., -1:]` and
 # `p < fraction * p.amax(-1, keepdim=True)`; `keepdim=True` keeps the axis, with length 1. Top-p is
-# yours. Take 0.24, 0.67 and 0.09, and top-p 0.6. `sort` from the largest down returns the
-# probabilities and their old places `where`. Remove a token if those *before* it have 0.6 or more:
+# yours. Take 0.24, 0.67 and 0.09, and top-p 0.6. `sort(descending=True)` returns the sorted
+# probabilities, and their old places `where`. Remove a token if those *before* it have ≥ 0.6:
 #
 # | in sorted order | first | second | third |
 # |---|---|---|---|
@@ -382,8 +379,8 @@ def the_sampler_draws_by_probability(run: Run):
 # old order 0.24, 0.67, 0.09 the mask is then yes, no, yes.
 #
 # **Try it** below: draw ten tokens, then set T = 2. Which cuts bring sensible tokens back: top-k
-# 50, top-p 0.9 or min-p 0.1? The view also shows $e^H$, from Shannon's **entropy**
-# $H = -\sum_i p_i \ln p_i$: that many equally likely tokens would be as hard to guess.
+# 50, top-p 0.9 or min-p 0.1? The view also shows $e^H$: a choice among $e^H$ equally likely
+# tokens is as hard to guess. $H = -\sum_i p_i \ln p_i$ is Shannon's **entropy**.
 
 
 # %% 4. Cutting off improbable tokens
@@ -405,7 +402,9 @@ def top_p(logits: Tensor, p: float) -> Tensor:
 
 
 def sampler(temperature: float, p: float = 1.0) -> Choice:
-    """Return a choice for `generate` that divides by the temperature, cuts by top-p, and draws."""
+    """Return a choice for `generate`: divide by the temperature, cut by top-p, draw; 0: greedy."""
+    if temperature == 0:
+        return greedy
     cut = (lambda logits: top_p(logits, p)) if p < 1 else torch.clone
     return lambda _ids, logits: int(sample(cut(logits / temperature)))
 
@@ -426,27 +425,27 @@ def our_cuts_equal_the_librarys(run: Run):
     left = {text: int(top_p(last[text], 0.9).isfinite().sum()) for text in (SURE, UNSURE)}
     show(run, "nucleus", figures.nucleus({text: (last[text], left[text]) for text in left}))
     counts = cuts.count_left(run, UNSURE, last[UNSURE], ours)
-    new = run.pick(tiny=16, small=30, full=30)
+    new = run.pick(tiny=12, small=30, full=30)
     write = partial(generate, model, tokenizer(UNSURE).input_ids, new)
-    choices = {"greedy": greedy, **{f"T = {t:g}": sampler(t) for t in (0.7, 1.0, 2.0)}}
-    choices |= {f"T = {t:g}, then top-p 0.9": sampler(t, 0.9) for t in (1.0, 2.0)}
+    choices = {"greedy": greedy, "T = 1": sampler(1.0), "T = 2": sampler(2.0)}
+    choices["T = 2, then top-p 0.9"] = sampler(2.0, 0.9)
     choices["top-p 0.9, then T = 2"] = lambda _ids, logits: int(sample(top_p(logits, 0.9), 2.0))
     texts = [[name, tokenizer.decode(list(write(choose)))] for name, choose in choices.items()]
     run.table(f"{new} tokens after {UNSURE!r}, one text each", ["setting", "text"], texts)
     return (
-        f"Top-p 0.9 keeps {left[SURE]:,} tokens after {SURE!r} and {left[UNSURE]:,} after "
-        f"{UNSURE!r}. There, with T = 2 before the cut, top-p 0.9 keeps {counts['2']['top-p']:,}, "
-        f"min-p 0.1 {counts['2']['min-p']:,} and top-k 50."
+        f"Tokens that top-p 0.9 keeps: {left[SURE]:,} after {SURE!r}, {left[UNSURE]:,} after "
+        f"{UNSURE!r}. There, with T = 2 before the cut, top-p 0.9 keeps {counts['2']['top-p']:,} "
+        f"tokens, min-p 0.1 keeps {counts['2']['min-p']:,}, and top-k 50 keeps 50."
     )
 
 
 # %% [markdown]
 # ### A penalty for repetition
 # Models like to repeat themselves. The **repetition penalty** lowers the logit of every token of
-# the text so far. Keskar et al. 2019 divide it by a number, here 1.3. This lowers a positive logit:
-# 2 becomes $2 / 1.3 = 1.5$. But −2 becomes −1.5, a reward. So code divides positive logits and
-# multiplies negative ones: −2 becomes −2.6. `torch.where(mask, a, b)` chooses between them. The
-# penalty also hits words that any text repeats, such as "the", and those of the prompt.
+# the text so far, even of "the". Keskar et al. 2019 divide it by a number, here 1.3. This lowers a
+# positive logit: 2 becomes $2 / 1.3 = 1.5$. But −2 becomes −1.5, a reward: see the figure. So code
+# divides positive logits and multiplies negative ones: −2 becomes −2.6. `torch.where(mask, a, b)`
+# chooses between them. Adding 5 to all logits changes no probability, but it changes the penalty.
 #
 # `gather` reads from given places, as `scatter` writes to them. For logits `(B, V)` and the ids so
 # far, `(B, T)`, `logits.gather(1, ids)` looks up along axis 1, the vocabulary. The result has the
@@ -518,7 +517,7 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # %% [markdown]
 # ## 5. Chat
 # A conversation is *one* text, in which **control tokens** mark who speaks. SmolLM2 was trained on
-# conversations in this form, and writes the next turn:
+# such texts. It remembers nothing: each call gets the entire conversation and writes the next turn:
 #
 # ```
 # <|im_start|>user
@@ -544,7 +543,8 @@ def the_library_samples_from_fifty_tokens(run: Run):
 # $$\text{SE} = \sqrt{\frac{1}{n}\cdot\frac{\sum_i (d_i - \bar d)^2}{n - 1}}$$
 #
 # For 1, 0, 1, 0 and 0 the mean is 0.4, and the squared distances from it sum to 1.2. So the error
-# is $\sqrt{1.2 / 4 / 5} = 0.245$. Your second function here, `difference`, returns both.
+# is $\sqrt{1.2 / 4 / 5} = 0.245$. Section 4's formula is the same, up to the −1: zeros and ones
+# have the variance $p(1 - p)$. Your function `difference` returns the mean and its error.
 
 
 # %% 5. A chat is one text
@@ -616,14 +616,13 @@ def the_template_gets_more_replies_right(run: Run):
 # - **chat**: the template with its default system message. *No system* is the text of `build_chat`.
 #   *Reworded* adds "Answer with one word."; *pirate* has the system message "You are a pirate."
 #
-# If 30 of 44 replies are right, the **accuracy** is 0.68. Its standard error is the formula of
-# section 4 with the accuracy as $p$: $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. With 44 other, equally
-# well-known countries, 0.75 would be no surprise. The error says nothing about little-known ones,
-# other questions or other examples. For prompts on the *same* questions, use section 5's error.
+# If 30 of 44 replies are right, the **accuracy** is 0.68. By section 4's formula, its standard
+# error is $\sqrt{0.68 \cdot 0.32 / 44} = 0.07$. With 44 other, equally well-known countries, 0.75
+# would be no surprise. The error says nothing about other kinds of questions or other examples.
 #
-# If you compare six independent pairs of equally good forms, at least one difference is beyond two
-# standard errors in a quarter of such experiments. Ours makes 16. So we chose *two* before the run:
-# chat − zero-shot in section 5, and 4 examples − zero-shot here. Test the other 14 again.
+# If you compare six independent pairs of equally good forms, at least one difference exceeds two
+# standard errors with a probability of a quarter. Our claims rest on *two* of 16 comparisons: chat
+# − zero-shot in section 5, and 4 examples − zero-shot here. Test the others on new questions.
 #
 # **Try your own form** in the notebook, with section 1's `model` and `tokenizer`. This is few-shot:
 #
@@ -635,7 +634,7 @@ def the_template_gets_more_replies_right(run: Run):
 # ```
 #
 # **Try your own questions**: `invoke lab LLM01 -- --prompts work/questions.jsonl`. Each line of the
-# file is `{"question": "…", "answer": "…"}`. The first four become examples.
+# file is `{"question": "…", "answer": "…"}`. It needs eight or more; the first four are examples.
 
 
 # %% 6. Prompt experiments
@@ -663,17 +662,18 @@ def four_examples_beat_zero_shot(run: Run):
 
 # %% [markdown]
 # With our 44 questions, **4-bit SmolLM2** gets the same ones right with 32 tokens as with 12. The
-# template beats `Q:` and `A:` by 39 ± 8 percentage points. Its system message may not matter:
-# `build_chat` alone gains 36 ± 9. The *one* example that we chose seems to make it worse, by
-# 18 ± 7: 38 of 44 replies repeat the country. Order seems to matter, by 14 ± 5. But that is 6
-# questions, all in one direction; six coins fall on one side once in 32 trials. Test both again.
-# After four wrong examples it still names capitals: the examples seem to show the form of a reply,
-# as in Min et al. 2022.
+# template beats `Q:` and `A:` by 39 ± 8 percentage points, and so do four examples. Its system
+# message may not matter: `build_chat` alone gains 36 ± 9. The *one* example that we chose seems to
+# make it worse, by 18 ± 7: 38 of 44 replies repeat the country. Reversing the examples gains
+# 14 ± 5: 6 more are right, and none is lost. If coins decided, six would agree once in 32 trials.
+# *Reversed* has the most right, 36 of 44. But chance helps the best of twelve: test it on new
+# questions, because a new run with the old ones gets the same replies. After four wrong examples
+# SmolLM2 still names capitals: they seem to show the form of a reply, as in Min et al. 2022.
 #
 # ## What to remember
 # - At each position, a model returns a logit for every token; softmax makes probabilities of them.
 # - Cut by top-k, top-p or min-p. Know your library's defaults, and whether $T$ comes first.
-# - A chat is one text. Use the template that the model was trained with.
+# - A chat is one text. Try the model's template first: here it did as well as four examples.
 # - Compare prompts on many questions with a fair baseline, and report the standard error.
 
 

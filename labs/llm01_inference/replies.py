@@ -1,6 +1,6 @@
 """Ask a model many prompts at once, show text as it is written, and write by the library.
 
-LLM01+ explains the three devices of `replies`: padding, mask and cache.
+LLM01+ explains the three devices of `reply_ids`: padding, mask and cache.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,9 +11,15 @@ from torch import Tensor
 from transformers import DynamicCache
 
 
-@torch.no_grad()
 def replies(model: Any, tokenizer: Any, prompts: Sequence[str], new: int) -> list[str]:
-    """Return the greedy continuation of each prompt: its first line, of up to `new` tokens.
+    """Return the greedy continuation of each prompt: its first line, of up to `new` tokens."""
+    written = reply_ids(model, tokenizer, prompts, new)
+    return [first_line(tokenizer, ids)[0] for ids in written]
+
+
+@torch.no_grad()
+def reply_ids(model: Any, tokenizer: Any, prompts: Sequence[str], new: int) -> list[list[int]]:
+    """Return up to `new` greedy ids after each prompt; a reply may end once its line is complete.
 
     The tokens that all prompts start with are computed once, and complete replies leave the batch.
     """
@@ -42,7 +48,7 @@ def replies(model: Any, tokenizer: Any, prompts: Sequence[str], new: int) -> lis
         for row, token in zip(running, ids[:, 0].tolist(), strict=True):
             written[row].append(token)
         unfinished = [
-            i for i, row in enumerate(running) if not _first_line(tokenizer, written[row])[1]
+            i for i, row in enumerate(running) if not first_line(tokenizer, written[row])[1]
         ]
         if not unfinished:
             break
@@ -51,7 +57,7 @@ def replies(model: Any, tokenizer: Any, prompts: Sequence[str], new: int) -> lis
             cache.batch_select_indices(torch.tensor(unfinished, device=ids.device))
             ids = ids[unfinished]
             mask = mask[unfinished]
-    return [_first_line(tokenizer, text)[0] for text in written]
+    return written
 
 
 def _common_prefix(rows: list[list[int]]) -> int:
@@ -72,7 +78,7 @@ def _padded(rows: list[list[int]], shared: int, device: torch.device) -> tuple[T
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def _first_line(tokenizer: Any, ids: list[int]) -> tuple[str, bool]:
+def first_line(tokenizer: Any, ids: list[int]) -> tuple[str, bool]:
     """Return the first line of a reply, and whether it is complete."""
     end = tokenizer.eos_token_id
     ended = end in ids

@@ -69,7 +69,7 @@ def sampler(prompts: dict[str, Tensor], tokenizer: Any) -> Viewed:
     return (
         {"names": names, "prompts": shown},
         caption,
-        [*columns, *(f"e^H at T = {t:g}" for t in TEMPERATURES)],
+        [*columns, *(f"eᴴ at T = {t:g}" for t in TEMPERATURES)],
         rows,
     )
 

@@ -75,6 +75,7 @@ def test_temperatures_of_three_tokens_agree_with_the_text():
 def test_temperature_zero_is_greedy():
     scores = logits(5, 9)
     assert torch.equal(lab.sample(scores, 0.0, 3), scores.argmax(-1)[:, None].expand(5, 3))
+    assert lab.sampler(0.0, 0.9)([], scores[0]) == scores[0].argmax()
 
 
 # Loading, writing and streaming.
