@@ -61,7 +61,7 @@ def compare(
 
     Returns:
         For each of the options: their names, the number of tokens and of calls, how many texts
-        differ from the greedy text with the same end tokens, and the sum of ln p of all tokens.
+        differ from the greedy text with the same end tokens, and the mean ln p of all tokens.
     """
     rows = []
     different = 0
@@ -77,7 +77,7 @@ def compare(
         different += sum(a != b for a, b in zip(mine, theirs, strict=True))
         changed = sum(a != b for a, b in zip(theirs, greedy[end[0]], strict=True))
         shown = ", ".join(f"{key}={value}" for key, value in how.items()) or "greedy"
-        likely = sum(map(partial(sum_of_ln_p, model), prompts, mine))
+        likely = sum(map(partial(sum_of_ln_p, model), prompts, mine)) / sum(map(len, mine))
         rows.append([shown, sum(map(len, mine)), len(calls), changed, likely])
     because = "the same steps; only between nearly equal logits does rounding decide"
     what = f"{name}: texts unlike the library's"
@@ -97,13 +97,6 @@ def parted_after(ours: Callable[..., list[int]], model: Any, prompt: list[int], 
     plain = list(generate(model, prompt, new))
     cached = ours(model, prompt, new)
     return next((i for i in range(new) if plain[i] != cached[i]), new)
-
-
-def time_of(ours: Callable[..., list[int]], model: Any, prompt: list[int], new: int) -> float:
-    """Return the time of a greedy text by ours divided by the library's: the median of 9 pairs."""
-    mine = partial(ours, model, prompt, new)
-    theirs = partial(library_text, model, prompt, new, eos_token_id=None)
-    return median(a / b for a, b in zip(*seconds_paired(mine, theirs, 9), strict=True))
 
 
 def guess_ahead(

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import Any
 
-from labs.kit import Run
+from labs.kit import Run, seconds_paired
 
 import torch
 
@@ -73,6 +74,21 @@ def one_step(model: Any, batch: int, length: int) -> Callable[[], None]:
         cache.crop(-1)
 
     return step
+
+
+def utilisation(run: Run, model: Any, repeats: int) -> float:
+    """Measure the MBU of a decoding step for one text: time to sum as many bytes ÷ its time."""
+    block = torch.ones(sum(p.nbytes for p in model.parameters()) // 4, device=model.device)
+    took, sums = seconds_paired(one_step(model, 1, 32), block.sum, repeats)
+    mbu = median(y / x for x, y in zip(took, sums, strict=True))
+    name = str(model.dtype)[6:]
+    because = "no step is faster than reading its weights, unless fast memory holds them"
+    what = f"MBU, one text, {name}"
+    run.measure(what, mbu, expect_at_most=1, because=because, timed=True)
+    bandwidth = block.nbytes / median(sums) / 1e9
+    what = f"bandwidth of a plain sum, as many bytes as in {name}"
+    run.measure(what, bandwidth, unit="GB/s", timed=True)
+    return mbu
 
 
 def random_gpt2(device: torch.device) -> Any:
