@@ -46,10 +46,11 @@ def run(
         known = set(proc.descendants(os.getpid()))
         pipes = [os.pipe() for _ in range(3)]  # result, output, trace
         seal = secrets.token_bytes(16)
+        parent = os.getpid()
         child = os.fork()
         if child == 0:
             writes = [writes for _, writes in pipes]
-            _run_child(task, limits, writes, folder, seal, readable)
+            _run_child(task, limits, writes, folder, seal, readable, parent)
         for _, writes in pipes:
             os.close(writes)
         reads = [reads for reads, _ in pipes]
@@ -85,11 +86,14 @@ def _run_child(
     folder: str,
     seal: bytes,
     readable: Sequence[Path],
+    parent: int,
 ) -> NoReturn:
     code = 1
     try:
         os.setsid()
         syscalls.set_attribute(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the request
+            os._exit(code)
         # The parent finds orphans among the child's own children, and reads the list of open files.
         with suppress(PermissionError):  # in a sandbox already: the process outside adopts them
             syscalls.set_attribute(syscalls.PR_SET_CHILD_SUBREAPER, 1)

@@ -167,11 +167,13 @@ def test_a_daemon_whose_parents_are_killed_ends_with_the_check() -> None:
             continue
 
 
-def test_a_check_ends_with_its_killed_grader() -> None:
+@pytest.mark.parametrize("seconds", [0, 2], ids=["at work", "just forked"])
+def test_a_check_ends_with_its_killed_grader(seconds: int) -> None:
     code = """
-import os, time
+import os, sys, time
 from pathlib import Path
 from labs.kit.sandbox import child
+os.register_at_fork(after_in_child=lambda: time.sleep(int(sys.argv[1])))
 def sleep():
     time.sleep(1000)
 def stop():
@@ -180,7 +182,7 @@ def stop():
     return False
 child.run(sleep, child.Limits(seconds=1000), stop)
 """
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", code, str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as grader:
         assert grader.stdout is not None
         check = int(grader.stdout.readline())
