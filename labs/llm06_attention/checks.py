@@ -59,7 +59,7 @@ def _check_fully_masked_row(implementation: Function, scores: Tensor, mask: Tens
     if got.isnan().any():
         raise Mistake(
             "the weights are NaN where a query may look at no key: the softmax of a row of -inf "
-            "is 0/0"
+            "is NaN"
         )
     row = got[..., 2, :].detach()
     if torch.allclose(row, torch.full_like(row, 1 / row.shape[-1])):

@@ -18,8 +18,10 @@ SENTENCE = ("the", "dog", "saw", "its", "tail")
 SHADE = "Blues"  # light cells leave black numbers readable
 
 
-def _numbers(ax: Axes, values: Tensor, title: str, columns: Sequence[str], top: float) -> None:
-    """Draw a table of numbers, its cells shaded by their value."""
+def _numbers(
+    ax: Axes, values: Tensor, title: str, columns: Sequence[str], top: float, framed: bool = True
+) -> None:
+    """Draw a table of numbers, its cells shaded by their value, and frame the row of "its"."""
     ax.imshow(values, cmap=SHADE, vmin=0, vmax=top, aspect="auto")
     for i, row in enumerate(values.tolist()):
         for j, value in enumerate(row):
@@ -31,20 +33,24 @@ def _numbers(ax: Axes, values: Tensor, title: str, columns: Sequence[str], top: 
     ax.set_yticks(range(len(SENTENCE)), SENTENCE)
     ax.tick_params(labelsize=9, length=0)
     ax.grid(False)
-    row = SENTENCE.index("its")
-    ax.add_patch(Rectangle((-0.5, row - 0.5), len(columns), 1, fc="none", ec="C1", lw=2))
+    if framed:
+        row = SENTENCE.index("its")
+        ax.add_patch(Rectangle((-0.5, row - 0.5), len(columns), 1, fc="none", ec="C1", lw=2))
 
 
 def worked_example(
     q: Tensor, k: Tensor, scores: Tensor, weights: Tensor, v: Tensor, output: Tensor
 ) -> Figure:
-    """Draw the six matrices of the example; T rows each, that of "its" framed."""
+    """Draw the six matrices of the example, T rows each.
+
+    Frames mark what belongs to the query of "its". It meets all keys and values.
+    """
     fig, axes = plt.subplot_mosaic("QQKKSSSSS;WWWWWVVOO", figsize=(8, 5.2))
     _numbers(axes["Q"], q, "queries Q", ("noun", "article"), 6)
-    _numbers(axes["K"], k, "keys K", ("noun", "article"), 6)
+    _numbers(axes["K"], k, "keys K", ("noun", "article"), 6, framed=False)
     _numbers(axes["S"], scores, "scores QKᵀ/√2", SENTENCE, 6)
     _numbers(axes["W"], weights, "weights: softmax of each row of scores", SENTENCE, 1.2)
-    _numbers(axes["V"], v, "values V", ("animal", "action"), 2)
+    _numbers(axes["V"], v, "values V", ("animal", "action"), 2, framed=False)
     _numbers(axes["O"], output, "output: weights × V", ("animal", "action"), 2)
     fig.suptitle("“its” gives nearly half of its weight to “dog”, as much to “tail”", fontsize=11)
     return fig
@@ -169,7 +175,7 @@ def show_date_reader(run: Run) -> None:
         _box(ax, i + 1, query[1], f"q{i + 1}", "C1" if i == asks else "C2")
     ax.add_patch(Rectangle((-0.4, 0.6), len(source) - 0.2, 0.8, fc="none", ec="grey"))
     ax.text(5.5, 1, "encoder: one layer of self-attention", ha="center", va="center")
-    ax.text(7.6, 3.5, "scores q · k, output Σ p v", color="C1", va="center")
+    ax.text(7.6, 3.5, "scores q · k, then the average of v", color="C1", va="center")
     start = (query[0], 4.9)
     end = (query[0], 5.7)
     arrow = FancyArrowPatch(start, end, arrowstyle="->", mutation_scale=14, color=INK)
@@ -252,7 +258,7 @@ def show_rise(run: Run, curves: Mapping[Any, Sequence[Sequence[float]]], guess: 
         fig,
         "recall",
         "Mean of ten steps, three seeds each. Dotted: a guess among the tokens that can still "
-        f"follow, {guess:.2f}. One layer stays near a blind guess among all 32 tokens, 0.03.",
+        f"follow, {guess:.2f}. A blind guess among all 32 tokens has 0.03.",
         alt="Lines over training steps: two layers rise to 1, one layer only on the easier task.",
     )
 

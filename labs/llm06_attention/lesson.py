@@ -5,7 +5,7 @@
 # **You will be able to** write attention by hand and prove it equal to PyTorch's; mask it without
 # leaks or NaN; read an attention map, and test whether the model relies on what it shows.
 # **Builds on** softmax and matrix products (LLM02 and LLM03), and on blocks and positions (LLM05a
-# and LLM05b). **Takes** 40 minutes to read and a minute to run (`tiny`, 2 cores).
+# and LLM05b). **Takes** 40 minutes to read, about two hours with the exercises, a minute to run.
 
 # %% Imports
 import math
@@ -29,7 +29,6 @@ lab.before_run(assets.check_model)
 # ## 1. Five words on paper
 # Read "the dog saw its tail". To understand "its" you look back at "dog". Attention gives a model
 # this ability: each token **attends to**, or looks at, the tokens of the text, itself included.
-#
 # For this, each token has three vectors:
 #
 # - its **query** $q$ says what it looks for;
@@ -45,11 +44,12 @@ lab.before_run(assets.check_model)
 # W_K = \begin{pmatrix} 0 & 2 \\ 2 & 0 \\ 0 & 0 \\ 0 & 0 \\ 0 & 0 \end{pmatrix} \quad
 # W_V = \begin{pmatrix} 0 & 0 \\ 0 & 0 \\ 0 & 1 \\ 0 & 0 \\ 1 & 0 \end{pmatrix}$$
 #
-# A product $x W$ adds the rows of the features that a word has. "Its" has one feature, so its query
-# is the fourth row of $W_Q$: $q = (3, 0)$. The first coordinate of a query or key means "noun", the
-# second "article". So "its" looks for nouns, and so does a verb. Nouns look for articles. "Dog"
-# is a noun and an animal. Rows 2 and 5 give its key $k = (2, 0)$ and its value $v = (1, 0)$. The
-# first coordinate of a value means "an animal", the second "an action".
+# Vectors are rows here, and matrices stand on the right; LLM05b wrote $q = W_q x$. A product $x W$
+# adds the rows of the features that a word has. "Its" has one feature, so its query is the fourth
+# row of $W_Q$: $q = (3, 0)$. The first coordinate of a query or key means "noun", the second
+# "article". So "its" looks for nouns, and so does a verb. Nouns look for articles. "Dog" is a noun
+# and an animal. Rows 2 and 5 give its key $k = (2, 0)$ and its value $v = (1, 0)$. The first
+# coordinate of a value means "an animal", the second "an action".
 #
 # Attention then takes four steps for each query.
 #
@@ -91,7 +91,7 @@ def its_looks_at_both_nouns(run: Run):
     run.figure(
         figures.worked_example(q, k, scores, weights, v, output),
         "five_words",
-        "All numbers of the example, to two decimals. The row of “its” is framed.",
+        "All numbers, rounded. Frames follow the query of “its”. It meets all keys and values.",
         alt="Six small tables of numbers: queries, keys, scores, weights, values and outputs.",
     )
     run.view("five_words", "sentence", *five_words.view())
@@ -113,10 +113,9 @@ def its_looks_at_both_nouns(run: Run):
 # same text, as here, the formula is called **self-attention**.
 #
 # **Why $\sqrt d$?** A score sums $d$ products. If the entries of $q$ and $k$ are independent, with
-# mean 0 and variance 1, the score has variance $d$. For $d = 64$ its standard deviation would be 8,
-# and about two of 256 keys would share the weight, before the model has learned which ones matter.
-# Division by $\sqrt d$ brings the variance back to 1. LLM06+ counts the keys, and measures the
-# gradients.
+# mean 0 and variance 1, the score has variance $d$. For $d = 64$ its standard deviation would be 8.
+# Of 256 keys, one or two would then get nearly all the weight, before the model has learned which
+# ones matter. Division by $\sqrt d$ brings the variance back to 1. LLM06+ measures this.
 #
 # A **mask** says which keys each query may attend to; section 3 shows the usual ones. It sets the
 # other scores to $-\infty$ *before* the softmax. Their weights become 0, and the remaining weights
@@ -124,12 +123,13 @@ def its_looks_at_both_nouns(run: Run):
 # to 0 *after* the softmax, and "dog" stays at 0.49, as "tail" still counts in the sum. In this way
 # a hidden token leaks into the output; LLM06+ measures it.
 #
-# A mask may leave a query no key at all: a padded batch can contain an empty text (section 3). Then
+# A mask may leave a query no key: a padded batch can contain an empty text (section 3). Then
 # `torch.tensor([-inf, -inf]).softmax(-1)` is `[nan, nan]`, as $-\infty$ minus the maximum $-\infty$
 # is NaN. We want weights of 0. So the code fills hidden scores with the lowest finite number. The
-# softmax is then defined, and hidden weights are set to 0 after it. Don't *add* $-\infty$ to the
-# scores: even with the weights set to 0, the gradient is NaN. In the backward pass, the softmax
-# multiplies their gradient, which is 0, by its own output, which is NaN.
+# softmax is then defined, and the code sets hidden weights to 0. Don't *add* $-\infty$ to the
+# scores: even with weights of 0, the gradient is NaN. In the backward pass, the softmax multiplies
+# the gradient of the weights, which is 0, by its own output, which is NaN. *Filling* with $-\infty$
+# works, too, if hidden weights are set to 0: the fill hands no gradient to hidden scores.
 
 
 # %% Scaled dot-product attention
@@ -137,7 +137,7 @@ def its_looks_at_both_nouns(run: Run):
     level=2,
     hints=(
         "Hide a key before the softmax, so that its score doesn't enter the sum.",
-        "A row of nothing but -inf gives 0/0. Which lowest number keeps the softmax defined?",
+        "A row of nothing but -inf gives NaN. Which lowest number keeps the softmax defined?",
         "Fill with the lowest finite number, and set hidden weights to 0 once more at the end.",
     ),
 )
@@ -178,10 +178,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 #
 # - **Causal.** A language model predicts the next token, so a query may look at its own key and at
 #   earlier ones. The mask is a lower triangle.
-# - **Causal with a cache.** A model that generates adds one token a step. Each later query needs
-#   the earlier keys and values. They don't change, as no token sees later ones. So the **KV cache**
-#   stores them. Only the newest tokens have queries. They are the *last* positions, so the triangle
-#   sits at the bottom right.
+# - **Causal with a cache.** A model that generates adds one token a step. Later queries need the
+#   earlier keys and values. They don't change, as no token sees later ones. So the **KV cache**
+#   stores them. Only the newest tokens, in the *last* positions, have queries. So the triangle sits
+#   bottom right.
 # - **Padding.** Texts of different lengths are padded to one length. No query may attend to the
 #   padding. The mask depends only on the **source**, the text that the queries attend to.
 
@@ -261,10 +261,10 @@ def by_hand_equals_the_library(run: Run):
 # The brackets put the outputs of all heads side by side. Usually $d = d_\text{model}/H$. The $d$
 # under the root is the width of *one head's* keys, not of the model.
 #
-# In code, one product computes the queries of all heads, `(B, T, H * D)`. The first figure shows
+# In code, one product gives the queries of all heads, `(B, T, H * D)`. The first figure below shows
 # the split: `unflatten` cuts the last axis into heads, `transpose` moves them before the tokens, to
 # `(B, H, T, D)`. A bare `view` gives this shape, too, but mixes heads with tokens. Queries and keys
-# then get their positions, each head attends, and `transpose` and `flatten` merge the heads again.
+# then get their positions, each head attends, and `transpose` and `flatten` merge the heads.
 #
 # The KV cache has the keys and values of every layer and head. For long texts it can outgrow the
 # model. **Grouped-query attention** (GQA, Ainslie et al. 2023) makes it smaller: several query
@@ -456,11 +456,11 @@ def cross_attention_finds_the_digit(run: Run):
     name = "weight on each of digits 2 to 4"
     run.measure(name, later, expect_at_least=0.5, because=evenly, decides=True)
     without_digit = torch.stack(accuracy["digit"])[:, 1:4].flatten().tolist()
-    chance = "a guess has 0.1, and at most a quarter of the 0.9 above it may stay"
+    chance = "three times a guess among ten digits: most of the skill is gone"
     name = "digits 2 to 4 right, each hidden"
     run.measure(name, without_digit, expect_at_most=0.3, because=chance, decides=True)
     without_neighbour = torch.stack(accuracy["neighbour"])[:, 1:4].flatten().tolist()
-    control = "as many keys hidden, but not the digit: at most a quarter of the 0.9 may go"
+    control = "as many keys hidden, but not the digit: four of five are still right"
     name = "digits 2 to 4 right, the character before it hidden"
     run.measure(name, without_neighbour, expect_at_least=0.8, because=control, decides=True)
     texts = {"march 3, 1999": "1999-03-03", "28 september 2024": "2024-09-28"}
@@ -483,10 +483,12 @@ def cross_attention_finds_the_digit(run: Run):
 # A score compares the query with *one* key. So the query A can find the earlier A by its content.
 # Thanks to RoPE, it can also find a key at a fixed distance. It can't find F: nothing in the key of
 # F says that A came before, and its distance to the last A differs each time. That is an argument,
-# not a proof: Sanford et al. 2024 bound how wide one layer would have to be. Two layers do it in
-# two steps:
+# not a proof. Sanford et al. 2024 prove a bound: heads times width times bits of precision must
+# grow in proportion to the length. At this length it doesn't exclude our layer, so only the
+# experiment can tell. Two layers do it in two steps:
 #
-# - In layer 1, a **previous-token head** writes at F: "A came before me".
+# - In layer 1, a **previous-token head** hands F the value of A. It is added to the vector of F,
+#   like a note: "A came before me".
 # - In layer 2, the key of F is computed from F and this note. An **induction head** finds it with
 #   the query A, and copies F. The two are an **induction circuit** (Olsson et al. 2022).
 #
@@ -547,10 +549,9 @@ def two_layers_learn_recall(run: Run):
 # %% [markdown]
 # ## 7. What does a head look at?
 # To find a head, describe its job as pairs: for each query, the keys that it should look at. Its
-# **score** is the weight that it puts on these keys, averaged over the queries that have such a
-# key. If one query puts 0.9 on its key, another 0.7, and a third has no key, the score is 0.8. The
-# score says nothing about other queries, and it doesn't show that the model needs the head. A
-# knock-out tests that.
+# **score** is the weight that it puts on these keys, averaged over the queries with such a key. If
+# one query puts 0.9 on its key, another 0.7, and a third has no key, the score is 0.8. The score
+# ignores other queries. It doesn't show that the model needs the head. A knock-out tests that.
 
 
 # %% Scores of heads
@@ -573,9 +574,9 @@ def head_scores(weights: Tensor, pairs: Tensor) -> Tensor:
 
 @lab.experiment
 def two_heads_do_the_recall(run: Run):
-    """The two heads need few keys: hide these, and recall is gone; hide all others, and it stays.
+    """The two heads need few keys: hide these, and recall is gone; hide all others, and most stays.
 
-    Predict: in both layers, hide all keys but those. What happens to the accuracy?
+    Predict: if both layers see only these keys, is the accuracy lower, the same or higher?
     """
     tokens = recall.recall_batch(1000).to(run.device)
     models = [train_on_recall(run, AttentionOnly, 2, 1, seed)[0] for seed in run.seeds(3)]
@@ -593,11 +594,12 @@ def two_heads_do_the_recall(run: Run):
         label = f"accuracy, {job} hidden"
         run.check(label, without, at_most=0.2, because=recall.TWICE_A_GUESS, decides=True)
     with_pairs = [recall.accuracy(model, tokens, only_pairs) for model in models]
-    control = "far more keys hidden, but not those: at most a quarter above the guess may go"
+    control = "far more keys hidden, but not those: four of five recalls still work"
     name = "accuracy, in both layers all keys but these hidden"
     run.check(name, with_pairs, at_least=0.8, because=control, decides=True)
     figures.show_two_heads(run, patterns(models[0], tokens[:1]), circuit.values())
-    return f"With all other keys hidden, the lowest accuracy is {min(with_pairs):.3f}."
+    complete = [recall.accuracy(model, tokens) for model in models]
+    return f"Lowest accuracy: {min(complete):.3f} with all keys, {min(with_pairs):.3f} with these."
 
 
 # %% [markdown]
@@ -609,8 +611,7 @@ def two_heads_do_the_recall(run: Run):
 #
 # In an **attention sink**, heads put much of their weight on the *first* token, whatever it is. The
 # usual explanation (Xiao et al. 2023): weights must sum to 1, so a head that finds nothing needs a
-# place for them. The first token is the only one that every query sees. LLM06+ silences the best
-# induction heads and hides the sink.
+# place for them. The first token is the only one that every query sees.
 #
 # **Try it** in the view below. Choose "random words, twice" and "what followed last time": a few
 # heads stay visible. Select one of them. Then walk through the second half of the words with the
@@ -653,7 +654,7 @@ def heads_of_smollm2_have_patterns(run: Run):
         figures.heads_on_a_sentence(maps, [tokenizer.decode(i).strip() for i in ids[0]]),
         "smollm2_heads",
         "The best head for each pattern, on a sentence. SmolLM2's induction head looks at the "
-        "first token where it finds no repetition.",
+        "first token where it finds no repetition. A word can be several tokens (LLM04).",
         alt="Three heat maps of attention weights, query by key, with words on both axes.",
     )
     run.view("attention", "heads", *head_patterns.view(model, tokenizer))
@@ -679,8 +680,8 @@ def closing(results: Results) -> str:
         "## In this run\n"
         f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases; a "
         "guess would in 10 %. With the induction head's keys hidden, recall fell to "
-        f"{100 * recalled:.0f} %. A blind guess has 3 %, but this head now sees every token except "
-        "the right one."
+        f"{100 * recalled:.0f} %. A blind guess has 3 %, but this head now looks everywhere "
+        "except at the place it needs."
     )
 
 
