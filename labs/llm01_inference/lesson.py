@@ -662,7 +662,7 @@ def four_examples_beat_zero_shot(run: Run):
 
 # %% [markdown]
 # With our 44 questions, **4-bit SmolLM2** gets the same ones right with 32 tokens as with 12. The
-# template beats `Q:` and `A:` by 39 ± 8 percentage points, and so do four examples. Its system
+# template beats `Q:` and `A:` by 39 ± 8 percentage points, four examples by 39 ± 10. Its system
 # message may not matter: `build_chat` alone gains 36 ± 9. The *one* example that we chose seems to
 # make it worse, by 18 ± 7: 38 of 44 replies repeat the country. Reversing the examples gains
 # 14 ± 5: 6 more are right, and none is lost. If coins decided, six would agree once in 32 trials.
