@@ -2,11 +2,10 @@
 # # LLM06+ · Attention, deeper
 # Why scores are divided, the KV cache, attention for long texts, what heads and sinks are worth.
 #
-# **You will be able to** predict the entropy of untrained attention; compute attention token by
-# token with a KV cache; let each query look at a window of keys, with memory linear in the text's
-# length; compute attention exactly without the score matrix, as FlashAttention does; silence a head
-# of a real model, and measure what it and the attention sink are worth.
-# **Builds on** LLM06. **Takes** an hour to read and two minutes to run (`tiny`, 2 cores).
+# **You will be able to** predict the entropy of untrained attention, and fill a KV cache. You will
+# limit attention to a window, and compute it exactly without the score matrix, as FlashAttention
+# does. In a real model you will silence a head, and measure what it and the attention sink are
+# worth. **Builds on** LLM06. **Takes** an hour to read and two minutes to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -63,9 +62,9 @@ lab.before_run(assets.check_model)
 # The next term is $(e + 1)/(2n)$. For 256 keys $H$ is 5.05, and an even spread has 5.55. An
 # untrained query looks almost everywhere.
 #
-# Without the division the scores have a standard deviation of $\sqrt d$. If it is far above
-# $\sqrt{2 \ln n}$, which is 3.3 for 256 keys, the largest score alone takes nearly all the weight.
-# Physicists call it the frozen phase of the random energy model (Derrida 1981).
+# Without the division the scores have a standard deviation of $\sqrt d$. Above $\sqrt{2 \ln n}$,
+# 3.3 for 256 keys, a few scores begin to take most of the weight. Far above it, the largest alone
+# takes nearly all. Physicists call this the frozen phase of the random energy model (Derrida 1981).
 #
 # All this is for queries and keys of variance 1. PyTorch starts the weights of an `nn.Linear` with
 # a variance of $1/(3 d_\text{model})$, so queries and keys have a variance of 1/3. The scores of
@@ -74,17 +73,18 @@ lab.before_run(assets.check_model)
 # **The gradient.** Vaswani et al. 2017 suspect that large scores leave almost no gradient. Two
 # effects work against each other. A hard softmax hardly changes with its scores. But an undivided
 # score changes $\sqrt d$ times as much with its query. So the experiment measures the gradient that
-# reaches each query, for random values and a random gradient at the output. The table compares it
-# with the mean gradient *with* the division. At $d = 64$ most queries get more without it, and a
-# tenth get less than half. At $d = 1{,}024$ most get less, and a tenth almost none.
+# reaches each query, for random values and output gradients, relative to the mean *with* the
+# division. At $d = 64$ most queries get more without it, and a tenth get less than half. At
+# $d = 1{,}024$ most get less, and a tenth almost none. Yet the mean is 20 times as large: a few get
+# huge gradients.
 #
-# **How much entropy is left?** You may skip the derivation: the experiment tests its result, the
-# formula at its end. Only the two largest scores matter. Let $\Delta$ be the gap between them. Near
-# the top of a normal sample the tail falls by a factor $e$ every $m = \sqrt d/\sqrt{2 \ln n}$. So
+# **How much entropy is left?** You may skip this derivation: the experiment tests its result. Only
+# the two largest scores matter. Let $\Delta$ be the gap between them. Near the top of a normal
+# sample the tail falls by a factor $e$ whenever the score grows by $m = \sqrt d/\sqrt{2 \ln n}$. So
 # the gap is nearly exponential, with the mean $m$: a gap near 0 has the density $1/m$. Two keys
 # with the gap $\Delta$ have the weights $p = 1/(1 + e^{-\Delta})$ and $1 - p$, and the entropy
-# $h(\Delta) = -p \ln p - (1 - p)\ln(1 - p)$. It is nearly 0 from $\Delta = 5$ on. So only small
-# gaps contribute, and there the density is still about $1/m$ if $m$ is large:
+# $h(\Delta) = -p \ln p - (1 - p)\ln(1 - p)$. It is nearly 0 from $\Delta = 5$ on. Only small gaps
+# contribute, and there the density is still about $1/m$ if $m$ is large:
 #
 # $$H \approx \frac{1}{m} \int_0^\infty h(\Delta)\,d\Delta
 # = \frac{\pi^2}{6}\sqrt{\frac{2 \ln n}{d}}$$
@@ -135,12 +135,13 @@ def scaling_keeps_the_entropy(run: Run):
         theory = math.pi**2 / 6 * math.sqrt(2 * math.log(n) / d)
         gradients = query_gradients(q, k, math.sqrt(d)) / query_gradients(q, k, 1).mean()
         entropies = (divided.mean().item(), entropy(scores).mean().item(), theory)
-        rows.append([d, *entropies, gradients.median().item(), gradients.quantile(0.1).item()])
+        spread = torch.stack((gradients.quantile(0.1), gradients.median(), gradients.mean()))
+        rows.append([d, *entropies, *spread.tolist()])
     scores = first_scores(512, 64, n)
     layer = [entropy(scores / 8).mean().item(), entropy(scores).mean().item()]
     title = "Entropy H (nats) of 256 keys, and gradient without √d ÷ mean gradient with it"
-    columns = ["d", "H divided", "undivided", "theory", "gradient, median", "lowest tenth below"]
-    run.table(title, columns, [*rows, ["64, untrained layer", *layer, "–", "–", "–"]])
+    columns = ["d", "H divided", "undivided", "theory", "gradient, a tenth below", "median", "mean"]
+    run.table(title, columns, [*rows, ["64, untrained layer", *layer, "–", "–", "–", "–"]])
     term = "twice the next term of the expansion, (e + 1)/2n"
     name = "divided: |entropy − (ln n − ½)| beyond four standard errors"
     run.check(name, distances, at_most=(math.e + 1) / n, because=term, decides=True)
@@ -153,7 +154,7 @@ def scaling_keeps_the_entropy(run: Run):
     return (
         f"At d = 64 about {shared[0]:.0f} keys share the weight, and {shared[1]:.1f} without √d. "
         f"With PyTorch's first weights, {shared[2]:.0f} would share it without √d. "
-        f"The median gradient of a query without √d is {rows[1][4]:.1f} times the mean with √d."
+        f"The median gradient of a query without √d is {rows[1][5]:.1f} times the mean with √d."
     )
 
 
@@ -205,9 +206,9 @@ def no_gradient_reaches_the_future(run: Run):
 # here, and known beforehand. LLM10 chooses tokens with such a cache.
 #
 # Two details matter. The first step is usually the prompt: many new tokens at once, and among them
-# the mask must still be causal. And positions must go on: with RoPE, the token of step $t$ gets
-# position $t$, although it is the only token in this step's input. The cache stores its key
-# rotated, because its position never changes.
+# the mask must still be causal. And positions must go on: with RoPE, a new token gets the number of
+# cached tokens as its position, although it is the only token in this step's input. The cache
+# stores its key rotated, because its position never changes.
 
 
 # %% A cache
@@ -341,11 +342,11 @@ def is_causal_aligns_top_left(run: Run):
 # far: $L$ layers reach $L(w - 1)$ tokens back.
 #
 # A mask alone saves nothing, because hidden scores are computed before they are hidden. So gather
-# for each query the $w$ keys of its window. The first figure below shows it for six tokens and
-# $w = 3$. Before the text stand $w - 1$ empty keys, which are masked. `k.unfold(-2, w, 1)` slides a
-# window of $w$ keys over the text in steps of 1. It returns a view, so no key is copied yet. The
-# product with the queries may copy the windows: $TwD$ numbers for each head. That is linear in $T$,
-# but wasteful. Real kernels work in blocks and copy nothing.
+# for each query the $w$ keys of its window. The first figure below shows it. Before the text stand
+# $w - 1$ empty keys, which are masked. `k.unfold(-2, w, 1)` slides a window of $w$ keys over the
+# text in steps of 1. The empty keys cost one copy of the keys. `unfold` returns a view, so no
+# window is copied yet. The product with the queries may copy the windows: $TwD$ numbers for each
+# head. That is linear in $T$, but wasteful. Real kernels work in blocks and copy nothing.
 
 
 # %% A sliding window
@@ -406,8 +407,8 @@ def a_window_needs_linear_memory(run: Run):
     ratio = median(a / b for a, b in zip(masked, windowed, strict=True))
     run.measure("time, masked ÷ windowed, T = 2,048", ratio, timed=True)
     return (
-        f"With 4 heads of 64 at T = 2,048, windows need {peaks['windowed'][1] / 2**20:.0f} MiB "
-        f"instead of {peaks['masked'][1] / 2**20:.0f} MiB, and {ratio:.1f} times less time."
+        f"With 4 heads of 64 at T = 2,048, windows need {peaks['windowed'][1] / 2**20:.0f} MiB and "
+        f"the mask {peaks['masked'][1] / 2**20:.0f} MiB. The mask takes {ratio:.1f} times as long."
     )
 
 
@@ -415,18 +416,18 @@ def a_window_needs_linear_memory(run: Run):
 # ## 6. Softmax in tiles
 # The scores are the largest thing in attention: 256 MiB a head in float32 at $T$ = 8,192. They also
 # cost **memory traffic**. The matrix products of one head need $4T^2D$ operations. Without tiles,
-# the scores travel to memory and back several times: written by the product, read and written by
-# the softmax, read again by the second product. If they don't fit in a cache of the processor, that
-# is at least $16T^2$ bytes in float32, so $D/4$ operations per byte: 16 for heads of 64. If a
-# processor can do more operations while one byte arrives, it waits for its memory. In bfloat16 the
-# same count gives 32. For an H100, NVIDIA's data sheet gives 1,979 TFLOP/s in bfloat16 with
-# sparsity, so half of that, 989, without. The memory gives 3.35 TB/s: nearly 300 operations per
-# byte. On a CPU the limit is lower, and the gain in time can be small: compare the times below.
+# the scores travel to memory and back: written by the product, read and written by the softmax,
+# read again by the second product. If they don't fit in a cache of the processor, that is at least
+# $16T^2$ bytes in float32, so $D/4$ operations per byte: 16 for heads of 64, or 32 in bfloat16.
 #
-# A softmax can be computed **online**, one tile of keys at a time (Milakov & Gimelshein 2018). For
-# each query, store three things: the largest score $m$ so far, the sum $\ell$ of $e^{s - m}$, and
-# the sum $o$ of values under these weights. A tile may bring a larger maximum $m'$. The stored sums
-# refer to the old one, so rescale them:
+# If a processor can do more operations while one byte arrives, it waits for its memory. For an
+# H100, NVIDIA's data sheet gives 1,979 TFLOP/s in bfloat16 with sparsity, so 989 without, and 3.35
+# TB/s for the memory: nearly 300 operations per byte. On a CPU the limit and the gain are smaller.
+#
+# A softmax can be computed **online**, one tile of keys at a time. For each query, store three
+# things: the largest score $m$ so far and the sum $\ell$ of $e^{s - m}$ (Milakov & Gimelshein
+# 2018), and the sum $o$ of values under these weights (Rabe & Staats 2021). A tile may bring a
+# larger maximum $m'$. The stored sums refer to the old one, so rescale them:
 #
 # $$\ell \leftarrow e^{m - m'}\,\ell, \qquad o \leftarrow e^{m - m'}\,o$$
 #
@@ -438,14 +439,14 @@ def a_window_needs_linear_memory(run: Run):
 #
 # A tile of our code has the scores of *all* queries on 32 keys, so the memory falls. The traffic
 # need not: if $o$ doesn't fit in the cache, either, each of the $T/32$ tiles reads and writes it.
-# For $D = 64$ these are $8 \cdot 64 \cdot T$ bytes a tile and $16T^2$ in all, as many as the scores
-# cost before. Our loop also starts more than ten small operations a tile. So expect it to be slow:
-# it saves memory, not time. FlashAttention (Dao et al. 2022) tiles the queries, too. A tile's
-# scores and sums then stay in the fast memory of the processor, and one kernel does all.
+# For $D = 64$ these are at least $8 \cdot 64 \cdot T$ bytes a tile and $16T^2$ in all, as many as
+# the scores cost before. Our loop also starts more than ten small operations a tile. So expect it
+# to be slow: it saves memory, not time. FlashAttention (Dao et al. 2022) tiles the queries, too. A
+# tile's scores and sums then stay in the fast memory of the processor, and one kernel does all.
 #
 # All this is the forward pass. In training, autograd would save the weights of each tile for the
-# backward pass, $T^2$ numbers again. FlashAttention saves only $m$ and $\ell$ of each query, and
-# computes the tiles once more in the backward pass. We measure the forward pass alone.
+# backward pass, $T^2$ numbers again. FlashAttention saves the output, and $m$ and $\ell$ of each
+# query. In the backward pass it computes the tiles once more. We measure the forward pass alone.
 
 
 # %% Tiles
@@ -499,8 +500,8 @@ def tiles_equal_the_library(run: Run):
 def cost(run: Run, f: Any, length: int) -> tuple[float, float]:
     """Return peak memory in MiB, and time relative to PyTorch's kernel, timed in turn."""
     qkv = torch.randn(3, 1, 4, length, 64)  # (q, k and v, B, H, T, D)
-    peak = peak_bytes(partial(f, *qkv)) / 2**20
-    qkv = qkv.to(run.device)
+    peak = peak_bytes(partial(f, *qkv)) / 2**20  # in float32 on the CPU
+    qkv = qkv.to(run.device)  # timed in the run's precision
     fused = partial(F.scaled_dot_product_attention, *qkv)
     with run.accelerator.autocast(), torch.no_grad():
         ours, theirs = seconds_paired(partial(f, *qkv), fused, 7)
@@ -532,8 +533,8 @@ def tiles_need_linear_memory(run: Run):
     memory = peaks["by hand"][-1] / peaks["tiles"][-1]
     return (
         f"At T = {sizes[-1]:,}, attention by hand takes {ratios['by hand'][-1]:.1f} times as long "
-        f"as PyTorch's kernel, and our tiles {ratios['tiles'][-1]:.1f} times. Tiles need "
-        f"{memory:.0f} times less memory than attention by hand."
+        f"as PyTorch's kernel, and our tiles {ratios['tiles'][-1]:.1f} times. Attention by hand "
+        f"needs {memory:.0f} times the memory of our tiles."
     )
 
 
@@ -561,7 +562,7 @@ def weights_by_hand(x: Tensor, layer: Any, position: Callable[[Tensor], Tensor])
 def our_weights_are_smollm2s(run: Run):
     """Our code computes SmolLM2's attention weights from what enters each of its layers.
 
-    Predict: leave out RoPE. By how much does the most different weight change?
+    Predict: leave out RoPE. By how much does a weight change at most?
     """
     model, ids, _ = language_model(run)
     outputs = model(ids, output_attentions=True, output_hidden_states=True)
@@ -577,24 +578,24 @@ def our_weights_are_smollm2s(run: Run):
     without = max(errors["without"])
     matter = "otherwise positions wouldn't matter"
     run.check("largest without RoPE", without, at_least=0.1, because=matter, decides=True)
-    return f"Without RoPE, one weight changes by {without:.2f}."
+    least = min(errors["without"])
+    return f"Without RoPE, the largest change of a weight is {least:.2f} to {without:.2f} by layer."
 
 
 # %% [markdown]
 # ## 8. What is a head worth?
-# LLM06 found the two heads that do the recall, in a model with one head in each layer. Give each
-# layer *two* heads, and silence one of them or both. If one head does the job alone, losing it
-# costs as much as losing both. If the other head can do it too, losing one costs nothing. If they
-# share the job, the accuracy falls part of the way. In BERT and in a translation model many heads
-# can be removed at little cost (Michel et al. 2019). A mask without any True gives a head weights
-# of 0, so its output is 0: it is silenced.
+# LLM06 found the two heads that do the recall, with one head in each layer. Give each layer *two*
+# heads, and silence one or both. If one head does the job alone, losing it costs as much as losing
+# both. If the other can do it too, losing one costs nothing. If they share the job, the accuracy
+# falls part of the way. In BERT and in a translation model many heads can be removed at little cost
+# (Michel et al. 2019). A mask without any True silences a head: all its weights are 0.
 
 
 # %% Silenced heads
 @lab.experiment
 def a_score_is_not_a_worth(run: Run):
-    """Losing one induction head costs this model less than losing one previous-token head; losing
-    both heads of a layer costs nearly everything.
+    """Losing the best induction head costs this model less than losing the best previous-token
+    head; losing both heads of a layer costs nearly everything.
 
     Predict: with two heads in each layer, what does silencing one of them cost?
     """
@@ -643,20 +644,19 @@ def a_score_is_not_a_worth(run: Run):
 
 # %% [markdown]
 # ## 9. Silence heads of SmolLM2
-# LLM06 found heads of SmolLM2 that look at what followed last time, and heads that look at the
-# previous token. Does the model need them? Repeat random tokens once: only a model that looks back
-# can predict the second half.
+# LLM06 found induction heads and previous-token heads in SmolLM2. Does the model need them? Repeat
+# random tokens once: only a model that looks back can predict the second half.
 #
 # A **hook** is a function that PyTorch calls at each call of a module. A *forward pre-hook* gets
 # the module's inputs, and can return others. The input of `o_proj` has the outputs of all heads
 # side by side, so a hook there can set one head's output to 0.
 #
-# Silence the ten heads with the highest scores for a job, and measure the loss. The control
-# silences as many other heads *of the same layers*, sampled at random, three times. If that costs
-# as much, the knock-out decides nothing: any ten heads of these layers may matter. Also, a head
-# hardly ever outputs exactly 0 in training. Later layers may fail because this input is new to
-# them. A loss above $\ln V$, 10.8 for SmolLM2, is worse than a uniform guess: such a model is sure
-# of wrong tokens.
+# Silence the ten heads with the highest scores for a job, and measure the loss on new random
+# tokens. The control silences as many other heads *of the same layers*, sampled at random, three
+# times. If one of these costs more than half as much, the knock-out decides nothing: any ten heads
+# of these layers may matter. Also, a head hardly ever outputs exactly 0 in training. Later layers
+# may fail because this input is new to them. A loss above $\ln V$, 10.8 for SmolLM2, is worse than
+# a uniform guess: such a model is sure of wrong tokens.
 
 
 # %% Silenced heads of SmolLM2
@@ -708,9 +708,10 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
     Predict: ten of 270 heads are silenced. How much does the loss grow, if ln V is 10.8?
     """
     model, _, _ = language_model(run)
-    ids = head_patterns.repeated_tokens(run, model)  # (B, 64)
-    weights = weights_of(model, ids)  # (L, B, H, T, T)
-    pairs = jobs(ids)
+    seen = head_patterns.repeated_tokens(run, model)  # (B, 64), to choose the heads
+    weights = weights_of(model, seen)  # (L, B, H, T, T)
+    pairs = jobs(seen)
+    ids = head_patterns.repeated_tokens(run, model)  # (B, 64), to measure the loss
     heads = weights.shape[2]
     complete = loss_without(model, ids, [])
     lost = {}  # the loss without the ten best heads of a job
@@ -735,7 +736,7 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
         f"and to {beside['induction']:.2f} without others of their layers. Without ten "
         f"previous-token heads it grows to {lost['previous token']:.2f}, and without others of "
         f"their layers to {beside['previous token']:.2f}: "
-        + ("these heads are needed, too." if decided else "this knock-out decides nothing.")
+        + ("these heads are needed, too." if decided else "more than half as much, so undecided.")
     )
 
 
@@ -750,23 +751,23 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
 # There are two controls. The second token shows what an ordinary token has in the same heads. The
 # other control takes the heads that put less than a tenth of their weight on the first token. Most
 # of them are in layers without sinks: see the colours of the figure. In the other layers the value
-# is small in nearly all heads, sinks or not. So this compares layers more than heads, and it
-# doesn't show what makes a value small.
+# is small in nearly all heads, sinks or not. So this compares layers more than heads.
 #
 # In many models a few coordinates of the first token are huge: **massive activations** (Sun et al.
 # 2024). We don't measure them here. If SmolLM2 has them, RMSNorm maps every first token to nearly
 # the same vector, so the value is nearly the same, too. Why this value is *small* is another
-# question. Without its gains, RMSNorm gives all tokens the same size. So the cause must be in the
-# gains and $W_V$.
+# question. Without its gains, RMSNorm gives all tokens the same length, but not the same direction.
+# So the gains and $W_V$ must shrink the direction of the first token. We measure neither.
 
 
 # %% Sinks
 @lab.experiment
 @torch.no_grad()
 def sinks_have_small_values(run: Run):
-    """SmolLM2's first token has a small value in sinks, an ordinary one in heads that ignore it.
+    """SmolLM2's first token has a small value in sinks, and on median an ordinary one in heads that
+    hardly look at it.
 
-    Predict: the value of the first token relative to other tokens' values. Larger or smaller?
+    Predict: in the median sink, how large is its value, relative to other tokens' values?
     """
     model, _, _ = language_model(run)
     config = model.config
@@ -813,26 +814,28 @@ def sinks_have_small_values(run: Run):
 # ## 11. Does the model need its sink?
 # A small value can still matter. Suppose other values have the norm 1. A weight of 0.9 on a value
 # of 0.2 adds 0.18, more than all other tokens together can add with the remaining 0.1. So remove
-# it, in all heads at once, and measure the loss on Shakespeare's plays, from the ninth token of
-# each text on. There are two ways:
+# it, in all heads of all layers at once, and measure the loss on Shakespeare's plays, from the
+# ninth token of each text on. There are two ways:
 #
-# - **Remove the value.** Mask nothing, and leave $p_1 v_1$ out of each later token's output, in
-#   every layer.
+# - **Remove the value.** Mask nothing, and leave $p_1 v_1$ out of each later token's output.
 # - **Hide the key.** Mask the first token. Its weight goes to the other tokens.
-#
-# `without_the_first_value`, in `sinks.py`, removes the value with two hooks in each layer. One sets
-# the first token's value to 0 before attention. That also empties the output of the first token,
-# which sees only itself, so the other hook writes its value back there.
 #
 # From which query on is the key hidden? There are two cases.
 #
-# - **From the third token on.** The second token still sees the first. So no later token is alone,
-#   as a first token is. Can the second token be the sink? We measure the weight that it gets.
+# - **From the third token on.** The second token still sees the first, so it isn't alone as a first
+#   token is. Can it be the sink all the same? We measure its weight.
 # - **From the second token on.** Nothing from the first token reaches a later one, and RoPE depends
 #   only on distances. So the model computes the same as for the text *without* its first token.
 #   That text starts with the second token, so the second token must be the sink.
 #
-# The control hides the second token from the third on.
+# The control hides the second token from the third on. It has little weight, so this shows only
+# that a hidden key alone does no harm. And a first value that is nearly the same in all texts is a
+# constant that later layers expect. Sun et al. set the huge coordinates to their means over other
+# texts, and lose nothing: their models need the constant, not the token.
+#
+# `without_the_first_value`, in `sinks.py`, removes the value with two hooks in each layer. One sets
+# the first token's value to 0 before attention. That also empties the output of the first token,
+# which sees only itself, so the other hook writes its value back there.
 
 
 # %% Hidden sinks
@@ -905,7 +908,7 @@ def smollm2_needs_its_sink(run: Run):
 #   backward pass, tiles must be recomputed. A kernel that also tiles the queries saves traffic.
 # - A high score doesn't prove that a head is needed: another may do the same. Silence it, and
 #   compare with other heads of the same layers.
-# - A sink's value is small, and still the model relies on it. If the first token is hidden from all
+# - A sink's value is small, and still the model expects it. If the first token is hidden from all
 #   later ones, the second token becomes the sink.
 #
 # **Read on**: Beltagy et al. 2020, *Longformer* · Milakov & Gimelshein 2018, *Online normalizer

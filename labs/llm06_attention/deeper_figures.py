@@ -163,7 +163,7 @@ def show_worth(run: Run, heads: Sequence[Silenced]) -> None:
         fig,
         "worth",
         "Each point is a head, silenced alone. Compare points of one colour: the two jobs have no "
-        "common scale. In layer 2 every score is high, and either head does the job alone.",
+        "common scale.",
         alt="A scatter plot of accuracy lost over score, in a colour for each layer.",
     )
 
