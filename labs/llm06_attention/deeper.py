@@ -72,11 +72,10 @@ lab.before_run(assets.check_model)
 #
 # **The gradient.** Vaswani et al. 2017 suspect that large scores leave almost no gradient. Two
 # effects work against each other. A hard softmax hardly changes with its scores. But an undivided
-# score changes $\sqrt d$ times as much with its query. So the experiment measures the gradient that
-# reaches each query, for random values and output gradients, relative to the mean *with* the
-# division. At $d = 64$ most queries get more without it, and a tenth get less than half. At
-# $d = 1{,}024$ most get less, and a tenth almost none. Yet the mean is 20 times as large: a few get
-# huge gradients.
+# score changes $\sqrt d$ times as much with its query. So the experiment measures each query's
+# gradient, for random values and output gradients, relative to the mean *with* the division. At
+# $d = 64$ most queries get more without it, and a tenth get less than half. At $d = 1{,}024$ most
+# get less, and a tenth almost none. Yet the mean is 20 times as large: a few get huge gradients.
 #
 # **How much entropy is left?** You may skip this derivation: the experiment tests its result. Only
 # the two largest scores matter. Let $\Delta$ be the gap between them. Near the top of a normal
@@ -578,8 +577,7 @@ def our_weights_are_smollm2s(run: Run):
     without = max(errors["without"])
     matter = "otherwise positions wouldn't matter"
     run.check("largest without RoPE", without, at_least=0.1, because=matter, decides=True)
-    least = min(errors["without"])
-    return f"Without RoPE, the largest change of a weight is {least:.2f} to {without:.2f} by layer."
+    return f"Largest change without RoPE: {min(errors['without']):.2f} to {without:.2f}, by layer."
 
 
 # %% [markdown]
@@ -742,11 +740,10 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
 
 # %% [markdown]
 # ## 10. What does a sink hand over?
-# In LLM06, SmolLM2's heads put a large part of their weight on the first token. Xiao et al. (2023)
-# call it a sink: a place for weight that must go somewhere. A head's output is $\sum_j p_j v_j$, so
-# a **small value** makes the first token's part of it small. We measure the norm of each head's
-# value of the first token, relative to the mean norm of the other tokens' values. This is the norm
-# before $W_O$, which could still change it.
+# In LLM06, SmolLM2's heads put much of their weight on the first token. Xiao et al. (2023) call it
+# a sink: a place for weight that must go somewhere. A head's output is $\sum_j p_j v_j$, so a
+# **small value** makes the first token's part of it small. We measure the norm of each head's value
+# of the first token, relative to the mean norm of other values. $W_O$ could still change it.
 #
 # There are two controls. The second token shows what an ordinary token has in the same heads. The
 # other control takes the heads that put less than a tenth of their weight on the first token. Most
