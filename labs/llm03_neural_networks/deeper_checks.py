@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labs.kit import Mistake, draw, expect_close, name_mistake
+from labs.llm03_neural_networks.watch import Watch
 
 import torch
 import torch.nn.functional as F
@@ -26,14 +27,18 @@ def diagonal(module: Any) -> None:
         (draw(3, 1).expand(3, 4), "an expanded column, whose second stride is 0"),
         (base[2:, 1:], "a slice with an offset: as_strided uses x's offset if you give none"),
     ):
+        watch = Watch()
         try:
-            got = implementation(x)
+            with watch:
+                got = implementation(x)
         except RuntimeError as error:
             raise Mistake(f"{name}: {error}; does it run over the end of the storage?") from error
         name_mistake(got, _mistakes_of_diagonal(x))
         expect_close(got, torch.diagonal(x), name)
         if got.untyped_storage().data_ptr() != x.untyped_storage().data_ptr():
             raise Mistake("expected a view, got a copy: writing into a view changes x")
+        if "as_strided" not in watch.names:
+            raise Mistake("make the view with as_strided: its stride is the exercise")
 
 
 def _mistakes_of_diagonal(x: Tensor) -> Mistakes:
@@ -52,8 +57,10 @@ def attention_by_einsum(module: Any) -> None:
     q = draw(2, 5, 3, 4)
     k = draw(2, 7, 3, 4, seed=1)
     v = draw(2, 7, 3, 4, seed=2)
+    watch = Watch()
     try:
-        got = implementation(q, k, v)
+        with watch:
+            got = implementation(q, k, v)
     except RuntimeError as error:
         likely = "; do q and k share a letter for T?" if "subscript" in str(error) else ""
         raise Mistake(f"Tq = 5, Tk = 7: {error}{likely}") from error
@@ -63,6 +70,10 @@ def attention_by_einsum(module: Any) -> None:
     name_mistake(got, _mistakes_of_attention(q, k, v))
     want = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
     expect_close(got, want, "softmax(QKᵀ/√D)V, for each head separately")
+    if "scaled_dot_product_attention" in watch.names:
+        raise Mistake("your function calls PyTorch's attention: write the steps yourself")
+    if "einsum" not in watch.names:
+        raise Mistake("the numbers are right; now write both products with torch.einsum")
 
 
 def _mistakes_of_attention(q: Tensor, k: Tensor, v: Tensor) -> Mistakes:

@@ -27,6 +27,21 @@ def one_stride_is_enough(x):
     return x.as_strided((min(x.shape),), (x.stride(0),))
 
 
+def library_diagonal(x):
+    return x.diagonal()
+
+
+def library_attention(q, k, v):
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+def attention_by_matmul(q, k, v):
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    weights = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)
+    return (weights @ v).transpose(1, 2)
+
+
 def attention(scale=0.5, axis=-1, scores="bthd,bshd->bhts", mix="bhts,bshd->bthd", mixed=None):
     def attend(q, k, v):
         weights = (torch.einsum(scores, q, k) * scale).softmax(axis)
@@ -113,6 +128,9 @@ WRONG = [
     ("diagonal", as_long_as_there_are_rows, "as long as the shorter axis|end of the storage"),
     ("diagonal", returns_a_copy, "got a copy"),
     ("diagonal", one_stride_is_enough, "add both strides"),
+    ("diagonal", library_diagonal, "make the view with as_strided"),
+    ("attention_by_einsum", library_attention, "calls PyTorch's attention"),
+    ("attention_by_einsum", attention_by_matmul, "write both products with torch.einsum"),
     ("attention_by_einsum", attention(scale=1.0), "division by √D missing"),
     ("attention_by_einsum", attention(scale=0.25), "divided by D, not by √D"),
     ("attention_by_einsum", attention(axis=-2), "run over the queries"),
