@@ -1,5 +1,7 @@
 """Small images of digits to train on, and the share that a classifier reads correctly."""
 
+from collections.abc import Sequence
+
 from labs.kit import Run, assets
 
 import torch
@@ -22,6 +24,13 @@ def split_digits(run: Run, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Return the share of images whose largest logit, (B, 10), is at their label, (B,)."""
     return (logits.argmax(-1) == labels).float().mean().item()
+
+
+def percent(shares: Sequence[float]) -> str:
+    """Return the range of some shares in percent, such as "94 to 95 %"."""
+    lowest = f"{100 * min(shares):.0f}"
+    highest = f"{100 * max(shares):.0f}"
+    return f"{highest} %" if lowest == highest else f"{lowest} to {highest} %"
 
 
 def mean_images(x: Tensor, y: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ CAPTION = (
     "A matrix moves the plane. Shaded: the moved unit square with its letter F; dashed: the moved "
     "unit circle, whose longest and shortest radius are the two stretches. **Try it**: find a "
     "matrix with area factor 1 that is neither a rotation nor a shear; one of rank 1; one that "
-    "stretches everything twofold. Moved alone from the identity, which sliders mirror the F?"
+    "stretches everything twofold. Start from the identity and move one slider at a time: which of "
+    "the four can mirror the F?"
 )
 COLUMNS = ["", "a", "b", "c", "d", "ad − bc", "rank", "longest stretch", "shortest stretch"]
 
