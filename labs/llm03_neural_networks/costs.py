@@ -53,8 +53,9 @@ def best_in_turn(
 ) -> dict[Name, float]:
     """Return the seconds of the fastest run of each call, by name.
 
-    On a CPU this is processor time on one thread. The calls run one after another, round by round,
-    after a round that warms up: other work on the machine then disturbs all of them.
+    On a CPU this is processor time on one thread. The calls run one after another, round by round:
+    other work on the machine then disturbs all of them. Each call warms up: on a CPU in a round
+    more, where the minimum passes over slow calls, and on a GPU before each timing.
 
     Args:
         calls: by name.

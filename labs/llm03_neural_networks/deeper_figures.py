@@ -21,7 +21,7 @@ SHOWN = (1, 5, 10, 20)  # layers with a histogram
 VIEWS = {
     "x: (3, 4), strides (4, 1)": list(range(12)),
     "x.T: (4, 3), strides (1, 4)": [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11],
-    "x[1:, ::2]: (2, 2), strides (4, 2)": [4, 6, 8, 10],
+    "x[1:, ::2]: (2, 2), strides (4, 2), offset 4": [4, 6, 8, 10],
     "diagonal: (3,), stride (5,)": [0, 5, 10],
     "x[:, :1].expand(3, 4): (3, 4), strides (4, 0)": [0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8],
 }
