@@ -436,9 +436,8 @@ def histograms_show_what_is_left(run: Run):
 #
 # $$\rho = \frac{ar + c/n}{aq + c/n}$$
 #
-# In a wide layer $z$ and $\tilde z$ sum many small independent terms: they are nearly normal. For
-# normal numbers of variance $v$ and correlation $\rho$ the mean product after the ReLU is (Cho &
-# Saul 2009)
+# In a wide layer $z$ and $\tilde z$ sum many independent terms: they are nearly normal. For normal
+# numbers of variance $v$ and correlation $\rho$ the ReLU leaves the mean product (Cho & Saul 2009)
 #
 # $$
 # r' = \frac{v}{2\pi}\left(\sqrt{1 - \rho^2} + (\pi - \arccos\rho)\,\rho\right)
