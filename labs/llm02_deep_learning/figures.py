@@ -381,7 +381,7 @@ def draw_boundaries(result: Mapping[str, Any], shown: Sequence[int] = (0, 6, 9, 
         )  # also on a dark page
         ax.set_title(
             f"step {result['steps'][i]}: loss {result['losses'][i]:.2f}, "
-            f"{result['accuracies'][i]:.0%} right"
+            f"{result['accuracies'][i]:.1%} right"
         )
     for ax in axes[1]:
         ax.set_xlabel("x₀")

@@ -5,7 +5,7 @@
 # **You will be able to** work with tensors; find gradients by hand; write an autograd engine and an
 # MLP; read the same MLP and a training loop in PyTorch; choose a learning rate. **Builds on**
 # LLM01's softmax and standard errors, derivatives, the chain rule and matrix products. **Takes** 45
-# minutes to read, two hours with the exercises, 20 seconds to run.
+# minutes to read, two hours with the exercises, half a minute to run.
 
 # %% Imports
 import math
@@ -47,7 +47,7 @@ lab = Lab("LLM02")
 #
 # **Broadcasting**: PyTorch aligns two shapes at their last axes. It puts missing axes in front,
 # with size 1, and **stretches** an axis of size 1 to the size of the other. So if 3 numbers are
-# added to a 2 × 3 matrix, each is used twice.
+# added to a 2 × 3 matrix, each is used twice. Other unequal sizes, such as 2 and 3, are an error.
 
 
 # %% Small tensors: change these lines
@@ -102,7 +102,7 @@ def small_tensors_in_numbers(run: Run):
 # $1 + 1 = 2$ to $a$, which then has 3 and sends $3 + 3 = 6$ to $x$. If $a$ sends its first 1 at
 # once, $x$ has 2, and $a$ must send again when the 2 of $c$ arrives. If $a$ then sends all that it
 # has, 3, $x$ gets $2 + 6 = 8$, which is wrong. If $a$ sends only the new 2, $x$ gets $2 + 4 = 6$.
-# That is right but slow: $n$ doublings `x + x` have $2^n$ paths.
+# That is right but slow: after $n$ doublings `x + x` the leaf can get $2^n$ separate contributions.
 #
 # So visit a value only after all values that use it, in **topological order** from $L$ backward.
 # Count how often each value is used: it is ready when a contribution has arrived from each use.
@@ -210,7 +210,7 @@ def one_backward_pass_finds_every_gradient(run: Run):
     rows = list(zip(numbers, numbers.values(), ours, slopes, strict=True))
     run.table("Derivatives of L", ["", "value", "backward", "central difference"], rows)
     error = max(abs(a - b) for a, b in zip(ours, slopes, strict=True))
-    because = "exact for a parabola; rounding L = 9 makes 9·2⁻⁵²/δ = 2·10⁻¹¹; ten times this"
+    because = "exact for a parabola; rounding by 2⁻⁵¹ · slope 18 ÷ δ = 8·10⁻¹¹; over twice this"
     run.check("largest difference", error, at_most=2e-10, because=because, decides=True)
     run.view("graph", "computation_graph", *view_data.graphs({"a neuron": graph}, Value))
     return f"∂L/∂t is {ours[3]:g}, so the loss changes by about {ours[3] / 100:g}."
@@ -368,7 +368,7 @@ def every_rule_equals_pytorchs(run: Run):
     worst = max(difference for _, _, difference in rows)
     run.check("largest difference", worst, at_most=1e-12, because=because, decides=True)
     smallest = min(size for _, size, _ in rows)
-    run.check("smallest gradient", smallest, at_least=1e-3, because="a control: zeros agree, too")
+    run.check("smallest “largest gradient”", smallest, at_least=1e-3, because="zeros agree, too")
     return "For a sum each entry of y has the gradient 1. Two rows use the bias: it gets 2, 2, 2."
 
 
@@ -438,9 +438,9 @@ def four_activations_and_their_slopes(run: Run):
 #
 # **Watch it learn**: two spirals wind around each other, a class on each (Lang & Witbrock 1988). A
 # network with two hidden layers of 64 units maps a point to two logits. Each batch is all 500
-# points. The **decision boundary** is where both classes are equally likely. Without an activation
-# it is straight. We compare with the best of all lines in 720 directions, chosen on the unseen
-# points: a strong opponent. A trained line can be worse, for it lowers the loss, not the errors.
+# points, and $\eta = 0.1$. On the **decision boundary** the network finds both classes equally
+# likely. Without an activation it is straight. We compare with the best of all lines in 720
+# directions, chosen on the unseen points. A trained line can be worse: it lowers the loss.
 
 
 # %% Network, optimizer, loop
@@ -543,9 +543,9 @@ def an_activation_bends_the_boundary(run: Run):
 #
 # A network is an **`nn.Module`**. Its `__init__` creates the layers, and its `forward` computes the
 # result. Assigning a layer to an attribute registers its parameters, so `model.parameters` finds
-# all of them. Layers in a plain Python list aren't registered, so the optimizer never sees them:
-# use an `nn.ModuleList`. **`nn.Sequential`** calls its layers one after another and needs no
-# `forward`. `nn.Linear` stores $W^\top$. **Try it**: write such a module and a loop yourself.
+# all of them. The optimizer never sees layers in a plain Python list: use an `nn.ModuleList`.
+# **`nn.Sequential`** calls its layers one after another and needs no `forward`. `nn.Linear` stores
+# $W^\top$ and starts with smaller weights (LLM03). **Try it**: write such a module and a loop.
 
 
 # %% nn.Module and nn.Sequential
@@ -598,16 +598,16 @@ def our_network_equals_pytorchs(run: Run):
 # ## 7. A training loop under Accelerate
 # The data are 1,797 handwritten digits of 8 × 8 pixels (Alpaydin & Kaynak 1998), split at random.
 # The network learns from the **training set** of 1,237 digits. The **validation set** of 200 digits
-# is for choices, such as a learning rate. The **test set** of 360 digits is used once here, to
-# choose nothing. The same 13 people wrote all parts, so it says little about new writers. One pass
+# is for choices, such as a learning rate. The **test set** of 360 digits is used once, at the end,
+# for no choice. The same 13 people wrote all parts, so it says little about new writers. One pass
 # through the training set is an **epoch**, here without its last, incomplete batch.
 #
 # **Accelerate** runs one loop on a CPU, on a GPU, or as several processes, usually one for each
 # GPU, in the precision that the run asks for. Three things differ from section 5's `train`:
 #
 # - `prepare` places the model and runs its forward pass in that precision. Weights stay float32.
-# - Our `run.share` gives each process its part of a batch. A prepared `DataLoader` does so, too.
-# - `accelerator.backward(loss)` replaces `loss.backward()`.
+# - `run.share` splits a batch among the processes. A `DataLoader` does so if `split_batches=True`.
+# - `accelerator.backward(loss)` replaces `loss.backward()`: in fp16 it scales the loss (LLM08).
 #
 # **Which learning rate?** On the loss $w^2$, whose gradient is $2w$, gradient descent multiplies
 # $w$ by $1 - 2\eta$. With $\eta = 0.01$ that is 0.98, and after 100 steps 13 % of $w$ is left. With
