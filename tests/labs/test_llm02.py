@@ -389,6 +389,21 @@ def test_the_derived_gradients_are_those_of_a_wide_network(activation):
     assert [size / measured[-1] for size in measured] == pytest.approx(derived, rel=0.25)
 
 
+def test_with_gain_1_the_gradients_of_a_relu_network_are_equal_and_small(monkeypatch):
+    monkeypatch.setitem(lab.ACTIVATIONS, "ReLU, gain 1", lab.TensorValue.relu)
+    torch.manual_seed(0)
+    sizes = deeper.gradients_by_layer("ReLU, gain 1", 20, 256)
+    assert abs(math.log(sizes[0] / 0.011)) < 1.22  # the bound of the check, which wants 8
+    assert abs(math.log(sizes[0] / sizes[-1])) < 1
+
+
+def test_a_quarter_for_each_sigmoid_is_far_from_the_derived_ratio():
+    torch.manual_seed(0)
+    derived = depth.derived_gradients("sigmoid", 20, 256)[0]
+    last = torch.randn(100_000).sigmoid().square().mean().sqrt().item()  # nearly the last input's
+    assert math.log(4.0**-19 / last / derived) == pytest.approx(1.2, abs=0.2)
+
+
 def test_the_spread_of_a_wide_relu_network_shrinks_as_llm03_computes():
     torch.manual_seed(0)
     spreads = deeper.spreads_by_layer("ReLU", 8, 1024)
