@@ -68,7 +68,7 @@ def draw_steps(measured: Mapping[str, tuple[Tensor, Tensor, float]]) -> Drawn:
         ax.text(theory * 0.8, 3, f"h* {name}", color=colour, ha="right")
     ax.text(2e-2, 1e-3, "h²/6", color="C6", ha="right")
     ax.text(2e-11, 2e-5, "ε/2h, float64", color="C0")
-    ax.text(4e-6, 2e-2, "ε/2h, float32", color="C1")
+    ax.text(2e-5, 3e-2, "ε/2h, float32", color="C1")
     ax.set(xlabel="step h", ylabel="relative error of the slope", ylim=(1e-13, 10))
     ax.set_title("Large steps err by Taylor's term, small ones by rounding")
     caption = (
@@ -105,6 +105,10 @@ def draw_depth(
             if ax is axes[1]:
                 aside = {"sigmoid": 30, "tanh": 10, "ReLU": 0.1}
             label_line(ax, 8, aside[name] * by_seed[0][7], name, colour)
+            if ax is axes[1] and name != "sigmoid":
+                end = by_seed[0][-1]
+                side = "bottom" if name == "tanh" else "top"
+                label_line(ax, depth, end, f"{end:.2f}", colour, va=side)
         ax.set(xlabel="layer, from the input", ylabel=label, xticks=range(2, depth + 1, 6))
         ax.set_ylim(1e-13, 1e3)
     layers = range(1, depth + 1)
@@ -120,7 +124,8 @@ def draw_depth(
     caption = (
         f"{depth} untrained layers, three seeds for each activation, in the same colours. The "
         "relative spread is how much 64 examples differ, divided by their RMS. Dashed: bounds for "
-        "the sigmoid, a factor of 4 in each layer. Thin dark lines: the derived gradient."
+        "the sigmoid, a factor of 4 in each layer. Thin dark lines: the derived gradient. A flat "
+        "line means equal gradients; the gain decides its height."
     )
     alt = (
         "Two line plots over 20 layers on log scales. Left, the gradient of sigmoid falls steeply "
