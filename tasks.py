@@ -18,7 +18,7 @@ LABS = "LLM06, llm06 or 6; LLM06+ for its deeper part; LLM01,LLM02; all, or all+
 STACK = "auto (default), cpu, cuda, rocm"
 RUNTIME = "auto (default: docker if an engine is running, else venv), docker, venv"
 # Options of `invoke lab` that the launcher handles. The lab gets all others.
-LAUNCHER_OPTIONS = ("c", "labs", "list", "stack", "runtime", "gpus")
+LAUNCHER_OPTIONS = ("c", "labs", "list", "stack", "runtime", "gpus", "wait")
 
 
 def _after_dashes() -> list[str]:
@@ -73,6 +73,7 @@ def _exit_with(action: Callable[["Interrupts"], int | None]) -> None:
         "stack": STACK,
         "runtime": RUNTIME,
         "gpus": "all, none, a count (2) or a list (0,2); default 1; one process for each",
+        "wait": "wait while other users hold the GPUs",
         "only": "run one experiment: a name from --list",
         "size": "tiny (default on a CPU), small (default on a GPU), full",
         "precision": "for training: auto (default), fp32, bf16, fp16",
@@ -90,6 +91,7 @@ def lab(
     stack: str = "auto",
     runtime: str = "auto",
     gpus: str = "",
+    wait: bool = False,
     only: str = "",
     size: str = "",
     precision: str = "",
@@ -111,7 +113,7 @@ def lab(
         if list:
             return lab_command.run_here([labs, "--list"])
         command = lab_command.plan_run(labs, options, _after_dashes())
-        return run_lab.run(command, stack, runtime, gpus, c.config.run.dry)
+        return run_lab.run(command, stack, runtime, gpus, c.config.run.dry, wait)
 
     _exit_with(run)
 
@@ -181,6 +183,7 @@ def check(
         "stack": STACK,
         "runtime": RUNTIME,
         "gpus": "all, none, a count (2) or a list (0,2); default 1",
+        "wait": "wait while other users hold the GPUs",
     },
 )
 def notebook(
@@ -190,12 +193,13 @@ def notebook(
     stack: str = "auto",
     runtime: str = "auto",
     gpus: str = "",
+    wait: bool = False,
 ) -> None:
     """Open lessons and sheets in JupyterLab, until Ctrl-C."""
     from launcher import notebook
 
     dry: bool = c.config.run.dry
-    _exit_with(lambda _: notebook.run(lab or "", port, stack, runtime, gpus, dry))
+    _exit_with(lambda _: notebook.run(lab or "", port, stack, runtime, gpus, dry, wait))
 
 
 @task(

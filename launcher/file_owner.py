@@ -101,8 +101,16 @@ def make_writable_folder(folder: Path, owner: Owner) -> None:
         raise folder_problems.cannot_write(folder)
 
 
-def run_as_owner(owner: Owner, command: list[str], variables: dict[str, str]) -> int:
+def run_as_owner(
+    owner: Owner, command: list[str], variables: dict[str, str], inherited: tuple[int, ...] = ()
+) -> int:
     """Run a command in the clone; if this process is root, as `owner`.
+
+    Args:
+        owner: The user who runs the command.
+        command: The command and its arguments.
+        variables: Its environment variables.
+        inherited: The open files that it gets, such as a lease's.
 
     Returns:
         The exit code; 128 plus the number of the signal that ended the command.
@@ -110,13 +118,13 @@ def run_as_owner(owner: Owner, command: list[str], variables: dict[str, str]) ->
     Raises:
         Card: If the owner may not execute the command.
     """
-    identity: dict[str, Any] = {}
+    options: dict[str, Any] = {"pass_fds": inherited}
     if os.geteuid() == 0 and owner.uid != 0:
         variables = {**variables, "HOME": str(owner.home)}
         groups = sorted(owner.groups)
-        identity = {"user": owner.uid, "group": owner.gid, "extra_groups": groups}
+        options |= {"user": owner.uid, "group": owner.gid, "extra_groups": groups}
     try:
-        with child_process(command, cwd=ROOT, env=variables, **identity) as child:
+        with child_process(command, cwd=ROOT, env=variables, **options) as child:
             code = child.wait()
     except PermissionError as error:
         raise Card(

@@ -24,6 +24,7 @@ from launcher.container_spec import ContainerSpec
 from launcher.engine import Engine
 from launcher.environment import Environment
 from launcher.file_owner import give_to, make_writable_folder, run_as_owner
+from launcher.gpu_lease import RunLease, run_lease
 from launcher.interrupts import defer_interrupts
 from launcher.known_errors import explain, explain_exit
 from launcher.lab_service import shell_line
@@ -38,7 +39,9 @@ ABANDONED_AFTER = "1m"  # a network without a container, in the engine's notatio
 FOLDERS = ("outputs", "work", "work/progress")  # that a lab or a learner writes to
 
 
-def run(lab: str, port: str, stack: str, runtime: str, gpus: str, dry: bool) -> int:
+def run(
+    lab: str, port: str, stack: str, runtime: str, gpus: str, dry: bool, wait: bool = False
+) -> int:
     """Serve the lessons and sheets as notebooks until Ctrl-C, or print the commands that do.
 
     Args:
@@ -48,18 +51,20 @@ def run(lab: str, port: str, stack: str, runtime: str, gpus: str, dry: bool) -> 
         runtime: The requested runtime, or "auto".
         gpus: The requested GPUs, as in `select_gpus.select`.
         dry: Whether to print the commands only.
+        wait: Whether to wait while other users hold the GPUs.
 
     Returns:
         The exit code.
     """
     server = NotebookServer(choose_port(port), _page(lab) if lab else "")
     chosen = choose_runtime(runtime)
-    placement = choose_placement(chosen, stack, gpus)
-    print_status(f"JupyterLab runs on the {placement.stack} stack, because {placement.reason}.")
-    print_status(f"It runs in {chosen.description}, because {chosen.reason}.")
-    if chosen.engine is None:
-        return _run_in_environment(server, placement, dry)
-    return _run_in_container(server, placement, chosen.engine, dry)
+    with run_lease(NAME, wait, dry) as lease:
+        placement = choose_placement(chosen, stack, gpus, lease.take)
+        print_status(f"JupyterLab runs on the {placement.stack} stack, because {placement.reason}.")
+        print_status(f"It runs in {chosen.description}, because {chosen.reason}.")
+        if chosen.engine is None:
+            return _run_in_environment(server, placement, lease, dry)
+        return _run_in_container(server, placement, chosen.engine, lease, dry)
 
 
 def _page(lab: str) -> str:
@@ -83,7 +88,7 @@ def _page(lab: str) -> str:
 
 
 def _run_in_container(
-    server: NotebookServer, placement: Placement, engine: Engine, dry: bool
+    server: NotebookServer, placement: Placement, engine: Engine, lease: RunLease, dry: bool
 ) -> int:
     variables = {
         **lab_service.user_variables(placement, engine.rootless),
@@ -103,7 +108,7 @@ def _run_in_container(
     make_writable_folder(ROOT / "work" / "progress", placement.owner)
     lab_service.prepare(engine, name, service, spec, placement.owner)
     with _network(engine, spec), announced(server):
-        return run_container.run(engine, spec, NAME)
+        return run_container.run(engine, spec, NAME, lease.bind_to_process)
 
 
 def _create_network_command(spec: ContainerSpec) -> list[str]:
@@ -137,7 +142,9 @@ def _network(engine: Engine, spec: ContainerSpec) -> Generator[None]:
             network.remove()
 
 
-def _run_in_environment(server: NotebookServer, placement: Placement, dry: bool) -> int:
+def _run_in_environment(
+    server: NotebookServer, placement: Placement, lease: RunLease, dry: bool
+) -> int:
     lab_service.refuse_other_target(placement, placement.gfx)
     required = environment.required_environment(placement.stack, placement.gfx)
     notebook = notebook_environment.required(required)
@@ -153,7 +160,8 @@ def _run_in_environment(server: NotebookServer, placement: Placement, dry: bool)
         for folder in FOLDERS:
             make_writable_folder(ROOT / folder, placement.owner)
         with announced(server):
-            code = run_as_owner(placement.owner, words, {**os.environ, **variables, **folders})
+            variables = {**os.environ, **variables, **folders}
+            code = run_as_owner(placement.owner, words, variables, lease.inherited)
     card = explain_exit(code, NAME, out_of_memory=False)
     if card is not None:
         raise card

@@ -10,6 +10,7 @@ from launcher.file_owner import Owner, file_owner
 from launcher.gpu import Gpu
 from launcher.gpu_access import User
 from launcher.runtime import Runtime
+from launcher.select_gpus import Taker
 from launcher.stack import choose_stack
 from launcher.visible_gpus import SEATS
 
@@ -31,8 +32,16 @@ class Placement:
         return os.environ.get("LABS_GFX") or (self.gpus[0].target if self.gpus else "")
 
 
-def choose_placement(runtime: Runtime, stack: str, gpus: str) -> Placement:
+def choose_placement(
+    runtime: Runtime, stack: str, gpus: str, take: Taker = select_gpus.first_ones
+) -> Placement:
     """Choose the stack and the GPUs for the user who opens their device nodes.
+
+    Args:
+        runtime: The runtime, which decides on the user.
+        stack: The requested stack, or "auto".
+        gpus: The requested GPUs, as in `select_gpus.select`.
+        take: Takes the GPUs, as in `select_gpus.select`.
 
     Raises:
         Card: If the request can't be met on this machine.
@@ -49,9 +58,8 @@ def choose_placement(runtime: Runtime, stack: str, gpus: str) -> Placement:
         if gpus:
             raise Card(f"--gpus {gpus} isn't possible.", f"{choice.reason}.", "invoke gpus")
         return Placement("cpu", (), owner, choice.reason)
-    labs_on = select_gpus.count_labs(runtime.engine) if runtime.engine else None
     environment = {**os.environ, **_seat(choice.stack)}
-    selection = select_gpus.select(gpus, choice.stack, choice.gpus, environment, labs_on)
+    selection = select_gpus.select(gpus, choice.stack, choice.gpus, environment, take)
     reason = f"{choice.reason}; {selection.note}" if selection.note else choice.reason
     return Placement(choice.stack, selection.gpus, owner, reason)
 

@@ -3,7 +3,7 @@
 import secrets
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,13 +23,16 @@ SECONDS_TO_CREATE = 3  # for a request that a signal interrupted
 SECONDS_TO_RESPOND = 3  # of an engine that isn't frozen
 
 
-def run(engine: Engine, spec: ContainerSpec, name: str) -> int:
+def run(
+    engine: Engine, spec: ContainerSpec, name: str, started: Callable[[int], None] | None = None
+) -> int:
     """Run a container to its end.
 
     Args:
         engine: The engine that runs it.
         spec: The container to run.
         name: The lab's name, for people.
+        started: Called with the number of the container's first process, as the host counts it.
 
     Returns:
         The exit code of the container's process.
@@ -42,7 +45,7 @@ def run(engine: Engine, spec: ContainerSpec, name: str) -> int:
 
     try:
         with _created(engine, spec, name) as container:
-            return _stream(container, name, spec.reads_input)
+            return _stream(container, name, spec.reads_input, started)
     except APIError as error:
         what = f"The engine refuses the container of {name}."
         fix = "correct what it names: compose.yaml, its override and .env describe the container"
@@ -141,11 +144,19 @@ def _find(engine: Engine, name: str, seconds: float) -> "Container | None":
             return container
 
 
-def _stream(container: "Container", name: str, reads_input: bool) -> int:
+def _stream(
+    container: "Container",
+    name: str,
+    reads_input: bool,
+    started: Callable[[int], None] | None = None,
+) -> int:
     """Start a container, stream its output and return its exit code."""
     interactive = terminal.is_interactive()
     output: Any = container.attach(stream=True, logs=True, demux=not interactive)
     container.start()
+    if started is not None:
+        container.reload()
+        started(container.attrs["State"]["Pid"])
     with ExitStack() as stack:
         if interactive:
             stack.enter_context(terminal.sync_size(container))

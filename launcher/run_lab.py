@@ -25,6 +25,7 @@ from launcher.container_spec import Bind, ContainerSpec
 from launcher.engine import Engine
 from launcher.environment import Environment
 from launcher.file_owner import file_owner, make_writable_folder, run_as_owner
+from launcher.gpu_lease import RunLease, run_lease
 from launcher.image_status import why_build
 from launcher.interrupts import leave_ctrl_c_to_child
 from launcher.known_errors import explain_exit
@@ -36,7 +37,9 @@ from launcher.runtime import choose_runtime
 HUB_CACHE = "/tmp/cache/huggingface"
 
 
-def run(command: LabCommand, stack: str, runtime: str, gpus: str, dry: bool) -> int:
+def run(
+    command: LabCommand, stack: str, runtime: str, gpus: str, dry: bool, wait: bool = False
+) -> int:
     """Run a lab command, or print the shell commands that would run it.
 
     Args:
@@ -45,18 +48,21 @@ def run(command: LabCommand, stack: str, runtime: str, gpus: str, dry: bool) -> 
         runtime: The requested runtime, or "auto".
         gpus: The requested GPUs, as in `select_gpus.select`.
         dry: Whether to print the commands only.
+        wait: Whether to wait while other users hold the GPUs.
 
     Returns:
         The exit code.
     """
     chosen = choose_runtime(runtime)
-    placement = choose_placement(chosen, stack, gpus)
-    command = command.with_processes(len(placement.gpus))
-    print_status(f"{command.name} runs on the {placement.stack} stack, because {placement.reason}.")
-    print_status(f"It runs in {chosen.description}, because {chosen.reason}.")
-    if chosen.engine is None:
-        return _run_in_environment(command, placement, dry)
-    return _run_in_container(command, placement, chosen.engine, dry)
+    with run_lease(command.name, wait, dry) as lease:
+        placement = choose_placement(chosen, stack, gpus, lease.take)
+        command = command.with_processes(len(placement.gpus))
+        stack_and_reason = f"the {placement.stack} stack, because {placement.reason}"
+        print_status(f"{command.name} runs on {stack_and_reason}.")
+        print_status(f"It runs in {chosen.description}, because {chosen.reason}.")
+        if chosen.engine is None:
+            return _run_in_environment(command, placement, lease, dry)
+        return _run_in_container(command, placement, chosen.engine, lease, dry)
 
 
 def build(stack: str, runtime: str, jupyterlab: bool = False) -> None:
@@ -90,7 +96,9 @@ def build(stack: str, runtime: str, jupyterlab: bool = False) -> None:
     build_image.build(chosen.engine, name, service, reason)
 
 
-def _run_in_container(command: LabCommand, placement: Placement, engine: Engine, dry: bool) -> int:
+def _run_in_container(
+    command: LabCommand, placement: Placement, engine: Engine, lease: RunLease, dry: bool
+) -> int:
     variables = {
         **lab_service.user_variables(placement, engine.rootless),
         "LABS_NETWORK": "bridge" if command.online else "none",
@@ -103,7 +111,7 @@ def _run_in_container(command: LabCommand, placement: Placement, engine: Engine,
         print(" &&\n".join(lab_service.commands(engine, name, service, spec, placement.owner)))
         return 0
     lab_service.prepare(engine, name, service, spec, placement.owner)
-    return run_container.run(engine, spec, command.name)
+    return run_container.run(engine, spec, command.name, lease.bind_to_process)
 
 
 def _with_command(spec: ContainerSpec, command: LabCommand, placement: Placement) -> ContainerSpec:
@@ -115,7 +123,9 @@ def _with_command(spec: ContainerSpec, command: LabCommand, placement: Placement
     return spec.with_bind(Bind(str(cache), HUB_CACHE))
 
 
-def _run_in_environment(command: LabCommand, placement: Placement, dry: bool) -> int:
+def _run_in_environment(
+    command: LabCommand, placement: Placement, lease: RunLease, dry: bool
+) -> int:
     lab_service.refuse_other_target(placement, placement.gfx)
     required = environment.required_environment(placement.stack, placement.gfx)
     gpus = select_gpus.visibility_variables(placement.stack, placement.gpus)
@@ -129,7 +139,8 @@ def _run_in_environment(command: LabCommand, placement: Placement, dry: bool) ->
     with environment.ready(required, placement.owner), ctrl_c:
         environment_check.refuse_damage(required.folder)
         make_writable_folder(ROOT / "outputs", placement.owner)
-        code = run_as_owner(placement.owner, words, {**os.environ, **variables})
+        variables = {**os.environ, **variables}
+        code = run_as_owner(placement.owner, words, variables, lease.inherited)
     card = explain_exit(code, command.name, out_of_memory=False)
     if card is not None:
         raise card

@@ -1,27 +1,31 @@
 """Select the GPUs of a run, and attach them to its container: as nodes, by CDI or by a runtime."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 from launcher.cards import WRONG_USAGE, Card, refuse_value
 from launcher.container_spec import ContainerSpec, GpuRequest
-from launcher.engine import Engine
 from launcher.gpu import Gpu
 from launcher.visible_gpus import SEATS, visible_gpus
 
 LABEL = "llm-labs.gpus"  # the GPUs of a container
 ACCESS = ("auto", "nodes", "cdi", "runtime")
+# Takes some of the given GPUs: these and their number. Returns them and a note.
+Taker = Callable[[Sequence[Gpu], int], tuple[tuple[Gpu, ...], str]]
 CDI_KINDS = {"rocm": "amd.com/gpu", "cuda": "nvidia.com/gpu"}
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The GPUs of a run, and a note on the variables that limited the choice."""
+    """The GPUs of a run, and a note on what limited the choice."""
 
     gpus: tuple[Gpu, ...]
     note: str = ""
+
+
+def first_ones(gpus: Sequence[Gpu], count: int) -> tuple[tuple[Gpu, ...], str]:
+    """Take the first GPUs, whoever else uses them."""
+    return tuple(gpus[:count]), ""
 
 
 def select(
@@ -29,7 +33,7 @@ def select(
     stack: str,
     gpus: Sequence[Gpu],
     environment: Mapping[str, str],
-    labs_on: Counter[str] | None = None,
+    take: Taker = first_ones,
 ) -> Selection:
     """Select the requested GPUs among those that this run may use.
 
@@ -39,7 +43,7 @@ def select(
         stack: The stack, cuda or rocm.
         gpus: The usable GPUs, in order of preference.
         environment: The environment variables of the caller, and the site's settings.
-        labs_on: How many running labs use a GPU, by `gpu_label`. A count takes the least used ones.
+        take: Takes the requested number of the GPUs that the request leaves.
 
     Raises:
         Card: If the request is invalid, or names a GPU that isn't visible.
@@ -48,11 +52,19 @@ def select(
     visible, note = visible_gpus(stack, gpus, environment, seat)
     if request == "none":
         return Selection((), note)
+    wanted, count = _wanted(request, visible, note)
+    chosen, reason = take(wanted, count) if count else ((), "")
+    return Selection(chosen, "; ".join(filter(None, (note, reason))))
+
+
+def _wanted(request: str, visible: list[Gpu], note: str) -> tuple[list[Gpu], int]:
+    """Return the GPUs that a request allows, and how many of them it wants."""
     if request == "all":
-        return Selection(tuple(visible), note)
+        return visible, len(visible)
     if "," in request:
-        numbers = (word for word in request.split(",") if word)
-        return Selection(tuple(_by_number(number, visible) for number in numbers), note)
+        words = [word for word in request.split(",") if word]
+        named = [_by_number(word, visible) for word in words]
+        return named, len(named)
     count = _count(request or "1")
     if count > len(visible):
         raise Card(
@@ -60,32 +72,12 @@ def select(
             f"{len(visible)} can be used here{': ' + note if note else ''}.",
             "invoke gpus",
         )
-    return Selection(*_least_used(visible, count, note, labs_on or Counter()))
+    return visible, count
 
 
 def gpu_label(gpu: Gpu) -> str:
     """Return the name of a GPU in the label of the containers that use it."""
     return gpu.uuid or gpu.node or str(gpu.index)
-
-
-def count_labs(engine: Engine) -> Counter[str]:
-    """Count the labs that run on each GPU, by `gpu_label`. Others' programs aren't counted."""
-    api: Any = engine.client.api
-    running = cast(list[dict[str, Any]], api.containers(filters={"label": LABEL}))
-    labels: list[str] = [container["Labels"][LABEL] for container in running]
-    return Counter(name for label in labels for name in label.split())
-
-
-def _least_used(
-    visible: Sequence[Gpu], count: int, note: str, labs_on: Counter[str]
-) -> tuple[tuple[Gpu, ...], str]:
-    """Return the first `count` GPUs that the fewest labs use, and the note with the reason."""
-    chosen = sorted(visible, key=lambda gpu: labs_on[gpu_label(gpu)])[:count]
-    if chosen == list(visible[:count]):
-        return tuple(chosen), note
-    skipped = ", ".join(str(gpu.index) for gpu in visible[:count] if gpu not in chosen)
-    reason = f"other labs use GPU {skipped}"
-    return tuple(chosen), f"{note}; {reason}" if note else reason
 
 
 def _count(request: str) -> int:

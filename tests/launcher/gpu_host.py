@@ -41,6 +41,7 @@ mount --bind /dev/pts "$here/dev/pts"
 mount --bind /dev/shm "$here/dev/shm"
 cd /
 mount --rbind "$here/dev" /dev
+mount -t tmpfs -o mode=1777 tmpfs /run/lock  # the leases on these GPUs
 export PATH="$here/bin:$PATH"
 exec dockerd --config-file "$here/daemon.json" --host "unix://$here/socket" --group {group} \\
     --data-root "$here/data" --exec-root "$here/exec" --pidfile "$here/pid" \\

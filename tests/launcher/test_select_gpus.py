@@ -1,6 +1,6 @@
 """The selection of GPUs for a run, and how they are attached to its container."""
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from launcher import select_gpus
@@ -127,13 +127,19 @@ def test_the_site_restricts_a_seat() -> None:
         numbers("1", LABS_RENDER_NODES="/dev/dri/renderD999")
 
 
-def test_a_count_takes_the_gpus_that_the_fewest_labs_use() -> None:
-    labs_on = Counter({"GPU-00aa0": 2, "GPU-00aa1": 1})
-    free = select_gpus.select("2", "rocm", EIGHT[:3], {}, labs_on)
-    assert [gpu.index for gpu in free.gpus] == [2, 1]
-    assert free.note == "other labs use GPU 0"
-    named = select_gpus.select("0,", "rocm", EIGHT[:3], {}, labs_on)
-    assert [gpu.index for gpu in named.gpus] == [0]
+def test_whoever_takes_the_gpus_chooses_among_those_that_the_request_allows() -> None:
+    asked: list[tuple[list[int], int]] = []
+
+    def last_ones(gpus: Sequence[Gpu], count: int) -> tuple[tuple[Gpu, ...], str]:
+        asked.append(([gpu.index for gpu in gpus], count))
+        return tuple(gpus[-count:]), "the last"
+
+    chosen = select_gpus.select("2", "rocm", EIGHT[:4], {"HIP_VISIBLE_DEVICES": "1,2,3"}, last_ones)
+    assert [gpu.index for gpu in chosen.gpus] == [2, 3]
+    assert chosen.note == "HIP_VISIBLE_DEVICES=1,2,3 leaves GPU 1, 2, 3; the last"
+    for request in ("3,0", "all", "none"):
+        select_gpus.select(request, "rocm", EIGHT[:4], {}, last_ones)
+    assert asked == [([1, 2, 3], 2), ([3, 0], 2), ([0, 1, 2, 3], 4)]
 
 
 def test_the_note_names_the_visibility_variable() -> None:

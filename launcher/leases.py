@@ -1,0 +1,209 @@
+"""Leases: who holds which GPUs of this machine. No daemon, no root, no state but files.
+
+`invoke lab` takes a lease for as long as it runs. So does a JupyterHub spawner for each seat:
+
+    leases = Leases(machine.usable(AMD), per_gpu=2)  # machine = detect_gpus.detect()
+    gpus = leases.take(1, "seat anna")   # raises AllTaken, whose `held` says who has them
+    …                                    # start the container with select_gpus.attach
+    leases.bind_to_process("seat anna", pid)  # State.Pid of the container, from the engine
+    …
+    leases.release("seat anna")          # when the seat has stopped
+
+The holder's name is the key, for each user separately. The lease lives while the process that took
+it lives, or the process that it was bound to. So a seat keeps its GPUs while the hub is down, and
+loses them when its container ends, however that happens. After a restart the hub calls `take` again
+for each seat that still runs, which returns the same GPUs, and then `bind_to_process`. For seats
+that have ended it calls `release`, which does nothing if there is no such lease. A hub in a
+container needs the host's PID namespace (`pid: host`) and the host's folder of leases.
+All calls take milliseconds; call them from one thread or many.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from launcher import lease_files
+from launcher.cards import Card
+from launcher.gpu import Gpu
+from launcher.interrupts import defer_interrupts
+from launcher.lease_files import Lease, Process
+from launcher.lease_folder import lease_folder
+from launcher.lease_report import AllTaken, lease_name
+
+SECONDS_TO_LOCK = 10  # the folder; another launcher holds its lock for milliseconds
+
+
+class Leases:
+    """The leases of this machine, and which of these GPUs a new one gets."""
+
+    def __init__(
+        self,
+        gpus: Sequence[Gpu],
+        per_gpu: int = 1,
+        with_own: bool = False,
+        folder: Path | None = None,
+    ) -> None:
+        """Create a view of the machine's leases.
+
+        Args:
+            gpus: The GPUs to give, in order of preference.
+            per_gpu: How many leases may share a GPU. If leases disagree, the lowest number counts.
+            with_own: Whether a lease may share a GPU with this user's others if none is free.
+            folder: Where the leases are; by default, where every user of the machine has them.
+
+        Raises:
+            Card: If the machine has no folder for leases.
+        """
+        self._gpus = tuple(gpus)
+        self._per_gpu = per_gpu
+        self._with_own = with_own
+        self._folder = folder or lease_folder()
+        self._open: dict[str, tuple[Lease, int]] = {}  # by holder, with the lock's descriptor
+
+    def take(self, count: int, holder: str) -> tuple[Gpu, ...]:
+        """Take a lease on the `count` GPUs that the fewest leases are on.
+
+        If this holder has a lease already, return its GPUs.
+
+        Raises:
+            AllTaken: If others hold too many.
+            Card: If the folder of leases can't be used, or another process has this holder's lease.
+        """
+        with self._locked() as leases:
+            mine = self._find(leases, holder)
+            if mine is not None:
+                self._adopt(mine)
+                return self._named(mine.gpus)
+            gpus = self._choose(leases, count)
+            names = tuple(map(lease_name, gpus))
+            self._create(Lease(holder, names, self._per_gpu, self._with_own))
+            return gpus
+
+    def preview(self, count: int) -> tuple[Gpu, ...]:
+        """Return the GPUs that `take` would take.
+
+        Raises:
+            AllTaken: If others hold too many.
+        """
+        with self._locked() as leases:
+            return self._choose(leases, count)
+
+    def bind_to_process(self, holder: str, pid: int) -> None:
+        """Let a lease that this object took live as long as a process, too.
+
+        Raises:
+            OSError: If there is no such process in this PID namespace, or the disk is full.
+        """
+        with self._locked():
+            lease, descriptor = self._open[holder]
+            bound = replace(lease, process=Process.running(pid))
+            lease_files.write(descriptor, bound)
+            self._open[holder] = (bound, descriptor)
+
+    def release(self, holder: str) -> None:
+        """End the lease of a holder, if there is one."""
+        if holder in self._open:
+            lease, descriptor = self._open.pop(holder)
+            lease.path.unlink(missing_ok=True)
+            os.close(descriptor)
+            return
+        with self._locked() as leases:
+            mine = self._find(leases, holder)
+            if mine is not None:
+                mine.path.unlink(missing_ok=True)
+
+    def held(self) -> list[Lease]:
+        """Return the leases of all users on all GPUs of the machine, the oldest first."""
+        with self._locked() as leases:
+            return leases
+
+    def descriptor(self, holder: str) -> int:
+        """Return the descriptor whose inheritors keep the lease of a holder alive."""
+        return self._open[holder][1]
+
+    def _find(self, leases: Sequence[Lease], holder: str) -> Lease | None:
+        mine = (one for one in leases if one.holder == holder and one.uid == os.geteuid())
+        return next(mine, None)
+
+    def _named(self, names: Sequence[str]) -> tuple[Gpu, ...]:
+        return tuple(gpu for gpu in self._gpus if lease_name(gpu) in names)
+
+    def _adopt(self, lease: Lease) -> None:
+        """Take over a lease that its process keeps alive."""
+        if lease.holder in self._open:
+            return
+        if lease_files.is_locked(lease.path):
+            raise Card(
+                f"Another process has the lease of {lease.holder!r}.",
+                f"It holds the lock of {lease.path}.",
+                f"end it: lsof {lease.path}",
+            )
+        self._create(lease)  # a new file: other users can't block its lock
+        lease.path.unlink(missing_ok=True)
+
+    def _create(self, lease: Lease) -> None:
+        try:
+            with defer_interrupts():
+                self._open[lease.holder] = lease_files.create(self._folder, lease)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> Card:
+        return Card(
+            f"The lease on a GPU can't be written to {self._folder}.",
+            f"{error.strerror}.",
+            f"df -h -i {self._folder} && ls -ld {self._folder}; without a GPU: --stack cpu",
+        )
+
+    def _choose(self, leases: Sequence[Lease], count: int) -> tuple[Gpu, ...]:
+        """Return the GPUs for a new lease, in the order of preference."""
+        on = {gpu: [one for one in leases if lease_name(gpu) in one.gpus] for gpu in self._gpus}
+        free = [gpu for gpu in self._gpus if self._has_room(on[gpu])]
+        own = [gpu for gpu in self._gpus if gpu not in free and self._is_own(on[gpu])]
+        ranked = sorted(free, key=lambda gpu: len(on[gpu]))
+        ranked += sorted(own, key=lambda gpu: len(on[gpu]))
+        if len(ranked) < count:
+            others = [one for one in leases if any(one in on[gpu] for gpu in self._gpus)]
+            raise AllTaken(self._gpus, count, len(ranked), others)
+        chosen = ranked[:count]
+        return tuple(gpu for gpu in self._gpus if gpu in chosen)
+
+    def _has_room(self, on: Sequence[Lease]) -> bool:
+        return len(on) < min([self._per_gpu, *(one.per_gpu for one in on)])
+
+    def _is_own(self, on: Sequence[Lease]) -> bool:
+        return self._with_own and all(one.with_own and one.uid == os.geteuid() for one in on)
+
+    @contextmanager
+    def _locked(self) -> Generator[list[Lease]]:
+        """Exclude other launchers, and yield the leases that are alive.
+
+        The lock is on the folder itself, which no user can replace.
+        """
+        try:
+            descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            _lock_within_seconds(descriptor, self._folder)
+            yield lease_files.living(self._folder)
+        finally:
+            os.close(descriptor)
+
+
+def _lock_within_seconds(descriptor: int, folder: Path) -> None:
+    deadline = time.monotonic() + SECONDS_TO_LOCK
+    while time.monotonic() < deadline:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.02)
+    raise Card(
+        "The leases of GPUs can't be read.",
+        f"Another process has locked {folder} for {SECONDS_TO_LOCK} seconds.",
+        f"find the process and its user: lsof {folder}; or run without a GPU: --stack cpu",
+    )
