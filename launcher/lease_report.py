@@ -21,7 +21,10 @@ class AllTaken(Card):
         """Create the card of a request for `count` of these GPUs, of which `free` are free."""
         what = "No GPU is free." if not free else f"{count} GPUs are needed, and {free} free."
         if len(gpus) == count:
-            what = f"Not all of these GPUs are free: {_numbers(gpus)}."
+            numbers = _numbers(gpus)
+            what = f"GPU {numbers} isn't free."
+            if count > 1:
+                what = f"Not all of these GPUs are free: {numbers}."
         super().__init__(
             what,
             f"{describe(gpus, held)}.",

@@ -11,6 +11,8 @@ from launcher.engine import is_rootless
 from launcher.file_owner import file_owner
 from launcher.gpu import Gpu
 from launcher.gpu_access import User
+from launcher.lease_report import describe
+from launcher.leases import Leases
 from launcher.placement import container_device_user
 from launcher.stack import choose_stack, format_memory
 
@@ -23,7 +25,7 @@ COLUMNS = ("#", "GPU", "target", "VRAM", "node", "usable")
 def show(as_json: bool, user: User | None = None) -> None:
     """Print this machine's GPUs, and whether `user`, by default the caller, can use them."""
     machine = detect(user=user)
-    notes = [*machine.notes, *_container_notes()]
+    notes = [*machine.notes, *_container_notes(), *_leases(machine)]
     auto = _auto_stack(machine)
     if as_json:
         print(json.dumps({**asdict(machine), "notes": notes, "auto": auto}, indent=2))
@@ -74,6 +76,15 @@ def _container_notes() -> list[str]:
                 f"In a container, {inside.name} can be used: its user joins the devices' groups."
             )
     return list(dict.fromkeys(notes))
+
+
+def _leases(machine: Machine) -> list[str]:
+    """Return a note on who holds which GPUs, if anybody does."""
+    try:
+        held = describe(machine.gpus, Leases(machine.gpus).held())
+    except Card as card:
+        return [f"{card.what} {card.why}"]
+    return [f"Held: {held}."] if held else []
 
 
 def _auto_stack(machine: Machine) -> dict[str, Any]:
