@@ -18,7 +18,11 @@ LABS = "LLM06, llm06 or 6; LLM06+ for its deeper part; LLM01,LLM02; all, or all+
 STACK = "auto (default), cpu, cuda, rocm"
 RUNTIME = "auto (default: docker if an engine is running, else venv), docker, venv"
 # Options of `invoke lab` that the launcher handles. The lab gets all others.
-LAUNCHER_OPTIONS = ("c", "labs", "list", "stack", "runtime", "gpus", "wait")
+SLURM_OPTIONS = ("nodes", "partition", "time", "account", "slurm_options")
+LAUNCHER_OPTIONS = (
+    *("c", "labs", "list", "stack", "runtime", "gpus", "wait", "on", "detach"),
+    *SLURM_OPTIONS,
+)
 
 
 def _after_dashes() -> list[str]:
@@ -82,6 +86,13 @@ def _exit_with(action: Callable[["Interrupts"], int | None]) -> None:
         "resume": "continue an interrupted run from its checkpoints, or fail",
         "tensorboard": "log training for TensorBoard, into outputs/",
         "online": "allow the network, for the Hugging Face hub",
+        "on": "slurm: run as a job of this cluster; --gpus is then the number on each node",
+        "nodes": "with --on slurm: how many nodes; default 1",
+        "partition": "with --on slurm: the partition; default: the cluster's",
+        "time": "with --on slurm: the time limit, such as 30 (minutes) or 2:00:00",
+        "account": "with --on slurm: the account that is charged",
+        "slurm_options": 'with --on slurm: other options of sbatch, such as "--mem=32G"',
+        "detach": "with --on slurm: submit the job and don't follow it",
     },
 )
 def lab(
@@ -100,6 +111,13 @@ def lab(
     resume: bool = False,
     tensorboard: bool = False,
     online: bool = False,
+    on: str = "",
+    nodes: str = "",
+    partition: str = "",
+    time: str = "",
+    account: str = "",
+    slurm_options: str = "",
+    detach: bool = False,
 ) -> None:
     """Run labs. A lab's own options follow --. `invoke --dry lab …` prints the commands only."""
     arguments = locals()
@@ -113,6 +131,12 @@ def lab(
         if list:
             return lab_command.run_here([labs, "--list"])
         command = lab_command.plan_run(labs, options, _after_dashes())
+        asked = {name: arguments[name] for name in SLURM_OPTIONS if arguments[name]}
+        if on or asked or detach:
+            from launcher import slurm_lab
+
+            request = slurm_lab.Request(on, stack, runtime, gpus, **asked)
+            return slurm_lab.run(command, request, detach, c.config.run.dry)
         return run_lab.run(command, stack, runtime, gpus, c.config.run.dry, wait)
 
     _exit_with(run)
@@ -256,6 +280,18 @@ def chat(
     _exit_with(lambda _: chat.run(model or "", list, stack, runtime, dry))
 
 
+@task(
+    positional=_optional("job", "jobs"),
+    auto_shortflags=False,
+    help={"job": "the number of a job to follow; without one: list the jobs"},
+)
+def jobs(_: Context, job: Any = None) -> None:
+    """List the jobs of `invoke lab --on slurm`, or follow one."""
+    from launcher import slurm_lab
+
+    _exit_with(lambda _: slurm_lab.jobs(job or ""))
+
+
 @task
 def labs(_: Context) -> None:
     """List the labs and their topics."""
@@ -391,6 +427,7 @@ namespace = Collection(
     progress,
     open_,
     chat,
+    jobs,
     labs,
     gpus,
     build,

@@ -13,7 +13,7 @@ SECONDS_BETWEEN_REMINDERS = 0.2
 
 
 class Interrupted(BaseException):
-    """The user or the system wants this process to end."""
+    """The user or the system wants this process to end. The argument is the signal."""
 
 
 class Interrupts:
@@ -32,7 +32,7 @@ class Interrupts:
         """Create a handler that isn't active yet."""
         self._before: dict[signal.Signals, Any] = {}
         self._deferred = False
-        self._arrived = False
+        self._arrived: int | None = None
         self._raised: weakref.ref[Interrupted] | None = None
 
     def __enter__(self) -> "Interrupts":
@@ -51,8 +51,8 @@ class Interrupts:
             signal.signal(number, handler)
         _active.remove(self)
 
-    def _handle(self, _signum: int, _frame: FrameType | None) -> None:
-        self._arrived = True
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+        self._arrived = self._arrived or signum
         signal.setitimer(signal.ITIMER_REAL, SECONDS_BETWEEN_REMINDERS, SECONDS_BETWEEN_REMINDERS)
         self._raise_once()
 
@@ -62,7 +62,7 @@ class Interrupts:
     def _raise_once(self) -> None:
         if not self._arrived or self._deferred or (self._raised and self._raised()):
             return
-        interrupted = Interrupted()
+        interrupted = Interrupted(self._arrived)
         self._raised = weakref.ref(interrupted)
         try:
             raise interrupted

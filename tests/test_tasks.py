@@ -38,6 +38,7 @@ def test_every_task_is_listed_with_a_description() -> None:
         "dotenv",
         "gpus",
         "images",
+        "jobs",
         "lock",
         "manifest",
         "test",

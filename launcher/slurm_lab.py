@@ -1,0 +1,173 @@
+"""`invoke lab … --on slurm`: write the script, submit it and follow the job. `invoke jobs`."""
+
+import os
+import secrets
+import shlex
+from dataclasses import dataclass
+
+from launcher import ROOT, environment, slurm_jobs
+from launcher.cards import WRONG_USAGE, Card, print_status, refuse_value
+from launcher.detect_gpus import detect
+from launcher.environment import Environment
+from launcher.file_owner import file_owner, give_to, make_writable_folder
+from launcher.lab_command import LabCommand, labs_command
+from launcher.slurm_follow import follow
+from launcher.slurm_script import BatchJob, SlurmOptions, render
+from launcher.stack import VENDORS, choose_stack
+
+FOLDER = ROOT / "outputs" / "slurm"  # scripts, and the output of their jobs
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `invoke lab` for a job of Slurm, as the user wrote them."""
+
+    on: str
+    stack: str
+    runtime: str
+    gpus: str
+    nodes: str = "1"
+    partition: str = ""
+    time: str = ""
+    account: str = ""
+    slurm_options: str = ""
+
+
+def run(command: LabCommand, request: Request, detach: bool, dry: bool) -> int:
+    """Run labs as a job of Slurm, or print its script.
+
+    Args:
+        command: The labs and their options.
+        request: The options of `invoke lab`.
+        detach: Whether to return once the job is submitted.
+        dry: Whether to print the script only.
+
+    Returns:
+        The exit code of the job; 0 if it wasn't followed.
+
+    Raises:
+        Card: If the request is invalid, Slurm refuses it, or ends the job.
+    """
+    if request.on != "slurm":
+        refuse_value("--on", request.on, ("slurm",))
+    if request.runtime not in ("auto", "venv"):
+        why = "A job runs in the environment, on a file system that all nodes share."
+        raise Card("--on slurm needs --runtime venv.", why, "--runtime venv", WRONG_USAGE)
+    gpus = _number("--gpus", request.gpus) if request.gpus not in ("", "none") else 0
+    required = _environment(request.stack, gpus)
+    job = _job(command, request, gpus, required)
+    if dry:
+        print(render(job), end="")
+        return 0
+    with environment.ready(required, file_owner()):
+        number = _submit(job)
+    print_status(f"Submitted {job.path} as job {number}.")
+    if detach:
+        print_status(f"Follow it: invoke jobs {number}. Cancel it: scancel {number}.")
+        return 0
+    return follow(number)
+
+
+def jobs(number: str) -> int:
+    """List the jobs of this user, or follow one; return the exit code."""
+    if number:
+        return follow(str(_number("The job", number)))
+    found = slurm_jobs.ours()
+    for job in found:
+        print(f"{job.number}\t{job.name}\t{job.description}")
+    if not found:
+        print_status("No job of llm-labs waits, runs or ended a few minutes ago.")
+    return 0
+
+
+def _job(command: LabCommand, request: Request, gpus: int, required: Environment) -> BatchJob:
+    nodes = _number("--nodes", request.nodes)
+    processes, command = _processes(command, nodes, gpus)
+    options = SlurmOptions(
+        nodes,
+        _line("--partition", request.partition),
+        _line("--time", request.time),
+        _line("--account", request.account),
+        _words("--slurm-options", request.slurm_options),
+    )
+    path = FOLDER / f"{command.name.replace(' ', '-')}-{secrets.token_hex(3)}.sbatch"
+    words = labs_command(command.words, str(required.python))
+    variables = required.variables
+    stack = required.stack
+    log = FOLDER / "%j.log"
+    return BatchJob(
+        command.name, ROOT, path, log, stack, processes, gpus, words, variables, options
+    )
+
+
+def _processes(command: LabCommand, nodes: int, gpus: int) -> tuple[int, LabCommand]:
+    """Return the processes on each node, and the command without --processes: Slurm starts them.
+
+    Raises:
+        Card: If the number of processes isn't a multiple of the nodes, or of the GPUs.
+    """
+    options = list(command.options)
+    if "--processes" not in options:
+        return gpus or 1, command
+    place = options.index("--processes")
+    total = _number("--processes", options[place + 1])
+    if total % nodes or (gpus and total != nodes * gpus):
+        why = f"{total} processes can't be spread evenly over {nodes} nodes."
+        if gpus:
+            why = f"Each of the {nodes} × {gpus} GPUs gets one process."
+        raise Card(f"--processes can't be {total}.", why, "leave --processes out", WRONG_USAGE)
+    del options[place : place + 2]
+    changed = LabCommand(command.labs, tuple(options), command.lab_options, command.verb)
+    return total // nodes, changed
+
+
+def _environment(stack: str, gpus: int) -> Environment:
+    """Return the environment for a job. This machine may have no GPU, or another one.
+
+    Raises:
+        Card: If the stack isn't known.
+    """
+    gfx = os.environ.get("LABS_GFX", "")
+    if stack == "auto":
+        choice = choose_stack("auto", detect(ask_nvidia_smi=False)) if gpus and not gfx else None
+        stack = choice.stack if choice else "rocm" if gfx and gpus else "cpu"
+        gfx = gfx or (choice.gpus[0].target if choice and choice.gpus else "")
+    if stack not in ("cpu", *VENDORS):
+        refuse_value("--stack", stack, ("auto", "cpu", *VENDORS))
+    if (gpus and stack == "cpu") or (stack == "rocm" and not gfx):
+        raise Card(
+            "The stack of the nodes' GPUs isn't known.",
+            "This machine has none of them, so it can't be detected here.",
+            "--stack cuda; or LABS_GFX=gfx942 invoke lab … --stack rocm, with the nodes' target",
+        )
+    return environment.required_environment(stack, gfx if stack == "rocm" else "")
+
+
+def _submit(job: BatchJob) -> str:
+    owner = file_owner()
+    make_writable_folder(FOLDER, owner)
+    job.path.write_text(render(job), encoding="utf-8")
+    give_to(owner, [job.path])
+    return slurm_jobs.submit(job.path)
+
+
+def _line(option: str, text: str) -> str:
+    if not text.isprintable() or '"' in text:
+        why = "It becomes a line of the script, between quotes."
+        raise Card(f"{option} can't be {text!r}.", why, "invoke lab --help", WRONG_USAGE)
+    return text
+
+
+def _words(option: str, text: str) -> tuple[str, ...]:
+    try:
+        return tuple(_line(option, word) for word in shlex.split(text))
+    except ValueError as error:
+        why = f"It can't be read as words of a shell: {error}."
+        raise Card(f"{option} can't be {text!r}.", why, "invoke lab --help", WRONG_USAGE) from error
+
+
+def _number(option: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        why = f"{option} is a positive integer with Slurm."
+        raise Card(f"{option} can't be {text!r}.", why, "invoke lab --help", WRONG_USAGE)
+    return int(text)

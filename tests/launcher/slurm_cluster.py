@@ -1,0 +1,191 @@
+"""A real Slurm on this machine: a controller and two node daemons, on loopback only.
+
+They and all commands run in a mount namespace: Slurm's sockets in /run have fixed names.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import PATIENCE
+
+import pytest
+
+COMMANDS = (
+    *("unshare", "nsenter"),
+    *("slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "scancel", "sinfo"),
+)
+CPUS = 16  # that each node claims to have
+GPUS = 8
+# Real ports would be another cluster's.
+SETTINGS = r"""
+ClusterName=labs
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/slurm
+CredType=cred/slurm
+AuthInfo=use_client_ids
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmctldPort={controller}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/run/controller.pid
+SlurmdPidFile={folder}/run/%n.pid
+SlurmctldLogFile={folder}/log/controller.log
+SlurmdLogFile={folder}/log/%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+GresTypes=gpu
+MpiDefault=none
+ReturnToService=2
+KillWait=1
+SlurmdParameters=config_overrides
+NodeName=DEFAULT CPUs={cpus} Sockets=1 CoresPerSocket={cpus} ThreadsPerCore=1 \
+    RealMemory=8000 Gres=gpu:mi300x:{gpus}
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first}
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second}
+PartitionName=labs Nodes=n1,n2 Default=YES MaxTime=60 State=UP
+"""
+NAMESPACE = """
+mkdir -p /run/slurm /run/slurmctld
+mount -t tmpfs tmpfs /run/slurm
+mount -t tmpfs tmpfs /run/slurmctld
+echo ready
+exec sleep infinity
+"""
+CARDS = """\
+AutoDetect=off
+NodeName=n[1-2] Name=gpu Type=mi300x File={folder}/dev/renderD[128-135]
+"""
+
+
+def why_not() -> str:
+    """Return why Slurm can't run here, or ""."""
+    if os.geteuid() != 0:
+        return "only root can start Slurm's daemons"
+    if missing := [name for name in COMMANDS if not shutil.which(name)]:
+        return f"Slurm isn't installed here: {', '.join(missing)}"
+    return ""
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@dataclass
+class Cluster:
+    """Two nodes with eight stand-in GPUs each."""
+
+    folder: Path
+    holder: "subprocess.Popen[str]"  # of the mount namespace
+
+    @classmethod
+    def new(cls, folder: Path) -> "Cluster":
+        if reason := why_not():
+            pytest.skip(reason)
+        for name in ("state", "run", "log", "spool-n1", "spool-n2", "dev"):
+            (folder / name).mkdir()
+        key = folder / "slurm.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o600)
+        for number in range(GPUS):
+            node = folder / "dev" / f"renderD{128 + number}"
+            os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(226, 128 + number))
+        controller, first, second = free_ports(3)
+        text = SETTINGS.format(
+            host=socket.gethostname(),
+            folder=folder,
+            cpus=CPUS,
+            gpus=GPUS,
+            controller=controller,
+            first=first,
+            second=second,
+        )
+        (folder / "slurm.conf").write_text(text)
+        (folder / "gres.conf").write_text(CARDS.format(folder=folder))
+        (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
+        command = ["unshare", "--mount", "--propagation=private", "sh", "-c", NAMESPACE]
+        holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert holder.stdout is not None and holder.stdout.readline() == "ready\n"
+        return cls(folder, holder)
+
+    def enter(self, folder: Path) -> list[str]:
+        """Return the words before a command that run it on the cluster."""
+        return ["nsenter", f"--target={self.holder.pid}", "--mount", f"--wdns={folder}", "--"]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {"SLURM_CONF": str(self.folder / "slurm.conf"), "GLOO_SOCKET_IFNAME": "lo"}
+
+    def ask(self, *words: str) -> str:
+        """Run one of Slurm's commands; return its output, also that of a failure."""
+        environment = {**os.environ, **self.variables}
+        command = [*self.enter(self.folder), *words]
+        ended = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False
+        )
+        return ended.stdout + ended.stderr
+
+    def start(self) -> None:
+        self.start_controller("-c", "-i")
+        for node in ("n1", "n2"):
+            assert self.ask("slurmd", "-N", node) == ""
+        self.wait_for("idle nodes", lambda: self.ask("sinfo", "-h", "-o", "%t %D") == "idle 2\n")
+
+    def start_controller(self, *options: str) -> None:
+        assert self.ask("slurmctld", *options) == ""
+
+    def wait_for(self, what: str, ask) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not ask():
+            assert time.monotonic() < deadline, f"no {what}:\n{self.logs()}"
+            time.sleep(0.1)
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text()[-3000:] for path in (self.folder / "log").iterdir())
+
+    def state(self, job: str) -> str:
+        return self.ask("squeue", "--jobs", job, "--states=all", "-h", "-o", "%T").strip()
+
+    def kill(self, name: str, what: signal.Signals = signal.SIGKILL) -> None:
+        """End a daemon: controller, n1 or n2."""
+        file = self.folder / "run" / f"{name}.pid"
+        with suppress(OSError, ValueError):
+            pid = int(file.read_text())
+            os.kill(pid, what)
+            self.wait_for(f"end of {name}", lambda: not _runs(pid))
+
+    def close(self) -> None:
+        self.ask("scancel", "--state=PENDING", "--quiet")
+        self.ask("scancel", "--state=RUNNING", "--quiet", "--signal=KILL", "--full")
+        with suppress(AssertionError):
+            self.wait_for("end of the jobs", lambda: not self.ask("squeue", "-h").strip())
+        for name in ("n1", "n2", "controller"):
+            self.kill(name)
+        self.holder.kill()
+        self.holder.communicate()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
