@@ -365,6 +365,28 @@ def dotenv(_: Context, file: str = "") -> None:
 
 
 @task(
+    optional=["purge"],
+    auto_shortflags=False,
+    help={
+        "seats": "start the seats of all learners, too, so that they are ready before the class",
+        "stop": "stop the hub and all seats, and list what is left",
+        "purge": "stop, and remove the hub's own files; and work that you name: ada,ben or all",
+    },
+)
+def hub(c: Context, seats: bool = False, stop: bool = False, purge: Any = None) -> None:
+    """Serve the labs to a class: each learner logs in and works in a separate container."""
+
+    def run(_: "Interrupts") -> int:
+        from launcher import hub, hub_stop
+
+        if purge:
+            return hub_stop.purge("" if purge is True else purge)
+        return hub_stop.stop() if stop else hub.start(seats, c.config.run.dry)
+
+    _exit_with(run)
+
+
+@task(
     positional=["labs"],
     auto_shortflags=False,
     help={
@@ -436,6 +458,7 @@ namespace = Collection(
     audit,
     dotenv,
     manifest,
+    hub,
     test,
 )
 

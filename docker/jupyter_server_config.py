@@ -3,6 +3,7 @@
 Jupyter reads this file from etc/jupyter of the image's or the environment's Python.
 """
 
+import os
 import re
 from pathlib import PurePosixPath
 from typing import Any
@@ -130,3 +131,6 @@ c.Application.log_level = "ERROR"  # the link, without a launcher, is critical
 # No requests to the network: no list of extensions, no news, no search for updates.
 c.LabApp.extension_manager = "readonly"
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+
+if "JUPYTERHUB_USER" in os.environ:
+    load_subconfig("seat_config.py")  # type: ignore[name-defined]  # noqa: F821

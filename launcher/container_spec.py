@@ -88,6 +88,10 @@ class ContainerSpec:
         """Return a copy with one more mounted folder."""
         return replace(self, binds=(*self.binds, bind))
 
+    def with_binds(self, binds: tuple[Bind, ...]) -> "ContainerSpec":
+        """Return a copy with more mounted folders."""
+        return replace(self, binds=(*self.binds, *binds))
+
     def sdk_arguments(self) -> dict[str, Any]:
         """Return the arguments of the SDK's `client.containers.create`."""
         from docker.types import Mount, Ulimit

@@ -69,7 +69,7 @@ def give_caches_to_owner(clone: Path = ROOT) -> None:
         return
     owner = file_owner(clone)
     caches = [clone / "__pycache__"]
-    for package in ("launcher", "labs"):
+    for package in ("hub", "launcher", "labs"):
         caches += (clone / package).rglob("__pycache__")
     for cache in caches:
         give_to(owner, (cache, *cache.glob("*")))

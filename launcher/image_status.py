@@ -25,6 +25,12 @@ LOCK = "requirements.lock"
 CUDA_LOCK = "requirements-cuda.lock"
 NOTEBOOK_LOCK = "requirements-notebook.lock"
 NOTEBOOK_TARGET = "notebook"  # the Dockerfile's stage with JupyterLab
+HUB_FILES = (
+    *("proxy/install.sh", "proxy/package.json", "proxy/package-lock.json"),
+    *("seat.bashrc", "seat_command.sh", "seat_config.py"),
+)
+HUB_LOCK = "requirements-hub.lock"
+HUB_TARGET = "hub"  # the Dockerfile's stage with JupyterHub, on top of that with JupyterLab
 _GFX_TARGET = re.compile(r"gfx[0-9a-f]+|all")
 _CHANGED = {
     "files": "the files in docker/",
@@ -63,9 +69,13 @@ def input_hashes(service: Service) -> str:
     args = service["build"]["args"]
     files = BUILD_FILES
     locks = lock_names(args["STACK"])
-    if service["build"].get("target") == NOTEBOOK_TARGET:
+    target = service["build"].get("target")
+    if target in (NOTEBOOK_TARGET, HUB_TARGET):
         files = (*files, *NOTEBOOK_FILES)
         locks = (*locks, NOTEBOOK_LOCK)
+    if target == HUB_TARGET:
+        files = (*files, *HUB_FILES)
+        locks = (*locks, HUB_LOCK)
     parts = {
         "files": [(DOCKER_FOLDER / name).read_bytes() for name in files],
         "lock": [(DOCKER_FOLDER / name).read_bytes() for name in locks],

@@ -11,7 +11,7 @@ from subprocess import PIPE
 from launcher import DOCKER_FOLDER, ROOT
 from launcher.cards import Card, print_status
 from launcher.file_owner import file_owner, give_to
-from launcher.image_status import CUDA_LOCK, LOCK, NOTEBOOK_LOCK
+from launcher.image_status import CUDA_LOCK, HUB_LOCK, LOCK, NOTEBOOK_LOCK
 from launcher.known_errors import explain
 from launcher.processes import capture
 
@@ -24,11 +24,12 @@ COMPILE = (
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file, its input files, and uv's options for it."""
+    """A lock file, its input files, uv's options for it, and the locks whose packages it omits."""
 
     name: str
     inputs: tuple[str, ...]
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    extends: tuple[str, ...] = (LOCK,)
 
     @property
     def path(self) -> Path:
@@ -65,21 +66,24 @@ LOCKS = (
         LOCK,
         ("requirements.in", "overrides.txt"),
         ("--overrides", "docker/overrides.txt"),
+        extends=(),
     ),
     Lock(
         CUDA_LOCK,
         ("requirements-cuda.in", "overrides-cuda.txt"),
-        ("--overrides", "docker/overrides-cuda.txt", "--constraint", f"docker/{LOCK}"),
+        ("--overrides", "docker/overrides-cuda.txt"),
     ),
-    Lock(NOTEBOOK_LOCK, ("requirements-notebook.in",), ("--constraint", f"docker/{LOCK}")),
+    Lock(NOTEBOOK_LOCK, ("requirements-notebook.in",)),
+    Lock(HUB_LOCK, ("requirements-hub.in",), extends=(LOCK, NOTEBOOK_LOCK)),
 )
 
 
 def compile_command(uv: str, lock: Lock, upgrade: bool) -> list[str]:
     """Return the command that compiles a lock; without `upgrade`, it keeps the pinned releases."""
     words = [uv, *COMPILE, *lock.options, *(["--upgrade"] if upgrade else [])]
-    if lock != LOCKS[0]:
-        for pin in sorted(LOCKS[0].pins):
+    for extended in (other for other in LOCKS if other.name in lock.extends):
+        words += ["--constraint", f"docker/{extended.name}"]
+        for pin in sorted(extended.pins):
             words += ["--no-emit-package", pin.partition("==")[0]]
     words += ["--custom-compile-command", f"invoke lock (inputs {lock.inputs_hash})"]
     return [*words, "--output-file", f"docker/{lock.name}", f"docker/{lock.inputs[0]}"]

@@ -68,7 +68,7 @@ def refuse_invalid_sizes() -> None:
         setting = find(name)
         if setting is None:
             continue
-        size = _bytes(setting.value)
+        size = size_in_bytes(setting.value)
         if size is None or (size < least and not (name == "LABS_MEMORY" and size == 0)):
             allowed = "sizes such as 512m and 8g"
             if name == "LABS_MEMORY":
@@ -96,6 +96,7 @@ def refuse_invalid_cpus(engine_cpus: int = 0) -> None:
     raise setting.refuse(allowed, str(engine_cpus or 2))
 
 
-def _bytes(text: str) -> int | None:
+def size_in_bytes(text: str) -> int | None:
+    """Return a size such as 512m or 8g in bytes, or None if it isn't one."""
     match = _SIZE.fullmatch(text)
     return int(float(match[1]) * _UNITS[match[2].lower()]) if match else None

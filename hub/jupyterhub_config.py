@@ -1,0 +1,72 @@
+"""JupyterHub's configuration, from what `invoke hub` wrote into workshop/state/."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, "/lab")
+
+import docker
+from hub import networks, state
+from hub.authenticator import WorkshopAuthenticator
+from hub.spawner import HUB_CONTAINER, SeatSpawner, workshop
+
+c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
+settings = workshop.settings
+STATE = state.WORKSHOP / "state"
+
+networks.connect_hub_to_all(docker.from_env().api, workshop.ident, HUB_CONTAINER)
+
+c.JupyterHub.bind_url = "http://0.0.0.0:8000"
+c.JupyterHub.hub_bind_url = "http://0.0.0.0:8081"
+c.JupyterHub.hub_connect_url = f"http://{networks.HUB}:8081"
+c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:8001"
+c.ConfigurableHTTPProxy.pid_file = "/tmp/proxy.pid"
+if settings.certificate:
+    c.JupyterHub.bind_url = "https://0.0.0.0:8000"
+    c.JupyterHub.ssl_cert = str(STATE / "certificate.pem")
+    c.JupyterHub.ssl_key = str(STATE / "key.pem")
+c.JupyterHub.db_url = f"sqlite:///{STATE / 'hub.sqlite'}"
+c.JupyterHub.cookie_secret_file = str(STATE / "cookie_secret")
+# The seats go on without the hub, and it finds them again.
+c.JupyterHub.cleanup_servers = False
+c.JupyterHub.cleanup_proxy = True
+c.JupyterHub.template_vars = {"announcement_login": settings.title}
+c.JupyterHub.active_server_limit = settings.seats
+c.JupyterHub.concurrent_spawn_limit = 0
+c.JupyterHub.log_level = "WARN"
+c.JupyterHub.authenticator_class = WorkshopAuthenticator
+c.JupyterHub.spawner_class = SeatSpawner
+
+c.WorkshopAuthenticator.teacher_password = settings.teacher_password
+c.WorkshopAuthenticator.password = settings.password
+c.WorkshopAuthenticator.users = workshop.users
+c.WorkshopAuthenticator.admin_users = {settings.teacher}
+c.WorkshopAuthenticator.allow_all = True
+
+c.SeatSpawner.image = workshop.seat.image
+c.SeatSpawner.cmd = ["jupyterhub-singleuser"]
+c.SeatSpawner.name_template = networks.seat_network(workshop.ident, "{username}")
+c.SeatSpawner.remove = True
+c.SeatSpawner.pull_policy = "skip"  # the launcher builds the image
+c.SeatSpawner.use_internal_ip = True
+c.Spawner.default_url = "/lab"
+c.Spawner.http_timeout = 180
+c.Spawner.start_timeout = 180
+c.Spawner.environment = {**workshop.seat.environment, "LABS_QUOTA": str(settings.quota)}
+
+token = Path(STATE, "token").read_text(encoding="utf-8").strip()
+c.JupyterHub.services = [{"name": "launcher", "api_token": token}]
+c.JupyterHub.load_roles = [
+    {
+        "name": "launcher",
+        "services": ["launcher"],
+        "scopes": ["admin:users", "admin:servers", "list:users", "shutdown"],
+    }
+]
+if settings.idle or settings.longest:
+    limits = [f"--timeout={settings.idle or 2**31}", f"--max-age={settings.longest}"]
+    command = [sys.executable, "-m", "jupyterhub_idle_culler", *limits, "--cull-every=60"]
+    c.JupyterHub.services.append({"name": "culler", "command": command})
+    scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+    c.JupyterHub.load_roles.append({"name": "culler", "services": ["culler"], "scopes": scopes})

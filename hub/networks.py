@@ -1,0 +1,99 @@
+"""A network for each seat, with nobody else on it but the hub.
+
+The network is internal and its bridge has no address. So a seat reaches the hub, and neither other
+seats, nor this machine, nor anything outside.
+"""
+
+import ipaddress
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+LABEL = "llm-labs.hub"
+HUB = "hub"  # the hub's name on each network
+# Reserved for tests of network devices (RFC 2544), so no machine of a site has such an address.
+ADDRESSES = ipaddress.ip_network("198.18.0.0/15")
+BITS = 29  # six addresses: the hub, the seat, and the gateway that the engine reserves
+NO_ADDRESS = {"com.docker.network.bridge.inhibit_ipv4": "true"}
+ALONE = {"com.docker.network.bridge.enable_icc": "false"}
+_lock = threading.Lock()  # two seats that start at once would take the same addresses
+
+
+def seat_network(ident: str, name: str) -> str:
+    """Return the name of a seat's network, which is also that of its container."""
+    return f"llm-labs-seat-{ident}-{name}"
+
+
+def outside_network(ident: str) -> str:
+    """Return the name of the network on which seats reach other machines, if they may."""
+    return f"llm-labs-outside-{ident}"
+
+
+def free_subnet(taken: Iterable[str]) -> str:
+    """Return the first subnet that no network has.
+
+    Raises:
+        RuntimeError: If there is none.
+    """
+    used = {ipaddress.ip_network(subnet) for subnet in taken}
+    for subnet in ADDRESSES.subnets(new_prefix=BITS):
+        if not any(subnet.overlaps(other) for other in used if other.version == 4):
+            return str(subnet)
+    raise RuntimeError("all addresses for seats are taken")
+
+
+def create(client: Any, ident: str, name: str, hub_container: str) -> str:
+    """Create the network of a seat, if it doesn't exist, and connect the hub; return its name."""
+    own_name = seat_network(ident, name)
+    with _lock:
+        existing: list[dict[str, Any]] = client.networks()
+        if all(network["Name"] != own_name for network in existing):
+            configs = [config for network in existing for config in _configs(network)]
+            taken = [config["Subnet"] for config in configs if "Subnet" in config]
+            client.create_network(
+                own_name,
+                driver="bridge",
+                internal=True,
+                options=NO_ADDRESS,
+                ipam={"Config": [{"Subnet": free_subnet(taken)}]},
+                labels={LABEL: ident},
+            )
+    connect_hub(client, own_name, hub_container)
+    return own_name
+
+
+def _configs(network: dict[str, Any]) -> list[dict[str, str]]:
+    return (network.get("IPAM") or {}).get("Config") or []
+
+
+def connect_hub(client: Any, network: str, hub_container: str) -> None:
+    """Connect the hub to a network, unless it is connected."""
+    members: dict[str, Any] = client.inspect_network(network)["Containers"]
+    if not any(member.startswith(hub_container) for member in members):
+        client.connect_container_to_network(hub_container, network, aliases=[HUB])
+
+
+def connect_hub_to_all(client: Any, ident: str, hub_container: str) -> None:
+    """Connect a new container of the hub to the networks of the seats that it finds running."""
+    for network in client.networks(filters={"label": f"{LABEL}={ident}"}):
+        if network["Name"].startswith(seat_network(ident, "")):
+            connect_hub(client, network["Name"], hub_container)
+
+
+def connect_outside(client: Any, ident: str, container: str) -> None:
+    """Let a seat reach other machines, but no other seat."""
+    own_name = outside_network(ident)
+    with _lock:
+        if not client.networks(names=[f"^{own_name}$"]):
+            client.create_network(own_name, "bridge", options=ALONE, labels={LABEL: ident})
+    client.connect_container_to_network(container, own_name)
+
+
+def remove(client: Any, ident: str, name: str, hub_container: str) -> None:
+    """Remove the network of a seat; nothing happens if it is gone."""
+    own_name = seat_network(ident, name)
+    with suppress(OSError):  # includes the SDK's errors
+        client.disconnect_container_from_network(hub_container, own_name, force=True)
+    with suppress(OSError):
+        client.remove_network(own_name)

@@ -1,0 +1,51 @@
+"""Start each learner's seat: a hardened container with the learner's folders and own network."""
+
+import asyncio
+import os
+import socket
+
+from hub import learners, networks, seats, state
+
+from dockerspawner import DockerSpawner
+
+workshop = state.load()
+HUB_CONTAINER = os.environ.get("HOSTNAME") or socket.gethostname()
+
+
+class SeatSpawner(DockerSpawner):
+    """A DockerSpawner whose container compose.yaml describes."""
+
+    @property
+    def learner(self):
+        """Return the learner's name."""
+        return self.user.name
+
+    async def create_object(self):
+        """Create the folders and the network, then the container."""
+        learners.make_folders(state.WORKSHOP, self.learner)
+        self.network_name = await self._in_thread(networks.create)
+        self.extra_create_kwargs = seats.create_arguments(
+            workshop.seat, {networks.LABEL: workshop.ident}
+        )
+        self.extra_host_config = seats.host_config(
+            workshop.seat, learners.binds(workshop.host_folder, self.learner)
+        )
+        created = await super().create_object()
+        if workshop.settings.network:
+            await asyncio.to_thread(
+                networks.connect_outside, self.client, workshop.ident, created["Id"]
+            )
+        return created
+
+    def load_state(self, state):
+        """Find the network of a seat that ran before this hub did."""
+        super().load_state(state)
+        self.network_name = networks.seat_network(workshop.ident, self.learner)
+
+    async def stop(self, now=False):
+        """Stop and remove the container and its network."""
+        await super().stop(now)
+        await self._in_thread(networks.remove)
+
+    def _in_thread(self, function):
+        return asyncio.to_thread(function, self.client, workshop.ident, self.learner, HUB_CONTAINER)

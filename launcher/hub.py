@@ -1,0 +1,122 @@
+"""`invoke hub`: JupyterHub for a class, in a container that starts one for each learner."""
+
+import time
+
+from launcher import hub_api, hub_compose, hub_folder, hub_settings, hub_users, lab_service
+from launcher.cards import Card, print_status
+from launcher.container_spec import ContainerSpec
+from launcher.engine import Engine
+from launcher.hub_api import HubApi
+from launcher.hub_folder import LEARNERS, STATE
+from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
+from launcher.placement import Placement, choose_placement
+from launcher.runtime import choose_runtime
+
+SECONDS_TO_START = 120
+LOOPBACK = ("127.", "localhost")
+SEATS_AT_ONCE_PER_CPU = 2
+
+
+def start(seats: bool, dry: bool) -> int:
+    """Start the hub, or start it again after a change of hub.toml, and print its link.
+
+    Args:
+        seats: Whether to start the seats of all learners, too.
+        dry: Whether to print the command only.
+
+    Returns:
+        The exit code: 1 if a seat didn't start.
+
+    Raises:
+        Card: If a setting is wrong, or the engine refuses.
+    """
+    engine = choose_runtime("docker").engine
+    assert engine is not None
+    placement = choose_placement(choose_runtime("docker"), "auto", "none")
+    hub_folder.prepare(WORKSHOP, placement.owner)
+    settings = hub_settings.read()
+    seat = _seat(settings, engine, placement)
+    config = hub_folder.write_state(WORKSHOP, settings, seat, placement.owner)
+    command, variables = hub_compose.up_command(settings, engine, placement, seat.image, config)
+    if dry:
+        print(lab_service.shell_line(command, variables))
+        return 0
+    hub_compose.up(command, variables, settings)
+    api = hub_api.connect(settings, WORKSHOP / STATE / "token")
+    _wait_until_ready(api)
+    _print_link(settings)
+    return _start_seats(api, settings, engine) if seats else 0
+
+
+def _seat(settings: HubSettings, engine: Engine, placement: Placement) -> ContainerSpec:
+    """Return the container of a seat, and build its image if that is missing or stale."""
+    if settings.gpus:
+        why = "Seats with GPUs aren't possible yet."
+        raise Card("hub.toml asks for GPUs.", why, "gpus = 0, then: invoke hub")
+    name = "seat" if placement.stack == "cpu" else f"seat-{placement.stack}"
+    cpus = min(settings.cpus, engine.cpus) if engine.cpus else settings.cpus
+    variables = {
+        **lab_service.user_variables(placement, engine.rootless),
+        "LABS_MEMORY": str(settings.memory),
+        "LABS_CPUS": str(cpus),
+    }
+    service = lab_service.resolve(name, placement, variables)
+    spec = lab_service.container_spec(service, placement, engine)
+    lab_service.prepare(engine, name, service, spec, placement.owner)
+    return lab_service.container_spec(service, placement, engine)  # the image may be new
+
+
+def _wait_until_ready(api: HubApi) -> None:
+    """Wait until the hub replies.
+
+    Raises:
+        Card: If it doesn't, with the last line of its log.
+    """
+    deadline = time.monotonic() + SECONDS_TO_START
+    while not api.is_ready():
+        if time.monotonic() > deadline:
+            why = f"Its last line: {hub_compose.last_line_of_log()}"
+            words = " ".join(hub_compose.compose_command()[:3])
+            raise Card("The hub doesn't start.", why, f"{words} logs")
+        time.sleep(0.3)
+
+
+def _print_link(settings: HubSettings) -> None:
+    scheme = "https" if settings.certificate else "http"
+    print(f"{scheme}://{settings.address}:{settings.port}", flush=True)
+    who = f"their name in {settings.users}" if settings.users else "a name of their choice"
+    print_status(f"Learners log in with {who}, and {settings.teacher} sees the class.")
+    print_status(f"Passwords and settings: {WORKSHOP / SETTINGS_FILE}. To end: invoke hub --stop")
+    if not settings.address.startswith(LOOPBACK) and not settings.certificate:
+        print_status(
+            "Without `certificate` and `key`, passwords travel unencrypted: use this hub only in a "
+            "network that you trust."
+        )
+
+
+def _start_seats(api: HubApi, settings: HubSettings, engine: Engine) -> int:
+    """Start the seats of all learners whose names are known.
+
+    Raises:
+        Card: If no name is known.
+    """
+    names = _known_learners(settings)
+    if not names:
+        raise Card(
+            "No learner is known.",
+            "In a room with a shared password, names are known once learners have logged in.",
+            f"list the learners in a CSV file: `users` in {WORKSHOP / SETTINGS_FILE}",
+        )
+    if len(names) > settings.seats:
+        print_status(f"{len(names)} learners are known, and there are {settings.seats} seats.")
+    at_once = max(2, SEATS_AT_ONCE_PER_CPU * engine.cpus)
+    result = hub_api.start_seats(api, names[: settings.seats], at_once, print_status)
+    print_status(f"{len(result.ready)} seats are ready, {len(result.failed)} failed.")
+    return 1 if result.failed else 0
+
+
+def _known_learners(settings: HubSettings) -> list[str]:
+    if settings.users:
+        return sorted(hub_users.read_users(WORKSHOP / settings.users, settings.teacher))
+    folders = (path.name for path in (WORKSHOP / LEARNERS).glob("*/"))
+    return sorted(name for name in folders if name != settings.teacher)

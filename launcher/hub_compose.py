@@ -1,0 +1,96 @@
+"""The hub's own container, which Docker Compose starts from compose.yaml and restarts."""
+
+import os
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from launcher import compose, hub_folder, lab_service
+from launcher.cards import Card
+from launcher.engine import Engine
+from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
+from launcher.known_errors import explain
+from launcher.placement import Placement
+from launcher.processes import capture
+
+LABEL = "llm-labs.hub"  # of the seats and their networks; the value is the clone's identity
+SOCKET = "/var/run/docker.sock"
+
+
+def compose_command() -> list[str]:
+    """Return `docker compose` for the hub of this clone."""
+    name = f"llm-labs-hub-{hub_folder.identity()}"
+    words = compose.compose_command("hub")
+    return [*words[:2], f"--project-name={name}", *words[2:]]
+
+
+def up_command(
+    settings: HubSettings, engine: Engine, placement: Placement, image: str, config: str
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command that starts the hub, and its variables.
+
+    Args:
+        settings: hub.toml.
+        engine: The engine that starts the seats.
+        placement: The owner of the files.
+        image: The image of the hub and the seats.
+        config: A hash of what the hub reads at its start; another one starts it again.
+    """
+    socket = _engine_socket()
+    variables = {
+        **lab_service.user_variables(placement, engine.rootless),
+        "LABS_HUB_IMAGE": image,
+        "LABS_HUB_ADDRESS": settings.address,
+        "LABS_HUB_PORT": str(settings.port),
+        "LABS_HUB_CONFIG": config,
+        "LABS_DOCKER_SOCKET": str(socket),
+        "LABS_DOCKER_GID": str(socket.stat().st_gid),
+    }
+    return [*compose_command(), "up", "--detach", "--no-build", "hub"], variables
+
+
+def up(command: list[str], variables: dict[str, str], settings: HubSettings) -> None:
+    """Start the hub, or start it again if something has changed.
+
+    Raises:
+        Card: If the engine refuses.
+    """
+    result = capture(command, stderr=subprocess.PIPE, env={**os.environ, **variables})
+    if result.returncode == 0:
+        return
+    errors = result.stderr
+    if "already" in errors and ("allocated" in errors or "in use" in errors):
+        raise Card(
+            f"Port {settings.port} is taken.",
+            f"Another program listens on {settings.address}:{settings.port}.",
+            f"set another port in {WORKSHOP / SETTINGS_FILE}, then: invoke hub",
+        )
+    if "cannot assign requested address" in errors:
+        raise Card(
+            f"This machine doesn't have the address {settings.address}.",
+            "The hub can only listen on addresses of its own machine: ip address lists them.",
+            f"correct the address in {WORKSHOP / SETTINGS_FILE}, or 0.0.0.0 for all",
+        )
+    raise explain(errors, "The engine refuses the hub.", "docker ps; then: invoke hub")
+
+
+def last_line_of_log() -> str:
+    """Return the last line that the hub printed."""
+    command = [*compose_command(), "logs", "--no-log-prefix", "--tail=20"]
+    log = capture(command, stderr=subprocess.DEVNULL).stdout
+    return ([line.strip() for line in log.splitlines() if line.strip()] or ["nothing"])[-1]
+
+
+def _engine_socket() -> Path:
+    """Return the path of the engine's socket.
+
+    Raises:
+        Card: If the engine is on another machine.
+    """
+    command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
+    url = os.environ.get("DOCKER_HOST") or capture(command).stdout.strip()
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        why = f"The engine is at {url}. The hub needs a socket of this machine."
+        raise Card("The hub can't use this engine.", why, "docker context use default")
+    return Path(parts.path or SOCKET).resolve()

@@ -1,0 +1,131 @@
+"""The folder workshop/: the settings, the learners' work, and the state of the hub."""
+
+import hashlib
+import json
+import secrets
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from launcher import ROOT
+from launcher.cards import Card, print_status
+from launcher.container_spec import ContainerSpec
+from launcher.file_owner import Owner, give_to, make_writable_folder
+from launcher.hub_settings import SETTINGS_FILE, HubSettings
+from launcher.hub_users import read_users
+
+STATE = "state"
+LEARNERS = "learners"
+ARCHIVES = "archives"
+TEMPLATE = """\
+# The settings of `invoke hub`. After a change: invoke hub
+title = "llm-labs"
+
+# How learners log in: all with one password and a name of their choice …
+password = "{password}"
+# … or each with a name and a password from a file beside this one, with lines such as
+# ada,a-long-word (then remove the line above):
+# users = "users.csv"
+
+# Who sees the page of the class.
+teacher = "teacher"
+teacher_password = "{teacher_password}"
+
+# Each learner who works takes a seat, with these limits.
+seats = 30
+memory = "3g"
+cpus = 2
+quota = "2g"      # for a learner's files on this machine's disk
+idle = "1h"       # an unused seat is stopped after this time; "never" is possible
+longest = "12h"   # any seat is stopped after this time
+network = false   # whether seats can reach other machines
+
+# Where the hub listens. 127.0.0.1 is this machine only; 0.0.0.0 is every network it is in.
+address = "127.0.0.1"
+port = 8000
+# For HTTPS, PEM files beside this one:
+# certificate = "certificate.pem"
+# key = "key.pem"
+"""
+
+
+def identity() -> str:
+    """Return what distinguishes the hubs of several clones on one engine."""
+    return hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]
+
+
+def prepare(folder: Path, owner: Owner) -> None:
+    """Create workshop/, and hub.toml with new passwords if there is none.
+
+    Raises:
+        Card: If the disk refuses.
+    """
+    for path in (folder, folder / LEARNERS, folder / ARCHIVES, folder / STATE):
+        make_writable_folder(path, owner)
+    (folder / STATE).chmod(0o700)
+    path = folder / SETTINGS_FILE
+    if not path.exists():
+        passwords = {
+            "password": _words(2),
+            "teacher_password": _words(4),
+        }
+        write_private(path, TEMPLATE.format(**passwords), owner)
+        print_status(f"Wrote {path}, with new passwords. Change what you like; then: invoke hub")
+
+
+def _words(count: int) -> str:
+    """Return a random password in groups of five, without letters that look alike."""
+    letters = "abcdefghjkmnpqrstuvwxyz23456789"
+    return "-".join("".join(secrets.choice(letters) for _ in range(5)) for _ in range(count))
+
+
+def write_private(path: Path, text: str, owner: Owner) -> None:
+    """Write a file that only its owner can read, so that it is complete or unchanged.
+
+    Raises:
+        Card: If the disk refuses.
+    """
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600, exist_ok=False)
+        new.write_text(text, encoding="utf-8")
+        give_to(owner, [new])
+        new.replace(path)
+    except OSError as error:
+        what = f"{path} can't be written."
+        raise Card(what, f"The error was: {error}.", f"df -h {path.parent}") from error
+
+
+def write_state(folder: Path, hub: HubSettings, seat: ContainerSpec, owner: Owner) -> str:
+    """Write what the hub needs to know; return a hash of it, which changes when it does.
+
+    Raises:
+        Card: If the list of users or a certificate can't be read, or the disk refuses.
+    """
+    state = folder / STATE
+    users = read_users(folder / hub.users, hub.teacher) if hub.users else {}
+    data: dict[str, Any] = {
+        "settings": asdict(hub),
+        "users": users,
+        "seat": asdict(seat),
+        "host_folder": str(folder),
+        "ident": identity(),
+    }
+    text = json.dumps(data, indent=2)
+    write_private(state / "hub.json", text, owner)
+    if not (state / "token").exists():
+        write_private(state / "token", secrets.token_hex(32), owner)
+    digest = hashlib.sha256(text.encode())
+    for name in ("certificate", "key"):
+        if getattr(hub, name):
+            content = (folder / getattr(hub, name)).read_text(encoding="utf-8")
+            write_private(state / f"{name}.pem", content, owner)
+            digest.update(content.encode())
+    return digest.hexdigest()[:12]
+
+
+def remove_state(folder: Path) -> None:
+    """Remove what the hub itself wrote; the learners' folders and archives stay."""
+    shutil.rmtree(folder / STATE, ignore_errors=True)

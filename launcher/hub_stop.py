@@ -1,0 +1,142 @@
+"""`invoke hub --stop` and `--purge`: end the hub and its seats, list what is left, remove it."""
+
+import shutil
+import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from launcher import hub_folder
+from launcher.cards import WRONG_USAGE, Card, print_status
+from launcher.engine import Engine
+from launcher.hub_compose import LABEL, compose_command
+from launcher.hub_folder import ARCHIVES, LEARNERS
+from launcher.hub_settings import SETTINGS_FILE, WORKSHOP
+from launcher.hub_users import is_allowed
+from launcher.known_errors import explain
+from launcher.processes import capture
+from launcher.runtime import choose_runtime
+
+SECONDS_TO_STOP = 5
+ALL = "all"
+
+
+def stop() -> int:
+    """Stop the hub and all seats, and list what is left.
+
+    Raises:
+        Card: If the engine refuses.
+    """
+    engine = choose_runtime("docker").engine
+    assert engine is not None
+    seats = _end(engine)
+    print_status(f"Stopped the hub and {seats} {'seat' if seats == 1 else 'seats'}.")
+    list_left(WORKSHOP)
+    return 0
+
+
+def _end(engine: Engine) -> int:
+    """Remove the containers and the networks of this clone's hub; return the number of seats."""
+    result = capture([*compose_command(), "down", "--timeout=10"], stderr=subprocess.PIPE)
+    if result.returncode != 0:
+        raise explain(result.stderr, "The engine refuses to stop the hub.", "docker ps")
+    only_ours: dict[str, Any] = {"label": f"{LABEL}={hub_folder.identity()}"}
+    seats: list[Any] = engine.client.containers.list(all=True, filters=only_ours)
+    for seat in seats:
+        with suppress(OSError):  # includes the SDK's errors: somebody else removes it
+            seat.stop(timeout=SECONDS_TO_STOP)
+        with suppress(OSError):
+            seat.remove(force=True)
+    for network in engine.client.networks.list(filters=only_ours):
+        with suppress(OSError):
+            network.remove()
+    return len(seats)
+
+
+def list_left(folder: Path) -> None:
+    """Print what is left in workshop/, with sizes, and the command that removes it."""
+    lines = [f"{size / 1e6:10,.1f} MB  {path.relative_to(folder)}" for path, size in _work(folder)]
+    if lines:
+        print(f"Left in {folder}:")
+        print("\n".join(lines))
+        print_status("To continue: invoke hub. To see where everybody stands:")
+        print_status(f"invoke progress --class {folder / LEARNERS}")
+        print_status("invoke hub --purge removes the hub's own files, and no work.")
+    else:
+        print(f"{folder} has no work of learners.")
+
+
+def _work(folder: Path) -> list[tuple[Path, int]]:
+    """Return the learners' folders and the archives, with their sizes."""
+    found = [*(folder / LEARNERS).glob("*/"), *(folder / ARCHIVES).glob("*.tar.gz")]
+    return [(path, _size(path)) for path in sorted(found)]
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if not file.is_dir())
+
+
+def purge(names: str) -> int:
+    """Stop the hub and remove its own files; of the learners' work only what is named.
+
+    Args:
+        names: Learners and archives with commas, "all", or "" for none.
+
+    Raises:
+        Card: If a name isn't there, or the disk refuses; then nothing was removed.
+    """
+    chosen = _chosen(WORKSHOP, names)
+    engine = choose_runtime("docker").engine
+    assert engine is not None
+    _end(engine)
+    hub_folder.remove_state(WORKSHOP)
+    _remove(chosen)
+    print_status(f"Removed the hub's own files{_and(chosen)}.")
+    left = _work(WORKSHOP)
+    if left:
+        list_left(WORKSHOP)
+        example = ",".join(path.name for path, _ in left[:2])
+        print_status(f"To remove work, name it: invoke hub --purge {example}; or {ALL}")
+    elif (WORKSHOP / SETTINGS_FILE).exists():
+        print_status(f"{WORKSHOP / SETTINGS_FILE} stays. It has the passwords.")
+    return 0
+
+
+def _and(paths: list[Path]) -> str:
+    return f" and the work of {', '.join(path.name for path in paths)}" if paths else ""
+
+
+def _chosen(folder: Path, names: str) -> list[Path]:
+    """Return the paths that names stand for.
+
+    Raises:
+        Card: If one doesn't exist.
+    """
+    if names == ALL:
+        return [path for path, _ in _work(folder)]
+    return [_path(folder, name) for name in names.split(",") if name]
+
+
+def _path(folder: Path, name: str) -> Path:
+    learner = folder / LEARNERS / name
+    archive = folder / ARCHIVES / name
+    if is_allowed(name) and learner.is_dir():
+        return learner
+    if Path(name).name == name and name.endswith(".tar.gz") and archive.is_file():
+        return archive
+    why = f"{folder} has no learner and no archive of this name. Nothing was removed."
+    raise Card(f"{name!r} can't be purged.", why, "invoke hub --stop lists them", WRONG_USAGE)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError as error:
+            why = f"The error was: {error}."
+            raise Card(f"{path} can't be removed.", why, f"sudo rm -r {path}") from error

@@ -1,0 +1,71 @@
+"""The names of learners, and the CSV file of a course with their passwords."""
+
+import csv
+import re
+from pathlib import Path
+
+from launcher.cards import WRONG_USAGE, Card
+from launcher.hub_settings import MIN_PASSWORD
+
+# Safe as a folder, in a container's name and in an address, on every system.
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+ALLOWED = "lower-case letters a-z, digits and hyphens, at most 32 in all"
+HEADER = ["name", "password"]
+
+
+def is_allowed(name: str) -> bool:
+    """Return whether a learner may have a name."""
+    return NAME.fullmatch(name) is not None
+
+
+def read_users(path: Path, teacher: str) -> dict[str, str]:
+    """Return the passwords of a course, by name.
+
+    Args:
+        path: A CSV file with a line for each learner: name and password.
+        teacher: The teacher's name, which no learner may have.
+
+    Raises:
+        Card: If the file can't be read or a line is wrong; the card names the line.
+    """
+    users: dict[str, str] = {}
+    for number, row in _rows(path):
+        problem = _problem(row, users, teacher)
+        if problem:
+            fix = f"correct line {number}, then: invoke hub"
+            raise Card(f"{path} can't be used.", f"Line {number}: {problem}.", fix, WRONG_USAGE)
+        users[row[0]] = row[1]
+    if not users:
+        why = "It has no learner."
+        raise Card(f"{path} can't be used.", why, "add lines such as: ada,a-long-word", WRONG_USAGE)
+    return users
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the lines that have content, without the header, with their numbers."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        fix = "save the table as CSV, in UTF-8, separated by commas"
+        raise Card(
+            f"{path} can't be read.", f"The error was: {error}.", fix, WRONG_USAGE
+        ) from error
+    return [(number, row) for number, row in rows if any(row) and row[:2] != HEADER]
+
+
+def _problem(row: list[str], users: dict[str, str], teacher: str) -> str:
+    """Return what is wrong with a line, or ""; a password isn't repeated on the screen."""
+    if len(row) != len(HEADER):
+        return f"it has {len(row)} columns, and needs a name and a password, separated by a comma"
+    name, password = row
+    if not is_allowed(name):
+        return f"{name!r} isn't possible: a name has {ALLOWED}"
+    if name == teacher:
+        return f"{name!r} is the teacher's name"
+    if name in users:
+        return f"{name!r} occurs twice"
+    if len(password) < MIN_PASSWORD:
+        return f"the password of {name!r} has fewer than {MIN_PASSWORD} characters"
+    return ""
