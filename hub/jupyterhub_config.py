@@ -4,8 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, "/lab")
-
 import docker
 from hub import networks, state
 from hub.authenticator import WorkshopAuthenticator
@@ -56,13 +54,28 @@ c.Spawner.start_timeout = 180
 c.Spawner.environment = {**workshop.seat.environment, "LABS_QUOTA": str(settings.quota)}
 
 token = Path(STATE, "token").read_text(encoding="utf-8").strip()
-c.JupyterHub.services = [{"name": "launcher", "api_token": token}]
+CLASS_PAGE = "class"
+c.JupyterHub.services = [
+    {"name": "launcher", "api_token": token},
+    {
+        "name": CLASS_PAGE,
+        "url": "http://127.0.0.1:8002",
+        "command": [sys.executable, "-m", "hub.class_page"],
+        "cwd": "/lab",
+        "oauth_no_confirm": True,
+    },
+]
 c.JupyterHub.load_roles = [
     {
         "name": "launcher",
         "services": ["launcher"],
-        "scopes": ["admin:users", "admin:servers", "list:users", "shutdown"],
-    }
+        "scopes": ["admin:users", "admin:servers", "list:users"],
+    },
+    {
+        "name": CLASS_PAGE,
+        "services": [CLASS_PAGE],
+        "scopes": ["list:users", "read:users:activity", "read:servers"],
+    },
 ]
 if settings.idle or settings.longest:
     limits = [f"--timeout={settings.idle or 2**31}", f"--max-age={settings.longest}"]

@@ -99,7 +99,7 @@ def write_private(path: Path, text: str, owner: Owner) -> None:
 
 
 def write_state(folder: Path, hub: HubSettings, seat: ContainerSpec, owner: Owner) -> str:
-    """Write what the hub needs to know; return a hash of it, which changes when it does.
+    """Write what the hub needs to know; return a hash of all that the hub reads.
 
     Raises:
         Card: If the list of users or a certificate can't be read, or the disk refuses.
@@ -118,6 +118,8 @@ def write_state(folder: Path, hub: HubSettings, seat: ContainerSpec, owner: Owne
     if not (state / "token").exists():
         write_private(state / "token", secrets.token_hex(32), owner)
     digest = hashlib.sha256(text.encode())
+    for file in sorted((ROOT / "hub").glob("*.*")):
+        digest.update(file.read_bytes())
     for name in ("certificate", "key"):
         if getattr(hub, name):
             content = (folder / getattr(hub, name)).read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from launcher.processes import capture
 from launcher.runtime import choose_runtime
 
 SECONDS_TO_STOP = 5
+AT_ONCE = 8  # seats that stop at the same time
 ALL = "all"
 
 
@@ -43,20 +45,24 @@ def _end(engine: Engine) -> int:
         raise explain(result.stderr, "The engine refuses to stop the hub.", "docker ps")
     only_ours: dict[str, Any] = {"label": f"{LABEL}={hub_folder.identity()}"}
     seats: list[Any] = engine.client.containers.list(all=True, filters=only_ours)
-    for seat in seats:
-        with suppress(OSError):  # includes the SDK's errors: somebody else removes it
-            seat.stop(timeout=SECONDS_TO_STOP)
-        with suppress(OSError):
-            seat.remove(force=True)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(_remove_seat, seats))
     for network in engine.client.networks.list(filters=only_ours):
         with suppress(OSError):
             network.remove()
     return len(seats)
 
 
+def _remove_seat(seat: Any) -> None:
+    with suppress(OSError):  # includes the SDK's errors: somebody else removes it
+        seat.stop(timeout=SECONDS_TO_STOP)
+    with suppress(OSError):
+        seat.remove(force=True)
+
+
 def list_left(folder: Path) -> None:
     """Print what is left in workshop/, with sizes, and the command that removes it."""
-    lines = [f"{size / 1e6:10,.1f} MB  {path.relative_to(folder)}" for path, size in _work(folder)]
+    lines = [f"{size / 1e3:12,.0f} kB  {path.relative_to(folder)}" for path, size in _work(folder)]
     if lines:
         print(f"Left in {folder}:")
         print("\n".join(lines))

@@ -1,0 +1,177 @@
+"""What the teacher sees: a row for each learner, from the hub, the engine and progress files."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hub import learners, safe_files
+from labs.cli.progress import COLUMNS, Standing
+from labs.course import sheets
+from labs.course.progress import Part, Record
+from labs.course.syllabus import Lesson, lessons
+
+STUCK_TRIES = 5  # different texts of one exercise that were all wrong
+MARKS = {"done": "✓", "tried": "✗", "not started": "·"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A learner.
+
+    Attributes:
+        name: The learner's name.
+        seat: "works", "starts" or "".
+        last_seen: The time of the last activity in the seat, in ISO format, or "".
+        memory: The bytes that the seat uses; 0 without a seat.
+        disk: The bytes that the learner's files take.
+        labs: The started labs.
+        damaged: The labs whose progress files can't be read.
+    """
+
+    name: str
+    seat: str
+    last_seen: str
+    memory: int
+    disk: int
+    labs: tuple[Standing, ...]
+    damaged: tuple[str, ...]
+
+    @property
+    def done(self) -> int:
+        """Return the number of exercises that are done."""
+        return sum(lab.count("done") for lab in self.labs)
+
+    @property
+    def tries(self) -> int:
+        """Return the number of different texts that were checked."""
+        return sum(part.tries for lab in self.labs for part in lab.parts.values())
+
+    @property
+    def hints(self) -> int:
+        """Return the number of hints that the learner asked for."""
+        return sum(part.requested_hints for lab in self.labs for part in lab.parts.values())
+
+    @property
+    def marks(self) -> list[tuple[str, str]]:
+        """Return each started lab with a mark for each exercise."""
+        return [
+            (lab.lesson.name, "".join(MARKS[part.state] for part in lab.parts.values()))
+            for lab in self.labs
+        ]
+
+    @property
+    def stuck(self) -> str:
+        """Return the exercises that were wrong many times, or ""."""
+        return ", ".join(
+            f"{lab.lesson.name} {exercise} ({part.tries} tries)"
+            for lab in self.labs
+            for exercise, part in lab.parts.items()
+            if part.state == "tried" and part.tries >= STUCK_TRIES
+        )
+
+
+def rows(
+    workshop: Path, users: Iterable[dict[str, Any]], memory: dict[str, int], teacher: str
+) -> list[Row]:
+    """Return a row for each learner whom the hub knows or who has a folder.
+
+    Args:
+        workshop: The folder workshop/.
+        users: The hub's models of its users.
+        memory: The memory of each seat.
+        teacher: The teacher, who is no learner.
+    """
+    known = {user["name"]: user for user in users}
+    names = sorted({*known, *learners.names(workshop)} - {teacher})
+    course = [(lesson, tuple(sheets.exercises(lesson.source))) for lesson in lessons()]
+    return [_row(workshop, name, known.get(name, {}), memory, course) for name in names]
+
+
+def _row(
+    workshop: Path,
+    name: str,
+    user: dict[str, Any],
+    memory: dict[str, int],
+    course: list[tuple[Lesson, tuple[str, ...]]],
+) -> Row:
+    records = dict(_records(workshop / learners.FOLDER, name))
+    standings = (
+        Standing(lesson, exercises, records[lesson.name] or Record())
+        for lesson, exercises in course
+        if lesson.name in records
+    )
+    server: dict[str, Any] = (user.get("servers") or {}).get("", {})
+    seat = "works" if server.get("ready") else "starts" if server.get("pending") else ""
+    return Row(
+        name=name,
+        seat=seat,
+        last_seen=str(server.get("last_activity") or user.get("last_activity") or ""),
+        memory=memory.get(name, 0),
+        disk=safe_files.size_of(workshop / learners.FOLDER, name),
+        labs=tuple(standing for standing in standings if standing.started),
+        damaged=tuple(lab for lab, record in records.items() if record is None),
+    )
+
+
+def _records(root: Path, name: str) -> Iterator[tuple[str, Record | None]]:
+    """Yield the record of each lab that has one; None for one that can't be read."""
+    try:
+        with safe_files.open_folder(root, name, "work", "progress") as folder:
+            for lesson in lessons():
+                try:
+                    content = safe_files.read_file(folder, f"{lesson.name}.json")
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    yield lesson.name, None
+                else:
+                    yield lesson.name, parse_record(content)
+    except OSError:
+        return
+
+
+def parse_record(content: bytes) -> Record | None:
+    """Return the record in a progress file, or None: learners can write anything into it."""
+    try:
+        parts: dict[str, Any] = json.loads(content)["parts"]
+        return Record({name: _part(values) for name, values in parts.items()})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _part(values: dict[str, Any]) -> Part:
+    """Return a part whose values have the right types.
+
+    Raises:
+        TypeError: If one doesn't.
+    """
+    part = Part(**values)
+    right = (
+        isinstance(part.done, str)
+        and isinstance(part.text, str)
+        and type(part.tries) is int
+        and type(part.hints) is int
+        and isinstance(part.solution, bool)
+    )
+    if not right:
+        raise TypeError("a value has another type")
+    if part.done:
+        datetime.fromisoformat(part.done)
+    return part
+
+
+def csv_rows(table: list[Row]) -> Iterator[tuple[str | int, ...]]:
+    """Yield the lines of a CSV file: one for each learner and exercise of a started lab."""
+    yield (*COLUMNS, "seat", "last seen", "memory MB", "disk MB")
+    for row in table:
+        usage = (row.seat, row.last_seen, row.memory // 2**20, row.disk // 2**20)
+        if not row.labs:
+            yield (row.name, *[""] * (len(COLUMNS) - 1), *usage)
+        for lab in row.labs:
+            for name, part in lab.parts.items():
+                effort = (part.state, part.tries, part.requested_hints)
+                seen = "yes" if part.solution else ""
+                yield (row.name, lab.lesson.name, name, *effort, seen, part.done, *usage)
