@@ -5,31 +5,47 @@ import csv
 import io
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
 import docker
 from hub import archive, class_view, handout, learners, networks, state
+from hub.quota import Growth
 from labs.course.cards import Card
 
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from jupyterhub.utils import url_path_join
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
-from tornado.ioloop import IOLoop
+from tornado.ioloop import IOLoop, PeriodicCallback
+from tornado.log import app_log
 from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler, authenticated
 
 PREFIX = os.environ["JUPYTERHUB_SERVICE_PREFIX"]
 PORT = 8002
+MILLISECONDS_BETWEEN = 15_000  # of looking for seats that fill the disk
 workshop = state.load()
 engine = docker.from_env()
 
 
+async def ask_hub(path, method="GET"):
+    """Send a request to the hub; return the body of the reply."""
+    url = f"{os.environ['JUPYTERHUB_API_URL']}{path}"
+    headers = {"Authorization": f"token {os.environ['JUPYTERHUB_API_TOKEN']}"}
+    return (await AsyncHTTPClient().fetch(HTTPRequest(url, method, headers))).body
+
+
 async def users():
     """Return the hub's models of its users."""
-    url = f"{os.environ['JUPYTERHUB_API_URL']}/users?limit=1000"
-    headers = {"Authorization": f"token {os.environ['JUPYTERHUB_API_TOKEN']}"}
-    reply = await AsyncHTTPClient().fetch(HTTPRequest(url, headers=headers))
-    return json.loads(reply.body)
+    return json.loads(await ask_hub("/users?limit=1000"))
+
+
+async def stop_growing_seats(growth):
+    """Stop the seats whose learners fill the disk."""
+    working = [user["name"] for user in await users() if user["servers"]]
+    for name in await asyncio.to_thread(growth.too_much, state.WORKSHOP, working):
+        app_log.warning("Stopping the seat of %s: it goes on writing beyond the quota", name)
+        await ask_hub(f"/users/{name}/server", "DELETE")
 
 
 def memory_of_seats():
@@ -73,6 +89,7 @@ class ForTheTeacher(HubOAuthenticated, RequestHandler):
             archives=archives[::-1],
             note=note,
             prefix=PREFIX,
+            free_gb=shutil.disk_usage(state.WORKSHOP).free / 1e9,
             now=time.strftime("%H:%M:%S"),
         )
 
@@ -164,6 +181,8 @@ def main():
     ]
     settings = {"cookie_secret": os.urandom(32), "template_path": str(Path(__file__).parent)}
     Application(routes, **settings).listen(PORT, "127.0.0.1")
+    growth = Growth(workshop.settings.quota)
+    PeriodicCallback(lambda: stop_growing_seats(growth), MILLISECONDS_BETWEEN).start()
     IOLoop.current().start()
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,13 @@ def rows(
     """
     known = {user["name"]: user for user in users}
     names = sorted({*known, *learners.names(workshop)} - {teacher})
-    course = [(lesson, tuple(sheets.exercises(lesson.source))) for lesson in lessons()]
-    return [_row(workshop, name, known.get(name, {}), memory, course) for name in names]
+    return [_row(workshop, name, known.get(name, {}), memory) for name in names]
+
+
+@cache
+def course() -> tuple[tuple[Lesson, tuple[str, ...]], ...]:
+    """Return the labs and their exercises; reading them takes a second."""
+    return tuple((lesson, tuple(sheets.exercises(lesson.source))) for lesson in lessons())
 
 
 def _row(
@@ -95,12 +101,11 @@ def _row(
     name: str,
     user: dict[str, Any],
     memory: dict[str, int],
-    course: list[tuple[Lesson, tuple[str, ...]]],
 ) -> Row:
     records = dict(_records(workshop / learners.FOLDER, name))
     standings = (
         Standing(lesson, exercises, records[lesson.name] or Record())
-        for lesson, exercises in course
+        for lesson, exercises in course()
         if lesson.name in records
     )
     server: dict[str, Any] = (user.get("servers") or {}).get("", {})
@@ -120,7 +125,7 @@ def _records(root: Path, name: str) -> Iterator[tuple[str, Record | None]]:
     """Yield the record of each lab that has one; None for one that can't be read."""
     try:
         with safe_files.open_folder(root, name, "work", "progress") as folder:
-            for lesson in lessons():
+            for lesson, _ in course():
                 try:
                     content = safe_files.read_file(folder, f"{lesson.name}.json")
                 except FileNotFoundError:

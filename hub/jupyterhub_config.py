@@ -12,6 +12,15 @@ from hub.spawner import HUB_CONTAINER, SeatSpawner, workshop
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
 settings = workshop.settings
 STATE = state.WORKSHOP / "state"
+CLASS_PAGE = "class"
+SECONDS_TO_START = 300  # 30 seats that start at once on two cores took up to 180
+
+
+def first_page(handler: Any) -> str:
+    """Return where a user goes after the login: to the class, or to the own seat."""
+    user = handler.current_user
+    return f"/services/{CLASS_PAGE}/" if user and user.admin else "/hub/spawn"
+
 
 networks.connect_hub_to_all(docker.from_env().api, workshop.ident, HUB_CONTAINER)
 
@@ -29,6 +38,7 @@ c.JupyterHub.cookie_secret_file = str(STATE / "cookie_secret")
 # The seats go on without the hub, and it finds them again.
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = True
+c.JupyterHub.default_url = first_page
 c.JupyterHub.template_vars = {"announcement_login": settings.title}
 c.JupyterHub.active_server_limit = settings.seats
 c.JupyterHub.concurrent_spawn_limit = 0
@@ -44,17 +54,16 @@ c.WorkshopAuthenticator.allow_all = True
 
 c.SeatSpawner.image = workshop.seat.image
 c.SeatSpawner.cmd = ["jupyterhub-singleuser"]
-c.SeatSpawner.name_template = networks.seat_network(workshop.ident, "{username}")
+c.SeatSpawner.name_template = networks.seat_network(workshop.ident, "{raw_username}")
 c.SeatSpawner.remove = True
 c.SeatSpawner.pull_policy = "skip"  # the launcher builds the image
 c.SeatSpawner.use_internal_ip = True
 c.Spawner.default_url = "/lab"
-c.Spawner.http_timeout = 180
-c.Spawner.start_timeout = 180
+c.Spawner.http_timeout = SECONDS_TO_START
+c.Spawner.start_timeout = SECONDS_TO_START
 c.Spawner.environment = {**workshop.seat.environment, "LABS_QUOTA": str(settings.quota)}
 
 token = Path(STATE, "token").read_text(encoding="utf-8").strip()
-CLASS_PAGE = "class"
 c.JupyterHub.services = [
     {"name": "launcher", "api_token": token},
     {
@@ -74,7 +83,7 @@ c.JupyterHub.load_roles = [
     {
         "name": CLASS_PAGE,
         "services": [CLASS_PAGE],
-        "scopes": ["list:users", "read:users:activity", "read:servers"],
+        "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers"],
     },
 ]
 if settings.idle or settings.longest:

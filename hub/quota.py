@@ -1,0 +1,35 @@
+"""Find learners whose files outgrow their quota.
+
+A seat warns its learner and refuses to save beyond the quota (docker/seat_config.py). Code that a
+learner runs can write all the same, so the hub stops a seat that goes on growing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hub import learners, safe_files
+
+SLACK = 1.1  # a run that begins below the quota may end a little above it
+
+
+@dataclass
+class Growth:
+    """Remember what each learner's files took when they were last measured."""
+
+    quota: int
+    before: dict[str, int] = field(default_factory=dict[str, int])
+
+    def too_much(self, workshop: Path, names: Iterable[str]) -> list[str]:
+        """Return those who are beyond their quota, and have written more since the last call.
+
+        Who removes files is never among them.
+        """
+        used = {name: safe_files.size_of(workshop / learners.FOLDER, name) for name in names}
+        growing = [
+            name
+            for name, size in used.items()
+            if size > SLACK * self.quota and size > self.before.get(name, size)
+        ]
+        self.before = used
+        return growing

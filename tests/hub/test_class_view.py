@@ -1,0 +1,141 @@
+"""What the teacher sees of each learner, whatever the learner has put into the folder."""
+
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from hub import archive, class_view, handout
+from labs.cli.progress import main as progress
+from labs.course.syllabus import find
+
+import pytest
+
+LESSON = find("LLM06")[0]
+USERS: list[dict[str, Any]] = [
+    {"name": "ada", "servers": {"": {"ready": True, "last_activity": "2026-01-01T10:00:00Z"}}},
+    {"name": "teacher", "servers": {}},
+]
+
+
+def record(folder: Path, name: str, **parts: dict[str, Any]) -> Path:
+    path = folder / "learners" / name / "work" / "progress" / "LLM06.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"parts": parts, "last": {}, "best": {}}))
+    return path
+
+
+def row(folder: Path, name: str) -> class_view.Row:
+    return next(r for r in class_view.rows(folder, USERS, {"ada": 5}, "teacher") if r.name == name)
+
+
+def test_a_row_has_the_seat_the_progress_and_who_is_stuck(tmp_path: Path) -> None:
+    done = {"done": "2026-01-01T09:00:00+00:00", "tries": 2, "hints": 3}
+    record(tmp_path, "ada", masked_softmax=done, attention={"tries": 5})
+    ada = row(tmp_path, "ada")
+    assert (ada.seat, ada.memory, ada.done, ada.tries, ada.hints) == ("works", 5, 1, 7, 2)
+    assert ada.marks == [("LLM06", "✓✗·····")]
+    assert ada.stuck == "LLM06 attention (5 tries)"
+    assert ada.disk > 0
+
+
+def test_four_tries_are_not_stuck_and_a_solved_exercise_never_is(tmp_path: Path) -> None:
+    done = {"done": "2026-01-01T09:00:00+00:00", "tries": 40}
+    record(tmp_path, "ada", masked_softmax=done, attention={"tries": 4})
+    assert row(tmp_path, "ada").stuck == ""
+
+
+def test_learners_without_a_seat_are_listed_and_the_teacher_isn_t(tmp_path: Path) -> None:
+    record(tmp_path, "ben", attention={"tries": 1})
+    names = [r.name for r in class_view.rows(tmp_path, USERS, {}, "teacher")]
+    assert names == ["ada", "ben"]
+    assert row(tmp_path, "ben").seat == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"parts": 3}',
+        '{"parts": {"attention": {"tries": "<b>"}}}',
+        '{"parts": {"attention": {"done": "=1+1"}}}',
+        '{"parts": {"attention": {"tries": true}}}',
+        '{"parts": {"attention": {"other": 1}}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_or_forged_record_is_shown_as_damaged(tmp_path: Path, text: str) -> None:
+    record(tmp_path, "ada").write_text(text)
+    assert row(tmp_path, "ada").damaged == ("LLM06",)
+    assert row(tmp_path, "ada").labs == ()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "large", "folder"])
+def test_a_record_that_is_no_plain_file_is_not_opened(tmp_path: Path, kind: str) -> None:
+    path = record(tmp_path, "ada")
+    path.unlink()
+    secret = tmp_path / "state.json"
+    secret.write_text('{"parts": {"attention": {"tries": 9}}}')
+    if kind == "link":
+        path.symlink_to(secret)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "large":
+        path.touch()
+        os.truncate(path, 2**33)
+    else:
+        path.mkdir()
+    assert row(tmp_path, "ada").damaged == ("LLM06",)
+
+
+def test_a_link_in_place_of_a_folder_isn_t_followed(tmp_path: Path) -> None:
+    record(tmp_path, "ben", attention={"tries": 9})
+    (tmp_path / "learners" / "ada").mkdir()
+    (tmp_path / "learners" / "ada" / "work").symlink_to(tmp_path / "learners" / "ben" / "work")
+    assert row(tmp_path, "ada").labs == ()
+    assert row(tmp_path, "ben").tries == 9
+
+
+def test_the_csv_has_a_line_for_each_exercise_of_a_started_lab(tmp_path: Path) -> None:
+    record(tmp_path, "ada", attention={"tries": 5})
+    lines = list(class_view.csv_rows(class_view.rows(tmp_path, USERS, {}, "teacher")))
+    assert len({len(line) for line in lines}) == 1
+    assert lines[2][:5] == ("ada", "LLM06", "attention", "tried", 5)
+
+
+def test_the_archive_opens_as_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "archives").mkdir()
+    record(tmp_path, "ada", attention={"done": "2026-01-01T09:00:00+00:00", "tries": 1})
+    handout.hand_out(tmp_path, "LLM06", ["ada", "ben"])
+    work = tmp_path / "learners" / "ada" / "work"
+    (work / "secret.py").symlink_to(tmp_path / "hub.toml")
+    (tmp_path / "hub.toml").write_text("password")
+    (work / "model.safetensors").write_bytes(b"0" * 1000)
+    (work / ".hidden.py").write_text("1")
+    path, left_out = archive.collect(tmp_path, 1_700_000_000)
+    assert sorted(left_out) == ["class/ada/work/model.safetensors", "class/ada/work/secret.py"]
+    with tarfile.open(path) as opened:
+        assert all(member.isfile() or member.isdir() for member in opened)
+        opened.extractall(tmp_path / "home", filter="data")
+    assert not list((tmp_path / "archives").glob(".*"))
+    assert progress(["--class", str(tmp_path / "home" / "class")]) == 0
+    told = capsys.readouterr().out
+    assert "1 of" in told and "ben" in told
+
+
+def test_handing_out_keeps_what_a_learner_has(tmp_path: Path) -> None:
+    name = LESSON.sheet_name
+    work = tmp_path / "learners" / "ada" / "work"
+    work.mkdir(parents=True)
+    (work / name).write_text("mine")
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "learners" / "eve" / "work").mkdir(parents=True)
+    (tmp_path / "learners" / "eve" / "work" / name).symlink_to(elsewhere)
+    result = handout.hand_out(tmp_path, "LLM06", ["ada", "ben", "eve", "../x"])["LLM06"]
+    assert (result.written, result.had, result.failed) == (["ben"], ["ada", "eve"], ["../x"])
+    assert (work / name).read_text() == "mine"
+    assert not elsewhere.exists()
+    assert "LLM06 went to 1 of 3" in handout.describe("LLM06", result)
+    assert (tmp_path / "learners" / "ben" / "work" / name).read_text().startswith("# Your sheet")

@@ -1,0 +1,156 @@
+"""Seats: their container, networks, names, tries of passwords, and quota. No hub runs here."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from hub import learners, networks, seats, state
+from hub.quota import Growth
+from hub.tries import SECONDS_TO_WAIT, TRIES, Tries
+from launcher import hub_folder, hub_settings
+from launcher.container_spec import Bind, ContainerSpec, GpuRequest
+from launcher.file_owner import Owner
+
+import pytest
+
+SPEC = ContainerSpec(
+    image="llm-labs:cpu-hub",
+    user="1000:1000",
+    read_only=True,
+    cap_drop=("ALL",),
+    security_opt=("no-new-privileges:true",),
+    tmpfs=("/tmp:size=1g",),
+    pids_limit=4096,
+    mem_limit=2**30,
+    cpus=1.5,
+    binds=(Bind("/clone/labs", "/lab/labs", True),),
+    requests=(GpuRequest("nvidia", ("0",)),),
+    ulimits=(("nofile", 1, 2),),
+    environment={"TZ": "UTC0"},
+)
+
+
+def test_a_seat_is_as_hardened_as_compose_yaml_says() -> None:
+    config = seats.host_config(SPEC, learners.binds("/server", "ada"))
+    assert config["read_only"] and config["cap_drop"] == ["ALL"]
+    assert config["security_opt"] == ["no-new-privileges:true"]
+    assert (config["pids_limit"], config["mem_limit"]) == (4096, 2**30)
+    assert config["memswap_limit"] == 2**30
+    assert config["cpu_quota"] == 1.5 * config["cpu_period"]
+    assert "nano_cpus" not in config
+    mounts = {mount["Target"]: (mount["Source"], mount["ReadOnly"]) for mount in config["mounts"]}
+    assert mounts == {
+        "/lab/labs": ("/clone/labs", True),
+        "/lab/work": ("/server/learners/ada/work", False),
+        "/lab/outputs": ("/server/learners/ada/outputs", False),
+    }
+
+
+def test_the_hub_reads_what_the_launcher_wrote(tmp_path: Path) -> None:
+    owner = Owner(tmp_path.stat().st_uid, tmp_path.stat().st_gid)
+    hub_folder.prepare(tmp_path, owner)
+    settings = hub_settings.read(tmp_path)
+    first = hub_folder.write_state(tmp_path, settings, SPEC, owner)
+    workshop = state.load(tmp_path)
+    assert workshop.seat == SPEC
+    assert workshop.settings == settings
+    assert workshop.host_folder == str(tmp_path)
+    assert (tmp_path / state.STATE).stat().st_mode & 0o777 == 0o600
+    assert hub_folder.write_state(tmp_path, settings, SPEC, owner) == first
+    assert hub_folder.write_state(tmp_path, replace(settings, seats=3), SPEC, owner) != first
+    assert json.loads((tmp_path / state.STATE).read_text())["seat"] == json.loads(
+        json.dumps(asdict(SPEC))
+    )
+
+
+@pytest.mark.parametrize("name", ["../x", "A", "", "a/b", "zoë"])
+def test_no_folder_is_made_for_a_name_that_isn_t_allowed(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="isn't a learner's name"):
+        learners.make_folders(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_learner_s_folders_are_made_once_and_kept(tmp_path: Path) -> None:
+    learners.make_folders(tmp_path, "ada")
+    (tmp_path / "learners" / "ada" / "work" / "sheet.py").write_text("1")
+    learners.make_folders(tmp_path, "ada")
+    assert learners.names(tmp_path) == ["ada"]
+    assert (tmp_path / "learners" / "ada" / "work" / "sheet.py").read_text() == "1"
+    assert learners.clean_name("  Ada ") == "ada"
+
+
+def test_each_subnet_is_given_once() -> None:
+    taken = ["172.17.0.0/16", "198.18.0.0/29", "198.18.0.16/28", "fd00::/64"]
+    assert networks.free_subnet(taken) == "198.18.0.8/29"
+    assert networks.free_subnet([*taken, "198.18.0.8/29"]) == "198.18.0.32/29"
+    with pytest.raises(RuntimeError):
+        networks.free_subnet(["198.18.0.0/15"])
+
+
+class Engine:
+    """An engine with networks, as the SDK shows it."""
+
+    def __init__(self) -> None:
+        self.made: list[dict[str, Any]] = []
+        self.connected: list[tuple[str, str]] = []
+
+    def networks(self, **_: Any) -> list[dict[str, Any]]:
+        return self.made
+
+    def create_network(self, name: str, **options: Any) -> None:
+        self.made.append({"Name": name, "IPAM": options["ipam"], **options})
+
+    def inspect_network(self, name: str) -> dict[str, Any]:
+        return {"Containers": {c: {} for c, network in self.connected if network == name}}
+
+    def connect_container_to_network(self, container: str, network: str, **_: Any) -> None:
+        self.connected.append((container, network))
+
+
+def test_seats_get_separate_networks_that_lead_nowhere_else() -> None:
+    engine = Engine()
+    names = [networks.create(engine, "1a2b3c", name, "hub0") for name in ("ada", "ben", "ada")]
+    assert names[0] == names[2] != names[1]
+    assert len(engine.made) == 2
+    assert all(network["internal"] for network in engine.made)
+    assert all(network["options"] == networks.NO_ADDRESS for network in engine.made)
+    subnets = {network["IPAM"]["Config"][0]["Subnet"] for network in engine.made}
+    assert len(subnets) == 2
+    assert len(engine.connected) == 2, "the hub is connected once to each"
+
+
+def test_a_new_container_of_the_hub_joins_the_seats_that_run() -> None:
+    engine = Engine()
+    networks.create(engine, "1a2b3c", "ada", "old")
+    networks.connect_hub_to_all(engine, "1a2b3c", "new")
+    assert ("new", networks.seat_network("1a2b3c", "ada")) in engine.connected
+
+
+def test_wrong_passwords_make_a_name_wait_and_no_other() -> None:
+    now = [0.0]
+    tries = Tries(lambda: now[0])
+    for _ in range(TRIES):
+        assert tries.seconds_to_wait("ada") == 0
+        tries.add_wrong("ada")
+    assert 0 < tries.seconds_to_wait("ada") <= SECONDS_TO_WAIT
+    assert tries.seconds_to_wait("ben") == 0
+    now[0] += SECONDS_TO_WAIT + 1
+    assert tries.seconds_to_wait("ada") == 0
+    tries.add_wrong("ada")
+    tries.forget("ada")
+    assert tries.wrong == {}
+
+
+def test_only_a_learner_who_goes_on_writing_is_beyond_the_quota(tmp_path: Path) -> None:
+    for name in ("ada", "ben"):
+        learners.make_folders(tmp_path, name)
+    growth = Growth(quota=100_000)
+    file = tmp_path / "learners" / "ada" / "outputs" / "large"
+    file.write_bytes(b"1" * 200_000)
+    assert growth.too_much(tmp_path, ["ada", "ben"]) == [], "the hub sees it for the first time"
+    assert growth.too_much(tmp_path, ["ada", "ben"]) == [], "it doesn't grow"
+    file.write_bytes(b"1" * 400_000)
+    assert growth.too_much(tmp_path, ["ada", "ben"]) == ["ada"]
+    file.write_bytes(b"1" * 300_000)
+    assert growth.too_much(tmp_path, ["ada", "ben"]) == [], "the learner removes files"

@@ -1,0 +1,178 @@
+"""workshop/hub.toml and the list of learners: good values, and cards that name a line."""
+
+from pathlib import Path
+
+from launcher import hub_folder, hub_settings
+from launcher.cards import Card
+from launcher.file_owner import Owner
+from launcher.hub_users import is_allowed, read_users
+
+import pytest
+
+GOOD = 'password = "a-long-word"\nteacher_password = "a-much-longer-word"\n'
+
+
+def settings(folder: Path, text: str) -> hub_settings.HubSettings:
+    (folder / "hub.toml").write_text(text, encoding="utf-8")
+    return hub_settings.read(folder)
+
+
+def refused(folder: Path, text: str) -> Card:
+    with pytest.raises(Card) as raised:
+        settings(folder, text)
+    assert raised.value.code == 2
+    assert raised.value.fix
+    return raised.value
+
+
+def test_two_passwords_are_enough(tmp_path: Path) -> None:
+    hub = settings(tmp_path, GOOD)
+    assert (hub.seats, hub.memory, hub.quota) == (30, 3 * 2**30, 2 * 2**30)
+    assert (hub.idle, hub.longest, hub.network) == (3600, 12 * 3600, False)
+    assert hub.address == "127.0.0.1"
+
+
+def test_sizes_and_times_are_read_with_their_units(tmp_path: Path) -> None:
+    hub = settings(tmp_path, GOOD + 'memory = "1.5g"\nquota = "300m"\nidle = "90m"\n')
+    assert (hub.memory, hub.quota, hub.idle) == (3 * 2**29, 300 * 2**20, 5400)
+    assert settings(tmp_path, GOOD + 'longest = "never"\n').longest == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "seats = 0",
+        'seats = "30"',
+        "seats = true",
+        "seats = 2.5",
+        'memory = "lots"',
+        'memory = "100m"',
+        "memory = 3",
+        "cpus = -1",
+        "cpus = true",
+        'quota = "1k"',
+        'idle = "soon"',
+        "idle = 60",
+        'longest = "-1h"',
+        'network = "yes"',
+        "port = 70000",
+        "title = 3",
+        'title = "two\\nlines"',
+        'teacher = "The Teacher"',
+        'teacher = "../x"',
+        "gpus = -1",
+        "seats_per_gpu = 0",
+    ],
+)
+def test_a_value_that_isn_t_allowed_is_a_card_with_its_line(tmp_path: Path, line: str) -> None:
+    card = refused(tmp_path, f"{GOOD}# a comment\n{line}\n")
+    assert "Line 4 sets" in card.why
+    assert line.partition(" ")[0] in card.why
+    assert "Allowed is" in card.why
+
+
+def test_a_setting_that_doesn_t_exist_is_named_with_its_line(tmp_path: Path) -> None:
+    card = refused(tmp_path, GOOD + "\nseat = 3\n")
+    assert "Line 4 sets 'seat'" in card.why
+    assert "seats" in card.fix
+
+
+def test_a_table_is_refused_like_an_unknown_setting(tmp_path: Path) -> None:
+    assert "Line 3 sets 'hub'" in refused(tmp_path, GOOD + "[hub]\nseats = 3\n").why
+
+
+def test_text_that_isn_t_toml_is_a_card(tmp_path: Path) -> None:
+    assert "line 1" in refused(tmp_path, "title = my class\n").why
+    (tmp_path / "hub.toml").write_bytes(b'title = "\xff"\n')
+    with pytest.raises(Card, match=r"can't be used"):
+        hub_settings.read(tmp_path)
+
+
+def test_a_short_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    card = refused(tmp_path, 'teacher_password = "a-much-longer-word"\npassword = "secret"\n')
+    assert "Line 2 sets password." in card.why
+    assert "secret" not in card.why
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('teacher_password = "a-much-longer-word"\n', "either `password`"),
+        (GOOD + 'users = "users.csv"\n', "either `password`"),
+        ('password = "a-long-word"\n', "separate password"),
+        ('password = "a-long-word-here"\nteacher_password = "a-long-word-here"\n', "separate"),
+        (GOOD + 'certificate = "hub.pem"\n', "two files"),
+        (GOOD + 'certificate = "none.pem"\nkey = "none.pem"\n', "Line 3 names"),
+    ],
+)
+def test_settings_that_don_t_fit_together_are_refused(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    assert reason in refused(tmp_path, text).why
+
+
+def test_the_first_start_writes_settings_that_can_be_read(tmp_path: Path) -> None:
+    owner = Owner(tmp_path.stat().st_uid, tmp_path.stat().st_gid)
+    hub_folder.prepare(tmp_path, owner)
+    first = (tmp_path / "hub.toml").read_text(encoding="utf-8")
+    hub = hub_settings.read(tmp_path)
+    assert hub.password and hub.teacher_password
+    assert (tmp_path / "hub.toml").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    hub_folder.prepare(tmp_path, owner)
+    assert (tmp_path / "hub.toml").read_text(encoding="utf-8") == first
+
+
+def users(folder: Path, text: str) -> dict[str, str]:
+    path = folder / "users.csv"
+    path.write_text(text, encoding="utf-8")
+    return read_users(path, "teacher")
+
+
+def test_a_list_of_learners_may_have_a_header_and_empty_lines(tmp_path: Path) -> None:
+    text = '\ufeffname,password\nada,first-word\n\n ben , "a,comma-word" \n'
+    with pytest.raises(Card):
+        users(tmp_path, text)  # a space before a quote is no CSV
+    text = text.replace(' , "', ',"').replace('" ', '"')
+    assert users(tmp_path, text) == {"ada": "first-word", "ben": "a,comma-word"}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("../etc,long-enough", "isn't possible"),
+        ("Ada,long-enough", "isn't possible"),
+        ("zoë,long-enough", "isn't possible"),
+        ("ada lovelace,long-enough", "isn't possible"),
+        ("-ada,long-enough", "isn't possible"),
+        (f"{'a' * 33},long-enough", "isn't possible"),
+        ("teacher,long-enough", "teacher's name"),
+        ("ben,long-enough", "occurs twice"),
+        ("ada,short", "fewer than 8"),
+        ("ada", "1 columns"),
+        ("ada;long-enough", "1 columns"),
+        ("ada,long-enough,more", "3 columns"),
+    ],
+)
+def test_a_wrong_line_of_the_list_is_named(tmp_path: Path, line: str, reason: str) -> None:
+    with pytest.raises(Card) as raised:
+        users(tmp_path, f"name,password\nben,another-word\n{line}\n")
+    assert raised.value.why.startswith("Line 3: ")
+    assert reason in raised.value.why
+    assert "long-enough" not in raised.value.why or "columns" not in reason
+
+
+def test_a_list_that_is_empty_missing_or_not_utf_8_is_a_card(tmp_path: Path) -> None:
+    with pytest.raises(Card, match=r"can't be used"):
+        users(tmp_path, "name,password\n")
+    with pytest.raises(Card, match=r"can't be read"):
+        read_users(tmp_path / "none.csv", "teacher")
+    (tmp_path / "latin.csv").write_bytes("zoë,long-enough".encode("latin-1"))
+    with pytest.raises(Card, match=r"can't be read"):
+        read_users(tmp_path / "latin.csv", "teacher")
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a.b", "a_b", "A", "a-", "é", "a b", "a\n"])
+def test_names_that_could_leave_a_folder_or_an_address_are_not_allowed(name: str) -> None:
+    assert not is_allowed(name)
+    assert is_allowed("learner-01")
