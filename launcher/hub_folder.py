@@ -50,9 +50,9 @@ port = 8000
 """
 
 
-def identity() -> str:
+def identity(clone: Path = ROOT) -> str:
     """Return what distinguishes the hubs of several clones on one engine."""
-    return hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]
+    return hashlib.sha256(str(clone).encode()).hexdigest()[:6]
 
 
 def prepare(folder: Path, owner: Owner) -> None:

@@ -71,13 +71,13 @@ class Learner:
     def log_in(self) -> Reply:
         """Fill in the form of the login page."""
         page = self.ask("/hub/login")
+        return self.submit("/hub/login", page, username=self.name, password=self.password)
+
+    def submit(self, path: str, page: Reply, **fields: str) -> Reply:
+        """Send a form of a page."""
         found = re.search(r'name="_xsrf"\s+value="([^"]+)"', page.text)
-        form = {
-            "username": self.name,
-            "password": self.password,
-            "_xsrf": found[1] if found else "",
-        }
-        return self.ask("/hub/login", urllib.parse.urlencode(form))
+        form = {**fields, "_xsrf": found[1] if found else ""}
+        return self.ask(path, urllib.parse.urlencode(form))
 
     def open_seat(self) -> Reply:
         """Start the seat, wait until it runs, and open JupyterLab in it."""
@@ -102,16 +102,24 @@ class Learner:
         while self.server_state():
             time.sleep(0.3)
 
-    def run(self, code: str, path: str = "") -> str:
+    def run(self, code: str) -> str:
         """Run a cell in a new kernel; return what it prints."""
-        kernel = self.ask(f"/user/{self.name}/api/kernels", {"name": "python3", "path": path})
-        assert kernel.status == 201, kernel
-        ident = kernel.json["id"]
-        with self.socket(f"/user/{self.name}/api/kernels/{ident}/channels") as channel:
-            channel.send(_execute(code))
-            printed = _collect(channel)
-        self.ask(f"/user/{self.name}/api/kernels/{ident}", method="DELETE")
+        kernel = self.start_kernel()
+        printed = self.run_in(kernel, code)
+        self.ask(f"/user/{self.name}/api/kernels/{kernel}", method="DELETE")
         return printed
+
+    def start_kernel(self) -> str:
+        """Start a kernel; return its id."""
+        kernel = self.ask(f"/user/{self.name}/api/kernels", {"name": "python3"})
+        assert kernel.status == 201, kernel
+        return kernel.json["id"]
+
+    def run_in(self, kernel: str, code: str) -> str:
+        """Run a cell in a kernel; return what it prints."""
+        with self.socket(f"/user/{self.name}/api/kernels/{kernel}/channels") as channel:
+            channel.send(_execute(code))
+            return _collect(channel)
 
     def type_in_terminal(self, line: str, until: str) -> str:
         """Type a line in a new terminal; return what it shows, up to a text."""

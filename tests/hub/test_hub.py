@@ -1,0 +1,299 @@
+"""A real hub: learners log in over HTTP, work in their seats, and find them after a hub's death."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import docker
+from launcher import hub_folder
+from tests.conftest import Clone, _fresh_clone, _remove_containers_of, containers_of
+from tests.hub.learner import PATIENCE, Learner
+
+import pytest
+
+pytestmark = pytest.mark.engine
+
+PASSWORD = "a-shared-word"
+TEACHER = "the-teacher-s-long-word"
+EVE = "../ada"
+# What a seat can reach, and what its token may do, as JSON.
+PROBE = """
+import json, os, socket, urllib.error, urllib.request
+
+def connect(address, port):
+    with socket.socket() as probe:
+        probe.settimeout(3)
+        try:
+            probe.connect((address, port))
+        except OSError as error:
+            return type(error).__name__
+    return "open"
+
+def ask(path, method="GET", data=None):
+    headers = {"Authorization": "token " + os.environ["JUPYTERHUB_API_TOKEN"]}
+    url = "http://hub:8081/hub/api" + path
+    try:
+        request = urllib.request.Request(url, data, headers, method=method)
+        return urllib.request.urlopen(request, timeout=20).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+def tried(action):
+    try:
+        return action() and "worked"
+    except OSError as error:
+        return type(error).__name__
+
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(json.dumps({
+    "hub": connect("hub", 8081),
+    "others": [connect(a, p) for a, p in TARGETS],
+    "names": tried(lambda: socket.getaddrinfo("example.org", 80)),
+    "routes": [line.split()[1] for line in list(open("/proc/net/route"))[1:]].count("00000000"),
+    "own": ask("/users/ada"),
+    "refused": [
+        ask("/users"), ask("/services"), ask("/proxy"),
+        ask("/users/ben/server", "DELETE"), ask("/users/ada", "PATCH", b'{"admin": true}'),
+        ask("/users/ada/tokens", "POST", b"{}"), ask("/shutdown", "POST", b"{}"),
+    ],
+    "engine": os.path.exists("/var/run/docker.sock"),
+    "lab": sorted(os.listdir("/lab")),
+    "capabilities": int(status["CapBnd"], 16),
+    "no_new_privileges": int(status["NoNewPrivs"]),
+    "root": tried(lambda: open("/written", "w")),
+    "lessons": tried(lambda: open("/lab/labs/written", "w")),
+    "work": tried(lambda: open("/lab/work/written.txt", "w")),
+}))
+"""
+
+
+class Hub:
+    """A hub of a clone, and its learners."""
+
+    def __init__(self, clone: Clone) -> None:
+        self.clone = clone
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.server = f"http://127.0.0.1:{self.port}"
+        self.workshop = clone.path / "workshop"
+        self.workshop.mkdir()
+        self.write_settings()
+
+    def write_settings(self, more: str = "") -> None:
+        (self.workshop / "hub.toml").write_text(
+            f'title = "A class of tests"\nport = {self.port}\nseats = 3\nmemory = "1g"\n'
+            f'password = "{PASSWORD}"\nteacher_password = "{TEACHER}"\n{more}'
+        )
+
+    def learner(self, name: str, password: str = PASSWORD) -> Learner:
+        return Learner(self.server, name, password)
+
+    def seats(self) -> dict[str, Any]:
+        """Return the containers of the seats, by learner."""
+        found = {}
+        for one in containers_of(self.clone):
+            if "-seat-" in one.name:
+                found[one.name.rpartition("-")[2]] = one
+        return found
+
+    def container(self) -> Any:
+        return next(one for one in containers_of(self.clone) if "-seat-" not in one.name)
+
+    def wait(self, learner: Learner) -> None:
+        """Wait until the hub replies, and leads to the seat of a learner."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                if learner.ask(f"/user/{learner.name}/api/kernels").status == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.3)
+        raise AssertionError("the hub didn't come back")
+
+
+@pytest.fixture(scope="module")
+def hub(snapshot: Path, engine: Any) -> Iterator[Hub]:
+    """Start a hub with the seats of Ada and Ben."""
+    del engine
+    clone = _fresh_clone(snapshot)
+    try:
+        served = Hub(clone)
+        started = clone.invoke("hub")
+        assert started.code == 0, started
+        assert started.out.strip() == served.server
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda name: _sit_down(served, name), ("ada", "ben")))
+        yield served
+        ended = clone.invoke("hub", "--stop")
+        assert ended.code == 0, ended
+        assert "learners/ada" in ended.out
+        assert containers_of(clone) == []
+        assert networks_of(clone) == []
+    finally:
+        _remove_containers_of(clone)
+        clone.close()
+
+
+def _sit_down(hub: Hub, name: str) -> None:
+    learner = hub.learner(name)
+    assert learner.log_in().status == 200
+    assert learner.open_seat().status == 200
+
+
+def networks_of(clone: Clone) -> list[str]:
+    client = docker.from_env()
+    try:
+        ident = hub_folder.identity(clone.path)
+        return [one.name for one in client.networks.list() if ident in one.name]
+    finally:
+        client.close()
+
+
+def enter(hub: Hub, name: str) -> Learner:
+    """Log a learner in whose seat runs already."""
+    learner = hub.learner(name)
+    assert learner.log_in().status == 200
+    assert learner.ask(f"/user/{name}/lab").status == 200
+    return learner
+
+
+def test_a_learner_opens_a_lesson_runs_a_cell_and_checks_a_sheet(hub: Hub) -> None:
+    ada = enter(hub, "ada")
+    lesson = ada.ask("/user/ada/api/contents/labs/llm06_attention/lesson.py?type=notebook")
+    assert lesson.json["type"] == "notebook" and not lesson.json["writable"]
+    assert "3.0" in ada.run("import torch; print(torch.ones(3).sum().item())")
+    typed = "invoke learn LLM06 > /dev/null; check LLM06; invoke hub; echo e''nd"
+    shown = ada.type_in_terminal(typed, "\nend")
+    assert "masked_softmax  not written yet" in shown
+    assert "A seat doesn't have 'invoke hub'" in shown
+    work = hub.workshop / "learners" / "ada" / "work"
+    assert (work / "llm06_attention.py").is_file()
+    assert list((work / "progress").glob("*.json"))
+
+
+def test_a_seat_reaches_the_hub_and_nothing_else(hub: Hub) -> None:
+    other = hub.seats()["ben"].attrs["NetworkSettings"]["Networks"]
+    (ben,) = [network["IPAddress"] for network in other.values()]
+    listed = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True)
+    own = hub.seats()["ada"].attrs["NetworkSettings"]["Networks"].values()
+    gateway = next(iter(own))["IPAddress"].rpartition(".")[0] + ".1"
+    targets = [(ben, 8888), (gateway, hub.port), ("hub", 8001), ("hub", 8002)]
+    targets += [(address, hub.port) for address in listed.stdout.split() if "." in address]
+    ada = enter(hub, "ada")
+    found = json.loads(ada.run(f"TARGETS = {targets!r}\n{PROBE}"))
+    assert "open" not in found.pop("others")
+    assert set(found.pop("refused")) <= {403, 404}
+    assert found == {
+        "hub": "open",
+        "names": "gaierror",
+        "routes": 0,
+        "own": 200,
+        "engine": False,
+        "lab": ["labs", "outputs", "work"],
+        "capabilities": 0,
+        "no_new_privileges": 1,
+        "root": "OSError",
+        "lessons": "OSError",
+        "work": "worked",
+    }
+    assert (hub.workshop / "learners" / "ada" / "work" / "written.txt").exists()
+    assert not (hub.workshop / "learners" / "ben" / "work" / "written.txt").exists()
+
+
+def test_a_learner_can_t_open_another_seat_or_the_class_page(hub: Hub) -> None:
+    ada = enter(hub, "ada")
+    for path in ("/user/ben/lab", "/user/ben/api/contents", "/hub/admin", "/services/class/"):
+        assert ada.ask(path).status in (403, 404), path
+    nobody = hub.learner("ada")
+    assert nobody.ask("/user/ada/api/contents").status == 403
+
+
+def test_two_browsers_of_a_learner_share_a_seat(hub: Hub) -> None:
+    first = enter(hub, "ada")
+    second = hub.learner(" ADA ")  # upper case and spaces around it are the same learner
+    assert second.log_in().status == 200
+    second.ask("/user/ada/lab")
+    first.ask("/user/ada/api/contents/work/both.txt", {"type": "file", "format": "text",
+              "content": "one"}, "PUT")  # fmt: skip
+    assert second.ask("/user/ada/api/contents/work/both.txt").json["content"] == "one"
+    assert set(hub.seats()) == {"ada", "ben"}
+
+
+@pytest.mark.parametrize("name", [EVE, "zoë", "a b", "", "a" * 33, "a%2Fb"])
+def test_a_name_that_isn_t_allowed_is_refused_with_the_rule(hub: Hub, name: str) -> None:
+    reply = hub.learner(name).log_in()
+    assert reply.status in (400, 403)
+    assert "lower-case letters" in reply.text
+    assert {path.name for path in (hub.workshop / "learners").iterdir()} == {"ada", "ben"}
+
+
+def test_wrong_passwords_are_refused_and_soon_slowed_down(hub: Hub) -> None:
+    assert hub.learner("ada", TEACHER).log_in().status == 403
+    assert hub.learner("teacher", PASSWORD).log_in().status == 403
+    replies = [hub.learner("mallory", f"guess {n}").log_in() for n in range(9)]
+    assert [reply.status for reply in replies] == [403] * 8 + [429]
+    assert "Too many wrong passwords" in replies[-1].text
+    assert hub.learner("mallory").log_in().status == 429, "the right one has to wait, too"
+
+
+def test_the_teacher_sees_the_class_hands_out_and_collects(hub: Hub) -> None:
+    teacher = hub.learner("teacher", TEACHER)
+    page = teacher.log_in()
+    assert page.url.endswith("/services/class/"), page
+    assert "2 of 3 seats work" in page.text
+    handed = teacher.submit("/services/class/handout", page, lab="LLM01")
+    assert "LLM01 went to 2 of 2 learners." in handed.text
+    assert "There is no lab" in teacher.submit("/services/class/handout", page, lab="LLM77").text
+    collected = teacher.submit("/services/class/collect", page)
+    (archive,) = (hub.workshop / "archives").glob("class-*.tar.gz")
+    assert archive.name in collected.text
+    assert teacher.ask(f"/services/class/archives/{archive.name}").status == 200
+    assert teacher.ask("/services/class/archives/%2e%2e/state/hub.json").status in (403, 404)
+    lines = teacher.ask("/services/class/class.csv").text.splitlines()
+    assert lines[0].startswith("learner,lab,exercise")
+    assert any(line.startswith("ada,") and ",works," in line for line in lines)
+
+
+def test_seats_go_on_while_the_hub_is_dead_and_are_found_again(hub: Hub) -> None:
+    ada = enter(hub, "ada")
+    kernel = ada.start_kernel()
+    ada.run_in(kernel, "x = 41")
+    before = {name: one.id for name, one in hub.seats().items()}
+    hub_process = hub.container().attrs["State"]["Pid"]
+    os.kill(hub_process, signal.SIGKILL)
+    hub.wait(ada)
+    assert {name: one.id for name, one in hub.seats().items()} == before
+    assert ada.run_in(kernel, "print(x + 1)").strip() == "42"
+    # A new container of the hub, as after a change of the settings, finds them as well.
+    hub.write_settings('idle = "2h"\n')
+    assert hub.clone.invoke("hub").code == 0
+    hub.wait(ada)
+    assert {name: one.id for name, one in hub.seats().items()} == before
+    assert ada.run_in(kernel, "print(x + 2)").strip() == "43"
+
+
+def test_work_outlives_a_seat_and_a_seat_that_was_killed_starts_again(hub: Hub) -> None:
+    ben = enter(hub, "ben")
+    ben.ask("/user/ben/api/contents/work/mine.txt", {"type": "file", "format": "text",
+            "content": "kept"}, "PUT")  # fmt: skip
+    hub.seats()["ben"].kill()
+    ben.stop_seat()
+    assert ben.open_seat().status == 200
+    assert ben.ask("/user/ben/api/contents/work/mine.txt").json["content"] == "kept"
+
+
+def test_a_seat_stays_within_its_limits(hub: Hub) -> None:
+    limits = hub.seats()["ada"].attrs["HostConfig"]
+    assert (limits["Memory"], limits["MemorySwap"]) == (2**30, 2**30)
+    assert limits["PidsLimit"] == 4096
+    assert limits["ReadonlyRootfs"] and limits["CapDrop"] == ["ALL"]
+    assert limits["CpuQuota"] > 0
