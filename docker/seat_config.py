@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from jupyter_core.paths import jupyter_runtime_dir
 from tornado.web import HTTPError
 
 FOLDERS = (Path("/lab/work"), Path("/lab/outputs"))
@@ -47,9 +48,13 @@ def note() -> str:
 
 
 def watch() -> None:
-    """Measure again and again, and leave a note for the terminal."""
+    """Measure again and again, and leave a note for the terminal.
+
+    A learner's `rm -rf ~` removes the folder in which Jupyter starts kernels, so it comes back.
+    """
     global used
     while True:
+        Path(jupyter_runtime_dir()).mkdir(mode=0o700, parents=True, exist_ok=True)
         used = measure()
         NOTE.write_text(note())
         time.sleep(SECONDS_BETWEEN)

@@ -10,11 +10,13 @@ from pathlib import Path
 from hub import learners, safe_files
 
 FOLDER = "archives"
+COPIES = "copies"
+MAX_COPIES = 24
 TOP = "class"  # the folder that the archive unpacks to
 ENDINGS = (".py", ".json", ".ipynb", ".md", ".txt", ".csv")
 
 
-def collect(workshop: Path, now: float) -> tuple[Path, list[str]]:
+def collect(workshop: Path, now: float, folder: str = FOLDER) -> tuple[Path, list[str]]:
     """Write an archive of all learners' work; return its path, and what was left out.
 
     Sheets, notebooks and progress are in it; results of runs and files of other kinds aren't.
@@ -23,7 +25,8 @@ def collect(workshop: Path, now: float) -> tuple[Path, list[str]]:
         OSError: If the disk refuses; then no archive is left.
     """
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
-    path = workshop / FOLDER / f"class-{stamp}.tar.gz"
+    (workshop / folder).mkdir(exist_ok=True)
+    path = workshop / folder / f"class-{stamp}.tar.gz"
     new = path.with_name(f".{path.name}.new")
     left_out: list[str] = []
     try:
@@ -34,6 +37,17 @@ def collect(workshop: Path, now: float) -> tuple[Path, list[str]]:
     finally:
         new.unlink(missing_ok=True)
     return path, left_out
+
+
+def copy(workshop: Path, now: float) -> None:
+    """Keep a copy of all work for whoever removes their own; the oldest copies go.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    collect(workshop, now, COPIES)
+    for old in sorted((workshop / COPIES).glob("class-*.tar.gz"))[:-MAX_COPIES]:
+        old.unlink()
 
 
 def _add_learner(

@@ -24,6 +24,7 @@ from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandle
 PREFIX = os.environ["JUPYTERHUB_SERVICE_PREFIX"]
 PORT = 8002
 MILLISECONDS_BETWEEN = 15_000  # of looking for seats that fill the disk
+MILLISECONDS_BETWEEN_COPIES = 600_000
 workshop = state.load()
 engine = docker.from_env()
 
@@ -71,6 +72,16 @@ async def rows():
     return await asyncio.to_thread(
         class_view.rows, state.WORKSHOP, known, memory, workshop.settings.teacher
     )
+
+
+async def copy_work():
+    """Keep a copy of all work while somebody works."""
+    if not any(user["servers"] for user in await users()):
+        return
+    try:
+        await asyncio.to_thread(archive.copy, state.WORKSHOP, time.time())
+    except OSError as error:
+        app_log.error("No copy of the learners' work: %s", error)
 
 
 class ForTheTeacher(HubOAuthenticated, RequestHandler):
@@ -183,6 +194,7 @@ def main():
     Application(routes, **settings).listen(PORT, "127.0.0.1")
     growth = Growth(workshop.settings.quota)
     PeriodicCallback(lambda: stop_growing_seats(growth), MILLISECONDS_BETWEEN).start()
+    PeriodicCallback(copy_work, MILLISECONDS_BETWEEN_COPIES).start()
     IOLoop.current().start()
 
 

@@ -18,6 +18,7 @@ from launcher.hub_users import read_users
 STATE = "state"
 LEARNERS = "learners"
 ARCHIVES = "archives"
+COPIES = "copies"  # that the hub makes while learners work
 TEMPLATE = """\
 # The settings of `invoke hub`. After a change: invoke hub
 title = "llm-labs"

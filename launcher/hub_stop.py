@@ -12,7 +12,7 @@ from launcher import hub_folder
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.engine import Engine
 from launcher.hub_compose import LABEL, compose_command
-from launcher.hub_folder import ARCHIVES, LEARNERS
+from launcher.hub_folder import ARCHIVES, COPIES, LEARNERS
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP
 from launcher.hub_users import is_allowed
 from launcher.known_errors import explain
@@ -74,8 +74,9 @@ def list_left(folder: Path) -> None:
 
 
 def _work(folder: Path) -> list[tuple[Path, int]]:
-    """Return the learners' folders and the archives, with their sizes."""
+    """Return the learners' folders, the archives and the hub's copies, with their sizes."""
     found = [*(folder / LEARNERS).glob("*/"), *(folder / ARCHIVES).glob("*.tar.gz")]
+    found += [path for path in [folder / COPIES] if path.is_dir()]
     return [(path, _size(path)) for path in sorted(found)]
 
 
@@ -128,6 +129,8 @@ def _chosen(folder: Path, names: str) -> list[Path]:
 def _path(folder: Path, name: str) -> Path:
     learner = folder / LEARNERS / name
     archive = folder / ARCHIVES / name
+    if name == COPIES and (folder / COPIES).is_dir():
+        return folder / COPIES
     if is_allowed(name) and learner.is_dir():
         return learner
     if Path(name).name == name and name.endswith(".tar.gz") and archive.is_file():

@@ -125,6 +125,15 @@ def test_the_archive_opens_as_a_class(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "1 of" in told and "ben" in told
 
 
+def test_copies_are_kept_up_to_a_number(tmp_path: Path) -> None:
+    handout.hand_out(tmp_path, "LLM06", ["ada"])
+    for minute in range(archive.MAX_COPIES + 2):
+        archive.copy(tmp_path, 1_700_000_000 + 60 * minute)
+    names = sorted(path.name for path in (tmp_path / "copies").iterdir())
+    assert len(names) == archive.MAX_COPIES
+    assert names[0].endswith("-20.tar.gz"), "the first two are gone"
+
+
 def test_handing_out_keeps_what_a_learner_has(tmp_path: Path) -> None:
     name = LESSON.sheet_name
     work = tmp_path / "learners" / "ada" / "work"

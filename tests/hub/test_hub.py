@@ -172,7 +172,7 @@ def test_a_learner_opens_a_lesson_runs_a_cell_and_checks_a_sheet(hub: Hub) -> No
     assert lesson.json["type"] == "notebook" and not lesson.json["writable"]
     assert "3.0" in ada.run("import torch; print(torch.ones(3).sum().item())")
     typed = "invoke learn LLM06 > /dev/null; check LLM06; invoke hub; echo e''nd"
-    shown = ada.type_in_terminal(typed, "\nend")
+    shown = ada.type_in_terminal(typed, "end\r\n")
     assert "masked_softmax  not written yet" in shown
     assert "A seat doesn't have 'invoke hub'" in shown
     work = hub.workshop / "learners" / "ada" / "work"
