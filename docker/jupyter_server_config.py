@@ -5,7 +5,8 @@ Jupyter reads this file from etc/jupyter of the image's or the environment's Pyt
 
 import os
 import re
-from pathlib import PurePosixPath
+import sys
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from labs.cli.heartbeat import end_with_launcher
@@ -133,4 +134,7 @@ c.LabApp.extension_manager = "readonly"
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 
 if "JUPYTERHUB_USER" in os.environ:
-    load_subconfig("seat_config.py")  # type: ignore[name-defined]  # noqa: F821
+    sys.path.insert(0, str(Path(__file__).parent))
+    from seat_config import configure
+
+    configure(c, LabFiles)

@@ -162,7 +162,11 @@ def read(folder: Path = WORKSHOP) -> HubSettings:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         why = f"{str(error)[:1].lower()}{str(error)[1:]}"
-        raise _card(path, f"It isn't TOML: {why}.", "a text needs quotes: title = …") from error
+        raise _card(
+            path,
+            f"It isn't TOML: {why}.",
+            "correct that line: a text needs quotes; a number, true and false have none",
+        ) from error
     if unknown := sorted(set(values) - set(_CHECKS)):
         why = f"Line {_line(text, unknown[0])} sets {unknown[0]!r}, which isn't a setting."
         raise _card(path, why, f"remove it; the settings are {', '.join(_CHECKS)}")

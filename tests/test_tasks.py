@@ -37,6 +37,7 @@ def test_every_task_is_listed_with_a_description() -> None:
         "build",
         "dotenv",
         "gpus",
+        "hub",
         "images",
         "jobs",
         "lock",

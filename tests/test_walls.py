@@ -59,6 +59,19 @@ def test_the_host_side_imports_neither_torch_nor_a_lab(path: Path) -> None:
     assert not imported(path) & (HEAVY | {"labs"})
 
 
+@pytest.mark.parametrize("path", python_files("hub"), ids=lambda path: path.name)
+def test_the_hub_imports_no_torch_and_of_the_labs_only_the_course(path: Path) -> None:
+    assert not imported(path) & (HEAVY | {"invoke", "tasks"})
+    lines = path.read_text(encoding="utf-8").splitlines()
+    labs = [line for line in lines if line.startswith(("from labs", "import labs"))]
+    assert all(line.startswith(("from labs.course", "from labs.cli")) for line in labs)
+
+
+@pytest.mark.parametrize("path", python_files("launcher", "labs"), ids=lambda path: path.stem)
+def test_nothing_else_imports_the_hub(path: Path) -> None:
+    assert "hub" not in imported(path)
+
+
 @pytest.mark.parametrize("path", python_files("labs"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_labs_import_nothing_of_the_host_side(path: Path) -> None:
     assert not imported(path) & HOST
@@ -174,7 +187,7 @@ def calls(path: Path) -> list[ast.Call]:
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 # LLM09 shows what opening a pickle can do, with one that it makes itself.
 TAUGHT = ROOT / "labs" / "llm09_custom_architectures" / "careless.py"
-OURS = [*python_files("labs"), *python_files("launcher", "docker", "tasks.py")]
+OURS = [*python_files("labs"), *python_files("hub", "launcher", "docker", "tasks.py")]
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.engine
 PASSWORD = "a-shared-word"
 TEACHER = "the-teacher-s-long-word"
 EVE = "../ada"
+QUOTA = 10 * 2**20
 # What a seat can reach, and what its token may do, as JSON.
 PROBE = """
 import json, os, socket, urllib.error, urllib.request
@@ -89,7 +90,8 @@ class Hub:
 
     def write_settings(self, more: str = "") -> None:
         (self.workshop / "hub.toml").write_text(
-            f'title = "A class of tests"\nport = {self.port}\nseats = 3\nmemory = "1g"\n'
+            f'title = "A class of tests"\nport = {self.port}\n'
+            f'seats = 3\nmemory = "1g"\nquota = "{QUOTA // 2**20}m"\n'
             f'password = "{PASSWORD}"\nteacher_password = "{TEACHER}"\n{more}'
         )
 
@@ -289,6 +291,22 @@ def test_work_outlives_a_seat_and_a_seat_that_was_killed_starts_again(hub: Hub) 
     ben.stop_seat()
     assert ben.open_seat().status == 200
     assert ben.ask("/user/ben/api/contents/work/mine.txt").json["content"] == "kept"
+
+
+def test_a_full_quota_is_told_and_refuses_to_save(hub: Hub) -> None:
+    ben = enter(hub, "ben")
+    file = {"type": "file", "format": "text", "content": "1"}
+    ben.run(f"open('/lab/outputs/large', 'wb').write(b'1' * {QUOTA + 1})")
+    note = "from pathlib import Path; print(Path('/tmp/quota').read_text())"
+    deadline = time.monotonic() + PATIENCE
+    while "Nothing more can be saved" not in ben.run(note):
+        assert time.monotonic() < deadline
+        time.sleep(2)
+    refused = ben.ask("/user/ben/api/contents/work/more.txt", file, "PUT")
+    assert refused.status == 507 and "Remove old runs" in refused.text
+    shown = ben.type_in_terminal("rm outputs/large; echo e''nd", "end\r\n")
+    assert "Your files take 1" in shown
+    assert ben.ask("/user/ben/api/contents/work/more.txt", file, "PUT").status == 201
 
 
 def test_a_seat_stays_within_its_limits(hub: Hub) -> None:
