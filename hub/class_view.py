@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -108,12 +108,14 @@ def _row(
         for lesson, exercises in course()
         if lesson.name in records
     )
-    server: dict[str, Any] = (user.get("servers") or {}).get("", {})
+    servers: dict[str, dict[str, Any]] = user.get("servers", {})
+    server = servers.get("", {})
+    last_seen = server.get("last_activity") or user.get("last_activity")
     seat = "works" if server.get("ready") else "starts" if server.get("pending") else ""
     return Row(
         name=name,
         seat=seat,
-        last_seen=str(server.get("last_activity") or user.get("last_activity") or ""),
+        last_seen=last_seen or "",
         memory=memory.get(name, 0),
         disk=safe_files.size_of(workshop / learners.FOLDER, name),
         labs=tuple(standing for standing in standings if standing.started),
@@ -154,15 +156,10 @@ def _part(values: dict[str, Any]) -> Part:
         TypeError: If one doesn't.
     """
     part = Part(**values)
-    right = (
-        isinstance(part.done, str)
-        and isinstance(part.text, str)
-        and type(part.tries) is int
-        and type(part.hints) is int
-        and isinstance(part.solution, bool)
-    )
-    if not right:
-        raise TypeError("a value has another type")
+    for field in fields(part):
+        # Not isinstance: True would pass as a number.
+        if type(getattr(part, field.name)) is not type(field.default):
+            raise TypeError(f"{field.name} has another type")
     if part.done:
         datetime.fromisoformat(part.done)
     return part

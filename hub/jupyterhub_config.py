@@ -19,7 +19,9 @@ SECONDS_TO_START = 300  # 30 seats that start at once on two cores took up to 18
 def first_page(handler: Any) -> str:
     """Return where a user goes after the login: to the class, or to the own seat."""
     user = handler.current_user
-    return f"/services/{CLASS_PAGE}/" if user and user.admin else "/hub/spawn"
+    if user is None:
+        return "/hub/login"
+    return f"/services/{CLASS_PAGE}/" if user.admin else "/hub/spawn"
 
 
 networks.connect_hub_to_all(docker.from_env().api, workshop.ident, HUB_CONTAINER)

@@ -46,7 +46,9 @@ def load(folder: Path = WORKSHOP) -> Workshop:
 def _container_spec(data: dict[str, Any]) -> ContainerSpec:
     """Rebuild a container spec from JSON, which has lists in place of tuples."""
     lists = {name for name, value in data.items() if isinstance(value, list)}
-    values = {name: tuple(data[name]) if name in lists else data[name] for name in data}
+    values: dict[str, Any] = {
+        name: tuple(data[name]) if name in lists else data[name] for name in data
+    }
     values["binds"] = tuple(Bind(**bind) for bind in data["binds"])
     values["requests"] = tuple(
         GpuRequest(request["driver"], tuple(request["names"])) for request in data["requests"]

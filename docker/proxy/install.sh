@@ -11,4 +11,4 @@ mkdir /opt/labs/proxy
 cp /proxy/package.json /proxy/package-lock.json /opt/labs/proxy
 node "$node/lib/node_modules/npm/bin/npm-cli.js" ci "${options[@]}" --prefix /opt/labs/proxy
 ln --symbolic /opt/labs/proxy/node_modules/.bin/configurable-http-proxy "$bin"
-rm -rf "$node"/{include,lib,share} "$node"/bin/{npm,npx,corepack}
+rm -rf "${node:?}"/{include,lib,share} "${node:?}"/bin/{npm,npx,corepack}
