@@ -113,7 +113,7 @@ def merge(module: Any) -> None:
         if layer.merged is not True:
             raise Mistake("set self.merged to True: else forward adds the update again")
         _expect_copy(layer, before, keep)
-        _expect_second_is_refused(layer, want)
+        _expect_second_is_refused(layer, want, keep)
 
 
 def _call(method: Callable[..., Any], *arguments: Any) -> None:
@@ -150,10 +150,14 @@ def _expect_copy(layer: Any, before: Tensor, keep: bool) -> None:
         raise Mistake("self.original belongs to a graph: detach it")
 
 
-def _expect_second_is_refused(layer: Any, want: Tensor) -> None:
+def _expect_second_is_refused(layer: Any, want: Tensor, keep: bool) -> None:
+    """Check that a second merge, with the other `keep`, raises and changes nothing."""
+    original = layer.original
     try:
-        layer.merge()
+        layer.merge(not keep)
     except RuntimeError:
         expect_close(layer.base.weight.detach(), want, "a refused merge must change nothing")
+        if layer.original is not original:
+            raise Mistake("a refused merge must leave self.original: refuse first") from None
         return
     raise Mistake("a second merge adds the update twice: raise a RuntimeError")

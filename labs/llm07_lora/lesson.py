@@ -3,7 +3,7 @@
 # Teach a trained model a new task: freeze its matrices, and train a small update for each.
 #
 # **You will be able to** insert LoRA layers into a real model; show what is frozen and where
-# gradients flow; merge, save and swap adapters; teach SmolLM2 a task; choose rank and α.
+# gradients flow; merge and save adapters; teach SmolLM2 a task; choose rank and α.
 # **Builds on** linear layers, singular values and gradients (LLM02, LLM03), Adam (LLM05b),
 # attention (LLM06). **Takes** 45 minutes to read and a minute to run (`tiny`, 2 cores).
 
@@ -118,10 +118,10 @@ def no_product_is_closer_than_the_svd(run: Run):
         ratios.append((trained - picture).square().sum() / errors[1])
     name = "trained product of rank 2: its error ÷ that of the SVD"
     run.check(name, ratios, at_least=1 - 1e-9, because="Eckart & Young", decides=True)
-    because = "no other local minimum (Baldi & Hornik 1989)"
+    because = "no other local minimum (Baldi & Hornik 1989, there for full rank)"
     run.measure("the same ratio", ratios, expect_at_most=1.01, because=because, decides=True)
     figures.pictures(run, picture, {rank: drawn[rank] for rank in (1, 3, 7)})
-    weight = glass().model.layers[0].self_attn.q_proj.weight
+    weight = glass().model.layers[0].self_attn.q_proj.weight  # a small model: section 4
     run.view("low_rank", "thin_matrices", *view_data.view(weight, low_rank))
     share = 1 - errors[2] / picture.square().sum()
     return f"Three products, {3 * 34} numbers, draw {100 * share:.0f} % of the sum of squares."
@@ -227,9 +227,8 @@ class LoraLinear(nn.Module):
 
 # %% [markdown]
 # To put such layers into a model, walk over its modules and replace each linear layer that has one
-# of the given names. Each of SmolLM2's 30 blocks has seven linear layers: four projections of
-# attention and three matrices of the MLP. Then freeze all weights except $A$ and $B$. All $A$ and
-# $B$ together are an **adapter** of the model.
+# of the given names. Each of SmolLM2's 30 blocks has seven linear layers: four in attention, three
+# in the MLP. Then freeze all weights except $A$ and $B$. Together, these are called an **adapter**.
 
 
 # %% Into a model
@@ -385,13 +384,14 @@ def b_moves_first(run: Run):
 # An adapter adds two products to each layer. After a merge, the layer costs what it did before.
 # But computers round sums, so $(W + \Delta W) - \Delta W$ need not be $W$. If the sum is beyond the
 # next power of two, the weight may lose its last bits. To get the same bits, save a copy of $W$.
+# We check it in **glass**, a language model of 0.85 million parameters. Equal means up to rounding.
 
 
 # %% Merging
 @lab.experiment
 @torch.no_grad()
 def merging_is_exact_enough(run: Run):
-    """Merged equals unmerged; a saved W returns exactly, a subtracted update within rounding.
+    """In glass, merged equals unmerged; a saved W returns exactly, a subtracted one nearly.
 
     Predict: which share of the weights comes back with other bits when ΔW is subtracted?
     """
@@ -426,7 +426,7 @@ def merging_is_exact_enough(run: Run):
 # %% [markdown]
 # ## 5. Save, swap, and exchange with peft
 # An adapter is small, so each task can have its own. Save $A$ and $B$ of every layer and nothing
-# else: the users of an adapter have the base already. To switch tasks, `swap` replaces only these.
+# else: users have the base already. To switch tasks, as in LLM07+, `swap` replaces only these.
 #
 # **peft** is the usual library for adapters, and we use its format. It stores our $A$ as
 # `lora_A.weight` and our $B$ as `lora_B.weight`, after `base_model.model.` and the layer's name. A
@@ -524,13 +524,13 @@ def own_equals_peft(run: Run):
 # with an example. A second prompt adds six solved requests, as earlier turns of the chat. The third
 # is short: "Turn requests into records." It doesn't state the format: its bars in the figure below
 # show where training starts. The trained model gets only this prompt. Only an exact reply counts: a
-# full stop or a word more is wrong. So we also count records *within* replies. Replies end after 8
-# tokens. With 24 tokens, seed 1 had as many right: none with the rule, 1 of 24 with six examples.
+# full stop or a word more is wrong. To be fair to the prompts, the results also have a row for
+# records *within* longer replies. Replies end after 8 tokens. With 24, as many were right (seed 1).
 #
 # A training row is a prompt, then `OSL-FRI-3` and the end of the reply. All tokens of the prompt
-# have the **label** −100. `training.train` repeats `train_step`, with clipping (LLM08) and a rate
-# that falls to almost 0. At `tiny` it sees 64 solved requests. Our copy of SmolLM2 was once rounded
-# to 4 bits; the original may follow prompts better.
+# have the **label** −100. `training.train` takes steps like `train_step`, with clipping (LLM08) and
+# a rate that falls to almost 0. At `tiny` it sees 64 solved requests. Our copy of SmolLM2 was once
+# rounded to 4 bits; the original may follow prompts better.
 #
 # Does the adapter also change replies that have nothing to do with its task? We ask "What is the
 # capital of France?" before and after the training, with the training's system prompt and with
@@ -603,12 +603,12 @@ def smollm2_learns_a_format(run: Run):
 #
 # Why divide by $r$? A larger rank adds up more products, so each step changes the output more. The
 # division counters this. On glass it is too strong: at fixed $\alpha/r$ the best rate falls more
-# slowly than $1/r$ (LLM07+). So at fixed $\alpha$ it should rise a little. Our map is too coarse.
+# slowly than $1/r$ (LLM07+). So at fixed $\alpha$ it should rise a little. The map below has
+# $\alpha = 8$ at every rank: compare the best rates. It can't show a rise of less than 4 times.
 #
 # The best values depend on the model, the data and the number of steps. So we measure: a **map** of
-# the loss over $\alpha$, $\eta$ and $r$ after short trainings. **Glass** has 0.85 million
-# parameters, trained on Lewis Carroll. It adapts to Shakespeare, and we test it on unseen plays. At
-# `tiny` each training has 8 steps, in LLM07+ 40.
+# the loss over $\alpha$, $\eta$ and $r$ after short trainings. Glass was trained on Lewis Carroll.
+# It adapts to Shakespeare, and we test it on unseen plays. At `tiny` each training has 8 steps.
 
 
 # %% The map
@@ -632,7 +632,8 @@ def adapted_loss(run: Run, rank: int, scale: float, rate: float, seed: int) -> f
 def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
     """On glass, after a short training, the worst of three rates costs more than the worst rank.
 
-    Neighbouring rates and ranks differ by a factor of 4. Also: a larger α has a lower best rate.
+    Neighbouring rates and ranks differ by a factor of 4. For each rank, α and the rate are tuned
+    again; for each rate, rank and α stay the same. Also: a larger α has a lower best rate.
 
     Predict: what costs more: the worst of three ranks, or the worst of three rates?
     """
@@ -658,8 +659,7 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
 # In the map, compare a large $\alpha$ at a small rate with a small $\alpha$ at a large rate. Then
 # look where both are large. Does 16 times the $\alpha$ need a rate 4 or 16 times lower? This map
 # can't decide: many of the best rates are at its edge. In our run at `tiny`, a rate 4 times too
-# high cost 0.4 nats, 4 times too low 0.1, and a rank 16 times too small 0.1 or less, with $\alpha$
-# and rate tuned again for it. A recipe:
+# high cost 0.4 nats, 4 times too low 0.1, and a rank 16 times too small 0.1 or less. A recipe:
 #
 # - Insert adapters in **all linear layers** of the blocks. LLM07+ compares other places.
 # - Start with $r = 8$ and $\alpha = 16$. Don't search $\alpha$: search the rate instead.

@@ -88,6 +88,10 @@ def a_view_of_each(model):
     }
 
 
+def copies_with_the_strides(model):
+    return {key: tensor.clone() for key, tensor in a_view_of_each(model).items()}
+
+
 def the_full_state(model):
     return dict(model.state_dict())
 
@@ -170,6 +174,12 @@ def merge_by(change, guard=True, keeps="clone", sets=True):
             self.merged = sets
 
     return Layer
+
+
+class CopiesBeforeItRefuses(lab.LoraLinear):
+    def merge(self, keep=False):
+        self.original = self.base.weight.detach().clone() if keep else None
+        super().merge(keep)
 
 
 def adds(weight, layer, factor=1.0):
@@ -276,6 +286,7 @@ WRONG = [
     ("LoraLinear.merge", merge_by(adds, keeps="view"), "clone it before you add"),
     ("LoraLinear.merge", merge_by(adds, keeps="no"), "must hold the weight as it was"),
     ("LoraLinear.merge", merge_by(adds, sets=False), "set self.merged to True"),
+    ("LoraLinear.merge", CopiesBeforeItRefuses, "must leave self.original"),
     ("freeze_base", freezes_all, "nothing is trainable"),
     ("freeze_base", freezes_nothing, "everything is trainable; freeze"),
     ("freeze_base", freezes_by_name, "is it by name"),
@@ -292,6 +303,7 @@ WRONG = [
     ("insert", refuses_no_name, "raise a ValueError"),
     ("insert", adapts_adapters, "a second adapter"),
     ("adapter_state", a_view_of_each, "clone each tensor"),
+    ("adapter_state", copies_with_the_strides, "isn't contiguous"),
     ("adapter_state", the_full_state, "A and B alone"),
     ("adapter_state", own_names, "peft calls them"),
     ("adapter_state", without_the_prefix, "begin with base_model.model"),
