@@ -332,6 +332,24 @@ def build(
     _exit_with(run)
 
 
+@task(
+    positional=["folder"],
+    auto_shortflags=False,
+    help={
+        "folder": "a new folder, for example on a USB stick, or an earlier bundle",
+        "stack": f"{STACK}; cpu,cuda for several",
+        "runtime": "docker: images; venv: wheels for this Python; auto (default): as a lab runs",
+    },
+)
+def bundle(_: Context, folder: Any, stack: str = "auto", runtime: str = "auto") -> None:
+    """Write all that a machine without a network needs into a folder, with a script `setup`."""
+    if _help_instead("bundle", folder):
+        return
+    from launcher import bundle
+
+    _exit_with(lambda _: bundle.make(folder, stack, runtime))
+
+
 @task(auto_shortflags=False, help={"json": "print JSON"})
 def images(_: Context, json: bool = False) -> None:
     """List the images on this machine: stack, gfx target, lock, size, age, current or stale."""
@@ -453,6 +471,7 @@ namespace = Collection(
     labs,
     gpus,
     build,
+    bundle,
     images,
     lock,
     audit,

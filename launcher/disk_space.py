@@ -30,7 +30,7 @@ def sizes_of(stack: str, gfx: str = "") -> Sizes:
     return ALL_GFX_TARGETS if gfx == "all" else SIZES[stack]
 
 
-def refuse_full_disk(folder: Path, needed_gb: int, purpose: str, fix: str) -> None:
+def refuse_full_disk(folder: Path, needed_gb: float, purpose: str, fix: str) -> None:
     """Check the free space of a folder's disk.
 
     Raises:
@@ -40,6 +40,6 @@ def refuse_full_disk(folder: Path, needed_gb: int, purpose: str, fix: str) -> No
     if free_gb < needed_gb:
         raise Card(
             f"There isn't enough disk space for {purpose}.",
-            f"{folder} has {free_gb:.1f} GB free; {purpose} needs about {needed_gb} GB.",
+            f"{folder} has {free_gb:.1f} GB free; {purpose} needs about {needed_gb:.2g} GB.",
             fix,
         )

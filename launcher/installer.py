@@ -98,7 +98,7 @@ class Installer:
 
     def _pip(self, words: list[str]) -> list[str]:
         command = [self._python, "-m", "pip", "install", *_PIP_OPTIONS]
-        return [*command, *_wheels_on_disk(), *words]
+        return [*command, *wheels_on_disk(), *words]
 
     def _uv(self, words: list[str]) -> list[str]:
         command = [self.uv, "pip", "install", "--python", self._python, *_UV_OPTIONS]
@@ -108,7 +108,7 @@ class Installer:
             command += ["--link-mode=hardlink", "--cache-dir", str(self.cache)]
         given = NO_INDEX in words  # uv refuses the option twice
         site = [word for word in self.settings.options if word != NO_INDEX or not given]
-        return [*command, *_wheels_on_disk(), *site, *words]
+        return [*command, *wheels_on_disk(), *site, *words]
 
 
 def choose_installer(venv: Path, cache: Path) -> Installer:
@@ -137,6 +137,7 @@ def _bundled_pip() -> Path | None:
     return next(iter(sorted(Path(folder).glob("pip-*.whl"))), None)
 
 
-def _wheels_on_disk() -> list[str]:
+def wheels_on_disk() -> list[str]:
+    """Return pip's and uv's option for the site's folder of wheels, if there is one."""
     wheels = settings.find("LABS_WHEELS")
     return ["--find-links", wheels.value] if wheels else []

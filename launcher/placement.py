@@ -64,6 +64,17 @@ def choose_placement(
     return Placement(choice.stack, selection.gpus, owner, reason)
 
 
+def placement_to_build(runtime: Runtime, stack: str) -> Placement:
+    """Return the placement that a stack is built for; a machine without a GPU can build for one.
+
+    Raises:
+        Card: If the stack, or ROCm's target, has to be detected and can't be.
+    """
+    if stack in ("cpu", "cuda") or (stack == "rocm" and os.environ.get("LABS_GFX")):
+        return Placement(stack, (), file_owner(), "")
+    return choose_placement(runtime, stack, "")
+
+
 def _seat(stack: str) -> dict[str, str]:
     """Return the site's variable that restricts the GPUs of this seat, if it is set."""
     setting = settings.find(SEATS[stack][0])

@@ -24,14 +24,14 @@ from launcher.compose import notebook_service
 from launcher.container_spec import Bind, ContainerSpec
 from launcher.engine import Engine
 from launcher.environment import Environment
-from launcher.file_owner import file_owner, make_writable_folder, run_as_owner
+from launcher.file_owner import make_writable_folder, run_as_owner
 from launcher.gpu_lease import RunLease, run_lease
 from launcher.image_status import why_build
 from launcher.interrupts import leave_ctrl_c_to_child
 from launcher.known_errors import explain_exit
 from launcher.lab_command import LabCommand, labs_command
 from launcher.lab_service import shell_line
-from launcher.placement import Placement, choose_placement
+from launcher.placement import Placement, choose_placement, placement_to_build
 from launcher.runtime import choose_runtime
 
 HUB_CACHE = "/tmp/cache/huggingface"
@@ -72,14 +72,9 @@ def build(stack: str, runtime: str, jupyterlab: bool = False) -> None:
         stack: The requested stack, or "auto".
         runtime: The requested runtime, or "auto".
         jupyterlab: Whether to build what `invoke notebook` needs.
-
-    A machine without a GPU can build for one: GPUs are only detected if the stack is unknown.
     """
     chosen = choose_runtime(runtime)
-    if stack in ("cpu", "cuda") or (stack == "rocm" and os.environ.get("LABS_GFX")):
-        placement = Placement(stack, (), file_owner(), "")
-    else:
-        placement = choose_placement(chosen, stack, "")
+    placement = placement_to_build(chosen, stack)
     if chosen.engine is None:
         required = environment.required_environment(placement.stack, placement.gfx)
         repair_environment.repair(required, placement.owner)

@@ -35,6 +35,7 @@ def test_every_task_is_listed_with_a_description() -> None:
     assert set(verbs) == for_learners | {
         "audit",
         "build",
+        "bundle",
         "dotenv",
         "gpus",
         "hub",
