@@ -358,6 +358,20 @@ def images(_: Context, json: bool = False) -> None:
     _exit_with(lambda _: list_images.show(as_json=json))
 
 
+@task(
+    auto_shortflags=False,
+    help={
+        "seats": "start the containers of so many learners at once, and measure them",
+        "json": "print JSON",
+    },
+)
+def preflight(_: Context, seats: str = "", json: bool = False) -> None:
+    """Check this machine before a workshop, run an experiment, and list what to fix."""
+    from launcher import preflight
+
+    _exit_with(lambda _: preflight.run(seats, json))
+
+
 @task(auto_shortflags=False, help={"upgrade": "allow newer releases of all unpinned packages"})
 def lock(_: Context, upgrade: bool = False) -> None:
     """Compile the hashed locks from docker/*.in with uv."""
@@ -473,6 +487,7 @@ namespace = Collection(
     build,
     bundle,
     images,
+    preflight,
     lock,
     audit,
     dotenv,

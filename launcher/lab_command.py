@@ -55,11 +55,12 @@ class LabCommand:
 
 @dataclass(frozen=True)
 class LabFiles:
-    """The files of a lab, as paths in the clone; the sheet may not exist yet."""
+    """A lab's files, as paths in the clone, and its first experiment; the sheet may not exist."""
 
     name: str
     lesson: str
     sheet: str
+    first_experiment: str
 
 
 def plan_run(labs: str, options: Mapping[str, Any], lab_options: Sequence[str]) -> LabCommand:
@@ -97,7 +98,7 @@ def find_files(labs: str) -> list[LabFiles]:
         SystemExit: If there is no such lab; the labs print a card.
     """
     plan = _plan_labs([labs, "--plan"])
-    columns = (plan["labs"], plan["files"], plan["sheets"])
+    columns = (plan["labs"], plan["files"], plan["sheets"], plan["first_experiments"])
     return [LabFiles(*row) for row in zip(*columns, strict=True)]
 
 

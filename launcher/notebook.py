@@ -107,7 +107,7 @@ def _run_in_container(
         return 0
     make_writable_folder(ROOT / "work" / "progress", placement.owner)
     lab_service.prepare(engine, name, service, spec, placement.owner)
-    with _network(engine, spec), announced(server):
+    with network(engine, spec), announced(server):
         return run_container.run(engine, spec, NAME, lease.bind_to_process)
 
 
@@ -117,8 +117,8 @@ def _create_network_command(spec: ContainerSpec) -> list[str]:
 
 
 @contextmanager
-def _network(engine: Engine, spec: ContainerSpec) -> Generator[None]:
-    """Create the network of a container, and remove it at the end of this block.
+def network(engine: Engine, spec: ContainerSpec) -> Generator[None]:
+    """Create the network that a container names, and remove it at the end of this block.
 
     Raises:
         Card: If the engine refuses.

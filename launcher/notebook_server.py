@@ -5,7 +5,7 @@ import secrets
 import socket
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,8 +78,13 @@ def choose_port(text: str) -> int:
     return port
 
 
+def free_ports() -> Iterator[int]:
+    """Yield the free ports from 8888 on."""
+    return filter(_is_free, PORTS)
+
+
 def _first_free_port() -> int:
-    if (port := next(filter(_is_free, PORTS), None)) is not None:
+    if (port := next(free_ports(), None)) is not None:
         return port
     why = f"The ports from {PORTS[0]} to {PORTS[-1]} of {HOST} are taken."
     raise Card("There is no free port.", why, "invoke notebook --port with another number")

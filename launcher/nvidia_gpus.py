@@ -76,23 +76,31 @@ def driver_version(root: Path) -> str:
 
 def nvidia_smi(timeout: float = SMI_TIMEOUT) -> tuple[dict[str, Properties], str]:
     """Return what nvidia-smi reports by PCI address; if it fails, a note with the reason."""
-    command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"]
+    rows, note = query_nvidia_smi(_QUERY, timeout)
+    return dict(map(_parse, rows)), note
+
+
+def query_nvidia_smi(
+    fields: tuple[str, ...], timeout: float = SMI_TIMEOUT
+) -> tuple[list[list[str]], str]:
+    """Return a row of values for each GPU; if nvidia-smi fails, a note with the reason."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     try:
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
     except OSError:
-        return {}, ""  # nvidia-smi is optional
+        return [], ""  # nvidia-smi is optional
     try:
         output, _ = child.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         child.kill()  # without waiting: a process that hangs in the driver doesn't die
-        return {}, f"nvidia-smi doesn't respond within {timeout:g} s"
+        return [], f"nvidia-smi doesn't respond within {timeout:g} s"
     if child.returncode != 0:
         line = (output.strip().splitlines() or ["it printed nothing"])[0]
-        return {}, f"nvidia-smi fails ({child.returncode}): {line}"
+        return [], f"nvidia-smi fails ({child.returncode}): {line}"
     rows = csv.reader(output.splitlines(), skipinitialspace=True)
-    return dict(_parse(row) for row in rows if len(row) == len(_QUERY)), ""
+    return [row for row in rows if len(row) == len(fields)], ""
 
 
 def _parse(row: list[str]) -> tuple[str, Properties]:

@@ -44,7 +44,7 @@ def run(
     from docker.errors import APIError
 
     try:
-        with _created(engine, spec, name) as container:
+        with created(engine, spec, name) as container:
             return _stream(container, name, spec.reads_input, started)
     except APIError as error:
         what = f"The engine refuses the container of {name}."
@@ -67,7 +67,7 @@ def container_name(name: str) -> str:
 
 
 @contextmanager
-def _created(engine: Engine, spec: ContainerSpec, name: str) -> Generator["Container"]:
+def created(engine: Engine, spec: ContainerSpec, name: str) -> Generator["Container"]:
     """Create a container, and remove it at the end of this block, however that is reached."""
     from docker.errors import APIError
 

@@ -43,6 +43,7 @@ def test_every_task_is_listed_with_a_description() -> None:
         "jobs",
         "lock",
         "manifest",
+        "preflight",
         "test",
     }
 

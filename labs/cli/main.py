@@ -91,11 +91,12 @@ def _parser() -> Parser:
 
 
 def _plan(chosen: list[Lesson]) -> dict[str, list[str]]:
-    """Return the labs' names, and their files and sheets as paths in the clone."""
+    """Return the labs' names, files and sheets as paths in the clone, and first experiments."""
     return {
         "labs": [lesson.name for lesson in chosen],
         "files": [str(lesson.path.relative_to(LABS.parent)) for lesson in chosen],
         "sheets": [str(sheet_of(lesson)) for lesson in chosen],
+        "first_experiments": [next(iter(experiments(lesson.source)), "") for lesson in chosen],
     }
 
 
