@@ -11,7 +11,7 @@ from typing import IO, Any
 from launcher import build_image, lab_service
 from launcher.bundle_folder import CHUNK_BYTES, PartsWriter, cannot_write, read_parts
 from launcher.cards import Card, print_status
-from launcher.compose import notebook_service
+from launcher.compose import notebook_service, seat_service
 from launcher.engine import Engine
 from launcher.image_status import clone_name, name_to_run, why_build
 from launcher.known_errors import explain
@@ -39,7 +39,10 @@ class BundledImage:
 
 
 # The images that a bundle takes if they exist: the service on a stack, and what builds it.
-OPTIONAL = ((notebook_service, "invoke build --notebook --stack"),)
+OPTIONAL = (
+    (notebook_service, "invoke build --notebook --stack {}"),
+    (seat_service, "invoke hub"),
+)
 
 
 def choose_images(engine: Engine, placement: Placement) -> list[BundledImage]:
@@ -58,7 +61,7 @@ def choose_images(engine: Engine, placement: Placement) -> list[BundledImage]:
         if reason := why_build(engine, service):
             name = service["image"]
             print_status(
-                f"{name} isn't in the bundle, because {reason}. To add it: {command} {stack}"
+                f"{name} isn't in the bundle, because {reason}. To add it: {command.format(stack)}"
             )
         else:
             images.append(_describe(engine, service))

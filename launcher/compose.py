@@ -42,6 +42,11 @@ def notebook_service(stack: str) -> str:
     return "notebook" if stack == "cpu" else f"notebook-{stack}"
 
 
+def seat_service(stack: str) -> str:
+    """Return the service in compose.yaml of a learner's seat under `invoke hub`."""
+    return "seat" if stack == "cpu" else f"seat-{stack}"
+
+
 def resolve(name: str, variables: dict[str, str]) -> Service:
     """Resolve a service: every variable and path, the files of its secrets, and its network.
 

@@ -2,7 +2,7 @@
 
 import time
 
-from launcher import hub_api, hub_compose, hub_folder, hub_settings, hub_users, lab_service
+from launcher import compose, hub_api, hub_compose, hub_folder, hub_settings, hub_users, lab_service
 from launcher.cards import Card, print_status
 from launcher.container_spec import ContainerSpec
 from launcher.engine import Engine
@@ -53,7 +53,7 @@ def _seat(settings: HubSettings, engine: Engine, placement: Placement) -> Contai
     if settings.gpus:
         why = "Seats with GPUs aren't possible yet."
         raise Card("hub.toml asks for GPUs.", why, "gpus = 0, then: invoke hub")
-    name = "seat" if placement.stack == "cpu" else f"seat-{placement.stack}"
+    name = compose.seat_service(placement.stack)
     cpus = min(settings.cpus, engine.cpus) if engine.cpus else settings.cpus
     variables = {
         **lab_service.user_variables(placement, engine.rootless),
