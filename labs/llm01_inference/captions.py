@@ -34,7 +34,7 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Logit after over logit before: division is above the diagonal for negative logits.",
     ),
     "accuracy": (
-        "The same questions to {model} in twelve forms. Among so many comparisons, chance may put "
+        "The same questions to {model} in {forms} forms. Among so many comparisons, chance may put "
         "one beyond two standard errors. Where no reply is right, the error by the formula is 0, "
         "so the error bar shows the 95% limit, 3 ÷ the number of questions.",
         "Each form's accuracy and its difference from zero-shot, both with ± 2 standard errors.",

@@ -88,7 +88,7 @@ def _compare_next(got: Any, ids: list[int]) -> None:
     want = [logits[-1].argmax().item(), logits[-1].softmax(-1).max().item()]
     best, p = (x.item() if isinstance(x, Tensor) and x.numel() == 1 else x for x in got)
     if isinstance(best, float) and isinstance(p, int):
-        raise Mistake("the probability comes first: return the id, then its probability")
+        raise Mistake("you returned the probability first: return the id, then its probability")
     if not isinstance(best, int) or not isinstance(p, float):
         kinds = f"{type(best).__name__} and {type(p).__name__}"
         raise Mistake(f"expected an id of type int and a probability of type float, got {kinds}")

@@ -181,11 +181,11 @@ def try_forms(
         texts, right[name] = try_named(opened, forms, name, items)
         copies[name] = sum(repeats(text, item) for text, item in zip(texts, items, strict=True))
         first.append([name, repr(texts[0]), copies[name]])
-    columns = ["form", "first line", f"of {len(items)} replies, copies of the question's words"]
+    columns = ["form", "first line", f"replies of {len(items)} that only repeat the question"]
     run.table(f"The replies to “{items[0].question}”", columns, first)
     zero = right["zero-shot"]
     rows = [[name, *share(right[name]), *difference(right[name], zero)] for name in forms]
-    columns = ["form", "accuracy", "SE", "− zero-shot's", "SE"]
+    columns = ["form", "accuracy", "SE", "accuracy − zero-shot", "SE of the difference"]
     run.table(f"{len(items)} questions to {called(run)}", columns, rows)
     return right, rows, copies
 

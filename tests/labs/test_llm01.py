@@ -11,6 +11,7 @@ from labs.course.cards import Card
 from labs.kit import assets
 from labs.llm01_inference import cuts, forms, questions, uncertainty
 from labs.llm01_inference import lesson as lab
+from labs.llm01_inference.model_files import equal_to_files
 from labs.llm01_inference.questions import Item
 from labs.llm01_inference.replies import replies
 
@@ -88,6 +89,15 @@ def test_opening_in_bfloat16_keeps_the_rope_frequencies_and_converting_rounds_th
     assert opened.dtype == torch.bfloat16
     converted = copy.deepcopy(glass[0]).bfloat16().model.rotary_emb.inv_freq
     assert not torch.equal(converted.to(want), want)
+
+
+def test_a_changed_parameter_differs_from_the_file(glass):
+    model = copy.deepcopy(glass[0])
+    count = sum(p.numel() for p in model.parameters())
+    assert equal_to_files(str(assets.glass()), model) == count
+    with torch.no_grad():
+        next(model.parameters())[0, 0] += 1
+    assert equal_to_files(str(assets.glass()), model) == count - 1
 
 
 def test_text_comes_in_pieces_of_complete_characters(glass):

@@ -279,7 +279,11 @@ WRONG = [
     ("next_token", of_all_positions, "over all positions together"),
     ("next_token", guessed(p=lambda x: x[-1]), "this is the logit"),
     ("next_token", guessed(p=lambda x: x.softmax(0)[-1]), "over the positions: use"),
-    ("next_token", lambda model, ids: lab.next_token(model, ids)[::-1], "probability comes first"),
+    (
+        "next_token",
+        lambda model, ids: lab.next_token(model, ids)[::-1],
+        "returned the probability first",
+    ),
     ("next_token", lambda model, ids: lab.next_token(model, ids)[0], "expected two numbers"),
     ("next_token", appends_the_guess, "changed the ids"),
     ("generate", written(over=True), "append each one"),
