@@ -80,7 +80,7 @@ def compare(
         likely = sum(map(partial(sum_of_ln_p, model), prompts, mine)) / sum(map(len, mine))
         rows.append([shown, sum(map(len, mine)), len(calls), changed, likely])
     because = "the same steps; only between nearly equal logits does rounding decide"
-    what = f"{name}: texts unlike the library's"
+    what = f"{name}: texts that differ from the library's"
     run.measure(what, different, expect_at_most=0, because=because, decides=True)
     return rows
 

@@ -167,10 +167,13 @@ def compare_exponents(run: Run, costs: dict[str, Cost]) -> str:
         exponent, error = jackknife(power, TEXTS)
         what = f"exponent of ε, {low} → {high}"
         # at 3 bits the model is worse than a uniform one: no theory for so large an error
-        works = high == "4 bits"
-        square = (1.5, 2.5) if works else None
-        because = "the square: nearer to 2 than to 1 and 3, the powers that cancel"
-        run.measure(what, exponent, expect_between=square, because=because, decides=works)
+        if high == "3 bits":
+            run.measure(what, exponent)
+        else:
+            margin = math.log(2) / math.log(ratio)  # the exponent's error if c changes by 2
+            because = "the square, if c of both differs by less than a factor of two: our choice"
+            square = (2 - margin, 2 + margin)
+            run.measure(what, exponent, expect_between=square, because=because, decides=True)
         run.measure(f"standard error of the {what}", error)
         said.append(f"{exponent:.2f} ± {error:.2f} ({low} → {high})")
     four = costs["4 bits"]
