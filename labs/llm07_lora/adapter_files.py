@@ -20,7 +20,7 @@ def write(folder: Path, model: Any, layers: dict[str, Any], state: dict[str, Ten
     """
     layer = next(iter(layers.values()))
     if len(list(layer.parameters(recurse=False))) > 2:
-        raise TypeError("this format has A and B only; DoRA's sizes would be lost")
+        raise TypeError("this format has A and B only; DoRA's magnitudes would be lost")
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -14,7 +14,7 @@ class Arm:
     rank: int = 0
 
 
-# The rates are the best in steps of a factor of two, but for near ties: 40 steps of 4 rows.
+# The best rates in steps of a factor of two, the lower of near ties: 40 steps of 4 rows.
 ARMS = {
     "r = 1": Arm(2e-2, ALL, 1),
     "r = 4": Arm(1e-2, ALL, 4),
@@ -26,7 +26,7 @@ ARMS = {
 }
 LADDER = ("r = 1", "r = 4", "r = 16")  # adapters in all linear layers
 DORA_RATE = 1e-2  # of rank 4
-SIZES_RATE = 4e-2  # of DoRA's sizes alone
+MAGNITUDES_RATE = 4e-2  # of DoRA's magnitudes alone
 
 
 def adapter_ranks() -> dict[str, int]:

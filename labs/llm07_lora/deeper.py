@@ -18,7 +18,7 @@ from typing import Any
 from labs.kit import Lab, Run, assets, on_one_thread, seconds_paired, tolerance
 from labs.kit.measure import peak_bytes
 from labs.llm07_lora import deeper_figures, plays, training
-from labs.llm07_lora.arms import ARMS, DORA_RATE, LADDER, SIZES_RATE, Arm, adapter_ranks
+from labs.llm07_lora.arms import ARMS, DORA_RATE, LADDER, MAGNITUDES_RATE, Arm, adapter_ranks
 from labs.llm07_lora.forgetting import forgotten, own_text, partial_learning, scale_that_gains
 from labs.llm07_lora.lesson import LoraLinear, adapter_state, adapters, insert, swap
 from labs.llm07_lora.models import ALL, glass, in_float64, randomize, smollm2, take_out
@@ -38,9 +38,8 @@ lab.before_run(assets.check_model)
 # Adam's first step moves every number of $B$ by the learning rate $\eta$, against its gradient's
 # sign. $A$ has no gradient yet, as $B = 0$ (LLM07). Let $s = \alpha/r$ and
 # $G = \partial L/\partial W$. The exercise asks for the update after this step. It is proportional
-# to $s\,\eta$: twice the $\alpha$ is the same as twice the rate. Plain gradient descent gives
-# $\Delta W = -s^2\,\eta\,G A^\top A$. Here $s$ counts twice: once in the gradient of $B$, and once
-# in the product $s B A$.
+# to $s\,\eta$: twice the $\alpha$ is twice the rate. Plain gradient descent gives
+# $\Delta W = -s^2\,\eta\,G A^\top A$. There $s$ counts twice: in $B$'s gradient and in $s B A$.
 #
 # Why divide $\alpha$ by $r$? Take a single token $x$, and let $g = \partial L/\partial h$ be the
 # gradient at the layer's output, so $G = g x^\top$. With $a_k$ for row $k$ of $A$, the entry
@@ -142,13 +141,14 @@ def alpha_is_a_learning_rate(run: Run):
 # linear layers themselves. To be fair, embeddings and norms are frozen in all arms.
 #
 # All adapters have $\alpha = 2r$, and all arms see the same batches. We tuned each arm's rate by
-# factors of two on validation rows, for the short training of `tiny`. Larger sizes train longer and
-# also try half and twice of each rate.
+# factors of two on validation rows, for the short training of `tiny`, and took the lower of two
+# nearly equal rates. Larger sizes train longer and also try half and twice of each rate.
 #
 # The first experiment repeats this search for ranks 1, 4 and 16. How does the best rate depend on
 # $r$ at fixed $\alpha/r$? If the first step decided, the rate would fall as fast as section 1's
 # change grows: like $1/r$ if all terms agree, like $1/\sqrt r$ if their signs are independent. We
-# fit a parabola through the losses at three rates and take its minimum.
+# fit a parabola through the losses at three rates and take its minimum. For rank 16 the highest
+# rate is about as good as the middle one. A better rate above it would make the fall slower still.
 
 
 # %% Arms
@@ -173,7 +173,7 @@ def learn(run: Run, model: Any, rate: float, seed: int, label: str, rows: Any = 
 
 
 @cache
-def fit(run: Run, name: str, seed: int, factor: float = 1.0) -> Any:
+def train_arm(run: Run, name: str, seed: int, factor: float = 1.0) -> Any:
     """Train an arm with a seed, at its rate times a factor."""
     torch.manual_seed(seed)
     arm = ARMS[name]
@@ -199,16 +199,16 @@ def valid_loss(run: Run, model: Any) -> float:
 
 
 @cache
-def fits(run: Run, name: str) -> list[Any]:
+def trained(run: Run, name: str) -> list[Any]:
     """Train an arm with three seeds."""
-    return best_of_rates(run, lambda seed, factor: fit(run, name, seed, factor))
+    return best_of_rates(run, lambda seed, factor: train_arm(run, name, seed, factor))
 
 
 @cache
 def losses(run: Run, name: str) -> list[float]:
     """Return an arm's loss on the test rows for each seed; "untouched" is glass itself."""
     test = plays.rows().test
-    models = [glass()] * 3 if name == "untouched" else [fit.model for fit in fits(run, name)]
+    models = [glass()] * 3 if name == "untouched" else [each.model for each in trained(run, name)]
     return [training.test_loss(run, model, test) for model in models]
 
 
@@ -227,7 +227,7 @@ def lowest(values: Sequence[float]) -> float:
 
 def by_rate(run: Run, name: str, seed: int) -> tuple[list[float], float]:
     """Return an arm's losses on validation rows at half, once and twice its rate, and the best."""
-    curve = [valid_loss(run, fit(run, name, seed, factor).model) for factor in FACTORS]
+    curve = [valid_loss(run, train_arm(run, name, seed, factor).model) for factor in FACTORS]
     return curve, ARMS[name].rate * 2 ** lowest(curve)
 
 
@@ -271,9 +271,9 @@ def every_adapter_learns(run: Run):
     """
     table = []
     for name in ARMS:
-        fit = fits(run, name)[0]
-        numbers = training.count(fit.model)
-        table.append([name, numbers, fit.optimizer_bytes, mean(losses(run, name))])
+        first = trained(run, name)[0]
+        numbers = training.count(first.model)
+        table.append([name, numbers, first.optimizer_bytes, mean(losses(run, name))])
     columns = ["arm", "trained numbers", "bytes of AdamW's moments", "loss"]
     run.table("Plays: nats per token on test rows, mean of three seeds", columns, table)
     names = adapter_ranks()
@@ -304,7 +304,7 @@ def all_layers_beat_q_and_v(run: Run):
     table = []
     for name in ("r = 8, q and v", "r = 2, attention", "r = 1, MLP", "r = 1"):
         loss = mean(losses(run, name))
-        table.append([name, training.count(fits(run, name)[0].model), loss])
+        table.append([name, training.count(trained(run, name)[0].model), loss])
     run.table("Places", ["arm", "trained numbers", "loss"], table)
     gain = gains(run, "r = 1", "r = 8, q and v")
     name = "gain over rank 8 in q and v (nats)"
@@ -333,7 +333,7 @@ def a_larger_rank_gains(run: Run):
     factor = ARMS["r = 1"].rate / ARMS["r = 16"].rate
     test = plays.rows().test
     worse = [
-        training.test_loss(run, fit(run, "r = 16", seed, factor).model, test) - loss
+        training.test_loss(run, train_arm(run, "r = 16", seed, factor).model, test) - loss
         for seed, loss in zip(run.seeds(3), losses(run, "r = 1"), strict=True)
     ]
     because = "section 1: at fixed α/r a larger rank takes a larger step"
@@ -347,18 +347,17 @@ def a_larger_rank_gains(run: Run):
 
 # %% [markdown]
 # The best rate fell more slowly than either law. So after 40 steps the first step no longer
-# decides. It gives the direction: a larger rank needs a lower rate at the same $\alpha/r$. At rank
-# 1's rate, rank 16 was worse than rank 1.
+# decides. It gives the direction: a larger rank needs a lower rate at the same $\alpha/r$.
 #
 # ## 3. How low is the rank of the update?
 # LoRA rests on a guess: the change that fine-tuning makes has a low "intrinsic rank" (Hu et al.
 # 2021, §4.1). We can look at the update of the arm "full". The share of direction $k$ is
-# $\sigma_k^2 / \sum_i \sigma_i^2$. A random matrix of the same shape is the yardstick: it spreads
-# over all directions.
+# $\sigma_k^2 / \sum_i \sigma_i^2$. The yardstick is a random matrix of the same shape.
 #
 # How much of the *gain* remains if we use only $r$ directions of each $\Delta W$? `low_rank` turns
 # them into an adapter. A trained adapter of the same rank is a fair comparison: both models have
-# glass's embeddings and norms.
+# glass's embeddings and norms. In updates.py, `cut` takes some directions of each $\Delta W$.
+# `shrink` scales each to the norm of its first directions, and `scaled` multiplies all by $t$.
 #
 # Even half an update has much of the gain, so we need two controls. The **norm** of an update is
 # $\sqrt{\sum_k \sigma_k^2}$. The first control takes eight later directions, scaled to the norm of
@@ -390,7 +389,7 @@ def the_largest_directions_do_most_of_the_work(run: Run):
 
     Predict: which has more: the 8 largest directions, or the entire update scaled to their norm?
     """
-    tuned = [fit.model for fit in fits(run, "full")]
+    tuned = [each.model for each in trained(run, "full")]
     shares = squares_in_8(run, tuned)
     eight = shares_of_gain(run, [cut(model, 0, 8) for model in tuned])
     name = "share of the gain, 8 largest directions"
@@ -424,9 +423,8 @@ def the_largest_directions_do_most_of_the_work(run: Run):
 # they do. So the other directions count, too: at this norm, the 8 largest are no better than all.
 #
 # ## 4. What is forgotten
-# We sample text from glass and compute the adapted model's loss on this text. On text sampled from
-# $p_0$, another model $p_1$ has a larger loss than $p_0$. The difference is the **Kullback–Leibler
-# divergence**
+# We sample text from glass and compute the adapted model's loss on it. On text from $p_0$, another
+# model $p_1$ has a larger loss than $p_0$. The difference is the **Kullback–Leibler divergence**
 #
 # $$\sum_x p_0(x) \ln\frac{p_0(x)}{p_1(x)} \ge 0$$
 #
@@ -440,9 +438,8 @@ def the_largest_directions_do_most_of_the_work(run: Run):
 # better only because its update is smaller. The thin lines of the figure below show this.
 #
 # A fair comparison needs **equal learning**. We scale down the updates of both arms, until each
-# gains half of what the weaker arm gained. It would be unfair to scale only one arm. If $t = 1$ is
-# near the minimum of section 3's parabola, the last part of an update teaches little and forgets
-# much.
+# gains half of what the weaker arm gained. To scale only one arm would be unfair. If $t = 1$ is
+# near the minimum of the parabola, the last part of an update teaches little and forgets much.
 #
 # An adapter leaves the base unchanged. Removing the adapter restores the base exactly.
 
@@ -459,7 +456,7 @@ def the_base_forgets(run: Run):
     learned = {}
     table = []
     for name in (*LADDER, "full"):
-        rises = [forgotten(run, fit.model) for fit in fits(run, name)]
+        rises = [forgotten(run, each.model) for each in trained(run, name)]
         forgot[name] = [rise.mean().item() for rise in rises]
         learned[name] = gains(run, name, "untouched")
         table.append([name, mean(learned[name]), mean(forgot[name])])
@@ -472,20 +469,20 @@ def the_base_forgets(run: Run):
     run.measure(name, ratios, expect_at_most=1, because="Biderman et al. 2024", decides=True)
     untouched = losses(run, "untouched")[0]
     equal = []
-    for i, pair in enumerate(zip(fits(run, "r = 16"), fits(run, "full"), strict=True)):
+    for i, pair in enumerate(zip(trained(run, "r = 16"), trained(run, "full"), strict=True)):
         common = 0.5 * min(learned["r = 16"][i], learned["full"][i])
-        ts = [scale_that_gains(run, fit.model, untouched, common) for fit in pair]
-        parts = [scaled(fit.model, t) for fit, t in zip(pair, ts, strict=True)]
+        ts = [scale_that_gains(run, each.model, untouched, common) for each in pair]
+        parts = [scaled(each.model, t) for each, t in zip(pair, ts, strict=True)]
         adapter, full = (forgotten(run, model).mean().item() for model in parts)
         equal.append(adapter / full)
     name = "the same at equal learning"
     run.measure(name, equal, expect_at_least=0.9, because="the claim", decides=True)
-    bare = take_out(copy.deepcopy(fits(run, "r = 4")[0].model)).cpu()
+    bare = take_out(copy.deepcopy(trained(run, "r = 4")[0].model)).cpu()
     same = training.fingerprint(bare) == training.fingerprint(glass())
     run.check("adapter taken out: the base, to the byte", same, equals=True)
     curves = {
         name: [
-            *partial_learning(run, fits(run, name)[0].model, untouched, (0.25, 0.5, 0.75)),
+            *partial_learning(run, trained(run, name)[0].model, untouched, (0.25, 0.5, 0.75)),
             (learned[name][0], forgot[name][0]),
         ]
         for name in forgot
@@ -500,14 +497,15 @@ def the_base_forgets(run: Run):
 
 
 # %% [markdown]
-# The ratio depends on the level. Compare the lines of the figure at 0.6 nats, close to the most
-# that rank 16 learns. There, in our run, rank 16 forgot about 1.3 times as much as full.
+# The ratio depends on the level. At 0.6 nats, in the figure of our run, rank 16 forgot about 1.3
+# times as much as full. But there rank 16 has three quarters of its update, and full little more
+# than half. The last part of an update forgets much: this doesn't show that rank 16 forgets more.
 
 
 # %% Swap
 @lab.experiment
 def two_adapters_share_a_base(run: Run):
-    """Each of two adapters is best at its own task; swapped back, the first gives the same bits.
+    """On glass, each of two adapters is best at its own task; swapping back restores every bit.
 
     Predict: how much does the wrong adapter cost?
     """
@@ -515,7 +513,7 @@ def two_adapters_share_a_base(run: Run):
     arm = ARMS["r = 4"]
     loud = plays.rows_in_capitals()
     second = learn(run, build(arm), arm.rate, run.seed, "capitals", loud.training).model
-    states = [adapter_state(fits(run, "r = 4")[0].model), adapter_state(second)]
+    states = [adapter_state(trained(run, "r = 4")[0].model), adapter_state(second)]
     model = build(arm).to(run.device)
     tests = (plays.rows().test, loud.test)
     table = []
@@ -634,26 +632,27 @@ def an_adapter_learns_on_four_bits(run: Run):
         rounded = quantize_bases(build(arm), values)
         before = training.test_loss(run, glass(), own)
         damage[name] = training.test_loss(run, rounded, own) - before
-    names = list(damage)
     columns = ["levels", "rise of the loss on glass's own text (nats)"]
     run.table("Rounding alone", columns, list(damage.items()))
     because = "quantiles follow the weights"
-    better = damage[names[1]] - damage[names[0]]
-    run.measure("evenly spaced − normal quantiles", better, expect_at_least=0, because=because)
+    normal, evenly = damage.values()
+    name = "evenly spaced − normal quantiles"
+    run.measure(name, evenly - normal, expect_at_least=0, because=because)
     on_four_bits = []
     for seed in run.seeds(3):
         torch.manual_seed(seed)
-        model = quantize_bases(build(arm), levels[names[0]])
+        model = quantize_bases(build(arm), normal_levels())
         tuned = learn(run, model, arm.rate, seed, f"four bits, seed {seed}")
         on_four_bits.append(training.test_loss(run, tuned.model, test))
     pairs = zip(on_four_bits, losses(run, "r = 4"), strict=True)
     apart = [ours - theirs for ours, theirs in pairs]
     name = "loss on four bits − loss on float32 (nats)"
-    run.measure(name, apart, expect_at_most=0.03, because="3 × rounding alone", decides=True)
+    because = "about four times the rise by rounding alone, 0.008 on glass's own text"
+    run.measure(name, apart, expect_at_most=0.03, because=because, decides=True)
     weight = glass().model.layers[0].mlp.up_proj.weight
-    deeper_figures.four_bits(run, levels[names[0]], weight)
+    deeper_figures.four_bits(run, normal_levels(), weight)
     return (
-        f"Rounding costs {damage[names[0]]:.3f} nats on glass's own text. On plays, an adapter on "
+        f"Rounding costs {normal:.3f} nats on glass's own text. On plays, an adapter on "
         f"four bits ends {mean(apart):.3f} nats above one on float32."
     )
 
@@ -665,21 +664,20 @@ def an_adapter_learns_on_four_bits(run: Run):
 #
 # $$m_i\,\frac{w_i}{\lVert w_i \rVert}, \qquad w_i = \text{row } i \text{ of } W + s B A$$
 #
-# The lengths $m_i$, called **sizes**, are trained, too. They start as the norms of $W$'s rows, so
-# nothing changes at first. By hand: a row $(3, 4)$ of $W$ has the norm 5, so $m = 5$. Let its
-# update be $(9, 1)$. The sum is $(12, 5)$, of norm 13. LoRA's row is now 13 long. DoRA's row is
-# $\frac{5}{13}(12, 5) = (4.6, 1.9)$: it has the new direction and the old length. If the training
-# moves $m$ to 6.5, the row is $(6, 2.5)$.
+# The lengths $m_i$, called **magnitudes**, are trained, too. They start as the norms of $W$'s rows,
+# as in peft (the paper speaks of columns). So nothing changes at first. By hand: a row $(3, 4)$ of
+# $W$ has the norm 5, so $m = 5$. Let its update be $(9, 1)$. The sum is $(12, 5)$, of norm 13.
+# LoRA's row is now 13 long. DoRA's row is $\frac{5}{13}(12, 5) = (4.6, 1.9)$: it has the new
+# direction and the old length. If the training moves $m$ to 6.5, the row is $(6, 2.5)$.
 #
 # The authors treat $\lVert w_i \rVert$ as a constant in the backward pass (§4.3) to save memory.
 # `detach()` does that. But the norms need all of $W + s B A$ in each forward pass. LoRA never forms
-# this matrix, so DoRA takes more time. For comparison we also train the sizes alone, with $\Delta
-# W$ frozen at 0.
+# this matrix, so DoRA takes more time. We also train the magnitudes alone, at $\Delta W = 0$.
 
 
 # %% DoRA
 class DoraLinear(LoraLinear):
-    """A LoRA layer whose rows have trained sizes, one for each output, as in peft."""
+    """A LoRA layer whose rows have trained magnitudes, one for each output, as in peft."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float):
         super().__init__(base, rank, alpha)
@@ -695,7 +693,7 @@ class DoraLinear(LoraLinear):
         ),
     )
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out): each row of W + ΔW has the size `magnitude`; bias unscaled.
+        """(..., in) -> (..., out): each row of W + ΔW has the norm `magnitude`; bias unscaled.
 
         The rows' norms count as constants in the backward pass. Merged, the base has it all.
         """
@@ -709,7 +707,7 @@ class DoraLinear(LoraLinear):
 
     @torch.no_grad()
     def merge(self, keep: bool = False) -> None:
-        """Add the update to the base's weight, and scale its rows to their sizes."""
+        """Add the update to the base's weight, and scale its rows to their magnitudes."""
         super().merge(keep)
         self.factors = self.magnitude / self.base.weight.norm(dim=1)  # (out,)
         self.base.weight.mul_(self.factors[:, None])
@@ -724,7 +722,7 @@ class DoraLinear(LoraLinear):
 
 
 def with_dora(model: Any) -> Any:
-    """Replace each LoRA layer by DoRA with the same A and B; its sizes train as well."""
+    """Replace each LoRA layer by DoRA with the same A and B; its magnitudes train, too."""
     for name, layer in adapters(model).items():
         dora = DoraLinear(layer.base, layer.rank, layer.alpha)
         dora.A = layer.A
@@ -752,32 +750,32 @@ def dora_equals_peft(run: Run):
     run.check("trained numbers", training.count(theirs), equals=training.count(ours))
     for model in (ours, theirs):
         training.tiny_steps(model, rows, 10, training.adamw(model, 1e-2))
-    trained = ours(rows).logits.detach()
-    error = trained - theirs(rows).logits
+    after = ours(rows).logits.detach()
+    error = after - theirs(rows).logits
     run.agree("logits after ten steps", error, tolerance(torch.float64), decides=True)
-    moved = (trained - start).abs().max()
+    moved = (after - start).abs().max()
     run.check("training changed a logit by", moved, at_least=0.1, because="far above the bound")
     for layer in layers.values():
         layer.merge()
-    error = ours(rows).logits - trained
+    error = ours(rows).logits - after
     run.agree("merged − unmerged", error, tolerance(torch.float64), decides=True)
     for layer in layers.values():
         layer.unmerge()
-    error = ours(rows).logits - trained
+    error = ours(rows).logits - after
     run.agree("merged and unmerged again", error, tolerance(torch.float64), decides=True)
     deeper_figures.dora(run)
 
 
-def fit_dora(run: Run, seed: int, factor: float, sizes_alone: bool = False) -> Any:
-    """Train DoRA of rank 4 at its rate times a factor, or its sizes alone, with ΔW = 0."""
+def train_dora(run: Run, seed: int, factor: float, magnitudes_alone: bool = False) -> Any:
+    """Train DoRA of rank 4 at its rate times a factor, or its magnitudes alone, ΔW = 0."""
     torch.manual_seed(seed)
     model = with_dora(build(ARMS["r = 4"]))
-    if sizes_alone:
+    if magnitudes_alone:
         for layer in adapters(model).values():
             layer.A.requires_grad_(False)
             layer.B.requires_grad_(False)
-    rate = factor * (SIZES_RATE if sizes_alone else DORA_RATE)
-    label = "sizes alone" if sizes_alone else "DoRA"
+    rate = factor * (MAGNITUDES_RATE if magnitudes_alone else DORA_RATE)
+    label = "magnitudes alone" if magnitudes_alone else "DoRA"
     return learn(run, model, rate, seed, f"{label}, seed {seed}")
 
 
@@ -785,28 +783,28 @@ def fit_dora(run: Run, seed: int, factor: float, sizes_alone: bool = False) -> A
 def dora_beside_lora(run: Run):
     """On glass, DoRA of rank 4 ends at a lower loss than LoRA of rank 4, each at its tuned rate.
 
-    Predict: how many more numbers does DoRA train? What do the sizes alone gain?
+    Predict: how many more numbers does DoRA train? What do the magnitudes alone gain?
     """
     test = plays.rows().test
-    table = [["LoRA, r = 4", training.count(fits(run, "r = 4")[0].model), *losses(run, "r = 4")]]
-    for label, alone in (("DoRA, r = 4", False), ("sizes alone", True)):
-        tuned = best_of_rates(run, partial(fit_dora, run, sizes_alone=alone))
-        reached = [training.test_loss(run, fit.model, test) for fit in tuned]
+    table = [["LoRA, r = 4", training.count(trained(run, "r = 4")[0].model), *losses(run, "r = 4")]]
+    for label, alone in (("DoRA, r = 4", False), ("magnitudes alone", True)):
+        tuned = best_of_rates(run, partial(train_dora, run, magnitudes_alone=alone))
+        reached = [training.test_loss(run, each.model, test) for each in tuned]
         table.append([label, training.count(tuned[0].model), *reached])
     columns = ["arm", "trained numbers", *(f"seed {seed}" for seed in run.seeds(3))]
     run.table("Loss on test rows", columns, table)
-    lora, dora, sizes = (row[2:] for row in table)
+    lora, dora, magnitudes = (row[2:] for row in table)
     gain = [theirs - ours for theirs, ours in zip(lora, dora, strict=True)]
     because = "Liu et al. 2024 report gains on larger models"
     name = "gain of DoRA over LoRA (nats)"
     run.measure(name, gain, expect_at_least=0, because=because, decides=True)
-    alone = [losses(run, "untouched")[0] - loss for loss in sizes]
-    run.measure("gain of the sizes alone over the untouched model (nats)", alone)
+    alone = [losses(run, "untouched")[0] - loss for loss in magnitudes]
+    run.measure("gain of the magnitudes alone over the untouched model (nats)", alone)
     more = table[1][1] / table[0][1] - 1
     return (
         f"DoRA trains {100 * more:.0f} % more numbers and gains {mean(gain):.3f} nats over LoRA. "
         f"Over untouched glass, LoRA gains {mean(gains(run, 'r = 4', 'untouched')):.2f}, and the "
-        f"sizes alone, {table[2][1]:,} numbers, gain {mean(alone):.2f}: the two overlap."
+        f"magnitudes alone, {table[2][1]:,} numbers, gain {mean(alone):.2f}: the two overlap."
     )
 
 
@@ -819,15 +817,17 @@ def dora_beside_lora(run: Run):
 #
 # Merging rounds the sum. bfloat16 has 8 bits of precision, so half a unit in the last place is
 # 1/512 to 1/256 of a weight. A change below 1/512 of a weight always vanishes. Larger changes are
-# rounded, up or down. It doesn't help to add in float32 and round afterwards: PyTorch's bfloat16
+# rounded, up or down. It hardly helps to add in float32 and round afterwards: PyTorch's bfloat16
 # sum already adds in float32 and then rounds. The last experiment measures what this costs a
-# trained adapter, and an update 100 times smaller.
+# trained adapter, and an update 100 times smaller. In updates.py, `stored` rounds $W$ first, so all
+# three losses have the same rounded $W$. They are computed in float32.
 #
-# What should we expect? The rounding adds a small random matrix $R$ to $W + \Delta W$. Its relative
-# size is $\rho = \lVert R \rVert / \lVert \Delta W \rVert$. At the minimum of section 3's parabola
-# there is no slope. A change of this size along $\Delta W$ would cost the share $\rho^2$ of the
-# gain, and a change in a random direction hardly more. An update 100 times smaller isn't at a
-# minimum. There the loss has a slope, so a merge costs more.
+# What should we expect? The rounding adds a matrix $R$ to $W + \Delta W$. Its relative size is
+# $\rho = \lVert R \rVert / \lVert \Delta W \rVert$. If section 3's parabola has its minimum at
+# $t = 1$, a change of this size along $\Delta W$ costs the share $\rho^2$ of the gain. In other
+# directions the loss may still have a slope. If $R$ is random, the slope's sign is random, too: the
+# merge may even lower the loss a little. In an update 100 times smaller, most numbers vanish, the
+# smallest first. So $R$ isn't random: it points against $\Delta W$, and the lost part costs gain.
 
 
 # %% Memory and merging
@@ -878,8 +878,8 @@ def merge_costs(run: Run, model: Any, dtype: Any) -> list[float]:
 
 @lab.experiment
 @torch.no_grad()
-def a_merge_costs_the_square_of_its_rounding(run: Run):
-    """On glass, a bfloat16 merge changes ΔW by the share ρ, and costs at most 10 ρ² of the gain.
+def a_merge_costs_little_of_the_gain(run: Run):
+    """On glass, a bfloat16 merge changes ΔW by ρ, and the loss by at most 10 ρ² of the gain.
 
     Predict: how much of a trained adapter's gain does the merge cost?
     """
@@ -890,7 +890,7 @@ def a_merge_costs_the_square_of_its_rounding(run: Run):
     variants = {"float32": (torch.float32, 1.0), "bfloat16": (torch.bfloat16, 1.0)}
     variants["bfloat16, 1 % of ΔW"] = (torch.bfloat16, 0.01)
     for name, (dtype, t) in variants.items():
-        costs = [merge_costs(run, scaled(fit.model, t), dtype) for fit in fits(run, "r = 4")]
+        costs = [merge_costs(run, scaled(each.model, t), dtype) for each in trained(run, "r = 4")]
         *_, shares[name], rhos[name], vanished[name] = map(list, zip(*costs, strict=True))
         table.append([name, *(mean(column) for column in zip(*costs, strict=True))])
     columns = ["weights", "no adapter", "adapter beside", "merged", "cost ÷ gain", "ρ", "vanished"]
@@ -901,9 +901,9 @@ def a_merge_costs_the_square_of_its_rounding(run: Run):
     pairs = zip(shares["bfloat16"], rhos["bfloat16"], strict=True)
     ratios = [abs(cost) / rho**2 for cost, rho in pairs]
     name = "bfloat16: |share of the gain that the merge costs| ÷ ρ²"
-    because = "ten times the value at the minimum of section 3's parabola"
+    because = "ten times ρ²: room for a slope of random sign"
     run.measure(name, ratios, expect_at_most=10, because=because, decides=True)
-    layer = next(iter(adapters(scaled(fits(run, "r = 4")[0].model, 1.0)).values()))
+    layer = next(iter(adapters(scaled(trained(run, "r = 4")[0].model, 1.0)).values()))
     for dtype, name in ((torch.float32, "float32"), (torch.bfloat16, "bfloat16")):
         weight = layer.base.weight.to(dtype)
         delta = layer.delta().to(dtype)
@@ -915,13 +915,13 @@ def a_merge_costs_the_square_of_its_rounding(run: Run):
     slow, fast = seconds_paired(lambda: fresh(x), lambda: fresh.base(x), 15)
     ratio = median(a / b for a, b in zip(slow, fast, strict=True))
     run.measure("time of a 576 × 576 layer, unmerged ÷ merged", ratio, timed=True)
-    moved, gone = (100 * mean(values["bfloat16"]) for values in (rhos, vanished))
-    small = 100 * mean(vanished["bfloat16, 1 % of ΔW"])
-    cost = 100 * mean(map(abs, shares["bfloat16"]))
+    names = ("bfloat16", "bfloat16, 1 % of ΔW")
+    gone, small = (100 * mean(vanished[name]) for name in names)
+    cost, lost = (100 * mean(map(abs, shares[name])) for name in names)
     return (
         f"In bfloat16 {gone:.0f} % of a trained update's numbers vanish, and {small:.0f} % of an "
-        f"update 100 times smaller. Rounding moves ΔW by {moved:.1f} %, and costs {cost:.1g} % of "
-        "the gain."
+        f"update 100 times smaller. The merge moves the loss by {cost:.1g} % of the gain. It costs "
+        f"the smaller update {lost:.0f} % of its gain."
     )
 
 
@@ -930,17 +930,17 @@ def a_merge_costs_the_square_of_its_rounding(run: Run):
 # doesn't undo a merge. To swap adapters or to train on, keep $W$, and the adapter beside it.
 #
 # ## What to remember
-# - At the same $\alpha/r$ a larger rank needs a lower rate. On glass, from rank 1 to 16 it fell
-#   about 2.5 times. The first step suggests 4 to 16 times.
+# The numbers are those of our run at `tiny`, with 40 steps.
+#
+# - At the same $\alpha/r$ a larger rank needs a lower rate. On glass, from rank 1 to 16 it fell 2
+#   to 3 times. The first step suggests 4 to 16.
 # - Compare arms at their own best rates, with the same weights frozen. Compare forgetting at equal
 #   learning.
 # - On glass, rank 1 in all linear layers beats rank 8 in q and v by 0.1 nats, with fewer numbers.
 # - On glass, full fine-tuning's update isn't of low rank. Its 8 largest directions have 90 % of its
-#   gain. Before you credit the directions, look at the control: the entire update, scaled to their
-#   norm, has 95 %.
+#   gain. But the control, the entire update scaled to their norm, has 95 %.
 # - Weights and activations stay, so memory shrinks far less than the number of trained numbers.
-# - QLoRA stores the base in four bits. DoRA also trains the length of each row. Both still train
-#   the same two thin matrices.
+# - QLoRA stores the base in four bits. DoRA trains each row's magnitude, too. Both train A and B.
 #
 # **Read on**: Kalajdzievski 2023, *rsLoRA* · Biderman et al. 2024 on learning and forgetting ·
 # Dettmers et al. 2023, *QLoRA* · Liu et al. 2024, *DoRA*. Next: LLM08, data and training.

@@ -98,48 +98,48 @@ def _expect_codes(codes: Tensor, blocks: Tensor, scales: Tensor, levels: Tensor)
 
 
 def dora_linear(module: Any) -> None:
-    """Check the output, the sizes of the rows, and the gradients."""
+    """Check the output, the magnitudes of the rows, and the gradients."""
     layer = random_layer(module.DoraLinear)
     with torch.no_grad():
         layer.magnitude.copy_(draw(4, seed=7).abs() + 0.5)
     x = draw(2, 5, 6, seed=9)
     weight, bias = layer.base.weight.detach(), layer.base.bias.detach()
     changed = weight + 3 * (layer.B @ layer.A).detach()  # alpha 6 over rank 2
-    sizes = layer.magnitude.detach()
+    magnitudes = layer.magnitude.detach()
     norms = changed.norm(dim=1)
     columns = changed / changed.norm(dim=0)
-    want = x @ (changed * (sizes / norms)[:, None]).mT + bias
+    want = x @ (changed * (magnitudes / norms)[:, None]).mT + bias
     got = layer(x)
     mistakes = {
-        "this is LoRA: the rows don't have the sizes in `magnitude`": lambda: x @ changed.mT + bias,
+        "this is LoRA: the rows don't have the norms in `magnitude`": lambda: x @ changed.mT + bias,
         "the rows are multiplied by `magnitude`, but not divided by their norms": (
-            lambda: x @ (changed * sizes[:, None]).mT + bias
+            lambda: x @ (changed * magnitudes[:, None]).mT + bias
         ),
         "the norms are those of W alone: take them of W + ΔW": (
-            lambda: x @ (changed * (sizes / weight.norm(dim=1))[:, None]).mT + bias
+            lambda: x @ (changed * (magnitudes / weight.norm(dim=1))[:, None]).mT + bias
         ),
         "the norms are those of columns: each output has a row of W": (
-            lambda: x @ (columns * sizes[:, None]).mT + bias
+            lambda: x @ (columns * magnitudes[:, None]).mT + bias
         ),
         "the bias is scaled, too: scale before you add it": (
-            lambda: (x @ changed.mT + bias) * (sizes / norms)
+            lambda: (x @ changed.mT + bias) * (magnitudes / norms)
         ),
         "the bias is missing": lambda: want - bias,
         "the bias is added twice: the base's output contains it": lambda: (
-            (x @ changed.mT + bias) * (sizes / norms) + bias
+            (x @ changed.mT + bias) * (magnitudes / norms) + bias
         ),
     }
     name_mistake(got.detach(), mistakes)
     expect_close(got.detach(), want, "expected magnitude ÷ norm of each row, times (W + ΔW) x")
     _expect_dora_gradients(layer, got, x, changed)
-    layer.merged = True  # as after merge(): the base's weight has the update and the sizes
+    layer.merged = True  # as after merge(): the base's weight has the update and the magnitudes
     plain = (x @ weight.mT + bias).detach()
-    hint = "once merged, the base's weight has the update and the sizes: return the base's output"
+    hint = "once merged, the base's weight has update and magnitudes: return the base's output"
     expect_close(layer(x).detach(), plain, hint)
 
 
 def _expect_dora_gradients(layer: Any, got: Tensor, x: Tensor, changed: Tensor) -> None:
-    """Check that the norms count as constants, and that sizes get a gradient."""
+    """Check that the norms count as constants, and that magnitudes get a gradient."""
     wanted = (layer.A, layer.B, layer.magnitude)
     gradients = torch.autograd.grad(got.sum(), wanted, allow_unused=True)
     for name, gradient in zip(("A", "B", "magnitude"), gradients, strict=True):

@@ -59,7 +59,7 @@ def weight_changes(models: list[Any], layer: str) -> list[Tensor]:
 
 def squares_in_8(run: Run, tuned: list[Any]) -> dict[str, Tensor]:
     """Tabulate the share of each layer's squares in 8 directions, and return all shares."""
-    torch.manual_seed(run.seed)  # the same numbers, whether `fits` has just trained or not
+    torch.manual_seed(run.seed)  # the same numbers, whether `trained` has just trained or not
     shares = {}
     table = []
     for layer in ALL:

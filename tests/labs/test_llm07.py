@@ -312,9 +312,9 @@ def test_a_saved_weight_under_dora_returns_bit_for_bit():
     assert torch.equal(layer.base.weight, weight)
 
 
-def test_an_adapter_with_sizes_is_not_saved_as_plain_lora(tmp_path):
+def test_an_adapter_with_magnitudes_is_not_saved_as_plain_lora(tmp_path):
     model = deeper.with_dora(lab.insert(models.glass(), models.QV, 3, 5))
-    with pytest.raises(TypeError, match="sizes would be lost"):
+    with pytest.raises(TypeError, match="magnitudes would be lost"):
         lab.save(model, tmp_path)
     assert not list(tmp_path.iterdir())
 
