@@ -98,7 +98,7 @@ def slopes(values: np.ndarray) -> Figure:
     ax.set_title("No place depends on a later token")
     ax.set(xlabel="token that it may depend on", ylabel="place of the logits")
     ax.grid(visible=False)
-    fig.colorbar(image, label="largest |∂ logit² / ∂ vector|", shrink=0.8)
+    fig.colorbar(image, label="largest |∂ Σ logit² / ∂ vector|", shrink=0.8)
     return fig
 
 
@@ -147,8 +147,8 @@ def descent(
     for name, rung in sorted(rungs.items(), key=lambda item: item[1]):
         ax.hlines(rung, first, last, color="grey", ls=":", lw=1)
         height = max(rung, height + APART)
-        ax.text(last * 1.08, height, name, va="center", fontsize=9)
-    ax.set(xlabel="tokens seen", ylabel="loss (nats per token)", xlim=(first, last * 2.2))
+        ax.text(last * 1.15, height, name, va="center", fontsize=9)
+    ax.set(xlabel="tokens seen", ylabel="loss (nats per token)", xlim=(first, last * 2.4))
     ax.set_title("Down the ladder: the model, and what counting can do", pad=26)
     # above the axes: with a short text, every corner has something in it
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, borderpad=0.2)
