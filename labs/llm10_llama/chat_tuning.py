@@ -236,7 +236,8 @@ def judge(run: Run, exams: dict[str, Exam], rows: list[Question]) -> tuple[list[
     """
     right = {name: mean(exam.right.values()) for name, exam in exams.items()}
     loss = {name: exam.loss for name, exam in exams.items()}
-    columns = ["", "loss (nats per label)", "right, all kinds", *QUESTIONS]
+    kinds = [kind.format("…") for kind in QUESTIONS]
+    columns = ["", "loss (nats per label)", "right, all kinds", *kinds]
     table = [
         [name, loss[name], f"{right[name]:.0%}", *(f"{x:.0%}" for x in exam.right.values())]
         for name, exam in exams.items()

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets, seconds_paired
@@ -212,17 +212,18 @@ def a_loss_hides_some_bugs(run: Run):
 # construction: its row is the sound model, whose positions are wrong whenever it writes.
 #
 # A separate matrix at the output has more parameters and almost the same loss: it is a bug only if
-# your configuration and your card say "tied". The test sees a copy of the embedding at the output;
-# the trained model's output starts with random numbers. The last norm's row is one run.
+# your configuration and your card say "tied". The diagnosis gets a copy of the embedding there, the
+# training a random matrix. The missing norm shows in the *first* loss: the logits are almost 0, so
+# it is $\ln V = 5.55$, not LLM10's 5.63 ± 0.025. Its trained loss is one run's.
 #
 # ## 2. What each part is worth
 # Every part of the model came with a paper. In an **ablation** we replace one part at a time and
 # leave all else alike, the number of parameters too where possible. Each replacement is an **arm**.
-# The spread over seeds says which differences count. We train the complete model with three seeds
-# and take its range of losses. With normal, independent noise, an arm that changes nothing is more
-# than four ranges away from the complete model of its own seed in 2.3 % of cases. There are seven
-# arms, each trained once, so expect a false alarm in one run of fourteen. The learning rates were
-# chosen for the complete model alone, and a short run favours parts that learn fast.
+# We train the complete model with three seeds and take its range of losses. With normal,
+# independent noise, an arm that changes nothing is more than four ranges away from the complete
+# model of its own seed in 2.3 % of cases. There are seven arms, each trained once, so expect a
+# false alarm in one run of fourteen. The learning rates were chosen for the complete model alone,
+# and a short run favours parts that learn fast. The losses are of more text than in section 1.
 
 
 # %% 2. What each part is worth
@@ -246,7 +247,7 @@ def some_parts_matter_at_once(run: Run):
     sound = [fitted(run, COMPLETE, base, recipe, seed) for seed in run.seeds(3)]
     complete = [nats(model, part, base.context) for model in sound]
     spread = max(complete) - min(complete)
-    rows: list[list[Any]] = [["complete", parameters(Llama(base)), mean(complete), 0.0]]
+    rows: list[list[Any]] = [["complete", parameters(Llama(base)), complete[0], 0.0]]
     for name in ARMS:
         model = fitted(run, name, base, recipe, run.seed)
         result = nats(model, part, base.context)
@@ -260,7 +261,7 @@ def some_parts_matter_at_once(run: Run):
     run.figure(
         deeper_figures.parts(costs, 4 * spread),
         "parts",
-        f"{recipe.steps} steps. A bar inside of the grey band is no evidence.",
+        f"{recipe.steps} steps. A bar inside the grey band is no evidence.",
         alt="Horizontal bars of the additional loss of each arm; a grey band around 0 marks four "
         "ranges of three seeds.",
     )
@@ -282,7 +283,7 @@ def some_parts_matter_at_once(run: Run):
 # size of its gradient. **Muon** (Jordan et al. 2024) treats a matrix as a map. Its momentum has a
 # singular value decomposition $M = U S V^\top$ (LLM07; $V$ is not the vocabulary here), and a few
 # directions have by far the largest singular values. Muon replaces $M$ by $U V^\top$: *every
-# direction moves alike*, the strong and the rare.
+# direction that $M$ has moves alike*, the strong and the rare.
 #
 # A **Newton–Schulz iteration** approximates $U V^\top$ without a decomposition. Divide $M$ by its
 # norm, so that no singular value exceeds 1, then apply five times
@@ -298,14 +299,14 @@ def some_parts_matter_at_once(run: Run):
 # $s$ as the polynomial $a s + b s^3 + c s^5$. So 0.01 goes to 0.034, 0.118, 0.40, 1.09, 0.70. A
 # small $s$ grows by a factor of $a$ each time, $a^5 = 485$ in all, so values far below 1/485 of the
 # matrix's norm stay small. The cost is 5 · 3 products a step for each matrix. It doesn't depend on
-# the batch, so large batches hide it. Embeddings and norms aren't maps from vectors to vectors:
-# they keep AdamW.
+# the batch, so large batches hide it. Gains aren't matrices: they keep AdamW. $E$ is a matrix, but
+# embedding and output keep AdamW, too: Jordan et al. found that this works better.
 
 
 # %% 3. Muon
 @lab.experiment
 def muon_makes_directions_alike(run: Run):
-    """Five steps of Muon's iteration bring the larger half of the singular values together.
+    """Five steps bring the larger half of a gradient's singular values together.
 
     Predict: the largest singular value of a gradient ÷ its median one: 2, 10 or 100?
     """
@@ -335,9 +336,10 @@ def muon_makes_directions_alike(run: Run):
         deeper_figures.muon(before, after, COEFFICIENTS),
         "muon",
         "Left: what five steps do to a singular value. Right: those of gradients of a first block, "
-        "before (relative to the norm) and after. Values far below 1/485 stay small.",
+        "before (relative to the norm) and after. q_proj reads one vector "
+        "for each different byte, so about two fifths of its values are 0.",
         alt="A curve that rises steeply from 0 and stays between 0.7 and 1.2; beside it falling "
-        "lines of singular values before, and nearly flat lines after.",
+        "lines of singular values before; lines after are nearly flat until they fall, one at 0.6.",
     )
     return f"Largest ÷ median: {median(largest):.1f} before, {median(spread):.1f} after."
 
@@ -505,10 +507,10 @@ def either_order_writes_the_same(run: Run):
 
 # %% [markdown]
 # ## 6. What it has learned
-# Nobody showed the model what a vowel is. Its embedding has a row for each letter. Letters that
-# occur in similar places should get rows that point in similar directions. We compare rows by their
-# **cosine**, and with random rows. That is a weak control: capitals are rare letters, and rows of
-# rare tokens may be alike for that reason alone.
+# Nobody showed the model what a vowel is. Its embedding has a row for each letter. Those that occur
+# in similar places should get rows that point in similar directions. We compare rows by their
+# **cosine**, and with random rows. That is a weak control: rows of rare tokens may be alike for
+# that alone. So we compare vowels with frequent consonants. For capitals, all rare, doubt remains.
 #
 # And what do its heads look at? The head that looks most at the character before may be called a
 # "previous-character head". Does its weight depend on what that character is? We choose the head on
@@ -517,8 +519,7 @@ def either_order_writes_the_same(run: Run):
 # from the query, which is then a word's first letter: this measurement doesn't separate them. It
 # varies with the seed: two runs gave 0.52 on a letter and 0.60 on a space, or 0.39 and 0.81.
 #
-# **Try it** in the view: choose a sentence, then a head, and walk through the text with the arrow
-# keys.
+# **Try it** in the view: choose a sentence and a head, then walk through it with the arrow keys.
 
 
 # %% 6. What it has learned
@@ -527,7 +528,7 @@ def either_order_writes_the_same(run: Run):
 def letters_find_their_kind(run: Run):
     """Letters of the same kind get similar embeddings: vowels with vowels, capitals with capitals.
 
-    Predict: the mean cosine of two vowels' rows minus that of a vowel's and a consonant's?
+    Predict: the mean cosine of two vowels' rows minus a vowel's and a frequent consonant's?
     """
     model = trained(run, PARTS).model
     rows = F.normalize(model.embed_tokens.weight.float().cpu(), dim=-1)
@@ -543,7 +544,7 @@ def letters_find_their_kind(run: Run):
         alt="Letters placed in a plane by the first two principal axes of their embedding rows.",
     )
     vowels = heads.likeness(rows)[heads.KINDS[0]]
-    return f"Two vowels' rows have a cosine {vowels:.2f} higher than a vowel's and a consonant's."
+    return f"Two vowels' cosine is {vowels:.2f} above a vowel's and a frequent consonant's."
 
 
 @lab.experiment
@@ -585,17 +586,15 @@ def a_head_looks_more_at_a_space_before(run: Run):
 
 # %% [markdown]
 # ## 7. The bill of a transformer: parameters
-# A configuration file has a dozen numbers. They give a model's parameters, the FLOPs of its matrix
-# products and its bytes, before anything is built. First the parameters. For a vocabulary of $V$,
-# width $d$, and $L$ layers:
+# The dozen numbers of a configuration file give a model's parameters, the FLOPs of its matrix
+# products and its bytes, before anything is built. First the parameters, in LLM10's symbols:
 #
 # - **Embedding**: $Vd$. The output matrix has $Vd$ more, unless it is tied to the embedding.
 # - **Attention**, in each layer: the matrices of queries and output have $dHD$ entries each, those
 #   of keys and values $dH_\text{kv}D$ each (LLM10).
 # - **Feed-forward**, in each layer: $2df$ for the way up to width $f$ and down again. With a gate
 #   (SwiGLU) it goes up twice: $3df$.
-# - **Norms**: $d$ gains each, two in a layer and one at the end. GPT-2's norms have $d$ shifts,
-#   too.
+# - **Norms**: $d$ gains each, two in a layer and one at the end; GPT-2's have $d$ shifts, too.
 # - **Biases**: GPT-2 has one for each matrix of its layers, as long as the output; Llama has none.
 # - **Positions**: GPT-2 learns a vector of $d$ for each of 1,024. Rotary ones have no parameters.
 #
@@ -725,8 +724,7 @@ def a_configuration_gives_the_flops(run: Run):
 # for AdamW's two averages. The KV cache has $2LH_\text{kv}D$ numbers a token, as in section 5.
 #
 # Backward also needs what forward computed, the **activations**. A linear layer saves its input, a
-# product of two tensors saves both, a softmax its output. In Llama as transformers writes it, a
-# layer saves
+# product of two tensors saves both, a softmax its output. In transformers' Llama, a layer saves
 #
 # $$BT\left(6d + 2 + 4HD + 4f\right) + BHT^2$$
 #
@@ -800,14 +798,15 @@ def a_configuration_gives_the_bytes(run: Run):
 # LLM03+ drew a roofline: no calculation is faster than its FLOPs at the machine's peak, or its
 # bytes at the machine's bandwidth. That gives a floor for a language model. Reading a prompt, all
 # tokens pass each matrix together: the floor is all FLOPs at the rate of a large product. Writing,
-# each new token passes alone: the floor is the time of fetching every weight once.
+# each new token passes alone: the floor is the time of fetching every weight once. Both rates are
+# measured, by a product and by sums, so a run may be a little below such a floor.
 
 
 # %% 10. Time
 @lab.experiment
 @torch.no_grad()
 def two_rates_and_a_configuration_give_the_time(run: Run):
-    """Two rates and a configuration give a floor; reading and writing take at most thrice that.
+    """Two rates and a configuration give a floor; both take at most three times that.
 
     Predict: how many tokens are read in the time in which one is written?
     """
@@ -892,10 +891,11 @@ def it_learns_to_reply(run: Run):
 
 
 # %% [markdown]
-# At `tiny`, our run learned the length (100 %) and partly the last letter (42 %; control 16 %). The
+# At `tiny`, three runs learned the length (100 %). The last letter varies with the seed: 42 %
+# (control 16 %) in one, and 22 % (18 %) and 15 % (5 %) in two others, which chance may explain. The
 # first letter was no better than the control, and no word came back in capitals or twice. A guess
-# that we didn't test: a length is a count, and the last letter stands at a fixed distance before
-# `A`. The first letter needs a search, and the others a copy, letter by letter.
+# that we didn't test: the length shows in the distance between `Q` and `A`, and the last letter
+# stands at a fixed distance before `A`. The first letter's distance varies; the others need a copy.
 #
 # ## What to remember
 # - A loss hides some bugs. Ask what each would do, and test that before you train.

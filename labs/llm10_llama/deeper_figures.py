@@ -26,7 +26,7 @@ def bugs(rows: Sequence[Row], sound: Sequence[float]) -> Figure:
     ax.axvspan(min(sound), max(sound), color="grey", alpha=0.3, zorder=0)
     ax.set_yticks(places, names)
     ax.invert_yaxis()
-    ax.set_title("Five planted bugs: the loss after training, read in two ways", pad=26)
+    ax.set_title("The loss after training, read in two ways", pad=26)
     ax.set(xlabel="validation loss (nats per token), log axis", xscale="log")
     ticks = (0.1, 0.2, 0.5, 1, 2, 3, 5)
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
