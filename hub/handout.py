@@ -1,4 +1,4 @@
-"""Hand out a lab: write its sheet into the work/ of every learner who has none."""
+"""Hand out a lab: write its sheet into the work/ of every learner without one."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

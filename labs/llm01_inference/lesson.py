@@ -280,8 +280,8 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # torch.searchsorted(ends, torch.tensor([0.7]), right=True)  # 1: the second token
 # ```
 #
-# For two rows of logits and three draws from each, $u$ has the shape `(2, 3)`, and `searchsorted`
-# looks up each row of $u$ in the same row of ends. `best.expand(2, 3)` repeats a tensor `(2, 1)`
+# For two rows of logits and three draws from each, $u$ has two rows of three, and `searchsorted`
+# looks up each row of $u$ in the same row of ends. `best.expand(2, 3)` repeats a column of two
 # along its last axis. At $T = 1$ most tokens have probabilities below 6e-8. Just below 1, float32
 # numbers are that far apart: such a stretch would be 0 or 6e-8 long. So add up in float64. Multiply
 # $u$ by the last end, which may be just below 1. `torch.manual_seed` makes draws repeatable.
