@@ -38,11 +38,12 @@ class BundledImage:
     size: int
 
 
-# The images that a bundle takes if they exist: the service on a stack, and what builds it.
-OPTIONAL = (
-    (notebook_service, "invoke build --notebook --stack {}"),
-    (seat_service, "invoke hub"),
-)
+def optional_images(stack: str) -> list[tuple[str, str]]:
+    """Return the services whose images a bundle takes if they exist, and what builds them."""
+    services = [(notebook_service(stack), f"invoke build --notebook --stack {stack}")]
+    if stack == "cpu":  # seats on other stacks aren't possible yet
+        services.append((seat_service(stack), "invoke hub"))
+    return services
 
 
 def choose_images(engine: Engine, placement: Placement) -> list[BundledImage]:
@@ -56,13 +57,11 @@ def choose_images(engine: Engine, placement: Placement) -> list[BundledImage]:
     if reason := why_build(engine, service):
         build_image.build(engine, stack, service, reason)
     images = [_describe(engine, service)]
-    for name_on, command in OPTIONAL:
-        service = lab_service.resolve(name_on(stack), placement, {})
+    for optional, command in optional_images(stack):
+        service = lab_service.resolve(optional, placement, {})
         if reason := why_build(engine, service):
             name = service["image"]
-            print_status(
-                f"{name} isn't in the bundle, because {reason}. To add it: {command.format(stack)}"
-            )
+            print_status(f"{name} isn't in the bundle, because {reason}. To add it: {command}")
         else:
             images.append(_describe(engine, service))
     return images

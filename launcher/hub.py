@@ -1,5 +1,6 @@
 """`invoke hub`: JupyterHub for a class, in a container that starts one for each learner."""
 
+import socket
 import time
 
 from launcher import compose, hub_api, hub_compose, hub_folder, hub_settings, hub_users, lab_service
@@ -14,6 +15,7 @@ from launcher.runtime import choose_runtime
 
 SECONDS_TO_START = 120
 LOOPBACK = ("127.", "localhost")
+ALL_NETWORKS = "0.0.0.0"
 SEATS_AT_ONCE_PER_CPU = 2
 
 
@@ -83,7 +85,8 @@ def _wait_until_ready(api: HubApi) -> None:
 
 def _print_link(settings: HubSettings) -> None:
     scheme = "https" if settings.certificate else "http"
-    print(f"{scheme}://{settings.address}:{settings.port}", flush=True)
+    host = socket.gethostname() if settings.address == ALL_NETWORKS else settings.address
+    print(f"{scheme}://{host}:{settings.port}", flush=True)
     who = f"their name in {settings.users}" if settings.users else "a name of their choice"
     print_status(f"Learners log in with {who}, and {settings.teacher} sees the class.")
     print_status(f"Passwords and settings: {WORKSHOP / SETTINGS_FILE}. To end: invoke hub --stop")
