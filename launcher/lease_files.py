@@ -17,6 +17,7 @@ import os
 import secrets
 import stat
 import struct
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,16 @@ class Process:
         """
         return cls(pid, _start_of(pid), _BOOT_ID.read_text().strip(), _PID_NAMESPACE.stat().st_ino)
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it runs in another PID namespace, where nobody here can see it."""
+        return self.namespace != _PID_NAMESPACE.stat().st_ino
+
     def is_alive(self) -> bool:
         """Return whether it lives; True if that can't be known from here."""
         if self.boot != _BOOT_ID.read_text().strip():
             return False
-        if self.namespace != _PID_NAMESPACE.stat().st_ino:
+        if self.is_elsewhere:
             return True
         try:
             os.kill(self.pid, 0)
@@ -143,8 +149,10 @@ def living(folder: Path) -> list[Lease]:
             continue
         if lease is not None and (locked or (lease.process and lease.process.is_alive())):
             leases.append(lease)
-        elif entry.stat(follow_symlinks=False).st_uid == os.geteuid() and not locked:
-            path.unlink(missing_ok=True)
+        elif not locked:
+            with suppress(FileNotFoundError):  # its holder has just removed it
+                if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                    path.unlink()
     return sorted(leases, key=lambda lease: lease.since)
 
 
@@ -186,7 +194,7 @@ def _parse(text: bytes) -> Lease | None:
             with_own=fields["with_own"] is True,
             process=_process(process) if process else None,
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -40,8 +40,16 @@ def describe(gpus: Sequence[Gpu], leases: Sequence[Lease]) -> str:
         on = [gpu for gpu in gpus if lease_name(gpu) in lease.gpus]
         if on:
             since = time.strftime("%a %H:%M", time.localtime(lease.since))
-            parts.append(f"GPU {_numbers(on)}: {_user(lease.uid)}, {lease.holder}, since {since}")
+            who = f"GPU {_numbers(on)}: {_user(lease.uid)}, {lease.holder}, since {since}"
+            parts.append(who + _file_of_unknown(lease))
     return "; ".join(parts)
+
+
+def _file_of_unknown(lease: Lease) -> str:
+    """Return the file of a lease that nobody here can see the end of, for an administrator."""
+    if lease.process is None or not lease.process.is_elsewhere:
+        return ""
+    return f" (in another container; if that has ended, remove {lease.path})"
 
 
 def _numbers(gpus: Sequence[Gpu]) -> str:

@@ -15,7 +15,7 @@ from launcher.cards import Card
 from launcher.gpu import AMD, Gpu
 from launcher.lease_files import PREFIX, Process
 from launcher.lease_folder import FOLDERS, folder_problem, lease_folder
-from launcher.lease_report import AllTaken
+from launcher.lease_report import AllTaken, lease_name
 from launcher.leases import Leases
 from tests.conftest import REPO, SOMEBODY, as_user
 
@@ -290,6 +290,7 @@ JUNK = {
             "process": {"pid": -1, "started": 0, "boot": "", "namespace": 0},
         }
     ).encode(),
+    "an infinite number": b'{"holder": "x", "gpus": [], "per_gpu": 1e999, "with_own": false}',
     "too long": b"[" * 100_000,
 }
 
@@ -306,6 +307,18 @@ def test_links_pipes_and_folders_with_the_name_of_a_lease_hold_nothing(folder: P
     (folder / f"{PREFIX}link").symlink_to("/etc/passwd")
     assert indices(Leases(GPUS, folder=folder).take(2, "seat anna")) == [0, 1]
     assert (folder / f"{PREFIX}link").is_symlink()
+
+
+def test_a_lease_of_another_container_names_the_file_that_ends_it(folder: Path) -> None:
+    process = {**vars(Process.running(os.getpid())), "namespace": 1}
+    lease = {"holder": "x", "gpus": [lease_name(GPUS[0])], "per_gpu": 1, "process": process}
+    path = folder / f"{PREFIX}elsewhere"
+    path.write_text(json.dumps({**lease, "with_own": False}))
+    with pytest.raises(AllTaken) as refused:
+        Leases(GPUS[:1], folder=folder).take(1, "seat anna")
+    assert f"in another container; if that has ended, remove {path}" in refused.value.why
+    path.unlink()
+    assert indices(Leases(GPUS[:1], folder=folder).take(1, "seat anna")) == [0]
 
 
 def test_a_holder_can_not_steer_the_terminal_of_others(folder: Path) -> None:
