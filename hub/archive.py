@@ -12,6 +12,7 @@ from hub import learners, safe_files
 FOLDER = "archives"
 COPIES = "copies"
 MAX_COPIES = 24
+SHOWN = 10  # names of what was left out
 TOP = "class"  # the folder that the archive unpacks to
 ENDINGS = (".py", ".json", ".ipynb", ".md", ".txt", ".csv")
 
@@ -37,6 +38,16 @@ def collect(workshop: Path, now: float, folder: str = FOLDER) -> tuple[Path, lis
     finally:
         new.unlink(missing_ok=True)
     return path, left_out
+
+
+def describe(left_out: list[str]) -> str:
+    """Return what was left out, for the teacher; "" if nothing was."""
+    if not left_out:
+        return ""
+    # A name of a file may have bytes that no page can show.
+    names = ", ".join(left_out[:SHOWN]).encode(errors="replace").decode()
+    more = f" and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
+    return f" Left out: {names}{more}."
 
 
 def copy(workshop: Path, now: float) -> None:

@@ -156,7 +156,7 @@ class Collect(ForTheTeacher):
         except OSError as error:
             await self.show(f"The archive can't be written: {error}. Make room on the disk.")
             return
-        rest = f" Left out: {', '.join(left_out[:10])}." if left_out else ""
+        rest = archive.describe(left_out)
         size = path.stat().st_size / 1e6
         await self.show(f"All work is in workshop/archives/{path.name}, {size:.1f} MB.{rest}")
 

@@ -14,6 +14,7 @@ from labs.course import sheets
 from labs.course.progress import Part, Record
 from labs.course.syllabus import Lesson, lessons
 
+MOST = 10**6  # tries or hints: nobody comes this far
 STUCK_TRIES = 5  # different texts of one exercise that were all wrong
 MARKS = {"done": "✓", "tried": "✗", "not started": "·"}
 
@@ -150,17 +151,21 @@ def parse_record(content: bytes) -> Record | None:
 
 
 def _part(values: dict[str, Any]) -> Part:
-    """Return a part whose values have the right types.
+    """Return a part whose values have the right types and are possible.
 
     Raises:
-        TypeError: If one doesn't.
+        TypeError: If a type is wrong.
+        ValueError: If a value isn't possible.
     """
     part = Part(**values)
     for field in fields(part):
         # Not isinstance: True would pass as a number.
         if type(getattr(part, field.name)) is not type(field.default):
             raise TypeError(f"{field.name} has another type")
+    if not (0 <= part.tries < MOST and 0 <= part.hints < MOST):
+        raise ValueError("a number isn't possible")
     if part.done:
+        part.done.encode("ascii")  # fromisoformat accepts half a character, which no page can show
         datetime.fromisoformat(part.done)
     return part
 

@@ -63,6 +63,9 @@ def test_learners_without_a_seat_are_listed_and_the_teacher_isn_t(tmp_path: Path
         '{"parts": {"attention": {"done": "=1+1"}}}',
         '{"parts": {"attention": {"tries": true}}}',
         '{"parts": {"attention": {"other": 1}}}',
+        f'{{"parts": {{"attention": {{"tries": 1, "hints": -{"9" * 4300}}}}}}}',
+        f'{{"parts": {{"attention": {{"tries": {"9" * 4300}}}}}}}',
+        '{"parts": {"attention": {"done": "2026-01-01\\ud80009:00"}}}',
         "[" * 100_000,
     ],
 )
@@ -123,6 +126,18 @@ def test_the_archive_opens_as_a_class(tmp_path: Path, capsys: pytest.CaptureFixt
     assert progress(["--class", str(tmp_path / "home" / "class")]) == 0
     told = capsys.readouterr().out
     assert "1 of" in told and "ben" in told
+
+
+def test_the_teacher_can_read_what_was_left_out_whatever_its_name_is(tmp_path: Path) -> None:
+    work = tmp_path / "learners" / "ada" / "work"
+    work.mkdir(parents=True)
+    for number in range(archive.SHOWN + 2):
+        (work / os.fsdecode(b"\xff%d" % number)).touch()
+    _, left_out = archive.collect(tmp_path, 1_700_000_000)
+    told = archive.describe(left_out)
+    assert told.encode().startswith(b" Left out: class/ada/work/?0, ")
+    assert told.endswith(" and 2 more.")
+    assert archive.describe([]) == ""
 
 
 def test_copies_are_kept_up_to_a_number(tmp_path: Path) -> None:
