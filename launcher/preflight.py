@@ -135,7 +135,10 @@ class Preflight:
         needed = self.seats * preflight_checks.SEAT_BYTES
         if available < needed:
             value = f"not tried: {needed / 1e9:.1f} GB of memory are needed"
-            return Finding("seats", value, FIX, f"invoke preflight --seats {self.seats // 2}")
+            fitting = available // preflight_checks.SEAT_BYTES
+            fewer = f"invoke preflight --seats {fitting}"
+            fix = fewer if fitting else "free -h, then end programs that aren't needed"
+            return Finding("seats", value, FIX, fix)
         print_status(f"Starting {self.seats} learners' containers.")
         try:
             self.measurement = seats.measure(engine, placement, self.seats)

@@ -211,8 +211,13 @@ def test_seats_that_fail_are_counted_by_their_reason() -> None:
 def test_seats_are_not_started_without_memory_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight_checks, "read_memory", lambda: (10**10, 10**9))
     here = Engine(docker, rootless=False, root_dir="")  # type: ignore[arg-type]
-    found = preflight.Preflight(30)._try_seats(here, Placement("cpu", (), file_owner(), ""))
+    placement = Placement("cpu", (), file_owner(), "")
+    found = preflight.Preflight(30)._try_seats(here, placement)
     assert found.state == FIX and "not tried: 4.5 GB of memory" in found.value
+    assert found.fix == "invoke preflight --seats 6", "as many as fit"
+    monkeypatch.setattr(preflight_checks, "read_memory", lambda: (10**10, 10**8))
+    found = preflight.Preflight(1)._try_seats(here, placement)
+    assert found.state == FIX and found.fix.startswith("free -h")
 
 
 def test_without_an_engine_the_machine_is_not_ready(clone: Clone) -> None:
