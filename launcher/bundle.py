@@ -2,9 +2,11 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from launcher import (
     bundle_wheels,
     settings,
 )
+from launcher.bundle_folder import CLONE, README, SETUP
 from launcher.bundle_images import BundledImage
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.disk_space import refuse_full_disk, sizes_of
@@ -28,9 +31,6 @@ from launcher.processes import capture
 from launcher.runtime import choose_runtime
 from launcher.stack import STACKS
 
-CLONE = "clone.tar.gz"
-SETUP = "setup"
-README = "README.txt"
 # Settings that decide what an image is built from: with others, it would look out of date.
 BUILD_SETTINGS = ("LABS_BASE_IMAGE", "LABS_TORCH", "LABS_GFX")
 
@@ -78,7 +78,8 @@ def make(folder: str, stack: str, runtime: str) -> None:
     _check_disk_space(plan, images)
     contents = _fill(plan, images)
     size = bundle_folder.finish(plan.folder, contents)
-    give_to(file_owner(), (plan.folder, *plan.folder.rglob("*")))
+    with suppress(PermissionError):  # the files of a FAT file system can't change their owner
+        give_to(file_owner(), (plan.folder, *plan.folder.rglob("*")))
     print_status(
         f"{plan.folder} is complete: {size / 1e9:.2f} GB. On the other machine: "
         f"python3 {plan.folder.name}/{SETUP}"
@@ -152,7 +153,10 @@ def _check_disk_space(plan: Plan, images: list[BundledImage]) -> None:
     if plan.engine is None:
         needed += sum(sizes_of(one.stack, one.gfx).environment_gb for one in plan.placements) / 2
     # The images of a stack share their layers, so the largest has nearly all.
-    largest = {image.name.partition("-notebook")[0]: image.size for image in images}
+    largest: dict[str, int] = {}
+    for image in images:
+        stack = re.sub("-(notebook|hub)$", "", image.name)
+        largest[stack] = max(image.size, largest.get(stack, 0))
     needed += sum(largest.values()) / 1e9 * bundle_images.COMPRESSED
     fix = f"df -h {plan.folder}; or choose another folder"
     refuse_full_disk(plan.folder, needed, "the bundle", fix)

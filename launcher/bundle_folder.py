@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +17,15 @@ MANIFEST = "manifest.json"
 MANIFEST_SUM = "manifest.sha256"
 INCOMPLETE = "INCOMPLETE"  # contains the commit that is being bundled
 WHEELS = "wheels"
+CLONE = "clone.tar.gz"
+SETUP = "setup"
+README = "README.txt"
+LICENCES = "THIRD-PARTY.md"
+IMAGES = "images.tar.gz"  # with the number of a part behind it
 PART_BYTES = 2**30  # FAT's limit is 4 GiB; a damaged part of 1 GiB is copied again sooner
 CHUNK_BYTES = 2**20
 FORMAT = 1
+_NAMES = {MANIFEST, MANIFEST_SUM, INCOMPLETE, WHEELS, CLONE, SETUP, README, LICENCES}
 
 
 @dataclass
@@ -101,14 +108,25 @@ def _refuse_other_files(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         why = "It is a file, and a bundle is a folder."
         raise Card(f"{folder} can't be a bundle.", why, "invoke bundle NEW-FOLDER", WRONG_USAGE)
-    marks = (MANIFEST, INCOMPLETE)
-    if folder.is_dir() and any(folder.iterdir()) and not any((folder / m).exists() for m in marks):
+    if others := _other_files(folder):
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         raise Card(
             f"{folder} has other files.",
-            "A bundle is written into an empty folder, or over an earlier bundle.",
+            "A bundle is written into an empty folder, or over an earlier bundle. "
+            f"These files aren't part of one: {', '.join(others[:5])}{more}.",
             f"invoke bundle {folder / 'llm-labs-bundle'}",
             WRONG_USAGE,
         )
+
+
+def _other_files(folder: Path) -> list[str]:
+    """Return the names in this folder that no earlier bundle wrote."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    # Web pages and browser extensions have a manifest.json, too.
+    if not (folder / INCOMPLETE).exists() and "format" not in read_manifest(folder):
+        return names
+    part = re.compile(re.escape(IMAGES) + r"\.\d{3}")
+    return [name for name in names if name not in _NAMES and not part.fullmatch(name)]
 
 
 def _commit_of(folder: Path) -> str:
@@ -122,9 +140,10 @@ def _commit_of(folder: Path) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a bundle; {} if it can't be read."""
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def _remove(paths: list[Path]) -> None:
@@ -167,8 +186,9 @@ def sha256(path: Path) -> str:
 
 
 def read_parts(folder: Path, stem: str) -> Iterator[bytes]:
-    """Yield the bytes of a file that was written in parts."""
-    for part in sorted(folder.glob(f"{stem}.[0-9][0-9][0-9]")):
-        with part.open("rb") as file:
+    """Yield the bytes of a file in parts: those in the manifest, not those of an older bundle."""
+    names = [name for name in read_manifest(folder)["files"] if name.startswith(f"{stem}.")]
+    for name in sorted(names):
+        with (folder / name).open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from launcher import build_image, lab_service
-from launcher.bundle_folder import CHUNK_BYTES, PartsWriter, cannot_write, read_parts
+from launcher.bundle_folder import CHUNK_BYTES, IMAGES, PartsWriter, cannot_write, read_parts
 from launcher.cards import Card, print_status
 from launcher.compose import notebook_service, seat_service
 from launcher.engine import Engine
-from launcher.image_status import clone_name, name_to_run, why_build
+from launcher.image_status import INPUTS_LABEL, clone_name, name_to_run, why_build
 from launcher.known_errors import explain
 from launcher.placement import Placement
 from launcher.processes import child_process
 
-IMAGES = "images.tar.gz"
 GZIP_LEVEL = 1  # 1.61 GB become 0.70 GB
 COMPRESSED = 0.5  # the share of an image's size that a bundle needs, with a margin
 
@@ -31,11 +30,13 @@ class BundledImage:
         name: The name that compose.yaml gives to it.
         saved_as: The name that it is saved with: this clone's, if another clone has the first.
         size: Its size on disk, in bytes; layers that images share are counted in each.
+        inputs: Its label with the hashes of what it was built from.
     """
 
     name: str
     saved_as: str
     size: int
+    inputs: str
 
 
 def optional_images(stack: str) -> list[tuple[str, str]]:
@@ -69,8 +70,9 @@ def choose_images(engine: Engine, placement: Placement) -> list[BundledImage]:
 
 def _describe(engine: Engine, service: dict[str, Any]) -> BundledImage:
     saved_as = name_to_run(engine, service)
-    size = int(engine.client.images.get(saved_as).attrs["Size"])
-    return BundledImage(service["image"], saved_as, size)
+    image: Any = engine.client.images.get(saved_as)
+    inputs = image.labels.get(INPUTS_LABEL, "")
+    return BundledImage(service["image"], saved_as, int(image.attrs["Size"]), inputs)
 
 
 def save(folder: Path, images: Iterable[BundledImage]) -> int:
@@ -106,6 +108,20 @@ def _compress(stream: IO[bytes], parts: PartsWriter) -> int:
             archive.write(chunk)
             sent += len(chunk)
     return sent
+
+
+def are_loaded(engine: Engine, images: Iterable[BundledImage]) -> bool:
+    """Return whether this clone has all images already, built from the same inputs."""
+    from docker.errors import ImageNotFound
+
+    for image in images:
+        try:
+            loaded: Any = engine.client.images.get(clone_name(image.name))
+        except ImageNotFound:
+            return False
+        if loaded.labels.get(INPUTS_LABEL, "") != image.inputs:
+            return False
+    return True
 
 
 def load(engine: Engine, folder: Path, images: Iterable[BundledImage]) -> None:

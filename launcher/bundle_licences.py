@@ -8,12 +8,11 @@ from typing import Any
 from zipfile import Path as ZipPath
 
 from launcher import DOCKER_FOLDER, orphans
-from launcher.bundle_folder import WHEELS
+from launcher.bundle_folder import LICENCES, WHEELS
 from launcher.bundle_images import BundledImage
 from launcher.engine import Engine
 from launcher.known_errors import explain
 
-FILE = "THIRD-PARTY.md"
 INTRODUCTION = """# Software of others in this bundle
 
 The texts of the licences are in the images and wheels themselves: in an image in
@@ -36,7 +35,7 @@ def write(folder: Path, engine: Engine | None, images: Iterable[BundledImage]) -
         parts.append(f"## Image {image.name}\n\n{_table_of(_list_image(engine, image))}\n")
     for wheels in sorted((folder / WHEELS).iterdir()):
         parts.append(f"## Wheels in {WHEELS}/{wheels.name}\n\n{_list_wheels(wheels)}\n")
-    (folder / FILE).write_text("\n".join(parts), encoding="utf-8")
+    (folder / LICENCES).write_text("\n".join(parts), encoding="utf-8")
 
 
 def _list_image(engine: Engine, image: BundledImage) -> str:

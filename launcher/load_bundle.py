@@ -51,12 +51,15 @@ def _load_images(bundle: Path, manifest: dict[str, Any]) -> None:
     engine = choose_runtime("docker").engine
     assert engine is not None
     images = bundle_images.from_json(manifest["images"])
+    names = ", ".join(image.name for image in images)
+    if bundle_images.are_loaded(engine, images):
+        print_status(f"Already loaded: {names}")
+        return
     root = Path(engine.root_dir)
     gigabytes = manifest["unpacked_bytes"] / 1e9
     if engine.root_dir and root.exists():
         fix = "docker system df, then for example: docker system prune"
         refuse_full_disk(root, 1.2 * gigabytes, "the images", fix)
-    names = ", ".join(image.name for image in images)
     print_status(f"Loading {names}: {gigabytes:.1f} GB on disk")
     bundle_images.load(engine, bundle, images)
 

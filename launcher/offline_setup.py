@@ -94,16 +94,20 @@ def check_machine(manifest: dict[str, Any]) -> None:
 
 
 def check_files(files: dict[str, dict[str, Any]]) -> None:
-    """Check the size and SHA-256 of each file, and name all that are missing, cut or damaged."""
+    """Check the size and SHA-256 of each file, and name all that can't be used."""
     total = sum(file["bytes"] for file in files.values())
     say(f"Checking {len(files)} files, {total / 1e9:.2f} GB")
     problems = [problem for name in files if (problem := problem_of(name, files[name]))]
+    # Hidden files are an operating system's; pip might prefer any other to the bundle's.
+    wheels = sorted(path.relative_to(BUNDLE).as_posix() for path in BUNDLE.glob("wheels/*/[!.]*"))
+    problems += [f"{name} is of another bundle" for name in wheels if name not in files]
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         fail(
-            f"{len(problems)} of the bundle's {len(files)} files can't be used.",
+            f"{len(problems)} of the bundle's files can't be used.",
             "; ".join([*problems[:SHOWN], *more]),
-            f"copy them into {BUNDLE} again; if that doesn't help, the disk or stick is faulty",
+            f"copy them into {BUNDLE} again, and delete those of another bundle; if that doesn't "
+            "help, the disk or stick is faulty",
         )
 
 

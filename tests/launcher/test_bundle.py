@@ -2,11 +2,14 @@
 
 import io
 import json
+import os
 import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from launcher import (
@@ -96,6 +99,27 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path, name: str) -> None
     assert (tmp_path / "file").exists() and (tmp_path / "folder" / "holiday.jpg").exists()
 
 
+FOREIGN = [
+    ({"manifest.json": '{"name": "my web app"}', "index.html": ""}, "index.html, manifest.json"),
+    ({"manifest.json": '{"manifest_version": 3}'}, "manifest.json"),
+    ({"manifest.json": "[]"}, "manifest.json"),
+    ({"manifest.json": '{"format": 1}', "slides.pdf": "", "setup": ""}, "slides.pdf"),
+    ({"INCOMPLETE": "abc", "images.tar.gz.old": ""}, "images.tar.gz.old"),
+]
+
+
+@pytest.mark.parametrize(("files", "named"), FOREIGN)
+def test_nothing_is_deleted_where_a_file_is_not_a_bundles(
+    tmp_path: Path, files: dict[str, str], named: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(Card, match="has other files") as caught:
+        bundle_folder.begin(tmp_path, "abc", ())
+    assert caught.value.why.endswith(f"part of one: {named}.")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
 def begun(folder: Path, commit: str = "abc") -> None:
     bundle_folder.begin(folder, commit, ("invoke", "labs"))
 
@@ -123,18 +147,23 @@ def test_the_manifest_has_the_sum_of_each_file_and_ends_the_mark(tmp_path: Path)
     assert manifest["files"] == {"wheels/a.whl": {"bytes": 3, "sha256": sum_of_abc}}
     checked = ["sha256sum", "--check", "--strict", "manifest.sha256"]
     assert subprocess.run(checked, cwd=tmp_path, capture_output=True).returncode == 0
+    for name in ("setup", "README.txt", "THIRD-PARTY.md", "clone.tar.gz", "images.tar.gz.001"):
+        (tmp_path / name).write_text("")
     begun(tmp_path)  # an earlier bundle may be written over
-    assert not (tmp_path / "manifest.json").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["INCOMPLETE", "wheels"]
 
 
 def test_a_file_in_parts_is_read_as_it_was_written(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(bundle_folder, "PART_BYTES", 10)
+    begun(tmp_path)
     parts = bundle_folder.PartsWriter(tmp_path / "images")
     for piece in (b"0123456", b"789abcdefghijklmnopqrstuvw", b"", b"xyz"):
         assert parts.write(piece) == len(piece)
     parts.close()
-    sizes = [path.stat().st_size for path in sorted(tmp_path.iterdir())]
+    sizes = [path.stat().st_size for path in sorted(tmp_path.glob("images.*"))]
     assert sizes == [10, 10, 10, 6]
+    bundle_folder.finish(tmp_path, {})
+    (tmp_path / "images.005").write_bytes(b"the last part of an older, larger bundle")
     assert b"".join(bundle_folder.read_parts(tmp_path, "images")) == (
         b"0123456789abcdefghijklmnopqrstuvwxyz"
     )
@@ -149,7 +178,33 @@ def test_a_full_disk_is_a_card() -> None:
 def test_too_small_a_disk_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     plan = bundle.Plan(tmp_path, "abc", None, [CPU])
     with pytest.raises(Card, match="isn't enough disk space for the bundle"):
-        bundle._check_disk_space(plan, [BundledImage("a:cpu", "a:cpu", 10**18)])
+        bundle._check_disk_space(plan, [BundledImage("a:cpu", "a:cpu", 10**18, "")])
+
+
+def test_layers_that_images_of_a_stack_share_need_their_space_once(monkeypatch: Any) -> None:
+    needed: list[float] = []
+    monkeypatch.setattr(bundle, "refuse_full_disk", lambda _, size, *__: needed.append(size))
+    monkeypatch.setattr(bundle_images, "COMPRESSED", 1)
+    sizes = {"a:cpu": 3, "a:cpu-notebook": 5, "a:cpu-hub": 4, "a:cuda": 10, "a:cuda-notebook": 11}
+    images = [BundledImage(name, name, size * 10**9, "") for name, size in sizes.items()]
+    here = engine.Engine(None, rootless=False, root_dir="")  # type: ignore[arg-type]
+    bundle._check_disk_space(bundle.Plan(Path("/stick"), "abc", here, [CPU]), images)
+    assert needed == [pytest.approx(0.2 + 5 + 11)]
+
+
+@pytest.mark.usefixtures("repository")
+def test_root_completes_a_bundle_on_a_file_system_without_owners(
+    tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, *_: int) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "lchown", refuse)
+    monkeypatch.setattr(bundle, "_check_disk_space", lambda *_: None)
+    monkeypatch.setattr(bundle, "_fill", lambda *_: {"commit": "abc"})
+    bundle.make(str(tmp_path / "stick"), "cpu", "venv")
+    assert "stick is complete: " in capsys.readouterr().err
 
 
 # Wheels
@@ -231,6 +286,44 @@ def test_the_lab_runs_on_a_stack_that_the_bundle_has() -> None:
     assert load_bundle._stack_to_try("venv", ["rocm"]) == "rocm"
 
 
+class Images:
+    """The images of an engine, by name, with their labels."""
+
+    def __init__(self, labels: dict[str, dict[str, str]]) -> None:
+        self.images = self
+        self.labels_of = labels
+
+    def get(self, name: str) -> Any:
+        from docker.errors import ImageNotFound
+
+        if name not in self.labels_of:
+            raise ImageNotFound(name)
+        return SimpleNamespace(labels=self.labels_of[name])
+
+
+@pytest.mark.parametrize(
+    ("labels", "loads"),
+    [
+        ({"a:cpu": "lock=1", "a:cpu-notebook": "lock=1"}, False),
+        ({"a:cpu": "lock=1"}, True),
+        ({"a:cpu": "lock=1", "a:cpu-notebook": "lock=0"}, True),
+    ],
+)
+def test_images_that_are_loaded_need_no_space_again(
+    monkeypatch: Any, tmp_path: Path, labels: dict[str, str], loads: bool
+) -> None:
+    clone = image_status.clone_name
+    client = Images({clone(name): {image_status.INPUTS_LABEL: labels[name]} for name in labels})
+    here = engine.Engine(client, rootless=False, root_dir=str(tmp_path))  # type: ignore[arg-type]
+    monkeypatch.setattr(load_bundle, "choose_runtime", lambda _: SimpleNamespace(engine=here))
+    names = ("a:cpu", "a:cpu-notebook")
+    images = bundle_images.as_json(BundledImage(name, name, 1, "lock=1") for name in names)
+    manifest = {"images": images, "unpacked_bytes": 10**18}
+    expected = pytest.raises(Card, match="isn't enough disk space") if loads else nullcontext()
+    with expected:
+        load_bundle._load_images(tmp_path, manifest)
+
+
 def test_a_folder_that_is_no_bundle_is_a_card(tmp_path: Path) -> None:
     with pytest.raises(Card, match="isn't a bundle"):
         load_bundle.load(tmp_path)
@@ -248,7 +341,7 @@ def tiny() -> Iterator[BundledImage]:
         files.addfile(tarfile.TarInfo("hello"), io.BytesIO(b""))
     name = f"{TINY}-0123abcd"
     client.api.import_image_from_data(archive.getvalue(), name.split(":")[0], name.split(":")[1])
-    yield BundledImage(TINY, name, 1)
+    yield BundledImage(TINY, name, 1, "")
     for left in (name, TINY, image_status.clone_name(TINY)):
         subprocess.run(["docker", "image", "rm", left], capture_output=True, check=False)
 
@@ -258,7 +351,9 @@ def test_an_image_travels_in_parts_and_gets_the_names_of_the_new_clone(
     tiny: BundledImage, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(bundle_folder, "PART_BYTES", 100)
+    begun(tmp_path)
     sent = bundle_images.save(tmp_path, [tiny])
+    bundle_folder.finish(tmp_path, {})
     assert len(list(tmp_path.glob("images.tar.gz.*"))) > 3 and sent > 1000
     connected = engine.connect()
     connected.client.images.remove(tiny.saved_as)
@@ -270,7 +365,9 @@ def test_an_image_travels_in_parts_and_gets_the_names_of_the_new_clone(
 
 @pytest.mark.engine
 def test_an_archive_that_the_engine_refuses_is_a_card(tiny: BundledImage, tmp_path: Path) -> None:
+    begun(tmp_path)
     (tmp_path / "images.tar.gz.001").write_bytes(b"not an archive" * 100)
+    bundle_folder.finish(tmp_path, {})
     with pytest.raises(Card, match="can't load the images"):
         bundle_images.load(engine.connect(), tmp_path, [tiny])
 
@@ -278,6 +375,6 @@ def test_an_archive_that_the_engine_refuses_is_a_card(tiny: BundledImage, tmp_pa
 @pytest.mark.engine
 @pytest.mark.usefixtures("tiny")
 def test_an_image_that_is_gone_is_a_card(tmp_path: Path) -> None:
-    gone = BundledImage("llm-labs-gone:cpu", "llm-labs-gone:cpu", 1)
+    gone = BundledImage("llm-labs-gone:cpu", "llm-labs-gone:cpu", 1, "")
     with pytest.raises(Card, match="can't save the images"):
         bundle_images.save(tmp_path, [gone])

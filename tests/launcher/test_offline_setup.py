@@ -135,8 +135,20 @@ def test_all_damaged_files_are_named_at_once(bundle: Path, tmp_path: Path) -> No
     cut(bundle / "clone.tar.gz")
     (bundle / "wheels" / "invoke" / "some.whl").unlink()
     ended = setup(bundle, tmp_path / "clone")
-    assert "2 of the bundle's 3 files" in ended.stderr
+    assert "2 of the bundle's files" in ended.stderr
     assert "clone.tar.gz" in ended.stderr and "some.whl" in ended.stderr
+
+
+def test_a_wheel_of_another_bundle_is_named_before_pip_takes_it(
+    bundle: Path, tmp_path: Path
+) -> None:
+    (bundle / "wheels" / "invoke" / "._some.whl").write_bytes(b"macOS")
+    (bundle / "wheels" / "invoke" / "newer.whl").write_bytes(b"newer")
+    ended = setup(bundle, tmp_path / "clone")
+    assert ended.returncode == 3, ended
+    assert "why: wheels/invoke/newer.whl is of another bundle\n" in ended.stderr
+    assert "delete those of another bundle" in ended.stderr
+    assert not (tmp_path / "clone").exists()
 
 
 def test_an_incomplete_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
