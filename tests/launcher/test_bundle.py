@@ -102,7 +102,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path, name: str) -> None
 FOREIGN = [
     ({"manifest.json": '{"name": "my web app"}', "index.html": ""}, "index.html, manifest.json"),
     ({"manifest.json": '{"manifest_version": 3}'}, "manifest.json"),
-    ({"manifest.json": "[]"}, "manifest.json"),
+    ({"manifest.json": "7"}, "manifest.json"),
     ({"manifest.json": '{"format": 1}', "slides.pdf": "", "setup": ""}, "slides.pdf"),
     ({"INCOMPLETE": "abc", "images.tar.gz.old": ""}, "images.tar.gz.old"),
 ]
