@@ -3,7 +3,9 @@
 import io
 import os
 import tarfile
+import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +16,10 @@ COPIES = "copies"
 MAX_COPIES = 24
 SHOWN = 10  # names of what was left out
 TOP = "class"  # the folder that the archive unpacks to
-ENDINGS = (".py", ".json", ".ipynb", ".md", ".txt", ".csv")
+SHEETS = (".py", ".json", ".ipynb")  # and progress: these come first, and have room
+DATA = (".md", ".txt", ".csv")
+MOST_BYTES = 32 * 2**20  # of one learner's files in an archive; no quota counts archives
+_lock = threading.Lock()  # two archives of the same second have the same name
 
 
 def collect(workshop: Path, now: float, folder: str = FOLDER) -> tuple[Path, list[str]]:
@@ -26,17 +31,20 @@ def collect(workshop: Path, now: float, folder: str = FOLDER) -> tuple[Path, lis
         OSError: If the disk refuses; then no archive is left.
     """
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
-    (workshop / folder).mkdir(exist_ok=True)
     path = workshop / folder / f"class-{stamp}.tar.gz"
     new = path.with_name(f".{path.name}.new")
     left_out: list[str] = []
-    try:
-        with tarfile.open(new, "w:gz") as archive:
-            for name in learners.names(workshop):
-                _add_learner(archive, workshop / learners.FOLDER, name, now, left_out)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    with _lock:
+        path.parent.mkdir(exist_ok=True)
+        for unfinished in path.parent.glob(".class-*.new"):  # the hub was killed meanwhile
+            unfinished.unlink()
+        try:
+            with tarfile.open(new, "w:gz") as archive:
+                for name in learners.names(workshop):
+                    _add_learner(archive, workshop / learners.FOLDER, name, now, left_out)
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
     return path, left_out
 
 
@@ -64,21 +72,46 @@ def copy(workshop: Path, now: float) -> None:
 def _add_learner(
     archive: tarfile.TarFile, root: Path, name: str, now: float, left_out: list[str]
 ) -> None:
-    _add(archive, f"{TOP}/{name}/work/progress", None, now)
-    with suppress(OSError), safe_files.open_folder(root, name, "work") as work:
-        for folder, inner, files, descriptor in os.fwalk(".", dir_fd=work):
-            inner[:] = sorted(part for part in inner if not part.startswith("."))
-            for file in sorted(entry for entry in files if not entry.startswith(".")):
-                target = os.path.normpath(f"{TOP}/{name}/work/{folder}/{file}")
-                if not file.endswith(ENDINGS):
-                    left_out.append(target)
-                    continue
-                try:
-                    content = safe_files.read_file(descriptor, file)
-                except OSError:
-                    left_out.append(target)
-                else:
-                    _add(archive, target, content, now)
+    top = f"{TOP}/{name}/work"
+    _add(archive, f"{top}/progress", None, now)
+    contents, others = _read(root, name)
+    for path, content in contents.items():
+        _add(archive, f"{top}/{path}", content, now)
+    left_out += [os.path.normpath(f"{top}/{path}") for path in others]
+
+
+def _read(root: Path, name: str) -> tuple[dict[str, bytes], list[str]]:
+    """Return the contents of a learner's files, and the paths that are left out."""
+    contents: dict[str, bytes] = {}
+    room = MOST_BYTES
+    try:
+        with safe_files.open_folder(root, name, "work") as work:
+            for endings in (SHEETS, DATA):
+                for path, folder in _files(work):
+                    if not path.endswith(endings):
+                        continue
+                    most = min(room, safe_files.MAX_BYTES)
+                    with suppress(OSError):
+                        file = Path(path).name
+                        contents[path] = safe_files.read_file(folder, file, most)
+                        room -= len(contents[path])
+            return contents, [path for path, _ in _files(work) if path not in contents]
+    except FileNotFoundError:
+        return contents, []
+    except (OSError, RecursionError):
+        return contents, ["."]
+
+
+def _files(work: int) -> Iterator[tuple[str, int]]:
+    """Yield each file that isn't hidden, and the descriptor of its folder.
+
+    Raises:
+        RecursionError: If a learner has made folders in folders, a thousand times.
+    """
+    for folder, inner, files, descriptor in os.fwalk(".", dir_fd=work):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for file in sorted(name for name in files if not name.startswith(".")):
+            yield os.path.normpath(f"{folder}/{file}"), descriptor
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes | None, now: float) -> None:

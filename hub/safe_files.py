@@ -31,18 +31,18 @@ def open_folder(root: Path, *parts: str) -> Generator[int]:
         os.close(descriptor)
 
 
-def read_file(folder: int, name: str) -> bytes:
+def read_file(folder: int, name: str, most: int = MAX_BYTES) -> bytes:
     """Return the content of a regular file.
 
     Raises:
-        OSError: If it is missing, a link, no regular file, or larger than MAX_BYTES.
+        OSError: If it is missing, a link, no regular file, or has more than `most` bytes.
     """
     descriptor = os.open(name, os.O_RDONLY | _NO_LINK, dir_fd=folder)
     with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor has no path)
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise OSError(f"{name} is no regular file, or larger than {MAX_BYTES} bytes")
-        return file.read(MAX_BYTES)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            raise OSError(f"{name} is no regular file, or larger than {most} bytes")
+        return file.read(most)
 
 
 def write_new_file(folder: int, name: str, content: bytes) -> bool:

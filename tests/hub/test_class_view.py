@@ -1,5 +1,6 @@
 """What the teacher sees of each learner, whatever the learner has put into the folder."""
 
+import errno
 import json
 import os
 import tarfile
@@ -138,6 +139,47 @@ def test_the_teacher_can_read_what_was_left_out_whatever_its_name_is(tmp_path: P
     assert told.encode().startswith(b" Left out: class/ada/work/?0, ")
     assert told.endswith(" and 2 more.")
     assert archive.describe([]) == ""
+
+
+def names_in(archive_file: Path) -> list[str]:
+    with tarfile.open(archive_file) as opened:
+        return sorted(Path(member.name).name for member in opened if member.isfile())
+
+
+def test_an_archive_has_room_for_each_learner_s_sheets_and_not_for_all_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MOST_BYTES", 1000)
+    record(tmp_path, "ada")
+    record(tmp_path, "ben")
+    work = tmp_path / "learners" / "ada" / "work"
+    for number in range(3):
+        (work / f"{number}.csv").write_bytes(b"1" * 450)
+    (work / "sheet.py").write_bytes(b"1" * 300)
+    path, left_out = archive.collect(tmp_path, 1_700_000_000)
+    assert names_in(path) == ["0.csv", "LLM06.json", "LLM06.json", "sheet.py"]
+    assert left_out == ["class/ada/work/1.csv", "class/ada/work/2.csv"]
+
+
+def test_a_disk_that_is_full_leaves_no_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    record(tmp_path, "ada")
+    monkeypatch.setattr(tarfile.TarFile, "addfile", refuse)
+    with pytest.raises(OSError, match="no space"):
+        archive.collect(tmp_path, 1_700_000_000)
+    assert list((tmp_path / "archives").iterdir()) == []
+
+
+def test_a_copy_removes_what_a_killed_hub_left_of_one(tmp_path: Path) -> None:
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / ".class-2026-01-01_10-00-00.tar.gz.new").write_bytes(b"1")
+    archive.copy(tmp_path, 1_700_000_000)
+    (only,) = (tmp_path / "copies").iterdir()
+    assert only.name.startswith("class-")
 
 
 def test_copies_are_kept_up_to_a_number(tmp_path: Path) -> None:
