@@ -28,7 +28,7 @@ class Row:
         seat: "works", "starts" or "".
         last_seen: The time of the last activity in the seat, in ISO format, or "".
         memory: The bytes that the seat uses; 0 without a seat.
-        disk: The bytes that the learner's files take.
+        disk: The bytes that the learner's files take; None if a folder is closed to the hub.
         labs: The started labs.
         damaged: The labs whose progress files can't be read.
     """
@@ -37,7 +37,7 @@ class Row:
     seat: str
     last_seen: str
     memory: int
-    disk: int
+    disk: int | None
     labs: tuple[Standing, ...]
     damaged: tuple[str, ...]
 
@@ -63,6 +63,11 @@ class Row:
             (lab.lesson.name, "".join(MARKS[part.state] for part in lab.parts.values()))
             for lab in self.labs
         ]
+
+    @property
+    def disk_mb(self) -> int | str:
+        """Return the learner's files in MB, or "?"."""
+        return "?" if self.disk is None else self.disk // 2**20
 
     @property
     def stuck(self) -> str:
@@ -174,7 +179,7 @@ def csv_rows(table: list[Row]) -> Iterator[tuple[str | int, ...]]:
     """Yield the lines of a CSV file: one for each learner and exercise of a started lab."""
     yield (*COLUMNS, "seat", "last seen", "memory MB", "disk MB")
     for row in table:
-        usage = (row.seat, row.last_seen, row.memory // 2**20, row.disk // 2**20)
+        usage = (row.seat, row.last_seen, row.memory // 2**20, row.disk_mb)
         if not row.labs:
             yield (row.name, *[""] * (len(COLUMNS) - 1), *usage)
         for lab in row.labs:

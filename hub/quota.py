@@ -18,18 +18,20 @@ class Growth:
     """Remember what each learner's files took when they were last measured."""
 
     quota: int
-    before: dict[str, int] = field(default_factory=dict[str, int])
+    before: dict[str, int | None] = field(default_factory=dict[str, int | None])
 
     def too_much(self, workshop: Path, names: Iterable[str]) -> list[str]:
         """Return those who are beyond their quota, and have written more since the last call.
 
-        Who removes files is never among them.
+        Who removes files is never among them. Who closes a folder to the hub is.
         """
         used = {name: safe_files.size_of(workshop / learners.FOLDER, name) for name in names}
-        growing = [
-            name
-            for name, size in used.items()
-            if size > SLACK * self.quota and size > self.before.get(name, size)
-        ]
+        growing = [name for name, size in used.items() if self._grows(name, size)]
         self.before = used
         return growing
+
+    def _grows(self, name: str, size: int | None) -> bool:
+        if size is None:
+            return True
+        before = self.before.get(name)
+        return size > SLACK * self.quota and before is not None and size > before

@@ -66,13 +66,23 @@ def write_new_file(folder: int, name: str, content: bytes) -> bool:
     return True
 
 
-def size_of(root: Path, *parts: str) -> int:
-    """Return the bytes that a folder takes on the disk; what can't be read counts as nothing."""
+def size_of(root: Path, *parts: str) -> int | None:
+    """Return the bytes that a folder takes on the disk; None if a folder in it can't be read.
+
+    A learner can close a folder to the hub and write there all the same.
+    """
     total = 0
-    with suppress(OSError), open_folder(root, *parts) as top:
-        for _, _, names, folder in os.fwalk(".", dir_fd=top):
-            for name in names:
-                with suppress(OSError):
-                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                    total += status.st_blocks * 512
-    return total
+    closed: list[OSError] = []
+    try:
+        with open_folder(root, *parts) as top:
+            for _, folders, names, folder in os.fwalk(".", dir_fd=top, onerror=closed.append):
+                for name in (*folders, *names):
+                    with suppress(OSError):
+                        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                        total += status.st_blocks * 512
+    except FileNotFoundError:
+        return total
+    except (OSError, RecursionError):  # too many folders in folders
+        return None
+    # Others vanish while the hub looks.
+    return None if any(not isinstance(error, FileNotFoundError) for error in closed) else total

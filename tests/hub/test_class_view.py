@@ -38,7 +38,7 @@ def test_a_row_has_the_seat_the_progress_and_who_is_stuck(tmp_path: Path) -> Non
     assert (ada.seat, ada.memory, ada.done, ada.tries, ada.hints) == ("works", 5, 1, 7, 2)
     assert ada.marks == [("LLM06", "✓✗·····")]
     assert ada.stuck == "LLM06 attention (5 tries)"
-    assert ada.disk > 0
+    assert ada.disk and ada.disk > 0
 
 
 def test_four_tries_are_not_stuck_and_a_solved_exercise_never_is(tmp_path: Path) -> None:

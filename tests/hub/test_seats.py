@@ -1,11 +1,13 @@
 """Seats: their container, networks, names, tries of passwords, and quota. No hub runs here."""
 
+import errno
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hub import learners, networks, seats, state
+from hub import learners, networks, safe_files, seats, state
 from hub.gpus import SeatGpus
 from hub.quota import Growth
 from hub.tries import SECONDS_TO_WAIT, TRIES, Tries
@@ -196,3 +198,26 @@ def test_only_a_learner_who_goes_on_writing_is_beyond_the_quota(tmp_path: Path) 
     assert growth.too_much(tmp_path, ["ada", "ben"]) == ["ada"]
     file.write_bytes(b"1" * 300_000)
     assert growth.too_much(tmp_path, ["ada", "ben"]) == [], "the learner removes files"
+
+
+@pytest.mark.parametrize(
+    ("number", "size_is_known"),
+    [(errno.EACCES, False), (errno.EMFILE, False), (errno.ENOENT, True)],
+)
+def test_a_folder_that_its_owner_closed_counts_as_beyond_the_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, size_is_known: bool
+) -> None:
+    learners.make_folders(tmp_path, "ada")
+    (tmp_path / "learners" / "ada" / "outputs" / "closed").mkdir()
+    opened = os.open
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if path == "closed":  # root, who may run the tests, would open it
+            raise OSError(number, os.strerror(number))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    size = safe_files.size_of(tmp_path / "learners", "ada")
+    assert (size is not None) == size_is_known
+    expected = [] if size_is_known else ["ada"]
+    assert Growth(quota=10**9).too_much(tmp_path, ["ada"]) == expected
