@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import ROOT
-from launcher.cards import Card, print_status
+from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.container_spec import ContainerSpec
 from launcher.file_owner import Owner, give_to, make_writable_folder
 from launcher.hub_settings import SETTINGS_FILE, HubSettings
@@ -123,10 +123,23 @@ def write_state(folder: Path, hub: HubSettings, seat: ContainerSpec, owner: Owne
         digest.update(file.read_bytes())
     for name in ("certificate", "key"):
         if getattr(hub, name):
-            content = (folder / getattr(hub, name)).read_text(encoding="utf-8")
+            content = _read_pem(folder / getattr(hub, name))
             write_private(state / f"{name}.pem", content, owner)
             digest.update(content.encode())
     return digest.hexdigest()[:12]
+
+
+def _read_pem(path: Path) -> str:
+    """Return a certificate or a key.
+
+    Raises:
+        Card: If it can't be read, or isn't text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = f"The hub needs a PEM file that you can read. The error was: {error}."
+        raise Card(f"{path} can't be read.", why, f"ls -l {path}", WRONG_USAGE) from error
 
 
 def remove_state(folder: Path) -> None:

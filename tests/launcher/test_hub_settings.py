@@ -4,6 +4,7 @@ from pathlib import Path
 
 from launcher import hub_folder, hub_settings
 from launcher.cards import Card
+from launcher.container_spec import ContainerSpec
 from launcher.file_owner import Owner
 from launcher.hub_users import is_allowed, read_users
 
@@ -121,6 +122,27 @@ def test_the_first_start_writes_settings_that_can_be_read(tmp_path: Path) -> Non
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     hub_folder.prepare(tmp_path, owner)
     assert (tmp_path / "hub.toml").read_text(encoding="utf-8") == first
+
+
+def test_a_certificate_that_isn_t_text_is_a_card(tmp_path: Path) -> None:
+    owner = Owner(tmp_path.stat().st_uid, tmp_path.stat().st_gid)
+    hub_folder.prepare(tmp_path, owner)
+    (tmp_path / "hub.der").write_bytes(b"\x30\x82\xff")
+    hub = settings(tmp_path, GOOD + 'certificate = "hub.der"\nkey = "hub.der"\n')
+    with pytest.raises(Card, match=r"hub.der can't be read") as raised:
+        hub_folder.write_state(tmp_path, hub, ContainerSpec(image="hub"), owner)
+    assert "PEM" in raised.value.why
+
+
+def test_a_key_in_a_closed_folder_is_a_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError("closed")
+
+    monkeypatch.setattr(Path, "is_file", refuse)  # as for a user who isn't root
+    pair = 'certificate = "closed/c.pem"\nkey = "closed/k.pem"\n'
+    assert "Line 3 names" in refused(tmp_path, GOOD + pair).why
 
 
 def users(folder: Path, text: str) -> dict[str, str]:
