@@ -241,7 +241,9 @@ class _Overwrites(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Linear(3, 4).double()
+        self.first = nn.Linear(3, 4, bias=False)
+        # Always the same: random outputs can all be positive, and ReLU then changes nothing.
+        self.first.weight = nn.Parameter(draw(4, 3, seed=1))
         self.act = nn.ReLU(inplace=True)
         self.last = nn.Linear(4, 2).double()
 
