@@ -472,7 +472,8 @@ def the_time_of_a_step_for_many_texts(run: Run):
     run.measure(what, ratios[8], expect_at_most=4, because=because, timed=True, decides=True)
     models = [smollm2(run, dtype)[0] for dtype in (torch.bfloat16, torch.float32)]
     mbu = [steps.utilisation(run, net, repeats) for net in models]
-    a, b = seconds_paired(*(steps.one_step(net, 1, 32) for net in models), repeats)
+    first, second = (steps.one_step(net, 1, 32) for net in models)
+    a, b = seconds_paired(first, second, repeats)
     ratio = median(x / y for x, y in zip(a, b, strict=True))
     run.measure("step in bfloat16 ÷ step in float32", ratio, timed=True)
     return (

@@ -171,10 +171,12 @@ def test_the_plan_is_the_labs_as_json(
     assert ended.code == 0, ended
     parts = ["deeper" if lab.endswith("+") else "lesson" for lab in labs]
     sheets = {"lesson": "work/llm90_small.py", "deeper": "work/llm90_small_deeper.py"}
+    experiments = {"lesson": "counting_adds", "deeper": "seven_times_six"}
     assert json.loads(ended.out) == {
         "labs": labs,
         "files": [f"labs/llm90_small/{part}.py" for part in parts],
         "sheets": [sheets[part] for part in parts],
+        "first_experiments": [experiments[part] for part in parts],
     }
     assert not deeper.outputs.exists()
 

@@ -149,7 +149,9 @@ def test_compose_and_dockerfile_have_the_same_defaults() -> None:
     def defaults(name: str) -> list[str]:
         return re.findall(rf"^ARG {name}=(.+)$", DOCKERFILE, re.MULTILINE)
 
-    args = {name: service["build"]["args"] for name, service in resolved().items()}
+    services = resolved()
+    assert services.pop("hub")["image"] == services["seat"]["image"]  # which the seats build
+    args = {name: service["build"]["args"] for name, service in services.items()}
     assert defaults("BASE_IMAGE") == [args["cpu"]["BASE_IMAGE"]]
     assert defaults("CPU_INDEX") == [args["cpu"]["CPU_INDEX"]]
     assert defaults("ROCM_INDEX") == [args["rocm"]["ROCM_INDEX"]]
@@ -161,6 +163,7 @@ def test_every_file_that_the_build_mounts_is_hashed() -> None:
     mounted |= set(re.findall(r"^COPY ([\w.-]+)", DOCKERFILE, re.MULTILINE))
     hashed = {*image_status.BUILD_FILES, *image_status.lock_names("cuda")}
     hashed |= {*image_status.NOTEBOOK_FILES, image_status.NOTEBOOK_LOCK}
+    hashed |= {name.partition("/")[0] for name in image_status.HUB_FILES} | {image_status.HUB_LOCK}
     assert mounted | {"Dockerfile"} == hashed
 
 
@@ -175,9 +178,11 @@ def test_only_the_hosts_of_torch_are_named() -> None:
 
 
 def test_the_build_copies_no_file_of_the_host_into_the_image() -> None:
-    # The steps mount wheels, secrets, the lock and scripts. JupyterLab's image has its settings.
+    # The steps mount wheels, secrets, the lock and scripts. JupyterLab's image has its settings, a
+    # seat's those of its terminal.
     copied = re.findall(r"^(?:COPY|ADD)\b (\S+)", DOCKERFILE, re.MULTILINE)
-    assert set(copied) == set(image_status.NOTEBOOK_FILES)
+    allowed = {*image_status.NOTEBOOK_FILES, *image_status.HUB_FILES}
+    assert set(image_status.NOTEBOOK_FILES) <= set(copied) <= allowed
 
 
 def test_torch_for_rocm_comes_from_one_index_only() -> None:
@@ -235,6 +240,10 @@ def test_compose_needs_no_variable() -> None:
         "notebook": "llm-labs:cpu-notebook",
         "notebook-cuda": "llm-labs:cuda-notebook",
         "notebook-rocm": "llm-labs:rocm-unset-notebook",
+        "hub": "llm-labs:cpu-hub",
+        "seat": "llm-labs:cpu-hub",
+        "seat-cuda": "llm-labs:cuda-hub",
+        "seat-rocm": "llm-labs:rocm-unset-hub",
     }
 
 
@@ -257,8 +266,24 @@ def test_groups_are_numbers() -> None:
 
 
 def labs_services() -> dict:
-    """Return the services that run labs: JupyterLab's have a port and a writable work/."""
-    return {name: one for name, one in resolved().items() if not name.startswith("notebook")}
+    """Return the services that run labs; JupyterLab's and the hub's have a network."""
+    others = ("notebook", "hub", "seat")
+    return {name: one for name, one in resolved().items() if not name.startswith(others)}
+
+
+@pytest.mark.parametrize("name", ["hub", "seat", "seat-cuda", "seat-rocm"])
+def test_the_services_of_a_class_are_hardened(name: str) -> None:
+    service = resolved()[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert service["user"] == "1000:1000"
+    assert service["profiles"] == [name]
+    assert service.keys().isdisjoint(["privileged", "cap_add", "ipc", "pid", "userns_mode"])
+    mounts = {one["target"]: one.get("read_only", False) for one in service["volumes"]}
+    writable = {target for target, read_only in mounts.items() if not read_only}
+    assert writable == ({"/lab/workshop", "/var/run/docker.sock"} if name == "hub" else set())
+    assert not any(one["bind"].get("create_host_path") for one in service["volumes"])
 
 
 def test_every_service_is_hardened() -> None:

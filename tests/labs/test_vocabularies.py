@@ -99,4 +99,5 @@ def test_sixteen_paragraphs_in_twelve_languages_and_eight_scripts():
 
 def test_the_longest_are_those_within_a_hundredth_of_the_largest():
     rows = [["a", 4.515], ["b", 4.53], ["c", 4.4]]
-    assert vocabularies.longest(rows, 1) == "a and b, 4.53 bytes"
+    longest = vocabularies.longest(["tokenizer", "English"], rows, ["English"])
+    assert longest == "in English: a and b, 4.53 bytes"
