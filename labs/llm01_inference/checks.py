@@ -262,7 +262,6 @@ def sample(module: Any) -> None:
         _require_ids(ids, (2, DRAWS))
         _compare_shares(ids, logits, temperature)
     _require_ids(implementation(logits), (2, 1))
-    _require_ids(implementation(logits[0], 1.0, 3), (3,))
     _any_number_of_axes(implementation, logits)
     pair = implementation(torch.zeros(2000, 50, dtype=torch.float64))[:, 0]
     if len(pair.unique()) == 1:
@@ -311,12 +310,14 @@ def _greedy(implementation: Function, logits: Tensor) -> None:
 
 
 def _any_number_of_axes(implementation: Function, logits: Tensor) -> None:
-    try:
-        ids = implementation(logits[None], 1.0, 3)
-    except RuntimeError as error:
-        what = f"logits with three axes failed: {str(error)[:120]}"
-        raise Mistake(f"{what}; the last axis is V, before it may be any number") from error
-    _require_ids(ids, (1, 2, 3))
+    for passed, axes in ((logits[None], "three axes"), (logits[0], "one axis")):
+        for temperature in (1.0, 0.0):
+            try:
+                ids = implementation(passed, temperature, 3)
+            except RuntimeError as error:
+                what = f"at T = {temperature:g}, logits with {axes} failed: {str(error)[:120]}"
+                raise Mistake(f"{what}; the last axis is V, before it may be any number") from error
+            _require_ids(ids, (*passed.shape[:-1], 3))
 
 
 def _require_ids(ids: Any, shape: tuple[int, ...]) -> None:

@@ -238,6 +238,12 @@ def unpaired(first, second):
     return a - b, ((a * (1 - a) + b * (1 - b)) / n) ** 0.5
 
 
+def expands_two_axes(logits, temperature=1.0, times=1):
+    if temperature == 0:
+        return logits.argmax(-1, keepdim=True).expand(-1, times)
+    return lab.sample(logits, temperature, times)
+
+
 def two_axes_at_most(logits, temperature=1.0, times=1):
     if temperature == 0:
         return logits.argmax(-1, keepdim=True).expand(*logits.shape[:-1], times)
@@ -312,6 +318,7 @@ WRONG = [
     ("sample", searched(right=False), "at u = 0"),
     ("sample", searched(double=False), "before cumsum"),
     ("sample", two_axes_at_most, "logits with three axes failed"),
+    ("sample", expands_two_axes, "at T = 0, logits with three axes failed"),
     ("top_p", cuts_beyond_p, "of two equal tokens"),
     ("top_p", without_the_crossing_token, "crosses p is missing"),
     ("top_p", order_forgotten, "scatter it back"),
