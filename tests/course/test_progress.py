@@ -126,6 +126,14 @@ def test_the_best_run_passes_most_then_has_most_own_parts_then_is_fastest() -> N
     assert record.last == runs[0]
 
 
+def test_a_run_that_crashed_is_not_the_best() -> None:
+    record = progress.Record()
+    whole = {"passed": 24, "of": 24, "yours": 7, "seconds": 60.0}
+    record.add_run(whole)
+    record.add_run({"passed": 22, "of": 22, "yours": 7, "seconds": 44.0})
+    assert record.best == whole
+
+
 def test_the_file_is_plain_json(tmp_path: Path) -> None:
     with progress.changing("LLM90", tmp_path) as record:
         record.of("add").add_try("text", right=True)
