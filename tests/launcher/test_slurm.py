@@ -14,7 +14,7 @@ from launcher.cards import Card
 from launcher.environment import required_environment
 from launcher.lab_command import LabCommand
 from launcher.slurm_jobs import parse
-from tests.conftest import Clone, Ended, Running, _fresh_clone
+from tests.conftest import BIN, Clone, Ended, Running, _fresh_clone
 from tests.launcher.slurm_cluster import Cluster
 
 import pytest
@@ -318,8 +318,7 @@ def test_the_script_is_valid_for_a_shell(clone: Clone) -> None:
     dry = clone.invoke("--dry", "lab", lab, "--on", "slurm", *more)
     assert dry.code == 0, dry
     assert '#SBATCH --mem=2G --comment "a # b"\n' in dry.out
-    checked = subprocess.run(
-        ["shellcheck", "--severity=warning", "-"], input=dry.out, text=True, capture_output=True
-    )
+    command = [str(BIN / "shellcheck"), "--severity=warning", "-"]
+    checked = subprocess.run(command, input=dry.out, text=True, capture_output=True)
     assert checked.returncode == 0, checked.stdout
     assert shlex.split(dry.out, comments=True)
