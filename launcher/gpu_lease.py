@@ -17,7 +17,7 @@ SECONDS_BETWEEN_TRIES = 2
 
 
 class RunLease:
-    """The lease of one run, once `take` was called. A run without GPUs has none."""
+    """The lease of one run. It exists after `take`, which a run without GPUs never calls."""
 
     def __init__(self, name: str, wait: bool, dry: bool) -> None:
         """Create a run's lease without GPUs.

@@ -57,7 +57,7 @@ def identity(clone: Path = ROOT) -> str:
 
 
 def prepare(folder: Path, owner: Owner) -> None:
-    """Create workshop/, and hub.toml with new passwords if there is none.
+    """Create workshop/, and hub.toml with new passwords if it is missing.
 
     Raises:
         Card: If the disk refuses.

@@ -1,4 +1,4 @@
-"""The folder of leases, which all users of a machine share."""
+"""The folder of leases, shared by all users of a machine."""
 
 import os
 import stat
@@ -17,13 +17,13 @@ def lease_folder() -> Path:
     """Return the site's folder, or else the first that is open to all users.
 
     Raises:
-        Card: If the folder would let other users remove a lease, or there is none.
+        Card: If no folder can be used, or the site's would let other users remove a lease.
     """
     setting = settings.find(SETTING)
     if setting is None:
-        found = next((path for path in FOLDERS if not folder_problem(path)), None)
-        if found is not None:
-            return found
+        usable = next((path for path in FOLDERS if not folder_problem(path)), None)
+        if usable is not None:
+            return usable
         why = "; ".join(f"{path} {folder_problem(path)}" for path in FOLDERS)
         raise Card("There is no folder for leases of GPUs.", f"{why}.", _fix())
     path = Path(setting.value)
