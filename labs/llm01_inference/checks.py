@@ -185,7 +185,7 @@ def _name_ids(got: list[int], want: list[int]) -> None:
     if got == PROMPT + want:
         message = "the prompt was yielded, too: yield new ids only"
     elif got == [want[0]] * len(want):
-        message = "every id is the same: append each one before the next call"
+        message = "every id is the same: call the model on all ids so far, new ones too"
     elif got == want[:-1]:
         message = f"expected {len(want)} ids, got {len(got)}: does the loop start at 0?"
     elif got[: len(want)] == want:
@@ -256,7 +256,7 @@ def sample(module: Any) -> None:
     _greedy(implementation, logits.clone())
     for temperature in (1.0, 0.5, 2.0):
         passed = logits.clone()
-        ids = implementation(passed, temperature, DRAWS)
+        ids = _two_rows(implementation, passed, temperature)
         if not torch.equal(passed, logits):
             raise Mistake("your function changed its input: divide into a new tensor")
         _require_ids(ids, (2, DRAWS))
@@ -268,6 +268,15 @@ def sample(module: Any) -> None:
         raise Mistake("all rows used the same random number: draw one for each row")
     _zero_probabilities(implementation)
     _rare_tokens(implementation)
+
+
+def _two_rows(implementation: Function, logits: Tensor, temperature: float) -> Any:
+    try:
+        return implementation(logits, temperature, DRAWS)
+    except RuntimeError as error:
+        what = f"two rows of logits failed: {str(error)[:120]}"
+        shapes = "u needs two rows, too, and ends[..., -1:] is the last end of each row"
+        raise Mistake(f"{what}; {shapes}") from error
 
 
 def _zero_probabilities(implementation: Function) -> None:
@@ -417,11 +426,16 @@ def _mistakes_of_top_p(logits: Tensor, p: float, want: Tensor) -> Mistakes:
     probabilities = logits.softmax(-1)
     zeros = torch.zeros_like(logits)
     without_crossing = zeros.scatter(-1, where, (before + share <= p).to(share)) > 0
-    rank_from_below = where.argsort(-1)
-    least_likely = (probabilities.sort(-1).values.cumsum(-1) <= p).gather(-1, rank_from_below)
+    rank_from_above = where.argsort(-1)  # the place of each token in sorted order
+    rank_from_below = logits.argsort(-1).argsort(-1)
+    rising = probabilities.sort(-1).values
+    least_likely = (rising.cumsum(-1) - rising < p).gather(-1, rank_from_below)
     results = {
         "the token that crosses p is missing: it must stay, or the sum is below p": _keep(
             logits, without_crossing
+        ),
+        "the logits are added up: the softmax makes probabilities of them first": _keep(
+            logits, (ordered.cumsum(-1) - ordered < p).gather(-1, rank_from_above)
         ),
         "the mask is in sorted order: scatter it back to the tokens' own places": _keep(
             logits, before < p
@@ -457,7 +471,10 @@ def repetition_penalty(module: Any) -> None:
         passed = logits.clone()
         got = implementation(ids, passed, penalty)
         if not torch.equal(passed, logits):
-            raise Mistake("your function changed its input: use scatter, not scatter_")
+            raise Mistake(
+                "your function changed its input, by `logits[…] = …` or by scatter_: write to a "
+                "copy, or use scatter"
+            )
         want = THEIR_PENALTY(penalty)(ids, logits.clone())
         name_mistake(got, _mistakes_of_penalties(ids, logits, penalty))
         reason = "divide positive logits, multiply negative ones, for ids that occurred only"

@@ -140,8 +140,7 @@ def the_files_hold_the_parameters(run: Run):
 #
 # The prediction at a position uses the tokens up to there, and no later one; such a model is called
 # *causal*. So one call on a text of $T$ tokens returns $T$ predictions. The first predicts the
-# second token, the next the third. The last one predicts a token that isn't there yet: your first
-# function, `next_token`, returns its best guess.
+# second token, the next the third. The last predicts a new token: `next_token` returns the best.
 #
 # **Try it** in the coloured text below the next figure: point at the darkest tokens, and read what
 # was expected. Choose "a sentence, twice". Where in the second copy does the model start to copy?
@@ -280,11 +279,12 @@ def our_loop_writes_what_the_library_writes(run: Run):
 # torch.searchsorted(ends, torch.tensor([0.7]), right=True)  # 1: the second token
 # ```
 #
-# For two rows of logits and three draws from each, $u$ has two rows of three, and `searchsorted`
-# looks up each row of $u$ in the same row of ends. `best.expand(2, 3)` repeats a column of two
-# along its last axis. At $T = 1$ most tokens have probabilities below 6e-8. Just below 1, float32
-# numbers are that far apart: such a stretch would be 0 or 6e-8 long. So add up in float64. Multiply
-# $u$ by the last end, which may be just below 1. `torch.manual_seed` makes draws repeatable.
+# For two rows of logits and three draws from each, $u$ is `torch.rand(2, 3, dtype=torch.float64)`.
+# `searchsorted` looks up each row of $u$ in the same row of ends. `best.expand(2, 3)` repeats a
+# column of two along its last axis. Write `*logits.shape[:-1]` for the 2: it fits any rows. At
+# $T = 1$ most tokens have probabilities below 6e-8. Just below 1, float32 numbers are that far
+# apart: such a stretch would be 0 or 6e-8 long. So add up in float64. Multiply $u$ by the last end,
+# `ends[..., -1:]`, which may be just below 1. `torch.manual_seed` makes draws repeatable.
 #
 # **Temperature** changes how much the sampling favours probable tokens. It divides the logits by a
 # number $T$, not the `T` of the shapes, before the softmax. With the logits 2, 1 and 0:

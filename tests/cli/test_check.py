@@ -187,6 +187,23 @@ def test_a_crash_in_an_experiment_names_the_sheet(sheet: Clone) -> None:
     assert f"fix: correct {SHEET}" in ended.err
 
 
+def test_right_exercises_whose_experiments_crash_are_not_the_end(sheet: Clone) -> None:
+    """The learner has changed code outside the exercises by accident."""
+    write_next(sheet, ADD)
+    write_next(sheet, COUNT)
+    path = sheet.path / SHEET
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('return f"They come', 'lost\n    return f"They come'))
+    ended = sheet.labs("check", "LLM90")
+    assert ended.code == 1, ended
+    assert "LLM90's exercises are right, not all of its experiments" in ended.out
+    assert "invoke lab LLM90" in ended.out
+    assert "You are now able to" not in ended.out
+    again = sheet.labs("check", "LLM90")
+    assert again.code == 1, again
+    assert "but an experiment crashed" in again.out
+
+
 def test_a_sheet_that_removes_itself_stays(sheet: Clone) -> None:
     """In an experiment: Landlock refuses it; without Landlock the sheet is restored."""
     write_next(sheet, "import os\n    if a == b == 3: os.remove(__file__)\n    return a + b")

@@ -14,6 +14,7 @@ from tests.conftest import SOMEBODY, Clone, Running, containers_of
 from tests.launcher.gpu_host import Host
 
 import pytest
+from docker.errors import NotFound
 
 WAITING = "print('begun', flush=True)\nwait_for('never')"
 
@@ -152,9 +153,11 @@ def test_ctrl_c_ends_a_lab_whose_engine_is_frozen(host: Host, small_clone: Clone
     finally:
         host.process.send_signal(signal.SIGCONT)
     (left,) = host.containers()
-    with host.client() as client:
+    # A request that the engine got while it was frozen may remove the container late.
+    with host.client() as client, suppress(NotFound):
         assert wait_until_it_ended(client.containers.get(left.id)) == 128 + signal.SIGTERM
-    assert "Removed the container" in host.invoke(small_clone, "images").ended().err
+    assert host.invoke(small_clone, "images").ended().code == 0
+    assert host.containers() == []
 
 
 # Processes of the environment

@@ -53,7 +53,10 @@ class Checker:
         code = FAILED
         if states != {NOT_WRITTEN} and WRONG not in states:
             code = sheet_run.run_experiments(self.lesson, self.path)
-        self.show_next(verdicts)
+        if states == {RIGHT} and code:
+            feedback.print_experiments_failed(self.lesson)
+        else:
+            self.show_next(verdicts)
         return code or (0 if states == {RIGHT} else FAILED)
 
     def grade(self, stop: Callable[[], bool] = lambda: False) -> list[Verdict]:

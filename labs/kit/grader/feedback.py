@@ -120,6 +120,15 @@ def print_ending(lesson: Lesson, text: str, report: str) -> None:
         line(f"Next: invoke learn {after.name}, {after.title}. {after.blurb}")
 
 
+def print_experiments_failed(lesson: Lesson) -> None:
+    """Print what to do if every exercise is right, but an experiment crashed or failed."""
+    name = lesson.name
+    line("")
+    screen().print(Rule(f"{name}'s exercises are right, not all of its experiments", align="left"))
+    line("The lines above say which one failed, and where. Was code changed outside the exercises?")
+    line(f"To run the experiments with the lab's own code: invoke lab {name}")
+
+
 def _abilities(opening: str) -> str:
     """Return the paragraph of the opening cell that says what the learner will be able to do."""
     paragraphs = [text for text in opening.split("\n\n") if "You will be able to" in text]

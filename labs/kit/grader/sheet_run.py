@@ -39,11 +39,11 @@ def run_experiments(
     """
     text = workbook.read(path)
     last = progress.read(lesson.name).last
-    if last.get("text") == sheets.digest(text):
+    if last.get("text") == sheets.digest(text) and "whole" in last:
         line(f"\n{lesson.name}'s experiments have run on this sheet: {_summary(last)}.")
         again = f"invoke lab {lesson.name} -- --sheet {path}"
         line(f"Report: {last['report']}. To run them again: {again}")
-        return 0 if last["passed"] == last["of"] else FAILED
+        return 0 if last["whole"] else FAILED
     line(f"\nNow {lesson.name}'s experiments run on your code. {ends}; nothing is lost.")
     try:
         return _run(lesson, path, stop)
@@ -70,4 +70,5 @@ def _run(lesson: Lesson, path: Path, stop: Callable[[], bool]) -> int:
 
 
 def _summary(run: dict[str, Any]) -> str:
-    return f"{run['passed']} of {run['of']} checks passed in {run['seconds']:.0f} s"
+    ending = "" if run["whole"] or run["passed"] < run["of"] else ", but an experiment crashed"
+    return f"{run['passed']} of {run['of']} checks passed in {run['seconds']:.0f} s{ending}"

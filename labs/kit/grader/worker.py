@@ -100,7 +100,10 @@ def _describe_error(error: BaseException, path: Path) -> Findings:
 
 
 class _Recorder:
-    """Wraps a function and records its last call: arguments, result, output, random state."""
+    """Wraps a function and records its last call: arguments, result, output, random state.
+
+    What the function calls itself isn't recorded: the call that counts is the check's.
+    """
 
     def __init__(self, function: Callable[..., Any], is_method: bool) -> None:
         self.calls = 0
@@ -109,17 +112,24 @@ class _Recorder:
         self.printed = StringIO()
         self.random_state: tuple[Any, Any] = (None, None)
         self.is_method = is_method
+        self.active = False
 
         @wraps(function)
         def recorded(*positional: Any, **named: Any) -> Any:
+            if self.active:
+                return function(*positional, **named)
             owner, rest = (positional[:1], positional[1:]) if is_method else ((), positional)
             self.calls += 1
             self.random_state = torch.get_rng_state(), random.getstate()
             self.arguments = ((*owner, *_copy(rest)), _copy(named))
             self.result = None
             self.printed = StringIO()
-            with redirect_stdout(self.printed), redirect_stderr(self.printed):
-                self.result = function(*positional, **named)
+            self.active = True
+            try:
+                with redirect_stdout(self.printed), redirect_stderr(self.printed):
+                    self.result = function(*positional, **named)
+            finally:
+                self.active = False
             return self.result
 
         self.recorded = recorded

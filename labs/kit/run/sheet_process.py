@@ -160,6 +160,7 @@ def _record_progress(lesson: Lesson, sheet: Path, text: str, new: set[Path]) -> 
                 "yours": len(written_parts(lesson, sheet, text)),
                 "passed": sum(checks),
                 "of": len(checks),
+                "whole": bool(data["passed"]),  # nothing failed, nothing crashed
                 "seconds": round(float(data["timings"]["seconds"]), 1),
                 "report": str(path.with_name("report.html")),
                 "when": progress.now(),

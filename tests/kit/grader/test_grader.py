@@ -132,6 +132,18 @@ def test_the_output_of_the_failing_call_is_shown(desk: Desk) -> None:
     assert verdict.code == "return scoers"
 
 
+def test_of_a_function_that_calls_itself_the_check_s_own_call_is_shown(desk: Desk) -> None:
+    body = (
+        "print('dimensions', scores.dim())\n"
+        "    if scores.dim() == 0:\n        raise RuntimeError('a scalar')\n"
+        "    return masked_softmax(scores[0], mask)"
+    )
+    verdict = desk.grade(body)["masked_softmax"]
+    assert "a scalar" in verdict.message
+    assert verdict.arguments == "float64 (2, 3, 4, 5), bool (4, 5)"
+    assert verdict.printed.splitlines() == [f"dimensions {n}" for n in (4, 3, 2, 1, 0)]
+
+
 def test_of_several_calls_the_failing_one_is_shown_with_arguments_and_output(
     desk: Desk,
 ) -> None:

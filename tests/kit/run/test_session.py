@@ -38,12 +38,12 @@ def module_clone(snapshot: Path) -> Iterator[Clone]:
 
 @pytest.fixture(scope="module")
 def runs(module_clone: Clone) -> dict[str, OneRun]:
-    """Three runs of one lab: two with one seed, one with another."""
+    """Three runs of one lab in one precision: two with one seed, one with another."""
     lab = module_clone.kit_lab(LAB, checks=CHECKS)
     found = {}
     for name, seed in (("one", "1"), ("again", "1"), ("other", "2")):
-        words = (lab, "--seed", seed, "--outputs", f"outputs/{name}", "--word", "<b>&")
-        ended = module_clone.labs(*words)
+        words = (lab, "--seed", seed, "--precision", "fp32", "--outputs", f"outputs/{name}")
+        ended = module_clone.labs(*words, "--word", "<b>&")
         assert ended.code == 0, ended
         (folder,) = (module_clone.outputs / name / lab).iterdir()
         found[name] = OneRun(ended, folder, read_results(folder))

@@ -21,6 +21,7 @@ from labs.kit.sandbox.limits import Limits
 import pytest
 
 LITTLE = Limits(cpu_seconds=5, seconds=20, memory=2**27, processes=8, output=2**16, disk=2**22)
+PATIENT = replace(LITTLE, seconds=300)  # a busy machine is slow to fill memory
 LANDLOCK = pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
 SCOPES = pytest.mark.skipif(landlock.version() < 6, reason="this kernel has no Landlock scopes")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -263,8 +264,7 @@ def test_shared_memory_counts_towards_the_limit() -> None:
             shared[start] = 1
         time.sleep(1000)
 
-    patient = replace(LITTLE, seconds=300)  # a busy machine is slow to fill memory
-    assert child.run(fill, patient).kind == "memory"
+    assert child.run(fill, PATIENT).kind == "memory"
 
 
 def test_the_memory_of_several_processes_is_added() -> None:
@@ -276,7 +276,7 @@ def test_the_memory_of_several_processes_is_added() -> None:
                 del kept
         time.sleep(1000)
 
-    assert child.run(fill, LITTLE).kind == "memory"
+    assert child.run(fill, PATIENT).kind == "memory"
 
 
 @SCOPES

@@ -250,6 +250,31 @@ def two_axes_at_most(logits, temperature=1.0, times=1):
     return torch.multinomial((logits / temperature).softmax(-1), times, replacement=True)
 
 
+def one_u_for_all_rows(logits, temperature=1.0, times=1):
+    if temperature == 0:
+        return lab.sample(logits, 0.0, times)
+    ends = (logits / temperature).softmax(-1).double().cumsum(-1)
+    return torch.searchsorted(ends, torch.rand(times, dtype=torch.float64), right=True)
+
+
+def logits_added_up(logits, p):
+    ordered, where = logits.sort(-1, descending=True)
+    outside = ordered.cumsum(-1) - ordered >= p
+    return logits.masked_fill(outside.gather(-1, where.argsort(-1)), -torch.inf)
+
+
+def keeps_the_least_likely(logits, p):
+    ordered, where = logits.sort(-1)
+    share = ordered.softmax(-1)
+    outside = share.cumsum(-1) - share >= p
+    return logits.masked_fill(outside.gather(-1, where.argsort(-1)), -torch.inf)
+
+
+def penalises_in_place(ids, logits, penalty):
+    logits[:] = lab.repetition_penalty(ids, logits, penalty)
+    return logits
+
+
 def cuts_beyond_p(logits, p):
     ordered, where = logits.sort(-1, descending=True)
     share = ordered.softmax(-1)
@@ -292,7 +317,7 @@ WRONG = [
     ),
     ("next_token", lambda model, ids: lab.next_token(model, ids)[0], "expected two numbers"),
     ("next_token", appends_the_guess, "changed the ids"),
-    ("generate", written(over=True), "append each one"),
+    ("generate", written(over=True), "call the model on all ids so far"),
     ("generate", written(start=-1), "does the loop start at 0"),
     ("generate", written(start=1), "runs too often"),
     ("generate", written(at_once=True), "before the first was yielded"),
@@ -319,7 +344,10 @@ WRONG = [
     ("sample", searched(double=False), "before cumsum"),
     ("sample", two_axes_at_most, "logits with three axes failed"),
     ("sample", expands_two_axes, "at T = 0, logits with three axes failed"),
+    ("sample", one_u_for_all_rows, "u needs two rows"),
     ("top_p", cuts_beyond_p, "of two equal tokens"),
+    ("top_p", logits_added_up, "the softmax makes probabilities"),
+    ("top_p", keeps_the_least_likely, "the least likely tokens stay"),
     ("top_p", without_the_crossing_token, "crosses p is missing"),
     ("top_p", order_forgotten, "scatter it back"),
     ("top_p", mask_gathered, "with scatter"),
@@ -333,6 +361,7 @@ WRONG = [
     ("repetition_penalty", penalised(lambda x, p: x * p), "a positive logit got larger"),
     ("repetition_penalty", penalised(lambda x, p: x / p if x < 0 else x * p), "wrong way round"),
     ("repetition_penalty", penalised(lambda x, p: x * p if x < 0 else x / p, once=False), "twice"),
+    ("repetition_penalty", penalises_in_place, "write to a copy"),
     ("repetition_penalty", every_token, "every token is penalised"),
     ("repetition_penalty", all_rows_alike, "ids of all rows"),
     ("repetition_penalty", penalised(lambda x, p: x - p), "the penalty is subtracted"),
