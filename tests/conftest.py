@@ -29,7 +29,8 @@ REPO = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SOCKET = "/var/run/docker.sock"
 SOMEBODY = 4242  # a uid that no machine here knows by name
-ENGINE_FOLDERS = ("docker", "launcher")  # of tests that start, stop or list containers
+# They start engines of their own, so no container of another test can disturb them.
+OWN_ENGINES = ("test_gpu_hosts.py", "test_podman.py", "test_rootless.py")
 PATIENCE = 900  # seconds until a test that waits gives up; no test passes or fails by speed
 
 # A shell makes background processes and their children ignore Ctrl-C; nohup, a hang-up.
@@ -110,7 +111,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class EngineTogether(LoadScopeScheduling):
-    """Run the tests that use an engine in one process, and each other file in one."""
+    """Run the tests that use this machine's engine in one process, and each other file in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -119,7 +120,7 @@ class EngineTogether(LoadScopeScheduling):
 
 @cache
 def _uses_engine(file: Path) -> bool:
-    return file.parent.name in ENGINE_FOLDERS or "mark.engine" in file.read_text(encoding="utf-8")
+    return file.name not in OWN_ENGINES and "mark.engine" in file.read_text(encoding="utf-8")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> EngineTogether:

@@ -40,16 +40,19 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
         "Each form's accuracy and its difference from zero-shot, both with ± 2 standard errors.",
     ),
     "entropy": (
-        "Entropy of the next token of {model} after three prompts.",
-        "Three curves of entropy over temperature that rise from 0 towards ln V.",
+        "Entropy of the next token of {model} after three prompts. Grey: the slope Var/T³ at T = "
+        "0.5, 1 and 2.",
+        "Three curves of entropy over temperature that rise from 0 towards ln V; at three "
+        "temperatures each touches a line with the slope Var/T³.",
     ),
     "cache": (
-        "Positions that each call computes. The first call is the prefill.",
+        "Orange: positions that a call computes. White: positions whose keys and values come from "
+        "the cache. The first call is the prefill.",
         "Two grids: without a cache each row is full; with one each row after the first has 1.",
     ),
     "padding": (
-        "Prompts of 3 and 5 tokens, padded on the left. The mask is 1 where a box is coloured; the "
-        "numbers are the position ids.",
+        "Prompts of 3 and 5 tokens, padded on the left. The mask is 1 where a box is coloured. The "
+        "numbers are the position ids. Padding has position 0, which the mask hides.",
         "Two rows of five boxes: in the first, two of padding, then positions 0 to 2; in the "
         "second, positions 0 to 4.",
     ),
@@ -72,14 +75,15 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
     ),
     "bits": (
         "{size:,} bytes of Shakespeare.",
-        "Bars of bits per byte: uniform needs most, then unigram, bigram and the models.",
+        "Bars of bits per byte for the uniform model, unigram, bigram, the language model with two "
+        "strides, and the glass model.",
     ),
     "rounding": (
         "What rounding {model} costs, with the errors of the rounding, with their other sign, and "
-        "as the mean of both. Bars: two standard errors over {texts} texts. A cost ∝ L·ε² has the "
-        "slope 1. Only the layers' matrices are rounded. Blocks have 32 weights. Costs below two "
-        "standard errors aren't drawn.",
-        "Cost in nats over layers times squared relative error, on log scales. The means of both "
-        "signs of 8, 4 and 3 bits lie along a grey line with the slope 1.",
+        "as the mean of both. Bars: two standard errors over {texts} texts. A cost ∝ ε² has the "
+        "slope 1; the grey line goes through the blue point of 4 bits. Only the layers' matrices "
+        "are rounded. Blocks have 32 weights. Costs below two standard errors aren't drawn.",
+        "Cost in nats over the squared relative error, on log scales, for 8, 4 and 3 bits, and a "
+        "grey line with the slope 1 through the mean of both signs at 4 bits.",
     ),
 }

@@ -249,17 +249,29 @@ def accuracies(rows: Sequence[Sequence[Any]], n: int) -> Figure:
     return fig
 
 
-def entropies(curves: dict[str, tuple[list[float], list[float]]], highest: float) -> Figure:
-    """Draw entropy over temperature for each prompt, and the entropy of a uniform choice."""
+def entropies(
+    curves: dict[str, tuple[list[float], list[float]]],
+    tangents: Sequence[tuple[float, float, float]],
+    highest: float,
+) -> Figure:
+    """Draw entropy over temperature for each prompt, and the entropy of a uniform choice.
+
+    Args:
+        curves: temperatures and entropies, by prompt.
+        tangents: temperature, entropy and slope of points of the curves.
+        highest: the entropy of a uniform choice.
+    """
     fig, ax = plt.subplots()
     for i, (text, (t, h)) in enumerate(curves.items()):
-        ax.semilogx(t, h, f"C{i}")
-        ax.text(0.1, 9.2 - i, f"“{text}”", color=f"C{i}")
+        ax.plot(t, h, f"C{i}")
+        ax.text(2.2, 5 - i, f"“{text}”", color=f"C{i}")
+    for t, h, slope in tangents:
+        ax.plot([t - 0.2, t + 0.2], [h - 0.2 * slope, h + 0.2 * slope], color=GREY, lw=2)
+        ax.plot(t, h, "o", color=GREY, ms=4)
     ax.axhline(highest, color=GREY, ls=":")
     ax.text(0.1, highest + 0.15, "ln V: all tokens equally probable", color=GREY)
     ax.set(xlabel="temperature T", ylabel="entropy (nats)", ylim=(0, highest * 1.1))
     ax.set_title("Entropy rises with temperature, from 0 to ln V")
-    ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
     return fig
 
 
@@ -418,39 +430,40 @@ def bits(rows: dict[str, float]) -> Figure:
 
 
 def rounding_costs(costs: dict[str, Any]) -> Figure:
-    """Draw what roundings cost over L·ε², for each sign of the errors and as the mean of both.
+    """Draw what roundings cost over ε², for each sign of the errors and as the mean of both.
 
     Args:
         costs: as costs_of_rounding returns them. Costs below two standard errors aren't drawn.
     """
     fig, ax = plt.subplots()
-    ratios = []  # of the means of both signs to L·ε²
+    means = {}  # of both signs, by rounding: ε² and cost
     for name, cost in costs.items():
-        x = cost.layers * cost.error**2
+        x = cost.error**2
         points = [("C1^", cost.rounded), ("C2v", cost.mirrored), ("C0o", cost.mean_of_both())]
         shown = [(style, *mean_and_error(each.tolist())) for style, each in points]
         shown = [(style, mean, error) for style, mean, error in shown if mean > 2 * error]
         for style, mean, error in shown:
             ax.errorbar(x, mean, 2 * error, fmt=style, capsize=3)
             if style == "C0o":
-                ratios.append(mean / x)
+                means[name] = (x, mean)
         if shown:
             lowest = min(mean - 2 * error for _, mean, error in shown)
             ax.annotate(name, (x, lowest), (5, -10), textcoords="offset points", fontsize=9)
-    if not ratios:
-        ax.set_title("No mean of both signs is above two standard errors")
+    if not {"8 bits", "4 bits"} <= means.keys():
+        ax.set_title("At 8 or 4 bits, the mean of both signs is below two standard errors")
         return fig
-    ax.set(xscale="log", yscale="log", xlabel="L · ε²", ylabel="cost (nats per token)")
+    ax.set(xscale="log", yscale="log", xlabel="ε²", ylabel="cost (nats per token)")
     low, high = ax.get_xlim()
     line = np.array([low, 2 * high])
-    ax.plot(line, median(ratios) * line, color=GREY, ls=":", zorder=0)
+    x, mean = means["4 bits"]
+    ax.plot(line, mean / x * line, color=GREY, ls=":", zorder=0)
     ax.set_xlim(low, 4 * high)
     legend = (("C1", "▲ as rounded"), ("C2", "▼ with the other sign"), ("C0", "● mean of both"))
     for i, (colour, label) in enumerate(legend):
         ax.text(0.03, 0.93 - 0.07 * i, label, color=colour, transform=ax.transAxes)
     ax.text(0.03, 0.72, "⋯ slope 1", color=GREY, transform=ax.transAxes)
-    apart = max(ratios) / min(ratios)
-    title = f"Over both signs, cost ÷ (L · ε²) differs by a factor of {apart:.1f}"
+    wider, dearer = (b / a for a, b in zip(means["8 bits"], means["4 bits"], strict=True))
+    title = f"From 8 to 4 bits, ε² grows by a factor of {wider:.0f}, the mean cost by {dearer:.0f}"
     ax.set_title(title, fontsize=11)
     _round_ticks(ax.xaxis)
     _round_ticks(ax.yaxis)

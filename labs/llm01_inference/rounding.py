@@ -18,14 +18,12 @@ Rounded = Callable[
     [Tensor, int], Tensor
 ]  # weights (..., n) and bits -> rounded along the last axis
 Statistic = Callable[[Tensor], float]  # of the texts with these numbers
-FEW_LAYERS = "3 bits, few layers"
 ROUNDINGS: dict[str, dict[str, Any]] = {  # a scale for each row, unless there are blocks
     "8 bits": {"bits": 8},
     "4 bits": {"bits": 4},
     "3 bits": {"bits": 3},
     "4 bits in blocks": {"bits": 4, "block": 32},
     "4 bits as Q4_1": {"bits": 4, "block": 32, "least_to_largest": True},
-    FEW_LAYERS: {"bits": 3},
 }
 BOTH_SIGNS = ("8 bits", "4 bits", "3 bits")
 TEXTS = 30
@@ -36,14 +34,12 @@ class Cost:
     """What a rounding of the weights costs.
 
     Attributes:
-        layers: the number of rounded layers.
         error: the relative error ε.
         loss: nats per token of the rounded model.
         rounded: nats added to the mean of each text, (B,).
         mirrored: the same if each weight's error has the other sign, (B,); NaN if not tried.
     """
 
-    layers: int
     error: float
     loss: float
     rounded: Tensor
@@ -73,17 +69,16 @@ def in_blocks(
 
 @torch.no_grad()
 def with_layers_rounded(
-    rounded: Rounded, model: Any, count: int, sign: int = 1, **how: Any
+    rounded: Rounded, model: Any, sign: int = 1, **how: Any
 ) -> tuple[Any, float]:
-    """Return a copy with the matrices of `count` layers rounded, and their relative error.
+    """Return a copy with the matrices of all layers rounded, and their relative error.
 
     With sign −1 each weight gets the error of the same size in the other direction.
     """
     net = copy.deepcopy(model)
-    layers = net.model.layers[:: max(1, len(net.model.layers) // count)][:count]
     errors = 0.0
     weights = 0.0
-    for w in (w for w in layers.parameters() if w.dim() == 2):
+    for w in (w for w in net.model.layers.parameters() if w.dim() == 2):
         error = in_blocks(rounded, w, **how) - w
         errors += error.square().sum().item()
         weights += w.square().sum().item()
@@ -127,26 +122,24 @@ def costs_of_rounding(
 ) -> dict[str, Cost]:
     """Return what each of ROUNDINGS costs a model, and tabulate it."""
     model, tokenizer = opened
-    depth = model.config.num_hidden_layers
     ids = torch.tensor(human_texts(tokenizer, TEXTS, run.pick(tiny=20, small=64, full=64)))
     before = losses_of(model, ids)  # (B,)
     costs = {}
     rows = []
     for what, how in run.progress(list(ROUNDINGS.items()), name):
-        count = max(1, depth // 4) if what == FEW_LAYERS else depth
-        net, error = with_layers_rounded(rounded, model, count, **how)
+        net, error = with_layers_rounded(rounded, model, **how)
         after = losses_of(net, ids)  # (B,)
         mirrored = torch.full_like(before, math.nan)
         if what in BOTH_SIGNS:
-            net, _ = with_layers_rounded(rounded, model, count, sign=-1, **how)
+            net, _ = with_layers_rounded(rounded, model, sign=-1, **how)
             mirrored = losses_of(net, ids) - before  # (B,)
-        cost = Cost(count, error, after.mean().item(), after - before, mirrored)
-        row = [what, count, error]
+        cost = Cost(error, after.mean().item(), after - before, mirrored)
+        row = [what, error]
         for added in (cost.rounded, cost.mirrored, cost.mean_of_both()):
             row += mean_and_error(added.tolist()) if added.isfinite().all() else ["", ""]
         rows.append(row)
         costs[what] = cost
-    columns = ["weights", "layers", "ε"]
+    columns = ["weights", "ε"]
     for added in ("added", "other sign", "mean of both"):
         columns += [added, "SE"]
     title = f"{name}, nats per token, {TEXTS} excerpts of Shakespeare of {ids.shape[1]} tokens"

@@ -82,13 +82,26 @@ def utilisation(run: Run, model: Any, repeats: int) -> float:
     took, sums = seconds_paired(one_step(model, 1, 32), block.sum, repeats)
     mbu = median(y / x for x, y in zip(took, sums, strict=True))
     name = str(model.dtype)[6:]
-    because = "no step is faster than reading its weights, unless fast memory holds them"
+    because = "a test of our sum: no step reads faster, unless fast memory holds the weights"
     what = f"MBU, one text, {name}"
     run.measure(what, mbu, expect_at_most=1, because=because, timed=True)
     bandwidth = block.nbytes / median(sums) / 1e9
     what = f"bandwidth of a plain sum, as many bytes as in {name}"
     run.measure(what, bandwidth, unit="GB/s", timed=True)
     return mbu
+
+
+def compare_formats(run: Run, short: Any, long: Any, repeats: int) -> str:
+    """Measure a step's MBU in bfloat16 and in float32, and the ratio of the steps; describe it."""
+    in_short, in_long = (utilisation(run, model, repeats) for model in (short, long))
+    times = seconds_paired(one_step(short, 1, 32), one_step(long, 1, 32), repeats)
+    ratio = median(a / b for a, b in zip(*times, strict=True))
+    run.measure("step in bfloat16 ÷ step in float32", ratio, timed=True)
+    return (
+        f"Summing as many bytes as the weights have took {in_short:.0%} of the time of a bfloat16 "
+        f"step and {in_long:.0%} of that of a float32 step. A bfloat16 step took {ratio:.2f} times "
+        "as long as a float32 step. If both waited for memory, it would be 0.50."
+    )
 
 
 def random_gpt2(device: torch.device) -> Any:

@@ -65,7 +65,7 @@ def draw_steps(measured: Mapping[str, tuple[Tensor, Tensor, float]]) -> Drawn:
         ax.loglog(steps, steps**2 / 6, "C6", lw=1)
         ax.loglog(steps, eps / (2 * steps), f"{colour}--", lw=1)
         ax.axvline(theory, color=colour, lw=0.8, ls=":")
-        ax.text(theory * 0.8, 3, f"h* {name}", color=colour, ha="right")
+        ax.text(theory * 0.8, 1, f"h* {name}", color=colour, ha="right")
     ax.text(2e-2, 1e-3, "h²/6", color="C6", ha="right")
     ax.text(2e-11, 2e-5, "ε/2h, float64", color="C0")
     ax.text(2e-5, 3e-2, "ε/2h, float32", color="C1")
@@ -113,7 +113,8 @@ def draw_depth(
         ax.set_ylim(1e-13, 1e3)
     layers = range(1, depth + 1)
     for name, ratios in derived.items():
-        axes[0].semilogy(layers, [gradients[name][0][-1] * ratio for ratio in ratios], INK, lw=0.8)
+        line = [gradients[name][0][-1] * ratio for ratio in ratios]
+        axes[0].semilogy(layers, line, INK, lw=7, alpha=0.2, zorder=0)
     last = max(values[-1] for values in gradients["sigmoid"])
     axes[0].semilogy(layers, [2 * last * 4.0 ** (i - depth) for i in layers], "C6--", lw=1)
     axes[1].semilogy(layers, [2 * 4.0 ** (1 - i) for i in layers], "C6--", lw=1)
@@ -124,7 +125,7 @@ def draw_depth(
     caption = (
         f"{depth} untrained layers, three seeds for each activation, in the same colours. The "
         "relative spread is how much 64 examples differ, divided by their RMS. Dashed: bounds for "
-        "the sigmoid, a factor of 4 in each layer. Thin dark lines: the derived gradient. A flat "
+        "the sigmoid, a factor of 4 in each layer. Wide grey lines: the derived gradient. A flat "
         "line means equal gradients; the gain decides its height."
     )
     alt = (
@@ -183,19 +184,19 @@ def draw_sums(
     """
     fig, ax = plt.subplots()
     for colour, (name, path) in zip(("C0", "C1"), plain.items(), strict=True):
-        ax.plot(path, colour)
+        ax.plot(path, colour, lw=9, alpha=0.35)  # wide: other sums lie on float32's line
         label_line(ax, 1000, path[-1], name, colour)
-    ax.plot(range(0, 1001, 50), kahan, "C2o", ms=4)
+    ax.plot(range(0, 1001, 50), kahan, "C2o", ms=5, zorder=3)
     ax.text(40, 1.82, "● bfloat16, Kahan", color="C2")
     ax.plot(stochastic[:, :3], "C3", lw=0.8, alpha=0.6)
     ax.plot(stochastic.mean(1), "C3--", lw=2)
     ax.text(40, 1.72, "— bfloat16, stochastic", color="C3")
     ax.text(40, 1.62, f"-- mean of {stochastic.shape[1]:,} of these", color="C3")
-    ax.set(xlabel="additions of 0.001", ylabel="sum", xlim=(0, 1420), xticks=range(0, 1001, 250))
+    ax.set(xlabel="additions of 0.001", ylabel="sum", xlim=(0, 1250), xticks=range(0, 1001, 250))
     ax.set_title("In plain bfloat16 a thousand small steps leave no trace")
     caption = (
         "1.0 and a thousand additions of 0.001, four ways. Three of the sums with stochastic "
-        "rounding are drawn. The mean of all, dashed, follows float32's line."
+        "rounding are drawn. The mean of all, dashed, lies on float32's line."
     )
     alt = (
         "Line plot of the sum over the number of additions: float32 rises to 2, bfloat16 stays "

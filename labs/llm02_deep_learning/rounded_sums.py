@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 
-def plain_sums(dtype: torch.dtype) -> list[float]:
-    """Return 1.0 and the sums after each of 1,000 additions of 0.001, in a dtype."""
-    steps = torch.full((1000,), 0.001, dtype=dtype)
+def plain_sums(dtype: torch.dtype, step: float = 0.001) -> list[float]:
+    """Return 1.0 and the sums after each of 1,000 additions of a step, in a dtype."""
+    steps = torch.full((1000,), step, dtype=dtype)
     return [x.item() for x in accumulate(steps, initial=torch.ones((), dtype=dtype))]
 
 

@@ -2,25 +2,26 @@
 # # LLM03+ · Neural network fundamentals, deeper
 # Memory behind a tensor, the directions of a weight matrix, twenty layers, and time.
 #
-# This sitting goes beyond LLM03 in nine sections. Sections 5 to 7 belong together; each of the
-# others can be read alone. **You will be able to** read strides and make views; explain what a
-# missing axis teaches a model; replace transposes by einsum; find how much of a weight matrix is
-# used; compute what twenty layers leave of a signal; read an exponent off log-log axes; predict
-# from FLOPs and bytes how fast a product can be. **Needs** LLM03 and nothing later. **Takes** about
-# an hour and a half to read, half a minute to run (`tiny`, 2 cores).
+# This sitting goes beyond LLM03 in nine sections. Sections 5 to 7 belong together, and 7 uses 4.
+# Otherwise each can be read alone. **You will be able to** read strides and make views; explain
+# what a missing axis teaches a model; replace transposes by einsum; find how much of a weight
+# matrix is used; compute what twenty layers leave of a signal; read an exponent off log-log axes;
+# predict from FLOPs and bytes how fast a product can be. **Needs** LLM03 and nothing later.
+# **Takes** about an hour and a half to read, half a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, on_one_thread, tolerance
 from labs.llm03_neural_networks import deeper_figures as figures
+from labs.llm03_neural_networks import starts
 from labs.llm03_neural_networks.costs import Shape, best_in_turn, product_call, time_with_roof
 from labs.llm03_neural_networks.digits import accuracy, centred, percent, share_read, split_digits
 from labs.llm03_neural_networks.lesson import train_classifier
-from labs.llm03_neural_networks.starts import Trained, check_correlations, compare_with_theory
+from labs.llm03_neural_networks.watch import is_refused
 
 import torch
 import torch.nn.functional as F
@@ -41,13 +42,13 @@ DOUBLE: dict[str, Any] = {"dtype": torch.float64}
 # Take twelve numbers as 3 rows of 4. The strides are `(4, 1)`: the next row starts 4 places later,
 # and the next entry of a row 1 place later. Read the same numbers with the shape `(4, 3)` and the
 # strides `(1, 4)`, and you have the transpose. Nothing moved. Such a tensor is a **view**. The
-# figure shows five views of twelve numbers.
+# figure shows five tensors that read the same twelve places.
 #
 # - A slice such as `x[1:, ::2]` skips entries: another offset, and a larger stride.
 # - `expand` stretches an axis by giving it the stride 0. Broadcasting does this to its inputs, so
 #   it copies neither of them.
-# - `as_strided` takes shape, strides and offset as you give them. No stride may be negative, and
-#   every place must be inside the storage.
+# - `as_strided` takes shape, strides and offset as you give them. If you give no offset, it takes
+#   that of its source. No stride may be negative, and every place must be inside the storage.
 # - A list of indices such as `x[[0, 2]]` copies: it may name rows in any order, which strides can't
 #   describe. `x.T.contiguous()` copies the numbers into the order in which `x.T` is read.
 #
@@ -73,20 +74,11 @@ def diagonal(x: Tensor) -> Tensor:
     return x.as_strided((min(x.shape),), (sum(x.stride()),))
 
 
-def is_refused(method: Callable[[Any], Any], value: Any) -> bool:
-    """Return whether a method, called with a value, raises a RuntimeError."""
-    try:
-        method(value)
-    except RuntimeError:
-        return True
-    return False
-
-
 @lab.experiment
 def expand_copies_nothing(run: Run):
     """`expand` shares the memory of its input, with a stride of 0; `repeat` copies it.
 
-    Predict: which lines of the table share the memory of x?
+    Predict: the strides and the offset of `x[1:, ::2]`, and the stride of `diagonal(x)`.
     """
     x = torch.arange(12.0).view(3, 4)
     views = {
@@ -123,8 +115,9 @@ def expand_copies_nothing(run: Run):
     run.check("expanded: one entry written, its row changed", wide[0, 999].item(), equals=5.0)
     fig, caption, alt = figures.strides()
     run.figure(fig, "strides", caption, alt=alt)
-    count = sum(row[-1] == "shared" for row in rows)
-    return f"{count} of the {len(rows)} share the memory of x. An index list copies."
+    _, _, strides, offset, _ = rows[2]  # x[1:, ::2]
+    stride = diagonal(x).stride(0)
+    return f"The slice has strides {strides} and offset {offset}, the diagonal has stride {stride}."
 
 
 # %% [markdown]
@@ -255,10 +248,11 @@ def two_einsums_replace_the_transposes(run: Run):
 # %% [markdown]
 # ## 4. How much of a weight matrix is used
 # LLM03 met singular values as the stretches of a 2 × 2 matrix. Every matrix $w$ has them. Its
-# **singular value decomposition** is $w = U S V^\top$. The columns of $V$ are directions of the
-# inputs, those of $U$ directions of the outputs. The matrix maps column $i$ of $V$ to $\sigma_i$
-# times column $i$ of $U$, where $\sigma_i$ is the $i$-th singular value. LLM03's shear, for
-# example, maps $(0.53, 0.85)$ to $1.62\,(0.85, 0.53)$.
+# **singular value decomposition** is $w = U S V^\top$. $S$ is diagonal and holds the singular
+# values $\sigma_1 \ge \sigma_2 \ge \dots$ The columns of $V$ are directions of the inputs, those of
+# $U$ directions of the outputs. All columns have the length 1. Those of $V$ are perpendicular to
+# each other, and so are those of $U$. The matrix maps column $i$ of $V$ to $\sigma_i$ times column
+# $i$ of $U$. LLM03's shear, for example, maps $(0.53, 0.85)$ to $1.62\,(0.85, 0.53)$.
 #
 # LLM03's trained layer has a $10 \times 64$ matrix, so it has ten singular values. Keep the $k$
 # largest and set the others to 0: the result has rank $k$. Of all such matrices it is the closest
@@ -267,13 +261,14 @@ def two_einsums_replace_the_transposes(run: Run):
 #
 # The centred rows add up to zero, so at least one singular value is 0. How many of the other nine,
 # the largest first, does it take to read most images? As a control we keep the five *smallest*.
+# The fifth of the nine is in both sets.
 
 
 # %% 4. Singular values
 def truncated(w: Tensor, k: int) -> Tensor:
     """Return the matrix of rank k closest to w: its k largest singular values, the others 0."""
     u, s, vt = torch.linalg.svd(w, full_matrices=False)  # the largest first
-    return u[:, :k] * s[:k] @ vt[:k]  # s scales the columns of U
+    return (u[:, :k] * s[:k]) @ vt[:k]  # s scales the columns of U
 
 
 @lab.experiment
@@ -287,6 +282,7 @@ def five_of_nine_directions_read_most_digits(run: Run):
     by_rank: list[list[float]] = []
     large: list[float] = []
     small: list[float] = []
+    controls: list[float] = []
     for seed in run.seeds(3):
         layer, start = train_classifier(run, seed)
         _, _, x, y = split_digits(run, seed)
@@ -299,6 +295,7 @@ def five_of_nine_directions_read_most_digits(run: Run):
         control = (x @ smallest.T + layer.bias).argmax(-1) == y
         large.append(share_read(right[5], right[9]))
         small.append(share_read(control, right[9]))
+        controls.append(control.double().mean().item())
         if seed == run.seed:
             p = (x @ layer.weight.double().T + layer.bias).softmax(-1)
             off = logits[9].softmax(-1) - p
@@ -314,7 +311,8 @@ def five_of_nine_directions_read_most_digits(run: Run):
     name = "share read with the five largest − share read with the five smallest"
     run.measure(name, lead, expect_at_least=0.163, because=because, decides=True)
     run.measure("accuracy with five directions, three seeds", [shares[5] for shares in by_rank])
-    fig, caption, alt = figures.singular_values(before, values, by_rank)
+    run.measure("accuracy with the five smallest, three seeds", controls)
+    fig, caption, alt = figures.singular_values(before, values, by_rank, controls, run.seed)
     run.figure(fig, "singular_values", caption, alt=alt)
     needed = [next(k for k in range(11) if shares[k] >= 0.8) for shares in by_rank]
     counts = ", ".join(map(str, needed))
@@ -324,9 +322,10 @@ def five_of_nine_directions_read_most_digits(run: Run):
 # %% [markdown]
 # ## 5. Twenty layers: look first
 # LLM03 found that weights of variance $1/n$ let *one* layer keep the size of its input. LLM02 used
-# the gain $\sqrt 2$ between ReLUs. Stack 20 layers of equal width with a ReLU after each. Send 256
-# random inputs through, and draw a histogram of the numbers before the ReLU. Nothing is trained. We
-# compare three ways to sample the weights of a layer with $n$ inputs. All have the mean 0:
+# the gain $\sqrt 2$ between ReLUs. Stack 20 layers of equal width $n$ with a ReLU after each. Send
+# 256 random samples of $n$ numbers through, and draw a histogram of the numbers before the ReLU.
+# Nothing is trained. We compare three ways to choose random weights for a layer with $n$ inputs.
+# All have the mean 0:
 #
 # - **He**: variance $2/n$, the gain $\sqrt 2$, no bias (He et al. 2015);
 # - **Glorot**: variance $2/(n + m)$ for $m$ outputs, here $1/n$, no bias (Glorot & Bengio 2010, who
@@ -351,15 +350,10 @@ def fresh_layer(n: int, start: str) -> nn.Linear:
 
 
 def fresh_network(n: int, start: str, seed: int) -> tuple[list[nn.Linear], Tensor]:
-    """Return 20 layers and 256 inputs, (256, n), sampled with this seed."""
+    """Return 20 layers and 256 samples, (256, n), random with this seed."""
     torch.manual_seed(seed)
     layers = [fresh_layer(n, start) for _ in range(DEPTH)]
     return layers, torch.randn(256, n).double()
-
-
-def four_deviations(n: int) -> float:
-    """Return the factor by which √q may be off after 20 layers of n units (section 6)."""
-    return math.exp(4 * math.sqrt(5 * DEPTH / n) / 2 + 5 * DEPTH / (4 * n))
 
 
 @lab.experiment
@@ -382,12 +376,12 @@ def histograms_show_what_is_left(run: Run):
             x = z.relu()
         ratios[start] = (samples[start][-1].std() / samples[start][0].std()).item()
     expected = {"He": 1, "Glorot": 2**-9.5, "PyTorch": math.sqrt(6 / (5 * n))}
-    because = "section 6: four standard deviations of ln √q, and its shift"
-    room = four_deviations(n)
+    because = "section 6: how far a finite width strays, four standard deviations"
     for start, ratio in ratios.items():
         off = max(ratio / expected[start], expected[start] / ratio)
         name = f"{start}: std in layer 20 ÷ layer 1, off from {expected[start]:.2g} by a factor of"
         decides = start != "Glorot"  # its weights are He's, divided by √2: it is He's check again
+        room = starts.four_deviations(n, DEPTH, biases=start == "PyTorch")
         run.check(name, off, at_most=room, because=because, decides=decides)
     fig, caption, alt = figures.histograms(samples)
     run.figure(fig, "histograms", caption, alt=alt)
@@ -398,35 +392,34 @@ def histograms_show_what_is_left(run: Run):
 # %% [markdown]
 # ## 6. Twenty layers: the theory
 # Say the weights of a layer have the variance $a/n$ and the biases $c/n$. Let $q$ be the mean
-# square of the inputs; its root is called **RMS**, root mean square. An output $z$ sums $n$
-# products of variance $aq/n$ and a bias, so its variance is $v = aq + c/n$. It is negative as often
-# as positive, so the ReLU keeps half of the mean square:
+# square of the layer's inputs; its root is called **RMS**, root mean square. An output $z$ sums $n$
+# products of variance $aq/n$ and a bias, so its variance is $v = aq + c/n$. Weights and biases are
+# as likely as their negatives, and so is $z$. So the ReLU keeps half of the mean square:
 #
 # $$q' = \frac{v}{2} = \frac{aq + c/n}{2}$$
 #
 # Begin with $q = 1$:
 #
-# - **He**, $a = 2$, $c = 0$: $q$ stays 1. So the gain is $\sqrt 2$. LLM02 used it for GELU, too: at
-#   variance 2 GELU keeps 0.46 of the mean square, nearly a half.
+# - **He**, $a = 2$, $c = 0$: $q$ stays 1. So the gain is $\sqrt 2$.
 # - **Glorot**, $a = 1$, $c = 0$: $q$ halves in each layer.
 # - **PyTorch**, $a = c = 1/3$: without biases $q$ would shrink sixfold in each layer. With them it
 #   settles where $q = \frac{q}{6} + \frac{1}{6n}$, which is $q = \frac{1}{5n}$. For $n = 512$ it
 #   goes 1, 0.167, 0.028, 0.0050, 0.0012, 0.0005, … and ends at 0.0004, an RMS of 0.02.
 #
-# ### What distinguishes two inputs
+# ### What distinguishes two samples
 # **So do the biases save the signal?** They keep the numbers from vanishing, but they are the same
-# for every input. What a network needs is what distinguishes two inputs: the **spread across
-# inputs**, the standard deviation of a unit's output over the inputs.
+# for every sample. What a network needs is what distinguishes two samples: the **spread across
+# samples**, the standard deviation of a unit's output over the samples.
 #
-# Take one unit. Its variance over the inputs is its mean square minus its squared mean. Average
-# both over the units: the mean square becomes $q$; call the other average $r$. So
-# $\text{spread}^2 = q - r$. To find $r$, sample two inputs independently. Let $x$ and $\tilde x$ be
-# the unit's outputs for them. The mean of a product of independent numbers is the product of their
-# means. So the unit's squared mean is the mean of $x \tilde x$ over pairs of inputs. Averaged over
-# the units, too, this is $r$, the mean of $x \tilde x$ over units and pairs of inputs. If every
-# unit returned the same number for all inputs, $r$ would be $q$, and the spread 0.
+# Take one unit. Over the samples, its variance is its mean square minus its squared mean. Average
+# both terms over the units. The first average is $q$. Call the second $r$, so
+# $\text{spread}^2 = q - r$. To compute $r$, pick two samples independently, and let $x$ and
+# $\tilde x$ be the unit's outputs for them. For independent numbers the mean of the product is the
+# product of the means. So the unit's squared mean is the mean of $x \tilde x$ over pairs of
+# samples, and **$r$ is the mean of $x \tilde x$ over units and pairs**. If every unit returned the
+# same number for all samples, $r$ would be $q$, and the spread 0.
 #
-# The next layer has the same weights and biases for both inputs:
+# The next layer has the same weights and biases for both samples:
 # $z = \sum_j w_j x_j + \text{bias}$, and $\tilde z = \sum_j w_j \tilde x_j + \text{bias}$. Average
 # $z \tilde z$ over the random weights and biases. They are independent with mean 0, so only the
 # terms $w_j^2\, x_j \tilde x_j$ and $\text{bias}^2$ remain. They make
@@ -436,21 +429,23 @@ def histograms_show_what_is_left(run: Run):
 #
 # $$\rho = \frac{ar + c/n}{aq + c/n}$$
 #
-# In a wide layer $z$ and $\tilde z$ sum many independent terms: they are nearly normal. For normal
-# numbers of variance $v$ and correlation $\rho$ the ReLU leaves the mean product (Cho & Saul 2009)
+# In a wide layer $z$ and $\tilde z$ sum many independent terms: they are nearly normal, apart from
+# PyTorch's uniform biases, whose shape we neglect. For normal numbers of variance $v$ and
+# correlation $\rho$ the ReLU leaves the mean product (Cho & Saul 2009)
 #
 # $$
 # r' = \frac{v}{2\pi}\left(\sqrt{1 - \rho^2} + (\pi - \arccos\rho)\,\rho\right)
 # $$
 #
-# An example with $a = 2$, $c = 0$: two inputs with $q = 1$ and $r = 0$. Their outputs have the
-# variance $v = 2$ and $\rho = 0$. After the ReLU $q' = 1$ and $r' = \frac{2}{2\pi} = 0.32$, so the
-# spread is $\sqrt{1 - 0.32} = 0.83$. Outputs share a common part: none is negative.
+# An example with $a = 2$, $c = 0$: samples with $q = 1$ and $r = 0$. Before the ReLU $v = 2$ and
+# $\rho = 0$. After the ReLU $q' = 1$ and $r' = \frac{2}{2\pi} = 0.32$, so the spread is
+# $\sqrt{1 - 0.32} = 0.83$. It fell from 1 because no output is negative: each unit now has a
+# positive mean, which all samples share.
 
 
 # %% 6. Theory
 @lab.exercise(
-    level=2,
+    level=1,
     hints=(
         "Begin with v = a·q + c/n, the variance before the ReLU. The ReLU halves it.",
         "The covariance before the ReLU is a·r + c/n. Divided by v it is the correlation ρ.",
@@ -461,8 +456,8 @@ def relu_step(q: float, r: float, a: float, c: float, n: int) -> tuple[float, fl
     """Return q and r after a linear layer and a ReLU.
 
     Args:
-        q: the mean square of the inputs.
-        r: the mean product of two inputs, at most q.
+        q: the mean square of the layer's inputs.
+        r: their mean product for two samples, at most q.
         a: n times the variance of the weights.
         c: n times the variance of the biases.
         n: the number of units.
@@ -474,7 +469,7 @@ def relu_step(q: float, r: float, a: float, c: float, n: int) -> tuple[float, fl
 
 
 def theory(a: float, c: float, n: int) -> list[tuple[float, float]]:
-    """Return (RMS, spread across inputs) after each layer, for unrelated inputs of variance 1."""
+    """Return (RMS, spread across samples) after each layer, for unrelated samples of variance 1."""
     # q and r become nearly equal, and float64 holds q − r for about 22 layers of PyTorch's start.
     # Deeper than that, the spread is rounding alone, and r must be held at q or below.
     q = 1.0
@@ -498,28 +493,32 @@ def theory(a: float, c: float, n: int) -> list[tuple[float, float]]:
 # | PyTorch: RMS | 0.41 | 0.023 | 0.020 | 0.020 | 0.020 |
 # | PyTorch: spread | 0.34 | 0.0063 | 0.0025 | 2.18 · 10⁻⁸ | 0.89 · 10⁻⁸ |
 #
-# Even He's start loses three quarters of the spread while the inputs become similar. With PyTorch's
+# Even He's start loses three quarters of the spread: the samples become similar. With PyTorch's
 # start the size settles, but the spread keeps shrinking. Take the ratio of two neighbours in the
 # last row and square it: from layer 5 to 6 it is 0.16, and from 19 to 20 it is 0.167, a sixth.
-# **For similar inputs a layer multiplies the squared spread by nearly $a/2$**, here a sixth.
+# **For similar samples a layer multiplies the squared spread by nearly $a/2$**, here a sixth.
 #
 # Why? At $\rho = 1$ the formula for $r'$ gives $v/2$, which is $q'$. Its slope in $\rho$ is $v/2$
-# there, too. So for similar inputs $r' \approx q' - (1 - \rho)\,v/2$, and the new squared spread is
-# $(1 - \rho)\,v/2$. Now $(1 - \rho)\,v = v - \rho v$ is the variance minus the covariance,
+# there, too. So for similar samples $r' \approx q' - (1 - \rho)\,v/2$, and the new squared spread
+# is $(1 - \rho)\,v/2$. Now $(1 - \rho)\,v = v - \rho v$ is the variance minus the covariance,
 # $(aq + c/n) - (ar + c/n)$. The bias cancels, and $a\,(q - r)$ is left. Half of it is the new
-# squared spread: $a/2$ times the old one. The next term of $r'$ takes off a share of
-# $0.30\sqrt{1 - \rho}$. For He $a/2$ is 1, and only this is lost: 7 % from layer 19 to 20.
+# squared spread: $a/2$ times the old one. The next term of $r'$ makes it smaller by the factor
+# $1 - 0.30\sqrt{1 - \rho}$. For He $a/2$ is 1, so this is the only loss: from layer 19 to 20 it is
+# 7 % of the squared spread, or 4 % of the spread.
 #
-# So after 20 layers of PyTorch's start the numbers that distinguish inputs are 2 million times
+# So after 20 layers of PyTorch's start the numbers that distinguish samples are 2 million times
 # smaller than the constant they are added to. bfloat16 has 8 significant bits and rounds them away.
-# To see it, the lab sends inputs through in float64 and in bfloat16. From each unit's outputs it
-# subtracts their mean over the inputs, and correlates what is left in both. A correlation of 1
-# means that bfloat16 kept what distinguishes the inputs, 0 that rounding replaced it.
+# To see it, the lab sends samples through in float64 and in bfloat16. From each unit's outputs it
+# subtracts their mean over the samples, and correlates what is left in both. A correlation of 1
+# means that bfloat16 kept what distinguishes the samples, 0 that rounding replaced it.
 #
 # **Without biases as much of the signal is left as with He's start.** If the inputs of a ReLU layer
 # without biases grow by a positive factor, so do its outputs. So a wide network with PyTorch's
 # weights behaves like He's, scaled down: size and spread shrink together, and one factor on the
-# last outputs would undo it. With biases no factor would. Section 7 trains with and without it.
+# last outputs would undo it. This needs a format whose exponents reach so far. The smallest number
+# of float16 is $6 \cdot 10^{-8}$, and after layer 20 the RMS is $1.7 \cdot 10^{-8}$: there most
+# outputs become 0. With biases no factor would undo it. Section 7 trains the layers without biases
+# twice: with this factor and without.
 
 
 # %% 6. Theory and measurement
@@ -532,18 +531,19 @@ def signal(layers: list[nn.Linear], x: Tensor) -> tuple[list[tuple[float, float]
     by_layer = []
     short = x.bfloat16()
     for layer in layers:
-        x = layer(x).relu()  # (inputs, n)
-        short = F.linear(short, *(p.bfloat16() for p in layer.parameters())).relu()
+        x = layer(x).relu()  # (samples, n)
+        weight_and_bias = (p.bfloat16() for p in layer.parameters())  # the bias if there is one
+        short = F.linear(short, *weight_and_bias).relu()
         by_layer.append((x.square().mean().sqrt().item(), x.var(0).mean().sqrt().item()))
     both = torch.stack([(y - y.mean(0)).flatten() for y in (x, short.double())])
-    # NaN: in bfloat16 all inputs have the same output, and nothing of the spread is left
+    # NaN: in bfloat16 all samples have the same output, and nothing of the spread is left
     return by_layer, both.corrcoef()[0, 1].nan_to_num(0).item()
 
 
 @lab.experiment
 def the_start_decides_what_survives(run: Run):
     """With He's start the numbers keep their size and part of their spread; with PyTorch's default
-    they keep a size, but hardly depend on the input.
+    they keep a size, but hardly depend on the sample.
 
     Predict: with PyTorch's default, after which layer is the spread in theory smaller than a
     rounding of bfloat16, 2⁻⁸ of the RMS?
@@ -557,21 +557,14 @@ def the_start_decides_what_survives(run: Run):
         measured[start] = [by_layer for by_layer, _ in runs]
         correlations[start] = [correlation for _, correlation in runs]
     expected = {start: theory(a, c, n) for start, (a, c) in STARTS.items()}
-    compare_with_theory(run, measured, expected, four_deviations(n))
-    check_correlations(run, correlations, BARE)
-    share = {
-        start: [layers[-1][1] / layers[-1][0] for layers in by_seed]
-        for start, by_seed in measured.items()
-    }
+    starts.compare_with_theory(run, measured, expected, n)
+    starts.check_correlations(run, correlations, BARE)
     because = "25 other seeds, n = 512: mean 0.26, standard deviation 0.02; 0.15 is over five below"
-    run.check("He: spread ÷ RMS", share["He"], at_least=0.15, because=because, decides=True)
+    share = starts.last_share(measured["He"])
+    run.check("He: spread ÷ RMS", share, at_least=0.15, because=because, decides=True)
     default = expected["PyTorch"]
     drowned = next(i for i, (rms, spread) in enumerate(default, 1) if spread < rms / 2**8)
-    rms, spread = default[-1]
-    most = spread / rms * four_deviations(n) ** 2
-    because = f"theory: {spread / rms:.1e}, and either number may be off by four deviations"
-    name = "PyTorch: spread ÷ RMS"
-    run.check(name, share["PyTorch"], at_most=most, because=because, decides=True)
+    run.measure("PyTorch: spread ÷ RMS", starts.last_share(measured["PyTorch"]))
     first = {start: by_seed[0] for start, by_seed in measured.items()}
     fig, caption, alt = figures.signal(first, expected, run.seed)
     run.figure(fig, "signal", caption, alt=alt)
@@ -580,21 +573,25 @@ def the_start_decides_what_survives(run: Run):
 
 # %% [markdown]
 # ### How far a finite width strays
-# This part derives the bounds of the checks above. You can skip it.
-#
-# The theory is exact for infinite width. How far is a network of 512 units from it? With He's
-# weights a layer multiplies $q$ by the mean of $n$ terms $2\,\text{ReLU}(g)^2$, where $g$ is
-# standard normal. Each term has the mean 1. Its variance is $\frac{1}{2} \cdot 4 \cdot 3 - 1 = 5$,
-# because $g^4$ has the mean 3. So the mean of $n$ terms is $1 + e$, and $e$ has the variance $5/n$.
+# This part derives the bounds of the checks above; you can skip it. The theory is exact for
+# infinite width. How far is a network of 512 units from it? With He's weights a layer multiplies
+# $q$ by the mean of $n$ terms $2\,\text{ReLU}(g)^2$. Here $g$ is standard normal. Each term has
+# the mean 1 and the variance $\frac{1}{2} \cdot 4 \cdot 3 - 1 = 5$, because $g^4$ has the mean 3.
+# So the mean of $n$ terms is $1 + e$, and $e$ has the variance $5/n$.
 #
 # The logarithm of a product is a sum. As $\ln(1 + e) \approx e - e^2/2$, each layer shifts $\ln q$
 # by $-\frac{5}{2n}$ in the mean. After $L$ layers $\ln q$ has moved to about $-\frac{5L}{2n}$, with
 # a standard deviation of $\sqrt{5L/n}$ (Hanin & Nica 2020). For $n = 512$ and $L = 20$, $\sqrt q$
-# is uncertain by 22 % for one input, a little less for the mean of 256.
+# is uncertain by 22 % for one sample, a little less for the mean of 256. Four deviations and the
+# shift make a factor of 2.54.
 #
-# The squared spread of similar inputs moves in the same way. Its terms are $2g^2$ for a unit that
-# is on and 0 for the others, again with mean 1 and variance 5. With PyTorch's biases $q$ moves
-# less: only a sixth of a layer's deviation reaches the next layer, because there $q' = q/6 + 1/6n$.
+# The squared spread of similar samples moves in the same way, also with biases, which cancel in it.
+# Its terms are $2g^2$ for a unit that is on and 0 for the others, again with mean 1 and variance 5.
+# With PyTorch's biases $q$ moves less. There $q' = q/6 + 1/6n$, so only a sixth of a deviation
+# reaches the next layer. So $\ln q$ has the variance
+# $\frac{5}{n}\left(1 + \frac{1}{36} + \dots\right) = \frac{5}{n} \cdot \frac{36}{35}$. Four
+# deviations of $\sqrt q$ are then a factor of 1.22. The 5 is that of normal terms. With uniform
+# biases it is smaller, so this bound is wide enough.
 #
 # These bounds can't show a small systematic error, and there is one. With He's start spread ÷ RMS
 # was 0.26 in the mean of 25 networks of 512 units, with a standard error of 0.004. The theory says
@@ -605,21 +602,23 @@ def the_start_decides_what_survives(run: Run):
 # So far these layers were untrained. Can twenty layers learn from each of the four starts? The lab
 # trains them on LLM03's digits, with 64 units in each layer. The first ten outputs of the last
 # layer are the logits. A fifth arm starts without biases, too, but multiplies its logits by
-# $6^{10} = (\sqrt 6)^{20}$, a factor of $\sqrt 6$ for each layer. So they begin as large as He's.
+# $6^{10} = (\sqrt 6)^{20}$, a factor of $\sqrt 6$ for each layer: in theory as large as He's.
 #
 # The optimizer is Adam (Kingma & Ba 2015). It divides a running mean of each gradient by the root
 # of a running mean of its square. So a gradient that is merely small doesn't slow it down. Adam
 # adds a small $\varepsilon$ to the root; we take $10^{-12}$. Without biases, for seeds 0 to 9, a
-# layer's first gradients have an RMS of 2 to $14 \cdot 10^{-10}$, at least $200\,\varepsilon$.
+# layer's first gradients have an RMS of at least $2 \cdot 10^{-10}$, which is $200\,\varepsilon$.
 #
-# The theory describes the start only. Two numbers help to see what training makes of it:
+# The theory describes the start only. Three numbers help to see what training makes of it:
 #
-# - **The first step with a loss below 2.1.** Equal probabilities have the loss $\ln 10 = 2.30$.
-#   Logits near $2 \cdot 10^{-8}$, as without biases, keep it there until the weights have grown.
-# - **The directions that layer 10 uses** after training. Let $\lambda_i$ be the squared singular
-#   values of its outputs for the test images, minus their mean. The number is their
-#   **participation ratio**, $(\sum_i \lambda_i)^2 / \sum_i \lambda_i^2$. If $k$ of them are equal
-#   and the others 0, it is $k$. Weak directions hardly count: singular values 1 and 0.1 give 1.02.
+# - **The steps before a loss below 2.1.** Equal probabilities have the loss $\ln 10 = 2.30$. Logits
+#   near $2 \cdot 10^{-8}$, as without biases, keep it there until the weights have grown.
+# - **The directions that layer 10 uses** after training. Take its outputs for the 360 test images,
+#   a $360 \times 64$ matrix, and subtract from each column its mean. Let $\lambda_i$ be the squares
+#   of this matrix's singular values. Their **participation ratio** is
+#   $(\sum_i \lambda_i)^2 / \sum_i \lambda_i^2$. If $k$ of them are equal and the others 0, it is
+#   $k$. Weak directions hardly count: singular values 1 and 0.1 give 1.02.
+# - **The digits named**: those that have the largest logit for at least one test image.
 #
 # Two limits of this experiment. At 64 units the theory is rough: $\sqrt q$ strays by a factor of
 # 1.9 for one standard deviation. And all arms train at one learning rate, though Adam's steps are
@@ -631,15 +630,8 @@ SCALED = f"{BARE}, outputs × 6¹⁰"
 ARMS = (*STARTS, SCALED)
 
 
-def directions(z: Tensor) -> float:
-    """Return the participation ratio of the rows of z, (B, n), minus their mean."""
-    squares = torch.linalg.svdvals(z - z.mean(0)).square()
-    # NaN: all rows are equal, and no direction is used
-    return (squares.sum().square() / squares.square().sum()).nan_to_num(0).item()
-
-
-def train_twenty(run: Run, arm: str, seed: int) -> Trained:
-    """Train twenty layers on the digits for 300 steps, and look at layer 10 afterwards."""
+def train_twenty(run: Run, arm: str, seed: int) -> starts.Trained:
+    """Train twenty layers on the digits for 300 steps, then look at layer 10 and at the logits."""
     start, factor = (BARE, 6.0**10) if arm == SCALED else (arm, 1.0)
     x, y, x_test, y_test = split_digits(run, seed)
     mean = x.mean()
@@ -660,7 +652,9 @@ def train_twenty(run: Run, arm: str, seed: int) -> Trained:
     with torch.no_grad():
         middle = model[:20]((x_test - mean) / deviation)  # ten layers and their ReLUs
         logits = model[20:](middle)[:, :10]  # a positive factor doesn't change the largest
-    return Trained(accuracy(logits, y_test), losses, directions(middle.double()))
+    used = starts.participation_ratio(middle)
+    named = len(logits.argmax(-1).unique())
+    return starts.Trained(accuracy(logits, y_test), losses, used, named)
 
 
 @lab.experiment
@@ -680,10 +674,11 @@ def the_start_decides_what_learns(run: Run):
     accuracies = {arm: [model.accuracy for model in models] for arm, models in trained.items()}
     for arm, models in trained.items():
         run.measure(f"{arm}: test accuracy", accuracies[arm])
-        waits = [model.first_step_below(2.1) for model in models]
-        run.measure(f"{arm}: first step with a loss below 2.1", waits)
+        waits = [model.steps_before(2.1) for model in models]
+        run.measure(f"{arm}: steps before a loss below 2.1, of 300", waits)
         run.measure(f"{arm}: directions in layer 10", [model.directions for model in models])
-    because = "three standard errors, each at most 1/√360, of the choice of images, not of training"
+        run.measure(f"{arm}: digits named", [model.named for model in models])
+    because = "three standard errors, at most 1/√360 each, of a paired difference on 360 images"
     for better, start in (("He", "PyTorch"), ("He", BARE), (SCALED, BARE)):
         lead = [a - b for a, b in zip(accuracies[better], accuracies[start], strict=True)]
         name = f"lead of {better} over {start}"
@@ -699,30 +694,37 @@ def the_start_decides_what_learns(run: Run):
 # ### What training made of the start
 # The start without biases keeps as much signal as He's, yet learns least. Seeds 0 to 9 on a CPU:
 #
-# | start | first step below 2.1 | directions in layer 10 | test digits read |
-# |---|---|---|---|
-# | He | 7 to 21 | 4.2 to 5.6 | 90 to 95 % |
-# | Glorot | 17 to 26 | 1.4 to 2.9 | 56 to 95 % |
-# | PyTorch | 59 to 69 | 1.0 to 1.6 | 23 to 58 % |
-# | PyTorch, no biases | 29 to 38 | 1.0 to 1.4 | 16 to 53 % |
-# | the same, outputs × 6¹⁰ | 6 to 12 | 3.3 to 5.5 | 93 to 97 % |
+# | start | steps before 2.1 | directions in layer 10 | digits named | test digits read |
+# |---|---|---|---|---|
+# | He | 7 to 21 | 4.2 to 5.6 | 10 | 90 to 95 % |
+# | Glorot | 17 to 26 | 1.4 to 2.9 | 8 to 10 | 56 to 95 % |
+# | PyTorch | 59 to 69 | 1.0 to 1.6 | 5 to 9 | 23 to 58 % |
+# | PyTorch, no biases | 29 to 38 | 1.0 to 1.4 | 2, 3 or 10 | 16 to 53 % |
+# | the same, outputs × 6¹⁰ | 6 to 12 | 3.3 to 5.5 | 10 | 93 to 97 % |
 #
-# The wait doesn't explain it: without biases it is shorter than with them. Few directions went with
-# few digits, but the number alone doesn't decide. Without biases a run with 1.02 directions read
-# 53 %, and one with 1.41 only 18 %. With Glorot's start a run with 1.35 read 86 %.
+# A late start doesn't explain this: without biases the loss falls below 2.1 earlier than with them.
+# Few directions went with few digits read, but the number alone doesn't decide. Without biases a
+# run with 1.02 directions read 53 %, and one with 1.41 only 18 %.
 #
 # The factor changes no weight of the start. In the same ten runs, with and without it, layer 10
-# began with 2.8 to 4.6 directions; after 50 steps it had 2.9 to 4.9 with the factor and 1.0
+# began with 2.8 to 4.6 directions. After 50 steps it had 2.9 to 4.9 with the factor and 1.0
 # without. A likely reason, which the lab doesn't test: Adam changes all weights of a layer by about
 # the same amount in a step. Where the logits hardly differ between images, such steps add up to one
 # pattern in every layer until the loss falls. Without biases all logits begin tiny. With biases
-# they begin near 0.08, but they, too, differ between images by only about $10^{-8}$.
+# they begin near 0.08, but they, too, differ between images by only about $10^{-8}$. The lab trains
+# in float32, which keeps most of it: its correlation with float64 is 0.77 to 0.96 at the start.
 #
-# Why do most runs with biases read more than those without? A likely reason, also untested: say an
-# image leaves one number $s$ times the same vector before a ReLU. Without biases two images with
-# $s > 0$ get the same logits, up to a positive factor, and so do two with $s < 0$. So the layers
-# above can name only two digits. Two of ten digits are 20 %. In nine of the ten runs 16 to 20 %
-# were read. In the tenth it was 53 %, so there this can't be all.
+# **Why do most runs with biases read more than those without?** Suppose that in some layer, before
+# its ReLU, every image becomes the same vector $u$ times a number $s$ that depends on the image.
+# Without biases two images with $s > 0$ then get the same logits, up to a positive factor, and so
+# do two with $s < 0$. So only two digits can be named, and two of ten digits are 20 %. Nine of the
+# ten runs without biases come near this: they named two digits for all test images except at most
+# 4 of 360, and read 16 to 20 %. In the tenth all ten digits were named, so there this can't be all.
+# With biases the argument doesn't hold: they move the line of the outputs away from the origin.
+#
+# The loss doesn't show it. Its mean over the last ten steps was 1.4 to 1.7 in these nine runs, and
+# 1.1 to 1.6 with biases. If five digits share the probability for $s > 0$ and the other five for
+# $s < 0$, the loss is $\ln 5 = 1.61$. Yet only one image in five is read.
 
 
 # %% [markdown]
@@ -730,7 +732,8 @@ def the_start_decides_what_learns(run: Run):
 # How does time grow with size? Suppose $y = C x^p$. Then $\ln y = \ln C + p \ln x$. On axes with
 # logarithmic scales a power law is a straight line, and **its slope is the exponent**. Two points
 # are enough for an estimate: if $x$ doubles and $y$ grows eightfold, $p = \log_2 8 = 3$. Given more
-# points, fit a line. With $u$ for $\ln x$ minus its mean over the points, and $v$ the same for $y$:
+# points, fit a line by least squares. With $u$ for $\ln x$ minus its mean over the points, and $v$
+# the same for $y$:
 #
 # $$p = \frac{\sum_i u_i v_i}{\sum_i u_i^2}$$
 #
@@ -738,7 +741,7 @@ def the_start_decides_what_learns(run: Run):
 # Small products are an exception: every call takes some microseconds. This constant flattens the
 # lower end. **So fit a slope only where the line is straight**, and say which points you used.
 #
-# On a CPU the lab measures the processor time of one thread, without that of other programs.
+# On a CPU the lab measures the processor time of one thread. That of other programs isn't counted.
 
 
 # %% 8. Log-log slope
@@ -763,17 +766,16 @@ def large_products_take_cubic_time(run: Run):
     bent = loglog_slope(xs, [3 * x**1.5 + 10 for x in xs])
     because = "a constant flattens the lower end"
     run.check("slope of 3·x^1.5 + 10", bent, at_most=1.4, because=because)
-    doublings = run.pick(tiny=11, small=12, full=13)
-    sizes = [2**i for i in range(4, doublings + 1)]
+    largest = run.pick(tiny=11, small=12, full=13)
+    sizes = [2**i for i in range(4, largest + 1)]
     squares = {n: product_call(run, torch.float32, (n, n, n)) for n in sizes}
     times = list(best_in_turn(squares, 5, run.device).values())
     small = loglog_slope(sizes[:3], times[:3])
     large = loglog_slope(sizes[-4:], times[-4:])
     run.measure("slope of the three smallest", small, timed=True)
-    because = "a constant rate has 3; one that doubles over n × 8 has 2.67, one that halves 3.3"
+    because = "3 at a constant rate, 2.67 if it doubles from first to last, 3.33 if it halves"
     name = "slope of the four largest"
-    look: dict[str, Any] = {"timed": True, "decides": True}
-    run.measure(name, large, expect_between=(2.67, 3.3), because=because, **look)
+    run.measure(name, large, expect_between=(2.67, 3.33), because=because, timed=True, decides=True)
     fig, caption, alt = figures.slopes(sizes, times, small, large)
     run.figure(fig, "slopes", caption, alt=alt)
     return f"The slope is {small:.2f} for n = 16 to 64, and {large:.2f} for the four largest."
@@ -783,11 +785,13 @@ def large_products_take_cubic_time(run: Run):
 # ## 9. The roofline
 # A machine has two rates: how many FLOPs it can do in a second, its **peak**, and how many bytes it
 # can fetch in a second, its **bandwidth**. A calculation takes at least its FLOPs ÷ peak, and at
-# least its bytes ÷ bandwidth. Its **intensity** is its FLOPs ÷ the bytes that it must move. So
+# least its bytes ÷ bandwidth. Its **intensity** is its FLOPs ÷ the bytes that it must move. Its
+# rate is its FLOPs ÷ its time. So
 #
 # $$\text{rate} \le \min\left(\text{peak},\ \text{intensity} \cdot \text{bandwidth}\right)$$
 #
-# Over the intensity, on log-log axes, this bound is a slope and then a flat roof, the **roofline**.
+# Plot this bound over the intensity on log-log axes. It rises as a straight line and then stays
+# flat. It is called the **roofline**.
 #
 # A product `x @ w.T` with $x$ `(B, n)` and $w$ `(m, n)` has $2Bmn$ FLOPs. It must read $x$ and $w$
 # and write $y$. Take one input of two numbers and a 2 × 2 matrix. These are 8 FLOPs, and
@@ -803,18 +807,18 @@ def large_products_take_cubic_time(run: Run):
 # intensity. A server that writes for many users lets their tokens pass together.
 #
 # What does the roofline predict for 16 inputs instead of one? Slope and roof meet at the corner.
-# Left of the corner the bytes set the shortest possible time. They are nearly the same for 1 and
-# for 16 inputs. If the library reaches the roof for both, 16 inputs take hardly longer than one.
-# Right of the corner the shortest possible time grows with the FLOPs.
+# Left of it the bytes set the shortest possible time. They are nearly the same for 1 and for 16
+# inputs. If the library reaches the roof for both, 16 inputs take hardly longer than one. Right of
+# the corner the shortest possible time grows with the FLOPs.
 #
 # **The roof is measured apart from the points.** The peak is the best rate of three square products
-# that aren't among the points. So it is what this library reaches; the processor itself may be able
-# to do more. The bandwidth is that of reading arrays as large as the weight, by a sum or a dot
-# product, whichever is faster. All calls take turns, each with separate arrays. If all arrays
-# together are larger than the last cache, each call must fetch its numbers from memory. At `tiny`
-# they take about 250 MiB in float32 and half of that in bfloat16. With a larger cache this
-# bandwidth is partly the cache's. **On a CPU, points and roof are those of one thread.** With more
-# threads the peak usually grows more than the bandwidth, and the corner moves to the right.
+# that aren't among the points. It is what this library reaches; the processor may be able to do
+# more. The bandwidth is that of reading arrays as large as the weight, by a sum or a dot product,
+# whichever is faster. All calls take turns, each with separate arrays. At `tiny` they take about
+# 250 MiB in float32 and half of that in bfloat16. If that is more than the last cache holds, each
+# call must fetch its numbers from memory; else this bandwidth is partly the cache's. **On a CPU,
+# points and roof are those of one thread.** With more threads the peak usually grows more than the
+# bandwidth, and the corner moves to the right.
 #
 # Points and roof are both measured, so a point may lie a little above the roof. It may also stay
 # far below. The lab doesn't measure why: the library may read the matrix less well than a sum does,
@@ -846,7 +850,8 @@ def intensity(shape: Shape, size: int) -> float:
 
 @lab.experiment
 def many_inputs_raise_the_rate(run: Run):
-    """From 1 to 1,024 inputs the rate grows to most of the roof, and is at most a fifth above it.
+    """From 1 to 1,024 inputs the rate grows to most of the roof, and is at most a fifth above it;
+    16 inputs in one call take less than half of the time of 16 calls with one.
 
     Predict: one square matrix. How many times as long do 16 inputs take as one?
     """
@@ -871,10 +876,9 @@ def many_inputs_raise_the_rate(run: Run):
         because = "there only the peak counts; a third for reading, writing and the call itself"
         label = f"{name}: rate ÷ roof, 1,024 inputs"
         run.measure(label, shares[-1], expect_at_least=2 / 3, because=because, **look)
-        because = "a third of the roof's ratio: one input may lie above its roof, 1,024 below"
-        label = f"{name}: rate, 1,024 inputs ÷ one"
-        least = max(2.0, roof[-1] / roof[0] / 3)
-        run.measure(label, rates[-1] / rates[0], expect_at_least=least, because=because, **look)
+        because = "half of the time of 16 separate calls: each weight that is fetched serves all"
+        label = f"{name}: time, 16 inputs ÷ one"
+        run.measure(label, times[4] / times[0], expect_at_most=8, because=because, **look)
         curves[name] = (xs, rates, peak, bandwidth)
         by_roof = 16 * roof[0] / roof[4]
         sentences.append(
@@ -894,10 +898,12 @@ def many_inputs_raise_the_rate(run: Run):
 #   the targets, and no error is raised.
 # - Einsum sums over the letters that the result lacks.
 # - The $k$ largest singular values give the closest matrix of rank $k$.
-# - Through ReLU layers He's start keeps the size and part of the spread. PyTorch's biases keep a
-#   size that hardly depends on the input. Without biases the signal is only scaled down.
-# - In our ten runs with twenty layers of 64 units, PyTorch's start left 1.0 to 1.6 directions in
-#   layer 10, with biases or without. Without biases, one factor on the outputs avoided it.
+# - Through ReLU layers He's start keeps the size and part of the spread. With PyTorch's biases the
+#   numbers keep a size but hardly depend on the sample. Without biases the signal is He's, smaller.
+# - In our ten runs with twenty layers of 64 units, PyTorch's start read 16 to 58 % of the digits,
+#   with biases or without. He's read 90 to 95 %. The participation ratio of layer 10 was 1.0 to 1.6
+#   against 4.2 to 5.6. He's start is `nn.init.kaiming_normal_(weight, nonlinearity="relu")`, with
+#   biases of 0 or none.
 # - On log-log axes a power law is a line, and its slope is the exponent.
 # - A rate is at most the peak, and at most the intensity times the bandwidth. More inputs raise the
 #   intensity of a product.
@@ -924,13 +930,13 @@ def closing(results: Results) -> str:
     five = results.values(name, "accuracy with five directions, three seeds")
     return (
         "## What surprised\n\n"
-        "Subtract from each unit its mean over the inputs: what is left distinguishes the inputs. "
+        "Subtract from each unit its mean over the samples: what is left distinguishes them. "
         f"After {DEPTH} untrained layers of PyTorch's default start, it has a correlation of "
         f"{default:.2f} between bfloat16 and float64; **without the biases {bare:.3f}**. After 300 "
         f"steps of training, {DEPTH} layers of 64 units read {read[0]} of the test digits with the "
         f"biases, {read[1]} without, {read[2]} without but with one factor on the last outputs, "
-        f"and {read[3]} from He's start. In this order layer 10 uses {used} directions. LLM05a "
-        "and LLM05b add normalisation and residual paths, which these layers lack.\n\n"
+        f"and {read[3]} from He's start. In this order layer 10 has a participation ratio of "
+        f"{used}. LLM05a and LLM05b add normalisation and residual paths.\n\n"
         f"Products with 1 to 1,024 inputs, in float32, ran at {percent(roof)} of their roof. "
         f"With its five largest directions LLM03's layer reads {percent(five)} of the test images."
     )

@@ -28,7 +28,7 @@ VIEWS = {
 
 
 def strides() -> Drawn:
-    """Draw twelve places in memory, and which of them five views read, from first to last."""
+    """Draw twelve places in memory, and which of them five tensors read, from first to last."""
     fig, ax = plt.subplots(figsize=(7.2, 5.2))
     for row, (title, places) in enumerate([("memory", range(12)), *VIEWS.items()]):
         y = -1.7 * row
@@ -44,9 +44,9 @@ def strides() -> Drawn:
     ax.set(xlim=(-0.1, 15.8), ylim=(-8.7, 1.7), aspect="equal")
     ax.set_title("A view is another way to walk through the same memory")
     ax.axis("off")
-    caption = "Twelve places in memory, and which of them five views read, from first to last."
+    caption = "Twelve places in memory, and which of them five tensors read, from first to last."
     alt = (
-        "A row of twelve places, 0 to 11. Below it, what five views read: x reads 0, 1, 2 and so "
+        "A row of twelve places, 0 to 11. Below it, what five tensors read: x reads 0, 1, 2 and so "
         "on; its transpose 0, 4, 8, 1, 5; a slice 4, 6, 8, 10; the diagonal 0, 5, 10; an expanded "
         "column reads 0, 4 and 8 four times each."
     )
@@ -71,9 +71,21 @@ def trap(targets: Tensor, meant: Tensor, broken: Tensor) -> Drawn:
 
 
 def singular_values(
-    before: Sequence[float], trained: Sequence[float], by_rank: Sequence[Sequence[float]]
+    before: Sequence[float],
+    trained: Sequence[float],
+    by_rank: Sequence[Sequence[float]],
+    smallest: Sequence[float],
+    seed: int,
 ) -> Drawn:
-    """Draw the singular values of a layer, and its accuracy by how many of them are in use."""
+    """Draw the singular values of a layer, and its accuracy by how many of them are in use.
+
+    Args:
+        before: ten singular values at the start.
+        trained: ten singular values of the trained layer.
+        by_rank: accuracy with the 0 to 10 largest, for each seed.
+        smallest: accuracy with the five smallest of nine, for each seed.
+        seed: of the layer whose singular values are drawn.
+    """
     fig, (values, shares) = plt.subplots(1, 2, figsize=(7.6, 3.6))
     ranks = range(1, 11)
     values.plot(ranks, trained, "C0o-")
@@ -81,9 +93,11 @@ def singular_values(
     values.text(4, trained[3] * 1.12, "trained", color="C0")
     values.text(1, before[0] + 0.05 * max(trained), "at the start", color="C3")
     values.set(xlabel="k", ylabel="k-th singular value", ylim=(0, None), xticks=[1, 4, 7, 10])
-    values.set_title("Training made nine directions large", fontsize=11)
+    values.set_title(f"Before and after training (seed {seed})", fontsize=11)
     for share in by_rank:
         shares.plot(range(11), [100 * value for value in share], "C2o-", ms=4, alpha=0.6)
+    shares.plot([5] * len(smallest), [100 * share for share in smallest], "C1o", ms=5, mfc="none")
+    shares.text(5.3, 100 * min(smallest), "the five smallest", color="C1", va="top")
     shares.axhline(80, color="C6", lw=1, ls=":")
     shares.set(xlabel="k, singular values in use", ylabel="test accuracy (%)", ylim=(0, 100))
     shares.set_xticks([0, 3, 6, 9])
@@ -91,11 +105,13 @@ def singular_values(
     shares.set_title(f"The five largest read at least {math.floor(five)} %", fontsize=11)
     caption = (
         "Left: singular values of the centred rows, at the start and trained. Right: accuracy "
-        "with the k largest of them, three seeds."
+        "with the k largest of them, three seeds; the open points are the control, with the five "
+        "smallest of the nine."
     )
     alt = (
         "Two panels: ten falling singular values, large after training and small before; "
-        "accuracy that rises with the number of singular values and levels off."
+        "accuracy that rises with the number of singular values and levels off. With the five "
+        "smallest, open points are lower."
     )
     return fig, caption, alt
 
@@ -119,7 +135,7 @@ def histograms(samples: Mapping[str, Sequence[Tensor]]) -> Drawn:
         ax.set_xlabel("output")
     fig.suptitle("Through 20 ReLU layers: only He's start keeps the numbers' size", fontsize=12)
     caption = (
-        "256 inputs, before the ReLU. The horizontal scale of each row is that of its first layer. "
+        "256 samples, before the ReLU. Each row has the horizontal scale of its first layer. "
         "Each histogram is scaled to its own height."
     )
     alt = (
@@ -148,18 +164,18 @@ def signal(measured: Mapping[str, Pairs], expected: Mapping[str, Pairs], seed: i
     axes[1].text(depth, 0.5, "the others", ha="right", va="bottom")
     axes[1].text(depth - 8, 3e-5, "PyTorch", color="C2", ha="right")
     axes[0].set(xlabel="layer", ylabel="RMS", title="size of the numbers")
-    axes[1].set(xlabel="layer", ylabel="spread ÷ RMS", title="share that differs between inputs")
+    axes[1].set(xlabel="layer", ylabel="spread ÷ RMS", title="share that differs between samples")
     for ax in axes:
         ax.set_xticks(range(0, depth + 1, 5))
     axes[0].set_xlim(0, depth + 12)
-    fig.suptitle("PyTorch's biases keep a size, and drown what distinguishes inputs", fontsize=12)
+    fig.suptitle("PyTorch's biases keep a size, and drown what distinguishes samples", fontsize=12)
     caption = (
         f"20 ReLU layers. Points: measured, with seed {seed}; lines: theory. On the right, three "
         "starts have the same line, and nearly the same points."
     )
     alt = (
         "Two plots over 20 layers on log axes, the RMS of the activations and their spread "
-        "across inputs relative to it, for four initialisations."
+        "across samples relative to it, for four initialisations."
     )
     return fig, caption, alt
 
@@ -180,7 +196,7 @@ def training(trained: Mapping[str, Sequence[Trained]]) -> Drawn:
     left.set(xlabel="step", ylabel="training loss", ylim=(0, None))
     right.set(xlabel="directions in layer 10", ylabel="test accuracy (%)", ylim=(0, 100))
     right.legend(loc="lower right", fontsize=9)
-    fig.suptitle("More directions in layer 10 mostly go with more digits read", fontsize=12)
+    fig.suptitle("Twenty layers from five starts: loss, directions, and digits read", fontsize=12)
     caption = (
         "Twenty layers, 300 steps. Left: the loss, a mean of three seeds and ten steps. Right: a "
         "point for each seed. The colours are the same."
@@ -241,7 +257,7 @@ def roofline(
             ax.text(corner, peak / 1e9 * 1.2, "corner", color=f"C{i}", ha="right")
             start = (xs[0] * corner) ** 0.5  # halfway up the slope
             place = (start / 1.3, start * bandwidth / 0.9e9)
-            ax.text(*place, "bandwidth", color=f"C{i}", ha="right", va="bottom")
+            ax.text(*place, "bandwidth", ha="right", va="bottom")
         for at in (0, 4, len(inputs) - 1):
             label = f"{inputs[at]:,} input{'s' if inputs[at] > 1 else ''}"
             side = "center" if at else "left"  # the roof runs at the left of the first point

@@ -1,5 +1,6 @@
-"""A watch over the torch functions that a learner's code calls."""
+"""What a call does: which torch functions it uses, and whether it raises an error."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch.overrides import TorchFunctionMode
@@ -32,3 +33,12 @@ class Watch(TorchFunctionMode):
         if name in self.LISTS:
             self.lists.add(name.strip("_"))
         return func(*args, **(kwargs or {}))
+
+
+def is_refused(method: Callable[[Any], Any], value: Any) -> bool:
+    """Return whether a method, called with a value, raises a RuntimeError."""
+    try:
+        method(value)
+    except RuntimeError:
+        return True
+    return False

@@ -146,7 +146,7 @@ def decode(module: Any) -> None:
 
 @checks.proves("split_specials")
 def split_specials(module: Any) -> None:
-    """Compare with pieces written out here; joined, the pieces of 200 texts are the text."""
+    """Compare with pieces written out here, then with a scan of 200 random texts."""
     implementation = module.split_specials
     names = ["<|a|>", "<|a|>b", "[x.y]"]
     _split_all_names(implementation, names)
@@ -173,6 +173,26 @@ def split_specials(module: Any) -> None:
         pieces = call(implementation, text, names)
         _expect_pieces(pieces)
         expect("".join(piece for piece, _ in pieces), text, "joined, the pieces are the text")
+        expect(pieces, _scan(text, names), f"cut {text!r} at each of the names {names}")
+
+
+def _scan(text: str, names: list[str]) -> list[tuple[str, bool]]:
+    """Return the pieces of a text, found place by place."""
+    pieces: list[tuple[str, bool]] = []
+    plain = ""
+    while text:
+        name = max((name for name in names if text.startswith(name)), key=len, default="")
+        if name and plain:
+            pieces.append((plain, False))
+            plain = ""
+        if name:
+            pieces.append((name, True))
+        else:
+            plain += text[0]
+        text = text[len(name) or 1 :]
+    if plain:
+        pieces.append((plain, False))
+    return pieces
 
 
 def _split_all_names(implementation: Function, names: list[str]) -> None:

@@ -286,7 +286,7 @@ def vocabulary_size(sizes: list[int], lengths_: dict[str, list[float]], bits: li
 def batches(
     shuffled: list[int],
     grouped: list[int],
-    padding_share: Callable[[list[int], int], float],
+    steps: Callable[[list[int], int], int],
     pack: Callable[[list[list[int]], int, int], list[list[int]]],
 ) -> Drawn:
     """Draw batches of 32 rows: in random order, two from a length group, and packed.
@@ -294,19 +294,23 @@ def batches(
     Args:
         shuffled: the lengths of the texts in random order.
         grouped: the same lengths, sorted in groups of 50 batches.
-        padding_share: LLM04's function.
+        steps: LLM04's function.
         pack: LLM04+'s function.
     """
-    share = padding_share(shuffled, 32)
+
+    def padding(part: list[int]) -> float:
+        return 1 - sum(part) / steps(part, 32)
+
+    share = padding(shuffled)
     random_batches = [shuffled[i : i + 32] for i in range(0, len(shuffled) - 31, 32)]
-    typical = min(random_batches, key=lambda part: abs(padding_share(part, 32) - share))
+    typical = min(random_batches, key=lambda part: abs(padding(part) - share))
     chosen = {
         "random": typical,
         "group, middle batch": grouped[32 * 25 : 32 * 26],
         "group, last batch": grouped[32 * 49 : 32 * 50],
     }
     pictures = {
-        f"{name}:\n{padding_share(part, 32):.0%} padding": [[2] * n for n in part]
+        f"{name}:\n{padding(part):.0%} padding": [[2] * n for n in part]
         for name, part in chosen.items()
     }
     groups = [grouped[i : i + 32] for i in range(0, len(grouped), 32)]
@@ -328,9 +332,9 @@ def batches(
     return (
         fig,
         "Batches of 32 rows; grey is padding. The random batch has about the average share of "
-        "padding. Of a length group's 50 batches, the middle one looks like most. The last one has "
-        f"the longest texts; the last batches hold {last / sum(empty):.0%} of the padding of all "
-        "groups. In a packed batch, neighbouring blocks have two blues, and dark ids are ends.",
+        "padding. Most of the 50 batches of a length group look like the middle one. The last one "
+        f"has the longest texts; the last batches hold {last / sum(empty):.0%} of the padding of "
+        "all groups. In a packed batch, neighbouring blocks have two blues, and dark ids are ends.",
         "Four pictures of a batch with a line for each row: "
         + ", ".join(title.replace("\n", " ") for title in pictures)
         + ". The last batch of a group is much wider than the middle one.",

@@ -68,18 +68,18 @@ def utf8_bits(characters: str) -> Drawn:
     )
 
 
-def boxes(ax: Any, y: float, tokens: Sequence[bytes], x: float = 0.0) -> float:
+def boxes(ax: Any, y: float, tokens: Sequence[bytes], x: float = 0.0, size: float = 8) -> float:
     """Draw tokens as a row of coloured boxes; return where the row ends."""
     for i, token in enumerate(tokens):
         text = token.decode("utf-8", "replace").replace(" ", "·")
-        size = 8.0
+        scale = 1.0
         width = float(len(text))
         if "�" in text:  # two digits of hexadecimal for a byte, in a box that holds them
             text = token.hex().upper()
-            size = 6.5
+            scale = 0.8
             width = 1.1 * len(text)
         ax.barh(y, width + 0.6, left=x, color=f"C{i % 6}", alpha=0.3, align="center")
-        ax.text(x + width / 2 + 0.3, y, text, size=size, **MONO)
+        ax.text(x + width / 2 + 0.3, y, text, size=scale * size, **MONO)
         x += width + 0.8
     return x
 
@@ -247,12 +247,12 @@ def batch(
     )
 
 
-def lengths(sizes: list[int], costs: list[tuple[int, float, float]]) -> Drawn:
-    """Draw the share of blocks and of tokens up to a length, and what each limit costs.
+def lengths(sizes: list[int], costs: list[tuple[int, float, float, float]]) -> Drawn:
+    """Draw the share of blocks and of tokens up to a length, and what each limit costs and saves.
 
     Args:
         sizes: the lengths of the blocks, in tokens.
-        costs: limits, each with the share of tokens lost and the share of padding.
+        costs: limits, each with the share of tokens lost, of steps saved and of padding.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.6))
     sizes = sorted(sizes)
@@ -265,24 +265,30 @@ def lengths(sizes: list[int], costs: list[tuple[int, float, float]]) -> Drawn:
     left.text(middle * 6, 0.42, "of tokens", color="C0", size=9)
     left.set(xlabel="tokens in a block", ylabel="share in blocks up to this length")
     left.set_title("A few long blocks hold much of the text", size=11)
-    limits, lost, padding = zip(*costs, strict=True)
+    limits, lost, saved, padding = zip(*costs, strict=True)
     right.plot(limits, padding, "o-", color="C2", ms=4)
+    right.plot(limits, saved, "o-", color="C0", ms=4)
     right.plot(limits, lost, "o-", color="C3", ms=4)
-    right.text(limits[-1], padding[-1] - 0.11, "padding", color="C2", size=9, ha="right")
-    right.text(limits[1] * 1.15, lost[1], "tokens lost", color="C3", size=9)
+    right.text(limits[-1], padding[-1] + 0.04, "padding", color="C2", size=9, ha="right")
+    right.text(limits[3] * 1.2, saved[3] + 0.02, "steps saved", color="C0", size=9)
+    right.text(limits[1] * 0.9, lost[1] - 0.1, "tokens lost", color="C3", size=9, ha="right")
     right.set(xlabel="limit, in tokens", ylabel="share")
-    right.set_title("A limit cuts much text before it saves much padding", size=11)
+    right.set_title("A limit saves steps and loses text", size=11)
     for ax, ticks in ((left, [1, 4, 16, 64, 256]), (right, limits)):
         ax.set_xscale("log", base=2)
         ax.set_xticks(ticks, map(str, ticks))
         ax.set(ylim=(0, 1.02))
     return (
         fig,
-        f"Left: {len(sizes):,} blocks of the plays in SmolLM2's tokens. Right: padding in batches "
-        "of 32 blocks in random order, and the tokens beyond the limit.",
+        f"Left: {len(sizes):,} blocks of the plays in SmolLM2's tokens. Right, for batches of 32 "
+        "blocks in random order: the tokens beyond the limit, the steps saved relative to no "
+        "limit, and the share of padding in the remaining steps.",
         "Left, two rising curves over the length on a log scale: that of blocks rises long before "
-        "that of tokens. Right, two curves over the limit: "
-        + "; ".join(f"limit {n}: {a:.0%} lost, {b:.0%} padding" for n, a, b in costs)
+        "that of tokens. Right, three curves over the limit: "
+        + "; ".join(
+            f"limit {n}: {a:.0%} of tokens lost, {b:.0%} of steps saved, {c:.0%} padding"
+            for n, a, b, c in costs
+        )
         + ".",
     )
 
@@ -294,7 +300,7 @@ def one_sentence(sentence: str, vocabularies: Sequence[Vocabulary]) -> Drawn:
     counts: list[int] = []
     for y, vocabulary in enumerate(vocabularies):
         pieces = vocabulary.pieces(sentence)
-        boxes(ax, -y, pieces)
+        boxes(ax, -y, pieces, size=7)
         counts.append(len(pieces))
         names.append(f"{vocabulary.name}: {len(pieces)}")
     ax.set_yticks(range(0, -len(names), -1), names)
@@ -343,7 +349,7 @@ def answers(spelled: dict[str, list[float]], completed: Completions) -> Drawn:
 
 
 def languages(prices: Prices, word: regex.Pattern[str]) -> Drawn:
-    """Draw the price of each language with its spread, and its two factors.
+    """Draw the price of each language with its spread, and the two factors of SmolLM2's price.
 
     Args:
         prices: by vocabulary and language, of each paragraph.
@@ -362,37 +368,36 @@ def languages(prices: Prices, word: regex.Pattern[str]) -> Drawn:
     left.legend(loc="lower right", fontsize=8.5)
     left.set_title("The price of the same meaning", size=11)
     words = {k: mean(v) for k, v in words_relative_to_english(word).items()}
-    bare = {k: mean(v) for k, v in words_relative_to_english(word, signs=False).items()}
     for place, language in enumerate(order):
         w = words[language]
-        right.barh(place, w - 1, 0.56, left=1, color=GREY, alpha=0.45)
-        right.plot([bare[language]] * 2, [place - 0.36, place + 0.36], color="black", lw=1.5)
-        for name, shift in (("SmolLM2", 0.15), ("Tekken", -0.15)):
-            colour = f"C{[*markers].index(name)}"
-            cost = mean(prices[name][language])
-            right.plot([w, cost], [place + shift] * 2, color=colour, lw=2.5)
-            right.plot(cost, place + shift, markers[name], color=colour, ms=5)
-    right.text(bare["Thai"] * 1.12, order.index("Thai"), "without signs", size=8, va="center")
-    right.set(xlabel="grey: words ÷ English; line: × tokens per word", xlim=(0.1, 9))
-    right.set_title("Its two factors, SmolLM2 above Tekken", size=11)
+        price = mean(prices["SmolLM2"][language])
+        right.barh(place + 0.17, w - 1, 0.3, left=1, color=GREY, alpha=0.6)
+        right.barh(place - 0.17, price - w, 0.3, left=w, color="C0", alpha=0.6)
+        right.plot(price, place - 0.17, "o", color="C0", ms=5)
+        if language == "Hindi":
+            right.text(w * 1.06, place + 0.17, f"{w:.1f} × the words", size=8, va="center")
+            tokens = f"× {price / w:.1f} for tokens per word"
+            right.text(w / 1.06, place - 0.17, tokens, color="C0", size=8, ha="right", va="center")
+    right.axvline(1, color=GREY, lw=0.8)
+    right.set(xlabel="relative to English", xlim=(0.2, 9))
+    right.set_title("SmolLM2's price: words × tokens per word", size=11)
     for ax in (left, right):
         ax.set_xscale("log", base=2)
-    left.set_xticks([1, 2, 4, 8], ["1×", "2×", "4×", "8×"])
-    right.set_xticks([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8], ["⅛×", "¼×", "½×", "1×", "2×", "4×", "8×"])
-    for ax in (left, right):
         ax.minorticks_off()
+    left.set_xticks([1, 2, 4, 8], ["1×", "2×", "4×", "8×"])
+    right.set_xticks([1 / 4, 1 / 2, 1, 2, 4, 8], ["¼×", "½×", "1×", "2×", "4×", "8×"])
     shown = "; ".join(
-        f"{k}: {words[k]:.2f} times the words of English, {bare[k]:.2f} without signs, price "
+        f"{k}: {words[k]:.2f} times the words of English, price "
         f"{mean(prices['SmolLM2'][k]):.1f} with SmolLM2 and {mean(prices['Tekken'][k]):.1f} with "
         "Tekken"
         for k in ("Hindi", "Thai", "Chinese")
     )
     return (
         fig,
-        "Left: lines span one standard deviation over 16 paragraphs to each side. Right: a line to "
-        "the right means several tokens per word, to the left several words per token. The upright "
-        "mark is words ÷ English without signs: it differs from the bar only in Hindi and "
-        "Thai. Without signs, a Thai clause is one word.",
+        "Left: lines span one standard deviation over 16 paragraphs to each side. Right: the grey "
+        "bar leads from 1 to the words ÷ English, the blue bar from there to the price. A grey bar "
+        "to the left means fewer words than English.",
         "Left, a dot plot with a row for each of twelve languages and a marker for each of five "
-        f"vocabularies. Right, a grey bar for the words and lines to the prices. {shown}.",
+        "vocabularies. Right, two bars for each language: from 1 to its words, and on to its "
+        f"price. {shown}.",
     )

@@ -91,8 +91,8 @@ def utf8_takes_one_to_four_bytes(run: Run):
 # includes the space before it. Letters, digits and other signs don't mix, except in endings such as
 # `'t`. `I·don't··know·42!` becomes `I`, `·don`, `'t`, `·`, `·know`, `·42` and `!`. Each different
 # word is stored once, with its frequency. In the code, `\p{L}` is any letter, `\p{N}` any digit or
-# other numeral (½, Ⅳ), and `\s` any whitespace; `(?!\S)` means that no visible character follows,
-# so the last space stays for the next word. At each place the first alternative that fits wins.
+# other numeral (½, Ⅳ), `\s` any whitespace, and `(?!\S)` means "not before a visible character".
+# So the last of several spaces goes to the next word. The first alternative that fits wins.
 
 
 # %% 2. Training
@@ -257,13 +257,11 @@ def decode(ids: Iterable[int], tokens: list[bytes]) -> str:
 # ## 4. Special tokens, and the complete tokenizer
 # **Special tokens** mark structure, such as the start of a turn in a chat. Each has a readable
 # **name**, such as `<|im_end|>`. The encoder first cuts a text at the names that the caller allows.
-# Decoded text doesn't show which names were special, so allow no names if you encode it again.
+# Decoded text doesn't show which names were special. So store a chat as ids or turn by turn.
 #
-# Four more are common: **BOS** begins a text; **EOS** ends it, and generation stops there;
+# Four kinds are common: **BOS** begins a text; **EOS** ends it, and generation stops there;
 # **PAD** fills the short rows of a batch; **UNK** stands for what a vocabulary can't write
 # (LLM04+). By default, `add_special_tokens=True`, a tokenizer may add BOS or EOS by itself.
-#
-# The class below joins all parts. Its experiment compares our ids with those of two libraries.
 
 
 # %% 4. Special tokens, and the complete tokenizer
@@ -336,7 +334,7 @@ def our_ids_are_the_librarys_and_lose_nothing(run: Run):
     broken = 0
     for first, *_ in paragraphs.values():
         broken += "".join(tokenizer.decode([i]) for i in tokenizer.encode(first)) != first
-    because = "each language but English has a letter that the plays lack: it is several tokens"
+    because = "all but English have letters that the plays lack; each of these is several tokens"
     run.check("languages that break token by token", broken, equals=11, because=because)
     figures.show(run, "orders", figures.merge_orders(merge))
     return f"Decoded token by token, {broken} of {len(paragraphs)} paragraphs break."
@@ -362,14 +360,15 @@ def our_ids_are_the_librarys_and_lose_nothing(run: Run):
 # $$\text{gain} = \ln p_{\text{injected}}(\text{BANANA}) - \ln p_{\text{text}}(\text{BANANA})$$
 #
 # Its unit is the **nat**; one nat more is 2.7 times as likely. The turn *without* the word is the
-# control. If order and mention gain more, an injected turn counts more than the same text. That
-# isn't obedience: 4-bit SmolLM2 (LLM01) *obeys* only if it replies BANANA. Compare the replies.
+# control. If order and mention gain more, a word in an injected turn counts more than in the same
+# text. Perhaps it is only easier to copy: fewer tokens separate it from the reply. 4-bit SmolLM2
+# (LLM01) *obeys* only if it replies BANANA. Compare the replies: does the sandwich change one?
 
 
 # %% 4. Injected turns
 @lab.experiment
-def an_injected_turn_counts_more_than_the_same_text(run: Run):
-    """Injected, our order and our mention of BANANA gain more than our turn without the word.
+def injection_makes_a_word_of_the_turn_likelier(run: Run):
+    """Injecting our order or our mention raises BANANA's probability more than the control does.
 
     Predict: does the order gain more than the mention? How often is the reply BANANA?
     """
@@ -396,10 +395,10 @@ def an_injected_turn_counts_more_than_the_same_text(run: Run):
     plain = mean(attacks.scores["order", "as text"]) - mean(attacks.scores["mention", "as text"])
     return (
         f"By default, {counts['tokenizer(text)']} special tokens appear in what the user typed. "
-        f"Gains in nats: {shown}. Order − mention: {gap:+.1f} ± {error:.1f} (standard error). The "
-        f"injected order gets the reply BANANA to {attacks.obeyed['order', 'injected']} of "
-        f"{len(questions)} questions. As text, the order is already {plain:.1f} nats ahead of the "
-        "mention. No tokenizer can stop that part."
+        f"Gains in nats: {shown}. Order − mention: {gap:+.1f} ± {error:.1f} (standard error; below "
+        f"2.4 of them it may be chance). The injected order gets the reply BANANA to "
+        f"{attacks.obeyed['order', 'injected']} of {len(questions)} questions. As text, the order "
+        f"is already {plain:.1f} nats ahead of the mention. No tokenizer can stop that part."
     )
 
 
@@ -409,7 +408,7 @@ def an_injected_turn_counts_more_than_the_same_text(run: Run):
 # are too long are **truncated**: their end is cut off. Of a prompt, cut off the beginning instead
 # (`truncation_side="left"`), because the question stands at its end. Of a chat, drop the oldest
 # turns instead: a cut inside a turn loses its opening tokens. Short rows are filled with a
-# **padding** id. A **mask** has 1 for a real id, 0 for padding. The model ignores padding (LLM06).
+# **padding** id. A **mask** has 1 for a real id, 0 for padding: it makes the model ignore padding.
 #
 # To *train*, one usually pads on the right, and the loss leaves out the padded places (LLM08). To
 # *generate*, one pads on the left: the next token follows the last id of each row, and that must be
@@ -420,7 +419,8 @@ def an_injected_turn_counts_more_than_the_same_text(run: Run):
 # In a model like GPT, a token sees itself and earlier tokens. So padding *behind* is invisible to
 # it, and padding *before* it is not. On the right, read the prediction at the last real token; on
 # the left, give the mask. Padding on the left also moves all positions of a row by the same number.
-# SmolLM2 uses only distances between positions (LLM05b), so this changes nothing.
+# SmolLM2 uses only distances between positions (LLM05b), so this changes nothing. A model with
+# learned positions needs the right `position_ids`, too (LLM05a).
 
 
 # %% 5. Padding and truncation
@@ -482,21 +482,20 @@ def padding_on_the_left_needs_the_mask(run: Run):
 
 # %% [markdown]
 # **Lengths.** A batch of $B$ rows, the longest of length $L$, costs $B \times L$ steps: padding
-# costs as much as text. A limit makes batches narrower, but text beyond it is lost. So look at the
-# lengths of your texts, and decide how much you can lose. We choose 5 % of the tokens, and take the
-# smallest power of two that loses less. Our texts are the plays' blocks between empty lines.
+# costs as much as text. A limit makes batches narrower, but text beyond it is lost. So look at your
+# lengths, and decide how much you may lose. We choose 5 % of the tokens, and the smallest power of
+# two that loses less. Our texts are the plays' blocks between empty lines.
 
 
 # %% 5. Lengths
-def padding_share(lengths: list[int], rows: int) -> float:
-    """Return the share of padding in batches of `rows` texts, each as wide as its longest text."""
+def steps(lengths: list[int], rows: int) -> int:
+    """Return the steps of batches of `rows` texts, each as wide as its longest text."""
     batches = [lengths[i : i + rows] for i in range(0, len(lengths), rows)]
-    places = sum(len(batch) * max(batch) for batch in batches)
-    return 1 - sum(lengths) / places
+    return sum(len(batch) * max(batch) for batch in batches)
 
 
 @lab.experiment
-def a_limit_costs_text_before_it_saves_padding(run: Run):
+def a_limit_that_loses_little_leaves_mostly_padding(run: Run):
     """In random batches, a limit that loses under 5 % of the plays' tokens leaves mostly padding.
 
     Predict: which power of two is the smallest such limit?
@@ -507,17 +506,18 @@ def a_limit_costs_text_before_it_saves_padding(run: Run):
     costs = []
     for limit in (8, 16, 32, 64, 128, 256, 512):
         cut = [min(length, limit) for length in lengths]
-        costs.append((limit, 1 - sum(cut) / sum(lengths), padding_share(cut, 32)))
-    limit, lost, padding = next(cost for cost in costs if cost[1] < 0.05)
+        lost = 1 - sum(cut) / sum(lengths)
+        saved = 1 - steps(cut, 32) / steps(lengths, 32)
+        costs.append((limit, lost, saved, 1 - sum(cut) / steps(cut, 32)))
+    i = next(i for i, cost in enumerate(costs) if cost[1] < 0.05)
+    limit, _, _, padding = costs[i]
     name = f"limit {limit}: share of padding in batches of 32"
     run.check(name, padding, at_least=0.5, because="“mostly” is more than half", decides=True)
-    longest = sum(sorted(lengths)[len(lengths) * 9 // 10 :]) / sum(lengths)
     figures.show(run, "lengths", figures.lengths(lengths, costs))
-    narrow = next(cost for cost in reversed(costs) if cost[2] < 0.5)
-    return (
-        f"The longest tenth of the blocks holds {longest:.0%} of all tokens. A limit of {limit} "
-        f"loses {lost:.1%} and leaves {padding:.0%} padding. A limit of {narrow[0]}, the "
-        f"largest with less than half, loses {narrow[1]:.0%}."
+    return " ".join(
+        f"A limit of {limit} loses {lost:.1%} of the tokens and saves {saved:.0%} of the steps; "
+        f"{padding:.0%} of the remaining steps are padding."
+        for limit, lost, saved, padding in costs[i - 1 : i + 1]
     )
 
 
@@ -528,8 +528,8 @@ def a_limit_costs_text_before_it_saves_padding(run: Run):
 # - **Byte-level BPE**, as ours: SmolLM2, DeepSeek, and Tekken (Mistral's newer vocabulary).
 # - **BPE on characters**, with bytes for those that the vocabulary lacks: Mistral 7B.
 # - **Unigram** (Kudo 2018) gives each token a probability and cuts a text in the most probable way.
-#   AI21's J2 uses it. By J2's settings, not by Unigram, a token may hold several words, such as
-#   `·of·the·first`, and J2 **normalizes**: wide Chinese commas become ordinary ones.
+#   AI21's J2 uses it. Two settings of J2 have nothing to do with Unigram. A token may hold several
+#   words, such as `·of·the·first`. And J2 **normalizes**: wide Chinese commas become ordinary ones.
 #
 # Learned from the same text, more ids make shorter sequences (LLM04+): fewer steps, and more text
 # in a model's **context**, the tokens that it can read at once. But each id needs parameters
@@ -599,7 +599,8 @@ def other_tokens_get_other_answers(run: Run):
     digit = min(completed.digit_after_space)
     run.measure(name, digit, expect_at_least=0.5, because=because, decides=True)
     share = smollm2_tasks.digits_after_a_space(tokenizer)
-    run.measure("Python code: share of single space tokens before a digit", share)
+    because = "a hint only: code was a part of SmolLM2's training, but these modules are our choice"
+    run.measure("Python code: share of single space tokens before a digit", share, because=because)
     token, letters = smollm2_tasks.written_spellings(model, tokenizer, "table")
     figures.show(run, "answers", figures.answers(spelled, completed))
     right = {form: sum(values) for form, values in spelled.items()}
@@ -613,12 +614,13 @@ def other_tokens_get_other_answers(run: Run):
 # %% [markdown]
 # ## 8. What a language costs
 # Each token costs money, a place in the context and a step of computing. For the same meaning in
-# two languages, Petrov et al. (2023) found ratios of up to 15. Here a language's **price** is its
-# tokens ÷ those of English. Two things raise it, the first only in our Hindi and Thai texts.
+# two languages, Petrov et al. (2023) found ratios of up to 15. A language's **price** is its tokens
+# ÷ those of English. Two things raise it.
 #
 # - **The split pattern**: GPT-2's, which SmolLM2 uses after cutting out single digits, makes words
-#   of letters, digits or other signs. The signs that Hindi and Thai add to letters count as other,
-#   so हिन्दी is six words, which no merge joins. Tekken's pattern counts these signs as letters.
+#   of letters, digits or other signs. In our texts, only Hindi and Thai add separate signs to
+#   letters. These signs count as other, so हिन्दी is six words, which no merge joins. Tekken's
+#   pattern counts them as letters.
 # - **Training**: a vocabulary that has seen little text in a language has only short tokens for it.
 #   Without any merge, a letter of Hindi or Thai is three tokens, one for each byte.
 #
@@ -627,10 +629,9 @@ def other_tokens_get_other_answers(run: Run):
 #
 # $$\text{price} = w \cdot t / t_E$$
 #
-# More training can lower $t$, but with GPT-2's pattern never below 1. SmolLM2's $t_E$ is almost 1.
-# So $w$ is about the lowest price that this pattern allows. Chinese and Thai write no spaces
-# between words: there a clause may be one word of the pattern. To see what the signs add to $w$, we
-# count the words again without them. Thai then has few words, because each clause is one.
+# With GPT-2's pattern, $t$ is at least 1, and SmolLM2's $t_E$ is almost 1. So $w$ is about the
+# lowest price that training can reach. For Hindi, $w$ is 2.9; without the signs it would be 1.05.
+# Chinese and Thai write no spaces between words. Without signs, a clause is one word and $w$ small.
 #
 # Our sixteen paragraphs say the same in twelve languages and eight scripts. A language model
 # translated them, and no native speaker checked them. Trust a ratio's size, not its second digit.

@@ -230,38 +230,38 @@ def _expect_tensors(got: Any, want: dict[str, Tensor], line: str) -> None:
 def collate_packs(module: Any) -> None:
     """Compare with two packs written out."""
     implementation = module.collate_packs
-    pad = 0
-    first = [_document(5, 6, 7), _document(8, 9)]
-    packs = [first, [_document(4)]]
+    pad = 3
+    x = IGNORED
+    first = [
+        {"input_ids": [5, 6, 7], "labels": [x, x, 7]},
+        {"input_ids": [8, 9], "labels": [8, 9]},
+    ]
+    packs = [first, [{"input_ids": [4], "labels": [4]}]]
     before = repr(packs)
     got = implementation(packs, pad)
     if repr(packs) != before:
         raise Mistake("the rows that were passed in have changed: write into new tensors")
-    want = _packs()
+    want = _packs(pad)
     _expect_tensors(got, want, "pack")
     if got["attention_mask"].dtype != torch.bool:
         raise Mistake("the attention mask must be boolean: numbers would be added to the scores")
-    _name_packs(got, want)
+    _name_packs(got, want, pad)
     for name, tensor in want.items():
         expect_close(got[name].long(), tensor.long(), f"{name} of packs of 3 + 2 tokens and of 1")
 
 
-def _document(*ids: int) -> dict[str, list[int]]:
-    return {"input_ids": list(ids), "labels": list(ids)}
-
-
-def _packs() -> dict[str, Tensor]:
+def _packs(pad: int) -> dict[str, Tensor]:
     x = IGNORED
     same = torch.tensor([[1, 1, 1, 2, 2], [1, 0, 0, 0, 0]])
     return {
-        "input_ids": torch.tensor([[5, 6, 7, 8, 9], [4, 0, 0, 0, 0]]),
-        "labels": torch.tensor([[x, 6, 7, x, 9], [x, x, x, x, x]]),
+        "input_ids": torch.tensor([[5, 6, 7, 8, 9], [4, pad, pad, pad, pad]]),
+        "labels": torch.tensor([[x, x, 7, x, 9], [x, x, x, x, x]]),
         "position_ids": torch.tensor([[0, 1, 2, 0, 1], [0, 0, 0, 0, 0]]),
         "attention_mask": (same[:, :, None] == same[:, None, :]).tril()[:, None],
     }
 
 
-def _name_packs(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
+def _name_packs(got: dict[str, Tensor], want: dict[str, Tensor], pad: int) -> None:
     mask = want["attention_mask"]
     causal = torch.ones_like(mask).tril()
     name_mistake(
@@ -281,22 +281,30 @@ def _name_packs(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
     )
     labels = want["labels"]
     ids = want["input_ids"]
+    x = IGNORED
     padding = torch.tensor([[0, 0, 0, 0, 0], [0, 1, 1, 1, 1]]).bool()
+    tokens = "the labels are the tokens themselves: take the rows' labels"
     name_mistake(
         got["labels"],
         {
             "the first token of a document has a label, which the document before would predict": (
-                lambda: ids.masked_fill(padding, IGNORED)
+                lambda: torch.tensor([[x, x, 7, 8, 9], [4, x, x, x, x]])
             ),
             "only the first document's first label is −100: each document's first one must be": (
-                lambda: (
-                    labels.clone().index_fill_(1, torch.tensor([3]), 8).masked_fill(padding, -100)
-                )
+                lambda: torch.tensor([[x, x, 7, 8, 9], [x, x, x, x, x]])
             ),
             "padding has the pad token as its label: use −100": (
-                lambda: labels.masked_fill(padding, 0)
+                lambda: labels.masked_fill(padding, pad)
+            ),
+            tokens: lambda: torch.tensor([[x, 6, 7, x, 9], [x, x, x, x, x]]),
+            f"{tokens}, and −100 at each document's first place": (
+                lambda: ids.masked_fill(padding, IGNORED)
             ),
         },
+    )
+    name_mistake(
+        got["input_ids"],
+        {"padding has 0 in input_ids: it must be `pad`": lambda: ids.masked_fill(padding, 0)},
     )
     name_mistake(
         got["position_ids"],

@@ -180,7 +180,9 @@ def training_step(module: Any) -> None:
     )
     expect_close(moved, sums / 10, "the step of plain gradient descent, ÷ lr", 1e-5)
     if model.table.grad is not None and model.table.grad.any():
-        raise Mistake("the gradient is still there: the next step would add to it (zero_grad)")
+        raise Mistake(
+            "the gradient is still there: call zero_grad after optimizer.step(), as in section 5"
+        )
     _expect_loss(returned, window)
     clipped, _ = _stepped(implementation, window, [], clip=0.01)
     norm = ((start - clipped.table.detach()) / 0.5).norm()

@@ -12,33 +12,41 @@ import matplotlib.pyplot as plt
 import torch
 
 
-def draw_rates(curves: dict[str, list[float]], warmup: int) -> Any:
-    """Draw two curves of the learning rate's share of its peak, and the end of the warm-up."""
+def draw_rates(curves: dict[str, list[float]]) -> Any:
+    """Draw two curves of the learning rate's share of its peak, by steps."""
     fig, ax = plt.subplots(figsize=(7.2, 3.0))
-    heights = (0.86, 0.015)  # above the first curve, below the flat part of the second
-    for i, (name, curve) in enumerate(curves.items()):
+    places = ((0.4, 0.84), (0.1, 0.25))  # right of the first curve, left of the second
+    for i, ((name, curve), (x, y)) in enumerate(zip(curves.items(), places, strict=True)):
         ax.plot(curve, color=f"C{i}")
-        text = f"{name}: mean {mean(curve):.2f}"
-        ax.text(0.38 * len(curve), heights[i], text, color=f"C{i}")
-    ax.axvline(warmup - 1, color="grey", ls=":")
-    ax.text(warmup + 3, 0.02, "end of the warm-up", color="grey")
+        ax.text(x * len(curve), y, f"{name}:\nmean {mean(curve):.2f}", color=f"C{i}")
     title = "Moved by each batch, the rate falls too early"
     ax.set(xlabel="step of the optimizer", ylabel="share of the peak", ylim=(0, 1.1), title=title)
     return fig
 
 
-def draw_mistakes(watched: dict[str, list[list[float]]], title: str) -> Any:
-    """Draw the held-out loss of each loop by steps, four in a panel."""
+def draw_mistakes(watched: dict[str, list[list[float]]], right: list[list[list[float]]]) -> Any:
+    """Draw the held-out loss of each loop by steps, four in a panel.
+
+    Args:
+        watched: the points of each loop, by its letter.
+        right: the points of the right loop with each of its seeds; a band shows their range.
+    """
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.8), sharey=True)
-    fig.suptitle(title)
+    fig.suptitle("Which loops look like the right one, whose three seeds are grey?")
     loops = list(watched.items())
+    times = [step for step, _ in right[0]]
+    heights = [[value for _, value in points] for points in right]
+    low = [min(values) for values in zip(*heights, strict=True)]
+    high = [max(values) for values in zip(*heights, strict=True)]
     for ax, part in zip(axes, (loops[:4], loops[4:]), strict=True):
+        ax.fill_between(times, low, high, color="grey", alpha=0.35, lw=0)
         ends = spread_out([math.log(points[-1][1]) for _, points in part], 0.22)
         for i, ((name, points), end) in enumerate(zip(part, ends, strict=True)):
             steps, values = zip(*points, strict=True)
             ax.plot(steps, values, color=f"C{i}", lw=1.5)
             ax.text(1.03 * steps[-1], math.exp(end), name, color=f"C{i}", va="center", fontsize=9)
-        ax.set(xlabel="steps", yscale="log", xlim=(0, 1.55 * steps[-1]))
+        ax.set(xlabel="steps", yscale="log", xlim=(0, 1.15 * times[-1]))
+        ax.set_xticks([tick for tick in ax.get_xticks() if tick <= times[-1]])
         ax.set_yticks([0.2, 0.5, 1, 2, 5, 10], ["0.2", "0.5", "1", "2", "5", "10"])
         ax.minorticks_off()
     axes[0].set_ylabel("held-out loss (nats per label)")
@@ -100,21 +108,24 @@ def draw_times(parts: Iterable[str], times: dict[str, list[float]]) -> Any:
     return fig
 
 
-def show_mistakes(run: Run, watched: dict[str, list[list[float]]]) -> None:
-    """Show the curves of eight loops, by letters."""
+def show_mistakes(
+    run: Run, watched: dict[str, list[list[float]]], right: list[list[list[float]]]
+) -> None:
+    """Show the curves of eight loops, by letters, and the range of the right loop's seeds."""
     run.figure(
-        draw_mistakes(watched, "Which one is right? Seven loops have a mistake"),
+        draw_mistakes(watched, right),
         "mistakes",
-        "The held-out responses' loss of eight loops. None of the mistakes raises an error.",
+        "The held-out responses' loss of eight loops, and the range of the right loop's three "
+        "seeds, in both panels. None of the mistakes raises an error.",
         alt="Line plot of the held-out loss over steps on a log scale, in two panels with four "
-        "loops each.",
+        "loops each. A grey band shows the range of the right loop's seeds.",
     )
 
 
-def show_rates(run: Run, curves: dict[str, list[float]], warmup: int) -> None:
+def show_rates(run: Run, curves: dict[str, list[float]]) -> None:
     """Show the rate's curve, counted in steps and moved by each batch."""
     run.figure(
-        draw_rates(curves, warmup),
+        draw_rates(curves),
         "rate",
         "Warm-up and cosine; and the same curve when each of two batches moves it.",
         alt="Line plot of the learning rate over steps: a rise, then a cosine that falls to a "

@@ -130,7 +130,7 @@ def draw_fit(losses: list[float], before: float, after: float, rows: int) -> Any
     fig, ax = plt.subplots()
     ax.plot(range(1, len(losses) + 1), losses, "o-" if len(losses) < 50 else "-", color="C0")
     ax.plot([0, len(losses)], [before, after], "s", ms=9, color="C1")
-    ax.annotate(f"test rows: {before:.2f} before", (0, before), (9, 0), color="C1", **NEAR)
+    ax.annotate(f"test rows: {before:.2f} before", (0, before), (9, -14), color="C1", **NEAR)
     ax.annotate(f"{after:.2f} after", (len(losses), after), (9, 0), color="C1", **NEAR)
     ax.annotate("in training", (1, losses[0]), (9, 0), color="C0", **NEAR)
     title = f"On test rows the loss goes from {before:.2f} to {after:.2f}"
@@ -167,7 +167,7 @@ def show_schedule(run: Run, share: Any) -> None:
     run.figure(
         draw_schedule(shares, share.keywords["warmup"]),
         "rate",
-        "The learning rate of the training above, as a share of its peak.",
+        "The learning rate of the training above, as a share of its peak (section 7).",
         alt="Line plot over the steps: a short rise to 1, then half a cosine down to 0.1.",
     )
 

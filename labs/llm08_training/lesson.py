@@ -22,7 +22,7 @@ from labs.llm08_training import figures, own_data, packing, precision, view_data
 from labs.llm08_training.gradients import added, gradient_of, relative_error
 from labs.llm08_training.optimizer import check_path, optimizer_from
 from labs.llm08_training.templates import header_of, refuse_special
-from labs.llm08_training.training import Batch, Loop, Parts, Recipe, Row, fit, some_rows, train
+from labs.llm08_training.training import Batch, Loop, Parts, Recipe, Row, fit, fit_early, some_rows
 from labs.llm08_training.word_tasks import PAD, build, exam, word_tokenizer
 
 import torch
@@ -43,8 +43,8 @@ LEAKED = "split at random: share of test rows that are in training"
 # cow* wants *cow ant*. Rows have the fields `instruction`, `input` and `output`, as in Stanford's
 # Alpaca (Taori et al. 2023).
 #
-# The library **datasets** stores rows in a *Dataset*: a table on disk that is mapped into memory,
-# so it may be larger than the memory. These methods do most of the work.
+# The library **datasets** stores rows in a *Dataset*: usually a table on disk that is mapped into
+# memory, so it may be larger than the memory. These methods do most of the work.
 #
 # ```python
 # table = datasets.load_dataset("json", data_files="rows.jsonl", split="train")
@@ -55,13 +55,14 @@ LEAKED = "split at random: share of test rows that are in training"
 #
 # `train_test_split` can put the same row into both parts, because the generator repeats short
 # lists. Then a model can pass the test from memory. The usual cure is to remove duplicates, or to
-# split by group. We split by **combination**: each list of two words or more has five tasks, and
-# a checksum picks the one that is only in the test. Tasks are numbered from 0 in the order above,
-# and words in that of the alphabet: ant, bee, cat, cow.
+# split by group. We split by **combination**: each list of two words or more has five tasks, and a
+# checksum picks the one that is only in the test. Tasks are numbered from 0 in the order above, and
+# words in that of the alphabet: ant, bee, cat, cow. The checksum is the task's number, plus once
+# the first word's, twice the second word's, and so on. A row is held out if its checksum is
+# divisible by 5. Lists of one word are never held out, as four tasks have the same response.
 #
-# The list *ant cow* has the sum $1 \cdot 0 + 2 \cdot 3 = 6$. The first word counts once, the second
-# twice. With task 4, count, the sum is 10. It is divisible by 5, so *count ant cow* is held out,
-# and training has *ant cow* with the four other tasks only.
+# The words of *ant cow* add $1 \cdot 0 + 2 \cdot 3 = 6$. With task 4, count, the checksum is 10. So
+# *count ant cow* is held out, and training has *ant cow* with the four other tasks only.
 
 
 # %% The split
@@ -106,11 +107,11 @@ def a_random_split_leaks(run: Run):
 # labels      −100    −100   −100 −100 −100 −100 −100      −100      cow ant <|end|>
 # ```
 #
-# At each place the model predicts the next token, and the loss scores it. Which tokens should the
-# model learn to write? The assistant's, and the `<|end|>` after them, with which a model shows that
-# it has finished. All other places get the **label** −100, which PyTorch's `cross_entropy` ignores.
-# `labels[i]` belongs to `input_ids[i]`. The loss compares the logits at $i - 1$ with it, so don't
-# shift the labels yourself.
+# At each place the model predicts the next token. If it gives that token the probability $p$, the
+# loss is $-\ln p$, in nats. Which tokens should the model learn to write? The assistant's, and the
+# `<|end|>` after them, with which a model shows that it has finished. All other places get the
+# **label** −100, which PyTorch's `cross_entropy` ignores. `labels[i]` belongs to `input_ids[i]`.
+# The loss compares the logits at $i - 1$ with it, so don't shift the labels yourself.
 #
 # An assistant's turn begins after its **header**, the tokens that the template adds when it asks
 # for a response. SmolLM2's header has four: `<|im_start|>`, two for the word assistant, and a new
@@ -127,7 +128,7 @@ def a_random_split_leaks(run: Run):
     ),
 )
 def supervise(ids: list[int], header: list[int], end: int) -> list[int]:
-    """Return the label of each token: itself in an assistant's turn, with its `end`; else −100.
+    """Return each token's label: the token in an assistant's turn and at its `end`, else −100.
 
     A turn begins after a complete `header`. It goes up to the first `end`, or to the last token.
     """
@@ -300,8 +301,6 @@ def packed_equals_alone(run: Run):
 #     optimizer.zero_grad()
 # ```
 #
-# The loss of a label with probability $p$ is $-\ln p$, in nats.
-#
 # **Accumulation.** A batch that doesn't fit into memory is split into **micro-batches**, whose
 # gradients add up before the optimizer steps. Micro-batch $i$ has $n_i$ labels, whose losses sum to
 # $s_i$. The loss of the full batch is the mean over all labels.
@@ -329,9 +328,9 @@ def packed_equals_alone(run: Run):
     ),
 )
 def windows(micro: Iterable[Batch], size: int) -> Iterator[tuple[list[Batch], int]]:
-    """Yield lists of `size` consecutive batches, the last one perhaps shorter, with their labels.
+    """Yield each window: a list of up to `size` consecutive batches, and their number of labels.
 
-    A batch is read when its window is requested, and not stored.
+    Read a batch only when its window is requested, and store none after it.
     """
     source = iter(micro)
     while window := list(islice(source, size)):
@@ -383,7 +382,8 @@ def accumulated_equals_the_full_batch(run: Run):
 # ## 6. AdamW
 # Let $g$ be the gradient of a weight $w$ at a step $t$, counted from 1. Adam (Kingma & Ba 2015) has
 # two running means, $m$ of $g$ and $v$ of $g^2$. The numbers $\beta_1$ and $\beta_2$ set how long
-# they remember: 0.9 and 0.999 by default, 0.9 and 0.98 in our short trainings. Both means begin at
+# they remember, about $1/(1 - \beta)$ steps. The defaults are 0.9 and 0.999: 10 and 1,000 steps.
+# Our trainings are short, so our $v$ remembers 50 steps, with $\beta_2 = 0.98$. Both means begin at
 # 0, so they are too small at first. A division corrects them.
 #
 # $$
@@ -446,10 +446,10 @@ def own_adamw_equals_torch(run: Run):
 
     Predict: η = 0.01. How far does a weight move in the first step if its gradient is 0.0001?
     """
-    first, g = check_path(run, AdamW)
+    first = check_path(run, AdamW)
     return (
-        f"Without decay, AdamW's first step is {first:.5f}, even for a gradient of {g:.0e}. It is "
-        "η for any gradient, because m̂ = g and √v̂ = |g|. So η has the unit of the weights."
+        f"Without decay, AdamW's first step is {first:.5f}, even for a gradient of 0.0001. It is η "
+        "for any gradient well above ε: m̂ = g and √v̂ = |g|. So η has the unit of the weights."
     )
 
 
@@ -464,11 +464,13 @@ def own_adamw_equals_torch(run: Run):
 # $$
 # \begin{cases} \dfrac{t + 1}{W} & t < W \\
 # f + (1 - f) \cdot \dfrac{1 + \cos(\pi p)}{2} & t \ge W \end{cases}
-# \qquad p = \frac{t + 1 - W}{S + 1 - W}
+# \qquad p = \min\left(1, \frac{t + 1 - W}{S + 1 - W}\right)
 # $$
 #
-# With $t + 1$ in place of $t$ the first step has a rate above 0. $t$ counts *steps of the
-# optimizer*: if each of $k$ micro-batches moved the schedule, it would end after $S/k$ steps.
+# With $t + 1$ in place of $t$ the first step has a rate above 0. With $S + 1$ in place of $S$ the
+# last step, $S - 1$, is still a little above the floor. From step $S$ on the rate stays there. $t$
+# counts *steps of the optimizer*: if each of $k$ micro-batches moved the schedule, the rate would
+# be at the floor after $S/k$ steps.
 
 
 # %% The schedule
@@ -477,11 +479,11 @@ def own_adamw_equals_torch(run: Run):
     hints=(
         "There are two cases: in the warm-up and after it. What is `step` in the very first one?",
         "Up: (step + 1) / warmup. Down: a cosine of p from near 0 to near π.",
-        "floor + (1 − floor) · (1 + cos(π p)) / 2, p = (step + 1 − warmup) / (steps + 1 − warmup).",
+        "floor + (1 − floor) · (1 + cos(π p)) / 2. From step `steps` on, p stays at 1.",
     ),
 )
 def lr_at(step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
-    """Return the share of the peak: a line up to 1 in `warmup` steps, a cosine down to `floor`."""
+    """Return a step's share of the peak: a line up to 1, a cosine down to `floor`, then `floor`."""
     if step < warmup:
         return (step + 1) / warmup
     p = min(1.0, (step + 1 - warmup) / (steps + 1 - warmup))
@@ -492,9 +494,11 @@ def lr_at(step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
 # ## 8. The training step
 # Now the five lines become a **training step**, under **Accelerate**. Its `backward` also works
 # with several processes. `train` in `training.py` wraps the Accelerator, so that `clip_grad_norm_`
-# calls your `clip_gradients`. With float16 the loss is multiplied by a large number first, which
-# the wrapper divides out; LLM08+ says why. Your functions go into a `Loop`, a record from which
-# `train` takes them. In essence it does this.
+# calls your `clip_gradients`. With float16, `backward` multiplies the loss by a large number, and
+# the wrapper divides the gradients by it before it clips them; LLM08+ says why. The parameters of
+# an optimizer are in groups, the list `optimizer.param_groups`. A step writes its rate into each
+# group's `"lr"`. Your functions go into a `Loop`, a record from which `train` takes them. In
+# essence it does this.
 #
 # ```python
 # loader = DataLoader(rows, 32, shuffle=True, collate_fn=loop.collate)
@@ -514,7 +518,8 @@ def lr_at(step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
 @lab.exercise(
     level=2,
     hints=(
-        "The order: rate, gradients of all batches, clip, optimizer.step(), optimizer.zero_grad().",
+        'The order: group["lr"] = lr for each group of optimizer.param_groups, the gradients of '
+        "all batches, clip, optimizer.step(), optimizer.zero_grad().",
         "Each batch's loss is label_sum ÷ labels, where `labels` are those of the entire window.",
         "Add up loss.detach(): the undetached sum would store every batch's graph.",
     ),
@@ -557,14 +562,14 @@ PARTS = Parts(encode, collate, label_sum, label_count, LOOP)
 
 
 # %% [markdown]
-# In an **exam** a small Llama with 86,000 parameters gets the 200 held-out requests. A response is
-# *right* if it has exactly the right words and then `<|end|>`.
+# In an **exam** a small Llama gets the 200 held-out requests. At `tiny` it has 86,000 parameters. A
+# response is *right* if it has exactly the right words and then `<|end|>`.
 
 
 # %% The exam
 @lab.experiment
 def the_loop_teaches_the_tasks(run: Run):
-    """Trained for a few hundred steps, a small Llama responds rightly to many held-out requests.
+    """After the training a small Llama gets many held-out requests right; it had none before.
 
     Predict: before the training it solves none. Which tasks stay hard, and for which lists?
     """
@@ -576,16 +581,16 @@ def the_loop_teaches_the_tasks(run: Run):
     fits = {seed: fit(run, PARTS, seed) for seed in seeds}
     word_tasks.check_exams(run, {seed: fitted.exam for seed, fitted in fits.items()})
     trained = fits[run.seed].trained
-    short = Recipe(len(trained.losses) // 5, seed=run.seed)
-    early = train(run, "short", build(run, run.seed), some_rows(run, encode, 4000), short, LOOP)
-    models = {"before": untrained, f"{short.steps} steps": early.model, "after": trained.model}
+    early = fit_early(run, PARTS, run.seed)
+    models = {"before": untrained, "after a fifth": early, "after all steps": trained.model}
     run.table("Six held-out requests", *word_tasks.responses_of(models, held_out[:6]))
     figures.show_training(run, trained.losses, trained.watched)
     figures.show_schedule(run, partial(lr_at, steps=len(trained.losses), warmup=Recipe.warmup))
     right = mean(fitted.right for fitted in fits.values())
     return (
         f"Right before training: {before:.0%}; after it: {right:.0%}, mean of {len(fits)} seeds. "
-        "Does `--size small` learn what is hard in the table, with four times as many steps?"
+        "Does `--size small` learn what is hard in the table? It has a larger model, ten times as "
+        "many rows and four times as many steps."
     )
 
 
@@ -611,8 +616,8 @@ def the_loop_teaches_the_tasks(run: Run):
 #
 # Without the option the lab measures which is faster on your machine. For SmolLM2 that is often
 # bf16. Our small model is often faster in fp32: its matrix products are so small that converting
-# the numbers costs more. For the backward pass `autocast` stores the 16-bit copies that the pass
-# needs. So mixed precision saves memory only if the activations outweigh them.
+# the numbers costs more. `autocast` stores its 16-bit copies of the weights until the backward pass
+# has used them. So it saves memory only if 16-bit activations save more than these copies take.
 #
 # Why not store the weights in 16 bits, too? Between $2^e$ and $2^{e+1}$ the numbers of bf16 are
 # $2^{e-7}$ apart. Adding $u$ to such a weight changes nothing if $|u| < 2^{e-8}$, half of that.
@@ -646,7 +651,8 @@ def mixed_precision_is_measured(run: Run):
 # ## 10. A real model, and your data
 # The same loop trains SmolLM2: 135 M weights, read from a 4-bit file and stored as float32. To save
 # time and memory we train only the last four of its thirty blocks, by default for a few steps on
-# our tasks. With `--dataset FILE` the rows are yours.
+# our tasks. The optimizer is PyTorch's fused AdamW with its default betas. With `--dataset FILE`
+# the rows are yours.
 #
 # `invoke lab LLM08 --only a_real_model_learns -- --dataset work/faq.csv`
 #

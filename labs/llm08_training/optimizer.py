@@ -69,13 +69,14 @@ def path(optimizer_class: Any, gradients: Tensor, **how: Any) -> Tensor:
     return torch.stack(places)
 
 
-def check_path(run: Run, ours_class: Any) -> tuple[float, float]:
+def check_path(run: Run, ours_class: Any) -> float:
     """Check that our AdamW takes PyTorch's path, and Adam with L2 another one.
 
     Returns:
-        The first step for the smallest of the gradients, and that gradient's absolute value.
+        The size of the first step for a gradient of 0.0001, at a rate of 0.01.
     """
     g = torch.randn(1000, 50, dtype=torch.float64) * torch.logspace(-4, 4, 50, dtype=torch.float64)
+    g[0, 0] = 1e-4
     ours = path(ours_class, g, weight_decay=0.1)
     theirs = path(torch.optim.AdamW, g, weight_decay=0.1)
     what = "float64: ours − PyTorch's, all steps"
@@ -89,4 +90,4 @@ def check_path(run: Run, ours_class: Any) -> tuple[float, float]:
     bound = 1.01e-8 / g[0].abs().min().item()
     because = "ε ÷ |g| of the smallest gradient"
     run.check("first step ÷ η − 1", (moved / 0.01 - 1).abs().max(), at_most=bound, because=because)
-    return moved.min().item(), g[0].abs().min().item()
+    return moved[0].item()

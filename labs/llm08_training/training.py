@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, cast
 
@@ -115,14 +115,14 @@ class Parts:
     label_count: Callable[[Batch], int]
     loop: Loop
 
-    def loss(self, run: Run, model: Any, rows: Any, pad: int) -> float:
-        """Return the loss of a model on rows (nats per label)."""
+    def loss(self, run: Run, model: Any, rows: Any, pad: int, at_once: int = ROWS_AT_ONCE) -> float:
+        """Return the loss of a model on rows, `at_once` in a batch (nats per label)."""
         was_training = model.training
         model.eval()
         total = 0.0
         labels = 0
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            part = [rows[i] for i in range(start, min(start + ROWS_AT_ONCE, len(rows)))]
+        for start in range(0, len(rows), at_once):
+            part = [rows[i] for i in range(start, min(start + at_once, len(rows)))]
             batch = placed(run, self.collate(part, pad))
             with torch.no_grad(), run.accelerator.autocast():
                 total += self.label_sum(model, batch).item()
@@ -266,6 +266,11 @@ def steps_of(run: Run) -> int:
     return run.pick(tiny=250, small=1000, full=5000)
 
 
+def count_of(run: Run) -> int:
+    """Return the number of the word tasks' training rows."""
+    return run.pick(tiny=4000, small=40_000, full=200_000)
+
+
 def encoded(encode: Encode, rows: Iterable[Example]) -> list[Row]:
     """Encode rows of the word tasks with a lesson's function."""
     return [encode(word_tokenizer, messages_of(row)) for row in rows]
@@ -304,7 +309,7 @@ def fit(
         dtype: of the weights.
         labels: changes the rows that are trained on.
     """
-    count = run.pick(tiny=4000, small=40_000, full=200_000)
+    count = count_of(run)
     rows = [labels(row) for row in rows_of(parts.encode, seed, count)]
     held_out = split(seed, count)[1]
     test = encoded(parts.encode, held_out)
@@ -312,8 +317,24 @@ def fit(
     model = build(run, seed).to(dtype)
 
     def watch(model: Any) -> float:
-        return parts.loss(run, model, test, PAD)
+        return parts.loss(run, model, test, PAD, at_once=100)
 
     with run.small_products(how.batch * TOKENS, model.config.hidden_size):
         trained = train(run, f"{name}, seed {seed}", model, rows, how, parts.loop, watch)
     return Fit(trained, exam(run, trained.model, held_out))
+
+
+@on_one_thread
+def fit_early(run: Run, parts: Parts, seed: int) -> Any:
+    """Return the model of `fit` after a fifth of the steps, by the same rows in the same order."""
+    steps = steps_of(run)
+    how = Recipe(steps // 5, seed=seed)
+
+    def lr_at(step: int, _: int, warmup: int) -> float:
+        return parts.loop.lr_at(step, steps, warmup)
+
+    rows = rows_of(parts.encode, seed, count_of(run))
+    model = build(run, seed)
+    loop = replace(parts.loop, lr_at=lr_at)
+    with run.small_products(how.batch * TOKENS, model.config.hidden_size):
+        return train(run, f"the first fifth, seed {seed}", model, rows, how, loop).model

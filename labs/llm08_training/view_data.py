@@ -55,7 +55,12 @@ def batch(
         ]
         for grid in grids
     ]
-    return {"grids": grids}, CAPTION, ["batch", "lines", "places", "padding", "labels"], table
+    return (
+        {"grids": grids},
+        CAPTION,
+        ["batch", "lines", "places a line", "padding", "labels"],
+        table,
+    )
 
 
 def _seen(packed: Batch, i: int, j: int) -> list[int]:

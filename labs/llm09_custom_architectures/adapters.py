@@ -48,7 +48,7 @@ def check_negatives(run: Run, base: Any, model: Any) -> tuple[float, float, int,
         epochs = run.pick(tiny=20, small=40, full=100)
         model = fit(run, model, 1 - framed(x), y, epochs, "LoRA, negatives")
     before, after = (accuracy(one, negatives, y_test) for one in (base, model))
-    run.check("negatives before", before, at_most=0.5, because="it saw none", decides=True)
+    run.check("negatives before", before, at_most=0.5, because="five times a guess: it saw none", decides=True)
     because = "three in five: six times a guess"
     run.measure("negatives after", after, expect_at_least=0.6, because=because, decides=True)
     because = "three digits in ten"

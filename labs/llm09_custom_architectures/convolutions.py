@@ -31,6 +31,17 @@ def errors(convolution: Any, x: Tensor) -> Tensor:
     return torch.stack(largest)
 
 
+def windows_by_shape(x: Tensor, size: int) -> Tensor:
+    """Return windows (B, C, H′, W′, k, k) as a view that is wrong unless x is contiguous.
+
+    It takes the strides of a contiguous tensor of that shape, whatever x has.
+    """
+    batch, channels, height, width = x.shape
+    places = (batch, channels, height - size + 1, width - size + 1, size, size)
+    strides = (channels * height * width, height * width, width, 1, width, 1)
+    return x.as_strided(places, strides)
+
+
 def seen_by(maps: Tensor, x: Tensor, place: int) -> Tensor:
     """Return how much each pixel of x (B, 1, H, W) moves the maps at (place, place): (H, W)."""
     (slope,) = torch.autograd.grad(maps[:, :, place, place].abs().sum(), x, retain_graph=True)

@@ -1,7 +1,6 @@
 # %% [markdown]
 # # LLM09+ · Custom architectures, deeper
-# How weights lie in a file, what a norm remembers, how a training resumes, and how transformers
-# opens a model of yours.
+# How a file stores weights, what a norm remembers, how to resume, and how to open your own model.
 #
 # **You will be able to** read a safetensors file without its library, and refuse broken ones; write
 # batch normalisation, and say what it does to frozen models; save the full state of a training; say
@@ -62,8 +61,7 @@ lab = Lab("LLM09+", product=PRODUCT)
 #
 # - 8 bytes: the length $n$ of the header, an unsigned integer, lowest byte first;
 # - $n$ bytes of JSON: for each name its `dtype`, its `shape` and its `data_offsets`, where its
-#   bytes begin and end, counted from the end of the header. `__metadata__`, which is optional, is
-#   text for people and programs;
+#   bytes begin and end, counted from the end of the header. `__metadata__` is optional text;
 # - the bytes of the tensors, row by row, one tensor after the other, without gap or overlap.
 #
 # For a tensor of three float32 numbers, saved as "w", the header is
@@ -73,10 +71,10 @@ lab = Lab("LLM09+", product=PRODUCT)
 # any number. A file of `torch.save` begins with "PK", as every zip file does. Read as a length, its
 # first eight bytes promise a header of more than $10^{17}$ bytes, so the reader refuses it.
 #
-# Tied tensors need care. The file can't say that two names share one tensor. Two copies waste
-# space, and the loader decides which copy counts. `load_state_dict` copies both into the tied
-# tensor, so the last one wins. With `assign=True` they come back as two tensors, which drift apart
-# in training. So safetensors refuses to save them, and transformers leaves the second name out.
+# Tied tensors need care. The format has no field for a second name, and bytes can't overlap. Of two
+# copies, `load_state_dict` copies both into the tied tensor, so the last one wins. With
+# `assign=True` they come back as two tensors, which drift apart in training. So `save_file` refuses
+# tied tensors. `save_model` and transformers save one name; `__metadata__` can note the other.
 
 
 # %% Reading a file
@@ -92,7 +90,8 @@ DTYPES |= {"U8": torch.uint8, "BOOL": torch.bool}
         "Sorted by offsets, each tensor must begin where the last one ended, and be as long as its "
         "shape and dtype say; the last one must end where the file does.",
         "Slice torch.frombuffer(bytearray(data), dtype=torch.uint8), clone, view as its dtype and "
-        "shape; raise ValueError if a strange header causes KeyError, TypeError, AttributeError.",
+        "shape. A strange header can cause KeyError, TypeError, AttributeError or RuntimeError: "
+        "raise a ValueError instead.",
     ),
 )
 def read_safetensors(data: bytes) -> dict[str, Tensor]:
@@ -168,9 +167,11 @@ def our_reader_equals_the_librarys(run: Run):
 # %% [markdown]
 # ## 2. Inputs with other strides
 # A tensor's strides say how far apart its rows and columns are in memory (LLM03+). Code that only
-# ever saw contiguous tensors may be wrong for a transposed or an expanded one. `F.pad` copies. The
-# copy is channels last if the image is; otherwise it is contiguous. So four of our five layouts
-# reach the windows only without padding. Of our six cases for each layout, two have no padding.
+# ever saw contiguous tensors may be wrong for a transposed or an expanded one. As a control,
+# `windows_by_shape` in `convolutions.py` computes strides from the shape, $(CHW, HW, W, 1)$.
+#
+# `F.pad` copies. The copy is channels last if the image is; otherwise it is contiguous. So three of
+# our five layouts reach the windows only without padding: in two of our six cases.
 
 
 # %% Strides
@@ -193,6 +194,10 @@ def strides_do_not_matter(run: Run):
         error = convolutions.errors(Convolution, x)
         run.agree(f"outputs and gradients, {name}", error, tolerance(torch.float64), decides=True)
     size = 3
+    for name, right in (("contiguous", True), ("transposed", False)):
+        x = layouts[name]
+        same = torch.equal(convolutions.windows_by_shape(x, size), windows(x, size))
+        run.check(f"strides from the shape, {name}: the same windows", same, equals=right)
     padded = F.pad(layouts["channels last"], (1, 1, 1, 1))
     still = padded.is_contiguous(memory_format=torch.channels_last)
     run.check("F.pad keeps channels last", still, equals=True)
@@ -219,8 +224,7 @@ def strides_do_not_matter(run: Run):
 # these. They aren't learned, but they belong to the state. Such tensors are buffers.
 #
 # For the numbers 1 and 3, $\mu = 2$ and $\sigma^2 = 1$, so the outputs are −1 and 1. The running
-# variance estimates the variance of all images, and divides by $n - 1$ instead of $n$: it moves
-# towards 2.
+# variance estimates that of all images, and divides by $n - 1$ instead of $n$: it moves towards 2.
 #
 # In training, the mean also contains any constant that is added to a channel, so subtracting the
 # mean removes it. A bias before the norm therefore has no effect and no gradient. And a forward
@@ -246,7 +250,7 @@ class BatchNorm(nn.Module):
     @lab.exercise(
         level=2,
         hints=(
-            "Statistics are over the axes 0, 2 and 3; self.training says which ones to use.",
+            "Cast x first. Statistics are over the axes 0, 2, 3; self.training says which to use.",
             "σ² has correction=0 where it divides; the buffer gets it times n / (n − 1).",
             "Update the buffers in place under no_grad: self.mean.lerp_(mean, self.momentum).",
         ),
@@ -342,10 +346,10 @@ def a_bias_before_the_norm_is_idle(run: Run):
 # ## 4. Frozen weights and moving buffers
 # LLM09 put LoRA into a CNN without norms. With batch normalisation there is a trap.
 # `requires_grad_(False)` freezes parameters, and buffers aren't parameters. In training mode the
-# running means move towards those of the negatives. If you then remove the adapter, the base
-# computes something else, although no weight has changed. One cure is to train the adapter in
-# evaluation mode, in which buffers stay; but then dropout is off, too. The other is to put only the
-# norms into evaluation mode, again after each `model.train()`. The figure shows the running means.
+# running means and variances follow what the adapted layers output for negatives. If you then
+# remove the adapter, the base computes something else, although no weight has changed. One cure is
+# to train the adapter in evaluation mode, in which buffers stay; but then dropout is off, too. The
+# other is to put only the norms into evaluation mode, again after each `model.train()`.
 
 
 # %% An adapter beside norms
@@ -386,14 +390,15 @@ def frozen_weights_and_moving_buffers(run: Run):
     run.table("Accuracy on 360 test images, one seed", columns, rows)
     figures.running_means(run, means)
     what = "negatives before"
-    run.check(what, rows[0][1], at_most=0.5, because="it never saw one", decides=True)
+    because = "five times a guess: it never saw one"
+    run.check(what, rows[0][1], at_most=0.5, because=because, decides=True)
     what = "negatives after, evaluation mode"
     run.measure(what, rows[1][1], expect_at_least=0.75, because="seven times a guess", decides=True)
     because = "parameters are frozen, buffers still"
-    what = "evaluation mode: largest change of the base"
+    what = "evaluation mode: largest change of a tensor of the base"
     run.check(what, moved["evaluation mode"], at_most=0, because=because, decides=True)
-    because = "the means of negatives are far from those of positives"
-    what = "training mode: largest change of the base"
+    because = "the statistics of negatives are far from those of positives"
+    what = "training mode: largest change of a mean or a variance"
     run.check(what, moved["training mode"], at_least=1e-2, because=because)
     adapters.check_still_norms(run, NormedCNN(dropout=0.5), BatchNorm, positives)
     lost = before - rows[2][3]
@@ -476,9 +481,9 @@ def each_missing_part_shows(run: Run):
 # respect to a token seven or more steps back is exactly 0. In recall, a pair whose first copy
 # begins at most six tokens back is in sight. Do two convolutions recall these? A model must compare
 # two tokens. Attention does so by its scores, at any distance. Here the gates and the feed-forward
-# layers have to, for each distance separately. We don't know whether they can't or weren't taught:
-# only 7.5 % of the targets that they were trained on are in sight. LLM09's bound of 0.16 assumes
-# that they recall all of these. The figure shows recall by distance.
+# layers have to, for each distance separately. We don't know whether they can't learn this or had
+# too few examples: only 7.5 % of their targets in training were in sight. LLM09's bound of 0.16
+# assumes that they recall all of these. The figure shows recall by distance.
 #
 # LLM09's hybrid has the convolution first. In the other order, attention has to find the token
 # after the first A. But the keys of that layer are computed from single tokens, so none of them
@@ -519,7 +524,8 @@ def order_and_reach_decide_recall(run: Run):
     There, recall is at most 0.2. A convolution before attention learns recall; attention before a
     convolution guesses, and so do two convolutions. All have the same training.
 
-    Predict: within their reach, which share do two convolutions recall? A guess is right in 9 %.
+    Predict: within their reach, which share do two convolutions recall? A blind guess is right in
+    3 %, and one that knows which tokens can still follow in 9 %.
     """
     slopes = {}
     for name, mixers in ORDERS.items():
@@ -570,8 +576,8 @@ def order_and_reach_decide_recall(run: Run):
 # earlier tokens: a cache that grows. The gated convolution needs only the last $k - 1$ vectors $u$,
 # however long the text is. This **state** has $(k - 1)\,d$ numbers, and each step replaces the
 # oldest vector by the newest. Each step of attention reads its cache. We time it with a cache of
-# random numbers, which has room for the new token; a step of the convolution doesn't depend on the
-# tokens before, so it is timed once.
+# random numbers, which has room for the new token. The time of a convolution's step doesn't depend
+# on how many tokens came before, so we measure it once.
 
 
 # %% A step
@@ -631,7 +637,7 @@ def a_convolution_writes_with_a_fixed_state(run: Run):
     stored = [2 * 64 * t for t in lengths]
     figures.writing(run, lengths, (times, once), (stored, 3 * 64))
     what = "time of a step of attention, 16,384 ÷ 256 tokens"
-    because = "64 times the keys and values"
+    because = "64 times the keys and values, beside a fixed cost of each call"
     growing = times[-1] / times[0]
     run.measure(what, growing, expect_at_least=2, because=because, timed=True, decides=True)
     run.measure("a step of the convolution (ms)", once, timed=True)
@@ -640,16 +646,15 @@ def a_convolution_writes_with_a_fixed_state(run: Run):
 
 # %% [markdown]
 # ## 8. Save a model that transformers opens
-# The `config.json` in a folder contains the name `model_type`. AutoConfig maps this name to a
-# configuration class; AutoModelForCausalLM maps that class to a model class. `register` adds ours
+# The field `model_type` in a folder's `config.json` is a name, here `llm09_hybrid`. AutoConfig maps
+# it to a configuration class; AutoModelForCausalLM maps that to a model class. `register` adds ours
 # to both maps, in each process that imports this file. The model's `__init__` takes only the
-# configuration, whose fields are numbers, strings and lists, so the model can be built from JSON.
-# `save_pretrained` writes safetensors. No code of ours is in the folder, so `trust_remote_code`
-# would find nothing to run.
+# configuration, whose fields are numbers, strings and lists, so JSON is enough to build the model.
+# `save_pretrained` writes safetensors. The folder has no code that `trust_remote_code` could run.
 #
-# The proof is another process. It gets only the folder. It tries to open it twice: before it
-# imports our classes, and after. Then two pickles take the place of the safetensors file: one has
-# only the weights, the other LLM09's trap as well.
+# The proof is another process. It gets the folder and some tokens, but no object of ours. It tries
+# to open the folder twice: before it imports our classes, and after. Then, back in this process, we
+# replace the safetensors file by a pickle of the weights alone, and by one with LLM09's trap, too.
 
 
 # %% The Auto classes
@@ -663,11 +668,11 @@ class HybridConfig(transformers.PreTrainedConfig):
     vocab_size: int = VOCABULARY
     hidden_size: int = 48
     mixers: Any = ("convolution", "attention")  # keys of MIXERS, one for each block
-    initializer_range: float = 0.05
+    initializer_range: float = 0.05  # the size of random weights, for post_init
 
 
 class HybridForCausalLM(transformers.PreTrainedModel, transformers.GenerationMixin):
-    """LLM09's hybrid as transformers wants it."""
+    """LLM09's hybrid as transformers wants it; `GenerationMixin` adds `generate`."""
 
     config_class = HybridConfig
 
@@ -675,8 +680,8 @@ class HybridForCausalLM(transformers.PreTrainedModel, transformers.GenerationMix
         super().__init__(config)
         mixers = [MIXERS[name] for name in config.mixers]
         self.model = Hybrid(config.vocab_size, *mixers, d_model=config.hidden_size)
-        self.post_init()
-        self.generation_config.use_cache = False
+        self.post_init()  # draws the weights that no file provides
+        self.generation_config.use_cache = False  # our forward takes no cache
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any):
         """Return logits (B, T, V) for (B, T) tokens, in a CausalLMOutput.
@@ -740,12 +745,13 @@ def the_auto_classes_open_it(run: Run):
 
 # %% [markdown]
 # ## What to remember
-# - A safetensors file is a header and bytes. A reader can check all of it before it uses a number.
-# - Buffers move in training mode, whatever is frozen. Put norms into evaluation mode to look at a
-#   model, or to adapt it.
-# - The state of this training has six parts. If one is missing, perhaps only evaluation shows it.
+# - A safetensors file is a header and bytes. A reader can check where each tensor lies before it
+#   uses a number, but it can't notice a changed one.
+# - Buffers move in training mode, whatever is frozen. To adapt a model, put its norms into
+#   evaluation mode.
+# - The state of this training has six parts. If the buffers are missing, no training loss shows it.
 # - A convolution has an exact reach. Before attention, it adds to each key what came before.
-# - A model that can be built from plain fields can be opened by name.
+# - The Auto classes open a model that is built from JSON and whose name is registered.
 
 
 # %% The closing
@@ -762,14 +768,13 @@ def closing(results: Results) -> str:
         "though no loss differs.\n"
         f"- With frozen weights and moving buffers, the base reads {100 * lost:.0f} percentage "
         "points fewer of the usual digits.\n"
-        f"- Convolution first, recall is {first:.0%}; attention first, {second:.0%}."
+        f"- Convolution first, recall is {first:.1%}; attention first, {second:.1%}."
     )
 
 
 # %% [markdown]
 # **Read on**: Ioffe & Szegedy 2015, *Batch normalization* · Arora et al. 2023, *Zoology* · De et
-# al. 2024, *Griffin* · the documentation of safetensors, and of transformers on custom models.
-# Next: LLM10, a LLaMA from scratch.
+# al. 2024, *Griffin* · the documentation of safetensors. Next: LLM10, a LLaMA from scratch.
 
 # %%
 if __name__ == "__main__":

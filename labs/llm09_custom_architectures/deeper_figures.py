@@ -51,21 +51,26 @@ def layout(run: Run, data: bytes) -> None:
 def running_means(run: Run, means: Mapping[str, Tensor]) -> None:
     """Draw the running means of the base's second norm: before, and after two trainings."""
     fig, ax = plt.subplots(figsize=(7.2, 3.8))
-    looks = {"before": ("C0", "o-", 6), "evaluation mode": ("C2", "x", 8)}
-    looks["training mode"] = ("C1", "s-", 5)
+    looks = {"before": ("C0", "o", 8), "evaluation mode": ("C2", "x", 6)}
+    looks["training mode"] = ("C1", "s", 5)
+    channels = range(len(means["before"]))
+    ends = (means[name].tolist() for name in ("before", "training mode"))
+    ax.vlines(channels, *ends, color="C1", lw=1)
     for name, values in means.items():
         colour, marks, size = looks[name]
         label = name if name == "before" else f"after an adapter, {name}"
-        ax.plot(values.tolist(), marks, color=colour, ms=size, lw=1, label=label)
+        ax.plot(channels, values.tolist(), marks, color=colour, ms=size, label=label)
     ax.set(xlabel="channel of the second norm", ylabel="running mean")
     ax.legend(fontsize=9)
     ax.set_title("Running means of the frozen base")
     caption = (
-        "The buffer of the base's second norm, before and after an adapter was trained beside it."
+        "One running mean for each channel of the base's second norm, before and after an adapter "
+        "was trained beside it. Lines show how far training mode moved it. In evaluation mode no "
+        "mean moved."
     )
     moved = {name: (values - means["before"]).abs().max() for name, values in means.items()}
     changes = ", ".join(f"{name} {change:.2g}" for name, change in moved.items())
-    alt = f"Three series over 32 channels. Largest change of a mean: {changes}."
+    alt = f"Three marks for each of 32 channels. Largest change of a mean: {changes}."
     run.figure(fig, "running_means", caption, alt=alt)
 
 

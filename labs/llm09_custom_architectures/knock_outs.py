@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from statistics import mean
 from typing import Any
 
 from labs.kit import Run
@@ -83,16 +82,8 @@ def recall_without(models: list[Any], tokens: Tensor) -> dict[str, list[float]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def check_parts(run: Run, right: Mapping[str, Sequence[float]]) -> str:
-    """Check which parts recall needs.
-
-    Args:
-        run: the run.
-        right: the recall of each seed, by knock-out.
-
-    Returns:
-        Recall without each column of the kernel.
-    """
+def check_parts(run: Run, right: Mapping[str, Sequence[float]]) -> None:
+    """Check which parts recall needs; `right` has the recall of each seed, by knock-out."""
     because = f"about twice {GUESS:.2f}, a guess among the tokens that can still follow"
     lost = [f"{part} {how}" for part in ("convolution", "attention") for how in HOW]
     for name in (*lost, "needed key hidden", "kernel without step 1"):
@@ -103,4 +94,3 @@ def check_parts(run: Run, right: Mapping[str, Sequence[float]]) -> str:
     for i in (0, 2, 3):
         name = f"kernel without step {i}"
         run.measure(f"recall, {name}", right[name], expect_at_least=0.8, decides=True)
-    return ", ".join(f"{mean(right[f'kernel without step {i}']):.2f}" for i in range(4))

@@ -84,6 +84,13 @@ def _expect_one_home(implementation: Any) -> None:
     made.scale = nn.Parameter(torch.ones(2))
     if "scale" in made._buffers or "scale" not in made._parameters:
         raise Mistake("a Parameter for the name of a buffer: the name has one home, parameters")
+    made.inner = 1
+    made.inner = implementation()
+    if "inner" in made.__dict__:
+        raise Mistake("a plain attribute hides a module of the same name: remove it from __dict__")
+    made.inner = nn.Parameter(torch.ones(2))
+    if "inner" in made._modules:
+        raise Mistake("a Parameter for the name of a module: the name has one home, parameters")
 
 
 def _expect_refusal_of_plain_values(implementation: Any) -> None:

@@ -115,12 +115,12 @@ def test_the_table_of_the_text_is_the_theory():
     assert spreads == ["0.337", "0.0063", "0.00252", "2.18e-08", "8.89e-09"]
 
 
-def test_a_layer_loses_five_sixths_of_the_squared_spread_once_inputs_are_similar():
+def test_a_layer_loses_five_sixths_of_the_squared_spread_once_samples_are_similar():
     spreads = [spread for _, spread in lab.theory(1 / 3, 1 / 3, 512)]
     assert (spreads[-1] / spreads[-2]) ** 2 == pytest.approx(1 / 6, rel=0.02)
 
 
-def test_a_constant_input_has_no_spread():
+def test_equal_samples_have_no_spread():
     layers = [lab.fresh_layer(64, "PyTorch") for _ in range(3)]
     by_layer, _ = lab.signal(layers, torch.ones(5, 64, dtype=torch.float64))
     assert all(rms > 0 and spread < 1e-12 for rms, spread in by_layer)
@@ -144,14 +144,14 @@ def test_fresh_layers_keep_the_weights_of_pytorch_and_have_the_variance_of_he():
 def test_directions_count_equal_ones_and_are_zero_for_equal_rows():
     corners = torch.eye(3, 5).double()
     both = torch.cat((corners, -corners))
-    assert lab.directions(both) == pytest.approx(3)
-    assert lab.directions(randn(50, 1) @ randn(1, 7) + 10) == pytest.approx(1)
-    assert lab.directions(torch.ones(4, 6)) == 0
+    assert starts.participation_ratio(both) == pytest.approx(3)
+    assert starts.participation_ratio(randn(50, 1) @ randn(1, 7) + 10) == pytest.approx(1)
+    assert starts.participation_ratio(torch.ones(4, 6)) == 0
 
 
 def test_a_loss_that_never_falls_has_waited_all_steps():
-    assert starts.Trained(0.1, [2.3, 2.2, 2.0, 2.2], 1.0).first_step_below(2.1) == 2
-    assert starts.Trained(0.1, [2.3, 2.2], 1.0).first_step_below(2.1) == 2
+    assert starts.Trained(0.1, [2.3, 2.2, 2.0, 2.2], 1.0, 1).steps_before(2.1) == 2
+    assert starts.Trained(0.1, [2.3, 2.2], 1.0, 1).steps_before(2.1) == 2
 
 
 def test_both_fits_start_alike_and_only_the_broken_one_stops_at_the_variance():
@@ -184,5 +184,20 @@ def test_an_intensity_is_flops_over_bytes():
 def test_twenty_layers_of_512_units_may_be_off_by_a_factor_of_two_and_a_half():
     deviation = math.sqrt(5 * 20 / 512) / 2
     assert math.expm1(deviation) == pytest.approx(0.25, abs=0.01)
-    assert lab.four_deviations(512) == pytest.approx(math.exp(4 * deviation + 25 / 512), rel=1e-9)
-    assert lab.four_deviations(2048) < lab.four_deviations(512)
+    factor = starts.four_deviations(512, 20)
+    assert factor == pytest.approx(math.exp(4 * deviation + 25 / 512), rel=1e-9)
+    assert factor == pytest.approx(2.54, abs=0.005)
+    assert starts.four_deviations(2048, 20) < factor
+
+
+def test_pytorchs_rms_may_be_off_by_less_than_a_fixed_point_of_twice_the_variance():
+    factor = starts.four_deviations(512, 20, biases=True)
+    assert factor == pytest.approx(1.22, abs=0.005)
+    assert factor < math.sqrt(2)
+
+
+def test_float16_has_no_number_as_small_as_the_last_rms_without_biases():
+    rms, _ = lab.theory(1 / 3, 0, 512)[-1]
+    assert rms == pytest.approx(1.7e-8, rel=0.03)
+    assert torch.tensor(2.0**-24).half() == 2.0**-24
+    assert torch.tensor(rms).half() == 0

@@ -224,14 +224,14 @@ def test_a_rate_is_never_above_one_and_after_the_warmup_never_below_the_floor(st
 
 def test_a_pack_has_a_block_diagonal_mask_and_separate_positions_and_labels():
     rows = [
-        {"input_ids": [5, 6, 7], "labels": [5, 6, 7]},
-        {"input_ids": [8, 9], "labels": [lab.IGNORED, 9]},
+        {"input_ids": [5, 6, 7], "labels": [lab.IGNORED, lab.IGNORED, 7]},
+        {"input_ids": [8, 9], "labels": [8, 9]},
     ]
     alone = [{"input_ids": [4], "labels": [4]}]
-    batch = lab.collate_packs([rows, alone], pad=0)
+    batch = lab.collate_packs([rows, alone], pad=3)
     x = lab.IGNORED
-    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [4, 0, 0, 0, 0]]
-    assert batch["labels"].tolist() == [[x, 6, 7, x, 9], [x, x, x, x, x]]
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [4, 3, 3, 3, 3]]
+    assert batch["labels"].tolist() == [[x, x, 7, x, 9], [x, x, x, x, x]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1], [0, 0, 0, 0, 0]]
     mask = batch["attention_mask"]
     assert mask.shape == (2, 1, 5, 5)
@@ -254,9 +254,9 @@ def small(count: int = 96) -> list[lab.Row]:
 
 def test_a_window_of_micro_batches_trains_like_one_batch(run: Run):
     recipe = lab.Recipe(4, batch=32, warmup=2)
-    full = lab.train(run, "full", lab.build(run, 0), small(), recipe, lab.LOOP)
+    full = training.train(run, "full", lab.build(run, 0), small(), recipe, lab.LOOP)
     how = lab.Recipe(4, batch=8, accumulate=4, warmup=2)
-    parts = lab.train(run, "parts", lab.build(run, 0), small(), how, lab.LOOP)
+    parts = training.train(run, "parts", lab.build(run, 0), small(), how, lab.LOOP)
     assert parts.losses == pytest.approx(full.losses, rel=1e-4)
 
 
@@ -268,7 +268,7 @@ def test_the_first_loss_is_the_mean_over_labels_that_pytorch_computes(run: Run):
         return seen[-1]
 
     loop = replace(lab.LOOP, collate=make)
-    done = lab.train(run, "first", lab.build(run, 0), small(), lab.Recipe(1, warmup=1), loop)
+    done = training.train(run, "first", lab.build(run, 0), small(), lab.Recipe(1, warmup=1), loop)
     model = lab.build(run, 0)
     batch = seen[0]
     want = model(batch["input_ids"], labels=batch["labels"]).loss.item()
@@ -278,7 +278,7 @@ def test_the_first_loss_is_the_mean_over_labels_that_pytorch_computes(run: Run):
 def test_a_nan_saves_every_batch_of_its_window(run: Run):
     how = lab.Recipe(2, lr=math.nan, batch=8, accumulate=2, warmup=1)
     with pytest.raises(Card, match="The loss of step 1"):
-        lab.train(run, "nan", lab.build(run, 0), small(), how, lab.LOOP)
+        training.train(run, "nan", lab.build(run, 0), small(), how, lab.LOOP)
     saved = load_file(run.folder / "nan-batch.safetensors")
     names = ("attention_mask", "input_ids", "labels")
     assert sorted(saved) == [f"{i}.{name}" for i in range(2) for name in names]
@@ -294,7 +294,7 @@ def test_watched_values_have_their_step(run: Run):
 
     model = lab.build(run, 0)
     before = judge(model)
-    done = lab.train(run, "watched", model, rows, how, lab.LOOP, watch=judge)
+    done = training.train(run, "watched", model, rows, how, lab.LOOP, watch=judge)
     assert [step for step, _ in done.watched] == [training.EVERY, 2 * training.EVERY]
     assert done.watched[-1][1] == pytest.approx(judge(done.model), rel=1e-5)
     assert done.watched[-1][1] < before
@@ -351,7 +351,7 @@ def test_the_training_clips_with_the_function_of_its_loop(run: Run):
         return lab.clip_gradients(parameters, c)
 
     how = lab.Recipe(2, clip=0.25, warmup=1)
-    lab.train(run, "clip", lab.build(run, 0), small(), how, replace(lab.LOOP, clip=clip))
+    training.train(run, "clip", lab.build(run, 0), small(), how, replace(lab.LOOP, clip=clip))
     assert norms == [0.25, 0.25]
 
 
@@ -363,7 +363,7 @@ def test_without_another_process_an_epoch_has_every_row(run: Run):
         return lab.collate(rows, lab.PAD)
 
     loop = replace(lab.LOOP, collate=make)
-    lab.train(run, "all", lab.build(run, 0), small(40), lab.Recipe(2, warmup=1), loop)
+    training.train(run, "all", lab.build(run, 0), small(40), lab.Recipe(2, warmup=1), loop)
     assert sorted(map(str, seen[:40])) == sorted(map(str, small(40)))
 
 
@@ -490,7 +490,7 @@ def trains(run: Run):
     rows = training.encoded(lab8.encode, chosen)
     test = held_out[:7]
     how = lab8.Recipe(4, batch=16, accumulate=2, warmup=2)
-    done = lab8.train(run, "trains", lab8.build(run, 0), rows, how, lab8.LOOP)
+    done = training.train(run, "trains", lab8.build(run, 0), rows, how, lab8.LOOP)
     run.measure("losses", done.losses)
     run.measure("exam", lab8.exam(run, done.model, test)[:3])
     run.check("processes", run.accelerator.num_processes, at_least=1)

@@ -42,6 +42,11 @@ def attention_by_matmul(q, k, v):
     return (weights @ v).transpose(1, 2)
 
 
+def mixed_by_matmul(q, k, v):
+    weights = (torch.einsum("bthd,bshd->bhts", q, k) / math.sqrt(q.shape[-1])).softmax(-1)
+    return (weights @ v.transpose(1, 2)).transpose(1, 2)
+
+
 def attention(scale=0.5, axis=-1, scores="bthd,bshd->bhts", mix="bhts,bshd->bthd", mixed=None):
     def attend(q, k, v):
         weights = (torch.einsum(scores, q, k) * scale).softmax(axis)
@@ -131,6 +136,7 @@ WRONG = [
     ("diagonal", library_diagonal, "make the view with as_strided"),
     ("attention_by_einsum", library_attention, "calls PyTorch's attention"),
     ("attention_by_einsum", attention_by_matmul, "write both products with torch.einsum"),
+    ("attention_by_einsum", mixed_by_matmul, "write both products with torch.einsum"),
     ("attention_by_einsum", attention(scale=1.0), "division by √D missing"),
     ("attention_by_einsum", attention(scale=0.25), "divided by D, not by √D"),
     ("attention_by_einsum", attention(axis=-2), "run over the queries"),
@@ -144,7 +150,7 @@ WRONG = [
     ("relu_step", without_the_half, "q' is v/2"),
     ("relu_step", v_halved_too_early, "v is v/2 already"),
     ("relu_step", without_biases, "the biases are missing"),
-    ("relu_step", bias_in_the_variance_alone, "the same for both inputs"),
+    ("relu_step", bias_in_the_variance_alone, "the same for both samples"),
     ("relu_step", bias_of_variance_c, "is c/n, not c"),
     ("relu_step", a_covariance_for_rho, "r' is halved like q'"),
     ("relu_step", as_tensors, "expected numbers from math"),

@@ -287,6 +287,16 @@ def padded_labels(batch, packs, pad):
         batch["labels"][i, sum(len(row["input_ids"]) for row in rows) :] = pad
 
 
+def all_tokens_as_labels(batch, *_):
+    later = batch["position_ids"] > 0  # all but each document's first token
+    batch["labels"][later] = batch["input_ids"][later]
+
+
+def padded_with_zeros(batch, packs, _):
+    for i, rows in enumerate(packs):
+        batch["input_ids"][i, sum(len(row["input_ids"]) for row in rows) :] = 0
+
+
 def positions_on(batch, packs, _):
     for i, rows in enumerate(packs):
         n = sum(len(row["input_ids"]) for row in rows)
@@ -401,6 +411,8 @@ WRONG = [
     ("collate_packs", packs_by(every_label), "first token of a document has a label"),
     ("collate_packs", packs_by(first_label_alone), "only the first document's first label"),
     ("collate_packs", packs_by(padded_labels), "padding has the pad token as its label"),
+    ("collate_packs", packs_by(all_tokens_as_labels), "take the rows' labels"),
+    ("collate_packs", packs_by(padded_with_zeros), "it must be `pad`"),
     ("collate_packs", packs_by(positions_on), "start at 0 in each"),
     ("collate_packs", packs_by(float_mask), "must be boolean"),
     ("collate_packs", packs_by(without_positions), "missing or too many: position_ids"),

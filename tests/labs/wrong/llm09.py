@@ -67,6 +67,25 @@ class OldRegistration(lab.Module):
             super().__setattr__(name, value)
 
 
+class HidesModules(lab.Module):
+    def __setattr__(self, name, value):
+        if isinstance(value, lab.Module):
+            self._buffers.pop(name, None)
+            self._modules[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+class KeepsTheModule(lab.Module):
+    def __setattr__(self, name, value):
+        if isinstance(value, nn.Parameter):
+            self.__dict__.pop(name, None)
+            self._buffers.pop(name, None)
+            self._parameters[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
 class ForgetsToRefuse(lab.Module):
     def __setattr__(self, name, value):
         try:
@@ -334,6 +353,8 @@ WRONG = [
     ("Module.__setattr__", HidesBuffers, "replaces the buffer: it is no attribute"),
     ("Module.__setattr__", TwoHomes, "hides a parameter of the same name"),
     ("Module.__setattr__", OldRegistration, "remove it from the other dictionaries"),
+    ("Module.__setattr__", HidesModules, "hides a module of the same name"),
+    ("Module.__setattr__", KeepsTheModule, "a Parameter for the name of a module"),
     ("Module.__setattr__", ForgetsToRefuse, "raise a TypeError"),
     ("Module.named_tensors", walks(buffers=False), "the buffers are missing"),
     ("Module.named_tensors", walks(deep=False), "the submodules' tensors are missing"),
