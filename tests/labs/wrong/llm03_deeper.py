@@ -136,7 +136,7 @@ WRONG = [
     ("diagonal", library_diagonal, "make the view with as_strided"),
     ("attention_by_einsum", library_attention, "calls PyTorch's attention"),
     ("attention_by_einsum", attention_by_matmul, "write both products with torch.einsum"),
-    ("attention_by_einsum", mixed_by_matmul, "write both products with torch.einsum"),
+    ("attention_by_einsum", mixed_by_matmul, "write the other product with torch.einsum"),
     ("attention_by_einsum", attention(scale=1.0), "division by √D missing"),
     ("attention_by_einsum", attention(scale=0.25), "divided by D, not by √D"),
     ("attention_by_einsum", attention(axis=-2), "run over the queries"),
