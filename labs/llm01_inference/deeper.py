@@ -247,7 +247,7 @@ def padding_must_change_no_logit(run: Run):
         because = "rounding, of float32 in SmolLM2 and of float64 in GPT-2"
         run.check(what, errors[:enough], at_most=bound, because=because, decides=True)
         what = f"{name}, with less"
-        because = "control: an input that it needs is missing; a third of the spread of GPT-2's logits"
+        because = "control: a needed input is missing; a third of the spread of GPT-2's logits"
         run.check(what, errors[enough:], at_least=0.05, because=because, decides=True)
     columns = ["", "mask and positions", "mask only", "positions only", "neither"]
     run.table("Largest change of a logit, in a batch − alone", columns, rows)
@@ -579,7 +579,8 @@ def greedy_text_repeats_itself(run: Run):
 # a negative number and short texts would win otherwise. $\alpha$ is called the **length penalty**,
 # although a larger one favours long texts. With `early_stopping=True` the search ends as soon as
 # $n$ texts are finished, with `"never"` only when no running text can still win. So a search may
-# make more calls than its text has tokens. `search.py` has the code.
+# make more calls than its text has tokens. Don't compare the mean $\ln p$ of such a short text with
+# that of a longer one. `search.py` has the code.
 #
 # **Guessing ahead** can save calls for the same greedy text. Guess $k$ tokens cheaply, and let the
 # model judge all of them in *one* call: as in the lesson, a call returns a prediction at each
@@ -880,7 +881,7 @@ def rounded(w: Tensor, bits: int) -> Tensor:
 
 @lab.experiment
 def the_fewer_bits_the_higher_the_cost(run: Run):
-    """Fewer bits cost 4-bit SmolLM2 more; from 8 to 4 bits, the mean of both signs grows as ε².
+    """Fewer bits raise 4-bit SmolLM2's loss; from 8 to 4, the mean of both signs grows about as ε².
 
     Predict: our SmolLM2 once had 4 bits. Does rounding it to 4 bits again cost anything?
     """

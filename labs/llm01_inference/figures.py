@@ -465,6 +465,5 @@ def rounding_costs(costs: dict[str, Any]) -> Figure:
     wider, dearer = (b / a for a, b in zip(means["8 bits"], means["4 bits"], strict=True))
     title = f"From 8 to 4 bits, ε² grows by a factor of {wider:.0f}, the mean cost by {dearer:.0f}"
     ax.set_title(title, fontsize=11)
-    _round_ticks(ax.xaxis)
     _round_ticks(ax.yaxis)
     return fig
