@@ -503,9 +503,9 @@ def a_wrong_rule_trains_too(run: Run):
     run.measure("its standard error, digit by digit", error)
     return (
         f"The wrong rule costs {cost:.1f} ± {error:.1f} of 360 digits, one standard error over "
-        f"digits, not seeds.{may_be_chance(cost, error)} Reading {wrong.mean():.0%} doesn't show "
-        "that gradients are wrong. The comparison does: they differ from PyTorch's by up to "
-        f"{off:.2f}."
+        f"digits, not seeds.{may_be_chance(cost, error)} That it reads {wrong.mean():.0%} "
+        "doesn't show that gradients are wrong. The comparison does: they differ from PyTorch's by "
+        f"up to {off:.2f}."
     )
 
 

@@ -184,7 +184,7 @@ def draw_sums(
     """
     fig, ax = plt.subplots()
     for colour, (name, path) in zip(("C0", "C1"), plain.items(), strict=True):
-        ax.plot(path, colour, lw=9, alpha=0.35)  # wide: other sums lie on float32's line
+        ax.plot(path, colour, lw=6, alpha=0.4)  # wide: other sums lie on float32's line
         label_line(ax, 1000, path[-1], name, colour)
     ax.plot(range(0, 1001, 50), kahan, "C2o", ms=5, zorder=3)
     ax.text(40, 1.82, "● bfloat16, Kahan", color="C2")
