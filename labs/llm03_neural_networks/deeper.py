@@ -316,7 +316,7 @@ def five_of_nine_directions_read_most_digits(run: Run):
     run.figure(fig, "singular_values", caption, alt=alt)
     needed = [next(k for k in range(11) if shares[k] >= 0.8) for shares in by_rank]
     counts = ", ".join(map(str, needed))
-    return f"To read 80 % of the test images, the three layers need {counts} directions."
+    return f"To read 80 % takes {counts} directions. The five smallest read {percent(controls)}."
 
 
 # %% [markdown]
@@ -932,7 +932,7 @@ def closing(results: Results) -> str:
         "## What surprised\n\n"
         "Subtract from each unit its mean over the samples: what is left distinguishes them. "
         f"After {DEPTH} untrained layers of PyTorch's default start, it has a correlation of "
-        f"{default:.2f} between bfloat16 and float64; **without the biases {bare:.3f}**. After 300 "
+        f"{default:z.2f} between bfloat16 and float64; **without biases {bare:.3f}**. After 300 "
         f"steps of training, {DEPTH} layers of 64 units read {read[0]} of the test digits with the "
         f"biases, {read[1]} without, {read[2]} without but with one factor on the last outputs, "
         f"and {read[3]} from He's start. In this order layer 10 has a participation ratio of "

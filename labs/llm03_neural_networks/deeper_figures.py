@@ -44,7 +44,7 @@ def strides() -> Drawn:
     ax.set(xlim=(-0.1, 15.8), ylim=(-8.7, 1.7), aspect="equal")
     ax.set_title("A view is another way to walk through the same memory")
     ax.axis("off")
-    caption = "Twelve places in memory, and which of them five tensors read, from first to last."
+    caption = "Twelve places in memory, and the places that five tensors read, first to last."
     alt = (
         "A row of twelve places, 0 to 11. Below it, what five tensors read: x reads 0, 1, 2 and so "
         "on; its transpose 0, 4, 8, 1, 5; a slice 4, 6, 8, 10; the diagonal 0, 5, 10; an expanded "
