@@ -33,8 +33,17 @@ def rms_norm_backward(module: Any) -> None:
         raise Mistake("dgain is one vector, (d,): sum over all axes but the last")
     name_mistake(got[1], _mistakes_of_dgain(dy, x, x_hat, gain))
     expect_close(got[1], want[1], "dgain = Σ dy · x̂ over all tokens")
-    _, dgain = implementation(dy[0, 0], x[0, 0], gain, EPS)
+    _, dgain = _run_on_one_token(implementation, dy, x, gain)
     expect_close(dgain, dy[0, 0] * x_hat[0, 0], "for one token, (d,), dgain is dy · x̂")
+
+
+def _run_on_one_token(implementation: Any, dy: Tensor, x: Tensor, gain: Tensor) -> Any:
+    """Return the gradients for the first token alone, with dy and x of shape (d,)."""
+    try:
+        return implementation(dy[0, 0], x[0, 0], gain, EPS)
+    except (IndexError, RuntimeError) as error:
+        message = "x may have any number of axes, (..., d): sum by sum_to_size(gain.shape)"
+        raise Mistake(message) from error
 
 
 def _mistakes_of_dx(dy: Tensor, x: Tensor, gain: Tensor) -> Mistakes:
@@ -81,13 +90,14 @@ def _mistakes_of_dgain(dy: Tensor, x: Tensor, x_hat: Tensor, gain: Tensor) -> Mi
 
 
 def layer_norm_backward(module: Any) -> None:
-    """Check all three gradients against autograd's."""
+    """Check all three gradients against autograd's, for a batch and for one token."""
+    implementation = module.layer_norm_backward
     dy = draw(3, 4, 8)
     x = draw(3, 4, 8, seed=1) + 1
     gain, bias = draw(2, 8, seed=2)
     inputs = [tensor.clone().requires_grad_() for tensor in (x, gain, bias)]
     want = torch.autograd.grad(F.layer_norm(inputs[0], (8,), inputs[1], inputs[2], EPS), inputs, dy)
-    got = module.layer_norm_backward(dy, x, gain, EPS)
+    got = implementation(dy, x, gain, EPS)
     if not isinstance(got, tuple) or len(got) != 3:
         raise Mistake("expected three gradients: return dx, dgain, dbias")
     name_mistake(got[0], _mistakes_of_layer_dx(dy, x, gain))
@@ -101,6 +111,9 @@ def layer_norm_backward(module: Any) -> None:
     message = "dbias contains the gain, but it is the sum of dy itself"
     name_mistake(got[2], {message: lambda: (dy * gain).sum((0, 1))})
     expect_close(got[2], want[2], "dbias = Σ dy over all tokens")
+    _, dgain, dbias = _run_on_one_token(implementation, dy, x, gain)
+    expect_close(dgain, dy[0, 0] * x_hat[0, 0], "for one token, (d,), dgain is dy · x̂")
+    expect_close(dbias, dy[0, 0], "for one token, (d,), dbias is dy")
 
 
 def _mistakes_of_layer_dx(dy: Tensor, x: Tensor, gain: Tensor) -> Mistakes:

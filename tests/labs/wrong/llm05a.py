@@ -36,6 +36,11 @@ def in_its_own_dtype(x, gain, bias, eps=1e-5):
     return (centred / (variance + eps).sqrt() * gain + bias).to(x.dtype)
 
 
+def always_in_float32(x, gain, bias, eps=1e-5):
+    centred, variance = moments(x.float())
+    return (centred / (variance + eps).sqrt() * gain + bias).to(x.dtype)
+
+
 def rms_epsilon_outside(x, gain, eps=1e-5):
     return x / (x.square().mean(-1, keepdim=True).sqrt() + eps) * gain
 
@@ -55,6 +60,11 @@ def rms_with_the_variance(x, gain, eps=1e-5):
 
 def rms_in_its_own_dtype(x, gain, eps=1e-5):
     return (x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * gain).to(x.dtype)
+
+
+def rms_always_in_float32(x, gain, eps=1e-5):
+    x32 = x.float()
+    return (x32 * (x32.square().mean(-1, keepdim=True) + eps).rsqrt() * gain).to(x.dtype)
 
 
 def rms_returns_float32(x, gain, eps=1e-5):
@@ -172,11 +182,13 @@ WRONG = [
     ("layer_norm", epsilon_outside, "ε is outside the root"),
     ("layer_norm", over_everything, "over all numbers"),
     ("layer_norm", over_the_tokens, "over the tokens of a text"),
+    ("layer_norm", always_in_float32, "which keeps float64"),
     ("layer_norm", in_its_own_dtype, "statistics computed in torch.bfloat16"),
     ("rms_norm", rms_epsilon_outside, "ε is outside the root"),
     ("rms_norm", rms_without_epsilon, "ε isn't used"),
     ("rms_norm", rms_of_the_sum, "MEAN square"),
     ("rms_norm", rms_with_the_variance, "not the variance"),
+    ("rms_norm", rms_always_in_float32, "which keeps float64"),
     ("rms_norm", rms_in_its_own_dtype, "statistics computed in torch.float16"),
     ("rms_norm", rms_returns_float32, "expected the dtype of x"),
     ("gated_width", lambda d, n=8: 8 * d // (3 * n) * n, "rounded down"),
