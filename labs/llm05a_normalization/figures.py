@@ -131,7 +131,7 @@ def placements() -> Drawn:
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 5.4))
     for ax, title, branch in zip(
         axes,
-        ("Pre-LN: nothing stands on the stream", "Post-LN: the stream passes each norm"),
+        ("Pre-LN: no norm on the stream", "Post-LN: the stream passes norms"),
         (_pre_branch, _post_branch),
         strict=True,
     ):
@@ -238,7 +238,7 @@ def stream_sizes(sizes: Mapping[str, Sequence[float]]) -> Drawn:
     ax.set_yticks(ticks, [f"{tick}" for tick in ticks])
     ax.minorticks_off()
     ax.set_ylim(0.7, 1.5 * top)
-    ax.set_title("Post-LN holds the size at 1, Pre-LN adds, without norms it multiplies")
+    ax.set_title("The size stays 1 in Post-LN, grows in Pre-LN, and most without norms")
     ax.title.set_fontsize(11)
     caption = "The size of the stream in stacks of 12 untrained blocks, on a log scale."
     alt = (
@@ -402,7 +402,7 @@ def rates_and_curves(
         ax.title.set_fontsize(10.5)
     caption = (
         f"Four blocks, {steps[-1]} steps, no warm-up. Left: the loss on validation text at the "
-        f"end. Right: the loss on training text, a mean over {width} steps. Bands: three seeds. "
+        f"end. Right: the loss on training text, a mean over {width} steps. Bands: four seeds. "
         "Dotted in both: the baseline on validation text."
     )
     alt = "Loss over the learning rate, and over the steps at the best rate, for each placement."

@@ -133,14 +133,14 @@ def train(
 def by_rate(
     run: Run, make_model: MakeModel, names: Sequence[str], rates: Sequence[float], sizes: Sizes
 ) -> dict[str, dict[float, list[Outcome]]]:
-    """Train each model at each rate with three seeds, without warm-up.
+    """Train each model at each rate with four seeds, without warm-up.
 
     Returns:
         The outcomes of the seeds by name and rate.
     """
     outcomes: dict[str, dict[float, list[Outcome]]] = {name: defaultdict(list) for name in names}
-    jobs = [(name, rate, seed) for name in names for rate in rates for seed in run.seeds(3)]
-    label = f"{len(names)} models, {len(rates)} rates, 3 seeds"
+    jobs = [(name, rate, seed) for name in names for rate in rates for seed in run.seeds(4)]
+    label = f"{len(names)} models, {len(rates)} rates, 4 seeds"
     for name, rate, seed in run.progress(jobs, label):
         torch.manual_seed(seed)
         outcomes[name][rate].append(train(run, make_model(name, sizes), sizes, rate, seed))
@@ -160,7 +160,7 @@ def best_rates(run: Run, outcomes: Mapping[str, Mapping[float, list[Outcome]]]) 
         cells = [f"{mean(row):.3f} [{min(row):.2f}, {max(row):.2f}]" for row in by_rate.values()]
         rows.append([name, *cells, f"{best[name]:g}{edge}"])
     columns = ["learning rate", *(f"{rate:g}" for rate in rates), "best"]
-    run.table("Validation loss (nats): mean of three seeds [lowest, highest]", columns, rows)
+    run.table("Validation loss (nats): mean of four seeds [lowest, highest]", columns, rows)
     return best
 
 

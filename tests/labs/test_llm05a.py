@@ -308,16 +308,16 @@ def test_the_best_rate_is_marked_if_it_is_at_the_edge():
     assert [row[-1] for row in table.rows] == ["0.3, at the edge", "0.2"]
 
 
-def test_models_are_trained_by_rate_with_three_seeds():
+def test_models_are_trained_by_rate_with_four_seeds():
     sizes = Sizes(16, 8, 4, 3)
     outcomes = by_rate(a_run(), lab.make_decoder, ["Pre-LN"], (0.001, 0.01), sizes)
     assert {name: list(rates) for name, rates in outcomes.items()} == {"Pre-LN": [0.001, 0.01]}
     low, high = ([seed.curve for seed in seeds] for seeds in outcomes["Pre-LN"].values())
-    assert [len(curve) for curve in low] == [3, 3, 3]
+    assert [len(curve) for curve in low] == [3, 3, 3, 3]
     # the same seeds at both rates: only from the second step on do they differ
     assert [curve[0] for curve in low] == [curve[0] for curve in high]
     assert all(a[1] != b[1] for a, b in zip(low, high, strict=True))
-    assert len({curve[0] for curve in low}) == 3
+    assert len({curve[0] for curve in low}) == 4
 
 
 def test_the_best_rate_has_the_lowest_mean_loss_and_a_diverged_one_never_wins():

@@ -128,13 +128,14 @@ def test_the_arms_of_a_seed_share_what_the_prose_says():
 def test_the_limits_are_those_of_students_t():
     # scipy.stats.t.interval(0.95, n − 1, mean, sem) gives these numbers
     assert race.limits([1, 2, 3]) == pytest.approx([-0.4841, 4.4841], abs=1e-3)
+    assert race.limits([1, 2, 3, 4]) == pytest.approx([0.4457, 4.5543], abs=1e-3)
     assert race.limits([1, 2, 3, 4, 5]) == pytest.approx([1.0368, 4.9632], abs=1e-3)
 
 
 @pytest.mark.parametrize("n", race.STUDENT)
 def test_the_limits_reach_as_far_as_the_prose_says(n):
     standard_deviations = race.STUDENT[n] / math.sqrt(n)
-    assert round(standard_deviations, 2) == {3: 2.48, 5: 1.24}[n]
+    assert round(standard_deviations, 2) == {3: 2.48, 4: 1.59, 5: 1.24}[n]
 
 
 @pytest.mark.parametrize(
