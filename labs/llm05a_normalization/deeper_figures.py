@@ -79,7 +79,7 @@ def rungs(losses: Mapping[str, float]) -> Drawn:
         ax.text(loss + 0.05, i, f"{loss:.3f}", va="center", fontsize=10)
     ax.set_yticks(range(len(rows)), [name for name, _ in rows])
     ax.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.15 * rows[0][1]), xlabel="loss (nats)")
-    ax.set_title("What a model knows, and its loss", loc="left")
+    ax.set_title("Without attention, no loss is below the bound", loc="left")
     ax.grid(visible=False)
     caption = "Losses on the same validation text. Orange marks the bound for tables."
     listed = "; ".join(f"{name} {loss:.3f}" for name, loss in rows)
@@ -175,7 +175,7 @@ def tables(
 
     Args:
         sizes: the root mean square of the table at the start.
-        losses: by kind, a row of seeds for each size.
+        losses: by kind, a row of seeds for each size; a dashed line joins the two sizes.
         smooth: the seeds of the smooth table, which has the second size.
         without: the loss of the model without positions.
         title: the title of the figure.
@@ -184,8 +184,8 @@ def tables(
     fig, ax = plt.subplots(figsize=(7.2, 4.2))
     for i, (kind, rows) in enumerate(losses.items()):
         seeds = np.array(rows)  # (sizes, seeds)
-        ax.plot(sizes, seeds.mean(1), "o-", color=COLOURS[i])
-        ax.fill_between(sizes, seeds.min(1), seeds.max(1), color=COLOURS[i], alpha=0.2, lw=0)
+        ax.plot(sizes, seeds.mean(1), "o--", color=COLOURS[i], lw=1)
+        ax.vlines(sizes, seeds.min(1), seeds.max(1), color=COLOURS[i], lw=5, alpha=0.3)
         ax.text(sizes[-1] * 1.15, seeds[-1].mean(), kind, color=COLOURS[i], va="center")
     ax.plot([sizes[1]] * 2, [min(smooth), max(smooth)], color=COLOURS[2], lw=5, alpha=0.3)
     ax.plot(sizes[1], mean(smooth), "d", color=COLOURS[2])
@@ -198,11 +198,12 @@ def tables(
     ax.set(xlabel="size of the table at the start (RMS)", ylabel="validation loss (nats)")
     ax.set_title(title)
     caption = (
-        f"Two blocks after {steps} steps at the learning rate 0.02. Lines: means of "
-        f"{len(smooth)} seeds. Bands: lowest and highest seed. Dotted: the model without positions."
+        f"Two blocks after {steps} steps at the learning rate 0.02. Points: means of "
+        f"{len(smooth)} seeds. Bars: lowest to highest seed. Dashed: nothing was measured between "
+        "the two sizes. Dotted: the model without positions."
     )
     alt = (
-        "The loss over the size of the table at the start: lines with bands for random tables "
-        "and for sinusoids, and a dotted line for no positions."
+        "The loss over the size of the table at the start: points with bars for random tables, "
+        "sinusoids and a smooth table, and a dotted line for no positions."
     )
     return fig, caption, alt
