@@ -271,7 +271,7 @@ def lengths(sizes: list[int], costs: list[tuple[int, float, float, float]]) -> D
     right.plot(limits, lost, "o-", color="C3", ms=4)
     right.text(limits[-1], padding[-1] + 0.04, "padding", color="C2", size=9, ha="right")
     right.text(limits[3] * 1.2, saved[3] + 0.02, "steps saved", color="C0", size=9)
-    right.text(limits[1] * 0.9, lost[1] - 0.1, "tokens lost", color="C3", size=9, ha="right")
+    right.text(limits[1] * 1.3, lost[1] - 0.02, "tokens lost", color="C3", size=9)
     right.set(xlabel="limit, in tokens", ylabel="share")
     right.set_title("A limit saves steps and loses text", size=11)
     for ax, ticks in ((left, [1, 4, 16, 64, 256]), (right, limits)):
