@@ -60,7 +60,7 @@ DOUBLE = torch.float64
 
 # %% Attention, a black box
 def rms(x: Tensor) -> Tensor:
-    """Return the size (RMS) of each vector, (..., d) -> (...)."""
+    """Return the RMS of each vector, (..., d) -> (...)."""
     return x.square().mean(-1).sqrt()
 
 
@@ -205,7 +205,7 @@ class RMSNorm(nn.Module):
 def what_each_norm_forgets(run: Run):
     """With ε = 0 both norms forget the scale of x, and LayerNorm alone forgets a shift.
 
-    Predict: 3 is added to entries of size 1. By how much do RMSNorm's outputs change (RMS)?
+    Predict: 3 is added to entries of size 1. What is the RMS of the change of RMSNorm's outputs?
     """
     x = torch.randn(64, 256, dtype=DOUBLE)
     ones = torch.ones(256, dtype=DOUBLE)
@@ -283,7 +283,7 @@ def epsilon_belongs_inside_the_root(run: Run):
 # $$\text{ReLU}(x) = \max(0, x) \qquad \text{GELU}(x) = x\,\Phi(x) \qquad
 # \text{SiLU}(x) = x\,\sigma(x)$$
 #
-# In **GELU** (Hendrycks & Gimpel 2016), $\Phi(x)$ is the probability that a standard normal number
+# In **GELU** of Hendrycks & Gimpel 2016, $\Phi(x)$ is the probability that a standard normal number
 # lies below $x$. In **SiLU**, from the same paper and Elfwing et al. 2017, also called Swish,
 # $\sigma(x) = \frac{1}{1 + e^{-x}}$ is the logistic function. Large numbers pass almost unchanged.
 # Negative ones become small: GELU's lowest value is −0.17, SiLU's −0.28.
@@ -474,8 +474,9 @@ def attention_needs_positions(run: Run):
 #
 # Here $f$ is attention or the FFN, each with a separate norm. The placements differ in two ways:
 #
-# - **What the stream passes.** Under Pre-LN, the first block's input and a gradient from the end
-#   pass only additions. Under Post-LN, both also pass two norms in every block.
+# - **What the stream passes.** Under Pre-LN, a path with nothing but additions leads from the first
+#   block's input to the end of the last block, and a gradient can come back on it. Under Post-LN,
+#   every path passes two norms in each block.
 # - **How large the stream is.** Under Pre-LN it grows, and with it the scores, so the model has one
 #   more norm at its end. Under Post-LN its size is 1 after each block as long as $\gamma = 1$ and
 #   $\beta = 0$, as at the start of training.
@@ -613,9 +614,8 @@ def a_growing_stream_needs_a_last_norm(run: Run):
 # There is no **warm-up**, a slow rise of the rate at the start, which LLM05b adds. Xiong et al.
 # 2020 report that Post-LN needs it and Pre-LN doesn't: the gradients of Post-LN's *weights* near
 # the output are large at the start. We don't test this cause. The card above shows the gradient of
-# the *stream*. There, one more norm stands behind each stack, and a random gradient starts behind
-# it. We divide its size before the first block by its size at the start. In stacks with norms the
-# ratio is near 1, without norms it is far larger.
+# the *stream*: a random gradient starts behind one more norm at the end of each stack. Before the
+# first block it is about 1 or 2 times as large with norms, and far larger without norms.
 
 
 # %% Placement in training
@@ -673,7 +673,7 @@ def closing(results: Results) -> str:
     return (
         f"## In this run\nFour blocks, {steps:g} steps without warm-up. Post-LN − Pre-LN, means "
         f"of four seeds (rows: medians): each at the best of four rates {mean(gap):+.2f} nats, by "
-        f"seed {min(gap):+.2f} to {max(gap):+.2f}. It depends on these rates. Both at {common}."
+        f"seed {min(gap):+.2f} to {max(gap):+.2f}. The gap depends on the rates. Both at {common}."
     )
 
 
