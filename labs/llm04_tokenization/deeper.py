@@ -551,9 +551,10 @@ def patterns_surrogates_and_files_are_the_librarys(run: Run):
 # anywhere: inside a word or a character. If you encode chunks one by one, the cuts show in the ids.
 #
 # What can be encoded early? Everything up to the last stretch, because later text may extend only
-# that one. Hold it back until more text comes. A chunk may also end inside a character. Python's
-# `codecs.getincrementaldecoder("utf-8")` makes a decoder that keeps the character's first bytes for
-# the next chunk. After the last one, `decode(b"", final=True)` returns what it still keeps.
+# that one. Hold it back until more text comes. A chunk may also end inside a character. In Python,
+# `codecs.getincrementaldecoder("utf-8")("surrogateescape")` makes a decoder that keeps the first
+# bytes of such a character for the next chunk. After the last chunk, `decode(b"", final=True)`
+# returns what the decoder still keeps.
 #
 # How much text may be held back? With GPT-2's pattern, about a line of Chinese, which has no
 # blanks. With GPT-4's, our stretches cross line ends, so all of a Chinese text, or of base64, may
@@ -703,7 +704,8 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
 # and adds rare tokens, which are rarely trained (LLM04, section 6). A first estimate compares the
 # computing. Besides its ids, SmolLM2 has 106 million parameters. With 8,192 ids instead of 4,096 it
 # would have 4,096 × 576 more, so each token would cost about 2 % more. Here (`tiny`) that doubling
-# shortens unseen plays by 7 %: it would save about 5 %. Only training shows which model is better.
+# shortens unseen plays by 7 %, which would save about 5 % of the computing. Which model is better,
+# only training shows.
 #
 # ## 7. The other families
 # Take the tokens `lo`, `er`, `wer` and `low`, learned in this order, and the bytes. How do three
