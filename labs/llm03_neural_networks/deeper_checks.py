@@ -76,6 +76,8 @@ def attention_by_einsum(module: Any) -> None:
         raise Mistake("the numbers are right; now write both products with torch.einsum")
     if watch.products != {"einsum"}:
         raise Mistake("the numbers are right; now write the other product with torch.einsum, too")
+    if watch.names.count("einsum") < 2:
+        raise Mistake("the numbers are right, from one call of torch.einsum: two products need two")
 
 
 def _mistakes_of_attention(q: Tensor, k: Tensor, v: Tensor) -> Mistakes:

@@ -100,7 +100,7 @@ def singular_values(
     shares.text(5.3, 100 * min(smallest), "the five smallest", color="C1", va="top")
     shares.axhline(80, color="C6", lw=1, ls=":")
     shares.set(xlabel="k, singular values in use", ylabel="test accuracy (%)", ylim=(0, 100))
-    shares.set_xticks([0, 3, 6, 9])
+    shares.set_xticks([0, 1, 3, 5, 7, 9])
     five = 100 * min(share[5] for share in by_rank)
     shares.set_title(f"The five largest read at least {math.floor(five)} %", fontsize=11)
     caption = (
@@ -196,7 +196,7 @@ def training(trained: Mapping[str, Sequence[Trained]]) -> Drawn:
     left.set(xlabel="step", ylabel="training loss", ylim=(0, None))
     right.set(xlabel="directions in layer 10", ylabel="test accuracy (%)", ylim=(0, 100))
     right.legend(loc="lower right", fontsize=9)
-    fig.suptitle("Twenty layers from five starts: loss, directions, and digits read", fontsize=12)
+    fig.suptitle("Few directions in layer 10 go with few digits read", fontsize=12)
     caption = (
         "Twenty layers, 300 steps. Left: the loss, a mean of three seeds and ten steps. Right: a "
         "point for each seed. The colours are the same."

@@ -19,7 +19,7 @@ class Watch(TorchFunctionMode):
         """Start at zero."""
         super().__init__()
         self.calls = 0
-        self.names: set[str] = set()
+        self.names: list[str] = []  # in order
         self.products: set[str] = set()
         self.lists: set[str] = set()
 
@@ -27,7 +27,7 @@ class Watch(TorchFunctionMode):
         """Count a call, then make it."""
         name = getattr(func, "__name__", "")
         self.calls += 1
-        self.names.add(name)
+        self.names.append(name)
         if name in self.PRODUCTS:
             self.products.add(name.strip("_"))
         if name in self.LISTS:

@@ -42,6 +42,12 @@ def attention_by_matmul(q, k, v):
     return (weights @ v).transpose(1, 2)
 
 
+def mixed_by_a_sum(q, k, v):
+    weights = (torch.einsum("bthd,bshd->bhts", q, k) / math.sqrt(q.shape[-1])).softmax(-1)
+    v = v.transpose(1, 2)[:, :, None]  # (B, H, 1, Tk, D)
+    return (weights[..., None] * v).sum(-2).transpose(1, 2)
+
+
 def mixed_by_matmul(q, k, v):
     weights = (torch.einsum("bthd,bshd->bhts", q, k) / math.sqrt(q.shape[-1])).softmax(-1)
     return (weights @ v.transpose(1, 2)).transpose(1, 2)
@@ -136,6 +142,7 @@ WRONG = [
     ("diagonal", library_diagonal, "make the view with as_strided"),
     ("attention_by_einsum", library_attention, "calls PyTorch's attention"),
     ("attention_by_einsum", attention_by_matmul, "write both products with torch.einsum"),
+    ("attention_by_einsum", mixed_by_a_sum, "two products need two"),
     ("attention_by_einsum", mixed_by_matmul, "write the other product with torch.einsum"),
     ("attention_by_einsum", attention(scale=1.0), "division by √D missing"),
     ("attention_by_einsum", attention(scale=0.25), "divided by D, not by √D"),
