@@ -91,13 +91,14 @@ def draw_mask(mask: torch.Tensor, lengths: list[int]) -> Any:
         mask: True where a query may look at a key.
         lengths: the tokens of each document.
     """
-    fig, ax = plt.subplots(figsize=(4.6, 4.6))
+    fig, ax = plt.subplots(figsize=(5.4, 4.6))
     ax.imshow(mask, cmap="Blues", vmin=0, vmax=1.6)
     ends = torch.tensor(lengths).cumsum(0).tolist()
     for number, (end, length) in enumerate(zip(ends, lengths, strict=True), 1):
         ax.axhline(end - 0.5, color="grey", lw=0.4)
         ax.axvline(end - 0.5, color="grey", lw=0.4)
-        ax.text(end + 0.5, end - length / 2, f"document {number}", va="center", fontsize=8)
+        middle = end - 0.5 - length / 2
+        ax.text(ends[-1], middle, f"document {number}", va="center", fontsize=8)
     ax.set(xlabel="key", ylabel="query", title="Each token sees only its own document")
     ax.grid(visible=False)
     return fig
@@ -130,7 +131,7 @@ def draw_fit(losses: list[float], before: float, after: float, rows: int) -> Any
     fig, ax = plt.subplots()
     ax.plot(range(1, len(losses) + 1), losses, "o-" if len(losses) < 50 else "-", color="C0")
     ax.plot([0, len(losses)], [before, after], "s", ms=9, color="C1")
-    ax.annotate(f"test rows: {before:.2f} before", (0, before), (9, -14), color="C1", **NEAR)
+    ax.annotate(f"test rows,\nbefore: {before:.2f}", (0, before), (-6, -28), color="C1", **NEAR)
     ax.annotate(f"{after:.2f} after", (len(losses), after), (9, 0), color="C1", **NEAR)
     ax.annotate("in training", (1, losses[0]), (9, 0), color="C0", **NEAR)
     title = f"On test rows the loss goes from {before:.2f} to {after:.2f}"
@@ -197,7 +198,7 @@ def show_precisions(run: Run, steps: Sequence[Step]) -> None:
         f"A step on SmolLM2's last four blocks, with {ROWS} rows of {LENGTH} tokens. Longer rows "
         "have more activations, and the copies stay as large: from about "
         f"{round(tokens, -2):,.0f} tokens on, mixed precision saves memory. Most of the copies "
-        "belong to the output matrix. Times are this machine's.",
+        "belong to the output matrix. Times are this machine's, the fastest of three steps.",
         alt="Bar charts for fp32, mixed precision and bf16 weights: seconds of a step, megabytes "
         "of activations with the copies of weights, megabytes of stored numbers, and the relative "
         "error of the gradient.",

@@ -27,7 +27,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 IGNORED = -100
 TESTED = 32  # rows for the test
 SHOWN = 4  # test rows whose responses are shown
-WRITTEN = 48  # tokens of a shown response, at most
+WRITTEN = 48  # tokens of a shown response to own data, at most
+WRITTEN_TASKS = 24  # the same for the word tasks, whose longest response has about 12
 SMALLEST_LENGTH = 16  # tokens; a template alone has about as many
 
 
@@ -157,8 +158,15 @@ def require_rows(rows: Rows, training: int, batch: int, length: int) -> None:
     stop_all(Card("The dataset is too small.", why, fix, WRONG_USAGE))
 
 
-def responses(model: Any, words: Any, rows: Iterable[Row]) -> list[tuple[str, str, str]]:
-    """Return each row's first request, the model's greedy response, and the wanted one."""
+def responses(model: Any, words: Any, rows: Iterable[Row], most: int) -> list[tuple[str, str, str]]:
+    """Return each row's first request, the model's greedy response, and the wanted one.
+
+    Args:
+        model: the model.
+        words: its tokenizer.
+        rows: encoded conversations.
+        most: tokens that the model writes, at most.
+    """
     requests: list[list[int]] = []
     wanted: list[list[int]] = []
     for row in rows:
@@ -167,7 +175,7 @@ def responses(model: Any, words: Any, rows: Iterable[Row]) -> list[tuple[str, st
         end = marks.index(False, start) if False in marks[start:] else len(marks)
         requests.append(row["input_ids"][:start])
         wanted.append(row["input_ids"][start:end])
-    written = _continued(model, requests, words.eos_token_id)
+    written = _continued(model, requests, words.eos_token_id, most)
     texts: list[tuple[str, str, str]] = []
     for pieces in zip(requests, written, wanted, strict=True):
         request, got, want = (words.decode(part, skip_special_tokens=True) for part in pieces)
@@ -176,7 +184,7 @@ def responses(model: Any, words: Any, rows: Iterable[Row]) -> list[tuple[str, st
 
 
 @torch.no_grad()
-def _continued(model: Any, requests: list[list[int]], end: int) -> Tensor:
+def _continued(model: Any, requests: list[list[int]], end: int, most: int) -> Tensor:
     """Return the tokens that a model writes greedily after each request, all in one batch."""
     length = max(len(request) for request in requests)
     ids = torch.full((len(requests), length), end)
@@ -187,7 +195,7 @@ def _continued(model: Any, requests: list[list[int]], end: int) -> Tensor:
     written = model.eval().generate(
         ids.to(model.device),
         attention_mask=mask.to(model.device),
-        max_new_tokens=WRITTEN,
+        max_new_tokens=most,
         do_sample=False,
         pad_token_id=end,
     )
@@ -221,7 +229,8 @@ def train_smollm2(run: Run, parts: Parts) -> str:
     name = assets.pretrained(run.options.model, run.online)
     words = AutoTokenizer.from_pretrained(name)
     own = conversations.requested(run.settings, partial(refuse_special, words))
-    count = run.pick(tiny=80, small=1000, full=1000)
+    count = run.pick(tiny=60, small=1000, full=1000)
+    most = WRITTEN if own else WRITTEN_TASKS
     tasks = [
         {"messages": conversations.messages_of(row)} for row in word_tasks.split(run.seed, count)[0]
     ]
@@ -236,12 +245,13 @@ def train_smollm2(run: Run, parts: Parts) -> str:
         model.to(run.device)
         pad = words.eos_token_id if words.pad_token_id is None else words.pad_token_id
         before = parts.loss(run, model, test, pad)
-        texts = responses(model, words, test.select(range(min(SHOWN, len(test)))))
+        shown = test.select(range(min(SHOWN, len(test))))
+        texts = responses(model, words, shown, most)
         done = _train(run, train_last_blocks(model), training, how, parts, rows, pad)
         if own:
             round_weights(done.model)  # as they are saved, so that the card has their loss
         after = parts.loss(run, done.model, test, pad)
-        new = responses(done.model, words, test.select(range(min(SHOWN, len(test)))))
+        new = responses(done.model, words, shown, most)
     table = [
         [request, old, text, wanted]
         for (request, old, wanted), (_, text, _) in zip(texts, new, strict=True)
