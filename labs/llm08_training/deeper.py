@@ -226,8 +226,8 @@ def mistakes_raise_no_error(run: Run):
 
     It is no higher than in the right loop's worst seed, but no response is right. Our requests
     determine all words of the response, so they can be learned one place too early. In ordinary
-    text that loss would be higher. Other mistakes show in the losses or the responses, or are lost
-    in the noise of the seeds.
+    text that loss would be higher. Padding's labels are easy, so they lower the mean, too. Other
+    mistakes show in the losses or the responses, or are lost in the noise of the seeds.
 
     Predict: the table's loops are in random order. Which one has labels that are shifted twice, and
     which ones look like the right loop?

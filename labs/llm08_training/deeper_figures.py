@@ -15,7 +15,7 @@ import torch
 def draw_rates(curves: dict[str, list[float]]) -> Any:
     """Draw two curves of the learning rate's share of its peak, by steps."""
     fig, ax = plt.subplots(figsize=(7.2, 3.0))
-    places = ((0.4, 0.84), (0.1, 0.25))  # right of the first curve, left of the second
+    places = ((0.4, 0.84), (0.06, 0.12))  # right of the first curve, left of the second
     for i, ((name, curve), (x, y)) in enumerate(zip(curves.items(), places, strict=True)):
         ax.plot(curve, color=f"C{i}")
         ax.text(x * len(curve), y, f"{name}:\nmean {mean(curve):.2f}", color=f"C{i}")
