@@ -45,10 +45,11 @@ def check_negatives(run: Run, base: Any, model: Any) -> tuple[float, float, int,
     change = (model(negatives) - base(negatives)).abs().max()
     run.check("change of a logit by insertion", change, at_most=0, because="up is 0")
     with torch.enable_grad():
-        epochs = run.pick(tiny=20, small=40, full=100)
+        epochs = run.pick(tiny=12, small=40, full=100)
         model = fit(run, model, 1 - framed(x), y, epochs, "LoRA, negatives")
     before, after = (accuracy(one, negatives, y_test) for one in (base, model))
-    run.check("negatives before", before, at_most=0.5, because="five times a guess: it saw none", decides=True)
+    because = "five times a guess: it saw none"
+    run.check("negatives before", before, at_most=0.5, because=because, decides=True)
     because = "three in five: six times a guess"
     run.measure("negatives after", after, expect_at_least=0.6, because=because, decides=True)
     because = "three digits in ten"

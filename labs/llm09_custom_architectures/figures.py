@@ -322,8 +322,9 @@ def arms(
     caption = (
         "Models of two blocks, three seeds each, after the same training. Upper left is better. "
         "Our guess for text: in a short training mostly the last few characters help. A "
-        "convolution has them at once, and attention must first learn where to look. On recall, "
-        "two convolutions are right less often than their reach would allow: see LLM09+."
+        "convolution has them at once, and attention must first learn where to look. At `tiny`, "
+        "150 steps are too few for two attentions; LLM06's learned recall in 400. Two convolutions "
+        "recall less than their reach would allow: see LLM09+."
     )
     alt = "Scatter plot of recall over loss on text: three groups of three points."
     run.figure(fig, "arms", caption, alt=alt)

@@ -546,12 +546,12 @@ class GatedConvolution(nn.Module):
 # $x \leftarrow x + \text{ffn}(\text{norm}(x))$ with LLM05b's feed-forward layer. Attention has one
 # head and RoPE. The **hybrid** has a convolution first, then attention. LLM06's **recall** shows 16
 # different tokens, then eight pairs of them again. At the first token of each pair, the **query**,
-# the second must be predicted. In LLM06, one layer of attention didn't learn this; two did. The
-# first copies into each token what the previous one was, the second searches for that copy. A
-# convolution sees the previous token, too, so a convolution and an attention may be enough. Two
-# convolutions with $k = 4$ see six tokens back. A query's first copy is at one of the places 0 to
-# 14. Query 1, at place 16, sees back to place 10, so five of these 15. Query 2 sees three of them
-# and query 3 one: for the eight queries together, 9 of $8 \cdot 15 = 120$ are in sight.
+# the second must be predicted. In LLM06, one layer of attention didn't learn this in 400 steps; two
+# did. The first copies into each token what the previous one was, the second searches for that
+# copy. A convolution sees the previous token, too, so a convolution and an attention may be enough.
+# At `tiny` we take 150. Two convolutions with $k = 4$ see six tokens back. A query's first copy is
+# at a place from 0 to 14. Query 1, at place 16, sees back to place 10: five of these 15. Query 2
+# sees three, query 3 one. So of $8 \cdot 15 = 120$ places for eight queries, 9 are in sight.
 
 
 # %% The hybrid

@@ -21,7 +21,6 @@ LR = 1e-2  # of the digit readers
 # took 1.9 times as long on a Xeon, a CNN's 1.3 times, and a hybrid's as long as in fp32: casts cost
 # what the products save.
 PRODUCT = (64, 28)
-LM_LR = 7e-3  # of the language models
 
 # Digits.
 
@@ -132,7 +131,7 @@ def _reader(run: Run, kind: Callable[[], Any], seed: int, shuffle: bool) -> Any:
         x = shuffled(x, seed)
     name = getattr(kind, "__name__", "CNN by place")  # a partial has no name
     label = f"{name}{', shuffled' * shuffle}, seed {seed}"
-    return fit(run, kind(), x, y, run.pick(tiny=10, small=40, full=120), label)
+    return fit(run, kind(), x, y, run.pick(tiny=6, small=40, full=120), label)
 
 
 @torch.no_grad()
@@ -263,15 +262,16 @@ def teach(run: Run, model: Any, task: str, label: str, seed: int) -> Any:
     """
     recalls = task == "recall"
     draws = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LM_LR, betas=(0.9, 0.98), fused=True)
+    rate = run.pick(tiny=1e-2, small=7e-3, full=7e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), fused=True)
     model, optimizer = run.accelerator.prepare(model, optimizer)
     model.train()
     torch.manual_seed(seed)  # the same batches, whatever the model drew
-    steps = run.pick(tiny=200 if recalls else 100, small=1500, full=6000)
+    steps = run.pick(tiny=150 if recalls else 70, small=1500, full=6000)
     for step in run.progress(range(steps), label):
         tokens = recall_batch(32) if recalls else small_gpt.shakespeare().batch(8, 64, draws)
         loss = loss_on(model, task, run.share(tokens).to(run.device))
-        _step(run, model, optimizer, loss, LM_LR * small_gpt.lr_at(step, steps, steps // 20))
+        _step(run, model, optimizer, loss, rate * small_gpt.lr_at(step, steps, steps // 20))
     return run.accelerator.unwrap_model(model, keep_fp32_wrapper=False).cpu().eval()
 
 
