@@ -3,8 +3,8 @@
 import json
 
 from labs.llm06_attention import recall_batch
+from labs.llm09_custom_architectures import convolutions, distances, inspection, resuming, writing
 from labs.llm09_custom_architectures import deeper as lab
-from labs.llm09_custom_architectures import inspection, resuming, writing
 
 import pytest
 import safetensors.torch
@@ -102,7 +102,7 @@ def test_a_training_loads_its_state_and_leaves_missing_parts_unchanged():
 
 def test_the_distance_to_the_first_copy():
     tokens = recall_batch(20)
-    back = lab.steps_back(tokens)
+    back = distances.steps_back(tokens)
     assert back.shape == (20, 8)
     for row in range(20):
         for pair in range(8):
@@ -113,9 +113,27 @@ def test_the_distance_to_the_first_copy():
     assert back.max() <= 30
 
 
+def test_two_before_the_first_query_is_right_at_three_steps_only():
+    tokens = recall_batch(200)
+    back = distances.steps_back(tokens)[:, 0]
+
+    def names_place_14(given):
+        return torch.nn.functional.one_hot(given.roll(2, 1), 32)
+
+    assert distances.names_two_before(names_place_14, tokens).all()
+    assert not distances.names_two_before(lambda given: -names_place_14(given), tokens).any()
+    assert torch.equal(tokens[:, 14] == tokens[:, 17], back == 3)
+
+
+def test_strides_from_the_shape_are_right_for_contiguous_images_only():
+    x = torch.randn(2, 3, 6, 6)
+    assert torch.equal(convolutions.windows_by_shape(x, 3), lab.windows(x, 3))
+    assert not torch.equal(convolutions.windows_by_shape(x.mT, 3), lab.windows(x.mT, 3))
+
+
 def test_the_gradient_is_zero_outside_the_reach():
     model = lab.Hybrid(32, *lab.ORDERS["convolutions"]).double()
-    slope = lab.influence(model, 24, 15)
+    slope = distances.influence(model, 24, 15)
     assert (slope > 0).nonzero().flatten().tolist() == list(range(9, 16))
 
 
