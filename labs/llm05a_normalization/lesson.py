@@ -363,11 +363,11 @@ def swiglu_fits_the_same_budget(run: Run):
 
     Predict: how many times as many would it have with the width 4d?
     """
-    from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP  # takes seconds
+    from transformers.models.llama import LlamaConfig, modeling_llama  # this takes seconds
 
     ours = SwiGLU(48).double()
     config = LlamaConfig(hidden_size=48, intermediate_size=gated_width(48), num_attention_heads=4)
-    theirs = LlamaMLP(config).double()
+    theirs = modeling_llama.LlamaMLP(config).double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(64, 48, dtype=DOUBLE)
     run.agree("SwiGLU − transformers' LlamaMLP", ours(x) - theirs(x), decides=True)
