@@ -340,9 +340,9 @@ def does_masking_the_prompt_help(run: Run):
 # scaler skips the step and halves the scale.
 #
 # How much is lost? Two measures give very different answers. One counts the *entries* that become
-# 0. The other adds up their absolute values: their share of the gradient's **mass** $\sum |g|$. We
-# look at a real model's gradient with respect to its logits, where the backward pass begins. It has
-# an entry for each token of the vocabulary, and most of them are tiny.
+# zero. The other adds up their absolute values: their share of the **mass** $\sum |g|$. We look at
+# a real model's gradient with respect to its logits, where the backward pass begins. It has an
+# entry for each token of the vocabulary, and most of them are tiny.
 #
 # What counts is the number that the loss is divided by before the backward pass. In a mean over $N$
 # labels each label's gradient is divided by $N$. Our text has about sixty labels. We divide its

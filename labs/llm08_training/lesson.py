@@ -60,8 +60,8 @@ LEAKED = "split at random: share of test rows that are in training"
 # words in that of the alphabet: ant, bee, cat, cow. The checksum is the task's number, plus once
 # the first word's, twice the second word's, and so on. A row is held out if its checksum is
 # divisible by 5. A list of one word is never held out: four tasks have the same response to it.
-# The words of *ant cow* add up to $1 \cdot 0 + 2 \cdot 3 = 6$. With task 4, count, the checksum is
-# 10. So *count ant cow* is in the test, and the four other tasks on *ant cow* are in the training.
+# The words of *ant cow* add up to $1 \cdot 0 + 2 \cdot 3 = 6$, and task 4, count, makes it 10. So
+# *count ant cow* is in the test, and the four other tasks on *ant cow* are in training.
 
 
 # %% The split
