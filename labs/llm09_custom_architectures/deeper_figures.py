@@ -128,7 +128,7 @@ def distances(run: Run, curves: Mapping[str, Sequence[float]], habit: float) -> 
         place = min(end, place - 7)  # labels don't overlap
         ax.text(30.6, place, name, color=colour, va="center")
     ax.axvline(6.5, color="grey", ls="--", lw=0.8)
-    ax.text(6.8, 26, "end of two\nconvolutions' reach", color="grey", fontsize=9)
+    ax.text(6.8, 70, "end of two\nconvolutions' reach", color="grey", fontsize=9)
     ax.set(xlabel="steps back to the first copy of the token", ylabel="recalled tokens (%)")
     ax.set(xlim=(1, 39), ylim=(-9, 105), xticks=range(2, 31, 4), yticks=range(0, 101, 20))
     ax.set_title("Recall by distance to the first copy")
