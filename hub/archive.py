@@ -10,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from hub import learners, safe_files
+from launcher.hub_folder import ARCHIVES, COPIES, LEARNERS
 
-FOLDER = "archives"
-COPIES = "copies"
 MAX_COPIES = 24
 SHOWN = 10  # names of what was left out
 TOP = "class"  # the folder that the archive unpacks to
@@ -22,7 +21,7 @@ MOST_BYTES = 32 * 2**20  # of one learner's files in an archive; no quota counts
 _lock = threading.Lock()  # two archives of the same second have the same name
 
 
-def collect(workshop: Path, now: float, folder: str = FOLDER) -> tuple[Path, list[str]]:
+def collect(workshop: Path, now: float, folder: str = ARCHIVES) -> tuple[Path, list[str]]:
     """Write an archive of all learners' work; return its path, and what was left out.
 
     Sheets, notebooks and progress are in it; results of runs and files of other kinds aren't.
@@ -41,7 +40,7 @@ def collect(workshop: Path, now: float, folder: str = FOLDER) -> tuple[Path, lis
         try:
             with tarfile.open(new, "w:gz") as archive:
                 for name in learners.names(workshop):
-                    _add_learner(archive, workshop / learners.FOLDER, name, now, left_out)
+                    _add_learner(archive, workshop / LEARNERS, name, now, left_out)
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)

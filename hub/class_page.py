@@ -13,6 +13,7 @@ import docker
 from hub import archive, class_view, handout, learners, networks, state
 from hub.quota import Growth
 from labs.course.cards import Card
+from launcher.hub_folder import ARCHIVES, LABEL
 
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from jupyterhub.utils import url_path_join
@@ -56,7 +57,7 @@ def memory_of_seats():
     """Return the bytes that each seat uses, without the files that the kernel caches."""
     own = networks.seat_network(workshop.ident, "")
     used = {}
-    for container in engine.api.containers(filters={"label": f"{networks.LABEL}={workshop.ident}"}):
+    for container in engine.api.containers(filters={"label": f"{LABEL}={workshop.ident}"}):
         name = container["Names"][0].removeprefix("/").removeprefix(own)
         try:
             memory = engine.api.stats(container["Id"], stream=False, one_shot=True)["memory_stats"]
@@ -92,7 +93,7 @@ class ForTheTeacher(HubOAuthenticated, RequestHandler):
 
     async def show(self, note=""):
         """Show the page, with a note on what has just been done."""
-        archives = sorted(path.name for path in (state.WORKSHOP / archive.FOLDER).glob("*.tar.gz"))
+        archives = sorted(path.name for path in (state.WORKSHOP / ARCHIVES).glob("*.tar.gz"))
         table = await rows()
         await self.render(
             "class_page.html",
@@ -189,7 +190,7 @@ def main():
         (
             url_path_join(PREFIX, "archives/(.*)"),
             Archive,
-            {"path": state.WORKSHOP / archive.FOLDER},
+            {"path": state.WORKSHOP / ARCHIVES},
         ),
         (url_path_join(PREFIX, "oauth_callback"), HubOAuthCallbackHandler),
     ]

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hub import learners, safe_files
-from labs.cli.progress import COLUMNS, Standing
+from labs.cli.progress import COLUMNS, MARKS, Standing
 from labs.course import sheets
 from labs.course.progress import Part, Record
 from labs.course.syllabus import Lesson, lessons
+from launcher.hub_folder import LEARNERS
 
 MOST = 10**6  # tries or hints: nobody comes this far
 STUCK_TRIES = 5  # different texts of one exercise that were all wrong
-MARKS = {"done": "✓", "tried": "✗", "not started": "·"}
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _row(
     user: dict[str, Any],
     memory: dict[str, int],
 ) -> Row:
-    records = dict(_records(workshop / learners.FOLDER, name))
+    records = dict(_records(workshop / LEARNERS, name))
     standings = (
         Standing(lesson, exercises, records[lesson.name] or Record())
         for lesson, exercises in course()
@@ -123,7 +123,7 @@ def _row(
         seat=seat,
         last_seen=last_seen or "",
         memory=memory.get(name, 0),
-        disk=safe_files.size_of(workshop / learners.FOLDER, name),
+        disk=safe_files.size_of(workshop / LEARNERS, name),
         labs=tuple(standing for standing in standings if standing.started),
         damaged=tuple(lab for lab, record in records.items() if record is None),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from hub import learners, safe_files
 from labs.course import sheets
 from labs.course.syllabus import find
+from launcher.hub_folder import LEARNERS
 
 
 @dataclass
@@ -42,7 +43,7 @@ def _to_all(workshop: Path, sheet: str, content: bytes, names: list[str]) -> Han
     for name in names:
         try:
             learners.make_folders(workshop, name)
-            with safe_files.open_folder(workshop / learners.FOLDER, name, "work") as work:
+            with safe_files.open_folder(workshop / LEARNERS, name, "work") as work:
                 new = safe_files.write_new_file(work, sheet, content)
         except (OSError, ValueError):
             done.failed.append(name)

@@ -8,10 +8,11 @@ import docker
 from hub import networks, state
 from hub.authenticator import WorkshopAuthenticator
 from hub.spawner import HUB_CONTAINER, SeatSpawner, workshop
+from launcher import hub_folder
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
 settings = workshop.settings
-STATE = state.WORKSHOP / "state"
+STATE = state.WORKSHOP / hub_folder.STATE
 CLASS_PAGE = "class"
 SECONDS_TO_START = 300  # 30 seats that start at once on two cores took up to 180
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from launcher.container_spec import Bind
+from launcher.hub_folder import LEARNERS
 from launcher.hub_users import ALLOWED, is_allowed
 
-FOLDER = "learners"
 # The folders in that of a learner, and where a seat mounts them.
 MOUNTS = {"work": "/lab/work", "outputs": "/lab/outputs"}
 
@@ -25,17 +25,17 @@ def make_folders(workshop: Path, name: str) -> None:
     if not is_allowed(name):
         raise ValueError(f"{name!r} isn't a learner's name: {ALLOWED}")
     for folder in MOUNTS:
-        (workshop / FOLDER / name / folder).mkdir(parents=True, exist_ok=True)
-    (workshop / FOLDER / name / "work" / "progress").mkdir(exist_ok=True)
+        (workshop / LEARNERS / name / folder).mkdir(parents=True, exist_ok=True)
+    (workshop / LEARNERS / name / "work" / "progress").mkdir(exist_ok=True)
 
 
 def binds(host_folder: str, name: str) -> tuple[Bind, ...]:
     """Return the mounts of a learner's folders; the paths are those of the host."""
-    folder = Path(host_folder, FOLDER, name)
+    folder = Path(host_folder, LEARNERS, name)
     return tuple(Bind(str(folder / part), target) for part, target in MOUNTS.items())
 
 
 def names(workshop: Path) -> list[str]:
     """Return the names of all learners who have a folder."""
-    folders = (workshop / FOLDER).glob("*/")
+    folders = (workshop / LEARNERS).glob("*/")
     return sorted(folder.name for folder in folders if is_allowed(folder.name))

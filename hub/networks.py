@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-LABEL = "llm-labs.hub"
+from launcher.hub_folder import LABEL
+
 HUB = "hub"  # the hub's name on each network
 # Reserved for tests of network devices (RFC 2544), so no machine of a site has such an address.
 ADDRESSES = ipaddress.ip_network("198.18.0.0/15")

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hub import learners, safe_files
+from hub import safe_files
+from launcher.hub_folder import LEARNERS
 
 SLACK = 1.1  # a run that begins below the quota may end a little above it
 
@@ -25,7 +26,7 @@ class Growth:
 
         Who removes files is never among them. Who closes a folder to the hub is.
         """
-        used = {name: safe_files.size_of(workshop / learners.FOLDER, name) for name in names}
+        used = {name: safe_files.size_of(workshop / LEARNERS, name) for name in names}
         growing = [name for name, size in used.items() if self._grows(name, size)]
         self.before = used
         return growing

@@ -6,12 +6,11 @@ import socket
 from dataclasses import replace
 
 from hub import learners, networks, seats, state
-from hub.gpus import SeatGpus
+from launcher.hub_folder import LABEL
 
 from dockerspawner import DockerSpawner
 
 workshop = state.load()
-gpus = SeatGpus()  # leases plug in here
 HUB_CONTAINER = os.environ.get("HOSTNAME") or socket.gethostname()
 
 
@@ -27,10 +26,10 @@ class SeatSpawner(DockerSpawner):
         """Create the folders and the network, then the container."""
         learners.make_folders(state.WORKSHOP, self.learner)
         self.network_name = await self._in_thread(networks.create)
-        spec = gpus.attach(workshop.seat, self.learner)
+        spec = workshop.seat
         if workshop.settings.network:
             spec = replace(spec, dns=())  # the engine's own servers look names up
-        labels = {**spec.labels, networks.LABEL: workshop.ident}
+        labels = {**spec.labels, LABEL: workshop.ident}
         self.extra_create_kwargs = seats.create_arguments(spec, labels)
         self.extra_host_config = seats.host_config(
             spec, learners.binds(workshop.host_folder, self.learner)
@@ -42,12 +41,6 @@ class SeatSpawner(DockerSpawner):
             )
         return created
 
-    async def start_object(self):
-        """Start the container."""
-        await super().start_object()
-        container = await self.docker("inspect_container", self.container_id)
-        gpus.bind(self.learner, container["State"]["Pid"])
-
     def load_state(self, state):
         """Find the network of a seat that ran before this hub did."""
         super().load_state(state)
@@ -56,7 +49,6 @@ class SeatSpawner(DockerSpawner):
     async def stop(self, now=False):
         """Stop and remove the container and its network."""
         await super().stop(now)
-        gpus.release(self.learner)
         await self._in_thread(networks.remove)
 
     def _in_thread(self, function):

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher.container_spec import Bind, ContainerSpec, GpuRequest
+from launcher.hub_folder import DESCRIPTION, STATE
 from launcher.hub_settings import HubSettings
 
 WORKSHOP = Path("/lab/workshop")  # in the hub's container
-STATE = "state/hub.json"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Workshop:
 
 def load(folder: Path = WORKSHOP) -> Workshop:
     """Return the description that the launcher wrote into workshop/state/."""
-    data: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    data: dict[str, Any] = json.loads((folder / STATE / DESCRIPTION).read_text(encoding="utf-8"))
     return Workshop(
         settings=HubSettings(**data["settings"]),
         users=data["users"],

@@ -3,8 +3,9 @@
 import socket
 import time
 
-from launcher import compose, hub_api, hub_compose, hub_folder, hub_settings, hub_users, lab_service
+from launcher import hub_api, hub_compose, hub_folder, hub_settings, hub_users, lab_service
 from launcher.cards import Card, print_status
+from launcher.compose import SEAT
 from launcher.container_spec import ContainerSpec
 from launcher.engine import Engine
 from launcher.hub_api import HubApi
@@ -15,7 +16,6 @@ from launcher.runtime import choose_runtime
 
 SECONDS_TO_START = 120
 LOOPBACK = ("127.", "localhost")
-ALL_NETWORKS = "0.0.0.0"
 SEATS_AT_ONCE_PER_CPU = 2
 
 
@@ -52,19 +52,15 @@ def start(seats: bool, dry: bool) -> int:
 
 def _seat(settings: HubSettings, engine: Engine, placement: Placement) -> ContainerSpec:
     """Return the container of a seat, and build its image if that is missing or stale."""
-    if settings.gpus:
-        why = "Seats with GPUs aren't possible yet."
-        raise Card("hub.toml asks for GPUs.", why, "gpus = 0, then: invoke hub")
-    name = compose.seat_service(placement.stack)
     cpus = min(settings.cpus, engine.cpus) if engine.cpus else settings.cpus
     variables = {
         **lab_service.user_variables(placement, engine.rootless),
         "LABS_MEMORY": str(settings.memory),
         "LABS_CPUS": str(cpus),
     }
-    service = lab_service.resolve(name, placement, variables)
+    service = lab_service.resolve(SEAT, placement, variables)
     spec = lab_service.container_spec(service, placement, engine)
-    lab_service.prepare(engine, name, service, spec, placement.owner)
+    lab_service.prepare(engine, SEAT, service, spec, placement.owner)
     return lab_service.container_spec(service, placement, engine)  # the image may be new
 
 
@@ -85,7 +81,7 @@ def _wait_until_ready(api: HubApi) -> None:
 
 def _print_link(settings: HubSettings) -> None:
     scheme = "https" if settings.certificate else "http"
-    host = socket.gethostname() if settings.address == ALL_NETWORKS else settings.address
+    host = socket.gethostname() if settings.address == hub_api.EVERYWHERE else settings.address
     print(f"{scheme}://{host}:{settings.port}", flush=True)
     who = f"their name in {settings.users}" if settings.users else "a name of their choice"
     print_status(f"Learners log in with {who}, and {settings.teacher} sees the class.")
@@ -122,4 +118,5 @@ def _known_learners(settings: HubSettings) -> list[str]:
     if settings.users:
         return sorted(hub_users.read_users(WORKSHOP / settings.users, settings.teacher))
     folders = (path.name for path in (WORKSHOP / LEARNERS).glob("*/"))
-    return sorted(name for name in folders if name != settings.teacher)
+    names = filter(hub_users.is_allowed, folders)
+    return sorted(name for name in names if name != settings.teacher)

@@ -13,7 +13,6 @@ from launcher.known_errors import explain
 from launcher.placement import Placement
 from launcher.processes import capture
 
-LABEL = "llm-labs.hub"  # of the seats and their networks; the value is the clone's identity
 SOCKET = "/var/run/docker.sock"
 
 

@@ -16,9 +16,11 @@ from launcher.hub_settings import SETTINGS_FILE, HubSettings
 from launcher.hub_users import read_users
 
 STATE = "state"
+DESCRIPTION = "hub.json"  # in state/: what the hub needs to know
 LEARNERS = "learners"
 ARCHIVES = "archives"
 COPIES = "copies"  # that the hub makes while learners work
+LABEL = "llm-labs.hub"  # of the seats and their networks; the value is the clone's identity
 TEMPLATE = """\
 # The settings of `invoke hub`. After a change: invoke hub
 title = "llm-labs"
@@ -115,7 +117,7 @@ def write_state(folder: Path, hub: HubSettings, seat: ContainerSpec, owner: Owne
         "ident": identity(),
     }
     text = json.dumps(data, indent=2)
-    write_private(state / "hub.json", text, owner)
+    write_private(state / DESCRIPTION, text, owner)
     if not (state / "token").exists():
         write_private(state / "token", secrets.token_hex(32), owner)
     digest = hashlib.sha256(text.encode())

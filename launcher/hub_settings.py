@@ -31,8 +31,6 @@ class HubSettings:
         password: the learners' shared password; empty with `users`.
         users: a CSV file of names and passwords; empty with `password`.
         seats: how many learners can work at once.
-        gpus: how many GPUs each seat gets.
-        seats_per_gpu: how many seats share a GPU.
         memory: the limit of each seat, in bytes.
         cpus: the limit of each seat; 0 is no limit.
         quota: what a learner's files may take on the disk, in bytes.
@@ -51,8 +49,6 @@ class HubSettings:
     password: str
     users: str
     seats: int
-    gpus: int
-    seats_per_gpu: int
     memory: int
     cpus: float
     quota: int
@@ -136,8 +132,6 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "password": (_password(MIN_PASSWORD), ""),
     "users": (_text, ""),
     "seats": (_integer(1, 500), 30),
-    "gpus": (_integer(0, 16), 0),
-    "seats_per_gpu": (_integer(1, 64), 1),
     "memory": (_size(MIN_MEMORY), "3g"),
     "cpus": (_cpus, 2),
     "quota": (_size("10m"), "2g"),
@@ -168,6 +162,10 @@ def read(folder: Path = WORKSHOP) -> HubSettings:
             f"It isn't TOML: {why}.",
             "correct that line: a text needs quotes; a number, true and false have none",
         ) from error
+    if values.pop("gpus", 0) != 0:
+        line = _line(text, "gpus")
+        why = f"Line {line} asks for GPUs, and seats run on the CPU only."
+        raise _card(path, why, f"remove line {line}, then: invoke hub")
     if unknown := sorted(set(values) - set(_CHECKS)):
         why = f"Line {_line(text, unknown[0])} sets {unknown[0]!r}, which isn't a setting."
         raise _card(path, why, f"remove it; the settings are {', '.join(_CHECKS)}")

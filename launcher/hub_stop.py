@@ -11,8 +11,8 @@ from typing import Any
 from launcher import hub_folder
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.engine import Engine
-from launcher.hub_compose import LABEL, compose_command
-from launcher.hub_folder import ARCHIVES, COPIES, LEARNERS
+from launcher.hub_compose import compose_command
+from launcher.hub_folder import ARCHIVES, COPIES, LABEL, LEARNERS
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP
 from launcher.hub_users import is_allowed
 from launcher.known_errors import explain

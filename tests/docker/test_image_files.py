@@ -242,8 +242,6 @@ def test_compose_needs_no_variable() -> None:
         "notebook-rocm": "llm-labs:rocm-unset-notebook",
         "hub": "llm-labs:cpu-hub",
         "seat": "llm-labs:cpu-hub",
-        "seat-cuda": "llm-labs:cuda-hub",
-        "seat-rocm": "llm-labs:rocm-unset-hub",
     }
 
 
@@ -271,7 +269,7 @@ def labs_services() -> dict:
     return {name: one for name, one in resolved().items() if not name.startswith(others)}
 
 
-@pytest.mark.parametrize("name", ["hub", "seat", "seat-cuda", "seat-rocm"])
+@pytest.mark.parametrize("name", ["hub", "seat"])
 def test_the_services_of_a_class_are_hardened(name: str) -> None:
     service = resolved()[name]
     assert service["cap_drop"] == ["ALL"]

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hub import learners, networks, safe_files, seats, state
-from hub.gpus import SeatGpus
 from hub.quota import Growth
 from hub.tries import SECONDS_TO_WAIT, TRIES, Tries
 from launcher import hub_folder, hub_settings
 from launcher.container_spec import Bind, ContainerSpec, GpuRequest
 from launcher.file_owner import Owner
-from launcher.gpu import AMD, Gpu
 
 import pytest
 
@@ -60,52 +58,12 @@ def test_the_hub_reads_what_the_launcher_wrote(tmp_path: Path) -> None:
     assert workshop.seat == SPEC
     assert workshop.settings == settings
     assert workshop.host_folder == str(tmp_path)
-    assert (tmp_path / state.STATE).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state" / "hub.json").stat().st_mode & 0o777 == 0o600
     assert hub_folder.write_state(tmp_path, settings, SPEC, owner) == first
     assert hub_folder.write_state(tmp_path, replace(settings, seats=3), SPEC, owner) != first
-    assert json.loads((tmp_path / state.STATE).read_text())["seat"] == json.loads(
+    assert json.loads((tmp_path / "state" / "hub.json").read_text())["seat"] == json.loads(
         json.dumps(asdict(SPEC))
     )
-
-
-class OneGpuEach:
-    """Leases that give GPU n to the n-th seat."""
-
-    def __init__(self) -> None:
-        self.seats: list[str] = []
-        self.pids: dict[str, int] = {}
-
-    def take(self, count: int, holder: str) -> list[Gpu]:
-        if holder not in self.seats:
-            self.seats.append(holder)
-        n = self.seats.index(holder)
-        node = f"/dev/dri/renderD{128 + n}"
-        return [Gpu(AMD, n, "MI300X", devices=("/dev/kfd", node), gids=(105,))] * count
-
-    def bind_to_process(self, holder: str, pid: int) -> None:
-        self.pids[holder] = pid
-
-    def release(self, holder: str) -> None:
-        self.seats.remove(holder)
-
-
-def test_a_seat_gets_the_nodes_of_its_lease_and_gives_them_back() -> None:
-    leases = OneGpuEach()
-    gpus = SeatGpus(1, "rocm", "nodes", leases)
-    for name, node in (("ada", "renderD128"), ("ben", "renderD129"), ("ada", "renderD128")):
-        config = seats.host_config(gpus.attach(SPEC, name), ())
-        assert config["devices"] == [f"{n}:{n}:rwm" for n in ("/dev/kfd", f"/dev/dri/{node}")]
-        assert config["group_add"] == ["105"]
-    gpus.bind("ada", 42)
-    gpus.release("ben")
-    assert (leases.seats, leases.pids) == (["seat ada"], {"seat ada": 42})
-
-
-def test_without_leases_a_seat_has_what_compose_yaml_says() -> None:
-    gpus = SeatGpus()
-    assert gpus.attach(SPEC, "ada") is SPEC
-    gpus.bind("ada", 42)
-    gpus.release("ada")
 
 
 @pytest.mark.parametrize("name", ["../x", "A", "", "a/b", "zoë"])

@@ -61,8 +61,6 @@ def test_sizes_and_times_are_read_with_their_units(tmp_path: Path) -> None:
         'title = "two\\nlines"',
         'teacher = "The Teacher"',
         'teacher = "../x"',
-        "gpus = -1",
-        "seats_per_gpu = 0",
     ],
 )
 def test_a_value_that_isn_t_allowed_is_a_card_with_its_line(tmp_path: Path, line: str) -> None:
@@ -76,6 +74,13 @@ def test_a_setting_that_doesn_t_exist_is_named_with_its_line(tmp_path: Path) -> 
     card = refused(tmp_path, GOOD + "\nseat = 3\n")
     assert "Line 4 sets 'seat'" in card.why
     assert "seats" in card.fix
+
+
+@pytest.mark.parametrize("value", ["1", "-1", '"all"', "true"])
+def test_gpus_for_seats_are_a_card_that_says_so(tmp_path: Path, value: str) -> None:
+    card = refused(tmp_path, f"{GOOD}gpus = {value}\n")
+    assert card.why == "Line 3 asks for GPUs, and seats run on the CPU only."
+    assert settings(tmp_path, GOOD + "gpus = 0\n").seats == 30
 
 
 def test_a_table_is_refused_like_an_unknown_setting(tmp_path: Path) -> None:
