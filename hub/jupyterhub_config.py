@@ -59,6 +59,8 @@ c.SeatSpawner.image = workshop.seat.image
 c.SeatSpawner.cmd = ["jupyterhub-singleuser"]
 c.SeatSpawner.name_template = networks.seat_network(workshop.ident, "{raw_username}")
 c.SeatSpawner.remove = True
+# JupyterHub calls `stop` only for a seat that still runs, and this hook for each.
+c.SeatSpawner.post_stop_hook = SeatSpawner.clean_up
 c.SeatSpawner.pull_policy = "skip"  # the launcher builds the image
 c.SeatSpawner.use_internal_ip = True
 c.Spawner.default_url = "/lab"

@@ -46,9 +46,8 @@ class SeatSpawner(DockerSpawner):
         super().load_state(state)
         self.network_name = networks.seat_network(workshop.ident, self.learner)
 
-    async def stop(self, now=False):
-        """Stop and remove the container and its network."""
-        await super().stop(now)
+    async def clean_up(self):
+        """Remove the network of a seat that has ended, also by itself."""
         await self._in_thread(networks.remove)
 
     def _in_thread(self, function):

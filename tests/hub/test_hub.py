@@ -289,6 +289,7 @@ def test_work_outlives_a_seat_and_a_seat_that_was_killed_starts_again(hub: Hub) 
             "content": "kept"}, "PUT")  # fmt: skip
     hub.seats()["ben"].kill()
     ben.stop_seat()
+    assert not any(name.endswith("-ben") for name in networks_of(hub.clone))
     assert ben.open_seat().status == 200
     assert ben.ask("/user/ben/api/contents/work/mine.txt").json["content"] == "kept"
 
