@@ -407,13 +407,14 @@ def dotenv(_: Context, file: str = "") -> None:
 )
 def hub(c: Context, seats: bool = False, stop: bool = False, purge: Any = None) -> None:
     """Serve the labs to a class: each learner logs in and works in a separate container."""
+    dry: bool = c.config.run.dry
 
     def run(_: "Interrupts") -> int:
         from launcher import hub, hub_stop
 
         if purge:
-            return hub_stop.purge("" if purge is True else purge)
-        return hub_stop.stop() if stop else hub.start(seats, c.config.run.dry)
+            return hub_stop.purge("" if purge is True else purge, dry)
+        return hub_stop.stop(dry) if stop else hub.start(seats, dry)
 
     _exit_with(run)
 

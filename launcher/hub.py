@@ -5,8 +5,7 @@ import time
 
 from launcher import hub_api, hub_compose, hub_folder, hub_settings, hub_users, lab_service
 from launcher.cards import Card, print_status
-from launcher.compose import SEAT
-from launcher.container_spec import ContainerSpec
+from launcher.compose import SEAT, Service
 from launcher.engine import Engine
 from launcher.hub_api import HubApi
 from launcher.hub_folder import LEARNERS, STATE
@@ -24,7 +23,7 @@ def start(seats: bool, dry: bool) -> int:
 
     Args:
         seats: Whether to start the seats of all learners, too.
-        dry: Whether to print the command only.
+        dry: Whether to print the commands only.
 
     Returns:
         The exit code: 1 if a seat didn't start.
@@ -35,14 +34,20 @@ def start(seats: bool, dry: bool) -> int:
     engine = choose_runtime("docker").engine
     assert engine is not None
     placement = choose_placement(choose_runtime("docker"), "auto", "none")
+    if dry:
+        _print_commands(engine, placement)
+        return 0
     hub_folder.prepare(WORKSHOP, placement.owner)
     settings = hub_settings.read()
-    seat = _seat(settings, engine, placement)
-    config = hub_folder.write_state(WORKSHOP, settings, seat, placement.owner)
-    command, variables = hub_compose.up_command(settings, engine, placement, seat.image, config)
-    if dry:
-        print(lab_service.shell_line(command, variables))
-        return 0
+    service = _seat_service(settings, engine, placement)
+    spec = lab_service.container_spec(service, placement, engine)
+    lab_service.prepare(engine, SEAT, service, spec, placement.owner)
+    spec = lab_service.container_spec(service, placement, engine)  # the image may be new
+    state = hub_folder.describe(WORKSHOP, settings, spec)
+    hub_folder.write_state(WORKSHOP, state, placement.owner)
+    command, variables = hub_compose.up_command(
+        settings, engine, placement, spec.image, state.digest
+    )
     hub_compose.up(command, variables, settings)
     api = hub_api.connect(settings, WORKSHOP / STATE / "token")
     _wait_until_ready(api)
@@ -50,18 +55,35 @@ def start(seats: bool, dry: bool) -> int:
     return _start_seats(api, settings, engine) if seats else 0
 
 
-def _seat(settings: HubSettings, engine: Engine, placement: Placement) -> ContainerSpec:
-    """Return the container of a seat, and build its image if that is missing or stale."""
+def _print_commands(engine: Engine, placement: Placement) -> None:
+    """Print the commands that build the image and start the hub; nothing is written.
+
+    Raises:
+        Card: If a setting is wrong.
+    """
+    path = WORKSHOP / SETTINGS_FILE
+    new = not path.exists()
+    settings = hub_settings.check(path, hub_folder.new_settings()) if new else hub_settings.read()
+    service = _seat_service(settings, engine, placement)
+    spec = lab_service.container_spec(service, placement, engine)
+    config = hub_folder.describe(WORKSHOP, settings, spec).digest
+    command, variables = hub_compose.up_command(settings, engine, placement, spec.image, config)
+    for line in lab_service.build_lines(engine, SEAT, service):
+        print(line)
+    print(lab_service.shell_line(command, variables))
+    if new:
+        print_status(f"invoke hub also writes {path}, which isn't there yet.")
+
+
+def _seat_service(settings: HubSettings, engine: Engine, placement: Placement) -> Service:
+    """Return the service of a seat, with the limits of hub.toml."""
     cpus = min(settings.cpus, engine.cpus) if engine.cpus else settings.cpus
     variables = {
         **lab_service.user_variables(placement, engine.rootless),
         "LABS_MEMORY": str(settings.memory),
         "LABS_CPUS": str(cpus),
     }
-    service = lab_service.resolve(SEAT, placement, variables)
-    spec = lab_service.container_spec(service, placement, engine)
-    lab_service.prepare(engine, SEAT, service, spec, placement.owner)
-    return lab_service.container_spec(service, placement, engine)  # the image may be new
+    return lab_service.resolve(SEAT, placement, variables)
 
 
 def _wait_until_ready(api: HubApi) -> None:

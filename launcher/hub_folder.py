@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,13 @@ def prepare(folder: Path, owner: Owner) -> None:
     (folder / STATE).chmod(0o700)
     path = folder / SETTINGS_FILE
     if not path.exists():
-        passwords = {
-            "password": _words(2),
-            "teacher_password": _words(4),
-        }
-        write_private(path, TEMPLATE.format(**passwords), owner)
+        write_private(path, new_settings(), owner)
         print_status(f"Wrote {path}, with new passwords. Change what you like; then: invoke hub")
+
+
+def new_settings() -> str:
+    """Return the text of a new hub.toml, with random passwords."""
+    return TEMPLATE.format(password=_words(2), teacher_password=_words(4))
 
 
 def _words(count: int) -> str:
@@ -101,13 +102,35 @@ def write_private(path: Path, text: str, owner: Owner) -> None:
         raise Card(what, f"The error was: {error}.", f"df -h {path.parent}") from error
 
 
-def write_state(folder: Path, hub: HubSettings, seat: ContainerSpec, owner: Owner) -> str:
-    """Write what the hub needs to know; return a hash of all that the hub reads.
+@dataclass(frozen=True)
+class HubState:
+    """What the hub reads at its start.
+
+    Attributes:
+        description: The settings, the users and the container of a seat, as JSON.
+        pem: The texts of the certificate and its key; empty for HTTP.
+    """
+
+    description: str
+    pem: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of all that the hub reads, its code included."""
+        digest = hashlib.sha256(self.description.encode())
+        for file in sorted((ROOT / "hub").glob("*.*")):
+            digest.update(file.read_bytes())
+        for text in self.pem.values():
+            digest.update(text.encode())
+        return digest.hexdigest()[:12]
+
+
+def describe(folder: Path, hub: HubSettings, seat: ContainerSpec) -> HubState:
+    """Return what the hub needs to know.
 
     Raises:
-        Card: If the list of users or a certificate can't be read, or the disk refuses.
+        Card: If the list of users or a certificate can't be read.
     """
-    state = folder / STATE
     users = read_users(folder / hub.users, hub.teacher) if hub.users else {}
     data: dict[str, Any] = {
         "settings": asdict(hub),
@@ -116,19 +139,23 @@ def write_state(folder: Path, hub: HubSettings, seat: ContainerSpec, owner: Owne
         "host_folder": str(folder),
         "ident": identity(),
     }
-    text = json.dumps(data, indent=2)
-    write_private(state / DESCRIPTION, text, owner)
-    if not (state / "token").exists():
-        write_private(state / "token", secrets.token_hex(32), owner)
-    digest = hashlib.sha256(text.encode())
-    for file in sorted((ROOT / "hub").glob("*.*")):
-        digest.update(file.read_bytes())
-    for name in ("certificate", "key"):
-        if getattr(hub, name):
-            content = _read_pem(folder / getattr(hub, name))
-            write_private(state / f"{name}.pem", content, owner)
-            digest.update(content.encode())
-    return digest.hexdigest()[:12]
+    names = [name for name in ("certificate", "key") if getattr(hub, name)]
+    pem = {name: _read_pem(folder / getattr(hub, name)) for name in names}
+    return HubState(json.dumps(data, indent=2), pem)
+
+
+def write_state(folder: Path, state: HubState, owner: Owner) -> None:
+    """Write what the hub needs to know into state/.
+
+    Raises:
+        Card: If the disk refuses.
+    """
+    files = {DESCRIPTION: state.description}
+    files |= {f"{name}.pem": text for name, text in state.pem.items()}
+    if not (folder / STATE / "token").exists():
+        files["token"] = secrets.token_hex(32)
+    for name, text in files.items():
+        write_private(folder / STATE / name, text, owner)
 
 
 def _read_pem(path: Path) -> str:

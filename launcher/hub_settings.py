@@ -152,7 +152,15 @@ def read(folder: Path = WORKSHOP) -> HubSettings:
         Card: If it can't be read, or a value isn't allowed; the card names the line.
     """
     path = folder / SETTINGS_FILE
-    text = _read_text(path)
+    return check(path, _read_text(path))
+
+
+def check(path: Path, text: str) -> HubSettings:
+    """Check the text of hub.toml.
+
+    Raises:
+        Card: If a value isn't allowed; the card names the line.
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -170,9 +178,9 @@ def read(folder: Path = WORKSHOP) -> HubSettings:
         why = f"Line {_line(text, unknown[0])} sets {unknown[0]!r}, which isn't a setting."
         raise _card(path, why, f"remove it; the settings are {', '.join(_CHECKS)}")
     checked: dict[str, Any] = {}
-    for name, (check, default) in _CHECKS.items():
+    for name, (check_value, default) in _CHECKS.items():
         try:
-            checked[name] = check(values.get(name, default))
+            checked[name] = check_value(values.get(name, default))
         except _Problem as problem:
             # A password isn't repeated on the screen.
             shown = "" if "password" in name else f" to {values[name]!r}"

@@ -12,10 +12,11 @@ from launcher import hub_folder
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.engine import Engine
 from launcher.hub_compose import compose_command
-from launcher.hub_folder import ARCHIVES, COPIES, LABEL, LEARNERS
+from launcher.hub_folder import ARCHIVES, COPIES, LABEL, LEARNERS, STATE
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP
 from launcher.hub_users import is_allowed
 from launcher.known_errors import explain
+from launcher.lab_service import shell_line
 from launcher.processes import capture
 from launcher.runtime import choose_runtime
 
@@ -24,14 +25,19 @@ AT_ONCE = 8  # seats that stop at the same time
 ALL = "all"
 
 
-def stop() -> int:
+def stop(dry: bool) -> int:
     """Stop the hub and all seats, and list what is left.
+
+    Args:
+        dry: Whether to print the commands only.
 
     Raises:
         Card: If the engine refuses.
     """
     engine = choose_runtime("docker").engine
     assert engine is not None
+    if dry:
+        return _print_commands(engine, [])
     seats = _end(engine)
     print_status(f"Stopped the hub and {seats} {'seat' if seats == 1 else 'seats'}.")
     list_left(WORKSHOP)
@@ -40,17 +46,40 @@ def stop() -> int:
 
 def _end(engine: Engine) -> int:
     """Remove the containers and the networks of this clone's hub; return the number of seats."""
-    result = capture([*compose_command(), "down", "--timeout=10"], stderr=subprocess.PIPE)
+    result = capture(_down_command(), stderr=subprocess.PIPE)
     if result.returncode != 0:
         raise explain(result.stderr, "The engine refuses to stop the hub.", "docker ps")
-    only_ours: dict[str, Any] = {"label": f"{LABEL}={hub_folder.identity()}"}
-    seats: list[Any] = engine.client.containers.list(all=True, filters=only_ours)
+    seats, networks = _seats_and_networks(engine)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(_remove_seat, seats))
-    for network in engine.client.networks.list(filters=only_ours):
+    for network in networks:
         with suppress(OSError):
             network.remove()
     return len(seats)
+
+
+def _down_command() -> list[str]:
+    return [*compose_command(), "down", "--timeout=10"]
+
+
+def _seats_and_networks(engine: Engine) -> tuple[list[Any], list[Any]]:
+    """Return the containers and the networks of this clone's seats."""
+    only_ours: dict[str, Any] = {"label": f"{LABEL}={hub_folder.identity()}"}
+    seats = engine.client.containers.list(all=True, filters=only_ours)
+    return seats, engine.client.networks.list(filters=only_ours)
+
+
+def _print_commands(engine: Engine, paths: Iterable[Path]) -> int:
+    """Print the commands that end the hub and its seats and remove these paths; return 0."""
+    print(shell_line(_down_command()))
+    seats, networks = _seats_and_networks(engine)
+    if seats:
+        print(shell_line(["docker", "rm", "--force", *(seat.name for seat in seats)]))
+    if networks:
+        print(shell_line(["docker", "network", "rm", *(network.name for network in networks)]))
+    for path in paths:
+        print(shell_line(["rm", "-r", str(path)]))
+    return 0
 
 
 def _remove_seat(seat: Any) -> None:
@@ -85,11 +114,12 @@ def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in files if not file.is_dir())
 
 
-def purge(names: str) -> int:
+def purge(names: str, dry: bool) -> int:
     """Stop the hub and remove its own files; of the learners' work only what is named.
 
     Args:
         names: Learners and archives with commas, "all", or "" for none.
+        dry: Whether to print the commands only.
 
     Raises:
         Card: If a name isn't there, or the disk refuses; then nothing was removed.
@@ -97,6 +127,8 @@ def purge(names: str) -> int:
     chosen = _chosen(WORKSHOP, names)
     engine = choose_runtime("docker").engine
     assert engine is not None
+    if dry:
+        return _print_commands(engine, [WORKSHOP / STATE, *chosen])
     _end(engine)
     hub_folder.remove_state(WORKSHOP)
     _remove(chosen)

@@ -87,15 +87,20 @@ def commands(
     engine: Engine, name: str, service: Service, spec: ContainerSpec, owner: Owner
 ) -> list[str]:
     """Return the shell commands that do what `prepare` does, and run the container."""
-    lines: list[str] = []
-    if why_build(engine, service):
-        variables, words = build_image.build_command(engine, name, service)
-        lines.append(shell_line(words, variables))
+    lines = build_lines(engine, name, service)
     make_folder = ["mkdir", "-p"]
     if os.geteuid() == 0 and owner.uid != 0:
         make_folder = ["install", "-d", "-o", str(owner.uid), "-g", str(owner.gid)]
     lines += [shell_line([*make_folder, folder]) for folder in spec.writable_folders]
     return [*lines, shell_line(spec.docker_run_command())]
+
+
+def build_lines(engine: Engine, name: str, service: Service) -> list[str]:
+    """Return the shell command that builds the image, or nothing if the image is current."""
+    if not why_build(engine, service):
+        return []
+    variables, words = build_image.build_command(engine, name, service)
+    return [shell_line(words, variables)]
 
 
 def shell_line(command: list[str], variables: dict[str, str] | None = None) -> str:

@@ -53,17 +53,19 @@ def test_the_hub_reads_what_the_launcher_wrote(tmp_path: Path) -> None:
     owner = Owner(tmp_path.stat().st_uid, tmp_path.stat().st_gid)
     hub_folder.prepare(tmp_path, owner)
     settings = hub_settings.read(tmp_path)
-    first = hub_folder.write_state(tmp_path, settings, SPEC, owner)
+    written = hub_folder.describe(tmp_path, settings, SPEC)
+    assert not (tmp_path / "state" / "hub.json").exists()
+    hub_folder.write_state(tmp_path, written, owner)
     workshop = state.load(tmp_path)
     assert workshop.seat == SPEC
     assert workshop.settings == settings
     assert workshop.host_folder == str(tmp_path)
-    assert (tmp_path / "state" / "hub.json").stat().st_mode & 0o777 == 0o600
-    assert hub_folder.write_state(tmp_path, settings, SPEC, owner) == first
-    assert hub_folder.write_state(tmp_path, replace(settings, seats=3), SPEC, owner) != first
-    assert json.loads((tmp_path / "state" / "hub.json").read_text())["seat"] == json.loads(
-        json.dumps(asdict(SPEC))
-    )
+    description = tmp_path / "state" / "hub.json"
+    assert description.stat().st_mode & 0o777 == 0o600
+    again = hub_folder.describe(tmp_path, settings, SPEC)
+    other = hub_folder.describe(tmp_path, replace(settings, seats=3), SPEC)
+    assert again.digest == written.digest != other.digest
+    assert json.loads(description.read_text())["seat"] == json.loads(json.dumps(asdict(SPEC)))
 
 
 @pytest.mark.parametrize("name", ["../x", "A", "", "a/b", "zoë"])

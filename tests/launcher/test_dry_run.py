@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+import docker
 from tests.conftest import BIN, SOMEBODY, Clone, Running, containers_of
 from tests.launcher.compare_containers import differences, inspected_settings
 
@@ -125,3 +126,35 @@ def test_the_dry_lines_for_the_environment_are_complete(clone: Clone) -> None:
     assert f" LABS_HOME={clone.path}/.lab-env/" in last
     assert "requirements.lock" in ended.out
     assert not (clone.path / ".lab-env").exists()
+
+
+def test_a_dry_hub_neither_builds_nor_writes(clone: Clone) -> None:
+    clone.change("docker/seat.bashrc", "PS1=", "# changed\nPS1=")
+    before = image_names()
+    dry = clone.invoke("--dry", "hub")
+    assert dry.code == 0, dry
+    build, up = dry.out.splitlines()
+    assert build.endswith(" build seat")
+    assert up.endswith(" up --detach --no-build hub")
+    assert "invoke hub also writes" in dry.err
+    assert not (clone.path / "workshop").exists()
+
+    state = clone.path / "workshop" / "state" / "hub.json"
+    state.parent.mkdir(parents=True)
+    state.write_text("of a hub that runs")
+    settings = 'port = 8123\npassword = "a-shared-word"\nteacher_password = "a-longer-word"\n'
+    (clone.path / "workshop" / "hub.toml").write_text(settings)
+    dry = clone.invoke("--dry", "hub")
+    assert dry.code == 0, dry
+    assert "LABS_HUB_PORT=8123" in dry.out
+    assert state.read_text() == "of a hub that runs"
+    assert {path.name for path in state.parent.iterdir()} == {"hub.json"}
+    assert image_names() == before
+
+
+def image_names() -> set[str]:
+    client = docker.from_env()
+    try:
+        return {name for image in client.images.list() for name in image.tags}
+    finally:
+        client.close()

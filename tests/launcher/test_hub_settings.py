@@ -135,7 +135,7 @@ def test_a_certificate_that_isn_t_text_is_a_card(tmp_path: Path) -> None:
     (tmp_path / "hub.der").write_bytes(b"\x30\x82\xff")
     hub = settings(tmp_path, GOOD + 'certificate = "hub.der"\nkey = "hub.der"\n')
     with pytest.raises(Card, match=r"hub.der can't be read") as raised:
-        hub_folder.write_state(tmp_path, hub, ContainerSpec(image="hub"), owner)
+        hub_folder.describe(tmp_path, hub, ContainerSpec(image="hub"))
     assert "PEM" in raised.value.why
 
 

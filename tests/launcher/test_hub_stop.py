@@ -1,6 +1,7 @@
-"""What `invoke hub --purge` removes: the hub's own files, and only the work that is named."""
+"""`invoke hub --stop` and `--purge`: only the work that is named goes; and how seats start."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from launcher import hub_api, hub_stop
@@ -35,7 +36,7 @@ def left(workshop: Path) -> set[str]:
 
 
 def test_a_purge_without_names_removes_no_work(workshop: Path, capsys: Any) -> None:
-    assert hub_stop.purge("") == 0
+    assert hub_stop.purge("", dry=False) == 0
     assert left(workshop) == {"ada", "ben", "class-1.tar.gz"}
     assert not (workshop / "state").exists()
     assert (workshop / "hub.toml").exists()
@@ -45,19 +46,39 @@ def test_a_purge_without_names_removes_no_work(workshop: Path, capsys: Any) -> N
 
 
 def test_a_purge_removes_what_is_named(workshop: Path) -> None:
-    assert hub_stop.purge("ada,class-1.tar.gz") == 0
+    assert hub_stop.purge("ada,class-1.tar.gz", dry=False) == 0
     assert left(workshop) == {"ben"}
 
 
 def test_all_stands_for_all_work(workshop: Path) -> None:
-    assert hub_stop.purge("all") == 0
+    assert hub_stop.purge("all", dry=False) == 0
     assert left(workshop) == set()
 
 
 @pytest.mark.parametrize("name", ["nobody", "..", "../..", "ada/work", "/", "hub.toml", "Ada"])
 def test_a_name_that_isn_t_there_removes_nothing(workshop: Path, name: str) -> None:
     with pytest.raises(Card, match=r"can't be purged"):
-        hub_stop.purge(f"ada,{name}")
+        hub_stop.purge(f"ada,{name}", dry=False)
+    assert left(workshop) == {"ada", "ben", "class-1.tar.gz"}
+    assert (workshop / "state").exists()
+
+
+def test_dry_commands_are_printed_and_nothing_is_removed(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    seats = ([SimpleNamespace(name="seat-ada")], [SimpleNamespace(name="net-ada")])
+    monkeypatch.setattr(hub_stop, "_seats_and_networks", lambda _: seats)
+    assert hub_stop.purge("ada", dry=True) == 0
+    down, *lines = capsys.readouterr().out.splitlines()
+    assert down.endswith("down --timeout=10")
+    assert lines == [
+        "docker rm --force seat-ada",
+        "docker network rm net-ada",
+        f"rm -r {workshop}/state",
+        f"rm -r {workshop}/learners/ada",
+    ]
+    assert hub_stop.stop(dry=True) == 0
+    assert capsys.readouterr().out.splitlines() == [down, *lines[:2]]
     assert left(workshop) == {"ada", "ben", "class-1.tar.gz"}
     assert (workshop / "state").exists()
 
