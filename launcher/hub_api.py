@@ -1,5 +1,6 @@
 """Ask a running hub, as the service `launcher`: which seats there are, and to start some."""
 
+import http.client
 import json
 import ssl
 import time
@@ -35,6 +36,12 @@ class HubApi:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"token {self.token}"}
         request = urllib.request.Request(f"{self.url}/hub/api{path}", data, headers, method=method)
+        try:
+            return self._send(request)
+        except http.client.HTTPException as error:
+            raise OSError(f"its reply is incomplete: {error}") from error
+
+    def _send(self, request: urllib.request.Request) -> tuple[int, Any]:
         try:
             with urllib.request.urlopen(
                 request, timeout=SECONDS_TO_RESPOND, context=self.context
@@ -135,8 +142,11 @@ def _end(
 
 def _request(api: HubApi, name: str) -> str:
     """Ask for a seat; return why it is refused, or ""."""
-    api.ask(f"/users/{name}", "POST")  # 409 if the hub knows the learner
-    status, reply = api.ask(f"/users/{name}/server", "POST", {})
+    try:
+        api.ask(f"/users/{name}", "POST")  # 409 if the hub knows the learner
+        status, reply = api.ask(f"/users/{name}/server", "POST", {})
+    except OSError as error:
+        return f"the hub doesn't reply: {error}"
     if status in (201, 202) or (status == 400 and "already running" in str(reply)):
         return ""
     return message_in(reply) or f"the hub replied {status}"
@@ -152,10 +162,21 @@ def message_in(reply: Any) -> str:
 
 def _state(api: HubApi, name: str, since: float) -> str:
     """Return "ready", "pending", or why the seat isn't there."""
-    status, user = api.ask(f"/users/{name}")
-    server: dict[str, Any] = (user["servers"] if status == 200 else {}).get("", {})
-    if server.get("ready"):
-        return "ready"
-    if time.monotonic() - since > SECONDS_FOR_A_SEAT:
-        return f"isn't ready after {SECONDS_FOR_A_SEAT} s"
-    return "pending" if server.get("pending") else "didn't start; see the hub's log"
+    status = 0
+    user: Any = None
+    try:
+        status, user = api.ask(f"/users/{name}")
+        problem = f"the hub replied {status}"
+    except OSError as error:
+        problem = f"the hub doesn't reply: {error}"
+    if 400 <= status < 500:
+        return problem
+    if status == 200:
+        server: dict[str, Any] = user["servers"].get("", {})
+        if server.get("ready"):
+            return "ready"
+        if not server.get("pending"):
+            return "didn't start; see the hub's log"
+        problem = "its start takes longer"
+    late = time.monotonic() - since > SECONDS_FOR_A_SEAT
+    return f"isn't ready after {SECONDS_FOR_A_SEAT} s: {problem}" if late else "pending"

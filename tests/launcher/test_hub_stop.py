@@ -1,5 +1,7 @@
 """`invoke hub --stop` and `--purge`: only the work that is named goes; and how seats start."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,3 +120,65 @@ def test_seats_start_a_few_at_once_and_each_end_is_reported() -> None:
     assert "didn't start" in result.failed["broken"]
     assert len(lines) == len(names)
     assert hub.most <= 2
+
+
+class Restarting(Hub):
+    """A hub that doesn't reply to the first question about a seat, and never for `lost`."""
+
+    def ask(self, path: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:
+        name = path.split("/")[2]
+        if name == "lost":
+            raise TimeoutError("timed out")
+        if name == "forbidden" and method == "GET":
+            return 403, "no"
+        status, reply = super().ask(path, method, body)
+        if method == "GET" and self.asked[name] == 1:
+            if name == "a":
+                raise ConnectionRefusedError(111, "Connection refused")
+            return 503, "the proxy's page"
+        return status, reply
+
+
+def test_a_hub_that_stops_to_reply_fails_a_seat_and_not_the_others() -> None:
+    hub: Any = Restarting()
+    result = hub_api.start_seats(hub, ["lost", "a", "b", "forbidden"], 2, lambda _: None)
+    assert set(result.ready) == {"a", "b"}
+    assert result.failed == {
+        "lost": "the hub doesn't reply: timed out",
+        "forbidden": "the hub replied 403",
+    }
+
+
+def test_a_seat_whose_hub_never_replies_again_fails_at_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Dead(Hub):
+        def ask(self, path: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:
+            if method == "GET":
+                raise ConnectionRefusedError("refused")
+            return super().ask(path, method, body)
+
+    monkeypatch.setattr(hub_api, "SECONDS_FOR_A_SEAT", 0)
+    hub: Any = Dead()
+    result = hub_api.start_seats(hub, ["a"], 2, lambda _: None)
+    assert result.failed == {"a": "isn't ready after 0 s: the hub doesn't reply: refused"}
+
+
+def test_a_reply_that_is_cut_is_no_traceback() -> None:
+    class Cut(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path.endswith("/good") else 500)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"{")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Cut) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = hub_api.HubApi(f"http://127.0.0.1:{server.server_port}", "token")
+        for path in ("/good", "/bad"):
+            with pytest.raises(OSError, match="its reply is incomplete"):
+                api.ask(path)
+        server.shutdown()
