@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from hub import learners, safe_files
+from hub import learners
+from labs.course import safe_files
 from launcher.hub_folder import ARCHIVES, COPIES, LEARNERS
 
 MAX_COPIES = 24

@@ -1,21 +1,18 @@
 """What the teacher sees: a row for each learner, from the hub, the engine and progress files."""
 
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hub import learners, safe_files
-from labs.cli.progress import COLUMNS, MARKS, Standing
-from labs.course import sheets
-from labs.course.progress import Part, Record
+from hub import learners
+from labs.course import class_progress, safe_files, sheets
+from labs.course.progress import Record
+from labs.course.standing import COLUMNS, Standing
 from labs.course.syllabus import Lesson, lessons
 from launcher.hub_folder import LEARNERS
 
-MOST = 10**6  # tries or hints: nobody comes this far
 STUCK_TRIES = 5  # different texts of one exercise that were all wrong
 
 
@@ -59,10 +56,7 @@ class Row:
     @property
     def marks(self) -> list[tuple[str, str]]:
         """Return each started lab with a mark for each exercise."""
-        return [
-            (lab.lesson.name, "".join(MARKS[part.state] for part in lab.parts.values()))
-            for lab in self.labs
-        ]
+        return [(lab.lesson.name, lab.marks) for lab in self.labs]
 
     @property
     def disk_mb(self) -> int | str:
@@ -108,7 +102,7 @@ def _row(
     user: dict[str, Any],
     memory: dict[str, int],
 ) -> Row:
-    records = dict(_records(workshop / LEARNERS, name))
+    records = _records(workshop / LEARNERS, name)
     standings = (
         Standing(lesson, exercises, records[lesson.name] or Record())
         for lesson, exercises in course()
@@ -129,50 +123,13 @@ def _row(
     )
 
 
-def _records(root: Path, name: str) -> Iterator[tuple[str, Record | None]]:
-    """Yield the record of each lab that has one; None for one that can't be read."""
+def _records(root: Path, name: str) -> dict[str, Record | None]:
+    """Return the record of each lab that has one; None for one that can't be read."""
+    labs = [lesson.name for lesson, _ in course()]
     try:
-        with safe_files.open_folder(root, name, "work", "progress") as folder:
-            for lesson, _ in course():
-                try:
-                    content = safe_files.read_file(folder, f"{lesson.name}.json")
-                except FileNotFoundError:
-                    continue
-                except OSError:
-                    yield lesson.name, None
-                else:
-                    yield lesson.name, parse_record(content)
-    except OSError:
-        return
-
-
-def parse_record(content: bytes) -> Record | None:
-    """Return the record in a progress file, or None: learners can write anything into it."""
-    try:
-        parts: dict[str, Any] = json.loads(content)["parts"]
-        return Record({name: _part(values) for name, values in parts.items()})
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-
-
-def _part(values: dict[str, Any]) -> Part:
-    """Return a part whose values have the right types and are possible.
-
-    Raises:
-        TypeError: If a type is wrong.
-        ValueError: If a value isn't possible.
-    """
-    part = Part(**values)
-    for field in fields(part):
-        # Not isinstance: True would pass as a number.
-        if type(getattr(part, field.name)) is not type(field.default):
-            raise TypeError(f"{field.name} has another type")
-    if not (0 <= part.tries < MOST and 0 <= part.hints < MOST):
-        raise ValueError("a number isn't possible")
-    if part.done:
-        part.done.encode("ascii")  # fromisoformat accepts half a character, which no page can show
-        datetime.fromisoformat(part.done)
-    return part
+        return class_progress.records(root, (name, "work", "progress"), labs)
+    except OSError:  # a link, or closed
+        return {}
 
 
 def csv_rows(table: list[Row]) -> Iterator[tuple[str | int, ...]]:
@@ -183,7 +140,5 @@ def csv_rows(table: list[Row]) -> Iterator[tuple[str | int, ...]]:
         if not row.labs:
             yield (row.name, *[""] * (len(COLUMNS) - 1), *usage)
         for lab in row.labs:
-            for name, part in lab.parts.items():
-                effort = (part.state, part.tries, part.requested_hints)
-                seen = "yes" if part.solution else ""
-                yield (row.name, lab.lesson.name, name, *effort, seen, part.done, *usage)
+            for line in lab.csv_rows(row.name):
+                yield (*line, *usage)

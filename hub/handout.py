@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hub import learners, safe_files
-from labs.course import sheets
+from hub import learners
+from labs.course import safe_files, sheets
 from labs.course.syllabus import find
 from launcher.hub_folder import LEARNERS
 

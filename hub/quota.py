@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hub import safe_files
+from labs.course import safe_files
 from launcher.hub_folder import LEARNERS
 
 SLACK = 1.1  # a run that begins below the quota may end a little above it

@@ -1,6 +1,7 @@
 """`invoke hub --stop` and `--purge`: end the hub and its seats, list what is left, remove it."""
 
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -110,8 +111,12 @@ def _work(folder: Path) -> list[tuple[Path, int]]:
 
 
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if not file.is_dir())
+    total = 0
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        with suppress(OSError):  # in a folder that a learner has closed
+            status = file.lstat()
+            total += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return total
 
 
 def purge(names: str, dry: bool) -> int:

@@ -2,50 +2,19 @@
 
 import csv
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from labs.cli import class_table
 from labs.course import progress, sheets, workbook
-from labs.course.cards import WRONG_USAGE, Card
 from labs.course.options import Parser
-from labs.course.progress import Part, Record
-from labs.course.syllabus import Lesson, lessons
+from labs.course.progress import Part
+from labs.course.standing import COLUMNS, MARKS, Standing
+from labs.course.syllabus import lessons
 from labs.course.terminal import line, screen
 
 from rich.table import Table
 
 DESCRIPTION = "Show your progress: exercises done, tried and not started, and what is next."
-MARKS = {"done": "✓", "tried": "✗", "not started": "·"}
-COLUMNS = ("learner", "lab", "exercise", "state", "tries", "hints asked for", "solution", "done")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A learner's progress in one lab."""
-
-    lesson: Lesson
-    exercises: tuple[str, ...]
-    record: Record
-
-    @property
-    def parts(self) -> dict[str, Part]:
-        """The progress on each exercise that the lab has today, in its order."""
-        return {name: self.record.parts.get(name, Part()) for name in self.exercises}
-
-    def count(self, state: str) -> int:
-        """Return the number of exercises in a state."""
-        return sum(part.state == state for part in self.parts.values())
-
-    @property
-    def started(self) -> bool:
-        """Whether any exercise was tried."""
-        return self.count("not started") < len(self.exercises)
-
-    @property
-    def finished(self) -> bool:
-        """Whether every exercise is done; a lab without exercises is never unfinished."""
-        return self.count("done") == len(self.exercises)
 
 
 def main(arguments: list[str]) -> int:
@@ -58,43 +27,25 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--csv", action="store_true", help="print CSV, one line for each exercise")
     parsed = parser.parse_args(arguments)
     group: Path | None = parsed.group
-    learners = _learners(group) if group else {"you": progress.FOLDER}
-    standings = {name: list(_standings(folder)) for name, folder in learners.items()}
-    if parsed.csv:
-        _print_csv(standings)
-    elif group:
-        _print_class(standings, learners)
+    if group:
+        class_table.show(group, parsed.csv)
+    elif parsed.csv:
+        _print_csv(_own())
     else:
-        _print_own(standings["you"])
+        _print_own(_own())
     return 0
 
 
-def _standings(folder: Path) -> Iterator[Standing]:
-    for lesson in lessons():
-        exercises = tuple(sheets.exercises(lesson.source))
-        yield Standing(lesson, exercises, progress.read(lesson.name, folder))
-
-
-def _learners(group: Path) -> dict[str, Path]:
-    """Return the progress folder of each learner of a class, by the name of the learner's folder.
-
-    A learner's folder is a clone or a copy of its work/. Sheets without progress count as a
-    learner who has nothing done yet.
+def _own() -> list[Standing]:
+    """Return the learner's own progress.
 
     Raises:
-        Card: if no folder in it has a sheet or progress.
+        Card: If a file is damaged.
     """
-    learners: dict[str, Path] = {}
-    names = [lesson.sheet_name for lesson in lessons()]
-    for folder in sorted(group.glob("*/")):
-        for work in (folder / "work", folder):
-            if (work / "progress").is_dir() or any((work / name).is_file() for name in names):
-                learners.setdefault(folder.name, work / "progress")
-    if not learners:
-        what = f"{group} has no learners." if group.is_dir() else f"There is no folder {group}."
-        why = "It needs a folder for each learner, with work/progress/, progress/ or sheets in it."
-        raise Card(what, why, f"ls {group if group.is_dir() else '.'}", WRONG_USAGE)
-    return learners
+    return [
+        Standing(lesson, tuple(sheets.exercises(lesson.source)), progress.read(lesson.name))
+        for lesson in lessons()
+    ]
 
 
 def _print_own(standings: list[Standing]) -> None:
@@ -167,35 +118,8 @@ def _step_in(standing: Standing) -> str:
     raise AssertionError("an unfinished lab has an exercise left")
 
 
-def _print_class(standings: dict[str, list[Standing]], learners: dict[str, Path]) -> None:
-    table = Table(box=None, padding=(0, 2))
-    table.add_column("learner")
-    started = sorted({s.lesson.name for labs in standings.values() for s in labs if s.started})
-    for name in started:
-        table.add_column(name)
-    table.add_column("done")
-    for learner, labs in standings.items():
-        cells = [_marks(standing) for standing in labs if standing.lesson.name in started]
-        done = sum(standing.count("done") for standing in labs)
-        exercises = sum(len(standing.exercises) for standing in labs)
-        table.add_row(learner, *cells, f"{done} of {exercises}")
-    screen().print(table)
-    line("\n✓ done, ✗ tried and not right yet, · not started; in the order of the lab")
-    without = [name for name, folder in learners.items() if not folder.is_dir()]
-    if without:
-        line(f"no progress/ beside the sheets of {', '.join(without)}: were they checked?")
-
-
-def _marks(standing: Standing) -> str:
-    return "".join(MARKS[part.state] for part in standing.parts.values())
-
-
-def _print_csv(standings: dict[str, list[Standing]]) -> None:
+def _print_csv(standings: list[Standing]) -> None:
     rows = csv.writer(sys.stdout)
     rows.writerow(COLUMNS)
-    for learner, labs in standings.items():
-        for standing in labs:
-            for name, part in standing.parts.items():
-                effort = (part.state, part.tries, part.requested_hints)
-                seen = "yes" if part.solution else ""
-                rows.writerow((learner, standing.lesson.name, name, *effort, seen, part.done))
+    for standing in standings:
+        rows.writerows(standing.csv_rows("you"))

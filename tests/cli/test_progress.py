@@ -2,12 +2,15 @@
 
 import csv
 import io
+import os
 import shutil
 from typing import Any
 
 from labs.course import progress
 from tests.conftest import Clone
 from tests.small_lab import DEEPER_SHEET
+
+import pytest
 
 DONE = progress.Part("2026-11-26T10:00:00+00:00", 2, "x", 3)
 TRIED = progress.Part("", 1, "y")
@@ -98,6 +101,50 @@ def test_a_class_is_a_table_and_csv(school: Clone) -> None:
         ("cleo", "Counter.count"): ("not started", "0"),
     }
     assert [row["hints asked for"] for row in table] == ["2", "2", "0", "0", "0", "0"]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "large", "forged", "cut"])
+def test_a_damaged_record_of_a_learner_doesn_t_end_the_table(school: Clone, kind: str) -> None:
+    record(school, "class/ada/work/progress", {"add": DONE})
+    record(school, "class/eve/work/progress", {"add": DONE})
+    path = school.path / "class" / "eve" / "work" / "progress" / "LLM90.json"
+    content = path.read_text()
+    path.unlink()
+    if kind == "link":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "large":
+        path.write_text(content)
+        os.truncate(path, 2**33)
+    elif kind == "forged":
+        path.write_text(content.replace('"tries": 2', '"tries": -2'))
+    else:
+        path.write_text(content[:20])
+    ended = school.labs("progress", "--class", "class")
+    assert ended.code == 0, ended
+    rows = {line.split()[0]: line.split()[1:] for line in ended.out.splitlines() if line.strip()}
+    assert rows["ada"] == ["✓·", "1", "of", "2"]
+    assert rows["eve"] == ["damaged", "0", "of", "2"]
+    assert "eve: damaged, or no plain file: progress/ of LLM90" in ended.out
+    printed = school.labs("progress", "--class", "class", "--csv")
+    table = list(csv.DictReader(io.StringIO(printed.out)))
+    assert [row["state"] for row in table] == ["done", "not started", "damaged", "damaged"]
+
+
+@pytest.mark.parametrize("name", ["work", "progress"])
+def test_a_learner_s_link_to_another_s_progress_isn_t_followed(school: Clone, name: str) -> None:
+    record(school, "class/ada/work/progress", {"add": DONE})
+    work = school.path / "class" / "eve" / "work"
+    link = work if name == "work" else work / "progress"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(school.path / "class" / "ada" / link.relative_to(work.parent))
+    ended = school.labs("progress", "--class", "class")
+    assert ended.code == 0, ended
+    rows = {line.split()[0]: line.split()[1:] for line in ended.out.splitlines() if line.strip()}
+    assert rows["ada"] == ["✓·", "1", "of", "2"]
+    assert rows["eve"] == ["damaged", "0", "of", "2"]
+    assert "eve: progress/ can't be read, or is a link" in ended.out
 
 
 def test_a_class_without_learners_is_a_card(school: Clone) -> None:

@@ -7,9 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hub import learners, networks, safe_files, seats, state
+from hub import learners, networks, seats, state
 from hub.quota import Growth
 from hub.tries import SECONDS_TO_WAIT, TRIES, Tries
+from labs.course import safe_files
 from launcher import hub_folder, hub_settings
 from launcher.container_spec import Bind, ContainerSpec, GpuRequest
 from launcher.file_owner import Owner

@@ -85,6 +85,21 @@ def test_dry_commands_are_printed_and_nothing_is_removed(
     assert (workshop / "state").exists()
 
 
+def test_the_list_of_work_survives_a_folder_that_a_learner_closed(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    lstat = Path.lstat
+
+    def refuse(path: Path) -> Any:
+        if path.name == "sheet.py" and "ada" in path.parts:
+            raise PermissionError("closed")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", refuse)  # root, who may run the tests, would be let in
+    hub_stop.list_left(workshop)
+    assert "learners/ada" in capsys.readouterr().out
+
+
 class Hub:
     """A hub that starts each seat at the second question about it, and refuses `full`."""
 

@@ -1,0 +1,159 @@
+"""`python -m labs progress --class`: the progress of many learners, as a table or CSV.
+
+It runs outside of any container, so it follows no link of a learner, and reads plain files only.
+"""
+
+import csv
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from labs.course import class_progress, sheets
+from labs.course.cards import WRONG_USAGE, Card
+from labs.course.progress import Record
+from labs.course.standing import COLUMNS, Standing
+from labs.course.syllabus import Lesson, lessons
+from labs.course.terminal import line, screen
+
+from rich.table import Table
+
+DAMAGED = "damaged"
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A learner of a class.
+
+    Attributes:
+        name: The name of the learner's folder.
+        standings: The progress in each lab.
+        damaged: The labs whose progress can't be read.
+        is_closed: Whether the folder of progress files can't be read, or a link leads to it.
+        has_progress: Whether there is such a folder.
+    """
+
+    name: str
+    standings: list[Standing]
+    damaged: set[str]
+    is_closed: bool
+    has_progress: bool
+
+
+def show(group: Path, as_csv: bool) -> None:
+    """Print the progress of all learners who have a folder in `group`.
+
+    Raises:
+        Card: If nobody has.
+    """
+    course = [(lesson, tuple(sheets.exercises(lesson.source))) for lesson in lessons()]
+    learners = [_learner(group / name, parts, course) for name, parts in _folders(group).items()]
+    if as_csv:
+        _print_csv(learners)
+    else:
+        _print_table(learners)
+
+
+def _learner(
+    folder: Path, parts: tuple[str, ...], course: list[tuple[Lesson, tuple[str, ...]]]
+) -> Learner:
+    labs = [lesson.name for lesson, _ in course]
+    is_closed = False
+    try:
+        records = class_progress.records(folder, parts, labs)
+    except OSError:
+        records = dict.fromkeys(labs)
+        is_closed = True
+    return Learner(
+        name=folder.name,
+        standings=[
+            Standing(lesson, exercises, records.get(lesson.name) or Record())
+            for lesson, exercises in course
+        ],
+        damaged={lab for lab, record in records.items() if record is None},
+        is_closed=is_closed,
+        has_progress=is_closed or folder.joinpath(*parts).is_dir(),
+    )
+
+
+def _folders(group: Path) -> dict[str, tuple[str, ...]]:
+    """Return for each learner the names of the folders down to the progress files.
+
+    A learner's folder is a clone or a copy of its work/. Sheets without progress count as a
+    learner who has nothing done yet.
+
+    Raises:
+        Card: If no folder in it has a sheet or progress.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for folder in sorted(group.glob("*/")):
+        for parts in (("work",), ()):
+            if _has_work(folder.joinpath(*parts)):
+                found.setdefault(folder.name, (*parts, "progress"))
+    if not found:
+        what = f"{group} has no learners." if group.is_dir() else f"There is no folder {group}."
+        why = "It needs a folder for each learner, with work/progress/, progress/ or sheets in it."
+        raise Card(what, why, f"ls {group if group.is_dir() else '.'}", WRONG_USAGE)
+    return found
+
+
+def _has_work(folder: Path) -> bool:
+    """Return whether a folder has progress or a sheet, or is a closed or linked work/."""
+    is_plain = os.access(folder, os.R_OK | os.X_OK) and not folder.is_symlink()
+    if folder.name == "work" and not is_plain:
+        return os.path.lexists(folder)
+    names = ("progress", *(lesson.sheet_name for lesson in lessons()))
+    return any(os.path.lexists(folder / name) for name in names)
+
+
+def _print_table(learners: list[Learner]) -> None:
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("learner")
+    labs = _shown_labs(learners)
+    for lab in labs:
+        table.add_column(lab)
+    table.add_column("done")
+    for learner in learners:
+        cells = [
+            DAMAGED if standing.lesson.name in learner.damaged else standing.marks
+            for standing in learner.standings
+            if standing.lesson.name in labs
+        ]
+        done = sum(standing.count("done") for standing in learner.standings)
+        exercises = sum(len(standing.exercises) for standing in learner.standings)
+        table.add_row(learner.name, *cells, f"{done} of {exercises}")
+    screen().print(table)
+    line("\n✓ done, ✗ tried and not right yet, · not started; in the order of the lab")
+    _print_what_is_missing(learners)
+
+
+def _shown_labs(learners: list[Learner]) -> list[str]:
+    """Return the labs that somebody has started, or whose record alone is damaged."""
+    shown: set[str] = set()
+    for learner in learners:
+        shown |= {standing.lesson.name for standing in learner.standings if standing.started}
+        if not learner.is_closed:
+            shown |= learner.damaged
+    return sorted(shown)
+
+
+def _print_what_is_missing(learners: list[Learner]) -> None:
+    if without := [learner.name for learner in learners if not learner.has_progress]:
+        line(f"no progress/ beside the sheets of {', '.join(without)}: were they checked?")
+    for learner in learners:
+        if learner.is_closed:
+            line(f"{learner.name}: progress/ can't be read, or is a link")
+        elif learner.damaged:
+            labs = ", ".join(sorted(learner.damaged))
+            line(f"{learner.name}: damaged, or no plain file: progress/ of {labs}")
+
+
+def _print_csv(learners: list[Learner]) -> None:
+    rows = csv.writer(sys.stdout)
+    rows.writerow(COLUMNS)
+    for learner in learners:
+        for standing in learner.standings:
+            for row in standing.csv_rows(learner.name):
+                if standing.lesson.name in learner.damaged:
+                    row = (*row[:3], DAMAGED, *row[4:])
+                rows.writerow(row)

@@ -1,0 +1,53 @@
+"""Where a learner stands in a lab: which exercises are done, tried and not started."""
+
+from dataclasses import dataclass
+
+from labs.course.progress import Part, Record
+from labs.course.syllabus import Lesson
+
+MARKS = {"done": "✓", "tried": "✗", "not started": "·"}
+# Of a class as CSV, with a line for each learner and exercise.
+COLUMNS = ("learner", "lab", "exercise", "state", "tries", "hints asked for", "solution", "done")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A learner's progress in one lab."""
+
+    lesson: Lesson
+    exercises: tuple[str, ...]
+    record: Record
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The progress on each exercise that the lab has today, in its order."""
+        return {name: self.record.parts.get(name, Part()) for name in self.exercises}
+
+    @property
+    def marks(self) -> str:
+        """A mark for each exercise."""
+        return "".join(MARKS[part.state] for part in self.parts.values())
+
+    def count(self, state: str) -> int:
+        """Return the number of exercises in a state."""
+        return sum(part.state == state for part in self.parts.values())
+
+    @property
+    def started(self) -> bool:
+        """Whether any exercise was tried."""
+        return self.count("not started") < len(self.exercises)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every exercise is done; a lab without exercises is never unfinished."""
+        return self.count("done") == len(self.exercises)
+
+    def csv_rows(self, learner: str) -> list[tuple[str | int, ...]]:
+        """Return a line of CSV for each exercise, with `COLUMNS`."""
+        return [
+            (
+                *(learner, self.lesson.name, name, part.state, part.tries, part.requested_hints),
+                *("yes" if part.solution else "", part.done),
+            )
+            for name, part in self.parts.items()
+        ]
