@@ -98,17 +98,13 @@ def _read(root: Path, name: str) -> tuple[dict[str, bytes], list[str]]:
             return contents, [path for path, _ in _files(work) if path not in contents]
     except FileNotFoundError:
         return contents, []
-    except (OSError, RecursionError):
+    except OSError:
         return contents, ["."]
 
 
 def _files(work: int) -> Iterator[tuple[str, int]]:
-    """Yield each file that isn't hidden, and the descriptor of its folder.
-
-    Raises:
-        RecursionError: If a learner has made folders in folders, a thousand times.
-    """
-    for folder, inner, files, descriptor in os.fwalk(".", dir_fd=work):
+    """Yield each file that isn't hidden, and the descriptor of its folder."""
+    for folder, inner, files, descriptor in safe_files.walk(work, lambda _: None):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for file in sorted(name for name in files if not name.startswith(".")):
             yield os.path.normpath(f"{folder}/{file}"), descriptor

@@ -46,10 +46,7 @@ async def stop_growing_seats(growth):
     """Stop the seats whose learners fill the disk."""
     working = [user["name"] for user in await users() if user["servers"]]
     for name in await asyncio.to_thread(growth.too_much, state.WORKSHOP, working):
-        app_log.warning(
-            "Stopping the seat of %s: beyond the quota, or a closed folder",
-            name,
-        )
+        app_log.warning("Stopping the seat of %s: beyond the quota, or closing folders", name)
         await ask_hub(f"/users/{name}/server", "DELETE")
 
 

@@ -24,9 +24,10 @@ class Growth:
     def too_much(self, workshop: Path, names: Iterable[str]) -> list[str]:
         """Return those who are beyond their quota, and have written more since the last call.
 
-        Who removes files is never among them. Who closes a folder to the hub is.
+        Who removes files is never among them. Who hides files is: in folders that they close again
+        and again, or that are too deep to be measured.
         """
-        used = {name: safe_files.size_of(workshop / LEARNERS, name) for name in names}
+        used = {name: _size(workshop / LEARNERS, name) for name in names}
         growing = [name for name, size in used.items() if self._grows(name, size)]
         self.before = used
         return growing
@@ -36,3 +37,15 @@ class Growth:
             return True
         before = self.before.get(name)
         return size > SLACK * self.quota and before is not None and size > before
+
+
+def _size(root: Path, name: str) -> int | None:
+    """Return what a learner's files take; None if folders are closed while the hub opens them.
+
+    Otherwise a learner who has closed a folder would be stopped after each start of the seat.
+    """
+    size = safe_files.size_of(root, name)
+    if size is None:
+        safe_files.open_closed_folders(root, name)
+        size = safe_files.size_of(root, name)
+    return size

@@ -182,3 +182,68 @@ def test_a_folder_that_its_owner_closed_counts_as_beyond_the_quota(
     assert (size is not None) == size_is_known
     expected = [] if size_is_known else ["ada"]
     assert Growth(quota=10**9).too_much(tmp_path, ["ada"]) == expected
+
+
+def test_a_folder_that_a_learner_closed_once_is_opened_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learners.make_folders(tmp_path, "ada")
+    closed = tmp_path / "learners" / "ada" / "work" / "a" / "b"
+    closed.mkdir(parents=True)
+    (closed / "file").write_bytes(b"1" * 100_000)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o300)
+    (closed.parent / "link").symlink_to(elsewhere)
+    for folder in (closed, closed.parent, closed.parents[1]):
+        folder.chmod(0o300)
+    opened = os.open
+
+    def as_owner(path: Any, flags: int, *arguments: Any, dir_fd: int | None = None) -> int:
+        """Open as a user who isn't root, which the tests may be."""
+        descriptor = opened(path, flags, *arguments, dir_fd=dir_fd)
+        mode = os.fstat(descriptor).st_mode
+        if not flags & os.O_PATH and not mode & 0o400:
+            os.close(descriptor)
+            raise PermissionError(errno.EACCES, "closed", path)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", as_owner)
+    assert safe_files.size_of(tmp_path / "learners", "ada") is None
+    growth = Growth(quota=50_000)
+    assert growth.too_much(tmp_path, ["ada"]) == []
+    assert (growth.before["ada"] or 0) >= 100_000
+    assert closed.stat().st_mode & 0o777 == 0o700
+    assert elsewhere.stat().st_mode & 0o777 == 0o300, "a link isn't followed"
+
+
+def test_a_link_to_a_closed_folder_or_a_pipe_s_place_doesn_t_stop_a_learner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learners.make_folders(tmp_path, "ada")
+    work = tmp_path / "learners" / "ada" / "work"
+    (work / "swapped").mkdir()
+    (work / "link").symlink_to("/")
+    (work / "file").write_bytes(b"1" * 100_000)
+    opened = os.open
+
+    def swap(path: Any, flags: int, *arguments: Any, dir_fd: int | None = None) -> int:
+        assert path != "link"
+        if path == "swapped" and (work / path).is_dir():
+            (work / path).rmdir()
+            os.mkfifo(work / path)
+        return opened(path, flags, *arguments, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", swap)
+    assert (safe_files.size_of(tmp_path / "learners", "ada") or 0) >= 100_000
+    assert Growth(quota=10**9).too_much(tmp_path, ["ada"]) == []
+
+
+def test_folders_that_are_too_deep_to_be_measured_are_not_ignored(tmp_path: Path) -> None:
+    learners.make_folders(tmp_path, "ada")
+    work = tmp_path / "learners" / "ada" / "work"
+    work.joinpath(*["a"] * (safe_files.MOST_DEPTH - 5)).mkdir(parents=True)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert safe_files.size_of(tmp_path / "learners", "ada")
+    work.joinpath(*["a"] * (safe_files.MOST_DEPTH + 5)).mkdir(parents=True)
+    assert safe_files.size_of(tmp_path / "learners", "ada") is None
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
