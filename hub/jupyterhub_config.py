@@ -52,6 +52,7 @@ c.JupyterHub.spawner_class = SeatSpawner
 c.WorkshopAuthenticator.teacher_password = settings.teacher_password
 c.WorkshopAuthenticator.password = settings.password
 c.WorkshopAuthenticator.users = workshop.users
+c.WorkshopAuthenticator.seats = settings.seats
 c.WorkshopAuthenticator.admin_users = {settings.teacher}
 c.WorkshopAuthenticator.allow_all = True
 

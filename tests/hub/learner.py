@@ -41,13 +41,14 @@ class Learner:
         self.server = server
         self.name = name
         self.password = password
+        self.headers: dict[str, str] = {}  # of each request
         self._cookies = http.cookiejar.CookieJar()
         handler = urllib.request.HTTPCookieProcessor(self._cookies)
         self._opener = urllib.request.build_opener(handler)
 
-    def ask(self, path: str, data: Any = None, method: str = "", **headers: str) -> Reply:
+    def ask(self, path: str, data: Any = None, method: str = "") -> Reply:
         """Send a request; a dict is sent as JSON, a text as a form."""
-        headers = {"Accept": "text/html,*/*", "Referer": self.server + path, **headers}
+        headers = {"Accept": "text/html,*/*", "Referer": self.server + path, **self.headers}
         if isinstance(data, dict | list):
             data = json.dumps(data)
             headers["Content-Type"] = "application/json"

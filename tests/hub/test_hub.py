@@ -14,6 +14,7 @@ from typing import Any
 import docker
 from launcher import hub_folder
 from tests.conftest import Clone, _fresh_clone, _remove_containers_of, containers_of
+from tests.hub import learner as learner_module
 from tests.hub.learner import PATIENCE, Learner
 
 import pytest
@@ -24,6 +25,7 @@ PASSWORD = "a-shared-word"
 TEACHER = "the-teacher-s-long-word"
 EVE = "../ada"
 QUOTA = 10 * 2**20
+SEATS = 3
 # What a seat can reach, and what its token may do, as JSON.
 PROBE = """
 import json, os, socket, urllib.error, urllib.request
@@ -73,6 +75,18 @@ print(json.dumps({
     "work": tried(lambda: open("/lab/work/written.txt", "w")),
 }))
 """
+# Guesses from a seat, which reaches the hub without the proxy, and writes any address.
+FLOOD = """
+def guess(name, n):
+    mallory = Learner("http://hub:8081", name, "a guess")
+    mallory.headers = {"X-Forwarded-For": f"192.0.2.{n}", "X-Real-IP": f"192.0.2.{n}"}
+    return mallory.log_in().status
+
+print(json.dumps({
+    "learners": [guess(f"a{n}", n) for n in range(8 * 3 + 1)],
+    "teacher": [guess("teacher", n) for n in range(9)],
+}))
+"""
 
 
 class Hub:
@@ -91,7 +105,7 @@ class Hub:
     def write_settings(self, more: str = "") -> None:
         (self.workshop / "hub.toml").write_text(
             f'title = "A class of tests"\nport = {self.port}\n'
-            f'seats = 3\nmemory = "1g"\nquota = "{QUOTA // 2**20}m"\n'
+            f'seats = {SEATS}\nmemory = "1g"\nquota = "{QUOTA // 2**20}m"\n'
             f'password = "{PASSWORD}"\nteacher_password = "{TEACHER}"\n{more}'
         )
 
@@ -241,10 +255,22 @@ def test_a_name_that_isn_t_allowed_is_refused_with_the_rule(hub: Hub, name: str)
 def test_wrong_passwords_are_refused_and_soon_slowed_down(hub: Hub) -> None:
     assert hub.learner("ada", TEACHER).log_in().status == 403
     assert hub.learner("teacher", PASSWORD).log_in().status == 403
-    replies = [hub.learner("mallory", f"guess {n}").log_in() for n in range(9)]
+    replies = []
+    for guess in range(9):
+        mallory = hub.learner("mallory", f"guess {guess}")
+        mallory.headers = {"X-Forwarded-For": f"192.0.2.{guess}", "X-Real-IP": f"192.0.2.{guess}"}
+        replies.append(mallory.log_in())
     assert [reply.status for reply in replies] == [403] * 8 + [429]
     assert "Too many wrong passwords" in replies[-1].text
     assert hub.learner("mallory").log_in().status == 429, "the right one has to wait, too"
+
+
+def test_a_seat_that_guesses_under_many_names_stops_nobody_else(hub: Hub) -> None:
+    code = Path(learner_module.__file__).read_text() + FLOOD
+    found = json.loads(enter(hub, "ada").run(code))
+    assert found == {"learners": [403] * 8 * SEATS + [429], "teacher": [403] * 8 + [429]}
+    assert hub.learner("teacher", TEACHER).log_in().status == 200
+    enter(hub, "ben")
 
 
 def test_the_teacher_sees_the_class_hands_out_and_collects(hub: Hub) -> None:
@@ -316,3 +342,14 @@ def test_a_seat_stays_within_its_limits(hub: Hub) -> None:
     assert limits["PidsLimit"] == 4096
     assert limits["ReadonlyRootfs"] and limits["CapDrop"] == ["ALL"]
     assert limits["CpuQuota"] > 0
+
+
+def test_a_teacher_logs_in_where_they_did_before_whoever_guesses_beside_them(hub: Hub) -> None:
+    teacher = hub.learner("teacher", TEACHER)
+    assert teacher.log_in().status == 200
+    replies = [hub.learner("teacher", f"guess {n}").log_in().status for n in range(9)]
+    assert replies[-1] == 429
+    assert hub.learner("teacher", TEACHER).log_in().status == 429
+    teacher.ask("/hub/logout")
+    page = teacher.log_in()
+    assert page.url.endswith("/services/class/"), page

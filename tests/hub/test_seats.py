@@ -1,4 +1,4 @@
-"""Seats: their container, networks, names, tries of passwords, and quota. No hub runs here."""
+"""Seats: their container, networks, names and quota. No hub runs here."""
 
 import errno
 import json
@@ -9,7 +9,6 @@ from typing import Any
 
 from hub import learners, networks, seats, state
 from hub.quota import Growth
-from hub.tries import SECONDS_TO_WAIT, TRIES, Tries
 from labs.course import safe_files
 from launcher import hub_folder, hub_settings
 from launcher.container_spec import Bind, ContainerSpec, GpuRequest
@@ -130,21 +129,6 @@ def test_a_new_container_of_the_hub_joins_the_seats_that_run() -> None:
     networks.create(engine, "1a2b3c", "ada", "old")
     networks.connect_hub_to_all(engine, "1a2b3c", "new")
     assert ("new", networks.seat_network("1a2b3c", "ada")) in engine.connected
-
-
-def test_wrong_passwords_make_a_name_wait_and_no_other() -> None:
-    now = [0.0]
-    tries = Tries(lambda: now[0])
-    for _ in range(TRIES):
-        assert tries.seconds_to_wait("ada") == 0
-        tries.add_wrong("ada")
-    assert 0 < tries.seconds_to_wait("ada") <= SECONDS_TO_WAIT
-    assert tries.seconds_to_wait("ben") == 0
-    now[0] += SECONDS_TO_WAIT + 1
-    assert tries.seconds_to_wait("ada") == 0
-    tries.add_wrong("ada")
-    tries.forget("ada")
-    assert tries.wrong == {}
 
 
 def test_only_a_learner_who_goes_on_writing_is_beyond_the_quota(tmp_path: Path) -> None:
