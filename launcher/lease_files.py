@@ -156,14 +156,6 @@ def living(folder: Path) -> list[Lease]:
     return sorted(leases, key=lambda lease: lease.since)
 
 
-def is_locked(path: Path) -> bool:
-    """Return whether a process holds a lease's lock."""
-    try:
-        return _read(path)[1]
-    except OSError:
-        return False
-
-
 def _read(path: Path) -> tuple[Lease | None, bool]:
     """Return a lease, or None if the file holds none, and whether it is locked."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

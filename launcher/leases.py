@@ -1,20 +1,8 @@
 """Leases: who holds which GPUs of this machine. No daemon, no root, no state but files.
 
-`invoke lab` takes a lease for as long as it runs. So does a JupyterHub spawner for each seat:
-
-    leases = Leases(machine.usable(AMD), per_gpu=2)  # machine = detect_gpus.detect()
-    gpus = leases.take(1, "seat anna")   # raises AllTaken, whose `held` says who has them
-    …                                    # start the container with select_gpus.attach
-    leases.bind_to_process("seat anna", pid)  # State.Pid of the container, from the engine
-    …
-    leases.release("seat anna")          # when the seat has stopped
-
-The holder's name is the key, for each user separately. The lease lives while the process that took
-it lives, or the process that it was bound to. So a seat keeps its GPUs while the hub is down, and
-loses them when its container ends, however that happens. After a restart the hub calls `take` again
-for each seat that still runs, which returns the same GPUs, and then `bind_to_process`. For seats
-that have ended it calls `release`, which does nothing if there is no such lease. A hub in a
-container needs the host's PID namespace (`pid: host`) and the host's folder of leases.
+`invoke lab` takes a lease for as long as it runs. The lease lives while the process that took it
+lives, or the process that it was bound to. So a container keeps its GPUs if its launcher is killed,
+and loses them when it ends, however that happens.
 All calls take milliseconds; call them from one thread or many.
 """
 
@@ -67,17 +55,11 @@ class Leases:
     def take(self, count: int, holder: str) -> tuple[Gpu, ...]:
         """Take a lease on the `count` GPUs that the fewest leases are on.
 
-        If this holder has a lease already, return its GPUs.
-
         Raises:
             AllTaken: If others hold too many.
-            Card: If the folder of leases can't be used, or another process has this holder's lease.
+            Card: If the folder of leases can't be used.
         """
         with self._locked() as leases:
-            mine = self._find(leases, holder)
-            if mine is not None:
-                self._adopt(mine)
-                return self._named(mine.gpus)
             gpus = self._choose(leases, count)
             names = tuple(map(lease_name, gpus))
             self._create(Lease(holder, names, self._per_gpu, self._with_own))
@@ -105,16 +87,11 @@ class Leases:
             self._open[holder] = (bound, descriptor)
 
     def release(self, holder: str) -> None:
-        """End the lease of a holder, if there is one."""
+        """End a lease that this object took, if there is one."""
         if holder in self._open:
             lease, descriptor = self._open.pop(holder)
             lease.path.unlink(missing_ok=True)
             os.close(descriptor)
-            return
-        with self._locked() as leases:
-            mine = self._find(leases, holder)
-            if mine is not None:
-                mine.path.unlink(missing_ok=True)
 
     def held(self) -> list[Lease]:
         """Return the leases of all users on all GPUs of the machine, the oldest first."""
@@ -124,26 +101,6 @@ class Leases:
     def descriptor(self, holder: str) -> int:
         """Return the descriptor whose inheritors keep the lease of a holder alive."""
         return self._open[holder][1]
-
-    def _find(self, leases: Sequence[Lease], holder: str) -> Lease | None:
-        mine = (one for one in leases if one.holder == holder and one.uid == os.geteuid())
-        return next(mine, None)
-
-    def _named(self, names: Sequence[str]) -> tuple[Gpu, ...]:
-        return tuple(gpu for gpu in self._gpus if lease_name(gpu) in names)
-
-    def _adopt(self, lease: Lease) -> None:
-        """Take over a lease that its process keeps alive."""
-        if lease.holder in self._open:
-            return
-        if lease_files.is_locked(lease.path):
-            raise Card(
-                f"Another process has the lease of {lease.holder!r}.",
-                f"It holds the lock of {lease.path}.",
-                f"end it: lsof {lease.path}",
-            )
-        self._create(lease)  # a new file: other users can't block its lock
-        lease.path.unlink(missing_ok=True)
 
     def _create(self, lease: Lease) -> None:
         try:
