@@ -72,14 +72,14 @@ def _check_fully_masked_row(implementation: Function, scores: Tensor, mask: Tens
     got.square().sum().backward()
     if scores.grad is None or scores.grad.isnan().any():
         raise Mistake(
-            "the gradient is NaN where a query may look at no key: nan_to_num removes the NaN from "
-            "the weights, but not from their gradient"
+            "the gradient is NaN where a query may look at no key: do you add -inf to the scores? "
+            "Fill hidden scores with masked_fill instead"
         )
 
 
 @checks.proves("attention")
 def attention(module: Any) -> None:
-    """Check the output with and without a mask, and with values of another width than the keys."""
+    """Check masks with and without a batch axis, and values of another width than the keys."""
     implementation = module.attention
     q = draw(2, 3, 5, 4)
     k = draw(2, 3, 7, 4, seed=1)
@@ -105,12 +105,32 @@ def attention(module: Any) -> None:
     message = "softmax(QKᵀ/√d) V: do you multiply the weights with the values?"
     expect_close(got, attend(q, k, v, mask), message)
     expect_close(implementation(q, k, v), attend(q, k, v), "without a mask every key is visible")
+    _check_padded(implementation, q, k, v)
+
+
+def _check_padded(implementation: Function, q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Check a mask that hides the padding of two texts of 7 and 4 tokens."""
+    padded = _real_tokens()[:, None, None]  # (B, 1, 1, Tk)
+    want = F.scaled_dot_product_attention(q, k, v, padded, enable_gqa=True)
+    message = (
+        "a mask may differ by text: (B, 1, Tq, Tk) must broadcast to the scores, (B, H, Tq, Tk)"
+    )
+    try:
+        got = implementation(q, k, v, padded)
+    except RuntimeError as error:
+        raise Mistake(message) from error
+    expect_close(got, want, message)
+
+
+def _real_tokens() -> Tensor:
+    """Return (B, Tk), True for the tokens of two texts, False for the padding of the second."""
+    return torch.arange(7) < torch.tensor([7, 4])[:, None]
 
 
 @checks.proves("causal_mask")
 def causal_mask(module: Any) -> None:
-    """Check squares, a cache, and more queries than keys."""
-    for tq, tk in ((4, 4), (2, 5), (1, 3), (5, 3)):
+    """Check a square, and new queries after cached keys."""
+    for tq, tk in ((4, 4), (2, 5), (1, 3)):
         want = torch.tensor([[key <= tk - tq + query for key in range(tk)] for query in range(tq)])
         got = module.causal_mask(tq, tk)
         everything = torch.ones(tq, tk, dtype=torch.bool)
@@ -174,7 +194,7 @@ def padding_mask(module: Any) -> None:
 
 @checks.proves("grouped_query_attention")
 def grouped_query_attention(module: Any) -> None:
-    """Check 6 query heads with 3, 1 and 6 key-value heads."""
+    """Check 6 query heads with 3, 1 and 6 key-value heads, and a mask for each text."""
     implementation = module.grouped_query_attention
     q = draw(2, 6, 5, 8)
     k = draw(2, 3, 7, 8, seed=1)
@@ -185,6 +205,7 @@ def grouped_query_attention(module: Any) -> None:
     name_mistake(got, _mistakes_of_groups(q, k, v, mask))
     message = "query heads 0 and 1 share key-value head 0, query heads 2 and 3 share head 1"
     expect_close(got, want, message)
+    _check_padded(implementation, q, k, v)
     one_k = k[:, :1].expand(-1, 6, -1, -1)
     one_v = v[:, :1].expand(-1, 6, -1, -1)
     want = F.scaled_dot_product_attention(q, one_k, one_v)
@@ -250,6 +271,10 @@ def multi_head_attention(module: Any) -> None:
         name_mistake(got, mistakes)
         want = theirs(x, context, context, attn_mask=~mask)[0]
         expect_close(got, want, "keys and values come from the context, queries from x")
+        real = _real_tokens()
+        got = ours(x, real[:, None, None], context)
+        want = theirs(x, context, context, key_padding_mask=~real)[0]
+        expect_close(got, want, "a mask may differ by text: (B, 1, Tq, Tk), for all heads")
         _check_leading_axes(ours, x[0], theirs(x, x, x)[0][0])
     _check_positions(implementation)
 

@@ -80,6 +80,12 @@ def mask_rebuilt_top_left(q, k, v, mask=None):
     return lab.attention(q, *grouped(q, k, v), mask)
 
 
+def groups_on_their_own_axis(q, k, v, mask=None):
+    sharing = q.shape[-3] // k.shape[-3]
+    q = q.unflatten(-3, (-1, sharing))  # (..., Hkv, sharing, Tq, D)
+    return lab.attention(q, k.unsqueeze(-3), v.unsqueeze(-3), mask).flatten(-4, -3)
+
+
 class Heads(lab.MultiHeadAttention):
     """The reference in separate steps: each subclass makes a mistake in one of them."""
 
@@ -226,7 +232,7 @@ WRONG = [
     ("masked_softmax", softmax_before_the_mask, "does the softmax come before the mask"),
     ("masked_softmax", a_large_negative_number, "gets uniform weights"),
     ("masked_softmax", minus_infinity, "NaN where a query may look at no key: the softmax"),
-    ("masked_softmax", nan_hidden_from_the_answer_alone, "the gradient is NaN"),
+    ("masked_softmax", nan_hidden_from_the_answer_alone, "do you add -inf to the scores"),
     ("masked_softmax", zero_is_no_weight, "a masked score of 0 still gets weight"),
     ("masked_softmax", mask_the_wrong_way_round, "True means that a query may look"),
     ("masked_softmax", changes_its_input, "changed its input"),
@@ -240,6 +246,7 @@ WRONG = [
     ("grouped_query_attention", divided_by_d, "divided by d, not by √d"),
     ("grouped_query_attention", not_divided, "division by √d is missing"),
     ("grouped_query_attention", mask_rebuilt_top_left, "aligned top-left"),
+    ("grouped_query_attention", groups_on_their_own_axis, "a mask may differ by text"),
     ("MultiHeadAttention.forward", BareView, "use a transpose, not a bare view or reshape"),
     ("MultiHeadAttention.forward", BareViewTwice, "splits and merges the heads"),
     ("MultiHeadAttention.forward", MergedWithoutTranspose, "merged without a transpose back"),
