@@ -61,17 +61,18 @@ def masks(causal: Tensor, cached: Tensor, padded: Tensor) -> Figure:
     fig, axes = plt.subplots(1, 3, figsize=(9, 2.6))
     sources = padded[:, 0, 0]  # (3, Tk): all queries of a source see the same keys
     panels = (
-        (causal, "Causal: keys up to the query", "query"),
-        (cached, "With a cache: the last queries", "new query"),
-        (sources, "Padding: only real keys", "source"),
+        (causal, "Causal: keys up to the query", "position of the query", 0),
+        (cached, "With a cache: the last queries", "query", 3),
+        (sources, "Padding: only real keys", "source", 0),
     )
-    for ax, (mask, title, label) in zip(axes, panels, strict=True):
+    for ax, (mask, title, label, first) in zip(axes, panels, strict=True):
         ax.pcolormesh(mask.float(), cmap=SHADE, vmin=0, vmax=1.4, edgecolors="grey", linewidth=0.8)
         ax.invert_yaxis()
         ax.set_title(title, fontsize=10)
         ax.set(xlabel="key", ylabel=label, aspect="equal")
         ax.set_xticks([i + 0.5 for i in range(mask.shape[1])], range(mask.shape[1]))
-        ax.set_yticks([i + 0.5 for i in range(mask.shape[0])], range(mask.shape[0]))
+        rows = range(first, first + mask.shape[0])
+        ax.set_yticks([i + 0.5 for i in range(mask.shape[0])], rows)
         ax.grid(False)
     return fig
 

@@ -2,7 +2,7 @@
 # # LLM06 · Attention
 # How a token looks at other tokens, from five words on paper to the 270 heads of SmolLM2.
 #
-# **You will be able to** write attention by hand and prove it equal to PyTorch's; mask it without
+# **You will be able to** write attention by hand and check it against PyTorch's; mask it without
 # leaks or NaN; read an attention map, and test whether the model relies on what it shows.
 # **Builds on** softmax and matrix products (LLM02 and LLM03), and on blocks and positions (LLM05a
 # and LLM05b). **Takes** 40 minutes to read, about two hours with the exercises, a minute to run.
@@ -65,7 +65,7 @@ lab.before_run(assets.check_model)
 # $0.007 \cdot (0, 1)$, and "tail" adds nothing, as its value is $(0, 0)$. The output is
 # $(0.49, 0.007)$, half an animal: "its" can't decide between "dog" and "tail". But somebody who
 # reads from left to right hasn't seen "tail" yet. Section 2 hides it. And "the" looks for nothing:
-# its query is $(0, 0)$. So each word gets 0.2. Section 8 shows what a real model does instead.
+# its query is $(0, 0)$, so it gives each word 0.2. Section 8 shows what a real model does instead.
 
 
 # %% Five words
@@ -91,7 +91,8 @@ def its_looks_at_both_nouns(run: Run):
     run.figure(
         figures.worked_example(q, k, scores, weights, v, output),
         "five_words",
-        "All numbers, rounded. Frames follow the query of “its”. It meets all keys and values.",
+        "All numbers, rounded. Orange frames: the row of “its”. Its query is compared with all "
+        "keys, and its weights average all values.",
         alt="Six small tables of numbers: queries, keys, scores, weights, values and outputs.",
     )
     run.view("five_words", "sentence", *five_words.view())
@@ -103,7 +104,7 @@ def its_looks_at_both_nouns(run: Run):
 
 
 # %% [markdown]
-# ## 2. Attention in three lines
+# ## 2. Attention in one formula
 # Write the queries of all $T$ tokens as the rows of a matrix $Q$, the keys as $K$, the values as
 # $V$. The four steps become one formula (Vaswani et al. 2017, equation 1):
 #
@@ -127,9 +128,9 @@ def its_looks_at_both_nouns(run: Run):
 # `torch.tensor([-inf, -inf]).softmax(-1)` is `[nan, nan]`, as $-\infty$ minus the maximum $-\infty$
 # is NaN. We want weights of 0. So the code fills hidden scores with the lowest finite number. The
 # softmax is then defined, and the code sets hidden weights to 0. Don't *add* $-\infty$ to the
-# scores: even with weights of 0, the gradient is NaN. In the backward pass, the softmax multiplies
-# the gradient of the weights, which is 0, by its own output, which is NaN. *Filling* with $-\infty$
-# works, too, if hidden weights are set to 0: the fill hands no gradient to hidden scores.
+# scores: even if you set the weights to 0, the gradient is NaN. The backward pass of the softmax
+# multiplies by its output. That is NaN, and 0 · NaN is NaN. *Filling* with $-\infty$ would work,
+# too, if you then set hidden weights to 0: a fill passes no gradient to the scores it replaced.
 
 
 # %% Scaled dot-product attention
@@ -144,8 +145,8 @@ def its_looks_at_both_nouns(run: Run):
 def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the softmax over the keys that a query may look at, and 0 for the others.
 
-    `scores` is (..., Tq, Tk). `mask` is boolean, True where a query may look. A query that may look
-    at no key gets weights of 0.
+    `scores` is (..., Tq, Tk). `mask` is boolean, True where a query may look, and broadcasts to the
+    scores. A query that may look at no key gets weights of 0.
     """
     if mask is None:
         return scores.softmax(-1)
@@ -165,7 +166,7 @@ def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the average of the values under the attention weights.
 
-    (..., Tq, D), (..., Tk, D), (..., Tk, Dv) -> (..., Tq, Dv).
+    (..., Tq, D), (..., Tk, D), (..., Tk, Dv) -> (..., Tq, Dv). `mask` is as in `masked_softmax`.
     """
     scores = q @ k.mT / math.sqrt(q.shape[-1])  # (..., Tq, Tk)
     return masked_softmax(scores, mask) @ v  # (..., Tq, Dv)
@@ -180,10 +181,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 #   earlier ones. The mask is a lower triangle.
 # - **Causal with a cache.** A model that generates adds one token a step. Later queries need the
 #   earlier keys and values. They don't change, as no token sees later ones. So the **KV cache**
-#   stores them. Only the newest tokens, in the *last* positions, have queries. So the triangle sits
-#   bottom right.
+#   stores them. A step has queries for the newest tokens alone, the *last* positions. So its mask
+#   has the bottom rows of the full triangle.
 # - **Padding.** Texts of different lengths are padded to one length. No query may attend to the
-#   padding. The mask depends only on the **source**, the text that the queries attend to.
+#   padding. The mask depends on the lengths of the **sources**, the texts that queries attend to.
 
 
 # %% Masks
@@ -269,7 +270,7 @@ def by_hand_equals_the_library(run: Run):
 # The KV cache has the keys and values of every layer and head. For long texts it can outgrow the
 # model. **Grouped-query attention** (GQA, Ainslie et al. 2023) makes it smaller: several query
 # heads share one key-value head. SmolLM2 has 9 query heads on 3 key-value heads. The first three
-# share the first key-value head, and so on: its cache is a third as large.
+# share the first key-value head, and so on. Its cache is a third as large as with 9 of them.
 
 
 # %% Multi-head and grouped-query attention
@@ -282,9 +283,9 @@ def by_hand_equals_the_library(run: Run):
     ),
 )
 def grouped_query_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return attention in which neighbouring query heads share a key-value head.
+    """Return attention in which Hq/Hkv neighbouring query heads share a key-value head.
 
-    (..., Hq, Tq, D), (..., Hkv, Tk, D) twice -> (..., Hq, Tq, D); Hkv divides Hq.
+    (..., Hq, Tq, D), (..., Hkv, Tk, D) twice -> (..., Hq, Tq, D); `mask` fits (..., Hq, Tq, Tk).
     """
     sharing = q.shape[-3] // k.shape[-3]
     k = k.repeat_interleave(sharing, dim=-3)  # (..., Hq, Tk, D)
@@ -323,7 +324,7 @@ class MultiHeadAttention(nn.Module):
     @lab.exercise(
         level=2,
         hints=(
-            "The last axis holds the heads one after another: split it into (heads, head_dim).",
+            "One head after another: y.unflatten(-1, (-1, self.head_dim)) splits and counts them.",
             "Attention wants (..., H, T, D): which two axes have to change places?",
             "self.position on q and k; grouped_query_attention; transpose, flatten(-2), o_proj.",
         ),
@@ -374,8 +375,8 @@ def heads_equal_the_library(run: Run):
 
 # %% [markdown]
 # ## 5. Cross-attention: keys and values come from elsewhere
-# In **cross-attention** the keys and values come from a different input than the queries. A
-# translation attends to its source, and the caption of an image to the image.
+# In **cross-attention** the keys and values come from a different input than the queries. A model
+# that translates attends from its words to the source text; one that writes captions, to the image.
 #
 # The task here: read a date as people write it, `march 3, 1999` or `3 march 1999`, and write
 # `1999-03-03`. The **encoder** reads the source with one layer of self-attention. The **decoder**
@@ -387,9 +388,10 @@ def heads_equal_the_library(run: Run):
 # The weights of the cross-attention form an **alignment**: which part of the source does each
 # written character look at? To read them, `alignment` passes unit vectors as values: the output is
 # then the weights. Weights can mislead. The encoder may copy a character to its neighbour's vector,
-# where the query then finds it. To learn what the model relies on, hide a key with the mask and see
-# what happens. This is called an **attention knock-out** (Geva et al. 2023). The other keys get the
-# hidden key's weight. So the head hands over something else, not nothing.
+# where the query then finds it. Does the model rely on what it looks at? Hide a key and see. This
+# is called an **attention knock-out** (Geva et al. 2023). The other keys get the hidden key's
+# weight, so the head hands over something else, not nothing. A knock-out shows which *vector* the
+# query needs, and not which characters the encoder put into it.
 
 
 # %% Dates
@@ -425,7 +427,7 @@ class DateReader(nn.Module):
 @lab.experiment
 @torch.no_grad()
 def cross_attention_finds_the_digit(run: Run):
-    """To write digits 2 to 4 of a year, the trained head looks at that digit, and relies on it.
+    """To write digits 2 to 4 of a year, the head looks at that digit's place, and relies on it.
 
     Predict: hide the digit from the query. How often does the model still write it?
     """
@@ -447,11 +449,9 @@ def cross_attention_finds_the_digit(run: Run):
             accuracy[case].append((written == target).float().mean(0))  # (TARGET,)
     characters = torch.stack(accuracy["nothing"]).mean(-1).tolist()  # for each seed
     constant = "the best constant guess has 0.43"
-    run.check("characters right, in new years", characters, at_least=0.95, because=constant)
+    run.measure("characters right, new years", characters, expect_at_least=0.95, because=constant)
     # The first digit is only ever 1 or 2: a model may find it without looking there.
-    weight_on_digits = torch.stack(alignments)  # (seeds, 4)
-    run.measure("weight on the first digit", weight_on_digits[:, 0].tolist())
-    later = weight_on_digits[:, 1:].flatten().tolist()
+    later = torch.stack(alignments)[:, 1:].flatten().tolist()
     evenly = "most of it; spread evenly it would be 0.07"
     name = "weight on each of digits 2 to 4"
     run.measure(name, later, expect_at_least=0.5, because=evenly, decides=True)
@@ -460,15 +460,16 @@ def cross_attention_finds_the_digit(run: Run):
     name = "digits 2 to 4 right, each hidden"
     run.measure(name, without_digit, expect_at_most=0.3, because=chance, decides=True)
     without_neighbour = torch.stack(accuracy["neighbour"])[:, 1:4].flatten().tolist()
-    control = "as many keys hidden, but not the digit: four of five are still right"
+    control = "it has little weight: that a key is hidden does no harm by itself"
     name = "digits 2 to 4 right, the character before it hidden"
-    run.measure(name, without_neighbour, expect_at_least=0.8, because=control, decides=True)
+    run.measure(name, without_neighbour, expect_at_least=0.8, because=control)
     texts = {"march 3, 1999": "1999-03-03", "28 september 2024": "2024-09-28"}
     weights = model.alignment(*(x.to(run.device) for x in dates.encode(list(texts)))).cpu()
     run.figure(
         figures.alignments(weights, texts),
         "alignment",
-        "Where each written character looks, for two ways to write a date.",
+        "Where each written character looks, in the third model. A dash is the same in all dates, "
+        "so its weights may lie anywhere. A month's name may have been copied to other places.",
         alt="Two heat maps, written by source characters: a bright diagonal for the year.",
     )
     return f"With its digit hidden, a query writes it in {100 * max(without_digit):.0f} % at most."
@@ -476,24 +477,23 @@ def cross_attention_finds_the_digit(run: Run):
 
 # %% [markdown]
 # ## 6. Two layers recall what followed
-# What do two layers learn that one of the same size doesn't? The task is **recall**: 16 different
-# tokens, then eight of them again in random order, each followed by the token that followed it
-# before: `… D B A F C … | A F  D B …`. The model has to predict the second token of each pair.
+# What do two layers learn that a single layer with as many parameters doesn't? The task **recall**
+# has 16 different tokens, then eight of them again in random order, each with the token that
+# followed it before: `… D B A F C … | A F  D B …`. The model predicts the second of each pair.
 #
 # A score compares the query with *one* key. So the query A can find the earlier A by its content.
 # Thanks to RoPE, it can also find a key at a fixed distance. It can't find F: nothing in the key of
-# F says that A came before, and its distance to the last A differs each time. That is an argument,
-# not a proof. Sanford et al. 2024 prove a bound: heads times width times bits of precision must
-# grow in proportion to the length. At this length it doesn't exclude our layer, so only the
-# experiment can tell. Two layers do it in two steps:
+# F says that A came before, and its distance to the last A differs each time. This argument isn't
+# a proof. Sanford et al. 2024 prove a bound: heads times width times bits of precision must grow at
+# least in proportion to the length. Here the product is $2 \cdot 32 \cdot 32$ = 2,048 for 32
+# tokens. That doesn't exclude our layer, so only the experiment tells. Two layers take two steps:
 #
-# - In layer 1, a **previous-token head** hands F the value of A. It is added to the vector of F,
-#   like a note: "A came before me".
+# - In layer 1, a **previous-token head** adds A's value to F's vector: a note "A came before me".
 # - In layer 2, the key of F is computed from F and this note. An **induction head** finds it with
 #   the query A, and copies F. The two are an **induction circuit** (Olsson et al. 2022).
 #
 # We compare two models of 20,480 parameters: one layer with two heads, and two layers with one head
-# each, trained for 400 steps (`tiny`). The control shows that one layer can learn: it has to name
+# each, trained for 300 steps (`tiny`). The control shows that one layer can learn: it has to name
 # the token *before* the query, for which a fixed distance is enough. It gets half as many steps.
 
 
@@ -515,7 +515,7 @@ class AttentionOnly(nn.Module):
             masks = [recall.PAST.to(x.device)] * len(self.layers)
         for layer, mask in zip(self.layers, masks, strict=True):
             x = x + layer(x, mask)
-        return self.unembed(x)[:, recall.KEYS]
+        return self.unembed(x[:, recall.KEYS])
 
 
 @lab.experiment
@@ -534,24 +534,23 @@ def two_layers_learn_recall(run: Run):
             accuracy[layers].append(recall.accuracy(model, tokens))
             curves[layers].append(curve)
         curves["control"].append(train_on_previous(run, AttentionOnly, seed))
-    run.check(
-        "accuracy, one layer", accuracy[1], at_most=0.2, because=recall.TWICE_A_GUESS, decides=True
-    )
+    guess = recall.TWICE_A_GUESS
+    run.check("accuracy, one layer", accuracy[1], at_most=0.2, because=guess, decides=True)
     far = "nine of ten: far above what any guess reaches"
-    run.check("accuracy, two layers", accuracy[2], at_least=0.9, because=far, decides=True)
+    run.measure("accuracy, two layers", accuracy[2], expect_at_least=0.9, because=far, decides=True)
     control = [sum(curve[-10:]) / 10 for curve in curves["control"]]  # each step has new tasks
     name = "accuracy, one layer, the token before the query"
-    run.check(name, control, at_least=0.9, because=far, decides=True)
+    run.measure(name, control, expect_at_least=0.9, because=far, decides=True)
     figures.show_rise(run, curves, recall.GUESS)
     return f"One layer reaches at best {max(accuracy[1]):.3f}, two at worst {min(accuracy[2]):.3f}."
 
 
 # %% [markdown]
 # ## 7. What does a head look at?
-# To find a head, describe its job as pairs: for each query, the keys that it should look at. Its
-# **score** is the weight that it puts on these keys, averaged over the queries with such a key. If
-# one query puts 0.9 on its key, another 0.7, and a third has no key, the score is 0.8. The score
-# ignores other queries. It doesn't show that the model needs the head. A knock-out tests that.
+# To find a head, describe its job as pairs: for each query, the keys that it should look at. A
+# head's **score** is the weight that it puts on these keys, averaged over the queries with such a
+# key. If one query puts 0.9 on its key, another 0.7, and a third has no key, the score is 0.8. It
+# doesn't show that the model needs the head. A knock-out tests that.
 
 
 # %% Scores of heads
@@ -586,7 +585,7 @@ def two_heads_do_the_recall(run: Run):
     for layer, (job, pairs) in enumerate(circuit.items()):
         scores = [head_scores(layers[layer], pairs)[0] for layers in weights]
         evenly = "three times an even spread, which gives less than 0.2"
-        run.check(f"score on {job}", scores, at_least=0.6, because=evenly, decides=True)
+        run.measure(f"score on {job}", scores, expect_at_least=0.6, because=evenly, decides=True)
         only_pairs.append(pairs[:, None])  # (B, 1, T, T)
         masks = [recall.PAST, recall.PAST]
         masks[layer] = recall.PAST & ~pairs.cpu()[:, None]
@@ -596,7 +595,7 @@ def two_heads_do_the_recall(run: Run):
     with_pairs = [recall.accuracy(model, tokens, only_pairs) for model in models]
     control = "far more keys hidden, but not those: four of five recalls still work"
     name = "accuracy, in both layers all keys but these hidden"
-    run.check(name, with_pairs, at_least=0.8, because=control, decides=True)
+    run.measure(name, with_pairs, expect_at_least=0.8, because=control, decides=True)
     figures.show_two_heads(run, patterns(models[0], tokens[:1]), circuit.values())
     complete = [recall.accuracy(model, tokens) for model in models]
     return f"Lowest accuracy: {min(complete):.3f} with all keys, {min(with_pairs):.3f} with these."
@@ -614,7 +613,7 @@ def two_heads_do_the_recall(run: Run):
 # place for them. The first token is the only one that every query sees.
 #
 # **Try it** in the view below. Choose "random words, twice" and "what followed last time": a few
-# heads stay visible. Select one of them. Then walk through the second half of the words with the
+# heads stand out. Select one of them. Then walk through the second half of the words with the
 # arrow keys: the head looks at the word that came next in the first half.
 
 
@@ -653,8 +652,9 @@ def heads_of_smollm2_have_patterns(run: Run):
     run.figure(
         figures.heads_on_a_sentence(maps, [tokenizer.decode(i).strip() for i in ids[0]]),
         "smollm2_heads",
-        "The best head for each pattern, on a sentence. SmolLM2's induction head looks at the "
-        "first token where it finds no repetition. A word can be several tokens (LLM04).",
+        "The best head for each pattern on random tokens, here on a sentence. SmolLM2's induction "
+        "head looks at the first token where it finds no repetition, and on this sentence often "
+        "also where there is one. A word can be several tokens (LLM04).",
         alt="Three heat maps of attention weights, query by key, with words on both axes.",
     )
     run.view("attention", "heads", *head_patterns.view(model, tokenizer))
@@ -666,7 +666,7 @@ def heads_of_smollm2_have_patterns(run: Run):
 # - A query is compared with every key. The softmax of the scores weighs the values.
 # - A mask acts before the softmax. A row without any key gets weights of 0.
 # - Split heads with a reshape *and* a transpose. Shared key-value heads shrink the KV cache.
-# - Two layers learned what one of the same size didn't: to copy what followed last time.
+# - Two layers learned to copy what followed last time: 99 % right. One layer of that size had 5 %.
 # - A map of weights shows where a head looks. A knock-out tests whether the model relies on it.
 
 
@@ -680,8 +680,8 @@ def closing(results: Results) -> str:
         "## In this run\n"
         f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases; a "
         "guess would in 10 %. With the induction head's keys hidden, recall fell to "
-        f"{100 * recalled:.0f} %. A blind guess has 3 %, but this head now looks everywhere "
-        "except at the place it needs."
+        f"{100 * recalled:.0f} %. A blind guess has 3 %. The head now copies other tokens, and "
+        "those are wrong."
     )
 
 

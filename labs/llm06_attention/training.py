@@ -20,7 +20,7 @@ def train(
 
     `batch()` returns the inputs of the model, and last the targets, (B, N) for logits (B, N, V).
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), fused=True)
     model, optimizer = run.accelerator.prepare(model, optimizer)
     curve = []
     for _ in run.progress(range(steps), label):
@@ -56,12 +56,12 @@ def train_on_previous(run: Run, model: Callable[[int, int], nn.Module], seed: in
 
 
 def _steps(run: Run) -> int:
-    return run.pick(tiny=400, small=1000, full=4000)
+    return run.pick(tiny=300, small=1000, full=4000)
 
 
 def train_on_dates(run: Run, model: Callable[[], nn.Module], seed: int) -> Any:
     """Train `model()` on random dates, a new batch each step; return it."""
     torch.manual_seed(seed)
-    batch = partial(dates.Sampler(seed).batch, 64)
-    steps = run.pick(tiny=400, small=800, full=1600)
+    batch = partial(dates.Sampler(seed).batch, 32)
+    steps = run.pick(tiny=300, small=800, full=1600)
     return train(run, model(), batch, steps, f"dates, seed {seed}")[0]
