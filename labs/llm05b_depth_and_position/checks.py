@@ -380,6 +380,9 @@ WRONG_BIASES: dict[str, Callable[[int, int], Tensor]] = {
     "the sign is wrong, or queries and keys are swapped: an earlier key gets a negative bias": (
         lambda heads, length: -_bias(heads, length)
     ),
+    "that is the absolute distance: t − s is negative for later keys, though the mask hides them": (
+        lambda heads, length: -_slopes(heads)[:, None, None] * _distance(length).abs()
+    ),
     "the first slope isn't 1: i starts at 1": (
         lambda heads, length: -_slopes(heads, 0)[:, None, None] * _distance(length)
     ),

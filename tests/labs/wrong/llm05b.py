@@ -165,6 +165,11 @@ class LastIsSteepest(lab.Alibi):
         return super().bias(heads, length).flip(0)
 
 
+class BothWays(lab.Alibi):
+    def bias(self, heads, length):
+        return -super().bias(heads, length).abs()
+
+
 class InFloat32(lab.Alibi):
     def bias(self, heads, length):
         return super().bias(heads, length).float()
@@ -255,6 +260,7 @@ WRONG = [
     ("Alibi.bias", FromZero, "starts at 1"),
     ("Alibi.bias", Growing, "minus in the exponent"),
     ("Alibi.bias", LastIsSteepest, "in reverse"),
+    ("Alibi.bias", BothWays, "absolute distance"),
     ("Alibi.bias", InFloat32, "expected float64"),
     ("diagnose", never_asks_about_the_future, "earlier output change"),
     ("diagnose", by_size_alone, "What is the size of the output"),
