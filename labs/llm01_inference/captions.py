@@ -81,9 +81,9 @@ CAPTIONS: dict[str, tuple[str, str]] = {  # by figure: caption, alt text
     "rounding": (
         "What rounding {model} costs, with the errors of the rounding, with their other sign, and "
         "as the mean of both. Bars: two standard errors over {texts} texts. A cost ∝ ε² has the "
-        "slope 1; the grey line goes through the blue point of 4 bits. At 3 bits, the error is too "
-        "large for this law. Only the layers' matrices are rounded. Blocks have 32 weights. Costs "
-        "below two standard errors aren't drawn.",
+        "slope 1; the grey line goes through the blue point of 4 bits. At 3 bits the model "
+        "is worse than a uniform one: there the law needn't hold. Only the layers' matrices are "
+        "rounded. Blocks have 32 weights. Costs below two standard errors aren't drawn.",
         "Cost in nats over the squared relative error, on log scales, for 8, 4 and 3 bits, and a "
         "grey line with the slope 1 through the mean of both signs at 4 bits.",
     ),

@@ -12,11 +12,11 @@
 # **A map.** Sections 1 and 2 look closer at the sampler, 3 to 5 at the speed of decoding, 6 to 8 at
 # the text, 9 and 10 at quality. Section 4 uses section 3; 5, 6 and 7 use 4; 10 uses 9. You write
 # functions in sections 4, 8 and 10. To write `left_pad` and `strided_loss` yourself, cover our code
-# and replace it on the sheet. The examples in the text are tests; the experiments run yours.
+# and replace it on the sheet. Test yours with the text's examples; the experiments then call it.
 
 # %% Imports
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from statistics import median
@@ -60,10 +60,10 @@ lab.before_run(assets.check_model)
 # counts minus one, because the last follows from the others.
 #
 # The **p-value** is the probability that a right sampler has a sum at least as large. For two
-# degrees of freedom it is $e^{-2.34/2} = 0.31$, in general `gammaincc(freedom / 2, sum / 2)`. With
-# a right sampler it is below 0.001 about once in 1,000 trials. So we make two trials and take the
-# larger p-value. Both are below 0.001 about once in a million runs, or a little more often, because
-# the distribution is approximate.
+# degrees of freedom it is $e^{-2.34/2} = 0.31$, in general an integral,
+# `torch.special.gammaincc(freedom / 2, sum / 2)`. With a right sampler it is below 0.001 about once
+# in 1,000 trials. So we make two trials and take the larger p-value. Both are below 0.001 about
+# once in a million runs, or a little more often, because the distribution is approximate.
 
 
 # %% 1. Is the sampler right?
@@ -117,7 +117,8 @@ def the_sampler_passes_a_chi_squared_test(run: Run):
     run.check(what, p_wrong, at_most=1e-3, because=because, decides=True)
     rare = p[n * p < 5]
     return (
-        f"χ² is {right:.0f}, with {freedom} degrees of freedom; after the exchange {wrong:,.0f}. "
+        f"χ² is {right:.0f}, with {freedom} degrees of freedom; after the exchange {wrong:,.0f}, "
+        "whose p-value may be too small for float64. "
         f"The {len(rare):,} rare tokens together have {rare.sum():.0%} of the probability."
     )
 
@@ -199,8 +200,8 @@ def entropy_rises_by_the_variance_over_t_cubed(run: Run):
 # - the **attention mask** is 1 for text and 0 for padding. The model ignores positions with 0.
 # - the **position ids** are 0 for the first token of a text, wherever it stands in the row.
 #
-# `left_pad` returns the ids and both inputs. For prompts of 3 and 5 tokens, the mask's first row is
-# 0, 0, 1, 1, 1. Its positions are 0, 0, 0, 1, 2: the sum of the mask so far, minus 1, at least 0.
+# `left_pad` returns ids, mask and position ids. For prompts of 3 and 5 tokens, the mask's first row
+# is 0, 0, 1, 1, 1. Its positions are 0, 0, 0, 1, 2: the mask's sum so far, minus 1, at least 0.
 #
 # SmolLM2 uses *relative* positions (RoPE, Su et al. 2021): only the distance of two tokens matters.
 # Padding shifts both tokens, so their distance stays, and the mask is enough. GPT-2 learned a
@@ -320,9 +321,9 @@ def generate_batch(
     model: Any,
     prompts: list[list[int]],
     new: int,
-    change: Iterable[Change] = (),
+    change: Sequence[Change] = (),
     choose: Callable[[Tensor], Tensor] = likeliest,
-    end: Iterable[int] = (),
+    end: Collection[int] = (),
 ) -> list[list[int]]:
     """Return up to `new` ids after each prompt, an end token the last; with a cache."""
     ids, mask, positions = (x.to(model.device) for x in left_pad(prompts))  # (B, T) each
@@ -438,12 +439,13 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
 # for bfloat16, a CPU may have to convert the weights. A batch shares these costs, too. We don't
 # measure which of them matters.
 #
-# After a short text a cache may save nothing, because starting the operations costs the same with
-# and without it. After a long text the arithmetic on all positions takes longer. Timings depend on
-# what else runs on the machine. So we time two kinds of step alternately, and report the median of
-# their ratios. In the table *The next token*, don't compare the milliseconds of different rows. In
-# the table of batches they are a ratio times the median of all steps for one text. The first row
-# compares such a step with itself: the distance of its ratio from 1 is noise.
+# After a short text a cache may save nothing, because both kinds of step read all weights and start
+# the same operations. After a long text the arithmetic on all positions takes longer. Timings
+# depend on what else runs on the machine. So we time two kinds of step alternately, and report the
+# median of their ratios. In the table *The next token*, don't compare the milliseconds of different
+# rows. In the table of batches you may: they are the ratio times the median time of all steps for
+# one text. The first row compares such a step with itself, so its distance from 1 is noise. Other
+# rows may have more: a ratio below 1 is noise, too.
 
 
 # %% 5. What a token costs
@@ -521,15 +523,15 @@ def the_time_of_a_step_for_many_texts(run: Run):
 # are ab, ba, ab and ba: two of four are distinct.
 #
 # The other measure is the **likelihood**: the mean $\ln p$ of the text's tokens under the model, at
-# $T = 1$ and without cuts. High likelihood is not quality. Holtzman et al. found that text by
-# people has many improbable tokens, and that the best settings come close to its likelihood and
-# diversity. We can't repeat that: our only long text by people is Shakespeare's. Its English of
-# 1600 and its verse may make it improbable to SmolLM2, and its excerpts start anywhere, after only
-# four tokens of context. So the table shows it only for scale. At `tiny` a text has 47 pairs: one
-# repeated pair is 2 percentage points, so small differences in the table mean little. We test only
-# greedy text without a penalty against $T = 1$.
+# $T = 1$ and without cuts, in **nats** a token; $\ln 2 = 0.69$ nats are a bit. High likelihood is
+# not quality. Holtzman et al. found that text by people has many improbable tokens, and that the
+# best settings come close to its likelihood and diversity. We can't repeat that: our only long text
+# by people is Shakespeare's. Its English of 1600 and its verse may make it improbable to SmolLM2,
+# and its excerpts start anywhere, after only four tokens of context. So the table shows it only for
+# scale. At `tiny` a text has 47 pairs: one repeated pair is 2 percentage points, so small
+# differences in the table mean little. We test only greedy text without a penalty against $T = 1$.
 #
-# All texts must have the same length, so no setting may choose a control token: it ends a text.
+# All texts must have the same length, so no setting may choose a control token, such as the end.
 # Some texts would have ended earlier, so a part of the repetition may come from this.
 
 
@@ -577,10 +579,11 @@ def greedy_text_repeats_itself(run: Run):
 # finds the more probable text. On longer texts nothing guarantees that. A beginning that ends with
 # an end token is finished. Its score is divided by $\text{length}^\alpha$, because each token adds
 # a negative number and short texts would win otherwise. $\alpha$ is called the **length penalty**,
-# although a larger one favours long texts. With `early_stopping=True` the search ends as soon as
-# $n$ texts are finished, with `"never"` only when no running text can still win. So a search may
-# make more calls than its text has tokens. Don't compare the mean $\ln p$ of such a short text with
-# that of a longer one. `search.py` has the code.
+# although a larger one favours long texts. When $n$ texts are finished, `early_stopping=True` ends
+# the search at once. By default it ends when the best running text has no higher score than the
+# worst finished one, with `"never"` when no running text can still win. So a search may make more
+# calls than its text has tokens. Compare the mean $\ln p$ only of texts with equally many tokens.
+# `search.py` has the code.
 #
 # **Guessing ahead** can save calls for the same greedy text. Guess $k$ tokens cheaply, and let the
 # model judge all of them in *one* call: as in the lesson, a call returns a prediction at each
@@ -724,7 +727,7 @@ def a_stop_string_is_never_shown(run: Run):
 # models with different vocabularies: if a text is cut into more tokens, each of them is easier to
 # guess. **Bits per byte** can be compared: sum the loss over the text, divide by $\ln 2$ and by the
 # text's bytes. If you compress it with the model, it takes about this many bits per byte (Shannon
-# 1948). Nothing predicts the first token, so our sum lacks it. In a long text this matters little.
+# 1948). Our sum leaves out the first token, which nothing predicts: in a long text that is little.
 #
 # A loss means little without a **baseline**. A *uniform* model gives every token the probability
 # $1/V$ and has the loss $\ln V$. A *unigram* model has counted how frequent each token is in other
@@ -732,21 +735,23 @@ def a_stop_string_is_never_shown(run: Run):
 #
 # $$p(b \mid a) = \frac{n(a, b) + k\,p(b)}{n(a) + k}$$
 #
-# Where $a$ occurred much less than $k$ times, this is nearly the unigram's $p(b)$ (MacKay & Peto
-# 1995). We chose $k = 200$ and tuned nothing. The unigram model adds 1 to each count, so no token
-# has the probability 0. We test on the end of Shakespeare's plays, which the counting models didn't
-# see. SmolLM2 probably did, so its loss may be smaller here than on new text. The glass model read
-# Carroll, so counting Shakespeare may beat it. Neighbouring tokens depend on each other, so we give
-# no standard error: the claim is about this excerpt, and others may differ.
+# In this the unigram has the weight $k / (n(a) + k)$. So it decides where $a$ is rare and the pair
+# wasn't seen (MacKay & Peto 1995). We chose $k = 200$ and tuned nothing. The unigram model adds 1
+# to each count, so no token has the probability 0. We test on the end of Shakespeare's plays, which
+# the counting models didn't see. SmolLM2 probably did, so its loss may be smaller here than on new
+# text. The glass model read Carroll, so counting Shakespeare may beat it. Neighbouring tokens
+# depend on each other, so we give no standard error: the claim is about this excerpt, and others
+# may differ.
 #
 # A text longer than the model's **context** is read in windows. A token at the start of a window
-# has little before it, which makes it less probable than it should be. So let windows overlap and
-# score only the new tokens of each: `stride` of them. Take ten tokens, windows of six and stride 3.
-# The first window reads tokens 1 to 6 and scores 2 to 6. The second reads 4 to 9 and scores 7 to 9.
-# The last reads 5 to 10 and scores 10. Each token after the first window has at least window −
-# stride tokens before it, so a small stride gives more context, in more calls. The largest stride
-# is the window minus 1: no window can score its first token, so the window before must do it.
-# SmolLM2's context has 8,192 tokens. We take short windows to show what the stride does.
+# has little before it, so the model usually gives it a lower probability. So let windows overlap
+# and score only the new tokens of each: `stride` of them. Take ten tokens, windows of six and
+# stride 3. The first window reads tokens 1 to 6 and scores 2 to 6. The second reads 4 to 9 and
+# scores 7 to 9. The last reads 5 to 10 and scores 10. Each token after the first window has at
+# least window − stride tokens before it, so a small stride gives more context, in more calls. The
+# largest stride is the window minus 1: no window can score its first token, so the window before
+# must do it. SmolLM2's context has 8,192 tokens. We take short windows to show what the stride
+# does.
 
 
 # %% 9. How good is a model?
@@ -845,22 +850,23 @@ def losses_on_one_excerpt(run: Run):
 # et al. 1990). Here $c$ depends on the model and on the *direction* of the errors: which weights go
 # up, and which go down. We expect a similar $c$ for 8 and 4 bits, because it averages the curvature
 # over millions of weights. But 4-bit SmolLM2 isn't at a minimum: its own rounding moved it away,
-# and our texts aren't the training texts. So there is a term in $\varepsilon$, too. It adds slopes
-# of both signs, so its size and sign may differ between roundings.
+# and our texts aren't the training texts. So there is a term in $\varepsilon$, too. It is a sum
+# over all weights, some with positive and some with negative slopes, so its size and sign may
+# differ between roundings.
 #
 # So measure twice: with $w + e$, the rounded weights, and with $w - e$, their **mirror image**. The
 # costs are $\pm a\varepsilon + c\varepsilon^2 \pm d\varepsilon^3 + \dots$, so their mean is
 # $c\varepsilon^2$ and, for large errors, a term in $\varepsilon^4$. The cost of rounding is that of
-# $w + e$ alone. The mean measures how the loss curves along the errors.
+# $w + e$ alone; the mean shows only the curvature.
 #
 # If $\varepsilon$ rises from $\varepsilon_1$ to $\varepsilon_2$ and the mean from $C_1$ to $C_2$,
 # the exponent is $\ln(C_2/C_1) / \ln(\varepsilon_2/\varepsilon_1)$. From 8 to 4 bits, $\varepsilon$
 # rises by a factor of 18: if $c$ doubles, the exponent is 2.24 instead of 2. The **jackknife**
-# gives its standard error over the texts: leave out each of $n$ texts in turn. One text changes a
-# result only little, so multiply the standard deviation of the $n$ results by $(n - 1) / \sqrt n$:
-# for a mean, this gives the usual standard error. It says nothing about other roundings or models.
-# At 3 bits, compare the loss with $\ln V$ = 10.8, that of a uniform model. For so large an error,
-# the square needn't explain the cost.
+# gives its standard error over the texts: leave out each of $n$ texts in turn. That changes a
+# result less than a new sample would. So multiply the standard deviation of the $n$ results by
+# $(n - 1) / \sqrt n$: for a mean, this gives the usual standard error. It says nothing about other
+# roundings or models. At 3 bits, compare the loss with $\ln V$ = 10.8, that of a uniform model. For
+# so large an error, the square needn't explain the cost.
 
 
 # %% 10. Smaller numbers

@@ -16,6 +16,11 @@ from labs.llm01_inference.steps import counted
 import torch
 from torch import Tensor
 
+ROUNDING = (
+    "round w ÷ scale, and multiply by the scale of each row; against 0 ÷ 0 clamp the scale, add "
+    "nothing to it"
+)
+
 NEW = 8  # tokens that generate_cached writes
 
 
@@ -241,7 +246,7 @@ def rounded(module: Any) -> None:
                 raise Mistake("your function changed its input: a model's weights would change")
             want = _rounded(weights, _largest(weights), bits)
             name_mistake(got, _mistakes_of_rounding(weights, bits))
-            expect_close(got, want, "round w ÷ scale, and multiply by the scale of each row")
+            expect_close(got, want, ROUNDING)
     zeros = torch.zeros(2, 4, dtype=torch.float64)
     got = implementation(zeros.clone(), 4)
     if isinstance(got, Tensor) and got.isnan().any():

@@ -132,11 +132,11 @@ def the_files_hold_the_parameters(run: Run):
 # $$p_i = \frac{e^{l_i}}{\sum_j e^{l_j}}$$
 #
 # Take a vocabulary of three tokens with the logits 2, 1 and 0. The powers are $e^2 = 7.39$,
-# $e^1 = 2.72$ and $e^0 = 1$, and their sum is 11.1. The probabilities are 0.67, 0.24 and 0.09. In
-# code this is `torch.tensor([2.0, 1.0, 0.0]).softmax(-1)`. The −1 names the **last axis**. In
-# `(T, V)` that is the vocabulary: each of the $T$ rows becomes $V$ probabilities, which sum to one.
-# The shape is still the same. In `logits[-1]`, the −1 means the last row. We write `(..., V)` if
-# before the vocabulary there may be a batch, positions, or nothing.
+# $e^1 = 2.72$ and $e^0 = 1$. Their sum is 11.1, so the probabilities are 0.67, 0.24 and 0.09. In
+# code it is a tensor's method, `.softmax(-1)`. The −1 names the **last axis**, for logits the
+# vocabulary: each of the $T$ rows becomes $V$ probabilities, which sum to one. The shape is still
+# the same. In `logits[-1]`, the −1 means the last row. We write `(..., V)` if before the vocabulary
+# there may be a batch, positions, or nothing.
 #
 # The prediction at a position uses the tokens up to there, and no later one; such a model is called
 # *causal*. So one call on a text of $T$ tokens returns $T$ predictions. The first predicts the

@@ -1,6 +1,6 @@
 """Beam search, as `generate(num_beams=…)` of transformers does it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +16,8 @@ def beam_search(
     prompt: list[int],
     new: int,
     beams: int,
-    change: Iterable[Change] = (),
-    end: Iterable[int] = (),
+    change: Sequence[Change] = (),
+    end: Collection[int] = (),
     length_penalty: float = 1.0,
     early_stopping: bool | str = False,
 ) -> list[int]:

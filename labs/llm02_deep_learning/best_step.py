@@ -33,7 +33,7 @@ def check_best_step(run: Run, name: str, steps: Tensor, errors: Tensor, theory: 
     run.check(what, best / theory, at_least=0.245, at_most=1.44, because=because, decides=True)
     nearest = round(-math.log2(theory))
     larger = (errors[nearest - 5] / errors.min()).item()
-    because = "theory: about 970; 165 if rounding is five times as large and the step off by √2"
+    because = "970 at exactly 32 h*; 165 if rounding is five times as large and the step off by √2"
     what = f"{name}: error near 32 h* ÷ smallest error"
     run.check(what, larger, at_least=150, because=because, decides=True)
     smaller = (errors[nearest + 5] / errors.min()).item()

@@ -125,8 +125,8 @@ def draw_depth(
     caption = (
         f"{depth} untrained layers, three seeds for each activation, in the same colours. The "
         "relative spread is how much 64 examples differ, divided by their RMS. Dashed: bounds for "
-        "the sigmoid, a factor of 4 in each layer. Wide grey lines: the derived gradient. A flat "
-        "line means equal gradients; the gain decides its height."
+        "the sigmoid, a factor of 4 in each layer. Wide grey lines: the derived ratios to the last "
+        "layer, from its gradient with the first seed. A flat line means equal gradients."
     )
     alt = (
         "Two line plots over 20 layers on log scales. Left, the gradient of sigmoid falls steeply "

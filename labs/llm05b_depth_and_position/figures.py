@@ -250,11 +250,13 @@ def show_rates(run: Run, losses: Mapping[Arm, list[float]], unigram: float, held
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
     numbers = "; ".join(f"{arm} at {arm.rate:g}: {mean(losses[arm]):.2f}" for arm in losses)
+    single = [f"{arm.placement} at {arm.rate:g}" for arm in losses if len(losses[arm]) == 1]
     run.figure(
         fig,
         "rates",
         "Each seed is a dot, their mean a large mark; dashed lines join means. The stacks with "
-        f"warm-up have the rate {warm.rate:g}, too, and are drawn beside the others.",
+        f"warm-up have the rate {warm.rate:g}, too, and are drawn beside the others. "
+        f"{' and '.join(single)} are one seed each; LLM05b+ trains three at {rates[-1]:g}.",
         alt="Points of the loss over the learning rate, joined by a line for each placement. Means "
         f"in nats: {numbers}; unigram: {unigram:.2f}.",
     )
@@ -287,13 +289,13 @@ def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: floa
     Args:
         run: the run.
         outcomes: by arm: Post-LN without warm-up, Post-LN with it, Pre-LN. The first two have the
-            same seeds; drawn is the seed with the median gain.
+            same seeds; drawn is a seed with about the median gain.
         unigram: the unigram's loss on the validation text.
     """
     without, warm, pre = outcomes.items()
     both = list(zip(without[1], warm[1], strict=True))
     both.sort(key=lambda pair: pair[0].loss - pair[1].loss)
-    cold, warmed = both[len(both) // 2]
+    cold, warmed = both[(len(both) - 1) // 2]
     shown = ((without[0], cold), (warm[0], warmed), (pre[0], pre[1][0]))
     fig, axes = plt.subplots(2, len(shown), figsize=(8.2, 5.4), sharex=True, sharey="row")
     maps = [torch.tensor(o.gradients).clamp(min=1e-9).log10().T for _, o in shown]  # (L, steps)
@@ -317,19 +319,19 @@ def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: floa
     fig.colorbar(image, ax=axes[1], label="log₁₀ of the\ngradient's norm")
     fig.colorbar(image, ax=axes[0]).ax.set_visible(False)  # the same width in both rows
     fig.suptitle("One Post-LN stack without and with warm-up, and a Pre-LN stack", fontsize=13)
+    rates = ", ".join(f"{arm.rate:g}" for arm, _ in shown)
     ends = [f"{outcome.loss:.2f}" for _, outcome in shown]
     weak = [f"{training.weak_steps(outcome):.0%}" for _, outcome in shown]
     run.figure(
         fig,
         "training",
-        f"Peak rate {shown[0][0].rate:g}; for Post-LN, the seed with the median gain by warm-up. "
-        "Above: the loss, a mean of ten steps; "
-        "the dotted line is the unigram's loss on the validation text. Below: the norm of each "
-        f"block's gradient. The validation losses are {', '.join(ends)}.",
+        f"Peak rates {rates}; for Post-LN, a seed with about the median gain. Above: the loss, a "
+        "mean of ten steps; the dotted line is the unigram's loss on the validation text. Below: "
+        f"the norm of each block's gradient. The validation losses are {', '.join(ends)}.",
         alt="Three columns: a Post-LN stack without and with warm-up, and a Pre-LN stack. "
         "Above, the loss over the steps; below, a heat map of the gradient by block and "
         f"step. Block 1 gets less than a tenth of the last block's gradient in {', '.join(weak)} "
-        "of the steps.",
+        "of the probed steps.",
     )
 
 
