@@ -229,7 +229,7 @@ def train_smollm2(run: Run, parts: Parts) -> str:
     name = assets.pretrained(run.options.model, run.online)
     words = AutoTokenizer.from_pretrained(name)
     own = conversations.requested(run.settings, partial(refuse_special, words))
-    count = run.pick(tiny=60, small=1000, full=1000)
+    count = run.pick(tiny=80, small=1000, full=1000)
     most = WRITTEN if own else WRITTEN_TASKS
     tasks = [
         {"messages": conversations.messages_of(row)} for row in word_tasks.split(run.seed, count)[0]
