@@ -33,7 +33,7 @@ from labs.llm06_attention.lesson import (
     head_scores,
     masked_softmax,
 )
-from labs.llm06_attention.sinks import loss_on_text, with_error, without_the_first_value
+from labs.llm06_attention.sinks import in_errors, loss_on_text, with_error, without_the_first_value
 from labs.llm06_attention.training import train_on_recall
 
 import torch
@@ -67,23 +67,26 @@ lab.before_run(assets.check_model)
 # takes nearly all. Physicists call this the frozen phase of the random energy model (Derrida 1981).
 #
 # All this is for queries and keys of variance 1. PyTorch starts the weights of an `nn.Linear` with
-# a variance of $1/(3 d_\text{model})$, so queries and keys have a variance of 1/3. The scores of
-# heads of width 64 then have a standard deviation of $\sqrt{64}/3 = 2.7$, below the frozen phase.
+# a variance of $1/(3 d_\text{model})$. For inputs of variance 1, as a norm gives, queries and keys
+# then have a variance of 1/3. Undivided scores of heads of width 64 have a standard deviation of
+# $\sqrt{64}/3 = 2.7$, below the frozen phase.
 #
 # **The gradient.** Vaswani et al. 2017 suspect that large scores leave almost no gradient. Two
 # effects work against each other. A hard softmax hardly changes with its scores. But an undivided
 # score changes $\sqrt d$ times as much with its query. So the experiment measures each query's
 # gradient, for random values and output gradients, relative to the mean *with* the division. At
-# $d = 64$ most queries get more without it, and a tenth get less than half. At $d = 1{,}024$ most
-# get less, and a tenth almost none. Yet the mean is 20 times as large: a few get huge gradients.
+# $d = 64$ the median query gets about ten times as much without it, but a tenth get less than half.
+# At $d = 1{,}024$ most get less, and a tenth almost none. Yet the mean is 20 times as large: a few
+# get huge gradients.
 #
 # **How much entropy is left?** You may skip this derivation: the experiment tests its result. Only
-# the two largest scores matter. Let $\Delta$ be the gap between them. Near the top of a normal
-# sample the tail falls by a factor $e$ whenever the score grows by $m = \sqrt d/\sqrt{2 \ln n}$. So
-# the gap is nearly exponential, with the mean $m$: a gap near 0 has the density $1/m$. Two keys
-# with the gap $\Delta$ have the weights $p = 1/(1 + e^{-\Delta})$ and $1 - p$, and the entropy
-# $h(\Delta) = -p \ln p - (1 - p)\ln(1 - p)$. It is nearly 0 from $\Delta = 5$ on. Only small gaps
-# contribute, and there the density is still about $1/m$ if $m$ is large:
+# the two largest scores matter. Near its top, a normal sample thins out by a factor $e$ for each
+# step of $m = \sqrt d/\sqrt{2 \ln n}$. So the gap $\Delta$ between the two largest scores is nearly
+# exponential, with the mean $m$. Its density at 0 is $1/m$.
+#
+# Two keys with the gap $\Delta$ have the weights $p = 1/(1 + e^{-\Delta})$ and $1 - p$. Their
+# entropy is $h(\Delta) = -p \ln p - (1 - p)\ln(1 - p)$, nearly 0 from $\Delta = 5$ on. Only small
+# gaps contribute, and there the density is still about $1/m$ if $m$ is large:
 #
 # $$H \approx \frac{1}{m} \int_0^\infty h(\Delta)\,d\Delta
 # = \frac{\pi^2}{6}\sqrt{\frac{2 \ln n}{d}}$$
@@ -138,11 +141,12 @@ def scaling_keeps_the_entropy(run: Run):
         rows.append([d, *entropies, *spread.tolist()])
     scores = first_scores(512, 64, n)
     layer = [entropy(scores / 8).mean().item(), entropy(scores).mean().item()]
-    title = "Entropy H (nats) of 256 keys, and gradient without √d ÷ mean gradient with it"
-    columns = ["d", "H divided", "undivided", "theory", "gradient, a tenth below", "median", "mean"]
+    title = "Entropy H (nats) of 256 keys. Gradient ratio: without √d ÷ the mean with it"
+    columns = ["d", "H, divided", "H, undivided", "H, theory undivided"]
+    columns += [f"gradient ratio: {part}" for part in ("10th percentile", "median", "mean")]
     run.table(title, columns, [*rows, ["64, untrained layer", *layer, "–", "–", "–", "–"]])
     term = "twice the next term of the expansion, (e + 1)/2n"
-    name = "divided: |entropy − (ln n − ½)| beyond four standard errors"
+    name = "divided: |entropy − (ln n − ½)| minus four standard errors"
     run.check(name, distances, at_most=(math.e + 1) / n, because=term, decides=True)
     third = "within a third: from d = 256 to 1,024 the theory itself halves"
     ratios = [undivided / theory for _, _, undivided, theory, *_ in rows[2:]]
@@ -267,9 +271,10 @@ def all_again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @lab.experiment
 def a_cache_changes_no_output(run: Run):
-    """Computed token by token with a cache, the outputs equal those of the full text.
+    """With a cache, the outputs equal those of the full text, if positions go on. If each step
+    starts again at position 0, they don't.
 
-    Predict: each step rotates its token as the first one. Does the output change?
+    Predict: each step rotates its token as the first one. Which outputs change?
     """
     deeper_figures.show_cache(run, 6)
     q, k, v = torch.randn(3, 2, 3, 40, 16, dtype=torch.float64)  # (B, H, T, D) each
@@ -286,7 +291,7 @@ def a_cache_changes_no_output(run: Run):
     run.check(name, later, at_least=0.1, because=size, decides=True)
     q, k, v = torch.randn(3, 1, 4, 256, 64)
     error = all_again(q, k, v) - step_by_step(q, k, v, 1)
-    run.agree("all again − with a cache", error, tolerance(torch.float32))
+    run.agree("all again − with a cache", error, tolerance(torch.float32), decides=True)
     calls = (partial(all_again, q, k, v), partial(step_by_step, q, k, v, 1))
     without, cached = seconds_paired(*calls, 3)
     ratio = median(a / b for a, b in zip(without, cached, strict=True))
@@ -341,8 +346,8 @@ def is_causal_aligns_top_left(run: Run):
 # far: $L$ layers reach $L(w - 1)$ tokens back.
 #
 # A mask alone saves nothing, because hidden scores are computed before they are hidden. So gather
-# for each query the $w$ keys of its window. The first figure below shows it. Before the text stand
-# $w - 1$ empty keys, which are masked. `k.unfold(-2, w, 1)` slides a window of $w$ keys over the
+# for each query the $w$ keys of its window. The first figure below shows it. We put $w - 1$ empty
+# keys before the text, and mask them. `k.unfold(-2, w, 1)` slides a window of $w$ keys over the
 # text in steps of 1. The empty keys cost one copy of the keys. `unfold` returns a view, so no
 # window is copied yet. The product with the queries may copy the windows: $TwD$ numbers for each
 # head. That is linear in $T$, but wasteful. Real kernels work in blocks and copy nothing.
@@ -421,7 +426,7 @@ def a_window_needs_linear_memory(run: Run):
 #
 # If a processor can do more operations while one byte arrives, it waits for its memory. For an
 # H100, NVIDIA's data sheet gives 1,979 TFLOP/s in bfloat16 with sparsity, so 989 without, and 3.35
-# TB/s for the memory: nearly 300 operations per byte. On a CPU the limit and the gain are smaller.
+# TB/s for the memory: nearly 300 operations per byte. The limit of a CPU is lower.
 #
 # A softmax can be computed **online**, one tile of keys at a time. For each query, store three
 # things: the largest score $m$ so far and the sum $\ell$ of $e^{s - m}$ (Milakov & Gimelshein
@@ -437,11 +442,11 @@ def a_window_needs_linear_memory(run: Run):
 # $o = 2.277$. The output is 1.515. The first figure below draws these sums.
 #
 # A tile of our code has the scores of *all* queries on 32 keys, so the memory falls. The traffic
-# need not: if $o$ doesn't fit in the cache, either, each of the $T/32$ tiles reads and writes it.
-# For $D = 64$ these are at least $8 \cdot 64 \cdot T$ bytes a tile and $16T^2$ in all, as many as
-# the scores cost before. Our loop also starts more than ten small operations a tile. So expect it
-# to be slow: it saves memory, not time. FlashAttention (Dao et al. 2022) tiles the queries, too. A
-# tile's scores and sums then stay in the fast memory of the processor, and one kernel does all.
+# need not: if $o$ doesn't fit in the cache, either, each tile reads and writes all of it. For
+# $D = 64$ that is $2 \cdot 4 \cdot 64 \cdot T$ bytes a tile, and $16T^2$ for all $T/32$ tiles, as
+# many as the scores cost before. Our loop also starts more than ten small operations a tile. So
+# expect it to be slow: it saves memory, not time. FlashAttention (Dao et al. 2022) tiles the
+# queries, too. Scores and sums then stay in the processor's fast memory, and one kernel does all.
 #
 # All this is the forward pass. In training, autograd would save the weights of each tile for the
 # backward pass, $T^2$ numbers again. FlashAttention saves the output, and $m$ and $\ell$ of each
@@ -527,7 +532,7 @@ def tiles_need_linear_memory(run: Run):
     label = "tiles: exponent of the memory"
     run.check(label, growth["tiles"], at_most=1.1, because="T·D and T·block", decides=True)
     for name in ("by hand", "tiles"):
-        run.measure(f"time of {name} ÷ fused, T = {sizes}", ratios[name], timed=True)
+        run.measure(f"time of {name} ÷ fused, T = {sizes[-1]:,}", ratios[name][-1], timed=True)
     deeper_figures.show_costs(run, sizes, ratios, peaks)
     memory = peaks["by hand"][-1] / peaks["tiles"][-1]
     return (
@@ -539,10 +544,10 @@ def tiles_need_linear_memory(run: Run):
 
 # %% [markdown]
 # ## 7. SmolLM2's weights, by hand
-# Can our code compute the attention weights of a real model? This is our copy of SmolLM2, with 4
-# bits a weight, as in LLM06. All losses below are those of this copy. The code takes the input of a
-# layer, two of the layer's matrices, and RoPE with the base of the model's angles. As in LLM06's
-# alignment, the values are unit vectors, so the outputs are the weights.
+# Can our code compute the attention weights of a real model, for one sentence? This is our copy of
+# SmolLM2, with 4 bits a weight, as in LLM06. All losses below are those of this copy. The code
+# takes the normed input of a layer, two of its matrices, and RoPE with the base of the model's
+# angles. As in LLM06's alignment, the values are unit vectors, so the outputs are the weights.
 
 
 # %% SmolLM2
@@ -559,7 +564,7 @@ def weights_by_hand(x: Tensor, layer: Any, position: Callable[[Tensor], Tensor])
 @lab.experiment
 @torch.no_grad()
 def our_weights_are_smollm2s(run: Run):
-    """Our code computes SmolLM2's attention weights from what enters each of its layers.
+    """Our code computes SmolLM2's attention weights from the normed input of each layer.
 
     Predict: leave out RoPE. By how much does a weight change at most?
     """
@@ -582,11 +587,12 @@ def our_weights_are_smollm2s(run: Run):
 
 # %% [markdown]
 # ## 8. What is a head worth?
-# LLM06 found the two heads that do the recall, with one head in each layer. Give each layer *two*
-# heads, and silence one or both. If one head does the job alone, losing it costs as much as losing
-# both. If the other can do it too, losing one costs nothing. If they share the job, the accuracy
-# falls part of the way. In BERT and in a translation model many heads can be removed at little cost
-# (Michel et al. 2019). A mask without any True silences a head: all its weights are 0.
+# LLM06 found the two heads that do the recall, with one head in each layer. Now train new models
+# with *two* heads in each layer, and silence one or both of a layer. If one head does the job
+# alone, losing it costs as much as losing both. If the other can do it too, losing one costs
+# nothing. If they share the job, the accuracy falls part of the way. In BERT and in a translation
+# model many heads can be removed at little cost (Michel et al. 2019). A mask without any True
+# silences a head: all its weights are 0.
 
 
 # %% Silenced heads
@@ -631,12 +637,16 @@ def a_score_is_not_a_worth(run: Run):
     name = "accuracy without both heads of a layer"
     run.check(name, without_both, at_most=0.2, because=recall.TWICE_A_GUESS, decides=True)
     deeper_figures.show_worth(run, silenced)
+    first = [head for head in silenced if head.layer == 1]
+    by_seed = zip(first[::2], first[1::2], strict=True)  # the two heads of each model
+    ordered = sum((a.score > b.score) == (a.accuracy < b.accuracy) for a, b in by_seed)
     costs = [f"the best {job} head costs {median(lost):.2f}" for job, lost in losses.items()]
     lowest = min(head.score for head in silenced if head.job == "induction")
     return (
         f"In accuracy, silencing {' and '.join(costs)}. The induction heads score at least "
-        f"{lowest:.2f}: a high score shows what a head does, not that it is needed. Without both "
-        f"heads of a layer, an accuracy of {max(without_both):.2f} is left at most."
+        f"{lowest:.2f}: a high score shows what a head does, not that it is needed. In layer 1 the "
+        f"head with the higher score costs more, with {ordered} of {len(losses[job])} seeds. "
+        f"Without both heads of a layer, an accuracy of {max(without_both):.2f} is left at most."
     )
 
 
@@ -651,10 +661,11 @@ def a_score_is_not_a_worth(run: Run):
 #
 # Silence the ten heads with the highest scores for a job, and measure the loss on new random
 # tokens. The control silences as many other heads *of the same layers*, sampled at random, three
-# times. If one of these costs more than half as much, the knock-out decides nothing: any ten heads
-# of these layers may matter. Also, a head hardly ever outputs exactly 0 in training. Later layers
-# may fail because this input is new to them. A loss above $\ln V$, 10.8 for SmolLM2, is worse than
-# a uniform guess: such a model is sure of wrong tokens.
+# times. If one of these controls costs more than half of what the ten best heads cost, the
+# knock-out decides nothing: any ten heads of these layers may matter. Also, a head hardly ever
+# outputs exactly 0 in training. Later layers may fail because this input is new to them. A loss
+# above $\ln V$, 10.8 for SmolLM2, is worse than a uniform guess: such a model doesn't only fail to
+# repeat, it is sure of wrong tokens.
 
 
 # %% Silenced heads of SmolLM2
@@ -728,13 +739,15 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
     worst = "twice the worst of three random choices"
     label = "loss added by the ten best ÷ most added by others of the same layers"
     run.measure(label, ratios["induction"], expect_at_least=2, because=worst, decides=True)
-    decided = ratios["previous token"] > 2
+    uniform = math.log(model.config.vocab_size)  # the loss of a uniform guess
+    sure = f" Both exceed ln V = {uniform:.1f}: these models are sure of wrong tokens."
     return (
         f"The loss of {complete:.2f} grows to {lost['induction']:.2f} without ten induction heads, "
         f"and to {beside['induction']:.2f} without others of their layers. Without ten "
         f"previous-token heads it grows to {lost['previous token']:.2f}, and without others of "
-        f"their layers to {beside['previous token']:.2f}: "
-        + ("these heads are needed, too." if decided else "more than half as much, so undecided.")
+        f"their layers at most to {beside['previous token']:.2f}: the added loss is "
+        f"{ratios['previous token']:.1f} times as large."
+        + (sure if min(lost.values()) > uniform else "")
     )
 
 
@@ -743,7 +756,8 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
 # In LLM06, SmolLM2's heads put much of their weight on the first token. Xiao et al. (2023) call it
 # a sink: a place for weight that must go somewhere. A head's output is $\sum_j p_j v_j$, so a
 # **small value** makes the first token's part of it small. We measure the norm of each head's value
-# of the first token, relative to the mean norm of other values. $W_O$ could still change it.
+# of the first token, relative to the mean norm of other values. The output then passes $W_O$, which
+# could make this part larger again.
 #
 # There are two controls. The second token shows what an ordinary token has in the same heads. The
 # other control takes the heads that put less than a tenth of their weight on the first token. Most
@@ -753,8 +767,8 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
 # In many models a few coordinates of the first token are huge: **massive activations** (Sun et al.
 # 2024). We don't measure them here. If SmolLM2 has them, RMSNorm maps every first token to nearly
 # the same vector, so the value is nearly the same, too. Why this value is *small* is another
-# question. Without its gains, RMSNorm gives all tokens the same length, but not the same direction.
-# So the gains and $W_V$ must shrink the direction of the first token. We measure neither.
+# question. RMSNorm gives all tokens the same length, up to its gains. So only the gains and $W_V$
+# can make this value small: they must shrink the first token's direction. We measure neither.
 
 
 # %% Sinks
@@ -819,16 +833,18 @@ def sinks_have_small_values(run: Run):
 #
 # From which query on is the key hidden? There are two cases.
 #
-# - **From the third token on.** The second token still sees the first, so it isn't alone as a first
-#   token is. Can it be the sink all the same? We measure its weight.
+# - **From the third token on.** The second token has seen the first, so its vector isn't that of a
+#   token that starts a text. Does it still become the sink? We measure its weight.
 # - **From the second token on.** Nothing from the first token reaches a later one, and RoPE depends
 #   only on distances. So the model computes the same as for the text *without* its first token.
 #   That text starts with the second token, so the second token must be the sink.
 #
 # The control hides the second token from the third on. It has little weight, so this shows only
-# that a hidden key alone does no harm. And a first value that is nearly the same in all texts is a
-# constant that later layers expect. Sun et al. set the huge coordinates to their means over other
-# texts, and lose nothing: their models need the constant, not the token.
+# that a hidden key alone does no harm.
+#
+# Why can a small value matter? If it is nearly the same in all texts, later layers can expect it as
+# a constant. Sun et al. set the huge coordinates to their means over other texts, and lose nothing:
+# their models need the constant, not the token.
 #
 # `without_the_first_value`, in `sinks.py`, removes the value with two hooks in each layer. One sets
 # the first token's value to 0 before attention. That also empties the output of the first token,
@@ -846,7 +862,7 @@ def smollm2_needs_its_sink(run: Run):
     """
     model, _, tokenizer = language_model(run)
     text = torch.tensor(tokenizer(assets.shakespeare()[:50_000]).input_ids)
-    rows = run.pick(tiny=8, small=32, full=64)
+    rows = run.pick(tiny=16, small=32, full=64)
     starts = torch.randint(len(text) - 64, (rows, 1))
     ids = text[starts + torch.arange(64)].to(run.device)  # (B, 64)
     losses, weights = loss_on_text(model, ids)  # (B,), and the weights on two tokens
@@ -858,12 +874,11 @@ def smollm2_needs_its_sink(run: Run):
     control = loss_on_text(model, ids, (1, 2))[0] - losses
     from_third = hidden_late - losses
     from_second = hidden - losses
-    least = max(2 * abs(control.mean().item()), 0.1)
-    clear = "twice the control, and clearly more than none"
-    name = "loss added without the first token's value"
-    run.measure(name, no_value.mean(), expect_at_least=least, because=clear, decides=True)
-    name = "loss added, its key hidden from the third token on"
-    run.measure(name, from_third.mean(), expect_at_least=least, because=clear)
+    clear = "three standard errors: chance alone reaches that in fewer than 1 of 200 runs"
+    name = "loss added without the first token's value ÷ its standard error"
+    run.measure(name, in_errors(no_value), expect_at_least=3, because=clear, decides=True)
+    name = "loss added, its key hidden from the third token on ÷ its standard error"
+    run.measure(name, in_errors(from_third), expect_at_least=3, because=clear)
     run.measure("loss added without the second token's key", control.mean())
     same = "the same computation: ten times the bound of one float32 product, for many layers"
     name = "loss, key hidden from the second token on − first token deleted"
@@ -911,7 +926,8 @@ def smollm2_needs_its_sink(run: Run):
 # **Read on**: Beltagy et al. 2020, *Longformer* · Milakov & Gimelshein 2018, *Online normalizer
 # calculation for softmax* · Dao et al. 2022, *FlashAttention* · Michel et al. 2019, *Are Sixteen
 # Heads Really Better than One?* · Xiao et al. 2023 on sinks · Sun et al. 2024, *Massive Activations
-# in Large Language Models*. Next: LLM07, LoRA.
+# in Large Language Models* · Derrida 1981, *Random-Energy Model* · Rabe & Staats 2021,
+# *Self-attention Does Not Need O(n²) Memory*. Next: LLM07, LoRA.
 
 # %%
 if __name__ == "__main__":

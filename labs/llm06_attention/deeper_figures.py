@@ -101,7 +101,7 @@ def show_online_softmax(run: Run, scores: Sequence[float], values: Sequence[floa
 
 def show_cache(run: Run, tokens: int) -> None:
     """Draw the last step with a cache: its scores in the triangle of all, and the keys it needs."""
-    fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.2), width_ratios=(1, 1.3))
+    fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.6), width_ratios=(1, 1.3))
     last = tokens - 1
     for query in range(tokens):
         for key in range(query + 1):
@@ -121,18 +121,24 @@ def show_cache(run: Run, tokens: int) -> None:
                 i + 0.45, y + 0.4, f"{name}{i + 1}", ha="center", va="center", color="white"
             )
         axes[1].plot([last + 0.45, i + 0.45], [0.85, 1.2], color="C1", lw=1)
-    axes[1].add_patch(Rectangle((last, 0.05), 0.9, 0.8, fc="C1", ec="none"))
-    axes[1].text(last + 0.45, 0.45, f"q{tokens}", ha="center", va="center", color="white")
-    axes[1].set(xlim=(-0.1, tokens), ylim=(3.1, 0))
+        axes[1].plot([last + 0.45, i + 0.45], [3.35, 3.0], color="C1", lw=1)
+    for y, name in ((0.05, f"q{tokens}"), (3.35, "out")):
+        axes[1].add_patch(Rectangle((last, y), 0.9, 0.8, fc="C1", ec="none"))
+        axes[1].text(last + 0.45, y + 0.4, name, ha="center", va="center", color="white")
+    axes[1].text(last - 0.2, 0.4, f"scores: q{tokens} · k", ha="right", va="center")
+    axes[1].text(last - 0.2, 3.85, "output: weights · values", ha="right", va="center")
+    axes[1].set(xlim=(-0.1, tokens), ylim=(4.25, 0))
     axes[1].set_title("grey: from the cache; orange: new", fontsize=10)
     axes[1].axis("off")
     run.figure(
         fig,
         "cache",
         "A step with a cache computes one query, one key and one value. The earlier rows of scores "
-        "aren't needed again, only the earlier keys and values.",
+        "aren't needed again, only the earlier keys, for the new scores, and the earlier values, "
+        "for the new output.",
         alt="Left: a triangle of scores, its last row orange. Right: grey keys and values, an "
-        "orange key and value, and one orange query with lines to all keys.",
+        "orange key and value, one orange query with lines to all keys, and one orange output "
+        "with lines to all values.",
     )
 
 
@@ -155,15 +161,19 @@ def show_worth(run: Run, heads: Sequence[Silenced]) -> None:
         chosen = [head for head in heads if head.job == job]
         scores = [head.score for head in chosen]
         lost = [head.complete - head.accuracy for head in chosen]
-        ax.scatter(scores, lost, color=colour, label=f"layer {chosen[0].layer}, {job}")
+        ax.scatter(scores, lost, color=colour)
+        label = f"layer {chosen[0].layer},\n{job}"
+        height = sum(lost) / len(lost)
+        ax.annotate(
+            label, (1.02, height), xycoords=("axes fraction", "data"), color=colour, va="center"
+        )
     ax.set(xlabel="score on the job of the layer", ylabel="accuracy lost without the head")
     ax.set_title("Score of a head, and what silencing it costs")
-    ax.legend()
     run.figure(
         fig,
         "worth",
-        "Each point is a head, silenced alone. Compare points of one colour: the two jobs have no "
-        "common scale.",
+        "Each point is a head, silenced alone. Losses can be compared between the colours, scores "
+        "only within one: the two jobs have no common scale.",
         alt="A scatter plot of accuracy lost over score, in a colour for each layer.",
     )
 
@@ -256,7 +266,9 @@ def show_costs(
         fig,
         "cost",
         "Three ways to the same output: 4 heads of 64, no mask, forward. Time on the run's device "
-        "in its precision, each way in turn with the fused kernel; memory on the CPU in float32.",
+        "in its precision, each way in turn with the fused kernel; memory on the CPU in float32. "
+        "By hand, the scores take 16T² bytes in float32: 16 MiB at T = 1,024, and 64 MiB at 2,048. "
+        "When they no longer fit in the processor's cache, the time can jump.",
         alt="Two line plots over the length, of time and of memory, for attention by hand, "
         "in tiles and fused.",
     )

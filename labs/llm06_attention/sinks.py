@@ -63,6 +63,11 @@ def loss_on_text(
     return losses.cpu(), weights.mean(0).tolist()
 
 
+def in_errors(losses: Tensor) -> float:
+    """Return the mean of losses, (B,), in units of its standard error."""
+    return (losses.mean() / losses.std()).item() * math.sqrt(len(losses))
+
+
 def with_error(losses: Tensor) -> str:
     """Return the mean of losses, (B,), and its standard error as text."""
     error = losses.std() / math.sqrt(len(losses))
