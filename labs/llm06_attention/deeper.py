@@ -746,7 +746,8 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
         f"and to {beside['induction']:.2f} without others of their layers. Without ten "
         f"previous-token heads it grows to {lost['previous token']:.2f}, and without others of "
         f"their layers at most to {beside['previous token']:.2f}: the added loss is "
-        f"{ratios['previous token']:.1f} times as large."
+        f"{ratios['previous token']:.1f} times as large"
+        + ("." if ratios["previous token"] > 2 else ", so this knock-out decides nothing.")
         + (sure if min(lost.values()) > uniform else "")
     )
 
