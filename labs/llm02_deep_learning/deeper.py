@@ -468,7 +468,7 @@ def digits_leave_an_activation_little_to_win(run: Run):
         f"activation, and {left - lead:.1f} with ReLU. ReLU's lead is {lead:.1f} ± {error:.1f} "
         f"digits, one standard error over digits.{chance} By seed the lead is {by_seed}. On "
         f"separate digits the error would be {separate:.1f}. Other learning rates weren't tried. "
-        "The table shows medians over seeds, this sentence averages."
+        "The table shows medians over seeds; the numbers above are means."
     )
 
 
@@ -477,8 +477,8 @@ def digits_leave_an_activation_little_to_win(run: Run):
 # of $g$ back, even where its input was negative. Then the steps no longer follow the gradient. Only
 # the last layer's gradient stays right, as no relu lies between it and the loss. The other layers
 # may learn, too. Networks even learn with random matrices in place of $W^\top$ on the way back
-# (Lillicrap et al. 2016). What each layer contributes is not measured here. In section 10 a network
-# reads most digits with its last layer alone trained.
+# (Lillicrap et al. 2016). A part of the success may be that of the last layer alone: in section 10
+# a network reads most digits with only its last layer trained. The lab doesn't measure how much.
 
 
 # %% A wrong rule
@@ -533,12 +533,13 @@ def a_wrong_rule_trains_too(run: Run):
 #   (Hochreiter 1991, Bengio et al. 1994).
 # - **ReLU**'s derivative is 1 for half of its inputs and 0 for the rest, a mean square of 1/2. With
 #   gain $\sqrt 2$ the factor is $\sqrt 2 \cdot \sqrt{1/2} = 1$ at any depth. LLM03+ derives the
-#   same gain for the forward pass. So inputs and gradients have an RMS of about 1 in each layer. In
-#   networks of finite width they scatter around that (Hanin & Nica 2020). A weight's gradient is a
-#   sum over our 64 examples, of input times gradient. Both have an RMS of 1 and the signs are
-#   random, so the sum has an RMS of $\sqrt{64} = 8$. With gain 1 a layer multiplies by $1/\sqrt 2$,
-#   forward and back. For any weight, the layers before it shrink its input, those after it its
-#   gradient. Together these are 19, so each layer has $8 \cdot 2^{-9.5} = 0.011$.
+#   same gain for the forward pass. The inputs are standard normal, and so are the gradients that we
+#   send into the logits. So inputs and gradients have an RMS of about 1 in each layer. In networks
+#   of finite width they scatter around that (Hanin & Nica 2020). A weight's gradient is a sum over
+#   our 64 examples, of input times gradient. The signs are random, so the sum has an RMS of
+#   $\sqrt{64} = 8$. With gain 1 a layer multiplies inputs and gradients by $1/\sqrt 2$. The layers
+#   before a weight shrink its input, the layers after it its gradient. That is 19 layers together,
+#   so each weight's gradient has an RMS of $8 \cdot 2^{-9.5} = 0.011$.
 # - **tanh** with gain 1: let $z$ be normal, as in a wide layer, and $q = \text{E}[z^2]$ small. With
 #   $\tanh z \approx z - z^3/3$ and $\text{E}[z^4] = 3q^2$, the numbers shrink by $\sqrt{1 - 2q}$ in
 #   each layer forward. As the derivative is about $1 - z^2$, the gradient shrinks by the same
@@ -567,17 +568,17 @@ def gradients_by_layer(activation: str, depth: int, width: int) -> list[float]:
 # So a deep stack of sigmoids has two problems. The first layers get hardly any gradient. The last
 # layer gets nearly the same input for every image. To see the second problem alone, train only the
 # last layer: no sigmoid lies between it and the loss. The experiment ends with such trainings, of
-# ten layers of width 64 on digits. If the last layer alone fails as well, they can't say which of
-# the two problems stops the training of all layers.
+# ten layers of width 64 on digits. If the last layer alone fails as well, the experiment can't show
+# which of the two problems stops the training of all layers.
 #
 # With tanh of gain 1 the relative spread hardly changes. Our examples are unrelated, and tanh is
 # odd, so they don't get more alike. Sigmoid and ReLU return no negative numbers, which gives all
 # examples a common part, so the relative spread falls. With ReLU the gain plays no part in it: a
-# gain scales all numbers alike. A small difference keeps its share of ReLU's numbers, as both pass
-# through the same slopes. A large one shrinks more: where ReLU is 0 for one of two examples, a part
-# of their difference is lost. Two unrelated examples keep 0.68 of their squared difference in a
-# layer, similar ones nearly all of it. So the spread falls ever more slowly; LLM03+ computes how
-# fast.
+# gain scales all numbers alike. ReLU multiplies each number by its slope, 0 or 1. A small
+# difference between two examples meets the same slopes, so relative to the numbers it stays as
+# large. A large difference shrinks: where ReLU is 0 for one of two examples, a part of it is lost.
+# Two unrelated examples keep 0.68 of their squared difference in a layer, similar ones nearly all
+# of it. So the spread falls ever more slowly; LLM03+ computes how fast.
 #
 # **Try a cure for the sigmoid**: subtract $\frac{1}{2}$, and use the gain 4, in the first layer 2.
 # As $\sigma(z) - \frac{1}{2} = \frac{1}{2} \tanh\frac{z}{2}$, layers return half of what tanh does.
@@ -654,8 +655,8 @@ def sigmoids_stop_gradient_and_spread(run: Run):
 # The sweep below is finer than that of the lesson. Like that one it trains on 1,237 digits and
 # measures on the 200 of the validation set. These 200 digits also choose the best of the eleven
 # rates, so its accuracy is a little too high. A rate is near the best if its error rate is at most
-# two standard errors higher, each $\sqrt{(e_1 + e_2)/200}$ as in LLM02. If both error rates are 2 %
-# these are 2.8 points, and 5.7 if both are 8 %. That is coarse.
+# two standard errors higher, each $\sqrt{(e_1 + e_2)/200}$ as in LLM02. Two standard errors are 2.8
+# points if both error rates are 2 %, and 5.7 points if both are 8 %.
 
 
 # %% A fine sweep
@@ -846,10 +847,10 @@ def random_labels_are_learned_by_heart(run: Run):
 @lab.exercise(
     level=3,
     hints=(
-        "Walk from loss.grad_fn along next_functions, and collect each `variable` in a set: `in` a "
-        "list would compare numbers.",
+        "Walk from loss.grad_fn along next_functions, and collect each `variable` in a set: on a "
+        "list, `in` compares the tensors' entries.",
         "A result that is used twice is met twice: without a set of visited operations, a graph "
-        "of n doublings takes 2ⁿ visits. Store the operations: an id may be used again.",
+        "of n doublings takes 2ⁿ visits. Store the operations: Python may reuse their ids.",
         "Graphs can be deeper than Python's recursion limit: keep a list of operations to visit.",
     ),
 )
