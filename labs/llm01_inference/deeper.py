@@ -224,7 +224,7 @@ def left_pad(prompts: list[list[int]], pad: int = 0) -> tuple[Tensor, Tensor, Te
 def padding_must_change_no_logit(run: Run):
     """Left-padded, SmolLM2 needs the mask to keep its logits; a random GPT-2 also needs positions.
 
-    Predict: which of the two models needs the position ids, and why?
+    Predict: without the mask, do the right position ids alone keep the logits of either model?
     """
     model, tokenizer = smollm2(run)
     texts = [tokenizer(text).input_ids for text in (SURE, UNSURE, CARROLL[:90])]
@@ -443,9 +443,10 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
 # the same operations. After a long text the arithmetic on all positions takes longer. Timings
 # depend on what else runs on the machine. So we time two kinds of step alternately, and report the
 # median of their ratios. In the table *The next token*, don't compare the milliseconds of different
-# rows. In the table of batches you may: they are the ratio times the median time of all steps for
-# one text. The first row compares such a step with itself, so its distance from 1 is noise. Other
-# rows may have more: a ratio below 1 is noise, too.
+# rows. In the table of batches you may compare them: each is the row's ratio times the median time
+# of all steps for one text. The first row compares a step for one text with itself, so its distance
+# from 1 shows the noise. A ratio a little below 1 may be noise, or several texts use a faster
+# routine.
 
 
 # %% 5. What a token costs
@@ -581,9 +582,9 @@ def greedy_text_repeats_itself(run: Run):
 # a negative number and short texts would win otherwise. $\alpha$ is called the **length penalty**,
 # although a larger one favours long texts. When $n$ texts are finished, `early_stopping=True` ends
 # the search at once. By default it ends when the best running text has no higher score than the
-# worst finished one, with `"never"` when no running text can still win. So a search may make more
-# calls than its text has tokens. Compare the mean $\ln p$ only of texts with equally many tokens.
-# `search.py` has the code.
+# worst finished one. With `"never"` it ends when no running text can still win. So a search may
+# make more calls than its text has tokens. Compare the mean $\ln p$ only of texts with equally many
+# tokens. `search.py` has the code.
 #
 # **Guessing ahead** can save calls for the same greedy text. Guess $k$ tokens cheaply, and let the
 # model judge all of them in *one* call: as in the lesson, a call returns a prediction at each
@@ -735,13 +736,13 @@ def a_stop_string_is_never_shown(run: Run):
 #
 # $$p(b \mid a) = \frac{n(a, b) + k\,p(b)}{n(a) + k}$$
 #
-# In this the unigram has the weight $k / (n(a) + k)$. So it decides where $a$ is rare and the pair
-# wasn't seen (MacKay & Peto 1995). We chose $k = 200$ and tuned nothing. The unigram model adds 1
-# to each count, so no token has the probability 0. We test on the end of Shakespeare's plays, which
-# the counting models didn't see. SmolLM2 probably did, so its loss may be smaller here than on new
-# text. The glass model read Carroll, so counting Shakespeare may beat it. Neighbouring tokens
-# depend on each other, so we give no standard error: the claim is about this excerpt, and others
-# may differ.
+# Here the unigram's $p(b)$ has the weight $k / (n(a) + k)$, so it decides where $a$ is rare and the
+# pair wasn't seen (MacKay & Peto 1995). We chose $k = 200$ and tuned nothing. The unigram model
+# adds 1 to each count, so no token has the probability 0. We test on the end of Shakespeare's
+# plays, which the counting models didn't see. SmolLM2 probably did, so its loss may be smaller here
+# than on new text. The glass model read Carroll, so counting Shakespeare may beat it. Neighbouring
+# tokens depend on each other, so we give no standard error: the claim is about this excerpt, and
+# others may differ.
 #
 # A text longer than the model's **context** is read in windows. A token at the start of a window
 # has little before it, so the model usually gives it a lower probability. So let windows overlap
@@ -862,11 +863,11 @@ def losses_on_one_excerpt(run: Run):
 # If $\varepsilon$ rises from $\varepsilon_1$ to $\varepsilon_2$ and the mean from $C_1$ to $C_2$,
 # the exponent is $\ln(C_2/C_1) / \ln(\varepsilon_2/\varepsilon_1)$. From 8 to 4 bits, $\varepsilon$
 # rises by a factor of 18: if $c$ doubles, the exponent is 2.24 instead of 2. The **jackknife**
-# gives its standard error over the texts: leave out each of $n$ texts in turn. That changes a
-# result less than a new sample would. So multiply the standard deviation of the $n$ results by
-# $(n - 1) / \sqrt n$: for a mean, this gives the usual standard error. It says nothing about other
-# roundings or models. At 3 bits, compare the loss with $\ln V$ = 10.8, that of a uniform model. For
-# so large an error, the square needn't explain the cost.
+# gives its standard error over the texts: leave out each of $n$ texts in turn. Leaving out one text
+# changes a result less than a new sample would. So multiply the standard deviation of the $n$
+# results by $(n - 1) / \sqrt n$: for a mean, this gives the usual standard error. It says nothing
+# about other roundings or models. At 3 bits, compare the loss with $\ln V$ = 10.8, that of a
+# uniform model. For so large an error, the square needn't explain the cost.
 
 
 # %% 10. Smaller numbers

@@ -627,9 +627,9 @@ def alibi_heads_reach_twice_as_far_each(run: Run):
 # (2021) report that it does, and that sinusoids and RoPE don't. RoPE's fast pairs have turned fully
 # in training, its slow pairs meet new angles. The table's rows after $T$ are untrained.
 #
-# At `tiny` all five learn at a rate of 0.02. A search with a separate seed chose it, in 160 steps.
-# `--tune` searches over the 120 steps that we take here. The models are Pre-LN stacks, at `tiny` of
-# two blocks. The intervals cover seeds, not passages: all models read the same 32 windows.
+# At `tiny` all five learn at a rate of 0.02, which a search with a separate seed chose; `--tune`
+# searches again. The models are Pre-LN stacks, at `tiny` of two blocks. The intervals cover seeds,
+# not passages: all models read the same 32 windows.
 
 
 # %% Longer than in training
