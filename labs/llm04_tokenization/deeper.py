@@ -51,15 +51,15 @@ lab = Lab("LLM04+")
 #
 # **The split pattern** cuts text into words. GPT-2's keeps a run of digits together. GPT-4's cuts
 # digits in groups of three from the left, lets a sign such as `(` begin a word of letters, and
-# ignores case in `'LL`. In the code, `Split(words, stretches)` holds two patterns, and `split.word`
-# and `split.stretch` are the same, compiled: `split.word.findall(text)` returns words. Section 4
-# explains stretches, and what `clean` and `raw` do with broken text. `clean` leaves other text as
-# it is, and `raw` writes it as UTF-8.
+# ignores case in `'LL`. In the code, `split.word.findall(text)` returns the words. Until section 4
+# you can skip the names `split.stretch`, `clean` and `raw`. For ordinary text, `clean(text)` is the
+# text, and `raw(text)` is its UTF-8.
 #
 # **The tie rule** decides between pairs of equal count. Stanford's course CS336 takes the pair with
-# the greatest bytes; `tokenizers` takes the smallest ids, as LLM04 does. But its ids follow the
-# characters that stand for bytes. Usually a space is Ġ, which comes after z, so ties fall
-# differently. In our comparisons each byte is the character with its value, and the ids are ours.
+# the greatest bytes; `tokenizers` takes the smallest ids, as LLM04 does. But it writes each byte as
+# a character and numbers these in their order. Usually a space is Ġ, which comes after z, so ties
+# fall differently. To compare merges, we give it each byte as the character with the same number.
+# Then its ids are ours, and ties fall as ours do.
 
 
 # %% 1. Split patterns and tie rules
@@ -119,8 +119,8 @@ def train_round_by_round(words: dict[str, int], merges: int, tie: Tie) -> list[P
 #
 # - A **heap** returns its smallest entry without a search. Ours has −count, so the most frequent
 #   pair comes first, and the tie rule's key for equal counts. After a merge, only pairs with the
-#   new token are new. The count of an older pair can fall, but never rise, because a merge makes no
-#   old tokens neighbours. So an entry's count may be too high, and never too low. If the top
+#   new token are new. The count of an older pair can fall, but never rise: a merge never makes two
+#   older tokens neighbours. So an entry's count may be too high, and never too low. If the top
 #   entry's count is too high, push the pair back with its present count.
 # - String methods are faster than Python's loops. Write a word as a **string with one character for
 #   each token**, `chr(id)`. Then `split` finds all places of a pair, from left to right.
@@ -242,7 +242,7 @@ def the_incremental_trainer_makes_the_same_merges(run: Run):
     fast = median(seconds(lambda: train(words, 256), repeats=5))
     ratio = slow[smallest_ids] / fast
     name = "time of the simple trainer ÷ time of the incremental one"
-    because = "1 % of the words change, so skipping the rest is 100 times as fast; 20 is a fifth"
+    because = "most merges change few of the words, and the others are skipped; 20 is our choice"
     run.measure(name, ratio, expect_at_least=20, because=because, timed=True, decides=True)
     seen = shakespeare(run)[0]
     size = len(trained(run))
@@ -254,7 +254,7 @@ def the_incremental_trainer_makes_the_same_merges(run: Run):
     name = f"tokenizers: merges that differ, of {len(merges):,}"
     run.check(name, differing(merges, library_merges), equals=0)
     name = f"seconds for {len(seen) / 1e6:.1f} MB and {len(merges):,} merges"
-    run.measure(name, ours, expect_at_most=60, because="“in seconds”", timed=True)
+    run.measure(name, ours, expect_at_most=60, because="“in seconds”: under a minute", timed=True)
     run.measure("the same, tokenizers, which gets its words from Python", library, timed=True)
     show(run, "pairs", figures.changed_pairs(merge_word, "xababy", "ab", "N"))
     return (
@@ -329,9 +329,9 @@ def encode_long_word(word: bytes, merge_ids: dict[Pair, int]) -> list[int]:
 
 @lab.experiment
 def buckets_give_the_same_ids_faster(run: Run):
-    """Buckets give the same ids faster, with under three look-ups per letter at any length.
+    """For long words, buckets give the same ids faster, with under three look-ups per letter.
 
-    Predict: for twice the letters, how many times as long does the simple encoder take?
+    Predict: for twice the letters, how many times as many pairs does the simple encoder look up?
     """
     merges = trained(run)
     merge_ids = {pair: 256 + i for i, pair in enumerate(merges)}
@@ -364,16 +364,16 @@ def buckets_give_the_same_ids_faster(run: Run):
     name = "100,000 letters: our time ÷ tiktoken's"
     run.measure(name, ratio, because="Python's loops against compiled ones", timed=True)
     show(run, "steps", figures.long_word_steps(vocabulary(figures.LOWER_MERGES)))
-    fast[100_000] = median(ours)
+    buckets = {"with buckets": encode_long_word}
+    fast |= timing.seconds_by_length(buckets, letters, (100_000,), merge_ids)["with buckets"]
     show(run, "growth", figures.growth(taken))
-    encoded = [encode_long_word(letters[:n], merge_ids) for n in (5000, 10_000)]
-    few, many = (timing.merges_used(ids, merges) for ids in encoded)
+    few, many = (timing.look_ups(encode_word, letters[:n], merge_ids) for n in (5000, 10_000))
     return (
-        f"Round by round, 10,000 letters take {slow[10_000] / slow[5000]:.1f} times as long as "
-        f"5,000. Twice the letters and {many} rounds, not {few}, would make {2 * many / few:.1f}. "
-        f"Buckets take {fast[10_000] / slow[10_000]:.1%} of that time. They look up "
-        f"{counts[0]:.1f} pairs per letter in a word of 1,000 letters, and {counts[-1]:.1f} in one "
-        "of 100,000."
+        f"Round by round, each letter takes {few:.0f} look-ups in a word of 5,000 letters and "
+        f"{many:.0f} in one of 10,000. So twice the letters take {2 * many / few:.1f} times as "
+        f"many. With buckets, each takes {counts[0]:.1f} in a word of 1,000 letters and "
+        f"{counts[-1]:.1f} in one of 100,000. For 10,000 letters, buckets need "
+        f"{fast[10_000] / slow[10_000]:.1%} of the CPU time of the rounds."
     )
 
 
@@ -397,11 +397,12 @@ def buckets_give_the_same_ids_faster(run: Run):
 # one character; UTF-8 can't encode them. tiktoken replaces a surrogate without its partner by �,
 # and so does our `clean`. Our encoder also takes bytes that aren't UTF-8, and returns ids whose
 # tokens, joined, are these bytes. With `errors="surrogateescape"` Python reads such a byte, for
-# example FF, as the surrogate DCFF, and writes DCFF as FF again. Our `raw` writes so.
+# example FF, as the surrogate DCFF, and writes DCFF as FF again. `raw` writes bytes by this rule.
 
 
 # %% 4. The tokenizer
-SHORT = 48  # bytes; buckets win from 18 bytes on if a word has many merges, from over 48 if none
+# With many merges, buckets are faster from 18 bytes on; without any, only beyond this length.
+SHORT = 48  # bytes
 
 
 class BPE:
@@ -542,7 +543,8 @@ def patterns_surrogates_and_files_are_the_librarys(run: Run):
     run.check("learned tokens that are parts of `<|im_end|>`, as text", inside[0], at_least=1)
     run.check("learned tokens that are parts of `<|im_end|>`, as a special", inside[1], equals=0)
     show(run, "stretches", figures.stretches(splits, "I don't  know!\n\n OK (12345)."))
-    return f"Half an emoji becomes {bpe.decode(bpe.encode(broken[0]))!r}."
+    back = bpe.decode(bpe.encode(broken[0]))
+    return f"Half an emoji becomes �: {broken[0]!r} comes back as {back!r}."
 
 
 # %% [markdown]
@@ -556,10 +558,10 @@ def patterns_surrogates_and_files_are_the_librarys(run: Run):
 # bytes of such a character for the next chunk. After the last chunk, `decode(b"", final=True)`
 # returns what the decoder still keeps.
 #
-# How much text may be held back? With GPT-2's pattern, about a line of Chinese, which has no
-# blanks. With GPT-4's, our stretches cross line ends, so all of a Chinese text, or of base64, may
-# be held to its end. With each chunk, `findall` searches all the held text again: a long stretch in
-# small chunks takes quadratic time.
+# How much text may be held back? With GPT-2's pattern, a line without blanks, such as a line of
+# Chinese or base64. With GPT-4's, our stretches cross line ends, so a text without blanks is held
+# to its end. With each chunk, `findall` searches all the held text again: a long stretch in small
+# chunks takes quadratic time.
 
 
 # %% 5. A stream
@@ -654,7 +656,7 @@ def frequency_bits(bpe: BPE, seen: str, new: str) -> float:
 
 @lab.experiment
 def bytes_per_token_rise_with_the_vocabulary(run: Run):
-    """Tokens grow with the vocabulary of the plays: most on unseen plays, less on German.
+    """Tokens grow with the vocabulary of the plays: most on unseen plays, less on German or Python.
 
     Predict: 512, 1,024, 2,048 … ids: does a doubling add ever more, or ever less?
     """
@@ -676,10 +678,11 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
     because = "no two bytes of a Greek letter stood together in training; only signs may merge"
     name = "Greek: bytes per token, at each size"
     run.check(name, lengths["Greek"], at_most=1.01, because=because)
-    because = "the pairs that are frequent in English are rarer in German"
-    name = "bytes per token, German ÷ unseen plays, from 512 ids on"
-    ratios = [a / b for a, b in zip(lengths["German"], lengths["unseen plays"], strict=True)]
-    run.check(name, ratios[1:], at_most=1, because=because, decides=True)
+    for other in ("German", "Python"):
+        because = f"the pairs that are frequent in English plays are rarer in {other}"
+        name = f"bytes per token, {other} ÷ unseen plays, from 512 ids on"
+        ratios = [a / b for a, b in zip(lengths[other], lengths["unseen plays"], strict=True)]
+        run.check(name, ratios[1:], at_most=1, because=because, decides=True)
     gains = [b / a - 1 for a, b in pairwise(lengths["unseen plays"])]
     because = "a doubling adds frequent pairs, which occur in other plays, too; 2 % is our choice"
     name = "unseen plays: smallest relative gain of a doubling"
@@ -752,8 +755,8 @@ def best_cut(word: bytes, log_p: dict[bytes, float]) -> list[bytes]:
 
     `log_p` has every single byte of the word, so there is always a cut.
     """
-    best = [0.0] + [-math.inf] * len(word)  # by the end of a beginning of the word
-    begin = [0] * (len(word) + 1)  # of the last token before this end
+    best = [0.0] + [-math.inf] * len(word)  # best[k]: score of the best cut of the first k bytes
+    begin = [0] * (len(word) + 1)  # begin[k]: where that cut's last token begins
     for end in range(1, len(word) + 1):
         for start in range(end):
             score = best[start] + log_p.get(word[start:end], -math.inf)
@@ -828,7 +831,8 @@ def bytes_underneath_lose_nothing(run: Run):
 #
 # Sometimes two texts, such as a question and a document, share one row of fixed length, the
 # **room**. The rule `longest_first` cuts the longer text until both fit. If both must be cut, each
-# gets half of the room. An odd place goes to the longer text, or to the second if both are equal.
+# gets half of the room. If the room is odd, the longer text gets one more id than the other; of two
+# equal texts, the second does.
 
 
 # %% 8. Length groups, packing, pairs
@@ -915,7 +919,7 @@ def length_groups_and_packing_remove_padding(run: Run):
 # - One long word can hold up an encoder that looks at every pair each round. Try 100,000 letters.
 # - A cut in a text is safe only where the split pattern always cuts.
 # - Compare vocabularies by bits per byte, never by loss per token.
-# - Before you cut texts, sort them by length within groups, or pack them.
+# - Before you truncate texts to save padding, try length groups or packing: they lose no text.
 
 
 # %% The closing

@@ -14,18 +14,6 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return result, perf_counter() - start
 
 
-def merges_used(ids: Sequence[int], merges: Sequence[tuple[int, int]]) -> int:
-    """Count the different merges that made these ids: the rounds of the simple encoder."""
-    used: set[int] = set()
-    open_ = [*ids]
-    while open_:
-        i = open_.pop()
-        if i >= 256 and i not in used:
-            used.add(i)
-            open_ += merges[i - 256]
-    return len(used)
-
-
 class Counted(dict[Pair, int]):
     """The merges, counting how often a pair is looked up."""
 
@@ -58,7 +46,8 @@ def seconds_by_length(
 ) -> dict[str, dict[int, float]]:
     """Return the CPU time of encoding beginnings of a word, by encoder and length.
 
-    It is a mean over calls that take 0.2 s together; other programs don't count.
+    It is a mean over calls that take 0.2 s together, or the time of a single longer call. The time
+    of other programs isn't counted, but they can slow a call, for they share caches.
     """
     taken: dict[str, dict[int, float]] = {name: {} for name in encoders}
     for name, encode in encoders.items():
