@@ -118,14 +118,17 @@ def _expect_refusal(implementation: Function, what: str, data: bytes) -> None:
 
 # BatchNorm
 
+MOMENTUM = 0.3  # neither is BatchNorm's default
+EPS = 1e-3
+
 
 def batch_norm(module: Any) -> None:
     """Check outputs, buffers and gradients in both modes against nn.BatchNorm2d."""
     implementation = module.BatchNorm
     require_class(implementation)
     x = 2 * draw(4, 3, 5, 2) + 3
-    ours = implementation(3).double()
-    theirs = nn.BatchNorm2d(3).double()
+    ours = implementation(3, momentum=MOMENTUM, eps=EPS).double()
+    theirs = nn.BatchNorm2d(3, momentum=MOMENTUM, eps=EPS).double()
     _set_equal(ours, theirs)
     old_mean, old_var = ours.mean.clone(), ours.var.clone()
     got = ours.train()(x)
@@ -162,10 +165,11 @@ def _name_norm(got: Any, ours: Any, x: Tensor, old_mean: Tensor, old_var: Tensor
             "statistics are over the batch too: axes 0, 2 and 3": (
                 lambda: _normalised(ours, x, mean_per_image, var_per_image)
             ),
-            "weight and bias aren't used": lambda: (x - mean) / (var + 1e-5).sqrt(),
-            "is it divided by σ² instead of σ?": lambda: weight * (x - mean) / (var + 1e-5) + bias,
+            "use self.eps: it isn't always 1e-5": lambda: _normalised(ours, x, mean, var, 1e-5),
+            "weight and bias aren't used": lambda: (x - mean) / (var + EPS).sqrt(),
+            "is it divided by σ² instead of σ?": lambda: weight * (x - mean) / (var + EPS) + bias,
             "ε is added to σ: it belongs inside the root": (
-                lambda: weight * (x - mean) / (var.sqrt() + 1e-5) + bias
+                lambda: weight * (x - mean) / (var.sqrt() + EPS) + bias
             ),
         },
     )
@@ -181,9 +185,9 @@ def _per_channel(*vectors: Tensor) -> list[Tensor]:
     return [vector.detach()[:, None, None] for vector in vectors]
 
 
-def _normalised(ours: Any, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+def _normalised(ours: Any, x: Tensor, mean: Tensor, var: Tensor, eps: float = EPS) -> Tensor:
     weight, bias = _per_channel(ours.weight, ours.bias)
-    return weight * (x - mean) / (var + 1e-5).sqrt() + bias
+    return weight * (x - mean) / (var + eps).sqrt() + bias
 
 
 def _expect_weight_dtype(implementation: type, x: Tensor) -> None:
@@ -220,14 +224,17 @@ def _expect_buffers(ours: Any, theirs: Any, x: Tensor, old_mean: Tensor, old_var
         {
             "the buffers don't change: in training update them": lambda: old_mean,
             "momentum is the share of the new mean, not of the old one": (
-                lambda: 0.1 * old_mean + 0.9 * mean
+                lambda: mean.lerp(old_mean, MOMENTUM)
             ),
+            "use self.momentum: it isn't always 0.1": lambda: old_mean.lerp(mean, 0.1),
         },
     )
-    expect_close(ours.mean, theirs.running_mean, "mean ← 0.9 · mean + 0.1 · the batch's mean")
-    biased = 0.9 * old_var + 0.1 * var * (n - 1) / n
+    what = "mean ← (1 − momentum) · mean + momentum · the batch's mean"
+    expect_close(ours.mean, theirs.running_mean, what)
+    biased = old_var.lerp(var * (n - 1) / n, MOMENTUM)
     name_mistake(ours.var, {"the running variance divides by n − 1": lambda: biased})
-    expect_close(ours.var, theirs.running_var, "var ← 0.9 · var + 0.1 · n/(n − 1) · σ²")
+    what = "var ← (1 − momentum) · var + momentum · n/(n − 1) · σ²"
+    expect_close(ours.var, theirs.running_var, what)
 
 
 def _expect_norm_gradients(ours: Any, theirs: Any, x: Tensor) -> None:

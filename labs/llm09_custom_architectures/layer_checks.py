@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 def convolution(module: Any) -> None:
-    """Check maps and gradients of three convolutions against F.conv2d."""
+    """Check maps and all gradients of three convolutions against F.conv2d."""
     implementation = module.Convolution
     require_class(implementation)
     x = draw(2, 3, 9, 7)
@@ -37,7 +37,7 @@ def convolution(module: Any) -> None:
         name_mistake(got, {what: maps for what, maps in wrong.items() if not equals(want, maps())})
         what = f"kernel {size}, stride {stride}, padding {padding}, dilation {dilation}"
         expect_close(got.detach(), want, f"expected F.conv2d's maps; {what}")
-        _expect_convolution_gradients(layer, got)
+        _expect_convolution_gradients(layer, x, places)
     bare = implementation(3, 4, bias=False).double()
     expect_close(bare(x).detach(), F.conv2d(x, bare.weight, padding=1).detach(), "without a bias")
 
@@ -68,14 +68,24 @@ def _wrong_maps(layer: Any, x: Tensor, places: tuple[int, int, int]) -> dict[str
     }
 
 
-def _expect_convolution_gradients(layer: Any, output: Tensor) -> None:
+def _expect_convolution_gradients(layer: Any, x: Tensor, places: tuple[int, int, int]) -> None:
+    given = x.clone().requires_grad_()
+    inputs = {"x": given, "weight": layer.weight, "bias": layer.bias}
+    _expect_gradients(inputs, layer(given), F.conv2d(given, layer.weight, layer.bias, *places))
+
+
+def _expect_gradients(inputs: dict[str, Tensor], output: Tensor, right: Tensor) -> None:
+    """Check the gradients of a random sum of the output against those of the right output."""
     if not output.requires_grad:
         raise Mistake("no gradient: is it computed under no_grad, or detached?")
-    wanted = {"weight": layer.weight, "bias": layer.bias}
-    gradients = torch.autograd.grad(output.sum(), list(wanted.values()), allow_unused=True)
-    for name, gradient in zip(wanted, gradients, strict=True):
+    slope = draw(*right.shape, seed=9)
+    tensors = list(inputs.values())
+    gradients = torch.autograd.grad(output, tensors, slope, allow_unused=True)
+    wanted = torch.autograd.grad(right, tensors, slope)
+    for name, gradient, want in zip(inputs, gradients, wanted, strict=True):
         if gradient is None:
             raise Mistake(f"no gradient reaches {name}: is something detached?")
+        expect_close(gradient, want, f"the gradient of {name}: is a part of its path detached?")
 
 
 # LoraConvolution
@@ -157,19 +167,13 @@ def gated_convolution(module: Any) -> None:
 
 def _expect_mixer_gradients(mixer: Any, x: Tensor) -> None:
     given = x.clone().requires_grad_()
-    output = mixer(given)
-    if not output.requires_grad:
-        raise Mistake("no gradient: is it computed under no_grad, or detached?")
     inputs = {
         "x": given,
         "kernel": mixer.kernel,
         "enter": mixer.enter.weight,
         "leave": mixer.leave.weight,
     }
-    gradients = torch.autograd.grad(output.sum(), list(inputs.values()), allow_unused=True)
-    for name, gradient in zip(inputs, gradients, strict=True):
-        if gradient is None:
-            raise Mistake(f"no gradient reaches {name}: is something detached?")
+    _expect_gradients(inputs, mixer(given), _gated(mixer, given))
 
 
 def _gated(mixer: Any, x: Tensor, shift: int = 0, flip: bool = False) -> Tensor:

@@ -91,22 +91,32 @@ def _expect_one_home(implementation: Any) -> None:
     made.inner = nn.Parameter(torch.ones(2))
     if "inner" in made._modules:
         raise Mistake("a Parameter for the name of a module: the name has one home, parameters")
+    try:
+        made.inner = implementation()
+    except TypeError:
+        raise Mistake("refuse only plain values: a Module may take a parameter's name") from None
+    if "inner" in made._parameters:
+        raise Mistake("a Module for the name of a parameter: the name has one home, modules")
 
 
 def _expect_refusal_of_plain_values(implementation: Any) -> None:
     for what, registered in (("parameter", nn.Parameter(torch.ones(2))), ("module", None)):
-        made = implementation()
-        made.part = implementation() if registered is None else registered
-        try:
-            made.part = torch.zeros(2)
-        except TypeError:
-            continue
-        except Exception as error:
-            kind = type(error).__name__
-            raise Mistake(f"a tensor for a {what}: expected a TypeError, got {kind}") from None
-        raise Mistake(
-            f"a tensor replaces a {what}, which is then no longer registered: raise a TypeError"
-        )
+        for plain, value in (("tensor", torch.zeros(2)), ("number", 3)):
+            made = implementation()
+            made.part = implementation() if registered is None else registered
+            _expect_refusal(made, f"a {plain}", f"a {what}", value)
+
+
+def _expect_refusal(made: Any, plain: str, what: str, value: Any) -> None:
+    """Check that a plain value for the registered name `part` raises a TypeError."""
+    try:
+        made.part = value
+    except TypeError:
+        return
+    except Exception as error:
+        kind = type(error).__name__
+        raise Mistake(f"{plain} for {what}: expected a TypeError, got {kind}") from None
+    raise Mistake(f"{plain} replaces {what}, which is then no longer registered: raise a TypeError")
 
 
 def named_tensors(module: Any) -> None:
@@ -229,15 +239,20 @@ def _expect_report(got: Any) -> None:
 
 
 def _expect_error_if_nothing_fits(implementation: Function) -> None:
-    prefixed = {f"module.{name}": tensor for name, tensor in _Small().state_dict().items()}
-    try:
-        implementation(_Small(), prefixed)
-    except ValueError:
-        return
-    except Exception as error:
-        kind = type(error).__name__
-        raise Mistake(f"if nothing fits: expected a ValueError, got {kind}") from None
-    raise Mistake("every name has another prefix, so nothing is loaded: raise a ValueError")
+    state = _Small().state_dict()
+    states = {
+        "every name has another prefix": {f"module.{name}": state[name] for name in state},
+        "every name matches, but no shape does": {name: state[name][None] for name in state},
+    }
+    for why, other in states.items():
+        try:
+            implementation(_Small(), other)
+        except ValueError:
+            continue
+        except Exception as error:
+            kind = type(error).__name__
+            raise Mistake(f"if nothing fits: expected a ValueError, got {kind}") from None
+        raise Mistake(f"{why}, so nothing is loaded: raise a ValueError")
 
 
 # look_inside

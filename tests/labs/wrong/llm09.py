@@ -86,6 +86,31 @@ class KeepsTheModule(lab.Module):
             super().__setattr__(name, value)
 
 
+class KeepsTheParameter(lab.Module):
+    def __setattr__(self, name, value):
+        if isinstance(value, lab.Module):
+            self.__dict__.pop(name, None)
+            self._buffers.pop(name, None)
+            self._modules[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+class RefusesModules(lab.Module):
+    def __setattr__(self, name, value):
+        if name in self._parameters and not isinstance(value, nn.Parameter):
+            raise TypeError
+        super().__setattr__(name, value)
+
+
+class RefusesOnlyTensors(lab.Module):
+    def __setattr__(self, name, value):
+        if isinstance(value, torch.Tensor | lab.Module):
+            super().__setattr__(name, value)
+        else:
+            self.__dict__[name] = value
+
+
 class ForgetsToRefuse(lab.Module):
     def __setattr__(self, name, value):
         try:
@@ -161,6 +186,14 @@ def silent_where_nothing_fits(module, state):
     return found
 
 
+def compares_names_alone(module, state):
+    found = report(module, state)
+    if not module.state_dict().keys() & state.keys():
+        raise ValueError
+    module.load_state_dict({name: state[name] for name in found[0]}, strict=False)
+    return found
+
+
 def parameters_alone(module, state):
     found = report(module, state)
     with torch.no_grad():
@@ -207,6 +240,16 @@ def convolves(kernel=None, bias=True, pad=True, stride=True, dilation=True, last
             return maps.movedim(1, -1) if last else maps
 
     return Convolution
+
+
+class ReadsADetachedImage(lab.Convolution):
+    def forward(self, x):
+        return super().forward(x.detach())
+
+
+class HalfAGradient(lab.Convolution):
+    def forward(self, x):
+        return (super().forward(x) + super().forward(x).detach()) / 2
 
 
 def channels_last(weight):
@@ -336,6 +379,15 @@ class CutOff(lab.GatedConvolution):
         return super().forward(x.detach())
 
 
+class DetachesAGate(lab.GatedConvolution):
+    def forward(self, x):
+        a, b, v = self.enter(x).chunk(3, -1)
+        d, k = self.kernel.shape
+        past = F.pad(((1 + a) * v).mT, (k - 1, 0))
+        mixed = F.conv1d(past, self.kernel.flip(1)[:, None], groups=d)
+        return self.leave((1 + b.detach()) * mixed.mT)
+
+
 class MixesChannels(lab.GatedConvolution):
     def __init__(self, d_model, k=4):
         super().__init__(d_model, k)
@@ -355,7 +407,10 @@ WRONG = [
     ("Module.__setattr__", OldRegistration, "remove it from the other dictionaries"),
     ("Module.__setattr__", HidesModules, "hides a module of the same name"),
     ("Module.__setattr__", KeepsTheModule, "a Parameter for the name of a module"),
-    ("Module.__setattr__", ForgetsToRefuse, "raise a TypeError"),
+    ("Module.__setattr__", KeepsTheParameter, "a Module for the name of a parameter"),
+    ("Module.__setattr__", RefusesModules, "a Module may take a parameter's name"),
+    ("Module.__setattr__", RefusesOnlyTensors, "a number replaces a parameter"),
+    ("Module.__setattr__", ForgetsToRefuse, "a tensor replaces a parameter"),
     ("Module.named_tensors", walks(buffers=False), "the buffers are missing"),
     ("Module.named_tensors", walks(deep=False), "the submodules' tensors are missing"),
     ("Module.named_tensors", walks(prefixed=False), "lack the names of the modules"),
@@ -366,7 +421,8 @@ WRONG = [
     ("Module.named_tensors", YieldsNames, "yield pairs"),
     ("load_partial", raises_for_a_shape, "report another shape, don't raise"),
     ("load_partial", swaps_missing_and_unexpected, "missing and unexpected are swapped"),
-    ("load_partial", silent_where_nothing_fits, "so nothing is loaded: raise a ValueError"),
+    ("load_partial", silent_where_nothing_fits, "every name has another prefix, so nothing"),
+    ("load_partial", compares_names_alone, "every name matches, but no shape does, so nothing"),
     ("load_partial", parameters_alone, "buffers belong to the state"),
     ("load_partial", assigns, "copy in place, don't assign"),
     ("load_partial", reports_without_loading, "body.weight fits, but it isn't loaded"),
@@ -382,6 +438,8 @@ WRONG = [
     ("Convolution.forward", convolves(dilation=False), "the dilation is ignored"),
     ("Convolution.forward", convolves(last=True), "move the axis of `out` to place 1"),
     ("Convolution.forward", convolves(flow=False), "no gradient reaches weight"),
+    ("Convolution.forward", ReadsADetachedImage, "no gradient reaches x"),
+    ("Convolution.forward", HalfAGradient, "the gradient of x: is a part of its path detached"),
     ("look_inside", leaves_its_hooks, "a hook is left behind"),
     ("look_inside", looks(clone=False), "changed the stored output: clone it"),
     ("look_inside", looks(late=True), "bind it"),
@@ -417,5 +475,6 @@ WRONG = [
     ("GatedConvolution.forward", gated(gate=lambda x: x), "the gates start open"),
     ("GatedConvolution.forward", gated(gate=torch.sigmoid), "they only multiply"),
     ("GatedConvolution.forward", CutOff, "no gradient reaches x"),
+    ("GatedConvolution.forward", DetachesAGate, "the gradient of x: is a part of its path"),
     ("GatedConvolution.forward", MixesChannels, "column i of the kernel"),
 ]

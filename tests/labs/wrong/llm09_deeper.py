@@ -111,8 +111,20 @@ class AlwaysTheBatch(lab.BatchNorm):
 
 
 class MomentumTheOtherWay(lab.BatchNorm):
-    def __init__(self, channels):
-        super().__init__(channels, momentum=0.9)
+    def __init__(self, channels, momentum=0.1, eps=1e-5):
+        super().__init__(channels, 1 - momentum, eps)
+
+
+class FixedEps(lab.BatchNorm):
+    def forward(self, x):
+        self.eps = 1e-5
+        return super().forward(x)
+
+
+class FixedMomentum(lab.BatchNorm):
+    def forward(self, x):
+        self.momentum = 0.1
+        return super().forward(x)
 
 
 class InTheGraph(lab.BatchNorm):
@@ -185,6 +197,8 @@ WRONG = [
     ("BatchNorm.forward", AlwaysTheBuffers, "are the buffers used"),
     ("BatchNorm.forward", AlwaysTheBatch, "in evaluation use the buffers"),
     ("BatchNorm.forward", MomentumTheOtherWay, "the share of the new mean"),
+    ("BatchNorm.forward", FixedEps, "use self.eps"),
+    ("BatchNorm.forward", FixedMomentum, "use self.momentum"),
     ("BatchNorm.forward", InTheGraph, "belong to the graph"),
     ("WritingConvolution.step", steps(flip=False), "the kernel isn't flipped"),
     ("WritingConvolution.step", steps(gate=False), "the gate b is missing"),
