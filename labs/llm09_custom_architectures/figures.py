@@ -178,10 +178,12 @@ def shifts(run: Run, curves: Mapping[str, Sequence[float]]) -> None:
     place = 200.0
     for end, name in ends:
         place = min(end, place - 7)  # labels don't overlap
-        ax.text(2.08, place, name, color=looks[name][:2], va="center")
+        colour = looks[name][:2]
+        ax.plot((2.06, 2.24), (end, place), color=colour, lw=0.8)  # from the curve to its label
+        ax.text(2.28, place, name, color=colour, va="center")
     ax.plot((-2.1, 2.03), (10, 10), color="grey", ls="--", lw=0.8)
     ax.text(0, 11.5, "guess", color="grey", fontsize=9, ha="center")
-    ax.set(xlim=(-2.1, 2.95), ylim=(-9, 103), xticks=list(x), yticks=range(0, 101, 20))
+    ax.set(xlim=(-2.1, 3.15), ylim=(-9, 103), xticks=list(x), yticks=range(0, 101, 20))
     ax.set(xlabel="shift to the right (pixels)", ylabel="test digits read (%)")
     ax.set_title("A maximum over each map reads digits that moved")
     caption = (
@@ -323,8 +325,8 @@ def arms(
         "Models of two blocks, three seeds each, after the same training. Upper left is better. "
         "Our guess for text: in a short training mostly the last few characters help. A "
         "convolution has them at once, and attention must first learn where to look. At `tiny`, "
-        "150 steps are too few for two attentions; LLM06's learned recall in 400. Two convolutions "
-        "recall less than their reach would allow: see LLM09+."
+        "LLM06's two attentions had four times as many examples of recall. Two convolutions recall "
+        "less than their reach would allow: see LLM09+."
     )
     alt = "Scatter plot of recall over loss on text: three groups of three points."
     run.figure(fig, "arms", caption, alt=alt)

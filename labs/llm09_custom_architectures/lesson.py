@@ -56,8 +56,7 @@ lab = Lab("LLM09", product=PRODUCT)
 # path to a tensor is its name, such as `first.weight`. If Python finds no attribute `weight`, it
 # calls `__getattr__`, and `nn.Module` looks into its dictionaries. Two names may share one tensor;
 # then they are **tied**. `parameters()` yields a tied tensor once; `state_dict()` lists it under
-# both names. Here is our `Module`: forty lines. `nn.Module` also registers each `nn.Buffer`, takes
-# None for a registered name, and refuses a number for a buffer, or a module for a parameter.
+# both names. Here is our `Module`: forty lines. `nn.Module` has a few rules more.
 
 
 # %% Our module
@@ -150,13 +149,13 @@ def what_is_not_registered_is_lost(run: Run):
 
     A layer in a list and a plain tensor aren't learned, converted or saved; no error says so.
 
-    Predict: you load that network's state into a new one. By how many percent are outputs off?
+    Predict: a new network loads that state. Are its outputs closer to 1 % or to 100 % off?
     """
     careless.check_names(run, Module)
     figures.tree(run, careless.network(nn.Module, run.seed))
     careless.check_fates(run)
     error = careless.check_loading(run)
-    return f"By {error:.0%} of their size on average, and loading raises no error."
+    return f"No error; outputs are off by {100 * error:.0f} % of their size on average."
 
 
 # %% [markdown]
@@ -175,14 +174,14 @@ def what_is_not_registered_is_lost(run: Run):
 # nothing was loaded. A typical case: the wrapper `DistributedDataParallel` puts `module.` before
 # each name. If you load such a file with `strict=False` into the unwrapped model, no name matches,
 # and training starts from random weights. If a *shape* differs, `load_state_dict` raises an error
-# even with `strict=False`. So a new head on a trained body needs its own loader: yours.
+# even with `strict=False`. For a new head on a trained body you write a loader that skips it.
 #
 # PyTorch's `.pt` and `.bin` files contain a **pickle**, a program that builds objects. One of its
 # instructions calls any function that Python can import. So opening a stranger's file can delete
 # your own files before you see a single weight. There are two ways out:
 #
 # - `torch.load` with `weights_only=True`, the default since PyTorch 2.6, has a short list of
-#   functions that a file may call. Before 2.6 a file could get around it (CVE-2025-32434).
+#   functions that files may call. Its manual still says "Never load data from an untrusted source".
 # - **safetensors** files contain nothing that could be called: a header in JSON with the type,
 #   shape and place of each tensor, then their bytes. LLM09+ reads one by hand.
 
@@ -224,7 +223,7 @@ def load_partial(module: nn.Module, state: dict[str, Tensor]) -> Loaded:
 def careless_loading_is_silent(run: Run):
     """A file of safetensors restores a model; with `strict=False` a wrong prefix restores nothing.
 
-    That raises no error; our loader raises one. A pickle can run code unless `weights_only=True`.
+    That raises no error; our loader raises one. `weights_only=True` refuses a trap in a pickle.
 
     Predict: two layers, 8 → 8 → 4, are loaded into 8 → 8 → 6. What does our loader load?
     """
@@ -337,17 +336,16 @@ def our_convolution_equals_the_librarys(run: Run):
 
 # %% [markdown]
 # ## 4. What a CNN knows before it learns
-# A network of linear layers has a weight for each pixel. What it learns about a stroke in the
-# middle says little about the same stroke elsewhere. A kernel of a CNN is the same at all places:
-# if a digit moves, its first maps move with it. We say that a convolution is **equivariant** to
-# shifts. The pool joins pixels 0 and 1, 2 and 3, and so on. After a shift by two, the same pixels
-# are joined, one cell further. So the second maps move by one cell, and the largest value of each
+# A network of linear layers has separate weights for each pixel. What it learns about a stroke in
+# the middle says little about the same stroke elsewhere. A kernel of a CNN is the same at all
+# places: if a digit moves, its first maps move with it. A convolution is **equivariant** to shifts.
+# The pool joins pixels 0 and 1, 2 and 3, and so on. After a shift by two, the same pixels are
+# joined, one cell further. So the second maps move by one cell, and the largest value of each
 # stays, except at the border. After a shift by one, the pool joins others: the second maps change.
 #
 # To test this, we put LLM02's digits of 8 × 8 pixels into the middle of black images of 12 × 12,
 # and train on these only, by `fit` in `training.py`. Then we read test digits, moved by one or two
-# pixels. A digit moved by two is still complete, and overlaps its old place in six of eight
-# columns. We compare the CNN with an **MLP** of as many layers and about as many parameters. A
+# pixels; none is cut off. We compare the CNN with an **MLP** of equal depth and similar size. A
 # **CNN by place** has a weight for each place of its maps: 16,330 parameters, three times as many.
 #
 # As a control, CNN and MLP also learn images whose 144 pixels were shuffled, all in the same order.
@@ -375,12 +373,11 @@ def a_cnn_reads_shifted_digits(run: Run):
 
 # %% [markdown]
 # ## 5. Hooks
-# A **hook** is a function that a module calls after its forward pass, with the module, its inputs
-# and its output. `register_forward_hook` adds it and returns a handle. With it you see the output
-# of any layer without changing the model. But a hook stays until you call the handle's `remove`. If
-# you run a cell again, it adds one more, and each may store tensors. So remove hooks in a `finally`
-# block, which also runs after an error. If a hook *returns* something, that replaces the output.
-# Section 8 takes parts of a model away in this way.
+# A **forward hook** is a function that a module calls after its forward pass, with the module, its
+# inputs and its output. So you see any layer's output. `register_forward_hook` adds the hook and
+# returns a handle. The hook stays until you call the handle's `remove`. If you run a cell again, it
+# adds one more, and each may store tensors. So remove hooks in a `finally` block, which also runs
+# after an error. If a hook *returns* something, that replaces the output.
 
 
 # %% Looking inside
@@ -434,9 +431,9 @@ def looking_leaves_nothing_behind(run: Run):
 # ## 6. LoRA in a CNN
 # LLM07 adds $\frac{\alpha}{r} B A$ to a matrix. A convolution has a matrix for its windows, so LoRA
 # fits. $A$ has $r$ rows of $C k^2$ numbers: these are $r$ kernels, a small convolution, **down**.
-# $B$ mixes its $r$ maps: a convolution with windows of 1 × 1, **up**, which starts at 0. To merge,
-# compute the one kernel that equals down and then up. With one channel and $r = 1$, let down be
-# $(-1, 0, 1)$ and up 2. A window $(x_1, x_2, x_3)$ gives $2 (x_3 - x_1)$: it is $(-2, 0, 2)$.
+# $B$ mixes its $r$ maps: a convolution of 1 × 1, **up**, which starts at 0. To merge, compute the
+# single kernel that equals down followed by up. Let down be $(-1, 0, 1)$ and up 2, with one channel
+# and $r = 1$. A window $(x_1, x_2, x_3)$ gives $2 (x_3 - x_1)$, so that kernel is $(-2, 0, 2)$.
 #
 # The task: a CNN that reads white digits on black gets their photographic negatives, $1 - x$. A
 # kernel $W$ of its first layer then computes $c - Wx$, where $c$ is the sum of its weights. The
@@ -499,8 +496,8 @@ def an_adapter_reads_negatives(run: Run):
 # ## 7. A mixer that isn't attention
 # In a block of a transformer one part mixes tokens and another transforms each alone. The **mixer**
 # need not be attention. A **gated causal convolution**, drawn below its code, makes three vectors
-# of each token, $a$, $b$ and $v$, and mixes each channel over the last $k$ tokens.
-# With the weight $w_i$ for $i$ steps back and $\odot$ for the product entry by entry:
+# of each token, $a$, $b$ and $v$, and mixes each channel over the last $k$ tokens. With the weight
+# $w_i$ for $i$ steps back and $\odot$ for the product entry by entry:
 #
 # $$u = (1 + a) \odot v, \qquad \text{conv}(u)_t = \sum_{i=0}^{k-1} w_i \odot u_{t-i}$$
 #
@@ -510,8 +507,8 @@ def an_adapter_reads_negatives(run: Run):
 # mathematics: $w_0$ meets the newest token, so the kernel is flipped. The factors $1 + a$ and
 # $1 + b$ are **gates**: each token sets how much of each channel passes. LFM2 (Liquid AI 2025) and
 # H3 (Fu et al. 2023) gate before and after a convolution; the 1 is ours. Without it, $y$ starts as
-# a product of $a$, $v$ and $b$: here about a ninth as large. A convolution needs no mask and no
-# positions. Both mixers have $4 d^2$ weights in matrices; the kernel adds $4 d$.
+# a product of $a$, $v$ and $b$, here about a ninth as large. A convolution needs no mask and no
+# positions. Both mixers have $4 d^2$ weights in matrices; the kernel adds $k d$, here $4 d$.
 
 
 # %% Mixers
@@ -544,14 +541,17 @@ class GatedConvolution(nn.Module):
 # %% [markdown]
 # Our models have two blocks. Each computes $x \leftarrow x + \text{mixer}(\text{norm}(x))$, then
 # $x \leftarrow x + \text{ffn}(\text{norm}(x))$ with LLM05b's feed-forward layer. Attention has one
-# head and RoPE. The **hybrid** has a convolution first, then attention. LLM06's **recall** shows 16
-# different tokens, then eight pairs of them again. At the first token of each pair, the **query**,
-# the second must be predicted. In LLM06, one layer of attention didn't learn this in 400 steps; two
-# did. The first copies into each token what the previous one was, the second searches for that
-# copy. A convolution sees the previous token, too, so a convolution and an attention may be enough.
-# At `tiny` we take 150. Two convolutions with $k = 4$ see six tokens back. A query's first copy is
-# at a place from 0 to 14. Query 1, at place 16, sees back to place 10: five of these 15. Query 2
-# sees three, query 3 one. So of $8 \cdot 15 = 120$ places for eight queries, 9 are in sight.
+# head and RoPE. The **hybrid** has a convolution first, then attention. The task is LLM06's
+# **recall**. A text shows 16 different tokens at the places 0 to 15. Then come eight pairs of
+# neighbours among them again, in random order: `… D A F C B … C B A F …`. At the first token of
+# each pair, the **query**, the second must be predicted. In LLM06, one layer of attention didn't
+# learn this; two did. The first copies into each token what the previous one was, the second
+# searches for that copy. A convolution sees the previous token, too, so a convolution and an
+# attention may be enough. At `tiny` we train on 150 batches of 32; LLM06 took 300 of 64.
+#
+# How much could two convolutions recall at best? With $k = 4$ they see six tokens back. A first
+# copy begins at place 0 to 14. Query 1, at place 16, sees back to place 10: five of these 15. Query
+# 2 sees three, query 3 one. Of $8 \cdot 15 = 120$ places for eight queries, 9 are in sight.
 
 
 # %% The hybrid
@@ -590,7 +590,7 @@ def the_hybrid_has_both(run: Run):
     """
     figures.mixers(run)
     right, loss = compare(run, Hybrid, ARMS)
-    why = f"9 of 120 in sight; elsewhere {GUESS:.2f}, if it knew which tokens are left: 0.16"
+    why = f"9 of 120 in sight, and a guess among all that can still follow, {GUESS:.2f}: 0.17"
     run.check("recall, convolutions", right["convolutions"], at_most=0.2, because=why, decides=True)
     why = "over four times that"
     run.check("recall, hybrid", right["hybrid"], at_least=0.9, because=why, decides=True)
@@ -612,7 +612,7 @@ def the_hybrid_has_both(run: Run):
 #
 # - Silence the convolution, or the attention, by a hook that returns `torch.zeros_like(output)`.
 #   But 0 isn't neutral: no later layer ever met a mixer that outputs 0. So we also replace the
-#   output by its mean over all texts, which keeps what they share and says nothing about this one.
+#   output by its mean over all texts. It keeps what they share, and loses what differs.
 # - Set one column of the kernel to 0: the token itself, one step back, two or three.
 # - Hide from each query the one key that we think it needs, or all other keys. A **forward
 #   pre-hook**, which changes a module's inputs, passes the mask on.
@@ -624,8 +624,8 @@ def the_hybrid_has_both(run: Run):
 def each_part_has_its_job(run: Run):
     """For recall, the hybrid needs the convolution's view one step back, and one key per query.
 
-    Without either, recall is at most 0.2, about twice a guess. Without any other step, or without
-    all other keys, it is at least 0.8.
+    Without either, recall is at most 0.2, about twice an informed guess, 0.09. Without any other
+    step, or without all other keys, it is at least 0.8.
 
     Predict: a blind guess is right in 3 %. Is recall with the needed key hidden above or below?
     """
@@ -634,17 +634,18 @@ def each_part_has_its_job(run: Run):
     right = recall_without(models, tokens)
     check_parts(run, right)
     figures.knock_outs(run, right, GUESS)
-    return f"{mean(right['needed key hidden']):.1%}; a blind guess is right in 3.1 %."
+    return f"{100 * mean(right['needed key hidden']):.1f} %; a blind guess is right in 3.1 %."
 
 
 # %% [markdown]
 # ## 9. What does each part cost?
 # Attention compares each token with all earlier ones: about $T^2/2$ scores for $T$ tokens. On a
-# long text, twice the tokens take about four times the time. On a short one, most time goes to the
-# four matrices, and that grows like $T$. A plain implementation stores all $T^2$ scores. PyTorch's
-# kernel, see LLM06+, works in tiles and never stores them. A convolution's work grows like $T$.
-# While a model writes, attention stores $2 d\,T$ numbers of keys and values, and a convolution its
-# last $k - 1$ vectors. So LFM2-1.2B has attention in six of 16 layers, and Jamba in one of eight.
+# long text, twice the tokens take about four times the time. Below $2 d$ tokens, here 128, most
+# work is in the four matrices, and that grows like $T$. So does a convolution's. A plain
+# implementation stores all $T^2$ scores; PyTorch's kernel, see LLM06+, never does. While a model
+# writes, attention stores $2 d\,T$ numbers of keys and values, and a convolution its last $k - 1$
+# vectors. LFM2-1.2B has attention in six of 16 layers and gated convolutions in ten. Jamba has
+# attention in one layer of eight; the others are Mamba layers, with a state of fixed size.
 
 
 # %% Time and memory
@@ -670,7 +671,7 @@ def costs_grow_with_the_text(run: Run):
 # - Remove each hook, even after an error.
 # - A short convolution sees what is near, at the same cost for each token. At `tiny`, two of them
 #   had the lowest loss on text, and recalled 4 %.
-# - Attention finds what is far, and its work grows like $T^2$. After a convolution it recalls.
+# - Attention finds what is far; its work grows like $T^2$. A convolution before it helps recall.
 
 
 # %% The closing
@@ -691,9 +692,8 @@ def closing(results: Results) -> str:
 
 # %% [markdown]
 # **Read on**: Dauphin et al. 2017, *Language modeling with gated convolutional networks* · Arora et
-# al. 2023, *Zoology*, on what recall says about mixers · Lieber et al. 2024, *Jamba*. **Deeper**:
-# LLM09+ reads a safetensors file by hand, writes batch normalisation, resumes a training bit for
-# bit, and opens the hybrid with transformers. Next: LLM10, a LLaMA.
+# al. 2023, *Zoology*, on recall · Lieber et al. 2024, *Jamba*. **Deeper**: LLM09+ reads a
+# safetensors file, writes batch normalisation, and resumes a training. Next: LLM10, a LLaMA.
 
 # %%
 if __name__ == "__main__":

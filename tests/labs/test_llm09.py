@@ -241,8 +241,9 @@ def test_nine_of_120_places_are_within_reach():
     """Keys are at 16, 18 … 30, and the reach is six; a pair begins at 0 to 14."""
     seen = [first >= key - 6 for key in range(16, 32, 2) for first in range(15)]
     assert (sum(seen), len(seen)) == (9, 120)
-    best = 9 / 120 + 111 / 120 * GUESS
-    assert best == pytest.approx(0.16, abs=0.005)
+    # Elsewhere a target is one of those out of reach: as likely right as if none were in sight.
+    best = 9 / 120 + GUESS
+    assert best == pytest.approx(0.17, abs=0.005)
 
 
 def test_a_silenced_module_returns_zeros_only_inside_the_block():
