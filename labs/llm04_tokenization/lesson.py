@@ -92,7 +92,7 @@ def utf8_takes_one_to_four_bytes(run: Run):
 # `'t`. `I·don't··know·42!` becomes `I`, `·don`, `'t`, `·`, `·know`, `·42` and `!`. Each different
 # word is stored once, with its frequency. In the code, `\p{L}` is any letter, `\p{N}` any digit or
 # other numeral (½, Ⅳ), `\s` any whitespace, and `(?!\S)` means "not before a visible character".
-# So `\s+` leaves the last space before `know` to ` ?\p{L}+`. The first alternative that fits wins.
+# So before `know`, `\s+` leaves one space to the next word. The first alternative that fits wins.
 
 
 # %% 2. Training
