@@ -75,8 +75,8 @@ lab = Lab("LLM09+", product=PRODUCT)
 # `{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}`. These are 55 characters. The library
 # adds a space, so that the numbers begin at a multiple of 8, and the file begins with the byte 56
 # and seven zeros. The figure shows the file. A reader can check sizes and offsets before it uses
-# any number. A file of `torch.save` begins with "PK", as every zip file does. Read as a length, its
-# first eight bytes promise a header of more than $10^{17}$ bytes, so the reader refuses it.
+# any number. A file of `torch.save` begins with "PK", as every zip file does. Its first eight
+# bytes, read as a number, promise a header of more than $10^{17}$ bytes, so the reader refuses it.
 #
 # Tied tensors need care. The format has no field for a second name, and bytes can't overlap. If a
 # file has two copies, `load_state_dict` loads both into the tied tensor, so the last one wins. With
@@ -175,11 +175,11 @@ def our_reader_equals_the_librarys(run: Run):
 # ## 2. Inputs with other strides
 # A tensor's strides say how far apart its rows and columns are in memory (LLM03+). Code that only
 # ever saw contiguous tensors may be wrong for a transposed or an expanded one. As an example,
-# `windows_by_shape` in `convolutions.py` computes strides from the shape, $(CHW, HW, W, 1)$. Those
-# of a transposed image are others, so it returns wrong windows.
+# `windows_by_shape` in `convolutions.py` computes strides from the shape, $(CHW, HW, W, 1)$. A
+# transposed image has others, so it returns wrong windows.
 #
-# `F.pad` copies. The copy is channels last if the image is; otherwise it is contiguous. So three of
-# our five layouts reach the windows only without padding: in two of our six cases.
+# We test six convolutions in five layouts. `F.pad` copies: channels last stays, others become
+# contiguous. So three layouts reach the windows only in the two convolutions without padding.
 
 
 # %% Strides
@@ -235,8 +235,8 @@ def strides_do_not_matter(run: Run):
 # variance estimates that of all images, and divides by $n - 1$ instead of $n$: it moves towards 2.
 #
 # In training, the mean also contains any constant that is added to a channel, so subtracting the
-# mean removes it. A bias before the norm therefore has no effect and no gradient. And a forward
-# pass in training mode changes the model, even under `no_grad`.
+# mean removes it. A bias before the norm has no gradient then, and moves only the running mean. And
+# a forward pass in training mode changes the model, even under `no_grad`.
 
 
 # %% Batch normalisation
@@ -356,8 +356,9 @@ def a_bias_before_the_norm_is_idle(run: Run):
 # `requires_grad_(False)` freezes parameters, and buffers aren't parameters. In training mode the
 # running means and variances follow what the adapted layers output for negatives. If you then
 # remove the adapter, the base computes something else, although no weight has changed. One cure is
-# to train the adapter in evaluation mode, in which buffers stay; but then dropout is off, too. The
-# other is to put only the norms into evaluation mode, again after each `model.train()`.
+# to train in evaluation mode, in which buffers stay; but then dropout is off, too. The other is to
+# put only the norms into evaluation mode, again after each `model.train()`. In training mode the
+# norms fit negatives, so the model may read more of them. Then save the buffers with the adapter.
 
 
 # %% An adapter beside norms
@@ -410,7 +411,7 @@ def frozen_weights_and_moving_buffers(run: Run):
     run.check(what, moved["training mode"], at_least=1e-2, because=because)
     adapters.check_still_norms(run, NormedCNN(dropout=0.5), BatchNorm, positives)
     lost = before - rows[2][3]
-    because = "a fifth: about eight standard errors of a difference (360 images, one training)"
+    because = "a fifth: about nine standard errors of a difference (360 images, one training)"
     run.measure(LOST, lost, expect_at_least=0.2, because=because, decides=True)
     return f"Where buffers moved, the base reads {rows[2][3]:.0%}; before, it read {before:.0%}."
 
@@ -488,12 +489,12 @@ def each_missing_part_shows(run: Run):
 # Two convolutions of $k = 4$ see $2 \cdot 3 = 6$ tokens back. So the gradient of an output with
 # respect to a token seven or more steps back is exactly 0. In recall, a pair whose first copy
 # begins at most six tokens back is in sight. Do two convolutions recall these? A model must compare
-# two tokens. Attention does so by its scores, at any distance. Here the gates and the feed-forward
-# layers have to, for each distance separately. We don't know whether they can't learn this or had
-# too few examples: only 7.5 % of their targets in training were in sight. LLM09's bound of 0.16
-# assumes that they recall all of these. The figure shows recall by distance. At one distance a
-# guess looks like recall: if the model always names the token two before a query, it is right
-# wherever the first copy is three steps back. `distances.py` measures all this.
+# two tokens. Attention does so by its scores, at any distance. Two convolutions only have products
+# and feed-forward layers for this, for each distance separately. Either they can't learn it, or
+# they had too few examples; we don't know which. Only 7.5 % of their targets in training were in
+# sight. LLM09's bound, 0.17, assumes that they recall all of these. At one distance a guess looks
+# like recall. If the model always names the token two before a query, it is right where the first
+# copy is three steps back: that only happens at the first query. The code is in `distances.py`.
 #
 # LLM09's hybrid has the convolution first. In the other order, attention has to find the token
 # after the first A. But the keys of that layer are computed from single tokens, so none of them
@@ -511,7 +512,7 @@ def order_and_reach_decide_recall(run: Run):
     """Two convolutions see six tokens back, but learn to recall few of the pairs in sight.
 
     There, recall is at most 0.2. A convolution before attention learns recall; attention before a
-    convolution guesses, and so do two convolutions. All have the same training.
+    convolution guesses, and so do two convolutions. All have the same short training.
 
     Predict: within their reach, which share do two convolutions recall? A blind guess is right in
     3 %, and one that knows which tokens can still follow in 9 %.
@@ -568,9 +569,8 @@ def order_and_reach_decide_recall(run: Run):
 # While a model writes, each step adds one token. Attention then needs the keys and values of all
 # earlier tokens: a cache that grows. The gated convolution needs only the last $k - 1$ vectors $u$,
 # however long the text is. This **state** has $(k - 1)\,d$ numbers, and each step replaces the
-# oldest vector by the newest. Each step of attention reads its cache. We time it with a cache of
-# random numbers, which has room for the new token. The time of a convolution's step doesn't depend
-# on how many tokens came before, so we measure it once.
+# oldest vector by the newest. Each step of attention reads its cache; for the timing we fill it
+# with random numbers. A convolution's step takes as long after any text, so we measure it once.
 
 
 # %% A step
@@ -643,11 +643,11 @@ def a_convolution_writes_with_a_fixed_state(run: Run):
 # it to a configuration class; AutoModelForCausalLM maps that to a model class. `register` adds ours
 # to both maps, in each process that imports this file. The model's `__init__` takes only the
 # configuration, whose fields are numbers, strings and lists, so JSON is enough to build the model.
-# `save_pretrained` writes safetensors. The folder has no code that `trust_remote_code` could run.
+# `save_pretrained` writes safetensors. The folder has no code of ours.
 #
 # The proof is another process. It gets the folder and some tokens, but no object of ours. It tries
 # to open the folder twice: before it imports our classes, and after. Then, back in this process, we
-# replace the safetensors file by a pickle of the weights alone, and by one with LLM09's trap, too.
+# replace the safetensors file by a pickle, first of weights alone, then with LLM09's trap.
 
 
 # %% The Auto classes
@@ -740,10 +740,10 @@ def the_auto_classes_open_it(run: Run):
 # ## What to remember
 # - A safetensors file is a header and bytes. A reader can check where each tensor lies before it
 #   uses a number, but it can't notice a changed one.
-# - Buffers move in training mode, whatever is frozen. To adapt a model, put its norms into
-#   evaluation mode.
+# - Running statistics change in training mode, whatever is frozen. To adapt a model, put its norms
+#   into evaluation mode.
 # - The state of this training has six parts. If the buffers are missing, no training loss shows it.
-# - A convolution has an exact reach. Before attention, it adds to each key what came before.
+# - A convolution has an exact reach. Before attention, it writes into each token what came before.
 # - The Auto classes open a model that is built from JSON and whose name is registered.
 
 
