@@ -55,8 +55,9 @@ def running_means(run: Run, means: Mapping[str, Tensor]) -> None:
     looks = {"before": ("C0", "o", 10), "evaluation mode": ("C2", "x", 6)}
     looks["training mode"] = ("C1", "s", 5)
     channels = range(len(means["before"]))
-    ends = (means[name].tolist() for name in ("before", "training mode"))
-    ax.vlines(channels, *ends, color="C1", lw=1)
+    before = means["before"].tolist()
+    after = means["training mode"].tolist()
+    ax.vlines(channels, before, after, color="C1", lw=1)
     for name, values in means.items():
         colour, marks, size = looks[name]
         label = name if name == "before" else f"after an adapter, {name}"
