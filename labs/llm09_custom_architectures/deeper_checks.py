@@ -165,7 +165,9 @@ def _name_norm(got: Any, ours: Any, x: Tensor, old_mean: Tensor, old_var: Tensor
             "statistics are over the batch too: axes 0, 2 and 3": (
                 lambda: _normalised(ours, x, mean_per_image, var_per_image)
             ),
-            "use self.eps: it isn't always 1e-5": lambda: _normalised(ours, x, mean, var, 1e-5),
+            "use self.eps: it isn't always 1e-5": (
+                lambda: _normalised(ours, x, mean, var, eps=1e-5)
+            ),
             "weight and bias aren't used": lambda: (x - mean) / (var + EPS).sqrt(),
             "is it divided by σ² instead of σ?": lambda: weight * (x - mean) / (var + EPS) + bias,
             "ε is added to σ: it belongs inside the root": (
@@ -185,7 +187,7 @@ def _per_channel(*vectors: Tensor) -> list[Tensor]:
     return [vector.detach()[:, None, None] for vector in vectors]
 
 
-def _normalised(ours: Any, x: Tensor, mean: Tensor, var: Tensor, eps: float = EPS) -> Tensor:
+def _normalised(ours: Any, x: Tensor, mean: Tensor, var: Tensor, *, eps: float = EPS) -> Tensor:
     weight, bias = _per_channel(ours.weight, ours.bias)
     return weight * (x - mean) / (var + eps).sqrt() + bias
 
