@@ -255,8 +255,9 @@ def padding_must_change_no_logit(run: Run):
     _, mask, positions = left_pad([[1] * 3, [1] * 5])
     show(run, "padding", figures.padding(mask.tolist(), positions.tolist()))
     return (
-        f"With the mask only, the logits of {called(run)} change by {rows[0][2]:.1g} and those of "
-        f"a random GPT-2 by {rows[1][2]:.2g}."
+        f"Without the mask, the right position ids alone change a logit of {called(run)} by "
+        f"{rows[0][3]:.2g} and one of a random GPT-2 by {rows[1][3]:.2g}: both need the mask. With "
+        f"the mask only, they change by {rows[0][2]:.1g} and {rows[1][2]:.2g}."
     )
 
 
@@ -443,10 +444,10 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
 # the same operations. After a long text the arithmetic on all positions takes longer. Timings
 # depend on what else runs on the machine. So we time two kinds of step alternately, and report the
 # median of their ratios. In the table *The next token*, don't compare the milliseconds of different
-# rows. In the table of batches you may compare them: each is the row's ratio times the median time
-# of all steps for one text. The first row compares a step for one text with itself, so its distance
-# from 1 shows the noise. A ratio a little below 1 may be noise, or several texts use a faster
-# routine.
+# rows. In the table of batches you may compare them: the first is the median time of all steps for
+# one text, each other one its ratio times that. The first row compares a step for one text with
+# itself, so its distance from 1 shows the noise. A ratio a little below 1 may be noise. Or the
+# library has a faster routine for several texts.
 
 
 # %% 5. What a token costs
@@ -583,9 +584,10 @@ def greedy_text_repeats_itself(run: Run):
 # a negative number and short texts would win otherwise. $\alpha$ is called the **length penalty**,
 # although a larger one favours long texts. When $n$ texts are finished, `early_stopping=True` ends
 # the search at once. By default it ends when the best running text has no higher score than the
-# worst finished one. With `"never"` it ends when no running text can still win. So a search may
-# make more calls than its text has tokens. Compare the mean $\ln p$ only of texts with equally many
-# tokens. `search.py` has the code.
+# worst finished one. With `"never"` it ends when no running text could still beat the worst
+# finished one. So a search may make more calls than its text has tokens. A text that ends early
+# leaves out tokens that may be improbable, so compare the mean $\ln p$ only between rows with
+# equally many tokens. `search.py` has the code.
 #
 # **Guessing ahead** can save calls for the same greedy text. Guess $k$ tokens cheaply, and let the
 # model judge all of them in *one* call: as in the lesson, a call returns a prediction at each

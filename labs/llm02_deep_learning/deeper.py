@@ -533,19 +533,22 @@ def a_wrong_rule_trains_too(run: Run):
 #   (Hochreiter 1991, Bengio et al. 1994).
 # - **ReLU**'s derivative is 1 for half of its inputs and 0 for the rest, a mean square of 1/2. With
 #   gain $\sqrt 2$ the factor is $\sqrt 2 \cdot \sqrt{1/2} = 1$ at any depth. LLM03+ derives the
-#   same gain for the forward pass. The inputs are standard normal, and so are the gradients that we
-#   send into the logits. So inputs and gradients have an RMS of about 1 in each layer. In networks
-#   of finite width they scatter around that (Hanin & Nica 2020). A weight's gradient is a sum over
-#   our 64 examples, of input times gradient. The signs are random, so the sum has an RMS of
-#   $\sqrt{64} = 8$. With gain 1 a layer multiplies inputs and gradients by $1/\sqrt 2$. The layers
-#   before a weight shrink its input, the layers after it its gradient. That is 19 layers together,
-#   so each weight's gradient has an RMS of $8 \cdot 2^{-9.5} = 0.011$.
+#   same gain for the forward pass.
 # - **tanh** with gain 1: let $z$ be normal, as in a wide layer, and $q = \text{E}[z^2]$ small. With
 #   $\tanh z \approx z - z^3/3$ and $\text{E}[z^4] = 3q^2$, the numbers shrink by $\sqrt{1 - 2q}$ in
 #   each layer forward. As the derivative is about $1 - z^2$, the gradient shrinks by the same
 #   factor in each layer backward. The input has the factors of all earlier layers, and the gradient
 #   those of all later ones. So their product, the gradient of the weights, is nearly the same in
-#   every layer. In our first layers $q$ isn't small: it begins at 1.
+#   every layer. In our first layers $q$ isn't small, as it begins at 1. There the factors differ
+#   somewhat, so the first layers' gradient is a little larger.
+#
+# **How large is the gradient of a weight?** It is a sum over our 64 examples, of the weight's input
+# times the gradient that arrives. With ReLU and gain $\sqrt 2$ both have an RMS of about 1 in each
+# layer: the inputs and the gradients that we send into the logits are standard normal, and no layer
+# changes their size. The signs are random, so the sum has an RMS of $\sqrt{64} = 8$. In networks of
+# finite width it scatters around that (Hanin & Nica 2020). With gain 1 each layer multiplies by
+# $1/\sqrt 2$. Of 20 layers, those before layer $i$ shrink its input, those after it its gradient:
+# 19 layers for every $i$. So each weight's gradient has an RMS of $8 \cdot 2^{-9.5} = 0.011$.
 
 
 # %% Gradients by layer
@@ -638,25 +641,28 @@ def sigmoids_stop_gradient_and_spread(run: Run):
 # For the loss $c w^2$ a plain step multiplies $w$ by $1 - 2c\eta$. Only $\eta < 1/c$ is stable. The
 # **curvature** is the second derivative, $2c$, so the limit is 2 divided by it. A network has many
 # directions with different curvatures. For a quadratic loss the steepest direction limits the rate,
-# and the flattest ones need a large rate. With momentum $\mu$ the limit is $(1 + \mu)/c$. At this
-# limit each step only changes the sign of $w$. So the velocity is $2w/\eta$, and was $-2w/\eta$
-# before. Momentum says $2w/\eta = -\mu \cdot 2w/\eta + 2cw$, and so $\eta = (1 + \mu)/c$. A steady
-# gradient moves a parameter $1/(1 - \mu)$ times as far as without momentum. So a rate for one
-# optimizer says little about another.
+# and the flattest ones need a large rate. At the limit the factor is $-1$: each step only changes
+# the sign of $w$. Momentum does the same at its limit. A step from $-w$ to $w$ has the velocity
+# $-2w/\eta$, the next one $2w/\eta$. Put both into LLM02's $v \leftarrow \mu v + g$ with $g = 2cw$:
+# $2w/\eta = -\mu \cdot 2w/\eta + 2cw$, and so $\eta = (1 + \mu)/c$. A steady gradient moves a
+# parameter $1/(1 - \mu)$ times as far as without momentum. So a rate for one optimizer says little
+# about another.
 #
 # In a network the curvatures change during training. With all examples in each batch, training
 # often hovers at the limit (Cohen et al. 2021). So for a network the limit is only a guide.
 #
 # We test only the lower end of the range. Far below the limit, a weight moves in proportion to the
 # rate and to the sum of its gradients. So eight times as many epochs with an eighth of the rate
-# should reach about the same accuracy. After more epochs the best rate is better as well, so the
-# bar is higher: the factor may be less than 8. Our rates are $\sqrt{10} = 3.2$ apart.
+# should reach about the same accuracy. After more epochs the best accuracy is higher, too. Then a
+# learning rate must reach more to count as near the best, so the factor may be less than 8. Our
+# rates are $\sqrt{10} = 3.2$ apart.
 #
 # The sweep below is finer than that of the lesson. Like that one it trains on 1,237 digits and
 # measures on the 200 of the validation set. These 200 digits also choose the best of the eleven
-# rates, so its accuracy is a little too high. A rate is near the best if its error rate is at most
-# two standard errors higher, each $\sqrt{(e_1 + e_2)/200}$ as in LLM02. Two standard errors are 2.8
-# points if both error rates are 2 %, and 5.7 points if both are 8 %.
+# rates, so its accuracy is a little too high. A learning rate is near the best if its share of
+# errors is at most two standard errors above that of the best one. A standard error is
+# $\sqrt{(e_1 + e_2)/200}$ as in LLM02, with the shares $e_1$ and $e_2$. Two are 2.8 points if both
+# shares are 2 %, and 5.7 points if both are 8 %.
 
 
 # %% A fine sweep
@@ -714,8 +720,8 @@ def longer_training_makes_smaller_rates_good(run: Run):
 # $c = (11 - 10) - 0.6 = 0.4$. Nothing is lost.
 #
 # The lab adds numbers alone; it trains no network with weights in bfloat16. If the run's precision
-# is bf16, sections 7 and 9 use the first remedy. **Try** `plain_sums(torch.bfloat16, 0.005)`: where
-# does the sum stop, and why there?
+# is bf16, sections 7 and 9 use the first remedy. **Try** `plain_sums(torch.bfloat16, 0.005)[-1]`:
+# where does the sum stop, and why there?
 
 
 # %% Better sums
@@ -839,8 +845,9 @@ def random_labels_are_learned_by_heart(run: Run):
 # The graph shows the cut. `loss.grad_fn` is the operation that made the loss. Its `next_functions`
 # has a pair for each input: the operation that made it, and a number that you can ignore. For an
 # input without `requires_grad` the operation is None. A parameter's operation is called
-# `AccumulateGrad`: its `.variable` is the parameter. A loss without a graph has None as its
-# `grad_fn`. The figure shows a walk from the loss.
+# `AccumulateGrad`: its `.variable` is the parameter. `module.named_parameters()` gives pairs of a
+# name and a parameter, in the module's order. A loss without a graph has None as its `grad_fn`. The
+# figure shows a walk from the loss.
 
 
 # %% Find the cut

@@ -435,8 +435,8 @@ def histograms_show_what_is_left(run: Run):
 # In a wide layer $z$ and $\tilde z$ sum many independent terms, so they are nearly normal. With
 # PyTorch's biases they aren't: five sixths of the variance is in the end that of the uniform
 # biases. But near $\rho = 1$ only their symmetry matters: half of the units are on. In wide layers
-# random samples all have nearly the same $\rho$. For normal numbers of variance $v$ and correlation
-# $\rho$ the ReLU leaves the mean product (Cho & Saul 2009)
+# all pairs of random samples have nearly the same $\rho$, so one number stands for all. For normal
+# numbers of variance $v$ and correlation $\rho$ the ReLU leaves the mean product (Cho & Saul 2009)
 #
 # $$
 # r' = \frac{v}{2\pi}\left(\sqrt{1 - \rho^2} + (\pi - \arccos\rho)\,\rho\right)
@@ -607,7 +607,8 @@ def the_start_decides_what_survives(run: Run):
 # So far these layers were untrained. Can twenty layers learn from each of the four starts? The lab
 # trains them on LLM03's digits, with 64 units in each layer. The first ten outputs of the last
 # layer are the logits. A fifth arm starts without biases, too, but multiplies its logits by
-# $6^{10} = (\sqrt 6)^{20}$, a factor of $\sqrt 6$ for each layer: in theory as large as He's.
+# $6^{10} = (\sqrt 6)^{20}$, a factor of $\sqrt 6$ for each layer. In theory this makes them as large
+# as He's.
 #
 # The optimizer is Adam (Kingma & Ba 2015). It divides a running mean of each gradient by the root
 # of a running mean of its square. So a gradient that is merely small doesn't slow it down. Adam
@@ -718,8 +719,8 @@ def the_start_decides_what_learns(run: Run):
 # differ between images, the signs hardly depend on the batch. So all steps push the same way, and
 # one direction of each layer outgrows the others. Without biases all logits begin tiny. With biases
 # they begin near 0.08, but they, too, differ between images by only about $10^{-8}$. The lab trains
-# in float32, which still holds most of this: at the start, the logits' deviations from their mean
-# over the images have a correlation of 0.77 to 0.96 between float32 and float64.
+# in float32. At the start it still holds most of these differences: computed in float32 and in
+# float64, they have a correlation of 0.77 to 0.96.
 #
 # **Why do most runs with biases read more than those without?** Suppose that in some layer, before
 # its ReLU, every image becomes the same vector $u$ times a number $s$ that depends on the image.
@@ -733,9 +734,9 @@ def the_start_decides_what_learns(run: Run):
 # 1.1 to 1.6 with biases. If five digits share the probability for $s > 0$ and the other five for
 # $s < 0$, the loss is $\ln 5 = 1.61$; the size of $s$ can lower it. Yet one image in five is read.
 #
-# So measured is that one factor alone takes the start without biases from 16 to 53 % of the digits
-# to 93 to 97 %. Not tested is why training without it leaves one direction, and how much moving the
-# line helps.
+# So the lab measured that one factor alone takes the start without biases from 16 to 53 % of the
+# digits to 93 to 97 %. It didn't test why training without it leaves one direction, or how much
+# moving the line helps.
 
 
 # %% [markdown]
@@ -814,7 +815,7 @@ def large_products_take_cubic_time(run: Run):
 # with sparsity, so half of that without, and 3.35 TB/s. So it could do 295 FLOPs while it fetches
 # one byte. With more inputs each weight that is fetched serves them all.
 #
-# A language model works at both ends of this line. When it reads a prompt, all tokens pass each
+# A language model works at both ends of the roofline. When it reads a prompt, all tokens pass each
 # matrix together: high intensity. When it writes for one user, each new token passes alone: low
 # intensity. A server that writes for many users lets their tokens pass together.
 #
@@ -911,7 +912,7 @@ def many_inputs_raise_the_rate(run: Run):
 # - Einsum sums over the letters that the result lacks.
 # - The $k$ largest singular values give the closest matrix of rank $k$.
 # - Through ReLU layers He's start keeps the size and part of the spread. With PyTorch's biases the
-#   numbers keep a size but hardly depend on the sample. Without biases it is He's, scaled down.
+#   numbers keep a size but hardly depend on the sample. Without biases it is He's start, scaled down.
 # - In our ten runs with twenty layers of 64 units, PyTorch's start read 16 to 58 % of the digits,
 #   with biases or without. He's read 90 to 95 %. The participation ratio of layer 10 was 1.0 to 1.6
 #   against 4.2 to 5.6. He's start is `nn.init.kaiming_normal_(weight, nonlinearity="relu")`, with
