@@ -607,8 +607,8 @@ def the_start_decides_what_survives(run: Run):
 # So far these layers were untrained. Can twenty layers learn from each of the four starts? The lab
 # trains them on LLM03's digits, with 64 units in each layer. The first ten outputs of the last
 # layer are the logits. A fifth arm starts without biases, too, but multiplies its logits by
-# $6^{10} = (\sqrt 6)^{20}$, a factor of $\sqrt 6$ for each layer. In theory this makes them as large
-# as He's.
+# $6^{10} = (\sqrt 6)^{20}$, a factor of $\sqrt 6$ for each layer. In theory this makes them as
+# large as He's.
 #
 # The optimizer is Adam (Kingma & Ba 2015). It divides a running mean of each gradient by the root
 # of a running mean of its square. So a gradient that is merely small doesn't slow it down. Adam
@@ -912,7 +912,7 @@ def many_inputs_raise_the_rate(run: Run):
 # - Einsum sums over the letters that the result lacks.
 # - The $k$ largest singular values give the closest matrix of rank $k$.
 # - Through ReLU layers He's start keeps the size and part of the spread. With PyTorch's biases the
-#   numbers keep a size but hardly depend on the sample. Without biases it is He's start, scaled down.
+#   numbers keep a size but hardly depend on the sample. Without biases it scales He's down.
 # - In our ten runs with twenty layers of 64 units, PyTorch's start read 16 to 58 % of the digits,
 #   with biases or without. He's read 90 to 95 %. The participation ratio of layer 10 was 1.0 to 1.6
 #   against 4.2 to 5.6. He's start is `nn.init.kaiming_normal_(weight, nonlinearity="relu")`, with
