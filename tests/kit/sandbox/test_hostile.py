@@ -208,7 +208,7 @@ def test_only_an_answer_with_the_seal_counts() -> None:
     """A forged result on every open pipe isn't taken for that of the check."""
 
     def forge() -> None:
-        for descriptor in range(3, 64):
+        for descriptor in range(3, 4096):
             attempt(lambda number=descriptor: os.write(number, b'{"right": true}'))
         os._exit(0)
 
@@ -218,7 +218,7 @@ def test_only_an_answer_with_the_seal_counts() -> None:
 
 def test_an_answer_before_the_check_s_own_spoils_it() -> None:
     def forge() -> dict[str, bool]:
-        for descriptor in range(3, 64):
+        for descriptor in range(3, 4096):
             attempt(lambda number=descriptor: os.write(number, b'{"right": true}'))
         return {"right": False}
 
@@ -271,9 +271,11 @@ def test_the_memory_of_several_processes_is_added() -> None:
     def fill() -> None:
         for _ in range(4):
             if os.fork() == 0:
-                kept = bytearray(b"x" * (LITTLE.memory // 2))
+                # new pages: malloc may return memory that this process has filled before
+                kept = mmap.mmap(-1, LITTLE.memory // 2, flags=mmap.MAP_PRIVATE)
+                for start in range(0, len(kept), 4096):
+                    kept[start] = 1
                 time.sleep(1000)
-                del kept
         time.sleep(1000)
 
     assert child.run(fill, PATIENT).kind == "memory"
