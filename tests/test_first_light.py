@@ -1,6 +1,6 @@
-"""Run each lab as a learner does, in an environment, and one of them in a container, too.
+"""Run each lab as a learner does, in an environment.
 
-A lab has the same code, packages and models in both runtimes, so one lab in a container is enough.
+A lab has the same code, packages and models in a container: test_container_run runs one there.
 """
 
 import json
@@ -97,12 +97,6 @@ def require_good_run(clone: Clone, lab: str, ended: Ended) -> None:
     figures = list(Path(folder, "figures").glob("*.svg"))
     assert len(figures) == page.count('<svg class="drawing"') >= (1 if deeper else 2)
     assert results["timings"]["peak_memory_mib"] < 4096
-
-
-@pytest.mark.engine
-@pytest.mark.usefixtures("engine")
-def test_a_lab_passes_in_a_container(clone: Clone) -> None:
-    require_good_run(clone, "LLM06", run(clone, "LLM06", "docker"))
 
 
 @LABS
