@@ -137,6 +137,8 @@ def _expect_trainable(model: nn.Module, wanted: set[str], when: str) -> None:
 
 # insert
 
+TARGETS = ("q_proj", "down_proj", "v_proj")  # of the model below, which has another v_proj
+
 
 class _Nested(nn.Module):
     """A model with names that nearly match, a layer inside another, and no linear `v_proj`."""
@@ -155,14 +157,14 @@ def insert(module: Any) -> None:
     require_function(implementation)
     model = _Nested().double()
     linear = {"q_proj": model.q_proj, "mlp.down_proj": model.mlp["down_proj"]}
-    targets = iter(("q_proj", "down_proj", "v_proj"))  # can be read only once
-    got = implementation(model, targets, 2, 6.0)
+    got = implementation(model, TARGETS, 2, 6.0)
     if got is not model:
         raise Mistake(f"it must return the model that it changed, got {type_of(got)}")
     _expect_inserted(model, linear, module.LoraLinear)
     wanted = {f"{name}.{letter}" for name in linear for letter in "AB"}
     _expect_trainable(model, wanted, "after the insertion")
     _expect_inserted_once(implementation, model)
+    _expect_targets_read_once(implementation, set(linear))
     try:
         implementation(_Nested(), ("query",), 2, 6.0)
     except ValueError:
@@ -196,6 +198,18 @@ def _expect_inserted_once(implementation: Function, model: Any) -> None:
     implementation(model, ("q_proj", "down_proj"), 2, 6.0)
     if list(model.modules()) != before:
         raise Mistake("a layer got a second adapter: replace nn.Linear layers only")
+
+
+def _expect_targets_read_once(implementation: Function, names: set[str]) -> None:
+    """Check that an iterator of targets, which can be read only once, gives the same layers."""
+    model = _Nested().double()
+    hint = "`targets` may be an iterator, which can be read only once: make a set of it first"
+    try:
+        implementation(model, iter(TARGETS), 2, 6.0)
+    except ValueError as error:
+        raise Mistake(hint) from error
+    if set(_adapters(model)) != names:
+        raise Mistake(hint)
 
 
 # factor_gradients

@@ -141,6 +141,8 @@ def dora_linear(module: Any) -> None:
 def _expect_dora_gradients(layer: Any, got: Tensor, x: Tensor, changed: Tensor) -> None:
     """Check that the norms count as constants, and that magnitudes get a gradient."""
     wanted = (layer.A, layer.B, layer.magnitude)
+    if not got.requires_grad:
+        raise Mistake("no gradient reaches A, B or magnitude: detach only the norms")
     gradients = torch.autograd.grad(got.sum(), wanted, allow_unused=True)
     for name, gradient in zip(("A", "B", "magnitude"), gradients, strict=True):
         if gradient is None:

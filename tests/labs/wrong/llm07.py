@@ -248,6 +248,16 @@ def refuses_no_name(model, targets, rank, alpha):
         return model
 
 
+def reads_targets_in_the_loop(model, targets, rank, alpha):
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.Linear) and name.split(".")[-1] in targets:
+            model.set_submodule(name, lab.LoraLinear(module, rank, alpha))
+    if not lab.adapters(model):
+        raise ValueError
+    lab.freeze_base(model)
+    return model
+
+
 def adapts_adapters(model, targets, rank, alpha):
     targets = set(targets)
     for name, module in list(model.named_modules()):
@@ -302,6 +312,7 @@ WRONG = [
     ("insert", swaps_rank_and_alpha, "has rank 2 and alpha 2"),
     ("insert", refuses_no_name, "raise a ValueError"),
     ("insert", adapts_adapters, "a second adapter"),
+    ("insert", reads_targets_in_the_loop, "can be read only once"),
     ("adapter_state", a_view_of_each, "clone each tensor"),
     ("adapter_state", copies_with_the_strides, "isn't contiguous"),
     ("adapter_state", the_full_state, "A and B alone"),

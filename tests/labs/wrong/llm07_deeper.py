@@ -61,6 +61,11 @@ class DetachesTheUpdate(lab.DoraLinear):
         return F.linear(x, weight) * (self.magnitude / weight.norm(dim=1)) + self.base.bias
 
 
+class DetachesTheOutput(lab.DoraLinear):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
 class ForgetsTheMerge(lab.DoraLinear):
     def forward(self, x):
         weight = self.base.weight + self.delta()
@@ -99,5 +104,6 @@ WRONG = [
     ("DoraLinear.forward", dora(bias="missing"), "the bias is missing"),
     ("DoraLinear.forward", dora(detached=False), "must count as constants"),
     ("DoraLinear.forward", DetachesTheUpdate, "no gradient reaches A"),
+    ("DoraLinear.forward", DetachesTheOutput, "detach only the norms"),
     ("DoraLinear.forward", ForgetsTheMerge, "once merged"),
 ]
