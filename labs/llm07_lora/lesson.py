@@ -226,8 +226,9 @@ class LoraLinear(nn.Module):
 
 
 # %% [markdown]
-# To put such layers into a model, walk over its modules and replace each linear layer that has one
-# of the given names. Each of SmolLM2's 30 blocks has seven linear layers: four in attention, three
+# To put such layers into a model, replace each linear layer that has one of the given names.
+# `model.named_modules()` lists all modules with their names, and `model.set_submodule(name, layer)`
+# replaces a module. Each of SmolLM2's 30 blocks has seven linear layers: four in attention, three
 # in the MLP. Then freeze all weights except $A$ and $B$. Together, these are called an **adapter**.
 
 
@@ -265,7 +266,7 @@ def freeze_base(model: nn.Module) -> None:
 def insert(model: Any, targets: Iterable[str], rank: int, alpha: float) -> Any:
     """Replace each linear layer whose last name is in `targets`, freeze the base, return the model.
 
-    Layers that have an adapter already keep it.
+    Layers that have an adapter already keep it. `targets` may be an iterator, read only once.
 
     Raises:
         ValueError: if the model has no such layer, and no adapter.
@@ -298,7 +299,7 @@ def insertion_changes_nothing(run: Run):
     change = (model(ids).logits - before).abs().max()
     run.check("largest change of a logit", change, at_most=0, because="W x + 0 = W x", decides=True)
     change = (randomize(model)(ids).logits - before).abs().max()
-    run.check("with a random B", change, at_least=0.1, because="10,000 roundings of a logit")
+    run.check("with a random B", change, at_least=0.1, because="far above rounding")
     trained = training.count(model)
     change = (take_out(model)(ids).logits - before).abs().max()
     run.check("with the adapters taken out", change, at_most=0, because="the base never changed")
@@ -384,14 +385,14 @@ def b_moves_first(run: Run):
 # An adapter adds two products to each layer. After a merge, the layer costs what it did before.
 # But computers round sums, so $(W + \Delta W) - \Delta W$ need not be $W$. If the sum is beyond the
 # next power of two, the weight may lose its last bits. To get the same bits, save a copy of $W$.
-# We check it in **glass**, a language model of 0.85 million parameters. Equal means up to rounding.
+# We check this in **glass**, a language model of 0.85 million parameters.
 
 
 # %% Merging
 @lab.experiment
 @torch.no_grad()
 def merging_is_exact_enough(run: Run):
-    """In glass, merged equals unmerged; a saved W returns exactly, a subtracted one nearly.
+    """In glass, merged equals unmerged up to rounding; W returns exactly if saved, else nearly.
 
     Predict: which share of the weights comes back with other bits when ΔW is subtracted?
     """
@@ -431,7 +432,7 @@ def merging_is_exact_enough(run: Run):
 # **peft** is the usual library for adapters, and we use its format. It stores our $A$ as
 # `lora_A.weight` and our $B$ as `lora_B.weight`, after `base_model.model.` and the layer's name. A
 # second file, `adapter_config.json`, has $r$, $\alpha$ and the names of the layers.
-# Below, `train_step` trains ours and peft's adapter: its optimizer gets only $A$ and $B$.
+# Below, `train_step` trains both adapters. The optimizer of each gets only its $A$ and $B$.
 
 
 # %% Save and swap
@@ -521,16 +522,16 @@ def own_equals_peft(run: Run):
 # out**. Training has each city, day and number, but no held-out combination: the model composes it.
 #
 # We first test the untrained model with three prompts. A system prompt states the rule in words,
-# with an example. A second prompt adds six solved requests, as earlier turns of the chat. The third
-# is short: "Turn requests into records." It doesn't state the format: its bars in the figure below
-# show where training starts. The trained model gets only this prompt. Only an exact reply counts: a
-# full stop or a word more is wrong. To be fair to the prompts, the results also have a row for
-# records *within* longer replies. Replies end after 8 tokens. With 24, as many were right (seed 1).
+# with an example. A second prompt adds six solved requests, as earlier turns of the chat. No city,
+# day or number occurs twice in them. The third prompt is short: "Turn requests into records." It
+# doesn't state the format, so it shows where training starts. The trained model gets only this one.
+# Only the first line of a reply counts, at most 8 tokens, and it must be exact: a full stop more is
+# wrong. To be fair to the prompts, the results also have a row for lines that *contain* the record.
 #
 # A training row is a prompt, then `OSL-FRI-3` and the end of the reply. All tokens of the prompt
 # have the **label** −100. `training.train` takes steps like `train_step`, with clipping (LLM08) and
 # a rate that falls to almost 0. At `tiny` it sees 64 solved requests. Our copy of SmolLM2 was once
-# rounded to 4 bits; the original may follow prompts better.
+# rounded to 4 bits. The original may follow prompts better.
 #
 # Does the adapter also change replies that have nothing to do with its task? We ask "What is the
 # capital of France?" before and after the training, with the training's system prompt and with
@@ -566,8 +567,6 @@ def smollm2_learns_a_format(run: Run):
     more = run.seeds(run.pick(tiny=1, small=3, full=3))[1:]
     exams = [exam, *(teach(run, seed)[1] for seed in more)]  # three seeds but at `tiny`
     run.table(f"Held-out requests and replies of {called(run)}", *exam.table())
-    numbers = [each.right()[records.EXAMPLES][-2] for each in exams]
-    run.measure("six examples: right number", numbers, expect_at_least=0.5, because="guess: 1/8")
     learned = [each.right()[records.TRAINED][-1] for each in exams]
     run.measure(EXACT, learned, expect_at_least=0.5, because="a guess has 1/672", decides=True)
     leads = [each.lead() for each in exams]
@@ -589,22 +588,23 @@ def smollm2_learns_a_format(run: Run):
 
 
 # %% [markdown]
-# Read the replies and the figure. In our run six examples taught the form and the number, but half
-# of the cities and nearly all days were wrong. After training, the question about France got a
-# record, too. $\Delta W$ could learn when to stay silent, but every training row ended in a record.
+# In our run six examples taught the number, in two of three replies, and roughly the form. Nearly
+# all cities and all days were wrong. After training, the question about France got a record, too:
+# every training row ends in a record, so nothing taught the model when not to write one.
 #
 # ## 7. Choosing rank, α and learning rate
 # In its first step, Adam divides each gradient by its own size. So this step moves every number of
 # $B$ by the learning rate $\eta$, whatever $\alpha$ is. The update is then proportional to
-# $\frac{\alpha}{r}\,\eta$: twice the $\alpha$ is twice the rate. **In this step $\alpha$ is a
-# learning rate in disguise.** Later $A$ also moves. Once it is far from its start, both factors
-# grow with $\eta$, and the update like $\frac{\alpha}{r}\,\eta^2$. Then 16 times the $\alpha$ needs
-# a rate only 4 times lower.
+# $\frac{\alpha}{r}\,\eta$. By this first law, twice the $\alpha$ is twice the rate: **at first
+# $\alpha$ is a learning rate in disguise.** Later $A$ also moves. Far from the start, both $A$ and
+# $B$ are proportional to $\eta$, and the update to $\frac{\alpha}{r}\,\eta^2$. By this second law,
+# 16 times the $\alpha$ needs a rate only 4 times lower.
 #
 # Why divide by $r$? A larger rank adds up more products, so each step changes the output more. The
-# division counters this. On glass it is too strong: at fixed $\alpha/r$ the best rate falls more
-# slowly than $1/r$ (LLM07+). So at fixed $\alpha$ it should rise a little. The map below has
-# $\alpha = 8$ at every rank: compare the best rates. It can't show a rise of less than 4 times.
+# division counters this, too strongly on glass: at fixed $\alpha/r$ the best rate falls like
+# $r^{-0.31}$ (LLM07+). At fixed $\alpha$ the rate also makes up for the smaller $\alpha/r$: $r$
+# times by the first law, $\sqrt r$ times by the second. So it rises like $r^{0.69}$ or $r^{0.19}$:
+# from rank 1 to 16 about 7 or 2 times. Look for this in the map, at $\alpha = 8$.
 #
 # The best values depend on the model, the data and the number of steps. So we measure: a **map** of
 # the loss over $\alpha$, $\eta$ and $r$ after short trainings. Glass was trained on Lewis Carroll.
@@ -630,10 +630,10 @@ def adapted_loss(run: Run, rank: int, scale: float, rate: float, seed: int) -> f
 
 @lab.experiment
 def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
-    """On glass, after a short training, the worst of three rates costs more than the worst rank.
+    """On glass, the worst of three rates at fixed α costs more than the worst of three tuned ranks.
 
-    Neighbouring rates and ranks differ by a factor of 4. For each rank, α and the rate are tuned
-    again; for each rate, rank and α stay the same. Also: a larger α has a lower best rate.
+    Neighbouring rates and ranks differ by a factor of 4. Each rank has its best α and rate. The
+    rates are compared at one rank and one α. A larger α has a lower best rate. Trainings are short.
 
     Predict: what costs more: the worst of three ranks, or the worst of three rates?
     """
@@ -652,22 +652,22 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
     more = (of_rate - of_rank).tolist()
     run.measure("rate − rank (nats)", more, expect_at_least=0, because="the claim", decides=True)
     figures.loss_map(run, table, RANKS, SCALES, RATES, run.pick(**STEPS))
-    return f"The worst rank costs {of_rank.mean():.2f} nats, the worst rate {of_rate.mean():.2f}."
+    return f"Worst rank: {of_rank.mean():.2f} nats. Worst rate at fixed α: {of_rate.mean():.2f}."
 
 
 # %% [markdown]
-# In the map, compare a large $\alpha$ at a small rate with a small $\alpha$ at a large rate. Then
-# look where both are large. Does 16 times the $\alpha$ need a rate 4 or 16 times lower? This map
-# can't decide: many of the best rates are at its edge. In our run at `tiny`, a rate 4 times too
-# high cost 0.4 nats, 4 times too low 0.1, and a rank 16 times too small 0.1 or less. A recipe:
+# In the map, compare a large $\alpha$ at a small rate with a small $\alpha$ at a large rate. At
+# $\alpha = 8$, the best rate of our run was 0.01 at every rank. The rates differ by factors of 4: a
+# rise of 7 times would show, a rise of 2 times need not. So the second law fits better.
+# At $r = 4$ and $\alpha = 8$, a rate 4 times too high cost 0.4 nats, 4 times too low 0.1. A rank 16
+# times too small cost 0.1 or less. But a rate is wrong only for its $\alpha$: over all ranks and
+# $\alpha$, the three rates have best losses of 4.46, 4.43 and 4.47. So fix $\alpha$. A recipe:
 #
 # - Insert adapters in **all linear layers** of the blocks. LLM07+ compares other places.
-# - Start with $r = 8$ and $\alpha = 16$. Don't search $\alpha$: search the rate instead.
-# - **Search the rate** in factors of two to four, from high to low, on validation rows.
-# - Then double $r$. Leave $\alpha$ as it is (Hu et al.), or multiply it by $\sqrt 2$: with our
-#   factor $\alpha/r$ that is rsLoRA, which divides by $\sqrt r$ instead of $r$. **Search the rate
-#   again**: at fixed $\alpha$, try a higher one. If you double $\alpha$, too, try a lower one. Keep
-#   the larger rank only if its gain, at its own best rate, exceeds the spread over seeds.
+# - Start with $r = 8$, $\alpha = 16$. **Search the rate** by factors of 2 to 4, on validation rows.
+# - Then double $r$ and **search the rate again**: higher at fixed $\alpha$ (Hu et al.), lower at
+#   doubled $\alpha$. For rsLoRA, which divides by $\sqrt r$, multiply $\alpha$ by $\sqrt 2$. Keep
+#   the larger rank only if its gain exceeds the spread over seeds.
 #
 # ## What to remember
 # - LoRA freezes $W$ and trains $B A$ beside it: two thin matrices with $r$ directions.
@@ -685,7 +685,7 @@ def closing(results: Results) -> str:
     return (
         "## In this run\n"
         f"The trained model wrote {100 * learned:.0f} % of the held-out records. On glass, the "
-        f"worst of three rates cost {rate:.2f} nats per token, the worst of three ranks {rank:.2f}."
+        f"worst rank cost {rank:.2f} nats per token, and at fixed α the worst rate {rate:.2f}."
     )
 
 
