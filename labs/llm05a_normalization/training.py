@@ -152,12 +152,12 @@ def best_rates(run: Run, outcomes: Mapping[str, Mapping[float, list[Outcome]]]) 
     rates = list(next(iter(outcomes.values())))
     best: dict[str, float] = {}
     rows: list[list[str]] = []
-    for name, by_rate in losses(outcomes).items():
-        means = [mean(row) for row in by_rate.values()]
+    for name, at_rates in losses(outcomes).items():
+        means = [mean(row) for row in at_rates.values()]
         finite = [loss if math.isfinite(loss) else math.inf for loss in means]
         best[name] = rates[finite.index(min(finite))]
         edge = ", at the edge" if best[name] in (rates[0], rates[-1]) else ""
-        cells = [f"{mean(row):.3f} [{min(row):.2f}, {max(row):.2f}]" for row in by_rate.values()]
+        cells = [f"{mean(row):.3f} [{min(row):.2f}, {max(row):.2f}]" for row in at_rates.values()]
         rows.append([name, *cells, f"{best[name]:g}{edge}"])
     columns = ["learning rate", *(f"{rate:g}" for rate in rates), "best"]
     run.table("Validation loss (nats): mean of four seeds [lowest, highest]", columns, rows)
