@@ -403,7 +403,8 @@ def rates_and_curves(
     caption = (
         f"Four blocks, {steps[-1]} steps, no warm-up. Left: the loss on validation text at the "
         f"end. Right: the loss on training text, a mean over {width} steps. Bands: four seeds. "
-        "Dotted in both: the baseline on validation text."
+        "Dotted in both: the baseline on validation text. A placement fails at a rate if its mean "
+        "isn't below the baseline."
     )
     alt = "Loss over the learning rate, and over the steps at the best rate, for each placement."
     return fig, caption, alt

@@ -55,7 +55,7 @@ DOUBLE = torch.float64
 #
 # The **feed-forward layer**, FFN for short, then transforms each token alone. A **norm** here is a
 # layer, not the length of a vector. In front of each branch it brings every vector to the same
-# **size**, the root of the mean of its squared entries, called **RMS**. A learned gain follows.
+# **size**: the root of the mean of its squared entries, or **RMS**. A learned gain follows.
 
 
 # %% Attention, a black box
@@ -116,10 +116,6 @@ def only_attention_reads_other_tokens(run: Run):
 # normed alone. The sum in $\sigma^2$ is divided by $d$, not by $d - 1$ as in `Tensor.std`. And
 # training often uses 16-bit numbers, which are too coarse for these means. So first convert $x$ to
 # float32 with `wide`, a function below, and convert only the result back.
-#
-# **Why not BatchNorm?** In image networks, BatchNorm takes the mean and the variance of each entry
-# over all positions of all images in a batch. In a decoder, these would include later tokens, which
-# must stay unseen, and unrelated texts. Section 3's first figure shows the difference.
 
 
 # %% Forward
@@ -141,7 +137,7 @@ def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float = 1e-5) -> Tens
     x32 = wide(x)
     centred = x32 - x32.mean(-1, keepdim=True)
     variance = centred.square().mean(-1, keepdim=True)  # (..., 1)
-    x_hat = centred * (variance + eps).rsqrt()  # 1/√ first: a product costs less than a quotient
+    x_hat = centred * (variance + eps).rsqrt()  # one quotient and d products, not d quotients
     return (x_hat * gain + bias).to(x.dtype)
 
 
@@ -190,14 +186,17 @@ class RMSNorm(nn.Module):
 
 # %% [markdown]
 # ## 3. What a norm forgets, and what ε does
-# Let $\varepsilon = 0$. Multiply $x$ by 10. Its mean, its standard deviation and its size grow by
-# the same factor, so $\hat x$ doesn't change in either norm. Add 3 to every entry. LayerNorm
-# subtracts it again with the mean. RMSNorm doesn't: entries with mean 0 and size 1 now have the
-# mean square $1 + 9 = 10$, and RMSNorm divides $x + 3$ by $\sqrt{10}$. So LayerNorm forgets the
-# **scale** and the **shift** of $x$, and RMSNorm forgets the scale only.
+# In this section, $\gamma = 1$ and $\beta = 0$. First let $\varepsilon = 0$. Multiply $x$ by 10.
+# Mean, standard deviation and size grow by the same factor, so $\hat x$ doesn't change in either
+# norm. Add 3 to every entry. LayerNorm subtracts it again with the mean. RMSNorm doesn't: entries
+# with mean 0 and size 1 now have the mean square $1 + 9 = 10$, and RMSNorm divides $x + 3$ by
+# $\sqrt{10}$. So LayerNorm forgets the **scale** and the **shift** of $x$, RMSNorm the scale only.
 #
-# The figure shows vectors of two different numbers. RMSNorm moves each along its ray to the circle
-# where the mean square is 1, with the radius $\sqrt 2$. LayerNorm returns $(1, -1)$ or $(-1, 1)$.
+# **Why not BatchNorm?** In image networks, BatchNorm takes the mean and the variance of each entry
+# over all positions of all images in a batch. In a decoder, these would include later tokens, which
+# must stay unseen, and unrelated texts. The first figure below shows the difference. The second
+# shows vectors of two different numbers. RMSNorm moves each along its ray to the circle where the
+# mean square is 1, with the radius $\sqrt 2$. LayerNorm returns $(1, -1)$ or $(-1, 1)$.
 
 
 # %% What each norm forgets
@@ -205,7 +204,7 @@ class RMSNorm(nn.Module):
 def what_each_norm_forgets(run: Run):
     """With ε = 0 both norms forget the scale of x, and LayerNorm alone forgets a shift.
 
-    Predict: 3 is added to entries of size 1. What is the RMS of the change of RMSNorm's outputs?
+    Predict: entries have mean 0 and size 1. Add 3 to each. What is the RMS of RMSNorm's change?
     """
     x = torch.randn(64, 256, dtype=DOUBLE)
     ones = torch.ones(256, dtype=DOUBLE)
@@ -226,8 +225,8 @@ def what_each_norm_forgets(run: Run):
 # %% [markdown]
 # **Where ε belongs.** A vector of size $s$ leaves RMSNorm with the size
 # $s/\sqrt{s^2 + \varepsilon}$. So $\sqrt\varepsilon$ is a threshold. With $\varepsilon = 10^{-5}$
-# it lies at 0.003: vectors far above leave with the size 1, those far below grow by the factor 316.
-# The gradient on its way back is multiplied by at most the same factor.
+# it lies at 0.003. A vector far above it leaves with the size 1. A vector far below it grows by the
+# factor 316, and a gradient on its way back grows by at most this factor.
 #
 # What if $\varepsilon$ stands outside the root, in the denominator $\sqrt m + \varepsilon$? Then
 # the threshold is $\varepsilon$ itself, so $10^{-5}$ limits the factor only to 100,000. And
@@ -242,7 +241,7 @@ def what_each_norm_forgets(run: Run):
 # %% Where ε belongs
 @lab.experiment
 def epsilon_belongs_inside_the_root(run: Run):
-    """Inside the root, ε limits RMSNorm's slope to 1/√ε. Outside, autograd returns NaN at zero.
+    """For γ = 1, ε inside the root limits RMSNorm's slope to 1/√ε; outside, zeros give NaN slopes.
 
     Predict: entries of size 0.001 and ε = 0.00001. Which size do they have after RMSNorm?
     """
@@ -285,11 +284,11 @@ def epsilon_belongs_inside_the_root(run: Run):
 #
 # In **GELU** of Hendrycks & Gimpel 2016, $\Phi(x)$ is the probability that a standard normal number
 # lies below $x$. In **SiLU**, from the same paper and Elfwing et al. 2017, also called Swish,
-# $\sigma(x) = \frac{1}{1 + e^{-x}}$ is the logistic function. Large numbers pass almost unchanged.
-# Negative ones become small: GELU's lowest value is −0.17, SiLU's −0.28.
+# $\sigma(x) = \frac{1}{1 + e^{-x}}$ is the logistic function. Large positive numbers hardly change.
+# Negative ones end between 0 and a lowest value: −0.17 for GELU, −0.28 for SiLU.
 #
 # **A gate.** A gated FFN (Shazeer 2020) has two matrices in parallel. One result goes through the
-# activation and becomes the **gate**; the two are multiplied entry by entry, written $\odot$:
+# activation and becomes the **gate**. It multiplies the other entry by entry, written $\odot$:
 #
 # $$\text{SwiGLU}(x) = W_\text{down} (\text{SiLU}(W_\text{gate}\,x) \odot W_\text{up}\,x)$$
 #
@@ -474,12 +473,13 @@ def attention_needs_positions(run: Run):
 #
 # Here $f$ is attention or the FFN, each with a separate norm. The placements differ in two ways:
 #
-# - **What the stream passes.** Under Pre-LN, a path with nothing but additions leads from the first
-#   block's input to the end of the last block, and a gradient can come back on it. Under Post-LN,
-#   every path passes two norms in each block.
+# - **What the stream goes through.** Under Pre-LN, a path with nothing but additions leads from the
+#   first block's input to the end of the last block, and a gradient can come back on it. Under
+#   Post-LN, every path goes through two norms in each block.
 # - **How large the stream is.** Under Pre-LN it grows, and with it the scores, so the model has one
-#   more norm at its end. Under Post-LN its size is 1 after each block as long as $\gamma = 1$ and
-#   $\beta = 0$, as at the start of training.
+#   more norm at its end. Independent vectors add their mean squares: a stream of size 1 and 24
+#   branches of size 0.5 have the mean square $1 + 24/4 = 7$ and the size 2.6. Under Post-LN the
+#   size is 1 after each block as long as $\gamma = 1$ and $\beta = 0$, as at the start of training.
 #
 # **By hand.** Let $x = (3, 5)$, and let a branch double its input. Pre-LN adds $2 \cdot (-1, 1)$ to
 # $x$ and returns $(1, 7)$; the mean is still 4. Post-LN norms $x + 2x$ and returns $(-1, 1)$.
@@ -505,7 +505,7 @@ class PreNormBlock(Block):
         hints=(
             "The second formula above, twice: the block makes one step for each branch.",
             "Attention comes first; the FFN gets the stream with attention's result in it.",
-            "Add to x itself, not to the normed x: the stream passes no norm.",
+            "Add to x itself, not to the normed x: the stream meets no norm.",
         ),
     )
     def forward(self, x: Tensor) -> Tensor:
@@ -532,7 +532,7 @@ class PostNormBlock(Block):
 
 
 def make_decoder(name: str, sizes: Sizes) -> Decoder:
-    """Return an untrained model of four blocks; Pre-LN has one more norm at its end."""
+    """Return section 1's model with four blocks, untrained; Pre-LN has one more norm at its end."""
     d = sizes.d_model
     positions = Sinusoid(sizes.length, d)
     if name == "Pre-LN":
@@ -540,7 +540,7 @@ def make_decoder(name: str, sizes: Sizes) -> Decoder:
     return Decoder([PostNormBlock(d) for _ in range(4)], d, nn.Identity(), positions)
 
 
-# %% What the stream passes
+# %% What the stream goes through
 @lab.experiment
 def pre_norm_passes_the_stream_on(run: Run):
     """If its branches return 0, a Pre-LN block returns x, and a Post-LN block norm(norm(x)).
@@ -550,8 +550,8 @@ def pre_norm_passes_the_stream_on(run: Run):
     x = 3 + torch.randn(64, 8, 32, dtype=DOUBLE)  # (B, T, d)
     pre = PreNormBlock(32).double()
     post = PostNormBlock(32).double()
-    for block in (pre, post):
-        nn.init.zeros_(block.get_parameter("attention.inside.out.weight"))  # its last matrix
+    for block in (pre, post):  # a branch returns 0 if its last matrix is 0
+        nn.init.zeros_(block.get_parameter("attention.inside.out.weight"))
         nn.init.zeros_(block.get_parameter("ffn.down_proj.weight"))
     run.agree("Pre-LN, branches of 0: output − x", pre(x) - x, decides=True)
     normed = F.layer_norm(F.layer_norm(x, (32,)), (32,))
@@ -562,7 +562,7 @@ def pre_norm_passes_the_stream_on(run: Run):
 
 @lab.experiment
 def a_growing_stream_needs_a_last_norm(run: Run):
-    """Post-LN's stream keeps the size 1. Pre-LN's grows, and without a last norm so do its scores.
+    """Untrained, Post-LN's stream has size 1. Pre-LN's grows, as do its scores without a last norm.
 
     Predict: after 12 untrained Pre-LN blocks, by which factor does the last norm reduce the scores?
     """
@@ -576,7 +576,7 @@ def a_growing_stream_needs_a_last_norm(run: Run):
     off = [abs(after - 1) for after in sizes["Post-LN"][1:]]
     because = "a norm divides by √(σ² + ε), not σ; if σ² is above 0.005, this costs less than 0.001"
     run.check("Post-LN: size after a block − 1", off, at_most=1e-3, because=because, decides=True)
-    because = "attention's 12 means of t + 1 vectors add 12/(t + 1), 4.1 on average: √5.1 = 2.3"
+    because = "mean square: 1, and at least 12/(t + 1) by attention, 4.1 on average; √5.1 = 2.3"
     grown = sizes["Pre-LN"][-1]
     run.check("Pre-LN: size after 12 blocks", grown, at_least=1.5, because=because, decides=True)
     last = stacks["Pre-LN"].last
@@ -594,28 +594,28 @@ def a_growing_stream_needs_a_last_norm(run: Run):
 # character, with four blocks of your parts: LayerNorm, SwiGLU, and sinusoids at the entry. The
 # **loss** is the mean of $-\ln p$ in **nats**. Here $p$ is the probability that the model gave to
 # the character that came next. We measure it on text that no model was trained on. The optimizer
-# is Adam, which LLM08 explains; its learning rate falls to 0. A fair comparison needs:
+# is Adam without clipping; LLM08 explains both. Its rate falls to 0. A fair comparison needs:
 #
-# - **Each side at the best of four rates.** A single rate may suit one side only. Each of the four
-#   is twice the one before. The best rate of a side may lie between two of them, or beyond the
-#   last. Then we report a loss that is too high. We also choose the rates on the validation text
-#   that we report, so both losses look slightly too good. The limits below include neither effect.
-#   So the claim is about these four rates, and the size of the gap depends on them.
+# - **Each side at the best of four rates.** A single rate may suit one side only, so each has four,
+#   each twice the last. Two errors remain. The best rate may lie between the four or outside them;
+#   then the reported loss is too high. We choose the rate on the text that we report, which makes
+#   both losses slightly too low. The limits include neither error: the claim is about these rates.
 # - **Four seeds.** A seed fixes the random start and the windows of text, which both sides share.
 #   If the sides were equally good, all four gaps would be above 0 with the chance 1/16. So we ask
-#   for more: the **95 % limits** of the mean gap, which enclose the true mean in 95 of 100 cases.
-#   For four seeds they lie 1.6 standard deviations from the measured mean, by a distribution
-#   called Student's t. Both limits must be above 0.
+#   for more: the **95 % limits** of the mean gap. If the gaps are roughly normal, these enclose the
+#   true mean in 95 of 100 cases. For four seeds they lie 1.6 standard deviations from the measured
+#   mean, by a distribution called Student's t. Both limits must be above 0.
 # - **Enough steps.** A model must beat a **baseline** that knows only how often each character
 #   occurs. A higher bar is the best table of pairs, which predicts from the last character alone.
-#   After 120 steps of 256 characters, `tiny` is likely to miss it on both sides; the rows show by
-#   how much. So the claim compares how fast the two learn, and not how good they become.
+#   At `tiny`, with 120 steps of 256 characters, both sides probably stay above its loss. So the
+#   claim compares how fast the two learn, and not how good they become.
 #
 # There is no **warm-up**, a slow rise of the rate at the start, which LLM05b adds. Xiong et al.
-# 2020 report that Post-LN needs it and Pre-LN doesn't: the gradients of Post-LN's *weights* near
-# the output are large at the start. We don't test this cause. The card above shows the gradient of
-# the *stream*: a random gradient starts behind one more norm at the end of each stack. Before the
-# first block it is about 1 or 2 times as large with norms, and far larger without norms.
+# 2020 report that Post-LN needs it and Pre-LN doesn't: near the output, the gradients of Post-LN's
+# *weights* are large at the start. We don't test this cause. The last three rows of the card above
+# show something else, the gradient of the *stream*. We put one more norm behind each stack of 12
+# untrained blocks and send a random gradient back from there. With norms in the blocks, in either
+# place, it arrives about one to two times as large. Without norms, it arrives many times as large.
 
 
 # %% Placement in training
@@ -681,7 +681,7 @@ def closing(results: Results) -> str:
 # ## 7. What to remember
 # - **LayerNorm** subtracts the mean and divides by the standard deviation; it forgets scale and
 #   shift. **RMSNorm** divides by the root mean square and forgets the scale.
-# - ε inside the root limits the factor to $1/\sqrt\varepsilon$ and keeps autograd's result finite.
+# - ε inside the root limits the factor to $1/\sqrt\varepsilon$, for $\gamma = 1$, and avoids NaN.
 # - **SwiGLU** has three matrices. With the width $8d/3$ it has as many parameters as a plain FFN.
 # - One layer of attention doesn't see the order of earlier tokens; **positions** supply it.
 # - **Pre-LN** leaves the residual stream without norms. **Post-LN** norms it after every sum.
