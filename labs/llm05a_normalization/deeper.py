@@ -6,9 +6,8 @@
 # statistics need float32, time two norms and explain the result, and separate the size of a table
 # from its structure. You run a race between activations, with limits that show what it decides,
 # and compute a loss that no model of single tokens can beat. **Builds on** LLM05a. **Takes** two
-# sittings that can be read separately, 45 minutes each: sections 1 to 4 on norms, and sections 5 to
-# 8 on positions, races and a bound. It runs for two minutes at `tiny` on 2 cores. `small` trains 88
-# models and needs a GPU.
+# separate sittings of 45 minutes: sections 1 to 4 on norms, and 5 to 8 on positions, races and a
+# bound. It runs for two minutes at `tiny` on 2 cores. `small` trains 88 models and needs a GPU.
 
 # %% Imports
 import math
@@ -58,7 +57,7 @@ Norm = Callable[..., Tensor]
 # $r = \sqrt{m + \varepsilon}$, so that $\hat x = x/r$ and $y = \gamma\hat x$.
 #
 # **The gain.** Each $\gamma_i$ multiplies $\hat x_i$ in every token, so $d\gamma$ is the sum of
-# $dy\,\hat x$ over all tokens. For one token it is $dy\,\hat x$ itself. `sum_to_size` does both.
+# $dy\,\hat x$ over all tokens. `sum_to_size(gain.shape)` sums over all axes that the gain lacks.
 #
 # **The input.** The gradient that arrives at $\hat x$ is $g = \gamma\,dy$. Each $\hat x_j$ depends
 # on $x_i$ in two ways. The first is direct, but only if $j = i$, with the slope $1/r$. The second
@@ -156,7 +155,7 @@ def the_gradient_passes_finite_differences(run: Run):
 #
 # So $\mu$ acts on the numerator of $\hat x_j = (x_j - \mu)/r$ only, with the slope
 # $-\frac{1}{d\,r}$ for every $j$. Times $g_j$ and summed over $j$, this is $-\text{mean}(g)/r$. The
-# sum of all three ways is
+# first two ways are those of RMSNorm, with $x - \mu$ in place of $x$. The sum of all three is
 #
 # $$dx_i = \frac{g_i - \text{mean}(g) - \hat x_i\,\text{mean}(g \hat x)}{r}$$
 #
@@ -289,8 +288,7 @@ def epsilon_lets_a_little_scale_through(run: Run):
 # rounding. In this example, the wrong mean nearly doubles the error.
 #
 # It is the worst case, because 100.25 lies halfway between two numbers of bfloat16. The rows also
-# show the mean 100, which bfloat16 has, so that rounding it costs little. With the mean 0, all
-# errors are small.
+# show the mean 100, which bfloat16 has: rounding it costs little. At the mean 0, errors are small.
 #
 # **float16** has 11 significant bits, but its largest number is 65,504. The square of 300 is
 # infinite, and the output of the norm is 0. An $\varepsilon$ of $10^{-8}$ is rounded to 0, so a
@@ -361,7 +359,7 @@ def a_mean_in_bfloat16_spoils_layer_norm(run: Run):
 def squares_overflow_in_float16(run: Run):
     """In float16, the squares of 300 overflow and RMSNorm returns 0; with float32 it is right.
 
-    Predict: which numbers can float16 still square?
+    Predict: how large may a number be, for float16 to square it?
     """
     x = (300 * torch.randn(64, 1024)).half()
     mean_square = x.square().mean(-1, keepdim=True)
@@ -375,7 +373,7 @@ def squares_overflow_in_float16(run: Run):
     zero = torch.zeros(8).half()
     undefined = bool((zero / (zero.square().mean() + 1e-8).sqrt()).isnan().all())
     run.check("ε = 1e-8: zeros give NaN?", undefined, equals=True)
-    return "Those below 256: 256² = 65,536 is infinite. Divided by infinity, all outputs are 0."
+    return "Below 256: 256² = 65,536 is infinite. Divided by infinity, all outputs are 0."
 
 
 @lab.experiment
@@ -398,15 +396,15 @@ def a_variance_in_one_pass_cancels(run: Run):
 # %% [markdown]
 # ## 4. Is RMSNorm faster?
 # RMSNorm computes less than LayerNorm: no mean, no subtraction, no bias. Zhang & Sennrich (2019)
-# report 7 to 64 % less running time of models. But a norm does little arithmetic for each number.
-# A **fused** kernel reads and writes the numbers once, a formula in every operation.
+# report 7 to 64 % less running time of models. But a norm does little arithmetic for each number,
+# so reading and writing the numbers often takes most of the time. In a formula, each operation
+# reads and writes again. A **fused** kernel computes the entire norm in one operation.
 #
 # So we time four pairs: both norms by hand and from PyTorch, forward alone and with backward. The
-# two calls of a pair alternate, so that other programs slow both. On a CPU, the system may map new
-# memory for each result, which can take longer than the operation. On Linux, `reuse_freed_memory`
-# prevents this for results of up to 31 MB. We also count the operations that write new numbers.
-# Only the pairs by hand decide the claim: there RMSNorm runs a part of LayerNorm's operations. For
-# PyTorch's pairs we expect nothing: the result depends on its version.
+# two calls of a pair alternate, so that other programs slow both. New memory for a result can take
+# longer than the operation; on Linux, `reuse_freed_memory` avoids it for results of up to 31 MB. We
+# also count the operations that write new numbers. Only the pairs by hand decide the claim: there
+# RMSNorm runs some of LayerNorm's operations and no others. For PyTorch's pairs we expect nothing.
 
 
 # %% Time
@@ -438,7 +436,7 @@ def norm_calls(run: Run, source: str, direction: str, numbers: int, width: int) 
 
 @lab.experiment
 def rms_norm_is_faster_by_hand(run: Run):
-    """Written by hand, RMSNorm takes less time than LayerNorm on this machine.
+    """At three widths, RMSNorm by hand takes less time than LayerNorm by hand on this machine.
 
     Predict: is it true by hand, forward and with backward? And of PyTorch's norms?
     """
@@ -459,7 +457,7 @@ def rms_norm_is_faster_by_hand(run: Run):
         if source == "by hand":
             name = f"LayerNorm ÷ RMSNorm, {pair}: lower quartile, by width"
             lower = [quantiles(row, n=4)[0] for row in ratios[pair]]
-            because = "RMSNorm's operations are a part of LayerNorm's"
+            because = "RMSNorm runs some of LayerNorm's operations and no others"
             bound: dict[str, Any] = {"expect_at_least": 1, "because": because}
             run.measure(name, lower, timed=True, decides=True, **bound)
     columns = ["", "operations", *(f"ms, d = {width:,}" for width in widths)]
@@ -470,11 +468,12 @@ def rms_norm_is_faster_by_hand(run: Run):
 
 
 # %% [markdown]
-# **Why?** Compare the counts with the times. By hand, RMSNorm has fewer operations. If a count of
-# PyTorch's RMSNorm equals the count by hand, PyTorch runs the formula on this device, and only its
-# LayerNorm is fused. Then LayerNorm may win although it computes more. The counts suggest an order,
-# not a ratio: operations differ in cost. Compare LayerNorm by hand with PyTorch's, too. How a norm
-# is computed can matter more than which norm it is.
+# **Why?** Compare the counts with the times. By hand, RMSNorm has fewer operations. Does the count
+# of PyTorch's RMSNorm equal the count by hand? Then PyTorch runs the formula on this device. If its
+# LayerNorm counts 1, that norm is fused. A fused norm may win although it computes more. It may
+# also lose: one fused operation can take longer than six simple ones. Which of the two happens at
+# each width in the figure? Compare LayerNorm by hand with PyTorch's, too. How a norm is computed
+# can matter more than which norm it is.
 #
 # ## 5. Size and structure of a table of positions
 # A learned table of positions can hold the sinusoids, or anything else. Does it matter how it
@@ -499,14 +498,14 @@ def rms_norm_is_faster_by_hand(run: Run):
 # numbers. Its near rows are alike, but they aren't sinusoids. All tables are trained.
 #
 # The models have two Pre-LN blocks. Models of the same seed start with the same weights, apart from
-# the table. The loss is measured on validation text. All have the learning rate 0.02, which rises
-# over the first tenth of the steps. It wasn't tuned, so the claim is about this rate only. A step
-# of Adam moves each entry by about the rate at most. An entry of 0.02 can change completely in one
-# step, an entry of 0.71 needs 35. So the experiment varies the size *relative to the step*.
+# the table. The loss is measured on validation text. The learning rate rises to 0.02 in the first
+# tenth of the steps and then falls to 0. It wasn't tuned, so the claim is about this rate only. A
+# step of Adam moves each entry by about the rate at most. At the peak, one step can change an entry
+# of 0.02 completely; one of 0.71 needs 35. So a small table is also small *relative to the step*.
 #
 # **When does a lead count?** As in LLM05a, we subtract losses seed by seed. A lead counts if both
 # 95 % limits of the mean difference are on the expected side of 0. For three seeds they lie 2.5
-# standard deviations from the mean.
+# standard deviations from the mean, if the differences are about normal. Three can't show that.
 
 
 # %% Size and structure
@@ -587,7 +586,7 @@ def a_table_needs_size_and_structure(run: Run):
         tiny=Sizes(48, 32, 16, 200), small=Sizes(96, 64, 32, 800), full=Sizes(192, 128, 64, 4000)
     )
     losses = validation_losses(run, with_table, [*TABLES, NO_TABLE], 0.02, sizes, seeds=3)
-    because = "a small table is soon overwritten, and in a random one near rows aren't alike"
+    because = "a small table is hidden or overwritten; in a random one near rows aren't alike"
     expected: dict[str, Any] = {"unit": "nats", "expect_at_least": 0, "because": because}
     for other in ("random, 0.02", "random, 0.71", "sinusoids, 0.02"):
         both = limits(minus(losses, other, FULL))
@@ -612,10 +611,12 @@ def a_table_needs_size_and_structure(run: Run):
 
 
 # %% [markdown]
-# **What did it show?** Compare the gains over no positions. If each change alone gains little and
-# both together much, then each needs the other: structure must be large enough to survive the
-# steps, and size helps only where near rows are alike. If smooth rows gain as much as sinusoids,
-# what counts is that near rows are alike, not the sine. Longer trainings may end otherwise.
+# **What did it show?** Compare the gains over no positions. Which share of the gain of full-size
+# sinusoids does size alone reach (random, 0.71)? And structure alone (sinusoids, 0.02)? If both
+# shares are small, size and structure help most together. We didn't test why a small table gains
+# little: the steps may overwrite it, or embeddings of size 1 may hide it. If smooth rows gain as
+# much as sinusoids or more, the sine isn't needed. A possible reason, not tested: at `tiny`, half
+# the hands turn by less than half a radian over 32 positions. Longer trainings may end otherwise.
 #
 # ## 6. One family of activations
 # The family $x\,\sigma(kx)$, called **Swish** (Ramachandran et al. 2017), contains SiLU and comes
@@ -673,21 +674,21 @@ def approximations_of_gelu_are_other_functions(run: Run):
 #   losses seed by seed, and the luck that two arms share cancels.
 # - **Learning rate.** Each arm has the best rate of a grid with factors of 2, found with one seed
 #   on the text of the race. At `tiny` the rates are fixed. They come from trainings of 250 steps,
-#   25 more than in the race, and stand in race.py with their losses. One seed can't separate nearly
-#   equal rates: at 0.04, RMSNorm and SwiGLU were only 0.005 and 0.007 worse. So every claim is
-#   about the rates of the table.
+#   25 more than in the race, and stand in race.py with their losses. Their seed is 5, which runs
+#   with `--seed` 1 to 5 also race. One seed can't separate nearly equal rates: at 0.04, RMSNorm and
+#   SwiGLU were only 0.005 and 0.007 worse. So every claim is about the rates of the table.
 # - **Chance.** Each arm has five seeds; the table shows their standard deviation. A difference
 #   counts only if both of its 95 % limits are on the expected side of 0. For five seeds they lie
 #   1.24 standard deviations from the mean difference. If the standard deviation is 0.02, a mean
 #   below 0.025 stays open: "inconclusive" doesn't mean "equal". All seeds share the validation
 #   text, so the limits say nothing about another text.
 #
-# What should we expect? At the start, a number in front of the activation is a sum of $d$ products
-# of variance $2/(5d)$, so its size is $\sqrt{0.4} = 0.63$. So close to the bend at 0, a gentle bend
-# is almost a straight line, and with a straight line one matrix could replace the two. This argues
-# for a large $k$, with ReLU best. But Hendrycks & Gimpel report that GELU beats ReLU, on other
-# tasks. So we claim only that the straight line is the last of the plain activations, and that a
-# gate helps.
+# What should we expect? A matrix starts with the variance 2/(inputs + outputs) of Glorot & Bengio
+# 2010, in front of the activation $2/(d + 4d)$. Its input is normed to the size 1. So each result,
+# a sum of $d$ products, has the variance $d \cdot 2/(5d) = 0.4$ and the size 0.63. This near to 0,
+# a gentle bend is almost a straight line. With a straight line, one matrix could replace the two.
+# This argues for a large $k$, with ReLU best. But Hendrycks & Gimpel report that GELU beats ReLU,
+# on other tasks. So we claim only that the straight line comes last, and that a gate helps.
 
 # %% The arms
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
@@ -775,7 +776,7 @@ def rms_norm_stays_within_the_margin(run: Run):
     losses = raced(run, ["GELU", "RMSNorm"])  # GELU is the base, with LayerNorm
     difference = minus(losses, "RMSNorm", "GELU")
     interval = with_nearest(limits(difference))
-    what = "RMSNorm − base: 95 % limits; first their point nearest to 0"
+    what = "RMSNorm − base: in brackets the 95 % limits, in front their point nearest to 0"
     because = "0.02 nats are 2 % of the perplexity; Zhang & Sennrich 2019 found it as good"
     margin = (-0.02, 0.02)
     expected: dict[str, Any] = {"unit": "nats", "expect_between": margin, "because": because}
@@ -787,8 +788,8 @@ def rms_norm_stays_within_the_margin(run: Run):
 
 # %% [markdown]
 # How do you read an open verdict? Limits on both sides of 0 mean that five seeds can't distinguish
-# the two arms. If you would tolerate both limits, choose the cheaper arm. If not, add seeds: for
-# many seeds, $n$ of them, the limits lie about $2/\sqrt n$ standard deviations from the mean. Of 20
+# the two arms. If you would tolerate both limits, choose the cheaper arm. If not, add seeds. If $n$
+# is large, the limits of $n$ seeds lie about $2/\sqrt n$ standard deviations from the mean. Of 20
 # differences that are really 0, one has both limits on one side, on average.
 #
 # The claim about RMSNorm holds if both limits lie within ± 0.02. It fails if both lie beyond the
@@ -803,8 +804,8 @@ def rms_norm_stays_within_the_margin(run: Run):
 #
 # How good can a table be? Count in the validation text itself how often $b$ follows $a$. No table
 # has a lower loss on this text than these frequencies. This is Gibbs' inequality: if a row has the
-# frequencies $p$ and the table gives $q$, its loss is larger by $\sum p \ln(p/q)$. This isn't
-# negative: by $\ln z \le z - 1$ with $z = q/p$, each term is at least $p - q$, and these
+# frequencies $p$ and the table gives $q$, the table's loss exceeds theirs by $\sum p \ln(p/q)$.
+# This isn't negative: by $\ln z \le z - 1$ with $z = q/p$, each term is at least $p - q$, and these
 # differences sum to 0 or more. The loss of the frequencies is the **conditional entropy**:
 #
 # $$H(\text{next} \mid \text{last}) = -\sum_{a,b} p(a, b) \ln p(b \mid a)$$
@@ -901,8 +902,7 @@ def closing(results: Results) -> str:
 #   `tiny`. After 100,000 steps, Vaswani et al. found learned positions and sinusoids equally good.
 # - **A race shows who leads at its size, length and learning rates.** Count the seeds and look at
 #   the limits before you believe a rank.
-# - **A bound belongs to its text.** $H(\text{next} \mid \text{last})$ of one text doesn't limit the
-#   loss on another.
+# - **A bound belongs to its text.** That of one text doesn't limit the loss on another.
 #
 # **Try it**: set each rate in race.py's `RATES` to 0.005, and run with
 # `--only a_gate_lowers_the_loss`. Which ranks change, and which limits cross 0?

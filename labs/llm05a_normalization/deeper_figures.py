@@ -175,7 +175,7 @@ def tables(
 
     Args:
         sizes: the root mean square of the table at the start.
-        losses: by kind, a row of seeds for each size; a dashed line joins the two sizes.
+        losses: for each of two kinds, a row of seeds for each size; a dashed line joins the sizes.
         smooth: the seeds of the smooth table, which has the second size.
         without: the loss of the model without positions.
         title: the title of the figure.
@@ -184,8 +184,10 @@ def tables(
     fig, ax = plt.subplots(figsize=(7.2, 4.2))
     for i, (kind, rows) in enumerate(losses.items()):
         seeds = np.array(rows)  # (sizes, seeds)
-        ax.plot(sizes, seeds.mean(1), "o--", color=COLOURS[i], lw=1)
-        ax.vlines(sizes, seeds.min(1), seeds.max(1), color=COLOURS[i], lw=5, alpha=0.3)
+        shift = (0.95, 1.05)[i]  # so that equal means don't overlap
+        places = [shift * size for size in sizes]
+        ax.plot(places, seeds.mean(1), "o--", color=COLOURS[i], lw=1)
+        ax.vlines(places, seeds.min(1), seeds.max(1), color=COLOURS[i], lw=5, alpha=0.3)
         ax.text(sizes[-1] * 1.15, seeds[-1].mean(), kind, color=COLOURS[i], va="center")
     ax.plot([sizes[1]] * 2, [min(smooth), max(smooth)], color=COLOURS[2], lw=5, alpha=0.3)
     ax.plot(sizes[1], mean(smooth), "d", color=COLOURS[2])
@@ -199,8 +201,8 @@ def tables(
     ax.set_title(title)
     caption = (
         f"Two blocks after {steps} steps at the learning rate 0.02. Points: means of "
-        f"{len(smooth)} seeds. Bars: lowest to highest seed. Dashed: nothing was measured between "
-        "the two sizes. Dotted: the model without positions."
+        f"{len(smooth)} seeds, side by side if of equal size. Bars: lowest to highest seed. "
+        "Dashed: nothing was measured between the two sizes. Dotted: the model without positions."
     )
     alt = (
         "The loss over the size of the table at the start: points with bars for random tables, "
