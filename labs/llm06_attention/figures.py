@@ -241,7 +241,7 @@ def show_rise(run: Run, curves: Mapping[Any, Sequence[Sequence[float]]], guess: 
     fig, ax = plt.subplots()
     labels = {
         1: ("recall: one layer, two heads", "C0", 0.16),
-        2: ("recall: two layers, one head each", "C1", 0.8),
+        2: ("recall: two layers, one head each", "C1", 0.6),
         "control": ("token before the query: one layer, two heads", "C2", 0.95),
     }
     for name, runs in curves.items():

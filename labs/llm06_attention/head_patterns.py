@@ -77,7 +77,7 @@ PATTERNS: dict[str, tuple[Pairs, str]] = {
         "Induction: mean weight on the token after an earlier copy of the query.",
     ),
     "the same token": (_same, "Mean weight on earlier copies of the query."),
-    "the first token": (_first, "A sink: mean weight on the first token, whatever it is."),
+    "the first token": (_first, "The usual sink: mean weight on the first token, whatever it is."),
     "itself": (_itself, "Mean weight on the query's own token."),
     "punctuation": (_punctuation, "Mean weight on earlier commas and full stops."),
 }

@@ -5,7 +5,7 @@
 # **You will be able to** write attention by hand and check it against PyTorch's; mask it without
 # leaks or NaN; read an attention map, and test whether the model relies on what it shows.
 # **Builds on** softmax and matrix products (LLM02 and LLM03), and on blocks and positions (LLM05a
-# and LLM05b). **Takes** 40 minutes to read, about two hours with the exercises, a minute to run.
+# and LLM05b). **Takes** 40 minutes to read, two hours with the exercises, two minutes to run.
 
 # %% Imports
 import math
@@ -115,7 +115,7 @@ def its_looks_at_both_nouns(run: Run):
 #
 # **Why $\sqrt d$?** A score sums $d$ products. If the entries of $q$ and $k$ are independent, with
 # mean 0 and variance 1, the score has variance $d$. For $d = 64$ its standard deviation would be 8.
-# Of 256 keys, one or two would then get nearly all the weight, before the model has learned which
+# Of 256 keys, two or three would then get most of the weight, before the model has learned which
 # ones matter. Division by $\sqrt d$ brings the variance back to 1. LLM06+ measures this.
 #
 # A **mask** says which keys each query may attend to; section 3 shows the usual ones. It sets the
@@ -127,10 +127,10 @@ def its_looks_at_both_nouns(run: Run):
 # A mask may leave a query no key: a padded batch can contain an empty text (section 3). Then
 # `torch.tensor([-inf, -inf]).softmax(-1)` is `[nan, nan]`, as $-\infty$ minus the maximum $-\infty$
 # is NaN. We want weights of 0. So the code fills hidden scores with the lowest finite number. The
-# softmax is then defined, and the code sets hidden weights to 0. Don't *add* $-\infty$ to the
-# scores: even if you set the weights to 0, the gradient is NaN. The backward pass of the softmax
-# multiplies by its output. That is NaN, and 0 · NaN is NaN. *Filling* with $-\infty$ would work,
-# too, if you then set hidden weights to 0: a fill passes no gradient to the scores it replaced.
+# softmax is then defined, and the code sets hidden weights to 0. In such a row, don't *add*
+# $-\infty$ to the scores: even if you set the weights to 0, the gradient is NaN. The backward pass
+# of the softmax multiplies by its output. That is NaN, and 0 · NaN is NaN. *Filling* with $-\infty$
+# would work, if you then set hidden weights to 0: a fill passes no gradient to what it replaced.
 
 
 # %% Scaled dot-product attention
@@ -139,7 +139,7 @@ def its_looks_at_both_nouns(run: Run):
     hints=(
         "Hide a key before the softmax, so that its score doesn't enter the sum.",
         "A row of nothing but -inf gives NaN. Which lowest number keeps the softmax defined?",
-        "Fill with the lowest finite number, and set hidden weights to 0 once more at the end.",
+        "Fill with torch.finfo(scores.dtype).min. At the end, set hidden weights to 0 once more.",
     ),
 )
 def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -179,10 +179,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 #
 # - **Causal.** A language model predicts the next token, so a query may look at its own key and at
 #   earlier ones. The mask is a lower triangle.
-# - **Causal with a cache.** A model that generates adds one token a step. Later queries need the
-#   earlier keys and values. They don't change, as no token sees later ones. So the **KV cache**
-#   stores them. A step has queries for the newest tokens alone, the *last* positions. So its mask
-#   has the bottom rows of the full triangle.
+# - **Causal with a cache.** A model that generates adds one token a step. Earlier keys and values
+#   don't change, as no token sees later ones, so the **KV cache** stores them. A step has queries
+#   only for the newest tokens, the *last* positions. So its mask has the triangle's bottom rows.
 # - **Padding.** Texts of different lengths are padded to one length. No query may attend to the
 #   padding. The mask depends on the lengths of the **sources**, the texts that queries attend to.
 
@@ -226,7 +225,7 @@ def by_hand_equals_the_library(run: Run):
     Predict: if a query may look at no key, ours returns 0. What does PyTorch's function return?
     """
     q, k, v = torch.randn(3, 3, 6, 50, 16, dtype=torch.float64)  # (B, H, T, D) each
-    new = q[:, :, -5:]  # the last five queries, with 50 keys in the cache
+    new = q[:, :, -5:]  # the last five queries: 45 keys are in the cache, 5 are new
     padding = padding_mask(torch.tensor([50, 0, 7]), 5, 50)  # a full, an empty, a short source
     cases = {
         "no mask": (q, None),
@@ -332,7 +331,7 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:
-        """Return (..., Tq, d_model) for x of that shape; k and v come from `context`, or from x."""
+        """Return (..., Tq, d_model), as x; k and v come from `context` (section 5), or from x."""
         context = x if context is None else context
         q = self.q_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)  # (..., H, T, D)
         k = self.k_proj(context).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)
@@ -375,23 +374,22 @@ def heads_equal_the_library(run: Run):
 
 # %% [markdown]
 # ## 5. Cross-attention: keys and values come from elsewhere
-# In **cross-attention** the keys and values come from a different input than the queries. A model
-# that translates attends from its words to the source text; one that writes captions, to the image.
+# In **cross-attention** the keys and values come from a different input than the queries. In
+# translation, queries come from the words written so far, keys and values from the source text.
 #
 # The task here: read a date as people write it, `march 3, 1999` or `3 march 1999`, and write
 # `1999-03-03`. The **encoder** reads the source with one layer of self-attention. The **decoder**
-# learns a vector for each of the ten characters to write. So here the queries come from no text.
-# The first figure below shows the model. Query 3 is the same for every date: it asks for "the third
-# digit of the year". The head must use the keys to find that digit. All ten characters are written
-# at once. A usual decoder writes one after another, and sees those that it wrote.
+# learns a vector for each of the ten characters to write. So the queries come from parameters, not
+# from a text. The first figure below shows the model. Query 3 is the same for every date: it asks
+# for "the third digit of the year". The head must use the keys to find that digit. All characters
+# are written at once. Usual decoders write one after another: a query sees those before its own.
 #
 # The weights of the cross-attention form an **alignment**: which part of the source does each
-# written character look at? To read them, `alignment` passes unit vectors as values: the output is
-# then the weights. Weights can mislead. The encoder may copy a character to its neighbour's vector,
-# where the query then finds it. Does the model rely on what it looks at? Hide a key and see. This
-# is called an **attention knock-out** (Geva et al. 2023). The other keys get the hidden key's
-# weight, so the head hands over something else, not nothing. A knock-out shows which *vector* the
-# query needs, and not which characters the encoder put into it.
+# written character look at? `alignment` reads them with unit vectors as values: the output is then
+# the weights. Weights can mislead. The encoder may copy a character to its neighbour's vector,
+# where the query then finds it. To test whether the model relies on a key, hide it: an **attention
+# knock-out** (Geva et al. 2023). The other keys get its weight, so the head hands over something
+# else, not nothing. A knock-out shows which *vector* is needed, not which characters are in it.
 
 
 # %% Dates
@@ -477,24 +475,24 @@ def cross_attention_finds_the_digit(run: Run):
 
 # %% [markdown]
 # ## 6. Two layers recall what followed
-# What do two layers learn that a single layer with as many parameters doesn't? The task **recall**
-# has 16 different tokens, then eight of them again in random order, each with the token that
+# Which task do two layers learn, while one layer with as many parameters doesn't? In **recall**, 16
+# different tokens come first, then eight of them again in random order, each with the token that
 # followed it before: `… D B A F C … | A F  D B …`. The model predicts the second of each pair.
 #
 # A score compares the query with *one* key. So the query A can find the earlier A by its content.
 # Thanks to RoPE, it can also find a key at a fixed distance. It can't find F: nothing in the key of
 # F says that A came before, and its distance to the last A differs each time. This argument isn't
-# a proof. Sanford et al. 2024 prove a bound: heads times width times bits of precision must grow at
-# least in proportion to the length. Here the product is $2 \cdot 32 \cdot 32$ = 2,048 for 32
-# tokens. That doesn't exclude our layer, so only the experiment tells. Two layers take two steps:
+# a proof. You may skip the bound that Sanford et al. 2024 prove: heads times width times bits of
+# precision must grow at least in proportion to the length. Here $2 \cdot 32 \cdot 32$ = 2,048
+# for 32 tokens doesn't exclude our layer, so only the experiment tells. Two layers take two steps:
 #
 # - In layer 1, a **previous-token head** adds A's value to F's vector: a note "A came before me".
 # - In layer 2, the key of F is computed from F and this note. An **induction head** finds it with
 #   the query A, and copies F. The two are an **induction circuit** (Olsson et al. 2022).
 #
 # We compare two models of 20,480 parameters: one layer with two heads, and two layers with one head
-# each, trained for 300 steps (`tiny`). The control shows that one layer can learn: it has to name
-# the token *before* the query, for which a fixed distance is enough. It gets half as many steps.
+# each, trained for 300 steps (`tiny`). As a control, one layer has to name the token *before* the
+# query, in half as many steps. A fixed distance is enough for that, so one layer should learn it.
 
 
 # %% Recall
@@ -548,9 +546,9 @@ def two_layers_learn_recall(run: Run):
 # %% [markdown]
 # ## 7. What does a head look at?
 # To find a head, describe its job as pairs: for each query, the keys that it should look at. A
-# head's **score** is the weight that it puts on these keys, averaged over the queries with such a
-# key. If one query puts 0.9 on its key, another 0.7, and a third has no key, the score is 0.8. It
-# doesn't show that the model needs the head. A knock-out tests that.
+# head's **score for a job** is the weight that a query puts on all these keys, averaged over the
+# queries with such a key. If one puts 0.9 on its key, another 0.7, and a third has no key, it is
+# 0.8. A score shows where a head looks. A knock-out tests whether the model needs that.
 
 
 # %% Scores of heads
@@ -573,7 +571,7 @@ def head_scores(weights: Tensor, pairs: Tensor) -> Tensor:
 
 @lab.experiment
 def two_heads_do_the_recall(run: Run):
-    """The two heads need few keys: hide these, and recall is gone; hide all others, and most stays.
+    """Without the keys of the circuit, recall is gone. With only these keys, most of it stays.
 
     Predict: if both layers see only these keys, is the accuracy lower, the same or higher?
     """
@@ -598,7 +596,10 @@ def two_heads_do_the_recall(run: Run):
     run.measure(name, with_pairs, expect_at_least=0.8, because=control, decides=True)
     figures.show_two_heads(run, patterns(models[0], tokens[:1]), circuit.values())
     complete = [recall.accuracy(model, tokens) for model in models]
-    return f"Lowest accuracy: {min(complete):.3f} with all keys, {min(with_pairs):.3f} with these."
+    return (
+        f"Lowest accuracy: {min(complete):.3f} with all keys, {min(with_pairs):.3f} with these: "
+        "each query then has at most one key, so no search is needed. These keys are enough."
+    )
 
 
 # %% [markdown]
@@ -608,9 +609,9 @@ def two_heads_do_the_recall(run: Run):
 # has 64 random tokens, 32 and the same 32 again. At the second copy of a token, an induction head
 # looks 31 tokens back: 32 to the first copy, then one forward.
 #
-# In an **attention sink**, heads put much of their weight on the *first* token, whatever it is. The
-# usual explanation (Xiao et al. 2023): weights must sum to 1, so a head that finds nothing needs a
-# place for them. The first token is the only one that every query sees.
+# An **attention sink** is a token on which many heads put much of their weight, whatever it is:
+# most often the *first*. The usual explanation (Xiao et al. 2023): weights must sum to 1, so a head
+# that finds nothing needs a place for them. The first token is the only one that every query sees.
 #
 # **Try it** in the view below. Choose "random words, twice" and "what followed last time": a few
 # heads stand out. Select one of them. Then walk through the second half of the words with the
@@ -621,7 +622,7 @@ def two_heads_do_the_recall(run: Run):
 @lab.experiment
 @torch.no_grad()
 def heads_of_smollm2_have_patterns(run: Run):
-    """SmolLM2 has heads that look at the previous token, at what followed last time, at a sink.
+    """SmolLM2 has previous-token heads and induction heads, and a sink on the first token.
 
     Predict: which share of their weight do the queries give the first token, whatever it is?
     """
@@ -666,7 +667,7 @@ def heads_of_smollm2_have_patterns(run: Run):
 # - A query is compared with every key. The softmax of the scores weighs the values.
 # - A mask acts before the softmax. A row without any key gets weights of 0.
 # - Split heads with a reshape *and* a transpose. Shared key-value heads shrink the KV cache.
-# - Two layers learned to copy what followed last time: 99 % right. One layer of that size had 5 %.
+# - Two layers learned to copy what followed last time: over 90 % right. One layer had under 20 %.
 # - A map of weights shows where a head looks. A knock-out tests whether the model relies on it.
 
 
@@ -680,8 +681,7 @@ def closing(results: Results) -> str:
         "## In this run\n"
         f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases; a "
         "guess would in 10 %. With the induction head's keys hidden, recall fell to "
-        f"{100 * recalled:.0f} %. A blind guess has 3 %. The head now copies other tokens, and "
-        "those are wrong."
+        f"{100 * recalled:.0f} %. A blind guess has 3 %."
     )
 
 
