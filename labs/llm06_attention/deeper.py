@@ -63,19 +63,19 @@ lab.before_run(assets.check_model)
 # untrained query looks almost everywhere.
 #
 # Without the division the scores have a standard deviation of $\sqrt d$. Above $\sqrt{2 \ln n}$,
-# 3.3 for 256 keys, a few scores begin to take most of the weight. Far above it, the largest alone
-# takes nearly all. Physicists call this the frozen phase of the random energy model (Derrida 1981).
+# 3.3 for 256 keys, a few scores begin to take most of the weight: suddenly for very many keys,
+# gradually for 256. Far above it, the largest takes nearly all: a frozen phase (Derrida 1981).
 #
 # All this is for queries and keys of variance 1. PyTorch starts the weights of an `nn.Linear` with
 # a variance of $1/(3 d_\text{model})$. For inputs of variance 1, as a norm gives, queries and keys
 # then have a variance of 1/3. Undivided scores of heads of width 64 have a standard deviation of
-# $\sqrt{64}/3 = 2.7$, below the frozen phase.
+# $\sqrt{64}/3 = 2.7$, less than 3.3.
 #
 # **The gradient.** Vaswani et al. 2017 suspect that large scores leave almost no gradient. Two
 # effects work against each other. A hard softmax hardly changes with its scores. But an undivided
-# score changes $\sqrt d$ times as much with its query. So the experiment measures each query's
-# gradient, for random values and output gradients, relative to the mean *with* the division. At
-# $d = 64$ the median query gets about ten times as much without it, but a tenth get less than half.
+# score changes $\sqrt d$ times as much with its query. So we measure each query's gradient without
+# the division, relative to the mean with it. Values and output gradients are random. At $d = 64$
+# the median query gets about ten times as much as this mean, but a tenth get less than half of it.
 # At $d = 1{,}024$ most get less, and a tenth almost none. Yet the mean is 20 times as large: a few
 # get huge gradients.
 #
@@ -202,11 +202,12 @@ def no_gradient_reaches_the_future(run: Run):
 # %% [markdown]
 # ## 3. A KV cache, token by token
 # A model that generates adds one token at a time. Without a cache, step $t$ computes all $t$
-# queries again, with $t^2$ scores, although the earlier rows are the same as a step before. With a
-# cache it computes one query, one key and one value, appends key and value to the earlier ones, and
-# needs $t$ scores. For 256 tokens that is 171 times fewer scores. The gain in time below is far
-# smaller: at this size a step costs much more than its scores. Queries, keys and values are random
-# here, and known beforehand. LLM10 chooses tokens with such a cache.
+# queries again, with $t^2$ scores, although the earlier rows are the same as a step before. A deep
+# model needs these rows: the next layer computes its keys and values from them. Our code has one
+# layer, but computes all rows, too. With a cache, a step computes one query, one key and one value,
+# appends key and value to the earlier ones, and needs $t$ scores. For 256 tokens that is 171 times
+# fewer scores. The gain in time below is far smaller: at this size a step costs much more than its
+# scores. Queries, keys and values are random here. LLM10 generates text with such a cache.
 #
 # Two details matter. The first step is usually the prompt: many new tokens at once, and among them
 # the mask must still be causal. And positions must go on: with RoPE, a new token gets the number of
@@ -260,7 +261,7 @@ def step_by_step(
 
 
 def all_again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return the same outputs without a cache: each step computes attention for all its tokens."""
+    """Return the same outputs without a cache: a step computes all rows, as a deep model must."""
     outputs = []
     for t in range(1, q.shape[-2] + 1):
         queries = recall.rope(q[..., :t, :])
@@ -283,9 +284,9 @@ def a_cache_changes_no_output(run: Run):
     wrong = (step_by_step(q, k, v, 30, positions_go_on=False) - expected).abs()
     prompt = wrong[..., :30, :].max()
     later = wrong[..., 30:, :].max()
-    rounding = "the same computation: rounding is 1e-16"
+    same = "the prompt starts at position 0 in both, so nothing differs but rounding, 1e-16"
     name = "always at position 0: largest change in the prompt"
-    run.check(name, prompt, at_most=1e-12, because=rounding)
+    run.check(name, prompt, at_most=1e-12, because=same)
     size = "the values are of size 1"
     name = "always at position 0: largest change after the prompt"
     run.check(name, later, at_least=0.1, because=size, decides=True)
@@ -315,10 +316,10 @@ def a_cache_changes_no_output(run: Run):
 def is_causal_aligns_top_left(run: Run):
     """With `is_causal=True`, a new query on cached keys sees only the first key.
 
-    Predict: one new query, 64 cached keys, `is_causal=True`. How wrong is the output?
+    Predict: one new query, 64 keys, `is_causal=True`. How wrong is the output?
     """
     q, k, v = torch.randn(3, 32, 8, 64, 16, dtype=torch.float64)  # (B, H, T, D) each
-    new = q[:, :, -1:]  # one query and a full cache
+    new = q[:, :, -1:]  # the last query: 63 keys are in the cache, 1 is new
     trusting = F.scaled_dot_product_attention(new, k, v, is_causal=True)
     masked = F.scaled_dot_product_attention(new, k, v, causal_mask(1, 64))
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)[:, :, -1:]
@@ -442,7 +443,7 @@ def a_window_needs_linear_memory(run: Run):
 # $o = 2.277$. The output is 1.515. The first figure below draws these sums.
 #
 # A tile of our code has the scores of *all* queries on 32 keys, so the memory falls. The traffic
-# need not: if $o$ doesn't fit in the cache, either, each tile reads and writes all of it. For
+# may not fall: if $o$ doesn't fit in the cache, each tile reads and writes all of it, too. For
 # $D = 64$ that is $2 \cdot 4 \cdot 64 \cdot T$ bytes a tile, and $16T^2$ for all $T/32$ tiles, as
 # many as the scores cost before. Our loop also starts more than ten small operations a tile. So
 # expect it to be slow: it saves memory, not time. FlashAttention (Dao et al. 2022) tiles the
@@ -589,16 +590,23 @@ def our_weights_are_smollm2s(run: Run):
 # ## 8. What is a head worth?
 # LLM06 found the two heads that do the recall, with one head in each layer. Now train new models
 # with *two* heads in each layer, and silence one or both of a layer. If one head does the job
-# alone, losing it costs as much as losing both. If the other can do it too, losing one costs
+# alone, losing it costs as much as losing both. If each head can do the job alone, losing one costs
 # nothing. If they share the job, the accuracy falls part of the way. In BERT and in a translation
 # model many heads can be removed at little cost (Michel et al. 2019). A mask without any True
 # silences a head: all its weights are 0.
 
 
 # %% Silenced heads
+def who_does_the_job(lost: float) -> str:
+    """Name the case, from the accuracy lost without the best of two heads."""
+    if lost < 0.1:
+        return "the other can do the job nearly alone"
+    return "the two share the job" if lost < 0.8 else "it does the job nearly alone"
+
+
 @lab.experiment
 def a_score_is_not_a_worth(run: Run):
-    """Losing the best induction head costs this model less than losing the best previous-token
+    """Losing the best induction head costs these models less than losing the best previous-token
     head; losing both heads of a layer costs nearly everything.
 
     Predict: with two heads in each layer, what does silencing one of them cost?
@@ -640,11 +648,15 @@ def a_score_is_not_a_worth(run: Run):
     first = [head for head in silenced if head.layer == 1]
     by_seed = zip(first[::2], first[1::2], strict=True)  # the two heads of each model
     ordered = sum((a.score > b.score) == (a.accuracy < b.accuracy) for a, b in by_seed)
-    costs = [f"the best {job} head costs {median(lost):.2f}" for job, lost in losses.items()]
+    costs = [
+        f"Without the best {job} head, the accuracy falls by {median(lost):.2f}: "
+        f"{who_does_the_job(median(lost))}."
+        for job, lost in losses.items()
+    ]
     lowest = min(head.score for head in silenced if head.job == "induction")
     return (
-        f"In accuracy, silencing {' and '.join(costs)}. The induction heads score at least "
-        f"{lowest:.2f}: a high score shows what a head does, not that it is needed. In layer 1 the "
+        f"{' '.join(costs)} The induction heads score at least {lowest:.2f}: "
+        "a high score shows what a head does, not that it is needed. In layer 1 the "
         f"head with the higher score costs more, with {ordered} of {len(losses[job])} seeds. "
         f"Without both heads of a layer, an accuracy of {max(without_both):.2f} is left at most."
     )
@@ -656,16 +668,18 @@ def a_score_is_not_a_worth(run: Run):
 # random tokens once: only a model that looks back can predict the second half.
 #
 # A **hook** is a function that PyTorch calls at each call of a module. A *forward pre-hook* gets
-# the module's inputs, and can return others. The input of `o_proj` has the outputs of all heads
-# side by side, so a hook there can set one head's output to 0.
+# the module and a tuple of its inputs, and can return another tuple. The input of `o_proj` has the
+# outputs of all heads side by side, so a hook there can set one head's output to 0.
 #
 # Silence the ten heads with the highest scores for a job, and measure the loss on new random
-# tokens. The control silences as many other heads *of the same layers*, sampled at random, three
-# times. If one of these controls costs more than half of what the ten best heads cost, the
-# knock-out decides nothing: any ten heads of these layers may matter. Also, a head hardly ever
-# outputs exactly 0 in training. Later layers may fail because this input is new to them. A loss
-# above $\ln V$, 10.8 for SmolLM2, is worse than a uniform guess: such a model doesn't only fail to
-# repeat, it is sure of wrong tokens.
+# tokens. The control silences as many random others *of the same layers*, three times. There are
+# fewer if more than half of a layer's heads were chosen. If a control costs more than half of what
+# the ten best heads cost, the knock-out decides nothing: any ten heads of these layers may matter.
+# Also, a head hardly ever outputs exactly 0 in training. Later layers may fail at this new input.
+#
+# What is the loss of a model that can't repeat at all? Nothing else predicts random tokens. So its
+# expected loss is at least that of an even guess, about $\ln V$, and more if it expects words as in
+# a text. We don't measure this. A loss above $\ln V$ may only mean that the model can't repeat.
 
 
 # %% Silenced heads of SmolLM2
@@ -714,7 +728,7 @@ def loss_without(model: Any, ids: Tensor, heads: list[tuple[int, int]]) -> float
 def smollm2_repeats_with_its_induction_heads(run: Run):
     """SmolLM2 repeats far worse without ten induction heads than without others of their layers.
 
-    Predict: ten of 270 heads are silenced. How much does the loss grow, if ln V is 10.8?
+    Predict: ten of 270 heads are silenced. How much does the loss grow? An even guess has 10.8.
     """
     model, _, _ = language_model(run)
     seen = head_patterns.repeated_tokens(run, model)  # (B, 64), to choose the heads
@@ -739,8 +753,7 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
     worst = "twice the worst of three random choices"
     label = "loss added by the ten best ÷ most added by others of the same layers"
     run.measure(label, ratios["induction"], expect_at_least=2, because=worst, decides=True)
-    uniform = math.log(model.config.vocab_size)  # the loss of a uniform guess
-    sure = f" Both exceed ln V = {uniform:.1f}: these models are sure of wrong tokens."
+    even = math.log(model.config.vocab_size - 1000)  # ids below 1,000 aren't sampled
     return (
         f"The loss of {complete:.2f} grows to {lost['induction']:.2f} without ten induction heads, "
         f"and to {beside['induction']:.2f} without others of their layers. Without ten "
@@ -748,22 +761,22 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
         f"their layers at most to {beside['previous token']:.2f}: the added loss is "
         f"{ratios['previous token']:.1f} times as large"
         + ("." if ratios["previous token"] > 2 else ", so this knock-out decides nothing.")
-        + (sure if min(lost.values()) > uniform else "")
+        + f" An even guess among the tokens has {even:.1f}."
     )
 
 
 # %% [markdown]
 # ## 10. What does a sink hand over?
 # In LLM06, SmolLM2's heads put much of their weight on the first token. Xiao et al. (2023) call it
-# a sink: a place for weight that must go somewhere. A head's output is $\sum_j p_j v_j$, so a
-# **small value** makes the first token's part of it small. We measure the norm of each head's value
-# of the first token, relative to the mean norm of other values. The output then passes $W_O$, which
-# could make this part larger again.
+# a sink: a place for weight that must go somewhere. Heads that put more than half of their weight
+# there are **sink heads** below. A head's output is $\sum_j p_j v_j$. So if $v_1$ is small, the
+# first token adds little. We measure the norm of each head's $v_1$, relative to the mean norm of
+# other values. The output then passes $W_O$, which could enlarge this part. We don't measure that.
 #
-# There are two controls. The second token shows what an ordinary token has in the same heads. The
-# other control takes the heads that put less than a tenth of their weight on the first token. Most
-# of them are in layers without sinks: see the colours of the figure. In the other layers the value
-# is small in nearly all heads, sinks or not. So this compares layers more than heads.
+# There are two controls. One is the second token's value in the same sink heads. The other is
+# $v_1$ in the heads that put less than a tenth of their weight on the first token. Most of these
+# heads are in layers without sink heads: see the colours of the figure. In the other layers $v_1$
+# is small in nearly all heads. So the second control compares layers more than heads.
 #
 # In many models a few coordinates of the first token are huge: **massive activations** (Sun et al.
 # 2024). We don't measure them here. If SmolLM2 has them, RMSNorm maps every first token to nearly
@@ -776,10 +789,10 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
 @lab.experiment
 @torch.no_grad()
 def sinks_have_small_values(run: Run):
-    """SmolLM2's first token has a small value in sinks, and on median an ordinary one in heads that
-    hardly look at it.
+    """SmolLM2's first token has a small value in sink heads. In heads that hardly look at it, the
+    median value is ordinary.
 
-    Predict: in the median sink, how large is its value, relative to other tokens' values?
+    Predict: in the median sink head, how large is its value, relative to other tokens' values?
     """
     model, _, _ = language_model(run)
     config = model.config
@@ -804,21 +817,22 @@ def sinks_have_small_values(run: Run):
     run.measure("share of heads with more than half of their weight on it", share)
     run.measure("share of heads with less than a tenth", rest.float().mean())
     small = "half of an ordinary value"
-    label = "sinks: its value ÷ other values, median"
+    label = "sink heads: its value ÷ other values, median"
     run.measure(label, ratio[sinks].median(), expect_at_most=0.5, because=small, decides=True)
     because = "within √2 of an ordinary value"
     ordinary: dict[str, Any] = {"expect_between": (0.7, 1.4), "because": because}
-    label = "sinks: the second token's value ÷ other values, median"
+    label = "sink heads: the second token's value ÷ other values, median"
     run.measure(label, control[sinks].median(), decides=True, **ordinary)
     label = "heads with less than a tenth: its value ÷ other values, median"
     run.measure(label, ratio[rest].median(), decides=True, **ordinary)
-    label = "heads in between: its value ÷ other values, median"
-    run.measure(label, ratio[~sinks & ~rest].median())
+    between = ratio[~sinks & ~rest].median()
+    run.measure("heads in between: its value ÷ other values, median", between)
     deeper_figures.show_sinks(run, sink, ratio, config.num_hidden_layers, sharing)
     return (
-        f"{100 * share:.0f} % of the heads are sinks. Their value of the first token has "
-        f"{ratio[sinks].median():.2f} times the norm of other values, and "
-        f"{ratio[rest].median():.2f} times in heads that hardly look at it."
+        f"{100 * share:.0f} % of the heads are sink heads. The norm of the first token's value, "
+        f"relative to other values, has a median of {ratio[sinks].median():.2f} in them, of "
+        f"{ratio[rest].median():.2f} in heads that hardly look at it, and of {between:.2f} in the "
+        "heads between."
     )
 
 
@@ -832,20 +846,21 @@ def sinks_have_small_values(run: Run):
 # - **Remove the value.** Mask nothing, and leave $p_1 v_1$ out of each later token's output.
 # - **Hide the key.** Mask the first token. Its weight goes to the other tokens.
 #
-# From which query on is the key hidden? There are two cases.
+# We hide the key in two ways:
 #
 # - **From the third token on.** The second token has seen the first, so its vector isn't that of a
-#   token that starts a text. Does it still become the sink? We measure its weight.
+#   token that starts a text. Does it still become a sink? We measure its weight.
 # - **From the second token on.** Nothing from the first token reaches a later one, and RoPE depends
 #   only on distances. So the model computes the same as for the text *without* its first token.
 #   That text starts with the second token, so the second token must be the sink.
 #
-# The control hides the second token from the third on. It has little weight, so this shows only
-# that a hidden key alone does no harm.
+# The control hides the second token from the third on. The second token has little weight. So the
+# control shows only what hiding a key costs by itself.
 #
 # Why can a small value matter? If it is nearly the same in all texts, later layers can expect it as
 # a constant. Sun et al. set the huge coordinates to their means over other texts, and lose nothing:
-# their models need the constant, not the token.
+# their models need the constant, not the token. But a value of 0 is also new to all later layers
+# (section 9), and here it is 0 in all heads at once. We don't separate the two causes.
 #
 # `without_the_first_value`, in `sinks.py`, removes the value with two hooks in each layer. One sets
 # the first token's value to 0 before attention. That also empties the output of the first token,
@@ -920,8 +935,8 @@ def smollm2_needs_its_sink(run: Run):
 #   backward pass, tiles must be recomputed. A kernel that also tiles the queries saves traffic.
 # - A high score doesn't prove that a head is needed: another may do the same. Silence it, and
 #   compare with other heads of the same layers.
-# - A sink's value is small, and still the model expects it. If the first token is hidden from all
-#   later ones, the second token becomes the sink.
+# - In sink heads the first token's value is small, and still the loss grows without it. If this
+#   token is hidden from all later ones, the second token becomes the sink.
 #
 # **Read on**: Beltagy et al. 2020, *Longformer* · Milakov & Gimelshein 2018, *Online normalizer
 # calculation for softmax* · Dao et al. 2022, *FlashAttention* · Michel et al. 2019, *Are Sixteen

@@ -250,6 +250,7 @@ def show_costs(
         ax.set(xlabel="length T", xscale="log", xlim=(0.8 * sizes[0], 3 * sizes[-1]))
         ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
         ax.minorticks_off()
+    axes[0].axhline(1, color="grey", ls=":")
     axes[0].set(ylabel="time ÷ time of the fused kernel", ylim=(0, None))
     axes[1].set(ylabel="peak memory (MiB)", yscale="log")
     gap = 0.07 * axes[0].get_ylim()[1]
@@ -267,6 +268,8 @@ def show_costs(
         "cost",
         "Three ways to the same output: 4 heads of 64, no mask, forward. Time on the run's device "
         "in its precision, each way in turn with the fused kernel; memory on the CPU in float32. "
+        "“Fused” is this kernel against itself: its distance from the dotted 1 is the error of the "
+        "timing. "
         "By hand, the scores take 16T² bytes in float32: 16 MiB at T = 1,024, and 64 MiB at 2,048. "
         "When they no longer fit in the processor's cache, the time can jump.",
         alt="Two line plots over the length, of time and of memory, for attention by hand, "
