@@ -243,6 +243,9 @@ def collate_packs(module: Any) -> None:
         raise Mistake("the rows that were passed in have changed: write into new tensors")
     want = _packs(pad)
     _expect_tensors(got, want, "pack")
+    for name in ("input_ids", "labels", "position_ids"):
+        if got[name].dtype != torch.int64:
+            raise Mistake(f"{name} is {got[name].dtype}: tokens, labels and positions are int64")
     if got["attention_mask"].dtype != torch.bool:
         raise Mistake("the attention mask must be boolean: numbers would be added to the scores")
     _name_packs(got, want, pad)

@@ -307,6 +307,10 @@ def float_mask(batch, *_):
     batch["attention_mask"] = batch["attention_mask"].float()
 
 
+def float_positions(batch, *_):
+    batch["position_ids"] = batch["position_ids"].float()
+
+
 def without_positions(batch, *_):
     del batch["position_ids"]
 
@@ -415,6 +419,7 @@ WRONG = [
     ("collate_packs", packs_by(padded_with_zeros), "it must be `pad`"),
     ("collate_packs", packs_by(positions_on), "start at 0 in each"),
     ("collate_packs", packs_by(float_mask), "must be boolean"),
+    ("collate_packs", packs_by(float_positions), "position_ids is torch.float32"),
     ("collate_packs", packs_by(without_positions), "missing or too many: position_ids"),
     ("clip_gradients", clip_by(each_by_itself), "one norm, over all"),
     ("clip_gradients", clip_by(always), "below c"),
