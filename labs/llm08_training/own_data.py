@@ -266,12 +266,14 @@ def train_smollm2(run: Run, parts: Parts) -> str:
         facts |= {"request": repr(texts[0][0]), "tests": len(test), "cut": rows.cut}
         folder = save(run, done.model, words, facts)
         run.say(f"The model is in {folder}. Talk to it: invoke chat {folder}")
+    was_right = sum(old == wanted for _, old, _, wanted in table)
     right = sum(text == wanted for *_, text, wanted in table)
     few = not own and run.size == "tiny" and right < len(table)
-    form = " So few steps teach the form of a response, and not yet the tasks." if few else ""
+    limit = " So few steps don't teach all tasks, even if the loss falls." if few else ""
     return (
         f"On the test rows the loss went from {before:.2f} to {after:.2f} nats per label. Right "
-        f"responses in the table after the training: {right} of {len(table)}.{form}"
+        f"responses in the table: {was_right} of {len(table)} before the training, {right} after "
+        f"it.{limit}"
     )
 
 
@@ -314,7 +316,9 @@ def draw(run: Run, done: Trained, before: float, after: float, how: Recipe) -> N
     run.figure(
         figures.draw_fit(done.losses, before, after, how.batch),
         "real",
-        "The same loop on a real model, whose last four blocks are trained.",
+        "The same loop on a real model, whose last four blocks are trained. Each point of the line "
+        "is the loss of that step's rows. The squares are the loss of the test rows, which are "
+        "others. So the line needn't begin at the first square.",
         alt="Line plot of the training loss over the steps, with the loss on test rows before and "
         "after as squares.",
     )
@@ -326,5 +330,5 @@ def verdict(run: Run, fall: float, own: bool) -> None:
     if own or run.options.model:
         run.measure(what, fall, expect_at_least=0, unit="nats", decides=True)
     else:
-        because = "it learns quickly what responses look like: a few words, and the end"
+        because = "a likely reason: it learns quickly that responses are a few words and the end"
         run.check(what, fall, at_least=0.3, because=because, decides=True)
