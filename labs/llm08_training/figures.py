@@ -145,7 +145,8 @@ def show_labels(run: Run, tokens: list[str], labelled: list[bool]) -> None:
     run.figure(
         draw_labels(tokens, labelled),
         "labels",
-        "A conversation of two requests in SmolLM2's template. Shaded tokens have a label.",
+        "A conversation of two requests in SmolLM2's template. The template adds the system turn. "
+        "Shaded tokens have a label.",
         alt="The tokens of a conversation in reading order. The words of both responses, and the "
         "end token after each, are shaded; system prompt, requests and headers are not.",
     )

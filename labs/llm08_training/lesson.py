@@ -57,8 +57,8 @@ LEAKED = "split at random: share of test rows that are in training"
 # lists. Then a model can pass the test from memory. The usual cure is to remove duplicates, or to
 # split by group. We split by **combination**: each list of two words or more has five tasks, and a
 # checksum picks the one that is only in the test. Tasks are numbered from 0 in the order above, and
-# words in that of the alphabet: ant, bee, cat, cow. The checksum is the task's number, plus once
-# the first word's, twice the second word's, and so on. A row is held out if its checksum is
+# words in that of the alphabet: ant, bee, cat, cow. The checksum is the sum of the task's number,
+# the first word's number, twice the second word's, and so on. A row is held out if its checksum is
 # divisible by 5. A list of one word is never held out: four tasks have the same response to it.
 # The words of *ant cow* add up to $1 \cdot 0 + 2 \cdot 3 = 6$, and task 4, count, makes it 10. So
 # *count ant cow* is in the test, and the four other tasks on *ant cow* are in training.
@@ -181,7 +181,7 @@ def labels_are_the_assistants_words(run: Run):
 # ```python
 # labels[input_ids == pad] = -100   # also removes the labels of the responses' end tokens
 # ```
-# LLM08+ trains a model with this mistake: it never stops.
+# LLM08+ trains a model with this mistake: it doesn't learn to stop.
 
 
 # %% The collator
@@ -249,7 +249,7 @@ def label_count(batch: Batch) -> int:
     ),
 )
 def collate_packs(packs: list[list[Row]], pad: int) -> Batch:
-    """Make `input_ids`, `labels`, `position_ids` (B, T) and `attention_mask` (B, 1, T, T).
+    """Make `input_ids`, `labels`, `position_ids` (B, T) int64, `attention_mask` (B, 1, T, T) bool.
 
     The mask is True where a token may look: back, in its own document. Padding at the end counts as
     a document, so that no row of the mask is empty (LLM06). Its positions are 0.
@@ -329,7 +329,7 @@ def packed_equals_alone(run: Run):
 def windows(micro: Iterable[Batch], size: int) -> Iterator[tuple[list[Batch], int]]:
     """Yield each window: a list of up to `size` consecutive batches, and their number of labels.
 
-    Read a batch only when its window is requested, and store none after it.
+    Read a window's batches when the window is requested, not earlier, and store none after it.
     """
     source = iter(micro)
     while window := list(islice(source, size)):
@@ -454,10 +454,10 @@ def own_adamw_equals_torch(run: Run):
 
 # %% [markdown]
 # ## 7. The learning rate's curve
-# In the first steps $\hat v$ is a poor estimate, yet each step has full size. So the rate is
-# **warmed up**, from nearly 0 to its peak in $W$ steps. Later steps should average out the noise of
-# small batches, so it **decays**. Most often it follows a cosine (Loshchilov & Hutter 2017) to a
-# floor $f$ of a tenth (Brown et al. 2020, app. B). In this section $t$ counts from 0: step $t$ of
+# In the first steps $\hat v$ is a poor estimate, yet Adam's steps are already about $\eta$. So the
+# rate is **warmed up**, from nearly 0 to its peak in $W$ steps. Later steps should average out the
+# noise of small batches, so it **decays**. Often it follows a cosine (Loshchilov & Hutter 2017) to
+# a floor $f$ of a tenth (Brown et al. 2020, app. B). In this section $t$ counts from 0: step $t$ of
 # $S$ steps has this share of the peak.
 #
 # $$
@@ -490,14 +490,14 @@ def lr_at(step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
 
 # %% [markdown]
 # ## 8. The training step
-# Now the five lines become a **training step**, under **Accelerate**. Its `backward` also works
-# with several processes. `train` in `training.py` wraps the Accelerator, so that `clip_grad_norm_`
-# calls your `clip_gradients`. With float16, `backward` multiplies the loss by a large number, and
-# the wrapper divides the gradients by it before it clips them; LLM08+ says why.
+# Now the five lines become a **training step**, with the library **Accelerate**. You call
+# `accelerator.backward(loss)` in place of `loss.backward()`: it also works with several processes.
+# You call `accelerator.clip_grad_norm_` to clip. It runs your `clip_gradients`, because `train` in
+# `training.py` wraps the Accelerator. With float16 it first undoes loss scaling: see LLM08+.
 #
-# An optimizer has a list of groups of parameters, `optimizer.param_groups`. Each group is a dict,
-# and its `"lr"` is the rate, which a step sets first. Your functions go into a `Loop`, a record
-# from which `train` takes them. In essence it does this.
+# An optimizer has a list of groups of parameters, `optimizer.param_groups`. Each group is a dict. A
+# step begins by writing the rate into `group["lr"]`. Your functions go into a `Loop`, a record from
+# which `train` takes them. In essence `train` does this.
 #
 # ```python
 # loader = DataLoader(rows, 32, shuffle=True, collate_fn=loop.collate)
@@ -532,7 +532,7 @@ def training_step(
     clip: float,
     accelerator: Any,
 ) -> Tensor:
-    """Train on a window of micro-batches; return its loss, without a graph (nats per label).
+    """Train on micro-batches from an iterator; return the loss, without a graph (nats per label).
 
     `labels` is the number of labels of the entire window, `clip` the largest norm of the gradient.
     """
@@ -568,7 +568,7 @@ PARTS = Parts(encode, collate, label_sum, label_count, LOOP)
 # %% The exam
 @lab.experiment
 def the_loop_teaches_the_tasks(run: Run):
-    """After its training a small Llama gets many held-out requests right.
+    """A small Llama gets most held-out requests right, and reverses lists better than by chance.
 
     Predict: before the training it solves none. Which tasks stay hard, and for which lists?
     """
@@ -588,7 +588,7 @@ def the_loop_teaches_the_tasks(run: Run):
     right = mean(fitted.right for fitted in fits.values())
     return (
         f"Right before training: {before:.0%}; after it: {right:.0%}, mean of {len(fits)} seeds. "
-        "Does `--size small` learn what is hard, with a larger model and more rows and steps?"
+        "`--size small` has a larger model, more rows, more steps. Which hard tasks does it learn?"
     )
 
 
@@ -618,12 +618,12 @@ def the_loop_teaches_the_tasks(run: Run):
 # has used them. So it saves memory only if 16-bit activations save more than these copies take.
 #
 # Why not store the weights in 16 bits, too? Between $2^e$ and $2^{e+1}$ the numbers of bf16 are
-# $2^{e-7}$ apart. Adding $u$ to such a weight changes nothing if $|u| < 2^{e-8}$, half of that.
-# Where gradients agree, AdamW's steps are as large as $\eta$; where they are noise, smaller. At
-# $\eta = 10^{-4}$ a weight above $2^{-5} \approx 0.03$ stands still. Our recipe's peak is
-# $5 \cdot 10^{-3}$, and there only weights above 2 do. So whether 16 bits suffice for the weights
-# depends on the rate. The means round, too: at $\beta_2 = 0.999$ a $v$ in bf16 never falls, because
-# $0.999\,v$ rounds to $v$. Our 0.98 avoids this.
+# $2^{e-7}$ apart. Adding $u$ to such a weight changes nothing if $|u| < 2^{e-8}$, half of that. If
+# a weight's gradients agree from step to step, AdamW moves it by about $\eta$. If their signs
+# change, it moves it by less. At $\eta = 10^{-4}$ a weight above $2^{-5} \approx 0.03$ stands
+# still. Our recipe's peak is $5 \cdot 10^{-3}$, and there only weights above 2 do. So whether 16
+# bits suffice for the weights depends on the rate. The means round, too: at $\beta_2 = 0.999$ a $v$
+# in bf16 never falls, because $0.999\,v$ rounds to $v$. Our 0.98 avoids this.
 
 
 # %% Precision measured
@@ -646,8 +646,8 @@ def mixed_precision_is_measured(run: Run):
 # %% [markdown]
 # ## 10. A real model, and your data
 # The same loop trains SmolLM2: 135 M weights, read from a 4-bit file and stored as float32. To save
-# time we train only the last four of its thirty blocks, with PyTorch's fused AdamW and its default
-# betas: by default for a few steps on our tasks. With `--dataset FILE` the rows are yours.
+# time we train only the last four of its thirty blocks, with PyTorch's fused AdamW and its own
+# betas, for a few steps on our tasks. With `--dataset FILE` the rows are yours.
 #
 # `invoke lab LLM08 --only a_real_model_learns -- --dataset work/faq.csv`
 #
@@ -667,7 +667,7 @@ def a_real_model_learns(run: Run):
 # ## What to remember
 # - Labels decide what a model learns: the assistant's words and the end, and nothing else.
 # - A loss is a sum divided by its labels, over all micro-batches and processes.
-# - In a pack, attention needs the staircase; under RoPE, only distances count.
+# - In a pack, a token may see only its own document. With RoPE, positions needn't restart.
 # - Matrix products may have 16 bits. A weight in bf16 loses each update below a 512th of itself, so
 #   a small learning rate needs weights of 32 bits.
 

@@ -83,7 +83,7 @@ def check_path(run: Run, ours_class: Any) -> float:
     run.agree(what, ours - theirs, tolerance(torch.float64), decides=True)
     l2 = path(torch.optim.Adam, g, weight_decay=0.1)
     gap = (l2 - theirs)[-1].abs().max()
-    because = "AdamW shrinks all weights by e^−0.5; L2 takes those with small gradients down to 0"
+    because = "AdamW's decay takes each weight to 61 %; L2 takes those with small gradients to 0"
     what = "largest difference of Adam with L2 to AdamW, at the end"
     run.check(what, gap, at_least=0.05, because=because, decides=True)
     moved = (path(ours_class, g, weight_decay=0)[0] - 1).abs()
