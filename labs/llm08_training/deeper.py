@@ -575,12 +575,12 @@ def n_processes_are_as_one(run: Run):
 # ## 5. Where a step's time goes
 # The forward pass uses each weight of a matrix product once for each token. The backward pass does
 # it twice: for the gradient of the layer's input, and for that of the weight. So it has twice as
-# many multiplications. Its *time* needn't be twice the forward's: autocast, norms, softmax and
-# Python take their part, so measure it.
+# many multiplications. Its *time* needn't be twice the forward's: norms, softmax and Python take
+# time, too.
 #
 # Then come clipping and the optimizer. Their time doesn't depend on the batch. Our AdamW calls
-# about ten kernels for each of its tensors (21 at `tiny`), PyTorch's fused one a single kernel for
-# all of them.
+# about ten kernels for each of its tensors (21 at `tiny`). PyTorch's fused one calls a single
+# kernel for each tensor on a CPU, and one for many tensors at once on a GPU.
 
 
 # %% The stopwatch
@@ -646,12 +646,14 @@ def where_the_time_goes(run: Run):
     Predict: which share of a small model's step is our optimizer's?
     """
     rows = some_rows(run, encode, 32)
-    forward, backward = products(build(run, run.seed), collate(rows, PAD))
+    model = build(run, run.seed)
+    forward, backward = products(model, collate(rows, PAD))
     because = "two products for each of the forward pass; attention's kernel computes a few more"
     what = "operations of the products: backward ÷ forward"
     run.check(what, backward / forward, at_least=1.9, at_most=2.2, because=because, decides=True)
     ways = {"our AdamW": AdamW, "fused AdamW": partial(torch.optim.AdamW, fused=True)}
-    ours, theirs = stopwatch(run, rows, ways, 30)
+    with run.small_products(len(rows) * training.TOKENS, model.config.hidden_size):
+        ours, theirs = stopwatch(run, rows, ways, 30)  # in the precision of our trainings
     run.measure("time of backward ÷ forward", ours[2] / ours[1], timed=True)
     share = ours[4] / sum(ours)
     run.measure("our optimizer's share of a step", share, timed=True)
