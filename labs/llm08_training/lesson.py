@@ -509,8 +509,7 @@ def lr_at(step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
 #
 # With $N$ processes Accelerate averages their gradients. Together they have $n$ labels, and process
 # $i$ has the sum of losses $s_i$. So `train` passes $n/N$, a `float`, and the mean is right:
-# $\frac1N \sum_i \frac{s_i}{n/N} = \frac1n \sum_i s_i$. `train` also saves checkpoints, and stops
-# at a loss of NaN.
+# $\frac1N \sum_i \frac{s_i}{n/N} = \frac1n \sum_i s_i$. `train` also saves checkpoints.
 
 
 # %% The step
@@ -652,8 +651,9 @@ def mixed_precision_is_measured(run: Run):
 # `invoke lab LLM08 --only a_real_model_learns -- --dataset work/faq.csv`
 #
 # It sets up to 32 rows aside for the test and trains on all others once. It counts rows that are
-# cut, shows responses before and after, and saves the model with a card. `invoke chat` and
-# `AutoModelForCausalLM.from_pretrained` open it.
+# cut, and shows responses before and after. In our tasks few tokens are labels, because SmolLM2's
+# template adds a system turn to each row without one. The model that your rows trained is saved
+# with a card. `invoke chat` and `AutoModelForCausalLM.from_pretrained` open it.
 
 
 # %% SmolLM2
