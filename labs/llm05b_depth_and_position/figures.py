@@ -96,7 +96,7 @@ def show_stack(run: Run) -> None:
         fig,
         "stack",
         "Left: two Pre-LN blocks; B texts of T tokens, d numbers each, V possible next tokens. "
-        "Right: the worked example. The mean of the values with these weights is 2.33.",
+        "Right: the worked example. The mean of the values with these weights is 2.325.",
         alt="Left, a vertical line for the stream, from the embedding through two blocks and a "
         "norm to the unembedding. In each block attention and FFN read the line through a norm "
         "and add to it. Right, three bars of the heights 0.446, 0.108 and 0.446.",
@@ -327,7 +327,8 @@ def show_training(run: Run, outcomes: Mapping[Arm, list[Outcome]], unigram: floa
         "training",
         f"Peak rates {rates}; for Post-LN, a seed with about the median gain. Above: the loss, a "
         "mean of ten steps; the dotted line is the unigram's loss on the validation text. Below: "
-        f"the norm of each block's gradient. The validation losses are {', '.join(ends)}.",
+        "the norm of each block's gradient. The maps don't show what causes what. The validation "
+        f"losses are {', '.join(ends)}.",
         alt="Three columns: a Post-LN stack without and with warm-up, and a Pre-LN stack. "
         "Above, the loss over the steps; below, a heat map of the gradient by block and "
         f"step. Block 1 gets less than a tenth of the last block's gradient in {', '.join(weak)} "
