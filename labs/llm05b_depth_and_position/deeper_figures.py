@@ -115,7 +115,7 @@ def show_rates(
 ) -> None:
     """Draw each seed's loss by placement, one panel for each learning rate.
 
-    `held` says whether only Post-LN learns nothing at the highest rate.
+    `held` says whether only Post-LN stays near the unigram's loss at the highest rate.
     """
     rates = sorted({lr for _, lr in losses})
     names = list(dict.fromkeys(name for name, _ in losses))
@@ -132,7 +132,7 @@ def show_rates(
         ax.text(middle, unigram, "unigram", ha="center", va="bottom", color="grey")
     axes[0][0].set_ylabel("validation loss (nats)")
     axes[0][0].set_ylim(top=unigram + 0.12)
-    point = headline(held, "Only Post-LN learns nothing at a high rate", "Loss by placement")
+    point = headline(held, "At a high rate Post-LN learns only frequencies", "Loss by placement")
     fig.suptitle(point, fontsize=13)
     means = ", ".join(f"{name} {mean(losses[name, rates[-1]]):.2f}" for name in names)
     run.figure(
