@@ -374,8 +374,8 @@ def a_layer_can_be_asked(run: Run):
 # $\gamma$ (LLM05a). Llama and Gemma differ in two details. They show in **bfloat16**, which stores
 # a number to 8 significant bits. Rounding to it changes a number by at most $2^{-8}$, or 0.4 %.
 #
-# - **Casts.** Both compute $\hat x$ in float32. Llama rounds $\hat x$ to bfloat16, multiplies by
-#   $\gamma$ and rounds again: two errors. Gemma multiplies in float32 and rounds once.
+# - **Casts.** Both compute $\hat x$ in float32. Llama rounds it to bfloat16, multiplies by $\gamma$
+#   and rounds again: two errors. Gemma, like `rms_norm`, multiplies in float32 and rounds once.
 # - **What is stored.** Llama stores $\gamma$, which starts at 1. Gemma stores $g = \gamma - 1$,
 #   which starts at 0. Gemma's $g$ in Llama's norm multiplies by $\gamma - 1$ and raises no error.
 #
