@@ -509,11 +509,11 @@ def the_time_of_a_step_for_many_texts(run: Run):
     because = "half of eight, our choice: texts share reading the weights and other costs of a step"
     what = "step for 8 texts ÷ step for 1"
     run.measure(what, ratios[8], expect_at_most=4, because=because, timed=True, decides=True)
-    half = smollm2(run, torch.bfloat16)[0]
-    entire = smollm2(run, torch.float32)[0]
+    in_bfloat16 = smollm2(run, torch.bfloat16)[0]
+    in_float32 = smollm2(run, torch.float32)[0]
     return (
         f"A step for eight texts took {median(ratios[8]):.1f} times as long as for one. "
-        f"{steps.compare_formats(run, half, entire, repeats)}"
+        f"{steps.compare_formats(run, in_bfloat16, in_float32, repeats)}"
     )
 
 

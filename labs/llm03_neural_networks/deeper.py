@@ -912,7 +912,7 @@ def many_inputs_raise_the_rate(run: Run):
 # - Einsum sums over the letters that the result lacks.
 # - The $k$ largest singular values give the closest matrix of rank $k$.
 # - Through ReLU layers He's start keeps the size and part of the spread. With PyTorch's biases the
-#   numbers keep a size but hardly depend on the sample. Without biases it scales He's down.
+#   numbers keep a size but hardly depend on the sample. Without biases they are He's, but smaller.
 # - In our ten runs with twenty layers of 64 units, PyTorch's start read 16 to 58 % of the digits,
 #   with biases or without. He's read 90 to 95 %. The participation ratio of layer 10 was 1.0 to 1.6
 #   against 4.2 to 5.6. He's start is `nn.init.kaiming_normal_(weight, nonlinearity="relu")`, with

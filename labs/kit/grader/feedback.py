@@ -124,9 +124,11 @@ def print_experiments_failed(lesson: Lesson) -> None:
     """Print what to do if every exercise is right, but an experiment crashed or failed."""
     name = lesson.name
     line("")
-    screen().print(Rule(f"{name}'s exercises are right, not all of its experiments", align="left"))
-    line("The lines above say which one failed, and where. Was code changed outside the exercises?")
-    line(f"To run the experiments with the lab's own code: invoke lab {name}")
+    screen().print(
+        Rule(f"All of {name}'s exercises are right, but an experiment failed", align="left")
+    )
+    line("The lines above say which one, and where. Did you change code outside the exercises?")
+    line(f"To see how they end with the lab's own code: invoke lab {name}")
 
 
 def _abilities(opening: str) -> str:
