@@ -2,10 +2,16 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from labs.kit import Mistake, draw, expect_close, name_mistake
-from labs.llm09_custom_architectures.requirements import require_class, require_function, type_of
+from labs.llm09_custom_architectures.requirements import (
+    require_class,
+    require_error,
+    require_function,
+    type_of,
+)
 
 import safetensors.torch
 import torch
@@ -35,7 +41,8 @@ def read_safetensors(module: Any) -> None:
             _expect_tensor(name, got[name], want)
     _expect_any_order(implementation)
     for what, data in _broken_files().items():
-        _expect_refusal(implementation, what, data)
+        read = partial(implementation, data)
+        require_error(read, ValueError, what, f"{what} isn't refused")
 
 
 def _read(implementation: Function, data: bytes) -> Any:
@@ -103,17 +110,6 @@ def _broken_files() -> dict[str, bytes]:
         "a header that isn't JSON": (4).to_bytes(8, "little") + b"{no}",
         "a zip, as torch.save writes": b"PK\x03\x04" + bytes(60),
     }
-
-
-def _expect_refusal(implementation: Function, what: str, data: bytes) -> None:
-    try:
-        implementation(data)
-    except ValueError:
-        return
-    except Exception as error:
-        kind = type(error).__name__
-        raise Mistake(f"{what}: expected a ValueError, got {kind}") from None
-    raise Mistake(f"{what} isn't refused: raise a ValueError")
 
 
 # BatchNorm

@@ -5,10 +5,16 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from labs.kit import Mistake, draw, expect_close, name_mistake
-from labs.llm09_custom_architectures.requirements import require_class, require_function, type_of
+from labs.llm09_custom_architectures.requirements import (
+    require_class,
+    require_error,
+    require_function,
+    type_of,
+)
 
 import torch
 from torch import Tensor, nn
@@ -104,19 +110,9 @@ def _expect_refusal_of_plain_values(implementation: Any) -> None:
         for plain, value in (("tensor", torch.zeros(2)), ("number", 3)):
             made = implementation()
             made.part = implementation() if registered is None else registered
-            _expect_refusal(made, f"a {plain}", f"a {what}", value)
-
-
-def _expect_refusal(made: Any, plain: str, what: str, value: Any) -> None:
-    """Check that a plain value for the registered name `part` raises a TypeError."""
-    try:
-        made.part = value
-    except TypeError:
-        return
-    except Exception as error:
-        kind = type(error).__name__
-        raise Mistake(f"{plain} for {what}: expected a TypeError, got {kind}") from None
-    raise Mistake(f"{plain} replaces {what}, which is then no longer registered: raise a TypeError")
+            replaced = f"a {plain} replaces a {what}, which is then no longer registered"
+            replace = partial(setattr, made, "part", value)
+            require_error(replace, TypeError, f"a {plain} for a {what}", replaced)
 
 
 def named_tensors(module: Any) -> None:
@@ -245,14 +241,8 @@ def _expect_error_if_nothing_fits(implementation: Function) -> None:
         "every name matches, but no shape does": {name: state[name][None] for name in state},
     }
     for why, other in states.items():
-        try:
-            implementation(_Small(), other)
-        except ValueError:
-            continue
-        except Exception as error:
-            kind = type(error).__name__
-            raise Mistake(f"if nothing fits: expected a ValueError, got {kind}") from None
-        raise Mistake(f"{why}, so nothing is loaded: raise a ValueError")
+        load = partial(implementation, _Small(), other)
+        require_error(load, ValueError, "if nothing fits", f"{why}, so nothing is loaded")
 
 
 # look_inside
