@@ -195,6 +195,11 @@ class Running:
     def text(self) -> str:
         return self.printed.decode(errors="replace")
 
+    @property
+    def out(self) -> str:
+        """Its stdout so far. In `text` the two streams can mix in the middle of a line."""
+        return self._out.decode(errors="replace")
+
     def wait_for(self, what: str | Callable[[], Any]) -> Any:
         """Wait until `what` is printed, or returns something true."""
         ask = what if callable(what) else lambda: what in self.text

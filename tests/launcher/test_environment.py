@@ -353,7 +353,7 @@ def test_a_signal_ends_a_lab_in_the_real_environment(
 ) -> None:
     lab = shared_clone.bare_lab("print('begun', os.getpid())\nwait_for('never')", "LLM93")
     running = shared_clone.start_invoke("lab", lab, "--runtime", "venv")
-    begun = running.wait_for(lambda: re.search(r"begun (\d+)\s", running.text))
+    begun = running.wait_for(lambda: re.search(r"begun (\d+)\s", running.out))
     process = int(begun[1])
     running.send(what)
     ended = running.ended()

@@ -120,7 +120,7 @@ class Notebook:
 
 def start(clone: Clone, *words: str, **how: Any) -> Notebook:
     running = clone.start_invoke("notebook", *words, **how)
-    return Notebook(clone, running, running.wait_for(lambda: link_in(running.text)))
+    return Notebook(clone, running, running.wait_for(lambda: link_in(running.out)))
 
 
 def link_in(text: str) -> str:
@@ -435,7 +435,7 @@ def test_compose_alone_starts_the_same_container_and_prints_a_link(
     compose = ("docker", "compose", "--profile", "notebook")
     up = clone.start(*compose, "up", **how)
     try:
-        other = Notebook(clone, up, up.wait_for(lambda: link_in(up.text)))
+        other = Notebook(clone, up, up.wait_for(lambda: link_in(up.out)))
         up.wait_for(lambda: not is_refused("127.0.0.1", other.port))
         (composed,) = containers_of(clone)
         status = time.monotonic() + 60
