@@ -140,7 +140,7 @@ def show_split_heads(run: Run) -> None:
     )
 
 
-def alignments(weights: Tensor, texts: Mapping[str, str]) -> Figure:
+def show_alignments(run: Run, weights: Tensor, texts: Mapping[str, str]) -> None:
     """Draw the alignment (TARGET, SOURCE) of some dates, a source and what is written, in turn."""
     fig, axes = plt.subplots(1, len(texts), figsize=(9, 3.8))
     for ax, rows, (source, target) in zip(axes, weights, texts.items(), strict=True):
@@ -154,7 +154,13 @@ def alignments(weights: Tensor, texts: Mapping[str, str]) -> Figure:
     fig.suptitle(
         "Weights of the cross-attention: from a written character to the source", fontsize=11
     )
-    return fig
+    run.figure(
+        fig,
+        "alignment",
+        "Where each written character looks, in the third model. A dash is the same in all dates, "
+        "so its weights may lie anywhere. A month's name may have been copied to other places.",
+        alt="Two heat maps, written by source characters: a bright diagonal for the year.",
+    )
 
 
 def show_date_reader(run: Run) -> None:
@@ -288,7 +294,7 @@ def show_two_heads(run: Run, layers: Sequence[Tensor], circuit: Iterable[Tensor]
     )
 
 
-def heads_on_a_sentence(maps: Mapping[str, Any], words: Sequence[str]) -> Figure:
+def show_heads_on_a_sentence(run: Run, maps: Mapping[str, Any], words: Sequence[str]) -> None:
     """Draw the weights (T, T) of some heads, by title, with words on both axes."""
     fig, axes = plt.subplots(1, len(maps), figsize=(9, 3.9))
     for ax, (title, weights) in zip(axes, maps.items(), strict=True):
@@ -301,4 +307,11 @@ def heads_on_a_sentence(maps: Mapping[str, Any], words: Sequence[str]) -> Figure
     axes[0].set_ylabel("query")
     fig.colorbar(image, ax=list(axes), label="weight", shrink=0.8)
     fig.suptitle("Three heads, three patterns", fontsize=11)
-    return fig
+    run.figure(
+        fig,
+        "smollm2_heads",
+        "The best head for each pattern on random tokens, here on a sentence. SmolLM2's induction "
+        "head looks at the first token where it finds no repetition, and on this sentence often "
+        "also where there is one. A word can be several tokens (LLM04).",
+        alt="Three heat maps of attention weights, query by key, with words on both axes.",
+    )

@@ -64,8 +64,9 @@ lab.before_run(assets.check_model)
 # weight, and each other word 0.007. "Dog" adds $0.49 \cdot (1, 0)$ to the output, "saw" adds
 # $0.007 \cdot (0, 1)$, and "tail" adds nothing, as its value is $(0, 0)$. The output is
 # $(0.49, 0.007)$, half an animal: "its" can't decide between "dog" and "tail". But somebody who
-# reads from left to right hasn't seen "tail" yet. Section 2 hides it. And "the" looks for nothing:
-# its query is $(0, 0)$, so it gives each word 0.2. Section 8 shows what a real model does instead.
+# reads from left to right hasn't seen "tail" yet. The experiment below hides it. And "the" looks
+# for nothing: its query is $(0, 0)$, so it gives each word 0.2. Section 8 shows what a real model
+# does instead.
 
 
 # %% Five words
@@ -115,8 +116,9 @@ def its_looks_at_both_nouns(run: Run):
 #
 # **Why $\sqrt d$?** A score sums $d$ products. If the entries of $q$ and $k$ are independent, with
 # mean 0 and variance 1, the score has variance $d$. For $d = 64$ its standard deviation would be 8.
-# Of 256 keys, two or three would then get most of the weight, before the model has learned which
-# ones matter. Division by $\sqrt d$ brings the variance back to 1. LLM06+ measures this.
+# Of 256 keys, the best would then get three quarters of the weight on average, and the best three
+# 94 %, before the model has learned which ones matter. Division by $\sqrt d$ brings the variance
+# back to 1. LLM06+ measures how many keys share the weight with and without it.
 #
 # A **mask** says which keys each query may attend to; section 3 shows the usual ones. It sets the
 # other scores to $-\infty$ *before* the softmax. Their weights become 0, and the remaining weights
@@ -124,13 +126,15 @@ def its_looks_at_both_nouns(run: Run):
 # to 0 *after* the softmax, and "dog" stays at 0.49, as "tail" still counts in the sum. In this way
 # a hidden token leaks into the output; LLM06+ measures it.
 #
-# A mask may leave a query no key: a padded batch can contain an empty text (section 3). Then
+# A mask may hide all keys from a query: a padded batch can contain an empty text (section 3). Then
 # `torch.tensor([-inf, -inf]).softmax(-1)` is `[nan, nan]`, as $-\infty$ minus the maximum $-\infty$
-# is NaN. We want weights of 0. So the code fills hidden scores with the lowest finite number. The
-# softmax is then defined, and the code sets hidden weights to 0. In such a row, don't *add*
-# $-\infty$ to the scores: even if you set the weights to 0, the gradient is NaN. The backward pass
-# of the softmax multiplies by its output. That is NaN, and 0 · NaN is NaN. *Filling* with $-\infty$
-# would work, if you then set hidden weights to 0: a fill passes no gradient to what it replaced.
+# is NaN. We want weights of 0. So our code fills hidden scores with the lowest finite number. The
+# softmax is then defined, and the code sets the hidden weights to 0.
+#
+# Don't *add* $-\infty$ to all scores of a query. You can set its NaN weights to 0 afterwards. But
+# its gradient stays NaN: the softmax's backward pass multiplies by these weights, and 0 · NaN is
+# NaN. *Filling* with $-\infty$, and setting hidden weights to 0 afterwards, works: `masked_fill`
+# passes a gradient of 0 to the scores that it replaced.
 
 
 # %% Scaled dot-product attention
@@ -181,7 +185,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 #   earlier ones. The mask is a lower triangle.
 # - **Causal with a cache.** A model that generates adds one token a step. Earlier keys and values
 #   don't change, as no token sees later ones, so the **KV cache** stores them. A step has queries
-#   only for the newest tokens, the *last* positions. So its mask has the triangle's bottom rows.
+#   only for the newest tokens, the *last* positions. Its mask is the bottom rows of the triangle.
 # - **Padding.** Texts of different lengths are padded to one length. No query may attend to the
 #   padding. The mask depends on the lengths of the **sources**, the texts that queries attend to.
 
@@ -293,7 +297,7 @@ def grouped_query_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
 
 
 class MultiHeadAttention(nn.Module):
-    """Query heads of width D on as many or fewer key-value heads.
+    """Attend with `heads` query heads that share `kv_heads` key-value heads, all of width D.
 
     `position` acts on queries and keys, (..., H, T, D).
     """
@@ -454,37 +458,34 @@ def cross_attention_finds_the_digit(run: Run):
     name = "weight on each of digits 2 to 4"
     run.measure(name, later, expect_at_least=0.5, because=evenly, decides=True)
     without_digit = torch.stack(accuracy["digit"])[:, 1:4].flatten().tolist()
-    chance = "three times a guess among ten digits: most of the skill is gone"
+    chance = "twice the best constant digit, 0.15: most of the skill is gone"
     name = "digits 2 to 4 right, each hidden"
     run.measure(name, without_digit, expect_at_most=0.3, because=chance, decides=True)
     without_neighbour = torch.stack(accuracy["neighbour"])[:, 1:4].flatten().tolist()
-    control = "it has little weight: that a key is hidden does no harm by itself"
+    control = "a test of the masks: this key has little weight, so hiding it changes little"
     name = "digits 2 to 4 right, the character before it hidden"
     run.measure(name, without_neighbour, expect_at_least=0.8, because=control)
     texts = {"march 3, 1999": "1999-03-03", "28 september 2024": "2024-09-28"}
     weights = model.alignment(*(x.to(run.device) for x in dates.encode(list(texts)))).cpu()
-    run.figure(
-        figures.alignments(weights, texts),
-        "alignment",
-        "Where each written character looks, in the third model. A dash is the same in all dates, "
-        "so its weights may lie anywhere. A month's name may have been copied to other places.",
-        alt="Two heat maps, written by source characters: a bright diagonal for the year.",
-    )
+    figures.show_alignments(run, weights, texts)
     return f"With its digit hidden, a query writes it in {100 * max(without_digit):.0f} % at most."
 
 
 # %% [markdown]
 # ## 6. Two layers recall what followed
-# Which task do two layers learn, while one layer with as many parameters doesn't? In **recall**, 16
-# different tokens come first, then eight of them again in random order, each with the token that
-# followed it before: `… D B A F C … | A F  D B …`. The model predicts the second of each pair.
+# Here is a task that two layers learn, and one layer with as many parameters doesn't in as many
+# steps. In **recall**, 16 different tokens come first, then eight of them again in random order,
+# each with the token that followed it before: `… D B A F C … | A F  D B …`. The model predicts the
+# second token of each pair.
 #
-# A score compares the query with *one* key. So the query A can find the earlier A by its content.
-# Thanks to RoPE, it can also find a key at a fixed distance. It can't find F: nothing in the key of
-# F says that A came before, and its distance to the last A differs each time. This argument isn't
-# a proof. You may skip the bound that Sanford et al. 2024 prove: heads times width times bits of
-# precision must grow at least in proportion to the length. Here $2 \cdot 32 \cdot 32$ = 2,048
-# for 32 tokens doesn't exclude our layer, so only the experiment tells. Two layers take two steps:
+# In the first figure below, the query is the last A. A score compares it with *one* key. So it can
+# find the earlier A by its content. Thanks to RoPE, it can also find a key at a fixed distance. It
+# can't find F: nothing in the key of F says that A came before, and the distance differs each time.
+#
+# This argument isn't a proof. Sanford et al. 2024 prove a bound, which you may skip: for one layer,
+# heads times width times bits of precision must grow at least in proportion to the length. Here
+# 2 heads · width 32 · 32 bits = 2,048, far more than 32 tokens. The bound doesn't exclude our
+# layer, so we need the experiment. Two layers take two steps:
 #
 # - In layer 1, a **previous-token head** adds A's value to F's vector: a note "A came before me".
 # - In layer 2, the key of F is computed from F and this note. An **induction head** finds it with
@@ -545,10 +546,11 @@ def two_layers_learn_recall(run: Run):
 
 # %% [markdown]
 # ## 7. What does a head look at?
-# To find a head, describe its job as pairs: for each query, the keys that it should look at. A
-# head's **score for a job** is the weight that a query puts on all these keys, averaged over the
-# queries with such a key. If one puts 0.9 on its key, another 0.7, and a third has no key, it is
-# 0.8. A score shows where a head looks. A knock-out tests whether the model needs that.
+# To find a head, describe its job as pairs: for each query, the keys that it should look at. For
+# each query with such a key, add up the weight on its keys. The mean over these queries is the
+# head's **score for the job**. Say one query puts 0.9 on its key, another 0.7, and a third has no
+# key: the score is 0.8. A score shows where a head looks. A knock-out tests whether the model needs
+# what the head finds there.
 
 
 # %% Scores of heads
@@ -571,7 +573,8 @@ def head_scores(weights: Tensor, pairs: Tensor) -> Tensor:
 
 @lab.experiment
 def two_heads_do_the_recall(run: Run):
-    """Without the keys of the circuit, recall is gone. With only these keys, most of it stays.
+    """Without the previous token in layer 1, or what followed last time in layer 2, recall is gone.
+    With only these keys, most of it stays.
 
     Predict: if both layers see only these keys, is the accuracy lower, the same or higher?
     """
@@ -591,14 +594,15 @@ def two_heads_do_the_recall(run: Run):
         label = f"accuracy, {job} hidden"
         run.check(label, without, at_most=0.2, because=recall.TWICE_A_GUESS, decides=True)
     with_pairs = [recall.accuracy(model, tokens, only_pairs) for model in models]
-    control = "far more keys hidden, but not those: four of five recalls still work"
+    control = "four of five: the head copies the only key left; finding it is tested above"
     name = "accuracy, in both layers all keys but these hidden"
     run.measure(name, with_pairs, expect_at_least=0.8, because=control, decides=True)
     figures.show_two_heads(run, patterns(models[0], tokens[:1]), circuit.values())
     complete = [recall.accuracy(model, tokens) for model in models]
     return (
-        f"Lowest accuracy: {min(complete):.3f} with all keys, {min(with_pairs):.3f} with these: "
-        "each query then has at most one key, so no search is needed. These keys are enough."
+        f"Lowest accuracy: {min(complete):.3f} with all keys, {min(with_pairs):.3f} with these. "
+        "Each query then sees at most one key and needn't search. So this shows that these keys "
+        "are enough. The scores show that the heads find them."
     )
 
 
@@ -622,7 +626,7 @@ def two_heads_do_the_recall(run: Run):
 @lab.experiment
 @torch.no_grad()
 def heads_of_smollm2_have_patterns(run: Run):
-    """SmolLM2 has previous-token heads and induction heads, and a sink on the first token.
+    """SmolLM2 has a previous-token head, an induction head, and a sink on the first token.
 
     Predict: which share of their weight do the queries give the first token, whatever it is?
     """
@@ -650,14 +654,8 @@ def heads_of_smollm2_have_patterns(run: Run):
     evenly = "ten times what an even spread would give"
     label = "first token, mean of all heads"
     run.measure(label, sink, expect_at_least=0.2, because=evenly, decides=True)
-    run.figure(
-        figures.heads_on_a_sentence(maps, [tokenizer.decode(i).strip() for i in ids[0]]),
-        "smollm2_heads",
-        "The best head for each pattern on random tokens, here on a sentence. SmolLM2's induction "
-        "head looks at the first token where it finds no repetition, and on this sentence often "
-        "also where there is one. A word can be several tokens (LLM04).",
-        alt="Three heat maps of attention weights, query by key, with words on both axes.",
-    )
+    words = [tokenizer.decode(i).strip() for i in ids[0]]
+    figures.show_heads_on_a_sentence(run, maps, words)
     run.view("attention", "heads", *head_patterns.view(model, tokenizer))
     return f"In the second half, the first token gets {100 * sink:.0f} % of the weight."
 
@@ -679,9 +677,10 @@ def closing(results: Results) -> str:
     recalled = results.value("two_heads_do_the_recall", "accuracy, induction hidden")
     return (
         "## In this run\n"
-        f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases; a "
-        "guess would in 10 %. With the induction head's keys hidden, recall fell to "
-        f"{100 * recalled:.0f} %. A blind guess has 3 %."
+        f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases. A "
+        "constant digit is right in at most 15 % of the years. With the induction head's keys "
+        f"hidden, recall fell to {100 * recalled:.0f} %. A blind guess has 3 %. The model can do "
+        "worse, because it usually names a token of the text, and the right one is hidden."
     )
 
 
