@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from labs.kit import Run
-from labs.llm10_llama.parts import Config, LeanRMSNorm, greedily, random_tokens
+from labs.llm10_llama.parts import Config, LeanRMSNorm, greedily, pad_left, random_tokens
 from labs.llm10_llama.transformer_costs import counted_flops
 
 import torch
@@ -71,6 +71,16 @@ def first_loss(make: Callable[[Config], Any], config: Config) -> float:
         logits = make(config)(tokens[:, :-1])
         losses.append(F.cross_entropy(logits.mT, tokens[:, 1:]).item())
     return mean(losses)
+
+
+def compare_padding(run: Run, model: Any, tokens: Tensor) -> None:
+    """Check that padding on the left changes nothing behind the mask, for tokens (B, T)."""
+    padded, padding = pad_left([tokens[0], tokens[0, :6]])
+    alone = model(tokens[:1, :6])[0]
+    seen = model(padded, padding=padding)[1, -6:] - alone
+    run.agree("padded on the left − alone", seen, 1e-4, "angles in float32", decides=True)
+    off = (model(padded)[1, -6:] - alone).abs().max()
+    run.check("padded without the mask", off, at_least=0.01, because="padding is seen then")
 
 
 @torch.no_grad()

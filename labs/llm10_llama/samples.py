@@ -38,6 +38,15 @@ def known_words(run: Run, text: str) -> float:
     return sum(word.lower() in vocabulary(run) for word in words) / max(1, len(words))
 
 
+def known_since(shares: dict[int, float], least: float) -> str:
+    """Say from which sample on all shares of known words are at least `least`.
+
+    One early sample isn't enough: it has few words, so its share may be large by chance.
+    """
+    enough = [n for n in shares if min(x for m, x in shares.items() if m >= n) >= least]
+    return f"from the sample after {enough[0]:,} steps on" if enough else "not in the last sample"
+
+
 def show_probabilities(run: Run, model: Any, tokenizer: Any, parts: Parts) -> None:
     """Let a model write, and show the probability of each token in the view of LLM01."""
     prompt = prompt_of(corpus(run))

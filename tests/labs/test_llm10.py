@@ -556,6 +556,12 @@ def test_mixed_letters_make_few_words(tmp_path):
         assert max(samples.shares_if_mixed(run, PROSE)) < 0.2
 
 
+def test_words_are_known_since_a_sample_only_if_they_are_in_all_later_ones():
+    shares = {3: 0.6, 6: 0.2, 12: 0.5, 25: 0.7}
+    assert samples.known_since(shares, 0.5) == "from the sample after 12 steps on"
+    assert samples.known_since({3: 0.6, 6: 0.2}, 0.5) == "not in the last sample"
+
+
 @pytest.mark.parametrize("per_token", [1.0, 2.0])
 def test_nanogpts_loss_is_a_claim_with_its_own_text_alone(tmp_path, monkeypatch, per_token):
     path = written(tmp_path, PROSE.encode())

@@ -55,7 +55,7 @@ def test_a_sample_is_drawn_in_lines_and_a_foreign_letter_of_a_latin_text_is_a_do
 
 def test_the_page_of_samples_ends_with_the_last_one():
     seen = {n: (2.0, f"text {n}") for n in (1, 2, 4, 8, 16, 32)}
-    fig = figures.samples(seen, dict.fromkeys(seen, 0.5))
+    fig = figures.page_of_samples(seen, dict.fromkeys(seen, 0.5))
     titles = [ax.get_title(loc="left") for ax in fig.axes]
     assert [title.split()[0] for title in titles if title] == ["2", "8", "32"]
     plt.close(fig)
