@@ -372,8 +372,8 @@ def show_distances(run: Run, scores: dict[str, Tensor]) -> None:
         "The score of the same two tokens at different distances, in head 0 of an untrained layer. "
         "Bands: the range over all places. ALiBi's slope is 1/4, and its axis has another scale. "
         "The learned table is untrained and starts 50 times as small as the embeddings, so its "
-        "band is narrow. This query and key are unrelated. On average RoPE's score falls with "
-        "distance if the key is like the query.",
+        "band is narrow. This query and key are unrelated, so RoPE's score need not fall with "
+        "distance.",
         alt="Five small plots of a score over the distance, with bands of these widths at most: "
         f"{', '.join(f'{name} {width:.2g}' for name, width in widths.items())}. NoPE's is flat, "
         "RoPE's a wave, ALiBi's a falling straight line.",

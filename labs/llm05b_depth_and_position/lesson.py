@@ -43,7 +43,7 @@ FFN_ADDS = 0.2329  # to the stream's mean square: section 2 derives it
 # for, the **key** $k = W_k x$ is what it can be found by, and the **value** $v = W_v x$ is what it
 # passes on. The **score** of a query and a key is $q \cdot k / \sqrt D$; both have $D$ entries. A
 # softmax turns the scores of a query into weights, and the output is the mean of the values with
-# these weights. Attention is **causal**: a token sees itself and earlier tokens only.
+# these weights. Attention is **causal**: a **mask** hides the tokens after the query's token.
 #
 # The last of three tokens has $q = (2, 0)$. Their keys are $(1, 0)$, $(0, 1)$ and $(1, 1)$, their
 # values 1, 5 and 3. The products are 2, 0 and 2, the scores 1.41, 0 and 1.41, the weights 0.446,
@@ -52,7 +52,7 @@ FFN_ADDS = 0.2329  # to the stream's mean square: section 2 derives it
 #
 # One softmax gives one set of weights, but a token may need several. So a model has $H$ **heads**:
 # each has $D = d/H$ of the $d$ entries of $q$, $k$ and $v$, and a last matrix $W_o$ mixes their
-# outputs. `stack.py` has attention and block. `self.position` adds positions (section 6): its
+# outputs. `stack.py` has attention and block. Section 6 adds positions by `self.position`: its
 # `embed` acts on the stream; `turn` and `bias` act inside attention, so each block needs it, too.
 
 
@@ -110,15 +110,17 @@ def two_blocks_see_some_of_the_order(run: Run):
 # Stack 32 untrained blocks. How large is the stream at the end, and how large is the gradient
 # there? By the **size** of a vector we mean the root of the mean square of its entries.
 #
-# **Forwards.** In Post-LN a norm follows each sum, so the size is 1 after every block. In Pre-LN
-# nothing normalizes the stream. Each branch reads a normalized input and adds $f$. Its last matrix
-# is random with mean 0, so $xf$ is 0 on average. As $(x + f)^2 = x^2 + 2xf + f^2$, mean squares add
-# up. If a block adds $c$ on average, the size after $L$ is $\sqrt{1 + cL}$. Our matrices start with
-# the variance 2/(inputs + outputs). This bounds $c$:
+# **Forwards.** The stream starts at size 1: the embeddings have variance 1. In Post-LN a norm
+# follows each sum, so the size is 1 after every block. In Pre-LN nothing normalizes the stream: a
+# branch reads a normalized input and adds $f$. Its last matrix is random with mean 0, so an entry
+# of $f$ is as often positive as negative, and $xf$ is 0 on average. As $(x + f)^2 = x^2 + 2xf +
+# f^2$, mean squares add up. If a block adds $c$ on average, the size after $L$ is $\sqrt{1 + cL}$.
+# Our matrices start with the variance 2/(inputs + outputs). This bounds $c$:
 #
 # - **FFN**, from $d$ to $4d$ and back. A hidden unit is a sum of $d$ terms, so its variance is
-#   $d \cdot 2/(5d) = 0.4$. By numerical integration, GELU returns a mean square of 0.146 for such
-#   numbers. The second matrix sums $4d$ of them: $4d \cdot 2/(5d) \cdot 0.146 = 0.23$.
+#   $d \cdot 2/(5d) = 0.4$. GELU makes the mean square 0.146 of it: you can try this with
+#   `nn.functional.gelu(0.4**0.5 * torch.randn(10**6)).square().mean()`. The second matrix sums $4d$
+#   such numbers: $4d \cdot 2/(5d) \cdot 0.146 = 0.23$.
 # - **Attention.** $W_v$ and $W_o$ keep the mean square of what they read, as $d \cdot 2/(2d) = 1$.
 #   Between them attention averages, which cannot increase the size. So it adds between 0 and 1.
 #
@@ -129,11 +131,11 @@ def two_blocks_see_some_of_the_order(run: Run):
 # last block adds to this stream, so its weights get less gradient, too. For its last matrix Xiong
 # et al. (2020, Theorem 1) prove upper bounds: Pre-LN's falls like $1/\sqrt L$, Post-LN's doesn't
 # depend on $L$. But a weight's gradient is a sum over the tokens. In deep stacks attention makes
-# the tokens alike, so the terms may cancel less. Then Pre-LN's gradient falls more slowly, and
-# Post-LN's can even grow. We measure norms: the root of the sum of all squares in a module.
+# the tokens alike. Like tokens give like terms, which cancel less. So Pre-LN's gradient may fall
+# more slowly than $1/\sqrt L$, and Post-LN's may grow. We measure the gradient's norm.
 #
-# **Verdicts.** `judge` asks whether the 95 % interval of the mean over the seeds, by Student's t,
-# lies above 0, and `judge_ratio` whether that of the geometric mean lies above 1.
+# **Verdicts.** `judge` asks whether the 95 % interval of a mean over the seeds, as in LLM05a, lies
+# above 0. `judge_ratio` asks this of the logarithms of ratios: the logarithm of 1 is 0.
 
 
 # %% Probes
@@ -170,17 +172,15 @@ def pre_norm_lets_the_stream_grow(run: Run):
     size = math.sqrt(mean(end.size**2 for end in last))
     low, high = (math.sqrt(1 + c * many) for c in (FFN_ADDS, 1 + FFN_ADDS))
     because = "√(1 + cL) with c from 0.23 to 1.23 on average, as derived above"
-    what = "Pre-LN: size of the stream"
-    run.check(what, size, at_least=low, at_most=high, because=because, decides=True)
-    least = low / math.sqrt(1 + few * (1 + FFN_ADDS))
+    run.check("Pre-LN: size", size, at_least=low, at_most=high, because=because, decides=True)
+    least = math.sqrt(1 + FFN_ADDS * (many - few) / (1 + few * (1 + FFN_ADDS)))
     fall = ratio([end.gradient for end in first], [end.gradient for end in last])
     what = "Pre-LN: gradient at the stream's end, fewest blocks ÷ most"
     because = "the stream's least growth: the last norm divides by its size"
     run.check(what, fall, at_least=least, because=because, decides=True)
     falls = {name: ratio(gradients[name, few], gradients[name, many]) for name in PLACEMENTS}
     what = "the last block's gradient, fewest blocks ÷ most"
-    because = "the stream's least growth: a heuristic, as the tokens' terms may cancel less"
-    run.check(f"Pre-LN: {what}", falls["Pre-LN"], at_least=least, because=because)
+    run.measure(f"Pre-LN: {what}", falls["Pre-LN"])
     judge_ratio(run, f"Pre-LN: {what}", falls["Pre-LN"])
     because = "shrinking by a tenth or less counts as not shrinking"
     run.check(f"Post-LN: {what}", falls["Post-LN"], at_most=1.1, because=because, decides=True)
@@ -191,22 +191,20 @@ def pre_norm_lets_the_stream_grow(run: Run):
 
 # %% [markdown]
 # ## 3. Pre-LN, the learning rate and warm-up
-# In Post-LN the last block gets its full gradient at any depth, and still Post-LN is harder to
-# train. Why? Xiong et al. (2020) blame this large gradient near the output at the start. Liu et al.
-# (2020) blame how strongly the output depends on each block: a small step then moves it far. Xiong
-# et al. find that Post-LN needs a warm-up with plain gradient descent, too. We train with **Adam**,
-# which divides each gradient by its recent size. Its first step moves each weight by the full
-# learning rate, so a large gradient alone makes no large step. Ask how far a step moves the output.
+# Add a vector of size 1 at right angles to the stream. A stream of size 1 turns by 45°, a stream of
+# size 5 by 11°. In Pre-LN the stream that leaves block $l$ has the size $\sqrt{1 + cl}$. The later
+# blocks read the turned stream, so what they add turns, too. The last norm rescales the stream to
+# size 1, so only its direction reaches the logits. So a late change moves logits and loss less, and
+# the gradient falls with $l$. In Post-LN a late change turns the stream as far as an early one.
 #
-# In Pre-LN the stream that leaves block $l$ has the size $\sqrt{1 + cl}$. A change of size 1 at
-# right angles turns a stream of size 1 by 45°, one of size 5 by 11°. The later blocks read the
-# turned stream, so what they add turns, too. The last norm rescales the stream to size 1, so only
-# its direction reaches the logits. A late change moves the logits less, and so the loss: the
-# gradient falls with $l$, too. In Post-LN a late change turns the stream as far as an early one.
-#
-# The papers differ. Xiong et al. find about the same gradient in all Pre-LN blocks, and in Post-LN
-# more near the output. Shleifer et al. (2021) find more in Pre-LN's early blocks. What do you find?
-# The experiment also moves each entry of one block's matrices up or down at random, equally far.
+# Post-LN is harder to train. Xiong et al. (2020) blame its large gradient near the output at the
+# start. Liu et al. (2020) blame how strongly the output depends on each block: a small step then
+# moves it far. We train with **Adam**, which divides each gradient by its recent size. Its first
+# step moves each weight by the full learning rate, so a large gradient alone makes no large step.
+# But Xiong et al. find that Post-LN needs a warm-up with plain gradient descent, too. So we measure
+# both: each block's gradient, and how far the logits move if each entry of a block's matrices moves
+# equally far, up or down at random. About the gradient the papers differ. Xiong et al. find about
+# the same in all Pre-LN blocks, Shleifer et al. (2021) find more in the early blocks.
 
 
 # %% One block moves
@@ -230,9 +228,7 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
         run.measure(f"Post-LN: {what}", falls["Post-LN"])
     ratios = [post[-1] / pre[-1] for post, pre in zip(*moves.values(), strict=True)]
     what = "how far the last block moves the logits, Post-LN ÷ Pre-LN"
-    least = math.sqrt((1 + FFN_ADDS * layers) / (2 * (1 + FFN_ADDS)))
-    because = "heuristic: Pre-LN's size is at least √(1 + 0.23 L); Post-LN divides by ≤ √2 · √1.23"
-    run.check(what, ratios, at_least=least, because=because)
+    run.measure(what, ratios)
     judge_ratio(run, what, ratios)
     figures.show_blocks(run, gradients, moves, blocks)
     post, pre = (median(row[0] / row[-1] for row in gradients[name]) for name in PLACEMENTS)
@@ -242,22 +238,24 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
 
 # %% [markdown]
 # So our Pre-LN gradients fall, as in Shleifer et al. We don't test why Xiong et al. find otherwise.
-#
 # Two things can help Post-LN. A **lower rate** makes every step smaller, and training slower.
 # **Warm-up** makes the first steps smaller: the rate rises linearly from almost 0 to its peak, then
 # falls linearly to almost 0. With 240 steps and a warm-up of 48, step 0 has 1/49 of the peak and
 # step 48 all of it. Later rates are 1/4 higher than without warm-up; the sum is the same.
 #
 # Why would large first steps harm? In Post-LN each norm divides the stream by the size of the sum,
-# and so the gradient on its way back. But a branch adds to both: an untrained FFN adds 23 % to the
-# stream's mean square and, calculated alike, about 25 % to the gradient's. If attention is similar,
-# this makes up for the division: in six blocks the first gets about as much as the last.
+# and so the gradient on its way back. But a branch adds to both. An untrained FFN adds 23 % to the
+# stream's mean square. To the gradient's it adds $0.4 \cdot 1.6 \cdot 0.39$, or 25 %: the factors
+# of its two matrices, and the mean square of GELU's slope. So a branch gives back what a norm
+# takes, if attention behaves like the FFN: the first of six blocks gets about as much as the last.
 # Hypothesis: large first steps destroy this balance. Block 1 is **weak** at a step if it gets less
-# than a tenth of the last block's gradient. In the maps, is the loss high while block 1 is weak?
+# than a tenth of the last block's gradient. With smaller first steps it should be weak less often.
 #
 # The experiment trains six blocks on nine tenths of Shakespeare, character by character, and
 # reports the loss on 8,192 characters of the last tenth. A **unigram** knows how frequent each
-# character is, a **bigram** how frequent it is after the one before.
+# character is, a **bigram** how frequent it is after the one before. Unlike in LLM05a no rate is
+# tuned: we ask which rate a placement bears, not which placement is best at its best rate. LLM05b+
+# trains Pre-LN at 0.003, too: about 0.1 nats worse than at 0.01, still ahead of Post-LN.
 
 
 # %% Learning rate, placement, warm-up
@@ -276,8 +274,8 @@ def warm_up_helps_post_norm(run: Run):
     losses = {arm: [outcome.loss for outcome in outcomes[arm]] for arm in outcomes}
     unigram = training.show_losses(run, outcomes)
     below = unigram - losses[high][0]  # LLM05b+ takes three seeds
-    bound: dict[str, Any] = {"expect_at_most": 0.1, "because": "small: a bigram is 0.8 below"}
-    held = run.measure("Post-LN at 0.01: below the unigram", below, **bound, decides=True) == "held"
+    near: dict[str, Any] = {"expect_between": (-0.1, 0.1), "because": "a bigram is 0.8 below"}
+    held = run.measure("Post-LN at 0.01: below the unigram", below, **near, decides=True) == "held"
     warmer = difference(losses[post], losses[warm])  # of the seeds that both have
     slower = difference(losses[post], losses[low])
     ahead = difference(losses[warm], losses[pre])
@@ -285,14 +283,12 @@ def warm_up_helps_post_norm(run: Run):
     held &= judge(run, "Pre-LN at 0.01 ahead of Post-LN at 0.003 with warm-up", ahead)
     run.measure("Post-LN: gain by a rate of 0.001", slower, unit="nats")
     figures.show_rates(run, losses, unigram, held)
-    weak, warmed = training.show_weak(run, outcomes[post], outcomes[warm])
+    weak = training.show_weak(run, *(outcomes[arm] for arm in (post, warm, low)))
     figures.show_training(run, {arm: outcomes[arm] for arm in (post, warm, pre)}, unigram)
     gap = mean(losses[post]) - mean(losses[pre])
     closed = [mean(gain) / gap for gain in (warmer, slower)]
-    return (
-        f"Warm-up closes {closed[0]:.0%}. A rate of 0.001 closes {closed[1]:.0%}, in one seed. "
-        f"Block 1 is weak in {weak:.0%} of the probed steps, with warm-up in {warmed:.0%}."
-    )
+    gains = f"Warm-up closes {closed[0]:.0%}, a rate of 0.001 {closed[1]:.0%} in one seed."
+    return f"{gains} {weak}"
 
 
 # %% [markdown]
@@ -445,9 +441,10 @@ def gemma_rounds_once_and_stores_small_changes(run: Run):
 # **base** $\theta = 10000$. Keys are rotated in the same way, values are not. Rotate $q$ by
 # $\omega t$ and $k$ by $\omega s$: the angle between them changes by $\omega(t - s)$. A dot product
 # depends only on lengths and on the angle between. So for given $q$ and $k$ each pair's part of
-# $q \cdot k$ depends on the **offset** $t - s$ alone, and so does their sum. For a key like the
-# query, $q \cdot k$ falls with distance on average (Su et al., section 3.3). Take $q = k = (1, 0)$
-# and $\omega = 1$. At 3 and 5, as at 103 and 105, $q \cdot k$ is $\cos 2 = -0.416$.
+# $q \cdot k$ depends on the **offset** $t - s$ alone, and so does their sum. Take $q = k = (1, 0)$
+# and $\omega = 1$. At 3 and 5, as at 103 and 105, $q \cdot k$ is $\cos 2 = -0.416$. If $q = k$ has
+# many pairs, $q \cdot k$ falls with distance, apart from waves. For any $q$ and $k$ an upper bound
+# falls: see section 3.3 of Su et al.
 
 
 # %% RoPE
@@ -558,8 +555,8 @@ def layouts_convert(run: Run):
 # ## 7. ALiBi, and no positions at all
 # **ALiBi** (Press et al. 2021) rotates nothing and adds nothing to the stream. It subtracts from
 # each score the distance times a **slope** $m$: the score is $q \cdot k / \sqrt D - m(t - s)$. In
-# the softmax a token at distance $n$ then has $e^{-mn}$ times the weight. For $H$ heads, with $H$ a
-# power of 2, the fixed slopes are $2^{-8i/H}$ for $i = 1, \ldots, H$. Eight heads have 1/2, 1/4, …
+# the softmax a token at distance $n$ then counts $e^{-mn}$ times as much as without this. If $H$ is
+# a power of 2, the fixed slopes are $2^{-8i/H}$ for $i = 1, \ldots, H$: for 8 heads 1/2, 1/4, …
 # 1/256. **NoPE** has no positions: in block 1 two given tokens have the same score everywhere.
 # Haviv et al. (2022) find such models competitive: the mask may reveal how many tokens came before.
 
@@ -615,21 +612,22 @@ def alibi_heads_reach_twice_as_far_each(run: Run):
 # ## 8. Length extrapolation: longer than in training
 # Train on windows of $T$ characters and read windows of $8T$. Some passages are harder, so compare
 # the *same* characters: the last $T/2$ of each window. With $T = 64$ these are the last 32 of 512.
-# A model reads them at the end of all 512 characters, and at the end of the last 64 alone, as in
-# training. The difference is the **cost of length**. If it is positive, a cut to the last $T$ is
-# better; if negative, the longer text helps. What is a small cost? Compare it with what knowing
-# positions is worth: RoPE's **advantage**, NoPE's loss minus RoPE's at the trained length. A model
-# **extrapolates** if its cost is less than a tenth of that, and if it beats the bigram.
 #
-# What should happen? ALiBi's steep heads give far tokens almost no weight. The last slope is
-# $2^{-8}$ for any $H$. So where all keys match equally well, our flattest head spreads half of its
-# weight over 178 tokens, more than $T = 64$: it isn't obvious that ALiBi extrapolates. Press et al.
-# (2021) report that it does, and that sinusoids and RoPE don't. RoPE's fast pairs have turned fully
-# in training, but its slow pairs meet new angles. The learned table's rows after $T$ are untrained.
+# | term | meaning |
+# |---|---|
+# | **cost of length** | loss after reading 512 minus loss after the last 64: above 0, a cut helps |
+# | RoPE's **advantage** | NoPE's loss minus RoPE's, both on 64: what positions are worth |
+# | a model **extrapolates** | cost < a tenth of this advantage, and on 64 it beats the bigram |
 #
-# At `tiny` all five learn at a rate of 0.02, which a search with a separate seed chose; `--tune`
-# searches again. Two Pre-LN blocks and 160 steps at `tiny` show how fast an encoding is learned,
-# not how good it gets. Intervals cover seeds, not passages: all read the same 32 windows.
+# What should happen? ALiBi's steep heads give far tokens almost no weight. But where all keys match
+# equally well, the flattest head, with $m = 2^{-8}$ for any $H$, spreads half of its weight over
+# 145 of 512 tokens, more than $T$. Press et al. (2021) report that ALiBi extrapolates, and that
+# sinusoids and RoPE don't. RoPE's fast pairs have turned fully in training, but its slow pairs meet
+# new angles. The learned table's rows after $T$ are untrained.
+#
+# At `tiny` all five learn at a rate of 0.02, which a search with one seed chose; `--tune` searches
+# again. Two Pre-LN blocks and 160 steps at `tiny` show how fast an encoding is learned, not how
+# good it gets. Intervals cover seeds, not passages: all read the same 32 windows.
 
 
 # %% Longer than in training
@@ -645,22 +643,24 @@ def trained(run: Run, name: str, seed: int, lr: float = 0.0) -> Stack:
 @lab.experiment
 def alibi_extrapolates_and_rope_does_not(run: Run):
     """At eight times the trained length, small models with ALiBi lose less than a tenth of RoPE's
-    advantage over NoPE; with RoPE they lose more than this advantage.
+    advantage over NoPE and beat a bigram; with RoPE they lose more than this advantage.
 
     Predict: and a model without any positions?
     """
     read = training.read_all(run, ENCODINGS, trained)
-    idle = training.show_reading(run, read)  # the encodings that are no better than a bigram
+    leads = training.show_reading(run, read)  # over the bigram at T, by encoding and seed
     ahead = difference(read["NoPE"].short, read["RoPE"].short)
     spare = difference([nats / 10 for nats in ahead], read["ALiBi"].cost)
     excess = [nats - max(ahead) for nats in read["RoPE"].cost]
     held = judge(run, "a tenth of RoPE's advantage − ALiBi's cost", spare)
+    held &= judge(run, "bigram − ALiBi at T", leads["ALiBi"])
     held &= judge(run, "RoPE's cost − its largest advantage", excess)
     base = training.bigram_by_place(training.long_windows(run))
     figures.show_lengths(run, read, training.long_sizes(run).length, base, held)
     view_data.show_lengths(run, read, training.long_sizes(run).length, base)
+    idle = ", ".join(name for name in leads if mean(leads[name]) <= 0) or "none"
     lost = f"NoPE loses {mean(read['NoPE'].cost):.2f} nats"
-    return f"{lost}. At T a bigram is as good as {', '.join(idle) or '–'}; such costs say little."
+    return f"{lost}. No better than a bigram at T: {idle}. The costs of such models say little."
 
 
 # %% The closing
@@ -673,7 +673,7 @@ def closing(results: Results) -> str:
 Medians, with the range over the seeds, in nats: warm-up lowers the loss of Post-LN by
 {warm("Post-LN: gain by warm-up")}. Eight times the length costs ALiBi
 {length("ALiBi: cost of length")}, NoPE {length("NoPE: cost of length")} and RoPE
-{length("RoPE: cost of length")}.
+{length("RoPE: cost of length")}. With a cut ALiBi − RoPE is {length("ALiBi − RoPE at T")}.
 """
 
 
@@ -682,14 +682,14 @@ Medians, with the range over the seeds, in nats: warm-up lowers the loss of Post
 # - In untrained stacks Pre-LN lets the stream grow, and its late blocks get less gradient. In
 #   Post-LN the stream keeps its size, and its last block's gradient does not shrink with depth.
 # - Adam divides by the gradient's size, so ask how far a step moves the output. In 32 untrained
-#   blocks, a random step of the last one moves it 4 to 5 times as far in Post-LN as in Pre-LN.
-# - Post-LN's early blocks can lose their gradient; in our map without warm-up, the loss stays near
-#   the unigram's meanwhile. At a rate of 0.003 warm-up lowers the loss by 0.1 to 0.2 nats, at 0.01
-#   it doesn't help (LLM05b+). Pre-LN trains without warm-up. In 240 steps no stack beats a bigram.
+#   blocks, a random step of the last one moves it about 4 times as far in Post-LN as in Pre-LN.
+# - In Post-LN block 1 can lose its gradient. At a rate of 0.003 warm-up gains about 0.2 nats, in
+#   LLM05b+ at 0.01 nothing. Pre-LN trains without it. In 240 steps neither beats a bigram.
 # - Weights made for another norm or layout raise no error. Test a layer with chosen inputs.
 # - Read without a cut, 8 times the trained length costs our ALiBi models under 0.01 nats. It
 #   doesn't help them either; Press et al. (appendix B.2) suspect the same of theirs. RoPE loses
-#   half a nat or more, with YaRN less (LLM05b+). With a cut, our seeds are too few to rank the two.
+#   0.7 to 0.9 nats on average, in LLM05b+ less with YaRN. With a cut RoPE is ahead of ALiBi in each
+#   of nine seeds, by 0.01 to 0.07 nats.
 #
 # **Read on**: Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture* · Liu et
 # al. 2020, *Understanding the Difficulty of Training Transformers* · Shleifer et al. 2021,
