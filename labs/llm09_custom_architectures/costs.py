@@ -114,7 +114,8 @@ def check_growth(run: Run, measured: dict[str, list[Cost]]) -> float:
         for name, n in (("8 attentions", 8), ("1 attention, 7 convolutions", 1))
     ]
     columns = ["mixers of eight layers", "forward pass (ms)", "stored while writing (MB)"]
-    run.table(f"Computed from one mixer of each kind: {LENGTHS[-1]:,} tokens", columns, eight)
+    title = "Eight layers, as in a block of Jamba, computed from one mixer of each kind"
+    run.table(f"{title}: {LENGTHS[-1]:,} tokens", columns, eight)
     return ratios[-1]
 
 

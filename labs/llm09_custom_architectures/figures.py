@@ -220,7 +220,8 @@ def maps(run: Run, kernels: Tensor, image: Tensor, seen: Tensor) -> None:
     fig.suptitle("Kernels, and what they find in a digit", x=0.02, ha="left", fontsize=12)
     caption = (
         "The 16 kernels of the first layer, and below each its map of the digit in the middle, "
-        "after the ReLU. All kernels have one scale, and all maps another."
+        "after the ReLU. All kernels have one scale, and all maps another. An empty map is 0 "
+        "everywhere: no window of this digit makes that kernel's output positive."
     )
     alt = "Two double rows of eight pictures: a kernel of 3 by 3 weights, and its map of a digit."
     run.figure(fig, "maps", caption, alt=alt)
@@ -325,8 +326,10 @@ def arms(
         "Models of two blocks, three seeds each, after the same training. Upper left is better. "
         "Our guess for text: in a short training mostly the last few characters help. A "
         "convolution has them at once, and attention must first learn where to look. At `tiny`, "
-        "LLM06's two attentions had four times as many examples of recall. Two convolutions recall "
-        "less than their reach would allow: see LLM09+."
+        "LLM06's two attentions had four times as many examples of recall. Here, their recall "
+        "depends on when the training stops: other seeds had 10 to 90 %. All arms have the same "
+        "learning rate, which isn't tuned. Two convolutions recall less than their reach would "
+        "allow: see LLM09+."
     )
     alt = "Scatter plot of recall over loss on text: three groups of three points."
     run.figure(fig, "arms", caption, alt=alt)

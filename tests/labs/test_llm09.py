@@ -32,6 +32,15 @@ def test_a_missing_attribute_is_an_attribute_error():
         _ = lab.Module().nothing
 
 
+@pytest.mark.parametrize("base", [lab.Module, nn.Module])
+def test_a_taken_name_is_refused_for_a_buffer(base):
+    model = careless.network(base, 0)
+    model.first.register_buffer("scale", torch.ones(4))  # a buffer may be replaced
+    for module, name in ((model, "shift"), (model, "first"), (model.first, "weight")):
+        with pytest.raises(KeyError):
+            module.register_buffer(name, torch.ones(4))
+
+
 def test_our_module_can_be_copied():
     """A copy has no dictionaries yet when Python asks for its attributes."""
     model = careless.network(lab.Module, 0)
@@ -244,6 +253,11 @@ def test_nine_of_120_places_are_within_reach():
     # Elsewhere a target is one of those out of reach: as likely right as if none were in sight.
     best = 9 / 120 + GUESS
     assert best == pytest.approx(0.17, abs=0.005)
+    # One convolution has a reach of three.
+    seen = [first >= key - 3 for key in range(16, 32, 2) for first in range(15)]
+    assert sum(seen) == 2
+    best = 2 / 120 + GUESS
+    assert best == pytest.approx(0.11, abs=0.005)
 
 
 def test_a_silenced_module_returns_zeros_only_inside_the_block():
