@@ -104,6 +104,9 @@ def _directives(job: BatchJob) -> list[str]:
         f"--job-name={job.job_name}",
         f"--chdir={_quoted(str(job.clone))}",
         f"--output={_quoted(str(job.log))}",
+        # A job that Slurm preempts, or whose node fails, goes on from its checkpoints.
+        "--requeue",
+        "--open-mode=append",
         f"--nodes={options.nodes}",
         f"--ntasks-per-node={job.processes}",
     ]

@@ -56,7 +56,10 @@ NodeName=DEFAULT CPUs={cpus} Sockets=1 CoresPerSocket={cpus} ThreadsPerCore=1 \
     RealMemory=8000 Gres=gpu:mi300x:{gpus}
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first}
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second}
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 PartitionName=labs Nodes=n1,n2 Default=YES MaxTime=60 State=UP
+PartitionName=urgent Nodes=n1,n2 PriorityTier=10 State=UP
 """
 NAMESPACE = """
 mkdir -p /run/slurm /run/slurmctld

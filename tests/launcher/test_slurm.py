@@ -15,6 +15,7 @@ from launcher.environment import required_environment
 from launcher.lab_command import LabCommand
 from launcher.slurm_jobs import parse
 from tests.conftest import BIN, Clone, Ended, Running, _fresh_clone
+from tests.kit.training.trainings import TRAINS, Training
 from tests.launcher.slurm_cluster import Cluster
 
 import pytest
@@ -27,6 +28,14 @@ shown = {name: one for name, one in os.environ.items() if "VISIBLE" in name or "
 os.write(1, (json.dumps({**seen, "shown": shown}) + "\\n").encode())
 """
 WAITING = "print('begun', flush=True)\nwhile not (OUTPUTS / 'go').exists(): time.sleep(0.05)"
+# A training that waits after its step 25 for a file.
+WAITING_TRAINING = TRAINS.replace(
+    "checkpoints.save_if_due(step + 1)\n",
+    """checkpoints.save_if_due(step + 1)
+        while step == 25 and not Path("outputs/go").exists():
+            time.sleep(0.05)
+""",
+).replace("import torch\n", "import time\nimport torch\n", 1)
 RANK_1_DIES = """
 if os.environ["RANK"] == "1":
     raise RuntimeError("rank 1 is broken")
@@ -221,6 +230,32 @@ def test_a_job_outlives_a_restart_of_the_controller(cli: Cli) -> None:
     ended = running.ended()
     assert ended.code == 0, ended
     assert "ended: COMPLETED" in ended.err
+
+
+def test_a_preempted_training_goes_on_from_its_checkpoint_bit_for_bit(cli: Cli) -> None:
+    cli.clone.kit_lab(WAITING_TRAINING)
+    words = ("lab", "LLM90", "--on", "slurm", "--nodes", "2", "--processes", "2")
+    cli.go()
+    whole = cli.run(*words, "--precision", "fp32")
+    assert whole.code == 0, whole
+    cli.clone.outputs.joinpath("LLM90").rename(cli.clone.path / "whole")
+
+    (cli.clone.outputs / "go").unlink()
+    running = cli.start(*words, "--precision", "fp32")
+    running.wait_for("step 25\n")
+    number = number_of(running.text)
+    before = len(running.text)
+    cli.cluster.ask("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=true")
+    running.wait_for(lambda: f"Job {number} waits in the queue" in running.text[before:])
+    # Slurm waits two minutes before it starts a job again.
+    cli.cluster.ask("scontrol", "update", f"job={number}", "StartTime=now")
+    cli.go()
+    ended = running.ended()
+    assert ended.code == 0, ended
+    begins = [int(one) for one in re.findall(r"starts at (\d+)\n", ended.out)]
+    assert begins == [0, 24], "the log has both parts"
+    (uninterrupted,) = cli.clone.path.glob("whole/*/final.safetensors")
+    assert Training(cli.clone).finished().weights == uninterrupted.read_bytes()
 
 
 def test_a_job_for_amd_gpus_gets_one_filter(cli: Cli) -> None:
