@@ -166,7 +166,7 @@ def _mistakes_of_rms_norm(x: Tensor, gain: Tensor) -> Mistakes:
 
 @checks.proves("gated_width")
 def gated_width(module: Any) -> None:
-    """Check five widths, among them those of two Llama models."""
+    """Check six widths, among them those of two Llama models."""
     implementation = module.gated_width
     cases = {
         (64, 8): 176,

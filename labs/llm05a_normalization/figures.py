@@ -381,6 +381,7 @@ def rates_and_curves(
         place = {"y": known + 0.02, "va": "bottom"} if on_line else {"y": end, "va": "center"}
         left.text(rates[-1] * 1.15, s=name, color=COLOURS[i], **place)
         curves = torch.tensor([one.curve for one in by_rate[best[name]]])  # (seeds, steps)
+        width = min(width, curves.shape[1])  # a short training has fewer steps
         smooth = curves.unfold(1, width, 1).mean(-1)  # (seeds, steps − width + 1)
         steps = np.arange(width, curves.shape[1] + 1)
         right.plot(steps, smooth.mean(0), color=COLOURS[i], lw=2)
