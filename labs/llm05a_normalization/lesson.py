@@ -10,7 +10,6 @@
 
 # %% Imports
 import math
-from dataclasses import replace
 from functools import partial
 from statistics import mean
 
@@ -53,9 +52,9 @@ DOUBLE = torch.float64
 # - It is **causal**: token $t$ reads tokens $0$ to $t$. Otherwise it could copy the next token.
 # - One layer of it doesn't know the order of the tokens that it reads, as section 5 shows.
 #
-# The **feed-forward layer**, FFN for short, then transforms each token alone. A **norm** here is a
-# layer, not the length of a vector. In front of each branch it brings every vector to the same
-# **size**: the root of the mean of its squared entries, or **RMS**. A learned gain follows.
+# The **feed-forward layer**, or FFN, transforms each token alone. A **norm** here is a layer, in
+# front of each branch, that brings every vector to the same **size**: the root of the mean of its
+# squared entries, or **RMS**. Then each entry is multiplied by a learned number, the **gain**.
 
 
 # %% Attention, a black box
@@ -71,10 +70,11 @@ def only_attention_reads_other_tokens(run: Run):
     Predict: token 4 of 0 to 7 changes. How many of attention's outputs change? And for token 0?
     """
     x = torch.randn(1, 8, 32, dtype=DOUBLE)  # (B, T, d)
-    changed = x.repeat(2, 1, 1)  # a text with another token 4, and one with another token 0
-    changed[0, 4] = changed[1, 0] = torch.randn(32, dtype=DOUBLE)
+    changed = x.repeat(2, 1, 1)  # two copies of the text
+    changed[0, 4] = torch.randn(32, dtype=DOUBLE)  # the first copy gets another token 4
+    changed[1, 0] = torch.randn(32, dtype=DOUBLE)  # the second copy gets another token 0
     feed_forward = FeedForward(32).double()
-    ffn = rms(feed_forward(changed) - feed_forward(x))[0]  # (T,)
+    ffn, _ = rms(feed_forward(changed) - feed_forward(x))  # (T,) each
     black_box = Attention(32).double()
     attention, from_first = rms(black_box(changed) - black_box(x))  # (T,) each
     run.agree("feed-forward layer, other tokens", ffn[torch.arange(8) != 4], decides=True)
@@ -91,13 +91,13 @@ def only_attention_reads_other_tokens(run: Run):
 
 # %% [markdown]
 # ## 2. Two norms
-# Without a norm, the output of a branch grows with its input. If each block makes the stream larger
-# by a factor of 1.1, then 100 blocks make it 14,000 times as large. A norm in front of the branch
-# ends this: $x$ and $10x$ give the branch the same input, as section 3 measures.
+# Without a norm, the output of a branch grows with its input. A factor of 1.1 in each block makes
+# the stream 14,000 times as large in 100 blocks. With a norm in front of the branch, $x$ and $10x$
+# give it the same input, as section 3 measures. Then the stream grows far more slowly.
 #
 # **LayerNorm** (Ba et al. 2016) takes the vector $x$ of one token. It subtracts the mean $\mu$ of
 # the $d$ entries and divides by their standard deviation. Two learned vectors then multiply and
-# shift each entry: the **gain** $\gamma$ and the **bias** $\beta$.
+# shift each entry: the gain $\gamma$ and the **bias** $\beta$.
 #
 # $$\mu = \frac{1}{d} \sum_i x_i \qquad \sigma^2 = \frac{1}{d} \sum_i (x_i - \mu)^2 \qquad
 # \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} \qquad y = \gamma \hat x + \beta$$
@@ -112,10 +112,9 @@ def only_attention_reads_other_tokens(run: Run):
 # and the standard deviation 1, so LayerNorm returns $(-1, 1)$. The squares 9 and 25 have the mean
 # 17 with the root 4.12, so RMSNorm returns $(0.73, 1.21)$.
 #
-# Three details matter when you write them. All means run over the last axis only: each token is
-# normed alone. The sum in $\sigma^2$ is divided by $d$, not by $d - 1$ as in `Tensor.std`. And
-# training often uses 16-bit numbers, which are too coarse for these means. So first convert $x$ to
-# float32 with `wide`, a function below, and convert only the result back.
+# Three details matter. All means run over the last axis only: each token is normed alone. The sum
+# in $\sigma^2$ is divided by $d$, not by $d - 1$ as in `Tensor.std`. And 16-bit numbers are too
+# coarse for these means: convert $x$ to float32 with `wide`, a function below, and the result back.
 
 
 # %% Forward
@@ -194,9 +193,9 @@ class RMSNorm(nn.Module):
 #
 # **Why not BatchNorm?** In image networks, BatchNorm takes the mean and the variance of each entry
 # over all positions of all images in a batch. In a decoder, these would include later tokens, which
-# must stay unseen, and unrelated texts. The first figure below shows the difference. The second
-# shows vectors of two different numbers. RMSNorm moves each along its ray to the circle where the
-# mean square is 1, with the radius $\sqrt 2$. LayerNorm returns $(1, -1)$ or $(-1, 1)$.
+# must stay unseen, and unrelated texts, as the first figure shows. The second figure shows vectors
+# of two different numbers. RMSNorm moves each along its ray to the circle where the mean square is
+# 1, with the radius $\sqrt 2$. LayerNorm returns $(1, -1)$ or $(-1, 1)$.
 
 
 # %% What each norm forgets
@@ -224,15 +223,15 @@ def what_each_norm_forgets(run: Run):
 
 # %% [markdown]
 # **Where ε belongs.** A vector of size $s$ leaves RMSNorm with the size
-# $s/\sqrt{s^2 + \varepsilon}$. So $\sqrt\varepsilon$ is a threshold. With $\varepsilon = 10^{-5}$
-# it lies at 0.003. A vector far above it leaves with the size 1. A vector far below it grows by the
-# factor 316, and a gradient on its way back grows by at most this factor.
+# $s/\sqrt{s^2 + \varepsilon}$. So $\sqrt\varepsilon$ is a threshold: 0.003 for
+# $\varepsilon = 10^{-5}$. A vector far above it leaves with the size 1. One far below it grows by
+# the factor 316, and a gradient on its way back by at most this factor.
 #
 # What if $\varepsilon$ stands outside the root, in the denominator $\sqrt m + \varepsilon$? Then
 # the threshold is $\varepsilon$ itself, so $10^{-5}$ limits the factor only to 100,000. And
-# whatever $\varepsilon$ is, a vector of zeros gets the gradient NaN, and the step writes NaN into
-# the weights of all layers before the norm. The derivative at $x = 0$ is finite, but autograd uses
-# the chain rule: $d\sqrt m/dm$ is infinite, $dm/dx = 2x/d$ is 0, and their product is NaN.
+# whatever $\varepsilon$ is, a vector of zeros gets the gradient NaN, which spreads to the layers
+# before the norm. The derivative at $x = 0$ is finite, but autograd uses the chain rule:
+# $d\sqrt m/dm$ is infinite, $dm/dx = 2x/d$ is 0, and their product is NaN.
 #
 # **Try it** in the view below. Set the shift to 0, then lower the scale from 1 to 0.0001. At which
 # scale does the size after RMSNorm fall below 0.7? Compare it with $\sqrt\varepsilon$.
@@ -374,7 +373,6 @@ def swiglu_fits_the_same_budget(run: Run):
     gated = small_gpt.parameters(ours)
     wider = small_gpt.parameters(SwiGLU(48, 4 * 48))
     run.check("d = 48: parameters, SwiGLU − plain FFN", gated - plain, equals=0, decides=True)
-    run.check("width of Llama-2-7B, d = 4,096", gated_width(4096, 256), equals=11_008)
     figures.show(run, "gate", figures.feed_forward_layers())
     functions = {"ReLU": F.relu, "GELU": gelu, "SiLU": silu}
     titles = ("GELU and SiLU dip below zero", "Only ReLU's slope jumps")
@@ -388,11 +386,13 @@ def swiglu_fits_the_same_budget(run: Run):
 # "The dog bites the man." and "The man bites the dog." have the same words. Attention takes a
 # weighted mean, and its weights depend on what the tokens contain, not on where they are. So at the
 # full stop, one layer of attention can't distinguish the two texts. A second layer can, because
-# "dog" has read other words in each. There is a more direct way: add to each token's vector a
-# vector $p_t$ that depends only on its position $t$. There are two classic ways to get $p_t$:
+# "dog" has read other words in each.
 #
-# - **Learned**: a trained table with a row for each position. GPT-2's has 1,024 rows.
-# - **Sinusoids** (Vaswani et al. 2017): a formula that has a vector for any $t$, without training.
+# There is a more direct way: add to each token's vector a vector $p_t$ that depends only on its
+# position $t$. Then the weights depend on positions, too: "dog" can count for more in one place
+# than in the other. With equal weights $p_t$ wouldn't help, because the mean of all $x + p$ is the
+# same in any order. A **learned** table of $p_t$ is trained, like GPT-2's with 1,024 rows.
+# **Sinusoids** (Vaswani et al. 2017) are a formula for any $t$, without training.
 #
 # Think of a row of clocks with one hand each. The first turns quickly, every next one more slowly.
 # A hand is two numbers, the sine and the cosine of its angle. At position $t$, hand $i$ has turned
@@ -449,15 +449,18 @@ def attention_needs_positions(run: Run):
     """
     d = 64
     attention = Attention(d).double()
-    x = torch.randn(1, 8, d, dtype=DOUBLE)  # (B, T, d)
-    shuffled = x[:, [3, 0, 5, 1, 6, 2, 4, 7]]  # the last token stays the last
-    difference = attention(x)[:, -1] - attention(shuffled)[:, -1]
-    run.agree("earlier tokens shuffled: change at the last token", difference, decides=True)
+    x = torch.randn(8, d, dtype=DOUBLE)
+    texts = torch.stack((x, x[[3, 0, 5, 1, 6, 2, 4, 7]]))  # (2, T, d); the last token stays last
+    first, second = attention(texts)[:, -1]  # (d,) each
+    run.agree("earlier tokens shuffled: change at the last token", first - second, decides=True)
     table = sinusoid(512, d)
-    difference = attention(x + table[:8])[:, -1] - attention(shuffled + table[:8])[:, -1]
-    change = difference.square().mean().sqrt()
-    because = "each token gets another position vector; rounding is 1e-16"
+    first, second = attention(texts + table[:8])[:, -1]
+    change = rms(first - second)
+    because = "the weights now depend on x + p; rounding is 1e-16"
     run.check("the same with sinusoids (RMS)", change, at_least=1e-3, because=because, decides=True)
+    nn.init.zeros_(attention.get_parameter("inside.q.weight"))  # now all weights are equal
+    first, second = attention(texts + table[:8])[:, -1]
+    run.agree("the same with sinusoids and equal weights", first - second)
     figures.show(run, "sinusoid", figures.sinusoids(table[:128], (0, 1, 6, 100), (0, 1, 4, 8)))
     turns = torch.atan2(table[6, ::2], table[6, 1::2]) / math.tau % 1  # of sines and cosines
     return f"It has made {turns[1]:.2f} of a turn, and the first hand {turns[0]:.2f}."
@@ -474,7 +477,7 @@ def attention_needs_positions(run: Run):
 # Here $f$ is attention or the FFN, each with a separate norm. The placements differ in two ways:
 #
 # - **What the stream goes through.** Under Pre-LN, a path with nothing but additions leads from the
-#   first block's input to the end of the last block, and a gradient can come back on it. Under
+#   first block's input to the end of the last block. A gradient comes back on it unchanged. Under
 #   Post-LN, every path goes through two norms in each block.
 # - **How large the stream is.** Under Pre-LN it grows, and with it the scores, so the model has one
 #   more norm at its end. Independent vectors add their mean squares: a stream of size 1 and 24
@@ -562,7 +565,7 @@ def pre_norm_passes_the_stream_on(run: Run):
 
 @lab.experiment
 def a_growing_stream_needs_a_last_norm(run: Run):
-    """Untrained, Post-LN's stream has size 1. Pre-LN's grows, as do its scores without a last norm.
+    """In 12 untrained blocks, Post-LN's stream keeps size 1. Pre-LN's grows, and so do its scores.
 
     Predict: after 12 untrained Pre-LN blocks, by which factor does the last norm reduce the scores?
     """
@@ -576,9 +579,11 @@ def a_growing_stream_needs_a_last_norm(run: Run):
     off = [abs(after - 1) for after in sizes["Post-LN"][1:]]
     because = "a norm divides by √(σ² + ε), not σ; if σ² is above 0.005, this costs less than 0.001"
     run.check("Post-LN: size after a block − 1", off, at_most=1e-3, because=because, decides=True)
-    because = "mean square: 1, and at least 12/(t + 1) by attention, 4.1 on average; √5.1 = 2.3"
+    because = "1, and 12 means of t + 1 vectors add ≥ 12/(t + 1), 4.1 on average; √5.1 = 2.3"
     grown = sizes["Pre-LN"][-1]
     run.check("Pre-LN: size after 12 blocks", grown, at_least=1.5, because=because, decides=True)
+    because = "each branch grows with its input, unless that is normed"
+    run.check("no norms ÷ Pre-LN: size", sizes["no norms"][-1] / grown, at_least=1, because=because)
     last = stacks["Pre-LN"].last
     unembedding = torch.randn(32, len(small_gpt.shakespeare().characters))  # (d, V)
     factor = rms(last @ unembedding).mean() / rms(F.layer_norm(last, (32,)) @ unembedding).mean()
@@ -590,32 +595,33 @@ def a_growing_stream_needs_a_last_norm(run: Run):
 
 
 # %% [markdown]
+# **Why might the placement matter?** The card's last three rows show the gradient of the stream. It
+# starts at random behind a last norm and comes back through 12 untrained blocks. With norms in the
+# blocks, in either place, it arrives about one to two times as large. Without norms, it arrives
+# many times as large. So this gradient doesn't explain why one place would train better. Two
+# explanations are about *weights*. Xiong et al. 2020 blame large gradients of Post-LN's weights
+# near the output. Liu et al. 2020 blame how far a step of the weights moves the output. The sizes
+# show how: a branch of size 0.5, at right angles to the stream, turns a stream of size 1 by 27°,
+# and one of size 3 by 9°. So in Pre-LN, late branches turn it less. LLM05b measures both.
+#
 # **Which placement trains better?** We train both on Shakespeare's plays, a token for each
 # character, with four blocks of your parts: LayerNorm, SwiGLU, and sinusoids at the entry. The
 # **loss** is the mean of $-\ln p$ in **nats**. Here $p$ is the probability that the model gave to
-# the character that came next. We measure it on text that no model was trained on. The optimizer
-# is Adam without clipping; LLM08 explains both. Its rate falls to 0. A fair comparison needs:
+# the character that came next. We measure it on text that no model was trained on. LLM08 explains
+# the optimizer, Adam. Its learning rate falls to 0. There is no **warm-up**, a slow rise of the
+# rate at the start. Xiong et al. report that Post-LN needs it and Pre-LN doesn't. A fair test has:
 #
-# - **Each side at the best of four rates.** A single rate may suit one side only, so each has four,
-#   each twice the last. Two errors remain. The best rate may lie between the four or outside them;
-#   then the reported loss is too high. We choose the rate on the text that we report, which makes
-#   both losses slightly too low. The limits include neither error: the claim is about these rates.
+# - **Four rates for each side.** A single rate may suit one side only, so each side counts at its
+#   best of four. A better one may lie between or outside, so a loss may be too high. We choose by
+#   the text that we report, so it may be slightly too low. The limits below include neither.
 # - **Four seeds.** A seed fixes the random start and the windows of text, which both sides share.
-#   If the sides were equally good, all four gaps would be above 0 with the chance 1/16. So we ask
-#   for more: the **95 % limits** of the mean gap. If the gaps are roughly normal, these enclose the
-#   true mean in 95 of 100 cases. For four seeds they lie 1.6 standard deviations from the measured
-#   mean, by a distribution called Student's t. Both limits must be above 0.
+#   If both were equally good, each gap would be above 0 with the chance 1/2, and all four with
+#   $(1/2)^4 = 1/16$. That is too likely, so both **95 % limits** of the mean gap must be above 0.
+#   LLM01's lie two standard errors from the mean. Four gaps show their spread only roughly, so ours
+#   lie 3.2 errors from it, by Student's t. This assumes that gaps are about normal.
 # - **Enough steps.** A model must beat a **baseline** that knows only how often each character
-#   occurs. A higher bar is the best table of pairs, which predicts from the last character alone.
-#   At `tiny`, with 120 steps of 256 characters, both sides probably stay above its loss. So the
-#   claim compares how fast the two learn, and not how good they become.
-#
-# There is no **warm-up**, a slow rise of the rate at the start, which LLM05b adds. Xiong et al.
-# 2020 report that Post-LN needs it and Pre-LN doesn't: near the output, the gradients of Post-LN's
-# *weights* are large at the start. We don't test this cause. The last three rows of the card above
-# show something else, the gradient of the *stream*. We put one more norm behind each stack of 12
-# untrained blocks and send a random gradient back from there. With norms in the blocks, in either
-# place, it arrives about one to two times as large. Without norms, it arrives many times as large.
+#   occurs. A higher bar is the best table of pairs, which predicts from the last character. At
+#   `tiny` probably neither side reaches it. So we compare how fast they learn, not how far.
 
 
 # %% Placement in training
@@ -630,10 +636,7 @@ def pre_norm_ends_lower_without_warm_up(run: Run):
 
     Predict: at which of the rates 0.0025, 0.005, 0.01 and 0.02 do the two differ most?
     """
-    sizes = run.pick(
-        tiny=Sizes(32, 16, 16, 120), small=Sizes(96, 64, 32, 1000), full=Sizes(192, 128, 64, 3000)
-    )
-    sizes = replace(sizes, steps=run.options.steps or sizes.steps)
+    sizes = training.placement_sizes(run)
     outcomes = training.by_rate(run, make_decoder, ["Pre-LN", "Post-LN"], RATES, sizes)
     best = training.best_rates(run, outcomes)
     losses = training.losses(outcomes)
@@ -646,19 +649,17 @@ def pre_norm_ends_lower_without_warm_up(run: Run):
     run.measure(what, limits(gap), unit="nats", expect_at_least=0, because=because, decides=True)
     baseline = training.frequencies(sizes)
     pairs = small_gpt.bigram(training.validation_windows(sizes.length))
+    run.measure("loss of the best table of pairs", pairs, unit="nats")
     because = "else the model has learned no more than how often each character occurs"
     for name, rate in best.items():
         below = [baseline - loss for loss in losses[name][rate]]
         what = f"baseline − {name}, at the best of four rates"
         run.measure(what, below, unit="nats", expect_at_least=0, because=because, decides=True)
-        beyond = [pairs - loss for loss in losses[name][rate]]
-        run.measure(f"table of pairs − {name}, at the best of four rates", beyond, unit="nats")
     gaps = {rate: training.minus(post[rate], pre[rate]) for rate in RATES}
     for rate in RATES:
         run.measure(COMMON[rate], gaps[rate], unit="nats")
-    run.measure("steps of each training", sizes.steps)
     figures.show(run, "placement", figures.rates_and_curves(outcomes, best, baseline))
-    most = max(gaps, key=lambda rate: abs(mean(gaps[rate])))
+    most = training.largest_gap(gaps)
     return f"At {most:g}: Post-LN − Pre-LN is {mean(gaps[most]):+.2f} nats."
 
 
@@ -668,12 +669,11 @@ def closing(results: Results) -> str:
     """Sum up this run's trainings."""
     values = partial(results.values, "pre_norm_ends_lower_without_warm_up")
     gap = values(BEST)
-    steps = mean(values("steps of each training"))
     common = ", ".join(f"{rate:g}: {mean(values(name)):+.2f}" for rate, name in COMMON.items())
     return (
-        f"## In this run\nFour blocks, {steps:g} steps without warm-up. Post-LN − Pre-LN, means "
-        f"of four seeds (rows: medians): each at the best of four rates {mean(gap):+.2f} nats, by "
-        f"seed {min(gap):+.2f} to {max(gap):+.2f}. The gap depends on the rates. Both at {common}."
+        f"## In this run\nLosses of Post-LN − Pre-LN without warm-up, means of four seeds: each at "
+        f"its best rate {mean(gap):+.2f} nats, by seed {min(gap):+.2f} to {max(gap):+.2f}. Both at "
+        f"the same rate, {common}. The rows above show medians."
     )
 
 
@@ -684,16 +684,16 @@ def closing(results: Results) -> str:
 # - ε inside the root limits the factor to $1/\sqrt\varepsilon$, for $\gamma = 1$, and avoids NaN.
 # - **SwiGLU** has three matrices. With the width $8d/3$ it has as many parameters as a plain FFN.
 # - One layer of attention doesn't see the order of earlier tokens; **positions** supply it.
-# - **Pre-LN** leaves the residual stream without norms. **Post-LN** norms it after every sum.
+# - **Pre-LN** leaves the stream without norms, **Post-LN** norms it after every sum. In four runs
+#   at `tiny`, with 16 seeds, Post-LN's mean loss ended 0.22 to 0.30 nats higher.
 # - Compare two designs at several learning rates, with several seeds, and against a baseline.
 #
 # **Try it**: run with `--steps 800`, five minutes on 2 cores. Do the best rates and the gap change?
-# Then add `norm=RMSNorm` to `post` in `a_growing_stream_needs_a_last_norm`. Is the size still 1?
-# Is the mean of each token, `stacks["Post-LN"].last.mean(-1)`, still 0? Size: yes. Mean: no.
+# Then add `norm=RMSNorm` to `post` in `a_growing_stream_needs_a_last_norm`. Is the size still 1,
+# and each token's mean, `stacks["Post-LN"].last.mean(-1)`, 0? Size: yes. Mean: no.
 #
-# **Read on**: Ba et al. 2016, *Layer Normalization* · Zhang & Sennrich 2019, *Root Mean Square
-# Layer Normalization* · Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture*
-# · Shazeer 2020, *GLU Variants Improve Transformer*.
+# **Read on**: Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture* · Liu et
+# al. 2020, *Understanding the Difficulty of Training Transformers*.
 
 # %%
 if __name__ == "__main__":

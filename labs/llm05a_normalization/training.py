@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import NamedTuple
 
@@ -87,6 +87,14 @@ class Sizes:
     length: int
     batch: int
     steps: int
+
+
+def placement_sizes(run: Run) -> Sizes:
+    """Return the sizes of the lesson's trainings; the option --steps replaces their number."""
+    sizes = run.pick(
+        tiny=Sizes(32, 16, 16, 90), small=Sizes(96, 64, 32, 1000), full=Sizes(192, 128, 64, 3000)
+    )
+    return replace(sizes, steps=run.options.steps or sizes.steps)
 
 
 MakeModel = Callable[[str, Sizes], nn.Module]  # takes the name of the block or table
@@ -177,6 +185,12 @@ def losses(
 def minus(a: Sequence[float], b: Sequence[float]) -> list[float]:
     """Return a − b, seed by seed."""
     return [x - y for x, y in zip(a, b, strict=True)]
+
+
+def largest_gap(gaps: Mapping[float, Sequence[float]]) -> float:
+    """Return the rate with the mean gap farthest from 0; a diverged training counts as farthest."""
+    sizes = {rate: abs(mean(row)) for rate, row in gaps.items()}
+    return max(sizes, key=lambda rate: sizes[rate] if math.isfinite(sizes[rate]) else math.inf)
 
 
 def frequencies(sizes: Sizes) -> float:

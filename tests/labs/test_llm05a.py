@@ -7,13 +7,14 @@ from pathlib import Path
 from labs.course.options import Settings
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
-from labs.llm05a_normalization import checks
+from labs.llm05a_normalization import checks, figures
 from labs.llm05a_normalization import lesson as lab
 from labs.llm05a_normalization.training import (
     Outcome,
     Sizes,
     best_rates,
     by_rate,
+    largest_gap,
     stack,
     train,
 )
@@ -334,3 +335,15 @@ def test_the_best_rate_has_the_lowest_mean_loss_and_a_diverged_one_never_wins():
 def test_the_checks_of_methods_are_registered_by_class_and_method():
     assert "SwiGLU.forward" in checks.checks.parts
     assert "MultiHeadAttention.forward" in checks_of_llm06.checks.parts
+
+
+def test_the_largest_gap_is_the_farthest_from_zero_and_a_diverged_training_counts_as_farthest():
+    assert largest_gap({0.1: [1, 2], 0.2: [-2, -3], 0.3: [0, 0]}) == 0.2
+    assert largest_gap({0.1: [1, 2], 0.2: [0, math.nan], 0.3: [2, 3]}) == 0.2
+
+
+@pytest.mark.parametrize("steps", [1, 5, 30])
+def test_the_figure_of_the_placements_can_show_trainings_that_are_shorter_than_its_mean(steps):
+    outcomes = {name: {0.1: [Outcome(2.0, [3.0] * steps)] * 4} for name in NAMES}
+    _, caption, _ = figures.rates_and_curves(outcomes, dict.fromkeys(NAMES, 0.1), 3.0)
+    assert f"a mean over {min(steps, 20)} steps" in caption
