@@ -103,7 +103,8 @@ def show_steps(run: Run, layers: Sequence[int], found: dict[str, Tensor]) -> Non
         fig,
         "one_step",
         "How far one small step of the matrices moves an untrained model's logits; medians and "
-        "ranges of three seeds, on one scale.",
+        "ranges of three seeds. Each placement is divided by its own value at L = 2, so the lines "
+        "don't compare placements at one depth.",
         alt="Two line plots on logarithmic axes over the number of blocks. From 2 blocks to "
         f"{layers[-1]} the output moves further by these factors under gradient descent and under "
         f"Adam: {factors}.",
@@ -246,8 +247,8 @@ def show_methods(
     run.figure(
         fig,
         "methods",
-        "What longer texts cost RoPE; 0 is a cut to the trained length. Bands: the range of three "
-        "seeds; right: each seed.",
+        "What longer texts cost RoPE; 0 is a cut to the trained length. Bands: the range of five "
+        "seeds; right: each of three seeds.",
         alt="Left, a line plot of the cost over the length read. Right, points of the costs after "
         f"some training at the length. At {factors[-1]} times, unchanged, in nats: {means}.",
     )
