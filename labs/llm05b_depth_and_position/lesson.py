@@ -684,12 +684,12 @@ Medians, with the range over the seeds, in nats: warm-up lowers the loss of Post
 # - Adam divides by the gradient's size, so ask how far a step moves the output. In 32 untrained
 #   blocks, a random step of the last one moves it about 4 times as far in Post-LN as in Pre-LN.
 # - In Post-LN block 1 can lose its gradient. At a rate of 0.003 warm-up gains about 0.2 nats, in
-#   LLM05b+ at 0.01 nothing. Pre-LN trains without it. In 240 steps neither beats a bigram.
+#   LLM05b+ at 0.01 nothing. Pre-LN trains without it. In 240 steps neither one beats a bigram.
 # - Weights made for another norm or layout raise no error. Test a layer with chosen inputs.
 # - Read without a cut, 8 times the trained length costs our ALiBi models under 0.01 nats. It
 #   doesn't help them either; Press et al. (appendix B.2) suspect the same of theirs. RoPE loses
-#   0.7 to 0.9 nats on average, in LLM05b+ less with YaRN. With a cut RoPE is ahead of ALiBi in each
-#   of nine seeds, by 0.01 to 0.07 nats.
+#   about 0.8 nats on average, in LLM05b+ less with YaRN. With a cut RoPE is ahead of ALiBi, by 0.01
+#   to 0.07 nats in each of the nine seeds that we tried.
 #
 # **Read on**: Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture* · Liu et
 # al. 2020, *Understanding the Difficulty of Training Transformers* · Shleifer et al. 2021,
