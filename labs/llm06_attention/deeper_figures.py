@@ -13,11 +13,19 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 
-def show_entropies(run: Run, rows: Sequence[Sequence[float]], soft: float, layer: float) -> None:
-    """Draw entropy over the width; rows begin with d, divided, undivided, theory.
+def show_entropies(
+    run: Run, rows: Sequence[Sequence[float]], layer: Sequence[float], soft: float
+) -> None:
+    """Draw entropy over the width, and show all rows as a table.
 
-    `layer` is that of an untrained layer with heads of width 64, undivided.
+    A row is d; the entropy divided, undivided and in theory; three ratios of gradients. `layer` has
+    the entropies of an untrained layer with heads of width 64, divided and undivided. `soft` is the
+    theory with the division.
     """
+    title = "Entropy H (nats) of 256 keys. Gradient ratio: without √d ÷ the mean with it"
+    columns = ["d", "H, divided", "H, undivided", "H, theory undivided"]
+    columns += [f"gradient ratio: {part}" for part in ("10th percentile", "median", "mean")]
+    run.table(title, columns, [*rows, ["64, untrained layer", *layer, "–", "–", "–", "–"]])
     fig, ax = plt.subplots(figsize=(7.2, 3.6))
     widths, divided, undivided, theory, *_ = zip(*rows, strict=True)
     ax.plot(widths, divided, "C0o-")
@@ -26,9 +34,9 @@ def show_entropies(run: Run, rows: Sequence[Sequence[float]], soft: float, layer
     ax.axhline(soft, color="grey", ls="--", lw=1)
     ax.text(widths[1], soft - 0.45, "divided by √d: ln n − ½", color="C0")
     ax.text(widths[1], undivided[1] + 0.35, "undivided", color="C1")
-    ax.text(widths[0], theory[0] - 0.95, "theory for large d", color="grey")
-    ax.plot(64, layer, "C2s")
-    ax.text(70, layer, "a layer's first weights, undivided", color="C2", va="center")
+    ax.text(widths[0], theory[0] - 0.95, "theory for large d and n", color="grey")
+    ax.plot(64, layer[1], "C2s")
+    ax.text(70, layer[1], "a layer's first weights, undivided", color="C2", va="center")
     ax.set_xscale("log")
     ax.set_xticks(widths, [f"{int(width):,}" for width in widths])
     ax.minorticks_off()
@@ -155,7 +163,9 @@ class Silenced(NamedTuple):
 
 
 def show_worth(run: Run, heads: Sequence[Silenced]) -> None:
-    """Draw accuracy lost over score; each head has a job, a layer, a score and two accuracies."""
+    """Draw accuracy lost over score, and show all heads as a table."""
+    columns = ["seed", "layer", "job", "head", "score", "accuracy without it", "with all"]
+    run.table("Two heads in each layer, one silenced", columns, heads)
     fig, ax = plt.subplots(figsize=(7.2, 3.4))
     for job, colour in (("previous token", "C0"), ("induction", "C1")):
         chosen = [head for head in heads if head.job == job]
@@ -178,9 +188,10 @@ def show_worth(run: Run, heads: Sequence[Silenced]) -> None:
     )
 
 
-def show_added_losses(run: Run, losses: Mapping[str, Tensor], texts: int) -> None:
+def show_added_losses(run: Run, losses: Mapping[str, Tensor]) -> None:
     """Draw a bar of mean added loss and its error for each case, and a dot for each text, (B,)."""
     fig, ax = plt.subplots(figsize=(7.2, 3.2))
+    texts = len(next(iter(losses.values())))
     for place, (name, loss) in enumerate(losses.items()):
         mean = loss.mean().item()
         error = loss.std().item() / math.sqrt(len(loss))
@@ -267,7 +278,8 @@ def show_costs(
         fig,
         "cost",
         "Three ways to the same output: 4 heads of 64, no mask, forward. Time on the run's device "
-        "in its precision, each way in turn with the fused kernel; memory on the CPU in float32. "
+        "in its precision: the shortest of 15 calls, in turn with the fused kernel. Memory on the "
+        "CPU in float32. "
         "“Fused” is this kernel against itself: its distance from the dotted 1 is the error of the "
         "timing. "
         "By hand, the scores take 16T² bytes in float32: 16 MiB at T = 1,024, and 64 MiB at 2,048. "

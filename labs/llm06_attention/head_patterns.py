@@ -5,7 +5,7 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-from labs.kit import Run, pack_array
+from labs.kit import Run, assets, pack_array
 
 import numpy as np
 import torch
@@ -114,6 +114,13 @@ def repeated_tokens(run: Run, model: Any) -> Tensor:
     """Return random tokens, (B, 64): the second half repeats the first."""
     size = (run.pick(tiny=8, small=32, full=64), 32)
     return torch.randint(1000, model.config.vocab_size, size, device=run.device).repeat(1, 2)
+
+
+def random_texts(run: Run, tokenizer: Any) -> Tensor:
+    """Return the ids of random texts of 64 tokens from Shakespeare's plays, (B, 64)."""
+    ids = torch.tensor(tokenizer(assets.shakespeare()[:50_000]).input_ids)
+    starts = torch.randint(len(ids) - 64, (run.pick(tiny=16, small=32, full=64), 1))
+    return ids[starts + torch.arange(64)].to(run.device)
 
 
 def sentences(tokenizer: Any) -> dict[str, list[int]]:

@@ -12,7 +12,11 @@ from torch import Tensor
 
 @contextmanager
 def without_the_first_value(model: Any) -> Iterator[None]:
-    """Leave the first token's value out of the outputs of all later tokens."""
+    """Leave the first token's value out of the outputs of all later tokens.
+
+    One hook in each layer sets this value to 0 before attention. That also empties the output of
+    the first token, which sees only itself. So another hook writes its value back there.
+    """
     firsts = {}
     handles = []
     sharing = model.config.num_attention_heads // model.config.num_key_value_heads
@@ -71,4 +75,4 @@ def in_errors(losses: Tensor) -> float:
 def with_error(losses: Tensor) -> str:
     """Return the mean of losses, (B,), and its standard error as text."""
     error = losses.std() / math.sqrt(len(losses))
-    return f"{losses.mean():.2f} ± {error:.2f}"
+    return f"{losses.mean():z.2f} ± {error:.2f}"  # z: 0.00 instead of -0.00
