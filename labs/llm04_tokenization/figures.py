@@ -76,8 +76,8 @@ def boxes(ax: Any, y: float, tokens: Sequence[bytes], x: float = 0.0, size: floa
         width = float(len(text))
         if "�" in text:  # two digits of hexadecimal for a byte, in a box that holds them
             text = token.hex().upper()
-            scale = 0.8
-            width = 1.1 * len(text)
+            scale = 0.9
+            width = 1.2 * len(text)
         ax.barh(y, width + 0.6, left=x, color=f"C{i % 6}", alpha=0.3, align="center")
         ax.text(x + width / 2 + 0.3, y, text, size=scale * size, **MONO)
         x += width + 0.8
@@ -270,7 +270,7 @@ def lengths(sizes: list[int], costs: list[tuple[int, float, float, float]]) -> D
     right.plot(limits, saved, "o-", color="C0", ms=4)
     right.plot(limits, lost, "o-", color="C3", ms=4)
     right.text(limits[-1], padding[-1] + 0.04, "padding", color="C2", size=9, ha="right")
-    right.text(limits[3] * 1.2, saved[3] + 0.02, "steps saved", color="C0", size=9)
+    right.text(limits[2] * 1.2, saved[2] + 0.02, "steps saved", color="C0", size=9)
     right.text(limits[1] * 1.3, lost[1] - 0.02, "tokens lost", color="C3", size=9)
     right.set(xlabel="limit, in tokens", ylabel="share")
     right.set_title("A limit saves steps and loses text", size=11)
@@ -319,7 +319,7 @@ def one_sentence(sentence: str, vocabularies: Sequence[Vocabulary]) -> Drawn:
 
 def answers(spelled: dict[str, list[float]], completed: Completions) -> Drawn:
     """Draw the results with letters and with tokens, and what follows a space."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=[1, 1.6])
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.8, 3.4), width_ratios=[1, 1.6])
     words = len(next(iter(spelled.values())))
     left.set_title("It spells better from letters", size=11)
     left.set_ylabel(f"share of {words} words spelled right")
@@ -356,7 +356,7 @@ def languages(prices: Prices, word: regex.Pattern[str]) -> Drawn:
         word: the pattern whose words are counted.
     """
     order = by_price(prices["SmolLM2"])
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 5.6), sharey=True)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 5.6), sharey=True)
     markers = {"SmolLM2": "o", "Mistral 7B": "v", "AI21 J2": "^", "DeepSeek": "s", "Tekken": "D"}
     for i, (name, marker) in enumerate(markers.items()):
         costs = [prices[name][language] for language in order]
@@ -375,9 +375,9 @@ def languages(prices: Prices, word: regex.Pattern[str]) -> Drawn:
         right.barh(place - 0.17, price - w, 0.3, left=w, color="C0", alpha=0.6)
         right.plot(price, place - 0.17, "o", color="C0", ms=5)
         if language == "Hindi":
-            right.text(w * 1.06, place + 0.17, f"{w:.1f} × the words", size=8, va="center")
+            right.text(w * 1.06, place + 0.17, f"{w:.1f} × the words", size=9, va="center")
             tokens = f"× {price / w:.1f} for tokens per word"
-            right.text(w / 1.06, place - 0.17, tokens, color="C0", size=8, ha="right", va="center")
+            right.text(w / 1.06, place - 0.17, tokens, color="C0", size=9, ha="right", va="center")
     right.axvline(1, color=GREY, lw=0.8)
     right.set(xlabel="relative to English", xlim=(0.2, 9))
     right.set_title("SmolLM2's price: words × tokens per word", size=11)

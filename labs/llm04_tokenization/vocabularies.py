@@ -348,7 +348,7 @@ def factors(rows: Sequence[Sequence[Any]], language: str) -> str:
     """Return what a row of `cut_by_the_pattern` says of SmolLM2, in words."""
     words, bare, tokens, _ = next(row[1:] for row in rows if row[0] == language)
     return (
-        f"{language} has {words:.2f} times the words of English ({bare:.2f} without signs) and "
+        f"{language} has {words:.1f} times the words of English ({bare:.1f} without signs) and "
         f"{tokens:.1f} tokens per word"
     )
 
