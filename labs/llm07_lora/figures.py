@@ -172,6 +172,8 @@ def loss_map(
         ax.add_patch(frame)
         ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
         ax.set_yticks(range(len(scales)), [f"{scale * rank:g}" for scale in scales])
+        for text, scale in zip(ax.get_yticklabels(), scales, strict=True):
+            text.set_weight("bold" if scale * rank == 8 else "normal")
         ax.set(xlabel="learning rate η", ylabel="α")
         ax.set_title(f"rank {rank}", fontsize=11)
         ax.grid(visible=False)
@@ -179,8 +181,9 @@ def loss_map(
     fig.colorbar(image, ax=list(axes), label=label, extend="max")
     fig.suptitle("Loss by rank, α and learning rate", x=0.02, ha="left", fontsize=12)
     caption = (
-        f"Loss of glass on plays after {steps} steps, mean of {seeds} seeds. A frame marks the "
-        "best pair of each rank. At an edge of the map, a better pair may lie outside."
+        f"Loss of glass on plays after {steps} steps, mean of {seeds} seeds. A row straight across "
+        "has the same α/r. Bold: α = 8, in another row at each rank. A frame marks the best pair "
+        "of each rank. At an edge of the map, a better pair may lie outside."
     )
     alt = "Three heat maps of the loss, α by learning rate, one for each rank."
     run.figure(fig, "map", caption, alt=alt)

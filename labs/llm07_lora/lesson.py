@@ -5,7 +5,7 @@
 # **You will be able to** insert LoRA layers into a real model; show what is frozen and where
 # gradients flow; merge and save adapters; teach SmolLM2 a task; choose rank and α.
 # **Builds on** linear layers, singular values and gradients (LLM02, LLM03), Adam (LLM05b),
-# attention (LLM06). **Takes** 45 minutes to read and a minute to run (`tiny`, 2 cores).
+# attention (LLM06). **Takes** 45 minutes to read, one to two to run (`tiny`, 2 cores).
 
 # %% Imports
 import math
@@ -118,7 +118,7 @@ def no_product_is_closer_than_the_svd(run: Run):
         ratios.append((trained - picture).square().sum() / errors[1])
     name = "trained product of rank 2: its error ÷ that of the SVD"
     run.check(name, ratios, at_least=1 - 1e-9, because="Eckart & Young", decides=True)
-    because = "no other local minimum (Baldi & Hornik 1989, there for full rank)"
+    because = "local minima are as close as the SVD (Baldi & Hornik 1989)"  # shown for full rank
     run.measure("the same ratio", ratios, expect_at_most=1.01, because=because, decides=True)
     figures.pictures(run, picture, {rank: drawn[rank] for rank in (1, 3, 7)})
     weight = glass().model.layers[0].self_attn.q_proj.weight  # a small model: section 4
@@ -134,8 +134,7 @@ def no_product_is_closer_than_the_svd(run: Run):
 # $$h = W x + \frac{\alpha}{r}\,B (A x)$$
 #
 # The layer computes $A x$ first, which has $r$ numbers, and then multiplies it by $B$. It never
-# forms the product $B A$. You choose the number $\alpha$ before training. It only scales the
-# update, and section 7 shows how to choose it.
+# forms the product $B A$. The number $\alpha$ scales the update. Section 7 shows how to choose it.
 #
 # By hand, with $r = 1$ and $\alpha = 2$:
 #
@@ -151,8 +150,7 @@ def no_product_is_closer_than_the_svd(run: Run):
 # $\Delta W = \frac{\alpha}{r} B A$ are $(0, 0)$ and $(6, 0)$. The merged matrix has the rows
 # $(2, 0)$ and $(7, 1)$. It also maps $x$ to $(2, 9)$.
 #
-# At the start $A$ is random and **$B$ is zero**. So $\Delta W = 0$, and the new model computes
-# exactly what the old model did.
+# At the start $A$ is random and **$B$ is zero**. So $\Delta W = 0$: no output has changed yet.
 
 
 # %% The layer
@@ -383,8 +381,8 @@ def b_moves_first(run: Run):
 # %% [markdown]
 # ## 4. Merge
 # An adapter adds two products to each layer. After a merge, the layer costs what it did before.
-# But computers round sums, so $(W + \Delta W) - \Delta W$ need not be $W$. If the sum is beyond the
-# next power of two, the weight may lose its last bits. To get the same bits, save a copy of $W$.
+# But computers round sums, so $(W + \Delta W) - \Delta W$ need not be $W$. Beyond the next power of
+# two, a float has no room for the weight's last bits. To get the same bits, save a copy of $W$.
 # We check this in **glass**, a language model of 0.85 million parameters.
 
 
@@ -519,14 +517,14 @@ def own_equals_peft(run: Run):
 # ## 6. SmolLM2 learns to write records
 # People ask for seats, in three wordings: "Book 3 seats to Oslo on Friday." The model should reply
 # with a **record**, `OSL-FRI-3`: city, day, number. One in four of 672 combinations is **held
-# out**. Training has each city, day and number, but no held-out combination: the model composes it.
+# out**. Training has every city, day and number, but none of these. The model must compose them.
 #
 # We first test the untrained model with three prompts. A system prompt states the rule in words,
-# with an example. A second prompt adds six solved requests, as earlier turns of the chat. No city,
-# day or number occurs twice in them. The third prompt is short: "Turn requests into records." It
-# doesn't state the format, so it shows where training starts. The trained model gets only this one.
-# Only the first line of a reply counts, at most 8 tokens, and it must be exact: a full stop more is
-# wrong. To be fair to the prompts, the results also have a row for lines that *contain* the record.
+# with an example. A second prompt adds six solved requests, as earlier turns of the chat. The third
+# is short: "Turn requests into records." It doesn't state the format, so it shows where training
+# starts. The trained model gets only this one. Only the first line of a reply counts. It must be
+# the record and nothing else: even an added full stop is wrong. A reply has at most 8 tokens, after
+# the rule 16. A row of the results counts lines that *contain* the record.
 #
 # A training row is a prompt, then `OSL-FRI-3` and the end of the reply. All tokens of the prompt
 # have the **label** −100. `training.train` takes steps like `train_step`, with clipping (LLM08) and
@@ -572,7 +570,7 @@ def smollm2_learns_a_format(run: Run):
     leads = [each.lead() for each in exams]
     name = "trained − best prompt − 4 standard errors"
     run.measure(name, leads, expect_at_least=0, because="Agresti & Coull 1998", decides=True)
-    run.measure("best prompt: record within 8 tokens", [each.within() for each in exams])
+    run.measure("best prompt: lines that contain the record", [each.contains() for each in exams])
     if run.accelerator.is_main_process:
         folder = run.folder / "adapter"
         save(trained.model, folder)
@@ -588,9 +586,9 @@ def smollm2_learns_a_format(run: Run):
 
 
 # %% [markdown]
-# In our run six examples taught the number, in two of three replies, and roughly the form. Nearly
-# all cities and all days were wrong. After training, the question about France got a record, too:
-# every training row ends in a record, so nothing taught the model when not to write one.
+# In our run six examples taught the number, in two of three replies, and roughly the form. Most
+# cities and all days were wrong. Some were an example's: LIS-TUE for Lisbon on Saturday. After
+# training, the question about France got a record, too. Training never showed any other reply.
 #
 # ## 7. Choosing rank, α and learning rate
 # In its first step, Adam divides each gradient by its own size. So this step moves every number of
@@ -598,17 +596,15 @@ def smollm2_learns_a_format(run: Run):
 # $\frac{\alpha}{r}\,\eta$. By this first law, twice the $\alpha$ is twice the rate: **at first
 # $\alpha$ is a learning rate in disguise.** Later $A$ also moves. Far from the start, both $A$ and
 # $B$ are proportional to $\eta$, and the update to $\frac{\alpha}{r}\,\eta^2$. By this second law,
-# 16 times the $\alpha$ needs a rate only 4 times lower.
-#
-# Why divide by $r$? A larger rank adds up more products, so each step changes the output more. The
-# division counters this, too strongly on glass: at fixed $\alpha/r$ the best rate falls like
-# $r^{-0.31}$ (LLM07+). At fixed $\alpha$ the rate also makes up for the smaller $\alpha/r$: $r$
-# times by the first law, $\sqrt r$ times by the second. So it rises like $r^{0.69}$ or $r^{0.19}$:
-# from rank 1 to 16 about 7 or 2 times. Look for this in the map, at $\alpha = 8$.
+# 16 times the $\alpha$ needs a rate only 4 times lower. A short training lies between the laws.
 #
 # The best values depend on the model, the data and the number of steps. So we measure: a **map** of
 # the loss over $\alpha$, $\eta$ and $r$ after short trainings. Glass was trained on Lewis Carroll.
 # It adapts to Shakespeare, and we test it on unseen plays. At `tiny` each training has 8 steps.
+#
+# Why divide by $r$? A larger rank adds up more products, so each step changes the output more. The
+# division counters this. To see whether it is right, follow one $\alpha$ through the ranks of the
+# map. If the best rate rises with $r$, the division is too strong, and if it falls, too weak.
 
 
 # %% The map
@@ -618,7 +614,8 @@ RATES = (2.5e-3, 1e-2, 4e-2)
 STEPS = {"tiny": 8, "small": 200, "full": 1000}
 COSTS = "a_wrong_rate_costs_more_than_a_wrong_rank"
 OF_RATE = "cost of the worst of three rates, at r = 4 and α = 8 (nats)"
-OF_RANK = "cost of the worst of three ranks, each at its best pair (nats)"
+OF_RANK = "cost of the worst of three ranks, each at its best α and rate (nats)"
+OF_TUNED_RATE = "cost of the worst of three rates, each at its best r and α (nats)"
 
 
 def adapted_loss(run: Run, rank: int, scale: float, rate: float, seed: int) -> float:
@@ -632,10 +629,10 @@ def adapted_loss(run: Run, rank: int, scale: float, rate: float, seed: int) -> f
 def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
     """On glass, the worst of three rates at fixed α costs more than the worst of three tuned ranks.
 
-    Neighbouring rates and ranks differ by a factor of 4. Each rank has its best α and rate. The
-    rates are compared at one rank and one α. A larger α has a lower best rate. Trainings are short.
+    We compare three ranks, each at its best α and rate, and three rates, all at r = 4 and α = 8.
+    Trainings are short. The claim includes that a larger α has a lower best rate.
 
-    Predict: what costs more: the worst of three ranks, or the worst of three rates?
+    Predict: what costs more, a wrong rank or a wrong rate? And if each rate has its best α?
     """
     cells = list(product(RANKS, SCALES, RATES, run.seeds(run.pick(tiny=2, small=3, full=3))))
     losses = [adapted_loss(run, *cell) for cell in run.progress(cells, "adapters of glass")]
@@ -649,6 +646,8 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
     of_rate = table[1, 1].amax(0) - table[1, 1].amin(0)  # (seed,), at r = 4 and α = 8
     run.measure(OF_RANK, of_rank.tolist())
     run.measure(OF_RATE, of_rate.tolist())
+    by_rate = table.amin((0, 1))  # (rate, seed)
+    run.measure(OF_TUNED_RATE, (by_rate.amax(0) - by_rate.amin(0)).tolist())
     more = (of_rate - of_rank).tolist()
     run.measure("rate − rank (nats)", more, expect_at_least=0, because="the claim", decides=True)
     figures.loss_map(run, table, RANKS, SCALES, RATES, run.pick(**STEPS))
@@ -656,17 +655,19 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
 
 
 # %% [markdown]
-# In the map, compare a large $\alpha$ at a small rate with a small $\alpha$ at a large rate. At
-# $\alpha = 8$, the best rate of our run was 0.01 at every rank. The rates differ by factors of 4: a
-# rise of 7 times would show, a rise of 2 times need not. So the second law fits better.
+# In our run, 16 times the $\alpha$ lowered the best rate 16 times at rank 4, as by the first law,
+# and 4 times at ranks 1 and 16, as by the second. Four of these six rates are at the map's edge, so
+# it can't decide. At $\alpha = 8$ the best rate was 0.01 at every rank. As far as rates 4 times
+# apart can show it, the division is right: a change of 2 times could hide between them.
+#
 # At $r = 4$ and $\alpha = 8$, a rate 4 times too high cost 0.4 nats, 4 times too low 0.1. A rank 16
-# times too small cost 0.1 or less. But a rate is wrong only for its $\alpha$: over all ranks and
-# $\alpha$, the three rates have best losses of 4.46, 4.43 and 4.47. So fix $\alpha$. A recipe:
+# times too small cost 0.1 or less. But a rate is wrong only for its $\alpha$. Tuned like the ranks,
+# the worst of the three rates costs no more than the worst rank. So fix $\alpha$. A recipe:
 #
 # - Insert adapters in **all linear layers** of the blocks. LLM07+ compares other places.
 # - Start with $r = 8$, $\alpha = 16$. **Search the rate** by factors of 2 to 4, on validation rows.
-# - Then double $r$ and **search the rate again**: higher at fixed $\alpha$ (Hu et al.), lower at
-#   doubled $\alpha$. For rsLoRA, which divides by $\sqrt r$, multiply $\alpha$ by $\sqrt 2$. Keep
+# - Then double $r$. Leave $\alpha$ as it is (Hu et al.), multiply it by $\sqrt 2$ (rsLoRA, which
+#   divides by $\sqrt r$), or double it. In each case **search the rate again**, on both sides. Keep
 #   the larger rank only if its gain exceeds the spread over seeds.
 #
 # ## What to remember
@@ -691,7 +692,6 @@ def closing(results: Results) -> str:
 
 # %% [markdown]
 # **Read on**: Hu et al. 2021, *LoRA* · Kalajdzievski 2023, *rsLoRA* · Hayou et al. 2024, *LoRA+*.
-#
 # **Deeper**: LLM07+ compares places and ranks, and measures the rank of full fine-tuning's update,
 # forgetting, and a merge in bfloat16. It runs QLoRA and DoRA. Next: LLM08, data and training.
 

@@ -30,6 +30,7 @@ RULE_ONLY, EXAMPLES, SHORT = "rule", "rule, six examples", "short prompt"  # of 
 TRAINED = "trained, short prompt"
 SYSTEMS = (SYSTEM, "You are a helpful assistant.")
 NEW_TOKENS = 8  # the longest record has 7, and then the end
+ROOM_FOR_WORDS = 16  # for a record after a few words
 
 Trip = tuple[int, str, str]
 Message = dict[str, str]
@@ -135,8 +136,10 @@ def _shared_start(rows: Sequence[Sequence[int]]) -> int:
 
 
 @torch.no_grad()
-def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
-    """Return the first line of each greedy reply, computed in float32.
+def answers(
+    model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int = NEW_TOKENS
+) -> list[str]:
+    """Return the first line of each greedy reply of at most `new_tokens`, computed in float32.
 
     The model reads the shared start of all prompts once; its keys and values serve all rows.
     """
@@ -155,7 +158,7 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     out = model.generate(
         ids,
         attention_mask=torch.tensor(mask, device=model.device),
-        max_new_tokens=NEW_TOKENS,
+        max_new_tokens=new_tokens,
         **options,
     )
     texts = tokenizer.batch_decode(out[:, longest:], skip_special_tokens=True)
@@ -193,9 +196,10 @@ class Exam:
         self.paris: list[list[str]] = []
 
     def ask_untrained(self, model: Any) -> None:
-        """Ask with each prompt, and about France."""
+        """Ask with each prompt, and about France; prompts that state the rule get more tokens."""
         for name, prompts in self.quiz.prompts.items():
-            self.replies[name] = answers(model, self.tokenizer, prompts)
+            new_tokens = NEW_TOKENS if name == SHORT else ROOM_FOR_WORDS
+            self.replies[name] = answers(model, self.tokenizer, prompts, new_tokens)
         self.ask_about_france(model)
 
     def ask_trained(self, model: Any) -> None:
@@ -222,7 +226,7 @@ class Exam:
         trips = self.quiz.trips
         return {name: shares_right(replies, trips) for name, replies in self.replies.items()}
 
-    def within(self) -> float:
+    def contains(self) -> float:
         """Return the largest share of an untrained prompt's replies that contain the record."""
         trips = self.quiz.trips
         shares = [
