@@ -40,15 +40,14 @@ def first_steps(run: Run, ranks: Sequence[int], changes: Sequence[float]) -> Non
 def best_rates(
     run: Run,
     ranks: Sequence[int],
-    rates: Mapping[str, Sequence[float]],
-    curves: Mapping[str, Sequence[float]],
+    curves: Mapping[str, Mapping[float, float]],
     best: Mapping[str, float],
 ) -> None:
     """Draw the loss by rate for each rank, and the best rates by rank beside two laws."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.6))
-    for i, name in enumerate(curves):
-        left.plot(rates[name], curves[name], "o-", color=f"C{i}")
-        place = (rates[name][-1], curves[name][-1])
+    for i, (name, curve) in enumerate(curves.items()):
+        left.plot(list(curve), list(curve.values()), "o-", color=f"C{i}")
+        place = list(curve.items())[-1]
         left.annotate(name, place, (6, 0), textcoords="offset points", color=f"C{i}", va="center")
     left.set(xscale="log", xlabel="learning rate", ylabel="loss (nats per token)")
     left.set_xticks((0.0025, 0.005, 0.01, 0.02, 0.04), ("0.0025", "0.005", "0.01", "0.02", "0.04"))
@@ -69,10 +68,10 @@ def best_rates(
     for ax in (left, right):
         ax.minorticks_off()
     caption = (
-        "Glass on plays. Left: three rates for each rank. Right: the lowest points of parabolas "
-        "through them, beside the two laws of the first step."
+        "Glass on plays. Left: the rates tried for each rank. Right: the lowest points of "
+        "parabolas through the best and its neighbours, beside the two laws of the first step."
     )
-    alt = "Left, a curve of three points for each rank; right, a falling line beside two laws."
+    alt = "Left, a curve of points for each rank; right, a falling line beside two laws."
     run.figure(fig, "best_rates", caption, alt=alt)
 
 
