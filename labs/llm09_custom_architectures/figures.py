@@ -220,8 +220,8 @@ def maps(run: Run, kernels: Tensor, image: Tensor, seen: Tensor) -> None:
     fig.suptitle("Kernels, and what they find in a digit", x=0.02, ha="left", fontsize=12)
     caption = (
         "The 16 kernels of the first layer, and below each its map of the digit in the middle, "
-        "after the ReLU. All kernels have one scale, and all maps another. An empty map is 0 "
-        "everywhere: no window of this digit makes that kernel's output positive."
+        "after the ReLU. All kernels have one scale, and all maps another. A dark map without "
+        "a pattern is 0 everywhere: no window of this digit makes that kernel's output positive."
     )
     alt = "Two double rows of eight pictures: a kernel of 3 by 3 weights, and its map of a digit."
     run.figure(fig, "maps", caption, alt=alt)
