@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from labs.kit import Run
 from labs.llm10_llama.bugs import Row
 
 import matplotlib.pyplot as plt
@@ -10,10 +11,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 
-def bugs(rows: Sequence[Row], sound: Sequence[float]) -> Figure:
+def bugs(run: Run, rows: Sequence[Row], sound: Sequence[float]) -> None:
     """Draw the two losses of each model with a bug.
 
     Args:
+        run: the run.
         rows: the models.
         sound: the sound model's loss by seed.
     """
@@ -32,15 +34,25 @@ def bugs(rows: Sequence[Row], sound: Sequence[float]) -> Figure:
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, borderpad=0.2)
-    return fig
+    run.figure(
+        fig,
+        "bugs",
+        "The loss after training, on text read at once and one token at a time. Grey: the range of "
+        "three sound models.",
+        alt="Two dots for each planted bug: the loss on a text read at once and token by token.",
+    )
 
 
 def muon(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor], coefficients: Sequence[float]
-) -> Figure:
+    run: Run,
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+    coefficients: Sequence[float],
+) -> None:
     """Draw Muon's polynomial, and singular values of gradients before and after it.
 
     Args:
+        run: the run.
         before: the singular values of each matrix, relative to its norm.
         after: those of the orthogonalized matrix.
         coefficients: a, b and c.
@@ -62,26 +74,47 @@ def muon(
     right.set_title("Dotted: a gradient. Solid: after the steps", fontsize=11)
     right.set(xlabel="rank ÷ number of singular values", ylabel="singular value", ylim=(1e-4, 3))
     right.legend(fontsize=9, loc="lower left")
-    return fig
+    run.figure(
+        fig,
+        "muon",
+        "Left: what five steps do to a singular value. Right: those of gradients of a first block, "
+        "before (relative to the norm) and after. q_proj reads one vector for each different byte, "
+        "so about two fifths of its values are 0.",
+        alt="A curve that rises steeply from 0 and stays between 0.7 and 1.2; beside it falling "
+        "lines of singular values before; lines after are nearly flat until they fall, one at 0.6.",
+    )
 
 
-def letters(places: np.ndarray, shown: bytes, orange: bytes) -> Figure:
-    """Draw bytes in a plane: some in orange, other letters in blue, signs in the page's ink.
+def letters(run: Run, cosines: np.ndarray, shown: bytes, vowels: int) -> None:
+    """Draw the cosines of letters' rows, with lines between groups of letters.
 
     Args:
-        places: the coordinates, (letters, 2).
-        shown: the byte at each place.
-        orange: the bytes to draw in orange.
+        run: the run.
+        cosines: of each letter's row and each other's, (letters, letters).
+        shown: the letters: vowels, consonants, and the capitals of both.
+        vowels: the number of vowels.
     """
-    fig, ax = plt.subplots(figsize=(7.2, 5))
-    ax.scatter(*places.T, s=0)  # sets the limits of the axes
-    for (x, y), byte in zip(places.tolist(), shown, strict=True):
-        other = "C0" if chr(byte).isalpha() else "C6"  # the page's ink
-        color = "C1" if byte in orange else other
-        ax.text(x, y, _name(byte), color=color, ha="center", va="center")
-    ax.set_title("Letters by the two largest axes of their embedding rows")
-    ax.set(xlabel="principal axis 1", ylabel="principal axis 2")
-    return fig
+    fig, ax = plt.subplots(figsize=(7.2, 6))
+    others = np.where(np.eye(len(shown), dtype=bool), np.nan, cosines)
+    bound = np.nanmax(np.abs(others))
+    image = ax.imshow(others, cmap="RdBu_r", vmin=-bound, vmax=bound)
+    ax.grid(visible=False)
+    half = len(shown) // 2
+    for place in (vowels, half, half + vowels):
+        ax.axhline(place - 0.5, color="grey", lw=1)
+        ax.axvline(place - 0.5, color="grey", lw=1)
+    names = [_name(byte) for byte in shown]
+    ax.set_xticks(range(len(names)), names, fontsize=9)
+    ax.set_yticks(range(len(names)), names, fontsize=9)
+    ax.set_title("Which letters have similar embedding rows?")
+    fig.colorbar(image, label="cosine", shrink=0.8)
+    run.figure(
+        fig,
+        "letters",
+        "Cosines of the letters' rows. Lines separate vowels, the eight most frequent consonants, "
+        "and the capitals of both. A letter's cosine with itself is left out.",
+        alt="Heat map of the cosines of 26 letters' rows, with lines between four groups.",
+    )
 
 
 def attention(weights: np.ndarray, sentence: bytes, title: str) -> Figure:
@@ -134,10 +167,11 @@ def speeds(lengths: Sequence[int], found: Mapping[str, Sequence[float]]) -> Figu
     return fig
 
 
-def flops(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
+def flops(run: Run, curves: dict[str, tuple[list[int], list[float]]]) -> None:
     """Draw a forward pass's FLOPs, relative to 2·N·T, against the length.
 
     Args:
+        run: the run.
         curves: by model, the lengths T and the ratios.
     """
     fig, ax = plt.subplots()
@@ -153,7 +187,14 @@ def flops(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
     ax.set(xlabel="tokens T in a sequence", ylabel="forward FLOPs ÷ 2·N·T", xlim=(100, 40_000))
     ax.set_ylim(bottom=0)
     ax.set_title("2N FLOPs a token is too little for long texts")
-    return fig
+    run.figure(
+        fig,
+        "flops",
+        "The exact count ÷ the estimate. GPT-2's line ends at its 1,024 positions, the others at "
+        "8,192 tokens, beyond Llama-2's 4,096. Dotted: equal.",
+        alt="Lines of forward FLOPs divided by 2·N·T over the length of a sequence, one for each "
+        "of four models; a dotted line marks 1.",
+    )
 
 
 def replies(kinds: Sequence[str], right: Mapping[str, Sequence[float]]) -> Figure:

@@ -17,7 +17,7 @@ from torch import Tensor
 VOWELS = b"aeiou"
 CONSONANTS = b"bcdfghjklmnpqrstvwxyz"
 FREQUENT = b"tnshrdlm"  # the most frequent consonants in the plays
-SIGNS = b"\n ,.;:'!?"
+SHOWN = VOWELS + FREQUENT + (VOWELS + FREQUENT).upper()
 KINDS = (
     "cosine, vowel and vowel − vowel and frequent consonant",
     "cosine, capitals among themselves − capitals and small letters",
@@ -45,13 +45,10 @@ def likeness(rows: Tensor) -> dict[str, float]:
     return dict(zip(KINDS, (vowels, big), strict=True))
 
 
-def in_a_plane(rows: Tensor) -> tuple[Tensor, bytes]:
-    """Return letters' places on the first two principal axes, (letters, 2), and the letters."""
-    shown = SIGNS + VOWELS + CONSONANTS + (VOWELS + CONSONANTS).upper()
-    points = rows[list(shown)]
-    points = points - points.mean(0)
-    axes = torch.linalg.svd(points, full_matrices=False).Vh[:2]  # (2, d)
-    return points @ axes.T, shown
+def cosines(rows: Tensor) -> Tensor:
+    """Return the cosine of each pair of SHOWN, (letters, letters), from normed rows (V, d)."""
+    points = rows[list(SHOWN)]  # (letters, d)
+    return points @ points.T
 
 
 def windows(run: Run, length: int, count: int = 64) -> Tensor:

@@ -20,7 +20,7 @@ LOW = (torch.bfloat16, torch.float16)
 class LeanRMSNorm(torch.autograd.Function):
     """RMSNorm of (..., d) in few passes, forward and backward; its statistics are in float32.
 
-    LLM10+ derives the gradient. float64 stays float64.
+    LLM05a+ derives the gradient. float64 stays float64.
     """
 
     @staticmethod

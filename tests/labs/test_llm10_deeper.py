@@ -15,7 +15,7 @@ from labs.kit.measure import in_new_process
 from labs.kit.records import Bound, Experiment, Measurement, numbers
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
-from labs.llm10_llama import ablation, bugs, chat_tuning, deeper
+from labs.llm10_llama import ablation, bugs, chat_tuning, deeper, heads
 from labs.llm10_llama import lesson as lab
 from labs.llm10_llama.conversion import to_transformers
 from labs.llm10_llama.corpus import open_text
@@ -57,6 +57,16 @@ def test_column_major_matrices_give_the_same_logits_and_leave_the_model_alone():
     assert model.lm_head.weight is model.embed_tokens.weight
     tokens = random_tokens(SMALL, 2, 9)
     torch.testing.assert_close(copy(tokens), model(tokens))
+
+
+def test_cosines_are_those_of_the_letters_that_are_drawn():
+    rows = torch.zeros(256, 2)
+    rows[:, 0] = 1
+    rows[list(heads.VOWELS)] = torch.tensor([0.6, 0.8])
+    cosines = heads.cosines(rows)
+    assert cosines.shape == (len(heads.SHOWN), len(heads.SHOWN)) == (26, 26)
+    assert cosines[0, 1].item() == pytest.approx(1)
+    assert cosines[0, 5].item() == pytest.approx(0.6)
 
 
 def test_arms_differ_from_the_base_in_what_they_name():
