@@ -660,9 +660,9 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
 # it can't decide. At $\alpha = 8$ the best rate was 0.01 at every rank. As far as rates 4 times
 # apart can show it, the division is right: a change of 2 times could hide between them.
 #
-# At $r = 4$ and $\alpha = 8$, a rate 4 times too high cost 0.4 nats, 4 times too low 0.1. A rank 16
-# times too small cost 0.1 or less. But a rate is wrong only for its $\alpha$. Tuned like the ranks,
-# the worst of the three rates costs no more than the worst rank. So fix $\alpha$. A recipe:
+# At $r = 4$ and $\alpha = 8$, a rate 4 times too high cost 0.4 nats, 4 times too low 0.1. The worst
+# rank cost 0.08. But a rate is wrong only for its $\alpha$: with the best $r$ and $\alpha$ for each
+# rate, the worst of the three rates cost only 0.05. So fix $\alpha$. A recipe:
 #
 # - Insert adapters in **all linear layers** of the blocks. LLM07+ compares other places.
 # - Start with $r = 8$, $\alpha = 16$. **Search the rate** by factors of 2 to 4, on validation rows.
