@@ -51,15 +51,15 @@ lab = Lab("LLM04+")
 #
 # **The split pattern** cuts text into words. GPT-2's keeps a run of digits together. GPT-4's cuts
 # digits in groups of three from the left, lets a sign such as `(` begin a word of letters, and
-# ignores case in `'LL`. In the code, `split.word.findall(text)` returns the words. Until section 4
-# you can skip the names `split.stretch`, `clean` and `raw`. For ordinary text, `clean(text)` is the
-# text, and `raw(text)` is its UTF-8.
+# ignores case in `'LL`. In the code, `split.word.findall(text)` returns the words. Section 4
+# explains `split.stretch`, `clean` and `raw`. Until then, read `clean(text)` as `text`, and
+# `raw(text)` as `text.encode()`.
 #
 # **The tie rule** decides between pairs of equal count. Stanford's course CS336 takes the pair with
-# the greatest bytes; `tokenizers` takes the smallest ids, as LLM04 does. But it writes each byte as
-# a character and numbers these in their order. Usually a space is Ġ, which comes after z, so ties
-# fall differently. To compare merges, we give it each byte as the character with the same number.
-# Then its ids are ours, and ties fall as ours do.
+# the greatest bytes; `tokenizers` takes the smallest ids, as LLM04 does. But its ids follow the
+# characters by which it writes bytes. It usually writes a space as Ġ, which comes after z. So a
+# pair that begins with a space loses ties that it wins with us. For our comparisons we write byte
+# 32 as character 32, and so on. Then its ids are ours, and ties fall as ours do.
 
 
 # %% 1. Split patterns and tie rules
@@ -111,17 +111,17 @@ def train_round_by_round(words: dict[str, int], merges: int, tie: Tie) -> list[P
 # %% [markdown]
 # ## 2. Training that touches only what changes
 # LLM04's trainer counts every pair again after each merge. But a merge changes only the words that
-# contain its pair, and there only the pairs beside it. So store for each pair its count and the
-# words in which it occurs, and correct both. Take the word `xababy`, and merge (a, b) into N. The
-# pairs (x, a), (b, a) and (b, y) each lose one occurrence; (x, N), (N, N) and (N, y) are new.
+# contain its pair, and there only the pairs beside it. So store for each pair its count and a list
+# of the words in which it occurs. After a merge, correct the counts and add the new pairs. A word
+# may stay on the list of a pair that it has lost: merging there changes nothing. Take the word
+# `xababy`, and merge (a, b) into N. The pairs (x, a), (b, a) and (b, y) each lose one occurrence;
+# (x, N), (N, N) and (N, y) are new. Two more ideas make it fast.
 #
-# Two more ideas make it fast.
-#
-# - A **heap** returns its smallest entry without a search. Ours has −count, so the most frequent
-#   pair comes first, and the tie rule's key for equal counts. After a merge, only pairs with the
-#   new token are new. The count of an older pair can fall, but never rise: a merge never makes two
-#   older tokens neighbours. So an entry's count may be too high, and never too low. If the top
-#   entry's count is too high, push the pair back with its present count.
+# - A **heap** returns its smallest entry without a search. Our entries begin with −count, so the
+#   most frequent pair comes first; the tie rule's key decides between equal counts. After a merge,
+#   each new pair gets an entry. The count of an older pair can fall, but never rise: a merge never
+#   makes two older tokens neighbours. So an entry's count is never too low. If the top entry's
+#   count is still right, no other pair has more. If not, push the pair back with its present count.
 # - String methods are faster than Python's loops. Write a word as a **string with one character for
 #   each token**, `chr(id)`. Then `split` finds all places of a pair, from left to right.
 
@@ -266,28 +266,26 @@ def the_incremental_trainer_makes_the_same_merges(run: Run):
 # %% [markdown]
 # ## 3. Long words
 # LLM04's `encode_word` looks at every pair in every round, and each round applies one merge
-# everywhere. So a word of $n$ bytes that uses $m$ different merges takes $m$ rounds and time
-# $O(nm)$. A word of English uses a few merges. But Chinese without commas, or an attack on your
-# server, may be one word of 100,000 letters and use hundreds. A longer word uses more, up to all
-# merges that its letters allow. DNA has four letters: a long sequence uses about 25 of SmolLM2's.
-# Base64 is harmless: 12 of its 64 characters are digits or signs, which end a word.
+# everywhere. So a word of $n$ bytes that uses $m$ different merges takes $m$ rounds, and its time
+# grows like $nm$, written $O(nm)$. A word of English uses a few merges. But Chinese without commas,
+# or an attack on your server, may be one word of 100,000 letters and use hundreds. A longer word
+# uses more, up to all merges that its letters allow. DNA has four letters: a long sequence uses
+# about 25 of SmolLM2's. Base64, bytes as text, is harmless: 12 of its 64 characters end a word.
 #
-# The remedy is to work in **buckets**. If the pair at a place has a merge, put the place into the
-# bucket of the id that this merge makes. A heap holds the ids of the buckets. Take the smallest id,
-# merge all its places from left to right, and add the new pairs to their buckets. The merge of a
-# new pair makes a later id. So no place comes into a bucket after its turn. But a place may be out
-# of date: in `aaa`, (a, a) has places 0 and 1, and the merge at 0 uses the a at 1. So check that
-# both ids are still there.
+# The remedy is to work in **buckets**; a drawing below the code shows them for `lower`. If the pair
+# at a place has a merge, put the place into the bucket of the id that this merge makes. A heap
+# holds the ids of the buckets. Take the smallest id, merge all its places from left to right, and
+# add the new pairs to their buckets. The merge of a new pair makes a later id. So no place comes
+# into a bucket after its turn. But a place may be out of date: in `aaa`, (a, a) has places 0 and 1,
+# and the merge at 0 uses the a at 1. So check that both ids are still there.
 #
-# Both neighbours of a token must be found without a search. Two lists do that. `ids[i]` is the id
-# of the token that begins at place i; its length leads to the next one. `begin[j]` is where the
-# token that *ends* at place j begins. So `begin[i - 1]` is where the left neighbour begins. The
-# drawing below shows `lower` with the tokens `lo`, `er`, `wer` and `low`, learned in this order.
-# Its four buckets are emptied in turn, and the last one is out of date.
+# Two lists find the neighbours of a token without a search. `ids[i]` is the id of the token that
+# begins at place i; its length leads to the next one. For a token that ends at place j, `begin[j]`
+# is its first place. So the left neighbour of a token at i begins at `begin[i - 1]`.
 #
-# Each pair of neighbours is looked up once at the start, and each merge makes two new pairs. So a
-# word of $n$ bytes takes fewer than $3n$ look-ups, whatever the vocabulary. The heap and the
-# sorting add a logarithm, so the time is $O(n \log n)$.
+# Each pair of neighbours is looked up once at the start. Each merge makes at most two new pairs,
+# and leaves one token fewer. So a word of $n$ bytes takes fewer than $3n$ look-ups, whatever the
+# vocabulary. The heap and the sorting add a logarithm: the time is $O(n \log n)$.
 
 
 # %% 3. Encoding a long word
@@ -341,7 +339,7 @@ def buckets_give_the_same_ids_faster(run: Run):
     run.check(f"words with other ids, of {len(words)}", different, equals=0, decides=True)
     lengths = (1000, 10_000, 100_000)
     counts = [timing.look_ups(encode_long_word, letters[:n], merge_ids) for n in lengths]
-    because = "fewer than n pairs at the start, and two for each of fewer than n merges"
+    because = "proved above: under n pairs at the start, two for each of under n merges"
     name = "look-ups per letter in words of 1,000, 10,000 and 100,000 letters"
     run.check(name, counts, at_most=3, because=because, decides=True)
     simple = timing.look_ups(encode_word, letters[:1000], merge_ids)
@@ -372,8 +370,8 @@ def buckets_give_the_same_ids_faster(run: Run):
         f"Round by round, each letter takes {few:.0f} look-ups in a word of 5,000 letters and "
         f"{many:.0f} in one of 10,000. So twice the letters take {2 * many / few:.1f} times as "
         f"many. With buckets, each takes {counts[0]:.1f} in a word of 1,000 letters and "
-        f"{counts[-1]:.1f} in one of 100,000. For 10,000 letters, buckets need "
-        f"{fast[10_000] / slow[10_000]:.1%} of the CPU time of the rounds."
+        f"{counts[-1]:.1f} in one of 100,000. With buckets, 100,000 letters take "
+        f"{fast[100_000] / fast[10_000]:.0f} times the CPU time of 10,000."
     )
 
 
@@ -382,12 +380,12 @@ def buckets_give_the_same_ids_faster(run: Run):
 # The class below joins all parts: short words by string operations, long ones by buckets, special
 # names as in LLM04. `save` writes merges, patterns and names, which define it completely.
 #
-# Texts repeat themselves, so a cache makes encoding fast: it remembers the ids of pieces. Which
-# pieces? Take `I·don't··know`. GPT-2's pattern always cuts between a visible character and the
-# whitespace after it. So `I`, `·don't` and `··know` can be encoded one by one, and no text around
-# them changes their ids. Such a piece is a **stretch**: a part of a text at whose ends the pattern
-# always cuts. These three hold one, two and two words. Their pattern is `\s*\S+|\s+`: whitespace
-# with the visible characters after it, or whitespace at the end.
+# Texts repeat themselves, so a cache saves work: it remembers the ids of pieces. Which pieces? Take
+# `I·don't··know`. GPT-2's pattern always cuts between a visible character and the whitespace after
+# it. So `I`, `·don't` and `··know` can be encoded one by one, and no text around them changes their
+# ids. Such a piece is a **stretch**: a part of a text at whose ends the pattern always cuts. These
+# three hold one, two and two words. Their pattern is `\s*\S+|\s+`: whitespace with the visible
+# characters after it, or whitespace at the end.
 #
 # GPT-4's pattern joins a sign with the line ends after it: `end!↵` is `end` and `!↵`. So its
 # stretch goes on after a line end, by `(?:[\r\n]\s*\S*)*`. It ends only where a **blank**,
@@ -395,13 +393,15 @@ def buckets_give_the_same_ids_faster(run: Run):
 #
 # Python's strings can hold **surrogates**, code points D800 to DFFF. In UTF-16, two of them encode
 # one character; UTF-8 can't encode them. tiktoken replaces a surrogate without its partner by �,
-# and so does our `clean`. Our encoder also takes bytes that aren't UTF-8, and returns ids whose
-# tokens, joined, are these bytes. With `errors="surrogateescape"` Python reads such a byte, for
-# example FF, as the surrogate DCFF, and writes DCFF as FF again. `raw` writes bytes by this rule.
+# and so does our `clean`.
+#
+# Our encoder also takes any bytes: its tokens, joined, are the same bytes. Here a surrogate stands
+# for a byte that isn't UTF-8: with `errors="surrogateescape"`, Python reads the byte FF as the
+# surrogate DCFF, and writes DCFF as FF again. `raw` writes bytes by this rule.
 
 
 # %% 4. The tokenizer
-# With many merges, buckets are faster from 18 bytes on; without any, only beyond this length.
+# Timed: with 1,000 merges or more, buckets win from 20 to 30 bytes on; without any, not even at 64.
 SHORT = 48  # bytes
 
 
@@ -510,7 +510,7 @@ class BPE:
 
 @lab.experiment
 def patterns_surrogates_and_files_are_the_librarys(run: Run):
-    """Under GPT-2's and GPT-4's patterns, tiktoken gives our ids, for broken text, too.
+    """Under GPT-2's and GPT-4's patterns, tiktoken gives our ids for our texts, broken ones, too.
 
     Predict: what becomes of half an emoji?
     """
@@ -552,13 +552,13 @@ def patterns_surrogates_and_files_are_the_librarys(run: Run):
 # A text may not fit into memory, or may be incomplete. It comes as **chunks of bytes**, cut
 # anywhere: inside a word or a character. If you encode chunks one by one, the cuts show in the ids.
 #
-# What can be encoded early? Everything up to the last stretch, because later text may extend only
-# that one. Hold it back until more text comes. A chunk may also end inside a character. In Python,
+# What can be encoded early? All stretches but the last: later text can extend only the last one.
+# Hold it back until more text comes. A chunk may also end inside a character. In Python,
 # `codecs.getincrementaldecoder("utf-8")("surrogateescape")` makes a decoder that keeps the first
 # bytes of such a character for the next chunk. After the last chunk, `decode(b"", final=True)`
 # returns what the decoder still keeps.
 #
-# How much text may be held back? With GPT-2's pattern, a line without blanks, such as a line of
+# How much text may be held back? With GPT-2's pattern, up to one line, if it has no blanks, as in
 # Chinese or base64. With GPT-4's, our stretches cross line ends, so a text without blanks is held
 # to its end. With each chunk, `findall` searches all the held text again: a long stretch in small
 # chunks takes quadratic time.
@@ -592,7 +592,7 @@ def encode_stream(
 
 @lab.experiment
 def a_stream_gives_the_same_ids(run: Run):
-    """However we cut our text, a stream gives its ids, and at most one stretch and 3 bytes wait.
+    """Cut at random, our text gives the same ids as a stream; at most a stretch and 3 bytes wait.
 
     Predict: if each byte is encoded alone, how many times as many ids come out?
     """
@@ -636,11 +636,11 @@ def a_stream_gives_the_same_ids(run: Run):
 # that, because tokens have different lengths. **Bits per byte** (Gao et al. 2020) can be compared.
 # Over the tokens $t_i$ of a text they are
 #
-# $$\text{bits per byte} = \frac{-\sum_i \log_2 p(t_i)}{\text{bytes of the text}}$$
+# $$\text{bits per byte} = -\frac{1}{\text{bytes}} \sum_i \log_2 p(t_i \mid t_1 \ldots t_{i-1})$$
 #
-# The simplest model gives each token its frequency in training. We add one to each count, so that
-# no token has probability 0. This **frequency model** knows no context. So it gains from larger
-# tokens: inside a token nothing is left to guess. It doesn't show what a language model gains.
+# The simplest model ignores the tokens before and gives each token its frequency in training. We
+# add one to each count, so that no token has probability 0. This **frequency model** gains from
+# larger tokens: inside a token nothing is left to guess. A language model may gain less.
 #
 # The first merges of a large vocabulary are those of a small one. So one training makes all sizes.
 
@@ -715,11 +715,11 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
 # families write `lower`? BPE makes `lo`, `er`, then `wer`, learned before `low`: `lo`, `wer`.
 #
 # **WordPiece** (Schuster & Nakajima 2012; Devlin et al. 2019) takes the longest token that fits,
-# again and again, and marks tokens inside a word by `##`: `low`, `##er`. Inside a word, even a
-# single character needs a token with `##`, and a rare one may have none. BERT's characters are
-# Unicode's; in our experiment they are bytes. A word that can't be written becomes **UNK**,
-# unknown, which counts as a single token. In training, its authors merge the pair that makes the
-# text most probable; `tokenizers` merges the most frequent one, as BPE does.
+# again and again, and marks tokens inside a word by `##`: `low`, `##er`. Inside a word, a character
+# must exist with `##`. A rare character may exist only without it. BERT's characters are Unicode's;
+# in our experiment they are bytes. A word that can't be written becomes **UNK**, unknown, which
+# counts as a single token. In training, its authors merge the pair that makes the text most
+# probable; `tokenizers` merges the most frequent one, as BPE does.
 #
 # **Unigram** (Kudo 2018) gives each token a probability and writes a text in the most probable way.
 # Let `low` and `er` have 0.01 and 0.03, `lo` and `wer` 0.02 and 0.001. Then 0.01 × 0.03 = 0.0003 is
@@ -831,8 +831,8 @@ def bytes_underneath_lose_nothing(run: Run):
 #
 # Sometimes two texts, such as a question and a document, share one row of fixed length, the
 # **room**. The rule `longest_first` cuts the longer text until both fit. If both must be cut, each
-# gets half of the room. If the room is odd, the longer text gets one more id than the other; of two
-# equal texts, the second does.
+# gets half of the room. If the room is odd, the longer text gets the extra id. If both are equally
+# long, the second one gets it.
 
 
 # %% 8. Length groups, packing, pairs

@@ -21,10 +21,10 @@ LOWER = b"lower"
 LOWER_MERGES = [(108, 111), (101, 114), (119, 257), (256, 119)]
 LOWER_STEPS: list[tuple[str, list[int], list[int], dict[int, list[int]]]] = [
     ("start", [108, 111, 119, 101, 114], [0, 1, 2, 3, 4], {256: [0], 257: [3]}),
-    ("256: lo", [256, -1, 119, 101, 114], [0, 0, 2, 3, 4], {257: [3], 259: [0]}),
-    ("257: er", [256, -1, 119, 257, -1], [0, 0, 2, 3, 3], {258: [2], 259: [0]}),
-    ("258: wer", [256, -1, 258, -1, -1], [0, 0, 2, 3, 2], {259: [0]}),
-    ("259: low?", [256, -1, 258, -1, -1], [0, 0, 2, 3, 2], {}),
+    ("lo = 256", [256, -1, 119, 101, 114], [0, 0, 2, 3, 4], {257: [3], 259: [0]}),
+    ("er = 257", [256, -1, 119, 257, -1], [0, 0, 2, 3, 3], {258: [2], 259: [0]}),
+    ("wer = 258", [256, -1, 258, -1, -1], [0, 0, 2, 3, 2], {259: [0]}),
+    ("low = 259?", [256, -1, 258, -1, -1], [0, 0, 2, 3, 2], {}),
 ]
 
 
@@ -96,7 +96,7 @@ def long_word_steps(tokens: Sequence[bytes]) -> Drawn:
                         "connectionstyle": "arc3,rad=-0.45",
                     },
                 )
-        waiting = [f"{new}: {places[0]}" for new, places in buckets.items()]
+        waiting = [f"{new} at {places[0]}" for new, places in buckets.items()]
         for k, text in enumerate(waiting or ["empty"]):
             ax.text(6.4 + 2.2 * k, y, text, ha="center", va="center", size=9)
             if waiting:
@@ -104,7 +104,7 @@ def long_word_steps(tokens: Sequence[bytes]) -> Drawn:
                 ax.add_patch(box)
     for place in range(len(LOWER)):
         ax.text(place + 0.5, 0.62, str(place), ha="center", va="center", size=8, color=GREY)
-    ax.text(5.45, 0.62, "buckets: new id and its places; the smallest is next", size=8, color="C1")
+    ax.text(5.45, 0.62, "buckets: new id and place; the smallest id is next", size=8, color="C1")
     ax.text(5.45, -6.6, "a bucket was out of date: place 2 is no longer w", size=8, color=GREY)
     ax.set(xlim=(-2.2, 11.6), ylim=(-7.0, 1.0))
     ax.set_title("Each step empties the bucket with the smallest id")
@@ -254,14 +254,14 @@ def growth(times: dict[str, dict[int, float]]) -> Drawn:
     ax.set_title("Buckets encode long words much faster")
     return (
         fig,
-        "Time to encode a word of random letters.",
+        "CPU time to encode a word of random letters: other programs' time isn't counted.",
         "Two lines on log scales: round by round lies far above and rises more steeply.",
     )
 
 
 def vocabulary_size(sizes: list[int], lengths_: dict[str, list[float]], bits: list[float]) -> Drawn:
     """Draw bytes per token and bits per byte over the size of the vocabulary."""
-    fig, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
+    fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.6))
     for i, (name, values) in enumerate(lengths_.items()):
         axes[0].plot(sizes, values, "o-", color=f"C{i}", ms=4)
         place = values[-1] + (0.07 if name == "Python" else -0.07 if name == "German" else 0)
@@ -269,11 +269,11 @@ def vocabulary_size(sizes: list[int], lengths_: dict[str, list[float]], bits: li
     axes[1].plot(sizes, bits, "o-", color="C0", ms=4)
     axes[0].set_title("Tokens grow on unseen plays, not on Greek", size=11)
     axes[0].set(ylabel="bytes per token", xlim=(sizes[0] * 0.9, sizes[-1] * 7))
-    axes[1].set_title("The frequency model gains from larger tokens", size=11)
+    axes[1].set_title("Larger tokens need fewer bits per byte", size=11)
     axes[1].set(ylabel="bits per byte")
     for ax in axes:
         ax.set_xscale("log", base=2)
-        ax.set_xticks(sizes)
+        ax.set_xticks(sizes[::2], [f"{size:,}" for size in sizes[::2]])
         ax.set(xlabel="ids in the vocabulary")
     return (
         fig,
