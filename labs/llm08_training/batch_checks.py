@@ -235,6 +235,7 @@ def collate_packs(module: Any) -> None:
     first = [
         {"input_ids": [5, 6, 7], "labels": [x, x, 7]},
         {"input_ids": [8, 9], "labels": [8, 9]},
+        {"input_ids": [6], "labels": [6]},
     ]
     packs = [first, [{"input_ids": [4], "labels": [4]}]]
     before = repr(packs)
@@ -250,18 +251,25 @@ def collate_packs(module: Any) -> None:
         raise Mistake("the attention mask must be boolean: numbers would be added to the scores")
     _name_packs(got, want, pad)
     for name, tensor in want.items():
-        expect_close(got[name].long(), tensor.long(), f"{name} of packs of 3 + 2 tokens and of 1")
+        expect_close(
+            got[name].long(), tensor.long(), f"{name} of packs of 3 + 2 + 1 tokens and of 1"
+        )
 
 
 def _packs(pad: int) -> dict[str, Tensor]:
     x = IGNORED
-    same = torch.tensor([[1, 1, 1, 2, 2], [1, 0, 0, 0, 0]])
     return {
-        "input_ids": torch.tensor([[5, 6, 7, 8, 9], [4, pad, pad, pad, pad]]),
-        "labels": torch.tensor([[x, x, 7, x, 9], [x, x, x, x, x]]),
-        "position_ids": torch.tensor([[0, 1, 2, 0, 1], [0, 0, 0, 0, 0]]),
-        "attention_mask": (same[:, :, None] == same[:, None, :]).tril()[:, None],
+        "input_ids": torch.tensor([[5, 6, 7, 8, 9, 6], [4, pad, pad, pad, pad, pad]]),
+        "labels": torch.tensor([[x, x, 7, x, 9, x], [x, x, x, x, x, x]]),
+        "position_ids": torch.tensor([[0, 1, 2, 0, 1, 0], [0, 0, 0, 0, 0, 0]]),
+        "attention_mask": _mask_of([[1, 1, 1, 2, 2, 3], [1, 0, 0, 0, 0, 0]]),
     }
+
+
+def _mask_of(numbers: list[list[int]]) -> Tensor:
+    """Return the mask of packs by the number of each place's document."""
+    document = torch.tensor(numbers)
+    return (document[:, :, None] == document[:, None, :]).tril()[:, None]
 
 
 def _name_packs(got: dict[str, Tensor], want: dict[str, Tensor], pad: int) -> None:
@@ -272,6 +280,9 @@ def _name_packs(got: dict[str, Tensor], want: dict[str, Tensor], pad: int) -> No
         {
             "documents see each other: a token looks back only in its own document": (
                 lambda: causal.long()
+            ),
+            "the third document sees the first one: give each document its own number": (
+                lambda: _mask_of([[1, 1, 1, 2, 2, 1], [1, 0, 0, 0, 0, 0]]).long()
             ),
             "tokens see later tokens of their document: the mask lacks tril()": (
                 lambda: (mask | mask.mT).long()
@@ -285,21 +296,21 @@ def _name_packs(got: dict[str, Tensor], want: dict[str, Tensor], pad: int) -> No
     labels = want["labels"]
     ids = want["input_ids"]
     x = IGNORED
-    padding = torch.tensor([[0, 0, 0, 0, 0], [0, 1, 1, 1, 1]]).bool()
+    padding = torch.tensor([[0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1]]).bool()
     tokens = "the labels are the tokens themselves: take the rows' labels"
     name_mistake(
         got["labels"],
         {
             "the first token of a document has a label, which the document before would predict": (
-                lambda: torch.tensor([[x, x, 7, 8, 9], [4, x, x, x, x]])
+                lambda: torch.tensor([[x, x, 7, 8, 9, 6], [4, x, x, x, x, x]])
             ),
             "only the first document's first label is −100: each document's first one must be": (
-                lambda: torch.tensor([[x, x, 7, 8, 9], [x, x, x, x, x]])
+                lambda: torch.tensor([[x, x, 7, 8, 9, 6], [x, x, x, x, x, x]])
             ),
             "padding has the pad token as its label: use −100": (
                 lambda: labels.masked_fill(padding, pad)
             ),
-            tokens: lambda: torch.tensor([[x, 6, 7, x, 9], [x, x, x, x, x]]),
+            tokens: lambda: torch.tensor([[x, 6, 7, x, 9, x], [x, x, x, x, x, x]]),
             f"{tokens}, and −100 at each document's first place": (
                 lambda: ids.masked_fill(padding, IGNORED)
             ),
@@ -313,13 +324,13 @@ def _name_packs(got: dict[str, Tensor], want: dict[str, Tensor], pad: int) -> No
         got["position_ids"],
         {
             "positions continue from document to document: they start at 0 in each": (
-                lambda: torch.tensor([[0, 1, 2, 3, 4], [0, 0, 0, 0, 0]])
+                lambda: torch.tensor([[0, 1, 2, 3, 4, 5], [0, 0, 0, 0, 0, 0]])
             ),
             "positions continue, in padding too: they start at 0 in each document": (
-                lambda: torch.arange(5).expand(2, 5)
+                lambda: torch.arange(6).expand(2, 6)
             ),
             "positions start at 1: begin with 0": (
-                lambda: torch.tensor([[1, 2, 3, 1, 2], [1, 0, 0, 0, 0]])
+                lambda: torch.tensor([[1, 2, 3, 1, 2, 1], [1, 0, 0, 0, 0, 0]])
             ),
         },
     )

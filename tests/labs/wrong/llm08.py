@@ -258,6 +258,15 @@ def causal_alone(batch, *_):
     batch["attention_mask"] = torch.ones_like(batch["attention_mask"]).tril()
 
 
+def alternating(batch, packs, _):
+    """Number a pack's documents 1, 2, 1, 2, …: every other one is seen, too."""
+    for i, rows in enumerate(packs):
+        numbers = [1 + n % 2 for n, row in enumerate(rows) for _ in row["input_ids"]]
+        part = torch.tensor(numbers)
+        length = len(numbers)
+        batch["attention_mask"][i, 0, :length, :length] = (part[:, None] == part).tril()
+
+
 def without_tril(batch, *_):
     batch["attention_mask"] = batch["attention_mask"] | batch["attention_mask"].mT
 
@@ -409,6 +418,7 @@ def mean_of_means(loss_sum, batch, _labels, window):
 
 WRONG = [
     ("collate_packs", packs_by(causal_alone), "documents see each other"),
+    ("collate_packs", packs_by(alternating), "give each document its own number"),
     ("collate_packs", packs_by(without_tril), "lacks tril"),
     ("collate_packs", packs_by(inverted), "inverted"),
     ("collate_packs", packs_by(blind_padding), "old PyTorch gave NaN"),
