@@ -109,13 +109,3 @@ def limits(values: Sequence[float]) -> list[float]:
     """Return the 95 % limits of the mean of three to five values, by Student's t."""
     half = STUDENT[len(values)] * stdev(values) / math.sqrt(len(values))
     return [mean(values) - half, mean(values) + half]
-
-
-def with_nearest(interval: Sequence[float]) -> list[float]:
-    """Return the limits of an interval with its point nearest to 0 between them.
-
-    The point lies outside a margin around 0 exactly if all of the interval does. So the verdict
-    about the three numbers is "not held" only if no point of the interval is within the margin.
-    """
-    low, high = interval
-    return [low, min(max(low, 0.0), high), high]

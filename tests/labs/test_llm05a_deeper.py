@@ -138,12 +138,8 @@ def test_the_limits_reach_as_far_as_the_prose_says(n):
     assert round(standard_deviations, 2) == {3: 2.48, 4: 1.59, 5: 1.24}[n]
 
 
-@pytest.mark.parametrize(
-    ("interval", "nearest"), [([-1.0, 2.0], 0.0), ([1.0, 2.0], 1.0), ([-2.0, -1.0], -1.0)]
-)
-def test_the_point_nearest_to_zero_is_within_the_interval(interval, nearest):
-    low, high = interval
-    assert race.with_nearest(interval) == [low, nearest, high]
+def test_four_seeds_need_limits_of_3_2_standard_errors():
+    assert round(race.STUDENT[4], 1) == 3.2
 
 
 def test_every_arm_has_a_rate():
