@@ -685,7 +685,7 @@ def closing(results: Results) -> str:
 # - **SwiGLU** has three matrices. With the width $8d/3$ it has as many parameters as a plain FFN.
 # - One layer of attention doesn't see the order of earlier tokens; **positions** supply it.
 # - **Pre-LN** leaves the stream without norms, **Post-LN** norms it after every sum. In four runs
-#   at `tiny`, with 16 seeds, Post-LN's mean loss ended 0.22 to 0.30 nats higher.
+#   at `tiny` without warm-up, 16 seeds, Post-LN's mean loss ended 0.22 to 0.30 nats higher.
 # - Compare two designs at several learning rates, with several seeds, and against a baseline.
 #
 # **Try it**: run with `--steps 800`, five minutes on 2 cores. Do the best rates and the gap change?
