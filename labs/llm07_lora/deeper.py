@@ -346,7 +346,7 @@ def a_larger_rank_gains(run: Run):
 
 
 # %% [markdown]
-# Of the rates that we tried, the best fell 4 times from rank 1 to 16, like $1/\sqrt r$. By the
+# Of the rates in the table, the best fell 4 times from rank 1 to 16, like $1/\sqrt r$. By the
 # parabolas it fell 2.4 times. Both are far from 11. So after 40 steps the first step no longer
 # decides. It gives the direction: a larger rank needs a lower rate at the same $\alpha/r$.
 #
