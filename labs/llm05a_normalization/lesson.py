@@ -582,12 +582,12 @@ def a_growing_stream_needs_a_last_norm(run: Run):
     because = "1, and 12 means of t + 1 vectors add ≥ 12/(t + 1), 4.1 on average; √5.1 = 2.3"
     grown = sizes["Pre-LN"][-1]
     run.check("Pre-LN: size after 12 blocks", grown, at_least=1.5, because=because, decides=True)
-    because = "each branch grows with its input, unless that is normed"
-    run.check("no norms ÷ Pre-LN: size", sizes["no norms"][-1] / grown, at_least=1, because=because)
     last = stacks["Pre-LN"].last
     unembedding = torch.randn(32, len(small_gpt.shakespeare().characters))  # (d, V)
     factor = rms(last @ unembedding).mean() / rms(F.layer_norm(last, (32,)) @ unembedding).mean()
     run.check("scores, last norm off ÷ on", factor, at_least=1.5, because=because, decides=True)
+    because = "each branch grows with its input, unless that is normed"
+    run.check("no norms ÷ Pre-LN: size", sizes["no norms"][-1] / grown, at_least=1, because=because)
     for name, stack in stacks.items():
         run.measure(f"{name}: gradient before the first block ÷ after a last norm", stack.gradient)
     figures.show(run, "stack", figures.stream_sizes(sizes))
