@@ -467,9 +467,9 @@ def the_first_loss_is_predicted(run: Run):
 # Is it a LLaMA? Then `LlamaForCausalLM` with our weights must return our logits, and vice versa.
 # Our modules have the same names as those of transformers. Only the rows of $W_q$ and $W_k$ are
 # reordered, because each row makes one coordinate: with $D = 6$, rows 0 1 2 3 4 5 of a head become
-# 0 2 4 1 3 5. Then we load LLM01's SmolLM2-135M, whose weights were rounded to 4 bits and are
-# computed with in float32: 30 blocks, $d$ = 576, 9 query heads on 3. Some facts in its texts are
-# wrong; in transformers, too.
+# 0 2 4 1 3 5. Then we load LLM01's SmolLM2-135M, whose weights were rounded to 4 bits; we compute
+# in float32. It has 30 blocks, $d$ = 576 and 9 query heads on 3. Some facts in its texts are wrong:
+# transformers writes the same.
 
 
 # %% 7. The real one
