@@ -59,7 +59,7 @@ def draw_precision(steps: Sequence[Any]) -> Any:
     panels = [
         ("time (seconds)", [step.seconds for step in steps], "%.2f"),
         ("activations, copies (MB)", [step.activations for step in steps], "%.0f"),
-        ("weights, gradients, means (MB)", [step.stored for step in steps], "%.0f"),
+        ("trained weights, gradients, means (MB)", [step.stored for step in steps], "%.0f"),
         ("error of the gradient (%)", [100 * step.error for step in steps], "%.1f"),
     ]
     copies = [step.copies for step in steps]
@@ -197,9 +197,10 @@ def show_precisions(run: Run, steps: Sequence[Step]) -> None:
         draw_precision(steps),
         "precision",
         f"A step on SmolLM2's last four blocks, with {ROWS} rows of {LENGTH} tokens. Longer rows "
-        "have more activations, and the copies stay as large: from about "
-        f"{round(tokens, -2):,.0f} tokens on, mixed precision saves memory. Most of the copies "
-        "belong to the output matrix. Times are this machine's, the fastest of three steps.",
+        "have more activations, and the copies stay as large. By this count, without the logits, "
+        f"mixed precision would save memory from about {round(tokens, -2):,.0f} tokens on. Most of "
+        "the copies belong to the output matrix: it is frozen, but gradients pass through it. "
+        "Times are this machine's, the fastest of three steps.",
         alt="Bar charts for fp32, mixed precision and bf16 weights: seconds of a step, megabytes "
         "of activations with the copies of weights, megabytes of stored numbers, and the relative "
         "error of the gradient.",
