@@ -277,9 +277,9 @@ def mistakes_raise_no_error(run: Run):
 # %% [markdown]
 # Two mistakes are small here by design. Micro-batches of 16 random rows have nearly equal numbers
 # of labels, so a mean of means weighs each label wrong by about a tenth. At our high rate bf16
-# weights lose few updates. Sorted rows and small rates make both large (LLM08). With padding's
-# labels, two thirds of all labels are padding's: 6.4 a row against 3. That this slows the learning
-# of the responses is likely, and not tested.
+# weights lose few updates. With sorted rows the first is large, at a small rate the second: see
+# LLM08. With padding's labels, two thirds of all labels are padding's: 6.4 a row against 3. That
+# this slows the learning of the responses is likely, and not tested.
 
 
 # %% The end

@@ -487,8 +487,8 @@ def lr_at(step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
 
 # %% [markdown]
 # ## 8. The training step
-# Now the five lines become a **training step** with LLM02's **Accelerate**. Call its `backward` in
-# place of the loss's own: in float16 it scales the loss, which LLM08+ explains. Clip with
+# Now the five lines become a **training step** with LLM02's **Accelerate**. Call
+# `accelerator.backward`, not `loss.backward`: it scales float16's loss, see LLM08+. Clip with
 # `accelerator.clip_grad_norm_`: in this lab it undoes that scaling and calls your `clip_gradients`.
 # `prepare` wraps the model, so that several processes average their gradients.
 # An optimizer has a list of groups of parameters, `optimizer.param_groups`. Each group is a dict. A
@@ -639,7 +639,7 @@ def mixed_precision_is_measured(run: Run):
     lost = precision.check_updates(run, fit(run, PARTS, run.seed).trained.model)
     shares = ", ".join(f"{share:.1%} of those of {size}" for size, share in lost.items())
     times = steps[1].seconds / steps[0].seconds
-    return f"Updates lost in bf16: {shares}. A mixed step takes {times:.2f} times one in fp32."
+    return f"Updates lost in bf16: {shares}. Time of a mixed step ÷ one in fp32: {times:.2f}."
 
 
 # %% [markdown]
