@@ -62,17 +62,17 @@ LabViews.kinds.curve = (stage, data) => {
   const lines = () => {
     let free = Infinity; // labels go up from the lowest line, each above the one before
     const sorted = [...baselines].sort((a, b) => a.loss - b.loss);
-    const parts = sorted.flatMap(({ name, loss }) => {
-      const place = y(loss);
-      free = Math.min(place - 4, free - LABEL);
+    const dotted = sorted.map(({ loss }) =>
+      element("line", { x1: LEFT, x2: width - RIGHT, y1: y(loss), y2: y(loss) }),
+    );
+    const names = sorted.map(({ name, loss }) => {
+      free = Math.min(y(loss) - 4, free - LABEL);
       const label = { x: logarithmic ? LEFT + 6 : width - RIGHT - 4, y: free };
       label["text-anchor"] = logarithmic ? "start" : "end";
-      return [
-        element("line", { x1: LEFT, x2: width - RIGHT, y1: place, y2: place }),
-        element("text", label, `${name} ${loss.toFixed(2)}`),
-      ];
+      return element("text", label, `${name} ${loss.toFixed(2)}`);
     });
-    return element("g", { class: "baselines" }, ...parts);
+    // the names last: their background covers the dotted lines
+    return element("g", { class: "baselines" }, ...dotted, ...names);
   };
 
   const draw = () => {
