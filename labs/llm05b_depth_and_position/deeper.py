@@ -291,7 +291,8 @@ def deep_norm_bounds_what_a_step_changes(run: Run):
 
 
 # %% [markdown]
-# These ratios order the placements. They don't say which move is too far: Pre-LN's grows, too. So
+# These ratios order the placements by their growth with depth. They don't say which move is too
+# far: Pre-LN's grows, too. So
 # we train six blocks at a rate of 0.01, at which Post-LN learned only the characters' frequencies
 # in LLM05b. Which placements bear this rate, and does warm-up save Post-LN?
 
@@ -357,7 +358,8 @@ def the_others_bear_a_rate_that_post_norm_does_not(run: Run):
 # At a factor of 2.6, 32 blocks make the size $2.6^{16}$, or 4 million, and four blocks 7. So we
 # train four. The experiment divides the norm of all parameters' gradient at the first step by its
 # median over all steps. The warm-up takes a fifth of the steps. For the steps after it, we divide
-# the largest norm by their median. Without norms it still falls there: this makes the ratio larger.
+# the largest norm by their median. Without norms the gradient still falls there: this makes the
+# ratio larger.
 
 
 # %% Without norms
@@ -568,6 +570,8 @@ def scores_grow_in_training_without_qk_norm(run: Run):
 # so their root mean square is the spacing divided by $\sqrt{12}$. Relative to 9 that is 0.0020, and
 # the root halves it. Relative to 1/3 it is 0.0017. The two are independent:
 # $\sqrt{0.0010^2 + 0.0017^2} = 0.0020$. Over a token single errors average out; this shift doesn't.
+# Llama's first rounding averages out less than a sum of independent errors: $\hat x$ is $x$ times
+# one factor, and $x$ has only 128 different leading bits, so only 128 different errors occur.
 #
 # **Rounded angles.** RoPE's angles need more than bfloat16. Between 64 and 128 its numbers are 0.5
 # apart, so an angle there is off by up to 0.25 radians, and query and key have different errors.
@@ -919,7 +923,7 @@ Medians, with the range over the seeds, in nats:
 # - Without norms each block multiplies the untrained stream's size. With warm-up four blocks still
 #   train, in 120 steps about as well as Pre-LN. Deeper stacks are untested.
 # - A root rounded to bfloat16 shifts entire tokens, by 0.2 %. Angles rounded to bfloat16 ruin
-#   RoPE's scores: from about position 1,000 on, the largest of 32 errors is a score's size or more.
+#   RoPE's scores: from about position 1,000 on, the largest of 32 errors is about a score's size.
 # - To read further with RoPE, keep what the fast pairs know and bring the slow pairs back into the
 #   arc that they have seen. YaRN does this pair by pair and costs least here, but a cut to the
 #   trained length is still better. Its scale, fitted on Llama, doesn't help our models.

@@ -503,7 +503,14 @@ def ratio(a: list[float], b: list[float]) -> list[float]:
     return [x / y for x, y in zip(a, b, strict=True)]
 
 
-STUDENT = {3: 4.303, 4: 3.182, 5: 2.776, 8: 2.365, 10: 2.262}  # t for this number of values, 95 %
+STUDENT = {
+    3: 4.303,
+    4: 3.182,
+    5: 2.776,
+    6: 2.571,
+    8: 2.365,
+    10: 2.262,
+}  # t for this number of values, 95 %
 
 
 def lower_limit(gains: list[float]) -> float:

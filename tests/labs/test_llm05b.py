@@ -314,7 +314,7 @@ def test_the_lower_limit_is_that_of_students_t():
     z = t / math.sqrt(4 + t**2)
     assert 0.5 + z * (3 - z**2) / 4 == pytest.approx(0.975, abs=1e-4)
     assert training.lower_limit([0.0, 1, 2, 3, 4]) == pytest.approx(2 - t / math.sqrt(2), abs=1e-9)
-    with pytest.raises(ValueError, match="3, 4, 5, 8, 10 seeds"):
+    with pytest.raises(ValueError, match="3, 4, 5, 6, 8, 10 seeds"):
         training.lower_limit([1.0, 2.0])
 
 
