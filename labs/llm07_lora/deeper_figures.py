@@ -69,7 +69,7 @@ def best_rates(
         ax.minorticks_off()
     caption = (
         "Glass on plays. Left: the rates tried for each rank. Right: the lowest points of "
-        "parabolas through the best and its neighbours, beside the two laws of the first step."
+        "parabolas through the best and its neighbours, beside 1/√r and 1/r."
     )
     alt = "Left, a curve of points for each rank; right, a falling line beside two laws."
     run.figure(fig, "best_rates", caption, alt=alt)

@@ -182,8 +182,8 @@ def loss_map(
     fig.suptitle("Loss by rank, α and learning rate", x=0.02, ha="left", fontsize=12)
     caption = (
         f"Loss of glass on plays after {steps} steps, mean of {seeds} seeds. A row straight across "
-        "has the same α/r. Bold: α = 8, in another row at each rank. A frame marks the best pair "
-        "of each rank. At an edge of the map, a better pair may lie outside."
+        "has the same α/r. Bold: α = 8, in another row at each rank; 2 and 32 stand in two panels. "
+        "A frame marks the best pair of a rank. At an edge, a better pair may lie outside."
     )
     alt = "Three heat maps of the loss, α by learning rate, one for each rank."
     run.figure(fig, "map", caption, alt=alt)

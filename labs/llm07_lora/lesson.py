@@ -523,8 +523,8 @@ def own_equals_peft(run: Run):
 # with an example. A second prompt adds six solved requests, as earlier turns of the chat. The third
 # is short: "Turn requests into records." It doesn't state the format, so it shows where training
 # starts. The trained model gets only this one. Only the first line of a reply counts. It must be
-# the record and nothing else: even an added full stop is wrong. A reply has at most 8 tokens. After
-# the rule it may have 16, and a row of the results counts lines that *contain* the record.
+# the record and nothing else: even an added full stop is wrong. A reply has at most 8 tokens. With
+# the rule in the prompt it may have 16, and a row counts lines that *contain* the record.
 #
 # A training row is a prompt, then `OSL-FRI-3` and the end of the reply. All tokens of the prompt
 # have the **label** −100. `training.train` takes steps like `train_step`, with clipping (LLM08) and
@@ -587,7 +587,7 @@ def smollm2_learns_a_format(run: Run):
 
 # %% [markdown]
 # In our run six examples taught roughly the form, and in two of three replies the number. Most
-# cities and all days were wrong. Some were an example's: LIS-TUE for Lisbon on Saturday. After
+# cities and all days were wrong. Some days were an example's: LIS-TUE for Lisbon on Saturday. After
 # training, the question about France got a record, too. Training never showed any other reply.
 #
 # ## 7. Choosing rank, α and learning rate
@@ -603,8 +603,8 @@ def smollm2_learns_a_format(run: Run):
 # It adapts to Shakespeare, and we test it on unseen plays. At `tiny` each training has 8 steps.
 #
 # Why divide by $r$? A larger rank adds up more products, so each step changes the output more. The
-# division counters this. To see whether it is right, follow one $\alpha$ through the ranks of the
-# map. If the best rate rises with $r$, the division is too strong, and if it falls, too weak.
+# division counters this. Is it right? Follow $\alpha = 8$ or $32$ through the ranks of the map. If
+# the best rate rises with $r$, the division is too strong, and if it falls, too weak.
 
 
 # %% The map
@@ -656,9 +656,9 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
 
 # %% [markdown]
 # In our run, 16 times the $\alpha$ lowered the best rate 16 times at rank 4, as by the first law,
-# and 4 times at ranks 1 and 16, as by the second. Four of these six rates are at the map's edge, so
-# the map can't decide. At $\alpha = 8$ the best rate was 0.01 at every rank. So the division looks
-# right. But the rates are 4 times apart: a change of 2 times could hide between them.
+# and 4 times at ranks 1 and 16, as by the second. Four of these six rates are at the map's edge.
+# At $\alpha = 8$ the best rate was 0.01 at every rank, but 0.04 cost less and less: 1.6, 0.4, 0.1.
+# At $\alpha = 32$ it rose 4 times from rank 4 to 16. So here the division is a bit too strong.
 #
 # At $r = 4$ and $\alpha = 8$, a rate 4 times too high cost 0.4 nats, 4 times too low 0.1. The worst
 # rank cost 0.08. But a rate is wrong only for its $\alpha$: with the best $r$ and $\alpha$ for each
