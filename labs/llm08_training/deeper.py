@@ -275,17 +275,19 @@ def mistakes_raise_no_error(run: Run):
 
 
 # %% [markdown]
-# Two mistakes are small here by design. Micro-batches of 16 random rows have nearly equal numbers
-# of labels, so a mean of means weighs each label wrong by about a tenth. At our high rate bf16
-# weights lose few updates. With sorted rows the first is large, at a small rate the second: see
-# LLM08. With padding's labels, two thirds of all labels are padding's: 6.4 a row against 3. That
-# this slows the learning of the responses is likely, and not tested.
+# Two mistakes are hard to see here. Micro-batches of 16 random rows have nearly equal numbers of
+# labels, so a mean of means weighs each label wrong by about a tenth. bf16 weights lose few updates
+# as large as our rates. But many of AdamW's steps are smaller, above all at the end: we don't count
+# how many are lost. With sorted rows the first mistake is large, and at a small rate most updates
+# are lost: see LLM08. With padding's labels, two thirds of all labels are padding's: 6.4 a row
+# against 3. That this slows the learning of the responses is likely, and not tested.
 
 
 # %% The end
 @lab.experiment
 def an_end_that_is_padding_is_never_said(run: Run):
-    """With an end that pads and is masked by value, a model finds most words and hardly ever stops.
+    """With an end that pads and is masked by value, a model finds the words of most responses
+    and hardly ever stops.
 
     Only the words up to the wanted number are compared: what follows them doesn't count.
 
@@ -757,8 +759,9 @@ def packing_removes_padding(run: Run):
 # A *Dataset* is a table: `map` applies a function to each row. If the table is on disk, it saves
 # the result in a file there, whose name is a hash of the data, the function and all that the
 # function refers to. A stream (an *IterableDataset*) reads a row only when somebody asks for it, so
-# it can be larger than the disk, or endless. Several files come in random order. The rows of a file
-# are shuffled only through a buffer of $b$ rows: each row that leaves makes room for the next.
+# it can be larger than the disk, or endless. If you shuffle it, several files come in random order,
+# but the rows of a file are shuffled only through a buffer of $b$ rows: each row that leaves makes
+# room for the next.
 # Count places from 0. Then the row at place $p$ of the shuffled stream was at a place before
 # $p + b$.
 
@@ -900,7 +903,8 @@ def a_smaller_n_finds_more_copies_and_flags_more_others(run: Run):
 #   labelled tokens before you train. Then look at responses to held-out requests, and their ends.
 # - The mean of means minimises a loss in which each micro-batch, not each label, has the same
 #   weight. To see a small difference you need several seeds.
-# - float16 loses small gradients, and a mean over many labels has many. Loss scaling saves them.
+# - float16 loses small gradients, and a mean over many labels has many. Loss scaling saves nearly
+#   all of their mass.
 # - To resume exactly, save the full state, with the order of the rows that are still to come.
 
 

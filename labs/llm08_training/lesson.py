@@ -399,7 +399,7 @@ def accumulated_equals_the_full_batch(run: Run):
 # term $\eta \lambda w$ is **weight decay**: it pulls each weight towards 0, with $\lambda = 0.01$
 # by default. AdamW applies it to the weight, outside the division (Loshchilov & Hutter 2019). Adam
 # with L2 adds $\lambda w$ to the gradient, so it is divided by $\sqrt{\hat v}$ too. Then weights
-# with large gradients hardly decay, and those with small gradients soon are 0.
+# with large gradients hardly decay, and those with gradients far below $\lambda w$ soon are 0.
 
 
 # %% The optimizer
@@ -609,10 +609,10 @@ def the_loop_teaches_the_tasks(run: Run):
 # ```
 #
 # Without the option a GPU with bf16 uses it. On a CPU with bf16 the lab measures one matrix
-# product, and uses bf16 if that makes it at least 1.2 times as fast. It measures the small model's
-# products separately. A step also converts its weights, so it may still be slower: compare the
-# times below. `autocast` also stores a 16-bit copy of each weight until the backward pass. So mixed
-# precision saves memory only if the smaller activations save more than these copies cost.
+# product, and uses bf16 if that makes it at least 1.2 times as fast. For the small model it
+# measures a smaller product, so that may give fp32. A step also converts its weights, so it may
+# still be slower: compare the times below. `autocast` also stores a 16-bit copy of each weight
+# until the backward pass. So it saves memory only if the smaller activations save more.
 #
 # Why not store the weights in 16 bits, too? The number of bf16 after 0.5 is 0.50390625, so
 # $0.5 + 0.001$ rounds back to 0.5. In general the numbers between $2^e$ and $2^{e+1}$ are $2^{e-7}$
@@ -629,7 +629,7 @@ def the_loop_teaches_the_tasks(run: Run):
 def mixed_precision_is_measured(run: Run):
     """bf16 weights lose most updates of 10⁻⁵ and few of 5·10⁻⁴, our last rate; fp32 weights none.
 
-    They also round the updates that they don't lose. LLM08+ trains with bf16 weights to the end.
+    Steps are often smaller than the rate. LLM08+ trains with bf16 weights to the end.
 
     Predict: which share of a trained model's weights doesn't move if you add 10⁻⁵ in bf16?
     """
