@@ -214,8 +214,8 @@ def a_loss_hides_some_bugs(run: Run):
 # say "tied". For the diagnosis we plant a copy of the embedding there. For the training the output
 # starts with random numbers. The missing norm shows in the *first* loss: the logits are almost 0,
 # so it is $\ln V = 5.55$. LLM10's formula gives 5.63 for $d = 64$. Of 200 sound models the mean was
-# 5.64, with a standard deviation of 0.01. The trained loss of the model without the last norm is
-# one run's.
+# 5.64, with a standard deviation of 0.01. The model without the last norm was trained once, so its
+# trained loss says little.
 #
 # ## 2. What each part is worth
 # Every part of the model came with a paper. In an **ablation** we replace one part at a time and
@@ -364,7 +364,7 @@ def muon_makes_directions_alike(run: Run):
 # `memory.py` make glibc, Linux's usual C library, reuse dropped blocks; LLM10's training calls them
 # first. We measure the gain in a new process, after four warm-up steps. Each way is timed once, for
 # 20 steps. Four of our runs gave factors from 0.76 to 1.19, so a small gain in your run may be
-# chance.
+# chance. The time of a page fault has the same noise: it may even come out below 0.
 
 
 # %% 4. What a step costs
@@ -413,14 +413,14 @@ def a_step_pays_for_its_pages(run: Run):
 # ## 5. What writing costs
 # Without a cache, generating token $n$ processes all $n$ tokens. With a cache it processes one, and
 # only attention still looks at $n$ keys. So the gain grows with the length. On a CPU, PyTorch's
-# counter leaves attention out (section 8), so the check of FLOPs counts the other products. The
-# cache stores $2LH_\text{kv}D$ numbers a token.
+# counter leaves fused attention out (section 8), so the check of FLOPs counts the other products.
+# The cache stores $2LH_\text{kv}D$ numbers a token.
 #
 # In a large model, a step for one token mostly fetches weights: each matrix is multiplied by one
 # vector, with two operations for each number that is fetched. `nn.Linear` stores $W$ row after row,
 # $d_\text{out} \times d_\text{in}$. `column_major` copies the matrices into the other order: same
 # shapes, same numbers. Whether that is faster depends on the processor and its library. We time
-# each of two texts once in each order, so a factor near 1 shows no difference.
+# each of two texts once in each order, so a factor near 1 is no evidence of a difference.
 
 
 # %% 5. What writing costs
@@ -891,7 +891,8 @@ def it_learns_to_reply(run: Run):
 # %% [markdown]
 # At `tiny`, four runs learned the length (100 %). The last letter varies: 45 % (control 11 %) in
 # one run, which is more than three standard errors, and 42 % (16 %), 22 % (18 %) and 15 % (5 %) in
-# three others, which chance may explain. The first letter was never better than the control by
+# three others. Chance may explain each of these three alone, but all four are above their control.
+# The first letter was never better than the control by
 # three standard errors, and no word came back in capitals or twice. A guess that we didn't test:
 # the longer the word, the more tokens stand between `Q` and `A`, so a distance gives its length.
 # The last letter always stands at the same distance before `A`; the first letter's distance varies.
