@@ -569,7 +569,7 @@ def byte_level_vocabularies_return_our_paragraphs(run: Run):
 # with t. The model must learn it from other evidence: texts that spell, typos, or rarer cuts of the
 # word. Larger models learn more of it (Kaushal & Mahowald 2022): tokens make spelling hard, not
 # impossible. If a prompt gives the word as letters, they need only be copied, with hyphens between.
-# So small a model as SmolLM2 fails at some words even then.
+# So small a model as SmolLM2 fails at many words even then.
 #
 # **A space at the end.** In training, words came with their space: `·Paris`. After a prompt that
 # ends with a space, the word would have to be `Paris`, which rarely follows a space token.
@@ -627,11 +627,11 @@ def other_tokens_get_other_answers(run: Run):
 #
 # $$\text{price} = w \cdot t / t_E$$
 #
-# This is exact for a text, not for means. A word takes at least one token, so $t \ge 1$, and
-# SmolLM2's $t_E$ is almost 1. So with GPT-2's pattern, training can't bring a price far below $w$:
-# for Hindi 2.9. The language is a part of $w$, too: Turkish has 0.7 times the words of English.
-# Words ÷ words without signs is the pattern's part alone; without signs, Hindi's $w$ is about 1.
-# Thai and Chinese put no spaces *between words*: without signs, a clause is one word.
+# This is exact for a text, not for means. With GPT-2's pattern a word takes at least one token, so
+# $t \ge 1$ (Tekken joins words: 0.6 for Hindi). SmolLM2's $t_E$ is almost 1. So training can't
+# bring this price far below $w$: for Hindi 2.9. The language is a part of $w$, too: Turkish has 0.7
+# times English's words. Words ÷ words without signs is the pattern's part; without signs, Hindi's
+# $w$ is about 1. Thai and Chinese put no spaces *between words*: a clause is one word there.
 #
 # Our sixteen paragraphs say the same in twelve languages and eight scripts. A language model
 # translated them, and no native speaker checked them. So trust only the rough size of a ratio.

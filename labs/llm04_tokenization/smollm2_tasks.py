@@ -315,7 +315,7 @@ class Attacks:
         gap, error = difference(self.gains("order"), self.gains("mention"))
         found = "The order doesn't gain clearly more than the mention, so copying can explain both."
         if gap > 2.4 * error:
-            found = "The order gains more than the mention, which copying alone doesn't explain."
+            found = "The order gains more than the mention: a sign of obedience, no proof."
         plain = mean(self.scores["order", "as text"]) - mean(self.scores["mention", "as text"])
         return (
             f"Gains in nats: {shown}. Order − mention: {gap:+.1f}, standard error {error:.1f}. "
