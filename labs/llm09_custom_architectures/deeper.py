@@ -171,8 +171,9 @@ def our_reader_equals_the_librarys(run: Run):
 # `windows_by_shape` in `convolutions.py` computes strides from the shape, $(CHW, HW, W, 1)$. A
 # transposed image has others, so it returns wrong windows.
 #
-# We test six convolutions in five layouts. `F.pad` copies: channels last stays, others become
-# contiguous. So these three reach the windows only in the two convolutions without padding.
+# We test six convolutions in five layouts. `F.pad` copies: channels last stays, the four others
+# become contiguous. So transposed, every other pixel and expanded images reach the windows only in
+# the two convolutions without padding.
 
 
 # %% Strides

@@ -94,7 +94,7 @@ def check_parts(run: Run, right: Mapping[str, Sequence[float]]) -> None:
         run.check(f"recall, {name}", right[name], at_most=0.15, because=because)
     because = "one recall in five may suffer"
     name = "other keys hidden"
-    run.check(f"recall, {name}", right[name], at_least=0.8, because=because, decides=True)
+    run.measure(f"recall, {name}", right[name], expect_at_least=0.8, because=because, decides=True)
     for i in (0, 2, 3):
         name = f"kernel without step {i}"
         run.measure(f"recall, {name}", right[name], expect_at_least=0.8, decides=True)

@@ -438,7 +438,7 @@ def looking_leaves_nothing_behind(run: Run):
 # has 16 kernels, the rows of a matrix $W$. It now computes $W(1 - x) = c - Wx$, where $c$ has the
 # sum of each row. The update $-2W$ turns this into $Wx - c$: the old maps, each off by a constant,
 # except at the border. But $W$ is 16 × 9, so $-2W$ can have rank 9; LoRA's update has at most 4.
-# `adapters.insert` freezes a model and adds adapters. The table shows their cost on positives, too.
+# `adapters.insert` freezes a model and adds adapters. The table shows what positives lose, too.
 
 
 # %% The adapter
@@ -640,10 +640,10 @@ def each_part_has_its_job(run: Run):
 # ## 9. What does each part cost?
 # Attention compares each token with all earlier ones: about $T^2/2$ scores for $T$ tokens. A score
 # takes $d$ products, and its use $d$ more: $d\,T^2$ in all. The four matrices take $4 d^2 T$. Below
-# $4 d$ tokens, 256 for our $d = 64$, most work is in the matrices. It grows like $T$; so does a
-# convolution's. On a long text, twice the tokens take attention nearly four times as long; at 4,096
-# a fast kernel isn't there yet. A plain implementation stores all $T^2$ scores; PyTorch's kernel
-# never does, see LLM06+. While a model writes, attention stores $2 d\,T$ numbers of keys and
+# $4 d$ tokens, 256 for our $d = 64$, most work is in the matrices. It grows like $T$, as all of a
+# convolution's does. On a long text, twice the tokens take attention nearly four times as long; at
+# 4,096 a fast kernel isn't there yet. A plain implementation stores all $T^2$ scores; PyTorch's
+# kernel never does, see LLM06+. While a model writes, attention stores $2 d\,T$ numbers of keys and
 # values, a convolution its last $k - 1$ vectors. LFM2-1.2B has six layers of attention and ten of
 # gated convolutions. A block of Jamba has one of attention and seven of Mamba, with a fixed state.
 

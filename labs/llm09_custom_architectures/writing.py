@@ -1,7 +1,6 @@
 """Write token by token: a step of attention with its cache, and what a step takes."""
 
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 from labs.kit import seconds
@@ -37,7 +36,7 @@ def step_by_step(attention: Any, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def time_of_attention(attention: Any, length: int) -> float:
-    """Return the median time of a step with `length` tokens in the cache, in milliseconds."""
+    """Return the shortest time of a step with `length` tokens in the cache, in milliseconds."""
     width = attention.q_proj.in_features
     keys, values = torch.randn(2, 1, length + 1, width)
     x = torch.randn(1, width)
@@ -46,7 +45,7 @@ def time_of_attention(attention: Any, length: int) -> float:
 
 @torch.no_grad()
 def time_of_convolution(convolution: Any) -> float:
-    """Return the median time of a step of a convolution, in milliseconds."""
+    """Return the shortest time of a step of a convolution, in milliseconds."""
     state = convolution.start(1)
     x = torch.randn(1, state.shape[-1])
     return _milliseconds(lambda: convolution.step(x, state))
@@ -56,6 +55,6 @@ def _milliseconds(step: Callable[[], Any]) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return 1000 * median(seconds(step, 30))
+        return 1000 * min(seconds(step, 30))  # other load disturbs the shortest least
     finally:
         torch.set_num_threads(before)
