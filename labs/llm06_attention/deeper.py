@@ -64,7 +64,8 @@ lab.before_run(assets.check_model)
 #
 # Without the division the scores have a standard deviation of $\sqrt d$. Above about
 # $\sqrt{2 \ln n}$, 3.3 for 256 keys, a few scores take most of the weight. Far above it, the
-# largest takes nearly all. Physicists call this a frozen phase (Derrida 1981).
+# largest takes nearly all. Physicists call all above the threshold a frozen
+# phase (Derrida 1981).
 #
 # All this is for queries and keys of variance 1. PyTorch starts the weights of an `nn.Linear` with
 # a variance of $1/(3 d_\text{model})$. For inputs of variance 1, as a norm gives, queries and keys
@@ -158,7 +159,7 @@ def scaling_keeps_the_entropy(run: Run):
     third = "within a third: from d = 256 to 1,024 the theory itself halves"
     ratios = [undivided / theory for _, _, undivided, theory, *_ in rows[2:]]
     name = "undivided, d = 256 and 1,024: entropy ÷ theory"
-    run.check(name, ratios, at_least=0.75, at_most=1.33, because=third, decides=True)
+    run.check(name, ratios, at_least=0.67, at_most=1.33, because=third, decides=True)
     shared = [math.exp(value) for value in (*rows[1][1:3], layer[1])]
     return (
         f"At d = 64 about {shared[0]:.0f} keys share the weight, and {shared[1]:.1f} without √d. "
@@ -794,7 +795,7 @@ def smollm2_repeats_with_its_induction_heads(run: Run):
 @torch.no_grad()
 def sinks_have_small_values(run: Run):
     """SmolLM2's first token has a small value in sink heads. The second token's value there is
-    ordinary.
+    at least half of an ordinary one.
 
     Predict: in the median sink head, how large is its value, relative to other tokens' values?
     """

@@ -280,8 +280,8 @@ def show_costs(
         "Three ways to the same output: 4 heads of 64, no mask, forward. Time on the run's device "
         "in its precision: the shortest of 15 calls, in turn with the fused kernel. Memory on the "
         "CPU in float32. "
-        "“Fused” is this kernel against itself: its distance from the dotted 1 is the error of the "
-        "timing. "
+        "“Fused” is this kernel against itself: its distance from the dotted 1 shows the error of "
+        "the timing. On a busy machine a single point can be further off. "
         "By hand, the scores take 16T² bytes in float32: 16 MiB at T = 1,024, and 64 MiB at 2,048. "
         "When they no longer fit in the processor's cache, the time can jump.",
         alt="Two line plots over the length, of time and of memory, for attention by hand, "

@@ -5,7 +5,7 @@
 # **You will be able to** write attention by hand and check it against PyTorch's; mask it without
 # leaks or NaN; read an attention map, and test whether the model relies on what it shows.
 # **Builds on** softmax and matrix products (LLM02 and LLM03), and on blocks and positions (LLM05a
-# and LLM05b). **Takes** 40 minutes to read, two hours with the exercises, two minutes to run.
+# and LLM05b). **Takes** 40 minutes to read, two hours with the exercises, a minute to run.
 
 # %% Imports
 import math
@@ -678,9 +678,9 @@ def closing(results: Results) -> str:
     return (
         "## In this run\n"
         f"With its digit hidden, the date reader wrote it in {100 * digit:.0f} % of the cases. A "
-        "constant digit is right in at most 15 % of the years. With the induction head's keys "
-        f"hidden, recall fell to {100 * recalled:.0f} %. A blind guess has 3 %. The model can do "
-        "worse, because it usually names a token of the text, and the right one is hidden."
+        "constant digit is right in about 15 % of the years at best. With the induction head's "
+        f"keys hidden, recall fell to {100 * recalled:.0f} %. A blind guess has 3 %. The model "
+        "can do worse, because it usually names a token of the text, and the right one is hidden."
     )
 
 
