@@ -473,8 +473,8 @@ def rms_norm_is_faster_by_hand(run: Run):
 # RMSNorm has as many as ours by hand, PyTorch runs the formula on this device. If its LayerNorm
 # counts 1, that norm is fused, and it may win although it computes more. On two cores of a Xeon, at
 # $d$ = 1,024, LayerNorm's forward pass took 0.12 ms by hand and 0.04 ms fused; RMSNorm's took 0.08
-# and 0.07 ms, with six operations each. How a norm is computed mattered more there than which norm
-# it is. Is it so on your machine, and at each width?
+# and 0.07 ms, with six operations each. For LayerNorm, how it is computed mattered more there
+# than which norm it is. Is it so on your machine, and at each width?
 #
 # ## 5. Size and structure of a table of positions
 # A learned table of positions can hold the sinusoids, or anything else. Does it matter how it
@@ -616,7 +616,7 @@ def a_table_needs_size_and_structure(run: Run):
 # sinusoids does size alone reach (random, 0.71)? And structure alone (sinusoids, 0.02)? If the two
 # shares add up to less than 1, size and structure help more together than one by one. We didn't
 # test why a small table gains little: the steps may overwrite it, or embeddings of size 1 may hide
-# it. If smooth rows gain as much as sinusoids, the sine isn't needed. A possible reason, not
+# it. If smooth rows gain as much as sinusoids, the sine isn't needed; a possible reason, not
 # tested: at `tiny`, half the hands turn by less than half a radian over 32 positions.
 #
 # ## 6. One family of activations

@@ -389,7 +389,7 @@ def rates_and_curves(
         label = f"{name}\nat {best[name]:g}"
         right.text(steps[-1] * 1.03, smooth[:, -1].mean(), label, color=COLOURS[i], va=align)
         right.set_xlim(0, 1.4 * steps[-1])
-        right.set_xticks(np.linspace(0, steps[-1], 5).round())
+        right.set_xticks(np.arange(0, steps[-1] + 1, max(1, steps[-1] // 3)))
     for ax in (left, right):
         ax.axhline(known, color=INK, ls=":", lw=1)
     left.text(rates[0] * 0.75, known + 0.02, "baseline", fontsize=9)

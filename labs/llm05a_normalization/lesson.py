@@ -579,7 +579,7 @@ def a_growing_stream_needs_a_last_norm(run: Run):
     off = [abs(after - 1) for after in sizes["Post-LN"][1:]]
     because = "a norm divides by √(σ² + ε), not σ; if σ² is above 0.005, this costs less than 0.001"
     run.check("Post-LN: size after a block − 1", off, at_most=1e-3, because=because, decides=True)
-    because = "1, and 12 means of t + 1 vectors add ≥ 12/(t + 1), 4.1 on average; √5.1 = 2.3"
+    because = "12 means of t + 1 vectors add 12/(t + 1) to the square 1, 4.1 on average; √5.1 = 2.3"
     grown = sizes["Pre-LN"][-1]
     run.check("Pre-LN: size after 12 blocks", grown, at_least=1.5, because=because, decides=True)
     last = stacks["Pre-LN"].last
@@ -595,7 +595,7 @@ def a_growing_stream_needs_a_last_norm(run: Run):
 
 
 # %% [markdown]
-# **Why might the placement matter?** The card's last three rows show the gradient of the stream. It
+# **Why might the placement matter?** Three rows of the card show the gradient of the stream. It
 # starts at random behind a last norm and comes back through 12 untrained blocks. With norms in the
 # blocks, in either place, it arrives about one to two times as large. Without norms, it arrives
 # many times as large. So this gradient doesn't explain why one place would train better. Two
@@ -612,8 +612,8 @@ def a_growing_stream_needs_a_last_norm(run: Run):
 # rate at the start. Xiong et al. report that Post-LN needs it and Pre-LN doesn't. A fair test has:
 #
 # - **Four rates for each side.** A single rate may suit one side only, so each side counts at its
-#   best of four. A better one may lie between or outside, so a loss may be too high. We choose by
-#   the text that we report, so it may be slightly too low. The limits below include neither.
+#   best of four. A better one may lie between or outside, so a loss may be too high. We choose
+#   by the loss that we report, so it may be slightly too low. The limits below include neither.
 # - **Four seeds.** A seed fixes the random start and the windows of text, which both sides share.
 #   If both were equally good, each gap would be above 0 with the chance 1/2, and all four with
 #   $(1/2)^4 = 1/16$. That is too likely, so both **95 % limits** of the mean gap must be above 0.
@@ -671,9 +671,9 @@ def closing(results: Results) -> str:
     gap = values(BEST)
     common = ", ".join(f"{rate:g}: {mean(values(name)):+.2f}" for rate, name in COMMON.items())
     return (
-        f"## In this run\nLosses of Post-LN − Pre-LN without warm-up, means of four seeds: each at "
-        f"its best rate {mean(gap):+.2f} nats, by seed {min(gap):+.2f} to {max(gap):+.2f}. Both at "
-        f"the same rate, {common}. The rows above show medians."
+        f"## In this run\nLoss of Post-LN − loss of Pre-LN without warm-up, mean of four seeds: "
+        f"each at its best rate {mean(gap):+.2f} nats, by seed {min(gap):+.2f} to {max(gap):+.2f}. "
+        f"Both at the same rate, {common}. The rows above show medians."
     )
 
 
