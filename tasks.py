@@ -372,6 +372,43 @@ def preflight(_: Context, seats: str = "", json: bool = False) -> None:
     _exit_with(lambda _: preflight.run(seats, json))
 
 
+@task(
+    positional=_optional(
+        "other", "accept", "--labs", "--size", "--stack", "--runtime", "--gpus", "--compare"
+    ),
+    auto_shortflags=False,
+    help={
+        "other": "the record that --compare compares with",
+        "labs": f"whose checks run on each card: none; default all+; {LABS}",
+        "size": "of the measurements: full (default); tiny for a trial",
+        "stack": STACK,
+        "runtime": RUNTIME,
+        "gpus": "a count (2) or a list (0,2); default all",
+        "compare": "A B: compare two records, and measure nothing",
+    },
+)
+def accept(
+    c: Context,
+    other: Any = None,
+    labs: str = "all+",
+    size: str = "full",
+    stack: str = "auto",
+    runtime: str = "auto",
+    gpus: str = "",
+    compare: str = "",
+) -> None:
+    """Measure a machine and check its results; compare it with another, or with last month."""
+
+    def run(_: "Interrupts") -> int:
+        from launcher import accept, accept_compare
+
+        if compare or other:
+            return accept_compare.run(compare, other or "")
+        return accept.run(labs, size, stack, runtime, gpus, c.config.run.dry)
+
+    _exit_with(run)
+
+
 @task(auto_shortflags=False, help={"upgrade": "allow newer releases of all unpinned packages"})
 def lock(_: Context, upgrade: bool = False) -> None:
     """Compile the hashed locks from docker/*.in with uv."""
@@ -489,6 +526,7 @@ namespace = Collection(
     bundle,
     images,
     preflight,
+    accept,
     lock,
     audit,
     dotenv,

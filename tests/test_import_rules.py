@@ -16,6 +16,7 @@ LEVELS = (
     r"labs\.kit\.(records|compare|measure|home|asset_hashes|assets|model_check|atomic_folder)",
     r"labs\.kit\.report(\..+)?",
     r"labs\.kit\.run(\..+)?",
+    r"labs\.kit\.acceptance(\..+)?",
     r"labs\.kit\.training(\..+)?",
     r"labs\.kit\.chat(\..+)?",
     r"labs\.kit\.grader(\..+)?",

@@ -33,6 +33,7 @@ def test_every_task_is_listed_with_a_description() -> None:
     verbs = dict(re.findall(r"^  (\w+)\s+(\S.*)$", listed.stdout, re.MULTILINE))
     for_learners = {"chat", "check", "lab", "labs", "learn", "notebook", "open", "progress"}
     assert set(verbs) == for_learners | {
+        "accept",
         "audit",
         "build",
         "bundle",

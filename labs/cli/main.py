@@ -22,6 +22,7 @@ DESCRIPTION = (
 )
 # The other verbs; each parses its own options.
 VERBS = {
+    "accept": "labs.cli.accept",
     "chat": "labs.cli.chat",
     "check": "labs.cli.check",
     "learn": "labs.cli.learn",

@@ -1,0 +1,1 @@
+"""The measurements of `invoke accept`: matrix products, memory, copies and all-reduce."""

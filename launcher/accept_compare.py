@@ -1,0 +1,140 @@
+"""`invoke accept --compare A B`: what is slower or faster in B, by how much, beyond noise."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from launcher import accept_record
+from launcher.accept_judge import bad_health
+from launcher.accept_noise import FASTER, SAME, SLOWER, compare
+from launcher.accept_record import Record
+from launcher.accept_run import ALL
+from launcher.accept_table import print_table
+from launcher.cards import WRONG_USAGE, Card
+
+WORSE = 1  # exit code
+MISSING, NEW, WRONG, FAILED, PASSED = "missing", "new", "wrong", "failed", "passed"
+BAD = (SLOWER, MISSING, WRONG, FAILED)
+COLUMNS = ("card", "measurement", "A", "B", "unit", "B ÷ A", "noise", "verdict")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measurement or a lab in both records, as text."""
+
+    card: str
+    name: str
+    a: str = ""
+    b: str = ""
+    unit: str = ""
+    ratio: str = ""
+    noise: str = ""
+    verdict: str = ""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Return the row's cells."""
+        values = (self.card, self.name, self.a, self.b, self.unit, self.ratio, self.noise)
+        return (*values, self.verdict)
+
+
+def run(a: str, b: str) -> int:
+    """Compare two records, print a table, and return the exit code.
+
+    Args:
+        a: The file or folder of the earlier record, or of the first machine.
+        b: The file or folder of the later record, or of the second machine.
+
+    Raises:
+        Card: If a record can't be used, or they can't be compared.
+    """
+    if not b:
+        why = "It compares two records, the earlier one first."
+        raise Card("--compare needs two files.", why, "invoke accept --compare A B", WRONG_USAGE)
+    before = accept_record.read(Path(a).expanduser())
+    after = accept_record.read(Path(b).expanduser())
+    rows = compare_records(before, after)
+    for label, record in (("A", before), ("B", after)):
+        print(f"{label}: {_describe(record)}")
+    print()
+    print_table(COLUMNS, [row.cells for row in rows])
+    health = bad_health(after)
+    print(f"\n{summary(rows)}")
+    for line in health:
+        print(f"B, {line}")
+    return WORSE if health or any(row.verdict in BAD for row in rows) else 0
+
+
+def compare_records(a: Record, b: Record) -> list[Row]:
+    """Return a row for each measurement and each lab.
+
+    Raises:
+        Card: If they measured different amounts.
+    """
+    ours, theirs = accept_record.measurements(a), accept_record.measurements(b)
+    for key in ours.keys() & theirs.keys():
+        if ours[key]["amount"] != theirs[key]["amount"]:
+            raise Card(
+                "The records can't be compared.",
+                f"{key[0]}: {key[1]} has another size in A ({a['size']}, {a['stack']}) than in B "
+                f"({b['size']}, {b['stack']}).",
+                "invoke accept with the same --size and --stack on both machines",
+                WRONG_USAGE,
+            )
+    rows = [_measured(key, ours.get(key), theirs.get(key)) for key in (ours | theirs)]
+    mine, yours = accept_record.labs(a), accept_record.labs(b)
+    return rows + [_lab(key, mine.get(key), yours.get(key)) for key in (mine | yours)]
+
+
+def _measured(key: tuple[str, str], a: Any, b: Any) -> Row:
+    known = b or a
+    row = {"card": key[0], "name": key[1], "unit": known["unit"]}
+    row["a"] = _rate(a) if a else ""
+    row["b"] = _rate(b) if b else ""
+    if b is None:
+        return Row(**row, verdict=MISSING)
+    if b["problem"]:
+        return Row(**row, verdict=WRONG)
+    if a is None:
+        return Row(**row, verdict=NEW)
+    change = compare(a["values"], b["values"])
+    ratio = f"{change.ratio:.2f}"
+    return Row(**row, ratio=ratio, noise=change.band, verdict=change.verdict)
+
+
+def _lab(key: tuple[str, str], a: Any, b: Any) -> Row:
+    row = {"card": key[0], "name": key[1]}
+    row["a"] = _outcome(a) if a else ""
+    row["b"] = _outcome(b) if b else ""
+    if b is None:
+        return Row(**row, verdict=MISSING)
+    if b["problem"]:
+        return Row(**row, verdict=FAILED)
+    return Row(**row, verdict=SAME if a and not a["problem"] else PASSED)
+
+
+def _rate(measured: dict[str, Any]) -> str:
+    return f"{median(measured['values']):.4g}"
+
+
+def _outcome(lab: dict[str, Any]) -> str:
+    return FAILED if lab["problem"] else PASSED
+
+
+def _describe(record: Record) -> str:
+    devices = Counter(card["device"] for card in record["cards"] if card["name"] != ALL)
+    names = ", ".join(f"{n} × {name}" if n > 1 else name for name, n in devices.items())
+    return f"{record['machine']}, {record['time']}, {names}, SHA-256 {record['sha256'][:12]}…"
+
+
+def summary(rows: list[Row]) -> str:
+    """Return one sentence: the same, or how many rows have which verdict."""
+    counts = Counter(row.verdict for row in rows)
+    worse = [f"{counts[verdict]} {verdict}" for verdict in BAD if counts[verdict]]
+    if worse:
+        return f"B is not as good as A: {', '.join(worse)}."
+    if counts[FASTER]:
+        return f"B is faster than A in {counts[FASTER]} of {len(rows)} rows, and slower in none."
+    return "The same within the noise."
