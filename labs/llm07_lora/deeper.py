@@ -5,7 +5,7 @@
 # **You will be able to** predict the first step of an adapter; compare places and ranks fairly;
 # measure the rank of full fine-tuning's update, what is forgotten at equal learning, and what a
 # merge loses; train an adapter on a base of 4 bits; write DoRA and prove it equal to peft's.
-# **Builds on** LLM07. **Takes** 35 minutes to read, three to six minutes to run (`tiny`, 2 cores).
+# **Builds on** LLM07. **Takes** 35 minutes to read, two minutes to run (`tiny`, 2 cores).
 
 # %% Imports
 import copy

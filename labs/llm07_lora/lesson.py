@@ -5,7 +5,7 @@
 # **You will be able to** insert LoRA layers into a real model; show what is frozen and where
 # gradients flow; merge and save adapters; teach SmolLM2 a task; choose rank and α.
 # **Builds on** linear layers, singular values and gradients (LLM02, LLM03), Adam (LLM05b),
-# attention (LLM06). **Takes** 45 minutes to read, one to two to run (`tiny`, 2 cores).
+# attention (LLM06). **Takes** 45 minutes to read, a minute to run (`tiny`, 2 cores).
 
 # %% Imports
 import math

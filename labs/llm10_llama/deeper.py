@@ -6,7 +6,7 @@
 # against the spread over seeds; explain Muon; count a step's page faults, and avoid them; say what
 # a head looks at; predict a transformer's parameters, FLOPs and bytes from its configuration; tune
 # your model to reply. **Builds on** LLM10, whose model, text and training it uses, and on LLM08's
-# loop. **Takes** an hour to read and three minutes to run at `tiny` on 2 cores. Sections 1 and 2
+# loop. **Takes** an hour to read and two minutes to run at `tiny` on 2 cores. Sections 1 and 2
 # are debugging and ablation, 3 to 5 speed, 6 what it learned, 7 to 10 the bill, 11 replies: read
 # any group alone.
 
