@@ -1,6 +1,7 @@
 """`invoke accept`: inventory, health and measurements of a machine, as a page and signed JSON."""
 
 import tomllib
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,7 +53,12 @@ def run(labs: str, size: str, stack: str, runtime: str, gpus: str, dry: bool) ->
     chosen = choose_runtime(runtime)
     placement = _place(chosen, stack, gpus)
     acceptance = _prepare(chosen, placement, runtime, size, command, dry)
-    acceptance.run()
+    try:
+        acceptance.run()
+    finally:
+        if not (dry or acceptance.cards):
+            with suppress(OSError):  # it isn't empty
+                acceptance.folder.rmdir()
     if dry:
         return 0
     if not acceptance.cards:
