@@ -435,7 +435,7 @@ def test_compose_alone_starts_the_same_container_and_prints_a_link(
     compose = ("docker", "compose", "--profile", "notebook")
     up = clone.start(*compose, "up", **how)
     try:
-        other = Notebook(clone, up, up.wait_for(lambda: link_in(up.out)))
+        other = Notebook(clone, up, up.wait_for(lambda: link_in(up.text)))
         up.wait_for(lambda: not is_refused("127.0.0.1", other.port))
         (composed,) = containers_of(clone)
         status = time.monotonic() + 60
