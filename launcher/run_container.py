@@ -152,8 +152,8 @@ def _stream(
 ) -> int:
     """Start a container, stream its output and return its exit code."""
     interactive = terminal.is_interactive()
-    # Before the start there is no output to catch up on: with logs=True, lines that a fast container
-    # prints while the engine attaches come twice.
+    # Before the start there is no output to catch up on. With logs=True, lines that a fast
+    # container prints while the engine attaches come twice.
     output: Any = container.attach(stream=True, demux=not interactive)
     container.start()
     if started is not None:
