@@ -17,7 +17,6 @@ from launcher import (
 )
 from launcher.accept_record import FORMAT, Record
 from launcher.accept_run import Acceptance, outputs_folder
-from launcher.accept_table import print_table
 from launcher.cards import WRONG_USAGE, Card
 from launcher.detect_gpus import detect
 from launcher.file_owner import give_to, make_writable_folder
@@ -25,6 +24,7 @@ from launcher.findings import Finding
 from launcher.lab_command import LabCommand
 from launcher.placement import Placement, choose_placement
 from launcher.runtime import Runtime, choose_runtime
+from launcher.table import print_table
 
 SOMETHING_WRONG = 1  # exit code
 SIZES = ("full", "tiny")

@@ -11,8 +11,8 @@ from launcher.accept_judge import bad_health
 from launcher.accept_noise import FASTER, SAME, SLOWER, compare
 from launcher.accept_record import Record
 from launcher.accept_run import ALL
-from launcher.accept_table import print_table
 from launcher.cards import WRONG_USAGE, Card
+from launcher.table import print_table
 
 WORSE = 1  # exit code
 MISSING, NEW, WRONG, FAILED, PASSED = "missing", "new", "wrong", "failed", "passed"
@@ -73,7 +73,8 @@ def compare_records(a: Record, b: Record) -> list[Row]:
     Raises:
         Card: If they measured different amounts.
     """
-    ours, theirs = accept_record.measurements(a), accept_record.measurements(b)
+    ours = accept_record.measurements(a)
+    theirs = accept_record.measurements(b)
     for key in ours.keys() & theirs.keys():
         if ours[key]["amount"] != theirs[key]["amount"]:
             raise Card(
@@ -84,7 +85,8 @@ def compare_records(a: Record, b: Record) -> list[Row]:
                 WRONG_USAGE,
             )
     rows = [_measured(key, ours.get(key), theirs.get(key)) for key in (ours | theirs)]
-    mine, yours = accept_record.labs(a), accept_record.labs(b)
+    mine = accept_record.labs(a)
+    yours = accept_record.labs(b)
     return rows + [_lab(key, mine.get(key), yours.get(key)) for key in (mine | yours)]
 
 

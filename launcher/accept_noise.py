@@ -16,7 +16,9 @@ from statistics import median, median_high
 LEAST = math.log(1.05)
 SPREADS = 3
 TO_DEVIATION = 1.4826  # of a normal distribution: standard deviation ÷ median absolute deviation
-SAME, SLOWER, FASTER = "same", "slower", "faster"
+SAME = "same"
+SLOWER = "slower"
+FASTER = "faster"
 
 
 def spread(values: Sequence[float]) -> float:

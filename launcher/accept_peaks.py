@@ -14,7 +14,7 @@ class Peak:
 
     Attributes:
         fp32: TFLOP/s.
-        tf32: TFLOP/s; 0 if the device has none.
+        tf32: TFLOP/s; 0 if the device has no such unit.
         half: TFLOP/s in bf16 and fp16.
         memory: GB/s.
     """
@@ -54,7 +54,7 @@ def find(*names: str) -> Peak | None:
 
 
 def rate(peak: Peak, measurement: str) -> float:
-    """Return the peak for a measurement, in GFLOP/s or GB/s; 0 if there is none."""
+    """Return the peak for a measurement, in GFLOP/s or GB/s; 0 if it is unknown."""
     if measurement.startswith("memory "):
         return peak.memory
     kinds = {"fp32": peak.fp32, "tf32": peak.tf32, "bf16": peak.half, "fp16": peak.half}

@@ -32,7 +32,7 @@ def read(path: Path) -> Record:
     """Read a record, or that of a folder.
 
     Raises:
-        Card: If there is none, it has another format, or its content was changed.
+        Card: If the file is missing, it has another format, or its content was changed.
     """
     file = path / NAME if path.is_dir() else path
     try:

@@ -15,9 +15,9 @@ from launcher.lease_report import describe
 from launcher.leases import Leases
 from launcher.placement import container_device_user
 from launcher.stack import choose_stack, format_memory
+from launcher.table import print_table
 
 from rich.console import Console
-from rich.table import Table
 
 COLUMNS = ("#", "GPU", "target", "VRAM", "node", "usable")
 
@@ -39,15 +39,7 @@ def show(as_json: bool, user: User | None = None) -> None:
 
 def print_gpus(console: Console, gpus: Iterable[Gpu]) -> None:
     """Print a table on a terminal, tab-separated lines on a pipe."""
-    rows = [_row(gpu) for gpu in gpus]
-    if not console.is_terminal:
-        for row in (COLUMNS, *rows):
-            print("\t".join(row), file=console.file)  # rich would turn tabs into spaces
-        return
-    table = Table(*COLUMNS, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table, soft_wrap=False)
+    print_table(COLUMNS, [_row(gpu) for gpu in gpus], console)
 
 
 def _row(gpu: Gpu) -> tuple[str, ...]:

@@ -31,14 +31,15 @@ def seconds_paired(a: Call, b: Call, repeats: int) -> tuple[list[float], list[fl
 
 
 def _once(call: Call) -> float:
-    _synchronize()
+    synchronize()
     start = time.perf_counter()
     call()
-    _synchronize()
+    synchronize()
     return time.perf_counter() - start
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
+    """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

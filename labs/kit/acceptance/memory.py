@@ -13,8 +13,10 @@ def memory_tasks(device: torch.device, size: int) -> list[Task]:
         device: the device.
         size: the bytes of each array.
     """
-    b, c = _integers(size, device, 1), _integers(size, device, 2)
-    copied, summed = torch.empty_like(b), torch.empty_like(b)
+    b = _integers(size, device, 1)
+    c = _integers(size, device, 2)
+    copied = torch.empty_like(b)
+    summed = torch.empty_like(b)
     return [
         Task(
             "memory copy",

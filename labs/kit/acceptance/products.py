@@ -106,7 +106,11 @@ def _pinned(core: int, call: Callable[[], None]) -> Callable[[], None]:
 
 
 def _multiply(a: Tensor, b: Tensor, result: Tensor, form: Format) -> None:
-    torch.backends.cuda.matmul.allow_tf32 = form is TF32
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_tf32 = form is TF32
+    # torch's default lets a GPU store partial sums in 16 bits, which would count as wrong.
+    matmul.allow_bf16_reduced_precision_reduction = False
+    matmul.allow_fp16_reduced_precision_reduction = False
     torch.mm(a, b, out=result)
 
 
@@ -136,7 +140,7 @@ def wrong_sums(a: Tensor, b: Tensor, result: Tensor, form: Format, number: int) 
     relative = len(b) * ADDITION / (1 - len(b) * ADDITION) + 2 * form.inputs + form.inputs**2
     bound = relative * sizes * (1 + form.output) + form.output * exact.abs()
     error = (result[rows].double() - exact).abs()
-    bad = ~(error <= bound)  # a NaN is no error of a size, and not below the bound
+    bad = ~(error <= bound)  # NaN counts as wrong
     if not bool(bad.any()):
         return ""
     worst = float((error / bound).nan_to_num(float("inf")).max())
@@ -144,7 +148,7 @@ def wrong_sums(a: Tensor, b: Tensor, result: Tensor, form: Format, number: int) 
 
 
 def _small_integers(width: int, form: Format, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return two matrices of integers from -2 to 2, and their product, which is exact.
+    """Return two matrices of integers from -2 to 2, and their product rounded to the format.
 
     The sums stay below 2^24, so no order of the additions in float32 rounds them.
     """

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
+from labs.kit.measure import synchronize
 
 ROUND_SECONDS = 0.2  # a round repeats a short call, so that the clock and other load matter less
 MOST_CALLS = 1000
@@ -77,9 +77,3 @@ def _seconds(call: Callable[[], Any], count: int) -> float:
         call()
     synchronize()
     return time.perf_counter() - start
-
-
-def synchronize() -> None:
-    """Wait for the GPU, if there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
