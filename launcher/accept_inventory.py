@@ -151,7 +151,7 @@ def memory_errors(root: Path = THIS_MACHINE) -> list[Finding]:
         if numbers := [int(text) for text in known if text.isdecimal()]:
             counts[name] = sum(numbers)
     if not counts:
-        return [Finding("memory errors", "this kernel counts none (EDAC)", NOTE)]
+        return [Finding("memory errors", "this kernel reports no counts (EDAC)", NOTE)]
     uncorrected = counts.get("ue_count", 0)
     value = f"{uncorrected} uncorrected, {counts.get('ce_count', 0)} corrected since the start"
     problem = "a module of memory is faulty" if uncorrected else ""
@@ -171,7 +171,7 @@ def temperatures(root: Path = THIS_MACHINE) -> list[Finding]:
                 too_hot = critical.isdecimal() and 0 < int(critical) <= int(value)
                 found.append((int(value) // 1000, too_hot))
     if not found:
-        return [Finding("CPU", "its temperature isn't shown (hwmon)", NOTE)]
+        return [Finding("CPU", "the kernel shows no temperature (hwmon)", NOTE)]
     hottest = f"{max(found)[0]} °C at the hottest sensor"
     if any(too_hot for _, too_hot in found):
         return [Finding("CPU", f"{hottest}: above its critical value", FIX, "check its cooling")]
