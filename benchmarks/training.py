@@ -29,7 +29,7 @@ from labs.kit.run.console import Output
 from labs.kit.run.devices import describe_device
 from labs.llm08_training import lesson as lab
 from labs.llm08_training import training
-from labs.llm08_training.deeper import now
+from labs.llm08_training.timing import now
 
 import torch
 import transformers

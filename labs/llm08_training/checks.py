@@ -1,10 +1,13 @@
-"""Check the exercises of LLM08: windows and the training step here, against written-out results."""
+"""Check the exercises of LLM08; those of LLM08+ are in deeper_checks.
+
+Windows and the training step are here, and compared with results that are written out.
+"""
 
 from collections.abc import Iterator
 from typing import Any
 
 from labs.kit import Checks, Mistake, draw, expect_close
-from labs.llm08_training import batch_checks, optimizer_checks
+from labs.llm08_training import batch_checks, deeper_checks, optimizer_checks
 from labs.llm08_training.batch_checks import IGNORED, Function, type_of
 
 import torch
@@ -255,7 +258,7 @@ def _expect_loss(returned: Any, window: list[dict[str, Tensor]]) -> None:
     expect_close(returned.double(), total.double() / 10, "the loss", 1e-5)
 
 
-for _part, _check in {  # in the lesson's order
+for _part, _check in {  # in the order of both sittings
     "supervise": batch_checks.supervise,
     "collate": batch_checks.collate,
     "collate_packs": batch_checks.collate_packs,
@@ -264,5 +267,7 @@ for _part, _check in {  # in the lesson's order
     "adamw_step": optimizer_checks.adamw_step,
     "lr_at": optimizer_checks.lr_at,
     "training_step": training_step,
+    "pack": deeper_checks.pack,
+    "n_grams": deeper_checks.n_grams,
 }.items():
     checks.proves(_part)(_check)

@@ -82,6 +82,7 @@ def draw_padding(lengths: list[int], waste: dict[str, float]) -> Any:
     shares = [100 * share for share in waste.values()]
     bars = right.bar(list(waste), shares, color=["C1", "C5", "C2"])
     right.bar_label(bars, fmt="%.1f")
+    right.set_ylim(0, 1.12 * max(shares))
     right.set(title="…so batches have padding", ylabel="padding (% of the places)")
     return fig
 
@@ -124,7 +125,7 @@ def show_mistakes(
 
 
 def show_rates(run: Run, curves: dict[str, list[float]]) -> None:
-    """Show the rate's curve, counted in steps and moved by each batch."""
+    """Show the schedule, counted in steps and moved by each batch."""
     run.figure(
         draw_rates(curves),
         "rate",
