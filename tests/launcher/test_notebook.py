@@ -157,6 +157,7 @@ def notebook(snapshot: Path, engine: Any) -> Iterator[Notebook]:
     clone = _fresh_clone(snapshot)
     try:
         clone.kit_lab(EXERCISE, checks=CHECKS)
+        clone.deeper_part("")
         assert clone.labs("learn", "all+").code == 0
         served = start(clone, "LLM90", "--runtime", "docker")
         yield served
@@ -241,7 +242,7 @@ def test_a_browser_that_leaves_early_leaves_no_traceback(notebook: Notebook) -> 
 def test_a_lesson_with_exercises_names_the_command_for_a_copy(notebook: Notebook) -> None:
     first = notebook.open("labs/llm90_small/lesson.py")["content"]["cells"][0]["source"]
     assert first.endswith("Lessons are read-only: `invoke learn LLM90` makes your own copy.*")
-    deeper = notebook.open("labs/llm08_training/deeper.py")["content"]["cells"][0]["source"]
+    deeper = notebook.open("labs/llm90_small/deeper.py")["content"]["cells"][0]["source"]
     assert "read-only" not in deeper, "it has no exercises"
 
 
