@@ -92,17 +92,22 @@ def places(run: Run, block: nn.Module, names: Sequence[str], rank: int, model: s
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.margins(x=0.15)
     ax.invert_yaxis()
-    ax.set_title("Numbers in each matrix and in its adapter")
+    ratios = [rows * columns / (rank * (rows + columns)) for rows, columns in shapes.values()]
+    low, high = min(ratios), max(ratios)
+    ax.set_title(f"An adapter has {low:.0f} to {high:.0f} times fewer numbers than its matrix")
     caption = f"A block of {model}: its seven matrices, out × in, and adapters of rank {rank}."
     alt = "Seven pairs of bars: the weights of a matrix, and the far fewer of its adapter."
     run.figure(fig, "places", caption, alt=alt)
 
 
-def gradient_flow(run: Run, model: str, *steps: Mapping[str, Sequence[Any]]) -> None:
-    """Draw the largest gradient of A and B in each adapter, a panel for each step."""
-    fig, axes = plt.subplots(1, len(steps), figsize=(7.2, 3.4), sharey=True)
+def gradient_flow(
+    run: Run, model: str, first: Mapping[str, Sequence[Any]], second: Mapping[str, Sequence[Any]]
+) -> None:
+    """Draw the largest gradient of A and B in each adapter, at step 0 and at step 1."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.4), sharey=True)
+    titles = ("Step 0: only B has a gradient", "Step 1: both have a gradient")
     top = 0.0
-    for ax, gradients in zip(axes, steps, strict=True):
+    for ax, gradients, title in zip(axes, (first, second), titles, strict=True):
         count = len(gradients["A"])
         for name, colour, marker, va in (("A", "C1", "o", "top"), ("B", "C2", "s", "bottom")):
             heights = [float(value) for value in gradients[name]]
@@ -112,9 +117,8 @@ def gradient_flow(run: Run, model: str, *steps: Mapping[str, Sequence[Any]]) -> 
             top = max(top, *heights)
         ax.set_yscale("symlog", linthresh=1e-4)
         ax.set(xlabel="adapter, from first block to last", xlim=(-0.04 * count, 1.12 * count))
+        ax.set_title(title, fontsize=11)
     axes[0].set_ylim(-3e-5, 2 * top)
-    for i, ax in enumerate(axes):
-        ax.set_title(f"Step {i}", fontsize=11)
     axes[0].set_ylabel("largest gradient")
     caption = f"The largest gradient in each adapter of {model}, at step 0 and at step 1."
     alt = "Two panels of dots, a dot for A and one for B in each adapter; at step 0 A's are at 0."
@@ -138,10 +142,10 @@ def learned(
             x = j + width * (i - (len(right) - 1) / 2)
             colour = f"C{(5, 4, 3, 0)[i]}"
             ax.bar(x, 100 * share, 0.9 * width, color=colour, label=name if not j else None)
-            ax.text(x, 100 * share + 1, f"{100 * share:.0f}", ha="center", fontsize=8)
+            ax.text(x, 100 * share + 1, f"{100 * share:.0f}", ha="center", fontsize=9)
     ax.set_xticks(range(4), parts)
     ax.set(ylabel="right replies (%)", ylim=(0, 140), yticks=range(0, 101, 25))
-    ax.legend(loc="upper left", ncols=2, fontsize=8, columnspacing=1, handlelength=1)
+    ax.legend(loc="upper left", ncols=2, fontsize=9.5, columnspacing=1, handlelength=1)
     ax.set_title("Held-out requests", fontsize=11)
     caption = f"{model} learns to write records: loss, and right parts of held-out records."
     alt = "A loss curve, and bars of right cities, days, numbers and records for each prompt."

@@ -47,7 +47,7 @@ lab.before_run(assets.check_model)
 # %% The idea, drawn
 @lab.experiment
 def a_thin_product_has_few_numbers(run: Run):
-    """A and B have 9,216 numbers, their product 331,776. Its rank is 8, a random matrix has 576."""
+    """A and B have 9,216 numbers, B A has 331,776 and rank 8; a random matrix has rank 576."""
     figures.update(run)
     torch.manual_seed(run.seed)
     a = torch.randn(8, 576)
@@ -57,8 +57,8 @@ def a_thin_product_has_few_numbers(run: Run):
         ("B A", b @ a, 8, "each row mixes the 8 rows of A"),
         ("a random matrix", torch.randn(576, 576), 576, "random rows are independent"),
     ):
-        got = torch.linalg.matrix_rank(matrix.double(), rtol=1e-5)
-        run.check(f"rank of {name}", int(got), equals=rank, because=because, decides=True)
+        measured = torch.linalg.matrix_rank(matrix.double(), rtol=1e-5)
+        run.check(f"rank of {name}", int(measured), equals=rank, because=because, decides=True)
 
 
 # %% [markdown]
@@ -270,13 +270,9 @@ def insert(model: Any, targets: Iterable[str], rank: int, alpha: float) -> Any:
         ValueError: if the model has no such layer, and no adapter.
     """
     targets = set(targets)
-    linear = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.split(".")[-1] in targets
-    ]
-    for name, layer in linear:
-        model.set_submodule(name, LoraLinear(layer, rank, alpha))
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.Linear) and name.split(".")[-1] in targets:
+            model.set_submodule(name, LoraLinear(layer, rank, alpha))
     if not adapters(model):
         raise ValueError(f"the model has no linear layer called {' or '.join(sorted(targets))}")
     freeze_base(model)
@@ -352,23 +348,22 @@ def b_moves_first(run: Run):
     flows = "a path that is cut would give exactly 0"
     run.check("step 0: B, each layer", first["B"], at_least=1e-7, because=flows, decides=True)
     training.adamw(model, 1e-3).step()
-    found = training.gradients(model, layers, rows)
-    second = training.largest(found)
+    gradients = training.gradients(model, layers, rows)
+    second = training.largest(gradients)
     for i, name in enumerate("AB"):
         label = f"step 1: {name}, each layer"
         run.check(label, second[name], at_least=1e-7, because=flows, decides=True)
-        pairs = zip(layers, found, strict=True)
-        want = [factor_gradients(got.W, layer.A, layer.B, scale=2)[i] for layer, got in pairs]
-        errors = training.relative_errors([getattr(got, name) for got in found], want)
+        pairs = zip(layers, gradients, strict=True)
+        want = [factor_gradients(each.W, layer.A, layer.B, scale=2)[i] for layer, each in pairs]
+        errors = training.relative_errors([getattr(each, name) for each in gradients], want)
         label = f"step 1: {name}'s gradient − the formula, relative, all layers"
         run.agree(label, errors, tolerance(torch.float32), decides=True)
     same = all(map(torch.equal, frozen, before))
     run.check("frozen weights: the same bits after the step", same, equals=True, decides=True)
     with torch.no_grad():
-        layers[0].base.weight -= 1e-3 * found[0].W
+        layers[0].base.weight -= 1e-3 * gradients[0].W
     run.check("after a step of one W itself", all(map(torch.equal, frozen, before)), equals=False)
-    found.clear()  # 425 MB
-    before.clear()
+    del gradients, before  # each about as large as the model
     for weight in training.trainable(model):
         nn.init.zeros_(weight)
     stuck = training.largest(training.gradients(model, layers, rows))
@@ -381,9 +376,9 @@ def b_moves_first(run: Run):
 # %% [markdown]
 # ## 4. Merge
 # An adapter adds two products to each layer. After a merge, the layer costs what it did before.
-# But computers round sums, so $(W + \Delta W) - \Delta W$ need not be $W$. Beyond the next power of
-# two, a float has no room for the weight's last bits. To get the same bits, save a copy of $W$.
-# We check this in **glass**, a language model of 0.85 million parameters.
+# But computers round sums, so $(W + \Delta W) - \Delta W$ need not be $W$. Beyond a power of two,
+# floats have coarser steps: a sum that passes one may lose the weight's last bits. To get the same
+# bits, save a copy of $W$. We check this in **glass**, a language model of 0.85 million parameters.
 
 
 # %% Merging
@@ -425,7 +420,7 @@ def merging_is_exact_enough(run: Run):
 # %% [markdown]
 # ## 5. Save, swap, and exchange with peft
 # An adapter is small, so each task can have its own. Save $A$ and $B$ of every layer and nothing
-# else: users have the base already. To switch tasks, as in LLM07+, `swap` replaces only these.
+# else: users have the base already. To switch tasks, `swap` replaces only these.
 #
 # **peft** is the usual library for adapters, and we use its format. It stores our $A$ as
 # `lora_A.weight` and our $B$ as `lora_B.weight`, after `base_model.model.` and the layer's name. A
@@ -488,28 +483,31 @@ def own_equals_peft(run: Run):
     Predict: how far apart are their logits in float64 after ten steps of training?
     """
     rows = plays.rows().training[:4]
+    exact = tolerance(torch.float64)
     with tempfile.TemporaryDirectory() as folder:
         ours = randomize(insert(in_float64(glass()), ALL, rank=4, alpha=8))
+        untrained = adapter_state(ours)
         save(ours, Path(folder))
         theirs = PeftModel.from_pretrained(in_float64(glass()), folder, is_trainable=True)
         start = ours(rows).logits.detach()
-        error = start - theirs(rows).logits
-        run.agree("our file, opened by peft: logits", error, tolerance(torch.float64), decides=True)
+        run.agree("our file, opened by peft", start - theirs(rows).logits, exact, decides=True)
         run.check("trainable parameters", training.count(theirs), equals=training.count(ours))
         for model in (ours, theirs):
-            weights = [weight for weight in model.parameters() if weight.requires_grad]
-            optimizer = torch.optim.AdamW(weights, lr=1e-2, weight_decay=0)
+            optimizer = torch.optim.AdamW(training.trainable(model), lr=1e-2, weight_decay=0)
             for _ in range(10):
                 train_step(model, optimizer, rows, rows)
         trained = ours(rows).logits.detach()
         apart = trained - theirs(rows).logits
-        run.agree("both trained for ten steps", apart, tolerance(torch.float64), decides=True)
+        run.agree("both trained for ten steps", apart, exact, decides=True)
         moved = (trained - start).abs().max()
         run.check("training changed a logit by", moved, at_least=0.1, because="far above the bound")
         theirs.save_pretrained(folder)
         again = load(in_float64(glass()), Path(folder))
-    error = again(rows).logits - trained
-    run.agree("peft's file, opened by us", error, tolerance(torch.float64), decides=True)
+    run.agree("peft's file, opened by us", again(rows).logits - trained, exact, decides=True)
+    state = swap(again, untrained)
+    run.agree("swapped: the untrained adapter", again(rows).logits - start, exact)
+    swap(again, state)
+    run.agree("swapped back: the trained adapter", again(rows).logits - trained, exact)
     return f"After ten steps the logits differ by {apart.abs().max():.1g}."
 
 
@@ -523,8 +521,8 @@ def own_equals_peft(run: Run):
 # with an example. A second prompt adds six solved requests, as earlier turns of the chat. The third
 # is short: "Turn requests into records." It doesn't state the format, so it shows where training
 # starts. The trained model gets only this one. Only the first line of a reply counts. It must be
-# the record and nothing else: even an added full stop is wrong. A reply has at most 8 tokens. With
-# the rule in the prompt it may have 16, and a row counts lines that *contain* the record.
+# the record and nothing else: even an added full stop is wrong. A reply has at most 8 tokens, or 16
+# if the prompt states the rule. For the prompts we also count lines that *contain* the record.
 #
 # A training row is a prompt, then `OSL-FRI-3` and the end of the reply. All tokens of the prompt
 # have the **label** −100. `training.train` takes steps like `train_step`, with clipping (LLM08) and
@@ -569,7 +567,8 @@ def smollm2_learns_a_format(run: Run):
     run.measure(EXACT, learned, expect_at_least=0.5, because="a guess has 1/672", decides=True)
     leads = [each.lead() for each in exams]
     name = "trained − best prompt − 4 standard errors"
-    run.measure(name, leads, expect_at_least=0, because="Agresti & Coull 1998", decides=True)
+    because = "the errors count two more right and two more wrong replies (Agresti & Coull 1998)"
+    run.measure(name, leads, expect_at_least=0, because=because, decides=True)
     run.measure("best prompt: lines that contain the record", [each.contains() for each in exams])
     if run.accelerator.is_main_process:
         folder = run.folder / "adapter"
@@ -586,9 +585,9 @@ def smollm2_learns_a_format(run: Run):
 
 
 # %% [markdown]
-# In our run six examples taught roughly the form, and in two of three replies the number. Most
-# cities and all days were wrong. Some days were an example's: LIS-TUE for Lisbon on Saturday. After
-# training, the question about France got a record, too. Training never showed any other reply.
+# In our run, six examples gave roughly the right form. Two of three replies had the right number.
+# Most cities and all days were wrong. Some days were an example's: LIS-TUE for Lisbon on Saturday.
+# After training, the question about France got a record, too. Training showed no other reply.
 #
 # ## 7. Choosing rank, α and learning rate
 # In its first step, Adam divides each gradient by its own size. So this step moves every number of
@@ -629,8 +628,7 @@ def adapted_loss(run: Run, rank: int, scale: float, rate: float, seed: int) -> f
 def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
     """On glass, the worst of three rates at fixed α costs more than the worst of three tuned ranks.
 
-    We compare three ranks, each at its best α and rate, and three rates, all at r = 4 and α = 8.
-    Trainings are short. The claim includes that a larger α has a lower best rate.
+    Rates are compared at r = 4, α = 8. The claim includes that a larger α has a lower best rate.
 
     Predict: what costs more, a wrong rank or a wrong rate? And if each rate has its best α?
     """
@@ -649,20 +647,22 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
     by_rate = table.amin((0, 1))  # (rate, seed)
     run.measure(OF_TUNED_RATE, (by_rate.amax(0) - by_rate.amin(0)).tolist())
     more = (of_rate - of_rank).tolist()
-    run.measure("rate − rank (nats)", more, expect_at_least=0, because="the claim", decides=True)
+    run.measure("rate − rank (nats)", more, expect_at_least=0, because="0 if equal", decides=True)
     figures.loss_map(run, table, RANKS, SCALES, RATES, run.pick(**STEPS))
     return f"Worst rank: {of_rank.mean():.2f} nats. Worst rate at fixed α: {of_rate.mean():.2f}."
 
 
 # %% [markdown]
-# In our run, 16 times the $\alpha$ lowered the best rate 16 times at rank 4, as by the first law,
-# and 4 times at ranks 1 and 16, as by the second. Four of these six rates are at the map's edge.
-# At $\alpha = 8$ the best rate was 0.01 at every rank, but 0.04 cost less and less: 1.6, 0.4, 0.1.
-# At $\alpha = 32$ it rose 4 times from rank 4 to 16. So here the division is a bit too strong.
+# In our run, 16 times the $\alpha$ lowered the best rate 16 times at rank 4, and 4 times at ranks 1
+# and 16. But each rank has a best rate at the map's edge, so these are lower bounds: they can't
+# decide between the laws. At $\alpha = 8$ the best rate was 0.01 at every rank, but 0.04 cost less
+# and less: 1.6, 0.4, 0.1. At $\alpha = 32$ the best rate rose 4 times from rank 4 to 16. So here
+# the division is a bit too strong.
 #
-# At $r = 4$ and $\alpha = 8$, a rate 4 times too high cost 0.4 nats, 4 times too low 0.1. The worst
-# rank cost 0.08. But a rate is wrong only for its $\alpha$: with the best $r$ and $\alpha$ for each
-# rate, the worst of the three rates cost only 0.05. So fix $\alpha$. A recipe:
+# At $r = 4$ and $\alpha = 8$, a rate 4 times too high cost 0.4 nats, 4 times too low 0.1. At
+# $\alpha = 8$ and the rate 0.01, the three ranks differ by only 0.03. But a rate is wrong only for
+# its $\alpha$. With all else tuned, the worst rate cost 0.05 and the worst rank 0.08. So fix
+# $\alpha$. A recipe:
 #
 # - Insert adapters in **all linear layers** of the blocks. LLM07+ compares other places.
 # - Start with $r = 8$, $\alpha = 16$. **Search the rate** by factors of 2 to 4, on validation rows.

@@ -99,23 +99,25 @@ def gradients(model: nn.Module, layers: Sequence[Any], rows: Tensor) -> list[Gra
         layer.base.weight.requires_grad_(True)
     model.zero_grad()
     loss_on(model, rows).backward()
-    found = []
+    by_layer = []
     for layer in layers:
         weight = layer.base.weight.requires_grad_(False)
-        found.append(Gradients(layer.A.grad, layer.B.grad, weight.grad))
+        by_layer.append(Gradients(layer.A.grad, layer.B.grad, weight.grad))
         weight.grad = None
-    return found
+    return by_layer
 
 
-def largest(found: Sequence[Gradients]) -> dict[str, list[Tensor]]:
+def largest(by_layer: Sequence[Gradients]) -> dict[str, list[Tensor]]:
     """Return the largest gradient of A, B and W in each layer."""
-    return {name: [getattr(one, name).abs().max() for one in found] for name in Gradients._fields}
+    return {
+        name: [getattr(each, name).abs().max() for each in by_layer] for name in Gradients._fields
+    }
 
 
 def relative_errors(got: Sequence[Tensor], want: Sequence[Tensor]) -> Tensor:
     """Return the largest difference of each pair, relative to the largest number wanted."""
     pairs = zip(got, want, strict=True)
-    return torch.stack([(one - other).abs().max() / other.abs().max() for one, other in pairs])
+    return torch.stack([(a - b).abs().max() / b.abs().max() for a, b in pairs])
 
 
 def batch_loss(run: Run, model: Any, tokens: Tensor, labels: Tensor) -> Tensor:

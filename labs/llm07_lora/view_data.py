@@ -18,9 +18,10 @@ _PIXELS = """
 .........................
 """
 CAPTION = (
-    "W is a corner of a real weight matrix of glass, a small language model, made larger. Blue is "
-    "negative, orange positive. Move the rank: how few products draw the letters, and how few draw "
-    "noise? Point at an entry, or move the frame with the arrow keys, to see its numbers."
+    "W is a corner of a real weight matrix of glass, a small language model, scaled so that its "
+    "largest number is 0.5. Blue is negative, orange positive. Move the rank: how few products "
+    "draw the letters, and how few draw noise? Point at an entry, or move the frame with the arrow "
+    "keys, to see its numbers."
 )
 COLUMNS = ["ΔW", "rank", "numbers in A and B", "numbers in ΔW", "share of its sum of squares"]
 
