@@ -79,10 +79,12 @@ def show_stack(run: Run) -> None:
             left.plot((1, 1), (y + 0.68, y + 0.9), color=colour, lw=1.4)
             left.annotate("", (0, y + 0.9), (1.03, y + 0.9), arrowprops={**arrow, "color": colour})
             left.text(-0.09, y + 0.9, "+", color=colour, ha="right", va="center", fontsize=14)
+        frame: dict[str, Any] = {"fc": "none", "ec": "grey", "lw": 0.8, "ls": ":"}
+        left.add_patch(Rectangle((-0.27, bottom + 0.15), 1.97, 2.6, **frame))
         left.text(2.05, bottom + 1.3, f"block {block + 1}", **place)
     for y, shape in ((-0.25, "tokens (B, T)"), (9.25, "logits (B, T, V)")):
         left.text(0, y, shape, **place)
-    left.text(-0.3, 4.2, "stream x\n(B, T, d)", ha="right", va="center")
+    left.text(-0.35, 4.2, "stream x\n(B, T, d)", ha="right", va="center")
     left.set(xlim=(-1.3, 2.5), ylim=(-0.5, 9.5), title="Branches add to the stream")
     left.axis("off")
     keys = ("(1, 0)\nvalue 1", "(0, 1)\nvalue 5", "(1, 1)\nvalue 3")
@@ -98,8 +100,8 @@ def show_stack(run: Run) -> None:
         "Left: two Pre-LN blocks; B texts of T tokens, d numbers each, V possible next tokens. "
         "Right: the worked example. The mean of the values with these weights is 2.325.",
         alt="Left, a vertical line for the stream, from the embedding through two blocks and a "
-        "norm to the unembedding. In each block attention and FFN read the line through a norm "
-        "and add to it. Right, three bars of the heights 0.446, 0.108 and 0.446.",
+        "norm to the unembedding. In each block, a dotted frame, attention and FFN read the line "
+        "through a norm and add to it. Right, three bars of the heights 0.446, 0.108 and 0.446.",
     )
 
 

