@@ -1,32 +1,35 @@
 """Draw the figures of LLM08, and put them into the report."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from labs.kit import Run
-from labs.llm08_training.precision import LENGTH, ROWS, Step
+from labs.llm08_training.precision import LENGTH, Step, rows_of
 
 import matplotlib.pyplot as plt
 import torch
 
+IGNORED = -100  # the label that the loss ignores
 NEAR: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
 
 
-def draw_labels(tokens: list[str], labelled: list[bool]) -> Any:
-    """Draw the tokens of a conversation as a text, and shade those that have a label."""
+def draw_labels(tokens: list[str], labels: list[int]) -> Any:
+    """Draw the tokens of a conversation as a text, and shade those whose label isn't −100."""
     size = 9  # points; a monospaced letter is 0.602 times as wide
     inches = 7.2
     columns = 72 * inches / (0.602 * size)
     fig, ax = plt.subplots(figsize=(inches, 3.4))
     line = 0
     place = 0.5
-    for token, mark in zip(tokens, labelled, strict=True):
+    for token, label in zip(tokens, labels, strict=True):
         text = token.replace("\n", "↵").replace(" ", "·")
         if place + len(text) > columns - 1:
             line += 1
             place = 0.5
-        box = {"boxstyle": "square,pad=0.12", "fc": "C0" if mark else "none", "ec": "none"}
-        colour = "white" if mark else "C6"
+        labelled = label != IGNORED
+        box = {"boxstyle": "square,pad=0.12", "fc": "C0" if labelled else "none", "ec": "none"}
+        colour = "white" if labelled else "C6"
         ax.text(place, -line, text, family="monospace", fontsize=size, color=colour, bbox=box)
         place += len(text) + 0.5
         if token.endswith("\n"):
@@ -54,8 +57,8 @@ def draw_schedule(shares: list[float], warmup: int) -> Any:
     return fig
 
 
-def draw_precision(steps: Sequence[Any]) -> Any:
-    """Draw time, memory and gradient errors of a step in three precisions."""
+def draw_precision(steps: Sequence[Any], tokens: int) -> Any:
+    """Draw time, memory and gradient errors of a step on some tokens in three precisions."""
     panels = [
         ("time (seconds)", [step.seconds for step in steps], "%.2f"),
         ("activations, copies (MB)", [step.activations for step in steps], "%.0f"),
@@ -67,7 +70,7 @@ def draw_precision(steps: Sequence[Any]) -> Any:
     fp32, mixed, _ = steps
     saved = fp32.activations - mixed.activations
     change = f"− {saved:.0f} MB of activations, + {mixed.copies:.0f} MB of copies"
-    fig.suptitle(f"Mixed precision with {ROWS * LENGTH} tokens: {change}")
+    fig.suptitle(f"Mixed precision with {tokens:,} tokens: {change}")
     for ax, (title, values, form) in zip(axes.flat, panels, strict=True):
         bars = ax.barh([step.way for step in steps], values, color=["C6", "C0", "C1"])
         if title.startswith("activations"):
@@ -112,7 +115,7 @@ def draw_training(losses: list[float], watched: list[list[float]]) -> Any:
     ax.plot(steps, values, "o-", color="C1")
     ax.text(steps[3], 1.45 * values[3], "responses to held-out requests", color="C1")
     ax.text(steps[0] / 5, 0.75 * min(losses[: int(steps[0])]), "training", color="C0", va="top")
-    title = "Requests that were never trained on get better responses, too"
+    title = "The loss on held-out requests falls, too"
     ax.set(xlabel="step", ylabel="loss (nats per label)", yscale="log", title=title)
     ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     ax.minorticks_off()
@@ -140,10 +143,10 @@ def draw_fit(losses: list[float], before: float, after: float, rows: int) -> Any
     return fig
 
 
-def show_labels(run: Run, tokens: list[str], labelled: list[bool]) -> None:
+def show_labels(run: Run, tokens: list[str], labels: list[int]) -> None:
     """Show which tokens of a conversation have a label."""
     run.figure(
-        draw_labels(tokens, labelled),
+        draw_labels(tokens, labels),
         "labels",
         "A conversation of two requests in SmolLM2's template. The template adds the system turn. "
         "Shaded tokens have a label.",
@@ -192,16 +195,45 @@ def show_precisions(run: Run, steps: Sequence[Step]) -> None:
     cells: list[list[Any]] = [step.cells() for step in steps]
     run.table("A step of SmolLM2's last four blocks", columns, cells)
     fp32, mixed, _ = steps
-    tokens = ROWS * LENGTH * mixed.copies / (fp32.activations - mixed.activations)
+    rows = rows_of(run)
+    tokens = rows * LENGTH
+    enough = tokens * mixed.copies / (fp32.activations - mixed.activations)
     run.figure(
-        draw_precision(steps),
+        draw_precision(steps, tokens),
         "precision",
-        f"A step on SmolLM2's last four blocks, with {ROWS} rows of {LENGTH} tokens. Longer rows "
-        "have more activations, and the copies stay as large. By this count, without the logits, "
-        f"mixed precision would save memory from about {round(tokens, -2):,.0f} tokens on. Most of "
-        "the copies belong to the output matrix: it is frozen, but gradients pass through it. "
-        "Times are this machine's, the fastest of three steps.",
+        f"A step on SmolLM2's last four blocks, with {rows} rows of {LENGTH} tokens. With more "
+        "tokens there are more activations, and the copies stay as large. By this count, without "
+        f"the logits, mixed precision saves memory from about {round(enough, -2):,.0f} tokens on. "
+        "Most of the copies belong to the output matrix: it is frozen, but gradients pass through "
+        "it. Times are this machine's, the fastest of three steps.",
         alt="Bar charts for fp32, mixed precision and bf16 weights: seconds of a step, megabytes "
         "of activations with the copies of weights, megabytes of stored numbers, and the relative "
         "error of the gradient.",
+    )
+
+
+def draw_decay(sizes: torch.Tensor, adamw: torch.Tensor, l2: torch.Tensor) -> Any:
+    """Draw where weights end that began at 1, by the size of their gradients, (n) each."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.2))
+    ax.semilogx(sizes, adamw, "o", ms=4, color="C0")
+    ax.semilogx(sizes, l2, "s", ms=4, color="C1")
+    ax.axhline(math.exp(-0.5), color="grey", ls=":")
+    ax.text(sizes[0], 1.2, "● AdamW", color="C0")
+    ax.text(sizes[0], -0.26, "■ Adam with L2", color="C1")
+    ax.set(xlabel="typical size of the weight's gradients", ylabel="weight after 1,000 steps")
+    ax.set_ylim(bottom=-0.4)
+    ax.set_title("With L2 the decay depends on the gradients' size, with AdamW it doesn't")
+    return fig
+
+
+def show_decay(run: Run, sizes: torch.Tensor, adamw: torch.Tensor, l2: torch.Tensor) -> None:
+    """Show what AdamW and Adam with L2 leave of weights, by the size of their gradients."""
+    run.figure(
+        draw_decay(sizes, adamw, l2),
+        "decay",
+        "Fifty weights begin at 1 and take 1,000 steps on random gradients, whose mean is 0. The "
+        "decay alone takes a weight to 61 % (dotted); the steps add noise.",
+        alt="Scatter plot of the weights at the end over the size of their gradients. AdamW's lie "
+        "around 0.61 everywhere. Those of Adam with L2 are near 0 on the left and near 1 on the "
+        "right.",
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labs.kit import Run, tolerance
+from labs.llm08_training.figures import show_decay
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,8 @@ def check_path(run: Run, ours_class: Any) -> float:
     Returns:
         The size of the first step for a gradient of 0.0001, at a rate of 0.01.
     """
-    g = torch.randn(1000, 50, dtype=torch.float64) * torch.logspace(-4, 4, 50, dtype=torch.float64)
+    sizes = torch.logspace(-4, 4, 50, dtype=torch.float64)
+    g = torch.randn(1000, 50, dtype=torch.float64) * sizes
     g[0, 0] = 1e-4
     ours = path(ours_class, g, weight_decay=0.1)
     theirs = path(torch.optim.AdamW, g, weight_decay=0.1)
@@ -86,6 +88,7 @@ def check_path(run: Run, ours_class: Any) -> float:
     because = "AdamW's decay takes each weight to 61 %; L2 takes those with small gradients to 0"
     what = "largest difference of Adam with L2 to AdamW, at the end"
     run.check(what, gap, at_least=0.05, because=because, decides=True)
+    show_decay(run, sizes, ours[-1], l2[-1])
     moved = (path(ours_class, g, weight_decay=0)[0] - 1).abs()
     bound = 1.01e-8 / g[0].abs().min().item()
     because = "ε ÷ |g| of the smallest gradient"

@@ -1,8 +1,10 @@
 """What a model computes for a pack, with a right mask and with two mistakes."""
 
+from collections.abc import Callable
 from typing import Any
 
 from labs.kit import Run, tolerance
+from labs.llm08_training.gradients import gradient_of, relative_error
 from labs.llm08_training.training import Batch, Row
 
 import torch
@@ -80,3 +82,21 @@ def check(run: Run, model: Any, rows: list[Row], batch: Batch) -> float:
     what = "causal mask alone: gradient from later documents to the first one"
     run.check(what, leaks["causal mask alone"], at_least=1e-3, because=because)
     return gap
+
+
+def check_gradient(
+    run: Run, model: Any, label_sum: Callable[[Any, Batch], Tensor], padded: Batch, packed: Batch
+) -> None:
+    """Check that a pack has the gradient of its rows in a padded batch.
+
+    Args:
+        run: the run.
+        model: a model of transformers, in evaluation mode.
+        label_sum: the summed loss of a batch.
+        padded: the rows as a padded batch.
+        packed: the same rows as packs.
+    """
+    right = gradient_of(model, label_sum(model, padded))
+    error = relative_error(gradient_of(model, label_sum(model, packed)), right)
+    what = "packed: the gradient's error, relative to the padded batch"
+    run.check(what, error, at_most=1e-5, because="rounding of float32", decides=True)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 WAYS = ("fp32", "mixed", "bf16 weights")
-ROWS = 2
 LENGTH = 61  # a prime: activations are recognised by their number of entries, and no weight has it
 TRAINED = 4  # blocks
 SIZES = {"10⁻⁵": 1e-5, "10⁻⁴": 1e-4, "5·10⁻⁴": 5e-4, "10⁻³": 1e-3, "5·10⁻³": 5e-3}  # of updates
@@ -60,12 +59,18 @@ def autocast(model: Any) -> AbstractContextManager[Any]:
     return torch.autocast(next(model.parameters()).device.type, torch.bfloat16)
 
 
+def rows_of(run: Run) -> int:
+    """Return the number of rows in a step; at `tiny` too few for mixed precision to save memory."""
+    return run.pick(tiny=2, small=32, full=32)
+
+
 def measure_all(run: Run) -> list[Step]:
-    """Measure a step of SmolLM2's last four blocks on two rows of text, in each precision."""
+    """Measure a step of SmolLM2's last four blocks on rows of a text, in each precision."""
     name = assets.pretrained(run.options.model, run.online)
     words = AutoTokenizer.from_pretrained(name)
     text = " ".join(assets.shakespeare()[10_000:20_000].split())
-    ids = words(text, return_tensors="pt").input_ids[0, : ROWS * LENGTH].view(ROWS, LENGTH)
+    rows = rows_of(run)
+    ids = words(text, return_tensors="pt").input_ids[0, : rows * LENGTH].view(rows, LENGTH)
     model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     model = train_last_blocks(model).to(run.device)
     steps: list[Step] = []

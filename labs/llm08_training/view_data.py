@@ -10,7 +10,8 @@ View = tuple[dict[str, Any], str, list[str], list[list[Any]]]  # data, caption, 
 IGNORED = -100
 CAPTION = (
     "The same four rows as a padded batch and as two packs of two rows. Choose a token: the text "
-    "below names its label, its position and which tokens its mask lets it see."
+    "below names its label, its position and which tokens its mask lets it see. Special tokens are "
+    "written without their <| and |>."
 )
 
 
@@ -77,7 +78,7 @@ def _grid(
     lines = [
         [
             {
-                "token": words.convert_ids_to_tokens(int(ids[i, j])),
+                "token": _short(words, int(ids[i, j])),
                 "label": _label(words, int(batch["labels"][i, j])),
                 "position": j if positions is None else int(positions[i, j]),
                 "sees": seen(i, j),
@@ -89,5 +90,10 @@ def _grid(
     return {"name": name, "lines": lines}
 
 
+def _short(words: Any, token: int) -> str:
+    """Return a token without the marks of special tokens, so that a row fits into the page."""
+    return words.convert_ids_to_tokens(token).removeprefix("<|").removesuffix("|>")
+
+
 def _label(words: Any, label: int) -> str | None:
-    return None if label == IGNORED else words.convert_ids_to_tokens(label)
+    return None if label == IGNORED else _short(words, label)

@@ -269,9 +269,12 @@ def _check_reverse(run: Run, marks: dict[int, list[bool]]) -> str:
     what = "Reverse: share of right responses"
     run.measure(what, mean(solved), expect_at_least=bound, because=because, decides=True)
     run.measure("Reverse, if only the first word is known", first)
+    share = mean(solved)
+    spread = math.sqrt(share * (1 - share) / len(solved))
     return (
-        f"Reverse: {mean(solved):.0%}; by chance {chance:.0%} in a random order, {first:.0%} if "
-        "only the first word is known."
+        f"Reverse: {share:.0%} ± {spread:.0%}, a standard error over {len(solved)} requests. By "
+        f"chance {chance:.0%} in a random order, {first:.0%} if only the first word is known: a "
+        "share within two standard errors of that doesn't show that the model knows more."
     )
 
 
