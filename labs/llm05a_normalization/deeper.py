@@ -584,7 +584,7 @@ def a_table_needs_size_and_structure(run: Run):
     Predict: how much of the gain of both together does size alone reach? And structure alone?
     """
     sizes = run.pick(
-        tiny=Sizes(48, 32, 16, 200), small=Sizes(96, 64, 32, 800), full=Sizes(192, 128, 64, 4000)
+        tiny=Sizes(48, 32, 16, 200), small=Sizes(72, 48, 16, 500), full=Sizes(192, 128, 64, 4000)
     )
     losses = validation_losses(run, with_table, [*TABLES, NO_TABLE], 0.02, sizes, seeds=3)
     because = "a guess: small tables are hidden or overwritten, and near rows should be alike"

@@ -39,7 +39,7 @@ Arm = Callable[[Run, str], Config]  # takes the name of the arm
 def race_sizes(run: Run) -> Sizes:
     """Return the sizes of the race; for multiples of 24, 8d/3 is a multiple of 8."""
     return run.pick(
-        tiny=Sizes(48, 32, 16, 225), small=Sizes(96, 64, 32, 800), full=Sizes(192, 128, 64, 4000)
+        tiny=Sizes(48, 32, 16, 225), small=Sizes(72, 48, 16, 500), full=Sizes(192, 128, 64, 4000)
     )
 
 

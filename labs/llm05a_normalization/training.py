@@ -92,7 +92,7 @@ class Sizes:
 def placement_sizes(run: Run) -> Sizes:
     """Return the sizes of the lesson's trainings; the option --steps replaces their number."""
     sizes = run.pick(
-        tiny=Sizes(32, 16, 16, 90), small=Sizes(96, 64, 32, 1000), full=Sizes(192, 128, 64, 3000)
+        tiny=Sizes(32, 16, 16, 90), small=Sizes(64, 32, 16, 400), full=Sizes(192, 128, 64, 3000)
     )
     return replace(sizes, steps=run.options.steps or sizes.steps)
 

@@ -38,7 +38,7 @@ def deep_sizes(run: Run) -> Sizes:
     """Return the sizes of the stacks that are trained for their depth."""
     return run.pick(
         tiny=Sizes(6, 32, 16, 8, 240),
-        small=Sizes(8, 64, 64, 16, 1000),
+        small=Sizes(6, 32, 32, 8, 480),
         full=Sizes(24, 256, 128, 32, 4000),
     )
 
@@ -47,7 +47,7 @@ def long_sizes(run: Run) -> Sizes:
     """Return the sizes of the models that read longer texts than in training."""
     return run.pick(
         tiny=Sizes(2, 48, 64, 8, 160),
-        small=Sizes(3, 96, 64, 32, 1500),
+        small=Sizes(3, 64, 64, 8, 480),
         full=Sizes(6, 256, 128, 64, 6000),
     )
 
