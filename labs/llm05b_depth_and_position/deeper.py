@@ -164,8 +164,8 @@ def the_depth_law_holds_in_its_band(run: Run):
 #
 # **DeepNorm** is Post-LN with two constants. They are chosen so that one step of gradient descent
 # moves the output by an amount that does not depend on $L$. Section 4 of the paper argues roughly
-# like this. A branch has two matrices that start $\beta$ times as large, and a norm divides by
-# about $\alpha$. Let the first matrix change a little:
+# like this. A branch has two matrices that start $\beta$ times as large, so it adds little to
+# $\alpha x$, and a norm divides by about $\alpha$. Let the first matrix change a little:
 #
 # | on the way | the change meets | factor |
 # |---|---|---|
@@ -185,7 +185,7 @@ def the_depth_law_holds_in_its_band(run: Run):
 #
 # The argument ignores that a change also passes through the later blocks. For Post-LN
 # $\alpha = \beta = 1$. If we pretend that its norm divides by 1, the argument predicts $4L$: 16
-# times as much for 16 times the blocks. The experiment shows the error.
+# times as much for 16 times the blocks. The experiment shows how much more it is.
 #
 # Adam's step is not gradient descent. Its first step moves all matrices equally far, whatever their
 # gradients. So of the table only the forward factor $\beta/\alpha$ remains for each matrix. For the
@@ -226,7 +226,9 @@ class SandwichBlock(Block):
         return x + self.norm4(self.ffn(self.norm2(x)))
 
 
-def build_deep(name: str, layers: int, d: int, seed: int, position: Any = None) -> Stack:
+def build_deep(
+    name: str, layers: int, d: int, seed: int, position: Position | None = None
+) -> Stack:
     """Return an untrained stack of any placement."""
     if name not in ("DeepNorm", "sandwich"):
         return build(name, layers, d, seed, position)
@@ -292,9 +294,9 @@ def deep_norm_bounds_what_a_step_changes(run: Run):
 
 # %% [markdown]
 # These ratios order the placements by their growth with depth. They don't say which move is too
-# far: Pre-LN's grows, too. So
-# we train six blocks at a rate of 0.01, at which Post-LN learned only the characters' frequencies
-# in LLM05b. Which placements bear this rate, and does warm-up save Post-LN?
+# far: Pre-LN's grows, too. So we train six blocks at a rate of 0.01, at which Post-LN learned only
+# the characters' frequencies in LLM05b. Which placements bear this rate, and does warm-up save
+# Post-LN?
 
 
 # %% Placements at a high rate
@@ -479,16 +481,16 @@ def largest_scores(run: Run, model: Any) -> list[float]:
     return [block.attention.largest for block in model.blocks]
 
 
-def scores_at_start(run: Run, normalize: bool, times: int) -> list[float]:
-    """Return the largest score of untrained stacks with `times` as large W_q and W_k, by seed."""
-    largest = []
+def scores_at_start(run: Run, normalize: bool, times: int) -> list[list[float]]:
+    """Return the largest score by seed and block, untrained, with `times` as large W_q and W_k."""
+    scores = []
     for seed in run.seeds(3):
         model: Any = build_qk(run, normalize, seed)
         for block in model.blocks:
             block.attention.q.weight.data *= times
             block.attention.k.weight.data *= times
-        largest.append(max(largest_scores(run, model)))
-    return largest
+        scores.append(largest_scores(run, model))
+    return scores
 
 
 @lab.experiment
@@ -500,7 +502,7 @@ def qk_norm_bounds_the_scores(run: Run):
     """
     root = math.sqrt(training.deep_sizes(run).d // 4)
     arms = [(normalize, times) for normalize in (False, True) for times in (1, 4)]
-    largest = {arm: scores_at_start(run, *arm) for arm in arms}
+    largest = {arm: list(map(max, scores_at_start(run, *arm))) for arm in arms}
     rows = [["with" if on else "without", n, median(largest[on, n])] for on, n in arms]
     run.table("Largest score at the start", ["QK-norm", "W_q and W_k times", "score"], rows)
     because = "√D, by Cauchy and Schwarz, with gains of 1"
@@ -523,7 +525,9 @@ def scores_grow_in_training_without_qk_norm(run: Run):
     """
     root = math.sqrt(training.deep_sizes(run).d // 4)
     shares = []
+    held = False
     losses: dict[str, list[float]] = {}
+    found: dict[str, tuple[list[list[float]], list[list[float]]]] = {}
     for name in run.progress(("without", "with QK-norm"), "3 seeds each"):
         outcomes = training.train_deep(
             run,
@@ -536,11 +540,13 @@ def scores_grow_in_training_without_qk_norm(run: Run):
         largest = [max(blocks) for blocks in scores]
         run.measure(f"trained at 0.03, {name}: loss", losses[name], unit="nats")
         run.measure(f"trained at 0.03, {name}: largest score", largest)
-        growth = ratio(largest, scores_at_start(run, name != "without", 1))
+        start = scores_at_start(run, name != "without", 1)
+        found[name] = start, scores
+        growth = ratio(largest, list(map(max, start)))
         what = f"{name}: largest score, after training ÷ before"
         run.measure(what, growth)
         if name == "without":
-            judge_ratio(run, what, growth)
+            held = judge_ratio(run, what, growth)
             continue
         for outcome, blocks in zip(outcomes, scores, strict=True):
             for block, score in zip(outcome.model.blocks, blocks, strict=True):
@@ -550,6 +556,7 @@ def scores_grow_in_training_without_qk_norm(run: Run):
     because = "a test of the code: Cauchy and Schwarz, whatever was learned; 1e-5 for float32"
     what = "trained with it: score ÷ (√D · largest gains), each block"
     run.check(what, max(shares), at_most=1.00001, because=because, decides=True)
+    figures.show_scores(run, found, root, held)
     plain, normed = losses.values()
     overlap = max(normed) > min(plain) and max(plain) > min(normed)
     verdict = "The ranges overlap" if overlap else "The ranges of three seeds don't overlap"
@@ -560,8 +567,8 @@ def scores_grow_in_training_without_qk_norm(run: Run):
 
 
 # %% [markdown]
-# ## 5. Three ports
-# LLM05b ported a norm and a rotation. We add two wrong casts, and ALiBi's slopes for other heads.
+# ## 5. Rounded roots, rounded angles, and ALiBi for any number of heads
+# LLM05b converted a norm and a rotation. Here two casts go wrong, and ALiBi gets other heads.
 #
 # **A rounded root.** Llama and Gemma compute the mean square in float32. If mean square and root
 # are rounded to bfloat16, all numbers of a token are wrong by the same factor. Take a token of size
@@ -571,22 +578,11 @@ def scores_grow_in_training_without_qk_norm(run: Run):
 # the root halves it. Relative to 1/3 it is 0.0017. The two are independent:
 # $\sqrt{0.0010^2 + 0.0017^2} = 0.0020$. Over a token single errors average out; this shift doesn't.
 # Llama's first rounding averages out less than a sum of independent errors: $\hat x$ is $x$ times
-# one factor, and $x$ has only 128 different leading bits, so only 128 different errors occur.
-#
-# **Rounded angles.** RoPE's angles need more than bfloat16. Between 64 and 128 its numbers are 0.5
-# apart, so an angle there is off by up to 0.25 radians, and query and key have different errors.
-# Positions are rounded, too: past 256 not all integers exist. Around 10,000 the numbers are 64
-# apart, so 10,000 and 9,993 are the same position, and the score is that of offset 0. Rounded
-# frequencies alone do little: query and key share them, so the error grows with the offset only.
-#
-# **Slopes for other numbers of heads.** For $H$ that is no power of 2, ALiBi's authors take the
-# slopes of the next lower power of 2, $p$. Then they add the 1st, 3rd, 5th … slope of $2p$ until
-# there are $H$. Six heads have the four slopes of $p = 4$, which are 1/4, 1/16, 1/64 and 1/256, and
-# then 1/2 and 1/8. BLOOM adds $m s$ instead of $-m(t - s)$: the difference $m t$ is the same for
-# all keys of a query, and a softmax ignores it.
+# one factor. The 8 bits of $x$ without sign and exponent start with 1, so they have 128 patterns,
+# and only 128 different errors occur.
 
 
-# %% Ports
+# %% A rounded root
 def short_norm(x: Tensor, gain: Tensor) -> Tensor:
     """Return RMSNorm with mean square and root rounded to x's dtype, (..., d), (d,) -> (..., d)."""
     return x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * gain
@@ -594,7 +590,7 @@ def short_norm(x: Tensor, gain: Tensor) -> Tensor:
 
 @lab.experiment
 def a_rounded_root_shifts_entire_tokens(run: Run):
-    """In bfloat16 a rounded root shifts entire tokens, and a float32 root doesn't.
+    """In bfloat16 a rounded root shifts entire tokens, over three times as far as a float32 root.
 
     Predict: how many times smaller is Llama's shift than that of a norm all in bfloat16?
     """
@@ -621,6 +617,20 @@ def a_rounded_root_shifts_entire_tokens(run: Run):
     gemma, llama, short = (row[2] for row in rows)
     less = f"With a float32 root Llama shifts it by {llama:.3%}, {short / llama:.0f} times less"
     return f"All in bfloat16 shifts a token by {short:.2%}. {less}, and Gemma by {gemma:.3%}."
+
+
+# %% [markdown]
+# **Rounded angles.** RoPE's angles need more than bfloat16. Between 64 and 128 its numbers are 0.5
+# apart, so an angle there is off by up to 0.25 radians, and query and key have different errors.
+# Positions are rounded, too: past 256 not all integers exist. Around 10,000 the numbers are 64
+# apart, so 10,000 and 9,993 are the same position, and the score is that of offset 0. Rounded
+# frequencies alone do little: query and key share them, so the error grows with the offset only.
+#
+# **Slopes for other numbers of heads.** For $H$ that is no power of 2, ALiBi's authors take the
+# slopes of the next lower power of 2, $p$. Then they add the 1st, 3rd, 5th … slope of $2p$ until
+# there are $H$. Six heads have the four slopes of $p = 4$, which are 1/4, 1/16, 1/64 and 1/256, and
+# then 1/2 and 1/8. BLOOM adds $m s$ instead of $-m(t - s)$: the difference $m t$ is the same for
+# all keys of a query, and a softmax ignores it.
 
 
 # %% Slopes and angles
@@ -715,32 +725,32 @@ def ports_are_compared_number_by_number(run: Run):
     level=1,
     hints=(
         "Positions 0, 1, 2, … times one factor. Which factor makes 512 fit where 64 were?",
-        "trained / length; position 0 stays 0, and neighbours stay equally far apart.",
         "A text that isn't longer than in training keeps its positions: the factor is at most 1.",
+        "The factor of a longer text is trained_length / length.",
     ),
 )
-def interpolated(length: int, trained: int) -> Tensor:
-    """Return `length` positions, squeezed below `trained` if there are more, (T,) in float64."""
-    return torch.arange(length, dtype=torch.float64) * min(1.0, trained / length)
+def interpolated(length: int, trained_length: int) -> Tensor:
+    """Return `length` positions, squeezed below `trained_length` if needed, (T,) in float64."""
+    return torch.arange(length, dtype=torch.float64) * min(1.0, trained_length / length)
 
 
 @lab.exercise(
     level=2,
     hints=(
-        "Count each pair's turns in training: trained · ω / 2π.",
+        "Count each pair's turns in training: trained_length · ω / 2π.",
         "The weight of the unchanged frequency is (turns − low) / (high − low), clamped to 0 … 1.",
         "weight · ω + (1 − weight) · ω / factor.",
     ),
 )
 def yarn_frequencies(
-    frequencies: Tensor, trained: int, factor: float, low: float = 1.0, high: float = 32.0
+    frequencies: Tensor, trained_length: int, factor: float, low: float = 1.0, high: float = 32.0
 ) -> Tensor:
     """Return YaRN's frequencies for texts `factor` times as long, (D/2,) -> (D/2,).
 
-    A pair with more than `high` turns in `trained` tokens keeps its frequency, one with fewer than
-    `low` turns is interpolated, and those in between are mixed.
+    A pair with more than `high` turns in `trained_length` tokens keeps its frequency, one with
+    fewer than `low` turns is interpolated, and those in between are mixed.
     """
-    turns = trained * frequencies / (2 * math.pi)
+    turns = trained_length * frequencies / (2 * math.pi)
     weight = ((turns - low) / (high - low)).clamp(0, 1)
     return weight * frequencies + (1 - weight) * frequencies / factor
 
@@ -765,12 +775,12 @@ class LongRotary(Position):
         return rope(x, angle.to(x.device)) * math.sqrt(self.scale)  # q and k share the scale
 
 
+METHODS = ("plain RoPE", "interpolation", "larger base", "YaRN")
 BARE = "YaRN without its scale"
 SCALED = "larger base with YaRN's scale"
+ROWS = (*METHODS, SCALED, BARE)  # of the table of costs
+COLUMNS = ((2, False), (4, False), (LONG, False), (LONG, True))  # factor, and trained on or not
 SCALE_CHANGES = "8 times: YaRN − YaRN without its scale"
-METHODS = ("plain RoPE", "interpolation", "larger base", "YaRN")
-ROWS = (*METHODS, SCALED, BARE)
-ARMS = ((2, False), (4, False), (LONG, False), (LONG, True))  # factor, and trained on
 
 
 def longer(run: Run, name: str, factor: int) -> LongRotary:
@@ -778,17 +788,16 @@ def longer(run: Run, name: str, factor: int) -> LongRotary:
     sizes = training.long_sizes(run)
     head_dim = sizes.d // 4
     at_position_1 = torch.ones(1)
-    plain = angles(at_position_1, head_dim)[0]  # the frequencies: the angles at position 1
-    scale = (0.1 * math.log(factor) + 1) ** 2 if name in ("YaRN", SCALED) else 1.0
-    if name == "interpolation":
-        return LongRotary(plain, partial(interpolated, trained=sizes.length))
+    frequencies = angles(at_position_1, head_dim)[0]  # the angles at position 1
     if name in ("larger base", SCALED):
         base = 10_000 * factor ** (head_dim / (head_dim - 2))
-        return LongRotary(angles(at_position_1, head_dim, base)[0], scale=scale)
+        frequencies = angles(at_position_1, head_dim, base)[0]
     if name in ("YaRN", BARE):
-        frequencies = yarn_frequencies(plain, sizes.length, factor, high=4.0)
-        return LongRotary(frequencies, scale=scale)
-    return LongRotary(plain)
+        frequencies = yarn_frequencies(frequencies, sizes.length, factor, high=4.0)
+    scale = (0.1 * math.log(factor) + 1) ** 2 if name in ("YaRN", SCALED) else 1.0
+    if name == "interpolation":
+        return LongRotary(frequencies, partial(interpolated, trained_length=sizes.length))
+    return LongRotary(frequencies, scale=scale)
 
 
 def train_on(run: Run, model: nn.Module, seed: int, factor: int, batch: int) -> Any:
@@ -833,10 +842,10 @@ def costs_of_length(run: Run) -> dict[tuple[str, int, bool], list[float]]:
     """Return the costs by method, factor and whether the model was trained on, for each seed."""
     costs: dict[tuple[str, int, bool], list[float]] = {}
     for name in run.progress(ROWS, "6 methods"):
-        for arm in ARMS if name in METHODS else ARMS[:-1]:
-            _, learn = arm
+        for factor, learn in COLUMNS if name in METHODS else COLUMNS[:-1]:
             seeds = run.seeds(3 if learn else 5)  # plain RoPE's cost differs most without training
-            costs[name, *arm] = [cost_of_length(run, name, seed, *arm) for seed in seeds]
+            nats = [cost_of_length(run, name, seed, factor, learn) for seed in seeds]
+            costs[name, factor, learn] = nats
     return costs
 
 
@@ -850,9 +859,9 @@ def yarn_costs_least(run: Run):
     methods = {name: longer(run, name, LONG) for name in METHODS}
     figures.show_frequencies(run, methods, LONG * training.long_sizes(run).length)
     costs = costs_of_length(run)
-    shown = {arm: f"{mean(nats):+.2f}" for arm, nats in costs.items()}
-    rows = [[name, *(shown.get((name, *arm), "–") for arm in ARMS)] for name in ROWS]
-    columns = ["", *(f"{n} times{', trained on' if learn else ''}" for n, learn in ARMS)]
+    shown = {place: f"{mean(nats):+.2f}" for place, nats in costs.items()}
+    rows = [[name, *(shown.get((name, *column), "–") for column in COLUMNS)] for name in ROWS]
+    columns = ["", *(f"{n} times{', trained on' if learn else ''}" for n, learn in COLUMNS)]
     run.table("Cost of length (nats)", columns, rows)
     far = {name: costs[name, LONG, False] for name in ROWS}
     held = [
@@ -923,7 +932,7 @@ Medians, with the range over the seeds, in nats:
 # - Without norms each block multiplies the untrained stream's size. With warm-up four blocks still
 #   train, in 120 steps about as well as Pre-LN. Deeper stacks are untested.
 # - A root rounded to bfloat16 shifts entire tokens, by 0.2 %. Angles rounded to bfloat16 ruin
-#   RoPE's scores: from about position 1,000 on, the largest of 32 errors is about a score's size.
+#   RoPE's scores: from about position 1,000 on, the largest of 32 errors exceeds a typical score.
 # - To read further with RoPE, keep what the fast pairs know and bring the slow pairs back into the
 #   arc that they have seen. YaRN does this pair by pair and costs least here, but a cut to the
 #   trained length is still better. Its scale, fitted on Llama, doesn't help our models.

@@ -120,10 +120,10 @@ WRONG_PLACES: dict[str, Callable[[int, int], Tensor]] = {
     "a text that isn't longer than the training length keeps its places: limit the factor to 1": (
         lambda n, trained: _places(n) * trained / n
     ),
-    "the places are stretched, but they must be squeezed: trained / length": (
+    "the places are stretched, but they must be squeezed: trained_length / length": (
         lambda n, trained: _places(n) * max(1.0, n / trained)
     ),
-    "the last place is trained − 1: use the factor trained / length": (
+    "the last place is trained_length − 1: use the factor trained_length / length": (
         lambda n, trained: _places(n) * min(1.0, (trained - 1) / (n - 1))
     ),
     "the places are rounded, so 8 tokens share one place": (
@@ -179,7 +179,7 @@ WRONG_YARN: dict[str, Callable[[Tensor, int, float, float, float], Tensor]] = {
     "the weights are swapped: pairs with many turns keep their frequency": (
         lambda w, n, s, low, high: _mixed(w, 1 - _kept(w, n, low, high), s)
     ),
-    "radians aren't turns: divide trained · ω by 2π": (
+    "radians aren't turns: divide trained_length · ω by 2π": (
         lambda w, n, s, low, high: _mixed(w, _kept(2 * math.pi * w, n, low, high), s)
     ),
     "the weight isn't limited: clamp it to 0 … 1": lambda w, n, s, low, high: _mixed(

@@ -126,21 +126,23 @@ def show_rates(
             values = losses[name, lr]
             ax.plot([i] * len(values), values, "o", color=COLOURS[name], alpha=0.7)
             ax.plot([i - 0.2, i + 0.2], [mean(values)] * 2, color=COLOURS[name], lw=2)
+            number: dict[str, Any] = {"ha": "center", "va": "top", "color": COLOURS[name]}
+            ax.text(i, min(values) - 0.03, f"{mean(values):.2f}", **number)
         ax.axhline(unigram, color="grey", ls=":", lw=1)
         ax.set(title=f"Learning rate {lr:g}", xlim=(-0.6, len(names) - 0.4))
         ax.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names])
         middle = (len(names) - 1) / 2
         ax.text(middle, unigram, "unigram", ha="center", va="bottom", color="grey")
     axes[0][0].set_ylabel("validation loss (nats)")
-    axes[0][0].set_ylim(top=unigram + 0.12)
+    axes[0][0].set_ylim(min(map(min, losses.values())) - 0.15, unigram + 0.12)
     point = headline(held, "At a high rate Post-LN learns only frequencies", "Loss by placement")
     fig.suptitle(point, fontsize=13)
     means = ", ".join(f"{name} {mean(losses[name, rates[-1]]):.2f}" for name in names)
     run.figure(
         fig,
         "rates",
-        "Validation loss after training: three seeds, and their mean. Without warm-up, except the "
-        "last.",
+        "Validation loss after training: three seeds, and their mean as a line and a number. "
+        "Without warm-up, except the last.",
         alt="Points of the loss by placement, with a dotted line for the unigram at "
         f"{unigram:.2f} nats. Means at a rate of {rates[-1]:g}: {means}.",
     )
@@ -172,6 +174,54 @@ def show_spikes(run: Run, norms: dict[str, list[list[float]]], held: bool) -> No
         "The norm of all parameters' gradient in training at a peak rate of 0.01, three seeds.",
         alt="Line plot of the gradient's norm over steps on a logarithmic axis. At the first step "
         f"it is this many times the median: {firsts}.",
+    )
+
+
+def show_scores(
+    run: Run,
+    found: Mapping[str, tuple[list[list[float]], list[list[float]]]],
+    root: float,
+    held: bool,
+) -> None:
+    """Draw each block's largest score before and after training, without and with QK-norm.
+
+    Args:
+        run: the run.
+        found: by name, the scores before and after, by seed and block.
+        root: √D, the bound of QK-norm with gains of 1.
+        held: whether the scores grow without QK-norm.
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
+    colours = {"without": "C1", "with QK-norm": "C0"}
+    lines = {}
+    for name, (start, end) in found.items():
+        for when, style, seeds in (("before", "o--", start), ("after", "o-", end)):
+            y = torch.tensor(seeds)  # (seeds, blocks)
+            blocks = range(1, y.shape[1] + 1)
+            ax.semilogy(blocks, y.mean(0), style, ms=4, color=colours[name])
+            ax.fill_between(blocks, y.amin(0), y.amax(0), color=colours[name], alpha=0.15, lw=0)
+            lines[f"{name}, {when}"] = y.mean(0).tolist()
+    last = len(blocks)
+    ax.axhline(root, color="grey", ls=":", lw=1)
+    ax.text(1, root, "√D", color="grey", va="bottom", ha="right")
+    ax.set(xlabel="block", ylabel="largest |score|", xlim=(0.7, last * 1.45))
+    ax.set_xticks(blocks)
+    ax.set_yticks((1, 2, 5, 10, 20, 50, 100), ("1", "2", "5", "10", "20", "50", "100"))
+    ax.set_ylim(1, max(map(max, found["without"][1])) * 1.3)
+    ax.minorticks_off()
+    ends = {name: (last, y[-1]) for name, y in lines.items()}
+    label_ends(ax, ends, {name: colours[name.split(", ")[0]] for name in lines})
+    point = "QK-norm keeps the largest scores down in training"
+    ax.set_title(headline(held, point, "The largest score of each block"))
+    means = "; ".join(f"{name}: {', '.join(f'{y:.1f}' for y in ys)}" for name, ys in lines.items())
+    run.figure(
+        fig,
+        "scores",
+        "The largest |score| of each block before training (dashed) and after it (solid), means "
+        "and ranges of three seeds at a rate of 0.03. √D is QK-norm's bound before training: "
+        "learned gains raise it.",
+        alt=f"Four lines over the block, on a logarithmic axis, and a dotted line at {root:.2f}. "
+        f"Means by block: {means}.",
     )
 
 

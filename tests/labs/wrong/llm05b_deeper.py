@@ -110,7 +110,7 @@ WRONG = [
     ("QKNormAttention.queries_and_keys", HeadsTogether, "expected \\(B, H, T, D\\)"),
     ("interpolated", squeezed_too, "keeps its places"),
     ("interpolated", stretched, "stretched"),
-    ("interpolated", to_the_last, "the last place is trained − 1"),
+    ("interpolated", to_the_last, "the last place is trained_length − 1"),
     ("interpolated", whole_places, "rounded"),
     ("interpolated", cut_off, "cut off"),
     ("yarn_frequencies", all_interpolated, "all pairs are interpolated"),
