@@ -72,7 +72,7 @@ def a_random_split_leaks(run: Run):
     with TemporaryDirectory() as folder:
         path = f"{folder}/rows.jsonl"  # a row on each line
         word_tasks.table(run.seed, 4200).to_json(path)
-        where = {"data_files": path, "cache_dir": folder, "keep_in_memory": True}
+        where: Any = {"data_files": path, "cache_dir": folder, "keep_in_memory": True}
         table = load_dataset("json", split="train", **where)
     table = table.map(lambda row: {"request": f"{row['instruction']}: {row['input']}"})
     parts = table.train_test_split(test_size=200, seed=run.seed)
