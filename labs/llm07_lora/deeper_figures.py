@@ -28,7 +28,7 @@ def first_steps(run: Run, ranks: Sequence[int], changes: Sequence[float]) -> Non
     ax.set_yticks((1, 10), ("1", "10"))
     ax.minorticks_off()
     ax.set(xlabel="rank r, at α = 2r", ylabel="change of the logits ÷ rank 1", xlim=(0.9, 600))
-    ax.set_title("The first step by rank, at fixed α/r")
+    ax.set_title("At fixed α/r, a larger rank takes a larger first step")
     caption = (
         "The first step of Adam on glass: how far the logits move, relative to rank 1. Mean of "
         "three seeds."
@@ -83,17 +83,18 @@ def arms(
 ) -> None:
     """Draw each arm's losses over its number of trained numbers; three seeds each."""
     fig, ax = plt.subplots()
-    shifts = {"r = 1, MLP": (-14, -36), "r = 2, attention": (-12, 20)}  # these arms are neighbours
+    left = {"r = 1, MLP": (-9, -4), "r = 2, attention": (4, 9)}  # right of these are other arms
     for i, (name, values) in enumerate(losses.items()):
         ax.plot([counts[name]] * len(values), values, "o", color=f"C{i}")
         place = (counts[name], mean(values))
-        shift = shifts.get(name, (9, -4))
-        ax.annotate(name, place, shift, textcoords="offset points", color=f"C{i}")
+        shift = left.get(name, (9, -4))
+        ha = "right" if name in left else "left"
+        ax.annotate(name, place, shift, textcoords="offset points", ha=ha)
     ax.axhline(untouched, color="grey", ls=":")
-    ax.text(4200, untouched, "untouched", va="top", color="grey")
-    ax.set(xscale="log", xlim=(4000, 4e6), xlabel="trained numbers")
+    ax.text(1100, untouched, "untouched", va="top", color="grey")
+    ax.set(xscale="log", xlim=(1000, 4e6), xlabel="trained numbers")
     ax.set(ylabel="loss on plays (nats per token)")
-    ax.set_title("Loss by arm and by trained numbers")
+    ax.set_title("Every adapter learns, with fewer trained numbers than full")
     caption = "What each arm of glass reaches on plays, three seeds."
     alt = "Groups of three points, one group for each arm, over the trained numbers."
     run.figure(fig, "arms", caption, alt=alt)
@@ -170,7 +171,7 @@ def forgetting(
     ax.set(ylabel="forgotten: rise on glass's own text (nats)", ylim=(0, 1.2 * top))
     ax.margins(x=0.15)
     ax.set_xlim(left=0)
-    ax.set_title("Learned and forgotten")
+    ax.set_title("The last part of an update teaches little and forgets much")
     caption = (
         "Large points: three seeds of each arm. Lines: 0, 25, 50, 75 and 100 % of the update of "
         "the first seed. Compare arms straight above each other, and far from the ends of their "
@@ -191,7 +192,7 @@ def four_bits(run: Run, levels: Tensor, weight: Tensor) -> None:
     ax.text(0.66, 0.45 * top, "the 16 levels", color="C1")
     ax.text(0.25, 0.8 * top, "weights", color="C0")
     ax.set(xlabel="weight ÷ largest of its block", ylabel="number of weights")
-    ax.set_title("Weights of a matrix, and the 16 levels")
+    ax.set_title("The 16 levels are dense where weights are frequent")
     caption = "A matrix of glass in blocks of 64, without each block's largest, and the levels."
     alt = "A bell-shaped histogram with 16 vertical lines, denser in the middle."
     run.figure(fig, "four_bits", caption, alt=alt)
@@ -214,7 +215,7 @@ def memory(run: Run, table: Sequence[Sequence[Any]]) -> None:
         left += part
     ax.set_yticks(range(len(table)), [row[0] for row in table])
     ax.set(xlabel="MiB", xlim=(0, 1.2 * left), ylim=(len(table) - 0.5, -0.6))
-    ax.set_title("Memory of one training step")
+    ax.set_title("LoRA shrinks gradients and moments, four bits shrink weights")
     caption = (
         "Weights and moments are counted. A base of four bits takes 4.5 bits a weight in linear "
         "layers. Forward and backward are measured for the first two bars. The third bar has "
@@ -245,7 +246,7 @@ def dora(run: Run) -> None:
     ax.text(5.05, 0.15, "length 5", color="grey", fontsize=9)
     ax.set(xlim=(-1.5, 18), ylim=(0, 6), aspect="equal", xlabel="first weight")
     ax.set_ylabel("second weight")
-    ax.set_title("A row of W, of LoRA and of DoRA")
+    ax.set_title("DoRA has the direction of LoRA and a length of its own, m")
     caption = (
         "The update turns the row (3, 4) and makes it longer. DoRA takes the new direction and a "
         "length m, which is trained apart. At first m is W's own length."
@@ -268,7 +269,7 @@ def merge(run: Run, weight: Tensor, delta: Tensor, dtype: Any) -> None:
     ax.text(half, -2.2, "  always vanishes", color="C1")
     ax.set(xlabel="ΔW, in % of the weight", ylabel="change of the merged weight (%)")
     ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
-    ax.set_title("Rounding to bfloat16")
+    ax.set_title("bfloat16 rounds each merged weight, and small changes vanish")
     caption = (
         "Weights of one layer of glass: the change that a trained adapter asks for, and the change "
         "after rounding to bfloat16. On the dotted line nothing would be lost. Most changes are "

@@ -3,9 +3,10 @@
 import copy
 import math
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from labs.kit import Run
+from labs.llm07_lora import plays, training
 from labs.llm07_lora.lesson import adapters, insert, low_rank
 from labs.llm07_lora.models import ALL, glass
 
@@ -119,3 +120,24 @@ def rounding(model: Any, dtype: torch.dtype) -> tuple[float, float]:
         vanished += int(((change == 0) & (delta != 0)).sum())
         count += int((delta != 0).sum())
     return math.sqrt(error / update), vanished / count
+
+
+class Merge(NamedTuple):
+    """Losses without, beside and with a merged update; cost ÷ gain, ρ, share that vanishes."""
+
+    bare: float
+    beside: float
+    merged: float
+    cost: float
+    rho: float
+    vanished: float
+
+
+def merge_costs(run: Run, model: Any, dtype: torch.dtype) -> Merge:
+    """Return what a merge in a dtype costs on the test rows of plays."""
+    test = plays.rows().test
+    bare = training.test_loss(run, stored(model, dtype, 0.0), test)
+    beside = training.test_loss(run, stored(model, dtype), test)
+    merged = training.test_loss(run, stored(model, dtype, merged=True), test)
+    cost = (merged - beside) / (bare - beside)
+    return Merge(bare, beside, merged, cost, *rounding(model, dtype))
