@@ -11,7 +11,7 @@ IGNORED = -100
 CAPTION = (
     "The same four rows as a padded batch and as two packs of two rows. Choose a token: the text "
     "below names its label, its position and which tokens its mask lets it see. Special tokens are "
-    "written without their <| and |>."
+    "written without their <| and |>. Long lines scroll sideways."
 )
 
 
