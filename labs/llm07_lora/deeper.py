@@ -885,8 +885,8 @@ def a_merge_costs_little_of_the_gain(run: Run):
     Predict: how much of a trained adapter's gain does the merge cost?
     """
     table = []
-    shares = {}
-    vanished = {}
+    shares: dict[str, list[float]] = {}
+    vanished: dict[str, list[float]] = {}
     variants = {"float32": (torch.float32, 1.0), "bfloat16": (torch.bfloat16, 1.0)}
     variants["bfloat16, 1 % of ΔW"] = (torch.bfloat16, 0.01)
     for name, (dtype, t) in variants.items():
