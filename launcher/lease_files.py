@@ -22,58 +22,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from launcher.lease_process import Process, ProcessTable
+
 PREFIX = "llm-labs-lease-"
 MOST_BYTES = 16_384  # 64 GPUs need 2,000
 MOST_LETTERS = 80  # of a holder's name, which another user wrote
 _FLOCK = "hhqqi4x"  # struct flock on x86-64: type, whence, start, length, process
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_PID_NAMESPACE = Path("/proc/self/ns/pid")
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process that can't be confused with a later one of the same number."""
-
-    pid: int
-    started: int  # in the kernel's ticks since the machine started
-    boot: str
-    namespace: int  # the PID namespace in which `pid` counts
-
-    @classmethod
-    def running(cls, pid: int) -> "Process":
-        """Return a process that runs now.
-
-        Raises:
-            OSError: If there is no such process here, or /proc hides it.
-        """
-        return cls(pid, _start_of(pid), _BOOT_ID.read_text().strip(), _PID_NAMESPACE.stat().st_ino)
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether it runs in another PID namespace, where nobody here can see it."""
-        return self.namespace != _PID_NAMESPACE.stat().st_ino
-
-    def is_alive(self) -> bool:
-        """Return whether it lives; True if that can't be known from here."""
-        if self.boot != _BOOT_ID.read_text().strip():
-            return False
-        if self.is_elsewhere:
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass  # another user's
-        try:
-            return _start_of(self.pid) == self.started
-        except OSError:  # /proc is mounted with hidepid
-            return True
-
-
-def _start_of(pid: int) -> int:
-    text = Path(f"/proc/{pid}/stat").read_text()
-    return int(text.rpartition(")")[2].split()[19])  # the name before it can contain anything
 
 
 @dataclass(frozen=True)
@@ -136,8 +90,14 @@ def write(descriptor: int, lease: Lease) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def living(folder: Path) -> list[Lease]:
-    """Return all leases that are alive, the oldest first; remove dead ones of this user."""
+def living(folder: Path, table: ProcessTable | None = None) -> list[Lease]:
+    """Return all leases that are alive, the oldest first; remove dead ones of this user.
+
+    Args:
+        folder: The folder of leases.
+        table: Where to look for processes; by default, in the namespace of this one.
+    """
+    table = table or ProcessTable.own()
     leases: list[Lease] = []
     for entry in os.scandir(folder):
         if not entry.name.startswith(PREFIX):
@@ -147,7 +107,7 @@ def living(folder: Path) -> list[Lease]:
             lease, locked = _read(path)
         except OSError:  # another user's file that isn't readable, a link, or no file
             continue
-        if lease is not None and (locked or (lease.process and lease.process.is_alive())):
+        if lease is not None and (locked or (lease.process and lease.process.is_alive(table))):
             leases.append(lease)
         elif not locked:
             with suppress(FileNotFoundError):  # its holder has just removed it

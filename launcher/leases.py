@@ -18,8 +18,9 @@ from launcher import lease_files
 from launcher.cards import Card
 from launcher.gpu import Gpu
 from launcher.interrupts import defer_interrupts
-from launcher.lease_files import Lease, Process
+from launcher.lease_files import Lease
 from launcher.lease_folder import lease_folder
+from launcher.lease_process import Process, ProcessTable
 from launcher.lease_report import AllTaken, lease_name
 
 SECONDS_TO_LOCK = 10  # the folder; another launcher holds its lock for milliseconds
@@ -34,6 +35,7 @@ class Leases:
         per_gpu: int = 1,
         with_own: bool = False,
         folder: Path | None = None,
+        processes: ProcessTable | None = None,
     ) -> None:
         """Create a view of the machine's leases.
 
@@ -42,6 +44,7 @@ class Leases:
             per_gpu: How many leases may share a GPU. If leases disagree, the lowest number counts.
             with_own: Whether a lease may share a GPU with this user's others if none is free.
             folder: Where the leases are; by default, where every user of the machine has them.
+            processes: Where to look for processes; by default, in the namespace of this one.
 
         Raises:
             Card: If the machine has no folder for leases.
@@ -50,6 +53,7 @@ class Leases:
         self._per_gpu = per_gpu
         self._with_own = with_own
         self._folder = folder or lease_folder()
+        self._processes = processes or ProcessTable.own()
         self._open: dict[str, tuple[Lease, int]] = {}  # by holder, with the lock's descriptor
 
     def take(self, count: int, holder: str) -> tuple[Gpu, ...]:
@@ -82,9 +86,19 @@ class Leases:
         """
         with self._locked():
             lease, descriptor = self._open[holder]
-            bound = replace(lease, process=Process.running(pid))
+            bound = replace(lease, process=Process.running(pid, self._processes))
             lease_files.write(descriptor, bound)
             self._open[holder] = (bound, descriptor)
+
+    def hand_over(self, holder: str, pid: int) -> None:
+        """Let a lease that this object took live exactly as long as another process.
+
+        Raises:
+            OSError: As `bind_to_process`; then this object still has the lease.
+        """
+        self.bind_to_process(holder, pid)
+        _, descriptor = self._open.pop(holder)
+        os.close(descriptor)
 
     def release(self, holder: str) -> None:
         """End a lease that this object took, if there is one."""
@@ -147,7 +161,7 @@ class Leases:
             raise self._unusable(error) from error
         try:
             _lock_within_seconds(descriptor, self._folder)
-            yield lease_files.living(self._folder)
+            yield lease_files.living(self._folder, self._processes)
         finally:
             os.close(descriptor)
 

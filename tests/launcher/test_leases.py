@@ -13,8 +13,9 @@ from pathlib import Path
 from launcher import lease_files, leases
 from launcher.cards import Card
 from launcher.gpu import AMD, Gpu
-from launcher.lease_files import PREFIX, Process
+from launcher.lease_files import PREFIX
 from launcher.lease_folder import FOLDERS, folder_problem, lease_folder
+from launcher.lease_process import Process, ProcessTable
 from launcher.lease_report import AllTaken, lease_name
 from launcher.leases import Leases
 from tests.conftest import REPO, SOMEBODY, as_user
@@ -171,6 +172,39 @@ def test_an_earlier_start_of_the_machine_and_a_reused_number_are_no_process() ->
     assert elsewhere.is_alive(), "from here nobody can know that it ended"
     with pytest.raises(OSError):
         Process.running(2**22 + 1)
+
+
+def test_a_lease_that_was_handed_over_lives_exactly_as_long_as_the_other_process(
+    folder: Path,
+) -> None:
+    leases = Leases(GPUS[:1], folder=folder)
+    leases.take(1, "seat anna")
+    with pytest.raises(OSError):
+        leases.hand_over("seat anna", 2**22 + 1)
+    sleeper = subprocess.Popen(["sleep", "600"])
+    leases.hand_over("seat anna", sleeper.pid)
+    leases.release("seat anna")
+    with pytest.raises(AllTaken):
+        leases.take(1, "seat ben")
+    sleeper.kill()
+    sleeper.wait()
+    assert indices(leases.take(1, "seat ben")) == [0]
+
+
+def test_a_container_judges_the_machine_s_processes_by_their_mounted_folder(
+    tmp_path: Path,
+) -> None:
+    mine = Process.running(os.getpid())
+    (tmp_path / "1").mkdir()
+    (tmp_path / str(mine.pid)).symlink_to(f"/proc/{mine.pid}")
+    table = ProcessTable(tmp_path, mine.namespace)
+    assert mine.is_alive(table) and Process.running(mine.pid, table) == mine
+    assert not Process(**{**vars(mine), "started": 1}).is_alive(table)
+    assert not Process(**{**vars(mine), "pid": mine.pid + 1}).is_alive(table)
+    assert Process(**{**vars(mine), "pid": mine.pid + 1, "namespace": 1}).is_alive(table)
+    (tmp_path / "1").rmdir()
+    hidden = Process(**{**vars(mine), "pid": mine.pid + 1})
+    assert hidden.is_alive(table), "hidepid hides other users' processes"
 
 
 @pytest.mark.parametrize(
