@@ -7,14 +7,16 @@ from typing import Any
 import docker
 from hub import networks, state
 from hub.authenticator import WorkshopAuthenticator
-from hub.spawner import HUB_CONTAINER, SeatSpawner, workshop
+from hub.seat_leases import RunningSeat
+from hub.spawner import HUB_CONTAINER, SECONDS_TO_START, SeatSpawner, leases, workshop
 from launcher import hub_folder
+from launcher.select_gpus import LABEL as GPUS_LABEL
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
 settings = workshop.settings
 STATE = state.WORKSHOP / hub_folder.STATE
 CLASS_PAGE = "class"
-SECONDS_TO_START = 300  # 30 seats that start at once on two cores took up to 180
+SECONDS_TO_WAIT = 24 * 3600  # for a GPU
 
 
 def first_page(handler: Any) -> str:
@@ -25,7 +27,33 @@ def first_page(handler: Any) -> str:
     return f"/services/{CLASS_PAGE}/" if user.admin else "/hub/spawn"
 
 
-networks.connect_hub_to_all(docker.from_env().api, workshop.ident, HUB_CONTAINER)
+def running_seats(engine: Any) -> dict[str, Any]:
+    """Return the containers of this hub's seats that have GPUs, by learner."""
+    own = networks.seat_network(workshop.ident, "")
+    filters = {"label": [f"{hub_folder.LABEL}={workshop.ident}", GPUS_LABEL]}
+    containers = engine.containers.list(filters=filters)
+    return {container.name.removeprefix(own): container for container in containers}
+
+
+def find_leases_again(engine: Any) -> None:
+    """Stop a seat of an earlier hub that has lost its lease, if others hold its GPUs now."""
+    containers = running_seats(engine)
+    seats = [
+        RunningSeat(name, one.attrs["State"]["Pid"], tuple(one.labels[GPUS_LABEL].split()))
+        for name, one in containers.items()
+    ]
+    for name in leases.find_again(seats):
+        print(f"Stopping the seat of {name}: somebody else holds its GPUs.", file=sys.stderr)
+        containers[name].remove(force=True)
+
+
+engine = docker.from_env()
+networks.connect_hub_to_all(engine.api, workshop.ident, HUB_CONTAINER)
+if leases is not None:
+    find_leases_again(engine)
+    # A seat that waits for a GPU is one that starts; its page shows the line at once.
+    c.JupyterHub.template_paths = ["/lab/hub"]
+    c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 1}
 
 c.JupyterHub.bind_url = "http://0.0.0.0:8000"
 c.JupyterHub.hub_bind_url = "http://0.0.0.0:8081"
@@ -66,7 +94,7 @@ c.SeatSpawner.pull_policy = "skip"  # the launcher builds the image
 c.SeatSpawner.use_internal_ip = True
 c.Spawner.default_url = "/lab"
 c.Spawner.http_timeout = SECONDS_TO_START
-c.Spawner.start_timeout = SECONDS_TO_START
+c.Spawner.start_timeout = SECONDS_TO_WAIT if leases else SECONDS_TO_START
 c.Spawner.environment = {**workshop.seat.environment, "LABS_QUOTA": str(settings.quota)}
 
 token = Path(STATE, "token").read_text(encoding="utf-8").strip()

@@ -1,26 +1,67 @@
-"""Start each learner's seat: a hardened container with the learner's folders and own network."""
+"""Start each learner's seat: a hardened container with own folders, network and GPUs."""
 
 import asyncio
 import os
 import socket
+from contextlib import suppress
 from dataclasses import replace
 
 from hub import learners, networks, seats, state
+from hub.seat_leases import SeatLeases
+from hub.waiting_line import WaitingLine
 from launcher.hub_folder import LABEL
+from launcher.select_gpus import attach
 
 from dockerspawner import DockerSpawner
 
+SECONDS_TO_START = 300  # 30 seats that start at once on two cores took up to 180
 workshop = state.load()
+leases = SeatLeases(workshop.gpus) if workshop.gpus else None
+line = WaitingLine(leases) if leases else None
 HUB_CONTAINER = os.environ.get("HOSTNAME") or socket.gethostname()
 
 
 class SeatSpawner(DockerSpawner):
     """A DockerSpawner whose container compose.yaml describes."""
 
+    gpus = ()  # of this seat
+
     @property
     def learner(self):
         """Return the learner's name."""
         return self.user.name
+
+    async def start(self):
+        """Wait for GPUs if the seat needs some, then start it."""
+        if line is None:
+            return await super().start()
+        self.gpus = await line.wait(self.learner)
+        try:
+            return await asyncio.wait_for(super().start(), SECONDS_TO_START)
+        except BaseException:
+            await asyncio.shield(self._give_back())
+            raise
+
+    async def progress(self):
+        """Yield what the page of a seat that starts shows."""
+        if line is not None:
+            async for message in line.messages(self.learner):
+                yield {"progress": 0, "message": message}
+        yield {"progress": 50, "message": "Starting your seat."}
+
+    async def start_object(self):
+        """Start the container, and let the lease on its GPUs live as long as it."""
+        await super().start_object()
+        if leases is not None:
+            container = await self.docker("inspect_container", self.container_id)
+            pid = container["State"]["Pid"]
+            await asyncio.to_thread(leases.hand_over, self.learner, pid)
+
+    async def _give_back(self):
+        """Release GPUs, once no container has them."""
+        with suppress(OSError):  # includes the SDK's errors: there is none
+            await self.docker("remove_container", self.container_name, force=True)
+        await asyncio.to_thread(leases.release, self.learner)
 
     async def create_object(self):
         """Create the folders and the network, then the container."""
@@ -29,6 +70,9 @@ class SeatSpawner(DockerSpawner):
         spec = workshop.seat
         if workshop.settings.network:
             spec = replace(spec, dns=())  # the engine's own servers look names up
+        if workshop.gpus:
+            spec = attach(spec, workshop.gpus.stack, self.gpus, workshop.gpus.access)
+            self.environment = {**self.environment, **spec.environment}
         labels = {**spec.labels, LABEL: workshop.ident}
         self.extra_create_kwargs = seats.create_arguments(spec, labels)
         self.extra_host_config = seats.host_config(

@@ -1,12 +1,14 @@
 """The description of the workshop that `invoke hub` wrote for the hub."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from launcher.container_spec import Bind, ContainerSpec, GpuRequest
+from launcher.gpu import Gpu
 from launcher.hub_folder import DESCRIPTION, STATE
+from launcher.hub_gpus import HubGpus
 from launcher.hub_settings import HubSettings
 
 WORKSHOP = Path("/lab/workshop")  # in the hub's container
@@ -20,6 +22,7 @@ class Workshop:
         settings: hub.toml, checked.
         users: names and passwords of a course; empty in a room with a shared password.
         seat: the container of a seat, without what differs between learners.
+        gpus: the GPUs of seats; None for seats on the CPU.
         host_folder: the path of workshop/ on the host, for mounts.
         ident: distinguishes the hubs of several clones on one engine.
     """
@@ -27,6 +30,7 @@ class Workshop:
     settings: HubSettings
     users: dict[str, str]
     seat: ContainerSpec
+    gpus: HubGpus | None
     host_folder: str
     ident: str
 
@@ -38,9 +42,17 @@ def load(folder: Path = WORKSHOP) -> Workshop:
         settings=HubSettings(**data["settings"]),
         users=data["users"],
         seat=_container_spec(data["seat"]),
+        gpus=_gpus(data["gpus"]) if data["gpus"] else None,
         host_folder=data["host_folder"],
         ident=data["ident"],
     )
+
+
+def _gpus(data: dict[str, Any]) -> HubGpus:
+    """Rebuild the description of GPUs from JSON, which has lists in place of tuples."""
+    gpus = [Gpu(**gpu) for gpu in data["gpus"]]
+    same = (replace(gpu, devices=tuple(gpu.devices), gids=tuple(gpu.gids)) for gpu in gpus)
+    return replace(HubGpus(**data), gpus=tuple(same))
 
 
 def _container_spec(data: dict[str, Any]) -> ContainerSpec:

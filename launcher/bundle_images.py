@@ -11,7 +11,7 @@ from typing import IO, Any
 from launcher import build_image, lab_service
 from launcher.bundle_folder import CHUNK_BYTES, IMAGES, PartsWriter, cannot_write, read_parts
 from launcher.cards import Card, print_status
-from launcher.compose import SEAT, notebook_service
+from launcher.compose import notebook_service, seat_service
 from launcher.engine import Engine
 from launcher.image_status import INPUTS_LABEL, clone_name, name_to_run, why_build
 from launcher.known_errors import explain
@@ -43,7 +43,7 @@ def optional_images(stack: str) -> list[tuple[str, str]]:
     """Return the services whose images a bundle takes if they exist, and what builds them."""
     services = [(notebook_service(stack), f"invoke build --notebook --stack {stack}")]
     if stack == "cpu":  # of seats
-        services.append((SEAT, "invoke hub"))
+        services.append((seat_service(stack), "invoke hub"))
     return services
 
 

@@ -19,7 +19,6 @@ from launcher.known_errors import explain
 from launcher.processes import capture
 
 Service = dict[str, Any]
-SEAT = "seat"  # the service of a learner's container under `invoke hub`
 OVERRIDES = ("compose.override.yml", "compose.override.yaml")  # in Compose's order
 _CDI_NAME = re.compile(r"[\w.-]+/[\w.-]+=\S+")
 # These keys are about building or choosing the service; they don't affect its container.
@@ -41,6 +40,11 @@ def _files() -> list[Path]:
 def notebook_service(stack: str) -> str:
     """Return the name of the service that is JupyterLab on a stack."""
     return "notebook" if stack == "cpu" else f"notebook-{stack}"
+
+
+def seat_service(stack: str) -> str:
+    """Return the name of the service that is a learner's container under `invoke hub`."""
+    return "seat" if stack == "cpu" else f"seat-{stack}"
 
 
 def resolve(name: str, variables: dict[str, str]) -> Service:

@@ -43,7 +43,7 @@ class RunLease:
         if os.environ.get("SLURM_JOB_ID"):
             return first_ones(gpus, count)
         # A user may share a GPU with a lab of their own: on a machine of one user nothing waits.
-        leases = Leases(gpus, _per_gpu(), with_own=True)
+        leases = Leases(gpus, per_gpu(), with_own=True)
         chosen = self._choose(leases, count)
         return chosen, self._note(leases, gpus, chosen)
 
@@ -103,7 +103,7 @@ def run_lease(name: str, wait: bool, dry: bool) -> Generator[RunLease]:
         lease.end()
 
 
-def _per_gpu() -> int:
+def per_gpu() -> int:
     """Return how many leases may share a GPU on this machine.
 
     Raises:

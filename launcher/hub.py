@@ -3,15 +3,25 @@
 import socket
 import time
 
-from launcher import hub_api, hub_compose, hub_folder, hub_settings, hub_users, lab_service
+from launcher import (
+    hub_api,
+    hub_compose,
+    hub_folder,
+    hub_gpus,
+    hub_settings,
+    hub_users,
+    lab_service,
+)
 from launcher.cards import Card, print_status
-from launcher.compose import SEAT, Service
+from launcher.compose import Service, seat_service
 from launcher.engine import Engine
+from launcher.file_owner import file_owner
 from launcher.hub_api import HubApi
 from launcher.hub_folder import LEARNERS, STATE
+from launcher.hub_gpus import HubGpus
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
-from launcher.placement import Placement, choose_placement
-from launcher.runtime import choose_runtime
+from launcher.placement import Placement
+from launcher.runtime import Runtime, choose_runtime
 
 SECONDS_TO_START = 120
 LOOPBACK = ("127.", "localhost")
@@ -31,19 +41,22 @@ def start(seats: bool, dry: bool) -> int:
     Raises:
         Card: If a setting is wrong, or the engine refuses.
     """
-    engine = choose_runtime("docker").engine
+    runtime = choose_runtime("docker")
+    engine = runtime.engine
     assert engine is not None
-    placement = choose_placement(choose_runtime("docker"), "auto", "none")
     if dry:
-        _print_commands(engine, placement)
+        _print_commands(runtime, engine)
         return 0
-    hub_folder.prepare(WORKSHOP, placement.owner)
+    hub_folder.prepare(WORKSHOP, file_owner())
     settings = hub_settings.read()
+    placement = hub_gpus.place(runtime, settings)
+    gpus = hub_gpus.describe(settings, placement, engine)
     service = _seat_service(settings, engine, placement)
     spec = lab_service.container_spec(service, placement, engine)
-    lab_service.prepare(engine, SEAT, service, spec, placement.owner)
+    name = seat_service(placement.stack)
+    lab_service.prepare(engine, name, service, spec, placement.owner)
     spec = lab_service.container_spec(service, placement, engine)  # the image may be new
-    state = hub_folder.describe(WORKSHOP, settings, spec)
+    state = hub_folder.describe(WORKSHOP, settings, spec, gpus)
     hub_folder.write_state(WORKSHOP, state, placement.owner)
     command, variables = hub_compose.up_command(
         settings, engine, placement, spec.image, state.digest
@@ -52,25 +65,29 @@ def start(seats: bool, dry: bool) -> int:
     api = hub_api.connect(settings, WORKSHOP / STATE / "token")
     _wait_until_ready(api)
     _print_link(settings)
-    return _start_seats(api, settings, engine) if seats else 0
+    _print_gpus(gpus)
+    return _start_seats(api, settings, engine, gpus) if seats else 0
 
 
-def _print_commands(engine: Engine, placement: Placement) -> None:
+def _print_commands(runtime: Runtime, engine: Engine) -> None:
     """Print the commands that build the image and start the hub; nothing is written.
 
     Raises:
-        Card: If a setting is wrong.
+        Card: If a setting is wrong, or this machine has too few GPUs.
     """
     path = WORKSHOP / SETTINGS_FILE
     new = not path.exists()
     settings = hub_settings.check(path, hub_folder.new_settings()) if new else hub_settings.read()
+    placement = hub_gpus.place(runtime, settings)
+    gpus = hub_gpus.describe(settings, placement, engine)
     service = _seat_service(settings, engine, placement)
     spec = lab_service.container_spec(service, placement, engine)
-    config = hub_folder.describe(WORKSHOP, settings, spec).digest
+    config = hub_folder.describe(WORKSHOP, settings, spec, gpus).digest
     command, variables = hub_compose.up_command(settings, engine, placement, spec.image, config)
-    for line in lab_service.build_lines(engine, SEAT, service):
+    for line in lab_service.build_lines(engine, seat_service(placement.stack), service):
         print(line)
     print(lab_service.shell_line(command, variables))
+    _print_gpus(gpus)
     if new:
         print_status(f"invoke hub also writes {path}, which isn't there yet.")
 
@@ -83,7 +100,7 @@ def _seat_service(settings: HubSettings, engine: Engine, placement: Placement) -
         "LABS_MEMORY": str(settings.memory),
         "LABS_CPUS": str(cpus),
     }
-    return lab_service.resolve(SEAT, placement, variables)
+    return lab_service.resolve(seat_service(placement.stack), placement, variables)
 
 
 def _wait_until_ready(api: HubApi) -> None:
@@ -115,8 +132,17 @@ def _print_link(settings: HubSettings) -> None:
         )
 
 
-def _start_seats(api: HubApi, settings: HubSettings, engine: Engine) -> int:
-    """Start the seats of all learners whose names are known.
+def _print_gpus(gpus: HubGpus | None) -> None:
+    if gpus is None:
+        return
+    each = "a GPU" if gpus.per_seat == 1 else f"{gpus.per_seat} GPUs"
+    numbers = ", ".join(str(gpu.index) for gpu in gpus.gpus)
+    seats = f"{gpus.seats} seat{'s' if gpus.seats > 1 else ''}"
+    print_status(f"Each seat gets {each}, of GPU {numbers}: enough for {seats} at once.")
+
+
+def _start_seats(api: HubApi, settings: HubSettings, engine: Engine, gpus: HubGpus | None) -> int:
+    """Start the seats of all learners whose names are known, as far as GPUs go round.
 
     Raises:
         Card: If no name is known.
@@ -128,10 +154,12 @@ def _start_seats(api: HubApi, settings: HubSettings, engine: Engine) -> int:
             "In a room with a shared password, names are known once learners have logged in.",
             f"list the learners in a CSV file: `users` in {WORKSHOP / SETTINGS_FILE}",
         )
-    if len(names) > settings.seats:
-        print_status(f"{len(names)} learners are known, and there are {settings.seats} seats.")
+    seats = min(settings.seats, gpus.seats) if gpus else settings.seats
+    if len(names) > seats:
+        why = " with GPUs" if seats < settings.seats else ""
+        print_status(f"{len(names)} learners are known, and there are {seats} seats{why}.")
     at_once = max(2, SEATS_AT_ONCE_PER_CPU * engine.cpus)
-    result = hub_api.start_seats(api, names[: settings.seats], at_once, print_status)
+    result = hub_api.start_seats(api, names[:seats], at_once, print_status)
     print_status(f"{len(result.ready)} seats are ready, {len(result.failed)} failed.")
     return 1 if result.failed else 0
 

@@ -10,6 +10,7 @@ from launcher.cards import Card
 from launcher.engine import Engine
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
 from launcher.known_errors import explain
+from launcher.lease_folder import lease_folder
 from launcher.placement import Placement
 from launcher.processes import capture
 
@@ -34,6 +35,9 @@ def up_command(
         placement: The owner of the files.
         image: The image of the hub and the seats.
         config: A hash of what the hub reads at its start; another one starts it again.
+
+    Raises:
+        Card: If the engine or the folder of leases can't be used.
     """
     socket = _engine_socket()
     variables = {
@@ -45,6 +49,8 @@ def up_command(
         "LABS_DOCKER_SOCKET": str(socket),
         "LABS_DOCKER_GID": str(socket.stat().st_gid),
     }
+    if settings.gpus:
+        variables |= {"LABS_HUB_LEASES": str(lease_folder()), "LABS_HUB_PROCESSES": "/proc"}
     return [*compose_command(), "up", "--detach", "--no-build", "hub"], variables
 
 

@@ -12,6 +12,7 @@ from launcher import ROOT
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.container_spec import ContainerSpec
 from launcher.file_owner import Owner, give_to, make_writable_folder
+from launcher.hub_gpus import HubGpus
 from launcher.hub_settings import SETTINGS_FILE, HubSettings
 from launcher.hub_users import read_users
 
@@ -39,6 +40,7 @@ teacher_password = "{teacher_password}"
 seats = 30
 memory = "3g"
 cpus = 2
+gpus = 0          # how many of this machine's GPUs each seat gets
 quota = "2g"      # for a learner's files on this machine's disk
 idle = "1h"       # an unused seat is stopped after this time; "never" is possible
 longest = "12h"   # any seat is stopped after this time
@@ -125,8 +127,10 @@ class HubState:
         return digest.hexdigest()[:12]
 
 
-def describe(folder: Path, hub: HubSettings, seat: ContainerSpec) -> HubState:
-    """Return what the hub needs to know.
+def describe(
+    folder: Path, hub: HubSettings, seat: ContainerSpec, gpus: HubGpus | None = None
+) -> HubState:
+    """Return what the hub needs to know; without GPUs, seats run on the CPU.
 
     Raises:
         Card: If the list of users or a certificate can't be read.
@@ -136,6 +140,7 @@ def describe(folder: Path, hub: HubSettings, seat: ContainerSpec) -> HubState:
         "settings": asdict(hub),
         "users": users,
         "seat": asdict(seat),
+        "gpus": asdict(gpus) if gpus else None,
         "host_folder": str(folder),
         "ident": identity(),
     }

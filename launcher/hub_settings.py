@@ -33,6 +33,7 @@ class HubSettings:
         seats: how many learners can work at once.
         memory: the limit of each seat, in bytes.
         cpus: the limit of each seat; 0 is no limit.
+        gpus: how many GPUs each seat gets; 0 is the CPU only.
         quota: what a learner's files may take on the disk, in bytes.
         idle: the seconds after which an unused seat is stopped; 0 is never.
         longest: the seconds after which any seat is stopped; 0 is never.
@@ -51,6 +52,7 @@ class HubSettings:
     seats: int
     memory: int
     cpus: float
+    gpus: int
     quota: int
     idle: int
     longest: int
@@ -134,6 +136,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "seats": (_integer(1, 500), 30),
     "memory": (_size(MIN_MEMORY), "3g"),
     "cpus": (_cpus, 2),
+    "gpus": (_integer(0, 64), 0),
     "quota": (_size("10m"), "2g"),
     "idle": (_duration, "1h"),
     "longest": (_duration, "12h"),
@@ -170,10 +173,6 @@ def check(path: Path, text: str) -> HubSettings:
             f"It isn't TOML: {why}.",
             "correct that line: a text needs quotes; a number, true and false have none",
         ) from error
-    if values.pop("gpus", 0) != 0:
-        line = _line(text, "gpus")
-        why = f"Line {line} asks for GPUs, and seats run on the CPU only."
-        raise _card(path, why, f"remove line {line}, then: invoke hub")
     if unknown := sorted(set(values) - set(_CHECKS)):
         why = f"Line {_line(text, unknown[0])} sets {unknown[0]!r}, which isn't a setting."
         raise _card(path, why, f"remove it; the settings are {', '.join(_CHECKS)}")

@@ -59,13 +59,21 @@ def container_spec(service: Service, placement: Placement, engine: Engine) -> Co
     refuse_other_target(placement, service["build"]["args"].get("GFX", ""))
     spec = replace(compose.translate(service), image=name_to_run(engine, service))
     if placement.gpus:
-        access = os.environ.get("LABS_DEVICES", "auto")
-        if engine.podman:
-            access = select_gpus.podman_access(placement.stack, access)
+        access = gpu_access(placement.stack, engine)
         spec = select_gpus.attach(spec, placement.stack, placement.gpus, access)
     if engine.selinux:  # its labels would block the mounts and the device nodes
         spec = replace(spec, security_opt=(*spec.security_opt, "label=disable"))
     return spec
+
+
+def gpu_access(stack: str, engine: Engine) -> str:
+    """Return how a GPU enters a container, as in `select_gpus.attach`.
+
+    Raises:
+        Card: If the engine can't do what the site asks for.
+    """
+    access = os.environ.get("LABS_DEVICES", "auto")
+    return select_gpus.podman_access(stack, access) if engine.podman else access
 
 
 def refuse_other_target(placement: Placement, gfx: str) -> None:

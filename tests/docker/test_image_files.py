@@ -242,6 +242,8 @@ def test_compose_needs_no_variable() -> None:
         "notebook-rocm": "llm-labs:rocm-unset-notebook",
         "hub": "llm-labs:cpu-hub",
         "seat": "llm-labs:cpu-hub",
+        "seat-cuda": "llm-labs:cuda-hub",
+        "seat-rocm": "llm-labs:rocm-unset-hub",
     }
 
 
@@ -269,7 +271,7 @@ def labs_services() -> dict:
     return {name: one for name, one in resolved().items() if not name.startswith(others)}
 
 
-@pytest.mark.parametrize("name", ["hub", "seat"])
+@pytest.mark.parametrize("name", ["hub", "seat", "seat-cuda", "seat-rocm"])
 def test_the_services_of_a_class_are_hardened(name: str) -> None:
     service = resolved()[name]
     assert service["cap_drop"] == ["ALL"]
@@ -280,7 +282,8 @@ def test_the_services_of_a_class_are_hardened(name: str) -> None:
     assert service.keys().isdisjoint(["privileged", "cap_add", "ipc", "pid", "userns_mode"])
     mounts = {one["target"]: one.get("read_only", False) for one in service["volumes"]}
     writable = {target for target, read_only in mounts.items() if not read_only}
-    assert writable == ({"/lab/workshop", "/var/run/docker.sock"} if name == "hub" else set())
+    hub = {"/lab/workshop", "/lab/leases", "/var/run/docker.sock"}
+    assert writable == (hub if name == "hub" else set())
     assert not any(one["bind"].get("create_host_path") for one in service["volumes"])
 
 

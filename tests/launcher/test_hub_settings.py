@@ -76,11 +76,12 @@ def test_a_setting_that_doesn_t_exist_is_named_with_its_line(tmp_path: Path) -> 
     assert "seats" in card.fix
 
 
-@pytest.mark.parametrize("value", ["1", "-1", '"all"', "true"])
-def test_gpus_for_seats_are_a_card_that_says_so(tmp_path: Path, value: str) -> None:
+@pytest.mark.parametrize("value", ["-1", "65", '"all"', "true", "1.5"])
+def test_gpus_for_seats_are_a_number(tmp_path: Path, value: str) -> None:
     card = refused(tmp_path, f"{GOOD}gpus = {value}\n")
-    assert card.why == "Line 3 asks for GPUs, and seats run on the CPU only."
-    assert settings(tmp_path, GOOD + "gpus = 0\n").seats == 30
+    assert card.why.endswith("Allowed is an integer from 0 to 64.")
+    assert settings(tmp_path, GOOD).gpus == 0
+    assert settings(tmp_path, GOOD + "gpus = 2\n").gpus == 2
 
 
 def test_a_table_is_refused_like_an_unknown_setting(tmp_path: Path) -> None:
