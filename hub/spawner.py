@@ -35,6 +35,8 @@ class SeatSpawner(DockerSpawner):
         """Wait for GPUs if the seat needs some, then start it."""
         if line is None:
             return await super().start()
+        # A hub that was killed in this method leaves a container, which holds GPUs.
+        await self._remove_container()
         self.gpus = await line.wait(self.learner)
         try:
             return await asyncio.wait_for(super().start(), SECONDS_TO_START)
@@ -59,9 +61,12 @@ class SeatSpawner(DockerSpawner):
 
     async def _give_back(self):
         """Release GPUs, once no container has them."""
+        await self._remove_container()
+        await asyncio.to_thread(leases.release, self.learner)
+
+    async def _remove_container(self):
         with suppress(OSError):  # includes the SDK's errors: there is none
             await self.docker("remove_container", self.container_name, force=True)
-        await asyncio.to_thread(leases.release, self.learner)
 
     async def create_object(self):
         """Create the folders and the network, then the container."""

@@ -43,8 +43,7 @@ class WaitingLine:
             desk: Where GPUs are taken.
         """
         self._desk = desk
-        self._names: list[str] = []
-        self._seen: dict[str, float] = {}
+        self._seen: dict[str, float] = {}  # in the line's order: when each page last asked
 
     async def wait(self, name: str) -> tuple[Gpu, ...]:
         """Wait until a learner has GPUs, and return them.
@@ -53,7 +52,6 @@ class WaitingLine:
             LeftTheLine: If the learner closes the page.
             Card: If the leases can't be used.
         """
-        self._names.append(name)
         self._seen[name] = monotonic()
         try:
             while not (gpus := await self._try(name)):
@@ -62,11 +60,11 @@ class WaitingLine:
                 await asyncio.sleep(SECONDS_BETWEEN_TRIES)
             return gpus
         finally:
-            self._names.remove(name)
+            del self._seen[name]
 
     async def _try(self, name: str) -> tuple[Gpu, ...]:
         """Return GPUs for the first in the line, and none for others."""
-        if self._names[0] != name:
+        if next(iter(self._seen)) != name:
             return ()
         taking = asyncio.ensure_future(asyncio.to_thread(self._desk.take, name))
         try:
@@ -81,9 +79,9 @@ class WaitingLine:
 
         A learner whose page asks for the next message is there.
         """
-        while name in self._names:
+        while name in self._seen:
             self._seen[name] = monotonic()
-            yield _message(self._names.index(name), len(self._names))
+            yield _message(list(self._seen).index(name), len(self._seen))
             await asyncio.sleep(SECONDS_BETWEEN_MESSAGES)
 
 

@@ -328,7 +328,11 @@ def test_too_few_gpus_for_a_seat_are_a_card_at_the_start_of_the_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: tuple[Gpu, ...], wanted: int, why: str
 ) -> None:
     placement = Placement("rocm" if gpus else "cpu", gpus, Owner(1, 1), "no kfd")
-    monkeypatch.setattr(hub_gpus, "choose_placement", lambda *_: placement)
+
+    def choose(*_: object) -> Placement:
+        return placement
+
+    monkeypatch.setattr(hub_gpus, "choose_placement", choose)
     hub_folder.prepare(tmp_path, Owner(tmp_path.stat().st_uid, tmp_path.stat().st_gid))
     settings = replace(hub_settings.read(tmp_path), gpus=wanted)
     with pytest.raises(Card) as raised:
