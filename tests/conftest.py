@@ -30,7 +30,7 @@ BIN = Path(sys.executable).parent
 SOCKET = "/var/run/docker.sock"
 SOMEBODY = 4242  # a uid that no machine here knows by name
 # They start engines of their own, so no container of another test can disturb them.
-OWN_ENGINES = ("test_gpu_hosts.py", "test_podman.py", "test_rootless.py")
+OWN_ENGINES = ("test_gpu_hosts.py", "test_hub_gpus.py", "test_podman.py", "test_rootless.py")
 PATIENCE = 900  # seconds until a test that waits gives up; no test passes or fails by speed
 
 # A shell makes background processes and their children ignore Ctrl-C; nohup, a hang-up.

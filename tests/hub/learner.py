@@ -48,6 +48,14 @@ class Learner:
 
     def ask(self, path: str, data: Any = None, method: str = "") -> Reply:
         """Send a request; a dict is sent as JSON, a text as a form."""
+        request = self._request(path, data, method)
+        try:
+            with self._opener.open(request, timeout=PATIENCE) as reply:
+                return Reply(reply.status, reply.read().decode(errors="replace"), reply.url)
+        except urllib.error.HTTPError as error:
+            return Reply(error.code, error.read().decode(errors="replace"), error.url or "")
+
+    def _request(self, path: str, data: Any = None, method: str = "") -> urllib.request.Request:
         headers = {"Accept": "text/html,*/*", "Referer": self.server + path, **self.headers}
         if isinstance(data, dict | list):
             data = json.dumps(data)
@@ -55,14 +63,9 @@ class Learner:
         if token := self._xsrf(path):
             headers["X-XSRFToken"] = token
         body = None if data is None else data.encode()
-        request = urllib.request.Request(
+        return urllib.request.Request(
             self.server + path, body, headers, method=method or ("GET" if body is None else "POST")
         )
-        try:
-            with self._opener.open(request, timeout=PATIENCE) as reply:
-                return Reply(reply.status, reply.read().decode(errors="replace"), reply.url)
-        except urllib.error.HTTPError as error:
-            return Reply(error.code, error.read().decode(errors="replace"), error.url or "")
 
     def _xsrf(self, path: str) -> str:
         """Return the token of the longest path that fits."""
@@ -96,6 +99,17 @@ class Learner:
     def server_state(self) -> dict[str, Any]:
         """Return what the hub says about the seat; nothing if there is none."""
         return self.ask(f"/hub/api/users/{self.name}").json["servers"].get("", {})
+
+    def message_with(self, text: str) -> str:
+        """Return the first message with a text on the page of a seat that starts."""
+        request = self._request(f"/hub/api/users/{self.name}/server/progress")
+        with self._opener.open(request, timeout=PATIENCE) as events:
+            for line in events:
+                if line.startswith(b"data: "):
+                    message = json.loads(line.removeprefix(b"data: "))["message"]
+                    if text in message:
+                        return message
+        raise AssertionError(f"no message with {text!r}")
 
     def stop_seat(self) -> None:
         """Stop the seat, and wait until it is gone."""

@@ -42,6 +42,7 @@ mount --bind /dev/shm "$here/dev/shm"
 cd /
 mount --rbind "$here/dev" /dev
 mount -t tmpfs -o mode=1777 tmpfs /run/lock  # the leases on these GPUs
+ip link set lo up  # for a hub's port
 export PATH="$here/bin:$PATH"
 exec dockerd --config-file "$here/daemon.json" --host "unix://$here/socket" --group {group} \\
     --data-root "$here/data" --exec-root "$here/exec" --pidfile "$here/pid" \\
@@ -79,11 +80,11 @@ ENTRYPOINT ["python3", "-m", "labs"]
 SMALL_ONES = ("llm-labs-small:cpu", "llm-labs-small:cuda", "llm-labs-small:rocm-gfx942")
 
 
-def use_small_images(clone: Clone) -> Clone:
+def use_small_images(clone: Clone, small: str = SMALL) -> Clone:
     """Change a clone so that it uses the small images."""
     file = clone.path / "docker" / "Dockerfile"
     bare, _, _ = file.read_text(encoding="utf-8").partition("\n# The complete lock.")
-    file.write_text(bare + SMALL, encoding="utf-8")
+    file.write_text(bare + small, encoding="utf-8")
     for stack in ("cpu", "cuda", "rocm-"):
         clone.change("compose.yaml", f"image: llm-labs:{stack}", f"image: llm-labs-small:{stack}")
     return clone
