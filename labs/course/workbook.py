@@ -4,6 +4,7 @@ import os
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from labs.course.cards import FAILED, WRONG_USAGE, Card
 from labs.course.syllabus import Lesson
@@ -51,7 +52,7 @@ def write_new(path: Path, text: str) -> bool:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            _write_or_remove(file, path, text)
     except FileExistsError:
         if path.parent.is_dir():
             return False
@@ -59,6 +60,16 @@ def write_new(path: Path, text: str) -> bool:
     except OSError as error:
         raise _cannot_write(path, str(error.strerror)) from error
     return True
+
+
+def _write_or_remove(file: TextIO, path: Path, text: str) -> None:
+    """Write a new file; a full disk leaves none, rather than an incomplete one."""
+    try:
+        file.write(text)
+        file.flush()
+    except OSError:
+        path.unlink()
+        raise
 
 
 def restore(path: Path, text: str) -> None:

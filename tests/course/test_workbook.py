@@ -1,5 +1,6 @@
 """The learner's sheets in work/: how they are read and written, and never overwritten."""
 
+import resource
 from pathlib import Path
 
 from labs.course import workbook
@@ -29,6 +30,19 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
     sheet = tmp_path / "sheet.py"
     sheet.write_bytes(b"\xef\xbb\xbfx = 1\r\ny = 2\r\n")
     assert workbook.read(sheet) == "x = 1\ny = 2\n"
+
+
+def test_a_full_disk_leaves_no_incomplete_sheet(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.py"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # more bytes are an OSError
+    try:
+        with pytest.raises(Card, match="can't be written"):
+            workbook.write_new(path, "x = 1\n" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not path.exists()
+    assert workbook.write_new(path, "x = 1\n")
 
 
 def test_a_sheet_that_exists_is_not_written_again(tmp_path: Path) -> None:
