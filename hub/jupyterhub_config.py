@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from hub import networks, state
+from hub import networks, state, time_limits
 from hub.authenticator import WorkshopAuthenticator
 from hub.seat_leases import RunningSeat
 from hub.spawner import HUB_CONTAINER, SECONDS_TO_START, SeatSpawner, leases, workshop
@@ -70,7 +70,11 @@ c.JupyterHub.cookie_secret_file = str(STATE / "cookie_secret")
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = True
 c.JupyterHub.default_url = first_page
-c.JupyterHub.template_vars = {"announcement_login": settings.title}
+c.JupyterHub.template_paths = ["/lab/hub/pages"]
+c.JupyterHub.template_vars = {
+    "announcement_login": settings.title,
+    "announcement": time_limits.describe(settings.idle, settings.longest),
+}
 c.JupyterHub.active_server_limit = settings.seats
 c.JupyterHub.concurrent_spawn_limit = 0
 c.JupyterHub.log_level = "WARN"

@@ -120,8 +120,9 @@ class HubState:
     def digest(self) -> str:
         """Return a hash of all that the hub reads, its code included."""
         digest = hashlib.sha256(self.description.encode())
-        for file in sorted((ROOT / "hub").glob("*.*")):
-            digest.update(file.read_bytes())
+        for file in sorted((ROOT / "hub").rglob("*.*")):
+            if file.suffix in (".py", ".html"):
+                digest.update(file.read_bytes())
         for text in self.pem.values():
             digest.update(text.encode())
         return digest.hexdigest()[:12]
