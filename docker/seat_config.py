@@ -1,68 +1,46 @@
-"""JupyterLab in a seat of `invoke hub`: the labs' commands in a terminal, and the quota.
+"""JupyterLab in a seat of `invoke hub`: the labs' commands, the quota, locked solutions.
 
 `jupyter_server_config.py` imports this file in a seat only.
 """
 
 import os
-import threading
-import time
-from contextlib import suppress
-from itertools import chain
+from base64 import encodebytes
 from pathlib import Path
 from typing import Any
 
-from jupyter_core.paths import jupyter_runtime_dir
+from labs.course import classroom, sheets
+from labs.course.syllabus import Lesson, lessons
+
+import seat_notes
+from jupyter_server.base.handlers import AuthenticatedFileHandler
 from tornado.web import HTTPError
 
-FOLDERS = (Path("/lab/work"), Path("/lab/outputs"))
-NOTE = Path("/tmp/quota")  # seat.bashrc shows it above each prompt
-WARN_FROM = 0.8
-SECONDS_BETWEEN = 20
 TERMINAL = ["bash", "--rcfile", "/opt/labs/seat.bashrc"]
 
 
-class Usage:
-    """What the learner's files take on the disk, compared with the quota."""
+def locked_lesson(path: str) -> Lesson | None:
+    """Return the lesson in a file, if its solutions are locked."""
+    if classroom.open_labs() is None:
+        return None
+    here = Path(path).resolve()
+    lesson = next((one for one in lessons() if one.path == here), None)
+    return lesson if lesson and classroom.solutions_locked(lesson.name) else None
 
-    def __init__(self, quota: int) -> None:
-        self.quota = quota
-        self.used = 0
 
-    @property
-    def full(self) -> bool:
-        """Return whether the quota is used up."""
-        return self.used >= self.quota
+def without_solutions(lesson: Lesson) -> str:
+    """Return a lesson with a remark in place of its solutions."""
+    remark = f"raise NotImplementedError  # {classroom.LATER}"
+    return sheets.blank(lesson.source).replace(sheets.SENTINEL, remark)
 
-    def measure(self) -> None:
-        """Add up the learner's files."""
-        total = 0
-        for folder, _, names in chain.from_iterable(map(os.walk, FOLDERS)):
-            for name in names:
-                with suppress(FileNotFoundError):
-                    total += Path(folder, name).lstat().st_blocks * 512
-        self.used = total
 
-    @property
-    def note(self) -> str:
-        """Return what the learner should know, or ""."""
-        if self.used < WARN_FROM * self.quota:
-            return ""
-        text = f"Your files take {self.used / 2**20:,.1f} of {self.quota / 2**20:,.1f} MB. "
-        if self.full:
-            text += "Nothing more can be saved, and a seat that goes on writing is stopped. "
-        return text + "Remove old runs: du -sm outputs/*/*"
+class Downloads(AuthenticatedFileHandler):
+    """Files to download, but for lessons with locked solutions."""
 
-    def watch(self) -> None:
-        """Measure again and again, and leave a note for the terminal.
-
-        A learner's `rm -rf ~` removes the folder in which Jupyter starts kernels; it comes back.
-        """
-        while True:
-            Path(jupyter_runtime_dir()).mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.measure()
-            with suppress(OSError):  # /tmp may be full, and the learner's own
-                NOTE.write_text(self.note)
-            time.sleep(SECONDS_BETWEEN)
+    def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
+        """Refuse locked lessons."""
+        if locked_lesson(absolute_path):
+            raise HTTPError(403, classroom.LATER)
+        return super().validate_absolute_path(root, absolute_path)
 
 
 def configure(c: Any, lab_files: type) -> None:
@@ -72,11 +50,10 @@ def configure(c: Any, lab_files: type) -> None:
         c: The configuration.
         lab_files: The contents manager of the labs.
     """
-    usage = Usage(int(os.environ["LABS_QUOTA"]))
-    threading.Thread(target=usage.watch, daemon=True).start()
+    usage = seat_notes.start(int(os.environ["LABS_QUOTA"]), int(os.environ["LABS_LONGEST"])).usage
 
     class SeatFiles(lab_files):
-        """The files of the labs, up to the learner's quota."""
+        """The files of the labs, up to the learner's quota, and without locked solutions."""
 
         async def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
             """Save a file, unless the quota is used up."""
@@ -86,7 +63,18 @@ def configure(c: Any, lab_files: type) -> None:
                 raise HTTPError(507, usage.note)
             return await super().save(model, path)
 
+        async def _read_file(self, os_path: str, format: str | None, raw: bool = False) -> Any:
+            lesson = locked_lesson(os_path)
+            if lesson is None:
+                return await super()._read_file(os_path, format, raw)
+            text = without_solutions(lesson)
+            content = {"base64": encodebytes(text.encode()).decode(), "byte": text.encode()}
+            result = (content.get(format or "", text), format or "text")
+            return (*result, text.encode()) if raw else result
+
     c.ServerApp.contents_manager_class = SeatFiles
+    c.SeatFiles.files_handler_class = Downloads
+    c.ServerApp.jpserver_extensions = {"seat_notes": True}
     # Removed files would count against the quota, in a trash.
     c.LabFiles.delete_to_trash = False
     # The hub's proxy passes the host's name on; only the learner's cookie opens the seat.

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import docker
-from hub import archive, class_view, handout, learners, networks, state
+from hub import archive, class_folder, class_view, handout, learners, networks, state
 from hub.quota import Growth
+from labs.course import classroom
 from labs.course.cards import Card
-from launcher.hub_folder import ARCHIVES, LABEL
+from launcher.hub_folder import ARCHIVES, CLASS, LABEL
 
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from jupyterhub.utils import url_path_join
@@ -100,6 +101,9 @@ class ForTheTeacher(HubOAuthenticated, RequestHandler):
             working=sum(row.seat == "works" for row in table),
             archives=archives[::-1],
             note=note,
+            message=classroom.message(state.WORKSHOP / CLASS),
+            longest_message=class_folder.LONGEST_MESSAGE,
+            open_labs=classroom.open_labs(state.WORKSHOP / CLASS),
             prefix=PREFIX,
             free_gb=shutil.disk_usage(state.WORKSHOP).free / 1e9,
             now=time.strftime("%H:%M:%S"),
@@ -146,6 +150,38 @@ class HandOut(ForTheTeacher):
         await self.show(" ".join(handout.describe(lab, result) for lab, result in done.items()))
 
 
+class Message(ForTheTeacher):
+    """The message to all learners."""
+
+    @authenticated
+    async def post(self):
+        """Replace the message, or remove it."""
+        try:
+            class_folder.write_message(state.WORKSHOP, self.get_argument("text", ""), time.time())
+        except OSError as error:
+            await self.show(f"The message can't be written: {error}. Make room on the disk.")
+            return
+        self.redirect(PREFIX)
+
+
+class Solutions(ForTheTeacher):
+    """The solutions, which learners see once they are open."""
+
+    @authenticated
+    async def post(self):
+        """Open or lock the solutions of labs."""
+        lab, opens = self.get_argument("lab"), self.get_argument("action") == "open"
+        try:
+            names = class_folder.open_solutions(state.WORKSHOP, lab, opens)
+        except Card as card:
+            await self.show(f"{card} {card.why}")
+            return
+        except OSError as error:
+            await self.show(f"Nothing was changed: {error}. Make room on the disk.")
+            return
+        await self.show(f"{', '.join(names)}: solutions {'open' if opens else 'locked'}.")
+
+
 class Collect(ForTheTeacher):
     """Collect all work."""
 
@@ -184,6 +220,8 @@ def main():
         (url_path_join(PREFIX, "class.csv"), Csv),
         (url_path_join(PREFIX, "handout"), HandOut),
         (url_path_join(PREFIX, "collect"), Collect),
+        (url_path_join(PREFIX, "message"), Message),
+        (url_path_join(PREFIX, "solutions"), Solutions),
         (
             url_path_join(PREFIX, "archives/(.*)"),
             Archive,

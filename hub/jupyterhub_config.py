@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from hub import networks, state, time_limits
+from hub import class_folder, networks, state, time_limits
 from hub.authenticator import WorkshopAuthenticator
 from hub.seat_leases import RunningSeat
 from hub.spawner import HUB_CONTAINER, SECONDS_TO_START, SeatSpawner, leases, workshop
@@ -47,12 +47,12 @@ def find_leases_again(engine: Any) -> None:
         containers[name].remove(force=True)
 
 
+class_folder.lock_solutions(state.WORKSHOP, settings.solutions == "locked")
 engine = docker.from_env()
 networks.connect_hub_to_all(engine.api, workshop.ident, HUB_CONTAINER)
 if leases is not None:
     find_leases_again(engine)
     # A seat that waits for a GPU is one that starts; its page shows the line at once.
-    c.JupyterHub.template_paths = ["/lab/hub"]
     c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 1}
 
 c.JupyterHub.bind_url = "http://0.0.0.0:8000"
@@ -74,6 +74,7 @@ c.JupyterHub.template_paths = ["/lab/hub/pages"]
 c.JupyterHub.template_vars = {
     "announcement_login": settings.title,
     "announcement": time_limits.describe(settings.idle, settings.longest),
+    "seats_have_gpus": leases is not None,
 }
 c.JupyterHub.active_server_limit = settings.seats
 c.JupyterHub.concurrent_spawn_limit = 0
@@ -99,7 +100,11 @@ c.SeatSpawner.use_internal_ip = True
 c.Spawner.default_url = "/lab"
 c.Spawner.http_timeout = SECONDS_TO_START
 c.Spawner.start_timeout = SECONDS_TO_WAIT if leases else SECONDS_TO_START
-c.Spawner.environment = {**workshop.seat.environment, "LABS_QUOTA": str(settings.quota)}
+c.Spawner.environment = {
+    **workshop.seat.environment,
+    "LABS_QUOTA": str(settings.quota),
+    "LABS_LONGEST": str(settings.longest),
+}
 
 token = Path(STATE, "token").read_text(encoding="utf-8").strip()
 c.JupyterHub.services = [

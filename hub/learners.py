@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from labs.course import classroom
 from launcher.container_spec import Bind
-from launcher.hub_folder import LEARNERS
+from launcher.hub_folder import CLASS, LEARNERS
 from launcher.hub_users import ALLOWED, is_allowed
 
 # The folders in that of a learner, and where a seat mounts them.
@@ -30,9 +31,10 @@ def make_folders(workshop: Path, name: str) -> None:
 
 
 def binds(host_folder: str, name: str) -> tuple[Bind, ...]:
-    """Return the mounts of a learner's folders; the paths are those of the host."""
+    """Return the mounts of a learner's folders and the class's; the paths are those of the host."""
     folder = Path(host_folder, LEARNERS, name)
-    return tuple(Bind(str(folder / part), target) for part, target in MOUNTS.items())
+    own = (Bind(str(folder / part), target) for part, target in MOUNTS.items())
+    return (*own, Bind(str(Path(host_folder, CLASS)), str(classroom.FOLDER), read_only=True))
 
 
 def names(workshop: Path) -> list[str]:

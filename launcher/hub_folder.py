@@ -21,6 +21,7 @@ DESCRIPTION = "hub.json"  # in state/: what the hub needs to know
 LEARNERS = "learners"
 ARCHIVES = "archives"
 COPIES = "copies"  # that the hub makes while learners work
+CLASS = "class"  # what the teacher decides for all seats, which mount it read-only
 LABEL = "llm-labs.hub"  # of the seats and their networks; the value is the clone's identity
 TEMPLATE = """\
 # The settings of `invoke hub`. After a change: invoke hub
@@ -45,6 +46,7 @@ quota = "2g"      # for a learner's files on this machine's disk
 idle = "1h"       # an unused seat is stopped after this time; "never" is possible
 longest = "12h"   # any seat is stopped after this time
 network = false   # whether seats can reach other machines
+solutions = "open"  # "locked": the teacher opens them, lab by lab, on the page of the class
 
 # Where the hub listens. 127.0.0.1 is this machine only; 0.0.0.0 is every network it is in.
 address = "127.0.0.1"
@@ -66,7 +68,7 @@ def prepare(folder: Path, owner: Owner) -> None:
     Raises:
         Card: If the disk refuses.
     """
-    for path in (folder, folder / LEARNERS, folder / ARCHIVES, folder / STATE):
+    for path in (folder, *(folder / name for name in (LEARNERS, ARCHIVES, STATE, CLASS))):
         make_writable_folder(path, owner)
     (folder / STATE).chmod(0o700)
     path = folder / SETTINGS_FILE
@@ -179,4 +181,5 @@ def _read_pem(path: Path) -> str:
 
 def remove_state(folder: Path) -> None:
     """Remove what the hub itself wrote; the learners' folders and archives stay."""
-    shutil.rmtree(folder / STATE, ignore_errors=True)
+    for name in (STATE, CLASS):
+        shutil.rmtree(folder / name, ignore_errors=True)

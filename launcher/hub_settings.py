@@ -38,6 +38,7 @@ class HubSettings:
         idle: the seconds after which an unused seat is stopped; 0 is never.
         longest: the seconds after which any seat is stopped; 0 is never.
         network: whether a seat can reach other machines.
+        solutions: "open", or "locked" until the teacher opens them.
         address: the address of this machine that the hub listens on.
         port: its port.
         certificate: a PEM file for HTTPS; empty for HTTP.
@@ -57,6 +58,7 @@ class HubSettings:
     idle: int
     longest: int
     network: bool
+    solutions: str
     address: str
     port: int
     certificate: str
@@ -126,6 +128,12 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _solutions(value: Any) -> str:
+    if value not in ("open", "locked"):
+        raise _Problem('"open" or "locked", in quotes')
+    return value
+
+
 # The check and the default of each setting.
 _CHECKS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "title": (_text, "llm-labs"),
@@ -141,6 +149,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "idle": (_duration, "1h"),
     "longest": (_duration, "12h"),
     "network": (_flag, False),
+    "solutions": (_solutions, "open"),
     "address": (_text, "127.0.0.1"),
     "port": (_integer(1, 65_535), 8000),
     "certificate": (_text, ""),

@@ -13,7 +13,7 @@ from launcher import hub_folder
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.engine import Engine
 from launcher.hub_compose import compose_command
-from launcher.hub_folder import ARCHIVES, COPIES, LABEL, LEARNERS, STATE
+from launcher.hub_folder import ARCHIVES, CLASS, COPIES, LABEL, LEARNERS, STATE
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP
 from launcher.hub_users import is_allowed
 from launcher.known_errors import explain
@@ -133,7 +133,7 @@ def purge(names: str, dry: bool) -> int:
     engine = choose_runtime("docker").engine
     assert engine is not None
     if dry:
-        return _print_commands(engine, [WORKSHOP / STATE, *chosen])
+        return _print_commands(engine, [WORKSHOP / STATE, WORKSHOP / CLASS, *chosen])
     _end(engine)
     hub_folder.remove_state(WORKSHOP)
     _remove(chosen)

@@ -4,8 +4,8 @@ import difflib
 import json
 from typing import Any
 
-from labs.course import progress, sheets, workbook
-from labs.course.cards import WRONG_USAGE, Card
+from labs.course import classroom, progress, sheets, workbook
+from labs.course.cards import FAILED, WRONG_USAGE, Card
 from labs.course.options import Parser
 from labs.course.syllabus import Lesson, find
 from labs.course.terminal import line
@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
     request = Request(parsed.all, parsed.watch, parsed.hint, parsed.solution)
     _require_exercise(lesson, "--hint", request.hint)
     _require_exercise(lesson, "--solution", request.solution)
+    _require_open_solutions(lesson, request.solution)
     if parsed.plan:
         print(json.dumps({"labs": [lesson.name]}))
         return 0
@@ -72,6 +73,12 @@ def _require_exercise(lesson: Lesson, flag: str, part: str | None) -> None:
         nearest = _nearest(part, list(exercises))
         fix = f"invoke check {lesson.name} {flag} {nearest}".rstrip()
         raise Card(f"{lesson.name} has no exercise {part!r}.", why, fix, WRONG_USAGE)
+
+
+def _require_open_solutions(lesson: Lesson, part: str | None) -> None:
+    if part is not None and classroom.solutions_locked(lesson.name):
+        fix = f"invoke check {lesson.name} --hint {part}".rstrip()
+        raise Card(f"The solutions of {lesson.name} are locked.", classroom.LATER, fix, FAILED)
 
 
 def _nearest(part: str, exercises: list[str]) -> str:

@@ -69,8 +69,8 @@ def test_hints_are_shown_one_by_one_and_counted(sheet: Clone) -> None:
     assert "self.total = add(…)" not in of_the_other
     last = sheet.labs("check", "LLM90", "--hint", "Counter.count").out
     assert "self.total = add(…)" in last
-    assert "that was the last hint" in last
-    assert "the lab's solution: invoke check LLM90 --solution Counter.count\n" in last
+    assert "That was the last hint." in last
+    assert "The lab's solution: invoke check LLM90 --solution Counter.count\n" in last
 
 
 def test_the_solution_is_shown_on_request_and_that_is_recorded(sheet: Clone) -> None:
@@ -81,6 +81,28 @@ def test_the_solution_is_shown_on_request_and_that_is_recorded(sheet: Clone) -> 
     assert "not written yet" not in ended.out, "nothing has to be checked for it"
     assert record(sheet)["parts"]["Counter.count"]["solution"] is True
     assert record(sheet)["parts"]["add"]["solution"] is False
+
+
+def test_a_locked_solution_is_not_shown_until_the_teacher_opens_it(sheet: Clone) -> None:
+    folder = sheet.path / "class"
+    folder.mkdir()
+    (folder / "solutions.json").write_text('["LLM06"]')
+    sheet.change("labs/course/classroom.py", "/opt/labs/class", str(folder))
+    for words in ((), ("Counter.count",), ("--watch",)):
+        refused = sheet.labs("check", "LLM90", "--solution", *words)
+        assert refused.code == 1, refused
+        assert "why: Your teacher opens the solutions later." in refused.err
+        assert "self.total = add(" not in refused.out
+    for _ in range(2):
+        hint = sheet.labs("check", "LLM90", "--hint", "Counter.count").out
+    assert "That was the last hint. Your teacher opens the solutions later.\n" in hint
+    write_next(sheet, ADD)
+    right = sheet.labs("check", "LLM90").out
+    assert "add is right. Your teacher opens the solutions later.\n" in right
+    assert not any(part["solution"] for part in record(sheet)["parts"].values())
+    (folder / "solutions.json").write_text('["LLM06", "LLM90"]')
+    opened = sheet.labs("check", "LLM90", "--solution", "Counter.count")
+    assert "self.total = add(self.total, n)" in opened.out
 
 
 def test_a_solution_without_a_name_is_that_of_the_current_exercise_and_runs_no_experiment(

@@ -106,7 +106,8 @@ class Hub:
         (self.workshop / "hub.toml").write_text(
             f'title = "A class of tests"\nport = {self.port}\n'
             f'seats = {SEATS}\nmemory = "1g"\nquota = "{QUOTA // 2**20}m"\n'
-            f'password = "{PASSWORD}"\nteacher_password = "{TEACHER}"\n{more}'
+            f'password = "{PASSWORD}"\nteacher_password = "{TEACHER}"\n'
+            f'solutions = "locked"\n{more}'
         )
 
     def learner(self, name: str, password: str = PASSWORD) -> Learner:
@@ -291,6 +292,50 @@ def test_the_teacher_sees_the_class_hands_out_and_collects(hub: Hub) -> None:
     assert any(line.startswith("ada,") and ",works," in line for line in lines)
 
 
+def test_a_message_of_the_teacher_reaches_every_seat(hub: Hub) -> None:
+    teacher = hub.learner("teacher", TEACHER)
+    page = teacher.log_in()
+    shown = teacher.submit("/services/class/message", page, text="Please open <LLM06>.")
+    assert "Please open &lt;LLM06&gt;." in shown.text
+    ada, ben = enter(hub, "ada"), enter(hub, "ben")
+    for learner in (ada, ben):
+        (note,) = learner.ask(f"/user/{learner.name}/llm-labs-notes").json
+        assert note["text"].endswith(" Your teacher: Please open <LLM06>.")
+    assert "Your teacher: Please open <LLM06>." in ada.type_in_terminal("echo e''nd", "end\r\n")
+    assert ben.ask("/user/ada/llm-labs-notes").status in (403, 404)
+    assert "Read-only" in ada.run("open('/opt/labs/class/message.txt', 'w')")
+    assert "Please open" not in teacher.submit("/services/class/message", page).text
+    assert ada.ask("/user/ada/llm-labs-notes").json == []
+    script = ada.ask("/user/ada/lab/extensions/llm-labs-notes/static/notes.js")
+    assert script.status == 200 and "llm-labs-notes" in ada.ask("/user/ada/lab").text
+
+
+def test_jupyterlab_shows_no_solution_until_the_teacher_opens_it(hub: Hub) -> None:
+    later = "raise NotImplementedError  # Your teacher opens the solutions later."
+    solution = "lowest = torch.finfo"
+    hint = "Multiply each query with each key"  # the first one, which is never locked
+    ada = enter(hub, "ada")
+    lesson = "labs/llm06_attention/lesson.py"
+
+    def contents(kind: str) -> str:
+        return json.dumps(ada.ask(f"/user/ada/api/contents/{lesson}?type={kind}").json["content"])
+
+    for kind in ("file", "notebook"):
+        assert later in contents(kind) and solution not in contents(kind)
+        assert hint in contents(kind)
+    assert ada.ask(f"/user/ada/files/{lesson}").status == 403
+    typed = "learn LLM06 > /dev/null; check LLM06 --solution attention; echo e''nd"
+    assert "Your teacher opens the solutions later." in ada.type_in_terminal(typed, "end\r\n")
+    teacher = hub.learner("teacher", TEACHER)
+    page = teacher.log_in()
+    form = {"lab": "LLM06", "action": "open"}
+    opened = teacher.submit("/services/class/solutions", page, **form)
+    assert "LLM06: solutions open." in opened.text
+    for kind in ("file", "notebook"):
+        assert later not in contents(kind) and solution in contents(kind)
+    assert ada.ask(f"/user/ada/files/{lesson}").status == 200
+
+
 def test_seats_go_on_while_the_hub_is_dead_and_are_found_again(hub: Hub) -> None:
     ada = enter(hub, "ada")
     kernel = ada.start_kernel()
@@ -324,11 +369,13 @@ def test_a_full_quota_is_told_and_refuses_to_save(hub: Hub) -> None:
     ben = enter(hub, "ben")
     file = {"type": "file", "format": "text", "content": "1"}
     ben.run(f"open('/lab/outputs/large', 'wb').write(b'1' * {QUOTA + 1})")
-    note = "from pathlib import Path; print(Path('/tmp/quota').read_text())"
+    note = "from pathlib import Path; print(Path('/tmp/notes').read_text())"
     deadline = time.monotonic() + PATIENCE
     while "Nothing more can be saved" not in ben.run(note):
         assert time.monotonic() < deadline
         time.sleep(2)
+    (in_jupyterlab,) = ben.ask("/user/ben/llm-labs-notes").json
+    assert in_jupyterlab["id"] == "full" and "Remove old runs" in in_jupyterlab["text"]
     refused = ben.ask("/user/ben/api/contents/work/more.txt", file, "PUT")
     assert refused.status == 507 and "Remove old runs" in refused.text
     shown = ben.type_in_terminal("rm outputs/large; echo e''nd", "end\r\n")

@@ -46,6 +46,7 @@ def test_a_seat_is_as_hardened_as_compose_yaml_says() -> None:
         "/lab/labs": ("/clone/labs", True),
         "/lab/work": ("/server/learners/ada/work", False),
         "/lab/outputs": ("/server/learners/ada/outputs", False),
+        "/opt/labs/class": ("/server/class", True),
     }
 
 

@@ -30,7 +30,8 @@ def test_two_passwords_are_enough(tmp_path: Path) -> None:
     hub = settings(tmp_path, GOOD)
     assert (hub.seats, hub.memory, hub.quota) == (30, 3 * 2**30, 2 * 2**30)
     assert (hub.idle, hub.longest, hub.network) == (3600, 12 * 3600, False)
-    assert hub.address == "127.0.0.1"
+    assert (hub.address, hub.solutions) == ("127.0.0.1", "open")
+    assert settings(tmp_path, GOOD + 'solutions = "locked"\n').solutions == "locked"
 
 
 def test_sizes_and_times_are_read_with_their_units(tmp_path: Path) -> None:
@@ -56,6 +57,8 @@ def test_sizes_and_times_are_read_with_their_units(tmp_path: Path) -> None:
         "idle = 60",
         'longest = "-1h"',
         'network = "yes"',
+        'solutions = "closed"',
+        "solutions = true",
         "port = 70000",
         "title = 3",
         'title = "two\\nlines"',

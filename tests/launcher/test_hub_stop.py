@@ -77,6 +77,7 @@ def test_dry_commands_are_printed_and_nothing_is_removed(
         "docker rm --force seat-ada",
         "docker network rm net-ada",
         f"rm -r {workshop}/state",
+        f"rm -r {workshop}/class",
         f"rm -r {workshop}/learners/ada",
     ]
     assert hub_stop.stop(dry=True) == 0

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from labs.course import source
+from labs.course import classroom, source
 from labs.course.progress import Part, Record
 from labs.course.sheets import Exercise, exercises
 from labs.course.syllabus import Lesson, deeper_part, following
@@ -43,12 +43,13 @@ def print_newly_right(lesson: Lesson, parts: Sequence[str]) -> None:
     """Name the parts that have just passed, and where to see the lab's solution."""
     if parts:
         verb = "is" if len(parts) == 1 else "are"
-        command = _solution_command(lesson.name, parts[0])
-        line(f"{', '.join(parts)} {verb} right. The lab's solution: {command}")
+        line(f"{', '.join(parts)} {verb} right. {_where_solution_is(lesson.name, parts[0])}")
 
 
-def _solution_command(lab: str, part: str) -> str:
-    return f"invoke check {lab} --solution {part}"
+def _where_solution_is(lab: str, part: str) -> str:
+    if classroom.solutions_locked(lab):
+        return classroom.LATER
+    return f"The lab's solution: invoke check {lab} --solution {part}"
 
 
 def print_mistake(place: str, verdict: Verdict, exercise: Exercise) -> None:
@@ -86,8 +87,7 @@ def print_hints(exercise: Exercise, number: int, lab: str, done: bool, another: 
         another = another or f"invoke check {lab} --hint {exercise.part}"
         line(f" another hint: {another}")
     elif not done:
-        command = _solution_command(lab, exercise.part)
-        line(f" that was the last hint; the lab's solution: {command}")
+        line(f" That was the last hint. {_where_solution_is(lab, exercise.part)}")
 
 
 def print_solution(text: str, exercise: Exercise) -> None:

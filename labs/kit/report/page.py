@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from labs.course import classroom
 from labs.course.syllabus import Lesson
 from labs.kit.records import PARTS, Check, Experiment, Figure, Measurement, Table, View
 from labs.kit.report import facts, inline_svg, views
@@ -72,6 +73,7 @@ def write(
         heading=markdown.heading,
         level=partial(_experiment_level, markdown),
         link_to=link_to,
+        locked=_locked(lesson),
     )
     page = environment.get_template("page.html.j2").render(
         **common,
@@ -88,6 +90,12 @@ def write(
     part = path.with_suffix(".part")
     part.write_text(_ESCAPES.sub("", page), encoding="utf-8")
     part.replace(path)
+
+
+def _locked(lesson: Lesson) -> str:
+    """Return what stands in place of locked solutions, or ""; a learner's own code isn't locked."""
+    locked = lesson.yours is None and classroom.solutions_locked(lesson.name)
+    return classroom.LATER if locked else ""
 
 
 def _source(name: str) -> Markup:

@@ -3,9 +3,11 @@
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from labs.course import classroom
 from labs.course.syllabus import Lesson
 from labs.kit.records import PARTS, Bound, Check, Experiment, Figure, Measurement, Table
 from labs.kit.report import page as report
@@ -139,6 +141,24 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lesson = Lesson("LLM90", folder / "lesson.py", "Everything", "A line.", text=SOURCE)
     report.write(lesson, DATA, experiments(folder), "", folder / "report.html")
     return folder / "report.html"
+
+
+def test_locked_solutions_are_not_on_the_page_but_a_learner_s_own_code_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classroom, "solutions_locked", lambda lab: lab == "LLM90")
+    lesson = Lesson("LLM90", tmp_path / "lesson.py", "Everything", "A line.", text=SOURCE)
+
+    def page_of_a_run(lesson: Lesson) -> str:
+        report.write(lesson, DATA, experiments(tmp_path), "", tmp_path / "report.html")
+        return re.sub("<[^>]+>", "", (tmp_path / "report.html").read_text(encoding="utf-8"))
+
+    locked = page_of_a_run(lesson)
+    assert "add: Your teacher opens the solutions later." in locked
+    assert "return a + b" not in locked
+    assert "def add(a, b):" in locked
+    own = page_of_a_run(replace(lesson, yours=("add",)))
+    assert "return a + b" in own and "Your teacher" not in own
 
 
 @pytest.fixture

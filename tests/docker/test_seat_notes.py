@@ -1,0 +1,97 @@
+"""The notes that a seat shows in JupyterLab, in a real browser; no server runs here."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from launcher import DOCKER_FOLDER
+
+import pytest
+
+SCRIPT = DOCKER_FOLDER / "seat_lab" / "static" / "notes.js"
+ADDRESS = "http://seat.test/user/ada/lab"
+MESSAGE = {"id": "2026-11-29T10:00:00", "text": "10:00 Your teacher: <b>Open</b> LLM06."}
+QUOTA = {"id": "quota", "text": "Your files take 17 of 20 MB."}
+BARS = ".llm-labs-notes > div"
+# As JupyterLab does: load the extension, get its plugin, and activate it.
+ACTIVATE = """async () => {
+    const extension = window._JUPYTERLAB["llm-labs-notes"];
+    await extension.init({});
+    const plugin = (await extension.get("./extension"))().default;
+    plugin.activate({ serviceManager: { serverSettings: { baseUrl: "/user/ada/" } } });
+}"""
+
+
+class Seat:
+    """A page of JupyterLab, and the notes that its server has."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.notes: list[dict[str, str]] | None = []
+        self.tokens: list[str] = []
+        page.route("**/*", self._reply)
+
+    def _reply(self, route: Any) -> None:
+        if not route.request.url.endswith("/llm-labs-notes"):
+            cookie = {"Set-Cookie": "_xsrf=a-token; Path=/user/ada/"}
+            route.fulfill(body="<title>a</title>", content_type="text/html", headers=cookie)
+            return
+        self.tokens.append(route.request.headers["x-xsrftoken"])
+        if self.notes is None:
+            route.fulfill(status=503, body="gone")
+        else:
+            route.fulfill(json=self.notes)
+
+    def open(self) -> None:
+        self.page.goto(ADDRESS)
+        self.page.add_script_tag(path=SCRIPT)
+        self.page.evaluate(ACTIVATE)
+
+    def look(self, notes: list[dict[str, str]] | None) -> list[str]:
+        """Return the notes that the page shows once it has asked for these."""
+        self.notes = notes
+        with self.page.expect_response("**/llm-labs-notes"):
+            self.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        self.page.wait_for_timeout(100)
+        return self.page.locator(f"{BARS} > span").all_text_contents()
+
+
+@pytest.fixture
+def seat(browser: Any) -> Iterator[Seat]:
+    context = browser.new_context()
+    opened = Seat(context.new_page())
+    opened.open()
+    yield opened
+    context.close()
+
+
+def test_a_note_is_shown_replaced_and_removed(seat: Seat) -> None:
+    assert seat.look([MESSAGE, QUOTA]) == [MESSAGE["text"], QUOTA["text"]]
+    assert seat.page.locator(f"{BARS} b").count() == 0, "a text is no HTML"
+    more = {**QUOTA, "text": "Your files take 18 of 20 MB."}
+    assert seat.look([more]) == [more["text"]]
+    assert seat.look([]) == []
+    assert set(seat.tokens) == {"a-token"}
+
+
+def test_a_note_that_was_dismissed_comes_back_only_after_it_was_gone(seat: Seat) -> None:
+    seat.look([MESSAGE, QUOTA])
+    seat.page.locator(BARS).nth(1).get_by_role("button", name="Dismiss").click()
+    assert seat.look([MESSAGE, {**QUOTA, "text": "17.5 of 20 MB"}]) == [MESSAGE["text"]]
+    seat.open()
+    assert seat.look([MESSAGE, QUOTA]) == [MESSAGE["text"]], "also after a reload"
+    seat.look([MESSAGE])
+    assert seat.look([QUOTA, MESSAGE]) == [MESSAGE["text"], QUOTA["text"]]
+
+
+def test_a_server_that_is_gone_leaves_the_notes_as_they_are(seat: Seat) -> None:
+    seat.look([MESSAGE])
+    assert seat.look(None) == [MESSAGE["text"]]
+
+
+def test_the_package_names_the_script(seat: Seat) -> None:
+    package = json.loads((DOCKER_FOLDER / "seat_lab" / "package.json").read_text())
+    build = package["jupyterlab"]["_build"]
+    assert (SCRIPT.parents[1] / build["load"]) == SCRIPT
+    names = seat.page.evaluate("Object.keys(window._JUPYTERLAB)")
+    assert names == [package["name"]]
