@@ -377,7 +377,7 @@ def b_moves_first(run: Run):
 # ## 4. Merge
 # An adapter adds two products to each layer. After a merge, the layer costs what it did before.
 # But computers round sums, so $(W + \Delta W) - \Delta W$ need not be $W$. Beyond a power of two,
-# floats have coarser steps: a sum that passes one may lose the weight's last bits. To get the same
+# floats have coarser steps: a sum that passes it may lose the weight's last bits. To get the same
 # bits, save a copy of $W$. We check this in **glass**, a language model of 0.85 million parameters.
 
 
@@ -514,8 +514,8 @@ def own_equals_peft(run: Run):
 # %% [markdown]
 # ## 6. SmolLM2 learns to write records
 # People ask for seats, in three wordings: "Book 3 seats to Oslo on Friday." The model should reply
-# with a **record**, `OSL-FRI-3`: city, day, number. One in four of 672 combinations is **held
-# out**. Training has every city, day and number, but none of these. The model must compose them.
+# with a **record**, `OSL-FRI-3`: city, day, number. Of $12 \cdot 7 \cdot 8$ combinations, 1/4 is
+# **held out**. Training has every city, day and number, but none of these. The model must compose.
 #
 # We first test the untrained model with three prompts. A system prompt states the rule in words,
 # with an example. A second prompt adds six solved requests, as earlier turns of the chat. The third
@@ -587,7 +587,7 @@ def smollm2_learns_a_format(run: Run):
 # %% [markdown]
 # In our run, six examples gave roughly the right form. Two of three replies had the right number.
 # Most cities and all days were wrong. Some days were an example's: LIS-TUE for Lisbon on Saturday.
-# After training, the question about France got a record, too. Training showed no other reply.
+# After training, the question about France got a record, too: in training every reply was one.
 #
 # ## 7. Choosing rank, α and learning rate
 # In its first step, Adam divides each gradient by its own size. So this step moves every number of

@@ -165,9 +165,6 @@ def answers(
     return [text.strip().split("\n")[0] for text in texts]
 
 
-PARTS = ("city", "day", "number", "record")
-
-
 def shares_right(replies: Sequence[str], expected: Sequence[Trip]) -> list[float]:
     """Return the shares of replies with the right city, day and number, and of exact records."""
     right = [0, 0, 0, 0]
