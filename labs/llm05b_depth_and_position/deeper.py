@@ -568,7 +568,8 @@ def scores_grow_in_training_without_qk_norm(run: Run):
 
 # %% [markdown]
 # ## 5. Rounded roots, rounded angles, and ALiBi for any number of heads
-# LLM05b converted a norm and a rotation. Here two casts go wrong, and ALiBi gets other heads.
+# LLM05b converted a norm and a rotation. Here two casts go wrong, and ALiBi's slopes serve any
+# number of heads.
 #
 # **A rounded root.** Llama and Gemma compute the mean square in float32. If mean square and root
 # are rounded to bfloat16, all numbers of a token are wrong by the same factor. Take a token of size
@@ -715,9 +716,10 @@ def ports_are_compared_number_by_number(run: Run):
 #
 # YaRN changes frequencies and scale. Two more rows of the table separate them: YaRN without the
 # scale, and the larger base with it. After any method, a model can be trained a little at the new
-# length. To be fair, plain RoPE then trains on as many more characters at the old length, and the
-# cost is the difference of the two losses. Chen et al. took Llama from 2,048 to 8,192 tokens and
-# more in 1,000 steps. As in LLM05b, a cost above 0 means that a cut would be better.
+# length. To be fair, plain RoPE then trains on the same number of further characters at the old
+# length, and the cost is the difference of the two losses. Chen et al. took Llama from 2,048 to
+# 8,192 tokens and more in 1,000 steps. As in LLM05b, a cost above 0 means that a cut would be
+# better.
 
 
 # %% Longer positions
@@ -922,11 +924,11 @@ Medians, with the range over the seeds, in nats:
 # ## What to remember
 # - A block adds 0.23 to 1.23 to the mean square of an untrained Pre-LN stream, on average.
 # - With 32 untrained blocks instead of 2, a step of gradient descent moves DeepNorm's output about
-#   equally far. Adam's first step moves it about 4 times as far, Post-LN's 50 times or more.
+#   equally far. Adam's first step moves it about 4 times as far, Post-LN's 40 to 250 times.
 # - DeepNorm bounds what a step of gradient descent changes, a sandwich what each branch adds,
 #   QK-norm the scores, up to its gains. QK-norm lies inside attention: it goes with any placement.
 # - Which to choose? At six blocks DeepNorm, sandwich and Pre-LN all bear a rate at which Post-LN
-#   learns only frequencies, even with warm-up. There DeepNorm ends below Pre-LN in each of seven
+#   learns only frequencies, even with warm-up. There DeepNorm ends below Pre-LN in 12 of 13
 #   seeds, by 0.03 to 0.08 nats; which is best at its best rate isn't tested. Wang et al. train
 #   1,000 layers with DeepNorm. Dehghani et al. use QK-norm, as their scores grow too large.
 # - Without norms each block multiplies the untrained stream's size. With warm-up four blocks still

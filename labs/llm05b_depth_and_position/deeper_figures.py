@@ -202,7 +202,7 @@ def show_scores(
             ax.fill_between(blocks, y.amin(0), y.amax(0), color=colours[name], alpha=0.15, lw=0)
             lines[f"{name}, {when}"] = y.mean(0).tolist()
     last = len(blocks)
-    ax.axhline(root, color="grey", ls=":", lw=1)
+    ax.plot((0.7, last), (root, root), color="grey", ls=":", lw=1)
     ax.text(1, root, "√D", color="grey", va="bottom", ha="right")
     ax.set(xlabel="block", ylabel="largest |score|", xlim=(0.7, last * 1.45))
     ax.set_xticks(blocks)

@@ -239,18 +239,18 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
 
 
 # %% [markdown]
-# Our Pre-LN gradients fall. Unlike in Xiong et al., Post-LN's show no trend: over 20 seeds the
-# first block gets 0.2 to 6 times as much as the last, 0.9 times in the median.
+# Our Pre-LN gradients fall. Unlike in Xiong et al., Post-LN's show no trend. Over 20 seeds of 32
+# blocks the first one gets 0.2 to 6 times as much as the last, 0.9 times in the median.
 #
 # Two things can help Post-LN: a **lower rate**, which slows training, and **warm-up**, where the
 # rate rises linearly before it falls. Later rates are 1/4 higher than without; the sum is the same.
 #
 # Why would large first steps harm? In Post-LN each norm divides the gradient by the size of the
-# sum, and each branch adds to it. In untrained stacks the two about balance: see the median above.
-# Takase et al. (2022, *B2T Connection*) blame gradients that vanish. Liu et al. don't: Adam scales
-# small gradients up, and evening them out did not suffice. So we test for a symptom, not for a
-# cause. Block 1 is **weak** at a step if it gets less than a tenth of the last block's gradient.
-# Hypothesis: smaller first steps keep the balance, so block 1 is weak less often.
+# sum, and each branch adds to the gradient. In untrained stacks the two about balance: see the
+# median above. Takase et al. (2022, *B2T Connection*) blame gradients that vanish. Liu et al.
+# don't: Adam scales small gradients up, and fixing them alone did not stabilize training. So we
+# test for a symptom, not for a cause. Block 1 is **weak** at a step if it gets less than a tenth of
+# the last block's gradient. Hypothesis: smaller first steps make it rarer.
 #
 # The experiment trains six blocks on nine tenths of Shakespeare, character by character, and
 # reports the loss on 8,192 characters of the last tenth. A **unigram** knows how frequent each
@@ -681,10 +681,10 @@ Medians, with the range over the seeds, in nats: warm-up lowers the loss of Post
 # - In untrained stacks Pre-LN lets the stream grow, and its late blocks get less gradient. In
 #   Post-LN the stream keeps its size, and its last block's gradient does not shrink with depth.
 # - Adam divides by the gradient's size, so ask how far a step moves the output. In 32 untrained
-#   blocks, a random step of the last one moves it about 4.5 times as far in Post-LN as in Pre-LN.
+#   blocks, a random step of the last one moves it 4 to 6 times as far in Post-LN as in Pre-LN.
 # - In training, Post-LN's block 1 can lose its gradient; we don't show that this does the harm.
-#   Warm-up lowers Post-LN's loss by about 0.2 nats at a rate of 0.003, and not at 0.01 (LLM05b+).
-#   Pre-LN trains without warm-up. In 240 steps neither placement beats a bigram.
+#   At a rate of 0.003 warm-up lowers Post-LN's loss by 0 to 0.4 nats, on average 0.2; at 0.01 not
+#   at all (LLM05b+). Pre-LN trains without it. In 240 steps neither placement beats a bigram.
 # - Weights made for another norm or layout raise no error. Test a layer with chosen inputs.
 # - Without a cut, a text of 8 times the trained length costs our ALiBi models under 0.01 nats. It
 #   doesn't help them either; Press et al. (appendix B.2) suspect the same of theirs. RoPE loses 0.5
