@@ -272,9 +272,9 @@ def _check_reverse(run: Run, marks: dict[int, list[bool]]) -> str:
     share = mean(solved)
     spread = math.sqrt(share * (1 - share) / len(solved))
     return (
-        f"Reverse: {share:.0%} ± {spread:.0%}, a standard error over {len(solved)} requests. By "
-        f"chance {chance:.0%} in a random order, {first:.0%} if only the first word is known: a "
-        "share within two standard errors of that doesn't show that the model knows more."
+        f"Reverse: {share:.0%} ± {spread:.0%}, a standard error over {len(solved)} requests. The "
+        f"right words in a random order have {chance:.0%}, or {first:.0%} if the first is known. A "
+        "share within two errors of the latter doesn't show that the model knows more than it."
     )
 
 
