@@ -193,7 +193,7 @@ def show_scores(
     """
     fig, ax = plt.subplots(figsize=(7.2, 4.2))
     colours = {"without": "C1", "with QK-norm": "C0"}
-    lines = {}
+    lines: dict[str, list[float]] = {}
     for name, (start, end) in found.items():
         for when, style, seeds in (("before", "o--", start), ("after", "o-", end)):
             y = torch.tensor(seeds)  # (seeds, blocks)
@@ -209,7 +209,7 @@ def show_scores(
     ax.set_yticks((1, 2, 5, 10, 20, 50, 100), ("1", "2", "5", "10", "20", "50", "100"))
     ax.set_ylim(1, max(map(max, found["without"][1])) * 1.3)
     ax.minorticks_off()
-    ends = {name: (last, y[-1]) for name, y in lines.items()}
+    ends = {name: (float(last), y[-1]) for name, y in lines.items()}
     label_ends(ax, ends, {name: colours[name.split(", ")[0]] for name in lines})
     point = "QK-norm keeps the largest scores down in training"
     ax.set_title(headline(held, point, "The largest score of each block"))

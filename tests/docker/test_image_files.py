@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -158,13 +159,23 @@ def test_compose_and_dockerfile_have_the_same_defaults() -> None:
     assert {one["BASE_IMAGE"] for one in args.values()} == {args["cpu"]["BASE_IMAGE"]}
 
 
+def copied() -> set[str]:
+    """Return what the build copies from the context into an image."""
+    lines = re.findall(r"^(?:COPY|ADD)\b (.+)", DOCKERFILE, re.MULTILINE)
+    return {source for line in lines for source in line.split()[:-1]}
+
+
+def top_level(files: Iterable[str]) -> set[str]:
+    """Return files, and folders in place of the files in them."""
+    return {name.partition("/")[0] for name in files}
+
+
 def test_every_file_that_the_build_mounts_is_hashed() -> None:
     mounted = set(re.findall(r"--mount=type=bind,source=([\w.-]+)", DOCKERFILE))
-    mounted |= set(re.findall(r"^COPY ([\w.-]+)", DOCKERFILE, re.MULTILINE))
     hashed = {*image_status.BUILD_FILES, *image_status.lock_names("cuda")}
     hashed |= {*image_status.NOTEBOOK_FILES, image_status.NOTEBOOK_LOCK}
-    hashed |= {name.partition("/")[0] for name in image_status.HUB_FILES} | {image_status.HUB_LOCK}
-    assert mounted | {"Dockerfile"} == hashed
+    hashed |= top_level(image_status.HUB_FILES) | {image_status.HUB_LOCK}
+    assert mounted | copied() | {"Dockerfile"} == hashed
 
 
 def test_the_base_is_pinned_by_digest() -> None:
@@ -180,9 +191,8 @@ def test_only_the_hosts_of_torch_are_named() -> None:
 def test_the_build_copies_no_file_of_the_host_into_the_image() -> None:
     # The steps mount wheels, secrets, the lock and scripts. JupyterLab's image has its settings, a
     # seat's those of its terminal.
-    copied = re.findall(r"^(?:COPY|ADD)\b (\S+)", DOCKERFILE, re.MULTILINE)
-    allowed = {*image_status.NOTEBOOK_FILES, *image_status.HUB_FILES}
-    assert set(image_status.NOTEBOOK_FILES) <= set(copied) <= allowed
+    allowed = {*image_status.NOTEBOOK_FILES, *top_level(image_status.HUB_FILES)}
+    assert set(image_status.NOTEBOOK_FILES) <= copied() <= allowed
 
 
 def test_torch_for_rocm_comes_from_one_index_only() -> None:
