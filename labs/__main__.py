@@ -2,8 +2,10 @@
 
 from labs.cli.heartbeat import end_with_launcher
 from labs.cli.main import main
+from labs.kit.run import stop_request
 from labs.kit.run.processes import leave
 
 if __name__ == "__main__":
+    stop_request.ignore()
     end_with_launcher()
     leave(main())

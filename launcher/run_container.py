@@ -1,11 +1,13 @@
 """Run a container through the Docker SDK: stream its output, return its exit code, clean up."""
 
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from launcher import heartbeat, orphans, terminal
@@ -160,6 +162,7 @@ def _stream(
         container.reload()
         started(container.attrs["State"]["Pid"])
     with ExitStack() as stack:
+        stack.enter_context(_pass_on_requests_to_stop(container))
         if interactive:
             stack.enter_context(terminal.sync_size(container))
             stack.enter_context(terminal.forward_keys(container, with_ctrl_c=reads_input))
@@ -174,6 +177,26 @@ def _stream(
     if card is not None:
         raise card
     return code
+
+
+@contextmanager
+def _pass_on_requests_to_stop(container: "Container") -> Generator[None]:
+    """Pass USR1, which asks a training to stop, on to the lab."""
+
+    def send(_number: int, _frame: object) -> None:
+        # In a thread: the signal may have interrupted another request to the engine.
+        Thread(target=_request_stop, args=(container,), daemon=True).start()
+
+    before = signal.signal(signal.SIGUSR1, send)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _request_stop(container: "Container") -> None:
+    with suppress(OSError):  # includes the SDK's errors: the container has ended
+        container.kill("SIGUSR1")
 
 
 def _write(stream: Any, chunk: bytes | None) -> None:

@@ -17,6 +17,7 @@ from launcher import (
     repair_environment,
     run_container,
     select_gpus,
+    slurm_node,
     terminal,
 )
 from launcher.cards import print_status
@@ -94,13 +95,15 @@ def build(stack: str, runtime: str, jupyterlab: bool = False) -> None:
 def _run_in_container(
     command: LabCommand, placement: Placement, engine: Engine, lease: RunLease, dry: bool
 ) -> int:
+    network = "host" if slurm_node.spans_nodes() else "bridge" if command.online else "none"
     variables = {
         **lab_service.user_variables(placement, engine.rootless),
-        "LABS_NETWORK": "bridge" if command.online else "none",
+        **slurm_node.compose_variables(engine.cpus),
+        "LABS_NETWORK": network,
     }
     name = placement.stack
     service = lab_service.resolve(name, placement, variables)
-    spec = lab_service.container_spec(service, placement, engine)
+    spec = slurm_node.with_job(lab_service.container_spec(service, placement, engine))
     spec = _with_command(spec, command, placement)
     if dry:
         print(" &&\n".join(lab_service.commands(engine, name, service, spec, placement.owner)))

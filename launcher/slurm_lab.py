@@ -5,13 +5,13 @@ import secrets
 import shlex
 from dataclasses import dataclass
 
-from launcher import ROOT, environment, slurm_jobs
+from launcher import ROOT, environment, runtime, slurm_jobs, slurm_runtime
 from launcher.cards import WRONG_USAGE, Card, print_status, refuse_value
 from launcher.detect_gpus import detect
-from launcher.environment import Environment
 from launcher.file_owner import file_owner, give_to, make_writable_folder
-from launcher.lab_command import LabCommand, labs_command
+from launcher.lab_command import LabCommand
 from launcher.slurm_follow import follow
+from launcher.slurm_runtime import Shape
 from launcher.slurm_script import BatchJob, SlurmOptions, render
 from launcher.stack import VENDORS, choose_stack
 
@@ -50,17 +50,19 @@ def run(command: LabCommand, request: Request, detach: bool, dry: bool) -> int:
     """
     if request.on != "slurm":
         refuse_value("--on", request.on, ("slurm",))
-    if request.runtime not in ("auto", "venv"):
-        why = "A job runs in the environment, on a file system that all nodes share."
-        raise Card("--on slurm needs --runtime venv.", why, "--runtime venv", WRONG_USAGE)
+    if request.runtime not in runtime.CHOICES:
+        refuse_value("--runtime", request.runtime, runtime.CHOICES)
     gpus = _number("--gpus", request.gpus) if request.gpus not in ("", "none") else 0
-    required = _environment(request.stack, gpus)
-    job = _job(command, request, gpus, required)
+    job = _job(command, request, gpus)
     if dry:
         print(render(job), end="")
         return 0
-    with environment.ready(required, file_owner()):
+    if request.runtime == "docker":  # the nodes have the image, or build it
         number = _submit(job)
+    else:
+        required = environment.required_environment(job.shape.stack, job.shape.gfx)
+        with environment.ready(required, file_owner()):
+            number = _submit(job)
     print_status(f"Submitted {job.path} as job {number}.")
     if detach:
         print_status(f"Follow it: invoke jobs {number}. Cancel it: scancel {number}.")
@@ -80,24 +82,22 @@ def jobs(number: str) -> int:
     return 0
 
 
-def _job(command: LabCommand, request: Request, gpus: int, required: Environment) -> BatchJob:
+def _job(command: LabCommand, request: Request, gpus: int) -> BatchJob:
     nodes = _number("--nodes", request.nodes)
+    stack, gfx = _stack(request.stack, gpus)
     processes, command = _processes(command, nodes, gpus)
+    shape = Shape(nodes, processes, gpus, stack, gfx)
     options = SlurmOptions(
-        nodes,
         _line("--partition", request.partition),
         _line("--time", request.time),
         _line("--account", request.account),
         _words("--slurm-options", request.slurm_options),
     )
     path = FOLDER / f"{command.name.replace(' ', '-')}-{secrets.token_hex(3)}.sbatch"
-    words = labs_command(command.words, str(required.python))
-    variables = required.variables
-    stack = required.stack
+    in_container = request.runtime == "docker"
+    start = slurm_runtime.in_engine if in_container else slurm_runtime.in_environment
     log = FOLDER / "%j.log"
-    return BatchJob(
-        command.name, ROOT, path, log, stack, processes, gpus, words, variables, options
-    )
+    return BatchJob(command.name, ROOT, path, log, shape, start(command, shape), options)
 
 
 def _processes(command: LabCommand, nodes: int, gpus: int) -> tuple[int, LabCommand]:
@@ -121,8 +121,8 @@ def _processes(command: LabCommand, nodes: int, gpus: int) -> tuple[int, LabComm
     return total // nodes, changed
 
 
-def _environment(stack: str, gpus: int) -> Environment:
-    """Return the environment for a job. This machine may have no GPU, or another one.
+def _stack(stack: str, gpus: int) -> tuple[str, str]:
+    """Return the stack and the target of the nodes. This machine may have no GPU, or another one.
 
     Raises:
         Card: If the stack isn't known.
@@ -140,7 +140,7 @@ def _environment(stack: str, gpus: int) -> Environment:
             "This machine has none of them, so it can't be detected here.",
             "--stack cuda; or LABS_GFX=gfx942 invoke lab … --stack rocm, with the nodes' target",
         )
-    return environment.required_environment(stack, gfx if stack == "rocm" else "")
+    return stack, gfx if stack == "rocm" else ""
 
 
 def _submit(job: BatchJob) -> str:

@@ -1,11 +1,11 @@
 """The batch script of a lab for Slurm: readable, and complete without the launcher."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.lab_service import shell_line
+from launcher.slurm_runtime import Shape, Start
 
 PREFIX = "llm-labs-"  # of the names of our jobs
 _HEAD = """\
@@ -14,6 +14,8 @@ _HEAD = """\
 #   sbatch {path}
 {directives}
 set -euo pipefail
+# A training shows this when Slurm asks it to stop before the time limit.
+export LABS_CONTINUE={again}
 """
 _RENDEZVOUS = """
 # The processes meet at the address by which Slurm itself reaches the first node.
@@ -21,22 +23,21 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_ADDR=$(scontrol --oneliner show node "$first" | sed -E 's/.* NodeAddr=([^ ]*).*/\\1/')
 export MASTER_ADDR MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
 """
-_RANK = "export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID"
-# On AMD, Slurm sets three variables to the same GPUs. torch would apply one after the other.
-_ONE_FILTER = "unset CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES GPU_DEVICE_ORDINAL"
+# USR1 is ignored until a training listens: it would end a process.
 _STEP = """
-# One process for each task. If one fails, Slurm ends the others.
+# If a task fails, Slurm ends the others.
 srun --kill-on-bad-exit=1 bash -c '
 {setup}
-exec "$@"' rank {command}
+exec "$@"' task {command}
 """
+_IGNORE = 'trap "" USR1'
+SECONDS_TO_STOP = 60  # Slurm may send the signal up to a minute earlier
 
 
 @dataclass(frozen=True)
 class SlurmOptions:
     """What a job asks of Slurm. "" is the cluster's default."""
 
-    nodes: int = 1
     partition: str = ""
     time: str = ""
     account: str = ""
@@ -45,18 +46,15 @@ class SlurmOptions:
 
 @dataclass(frozen=True)
 class BatchJob:
-    """A lab as a batch job, with the environment on a file system that all nodes share.
+    """A lab as a batch job, in a clone on a file system that all nodes share.
 
     Attributes:
         name: the lab's name, for people.
         clone: the folder in which it runs.
         path: its script.
         log: its output; %j is the job's number.
-        stack: cpu, cuda or rocm.
-        processes: the number of processes on each node.
-        gpus: the number of GPUs on each node.
-        command: the lab's command, in the environment.
-        variables: the environment variables that it needs.
+        shape: nodes, processes and GPUs.
+        start: how its processes start.
         options: what it asks of Slurm.
     """
 
@@ -64,11 +62,8 @@ class BatchJob:
     clone: Path
     path: Path
     log: Path
-    stack: str
-    processes: int
-    gpus: int
-    command: Sequence[str]
-    variables: dict[str, str]
+    shape: Shape
+    start: Start
     options: SlurmOptions
 
     @property
@@ -79,27 +74,26 @@ class BatchJob:
 
 def render(job: BatchJob) -> str:
     """Return the script of a job."""
-    number = job.options.nodes * job.processes
-    nodes = f"{job.options.nodes} node{'s' if job.options.nodes > 1 else ''}"
+    number = job.shape.total
+    nodes = f"{job.shape.nodes} node{'s' if job.shape.nodes > 1 else ''}"
     title = f"{job.name} on {nodes}, {number} process{'es' if number > 1 else ''}"
     directives = "\n".join(f"#SBATCH {line}" for line in _directives(job))
     path = shlex.quote(str(job.path))
-    parts = [_HEAD.format(title=title, path=path, directives=directives)]
-    setup = [_ONE_FILTER] if job.stack == "rocm" else []
+    again = shlex.quote(f"sbatch {path}")
+    parts = [_HEAD.format(title=title, path=path, directives=directives, again=again)]
     if number > 1:
         parts.append(_RENDEZVOUS)
-        setup.append(f"{_RANK} LOCAL_WORLD_SIZE={job.processes}")
-    share = f" / {job.processes}" if job.processes > 1 else ""
-    parts.append(f"\nexport OMP_NUM_THREADS=$((SLURM_CPUS_ON_NODE{share}))\n")
-    parts += [f"export {name}={shlex.quote(value)}\n" for name, value in job.variables.items()]
-    command = shell_line(list(job.command))
-    parts.append(_STEP.format(setup="\n".join(setup), command=command))
+    if job.start.exports:
+        parts += ["\n", *(f"{line}\n" for line in job.start.exports)]
+    setup = "\n".join([_IGNORE, *job.start.setup])
+    parts.append(_STEP.format(setup=setup, command=shell_line(list(job.start.command))))
     return "".join(parts)
 
 
 def _directives(job: BatchJob) -> list[str]:
     """Return the options of sbatch, one a line."""
     options = job.options
+    shape = job.shape
     lines = [
         f"--job-name={job.job_name}",
         f"--chdir={_quoted(str(job.clone))}",
@@ -107,10 +101,14 @@ def _directives(job: BatchJob) -> list[str]:
         # A job that Slurm preempts, or whose node fails, goes on from its checkpoints.
         "--requeue",
         "--open-mode=append",
-        f"--nodes={options.nodes}",
-        f"--ntasks-per-node={job.processes}",
+        # Asks a training for its last checkpoint.
+        f"--signal=USR1@{SECONDS_TO_STOP}",
+        f"--nodes={shape.nodes}",
+        f"--ntasks-per-node={job.start.tasks}",
     ]
-    lines += [f"--gpus-per-node={job.gpus}"] if job.gpus else []
+    if job.start.tasks < shape.processes:
+        lines.append(f"--cpus-per-task={shape.processes}")
+    lines += [f"--gpus-per-node={shape.gpus}"] if shape.gpus else []
     named = (("partition", options.partition), ("time", options.time), ("account", options.account))
     lines += [f"--{name}={_quoted(value)}" for name, value in named if value]
     return lines + ([" ".join(map(_quoted, options.more))] if options.more else [])

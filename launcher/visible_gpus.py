@@ -31,7 +31,7 @@ def visible_gpus(
         seat: The value of the site's variable for this stack, as in `SEATS`.
 
     Raises:
-        Card: If a variable names a GPU that isn't here.
+        Card: If a variable names a GPU that isn't here, or nothing names those of a Slurm job.
     """
     visible = list(gpus)
     notes: list[str] = []
@@ -40,6 +40,8 @@ def visible_gpus(
     if job:
         visible = _gpus_of_job(lists[job], visible, job)
         notes.append(_note(job, environment[job], visible))
+    elif environment.get("SLURM_JOB_ID") and not _filters(stack, environment):
+        raise _unknown_gpus(environment["SLURM_JOB_ID"])
     absolute = {_joined(numbers) for numbers in lists.values()}
     relative = {_joined(range(len(numbers))) for numbers in lists.values()}
     for name, value in _filters(stack, environment):
@@ -99,6 +101,17 @@ def _gpus_of_job(numbers: list[int], gpus: list[Gpu], variable: str) -> list[Gpu
             "invoke gpus; if Slurm's gres.conf numbers the GPUs otherwise, tell its administrator",
         )
     return [gpus[indices.index(number)] for number in numbers]
+
+
+def _unknown_gpus(job: str) -> Card:
+    """Return the card for a job without a list of its GPUs: all others' could be open to it."""
+    return Card(
+        f"It isn't known which GPUs job {job} of Slurm has.",
+        f"Neither {' nor '.join(JOB_GPUS)} is set, so the job may have none, and the GPUs of this "
+        "machine may be other jobs'. Or this is the shell of salloc, outside of the job's nodes.",
+        "--stack cpu; or ask for GPUs: srun --gpus=1 invoke lab …; or, if this machine is yours "
+        "alone, name them: CUDA_VISIBLE_DEVICES=0 (AMD: ROCR_VISIBLE_DEVICES=0) invoke lab …",
+    )
 
 
 def _find(word: str, gpus: Sequence[Gpu], variable: str, by_index: bool) -> Gpu:

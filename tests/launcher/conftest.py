@@ -9,6 +9,7 @@ from typing import Any
 from tests.conftest import Clone, _fresh_clone
 from tests.launcher.device_trees import add_nvidia_gpu, nvidia_driver
 from tests.launcher.gpu_host import Host, add_gpu, add_kfd, build_small, use_small_images
+from tests.launcher.slurm_cluster import Cluster
 
 import pytest
 
@@ -73,3 +74,13 @@ def h100(host: Host) -> Host:
     add_nvidia_gpu(host.root, "0000:04:00.0", 0, uuid="GPU-aaaaaaaa-0000-0000-0000-000000000000")
     add_nvidia_gpu(host.root, "0000:05:00.0", 1, uuid="GPU-bbbbbbbb-0000-0000-0000-000000000000")
     return host
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = Cluster.new(tmp_path_factory.mktemp("slurm"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()

@@ -4,6 +4,7 @@ They and all commands run in a mount namespace: Slurm's sockets in /run have fix
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, Clone, Ended, Running
 
 import pytest
 
@@ -50,7 +51,7 @@ SelectTypeParameters=CR_Core
 GresTypes=gpu
 MpiDefault=none
 ReturnToService=2
-KillWait=1
+KillWait=20
 SlurmdParameters=config_overrides
 NodeName=DEFAULT CPUs={cpus} Sockets=1 CoresPerSocket={cpus} ThreadsPerCore=1 \
     RealMemory=8000 Gres=gpu:mi300x:{gpus}
@@ -101,7 +102,8 @@ class Cluster:
     holder: "subprocess.Popen[str]"  # of the mount namespace
 
     @classmethod
-    def new(cls, folder: Path) -> "Cluster":
+    def new(cls, folder: Path, inside: tuple[str, ...] | list[str] = ()) -> "Cluster":
+        """Prepare a cluster; `inside` are words that enter the mount namespace of its nodes."""
         if reason := why_not():
             pytest.skip(reason)
         for name in ("state", "run", "log", "spool-n1", "spool-n2", "dev"):
@@ -125,7 +127,7 @@ class Cluster:
         (folder / "slurm.conf").write_text(text)
         (folder / "gres.conf").write_text(CARDS.format(folder=folder))
         (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
-        command = ["unshare", "--mount", "--propagation=private", "sh", "-c", NAMESPACE]
+        command = [*inside, "unshare", "--mount", "--propagation=private", "sh", "-c", NAMESPACE]
         holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert holder.stdout is not None and holder.stdout.readline() == "ready\n"
         return cls(folder, holder)
@@ -192,3 +194,40 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+class Cli:
+    """A user's commands on the cluster."""
+
+    def __init__(self, cluster: Cluster, clone: Clone) -> None:
+        self.cluster = cluster
+        self.clone = clone
+
+    def start(
+        self, *words: str, terminal: tuple[int, int] | None = None, **variables: str
+    ) -> Running:
+        how = {"user": self.cluster.enter(self.clone.path), **self.cluster.variables}
+        return self.clone.start_invoke(*words, terminal=terminal, **{**how, **variables})
+
+    def run(self, *words: str) -> Ended:
+        return self.start(*words).ended()
+
+    def lab(self, body: str, *words: str, terminal: tuple[int, int] | None = None) -> Running:
+        lab = self.clone.bare_lab(body)
+        return self.start("lab", lab, "--on", "slurm", *words, terminal=terminal)
+
+    def go(self) -> None:
+        self.clone.outputs.mkdir(exist_ok=True)
+        (self.clone.outputs / "go").touch()
+
+
+def number_of(text: str) -> str:
+    found = re.search(r"as job (\d+)\.", text)
+    assert found, text
+    return found[1]
+
+
+def submitted(running: Running) -> str:
+    running.wait_for("as job ")
+    running.wait_for("\n")
+    return number_of(running.text)

@@ -110,6 +110,12 @@ def test_a_gpu_of_the_job_that_is_not_usable_is_a_card() -> None:
         numbers("all", gpus=EIGHT[:4], **slurm("0,1", "3,7"))
 
 
+def test_a_job_whose_gpus_nothing_names_is_a_card() -> None:
+    with pytest.raises(Card, match="It isn't known which GPUs job 7 of Slurm has"):
+        numbers("1", SLURM_JOB_ID="7")
+    assert numbers("all", SLURM_JOB_ID="7", ROCR_VISIBLE_DEVICES="2") == [2]
+
+
 def test_an_nvidia_job_gets_its_own_gpus() -> None:
     gpus = [nvidia(index) for index in range(4)]
     job = {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_STEP_GPUS": "2,3"}

@@ -14,9 +14,9 @@ from launcher.cards import Card
 from launcher.environment import required_environment
 from launcher.lab_command import LabCommand
 from launcher.slurm_jobs import parse
-from tests.conftest import BIN, Clone, Ended, Running, _fresh_clone
+from tests.conftest import BIN, Clone, _fresh_clone
 from tests.kit.training.trainings import TRAINS, Training
-from tests.launcher.slurm_cluster import Cluster
+from tests.launcher.slurm_cluster import Cli, Cluster, number_of, submitted
 
 import pytest
 
@@ -44,41 +44,6 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster.new(tmp_path_factory.mktemp("slurm"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
-
-
-class Cli:
-    """A user's commands on the cluster."""
-
-    def __init__(self, cluster: Cluster, clone: Clone) -> None:
-        self.cluster = cluster
-        self.clone = clone
-
-    def start(
-        self, *words: str, terminal: tuple[int, int] | None = None, **variables: str
-    ) -> Running:
-        how = {"user": self.cluster.enter(self.clone.path), **self.cluster.variables}
-        return self.clone.start_invoke(*words, terminal=terminal, **{**how, **variables})
-
-    def run(self, *words: str) -> Ended:
-        return self.start(*words).ended()
-
-    def lab(self, body: str, *words: str, terminal: tuple[int, int] | None = None) -> Running:
-        lab = self.clone.bare_lab(body)
-        return self.start("lab", lab, "--on", "slurm", *words, terminal=terminal)
-
-    def go(self) -> None:
-        self.clone.outputs.mkdir(exist_ok=True)
-        (self.clone.outputs / "go").touch()
-
-
-@pytest.fixture(scope="module")
 def their_clone(snapshot: Path) -> Iterator[Clone]:
     """Copy this clone once, with a stand-in for the environment: bare labs need only Python."""
     clone = _fresh_clone(snapshot)
@@ -100,18 +65,6 @@ def their_clone(snapshot: Path) -> Iterator[Clone]:
 def cli(cluster: Cluster, their_clone: Clone) -> Cli:
     (their_clone.outputs / "go").unlink(missing_ok=True)
     return Cli(cluster, their_clone)
-
-
-def number_of(text: str) -> str:
-    found = re.search(r"as job (\d+)\.", text)
-    assert found, text
-    return found[1]
-
-
-def submitted(running: Running) -> str:
-    running.wait_for("as job ")
-    running.wait_for("\n")
-    return number_of(running.text)
 
 
 def test_a_job_runs_on_two_nodes_and_its_output_and_exit_code_are_the_command_s(cli: Cli) -> None:
@@ -258,6 +211,25 @@ def test_a_preempted_training_goes_on_from_its_checkpoint_bit_for_bit(cli: Cli) 
     assert Training(cli.clone).finished().weights == uninterrupted.read_bytes()
 
 
+def test_a_training_that_slurm_asks_to_stop_saves_and_goes_on_when_resubmitted(cli: Cli) -> None:
+    """Slurm sends the same signal to the same processes before a time limit."""
+    cli.clone.kit_lab(WAITING_TRAINING)
+    words = ("lab", "LLM90", "--on", "slurm", "--nodes", "2", "--processes", "2")
+    running = cli.start(*words, "--precision", "fp32")
+    running.wait_for("step 25\n")
+    number = number_of(running.text)
+    cli.cluster.ask("scancel", "--signal=USR1", number)
+    cli.go()
+    ended = running.ended()
+    assert ended.code in (130, 128 + signal.SIGTERM), ended
+    assert "stops after step 27: its job is about to end" in ended.out
+    (again,) = re.findall(r"fix: (sbatch \S+\.sbatch), which goes on from it", ended.out)
+    cli.cluster.ask(*again.split()[:1], "--wait", again.split()[1])
+    logs = sorted((cli.clone.outputs / "slurm").glob("*.log"), key=lambda log: int(log.stem))
+    assert "starts at 27\n" in logs[-1].read_text()
+    assert Training(cli.clone).finished().weights
+
+
 def test_a_job_for_amd_gpus_gets_one_filter(cli: Cli) -> None:
     lab = cli.clone.bare_lab(RANKS)
     words = ("lab", lab, "--on", "slurm", "--gpus", "2")
@@ -306,7 +278,7 @@ def test_an_unknown_job_is_a_card(cli: Cli) -> None:
         ({"gpus": "8", "stack": "cpu"}, 3, "The stack of the nodes' GPUs isn't known"),
         ({"gpus": "8", "stack": "rocm"}, 3, "The stack of the nodes' GPUs isn't known"),
         ({"stack": "tpu"}, 2, "--stack can't be 'tpu'"),
-        ({"runtime": "docker"}, 2, "--on slurm needs --runtime venv"),
+        ({"runtime": "moon"}, 2, "--runtime can't be 'moon'"),
         ({"slurm_options": "'open"}, 2, "--slurm-options can't be"),
         ({"account": "a\nb"}, 2, "--account can't be"),
         ({"partition": 'a"b'}, 2, "--partition can't be"),

@@ -14,7 +14,7 @@ from labs.kit.report.figure_style import use_style
 from labs.kit.run import sheet_process
 from labs.kit.run.devices import PRODUCT, choose_precision
 from labs.kit.run.filled_sheet import open_sheet
-from labs.kit.run.processes import group_size, run_ranks
+from labs.kit.run.processes import group_size, nodes, run_ranks
 from labs.kit.run.resume import require_checkpoints
 from labs.kit.run.run import Run
 from labs.kit.run.session import ClosingFunction, Session
@@ -148,7 +148,7 @@ class Lab:
         require_checkpoints(self.lesson, settings)
         for hook in self._hooks:
             hook(settings)
-        if settings.processes > 1:
+        if settings.processes > 1 or nodes() > 1:
             precision = choose_precision(settings.precision, self.product)[0]  # for all of them
             settings = replace(settings, precision=precision)
             return run_ranks(settings.processes, run_rank, self.lesson.name, settings)

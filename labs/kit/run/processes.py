@@ -1,5 +1,8 @@
 """Run a lab as N processes of one torch.distributed group: `--processes N`, or one for each GPU.
 
+A container of a Slurm job runs the processes of one node: LABS_NODES is then the number of nodes,
+LABS_NODE the number of this one, and MASTER_ADDR:MASTER_PORT is where all processes meet.
+
 torch and Accelerate read the group from environment variables, which are set here. The Accelerator
 checks that as many processes joined. Other launchers don't fit: `accelerate launch --cpu
 --num_processes 2` starts one process and reports nothing. torchrun and torch.distributed.elastic
@@ -25,6 +28,7 @@ from typing import Any, NoReturn
 
 from labs.course.cards import Card
 from labs.cpus import cpu_limit, usable_cpus
+from labs.kit.run import stop_request
 
 GRACE_SECONDS = 10  # for the other processes to end after one has failed
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -44,6 +48,11 @@ def is_main() -> bool:
 def group_size() -> int:
     """Return the number of processes that run this lab together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def nodes() -> int:
+    """Return the number of machines whose processes run this lab together."""
+    return int(os.environ.get("LABS_NODES", "1"))
 
 
 def stop_all(card: Card) -> NoReturn:
@@ -68,6 +77,8 @@ def run_ranks(processes: int, function: Callable[..., int], *arguments: Any) -> 
         function: a function of a module, which can be imported; it returns an exit code.
         arguments: its arguments, which must be picklable.
 
+    A request to stop a training (USR1) is passed on to the processes.
+
     Returns:
         The exit code of the first process that fails, else 0. The others are ended then.
     """
@@ -79,6 +90,7 @@ def run_ranks(processes: int, function: Callable[..., int], *arguments: Any) -> 
             with _environment(variables):
                 process.start()
             started.append(process)
+        stop_request.pass_on_to([process.pid for process in started])
         return _first_failure([_joining(process) for process in started])
     finally:
         for process in started:
@@ -135,19 +147,28 @@ def leave(code: int) -> NoReturn:
 
 
 def _rank_variables(processes: int) -> list[dict[str, str]]:
+    """Return the variables of each process on this machine."""
+    first = processes * int(os.environ.get("LABS_NODE", "0"))
+    common = {
+        **(_meeting_place() if nodes() == 1 else {}),  # else the job has set it
+        "WORLD_SIZE": str(processes * nodes()),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "OMP_NUM_THREADS": _threads_of_each(processes),
+    }
+    return [{**common, "RANK": str(first + n), "LOCAL_RANK": str(n)} for n in range(processes)]
+
+
+def _meeting_place() -> dict[str, str]:
+    """Return an address of this machine alone."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    common = {
+    return {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
         # Else Gloo looks up this machine's name, which fails in a container without a network.
         "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": _threads_of_each(processes),
     }
-    return [{**common, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
 
 
 def _threads_of_each(processes: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from labs.course.cards import FAILED, Card
 from labs.kit import atomic_folder
+from labs.kit.run import stop_request
 from labs.kit.run.processes import is_main, stop_all
 from labs.kit.run.run import Run
 from labs.kit.run.run_folder import refusal
@@ -20,6 +21,7 @@ from labs.kit.training import checkpoint_folders
 from labs.kit.training.find_checkpoint import Found, Search
 from labs.kit.training.loop import nan_fix
 from labs.kit.training.state import require_random_states, restore, state_of
+from labs.kit.training.stop import stop
 
 import torch
 from accelerate.utils import broadcast, broadcast_object_list, gather_object, load
@@ -107,25 +109,28 @@ class Checkpoints:
             self.seconds = manifest["seconds"]
         self._since = time.perf_counter() - self.seconds
         self._clock = time.monotonic()
+        stop_request.listen()
         return self._saved
 
     def save_if_due(self, done: int) -> None:
-        """Save if it is time to, after a step.
+        """Save after a step if it is time to, as the main process decides for all.
 
-        With `every_minutes`, the main process decides for all processes at each step.
+        If it was asked to stop, save and raise a card in all processes.
 
         Args:
             done: the number of steps that are done.
         """
+        due = time.monotonic() - self._clock >= 60 * self.every_minutes
         if self.every_steps is not None:
             due = done % self.every_steps == 0
-        else:
-            due = time.monotonic() - self._clock >= 60 * self.every_minutes
-            if self.run.accelerator.num_processes > 1:
-                decision = torch.tensor(float(due), device=self.run.device)
-                due = bool(cast(torch.Tensor, broadcast(decision)))
-        if due:
+        decision = torch.tensor([due, stop_request.arrived()], dtype=torch.float32)
+        if self.run.accelerator.num_processes > 1:
+            decision = cast(torch.Tensor, broadcast(decision.to(self.run.device)))
+        due, asked = map(bool, decision.tolist())
+        if due or asked:
             self.save(done)
+        if asked:
+            stop(self.run, self.name, done, self._saved)
 
     def save(self, done: int) -> None:
         """Save now. Call it after the loop, too: a later interruption then loses no step.

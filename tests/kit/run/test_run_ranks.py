@@ -89,6 +89,24 @@ def test_every_process_gets_the_settings(tmp_path: Path) -> None:
     assert [(tmp_path / str(n)).read_text() for n in range(3)] == [repr(settings)] * 3
 
 
+def note_group(folder: Path) -> int:
+    """Write what torch reads of this process's group into a file."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    (folder / str(rank())).write_text(" ".join(os.environ[name] for name in names))
+    return 0
+
+
+def test_the_processes_of_a_node_join_those_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {"LABS_NODE": "1", "LABS_NODES": "3", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4711"}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    assert run_ranks(2, note_group, tmp_path) == 0
+    assert (tmp_path / "2").read_text() == "2 0 6 2 10.0.0.1 4711"
+    assert (tmp_path / "3").read_text() == "3 1 6 2 10.0.0.1 4711"
+
+
 def test_the_environment_is_the_same_after_a_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
