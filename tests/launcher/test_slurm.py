@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,9 @@ if os.environ["RANK"] == "1":
     raise RuntimeError("rank 1 is broken")
 time.sleep(600)
 """
+
+
+TRAIN = ("lab", "LLM90", "--on", "slurm", "--nodes", "2", "--processes", "2", "--precision", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -185,16 +189,25 @@ def test_a_job_outlives_a_restart_of_the_controller(cli: Cli) -> None:
     assert "ended: COMPLETED" in ended.err
 
 
-def test_a_preempted_training_goes_on_from_its_checkpoint_bit_for_bit(cli: Cli) -> None:
+def weights_of_an_undisturbed_training(cli: Cli) -> bytes:
+    """Return what a training ends with, run once for all tests; no run is left in outputs/."""
+    kept = cli.clone.path / "undisturbed.safetensors"
+    runs = cli.clone.outputs / "LLM90"
     cli.clone.kit_lab(WAITING_TRAINING)
-    words = ("lab", "LLM90", "--on", "slurm", "--nodes", "2", "--processes", "2")
-    cli.go()
-    whole = cli.run(*words, "--precision", "fp32")
-    assert whole.code == 0, whole
-    cli.clone.outputs.joinpath("LLM90").rename(cli.clone.path / "whole")
+    if not kept.exists():
+        cli.go()
+        ended = cli.run(*TRAIN)
+        assert ended.code == 0, ended
+        (weights,) = runs.glob("*/final.safetensors")
+        weights.rename(kept)
+        (cli.clone.outputs / "go").unlink()
+    shutil.rmtree(runs, ignore_errors=True)
+    return kept.read_bytes()
 
-    (cli.clone.outputs / "go").unlink()
-    running = cli.start(*words, "--precision", "fp32")
+
+def test_a_preempted_training_goes_on_from_its_checkpoint_bit_for_bit(cli: Cli) -> None:
+    weights = weights_of_an_undisturbed_training(cli)
+    running = cli.start(*TRAIN)
     running.wait_for("step 25\n")
     number = number_of(running.text)
     before = len(running.text)
@@ -207,15 +220,13 @@ def test_a_preempted_training_goes_on_from_its_checkpoint_bit_for_bit(cli: Cli) 
     assert ended.code == 0, ended
     begins = [int(one) for one in re.findall(r"starts at (\d+)\n", ended.out)]
     assert begins == [0, 24], "the log has both parts"
-    (uninterrupted,) = cli.clone.path.glob("whole/*/final.safetensors")
-    assert Training(cli.clone).finished().weights == uninterrupted.read_bytes()
+    assert Training(cli.clone).finished().weights == weights
 
 
 def test_a_training_that_slurm_asks_to_stop_saves_and_goes_on_when_resubmitted(cli: Cli) -> None:
     """Slurm sends the same signal to the same processes before a time limit."""
-    cli.clone.kit_lab(WAITING_TRAINING)
-    words = ("lab", "LLM90", "--on", "slurm", "--nodes", "2", "--processes", "2")
-    running = cli.start(*words, "--precision", "fp32")
+    weights = weights_of_an_undisturbed_training(cli)
+    running = cli.start(*TRAIN)
     running.wait_for("step 25\n")
     number = number_of(running.text)
     cli.cluster.ask("scancel", "--signal=USR1", number)
@@ -227,7 +238,7 @@ def test_a_training_that_slurm_asks_to_stop_saves_and_goes_on_when_resubmitted(c
     cli.cluster.ask(*again.split()[:1], "--wait", again.split()[1])
     logs = sorted((cli.clone.outputs / "slurm").glob("*.log"), key=lambda log: int(log.stem))
     assert "starts at 27\n" in logs[-1].read_text()
-    assert Training(cli.clone).finished().weights
+    assert Training(cli.clone).finished().weights == weights
 
 
 def test_a_job_for_amd_gpus_gets_one_filter(cli: Cli) -> None:
