@@ -66,7 +66,7 @@ def test_the_builder_gets_no_secret_and_no_history(stack: str, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     names = {str(path.relative_to(sent)) for path in sent.rglob("*") if path.is_file()}
-    suffixes = (".py", ".sh", ".txt", ".in", ".json", ".lock")
+    suffixes = (".py", ".sh", ".js", ".txt", ".in", ".json", ".lock")
     odd = {name for name in names if not name.endswith(suffixes)}
     assert odd == {"Dockerfile", ".dockerignore", "seat.bashrc"}
     assert {one["source"] for one in described["secrets"]} == {"pip_conf", "ca"}
