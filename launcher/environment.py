@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import shutil
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from launcher.installer import choose_installer
 
 FOLDER = ROOT / ".lab-env"
 CACHE = FOLDER / "cache"  # uv's downloads; the environments share its files, so they take no space
+SECONDS_BETWEEN = 0.5  # between looks at an environment that another process creates
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 13)
 # Writes a .pth file, so that a lab's file runs as a script or a notebook from any folder.
@@ -110,10 +112,8 @@ def ready(environment: Environment, owner: Owner) -> Generator[Environment]:
         Card: If it can't be created.
     """
     with _open_lock_file(environment, owner) as lock_file:
-        if not environment.is_complete:
-            _lock_exclusively(lock_file.fileno())
-            if not environment.is_complete:
-                _create(environment, owner)
+        if _may_create(environment, lock_file.fileno()):
+            _create(environment, owner)
             _remove_outdated(environment)
         fcntl.flock(lock_file, fcntl.LOCK_SH)
         yield environment
@@ -135,12 +135,22 @@ def _open_lock_file(environment: Environment, owner: Owner) -> TextIO:
     return lock_file
 
 
-def _lock_exclusively(lock_file: int) -> None:
-    try:
-        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print_status("Another process is creating the environment; waiting for it.")
-        fcntl.flock(lock_file, fcntl.LOCK_EX)
+def _may_create(environment: Environment, lock_file: int) -> bool:
+    """Lock a missing environment; return False if there is one, or another process has made it.
+
+    Who has made it keeps a shared lock while a lab runs, so waiting for the lock would be long.
+    """
+    told = False
+    while not environment.is_complete:
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not environment.is_complete
+        except BlockingIOError:
+            if not told:
+                print_status("Another process is creating the environment; waiting for it.")
+            told = True
+            time.sleep(SECONDS_BETWEEN)
+    return False
 
 
 def _create(environment: Environment, owner: Owner) -> None:

@@ -46,7 +46,7 @@ DOUBLE = torch.float64
 # "was" and not "were", a model must know that the subject is "cat", five words back. A layer that
 # works on each token alone can't know this. **Attention** lets a token read from others. For every
 # token, it computes a weighted mean of vectors made from that token and the tokens before it. The
-# weights depend on what the tokens contain. Until LLM06 it is a black box with three properties:
+# weights depend on what the tokens contain. In this lab it is a black box with three properties:
 #
 # - It takes the vectors of $B$ texts of $T$ tokens, of shape $(B, T, d)$, and returns that shape.
 # - It is **causal**: token $t$ reads tokens $0$ to $t$. Otherwise it could copy the next token.
@@ -613,7 +613,7 @@ def a_growing_stream_needs_a_last_norm(run: Run):
 #
 # - **Four rates for each side.** A single rate may suit one side only, so each side counts at its
 #   best of four. A better one may lie between or outside, so a loss may be too high. We choose
-#   by the loss that we report, so it may be slightly too low. The limits below include neither.
+#   by the loss that we report, so it may be slightly too low. Neither error is in the limits.
 # - **Four seeds.** A seed fixes the random start and the windows of text, which both sides share.
 #   If both were equally good, each gap would be above 0 with the chance 1/2, and all four with
 #   $(1/2)^4 = 1/16$. That is too likely, so both **95 % limits** of the mean gap must be above 0.
@@ -688,9 +688,9 @@ def closing(results: Results) -> str:
 #   at `tiny` without warm-up, 16 seeds, Post-LN's mean loss ended 0.22 to 0.30 nats higher.
 # - Compare two designs at several learning rates, with several seeds, and against a baseline.
 #
-# **Try it**: run with `--steps 800`, five minutes on 2 cores. Do the best rates and the gap change?
-# Then add `norm=RMSNorm` to `post` in `a_growing_stream_needs_a_last_norm`. Is the size still 1,
-# and each token's mean, `stacks["Post-LN"].last.mean(-1)`, 0? Size: yes. Mean: no.
+# **Try it**: does `invoke lab LLM05a -- --steps 800`, five minutes, change the best rates and the
+# gap? Then add `norm=RMSNorm` to `post` in your sheet's `a_growing_stream_needs_a_last_norm`, and
+# print `stacks["Post-LN"].last.mean(-1)`. Is the size still 1, and each token's mean 0?
 #
 # **Read on**: Xiong et al. 2020, *On Layer Normalization in the Transformer Architecture* · Liu et
 # al. 2020, *Understanding the Difficulty of Training Transformers*.

@@ -128,7 +128,7 @@ def gradient_norms(module: Any) -> None:
         raise Mistake(f"expected {len(modules)} norms, one for each module, got {len(got)}")
     if not all(isinstance(norm, float) for norm in got):
         kinds = ", ".join(sorted({type(norm).__name__ for norm in got}))
-        raise Mistake(f"expected floats, got {kinds}: call item()")
+        raise Mistake(f"expected floats, got {kinds}: call item(); an empty sum() is the int 0")
     for message, rule in WRONG_NORMS.items():
         if _all_close(got, [rule(m) for m in modules]):
             raise Mistake(message)
@@ -209,7 +209,8 @@ def diagnose(module: Any) -> None:
 
 
 QUESTIONS = {  # by fault: what distinguishes it
-    "looks ahead": "Does an earlier output change with the last token?",
+    "looks ahead": "Does an earlier output change with the last token? A norm forgets a shift "
+    "and a scale, so try other random numbers there.",
     "dead branch": "Is the output x itself?",
     "norm on the sum": "What is the size of the output, token by token?",
     "no residual": "Is the output for 1000 x the output for x, and is its size not 1?",
@@ -353,11 +354,12 @@ def alibi_bias(module: Any) -> None:
     position = module.Alibi()
     cases = ((8, 5), (1, 4), (2, 7), (4, 1))
     results = [position.bias(*case) for case in cases]
+    for got in results:
+        deeper_checks.require_float64(got)
     for message, rule in WRONG_BIASES.items():
         if all(equals(got, rule(*case)) for got, case in zip(results, cases, strict=True)):
             raise Mistake(message)
     for got, (heads, length) in zip(results, cases, strict=True):
-        deeper_checks.require_float64(got)
         message = f"{heads} heads, {length} tokens: −m(t − s), with m = {_slopes(heads)[0]:.3g} …"
         expect_close(got, _bias(heads, length), message)
 

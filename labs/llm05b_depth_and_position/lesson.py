@@ -61,8 +61,8 @@ FFN_ADDS = 0.2329  # to the stream's mean square: section 2 derives it
 class Stack(Parts):
     """A language model, (B, T) tokens -> (B, T, V) logits.
 
-    `Parts` makes `embedding`, `position`, `blocks`, `norm` and `unembedding`. Pre-LN needs the last
-    `norm`, because nothing else brings the stream back to size 1; in Post-LN it returns its input.
+    `Parts` makes `embedding`, `position`, `blocks`, each called as `block(x, position)`, `norm` and
+    `unembedding`. In Pre-LN `norm` brings the stream to size 1; in Post-LN it returns its input.
     """
 
     @lab.exercise(

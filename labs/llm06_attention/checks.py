@@ -39,6 +39,9 @@ def masked_softmax(module: Any) -> None:
         "the masked keys get the weights: True means that a query may look at a key": (
             lambda: scores.masked_fill(mask, -math.inf).softmax(-1).nan_to_num()
         ),
+        "the mask is inverted: True means that a query may look at a key, so fill where ~mask": (
+            lambda: scores.masked_fill(mask, -math.inf).softmax(-1)
+        ),
         "a masked score of 0 still gets weight: e⁰ = 1": lambda: (scores * mask).softmax(-1),
     }
     name_mistake(got, mistakes)
@@ -96,6 +99,9 @@ def attention(module: Any) -> None:
         "the mask isn't used": lambda: attend(q, k, v),
         "divide by √D, the width of a key, not by the square root of the number of keys": (
             lambda: attend(q, k, v, mask, scale=1 / math.sqrt(7))
+        ),
+        "divide by √D, the width of a query, not by the square root of the number of queries": (
+            lambda: attend(q, k, v, mask, scale=1 / math.sqrt(5))
         ),
         "the softmax runs over the queries: each query must distribute its weight over the keys": (
             lambda: (q @ k.mT / 2).masked_fill(~mask, -math.inf).softmax(-2).nan_to_num() @ v
@@ -172,6 +178,11 @@ def padding_mask(module: Any) -> None:
         raise Mistake(
             "expected (B, 1, Tq, Tk), got (B, Tq, Tk): with scores (B, H, Tq, Tk), "
             "B would broadcast against H"
+        )
+    if isinstance(got, Tensor) and got.shape == (3, 1, 1, tk):
+        raise Mistake(
+            "expected (B, 1, Tq, Tk), got (B, 1, 1, Tk): the 1 is for the heads; expand the mask, "
+            "so that each query has a row"
         )
     triangles = [torch.ones(tq, tk, dtype=torch.bool).tril(shift) for shift in (0, tk - tq)]
     if any(equals(got, want & triangle) for triangle in triangles):

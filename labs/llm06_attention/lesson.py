@@ -127,9 +127,9 @@ def its_looks_at_both_nouns(run: Run):
 # a hidden token leaks into the output; LLM06+ measures it.
 #
 # A mask may hide all keys from a query: a padded batch can contain an empty text (section 3). Then
-# `torch.tensor([-inf, -inf]).softmax(-1)` is `[nan, nan]`, as $-\infty$ minus the maximum $-\infty$
-# is NaN. We want weights of 0. So our code fills hidden scores with the lowest finite number. The
-# softmax is then defined, and the code sets the hidden weights to 0.
+# `torch.tensor([-math.inf] * 2).softmax(-1)` is `[nan, nan]`: $-\infty$ minus the maximum, also
+# $-\infty$, is NaN. We want weights of 0. So our code fills hidden scores with the lowest finite
+# number. The softmax is then defined, and the code sets the hidden weights to 0.
 #
 # Don't *add* $-\infty$ to all scores of a query. You can set its NaN weights to 0 afterwards. But
 # its gradient stays NaN: the softmax's backward pass multiplies by these weights, and 0 · NaN is

@@ -93,10 +93,19 @@ def _factors(implementation: Function, matrix: Tensor, rank: int) -> Any:
 # freeze_base
 
 
+class _Decay(nn.Module):
+    """A layer without an adapter whose parameter has the name of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.A = nn.Parameter(draw(3))
+
+
 def freeze_base(module: Any) -> None:
     implementation = module.freeze_base
     require_function(implementation)
     model = _model(module)
+    model.add_module("decay", _Decay())
     model.requires_grad_(True)
     parameters = list(model.parameters())
     values = [parameter.detach().clone() for parameter in parameters]
@@ -123,6 +132,7 @@ def _expect_trainable(model: nn.Module, wanted: set[str], when: str) -> None:
         raise Mistake(f"{when}: now nothing is trainable; unfreeze A and B")
     for part, message in (
         ("lora_gate", "is it by name? lora_gate is a base layer: check the module's type"),
+        ("decay", "is it by name? decay.A belongs to no adapter: check the module's type"),
         (".base.", "an adapter's own base layer is still trainable: only its A and B may be"),
         ("norm", "norms are still trainable: freeze everything, then unfreeze A and B"),
     ):

@@ -89,7 +89,7 @@ def a_thin_product_has_few_numbers(run: Run):
 def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Return A (rank, in) and B (out, rank) whose product B @ A is closest to a matrix (out, in).
 
-    The squared error is the smallest. A's row and B's column of each direction have the same norm.
+    The squared error is the smallest. Row k of A and column k of B both have the norm √σ_k.
     """
     u, sigma, vt = torch.linalg.svd(matrix, full_matrices=False)
     root = sigma[:rank].sqrt()
@@ -200,7 +200,7 @@ class LoraLinear(nn.Module):
         ),
     )
     def merge(self, keep: bool = False) -> None:
-        """Add the update to the base's weight in place; `keep` saves a copy of that weight.
+        """Add the update to the base's weight, set `merged`; `keep` saves a copy in `original`.
 
         Raises:
             RuntimeError: if it is merged already.
@@ -655,9 +655,9 @@ def a_wrong_rate_costs_more_than_a_wrong_rank(run: Run):
 # %% [markdown]
 # In our run, 16 times the $\alpha$ lowered the best rate 16 times at rank 4, and 4 times at ranks 1
 # and 16. But each rank has a best rate at the map's edge, so these are lower bounds: they can't
-# decide between the laws. At $\alpha = 8$ the best rate was 0.01 at every rank, but 0.04 cost less
-# and less: 1.6, 0.4, 0.1. At $\alpha = 32$ the best rate rose 4 times from rank 4 to 16. So here
-# the division is a bit too strong.
+# decide between the laws. At $\alpha = 8$ the best rate was 0.01 at every rank. A rate of 0.04
+# cost 1.6, 0.4 and 0.1 nats more at ranks 1, 4 and 16. At $\alpha = 32$ the best rate rose 4 times
+# from rank 4 to 16. So here the division is a bit too strong.
 #
 # At $r = 4$ and $\alpha = 8$, a rate 4 times too high cost 0.4 nats, 4 times too low 0.1. At
 # $\alpha = 8$ and the rate 0.01, the three ranks differ by only 0.03. But a rate is wrong only for

@@ -119,6 +119,20 @@ def test_two_processes_create_one_environment(quick: Quick) -> None:
     assert (quick.clone.path / "begun").read_text() == "once "
 
 
+def test_who_has_waited_for_an_environment_begins_while_the_other_still_uses_it(
+    quick: Quick,
+) -> None:
+    first = quick.start("use")
+    first.wait_for(quick.begun)
+    second = quick.start()
+    second.wait_for("Another process is creating the environment")
+    quick.say("go")
+    assert second.ended().code == 0
+    assert first.process.poll() is None
+    quick.say("done")
+    assert first.ended().code == 0
+
+
 def test_a_complete_environment_is_reused(quick: Quick) -> None:
     quick.say("go")
     assert quick.start().ended().code == 0

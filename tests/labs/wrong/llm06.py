@@ -34,6 +34,18 @@ def mask_the_wrong_way_round(scores, mask=None):
     return lab.masked_softmax(scores, None if mask is None else ~mask)
 
 
+def hides_what_may_be_seen(scores, mask=None):
+    return scores.softmax(-1) if mask is None else scores.masked_fill(mask, -math.inf).softmax(-1)
+
+
+def scaled_by_the_number_of_queries(q, k, v, mask=None):
+    return lab.masked_softmax(q @ k.mT / math.sqrt(q.shape[-2]), mask) @ v
+
+
+def one_row_for_all_queries(lengths, tq, tk):
+    return lab.padding_mask(lengths, tq, tk)[:, :, :1]
+
+
 def causal_source(lengths, tq, tk):
     return lab.padding_mask(lengths, tq, tk) & lab.causal_mask(tq, tk)
 
@@ -219,6 +231,7 @@ WRONG = [
     ("attention", not_scaled, "division by √d is missing"),
     ("attention", scaled_by_d, "divided by d, not by √d"),
     ("attention", scaled_by_the_number_of_keys, "not by the square root of the number of keys"),
+    ("attention", scaled_by_the_number_of_queries, "the number of queries"),
     ("attention", softmax_over_the_queries, "the softmax runs over the queries"),
     ("attention", attention_without_its_mask, "the mask isn't used"),
     ("causal_mask", hides_itself, "own key must be visible"),
@@ -235,7 +248,9 @@ WRONG = [
     ("masked_softmax", nan_hidden_from_the_answer_alone, "do you add -inf to the scores"),
     ("masked_softmax", zero_is_no_weight, "a masked score of 0 still gets weight"),
     ("masked_softmax", mask_the_wrong_way_round, "True means that a query may look"),
+    ("masked_softmax", hides_what_may_be_seen, "the mask is inverted"),
     ("masked_softmax", changes_its_input, "changed its input"),
+    ("padding_mask", one_row_for_all_queries, "expand the mask"),
     ("padding_mask", causal_source, "the mask is causal"),
     ("padding_mask", source_and_target_swapped, "queries and keys swapped"),
     ("padding_mask", without_a_head_axis, "B would broadcast against H"),

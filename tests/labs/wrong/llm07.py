@@ -45,6 +45,11 @@ def freezes_nothing(model):
     model.eval()
 
 
+def trains_every_a_and_b(model):
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("A" in name or "B" in name)
+
+
 def freezes_by_name(model):
     for name, weight in model.named_parameters():
         weight.requires_grad_("lora" in name or name.endswith((".A", ".B")))
@@ -300,6 +305,7 @@ WRONG = [
     ("freeze_base", freezes_all, "nothing is trainable"),
     ("freeze_base", freezes_nothing, "everything is trainable; freeze"),
     ("freeze_base", freezes_by_name, "is it by name"),
+    ("freeze_base", trains_every_a_and_b, "decay.A belongs to no adapter"),
     ("freeze_base", freezes_the_bases_alone, "lora_gate is a base layer|norms"),
     ("freeze_base", unfreezes_entire_layers, "own base layer is still trainable"),
     ("freeze_base", trains_b_alone, "A isn't trainable"),
