@@ -133,8 +133,9 @@ class Learner:
     def run_in(self, kernel: str, code: str) -> str:
         """Run a cell in a kernel; return what it prints."""
         with self.socket(f"/user/{self.name}/api/kernels/{kernel}/channels") as channel:
-            channel.send(_execute(code))
-            return _collect(channel)
+            request = _execute(code)
+            channel.send(request)
+            return _collect(channel, request["header"]["msg_id"])
 
     def type_in_terminal(self, line: str, until: str) -> str:
         """Type a line in a new terminal; return what it shows, up to a text."""
@@ -164,18 +165,27 @@ def _execute(code: str) -> dict[str, Any]:
     return {"header": header, "content": content, "channel": "shell", **parts}
 
 
-def _collect(channel: "WebSocket") -> str:
-    """Return the output of a cell, and its traceback if it fails."""
+def _collect(channel: "WebSocket", request: str) -> str:
+    """Return the output of a cell, and its traceback if it fails.
+
+    The reply and the output come through two sockets of the kernel, in any order.
+    """
     printed = ""
-    while True:
+    missing = {"execute_reply", "idle"}
+    while missing:
         message = channel.receive()
+        if message["parent_header"].get("msg_id") != request:
+            continue
         kind = message["msg_type"]
         if kind == "stream":
             printed += message["content"]["text"]
         elif kind == "error":
             printed += "\n".join(message["content"]["traceback"])
-        elif kind == "execute_reply":
-            return printed
+        elif kind == "status":
+            missing.discard(message["content"]["execution_state"])
+        else:
+            missing.discard(kind)
+    return printed
 
 
 class WebSocket:

@@ -126,7 +126,8 @@ class Checkpoints:
         decision = torch.tensor([due, stop_request.arrived()], dtype=torch.float32)
         if self.run.accelerator.num_processes > 1:
             decision = cast(torch.Tensor, broadcast(decision.to(self.run.device)))
-        due, asked = map(bool, decision.tolist())
+        due = bool(decision[0])
+        asked = bool(decision[1])
         if due or asked:
             self.save(done)
         if asked:
