@@ -146,8 +146,8 @@ def alpha_is_a_learning_rate(run: Run):
 #
 # The first experiment repeats this search for ranks 1, 4 and 16. How does the best rate depend on
 # $r$ at fixed $\alpha/r$? Suppose that only the first step counts. Section 1's change grew like
-# $r^{0.86}$. To undo this, the rate must fall like $r^{-0.86}$: 11 times from rank 1 to 16. We fit
-# a parabola through the lowest loss and its two neighbours, and take its minimum.
+# $r^{0.86}$. To undo this, the rate must fall like $r^{-0.86}$: about 11 times from rank 1 to 16. We
+# fit a parabola through the lowest loss and its two neighbours, and take its minimum.
 
 
 # %% Arms
@@ -840,7 +840,7 @@ def dora_beside_lora(run: Run):
 # $\rho = \lVert R \rVert / \lVert \Delta W \rVert$, 0.8 % in our run. By section 3's parabola, a
 # change of this size along $\Delta W$ costs $\rho^2$ of the gain, 0.006 %. The loss may also have a
 # slope in the direction of $R$. A random $R$ goes up or down this slope, so the merge may even
-# lower the loss. In an update 100 times smaller, most numbers vanish: $R$ takes $\Delta W$ away.
+# lower the loss. In an update 100 times smaller, most numbers vanish, the smallest first.
 
 
 # %% Memory and merging
@@ -901,7 +901,7 @@ def a_merge_costs_little_of_the_gain(run: Run):
         run.measure(f"{name}: share of ΔW's numbers that change no weight", vanished[name])
     moved = [abs(cost) for cost in shares["bfloat16"]]
     name = "bfloat16: |loss that the merge adds| ÷ gain of the update"
-    because = "four times the largest of our seeds, 2e-4; ρ² alone is 6e-5"
+    because = "4.5 times the largest of our seeds, 2.2e-4; ρ² alone is 6e-5"
     run.measure(name, moved, expect_at_most=1e-3, because=because, decides=True)
     layer = next(iter(adapters(scaled(trained(run, "r = 4")[0].model, 1.0)).values()))
     for dtype, name in ((torch.float32, "float32"), (torch.bfloat16, "bfloat16")):
@@ -926,8 +926,8 @@ def a_merge_costs_little_of_the_gain(run: Run):
 
 
 # %% [markdown]
-# To run a model, merge if the loss on your validation rows stays the same. In bfloat16 subtraction
-# doesn't undo a merge. To swap adapters or to train on, keep $W$, and the adapter beside it.
+# To run a model, merge if the loss on your validation rows stays the same. Subtraction
+# doesn't undo it exactly. To swap adapters or to train on, keep $W$, and the adapter beside it.
 #
 # ## What to remember
 # The numbers are those of our run at `tiny`, with 40 steps.
