@@ -146,8 +146,8 @@ def alpha_is_a_learning_rate(run: Run):
 #
 # The first experiment repeats this search for ranks 1, 4 and 16. How does the best rate depend on
 # $r$ at fixed $\alpha/r$? Suppose that only the first step counts. Section 1's change grew like
-# $r^{0.86}$. To undo this, the rate must fall like $r^{-0.86}$: about 11 times from rank 1 to 16. We
-# fit a parabola through the lowest loss and its two neighbours, and take its minimum.
+# $r^{0.86}$. To undo this, the rate must fall like $r^{-0.86}$: about 11 times from rank 1 to 16.
+# We fit a parabola through the lowest loss and its two neighbours, and take its minimum.
 
 
 # %% Arms
