@@ -14,7 +14,7 @@ Key = tuple[str, str]  # a card or core, and a measurement or lab
 
 
 def digest(record: Record) -> str:
-    """Return the SHA-256 of a record's content, however the file is laid out."""
+    """Return the SHA-256 of a record's content, however the file is formatted."""
     content = {name: value for name, value in record.items() if name != "sha256"}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -38,7 +38,7 @@ class Lease:
         holder: what holds them, for people, and to find the lease again.
         gpus: their names, as in `leases.lease_name`.
         per_gpu: how many leases the holder accepts on each of them, its own included.
-        with_own: whether it accepts any number of leases of its own user.
+        with_own: whether it accepts any number of leases of the same user.
         process: the process that keeps it alive beside the lock, such as a container's first.
         uid: its user.
         since: when it was taken, in seconds since 1970; for people only.

@@ -200,13 +200,13 @@ def pre_norm_lets_the_stream_grow(run: Run):
 # size 1, so only its direction reaches the logits. So a late change moves logits and loss less, and
 # the gradient falls with $l$. In Post-LN a late change turns the stream as far as an early one.
 #
-# Post-LN is harder to train. Xiong et al. (2020) blame its large gradient near the output at the
-# start. Liu et al. (2020) blame how strongly the output depends on each block: a small step then
+# Post-LN is harder to train. Xiong et al. 2020 blame its large gradient near the output at the
+# start. Liu et al. 2020 blame how strongly the output depends on each block: a small step then
 # moves it far. We use **Adam**: it divides each gradient by its recent size. Its first step moves
 # each weight by the learning rate, so a large gradient alone makes no large step. But Xiong et al.
 # need a warm-up with gradient descent, too. So we measure each block's gradient, and how far the
 # logits move if each entry of its matrices moves equally far, up or down at random. In Pre-LN Xiong
-# et al. find similar gradients in all blocks, Shleifer et al. (2021) larger ones early.
+# et al. find similar gradients in all blocks, Shleifer et al. 2021 larger ones early.
 
 
 # %% One block moves
@@ -247,7 +247,7 @@ def late_pre_norm_blocks_move_the_output_less(run: Run):
 #
 # Why would large first steps harm? In Post-LN each norm divides the gradient by the size of the
 # sum, and each branch adds to the gradient. In untrained stacks the two about balance: see the
-# median above. Takase et al. (2022, *B2T Connection*) blame gradients that vanish. Liu et al.
+# median above. Takase et al. 2022, *B2T Connection*, blame gradients that vanish. Liu et al.
 # don't: Adam scales small gradients up, and fixing them alone did not stabilize training. So we
 # test for a symptom, not for a cause. Block 1 is **weak** at a step if it gets less than a tenth of
 # the last block's gradient. Hypothesis: smaller first steps make it rarer.
@@ -375,7 +375,7 @@ def a_layer_can_be_asked(run: Run):
 #   which starts at 0. Gemma's $g$ in Llama's norm multiplies by $\gamma - 1$ and raises no error.
 #
 # Just above 1 the numbers of bfloat16 are $2^{-7} = 0.0078$ apart, so a gain of 1.003 becomes 1. A
-# $g$ of 0.003 is stored to within 0.4 % of itself. Weights kept in float32 lose neither.
+# $g$ of 0.003 is stored to within 0.4 % of itself. Weights stored in float32 lose neither.
 
 
 # %% Llama's norm and Gemma's
@@ -557,7 +557,7 @@ def layouts_convert(run: Run):
 # the softmax a token at distance $n$ then counts $e^{-mn}$ times as much as without this. If $H$ is
 # a power of 2, the fixed slopes are $2^{-8i/H}$ for $i = 1, \ldots, H$: for 8 heads 1/2, 1/4, …
 # 1/256. **NoPE** has no positions: in block 1 two given tokens have the same score everywhere.
-# Haviv et al. (2022) find such models competitive: the mask may reveal how many tokens came before.
+# Haviv et al. 2022 find such models competitive: the mask may reveal how many tokens came before.
 
 
 # %% ALiBi
@@ -620,7 +620,7 @@ def alibi_heads_reach_twice_as_far_each(run: Run):
 #
 # What should happen? ALiBi's steep heads give far tokens almost no weight. But where all keys match
 # equally well, the flattest head, with $m = 2^{-8}$ for any $H$, spreads half of its weight over
-# 145 of 512 tokens, more than $T$. Press et al. (2021) report that ALiBi extrapolates, and that
+# 145 of 512 tokens, more than $T$. Press et al. 2021 report that ALiBi extrapolates, and that
 # sinusoids and RoPE don't. RoPE's fast pairs have turned fully in training, but its slow pairs meet
 # new angles. The learned table's rows after $T$ are untrained.
 #

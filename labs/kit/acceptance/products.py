@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 ROWS = 8  # that a round compares with float64
-# A product of numbers with t bits has 2t bits and float32 adds it without an error of its own; the
+# A product of numbers with t bits has 2t bits. Where float32 holds them, the product is exact; the
 # sum of n of them has a relative error of at most n·u. Matrix units may cut digits off instead of
 # rounding, so u is 2^-23 here and not 2^-24. Higham, Accuracy and Stability of Numerical
 # Algorithms, chapter 3.
