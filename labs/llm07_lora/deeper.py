@@ -165,7 +165,7 @@ def build(arm: Arm) -> Any:
 
 def learn(run: Run, model: Any, rate: float, seed: int, label: str, rows: Any = None) -> Any:
     """Train a model on rows, by default of plays."""
-    steps, size = run.pick(tiny=(40, 4), small=(400, 8), full=(3000, 32))
+    steps, size = run.pick(tiny=(40, 4), small=(100, 8), full=(3000, 32))
     rows = plays.rows().training if rows is None else rows
     data = plays.batches(rows, size, steps, seed)
     return training.train_on_one_thread(run, model, data, steps, rate, label)
@@ -450,7 +450,9 @@ def the_largest_directions_do_most_of_the_work(run: Run):
 @lab.experiment
 @torch.no_grad()
 def the_base_forgets(run: Run):
-    """On glass, rank 16 forgets less than full; scaled to equal learning, at least 90 % as much.
+    """On glass, at equal learning, rank 16 forgets at least 90 % as much as full fine-tuning.
+
+    As trained, either may forget more: that depends on the training.
 
     Predict: which forgets more at equal learning, full fine-tuning or rank 16?
     """
@@ -467,8 +469,7 @@ def the_base_forgets(run: Run):
         run.check(f"{name}: rise, in standard errors", errors, at_least=5, because=because)
     run.table("Nats per token", ["arm", "learned on plays", "forgotten on own text"], table)
     ratios = [forgot["r = 16"][i] / forgot["full"][i] for i in range(3)]
-    name = "forgotten, r = 16 ÷ full"
-    run.measure(name, ratios, expect_at_most=1, because="Biderman et al. 2024", decides=True)
+    run.measure("forgotten, r = 16 ÷ full, as trained", ratios)
     untouched = losses(run, "untouched")[0]
     equal = []
     for i, pair in enumerate(zip(trained(run, "r = 16"), trained(run, "full"), strict=True)):
@@ -500,11 +501,15 @@ def the_base_forgets(run: Run):
 
 
 # %% [markdown]
-# In our run rank 16, as trained, forgot 0.8 times as much as full. At equal learning it forgot 1.0
-# to 1.2 times as much: its low rank saved nothing. Learning less doesn't alone explain the 0.8:
-# rank 1 learned least, and forgot as much as rank 16. At 0.6 nats, in our figure, rank 16 forgot
-# about 1.6 times as much as full. But 0.6 is near the end of rank 16's update, and only a little
-# above the middle of full's. So this ratio doesn't show that rank 16 forgets more.
+# In our run at `tiny` rank 16, as trained, forgot 0.8 times as much as full. At `small`, after five
+# times as many rows, it forgot 1.1 times as much. So the paper's order isn't general. At equal
+# learning rank 16 forgot 1.0 to 1.2 times as much, and at `small` 1.2 to 1.3 times: its low rank
+# saved nothing.
+#
+# At `tiny`, learning less doesn't alone explain the 0.8: rank 1 learned least, and forgot as much
+# as rank 16. At 0.6 nats, in our figure, rank 16 forgot about 1.6 times as much as full. But 0.6 is
+# near the end of rank 16's update, and only a little above the middle of full's. So this ratio
+# doesn't show that rank 16 forgets more.
 
 
 # %% Swap
@@ -935,7 +940,8 @@ def a_merge_costs_little_of_the_gain(run: Run):
 # - At the same $\alpha/r$ a larger rank needs a lower rate. On glass, from rank 1 to 16 it fell 2
 #   to 4 times. The first step alone suggests about 11 times.
 # - Compare arms at their own best rates, with the same weights frozen. Compare forgetting at equal
-#   learning: there rank 16 forgot 1.0 to 1.2 times as much as full, as trained 0.8 times.
+#   learning: there rank 16 forgot 1.0 to 1.2 times as much as full. As trained it forgot 0.8 times
+#   as much, and 1.1 times at `small`.
 # - On glass, rank 1 in all linear layers beats rank 8 in q and v by 0.1 nats, with fewer numbers.
 # - On glass, the 8 largest directions of full fine-tuning's update have a third to two thirds of a
 #   layer's squares, 2 to 3 times a random matrix's. So the update is concentrated, not of rank 8.
