@@ -264,7 +264,7 @@ SHIFTED = "shifted twice: its training loss"
 def a_low_loss_can_be_wrong(run: Run):
     """With labels shifted twice the training loss is low, and hardly any response is right.
 
-    In the one seed that we train, it is no higher than in the right loop's worst seed. Our
+    In the one seed that we train, this loss is no higher than in the right loop's worst seed. Our
     requests determine all words of the response, so they can be learned one place too early. Why
     the loss can be even lower isn't tested. In ordinary text we expect it to be higher.
 
@@ -389,8 +389,8 @@ def does_masking_the_prompt_help(run: Run):
 # labels each label's gradient is divided by $N$. Our text has 64 labels. We divide its gradients as
 # if it were part of a larger batch, of up to half a million labels. All processes of a large
 # training together may have that number in a step. But each of $P$ processes divides its loss by a
-# $P$-th of them only (LLM08, section 8): with 16 processes the row with 32,768 labels counts. We
-# don't train in float16, so what a lost share does to a training stays open.
+# $P$-th of them only (LLM08, section 8): with 16 processes, look at the table's line for 32,768
+# labels. We don't train in float16, so what a lost share does to a training stays open.
 
 
 # %% Small gradients

@@ -488,10 +488,11 @@ def lr_at(step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
 # Now the five lines become a **training step** with LLM02's **Accelerate**. Call
 # `accelerator.backward`, not `loss.backward`: it scales float16's loss, see LLM08+. Clip with
 # `accelerator.clip_grad_norm_`: in this lab it undoes that scaling and calls your `clip_gradients`.
-# `prepare` wraps the model, so that several processes average their gradients. An optimizer has a
-# list of groups of parameters, `optimizer.param_groups`. Each group is a dict. A step begins by
-# writing the rate into `group["lr"]`. `train` in `training.py` gets your functions in a record,
-# `Loop`. Simplified, it does this.
+# `prepare` wraps the model, so that several processes average their gradients.
+#
+# An optimizer has a list of groups of parameters, `optimizer.param_groups`. Each group is a dict. A
+# step begins by writing the rate into `group["lr"]`. `train` in `training.py` gets your functions
+# in a record, `Loop`. Simplified, it does this.
 #
 # ```python
 # loader = DataLoader(rows, 32, shuffle=True, collate_fn=loop.collate)

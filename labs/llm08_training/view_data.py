@@ -91,7 +91,7 @@ def _grid(
 
 
 def _short(words: Any, token: int) -> str:
-    """Return a token without the marks of special tokens, so that a row fits into the page."""
+    """Return a token without the marks of special tokens: more of a row fits into the page."""
     return words.convert_ids_to_tokens(token).removeprefix("<|").removesuffix("|>")
 
 

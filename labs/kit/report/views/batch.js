@@ -4,7 +4,7 @@
 //     `sees` the first and the last place that it may look at (null: padding, which is masked)
 LabViews.kinds.batch = (stage, data) => {
   const { element, visible } = LabViews;
-  const box = element("div", { class: "view-scroll" });
+  const box = element("div");
   const live = LabViews.live();
   const choices = element("div");
 
@@ -53,6 +53,6 @@ LabViews.kinds.batch = (stage, data) => {
 
   choices.append(LabViews.choice("The batch", data.grids.map(({ name }) => name), (i) => show(data.grids[i])));
   const key = element("p", { class: "view-note" }, "Strong: has a label. Weak: no label. Striped: padding. Underlined: what the chosen token sees.");
-  stage.append(choices, box, live, key);
+  stage.append(choices, LabViews.scroller("batch", box), live, key);
   show(data.grids[0]);
 };
