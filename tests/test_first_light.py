@@ -23,7 +23,7 @@ LABS = pytest.mark.parametrize(
     [
         pytest.param(
             lesson.name,
-            marks=[pytest.mark.slow] if lesson.deeper and lesson.name != "LLM06+" else [],
+            marks=[pytest.mark.slow] if lesson.deeper and lesson.name != "LLM09+" else [],
         )
         for lesson in lessons()
     ],

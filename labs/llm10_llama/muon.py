@@ -29,11 +29,24 @@ def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum, made orthogonal; matrices of one shape are updated together.
 
-    It computes in float32: torch.optim.Muon uses bfloat16, which is slow on many CPUs.
+    torch.optim.Muon always computes its products in bfloat16, which is slow on many CPUs.
+
+    Args:
+        matrices: the matrices of a model.
+        lr: the learning rate.
+        momentum: the share of the old momentum that is kept.
+        dtype: of the products; the weights and their momentum keep their own.
     """
 
-    def __init__(self, matrices: list[nn.Parameter], lr: float, momentum: float = 0.95):
+    def __init__(
+        self,
+        matrices: list[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
+    ):
         super().__init__(matrices, {"lr": lr, "momentum": momentum})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
@@ -46,7 +59,7 @@ class Muon(torch.optim.Optimizer):
                     by_shape[tuple(p.shape)].append(p)
             for (rows, columns), matrices in by_shape.items():
                 ahead = [self._ahead(p, group["momentum"]) for p in matrices]
-                moves = orthogonal(torch.stack(ahead)).unbind()
+                moves = orthogonal(torch.stack(ahead).to(self.dtype)).unbind()
                 size = group["lr"] * math.sqrt(max(1, rows / columns))
                 for p, move in zip(matrices, moves, strict=True):
                     p.add_(move, alpha=-size)

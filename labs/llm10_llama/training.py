@@ -118,10 +118,17 @@ def decay_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimizers(
+    model: Any, recipe: Recipe, dtype: torch.dtype = torch.float32
+) -> list[torch.optim.Optimizer]:
     """Return AdamW, and Muon for the matrices inside of the blocks.
 
     Nothing decays: at `tiny` and `small`, a model sees less than the plays once.
+
+    Args:
+        model: the model.
+        recipe: has the peaks of the learning rates.
+        dtype: of Muon's products.
     """
     ends = {id(model.embed_tokens.weight), id(model.lm_head.weight)}
     groups = decay_groups(model, 0.0)
@@ -130,7 +137,7 @@ def optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
     for group in groups:
         group["params"] = [p for p in group["params"] if id(p) not in with_muon]
     adamw = torch.optim.AdamW(groups, recipe.adamw, betas=(0.9, 0.95), fused=True)
-    return [adamw, Muon(inner, recipe.muon)] if recipe.muon else [adamw]
+    return [adamw, Muon(inner, recipe.muon, dtype=dtype)] if recipe.muon else [adamw]
 
 
 def facts_of(config: Config) -> dict[str, Any]:
@@ -173,7 +180,9 @@ def train(
     model = parts.model(config)
     if change is not None:
         change(model)
-    net, *prepared = run.accelerator.prepare(model, *optimizers(model, recipe))
+    in_bf16 = run.accelerator.mixed_precision == "bf16"
+    dtype = torch.bfloat16 if in_bf16 else torch.float32
+    net, *prepared = run.accelerator.prepare(model, *optimizers(model, recipe, dtype))
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in prepared]
     draws = torch.Generator().manual_seed(seed)
     losses: list[float] = []
