@@ -4,8 +4,8 @@
 #
 # **You will be able to** recognise mistakes of a training loop by what they do to it, and know
 # which ones hide. You will explain what float16 loses, resume an interrupted training bit for bit,
-# and train on N processes with the loss of one. You will measure where a step's time goes, write a
-# packer and n-grams, shuffle streams, and look for test rows in the training data. **Builds on**
+# and train on N processes with the loss of one. You will measure where a step's time goes, pack
+# rows, shuffle streams, and look for test rows in the training data by n-grams. **Builds on**
 # LLM08, whose data, loop and model it imports. **Takes** an hour to read, two minutes at `tiny`.
 
 # %% Imports
@@ -195,8 +195,8 @@ def is_hidden(run: Run, fitted: Fit) -> bool:
 
     These are its training loss, the responses' loss, and the shares that are right and that stop.
     The range of three seeds is 1.7 standard deviations on average. Two seeds rarely differ by more
-    than 2√2 = 2.8 of them. So we allow 2.8 ÷ 1.7 = 1.67 ranges. If three seeds lie close together
-    by chance, a correct loop with another seed fails this rule, too.
+    than 2√2 = 2.8 of them, so we allow 2.8 ÷ 1.7 = 1.67 ranges. But the range of three varies, too:
+    with normal numbers a correct loop's other seed fails each comparison in 1 of 8 cases.
     """
     rights = [_marks(right) for right in fits(run, "right")]
     pairs = zip(_marks(fitted), zip(*rights, strict=True), strict=True)
@@ -225,12 +225,14 @@ def letters_of(run: Run) -> dict[str, str]:
 def mistakes_raise_no_error(run: Run):
     """Eight loops train to the end without an error, and seven of them have a mistake.
 
-    The table and the figure name the loops by letters, in random order.
+    The table and the figure name the loops by letters, in random order. The responses' loss is that
+    of held-out rows with the right labels; *stops* is the share of responses with an end.
 
     Predict: is the training loss with labels shifted twice higher or lower than the right loop's?
     Which mistakes look like the right loop?
     """
-    loops = {letter: fit(run, name, run.seed) for name, letter in letters_of(run).items()}
+    trained = {name: fit(run, name, run.seed) for name in LOOPS}  # not by letter: bars show names
+    loops = {letter: trained[name] for name, letter in letters_of(run).items()}
     table = []
     for letter, fitted in loops.items():
         losses = [own_loss(fitted), fitted.loss]
@@ -298,15 +300,20 @@ def a_low_loss_can_be_wrong(run: Run):
 
 
 # %% [markdown]
-# Which mistakes look like another seed depends on the seeds: another run's key may list others. Two
-# changed little in all our runs. Micro-batches of 16 random rows have nearly equal numbers of
-# labels, so a mean of means weighs each label wrong by about a tenth. With rows sorted by length
-# its error is large (LLM08, section 5). bf16 weights lose few updates as large as our rates. But
-# many of AdamW's steps are smaller, above all at the end: we don't count how many are lost. At a
-# rate of 10⁻⁵ most updates are (LLM08, section 9). A rate that each batch moves costs more. But if
-# the right loop's seeds lie far apart, the rule may miss it, too. With padding's labels, two thirds
-# of all labels are padding's: 6.4 a row against 3. That this slows learning the responses is
-# likely, not tested.
+# Each mistake has its own sign:
+#
+# - *The prompt too*: the loop's loss can't fall much below 1 nat, as a request's words are random.
+# - *Padding too*: it is far below the responses' loss. Two thirds of all labels are padding's,
+#   about 6.3 a row against 3, and they are easy. They probably slow down the others: not tested.
+# - *End = pad* never stops. *Shifted twice* begins with the response's second token.
+# - *Rate by batch* only learns less: plot the rate.
+# - *Mean of means*: micro-batches of 16 random rows have similar numbers of labels, so a label
+#   weighs wrong by about a tenth. With rows sorted by length the error is large (LLM08, section 5).
+# - *bf16 weights* lose few updates as large as our rates. We don't count AdamW's smaller steps. At
+#   a rate of 10⁻⁵ they lose most (section 2).
+#
+# The last two changed little in all our runs. Which mistakes look like another seed depends on the
+# seeds, too: another run's key may list others.
 
 
 # %% The end
@@ -378,7 +385,7 @@ def does_masking_the_prompt_help(run: Run):
 # $2^{-24} \approx 6 \cdot 10^{-8}$. Gradients of half of that or less become 0. **Loss scaling**
 # (Micikevicius et al. 2018) multiplies the loss by a power of two before the backward pass and
 # divides the gradients, in 32 bits, after it. float16 ends at 65,504: if a gradient overflows, the
-# scaler skips the step and halves the scale.
+# scaler skips the step and halves the scale. PyTorch's scaler begins with 2¹⁶, as in our table.
 #
 # How much is lost? Two measures give very different results. One counts the *entries* that become
 # zero. The other adds up their absolute values: their share of the **mass** $\sum |g|$. We look at
@@ -424,7 +431,7 @@ def float16_loses_more_in_larger_batches(run: Run):
     figures.show_float16(run, batches, [mass for _, mass in plain], [mass for _, mass in scaled])
     rows = [[f"{n:,}", *a, *b] for n, a, b in zip(batches, plain, scaled, strict=True)]
     columns = ["labels", "entries lost", "mass lost", "entries lost at 2¹⁶", "mass lost at 2¹⁶"]
-    run.table("Gradients by the logits in float16, without those that are 0 in fp32", columns, rows)
+    run.table("Logits' gradients in float16, without those that are 0 in fp32", columns, rows)
     what = "64 labels: share of entries lost"
     run.measure(what, plain[0][0], expect_at_least=0.5, decides=True)
     because = "our convention: bf16 rounds each number by up to 2⁻⁸ of it, so less is little"
@@ -444,8 +451,8 @@ def float16_loses_more_in_larger_batches(run: Run):
 
 
 # %% [markdown]
-# bf16 loses small *updates* rather than small gradients (LLM08, section 9). Here it shows in a
-# training: twenty steps of 0.00001 on a trained model.
+# bf16 has the range of float32, so it keeps small gradients. But *weights* in bf16 lose small
+# *updates* (LLM08, section 9). Here it shows in a training: 20 steps of 10⁻⁵ on a trained model.
 
 
 # %% Small updates
@@ -560,9 +567,10 @@ def resumed_is_bit_for_bit(run: Run):
 # %% [markdown]
 # ## 4. N processes
 # On $N$ devices $N$ processes run the same program. Each has the entire model and takes its share
-# of every batch, and the gradients are averaged before the step ("data parallel"). The result is
-# that of one process only if the division is right: by the labels of the window in *all* processes.
-# A mean over each process's labels is a mean of means again.
+# of every batch: our loaders have `split_batches=True`, while Accelerate's default gives each
+# process batches of its own. The gradients are averaged before the step ("data parallel"). The
+# result is that of one process only if the division is right: by the labels of the window in *all*
+# processes. A mean over each process's labels is a mean of means again.
 #
 # To evaluate, the processes collect their results with `gather`. All processes need the same number
 # of rows. So Accelerate fills up the last batch with rows from the beginning, and `gather` returns
@@ -632,12 +640,12 @@ def n_processes_are_as_one(run: Run):
 
 # %% [markdown]
 # ## 5. Where a step's time goes
-# The forward pass uses each weight of a matrix product once for each token. The backward pass does
-# it twice: for the gradient of the layer's input, and for that of the weight. So it has twice as
-# many multiplications. Its *time* needn't be twice the forward's: norms, softmax and Python count.
+# In the forward pass, each weight of a matrix product takes part in one multiplication per token.
+# The backward pass has two for it: one for the gradient of the layer's input, one for that of the
+# weight. Its *time* needn't be twice the forward's: norms, softmax and Python count.
 #
 # Then come clipping and the optimizer. Their time doesn't depend on the batch. Our AdamW calls
-# about ten kernels for each of its tensors (21 at `tiny`). PyTorch's fused one calls a single
+# twelve kernels for each of its tensors (21 at `tiny`). PyTorch's fused one calls a single
 # kernel for each tensor on a CPU, and one for many tensors at once on a GPU.
 
 
@@ -656,7 +664,7 @@ def where_the_time_goes(run: Run):
     run.check(what, backward / forward, at_least=1.9, at_most=2.2, because=because, decides=True)
     ways = {"our AdamW": AdamW, "fused AdamW": partial(torch.optim.AdamW, fused=True)}
     with run.small_products(len(rows) * training.TOKENS, model.config.hidden_size):
-        ours, theirs = stopwatch(run, rows, ways, 30)  # in the precision of our trainings
+        ours, theirs = stopwatch(run, rows, ways, 30)  # precision and threads of our trainings
     run.measure("time of backward ÷ forward", ours[2] / ours[1], timed=True)
     share = ours[4] / sum(ours)
     run.measure("our optimizer's share of a step", share, timed=True)
@@ -684,7 +692,7 @@ def where_the_time_goes(run: Run):
     ),
 )
 def pack(rows: list[Row], length: int) -> list[list[Row]]:
-    """Sort rows into packs of at most `length` tokens, by first fit decreasing.
+    """Distribute rows over packs of at most `length` tokens, by first fit decreasing.
 
     Raises:
         ValueError: if a row is longer than `length`.
@@ -751,11 +759,11 @@ def packing_removes_padding(run: Run):
 # A *Dataset* is a table: `map` applies a function to each row. If the table is on disk, it saves
 # the result in a file there, whose name is a hash of the data, the function and all that the
 # function refers to. A stream (an *IterableDataset*) reads a row only when somebody asks for it, so
-# it can be larger than the disk, or endless. If you shuffle it, several files come in random order,
-# but the rows of a file are shuffled only through a buffer of $b$ rows: each row that leaves makes
-# room for the next.
-# Count places from 0. Then the row at place $p$ of the shuffled stream was at a place before
-# $p + b$.
+# it can be larger than the disk, or endless. If you shuffle it, the files come in random order, and
+# a buffer of $b$ rows is filled from up to ten of them in turn (datasets 5.2). The rows of a single
+# file are shuffled only through this buffer. When it is full, a random half of its rows leaves, and
+# the file's next rows fill it again. Count places from 0. If there is only one file, the row at
+# place $p$ of the shuffled stream was at a place before $p + b$.
 
 
 # %% Streams
@@ -785,7 +793,7 @@ def a_stream_is_lazy_and_shuffles_nearby(run: Run):
     what = "places that a row moves to the front, at most"
     run.check(what, -min(moved), at_most=99, because=because, decides=True)
     tasks = len({rows[number]["instruction"] for number in drawn[:100]})
-    because = "they come from the file's first 199 rows; the smallest task has far more than 100"
+    because = "they come from the file's first 150 rows; the smallest task has far more than 100"
     run.check("tasks among the first 100 rows", tasks, at_most=2, because=because)
     return (
         f"The first 100 rows have {tasks} of the five tasks. So shuffle the file on disk before "

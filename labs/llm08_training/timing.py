@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from labs.kit import Run
+from labs.kit import Run, on_one_thread
 from labs.llm08_training.lesson import collate, label_count, label_sum
 from labs.llm08_training.training import Batch, Row, placed
 from labs.llm08_training.word_tasks import PAD, build
@@ -32,6 +32,7 @@ def one_step(run: Run, model: Any, optimizer: Any, rows: list[Row]) -> Iterator[
     yield
 
 
+@on_one_thread
 def stopwatch(run: Run, rows: list[Row], ways: dict[str, Any], steps: int) -> list[list[float]]:
     """Return the median time of each part of a step, in milliseconds, for each optimizer.
 
