@@ -64,7 +64,10 @@ def assert_same(training: Training, uninterrupted: Finished) -> None:
     assert not (training.runs / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("words", [("--loader",), ("--processes", "2")])
+# Slurm's tests stop and resume a training of two processes; here it is killed by hand.
+@pytest.mark.parametrize(
+    "words", [("--loader",), pytest.param(("--processes", "2"), marks=pytest.mark.slow)]
+)
 def test_killed_twice_it_ends_with_the_same_bits(
     training: Training, words: tuple[str, ...]
 ) -> None:
