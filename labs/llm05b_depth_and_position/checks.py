@@ -112,7 +112,7 @@ def gradient_norms(module: Any) -> None:
     modules = _modules_with_gradients()
     before = [_copy(p.grad) for m in modules for p in m.parameters()]
     try:
-        got = module.gradient_norms(iter(modules))
+        got = module.gradient_norms(modules)
     except (AttributeError, TypeError) as error:
         if "NoneType" in str(error):
             raise Mistake("a frozen parameter has p.grad = None: skip it") from error
@@ -136,6 +136,8 @@ def gradient_norms(module: Any) -> None:
     for i, (norm, right) in enumerate(zip(got, want, strict=True)):
         if not math.isclose(norm, right, rel_tol=1e-5, abs_tol=1e-9):
             raise Mistake(f"module {i}: expected {right:.4g}, got {norm:.4g}: √ of all squares")
+    if module.gradient_norms(iter(modules)) != got:
+        raise Mistake("it needs a list: an iterable can be gone through only once")
 
 
 def _all_close(got: list[float], want: list[float]) -> bool:

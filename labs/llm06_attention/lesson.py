@@ -335,7 +335,7 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:
-        """Return (..., Tq, d_model), as x; k and v come from `context` (section 5), or from x."""
+        """Attend, (..., Tq, d_model) in and out; k and v are of `context` (section 5), or of x."""
         context = x if context is None else context
         q = self.q_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)  # (..., H, T, D)
         k = self.k_proj(context).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)

@@ -78,6 +78,11 @@ def cleans_up(modules):
     return norms
 
 
+def counts_first(modules):
+    norms = [0.0] * len(list(modules))
+    return lab.gradient_norms(modules) or norms
+
+
 def tensors(modules):
     return [torch.tensor(norm) for norm in lab.gradient_norms(modules)]
 
@@ -244,6 +249,7 @@ WRONG = [
     ("gradient_norms", never_frozen, "frozen parameter"),
     ("gradient_norms", cleans_up, "changed a gradient"),
     ("gradient_norms", tensors, "call item"),
+    ("gradient_norms", counts_first, "gone through only once"),
     ("gemma_norm", as_llama, "must be 1 \\+ g"),
     ("gemma_norm", adds_g, "g is added"),
     ("gemma_norm", adds_in_bfloat16, "rounded to bfloat16"),
