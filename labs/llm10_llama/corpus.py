@@ -79,10 +79,30 @@ class Text:
         """Return the text of some ids; incomplete UTF-8 becomes "�"."""
         return b"".join(self.tokens[i] for i in ids).decode(errors="replace")
 
-    def batch(self, size: int, length: int, generator: torch.Generator) -> Tensor:
-        """Return random windows of the training text: (size, length + 1), int64."""
-        starts = torch.randint(len(self.train) - length, (size, 1), generator=generator)
-        return torch.from_numpy(self.train[starts + torch.arange(length + 1)].astype(np.int64))
+    def windows(self, starts: Tensor, length: int) -> Tensor:
+        """Return windows of the training text that start there, (B,) -> (B, length + 1), int64."""
+        places = starts[:, None] + torch.arange(length + 1)
+        return torch.from_numpy(self.train[places].astype(np.int64))
+
+    def anywhere(self, count: int, length: int, generator: torch.Generator) -> Tensor:
+        """Return where random windows of the training text start, (count,)."""
+        return torch.randint(len(self.train) - length, (count,), generator=generator)
+
+    def in_turn(self, count: int, length: int, generator: torch.Generator, spread: float) -> Tensor:
+        """Return where windows start, (count,), roughly in the order of the text.
+
+        The text is cut into windows, as often as needed. A window's turn is its place, 0 to 1, plus
+        a random number up to `spread`. So what is trained last stands late in the text, and the
+        validation text follows there.
+        """
+        cuts: list[Tensor] = []
+        while sum(len(cut) for cut in cuts) < count:
+            offset = int(torch.randint(length, (), generator=generator))
+            whole = (len(self.train) - offset - 1) // length
+            cuts.append(torch.randperm(whole, generator=generator) * length + offset)
+        starts = torch.cat(cuts)[:count]
+        turns = starts / len(self.train) + spread * torch.rand(count, generator=generator)
+        return starts[turns.argsort()]
 
 
 def open_text(path: Path | None, merges: int, folder: Path) -> Text:

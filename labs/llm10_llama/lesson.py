@@ -45,7 +45,7 @@ logging.disable_progress_bar()
 # A LLaMA (Touvron et al. 2023) reads a text and scores every possible next token. The symbols: $V$
 # tokens in the vocabulary, vectors of width $d$, $L$ blocks, $H$ query heads of width $D = d/H$,
 # $H_\text{kv}$ key-value heads, a feed-forward width $d_\text{ff}$. `Config` has them, by default
-# $d = 96$, $L = 4$; `tiny` trains $d = 64$, $L = 3$. A batch has $B$ texts of $T$ tokens.
+# $d = 96$, $L = 4$; `tiny` trains 64 and 3, `small` 128 and 2. A batch has $B$ texts of $T$ tokens.
 #
 # - **Embedding.** Row $i$ of a matrix $E$, $V \times d$, is the vector of token $i$.
 # - **Blocks.** Each adds two **branches** to the vector $x$: attention, then the feed-forward part.
@@ -554,8 +554,8 @@ def smollm2_lives_in_our_model(run: Run):
 # $T + 1$ tokens from anywhere in the text: the first $T$ are read, the last $T$ are the targets.
 # Muon (Jordan et al. 2024) updates the blocks' matrices, AdamW the embedding and the gains; LLM10+
 # explains Muon and compares the two. Their rates rise for a twentieth of the steps and then fall to
-# nearly zero. `backward` is Accelerate's. `training.py` makes the optimizers, draws batches, saves
-# checkpoints.
+# nearly zero. `backward` is Accelerate's; `training.py` has the rest. At `small` the windows come
+# roughly in the order of the text, so the last ones stand near the validation text.
 
 
 # %% 8. Training

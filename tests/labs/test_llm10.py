@@ -282,9 +282,24 @@ def test_a_text_is_split_like_nanogpts_and_its_bytes_are_its_ids(tmp_path):
     assert len(text.train) == len(PROSE) * 9 // 10
     assert text.decode([*text.train, *text.validation]) == PROSE
     draws = torch.Generator().manual_seed(0)
-    batch = text.batch(5, 7, draws)
+    batch = text.windows(text.anywhere(5, 7, draws), 7)
     assert batch.shape == (5, 8)
     assert all(text.decode(row) in PROSE for row in batch.tolist())
+
+
+def test_windows_in_turn_cover_the_text_and_late_ones_stand_late(tmp_path):
+    text = text_of(tmp_path)
+    last = len(text.train) - 5 - 1
+    whole = last // 5  # with any offset the text has as many windows of 5, or one more
+    passes = 6
+    starts = text.in_turn(passes * whole, 5, torch.Generator().manual_seed(0), spread=0.5)
+    assert len(starts) == passes * whole
+    assert starts.min() >= 0
+    assert starts.max() <= last
+    assert starts.unique().numel() > 2 * whole, "each pass cuts elsewhere"
+    third = len(starts) // 3
+    means = [part.double().mean() / len(text.train) for part in starts.split(third)[:3]]
+    assert means[0] + 0.15 < means[1] < means[2] - 0.15
 
 
 def test_merges_shorten_a_text_and_lose_nothing(tmp_path):
@@ -411,7 +426,8 @@ def test_adapters_of_llm07_tune_a_saved_model(tmp_path):
     _, folder = saved(tmp_path)
     tuned = llm07.insert(models.open_model(folder), models.ALL, rank=2, alpha=4.0)
     base = tuning.fingerprint(models.open_model(folder))
-    rows = text_of(tmp_path).batch(8, 15, torch.Generator().manual_seed(0))
+    text = text_of(tmp_path)
+    rows = text.windows(text.anywhere(8, 15, torch.Generator().manual_seed(0)), 15)
     before = tuning.loss_on(tuned, rows).item()
     tuning.tiny_steps(tuned, rows, 10, tuning.adamw(tuned, 0.02))
     assert tuning.loss_on(tuned, rows).item() < before - 0.1
